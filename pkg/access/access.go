@@ -1,0 +1,69 @@
+// Package access decides who may do what: principals, roles, permissions and
+// resource scopes. Credentials are verified in its subpackage bearer (JWT) and
+// by Authenticator (API keys).
+package access
+
+import (
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Permission is the right to one kind of operation in a tenant.
+type Permission string
+
+// The permissions.
+const (
+	LogsWrite         Permission = "logs:write"
+	LogsRead          Permission = "logs:read"           // one entry by its id
+	LogsReadOwn       Permission = "logs:read_own"       // stands for read, search and stats of the principal's own entries
+	LogsReadSensitive Permission = "logs:read_sensitive" // unmasked
+	LogsSearch        Permission = "logs:search"
+	LogsStats         Permission = "logs:stats"
+	LogsExport        Permission = "logs:export"
+	LogsStream        Permission = "logs:stream"
+	LogsCleanup       Permission = "logs:cleanup"
+	QuarantineRead    Permission = "quarantine:read"
+	QuarantineManage  Permission = "quarantine:manage"
+	TenantsRead       Permission = "tenants:read"
+	TenantsUpdate     Permission = "tenants:update"
+	TenantsCreate     Permission = "tenants:create" // platform operators only
+	TenantsDelete     Permission = "tenants:delete" // platform operators only
+	KeysRead          Permission = "keys:read"
+	KeysManage        Permission = "keys:manage"
+)
+
+// Role is a named set of permissions.
+type Role string
+
+// The roles.
+const (
+	RoleAdmin    Role = "admin"    // everything within the tenant
+	RoleAuditor  Role = "auditor"  // reads everything, masked; writes nothing
+	RoleUser     Role = "user"     // writes; reads its own entries
+	RoleOperator Role = "operator" // runs the platform: every tenant, masked; with tenants "*" only
+)
+
+// AnyTenant stands for every tenant in a principal's grants.
+const AnyTenant audit.TenantID = "*"
+
+// Principal is a verified caller.
+type Principal struct {
+	// Subject is the token's sub, or "key:<id>" for an API key.
+	Subject string `json:"sub"`
+	// Grants are the permissions for each tenant, or for AnyTenant.
+	Grants map[audit.TenantID][]Permission `json:"grants"`
+	// Resources narrow every read to these; empty: no narrowing.
+	Resources []Resource `json:"resources,omitempty"`
+}
+
+// Resource is a resource type, or one resource of it where ID is set. Its text
+// form is "order" or "user:42".
+type Resource struct {
+	Type string
+	ID   string
+}
+
+// Scope narrows what a principal reads. The zero Scope narrows nothing.
+type Scope struct {
+	Owner     string     // only entries with this user_id; "": any
+	Resources []Resource // only entries of these resources; empty: any
+}

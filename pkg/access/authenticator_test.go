@@ -1,0 +1,263 @@
+package access_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// keys is a KeyFinder that counts what is asked of it.
+type keys struct {
+	mu       sync.Mutex
+	byHash   map[[32]byte]access.Key
+	err      error
+	touchErr error
+	reads    int
+	touches  []time.Time
+}
+
+func (k *keys) KeyByHash(_ context.Context, hash [32]byte) (access.Key, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.reads++
+	key, ok := k.byHash[hash]
+	switch {
+	case k.err != nil:
+		return access.Key{}, k.err
+	case !ok:
+		return access.Key{}, fmt.Errorf("key: %w", audit.ErrNotFound)
+	}
+	return key, nil
+}
+
+func (k *keys) TouchKey(_ context.Context, _ audit.TenantID, id string, t time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.touches = append(k.touches, t)
+	if k.touchErr != nil {
+		return k.touchErr
+	}
+	for hash, key := range k.byHash {
+		if key.ID == id {
+			key.LastUsedAt = t
+			k.byHash[hash] = key
+		}
+	}
+	return nil
+}
+
+// tokens is a TokenVerifier that knows one token.
+type tokens string
+
+func (good tokens) Verify(_ context.Context, token string) (access.Principal, error) {
+	if token != string(good) {
+		return access.Principal{}, audit.ErrUnauthenticated
+	}
+	return access.Principal{Subject: "u1"}, nil
+}
+
+// fixture is an Authenticator that knows one token and one key, at a time of its own.
+type fixture struct {
+	*access.Authenticator
+	keys   *keys
+	secret string
+	now    time.Time
+	log    bytes.Buffer
+}
+
+func newFixture() *fixture {
+	f := &fixture{now: time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)}
+	f.secret = secret(1)
+	f.keys = &keys{byHash: map[[32]byte]access.Key{access.HashSecret(f.secret): {
+		ID: "00000000000000aa", Tenant: "acme", Permissions: []access.Permission{access.LogsWrite},
+		Resources: []access.Resource{{Type: "order"}}, ExpiresAt: f.now.Add(time.Hour),
+	}}}
+	f.Authenticator = &access.Authenticator{
+		Tokens: tokens("a.b.c"), Keys: f.keys, Now: func() time.Time { return f.now }, Log: slog.New(slog.NewTextHandler(&f.log, nil)),
+	}
+	return f
+}
+
+// secret returns the nth well-formed secret.
+func secret(n int) string {
+	return access.NewSecret(func(b []byte) { b[0], b[1] = byte(n), byte(n>>8) })
+}
+
+func TestAuthenticateHeader(t *testing.T) {
+	f := newFixture()
+	for _, header := range []string{"Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c", " Bearer a.b.c\t"} {
+		if p, err := f.Authenticate(t.Context(), header); err != nil || p.Subject != "u1" {
+			t.Errorf("%q: %+v, %v", header, p, err)
+		}
+	}
+	for _, header := range []string{"ApiKey " + f.secret, "APIKEY " + f.secret, "apikey   " + f.secret} {
+		p, err := f.Authenticate(t.Context(), header)
+		if err != nil || p.Subject != "key:00000000000000aa" || len(p.Resources) != 1 {
+			t.Errorf("%q: %+v, %v", header, p, err)
+		}
+		if _, err := p.Authorize("acme", access.LogsWrite); err != nil {
+			t.Error(err)
+		}
+		if _, err := p.Authorize("acme", access.LogsRead); err == nil {
+			t.Error("the key reads")
+		}
+	}
+	hostile := []string{
+		"", " ", "Bearer", "Bearer ", "Bearera.b.c", "Basic dXNlcjpwYXNz", "a.b.c", "Bearer\ta.b.c", "Bearer a.b.c x", "Bearer a.b.c, Bearer a.b.c",
+		"Bearer \x00", "Bearer a.b.c\r\nX: y", "Bearer ü", "Bearer ====", "Bearer ApiKey " + f.secret, "ApiKey", "ApiKey a.b.c", "ApiKey " + f.secret + "A",
+		"ApiKey " + f.secret[:len(f.secret)-1], "ApiKey " + secret(2), "ApiKey " + strings.ToUpper(f.secret), "Bearer " + f.secret,
+		strings.Repeat("A", 1<<20), "Bearer " + strings.Repeat("é", 1<<16), "ApiKey ocelot_" + strings.Repeat("A", 1<<20),
+	}
+	for _, header := range hostile {
+		if p, err := f.Authenticate(t.Context(), header); !errors.Is(err, audit.ErrUnauthenticated) {
+			t.Errorf("%.40q: %+v, %v, want ErrUnauthenticated", header, p, err)
+		}
+	}
+	if f.keys.reads != 2 { // the good key and secret(2)
+		t.Errorf("the store was asked %d times, want 2: malformed secrets must not reach it", f.keys.reads)
+	}
+	bare := &access.Authenticator{Now: time.Now}
+	for _, header := range []string{"Bearer a.b.c", "ApiKey " + f.secret} {
+		if _, err := bare.Authenticate(t.Context(), header); !errors.Is(err, audit.ErrUnauthenticated) {
+			t.Errorf("without ports: %v", err)
+		}
+	}
+}
+
+func TestKeyExpires(t *testing.T) {
+	f := newFixture()
+	f.KeyTTL = 24 * time.Hour
+	expiry := f.now.Add(time.Hour)
+	for _, step := range []struct {
+		at   time.Time
+		good bool
+	}{{f.now, true}, {expiry.Add(-time.Millisecond), true}, {expiry, false}, {expiry.Add(time.Hour), false}} {
+		f.now = step.at
+		if _, err := f.Authenticate(t.Context(), "ApiKey "+f.secret); (err == nil) != step.good {
+			t.Errorf("at %s: %v, want good %v", step.at, err, step.good)
+		}
+	}
+}
+
+func TestKeyCache(t *testing.T) {
+	f := newFixture()
+	use := func() error {
+		_, err := f.Authenticate(t.Context(), "ApiKey "+f.secret)
+		return err
+	}
+	for range 100 {
+		if err := use(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.keys.reads != 1 {
+		t.Errorf("%d reads for 100 requests", f.keys.reads)
+	}
+	hash := access.HashSecret(f.secret)
+	key := f.keys.byHash[hash]
+	delete(f.keys.byHash, hash) // revoked
+	f.now = f.now.Add(access.DefaultKeyTTL - time.Millisecond)
+	if err := use(); err != nil {
+		t.Errorf("within the TTL: %v", err)
+	}
+	f.now = f.now.Add(time.Millisecond)
+	if err := use(); !errors.Is(err, audit.ErrUnauthenticated) {
+		t.Errorf("revoked and past the TTL: %v", err)
+	}
+	f.keys.byHash[hash] = key
+	if err := use(); err != nil {
+		t.Errorf("a key that is there again is refused: %v", err)
+	}
+	f.now = f.now.Add(access.DefaultKeyTTL)
+	f.keys.err = errors.New("down")
+	if err := use(); err == nil || errors.Is(err, audit.ErrUnauthenticated) {
+		t.Errorf("store down: %v, want an error that is not the credential's fault", err)
+	}
+}
+
+func TestKeyCacheIsBounded(t *testing.T) {
+	f := newFixture()
+	f.KeyTTL = time.Hour
+	const n = 6000
+	for i := range n {
+		f.keys.byHash[access.HashSecret(secret(i))] = access.Key{ID: fmt.Sprint(i), Tenant: "acme"}
+	}
+	for i := range n {
+		if p, err := f.Authenticate(t.Context(), "ApiKey "+secret(i)); err != nil || p.Subject != fmt.Sprintf("key:%d", i) {
+			t.Fatalf("key %d: %+v, %v", i, p, err)
+		}
+	}
+	before := f.keys.reads
+	for i := range n {
+		if _, err := f.Authenticate(t.Context(), "ApiKey "+secret(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again := f.keys.reads - before; again < n-4096 {
+		t.Errorf("%d of %d keys were read again: the cache holds more than 4,096", again, n)
+	}
+}
+
+func TestLastUse(t *testing.T) {
+	f := newFixture()
+	for range 130 { // two minutes and a bit, from half past the minute, with a reload every 5 s
+		if _, err := f.Authenticate(t.Context(), "ApiKey "+f.secret); err != nil {
+			t.Fatal(err)
+		}
+		f.now = f.now.Add(time.Second)
+	}
+	minute := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	if fmt.Sprint(f.keys.touches) != fmt.Sprint([]time.Time{minute, minute.Add(time.Minute), minute.Add(2 * time.Minute)}) {
+		t.Errorf("touched at %v", f.keys.touches)
+	}
+
+	other := newFixture() // another process in the same minute
+	other.keys = f.keys
+	other.Keys = f.keys
+	other.now = f.now
+	if _, err := other.Authenticate(t.Context(), "ApiKey "+f.secret); err != nil || len(f.keys.touches) != 3 {
+		t.Errorf("%v; touched %d times, want 3", err, len(f.keys.touches))
+	}
+
+	f.now = f.now.Add(time.Minute)
+	f.keys.touchErr = errors.New("down")
+	for range 15 {
+		if _, err := f.Authenticate(t.Context(), "ApiKey "+f.secret); err != nil {
+			t.Fatalf("a failure to record the last use failed the request: %v", err)
+		}
+		f.now = f.now.Add(time.Second)
+	}
+	if len(f.keys.touches) != 4 {
+		t.Errorf("touched %d times, want one failing attempt in the minute", len(f.keys.touches)-3)
+	}
+	if log := f.log.String(); !strings.Contains(log, "00000000000000aa") || strings.Contains(log, f.secret) {
+		t.Errorf("the log says %q", log)
+	}
+}
+
+func TestAuthenticateConcurrently(t *testing.T) {
+	f := newFixture()
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 200 {
+				if _, err := f.Authenticate(t.Context(), "ApiKey "+f.secret); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if len(f.keys.touches) != 1 {
+		t.Errorf("touched %d times in one minute", len(f.keys.touches))
+	}
+}

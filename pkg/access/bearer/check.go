@@ -1,0 +1,84 @@
+package bearer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// check returns the first fault that would make the token useless or mean less
+// than its maker thinks.
+func check(token Token) error {
+	switch {
+	case token.Subject == "" || len(token.Subject) > audit.MaxUserID:
+		return fmt.Errorf("the subject must have from 1 to %d bytes", audit.MaxUserID)
+	case !token.ExpiresAt.After(token.IssuedAt):
+		return errors.New("the token must expire after it is issued")
+	case token.IssuedAt.Unix() < 0 || token.ExpiresAt.Unix() > maxNumericDate:
+		return errors.New("the times must be from 1970 to 9999")
+	case len(token.Tenants) == 0:
+		return errors.New("at least one tenant is required")
+	case token.Role != "" && token.Roles != nil:
+		return errors.New("one role and roles by tenant exclude each other")
+	}
+	everywhere := slices.Contains(token.Tenants, string(access.AnyTenant))
+	for _, id := range token.Tenants {
+		if err := checkTenant(id); err != nil {
+			return err
+		}
+	}
+	if token.Role != "" {
+		if err := checkRole(token.Role, everywhere); err != nil {
+			return err
+		}
+	}
+	for id, role := range token.Roles {
+		if err := checkTenant(id); err != nil {
+			return err
+		}
+		if !everywhere && !slices.Contains(token.Tenants, id) {
+			return fmt.Errorf("a role is given in %q, which is none of the tenants", id)
+		}
+		if err := checkRole(role, id == string(access.AnyTenant)); err != nil {
+			return err
+		}
+	}
+	return checkWords(token)
+}
+
+func checkTenant(id string) error {
+	if id == string(access.AnyTenant) {
+		return nil
+	}
+	if _, err := audit.ParseTenantID(id); err != nil {
+		return fmt.Errorf("tenant %q must match %s, or be *", id, audit.TenantIDPattern)
+	}
+	return nil
+}
+
+func checkRole(role access.Role, everywhere bool) error {
+	if !slices.Contains(access.Roles(), role) {
+		return fmt.Errorf("role %q must be one of %v", role, access.Roles())
+	}
+	if role == access.RoleOperator && !everywhere {
+		return errors.New("the role operator is for the tenant * only")
+	}
+	return nil
+}
+
+func checkWords(token Token) error {
+	for _, word := range token.Permissions {
+		if !access.Permission(word).Known() {
+			return fmt.Errorf("permission %q must be one of %v", word, access.Permissions())
+		}
+	}
+	for _, text := range token.Resources {
+		if _, err := access.ParseResource(text); err != nil {
+			return fmt.Errorf("resource %q %w", text, err)
+		}
+	}
+	return nil
+}

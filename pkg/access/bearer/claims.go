@@ -1,0 +1,177 @@
+package bearer
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// claims are a token's own words. They implement jwt.Claims.
+type claims struct {
+	fields claimFields
+}
+
+// claimFields has the claims that matter here; all others are ignored.
+type claimFields struct {
+	Subject     string           `json:"sub,omitempty"`
+	Issuer      string           `json:"iss,omitempty"`
+	Audience    jwt.ClaimStrings `json:"aud,omitempty"`
+	ExpiresAt   *numericDate     `json:"exp,omitempty"`
+	NotBefore   *numericDate     `json:"nbf,omitempty"`
+	IssuedAt    *numericDate     `json:"iat,omitempty"`
+	Tenants     oneOrMore        `json:"tenants,omitempty"`
+	Role        roleClaim        `json:"role,omitzero"`
+	Permissions []string         `json:"permissions,omitempty"`
+	Resources   []string         `json:"resources,omitempty"`
+}
+
+// UnmarshalJSON reads the claims with their names in their exact case; a name
+// that stands twice is an error.
+func (c *claims) UnmarshalJSON(text []byte) error {
+	if jsontext.Value(text).Kind() != '{' {
+		return errors.New("claims must be a JSON object")
+	}
+	return json.Unmarshal(text, &c.fields)
+}
+
+// MarshalJSON writes the claims that are set.
+func (c *claims) MarshalJSON() ([]byte, error) { return json.Marshal(&c.fields) }
+
+// Validate is called by the parser once the signature and the times are good.
+func (c *claims) Validate() error {
+	if c.fields.Subject == "" || len(c.fields.Subject) > audit.MaxUserID {
+		return fmt.Errorf("sub must be a text of 1 to %d bytes", audit.MaxUserID)
+	}
+	return nil
+}
+
+func (c *claims) access() access.Claims {
+	return access.Claims{
+		Subject: c.fields.Subject, Tenants: c.fields.Tenants, Role: c.fields.Role.all, Roles: c.fields.Role.byTenant,
+		Permissions: c.fields.Permissions, Resources: c.fields.Resources,
+	}
+}
+
+// GetExpirationTime implements jwt.Claims.
+func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.fields.ExpiresAt.date(), nil }
+
+// GetIssuedAt implements jwt.Claims.
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error) { return c.fields.IssuedAt.date(), nil }
+
+// GetNotBefore implements jwt.Claims.
+func (c *claims) GetNotBefore() (*jwt.NumericDate, error) { return c.fields.NotBefore.date(), nil }
+
+// GetIssuer implements jwt.Claims.
+func (c *claims) GetIssuer() (string, error) { return c.fields.Issuer, nil }
+
+// GetSubject implements jwt.Claims.
+func (c *claims) GetSubject() (string, error) { return c.fields.Subject, nil }
+
+// GetAudience implements jwt.Claims.
+func (c *claims) GetAudience() (jwt.ClaimStrings, error) { return c.fields.Audience, nil }
+
+// numericDate is a time in seconds since 1970, up to the year 9999: beyond, the
+// arithmetic of times would overflow into the past.
+type numericDate time.Time
+
+const maxNumericDate = 253_402_300_799
+
+func (d *numericDate) date() *jwt.NumericDate {
+	if d == nil {
+		return nil
+	}
+	return jwt.NewNumericDate(time.Time(*d))
+}
+
+// MarshalJSON writes whole seconds.
+func (d *numericDate) MarshalJSON() ([]byte, error) {
+	return strconv.AppendInt(nil, time.Time(*d).Unix(), 10), nil
+}
+
+// UnmarshalJSON reads a number of seconds, whole or not.
+func (d *numericDate) UnmarshalJSON(text []byte) error {
+	seconds, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || seconds < 0 || seconds > maxNumericDate {
+		return fmt.Errorf("must be a number of seconds from 0 to %d", maxNumericDate)
+	}
+	*d = numericDate(time.UnixMilli(int64(seconds * 1000)))
+	return nil
+}
+
+// oneOrMore is a text or an array of texts.
+type oneOrMore []string
+
+// UnmarshalJSON reads either form.
+func (m *oneOrMore) UnmarshalJSON(text []byte) error {
+	if jsontext.Value(text).Kind() != '"' {
+		return json.Unmarshal(text, (*[]string)(m))
+	}
+	*m = make(oneOrMore, 1)
+	return json.Unmarshal(text, &(*m)[0])
+}
+
+// roleClaim is one role, or an object with a role for each tenant.
+type roleClaim struct {
+	all      access.Role
+	byTenant map[string]access.Role
+}
+
+// UnmarshalJSON reads either form.
+func (r *roleClaim) UnmarshalJSON(text []byte) error {
+	if jsontext.Value(text).Kind() == '{' {
+		return json.Unmarshal(text, &r.byTenant)
+	}
+	return json.Unmarshal(text, &r.all)
+}
+
+// MarshalJSON writes the form that is set.
+func (r roleClaim) MarshalJSON() ([]byte, error) {
+	if r.byTenant != nil {
+		return json.Marshal(r.byTenant, json.Deterministic(true))
+	}
+	return json.Marshal(r.all)
+}
+
+// Token is what Mint signs.
+type Token struct {
+	access.Claims
+	Issuer, Audience    string // "": left out
+	IssuedAt, ExpiresAt time.Time
+}
+
+// Mint returns an HS256 token for development. The secret has at least
+// MinSecretBytes. Unlike a verifier, which ignores what it does not know, Mint
+// refuses unknown roles and permissions and malformed tenants and resources.
+func Mint(secret []byte, token Token) (string, error) {
+	if len(secret) < MinSecretBytes {
+		return "", fmt.Errorf("mint token: the secret must have at least %d bytes", MinSecretBytes)
+	}
+	if err := check(token); err != nil {
+		return "", fmt.Errorf("mint token: %w", err)
+	}
+	issued, expires := numericDate(token.IssuedAt), numericDate(token.ExpiresAt)
+	c := &claims{fields: claimFields{
+		Subject: token.Subject, Issuer: token.Issuer, IssuedAt: &issued, ExpiresAt: &expires,
+		Tenants: token.Tenants, Role: roleClaim{all: token.Role, byTenant: token.Roles},
+		Permissions: token.Permissions, Resources: token.Resources,
+	}}
+	if token.Audience != "" {
+		c.fields.Audience = jwt.ClaimStrings{token.Audience}
+	}
+	signed, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(secret)
+	if err != nil {
+		return "", fmt.Errorf("mint token: %w", err)
+	}
+	if len(signed) > MaxTokenBytes {
+		return "", fmt.Errorf("mint token: over %d bytes; name fewer tenants, permissions or resources", MaxTokenBytes)
+	}
+	return signed, nil
+}

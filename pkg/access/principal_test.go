@@ -1,0 +1,206 @@
+package access_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+func principal(t *testing.T, c access.Claims) access.Principal {
+	t.Helper()
+	p, err := c.Principal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestRoles writes the whole table out, so that no permission changes hands unseen.
+func TestRoles(t *testing.T) {
+	const none, all, own = "", "all", "own"
+	table := map[access.Permission][4]string{ // admin, auditor, user, operator
+		access.LogsWrite:         {all, none, all, all},
+		access.LogsRead:          {all, all, own, all},
+		access.LogsReadOwn:       {own, none, own, own},
+		access.LogsReadSensitive: {all, none, none, none},
+		access.LogsSearch:        {all, all, own, all},
+		access.LogsStats:         {all, all, own, all},
+		access.LogsExport:        {all, all, none, all},
+		access.LogsStream:        {all, all, none, all},
+		access.LogsCleanup:       {all, none, none, all},
+		access.QuarantineRead:    {all, none, none, all},
+		access.QuarantineManage:  {all, none, none, all},
+		access.TenantsRead:       {all, all, all, all},
+		access.TenantsUpdate:     {all, none, none, all},
+		access.TenantsCreate:     {none, none, none, all},
+		access.TenantsDelete:     {none, none, none, all},
+		access.KeysRead:          {all, none, none, all},
+		access.KeysManage:        {all, none, none, all},
+	}
+	if len(table) != len(access.Permissions()) {
+		t.Fatalf("the table has %d permissions, the package %d", len(table), len(access.Permissions()))
+	}
+	for perm, wants := range table {
+		for i, role := range access.Roles() {
+			tenants := []string{"acme"}
+			if role == access.RoleOperator {
+				tenants = []string{"*"}
+			}
+			p := principal(t, access.Claims{Subject: "u1", Tenants: tenants, Role: role})
+			scope, err := p.Authorize("acme", perm)
+			got := none
+			switch {
+			case err == nil && scope.Owner == "u1":
+				got = own
+			case err == nil:
+				got = all
+			case !errors.Is(err, audit.ErrForbidden):
+				t.Errorf("%s %s: %v, want ErrForbidden", role, perm, err)
+			}
+			if got != wants[i] {
+				t.Errorf("%s %s: %q, want %q", role, perm, got, wants[i])
+			}
+			if role != access.RoleOperator {
+				if _, err := p.Authorize("other", perm); !errors.Is(err, audit.ErrForbidden) {
+					t.Errorf("%s %s in another tenant: %v", role, perm, err)
+				}
+			}
+		}
+	}
+}
+
+func TestClaims(t *testing.T) {
+	tests := []struct {
+		name   string
+		claims access.Claims
+		tenant audit.TenantID
+		perm   access.Permission
+		want   bool
+	}{
+		{"no tenants", access.Claims{Role: "admin"}, "acme", access.LogsRead, false},
+		{"unknown role", access.Claims{Tenants: []string{"acme"}, Role: "root"}, "acme", access.LogsRead, false},
+		{"role in another case", access.Claims{Tenants: []string{"acme"}, Role: "Admin"}, "acme", access.LogsRead, false},
+		{"permission adds", access.Claims{Tenants: []string{"acme"}, Role: "user", Permissions: []string{"logs:export", "logs:everything"}}, "acme", access.LogsExport, true},
+		{"permission alone", access.Claims{Tenants: []string{"acme"}, Permissions: []string{"logs:stats"}}, "acme", access.LogsStats, true},
+		{"permission of another tenant", access.Claims{Tenants: []string{"acme"}, Permissions: []string{"logs:stats"}}, "globex", access.LogsStats, false},
+		{"malformed tenant", access.Claims{Tenants: []string{"Acme"}, Role: "admin"}, "Acme", access.LogsRead, false},
+		{"empty tenant", access.Claims{Tenants: []string{""}, Role: "admin"}, "", access.LogsRead, false},
+		{"empty tenant for an operator", access.Claims{Tenants: []string{"*"}, Role: "operator"}, "", access.LogsRead, false},
+		{"role by tenant", access.Claims{Tenants: []string{"acme", "globex"}, Roles: map[string]access.Role{"acme": "admin"}}, "acme", access.KeysManage, true},
+		{"role by tenant, the other", access.Claims{Tenants: []string{"acme", "globex"}, Roles: map[string]access.Role{"acme": "admin"}}, "globex", access.LogsRead, false},
+		{"role of a tenant not listed", access.Claims{Tenants: []string{"acme"}, Roles: map[string]access.Role{"globex": "admin"}}, "globex", access.LogsRead, false},
+		{"role of * without the tenant *", access.Claims{Tenants: []string{"acme"}, Roles: map[string]access.Role{"*": "admin"}}, "acme", access.LogsRead, false},
+		{"role of one under *", access.Claims{Tenants: []string{"*"}, Roles: map[string]access.Role{"acme": "admin"}}, "acme", access.LogsRead, true},
+		{"role of one under *, the other", access.Claims{Tenants: []string{"*"}, Roles: map[string]access.Role{"acme": "admin"}}, "globex", access.LogsRead, false},
+		{"operator without *", access.Claims{Tenants: []string{"acme"}, Role: "operator"}, "acme", access.LogsRead, false},
+		{"operator by tenant under *", access.Claims{Tenants: []string{"*"}, Roles: map[string]access.Role{"acme": "operator"}}, "acme", access.LogsRead, false},
+		{"operator anywhere", access.Claims{Tenants: []string{"*"}, Role: "operator"}, "whichever", access.LogsRead, true},
+		{"operator creates", access.Claims{Tenants: []string{"*"}, Role: "operator"}, access.AnyTenant, access.TenantsCreate, true},
+		{"admin everywhere", access.Claims{Tenants: []string{"*"}, Role: "admin"}, "acme", access.LogsReadSensitive, true},
+		{"admin everywhere creates", access.Claims{Tenants: []string{"*"}, Role: "admin"}, access.AnyTenant, access.TenantsCreate, false},
+		{"admin everywhere deletes", access.Claims{Tenants: []string{"*"}, Role: "admin"}, "acme", access.TenantsDelete, false},
+		{"platform permission in a tenant", access.Claims{Tenants: []string{"acme"}, Permissions: []string{"tenants:delete"}}, "acme", access.TenantsDelete, false},
+		{"platform permission everywhere", access.Claims{Tenants: []string{"*"}, Permissions: []string{"tenants:delete"}}, "acme", access.TenantsDelete, true},
+		{"own without a subject", access.Claims{Tenants: []string{"acme"}, Role: "user"}, "acme", access.LogsSearch, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := principal(t, tt.claims).Authorize(tt.tenant, tt.perm)
+			if got := err == nil; got != tt.want {
+				t.Errorf("Authorize = %v, want allowed %v", err, tt.want)
+			}
+		})
+	}
+	if _, err := (access.Claims{Subject: "u", Resources: []string{"order", "user:"}}).Principal(); err == nil {
+		t.Error("a malformed resource was left out instead of refused")
+	}
+}
+
+func TestReadEverythingIsNotNarrowedToOwn(t *testing.T) {
+	p := principal(t, access.Claims{Subject: "u", Tenants: []string{"acme"}, Role: "user", Permissions: []string{"logs:search"}, Resources: []string{"order"}})
+	want := access.Scope{Resources: []access.Resource{{Type: "order"}}}
+	if got, err := p.Authorize("acme", access.LogsSearch); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("search: %+v, %v, want %+v", got, err, want)
+	}
+	want.Owner = "u"
+	if got, err := p.Authorize("acme", access.LogsRead); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("read: %+v, %v, want %+v", got, err, want)
+	}
+}
+
+func TestTenantIDs(t *testing.T) {
+	p := access.Principal{Grants: map[audit.TenantID][]access.Permission{"b": {access.LogsRead}, "a": {access.LogsRead}, "c": {}}}
+	if ids, all := p.TenantIDs(); all || !slices.Equal(ids, []audit.TenantID{"a", "b"}) {
+		t.Errorf("TenantIDs = %v, %v", ids, all)
+	}
+	p.Grants[access.AnyTenant] = []access.Permission{access.LogsRead}
+	if ids, all := p.TenantIDs(); !all || len(ids) != 2 {
+		t.Errorf("TenantIDs = %v, %v, want all", ids, all)
+	}
+}
+
+func TestDelegate(t *testing.T) {
+	admin := access.Claims{Subject: "a", Tenants: []string{"acme"}, Role: "admin"}
+	narrowed := admin
+	narrowed.Resources = []string{"order", "user:42"}
+	user := access.Claims{Subject: "u", Tenants: []string{"acme"}, Role: "user", Permissions: []string{"keys:manage"}}
+	operator := access.Claims{Subject: "o", Tenants: []string{"*"}, Role: "operator"}
+	tests := []struct {
+		name      string
+		by        access.Claims
+		tenant    audit.TenantID
+		perms     []access.Permission
+		resources []access.Resource
+		want      bool
+	}{
+		{"admin gives what it holds", admin, "acme", []access.Permission{access.LogsWrite, access.LogsRead}, nil, true},
+		{"admin in another tenant", admin, "globex", []access.Permission{access.LogsWrite}, nil, false},
+		{"platform permission", operator, "acme", []access.Permission{access.TenantsCreate}, nil, false},
+		{"operator gives reading", operator, "acme", []access.Permission{access.LogsRead}, nil, true},
+		{"operator gives unmasking", operator, "acme", []access.Permission{access.LogsReadSensitive}, nil, false},
+		{"own reading becomes all reading", user, "acme", []access.Permission{access.LogsRead}, nil, false},
+		{"own reading passed on", user, "acme", []access.Permission{access.LogsReadOwn, access.LogsWrite}, nil, true},
+		{"narrowed to everything", narrowed, "acme", []access.Permission{access.LogsRead}, nil, false},
+		{"narrowed to its own", narrowed, "acme", []access.Permission{access.LogsRead}, []access.Resource{{Type: "order", ID: "7"}, {Type: "user", ID: "42"}}, true},
+		{"narrowed to the whole type", narrowed, "acme", []access.Permission{access.LogsRead}, []access.Resource{{Type: "user"}}, false},
+		{"narrowed to another", narrowed, "acme", []access.Permission{access.LogsRead}, []access.Resource{{Type: "order"}, {Type: "user", ID: "43"}}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := principal(t, tt.by).Delegate(tt.tenant, tt.perms, tt.resources)
+			if (err == nil) != tt.want || err != nil && !errors.Is(err, audit.ErrForbidden) {
+				t.Errorf("Delegate = %v, want allowed %v", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestPrincipalJSON(t *testing.T) {
+	p := principal(t, access.Claims{Subject: "ü\"1", Tenants: []string{"acme", "*"}, Role: "auditor", Resources: []string{"order", "user:42:a", "AWS%3A%3AS3:x"}})
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back access.Principal
+	if err := json.Unmarshal(text, &back); err != nil || !reflect.DeepEqual(back, p) {
+		t.Errorf("%s became %+v, %v, want %+v", text, back, err, p)
+	}
+	if err := json.Unmarshal([]byte(`{"sub":"u","resources":[""]}`), &back); err == nil {
+		t.Error("an empty resource was read")
+	}
+}
+
+func TestPrincipalInContext(t *testing.T) {
+	if _, ok := access.PrincipalFrom(context.Background()); ok {
+		t.Error("a principal out of nowhere")
+	}
+	if p, ok := access.PrincipalFrom(access.WithPrincipal(context.Background(), access.Principal{Subject: "u"})); !ok || p.Subject != "u" {
+		t.Errorf("PrincipalFrom = %+v, %v", p, ok)
+	}
+}

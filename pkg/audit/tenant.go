@@ -1,0 +1,150 @@
+package audit
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// TenantID names a tenant. It is a slug, see ParseTenantID.
+type TenantID string
+
+// TenantIDPattern is the form of a tenant id: lower-case letters, digits and
+// inner hyphens, so that it can be part of a collection's and an index's name.
+const TenantIDPattern = `^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`
+
+var tenantIDForm = regexp.MustCompile(TenantIDPattern)
+
+// ParseTenantID checks that s is a tenant id.
+func ParseTenantID(s string) (TenantID, error) {
+	if len(s) > 63 || !tenantIDForm.MatchString(s) {
+		return "", Invalid("/id", "invalid_tenant_id", "must match %s", TenantIDPattern)
+	}
+	return TenantID(s), nil
+}
+
+// TenantStatus is whether a tenant takes and shows entries.
+type TenantStatus string
+
+// The statuses of a tenant. A suspended tenant is readable and refuses new
+// entries; a deleting tenant answers as if it did not exist, but for its own record.
+const (
+	TenantActive    TenantStatus = "active"
+	TenantSuspended TenantStatus = "suspended"
+	TenantDeleting  TenantStatus = "deleting"
+)
+
+// Tier chooses the ingest queue of a tenant.
+type Tier string
+
+// The tiers.
+const (
+	TierStandard Tier = "standard"
+	TierPriority Tier = "priority"
+)
+
+// Isolation chooses how a tenant's entries lie in the system of record.
+type Isolation string
+
+// The isolations.
+const (
+	IsolationShared    Isolation = "shared"
+	IsolationDedicated Isolation = "dedicated"
+)
+
+// Limits of a tenant's record.
+const (
+	MaxTenantName      = 256    // bytes
+	MaxRetentionDays   = 36_500 // a hundred years
+	MaxSensitiveFields = 256
+	MaxSensitivePath   = 256 // bytes
+)
+
+// Tenant is a customer whose entries are kept apart from everyone else's.
+type Tenant struct {
+	ID        TenantID     `json:"id"`
+	Name      string       `json:"name"`
+	Status    TenantStatus `json:"status"`
+	CreatedAt time.Time    `json:"created_at"`
+	UpdatedAt time.Time    `json:"updated_at"`
+	Settings  Settings     `json:"settings"`
+	// Version counts the changes of this record from 1; it is the ETag.
+	Version int64 `json:"-"`
+}
+
+// Settings are what a tenant decides about its own log.
+type Settings struct {
+	// RetentionDays is how long an entry is kept after its timestamp; 0 keeps it for ever.
+	RetentionDays int `json:"retention_days"`
+	// LogLevels are the severities that are stored; others are answered "filtered".
+	LogLevels []Severity `json:"log_levels"`
+	// SensitiveFields are dotted paths, "**." meaning any depth, beside the default list.
+	SensitiveFields []string `json:"sensitive_fields"`
+	// Masking hides sensitive fields from readers without logs:read_sensitive.
+	Masking bool `json:"masking"`
+	// LegalHold stops every deletion.
+	LegalHold bool      `json:"legal_hold"`
+	Tier      Tier      `json:"tier"`
+	Isolation Isolation `json:"isolation"`
+	// Archive has every day written to the archive before it may be deleted.
+	Archive bool `json:"archive"`
+}
+
+// DefaultSettings are those of a tenant that was created without any.
+func DefaultSettings() Settings {
+	return Settings{
+		RetentionDays: 365, LogLevels: Severities(), SensitiveFields: []string{}, Masking: true,
+		Tier: TierStandard, Isolation: IsolationShared,
+	}
+}
+
+// Validate returns every fault of the record, nil where there is none.
+func (t *Tenant) Validate() []FieldError {
+	var faults []FieldError
+	add := func(pointer, code, format string, args ...any) {
+		faults = append(faults, FieldError{Pointer: pointer, Code: code, Detail: fmt.Sprintf(format, args...)})
+	}
+	if !tenantIDForm.MatchString(string(t.ID)) {
+		add("/id", "invalid_tenant_id", "must match %s", TenantIDPattern)
+	}
+	switch {
+	case t.Name == "":
+		add("/name", "required", "is required")
+	case len(t.Name) > MaxTenantName:
+		add("/name", "too_long", "must be at most %d bytes", MaxTenantName)
+	}
+	s := &t.Settings
+	if s.RetentionDays < 0 || s.RetentionDays > MaxRetentionDays {
+		add("/settings/retention_days", "out_of_range", "must be from 0 (kept for ever) to %d", MaxRetentionDays)
+	}
+	if len(s.LogLevels) == 0 {
+		add("/settings/log_levels", "required", "must name at least one severity")
+	}
+	if len(s.SensitiveFields) > MaxSensitiveFields {
+		add("/settings/sensitive_fields", "too_many", "must be at most %d paths", MaxSensitiveFields)
+	}
+	for i, path := range s.SensitiveFields {
+		if path == "" || len(path) > MaxSensitivePath {
+			add(fmt.Sprintf("/settings/sensitive_fields/%d", i), "invalid_path", "must be from 1 to %d bytes", MaxSensitivePath)
+		}
+	}
+	if s.Tier != TierStandard && s.Tier != TierPriority {
+		add("/settings/tier", "invalid_choice", "must be one of standard, priority")
+	}
+	if s.Isolation != IsolationShared && s.Isolation != IsolationDedicated {
+		add("/settings/isolation", "invalid_choice", "must be one of shared, dedicated")
+	}
+	return faults
+}
+
+// Takes reports whether entries of this severity are stored.
+func (s *Settings) Takes(severity Severity) bool { return slices.Contains(s.LogLevels, severity) }
+
+// ExpiryOf returns when an entry of time t expires; the zero time means never.
+func (s *Settings) ExpiryOf(t time.Time) time.Time {
+	if s.RetentionDays == 0 {
+		return time.Time{}
+	}
+	return t.Add(time.Duration(s.RetentionDays) * 24 * time.Hour)
+}

@@ -1,0 +1,30 @@
+package audit
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxWord is the longest word that full-text search knows, in bytes; longer ones are cut.
+const MaxWord = 128
+
+// Words splits text into the words of full-text search: runs of letters, marks
+// and digits in lower case.
+func Words(text string) []string {
+	fields := strings.FieldsFunc(text, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r)
+	})
+	for i, word := range fields {
+		word = strings.ToLower(word)
+		if len(word) > MaxWord {
+			cut := MaxWord
+			for !utf8.RuneStart(word[cut]) {
+				cut--
+			}
+			word = word[:cut]
+		}
+		fields[i] = word
+	}
+	return fields
+}

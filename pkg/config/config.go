@@ -1,0 +1,147 @@
+// Package config is the one place that reads the environment: a typed struct
+// for each kind of process. Its errors name the variable and the limit and
+// never repeat a value.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// MinSecretBytes is the least length of a secret: HMAC-SHA-256 is no stronger
+// than its key, and no shorter key has 256 bits.
+const MinSecretBytes = 32
+
+// Secret is a key; its bytes are those of the variable's text. It prints as "[redacted]".
+type Secret []byte
+
+func (Secret) String() string { return "[redacted]" }
+
+// LogValue implements slog.LogValuer.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText keeps the secret out of JSON.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Format keeps the secret out of every verb.
+func (s Secret) Format(f fmt.State, _ rune) {
+	_, _ = f.Write([]byte(s.String())) // fmt's own buffer
+}
+
+// Function is what the process of a Lambda reads.
+type Function struct {
+	Data      string // OCELOT_DATA, the folder of the embedded engine; required
+	Auth      Auth
+	CursorKey Secret     // OCELOT_CURSOR_KEY, which signs cursors; nil where unset: functions whose lists page need it
+	LogLevel  slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
+}
+
+// Dev is what `ocelot dev` reads; the rest comes from its flags and its data folder.
+type Dev struct {
+	Auth     Auth
+	LogLevel slog.Level // OCELOT_LOG_LEVEL: debug, info, warn (the default: the terminal is for people) or error
+}
+
+// Auth says which bearer tokens are good.
+type Auth struct {
+	JWKSURL   string // OIDC_JWKS_URL, an absolute URL with the keys of RS256, ES256 and EdDSA tokens
+	Issuer    string // OIDC_ISSUER; "": not checked
+	Audience  string // OIDC_AUDIENCE; "": not checked
+	JWTSecret Secret // OCELOT_JWT_SECRET, of HS256 tokens, for development; nil where unset
+}
+
+// Enabled reports whether any bearer token can be good.
+func (a Auth) Enabled() bool { return a.JWKSURL != "" || len(a.JWTSecret) > 0 }
+
+// ReadFunction reads a Function. The error has every fault.
+func ReadFunction() (Function, error) {
+	r, err := newReader()
+	if err != nil {
+		return Function{}, err
+	}
+	if r.Data == "" {
+		r.fault("OCELOT_DATA", "is required: the folder of the embedded engine")
+	}
+	f := Function{Data: r.Data, Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo)}
+	return f, errors.Join(r.faults...)
+}
+
+// ReadDev reads a Dev. The error has every fault.
+func ReadDev() (Dev, error) {
+	r, err := newReader()
+	if err != nil {
+		return Dev{}, err
+	}
+	d := Dev{Auth: r.auth(), LogLevel: r.logLevel(slog.LevelWarn)}
+	return d, errors.Join(r.faults...)
+}
+
+// reader checks the texts of the variables and gathers their faults.
+type reader struct {
+	variables
+	faults []error
+}
+
+// variables are texts only, so that reading them cannot fail with one in the error.
+type variables struct {
+	Data      string `env:"OCELOT_DATA"`
+	CursorKey string `env:"OCELOT_CURSOR_KEY"`
+	LogLevel  string `env:"OCELOT_LOG_LEVEL"`
+	JWTSecret string `env:"OCELOT_JWT_SECRET"`
+	JWKSURL   string `env:"OIDC_JWKS_URL"`
+	Issuer    string `env:"OIDC_ISSUER"`
+	Audience  string `env:"OIDC_AUDIENCE"`
+}
+
+func newReader() (*reader, error) {
+	v, err := env.ParseAs[variables]()
+	if err != nil {
+		return nil, fmt.Errorf("read the environment: %w", err)
+	}
+	return &reader{variables: v}, nil
+}
+
+func (r *reader) fault(variable, format string, args ...any) {
+	r.faults = append(r.faults, fmt.Errorf("%s %s", variable, fmt.Sprintf(format, args...)))
+}
+
+func (r *reader) auth() Auth {
+	u, err := url.Parse(r.JWKSURL)
+	if r.JWKSURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		r.fault("OIDC_JWKS_URL", "must be an absolute http or https URL")
+	}
+	return Auth{
+		JWKSURL: r.JWKSURL, Issuer: r.Issuer, Audience: r.Audience,
+		JWTSecret: r.secret("OCELOT_JWT_SECRET", r.JWTSecret),
+	}
+}
+
+func (r *reader) secret(variable, text string) Secret {
+	if text == "" {
+		return nil
+	}
+	if len(text) < MinSecretBytes {
+		r.fault(variable, "must have at least %d bytes", MinSecretBytes)
+	}
+	return Secret(text)
+}
+
+func (r *reader) logLevel(otherwise slog.Level) slog.Level {
+	names := []string{"debug", "info", "warn", "error"}
+	levels := []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+	if r.LogLevel == "" {
+		return otherwise
+	}
+	i := slices.Index(names, strings.ToLower(r.LogLevel))
+	if i < 0 {
+		r.fault("OCELOT_LOG_LEVEL", "must be one of %s", strings.Join(names, ", "))
+		return otherwise
+	}
+	return levels[i]
+}

@@ -1,0 +1,112 @@
+package cursor_test
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
+)
+
+var key = []byte("0123456789abcdef0123456789abcdef")
+
+func refused(t *testing.T, s *cursor.Signer, list, text string) {
+	t.Helper()
+	payload, err := s.Parse(list, text)
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != "?cursor" || invalid.Fields[0].Code != "invalid_cursor" {
+		t.Fatalf("Parse(%q, %.60q) = %q, %v, want invalid_cursor", list, text, payload, err)
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	s := cursor.NewSigner(key)
+	for _, list := range []string{"", "acme", "acme\x00q=ü", strings.Repeat("l", 100_000)} {
+		for _, payload := range [][]byte{{}, {0}, []byte("payload"), bytes.Repeat([]byte{0xff}, cursor.MaxPayload)} {
+			text := s.Sign(list, payload)
+			if got, err := s.Parse(list, text); err != nil || !bytes.Equal(got, payload) {
+				t.Errorf("%q became %q, %v", payload, got, err)
+			}
+			if url.QueryEscape(text) != text {
+				t.Errorf("%q is not URL-safe", text)
+			}
+			if len(text) > cursor.MaxBytes {
+				t.Errorf("a cursor of %d bytes", len(text))
+			}
+			if again := s.Sign(list, payload); again != text {
+				t.Errorf("signed twice: %q and %q", text, again)
+			}
+		}
+	}
+	refused(t, s, "l", s.Sign("l", make([]byte, cursor.MaxPayload+1)))
+}
+
+func TestForeign(t *testing.T) {
+	s := cursor.NewSigner(key)
+	text := s.Sign("acme|a", []byte("bc"))
+	for _, list := range []string{"", "acme", "acme|ab", "acme|a\x01b", "globex|a"} {
+		refused(t, s, list, text)
+	}
+	refused(t, cursor.NewSigner([]byte("another key, also of 32 bytes...")), "acme|a", text)
+}
+
+func TestHostile(t *testing.T) {
+	s := cursor.NewSigner(key)
+	text := s.Sign("l", []byte("payload of some length"))
+	for _, bad := range []string{
+		"", "A", "AAAA", "=", text + "=", text + "A", text + "\n", text[:10] + "\r\n" + text[10:], " " + text, text + text, "%00", "ü",
+		strings.Repeat("A", 44), strings.Repeat("A", cursor.MaxBytes), strings.Repeat("A", 1<<20), strings.ReplaceAll(text, text[:1], "+"),
+	} {
+		refused(t, s, "l", bad)
+	}
+	for n := range len(text) {
+		refused(t, s, "l", text[:n])
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	for i := range len(text) { // every place, any other character
+		changed := []byte(text)
+		for changed[i] == text[i] {
+			changed[i] = alphabet[random.IntN(len(alphabet))]
+		}
+		refused(t, s, "l", string(changed))
+	}
+	for range 10_000 {
+		noise := make([]byte, random.IntN(200))
+		for i := range noise {
+			noise[i] = alphabet[random.IntN(len(alphabet))]
+		}
+		refused(t, s, "l", string(noise))
+	}
+}
+
+func TestSignerOwnsItsKey(t *testing.T) {
+	own := bytes.Clone(key)
+	s := cursor.NewSigner(own)
+	text := s.Sign("l", []byte("p"))
+	clear(own)
+	if _, err := s.Parse("l", text); err != nil {
+		t.Error(err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a short key was taken")
+		}
+	}()
+	cursor.NewSigner(key[:31])
+}
+
+func FuzzParse(f *testing.F) {
+	s := cursor.NewSigner(key)
+	f.Add("l", s.Sign("l", []byte("p")))
+	f.Add("", "")
+	f.Fuzz(func(t *testing.T, list, text string) {
+		if payload, err := s.Parse(list, text); err == nil && s.Sign(list, payload) != text {
+			t.Errorf("Parse took %q, which Sign does not make", text)
+		}
+	})
+}

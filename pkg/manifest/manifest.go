@@ -1,0 +1,79 @@
+// Package manifest is the one table of Ocelot's functions: what triggers each,
+// which permission it asks for, which queue it serves, what it may touch and how
+// large it is. The local runner, the authorizer, the OpenAPI document, the SAM
+// template and the tests read it here. It holds data only.
+package manifest
+
+import (
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+)
+
+// BasePath is where the HTTP API begins.
+const BasePath = "/api/v1"
+
+// Function is one Lambda: the folder functions/<Name>.
+type Function struct {
+	Name    string // verb-noun
+	Summary string // one sentence in the imperative, without a full stop
+	Trigger Trigger
+	// Grants are all that the function may touch.
+	Grants   []Grant
+	MemoryMB int
+	Timeout  time.Duration
+}
+
+// Trigger is what invokes a function: exactly one of its fields is set.
+type Trigger struct {
+	Route      *Route
+	Queues     []QueueTrigger
+	Authorizer bool
+}
+
+// Route is an HTTP endpoint. Path is relative to BasePath and has its
+// parameters in braces.
+type Route struct {
+	Method string
+	Path   string
+	// Permission is what the caller needs in the tenant; "" makes the route public.
+	Permission access.Permission
+	// TenantFrom says where the tenant's id stands.
+	TenantFrom TenantSource
+}
+
+// TenantSource is where a request names its tenant.
+type TenantSource uint8
+
+// The sources of a tenant's id.
+const (
+	TenantFromHeader TenantSource = iota // X-Tenant-ID is required
+	TenantFromPath                       // the path parameter {id}; X-Tenant-ID may repeat it
+	TenantNone                           // the route is of no single tenant
+)
+
+// QueueTrigger is a queue that invokes a function with batches.
+type QueueTrigger struct {
+	Queue     QueueName
+	BatchSize int           // messages
+	Window    time.Duration // how long a batch may wait to fill
+}
+
+// QueueName is a queue. Its dead-letter queue has the same name with "-dlq".
+type QueueName string
+
+// Queue describes a queue.
+type Queue struct {
+	Name              QueueName
+	VisibilityTimeout time.Duration // at least six times its consumer's timeout, as SQS asks for
+	MaxReceives       int           // then the message goes to the dead-letter queue
+}
+
+// Grant is the right to one resource. Read and Write are independent.
+type Grant struct {
+	Resource    Resource
+	Read, Write bool
+}
+
+// Resource is something that functions touch.
+type Resource string

@@ -1,0 +1,207 @@
+package manifest
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+)
+
+// The queues.
+const (
+	QueueIngest         QueueName = "ingest"
+	QueueIngestPriority QueueName = "ingest-priority"
+	QueueIndex          QueueName = "index"
+	QueuePurge          QueueName = "purge"
+)
+
+// The resources.
+const (
+	ResourceEntries    Resource = "entries"    // the system of record
+	ResourceIndex      Resource = "search"     // the search index
+	ResourceTenants    Resource = "tenants"    // tenant records
+	ResourceKeys       Resource = "keys"       // API keys
+	ResourceJobs       Resource = "jobs"       // jobs
+	ResourceQuarantine Resource = "quarantine" // entries in quarantine
+	ResourceSecrets    Resource = "secrets"    // the key that signs cursors, token verification settings
+)
+
+// QueueResource is the resource that a queue is.
+func QueueResource(name QueueName) Resource { return Resource("queue/" + name) }
+
+// Queues returns every queue.
+func Queues() []Queue {
+	return slices.Clone(queues)
+}
+
+// Functions returns every function, ordered by name.
+func Functions() []Function {
+	return slices.Clone(functions)
+}
+
+var queues = []Queue{
+	{Name: QueueIngest, VisibilityTimeout: 3 * time.Minute, MaxReceives: 5},
+	{Name: QueueIngestPriority, VisibilityTimeout: 3 * time.Minute, MaxReceives: 5},
+	{Name: QueueIndex, VisibilityTimeout: 3 * time.Minute, MaxReceives: 5},
+	{Name: QueuePurge, VisibilityTimeout: 90 * time.Minute, MaxReceives: 5},
+}
+
+func route(method, path string, permission access.Permission, from TenantSource) Trigger {
+	return Trigger{Route: &Route{Method: method, Path: path, Permission: permission, TenantFrom: from}}
+}
+
+func read(resources ...Resource) []Grant {
+	grants := make([]Grant, len(resources))
+	for i, r := range resources {
+		grants[i] = Grant{Resource: r, Read: true}
+	}
+	return grants
+}
+
+func write(resources ...Resource) []Grant {
+	grants := make([]Grant, len(resources))
+	for i, r := range resources {
+		grants[i] = Grant{Resource: r, Write: true}
+	}
+	return grants
+}
+
+var (
+	ingestQueues = []Resource{QueueResource(QueueIngest), QueueResource(QueueIngestPriority)}
+	// recording is what a change needs that writes its own audit entry.
+	recording = write(ingestQueues...)
+)
+
+const (
+	small  = 256 // MB; JSON in, one record out
+	medium = 512
+	large  = 1024 // MB; bulk bodies and pages of up to 16 MiB unpacked
+)
+
+var functions = []Function{
+	{
+		Name: "authorize-request", Summary: "Decide whether a request's credential opens its tenant",
+		Trigger: Trigger{Authorizer: true},
+		Grants:  slices.Concat(read(ResourceKeys, ResourceSecrets), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
+	},
+	{
+		Name: "create-key", Summary: "Create an API key",
+		Trigger: route(http.MethodPost, "/tenants/{id}/keys", access.KeysManage, TenantFromPath),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "create-log", Summary: "Accept one entry",
+		Trigger: route(http.MethodPost, "/logs", access.LogsWrite, TenantFromHeader),
+		Grants:  slices.Concat(read(ResourceTenants), write(ingestQueues...)), MemoryMB: medium, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "create-logs-bulk", Summary: "Accept up to 1,000 entries",
+		Trigger: route(http.MethodPost, "/logs/bulk", access.LogsWrite, TenantFromHeader),
+		Grants:  slices.Concat(read(ResourceTenants), write(ingestQueues...)), MemoryMB: large, Timeout: 20 * time.Second,
+	},
+	{
+		Name: "create-tenant", Summary: "Create a tenant",
+		Trigger: route(http.MethodPost, "/tenants", access.TenantsCreate, TenantNone),
+		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants)), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "delete-key", Summary: "Revoke an API key",
+		Trigger: route(http.MethodDelete, "/tenants/{id}/keys/{key}", access.KeysManage, TenantFromPath),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "delete-quarantine", Summary: "Discard an entry in quarantine",
+		Trigger: route(http.MethodDelete, "/logs/quarantine/{id}", access.QuarantineManage, TenantFromHeader),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine), recording), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "delete-tenant", Summary: "Remove a tenant from every store",
+		Trigger: route(http.MethodDelete, "/tenants/{id}", access.TenantsDelete, TenantFromPath),
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceJobs), write(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)), recording),
+		MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "get-docs", Summary: "Show the documentation page",
+		Trigger:  route(http.MethodGet, "/docs", "", TenantNone),
+		MemoryMB: small, Timeout: 5 * time.Second,
+	},
+	{
+		Name: "get-health", Summary: "Tell the state of each dependency",
+		Trigger: route(http.MethodGet, "/health", "", TenantNone),
+		Grants:  read(ResourceEntries, ResourceIndex, QueueResource(QueueIngest)), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "get-log", Summary: "Return one entry with its status",
+		Trigger: route(http.MethodGet, "/logs/{id}", access.LogsRead, TenantFromHeader),
+		Grants:  read(ResourceTenants, ResourceEntries, ResourceIndex), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "get-openapi", Summary: "Return the OpenAPI document",
+		Trigger:  route(http.MethodGet, "/openapi.json", "", TenantNone),
+		MemoryMB: small, Timeout: 5 * time.Second,
+	},
+	{
+		Name: "get-stats", Summary: "Count entries by field and over time",
+		Trigger: route(http.MethodGet, "/logs/stats", access.LogsStats, TenantFromHeader),
+		Grants:  read(ResourceTenants, ResourceIndex), MemoryMB: medium, Timeout: 25 * time.Second,
+	},
+	{
+		Name: "get-tenant", Summary: "Return one tenant",
+		Trigger: route(http.MethodGet, "/tenants/{id}", access.TenantsRead, TenantFromPath),
+		Grants:  read(ResourceTenants), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "index-logs", Summary: "Make stored entries findable",
+		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueIndex, BatchSize: 10}}},
+		Grants:  slices.Concat(read(ResourceTenants, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine)), MemoryMB: large, Timeout: 30 * time.Second,
+	},
+	{
+		Name: "list-keys", Summary: "List a tenant's API keys",
+		Trigger: route(http.MethodGet, "/tenants/{id}/keys", access.KeysRead, TenantFromPath),
+		Grants:  read(ResourceTenants, ResourceKeys), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "list-quarantine", Summary: "List entries in quarantine",
+		Trigger: route(http.MethodGet, "/logs/quarantine", access.QuarantineRead, TenantFromHeader),
+		Grants:  read(ResourceTenants, ResourceQuarantine, ResourceSecrets), MemoryMB: medium, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "list-tenants", Summary: "List the tenants that the caller may see",
+		Trigger: route(http.MethodGet, "/tenants", access.TenantsRead, TenantNone),
+		Grants:  read(ResourceTenants, ResourceSecrets), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
+		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueIngest, BatchSize: 10}, {Queue: QueueIngestPriority, BatchSize: 10}}},
+		Grants: slices.Concat(
+			read(ResourceTenants, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
+			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex))), MemoryMB: large, Timeout: 30 * time.Second,
+	},
+	{
+		Name: "purge-tenant", Summary: "Remove a deleted tenant's records from every store",
+		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueuePurge, BatchSize: 1}}},
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)),
+			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceJobs, QueueResource(QueuePurge))),
+		MemoryMB: medium, Timeout: 15 * time.Minute,
+	},
+	{
+		Name: "retry-quarantine", Summary: "Send an entry in quarantine through its step again",
+		Trigger: route(http.MethodPost, "/logs/quarantine/{id}/retry", access.QuarantineManage, TenantFromHeader),
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine, QueueResource(QueueIndex)), recording),
+		MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "search-logs", Summary: "List entries by filter and full text",
+		Trigger: route(http.MethodGet, "/logs", access.LogsSearch, TenantFromHeader),
+		Grants:  read(ResourceTenants, ResourceIndex, ResourceSecrets), MemoryMB: large, Timeout: 25 * time.Second,
+	},
+	{
+		Name: "update-tenant", Summary: "Change a tenant's name and settings",
+		Trigger: route(http.MethodPut, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
+		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants), recording), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+}
