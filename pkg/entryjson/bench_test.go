@@ -1,0 +1,44 @@
+package entryjson_test
+
+import (
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+// sample is an entry of about one KB, as an order service would send it.
+const sample = `{"user_id":"user-17","session_id":"s-8f14e45fceea167a","request_id":"req-1017","action":"UPDATE","resource_type":"order","resource_id":"order-1017","timestamp":"2026-11-23T10:00:00.017Z","ip_address":"203.0.113.7","user_agent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36","before_state":{"status":"pending","total":129.90,"items":[{"sku":"A-1","qty":2},{"sku":"B-7","qty":1}],"customer":{"id":"c-77","tier":"gold"}},"after_state":{"status":"paid","total":129.90,"items":[{"sku":"A-1","qty":2},{"sku":"B-7","qty":1}],"customer":{"id":"c-77","tier":"gold"}},"metadata":{"region":"eu-central-1","service":"checkout","version":"4.18.2","trace":"4bf92f3577b34da6a3ce929d0e0e4736","flags":{"beta":true,"retry":false},"latency_ms":42},"severity":"INFO","message":"Order 1017 was paid by card and confirmed to the customer by e-mail","idempotency_key":"k-1017"}`
+
+func BenchmarkParseSubmitted(b *testing.B) {
+	b.SetBytes(int64(len(sample)))
+	b.ReportAllocs()
+	text := []byte(sample)
+	for b.Loop() {
+		if _, invalid := entryjson.ParseSubmitted(text); invalid != nil {
+			b.Fatal(invalid)
+		}
+	}
+}
+
+func BenchmarkParts(b *testing.B) {
+	submitted, invalid := entryjson.ParseSubmitted([]byte(sample))
+	if invalid != nil {
+		b.Fatal(invalid)
+	}
+	submitted.ID = audit.DeriveEntryID("acme", submitted.Timestamp, submitted.IdempotencyKey)
+	stored := entryjson.AppendStored(nil, &submitted.Entry)
+	for name, part := range map[string]func(){
+		"Changed":      func() { _, _ = entryjson.Changed(submitted.Before, submitted.After) },
+		"DigestOf":     func() { submitted.DigestOf() },
+		"AppendStored": func() { stored = entryjson.AppendStored(stored[:0], &submitted.Entry) },
+		"ParseStored":  func() { _, _ = entryjson.ParseStored(stored) },
+		"Leaves":       func() { _ = entryjson.Leaves(submitted.Metadata, func(string, string) {}) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				part()
+			}
+		})
+	}
+}

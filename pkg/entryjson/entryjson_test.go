@@ -1,0 +1,364 @@
+package entryjson_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+func minimal(member string) string {
+	return `{"user_id":"u","action":"CREATE","resource_type":"order",` + member + `}`
+}
+
+func TestParseSubmittedNamesTheFault(t *testing.T) {
+	deep := func(levels int) string { return strings.Repeat(`{"a":`, levels) + "1" + strings.Repeat("}", levels) }
+	for name, test := range map[string]struct{ text, pointer, code string }{
+		"not an object":        {`[1]`, "", "invalid_json"},
+		"empty":                {``, "", "invalid_json"},
+		"cut off":              {`{"user_id":"u"`, "", "invalid_json"},
+		"something after":      {minimal(`"message":"m"`) + `{}`, "", "invalid_json"},
+		"unknown field":        {minimal(`"color":"red"`), "/color", "unknown_field"},
+		"unknown odd field":    {minimal(`"a/b~c":1`), "/a~1b~0c", "unknown_field"},
+		"wrong type":           {minimal(`"message":5`), "/message", "wrong_type"},
+		"array for object":     {minimal(`"metadata":[]`), "/metadata", "wrong_type"},
+		"bad id":               {minimal(`"id":"7"`), "/id", "invalid_id"},
+		"UUIDv4":               {minimal(`"id":"9b2d3f60-1111-4222-8333-123456789abc"`), "/id", "invalid_id"},
+		"bad time":             {minimal(`"timestamp":"yesterday"`), "/timestamp", "invalid_timestamp"},
+		"bad address":          {minimal(`"ip_address":"300.1.1.1"`), "/ip_address", "invalid_ip_address"},
+		"address with zone":    {minimal(`"ip_address":"fe80::1%eth0"`), "/ip_address", "invalid_ip_address"},
+		"bad severity":         {minimal(`"severity":"info"`), "/severity", "invalid_severity"},
+		"duplicate field":      {minimal(`"user_id":"v"`), "/user_id", "duplicate_key"},
+		"duplicate nested key": {minimal(`"metadata":{"a":{"b":1,"b":2}}`), "/metadata/a/b", "duplicate_key"},
+		"same key escaped":     {minimal(`"metadata":{"a":1,"\u0061":2}`), "/metadata/a", "duplicate_key"},
+		"lone surrogate":       {minimal(`"metadata":{"a":"\ud800"}`), "/metadata/a", "lone_surrogate"},
+		"invalid UTF-8":        {minimal("\"message\":\"\xff\""), "/message", "invalid_utf8"},
+		"number with zero":     {minimal(`"metadata":{"n":01}`), "/metadata/n", "invalid_json"},
+		"NaN":                  {minimal(`"metadata":{"n":NaN}`), "/metadata/n", "invalid_json"},
+		"too deep":             {minimal(`"metadata":` + deep(64)), "/metadata", "too_deep"},
+		"too large":            {minimal(`"message":"` + strings.Repeat("x", audit.MaxEntryBytes) + `"`), "", "too_large"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, invalid := entryjson.ParseSubmitted([]byte(test.text))
+			if invalid == nil {
+				t.Fatal("was accepted")
+			}
+			got := invalid.Fields[0]
+			pointerMatches := got.Pointer == test.pointer || test.code == "invalid_json" && strings.HasPrefix(test.pointer, got.Pointer)
+			if !pointerMatches || got.Code != test.code {
+				t.Errorf("got %+v, want %s at %q", got, test.code, test.pointer)
+			}
+		})
+	}
+}
+
+func TestParseSubmittedFindsEveryFault(t *testing.T) {
+	_, invalid := entryjson.ParseSubmitted([]byte(`{"severity":"LOUD","ip_address":"x","color":1,"message":[]}`))
+	if invalid == nil || len(invalid.Fields) != 4 {
+		t.Fatalf("got %v, want four faults", invalid)
+	}
+}
+
+func TestNullMeansAbsentAndKeepsNoDefault(t *testing.T) {
+	got, invalid := entryjson.ParseSubmitted([]byte(minimal(`"ip_address":null,"user_agent":null,"metadata":null,"message":null`)))
+	if invalid != nil {
+		t.Fatal(invalid)
+	}
+	if !got.KeepsAddress || !got.KeepsAgent || got.IPAddress.IsValid() || got.Metadata != nil || got.HasTimestamp {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// hostileObjects are objects that must come back exactly: every string's
+// content, every key, every number's spelling.
+var hostileObjects = []string{
+	`{}`, `{"":""}`, `{"a":{}}`, `{"a":[]}`, `{"a":[[],[[]],{}]}`, `{"a":null,"b":true,"c":false}`,
+	`{"n":1.0}`, `{"n":1e21}`, `{"n":1E+2}`, `{"n":-0}`, `{"n":-0.0}`, `{"n":12345678901234567890}`,
+	`{"n":0.1000000000000000055511151231257827}`, `{"n":9007199254740993}`, `{"n":-9223372036854775808}`, `{"n":1e400}`,
+	`{"a.b":1,"a":{"b":2}}`, `{"$where":1,"$":2,"a$b":3}`, `{"nul\u0000key":"nul\u0000value"}`,
+	`{"__proto__":1,"constructor":2,"_id":3}`, `{"ключ":"значение","鍵":"値","🔑":"💥"}`, `{"e":"\ud83d\ude00"}`,
+	`{"slash":"\/","quote":"\"","back":"\\","tab":"\t","u":"\u0041","html":"<&>\u2028"}`, `{"rtl":"\u202eabc","zw":"a\u200bb"}`,
+	`{"a":"` + strings.Repeat("é", 50_000) + `"}`, `{"` + strings.Repeat("k", 100_000) + `":1}`,
+	`{"a":[1,"1",1.0,true,null,{"b":[{"c":[]}]}]}`, strings.Repeat(`{"d":`, 62) + `{}` + strings.Repeat(`}`, 62),
+}
+
+func TestObjectsComeBackByteForByte(t *testing.T) {
+	for _, object := range hostileObjects {
+		text := minimal(`"metadata": ` + object + ` ,"before_state":` + object + `,"after_state":` + object)
+		if len(text) > audit.MaxEntryBytes {
+			text = minimal(`"metadata":` + object)
+		}
+		submitted, invalid := entryjson.ParseSubmitted([]byte(text))
+		if invalid != nil {
+			t.Errorf("%.60s: %v", object, invalid)
+			continue
+		}
+		submitted.ID = audit.NewEntryID(time.UnixMilli(1), [10]byte{})
+		stored, err := entryjson.ParseStored(entryjson.AppendStored(nil, &submitted.Entry))
+		if err != nil {
+			t.Errorf("%.60s: %v", object, err)
+			continue
+		}
+		public := entryjson.AppendPublic(nil, &stored)
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(public, &fields); err != nil {
+			t.Errorf("%.60s: %v", object, err)
+		}
+		if string(fields["metadata"]) != object {
+			t.Errorf("sent %.80s, got %.80s", object, fields["metadata"])
+		}
+	}
+}
+
+func TestWhiteSpaceIsDroppedOutsideStringsOnly(t *testing.T) {
+	submitted, invalid := entryjson.ParseSubmitted([]byte(minimal("\"metadata\": { \"a b\" :\t[ 1 , \"x \\\" y\" ] ,\n \"c\" : { } }")))
+	if invalid != nil {
+		t.Fatal(invalid)
+	}
+	if got, want := string(submitted.Metadata), `{"a b":[1,"x \" y"],"c":{}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func fullEntry() audit.Entry {
+	return audit.Entry{
+		ID: audit.NewEntryID(time.UnixMilli(1_700_000_000_123), [10]byte{1, 2, 3}), Tenant: "acme",
+		UserID: "ü\"\\\x00 ", SessionID: "s", RequestID: "r", Action: "user.login", ResourceType: "order", ResourceID: "42",
+		Timestamp: time.UnixMilli(1_700_000_000_123).UTC(), IPAddress: netip.MustParseAddr("2001:db8::1"), UserAgent: "<agent>",
+		Before: audit.Object(`{"a":1}`), After: audit.Object(`{"a":2}`), Metadata: audit.Object(`{"b":[1.0]}`),
+		Severity: audit.SeverityCritical, Message: "line\nbreak", IdempotencyKey: "k",
+		ReceivedAt: time.UnixMilli(1_700_000_001_000).UTC(), ExpiresAt: time.UnixMilli(1_800_000_000_000).UTC(),
+		Changed: []string{"a", "b.c\"d"}, Digest: audit.Digest{1, 2, 3},
+	}
+}
+
+func TestStoredFormRoundTrips(t *testing.T) {
+	for name, entry := range map[string]audit.Entry{"full": fullEntry(), "bare": {
+		ID: audit.NewEntryID(time.UnixMilli(5), [10]byte{}), Tenant: "a", UserID: "u", Action: "A", ResourceType: "r", Timestamp: time.UnixMilli(5).UTC(),
+	}} {
+		got, err := entryjson.ParseStored(entryjson.AppendStored(nil, &entry))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(entry, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestParseStoredIgnoresFieldsOfLaterVersions(t *testing.T) {
+	entry := fullEntry()
+	text := bytes.Replace(entryjson.AppendStored(nil, &entry), []byte(`{`), []byte(`{"later":{"x":[1]},`), 1)
+	if _, err := entryjson.ParseStored(text); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParseStoredErrorsCarryNoContent(t *testing.T) {
+	for _, text := range []string{`{"message":"secret-content","severity":7}`, `{"message":"secret-content`, `{"timestamp":"secret-content"}`} {
+		_, err := entryjson.ParseStored([]byte(text))
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestPublicFormHasNoDigest(t *testing.T) {
+	entry := fullEntry()
+	if text := entryjson.AppendPublic(nil, &entry); bytes.Contains(text, []byte("digest")) || !json.Valid(text) {
+		t.Errorf("%s", text)
+	}
+}
+
+func TestLeaves(t *testing.T) {
+	var got []string
+	err := entryjson.Leaves(audit.Object(`{"a":{"b":"x\n\u0041"},"c":[1.0,{"d":null},[true]],"e.f":"","g":{},"h":[]}`), func(path, value string) {
+		got = append(got, path+"="+value)
+	})
+	want := []string{"a.b=x\nA", "c=1.0", "c.d=null", "c=true", "e.f="}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+}
+
+func TestLeavesLeaveOutLongPaths(t *testing.T) {
+	long := strings.Repeat("k", entryjson.MaxLeafPath+1)
+	count := 0
+	if err := entryjson.Leaves(audit.Object(`{"`+long+`":1,"a":{"`+long+`":2},"b":3}`), func(string, string) { count++ }); err != nil || count != 1 {
+		t.Errorf("%d leaves, %v", count, err)
+	}
+}
+
+func TestWalkersRefuseMalformedObjects(t *testing.T) {
+	for _, text := range []string{`{`, `{"`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a":[1`, `{"a":{`, `x`, `{"a":"\`} {
+		if err := entryjson.Leaves(audit.Object(text), func(string, string) {}); err == nil && text != `{"a":` {
+			t.Errorf("Leaves took %s", text)
+		}
+		if _, err := entryjson.Changed(audit.Object(text), audit.Object(`{"z":0}`)); err == nil && text != `{"a":` {
+			t.Errorf("Changed took %s", text)
+		}
+	}
+}
+
+func TestChanged(t *testing.T) {
+	for name, test := range map[string]struct {
+		before, after string
+		want          []string
+	}{
+		"nothing":              {`{"a":1}`, `{"a":1}`, nil},
+		"both absent":          {``, ``, nil},
+		"created":              {``, `{"b":1,"a":{"c":1}}`, []string{"a", "b"}},
+		"deleted":              {`{"a":1}`, ``, []string{"a"}},
+		"nested":               {`{"a":{"b":1,"c":2},"d":3}`, `{"a":{"b":1,"c":9},"d":3}`, []string{"a.c"}},
+		"order does not count": {`{"a":1,"b":{"x":1,"y":2}}`, `{"b":{"y":2,"x":1},"a":1}`, nil},
+		"spelling of a string": {`{"a":"A"}`, `{"a":"\u0041"}`, nil},
+		"spelling of a key":    {`{"a":1}`, `{"\u0061":1}`, nil},
+		"spelling of a number": {`{"a":1}`, `{"a":1.0}`, []string{"a"}},
+		"arrays are whole":     {`{"a":[1,{"b":2,"c":3}]}`, `{"a":[1,{"c":3,"b":2}]}`, nil},
+		"an array's element":   {`{"a":[1,2]}`, `{"a":[2,1]}`, []string{"a"}},
+		"type":                 {`{"a":{}}`, `{"a":[]}`, []string{"a"}},
+		"null is not absent":   {`{"a":null}`, `{}`, []string{"a"}},
+		"object to scalar":     {`{"a":{"b":1}}`, `{"a":1}`, []string{"a"}},
+		"dotted key":           {`{"a.b":1,"a":{"b":1}}`, `{"a.b":2,"a":{"b":2}}`, []string{"a.b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := entryjson.Changed(audit.Object(test.before), audit.Object(test.after))
+			if err != nil || !slices.Equal(got, test.want) {
+				t.Errorf("got %q, %v; want %q", got, err, test.want)
+			}
+		})
+	}
+}
+
+func TestChangedIsBounded(t *testing.T) {
+	var many strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&many, `,"k%d":%d`, i, i)
+	}
+	inner := `{` + many.String()[1:] + `}`
+	got, err := entryjson.Changed(audit.Object(`{"x":{"y":{}}}`), audit.Object(`{"x":{"y":`+inner+`}}`))
+	if err != nil || !slices.Equal(got, []string{"x"}) {
+		t.Errorf("got %d paths, %v", len(got), err)
+	}
+}
+
+// randomObject builds an object together with its leaves.
+func randomObject(random *rand.Rand, depth int) any {
+	switch random.IntN(6) {
+	case 0, 1:
+		if depth > 0 {
+			object := map[string]any{}
+			for range random.IntN(4) {
+				object[string(rune('a'+random.IntN(4)))] = randomObject(random, depth-1)
+			}
+			return object
+		}
+		return nil
+	case 2:
+		return []any{randomObject(random, 0), random.IntN(3)}
+	case 3:
+		return `"` + strings.Repeat(`\`, random.IntN(3)) + `{[,:`
+	default:
+		return random.IntN(3)
+	}
+}
+
+func TestWalkersAgreeWithEncodingJSON(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		value := map[string]any{"r": randomObject(random, 4), "s": randomObject(random, 4)}
+		text, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spaced, _ := json.MarshalIndent(value, " ", "\t")
+		submitted, invalid := entryjson.ParseSubmitted([]byte(minimal(`"metadata":` + string(spaced))))
+		if invalid != nil || !bytes.Equal(submitted.Metadata, text) {
+			t.Fatalf("%s became %s (%v)", text, submitted.Metadata, invalid)
+		}
+		if changed, err := entryjson.Changed(audit.Object(text), submitted.Metadata); err != nil || changed != nil {
+			t.Fatalf("%s differs from itself: %v %v", text, changed, err)
+		}
+		leaves := 0
+		if err := entryjson.Leaves(submitted.Metadata, func(string, string) { leaves++ }); err != nil || leaves != countLeaves(value) {
+			t.Fatalf("%s: %d leaves, %v", text, leaves, err)
+		}
+	}
+}
+
+func countLeaves(value any) int {
+	switch v := value.(type) {
+	case map[string]any:
+		n := 0
+		for _, member := range v {
+			n += countLeaves(member)
+		}
+		return n
+	case []any:
+		n := 0
+		for _, element := range v {
+			n += countLeaves(element)
+		}
+		return n
+	}
+	return 1
+}
+
+func TestDigestTellsContentApart(t *testing.T) {
+	digest := func(member string) audit.Digest {
+		s, invalid := entryjson.ParseSubmitted([]byte(minimal(member)))
+		if invalid != nil {
+			t.Fatal(invalid)
+		}
+		return s.DigestOf()
+	}
+	same := digest(`"metadata":{"a":1},"message":"m"`)
+	if same != digest(`"message":"m" , "metadata": { "a" : 1 }`) {
+		t.Error("white space or field order changed the digest")
+	}
+	for _, other := range []string{
+		`"metadata":{"a":2},"message":"m"`, `"before_state":{"a":1},"message":"m"`, `"metadata":{"a":1},"user_agent":"m"`,
+		`"metadata":{"a":1},"message":"m","severity":"ERROR"`, `"metadata":{"a":1},"message":"m","ip_address":"::1"`,
+	} {
+		if digest(other) == same {
+			t.Errorf("%s has the digest of another content", other)
+		}
+	}
+}
+
+func FuzzParseSubmitted(f *testing.F) {
+	for _, object := range hostileObjects[:20] {
+		f.Add([]byte(minimal(`"metadata":` + object)))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		submitted, invalid := entryjson.ParseSubmitted(text)
+		if invalid != nil {
+			return
+		}
+		if _, err := entryjson.Changed(submitted.Before, submitted.After); err != nil {
+			t.Fatal(err)
+		}
+		if err := entryjson.Leaves(submitted.Metadata, func(string, string) {}); err != nil {
+			t.Fatal(err)
+		}
+		submitted.ID = audit.NewEntryID(time.UnixMilli(1), [10]byte{})
+		again, err := entryjson.ParseStored(entryjson.AppendStored(nil, &submitted.Entry))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(again.Metadata, submitted.Metadata) || again.Message != submitted.Message {
+			t.Fatalf("%s came back as %s", submitted.Metadata, again.Metadata)
+		}
+	})
+}

@@ -1,0 +1,243 @@
+package entryjson
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// AppendPublic appends the entry as clients see it: the fields of the entry that
+// are set, without its digest.
+func AppendPublic(dst []byte, e *audit.Entry) []byte {
+	return append(appendFields(dst, e), '}')
+}
+
+// AppendStored appends the entry as queues and stores keep it: AppendPublic and the digest.
+func AppendStored(dst []byte, e *audit.Entry) []byte {
+	dst = append(appendFields(dst, e), `,"`+nameDigest+`":"`...)
+	dst = hex.AppendEncode(dst, e.Digest[:])
+	return append(dst, `"}`...)
+}
+
+// appendFields appends the object without its closing brace.
+func appendFields(dst []byte, e *audit.Entry) []byte {
+	dst = append(dst, `{"`+nameID+`":"`...)
+	dst, _ = e.ID.AppendText(dst) // never fails
+	dst = append(dst, '"')
+	text := func(name, value string) {
+		if value != "" {
+			dst = appendName(dst, name)
+			dst = appendString(dst, value)
+		}
+	}
+	object := func(name string, value audit.Object) {
+		if len(value) > 0 {
+			dst = appendName(dst, name)
+			dst = append(dst, value...)
+		}
+	}
+	text(nameTenant, string(e.Tenant))
+	text(nameUserID, e.UserID)
+	text(nameSessionID, e.SessionID)
+	text(nameRequestID, e.RequestID)
+	text(nameAction, e.Action)
+	text(nameResourceType, e.ResourceType)
+	text(nameResourceID, e.ResourceID)
+	dst = appendTime(dst, nameTimestamp, e.Timestamp)
+	if e.IPAddress.IsValid() {
+		dst = append(appendName(dst, nameIPAddress), '"')
+		dst = append(e.IPAddress.AppendTo(dst), '"')
+	}
+	text(nameUserAgent, e.UserAgent)
+	object(nameBefore, e.Before)
+	object(nameAfter, e.After)
+	object(nameMetadata, e.Metadata)
+	text(nameSeverity, e.Severity.String())
+	text(nameMessage, e.Message)
+	text(nameIdempotencyKey, e.IdempotencyKey)
+	dst = appendTime(dst, nameReceivedAt, e.ReceivedAt)
+	dst = appendTime(dst, nameExpiresAt, e.ExpiresAt)
+	return appendChanged(dst, e.Changed)
+}
+
+func appendChanged(dst []byte, changed []string) []byte {
+	if len(changed) == 0 {
+		return dst
+	}
+	dst = append(appendName(dst, nameChanged), '[')
+	for i, path := range changed {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, path)
+	}
+	return append(dst, ']')
+}
+
+func appendName(dst []byte, name string) []byte {
+	dst = append(dst, ',', '"')
+	dst = append(dst, name...)
+	return append(dst, '"', ':')
+}
+
+// appendString appends text as a JSON string; the plain case is by far the most frequent.
+func appendString(dst []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x80 {
+			dst, _ = jsontext.AppendQuote(dst, text) // entries hold valid UTF-8 only
+			return dst
+		}
+	}
+	dst = append(dst, '"')
+	dst = append(dst, text...)
+	return append(dst, '"')
+}
+
+// timeLayout keeps milliseconds, always three digits.
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+func appendTime(dst []byte, name string, t time.Time) []byte {
+	if t.IsZero() {
+		return dst
+	}
+	dst = append(appendName(dst, name), '"')
+	dst = t.UTC().AppendFormat(dst, timeLayout)
+	return append(dst, '"')
+}
+
+// FormatTime returns t as entries print it: RFC 3339, UTC, milliseconds.
+func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// ParseStored reads what AppendStored wrote, and what AppendPublic wrote with a
+// zero digest. Fields it does not know are ignored, so that an older version
+// reads what a newer one wrote. It keeps no reference to text.
+func ParseStored(text []byte) (audit.Entry, error) {
+	var e audit.Entry
+	var fault error
+	err := readObject(text, func(r *reader, name string, raw jsontext.Value) {
+		if err := storedMember(&e, r, name, raw); err != nil && fault == nil {
+			fault = fmt.Errorf("field %s: %w", name, err)
+		}
+	})
+	if err == nil {
+		err = fault
+	}
+	if err != nil {
+		return audit.Entry{}, fmt.Errorf("parse stored entry %s: %w", e.ID, withoutContent(err))
+	}
+	return e, nil
+}
+
+// withoutContent keeps text of the entry out of the error.
+func withoutContent(err error) error {
+	var syntactic *jsontext.SyntacticError
+	if errors.As(err, &syntactic) {
+		return fmt.Errorf("not valid JSON at byte %d", syntactic.ByteOffset)
+	}
+	return err
+}
+
+var errStored = errors.New("has another type or form than was stored")
+
+func storedMember(e *audit.Entry, r *reader, name string, raw jsontext.Value) error {
+	switch name {
+	case nameBefore:
+		return storedObject(raw, &e.Before)
+	case nameAfter:
+		return storedObject(raw, &e.After)
+	case nameMetadata:
+		return storedObject(raw, &e.Metadata)
+	case nameChanged:
+		return storedChanged(raw, &e.Changed)
+	}
+	if _, known := fieldNames[name]; !known {
+		return nil
+	}
+	if raw.Kind() != jsontext.KindString {
+		return errStored
+	}
+	return storedText(e, name, r.text(raw))
+}
+
+func storedText(e *audit.Entry, name, text string) (err error) {
+	switch name {
+	case nameID:
+		e.ID, err = audit.ParseEntryID(text)
+	case nameTenant:
+		e.Tenant = audit.TenantID(text)
+	case nameUserID:
+		e.UserID = text
+	case nameSessionID:
+		e.SessionID = text
+	case nameRequestID:
+		e.RequestID = text
+	case nameAction:
+		e.Action = text
+	case nameResourceType:
+		e.ResourceType = text
+	case nameResourceID:
+		e.ResourceID = text
+	case nameTimestamp:
+		e.Timestamp, err = storedTime(text)
+	case nameIPAddress:
+		e.IPAddress, err = netip.ParseAddr(text)
+	case nameUserAgent:
+		e.UserAgent = text
+	case nameSeverity:
+		e.Severity, err = audit.ParseSeverity(text)
+	case nameMessage:
+		e.Message = text
+	case nameIdempotencyKey:
+		e.IdempotencyKey = text
+	case nameReceivedAt:
+		e.ReceivedAt, err = storedTime(text)
+	case nameExpiresAt:
+		e.ExpiresAt, err = storedTime(text)
+	case nameDigest:
+		if len(text) != 2*len(e.Digest) {
+			return errStored
+		}
+		_, err = hex.Decode(e.Digest[:], []byte(text))
+	}
+	if err != nil {
+		return errStored
+	}
+	return nil
+}
+
+func storedTime(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	return t.UTC(), err
+}
+
+func storedObject(raw jsontext.Value, to *audit.Object) error {
+	if raw.Kind() != jsontext.KindBeginObject {
+		return errStored
+	}
+	*to, _ = compact(make([]byte, 0, len(raw)), raw)
+	return nil
+}
+
+func storedChanged(raw jsontext.Value, to *[]string) error {
+	if raw.Kind() != jsontext.KindBeginArray {
+		return errStored
+	}
+	var scratch []byte
+	text, _ := compact(nil, raw)
+	return eachElement(text, func(value []byte) (err error) {
+		if len(value) == 0 || value[0] != '"' {
+			return errStored
+		}
+		if scratch, err = appendUnquoted(scratch[:0], value); err != nil {
+			return errStored
+		}
+		*to = append(*to, string(scratch))
+		return nil
+	})
+}

@@ -1,0 +1,256 @@
+package entryjson
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Submitted is an entry as a client sent it: nothing is filled in yet.
+type Submitted struct {
+	audit.Entry
+	// HasTimestamp is false where the client left the time to the service.
+	HasTimestamp bool
+	// KeepsAddress and KeepsAgent are set where the client sent ip_address or
+	// user_agent, null ("unknown") included, so that no default is due.
+	KeepsAddress, KeepsAgent bool
+	// ClaimedTenant is the body's tenant_id; it can only agree with the authorised one.
+	ClaimedTenant string
+}
+
+// ParseSubmitted reads one entry as a client sends it. The error names every
+// fault it found, up to the first place where the text is no JSON. It does not
+// apply audit.Entry.Validate. The result keeps no reference to text.
+func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
+	text = bytes.TrimSpace(text)
+	if len(text) > audit.MaxEntryBytes {
+		return Submitted{}, audit.Invalid("", "too_large", "must be at most %d bytes of JSON", audit.MaxEntryBytes)
+	}
+	p := submission{}
+	if err := readObject(text, p.member); err != nil {
+		p.faults = append(p.faults, syntaxFault(text, err))
+	}
+	if len(p.faults) > 0 {
+		return p.entry, &audit.ValidationError{Fields: p.faults}
+	}
+	return p.entry, nil
+}
+
+// submission gathers what one text says.
+type submission struct {
+	entry  Submitted
+	faults []audit.FieldError
+}
+
+// maxFaults bounds what is told about one entry.
+const maxFaults = 20
+
+func (p *submission) fault(name, code, format string, args ...any) {
+	if len(p.faults) < maxFaults {
+		p.faults = append(p.faults, audit.FieldError{
+			Pointer: boundedPointer(jsontext.Pointer("").AppendToken(name)), Code: code, Detail: fmt.Sprintf(format, args...),
+		})
+	}
+}
+
+func (p *submission) member(r *reader, name string, raw jsontext.Value) {
+	e := &p.entry
+	switch name {
+	case nameReceivedAt, nameExpiresAt, nameChanged: // made by the service, a client's value is ignored
+	case nameID:
+		p.parse(r, name, raw, func(s string) (err error) { e.ID, err = audit.ParseEntryID(s); return err })
+	case nameTenant:
+		p.text(r, name, raw, &e.ClaimedTenant)
+	case nameUserID:
+		p.text(r, name, raw, &e.UserID)
+	case nameSessionID:
+		p.text(r, name, raw, &e.SessionID)
+	case nameRequestID:
+		p.text(r, name, raw, &e.RequestID)
+	case nameAction:
+		p.text(r, name, raw, &e.Action)
+	case nameResourceType:
+		p.text(r, name, raw, &e.ResourceType)
+	case nameResourceID:
+		p.text(r, name, raw, &e.ResourceID)
+	case nameTimestamp:
+		p.parse(r, name, raw, p.timestamp)
+	case nameIPAddress:
+		e.KeepsAddress = true
+		p.parse(r, name, raw, p.address)
+	case nameUserAgent:
+		e.KeepsAgent = true
+		p.text(r, name, raw, &e.UserAgent)
+	case nameBefore:
+		p.object(name, raw, &e.Before)
+	case nameAfter:
+		p.object(name, raw, &e.After)
+	case nameMetadata:
+		p.object(name, raw, &e.Metadata)
+	case nameSeverity:
+		p.parse(r, name, raw, func(s string) (err error) { e.Severity, err = audit.ParseSeverity(s); return err })
+	case nameMessage:
+		p.text(r, name, raw, &e.Message)
+	case nameIdempotencyKey:
+		p.text(r, name, raw, &e.IdempotencyKey)
+	default:
+		p.fault(name, "unknown_field", "is not a field of an entry; put custom data into metadata")
+	}
+}
+
+// text reads a string; null stands for absent.
+func (p *submission) text(r *reader, name string, raw jsontext.Value, to *string) {
+	switch raw.Kind() {
+	case jsontext.KindString:
+		*to = r.text(raw)
+	case jsontext.KindNull:
+	default:
+		p.fault(name, "wrong_type", "must be a string")
+	}
+}
+
+// parse reads a string of a form of its own; null stands for absent.
+func (p *submission) parse(r *reader, name string, raw jsontext.Value, parse func(string) error) {
+	var text string
+	faults := len(p.faults)
+	p.text(r, name, raw, &text)
+	if raw.Kind() == jsontext.KindNull || len(p.faults) > faults {
+		return
+	}
+	if err := parse(text); err != nil {
+		var invalid *audit.ValidationError
+		if errors.As(err, &invalid) {
+			p.faults = append(p.faults, invalid.Fields...)
+			return
+		}
+		p.fault(name, "invalid_"+name, "%s", err)
+	}
+}
+
+var errTimestamp = errors.New("must be an RFC 3339 time such as 2026-01-31T09:30:00.123Z")
+
+func (p *submission) timestamp(s string) error {
+	var t time.Time
+	if err := t.UnmarshalText([]byte(s)); err != nil {
+		return errTimestamp
+	}
+	p.entry.Timestamp, p.entry.HasTimestamp = t.UTC().Truncate(time.Millisecond), true
+	return nil
+}
+
+var errAddress = errors.New("must be an IPv4 or IPv6 address without a zone")
+
+func (p *submission) address(s string) error {
+	if s == "" {
+		return nil
+	}
+	address, err := netip.ParseAddr(s)
+	if err != nil || address.Zone() != "" {
+		return errAddress
+	}
+	p.entry.IPAddress = address
+	return nil
+}
+
+// object keeps an object's text; null stands for absent.
+func (p *submission) object(name string, raw jsontext.Value, to *audit.Object) {
+	switch raw.Kind() {
+	case jsontext.KindBeginObject:
+		text, levels := compact(make([]byte, 0, len(raw)), raw)
+		if levels > audit.MaxDepth-1 { // the entry itself is the first level
+			p.fault(name, "too_deep", "must not be nested deeper than %d levels, the entry included", audit.MaxDepth)
+			return
+		}
+		*to = text
+	case jsontext.KindNull:
+	default:
+		p.fault(name, "wrong_type", "must be a JSON object")
+	}
+}
+
+// syntaxFault describes why text is no JSON that can come back exactly.
+func syntaxFault(text []byte, err error) audit.FieldError {
+	var syntactic *jsontext.SyntacticError
+	if errors.Is(err, errNotObject) || errors.Is(err, errTrailing) || !errors.As(err, &syntactic) {
+		detail := "must be one complete JSON object"
+		if errors.Is(err, errNotObject) || errors.Is(err, errTrailing) {
+			detail = err.Error()
+		}
+		return audit.FieldError{Code: "invalid_json", Detail: detail}
+	}
+	fault := audit.FieldError{
+		Pointer: boundedPointer(syntactic.JSONPointer), Code: "invalid_json",
+		Detail: "must be valid JSON, at byte " + strconv.FormatInt(syntactic.ByteOffset, 10),
+	}
+	at := text[min(max(int(syntactic.ByteOffset), 0), len(text)):]
+	switch {
+	case errors.Is(syntactic.Err, jsontext.ErrDuplicateName):
+		fault.Code, fault.Detail = "duplicate_key", "must not be given twice in the same object"
+	case !utf8.Valid(text):
+		fault.Code, fault.Detail = "invalid_utf8", "must be valid UTF-8, at byte "+strconv.FormatInt(syntactic.ByteOffset, 10)
+	case len(at) > 2 && at[0] == '\\' && at[1] == 'u' && strings.IndexByte("dD", at[2]) >= 0:
+		fault.Code = "lone_surrogate"
+		fault.Detail = "must not hold half of a surrogate pair, at byte " + strconv.FormatInt(syntactic.ByteOffset, 10)
+	}
+	return fault
+}
+
+// maxPointer bounds a pointer that repeats a client's keys, in bytes.
+const maxPointer = 512
+
+// boundedPointer returns the pointer or its longest parent of at most maxPointer bytes.
+func boundedPointer(p jsontext.Pointer) string {
+	for len(p) > maxPointer {
+		p = p.Parent()
+	}
+	return string(p)
+}
+
+// DigestOf returns the digest of what the client sent. It is to be taken before
+// any default is filled in, after an idempotency key from a header was set.
+func (s *Submitted) DigestOf() audit.Digest {
+	hash := sha256.New()
+	var size [9]byte
+	part := func(tag byte, value []byte) {
+		size[0] = tag
+		binary.BigEndian.PutUint64(size[1:], uint64(len(value)))
+		hash.Write(size[:])
+		hash.Write(value)
+	}
+	scratch := make([]byte, 0, 512)
+	text := func(tag byte, value string) {
+		if value != "" {
+			scratch = append(scratch[:0], value...)
+			part(tag, scratch)
+		}
+	}
+	text(1, s.UserID)
+	text(2, s.SessionID)
+	text(3, s.RequestID)
+	text(4, s.Action)
+	text(5, s.ResourceType)
+	text(6, s.ResourceID)
+	part(7, binary.BigEndian.AppendUint64(scratch[:0], uint64(s.Timestamp.UnixMilli())))
+	if s.IPAddress.IsValid() {
+		part(8, s.IPAddress.AsSlice())
+	}
+	text(9, s.UserAgent)
+	part(10, s.Before)
+	part(11, s.After)
+	part(12, s.Metadata)
+	part(13, []byte{byte(s.Severity)})
+	text(14, s.Message)
+	text(15, s.IdempotencyKey)
+	return audit.Digest(hash.Sum(nil))
+}

@@ -1,0 +1,379 @@
+package entryjson
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// The functions of this file walk text that a decoder has checked before and
+// compact has freed of white space, which makes finding the end of a value a
+// matter of brackets and quotes. Anything else is errMalformed.
+
+var errMalformed = errors.New("entryjson: object is not compact JSON")
+
+// MaxLeafPath is the longest dotted path that can be searched or is named in
+// an entry's changed paths, in bytes.
+const MaxLeafPath = 1024
+
+// compact appends raw, which is valid JSON, without insignificant white space
+// and returns how many levels of nesting it has.
+func compact(dst, raw []byte) (compacted []byte, levels int) {
+	depth, start := 0, 0
+	for i := 0; i < len(raw); i++ {
+		switch raw[i] {
+		case '"':
+			for i++; raw[i] != '"'; i++ {
+				if raw[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+			levels = max(levels, depth)
+		case '}', ']':
+			depth--
+		case ' ', '\n', '\t', '\r':
+			dst = append(dst, raw[start:i]...)
+			start = i + 1
+		}
+	}
+	return append(dst, raw[start:]...), levels
+}
+
+// valueEnd returns the index after the value that begins at i.
+func valueEnd(text []byte, i int) (int, error) {
+	depth := 0
+	for i < len(text) {
+		switch text[i] {
+		case '"':
+			end, err := stringEnd(text, i)
+			if err != nil {
+				return 0, err
+			}
+			i = end
+			if depth == 0 {
+				return i, nil
+			}
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return i, nil // the end of a number or literal
+			}
+			if depth--; depth == 0 {
+				return i + 1, nil
+			}
+		case ',':
+			if depth == 0 {
+				return i, nil
+			}
+		}
+		i++
+	}
+	if depth > 0 {
+		return 0, errMalformed
+	}
+	return i, nil
+}
+
+// stringEnd returns the index after the string that begins at i.
+func stringEnd(text []byte, i int) (int, error) {
+	for i++; ; i++ {
+		n := bytes.IndexAny(text[min(i, len(text)):], `"\`)
+		if n < 0 {
+			return 0, errMalformed
+		}
+		i += n
+		if text[i] == '"' {
+			return i + 1, nil
+		}
+		i++ // the escaped character
+	}
+}
+
+// eachMember calls visit with the raw name (in quotes) and the raw value of
+// each member of an object.
+func eachMember(object []byte, visit func(name, value []byte) error) error {
+	if len(object) < 2 || object[0] != '{' {
+		return errMalformed
+	}
+	for i := 1; object[i] != '}'; {
+		nameEnd, err := stringEnd(object, i)
+		if err != nil {
+			return err
+		}
+		if nameEnd >= len(object) || object[nameEnd] != ':' {
+			return errMalformed
+		}
+		end, err := valueEnd(object, nameEnd+1)
+		if err != nil {
+			return err
+		}
+		if err := visit(object[i:nameEnd], object[nameEnd+1:end]); err != nil {
+			return err
+		}
+		if i = end; i >= len(object) {
+			return errMalformed
+		}
+		if object[i] == ',' {
+			i++
+		}
+		if i >= len(object) {
+			return errMalformed
+		}
+	}
+	return nil
+}
+
+// eachElement calls visit with each raw element of an array.
+func eachElement(array []byte, visit func(value []byte) error) error {
+	if len(array) < 2 || array[0] != '[' {
+		return errMalformed
+	}
+	for i := 1; array[i] != ']'; {
+		end, err := valueEnd(array, i)
+		if err != nil {
+			return err
+		}
+		if err := visit(array[i:end]); err != nil {
+			return err
+		}
+		if i = end; i >= len(array) {
+			return errMalformed
+		}
+		if array[i] == ',' {
+			i++
+		}
+		if i >= len(array) {
+			return errMalformed
+		}
+	}
+	return nil
+}
+
+// appendUnquoted appends the content of a raw string.
+func appendUnquoted(dst, raw []byte) ([]byte, error) {
+	if len(raw) < 2 {
+		return nil, errMalformed
+	}
+	inner := raw[1 : len(raw)-1]
+	if bytes.IndexByte(inner, '\\') < 0 {
+		return append(dst, inner...), nil
+	}
+	return jsontext.AppendUnquote(dst, raw)
+}
+
+// Leaves calls visit for every scalar leaf of the object, in the order of the
+// text, with its dotted path and its value: a string's content, or a number,
+// true, false, null as spelled. An element of an array has the path of the
+// array. Leaves whose path is longer than MaxLeafPath are left out.
+func Leaves(object audit.Object, visit func(path, value string)) error {
+	if len(object) == 0 {
+		return nil
+	}
+	w := leafWalk{visit: visit}
+	return eachMember(object, w.member)
+}
+
+type leafWalk struct {
+	path    []byte
+	scratch []byte
+	visit   func(path, value string)
+}
+
+func (w *leafWalk) value(raw []byte) error {
+	if len(raw) == 0 {
+		return errMalformed
+	}
+	switch raw[0] {
+	case '{':
+		return eachMember(raw, w.member)
+	case '[':
+		return eachElement(raw, w.value)
+	case '"':
+		var err error
+		if w.scratch, err = appendUnquoted(w.scratch[:0], raw); err != nil {
+			return err
+		}
+		w.visit(string(w.path), string(w.scratch))
+	default:
+		w.visit(string(w.path), string(raw))
+	}
+	return nil
+}
+
+func (w *leafWalk) member(name, value []byte) error {
+	length := len(w.path)
+	defer func() { w.path = w.path[:length] }()
+	var err error
+	if w.path, err = appendPath(w.path, name); err != nil {
+		return err
+	}
+	if len(w.path) > MaxLeafPath {
+		return nil
+	}
+	return w.value(value)
+}
+
+// appendPath appends a raw name to a dotted path.
+func appendPath(path, name []byte) ([]byte, error) {
+	if len(path) > 0 {
+		path = append(path, '.')
+	}
+	return appendUnquoted(path, name)
+}
+
+// maxChanged and maxChangedBytes bound an entry's changed paths: beyond them
+// only the top-level names are given, whose size the entry's own bounds.
+const (
+	maxChanged      = 1000
+	maxChangedBytes = 64 << 10
+)
+
+// Changed returns the dotted paths at which two objects differ, sorted and each
+// once. Objects are compared member by member, everything else as a whole; the
+// spelling of strings and the order of members do not count, that of numbers
+// does. An absent object is an empty one. Where the paths would be more than
+// 1,000, 64 KiB, or one longer than MaxLeafPath, only the top-level names are given.
+func Changed(before, after audit.Object) ([]string, error) {
+	if len(before) == 0 && len(after) == 0 {
+		return nil, nil
+	}
+	d := difference{}
+	if err := d.objects(orEmpty(before), orEmpty(after)); err != nil && !errors.Is(err, errTooMany) {
+		return nil, err
+	} else if err != nil {
+		d = difference{topOnly: true}
+		if err := d.objects(orEmpty(before), orEmpty(after)); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(d.paths)
+	return slices.Compact(d.paths), nil
+}
+
+var errTooMany = errors.New("entryjson: too many changed paths")
+
+func orEmpty(o audit.Object) []byte {
+	if len(o) == 0 {
+		return []byte("{}")
+	}
+	return o
+}
+
+type difference struct {
+	topOnly bool
+	path    []byte
+	paths   []string
+	size    int
+}
+
+// rawMember is a member whose name has been unquoted.
+type rawMember struct {
+	name  string
+	quote []byte // the raw name
+	value []byte
+}
+
+func (d *difference) objects(before, after []byte) error {
+	if bytes.Equal(before, after) {
+		return nil
+	}
+	old, err := members(before)
+	if err != nil {
+		return err
+	}
+	current, err := members(after)
+	if err != nil {
+		return err
+	}
+	byName := make(map[string][]byte, len(old))
+	for _, m := range old {
+		byName[m.name] = m.value
+	}
+	for _, m := range current {
+		was := byName[m.name]
+		delete(byName, m.name)
+		if err := d.member(m, was); err != nil {
+			return err
+		}
+	}
+	for _, m := range old {
+		if was, gone := byName[m.name]; gone {
+			if err := d.member(rawMember{name: m.name, quote: m.quote}, was); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// member compares one member with what it was; nil stands for absent.
+func (d *difference) member(m rawMember, was []byte) error {
+	if bytes.Equal(m.value, was) {
+		return nil
+	}
+	length := len(d.path)
+	defer func() { d.path = d.path[:length] }()
+	var err error
+	if d.path, err = appendPath(d.path, m.quote); err != nil {
+		return err
+	}
+	bothObjects := len(m.value) > 0 && m.value[0] == '{' && len(was) > 0 && was[0] == '{'
+	if bothObjects && !d.topOnly {
+		return d.objects(was, m.value)
+	}
+	if len(m.value) > 0 && len(was) > 0 && m.value[0] == was[0] {
+		same, err := sameValue(was, m.value)
+		if err != nil || same {
+			return err
+		}
+	}
+	d.size += len(d.path)
+	if !d.topOnly && (len(d.path) > MaxLeafPath || len(d.paths) >= maxChanged || d.size > maxChangedBytes) {
+		return errTooMany
+	}
+	d.paths = append(d.paths, string(d.path))
+	return nil
+}
+
+func members(object []byte) ([]rawMember, error) {
+	found := make([]rawMember, 0, 8)
+	var scratch []byte
+	err := eachMember(object, func(name, value []byte) error {
+		var err error
+		if scratch, err = appendUnquoted(scratch[:0], name); err != nil {
+			return err
+		}
+		found = append(found, rawMember{name: string(scratch), quote: name, value: value})
+		return nil
+	})
+	return found, err
+}
+
+// sameValue compares two values of the same kind by their normal forms.
+func sameValue(a, b []byte) (bool, error) {
+	if a[0] == '-' || a[0] >= '0' && a[0] <= '9' {
+		return false, nil // numbers differ by their spelling
+	}
+	normalA, err := normalForm(a)
+	if err != nil {
+		return false, err
+	}
+	normalB, err := normalForm(b)
+	if err != nil {
+		return false, err
+	}
+	return bytes.Equal(normalA, normalB), nil
+}
+
+// normalForm sorts members and spells strings one way; numbers stay as they are.
+func normalForm(raw []byte) ([]byte, error) {
+	return jsontext.AppendFormat(nil, raw, jsontext.ReorderRawObjects(true))
+}

@@ -1,0 +1,196 @@
+// Package envelope is the form of the messages that carry entries from step to
+// step: many entries of one tenant packed into one queue message. Its JSON
+// Schema is events/schemas/envelope.json.
+package envelope
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+// Version is the version of the form that Pack writes. Unpack reads it and every earlier one.
+const Version = 1
+
+// TargetBytes is the size that messages are packed to. SQS bills a request by
+// chunks of 64 KB; the rest is for the message's attributes. A single entry
+// that does not compress may pass it; the largest possible stays below SQS's 1 MiB.
+const TargetBytes = 60 << 10
+
+// maxUnpacked bounds what one message may unpack to: a batch is at most 16 MiB
+// on its way in, and the service's own fields are added to that.
+const maxUnpacked = 64 << 20
+
+const encodingZstd = "zstd"
+
+// message is the JSON form. Data is the base64 text of zstd-compressed lines,
+// each an entry as entryjson.AppendStored writes it.
+type message struct {
+	Version  int            `json:"v"`
+	Tenant   audit.TenantID `json:"tenant"`
+	Count    int            `json:"count"`
+	Encoding string         `json:"encoding"`
+	Data     string         `json:"data"`
+	Reason   string         `json:"reason,omitempty"`
+}
+
+// The codecs hold no state between calls and may be used concurrently.
+var (
+	encoder = sync.OnceValue(func() *zstd.Encoder {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+		return e
+	})
+	decoder = sync.OnceValue(func() *zstd.Decoder {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxUnpacked), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+		return d
+	})
+)
+
+// Packer gathers entries of one tenant and packs them into messages. The zero
+// Packer of a tenant is ready for use.
+type Packer struct {
+	Tenant audit.TenantID
+	lines  []byte
+	ends   []int // the end of each line in lines
+}
+
+// Add appends an entry. The packer keeps no reference to it.
+func (p *Packer) Add(e *audit.Entry) {
+	p.lines = append(entryjson.AppendStored(p.lines, e), '\n')
+	p.ends = append(p.ends, len(p.lines))
+}
+
+// Len returns how many entries were added.
+func (p *Packer) Len() int { return len(p.ends) }
+
+// Messages returns the messages that hold all added entries, in their order:
+// as few as TargetBytes allows, none where no entry was added.
+func (p *Packer) Messages() ([]string, error) {
+	return p.pack(nil, 0, len(p.ends))
+}
+
+// pack appends the messages of the entries from the first to before the last.
+func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
+	if first == last {
+		return messages, nil
+	}
+	start := 0
+	if first > 0 {
+		start = p.ends[first-1]
+	}
+	body, err := encode(message{Tenant: p.Tenant, Count: last - first}, p.lines[start:p.ends[last-1]])
+	if err != nil {
+		return nil, err
+	}
+	if len(body) <= TargetBytes || last-first == 1 {
+		return append(messages, body), nil
+	}
+	parts := min(len(body)/TargetBytes+1, last-first)
+	for i := range parts {
+		from, to := first+(last-first)*i/parts, first+(last-first)*(i+1)/parts
+		if messages, err = p.pack(messages, from, to); err != nil {
+			return nil, err
+		}
+	}
+	return messages, nil
+}
+
+func encode(m message, lines []byte) (string, error) {
+	m.Version, m.Encoding = Version, encodingZstd
+	m.Data = base64.StdEncoding.EncodeToString(encoder().EncodeAll(lines, make([]byte, 0, len(lines)/4+256)))
+	body, err := json.Marshal(m)
+	if err != nil {
+		return "", fmt.Errorf("pack %d entries of %s: %w", m.Count, m.Tenant, err)
+	}
+	return string(body), nil
+}
+
+// Pack returns the messages that hold the entries, see Packer.Messages.
+func Pack(tenant audit.TenantID, entries []audit.Entry) ([]string, error) {
+	p := Packer{Tenant: tenant}
+	for i := range entries {
+		p.Add(&entries[i])
+	}
+	return p.Messages()
+}
+
+// Contents is what a message holds.
+type Contents struct {
+	Tenant  audit.TenantID
+	Entries []audit.Entry
+	// Poison are the lines that are no entry of the tenant.
+	Poison []Poison
+}
+
+// Poison is a line that cannot be read as an entry.
+type Poison struct {
+	Line   []byte
+	Reason string // without content of the line
+}
+
+// ErrMessage says that a whole body cannot be read as a message.
+var ErrMessage = errors.New("not an entries message")
+
+// Unpack reads a message. Lines that cannot be read are returned as Poison; the
+// error, which is an ErrMessage, is about the whole body.
+func Unpack(body string) (Contents, error) {
+	var m message
+	if err := json.Unmarshal([]byte(body), &m); err != nil {
+		return Contents{}, fmt.Errorf("%w: not its JSON form", ErrMessage)
+	}
+	if m.Version < 1 || m.Version > Version {
+		return Contents{}, fmt.Errorf("%w: version %d, known are 1 to %d", ErrMessage, m.Version, Version)
+	}
+	if _, err := audit.ParseTenantID(string(m.Tenant)); err != nil {
+		return Contents{}, fmt.Errorf("%w: no tenant", ErrMessage)
+	}
+	if m.Encoding != encodingZstd {
+		return Contents{}, fmt.Errorf("%w: unknown encoding", ErrMessage)
+	}
+	packed, err := base64.StdEncoding.DecodeString(m.Data)
+	if err != nil {
+		return Contents{}, fmt.Errorf("%w: data is not base64", ErrMessage)
+	}
+	lines, err := decoder().DecodeAll(packed, nil)
+	if err != nil {
+		return Contents{}, fmt.Errorf("%w: data is not zstd of at most %d bytes", ErrMessage, maxUnpacked)
+	}
+	return readLines(m.Tenant, lines), nil
+}
+
+func readLines(tenant audit.TenantID, lines []byte) Contents {
+	contents := Contents{Tenant: tenant, Entries: make([]audit.Entry, 0, bytes.Count(lines, []byte{'\n'}))}
+	for line := range bytes.Lines(lines) {
+		line = bytes.TrimSuffix(line, []byte{'\n'})
+		entry, err := entryjson.ParseStored(line)
+		switch {
+		case err != nil:
+			contents.Poison = append(contents.Poison, Poison{Line: bytes.Clone(line), Reason: err.Error()})
+		case entry.Tenant != tenant || entry.ID.IsZero() || entry.Timestamp.UnixMilli() != entry.ID.Time().UnixMilli():
+			contents.Poison = append(contents.Poison, Poison{Line: bytes.Clone(line), Reason: "tenant, id or timestamp do not fit the message"})
+		default:
+			contents.Entries = append(contents.Entries, entry)
+		}
+	}
+	return contents
+}
+
+// PackPoison returns a message that holds one unreadable line and the reason,
+// for a dead-letter queue.
+func PackPoison(tenant audit.TenantID, poison Poison) (string, error) {
+	return encode(message{Tenant: tenant, Count: 1, Reason: poison.Reason}, append(bytes.Clone(poison.Line), '\n'))
+}

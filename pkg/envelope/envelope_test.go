@@ -1,0 +1,116 @@
+package envelope_test
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+)
+
+func entry(n int, message string) audit.Entry {
+	at := time.UnixMilli(1_700_000_000_000 + int64(n)).UTC()
+	return audit.Entry{
+		ID: audit.DeriveEntryID("acme", at, fmt.Sprint(n)), Tenant: "acme", UserID: "u", Action: "CREATE",
+		ResourceType: "order", Timestamp: at, Message: message,
+	}
+}
+
+// noise returns text that does not compress.
+func noise(n int) string {
+	b := make([]byte, n*3/4)
+	_, _ = rand.Read(b)
+	return base64.StdEncoding.EncodeToString(b)[:n]
+}
+
+func TestPackKeepsEveryEntryInOrder(t *testing.T) {
+	for name, size := range map[string]func(i int) int{
+		"small": func(int) int { return 20 }, "large": func(int) int { return 8000 },
+		"one giant among small ones": func(i int) int { return map[bool]int{true: 200_000, false: 10}[i == 50] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var want []audit.Entry
+			for i := range 100 {
+				want = append(want, entry(i, noise(size(i))))
+			}
+			bodies, err := envelope.Pack("acme", want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []audit.Entry
+			for _, body := range bodies {
+				contents, err := envelope.Unpack(body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(contents.Entries) > 1 && len(body) > envelope.TargetBytes {
+					t.Errorf("a message of %d entries has %d bytes", len(contents.Entries), len(body))
+				}
+				got = append(got, contents.Entries...)
+			}
+			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestPackOfNothingIsNothing(t *testing.T) {
+	if bodies, err := envelope.Pack("acme", nil); err != nil || len(bodies) != 0 {
+		t.Errorf("%d messages, %v", len(bodies), err)
+	}
+}
+
+func TestABulkOfHundredIsOneMessage(t *testing.T) {
+	var entries []audit.Entry
+	for i := range 100 {
+		entries = append(entries, entry(i, strings.Repeat("the quick brown fox ", 40)+noise(100)))
+	}
+	if bodies, err := envelope.Pack("acme", entries); err != nil || len(bodies) != 1 {
+		t.Errorf("%d messages, %v", len(bodies), err)
+	}
+}
+
+func TestUnpackSeparatesPoison(t *testing.T) {
+	good := entry(1, "good")
+	foreign := entry(2, "foreign")
+	foreign.Tenant = "other"
+	shifted := entry(3, "shifted")
+	shifted.Timestamp = shifted.Timestamp.Add(time.Second)
+	bodies, err := envelope.Pack("acme", []audit.Entry{good, foreign, shifted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents, err := envelope.Unpack(bodies[0])
+	if err != nil || len(contents.Entries) != 1 || contents.Entries[0].ID != good.ID || len(contents.Poison) != 2 {
+		t.Fatalf("%d entries, %d poison, %v", len(contents.Entries), len(contents.Poison), err)
+	}
+	dead, err := envelope.PackPoison("acme", envelope.Poison{Line: []byte(`{"broken`), Reason: "why"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contents, err = envelope.Unpack(dead); err != nil || len(contents.Poison) != 1 || string(contents.Poison[0].Line) != `{"broken` {
+		t.Errorf("%+v, %v", contents, err)
+	}
+}
+
+func TestUnpackRefusesWhatIsNoMessage(t *testing.T) {
+	for _, body := range []string{
+		``, `[]`, `{}`, `{"v":2,"tenant":"acme","encoding":"zstd","data":""}`, `{"v":1,"tenant":"../x","encoding":"zstd","data":""}`,
+		`{"v":1,"tenant":"acme","encoding":"lz4","data":""}`, `{"v":1,"tenant":"acme","encoding":"zstd","data":"%%"}`,
+		`{"v":1,"tenant":"acme","encoding":"zstd","data":"AAAA"}`,
+	} {
+		if _, err := envelope.Unpack(body); !errors.Is(err, envelope.ErrMessage) {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
