@@ -1,0 +1,362 @@
+package ingest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+)
+
+var now = time.Date(2026, 11, 23, 12, 0, 0, 123_000_000, time.UTC)
+
+// queue keeps what was sent; err makes it refuse.
+type queue struct {
+	bodies []string
+	err    error
+}
+
+func (q *queue) Send(_ context.Context, bodies []string) error {
+	if q.err != nil {
+		return q.err
+	}
+	q.bodies = append(q.bodies, bodies...)
+	return nil
+}
+
+func (q *queue) entries(t *testing.T) []audit.Entry {
+	t.Helper()
+	var all []audit.Entry
+	for _, body := range q.bodies {
+		contents, err := envelope.Unpack(body)
+		if err != nil || len(contents.Poison) > 0 {
+			t.Fatalf("%v, %d poison", err, len(contents.Poison))
+		}
+		all = append(all, contents.Entries...)
+	}
+	return all
+}
+
+func service() (*ingest.Service, *queue, *queue) {
+	standard, priority := &queue{}, &queue{}
+	n := byte(0)
+	return &ingest.Service{
+		Standard: standard, Priority: priority, Now: func() time.Time { return now },
+		Random: func(b []byte) { n++; b[0], b[9] = n, n },
+	}, standard, priority
+}
+
+func tenant(change func(*audit.Settings)) audit.Tenant {
+	t := audit.Tenant{ID: "acme", Name: "Acme", Status: audit.TenantActive, Settings: audit.DefaultSettings()}
+	if change != nil {
+		change(&t.Settings)
+	}
+	return t
+}
+
+func text(members string) []byte {
+	return []byte(`{"user_id":"u","action":"CREATE","resource_type":"order"` + members + `}`)
+}
+
+var origin = ingest.Origin{IPAddress: netip.MustParseAddr("192.0.2.9"), UserAgent: "agent/1"}
+
+func TestSubmitDecidesOnEachEntryAlone(t *testing.T) {
+	derived := audit.DeriveEntryID("acme", now, "k")
+	for name, test := range map[string]struct {
+		members, pointer, code string
+		status                 ingest.OutcomeStatus
+		settings               func(*audit.Settings)
+	}{
+		"plain":               {status: ingest.Accepted},
+		"own id":              {members: `,"id":"019ab0c4-d9fb-7000-8000-000000000001"`, status: ingest.Accepted},
+		"own id, other time":  {members: `,"id":"019ab0c4-d9fb-7000-8000-000000000001","timestamp":"2026-01-01T00:00:00Z"`, status: ingest.Rejected, pointer: "/id", code: "id_mismatch"},
+		"key":                 {members: `,"idempotency_key":"k","timestamp":"2026-11-23T12:00:00.123Z"`, status: ingest.Accepted},
+		"key, no time":        {members: `,"idempotency_key":"k"`, status: ingest.Rejected, pointer: "/timestamp", code: "required"},
+		"key and its id":      {members: `,"idempotency_key":"k","timestamp":"2026-11-23T12:00:00.123Z","id":"` + derived.String() + `"`, status: ingest.Accepted},
+		"key and another id":  {members: `,"idempotency_key":"k","timestamp":"2026-11-23T12:00:00.123Z","id":"019ab0c4-d9fb-7000-8000-000000000001"`, status: ingest.Rejected, pointer: "/id", code: "id_mismatch"},
+		"23 h ahead":          {members: `,"timestamp":"2026-11-24T11:00:00Z"`, status: ingest.Accepted},
+		"a day ahead":         {members: `,"timestamp":"2026-11-24T12:00:00.123Z"`, status: ingest.Accepted},
+		"1 ms over a day":     {members: `,"timestamp":"2026-11-24T12:00:00.124Z"`, status: ingest.Rejected, pointer: "/timestamp", code: "in_future"},
+		"before 1970":         {members: `,"timestamp":"1969-12-31T23:59:59Z"`, status: ingest.Rejected, pointer: "/timestamp", code: "too_old"},
+		"at retention":        {members: `,"timestamp":"2025-11-23T12:00:00.123Z"`, status: ingest.Expired},
+		"just in retention":   {members: `,"timestamp":"2025-11-23T12:00:00.124Z"`, status: ingest.Accepted},
+		"kept for ever":       {members: `,"timestamp":"1970-01-01T00:00:00Z"`, status: ingest.Accepted, settings: func(s *audit.Settings) { s.RetentionDays = 0 }},
+		"filtered":            {members: `,"severity":"INFO"`, status: ingest.Filtered, settings: func(s *audit.Settings) { s.LogLevels = []audit.Severity{audit.SeverityError} }},
+		"own tenant":          {members: `,"tenant_id":"acme"`, status: ingest.Accepted},
+		"foreign tenant":      {members: `,"tenant_id":"other"`, status: ingest.Rejected, pointer: "/tenant_id", code: "tenant_mismatch"},
+		"made by the service": {members: `,"received_at":5,"expires_at":"x","changed":[1]`, status: ingest.Accepted},
+		"message at limit":    {members: `,"message":"` + strings.Repeat("m", audit.MaxMessage) + `"`, status: ingest.Accepted},
+		"message over limit":  {members: `,"message":"` + strings.Repeat("m", audit.MaxMessage+1) + `"`, status: ingest.Rejected, pointer: "/message", code: "too_long"},
+		"odd action":          {members: `,"action":"x"`, status: ingest.Rejected, pointer: "/action", code: "duplicate_key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, standard, _ := service()
+			outcomes, err := s.Submit(t.Context(), tenant(test.settings), origin, [][]byte{text(test.members)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := outcomes[0]
+			if got.Status != test.status {
+				t.Fatalf("status %s (%v), want %s", got.Status, got.Err, test.status)
+			}
+			if test.code != "" && (got.Err.Fields[0].Code != test.code || got.Err.Fields[0].Pointer != test.pointer) {
+				t.Errorf("fault %+v, want %s at %s", got.Err.Fields[0], test.code, test.pointer)
+			}
+			if stored := len(standard.entries(t)); (stored == 1) != (test.status == ingest.Accepted) {
+				t.Errorf("%d entries on the queue", stored)
+			}
+		})
+	}
+}
+
+func TestRequiredFieldsAndLimits(t *testing.T) {
+	long := func(n int) string { return strings.Repeat("x", n) }
+	limits := map[string]int{
+		"user_id": audit.MaxUserID, "session_id": audit.MaxSessionID, "request_id": audit.MaxRequestID, "action": audit.MaxAction,
+		"resource_type": audit.MaxResourceType, "resource_id": audit.MaxResourceID, "user_agent": audit.MaxUserAgent,
+		"message": audit.MaxMessage, "idempotency_key": audit.MaxIdempotencyKey,
+	}
+	for field, limit := range limits {
+		for length, fits := range map[int]bool{limit: true, limit + 1: false} {
+			members := map[string]string{"user_id": "u", "action": "A", "resource_type": "r", "timestamp": "2026-11-23T12:00:00Z"}
+			members[field] = long(length)
+			var parts []string
+			for name, value := range members {
+				parts = append(parts, fmt.Sprintf("%q:%q", name, value))
+			}
+			s, _, _ := service()
+			outcomes, err := s.Submit(t.Context(), tenant(nil), origin, [][]byte{[]byte("{" + strings.Join(parts, ",") + "}")})
+			if err != nil || (outcomes[0].Status == ingest.Accepted) != fits {
+				t.Errorf("%s of %d bytes: %s %v %v", field, length, outcomes[0].Status, outcomes[0].Err, err)
+			}
+		}
+	}
+	s, _, _ := service()
+	outcomes, _ := s.Submit(t.Context(), tenant(nil), origin, [][]byte{[]byte(`{}`)})
+	if got := len(outcomes[0].Err.Fields); got != 3 {
+		t.Errorf("%d faults in an empty entry, want user_id, action and resource_type", got)
+	}
+}
+
+func TestDefaultsAreFilledInOnlyWhereNothingWasSent(t *testing.T) {
+	s, standard, _ := service()
+	_, err := s.Submit(t.Context(), tenant(nil), origin, [][]byte{
+		text(``), text(`,"ip_address":null,"user_agent":null`), text(`,"ip_address":"2001:db8::1","user_agent":"own"`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := standard.entries(t)
+	for i, want := range []struct{ ip, agent string }{{"192.0.2.9", "agent/1"}, {"invalid IP", ""}, {"2001:db8::1", "own"}} {
+		if got[i].IPAddress.String() != want.ip || got[i].UserAgent != want.agent {
+			t.Errorf("entry %d has %s and %q", i, got[i].IPAddress, got[i].UserAgent)
+		}
+	}
+	if got[0].Timestamp != now || got[0].ReceivedAt != now || got[0].ExpiresAt != now.AddDate(0, 0, 365) || got[0].Tenant != "acme" {
+		t.Errorf("got %+v", got[0])
+	}
+}
+
+func TestRetriesHaveOneIdentityWhateverTheCaller(t *testing.T) {
+	s, standard, _ := service()
+	body := text(`,"idempotency_key":"k","timestamp":"2026-11-01T00:00:00Z"`)
+	for _, from := range []ingest.Origin{origin, {UserAgent: "another"}} {
+		if _, err := s.Submit(t.Context(), tenant(nil), from, [][]byte{body}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := standard.entries(t)
+	if got[0].ID != got[1].ID || got[0].Digest != got[1].Digest {
+		t.Errorf("the retry has another identity or digest")
+	}
+}
+
+func TestTheSameIdentityTwiceInOneRequest(t *testing.T) {
+	s, standard, _ := service()
+	const key = `,"idempotency_key":"k","timestamp":"2026-11-01T00:00:00Z"`
+	outcomes, err := s.Submit(t.Context(), tenant(nil), origin, [][]byte{text(key), text(key), text(key + `,"message":"other"`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []ingest.OutcomeStatus{ingest.Accepted, ingest.Duplicate, ingest.Rejected} {
+		if outcomes[i].Status != want {
+			t.Errorf("entry %d is %s, want %s", i, outcomes[i].Status, want)
+		}
+	}
+	if n := len(standard.entries(t)); n != 1 {
+		t.Errorf("%d entries on the queue", n)
+	}
+}
+
+func TestSubmitKeyed(t *testing.T) {
+	const at = `,"timestamp":"2026-11-01T00:00:00Z"`
+	for members, want := range map[string]ingest.OutcomeStatus{
+		at: ingest.Accepted, ``: ingest.Rejected, at + `,"idempotency_key":"k"`: ingest.Accepted, at + `,"idempotency_key":"other"`: ingest.Rejected,
+	} {
+		s, standard, _ := service()
+		outcome, err := s.SubmitKeyed(t.Context(), tenant(nil), origin, text(members), "k")
+		if err != nil || outcome.Status != want {
+			t.Errorf("%s: %s %v", members, outcome.Status, err)
+		}
+		if want == ingest.Accepted && standard.entries(t)[0].IdempotencyKey != "k" {
+			t.Error("the key was not kept")
+		}
+	}
+}
+
+func TestTheTierChoosesTheQueue(t *testing.T) {
+	s, standard, priority := service()
+	if _, err := s.Submit(t.Context(), tenant(func(s *audit.Settings) { s.Tier = audit.TierPriority }), origin, [][]byte{text(``)}); err != nil {
+		t.Fatal(err)
+	}
+	if len(standard.bodies) != 0 || len(priority.bodies) != 1 {
+		t.Error("went to the wrong queue")
+	}
+}
+
+func TestAQueueThatRefusesIsUnavailable(t *testing.T) {
+	s, standard, _ := service()
+	standard.err = errors.New("down")
+	_, err := s.Submit(t.Context(), tenant(nil), origin, [][]byte{text(``)})
+	var unavailable *audit.UnavailableError
+	if !errors.As(err, &unavailable) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRecordIgnoresLogLevels(t *testing.T) {
+	s, standard, _ := service()
+	critical := tenant(func(s *audit.Settings) { s.LogLevels = []audit.Severity{audit.SeverityCritical} })
+	err := s.Record(t.Context(), critical, audit.Entry{
+		UserID: "admin", Action: "tenant.update", ResourceType: "tenant", Before: audit.Object(`{"a":1}`), After: audit.Object(`{"a":2}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := standard.entries(t); len(got) != 1 || len(got[0].Changed) != 1 || got[0].ID.IsZero() {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// store is a system of record that rejects and fails as it is told.
+type store struct {
+	entries    []audit.Entry
+	rejections []audit.Rejection
+	err        error
+}
+
+func (s *store) Append(_ context.Context, _ audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
+	s.entries = append(s.entries, entries...)
+	return s.rejections, s.err
+}
+
+type held struct {
+	step    string
+	reasons []audit.Rejection
+}
+
+func (h *held) Hold(_ context.Context, _ audit.TenantID, step string, _ []audit.Entry, reasons []audit.Rejection) error {
+	h.step, h.reasons = step, append(h.reasons, reasons...)
+	return nil
+}
+
+type directory map[audit.TenantID]audit.Tenant
+
+func (d directory) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, error) {
+	t, ok := d[id]
+	if !ok {
+		return audit.Tenant{}, audit.ErrNotFound
+	}
+	return t, nil
+}
+
+func packed(t *testing.T, entries int) string {
+	t.Helper()
+	s, standard, _ := service()
+	var texts [][]byte
+	for range entries {
+		texts = append(texts, text(``))
+	}
+	if _, err := s.Submit(t.Context(), tenant(nil), origin, texts); err != nil {
+		t.Fatal(err)
+	}
+	return standard.bodies[0]
+}
+
+func TestPersistPassesOnWhatWasStored(t *testing.T) {
+	body := packed(t, 3)
+	for name, test := range map[string]struct {
+		rejections []audit.Rejection
+		onward     int
+	}{
+		"all":  {nil, 3},
+		"some": {[]audit.Rejection{{Index: 1, Code: audit.CodeIdentityConflict}}, 2},
+		"none": {[]audit.Rejection{{Index: 0}, {Index: 1}, {Index: 2}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			index, quarantine := &queue{}, &held{}
+			p := ingest.Persister{
+				Store: &store{rejections: test.rejections}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
+				Tenants: directory{"acme": tenant(nil)},
+			}
+			if err := p.Persist(t.Context(), body); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(index.entries(t)); got != test.onward {
+				t.Errorf("%d entries passed on, want %d", got, test.onward)
+			}
+			if len(quarantine.reasons) != len(test.rejections) {
+				t.Errorf("%d in quarantine", len(quarantine.reasons))
+			}
+		})
+	}
+}
+
+func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
+	for name, tenants := range map[string]directory{
+		"gone": {}, "on its way": {"acme": {ID: "acme", Status: audit.TenantDeleting}},
+	} {
+		entries := &store{}
+		p := ingest.Persister{Store: entries, Tenants: tenants, Index: &queue{}}
+		if err := p.Persist(t.Context(), packed(t, 2)); err != nil || len(entries.entries) != 0 {
+			t.Errorf("%s: %d stored, %v", name, len(entries.entries), err)
+		}
+	}
+}
+
+func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
+	broken := errors.New("down")
+	for name, p := range map[string]ingest.Persister{
+		"store": {Store: &store{err: broken}, Index: &queue{}},
+		"index": {Store: &store{}, Index: &queue{err: broken}},
+	} {
+		p.Tenants = directory{"acme": tenant(nil)}
+		if err := p.Persist(t.Context(), packed(t, 1)); !errors.Is(err, broken) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestPersistBuriesPoisonAlone(t *testing.T) {
+	good := audit.Entry{ID: audit.NewEntryID(now, [10]byte{1}), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: now}
+	foreign := good
+	foreign.Tenant = "other"
+	bodies, err := envelope.Pack("acme", []audit.Entry{good, foreign})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, index, entries := &queue{}, &queue{}, &store{}
+	p := ingest.Persister{Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}}
+	if err := p.Persist(t.Context(), bodies[0]); err != nil {
+		t.Fatal(err)
+	}
+	if len(entries.entries) != 1 || len(index.entries(t)) != 1 || len(dead.bodies) != 1 || !strings.Contains(dead.bodies[0], `"reason":"`) {
+		t.Errorf("%d stored, %d passed on, %d dead", len(entries.entries), len(index.entries(t)), len(dead.bodies))
+	}
+}

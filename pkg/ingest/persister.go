@@ -1,0 +1,117 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+)
+
+// StepPersist names the persister's step in the quarantine.
+const StepPersist = "persist"
+
+// Persister stores what the ingest queues hold and passes it on to the index queue.
+type Persister struct {
+	Store      Store
+	Quarantine Quarantine
+	Tenants    Tenants
+	Index      Queue
+	// DeadLetters takes lines that cannot even be read as an entry.
+	DeadLetters Queue
+}
+
+// Persist handles one queue message body. After nil the message may be deleted:
+// each of its entries is stored and on the index queue, in quarantine with its
+// reason, among the dead letters where it cannot be read, or gone because its
+// tenant was deleted. After an error the message must be delivered again.
+func (p *Persister) Persist(ctx context.Context, body string) error {
+	contents, err := envelope.Unpack(body)
+	if err != nil {
+		return fmt.Errorf("persist: %w", err)
+	}
+	gone, err := deleted(ctx, p.Tenants, contents.Tenant)
+	if err != nil {
+		return fmt.Errorf("persist %s: %w", contents.Tenant, err)
+	}
+	if gone {
+		return nil
+	}
+	if err := BuryPoison(ctx, p.DeadLetters, contents); err != nil {
+		return fmt.Errorf("persist %s: %w", contents.Tenant, err)
+	}
+	rejections, err := p.Store.Append(ctx, contents.Tenant, contents.Entries)
+	if err != nil {
+		return fmt.Errorf("persist %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
+	}
+	if len(rejections) > 0 {
+		if err := p.Quarantine.Hold(ctx, contents.Tenant, StepPersist, contents.Entries, rejections); err != nil {
+			return fmt.Errorf("quarantine %d entries of %s: %w", len(rejections), contents.Tenant, err)
+		}
+	}
+	return p.passOn(ctx, body, contents, rejections)
+}
+
+// passOn sends what was stored to the index queue, the very message where nothing was left out.
+func (p *Persister) passOn(ctx context.Context, body string, contents envelope.Contents, rejections []audit.Rejection) error {
+	messages := []string{body}
+	if len(rejections) > 0 || len(contents.Poison) > 0 {
+		var err error
+		if messages, err = envelope.Pack(contents.Tenant, without(contents.Entries, rejections)); err != nil {
+			return err
+		}
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	if err := p.Index.Send(ctx, messages); err != nil {
+		return fmt.Errorf("enqueue entries of %s for the index: %w", contents.Tenant, err)
+	}
+	return nil
+}
+
+// without returns the entries that were not rejected.
+func without(entries []audit.Entry, rejections []audit.Rejection) []audit.Entry {
+	out := make(map[int]bool, len(rejections))
+	for _, r := range rejections {
+		out[r.Index] = true
+	}
+	kept := make([]audit.Entry, 0, len(entries)-len(out))
+	for i := range entries {
+		if !out[i] {
+			kept = append(kept, entries[i])
+		}
+	}
+	return kept
+}
+
+// BuryPoison sends each unreadable line of a message on its own to the dead
+// letters, with its reason.
+func BuryPoison(ctx context.Context, deadLetters Queue, contents envelope.Contents) error {
+	if len(contents.Poison) == 0 {
+		return nil
+	}
+	bodies := make([]string, len(contents.Poison))
+	for i, poison := range contents.Poison {
+		body, err := envelope.PackPoison(contents.Tenant, poison)
+		if err != nil {
+			return err
+		}
+		bodies[i] = body
+	}
+	if err := deadLetters.Send(ctx, bodies); err != nil {
+		return fmt.Errorf("bury %d unreadable entries: %w", len(bodies), err)
+	}
+	return nil
+}
+
+// deleted reports whether the tenant is gone or on its way out, so that entries
+// still under way to it are dropped.
+func deleted(ctx context.Context, tenants Tenants, id audit.TenantID) (bool, error) {
+	tenant, err := tenants.Tenant(ctx, id)
+	if errors.Is(err, audit.ErrNotFound) {
+		return true, nil
+	}
+	return tenant.Status == audit.TenantDeleting, err
+}

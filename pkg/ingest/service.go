@@ -1,0 +1,225 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+)
+
+// Service accepts entries: it reads, checks and completes them and puts them
+// on the tenant's queue.
+type Service struct {
+	// Standard and Priority are the ingest queues of the two tiers.
+	Standard, Priority Queue
+	Now                func() time.Time
+	// Random fills b with random bytes for ids; crypto/rand in production.
+	Random func(b []byte)
+}
+
+// Submit takes the JSON texts of entries, each on its own: one that is faulty is
+// rejected and the others are accepted. It returns one outcome for each text, in
+// their order, and returns nil only once every accepted entry is durable in the
+// queue. It keeps no reference to texts.
+func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin, texts [][]byte) ([]Outcome, error) {
+	b := s.batch(tenant, origin, len(texts))
+	for i, text := range texts {
+		b.outcomes[i] = b.take(text, "")
+	}
+	return b.outcomes, s.send(ctx, tenant, &b.packer)
+}
+
+// SubmitKeyed is Submit of one text whose idempotency key came beside it (the
+// Idempotency-Key header). A key in the text must agree with it.
+func (s *Service) SubmitKeyed(ctx context.Context, tenant audit.Tenant, origin Origin, text []byte, key string) (Outcome, error) {
+	b := s.batch(tenant, origin, 1)
+	outcome := b.take(text, key)
+	return outcome, s.send(ctx, tenant, &b.packer)
+}
+
+// Record puts an entry about the service's own doings into the tenant's log:
+// user, action, resource, states, metadata and message are the caller's, the rest
+// is filled in. The tenant's log_levels do not apply to it.
+func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error {
+	now := s.now()
+	entry.Tenant, entry.Timestamp, entry.ReceivedAt = tenant.ID, now, now
+	entry.ExpiresAt = tenant.Settings.ExpiryOf(now)
+	entry.ID = audit.NewEntryID(now, s.random())
+	changed, err := entryjson.Changed(entry.Before, entry.After)
+	if err != nil {
+		return fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, err)
+	}
+	entry.Changed = changed
+	submitted := entryjson.Submitted{Entry: entry}
+	entry.Digest = submitted.DigestOf()
+	packer := envelope.Packer{Tenant: tenant.ID}
+	packer.Add(&entry)
+	return s.send(ctx, tenant, &packer)
+}
+
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
+
+func (s *Service) random() (b [10]byte) {
+	s.Random(b[:])
+	return b
+}
+
+// QueueOf returns the queue of a tenant's tier.
+func QueueOf(tenant audit.Tenant, standard, priority Queue) Queue {
+	if tenant.Settings.Tier == audit.TierPriority {
+		return priority
+	}
+	return standard
+}
+
+func (s *Service) send(ctx context.Context, tenant audit.Tenant, packer *envelope.Packer) error {
+	if packer.Len() == 0 {
+		return nil
+	}
+	messages, err := packer.Messages()
+	if err != nil {
+		return err
+	}
+	if err := QueueOf(tenant, s.Standard, s.Priority).Send(ctx, messages); err != nil {
+		return &audit.UnavailableError{Err: fmt.Errorf("enqueue %d entries of %s: %w", packer.Len(), tenant.ID, err)}
+	}
+	return nil
+}
+
+// batch takes the entries of one request.
+type batch struct {
+	service  *Service
+	tenant   audit.Tenant
+	origin   Origin
+	now      time.Time
+	outcomes []Outcome
+	seen     map[audit.EntryID]audit.Digest
+	packer   envelope.Packer
+}
+
+func (s *Service) batch(tenant audit.Tenant, origin Origin, size int) *batch {
+	origin.UserAgent = cleanAgent(origin.UserAgent)
+	return &batch{
+		service: s, tenant: tenant, origin: origin, now: s.now(),
+		outcomes: make([]Outcome, size), seen: make(map[audit.EntryID]audit.Digest, size),
+		packer: envelope.Packer{Tenant: tenant.ID},
+	}
+}
+
+// cleanAgent makes a caller's header fit the field that it is the default of.
+func cleanAgent(agent string) string {
+	agent = strings.ToValidUTF8(agent, "\uFFFD")
+	if len(agent) <= audit.MaxUserAgent {
+		return agent
+	}
+	cut := audit.MaxUserAgent
+	for !utf8.RuneStart(agent[cut]) {
+		cut--
+	}
+	return agent[:cut]
+}
+
+// take decides on one text and packs it where it is accepted.
+func (b *batch) take(text []byte, key string) Outcome {
+	submitted, invalid := entryjson.ParseSubmitted(text)
+	if invalid != nil {
+		return rejected(audit.EntryID{}, invalid)
+	}
+	entry := &submitted.Entry
+	if faults := b.complete(&submitted, key); len(faults) > 0 {
+		return rejected(entry.ID, &audit.ValidationError{Fields: faults})
+	}
+	if earlier, twice := b.seen[entry.ID]; twice {
+		if earlier == entry.Digest {
+			return Outcome{ID: entry.ID, Status: Duplicate}
+		}
+		return rejected(entry.ID, audit.Invalid("", audit.CodeIdentityConflict,
+			"must not have the identity of an earlier entry of this request with other content"))
+	}
+	switch settings := &b.tenant.Settings; {
+	case !settings.Takes(entry.Severity):
+		return Outcome{ID: entry.ID, Status: Filtered}
+	case settings.RetentionDays > 0 && !settings.ExpiryOf(entry.Timestamp).After(b.now):
+		return Outcome{ID: entry.ID, Status: Expired}
+	}
+	changed, err := entryjson.Changed(entry.Before, entry.After)
+	if err != nil {
+		return rejected(entry.ID, audit.Invalid("/after_state", "invalid_json", "must be a JSON object that can be compared with before_state"))
+	}
+	entry.Changed = changed
+	entry.ExpiresAt = b.tenant.Settings.ExpiryOf(entry.Timestamp)
+	b.seen[entry.ID] = entry.Digest
+	b.packer.Add(entry)
+	return Outcome{ID: entry.ID, Status: Accepted}
+}
+
+func rejected(id audit.EntryID, invalid *audit.ValidationError) Outcome {
+	return Outcome{ID: id, Status: Rejected, Err: invalid}
+}
+
+// complete fills in what the client left to the service, gives the entry its
+// identity and digest, and returns every fault.
+func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError {
+	var faults []audit.FieldError
+	add := func(pointer, code, detail string) {
+		faults = append(faults, audit.FieldError{Pointer: pointer, Code: code, Detail: detail})
+	}
+	if s.ClaimedTenant != "" && s.ClaimedTenant != string(b.tenant.ID) {
+		add("/tenant_id", "tenant_mismatch", "must be the tenant of the request or be left out")
+	}
+	if key != "" && s.IdempotencyKey != "" && s.IdempotencyKey != key {
+		add("/idempotency_key", "key_mismatch", "must agree with the Idempotency-Key header")
+	}
+	if key != "" {
+		s.IdempotencyKey = key
+	}
+	if s.IdempotencyKey != "" && !s.HasTimestamp {
+		add("/timestamp", "required", "is required with an idempotency key: a retry must repeat both")
+	}
+	switch {
+	case s.HasTimestamp:
+	case !s.ID.IsZero():
+		s.Timestamp = s.ID.Time()
+	default:
+		s.Timestamp = b.now
+	}
+	faults = append(faults, s.Validate(b.now)...)
+	if len(faults) > 0 {
+		return faults
+	}
+	s.Digest = s.DigestOf()
+	if faults = b.identify(s); len(faults) > 0 {
+		return faults
+	}
+	s.Tenant, s.ReceivedAt = b.tenant.ID, b.now
+	if !s.KeepsAddress {
+		s.IPAddress = b.origin.IPAddress
+	}
+	if !s.KeepsAgent {
+		s.UserAgent = b.origin.UserAgent
+	}
+	return nil
+}
+
+// identify gives the entry its id: the one of its idempotency key, the client's
+// own, or a new one.
+func (b *batch) identify(s *entryjson.Submitted) []audit.FieldError {
+	own := s.ID
+	switch {
+	case s.IdempotencyKey != "":
+		s.ID = audit.DeriveEntryID(b.tenant.ID, s.Timestamp, s.IdempotencyKey)
+		if !own.IsZero() && own != s.ID {
+			return audit.Invalid("/id", "id_mismatch", "must be left out where an idempotency key decides it").Fields
+		}
+	case own.IsZero():
+		s.ID = audit.NewEntryID(s.Timestamp, b.service.random())
+	case !own.Time().Equal(s.Timestamp):
+		return audit.Invalid("/id", "id_mismatch", "must name the milliseconds of timestamp").Fields
+	}
+	return nil
+}

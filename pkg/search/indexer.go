@@ -1,0 +1,61 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+)
+
+// StepIndex names the indexer's step in the quarantine.
+const StepIndex = "index"
+
+// Quarantine keeps entries that the index could not take; see ingest.Quarantine.
+type Quarantine interface {
+	Hold(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
+}
+
+// Tenants finds tenants; audit.ErrNotFound where there is none.
+type Tenants interface {
+	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
+}
+
+// Indexer makes what the index queue holds findable.
+type Indexer struct {
+	Index      IndexWriter
+	Quarantine Quarantine
+	Tenants    Tenants
+}
+
+// IndexMessage handles one queue message body. After nil the message may be
+// deleted; after an error it must be delivered again. A line that cannot be read
+// fails the whole message: the step before passes none on, so the message was
+// damaged and belongs among the dead letters.
+func (x *Indexer) IndexMessage(ctx context.Context, body string) error {
+	contents, err := envelope.Unpack(body)
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	tenant, err := x.Tenants.Tenant(ctx, contents.Tenant)
+	if errors.Is(err, audit.ErrNotFound) || err == nil && tenant.Status == audit.TenantDeleting {
+		return nil // entries still under way to a deleted tenant are dropped
+	}
+	if err != nil {
+		return fmt.Errorf("index %s: %w", contents.Tenant, err)
+	}
+	rejections, err := x.Index.Put(ctx, contents.Tenant, contents.Entries)
+	if err != nil {
+		return fmt.Errorf("index %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
+	}
+	if len(rejections) > 0 {
+		if err := x.Quarantine.Hold(ctx, contents.Tenant, StepIndex, contents.Entries, rejections); err != nil {
+			return fmt.Errorf("quarantine %d entries of %s: %w", len(rejections), contents.Tenant, err)
+		}
+	}
+	if len(contents.Poison) > 0 {
+		return fmt.Errorf("index %s: %d unreadable entries: %s", contents.Tenant, len(contents.Poison), contents.Poison[0].Reason)
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+package search
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// The names of query parameters beside the filter fields.
+const (
+	ParamQuery    = "q"
+	ParamFrom     = "from"
+	ParamTo       = "to"
+	ParamSort     = "sort"
+	ParamLimit    = "limit"
+	ParamCursor   = "cursor"
+	ParamGroupBy  = "group_by"
+	ParamInterval = "interval"
+	ParamTop      = "top"
+)
+
+// Limits of filter parameters.
+const (
+	MaxFilterValues     = 500  // of all fields together
+	MaxFilterValueBytes = 4096 // of one value
+)
+
+// params reads query parameters and gathers their faults.
+type params struct {
+	values url.Values
+	faults []audit.FieldError
+}
+
+func (p *params) fault(name, code, detail string) {
+	p.faults = append(p.faults, audit.FieldError{Pointer: "?" + bounded(name), Code: code, Detail: detail})
+}
+
+func (p *params) err() error {
+	if len(p.faults) == 0 {
+		return nil
+	}
+	return &audit.ValidationError{Fields: p.faults}
+}
+
+// single returns the one value of a parameter, "" where it is not given.
+func (p *params) single(name string) string {
+	switch values := p.values[name]; len(values) {
+	case 0:
+		return ""
+	case 1:
+		return values[0]
+	default:
+		p.fault(name, "repeated", "must be given once")
+		return values[0]
+	}
+}
+
+// only refuses parameters that are neither filters nor among the names.
+func (p *params) only(names ...string) {
+	for name := range p.values {
+		if slices.Contains(names, name) || slices.Contains([]string{ParamQuery, ParamFrom, ParamTo}, name) {
+			continue
+		}
+		if _, err := parseField(name); err != nil {
+			p.fault(name, "unknown_parameter", "is not a parameter of this endpoint; filters are "+joinFields()+" and metadata.<path>")
+		}
+	}
+	slices.SortFunc(p.faults, func(a, b audit.FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
+}
+
+// filter reads the filter fields, from, to and q.
+func (p *params) filter() audit.Filter {
+	var filter audit.Filter
+	var conditions []audit.Expr
+	count := 0
+	for _, name := range sortedNames(p.values) {
+		field, err := parseField(name)
+		if err != nil {
+			continue
+		}
+		equals := audit.Equals{Field: field}
+		for _, value := range p.values[name] {
+			normal, err := normalValue(field, value)
+			switch {
+			case len(value) > MaxFilterValueBytes:
+				p.fault(name, "too_long", "must be at most "+strconv.Itoa(MaxFilterValueBytes)+" bytes")
+			case !utf8.ValidString(value):
+				p.fault(name, "invalid_utf8", "must be valid UTF-8")
+			case err != nil:
+				p.fault(name, "invalid_value", err.Error())
+			}
+			equals.Values = append(equals.Values, normal)
+			count++
+		}
+		conditions = append(conditions, equals)
+	}
+	if count > MaxFilterValues {
+		p.faults = append(p.faults, audit.FieldError{Pointer: "?", Code: "too_many_values", Detail: "must have at most " + strconv.Itoa(MaxFilterValues) + " filter values"})
+	}
+	filter.From, filter.To = p.time(ParamFrom), p.time(ParamTo)
+	if !filter.From.IsZero() && !filter.To.IsZero() && filter.To.Before(filter.From) {
+		p.fault(ParamTo, "out_of_range", "must not be before from")
+	}
+	query, err := ParseQuery(p.single(ParamQuery))
+	if err != nil {
+		p.add(err)
+	}
+	filter.Where = audit.All(append(conditions, query)...)
+	return filter
+}
+
+func sortedNames(values url.Values) []string {
+	names := make([]string, 0, len(values))
+	for name := range values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// add takes over the faults of an error that another parser found.
+func (p *params) add(err error) {
+	if invalid, ok := err.(*audit.ValidationError); ok { //nolint:errorlint // parsers return it unwrapped
+		p.faults = append(p.faults, invalid.Fields...)
+	}
+}
+
+func (p *params) time(name string) time.Time {
+	text := p.single(name)
+	if text == "" {
+		return time.Time{}
+	}
+	// A "+" of an offset that was not percent-encoded arrives as a space.
+	t, err := parseTime(strings.ReplaceAll(text, " ", "+"))
+	if err != nil {
+		p.fault(name, "invalid_time", err.Error())
+	}
+	return t
+}
+
+// number reads a whole number from 1 to limit.
+func (p *params) number(name string, otherwise, limit int) int {
+	text := p.single(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > limit {
+		p.fault(name, "out_of_range", "must be a whole number from 1 to "+strconv.Itoa(limit))
+		return otherwise
+	}
+	return n
+}
+
+func (p *params) order() audit.Order {
+	switch p.single(ParamSort) {
+	case "", "-timestamp":
+		return audit.NewestFirst
+	case "timestamp", "+timestamp", " timestamp": // "+" arrives as a space where it was not percent-encoded
+		return audit.OldestFirst
+	}
+	p.fault(ParamSort, "invalid_choice", "must be -timestamp (newest first) or +timestamp (oldest first)")
+	return audit.NewestFirst
+}
+
+// stats reads group_by, interval and top.
+func (p *params) stats() audit.StatsRequest {
+	request := audit.StatsRequest{Top: p.number(ParamTop, audit.DefaultTop, audit.MaxTop), Distinct: true}
+	for _, list := range p.values[ParamGroupBy] {
+		for name := range strings.SplitSeq(list, ",") {
+			field, err := parseField(name)
+			switch {
+			case err != nil:
+				p.fault(ParamGroupBy, "unknown_field", err.Error())
+			case slices.Contains(request.GroupBy, field):
+				p.fault(ParamGroupBy, "repeated", "must not name a field twice")
+			}
+			request.GroupBy = append(request.GroupBy, field)
+		}
+	}
+	if len(request.GroupBy) > audit.MaxGroupBy {
+		p.fault(ParamGroupBy, "too_many", "must name at most "+strconv.Itoa(audit.MaxGroupBy)+" fields")
+	}
+	if text := p.single(ParamInterval); text != "" {
+		interval, ok := parseInterval(text)
+		if !ok {
+			p.fault(ParamInterval, "invalid_interval", "must be a whole number of seconds, minutes, hours, days or weeks such as 30s, 15m, 1h, 1d, 1w, at most 366d")
+		}
+		request.Interval = interval
+	}
+	return request
+}
+
+// parseInterval reads a number with one unit.
+func parseInterval(text string) (time.Duration, bool) {
+	units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}
+	unit, known := units[text[len(text)-1]]
+	n, err := strconv.ParseUint(text[:len(text)-1], 10, 32)
+	const longest = 366 * 24 * time.Hour
+	if !known || err != nil || n == 0 || n > uint64(longest/unit) {
+		return 0, false
+	}
+	return time.Duration(n) * unit, true
+}

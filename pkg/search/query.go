@@ -1,0 +1,410 @@
+package search
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Limits of a query text.
+const (
+	MaxQueryBytes = 8 << 10
+	MaxQueryTerms = 500
+	maxQueryDepth = 32
+)
+
+// ParseQuery reads the query language:
+//
+//	DELETE invoice            both words in the message, in any place
+//	"payment failed"          the words next to one another
+//	fail*                     a word that begins so
+//	action:DELETE             a field has exactly this value; = does the same
+//	user_id:"Ann Smith"       a value with spaces
+//	metadata.region:eu-west-1 a scalar leaf of the metadata
+//	severity>=ERROR           also >, <, <=; likewise timestamp>=2026-01-31
+//	-word, NOT action:VIEW    without
+//	a OR b, (a OR b) c        either; AND is what stands between terms anyway
+//
+// An empty text is nil: every entry. Faults are an *audit.ValidationError at "?q".
+func ParseQuery(text string) (audit.Expr, error) {
+	if len(text) > MaxQueryBytes {
+		return nil, audit.Invalid("?q", "too_long", "must be at most %d bytes", MaxQueryBytes)
+	}
+	if !utf8.ValidString(text) {
+		return nil, audit.Invalid("?q", "invalid_utf8", "must be valid UTF-8")
+	}
+	tokens, err := scan(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(tokens) == 0 {
+		return nil, nil
+	}
+	p := parser{tokens: tokens}
+	expr, err := p.or(0)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.tokens) > 0 {
+		return nil, invalidQuery("has a closing parenthesis too many at byte %d", p.tokens[0].offset+1)
+	}
+	return expr, nil
+}
+
+func invalidQuery(format string, args ...any) error {
+	return audit.Invalid("?q", "invalid_query", format, args...)
+}
+
+type tokenKind uint8
+
+const (
+	tokenTerm tokenKind = iota
+	tokenOpen
+	tokenClose
+	tokenNot
+	tokenOr
+	tokenAnd
+)
+
+// token is one piece of a query. A term has an operator where it names a field.
+type token struct {
+	kind     tokenKind
+	offset   int
+	field    string
+	operator string // ":", "=", ">", ">=", "<", "<=", "" where no field is named
+	value    string
+	quoted   bool
+}
+
+// scan cuts a query into tokens.
+func scan(text string) ([]token, error) {
+	var tokens []token
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case unicode.IsSpace(r):
+			i += size
+		case r == '(':
+			tokens = append(tokens, token{kind: tokenOpen, offset: i})
+			i++
+		case r == ')':
+			tokens = append(tokens, token{kind: tokenClose, offset: i})
+			i++
+		case r == '-' && i+1 < len(text) && text[i+1] != ' ':
+			tokens = append(tokens, token{kind: tokenNot, offset: i})
+			i++
+		default:
+			term, next, err := scanTerm(text, i)
+			if err != nil {
+				return nil, err
+			}
+			tokens = append(tokens, term)
+			i = next
+		}
+		if len(tokens) > MaxQueryTerms {
+			return nil, audit.Invalid("?q", "too_many_terms", "must have at most %d terms", MaxQueryTerms)
+		}
+	}
+	return tokens, nil
+}
+
+// scanTerm reads a word, a phrase, a keyword or a field with its value.
+func scanTerm(text string, start int) (token, int, error) {
+	t := token{offset: start}
+	if text[start] == '"' {
+		return scanQuoted(text, start, t)
+	}
+	end := start
+	for end < len(text) && !strings.ContainsRune(" \t\r\n()\":=<>", rune(text[end])) {
+		end++
+	}
+	word := text[start:end]
+	if end < len(text) && strings.IndexByte(":=<>", text[end]) >= 0 {
+		return scanField(text, word, end, t)
+	}
+	t.value = word
+	switch word {
+	case "OR":
+		t.kind = tokenOr
+	case "AND":
+		t.kind = tokenAnd
+	case "NOT":
+		t.kind = tokenNot
+	}
+	return t, end, nil
+}
+
+// scanField reads the operator and the value after a field's name.
+func scanField(text, field string, at int, t token) (token, int, error) {
+	if field == "" {
+		return t, 0, invalidQuery("has an operator without a field at byte %d; put text with : = < > into quotes", at+1)
+	}
+	t.field = field
+	t.operator = text[at : at+1]
+	at++
+	if (t.operator == "<" || t.operator == ">") && at < len(text) && text[at] == '=' {
+		t.operator += "="
+		at++
+	}
+	if at < len(text) && text[at] == '"' {
+		return scanQuoted(text, at, t)
+	}
+	end := at
+	for end < len(text) && !strings.ContainsRune(" \t\r\n()\"", rune(text[end])) {
+		end++
+	}
+	if end == at {
+		return t, 0, invalidQuery("has no value for %s at byte %d", bounded(field), at+1)
+	}
+	t.value = text[at:end]
+	return t, end, nil
+}
+
+// scanQuoted reads a text in quotes, in which a backslash keeps the next character.
+func scanQuoted(text string, start int, t token) (token, int, error) {
+	t.quoted = true
+	var value strings.Builder
+	for i := start + 1; i < len(text); i++ {
+		switch {
+		case text[i] == '"':
+			t.value = value.String()
+			return t, i + 1, nil
+		case text[i] == '\\' && i+1 < len(text):
+			i++
+		}
+		value.WriteByte(text[i])
+	}
+	return t, 0, invalidQuery("has a quote that is not closed at byte %d", start+1)
+}
+
+// bounded keeps a client's text in an error short.
+func bounded(s string) string {
+	if len(s) > 64 {
+		return strings.ToValidUTF8(s[:64], "") + "…"
+	}
+	return s
+}
+
+type parser struct{ tokens []token }
+
+func (p *parser) next(kind tokenKind) bool {
+	if len(p.tokens) > 0 && p.tokens[0].kind == kind {
+		p.tokens = p.tokens[1:]
+		return true
+	}
+	return false
+}
+
+func (p *parser) or(depth int) (audit.Expr, error) {
+	if depth > maxQueryDepth {
+		return nil, invalidQuery("must not be nested deeper than %d levels", maxQueryDepth)
+	}
+	first, err := p.and(depth)
+	if err != nil {
+		return nil, err
+	}
+	alternatives := audit.Or{first}
+	for p.next(tokenOr) {
+		another, err := p.and(depth)
+		if err != nil {
+			return nil, err
+		}
+		alternatives = append(alternatives, another)
+	}
+	if len(alternatives) == 1 {
+		return first, nil
+	}
+	return alternatives, nil
+}
+
+func (p *parser) and(depth int) (audit.Expr, error) {
+	var all []audit.Expr
+	for len(p.tokens) > 0 {
+		kind := p.tokens[0].kind
+		if kind == tokenOr || kind == tokenClose {
+			break
+		}
+		if p.next(tokenAnd) && len(all) == 0 {
+			return nil, invalidQuery("has AND without a term before it")
+		}
+		expr, err := p.unary(depth)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, expr)
+	}
+	if len(all) == 0 {
+		return nil, invalidQuery("lacks a term")
+	}
+	return audit.All(all...), nil
+}
+
+func (p *parser) unary(depth int) (audit.Expr, error) {
+	negated := false
+	for p.next(tokenNot) {
+		negated = !negated
+	}
+	expr, err := p.primary(depth)
+	if err != nil || !negated {
+		return expr, err
+	}
+	return audit.Not{Expr: expr}, nil
+}
+
+func (p *parser) primary(depth int) (audit.Expr, error) {
+	if p.next(tokenOpen) {
+		expr, err := p.or(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		if !p.next(tokenClose) {
+			return nil, invalidQuery("has a parenthesis that is not closed")
+		}
+		return expr, nil
+	}
+	if len(p.tokens) == 0 || p.tokens[0].kind != tokenTerm {
+		return nil, invalidQuery("lacks a term")
+	}
+	t := p.tokens[0]
+	p.tokens = p.tokens[1:]
+	if t.operator == "" {
+		return textTerm(t)
+	}
+	return fieldTerm(t)
+}
+
+func textTerm(t token) (audit.Expr, error) {
+	value, prefix := t.value, false
+	if !t.quoted {
+		value, prefix = strings.CutSuffix(value, "*")
+	}
+	words := audit.Words(value)
+	if len(words) == 0 {
+		return nil, invalidQuery("has no letter or digit to search for at byte %d", t.offset+1)
+	}
+	return audit.Text{Words: words, Prefix: prefix}, nil
+}
+
+func fieldTerm(t token) (audit.Expr, error) {
+	if t.field == "timestamp" {
+		return timeTerm(t)
+	}
+	field, err := parseField(t.field)
+	if err != nil {
+		return nil, invalidQuery("knows no field %q at byte %d; put text with : = < > into quotes", bounded(t.field), t.offset+1)
+	}
+	if t.operator == ":" || t.operator == "=" {
+		value, err := normalValue(field, t.value)
+		if err != nil {
+			return nil, invalidQuery("%s %s", t.field, err)
+		}
+		return audit.Equals{Field: field, Values: []string{value}}, nil
+	}
+	if field != audit.FieldSeverity {
+		return nil, invalidQuery("can compare severity and timestamp with %s, not %s", t.operator, bounded(t.field))
+	}
+	return severityTerm(t)
+}
+
+func severityTerm(t token) (audit.Expr, error) {
+	bound, err := audit.ParseSeverity(t.value)
+	if err != nil {
+		return nil, invalidQuery("severity %s", err)
+	}
+	holds := map[string]func(audit.Severity) bool{
+		">":  func(s audit.Severity) bool { return s > bound },
+		">=": func(s audit.Severity) bool { return s >= bound },
+		"<":  func(s audit.Severity) bool { return s < bound },
+		"<=": func(s audit.Severity) bool { return s <= bound },
+	}[t.operator]
+	equals := audit.Equals{Field: audit.FieldSeverity}
+	for _, s := range audit.Severities() {
+		if holds(s) {
+			equals.Values = append(equals.Values, s.String())
+		}
+	}
+	if len(equals.Values) == 0 {
+		return audit.Or{}, nil // never holds
+	}
+	return equals, nil
+}
+
+func timeTerm(t token) (audit.Expr, error) {
+	at, err := parseTime(t.value)
+	if err != nil {
+		return nil, invalidQuery("timestamp %s", err)
+	}
+	switch t.operator {
+	case ">=":
+		return audit.Time{From: at}, nil
+	case ">":
+		return audit.Time{From: at.Add(time.Millisecond)}, nil
+	case "<":
+		return audit.Time{To: at}, nil
+	case "<=":
+		return audit.Time{To: at.Add(time.Millisecond)}, nil
+	}
+	return audit.Time{From: at, To: at.Add(time.Millisecond)}, nil
+}
+
+// parseField reads the name of a field that can be filtered on.
+func parseField(name string) (audit.Field, error) {
+	field := audit.Field(name)
+	if path, ok := field.MetadataPath(); ok && path != "" {
+		return field, nil
+	}
+	for _, known := range audit.FilterFields() {
+		if field == known {
+			return field, nil
+		}
+	}
+	return "", fmt.Errorf("must be one of %s or metadata.<path>", joinFields())
+}
+
+func joinFields() string {
+	names := make([]string, 0, len(audit.FilterFields()))
+	for _, f := range audit.FilterFields() {
+		names = append(names, string(f))
+	}
+	return strings.Join(names, ", ")
+}
+
+// normalValue brings a value into the form that the index compares.
+func normalValue(field audit.Field, value string) (string, error) {
+	switch field {
+	case audit.FieldSeverity:
+		severity, err := audit.ParseSeverity(value)
+		return severity.String(), err
+	case audit.FieldIPAddress:
+		address, err := netip.ParseAddr(value)
+		if err != nil {
+			return "", fmt.Errorf("must be an IPv4 or IPv6 address")
+		}
+		return address.String(), nil
+	}
+	return value, nil
+}
+
+// parseTime reads an RFC 3339 time or a date, which is its midnight in UTC.
+func parseTime(text string) (time.Time, error) {
+	var t time.Time
+	if err := t.UnmarshalText([]byte(text)); err != nil {
+		day, dayErr := time.Parse(time.DateOnly, text)
+		if dayErr != nil {
+			return time.Time{}, fmt.Errorf("must be an RFC 3339 time such as 2026-01-31T09:30:00Z or a date such as 2026-01-31")
+		}
+		t = day
+	}
+	// The index compares whole milliseconds: t ≤ x and t < x are the same for
+	// x between two of them when the bound is rounded up.
+	t = t.UTC()
+	if whole := t.Truncate(time.Millisecond); !whole.Equal(t) {
+		t = whole.Add(time.Millisecond)
+	}
+	return t, nil
+}

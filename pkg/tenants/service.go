@@ -1,0 +1,325 @@
+package tenants
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+)
+
+// Recorder writes the service's own entries into a tenant's log.
+type Recorder interface {
+	Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error
+}
+
+// Service administers tenants and keys. Whether the caller may is decided
+// before; only what a key may be given is decided here.
+//
+// It records every change of an existing tenant in the tenant's own log, and no
+// change stands that could not be recorded: one that can be undone is made,
+// recorded, and undone where the recording failed; one that cannot be undone
+// (revoking a key, deleting a tenant) is recorded just before it is made. Either
+// way the error is an *audit.UnavailableError and a retry starts over; what it
+// may leave behind is a record of a change that was then not made.
+type Service struct {
+	Tenants  Store // Cache.Fresh, where the process has a Cache, so that it sees these changes at once
+	Keys     KeyStore
+	Jobs     JobStore
+	Purge    ingest.Queue
+	Recorder Recorder
+	Now      func() time.Time
+	Random   func(b []byte)
+}
+
+// The actions and resource types of the service's own entries.
+const (
+	actionUpdate   = "tenant.update"
+	actionDelete   = "tenant.delete"
+	actionKeyMade  = "key.create"
+	actionKeyGone  = "key.delete"
+	resourceTenant = "tenant"
+	resourceKey    = "api_key"
+)
+
+// maxAttempts is how often a change starts again that others came in between of.
+const maxAttempts = 8
+
+// undoTimeout bounds undoing a change, which goes on when the request is cancelled.
+const undoTimeout = 5 * time.Second
+
+// Create adds a tenant, active and with Version 1; audit.ErrConflict where its
+// id is or ever was taken. It is not recorded: a new tenant's log begins empty.
+func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant) (audit.Tenant, error) {
+	tenant.Status, tenant.Version = audit.TenantActive, 1
+	tenant.CreatedAt = s.now()
+	tenant.UpdatedAt = tenant.CreatedAt
+	if err := complete(&tenant); err != nil {
+		return audit.Tenant{}, err
+	}
+	if err := s.Tenants.Create(ctx, tenant); err != nil {
+		return audit.Tenant{}, fmt.Errorf("create tenant %s by %s: %w", tenant.ID, by.Subject, err)
+	}
+	return tenant, nil
+}
+
+// complete validates a record and gives absent lists their empty form.
+func complete(tenant *audit.Tenant) error {
+	if tenant.Settings.SensitiveFields == nil {
+		tenant.Settings.SensitiveFields = []string{}
+	}
+	if faults := tenant.Validate(); len(faults) > 0 {
+		return &audit.ValidationError{Fields: faults}
+	}
+	return nil
+}
+
+// Update replaces name and settings. ifVersion is the version the caller read;
+// 0 overwrites whatever is there ("If-Match: *"). audit.ErrPrecondition where it
+// changed since. A tenant that is being deleted can be updated, so that a legal
+// hold can stop the deletion.
+func (s *Service) Update(ctx context.Context, by access.Principal, id audit.TenantID, name string, settings audit.Settings, ifVersion int64) (audit.Tenant, error) {
+	before, after, err := s.change(ctx, id, func(t *audit.Tenant) error {
+		if ifVersion != 0 && t.Version != ifVersion {
+			return audit.ErrPrecondition
+		}
+		t.Name, t.Settings = name, settings
+		return complete(t)
+	})
+	if err != nil {
+		return audit.Tenant{}, err
+	}
+	entry := audit.Entry{
+		UserID: by.Subject, Action: actionUpdate, ResourceType: resourceTenant, ResourceID: string(id),
+		Before: stateOf(before), After: stateOf(after),
+	}
+	if err := s.record(ctx, after, entry); err != nil {
+		return audit.Tenant{}, s.undo(ctx, err, func(ctx context.Context) error {
+			restored := before
+			restored.Version = after.Version + 1
+			return s.Tenants.Update(ctx, restored)
+		})
+	}
+	return after, nil
+}
+
+// change applies edit to the tenant's record, again from the start where others
+// changed the record in between.
+func (s *Service) change(ctx context.Context, id audit.TenantID, edit func(t *audit.Tenant) error) (before, after audit.Tenant, err error) {
+	for range maxAttempts {
+		if before, err = s.Tenants.Tenant(ctx, id); err != nil {
+			return before, after, fmt.Errorf("change tenant %s: %w", id, err)
+		}
+		after = before
+		if err := edit(&after); err != nil {
+			return before, after, fmt.Errorf("change tenant %s: %w", id, err)
+		}
+		after.Version, after.UpdatedAt = before.Version+1, s.now()
+		if err = s.Tenants.Update(ctx, after); err == nil {
+			return before, after, nil
+		}
+		if !errors.Is(err, audit.ErrPrecondition) {
+			break
+		}
+	}
+	return before, after, fmt.Errorf("change tenant %s: %w", id, err)
+}
+
+// stateOf is what the log shows of a tenant's record.
+func stateOf(tenant audit.Tenant) audit.Object {
+	return object(struct {
+		Name     string         `json:"name"`
+		Settings audit.Settings `json:"settings"`
+	}{tenant.Name, tenant.Settings})
+}
+
+// object returns the JSON text of a struct that always has one.
+func object(v any) audit.Object {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("tenants: %T as JSON: %v", v, err))
+	}
+	return text
+}
+
+func (s *Service) record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error {
+	err := s.Recorder.Record(ctx, tenant, entry)
+	if err == nil {
+		return nil
+	}
+	var unavailable *audit.UnavailableError
+	if errors.As(err, &unavailable) {
+		return err
+	}
+	return &audit.UnavailableError{Err: fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, err)}
+}
+
+// undo takes back what could not be recorded, also where the caller is gone by now.
+func (s *Service) undo(ctx context.Context, cause error, back func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := back(ctx); err != nil {
+		return &audit.UnavailableError{Err: fmt.Errorf("%w; and the change stands unrecorded: %w", cause, err)}
+	}
+	return cause
+}
+
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
+
+// Delete marks the tenant as deleting and queues the job that purges it;
+// audit.ErrConflict while it is under legal hold. Deleting again returns the
+// same job, and starts it again where it failed or nothing was heard of it.
+func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID) (audit.Job, error) {
+	tenant, err := s.Tenants.Tenant(ctx, id)
+	if err != nil {
+		return audit.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
+	}
+	if err := heldBack(&tenant); err != nil {
+		return audit.Job{}, err
+	}
+	if tenant.Status != audit.TenantDeleting {
+		entry := audit.Entry{UserID: by.Subject, Action: actionDelete, ResourceType: resourceTenant, ResourceID: string(id), Before: stateOf(tenant)}
+		if err := s.record(ctx, tenant, entry); err != nil {
+			return audit.Job{}, err
+		}
+		_, tenant, err = s.change(ctx, id, func(t *audit.Tenant) error {
+			t.Status = audit.TenantDeleting
+			return heldBack(t)
+		})
+		if err != nil {
+			return audit.Job{}, err
+		}
+	}
+	return s.startPurge(ctx, tenant)
+}
+
+func heldBack(tenant *audit.Tenant) error {
+	if tenant.Settings.LegalHold {
+		return fmt.Errorf("delete tenant %s: it is under legal hold: %w", tenant.ID, audit.ErrConflict)
+	}
+	return nil
+}
+
+// silence is after how long without a sign of life a running purge is taken for
+// dead: its Lambda runs for at most this long.
+const silence = 15 * time.Minute
+
+// startPurge makes sure that the one purge job of the tenant exists and is on its way.
+func (s *Service) startPurge(ctx context.Context, tenant audit.Tenant) (audit.Job, error) {
+	now := s.now()
+	job := audit.Job{
+		ID: purgeJobID(tenant), Kind: audit.JobPurgeTenant, Tenant: tenant.ID, State: audit.JobQueued, CreatedAt: now, UpdatedAt: now,
+	}
+	err := s.Jobs.CreateJob(ctx, job)
+	if errors.Is(err, audit.ErrConflict) {
+		job, err = s.Jobs.Job(ctx, tenant.ID, job.ID)
+	}
+	if err != nil {
+		return audit.Job{}, fmt.Errorf("purge job of tenant %s: %w", tenant.ID, err)
+	}
+	alive := job.State == audit.JobRunning && now.Sub(job.UpdatedAt) < silence
+	if alive || job.State == audit.JobSucceeded {
+		return job, nil
+	}
+	if job.State == audit.JobFailed {
+		job.State, job.Error, job.UpdatedAt = audit.JobQueued, "", now
+		if err := s.Jobs.UpdateJob(ctx, job); err != nil {
+			return audit.Job{}, fmt.Errorf("purge job of tenant %s: %w", tenant.ID, err)
+		}
+	}
+	body, err := json.Marshal(purgeMessage{Version: purgeVersion, Tenant: tenant.ID, Job: job.ID})
+	if err == nil {
+		err = s.Purge.Send(ctx, []string{string(body)})
+	}
+	if err != nil {
+		return audit.Job{}, fmt.Errorf("queue the purge of tenant %s: %w", tenant.ID, err)
+	}
+	return job, nil
+}
+
+// purgeJobID derives the id from what never changes of a tenant, so that
+// deleting twice makes one job.
+func purgeJobID(tenant audit.Tenant) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", audit.JobPurgeTenant, tenant.ID, tenant.CreatedAt.UnixMilli()))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Limits of API keys.
+const (
+	MaxKeyName      = 128 // bytes
+	MaxKeyResources = 100
+	MaxKeys         = 1000 // of one tenant
+)
+
+// CreateKey makes a key and returns it with its secret, which is shown this
+// once. Tenant, Name, Permissions, Resources and ExpiresAt are the caller's.
+// audit.ErrForbidden where the key could do more than its creator, and
+// audit.ErrConflict where the tenant has MaxKeys already.
+func (s *Service) CreateKey(ctx context.Context, by access.Principal, key Key) (created Key, secret string, err error) {
+	now := s.now()
+	if faults := validateKey(&key, now); len(faults) > 0 {
+		return Key{}, "", &audit.ValidationError{Fields: faults}
+	}
+	decided, err := key.forAccess()
+	if err != nil {
+		return Key{}, "", err
+	}
+	if err := by.Delegate(key.Tenant, decided.Permissions, decided.Resources); err != nil {
+		return Key{}, "", fmt.Errorf("create key: %w", err)
+	}
+	tenant, err := s.Tenants.Tenant(ctx, key.Tenant)
+	if err != nil {
+		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
+	}
+	existing, err := s.Keys.Keys(ctx, key.Tenant)
+	if err != nil {
+		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
+	}
+	if len(existing) >= MaxKeys {
+		return Key{}, "", fmt.Errorf("create key of %s: it has %d keys: %w", key.Tenant, MaxKeys, audit.ErrConflict)
+	}
+	var id [8]byte
+	s.Random(id[:])
+	secret = access.NewSecret(s.Random)
+	key.ID, key.Hash = hex.EncodeToString(id[:]), access.HashSecret(secret)
+	key.CreatedAt, key.LastUsedAt = now, time.Time{}
+	if err := s.Keys.CreateKey(ctx, key); err != nil {
+		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
+	}
+	entry := audit.Entry{UserID: by.Subject, Action: actionKeyMade, ResourceType: resourceKey, ResourceID: key.ID, After: key.state()}
+	if err := s.record(ctx, tenant, entry); err != nil {
+		return Key{}, "", s.undo(ctx, err, func(ctx context.Context) error { return s.Keys.DeleteKey(ctx, key.Tenant, key.ID) })
+	}
+	return key, secret, nil
+}
+
+// DeleteKey revokes a key, audit.ErrNotFound where the tenant has none with this id.
+func (s *Service) DeleteKey(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) error {
+	record, err := s.Tenants.Tenant(ctx, tenant)
+	if err != nil {
+		return fmt.Errorf("delete key %s of %s: %w", id, tenant, err)
+	}
+	keys, err := s.Keys.Keys(ctx, tenant)
+	if err != nil {
+		return fmt.Errorf("delete key %s of %s: %w", id, tenant, err)
+	}
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.ID == id })
+	if i < 0 {
+		return fmt.Errorf("delete key of %s: %w", tenant, audit.ErrNotFound)
+	}
+	entry := audit.Entry{UserID: by.Subject, Action: actionKeyGone, ResourceType: resourceKey, ResourceID: id, Before: keys[i].state()}
+	if err := s.record(ctx, record, entry); err != nil {
+		return err
+	}
+	if err := s.Keys.DeleteKey(ctx, tenant, id); err != nil {
+		return fmt.Errorf("delete key %s of %s: %w", id, tenant, err)
+	}
+	return nil
+}

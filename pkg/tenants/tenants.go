@@ -1,0 +1,70 @@
+// Package tenants administers tenants and their API keys, and removes a tenant
+// from every store.
+package tenants
+
+import (
+	"context"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Store keeps the records of tenants.
+type Store interface {
+	// Create adds a tenant with Version 1; audit.ErrConflict where the id is or ever was taken.
+	Create(ctx context.Context, tenant audit.Tenant) error
+	// Tenant returns one tenant, audit.ErrNotFound where there is none or it was purged.
+	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
+	// List returns up to limit tenants after the id after, ordered by id, and whether more
+	// follow. only, where not nil, restricts the list to these ids.
+	List(ctx context.Context, only []audit.TenantID, after audit.TenantID, limit int) (tenants []audit.Tenant, more bool, err error)
+	// Update replaces the record where the stored Version is tenant.Version-1;
+	// audit.ErrPrecondition where it is another, audit.ErrNotFound where there is none.
+	Update(ctx context.Context, tenant audit.Tenant) error
+	// Bury removes the record and keeps the id taken for ever. Burying again is not an error.
+	Bury(ctx context.Context, id audit.TenantID) error
+}
+
+// Key is an API key as it is stored. The secret itself is never stored.
+type Key struct {
+	ID          string         // 16 hexadecimal digits
+	Tenant      audit.TenantID // the one tenant it is good for
+	Name        string
+	Hash        [32]byte // SHA-256 of the secret
+	Permissions []string
+	Resources   []string // text forms of access.Resource; empty: no narrowing
+	CreatedAt   time.Time
+	ExpiresAt   time.Time // zero: never
+	LastUsedAt  time.Time // to the minute; zero: not yet used
+}
+
+// KeyStore keeps API keys.
+type KeyStore interface {
+	// CreateKey adds a key; audit.ErrConflict where its id or hash is taken.
+	CreateKey(ctx context.Context, key Key) error
+	// Keys returns the tenant's keys ordered by CreatedAt, then ID.
+	Keys(ctx context.Context, tenant audit.TenantID) ([]Key, error)
+	// KeyByHash returns the key with this hash, audit.ErrNotFound where there is none.
+	KeyByHash(ctx context.Context, hash [32]byte) (Key, error)
+	// TouchKey records that the key was used at t.
+	TouchKey(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error
+	// DeleteKey removes a key, audit.ErrNotFound where there is none.
+	DeleteKey(ctx context.Context, tenant audit.TenantID, id string) error
+}
+
+// JobStore keeps jobs.
+type JobStore interface {
+	// CreateJob adds a job; audit.ErrConflict where its id is taken.
+	CreateJob(ctx context.Context, job audit.Job) error
+	// UpdateJob replaces a job, audit.ErrNotFound where there is none.
+	UpdateJob(ctx context.Context, job audit.Job) error
+	// Job returns a job, audit.ErrNotFound where there is none.
+	Job(ctx context.Context, tenant audit.TenantID, id string) (audit.Job, error)
+}
+
+// Purger is a store that can forget a tenant. Purge removes up to limit of the
+// tenant's records and returns how many; 0 means that none is left. It never
+// removes anything of another tenant and may be repeated at any time.
+type Purger interface {
+	Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error)
+}
