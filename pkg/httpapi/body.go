@@ -1,0 +1,242 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// The limits of request bodies, in bytes.
+const (
+	// MaxBulkWire is a bulk body as sent: Lambda takes 6 MB, and base64 adds a third.
+	MaxBulkWire = 4 << 20
+	// MaxBulkUnpacked is a bulk body after decompression.
+	MaxBulkUnpacked = 16 << 20
+	// maxEntryBody leaves room for white space around an entry of the full size.
+	maxEntryBody = audit.MaxEntryBytes + 4<<10
+	// maxAdminBody is a tenant's or a key's document.
+	maxAdminBody = 256 << 10
+	// maxZstdWindow is what RFC 8878, section 3.1.1.1.2, recommends decoders to support.
+	maxZstdWindow = 8 << 20
+)
+
+// MaxBulkEntries is how many entries one bulk may hold.
+const MaxBulkEntries = 1000
+
+// The media types of request bodies.
+const (
+	mediaJSON   = "application/json"
+	mediaNDJSON = "application/x-ndjson"
+	mediaJSONL  = "application/jsonl"
+)
+
+// bodies reads the request bodies of one function within its limits.
+type bodies struct {
+	media    []string
+	wire     int64 // limit of the body as sent
+	unpacked int64 // limit of the body after decompression
+
+	scratches sync.Pool // *scratch
+	gzips     sync.Pool // *gzip.Reader
+	zstds     sync.Pool // *zstd.Decoder
+}
+
+// scratch is what the reading of one body needs and the next can use again.
+type scratch struct {
+	body    bytes.Buffer
+	source  bytes.Buffer
+	decoder *jsontext.Decoder
+	texts   [][]byte
+}
+
+// maxPooled is the largest body buffer that is kept for the next request.
+const maxPooled = 4 << 20
+
+// read returns the body and its media type. The scratch goes back by release,
+// after which nothing may refer to the body any more.
+func (b *bodies) read(c *call) (s *scratch, media string, err error) {
+	media, err = b.mediaType(c.Header["Content-Type"])
+	if err != nil {
+		return nil, "", err
+	}
+	if c.ContentLength > b.wire {
+		return nil, "", tooLarge(b.wire, "as sent")
+	}
+	s, ok := b.scratches.Get().(*scratch)
+	if !ok {
+		s = &scratch{decoder: new(jsontext.Decoder)}
+	}
+	s.body.Reset()
+	if err := b.fill(s, c); err != nil {
+		b.release(s)
+		return nil, "", err
+	}
+	return s, media, nil
+}
+
+func (b *bodies) release(s *scratch) {
+	if s.body.Cap() > maxPooled {
+		s.body = bytes.Buffer{}
+	}
+	clear(s.texts)
+	s.texts = s.texts[:0]
+	s.source = bytes.Buffer{}
+	b.scratches.Put(s)
+}
+
+func tooLarge(limit int64, which string) *problem {
+	return kindTooLarge.problem("The body is larger than " + bytesText(limit) + " " + which + ".")
+}
+
+// mediaType returns the type of the body, which must be one of those that the function takes.
+func (b *bodies) mediaType(values []string) (string, error) {
+	refused := kindMediaType.problem("Content-Type must be " + strings.Join(b.media, " or ") + ", in UTF-8.")
+	if len(values) != 1 {
+		return "", refused
+	}
+	if slices.Contains(b.media, values[0]) {
+		return values[0], nil
+	}
+	media, params, err := mime.ParseMediaType(values[0])
+	if err != nil || !slices.Contains(b.media, media) {
+		return "", refused
+	}
+	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return "", refused
+	}
+	return media, nil
+}
+
+// fill reads the whole body, unpacked, into the scratch.
+func (b *bodies) fill(s *scratch, c *call) error {
+	wire := &limited{r: c.Body, left: b.wire}
+	unpack, err := b.unpacker(c.Header["Content-Encoding"])
+	if err != nil {
+		return err
+	}
+	if unpack == nil && c.ContentLength > 0 {
+		s.body.Grow(int(c.ContentLength) + bytes.MinRead) // at most b.wire
+	}
+	if unpack == nil {
+		_, err = s.body.ReadFrom(wire)
+	} else {
+		err = unpack(&s.body, wire)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case wire.exceeded:
+		return tooLarge(b.wire, "as sent")
+	case errors.Is(err, errUnpackedLimit):
+		return tooLarge(b.unpacked, "unpacked")
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return kindTooLarge.problem("The zstd body asks for a window of more than " + bytesText(maxZstdWindow) + ".")
+	case wire.failed != nil && c.Context().Err() != nil:
+		return c.Context().Err()
+	case wire.failed != nil:
+		return kindMalformed.problem("The body ended before it was complete.")
+	}
+	return kindMalformed.problem("The body is not what its Content-Encoding says, or is damaged.")
+}
+
+// limited reads at most left bytes. It keeps apart why reading ended early: the
+// limit, or the connection.
+type limited struct {
+	r        io.Reader
+	left     int64
+	exceeded bool
+	failed   error
+}
+
+var errWireLimit = errors.New("the body passes its limit as sent")
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.exceeded {
+		return 0, errWireLimit
+	}
+	if int64(len(p)) > l.left+1 {
+		p = p[:l.left+1]
+	}
+	n, err := l.r.Read(p)
+	l.left -= int64(n)
+	if l.left < 0 {
+		l.exceeded = true
+		return 0, errWireLimit
+	}
+	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader returns EOF itself
+		l.failed = err
+	}
+	return n, err
+}
+
+var errUnpackedLimit = errors.New("the body passes its limit unpacked")
+
+// unpackTo copies what r unpacks until its end or the limit.
+func (b *bodies) unpackTo(dst *bytes.Buffer, r io.Reader) error {
+	n, err := dst.ReadFrom(io.LimitReader(r, b.unpacked+1))
+	if err == nil && n > b.unpacked {
+		return errUnpackedLimit
+	}
+	return err
+}
+
+// unpacker returns how a body of this Content-Encoding is read; nil: as it is.
+func (b *bodies) unpacker(values []string) (func(dst *bytes.Buffer, wire io.Reader) error, error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
+	if len(values) == 1 {
+		switch strings.ToLower(strings.TrimSpace(values[0])) {
+		case "", "identity":
+			return nil, nil
+		case "gzip", "x-gzip":
+			return b.gunzip, nil
+		case "zstd":
+			return b.unzstd, nil
+		}
+	}
+	return nil, kindMediaType.problem("Content-Encoding must be gzip, zstd or identity.").with("Accept-Encoding", "gzip, zstd")
+}
+
+func (b *bodies) gunzip(dst *bytes.Buffer, wire io.Reader) error {
+	zr, ok := b.gzips.Get().(*gzip.Reader)
+	if !ok {
+		zr = new(gzip.Reader)
+	}
+	defer b.gzips.Put(zr)
+	if err := zr.Reset(wire); err != nil {
+		return err
+	}
+	return b.unpackTo(dst, zr)
+}
+
+func (b *bodies) unzstd(dst *bytes.Buffer, wire io.Reader) error {
+	zr, ok := b.zstds.Get().(*zstd.Decoder)
+	if !ok {
+		var err error
+		// One goroutine's worth of work and memory, whatever the frame claims.
+		zr, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxZstdWindow))
+		if err != nil {
+			return err
+		}
+	}
+	defer func() {
+		_ = zr.Reset(nil) // lets go of the request's body; fails for no nil reader
+		b.zstds.Put(zr)
+	}()
+	if err := zr.Reset(wire); err != nil {
+		return err
+	}
+	return b.unpackTo(dst, zr)
+}

@@ -1,0 +1,215 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// document is a JSON object of a request, read member by member, so that the
+// answer can name every fault at once.
+type document struct {
+	at      jsontext.Pointer
+	members map[string]jsontext.Value
+	faults  *[]audit.FieldError // shared with the objects inside
+}
+
+// readDocument reads the body of an administrative request.
+func readDocument(in *bodies, c *call) (*document, error) {
+	s, _, err := in.read(c)
+	if err != nil {
+		return nil, err
+	}
+	defer in.release(s)
+	text := bytes.Clone(s.body.Bytes())
+	d := &document{faults: new([]audit.FieldError)}
+	return d, d.parse(text)
+}
+
+// parse reads the members of the one object that text is.
+func (d *document) parse(text []byte) error {
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(text))
+	value, err := decoder.ReadValue()
+	if err == nil && len(bytes.TrimLeft(text[decoder.InputOffset():], " \t\r\n")) > 0 {
+		return malformedAt(decoder.InputOffset())
+	}
+	if err != nil {
+		return malformedDocument(err, decoder.InputOffset())
+	}
+	if value.Kind() != jsontext.KindBeginObject {
+		return audit.Invalid("", "wrong_type", "must be a JSON object")
+	}
+	d.members = membersOf(value)
+	return nil
+}
+
+// membersOf splits an object that is known to be valid.
+func membersOf(object jsontext.Value) map[string]jsontext.Value {
+	members := map[string]jsontext.Value{}
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(object))
+	_, err := decoder.ReadToken() // the brace
+	for err == nil && decoder.PeekKind() == jsontext.KindString {
+		var name jsontext.Token
+		if name, err = decoder.ReadToken(); err != nil {
+			break
+		}
+		key := name.String()
+		var value jsontext.Value
+		if value, err = decoder.ReadValue(); err == nil {
+			members[key] = value.Clone()
+		}
+	}
+	return members
+}
+
+func malformedDocument(err error, offset int64) error {
+	var syntactic *jsontext.SyntacticError
+	if errors.As(err, &syntactic) {
+		if errors.Is(syntactic.Err, jsontext.ErrDuplicateName) {
+			return audit.Invalid(string(syntactic.JSONPointer), "duplicate_key", "must not be given twice in the same object")
+		}
+		offset = syntactic.ByteOffset
+	}
+	return malformedAt(offset)
+}
+
+func (d *document) fault(name, code, detail string) {
+	*d.faults = append(*d.faults, audit.FieldError{Pointer: string(d.at.AppendToken(name)), Code: code, Detail: detail})
+}
+
+// take removes and returns a member of the kind, ok where it is there.
+func (d *document) take(name string, kind jsontext.Kind, what string) (value jsontext.Value, ok bool) {
+	value, given := d.members[name]
+	if !given {
+		return nil, false
+	}
+	delete(d.members, name)
+	if got := value.Kind(); got != kind {
+		d.fault(name, "wrong_type", "must be "+what)
+		return nil, false
+	}
+	return value, true
+}
+
+// text sets to from a string member, where it is given.
+func (d *document) text(name string, to *string) {
+	if value, ok := d.take(name, jsontext.KindString, "a string"); ok {
+		*to = unquoted(value)
+	}
+}
+
+func unquoted(value jsontext.Value) string {
+	text, _ := jsontext.AppendUnquote(nil, value) // the decoder checked it
+	return string(text)
+}
+
+func (d *document) boolean(name string, to *bool) {
+	value, given := d.members[name]
+	if !given {
+		return
+	}
+	delete(d.members, name)
+	switch value.Kind() {
+	case jsontext.KindTrue:
+		*to = true
+	case jsontext.KindFalse:
+		*to = false
+	default:
+		d.fault(name, "wrong_type", "must be true or false")
+	}
+}
+
+// integer takes every spelling of a whole number that JSON has, 3e1 included.
+func (d *document) integer(name string, to *int) {
+	value, ok := d.take(name, jsontext.KindNumber, "a whole number")
+	if !ok {
+		return
+	}
+	number, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || number != math.Trunc(number) {
+		d.fault(name, "wrong_type", "must be a whole number")
+		return
+	}
+	const exact = 1 << 53 // beyond it no limit of ours lies
+	*to = int(min(max(number, -exact), exact))
+}
+
+func (d *document) texts(name string, to *[]string) {
+	value, ok := d.take(name, jsontext.KindBeginArray, "an array of strings")
+	if !ok {
+		return
+	}
+	texts := []string{}
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(value))
+	_, err := decoder.ReadToken() // the bracket
+	for err == nil && decoder.PeekKind() != jsontext.KindEndArray {
+		var element jsontext.Value
+		if element, err = decoder.ReadValue(); err != nil {
+			break
+		}
+		if element.Kind() != jsontext.KindString {
+			d.fault(name, "wrong_type", "must be an array of strings")
+			return
+		}
+		texts = append(texts, unquoted(element))
+	}
+	*to = texts
+}
+
+func (d *document) time(name string, to *time.Time) {
+	var text string
+	value, ok := d.take(name, jsontext.KindString, "an RFC 3339 time")
+	if !ok {
+		return
+	}
+	text = unquoted(value)
+	var t time.Time
+	if err := t.UnmarshalText([]byte(text)); err != nil {
+		d.fault(name, "invalid_time", "must be an RFC 3339 time such as 2026-01-31T09:30:00Z")
+		return
+	}
+	*to = t.UTC().Truncate(time.Millisecond)
+}
+
+// object returns the object member, nil where it is not given.
+func (d *document) object(name string) *document {
+	value, ok := d.take(name, jsontext.KindBeginObject, "a JSON object")
+	if !ok {
+		return nil
+	}
+	return &document{at: d.at.AppendToken(name), members: membersOf(value), faults: d.faults}
+}
+
+// close refuses the members that nothing took.
+func (d *document) close() {
+	names := make([]string, 0, len(d.members))
+	for name := range d.members {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		d.fault(boundedName(name), "unknown_field", "is not a field of this document")
+	}
+}
+
+// err returns the faults that were found so far.
+func (d *document) err() error {
+	if len(*d.faults) == 0 {
+		return nil
+	}
+	faults := *d.faults
+	return &audit.ValidationError{Fields: faults[:min(len(faults), maxFaults)]}
+}
+
+// copy returns a document of the same members that can be read again.
+func (d *document) copy() *document {
+	return &document{at: d.at, members: maps.Clone(d.members), faults: new([]audit.FieldError)}
+}

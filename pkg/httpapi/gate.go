@@ -1,0 +1,280 @@
+// Package httpapi is the HTTP API over the use cases: one handler for each
+// function of the manifest that has a route, the one place where errors become
+// responses, the OpenAPI document and the documentation page.
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// Authenticator verifies the value of an Authorization header;
+// audit.ErrUnauthenticated where it proves nothing.
+type Authenticator interface {
+	Authenticate(ctx context.Context, authorization string) (access.Principal, error)
+}
+
+// Tenants finds tenants; audit.ErrNotFound where there is none.
+type Tenants interface {
+	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
+}
+
+// Gate is what every function's requests pass on their way in and out: request
+// id, authentication, tenant, permission, limits, compression, problem
+// documents, access log, recovery from panics. Every exported field is
+// required. One Gate serves all functions; it must not be copied after first use.
+type Gate struct {
+	// Authenticator is asked where the request's context has no principal yet
+	// (behind API Gateway the authorizer has put one there).
+	Authenticator Authenticator
+	Tenants       Tenants
+	// Log gets one record for each request: never a body, a query or a header's value.
+	Log *slog.Logger
+	Now func() time.Time
+	// NewRequestID names a request that came without a usable X-Request-Id.
+	NewRequestID func() string
+
+	gzips sync.Pool // *gzip.Writer
+}
+
+// call is one request on its way through a function.
+type call struct {
+	*http.Request
+	id        string // request id
+	principal access.Principal
+	scope     access.Scope
+	tenant    audit.Tenant // the zero Tenant where the route is of no single one
+	params    url.Values
+}
+
+// core is what a function does with an admitted request.
+type core func(c *call) (*response, error)
+
+// endpoint is the complete handler of one function.
+type endpoint struct {
+	gate  *Gate
+	op    operation
+	route manifest.Route
+	core  core
+}
+
+func (g *Gate) endpoint(function string, core core) http.Handler {
+	return &endpoint{gate: g, op: operationOf(function), route: routeOf(function), core: core}
+}
+
+// routeOf returns the route of a function that is known to have one.
+func routeOf(function string) manifest.Route {
+	for _, f := range manifest.Functions() {
+		if f.Name == function && f.Trigger.Route != nil {
+			return *f.Trigger.Route
+		}
+	}
+	panic("httpapi: the manifest has no route for " + function)
+}
+
+func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e.gate.serve(w, r, e.route, e.answer)
+}
+
+// serve sends what answer makes of the request, and logs it.
+func (g *Gate) serve(w http.ResponseWriter, r *http.Request, route manifest.Route, answer core) {
+	start := g.Now()
+	c := &call{Request: r, id: g.requestID(r)}
+	res, err := answer(c)
+	if err != nil {
+		res = problemOf(err, route.Permission).response(c.id)
+	}
+	sent, writeErr := g.send(w, c, res)
+	g.log(c, route, start, res.status, sent, err, writeErr)
+}
+
+// answer runs the request through the gate and the core; a panic is an error.
+func (e *endpoint) answer(c *call) (res *response, err error) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		if v == http.ErrAbortHandler { //nolint:errorlint // net/http compares the panic's value itself
+			panic(v)
+		}
+		// The value may hold what a client sent, so only its place is logged.
+		res, err = nil, &panicError{stack: debug.Stack()}
+	}()
+	if err := e.admit(c); err != nil {
+		return nil, err
+	}
+	return e.core(c)
+}
+
+// panicError stands for a panic of a core.
+type panicError struct{ stack []byte }
+
+func (*panicError) Error() string { return "the handler panicked" }
+
+// admit establishes who asks, for which tenant and whether they may.
+func (e *endpoint) admit(c *call) error {
+	if e.route.Permission != "" {
+		if err := e.authenticate(c); err != nil {
+			return err
+		}
+		if err := e.authorize(c); err != nil {
+			return err
+		}
+	}
+	return e.parseQuery(c)
+}
+
+func (e *endpoint) authenticate(c *call) error {
+	if p, known := access.PrincipalFrom(c.Context()); known {
+		c.principal = p
+		return nil
+	}
+	values := c.Header["Authorization"]
+	if len(values) != 1 {
+		return audit.ErrUnauthenticated
+	}
+	p, err := e.gate.Authenticator.Authenticate(c.Context(), values[0])
+	c.principal = p
+	return err
+}
+
+func (e *endpoint) authorize(c *call) error {
+	id, err := e.tenantID(c)
+	if err != nil || id == "" {
+		return err
+	}
+	if c.scope, err = c.principal.Authorize(id, e.route.Permission); err != nil {
+		return err
+	}
+	tenant, err := e.gate.Tenants.Tenant(c.Context(), id)
+	if err := e.hide(c, tenant, err); err != nil {
+		return err
+	}
+	c.tenant = tenant
+	if tenant.Status == audit.TenantSuspended && e.changesLog() {
+		return kindSuspended.problem("The tenant is suspended: its log can be read and takes no changes.")
+	}
+	return nil
+}
+
+// tenantID returns the id that the request names, "" where the route is of no
+// single tenant (its core authorises then).
+func (e *endpoint) tenantID(c *call) (audit.TenantID, error) {
+	if e.route.TenantFrom == manifest.TenantNone {
+		return "", nil
+	}
+	header, err := tenantHeader(c, e.route.TenantFrom == manifest.TenantFromHeader)
+	if err != nil || e.route.TenantFrom == manifest.TenantFromHeader {
+		return header, err
+	}
+	id, err := audit.ParseTenantID(c.PathValue("id"))
+	if err != nil { // no tenant has such an id
+		return "", e.hide(c, audit.Tenant{}, audit.ErrNotFound)
+	}
+	if header != "" && header != id {
+		return "", badHeader(tenantHeaderName, "disagrees", "must be left out or agree with the tenant that the path names")
+	}
+	return id, nil
+}
+
+const tenantHeaderName = "X-Tenant-Id" // in the canonical form of net/http
+
+func tenantHeader(c *call, required bool) (audit.TenantID, error) {
+	values := c.Header[tenantHeaderName]
+	switch {
+	case len(values) == 0 && !required:
+		return "", nil
+	case len(values) == 0 || values[0] == "":
+		return "", badHeader(tenantHeaderName, "required", "is required")
+	case len(values) > 1:
+		return "", badHeader(tenantHeaderName, "repeated", "must be given once")
+	}
+	id, err := audit.ParseTenantID(values[0])
+	if err != nil {
+		return "", badHeader(tenantHeaderName, "invalid_tenant_id", "must match "+audit.TenantIDPattern)
+	}
+	return id, nil
+}
+
+// hide turns what was found of a tenant into what the caller may know of it. A
+// tenant that does not exist or is being deleted is as closed as a foreign one;
+// under a path that names it, who may enter every tenant learns that it is not there.
+func (e *endpoint) hide(c *call, tenant audit.Tenant, err error) error {
+	gone := err == nil && tenant.Status == audit.TenantDeleting && e.route.Path != "/tenants/{id}"
+	if err == nil && !gone {
+		return nil
+	}
+	if err != nil && !isNotFound(err) {
+		return err
+	}
+	if _, all := c.principal.TenantIDs(); all && e.route.TenantFrom == manifest.TenantFromPath {
+		return kindNotFound.problem("There is no tenant with this id.")
+	}
+	return audit.ErrForbidden
+}
+
+// changesLog reports whether the function adds to or takes from a tenant's log.
+func (e *endpoint) changesLog() bool {
+	return e.route.TenantFrom == manifest.TenantFromHeader && e.route.Method != http.MethodGet
+}
+
+// requestID returns the client's id of the request where it is fit to be
+// repeated in headers and logs, else a new one.
+func (g *Gate) requestID(r *http.Request) string {
+	if values := r.Header["X-Request-Id"]; len(values) == 1 && saneRequestID(values[0]) {
+		return values[0]
+	}
+	return g.NewRequestID()
+}
+
+// maxRequestID is the longest request id that is taken over, in bytes.
+const maxRequestID = 128
+
+func saneRequestID(id string) bool {
+	if id == "" || len(id) > maxRequestID {
+		return false
+	}
+	for i := range len(id) {
+		switch b := id[i]; {
+		case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9':
+		case slices.Contains([]byte("-_.:/+=@~"), b):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func (g *Gate) log(c *call, route manifest.Route, start time.Time, status int, sent int, err, writeErr error) {
+	level := slog.LevelInfo
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs,
+		slog.String("method", c.Method), slog.String("route", route.Path), slog.Int("status", status),
+		slog.Float64("duration_ms", float64(g.Now().Sub(start).Microseconds())/1000),
+		slog.String("request_id", c.id), slog.Int("bytes", sent))
+	if c.tenant.ID != "" {
+		attrs = append(attrs, slog.String("tenant", string(c.tenant.ID)))
+	}
+	if status >= http.StatusInternalServerError && err != nil {
+		level = slog.LevelError
+		attrs = append(attrs, slog.String("error", err.Error()))
+		if p, panicked := err.(*panicError); panicked { //nolint:errorlint // never wrapped
+			attrs = append(attrs, slog.String("stack", string(p.stack)))
+		}
+	}
+	if writeErr != nil {
+		attrs = append(attrs, slog.String("write_error", writeErr.Error()))
+	}
+	g.Log.LogAttrs(c.Context(), level, "request", attrs...)
+}

@@ -1,0 +1,98 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Dependency is something that the service needs, for GetHealth to ask after.
+type Dependency struct {
+	Name string // as the answer names it, such as "entries"
+	// Essential is set where the service can take no entries without it.
+	Essential bool
+	// Check returns nil where the dependency answers.
+	Check func(ctx context.Context) error
+}
+
+// healthTimeout is how long a dependency may take to answer.
+const healthTimeout = 2 * time.Second
+
+// The words of a health answer.
+const (
+	healthOK          = "ok"
+	healthDegraded    = "degraded"    // something that is not essential is missing
+	healthUnavailable = "unavailable" // something essential is missing
+)
+
+// GetHealth answers GET /health with the state of each dependency: 200, or 503
+// where an essential one is missing. It tells no error's text.
+func GetHealth(gate *Gate, dependencies ...Dependency) http.Handler {
+	return gate.endpoint("get-health", func(c *call) (*response, error) {
+		ctx, cancel := context.WithTimeout(c.Context(), healthTimeout)
+		defer cancel()
+		results := checkAll(ctx, dependencies)
+		overall, status := healthOK, http.StatusOK
+		w := writer{b: make([]byte, 0, 64+48*len(dependencies))}
+		w.open('{')
+		w.name("dependencies")
+		w.open('[')
+		for i, err := range results {
+			state := healthOK
+			if err != nil {
+				state = healthUnavailable
+				overall, status = worse(overall, status, dependencies[i].Essential)
+				gate.Log.LogAttrs(c.Context(), slog.LevelWarn, "dependency unavailable",
+					slog.String("dependency", dependencies[i].Name), slog.String("error", err.Error()), slog.String("request_id", c.id))
+			}
+			w.open('{')
+			w.text("name", dependencies[i].Name)
+			w.word("status", state)
+			w.close('}')
+		}
+		w.close(']')
+		w.word("status", overall)
+		w.close('}')
+		return jsonResponse(status, &w), nil
+	})
+}
+
+func worse(overall string, status int, essential bool) (string, int) {
+	if essential {
+		return healthUnavailable, http.StatusServiceUnavailable
+	}
+	if overall == healthOK {
+		return healthDegraded, status
+	}
+	return overall, status
+}
+
+// checkAll asks every dependency at once and waits no longer than ctx allows.
+func checkAll(ctx context.Context, dependencies []Dependency) []error {
+	answers := make([]chan error, len(dependencies))
+	for i, d := range dependencies {
+		answers[i] = make(chan error, 1)
+		go func() { answers[i] <- check(ctx, d) }()
+	}
+	results := make([]error, len(dependencies))
+	for i := range answers {
+		select {
+		case results[i] = <-answers[i]:
+		case <-ctx.Done():
+			results[i] = ctx.Err()
+		}
+	}
+	return results
+}
+
+// check keeps a panic of one dependency from ending the process.
+func check(ctx context.Context, d Dependency) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("the check panicked")
+		}
+	}()
+	return d.Check(ctx)
+}

@@ -1,0 +1,86 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// ListKeys answers GET /tenants/{id}/keys: every key of the tenant, without its secret.
+func ListKeys(gate *Gate, s *tenants.Service) http.Handler {
+	return gate.endpoint("list-keys", func(c *call) (*response, error) {
+		keys, err := s.Keys.Keys(c.Context(), c.tenant.ID)
+		if err != nil {
+			return nil, err
+		}
+		w := writer{b: make([]byte, 0, 64+256*len(keys))}
+		w.open('{')
+		w.name("items")
+		w.open('[')
+		for i := range keys {
+			w.open('{')
+			appendKey(&w, &keys[i])
+			w.close('}')
+		}
+		w.close(']')
+		w.cursor("next", "")
+		w.cursor("prev", "")
+		w.close('}')
+		return jsonResponse(http.StatusOK, &w), nil
+	})
+}
+
+// CreateKey answers POST /tenants/{id}/keys with the key and, this once, its secret.
+func CreateKey(gate *Gate, s *tenants.Service) http.Handler {
+	in := adminBodies()
+	return gate.endpoint("create-key", func(c *call) (*response, error) {
+		body, err := readDocument(in, c)
+		if err != nil {
+			return nil, err
+		}
+		key := tenants.Key{Tenant: c.tenant.ID}
+		body.text("name", &key.Name)
+		body.texts("permissions", &key.Permissions)
+		body.texts("resources", &key.Resources)
+		body.time("expires_at", &key.ExpiresAt)
+		body.close()
+		if err := body.err(); err != nil {
+			return nil, err
+		}
+		created, secret, err := s.CreateKey(c.Context(), c.principal, key)
+		if err != nil {
+			err = explain(err, audit.ErrForbidden, kindForbidden, "A key cannot hold a permission, or reach a resource, that its creator does not.")
+			return nil, explain(err, audit.ErrConflict, kindConflict, "The tenant has as many keys as it can have.")
+		}
+		w := writer{b: make([]byte, 0, 512)}
+		w.open('{')
+		appendKey(&w, &created)
+		w.text("secret", secret)
+		w.close('}')
+		return jsonResponse(http.StatusCreated, &w), nil
+	})
+}
+
+// DeleteKey answers DELETE /tenants/{id}/keys/{key}: the key opens nothing any
+// more once other processes have forgotten it (at most a minute).
+func DeleteKey(gate *Gate, s *tenants.Service) http.Handler {
+	return gate.endpoint("delete-key", func(c *call) (*response, error) {
+		if err := s.DeleteKey(c.Context(), c.principal, c.tenant.ID, c.PathValue("key")); err != nil {
+			return nil, explain(err, audit.ErrNotFound, kindNotFound, "The tenant has no key with this id.")
+		}
+		return &response{status: http.StatusNoContent}, nil
+	})
+}
+
+// appendKey writes the members of a key, never its hash.
+func appendKey(w *writer, k *tenants.Key) {
+	w.text("id", k.ID)
+	w.text("tenant_id", string(k.Tenant))
+	w.text("name", k.Name)
+	w.texts("permissions", k.Permissions)
+	w.texts("resources", k.Resources)
+	w.time("created_at", k.CreatedAt)
+	w.optionalTime("expires_at", k.ExpiresAt)
+	w.optionalTime("last_used_at", k.LastUsedAt)
+}

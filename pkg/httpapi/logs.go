@@ -1,0 +1,260 @@
+package httpapi
+
+import (
+	"bytes"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+// CreateLog answers POST /logs: it accepts one entry.
+func CreateLog(gate *Gate, s *ingest.Service) http.Handler {
+	in := &bodies{media: []string{mediaJSON}, wire: maxEntryBody, unpacked: maxEntryBody}
+	return gate.endpoint("create-log", func(c *call) (*response, error) {
+		body, _, err := in.read(c)
+		if err != nil {
+			return nil, err
+		}
+		defer in.release(body)
+		outcome, err := submitOne(c, s, body.body.Bytes())
+		if err != nil {
+			return nil, err
+		}
+		if outcome.Status == ingest.Rejected {
+			return nil, refused(outcome.Err)
+		}
+		w := writer{b: make([]byte, 0, 80)}
+		w.open('{')
+		appendOutcome(&w, &outcome)
+		w.close('}')
+		return jsonResponse(http.StatusAccepted, &w), nil
+	})
+}
+
+const idempotencyHeader = "Idempotency-Key"
+
+func submitOne(c *call, s *ingest.Service, text []byte) (ingest.Outcome, error) {
+	keys := c.Header[idempotencyHeader]
+	switch {
+	case len(bytes.TrimSpace(text)) == 0:
+		return ingest.Outcome{}, kindMalformed.problem("The body is empty.")
+	case len(keys) > 1:
+		return ingest.Outcome{}, badHeader(idempotencyHeader, "repeated", "must be given once")
+	case len(keys) == 1 && keys[0] == "":
+		return ingest.Outcome{}, badHeader(idempotencyHeader, "empty", "must not be empty")
+	case len(keys) == 1:
+		return s.SubmitKeyed(c.Context(), c.tenant, c.origin(), text, keys[0])
+	}
+	outcomes, err := s.Submit(c.Context(), c.tenant, c.origin(), [][]byte{text})
+	if err != nil {
+		return ingest.Outcome{}, err
+	}
+	return outcomes[0], nil
+}
+
+// refused is the problem of an entry that came alone: text that is no JSON and
+// text that is too long are faults of the whole body.
+func refused(err *audit.ValidationError) error {
+	p := invalid(err)
+	switch err.Fields[0].Code {
+	case "invalid_json":
+		p.kind = kindMalformed
+	case "too_large":
+		p.kind = kindTooLarge
+	}
+	return p
+}
+
+// CreateLogsBulk answers POST /logs/bulk: it accepts up to MaxBulkEntries
+// entries, each on its own.
+func CreateLogsBulk(gate *Gate, s *ingest.Service) http.Handler {
+	in := &bodies{media: []string{mediaJSON, mediaNDJSON, mediaJSONL}, wire: MaxBulkWire, unpacked: MaxBulkUnpacked}
+	return gate.endpoint("create-logs-bulk", func(c *call) (*response, error) {
+		body, media, err := in.read(c)
+		if err != nil {
+			return nil, err
+		}
+		defer in.release(body)
+		split := body.lines
+		if media == mediaJSON {
+			split = body.elements
+		}
+		texts, err := split()
+		if err != nil {
+			return nil, err
+		}
+		if len(texts) == 0 {
+			return nil, audit.Invalid("", "too_few", "must hold at least one entry")
+		}
+		outcomes, err := s.Submit(c.Context(), c.tenant, c.origin(), texts)
+		if err != nil {
+			return nil, err
+		}
+		return bulkResponse(outcomes, c.id), nil
+	})
+}
+
+// bulkResponse is 202 where every entry was accepted, else 207.
+func bulkResponse(outcomes []ingest.Outcome, requestID string) *response {
+	counts := countOutcomes(outcomes)
+	w := writer{b: make([]byte, 0, 128+88*len(outcomes)+256*counts[ingest.Rejected])}
+	w.open('{')
+	for _, status := range []ingest.OutcomeStatus{ingest.Accepted, ingest.Duplicate, ingest.Filtered, ingest.Expired, ingest.Rejected} {
+		w.integer(string(status), int64(counts[status]))
+	}
+	w.name("items")
+	w.open('[')
+	for i := range outcomes {
+		w.open('{')
+		w.integer("index", int64(i))
+		appendOutcome(&w, &outcomes[i])
+		if outcomes[i].Err != nil {
+			w.name("error")
+			invalid(outcomes[i].Err).append(&w, requestID)
+		}
+		w.close('}')
+	}
+	w.close(']')
+	w.close('}')
+	if counts[ingest.Accepted] == len(outcomes) {
+		return jsonResponse(http.StatusAccepted, &w)
+	}
+	return jsonResponse(http.StatusMultiStatus, &w)
+}
+
+func countOutcomes(outcomes []ingest.Outcome) map[ingest.OutcomeStatus]int {
+	counts := make(map[ingest.OutcomeStatus]int, 5)
+	for i := range outcomes {
+		counts[outcomes[i].Status]++
+	}
+	return counts
+}
+
+// appendOutcome writes the members id, where there is one, and status.
+func appendOutcome(w *writer, o *ingest.Outcome) {
+	if !o.ID.IsZero() {
+		w.name("id")
+		w.b = append(w.b, '"')
+		w.b, _ = o.ID.AppendText(w.b) // never fails
+		w.b = append(w.b, '"')
+	}
+	w.word("status", string(o.Status))
+}
+
+// origin is where the request came from. Forwarding headers are a client's claim
+// and are not read; behind API Gateway RemoteAddr is the gateway's source address.
+func (c *call) origin() ingest.Origin {
+	agent := c.UserAgent()
+	if len(agent) > audit.MaxUserAgent {
+		agent = agent[:audit.MaxUserAgent]
+	}
+	return ingest.Origin{IPAddress: remoteIP(c.RemoteAddr), UserAgent: strings.ToValidUTF8(agent, "")}
+}
+
+// remoteIP reads "address" or "address:port"; the zero Addr where it is neither.
+func remoteIP(remote string) netip.Addr {
+	if at, err := netip.ParseAddrPort(remote); err == nil {
+		return at.Addr().Unmap().WithZone("")
+	}
+	if ip, err := netip.ParseAddr(remote); err == nil {
+		return ip.Unmap().WithZone("")
+	}
+	return netip.Addr{}
+}
+
+// SearchLogs answers GET /logs: one page of entries by filter and full text.
+func SearchLogs(gate *Gate, s *search.Service) http.Handler {
+	return gate.endpoint("search-logs", func(c *call) (*response, error) {
+		list, err := s.Find(c.Context(), c.tenant.ID, c.scope, c.params)
+		if err != nil {
+			return nil, err
+		}
+		w := writer{b: make([]byte, 0, 256+1024*len(list.Entries))}
+		w.open('{')
+		w.name("items")
+		w.open('[')
+		for i := range list.Entries {
+			w.next()
+			w.b = entryjson.AppendPublic(w.b, &list.Entries[i])
+		}
+		w.close(']')
+		w.cursor("next", list.Next)
+		w.cursor("prev", list.Prev)
+		w.close('}')
+		return jsonResponse(http.StatusOK, &w), nil
+	})
+}
+
+// GetLog answers GET /logs/{id}: one entry and its status.
+func GetLog(gate *Gate, s *search.Service) http.Handler {
+	return gate.endpoint("get-log", func(c *call) (*response, error) {
+		id, err := audit.ParseEntryID(c.PathValue("id"))
+		if err != nil { // no entry has such an id
+			return nil, kindNotFound.problem("There is no entry with this id; an id is a UUID of version 7.")
+		}
+		found, err := s.Entry(c.Context(), c.tenant.ID, c.scope, id)
+		if err != nil {
+			return nil, err
+		}
+		w := writer{b: entryjson.AppendPublic(make([]byte, 0, 2048), &found.Entry)}
+		w.b = w.b[:len(w.b)-1] // reopens the object
+		w.word("status", string(found.Status))
+		w.close('}')
+		return jsonResponse(http.StatusOK, &w), nil
+	})
+}
+
+// GetStats answers GET /logs/stats: counts by field and over time.
+func GetStats(gate *Gate, s *search.Service) http.Handler {
+	return gate.endpoint("get-stats", func(c *call) (*response, error) {
+		stats, request, err := s.Stats(c.Context(), c.tenant.ID, c.scope, c.params)
+		if err != nil {
+			return nil, err
+		}
+		w := writer{b: make([]byte, 0, 256+96*len(stats.Groups)+64*len(stats.Histogram))}
+		w.open('{')
+		w.integer("total", stats.Total)
+		appendGroups(&w, stats.Groups, request.GroupBy)
+		appendHistogram(&w, stats.Histogram)
+		w.integer("distinct_users", stats.DistinctUsers)
+		w.close('}')
+		return jsonResponse(http.StatusOK, &w), nil
+	})
+}
+
+func appendGroups(w *writer, groups []audit.Group, by []audit.Field) {
+	w.name("groups")
+	w.open('[')
+	for i := range groups {
+		w.open('{')
+		for j, value := range groups[i].Values {
+			w.quoted(string(by[j]))
+			w.b = append(w.b, ':')
+			w.quoted(value)
+		}
+		w.integer("count", groups[i].Count)
+		w.close('}')
+	}
+	w.close(']')
+}
+
+func appendHistogram(w *writer, histogram []audit.Bucket) {
+	w.name("histogram")
+	w.open('[')
+	for i := range histogram {
+		w.open('{')
+		w.time("start", histogram[i].Start)
+		w.integer("count", histogram[i].Count)
+		w.close('}')
+	}
+	w.close(']')
+}
+
+// etag is the entity tag of a version.
+func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }

@@ -1,0 +1,114 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+)
+
+// ListQuarantine answers GET /logs/quarantine: one page of the entries that a
+// step could not take, each with its reason. A page ends before audit.MaxPageBytes.
+func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) http.Handler {
+	return gate.endpoint("list-quarantine", func(c *call) (*response, error) {
+		limit, err := c.limit()
+		if err != nil {
+			return nil, err
+		}
+		list := "quarantine of " + string(c.tenant.ID)
+		trail, err := c.trail(cursors, list)
+		if err != nil {
+			return nil, err
+		}
+		items, more, err := s.Store.List(c.Context(), c.tenant.ID, trail.after(), limit)
+		if err != nil {
+			return nil, err
+		}
+		w := writer{b: make([]byte, 0, 128+1536*len(items))}
+		w.open('{')
+		w.name("items")
+		w.open('[')
+		last := ""
+		for i := range items {
+			start := len(w.b)
+			if c.scope.Allows(&items[i].Entry) {
+				appendItem(&w, &items[i])
+			}
+			if len(w.b) > audit.MaxPageBytes && last != "" {
+				w.b, more = w.b[:start], true
+				break
+			}
+			last = items[i].ID
+		}
+		w.close(']')
+		trail.links(&w, cursors, list, last, more)
+		w.close('}')
+		return jsonResponse(http.StatusOK, &w), nil
+	})
+}
+
+func appendItem(w *writer, item *quarantine.Item) {
+	w.open('{')
+	w.text("id", item.ID)
+	w.word("step", item.Step)
+	w.text("code", item.Code)
+	w.text("reason", item.Reason)
+	w.time("held_at", item.HeldAt)
+	w.optionalTime("expires_at", item.ExpiresAt)
+	w.name("entry")
+	w.b = entryjson.AppendPublic(w.b, &item.Entry)
+	w.close('}')
+}
+
+// RetryQuarantine answers POST /logs/quarantine/{id}/retry: the entry goes
+// through its step again.
+func RetryQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
+	return gate.endpoint("retry-quarantine", func(c *call) (*response, error) {
+		id := c.PathValue("id")
+		err := inScope(c, s, id)
+		if err == nil {
+			err = s.Retry(c.Context(), c.principal, c.tenant, id)
+		}
+		if err != nil {
+			return nil, explain(err, audit.ErrNotFound, kindNotFound, noItem)
+		}
+		w := writer{b: make([]byte, 0, 96)}
+		w.open('{')
+		w.text("id", id)
+		w.word("status", string(audit.StatusAccepted))
+		w.close('}')
+		return jsonResponse(http.StatusAccepted, &w), nil
+	})
+}
+
+// DeleteQuarantine answers DELETE /logs/quarantine/{id}: the entry is discarded.
+func DeleteQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
+	return gate.endpoint("delete-quarantine", func(c *call) (*response, error) {
+		id := c.PathValue("id")
+		err := inScope(c, s, id)
+		if err == nil {
+			err = s.Delete(c.Context(), c.principal, c.tenant, id)
+		}
+		if err != nil {
+			err = explain(err, audit.ErrNotFound, kindNotFound, noItem)
+			return nil, explain(err, audit.ErrConflict, kindConflict, "The tenant is under legal hold, which stops every deletion.")
+		}
+		return &response{status: http.StatusNoContent}, nil
+	})
+}
+
+const noItem = "The tenant has no entry in quarantine with this id."
+
+// inScope checks that the caller's scope reaches the item; outside of it there is none.
+func inScope(c *call, s *quarantine.Service, id string) error {
+	if c.scope.Expr() == nil {
+		return nil
+	}
+	item, err := s.Store.Item(c.Context(), c.tenant.ID, id)
+	if err == nil && !c.scope.Allows(&item.Entry) {
+		err = audit.ErrNotFound
+	}
+	return err
+}

@@ -1,0 +1,81 @@
+package httpapi
+
+import (
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// Router mounts handlers, keyed by their function's name, where the manifest
+// puts them under manifest.BasePath. What is asked for elsewhere, or by another
+// method, is answered with a problem document; OPTIONS tells the methods of a
+// path. It panics for a name that has no route in the manifest.
+func Router(gate *Gate, handlers map[string]http.Handler) http.Handler {
+	methods := map[string]map[string]http.Handler{} // by path
+	for function, handler := range handlers {
+		route := routeOf(function)
+		if methods[route.Path] == nil {
+			methods[route.Path] = map[string]http.Handler{}
+		}
+		methods[route.Path][route.Method] = handler
+		if route.Method == http.MethodGet {
+			methods[route.Path][http.MethodHead] = handler
+		}
+	}
+	mux := http.NewServeMux()
+	for path, byMethod := range methods {
+		// Without a method in the pattern /logs/bulk stays apart from /logs/{id} for every method.
+		mux.Handle(manifest.BasePath+path, &pathHandler{gate: gate, path: path, methods: byMethod, allow: allowOf(byMethod)})
+	}
+	nothing := NotFound(gate)
+	mux.Handle("/", nothing)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "" || path.Clean(r.URL.Path) != r.URL.Path {
+			nothing.ServeHTTP(w, r) // instead of the mux's redirect
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func allowOf(methods map[string]http.Handler) string {
+	names := []string{http.MethodOptions}
+	for method := range methods {
+		names = append(names, method)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// pathHandler serves one path of the manifest.
+type pathHandler struct {
+	gate    *Gate
+	path    string
+	methods map[string]http.Handler
+	allow   string
+}
+
+func (h *pathHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if handler := h.methods[r.Method]; handler != nil {
+		handler.ServeHTTP(w, r)
+		return
+	}
+	h.gate.serve(w, r, manifest.Route{Path: h.path}, func(*call) (*response, error) {
+		if r.Method == http.MethodOptions {
+			return (&response{status: http.StatusNoContent}).set("Allow", h.allow), nil
+		}
+		return nil, kindMethodNotAllowed.problem("This path takes "+h.allow+".").with("Allow", h.allow)
+	})
+}
+
+// NotFound answers every request with the problem document of a path that does not exist.
+func NotFound(gate *Gate) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		gate.serve(w, r, manifest.Route{}, func(*call) (*response, error) {
+			return nil, kindNotFound.problem("There is no endpoint with this path; " + manifest.BasePath + "/docs lists them.")
+		})
+	})
+}

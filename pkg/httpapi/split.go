@@ -1,0 +1,90 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+func tooMany() error {
+	return audit.Invalid("", "too_many", "must hold at most %d entries", MaxBulkEntries)
+}
+
+// lines cuts NDJSON into the texts of its entries. Blank lines are no entries.
+func (s *scratch) lines() ([][]byte, error) {
+	for line := range bytes.Lines(s.body.Bytes()) {
+		line = bytes.Trim(line, " \t\r\n")
+		if len(line) == 0 {
+			continue
+		}
+		if len(s.texts) == MaxBulkEntries {
+			return nil, tooMany()
+		}
+		s.texts = append(s.texts, line)
+	}
+	return s.texts, nil
+}
+
+// elements cuts a JSON array into the texts of its elements without decoding
+// them: what is wrong inside one is for the ingest service to say of that one.
+// Where the array itself cannot be followed, nothing of it is taken.
+func (s *scratch) elements() ([][]byte, error) {
+	body := s.body.Bytes()
+	s.source = *bytes.NewBuffer(body)
+	d := s.decoder
+	d.Reset(&s.source, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if kind := d.PeekKind(); kind != jsontext.KindBeginArray {
+		if err := d.SkipValue(); err != nil {
+			return nil, malformedArray(err, d.InputOffset())
+		}
+		return nil, kindMalformed.problem("The body must be a JSON array of entries; NDJSON has the type " + mediaNDJSON + ".")
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return nil, malformedArray(err, d.InputOffset())
+	}
+	for d.PeekKind() != jsontext.KindEndArray {
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil, malformedArray(err, d.InputOffset())
+		}
+		if len(s.texts) == MaxBulkEntries {
+			return nil, tooMany()
+		}
+		end := int(d.InputOffset())
+		s.texts = append(s.texts, body[end-len(value):end])
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return nil, malformedArray(err, d.InputOffset())
+	}
+	end := int(d.InputOffset())
+	if rest := bytes.TrimLeft(body[end:], " \t\r\n"); len(rest) > 0 {
+		return nil, malformedAt(int64(len(body) - len(rest)))
+	}
+	return s.texts, nil
+}
+
+func malformedArray(err error, offset int64) error {
+	if syntactic := (*jsontext.SyntacticError)(nil); errors.As(err, &syntactic) {
+		offset = syntactic.ByteOffset
+	}
+	return malformedAt(offset)
+}
+
+func malformedAt(offset int64) error {
+	return kindMalformed.problem("The body is not valid JSON, at byte " + strconv.FormatInt(offset, 10) + ". Nothing of it was taken.")
+}
+
+// bytesText prints a limit for people.
+func bytesText(n int64) string {
+	switch {
+	case n%(1<<20) == 0:
+		return strconv.FormatInt(n>>20, 10) + " MiB"
+	case n%(1<<10) == 0:
+		return strconv.FormatInt(n>>10, 10) + " KiB"
+	}
+	return strconv.FormatInt(n, 10) + " bytes"
+}

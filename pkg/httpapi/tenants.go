@@ -1,0 +1,302 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+func adminBodies() *bodies {
+	return &bodies{media: []string{mediaJSON}, wire: maxAdminBody, unpacked: maxAdminBody}
+}
+
+// ListTenants answers GET /tenants: one page of the tenants that the caller may see.
+func ListTenants(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Handler {
+	return gate.endpoint("list-tenants", func(c *call) (*response, error) {
+		only, err := visibleTenants(&c.principal)
+		if err != nil {
+			return nil, err
+		}
+		limit, err := c.limit()
+		if err != nil {
+			return nil, err
+		}
+		list := "tenants of " + c.principal.Subject
+		trail, err := c.trail(cursors, list)
+		if err != nil {
+			return nil, err
+		}
+		page, more, err := s.Tenants.List(c.Context(), only, audit.TenantID(trail.after()), limit)
+		if err != nil {
+			return nil, err
+		}
+		w := writer{b: make([]byte, 0, 128+512*len(page))}
+		w.open('{')
+		w.name("items")
+		w.open('[')
+		last := ""
+		for i := range page {
+			appendTenant(&w, &page[i])
+			last = string(page[i].ID)
+		}
+		w.close(']')
+		trail.links(&w, cursors, list, last, more)
+		w.close('}')
+		return jsonResponse(http.StatusOK, &w), nil
+	})
+}
+
+// visibleTenants returns the ids that the principal may see, nil: every tenant.
+func visibleTenants(p *access.Principal) ([]audit.TenantID, error) {
+	ids, all := p.TenantIDs()
+	if all {
+		if _, err := p.Authorize(access.AnyTenant, access.TenantsRead); err == nil {
+			return nil, nil
+		}
+	}
+	visible := []audit.TenantID{}
+	for _, id := range ids {
+		if _, err := p.Authorize(id, access.TenantsRead); err == nil {
+			visible = append(visible, id)
+		}
+	}
+	if len(visible) == 0 {
+		return nil, audit.ErrForbidden
+	}
+	return visible, nil
+}
+
+// CreateTenant answers POST /tenants.
+func CreateTenant(gate *Gate, s *tenants.Service) http.Handler {
+	in := adminBodies()
+	return gate.endpoint("create-tenant", func(c *call) (*response, error) {
+		if _, err := c.principal.Authorize(access.AnyTenant, access.TenantsCreate); err != nil {
+			return nil, err
+		}
+		body, err := readDocument(in, c)
+		if err != nil {
+			return nil, err
+		}
+		tenant := audit.Tenant{Settings: audit.DefaultSettings()}
+		var id string
+		body.text("id", &id)
+		body.text("name", &tenant.Name)
+		readSettings(body, &tenant.Settings)
+		body.close()
+		if err := body.err(); err != nil {
+			return nil, err
+		}
+		tenant.ID = audit.TenantID(id)
+		created, err := s.Create(c.Context(), c.principal, tenant)
+		if err != nil {
+			return nil, explain(err, audit.ErrConflict, kindConflict, "A tenant has, or once had, this id.")
+		}
+		return tenantResponse(http.StatusCreated, &created).
+			set("Location", manifest.BasePath+"/tenants/"+string(created.ID)), nil
+	})
+}
+
+// readSettings reads the member settings over what is there: what is left out keeps its value.
+func readSettings(body *document, to *audit.Settings) {
+	d := body.object("settings")
+	if d == nil {
+		return
+	}
+	d.integer("retention_days", &to.RetentionDays)
+	readLogLevels(d, &to.LogLevels)
+	d.texts("sensitive_fields", &to.SensitiveFields)
+	d.boolean("masking", &to.Masking)
+	d.boolean("legal_hold", &to.LegalHold)
+	tier, isolation := string(to.Tier), string(to.Isolation)
+	d.text("tier", &tier)
+	d.text("isolation", &isolation)
+	to.Tier, to.Isolation = audit.Tier(tier), audit.Isolation(isolation)
+	d.boolean("archive", &to.Archive)
+	d.close()
+}
+
+// readLogLevels reads severities into rising order, each once.
+func readLogLevels(d *document, to *[]audit.Severity) {
+	var names []string
+	if d.texts("log_levels", &names); names == nil {
+		return
+	}
+	levels := []audit.Severity{}
+	for _, name := range names {
+		severity, err := audit.ParseSeverity(name)
+		if err != nil {
+			d.fault("log_levels", "invalid_choice", "must hold only severities, each "+err.Error())
+			return
+		}
+		levels = append(levels, severity)
+	}
+	slices.Sort(levels)
+	*to = slices.Compact(levels)
+}
+
+// GetTenant answers GET /tenants/{id}, with the record's version as its ETag.
+func GetTenant(gate *Gate, s *tenants.Service) http.Handler {
+	return gate.endpoint("get-tenant", func(c *call) (*response, error) {
+		tenant, err := s.Tenants.Tenant(c.Context(), c.tenant.ID) // not the gate's, which may be some seconds old
+		if err != nil {
+			return nil, err
+		}
+		return tenantResponse(http.StatusOK, &tenant), nil
+	})
+}
+
+// maxOverwrites is how often an overwriting PUT starts again when the record
+// changes between its reading and its writing.
+const maxOverwrites = 5
+
+// UpdateTenant answers PUT /tenants/{id}. It asks for If-Match, so that nobody
+// overwrites a change that they have not seen; "*" overwrites whatever is there.
+func UpdateTenant(gate *Gate, s *tenants.Service) http.Handler {
+	in := adminBodies()
+	return gate.endpoint("update-tenant", func(c *call) (*response, error) {
+		match, err := c.ifMatch()
+		if err != nil {
+			return nil, err
+		}
+		body, err := readDocument(in, c)
+		if err != nil {
+			return nil, err
+		}
+		for attempt := 1; ; attempt++ {
+			updated, err := replaceTenant(c, s, match, body)
+			if match.any && errors.Is(err, audit.ErrPrecondition) && attempt < maxOverwrites {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			return tenantResponse(http.StatusOK, &updated), nil
+		}
+	})
+}
+
+// replaceTenant reads the record, applies the body to it and writes it back,
+// provided that it is still the one that was read.
+func replaceTenant(c *call, s *tenants.Service, match precondition, body *document) (audit.Tenant, error) {
+	current, err := s.Tenants.Tenant(c.Context(), c.tenant.ID)
+	if err != nil {
+		return audit.Tenant{}, err
+	}
+	if !match.holds(current.Version) {
+		return audit.Tenant{}, audit.ErrPrecondition
+	}
+	d := body.copy()
+	d.text("name", &current.Name)
+	readSettings(d, &current.Settings)
+	d.close()
+	if err := d.err(); err != nil {
+		return audit.Tenant{}, err
+	}
+	return s.Update(c.Context(), c.principal, current.ID, current.Name, current.Settings, current.Version)
+}
+
+// precondition is a parsed If-Match.
+type precondition struct {
+	any  bool
+	tags []string
+}
+
+func (p precondition) holds(version int64) bool {
+	return p.any || slices.Contains(p.tags, etag(version))
+}
+
+const ifMatchHeader = "If-Match"
+
+// ifMatch reads If-Match: "*" or a list of entity tags. Weak tags never match,
+// as RFC 9110, section 13.1.1, has it.
+func (c *call) ifMatch() (precondition, error) {
+	value := strings.TrimSpace(strings.Join(c.Header[ifMatchHeader], ","))
+	switch value {
+	case "":
+		return precondition{}, kindNoPrecondition.problem("Send the ETag of the tenant that you read as If-Match, or * to overwrite whatever is there.")
+	case "*":
+		return precondition{any: true}, nil
+	}
+	var p precondition
+	for tag := range strings.SplitSeq(value, ",") {
+		tag = strings.TrimSpace(tag)
+		opaque := strings.TrimPrefix(tag, "W/")
+		if len(opaque) < 2 || opaque[0] != '"' || opaque[len(opaque)-1] != '"' {
+			return precondition{}, badHeader(ifMatchHeader, "invalid_etag", `must be * or entity tags in double quotes, such as "3"`)
+		}
+		p.tags = append(p.tags, tag)
+	}
+	return p, nil
+}
+
+// DeleteTenant answers DELETE /tenants/{id} with the job that purges the tenant.
+func DeleteTenant(gate *Gate, s *tenants.Service) http.Handler {
+	return gate.endpoint("delete-tenant", func(c *call) (*response, error) {
+		job, err := s.Delete(c.Context(), c.principal, c.tenant.ID)
+		if err != nil {
+			return nil, explain(err, audit.ErrConflict, kindConflict, "The tenant is under legal hold, which stops every deletion.")
+		}
+		w := writer{b: make([]byte, 0, 256)}
+		appendJob(&w, &job)
+		return jsonResponse(http.StatusAccepted, &w), nil
+	})
+}
+
+func tenantResponse(status int, t *audit.Tenant) *response {
+	w := writer{b: make([]byte, 0, 512)}
+	appendTenant(&w, t)
+	return jsonResponse(status, &w).set("Etag", etag(t.Version))
+}
+
+func appendTenant(w *writer, t *audit.Tenant) {
+	w.open('{')
+	w.text("id", string(t.ID))
+	w.text("name", t.Name)
+	w.word("status", string(t.Status))
+	w.time("created_at", t.CreatedAt)
+	w.time("updated_at", t.UpdatedAt)
+	w.name("settings")
+	appendSettings(w, &t.Settings)
+	w.close('}')
+}
+
+func appendSettings(w *writer, s *audit.Settings) {
+	w.open('{')
+	w.integer("retention_days", int64(s.RetentionDays))
+	w.name("log_levels")
+	w.open('[')
+	for _, severity := range s.LogLevels {
+		w.quoted(severity.String())
+	}
+	w.close(']')
+	w.texts("sensitive_fields", s.SensitiveFields)
+	w.boolean("masking", s.Masking)
+	w.boolean("legal_hold", s.LegalHold)
+	w.word("tier", string(s.Tier))
+	w.word("isolation", string(s.Isolation))
+	w.boolean("archive", s.Archive)
+	w.close('}')
+}
+
+func appendJob(w *writer, j *audit.Job) {
+	w.open('{')
+	w.text("id", j.ID)
+	w.word("kind", string(j.Kind))
+	w.text("tenant_id", string(j.Tenant))
+	w.word("state", string(j.State))
+	w.number("progress", j.Progress)
+	w.integer("count", j.Count)
+	w.time("created_at", j.CreatedAt)
+	w.time("updated_at", j.UpdatedAt)
+	if j.Error != "" {
+		w.text("error", j.Error)
+	}
+	w.close('}')
+}
