@@ -1,0 +1,131 @@
+package lambdaedge
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// MaxEventBody is the largest request body that fits into an event: a Lambda
+// takes 6 MB, and base64 adds a third.
+const MaxEventBody = 4<<20 + 256<<10
+
+// localStage is the stage that events made here name.
+const localStage = "local"
+
+// EventFromRequest does the gateway's part: it is the proxy event of a request
+// to resource ("/api/v1/logs/{id}") with its decoded path parameters. It reads
+// the body to its end; one over MaxEventBody is an audit.ErrTooLarge. An
+// authorizer's context is for the caller to add.
+func EventFromRequest(r *http.Request, resource string, pathParameters map[string]string) (events.APIGatewayProxyRequest, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, MaxEventBody+1))
+	if err != nil {
+		return events.APIGatewayProxyRequest{}, fmt.Errorf("read the body of %s %s: %w", r.Method, resource, err)
+	}
+	if len(body) > MaxEventBody {
+		return events.APIGatewayProxyRequest{}, fmt.Errorf("body of %s %s: %w", r.Method, resource, audit.ErrTooLarge)
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return events.APIGatewayProxyRequest{}, audit.Invalid("?", "invalid_query", "must be a well-formed query string")
+	}
+	header := r.Header.Clone()
+	if header == nil {
+		header = make(http.Header)
+	}
+	if r.Host != "" {
+		header.Set("Host", r.Host)
+	}
+	event := events.APIGatewayProxyRequest{
+		Resource: resource, Path: r.URL.Path, HTTPMethod: r.Method,
+		Headers: lastOf(header), MultiValueHeaders: header,
+		QueryStringParameters: lastOf(query), MultiValueQueryStringParameters: query,
+		PathParameters: make(map[string]string, len(pathParameters)),
+		RequestContext: contextFrom(r, resource),
+	}
+	for name, value := range pathParameters {
+		event.PathParameters[name] = escapeParameter(value, strings.Contains(resource, "{"+name+"+}"))
+	}
+	if event.IsBase64Encoded = !utf8.Valid(body); event.IsBase64Encoded {
+		event.Body = base64.StdEncoding.EncodeToString(body)
+	} else {
+		event.Body = string(body)
+	}
+	return event, nil
+}
+
+func contextFrom(r *http.Request, resource string) events.APIGatewayProxyRequestContext {
+	address, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		address = r.RemoteAddr // it has no port
+	}
+	return events.APIGatewayProxyRequestContext{
+		ResourcePath: resource, Path: "/" + localStage + r.URL.Path, Stage: localStage, HTTPMethod: r.Method,
+		RequestID: r.Header.Get(requestIDHeader), Protocol: r.Proto, DomainName: r.Host,
+		Identity: events.APIGatewayRequestIdentity{SourceIP: address, UserAgent: r.UserAgent()},
+	}
+}
+
+// lastOf is the single-valued spelling of a multi-valued map: the gateway keeps the last value.
+func lastOf(multi map[string][]string) map[string]string {
+	single := make(map[string]string, len(multi))
+	for name, values := range multi {
+		if len(values) > 0 {
+			single[name] = values[len(values)-1]
+		}
+	}
+	return single
+}
+
+// AuthorizerEvent is what the gateway asks its authorizer about the event's
+// request, methodARN being the ARN of the method that was called.
+func AuthorizerEvent(event events.APIGatewayProxyRequest, methodARN string) events.APIGatewayCustomAuthorizerRequestTypeRequest {
+	return events.APIGatewayCustomAuthorizerRequestTypeRequest{
+		Type: "REQUEST", MethodArn: methodARN, Resource: event.Resource, Path: event.Path, HTTPMethod: event.HTTPMethod,
+		Headers: event.Headers, MultiValueHeaders: event.MultiValueHeaders,
+		QueryStringParameters: event.QueryStringParameters, MultiValueQueryStringParameters: event.MultiValueQueryStringParameters,
+		PathParameters: event.PathParameters, StageVariables: event.StageVariables,
+		RequestContext: events.APIGatewayCustomAuthorizerRequestTypeRequestContext{
+			Path: event.RequestContext.Path, AccountID: event.RequestContext.AccountID, ResourceID: event.RequestContext.ResourceID,
+			Stage: event.RequestContext.Stage, RequestID: event.RequestContext.RequestID, ResourcePath: event.RequestContext.ResourcePath,
+			HTTPMethod: event.RequestContext.HTTPMethod, APIID: event.RequestContext.APIID,
+			Identity: events.APIGatewayCustomAuthorizerRequestTypeRequestIdentity{SourceIP: event.RequestContext.Identity.SourceIP},
+		},
+	}
+}
+
+// WriteResponse writes a function's answer as the gateway does. Its error says
+// that the answer is malformed, with nothing written, or that the client is gone.
+func WriteResponse(w http.ResponseWriter, response events.APIGatewayProxyResponse) error {
+	if response.StatusCode < 200 || response.StatusCode > 999 {
+		return fmt.Errorf("the function answered with status %d", response.StatusCode)
+	}
+	body := []byte(response.Body)
+	if response.IsBase64Encoded {
+		decoded, err := base64.StdEncoding.DecodeString(response.Body)
+		if err != nil {
+			return fmt.Errorf("the function's answer is not base64: %w", err)
+		}
+		body = decoded
+	}
+	for name, values := range headersOf(response.Headers, response.MultiValueHeaders) {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(response.StatusCode)
+	if len(body) == 0 {
+		return nil
+	}
+	if _, err := w.Write(body); err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,25 @@
+// Package lambdaedge stands between AWS Lambda's events and Ocelot's handlers:
+// API Gateway proxy events and net/http, SQS batches and functions of one
+// message, authorizer requests and IAM policies. It logs to slog.Default, which
+// a main sets before it starts.
+package lambdaedge
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+)
+
+// StartHTTP serves API Gateway's events with h until the runtime ends the process.
+func StartHTTP(h http.Handler) { lambda.Start(HTTP(h)) }
+
+// StartQueue serves SQS batches with handle until the runtime ends the process.
+func StartQueue(handle func(ctx context.Context, body string) error) { lambda.Start(Queue(handle)) }
+
+// StartAuthorizer serves API Gateway's authorizer requests until the runtime ends the process.
+func StartAuthorizer(authenticate func(ctx context.Context, authorization string) (access.Principal, error)) {
+	lambda.Start(Authorizer(authenticate))
+}

@@ -1,0 +1,161 @@
+// Package samtemplate writes template.yaml, the AWS SAM template of every
+// function in the manifest, for `sam local start-api`, `sam local invoke` and
+// `sam deploy`.
+package samtemplate
+
+import (
+	"fmt"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+//go:generate go run ./internal/generate ../../template.yaml
+
+const header = `# Generated from pkg/manifest by go generate ./pkg/samtemplate. Never edit it.
+`
+
+// node is a piece of the template; YAML prints its keys in their order.
+type node = map[string]any
+
+func ref(name string) node { return node{"Ref": name} }
+
+func arn(resource string) node { return node{"Fn::GetAtt": []string{resource, "Arn"}} }
+
+// Template returns the text of template.yaml.
+func Template() ([]byte, error) {
+	resources := node{"Api": api()}
+	for _, q := range manifest.Queues() {
+		addQueue(resources, q)
+	}
+	for _, f := range manifest.Functions() {
+		addFunction(resources, f)
+	}
+	text, err := yaml.Marshal(node{
+		"AWSTemplateFormatVersion": "2010-09-09",
+		"Transform":                "AWS::Serverless-2016-10-31",
+		"Description":              "Ocelot, an audit-log service: one Lambda for each endpoint and worker",
+		"Globals": node{"Function": node{
+			"Runtime": "provided.al2023", "Architectures": []string{"arm64"}, "Handler": "bootstrap", "Tracing": "Active",
+			"Environment": node{"Variables": node{"OCELOT_LOG_LEVEL": "info"}},
+		}},
+		"Resources": resources,
+		"Outputs": node{"ApiUrl": node{
+			"Description": "The base of the HTTP API",
+			"Value":       node{"Fn::Sub": "https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}/${Api.Stage}" + manifest.BasePath},
+		}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write the SAM template: %w", err)
+	}
+	return append([]byte(header), text...), nil
+}
+
+// LogicalID returns a function's or queue's logical id: create-log is CreateLog.
+func LogicalID(name string) string {
+	var id strings.Builder
+	for word := range strings.SplitSeq(name, "-") {
+		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	return id.String()
+}
+
+func functionID(name string) string { return LogicalID(name) + "Function" }
+
+func queueID(name manifest.QueueName) string { return LogicalID(string(name)) + "Queue" }
+
+// The authorizers: API Gateway caches a decision by its identity sources, so that
+// routes whose tenant stands in the header have one of their own (see
+// lambdaedge.Authorizer).
+const (
+	callerInTenant = "CallerInTenant"
+	caller         = "Caller"
+)
+
+func api() node {
+	authorizer := func(headers ...string) node {
+		return node{
+			"FunctionArn": arn(functionID("authorize-request")), "FunctionPayloadType": "REQUEST",
+			"Identity": node{"Headers": headers, "ReauthorizeEvery": 60}, // seconds
+		}
+	}
+	return node{"Type": "AWS::Serverless::Api", "Properties": node{
+		"StageName": "live", "EndpointConfiguration": node{"Type": "REGIONAL"}, "TracingEnabled": true,
+		"BinaryMediaTypes": []string{"*~1*"}, // compressed bodies, in and out
+		"Auth": node{"Authorizers": node{
+			callerInTenant: authorizer("Authorization", "X-Tenant-ID"), caller: authorizer("Authorization"),
+		}},
+	}}
+}
+
+func authorizerOf(r *manifest.Route) string {
+	switch {
+	case r.Permission == "":
+		return "NONE"
+	case r.TenantFrom == manifest.TenantFromHeader:
+		return callerInTenant
+	}
+	return caller
+}
+
+func addQueue(resources node, q manifest.Queue) {
+	const fortnight = 14 * 24 * 60 * 60 // seconds, the longest that SQS keeps a message
+	dead := queueID(q.Name + "-dlq")
+	resources[dead] = node{"Type": "AWS::SQS::Queue", "UpdateReplacePolicy": "Retain", "DeletionPolicy": "Retain", "Properties": node{
+		"MessageRetentionPeriod": fortnight, "SqsManagedSseEnabled": true,
+	}}
+	resources[queueID(q.Name)] = node{"Type": "AWS::SQS::Queue", "UpdateReplacePolicy": "Retain", "DeletionPolicy": "Retain", "Properties": node{
+		"VisibilityTimeout": int(q.VisibilityTimeout.Seconds()), "MessageRetentionPeriod": fortnight, "SqsManagedSseEnabled": true,
+		"RedrivePolicy": node{"deadLetterTargetArn": arn(dead), "maxReceiveCount": q.MaxReceives},
+	}}
+}
+
+func addFunction(resources node, f manifest.Function) {
+	properties := node{
+		"CodeUri": "bin/lambdas/arm64/" + f.Name, "Description": f.Summary,
+		"MemorySize": f.MemoryMB, "Timeout": int(f.Timeout.Seconds()),
+	}
+	if policies := policies(f); len(policies) > 0 {
+		properties["Policies"] = policies
+	}
+	if events := events(f); len(events) > 0 {
+		properties["Events"] = events
+	}
+	resources[functionID(f.Name)] = node{"Type": "AWS::Serverless::Function", "Properties": properties}
+}
+
+func events(f manifest.Function) node {
+	found := node{}
+	if r := f.Trigger.Route; r != nil {
+		found["Http"] = node{"Type": "Api", "Properties": node{
+			"RestApiId": ref("Api"), "Method": strings.ToLower(r.Method), "Path": manifest.BasePath + r.Path,
+			"Auth": node{"Authorizer": authorizerOf(r)},
+		}}
+	}
+	for _, q := range f.Trigger.Queues {
+		properties := node{
+			"Queue": arn(queueID(q.Queue)), "BatchSize": q.BatchSize, "FunctionResponseTypes": []string{"ReportBatchItemFailures"},
+		}
+		if q.Window > 0 {
+			properties["MaximumBatchingWindowInSeconds"] = int(q.Window.Seconds())
+		}
+		found[LogicalID(string(q.Queue))] = node{"Type": "SQS", "Properties": properties}
+	}
+	return found
+}
+
+// policies grants the queues that a function sends to; SAM adds the right to
+// receive from the queues that trigger it.
+func policies(f manifest.Function) []node {
+	var found []node
+	for _, q := range manifest.Queues() {
+		for _, g := range f.Grants {
+			if g.Write && g.Resource == manifest.QueueResource(q.Name) {
+				found = append(found, node{"SQSSendMessagePolicy": node{"QueueName": node{"Fn::GetAtt": []string{queueID(q.Name), "QueueName"}}}})
+			}
+		}
+	}
+	return found
+}
