@@ -1,0 +1,278 @@
+package conformance
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// epoch is around when the entries of the suites happened.
+var epoch = time.Date(2026, 3, 29, 0, 59, 59, 0, time.UTC)
+
+// record is an entry with what an oracle knows of it beside its text.
+type record struct {
+	audit.Entry
+	leaves map[string][]string // of the metadata, by path
+}
+
+// generator makes entries whose values repeat often enough to be filtered by.
+type generator struct {
+	*rand.Rand
+	tenant audit.TenantID
+}
+
+func newGenerator(tenant audit.TenantID, seed uint64) *generator {
+	return &generator{rand.New(rand.NewPCG(seed, 20)), tenant}
+}
+
+func pick[T any](g *generator, values ...T) T { return values[g.IntN(len(values))] }
+
+var vocabulary = []string{"invoice", "in", "invoices", "refund", "Order", "order", "größe", "naïve", "日本", "2024", "v2", "ÅNGSTRÖM"}
+
+// record makes an entry. Many share a millisecond.
+func (g *generator) record() record {
+	r := g.plain(epoch.Add(time.Duration(g.IntN(40)) * pick(g, time.Millisecond, time.Second, time.Hour)))
+	r.SessionID = pick(g, "", "s1", "s2")
+	r.RequestID = pick(g, "", "r1", "R1")
+	r.ResourceID = pick(g, "", "1", "2", "10")
+	r.UserAgent = pick(g, "", "curl/8")
+	r.IPAddress = pick(g, netip.Addr{}, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1"))
+	r.Severity = pick(g, audit.Severities()...)
+	r.Changed = pick(g, nil, []string{"a"}, []string{"a", "b.c"}, []string{"total"})
+	if g.IntN(3) > 0 {
+		r.ExpiresAt = r.Timestamp.Add(24 * time.Hour)
+	}
+	var words []string
+	for range g.IntN(6) {
+		words = append(words, pick(g, vocabulary...))
+	}
+	r.Message = strings.Join(words, pick(g, " ", ", ", "-", " \n"))
+	g.addMetadata(&r)
+	return r
+}
+
+// plain makes an entry with nothing but what is required.
+func (g *generator) plain(at time.Time) record {
+	var random [10]byte
+	binary.BigEndian.PutUint64(random[:], g.Uint64())
+	binary.BigEndian.PutUint16(random[8:], uint16(g.Uint32()))
+	e := audit.Entry{
+		ID: audit.NewEntryID(at, random), Tenant: g.tenant, UserID: pick(g, "ann", "bob", "Ann"), Action: pick(g, "CREATE", "DELETE", "user.login"),
+		ResourceType: pick(g, "order", "invoice"), Timestamp: at, ReceivedAt: at.Add(time.Second),
+	}
+	e.Digest = sha256.Sum256(e.ID[:])
+	return record{Entry: e, leaves: map[string][]string{}}
+}
+
+// addMetadata gives the record an object; its scalars are remembered as they are spelled in JSON.
+func (g *generator) addMetadata(r *record) {
+	if g.IntN(4) == 0 {
+		return
+	}
+	object := map[string]any{}
+	put := func(path string, value any) any {
+		text, isText := value.(string)
+		if !isText {
+			spelled, _ := json.Marshal(value) // scalars only
+			text = string(spelled)
+		}
+		r.leaves[path] = append(r.leaves[path], text)
+		return value
+	}
+	if g.IntN(2) == 0 {
+		object["region"] = put("region", pick[any](g, "eu", "us", "", 1, true, nil))
+	}
+	if g.IntN(2) == 0 {
+		object["http"] = map[string]any{"status": put("http.status", pick[any](g, 200, 404, "200"))}
+	}
+	if g.IntN(2) == 0 {
+		tags := []any{}
+		for range g.IntN(4) {
+			tags = append(tags, put("tags", pick[any](g, "a", "b", 3)))
+		}
+		object["tags"] = tags
+	}
+	r.Metadata, _ = json.Marshal(object) // of scalars, cannot fail
+}
+
+// like returns the record as another tenant might have it: the same id and
+// values, but for what tells them apart.
+func (r record) like(tenant audit.TenantID) record {
+	r.Tenant = tenant
+	r.UserAgent = "of " + string(tenant)
+	return r
+}
+
+func entriesOf(records []record) []audit.Entry {
+	entries := make([]audit.Entry, len(records))
+	for i, r := range records {
+		entries[i] = r.Entry
+	}
+	return entries
+}
+
+// sameEntries fails the test where the entries are not equal in every field.
+func sameEntries(t *testing.T, got, want []audit.Entry) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Fatalf("entries differ (-want +got):\n%s", diff)
+	}
+}
+
+// values returns the values of a field as the oracle sees them.
+func (r *record) values(field audit.Field) []string {
+	if path, ok := field.MetadataPath(); ok {
+		return r.leaves[path]
+	}
+	single := map[audit.Field]string{
+		audit.FieldUserID: r.UserID, audit.FieldSessionID: r.SessionID, audit.FieldRequestID: r.RequestID, audit.FieldAction: r.Action,
+		audit.FieldResourceType: r.ResourceType, audit.FieldResourceID: r.ResourceID, audit.FieldSeverity: r.Severity.String(),
+	}
+	if r.IPAddress.IsValid() {
+		single[audit.FieldIPAddress] = r.IPAddress.String()
+	}
+	if field == audit.FieldChanged {
+		return r.Changed
+	}
+	if single[field] == "" {
+		return nil
+	}
+	return []string{single[field]}
+}
+
+// matches is the oracle of every condition.
+func (r *record) matches(e audit.Expr) bool {
+	switch e := e.(type) {
+	case nil:
+		return true
+	case audit.And:
+		return !slices.ContainsFunc(e, func(part audit.Expr) bool { return !r.matches(part) })
+	case audit.Or:
+		return slices.ContainsFunc(e, r.matches)
+	case audit.Not:
+		return !r.matches(e.Expr)
+	case audit.Equals:
+		return slices.ContainsFunc(r.values(e.Field), func(v string) bool { return slices.Contains(e.Values, v) })
+	case audit.Time:
+		return inTime(r.Timestamp, e.From, e.To)
+	case audit.Text:
+		return hasPhrase(audit.Words(r.Message), e)
+	}
+	panic(fmt.Sprintf("no oracle for %T", e))
+}
+
+func inTime(at, from, to time.Time) bool {
+	return (from.IsZero() || !at.Before(from)) && (to.IsZero() || at.Before(to))
+}
+
+func hasPhrase(words []string, e audit.Text) bool {
+	for start := 0; start+len(e.Words) <= len(words); start++ {
+		found := true
+		for i, want := range e.Words {
+			got := words[start+i]
+			last := i == len(e.Words)-1
+			found = found && (got == want || last && e.Prefix && strings.HasPrefix(got, want))
+		}
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *record) chosen(f audit.Filter) bool {
+	return inTime(r.Timestamp, f.From, f.To) && r.matches(f.Where)
+}
+
+// filter makes a random filter.
+func (g *generator) filter() audit.Filter {
+	f := audit.Filter{}
+	if g.IntN(3) == 0 {
+		f.From = g.time()
+	}
+	if g.IntN(3) == 0 {
+		f.To = g.time()
+	}
+	if g.IntN(8) > 0 {
+		f.Where = g.expr(3)
+	}
+	return f
+}
+
+func (g *generator) time() time.Time {
+	return epoch.Add(time.Duration(g.IntN(42)-1) * pick(g, time.Millisecond, time.Second, time.Hour))
+}
+
+// expr makes a random condition, with up to depth levels below it.
+func (g *generator) expr(depth int) audit.Expr {
+	if depth > 0 && g.IntN(2) == 0 {
+		switch g.IntN(3) {
+		case 0:
+			return audit.Not{Expr: g.expr(depth - 1)}
+		case 1:
+			return audit.And(g.exprs(depth - 1))
+		default:
+			return audit.Or(g.exprs(depth - 1))
+		}
+	}
+	switch g.IntN(5) {
+	case 0:
+		return audit.Time{From: pick(g, time.Time{}, g.time()), To: pick(g, time.Time{}, g.time())}
+	case 1:
+		return g.text()
+	default:
+		return g.equals()
+	}
+}
+
+func (g *generator) exprs(depth int) []audit.Expr {
+	exprs := make([]audit.Expr, g.IntN(4))
+	for i := range exprs {
+		exprs[i] = g.expr(depth)
+	}
+	return exprs
+}
+
+func (g *generator) text() audit.Text {
+	text := audit.Text{Words: audit.Words(pick(g, vocabulary...)), Prefix: g.IntN(2) == 0}
+	if g.IntN(2) == 0 {
+		text.Words = append(text.Words, audit.Words(pick(g, vocabulary...))...)
+	}
+	if text.Prefix {
+		last := []rune(text.Words[len(text.Words)-1])
+		text.Words[len(text.Words)-1] = string(last[:1+g.IntN(len(last))])
+	}
+	return text
+}
+
+var filterChoices = map[audit.Field][]string{
+	audit.FieldUserID: {"ann", "Ann", "carol"}, audit.FieldSessionID: {"s1", "s2", ""}, audit.FieldRequestID: {"r1", "R1"},
+	audit.FieldAction: {"CREATE", "create", "user.login"}, audit.FieldResourceType: {"order", "invoice"}, audit.FieldResourceID: {"1", "10"},
+	audit.FieldSeverity: {"INFO", "CRITICAL", "ERROR"}, audit.FieldIPAddress: {"10.0.0.1", "2001:db8::1"}, audit.FieldChanged: {"a", "b.c", "b"},
+	"metadata.region": {"eu", "", "1", "true", "null"}, "metadata.http.status": {"200", "404"}, "metadata.tags": {"a", "3"}, "metadata.http": {"200"},
+}
+
+func (g *generator) field() audit.Field {
+	fields := append(audit.FilterFields(), "metadata.region", "metadata.http.status", "metadata.tags", "metadata.http")
+	return pick(g, fields...)
+}
+
+func (g *generator) equals() audit.Equals {
+	e := audit.Equals{Field: g.field()}
+	for range g.IntN(4) {
+		e.Values = append(e.Values, pick(g, filterChoices[e.Field]...))
+	}
+	return e
+}

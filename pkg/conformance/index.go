@@ -1,0 +1,644 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// SearchIndex is a search index with its writing side.
+type SearchIndex interface {
+	search.Index
+	search.IndexWriter
+	tenants.Purger
+}
+
+// IndexUnderTest is what the Index suite works with.
+type IndexUnderTest struct {
+	Index SearchIndex
+	// Store gets every entry before the index does; nil where the index
+	// stands alone.
+	Store ingest.Store
+}
+
+// Index asks an adapter of search.Index, search.IndexWriter and tenants.Purger
+// for what they promise.
+func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
+	for name, test := range map[string]func(t *testing.T, x IndexUnderTest){
+		"EveryFilterInEveryDirection":        indexFindsWhatTheOracleFinds,
+		"StatsCountWhatTheOracleCounts":      indexCountsWhatTheOracleCounts,
+		"StatsAreChecked":                    indexChecksStats,
+		"PuttingAgainChangesNothing":         indexIsIdempotent,
+		"TenantsAreApart":                    indexKeepsTenantsApart,
+		"PurgeForgetsOneTenant":              indexPurges,
+		"PagesHaveNoGapWhileWriting":         indexPagesWhileWriting,
+		"PagesEndAtMaxBytes":                 indexEndsPagesAtMaxBytes,
+		"PositionsSurviveAsText":             indexPositionsAreText,
+		"HostileTextIsFoundExactly":          indexHostileText,
+		"HostileEntriesAreIndexed":           indexHostileEntries,
+		"ComplexFiltersAreAnsweredOrRefused": indexComplexFilters,
+		"WritersAtOnceIndexEachOnce":         indexConcurrently,
+		"CancelledCallsDoNoHarm":             indexCancelled,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+// put stores and indexes the records and waits until they are found.
+func (x IndexUnderTest) put(t *testing.T, tenant audit.TenantID, records []record) {
+	t.Helper()
+	entries := entriesOf(records)
+	if x.Store != nil {
+		appendAll(t, x.Store, tenant, entries)
+	}
+	for part := range slices.Chunk(entries, 100) {
+		if rejections := must[[]audit.Rejection](t)(x.Index.Put(t.Context(), tenant, part)); len(rejections) > 0 {
+			t.Fatalf("Put rejected %+v", rejections)
+		}
+	}
+	ids := map[audit.EntryID]bool{}
+	for _, e := range entries {
+		ids[e.ID] = true
+	}
+	eventually(t, "finding what was put", func() bool {
+		for id := range ids {
+			if !must[bool](t)(x.Index.Contains(t.Context(), tenant, id)) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (x IndexUnderTest) find(t *testing.T, tenant audit.TenantID, f audit.Filter, request audit.PageRequest) audit.Page {
+	t.Helper()
+	page := must[audit.Page](t)(x.Index.Find(t.Context(), tenant, f, request))
+	if len(page.Entries) > request.Limit {
+		t.Fatalf("a page has %d entries, the limit is %d", len(page.Entries), request.Limit)
+	}
+	if (page.First == nil) != (len(page.Entries) == 0) || (page.Last == nil) != (len(page.Entries) == 0) {
+		t.Fatalf("a page with %d entries has the positions %v and %v", len(page.Entries), page.First, page.Last)
+	}
+	if len(page.Entries) > 0 && (!page.First.Time.Equal(page.Entries[0].Timestamp) || !page.Last.Time.Equal(page.Entries[len(page.Entries)-1].Timestamp)) {
+		t.Fatalf("positions %v and %v are not those of the outermost entries", page.First, page.Last)
+	}
+	return page
+}
+
+// walk pages to the end of the list, in its order. With backwards it walks to
+// the list's end first and returns what it meets on the way back.
+func (x IndexUnderTest) walk(t *testing.T, tenant audit.TenantID, f audit.Filter, request audit.PageRequest, backwards bool) []audit.Entry {
+	t.Helper()
+	var found []audit.Entry
+	var end *audit.Position
+	for {
+		page := x.find(t, tenant, f, request)
+		found = append(found, page.Entries...)
+		if page.Last != nil {
+			end = page.Last
+		}
+		if !page.More {
+			break
+		}
+		if page.Last == nil {
+			t.Fatal("an empty page says that more follows")
+		}
+		request.From = page.Last
+	}
+	if !backwards || end == nil {
+		return found
+	}
+	found = found[len(found)-1:] // the end itself is not part of any page before it
+	request.From, request.Backwards = end, true
+	for {
+		page := x.find(t, tenant, f, request)
+		found = append(slices.Clone(page.Entries), found...)
+		if !page.More {
+			return found
+		}
+		request.From = page.First
+	}
+}
+
+func corpusOf(g *generator, n int) []record {
+	records := make([]record, n)
+	for i := range records {
+		records[i] = g.record()
+	}
+	return records
+}
+
+// wantChosen fails the test unless found is exactly what the oracle chooses, in the order.
+func wantChosen(t *testing.T, records []record, f audit.Filter, order audit.Order, found []audit.Entry) {
+	t.Helper()
+	var want []audit.Entry
+	for _, r := range records {
+		if r.chosen(f) {
+			want = append(want, r.Entry)
+		}
+	}
+	for i := 1; i < len(found); i++ {
+		step := found[i].Timestamp.Compare(found[i-1].Timestamp)
+		if order == audit.NewestFirst && step > 0 || order == audit.OldestFirst && step < 0 {
+			t.Fatalf("filter %+v: entry %d is out of order", f, i)
+		}
+	}
+	byID := func(a, b audit.Entry) int { return slices.Compare(a.ID[:], b.ID[:]) }
+	sorted := slices.SortedFunc(slices.Values(found), byID)
+	slices.SortFunc(want, byID)
+	if len(want) != len(sorted) {
+		t.Fatalf("filter %+v finds %d entries, want %d", f, len(found), len(want))
+	}
+	sameEntries(t, sorted, want)
+}
+
+func ids(entries []audit.Entry) []audit.EntryID {
+	out := make([]audit.EntryID, len(entries))
+	for i, e := range entries {
+		out[i] = e.ID
+	}
+	return out
+}
+
+func indexFindsWhatTheOracleFinds(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 20)
+	records := corpusOf(g, 300)
+	x.put(t, g.tenant, records)
+	rank := map[audit.EntryID]int{} // the one order that all lists must keep
+	for i, id := range ids(x.walk(t, g.tenant, audit.Filter{}, audit.PageRequest{Order: audit.OldestFirst, Limit: 1000}, false)) {
+		rank[id] = i
+	}
+	for range 300 {
+		f := g.filter()
+		request := audit.PageRequest{Order: pick(g, audit.NewestFirst, audit.OldestFirst), Limit: pick(g, 1, 7, 50, 1000)}
+		if request.Limit == 1 && g.IntN(5) > 0 {
+			request.Limit = 13
+		}
+		found := x.walk(t, g.tenant, f, request, g.IntN(2) == 0)
+		wantChosen(t, records, f, request.Order, found)
+		for i := 1; i < len(found); i++ {
+			if rising := rank[found[i-1].ID] < rank[found[i].ID]; rising != (request.Order == audit.OldestFirst) {
+				t.Fatalf("filter %+v orders entries of one millisecond otherwise than the whole list", f)
+			}
+		}
+	}
+}
+
+func indexCountsWhatTheOracleCounts(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 21)
+	records := corpusOf(g, 300)
+	x.put(t, g.tenant, records)
+	for range 200 {
+		f := g.filter()
+		request := audit.StatsRequest{Top: pick(g, 1, 3, 1000), Interval: pick(g, 0, time.Second, time.Minute, 7*time.Hour), Distinct: g.IntN(2) == 0}
+		for range g.IntN(audit.MaxGroupBy + 1) {
+			request.GroupBy = append(request.GroupBy, g.field())
+		}
+		if request.Interval == time.Second {
+			f.From, f.To = epoch, epoch.Add(time.Hour) // or there would be too many buckets
+		}
+		got := must[audit.Stats](t)(x.Index.Stats(t.Context(), g.tenant, f, request))
+		want := countAll(records, f, request)
+		if !sameStats(got, want) {
+			t.Fatalf("filter %+v, request %+v:\n got %+v\nwant %+v", f, request, got, want)
+		}
+	}
+}
+
+func sameStats(a, b audit.Stats) bool {
+	return a.Total == b.Total && a.DistinctUsers == b.DistinctUsers &&
+		slices.EqualFunc(a.Groups, b.Groups, func(x, y audit.Group) bool { return x.Count == y.Count && slices.Equal(x.Values, y.Values) }) &&
+		slices.EqualFunc(a.Histogram, b.Histogram, func(x, y audit.Bucket) bool { return x.Count == y.Count && x.Start.Equal(y.Start) })
+}
+
+// countAll is the oracle of statistics.
+func countAll(records []record, f audit.Filter, request audit.StatsRequest) audit.Stats {
+	var stats audit.Stats
+	users := map[string]bool{}
+	groups := map[string]*audit.Group{}
+	buckets := map[int64]int64{}
+	first, last := int64(math.MaxInt64), int64(math.MinInt64)
+	for _, r := range records {
+		if !r.chosen(f) {
+			continue
+		}
+		stats.Total++
+		users[r.UserID] = true
+		if request.Interval > 0 {
+			bucket := r.Timestamp.Unix() / int64(request.Interval/time.Second)
+			buckets[bucket]++
+			first, last = min(first, bucket), max(last, bucket)
+		}
+		for _, values := range combinations(&r, request.GroupBy) {
+			name := fmt.Sprintf("%q", values)
+			if groups[name] == nil {
+				groups[name] = &audit.Group{Values: values}
+			}
+			groups[name].Count++
+		}
+	}
+	if request.Distinct {
+		stats.DistinctUsers = int64(len(users))
+	}
+	for b := first; b <= last && len(buckets) > 0; b++ {
+		start := time.Unix(b*int64(request.Interval/time.Second), 0).UTC()
+		stats.Histogram = append(stats.Histogram, audit.Bucket{Start: start, Count: buckets[b]})
+	}
+	for _, g := range groups {
+		stats.Groups = append(stats.Groups, *g)
+	}
+	slices.SortFunc(stats.Groups, func(a, b audit.Group) int {
+		if a.Count != b.Count {
+			return int(b.Count - a.Count)
+		}
+		return slices.Compare(a.Values, b.Values)
+	})
+	stats.Groups = stats.Groups[:min(request.Top, len(stats.Groups))]
+	return stats
+}
+
+// combinations returns the groups that a record counts under.
+func combinations(r *record, by []audit.Field) [][]string {
+	if len(by) == 0 {
+		return nil
+	}
+	all := [][]string{nil}
+	for _, field := range by {
+		values := slices.Compact(slices.Sorted(slices.Values(r.values(field))))
+		if len(values) == 0 {
+			values = []string{""}
+		}
+		var longer [][]string
+		for _, prefix := range all {
+			for _, v := range values {
+				longer = append(longer, append(slices.Clone(prefix), v))
+			}
+		}
+		all = longer
+	}
+	return all
+}
+
+func wantInvalid(t *testing.T, err error, pointer string) {
+	t.Helper()
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != pointer {
+		t.Fatalf("error = %v, want an *audit.ValidationError at %s", err, pointer)
+	}
+}
+
+func indexChecksStats(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 22)
+	early, late := g.plain(epoch), g.plain(epoch.Add(audit.MaxBuckets*time.Second))
+	x.put(t, g.tenant, []record{early, late})
+	_, err := x.Index.Stats(t.Context(), g.tenant, audit.Filter{}, audit.StatsRequest{Interval: time.Second, Top: 1})
+	wantInvalid(t, err, "?interval")
+	// One bucket less, and it is answered.
+	f := audit.Filter{To: late.Timestamp}
+	just := g.plain(late.Timestamp.Add(-time.Second))
+	x.put(t, g.tenant, []record{just})
+	stats := must[audit.Stats](t)(x.Index.Stats(t.Context(), g.tenant, f, audit.StatsRequest{Interval: time.Second, Top: 1}))
+	if len(stats.Histogram) != audit.MaxBuckets {
+		t.Fatalf("%d buckets, want %d", len(stats.Histogram), audit.MaxBuckets)
+	}
+	nothing := must[audit.Stats](t)(x.Index.Stats(t.Context(), newTenant(t), audit.Filter{}, audit.StatsRequest{Interval: time.Second, Top: 1, Distinct: true}))
+	if !sameStats(nothing, audit.Stats{}) {
+		t.Fatalf("stats of an unknown tenant: %+v", nothing)
+	}
+}
+
+func indexIsIdempotent(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 23)
+	records := corpusOf(g, 20)
+	x.put(t, g.tenant, records)
+	x.put(t, g.tenant, append(slices.Clone(records), records[3]))
+	x.put(t, g.tenant, nil)
+	f := audit.Filter{}
+	wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 3}, false))
+	f.Where = audit.Equals{Field: audit.FieldResourceType, Values: []string{"order", "invoice"}}
+	wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 3}, false))
+	if stats := must[audit.Stats](t)(x.Index.Stats(t.Context(), g.tenant, f, audit.StatsRequest{})); stats.Total != 20 {
+		t.Fatalf("total is %d, want 20", stats.Total)
+	}
+}
+
+func indexKeepsTenantsApart(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 24)
+	other := g.tenant + "-2"
+	records := corpusOf(g, 60)
+	x.put(t, g.tenant, records)
+	if must[bool](t)(x.Index.Contains(t.Context(), other, records[0].ID)) {
+		t.Fatal("the index has an entry of another tenant")
+	}
+	if page := x.find(t, other, audit.Filter{}, audit.PageRequest{Limit: 5}); len(page.Entries) > 0 || page.More {
+		t.Fatalf("a tenant without entries has the page %+v", page)
+	}
+	var theirs []record
+	for _, r := range records[:30] {
+		theirs = append(theirs, r.like(other))
+	}
+	x.put(t, other, theirs)
+	for range 60 {
+		f := g.filter()
+		wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 50}, false))
+		wantChosen(t, theirs, f, audit.NewestFirst, x.walk(t, other, f, audit.PageRequest{Limit: 50}, false))
+		request := audit.StatsRequest{GroupBy: []audit.Field{g.field()}, Top: 10, Distinct: true}
+		for tenant, own := range map[audit.TenantID][]record{g.tenant: records, other: theirs} {
+			if got, want := must[audit.Stats](t)(x.Index.Stats(t.Context(), tenant, f, request)), countAll(own, f, request); !sameStats(got, want) {
+				t.Fatalf("filter %+v of %s:\n got %+v\nwant %+v", f, tenant, got, want)
+			}
+		}
+	}
+}
+
+func indexPurges(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 25)
+	other := g.tenant + "-2"
+	records := corpusOf(g, 25)
+	kept := []record{records[0].like(other), records[1].like(other)}
+	x.put(t, g.tenant, records)
+	x.put(t, other, kept)
+	if n := purgeAll(t, x.Index, g.tenant, 10); n != 25 {
+		t.Fatalf("Purge removed %d entries, want 25", n)
+	}
+	f := audit.Filter{Where: audit.Equals{Field: audit.FieldResourceType, Values: []string{"order", "invoice"}}}
+	eventually(t, "forgetting the tenant", func() bool {
+		return len(x.find(t, g.tenant, audit.Filter{}, audit.PageRequest{Limit: 5}).Entries) == 0 &&
+			len(x.find(t, g.tenant, f, audit.PageRequest{Limit: 5}).Entries) == 0 &&
+			!must[bool](t)(x.Index.Contains(t.Context(), g.tenant, records[0].ID))
+	})
+	wantChosen(t, kept, f, audit.NewestFirst, x.walk(t, other, f, audit.PageRequest{Limit: 5}, false))
+	x.put(t, g.tenant, records[:5]) // and it can begin anew
+	wantChosen(t, records[:5], f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 2}, true))
+}
+
+// indexPagesWhileWriting: entries that were there when the walk began are each
+// met once and in order, whatever is written meanwhile.
+func indexPagesWhileWriting(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 26)
+	records := corpusOf(g, 200)
+	x.put(t, g.tenant, records)
+	ctx, stop := context.WithCancel(t.Context())
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		own := newGenerator(g.tenant, 27)
+		for ctx.Err() == nil {
+			entries := entriesOf(corpusOf(own, 5))
+			if x.Store != nil {
+				if _, err := x.Store.Append(t.Context(), g.tenant, entries); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			if _, err := x.Index.Put(t.Context(), g.tenant, entries); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 10 {
+		f := audit.Filter{}
+		if g.IntN(2) == 0 {
+			f.Where = g.equals()
+		}
+		request := audit.PageRequest{Order: pick(g, audit.NewestFirst, audit.OldestFirst), Limit: 20}
+		wantChosenOnce(t, records, f, x.walk(t, g.tenant, f, request, g.IntN(2) == 0))
+	}
+	stop()
+	writer.Wait()
+}
+
+// wantChosenOnce allows found to have more than the records, but nothing twice.
+func wantChosenOnce(t *testing.T, records []record, f audit.Filter, found []audit.Entry) {
+	t.Helper()
+	times := map[audit.EntryID]int{}
+	for _, e := range found {
+		if times[e.ID]++; times[e.ID] > 1 {
+			t.Fatalf("filter %+v: entry %s is on two pages", f, e.ID)
+		}
+	}
+	for _, r := range records {
+		if r.chosen(f) && times[r.ID] == 0 {
+			t.Fatalf("filter %+v: entry %s is on no page", f, r.ID)
+		}
+	}
+}
+
+func indexEndsPagesAtMaxBytes(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 28)
+	records := corpusOf(g, 30)
+	for i := range records {
+		records[i].After = audit.Object(`{"text":"` + strings.Repeat("x", 10_000) + `"}`)
+	}
+	x.put(t, g.tenant, records)
+	for _, step := range []struct{ maxBytes, least, most int }{{1, 1, 1}, {35_000, 2, 3}, {10_000_000, 30, 30}} {
+		for _, backwards := range []bool{false, true} {
+			request := audit.PageRequest{Limit: 50, MaxBytes: step.maxBytes}
+			wantChosen(t, records, audit.Filter{}, audit.NewestFirst, x.walk(t, g.tenant, audit.Filter{}, request, backwards))
+		}
+		page := x.find(t, g.tenant, audit.Filter{}, audit.PageRequest{Limit: 50, MaxBytes: step.maxBytes})
+		if n := len(page.Entries); n < step.least || n > step.most || page.More != (n < len(records)) {
+			t.Fatalf("with MaxBytes %d a page has %d entries and More = %v", step.maxBytes, n, page.More)
+		}
+	}
+}
+
+func indexPositionsAreText(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 29)
+	records := corpusOf(g, 30)
+	x.put(t, g.tenant, records)
+	request := audit.PageRequest{Limit: 4}
+	var found []audit.Entry
+	for more := true; more; {
+		page := x.find(t, g.tenant, audit.Filter{}, request)
+		found = append(found, page.Entries...)
+		text := must[[]byte](t)(json.Marshal(page.Last))
+		request.From = &audit.Position{}
+		noError(t, json.Unmarshal(text, request.From))
+		more = page.More
+	}
+	wantChosen(t, records, audit.Filter{}, audit.NewestFirst, found)
+}
+
+// hostileEntry has the text wherever text is allowed.
+func hostileEntry(t *testing.T, g *generator, i int, text string) audit.Entry {
+	t.Helper()
+	e := g.plain(epoch.Add(time.Duration(i) * time.Millisecond)).Entry
+	e.UserID, e.SessionID, e.RequestID, e.ResourceID, e.UserAgent, e.Message, e.IdempotencyKey = text, text, text, text, text, text, text
+	e.Changed = []string{text}
+	e.Metadata = must[[]byte](t)(json.Marshal(map[string]any{text: text, "nested": map[string]any{text: []any{text, "x"}}}))
+	e.Before, e.After = e.Metadata, e.Metadata
+	return e
+}
+
+func indexHostileText(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 30)
+	var records []record
+	for i, text := range hostile {
+		records = append(records, record{Entry: hostileEntry(t, g, i, text), leaves: map[string][]string{text: {text}, "nested." + text: {text, "x"}}})
+	}
+	x.put(t, g.tenant, records)
+	for _, text := range hostile {
+		for _, field := range []audit.Field{
+			audit.FieldUserID, audit.FieldSessionID, audit.FieldRequestID, audit.FieldResourceID, audit.FieldChanged,
+			audit.MetadataField(text), audit.MetadataField("nested." + text),
+		} {
+			f := audit.Filter{Where: audit.Equals{Field: field, Values: []string{text}}}
+			wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 50}, false))
+			request := audit.StatsRequest{GroupBy: []audit.Field{field}, Top: 1000}
+			if got, want := must[audit.Stats](t)(x.Index.Stats(t.Context(), g.tenant, f, request)), countAll(records, f, request); !sameStats(got, want) {
+				t.Fatalf("stats of %q by %q:\n got %+v\nwant %+v", text, field, got, want)
+			}
+		}
+		for _, prefix := range []bool{false, true} {
+			words := audit.Words(text)
+			if len(words) == 0 {
+				continue
+			}
+			f := audit.Filter{Where: audit.Text{Words: words, Prefix: prefix}}
+			wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 50}, false))
+		}
+	}
+}
+
+// indexHostileEntries: entries at the limits of what is accepted can all be indexed.
+func indexHostileEntries(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 31)
+	wide, deep, wordy := g.record(), g.record(), g.record()
+	var leaves []string
+	for i := range 40_000 {
+		leaves = append(leaves, fmt.Sprint(i%20_000))
+	}
+	wide.Metadata = audit.Object(`{"n":[` + strings.Join(leaves, ",") + `]}`)
+	wide.leaves = map[string][]string{"n": leaves}
+	deepPath := strings.TrimSuffix(strings.Repeat("level.", audit.MaxDepth-2), ".")
+	deep.Metadata = audit.Object(strings.Repeat(`{"level":`, audit.MaxDepth-2) + `"x"` + strings.Repeat("}", audit.MaxDepth-2))
+	deep.leaves = map[string][]string{deepPath: {"x"}}
+	wordy.Message = strings.Repeat("x", 200) + strings.Repeat(" a", (audit.MaxMessage-200)/2)
+	wordy.Metadata, wordy.leaves = audit.Object(`{"long":"`+strings.Repeat("z", 100_000)+`"}`), map[string][]string{"long": {strings.Repeat("z", 100_000)}}
+	records := []record{wide, deep, wordy}
+	x.put(t, g.tenant, records)
+	for _, where := range []audit.Expr{
+		nil, audit.Equals{Field: "metadata.n", Values: []string{"19999"}}, audit.Equals{Field: audit.MetadataField(deepPath), Values: []string{"x"}},
+		audit.Equals{Field: "metadata.long", Values: wordy.leaves["long"]},
+		audit.Text{Words: audit.Words(strings.Repeat("x", 200))}, audit.Text{Words: audit.Words(strings.Repeat("x", 300))},
+		audit.Text{Words: []string{"a", "a", "a"}}, audit.Text{Words: []string{"xxx"}, Prefix: true},
+	} {
+		f := audit.Filter{Where: where}
+		wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 50}, false))
+	}
+}
+
+// indexComplexFilters: a filter is answered rightly or refused as too complex, never otherwise.
+func indexComplexFilters(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 32)
+	records := corpusOf(g, 40)
+	x.put(t, g.tenant, records)
+	many := audit.Equals{Field: audit.FieldUserID, Values: []string{"ann"}}
+	for i := range 1000 {
+		many.Values = append(many.Values, fmt.Sprint(i))
+	}
+	var ranges audit.Or
+	for i := range 20 {
+		ranges = append(ranges, audit.Time{From: epoch.Add(time.Duration(2*i) * time.Millisecond), To: epoch.Add(time.Duration(2*i+1) * time.Millisecond)})
+	}
+	answered := []audit.Expr{many, audit.Not{Expr: many}, ranges, audit.Not{Expr: ranges}, audit.And{}, audit.Or{}, audit.Equals{Field: audit.FieldUserID}}
+	for _, where := range answered {
+		f := audit.Filter{Where: where}
+		wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 50}, false))
+	}
+	for _, depth := range []int{5, 10, 20, 40, 100, 1000, 10_000} {
+		var where audit.Expr = audit.Equals{Field: audit.FieldUserID, Values: []string{"ann"}}
+		for i := range depth {
+			equals := audit.Equals{Field: audit.FieldAction, Values: []string{"CREATE"}}
+			switch i % 3 {
+			case 0:
+				where = audit.And{where, audit.Not{Expr: equals}}
+			case 1:
+				where = audit.Or{where, equals}
+			default:
+				where = audit.Not{Expr: where}
+			}
+		}
+		f := audit.Filter{Where: where}
+		page, err := x.Index.Find(t.Context(), g.tenant, f, audit.PageRequest{Limit: 1000})
+		if err != nil && depth > 10 {
+			wantInvalid(t, err, "?q")
+			_, err = x.Index.Stats(t.Context(), g.tenant, f, audit.StatsRequest{})
+			wantInvalid(t, err, "?q")
+			continue
+		}
+		noError(t, err)
+		wantChosen(t, records, f, audit.NewestFirst, page.Entries)
+	}
+}
+
+func indexConcurrently(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 33)
+	records := corpusOf(g, 200)
+	if x.Store != nil {
+		appendAll(t, x.Store, g.tenant, entriesOf(records))
+	}
+	var writers sync.WaitGroup
+	for w := range 8 {
+		writers.Go(func() {
+			for from := 0; from < len(records); from += 20 {
+				var batch []audit.Entry
+				for i := range 40 {
+					batch = append(batch, records[(from+i+w)%len(records)].Entry)
+				}
+				if rejections, err := x.Index.Put(t.Context(), g.tenant, batch); err != nil || len(rejections) > 0 {
+					t.Errorf("Put: %v, rejections %+v", err, rejections)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	eventually(t, "finding what was put", func() bool {
+		return must[audit.Stats](t)(x.Index.Stats(t.Context(), g.tenant, audit.Filter{}, audit.StatsRequest{})).Total == int64(len(records))
+	})
+	for range 20 {
+		f := g.filter()
+		wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 50}, false))
+	}
+}
+
+func indexCancelled(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 34)
+	records := corpusOf(g, 100)
+	x.put(t, g.tenant, records)
+	if _, err := x.Index.Find(cancelled(t), g.tenant, audit.Filter{}, audit.PageRequest{Limit: 1}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Find with a cancelled context: %v, want context.Canceled", err)
+	}
+	var callers sync.WaitGroup
+	for c := range 8 {
+		callers.Go(func() {
+			own := newGenerator(g.tenant, uint64(200+c))
+			for i := range 40 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*own.IntN(100))*time.Microsecond)
+				// Whether each was in time does not matter, only what is left behind.
+				_, _ = x.Index.Find(ctx, g.tenant, own.filter(), audit.PageRequest{Limit: 50})
+				_, _ = x.Index.Stats(ctx, g.tenant, own.filter(), audit.StatsRequest{Top: 5, GroupBy: []audit.Field{own.field()}})
+				_, _ = x.Index.Put(ctx, g.tenant, entriesOf(records[:20]))
+				cancel()
+			}
+		})
+	}
+	callers.Wait()
+	for range 20 {
+		f := g.filter()
+		wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 50}, false))
+	}
+}

@@ -1,0 +1,145 @@
+package conformance
+
+import (
+	"cmp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// QuarantineStore is a quarantine.
+type QuarantineStore interface {
+	quarantine.Store
+	tenants.Purger
+}
+
+// Quarantine asks an adapter of quarantine.Store and tenants.Purger for what they promise.
+func Quarantine(t *testing.T, open func(t *testing.T) QuarantineStore) {
+	for name, test := range map[string]func(t *testing.T, s QuarantineStore){
+		"ListsAndReadsWhatWasPut":   quarantineReadsBack,
+		"PuttingAgainKeepsTheFirst": quarantineIsIdempotent,
+		"DeleteRemovesOne":          quarantineDeletes,
+		"TenantsAreApart":           quarantineKeepsTenantsApart,
+		"PurgeForgetsOneTenant":     quarantinePurges,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+func newItem(g *generator) quarantine.Item {
+	e := g.record().Entry
+	return quarantine.Item{
+		ID: randomHex(16), Step: pick(g, quarantine.StepPersist, quarantine.StepIndex), Code: audit.CodeUnstorable, Reason: "cannot be stored",
+		HeldAt: epoch.Add(time.Hour), ExpiresAt: e.ExpiresAt, Entry: e,
+	}
+}
+
+func newItems(g *generator, n int) []quarantine.Item {
+	items := make([]quarantine.Item, n)
+	for i := range items {
+		items[i] = newItem(g)
+	}
+	slices.SortFunc(items, func(a, b quarantine.Item) int { return cmp.Compare(a.ID, b.ID) })
+	return items
+}
+
+func sameItems(t *testing.T, got, want []quarantine.Item) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d items, want %d", len(got), len(want))
+	}
+	for i := range want {
+		g, w := got[i], want[i]
+		if g.ID != w.ID || g.Step != w.Step || g.Code != w.Code || g.Reason != w.Reason || !g.HeldAt.Equal(w.HeldAt) || !g.ExpiresAt.Equal(w.ExpiresAt) {
+			t.Fatalf("item %d is %+v, want %+v", i, g, w)
+		}
+		sameEntries(t, []audit.Entry{g.Entry}, []audit.Entry{w.Entry})
+	}
+}
+
+// listItems pages through the quarantine.
+func listItems(t *testing.T, s QuarantineStore, tenant audit.TenantID, limit int) []quarantine.Item {
+	t.Helper()
+	var all []quarantine.Item
+	after := ""
+	for {
+		items, more, err := s.List(t.Context(), tenant, after, limit)
+		noError(t, err)
+		all = append(all, items...)
+		if !more {
+			return all
+		}
+		if len(items) != limit {
+			t.Fatalf("a page of %d has %d items and says that more follow", limit, len(items))
+		}
+		after = items[len(items)-1].ID
+	}
+}
+
+func quarantineReadsBack(t *testing.T, s QuarantineStore) {
+	g := newGenerator(newTenant(t), 40)
+	sameItems(t, listItems(t, s, g.tenant, 10), nil)
+	items := newItems(g, 12)
+	noError(t, s.Put(t.Context(), g.tenant, items))
+	for _, limit := range []int{1, 5, 12, 100} {
+		sameItems(t, listItems(t, s, g.tenant, limit), items)
+	}
+	for _, want := range items {
+		sameItems(t, []quarantine.Item{must[quarantine.Item](t)(s.Item(t.Context(), g.tenant, want.ID))}, []quarantine.Item{want})
+	}
+	_, err := s.Item(t.Context(), g.tenant, randomHex(16))
+	wantError(t, err, audit.ErrNotFound)
+}
+
+func quarantineIsIdempotent(t *testing.T, s QuarantineStore) {
+	g := newGenerator(newTenant(t), 41)
+	item := newItem(g)
+	noError(t, s.Put(t.Context(), g.tenant, []quarantine.Item{item}))
+	later := item
+	later.HeldAt, later.Reason = item.HeldAt.Add(time.Hour), "another reason"
+	noError(t, s.Put(t.Context(), g.tenant, []quarantine.Item{later, later}))
+	sameItems(t, listItems(t, s, g.tenant, 10), []quarantine.Item{item})
+}
+
+func quarantineDeletes(t *testing.T, s QuarantineStore) {
+	g := newGenerator(newTenant(t), 42)
+	items := newItems(g, 3)
+	noError(t, s.Put(t.Context(), g.tenant, items))
+	noError(t, s.Delete(t.Context(), g.tenant, items[1].ID))
+	wantError(t, s.Delete(t.Context(), g.tenant, items[1].ID), audit.ErrNotFound)
+	sameItems(t, listItems(t, s, g.tenant, 10), []quarantine.Item{items[0], items[2]})
+}
+
+func quarantineKeepsTenantsApart(t *testing.T, s QuarantineStore) {
+	g := newGenerator(newTenant(t), 43)
+	other := g.tenant + "-2"
+	items := newItems(g, 3)
+	noError(t, s.Put(t.Context(), g.tenant, items))
+	sameItems(t, listItems(t, s, other, 10), nil)
+	_, err := s.Item(t.Context(), other, items[0].ID)
+	wantError(t, err, audit.ErrNotFound)
+	wantError(t, s.Delete(t.Context(), other, items[0].ID), audit.ErrNotFound)
+	same := items[0] // the same id in another tenant is another item
+	same.Reason, same.Entry.Tenant = "theirs", other
+	noError(t, s.Put(t.Context(), other, []quarantine.Item{same}))
+	noError(t, s.Delete(t.Context(), g.tenant, same.ID))
+	sameItems(t, listItems(t, s, other, 10), []quarantine.Item{same})
+	sameItems(t, listItems(t, s, g.tenant, 10), items[1:])
+}
+
+func quarantinePurges(t *testing.T, s QuarantineStore) {
+	g := newGenerator(newTenant(t), 44)
+	other := g.tenant + "-2"
+	kept := newItem(newGenerator(other, 45))
+	noError(t, s.Put(t.Context(), g.tenant, newItems(g, 25)))
+	noError(t, s.Put(t.Context(), other, []quarantine.Item{kept}))
+	if n := purgeAll(t, s, g.tenant, 10); n != 25 {
+		t.Fatalf("Purge removed %d items, want 25", n)
+	}
+	sameItems(t, listItems(t, s, g.tenant, 10), nil)
+	sameItems(t, listItems(t, s, other, 10), []quarantine.Item{kept})
+}

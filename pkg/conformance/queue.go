@@ -1,0 +1,326 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+)
+
+// QueueMessage is one delivery of a message.
+type QueueMessage struct {
+	ID, Body, Receipt string
+	ReceiveCount      int
+}
+
+// MessageQueue is a queue with both its ends.
+type MessageQueue interface {
+	ingest.Queue
+	// Receive returns up to n messages; where there is none it waits for one, for wait at most.
+	Receive(ctx context.Context, n int, wait time.Duration) ([]QueueMessage, error)
+	// Delete removes the messages of these deliveries; stale ones remove nothing.
+	Delete(ctx context.Context, receipts []string) error
+	// ChangeVisibility makes a message visible again d from now on.
+	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
+	// Depth counts messages that are visible, in flight and dead.
+	Depth(ctx context.Context) (visible, inFlight, dead int64, err error)
+	// Redrive moves the dead letters back.
+	Redrive(ctx context.Context) error
+}
+
+// Queue asks an adapter for what consumers rely on. open returns a new, empty
+// queue with this visibility timeout, whose messages die after maxReceives
+// receives.
+func Queue(t *testing.T, open func(t *testing.T, visibility time.Duration, maxReceives int) MessageQueue) {
+	for name, test := range map[string]func(t *testing.T, open func(visibility time.Duration, maxReceives int) MessageQueue){
+		"DeliversWhatWasSent":          queueDelivers,
+		"BodiesComeBackExactly":        queueKeepsBodies,
+		"HidesAMessageForAWhile":       queueHides,
+		"StaleReceiptsDeleteNothing":   queueIgnoresStaleReceipts,
+		"VisibilityCanBeChanged":       queueChangesVisibility,
+		"WaitsForAMessage":             queueWaits,
+		"DeadLettersAfterMaxReceives":  queueBuries,
+		"RedriveBringsDeadLettersBack": queueRedrives,
+		"ConsumersAtOnceGetEachOnce":   queueConcurrently,
+		"CancelledCallsDoNoHarm":       queueCancelled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			test(t, func(visibility time.Duration, maxReceives int) MessageQueue { return open(t, visibility, maxReceives) })
+		})
+	}
+}
+
+// receive receives until n messages have come.
+func receive(t *testing.T, q MessageQueue, n int) []QueueMessage {
+	t.Helper()
+	var got []QueueMessage
+	deadline := time.Now().Add(patience)
+	for len(got) < n && time.Now().Before(deadline) {
+		got = append(got, must[[]QueueMessage](t)(q.Receive(t.Context(), min(10, n-len(got)), 100*time.Millisecond))...)
+	}
+	if len(got) < n {
+		t.Fatalf("received %d messages, want %d", len(got), n)
+	}
+	return got
+}
+
+func wantEmpty(t *testing.T, q MessageQueue) {
+	t.Helper()
+	if got := must[[]QueueMessage](t)(q.Receive(t.Context(), 10, 0)); len(got) > 0 {
+		t.Fatalf("received %d messages, want none", len(got))
+	}
+}
+
+func wantDepth(t *testing.T, q MessageQueue, visible, inFlight, dead int64) {
+	t.Helper()
+	var got [3]int64
+	want := [3]int64{visible, inFlight, dead}
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		var err error
+		got[0], got[1], got[2], err = q.Depth(t.Context())
+		noError(t, err)
+		if got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("visible, in flight, dead = %v, want %v", got, want)
+		}
+	}
+}
+
+func sortedBodies(messages []QueueMessage) []string {
+	var bodies []string
+	for _, m := range messages {
+		bodies = append(bodies, m.Body)
+	}
+	slices.Sort(bodies)
+	return bodies
+}
+
+func queueDelivers(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 5)
+	wantEmpty(t, q)
+	noError(t, q.Send(t.Context(), nil))
+	var sent []string
+	for i := range 25 {
+		sent = append(sent, fmt.Sprintf("body %02d", i))
+	}
+	noError(t, q.Send(t.Context(), sent))
+	wantDepth(t, q, 25, 0, 0)
+	got := receive(t, q, 25)
+	if bodies := sortedBodies(got); !slices.Equal(bodies, sent) {
+		t.Fatalf("received %q, want %q", bodies, sent)
+	}
+	ids := map[string]bool{}
+	for _, m := range got {
+		ids[m.ID] = true
+		if m.ReceiveCount != 1 {
+			t.Fatalf("receive count is %d, want 1", m.ReceiveCount)
+		}
+		noError(t, q.Delete(t.Context(), []string{m.Receipt}))
+	}
+	if len(ids) != 25 {
+		t.Fatalf("%d different ids, want 25", len(ids))
+	}
+	wantDepth(t, q, 0, 0, 0)
+}
+
+func queueKeepsBodies(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 5)
+	large := make([]byte, 60<<10) // what a packed message has
+	for i := range large {
+		large[i] = "ABCabc+/="[i*i%9]
+	}
+	sent := []string{string(large), `{"json":"\u0000"}`, `'; DROP TABLE messages; --`, "größe 日本", "x"}
+	noError(t, q.Send(t.Context(), sent))
+	slices.Sort(sent)
+	if got := sortedBodies(receive(t, q, len(sent))); !slices.Equal(got, sent) {
+		t.Fatal("bodies came back changed")
+	}
+}
+
+func queueHides(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Second, 5)
+	noError(t, q.Send(t.Context(), []string{"one"}))
+	received := time.Now()
+	first := receive(t, q, 1)[0]
+	wantEmpty(t, q)
+	second := receive(t, q, 1)[0]
+	if hidden := time.Since(received); hidden < time.Second {
+		t.Fatalf("the message was delivered again after %v, its visibility timeout is 1s", hidden)
+	}
+	if second.ReceiveCount != 2 || second.ID != first.ID || second.Receipt == first.Receipt {
+		t.Fatalf("second delivery %+v after first %+v", second, first)
+	}
+}
+
+func queueIgnoresStaleReceipts(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 5)
+	noError(t, q.Send(t.Context(), []string{"one", "two"}))
+	got := receive(t, q, 2)
+	noError(t, q.ChangeVisibility(t.Context(), got[0].Receipt, 0))
+	again := receive(t, q, 1)[0]
+	noError(t, q.Delete(t.Context(), []string{got[0].Receipt, got[1].Receipt})) // the first is stale by now
+	wantDepth(t, q, 0, 1, 0)
+	noError(t, q.ChangeVisibility(t.Context(), got[0].Receipt, 0))
+	wantEmpty(t, q)
+	noError(t, q.Delete(t.Context(), []string{again.Receipt, again.Receipt}))
+	noError(t, q.Delete(t.Context(), []string{again.Receipt}))
+	wantDepth(t, q, 0, 0, 0)
+}
+
+func queueChangesVisibility(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Second, 5)
+	noError(t, q.Send(t.Context(), []string{"one"}))
+	m := receive(t, q, 1)[0]
+	noError(t, q.ChangeVisibility(t.Context(), m.Receipt, time.Minute))
+	time.Sleep(1200 * time.Millisecond) // past the queue's own timeout
+	wantEmpty(t, q)
+	noError(t, q.ChangeVisibility(t.Context(), m.Receipt, 0))
+	receive(t, q, 1)
+}
+
+func queueWaits(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 5)
+	started := time.Now()
+	if got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, time.Second)); len(got) > 0 || time.Since(started) < 900*time.Millisecond {
+		t.Fatalf("an empty queue answered %d messages after %v, want none after 1s", len(got), time.Since(started))
+	}
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		time.Sleep(200 * time.Millisecond)
+		if err := q.Send(t.Context(), []string{"late"}); err != nil {
+			t.Error(err)
+		}
+	})
+	started = time.Now()
+	got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, patience))
+	sender.Wait()
+	if len(got) != 1 || time.Since(started) > patience/2 {
+		t.Fatalf("received %d messages after %v, want the one sent after 200ms", len(got), time.Since(started))
+	}
+}
+
+// kill receives a message until it is a dead letter.
+func kill(t *testing.T, q MessageQueue, maxReceives int) {
+	t.Helper()
+	for range maxReceives {
+		m := receive(t, q, 1)[0]
+		noError(t, q.ChangeVisibility(t.Context(), m.Receipt, 0))
+	}
+	wantEmpty(t, q)
+}
+
+func queueBuries(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 2)
+	noError(t, q.Send(t.Context(), []string{"poison"}))
+	first := receive(t, q, 1)[0]
+	noError(t, q.ChangeVisibility(t.Context(), first.Receipt, 0))
+	kill(t, q, 1)
+	wantDepth(t, q, 0, 0, 1)
+	noError(t, q.Delete(t.Context(), []string{first.Receipt})) // stale: the letter stays
+	wantDepth(t, q, 0, 0, 1)
+}
+
+func queueRedrives(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 2)
+	for range 2 { // the same letter may die and be brought back again and again
+		noError(t, q.Send(t.Context(), []string{"poison"}))
+		kill(t, q, 2)
+		wantDepth(t, q, 0, 0, 1)
+		noError(t, q.Redrive(t.Context()))
+		m := receive(t, q, 1)[0]
+		if m.Body != "poison" || m.ReceiveCount != 1 {
+			t.Fatalf("after the redrive came %+v, want the message as if new", m)
+		}
+		noError(t, q.ChangeVisibility(t.Context(), m.Receipt, 0))
+		kill(t, q, 1)
+		noError(t, q.Redrive(t.Context()))
+		noError(t, q.Delete(t.Context(), []string{receive(t, q, 1)[0].Receipt}))
+		wantDepth(t, q, 0, 0, 0)
+	}
+	noError(t, q.Redrive(t.Context()))
+}
+
+func queueConcurrently(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 5)
+	const senders, each = 8, 50
+	var mu sync.Mutex
+	received := map[string]int{}
+	total := 0
+	ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
+	defer cancel()
+	var workers sync.WaitGroup
+	for s := range senders {
+		workers.Go(func() {
+			for i := range each {
+				if err := q.Send(ctx, []string{fmt.Sprintf("%d-%d", s, i)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 8 {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				messages, err := q.Receive(ctx, 5, time.Second)
+				if err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+				for _, m := range messages {
+					if err := q.Delete(ctx, []string{m.Receipt}); err != nil {
+						t.Error(err)
+					}
+				}
+				mu.Lock()
+				for _, m := range messages {
+					received[m.Body]++
+				}
+				if total += len(messages); total >= senders*each {
+					cancel()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	workers.Wait()
+	if len(received) != senders*each || total != senders*each {
+		t.Fatalf("%d deliveries of %d messages, want %d of each", total, len(received), senders*each)
+	}
+	wantDepth(t, q, 0, 0, 0)
+}
+
+func queueCancelled(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Second, 100)
+	if err := q.Send(cancelled(t), []string{"never"}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Send with a cancelled context: %v, want context.Canceled", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := q.Receive(ctx, 1, patience); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Receive whose context ended: %v, want context.DeadlineExceeded", err)
+	}
+	var sent []string
+	for i := range 40 {
+		body := fmt.Sprint(i)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*50)*time.Microsecond)
+		if q.Send(ctx, []string{body}) == nil {
+			sent = append(sent, body)
+		}
+		_, _ = q.Receive(ctx, 1, 0) // what it took comes back after the visibility timeout
+		cancel()
+	}
+	noError(t, q.Send(t.Context(), []string{"last"}))
+	got := map[string]bool{}
+	eventually(t, "receiving what was acknowledged", func() bool {
+		for _, m := range must[[]QueueMessage](t)(q.Receive(t.Context(), 10, 100*time.Millisecond)) {
+			got[m.Body] = true
+		}
+		return got["last"] && !slices.ContainsFunc(sent, func(body string) bool { return !got[body] })
+	})
+}

@@ -1,0 +1,281 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// EntryStore is a system of record.
+type EntryStore interface {
+	ingest.Store
+	search.Reader
+	tenants.Purger
+}
+
+// Store asks an adapter of ingest.Store, search.Reader and tenants.Purger for
+// what they promise.
+func Store(t *testing.T, open func(t *testing.T) EntryStore) {
+	for name, test := range map[string]func(t *testing.T, s EntryStore){
+		"ReadsWhatWasAppended":            storeReadsBack,
+		"AppendingAgainIsNoError":         storeIsIdempotent,
+		"OtherContentIsAConflict":         storeReportsConflicts,
+		"ConflictsWithinOneCall":          storeReportsConflictsWithinOneCall,
+		"TenantsAreApart":                 storeKeepsTenantsApart,
+		"AbsentIsNotFound":                storeAbsent,
+		"PurgeForgetsOneTenant":           storePurges,
+		"HostileTextComesBack":            storeHostileText,
+		"LargestEntriesComeBack":          storeLargeEntries,
+		"ManyEntriesInOneMillisecond":     storeCrowdedMillisecond,
+		"WritersAtOnceStoreEachOnce":      storeConcurrently,
+		"CancelledCallsChangeNothingElse": storeCancelled,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+func appendAll(t *testing.T, s ingest.Store, tenant audit.TenantID, entries []audit.Entry) {
+	t.Helper()
+	rejections, err := s.Append(t.Context(), tenant, entries)
+	noError(t, err)
+	if len(rejections) > 0 {
+		t.Fatalf("Append rejected %+v", rejections)
+	}
+}
+
+func storeReadsBack(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 1)
+	var records []record
+	for range 100 {
+		records = append(records, g.record())
+	}
+	appendAll(t, s, g.tenant, entriesOf(records))
+	for _, r := range records {
+		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, r.ID))}, []audit.Entry{r.Entry})
+	}
+}
+
+func storeIsIdempotent(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 2)
+	first := g.record()
+	appendAll(t, s, g.tenant, []audit.Entry{first.Entry, first.Entry})
+	again := first.Entry
+	again.ReceivedAt = again.ReceivedAt.Add(time.Hour) // a retry differs in what the server makes
+	appendAll(t, s, g.tenant, []audit.Entry{again, g.record().Entry})
+	got := must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, first.ID))
+	sameEntries(t, []audit.Entry{got}, []audit.Entry{first.Entry})
+	if n := purgeAll(t, s, g.tenant, 100); n != 2 {
+		t.Fatalf("%d entries were stored, want 2", n)
+	}
+}
+
+func wantConflict(t *testing.T, rejections []audit.Rejection, index int) {
+	t.Helper()
+	if len(rejections) != 1 || rejections[0].Index != index || rejections[0].Code != audit.CodeIdentityConflict {
+		t.Fatalf("rejections = %+v, want one of index %d with code %s", rejections, index, audit.CodeIdentityConflict)
+	}
+	if rejections[0].Reason == "" || strings.Contains(rejections[0].Reason, "secret-user") {
+		t.Fatalf("reason %q is empty or holds entry content", rejections[0].Reason)
+	}
+}
+
+func storeReportsConflicts(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 3)
+	stored, before, after := g.record(), g.record(), g.record()
+	appendAll(t, s, g.tenant, []audit.Entry{stored.Entry})
+	other := stored.Entry
+	other.UserID, other.Digest = "secret-user", audit.Digest{1}
+	rejections := must[[]audit.Rejection](t)(s.Append(t.Context(), g.tenant, []audit.Entry{before.Entry, other, after.Entry}))
+	wantConflict(t, rejections, 1)
+	for _, want := range []record{stored, before, after} {
+		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, want.ID))}, []audit.Entry{want.Entry})
+	}
+}
+
+func storeReportsConflictsWithinOneCall(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 4)
+	first := g.record().Entry
+	other := first
+	other.UserID, other.Digest = "secret-user", audit.Digest{1}
+	rejections := must[[]audit.Rejection](t)(s.Append(t.Context(), g.tenant, []audit.Entry{first, first, other, first}))
+	wantConflict(t, rejections, 2)
+	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, first.ID))}, []audit.Entry{first})
+}
+
+func storeKeepsTenantsApart(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 5)
+	mine := g.record()
+	yours := mine.like(g.tenant + "-2")
+	yours.Digest = audit.Digest{7} // the same id with other content is no conflict between tenants
+	appendAll(t, s, mine.Tenant, []audit.Entry{mine.Entry})
+	_, err := s.Entry(t.Context(), yours.Tenant, mine.ID)
+	wantError(t, err, audit.ErrNotFound)
+	appendAll(t, s, yours.Tenant, []audit.Entry{yours.Entry})
+	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), mine.Tenant, mine.ID))}, []audit.Entry{mine.Entry})
+	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), yours.Tenant, mine.ID))}, []audit.Entry{yours.Entry})
+}
+
+func storeAbsent(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 6)
+	_, err := s.Entry(t.Context(), g.tenant, g.record().ID)
+	wantError(t, err, audit.ErrNotFound)
+	appendAll(t, s, g.tenant, []audit.Entry{g.record().Entry})
+	_, err = s.Entry(t.Context(), g.tenant, g.record().ID)
+	wantError(t, err, audit.ErrNotFound)
+	_, err = s.Entry(t.Context(), g.tenant, audit.EntryID{})
+	wantError(t, err, audit.ErrNotFound)
+	appendAll(t, s, g.tenant, nil)
+}
+
+func storePurges(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 7)
+	other := g.tenant + "-2"
+	var records []record
+	for range 25 {
+		records = append(records, g.record())
+	}
+	appendAll(t, s, g.tenant, entriesOf(records))
+	kept := records[0].like(other)
+	appendAll(t, s, other, []audit.Entry{kept.Entry})
+	if n := purgeAll(t, s, g.tenant, 10); n != 25 {
+		t.Fatalf("Purge removed %d entries, want 25", n)
+	}
+	_, err := s.Entry(t.Context(), g.tenant, records[0].ID)
+	wantError(t, err, audit.ErrNotFound)
+	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), other, kept.ID))}, []audit.Entry{kept.Entry})
+	// Deleted is deleted: what comes later is stored as if nothing had been there.
+	replaced := records[0].Entry
+	replaced.Digest = audit.Digest{9}
+	appendAll(t, s, g.tenant, []audit.Entry{replaced})
+	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, replaced.ID))}, []audit.Entry{replaced})
+}
+
+func storeHostileText(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 8)
+	var entries []audit.Entry
+	for i, text := range hostile {
+		e := hostileEntry(t, g, i, text)
+		entries = append(entries, e)
+	}
+	appendAll(t, s, g.tenant, entries)
+	for _, e := range entries {
+		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, e.ID))}, []audit.Entry{e})
+	}
+}
+
+func storeLargeEntries(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 9)
+	e := g.record().Entry
+	e.Message = strings.Repeat("x", audit.MaxMessage)
+	e.Before = audit.Object(`{"text":"` + strings.Repeat("y", 100<<10) + `"}`)
+	e.Metadata = audit.Object(strings.Repeat(`{"a":`, audit.MaxDepth-2) + `{"leaf":1}` + strings.Repeat("}", audit.MaxDepth-2))
+	appendAll(t, s, g.tenant, []audit.Entry{e})
+	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, e.ID))}, []audit.Entry{e})
+}
+
+// storeCrowdedMillisecond: ids of one millisecond that differ only in their last bits.
+func storeCrowdedMillisecond(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 10)
+	var entries []audit.Entry
+	for i := range 500 {
+		r := g.plain(epoch)
+		r.ID = audit.NewEntryID(epoch, [10]byte{8: byte(i >> 8), 9: byte(i)})
+		entries = append(entries, r.Entry)
+	}
+	appendAll(t, s, g.tenant, entries)
+	appendAll(t, s, g.tenant, entries)
+	for _, e := range entries {
+		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, e.ID))}, []audit.Entry{e})
+	}
+	if n := purgeAll(t, s, g.tenant, 1000); n != len(entries) {
+		t.Fatalf("%d entries were stored, want %d", n, len(entries))
+	}
+}
+
+// storeConcurrently has many writers append overlapping batches.
+func storeConcurrently(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 11)
+	other := g.tenant + "-2"
+	var records []record
+	for range 200 {
+		records = append(records, g.record())
+	}
+	var writers sync.WaitGroup
+	errs := make(chan error, 16)
+	for w := range 16 {
+		writers.Go(func() {
+			tenant := g.tenant
+			if w%4 == 0 {
+				tenant = other
+			}
+			for from := 0; from < len(records); from += 20 {
+				batch := make([]audit.Entry, 0, 40)
+				for i := range 40 {
+					batch = append(batch, records[(from+i+w)%len(records)].like(tenant).Entry)
+				}
+				rejections, err := s.Append(t.Context(), tenant, batch)
+				if err != nil || len(rejections) > 0 {
+					errs <- fmt.Errorf("Append: %w, rejections %+v", err, rejections)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	select {
+	case err := <-errs:
+		t.Fatal(err)
+	default:
+	}
+	for _, tenant := range []audit.TenantID{g.tenant, other} {
+		for _, r := range records {
+			sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), tenant, r.ID))}, []audit.Entry{r.like(tenant).Entry})
+		}
+		if n := purgeAll(t, s, tenant, 1000); n != len(records) {
+			t.Fatalf("%s has %d entries, want %d", tenant, n, len(records))
+		}
+	}
+}
+
+// storeCancelled cancels calls at every moment. What was acknowledged is there,
+// and the next call works.
+func storeCancelled(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 12)
+	if _, err := s.Append(cancelled(t), g.tenant, []audit.Entry{g.record().Entry}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Append with a cancelled context: %v, want context.Canceled", err)
+	}
+	var mu sync.Mutex
+	var acknowledged []record
+	var callers sync.WaitGroup
+	for c := range 8 {
+		callers.Go(func() {
+			own := newGenerator(g.tenant, uint64(100+c))
+			for i := range 40 {
+				r := own.record()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*own.IntN(100))*time.Microsecond)
+				_, err := s.Append(ctx, g.tenant, []audit.Entry{r.Entry})
+				if err == nil {
+					mu.Lock()
+					acknowledged = append(acknowledged, r)
+					mu.Unlock()
+				}
+				_, _ = s.Entry(ctx, g.tenant, r.ID) // may be cancelled; must not do harm
+				cancel()
+			}
+		})
+	}
+	callers.Wait()
+	appendAll(t, s, g.tenant, []audit.Entry{g.record().Entry})
+	for _, r := range acknowledged {
+		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, r.ID))}, []audit.Entry{r.Entry})
+	}
+}

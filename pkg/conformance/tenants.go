@@ -1,0 +1,298 @@
+package conformance
+
+import (
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// Tenants asks an adapter of tenants.Store for what it promises.
+func Tenants(t *testing.T, open func(t *testing.T) tenants.Store) {
+	for name, test := range map[string]func(t *testing.T, s tenants.Store){
+		"CreateReadUpdate":        tenantsRoundTrip,
+		"IdsAreTakenOnce":         tenantsAreUnique,
+		"UpdateAsksForTheVersion": tenantsCheckVersions,
+		"OneOfManyUpdatesWins":    tenantsUpdateConcurrently,
+		"ListPagesAndRestricts":   tenantsList,
+		"BuriedIdsStayTaken":      tenantsBury,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+func someTenant(id audit.TenantID) audit.Tenant {
+	settings := audit.DefaultSettings()
+	settings.SensitiveFields = []string{"**.iban", `a"b.$c`}
+	return audit.Tenant{
+		ID: id, Name: `Größe & Söhne <"'>`, Status: audit.TenantActive, CreatedAt: epoch, UpdatedAt: epoch, Settings: settings, Version: 1,
+	}
+}
+
+func same[T any](t *testing.T, got, want T) {
+	t.Helper()
+	if diff := gocmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("differs (-want +got):\n%s", diff)
+	}
+}
+
+func tenantsRoundTrip(t *testing.T, s tenants.Store) {
+	want := someTenant(newTenant(t))
+	_, err := s.Tenant(t.Context(), want.ID)
+	wantError(t, err, audit.ErrNotFound)
+	noError(t, s.Create(t.Context(), want))
+	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), want.ID)), want)
+	want.Name, want.Status, want.UpdatedAt, want.Version = "Other", audit.TenantSuspended, epoch.Add(time.Hour), 2
+	want.Settings.RetentionDays, want.Settings.LegalHold, want.Settings.LogLevels = 0, true, []audit.Severity{audit.SeverityError}
+	noError(t, s.Update(t.Context(), want))
+	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), want.ID)), want)
+}
+
+func tenantsAreUnique(t *testing.T, s tenants.Store) {
+	first := someTenant(newTenant(t))
+	noError(t, s.Create(t.Context(), first))
+	second := first
+	second.Name = "Second"
+	wantError(t, s.Create(t.Context(), second), audit.ErrConflict)
+	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), first.ID)), first)
+}
+
+func tenantsCheckVersions(t *testing.T, s tenants.Store) {
+	tenant := someTenant(newTenant(t))
+	tenant.Version = 2
+	wantError(t, s.Update(t.Context(), tenant), audit.ErrNotFound)
+	tenant.Version = 1
+	noError(t, s.Create(t.Context(), tenant))
+	for _, version := range []int64{0, 1, 3} {
+		wrong := tenant
+		wrong.Version = version
+		wantError(t, s.Update(t.Context(), wrong), audit.ErrPrecondition)
+	}
+	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), tenant.ID)), tenant)
+}
+
+func tenantsUpdateConcurrently(t *testing.T, s tenants.Store) {
+	tenant := someTenant(newTenant(t))
+	noError(t, s.Create(t.Context(), tenant))
+	tenant.Version = 2
+	var won atomic.Int32
+	var writers sync.WaitGroup
+	for range 8 {
+		writers.Go(func() {
+			switch err := s.Update(t.Context(), tenant); {
+			case err == nil:
+				won.Add(1)
+			case !errors.Is(err, audit.ErrPrecondition):
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+	if won.Load() != 1 {
+		t.Fatalf("%d of 8 updates of one version succeeded, want 1", won.Load())
+	}
+}
+
+func tenantsList(t *testing.T, s tenants.Store) {
+	base := newTenant(t)
+	var ids []audit.TenantID
+	for _, suffix := range []audit.TenantID{"-a", "-b", "-c", "-d", "-e"} {
+		noError(t, s.Create(t.Context(), someTenant(base+suffix)))
+		ids = append(ids, base+suffix)
+	}
+	list := func(only []audit.TenantID, after audit.TenantID, limit int) (got []audit.TenantID, more bool) {
+		found, more, err := s.List(t.Context(), only, after, limit)
+		noError(t, err)
+		for _, tenant := range found {
+			got = append(got, tenant.ID)
+		}
+		return got, more
+	}
+	for _, step := range []struct {
+		only  []audit.TenantID
+		after audit.TenantID
+		limit int
+		want  []audit.TenantID
+		more  bool
+	}{
+		{ids, "", 10, ids, false},
+		{ids, "", 5, ids, false},
+		{ids, "", 4, ids[:4], true},
+		{ids, ids[1], 2, ids[2:4], true},
+		{ids, ids[4], 2, nil, false},
+		{[]audit.TenantID{ids[3], base, ids[0]}, "", 10, []audit.TenantID{ids[0], ids[3]}, false},
+		{[]audit.TenantID{}, "", 10, nil, false},
+		{nil, base, 2, ids[:2], true},
+	} {
+		got, more := list(step.only, step.after, step.limit)
+		if !slices.Equal(got, step.want) || more != step.more {
+			t.Fatalf("List(%v, %q, %d) = %v, %v, want %v, %v", step.only, step.after, step.limit, got, more, step.want, step.more)
+		}
+	}
+	found, _, err := s.List(t.Context(), ids[:1], "", 1)
+	noError(t, err)
+	same(t, found, []audit.Tenant{someTenant(ids[0])})
+}
+
+func tenantsBury(t *testing.T, s tenants.Store) {
+	tenant := someTenant(newTenant(t))
+	noError(t, s.Create(t.Context(), tenant))
+	noError(t, s.Bury(t.Context(), tenant.ID))
+	noError(t, s.Bury(t.Context(), tenant.ID))
+	_, err := s.Tenant(t.Context(), tenant.ID)
+	wantError(t, err, audit.ErrNotFound)
+	found, more, err := s.List(t.Context(), []audit.TenantID{tenant.ID}, "", 10)
+	noError(t, err)
+	if len(found) > 0 || more {
+		t.Fatalf("a buried tenant is listed: %+v", found)
+	}
+	wantError(t, s.Create(t.Context(), tenant), audit.ErrConflict)
+	tenant.Version = 2
+	wantError(t, s.Update(t.Context(), tenant), audit.ErrNotFound)
+}
+
+// KeyStore keeps API keys.
+type KeyStore interface {
+	tenants.KeyStore
+	tenants.Purger
+}
+
+// Keys asks an adapter of tenants.KeyStore and tenants.Purger for what they promise.
+func Keys(t *testing.T, open func(t *testing.T) KeyStore) {
+	for name, test := range map[string]func(t *testing.T, s KeyStore){
+		"CreateReadDelete":      keysRoundTrip,
+		"IdsAndHashesAreUnique": keysAreUnique,
+		"TenantsAreApart":       keysKeepTenantsApart,
+		"UseIsKeptToTheMinute":  keysTouch,
+		"PurgeForgetsOneTenant": keysPurge,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+func newKey(tenant audit.TenantID, created time.Time) tenants.Key {
+	id := randomHex(8)
+	return tenants.Key{
+		ID: id, Tenant: tenant, Name: `key "` + id + `"`, Hash: sha256.Sum256([]byte(id)), Permissions: []string{"logs:write"},
+		Resources: []string{"order", "user:42"}, CreatedAt: created, ExpiresAt: created.Add(time.Hour),
+	}
+}
+
+func keysRoundTrip(t *testing.T, s KeyStore) {
+	tenant := newTenant(t)
+	first, second, third := newKey(tenant, epoch), newKey(tenant, epoch), newKey(tenant, epoch.Add(-time.Minute))
+	third.ExpiresAt, third.Permissions, third.Resources = time.Time{}, nil, nil
+	if second.ID < first.ID {
+		first, second = second, first
+	}
+	for _, key := range []tenants.Key{second, third, first} {
+		noError(t, s.CreateKey(t.Context(), key))
+	}
+	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), tenant)), []tenants.Key{third, first, second})
+	same(t, must[tenants.Key](t)(s.KeyByHash(t.Context(), second.Hash)), second)
+	noError(t, s.DeleteKey(t.Context(), tenant, second.ID))
+	wantError(t, s.DeleteKey(t.Context(), tenant, second.ID), audit.ErrNotFound)
+	_, err := s.KeyByHash(t.Context(), second.Hash)
+	wantError(t, err, audit.ErrNotFound)
+	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), tenant)), []tenants.Key{third, first})
+}
+
+func keysAreUnique(t *testing.T, s KeyStore) {
+	tenant := newTenant(t)
+	key := newKey(tenant, epoch)
+	noError(t, s.CreateKey(t.Context(), key))
+	for _, taken := range []func(k *tenants.Key){
+		func(k *tenants.Key) { k.ID = key.ID },
+		func(k *tenants.Key) { k.Hash = key.Hash },
+		func(k *tenants.Key) { k.Hash, k.Tenant = key.Hash, tenant+"-2" },
+	} {
+		other := newKey(tenant, epoch)
+		taken(&other)
+		wantError(t, s.CreateKey(t.Context(), other), audit.ErrConflict)
+	}
+	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), tenant)), []tenants.Key{key})
+}
+
+func keysKeepTenantsApart(t *testing.T, s KeyStore) {
+	tenant := newTenant(t)
+	other := tenant + "-2"
+	key := newKey(tenant, epoch)
+	noError(t, s.CreateKey(t.Context(), key))
+	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), other)), nil)
+	wantError(t, s.DeleteKey(t.Context(), other, key.ID), audit.ErrNotFound)
+	if err := s.TouchKey(t.Context(), other, key.ID, epoch); err != nil {
+		wantError(t, err, audit.ErrNotFound)
+	}
+	same(t, must[tenants.Key](t)(s.KeyByHash(t.Context(), key.Hash)), key)
+}
+
+func keysTouch(t *testing.T, s KeyStore) {
+	tenant := newTenant(t)
+	key := newKey(tenant, epoch)
+	noError(t, s.CreateKey(t.Context(), key))
+	used := epoch.Add(10 * time.Minute)
+	noError(t, s.TouchKey(t.Context(), tenant, key.ID, used))
+	key.LastUsedAt = used.Truncate(time.Minute)
+	same(t, must[tenants.Key](t)(s.KeyByHash(t.Context(), key.Hash)), key)
+	noError(t, s.TouchKey(t.Context(), tenant, key.ID, used.Add(-time.Hour))) // a late word of an earlier use
+	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), tenant)), []tenants.Key{key})
+}
+
+func keysPurge(t *testing.T, s KeyStore) {
+	tenant := newTenant(t)
+	other := newKey(tenant+"-2", epoch)
+	noError(t, s.CreateKey(t.Context(), other))
+	for range 7 {
+		noError(t, s.CreateKey(t.Context(), newKey(tenant, epoch)))
+	}
+	if n := purgeAll(t, s, tenant, 3); n != 7 {
+		t.Fatalf("Purge removed %d keys, want 7", n)
+	}
+	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), tenant)), nil)
+	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), other.Tenant)), []tenants.Key{other})
+}
+
+// Jobs asks an adapter of tenants.JobStore for what it promises.
+func Jobs(t *testing.T, open func(t *testing.T) tenants.JobStore) {
+	t.Run("CreateReadUpdate", func(t *testing.T) { jobsRoundTrip(t, open(t)) })
+	t.Run("TenantsAreApart", func(t *testing.T) { jobsKeepTenantsApart(t, open(t)) })
+}
+
+func newJob(tenant audit.TenantID) audit.Job {
+	return audit.Job{
+		ID: randomHex(8), Kind: audit.JobPurgeTenant, Tenant: tenant, State: audit.JobQueued, CreatedAt: epoch, UpdatedAt: epoch,
+	}
+}
+
+func jobsRoundTrip(t *testing.T, s tenants.JobStore) {
+	job := newJob(newTenant(t))
+	_, err := s.Job(t.Context(), job.Tenant, job.ID)
+	wantError(t, err, audit.ErrNotFound)
+	wantError(t, s.UpdateJob(t.Context(), job), audit.ErrNotFound)
+	noError(t, s.CreateJob(t.Context(), job))
+	wantError(t, s.CreateJob(t.Context(), job), audit.ErrConflict)
+	same(t, must[audit.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
+	job.State, job.Progress, job.Count, job.Error, job.UpdatedAt = audit.JobFailed, 0.25, 1<<40, `it's "broken"`, epoch.Add(time.Second)
+	noError(t, s.UpdateJob(t.Context(), job))
+	same(t, must[audit.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
+}
+
+func jobsKeepTenantsApart(t *testing.T, s tenants.JobStore) {
+	mine := newJob(newTenant(t))
+	noError(t, s.CreateJob(t.Context(), mine))
+	theirs := mine
+	theirs.Tenant, theirs.Count = mine.Tenant+"-2", 7
+	_, err := s.Job(t.Context(), theirs.Tenant, mine.ID)
+	wantError(t, err, audit.ErrNotFound)
+	wantError(t, s.UpdateJob(t.Context(), theirs), audit.ErrNotFound)
+	same(t, must[audit.Job](t)(s.Job(t.Context(), mine.Tenant, mine.ID)), mine)
+}

@@ -1,0 +1,215 @@
+package sqlite
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+// maxPurge is the most records that one call of a Purge removes, so that it
+// does not keep other writers waiting.
+const maxPurge = 1000
+
+// Entries is the system of record. It implements ingest.Store, search.Reader and tenants.Purger.
+type Entries struct{ db *DB }
+
+// Entries returns the system of record in this file.
+func (db *DB) Entries() *Entries { return &Entries{db} }
+
+// Append implements ingest.Store.
+func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
+	number, err := s.db.ensureNumber(ctx, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("append to %s: %w", tenant, err)
+	}
+	rows := make([]entryRow, 0, len(entries))
+	var unstorable, conflicts []audit.Rejection
+	for i := range entries {
+		e := &entries[i]
+		if e.Tenant != tenant {
+			return nil, fmt.Errorf("append to %s: entry %s is of tenant %s", tenant, e.ID, e.Tenant)
+		}
+		if reason := unstorableReason(e); reason != "" {
+			unstorable = append(unstorable, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: reason})
+			continue
+		}
+		rows = append(rows, newEntryRow(number, i, e))
+	}
+	if len(rows) == 0 {
+		return unstorable, nil
+	}
+	err = s.db.write(ctx, func(b *batch) error {
+		conflicts = conflicts[:0]
+		for i := range rows {
+			rejection, err := b.insertEntry(&rows[i])
+			if err != nil {
+				return err
+			}
+			if rejection != nil {
+				conflicts = append(conflicts, *rejection)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("append to %s: %w", tenant, err)
+	}
+	rejections := append(unstorable, conflicts...)
+	slices.SortFunc(rejections, func(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) })
+	return rejections, nil
+}
+
+// unstorableReason says why an entry has no place in this store, "" where it has one.
+func unstorableReason(e *audit.Entry) string {
+	millis := e.Timestamp.UnixMilli()
+	switch {
+	case millis < 0 || millis > maxMillis:
+		return "the timestamp is outside the years 1970 to 2109, which the embedded store can hold"
+	case !e.ID.Time().Equal(e.Timestamp):
+		return "the id does not name the millisecond of the timestamp"
+	}
+	return ""
+}
+
+// entryRow is an entry as it is written.
+type entryRow struct {
+	tenant  int64
+	index   int // in the caller's batch
+	id      audit.EntryID
+	millis  int64
+	expires any // int64 or nil
+	digest  []byte
+	doc     []byte
+}
+
+func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
+	row := entryRow{
+		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(),
+		digest: e.Digest[:], doc: entryjson.AppendStored(nil, e),
+	}
+	if !e.ExpiresAt.IsZero() {
+		row.expires = e.ExpiresAt.UnixMilli()
+	}
+	return row
+}
+
+// insertEntry stores an entry that is not stored yet. It looks for what is in
+// the way only when something is.
+func (b *batch) insertEntry(row *entryRow) (*audit.Rejection, error) {
+	inserted, err := b.insertEntryAt(row, slotOf(row.id, 0))
+	if err != nil || inserted {
+		return nil, err
+	}
+	var digest []byte
+	err = b.row(context.Background(), `SELECT digest FROM entries WHERE tenant = ? AND id = ?`,
+		[]any{row.tenant, row.id[:]}, []any{&digest})
+	switch {
+	case err == nil && bytes.Equal(digest, row.digest):
+		return nil, nil
+	case err == nil:
+		return &audit.Rejection{
+			Index: row.index, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
+		}, nil
+	case !errors.Is(err, sql.ErrNoRows):
+		return nil, err
+	}
+	for probe := uint8(1); probe <= spreadProbes; probe++ {
+		if inserted, err := b.insertEntryAt(row, slotOf(row.id, probe)); err != nil || inserted {
+			return nil, err
+		}
+	}
+	slot, err := b.freeSlot(row.millis)
+	if err != nil {
+		return nil, err
+	}
+	if slot == slots {
+		return &audit.Rejection{
+			Index: row.index, Code: audit.CodeUnstorable,
+			Reason: fmt.Sprintf("the millisecond of the timestamp already has %d entries, the most the embedded store can hold", slots),
+		}, nil
+	}
+	if inserted, err = b.insertEntryAt(row, slot); err == nil && !inserted {
+		err = fmt.Errorf("slot %d of millisecond %d is free and taken", slot, row.millis)
+	}
+	return nil, err
+}
+
+func (b *batch) insertEntryAt(row *entryRow, slot uint32) (bool, error) {
+	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, expires, digest, doc) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		keyOf(row.millis, slot), row.tenant, row.id[:], row.expires, row.digest, row.doc)
+	return changed == 1, err
+}
+
+// freeSlot returns the lowest slot of a millisecond without an entry; slots where there is none.
+func (b *batch) freeSlot(millis int64) (uint32, error) {
+	free := keyOf(millis, 0)
+	var key int64
+	err := b.each(context.Background(), `SELECT key FROM entries WHERE key BETWEEN ? AND ? ORDER BY key`,
+		[]any{free, keyOf(millis, slots-1)}, []any{&key}, func() (bool, error) {
+			if key != free {
+				return false, nil
+			}
+			free++
+			return true, nil
+		})
+	return uint32(free - keyOf(millis, 0)), err
+}
+
+// Entry implements search.Reader.
+func (s *Entries) Entry(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (audit.Entry, error) {
+	var entry audit.Entry
+	number, known := s.db.number(tenant)
+	if !known {
+		return entry, fmt.Errorf("entry %s of %s: %w", id, tenant, audit.ErrNotFound)
+	}
+	var doc []byte
+	err := s.db.snapshot(ctx, func(c *conn) error {
+		return c.row(ctx, `SELECT doc FROM entries WHERE tenant = ? AND id = ?`, []any{number, id[:]}, []any{&doc})
+	})
+	if err == nil {
+		entry, err = entryjson.ParseStored(doc)
+	}
+	if err != nil {
+		return audit.Entry{}, fmt.Errorf("entry %s of %s: %w", id, tenant, absent(err))
+	}
+	return entry, nil
+}
+
+// absent turns the database's word for absence into the domain's.
+func absent(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return audit.ErrNotFound
+	}
+	return err
+}
+
+// Purge implements tenants.Purger.
+func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := s.db.purge(ctx, tenant, limit, `DELETE FROM entries WHERE key IN (
+		SELECT key FROM entries INDEXED BY entries_by_id WHERE tenant = ? LIMIT ?)`)
+	if err != nil {
+		return 0, fmt.Errorf("purge entries of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+// purge runs a deletion whose parameters are a tenant's number and a limit.
+func (db *DB) purge(ctx context.Context, tenant audit.TenantID, limit int, query string) (n int, err error) {
+	number, known := db.number(tenant)
+	if !known {
+		return 0, nil
+	}
+	err = db.write(ctx, func(b *batch) error {
+		changed, err := b.exec(query, number, min(limit, maxPurge))
+		n = int(changed)
+		return err
+	})
+	return n, err
+}

@@ -1,0 +1,154 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+// The queries of a page: with and without an expression, in both directions.
+const (
+	findAllRising = `SELECT f.key, e.doc FROM facets f CROSS JOIN entries e ON e.key = f.key
+		WHERE f.tenant = ? AND f.key BETWEEN ? AND ? ORDER BY f.key LIMIT ?`
+	findAllFalling = `SELECT f.key, e.doc FROM facets f CROSS JOIN entries e ON e.key = f.key
+		WHERE f.tenant = ? AND f.key BETWEEN ? AND ? ORDER BY f.key DESC LIMIT ?`
+	findMatchRising = `SELECT t.rowid, e.doc FROM terms t CROSS JOIN entries e ON e.key = t.rowid
+		WHERE t.terms MATCH ? AND t.rowid BETWEEN ? AND ? ORDER BY t.rowid LIMIT ?`
+	findMatchFalling = `SELECT t.rowid, e.doc FROM terms t CROSS JOIN entries e ON e.key = t.rowid
+		WHERE t.terms MATCH ? AND t.rowid BETWEEN ? AND ? ORDER BY t.rowid DESC LIMIT ?`
+)
+
+// Find implements search.Index.
+func (x *Index) Find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (audit.Page, error) {
+	page, err := x.find(ctx, tenant, filter, request)
+	if err != nil {
+		return audit.Page{}, fmt.Errorf("find entries of %s: %w", tenant, err)
+	}
+	return page, nil
+}
+
+func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (audit.Page, error) {
+	if request.Limit < 1 || request.Limit > audit.MaxPageLimit {
+		return audit.Page{}, audit.Invalid("?limit", "out_of_range", "must be from 1 to %d", audit.MaxPageLimit)
+	}
+	falling := (request.Order == audit.NewestFirst) != request.Backwards
+	bounds, err := beside(request.From, falling)
+	if err != nil {
+		return audit.Page{}, err
+	}
+	number, known := x.db.number(tenant)
+	if !known {
+		return audit.Page{}, nil
+	}
+	pieces, err := compile(number, filter)
+	if err != nil {
+		return audit.Page{}, err
+	}
+	if falling {
+		slices.Reverse(pieces)
+	}
+	r := pageReader{ctx: ctx, tenant: number, falling: falling, limit: request.Limit, maxBytes: request.MaxBytes}
+	err = x.db.snapshot(ctx, func(c *conn) error {
+		for _, p := range pieces {
+			p.first, p.last = max(p.first, bounds.first), min(p.last, bounds.last)
+			if more, err := r.read(c, p); err != nil || !more {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return audit.Page{}, err
+	}
+	return r.page(request.Backwards), nil
+}
+
+// beside returns the keys on the side of the position that the list goes to.
+func beside(from *audit.Position, falling bool) (span, error) {
+	s := everything
+	if from == nil {
+		return s, nil
+	}
+	key, err := strconv.ParseInt(from.Tie, 10, 64)
+	switch {
+	case err != nil || !timeOf(key).Equal(from.Time):
+		return s, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor that this list returned")
+	case falling && key == everything.first, !falling && key == everything.last:
+		return span{0, -1}, nil
+	case falling:
+		s.last = key - 1
+	default:
+		s.first = key + 1
+	}
+	return s, nil
+}
+
+// pageReader gathers one page.
+type pageReader struct {
+	ctx      context.Context
+	tenant   int64
+	falling  bool
+	limit    int
+	maxBytes int
+
+	keys    []int64
+	entries []audit.Entry
+	bytes   int
+	more    bool
+}
+
+// read takes the piece's entries; it returns false when the page is full.
+func (r *pageReader) read(c *conn, p piece) (more bool, err error) {
+	if p.empty() {
+		return true, nil
+	}
+	query, args := findAllRising, []any{r.tenant}
+	if r.falling {
+		query = findAllFalling
+	}
+	if p.match != "" {
+		query, args = findMatchRising, []any{p.match}
+		if r.falling {
+			query = findMatchFalling
+		}
+	}
+	args = append(args, p.first, p.last, r.limit+1-len(r.entries))
+	var key int64
+	var doc sql.RawBytes
+	err = c.each(r.ctx, query, args, []any{&key, &doc}, func() (bool, error) {
+		if len(r.entries) == r.limit || (r.maxBytes > 0 && len(r.entries) > 0 && r.bytes+len(doc) > r.maxBytes) {
+			r.more = true
+			return false, nil
+		}
+		entry, err := entryjson.ParseStored(doc)
+		if err != nil {
+			return false, fmt.Errorf("entry with key %d: %w", key, err)
+		}
+		r.keys = append(r.keys, key)
+		r.entries = append(r.entries, entry)
+		r.bytes += len(doc)
+		return true, nil
+	})
+	return !r.more, err
+}
+
+func (r *pageReader) page(backwards bool) audit.Page {
+	if backwards {
+		slices.Reverse(r.keys)
+		slices.Reverse(r.entries)
+	}
+	page := audit.Page{Entries: r.entries, More: r.more}
+	if n := len(r.keys); n > 0 {
+		page.First, page.Last = positionOf(r.keys[0]), positionOf(r.keys[n-1])
+	}
+	return page
+}
+
+func positionOf(key int64) *audit.Position {
+	return &audit.Position{Time: timeOf(key), Tie: strconv.FormatInt(key, 10)}
+}

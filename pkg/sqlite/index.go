@@ -1,0 +1,156 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Index is the search index. It implements search.Index, search.IndexWriter and
+// tenants.Purger. It takes its order and its documents from Entries of the same
+// file: an entry that is not there is not indexed.
+type Index struct{ db *DB }
+
+// Index returns the search index in this file.
+func (db *DB) Index() *Index { return &Index{db} }
+
+// indexRow is an entry as it is indexed.
+type indexRow struct {
+	id     audit.EntryID
+	facets [8]string // in the order of the columns
+	body   string
+}
+
+func newIndexRows(tenant int64, entries []audit.Entry) ([]indexRow, []audit.Rejection) {
+	t := tokenizer{tenant: tenant, seen: map[termHash]struct{}{}}
+	rows := make([]indexRow, 0, len(entries))
+	var rejections []audit.Rejection
+	for i := range entries {
+		e := &entries[i]
+		body, err := t.tokenize(e)
+		if err != nil {
+			rejections = append(rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: "the metadata is not a JSON object that can be indexed"})
+			continue
+		}
+		row := indexRow{id: e.ID, body: body}
+		for j, column := range facetColumns {
+			row.facets[j] = facetOf(e, column)
+		}
+		rows = append(rows, row)
+	}
+	return rows, rejections
+}
+
+// facetColumns are the fields that are columns of facets, in their order.
+var facetColumns = [...]audit.Field{
+	audit.FieldUserID, audit.FieldSessionID, audit.FieldRequestID, audit.FieldAction,
+	audit.FieldResourceType, audit.FieldResourceID, audit.FieldSeverity, audit.FieldIPAddress,
+}
+
+// Put implements search.IndexWriter. An entry that Entries does not have (any
+// more) is left out.
+func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
+	number, known := x.db.number(tenant)
+	if !known {
+		return nil, nil // without a number it has no entries
+	}
+	rows, rejections := newIndexRows(number, entries)
+	if len(rows) == 0 {
+		return rejections, nil
+	}
+	err := x.db.write(ctx, func(b *batch) error {
+		for i := range rows {
+			if err := b.insertIndexRow(number, &rows[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("index entries of %s: %w", tenant, err)
+	}
+	return rejections, nil
+}
+
+func (b *batch) insertIndexRow(tenant int64, row *indexRow) error {
+	args := make([]any, 0, len(row.facets)+2)
+	for i := range row.facets {
+		args = append(args, row.facets[i])
+	}
+	args = append(args, tenant, row.id[:])
+	var key int64
+	err := b.row(context.Background(), `INSERT INTO facets
+		SELECT tenant, key, ?, ?, ?, ?, ?, ?, ?, ? FROM entries WHERE tenant = ? AND id = ?
+		ON CONFLICT DO NOTHING RETURNING key`, args, []any{&key})
+	switch {
+	case errors.Is(err, sql.ErrNoRows): // not stored, or indexed before
+		return nil
+	case err != nil:
+		return err
+	}
+	b.terms = append(b.terms, termsRow{key: key, body: row.body})
+	return nil
+}
+
+// Contains implements search.Index.
+func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (bool, error) {
+	number, known := x.db.number(tenant)
+	if !known {
+		return false, nil
+	}
+	var found int64
+	err := x.db.snapshot(ctx, func(c *conn) error {
+		var err error
+		found, err = c.int64(ctx, `SELECT count(*) FROM entries e JOIN facets f ON f.tenant = e.tenant AND f.key = e.key
+			WHERE e.tenant = ? AND e.id = ?`, number, id[:])
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for %s of %s in the index: %w", id, tenant, err)
+	}
+	return found > 0, nil
+}
+
+// Purge implements tenants.Purger.
+func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n int, err error) {
+	number, known := x.db.number(tenant)
+	if !known {
+		return 0, nil
+	}
+	err = x.db.write(ctx, func(b *batch) error {
+		n, err = b.purgeIndex(number, min(limit, maxPurge))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("purge index of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+func (b *batch) purgeIndex(tenant int64, limit int) (int, error) {
+	if err := b.flush(); err != nil { // the rows to be deleted may be among those not written yet
+		return 0, err
+	}
+	var keys []int64
+	var key int64
+	err := b.each(context.Background(), `SELECT key FROM facets WHERE tenant = ? ORDER BY key LIMIT ?`,
+		[]any{tenant, limit}, []any{&key}, func() (bool, error) {
+			keys = append(keys, key)
+			return true, nil
+		})
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range keys {
+		if _, err := b.exec(`DELETE FROM terms WHERE rowid = ?`, key); err != nil {
+			return 0, err
+		}
+		if _, err := b.exec(`DELETE FROM facets WHERE tenant = ? AND key = ?`, tenant, key); err != nil {
+			return 0, err
+		}
+	}
+	return len(keys), nil
+}

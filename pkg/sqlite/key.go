@@ -1,0 +1,78 @@
+package sqlite
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// A key is the number of an entry across all tenants. Its upper 42 bits are
+// the entry's Unix milliseconds (which end in the year 2109), its lower 22 a
+// slot; the sign bit is flipped so that the order of keys as signed numbers is
+// the order of time.
+const (
+	slotBits  = 22
+	slots     = 1 << slotBits // entries in one millisecond
+	maxMillis = 1<<(64-slotBits) - 1
+	signBit   = 1 << 63
+)
+
+// keyOf returns the key of a slot of a millisecond from 0 to maxMillis.
+func keyOf(millis int64, slot uint32) int64 {
+	return int64((uint64(millis)<<slotBits | uint64(slot)) ^ signBit)
+}
+
+func millisOf(key int64) int64 { return int64((uint64(key) ^ signBit) >> slotBits) }
+
+func timeOf(key int64) time.Time { return time.UnixMilli(millisOf(key)).UTC() }
+
+// spreadProbes is how many slots are tried before the millisecond is searched
+// for a free one. Probes are spread by a hash, so that many ids with the same
+// leading bits do not make one another slow.
+const spreadProbes = 16
+
+// slotOf returns the slot of an id that is tried at a probe: first the id's own
+// leading free bits, so that keys follow the ids where they can.
+func slotOf(id audit.EntryID, probe uint8) uint32 {
+	if probe == 0 {
+		return uint32(id[6]&0x0f)<<18 | uint32(id[7])<<10 | uint32(id[8]&0x3f)<<4 | uint32(id[9])>>4
+	}
+	var seed [17]byte
+	copy(seed[:], id[:])
+	seed[16] = probe
+	sum := sha256.Sum256(seed[:])
+	return binary.BigEndian.Uint32(sum[:]) % slots
+}
+
+// span is a range of keys, both ends included.
+type span struct{ first, last int64 }
+
+var everything = span{math.MinInt64, math.MaxInt64}
+
+func (s span) empty() bool { return s.first > s.last }
+
+// within returns the part of s that lies in the time from ≤ t < to; a zero bound is open.
+func (s span) within(from, to time.Time) span {
+	if !from.IsZero() {
+		s.first = max(s.first, firstKeyAt(from))
+		if from.UnixMilli() > maxMillis {
+			return span{0, -1}
+		}
+	}
+	if !to.IsZero() && to.UnixMilli() <= maxMillis {
+		bound := firstKeyAt(to)
+		if bound == math.MinInt64 {
+			return span{0, -1}
+		}
+		s.last = min(s.last, bound-1)
+	}
+	return s
+}
+
+// firstKeyAt returns the lowest key of the time's millisecond.
+func firstKeyAt(t time.Time) int64 {
+	return keyOf(min(max(t.UnixMilli(), 0), maxMillis), 0)
+}

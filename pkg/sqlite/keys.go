@@ -1,0 +1,120 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// Keys keeps API keys. It implements tenants.KeyStore and tenants.Purger. The
+// id and the hash of a key are unique among all tenants.
+type Keys struct{ db *DB }
+
+// Keys returns the API keys in this file.
+func (db *DB) Keys() *Keys { return &Keys{db} }
+
+// CreateKey implements tenants.KeyStore.
+func (s *Keys) CreateKey(ctx context.Context, key tenants.Key) error {
+	doc, err := json.Marshal(key)
+	if err == nil {
+		err = s.db.changeOne(ctx, audit.ErrConflict,
+			`INSERT INTO keys (id, tenant, hash, created, last_used, doc) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			key.ID, string(key.Tenant), key.Hash[:], key.CreatedAt.UnixNano(), minuteOrNull(key.LastUsedAt), string(doc))
+	}
+	if err != nil {
+		return fmt.Errorf("create key %s of %s: %w", key.ID, key.Tenant, err)
+	}
+	return nil
+}
+
+// minuteOrNull returns the column of a time to the minute, NULL for the zero time.
+func minuteOrNull(t time.Time) sql.NullInt64 {
+	return sql.NullInt64{Int64: t.Truncate(time.Minute).Unix(), Valid: !t.IsZero()}
+}
+
+// readKey reads a key. last_used is a column of its own, so that using a key changes nothing else.
+func readKey(doc []byte, lastUsed sql.NullInt64) (tenants.Key, error) {
+	var key tenants.Key
+	err := json.Unmarshal(doc, &key)
+	key.LastUsedAt = time.Time{}
+	if lastUsed.Valid {
+		key.LastUsedAt = time.Unix(lastUsed.Int64, 0).UTC()
+	}
+	return key, err
+}
+
+// Keys implements tenants.KeyStore.
+func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID) ([]tenants.Key, error) {
+	var keys []tenants.Key
+	var doc sql.RawBytes
+	var lastUsed sql.NullInt64
+	err := s.db.snapshot(ctx, func(c *conn) error {
+		return c.each(ctx, `SELECT doc, last_used FROM keys WHERE tenant = ? ORDER BY created, id`,
+			[]any{string(tenant)}, []any{&doc, &lastUsed}, func() (bool, error) {
+				key, err := readKey(doc, lastUsed)
+				keys = append(keys, key)
+				return true, err
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list keys of %s: %w", tenant, err)
+	}
+	return keys, nil
+}
+
+// KeyByHash implements tenants.KeyStore.
+func (s *Keys) KeyByHash(ctx context.Context, hash [32]byte) (tenants.Key, error) {
+	var key tenants.Key
+	var doc []byte
+	var lastUsed sql.NullInt64
+	err := s.db.snapshot(ctx, func(c *conn) error {
+		return c.row(ctx, `SELECT doc, last_used FROM keys WHERE hash = ?`, []any{hash[:]}, []any{&doc, &lastUsed})
+	})
+	if err == nil {
+		key, err = readKey(doc, lastUsed)
+	}
+	if err != nil {
+		return tenants.Key{}, fmt.Errorf("key by hash: %w", absent(err))
+	}
+	return key, nil
+}
+
+// TouchKey implements tenants.KeyStore: it keeps the latest use, to the minute.
+// A key that does not exist is audit.ErrNotFound.
+func (s *Keys) TouchKey(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error {
+	err := s.db.changeOne(ctx, audit.ErrNotFound,
+		`UPDATE keys SET last_used = max(coalesce(last_used, 0), ?) WHERE tenant = ? AND id = ?`,
+		minuteOrNull(t), string(tenant), id)
+	if err != nil {
+		return fmt.Errorf("touch key %s of %s: %w", id, tenant, err)
+	}
+	return nil
+}
+
+// DeleteKey implements tenants.KeyStore.
+func (s *Keys) DeleteKey(ctx context.Context, tenant audit.TenantID, id string) error {
+	err := s.db.changeOne(ctx, audit.ErrNotFound, `DELETE FROM keys WHERE tenant = ? AND id = ?`, string(tenant), id)
+	if err != nil {
+		return fmt.Errorf("delete key %s of %s: %w", id, tenant, err)
+	}
+	return nil
+}
+
+// Purge implements tenants.Purger.
+func (s *Keys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n int, err error) {
+	err = s.db.write(ctx, func(b *batch) error {
+		changed, err := b.exec(`DELETE FROM keys WHERE id IN (SELECT id FROM keys WHERE tenant = ? LIMIT ?)`,
+			string(tenant), min(limit, maxPurge))
+		n = int(changed)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("purge keys of %s: %w", tenant, err)
+	}
+	return n, nil
+}

@@ -1,0 +1,164 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+)
+
+// Quarantine keeps entries that a step could not take. It implements
+// quarantine.Store and tenants.Purger.
+type Quarantine struct{ db *DB }
+
+// Quarantine returns the quarantine in this file.
+func (db *DB) Quarantine() *Quarantine { return &Quarantine{db} }
+
+// Put implements quarantine.Store.
+func (q *Quarantine) Put(ctx context.Context, tenant audit.TenantID, items []quarantine.Item) error {
+	number, err := q.db.ensureNumber(ctx, tenant)
+	if err != nil {
+		return fmt.Errorf("quarantine entries of %s: %w", tenant, err)
+	}
+	rows := make([][]any, len(items))
+	for i := range items {
+		item := &items[i]
+		rows[i] = []any{
+			number, item.ID, item.Step, item.Code, item.Reason, item.HeldAt.UnixNano(), nanosOrNull(item.ExpiresAt),
+			entryjson.AppendStored(nil, &item.Entry),
+		}
+	}
+	err = q.db.write(ctx, func(b *batch) error {
+		for _, row := range rows {
+			_, err := b.exec(`INSERT INTO quarantine (tenant, id, step, code, reason, held, expires, doc)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, row...)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("quarantine entries of %s: %w", tenant, err)
+	}
+	return nil
+}
+
+// nanosOrNull returns the column of a time, NULL for the zero time.
+func nanosOrNull(t time.Time) sql.NullInt64 {
+	return sql.NullInt64{Int64: t.UnixNano(), Valid: !t.IsZero()}
+}
+
+const quarantineColumns = `id, step, code, reason, held, expires, doc`
+
+// quarantineRow is a row with those columns.
+type quarantineRow struct {
+	item    quarantine.Item
+	held    int64
+	expires sql.NullInt64
+	doc     []byte
+}
+
+func (r *quarantineRow) dest() []any {
+	return []any{&r.item.ID, &r.item.Step, &r.item.Code, &r.item.Reason, &r.held, &r.expires, &r.doc}
+}
+
+func (r *quarantineRow) read() (quarantine.Item, error) {
+	entry, err := entryjson.ParseStored(r.doc)
+	if err != nil {
+		return quarantine.Item{}, fmt.Errorf("item %s: %w", r.item.ID, err)
+	}
+	item := r.item
+	item.Entry = entry
+	item.HeldAt = time.Unix(0, r.held).UTC()
+	if r.expires.Valid {
+		item.ExpiresAt = time.Unix(0, r.expires.Int64).UTC()
+	}
+	return item, nil
+}
+
+// List implements quarantine.Store.
+func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after string, limit int) (items []quarantine.Item, more bool, err error) {
+	number, known := q.db.number(tenant)
+	if !known {
+		return nil, false, nil
+	}
+	var row quarantineRow
+	err = q.db.snapshot(ctx, func(c *conn) error {
+		return c.each(ctx, `SELECT `+quarantineColumns+` FROM quarantine WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?`,
+			[]any{number, after, limit + 1}, row.dest(), func() (bool, error) {
+				if more = len(items) == limit; more {
+					return false, nil
+				}
+				item, err := row.read()
+				items = append(items, item)
+				return true, err
+			})
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)
+	}
+	return items, more, nil
+}
+
+// Item implements quarantine.Store.
+func (q *Quarantine) Item(ctx context.Context, tenant audit.TenantID, id string) (quarantine.Item, error) {
+	item, err := q.item(ctx, tenant, id)
+	if err != nil {
+		return quarantine.Item{}, fmt.Errorf("quarantine item %s of %s: %w", id, tenant, absent(err))
+	}
+	return item, nil
+}
+
+func (q *Quarantine) item(ctx context.Context, tenant audit.TenantID, id string) (quarantine.Item, error) {
+	number, known := q.db.number(tenant)
+	if !known {
+		return quarantine.Item{}, audit.ErrNotFound
+	}
+	var row quarantineRow
+	err := q.db.snapshot(ctx, func(c *conn) error {
+		return c.row(ctx, `SELECT `+quarantineColumns+` FROM quarantine WHERE tenant = ? AND id = ?`, []any{number, id}, row.dest())
+	})
+	if err != nil {
+		return quarantine.Item{}, err
+	}
+	return row.read()
+}
+
+// Delete implements quarantine.Store.
+func (q *Quarantine) Delete(ctx context.Context, tenant audit.TenantID, id string) error {
+	number, known := q.db.number(tenant)
+	err := audit.ErrNotFound
+	if known {
+		err = q.db.changeOne(ctx, audit.ErrNotFound, `DELETE FROM quarantine WHERE tenant = ? AND id = ?`, number, id)
+	}
+	if err != nil {
+		return fmt.Errorf("delete quarantine item %s of %s: %w", id, tenant, err)
+	}
+	return nil
+}
+
+// changeOne runs a write that changes one row; otherwise is the error where it changes none.
+func (db *DB) changeOne(ctx context.Context, otherwise error, query string, args ...any) error {
+	return db.write(ctx, func(b *batch) error {
+		changed, err := b.exec(query, args...)
+		if err == nil && changed == 0 {
+			return refuse(otherwise)
+		}
+		return err
+	})
+}
+
+// Purge implements tenants.Purger.
+func (q *Quarantine) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := q.db.purge(ctx, tenant, limit, `DELETE FROM quarantine WHERE rowid IN (
+		SELECT rowid FROM quarantine WHERE tenant = ? LIMIT ?)`)
+	if err != nil {
+		return 0, fmt.Errorf("purge quarantine of %s: %w", tenant, err)
+	}
+	return n, nil
+}

@@ -1,0 +1,139 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+)
+
+// applicationID is "OCLT"; it marks the file as Ocelot's in its header.
+const applicationID = 0x4f434c54
+
+// migrations bring a file from the schema version of their index to the next
+// one. A migration that was ever released is never changed.
+var migrations = []string{`
+CREATE TABLE tenant_numbers (
+	number INTEGER PRIMARY KEY,
+	id     TEXT NOT NULL UNIQUE
+);
+
+-- The system of record. key is the order of the list, see key.go; doc is the stored JSON text.
+CREATE TABLE entries (
+	key     INTEGER PRIMARY KEY,
+	tenant  INTEGER NOT NULL,
+	id      BLOB NOT NULL,
+	expires INTEGER, -- Unix milliseconds, NULL: never
+	digest  BLOB NOT NULL,
+	doc     BLOB NOT NULL
+);
+CREATE UNIQUE INDEX entries_by_id ON entries (tenant, id);
+
+-- The index, a projection of entries: facets are counted and listed, terms are matched.
+CREATE TABLE facets (
+	tenant        INTEGER NOT NULL,
+	key           INTEGER NOT NULL,
+	user_id       TEXT NOT NULL,
+	session_id    TEXT NOT NULL,
+	request_id    TEXT NOT NULL,
+	action        TEXT NOT NULL,
+	resource_type TEXT NOT NULL,
+	resource_id   TEXT NOT NULL,
+	severity      TEXT NOT NULL,
+	ip_address    TEXT NOT NULL,
+	PRIMARY KEY (tenant, key)
+) WITHOUT ROWID;
+CREATE VIRTUAL TABLE terms USING fts5 (body, content='', contentless_delete=1, tokenize='ascii');
+INSERT INTO terms (terms, rank) VALUES ('automerge', 8);
+INSERT INTO terms (terms, rank) VALUES ('crisismerge', 64);
+
+CREATE TABLE quarantine (
+	tenant  INTEGER NOT NULL,
+	id      TEXT NOT NULL,
+	step    TEXT NOT NULL,
+	code    TEXT NOT NULL,
+	reason  TEXT NOT NULL,
+	held    INTEGER NOT NULL, -- Unix nanoseconds, as is expires
+	expires INTEGER,          -- NULL: never
+	doc     BLOB NOT NULL
+);
+CREATE UNIQUE INDEX quarantine_by_id ON quarantine (tenant, id);
+
+-- A tenant without doc is buried: its id stays taken.
+CREATE TABLE tenants (
+	id      TEXT PRIMARY KEY,
+	version INTEGER NOT NULL,
+	doc     TEXT
+) WITHOUT ROWID;
+
+CREATE TABLE keys (
+	id        TEXT PRIMARY KEY,
+	tenant    TEXT NOT NULL,
+	hash      BLOB NOT NULL UNIQUE,
+	created   INTEGER NOT NULL, -- Unix nanoseconds
+	last_used INTEGER,          -- Unix seconds, NULL: not yet
+	doc       TEXT NOT NULL
+);
+CREATE INDEX keys_by_tenant ON keys (tenant, created, id);
+
+CREATE TABLE jobs (
+	tenant TEXT NOT NULL,
+	id     TEXT NOT NULL,
+	doc    TEXT NOT NULL,
+	PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+
+-- Queues. The bodies lie apart, so that receiving a message does not write its body again.
+CREATE TABLE messages (
+	number  INTEGER PRIMARY KEY,
+	queue   TEXT NOT NULL,
+	visible INTEGER NOT NULL, -- Unix milliseconds from which it can be received
+	lease   INTEGER NOT NULL, -- counts receives and moves for ever: what makes a receipt stale
+	receives INTEGER NOT NULL,
+	sent    INTEGER NOT NULL  -- Unix milliseconds
+);
+CREATE INDEX messages_by_queue ON messages (queue, visible, number);
+CREATE TABLE bodies (
+	number INTEGER PRIMARY KEY,
+	body   TEXT NOT NULL
+);
+`}
+
+// migrate brings the file to the current schema.
+func (c *conn) migrate(ctx context.Context) error {
+	version, err := c.int64(ctx, `PRAGMA user_version`)
+	if err != nil {
+		return err
+	}
+	owner, err := c.int64(ctx, `PRAGMA application_id`)
+	if err != nil {
+		return err
+	}
+	tables, err := c.int64(ctx, `SELECT count(*) FROM sqlite_schema`)
+	if err != nil {
+		return err
+	}
+	switch {
+	case tables > 0 && owner != applicationID:
+		return fmt.Errorf("the file is a database, but not one of Ocelot")
+	case version > int64(len(migrations)):
+		return fmt.Errorf("the file has schema version %d, this release knows versions up to %d: use a newer release", version, len(migrations))
+	}
+	for ; version < int64(len(migrations)); version++ {
+		if err := c.migrateOnce(ctx, version); err != nil {
+			return fmt.Errorf("migrate from schema version %d: %w", version, err)
+		}
+	}
+	return nil
+}
+
+func (c *conn) migrateOnce(ctx context.Context, version int64) error {
+	tx, err := c.link.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after the commit
+	script := migrations[version] + fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, version+1)
+	if _, err := tx.ExecContext(ctx, script); err != nil {
+		return err
+	}
+	return tx.Commit()
+}

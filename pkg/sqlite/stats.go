@@ -1,0 +1,259 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+// maxGroups is how many different groups are counted when a grouping needs the
+// documents and so is counted in memory: some 50 MB.
+const maxGroups = 200_000
+
+// Stats implements search.Index.
+func (x *Index) Stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
+	stats, err := x.stats(ctx, tenant, filter, request)
+	if err != nil {
+		return audit.Stats{}, fmt.Errorf("count entries of %s: %w", tenant, err)
+	}
+	return stats, nil
+}
+
+func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (stats audit.Stats, err error) {
+	if err := checkStats(request); err != nil {
+		return stats, err
+	}
+	number, known := x.db.number(tenant)
+	if !known {
+		return stats, nil
+	}
+	pieces, err := compile(number, filter)
+	if err != nil || len(pieces) == 0 {
+		return stats, err
+	}
+	s := counter{ctx: ctx, tenant: number, pieces: pieces}
+	err = x.db.snapshot(ctx, func(c *conn) error {
+		s.conn = c
+		return s.count(&stats, request)
+	})
+	if err != nil {
+		return audit.Stats{}, err
+	}
+	return stats, nil
+}
+
+func checkStats(request audit.StatsRequest) error {
+	if len(request.GroupBy) > audit.MaxGroupBy {
+		return audit.Invalid("?group_by", "too_many", "must name at most %d fields", audit.MaxGroupBy)
+	}
+	for _, field := range request.GroupBy {
+		_, ofMetadata := field.MetadataPath()
+		if !ofMetadata && !slices.Contains(audit.FilterFields(), field) {
+			return audit.Invalid("?group_by", "invalid_choice", "must name fields of an entry")
+		}
+	}
+	if request.Interval != 0 && (request.Interval < audit.MinInterval || request.Interval%time.Second != 0) {
+		return audit.Invalid("?interval", "out_of_range", "must be whole seconds, one at least")
+	}
+	return nil
+}
+
+// counter answers one StatsRequest.
+type counter struct {
+	ctx    context.Context
+	conn   *conn
+	tenant int64
+	pieces []piece
+}
+
+// from returns a FROM clause of the chosen entries: their key, the columns
+// that are asked for and, with docs, their documents.
+func (s *counter) from(columns []string, docs bool) (clause string, args []any) {
+	var out strings.Builder
+	selected := strings.Join(append([]string{"f.key"}, columns...), ", ")
+	join := ""
+	if docs {
+		selected += ", e.doc"
+		join = " CROSS JOIN entries e ON e.key = f.key"
+	}
+	for i, p := range s.pieces {
+		if i > 0 {
+			out.WriteString(" UNION ALL ")
+		}
+		if p.match == "" {
+			fmt.Fprintf(&out, "SELECT %s FROM facets f%s WHERE f.tenant = ? AND f.key BETWEEN ? AND ?", selected, join)
+			args = append(args, s.tenant, p.first, p.last)
+			continue
+		}
+		fmt.Fprintf(&out, "SELECT %s FROM terms t CROSS JOIN facets f ON f.tenant = ? AND f.key = t.rowid%s WHERE t.terms MATCH ? AND t.rowid BETWEEN ? AND ?",
+			selected, join)
+		args = append(args, s.tenant, p.match, p.first, p.last)
+	}
+	return " FROM (" + out.String() + ")", args
+}
+
+func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
+	first, last, err := s.total(stats)
+	if err != nil || stats.Total == 0 {
+		return err
+	}
+	if request.Distinct {
+		from, args := s.from([]string{"f.user_id"}, false)
+		if err := s.one(`SELECT count(DISTINCT user_id)`+from, args, &stats.DistinctUsers); err != nil {
+			return err
+		}
+	}
+	if request.Interval > 0 {
+		if stats.Histogram, err = s.histogram(first, last, request.Interval.Milliseconds()); err != nil {
+			return err
+		}
+	}
+	if len(request.GroupBy) > 0 {
+		stats.Groups, err = s.groups(request.GroupBy, request.Top)
+	}
+	return err
+}
+
+// total counts the entries and returns the milliseconds of the first and the last.
+func (s *counter) total(stats *audit.Stats) (first, last int64, err error) {
+	var firstKey, lastKey sql.NullInt64
+	from, args := s.from(nil, false)
+	err = s.one(`SELECT count(*), min(key), max(key)`+from, args, &stats.Total, &firstKey, &lastKey)
+	return millisOf(firstKey.Int64), millisOf(lastKey.Int64), err
+}
+
+func (s *counter) one(query string, args []any, dest ...any) error {
+	return s.conn.eachOnce(s.ctx, query, args, dest, func() (bool, error) { return true, nil })
+}
+
+// histogram counts by intervals, in milliseconds.
+func (s *counter) histogram(first, last, interval int64) ([]audit.Bucket, error) {
+	start := first / interval
+	n := last/interval - start + 1
+	if n > audit.MaxBuckets {
+		return nil, audit.Invalid("?interval", "too_small", "must divide the range of the entries into at most %d buckets", audit.MaxBuckets)
+	}
+	buckets := make([]audit.Bucket, n)
+	for i := range buckets {
+		buckets[i].Start = time.UnixMilli((start + int64(i)) * interval).UTC()
+	}
+	from, args := s.from(nil, false)
+	var bucket, count int64
+	// The shift leaves the milliseconds with the flipped sign, hence the addend.
+	query := fmt.Sprintf(`SELECT ((key >> %d) + %d) / %d AS bucket, count(*)%s GROUP BY bucket`,
+		slotBits, int64(1)<<(63-slotBits), interval, from)
+	err := s.conn.eachOnce(s.ctx, query, args, []any{&bucket, &count}, func() (bool, error) {
+		buckets[bucket-start].Count = count
+		return true, nil
+	})
+	return buckets, err
+}
+
+func (s *counter) groups(by []audit.Field, top int) ([]audit.Group, error) {
+	columns := make([]string, len(by))
+	for i, field := range by {
+		if !slices.Contains(facetColumns[:], field) {
+			return s.groupsOfDocs(by, top)
+		}
+		columns[i] = string(field) // a constant of audit, which is the column's name
+	}
+	return s.groupsOfColumns(columns, top)
+}
+
+func (s *counter) groupsOfColumns(columns []string, top int) ([]audit.Group, error) {
+	qualified := make([]string, len(columns))
+	selected := make([]string, len(columns))
+	places := make([]string, len(columns))
+	for i, column := range columns {
+		selected[i] = fmt.Sprintf("value%d", i)
+		qualified[i] = fmt.Sprintf("f.%s AS %s", column, selected[i])
+		places[i] = fmt.Sprint(i + 1)
+	}
+	from, args := s.from(qualified, false)
+	query := fmt.Sprintf(`SELECT %s, count(*) AS n%s GROUP BY %s ORDER BY n DESC, %[3]s LIMIT ?`,
+		strings.Join(selected, ", "), from, strings.Join(places, ", "))
+	var groups []audit.Group
+	values := make([]string, len(columns))
+	var n int64
+	dest := make([]any, 0, len(columns)+1)
+	for i := range values {
+		dest = append(dest, &values[i])
+	}
+	err := s.conn.eachOnce(s.ctx, query, append(args, top), append(dest, &n), func() (bool, error) {
+		groups = append(groups, audit.Group{Values: slices.Clone(values), Count: n})
+		return true, nil
+	})
+	return groups, err
+}
+
+// groupsOfDocs groups by what only the documents hold: changed paths and metadata.
+func (s *counter) groupsOfDocs(by []audit.Field, top int) ([]audit.Group, error) {
+	counts := map[[audit.MaxGroupBy]string]int64{}
+	from, args := s.from(nil, true)
+	var doc sql.RawBytes
+	err := s.conn.eachOnce(s.ctx, `SELECT doc`+from, args, []any{&doc}, func() (bool, error) {
+		e, err := entryjson.ParseStored(doc)
+		if err != nil {
+			return false, err
+		}
+		values := make([][]string, audit.MaxGroupBy)
+		for i := range values {
+			values[i] = []string{""}
+			if i < len(by) {
+				if values[i], err = groupValues(&e, by[i]); err != nil {
+					return false, err
+				}
+			}
+		}
+		for _, first := range values[0] {
+			for _, second := range values[1] {
+				counts[[audit.MaxGroupBy]string{first, second}]++
+			}
+		}
+		if len(counts) > maxGroups {
+			return false, audit.Invalid("?group_by", "too_many_groups", "must have at most %d different values for these fields", maxGroups)
+		}
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	groups := make([]audit.Group, 0, len(counts))
+	for values, n := range counts {
+		groups = append(groups, audit.Group{Values: slices.Clone(values[:len(by)]), Count: n})
+	}
+	slices.SortFunc(groups, func(a, b audit.Group) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), slices.Compare(a.Values, b.Values))
+	})
+	return groups[:min(top, len(groups))], nil
+}
+
+// groupValues returns the different values of a field, one "" where there is none.
+func groupValues(e *audit.Entry, field audit.Field) ([]string, error) {
+	path, ofMetadata := field.MetadataPath()
+	var values []string
+	if !ofMetadata {
+		values = slices.Clone(plainValues(e, field))
+	} else if len(e.Metadata) > 0 {
+		err := entryjson.Leaves(e.Metadata, func(leaf, value string) {
+			if leaf == path {
+				values = append(values, value)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(values) == 0 {
+		return []string{""}, nil
+	}
+	slices.Sort(values)
+	return slices.Compact(values), nil
+}

@@ -1,0 +1,122 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Tenants keeps the records of tenants. It implements tenants.Store.
+type Tenants struct{ db *DB }
+
+// Tenants returns the records of tenants in this file.
+func (db *DB) Tenants() *Tenants { return &Tenants{db} }
+
+// Create implements tenants.Store.
+func (s *Tenants) Create(ctx context.Context, tenant audit.Tenant) error {
+	doc, err := json.Marshal(tenant)
+	if err == nil {
+		err = s.db.changeOne(ctx, audit.ErrConflict,
+			`INSERT INTO tenants (id, version, doc) VALUES (?, 1, ?) ON CONFLICT DO NOTHING`, string(tenant.ID), string(doc))
+	}
+	if err != nil {
+		return fmt.Errorf("create tenant %s: %w", tenant.ID, err)
+	}
+	return nil
+}
+
+// Tenant implements tenants.Store.
+func (s *Tenants) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	var tenant audit.Tenant
+	var doc []byte
+	var version int64
+	err := s.db.snapshot(ctx, func(c *conn) error {
+		return c.row(ctx, `SELECT doc, version FROM tenants WHERE id = ? AND doc IS NOT NULL`, []any{string(id)}, []any{&doc, &version})
+	})
+	if err == nil {
+		tenant, err = readTenant(doc, version)
+	}
+	if err != nil {
+		return audit.Tenant{}, fmt.Errorf("tenant %s: %w", id, absent(err))
+	}
+	return tenant, nil
+}
+
+func readTenant(doc []byte, version int64) (audit.Tenant, error) {
+	tenant := audit.Tenant{Version: version}
+	err := json.Unmarshal(doc, &tenant)
+	return tenant, err
+}
+
+// List implements tenants.Store.
+func (s *Tenants) List(ctx context.Context, only []audit.TenantID, after audit.TenantID, limit int) (tenants []audit.Tenant, more bool, err error) {
+	query := `SELECT doc, version FROM tenants WHERE id > ? AND doc IS NOT NULL ORDER BY id LIMIT ?`
+	args := []any{string(after), limit + 1}
+	if only != nil {
+		ids, err := json.Marshal(only)
+		if err != nil {
+			return nil, false, fmt.Errorf("list tenants: %w", err)
+		}
+		query = `SELECT doc, version FROM tenants WHERE id > ? AND doc IS NOT NULL
+			AND id IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?`
+		args = []any{string(after), string(ids), limit + 1}
+	}
+	var doc sql.RawBytes
+	var version int64
+	err = s.db.snapshot(ctx, func(c *conn) error {
+		return c.each(ctx, query, args, []any{&doc, &version}, func() (bool, error) {
+			if more = len(tenants) == limit; more {
+				return false, nil
+			}
+			tenant, err := readTenant(doc, version)
+			tenants = append(tenants, tenant)
+			return true, err
+		})
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("list tenants: %w", err)
+	}
+	return tenants, more, nil
+}
+
+// Update implements tenants.Store.
+func (s *Tenants) Update(ctx context.Context, tenant audit.Tenant) error {
+	doc, err := json.Marshal(tenant)
+	if err == nil {
+		err = s.db.write(ctx, func(b *batch) error { return b.updateTenant(tenant, doc) })
+	}
+	if err != nil {
+		return fmt.Errorf("update tenant %s: %w", tenant.ID, err)
+	}
+	return nil
+}
+
+func (b *batch) updateTenant(tenant audit.Tenant, doc []byte) error {
+	version, err := b.int64(context.Background(), `SELECT version FROM tenants WHERE id = ? AND doc IS NOT NULL`, string(tenant.ID))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return refuse(audit.ErrNotFound)
+	case err != nil:
+		return err
+	case version != tenant.Version-1:
+		return refuse(audit.ErrPrecondition)
+	}
+	_, err = b.exec(`UPDATE tenants SET version = ?, doc = ? WHERE id = ?`, tenant.Version, string(doc), string(tenant.ID))
+	return err
+}
+
+// Bury implements tenants.Store. An id that never was a tenant's is taken from then on as well.
+func (s *Tenants) Bury(ctx context.Context, id audit.TenantID) error {
+	err := s.db.write(ctx, func(b *batch) error {
+		_, err := b.exec(`INSERT INTO tenants (id, version) VALUES (?, 0) ON CONFLICT DO UPDATE SET doc = NULL`, string(id))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("bury tenant %s: %w", id, err)
+	}
+	return nil
+}
