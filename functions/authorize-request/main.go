@@ -1,0 +1,18 @@
+// Command authorize-request is the Lambda whose task is to decide whether a request's credential opens its tenant.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+func main() {
+	services, err := wiring.FromEnvironment(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartAuthorizer(services.Authenticate)
+}

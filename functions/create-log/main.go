@@ -1,0 +1,19 @@
+// Command create-log is the Lambda whose task is to accept one entry.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+func main() {
+	services, err := wiring.FromEnvironment(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartHTTP(httpapi.CreateLog(services.Gate(), services.Ingest()))
+}

@@ -1,0 +1,19 @@
+// Command delete-quarantine is the Lambda whose task is to discard an entry in quarantine.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+func main() {
+	services, err := wiring.FromEnvironment(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartHTTP(httpapi.DeleteQuarantine(services.Gate(), services.Quarantine()))
+}

@@ -1,0 +1,18 @@
+// Command index-logs is the Lambda whose task is to make stored entries findable.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+func main() {
+	services, err := wiring.FromEnvironment(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartQueue(services.Indexer().IndexMessage)
+}

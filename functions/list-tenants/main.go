@@ -1,0 +1,19 @@
+// Command list-tenants is the Lambda whose task is to list the tenants that the caller may see.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+func main() {
+	services, err := wiring.FromEnvironment(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartHTTP(httpapi.ListTenants(services.Gate(), services.Tenants(), services.Cursors()))
+}

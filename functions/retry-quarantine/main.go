@@ -1,0 +1,19 @@
+// Command retry-quarantine is the Lambda whose task is to send an entry in quarantine through its step again.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+func main() {
+	services, err := wiring.FromEnvironment(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartHTTP(httpapi.RetryQuarantine(services.Gate(), services.Quarantine()))
+}

@@ -1,0 +1,216 @@
+package localcloud_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// mayCall says which roles may call a function in their own tenant. It is
+// written out here on purpose, not read from the code under test.
+var mayCall = map[string]string{
+	"create-key":        "admin operator",
+	"create-log":        "admin operator user",
+	"create-logs-bulk":  "admin operator user",
+	"create-tenant":     "operator",
+	"delete-key":        "admin operator",
+	"delete-quarantine": "admin operator",
+	"delete-tenant":     "operator",
+	"get-docs":          "admin operator auditor user nobody",
+	"get-health":        "admin operator auditor user nobody",
+	"get-log":           "admin operator auditor user",
+	"get-openapi":       "admin operator auditor user nobody",
+	"get-stats":         "admin operator auditor user",
+	"get-tenant":        "admin operator auditor user",
+	"list-keys":         "admin operator",
+	"list-quarantine":   "admin operator",
+	"list-tenants":      "admin operator auditor user",
+	"retry-quarantine":  "admin operator",
+	"search-logs":       "admin operator auditor user",
+	"update-tenant":     "admin operator",
+}
+
+// stage has two tenants with the same ids, keys and contents.
+type stage struct {
+	*service
+	roles map[string]func(audit.TenantID) string
+}
+
+// sharedID is the id of an entry of user "u" in both tenants.
+const sharedID = "019b7ca9-8c88-7000-8000-000000000001"
+
+const sharedEntry = `{"user_id":"u","action":"VIEW","resource_type":"order","resource_id":"7","timestamp":"2026-01-02T03:04:05Z","message":"shared words of %s","id":"019b7ca9-8c88-7000-8000-00000000000%d"}`
+
+func newStage(t *testing.T) *stage {
+	s := &stage{service: start(t, t.TempDir())}
+	s.roles = map[string]func(audit.TenantID) string{
+		"nobody":   func(audit.TenantID) string { return "" },
+		"operator": func(audit.TenantID) string { return s.operator() },
+	}
+	for _, role := range []access.Role{access.RoleAdmin, access.RoleAuditor, access.RoleUser} {
+		s.roles[string(role)] = func(tenant audit.TenantID) string { return s.roleToken(tenant, role, "u") }
+	}
+	for _, id := range []audit.TenantID{"acme", "acme-2"} {
+		admin := s.tenantAdmin(id)
+		admin.bulk([]string{fmt.Sprintf(sharedEntry, id, 1), strings.Replace(fmt.Sprintf(sharedEntry, id, 2), `"u"`, `"someone-else"`, 1)})
+		admin.eventually(2, nil)
+	}
+	return s
+}
+
+// call sends a plausible request to a route in a tenant.
+func (s *stage) call(route manifest.Route, authorization string, tenant audit.TenantID) answer {
+	path := strings.NewReplacer("{key}", "0011223344556677").Replace(route.Path)
+	header := map[string]string{}
+	header["If-Match"] = "*"
+	c := caller{s.service, authorization, tenant}
+	switch {
+	case route.TenantFrom == manifest.TenantFromPath:
+		path = strings.Replace(path, "{id}", string(tenant), 1)
+		c.tenant = ""
+	case strings.Contains(path, "quarantine"):
+		path = strings.Replace(path, "{id}", strings.Repeat("0", 32), 1)
+	default:
+		path = strings.Replace(path, "{id}", sharedID, 1)
+	}
+	if route.TenantFrom == manifest.TenantNone {
+		c.tenant = ""
+	}
+	body := ""
+	switch route.Method + " " + route.Path {
+	case "POST /logs":
+		body = `{"user_id":"u","action":"A","resource_type":"r","severity":"INFO"}`
+	case "POST /logs/bulk":
+		body = `[{"user_id":"u","action":"A","resource_type":"r"}]`
+	case "POST /tenants":
+		body = `{"id":"third","name":"Third"}`
+	case "PUT /tenants/{id}":
+		body = `{"name":"Renamed","settings":{"retention_days":0}}`
+	case "POST /tenants/{id}/keys":
+		body = `{"name":"k","permissions":["logs:write"]}`
+	}
+	return c.do(route.Method, path, body, header)
+}
+
+func TestManifestRoutesByRole(t *testing.T) {
+	for _, f := range manifest.Functions() {
+		if f.Trigger.Route == nil {
+			continue
+		}
+		allowed, listed := mayCall[f.Name]
+		if !listed {
+			t.Errorf("%s is not in the table", f.Name)
+			continue
+		}
+		s := newStage(t)
+		// The operator goes last: it really deletes and changes things.
+		for _, role := range []string{"nobody", "user", "auditor", "admin", "operator"} {
+			got := s.call(*f.Trigger.Route, s.roles[role]("acme"), "acme")
+			refused := got.status == http.StatusUnauthorized || got.status == http.StatusForbidden
+			if want := !slices.Contains(strings.Fields(allowed), role); refused != want {
+				t.Errorf("%s as %s: %d %.200s", f.Name, role, got.status, got.body)
+			}
+			if role == "nobody" && f.Trigger.Route.Permission != "" && got.status != http.StatusUnauthorized {
+				t.Errorf("%s without a credential: %d", f.Name, got.status)
+			}
+		}
+	}
+}
+
+func TestManifestRoutesInAForeignTenant(t *testing.T) {
+	s := newStage(t)
+	for _, f := range manifest.Functions() {
+		route := f.Trigger.Route
+		if route == nil || route.Permission == "" {
+			continue
+		}
+		for _, role := range []string{"admin", "auditor", "user"} {
+			foreign := s.call(*route, s.roles[role]("acme"), "acme-2")
+			if bytes.Contains(foreign.body, []byte("acme-2")) {
+				t.Errorf("%s as %s of another tenant shows it: %s", f.Name, role, foreign.body)
+			}
+			if route.TenantFrom == manifest.TenantNone {
+				continue
+			}
+			unknown := s.call(*route, s.roles[role]("acme"), "no-such-tenant")
+			if foreign.status != http.StatusForbidden || unknown.status != http.StatusForbidden {
+				t.Errorf("%s as %s: foreign %d, unknown %d", f.Name, role, foreign.status, unknown.status)
+			}
+			if got, want := withoutRequestID(unknown.body), withoutRequestID(foreign.body); !bytes.Equal(got, want) {
+				t.Errorf("%s as %s tells a foreign tenant (%s) from an unknown one (%s)", f.Name, role, want, got)
+			}
+		}
+	}
+	for _, tenant := range []audit.TenantID{"acme", "acme-2"} {
+		if got := s.as(s.roles["admin"](tenant), tenant).total(nil); got != 2 {
+			t.Errorf("%s has %d entries after all that", tenant, got)
+		}
+	}
+}
+
+func withoutRequestID(body []byte) []byte {
+	at := bytes.Index(body, []byte(`"request_id":"`))
+	if at < 0 {
+		return body
+	}
+	end := bytes.IndexByte(body[at+14:], '"')
+	return append(bytes.Clone(body[:at]), body[at+14+end:]...)
+}
+
+func TestTenantsWithTheSameContentSeeTheirOwnOnly(t *testing.T) {
+	s := newStage(t)
+	for tenant, other := range map[audit.TenantID]string{"acme": "of acme-2", "acme-2": "of acme\""} {
+		for _, role := range []string{"admin", "auditor", "user", "operator"} {
+			c := s.as(s.roles[role](tenant), tenant)
+			for _, path := range []string{
+				"/logs", "/logs?q=shared", "/logs?user_id=u&action=VIEW", "/logs/stats?group_by=user_id", "/logs/" + sharedID, "/logs/quarantine",
+			} {
+				got := c.do("GET", path, "", nil)
+				if bytes.Contains(got.body, []byte(other)) {
+					t.Errorf("%s of %s as %s shows the other tenant: %s", path, tenant, role, got.body)
+				}
+			}
+			want := 2
+			if role == "user" {
+				want = 1 // its own entries only
+			}
+			if n := len(c.list(nil).Items); n != want {
+				t.Errorf("%s as %s lists %d entries, want %d", tenant, role, n, want)
+			}
+		}
+	}
+}
+
+func TestResourceScopesNarrowEveryRead(t *testing.T) {
+	s := start(t, t.TempDir())
+	admin := s.tenantAdmin("acme")
+	for i, resource := range []string{`"resource_type":"order","resource_id":"1"`, `"resource_type":"order","resource_id":"2"`, `"resource_type":"user","resource_id":"42"`, `"resource_type":"user","resource_id":"43"`} {
+		admin.do("POST", "/logs", fmt.Sprintf(`{"user_id":"u","action":"VIEW",%s,"message":"m%d","timestamp":"2026-01-02T03:04:05Z","id":"019b7ca9-8c88-7000-8000-00000000000%d"}`, resource, i, i), nil)
+	}
+	admin.eventually(4, nil)
+	scoped := s.as(s.token(access.Claims{
+		Subject: "a", Tenants: []string{"acme"}, Role: access.RoleAuditor,
+		Resources: []string{"order", "user:42"},
+	}), "acme")
+	if got := scoped.total(nil); got != 3 {
+		t.Errorf("stats count %d entries, want 3", got)
+	}
+	if got := len(scoped.list(nil).Items); got != 3 {
+		t.Errorf("the list has %d entries, want 3", got)
+	}
+	for i, want := range []int{200, 200, 200, 404} {
+		if got := scoped.get(fmt.Sprintf("/logs/019b7ca9-8c88-7000-8000-00000000000%d", i), nil); got.status != want {
+			t.Errorf("entry %d: %d, want %d", i, got.status, want)
+		}
+	}
+	if got := len(scoped.list(map[string][]string{"q": {"user_id:u OR resource_id:43"}}).Items); got != 3 {
+		t.Errorf("a query reaches %d entries, want 3", got)
+	}
+}

@@ -1,0 +1,76 @@
+package localcloud
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	secretFile  = "jwt.key"
+	secretBytes = 32
+)
+
+// DevSecret returns the key that signs development tokens of a data folder. It
+// is made on first use: 32 random bytes as hexadecimal text in the file jwt.key,
+// which only its owner may read. Two processes that ask at once get the same key.
+func DevSecret(dataDir string) ([]byte, error) {
+	path := filepath.Join(dataDir, secretFile)
+	secret, err := readSecret(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return secret, err
+	}
+	if err := makeSecret(dataDir, path); err != nil {
+		return nil, fmt.Errorf("make the development key: %w", err)
+	}
+	return readSecret(path)
+}
+
+func readSecret(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the development key: %w", err)
+	}
+	secret, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(secret) < secretBytes {
+		return nil, fmt.Errorf("read the development key: %s does not hold %d bytes as hexadecimal text; remove it to have a new one made", path, secretBytes)
+	}
+	return secret, nil
+}
+
+// makeSecret writes a whole file beside path and links it there, so that nobody
+// ever reads half a key and the first of two processes wins.
+func makeSecret(dataDir, path string) error {
+	if err := os.MkdirAll(dataDir, 0o700); err != nil {
+		return err
+	}
+	secret := make([]byte, secretBytes)
+	if _, err := rand.Read(secret); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(dataDir, secretFile+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.WriteString(hex.EncodeToString(secret) + "\n")
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(file.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// cursorKey is the key of a data folder that signs cursors.
+func cursorKey(secret []byte) []byte {
+	sum := sha256.Sum256(append([]byte("ocelot cursor key\x00"), secret...))
+	return sum[:]
+}

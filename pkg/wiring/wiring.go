@@ -1,0 +1,170 @@
+// Package wiring puts adapters under the use cases: the one place that knows
+// which engine stands behind which port.
+package wiring
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// Entries is the system of record.
+type Entries interface {
+	ingest.Store
+	search.Reader
+	tenants.Purger
+}
+
+// Index is the search index.
+type Index interface {
+	search.Index
+	search.IndexWriter
+	tenants.Purger
+}
+
+// Quarantine keeps what a step could not take.
+type Quarantine interface {
+	quarantine.Store
+	tenants.Purger
+}
+
+// Keys keeps API keys.
+type Keys interface {
+	tenants.KeyStore
+	tenants.Purger
+}
+
+// Stores are the adapters of one process.
+type Stores struct {
+	Entries    Entries
+	Index      Index
+	Quarantine Quarantine
+	Tenants    tenants.Store
+	Keys       Keys
+	Jobs       tenants.JobStore
+	// Queue returns the sending side of a queue.
+	Queue func(name manifest.QueueName) ingest.Queue
+	// DeadLetters returns the sending side of a queue's dead-letter queue.
+	DeadLetters func(name manifest.QueueName) ingest.Queue
+	// Settle is how long a consumer may still write for a tenant that was deleted; see tenants.Worker.
+	Settle time.Duration
+	// Dependencies are what the health endpoint asks after.
+	Dependencies []httpapi.Dependency
+}
+
+// Security are the secrets of one process and what follows from them.
+type Security struct {
+	Tokens    access.TokenVerifier
+	CursorKey []byte // at least 32 bytes
+}
+
+// Services makes the use cases over one set of adapters. Its methods return the
+// same instance each time and are safe for concurrent use.
+type Services struct {
+	Stores Stores
+	Log    *slog.Logger
+
+	gate       func() *httpapi.Gate
+	tenants    func() *tenants.Cache
+	accept     func() *ingest.Service
+	cursors    func() *cursor.Signer
+	authorizer func() *access.Authenticator
+}
+
+// tenantTTL is how old a tenant's record may be that decides on a request of
+// another process; a process sees its own changes at once.
+const tenantTTL = 5 * time.Second
+
+// New returns the use cases over the stores.
+func New(stores Stores, security Security, log *slog.Logger) *Services {
+	s := &Services{Stores: stores, Log: log}
+	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, tenantTTL, time.Now) })
+	s.cursors = sync.OnceValue(func() *cursor.Signer { return cursor.NewSigner(security.CursorKey) })
+	s.authorizer = sync.OnceValue(func() *access.Authenticator {
+		return &access.Authenticator{Tokens: security.Tokens, Keys: tenants.KeyFinder{Store: stores.Keys}, Now: time.Now, Log: log}
+	})
+	s.accept = sync.OnceValue(func() *ingest.Service {
+		return &ingest.Service{
+			Standard: stores.Queue(manifest.QueueIngest), Priority: stores.Queue(manifest.QueueIngestPriority),
+			Now: time.Now, Random: random,
+		}
+	})
+	s.gate = sync.OnceValue(func() *httpapi.Gate {
+		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants(), Log: log, Now: time.Now, NewRequestID: uuid.NewString}
+	})
+	return s
+}
+
+func random(b []byte) { _, _ = rand.Read(b) } // never fails, see crypto/rand
+
+// Gate is what every HTTP function's requests pass.
+func (s *Services) Gate() *httpapi.Gate { return s.gate() }
+
+// Authenticate verifies the value of an Authorization header.
+func (s *Services) Authenticate(ctx context.Context, authorization string) (access.Principal, error) {
+	return s.authorizer().Authenticate(ctx, authorization)
+}
+
+// Cursors signs the cursors of lists.
+func (s *Services) Cursors() *cursor.Signer { return s.cursors() }
+
+// Ingest accepts entries.
+func (s *Services) Ingest() *ingest.Service { return s.accept() }
+
+// Search answers the read side.
+func (s *Services) Search() *search.Service {
+	return &search.Service{Index: s.Stores.Index, Reader: s.Stores.Entries, Cursors: s.cursors(), Now: time.Now}
+}
+
+// Quarantine holds, lists, retries and deletes entries that a step could not take.
+func (s *Services) Quarantine() *quarantine.Service {
+	return &quarantine.Service{
+		Store: s.Stores.Quarantine, Standard: s.Stores.Queue(manifest.QueueIngest), Priority: s.Stores.Queue(manifest.QueueIngestPriority),
+		Index: s.Stores.Queue(manifest.QueueIndex), Recorder: s.accept(), Now: time.Now,
+	}
+}
+
+// Tenants administers tenants and keys.
+func (s *Services) Tenants() *tenants.Service {
+	return &tenants.Service{
+		Tenants: s.tenants(), Keys: s.Stores.Keys, Jobs: s.Stores.Jobs, Purge: s.Stores.Queue(manifest.QueuePurge),
+		Recorder: s.accept(), Now: time.Now, Random: random,
+	}
+}
+
+// Persister stores what the ingest queues hold.
+func (s *Services) Persister() *ingest.Persister {
+	return &ingest.Persister{
+		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.tenants(), Index: s.Stores.Queue(manifest.QueueIndex),
+		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest),
+	}
+}
+
+// Indexer makes what the index queue holds findable.
+func (s *Services) Indexer() *search.Indexer {
+	return &search.Indexer{Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.tenants()}
+}
+
+// Purger removes deleted tenants from every store.
+func (s *Services) Purger() *tenants.Worker {
+	return &tenants.Worker{
+		Tenants: s.tenants(), Jobs: s.Stores.Jobs, Now: time.Now, Settle: s.Stores.Settle,
+		Stores: []tenants.NamedPurger{
+			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
+			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
+		},
+	}
+}
