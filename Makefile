@@ -1,0 +1,75 @@
+# Everything that is done with Ocelot. `make run` and `make test` need Go alone.
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+CFN_LINT      := cfn-lint==1.58.0
+SCHEMATHESIS  := schemathesis==4.32.5
+
+# Tools and downloads live outside the tree.
+CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocelot
+PYTHON  := $(CACHE)/python/bin
+
+LAMBDAS := $(notdir $(patsubst %/main.go,%,$(wildcard functions/*/main.go)))
+ARCHES  := arm64 amd64
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test test-engines verify generate lint vulnerabilities lint-template lint-api lambdas bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+build: ## build bin/ocelot
+	go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ocelot ./cmd/ocelot
+
+run: build ## start the service with demo data on http://127.0.0.1:8080
+	bin/ocelot dev $(ARGS)
+
+test: ## run every test that needs no outside engine
+	go test ./...
+
+test-engines: ## run the conformance and end-to-end suites against running engines
+	go test -count=1 -run 'Conformance|EndToEnd|Crash' ./pkg/... ./cmd/...
+
+verify: lint vulnerabilities lint-template lint-api ## check format, code, generated files, template and API description
+
+generate: ## write the generated files anew
+	go generate ./...
+
+lint:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above are not formatted" >&2; exit 1; }
+	go vet ./...
+	go mod tidy -diff
+	go run $(GOLANGCI_LINT) run
+	go test -count=1 -run 'Current|Stale|Manifest' ./pkg/... ./cmd/...
+
+vulnerabilities:
+	@if out=$$(go run $(GOVULNCHECK) ./... 2>&1); then echo "govulncheck: nothing found"; \
+	elif echo "$$out" | grep -qE 'fetching|dial tcp|no such host|Forbidden|connection refused|403|timeout'; then \
+		echo "govulncheck: the vulnerability database cannot be reached from here, not checked"; \
+	else echo "$$out"; exit 1; fi
+
+$(PYTHON)/%:
+	python3 -m venv $(CACHE)/python
+	$(PYTHON)/pip install --quiet --disable-pip-version-check $(CFN_LINT) $(SCHEMATHESIS)
+
+lint-template: $(PYTHON)/cfn-lint
+	$(PYTHON)/cfn-lint template.yaml
+
+lint-api: build $(PYTHON)/schemathesis
+	PATH="$(PYTHON):$$PATH" sh scripts/lint-api.sh
+
+lambdas: $(foreach arch,$(ARCHES),$(foreach name,$(LAMBDAS),bin/lambdas/$(arch)/$(name)/bootstrap)) ## build every function for arm64 and amd64
+	@go run ./pkg/manifest/internal/checksize bin/lambdas
+
+bin/lambdas/%/bootstrap: FORCE
+	@GOOS=linux GOARCH=$(firstword $(subst /, ,$*)) CGO_ENABLED=0 go build -trimpath -tags lambda.norpc -ldflags "-s -w" -o $@ ./functions/$(lastword $(subst /, ,$*))
+
+.PHONY: FORCE
+FORCE:
+
+bench: ## measure and write docs/performance.md
+	go run ./cmd/bench
+
+clean: ## remove what was built
+	rm -rf bin

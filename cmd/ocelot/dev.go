@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/localcloud"
+)
+
+// devCmd runs the whole service in this process.
+type devCmd struct {
+	Addr  string `default:"127.0.0.1:8080" help:"Address to listen on; port 0 takes a free one."`
+	Data  string `default:".ocelot" type:"path" help:"Folder of the data and the development key; made where missing."`
+	Empty bool   `help:"Leave out the demo tenant and its entries."`
+}
+
+// devTokenTTL is how long the token is good that a start prints.
+const devTokenTTL = 12 * time.Hour
+
+// Run serves until ctx ends, then drains the queues.
+func (c *devCmd) Run(ctx context.Context, con *console) error {
+	settings, err := config.ReadDev()
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(con.err, &slog.HandlerOptions{Level: settings.LogLevel}))
+	slog.SetDefault(log) // the Lambda edge logs there
+	return localcloud.Run(ctx, localcloud.Options{
+		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Log: log,
+		Tokens: func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
+			return bearer.New(ctx, bearer.Config{
+				Secret: secret, JWKSURL: settings.Auth.JWKSURL, Issuer: settings.Auth.Issuer, Audience: settings.Auth.Audience, Log: log,
+			})
+		},
+		Ready: func(started localcloud.Started) { c.greet(con, started) },
+	})
+}
+
+// greet tells a newcomer where everything is.
+func (c *devCmd) greet(con *console, started localcloud.Started) {
+	fmt.Fprintf(con.out, "Ocelot is ready.\n\n  API   %s/api/v1\n  Docs  %s/docs\n  Data  %s\n", started.URL, started.URL, c.Data)
+	if c.Empty {
+		fmt.Fprintf(con.out, "\nA token to create tenants with:\n\n  %s token --data %s --tenant '*' --role operator\n", program(), c.Data)
+		return
+	}
+	token, err := bearer.Mint(started.Secret, bearer.Token{
+		Claims:   access.Claims{Subject: "ann.lee", Tenants: []string{string(localcloud.DemoTenant)}, Role: access.RoleAdmin},
+		IssuedAt: con.now(), ExpiresAt: con.now().Add(devTokenTTL),
+	})
+	if err != nil {
+		con.complain("ocelot: no token for the demo tenant: %s", err)
+		return
+	}
+	tour(con.out, started.URL, token)
+}
+
+func tour(out io.Writer, url, token string) {
+	fmt.Fprintf(out, `
+A token for the demo tenant, role admin, good for %s:
+
+  export OCELOT_URL=%s OCELOT_TENANT=%s OCELOT_TOKEN=%s
+
+Then try:
+
+  %[5]s search 'severity>=ERROR'
+  %[5]s stats --group-by action
+  curl -s $OCELOT_URL/api/v1/logs?limit=1 -H "Authorization: Bearer $OCELOT_TOKEN" -H "X-Tenant-ID: $OCELOT_TENANT"
+
+Ctrl-C stops it; the data stays.
+`, devTokenTTL, url, localcloud.DemoTenant, token, program())
+}
+
+// program is how this program was called.
+func program() string { return os.Args[0] }

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// identifier gives entries an identity that have none, so that sending them
+// again stores nothing twice.
+type identifier struct {
+	now    func() time.Time
+	random func(b []byte)
+}
+
+// member is where a top-level member's value stands in a line.
+type member struct {
+	given      bool // it is there and not null
+	null       bool
+	start, end int
+}
+
+// identify returns the line with an identity. One that has an id or an
+// idempotency key stays as it is. One with a timestamp gets a hash of the line
+// as its key: the same line is the same entry whenever it is sent. One without
+// gets the time and a random id: repeating a request stores it once, but sending
+// the file again stores it anew. What is no JSON object stays as it is, for the
+// service to refuse.
+func (i *identifier) identify(line []byte) []byte {
+	members, ok := topLevel(line)
+	if !ok || members["id"].given || members["idempotency_key"].given {
+		return line
+	}
+	if members["timestamp"].given {
+		sum := sha256.Sum256(line)
+		return with(line, members, map[string]string{"idempotency_key": "sha256:" + hex.EncodeToString(sum[:])})
+	}
+	var bits [10]byte
+	i.random(bits[:])
+	now := i.now().UTC().Truncate(time.Millisecond)
+	return with(line, members, map[string]string{
+		"id": audit.NewEntryID(now, bits).String(), "timestamp": now.Format("2006-01-02T15:04:05.000Z"),
+	})
+}
+
+// topLevel finds the members that make an identity; ok is false where the line
+// is no JSON object.
+func topLevel(line []byte) (members map[string]member, ok bool) {
+	decoder := jsontext.NewDecoder(bytes.NewReader(line), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if decoder.PeekKind() != '{' {
+		return nil, false
+	}
+	if _, err := decoder.ReadToken(); err != nil {
+		return nil, false
+	}
+	members = make(map[string]member, 3)
+	for decoder.PeekKind() == '"' {
+		token, err := decoder.ReadToken()
+		if err != nil {
+			return nil, false
+		}
+		name := token.String()
+		value, err := decoder.ReadValue()
+		if err != nil {
+			return nil, false
+		}
+		if name == "id" || name == "idempotency_key" || name == "timestamp" {
+			end := int(decoder.InputOffset())
+			members[name] = member{given: value.Kind() != 'n', null: value.Kind() == 'n', start: end - len(value), end: end}
+		}
+	}
+	_, err := decoder.ReadToken()
+	return members, err == nil
+}
+
+// with sets members of the line that are not there or null. The values need no escapes.
+func with(line []byte, members map[string]member, values map[string]string) []byte {
+	type edit struct {
+		start, end int
+		text       string
+	}
+	var edits []edit
+	open := bytes.IndexByte(line, '{') + 1
+	follows := bytes.TrimLeft(line[open:], " \t\r")[0] != '}'
+	for _, name := range []string{"id", "timestamp", "idempotency_key"} {
+		value, wanted := values[name]
+		switch m := members[name]; {
+		case !wanted:
+		case m.null:
+			edits = append(edits, edit{m.start, m.end, `"` + value + `"`})
+		default:
+			text := `"` + name + `":"` + value + `"`
+			if follows {
+				text += ","
+			}
+			edits = append(edits, edit{open, open, text})
+			follows = true
+		}
+	}
+	// From the end, so that no edit moves the place of another; of two at the
+	// same place the later one comes to stand first, and ends in its comma.
+	slices.SortStableFunc(edits, func(a, b edit) int { return b.start - a.start })
+	out := slices.Clone(line)
+	for _, e := range edits {
+		out = slices.Concat(out[:e.start], []byte(e.text), out[e.end:])
+	}
+	return out
+}

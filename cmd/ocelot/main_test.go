@@ -1,0 +1,87 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+// result is what a command line did.
+type result struct {
+	code     int
+	out, err string
+}
+
+// lastLine is the last line of standard output.
+func (r result) lastLine() string {
+	lines := strings.Split(strings.TrimSpace(r.out), "\n")
+	return lines[len(lines)-1]
+}
+
+var testTime = time.Date(2026, 3, 1, 10, 20, 30, 456_789_000, time.UTC)
+
+// command runs a command line against nothing but what it is given.
+func command(ctx context.Context, stdin io.Reader, terminalWidth int, args ...string) result {
+	var out, errOut bytes.Buffer
+	n := byte(0)
+	code := run(ctx, args, &console{
+		in: stdin, out: &out, err: &errOut, outTerminal: terminalWidth > 0, width: terminalWidth,
+		now:    func() time.Time { return testTime },
+		random: func(b []byte) { n++; b[len(b)-1] = n },
+	})
+	return result{code, out.String(), errOut.String()}
+}
+
+// unsetEnvironment keeps what the tester's shell has set out of a test.
+func unsetEnvironment(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"OCELOT_URL", "OCELOT_TOKEN", "OCELOT_TENANT", "NO_COLOR"} {
+		t.Setenv(name, "")
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	unsetEnvironment(t)
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string // on standard output or error
+	}{
+		{"nothing", nil, 0, "Commands:"},
+		{"help", []string{"--help"}, 0, "Commands:"},
+		{"help of a command", []string{"send", "--help"}, 0, "the exit code is 1"},
+		{"version", []string{"version"}, 0, "ocelot "},
+		{"unknown command", []string{"nix"}, 2, "nix"},
+		{"unknown flag", []string{"search", "--nix"}, 2, "--nix"},
+		{"no token", []string{"search", "--tenant", "acme"}, 2, "OCELOT_TOKEN"},
+		{"no tenant", []string{"search", "--token", "t"}, 2, "OCELOT_TENANT"},
+		{"odd address", []string{"stats", "--url", "host:80", "--token", "t", "--tenant", "a"}, 2, "http://"},
+		{"odd format", []string{"send", "--from", "csv"}, 2, "ndjson"},
+		{"batch too large", []string{"send", "--batch", "1001"}, 2, "1000"},
+		{"no batch", []string{"send", "--batch", "0"}, 2, "--batch"},
+		{"no concurrency", []string{"send", "--concurrency", "0"}, 2, "--concurrency"},
+		{"odd filter", []string{"search", "--token", "t", "--tenant", "a", "--filter", "nix=1"}, 2, "FIELD=VALUE"},
+		{"filter without a value", []string{"search", "--token", "t", "--tenant", "a", "--filter", "action"}, 2, "FIELD=VALUE"},
+		{"odd time", []string{"stats", "--token", "t", "--tenant", "a", "--from", "yesterday"}, 2, "24h"},
+		{"odd limit", []string{"search", "--limit", "0"}, 2, "--limit"},
+		{"three groups", []string{"stats", "--group-by", "action,severity,user_id"}, 2, "--group-by"},
+		{"missing file", []string{"send", "--token", "t", "--tenant", "a", "/nowhere/x.ndjson"}, 1, "/nowhere/x.ndjson"},
+		{"pattern without a match", []string{"send", "--token", "t", "--tenant", "a", "/nowhere/*.ndjson"}, 1, "no file matches"},
+		{"token without rights", []string{"token", "--tenant", "acme"}, 2, "--role"},
+		{"token without a tenant", []string{"token", "--role", "admin"}, 2, "tenant"},
+		{"token for an odd role", []string{"token", "--tenant", "acme", "--role", "king"}, 2, "--role"},
+		{"operator of one tenant", []string{"token", "--tenant", "acme", "--role", "operator"}, 2, "'*'"},
+		{"token without time", []string{"token", "--tenant", "acme", "--role", "admin", "--ttl", "0s"}, 2, "--ttl"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := command(t.Context(), strings.NewReader(""), 0, c.args...)
+			if got.code != c.code || !strings.Contains(got.out+got.err, c.want) {
+				t.Errorf("exit %d, want %d and %q; out %s, err %s", got.code, c.code, c.want, got.out, got.err)
+			}
+		})
+	}
+}

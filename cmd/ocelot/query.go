@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// queryFlags choose entries.
+type queryFlags struct {
+	Filter []string `sep:"none" short:"f" placeholder:"FIELD=VALUE" group:"Entries:" help:"Only entries whose field has the value; may be repeated, values of one field are alternatives. Fields: user_id, session_id, request_id, action, resource_type, resource_id, severity, ip_address, changed, metadata.<path>."`
+	From   string   `placeholder:"TIME" group:"Entries:" help:"Only from this time on: RFC 3339, or how long ago (90m, 24h, 7d)."`
+	To     string   `placeholder:"TIME" group:"Entries:" help:"Only before this time: RFC 3339, or how long ago."`
+	Query  []string `arg:"" optional:"" help:"Full text and field operators, such as: login severity>=ERROR -test. After -- where it begins with a hyphen."`
+}
+
+// params are the flags as query parameters of the API.
+func (f *queryFlags) params(now time.Time) (url.Values, error) {
+	params := url.Values{}
+	if q := strings.Join(f.Query, " "); q != "" {
+		params.Set("q", q)
+	}
+	for _, filter := range f.Filter {
+		field, value, ok := strings.Cut(filter, "=")
+		path, isMetadata := audit.Field(field).MetadataPath()
+		if !ok || !slices.Contains(audit.FilterFields(), audit.Field(field)) && (!isMetadata || path == "") {
+			return nil, usagef("--filter %s: must be FIELD=VALUE with a field that can be filtered on", filter)
+		}
+		params.Add(field, value)
+	}
+	for name, text := range map[string]string{"from": f.From, "to": f.To} {
+		if text == "" {
+			continue
+		}
+		at, err := moment(text, now)
+		if err != nil {
+			return nil, usagef("--%s %s: %w", name, text, err)
+		}
+		params.Set(name, at)
+	}
+	return params, nil
+}
+
+// moment is a time as the API takes it: one in RFC 3339 stays as it is, a
+// duration counts back from now.
+func moment(text string, now time.Time) (string, error) {
+	if _, err := time.Parse(time.RFC3339, text); err == nil {
+		return text, nil
+	}
+	ago, err := time.ParseDuration(text)
+	if days, isDays := strings.CutSuffix(text, "d"); isDays {
+		var n int64
+		n, err = strconv.ParseInt(days, 10, 16) // 2^15 days are 89 years
+		ago = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || ago < 0 {
+		return "", errors.New("must be a time such as 2026-03-01T10:00:00Z, or how long ago, such as 90m, 24h or 7d")
+	}
+	return now.Add(-ago).UTC().Format(time.RFC3339), nil
+}
+
+// outputFlag chooses the form of what is printed.
+type outputFlag struct {
+	Output string `short:"o" enum:"auto,table,json,ndjson" default:"auto" help:"table, json or ndjson; auto is a table on a terminal and ndjson elsewhere."`
+}
+
+// palette colours words for a terminal; the zero palette does not.
+type palette struct{ on bool }
+
+// colorFlag turns colours off, as https://no-color.org asks for.
+type colorFlag struct {
+	NoColor string `env:"NO_COLOR" hidden:"" help:"Do not colour."`
+}
+
+func (f *colorFlag) palette(con *console) palette {
+	return palette{on: con.outTerminal && f.NoColor == ""}
+}
+
+const (
+	bold   = "1"
+	dim    = "2"
+	red    = "31"
+	yellow = "33"
+)
+
+// paint sets printable text in a style; the styles are SGR parameters.
+func (p palette) paint(style, text string) string {
+	if !p.on || style == "" {
+		return text
+	}
+	return fmt.Sprintf("\x1b[%sm%s\x1b[0m", style, text)
+}
+
+func severityStyle(severity string) string {
+	switch severity {
+	case "WARNING":
+		return yellow
+	case "ERROR":
+		return red
+	case "CRITICAL":
+		return bold + ";" + red
+	}
+	return ""
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/client"
+)
+
+type searchCmd struct {
+	serviceFlags
+	queryFlags
+	outputFlag
+	colorFlag
+	Sort  string `enum:"-timestamp,+timestamp,timestamp" default:"-timestamp" help:"-timestamp (the newest first) or timestamp (the oldest first)."`
+	Limit int    `short:"n" default:"50" help:"Entries in all."`
+	All   bool   `help:"Every entry, whatever --limit says."`
+}
+
+// Validate checks the numbers.
+func (c *searchCmd) Validate() error {
+	if c.Limit < 1 {
+		return errors.New("--limit must be at least 1")
+	}
+	return nil
+}
+
+// entryPrinter prints entries in one form.
+type entryPrinter interface {
+	page(items []json.RawMessage) error
+	// end is told the cursor of what was not printed, "" where nothing is left.
+	end(next string) error
+}
+
+// Run prints the entries.
+func (c *searchCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.connect()
+	if err != nil {
+		return err
+	}
+	params, err := c.params(con.now())
+	if err != nil {
+		return err
+	}
+	params.Set("sort", c.Sort)
+	out := bufio.NewWriter(con.out)
+	var printer entryPrinter
+	switch {
+	case c.Output == "json":
+		printer = &jsonPrinter{out: out}
+	case c.Output == "table" || c.Output == "auto" && con.outTerminal:
+		printer = &tablePrinter{out: out, con: con, palette: c.palette(con)}
+	default:
+		printer = &linePrinter{out: out}
+	}
+	return c.print(ctx, service, params, printer, out)
+}
+
+// print asks for page after page.
+func (c *searchCmd) print(ctx context.Context, service *client.Client, params url.Values, printer entryPrinter, out *bufio.Writer) error {
+	left := c.Limit
+	for {
+		size := audit.MaxPageLimit
+		if !c.All {
+			size = min(size, left)
+		}
+		params.Set("limit", strconv.Itoa(size))
+		page, err := service.Search(ctx, params)
+		if err != nil {
+			return errors.Join(err, out.Flush())
+		}
+		next := ""
+		if page.Next != nil {
+			next = *page.Next
+		}
+		left -= len(page.Items)
+		if err := errors.Join(printer.page(page.Items), out.Flush()); err != nil {
+			return err
+		}
+		if next == "" || !c.All && left <= 0 {
+			return errors.Join(printer.end(next), out.Flush())
+		}
+		params.Set("cursor", next)
+	}
+}
+
+// linePrinter prints NDJSON: each entry as the service spells it.
+type linePrinter struct{ out *bufio.Writer }
+
+func (p *linePrinter) page(items []json.RawMessage) error {
+	for _, item := range items {
+		if _, err := fmt.Fprintf(p.out, "%s\n", item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (*linePrinter) end(string) error { return nil }
+
+// jsonPrinter prints one document in the shape of the API's lists.
+type jsonPrinter struct {
+	out   *bufio.Writer
+	begun bool
+}
+
+func (p *jsonPrinter) page(items []json.RawMessage) error {
+	for _, item := range items {
+		if _, err := fmt.Fprintf(p.out, "%s%s", p.separator(), item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *jsonPrinter) separator() string {
+	if p.begun {
+		return ",\n"
+	}
+	p.begun = true
+	return "{\"items\":[\n"
+}
+
+func (p *jsonPrinter) end(next string) error {
+	if !p.begun {
+		if _, err := p.out.WriteString(`{"items":[`); err != nil {
+			return err
+		}
+	}
+	cursor := []byte("null")
+	if next != "" {
+		var err error
+		if cursor, err = json.Marshal(next); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(p.out, "],\"next\":%s}\n", cursor)
+	return err
+}

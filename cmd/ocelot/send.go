@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ocelot-audit/ocelot/pkg/client"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+)
+
+// maxBatchText keeps a request below client.MaxBulkWire even where nothing of
+// it can be compressed.
+const maxBatchText = client.MaxBulkWire - 64<<10 - maxText
+
+type sendCmd struct {
+	serviceFlags
+	From        string   `enum:"ndjson,cloudtrail" default:"ndjson" help:"What the files are: ndjson (one entry as JSON on each line) or cloudtrail (AWS CloudTrail log files)."`
+	Batch       int      `default:"500" help:"Entries in one request, up to 1,000."`
+	Concurrency int      `default:"2" help:"Requests at the same time, up to 64."`
+	Files       []string `arg:"" optional:"" name:"file" help:"Files, folders or patterns; compressed with gzip or not. Standard input without any, or with -."`
+}
+
+// Help is what --help adds.
+func (*sendCmd) Help() string {
+	return `Requests are repeated until the service has answered, and nothing is stored twice by that. An entry without an id and an
+idempotency key is given one: with a timestamp it is a hash of its line, so that the same file can be sent again, and lines that are
+the same to the last byte are one entry; without a timestamp it is the time and a random id, which protects this run only.
+
+The last line of standard output is one JSON object: {"accepted":n,"duplicate":n,"filtered":n,"expired":n,"rejected":n}. "accepted"
+counts what the service has or had already. Each rejected entry is told on standard error with its file, line and reason; then, and
+when anything else failed, the exit code is 1.`
+}
+
+// Validate checks the numbers.
+func (c *sendCmd) Validate() error {
+	if c.Batch < 1 || c.Batch > client.MaxBulkEntries {
+		return fmt.Errorf("--batch must be from 1 to %d", client.MaxBulkEntries)
+	}
+	if c.Concurrency < 1 || c.Concurrency > 64 {
+		return errors.New("--concurrency must be from 1 to 64")
+	}
+	return nil
+}
+
+// Run sends the inputs.
+func (c *sendCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.connect()
+	if err != nil {
+		return err
+	}
+	endings := []string{".ndjson", ".jsonl"}
+	items := ndjsonItems((&identifier{now: con.now, random: con.random}).identify)
+	if c.From == "cloudtrail" {
+		endings, items = []string{".json"}, cloudTrailItems
+	}
+	paths, err := inputs(c.Files, endings)
+	if err != nil {
+		return err
+	}
+	s := &sending{client: service, con: con, batch: c.Batch, bar: newProgress(con, paths)}
+	f := &feed{paths: paths, stdin: con.in, items: items, progress: s.read}
+	err = s.run(ctx, f.all(ctx), c.Concurrency)
+	s.finish()
+	if printErr := s.print(); printErr != nil {
+		return printErr
+	}
+	if err != nil {
+		return err
+	}
+	if s.failed || s.counts.Rejected > 0 {
+		return errToldAlready
+	}
+	return nil
+}
+
+// counts is the last line of the output.
+type counts struct {
+	Accepted  int `json:"accepted"`
+	Duplicate int `json:"duplicate"`
+	Filtered  int `json:"filtered"`
+	Expired   int `json:"expired"`
+	Rejected  int `json:"rejected"`
+}
+
+// sending is one run of the command.
+type sending struct {
+	client *client.Client
+	con    *console
+	batch  int // entries in one request
+
+	mu     sync.Mutex // guards what follows
+	bar    *progressbar.ProgressBar
+	counts counts
+	failed bool // an input could not be read to its end
+}
+
+// linger is how long an entry waits for others to share its request, so that
+// what trickles in (tail -f log | ocelot send) is sent soon.
+const linger = time.Second
+
+// fed is one element of the feed.
+type fed struct {
+	item item
+	err  error
+}
+
+// run sends the items in batches, several at the same time. It stops at the
+// first batch that the service did not take, and when ctx ends.
+func (s *sending) run(ctx context.Context, items iter.Seq2[item, error], concurrency int) error {
+	group, running := errgroup.WithContext(ctx)
+	group.SetLimit(concurrency)
+	incoming := readAhead(running, items)
+	var batch batch
+	flush := func() {
+		if full := batch.take(); len(full) > 0 {
+			group.Go(func() error { return s.send(running, full) })
+		}
+	}
+	for more := true; more; {
+		select {
+		case <-running.Done():
+			more = false
+		case <-batch.due:
+			flush()
+		case next, open := <-incoming:
+			more = open
+			if open && s.takes(next) && batch.add(next.item, s.batch) {
+				flush()
+			}
+		}
+	}
+	if running.Err() == nil {
+		flush()
+	}
+	err := group.Wait()
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if rest := batch.take(); err != nil && len(rest) > 0 {
+		s.tellFailure(fmt.Errorf("nothing was sent from %s on", rest[0].place))
+	}
+	return err
+}
+
+// readAhead reads the items in its own goroutine, since a read of standard input
+// cannot be interrupted.
+func readAhead(ctx context.Context, items iter.Seq2[item, error]) <-chan fed {
+	incoming := make(chan fed, client.MaxBulkEntries)
+	go func() {
+		defer close(incoming)
+		for it, err := range items {
+			select {
+			case incoming <- fed{it, err}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return incoming
+}
+
+// takes reports whether the element is an entry that can be sent, and tells where it is not.
+func (s *sending) takes(next fed) bool {
+	switch {
+	case next.err != nil:
+		s.tellFailure(next.err)
+		return false
+	case next.item.reason != "":
+		s.reject(next.item.place, next.item.reason)
+		return false
+	}
+	return true
+}
+
+// batch is what goes into the next request.
+type batch struct {
+	items []item
+	size  int              // bytes
+	due   <-chan time.Time // tells when its first item has waited long enough; nil while it is empty
+}
+
+// add puts an item in and reports whether the batch is full.
+func (b *batch) add(it item, limit int) bool {
+	if len(b.items) == 0 {
+		b.due = time.After(linger)
+	}
+	b.items = append(b.items, it)
+	b.size += len(it.text) + 1
+	return len(b.items) == limit || b.size > maxBatchText
+}
+
+// take empties the batch and returns what was in it.
+func (b *batch) take() []item {
+	items := b.items
+	*b = batch{}
+	return items
+}
+
+// send sends one batch and counts its outcome.
+func (s *sending) send(ctx context.Context, items []item) error {
+	texts := make([][]byte, len(items))
+	for i, it := range items {
+		texts[i] = it.text
+	}
+	answer, err := s.client.Bulk(ctx, texts)
+	if err != nil {
+		s.tellFailure(fmt.Errorf("%s to %s not acknowledged: %w", items[0].place, items[len(items)-1].place, err))
+		return errToldAlready
+	}
+	s.count(answer)
+	for _, outcome := range answer.Items {
+		if outcome.Status == ingest.Rejected {
+			reason := "rejected without a reason"
+			if outcome.Error != nil && outcome.Error.Reason() != "" {
+				reason = outcome.Error.Reason()
+			}
+			s.reject(items[outcome.Index].place, reason)
+		}
+	}
+	return nil
+}
+
+// count adds what the service took. Rejected entries are counted where they are told.
+func (s *sending) count(answer client.Bulk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Accepted += answer.Accepted
+	s.counts.Duplicate += answer.Duplicate
+	s.counts.Filtered += answer.Filtered
+	s.counts.Expired += answer.Expired
+	if s.bar != nil {
+		s.bar.Describe(fmt.Sprintf("%d entries", s.counts.Accepted+s.counts.Duplicate+s.counts.Filtered+s.counts.Expired))
+	}
+}
+
+// reject counts one entry and tells why.
+func (s *sending) reject(place, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Rejected++
+	s.complain("%s: %s", place, reason)
+}
+
+// tellFailure tells of an input that could not be read to its end.
+func (s *sending) tellFailure(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = true
+	s.complain("ocelot: %s", err)
+}
+
+// complain writes a line in place of the progress bar, which comes back by
+// itself. The bar is decoration: that it cannot be drawn is no failure.
+func (s *sending) complain(format string, args ...any) {
+	if s.bar != nil {
+		_ = s.bar.Clear()
+	}
+	s.con.complain(format, args...)
+}
+
+// read moves the progress bar.
+func (s *sending) read(n int) {
+	if s.bar == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.bar.Add(n)
+}
+
+func (s *sending) finish() {
+	if s.bar != nil {
+		_ = s.bar.Clear()
+	}
+}
+
+// print writes the counts.
+func (s *sending) print() error {
+	line, err := json.Marshal(s.counts)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.con.out, "%s\n", line)
+	return err
+}
+
+// newProgress returns a bar over the bytes of the inputs, on standard error;
+// nil where nobody is watching.
+func newProgress(con *console, paths []string) *progressbar.ProgressBar {
+	if !con.errTerminal {
+		return nil
+	}
+	var total int64
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil || !info.Mode().IsRegular() {
+			total = -1 // unknown
+			break
+		}
+		total += info.Size()
+	}
+	return newBar(total, con.err)
+}
+
+func newBar(total int64, w io.Writer) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(total, progressbar.OptionSetWriter(w), progressbar.OptionShowBytes(true),
+		progressbar.OptionSetDescription("0 entries"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionFullWidth())
+}

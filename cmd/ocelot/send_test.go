@@ -1,0 +1,365 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+	"pgregory.net/rapid"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// service is a strict stand-in for the bulk endpoint: it stores each identity
+// once, rejects what has no action, and may fail a number of requests first.
+type service struct {
+	t        *testing.T
+	url      string
+	mu       sync.Mutex
+	entries  map[string]map[string]json.RawMessage // by identity
+	order    []string
+	requests int
+	sizes    []int // entries in each request
+	status   func(request int) int
+	received chan struct{} // told of each request
+}
+
+func newService(t *testing.T) *service {
+	t.Helper()
+	s := &service{t: t, entries: map[string]map[string]json.RawMessage{}, received: make(chan struct{}, 1000)}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	return s
+}
+
+// command runs a command line that speaks to the service.
+func (s *service) command(stdin string, args ...string) result {
+	unsetEnvironment(s.t)
+	args = append([]string{args[0], "--url", s.url, "--token", "t", "--tenant", "acme"}, args[1:]...)
+	return command(s.t.Context(), strings.NewReader(stdin), 0, args...)
+}
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer func() { s.received <- struct{}{} }()
+	decoder, err := zstd.NewReader(r.Body)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer decoder.Close()
+	body, err := io.ReadAll(decoder)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	lines := bytes.Split(bytes.TrimSuffix(body, []byte("\n")), []byte("\n"))
+	s.requests++
+	if len(lines) > 1000 || len(body) > 16<<20 || r.ContentLength > 4<<20 {
+		s.t.Errorf("a request of %d entries, %d bytes, %d on the wire", len(lines), len(body), r.ContentLength)
+	}
+	s.sizes = append(s.sizes, len(lines))
+	answer := s.take(lines)
+	if s.status != nil && s.status(s.requests) != 0 {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(s.status(s.requests)) // after all was stored: the worst moment
+		_, _ = fmt.Fprintf(w, `{"title":"T","status":%d,"detail":"why \u001b[31m"}`, s.status(s.requests))
+		return
+	}
+	_, _ = io.WriteString(w, answer)
+}
+
+// take stores the lines and returns the answer's text.
+func (s *service) take(lines [][]byte) string {
+	accepted, rejected := 0, 0
+	var items []string
+	for i, line := range lines {
+		var entry map[string]json.RawMessage
+		if err := json.Unmarshal(line, &entry); err != nil || entry["action"] == nil {
+			rejected++
+			items = append(items, fmt.Sprintf(`{"index":%d,"status":"rejected","error":{"status":422,"errors":[{"pointer":"/action","detail":"is required"}]}}`, i))
+			continue
+		}
+		accepted++
+		items = append(items, fmt.Sprintf(`{"index":%d,"id":"x","status":"accepted"}`, i))
+		identity := string(entry["id"])
+		if identity == "" {
+			identity = string(entry["timestamp"]) + string(entry["idempotency_key"])
+		}
+		if identity == "" || string(entry["idempotency_key"]) == "null" {
+			s.t.Errorf("an entry without an identity: %s", line)
+		}
+		if _, has := s.entries[identity]; !has {
+			s.entries[identity] = entry
+			s.order = append(s.order, identity)
+		}
+	}
+	return fmt.Sprintf(`{"accepted":%d,"duplicate":0,"filtered":0,"expired":0,"rejected":%d,"items":[%s]}`, accepted, rejected, strings.Join(items, ","))
+}
+
+func lines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "{\"action\":\"VIEW\",\"timestamp\":\"2026-03-01T10:00:00Z\",\"n\":%d}\n", i)
+	}
+	return b.String()
+}
+
+func write(t *testing.T, path, text string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func gzipped(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestSendAgainAddsNothing(t *testing.T) {
+	s := newService(t)
+	for range 2 {
+		got := s.command(lines(1234), "send", "--batch", "100", "--concurrency", "3")
+		if got.code != 0 || got.out != `{"accepted":1234,"duplicate":0,"filtered":0,"expired":0,"rejected":0}`+"\n" || got.err != "" {
+			t.Errorf("%+v", got)
+		}
+	}
+	if len(s.entries) != 1234 || s.requests != 26 {
+		t.Errorf("%d stored by %d requests", len(s.entries), s.requests)
+	}
+}
+
+func TestSendRepeatsRequestsThatFailed(t *testing.T) {
+	s := newService(t)
+	s.status = func(request int) int {
+		if request%2 == 1 {
+			return http.StatusServiceUnavailable
+		}
+		return 0
+	}
+	got := s.command(lines(20)+"{\"action\":\"A\"}\n{\"action\":\"A\"}\n", "send", "--batch", "11", "--concurrency", "1")
+	if got.code != 0 || !strings.Contains(got.out, `"accepted":22`) {
+		t.Errorf("%+v", got)
+	}
+	// Two equal lines without a timestamp are two events.
+	if len(s.entries) != 22 || s.requests != 4 {
+		t.Errorf("%d stored by %d requests", len(s.entries), s.requests)
+	}
+}
+
+func TestSendTellsWhatIsRejected(t *testing.T) {
+	s := newService(t)
+	file := write(t, filepath.Join(t.TempDir(), "a.ndjson"),
+		"\ufeff{\"action\":\"A\"}\r\n\n  {\"n\":1}\nnot json\n"+`{"action":"`+strings.Repeat("x", maxText)+"\"}\n"+`{"action":"last"}`)
+	got := s.command("", "send", file)
+	if got.code != 1 || got.lastLine() != `{"accepted":2,"duplicate":0,"filtered":0,"expired":0,"rejected":3}` {
+		t.Errorf("%+v", got)
+	}
+	told := strings.Split(strings.TrimSpace(got.err), "\n")
+	slices.Sort(told)
+	want := []string{file + ":3: /action: is required", file + ":4: /action: is required", file + ":5: is longer than 1048576 bytes"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSendStopsWhenRefused(t *testing.T) {
+	s := newService(t)
+	s.status = func(int) int { return http.StatusForbidden }
+	got := s.command(lines(5000), "send", "--batch", "10", "--concurrency", "1")
+	if got.code != 1 || got.lastLine() != `{"accepted":0,"duplicate":0,"filtered":0,"expired":0,"rejected":0}` ||
+		!strings.Contains(got.err, `-:1 to -:10 not acknowledged`) || !strings.Contains(got.err, `403 T: why \x1b[31m`) {
+		t.Errorf("%+v", got)
+	}
+	if s.requests > 3 {
+		t.Errorf("%d requests", s.requests)
+	}
+}
+
+func TestSendReadsFilesFoldersPatternsAndGzip(t *testing.T) {
+	s := newService(t)
+	dir := t.TempDir()
+	entry := func(action string) string { return fmt.Sprintf("{\"id\":%q,\"action\":%q}\n", action, action) }
+	write(t, filepath.Join(dir, "logs/b.ndjson.gz"), gzipped(t, entry("b")))
+	write(t, filepath.Join(dir, "logs/deep/a.jsonl"), entry("a"))
+	write(t, filepath.Join(dir, "logs/readme.txt"), "no entries")
+	write(t, filepath.Join(dir, "x1.log"), entry("x1"))
+	write(t, filepath.Join(dir, "x2.log"), gzipped(t, entry("x2"))+gzipped(t, entry("x3")))
+	got := s.command(entry("stdin"), "send", "--concurrency", "1", filepath.Join(dir, "x*.log"), filepath.Join(dir, "logs"), "-")
+	if got.code != 0 || !slices.Equal(s.order, []string{`"x1"`, `"x2"`, `"x3"`, `"b"`, `"a"`, `"stdin"`}) {
+		t.Errorf("%+v, stored %v", got, s.order)
+	}
+}
+
+func TestSendGoesOnAfterABrokenFile(t *testing.T) {
+	s := newService(t)
+	dir := t.TempDir()
+	broken := gzipped(t, lines(5000))
+	write(t, filepath.Join(dir, "1.ndjson.gz"), broken[:len(broken)/2])
+	write(t, filepath.Join(dir, "2.ndjson"), `{"id":"two","action":"A"}`)
+	got := s.command("", "send", dir)
+	if got.code != 1 || !strings.Contains(got.err, "1.ndjson.gz") || s.entries[`"two"`] == nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestSendCloudTrail(t *testing.T) {
+	s := newService(t)
+	record := func(n int) string {
+		return fmt.Sprintf(`{"eventTime":"2026-03-01T10:00:00Z","eventID":"e%d","eventName":"N","odd":[1.50,12345678901234567890]}`, n)
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "1.json.gz"), gzipped(t, `{"Records":[`+record(1)+","+record(2)+`]}`))
+	broken := write(t, filepath.Join(dir, "2.json"), `{"Records":[`+record(3)+`,{"a":NaN},`+record(4)+`]}`)
+	write(t, filepath.Join(dir, "3.json"), `{"Records":[`+record(5)+`,7]}`)
+	for range 2 {
+		got := s.command("", "send", "--from", "cloudtrail", dir)
+		if got.code != 1 || !strings.Contains(got.out, `"accepted":4,`) || !strings.Contains(got.out, `"rejected":1}`) ||
+			!strings.Contains(got.err, broken+": record 2: the rest of the file is skipped") || !strings.Contains(got.err, "3.json: record 2: the record is no JSON object") {
+			t.Errorf("%+v", got)
+		}
+	}
+	if len(s.entries) != 4 || string(s.entries[`"2026-03-01T10:00:00Z""e1"`]["metadata"]) != record(1) {
+		t.Errorf("stored %v", s.order)
+	}
+}
+
+// Large entries make smaller batches.
+func TestSendKeepsRequestsSmall(t *testing.T) {
+	s := newService(t)
+	var b strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&b, "{\"id\":\"%d\",\"action\":\"A\",\"x\":%q}\n", i, strings.Repeat("y", 250<<10))
+	}
+	if got := s.command(b.String(), "send"); got.code != 0 || len(s.entries) != 40 || s.requests < 3 {
+		t.Errorf("%+v; %d stored by %d requests", got, len(s.entries), s.requests)
+	}
+}
+
+// What trickles in is sent without waiting for a full batch, and an interrupt
+// ends a command that waits for more.
+func TestSendFollowsAStreamUntilInterrupted(t *testing.T) {
+	s := newService(t)
+	unsetEnvironment(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	in, stdin := io.Pipe()
+	defer func() { _ = stdin.Close() }()
+	done := make(chan result, 1)
+	go func() {
+		done <- command(ctx, in, 0, "send", "--url", s.url, "--token", "t", "--tenant", "acme")
+	}()
+	if _, err := io.WriteString(stdin, `{"id":"one","action":"A"}`+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	wait := time.After(20 * time.Second)
+	select {
+	case <-s.received:
+	case <-wait:
+		t.Fatal("the entry was not sent")
+	}
+	time.Sleep(100 * time.Millisecond) // the answer is under way
+	cancel(errors.New("interrupt signal received"))
+	select {
+	case got := <-done:
+		if got.code != 1 || !strings.Contains(got.out, `"accepted":1,`) || !strings.Contains(got.err, "interrupt") {
+			t.Errorf("%+v", got)
+		}
+	case <-wait:
+		t.Fatal("the command did not end")
+	}
+}
+
+func TestIdentify(t *testing.T) {
+	i := &identifier{now: func() time.Time { return testTime }, random: func(b []byte) { clear(b) }}
+	id := `"id":"` + audit.NewEntryID(testTime, [10]byte{}).String() + `"`
+	const now = `"timestamp":"2026-03-01T10:20:30.456Z"`
+	for _, c := range []struct{ line, want string }{
+		{`{"id":"x"}`, `{"id":"x"}`},
+		{`{"idempotency_key":"x","timestamp":"t"}`, `{"idempotency_key":"x","timestamp":"t"}`},
+		{`{"a":{"id":"x"}}`, `{` + now + `,` + id + `,"a":{"id":"x"}}`},
+		{`{}`, `{` + now + `,` + id + `}`},
+		{`{ }`, `{` + now + `,` + id + ` }`},
+		{`{"id":null, "timestamp" : null }`, `{` + id + `, "timestamp" : "2026-03-01T10:20:30.456Z" }`},
+		{`{"idempotency_key":null}`, `{` + now + `,` + id + `,"idempotency_key":null}`},
+		{`{"timestamp":"t","idempotency_key": null,"b":1}`,
+			`{"timestamp":"t","idempotency_key": "sha256:6e41e8a9ff8c61d0f80ceb6e4b06d7d56c68ed8e3e4dda4b5bb3fb5bdb1cdcef","b":1}`},
+		{`[1]`, `[1]`}, {`{"a":`, `{"a":`}, {`{"a":1`, `{"a":1`}, {`{"a" 1}`, `{"a" 1}`}, {`nonsense`, `nonsense`}, {``, ``},
+	} {
+		got := string(i.identify([]byte(c.line)))
+		if strings.Contains(c.want, "sha256:") { // the hash is checked for being one
+			got, c.want = cutHash(t, got), cutHash(t, c.want)
+		}
+		if got != c.want {
+			t.Errorf("%s\nbecomes %s\nwant    %s", c.line, got, c.want)
+		}
+	}
+}
+
+func cutHash(t *testing.T, text string) string {
+	t.Helper()
+	before, rest, ok := strings.Cut(text, "sha256:")
+	hash, after, closed := strings.Cut(rest, `"`)
+	if !ok || !closed || len(hash) != 64 {
+		t.Errorf("no hash in %s", text)
+	}
+	return before + after
+}
+
+// An identity adds to an entry and changes nothing else of it.
+func TestIdentifyKeepsTheEntry(t *testing.T) {
+	i := &identifier{now: time.Now, random: func(b []byte) { clear(b) }}
+	rapid.Check(t, func(t *rapid.T) {
+		entry := rapid.MapOf(rapid.SampledFrom([]string{"id", "timestamp", "idempotency_key", "action", "", `q"`, "metadata"}),
+			rapid.SampledFrom([]any{nil, "x", 1.5, `{"id":1}`, []any{nil}})).Draw(t, "entry")
+		line, err := json.Marshal(entry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		text := i.identify(bytes.Clone(line))
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatalf("%s becomes %s: %v", line, text, err)
+		}
+		if got["id"] == nil && (got["idempotency_key"] == nil || got["timestamp"] == nil && entry["idempotency_key"] == nil) {
+			t.Fatalf("%s becomes %s, which has no identity", line, text)
+		}
+		for name, value := range entry {
+			if value != nil && !cmp.Equal(got[name], value) {
+				t.Fatalf("%s becomes %s", line, text)
+			}
+		}
+		if !bytes.Equal(text, i.identify(bytes.Clone(text))) {
+			t.Fatalf("%s is changed again", text)
+		}
+	})
+}

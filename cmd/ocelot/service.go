@@ -1,0 +1,33 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+
+	"github.com/ocelot-audit/ocelot/pkg/client"
+)
+
+// serviceFlags are the flags of every command that speaks to a service.
+type serviceFlags struct {
+	URL    string `name:"url" env:"OCELOT_URL" placeholder:"URL" group:"Service:" help:"Address of the service; by default http://127.0.0.1:8080."`
+	Token  string `env:"OCELOT_TOKEN" placeholder:"TOKEN" group:"Service:" help:"JWT or API key. Better given by OCELOT_TOKEN: a command line is visible to others."`
+	Tenant string `env:"OCELOT_TENANT" placeholder:"TENANT" group:"Service:" help:"Tenant whose log it is."`
+}
+
+// defaultURL is where ocelot dev listens.
+const defaultURL = "http://127.0.0.1:8080"
+
+// connect returns a client for the flags.
+func (f *serviceFlags) connect() (*client.Client, error) {
+	if f.Token == "" {
+		return nil, &usageError{errors.New("a token is needed: --token or OCELOT_TOKEN")}
+	}
+	if f.Tenant == "" {
+		return nil, &usageError{errors.New("a tenant is needed: --tenant or OCELOT_TENANT")}
+	}
+	c, err := client.New(client.Config{URL: cmp.Or(f.URL, defaultURL), Token: f.Token, Tenant: f.Tenant, UserAgent: "ocelot/" + buildVersion()})
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return c, nil
+}

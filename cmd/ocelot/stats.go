@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/rivo/uniseg"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/client"
+)
+
+type statsCmd struct {
+	serviceFlags
+	queryFlags
+	colorFlag
+	Output   string   `short:"o" enum:"auto,table,json" default:"auto" help:"table or json; auto is a table on a terminal and json elsewhere."`
+	GroupBy  []string `placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity."`
+	Interval string   `placeholder:"DURATION" help:"Count over time by this interval, such as 1h."`
+	Top      int      `default:"10" help:"How many groups, the largest first."`
+}
+
+// Validate checks the numbers.
+func (c *statsCmd) Validate() error {
+	if len(c.GroupBy) > audit.MaxGroupBy {
+		return fmt.Errorf("--group-by takes up to %d fields", audit.MaxGroupBy)
+	}
+	if c.Top < 1 || c.Top > audit.MaxTop {
+		return fmt.Errorf("--top must be from 1 to %d", audit.MaxTop)
+	}
+	return nil
+}
+
+// Run prints the counts.
+func (c *statsCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.connect()
+	if err != nil {
+		return err
+	}
+	params, err := c.params(con.now())
+	if err != nil {
+		return err
+	}
+	if len(c.GroupBy) > 0 {
+		params.Set("group_by", strings.Join(c.GroupBy, ","))
+		params.Set("top", strconv.Itoa(c.Top))
+	}
+	if c.Interval != "" {
+		params.Set("interval", c.Interval)
+	}
+	stats, err := service.Stats(ctx, params)
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" || c.Output == "auto" && !con.outTerminal {
+		_, err := fmt.Fprintf(con.out, "%s\n", strings.TrimSpace(string(stats.Text)))
+		return err
+	}
+	out := bufio.NewWriter(con.out)
+	return errors.Join(c.table(out, c.palette(con), stats), out.Flush())
+}
+
+// table prints the counts for people.
+func (c *statsCmd) table(out io.Writer, colors palette, stats client.Stats) error {
+	if _, err := fmt.Fprintf(out, "%d entries of %d users\n", stats.Total, stats.DistinctUsers); err != nil {
+		return err
+	}
+	if len(c.GroupBy) > 0 {
+		if err := printCounts(out, colors, c.GroupBy, groupRows(c.GroupBy, stats)); err != nil {
+			return err
+		}
+	}
+	if c.Interval == "" {
+		return nil
+	}
+	rows := make([]countRow, len(stats.Histogram))
+	for i, bucket := range stats.Histogram {
+		rows[i] = countRow{cells: []string{printable(bucket.Start)}, count: bucket.Count}
+	}
+	return printCounts(out, colors, []string{"start"}, rows)
+}
+
+// countRow is one line of a table of counts.
+type countRow struct {
+	cells []string
+	count int64
+}
+
+func groupRows(by []string, stats client.Stats) []countRow {
+	rows := make([]countRow, len(stats.Groups))
+	for i, group := range stats.Groups {
+		rows[i].count = group.Count
+		for _, field := range by {
+			value := group.Values[field]
+			if value == "" {
+				value = "-" // entries without one
+			}
+			rows[i].cells = append(rows[i].cells, printable(value))
+		}
+	}
+	return rows
+}
+
+const barWidth = 40
+
+// printCounts prints aligned rows, each with its count and a bar.
+func printCounts(out io.Writer, colors palette, titles []string, rows []countRow) error {
+	widths := make([]int, len(titles))
+	countWidth, most := len("COUNT"), int64(1)
+	for i, title := range titles {
+		widths[i] = uniseg.StringWidth(title)
+		for _, r := range rows {
+			widths[i] = max(widths[i], uniseg.StringWidth(r.cells[i]))
+		}
+	}
+	for _, r := range rows {
+		countWidth = max(countWidth, len(strconv.FormatInt(r.count, 10)))
+		most = max(most, r.count)
+	}
+	var header strings.Builder
+	for i, title := range titles {
+		header.WriteString(pad(strings.ToUpper(printable(title)), widths[i]) + "  ")
+	}
+	header.WriteString(fmt.Sprintf("%*s", countWidth, "COUNT"))
+	if _, err := fmt.Fprintf(out, "\n%s\n", colors.paint(bold, header.String())); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		var line strings.Builder
+		for i, cell := range r.cells {
+			line.WriteString(pad(cell, widths[i]) + "  ")
+		}
+		bar := strings.Repeat("█", int(max(0, r.count)*barWidth/most))
+		fmt.Fprintf(&line, "%*d  %s", countWidth, r.count, bar)
+		if _, err := fmt.Fprintln(out, strings.TrimRight(line.String(), " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/rivo/uniseg"
+)
+
+// row is what a table shows of an entry.
+type row struct {
+	Timestamp    string `json:"timestamp"`
+	Severity     string `json:"severity"`
+	UserID       string `json:"user_id"`
+	Action       string `json:"action"`
+	ResourceType string `json:"resource_type"`
+	ResourceID   string `json:"resource_id"`
+	Message      string `json:"message"`
+}
+
+func (r row) cells() []string {
+	resource := r.ResourceType
+	if r.ResourceID != "" {
+		resource += " " + r.ResourceID
+	}
+	cells := []string{r.Timestamp, r.Severity, r.UserID, r.Action, resource, r.Message}
+	for i, cell := range cells {
+		cells[i] = printable(cell)
+	}
+	return cells
+}
+
+// columns of the entries' table, each with its greatest width on a terminal; the
+// last one takes what is left.
+var columns = []struct {
+	title string
+	most  int
+}{{"TIMESTAMP", 24}, {"SEVERITY", 8}, {"USER", 28}, {"ACTION", 22}, {"RESOURCE", 32}, {"MESSAGE", 0}}
+
+const (
+	severityColumn = 1
+	// narrowest is the least that the last column gets, however narrow the terminal.
+	narrowest = 20
+)
+
+// tablePrinter prints entries as aligned lines, cut to the terminal's width.
+type tablePrinter struct {
+	out     *bufio.Writer
+	con     *console
+	palette palette
+	widths  []int // of the first page's cells, kept for the following ones
+}
+
+func (p *tablePrinter) page(items []json.RawMessage) error {
+	rows := make([][]string, len(items))
+	for i, item := range items {
+		var r row
+		if err := json.Unmarshal(item, &r); err != nil {
+			return fmt.Errorf("an entry of the answer is not as it should be: %w", err)
+		}
+		rows[i] = r.cells()
+	}
+	if p.widths == nil {
+		if len(rows) == 0 {
+			return nil
+		}
+		p.measure(rows)
+		header := make([]string, len(columns))
+		for i, c := range columns {
+			header[i] = c.title
+		}
+		if err := p.line(header, func(int, string) string { return bold }); err != nil {
+			return err
+		}
+	}
+	for _, cells := range rows {
+		if err := p.line(cells, cellStyle); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure decides the columns' widths. Without a terminal nothing is cut.
+func (p *tablePrinter) measure(rows [][]string) {
+	p.widths = make([]int, len(columns))
+	used := 0
+	for i, c := range columns {
+		p.widths[i] = uniseg.StringWidth(c.title)
+		for _, cells := range rows {
+			p.widths[i] = max(p.widths[i], uniseg.StringWidth(cells[i]))
+		}
+		if p.con.width > 0 && c.most > 0 {
+			p.widths[i] = min(p.widths[i], c.most)
+		}
+		if i < len(columns)-1 {
+			used += p.widths[i] + 2
+		}
+	}
+	if p.con.width > 0 {
+		p.widths[len(columns)-1] = max(narrowest, p.con.width-used)
+	}
+}
+
+func cellStyle(column int, cell string) string {
+	switch column {
+	case 0:
+		return dim
+	case severityColumn:
+		return severityStyle(cell)
+	}
+	return ""
+}
+
+func (p *tablePrinter) line(cells []string, style func(column int, cell string) string) error {
+	var b strings.Builder
+	for i, cell := range cells {
+		last := i == len(cells)-1
+		if last && cell == "" {
+			break
+		}
+		shown := cell
+		if p.con.width > 0 {
+			shown = fit(cell, p.widths[i])
+		}
+		if !last {
+			shown = pad(shown, p.widths[i])
+		}
+		b.WriteString(p.palette.paint(style(i, cell), shown))
+		if !last {
+			b.WriteString("  ")
+		}
+	}
+	_, err := p.out.WriteString(strings.TrimRight(b.String(), " ") + "\n")
+	return err
+}
+
+func (p *tablePrinter) end(next string) error {
+	switch {
+	case p.widths == nil:
+		p.con.complain("No entries.")
+	case next != "":
+		p.con.complain("More entries follow; --limit or --all shows them.")
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
+	"github.com/ocelot-audit/ocelot/pkg/localcloud"
+)
+
+type tokenCmd struct {
+	Data        string        `default:".ocelot" placeholder:"FOLDER" help:"Data folder of the service; its key is made where it has none."`
+	Tenant      []string      `required:"" env:"OCELOT_TENANT" help:"Tenants that the token is good for; '*' for every one."`
+	Role        string        `enum:"admin,auditor,user,operator,none" default:"none" help:"One of admin, auditor, user, operator (with the tenant '*'), or none."`
+	Sub         string        `default:"developer" placeholder:"NAME" help:"Who the token stands for."`
+	Permissions []string      `placeholder:"PERMISSION" help:"Permissions beside the role's, such as logs:read_sensitive."`
+	Resources   []string      `placeholder:"RESOURCE" help:"Narrow every read to these, such as order or user:42."`
+	TTL         time.Duration `name:"ttl" default:"1h" help:"How long the token is good for."`
+}
+
+// Help is what --help adds.
+func (*tokenCmd) Help() string {
+	return `The token goes to standard output and is good for a service that runs over the same data folder:
+
+  export OCELOT_TENANT=acme OCELOT_TOKEN=$(ocelot token --tenant acme --role admin)`
+}
+
+// Validate checks what the flags mean together.
+func (c *tokenCmd) Validate() error {
+	switch role := access.Role(c.Role); {
+	case c.TTL <= 0:
+		return errors.New("--ttl must be more than zero")
+	case c.Sub == "":
+		return errors.New("--sub must not be empty")
+	case c.Role == "none" && len(c.Permissions) == 0:
+		return errors.New("a token without --role and --permissions is good for nothing")
+	case role == access.RoleOperator && (len(c.Tenant) != 1 || c.Tenant[0] != string(access.AnyTenant)):
+		return errors.New("the role operator goes with --tenant '*' only")
+	}
+	return nil
+}
+
+// Run prints the token.
+func (c *tokenCmd) Run(con *console) error {
+	secret, err := localcloud.DevSecret(c.Data)
+	if err != nil {
+		return err
+	}
+	role := access.Role(c.Role)
+	if c.Role == "none" {
+		role = ""
+	}
+	now := con.now()
+	token, err := bearer.Mint(secret, bearer.Token{
+		Claims: access.Claims{
+			Subject: c.Sub, Tenants: c.Tenant, Role: role, Permissions: c.Permissions, Resources: c.Resources,
+		},
+		IssuedAt: now, ExpiresAt: now.Add(c.TTL),
+	})
+	if err != nil {
+		return &usageError{err}
+	}
+	_, err = fmt.Fprintln(con.out, token)
+	return err
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/localcloud"
+)
+
+func TestToken(t *testing.T) {
+	unsetEnvironment(t)
+	data := t.TempDir() + "/data"
+	for _, c := range []struct {
+		name string
+		args []string
+		want access.Principal
+	}{
+		{"admin", []string{"--tenant", "acme", "--role", "admin"},
+			access.Principal{Subject: "developer", Grants: map[audit.TenantID][]access.Permission{"acme": access.RoleAdmin.Permissions()}}},
+		{"operator", []string{"--tenant", "*", "--role", "operator", "--sub", "ops"},
+			access.Principal{Subject: "ops", Grants: map[audit.TenantID][]access.Permission{"*": access.RoleOperator.Permissions()}}},
+		{"permissions and resources of two tenants", []string{"--tenant", "a,b", "--permissions", "logs:read,logs:write", "--resources", "order,user:42"},
+			access.Principal{Subject: "developer", Resources: []access.Resource{{Type: "order"}, {Type: "user", ID: "42"}},
+				Grants: map[audit.TenantID][]access.Permission{"a": {"logs:read", "logs:write"}, "b": {"logs:read", "logs:write"}}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := command(t.Context(), strings.NewReader(""), 0, append([]string{"token", "--data", data, "--ttl", "2h"}, c.args...)...)
+			if got.code != 0 {
+				t.Fatalf("%+v", got)
+			}
+			secret, err := localcloud.DevSecret(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for after, good := range map[time.Duration]bool{time.Hour: true, 3 * time.Hour: false} {
+				verifier, err := bearer.New(t.Context(), bearer.Config{Secret: secret, Now: func() time.Time { return testTime.Add(after) }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, err := verifier.Verify(t.Context(), strings.TrimSpace(got.out))
+				if (err == nil) != good {
+					t.Errorf("after %v: %v", after, err)
+				}
+				if !good {
+					continue
+				}
+				for id := range c.want.Grants { // the order is the principal's business
+					if diff := cmp.Diff(permissionSet(c.want.Grants[id]), permissionSet(p.Grants[id])); diff != "" {
+						t.Error(diff)
+					}
+				}
+				c.want.Grants, p.Grants = nil, nil
+				if diff := cmp.Diff(c.want, p); diff != "" {
+					t.Error(diff)
+				}
+			}
+		})
+	}
+}
+
+func permissionSet(permissions []access.Permission) map[access.Permission]bool {
+	set := map[access.Permission]bool{}
+	for _, p := range permissions {
+		set[p] = true
+	}
+	return set
+}
+
+func TestTokenRefusesWhatItDoesNotKnow(t *testing.T) {
+	unsetEnvironment(t)
+	for _, args := range [][]string{{"--permissions", "logs:fly"}, {"--resources", ":"}, {"--tenant", "Not A Slug"}} {
+		got := command(t.Context(), strings.NewReader(""), 0, append([]string{"token", "--data", t.TempDir(), "--tenant", "acme", "--role", "admin"}, args...)...)
+		if got.code != 2 || got.out != "" {
+			t.Errorf("%v: %+v", args, got)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+)
+
+// Limits of a bulk request (SPEC section 4).
+const (
+	MaxBulkEntries = 1000
+	MaxBulkWire    = 4 << 20  // bytes as sent
+	MaxBulkText    = 16 << 20 // bytes unpacked
+)
+
+// Bulk is the answer to a bulk request.
+type Bulk struct {
+	Accepted  int        `json:"accepted"`
+	Duplicate int        `json:"duplicate"`
+	Filtered  int        `json:"filtered"`
+	Expired   int        `json:"expired"`
+	Rejected  int        `json:"rejected"`
+	Items     []BulkItem `json:"items"`
+}
+
+// BulkItem is what became of one entry.
+type BulkItem struct {
+	Index  int                  `json:"index"`
+	ID     string               `json:"id"`
+	Status ingest.OutcomeStatus `json:"status"`
+	Error  *Problem             `json:"error"`
+}
+
+// Bulk sends entries, each the JSON text of one without line breaks, in one
+// request. The request is repeated as a whole when its fate is unknown, so
+// every entry should have an id or an idempotency key. The answer accounts for
+// every entry; what the service refuses as a whole is a *Problem.
+func (c *Client) Bulk(ctx context.Context, entries [][]byte) (Bulk, error) {
+	size := len(entries)
+	for i, entry := range entries {
+		if bytes.IndexByte(entry, '\n') >= 0 {
+			return Bulk{}, fmt.Errorf("entry %d of the bulk has a line break", i)
+		}
+		size += len(entry)
+	}
+	if len(entries) > MaxBulkEntries || size > MaxBulkText {
+		return Bulk{}, fmt.Errorf("a bulk of %d entries and %d bytes: %w", len(entries), size, audit.ErrTooLarge)
+	}
+	packed := c.zstd.EncodeAll(append(bytes.Join(entries, []byte("\n")), '\n'), nil)
+	if len(packed) > MaxBulkWire {
+		return Bulk{}, fmt.Errorf("a bulk of %d bytes on the wire: %w", len(packed), audit.ErrTooLarge)
+	}
+	body, err := c.do(ctx, call{method: http.MethodPost, path: "logs/bulk", body: packed, header: http.Header{
+		"Content-Type": {"application/x-ndjson"}, "Content-Encoding": {"zstd"},
+	}})
+	if err != nil {
+		return Bulk{}, err
+	}
+	var answer Bulk
+	if err := decode("bulk answer", body, &answer); err != nil {
+		return Bulk{}, err
+	}
+	return answer, answer.check(len(entries))
+}
+
+// check says where the answer does not account for every entry that was sent.
+func (b *Bulk) check(sent int) error {
+	if len(b.Items) == 0 && b.Accepted == sent {
+		return nil // nothing to tell of any of them
+	}
+	counted := map[ingest.OutcomeStatus]int{}
+	for i, item := range b.Items {
+		if item.Index != i {
+			return fmt.Errorf("the service's bulk answer has item %d at place %d", item.Index, i)
+		}
+		counted[item.Status]++
+	}
+	if len(b.Items) != sent || counted[ingest.Accepted] != b.Accepted || counted[ingest.Duplicate] != b.Duplicate ||
+		counted[ingest.Filtered] != b.Filtered || counted[ingest.Expired] != b.Expired || counted[ingest.Rejected] != b.Rejected ||
+		b.Accepted+b.Duplicate+b.Filtered+b.Expired+b.Rejected != sent {
+		return fmt.Errorf("the service's bulk answer does not account for each of the %d entries sent", sent)
+	}
+	return nil
+}
+
+// Page is one page of a list. Its items are the texts of entries as the service spells them.
+type Page struct {
+	Items []json.RawMessage `json:"items"`
+	Next  *string           `json:"next"`
+	Prev  *string           `json:"prev"`
+}
+
+// Search returns one page of GET /logs; params are its query parameters.
+func (c *Client) Search(ctx context.Context, params url.Values) (Page, error) {
+	body, err := c.do(ctx, call{method: http.MethodGet, path: "logs", query: params})
+	if err != nil {
+		return Page{}, err
+	}
+	var page Page
+	return page, decode("list", body, &page)
+}
+
+// Stats are the counts of GET /logs/stats.
+type Stats struct {
+	Total         int64    `json:"total"`
+	Groups        []Group  `json:"groups"`
+	Histogram     []Bucket `json:"histogram"`
+	DistinctUsers int64    `json:"distinct_users"`
+	// Text is the answer as the service spelled it.
+	Text json.RawMessage `json:"-"`
+}
+
+// Group is the count of the entries with these values, by the fields' names.
+type Group struct {
+	Values map[string]string
+	Count  int64
+}
+
+// UnmarshalJSON reads the flat form of the API: {"action":"CREATE","count":3}.
+func (g *Group) UnmarshalJSON(text []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(members["count"], &g.Count); err != nil {
+		return fmt.Errorf("count of a group: %w", err)
+	}
+	delete(members, "count")
+	g.Values = make(map[string]string, len(members))
+	for field, value := range members {
+		var s string
+		if err := json.Unmarshal(value, &s); err != nil {
+			return fmt.Errorf("value of a group: %w", err)
+		}
+		g.Values[field] = s
+	}
+	return nil
+}
+
+// Bucket is one interval of a histogram.
+type Bucket struct {
+	Start string `json:"start"`
+	Count int64  `json:"count"`
+}
+
+// Stats returns GET /logs/stats; params are its query parameters.
+func (c *Client) Stats(ctx context.Context, params url.Values) (Stats, error) {
+	body, err := c.do(ctx, call{method: http.MethodGet, path: "logs/stats", query: params})
+	if err != nil {
+		return Stats{}, err
+	}
+	stats := Stats{Text: body}
+	return stats, decode("statistics", body, &stats)
+}
+
+// Entry returns the text of GET /logs/{id}: the entry and its "status". One that
+// is not stored yet is a *Problem of status 404 with RetryAfter.
+func (c *Client) Entry(ctx context.Context, id audit.EntryID) (json.RawMessage, error) {
+	body, err := c.do(ctx, call{method: http.MethodGet, path: "logs/" + id.String()})
+	if err != nil {
+		return nil, err
+	}
+	var text json.RawMessage
+	return text, decode("entry", body, &text)
+}

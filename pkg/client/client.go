@@ -1,0 +1,206 @@
+// Package client speaks Ocelot's HTTP API from Go: it repeats what may be
+// repeated, waits as long as the service asks for, and turns problem documents
+// into errors.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// Config says where the service is and who asks.
+type Config struct {
+	// URL is the service's address, with or without the API's base path.
+	URL string
+	// Token is a JWT or an API key ("ocelot_…"); empty for public routes.
+	Token string
+	// Tenant is sent as X-Tenant-ID where it is set.
+	Tenant string
+	// UserAgent names the program that asks.
+	UserAgent string
+	// Timeout is of one attempt; zero means 30 seconds.
+	Timeout time.Duration
+	// Attempts is how often a request is tried in all; zero means 8.
+	Attempts int
+	// Transport carries the requests; nil means http.DefaultTransport.
+	Transport http.RoundTripper
+	// Sleep waits between attempts and returns early with ctx's error; nil waits by the clock.
+	Sleep func(ctx context.Context, d time.Duration) error
+	// Jitter is a number from 0 up to 1, anew at each call; nil draws at random.
+	Jitter func() float64
+}
+
+// Client speaks to one service as one caller. It may be used by many goroutines at once.
+type Client struct {
+	base   *url.URL
+	config Config
+	http   *http.Client
+	zstd   *zstd.Encoder
+}
+
+const (
+	defaultTimeout  = 30 * time.Second
+	defaultAttempts = 8
+	// maxAnswer is the largest body that is read. A page is at most 4 MiB, a
+	// bulk answer of 1,000 rejected entries less.
+	maxAnswer = 32 << 20
+	// zstdWindow bounds what the service has to remember to unpack a body.
+	zstdWindow = 1 << 20
+)
+
+// apiKeyPrefix is how every API key begins.
+const apiKeyPrefix = "ocelot_"
+
+// New checks the configuration and returns a client. It connects to nothing yet.
+func New(config Config) (*Client, error) {
+	base, err := url.Parse(config.URL)
+	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
+		return nil, errors.New("the service's address must be like https://host or http://host:port")
+	}
+	if strings.ContainsFunc(config.Token+config.Tenant, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil, errors.New("token and tenant must be printable ASCII")
+	}
+	base.Path = strings.TrimSuffix(strings.TrimSuffix(base.Path, "/"), manifest.BasePath) + manifest.BasePath
+	base.RawQuery, base.Fragment = "", ""
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow))
+	if err != nil {
+		return nil, fmt.Errorf("zstd encoder: %w", err)
+	}
+	if config.Timeout <= 0 {
+		config.Timeout = defaultTimeout
+	}
+	if config.Attempts <= 0 {
+		config.Attempts = defaultAttempts
+	}
+	if config.Sleep == nil {
+		config.Sleep = sleep
+	}
+	if config.Jitter == nil {
+		config.Jitter = rand.Float64
+	}
+	return &Client{base: base, config: config, zstd: encoder, http: &http.Client{
+		Transport: config.Transport,
+		// A redirect would carry the credential elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// call is one request of the API.
+type call struct {
+	method string
+	path   string // relative to the base path, escaped
+	query  url.Values
+	header http.Header
+	body   []byte
+}
+
+// do makes the call and repeats it after failures that may pass: connection
+// errors, timeouts, and the statuses 429, 502, 503 and 504. It returns the body
+// of a 2xx answer; any other answer is a *Problem.
+func (c *Client) do(ctx context.Context, call call) ([]byte, error) {
+	var wait backoff
+	for attempt := 1; ; attempt++ {
+		body, err := c.once(ctx, call)
+		if err == nil {
+			return body, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s %s: %w", call.method, call.path, context.Cause(ctx))
+		}
+		pause, again := wait.next(err, c.config.Jitter)
+		if !again {
+			return nil, fmt.Errorf("%s %s: %w", call.method, call.path, err)
+		}
+		if attempt == c.config.Attempts {
+			return nil, fmt.Errorf("%s %s, given up after %d attempts: %w", call.method, call.path, attempt, err)
+		}
+		if err := c.config.Sleep(ctx, pause); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", call.method, call.path, err)
+		}
+	}
+}
+
+// once makes one attempt. What cannot be sent or read is a *connectionError.
+func (c *Client) once(ctx context.Context, call call) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	request, err := c.request(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, &connectionError{err}
+	}
+	defer func() { _ = response.Body.Close() }() // read to its end or given up; nothing to learn from it
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	if err != nil {
+		return nil, &connectionError{fmt.Errorf("read the answer: %w", err)}
+	}
+	if len(body) > maxAnswer {
+		return nil, fmt.Errorf("the answer is larger than %d MiB", maxAnswer>>20)
+	}
+	if response.StatusCode/100 != 2 {
+		return nil, problemFrom(response, body)
+	}
+	return body, nil
+}
+
+func (c *Client) request(ctx context.Context, call call) (*http.Request, error) {
+	target := c.base.JoinPath(call.path)
+	target.RawQuery = call.query.Encode()
+	request, err := http.NewRequestWithContext(ctx, call.method, target.String(), bytes.NewReader(call.body))
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	for name, values := range call.header {
+		request.Header[name] = values
+	}
+	request.Header.Set("Accept", "application/json, application/problem+json")
+	if c.config.UserAgent != "" {
+		request.Header.Set("User-Agent", c.config.UserAgent)
+	}
+	if c.config.Tenant != "" {
+		request.Header.Set("X-Tenant-ID", c.config.Tenant)
+	}
+	switch {
+	case c.config.Token == "":
+	case strings.HasPrefix(c.config.Token, apiKeyPrefix):
+		request.Header.Set("Authorization", "ApiKey "+c.config.Token)
+	default:
+		request.Header.Set("Authorization", "Bearer "+c.config.Token)
+	}
+	return request, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// decode reads a JSON answer of the service.
+func decode(what string, body []byte, into any) error {
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("the service's %s is not as it should be: %w", what, err)
+	}
+	return nil
+}

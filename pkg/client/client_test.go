@@ -1,0 +1,306 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/client"
+)
+
+// connect returns a client of the handler and the pauses that it makes.
+func connect(t *testing.T, h http.HandlerFunc, alter ...func(*client.Config)) (*client.Client, *[]time.Duration) {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	var pauses []time.Duration
+	config := client.Config{
+		URL: server.URL, Token: "e30.e30.e30", Tenant: "acme", UserAgent: "test/1", Jitter: func() float64 { return 1 },
+		Sleep: func(ctx context.Context, d time.Duration) error { pauses = append(pauses, d); return ctx.Err() },
+	}
+	for _, f := range alter {
+		f(&config)
+	}
+	c, err := client.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, &pauses
+}
+
+func texts(entries ...string) [][]byte {
+	var b [][]byte
+	for _, e := range entries {
+		b = append(b, []byte(e))
+	}
+	return b
+}
+
+func TestBulk(t *testing.T) {
+	c, _ := connect(t, func(w http.ResponseWriter, r *http.Request) {
+		decoder, err := zstd.NewReader(r.Body)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer decoder.Close()
+		body, err := io.ReadAll(decoder)
+		if err != nil || string(body) != "{\"a\":1}\n{\"a\":2}\n" {
+			t.Errorf("body %q, error %v", body, err)
+		}
+		want := map[string]string{
+			"Authorization": "Bearer e30.e30.e30", "X-Tenant-Id": "acme", "Content-Type": "application/x-ndjson",
+			"Content-Encoding": "zstd", "User-Agent": "test/1",
+		}
+		for name, value := range want {
+			if got := r.Header.Get(name); got != value {
+				t.Errorf("%s is %q, want %q", name, got, value)
+			}
+		}
+		if r.Method != "POST" || r.URL.Path != "/api/v1/logs/bulk" {
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+		w.WriteHeader(http.StatusMultiStatus)
+		_, _ = io.WriteString(w, `{"accepted":1,"duplicate":0,"filtered":0,"expired":0,"rejected":1,"items":[
+			{"index":0,"id":"x","status":"accepted"},
+			{"index":1,"status":"rejected","error":{"status":422,"title":"Unprocessable","errors":[{"pointer":"/action","code":"required","detail":"is required"}]}}]}`)
+	})
+	answer, err := c.Bulk(t.Context(), texts(`{"a":1}`, `{"a":2}`))
+	if err != nil || answer.Accepted != 1 || answer.Rejected != 1 || answer.Items[1].Error.Reason() != "/action: is required" {
+		t.Errorf("answer %+v, error %v", answer, err)
+	}
+}
+
+func TestBulkRefusesAnAnswerThatDoesNotAddUp(t *testing.T) {
+	for name, answer := range map[string]string{
+		"counts too few":  `{"accepted":1,"items":[{"index":0,"status":"accepted"}]}`,
+		"counts too many": `{"accepted":3,"items":[{"index":0,"status":"accepted"},{"index":1,"status":"accepted"},{"index":2,"status":"accepted"}]}`,
+		"wrong places":    `{"accepted":2,"items":[{"index":1,"status":"accepted"},{"index":0,"status":"accepted"}]}`,
+		"wrong counts":    `{"accepted":2,"items":[{"index":0,"status":"accepted"},{"index":1,"status":"rejected"}]}`,
+		"unknown word":    `{"accepted":1,"items":[{"index":0,"status":"accepted"},{"index":1,"status":"mislaid"}]}`,
+		"no items":        `{"accepted":1,"rejected":1}`,
+		"no JSON":         `ok`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := connect(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) })
+			if got, err := c.Bulk(t.Context(), texts(`{}`, `{}`)); err == nil {
+				t.Errorf("answer %+v", got)
+			}
+		})
+	}
+}
+
+func TestBulkKeepsTheServicesLimits(t *testing.T) {
+	c, _ := connect(t, func(http.ResponseWriter, *http.Request) { t.Error("was sent") })
+	half := strings.Repeat("x", client.MaxBulkText/2)
+	for name, entries := range map[string][][]byte{
+		"too many": slices.Repeat(texts(`{}`), client.MaxBulkEntries+1), "too long": texts(half, half), "a line break": texts("{\n}"),
+	} {
+		if _, err := c.Bulk(t.Context(), entries); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestRetries(t *testing.T) {
+	const problem = `{"type":"urn:ocelot:problem:x","title":"X","status":%d,"detail":"because","request_id":"r1"}`
+	for _, c := range []struct {
+		name   string
+		status int
+		header map[string]string
+		tries  int64
+		pauses []time.Duration
+	}{
+		{"429", 429, nil, 3, []time.Duration{200 * time.Millisecond, 400 * time.Millisecond}},
+		{"502", 502, nil, 3, []time.Duration{200 * time.Millisecond, 400 * time.Millisecond}},
+		{"503 with seconds", 503, map[string]string{"Retry-After": "7"}, 3, []time.Duration{7050 * time.Millisecond, 7100 * time.Millisecond}},
+		{"504 with a date", 504, map[string]string{"Retry-After": "Sun, 01 Mar 2026 10:00:09 GMT", "Date": "Sun, 01 Mar 2026 10:00:00 GMT"}, 3,
+			[]time.Duration{9050 * time.Millisecond, 9100 * time.Millisecond}},
+		{"503 asking for an hour", 503, map[string]string{"Retry-After": "3600"}, 1, nil},
+		{"500", 500, nil, 1, nil},
+		{"401", 401, nil, 1, nil},
+		{"404 with Retry-After", 404, map[string]string{"Retry-After": "1"}, 1, nil},
+		{"422", 422, nil, 1, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var tries atomic.Int64
+			cl, pauses := connect(t, func(w http.ResponseWriter, r *http.Request) {
+				tries.Add(1)
+				if body, err := io.ReadAll(r.Body); err != nil || len(body) == 0 {
+					t.Errorf("try %d has the body %q, error %v", tries.Load(), body, err)
+				}
+				for name, value := range c.header {
+					w.Header().Set(name, value)
+				}
+				w.Header().Set("Content-Type", "application/problem+json")
+				w.WriteHeader(c.status)
+				_, _ = fmt.Fprintf(w, problem, c.status)
+			}, func(config *client.Config) { config.Attempts = 3 })
+			_, err := cl.Bulk(t.Context(), texts(`{}`))
+			var p *client.Problem
+			if !errors.As(err, &p) || p.Status != c.status || p.Detail != "because" || p.RequestID != "r1" {
+				t.Errorf("error %v", err)
+			}
+			if tries.Load() != c.tries || !slices.Equal(*pauses, c.pauses) {
+				t.Errorf("%d tries, pauses %v", tries.Load(), *pauses)
+			}
+		})
+	}
+}
+
+func TestRetriesUntilItWorks(t *testing.T) {
+	var tries atomic.Int64
+	c, pauses := connect(t, func(w http.ResponseWriter, _ *http.Request) {
+		switch tries.Add(1) {
+		case 1: // the connection ends without an answer
+			hang(t, w)
+		case 2: // the answer is cut
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, `{"total":`)
+		case 3: // nothing comes in time
+			time.Sleep(300 * time.Millisecond)
+		case 4: // a gateway that knows no problem documents
+			w.WriteHeader(http.StatusBadGateway)
+		default:
+			_, _ = io.WriteString(w, `{"total":9007199254740993,"groups":[{"action":"A","metadata.x":"","count":3}],"histogram":[{"start":"2026-03-01T00:00:00.000Z","count":2}],"distinct_users":1}`)
+		}
+	}, func(config *client.Config) { config.Timeout = 100 * time.Millisecond })
+	stats, err := c.Stats(t.Context(), url.Values{"group_by": {"action,metadata.x"}})
+	if err != nil || tries.Load() != 5 || len(*pauses) != 4 {
+		t.Fatalf("%d tries, pauses %v, error %v", tries.Load(), *pauses, err)
+	}
+	stats.Text = nil
+	want := client.Stats{
+		Total: 9007199254740993, DistinctUsers: 1, Histogram: []client.Bucket{{Start: "2026-03-01T00:00:00.000Z", Count: 2}},
+		Groups: []client.Group{{Values: map[string]string{"action": "A", "metadata.x": ""}, Count: 3}},
+	}
+	if diff := cmp.Diff(want, stats); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func hang(t *testing.T, w http.ResponseWriter) {
+	connection, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	_ = connection.Close()
+}
+
+func TestPausesGrowAndEnd(t *testing.T) {
+	c, pauses := connect(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+		func(config *client.Config) { config.Jitter = func() float64 { return 0 }; config.Attempts = 12 })
+	if _, err := c.Search(t.Context(), nil); err == nil {
+		t.Fatal("no error")
+	}
+	if len(*pauses) != 11 || (*pauses)[0] != 100*time.Millisecond || (*pauses)[1] != 200*time.Millisecond || (*pauses)[10] != 10*time.Second {
+		t.Errorf("pauses %v", *pauses)
+	}
+}
+
+func TestContextEndsTheWaiting(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	interrupted := errors.New("interrupted")
+	c, pauses := connect(t, func(w http.ResponseWriter, _ *http.Request) {
+		cancel(interrupted)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	if _, err := c.Search(ctx, nil); !errors.Is(err, interrupted) || len(*pauses) > 1 {
+		t.Errorf("error %v, pauses %v", err, *pauses)
+	}
+}
+
+func TestSearchAndEntry(t *testing.T) {
+	const id = "0190163d-8694-739b-aea5-966c26f8ad90"
+	c, _ := connect(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/base/api/v1/logs" && r.URL.RawQuery == "action=A&action=B&metadata.a+b=%C3%BC":
+			_, _ = io.WriteString(w, `{"items":[{"big":12345678901234567890,"f":1.50}],"next":"c1","prev":null}`)
+		case r.URL.Path == "/base/api/v1/logs/"+id:
+			_, _ = io.WriteString(w, `{"id":"`+id+`","status":"indexed"}`)
+		default:
+			t.Errorf("asked for %s", r.URL)
+		}
+	}, func(config *client.Config) { config.URL += "/base/api/v1/"; config.Token = "ocelot_secret" })
+	page, err := c.Search(t.Context(), url.Values{"action": {"A", "B"}, "metadata.a b": {"ü"}})
+	if err != nil || string(page.Items[0]) != `{"big":12345678901234567890,"f":1.50}` || *page.Next != "c1" || page.Prev != nil {
+		t.Errorf("page %+v, error %v", page, err)
+	}
+	entryID, err := audit.ParseEntryID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := c.Entry(t.Context(), entryID)
+	if err != nil || !json.Valid(entry) {
+		t.Errorf("entry %s, error %v", entry, err)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	for token, want := range map[string]string{"": "", "a.b.c": "Bearer a.b.c", "ocelot_abc": "ApiKey ocelot_abc"} {
+		c, _ := connect(t, func(w http.ResponseWriter, r *http.Request) {
+			if got := r.Header.Get("Authorization"); got != want {
+				t.Errorf("Authorization %q, want %q", got, want)
+			}
+			_, _ = io.WriteString(w, `{}`)
+		}, func(config *client.Config) { config.Token = token })
+		if _, err := c.Search(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A redirect must not take the credential elsewhere.
+func TestFollowsNoRedirect(t *testing.T) {
+	c, _ := connect(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/elsewhere" {
+			t.Error("followed")
+		}
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+	})
+	_, err := c.Bulk(t.Context(), texts(`{}`))
+	if err == nil || !strings.Contains(err.Error(), "redirects to /elsewhere") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestUnreachableService(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c, pauses := connect(t, nil, func(config *client.Config) { config.URL = "http://" + address; config.Attempts = 4 })
+	if _, err := c.Search(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "given up after 4 attempts") || len(*pauses) != 3 {
+		t.Errorf("error %v, pauses %v", err, *pauses)
+	}
+}
+
+func TestNewRefusesOddConfigurations(t *testing.T) {
+	for _, config := range []client.Config{
+		{}, {URL: "localhost:8080"}, {URL: "ftp://host"}, {URL: "http://"}, {URL: "http://h", Token: "a\r\nX: y"}, {URL: "http://h", Tenant: "ü"},
+	} {
+		if _, err := client.New(config); err == nil {
+			t.Errorf("%+v: no error", config)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package client
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+)
+
+const (
+	firstPause = 200 * time.Millisecond
+	maxPause   = 20 * time.Second
+	// maxRetryAfter is the longest wait that a service may ask for; what asks
+	// for more is not worth waiting for.
+	maxRetryAfter = 5 * time.Minute
+)
+
+// connectionError is a request that got no whole answer.
+type connectionError struct{ err error }
+
+func (e *connectionError) Error() string { return e.err.Error() }
+
+func (e *connectionError) Unwrap() error { return e.err }
+
+// backoff counts the pauses of one call.
+type backoff struct{ pauses int }
+
+// next says whether to try again after the error, and how long to wait before:
+// exponentially longer each time, between half and all of that by jitter, and
+// never less than the service asked for.
+func (b *backoff) next(err error, jitter func() float64) (pause time.Duration, again bool) {
+	var problem *Problem
+	var connection *connectionError
+	switch {
+	case errors.As(err, &problem):
+		passing := []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+		if !slices.Contains(passing, problem.Status) || problem.RetryAfter > maxRetryAfter {
+			return 0, false
+		}
+	case !errors.As(err, &connection):
+		return 0, false
+	}
+	ceiling := min(firstPause<<min(b.pauses, 16), maxPause)
+	b.pauses++
+	pause = ceiling/2 + time.Duration(jitter()*float64(ceiling/2))
+	if problem != nil && problem.RetryAfter > 0 {
+		// Those told the same time must not all come back at it.
+		pause = problem.RetryAfter + pause/4
+	}
+	return pause, true
+}
