@@ -60,7 +60,7 @@ lint-api: build $(PYTHON)/schemathesis
 	PATH="$(PYTHON):$$PATH" sh scripts/lint-api.sh
 
 lambdas: $(foreach arch,$(ARCHES),$(foreach name,$(LAMBDAS),bin/lambdas/$(arch)/$(name)/bootstrap)) ## build every function for arm64 and amd64
-	@go run ./pkg/manifest/internal/checksize bin/lambdas
+	@sh scripts/check-sizes.sh bin/lambdas
 
 bin/lambdas/%/bootstrap: FORCE
 	@GOOS=linux GOARCH=$(firstword $(subst /, ,$*)) CGO_ENABLED=0 go build -trimpath -tags lambda.norpc -ldflags "-s -w" -o $@ ./functions/$(lastword $(subst /, ,$*))

@@ -70,12 +70,12 @@ type outputFlag struct {
 	Output string `short:"o" enum:"auto,table,json,ndjson" default:"auto" help:"table, json or ndjson; auto is a table on a terminal and ndjson elsewhere."`
 }
 
-// palette colours words for a terminal; the zero palette does not.
+// palette colors words for a terminal; the zero palette does not.
 type palette struct{ on bool }
 
-// colorFlag turns colours off, as https://no-color.org asks for.
+// colorFlag turns colors off, as https://no-color.org asks for.
 type colorFlag struct {
-	NoColor string `env:"NO_COLOR" hidden:"" help:"Do not colour."`
+	NoColor string `env:"NO_COLOR" hidden:"" help:"Do not color."`
 }
 
 func (f *colorFlag) palette(con *console) palette {

@@ -135,7 +135,7 @@ func TestSearchTable(t *testing.T) {
 	}
 	colored := s.read(t, 100, "search")
 	if !strings.Contains(colored.out, "\x1b[1;31mCRITICAL\x1b[0m") || strings.Contains(colored.out, "\x1b]0") || strings.Contains(colored.out, "\a") {
-		t.Errorf("colours: %q", colored.out)
+		t.Errorf("colors: %q", colored.out)
 	}
 	t.Setenv("NO_COLOR", "1")
 	server := httptest.NewServer(s)

@@ -146,8 +146,8 @@ func (s *sending) run(ctx context.Context, items iter.Seq2[item, error], concurr
 	if err == nil {
 		err = context.Cause(ctx)
 	}
-	if rest := batch.take(); err != nil && len(rest) > 0 {
-		s.tellFailure(fmt.Errorf("nothing was sent from %s on", rest[0].place))
+	if err != nil {
+		s.tellStop(batch.take())
 	}
 	return err
 }
@@ -257,6 +257,16 @@ func (s *sending) tellFailure(err error) {
 	defer s.mu.Unlock()
 	s.failed = true
 	s.complain("ocelot: %s", err)
+}
+
+// tellStop tells that the rest of the input was left, from the first of these
+// on where there is one.
+func (s *sending) tellStop(rest []item) {
+	if len(rest) > 0 {
+		s.tellFailure(fmt.Errorf("stopped: nothing from %s on was sent", rest[0].place))
+		return
+	}
+	s.tellFailure(errors.New("stopped: what follows in the input was not sent"))
 }
 
 // complain writes a line in place of the progress bar, which comes back by

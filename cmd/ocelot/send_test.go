@@ -198,7 +198,7 @@ func TestSendStopsWhenRefused(t *testing.T) {
 	s.status = func(int) int { return http.StatusForbidden }
 	got := s.command(lines(5000), "send", "--batch", "10", "--concurrency", "1")
 	if got.code != 1 || got.lastLine() != `{"accepted":0,"duplicate":0,"filtered":0,"expired":0,"rejected":0}` ||
-		!strings.Contains(got.err, `-:1 to -:10 not acknowledged`) || !strings.Contains(got.err, `403 T: why \x1b[31m`) {
+		!strings.Contains(got.err, `-:1 to -:10 not acknowledged`) || !strings.Contains(got.err, "ocelot: stopped: ") || !strings.Contains(got.err, `403 T: why \x1b[31m`) {
 		t.Errorf("%+v", got)
 	}
 	if s.requests > 3 {

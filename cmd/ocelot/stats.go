@@ -126,7 +126,7 @@ func printCounts(out io.Writer, colors palette, titles []string, rows []countRow
 	for i, title := range titles {
 		header.WriteString(pad(strings.ToUpper(printable(title)), widths[i]) + "  ")
 	}
-	header.WriteString(fmt.Sprintf("%*s", countWidth, "COUNT"))
+	fmt.Fprintf(&header, "%*s", countWidth, "COUNT")
 	if _, err := fmt.Fprintf(out, "\n%s\n", colors.paint(bold, header.String())); err != nil {
 		return err
 	}

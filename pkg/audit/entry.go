@@ -190,6 +190,12 @@ type Rejection struct {
 	Reason string // one sentence for an administrator, without entry content
 }
 
+// The steps that can hold an entry in quarantine.
+const (
+	StepPersist = "persist"
+	StepIndex   = "index"
+)
+
 // Rejection codes that more than one step knows.
 const (
 	CodeIdentityConflict = "identity_conflict"

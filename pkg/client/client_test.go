@@ -72,7 +72,7 @@ func TestBulk(t *testing.T) {
 				t.Errorf("%s is %q, want %q", name, got, value)
 			}
 		}
-		if r.Method != "POST" || r.URL.Path != "/api/v1/logs/bulk" {
+		if r.Method != http.MethodPost || r.URL.Path != "/api/v1/logs/bulk" {
 			t.Errorf("%s %s", r.Method, r.URL)
 		}
 		w.WriteHeader(http.StatusMultiStatus)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +127,9 @@ func entriesOf(records []record) []audit.Entry {
 // sameEntries fails the test where the entries are not equal in every field.
 func sameEntries(t *testing.T, got, want []audit.Entry) {
 	t.Helper()
+	if reflect.DeepEqual(got, want) { // far faster than a diff, but it tells nil from empty
+		return
+	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Fatalf("entries differ (-want +got):\n%s", diff)
 	}

@@ -33,7 +33,7 @@ func Quarantine(t *testing.T, open func(t *testing.T) QuarantineStore) {
 func newItem(g *generator) quarantine.Item {
 	e := g.record().Entry
 	return quarantine.Item{
-		ID: randomHex(16), Step: pick(g, quarantine.StepPersist, quarantine.StepIndex), Code: audit.CodeUnstorable, Reason: "cannot be stored",
+		ID: randomHex(16), Step: pick(g, audit.StepPersist, audit.StepIndex), Code: audit.CodeUnstorable, Reason: "cannot be stored",
 		HeldAt: epoch.Add(time.Hour), ExpiresAt: e.ExpiresAt, Entry: e,
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
-	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -21,6 +20,9 @@ const entryIDPattern = `^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][
 
 // etagPattern is * or a list of entity tags in double quotes.
 const etagPattern = `^(?:\*|(?:W/)?"[0-9A-Za-z._-]*"(?:, ?(?:W/)?"[0-9A-Za-z._-]*")*)$`
+
+// resourcePattern is the text form of an access.Resource.
+var resourcePattern = fmt.Sprintf(`^(?:[^:%%]|%%25|%%3[Aa]){1,%d}(?::[\s\S]{1,%d})?$`, audit.MaxResourceType, audit.MaxResourceID)
 
 func entryID(description string) *schema {
 	return &schema{kind: "string", format: "uuid", pattern: entryIDPattern, description: description}
@@ -226,7 +228,7 @@ func statsSchema() *schema {
 func quarantineSchema() *schema {
 	return object(
 		must("id", &schema{kind: "string", pattern: "^[0-9a-f]{32}$"}),
-		must("step", choice("The step that could not take the entry.", quarantine.StepPersist, quarantine.StepIndex)),
+		must("step", choice("The step that could not take the entry.", audit.StepPersist, audit.StepIndex)),
 		must("code", str("A stable word for programs, such as identity_conflict.")),
 		must("reason", str("One sentence for people.")),
 		must("held_at", moment("")),
@@ -288,10 +290,12 @@ func keyPermissions() []string {
 func newKeySchema() *schema {
 	permissions := list(choice("", keyPermissions()...))
 	permissions.minItems = 1
+	resources := list(&schema{kind: "string", pattern: resourcePattern})
+	resources.maxItems = tenants.MaxKeyResources
 	return object(
 		must("name", &schema{kind: "string", minLength: 1, maxLength: tenants.MaxKeyName, description: limitBytes("What people call the key.", tenants.MaxKeyName)}),
 		must("permissions", permissions.says("What the key may do; nothing that its creator may not.")),
-		may("resources", list(str("")).says("Narrows every read to these: a resource type (`order`) or one resource (`user:42`).")),
+		may("resources", resources.says("Narrows every read to these: a resource type (`order`) or one resource (`user:42`). A colon or percent sign in a type is written %3A or %25.")),
 		may("expires_at", moment("When the key stops working, in the future. Default: never.")),
 	)
 }

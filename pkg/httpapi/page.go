@@ -117,7 +117,7 @@ func (p *page) introduction(exchanges map[string][]exchange) {
 		{"Which tenant", "`X-Tenant-ID: acme`, except where the path names the tenant. A tenant that the credential does not open answers 403, whether it exists or not."},
 		{"Errors", "Problem documents (RFC 9457) with `request_id` and one item for each faulty value. Unknown query parameters are refused."},
 		{"Lists", "`?limit=` up to 1,000; pass `next` or `prev` back as `?cursor=`."},
-		{"Repeating a write", "Send `timestamp` and an idempotency key: however often the three arrive (with the tenant), the entry is stored once."},
+		{"Repeating a write", "Send `timestamp` and an idempotency key: however often the entry then arrives, it is stored once."},
 		{"Compression", "Answers over 1 KiB are gzipped where accepted; bodies may be sent with `Content-Encoding: gzip` or `zstd`."},
 		{"Tracing", "`X-Request-Id` comes back in the answer, in its problem document and in the service's log."},
 	} {
@@ -284,7 +284,7 @@ func (p *page) exchange(e *exchange) {
 	p.markup(`<figure><figcaption>Request</figcaption><pre tabindex="0"><code>`, html.EscapeString(curl(&e.Request)), `</code></pre>`)
 	p.markup(`<figcaption>Answer <span class="status">`, strconv.Itoa(e.Response.Status), ` `, http.StatusText(e.Response.Status), `</span></figcaption><pre tabindex="0"><code>`)
 	for _, name := range sortedHeader(e.Response.Header) {
-		p.markup(html.EscapeString(name+": "+e.Response.Header.Get(name)), "\n")
+		p.markup(html.EscapeString(headerName(name)+": "+e.Response.Header.Get(name)), "\n")
 	}
 	if e.Response.Body != "" {
 		p.markup("\n", html.EscapeString(indented(e.Response.Body)))
@@ -301,6 +301,19 @@ func sortedHeader(h http.Header) []string {
 	return names
 }
 
+// headerName spells a header's name as its documents do.
+func headerName(name string) string {
+	switch name {
+	case tenantHeaderName:
+		return "X-Tenant-ID"
+	case "Etag":
+		return "ETag"
+	case "Www-Authenticate":
+		return "WWW-Authenticate"
+	}
+	return name
+}
+
 // curl is the request as a command for a shell with OCELOT_URL and OCELOT_TOKEN.
 func curl(r *exampleRequest) string {
 	var out strings.Builder
@@ -314,7 +327,7 @@ func curl(r *exampleRequest) string {
 			out.WriteString(" \\\n  -H \"Authorization: Bearer $OCELOT_TOKEN\"")
 			continue
 		}
-		out.WriteString(" \\\n  -H " + shellQuote(name+": "+r.Header.Get(name)))
+		out.WriteString(" \\\n  -H " + shellQuote(headerName(name)+": "+r.Header.Get(name)))
 	}
 	if r.Body != "" {
 		out.WriteString(" \\\n  --data-binary " + shellQuote(indented(r.Body)))

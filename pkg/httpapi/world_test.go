@@ -55,6 +55,7 @@ type world struct {
 	quarantine                     *quarantine.Service
 	tenants                        *tenants.Service
 	dependencyDown, essentialsDown bool
+	silent                         func(ctx context.Context) error // the check of a third dependency; nil: there is none
 }
 
 // start is the world's first moment.
@@ -225,7 +226,7 @@ func (w *world) build() {
 
 func (w *world) dependencies() []httpapi.Dependency {
 	down := errors.New("dial mongodb.internal:27017: refused")
-	return []httpapi.Dependency{
+	all := []httpapi.Dependency{
 		{Name: "entries", Essential: true, Check: func(ctx context.Context) error {
 			if w.essentialsDown {
 				return down
@@ -239,6 +240,10 @@ func (w *world) dependencies() []httpapi.Dependency {
 			return w.db.Ping(ctx)
 		}},
 	}
+	if w.silent != nil {
+		all = append(all, httpapi.Dependency{Name: "silent", Check: w.silent})
+	}
+	return all
 }
 
 // seed makes three tenants: acme is active, sleepy suspended, leaving is being deleted.

@@ -9,9 +9,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// StepPersist names the persister's step in the quarantine.
-const StepPersist = "persist"
-
 // Persister stores what the ingest queues hold and passes it on to the index queue.
 type Persister struct {
 	Store      Store
@@ -46,7 +43,7 @@ func (p *Persister) Persist(ctx context.Context, body string) error {
 		return fmt.Errorf("persist %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
 	}
 	if len(rejections) > 0 {
-		if err := p.Quarantine.Hold(ctx, contents.Tenant, StepPersist, contents.Entries, rejections); err != nil {
+		if err := p.Quarantine.Hold(ctx, contents.Tenant, audit.StepPersist, contents.Entries, rejections); err != nil {
 			return fmt.Errorf("quarantine %d entries of %s: %w", len(rejections), contents.Tenant, err)
 		}
 	}

@@ -26,7 +26,7 @@ const (
 )
 
 // errUnauthorized is the text that API Gateway turns into a 401.
-var errUnauthorized = errors.New("Unauthorized") //nolint:staticcheck,revive // API Gateway compares this text
+var errUnauthorized = errors.New("Unauthorized")
 
 // Authorizer returns the Lambda function that answers API Gateway's REQUEST
 // authorizer events. A credential that authenticate refuses with

@@ -136,13 +136,13 @@ func problemResponse(event events.APIGatewayProxyRequest, status int, code, deta
 	if err != nil { // texts and a number always marshal
 		panic(err)
 	}
-	return events.APIGatewayProxyResponse{
-		StatusCode: status,
-		MultiValueHeaders: map[string][]string{
-			"Content-Type":           {"application/problem+json"},
-			"Cache-Control":          {"no-store"},
-			"X-Content-Type-Options": {"nosniff"},
-		},
-		Body: string(body),
+	header := map[string][]string{
+		"Content-Type":           {"application/problem+json"},
+		"Cache-Control":          {"no-store"},
+		"X-Content-Type-Options": {"nosniff"},
 	}
+	if id := requestID(event); id != "" {
+		header[requestIDHeader] = []string{id}
+	}
+	return events.APIGatewayProxyResponse{StatusCode: status, MultiValueHeaders: header, Body: string(body)}
 }

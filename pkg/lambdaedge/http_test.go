@@ -97,7 +97,7 @@ func TestHTTPHandsOnTheWholeRequest(t *testing.T) {
 	if diff := cmp.Diff(want, principal); !known || diff != "" {
 		t.Error(diff)
 	}
-	if response.StatusCode != 202 || response.Body != `{"a":"ü"}` || response.IsBase64Encoded ||
+	if response.StatusCode != http.StatusAccepted || response.Body != `{"a":"ü"}` || response.IsBase64Encoded ||
 		!slices.Equal(response.MultiValueHeaders["Set-Cookie"], []string{"a=1", "b=2"}) || response.MultiValueHeaders["Late"] != nil {
 		t.Errorf("response %+v", response)
 	}
@@ -212,7 +212,7 @@ func TestHTTPRefusesAlienEvents(t *testing.T) {
 			event := load[events.APIGatewayProxyRequest](t, "proxy.json")
 			alter(&event)
 			response := invoke(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") }), event)
-			if problem := problemOf(t, response); response.StatusCode != 400 || problem["type"] != "urn:ocelot:problem:invalid_event" {
+			if problem := problemOf(t, response); response.StatusCode != http.StatusBadRequest || problem["type"] != "urn:ocelot:problem:invalid_event" {
 				t.Errorf("problem %v", problem)
 			}
 		})
@@ -225,7 +225,7 @@ func TestHTTPRefusesABrokenPrincipal(t *testing.T) {
 		event := load[events.APIGatewayProxyRequest](t, "proxy.json")
 		event.RequestContext.Authorizer["principal"] = principal
 		response := invoke(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") }), event)
-		if problemOf(t, response); response.StatusCode != 500 {
+		if problemOf(t, response); response.StatusCode != http.StatusInternalServerError {
 			t.Errorf("%v: status %d", principal, response.StatusCode)
 		}
 	}
@@ -237,7 +237,7 @@ func TestHTTPSurvivesAPanic(t *testing.T) {
 		_, _ = io.WriteString(w, "half an answer")
 		panic("entry content")
 	}), load[events.APIGatewayProxyRequest](t, "proxy.json"))
-	if problemOf(t, response); response.StatusCode != 500 {
+	if problemOf(t, response); response.StatusCode != http.StatusInternalServerError {
 		t.Errorf("status %d", response.StatusCode)
 	}
 	if text := log.String(); !strings.Contains(text, "panicked") || strings.Contains(text, "entry content") {
@@ -355,7 +355,7 @@ func TestRequestRoundTrip(t *testing.T) {
 
 func TestEventFromRequestBoundsTheBody(t *testing.T) {
 	for size, fits := range map[int]bool{lambdaedge.MaxEventBody: true, lambdaedge.MaxEventBody + 1: false} {
-		r := httptest.NewRequest("POST", "/api/v1/logs/bulk", bytes.NewReader(make([]byte, size)))
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/logs/bulk", bytes.NewReader(make([]byte, size)))
 		if _, err := lambdaedge.EventFromRequest(r, "/api/v1/logs/bulk", nil); (err == nil) != fits {
 			t.Errorf("%d bytes: %v", size, err)
 		}

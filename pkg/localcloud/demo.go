@@ -27,6 +27,7 @@ const (
 func seed(ctx context.Context, administration *tenants.Service, store tenants.Store, accept *ingest.Service) error {
 	by := access.Principal{Subject: "ocelot"}
 	settings := audit.DefaultSettings()
+	settings.RetentionDays = 0 // the demo entries and the README's stay good however old they get
 	_, err := administration.Create(ctx, by, audit.Tenant{ID: DemoTenant, Name: "Demo shop", Settings: settings})
 	if err != nil && !errors.Is(err, audit.ErrConflict) {
 		return fmt.Errorf("create the demo tenant: %w", err)

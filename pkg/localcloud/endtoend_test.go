@@ -31,7 +31,7 @@ func TestEndToEndAnEntryIsStoredOnceAndFound(t *testing.T) {
 		}
 		id = accepted.ID
 	}
-	admin.eventually(1, nil)
+	admin.eventually(1)
 	got := admin.get("/logs/"+id, nil)
 	var stored map[string]any
 	got.decode(t, &stored)
@@ -68,7 +68,7 @@ func TestEndToEndAnEntryIsStoredOnceAndFound(t *testing.T) {
 func TestEndToEndAnIdentityWithOtherContentGoesToQuarantine(t *testing.T) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
 	admin.do("POST", "/logs", entryText(1), nil)
-	admin.eventually(1, nil)
+	admin.eventually(1)
 	admin.do("POST", "/logs", strings.Replace(entryText(1), "entry number", "forged entry", 1), nil)
 	var held struct {
 		Items []struct {
@@ -153,7 +153,7 @@ func TestEndToEndBulkWithSevenFaults(t *testing.T) {
 			t.Errorf("entry %d is %+v (%+v), want %s at %s", i, item, item.Error, sevenFaults[n].code, sevenFaults[n].pointer)
 		}
 	}
-	admin.eventually(993, nil)
+	admin.eventually(993)
 }
 
 func TestEndToEndBodyForms(t *testing.T) {
@@ -202,7 +202,7 @@ func TestEndToEndBodyForms(t *testing.T) {
 			}
 		})
 	}
-	admin.eventually(5, nil) // 1, 2, 3, 4 and 6: what was refused whole left nothing behind
+	admin.eventually(5) // 1, 2, 3, 4 and 6: what was refused whole left nothing behind
 }
 
 func TestEndToEndPagesWhileMoreIsWritten(t *testing.T) {
@@ -213,7 +213,7 @@ func TestEndToEndPagesWhileMoreIsWritten(t *testing.T) {
 		entries = append(entries, entryText(i))
 	}
 	admin.bulk(entries)
-	admin.eventually(before, nil)
+	admin.eventually(before)
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		for i := range 20 {
@@ -306,7 +306,7 @@ func TestEndToEndObjectsComeBackExactly(t *testing.T) {
 			t.Errorf("%.80s: %d %s", object, got.status, got.body)
 			continue
 		}
-		admin.eventually(i+1, nil)
+		admin.eventually(i + 1)
 		for name, stored := range map[string]map[string]json.RawMessage{"list": admin.list(url.Values{"limit": {"1"}}).Items[0], "get": admin.entry(accepted.ID)} {
 			for _, field := range []string{"metadata", "before_state", "after_state"} {
 				if string(stored[field]) != object {
@@ -337,7 +337,7 @@ func TestEndToEndDeletingATenantRemovesItEverywhere(t *testing.T) {
 	admin, other := s.tenantAdmin("acme"), s.tenantAdmin("other")
 	admin.bulk([]string{entryText(1), entryText(2)})
 	other.bulk([]string{entryText(1)})
-	admin.eventually(2, nil)
+	admin.eventually(2)
 	operator := s.as(s.operator(), "")
 	if got := operator.do("DELETE", "/tenants/acme", "", nil); got.status != http.StatusAccepted {
 		t.Fatalf("%d %s", got.status, got.body)
@@ -355,7 +355,7 @@ func TestEndToEndDeletingATenantRemovesItEverywhere(t *testing.T) {
 	if got := operator.do("POST", "/tenants", `{"id":"acme","name":"again"}`, nil); got.status != http.StatusConflict {
 		t.Errorf("the id was given again: %d %s", got.status, got.body)
 	}
-	other.eventually(1, nil)
+	other.eventually(1)
 }
 
 func TestEndToEndARestartKeepsEverything(t *testing.T) {

@@ -60,7 +60,7 @@ func newStage(t *testing.T) *stage {
 	for _, id := range []audit.TenantID{"acme", "acme-2"} {
 		admin := s.tenantAdmin(id)
 		admin.bulk([]string{fmt.Sprintf(sharedEntry, id, 1), strings.Replace(fmt.Sprintf(sharedEntry, id, 2), `"u"`, `"someone-else"`, 1)})
-		admin.eventually(2, nil)
+		admin.eventually(2)
 	}
 	return s
 }
@@ -194,7 +194,7 @@ func TestResourceScopesNarrowEveryRead(t *testing.T) {
 	for i, resource := range []string{`"resource_type":"order","resource_id":"1"`, `"resource_type":"order","resource_id":"2"`, `"resource_type":"user","resource_id":"42"`, `"resource_type":"user","resource_id":"43"`} {
 		admin.do("POST", "/logs", fmt.Sprintf(`{"user_id":"u","action":"VIEW",%s,"message":"m%d","timestamp":"2026-01-02T03:04:05Z","id":"019b7ca9-8c88-7000-8000-00000000000%d"}`, resource, i, i), nil)
 	}
-	admin.eventually(4, nil)
+	admin.eventually(4)
 	scoped := s.as(s.token(access.Claims{
 		Subject: "a", Tenants: []string{"acme"}, Role: access.RoleAuditor,
 		Resources: []string{"order", "user:42"},

@@ -66,6 +66,9 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	if err := db.Recover(ctx); err != nil {
+		return errors.Join(err, db.Close())
+	}
 	services := wiring.New(wiring.Embedded(db), wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
 	return errors.Join(serve(ctx, o, db, services, secret), db.Close())
 }

@@ -9,19 +9,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// The steps that put entries into quarantine.
-const (
-	StepPersist = "persist"
-	StepIndex   = "index"
-)
-
 // Item is one entry in quarantine.
 type Item struct {
 	// ID is derived from tenant, entry id, digest and step, so that holding
 	// the same entry twice keeps it once; while a retry is under way, from the
 	// retry's time as well. It is 32 hexadecimal digits.
 	ID     string
-	Step   string
+	Step   string // audit.StepPersist or audit.StepIndex
 	Code   string
 	Reason string
 	HeldAt time.Time

@@ -34,7 +34,7 @@ type Recorder interface {
 // maxReason bounds what is kept of a reason, in bytes: some engines write pages.
 const maxReason = 1024
 
-// restoreTimeout bounds putting an item back, which goes on when the request is cancelled.
+// restoreTimeout bounds putting an item back, which goes on when the request is canceled.
 const restoreTimeout = 5 * time.Second
 
 // Hold implements ingest.Quarantine and search.Quarantine. reasons[i].Index
@@ -145,9 +145,9 @@ func (s *Service) remove(ctx context.Context, tenant audit.TenantID, id string) 
 func (s *Service) send(ctx context.Context, tenant audit.Tenant, item *Item) error {
 	queue := s.Index
 	switch item.Step {
-	case StepPersist:
+	case audit.StepPersist:
 		queue = ingest.QueueOf(tenant, s.Standard, s.Priority)
-	case StepIndex:
+	case audit.StepIndex:
 	default:
 		return fmt.Errorf("quarantine item %s of %s: no queue for step %q", item.ID, tenant.ID, item.Step)
 	}

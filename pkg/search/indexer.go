@@ -9,9 +9,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// StepIndex names the indexer's step in the quarantine.
-const StepIndex = "index"
-
 // Quarantine keeps entries that the index could not take; see ingest.Quarantine.
 type Quarantine interface {
 	Hold(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
@@ -50,7 +47,7 @@ func (x *Indexer) IndexMessage(ctx context.Context, body string) error {
 		return fmt.Errorf("index %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
 	}
 	if len(rejections) > 0 {
-		if err := x.Quarantine.Hold(ctx, contents.Tenant, StepIndex, contents.Entries, rejections); err != nil {
+		if err := x.Quarantine.Hold(ctx, contents.Tenant, audit.StepIndex, contents.Entries, rejections); err != nil {
 			return fmt.Errorf("quarantine %d entries of %s: %w", len(rejections), contents.Tenant, err)
 		}
 	}

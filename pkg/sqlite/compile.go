@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,10 +14,10 @@ import (
 // keys into pieces; within a piece each of them is simply true or false, so that
 // everything left is a matter of tokens, wherever in the filter it stood.
 
-// Limits of an expression. FTS5's parser ends at a fixed depth; the others keep
-// one hostile query from costing more than a large one.
+// Limits of an expression. FTS5's parser has a stack of 100 symbols; the others
+// keep one hostile query from costing more than a large one.
 const (
-	maxMatchDepth = 24
+	maxMatchStack = 90
 	maxMatchTerms = 4096
 	maxTimeCuts   = 128
 )
@@ -142,12 +143,11 @@ func (c *compiler) piece(e audit.Expr, at span) (match string, matches bool, err
 	case always:
 		return "", true, nil
 	}
-	if depth(root) > maxMatchDepth {
-		return "", false, audit.Invalid("?q", "too_complex", "must not be nested more than %d levels deep", maxMatchDepth)
+	m := c.render(root)
+	if m.stack > maxMatchStack {
+		return "", false, audit.Invalid("?q", "too_complex", "must not be nested so deeply")
 	}
-	var out strings.Builder
-	c.render(&out, root)
-	return out.String(), true, nil
+	return m.text, true, nil
 }
 
 func (c *compiler) clause(e audit.Expr, at span) (clause, error) {
@@ -262,34 +262,28 @@ func (c *compiler) atom(match string) (clause, error) {
 	return clause{kind: atom, match: match}, nil
 }
 
-// depth is how deep the brackets of a rendered clause are nested.
-func depth(c clause) int {
-	if c.kind == atom {
-		return 0
-	}
-	deepest := 0
-	for _, part := range c.parts {
-		deepest = max(deepest, depth(part))
-	}
-	if c.kind == and && slices.ContainsFunc(c.parts, isNot) {
-		return deepest + 2
-	}
-	return deepest + 1
+// rendered is an FTS5 expression with the number of symbols that FTS5's parser
+// holds at once while it reads it. Beyond maxMatchStack the text is left out.
+type rendered struct {
+	text  string
+	stack int
 }
 
-func isNot(c clause) bool { return c.kind == not }
+const (
+	stackOfPhrase   = 3 // a phrase and what it is reduced to
+	stackOfBracket  = 1
+	stackOfOperator = 2 // what stands before an operator, and the operator
+)
 
-// render writes the clause as an FTS5 expression. FTS5 knows no negation of
-// its own, only "a NOT b": a clause without anything positive is taken from the
+// render makes the clause an FTS5 expression. FTS5 knows no negation of its
+// own, only "a NOT b": a clause without anything positive is taken from the
 // token that every entry has.
-func (c *compiler) render(out *strings.Builder, what clause) {
+func (c *compiler) render(what clause) rendered {
 	switch what.kind {
-	case atom:
-		out.WriteString(what.match)
 	case or:
-		c.renderList(out, " OR ", what.parts)
+		return c.list(" OR ", what.parts)
 	case not:
-		c.renderDifference(out, nil, what.parts)
+		return difference(c.all(), c.render(what.parts[0]))
 	case and:
 		var positive, negative []clause
 		for _, part := range what.parts {
@@ -300,36 +294,53 @@ func (c *compiler) render(out *strings.Builder, what clause) {
 			}
 		}
 		if len(negative) == 0 {
-			c.renderList(out, " AND ", positive)
-			return
+			return c.list(" AND ", positive)
 		}
-		c.renderDifference(out, positive, negative)
+		if len(positive) == 0 {
+			return difference(c.all(), c.list(" OR ", negative))
+		}
+		return difference(c.list(" AND ", positive), c.list(" OR ", negative))
+	default:
+		return rendered{what.match, stackOfPhrase}
 	}
 }
 
-// renderDifference writes what matches all of positive and none of negative.
-func (c *compiler) renderDifference(out *strings.Builder, positive, negative []clause) {
-	if len(positive) == 0 {
-		positive = []clause{{kind: atom, match: `"` + string(appendToken(nil, c.tokens.tenant, tokenAll)) + `"`}}
-	}
-	out.WriteByte('(')
-	c.renderList(out, " AND ", positive)
-	out.WriteString(" NOT ")
-	c.renderList(out, " OR ", negative)
-	out.WriteByte(')')
+// all is the phrase that every entry of the tenant matches.
+func (c *compiler) all() rendered {
+	return rendered{`"` + string(appendToken(nil, c.tokens.tenant, tokenAll)) + `"`, stackOfPhrase}
 }
 
-func (c *compiler) renderList(out *strings.Builder, operator string, parts []clause) {
+// list joins the clauses, of which there is one at least, by an operator. Those
+// that need the most of the parser's stack stand first, where the least of it is used.
+func (c *compiler) list(operator string, clauses []clause) rendered {
+	parts := make([]rendered, len(clauses))
+	for i := range clauses {
+		parts[i] = c.render(clauses[i])
+	}
 	if len(parts) == 1 {
-		c.render(out, parts[0])
-		return
+		return parts[0]
 	}
-	out.WriteByte('(')
+	slices.SortStableFunc(parts, func(a, b rendered) int { return cmp.Compare(b.stack, a.stack) })
+	return bracket(operator, parts)
+}
+
+// difference is what matches the one and not the other.
+func difference(what, without rendered) rendered {
+	return bracket(" NOT ", []rendered{what, without})
+}
+
+func bracket(operator string, parts []rendered) rendered {
+	whole := rendered{stack: stackOfBracket + parts[0].stack}
+	for _, part := range parts[1:] {
+		whole.stack = max(whole.stack, stackOfBracket+stackOfOperator+part.stack)
+	}
+	if whole.stack > maxMatchStack {
+		return whole
+	}
+	texts := make([]string, len(parts))
 	for i, part := range parts {
-		if i > 0 {
-			out.WriteString(operator)
-		}
-		c.render(out, part)
+		texts[i] = part.text
 	}
-	out.WriteByte(')')
+	whole.text = "(" + strings.Join(texts, operator) + ")"
+	return whole
 }

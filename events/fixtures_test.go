@@ -1,0 +1,131 @@
+package events_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+// fixtures is what a service holds before each sample: the file fixtures.json.
+type fixtures struct {
+	Tenants    []audit.Tenant    `json:"tenants"`
+	Entries    []json.RawMessage `json:"entries"` // as stores keep them
+	Keys       []keyFixture      `json:"keys"`
+	Quarantine []itemFixture     `json:"quarantine"`
+	Jobs       []audit.Job       `json:"jobs"`
+}
+
+type keyFixture struct {
+	Tenant      audit.TenantID `json:"tenant_id"`
+	ID          string         `json:"id"`
+	Name        string         `json:"name"`
+	Secret      string         `json:"secret"`
+	Permissions []string       `json:"permissions"`
+	CreatedAt   time.Time      `json:"created_at"`
+}
+
+type itemFixture struct {
+	ID     string          `json:"id"`
+	Step   string          `json:"step"`
+	Code   string          `json:"code"`
+	Reason string          `json:"reason"`
+	HeldAt time.Time       `json:"held_at"`
+	Entry  json.RawMessage `json:"entry"` // as stores keep it
+}
+
+// The names that samples use.
+const (
+	acme      audit.TenantID = "acme"
+	gone      audit.TenantID = "gone" // deleted, its purge is queued
+	keyID                    = "00112233445566ff"
+	keySecret                = "ocelot_c2FtcGxlLWtleS1vZi10aGUtZXZlbnRzLWZvbGRlci0"
+	itemID                   = "00112233445566778899aabbccddeeff"
+	purgeJob                 = "purge-gone"
+	noEntryID                = "0190163d-8694-739b-aea5-966c26f8ad90"
+)
+
+var sampleTime = time.Date(2026, 3, 1, 10, 20, 30, 0, time.UTC)
+
+// storedEntry is the n-th entry of the samples.
+func storedEntry(n byte) audit.Entry {
+	at := sampleTime.Add(time.Duration(n) * time.Minute)
+	return audit.Entry{
+		ID: audit.NewEntryID(at, [10]byte{9: n}), Tenant: acme, UserID: "ada", Action: audit.ActionUpdate,
+		ResourceType: "order", ResourceID: "4711", Timestamp: at, Severity: audit.SeverityWarning,
+		Before: audit.Object(`{"state":"open"}`), After: audit.Object(`{"state":"paid"}`), Changed: []string{"state"},
+		Metadata: audit.Object(`{"channel":"web","total":19.90}`), Message: "The order was paid", ReceivedAt: at,
+		Digest: audit.Digest{n},
+	}
+}
+
+func storedText(n byte) []byte {
+	entry := storedEntry(n)
+	return entryjson.AppendStored(nil, &entry)
+}
+
+func theFixtures() fixtures {
+	settings := audit.DefaultSettings()
+	settings.RetentionDays = 0 // samples do not age
+	tenant := func(id audit.TenantID, name string, status audit.TenantStatus) audit.Tenant {
+		return audit.Tenant{ID: id, Name: name, Status: status, CreatedAt: sampleTime, UpdatedAt: sampleTime, Settings: settings}
+	}
+	return fixtures{
+		Tenants: []audit.Tenant{tenant(acme, "Acme", audit.TenantActive), tenant(gone, "Gone", audit.TenantDeleting)},
+		Entries: []json.RawMessage{storedText(1), storedText(2)},
+		Keys: []keyFixture{{Tenant: acme, ID: keyID, Name: "samples", Secret: keySecret,
+			Permissions: []string{string(access.LogsWrite)}, CreatedAt: sampleTime}},
+		Quarantine: []itemFixture{{ID: itemID, Step: audit.StepIndex, Code: audit.CodeUnstorable,
+			Reason: "the index refused it", HeldAt: sampleTime, Entry: storedText(3)}},
+		Jobs: []audit.Job{{ID: purgeJob, Kind: audit.JobPurgeTenant, Tenant: gone, State: audit.JobQueued, CreatedAt: sampleTime, UpdatedAt: sampleTime}},
+	}
+}
+
+// put fills a service's empty stores.
+func (f fixtures) put(ctx context.Context, s *wiring.Services) error {
+	for _, t := range f.Tenants {
+		if err := s.Stores.Tenants.Create(ctx, t); err != nil {
+			return err
+		}
+	}
+	for _, text := range f.Entries {
+		entry, err := entryjson.ParseStored(text)
+		if err != nil {
+			return err
+		}
+		_, storeErr := s.Stores.Entries.Append(ctx, entry.Tenant, []audit.Entry{entry})
+		_, indexErr := s.Stores.Index.Put(ctx, entry.Tenant, []audit.Entry{entry})
+		if err := errors.Join(storeErr, indexErr); err != nil {
+			return err
+		}
+	}
+	for _, k := range f.Keys {
+		key := tenants.Key{ID: k.ID, Tenant: k.Tenant, Name: k.Name, Hash: access.HashSecret(k.Secret), Permissions: k.Permissions, CreatedAt: k.CreatedAt}
+		if err := s.Stores.Keys.CreateKey(ctx, key); err != nil {
+			return err
+		}
+	}
+	for _, i := range f.Quarantine {
+		entry, err := entryjson.ParseStored(i.Entry)
+		if err != nil {
+			return err
+		}
+		item := quarantine.Item{ID: i.ID, Step: i.Step, Code: i.Code, Reason: i.Reason, HeldAt: i.HeldAt, Entry: entry}
+		if err := s.Stores.Quarantine.Put(ctx, entry.Tenant, []quarantine.Item{item}); err != nil {
+			return err
+		}
+	}
+	for _, job := range f.Jobs {
+		if err := s.Stores.Jobs.CreateJob(ctx, job); err != nil {
+			return err
+		}
+	}
+	return nil
+}

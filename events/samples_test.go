@@ -1,0 +1,295 @@
+package events_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// want is what a sample's function has to answer; see README.md.
+type want struct {
+	Status            int                           `json:"status,omitempty"`
+	BatchItemFailures *[]events.SQSBatchItemFailure `json:"batchItemFailures,omitempty"`
+	Effect            string                        `json:"effect,omitempty"`
+	Error             string                        `json:"error,omitempty"`
+}
+
+// sample is one invocation.
+type sample struct {
+	function, name string
+	event          any
+	want           want
+}
+
+// request is an HTTP sample in short.
+type request struct {
+	as     access.Principal
+	header map[string]string
+	ids    map[string]string
+	query  url.Values
+	body   string
+	status int
+}
+
+func holder(sub string, tenant audit.TenantID, role access.Role) access.Principal {
+	return access.Principal{Subject: sub, Grants: map[audit.TenantID][]access.Permission{tenant: role.Permissions()}}
+}
+
+var (
+	admin    = holder("ada", acme, access.RoleAdmin)
+	auditor  = holder("grace", acme, access.RoleAuditor)
+	operator = holder("ops", access.AnyTenant, access.RoleOperator)
+	stranger = holder("mallory", "elsewhere", access.RoleAdmin)
+)
+
+const entryText = `{"user_id":"ada","action":"UPDATE","resource_type":"order","resource_id":"4711","before_state":{"state":"open"},` +
+	`"after_state":{"state":"paid"},"metadata":{"channel":"web","total":19.90},"severity":"WARNING","message":"The order was paid"}`
+
+var jsonBody = map[string]string{"Content-Type": "application/json"}
+
+// requests are the HTTP samples, by function and name.
+func requests() map[string]map[string]request {
+	entry := storedEntry(1)
+	return map[string]map[string]request{
+		"create-log": {
+			"accepted":      {as: admin, header: jsonBody, body: entryText, status: 202},
+			"unknown-field": {as: admin, header: jsonBody, body: `{"user_id":"ada","action":"UPDATE","resource_type":"order","color":"red"}`, status: 422},
+		},
+		"create-logs-bulk": {
+			"ndjson":        {as: admin, header: map[string]string{"Content-Type": "application/x-ndjson"}, body: entryText + "\n" + entryText + "\n", status: 202},
+			"one-is-faulty": {as: admin, header: jsonBody, body: "[" + entryText + `,{"user_id":"ada"}]`, status: 207},
+		},
+		"create-key": {
+			"created":   {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"name":"ci","permissions":["logs:write"]}`, status: 201},
+			"forbidden": {as: auditor, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"name":"ci","permissions":["logs:write"]}`, status: 403},
+		},
+		"create-tenant": {
+			"created": {as: operator, header: jsonBody, body: `{"id":"beta","name":"Beta","settings":{"retention_days":30}}`, status: 201},
+			"taken":   {as: operator, header: jsonBody, body: `{"id":"acme","name":"Acme"}`, status: 409},
+		},
+		"delete-key": {
+			"revoked": {as: admin, ids: map[string]string{"id": "acme", "key": keyID}, status: 204},
+			"unknown": {as: admin, ids: map[string]string{"id": "acme", "key": "ffffffffffffffff"}, status: 404},
+		},
+		"delete-quarantine": {
+			"discarded": {as: admin, ids: map[string]string{"id": itemID}, status: 204},
+			"unknown":   {as: admin, ids: map[string]string{"id": strings.Repeat("f", 32)}, status: 404},
+		},
+		"delete-tenant": {
+			"started":   {as: operator, ids: map[string]string{"id": "acme"}, status: 202},
+			"forbidden": {as: admin, ids: map[string]string{"id": "acme"}, status: 403},
+		},
+		"get-docs": {
+			"page":              {status: 200},
+			"unknown-parameter": {query: url.Values{"page": {"2"}}, status: 422},
+		},
+		"get-health": {
+			"healthy":           {status: 200},
+			"unknown-parameter": {query: url.Values{"deep": {"1"}}, status: 422},
+		},
+		"get-log": {
+			"found":   {as: auditor, ids: map[string]string{"id": entry.ID.String()}, status: 200},
+			"unknown": {as: auditor, ids: map[string]string{"id": noEntryID}, status: 404},
+		},
+		"get-openapi": {
+			"document":          {status: 200},
+			"unknown-parameter": {query: url.Values{"format": {"yaml"}}, status: 422},
+		},
+		"get-stats": {
+			"by-action":     {as: auditor, query: url.Values{"group_by": {"action"}, "from": {"2026-03-01T00:00:00Z"}, "to": {"2026-03-02T00:00:00Z"}, "interval": {"1h"}}, status: 200},
+			"unknown-field": {as: auditor, query: url.Values{"group_by": {"color"}}, status: 422},
+		},
+		"get-tenant": {
+			"found":     {as: auditor, ids: map[string]string{"id": "acme"}, status: 200},
+			"forbidden": {as: stranger, ids: map[string]string{"id": "acme"}, status: 403},
+		},
+		"list-keys": {
+			"listed":    {as: admin, ids: map[string]string{"id": "acme"}, status: 200},
+			"forbidden": {as: auditor, ids: map[string]string{"id": "acme"}, status: 403},
+		},
+		"list-quarantine": {
+			"listed":        {as: admin, query: url.Values{"limit": {"10"}}, status: 200},
+			"limit-of-zero": {as: admin, query: url.Values{"limit": {"0"}}, status: 422},
+		},
+		"list-tenants": {
+			"listed":        {as: operator, status: 200},
+			"forged-cursor": {as: operator, query: url.Values{"cursor": {"AAAA"}}, status: 422},
+		},
+		"retry-quarantine": {
+			"queued":  {as: admin, ids: map[string]string{"id": itemID}, status: 202},
+			"unknown": {as: admin, ids: map[string]string{"id": strings.Repeat("f", 32)}, status: 404},
+		},
+		"search-logs": {
+			"found":     {as: auditor, query: url.Values{"action": {"CREATE", "UPDATE"}, "q": {`severity>=WARNING "order was paid"`}, "limit": {"10"}}, status: 200},
+			"bad-query": {as: auditor, query: url.Values{"q": {`"never closed`}}, status: 422},
+		},
+		"update-tenant": {
+			"updated": {as: admin, header: map[string]string{"Content-Type": "application/json", "If-Match": `"1"`}, ids: map[string]string{"id": "acme"},
+				body: `{"name":"Acme Ltd","settings":{"retention_days":90}}`, status: 200},
+			"changed-since": {as: admin, header: map[string]string{"Content-Type": "application/json", "If-Match": `"7"`}, ids: map[string]string{"id": "acme"},
+				body: `{"name":"Acme Ltd","settings":{"retention_days":90}}`, status: 412},
+		},
+	}
+}
+
+// routeOf is the route of a function that has one.
+func routeOf(t *testing.T, function string) manifest.Route {
+	t.Helper()
+	for _, f := range manifest.Functions() {
+		if f.Name == function && f.Trigger.Route != nil {
+			return *f.Trigger.Route
+		}
+	}
+	t.Fatalf("the manifest has no route of %s", function)
+	return manifest.Route{}
+}
+
+const (
+	apiID     = "gy415nuibc"
+	accountID = "111122223333"
+	region    = "eu-central-1"
+	requestID = "deef4878-7910-11e6-8f14-25afc3e9ae33"
+)
+
+// proxyEvent is the event of a request, as API Gateway sends it.
+func proxyEvent(t *testing.T, function string, q request) events.APIGatewayProxyRequest {
+	t.Helper()
+	route := routeOf(t, function)
+	path := manifest.BasePath + route.Path
+	for name, id := range q.ids {
+		path = strings.Replace(path, "{"+name+"}", id, 1)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), route.Method, "https://"+apiID+".execute-api."+region+".amazonaws.com"+path+"?"+q.query.Encode(), strings.NewReader(q.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.RemoteAddr = "203.0.113.7:443"
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("User-Agent", "curl/8.5.0")
+	if route.Permission != "" {
+		r.Header.Set("Authorization", "Bearer checked.by.authorizer")
+	}
+	if route.Permission != "" && route.TenantFrom == manifest.TenantFromHeader {
+		r.Header["X-Tenant-ID"] = []string{string(acme)}
+	}
+	for name, value := range q.header {
+		r.Header.Set(name, value)
+	}
+	event, err := lambdaedge.EventFromRequest(r, manifest.BasePath+route.Path, q.ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &event.RequestContext
+	c.AccountID, c.APIID, c.ResourceID, c.Stage, c.RequestID = accountID, apiID, "gf3a1b", "prod", requestID
+	c.Path, c.DomainPrefix, c.ExtendedRequestID = "/prod"+path, apiID, "TWegAcC4EowCHnA="
+	c.RequestTime, c.RequestTimeEpoch = sampleTime.Format("02/Jan/2006:15:04:05 -0700"), sampleTime.UnixMilli()
+	if route.Permission != "" {
+		principal, err := json.Marshal(q.as)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Authorizer = map[string]any{"principalId": q.as.Subject, "integrationLatency": 12, "principal": string(principal)}
+	}
+	return event
+}
+
+// sqsEvent is a batch of the queue's messages with these bodies.
+func sqsEvent(queue manifest.QueueName, bodies ...string) events.SQSEvent {
+	var event events.SQSEvent
+	for i, body := range bodies {
+		event.Records = append(event.Records, events.SQSMessage{
+			MessageId: messageID(i), ReceiptHandle: "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a", Body: body,
+			Attributes: map[string]string{
+				"ApproximateReceiveCount": "1", "SentTimestamp": "1772360430000", "SenderId": "AROAEXAMPLE:ocelot",
+				"ApproximateFirstReceiveTimestamp": "1772360430010",
+			},
+			MessageAttributes: map[string]events.SQSMessageAttribute{}, EventSource: "aws:sqs", AWSRegion: region,
+			EventSourceARN: "arn:aws:sqs:" + region + ":" + accountID + ":" + string(queue),
+		})
+	}
+	return event
+}
+
+func messageID(i int) string { return "059f36b4-87a3-44ab-83d2-66197583000" + string(rune('0'+i)) }
+
+func failing(places ...int) want {
+	failures := []events.SQSBatchItemFailure{}
+	for _, i := range places {
+		failures = append(failures, events.SQSBatchItemFailure{ItemIdentifier: messageID(i)})
+	}
+	return want{BatchItemFailures: &failures}
+}
+
+// packed is one message with these of the sample entries.
+func packed(t *testing.T, numbers ...byte) string {
+	t.Helper()
+	var entries []audit.Entry
+	for _, n := range numbers {
+		entries = append(entries, storedEntry(n))
+	}
+	messages, err := envelope.Pack(acme, entries)
+	if err != nil || len(messages) != 1 {
+		t.Fatalf("%d messages, error %v", len(messages), err)
+	}
+	return messages[0]
+}
+
+// authorizerEvent asks about GET or POST /logs of a tenant with an API key.
+func authorizerEvent(t *testing.T, function, tenant, authorization string) events.APIGatewayCustomAuthorizerRequestTypeRequest {
+	t.Helper()
+	event := proxyEvent(t, function, request{header: map[string]string{"Authorization": authorization}})
+	delete(event.Headers, "X-Tenant-ID")
+	delete(event.MultiValueHeaders, "X-Tenant-ID")
+	event.Headers["X-Tenant-ID"] = tenant
+	event.MultiValueHeaders["X-Tenant-ID"] = []string{tenant}
+	return lambdaedge.AuthorizerEvent(event, "arn:aws:execute-api:"+region+":"+accountID+":"+apiID+"/prod/"+event.HTTPMethod+event.Path)
+}
+
+// samples is every sample.
+func samples(t *testing.T) []sample {
+	t.Helper()
+	var all []sample
+	for function, byName := range requests() {
+		for name, q := range byName {
+			all = append(all, sample{function, name, proxyEvent(t, function, q), want{Status: q.status}})
+		}
+	}
+	purge := `{"v":1,"tenant":"gone","job":"` + purgeJob + `"}`
+	return append(all,
+		sample{"persist-logs", "stored", sqsEvent(manifest.QueueIngest, packed(t, 4, 5), packed(t, 6)), failing()},
+		sample{"persist-logs", "stored-already", sqsEvent(manifest.QueueIngestPriority, packed(t, 1, 2)), failing()},
+		sample{"persist-logs", "one-is-unreadable", sqsEvent(manifest.QueueIngest, packed(t, 4), "not a message"), failing(1)},
+		sample{"index-logs", "indexed", sqsEvent(manifest.QueueIndex, packed(t, 1, 2)), failing()},
+		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, `{"v":99}`, packed(t, 1)), failing(0)},
+		sample{"purge-tenant", "purged", sqsEvent(manifest.QueuePurge, purge), failing()},
+		sample{"purge-tenant", "unknown-job", sqsEvent(manifest.QueuePurge, `{"v":1,"tenant":"gone","job":"none"}`), failing(0)},
+		sample{"authorize-request", "allowed", authorizerEvent(t, "create-log", "acme", "ApiKey "+keySecret), want{Effect: "Allow"}},
+		sample{"authorize-request", "without-the-permission", authorizerEvent(t, "search-logs", "acme", "ApiKey "+keySecret), want{Effect: "Deny"}},
+		sample{"authorize-request", "another-tenant", authorizerEvent(t, "create-log", "beta", "ApiKey "+keySecret), want{Effect: "Deny"}},
+		sample{"authorize-request", "unknown-key", authorizerEvent(t, "create-log", "acme", "ApiKey ocelot_unknown"), want{Error: "Unauthorized"}},
+	)
+}
+
+// text is a file's JSON.
+func text(t *testing.T, v any) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}

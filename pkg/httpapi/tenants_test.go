@@ -1,0 +1,265 @@
+package httpapi_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+const defaultSettings = `{"retention_days":365,"log_levels":["INFO","WARNING","ERROR","CRITICAL"],"sensitive_fields":[],"masking":true,"legal_hold":false,"tier":"standard","isolation":"shared","archive":false}`
+
+func TestTenantIsCreatedReadAndChanged(t *testing.T) {
+	w := newWorld(t)
+	created := w.call("operator", "POST", "/tenants", `{"id":"initech","name":"Initech <&>","settings":{"retention_days":3e1,"log_levels":["ERROR","WARNING","ERROR"],"tier":"priority"}}`, nil).want(t, 201, "")
+	settings := strings.NewReplacer("365", "30", `["INFO","WARNING","ERROR","CRITICAL"]`, `["WARNING","ERROR"]`, "standard", "priority").Replace(defaultSettings)
+	record := `{"id":"initech","name":"Initech <&>","status":"active","created_at":"2026-03-02T09:30:00.000Z","updated_at":"2026-03-02T09:30:00.000Z","settings":` + settings + `}`
+	created.is(t, record)
+	if created.header.Get("ETag") != `"1"` || created.header.Get("Location") != "/api/v1/tenants/initech" {
+		t.Errorf("headers %v", created.header)
+	}
+	w.call("operator", "GET", "/tenants/initech", "", nil).want(t, 200, "").is(t, record)
+	w.call("operator", "POST", "/tenants", `{"id":"initech","name":"again"}`, nil).want(t, 409, "conflict")
+
+	w.advance(time.Minute)
+	changed := w.call("operator", "PUT", "/tenants/initech", `{"name":"Initech","settings":{"legal_hold":true}}`, map[string]string{"If-Match": `"1"`}).want(t, 200, "")
+	changed.is(t, strings.NewReplacer("Initech <&>", "Initech", `"updated_at":"2026-03-02T09:30`, `"updated_at":"2026-03-02T09:31`, `"legal_hold":false`, `"legal_hold":true`).Replace(record))
+	if changed.header.Get("ETag") != `"2"` {
+		t.Errorf("the ETag is %s", changed.header.Get("ETag"))
+	}
+	w.call("operator", "DELETE", "/tenants/initech", "", nil).want(t, 409, "conflict")
+}
+
+func TestIfMatch(t *testing.T) {
+	w := newWorld(t)
+	for _, test := range []struct {
+		match  string
+		status int
+		code   string
+	}{
+		{"", 428, "precondition_required"},
+		{"1", 400, "malformed_request"},
+		{`"`, 400, "malformed_request"},
+		{`"2"`, 412, "precondition_failed"},
+		{`W/"1"`, 412, "precondition_failed"}, // a weak tag never matches
+		{`"1"`, 200, ""},
+		{`"1"`, 412, "precondition_failed"}, // it is "2" by now
+		{`"x", "2"`, 200, ""},
+		{`*`, 200, ""},
+	} {
+		w.call("admin", "PUT", "/tenants/acme", `{"name":"Acme"}`, map[string]string{"If-Match": test.match}).want(t, test.status, test.code)
+	}
+}
+
+// racing changes the record between every reading and writing, a number of times.
+type racing struct {
+	tenants.Store
+	left int
+}
+
+func (r *racing) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	t, err := r.Store.Tenant(ctx, id)
+	if err == nil && r.left > 0 {
+		r.left--
+		changed := t
+		changed.Settings.RetentionDays++
+		changed.Version++
+		err = r.Update(ctx, changed)
+	}
+	return t, err
+}
+
+func TestAnOverwritingPutLosesNoChangeOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.tenants.Tenants = &racing{w.tenants.Tenants, 3}
+	var got audit.Tenant
+	w.call("admin", "PUT", "/tenants/acme", `{"settings":{"masking":false}}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+	if got.Settings.Masking || got.Settings.RetentionDays != 368 {
+		t.Errorf("the settings are %+v; three others had each added a day", got.Settings)
+	}
+	w.tenants.Tenants = &racing{w.tenants.Tenants, 1000}
+	w.call("admin", "PUT", "/tenants/acme", `{"name":"x"}`, map[string]string{"If-Match": "*"}).want(t, 412, "precondition_failed")
+}
+
+func TestTenantDocumentsThatAreRefused(t *testing.T) {
+	w := newWorld(t)
+	for _, test := range []struct {
+		body   string
+		status int
+		faults string // pointer and code of each
+	}{
+		{`{"name":"x"}`, 422, "/id invalid_tenant_id"},
+		{`{"id":"Big","name":""}`, 422, "/id invalid_tenant_id /name required"},
+		{`{"id":"a","name":"` + strings.Repeat("x", 257) + `"}`, 422, "/name too_long"},
+		{`{"id":1,"name":null,"colour":"red","settings":[]}`, 422, "/id wrong_type /name wrong_type /settings wrong_type /colour unknown_field"},
+		{`{"id":"a","name":"a","settings":{"retention_days":1.5,"log_levels":["DEBUG"],"masking":"yes","a/b":1,"sensitive_fields":[1]}}`, 422,
+			"/settings/retention_days wrong_type /settings/log_levels invalid_choice /settings/sensitive_fields wrong_type /settings/masking wrong_type /settings/a~1b unknown_field"},
+		{`{"id":"a","name":"a","settings":{"retention_days":-1,"log_levels":[],"tier":"gold","isolation":"none"}}`, 422,
+			"/settings/retention_days out_of_range /settings/log_levels required /settings/tier invalid_choice /settings/isolation invalid_choice"},
+		{`{"id":"a","name":"a","settings":{"retention_days":1e300}}`, 422, "/settings/retention_days out_of_range"},
+		{`{"id":"a","id":"b","name":"a"}`, 422, "/id duplicate_key"},
+		{`{"id":"a","name":"a","settings":{"tier":"standard","tier":"priority"}}`, 422, "/settings/tier duplicate_key"},
+		{`[]`, 422, " wrong_type"},
+		{`{"id":"a","name":"a"`, 400, ""},
+		{`{"id":"a","name":"a"} {}`, 400, ""},
+		{`{"id":"a","name":"` + "\xff" + `"}`, 400, ""},
+		{``, 400, ""},
+	} {
+		p := w.call("operator", "POST", "/tenants", test.body, map[string]string{"Content-Type": "application/json"}).want(t, test.status, "").problem(t)
+		var faults []string
+		for _, f := range p.Errors {
+			faults = append(faults, f.Pointer+" "+f.Code)
+		}
+		if got := strings.Join(faults, " "); got != test.faults {
+			t.Errorf("%s: %s, want %s", test.body, got, test.faults)
+		}
+	}
+	w.call("operator", "POST", "/tenants", strings.Repeat(" ", 257<<10), nil).want(t, 413, "too_large")
+	w.call("operator", "POST", "/tenants", `{}`, map[string]string{"Content-Type": "application/x-ndjson"}).want(t, 415, "unsupported_media_type")
+}
+
+func TestListTenantsShowsAccessibleOnesInBothDirections(t *testing.T) {
+	w := newWorld(t)
+	type page struct {
+		Items      []struct{ ID string }
+		Next, Prev *string
+	}
+	get := func(as, query string) (p page) {
+		t.Helper()
+		w.call(as, "GET", "/tenants"+query, "", nil).want(t, 200, "").decode(t, &p)
+		return p
+	}
+	if own := get("admin", ""); len(own.Items) != 1 || own.Items[0].ID != "acme" || own.Next != nil || own.Prev != nil {
+		t.Errorf("acme's administrator lists %+v", own)
+	}
+	var forwards, backwards []string
+	cursor, last := "", page{}
+	for {
+		last = get("operator", "?limit=1"+cursor)
+		forwards = append(forwards, last.Items[0].ID)
+		if last.Next == nil {
+			break
+		}
+		cursor = "&cursor=" + *last.Next
+	}
+	for p := last; ; p = get("operator", "?limit=1&cursor="+*p.Prev) {
+		backwards = append([]string{p.Items[0].ID}, backwards...)
+		if p.Prev == nil {
+			break
+		}
+	}
+	if want := "[acme globex leaving sleepy]"; fmt.Sprint(forwards) != want || fmt.Sprint(backwards) != want {
+		t.Errorf("forwards %v, backwards %v, want %v", forwards, backwards, want)
+	}
+	// A cursor is good for whoever got it only.
+	first := get("operator", "?limit=1")
+	w.call("admin", "GET", "/tenants?cursor="+*first.Next, "", nil).want(t, 422, "invalid")
+}
+
+func TestLongTrailsForgetPagesNearTheBeginning(t *testing.T) {
+	w := newWorld(t)
+	const pages = 60
+	for i := range pages {
+		id := fmt.Sprintf("t-%02d-%s", i, strings.Repeat("x", 58))
+		err := w.db.Tenants().Create(t.Context(), audit.Tenant{ID: audit.TenantID(id), Name: id, Status: audit.TenantActive, CreatedAt: start, UpdatedAt: start, Settings: audit.DefaultSettings(), Version: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var p struct {
+		Items      []struct{ ID string }
+		Next, Prev *string
+	}
+	seen, query := 0, "?limit=1"
+	for {
+		p.Next, p.Prev = nil, nil
+		w.call("operator", "GET", "/tenants"+query, "", nil).want(t, 200, "").decode(t, &p)
+		seen++
+		if p.Next == nil {
+			break
+		}
+		if len(*p.Next) > 4096 {
+			t.Fatalf("page %d: a cursor of %d bytes", seen, len(*p.Next))
+		}
+		query = "?limit=1&cursor=" + *p.Next
+	}
+	if seen != pages+4 {
+		t.Errorf("%d pages, want %d", seen, pages+4)
+	}
+	steps := 0
+	for p.Prev != nil {
+		query = "?limit=1&cursor=" + *p.Prev
+		p.Prev = nil
+		w.call("operator", "GET", "/tenants"+query, "", nil).want(t, 200, "").decode(t, &p)
+		steps++
+	}
+	if p.Items[0].ID != "acme" || steps < 20 {
+		t.Errorf("after %d steps back the page begins with %s", steps, p.Items[0].ID)
+	}
+}
+
+func TestDeleteTenantAnswersTheSameJobAgain(t *testing.T) {
+	w := newWorld(t)
+	w.call("admin", "DELETE", "/tenants/acme", "", nil).want(t, 403, "forbidden")
+	first := w.call("operator", "DELETE", "/tenants/acme", "", nil).want(t, 202, "")
+	var job audit.Job
+	first.decode(t, &job)
+	first.is(t, `{"id":"`+job.ID+`","kind":"purge_tenant","tenant_id":"acme","state":"queued","progress":0,"count":0,"created_at":"2026-03-02T09:30:00.000Z","updated_at":"2026-03-02T09:30:00.000Z"}`)
+	w.advance(time.Minute)
+	w.call("operator", "DELETE", "/tenants/acme", "", nil).want(t, 202, "").is(t, first.body)
+	w.call("admin", "GET", "/logs", "", nil).want(t, 403, "forbidden")
+	var tenant audit.Tenant
+	if w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, "").decode(t, &tenant); tenant.Status != audit.TenantDeleting {
+		t.Errorf("the record says %s", tenant.Status)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	w := newWorld(t)
+	w.call("admin", "GET", "/tenants/acme/keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
+	created := w.call("admin", "POST", "/tenants/acme/keys", `{"name":"ci","permissions":["logs:read","logs:write"],"resources":["order:1"],"expires_at":"2026-04-01T00:00:00+02:00"}`, nil).want(t, 201, "")
+	var key struct{ ID, Secret string }
+	created.decode(t, &key)
+	fields := `{"id":"` + key.ID + `","tenant_id":"acme","name":"ci","permissions":["logs:write","logs:read"],"resources":["order:1"],"created_at":"2026-03-02T09:30:00.000Z","expires_at":"2026-03-31T22:00:00.000Z"`
+	created.is(t, fields+`,"secret":"`+key.Secret+`"}`)
+	if !strings.HasPrefix(key.Secret, "ocelot_") {
+		t.Errorf("the secret is %s", key.Secret)
+	}
+	if _, err := w.db.Keys().KeyByHash(t.Context(), access.HashSecret(key.Secret)); err != nil {
+		t.Errorf("the secret does not find its key: %v", err)
+	}
+	w.call("admin", "GET", "/tenants/acme/keys", "", nil).want(t, 200, "").is(t, `{"items":[`+fields+`}],"next":null,"prev":null}`)
+	w.call("operator", "GET", "/tenants/globex/keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
+	w.call("auditor", "GET", "/tenants/acme/keys", "", nil).want(t, 403, "forbidden")
+	w.call("admin", "DELETE", "/tenants/acme/keys/"+key.ID, "", nil).want(t, 204, "").is(t, "")
+	w.call("admin", "DELETE", "/tenants/acme/keys/"+key.ID, "", nil).want(t, 404, "not_found")
+	if strings.Contains(w.logs.String(), key.Secret) {
+		t.Error("the log holds the secret")
+	}
+}
+
+func TestKeysThatAreRefused(t *testing.T) {
+	w := newWorld(t)
+	for _, test := range []struct {
+		as, body string
+		status   int
+		code     string
+	}{
+		{"admin", `{}`, 422, "invalid"},
+		{"admin", `{"name":"k","permissions":[]}`, 422, "invalid"},
+		{"admin", `{"name":"k","permissions":["tenants:create"]}`, 422, "invalid"},
+		{"admin", `{"name":"k","permissions":["logs:write"],"expires_at":"2026-03-02T09:30:00Z"}`, 422, "invalid"},
+		{"admin", `{"name":"k","permissions":["logs:write"],"expires_at":"tomorrow"}`, 422, "invalid"},
+		{"admin", `{"name":"k","permissions":["logs:write"],"resources":["user:"]}`, 422, "invalid"},
+		{"admin", `{"name":"k","permissions":["logs:write"],"hash":"x"}`, 422, "invalid"},
+		{"operator", `{"name":"k","permissions":["logs:read_sensitive"]}`, 403, "forbidden"},
+		{"scoped", `{"name":"k","permissions":["logs:read"]}`, 403, "forbidden"},
+	} {
+		w.call(test.as, "POST", "/tenants/acme/keys", test.body, nil).want(t, test.status, test.code)
+	}
+}

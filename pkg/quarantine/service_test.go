@@ -1,0 +1,339 @@
+package quarantine_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/sqlite"
+)
+
+var (
+	epoch   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	errDown = errors.New("down")
+	admin   = access.Principal{Subject: "ada"}
+	acme    = audit.Tenant{ID: "acme", Settings: audit.DefaultSettings()}
+)
+
+// queue keeps what is sent, or refuses it.
+type queue struct {
+	bodies []string
+	err    error
+	onSend func(body string) // plays the consumer
+}
+
+func (q *queue) Send(_ context.Context, bodies []string) error {
+	if q.err != nil {
+		return q.err
+	}
+	q.bodies = append(q.bodies, bodies...)
+	if q.onSend != nil {
+		for _, body := range bodies {
+			q.onSend(body)
+		}
+	}
+	return nil
+}
+
+type recorder struct {
+	entries []audit.Entry
+	err     error
+}
+
+func (r *recorder) Record(_ context.Context, tenant audit.Tenant, entry audit.Entry) error {
+	if r.err == nil {
+		entry.Tenant = tenant.ID
+		r.entries = append(r.entries, entry)
+	}
+	return r.err
+}
+
+// store is a real one that can be made to fail, and that notices when an entry
+// is in it under no id at all.
+type store struct {
+	quarantine.Store
+	deleteErr error
+	watch     func(id string) // called after each removal
+}
+
+func (s *store) Delete(ctx context.Context, tenant audit.TenantID, id string) error {
+	if s.deleteErr != nil {
+		return s.deleteErr
+	}
+	err := s.Store.Delete(ctx, tenant, id)
+	if s.watch != nil {
+		s.watch(id)
+	}
+	return err
+}
+
+type fixture struct {
+	*quarantine.Service
+	store                     *store
+	standard, priority, index *queue
+	recorder                  *recorder
+	now                       time.Time
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	f := &fixture{store: &store{Store: db.Quarantine()}, standard: &queue{}, priority: &queue{}, index: &queue{}, recorder: &recorder{}, now: epoch}
+	f.Service = &quarantine.Service{
+		Store: f.store, Standard: f.standard, Priority: f.priority, Index: f.index, Recorder: f.recorder, Now: func() time.Time { return f.now },
+	}
+	return f
+}
+
+// entry returns the nth entry.
+func entry(n byte) audit.Entry {
+	return audit.Entry{
+		ID: audit.NewEntryID(epoch, [10]byte{n}), Tenant: "acme", UserID: "u1", Action: "VIEW", ResourceType: "order", Timestamp: epoch, ReceivedAt: epoch,
+		ExpiresAt: epoch.AddDate(1, 0, 0), Message: "a secret message", Metadata: audit.Object(`{"n":1e400}`), Digest: audit.Digest{n},
+	}
+}
+
+func (f *fixture) hold(t *testing.T, step string, entries ...audit.Entry) {
+	t.Helper()
+	reasons := make([]audit.Rejection, len(entries))
+	for i := range reasons {
+		reasons[i] = audit.Rejection{Index: i, Code: "unstorable", Reason: "because"}
+	}
+	if err := f.Hold(t.Context(), "acme", step, entries, reasons); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) items(t *testing.T) []quarantine.Item {
+	t.Helper()
+	items, more, err := f.Store.List(t.Context(), "acme", "", 100)
+	if err != nil || more {
+		t.Fatal(err, more)
+	}
+	return items
+}
+
+func TestHold(t *testing.T) {
+	f := newFixture(t)
+	entries := []audit.Entry{entry(0), entry(1), entry(2)}
+	reasons := []audit.Rejection{
+		{Index: 2, Code: "identity_conflict", Reason: strings.Repeat("ü", 1000)}, {Index: 0, Code: "unstorable", Reason: "first"}, {Index: 0, Code: "unstorable", Reason: "second"},
+	}
+	for range 3 {
+		if err := f.Hold(t.Context(), "acme", audit.StepPersist, entries, reasons); err != nil {
+			t.Fatal(err)
+		}
+		f.now = f.now.Add(time.Hour)
+	}
+	items := f.items(t)
+	if len(items) != 2 {
+		t.Fatalf("%d items, want 2", len(items))
+	}
+	for _, item := range items {
+		if len(item.ID) != 32 || item.Step != "persist" || !item.HeldAt.Equal(epoch) || !item.ExpiresAt.Equal(epoch.AddDate(1, 0, 0)) || item.Entry.UserID != "u1" {
+			t.Errorf("item %+v", item)
+		}
+		switch item.Entry.Digest[0] {
+		case 0:
+			if item.Reason != "first" {
+				t.Errorf("reason %q", item.Reason)
+			}
+		case 2:
+			if len(item.Reason) > 1024 || len(item.Reason) < 1020 || !utf8.ValidString(item.Reason) || item.Code != "identity_conflict" {
+				t.Errorf("%s, a reason of %d bytes", item.Code, len(item.Reason))
+			}
+		default:
+			t.Errorf("entry %x was held", item.Entry.Digest[0])
+		}
+	}
+	other := entry(0)
+	other.Digest = audit.Digest{99} // other content under the same identity
+	f.hold(t, audit.StepPersist, other)
+	f.hold(t, audit.StepIndex, entry(0))
+	if n := len(f.items(t)); n != 4 {
+		t.Errorf("%d items, want 4", n)
+	}
+	if err := f.Hold(t.Context(), "acme", audit.StepIndex, entries, nil); err != nil {
+		t.Error(err)
+	}
+	for _, index := range []int{-1, 3} {
+		if err := f.Hold(t.Context(), "acme", audit.StepIndex, entries, []audit.Rejection{{Index: index}}); err == nil {
+			t.Errorf("a reason for entry %d of 3 was taken", index)
+		}
+	}
+}
+
+func TestRetryChoosesTheQueue(t *testing.T) {
+	priority := acme
+	priority.Settings.Tier = audit.TierPriority
+	for _, tt := range []struct {
+		name, step string
+		tenant     audit.Tenant
+		queue      func(f *fixture) *queue
+	}{
+		{"persist", audit.StepPersist, acme, func(f *fixture) *queue { return f.standard }},
+		{"persist with priority", audit.StepPersist, priority, func(f *fixture) *queue { return f.priority }},
+		{"index", audit.StepIndex, priority, func(f *fixture) *queue { return f.index }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.hold(t, tt.step, entry(1))
+			id := f.items(t)[0].ID
+			if err := f.Retry(t.Context(), admin, tt.tenant, id); err != nil {
+				t.Fatal(err)
+			}
+			if sent := len(f.standard.bodies) + len(f.priority.bodies) + len(f.index.bodies); sent != 1 || len(tt.queue(f).bodies) != 1 {
+				t.Fatalf("%d messages sent", sent)
+			}
+			contents, err := envelope.Unpack(tt.queue(f).bodies[0])
+			if err != nil || contents.Tenant != "acme" || len(contents.Entries) != 1 || contents.Entries[0].Digest != entry(1).Digest || string(contents.Entries[0].Metadata) != `{"n":1e400}` {
+				t.Errorf("sent %+v, %v", contents, err)
+			}
+			if n := len(f.items(t)); n != 0 {
+				t.Errorf("%d items left", n)
+			}
+			f.recorded(t, "quarantine.retry", id)
+			if err := f.Retry(t.Context(), admin, tt.tenant, id); !errors.Is(err, audit.ErrNotFound) {
+				t.Errorf("again: %v", err)
+			}
+		})
+	}
+}
+
+// recorded checks that exactly this was recorded, and nothing of the entry's content.
+func (f *fixture) recorded(t *testing.T, action, id string) {
+	t.Helper()
+	if len(f.recorder.entries) != 1 {
+		t.Fatalf("%d entries recorded", len(f.recorder.entries))
+	}
+	e := f.recorder.entries[0]
+	var metadata map[string]string
+	if err := json.Unmarshal(e.Metadata, &metadata); err != nil {
+		t.Fatal(err)
+	}
+	if e.Tenant != "acme" || e.UserID != "ada" || e.Action != action || e.ResourceID != id || e.ResourceType == "" ||
+		metadata["entry_id"] != entry(1).ID.String() || metadata["code"] != "unstorable" || len(metadata) != 3 {
+		t.Errorf("recorded %+v %v", e, metadata)
+	}
+	if text, err := json.Marshal(e); err != nil || strings.Contains(string(text), "secret") {
+		t.Errorf("recorded content: %s, %v", text, err)
+	}
+}
+
+// TestRetryThatFailsAgain: the consumer is quicker than Retry and holds the
+// entry again before Retry has removed its item.
+func TestRetryThatFailsAgain(t *testing.T) {
+	f := newFixture(t)
+	f.hold(t, audit.StepIndex, entry(1))
+	id := f.items(t)[0].ID
+	f.index.onSend = func(string) { f.hold(t, audit.StepIndex, entry(1)) }
+	for range 3 {
+		if err := f.Retry(t.Context(), admin, acme, id); err != nil {
+			t.Fatal(err)
+		}
+		if items := f.items(t); len(items) != 1 || items[0].ID != id {
+			t.Fatalf("the entry is lost or moved: %+v", items)
+		}
+	}
+}
+
+// TestRetryFails: whatever fails, the entry stays in quarantine under its id.
+func TestRetryFails(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(f *fixture)
+	}{
+		{"queue", func(f *fixture) { f.index.err = errDown }},
+		{"recorder", func(f *fixture) { f.recorder.err = errDown }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.hold(t, audit.StepIndex, entry(1))
+			before := f.items(t)[0]
+			tt.spoil(f)
+			ctx, cancel := context.WithCancel(t.Context())
+			removals := 0
+			f.store.watch = func(string) {
+				if removals++; removals == 1 {
+					defer cancel() // and the caller goes away
+				}
+				if len(f.items(t)) == 0 {
+					t.Error("the entry was nowhere for a moment")
+				}
+			}
+			err := f.Retry(ctx, admin, acme, before.ID)
+			var unavailable *audit.UnavailableError
+			if !errors.As(err, &unavailable) || !errors.Is(err, errDown) {
+				t.Errorf("%v, want *UnavailableError", err)
+			}
+			if items := f.items(t); len(items) != 1 || items[0].ID != before.ID || items[0].HeldAt != before.HeldAt || items[0].Reason != "because" {
+				t.Errorf("left %+v", items)
+			}
+			f.index.err, f.recorder.err, f.store.watch = nil, nil, nil
+			if err := f.Retry(t.Context(), admin, acme, before.ID); err != nil || len(f.items(t)) != 0 {
+				t.Errorf("then: %v, %d items", err, len(f.items(t)))
+			}
+		})
+	}
+	f := newFixture(t)
+	f.hold(t, "bake", entry(1))
+	if err := f.Retry(t.Context(), admin, acme, f.items(t)[0].ID); err == nil || len(f.items(t)) != 1 {
+		t.Errorf("a step without a queue: %v, %d items", err, len(f.items(t)))
+	}
+	f = newFixture(t)
+	f.hold(t, audit.StepIndex, entry(1))
+	f.store.deleteErr = errDown
+	if err := f.Retry(t.Context(), admin, acme, f.items(t)[0].ID); !errors.Is(err, errDown) || len(f.items(t)) == 0 || len(f.index.bodies) != 0 {
+		t.Errorf("a store that does not delete: %v, %d items, %d sent", err, len(f.items(t)), len(f.index.bodies))
+	}
+}
+
+func TestDelete(t *testing.T) {
+	f := newFixture(t)
+	f.hold(t, audit.StepPersist, entry(1))
+	id := f.items(t)[0].ID
+	held := acme
+	held.Settings.LegalHold = true
+	if err := f.Delete(t.Context(), admin, held, id); !errors.Is(err, audit.ErrConflict) || len(f.items(t)) != 1 {
+		t.Errorf("under legal hold: %v", err)
+	}
+	f.recorder.err = errDown
+	var unavailable *audit.UnavailableError
+	if err := f.Delete(t.Context(), admin, acme, id); !errors.As(err, &unavailable) || len(f.items(t)) != 1 {
+		t.Errorf("unrecorded: %v, %d items", err, len(f.items(t)))
+	}
+	f.recorder.err = nil
+	globex := audit.Tenant{ID: "globex", Settings: audit.DefaultSettings()}
+	for _, missing := range []struct {
+		tenant audit.Tenant
+		id     string
+	}{{globex, id}, {acme, strings.Repeat("0", 32)}, {acme, ""}} {
+		if err := f.Delete(t.Context(), admin, missing.tenant, missing.id); !errors.Is(err, audit.ErrNotFound) {
+			t.Errorf("%s %q: %v, want ErrNotFound", missing.tenant.ID, missing.id, err)
+		}
+		if err := f.Retry(t.Context(), admin, missing.tenant, missing.id); !errors.Is(err, audit.ErrNotFound) {
+			t.Errorf("%s %q: %v, want ErrNotFound", missing.tenant.ID, missing.id, err)
+		}
+	}
+	if err := f.Delete(t.Context(), admin, acme, id); err != nil || len(f.items(t)) != 0 {
+		t.Errorf("%v, %d items left", err, len(f.items(t)))
+	}
+	f.recorded(t, "quarantine.delete", id)
+}
