@@ -24,6 +24,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
 var update = flag.Bool("update", false, "write the samples instead of comparing them")
@@ -96,7 +97,7 @@ func newService(t *testing.T) *wiring.Services {
 			t.Error(err)
 		}
 	})
-	stores := wiring.Embedded(db)
+	stores := embedded.Stores(db)
 	stores.Settle = 0 // nothing else writes
 	service := wiring.New(stores, wiring.Security{CursorKey: make([]byte, 32)}, slog.New(slog.DiscardHandler))
 	var f fixtures

@@ -7,11 +7,11 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
-	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 )
 
 func main() {
-	services, err := wiring.FromEnvironment(context.Background())
+	services, err := fromenv.Services(context.Background())
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package cursor_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"math/rand/v2"
 	"net/url"
@@ -51,6 +52,12 @@ func TestForeign(t *testing.T) {
 	for _, list := range []string{"", "acme", "acme|ab", "acme|a\x01b", "globex|a"} {
 		refused(t, s, list, text)
 	}
+	// The bytes behind the list's name must not pass for those of a longer name.
+	raw, err := base64.RawURLEncoding.DecodeString(s.Sign("x", []byte("\x01y")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, s, "x\x01", base64.RawURLEncoding.EncodeToString(raw[1:]))
 	refused(t, cursor.NewSigner([]byte("another key, also of 32 bytes...")), "acme|a", text)
 }
 
@@ -66,8 +73,13 @@ func TestHostile(t *testing.T) {
 	for n := range len(text) {
 		refused(t, s, "l", text[:n])
 	}
-	random := rand.New(rand.NewPCG(1, 2))
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	for _, c := range alphabet { // the last character has spare bits
+		if last := len(text) - 1; text[last] != byte(c) {
+			refused(t, s, "l", text[:last]+string(c))
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
 	for i := range len(text) { // every place, any other character
 		changed := []byte(text)
 		for changed[i] == text[i] {

@@ -21,6 +21,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
 // Options say how to run.
@@ -62,14 +63,14 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	db, err := sqlite.Open(ctx, filepath.Join(o.Data, wiring.DataFile))
+	db, err := sqlite.Open(ctx, filepath.Join(o.Data, embedded.File))
 	if err != nil {
 		return err
 	}
 	if err := db.Recover(ctx); err != nil {
 		return errors.Join(err, db.Close())
 	}
-	services := wiring.New(wiring.Embedded(db), wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
+	services := wiring.New(embedded.Stores(db), wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
 	return errors.Join(serve(ctx, o, db, services, secret), db.Close())
 }
 
@@ -144,7 +145,7 @@ func startConsumers(ctx context.Context, db *sqlite.DB, services *wiring.Service
 	for _, f := range manifest.Functions() {
 		for _, trigger := range f.Trigger.Queues {
 			c := &consumer{
-				trigger: trigger, timeout: f.Timeout, queue: wiring.EmbeddedQueue(db, trigger.Queue),
+				trigger: trigger, timeout: f.Timeout, queue: embedded.Queue(db, trigger.Queue),
 				function: lambdaedge.Queue(handlers[f.Name]), log: log,
 			}
 			for range pollersEach {
@@ -178,7 +179,7 @@ func drain(ctx context.Context, server *http.Server, db *sqlite.DB) error {
 func waiting(ctx context.Context, db *sqlite.DB) (int64, error) {
 	var total int64
 	for _, q := range manifest.Queues() {
-		visible, inFlight, _, err := wiring.EmbeddedQueue(db, q.Name).Depth(ctx)
+		visible, inFlight, _, err := embedded.Queue(db, q.Name).Depth(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("count what waits in %s: %w", q.Name, err)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/samtemplate"
 	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
 const root = "../.."
@@ -70,7 +71,7 @@ func same(t *testing.T, what string, got, want []string) {
 	}
 }
 
-func embedded(t *testing.T) *wiring.Services {
+func embeddedServices(t *testing.T) *wiring.Services {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"))
 	if err != nil {
@@ -81,7 +82,7 @@ func embedded(t *testing.T) *wiring.Services {
 			t.Error(err)
 		}
 	})
-	return wiring.New(wiring.Embedded(db), wiring.Security{Tokens: refuseTokens{}, CursorKey: make([]byte, 32)}, discard())
+	return wiring.New(embedded.Stores(db), wiring.Security{Tokens: refuseTokens{}, CursorKey: make([]byte, 32)}, discard())
 }
 
 func TestManifestMatchesFolders(t *testing.T) {
@@ -90,7 +91,7 @@ func TestManifestMatchesFolders(t *testing.T) {
 }
 
 func TestManifestMatchesTheRunner(t *testing.T) {
-	services := embedded(t)
+	services := embeddedServices(t)
 	same(t, "HTTPFunctions", slices.Sorted(maps.Keys(localcloud.HTTPFunctions(services))), names(hasRoute))
 	same(t, "QueueFunctions", slices.Sorted(maps.Keys(localcloud.QueueFunctions(services))), names(hasQueue))
 }

@@ -205,3 +205,12 @@ var functions = []Function{
 		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 }
+
+// QueueOf returns a queue by its name; it panics where the table has none.
+func QueueOf(name QueueName) Queue {
+	i := slices.IndexFunc(queues, func(q Queue) bool { return q.Name == name })
+	if i < 0 {
+		panic("manifest: no queue " + string(name))
+	}
+	return queues[i]
+}

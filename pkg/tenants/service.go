@@ -52,7 +52,7 @@ const (
 // maxAttempts is how often a change starts again that others came in between of.
 const maxAttempts = 8
 
-// undoTimeout bounds undoing a change, which goes on when the request is cancelled.
+// undoTimeout bounds undoing a change, which goes on when the request is canceled.
 const undoTimeout = 5 * time.Second
 
 // Create adds a tenant, active and with Version 1; audit.ErrConflict where its

@@ -563,7 +563,8 @@ func TestOutage(t *testing.T) {
 		"empty set":   func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[]}`)) },
 		"broken keys": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[{"kty":"RSA"},{}]}`)) },
 		"flood": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write(append([]byte(`{"keys":[],"pad":"`), bytes.Repeat([]byte("x"), 2<<20)...))
+			flood := map[string]any{"keys": []any{jwk(t, "rsa", k.rsa), jwk(t, "unknown", k.rsa)}, "pad": strings.Repeat("x", 2<<20)}
+			_ = json.NewEncoder(w).Encode(flood)
 		},
 	}
 	for name, outage := range outages {

@@ -133,8 +133,8 @@ func (k *remoteKeys) fetch(ctx context.Context) error {
 	}
 	var keys []jwkset.JWK
 	var faults []error
-	for i, marshalled := range set.Keys {
-		key, err := jwkset.NewJWKFromMarshal(marshalled, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	for i, found := range set.Keys {
+		key, err := jwkset.NewJWKFromMarshal(found, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 		if err != nil {
 			faults = append(faults, fmt.Errorf("key %d: %w", i, err))
 			continue
@@ -161,7 +161,7 @@ func (k *remoteKeys) download(ctx context.Context) (jwkset.JWKSMarshal, error) {
 		}
 		return set, err
 	}
-	defer response.Body.Close() //nolint:errcheck // nothing depends on it
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		return set, fmt.Errorf("status %d", response.StatusCode)
 	}

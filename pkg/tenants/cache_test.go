@@ -1,0 +1,140 @@
+package tenants_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+func TestCache(t *testing.T) {
+	f := newFixture(t)
+	cache := tenants.NewCache(f.store, 5*time.Second, func() time.Time { return f.now })
+	read := func() audit.Tenant {
+		t.Helper()
+		tenant, err := cache.Tenant(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tenant
+	}
+	if _, err := cache.Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("%v, want ErrNotFound", err)
+	}
+	other := *f.Service // another process
+	f.acme(t, nil)
+	if read().Name != "Acme" {
+		t.Error("a tenant just created cannot be used")
+	}
+	f.store.reads = 0
+	for range 100 {
+		read()
+	}
+	if f.store.reads != 0 {
+		t.Errorf("%d reads of a record that is there", f.store.reads)
+	}
+	if _, err := other.Update(t.Context(), admin, "acme", "by another", audit.DefaultSettings(), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.now = f.now.Add(5*time.Second - 1)
+	if got := read().Name; got != "Acme" {
+		t.Errorf("within its time: %s", got)
+	}
+	f.now = f.now.Add(1)
+	if got := read().Name; got != "by another" {
+		t.Errorf("after its time: %s", got)
+	}
+
+	f.Tenants = cache.Fresh()
+	if _, err := f.Update(t.Context(), admin, "acme", "own", audit.DefaultSettings(), 0); err != nil || read().Name != "own" {
+		t.Errorf("its own change: %s, %v", read().Name, err)
+	}
+	if _, err := other.Update(t.Context(), admin, "acme", "by another", audit.DefaultSettings(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := cache.Fresh().Tenant(t.Context(), "acme"); err != nil || got.Name != "by another" || read().Name != "by another" {
+		t.Errorf("fresh: %+v, %v, then %s", got, err, read().Name)
+	}
+	if _, err := f.Update(t.Context(), admin, "acme", "own", audit.DefaultSettings(), read().Version); err != nil {
+		t.Error(err)
+	}
+	read()
+	if err := cache.Bury(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cache.Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("buried: %v", err)
+	}
+	if err := cache.Create(t.Context(), audit.Tenant{ID: "acme"}); !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("created anew: %v", err)
+	}
+}
+
+// slowStore answers a read only when told to, with what it read before.
+type slowStore struct {
+	tenants.Store
+	reading, answer chan struct{}
+}
+
+func (s slowStore) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	tenant, err := s.Store.Tenant(ctx, id)
+	s.reading <- struct{}{}
+	<-s.answer
+	return tenant, err
+}
+
+func TestCacheKeepsNoReadFromBeforeAChange(t *testing.T) {
+	f := newFixture(t)
+	tenant := f.acme(t, nil)
+	slow := slowStore{Store: f.db.Tenants(), reading: make(chan struct{}, 1), answer: make(chan struct{}, 10)}
+	cache := tenants.NewCache(slow, time.Hour, time.Now)
+	var group sync.WaitGroup
+	group.Go(func() {
+		if _, err := cache.Tenant(t.Context(), "acme"); err != nil {
+			t.Error(err)
+		}
+	})
+	<-slow.reading
+	tenant.Name, tenant.Version = "changed", 2
+	if err := cache.Update(t.Context(), tenant); err != nil {
+		t.Fatal(err)
+	}
+	slow.answer <- struct{}{}
+	group.Wait()
+	slow.answer <- struct{}{}
+	if got, err := cache.Tenant(t.Context(), "acme"); err != nil || got.Name != "changed" {
+		t.Errorf("%+v, %v: an old record was kept", got, err)
+	}
+}
+
+// manyTenants is a store that has every tenant.
+type manyTenants struct {
+	tenants.Store
+	reads *int
+}
+
+func (m manyTenants) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, error) {
+	*m.reads++
+	return audit.Tenant{ID: id}, nil
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	var reads int
+	cache := tenants.NewCache(manyTenants{reads: &reads}, time.Hour, time.Now)
+	for range 2 {
+		for i := range 6000 {
+			id := audit.TenantID(fmt.Sprint("t", i))
+			if got, err := cache.Tenant(t.Context(), id); err != nil || got.ID != id {
+				t.Fatalf("%s: %+v, %v", id, got, err)
+			}
+		}
+	}
+	if reads < 2*6000-4096 {
+		t.Errorf("%d reads: the cache holds more than 4,096", reads)
+	}
+}

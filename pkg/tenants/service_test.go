@@ -1,0 +1,577 @@
+package tenants_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+var (
+	epoch    = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
+	errDown  = errors.New("down")
+	operator = access.Principal{Subject: "op", Grants: map[audit.TenantID][]access.Permission{access.AnyTenant: access.RoleOperator.Permissions()}}
+	admin    = access.Principal{Subject: "ada", Grants: map[audit.TenantID][]access.Permission{"acme": access.RoleAdmin.Permissions()}}
+)
+
+// recorder keeps what is recorded, or refuses it.
+type recorder struct {
+	entries []audit.Entry
+	err     error
+	before  func() // called before anything else
+}
+
+func (r *recorder) Record(_ context.Context, tenant audit.Tenant, entry audit.Entry) error {
+	if r.before != nil {
+		r.before()
+	}
+	if r.err != nil {
+		return r.err
+	}
+	if tenant.ID == "" || entry.UserID == "" || entry.ResourceType == "" || entry.ResourceID == "" {
+		return errors.New("an incomplete entry")
+	}
+	entry.Tenant = tenant.ID
+	r.entries = append(r.entries, entry)
+	return nil
+}
+
+// queue keeps what is sent, or refuses it.
+type queue struct {
+	bodies []string
+	err    error
+}
+
+func (q *queue) Send(_ context.Context, bodies []string) error {
+	if q.err == nil {
+		q.bodies = append(q.bodies, bodies...)
+	}
+	return q.err
+}
+
+// store is a real one whose updates a test can come between.
+type store struct {
+	tenants.Store
+	beforeUpdate func(t audit.Tenant) error
+	reads        int
+}
+
+func (s *store) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	s.reads++
+	return s.Store.Tenant(ctx, id)
+}
+
+func (s *store) Update(ctx context.Context, t audit.Tenant) error {
+	if s.beforeUpdate != nil {
+		if err := s.beforeUpdate(t); err != nil {
+			return err
+		}
+	}
+	return s.Store.Update(ctx, t)
+}
+
+// fixture is a Service over the embedded engine.
+type fixture struct {
+	*tenants.Service
+	db       *sqlite.DB
+	store    *store
+	recorder *recorder
+	queue    *queue
+	now      time.Time
+	random   byte
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	f := &fixture{db: db, store: &store{Store: db.Tenants()}, recorder: &recorder{}, queue: &queue{}, now: epoch}
+	f.Service = &tenants.Service{
+		Tenants: f.store, Keys: db.Keys(), Jobs: db.Jobs(), Purge: f.queue, Recorder: f.recorder,
+		Now: f.clock,
+		Random: func(b []byte) {
+			for i := range b {
+				f.random++
+				b[i] = f.random
+			}
+		},
+	}
+	return f
+}
+
+func (f *fixture) clock() time.Time { return f.now }
+
+// acme creates the tenant that most tests are about.
+func (f *fixture) acme(t *testing.T, change func(*audit.Settings)) audit.Tenant {
+	t.Helper()
+	settings := audit.DefaultSettings()
+	if change != nil {
+		change(&settings)
+	}
+	tenant, err := f.Create(t.Context(), operator, audit.Tenant{ID: "acme", Name: "Acme", Settings: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tenant
+}
+
+func (f *fixture) stored(t *testing.T) audit.Tenant {
+	t.Helper()
+	tenant, err := f.db.Tenants().Tenant(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tenant
+}
+
+func isUnavailable(err error) bool {
+	var unavailable *audit.UnavailableError
+	return errors.As(err, &unavailable)
+}
+
+func pointers(err error) []string {
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) {
+		return nil
+	}
+	var found []string
+	for _, f := range invalid.Fields {
+		found = append(found, f.Pointer+" "+f.Code)
+	}
+	return found
+}
+
+func TestCreate(t *testing.T) {
+	f := newFixture(t)
+	settings := audit.DefaultSettings()
+	settings.SensitiveFields = nil
+	created, err := f.Create(t.Context(), operator, audit.Tenant{ID: "acme", Name: "Acme", Status: "whatever", Version: 9, Settings: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if created.Status != audit.TenantActive || created.Version != 1 || !created.CreatedAt.Equal(epoch.Truncate(time.Millisecond)) || created.Settings.SensitiveFields == nil {
+		t.Errorf("created %+v", created)
+	}
+	if got := f.stored(t); got.Name != "Acme" || got.Version != 1 || !got.CreatedAt.Equal(created.CreatedAt) {
+		t.Errorf("stored %+v", got)
+	}
+	if _, err := f.Create(t.Context(), operator, created); !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("again: %v, want ErrConflict", err)
+	}
+	_, err = f.Create(t.Context(), operator, audit.Tenant{ID: "*", Settings: audit.Settings{RetentionDays: -1}})
+	want := []string{"/id invalid_tenant_id", "/name required", "/settings/retention_days out_of_range", "/settings/log_levels required", "/settings/tier invalid_choice", "/settings/isolation invalid_choice"}
+	if got := pointers(err); !slices.Equal(got, want) {
+		t.Errorf("faults %v, want %v", got, want)
+	}
+	if len(f.recorder.entries) != 0 {
+		t.Errorf("a creation was recorded: %v", f.recorder.entries)
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	f := newFixture(t)
+	tenant := f.acme(t, nil)
+	settings := tenant.Settings
+	settings.RetentionDays = 30
+	f.now = f.now.Add(time.Hour)
+	updated, err := f.Update(t.Context(), admin, "acme", "Acme & Söhne", settings, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.stored(t); updated.Version != 2 || got.Version != 2 || got.Name != "Acme & Söhne" || got.Settings.RetentionDays != 30 ||
+		!got.CreatedAt.Equal(tenant.CreatedAt) || !got.UpdatedAt.Equal(f.now.Truncate(time.Millisecond)) || got.Status != audit.TenantActive {
+		t.Errorf("stored %+v", got)
+	}
+	if len(f.recorder.entries) != 1 {
+		t.Fatalf("%d entries recorded", len(f.recorder.entries))
+	}
+	e := f.recorder.entries[0]
+	var before, after struct {
+		Name     string
+		Settings audit.Settings
+	}
+	if err := errors.Join(json.Unmarshal(e.Before, &before), json.Unmarshal(e.After, &after)); err != nil {
+		t.Fatal(err)
+	}
+	if e.Tenant != "acme" || e.UserID != "ada" || e.Action != "tenant.update" || e.ResourceType != "tenant" || e.ResourceID != "acme" ||
+		before.Name != "Acme" || before.Settings.RetentionDays != 365 || after.Name != "Acme & Söhne" || after.Settings.RetentionDays != 30 {
+		t.Errorf("recorded %+v", e)
+	}
+
+	for _, version := range []int64{1, 3, -1} {
+		if _, err := f.Update(t.Context(), admin, "acme", "x", settings, version); !errors.Is(err, audit.ErrPrecondition) {
+			t.Errorf("version %d: %v, want ErrPrecondition", version, err)
+		}
+	}
+	if overwritten, err := f.Update(t.Context(), admin, "acme", "y", settings, 0); err != nil || overwritten.Version != 3 {
+		t.Errorf("overwriting: %+v, %v", overwritten, err)
+	}
+	if _, err := f.Update(t.Context(), admin, "acme", "", settings, 0); !slices.Equal(pointers(err), []string{"/name required"}) {
+		t.Errorf("no name: %v", err)
+	}
+	if _, err := f.Update(t.Context(), admin, "globex", "x", settings, 0); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("unknown: %v, want ErrNotFound", err)
+	}
+	if len(f.recorder.entries) != 2 || f.stored(t).Version != 3 {
+		t.Errorf("%d entries for two changes, version %d", len(f.recorder.entries), f.stored(t).Version)
+	}
+}
+
+func TestUpdateAgainstOthers(t *testing.T) {
+	f := newFixture(t)
+	tenant := f.acme(t, nil)
+	interfere := func(times int) {
+		f.store.beforeUpdate = func(audit.Tenant) error {
+			if times--; times >= 0 {
+				other := f.stored(t)
+				other.Version++
+				return f.db.Tenants().Update(t.Context(), other)
+			}
+			return nil
+		}
+	}
+	interfere(3)
+	if updated, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 0); err != nil || updated.Version != 5 || f.stored(t).Name != "new" {
+		t.Errorf("overwriting: %+v, %v", updated, err)
+	}
+	interfere(1)
+	if _, err := f.Update(t.Context(), admin, "acme", "newer", tenant.Settings, 5); !errors.Is(err, audit.ErrPrecondition) || f.stored(t).Name != "new" {
+		t.Errorf("of a version: %v, want ErrPrecondition", err)
+	}
+	interfere(1000)
+	if _, err := f.Update(t.Context(), admin, "acme", "newest", tenant.Settings, 0); !errors.Is(err, audit.ErrPrecondition) {
+		t.Errorf("for ever: %v, want ErrPrecondition", err)
+	}
+	if len(f.recorder.entries) != 1 {
+		t.Errorf("%d entries for one change", len(f.recorder.entries))
+	}
+}
+
+// TestNothingStandsUnrecorded fails every recording and looks what is left.
+func TestNothingStandsUnrecorded(t *testing.T) {
+	f := newFixture(t)
+	tenant := f.acme(t, nil)
+	key, _, err := f.CreateKey(t.Context(), admin, tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keysLeft := func() int {
+		keys, err := f.Keys.Keys(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(keys)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	f.recorder.before = cancel // the caller goes away in the middle
+	f.recorder.err = errDown
+	settings := tenant.Settings
+	settings.LegalHold = true
+	if _, err := f.Update(ctx, admin, "acme", "new", settings, 0); !isUnavailable(err) || !errors.Is(err, errDown) {
+		t.Errorf("update: %v, want *UnavailableError", err)
+	}
+	if got := f.stored(t); got.Name != "Acme" || got.Settings.LegalHold || got.Version != 3 || !got.UpdatedAt.Equal(tenant.UpdatedAt) {
+		t.Errorf("update left %+v", got)
+	}
+	if _, secret, err := f.CreateKey(t.Context(), admin, tenants.Key{Tenant: "acme", Name: "k2", Permissions: []string{"logs:write"}}); !isUnavailable(err) || secret != "" {
+		t.Errorf("create key: %q, %v", secret, err)
+	}
+	if keysLeft() != 1 {
+		t.Error("create key left a key")
+	}
+	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); !isUnavailable(err) || keysLeft() != 1 {
+		t.Errorf("delete key: %v, %d keys left", err, keysLeft())
+	}
+	if _, err := f.Delete(t.Context(), operator, "acme"); !isUnavailable(err) || f.stored(t).Status != audit.TenantActive || len(f.queue.bodies) != 0 {
+		t.Errorf("delete: %v, tenant %+v", err, f.stored(t))
+	}
+	if len(f.recorder.entries) != 1 { // the key
+		t.Errorf("%d entries recorded", len(f.recorder.entries))
+	}
+
+	f.recorder.err = nil // retries start over
+	if _, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 3); err != nil {
+		t.Error(err)
+	}
+	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); err != nil || keysLeft() != 0 {
+		t.Errorf("delete key: %v", err)
+	}
+	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil {
+		t.Error(err)
+	}
+	var actions []string
+	for _, e := range f.recorder.entries {
+		actions = append(actions, e.Action)
+	}
+	if got := strings.Join(actions, " "); got != "key.create tenant.update key.delete tenant.delete" {
+		t.Errorf("recorded %s", got)
+	}
+}
+
+func TestUndoThatFails(t *testing.T) {
+	f := newFixture(t)
+	tenant := f.acme(t, nil)
+	f.recorder.err = errDown
+	f.store.beforeUpdate = func(t audit.Tenant) error {
+		if t.Version == 3 {
+			return errors.New("the undoing failed")
+		}
+		return nil
+	}
+	_, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 0)
+	if !isUnavailable(err) || !errors.Is(err, errDown) || !strings.Contains(err.Error(), "the undoing failed") {
+		t.Errorf("%v, want both failures", err)
+	}
+}
+
+func TestDelete(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t, nil)
+	job, err := f.Delete(t.Context(), operator, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job.Kind != audit.JobPurgeTenant || job.Tenant != "acme" || job.State != audit.JobQueued || len(job.ID) != 32 {
+		t.Errorf("job %+v", job)
+	}
+	want := `{"v":1,"tenant":"acme","job":"` + job.ID + `"}`
+	if !slices.Equal(f.queue.bodies, []string{want}) {
+		t.Errorf("sent %v, want %s", f.queue.bodies, want)
+	}
+	if got := f.stored(t); got.Status != audit.TenantDeleting || got.Version != 2 {
+		t.Errorf("stored %+v", got)
+	}
+	if len(f.recorder.entries) != 1 || f.recorder.entries[0].Action != "tenant.delete" || f.recorder.entries[0].UserID != "op" {
+		t.Errorf("recorded %+v", f.recorder.entries)
+	}
+	if _, err := f.Delete(t.Context(), operator, "globex"); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("unknown: %v", err)
+	}
+}
+
+// TestDeleteAgain: the same job, and a new message only where the job needs one.
+func TestDeleteAgain(t *testing.T) {
+	tests := []struct {
+		name      string
+		state     audit.JobState
+		heard     time.Duration // ago
+		wantState audit.JobState
+		wantSent  bool
+	}{
+		{"queued", audit.JobQueued, time.Hour, audit.JobQueued, true},
+		{"running", audit.JobRunning, time.Minute, audit.JobRunning, false},
+		{"running, silent", audit.JobRunning, time.Hour, audit.JobRunning, true},
+		{"failed", audit.JobFailed, 0, audit.JobQueued, true},
+		{"succeeded", audit.JobSucceeded, time.Hour, audit.JobSucceeded, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t)
+			f.acme(t, nil)
+			first, err := f.Delete(t.Context(), operator, "acme")
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := first
+			changed.State, changed.UpdatedAt, changed.Count, changed.Error = tt.state, f.now.Add(-tt.heard), 7, "e"
+			if err := f.Jobs.UpdateJob(t.Context(), changed); err != nil {
+				t.Fatal(err)
+			}
+			again, err := f.Delete(t.Context(), operator, "acme")
+			if err != nil || again.ID != first.ID || again.State != tt.wantState || again.Count != 7 {
+				t.Errorf("again %+v, %v", again, err)
+			}
+			if sent := len(f.queue.bodies) == 2; sent != tt.wantSent {
+				t.Errorf("%d messages, want another %v", len(f.queue.bodies), tt.wantSent)
+			}
+			if stored, err := f.Jobs.Job(t.Context(), "acme", first.ID); err != nil || stored.State != tt.wantState {
+				t.Errorf("stored %+v, %v", stored, err)
+			}
+			if len(f.recorder.entries) != 1 {
+				t.Errorf("%d deletions recorded", len(f.recorder.entries))
+			}
+		})
+	}
+}
+
+func TestDeleteInterrupted(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t, nil)
+	f.queue.err = errDown
+	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, errDown) {
+		t.Fatalf("%v, want the queue's error", err)
+	}
+	f.queue.err = nil
+	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil || len(f.queue.bodies) != 1 {
+		t.Errorf("%v, %d messages", err, len(f.queue.bodies))
+	}
+}
+
+func TestLegalHold(t *testing.T) {
+	f := newFixture(t)
+	tenant := f.acme(t, func(s *audit.Settings) { s.LegalHold = true })
+	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("%v, want ErrConflict", err)
+	}
+	free := tenant.Settings
+	free.LegalHold = false
+	if _, err := f.Update(t.Context(), admin, "acme", "Acme", free, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.store.beforeUpdate = func(next audit.Tenant) error { // the hold comes in between
+		f.store.beforeUpdate = nil
+		held := f.stored(t)
+		held.Settings.LegalHold = true
+		held.Version++
+		return f.db.Tenants().Update(t.Context(), held)
+	}
+	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("%v, want ErrConflict", err)
+	}
+	if f.stored(t).Status != audit.TenantActive || len(f.queue.bodies) != 0 {
+		t.Errorf("%+v, %d messages", f.stored(t), len(f.queue.bodies))
+	}
+}
+
+func TestCreateKey(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t, nil)
+	asked := tenants.Key{
+		ID: "mine", Tenant: "acme", Name: "ingest", Permissions: []string{"logs:stats", "logs:write", "logs:write"}, Resources: []string{"order", "user:42"},
+		ExpiresAt: epoch.Add(time.Hour), LastUsedAt: epoch, Hash: [32]byte{1},
+	}
+	key, secret, err := f.CreateKey(t.Context(), admin, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(secret) != len("ocelot_")+43 || !strings.HasPrefix(secret, "ocelot_") || key.Hash != access.HashSecret(secret) || len(key.ID) != 16 || !key.LastUsedAt.IsZero() {
+		t.Errorf("%q, %+v", secret, key)
+	}
+	if !slices.Equal(key.Permissions, []string{"logs:write", "logs:stats"}) {
+		t.Errorf("permissions %v", key.Permissions)
+	}
+	a := &access.Authenticator{Keys: tenants.KeyFinder{Store: f.Keys}, Now: f.clock}
+	p, err := a.Authenticate(t.Context(), "ApiKey "+secret)
+	if err != nil || p.Subject != "key:"+key.ID {
+		t.Fatalf("the key opens %+v, %v", p, err)
+	}
+	if scope, err := p.Authorize("acme", access.LogsStats); err != nil || len(scope.Resources) != 2 {
+		t.Errorf("scope %+v, %v", scope, err)
+	}
+	if _, err := p.Authorize("acme", access.LogsRead); err == nil {
+		t.Error("the key reads")
+	}
+	if keys, err := f.Keys.Keys(t.Context(), "acme"); err != nil || len(keys) != 1 || keys[0].LastUsedAt.IsZero() {
+		t.Errorf("keys %+v, %v", keys, err)
+	}
+	e := f.recorder.entries[0]
+	want := `{"name":"ingest","permissions":["logs:write","logs:stats"],"resources":["order","user:42"],"expires_at":"2026-03-01T13:00:00.123Z"}`
+	if e.Action != "key.create" || e.ResourceType != "api_key" || e.ResourceID != key.ID || string(e.After) != want || e.UserID != "ada" {
+		t.Errorf("recorded %+v: %s", e, e.After)
+	}
+	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); err != nil {
+		t.Fatal(err)
+	}
+	if e := f.recorder.entries[1]; e.Action != "key.delete" || e.ResourceID != key.ID || string(e.Before) != want {
+		t.Errorf("recorded %+v", e)
+	}
+	fresh := &access.Authenticator{Keys: tenants.KeyFinder{Store: f.Keys}, Now: f.clock}
+	if _, err := fresh.Authenticate(t.Context(), "ApiKey "+secret); !errors.Is(err, audit.ErrUnauthenticated) {
+		t.Errorf("a revoked key: %v", err)
+	}
+	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); !errors.Is(err, audit.ErrNotFound) || len(f.recorder.entries) != 2 {
+		t.Errorf("again: %v", err)
+	}
+}
+
+func TestCreateKeyFaults(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t, nil)
+	good := tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}}
+	tests := []struct {
+		name  string
+		spoil func(k *tenants.Key)
+		want  []string
+	}{
+		{"nothing", func(k *tenants.Key) { *k = tenants.Key{Tenant: "acme"} }, []string{"/name required", "/permissions required"}},
+		{"long name", func(k *tenants.Key) { k.Name = strings.Repeat("n", 129) }, []string{"/name too_long"}},
+		{"broken name", func(k *tenants.Key) { k.Name = "\xff" }, []string{"/name invalid_utf8"}},
+		{"unknown permission", func(k *tenants.Key) { k.Permissions = []string{"logs:write", "logs:all"} }, []string{"/permissions/1 invalid_choice"}},
+		{"role for permission", func(k *tenants.Key) { k.Permissions = []string{"admin"} }, []string{"/permissions/0 invalid_choice"}},
+		{"platform permission", func(k *tenants.Key) { k.Permissions = []string{"tenants:create"} }, []string{"/permissions/0 invalid_choice"}},
+		{"malformed resources", func(k *tenants.Key) { k.Resources = []string{"user:", "order", ""} }, []string{"/resources/0 invalid_resource", "/resources/2 invalid_resource"}},
+		{"many resources", func(k *tenants.Key) { k.Resources = slices.Repeat([]string{"order"}, 101) }, []string{"/resources too_many"}},
+		{"expired", func(k *tenants.Key) { k.ExpiresAt = epoch.Truncate(time.Millisecond) }, []string{"/expires_at in_past"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			key := good
+			tt.spoil(&key)
+			if _, secret, err := f.CreateKey(t.Context(), operator, key); !slices.Equal(pointers(err), tt.want) || secret != "" {
+				t.Errorf("%v, want %v", err, tt.want)
+			}
+		})
+	}
+	narrowed := admin
+	narrowed.Resources = []access.Resource{{Type: "order"}}
+	for _, by := range []access.Principal{{Subject: "nobody"}, {Subject: "ada", Grants: map[audit.TenantID][]access.Permission{"globex": admin.Grants["acme"]}}, narrowed} {
+		if _, _, err := f.CreateKey(t.Context(), by, good); !errors.Is(err, audit.ErrForbidden) {
+			t.Errorf("by %+v: %v, want ErrForbidden", by, err)
+		}
+	}
+	unknown := good
+	unknown.Tenant = "globex"
+	if _, _, err := f.CreateKey(t.Context(), operator, unknown); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("unknown tenant: %v", err)
+	}
+	if keys, err := f.Keys.Keys(t.Context(), "acme"); err != nil || len(keys) != 0 {
+		t.Errorf("%d keys were made, %v", len(keys), err)
+	}
+}
+
+func TestTooManyKeys(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t, nil)
+	f.Keys = fullKeys{f.Keys}
+	_, _, err := f.CreateKey(t.Context(), admin, tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}})
+	if !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("%v, want ErrConflict", err)
+	}
+}
+
+type fullKeys struct{ tenants.KeyStore }
+
+func (fullKeys) Keys(context.Context, audit.TenantID) ([]tenants.Key, error) {
+	return make([]tenants.Key, tenants.MaxKeys), nil
+}
+
+// TestKeyFinderFailsClosed: what is stored must not open more than was meant.
+func TestKeyFinderFailsClosed(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t, nil)
+	for i, resources := range [][]string{{"order", "user:"}, {""}} {
+		key := tenants.Key{ID: strings.Repeat("0", 15) + string(rune('0'+i)), Tenant: "acme", Hash: [32]byte{byte(i)}, Permissions: []string{"logs:read"}, Resources: resources}
+		if err := f.Keys.CreateKey(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := (tenants.KeyFinder{Store: f.Keys}).KeyByHash(t.Context(), key.Hash); err == nil {
+			t.Errorf("a key with the resources %q is %+v", resources, got)
+		}
+	}
+}

@@ -1,0 +1,36 @@
+// Package embedded puts the embedded engine under the use cases.
+package embedded
+
+import (
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+// File is the engine's file in a data folder.
+const File = "ocelot.db"
+
+// deadVisibility is how long a dead letter that somebody looks at is hidden from others.
+const deadVisibility = time.Minute
+
+// Stores returns the engine's adapters.
+func Stores(db *sqlite.DB) wiring.Stores {
+	return wiring.Stores{
+		Entries: db.Entries(), Index: db.Index(), Quarantine: db.Quarantine(),
+		Tenants: db.Tenants(), Keys: db.Keys(), Jobs: db.Jobs(),
+		Queue:        func(name manifest.QueueName) ingest.Queue { return Queue(db, name) },
+		DeadLetters:  func(name manifest.QueueName) ingest.Queue { return db.Queue(string(name)+"-dlq", deadVisibility, 0) },
+		Settle:       time.Second, // one process, one cache: only what is being written at this moment
+		Dependencies: []httpapi.Dependency{{Name: "embedded", Essential: true, Check: db.Ping}},
+	}
+}
+
+// Queue returns a queue of the manifest.
+func Queue(db *sqlite.DB, name manifest.QueueName) *sqlite.Queue {
+	q := manifest.QueueOf(name)
+	return db.Queue(string(name), q.VisibilityTimeout, q.MaxReceives)
+}
