@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -34,12 +35,29 @@ func (s Secret) Format(f fmt.State, _ rune) {
 	_, _ = f.Write([]byte(s.String())) // fmt's own buffer
 }
 
-// Function is what the process of a Lambda reads.
+// Function is what every Lambda reads.
 type Function struct {
-	Data      string // OCELOT_DATA, the folder of the embedded engine; required
 	Auth      Auth
-	CursorKey Secret     // OCELOT_CURSOR_KEY, which signs cursors; nil where unset: functions whose lists page need it
+	CursorKey Secret     // OCELOT_CURSOR_KEY, which signs cursors; required
 	LogLevel  slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
+}
+
+// Embedded is what a Lambda over the embedded engine reads.
+type Embedded struct {
+	Function
+	Data string // OCELOT_DATA, the folder of the engine's file; required
+}
+
+// Cloud is what a Lambda over the engines of production reads. The AWS SDK reads
+// region, credentials and AWS_ENDPOINT_URL_… by itself.
+type Cloud struct {
+	Function
+	MongoURI           Secret // MONGODB_URI, a connection string; required
+	MongoDatabase      string // MONGODB_DATABASE; "ocelot" where unset
+	OpenSearchURL      Secret // OPENSEARCH_URL, which may hold a user and a password; required
+	OpenSearchSigned   bool   // OPENSEARCH_AUTH is "aws" (sign every request) and not "none", the default
+	OpenSearchReplicas int    // OPENSEARCH_REPLICAS, 0 to 5; 1 where unset
+	QueuePrefix        string // OCELOT_QUEUE_PREFIX of the queues' names; "ocelot" where unset
 }
 
 // Dev is what `ocelot dev` reads; the rest comes from its flags and its data folder.
@@ -59,17 +77,30 @@ type Auth struct {
 // Enabled reports whether any bearer token can be good.
 func (a Auth) Enabled() bool { return a.JWKSURL != "" || len(a.JWTSecret) > 0 }
 
-// ReadFunction reads a Function. The error has every fault.
-func ReadFunction() (Function, error) {
+// ReadEmbedded reads an Embedded. The error has every fault.
+func ReadEmbedded() (Embedded, error) {
 	r, err := newReader()
 	if err != nil {
-		return Function{}, err
+		return Embedded{}, err
 	}
-	if r.Data == "" {
-		r.fault("OCELOT_DATA", "is required: the folder of the embedded engine")
+	return Embedded{Function: r.function(), Data: r.required("OCELOT_DATA", r.Data, "the folder of the embedded engine")}, r.err()
+}
+
+// ReadCloud reads a Cloud. The error has every fault.
+func ReadCloud() (Cloud, error) {
+	r, err := newReader()
+	if err != nil {
+		return Cloud{}, err
 	}
-	f := Function{Data: r.Data, Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo)}
-	return f, errors.Join(r.faults...)
+	return Cloud{
+		Function:           r.function(),
+		MongoURI:           Secret(r.required("MONGODB_URI", r.MongoURI, "the connection string of the system of record")),
+		MongoDatabase:      r.MongoDatabase,
+		OpenSearchURL:      Secret(r.required("OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")),
+		OpenSearchSigned:   r.choice("OPENSEARCH_AUTH", r.OpenSearchAuth, "none", "aws") == "aws",
+		OpenSearchReplicas: r.number("OPENSEARCH_REPLICAS", r.OpenSearchReplicas, 5),
+		QueuePrefix:        r.QueuePrefix,
+	}, r.err()
 }
 
 // ReadDev reads a Dev. The error has every fault.
@@ -78,8 +109,7 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	d := Dev{Auth: r.auth(), LogLevel: r.logLevel(slog.LevelWarn)}
-	return d, errors.Join(r.faults...)
+	return Dev{Auth: r.auth(), LogLevel: r.logLevel(slog.LevelWarn)}, r.err()
 }
 
 // reader checks the texts of the variables and gathers their faults.
@@ -92,6 +122,14 @@ type reader struct {
 type variables struct {
 	Data      string `env:"OCELOT_DATA"`
 	CursorKey string `env:"OCELOT_CURSOR_KEY"`
+
+	MongoURI           string `env:"MONGODB_URI"`
+	MongoDatabase      string `env:"MONGODB_DATABASE" envDefault:"ocelot"`
+	OpenSearchURL      string `env:"OPENSEARCH_URL"`
+	OpenSearchAuth     string `env:"OPENSEARCH_AUTH" envDefault:"none"`
+	OpenSearchReplicas string `env:"OPENSEARCH_REPLICAS" envDefault:"1"`
+	QueuePrefix        string `env:"OCELOT_QUEUE_PREFIX" envDefault:"ocelot"`
+
 	LogLevel  string `env:"OCELOT_LOG_LEVEL"`
 	JWTSecret string `env:"OCELOT_JWT_SECRET"`
 	JWKSURL   string `env:"OIDC_JWKS_URL"`
@@ -109,6 +147,38 @@ func newReader() (*reader, error) {
 
 func (r *reader) fault(variable, format string, args ...any) {
 	r.faults = append(r.faults, fmt.Errorf("%s %s", variable, fmt.Sprintf(format, args...)))
+}
+
+// err is every fault that was found, nil where there is none. In a return
+// statement it stands after what finds them.
+func (r *reader) err() error { return errors.Join(r.faults...) }
+
+func (r *reader) function() Function {
+	r.required("OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
+	return Function{Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo)}
+}
+
+func (r *reader) required(variable, text, meaning string) string {
+	if text == "" {
+		r.fault(variable, "is required: %s", meaning)
+	}
+	return text
+}
+
+func (r *reader) choice(variable, text string, choices ...string) string {
+	if !slices.Contains(choices, text) {
+		r.fault(variable, "must be one of %s", strings.Join(choices, ", "))
+	}
+	return text
+}
+
+// number reads a whole number from 0 to limit.
+func (r *reader) number(variable, text string, limit int) int {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > limit {
+		r.fault(variable, "must be a whole number from 0 to %d", limit)
+	}
+	return n
 }
 
 func (r *reader) auth() Auth {

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -18,27 +19,47 @@ func setenv(t *testing.T, variables map[string]string) {
 	t.Helper()
 	for _, name := range []string{
 		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
+		"MONGODB_URI", "MONGODB_DATABASE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_REPLICAS", "OCELOT_QUEUE_PREFIX",
 	} {
 		t.Setenv(name, variables[name])
 	}
 }
 
-func TestReadFunction(t *testing.T) {
-	setenv(t, map[string]string{"OCELOT_DATA": "/data"})
-	minimal := config.Function{Data: "/data", LogLevel: slog.LevelInfo}
-	if got, err := config.ReadFunction(); err != nil || !reflect.DeepEqual(got, minimal) || got.Auth.Enabled() {
-		t.Errorf("ReadFunction = %+v, %v", got, err)
+func TestReadEmbedded(t *testing.T) {
+	setenv(t, map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret})
+	minimal := config.Embedded{Data: "/data", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo}}
+	if got, err := config.ReadEmbedded(); err != nil || !reflect.DeepEqual(got, minimal) || got.Auth.Enabled() {
+		t.Errorf("ReadEmbedded = %+v, %v", got, err)
 	}
 	setenv(t, map[string]string{
 		"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "OCELOT_LOG_LEVEL": "Debug", "OCELOT_JWT_SECRET": secret + "!",
 		"OIDC_JWKS_URL": "https://issuer.test/keys", "OIDC_ISSUER": "https://issuer.test", "OIDC_AUDIENCE": "ocelot",
 	})
-	full := config.Function{
-		Data: "/data", CursorKey: config.Secret(secret), LogLevel: slog.LevelDebug,
+	full := config.Embedded{Data: "/data", Function: config.Function{
+		CursorKey: config.Secret(secret), LogLevel: slog.LevelDebug,
 		Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},
+	}}
+	if got, err := config.ReadEmbedded(); err != nil || !reflect.DeepEqual(got, full) || !got.Auth.Enabled() {
+		t.Errorf("ReadEmbedded = %+v, %v", got, err)
 	}
-	if got, err := config.ReadFunction(); err != nil || !reflect.DeepEqual(got, full) || !got.Auth.Enabled() {
-		t.Errorf("ReadFunction = %+v, %v", got, err)
+}
+
+func TestReadCloud(t *testing.T) {
+	required := map[string]string{"OCELOT_CURSOR_KEY": secret, "MONGODB_URI": "mongodb://m", "OPENSEARCH_URL": "https://o"}
+	setenv(t, required)
+	want := config.Cloud{
+		Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo},
+		MongoURI: config.Secret("mongodb://m"), MongoDatabase: "ocelot", OpenSearchURL: config.Secret("https://o"),
+		OpenSearchReplicas: 1, QueuePrefix: "ocelot",
+	}
+	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("ReadCloud = %+v, %v", got, err)
+	}
+	required["OPENSEARCH_AUTH"], required["OPENSEARCH_REPLICAS"], required["MONGODB_DATABASE"], required["OCELOT_QUEUE_PREFIX"] = "aws", "0", "audit", "prod"
+	setenv(t, required)
+	want.OpenSearchSigned, want.OpenSearchReplicas, want.MongoDatabase, want.QueuePrefix = true, 0, "audit", "prod"
+	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("ReadCloud = %+v, %v", got, err)
 	}
 }
 
@@ -56,6 +77,7 @@ func TestReadDev(t *testing.T) {
 func TestFaults(t *testing.T) {
 	tests := []struct{ variable, value, want string }{
 		{"OCELOT_DATA", "", "required"},
+		{"OCELOT_CURSOR_KEY", "", "required"},
 		{"OCELOT_CURSOR_KEY", "hunter2-of-only-31-bytes-in-all", "32 bytes"},
 		{"OCELOT_JWT_SECRET", "hunter2", "32 bytes"},
 		{"OCELOT_LOG_LEVEL", "hunter2", "debug, info, warn, error"},
@@ -63,13 +85,20 @@ func TestFaults(t *testing.T) {
 		{"OIDC_JWKS_URL", "https:///hunter2", "absolute"},
 		{"OIDC_JWKS_URL", "ftp://hunter2", "absolute"},
 		{"OIDC_JWKS_URL", "http://[hunter2", "absolute"},
+		{"MONGODB_URI", "", "required"},
+		{"OPENSEARCH_URL", "", "required"},
+		{"OPENSEARCH_AUTH", "hunter2", "none, aws"},
+		{"OPENSEARCH_REPLICAS", "hunter2", "from 0 to 5"},
+		{"OPENSEARCH_REPLICAS", "6", "from 0 to 5"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.variable+" "+tt.want, func(t *testing.T) {
-			variables := map[string]string{"OCELOT_DATA": "/data"}
+			variables := map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "MONGODB_URI": "m", "OPENSEARCH_URL": "o"}
 			variables[tt.variable] = tt.value
 			setenv(t, variables)
-			_, err := config.ReadFunction()
+			_, embedded := config.ReadEmbedded()
+			_, cloud := config.ReadCloud()
+			err := errors.Join(embedded, cloud)
 			if err == nil || !strings.Contains(err.Error(), tt.variable) || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("error %v, want %s and %q in it", err, tt.variable, tt.want)
 			}
@@ -79,7 +108,7 @@ func TestFaults(t *testing.T) {
 		})
 	}
 	setenv(t, map[string]string{"OCELOT_CURSOR_KEY": "short", "OCELOT_LOG_LEVEL": "loud"})
-	_, err := config.ReadFunction()
+	_, err := config.ReadEmbedded()
 	for _, variable := range []string{"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_LOG_LEVEL"} {
 		if err == nil || !strings.Contains(err.Error(), variable) {
 			t.Errorf("error %v lacks %s", err, variable)

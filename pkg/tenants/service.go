@@ -90,6 +90,9 @@ func (s *Service) Update(ctx context.Context, by access.Principal, id audit.Tena
 		if ifVersion != 0 && t.Version != ifVersion {
 			return audit.ErrPrecondition
 		}
+		if settings.Isolation != t.Settings.Isolation {
+			return audit.Invalid("/settings/isolation", "immutable", "must stay %s: it decides where the tenant's entries lie", t.Settings.Isolation)
+		}
 		t.Name, t.Settings = name, settings
 		return complete(t)
 	})

@@ -140,7 +140,7 @@ func (s *Services) Quarantine() *quarantine.Service {
 // Tenants administers tenants and keys.
 func (s *Services) Tenants() *tenants.Service {
 	return &tenants.Service{
-		Tenants: s.tenants(), Keys: s.Stores.Keys, Jobs: s.Stores.Jobs, Purge: s.Stores.Queue(manifest.QueuePurge),
+		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Stores.Jobs, Purge: s.Stores.Queue(manifest.QueuePurge),
 		Recorder: s.accept(), Now: time.Now, Random: random,
 	}
 }
@@ -161,7 +161,7 @@ func (s *Services) Indexer() *search.Indexer {
 // Purger removes deleted tenants from every store.
 func (s *Services) Purger() *tenants.Worker {
 	return &tenants.Worker{
-		Tenants: s.tenants(), Jobs: s.Stores.Jobs, Now: time.Now, Settle: s.Stores.Settle,
+		Tenants: s.tenants().Fresh(), Jobs: s.Stores.Jobs, Now: time.Now, Settle: s.Stores.Settle,
 		Stores: []tenants.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},

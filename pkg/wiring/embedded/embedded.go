@@ -24,7 +24,7 @@ func Stores(db *sqlite.DB) wiring.Stores {
 		Tenants: db.Tenants(), Keys: db.Keys(), Jobs: db.Jobs(),
 		Queue:        func(name manifest.QueueName) ingest.Queue { return Queue(db, name) },
 		DeadLetters:  func(name manifest.QueueName) ingest.Queue { return db.Queue(string(name)+"-dlq", deadVisibility, 0) },
-		Settle:       time.Second, // one process, one cache: only what is being written at this moment
+		Settle:       5 * time.Second, // one process, one cache: only what is being written at this moment
 		Dependencies: []httpapi.Dependency{{Name: "embedded", Essential: true, Check: db.Ping}},
 	}
 }

@@ -7,35 +7,26 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
-// Services returns the use cases of a Lambda over the engine that its
-// environment names. Its log goes to standard output as JSON, and to slog.Default.
+// Services returns the use cases of a Lambda over the engines that its
+// environment names: those of production, or, built with the tag "embedded", the
+// embedded one. Its log goes to standard output as JSON, and to slog.Default.
 func Services(ctx context.Context) (*wiring.Services, error) {
-	settings, err := config.ReadFunction()
+	opened, settings, err := stores(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: settings.LogLevel}))
 	slog.SetDefault(log)
-	if err := os.MkdirAll(settings.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
-	}
-	db, err := sqlite.Open(ctx, filepath.Join(settings.Data, embedded.File))
-	if err != nil {
-		return nil, err
-	}
-	return wiring.New(embedded.Stores(db), wiring.Security{Tokens: tokensOf(ctx, settings.Auth, log), CursorKey: settings.CursorKey}, log), nil
+	return wiring.New(opened, wiring.Security{Tokens: tokensOf(ctx, settings.Auth, log), CursorKey: settings.CursorKey}, log), nil
 }
 
 // tokens verifies bearer tokens. What that takes is set up at the first one, since

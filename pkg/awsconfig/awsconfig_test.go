@@ -1,0 +1,67 @@
+package awsconfig_test
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
+)
+
+func TestLoadTakesEndpointRegionAndCredentialsFromTheEnvironment(t *testing.T) {
+	var request *http.Request
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request = r
+		_, _ = io.WriteString(w, `{"QueueUrl":"http://x/1/q"}`)
+	}))
+	defer server.Close()
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL_SQS": server.URL, "AWS_REGION": "eu-north-1", "AWS_ACCESS_KEY_ID": "KEYID", "AWS_SECRET_ACCESS_KEY": "secret",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+	} {
+		t.Setenv(name, value)
+	}
+	cfg, err := awsconfig.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqs.NewFromConfig(cfg).GetQueueUrl(t.Context(), &sqs.GetQueueUrlInput{QueueName: aws.String("q")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := request.Header.Get("Authorization"); !strings.Contains(got, "KEYID/") || !strings.Contains(got, "/eu-north-1/sqs/") {
+		t.Errorf("signed as %s", got)
+	}
+}
+
+func TestWithClientHidesWhatABodyCanDo(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "text") }))
+	defer server.Close()
+	cfg := awsconfig.WithClient(aws.Config{})
+	if again := awsconfig.WithClient(cfg); again.HTTPClient != cfg.HTTPClient {
+		t.Error("a configuration that has the client got another")
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := cfg.HTTPClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if _, writes := response.Body.(io.WriterTo); writes {
+		t.Error("the body can write itself")
+	}
+	if _, writes := response.Body.(io.Writer); writes {
+		t.Error("the body can be written to")
+	}
+	if text, err := bufio.NewReader(response.Body).ReadString(0); text != "text" || err != io.EOF {
+		t.Errorf("read %q, %v", text, err)
+	}
+}

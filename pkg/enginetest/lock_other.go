@@ -1,0 +1,13 @@
+//go:build !unix
+
+package enginetest
+
+import (
+	"context"
+	"errors"
+)
+
+// lock is not offered: engines are started on Unix systems only.
+func lock(context.Context, string) (unlock func(), err error) {
+	return nil, errors.ErrUnsupported
+}
