@@ -173,7 +173,7 @@ func (l *limited) Read(p []byte) (int, error) {
 		l.exceeded = true
 		return 0, errWireLimit
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader returns EOF itself
+	if err != nil && err != io.EOF {
 		l.failed = err
 	}
 	return n, err

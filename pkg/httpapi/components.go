@@ -143,20 +143,20 @@ func newEntrySchema() *schema {
 		must("user_id", required(audit.MaxUserID, "Who acted.")),
 		must("action", actionSchema()),
 		must("resource_type", required(audit.MaxResourceType, "The kind of thing that was acted on.")),
-		may("resource_id", entryText(audit.MaxResourceID, "Which one it was.").or(true)),
-		may("timestamp", moment("When it happened; milliseconds are kept. Default: now. At most 24 hours ahead, and not before 1970. Required with an idempotency key.").or(true)),
-		may("severity", severities("How grave it is. Default: INFO.").or(true)),
-		may("message", entryText(audit.MaxMessage, "A sentence about it; it is what full-text search reads.").or(true)),
-		may("session_id", entryText(audit.MaxSessionID, "Correlation.").or(true)),
-		may("request_id", entryText(audit.MaxRequestID, "Correlation.").or(true)),
+		may("resource_id", entryText(audit.MaxResourceID, "Which one it was.").orNull()),
+		may("timestamp", moment("When it happened; milliseconds are kept. Default: now. At most 24 hours ahead, and not before 1970. Required with an idempotency key.").orNull()),
+		may("severity", severities("How grave it is. Default: INFO.").orNull()),
+		may("message", entryText(audit.MaxMessage, "A sentence about it; it is what full-text search reads.").orNull()),
+		may("session_id", entryText(audit.MaxSessionID, "Correlation.").orNull()),
+		may("request_id", entryText(audit.MaxRequestID, "Correlation.").orNull()),
 		may("ip_address", address("IPv4 or IPv6 address, without a zone. Default: the caller's; null: unknown.", &schema{kind: "null"})),
-		may("user_agent", entryText(audit.MaxUserAgent, "Default: the caller's; null: unknown.").or(true)),
-		may("before_state", anyObject("The resource before.").or(true)),
-		may("after_state", anyObject("The resource after. The service derives `changed`, the dotted paths that differ.").or(true)),
-		may("metadata", anyObject("Anything of your own. Scalar leaves can be searched as metadata.<path>.").or(true)),
-		may("idempotency_key", entryText(audit.MaxIdempotencyKey, "With tenant and timestamp the identity of the entry: sending the three again stores it once.").or(true)),
-		may("id", entryID("Your own UUID of version 7, whose time is the timestamp's. Default: made by the service.").or(true)),
-		may("tenant_id", tenantIDSchema("Only to agree with X-Tenant-ID; it chooses nothing.").or(true)),
+		may("user_agent", entryText(audit.MaxUserAgent, "Default: the caller's; null: unknown.").orNull()),
+		may("before_state", anyObject("The resource before.").orNull()),
+		may("after_state", anyObject("The resource after. The service derives `changed`, the dotted paths that differ.").orNull()),
+		may("metadata", anyObject("Anything of your own. Scalar leaves can be searched as metadata.<path>.").orNull()),
+		may("idempotency_key", entryText(audit.MaxIdempotencyKey, "With tenant and timestamp the identity of the entry: sending the three again stores it once.").orNull()),
+		may("id", entryID("Your own UUID of version 7, whose time is the timestamp's. Default: made by the service.").orNull()),
+		may("tenant_id", tenantIDSchema("Only to agree with X-Tenant-ID; it chooses nothing.").orNull()),
 		may("received_at", ignored()), may("expires_at", ignored()), may("changed", ignored()),
 	).says(fmt.Sprintf("An entry as a client sends it: at most %d KiB of JSON, %d levels deep. Other members than these are refused; put custom data into metadata. "+
 		"Keys that stand twice, invalid UTF-8 and lone surrogates are refused, because they could not come back exactly.", audit.MaxEntryBytes>>10, audit.MaxDepth))
@@ -193,7 +193,7 @@ func withStatus(entry *schema) *schema {
 
 func listOf(name string) *schema {
 	cursor := func(which string) *schema {
-		return str("The cursor of the " + which + " page for ?cursor=; null where there is none.").or(true)
+		return str("The cursor of the " + which + " page for ?cursor=; null where there is none.").orNull()
 	}
 	return object(must("items", list(ref(name))), must("next", cursor("next")), must("prev", cursor("previous")))
 }

@@ -53,7 +53,7 @@ func requestExamples(exchanges []exchange, media string) map[string]any {
 	examples := map[string]any{}
 	for i, e := range exchanges {
 		if e.Request.Body != "" && e.Request.Header.Get("Content-Type") == media && e.Response.Status < http.StatusBadRequest {
-			examples["example"+strconv.Itoa(i+1)] = map[string]any{"summary": e.Title, "value": exampleValue(media, e.Request.Body)}
+			examples["example"+strconv.Itoa(i+1)] = map[string]any{"summary": e.Title, "value": json.RawMessage(e.Request.Body)}
 		}
 	}
 	return examples

@@ -195,3 +195,73 @@ func TestQuarantine(t *testing.T) {
 	w.call("admin", "DELETE", path, "", nil).want(t, 404, "not_found")
 	w.call("admin", "DELETE", "/logs/quarantine/nope", "", nil).want(t, 404, "not_found")
 }
+
+func TestQuarantineShowsWhatTheScopeReaches(t *testing.T) {
+	w := newWorld(t)
+	held := func(resource string) string {
+		text := strings.Replace(entry(`,"timestamp":"2026-03-02T09:00:00Z","idempotency_key":"`+resource+`"`), `"order"`, `"`+resource+`"`, 1)
+		w.call("admin", "POST", "/logs", text, nil).want(t, 202, "")
+		w.call("admin", "POST", "/logs", strings.Replace(text, "UPDATE", "DELETE", 1), nil).want(t, 202, "")
+		w.settle()
+		return resource
+	}
+	for _, resource := range []string{"order", "invoice", "user"} {
+		held(resource)
+	}
+	type page struct {
+		Items []struct {
+			ID    string
+			Entry struct {
+				ResourceType string `json:"resource_type"`
+			}
+		}
+		Next *string
+	}
+	var all, scoped page
+	w.call("admin", "GET", "/logs/quarantine", "", nil).want(t, 200, "").decode(t, &all)
+	w.call("scoped", "GET", "/logs/quarantine", "", nil).want(t, 200, "").decode(t, &scoped)
+	if len(all.Items) != 3 || len(scoped.Items) != 1 || scoped.Items[0].Entry.ResourceType != "order" {
+		t.Fatalf("all %+v, scoped %+v", all, scoped)
+	}
+	for _, item := range all.Items {
+		if item.Entry.ResourceType == "order" {
+			continue
+		}
+		w.call("scoped", "POST", "/logs/quarantine/"+item.ID+"/retry", "", nil).want(t, 404, "not_found")
+		w.call("scoped", "DELETE", "/logs/quarantine/"+item.ID, "", nil).want(t, 404, "not_found")
+	}
+	w.call("scoped", "DELETE", "/logs/quarantine/"+scoped.Items[0].ID, "", nil).want(t, 204, "")
+}
+
+func TestQuarantinePagesEndBeforeTheyAreTooLarge(t *testing.T) {
+	w := newWorld(t)
+	const items = 20 // of a quarter of a megabyte each
+	big := strings.Repeat("x", 250<<10)
+	for i := range items {
+		text := entry(`,"timestamp":"2026-03-02T09:00:00Z","idempotency_key":"` + strings.Repeat("k", i+1) + `","metadata":{"a":"` + big + `"}`)
+		w.call("admin", "POST", "/logs", text, nil).want(t, 202, "")
+		w.call("admin", "POST", "/logs", strings.Replace(text, "UPDATE", "DELETE", 1), nil).want(t, 202, "")
+		w.settle()
+	}
+	seen, query := map[string]bool{}, ""
+	for pages := 1; ; pages++ {
+		var page struct {
+			Items []struct{ ID string }
+			Next  *string
+		}
+		got := w.call("admin", "GET", "/logs/quarantine?limit=1000"+query, "", nil).want(t, 200, "")
+		if got.decode(t, &page); len(got.body) > audit.MaxPageBytes+8192 {
+			t.Errorf("a page has %d bytes", len(got.body))
+		}
+		for _, item := range page.Items {
+			seen[item.ID] = true
+		}
+		if page.Next == nil {
+			if pages < 2 || len(seen) != items {
+				t.Errorf("%d items on %d pages", len(seen), pages)
+			}
+			return
+		}
+		query = "&cursor=" + *page.Next
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // OpenAPI returns the OpenAPI 3.1 document of every function of the manifest
@@ -150,7 +151,7 @@ func (p *parameter) document(in string) map[string]any {
 	}
 	if p.repeatable {
 		many := list(p.schema)
-		many.minItems, many.maxItems = 1, 50
+		many.minItems, many.maxItems = 1, search.MaxFilterValues
 		d["schema"] = many.document()
 	}
 	if p.repeatable || p.free {
@@ -166,7 +167,8 @@ func (b *requestBody) document(exchanges []exchange) map[string]any {
 		if b.lines && media != mediaJSON {
 			entry["schema"] = str("One JSON text a line, each as an element of the JSON form.").document()
 		}
-		if examples := requestExamples(exchanges, media); len(examples) > 0 {
+		// Tools that try examples know how to write JSON only; the page shows the others.
+		if examples := requestExamples(exchanges, media); media == mediaJSON && len(examples) > 0 {
 			entry["examples"] = examples
 		}
 		content[media] = entry
@@ -194,7 +196,10 @@ func (op *operation) documentResponses(route *manifest.Route, exchanges []exchan
 }
 
 func (a *answer) document(exchanges []exchange) map[string]any {
-	d := map[string]any{"description": a.description, "headers": documentHeaders(a.headers)}
+	d := map[string]any{"description": a.description}
+	if !a.bare {
+		d["headers"] = documentHeaders(a.headers)
+	}
 	if a.media != "" {
 		content := map[string]any{"schema": a.schema.document()}
 		if examples := responseExamples(exchanges, a.status); len(examples) > 0 {

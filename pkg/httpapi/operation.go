@@ -41,13 +41,14 @@ type requestBody struct {
 	lines       bool    // whether the other forms are one JSON text a line
 }
 
-// answer is a success.
+// answer is a success, or what is answered without a problem document.
 type answer struct {
 	status      int
 	description string
 	media       string // "": no body
 	schema      *schema
 	headers     []parameter
+	bare        bool // without the headers that every function's answer has
 }
 
 // refusal is a problem that an operation can answer with.

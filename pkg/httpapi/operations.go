@@ -14,6 +14,13 @@ func jsonAnswer(status int, component, description string, headers ...parameter)
 	return answer{status: status, description: description, media: mediaJSON, schema: ref(component), headers: headers}
 }
 
+// longRequest is what the server itself answers before any function sees the
+// request. Only operations with filters have so much to say.
+func longRequest() answer {
+	return answer{status: http.StatusRequestHeaderFieldsTooLarge, media: "text/plain", schema: str(""), bare: true,
+		description: "The filters are longer than the server or the gateway before it takes (from 8 KiB on)."}
+}
+
 func logOperations() []operation {
 	return []operation{
 		{
@@ -36,7 +43,7 @@ func logOperations() []operation {
 				"as they are or compressed (Content-Encoding: gzip or zstd). Each entry is taken or rejected on its own: one bad entry, a broken line of NDJSON included, never sinks the rest. "+
 				"Only a JSON array that is no valid JSON is refused as a whole.", MaxBulkEntries, bytesText(MaxBulkWire), bytesText(MaxBulkUnpacked)),
 			body: &requestBody{description: "The entries.", media: []string{mediaJSON, mediaNDJSON, mediaJSONL}, lines: true,
-				schema: &schema{kind: "array", items: ref("NewEntry"), minItems: 1, maxItems: MaxBulkEntries}},
+				schema: &schema{kind: "array", items: bulkItem(), minItems: 1, maxItems: MaxBulkEntries}},
 			answers: []answer{
 				jsonAnswer(http.StatusAccepted, "BulkAnswer", "Every entry was accepted."),
 				jsonAnswer(http.StatusMultiStatus, "BulkAnswer", "Not every entry was accepted; items says what became of each."),
@@ -48,25 +55,25 @@ func logOperations() []operation {
 		},
 		{
 			function: "search-logs", group: groupRead, filters: true,
-			description: "Every parameter narrows the list; a filter given several times chooses entries with any of its values. " +
+			description: "Every parameter narrows the list; a filter given several times chooses entries with any of its values. " + filterLimits +
 				"The list is one of a moment that moves on: following next and prev neither repeats nor skips an entry, while new ones appear at the newest end. " +
 				"A page can be shorter than limit and still have a next.",
 			query: append(filterParameters(),
-				parameter{name: search.ParamSort, description: "Newest first (-timestamp) or oldest first (+timestamp, the plus as %2B).", schema: choice("", "-timestamp", "+timestamp", "timestamp").otherwise("-timestamp")},
+				parameter{name: search.ParamSort, description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).", schema: orEmpty(choice("", "-timestamp", "+timestamp", "timestamp").otherwise("-timestamp"))},
 				limitParameter(), cursorParameter()),
-			answers:  []answer{jsonAnswer(http.StatusOK, "EntryList", "One page of entries.")},
+			answers:  []answer{jsonAnswer(http.StatusOK, "EntryList", "One page of entries."), longRequest()},
 			refusals: []refusal{{kindInvalid, "A filter, q or the cursor is faulty."}},
 		},
 		{
 			function: "get-stats", group: groupRead, filters: true,
-			description: "Counts over the same filters as the list. Totals are exact.",
+			description: "Counts over the same filters as the list. Totals are exact. " + filterLimits,
 			query: append(filterParameters(),
 				parameter{name: search.ParamGroupBy, description: fmt.Sprintf("Up to %d fields, separated by commas: filter fields or metadata.<path>.", audit.MaxGroupBy),
 					schema: &schema{kind: "string", pattern: groupByPattern()}},
-				parameter{name: search.ParamInterval, description: "The width of the histogram's buckets: a number and one of s, m, h, d, w.",
-					schema: &schema{kind: "string", pattern: `^[1-9][0-9]{0,3}[smh]$|^(?:[1-9]|[1-9][0-9]|[12][0-9]{2})d$|^(?:[1-9]|[1-4][0-9])w$`}},
-				parameter{name: search.ParamTop, description: "How many groups are returned.", schema: integer(1, audit.MaxTop, "").otherwise(audit.DefaultTop)}),
-			answers:  []answer{jsonAnswer(http.StatusOK, "Stats", "The counts.")},
+				parameter{name: search.ParamInterval, description: "The width of the histogram's buckets: a number and one of s, m, h, d, w, at most 366 days.",
+					schema: orEmpty(&schema{kind: "string", pattern: `^[1-9][0-9]{0,3}[smh]$|^(?:[1-9]|[1-9][0-9]|[12][0-9]{2})d$|^(?:[1-9]|[1-4][0-9])w$`})},
+				parameter{name: search.ParamTop, description: "How many groups are returned.", schema: orEmpty(integer(1, audit.MaxTop, "").otherwise(audit.DefaultTop))}),
+			answers:  []answer{jsonAnswer(http.StatusOK, "Stats", "The counts."), longRequest()},
 			refusals: []refusal{{kindInvalid, fmt.Sprintf("A filter, q, group_by or interval is faulty, or the histogram would have more than %d buckets.", audit.MaxBuckets)}},
 		},
 		{
@@ -83,6 +90,11 @@ func logOperations() []operation {
 	}
 }
 
+// bulkItem is anything: what is no NewEntry is rejected by itself.
+func bulkItem() *schema {
+	return &schema{anyOf: []*schema{ref("NewEntry"), {description: "Anything else is rejected alone."}}}
+}
+
 // fieldPattern is a field that can be grouped by.
 func fieldPattern() string {
 	return `(?:` + strings.Join(words(audit.FilterFields()...), "|") + `|metadata\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)`
@@ -93,6 +105,14 @@ func groupByPattern() string {
 	return `^` + one + `(?:,` + one + `)?$`
 }
 
+// orEmpty lets a parameter be there without a value, which is as good as leaving it out.
+func orEmpty(s *schema) *schema {
+	initial := s.initial
+	return (&schema{anyOf: []*schema{s.otherwise(nil), choice("", "")}}).otherwise(initial)
+}
+
+// The lengths of filter values stand in words, not as maxLength: what passes
+// them by far is turned away by the server in front, with a 431.
 func filterParameters() []parameter {
 	parameters := make([]parameter, 0, len(audit.FilterFields())+4)
 	for _, f := range audit.FilterFields() {
@@ -100,19 +120,21 @@ func filterParameters() []parameter {
 	}
 	return append(parameters,
 		parameter{name: "metadata", free: true,
-			description: "metadata.<path>=value, for any dotted path: entries whose metadata has this scalar there. An array matches by any of its elements. Can be given several times.",
+			description: "`metadata.<path>=value`, for any dotted path: entries whose metadata has this scalar there. An array matches by any of its elements. Can be given several times.",
 			schema: &schema{kind: "object", open: true, names: `^metadata\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$`,
-				values: &schema{kind: "string", maxLength: search.MaxFilterValueBytes}}},
-		parameter{name: search.ParamFrom, description: "Only entries at or after this time.", schema: moment("")},
-		parameter{name: search.ParamTo, description: "Only entries before this time.", schema: moment("")},
-		parameter{name: search.ParamQuery, description: queryHelp, schema: text(search.MaxQueryBytes, "")})
+				values: str("")}},
+		parameter{name: search.ParamFrom, description: "Only entries at or after this time.", schema: orEmpty(moment(""))},
+		parameter{name: search.ParamTo, description: "Only entries before this time.", schema: orEmpty(moment(""))},
+		parameter{name: search.ParamQuery, description: limitBytes(queryHelp, search.MaxQueryBytes), schema: str("")})
 }
 
-const queryHelp = `Full text and field operators: payment failed (both words of the message), "payment failed" (side by side), fail* (the beginning of a word), ` +
-	`action:DELETE (a field; quote values with spaces), severity>=ERROR, timestamp<2026-01-31, metadata.plan:gold, -word (without), a OR b, parentheses.`
+var filterLimits = fmt.Sprintf("All filters together have at most %d values, each of at most %d bytes. ", search.MaxFilterValues, search.MaxFilterValueBytes)
+
+const queryHelp = "Full text and field operators: `payment failed` (both words of the message), `\"payment failed\"` (side by side), `fail*` (how a word begins), " +
+	"`action:DELETE` (a field; quote values with spaces), `severity>=ERROR`, `timestamp<2026-01-31`, `metadata.plan:gold`, `-word` (without), `a OR b`, parentheses."
 
 func filterParameter(f audit.Field) parameter {
-	p := parameter{name: string(f), repeatable: true, description: "Entries whose " + string(f) + " is this.", schema: text(search.MaxFilterValueBytes, "")}
+	p := parameter{name: string(f), repeatable: true, description: "Entries whose `" + string(f) + "` is this.", schema: str("")}
 	switch f {
 	case audit.FieldSeverity:
 		p.schema = severities("")
@@ -128,7 +150,7 @@ func filterParameter(f audit.Field) parameter {
 
 func limitParameter() parameter {
 	return parameter{name: search.ParamLimit, description: "The largest number of items on the page.",
-		schema: integer(1, audit.MaxPageLimit, "").otherwise(audit.DefaultPageLimit)}
+		schema: orEmpty(integer(1, audit.MaxPageLimit, "").otherwise(audit.DefaultPageLimit))}
 }
 
 func cursorParameter() parameter {
@@ -204,7 +226,7 @@ func tenantOperations() []operation {
 			description: "Changes name and settings; what is left out keeps its value. A tenant that is being deleted can be changed too, so that a legal hold can stop the deletion. If-Match keeps two people from overwriting one another. The change is itself recorded in the tenant's log.",
 			path:        []parameter{tenantParameter()},
 			headers: []parameter{{name: ifMatchHeader, required: true, schema: &schema{kind: "string", pattern: etagPattern},
-				description: "The ETag of the record that the change is based on, or * to overwrite whatever is there."}},
+				description: "The ETag of the record that the change is based on, or `*` to overwrite whatever is there. Without it the answer is 428."}},
 			body:    &requestBody{description: "The change.", media: []string{mediaJSON}, schema: ref("TenantChange")},
 			answers: []answer{jsonAnswer(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader())},
 			refusals: []refusal{

@@ -301,19 +301,6 @@ func sortedHeader(h http.Header) []string {
 	return names
 }
 
-// headerName spells a header's name as its documents do.
-func headerName(name string) string {
-	switch name {
-	case tenantHeaderName:
-		return "X-Tenant-ID"
-	case "Etag":
-		return "ETag"
-	case "Www-Authenticate":
-		return "WWW-Authenticate"
-	}
-	return name
-}
-
 // curl is the request as a command for a shell with OCELOT_URL and OCELOT_TOKEN.
 func curl(r *exampleRequest) string {
 	var out strings.Builder
@@ -379,9 +366,13 @@ func (p *page) input(l *located) {
 		p.markup(html.EscapeString(l.name))
 	}
 	p.markup(required(l.required))
-	if len(l.schema.enum) > 0 {
+	choices := l.schema.enum
+	if len(l.schema.anyOf) > 0 {
+		choices = l.schema.anyOf[0].enum
+	}
+	if len(choices) > 0 {
 		p.markup(`<select data-in="`, l.in, `" name="`, l.name, `"><option value=""></option>`)
-		for _, value := range l.schema.enum {
+		for _, value := range choices {
 			p.markup(`<option>`, html.EscapeString(value), `</option>`)
 		}
 		p.markup(`</select></label>`)
@@ -443,7 +434,7 @@ func typeMarkup(s *schema) string {
 	case s.kind == "array":
 		return "array of " + typeMarkup(s.items) + limits(s)
 	case len(s.anyOf) > 0:
-		return `IPv4 or IPv6 address`
+		return alternatives(s.anyOf) + initialMarkup(s)
 	case len(s.enum) > 0:
 		values := make([]string, len(s.enum))
 		for i, v := range s.enum {
@@ -452,12 +443,28 @@ func typeMarkup(s *schema) string {
 		return strings.Join(values, " ") + initialMarkup(s)
 	case s.format == "date-time":
 		return "RFC 3339 time"
+	case s.format == "ipv4":
+		return "IPv4 address"
+	case s.format == "ipv6":
+		return "IPv6 address"
 	case s.format == "uuid":
 		return "UUID, version 7"
 	case s.kind == "":
 		return "anything"
 	}
 	return s.kind + limits(s) + initialMarkup(s)
+}
+
+// alternatives leaves out the ways of giving nothing and of giving anything.
+func alternatives(schemas []*schema) string {
+	var parts []string
+	for _, s := range schemas {
+		if s.kind == "" && s.ref == "" || s.kind == "null" || slices.Equal(s.enum, []string{""}) {
+			continue
+		}
+		parts = append(parts, typeMarkup(s))
+	}
+	return strings.Join(parts, " or ")
 }
 
 func limits(s *schema) string {

@@ -72,6 +72,7 @@ func (p *problem) with(name, value string) *problem {
 
 // badHeader is a 400 about a header field of the request.
 func badHeader(name, code, detail string) *problem {
+	name = headerName(name)
 	p := kindMalformed.problem("The header " + name + " " + detail + ".")
 	p.fields = []audit.FieldError{{Pointer: "Header: " + name, Code: code, Detail: detail}}
 	return p

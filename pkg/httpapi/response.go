@@ -124,3 +124,16 @@ func weighted(part string) (coding string, q float64) {
 	}
 	return coding, q
 }
+
+// headerName spells a header's name as its documents do.
+func headerName(name string) string {
+	switch name {
+	case tenantHeaderName:
+		return "X-Tenant-ID"
+	case "Etag":
+		return "ETag"
+	case "Www-Authenticate":
+		return "WWW-Authenticate"
+	}
+	return name
+}

@@ -156,10 +156,10 @@ func must(name string, s *schema) field { return field{name: name, required: tru
 
 func may(name string, s *schema) field { return field{name: name, schema: s} }
 
-// or returns the schema with null as another way to leave a field out.
-func (s *schema) or(nullable bool) *schema {
+// orNull returns the schema with null as another way to leave a field out.
+func (s *schema) orNull() *schema {
 	changed := *s
-	changed.nullable = nullable
+	changed.nullable = true
 	return &changed
 }
 

@@ -1,0 +1,170 @@
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// Keys keeps API keys. It implements tenants.KeyStore and tenants.Purger. The
+// id and the hash of a key are unique among all tenants.
+type Keys struct{ db *DB }
+
+// Keys returns the API keys.
+func (db *DB) Keys() *Keys { return &Keys{db} }
+
+const (
+	fieldHash     = "hash"
+	fieldLastUsed = "last_used_at"
+)
+
+type keyDocument struct {
+	ID          string     `bson:"_id"`
+	Tenant      string     `bson:"tenant_id"`
+	Name        string     `bson:"name"`
+	Hash        []byte     `bson:"hash"`
+	Permissions []string   `bson:"permissions"`
+	Resources   []string   `bson:"resources"`
+	CreatedAt   time.Time  `bson:"created_at"`
+	ExpiresAt   *time.Time `bson:"expires_at,omitempty"`
+	LastUsedAt  *time.Time `bson:"last_used_at,omitempty"`
+}
+
+// optional returns nil for the zero time.
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func required(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+func readKey(raw bson.Raw) (tenants.Key, error) {
+	var doc keyDocument
+	if err := bson.Unmarshal(raw, &doc); err != nil || len(doc.Hash) != len(tenants.Key{}.Hash) {
+		return tenants.Key{}, fmt.Errorf("a key %w", errStored)
+	}
+	return tenants.Key{
+		ID: doc.ID, Tenant: audit.TenantID(doc.Tenant), Name: doc.Name, Hash: [32]byte(doc.Hash), Permissions: doc.Permissions, Resources: doc.Resources,
+		CreatedAt: doc.CreatedAt.UTC(), ExpiresAt: required(doc.ExpiresAt), LastUsedAt: required(doc.LastUsedAt),
+	}, nil
+}
+
+// CreateKey implements tenants.KeyStore. Times are kept to the millisecond.
+func (s *Keys) CreateKey(ctx context.Context, key tenants.Key) error {
+	err := s.db.ensureKeys(ctx) // one of them keeps the hash unique
+	if err == nil {
+		err = s.db.insertOne(ctx, collectionKeys, keyDocument{
+			ID: key.ID, Tenant: string(key.Tenant), Name: key.Name, Hash: key.Hash[:], Permissions: key.Permissions, Resources: key.Resources,
+			CreatedAt: key.CreatedAt, ExpiresAt: optional(key.ExpiresAt), LastUsedAt: optional(key.LastUsedAt.Truncate(time.Minute)),
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("create key %s of %s: %w", key.ID, key.Tenant, err)
+	}
+	return nil
+}
+
+// maxKeys bounds what one call returns, in keys.
+const maxKeys = 10_000
+
+// Keys implements tenants.KeyStore. It fails where the tenant has more than 10,000.
+func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID) ([]tenants.Key, error) {
+	var keys []tenants.Key
+	query := bson.D{{Key: fieldTenant, Value: string(tenant)}}
+	err := s.db.list(ctx, collectionKeys, indexKeyTenant, rising(fieldCreatedAt, fieldKey), maxKeys+1, query, func(doc bson.Raw) (bool, error) {
+		if len(keys) == maxKeys {
+			return false, fmt.Errorf("there are more than %d", maxKeys)
+		}
+		key, err := readKey(doc)
+		keys = append(keys, key)
+		return true, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list keys of %s: %w", tenant, err)
+	}
+	return keys, nil
+}
+
+// KeyByHash implements tenants.KeyStore.
+func (s *Keys) KeyByHash(ctx context.Context, hash [32]byte) (tenants.Key, error) {
+	key, err := s.keyByHash(ctx, hash)
+	if err != nil {
+		return tenants.Key{}, fmt.Errorf("key by hash: %w", err)
+	}
+	return key, nil
+}
+
+func (s *Keys) keyByHash(ctx context.Context, hash [32]byte) (tenants.Key, error) {
+	collection, err := s.db.collection(collectionKeys)
+	if err != nil {
+		return tenants.Key{}, err
+	}
+	doc, err := collection.FindOne(ctx, bson.D{{Key: fieldHash, Value: hash[:]}}, options.FindOne().SetHint(indexKeyHash)).Raw()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return tenants.Key{}, audit.ErrNotFound
+	}
+	if err != nil {
+		return tenants.Key{}, failure(ctx, err)
+	}
+	return readKey(doc)
+}
+
+// TouchKey implements tenants.KeyStore: it keeps the latest use, to the minute.
+// A key that does not exist is audit.ErrNotFound.
+func (s *Keys) TouchKey(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error {
+	if err := s.touch(ctx, tenant, id, t.Truncate(time.Minute)); err != nil {
+		return fmt.Errorf("touch key %s of %s: %w", id, tenant, err)
+	}
+	return nil
+}
+
+func (s *Keys) touch(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error {
+	collection, err := s.db.collection(collectionKeys)
+	if err != nil {
+		return err
+	}
+	result, err := collection.UpdateOne(ctx, keyQuery(tenant, id), bson.D{{Key: "$max", Value: bson.D{{Key: fieldLastUsed, Value: t}}}})
+	if err != nil {
+		return failure(ctx, err)
+	}
+	if result.MatchedCount == 0 {
+		return audit.ErrNotFound
+	}
+	return nil
+}
+
+func keyQuery(tenant audit.TenantID, id string) bson.D {
+	return bson.D{{Key: fieldKey, Value: id}, {Key: fieldTenant, Value: string(tenant)}}
+}
+
+// DeleteKey implements tenants.KeyStore.
+func (s *Keys) DeleteKey(ctx context.Context, tenant audit.TenantID, id string) error {
+	if err := s.db.deleteOne(ctx, collectionKeys, keyQuery(tenant, id)); err != nil {
+		return fmt.Errorf("delete key %s of %s: %w", id, tenant, err)
+	}
+	return nil
+}
+
+// Purge implements tenants.Purger.
+func (s *Keys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := s.db.purge(ctx, collectionKeys, indexKeyTenant, tenant, limit)
+	if err != nil {
+		return 0, fmt.Errorf("purge keys of %s: %w", tenant, err)
+	}
+	return n, nil
+}

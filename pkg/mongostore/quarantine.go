@@ -1,0 +1,215 @@
+package mongostore
+
+import (
+	"context"
+	"fmt"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+)
+
+// Quarantine keeps entries that a step could not take. It implements
+// quarantine.Store and tenants.Purger.
+type Quarantine struct{ db *DB }
+
+// Quarantine returns the quarantine.
+func (db *DB) Quarantine() *Quarantine { return &Quarantine{db} }
+
+// The fields of an item beside those it shares with other documents.
+const (
+	fieldStep   = "step"
+	fieldCode   = "code"
+	fieldReason = "reason"
+	fieldHeldAt = "held_at"
+	fieldEntry  = "entry" // as in a partition, without _id
+)
+
+func itemDocument(tenant audit.TenantID, item *quarantine.Item) (bson.Raw, error) {
+	start, doc := bsoncore.AppendDocumentStart(nil)
+	doc = bsoncore.AppendStringElement(doc, fieldKey, keyOf(tenant, item.ID))
+	doc = bsoncore.AppendStringElement(doc, fieldTenant, string(tenant))
+	doc = bsoncore.AppendStringElement(doc, fieldID, item.ID)
+	doc = bsoncore.AppendStringElement(doc, fieldStep, item.Step)
+	doc = bsoncore.AppendStringElement(doc, fieldCode, item.Code)
+	doc = bsoncore.AppendStringElement(doc, fieldReason, item.Reason)
+	doc = bsoncore.AppendTimeElement(doc, fieldHeldAt, item.HeldAt)
+	if !item.ExpiresAt.IsZero() {
+		doc = bsoncore.AppendTimeElement(doc, fieldExpiresAt, item.ExpiresAt)
+	}
+	inner, doc := bsoncore.AppendDocumentElementStart(doc, fieldEntry)
+	doc, err := bsoncore.AppendDocumentEnd(appendEntry(doc, &item.Entry), inner)
+	if err != nil {
+		return nil, err
+	}
+	return bsoncore.AppendDocumentEnd(doc, start)
+}
+
+func readItem(doc bson.Raw) (quarantine.Item, error) {
+	var item quarantine.Item
+	for name, to := range map[string]*string{fieldID: &item.ID, fieldStep: &item.Step, fieldCode: &item.Code, fieldReason: &item.Reason} {
+		text, ok := doc.Lookup(name).StringValueOK()
+		if !ok {
+			return item, fmt.Errorf("field %s %w", name, errStored)
+		}
+		*to = text
+	}
+	if err := readDate(doc.Lookup(fieldHeldAt), &item.HeldAt); err != nil {
+		return item, fmt.Errorf("field %s %w", fieldHeldAt, err)
+	}
+	if expires := doc.Lookup(fieldExpiresAt); !expires.IsZero() {
+		if err := readDate(expires, &item.ExpiresAt); err != nil {
+			return item, fmt.Errorf("field %s %w", fieldExpiresAt, err)
+		}
+	}
+	entry, ok := doc.Lookup(fieldEntry).DocumentOK()
+	if !ok {
+		return item, fmt.Errorf("field %s %w", fieldEntry, errStored)
+	}
+	var err error
+	item.Entry, err = readEntry(entry)
+	return item, err
+}
+
+// Put implements quarantine.Store.
+func (q *Quarantine) Put(ctx context.Context, tenant audit.TenantID, items []quarantine.Item) error {
+	if err := q.put(ctx, tenant, items); err != nil {
+		return fmt.Errorf("quarantine entries of %s: %w", tenant, err)
+	}
+	return nil
+}
+
+func (q *Quarantine) put(ctx context.Context, tenant audit.TenantID, items []quarantine.Item) error {
+	if len(items) == 0 {
+		return nil
+	}
+	if err := q.db.ensureQuarantine(ctx); err != nil {
+		return err
+	}
+	collection, err := q.db.collection(collectionQuarantine)
+	if err != nil {
+		return err
+	}
+	docs := make([]bson.Raw, len(items))
+	for i := range items {
+		if docs[i], err = itemDocument(tenant, &items[i]); err != nil {
+			return fmt.Errorf("item %s: %w", items[i].ID, err)
+		}
+	}
+	return repeat(ctx, func() error {
+		_, err := collection.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
+		faults, err := itemFaults(ctx, err)
+		if err != nil {
+			return err
+		}
+		var taken []string // which are left as they are
+		for i, fault := range faults {
+			if !mongo.IsDuplicateKeyError(fault) {
+				return fmt.Errorf("item %s: MongoDB refuses it as a document, with the code %d", items[i].ID, fault.Code)
+			}
+			taken = append(taken, keyOf(tenant, items[i].ID))
+		}
+		return q.confirm(ctx, taken)
+	})
+}
+
+// confirm fails unless a majority has the items. One may be given twice.
+func (q *Quarantine) confirm(ctx context.Context, keys []string) error {
+	missing := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		missing[key] = true
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	err := q.db.confirm(ctx, collectionQuarantine, keys, fieldKey, func(key string, _ bson.RawValue) error {
+		delete(missing, key)
+		return nil
+	})
+	if err == nil && len(missing) > 0 {
+		return unavailable(fmt.Errorf("%d items are there but not confirmed", len(missing)))
+	}
+	return err
+}
+
+// List implements quarantine.Store.
+func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after string, limit int) (items []quarantine.Item, more bool, err error) {
+	err = q.db.list(ctx, collectionQuarantine, indexQuarantineItem, rising(fieldKey), limit+1, bson.D{
+		{Key: fieldTenant, Value: string(tenant)}, {Key: fieldKey, Value: bson.D{{Key: "$gt", Value: keyOf(tenant, after)}}},
+	}, func(doc bson.Raw) (bool, error) {
+		if more = len(items) == limit; more {
+			return false, nil
+		}
+		item, err := readItem(doc)
+		items = append(items, item)
+		return true, err
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)
+	}
+	return items, more, nil
+}
+
+// list visits up to limit documents of the primary, in an order that the index has.
+func (db *DB) list(ctx context.Context, name, index string, order bson.D, limit int, query bson.D, visit func(doc bson.Raw) (more bool, err error)) error {
+	collection, err := db.collection(name)
+	if err != nil {
+		return err
+	}
+	cursor, err := collection.Find(ctx, query, options.Find().SetSort(order).SetHint(index).SetLimit(int64(limit)))
+	if err != nil {
+		return failure(ctx, err)
+	}
+	return each(ctx, cursor, visit)
+}
+
+// Item implements quarantine.Store.
+func (q *Quarantine) Item(ctx context.Context, tenant audit.TenantID, id string) (quarantine.Item, error) {
+	var item quarantine.Item
+	doc, err := q.db.read(ctx, collectionQuarantine, readpref.Primary(), keyOf(tenant, id))
+	if err == nil {
+		item, err = readItem(doc)
+	}
+	if err != nil {
+		return quarantine.Item{}, fmt.Errorf("quarantine item %s of %s: %w", id, tenant, err)
+	}
+	return item, nil
+}
+
+// Delete implements quarantine.Store.
+func (q *Quarantine) Delete(ctx context.Context, tenant audit.TenantID, id string) error {
+	if err := q.db.deleteOne(ctx, collectionQuarantine, bson.D{{Key: fieldKey, Value: keyOf(tenant, id)}}); err != nil {
+		return fmt.Errorf("delete quarantine item %s of %s: %w", id, tenant, err)
+	}
+	return nil
+}
+
+// deleteOne deletes the document that the query chooses, audit.ErrNotFound where there is none.
+func (db *DB) deleteOne(ctx context.Context, name string, query bson.D) error {
+	collection, err := db.collection(name)
+	if err != nil {
+		return err
+	}
+	result, err := collection.DeleteOne(ctx, query)
+	if err != nil {
+		return failure(ctx, err)
+	}
+	if result.DeletedCount == 0 {
+		return audit.ErrNotFound
+	}
+	return nil
+}
+
+// Purge implements tenants.Purger.
+func (q *Quarantine) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := q.db.purge(ctx, collectionQuarantine, indexQuarantineItem, tenant, limit)
+	if err != nil {
+		return 0, fmt.Errorf("purge quarantine of %s: %w", tenant, err)
+	}
+	return n, nil
+}

@@ -1,0 +1,212 @@
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Tenants keeps the records of tenants. It implements tenants.Store.
+type Tenants struct{ db *DB }
+
+// Tenants returns the records of tenants.
+func (db *DB) Tenants() *Tenants { return &Tenants{db} }
+
+const (
+	fieldCreatedAt = "created_at"
+	fieldVersion   = "version"
+	fieldBuried    = "buried" // set where only the id is left, which stays taken
+)
+
+type tenantDocument struct {
+	ID        string           `bson:"_id"`
+	Name      string           `bson:"name"`
+	Status    string           `bson:"status"`
+	CreatedAt time.Time        `bson:"created_at"`
+	UpdatedAt time.Time        `bson:"updated_at"`
+	Settings  settingsDocument `bson:"settings"`
+	Version   int64            `bson:"version"`
+}
+
+type settingsDocument struct {
+	RetentionDays   int      `bson:"retention_days"`
+	LogLevels       []string `bson:"log_levels"`
+	SensitiveFields []string `bson:"sensitive_fields"`
+	Masking         bool     `bson:"masking"`
+	LegalHold       bool     `bson:"legal_hold"`
+	Tier            string   `bson:"tier"`
+	Isolation       string   `bson:"isolation"`
+	Archive         bool     `bson:"archive"`
+}
+
+func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
+	s := &t.Settings
+	levels := make([]string, len(s.LogLevels))
+	for i, severity := range s.LogLevels {
+		levels[i] = severity.String()
+	}
+	return tenantDocument{
+		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version,
+		Settings: settingsDocument{
+			RetentionDays: s.RetentionDays, LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,
+			LegalHold: s.LegalHold, Tier: string(s.Tier), Isolation: string(s.Isolation), Archive: s.Archive,
+		},
+	}
+}
+
+func readTenant(raw bson.Raw) (audit.Tenant, error) {
+	var doc tenantDocument
+	if err := bson.Unmarshal(raw, &doc); err != nil {
+		return audit.Tenant{}, fmt.Errorf("the record %w", errStored)
+	}
+	s := &doc.Settings
+	levels := make([]audit.Severity, len(s.LogLevels))
+	for i, name := range s.LogLevels {
+		var err error
+		if levels[i], err = audit.ParseSeverity(name); err != nil {
+			return audit.Tenant{}, fmt.Errorf("field log_levels %w", errStored)
+		}
+	}
+	return audit.Tenant{
+		ID: audit.TenantID(doc.ID), Name: doc.Name, Status: audit.TenantStatus(doc.Status),
+		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version,
+		Settings: audit.Settings{
+			RetentionDays: s.RetentionDays, LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,
+			LegalHold: s.LegalHold, Tier: audit.Tier(s.Tier), Isolation: audit.Isolation(s.Isolation), Archive: s.Archive,
+		},
+	}, nil
+}
+
+// Create implements tenants.Store. Times are kept to the millisecond.
+func (s *Tenants) Create(ctx context.Context, tenant audit.Tenant) error {
+	if err := s.db.insertOne(ctx, collectionTenants, newTenantDocument(&tenant, 1)); err != nil {
+		return fmt.Errorf("create tenant %s: %w", tenant.ID, err)
+	}
+	return nil
+}
+
+// insertOne adds a document, audit.ErrConflict where a unique field of it is taken.
+func (db *DB) insertOne(ctx context.Context, name string, doc any) error {
+	collection, err := db.collection(name)
+	if err != nil {
+		return err
+	}
+	_, err = collection.InsertOne(ctx, doc)
+	if mongo.IsDuplicateKeyError(err) {
+		return audit.ErrConflict
+	}
+	return failure(ctx, err)
+}
+
+// Tenant implements tenants.Store.
+func (s *Tenants) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	var tenant audit.Tenant
+	doc, err := s.read(ctx, id)
+	if err == nil {
+		tenant, err = readTenant(doc)
+	}
+	if err != nil {
+		return audit.Tenant{}, fmt.Errorf("tenant %s: %w", id, err)
+	}
+	return tenant, nil
+}
+
+// read returns the document of a tenant that is not buried.
+func (s *Tenants) read(ctx context.Context, id audit.TenantID) (bson.Raw, error) {
+	doc, err := s.db.read(ctx, collectionTenants, readpref.Primary(), string(id))
+	if err != nil {
+		return nil, err
+	}
+	if buried, _ := doc.Lookup(fieldBuried).BooleanOK(); buried {
+		return nil, audit.ErrNotFound
+	}
+	return doc, nil
+}
+
+// List implements tenants.Store.
+func (s *Tenants) List(ctx context.Context, only []audit.TenantID, after audit.TenantID, limit int) (tenants []audit.Tenant, more bool, err error) {
+	id := bson.D{{Key: "$gt", Value: string(after)}}
+	if only != nil {
+		id = append(id, bson.E{Key: "$in", Value: only})
+	}
+	query := bson.D{{Key: fieldKey, Value: id}, notBuried()}
+	err = s.db.list(ctx, collectionTenants, indexID, rising(fieldKey), limit+1, query, func(doc bson.Raw) (bool, error) {
+		if more = len(tenants) == limit; more {
+			return false, nil
+		}
+		tenant, err := readTenant(doc)
+		tenants = append(tenants, tenant)
+		return true, err
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("list tenants: %w", err)
+	}
+	return tenants, more, nil
+}
+
+func notBuried() bson.E { return bson.E{Key: fieldBuried, Value: bson.D{{Key: "$ne", Value: true}}} }
+
+// Update implements tenants.Store.
+func (s *Tenants) Update(ctx context.Context, tenant audit.Tenant) error {
+	err := s.replace(ctx, bson.D{
+		{Key: fieldKey, Value: string(tenant.ID)}, {Key: fieldVersion, Value: tenant.Version - 1}, notBuried(),
+	}, newTenantDocument(&tenant, tenant.Version))
+	if errors.Is(err, audit.ErrNotFound) {
+		if _, err = s.read(ctx, tenant.ID); err == nil {
+			err = audit.ErrPrecondition
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("update tenant %s: %w", tenant.ID, err)
+	}
+	return nil
+}
+
+// replace replaces the document that the query chooses, audit.ErrNotFound where there is none.
+func (s *Tenants) replace(ctx context.Context, query bson.D, doc any) error {
+	return s.db.replaceOne(ctx, collectionTenants, query, doc)
+}
+
+func (db *DB) replaceOne(ctx context.Context, name string, query bson.D, doc any) error {
+	collection, err := db.collection(name)
+	if err != nil {
+		return err
+	}
+	result, err := collection.ReplaceOne(ctx, query, doc)
+	if err != nil {
+		return failure(ctx, err)
+	}
+	if result.MatchedCount == 0 {
+		return audit.ErrNotFound
+	}
+	return nil
+}
+
+// Bury implements tenants.Store. An id that never was a tenant's is taken from then on as well.
+func (s *Tenants) Bury(ctx context.Context, id audit.TenantID) error {
+	if err := repeat(ctx, func() error { return s.bury(ctx, id) }); err != nil {
+		return fmt.Errorf("bury tenant %s: %w", id, err)
+	}
+	return nil
+}
+
+// bury does without an upsert, whose first time several callers at once can spoil.
+func (s *Tenants) bury(ctx context.Context, id audit.TenantID) error {
+	tombstone := bson.D{{Key: fieldKey, Value: string(id)}, {Key: fieldBuried, Value: true}}
+	err := s.replace(ctx, bson.D{{Key: fieldKey, Value: string(id)}}, tombstone)
+	if !errors.Is(err, audit.ErrNotFound) {
+		return err
+	}
+	err = s.db.insertOne(ctx, collectionTenants, tombstone)
+	if errors.Is(err, audit.ErrConflict) {
+		return s.replace(ctx, bson.D{{Key: fieldKey, Value: string(id)}}, tombstone) // created or buried meanwhile
+	}
+	return err
+}
