@@ -187,9 +187,16 @@ func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 		w.cursor("next", list.Next)
 		w.cursor("prev", list.Prev)
 		w.close('}')
-		return jsonResponse(http.StatusOK, &w), nil
+		answer := jsonResponse(http.StatusOK, &w)
+		if list.Degraded {
+			answer.set(degradedHeader, "search")
+		}
+		return answer, nil
 	})
 }
+
+// degradedHeader names what is unavailable when something else stood in for it.
+const degradedHeader = "Ocelot-Degraded"
 
 // GetLog answers GET /logs/{id}: one entry and its status.
 func GetLog(gate *Gate, s *search.Service) http.Handler {

@@ -10,6 +10,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
+// degraded is the header of a list that the index did not answer.
+func degraded() parameter {
+	return parameter{
+		name: degradedHeader, schema: choice("", "search"),
+		description: "The search index is unavailable and the system of record answered. What it cannot answer is a 503 with Retry-After.",
+	}
+}
+
 func jsonAnswer(status int, component, description string, headers ...parameter) answer {
 	return answer{status: status, description: description, media: mediaJSON, schema: ref(component), headers: headers}
 }
@@ -61,7 +69,7 @@ func logOperations() []operation {
 			query: append(filterParameters(),
 				parameter{name: search.ParamSort, description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).", schema: orEmpty(choice("", "-timestamp", "+timestamp", "timestamp").otherwise("-timestamp"))},
 				limitParameter(), cursorParameter()),
-			answers:  []answer{jsonAnswer(http.StatusOK, "EntryList", "One page of entries."), longRequest()},
+			answers:  []answer{jsonAnswer(http.StatusOK, "EntryList", "One page of entries.", degraded()), longRequest()},
 			refusals: []refusal{{kindInvalid, "A filter, q or the cursor is faulty."}},
 		},
 		{

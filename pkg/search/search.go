@@ -8,12 +8,17 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
+// Finder answers lists of one tenant's entries, or an *audit.UnavailableError.
+type Finder interface {
+	// Find returns the page of the entries that the filter chooses.
+	Find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, page audit.PageRequest) (audit.Page, error)
+}
+
 // Index answers lists and statistics of one tenant's entries. What was indexed
 // is found from the moment Put returned, or within a second where the index
 // refreshes by itself.
 type Index interface {
-	// Find returns the page of the entries that the filter chooses.
-	Find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, page audit.PageRequest) (audit.Page, error)
+	Finder
 	// Stats counts the entries that the filter chooses.
 	Stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error)
 	// Contains reports whether the index itself has the entry.

@@ -15,16 +15,22 @@ import (
 // Service answers the read side of one tenant. Every call is narrowed by the
 // caller's scope.
 type Service struct {
-	Index   Index
-	Reader  Reader
-	Cursors *cursor.Signer
-	Now     func() time.Time
+	Index Index
+	// Degraded answers what it can while Index is unavailable; nil: nothing does.
+	// Its positions are Index's, so that a list goes on where it was.
+	Degraded Finder
+	Reader   Reader
+	Cursors  *cursor.Signer
+	Now      func() time.Time
 }
 
 // List is one page of entries with the cursors of its neighbours ("" where there is none).
 type List struct {
 	Entries    []audit.Entry
 	Next, Prev string
+	// Degraded says that the index is unavailable and the system of record
+	// answered, which may be a little behind or ahead of it.
+	Degraded bool
 }
 
 // Find answers GET /logs. params are the query parameters: filters, q, from,
@@ -46,11 +52,24 @@ func (s *Service) Find(ctx context.Context, tenant audit.TenantID, scope access.
 		return List{}, err
 	}
 	filter.Where = audit.All(filter.Where, scope.Expr())
-	page, err := s.Index.Find(ctx, tenant, filter, request)
+	page, degraded, err := s.find(ctx, tenant, filter, request)
 	if err != nil {
 		return List{}, err
 	}
-	return s.list(list, request, page), nil
+	answer := s.list(list, request, page)
+	answer.Degraded = degraded
+	return answer, nil
+}
+
+// find asks the index and, while that is unavailable, whoever stands in for it.
+func (s *Service) find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (page audit.Page, degraded bool, err error) {
+	page, err = s.Index.Find(ctx, tenant, filter, request)
+	var unavailable *audit.UnavailableError
+	if s.Degraded == nil || !errors.As(err, &unavailable) {
+		return page, false, err
+	}
+	page, err = s.Degraded.Find(ctx, tenant, filter, request)
+	return page, err == nil, err
 }
 
 // listName is what a cursor is good for: everything that decides which entries

@@ -49,8 +49,10 @@ type Keys interface {
 
 // Stores are the adapters of one process.
 type Stores struct {
-	Entries    Entries
-	Index      Index
+	Entries Entries
+	Index   Index
+	// Degraded stands in for Index while that is unavailable; nil: nothing does.
+	Degraded   search.Finder
 	Quarantine Quarantine
 	Tenants    tenants.Store
 	Keys       Keys
@@ -126,7 +128,7 @@ func (s *Services) Ingest() *ingest.Service { return s.accept() }
 
 // Search answers the read side.
 func (s *Services) Search() *search.Service {
-	return &search.Service{Index: s.Stores.Index, Reader: s.Stores.Entries, Cursors: s.cursors(), Now: time.Now}
+	return &search.Service{Index: s.Stores.Index, Degraded: s.Stores.Degraded, Reader: s.Stores.Entries, Cursors: s.cursors(), Now: time.Now}
 }
 
 // Quarantine holds, lists, retries and deletes entries that a step could not take.

@@ -50,7 +50,7 @@ func Stores(ctx context.Context, settings config.Cloud) (wiring.Stores, error) {
 	queue := func(name string) *sqsqueue.Queue { return sqsqueue.New(sqs, name, sqsqueue.Options{}) }
 	ingestQueue := queue(sqsqueue.Name(settings.QueuePrefix, manifest.QueueIngest))
 	return wiring.Stores{
-		Entries: mongo.Entries(isolation(mongo.Tenants())), Index: index, Quarantine: mongo.Quarantine(),
+		Entries: mongo.Entries(isolation(mongo.Tenants())), Index: index, Degraded: mongo.Index(), Quarantine: mongo.Quarantine(),
 		Tenants: mongo.Tenants(), Keys: mongo.Keys(), Jobs: mongo.Jobs(),
 		Queue:       func(name manifest.QueueName) ingest.Queue { return queue(sqsqueue.Name(settings.QueuePrefix, name)) },
 		DeadLetters: func(name manifest.QueueName) ingest.Queue { return queue(sqsqueue.Name(settings.QueuePrefix, name) + "-dlq") },

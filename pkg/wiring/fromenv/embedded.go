@@ -5,12 +5,18 @@ package fromenv
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
+
+// settle is how long a consumer may still write for a tenant after its deletion:
+// another process has the tenant's record cached for five seconds, and its batch
+// of a local file takes no longer.
+const settle = 10 * time.Second
 
 // stores returns the embedded engine, for functions that run on a laptop beside
 // one another and beside the runner that polls the queues.
@@ -23,5 +29,7 @@ func stores(ctx context.Context) (wiring.Stores, config.Function, error) {
 	if err != nil {
 		return wiring.Stores{}, config.Function{}, err
 	}
-	return embedded.Stores(db), settings.Function, nil
+	opened := embedded.Stores(db)
+	opened.Settle = settle
+	return opened, settings.Function, nil
 }

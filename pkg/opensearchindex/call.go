@@ -1,0 +1,206 @@
+package opensearchindex
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// call is one request. Everything in its path is made of checked names.
+type call struct {
+	method string
+	path   string
+	query  url.Values
+	body   []byte
+}
+
+// once sends the request and returns the body of its answer. An answer that is
+// no success is an *answerError.
+func (x *Index) once(ctx context.Context, c call) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, c.method, c.path, bytes.NewReader(c.body))
+	if err != nil {
+		return nil, err
+	}
+	request.URL.RawQuery = c.query.Encode()
+	if len(c.body) > 0 {
+		request.Header.Set("Content-Type", "application/json") // bulk requests take it as well
+	} else {
+		request.Body = nil
+	}
+	response, err := x.client.Stream(request)
+	if response != nil {
+		defer func() { _ = response.Body.Close() }() // it has been read
+	}
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		return nil, newAnswerError(response.StatusCode, body)
+	}
+	return body, nil
+}
+
+// try repeats the request within the budget while it may succeed later.
+func (x *Index) try(ctx context.Context, budget time.Duration, c call) ([]byte, error) {
+	pause := newPause(budget)
+	for {
+		body, err := x.once(ctx, c)
+		if err == nil || !passes(err) || !pause.wait(ctx) {
+			return body, failure(err)
+		}
+	}
+}
+
+// answerError is an answer that is no success. Its text holds no content of entries.
+type answerError struct {
+	status int
+	kinds  []string // OpenSearch's types of the error, its root causes and causes
+	reason string   // may hold content
+}
+
+func (e *answerError) Error() string {
+	if len(e.kinds) == 0 {
+		return fmt.Sprintf("OpenSearch answers %d", e.status)
+	}
+	return fmt.Sprintf("OpenSearch answers %d %s", e.status, e.kinds[0])
+}
+
+func (e *answerError) has(kinds ...string) bool {
+	return slices.ContainsFunc(kinds, func(kind string) bool { return slices.Contains(e.kinds, kind) })
+}
+
+// explained adds OpenSearch's reason. It is for requests that hold no content of entries.
+func explained(err error) error {
+	var answer *answerError
+	if errors.As(err, &answer) && answer.reason != "" {
+		return fmt.Errorf("%w: %s", err, answer.reason)
+	}
+	return err
+}
+
+// cause is an error as OpenSearch describes it.
+type cause struct {
+	Type         string  `json:"type"`
+	Reason       string  `json:"reason"`
+	RootCause    []cause `json:"root_cause"`
+	CausedBy     *cause  `json:"caused_by"`
+	FailedShards []struct {
+		Reason cause `json:"reason"`
+	} `json:"failed_shards"`
+}
+
+func newAnswerError(status int, body []byte) *answerError {
+	var described struct {
+		Error cause `json:"error"`
+	}
+	// Proxies answer with other forms, and some errors of OpenSearch are a
+	// plain string: then the status has to do.
+	if err := json.Unmarshal(body, &described); err != nil {
+		return &answerError{status: status}
+	}
+	return &answerError{status: status, kinds: described.Error.kinds(nil), reason: described.Error.Reason}
+}
+
+func (c *cause) kinds(known []string) []string {
+	if c.Type != "" && !slices.Contains(known, c.Type) {
+		known = append(known, c.Type)
+	}
+	for i := range c.RootCause {
+		known = c.RootCause[i].kinds(known)
+	}
+	for i := range c.FailedShards {
+		known = c.FailedShards[i].Reason.kinds(known)
+	}
+	if c.CausedBy != nil {
+		known = c.CausedBy.kinds(known)
+	}
+	return known
+}
+
+const (
+	kindNotFound      = "index_not_found_exception"
+	kindExists        = "resource_already_exists_exception"
+	kindTooManyGroups = "too_many_buckets_exception"
+)
+
+// isNotFound reports whether the error says that the index or alias does not exist.
+func isNotFound(err error) bool {
+	var answer *answerError
+	return errors.As(err, &answer) && answer.status == http.StatusNotFound && answer.has(kindNotFound)
+}
+
+// passes reports whether an error may be gone when the request is repeated.
+func passes(err error) bool {
+	var answer *answerError
+	switch {
+	case errors.As(err, &answer):
+		return passingStatus(answer.status) && !answer.has(kindTooManyGroups)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return false
+	}
+	return true // the connection
+}
+
+func passingStatus(status int) bool {
+	return status == http.StatusTooManyRequests || status >= 500
+}
+
+// failure makes an error that passes, or a deadline, an *audit.UnavailableError.
+func failure(err error) error {
+	var unavailable *audit.UnavailableError
+	if err == nil || errors.As(err, &unavailable) {
+		return err
+	}
+	if passes(err) || errors.Is(err, context.DeadlineExceeded) {
+		return &audit.UnavailableError{Err: err}
+	}
+	return err
+}
+
+// pause is the waits between the attempts at one thing.
+type pause struct {
+	end  time.Time
+	next time.Duration
+}
+
+const (
+	firstPause   = 50 * time.Millisecond
+	longestPause = 5 * time.Second
+)
+
+func newPause(budget time.Duration) *pause {
+	return &pause{end: time.Now().Add(budget), next: firstPause}
+}
+
+// wait waits between half and the whole of a time that doubles with every call.
+// It returns false without waiting when the budget does not allow for it, and
+// false when the context ends.
+func (p *pause) wait(ctx context.Context) bool {
+	length := p.next/2 + rand.N(p.next/2) // writers that were refused at once must not come back at once
+	p.next = min(2*p.next, longestPause)
+	if time.Now().Add(length).After(p.end) {
+		return false
+	}
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

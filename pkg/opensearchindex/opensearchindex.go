@@ -1,0 +1,187 @@
+// Package opensearchindex is the search index in OpenSearch (2.4 or later).
+//
+// Every tenant has one index a month, <prefix>-<tenant>-YYYY.MM, made from the
+// tenant's template <prefix>-<tenant>. All months are read through the alias
+// <prefix>-<tenant>; each is written through an alias of its own,
+// <prefix>-<tenant>-YYYY.MM-write, with require_alias, so that nothing is ever
+// written into an index that OpenSearch made up by itself. Tenants and prefixes
+// have no dots: no tenant's names can be taken for another's, and no request of
+// this package addresses indexes by a wildcard. Beside that every search
+// filters by tenant_id.
+//
+// A document (see document.go) holds what can be searched under the entry's own
+// field names, its metadata as tokens, and the whole stored entry as text, so
+// that no entry can be refused for its shape and all come back byte for byte.
+package opensearchindex
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/opensearch-project/opensearch-go/v4"
+	"github.com/opensearch-project/opensearch-go/v4/signer/awsv2"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+var (
+	_ search.Index       = (*Index)(nil)
+	_ search.IndexWriter = (*Index)(nil)
+	_ search.IDLister    = (*Index)(nil)
+	_ tenants.Purger     = (*Index)(nil)
+)
+
+// Defaults of a Config.
+const (
+	DefaultPrefix = "ocelot"
+	// DefaultMaxBulkBytes keeps a bulk request under the 10 MiB that the smaller
+	// instances of Amazon OpenSearch Service take.
+	DefaultMaxBulkBytes = 5 << 20
+	// DefaultWriteBudget is how long Put goes on trying where its context has no
+	// earlier deadline.
+	DefaultWriteBudget = 20 * time.Second
+)
+
+// Config says where OpenSearch is and how it is used.
+type Config struct {
+	// URLs are the nodes or the domain's endpoint, at least one.
+	URLs []string
+	// Username and Password are for HTTP basic authentication; both may also
+	// stand in a URL.
+	Username, Password string
+	// AWS signs every request for Amazon OpenSearch Service; nil: unsigned.
+	AWS *aws.Config
+	// Transport sends the requests; nil: one of the index's own.
+	Transport http.RoundTripper
+
+	// Prefix begins the names of all aliases, indexes and templates: lower-case
+	// letters and digits, at most 32. "" is DefaultPrefix. Services that share a
+	// domain have different ones.
+	Prefix string
+	// Shards is the number of primary shards of one tenant's month; 0 is 1.
+	Shards int
+	// Replicas is the number of copies of every shard beside the primary: 0 on a
+	// single node, at least 1 in production.
+	Replicas int
+	// WaitForRefresh makes Put return only once its entries are found, which is
+	// up to a second later.
+	WaitForRefresh bool
+	// MaxBulkBytes bounds one bulk request; 0 is DefaultMaxBulkBytes. A single
+	// entry that is larger goes alone.
+	MaxBulkBytes int
+	// WriteBudget is how long Put goes on trying; 0 is DefaultWriteBudget.
+	WriteBudget time.Duration
+}
+
+// Index is the search index of all tenants. It implements search.Index,
+// search.IndexWriter, search.IDLister and tenants.Purger, and may be used by
+// many goroutines.
+type Index struct {
+	client *opensearch.Client
+	config Config
+	limits groupLimits
+}
+
+// A prefix has no hyphen: "ocelot" with the tenant "dev-acme" must not have the
+// names of "ocelot-dev" with the tenant "acme".
+var prefixForm = regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`)
+
+// Open returns the index. It connects with the first request, not before.
+func Open(config Config) (*Index, error) {
+	config, err := config.complete()
+	if err != nil {
+		return nil, fmt.Errorf("open OpenSearch index: %w", err)
+	}
+	options := opensearch.Config{
+		Addresses: config.URLs, Username: config.Username, Password: config.Password, Transport: config.Transport,
+		// This package repeats what may be repeated, within its own budgets.
+		DisableRetry: true,
+		// Probes in the background are unsigned and would outlive the invocation of a Lambda.
+		HealthCheckMaxRetries: -1, MaxRetryClusterHealth: -1,
+	}
+	if config.AWS != nil {
+		if options.Signer, err = awsv2.NewSigner(*config.AWS); err != nil {
+			return nil, fmt.Errorf("open OpenSearch index: %w", err)
+		}
+	}
+	client, err := opensearch.NewClient(options)
+	if err != nil {
+		// The error repeats the URL, which may hold a password.
+		return nil, errors.New("open OpenSearch index: a URL is not valid")
+	}
+	return &Index{client: client, config: config, limits: usualGroupLimits()}, nil
+}
+
+func (c Config) complete() (Config, error) {
+	if len(c.URLs) == 0 {
+		return c, errors.New("no URL")
+	}
+	if c.Prefix == "" {
+		c.Prefix = DefaultPrefix
+	}
+	if !prefixForm.MatchString(c.Prefix) {
+		return c, fmt.Errorf("prefix %q must match %s", c.Prefix, prefixForm)
+	}
+	if c.Shards == 0 {
+		c.Shards = 1
+	}
+	if c.Shards < 0 || c.Replicas < 0 || c.MaxBulkBytes < 0 || c.WriteBudget < 0 {
+		return c, errors.New("a number is negative")
+	}
+	if c.MaxBulkBytes == 0 {
+		c.MaxBulkBytes = DefaultMaxBulkBytes
+	}
+	if c.WriteBudget == 0 {
+		c.WriteBudget = DefaultWriteBudget
+	}
+	if c.Transport == nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.MaxIdleConnsPerHost = 16 // a Lambda handles one batch at a time, a local process some more
+		c.Transport = transport
+	}
+	return c, nil
+}
+
+// Close ends the connections that are kept open.
+func (x *Index) Close() error { return x.client.Close() }
+
+// Ping reports whether OpenSearch answers. It tries once.
+func (x *Index) Ping(ctx context.Context) error {
+	if _, err := x.once(ctx, call{method: http.MethodGet, path: "/"}); err != nil {
+		return fmt.Errorf("ping OpenSearch: %w", failure(err))
+	}
+	return nil
+}
+
+// family is the names of one tenant's indexes.
+type family struct {
+	tenant audit.TenantID
+	alias  string // reads all months; also the template's name
+}
+
+// family refuses what is no tenant id: a wildcard must never become part of a path.
+func (x *Index) family(tenant audit.TenantID) (family, error) {
+	if _, err := audit.ParseTenantID(string(tenant)); err != nil {
+		return family{}, err
+	}
+	return family{tenant: tenant, alias: x.config.Prefix + "-" + string(tenant)}, nil
+}
+
+// monthOf returns the month in which an entry is indexed, as it stands in names.
+func monthOf(id audit.EntryID) string { return id.Time().Format("2006.01") }
+
+func (f family) index(month string) string { return f.alias + "-" + month }
+
+func (f family) writeAlias(month string) string { return f.index(month) + "-write" }
+
+// owns reports whether an index is one of the family's.
+func (f family) owns(index string) bool {
+	return regexp.MustCompile(`^` + regexp.QuoteMeta(f.alias) + `-\d{4,}\.\d{2}$`).MatchString(index)
+}

@@ -1,0 +1,177 @@
+package search_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+// index answers with a page or an error, and remembers what it was asked.
+type index struct {
+	search.Index
+	page     audit.Page
+	err      error
+	filter   audit.Filter
+	request  audit.PageRequest
+	contains bool
+}
+
+func (x *index) Find(_ context.Context, _ audit.TenantID, filter audit.Filter, request audit.PageRequest) (audit.Page, error) {
+	x.filter, x.request = filter, request
+	return x.page, x.err
+}
+
+func (x *index) Contains(context.Context, audit.TenantID, audit.EntryID) (bool, error) {
+	return x.contains, x.err
+}
+
+type oneEntry struct {
+	entry audit.Entry
+	err   error
+}
+
+func (r oneEntry) Entry(context.Context, audit.TenantID, audit.EntryID) (audit.Entry, error) {
+	return r.entry, r.err
+}
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func newService(x *index) *search.Service {
+	return &search.Service{Index: x, Cursors: cursor.NewSigner(make([]byte, 32)), Now: func() time.Time { return noon }}
+}
+
+// onePage has an entry and says that more follow.
+func onePage() audit.Page {
+	at := audit.Position{Time: noon, Tie: "7"}
+	return audit.Page{Entries: make([]audit.Entry, 1), First: &at, Last: &at, More: true}
+}
+
+func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
+	x := &index{page: onePage()}
+	s := newService(x)
+	params := url.Values{"user_id": {"ann"}}
+	first, err := s.Find(t.Context(), "acme", access.Scope{}, params)
+	if err != nil || first.Next == "" || first.Prev != "" {
+		t.Fatalf("the first page: %+v, %v", first, err)
+	}
+	params.Set("cursor", first.Next)
+	second, err := s.Find(t.Context(), "acme", access.Scope{}, params)
+	if err != nil || second.Next == "" || second.Prev == "" || x.request.Backwards || x.request.From.Tie != "7" {
+		t.Fatalf("the second page: %+v, %v, asked for %+v", second, err, x.request)
+	}
+	params.Set("cursor", second.Prev)
+	x.page.More = false
+	back, err := s.Find(t.Context(), "acme", access.Scope{}, params)
+	if err != nil || back.Next == "" || back.Prev != "" || !x.request.Backwards {
+		t.Fatalf("back at the beginning: %+v, %v", back, err)
+	}
+	for name, find := range map[string]func() error{
+		"another tenant": func() error { _, err := s.Find(t.Context(), "other", access.Scope{}, params); return err },
+		"another scope": func() error {
+			_, err := s.Find(t.Context(), "acme", access.Scope{Owner: "u"}, params)
+			return err
+		},
+		"another filter": func() error {
+			_, err := s.Find(t.Context(), "acme", access.Scope{}, url.Values{"user_id": {"bob"}, "cursor": params["cursor"]})
+			return err
+		},
+	} {
+		var invalid *audit.ValidationError
+		if err := find(); !errors.As(err, &invalid) || invalid.Fields[0].Pointer != "?cursor" {
+			t.Errorf("the cursor in %s: %v", name, err)
+		}
+	}
+	params.Set("limit", "3") // may change from page to page
+	if _, err := s.Find(t.Context(), "acme", access.Scope{}, params); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestScopesAreAddedToEveryFilter(t *testing.T) {
+	x := &index{}
+	if _, err := newService(x).Find(t.Context(), "acme", access.Scope{Owner: "ann"}, url.Values{"q": {"a OR b"}}); err != nil {
+		t.Fatal(err)
+	}
+	all, ok := x.filter.Where.(audit.And)
+	if !ok || len(all) != 2 {
+		t.Fatalf("asked for %#v, want the query and the scope", x.filter.Where)
+	}
+}
+
+func TestFaultyParameters(t *testing.T) {
+	for name, params := range map[string]url.Values{
+		"?color": {"color": {"red"}}, "?limit": {"limit": {"1001"}}, "?sort": {"sort": {"user_id"}}, "?from": {"from": {"then"}},
+		"?to": {"from": {"2026-02-01"}, "to": {"2026-01-01"}}, "?severity": {"severity": {"LOUD"}}, "?ip_address": {"ip_address": {"x"}},
+		"?q": {"q": {"("}}, "?cursor": {"cursor": {"x"}}, "?metadata.": {"metadata.": {"x"}}, "?top": {"top": {"5"}},
+		"?user_id": {"user_id": {"\xff"}}, "?": {"user_id": make([]string, search.MaxFilterValues+1)},
+	} {
+		_, err := newService(&index{}).Find(t.Context(), "acme", access.Scope{}, params)
+		var invalid *audit.ValidationError
+		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != name {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, params := range map[string]url.Values{
+		"?group_by": {"group_by": {"action,action"}}, "?interval": {"interval": {"5y"}}, "?top": {"top": {"0"}}, "?sort": {"sort": {"-timestamp"}},
+	} {
+		_, _, err := newService(&index{}).Stats(t.Context(), "acme", access.Scope{}, params)
+		var invalid *audit.ValidationError
+		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != name {
+			t.Errorf("stats %s: %v", name, err)
+		}
+	}
+}
+
+func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {
+	down := &audit.UnavailableError{Err: errors.New("down")}
+	s := newService(&index{err: down})
+	s.Degraded = &index{page: onePage()}
+	if list, err := s.Find(t.Context(), "acme", access.Scope{}, nil); err != nil || !list.Degraded || len(list.Entries) != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	s.Degraded = &index{err: down}
+	if _, err := s.Find(t.Context(), "acme", access.Scope{}, nil); !errors.Is(err, down) {
+		t.Errorf("what nobody can answer: %v", err)
+	}
+	s = newService(&index{err: audit.Invalid("?q", "too_complex", "too complex")})
+	s.Degraded = &index{page: onePage()}
+	if _, err := s.Find(t.Context(), "acme", access.Scope{}, nil); err == nil {
+		t.Error("a faulty query was answered by the system of record")
+	}
+}
+
+func TestEntryTellsHowFarItIs(t *testing.T) {
+	entry := audit.Entry{ID: audit.NewEntryID(noon, [10]byte{1}), UserID: "ann", Timestamp: now}
+	s := newService(&index{contains: true})
+	s.Reader = oneEntry{entry: entry}
+	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil || found.Status != audit.StatusIndexed {
+		t.Errorf("%+v, %v", found, err)
+	}
+	s.Index = &index{}
+	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil || found.Status != audit.StatusStored {
+		t.Errorf("not indexed: %+v, %v", found, err)
+	}
+	s.Index = &index{contains: true, err: errors.New("down")}
+	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil || found.Status != audit.StatusStored {
+		t.Errorf("index down: %+v, %v", found, err)
+	}
+	if _, err := s.Entry(t.Context(), "acme", access.Scope{Owner: "bob"}, entry.ID); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("outside the scope: %v", err)
+	}
+	s.Reader = oneEntry{err: audit.ErrNotFound}
+	var notYet *search.NotYetError
+	if _, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); !errors.As(err, &notYet) || !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("under way: %v", err)
+	}
+	old := audit.NewEntryID(noon.Add(-5*time.Minute), [10]byte{1})
+	if _, err := s.Entry(t.Context(), "acme", access.Scope{}, old); errors.As(err, &notYet) || !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("five minutes old: %v", err)
+	}
+}
