@@ -161,7 +161,7 @@ func TestManifestGrantsNameWhatExists(t *testing.T) {
 		manifest.ResourceJobs, manifest.ResourceQuarantine, manifest.ResourceSecrets,
 	}
 	for _, q := range manifest.Queues() {
-		known = append(known, manifest.QueueResource(q.Name))
+		known = append(known, manifest.QueueResource(q.Name), manifest.QueueResource(q.Name.DeadLetters()))
 		consumed := false
 		for _, f := range manifest.Functions() {
 			for _, trigger := range f.Trigger.Queues {

@@ -62,6 +62,9 @@ type QueueTrigger struct {
 // QueueName is a queue. Its dead-letter queue has the same name with "-dlq".
 type QueueName string
 
+// DeadLetters returns the name of the queue's dead-letter queue.
+func (n QueueName) DeadLetters() QueueName { return n + "-dlq" }
+
 // Queue describes a queue.
 type Queue struct {
 	Name              QueueName

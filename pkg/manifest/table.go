@@ -177,7 +177,7 @@ var functions = []Function{
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueIngest, BatchSize: 10}, {Queue: QueueIngestPriority, BatchSize: 10}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
-			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex))), MemoryMB: large, Timeout: 30 * time.Second,
+			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueIngest.DeadLetters()))), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "purge-tenant", Summary: "Remove a deleted tenant's records from every store",

@@ -39,8 +39,9 @@ func Template() ([]byte, error) {
 		"Description":              "Ocelot, an audit-log service: one Lambda for each endpoint and worker",
 		"Globals": node{"Function": node{
 			"Runtime": "provided.al2023", "Architectures": []string{"arm64"}, "Handler": "bootstrap", "Tracing": "Active",
-			"Environment": node{"Variables": node{"OCELOT_LOG_LEVEL": "info"}},
+			"Environment": node{"Variables": environment()},
 		}},
+		"Parameters": parameters(),
 		"Resources": resources,
 		"Outputs": node{"ApiUrl": node{
 			"Description": "The base of the HTTP API",
@@ -51,6 +52,41 @@ func Template() ([]byte, error) {
 		return nil, fmt.Errorf("write the SAM template: %w", err)
 	}
 	return append([]byte(header), text...), nil
+}
+
+// prefix begins the names of the stack's queues.
+const prefix = "${AWS::StackName}"
+
+// environment is what every function reads (pkg/config). Its secrets come from
+// Secrets Manager and never stand in the template.
+func environment() node {
+	return node{
+		"OCELOT_LOG_LEVEL":    "info",
+		"OCELOT_QUEUE_PREFIX": node{"Fn::Sub": prefix},
+		"OCELOT_CURSOR_KEY":   secret("CursorKey"),
+		"MONGODB_URI":         secret("MongoUri"),
+		"OPENSEARCH_URL":      ref("OpenSearchUrl"),
+		"OPENSEARCH_AUTH":     "aws",
+		"OIDC_JWKS_URL":       ref("JwksUrl"),
+		"OIDC_ISSUER":         ref("Issuer"),
+		"OIDC_AUDIENCE":       ref("Audience"),
+	}
+}
+
+// secret is a member of the secret that the parameter SecretName names.
+func secret(member string) node {
+	return node{"Fn::Sub": "{{resolve:secretsmanager:${SecretName}:SecretString:" + member + "}}"}
+}
+
+func parameters() node {
+	text := func(description string) node { return node{"Type": "String", "Description": description} }
+	return node{
+		"SecretName":    text("The secret in Secrets Manager with the members MongoUri and CursorKey (at least 32 bytes)"),
+		"OpenSearchUrl": text("The endpoint of the OpenSearch domain"),
+		"JwksUrl":       text("The keys of bearer tokens"),
+		"Issuer":        text("The issuer of bearer tokens"),
+		"Audience":      text("The audience of bearer tokens"),
+	}
 }
 
 // LogicalID returns a function's or queue's logical id: create-log is CreateLog.
@@ -102,12 +138,12 @@ func authorizerOf(r *manifest.Route) string {
 
 func addQueue(resources node, q manifest.Queue) {
 	const fortnight = 14 * 24 * 60 * 60 // seconds, the longest that SQS keeps a message
-	dead := queueID(q.Name + "-dlq")
+	dead := queueID(q.Name.DeadLetters())
 	resources[dead] = node{"Type": "AWS::SQS::Queue", "UpdateReplacePolicy": "Retain", "DeletionPolicy": "Retain", "Properties": node{
-		"MessageRetentionPeriod": fortnight, "SqsManagedSseEnabled": true,
+		"QueueName": queueName(q.Name.DeadLetters()), "MessageRetentionPeriod": fortnight, "SqsManagedSseEnabled": true,
 	}}
 	resources[queueID(q.Name)] = node{"Type": "AWS::SQS::Queue", "UpdateReplacePolicy": "Retain", "DeletionPolicy": "Retain", "Properties": node{
-		"VisibilityTimeout": int(q.VisibilityTimeout.Seconds()), "MessageRetentionPeriod": fortnight, "SqsManagedSseEnabled": true,
+		"QueueName": queueName(q.Name), "VisibilityTimeout": int(q.VisibilityTimeout.Seconds()), "MessageRetentionPeriod": fortnight, "SqsManagedSseEnabled": true,
 		"RedrivePolicy": node{"deadLetterTargetArn": arn(dead), "maxReceiveCount": q.MaxReceives},
 	}}
 }
@@ -146,16 +182,31 @@ func events(f manifest.Function) node {
 	return found
 }
 
-// policies grants the queues that a function sends to; SAM adds the right to
-// receive from the queues that trigger it.
+// policies grants the queues that a function sends to or asks after; SAM adds
+// the right to receive from the queues that trigger it.
 func policies(f manifest.Function) []node {
-	var found []node
+	var statements []node
 	for _, q := range manifest.Queues() {
-		for _, g := range f.Grants {
-			if g.Write && g.Resource == manifest.QueueResource(q.Name) {
-				found = append(found, node{"SQSSendMessagePolicy": node{"QueueName": node{"Fn::GetAtt": []string{queueID(q.Name), "QueueName"}}}})
+		for _, name := range []manifest.QueueName{q.Name, q.Name.DeadLetters()} {
+			for _, g := range f.Grants {
+				if g.Resource != manifest.QueueResource(name) {
+					continue
+				}
+				actions := []string{"sqs:GetQueueUrl"}
+				if g.Read {
+					actions = append(actions, "sqs:GetQueueAttributes")
+				}
+				if g.Write {
+					actions = append(actions, "sqs:SendMessage")
+				}
+				statements = append(statements, node{"Effect": "Allow", "Action": actions, "Resource": arn(queueID(name))})
 			}
 		}
 	}
-	return found
+	if len(statements) == 0 {
+		return nil
+	}
+	return []node{{"Version": "2012-10-17", "Statement": statements}}
 }
+
+func queueName(name manifest.QueueName) node { return node{"Fn::Sub": prefix + "-" + string(name)} }

@@ -148,7 +148,7 @@ func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {
 }
 
 func TestEntryTellsHowFarItIs(t *testing.T) {
-	entry := audit.Entry{ID: audit.NewEntryID(noon, [10]byte{1}), UserID: "ann", Timestamp: now}
+	entry := audit.Entry{ID: audit.NewEntryID(noon, [10]byte{1}), UserID: "ann", Timestamp: noon}
 	s := newService(&index{contains: true})
 	s.Reader = oneEntry{entry: entry}
 	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil || found.Status != audit.StatusIndexed {
