@@ -69,6 +69,9 @@ func (g *generator) plain(at time.Time) record {
 	var random [10]byte
 	binary.BigEndian.PutUint64(random[:], g.Uint64())
 	binary.BigEndian.PutUint16(random[8:], uint16(g.Uint32()))
+	if g.IntN(4) == 0 { // among the first or the last ids of their millisecond
+		copy(random[:4], pick(g, "\x00\x00\x00\x00", "\xff\xff\xff\xff"))
+	}
 	e := audit.Entry{
 		ID: audit.NewEntryID(at, random), Tenant: g.tenant, UserID: pick(g, "ann", "bob", "Ann"), Action: pick(g, "CREATE", "DELETE", "user.login"),
 		ResourceType: pick(g, "order", "invoice"), Timestamp: at, ReceivedAt: at.Add(time.Second),

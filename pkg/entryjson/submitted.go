@@ -220,37 +220,35 @@ func boundedPointer(p jsontext.Pointer) string {
 // DigestOf returns the digest of what the client sent. It is to be taken before
 // any default is filled in, after an idempotency key from a header was set.
 func (s *Submitted) DigestOf() audit.Digest {
-	hash := sha256.New()
-	var size [9]byte
-	part := func(tag byte, value []byte) {
-		size[0] = tag
-		binary.BigEndian.PutUint64(size[1:], uint64(len(value)))
-		hash.Write(size[:])
-		hash.Write(value)
-	}
-	scratch := make([]byte, 0, 512)
+	parts := make([]byte, 0, 4<<10) // on the stack; more goes to the heap
 	text := func(tag byte, value string) {
 		if value != "" {
-			scratch = append(scratch[:0], value...)
-			part(tag, scratch)
+			parts = append(appendPart(parts, tag, len(value)), value...)
 		}
 	}
+	raw := func(tag byte, value []byte) { parts = append(appendPart(parts, tag, len(value)), value...) }
 	text(1, s.UserID)
 	text(2, s.SessionID)
 	text(3, s.RequestID)
 	text(4, s.Action)
 	text(5, s.ResourceType)
 	text(6, s.ResourceID)
-	part(7, binary.BigEndian.AppendUint64(scratch[:0], uint64(s.Timestamp.UnixMilli())))
+	parts = binary.BigEndian.AppendUint64(appendPart(parts, 7, 8), uint64(s.Timestamp.UnixMilli()))
 	if s.IPAddress.IsValid() {
-		part(8, s.IPAddress.AsSlice())
+		raw(8, s.IPAddress.AsSlice())
 	}
 	text(9, s.UserAgent)
-	part(10, s.Before)
-	part(11, s.After)
-	part(12, s.Metadata)
-	part(13, []byte{byte(s.Severity)})
+	raw(10, s.Before)
+	raw(11, s.After)
+	raw(12, s.Metadata)
+	parts = append(appendPart(parts, 13, 1), byte(s.Severity))
 	text(14, s.Message)
 	text(15, s.IdempotencyKey)
-	return audit.Digest(hash.Sum(nil))
+	return sha256.Sum256(parts)
+}
+
+// appendPart begins a part of a digest: its field and its length, so that no two
+// entries have the same parts.
+func appendPart(parts []byte, tag byte, length int) []byte {
+	return binary.BigEndian.AppendUint64(append(parts, tag), uint64(length))
 }

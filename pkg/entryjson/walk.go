@@ -84,17 +84,15 @@ func valueEnd(text []byte, i int) (int, error) {
 
 // stringEnd returns the index after the string that begins at i.
 func stringEnd(text []byte, i int) (int, error) {
-	for i++; ; i++ {
-		n := bytes.IndexAny(text[min(i, len(text)):], `"\`)
-		if n < 0 {
-			return 0, errMalformed
-		}
-		i += n
-		if text[i] == '"' {
+	for i++; i < len(text); i++ {
+		switch text[i] {
+		case '"':
 			return i + 1, nil
+		case '\\':
+			i++ // the escaped character
 		}
-		i++ // the escaped character
 	}
+	return 0, errMalformed
 }
 
 // eachMember calls visit with the raw name (in quotes) and the raw value of
@@ -272,12 +270,12 @@ type difference struct {
 	path    []byte
 	paths   []string
 	size    int
+	members []rawMember // of the objects that are being compared, the innermost last
 }
 
-// rawMember is a member whose name has been unquoted.
+// rawMember is a member as it is spelled.
 type rawMember struct {
-	name  string
-	quote []byte // the raw name
+	quote []byte // the name in quotes
 	value []byte
 }
 
@@ -285,28 +283,72 @@ func (d *difference) objects(before, after []byte) error {
 	if bytes.Equal(before, after) {
 		return nil
 	}
-	old, err := members(before)
+	kept := len(d.members)
+	defer func() { d.members = d.members[:kept] }()
+	old, err := d.read(before)
 	if err != nil {
 		return err
 	}
-	current, err := members(after)
+	current, err := d.read(after)
 	if err != nil {
 		return err
 	}
+	if !sameNames(old, current) {
+		return d.reordered(old, current)
+	}
+	for i := range current {
+		if err := d.member(current[i], old[i].value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read returns the members of an object. They are good until the comparison of it ends.
+func (d *difference) read(object []byte) ([]rawMember, error) {
+	first := len(d.members)
+	err := eachMember(object, func(name, value []byte) error {
+		d.members = append(d.members, rawMember{quote: name, value: value})
+		return nil
+	})
+	return d.members[first:len(d.members):len(d.members)], err
+}
+
+// sameNames reports whether both have the same names, spelled the same, in the
+// same order, as what a program writes twice usually has.
+func sameNames(a, b []rawMember) bool {
+	return slices.EqualFunc(a, b, func(x, y rawMember) bool { return bytes.Equal(x.quote, y.quote) })
+}
+
+// reordered compares members by their names.
+func (d *difference) reordered(old, current []rawMember) error {
 	byName := make(map[string][]byte, len(old))
+	var scratch []byte
 	for _, m := range old {
-		byName[m.name] = m.value
+		var err error
+		if scratch, err = appendUnquoted(scratch[:0], m.quote); err != nil {
+			return err
+		}
+		byName[string(scratch)] = m.value
 	}
 	for _, m := range current {
-		was := byName[m.name]
-		delete(byName, m.name)
+		var err error
+		if scratch, err = appendUnquoted(scratch[:0], m.quote); err != nil {
+			return err
+		}
+		was := byName[string(scratch)]
+		delete(byName, string(scratch))
 		if err := d.member(m, was); err != nil {
 			return err
 		}
 	}
 	for _, m := range old {
-		if was, gone := byName[m.name]; gone {
-			if err := d.member(rawMember{name: m.name, quote: m.quote}, was); err != nil {
+		var err error
+		if scratch, err = appendUnquoted(scratch[:0], m.quote); err != nil {
+			return err
+		}
+		if was, gone := byName[string(scratch)]; gone {
+			if err := d.member(rawMember{quote: m.quote}, was); err != nil {
 				return err
 			}
 		}
@@ -341,20 +383,6 @@ func (d *difference) member(m rawMember, was []byte) error {
 	}
 	d.paths = append(d.paths, string(d.path))
 	return nil
-}
-
-func members(object []byte) ([]rawMember, error) {
-	found := make([]rawMember, 0, 8)
-	var scratch []byte
-	err := eachMember(object, func(name, value []byte) error {
-		var err error
-		if scratch, err = appendUnquoted(scratch[:0], name); err != nil {
-			return err
-		}
-		found = append(found, rawMember{name: string(scratch), quote: name, value: value})
-		return nil
-	})
-	return found, err
 }
 
 // sameValue compares two values of the same kind by their normal forms.

@@ -27,7 +27,7 @@ type Service struct {
 // their order, and returns nil only once every accepted entry is durable in the
 // queue. It keeps no reference to texts.
 func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin, texts [][]byte) ([]Outcome, error) {
-	b := s.batch(tenant, origin, len(texts))
+	b := s.batch(tenant, origin, texts...)
 	for i, text := range texts {
 		b.outcomes[i] = b.take(text, "")
 	}
@@ -37,7 +37,7 @@ func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin
 // SubmitKeyed is Submit of one text whose idempotency key came beside it (the
 // Idempotency-Key header). A key in the text must agree with it.
 func (s *Service) SubmitKeyed(ctx context.Context, tenant audit.Tenant, origin Origin, text []byte, key string) (Outcome, error) {
-	b := s.batch(tenant, origin, 1)
+	b := s.batch(tenant, origin, text)
 	outcome := b.take(text, key)
 	return outcome, s.send(ctx, tenant, &b.packer)
 }
@@ -102,13 +102,19 @@ type batch struct {
 	packer   envelope.Packer
 }
 
-func (s *Service) batch(tenant audit.Tenant, origin Origin, size int) *batch {
+func (s *Service) batch(tenant audit.Tenant, origin Origin, texts ...[]byte) *batch {
 	origin.UserAgent = cleanAgent(origin.UserAgent)
-	return &batch{
+	b := &batch{
 		service: s, tenant: tenant, origin: origin, now: s.now(),
-		outcomes: make([]Outcome, size), seen: make(map[audit.EntryID]audit.Digest, size),
+		outcomes: make([]Outcome, len(texts)), seen: make(map[audit.EntryID]audit.Digest, len(texts)),
 		packer: envelope.Packer{Tenant: tenant.ID},
 	}
+	size := 0
+	for _, text := range texts {
+		size += len(text)
+	}
+	b.packer.Grow(len(texts), size)
+	return b
 }
 
 // cleanAgent makes a caller's header fit the field that it is the default of.

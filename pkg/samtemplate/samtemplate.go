@@ -42,7 +42,7 @@ func Template() ([]byte, error) {
 			"Environment": node{"Variables": environment()},
 		}},
 		"Parameters": parameters(),
-		"Resources": resources,
+		"Resources":  resources,
 		"Outputs": node{"ApiUrl": node{
 			"Description": "The base of the HTTP API",
 			"Value":       node{"Fn::Sub": "https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}/${Api.Stage}" + manifest.BasePath},

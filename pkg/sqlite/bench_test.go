@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,19 +82,13 @@ func (c *corpus) entries(tenant audit.TenantID, n int) []audit.Entry {
 	return entries
 }
 
-func openBench(b *testing.B) (*sqlite.DB, string) {
+func openBench(b *testing.B) *sqlite.DB {
 	b.Helper()
-	path := filepath.Join(b.TempDir(), "ocelot.db")
-	db, err := sqlite.Open(b.Context(), path)
+	db, err := sqlite.Open(b.Context(), filepath.Join(b.TempDir(), "ocelot.db"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			b.Error(err)
-		}
-	})
-	return db, path
+	return db
 }
 
 // pipeline is the whole way of bulks through the engine.
@@ -127,21 +120,18 @@ func decodeBulk(body string) ([]audit.Entry, error) {
 	return entries, nil
 }
 
-// step handles messages of a queue until ctx ends.
+// step handles messages of a queue until ctx ends, which is its error.
 func (p *pipeline) step(ctx context.Context, queue *sqlite.Queue, handle func(body string) error) error {
 	for {
 		messages, err := queue.Receive(ctx, 10, time.Second)
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
 			return err
 		}
 		for _, m := range messages {
 			if err := handle(m.Body); err != nil {
 				return err
 			}
-			if err := queue.Delete(ctx, []string{m.Receipt}); err != nil && ctx.Err() == nil {
+			if err := queue.Delete(ctx, []string{m.Receipt}); err != nil {
 				return err
 			}
 		}
@@ -244,8 +234,9 @@ func BenchmarkPipeline(b *testing.B) {
 			if n > 100_000 && testing.Short() {
 				b.Skip("a million entries take minutes; run without -short")
 			}
+			var resident float64
 			for b.Loop() {
-				db, _ := openBench(b)
+				db := openBench(b)
 				p := pipeline{db: db}
 				last, lastAt := 0, time.Now()
 				p.run(b, newCorpus(), n, func(done int) {
@@ -254,10 +245,135 @@ func BenchmarkPipeline(b *testing.B) {
 						last, lastAt = done, time.Now()
 					}
 				})
+				b.StopTimer()
+				resident = residentMB()
+				if err := db.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
 			}
 			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
-			b.ReportMetric(residentMB(), "MB-resident")
-			runtime.GC()
+			b.ReportMetric(resident, "MB-resident")
 		})
+	}
+}
+
+// fill stores and indexes n entries of the tenant.
+func fill(b *testing.B, db *sqlite.DB, c *corpus, tenant audit.TenantID, n int) {
+	b.Helper()
+	for range n / 1000 {
+		entries := c.entries(tenant, 1000)
+		if _, err := db.Entries().Append(b.Context(), tenant, entries); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := db.Index().Put(b.Context(), tenant, entries); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRead is the read side over one tenant's entries. -short leaves out the million.
+func BenchmarkRead(b *testing.B) {
+	for _, n := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
+			if n > 100_000 && testing.Short() {
+				b.Skip("a million entries take minutes; run without -short")
+			}
+			db := openBench(b)
+			c := newCorpus()
+			fill(b, db, c, "acme", n)
+			benchmarkPages(b, db, c, n)
+			benchmarkStats(b, db)
+			b.Logf("%.0f MB resident", residentMB())
+			if err := db.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+func benchmarkPages(b *testing.B, db *sqlite.DB, c *corpus, n int) {
+	equals := func(field audit.Field, values ...string) audit.Expr {
+		return audit.Equals{Field: field, Values: values}
+	}
+	middle := corpusStart.Add(time.Duration(n) * time.Millisecond) // of the corpus, an entry every two
+	for _, q := range []struct {
+		name   string
+		filter audit.Filter
+	}{
+		{"newest", audit.Filter{}},
+		{"middle", audit.Filter{To: middle}},
+		{"dense", audit.Filter{Where: equals(audit.FieldAction, "CREATE")}},
+		{"rare", audit.Filter{Where: equals(audit.FieldResourceID, "resource-77")}},
+		{"unique", audit.Filter{Where: equals(audit.FieldRequestID, "request-777")}},
+		{"rare_and_dense", audit.Filter{Where: audit.And{equals(audit.FieldResourceID, "resource-77"), equals(audit.FieldAction, "CREATE")}}},
+		{"dense_and_dense", audit.Filter{Where: audit.And{equals("metadata.region", "eu-1"), equals(audit.FieldAction, "CREATE", "VIEW")}}},
+		{"dense_before_middle", audit.Filter{To: middle, Where: equals(audit.FieldAction, "CREATE")}},
+		{"not_dense", audit.Filter{Where: audit.Not{Expr: equals(audit.FieldAction, "CREATE")}}},
+		{"word", audit.Filter{Where: audit.Text{Words: c.words[500:501]}}},
+		{"phrase", audit.Filter{Where: audit.Text{Words: c.words[10:12]}}},
+		{"prefix", audit.Filter{Where: audit.Text{Words: []string{c.words[500][:3]}, Prefix: true}}},
+		{"one_letter_prefix", audit.Filter{Where: audit.Text{Words: []string{"a"}, Prefix: true}}},
+	} {
+		b.Run(q.name, func(b *testing.B) {
+			found := 0
+			for b.Loop() {
+				page, err := db.Index().Find(b.Context(), "acme", q.filter, audit.PageRequest{Limit: 50})
+				if err != nil {
+					b.Fatal(err)
+				}
+				found = len(page.Entries)
+			}
+			b.ReportMetric(float64(found), "entries")
+		})
+	}
+}
+
+func benchmarkStats(b *testing.B, db *sqlite.DB) {
+	dense := audit.Filter{Where: audit.Equals{Field: audit.FieldAction, Values: []string{"CREATE"}}}
+	for _, q := range []struct {
+		name    string
+		filter  audit.Filter
+		request audit.StatsRequest
+	}{
+		{"total", audit.Filter{}, audit.StatsRequest{}},
+		{"total_dense", dense, audit.StatsRequest{}},
+		{"by_action", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldAction}, Top: 10}},
+		{"by_user_dense", dense, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldUserID}, Top: 10}},
+		{"by_request", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldRequestID}, Top: 10}},
+		{"by_metadata_dense", dense, audit.StatsRequest{GroupBy: []audit.Field{"metadata.region"}, Top: 10}},
+		{"everything", audit.Filter{}, audit.StatsRequest{
+			GroupBy: []audit.Field{audit.FieldAction, audit.FieldSeverity}, Top: 10, Interval: time.Hour, Distinct: true,
+		}},
+	} {
+		b.Run("stats_"+q.name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := db.Index().Stats(b.Context(), "acme", q.filter, q.request); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkSend is one queue with many senders of small messages.
+func BenchmarkSend(b *testing.B) {
+	db := openBench(b)
+	q := db.Queue("q", time.Minute, 5)
+	bodies := make([]string, 10)
+	for i := range bodies {
+		bodies[i] = strings.Repeat("x", 200)
+	}
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := q.Send(b.Context(), bodies); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(len(bodies)*b.N)/b.Elapsed().Seconds(), "messages/s")
+	if err := db.Close(); err != nil {
+		b.Fatal(err)
 	}
 }

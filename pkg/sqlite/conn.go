@@ -41,30 +41,30 @@ func (c *conn) connect() error {
 	return nil
 }
 
-// prepared returns the statement of a query, which is a constant of this package.
-func (c *conn) prepared(query string) (*sql.Stmt, error) {
-	if s := c.statements[query]; s != nil {
-		return s, nil
+// prepare makes the statement of a query, which is a constant of this package,
+// where the connection does not have it yet.
+func (c *conn) prepare(query string) error {
+	if c.statements[query] != nil {
+		return nil
 	}
 	if err := c.connect(); err != nil {
-		return nil, err
+		return err
 	}
-	s, err := c.link.PrepareContext(context.Background(), query)
+	s, err := c.link.PrepareContext(context.Background(), query) //nolint:sqlclosecheck // kept until the connection is closed
 	if err != nil {
-		return nil, fmt.Errorf("prepare: %w", err)
+		return fmt.Errorf("prepare: %w", err)
 	}
 	c.statements[query] = s
-	return s, nil
+	return nil
 }
 
 // exec runs a constant query to its end, whatever happens to the caller, and
 // returns how many rows it changed.
 func (c *conn) exec(query string, args ...any) (changed int64, err error) {
-	s, err := c.prepared(query)
-	if err != nil {
+	if err := c.prepare(query); err != nil {
 		return 0, err
 	}
-	result, err := s.ExecContext(context.Background(), args...)
+	result, err := c.statements[query].ExecContext(context.Background(), args...)
 	if err != nil {
 		return 0, err
 	}
@@ -78,11 +78,10 @@ func (c *conn) exec1(query string) error {
 
 // row scans the first row of a constant query; sql.ErrNoRows where there is none.
 func (c *conn) row(ctx context.Context, query string, args, dest []any) error {
-	s, err := c.prepared(query)
-	if err != nil {
+	if err := c.prepare(query); err != nil {
 		return err
 	}
-	return s.QueryRowContext(ctx, args...).Scan(dest...)
+	return c.statements[query].QueryRowContext(ctx, args...).Scan(dest...)
 }
 
 // int64 returns the one number that a constant query selects.
@@ -94,11 +93,10 @@ func (c *conn) int64(ctx context.Context, query string, args ...any) (n int64, e
 // each scans the rows of a constant query into dest and calls visit after each
 // until it returns false.
 func (c *conn) each(ctx context.Context, query string, args, dest []any, visit func() (more bool, err error)) error {
-	s, err := c.prepared(query)
-	if err != nil {
+	if err := c.prepare(query); err != nil {
 		return err
 	}
-	rows, err := s.QueryContext(ctx, args...)
+	rows, err := c.statements[query].QueryContext(ctx, args...)
 	if err != nil {
 		return err
 	}

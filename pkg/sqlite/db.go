@@ -1,6 +1,6 @@
 // Package sqlite is the embedded engine: the system of record, the search
 // index, the queues and the administrative stores in one SQLite file, used by
-// one process at a time.
+// one process at a time, or by several that all say WithSharedFile.
 //
 // All writes go through one goroutine that commits them in groups, so that
 // concurrent writers share one fsync. A write returns nil only after its commit.
@@ -24,12 +24,15 @@ import (
 )
 
 const (
-	readerCount     = 4
-	writerCacheKiB  = 64 << 10
-	readerCacheKiB  = 12 << 10
-	pageBytes       = 8 << 10
-	busyTimeout     = 5 * time.Second // for a foreign tool that holds the file's lock for a moment
-	checkpointPages = 4000            // 32 MiB of log before SQLite writes it back to the file
+	readerCount    = 4
+	writerCacheKiB = 64 << 10
+	readerCacheKiB = 12 << 10
+	pageBytes      = 8 << 10
+	busyTimeout    = 5 * time.Second // for a foreign tool that holds the file's lock for a moment
+	// sharedBusyTimeout is longer: the processes that share a file write all the
+	// time, and SQLite does not queue them.
+	sharedBusyTimeout = 10 * time.Second
+	checkpointPages   = 4000 // 32 MiB of log before SQLite writes it back to the file
 )
 
 // DB is an open file. Its methods and those of its adapters are safe for concurrent use.
@@ -39,6 +42,8 @@ type DB struct {
 	read    *sql.DB
 	readers chan *conn // holds every reader that is not in use
 	now     func() time.Time
+	shared  bool     // other processes may write to the file, too
+	foreign *watcher // of their writes; nil where not shared
 
 	numbersMu sync.RWMutex
 	numbers   map[audit.TenantID]int64
@@ -50,15 +55,26 @@ type DB struct {
 	closeErr  error
 }
 
+// ErrInUse is what Open fails with where another DB has the file open and the
+// two do not share it.
+var ErrInUse = errors.New("the file is in use by another process, or opened twice by this one")
+
 // Option changes how a file is opened.
 type Option func(*DB)
 
 // WithClock has the queues read the time from now instead of time.Now.
 func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now } }
 
+// WithSharedFile lets other DBs, of this process and of others, have the file
+// open at the same time, all of them with this option. A write waits for those of
+// others, for ten seconds at most; then it fails with an *audit.UnavailableError.
+// A Receive learns within 25 ms of what another process sent.
+func WithSharedFile() Option { return func(db *DB) { db.shared = true } }
+
 // Open opens the file at path, which it creates or brings to the current
 // schema. It fails when another DB, of this process or another one, has the
-// file open, and when the file is not Ocelot's or is of a newer release.
+// file open and does not share it, and when the file is not Ocelot's or is of a
+// newer release.
 func Open(ctx context.Context, path string, opts ...Option) (*DB, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -75,14 +91,18 @@ func Open(ctx context.Context, path string, opts ...Option) (*DB, error) {
 }
 
 func (db *DB) open(ctx context.Context, path string) (err error) {
-	if db.lock, err = lockFile(ctx, path+".lock"); err != nil {
+	busy := busyTimeout
+	if db.shared {
+		busy = sharedBusyTimeout
+	}
+	if db.lock, err = lockFile(ctx, path+".lock", db.shared); err != nil {
 		return err
 	}
-	if db.writer, err = openWriter(ctx, path); err != nil {
+	if db.writer, err = openWriter(ctx, path, db.shared, busy); err != nil {
 		return err
 	}
 	db.read, err = openPool(path, url.Values{"_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
 		fmt.Sprintf("cache_size(-%d)", readerCacheKiB),
 		"query_only(1)",
 	}})
@@ -92,6 +112,9 @@ func (db *DB) open(ctx context.Context, path string) (err error) {
 	db.readers = make(chan *conn, readerCount)
 	for range readerCount {
 		db.readers <- &conn{pool: db.read}
+	}
+	if db.shared {
+		db.foreign = newWatcher(db)
 	}
 	return db.loadNumbers(ctx)
 }
@@ -105,6 +128,9 @@ func (db *DB) Close() error {
 
 func (db *DB) shut() error {
 	var errs []error
+	if db.foreign != nil {
+		errs = append(errs, db.foreign.end())
+	}
 	if db.readers != nil {
 		for range readerCount {
 			errs = append(errs, (<-db.readers).close())
@@ -187,16 +213,25 @@ func unavailable(err error) error {
 	return err
 }
 
-// fileLock says that this DB alone serves the file. It is a lock on an empty
-// SQLite file, which works the same on every system, within a process and
-// between processes, and ends with the process.
+// fileLock says that this DB alone serves the file, or with others that share
+// it. It is a lock on an empty SQLite file, which works the same on every system,
+// within a process and between processes, and ends with the process.
 type fileLock struct {
 	pool *sql.DB
 	held *sql.Conn
 }
 
-func lockFile(ctx context.Context, path string) (*fileLock, error) {
-	pool, err := openPool(path, nil)
+// lockPatience is how long a shared lock waits for somebody who only tries to
+// have the file for himself.
+const lockPatience = 500 * time.Millisecond
+
+func lockFile(ctx context.Context, path string, shared bool) (*fileLock, error) {
+	begin, params := `BEGIN EXCLUSIVE`, url.Values{}
+	if shared {
+		begin = `BEGIN; SELECT count(*) FROM sqlite_schema` // what was read stays locked until the transaction's end
+		params.Set("_pragma", fmt.Sprintf("busy_timeout(%d)", lockPatience.Milliseconds()))
+	}
+	pool, err := openPool(path, params)
 	if err != nil {
 		return nil, err
 	}
@@ -204,14 +239,18 @@ func lockFile(ctx context.Context, path string) (*fileLock, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock: %w", err), pool.Close())
 	}
-	if _, err := held.ExecContext(ctx, `BEGIN EXCLUSIVE`); err != nil {
-		var fault *engine.Error
-		if errors.As(err, &fault) && fault.Code()&0xff == engineerr.SQLITE_BUSY {
-			err = errors.New("the file is in use by another process, or opened twice by this one")
+	if _, err := held.ExecContext(ctx, begin); err != nil {
+		if isBusy(err) {
+			err = ErrInUse
 		}
 		return nil, errors.Join(fmt.Errorf("lock: %w", err), held.Close(), pool.Close())
 	}
 	return &fileLock{pool: pool, held: held}, nil
+}
+
+func isBusy(err error) bool {
+	var fault *engine.Error
+	return errors.As(err, &fault) && fault.Code()&0xff == engineerr.SQLITE_BUSY
 }
 
 func (l *fileLock) release() error { return errors.Join(l.held.Close(), l.pool.Close()) }

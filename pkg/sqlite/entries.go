@@ -165,12 +165,15 @@ func (b *batch) freeSlot(millis int64) (uint32, error) {
 // Entry implements search.Reader.
 func (s *Entries) Entry(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (audit.Entry, error) {
 	var entry audit.Entry
-	number, known := s.db.number(tenant)
-	if !known {
-		return entry, fmt.Errorf("entry %s of %s: %w", id, tenant, audit.ErrNotFound)
+	number, known, err := s.db.number(ctx, tenant)
+	if err == nil && !known {
+		err = audit.ErrNotFound
+	}
+	if err != nil {
+		return entry, fmt.Errorf("entry %s of %s: %w", id, tenant, err)
 	}
 	var doc []byte
-	err := s.db.snapshot(ctx, func(c *conn) error {
+	err = s.db.snapshot(ctx, func(c *conn) error {
 		return c.row(ctx, `SELECT doc FROM entries WHERE tenant = ? AND id = ?`, []any{number, id[:]}, []any{&doc})
 	})
 	if err == nil {
@@ -202,9 +205,9 @@ func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (
 
 // purge runs a deletion whose parameters are a tenant's number and a limit.
 func (db *DB) purge(ctx context.Context, tenant audit.TenantID, limit int, query string) (n int, err error) {
-	number, known := db.number(tenant)
-	if !known {
-		return 0, nil
+	number, known, err := db.number(ctx, tenant)
+	if err != nil || !known {
+		return 0, err
 	}
 	err = db.write(ctx, func(b *batch) error {
 		changed, err := b.exec(query, number, min(limit, maxPurge))

@@ -41,9 +41,9 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if err != nil {
 		return audit.Page{}, err
 	}
-	number, known := x.db.number(tenant)
-	if !known {
-		return audit.Page{}, nil
+	number, known, err := x.db.number(ctx, tenant)
+	if err != nil || !known {
+		return audit.Page{}, err
 	}
 	pieces, err := compile(number, filter)
 	if err != nil {

@@ -53,7 +53,10 @@ var facetColumns = [...]audit.Field{
 // Put implements search.IndexWriter. An entry that Entries does not have (any
 // more) is left out.
 func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
-	number, known := x.db.number(tenant)
+	number, known, err := x.db.number(ctx, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("index entries of %s: %w", tenant, err)
+	}
 	if !known {
 		return nil, nil // without a number it has no entries
 	}
@@ -61,7 +64,7 @@ func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.
 	if len(rows) == 0 {
 		return rejections, nil
 	}
-	err := x.db.write(ctx, func(b *batch) error {
+	err = x.db.write(ctx, func(b *batch) error {
 		for i := range rows {
 			if err := b.insertIndexRow(number, &rows[i]); err != nil {
 				return err
@@ -97,12 +100,15 @@ func (b *batch) insertIndexRow(tenant int64, row *indexRow) error {
 
 // Contains implements search.Index.
 func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (bool, error) {
-	number, known := x.db.number(tenant)
+	number, known, err := x.db.number(ctx, tenant)
+	if err != nil {
+		return false, fmt.Errorf("look for %s of %s in the index: %w", id, tenant, err)
+	}
 	if !known {
 		return false, nil
 	}
 	var found int64
-	err := x.db.snapshot(ctx, func(c *conn) error {
+	err = x.db.snapshot(ctx, func(c *conn) error {
 		var err error
 		found, err = c.int64(ctx, `SELECT count(*) FROM entries e JOIN facets f ON f.tenant = e.tenant AND f.key = e.key
 			WHERE e.tenant = ? AND e.id = ?`, number, id[:])
@@ -116,7 +122,10 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 
 // Purge implements tenants.Purger.
 func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n int, err error) {
-	number, known := x.db.number(tenant)
+	number, known, err := x.db.number(ctx, tenant)
+	if err != nil {
+		return 0, fmt.Errorf("purge index of %s: %w", tenant, err)
+	}
 	if !known {
 		return 0, nil
 	}

@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -14,23 +16,49 @@ func (db *DB) loadNumbers(ctx context.Context) error {
 		var id string
 		var number int64
 		return c.each(ctx, `SELECT id, number FROM tenant_numbers`, nil, []any{&id, &number}, func() (bool, error) {
-			db.numbers[audit.TenantID(id)] = number
+			db.keepNumber(audit.TenantID(id), number)
 			return true, nil
 		})
 	})
 }
 
-// number returns the tenant's number; known is false for a tenant that never had a record.
-func (db *DB) number(tenant audit.TenantID) (number int64, known bool) {
+func (db *DB) keepNumber(tenant audit.TenantID, number int64) {
+	db.numbersMu.Lock()
+	defer db.numbersMu.Unlock()
+	db.numbers[tenant] = number
+}
+
+func (db *DB) keptNumber(tenant audit.TenantID) (number int64, known bool) {
 	db.numbersMu.RLock()
 	defer db.numbersMu.RUnlock()
 	number, known = db.numbers[tenant]
 	return number, known
 }
 
+const selectNumber = `SELECT number FROM tenant_numbers WHERE id = ?`
+
+// number returns the tenant's number; known is false for a tenant that never had a record.
+func (db *DB) number(ctx context.Context, tenant audit.TenantID) (number int64, known bool, err error) {
+	if number, known = db.keptNumber(tenant); known || !db.shared {
+		return number, known, nil
+	}
+	err = db.snapshot(ctx, func(c *conn) error {
+		number, err = c.int64(ctx, selectNumber, string(tenant))
+		return err
+	})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, err
+	}
+	db.keepNumber(tenant, number)
+	return number, true, nil
+}
+
 // ensureNumber gives the tenant a number where it has none.
 func (db *DB) ensureNumber(ctx context.Context, tenant audit.TenantID) (int64, error) {
-	if number, known := db.number(tenant); known {
+	if number, known := db.keptNumber(tenant); known {
 		return number, nil
 	}
 	var number int64
@@ -39,14 +67,12 @@ func (db *DB) ensureNumber(ctx context.Context, tenant audit.TenantID) (int64, e
 			return err
 		}
 		var err error
-		number, err = b.int64(context.Background(), `SELECT number FROM tenant_numbers WHERE id = ?`, string(tenant))
+		number, err = b.int64(context.Background(), selectNumber, string(tenant))
 		return err
 	})
 	if err != nil {
 		return 0, err
 	}
-	db.numbersMu.Lock()
-	defer db.numbersMu.Unlock()
-	db.numbers[tenant] = number
+	db.keepNumber(tenant, number)
 	return number, nil
 }

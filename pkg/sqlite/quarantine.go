@@ -83,7 +83,10 @@ func (r *quarantineRow) read() (quarantine.Item, error) {
 
 // List implements quarantine.Store.
 func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after string, limit int) (items []quarantine.Item, more bool, err error) {
-	number, known := q.db.number(tenant)
+	number, known, err := q.db.number(ctx, tenant)
+	if err != nil {
+		return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)
+	}
 	if !known {
 		return nil, false, nil
 	}
@@ -115,12 +118,15 @@ func (q *Quarantine) Item(ctx context.Context, tenant audit.TenantID, id string)
 }
 
 func (q *Quarantine) item(ctx context.Context, tenant audit.TenantID, id string) (quarantine.Item, error) {
-	number, known := q.db.number(tenant)
+	number, known, err := q.db.number(ctx, tenant)
+	if err != nil {
+		return quarantine.Item{}, err
+	}
 	if !known {
 		return quarantine.Item{}, audit.ErrNotFound
 	}
 	var row quarantineRow
-	err := q.db.snapshot(ctx, func(c *conn) error {
+	err = q.db.snapshot(ctx, func(c *conn) error {
 		return c.row(ctx, `SELECT `+quarantineColumns+` FROM quarantine WHERE tenant = ? AND id = ?`, []any{number, id}, row.dest())
 	})
 	if err != nil {
@@ -131,9 +137,12 @@ func (q *Quarantine) item(ctx context.Context, tenant audit.TenantID, id string)
 
 // Delete implements quarantine.Store.
 func (q *Quarantine) Delete(ctx context.Context, tenant audit.TenantID, id string) error {
-	number, known := q.db.number(tenant)
-	err := audit.ErrNotFound
-	if known {
+	number, known, err := q.db.number(ctx, tenant)
+	switch {
+	case err != nil:
+	case !known:
+		err = audit.ErrNotFound
+	default:
 		err = q.db.changeOne(ctx, audit.ErrNotFound, `DELETE FROM quarantine WHERE tenant = ? AND id = ?`, number, id)
 	}
 	if err != nil {

@@ -85,6 +85,9 @@ func (q *Queue) Send(ctx context.Context, bodies []string) error {
 	}
 	err := q.db.write(ctx, func(b *batch) error {
 		now := q.db.now().UnixMilli()
+		if err := b.writer.catchUp(); err != nil {
+			return err
+		}
 		for _, body := range bodies {
 			b.writer.lastMessage++
 			number := b.writer.lastMessage
@@ -111,6 +114,9 @@ func (q *Queue) Send(ctx context.Context, bodies []string) error {
 // returns none.
 func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration) ([]Message, error) {
 	deadline := time.Now().Add(wait)
+	if q.db.shared && wait > 0 {
+		q.db.foreign.start()
+	}
 	for {
 		arrival := q.arrivals.next()
 		messages, nextVisible, err := q.take(ctx, max)
@@ -136,7 +142,8 @@ func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration) ([]Mes
 }
 
 // idlePoll is how long an empty queue is left alone where no message is in
-// flight: nothing can appear in it but by a Send of this process.
+// flight: nothing can appear in it but by a Send of this process, or by one of
+// another process that shares the file, which the watcher sees.
 const idlePoll = time.Minute
 
 // take receives what is visible now. Where that is nothing, nextVisible is how

@@ -99,7 +99,9 @@ CREATE TABLE bodies (
 
 // migrate brings the file to the current schema.
 func (c *conn) migrate(ctx context.Context) error {
-	version, err := c.int64(ctx, `PRAGMA user_version`)
+	// Another process may be making the file at this moment: whoever sees its
+	// tables sees what was written with them.
+	tables, err := c.int64(ctx, `SELECT count(*) FROM sqlite_schema`)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (c *conn) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tables, err := c.int64(ctx, `SELECT count(*) FROM sqlite_schema`)
+	version, err := c.int64(ctx, `PRAGMA user_version`)
 	if err != nil {
 		return err
 	}
@@ -125,12 +127,17 @@ func (c *conn) migrate(ctx context.Context) error {
 	return nil
 }
 
+// migrateOnce does nothing where another process was faster.
 func (c *conn) migrateOnce(ctx context.Context, version int64) error {
 	tx, err := c.link.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after the commit
+	var current int64
+	if err := tx.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&current); err != nil || current != version {
+		return err
+	}
 	script := migrations[version] + fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, version+1)
 	if _, err := tx.ExecContext(ctx, script); err != nil {
 		return err

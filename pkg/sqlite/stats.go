@@ -30,9 +30,9 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	if err := checkStats(request); err != nil {
 		return stats, err
 	}
-	number, known := x.db.number(tenant)
-	if !known {
-		return stats, nil
+	number, known, err := x.db.number(ctx, tenant)
+	if err != nil || !known {
+		return stats, err
 	}
 	pieces, err := compile(number, filter)
 	if err != nil || len(pieces) == 0 {
@@ -73,30 +73,30 @@ type counter struct {
 	pieces []piece
 }
 
-// from returns a FROM clause of the chosen entries: their key, the columns
-// that are asked for and, with docs, their documents.
+// from returns a FROM clause of the chosen entries: their key, the columns of
+// facets that are asked for and, with docs, their documents.
 func (s *counter) from(columns []string, docs bool) (clause string, args []any) {
-	var out strings.Builder
-	selected := strings.Join(append([]string{"f.key"}, columns...), ", ")
-	join := ""
-	if docs {
-		selected += ", e.doc"
-		join = " CROSS JOIN entries e ON e.key = f.key"
-	}
+	parts := make([]string, len(s.pieces))
 	for i, p := range s.pieces {
-		if i > 0 {
-			out.WriteString(" UNION ALL ")
+		key, tables, where := "f.key", "facets f", "f.tenant = ? AND f.key BETWEEN ? AND ?"
+		values := []any{s.tenant, p.first, p.last}
+		if p.match != "" {
+			key, tables, where = "t.rowid", "terms t", "t.terms MATCH ? AND t.rowid BETWEEN ? AND ?"
+			values[0] = p.match
+			if len(columns) > 0 {
+				tables += " CROSS JOIN facets f ON f.tenant = ? AND f.key = t.rowid"
+				values = append([]any{s.tenant}, values...)
+			}
 		}
-		if p.match == "" {
-			fmt.Fprintf(&out, "SELECT %s FROM facets f%s WHERE f.tenant = ? AND f.key BETWEEN ? AND ?", selected, join)
-			args = append(args, s.tenant, p.first, p.last)
-			continue
+		selected := append([]string{key + " AS key"}, columns...)
+		if docs {
+			tables += " CROSS JOIN entries e ON e.key = " + key
+			selected = append(selected, "e.doc AS doc")
 		}
-		fmt.Fprintf(&out, "SELECT %s FROM terms t CROSS JOIN facets f ON f.tenant = ? AND f.key = t.rowid%s WHERE t.terms MATCH ? AND t.rowid BETWEEN ? AND ?",
-			selected, join)
-		args = append(args, s.tenant, p.match, p.first, p.last)
+		parts[i] = fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(selected, ", "), tables, where)
+		args = append(args, values...)
 	}
-	return " FROM (" + out.String() + ")", args
+	return " FROM (" + strings.Join(parts, " UNION ALL ") + ")", args
 }
 
 func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
@@ -105,7 +105,7 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 		return err
 	}
 	if request.Distinct {
-		from, args := s.from([]string{"f.user_id"}, false)
+		from, args := s.from([]string{"f.user_id AS user_id"}, false)
 		if err := s.one(`SELECT count(DISTINCT user_id)`+from, args, &stats.DistinctUsers); err != nil {
 			return err
 		}

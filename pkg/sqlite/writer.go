@@ -25,7 +25,7 @@ const (
 // this long. It is looked at every logCheckEvery groups.
 const (
 	maxLogBytes   = 256 << 20
-	logCheckEvery = 64
+	logCheckEvery = 8
 )
 
 // writer is the one goroutine that writes. Nothing that happens to a caller
@@ -39,7 +39,8 @@ type writer struct {
 	closed     chan struct{}
 	groups     int
 
-	lastMessage int64 // the highest number a message ever had
+	shared      bool  // others write to the file, too
+	lastMessage int64 // the highest number a message ever had, as far as this process knows
 }
 
 // operation is one write. run may be called twice, the second time after a rollback.
@@ -70,11 +71,12 @@ func (r *refusal) Error() string { return r.err.Error() }
 // refuse has the operation's caller get err. It is for operations that wrote nothing.
 func refuse(err error) error { return &refusal{err} }
 
-func openWriter(ctx context.Context, path string) (*writer, error) {
-	pool, err := openPool(path, url.Values{"_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
+func openWriter(ctx context.Context, path string, shared bool, busy time.Duration) (*writer, error) {
+	// The driver sets the journal mode after the pragmas: once it is set, the
+	// size of pages is too.
+	pool, err := openPool(path, url.Values{"_journal_mode": {"wal"}, "_txlock": {"immediate"}, "_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
 		fmt.Sprintf("page_size(%d)", pageBytes),
-		"journal_mode(wal)",
 		"synchronous(full)",
 		fmt.Sprintf("cache_size(-%d)", writerCacheKiB),
 		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
@@ -84,7 +86,7 @@ func openWriter(ctx context.Context, path string) (*writer, error) {
 		return nil, err
 	}
 	w := &writer{
-		path: path, pool: pool, conn: conn{pool: pool},
+		path: path, pool: pool, conn: conn{pool: pool}, shared: shared,
 		operations: make(chan *operation), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := w.prepare(ctx); err != nil {
@@ -98,14 +100,28 @@ func (w *writer) prepare(ctx context.Context) error {
 	if err := w.conn.migrate(ctx); err != nil {
 		return err
 	}
+	return w.renumber(ctx)
+}
+
+// renumber makes the next message's number one that no message ever had, also
+// in an earlier process: it is at least the microsecond, and messages are sent
+// more slowly than one in each.
+func (w *writer) renumber(ctx context.Context) error {
 	highest, err := w.conn.int64(ctx, `SELECT coalesce(max(number), 0) FROM messages`)
 	if err != nil {
 		return err
 	}
-	// Numbers are not used again in a later process either: it starts at the
-	// microsecond, and messages are sent more slowly than one in each.
-	w.lastMessage = max(highest, time.Now().UnixMicro())
+	w.lastMessage = max(w.lastMessage, highest, time.Now().UnixMicro())
 	return nil
+}
+
+// catchUp is for an operation that is about to number messages: others that
+// share the file may have done so since.
+func (w *writer) catchUp() error {
+	if !w.shared {
+		return nil
+	}
+	return w.renumber(context.Background())
 }
 
 // close stops the writer once the group under way is done.

@@ -52,9 +52,11 @@ func Stores(ctx context.Context, settings config.Cloud) (wiring.Stores, error) {
 	return wiring.Stores{
 		Entries: mongo.Entries(isolation(mongo.Tenants())), Index: index, Degraded: mongo.Index(), Quarantine: mongo.Quarantine(),
 		Tenants: mongo.Tenants(), Keys: mongo.Keys(), Jobs: mongo.Jobs(),
-		Queue:       func(name manifest.QueueName) ingest.Queue { return queue(sqsqueue.Name(settings.QueuePrefix, name)) },
-		DeadLetters: func(name manifest.QueueName) ingest.Queue { return queue(sqsqueue.Name(settings.QueuePrefix, name.DeadLetters())) },
-		Settle:      settle,
+		Queue: func(name manifest.QueueName) ingest.Queue { return queue(sqsqueue.Name(settings.QueuePrefix, name)) },
+		DeadLetters: func(name manifest.QueueName) ingest.Queue {
+			return queue(sqsqueue.Name(settings.QueuePrefix, name.DeadLetters()))
+		},
+		Settle: settle,
 		Dependencies: []httpapi.Dependency{
 			{Name: "entries", Check: mongo.Ping}, // entries are taken without it: they wait in the queue
 			{Name: "search", Check: index.Ping},

@@ -22,8 +22,10 @@ func Stores(db *sqlite.DB) wiring.Stores {
 	return wiring.Stores{
 		Entries: db.Entries(), Index: db.Index(), Quarantine: db.Quarantine(),
 		Tenants: db.Tenants(), Keys: db.Keys(), Jobs: db.Jobs(),
-		Queue:        func(name manifest.QueueName) ingest.Queue { return Queue(db, name) },
-		DeadLetters:  func(name manifest.QueueName) ingest.Queue { return db.Queue(string(name.DeadLetters()), deadVisibility, 0) },
+		Queue: func(name manifest.QueueName) ingest.Queue { return Queue(db, name) },
+		DeadLetters: func(name manifest.QueueName) ingest.Queue {
+			return db.Queue(string(name.DeadLetters()), deadVisibility, 0)
+		},
 		Settle:       5 * time.Second, // one process, one cache: only what is being written at this moment
 		Dependencies: []httpapi.Dependency{{Name: "embedded", Essential: true, Check: db.Ping}},
 	}

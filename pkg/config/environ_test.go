@@ -1,0 +1,30 @@
+package config_test
+
+import (
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/config"
+)
+
+func TestEnvironIsReadBack(t *testing.T) {
+	for _, want := range []config.Embedded{
+		{Data: "/data", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelWarn}},
+		{Data: "/data folder=", Function: config.Function{
+			CursorKey: config.Secret(secret + "="), LogLevel: slog.LevelDebug,
+			Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},
+		}},
+	} {
+		variables := map[string]string{}
+		for _, variable := range want.Environ() {
+			name, value, _ := strings.Cut(variable, "=")
+			variables[name] = value
+		}
+		setenv(t, variables)
+		if got, err := config.ReadEmbedded(); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("ReadEmbedded = %+v, %v, want %+v", got, err, want)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// maxIDs is the most ids that one call returns.
+const maxIDs = 10_000
+
+const (
+	listStoredIDs = `SELECT id FROM entries INDEXED BY entries_by_id
+		WHERE tenant = ? AND id > ? AND id < ? ORDER BY id LIMIT ?`
+	listIndexedIDs = `SELECT e.id FROM entries e INDEXED BY entries_by_id CROSS JOIN facets f ON f.tenant = e.tenant AND f.key = e.key
+		WHERE e.tenant = ? AND e.id > ? AND e.id < ? ORDER BY e.id LIMIT ?`
+)
+
+// IDs implements search.IDLister.
+func (s *Entries) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
+	return s.db.ids(ctx, listStoredIDs, tenant, audit.Time{From: from, To: to}, after, limit)
+}
+
+// IDs implements search.IDLister.
+func (x *Index) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
+	return x.db.ids(ctx, listIndexedIDs, tenant, audit.Time{From: from, To: to}, after, limit)
+}
+
+func (db *DB) ids(ctx context.Context, query string, tenant audit.TenantID, t audit.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
+	number, known, err := db.number(ctx, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("list ids of %s: %w", tenant, err)
+	}
+	if !known {
+		return nil, nil // without a number it has no entries
+	}
+	above, below := idBounds(t)
+	if bytes.Compare(after[:], above[:]) > 0 {
+		above = after
+	}
+	var ids []audit.EntryID
+	var id sql.RawBytes
+	err = db.snapshot(ctx, func(c *conn) error {
+		return c.each(ctx, query, []any{number, above[:], below[:], min(limit, maxIDs)}, []any{&id}, func() (bool, error) {
+			ids = append(ids, audit.EntryID(id))
+			return true, nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list ids of %s: %w", tenant, err)
+	}
+	return ids, nil
+}
+
+// idBounds returns between what the ids of a time lie, the bounds not included.
+func idBounds(t audit.Time) (above, below audit.EntryID) {
+	if !t.From.IsZero() {
+		above = beforeIDs(t.From)
+	}
+	if t.To.IsZero() {
+		return above, audit.EntryID(bytes.Repeat([]byte{0xff}, len(below)))
+	}
+	return above, beforeIDs(t.To)
+}
+
+// beforeIDs returns what is less than every id of the time, rounded up to
+// milliseconds, and later, and greater than every earlier id. It is no id itself.
+func beforeIDs(t time.Time) (bound audit.EntryID) {
+	millis := uint64(max(0, t.Add(time.Millisecond-1).UnixMilli()))
+	binary.BigEndian.PutUint64(bound[:], min(millis, 1<<48-1)<<16)
+	return bound
+}
