@@ -26,11 +26,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
+const crashTenant audit.TenantID = "crash"
+
 const (
-	crashTenant audit.TenantID = "crash"
-	crashBulk                  = 100
-	// crashTime bounds the load and the draining, each.
+	crashBulk = 100
+	// crashTime bounds the load.
 	crashTime = 100 * time.Second
+	// crashStall is how long the service may make no progress before entries count as lost.
+	crashStall = 20 * time.Second
 )
 
 // TestCrash kills the service with SIGKILL at random points of a load and starts
@@ -61,6 +64,7 @@ func TestCrash(t *testing.T) {
 			time.Sleep(time.Duration(random.Int64N(int64(40 * time.Millisecond))))
 			s.crash()
 		}
+		s.ready()
 	}
 	if err := group.Wait(); err != nil {
 		t.Fatalf("%v; %d of %d entries were acknowledged", err, load.acknowledged.Load(), entries)
@@ -121,7 +125,6 @@ func (s *crashingService) start() {
 		s.t.Fatal(err)
 	}
 	s.process = process
-	s.url.Store(process.URL)
 }
 
 func (s *crashingService) ready() {
@@ -131,6 +134,7 @@ func (s *crashingService) ready() {
 	if err := s.process.Ready(ctx); err != nil {
 		s.t.Fatal(err)
 	}
+	s.url.Store(s.process.URL)
 }
 
 // crash kills the service and starts it anew, without waiting until it answers.
@@ -324,16 +328,19 @@ func (s *crashingService) reader() *client.Client {
 func (s *crashingService) drained(entries int) {
 	s.t.Helper()
 	reader := s.reader()
-	deadline := time.Now().Add(crashTime)
+	found, since := int64(-1), time.Now()
 	for {
 		stats, err := reader.Stats(s.t.Context(), nil)
-		switch {
-		case err != nil:
+		if err != nil {
 			s.t.Fatal(err)
+		}
+		switch {
 		case stats.Total >= int64(entries):
 			return
-		case time.Now().After(deadline):
-			s.t.Fatalf("%d of %d entries are found %s after the last crash", stats.Total, entries, crashTime)
+		case stats.Total > found:
+			found, since = stats.Total, time.Now()
+		case time.Since(since) > crashStall:
+			s.t.Fatalf("%d of %d entries are found, and for %s no more", found, entries, crashStall)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// benchTenant is the tenant of every entry.
+const benchTenant audit.TenantID = "bench"
+
+// oneTenant is the tenant of every request.
+type oneTenant struct{}
+
+func (oneTenant) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) {
+	settings := audit.DefaultSettings()
+	settings.RetentionDays = 0
+	return audit.Tenant{ID: benchTenant, Name: "Bench", Status: audit.TenantActive, Settings: settings, Version: 1}, nil
+}
+
+// queue hands what is sent to it on.
+type queue func(bodies []string)
+
+// Send implements ingest.Queue.
+func (q queue) Send(_ context.Context, bodies []string) error {
+	q(bodies)
+	return nil
+}
+
+// acceptInto is the use case behind the ingest handlers.
+func acceptInto(q ingest.Queue) *ingest.Service {
+	return &ingest.Service{Standard: q, Priority: q, Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails, see crypto/rand
+}
+
+// gate is what production has around every handler, its log going nowhere. The
+// caller is in the request's context, where the gateway's authorizer puts it.
+func gate() *httpapi.Gate {
+	return &httpapi.Gate{
+		Tenants: oneTenant{}, Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: time.Now, NewRequestID: uuid.NewString,
+	}
+}
+
+// sender calls a handler with one body after the other.
+type sender struct {
+	handler http.Handler
+	request *http.Request
+	header  http.Header
+	status  int
+}
+
+func newSender(ctx context.Context, handler http.Handler, path string) (*sender, error) {
+	caller, err := access.Claims{Subject: "bench", Tenants: []string{string(benchTenant)}, Role: access.RoleUser}.Principal()
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(access.WithPrincipal(ctx, caller), http.MethodPost, manifest.BasePath+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.RemoteAddr = "203.0.113.9:5000"
+	request.Header = http.Header{"Content-Type": {"application/json"}, "X-Tenant-Id": {string(benchTenant)}, "User-Agent": {"bench"}}
+	return &sender{handler: handler, request: request, header: http.Header{}}, nil
+}
+
+// send calls the handler, which has to accept the body whole.
+func (s *sender) send(body []byte) error {
+	s.request.Body, s.request.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	clear(s.header)
+	s.handler.ServeHTTP(s, s.request)
+	if s.status != http.StatusAccepted {
+		return fmt.Errorf("%s answered %d", s.request.URL.Path, s.status)
+	}
+	return nil
+}
+
+// Header, Write and WriteHeader implement http.ResponseWriter.
+func (s *sender) Header() http.Header         { return s.header }
+func (s *sender) Write(p []byte) (int, error) { return len(p), nil }
+func (s *sender) WriteHeader(status int)      { s.status = status }
+
+// decoded is what encoding/json decodes an entry into.
+type decoded struct {
+	UserID         string         `json:"user_id"`
+	SessionID      string         `json:"session_id"`
+	RequestID      string         `json:"request_id"`
+	Action         string         `json:"action"`
+	ResourceType   string         `json:"resource_type"`
+	ResourceID     string         `json:"resource_id"`
+	Timestamp      time.Time      `json:"timestamp"`
+	IPAddress      string         `json:"ip_address"`
+	UserAgent      string         `json:"user_agent"`
+	Before         map[string]any `json:"before_state"`
+	After          map[string]any `json:"after_state"`
+	Metadata       map[string]any `json:"metadata"`
+	Severity       string         `json:"severity"`
+	Message        string         `json:"message"`
+	IdempotencyKey string         `json:"idempotency_key"`
+}
+
+func measureIngest(ctx context.Context, _ *bench) ([]figure, error) {
+	into := acceptInto(queue(func([]string) {}))
+	bulk, err := ingestRatio(ctx, httpapi.CreateLogsBulk(gate(), into), "/logs/bulk", newCorpus(1).bulk(), func() any { return new([]decoded) })
+	if err != nil {
+		return nil, err
+	}
+	single, err := ingestRatio(ctx, httpapi.CreateLog(gate(), into), "/logs", newCorpus(1).entry(), func() any { return new(decoded) })
+	if err != nil {
+		return nil, err
+	}
+	how := fmt.Sprintf("processor time (getrusage) of the whole handler, from the request to the queue, over that of encoding/json decoding the same bytes into a struct with maps for the objects; %d pairs in turn", cpuPairs)
+	return []figure{
+		atMost("ingest handler, bulk of 100 one-KB entries ÷ decoding", "%.2f", bulk.ratio, 1.0, how),
+		noBound("… one entry of it, decoding the same", "", "%.1f µs, %.1f µs", micros(bulk.a)/bulkSize, micros(bulk.b)/bulkSize),
+		atMost("ingest handler, single entry ÷ decoding", "%.2f", single.ratio, 1.3, ""),
+		noBound("… one entry, decoding the same", "", "%.1f µs, %.1f µs", micros(single.a), micros(single.b)),
+	}, nil
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+
+// ingestRatio compares a handler with decoding the same body into what target makes.
+func ingestRatio(ctx context.Context, handler http.Handler, path string, body []byte, target func() any) (comparison, error) {
+	s, err := newSender(ctx, handler, path)
+	if err != nil {
+		return comparison{}, err
+	}
+	return compareCPU(
+		func() error { return s.send(body) },
+		func() error { return json.Unmarshal(body, target()) })
+}
+
+// billedChunk is what SQS bills as one request.
+const billedChunk = 64 << 10
+
+// sqsBulks is how many different bulks the billing is counted over.
+const sqsBulks = 200
+
+func measureSQS(ctx context.Context, _ *bench) ([]figure, error) {
+	sizes := []int{}
+	into := acceptInto(queue(func(bodies []string) {
+		for _, body := range bodies {
+			sizes = append(sizes, len(body))
+		}
+	}))
+	s, err := newSender(ctx, httpapi.CreateLogsBulk(gate(), into), "/logs/bulk")
+	if err != nil {
+		return nil, err
+	}
+	entries := newCorpus(2)
+	for range sqsBulks {
+		if err := s.send(entries.bulk()); err != nil {
+			return nil, err
+		}
+	}
+	sent, total := 0, 0
+	for _, size := range sizes {
+		sent += chunks(size)
+		total += size
+	}
+	perEntry := func(requests float64) float64 { return requests / (sqsBulks * bulkSize) }
+	return []figure{
+		atMost("SQS: 64 KB chunks billed for sending one entry, bulks of 100", "%.3f", perEntry(float64(sent)), 0.05,
+			fmt.Sprintf("%d different bulks through the handler; a message has %d bytes on average", sqsBulks, total/len(sizes))),
+		atMost("SQS: all billed requests for one entry, until it is indexed", "%.3f", perEntry(wholeWay(sizes)), 0.05,
+			"sending, receiving and deleting on the ingest and the index queue, in the manifest's batch sizes, batches full; where every batch has one message only it is six for each bulk"),
+	}, nil
+}
+
+func chunks(size int) int { return (size + billedChunk - 1) / billedChunk }
+
+// wholeWay counts the billed requests of messages that go through both queues:
+// each is sent alone, and received and deleted in full batches.
+func wholeWay(sizes []int) float64 {
+	billed := 0.0
+	for _, name := range []manifest.QueueName{manifest.QueueIngest, manifest.QueueIndex} {
+		batch := batchSize(name)
+		for first := 0; first < len(sizes); first += batch {
+			received := 0
+			for _, size := range sizes[first:min(first+batch, len(sizes))] {
+				billed += float64(chunks(size)) // sending
+				received += size
+			}
+			billed += float64(chunks(received)) + 1 // receiving and deleting
+		}
+	}
+	return billed
+}
+
+// maxReceive is the most messages that SQS returns at once.
+const maxReceive = 10
+
+func batchSize(name manifest.QueueName) int {
+	for _, f := range manifest.Functions() {
+		for _, t := range f.Trigger.Queues {
+			if t.Queue == name {
+				return min(t.BatchSize, maxReceive)
+			}
+		}
+	}
+	panic("bench: no function serves the queue " + string(name))
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+)
+
+// The benchmarks are the two sides of the ingest figures, for profiles.
+
+func BenchmarkIngestBulk(b *testing.B) {
+	s, err := newSender(b.Context(), httpapi.CreateLogsBulk(gate(), acceptInto(queue(func([]string) {}))), "/logs/bulk")
+	if err != nil {
+		b.Fatal(err)
+	}
+	benchmarkSend(b, s, newCorpus(1).bulk())
+}
+
+func BenchmarkIngestSingle(b *testing.B) {
+	s, err := newSender(b.Context(), httpapi.CreateLog(gate(), acceptInto(queue(func([]string) {}))), "/logs")
+	if err != nil {
+		b.Fatal(err)
+	}
+	benchmarkSend(b, s, newCorpus(1).entry())
+}
+
+func benchmarkSend(b *testing.B, s *sender, body []byte) {
+	b.Helper()
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if err := s.send(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	body := newCorpus(1).entry()
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if err := json.Unmarshal(body, new(decoded)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

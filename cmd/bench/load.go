@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	loadPairs       = 3
+	loadEntries     = 20_000 // and twice as many
+	loadConnections = 4
+)
+
+// loadResult is one load from the first request until everything is found.
+type loadResult struct {
+	perSecond float64
+	cpu       time.Duration // of the service
+}
+
+func measureEmbedded(ctx context.Context, b *bench) ([]figure, error) {
+	var rates, ratios []float64
+	var perEntry []time.Duration
+	for range loadPairs {
+		once, err := b.load(ctx, loadEntries)
+		if err != nil {
+			return nil, err
+		}
+		twice, err := b.load(ctx, 2*loadEntries)
+		if err != nil {
+			return nil, err
+		}
+		rates = append(rates, twice.perSecond)
+		ratios = append(ratios, twice.cpu.Seconds()/once.cpu.Seconds())
+		perEntry = append(perEntry, twice.cpu/(2*loadEntries))
+	}
+	return []figure{
+		atLeast("embedded, accept → durable → findable, bulks of 100: entries/s", "%.0f", median(rates), 4000,
+			fmt.Sprintf("`ocelot dev` as a process of its own, %s entries over HTTP by %d connections, until GET /logs/stats counts all; the sender shares the cores", thousands(2*loadEntries), loadConnections)),
+		noBound("… processor time of the service for one entry", "", "%.0f µs", micros(median(perEntry))),
+		atMost("processor time for twice the entries", "%.2f ×", median(ratios), 2.2,
+			fmt.Sprintf("of the whole process, %s against %s entries, each into a new folder; %d pairs in turn", thousands(2*loadEntries), thousands(loadEntries), loadPairs)),
+	}, nil
+}
+
+// load sends n entries to a fresh service.
+func (b *bench) load(ctx context.Context, n int) (result loadResult, err error) {
+	s, err := b.startFresh(ctx)
+	if err != nil {
+		return loadResult{}, err
+	}
+	defer func() { _ = s.abandon() }() // does nothing after end
+	entries := newCorpus(uint64(n))
+	bodies := make(chan []byte, n/bulkSize)
+	for range n / bulkSize {
+		bodies <- entries.bulk()
+	}
+	close(bodies)
+	begun := time.Now()
+	group, groupCtx := errgroup.WithContext(ctx)
+	for range loadConnections {
+		group.Go(func() error {
+			for body := range bodies {
+				if err := s.post(groupCtx, "/logs/bulk", body); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return loadResult{}, err
+	}
+	if err := s.awaitCount(ctx, n); err != nil {
+		return loadResult{}, err
+	}
+	result.perSecond = float64(n) / time.Since(begun).Seconds()
+	result.cpu, err = s.end()
+	return result, err
+}
+
+// awaitCount returns once the service counts n entries.
+func (s *service) awaitCount(ctx context.Context, n int) error {
+	for {
+		stats, err := s.reader.Stats(ctx, nil)
+		if err != nil {
+			return err
+		}
+		if stats.Total >= int64(n) {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+const (
+	latencyEntries = 300
+	latencyPause   = 20 * time.Millisecond // between two entries
+	latencyPoll    = time.Millisecond
+)
+
+func measureLatency(ctx context.Context, b *bench) ([]figure, error) {
+	s, err := b.startFresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = s.abandon() }() // does nothing after end
+	entries := newCorpus(3)
+	accepted, found := make([]time.Duration, latencyEntries), make([]time.Duration, latencyEntries)
+	for i := range latencyEntries {
+		begun := time.Now()
+		request := fmt.Sprintf("latency-%d", i)
+		if err := s.post(ctx, "/logs", entries.entryOf(request)); err != nil {
+			return nil, err
+		}
+		accepted[i] = time.Since(begun)
+		if err := s.awaitFound(ctx, request); err != nil {
+			return nil, err
+		}
+		found[i] = time.Since(begun) - accepted[i]
+		time.Sleep(latencyPause)
+	}
+	if _, err := s.end(); err != nil {
+		return nil, err
+	}
+	how := fmt.Sprintf("%d single entries one after the other over HTTP, durable when accepted; then GET /logs by the entry's request_id every millisecond until it is there", latencyEntries)
+	return []figure{
+		noBound("request → accepted, single entry: p50, p99", how, "%.1f ms, %.1f ms", millis(median(accepted)), millis(quantile(accepted, 0.99))),
+		noBound("accepted → found by a search: p50, p99", "", "%.1f ms, %.1f ms", millis(median(found)), millis(quantile(found, 0.99))),
+	}, nil
+}
+
+// awaitFound returns once a search finds the entry with the request id.
+func (s *service) awaitFound(ctx context.Context, request string) error {
+	for {
+		page, err := s.reader.Search(ctx, url.Values{"request_id": {request}, "limit": {"1"}})
+		if err != nil || len(page.Items) > 0 {
+			return err
+		}
+		time.Sleep(latencyPoll)
+	}
+}

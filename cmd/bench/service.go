@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/cmd/internal/devprocess"
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/client"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// service is `ocelot dev --empty` in a process of its own.
+type service struct {
+	*devprocess.Process
+	reader *client.Client
+	token  string
+	log    *os.File
+}
+
+// program builds the command line once and returns its path.
+func (b *bench) program(ctx context.Context) (string, error) {
+	path := filepath.Join(b.folder, "ocelot")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	return devprocess.Build(ctx, b.folder)
+}
+
+// startService runs the service over the data folder until it is ready.
+func (b *bench) startService(ctx context.Context, data string) (*service, error) {
+	program, err := b.program(ctx)
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(b.folder, "service.log"))
+	if err != nil {
+		return nil, fmt.Errorf("make the service's log: %w", err)
+	}
+	process, err := devprocess.Start(program, data, log)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	s := &service{Process: process, log: log}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := s.prepare(ctx, data); err != nil {
+		return nil, errors.Join(err, s.abandon())
+	}
+	return s, nil
+}
+
+func (s *service) prepare(ctx context.Context, data string) (err error) {
+	if err := s.Ready(ctx); err != nil {
+		return err
+	}
+	if s.token, err = devprocess.Token(data, benchTenant, access.RoleAdmin); err != nil {
+		return err
+	}
+	s.reader, err = client.New(client.Config{URL: s.URL, Token: s.token, Tenant: string(benchTenant)})
+	return err
+}
+
+// startFresh runs the service over a new folder with the one tenant.
+func (b *bench) startFresh(ctx context.Context) (*service, error) {
+	data, err := os.MkdirTemp(b.folder, "data-")
+	if err != nil {
+		return nil, fmt.Errorf("make a data folder: %w", err)
+	}
+	s, err := b.startService(ctx, data)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.CreateTenant(ctx, benchTenant); err != nil {
+		return nil, errors.Join(err, s.abandon())
+	}
+	return s, nil
+}
+
+// abandon kills the service. Calling it after end does nothing.
+func (s *service) abandon() error {
+	if err := s.log.Close(); errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return s.Kill()
+}
+
+// end stops the service and returns the processor time that it has used.
+func (s *service) end() (time.Duration, error) {
+	cpu, err := s.Stop()
+	return cpu, errors.Join(err, s.log.Close())
+}
+
+// post sends a body, which has to be accepted whole.
+func (s *service) post(ctx context.Context, path string, body []byte) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+manifest.BasePath+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header = http.Header{
+		"Content-Type": {"application/json"}, "Authorization": {"Bearer " + s.token}, "X-Tenant-Id": {string(benchTenant)},
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(response.Body)
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("POST %s: %s %s", path, response.Status, answer)
+	}
+	return nil
+}
