@@ -14,7 +14,7 @@ ARCHES  := arm64 amd64
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-engines verify generate lint vulnerabilities lint-template lint-api lambdas bench clean
+.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api lambdas bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,8 +28,14 @@ run: build ## start the service with demo data on http://127.0.0.1:8080
 test: ## run every test that needs no outside engine
 	go test ./...
 
-test-engines: ## run the conformance and end-to-end suites against running engines
-	go test -count=1 -run 'Conformance|EndToEnd|Crash' ./pkg/... ./cmd/...
+# The packages whose suites run against real engines.
+ENGINE_TESTS := ./pkg/enginetest/... ./pkg/mongostore ./pkg/opensearchindex ./pkg/sqsqueue ./pkg/localcloud
+
+engines: ## fetch the engines of test-engines ahead (Java 17, Maven)
+	go run ./pkg/enginetest/cmd/engines
+
+test-engines: engines ## run the conformance, fault and end-to-end suites against real engines
+	OCELOT_TEST_ENGINES=1 go test -count=1 -timeout 40m -p 2 $(ENGINE_TESTS)
 
 verify: lint vulnerabilities lint-template lint-api ## check format, code, generated files, template and API description
 

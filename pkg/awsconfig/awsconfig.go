@@ -4,7 +4,7 @@ package awsconfig
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -12,22 +12,40 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
+
+	"github.com/ocelot-audit/ocelot/pkg/config"
 )
 
 // dialTimeout is well under a function's timeout, so that an address that does
 // not answer leaves time for another try.
 const dialTimeout = 3 * time.Second
 
-// Load reads region, credentials and endpoints (AWS_ENDPOINT_URL and
-// AWS_ENDPOINT_URL_<SERVICE>) from where the AWS SDK looks for them. It
-// opens no connection: that is done by the first call of a client.
-func Load(ctx context.Context) (aws.Config, error) {
-	cfg, err := config.LoadDefaultConfig(ctx)
-	if err != nil {
-		return aws.Config{}, fmt.Errorf("load the AWS configuration: %w", err)
+// New returns the configuration of a function's account. It opens no connection:
+// that is done by the first call of a client.
+func New(settings config.AWS) aws.Config {
+	cfg := aws.Config{Region: settings.Region, ConfigSources: []any{endpoints(settings.Endpoints)}}
+	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		if settings.AccessKeyID == "" || len(settings.SecretAccessKey) == 0 {
+			return aws.Credentials{}, errors.New("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set")
+		}
+		return aws.Credentials{
+			AccessKeyID: settings.AccessKeyID, SecretAccessKey: string(settings.SecretAccessKey), SessionToken: string(settings.SessionToken),
+			Source: "environment",
+		}, nil
+	})
+	if all, set := settings.Endpoints[""]; set {
+		cfg.BaseEndpoint = aws.String(all)
 	}
-	return WithClient(cfg), nil
+	return WithClient(cfg)
+}
+
+// endpoints are a source of the SDK: addresses by service id.
+type endpoints map[string]string
+
+// GetServiceBaseEndpoint is what every client of the SDK asks its sources for.
+func (e endpoints) GetServiceBaseEndpoint(_ context.Context, service string) (address string, found bool, err error) {
+	address, found = e[service]
+	return address, found, nil
 }
 
 // WithClient returns the configuration with the HTTP client that every service

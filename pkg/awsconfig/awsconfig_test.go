@@ -12,30 +12,26 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
+	"github.com/ocelot-audit/ocelot/pkg/config"
 )
 
-func TestLoadTakesEndpointRegionAndCredentialsFromTheEnvironment(t *testing.T) {
+func TestNewHasEndpointRegionAndCredentials(t *testing.T) {
 	var request *http.Request
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request = r
 		_, _ = io.WriteString(w, `{"QueueUrl":"http://x/1/q"}`)
 	}))
 	defer server.Close()
-	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL_SQS": server.URL, "AWS_REGION": "eu-north-1", "AWS_ACCESS_KEY_ID": "KEYID", "AWS_SECRET_ACCESS_KEY": "secret",
-		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+	for name, endpoints := range map[string]map[string]string{
+		"of the service": {"SQS": server.URL, "": "http://127.0.0.1:1"}, "of all services": {"": server.URL},
 	} {
-		t.Setenv(name, value)
-	}
-	cfg, err := awsconfig.Load(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sqs.NewFromConfig(cfg).GetQueueUrl(t.Context(), &sqs.GetQueueUrlInput{QueueName: aws.String("q")}); err != nil {
-		t.Fatal(err)
-	}
-	if got := request.Header.Get("Authorization"); !strings.Contains(got, "KEYID/") || !strings.Contains(got, "/eu-north-1/sqs/") {
-		t.Errorf("signed as %s", got)
+		cfg := awsconfig.New(config.AWS{Region: "eu-north-1", AccessKeyID: "KEYID", SecretAccessKey: config.Secret("secret"), Endpoints: endpoints})
+		if _, err := sqs.NewFromConfig(cfg).GetQueueUrl(t.Context(), &sqs.GetQueueUrlInput{QueueName: aws.String("q")}); err != nil {
+			t.Fatalf("the endpoint %s: %v", name, err)
+		}
+		if got := request.Header.Get("Authorization"); !strings.Contains(got, "KEYID/") || !strings.Contains(got, "/eu-north-1/sqs/") {
+			t.Errorf("signed as %s", got)
+		}
 	}
 }
 

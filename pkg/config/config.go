@@ -48,10 +48,23 @@ type Embedded struct {
 	Data string // OCELOT_DATA, the folder of the engine's file; required
 }
 
-// Cloud is what a Lambda over the engines of production reads. The AWS SDK reads
-// region, credentials and AWS_ENDPOINT_URL_… by itself.
+// AWS is what Lambda tells a function of its account. It is read here and not by
+// the SDK, whose search through profiles, roles and sign-ins a function has no
+// use for and pays for at every start.
+type AWS struct {
+	Region          string // AWS_REGION; required
+	AccessKeyID     string // AWS_ACCESS_KEY_ID
+	SecretAccessKey Secret // AWS_SECRET_ACCESS_KEY
+	SessionToken    Secret // AWS_SESSION_TOKEN
+	// Endpoints are AWS_ENDPOINT_URL, under "", and AWS_ENDPOINT_URL_<SERVICE>
+	// under the service's id in the SDK. An absent one is the service's own.
+	Endpoints map[string]string
+}
+
+// Cloud is what a Lambda over the engines of production reads.
 type Cloud struct {
 	Function
+	AWS                AWS
 	MongoURI           Secret // MONGODB_URI, a connection string; required
 	MongoDatabase      string // MONGODB_DATABASE; "ocelot" where unset
 	OpenSearchURL      Secret // OPENSEARCH_URL, which may hold a user and a password; required
@@ -94,6 +107,7 @@ func ReadCloud() (Cloud, error) {
 	}
 	return Cloud{
 		Function:           r.function(),
+		AWS:                r.aws(),
 		MongoURI:           Secret(r.required("MONGODB_URI", r.MongoURI, "the connection string of the system of record")),
 		MongoDatabase:      r.MongoDatabase,
 		OpenSearchURL:      Secret(r.required("OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")),
@@ -101,6 +115,15 @@ func ReadCloud() (Cloud, error) {
 		OpenSearchReplicas: r.number("OPENSEARCH_REPLICAS", r.OpenSearchReplicas, 5),
 		QueuePrefix:        r.QueuePrefix,
 	}, r.err()
+}
+
+// ReadAWS reads an AWS. The error has every fault.
+func ReadAWS() (AWS, error) {
+	r, err := newReader()
+	if err != nil {
+		return AWS{}, err
+	}
+	return r.aws(), r.err()
 }
 
 // ReadDev reads a Dev. The error has every fault.
@@ -130,6 +153,16 @@ type variables struct {
 	OpenSearchReplicas string `env:"OPENSEARCH_REPLICAS" envDefault:"1"`
 	QueuePrefix        string `env:"OCELOT_QUEUE_PREFIX" envDefault:"ocelot"`
 
+	Region          string `env:"AWS_REGION"`
+	AccessKeyID     string `env:"AWS_ACCESS_KEY_ID"`
+	SecretAccessKey string `env:"AWS_SECRET_ACCESS_KEY"`
+	SessionToken    string `env:"AWS_SESSION_TOKEN"`
+	Endpoint        string `env:"AWS_ENDPOINT_URL"`
+	EndpointSQS     string `env:"AWS_ENDPOINT_URL_SQS"`
+	EndpointS3      string `env:"AWS_ENDPOINT_URL_S3"`
+	EndpointKMS     string `env:"AWS_ENDPOINT_URL_KMS"`
+	EndpointSecrets string `env:"AWS_ENDPOINT_URL_SECRETS_MANAGER"`
+
 	LogLevel  string `env:"OCELOT_LOG_LEVEL"`
 	JWTSecret string `env:"OCELOT_JWT_SECRET"`
 	JWKSURL   string `env:"OIDC_JWKS_URL"`
@@ -156,6 +189,21 @@ func (r *reader) err() error { return errors.Join(r.faults...) }
 func (r *reader) function() Function {
 	r.required("OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
 	return Function{Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo)}
+}
+
+func (r *reader) aws() AWS {
+	endpoints := map[string]string{}
+	for id, address := range map[string]string{
+		"": r.Endpoint, "SQS": r.EndpointSQS, "S3": r.EndpointS3, "KMS": r.EndpointKMS, "Secrets Manager": r.EndpointSecrets,
+	} {
+		if address != "" {
+			endpoints[id] = address
+		}
+	}
+	return AWS{
+		Region: r.required("AWS_REGION", r.Region, "the region of the service's account"), AccessKeyID: r.AccessKeyID,
+		SecretAccessKey: Secret(r.SecretAccessKey), SessionToken: Secret(r.SessionToken), Endpoints: endpoints,
+	}
 }
 
 func (r *reader) required(variable, text, meaning string) string {

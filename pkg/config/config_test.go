@@ -20,6 +20,8 @@ func setenv(t *testing.T, variables map[string]string) {
 	for _, name := range []string{
 		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
 		"MONGODB_URI", "MONGODB_DATABASE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_REPLICAS", "OCELOT_QUEUE_PREFIX",
+		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER",
 	} {
 		t.Setenv(name, variables[name])
 	}
@@ -45,12 +47,17 @@ func TestReadEmbedded(t *testing.T) {
 }
 
 func TestReadCloud(t *testing.T) {
-	required := map[string]string{"OCELOT_CURSOR_KEY": secret, "MONGODB_URI": "mongodb://m", "OPENSEARCH_URL": "https://o"}
+	required := map[string]string{"OCELOT_CURSOR_KEY": secret, "MONGODB_URI": "mongodb://m", "OPENSEARCH_URL": "https://o", "AWS_REGION": "eu-north-1",
+		"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_SESSION_TOKEN": "token", "AWS_ENDPOINT_URL_SQS": "http://q"}
 	setenv(t, required)
 	want := config.Cloud{
 		Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo},
 		MongoURI: config.Secret("mongodb://m"), MongoDatabase: "ocelot", OpenSearchURL: config.Secret("https://o"),
 		OpenSearchReplicas: 1, QueuePrefix: "ocelot",
+		AWS: config.AWS{
+			Region: "eu-north-1", AccessKeyID: "id", SecretAccessKey: config.Secret("key"), SessionToken: config.Secret("token"),
+			Endpoints: map[string]string{"SQS": "http://q"},
+		},
 	}
 	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("ReadCloud = %+v, %v", got, err)
@@ -87,13 +94,14 @@ func TestFaults(t *testing.T) {
 		{"OIDC_JWKS_URL", "http://[hunter2", "absolute"},
 		{"MONGODB_URI", "", "required"},
 		{"OPENSEARCH_URL", "", "required"},
+		{"AWS_REGION", "", "required"},
 		{"OPENSEARCH_AUTH", "hunter2", "none, aws"},
 		{"OPENSEARCH_REPLICAS", "hunter2", "from 0 to 5"},
 		{"OPENSEARCH_REPLICAS", "6", "from 0 to 5"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.variable+" "+tt.want, func(t *testing.T) {
-			variables := map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "MONGODB_URI": "m", "OPENSEARCH_URL": "o"}
+			variables := map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "MONGODB_URI": "m", "OPENSEARCH_URL": "o", "AWS_REGION": "r"}
 			variables[tt.variable] = tt.value
 			setenv(t, variables)
 			_, embedded := config.ReadEmbedded()

@@ -34,3 +34,26 @@ func TestRecoverReleasesWhatTheLastProcessHadTakenUp(t *testing.T) {
 		t.Errorf("%d visible, %d in flight, %d dead, %v", visible, inFlight, dead, err)
 	}
 }
+
+func TestAMessageThatEndsEveryProcessBecomesADeadLetter(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	queue := db.Queue("q", time.Hour, 2)
+	if err := queue.Send(t.Context(), []string{"a"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 30 {
+		if _, err := queue.Receive(t.Context(), 10, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if visible, inFlight, dead, err := queue.Depth(t.Context()); visible+inFlight != 0 || dead != 1 || err != nil {
+		t.Errorf("%d visible, %d in flight, %d dead, %v", visible, inFlight, dead, err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
+	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/conformance"
 	"github.com/ocelot-audit/ocelot/pkg/enginetest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -35,11 +36,11 @@ func newClient(t *testing.T) *sqs.Client {
 	if os.Getenv("AWS_ENDPOINT_URL_SQS") == "" {
 		return clientOf(endpoint)
 	}
-	cfg, err := awsconfig.Load(t.Context())
+	settings, err := config.ReadAWS()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sqsqueue.NewClient(cfg)
+	return sqsqueue.NewClient(awsconfig.New(settings))
 }
 
 // newQueue creates a queue of a new name, which is gone after the test.
