@@ -165,6 +165,13 @@ func invoke(t *testing.T, s *wiring.Services, f manifest.Function, path string) 
 			return want{Error: err.Error()}
 		}
 		return want{Effect: effect(response.PolicyDocument, event.MethodArn)}
+	case f.Trigger.Schedule != nil:
+		var event events.EventBridgeEvent
+		load(t, path, &event)
+		if err := lambdaedge.Schedule(localcloud.ScheduleFunctions(s)[f.Name])(t.Context(), event); err != nil {
+			return want{Error: err.Error()}
+		}
+		return want{Done: true}
 	}
 	var event events.SQSEvent
 	load(t, path, &event)

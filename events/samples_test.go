@@ -23,6 +23,7 @@ type want struct {
 	BatchItemFailures *[]events.SQSBatchItemFailure `json:"batchItemFailures,omitempty"`
 	Effect            string                        `json:"effect,omitempty"`
 	Error             string                        `json:"error,omitempty"`
+	Done              bool                          `json:"done,omitempty"`
 }
 
 // sample is one invocation.
@@ -221,6 +222,23 @@ func sqsEvent(queue manifest.QueueName, bodies ...string) events.SQSEvent {
 	return event
 }
 
+// scheduleEvent is a function's run, as EventBridge Scheduler asks for it.
+func scheduleEvent(function string) events.EventBridgeEvent {
+	return events.EventBridgeEvent{
+		Version: "0", ID: "7d1f0c52-5a5e-4b0e-8a53-9b1f6d2f4c11", DetailType: "Scheduled Event", Source: "aws.scheduler", AccountID: accountID,
+		Time: sampleTime, Region: region, Resources: []string{"arn:aws:scheduler:" + region + ":" + accountID + ":schedule/default/" + function},
+		Detail: json.RawMessage(`"{}"`), // a text, unlike that of other events
+	}
+}
+
+// otherEvent is one that no schedule sends.
+func otherEvent() events.EventBridgeEvent {
+	event := scheduleEvent("")
+	event.Source, event.DetailType = "aws.s3", "Object Created"
+	event.Resources, event.Detail = []string{"arn:aws:s3:::samples"}, json.RawMessage(`{"object":{"key":"a"}}`)
+	return event
+}
+
 func messageID(i int) string { return "059f36b4-87a3-44ab-83d2-66197583000" + string(rune('0'+i)) }
 
 func failing(places ...int) want {
@@ -274,6 +292,8 @@ func samples(t *testing.T) []sample {
 		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, `{"v":99}`, packed(t, 1)), failing(0)},
 		sample{"purge-tenant", "purged", sqsEvent(manifest.QueuePurge, purge), failing()},
 		sample{"purge-tenant", "unknown-job", sqsEvent(manifest.QueuePurge, `{"v":1,"tenant":"gone","job":"none"}`), failing(0)},
+		sample{"reconcile-index", "reconciled", scheduleEvent("reconcile-index"), want{Done: true}},
+		sample{"reconcile-index", "not-a-schedule", otherEvent(), want{Error: "the event is not of a schedule"}},
 		sample{"authorize-request", "allowed", authorizerEvent(t, "create-log", "acme", "ApiKey "+keySecret), want{Effect: "Allow"}},
 		sample{"authorize-request", "without-the-permission", authorizerEvent(t, "search-logs", "acme", "ApiKey "+keySecret), want{Effect: "Deny"}},
 		sample{"authorize-request", "another-tenant", authorizerEvent(t, "create-log", "beta", "ApiKey "+keySecret), want{Effect: "Deny"}},

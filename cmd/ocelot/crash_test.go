@@ -23,6 +23,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/client"
+	"github.com/ocelot-audit/ocelot/pkg/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
@@ -43,10 +44,31 @@ func TestCrash(t *testing.T) {
 	if testing.Short() {
 		entries, kills = 10_000, 3
 	}
+	crash(t, entries, kills)
+}
+
+// TestCrashLambda is TestCrash with the functions as Lambda binaries, which end
+// with the service whatever they are doing.
+func TestCrashLambda(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds every function; run without -short")
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(cache, "ocelot", "test-lambdas")
+	if err := localcloud.BuildBootstraps(t.Context(), folder); err != nil {
+		t.Fatal(err)
+	}
+	crash(t, 20_000, 6, "--lambda", "--functions", folder)
+}
+
+func crash(t *testing.T, entries, kills int, arguments ...string) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("random seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	s := startCrashing(t)
+	s := startCrashing(t, arguments...)
 	load := &crashLoad{service: s, entries: int64(entries)}
 
 	ctx, cancel := context.WithTimeout(t.Context(), crashTime)
@@ -87,6 +109,7 @@ func killPoints(random *rand.Rand, entries, kills int) []int {
 type crashingService struct {
 	t             *testing.T
 	program, data string
+	arguments     []string // of dev
 	log           *os.File
 	token         string
 	process       *devprocess.Process
@@ -94,7 +117,7 @@ type crashingService struct {
 	deaths        int
 }
 
-func startCrashing(t *testing.T) *crashingService {
+func startCrashing(t *testing.T, arguments ...string) *crashingService {
 	t.Helper()
 	folder := t.TempDir()
 	program, err := devprocess.Build(t.Context(), folder)
@@ -105,7 +128,7 @@ func startCrashing(t *testing.T) *crashingService {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &crashingService{t: t, program: program, data: filepath.Join(folder, "data"), log: log}
+	s := &crashingService{t: t, program: program, data: filepath.Join(folder, "data"), arguments: arguments, log: log}
 	s.start()
 	t.Cleanup(s.end)
 	s.ready()
@@ -120,7 +143,7 @@ func startCrashing(t *testing.T) *crashingService {
 
 func (s *crashingService) start() {
 	s.t.Helper()
-	process, err := devprocess.Start(s.program, s.data, s.log)
+	process, err := devprocess.Start(s.program, s.data, s.log, s.arguments...)
 	if err != nil {
 		s.t.Fatal(err)
 	}

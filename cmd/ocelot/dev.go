@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -19,6 +21,9 @@ type devCmd struct {
 	Addr  string `default:"127.0.0.1:8080" help:"Address to listen on; port 0 takes a free one."`
 	Data  string `default:".ocelot" type:"path" help:"Folder of the data and the development key; made where missing."`
 	Empty bool   `help:"Leave out the demo tenant and its entries."`
+
+	Lambda    bool   `help:"Run each function's real Lambda binary, with the events of AWS, instead of all in this process."`
+	Functions string `type:"path" placeholder:"DIR" help:"With --lambda: folder of ready-made binaries for the embedded engine (DIR/<function>/bootstrap). By default they are built into the data folder."`
 }
 
 // devTokenTTL is how long the token is good that a start prints.
@@ -32,8 +37,17 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 	}
 	log := slog.New(slog.NewTextHandler(con.err, &slog.HandlerOptions{Level: settings.LogLevel}))
 	slog.SetDefault(log) // the Lambda edge logs there
+	var lambda *localcloud.Lambda
+	switch {
+	case c.Lambda:
+		if lambda, err = c.lambda(ctx, con, settings); err != nil {
+			return err
+		}
+	case c.Functions != "":
+		return usagef("--functions is for --lambda")
+	}
 	return localcloud.Run(ctx, localcloud.Options{
-		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Log: log,
+		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Lambda: lambda, Log: log,
 		Tokens: func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
 			return bearer.New(ctx, bearer.Config{
 				Secret: secret, JWKSURL: settings.Auth.JWKSURL, Issuer: settings.Auth.Issuer, Audience: settings.Auth.Audience, Log: log,
@@ -41,6 +55,23 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 		},
 		Ready: func(started localcloud.Started) { c.greet(con, started) },
 	})
+}
+
+// lambda makes the functions' binaries where none are given.
+func (c *devCmd) lambda(ctx context.Context, con *console, settings config.Dev) (*localcloud.Lambda, error) {
+	folder := c.Functions
+	if folder == "" {
+		folder = filepath.Join(c.Data, "lambdas")
+		con.complain("Building the functions into %s; the first time takes a while.", folder)
+		err := localcloud.BuildBootstraps(ctx, folder)
+		if errors.Is(err, localcloud.ErrNoSources) {
+			return nil, fmt.Errorf("%w; elsewhere --functions names a folder of ready-made ones", err)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return &localcloud.Lambda{Bootstraps: folder, Auth: settings.Auth, LogLevel: settings.LogLevel, Output: con.err}, nil
 }
 
 // greet tells a newcomer where everything is.

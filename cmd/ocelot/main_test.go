@@ -71,6 +71,7 @@ func TestExitCodes(t *testing.T) {
 		{"three groups", []string{"stats", "--group-by", "action,severity,user_id"}, 2, "--group-by"},
 		{"missing file", []string{"send", "--token", "t", "--tenant", "a", "/nowhere/x.ndjson"}, 1, "/nowhere/x.ndjson"},
 		{"pattern without a match", []string{"send", "--token", "t", "--tenant", "a", "/nowhere/*.ndjson"}, 1, "no file matches"},
+		{"functions in process", []string{"dev", "--functions", "x"}, 2, "--lambda"},
 		{"token without rights", []string{"token", "--tenant", "acme"}, 2, "--role"},
 		{"token without a tenant", []string{"token", "--role", "admin"}, 2, "tenant"},
 		{"token for an odd role", []string{"token", "--tenant", "acme", "--role", "king"}, 2, "--role"},

@@ -22,6 +22,7 @@ import (
 type SearchIndex interface {
 	search.Index
 	search.IndexWriter
+	search.IDLister
 	tenants.Purger
 }
 
@@ -33,8 +34,8 @@ type IndexUnderTest struct {
 	Store ingest.Store
 }
 
-// Index asks an adapter of search.Index, search.IndexWriter and tenants.Purger
-// for what they promise.
+// Index asks an adapter of search.Index, search.IndexWriter, search.IDLister and
+// tenants.Purger for what they promise.
 func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 	for name, test := range map[string]func(t *testing.T, x IndexUnderTest){
 		"EveryFilterInEveryDirection":        indexFindsWhatTheOracleFinds,
@@ -51,6 +52,7 @@ func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 		"ComplexFiltersAreAnsweredOrRefused": indexComplexFilters,
 		"WritersAtOnceIndexEachOnce":         indexConcurrently,
 		"CancelledCallsDoNoHarm":             indexCancelled,
+		"IDsRiseWithoutGap":                  indexListsIDs,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -18,11 +18,12 @@ import (
 type EntryStore interface {
 	ingest.Store
 	search.Reader
+	search.IDLister
 	tenants.Purger
 }
 
-// Store asks an adapter of ingest.Store, search.Reader and tenants.Purger for
-// what they promise.
+// Store asks an adapter of ingest.Store, search.Reader, search.IDLister and
+// tenants.Purger for what they promise.
 func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){
 		"ReadsWhatWasAppended":            storeReadsBack,
@@ -37,6 +38,7 @@ func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 		"ManyEntriesInOneMillisecond":     storeCrowdedMillisecond,
 		"WritersAtOnceStoreEachOnce":      storeConcurrently,
 		"CancelledCallsChangeNothingElse": storeCancelled,
+		"IDsRiseWithoutGap":               storeListsIDs,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -150,11 +150,11 @@ func (e *Engine) launch() (p *process, offset int64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	classpath := e.kind.classes(cache) + string(filepath.ListSeparator) + filepath.Join(e.kind.jars(cache), "*")
-	args := append([]string{"-Xmx" + e.kind.heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, e.kind.main}, e.ports...)
-	cmd := exec.Command("java", append(args, e.folder)...)
+	args := append(e.kind.runtime.command(cache, e.kind), e.ports...)
+	cmd := exec.Command(args[0], append(args[1:], e.folder)...)
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+AccessKey, "AWS_SECRET_ACCESS_KEY="+SecretKey, "AWS_REGION="+Region)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = e.folder, log, log
-	if _, err := cmd.StdinPipe(); err != nil { // nothing is sent: see Lifeline.java
+	if _, err := cmd.StdinPipe(); err != nil { // nothing is sent: its end tells the engine to end
 		return nil, 0, err
 	}
 	if err := cmd.Start(); err != nil {

@@ -1,13 +1,13 @@
 // Package enginetest gives tests real engines: MongoDB's wire protocol,
-// OpenSearch and SQS, each a child process on loopback that is had from a
-// package registry, without Docker; and proxies that do harm between a test and
-// an engine.
+// OpenSearch, SQS, S3, KMS and Secrets Manager, each a child process on loopback
+// that is had from a package registry, without Docker; and proxies that do harm
+// between a test and an engine.
 //
-// Mongo, OpenSearch and SQS return the engine that MONGODB_URI, OPENSEARCH_URL
-// or AWS_ENDPOINT_URL_SQS names. Where that is not set and OCELOT_TEST_ENGINES=1
-// is, they start one for the whole test binary; else they skip the test. Several
-// tests and binaries may use one engine: choose a name of your own for
-// databases, indexes and queues.
+// Mongo, OpenSearch, SQS, S3, KMS and SecretsManager return the engine that
+// MONGODB_URI, OPENSEARCH_URL or AWS_ENDPOINT_URL_<SERVICE> names. Where that is
+// not set and OCELOT_TEST_ENGINES=1 is, they start one for the whole test binary;
+// else they skip the test. Several tests and binaries may use one engine: choose
+// a name of your own for databases, indexes, queues and buckets.
 //
 // An engine ends with the test that started it, or with the test binary,
 // however that one ends. What is fetched is kept in ocelot/engines in the user's
@@ -39,6 +39,34 @@ func SQS(t testing.TB) string {
 	return use(t, sqs, sharedSQS)
 }
 
+// S3 returns the endpoint of an S3 service. An engine that was started here
+// takes AccessKey and SecretKey, and its region is Region; that holds for KMS, SecretsManager
+// and AWS too.
+func S3(t testing.TB) string {
+	t.Helper()
+	return use(t, s3, sharedS3)
+}
+
+// KMS returns the endpoint of a KMS service.
+func KMS(t testing.TB) string {
+	t.Helper()
+	return use(t, aws.as("KMS", "AWS_ENDPOINT_URL_KMS"), sharedAWS)
+}
+
+// SecretsManager returns the endpoint of a Secrets Manager service.
+func SecretsManager(t testing.TB) string {
+	t.Helper()
+	return use(t, aws.as("Secrets Manager", "AWS_ENDPOINT_URL_SECRETS_MANAGER"), sharedAWS)
+}
+
+// AWS returns the endpoint of an engine that stands for many services of AWS,
+// for what the others do not do, such as judging requests by IAM's policies. It
+// keeps all in memory. No real one can take its place.
+func AWS(t testing.TB) string {
+	t.Helper()
+	return use(t, aws, sharedAWS)
+}
+
 // StartMongo starts a MongoDB server of the test's own, which it may stop and kill.
 // The test is skipped unless OCELOT_TEST_ENGINES=1: a server from outside cannot be stopped.
 func StartMongo(t testing.TB) *Engine {
@@ -58,6 +86,26 @@ func StartSQS(t testing.TB) *Engine {
 	return startOwn(t, sqs)
 }
 
+// StartS3 starts an S3 service of the test's own, see StartMongo.
+func StartS3(t testing.TB) *Engine {
+	t.Helper()
+	return startOwn(t, s3)
+}
+
+// StartAWS starts what AWS returns for the test alone, see StartMongo. It
+// forgets everything when it ends.
+func StartAWS(t testing.TB) *Engine {
+	t.Helper()
+	return startOwn(t, aws)
+}
+
+// What the engines of AWS's services that are started here are to be called with.
+const (
+	AccessKey = "test" // of an administrator
+	SecretKey = "ocelot-test-secret"
+	Region    = "eu-central-1"
+)
+
 // switchVariable allows tests to start engines when it is "1".
 const switchVariable = "OCELOT_TEST_ENGINES"
 
@@ -66,6 +114,8 @@ var (
 	sharedMongo      = sync.OnceValues(func() (*Engine, error) { return start(mongo) })
 	sharedOpenSearch = sync.OnceValues(func() (*Engine, error) { return start(openSearch) })
 	sharedSQS        = sync.OnceValues(func() (*Engine, error) { return start(sqs) })
+	sharedS3         = sync.OnceValues(func() (*Engine, error) { return start(s3) })
+	sharedAWS        = sync.OnceValues(func() (*Engine, error) { return start(aws) })
 )
 
 func use(t testing.TB, k kind, shared func() (*Engine, error)) string {
@@ -74,6 +124,9 @@ func use(t testing.TB, k kind, shared func() (*Engine, error)) string {
 		return url
 	}
 	if os.Getenv(switchVariable) != "1" {
+		if k.variable == "" {
+			t.Skipf("wants %s: run `make test-engines`, which starts one", k.title)
+		}
 		t.Skipf("wants %s: run `make test-engines`, which starts one, or set %s to one that runs", k.title, k.variable)
 	}
 	engine, err := shared()
@@ -106,17 +159,25 @@ func startOwn(t testing.TB, k kind) *Engine {
 type kind struct {
 	name      string   // its folder in the cache, and its argument to the fetching command
 	title     string   // for people
-	variable  string   // the environment variable that names one that runs already
+	variable  string   // the environment variable that names one that runs already; "" where none can
 	version   string   // of the first artifact
-	artifacts []string // group:artifact:version
-	main      string   // the class in java/ that runs it
+	runtime   runtime  // which decides what an artifact is
+	artifacts []string // each with its version
+	main      string   // of Java: the class in the folder java that runs it
+	heap      string   // of Java: the most it takes
+	source    []byte   // of others: the program that runs it
 	ports     int      // how many it listens on; the first is its clients'
-	heap      string   // of the Java virtual machine
 	url       func(addr string) string
 }
 
+// as returns the engine as one of the services that it stands for.
+func (k kind) as(title, variable string) kind {
+	k.title, k.variable = title, variable
+	return k
+}
+
 // kinds are all engines.
-func kinds() []kind { return []kind{mongo, openSearch, sqs} }
+func kinds() []kind { return []kind{mongo, openSearch, sqs, s3, aws} }
 
 // Names returns the names of all engines, as Fetch takes them.
 func Names() []string {
@@ -131,11 +192,13 @@ const (
 	mongoVersion      = "1.47.0"
 	openSearchVersion = "2.19.6"
 	elasticMQVersion  = "1.7.1"
+	versityVersion    = "1.8.0"
+	ministackVersion  = "1.5.33"
 )
 
 var (
 	mongo = kind{
-		name: "mongo", title: "MongoDB", variable: "MONGODB_URI", version: mongoVersion,
+		name: "mongo", title: "MongoDB", variable: "MONGODB_URI", version: mongoVersion, runtime: java{},
 		artifacts: []string{
 			"de.bwaldvogel:mongo-java-server:" + mongoVersion,
 			"de.bwaldvogel:mongo-java-server-h2-backend:" + mongoVersion,
@@ -145,7 +208,7 @@ var (
 		url: func(addr string) string { return "mongodb://" + addr + "/?directConnection=true" },
 	}
 	openSearch = kind{
-		name: "opensearch", title: "OpenSearch", variable: "OPENSEARCH_URL", version: openSearchVersion,
+		name: "opensearch", title: "OpenSearch", variable: "OPENSEARCH_URL", version: openSearchVersion, runtime: java{},
 		artifacts: []string{
 			"org.opensearch:opensearch:" + openSearchVersion,
 			"org.opensearch.plugin:transport-netty4-client:" + openSearchVersion,
@@ -160,9 +223,21 @@ var (
 		url: func(addr string) string { return "http://" + addr },
 	}
 	sqs = kind{
-		name: "elasticmq", title: "SQS", variable: "AWS_ENDPOINT_URL_SQS", version: elasticMQVersion,
+		name: "elasticmq", title: "SQS", variable: "AWS_ENDPOINT_URL_SQS", version: elasticMQVersion, runtime: java{},
 		artifacts: []string{"org.elasticmq:elasticmq-server_2.13:" + elasticMQVersion},
 		main:      "Sqs", ports: 1, heap: "256m",
+		url: func(addr string) string { return "http://" + addr },
+	}
+	s3 = kind{
+		name: "versitygw", title: "S3", variable: "AWS_ENDPOINT_URL_S3", version: versityVersion, runtime: golang{},
+		artifacts: []string{"github.com/versity/versitygw v" + versityVersion},
+		source:    s3Source, ports: 1,
+		url: func(addr string) string { return "http://" + addr },
+	}
+	aws = kind{
+		name: "ministack", title: "an engine for many services of AWS", version: ministackVersion, runtime: python{},
+		artifacts: []string{"ministack==" + ministackVersion, "cryptography==50.0.2"},
+		source:    awsSource, ports: 1,
 		url: func(addr string) string { return "http://" + addr },
 	}
 )

@@ -4,34 +4,46 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"embed"
-	"encoding/xml"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// fetchTimeout bounds one fetch of all engines; 90 MB take seconds where the registry is near.
-const fetchTimeout = 8 * time.Minute
+// fetchTimeout bounds one fetch of all engines; 250 MB take seconds where the registry is near,
+// and building the S3 server takes a minute or two of two processors.
+const fetchTimeout = 15 * time.Minute
 
-// copyDependencies is the Maven goal that puts a module's jars into a folder.
-const copyDependencies = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+// runtime is what runs an engine: it knows how the engine's parts are had and started.
+type runtime interface {
+	// ready reports whether the engine can be started from the cache.
+	ready(cache string, k kind) bool
+	// fetch gets engines of this runtime into the cache, by way of the staging folder.
+	fetch(ctx context.Context, cache, staging string, absent []kind) error
+	// command returns the command that runs an engine of the cache; its ports and its folder follow.
+	command(cache string, k kind) []string
+}
 
-// lifeline is the class that every engine's main class uses.
-const lifeline = "Lifeline"
+// folder is where the cache keeps the engine.
+func (k kind) folder(cache string) string { return filepath.Join(cache, k.name+"-"+k.version) }
 
-//go:embed java/*.java
-var sources embed.FS
+// mainFolder is where what was made of the main program's source is kept. It is
+// named after that, so that a changed one is made anew.
+func (k kind) mainFolder(cache, name string, sources ...[]byte) string {
+	sum := sha256.Sum256(bytes.Join(sources, nil))
+	return filepath.Join(k.folder(cache), fmt.Sprintf("%s-%x", name, sum[:6]))
+}
 
 // Fetch gets the named engines ready in the cache, at once, and returns
 // when all of them are. What is there already is not fetched again; processes
-// that fetch at the same time wait for each other. It needs java, javac and mvn.
+// that fetch at the same time wait for each other. It needs java, javac and mvn,
+// go, and python3 with venv, each for its engines.
 func Fetch(ctx context.Context, names ...string) error {
 	var wanted []kind
 	for _, name := range names {
@@ -79,72 +91,18 @@ func fetch(ctx context.Context, wanted []kind) error {
 	return nil
 }
 
-// fetchInto gets jars and classes into the staging folder and moves them to
-// their places when they are complete.
+// fetchInto gets what each runtime needs into the staging folder and moves it
+// to its place when it is complete.
 func fetchInto(ctx context.Context, cache, staging string, absent []kind) error {
-	var jarless []kind
+	byRuntime := map[runtime][]kind{}
 	for _, k := range absent {
-		if !exists(k.jars(cache)) {
-			jarless = append(jarless, k)
-		}
+		byRuntime[k.runtime] = append(byRuntime[k.runtime], k)
 	}
-	if err := fetchJars(ctx, cache, staging, jarless); err != nil {
-		return err
+	group, ctx := errgroup.WithContext(ctx)
+	for r, kinds := range byRuntime {
+		group.Go(func() error { return r.fetch(ctx, cache, staging, kinds) })
 	}
-	for _, k := range absent {
-		if exists(k.classes(cache)) {
-			continue
-		}
-		if err := compile(ctx, cache, staging, k); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fetchJars has Maven resolve all engines in one run, each a module.
-func fetchJars(ctx context.Context, cache, staging string, jarless []kind) error {
-	if len(jarless) == 0 {
-		return nil
-	}
-	root := project{Artifact: "engines"}
-	for _, k := range jarless {
-		root.Modules = append(root.Modules, k.name)
-		if err := writeProject(filepath.Join(staging, k.name), k.project()); err != nil {
-			return err
-		}
-	}
-	if err := writeProject(staging, root); err != nil {
-		return err
-	}
-	err := run(ctx, staging, "mvn", "--batch-mode", "--quiet", "--threads", "1C", copyDependencies, "-DoutputDirectory=lib", "-DincludeScope=runtime")
-	if err != nil {
-		return err
-	}
-	for _, k := range jarless {
-		if err := place(filepath.Join(staging, k.name, "lib"), k.jars(cache)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func compile(ctx context.Context, cache, staging string, k kind) error {
-	from := filepath.Join(staging, k.name+"-java")
-	if err := os.MkdirAll(from, 0o755); err != nil {
-		return err
-	}
-	args := []string{"-d", "classes", "-cp", filepath.Join(k.jars(cache), "*")}
-	for name, text := range k.sources() {
-		if err := os.WriteFile(filepath.Join(from, name), text, 0o644); err != nil {
-			return err
-		}
-		args = append(args, name)
-	}
-	if err := run(ctx, from, "javac", args...); err != nil {
-		return err
-	}
-	return place(filepath.Join(from, "classes"), k.classes(cache))
+	return group.Wait()
 }
 
 // place moves a complete folder to where it is looked for.
@@ -166,36 +124,10 @@ func run(ctx context.Context, folder, program string, args ...string) error {
 	return nil
 }
 
-// jars is the folder of an engine's class path.
-func (k kind) jars(cache string) string { return filepath.Join(cache, k.name+"-"+k.version, "lib") }
-
-// classes is the folder of an engine's compiled main class. It is named after
-// the sources, so that changed ones are compiled anew.
-func (k kind) classes(cache string) string {
-	hash := sha256.New()
-	for _, text := range []string{lifeline, k.main} {
-		_, _ = hash.Write(k.sources()[text+".java"]) // never fails
-	}
-	return filepath.Join(cache, k.name+"-"+k.version, fmt.Sprintf("classes-%x", hash.Sum(nil)[:6]))
-}
-
-// sources are the Java files that an engine's main class needs, by name.
-func (k kind) sources() map[string][]byte {
-	files := make(map[string][]byte, 2)
-	for _, class := range []string{lifeline, k.main} {
-		text, err := fs.ReadFile(sources, "java/"+class+".java")
-		if err != nil {
-			panic(err) // embedded, and named in this package only
-		}
-		files[class+".java"] = text
-	}
-	return files
-}
-
 func missing(cache string, wanted []kind) []kind {
 	var absent []kind
 	for _, k := range wanted {
-		if !exists(k.jars(cache)) || !exists(k.classes(cache)) {
+		if !k.runtime.ready(cache, k) {
 			absent = append(absent, k)
 		}
 	}
@@ -218,43 +150,4 @@ func cacheFolder() (string, error) {
 		base = filepath.Join(home, ".cache")
 	}
 	return filepath.Join(base, "ocelot", "engines"), nil
-}
-
-// project is a Maven project file.
-type project struct {
-	XMLName      xml.Name     `xml:"project"`
-	Model        string       `xml:"modelVersion"`
-	Group        string       `xml:"groupId"`
-	Artifact     string       `xml:"artifactId"`
-	Version      string       `xml:"version"`
-	Packaging    string       `xml:"packaging"`
-	Modules      []string     `xml:"modules>module,omitempty"`
-	Dependencies []dependency `xml:"dependencies>dependency,omitempty"`
-}
-
-type dependency struct {
-	Group    string `xml:"groupId"`
-	Artifact string `xml:"artifactId"`
-	Version  string `xml:"version"`
-}
-
-func (k kind) project() project {
-	p := project{Artifact: k.name}
-	for _, artifact := range k.artifacts {
-		part := strings.Split(artifact, ":")
-		p.Dependencies = append(p.Dependencies, dependency{Group: part[0], Artifact: part[1], Version: part[2]})
-	}
-	return p
-}
-
-func writeProject(folder string, p project) error {
-	p.Model, p.Group, p.Version, p.Packaging = "4.0.0", "ocelot.engines", "1", "pom"
-	text, err := xml.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(folder, "pom.xml"), text, 0o644)
 }

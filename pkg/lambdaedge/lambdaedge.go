@@ -1,6 +1,6 @@
 // Package lambdaedge stands between AWS Lambda's events and Ocelot's handlers:
 // API Gateway proxy events and net/http, SQS batches and functions of one
-// message, authorizer requests and IAM policies. It logs to slog.Default, which
+// message, schedules, authorizer requests and IAM policies. It logs to slog.Default, which
 // a main sets before it starts.
 package lambdaedge
 
@@ -18,6 +18,9 @@ func StartHTTP(h http.Handler) { lambda.Start(HTTP(h)) }
 
 // StartQueue serves SQS batches with handle until the runtime ends the process.
 func StartQueue(handle func(ctx context.Context, body string) error) { lambda.Start(Queue(handle)) }
+
+// StartSchedule serves a schedule's events with run until the runtime ends the process.
+func StartSchedule(run func(ctx context.Context) error) { lambda.Start(Schedule(run)) }
 
 // StartAuthorizer serves API Gateway's authorizer requests until the runtime ends the process.
 func StartAuthorizer(authenticate func(ctx context.Context, authorization string) (access.Principal, error)) {

@@ -76,7 +76,9 @@ func runBatch(ctx context.Context, messages []events.SQSMessage, handle func(con
 		for next < len(messages) && running < maxConcurrent && !passed(stopStarting) {
 			index, body := next, messages[next].Body
 			outcomes[index] = errUnfinished
-			go func() { results <- result{index, guarded(ctx, body, handle)} }()
+			go func() {
+				results <- result{index, guarded(ctx, func() error { return handle(ctx, body) })}
+			}()
 			next++
 			running++
 		}
@@ -116,16 +118,16 @@ func passed(done <-chan struct{}) bool {
 	}
 }
 
-// guarded is handle with a panic as an error.
-func guarded(ctx context.Context, body string, handle func(context.Context, string) error) (err error) {
+// guarded is call with a panic as an error.
+func guarded(ctx context.Context, call func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			// The value may hold entry content, so only its type is told.
-			slog.ErrorContext(ctx, "the message's handler panicked", "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+			slog.ErrorContext(ctx, "the function panicked", "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic of type %T", v)
 		}
 	}()
-	return handle(ctx, body)
+	return call()
 }
 
 // queueName is the last part of a queue's ARN.

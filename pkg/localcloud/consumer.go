@@ -2,8 +2,10 @@ package localcloud
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,9 +14,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 )
-
-// queueFunction is a queue's function as Lambda calls it.
-type queueFunction func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
 
 // consumer plays the part of Lambda's poller: it receives batches from one
 // queue, invokes the function with genuine SQS events and deletes what did not fail.
@@ -62,33 +61,43 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // handle invokes the function with one batch. A failed message comes again after
-// a pause that grows with its receive count.
+// a pause that grows with its receive count; when the invocation fails, all do.
 func (c *consumer) handle(ctx context.Context, messages []sqlite.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	response, err := c.function(ctx, eventOf(c.trigger.Queue, messages))
-	if err != nil {
-		return fmt.Errorf("invoke the function of queue %s: %w", c.trigger.Queue, err)
-	}
-	failed := make(map[string]bool, len(response.BatchItemFailures))
-	for _, f := range response.BatchItemFailures {
-		failed[f.ItemIdentifier] = true
-	}
-	done := make([]string, 0, len(messages))
+	failed, err := c.invoke(ctx, messages)
+	var done []string
 	for _, m := range messages {
-		if !failed[m.ID] {
+		if err == nil && !failed[m.ID] {
 			done = append(done, m.Receipt)
 			continue
 		}
 		wait := min(time.Second<<min(m.ReceiveCount, 10), longestRetry)
-		if err := c.queue.ChangeVisibility(ctx, m.Receipt, wait); err != nil {
-			return fmt.Errorf("release message %s: %w", m.ID, err)
+		if releaseErr := c.queue.ChangeVisibility(ctx, m.Receipt, wait); releaseErr != nil {
+			err = errors.Join(err, fmt.Errorf("release message %s: %w", m.ID, releaseErr))
 		}
 	}
 	if len(done) == 0 {
-		return nil
+		return err
 	}
-	return c.queue.Delete(ctx, done)
+	return errors.Join(err, c.queue.Delete(ctx, done))
+}
+
+// invoke returns the ids of the messages that the function reports as failed. An
+// id that is none of the batch's makes all of them fail, as Lambda has it.
+func (c *consumer) invoke(ctx context.Context, messages []sqlite.Message) (failed map[string]bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	response, err := c.function(ctx, eventOf(c.trigger.Queue, messages))
+	if err != nil {
+		return nil, fmt.Errorf("invoke the function of queue %s: %w", c.trigger.Queue, err)
+	}
+	failed = make(map[string]bool, len(response.BatchItemFailures))
+	for _, f := range response.BatchItemFailures {
+		if !slices.ContainsFunc(messages, func(m sqlite.Message) bool { return m.ID == f.ItemIdentifier }) {
+			return nil, fmt.Errorf("the function of queue %s reports a message that it was not given", c.trigger.Queue)
+		}
+		failed[f.ItemIdentifier] = true
+	}
+	return failed, nil
 }
 
 // eventOf is the event that Lambda makes of a batch.

@@ -18,7 +18,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-func TestEndToEndAnEntryIsStoredOnceAndFound(t *testing.T) {
+func TestEndToEndAnEntryIsStoredOnceAndFound(t *testing.T) { bothWays(t, anEntryIsStoredOnceAndFound) }
+
+func anEntryIsStoredOnceAndFound(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
 	const entry = `{"user_id":"ann","action":"DELETE","resource_type":"order","resource_id":"42","timestamp":"2026-01-02T03:04:05.678Z","idempotency_key":"k1","severity":"ERROR","message":"Order 42 was cancelled","metadata":{"region":"eu"},"before_state":{"a":1},"after_state":{"a":2}}`
 	var id string
@@ -66,6 +68,10 @@ func TestEndToEndAnEntryIsStoredOnceAndFound(t *testing.T) {
 }
 
 func TestEndToEndAnIdentityWithOtherContentGoesToQuarantine(t *testing.T) {
+	bothWays(t, anIdentityWithOtherContentGoesToQuarantine)
+}
+
+func anIdentityWithOtherContentGoesToQuarantine(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
 	admin.do("POST", "/logs", entryText(1), nil)
 	admin.eventually(1)
@@ -120,7 +126,9 @@ var sevenFaults = []struct{ text, pointer, code string }{
 	{`{"user_id":"u","action":"A","resource_type":"r","colour":"red"}`, "/colour", "unknown_field"},
 }
 
-func TestEndToEndBulkWithSevenFaults(t *testing.T) {
+func TestEndToEndBulkWithSevenFaults(t *testing.T) { bothWays(t, bulkWithSevenFaults) }
+
+func bulkWithSevenFaults(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
 	entries := make([]string, 1000)
 	faults := map[int]int{}
@@ -156,7 +164,9 @@ func TestEndToEndBulkWithSevenFaults(t *testing.T) {
 	admin.eventually(993)
 }
 
-func TestEndToEndBodyForms(t *testing.T) {
+func TestEndToEndBodyForms(t *testing.T) { bothWays(t, bodyForms) }
+
+func bodyForms(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
 	lines := entryText(1) + "\n\n" + entryText(2) + "\r\n" + `{"broken` + "\n" + entryText(3)
 	zip := func(text string) string {
@@ -205,7 +215,9 @@ func TestEndToEndBodyForms(t *testing.T) {
 	admin.eventually(5) // 1, 2, 3, 4 and 6: what was refused whole left nothing behind
 }
 
-func TestEndToEndPagesWhileMoreIsWritten(t *testing.T) {
+func TestEndToEndPagesWhileMoreIsWritten(t *testing.T) { bothWays(t, pagesWhileMoreIsWritten) }
+
+func pagesWhileMoreIsWritten(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
 	const before = 700
 	var entries []string
@@ -295,7 +307,9 @@ var refusedObjects = map[string]string{
 	strings.Repeat(`{"d":`, 63) + `{}` + strings.Repeat(`}`, 63): "too_deep",
 }
 
-func TestEndToEndObjectsComeBackExactly(t *testing.T) {
+func TestEndToEndObjectsComeBackExactly(t *testing.T) { bothWays(t, objectsComeBackExactly) }
+
+func objectsComeBackExactly(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
 	for i, object := range hostileObjects {
 		text := fmt.Sprintf(`{"user_id":"u","action":"A","resource_type":"r","metadata":%s,"before_state":%s,"after_state":%s}`, object, object, object)
@@ -333,6 +347,10 @@ func (c caller) entry(id string) map[string]json.RawMessage {
 }
 
 func TestEndToEndDeletingATenantRemovesItEverywhere(t *testing.T) {
+	bothWays(t, deletingATenantRemovesItEverywhere)
+}
+
+func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {
 	s := start(t, t.TempDir())
 	admin, other := s.tenantAdmin("acme"), s.tenantAdmin("other")
 	admin.bulk([]string{entryText(1), entryText(2)})
@@ -358,7 +376,9 @@ func TestEndToEndDeletingATenantRemovesItEverywhere(t *testing.T) {
 	other.eventually(1)
 }
 
-func TestEndToEndARestartKeepsEverything(t *testing.T) {
+func TestEndToEndARestartKeepsEverything(t *testing.T) { bothWays(t, aRestartKeepsEverything) }
+
+func aRestartKeepsEverything(t *testing.T, start starter) {
 	data := t.TempDir()
 	first := start(t, data)
 	admin := first.tenantAdmin("acme")
@@ -366,7 +386,7 @@ func TestEndToEndARestartKeepsEverything(t *testing.T) {
 	first.stop() // drains the queues
 	second := start(t, data)
 	again := second.as(admin.authorization, "acme")
-	if got := again.total(nil); got != 2 {
+	if got := again.total(); got != 2 {
 		t.Errorf("%d entries after the restart", got)
 	}
 }

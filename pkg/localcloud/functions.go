@@ -4,9 +4,39 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/aws/aws-lambda-go/events"
+
 	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
+
+// queueFunction is a queue's function as Lambda calls it.
+type queueFunction func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
+
+// functions are the manifest's functions, wherever they run.
+type functions interface {
+	// handlers are those of the routes, by function name.
+	handlers() map[string]http.Handler
+	// ofQueue is the function of a queue. What it is doing ends with its context,
+	// or with close.
+	ofQueue(f manifest.Function) queueFunction
+	// ofSchedule is the function of a schedule, which ends likewise.
+	ofSchedule(f manifest.Function) scheduleFunction
+	close()
+}
+
+// inProcess runs the functions in this process.
+type inProcess struct{ services *wiring.Services }
+
+func (p inProcess) handlers() map[string]http.Handler { return HTTPFunctions(p.services) }
+
+func (p inProcess) ofQueue(f manifest.Function) queueFunction {
+	return lambdaedge.Queue(QueueFunctions(p.services)[f.Name])
+}
+
+func (p inProcess) close() {}
 
 // HTTPFunctions are the handlers of the manifest's routes, by function name, as
 // each function's main starts them.

@@ -48,7 +48,7 @@ const sharedID = "019b7ca9-8c88-7000-8000-000000000001"
 
 const sharedEntry = `{"user_id":"u","action":"VIEW","resource_type":"order","resource_id":"7","timestamp":"2026-01-02T03:04:05Z","message":"shared words of %s","id":"019b7ca9-8c88-7000-8000-00000000000%d"}`
 
-func newStage(t *testing.T) *stage {
+func newStage(t *testing.T, start starter) *stage {
 	s := &stage{service: start(t, t.TempDir())}
 	s.roles = map[string]func(audit.TenantID) string{
 		"nobody":   func(audit.TenantID) string { return "" },
@@ -99,7 +99,9 @@ func (s *stage) call(route manifest.Route, authorization string, tenant audit.Te
 	return c.do(route.Method, path, body, header)
 }
 
-func TestManifestRoutesByRole(t *testing.T) {
+func TestManifestRoutesByRole(t *testing.T) { bothWays(t, routesByRole) }
+
+func routesByRole(t *testing.T, start starter) {
 	for _, f := range manifest.Functions() {
 		if f.Trigger.Route == nil {
 			continue
@@ -109,7 +111,7 @@ func TestManifestRoutesByRole(t *testing.T) {
 			t.Errorf("%s is not in the table", f.Name)
 			continue
 		}
-		s := newStage(t)
+		s := newStage(t, start)
 		// The operator goes last: it really deletes and changes things.
 		for _, role := range []string{"nobody", "user", "auditor", "admin", "operator"} {
 			got := s.call(*f.Trigger.Route, s.roles[role]("acme"), "acme")
@@ -124,8 +126,10 @@ func TestManifestRoutesByRole(t *testing.T) {
 	}
 }
 
-func TestManifestRoutesInAForeignTenant(t *testing.T) {
-	s := newStage(t)
+func TestManifestRoutesInAForeignTenant(t *testing.T) { bothWays(t, routesInAForeignTenant) }
+
+func routesInAForeignTenant(t *testing.T, start starter) {
+	s := newStage(t, start)
 	for _, f := range manifest.Functions() {
 		route := f.Trigger.Route
 		if route == nil || route.Permission == "" {
@@ -149,7 +153,7 @@ func TestManifestRoutesInAForeignTenant(t *testing.T) {
 		}
 	}
 	for _, tenant := range []audit.TenantID{"acme", "acme-2"} {
-		if got := s.as(s.roles["admin"](tenant), tenant).total(nil); got != 2 {
+		if got := s.as(s.roles["admin"](tenant), tenant).total(); got != 2 {
 			t.Errorf("%s has %d entries after all that", tenant, got)
 		}
 	}
@@ -164,8 +168,10 @@ func withoutRequestID(body []byte) []byte {
 	return append(bytes.Clone(body[:at]), body[at+14+end:]...)
 }
 
-func TestTenantsWithTheSameContentSeeTheirOwnOnly(t *testing.T) {
-	s := newStage(t)
+func TestTenantsWithTheSameContentSeeTheirOwnOnly(t *testing.T) { bothWays(t, tenantsSeeTheirOwnOnly) }
+
+func tenantsSeeTheirOwnOnly(t *testing.T, start starter) {
+	s := newStage(t, start)
 	for tenant, other := range map[audit.TenantID]string{"acme": "of acme-2", "acme-2": "of acme\""} {
 		for _, role := range []string{"admin", "auditor", "user", "operator"} {
 			c := s.as(s.roles[role](tenant), tenant)
@@ -188,7 +194,9 @@ func TestTenantsWithTheSameContentSeeTheirOwnOnly(t *testing.T) {
 	}
 }
 
-func TestResourceScopesNarrowEveryRead(t *testing.T) {
+func TestResourceScopesNarrowEveryRead(t *testing.T) { bothWays(t, resourceScopesNarrowEveryRead) }
+
+func resourceScopesNarrowEveryRead(t *testing.T, start starter) {
 	s := start(t, t.TempDir())
 	admin := s.tenantAdmin("acme")
 	for i, resource := range []string{`"resource_type":"order","resource_id":"1"`, `"resource_type":"order","resource_id":"2"`, `"resource_type":"user","resource_id":"42"`, `"resource_type":"user","resource_id":"43"`} {
@@ -199,7 +207,7 @@ func TestResourceScopesNarrowEveryRead(t *testing.T) {
 		Subject: "a", Tenants: []string{"acme"}, Role: access.RoleAuditor,
 		Resources: []string{"order", "user:42"},
 	}), "acme")
-	if got := scoped.total(nil); got != 3 {
+	if got := scoped.total(); got != 3 {
 		t.Errorf("stats count %d entries, want 3", got)
 	}
 	if got := len(scoped.list(nil).Items); got != 3 {

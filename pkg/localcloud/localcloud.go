@@ -1,6 +1,8 @@
-// Package localcloud runs the whole service in one process: every function of
+// Package localcloud runs the whole service on one machine: every function of
 // the manifest over the embedded engine, its routes on one HTTP server, its
-// queues polled as Lambda polls them.
+// queues polled as Lambda polls them. The functions run in this process, or as
+// the real Lambda binaries behind a Runtime API, given the events that API
+// Gateway and SQS would give them.
 package localcloud
 
 import (
@@ -17,7 +19,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/httpapi"
-	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
@@ -31,6 +32,8 @@ type Options struct {
 	Empty bool   // leave out the demo tenant
 	// Tokens verifies bearer tokens. It is made once the development key is known.
 	Tokens func(ctx context.Context, devSecret []byte) (access.TokenVerifier, error)
+	// Lambda has the functions run as Lambda binaries; nil: in this process.
+	Lambda *Lambda
 	Log    *slog.Logger
 	// Ready is called once requests are answered.
 	Ready func(Started)
@@ -46,6 +49,9 @@ const (
 	// drainTime bounds how long a stop waits for requests and queues.
 	drainTime   = 30 * time.Second
 	pollersEach = 2 // per queue: one batch is handled while the next is received
+	// dyingTime is how long a start waits for the functions of a runner that was
+	// killed a moment ago: they end with it, but after it.
+	dyingTime = 2 * time.Second
 )
 
 // Run runs the service until ctx ends. Then it stops taking requests, lets the
@@ -63,72 +69,118 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	db, err := sqlite.Open(ctx, filepath.Join(o.Data, embedded.File))
+	db, err := open(ctx, o)
 	if err != nil {
 		return err
 	}
-	if err := db.Recover(ctx); err != nil {
+	services := wiring.New(embedded.Stores(db), wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
+	functions, err := functionsOf(o, services, secret)
+	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	services := wiring.New(embedded.Stores(db), wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
-	return errors.Join(serve(ctx, o, db, services, secret), db.Close())
+	r := &runner{Options: o, secret: secret, db: db, services: services, functions: functions}
+	return errors.Join(r.serve(ctx), db.Close())
 }
 
-// serve runs server and consumers over an open file.
-func serve(ctx context.Context, o Options, db *sqlite.DB, services *wiring.Services, secret []byte) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Addr)
+func functionsOf(o Options, services *wiring.Services, secret []byte) (functions, error) {
+	if o.Lambda == nil {
+		return inProcess{services}, nil
+	}
+	return newBootstraps(o, services.Gate(), secret)
+}
+
+// open opens the file. At first that is for this process alone, which shows that
+// nobody else serves the folder, and takes up what was in flight. Functions that
+// run in processes of their own share it then.
+func open(ctx context.Context, o Options) (*sqlite.DB, error) {
+	path := filepath.Join(o.Data, embedded.File)
+	db, err := sqlite.Open(ctx, path)
+	for patience := time.Now().Add(dyingTime); errors.Is(err, sqlite.ErrInUse) && time.Now().Before(patience); {
+		pause(ctx, 20*time.Millisecond)
+		db, err = sqlite.Open(ctx, path)
+	}
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", o.Addr, err)
+		return nil, err
+	}
+	if err := db.Recover(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if o.Lambda == nil {
+		return db, nil
+	}
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	return sqlite.Open(ctx, path, sqlite.WithSharedFile())
+}
+
+// runner is one run of the service over an open file.
+type runner struct {
+	Options
+	secret    []byte
+	db        *sqlite.DB
+	services  *wiring.Services
+	functions functions
+}
+
+// serve runs server and consumers until ctx ends.
+func (r *runner) serve(ctx context.Context) error {
+	defer r.functions.close()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", r.Addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", r.Addr, err)
 	}
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorkers()
-	wait := startConsumers(workers, db, services, o.Log)
-	server := newServer(services)
+	wait := r.startConsumers(workers)
+	server := r.server()
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
-	if err := ready(ctx, o, services, listener, secret); err != nil {
+	if err := r.ready(ctx, listener); err != nil {
 		stopWorkers()
+		r.functions.close()
 		wait()
 		return errors.Join(err, server.Close())
 	}
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
-		err = drain(context.WithoutCancel(ctx), server, db)
+		err = r.drain(context.WithoutCancel(ctx), server)
 	}
 	stopWorkers()
+	r.functions.close() // what was not finished in time goes on at the next start
 	wait()
 	return err
 }
 
-func ready(ctx context.Context, o Options, services *wiring.Services, listener net.Listener, secret []byte) error {
-	if !o.Empty {
-		if err := seed(ctx, services.Tenants(), services.Stores.Tenants, services.Ingest()); err != nil && ctx.Err() == nil {
+func (r *runner) ready(ctx context.Context, listener net.Listener) error {
+	if !r.Empty {
+		if err := seed(ctx, r.services.Tenants(), r.services.Stores.Tenants, r.services.Ingest()); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
-	if o.Ready != nil {
-		o.Ready(Started{URL: "http://" + listener.Addr().String(), Secret: secret})
+	if r.Ready != nil {
+		r.Ready(Started{URL: "http://" + listener.Addr().String(), Secret: r.secret})
 	}
 	return nil
 }
 
-// newServer bounds what a slow or hostile client can hold.
-func newServer(services *wiring.Services) *http.Server {
+// server bounds what a slow or hostile client can hold.
+func (r *runner) server() *http.Server {
 	return &http.Server{
-		Handler:           routes(services),
+		Handler:           r.routes(),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       2 * time.Minute,
 		WriteTimeout:      2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(services.Log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(r.Log.Handler(), slog.LevelWarn),
 	}
 }
 
 // routes mounts the API and, for people, the short addresses of its pages.
-func routes(services *wiring.Services) http.Handler {
-	api := httpapi.Router(services.Gate(), HTTPFunctions(services))
+func (r *runner) routes() http.Handler {
+	api := httpapi.Router(r.services.Gate(), r.functions.handlers())
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
 	for _, page := range []string{"/docs", "/openapi.json", "/health"} {
@@ -138,33 +190,37 @@ func routes(services *wiring.Services) http.Handler {
 	return mux
 }
 
-// startConsumers polls every queue of the manifest; wait returns once all have stopped.
-func startConsumers(ctx context.Context, db *sqlite.DB, services *wiring.Services, log *slog.Logger) (wait func()) {
-	handlers := QueueFunctions(services)
+// startConsumers polls every queue of the manifest and runs its schedules; wait
+// returns once all have stopped.
+func (r *runner) startConsumers(ctx context.Context) (wait func()) {
 	var running sync.WaitGroup
 	for _, f := range manifest.Functions() {
 		for _, trigger := range f.Trigger.Queues {
 			c := &consumer{
-				trigger: trigger, timeout: f.Timeout, queue: embedded.Queue(db, trigger.Queue),
-				function: lambdaedge.Queue(handlers[f.Name]), log: log,
+				trigger: trigger, timeout: f.Timeout, queue: embedded.Queue(r.db, trigger.Queue),
+				function: r.functions.ofQueue(f), log: r.Log,
 			}
 			for range pollersEach {
 				running.Go(func() { c.run(ctx) })
 			}
+		}
+		if f.Trigger.Schedule != nil {
+			s := &scheduler{name: f.Name, every: f.Trigger.Schedule.Every, timeout: f.Timeout, function: r.functions.ofSchedule(f), log: r.Log}
+			running.Go(func() { s.run(ctx) })
 		}
 	}
 	return running.Wait
 }
 
 // drain ends the server and waits until the queues are empty, both within drainTime.
-func drain(ctx context.Context, server *http.Server, db *sqlite.DB) error {
+func (r *runner) drain(ctx context.Context, server *http.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
 		return fmt.Errorf("finish the requests under way: %w", err)
 	}
 	for {
-		left, err := waiting(ctx, db)
+		left, err := r.waiting(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil // the messages are durable and go on at the next start
@@ -176,10 +232,10 @@ func drain(ctx context.Context, server *http.Server, db *sqlite.DB) error {
 }
 
 // waiting counts the messages that are not in a dead-letter queue.
-func waiting(ctx context.Context, db *sqlite.DB) (int64, error) {
+func (r *runner) waiting(ctx context.Context) (int64, error) {
 	var total int64
 	for _, q := range manifest.Queues() {
-		visible, inFlight, _, err := embedded.Queue(db, q.Name).Depth(ctx)
+		visible, inFlight, _, err := embedded.Queue(r.db, q.Name).Depth(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("count what waits in %s: %w", q.Name, err)
 		}

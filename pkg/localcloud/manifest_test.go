@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -42,6 +43,10 @@ func all(manifest.Function) bool { return true }
 func hasRoute(f manifest.Function) bool { return f.Trigger.Route != nil }
 
 func hasQueue(f manifest.Function) bool { return len(f.Trigger.Queues) > 0 }
+
+func hasSchedule(f manifest.Function) bool { return f.Trigger.Schedule != nil }
+
+func isAuthorizer(f manifest.Function) bool { return f.Trigger.Authorizer }
 
 // folders returns the folders below a folder of the repository that hold a file of the pattern.
 func folders(t *testing.T, below, pattern string) []string {
@@ -94,6 +99,24 @@ func TestManifestMatchesTheRunner(t *testing.T) {
 	services := embeddedServices(t)
 	same(t, "HTTPFunctions", slices.Sorted(maps.Keys(localcloud.HTTPFunctions(services))), names(hasRoute))
 	same(t, "QueueFunctions", slices.Sorted(maps.Keys(localcloud.QueueFunctions(services))), names(hasQueue))
+	same(t, "ScheduleFunctions", slices.Sorted(maps.Keys(localcloud.ScheduleFunctions(services))), names(hasSchedule))
+}
+
+func TestManifestTriggers(t *testing.T) {
+	for _, f := range manifest.Functions() {
+		triggers := 0
+		for _, has := range []func(manifest.Function) bool{hasRoute, hasQueue, hasSchedule, isAuthorizer} {
+			if has(f) {
+				triggers++
+			}
+		}
+		if triggers != 1 {
+			t.Errorf("%s has %d triggers, want exactly one", f.Name, triggers)
+		}
+		if s := f.Trigger.Schedule; s != nil && (s.Every <= f.Timeout || s.Every%time.Minute != 0) {
+			t.Errorf("%s runs every %s with a timeout of %s: runs would overlap, or the rate is of no whole minutes", f.Name, s.Every, f.Timeout)
+		}
+	}
 }
 
 func TestManifestMatchesTheTemplate(t *testing.T) {
@@ -102,21 +125,35 @@ func TestManifestMatchesTheTemplate(t *testing.T) {
 		t.Fatal(err)
 	}
 	var template struct {
-		Resources map[string]struct{ Type string }
+		Resources map[string]struct {
+			Type       string
+			Properties struct {
+				Events map[string]struct{ Type string }
+			}
+		}
 	}
 	if err := yaml.Unmarshal(text, &template); err != nil {
 		t.Fatal(err)
 	}
-	var got, want []string
+	var functions, scheduled []string
 	for id, r := range template.Resources {
 		if r.Type == "AWS::Serverless::Function" {
-			got = append(got, id)
+			functions = append(functions, id)
+		}
+		for _, event := range r.Properties.Events {
+			if event.Type == "ScheduleV2" {
+				scheduled = append(scheduled, id)
+			}
 		}
 	}
-	for _, name := range names(all) {
-		want = append(want, samtemplate.LogicalID(name)+"Function")
+	logicalIDs := func(names []string) []string {
+		for i, name := range names {
+			names[i] = samtemplate.LogicalID(name) + "Function"
+		}
+		return names
 	}
-	same(t, "template.yaml", got, want)
+	same(t, "template.yaml", functions, logicalIDs(names(all)))
+	same(t, "template.yaml with its schedules", scheduled, logicalIDs(names(hasSchedule)))
 }
 
 func TestManifestMatchesTheOpenAPIDocument(t *testing.T) {

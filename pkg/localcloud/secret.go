@@ -17,9 +17,11 @@ const (
 	secretBytes = 32
 )
 
-// DevSecret returns the key that signs development tokens of a data folder. It
-// is made on first use: 32 random bytes as hexadecimal text in the file jwt.key,
-// which only its owner may read. Two processes that ask at once get the same key.
+// DevSecret returns the key that signs development tokens of a data folder: the
+// text of its file jwt.key, without the line's end, so that an environment
+// variable can hold the same bytes. It is made on first use, 32 random bytes in
+// hexadecimal, and only its owner may read it. Two processes that ask at once get
+// the same key.
 func DevSecret(dataDir string) ([]byte, error) {
 	path := filepath.Join(dataDir, secretFile)
 	secret, err := readSecret(path)
@@ -37,11 +39,11 @@ func readSecret(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the development key: %w", err)
 	}
-	secret, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(secret) < secretBytes {
+	secret := strings.TrimSpace(string(text))
+	if random, err := hex.DecodeString(secret); err != nil || len(random) < secretBytes {
 		return nil, fmt.Errorf("read the development key: %s does not hold %d bytes as hexadecimal text; remove it to have a new one made", path, secretBytes)
 	}
-	return secret, nil
+	return []byte(secret), nil
 }
 
 // makeSecret writes a whole file beside path and links it there, so that nobody
@@ -69,8 +71,8 @@ func makeSecret(dataDir, path string) error {
 	return nil
 }
 
-// cursorKey is the key of a data folder that signs cursors.
+// cursorKey is the key of a data folder that signs cursors, a text as well.
 func cursorKey(secret []byte) []byte {
 	sum := sha256.Sum256(append([]byte("ocelot cursor key\x00"), secret...))
-	return sum[:]
+	return hex.AppendEncode(nil, sum[:])
 }

@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,22 +32,62 @@ type service struct {
 	secret []byte
 }
 
+// starter starts the service over a data folder.
+type starter func(t *testing.T, data string) *service
+
+// bothWays runs a test with the functions in this process, and as Lambda binaries.
+func bothWays(t *testing.T, test func(t *testing.T, start starter)) {
+	t.Run("in process", func(t *testing.T) { test(t, start) })
+	t.Run("lambda", func(t *testing.T) { test(t, startLambda) })
+}
+
 // start runs the service until the test ends or stop is called.
 func start(t *testing.T, data string) *service {
 	t.Helper()
+	return startWith(t, localcloud.Options{Data: data, Log: discard()})
+}
+
+// startLambda is start with the functions as Lambda binaries.
+func startLambda(t *testing.T, data string) *service {
+	t.Helper()
+	return startWith(t, localcloud.Options{Data: data, Log: discard(), Lambda: lambda(t)})
+}
+
+// lambda has the functions' binaries, which are built once and kept: only what
+// has changed since is built again.
+func lambda(t *testing.T) *localcloud.Lambda {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds every function; run without -short")
+	}
+	folder, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &localcloud.Lambda{Bootstraps: folder, LogLevel: slog.LevelWarn, Output: t.Output()}
+}
+
+var built = sync.OnceValues(func() (folder string, err error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	folder = filepath.Join(cache, "ocelot", "test-lambdas")
+	return folder, localcloud.BuildBootstraps(context.Background(), folder)
+})
+
+func startWith(t *testing.T, o localcloud.Options) *service {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan localcloud.Started, 1), make(chan error, 1)
-	go func() {
-		ended <- localcloud.Run(ctx, localcloud.Options{
-			Addr: "127.0.0.1:0", Data: data, Empty: true, Log: discard(),
-			Tokens: func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
-				return bearer.New(ctx, bearer.Config{Secret: secret})
-			},
-			Ready: func(s localcloud.Started) { ready <- s },
-		})
-	}()
+	o.Addr, o.Empty = "127.0.0.1:0", true
+	o.Tokens = func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
+		return bearer.New(ctx, bearer.Config{Secret: secret})
+	}
+	o.Ready = func(s localcloud.Started) { ready <- s }
+	go func() { ended <- localcloud.Run(ctx, o) }()
 	stopped := false
-	s := &service{t: t, data: data}
+	s := &service{t: t, data: o.Data}
 	s.stop = func() {
 		if stopped {
 			return
@@ -184,9 +228,9 @@ type statsAnswer struct {
 	DistinctUsers int `json:"distinct_users"`
 }
 
-func (c caller) total(query url.Values) int {
+func (c caller) total() int {
 	c.t.Helper()
-	got := c.get("/logs/stats", query)
+	got := c.get("/logs/stats", nil)
 	if got.status != http.StatusOK {
 		c.t.Fatalf("stats: %d %s", got.status, got.body)
 	}
@@ -200,7 +244,7 @@ func (c caller) eventually(n int) {
 	c.t.Helper()
 	deadline := time.Now().Add(60 * time.Second)
 	for {
-		got := c.total(nil)
+		got := c.total()
 		if got == n {
 			return
 		}

@@ -28,6 +28,7 @@ type Function struct {
 type Trigger struct {
 	Route      *Route
 	Queues     []QueueTrigger
+	Schedule   *Schedule
 	Authorizer bool
 }
 
@@ -57,6 +58,11 @@ type QueueTrigger struct {
 	Queue     QueueName
 	BatchSize int           // messages
 	Window    time.Duration // how long a batch may wait to fill
+}
+
+// Schedule invokes a function again and again.
+type Schedule struct {
+	Every time.Duration // whole minutes, longer than the function's timeout
 }
 
 // QueueName is a queue. Its dead-letter queue has the same name with "-dlq".

@@ -47,6 +47,9 @@ var queues = []Queue{
 	{Name: QueuePurge, VisibilityTimeout: 90 * time.Minute, MaxReceives: 5},
 }
 
+// ReconcileEvery is the time from one run of reconcile-index to the next.
+const ReconcileEvery = 15 * time.Minute
+
 func route(method, path string, permission access.Permission, from TenantSource) Trigger {
 	return Trigger{Route: &Route{Method: method, Path: path, Permission: permission, TenantFrom: from}}
 }
@@ -186,6 +189,12 @@ var functions = []Function{
 			read(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)),
 			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceJobs, QueueResource(QueuePurge))),
 		MemoryMB: medium, Timeout: 15 * time.Minute,
+	},
+	{
+		Name: "reconcile-index", Summary: "Send stored entries that the index lacks to it again",
+		Trigger: Trigger{Schedule: &Schedule{Every: ReconcileEvery}},
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceEntries, ResourceIndex), write(QueueResource(QueueIndex))), MemoryMB: medium, Timeout: 10 * time.Minute,
 	},
 	{
 		Name: "retry-quarantine", Summary: "Send an entry in quarantine through its step again",

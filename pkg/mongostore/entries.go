@@ -25,7 +25,8 @@ const maxPurge = 1000
 // there is no such tenant. It is asked at every call and should remember.
 type IsolationFunc func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)
 
-// Entries is the system of record. It implements ingest.Store, search.Reader and tenants.Purger.
+// Entries is the system of record. It implements ingest.Store, search.Reader,
+// search.IDLister and tenants.Purger.
 type Entries struct {
 	db        *DB
 	isolation IsolationFunc

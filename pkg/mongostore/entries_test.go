@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -99,6 +100,10 @@ func TestIsolationMayChange(t *testing.T) {
 	if err != nil || len(page.Entries) != 2 || page.Entries[0].ID != third.ID || page.Entries[1].ID != second.ID || !page.More {
 		t.Fatalf("the list of both places is %+v, %v", page, err)
 	}
+	ids, err := db.Entries(shared).IDs(t.Context(), "acme", march.Add(-time.Hour), march.Add(time.Hour), first.ID, 10)
+	if err != nil || !slices.Equal(ids, []audit.EntryID{second.ID, third.ID}) {
+		t.Fatalf("the ids of both places after the first are %v, %v", ids, err)
+	}
 	if n, err := db.Entries(shared).Purge(t.Context(), "acme", 100); n != 3 || err != nil {
 		t.Fatalf("Purge = %d, %v, want 3", n, err)
 	}
@@ -151,6 +156,25 @@ func TestEntriesStoredInBothPlacesAreListedOnce(t *testing.T) {
 			t.Fatalf("%d entries are listed, want %d", len(seen), len(entries))
 		}
 	}
+	var ids []audit.EntryID
+	for more := true; more; {
+		page, err := db.Entries(shared).IDs(t.Context(), "acme", time.Time{}, time.Time{}, lastOf(ids), 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, more = append(ids, page...), len(page) > 0
+	}
+	if len(ids) != len(entries) || !slices.IsSortedFunc(ids, func(a, b audit.EntryID) int { return bytes.Compare(a[:], b[:]) }) {
+		t.Fatalf("the ids are %v, want those of %d entries in rising order", ids, len(entries))
+	}
+}
+
+// lastOf returns the last id, the zero id where there is none.
+func lastOf(ids []audit.EntryID) (last audit.EntryID) {
+	if n := len(ids); n > 0 {
+		last = ids[n-1]
+	}
+	return last
 }
 
 func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {

@@ -193,6 +193,10 @@ func exercise(t *testing.T, db *mongostore.DB) {
 		check("entry", err)
 		_, err = store.Entry(t.Context(), "acme", audit.EntryID{})
 		check("no entry", err)
+		for _, after := range []audit.EntryID{{}, entry.ID} {
+			_, err = store.IDs(t.Context(), "acme", march.Add(-time.Hour), march.Add(time.Hour), after, 10)
+			check("ids", err)
+		}
 	}
 	position := &audit.Position{Time: entry.Timestamp, Tie: entry.ID.String()}
 	equals := func(field audit.Field, values ...string) audit.Expr {

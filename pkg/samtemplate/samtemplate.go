@@ -6,6 +6,7 @@ package samtemplate
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -159,6 +160,9 @@ func addFunction(resources node, f manifest.Function) {
 	if events := events(f); len(events) > 0 {
 		properties["Events"] = events
 	}
+	if f.Trigger.Schedule != nil {
+		properties["EventInvokeConfig"] = noRetry()
+	}
 	resources[functionID(f.Name)] = node{"Type": "AWS::Serverless::Function", "Properties": properties}
 }
 
@@ -179,8 +183,22 @@ func events(f manifest.Function) node {
 		}
 		found[LogicalID(string(q.Queue))] = node{"Type": "SQS", "Properties": properties}
 	}
+	if s := f.Trigger.Schedule; s != nil {
+		found["Schedule"] = node{"Type": "ScheduleV2", "Properties": node{"ScheduleExpression": rate(s.Every), "RetryPolicy": noRetry()}}
+	}
 	return found
 }
+
+// rate is EventBridge Scheduler's expression for every so many minutes.
+func rate(every time.Duration) string {
+	if every == time.Minute {
+		return "rate(1 minute)"
+	}
+	return fmt.Sprintf("rate(%d minutes)", every/time.Minute)
+}
+
+// noRetry is for runs of a schedule: the next one makes up for one that failed.
+func noRetry() node { return node{"MaximumRetryAttempts": 0} }
 
 // policies grants the queues that a function sends to or asks after; SAM adds
 // the right to receive from the queues that trigger it.

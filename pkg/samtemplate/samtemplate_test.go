@@ -2,6 +2,7 @@ package samtemplate_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"testing"
 
@@ -22,6 +23,46 @@ func TestTemplateFileIsCurrent(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Error("template.yaml is stale: run go generate ./pkg/samtemplate")
+	}
+}
+
+func TestTemplateRunsSchedulesAtTheirRateAndNeverAgain(t *testing.T) {
+	text, err := samtemplate.Template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type retries struct{ MaximumRetryAttempts *int }
+	var template struct {
+		Resources map[string]struct {
+			Properties struct {
+				Events map[string]struct {
+					Type       string
+					Properties struct {
+						ScheduleExpression string
+						RetryPolicy        retries
+					}
+				}
+				EventInvokeConfig retries
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &template); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range manifest.Functions() {
+		if f.Trigger.Schedule == nil {
+			continue
+		}
+		got := template.Resources[samtemplate.LogicalID(f.Name)+"Function"].Properties
+		event := got.Events["Schedule"]
+		if want := fmt.Sprintf("rate(%d minutes)", int(f.Trigger.Schedule.Every.Minutes())); event.Type != "ScheduleV2" || event.Properties.ScheduleExpression != want {
+			t.Errorf("%s is started by %s %s, want ScheduleV2 %s", f.Name, event.Type, event.Properties.ScheduleExpression, want)
+		}
+		for _, r := range []retries{event.Properties.RetryPolicy, got.EventInvokeConfig} {
+			if r.MaximumRetryAttempts == nil || *r.MaximumRetryAttempts != 0 {
+				t.Errorf("%s is started again where a run fails", f.Name)
+			}
+		}
 	}
 }
 

@@ -14,8 +14,9 @@ import (
 // IDLister lists entries by their ids. The system of record and the index are each one.
 type IDLister interface {
 	// IDs returns the ids of the tenant's entries with from ≤ timestamp < to
-	// that are greater than after, in rising order. An answer of fewer than
-	// limit may be of fewer than there are; an empty one says that none is left.
+	// that are greater than after, in rising order; a zero bound is open. An
+	// answer of fewer than limit may be of fewer than there are; an empty one
+	// says that none is left.
 	IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error)
 }
 

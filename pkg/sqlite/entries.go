@@ -17,7 +17,8 @@ import (
 // does not keep other writers waiting.
 const maxPurge = 1000
 
-// Entries is the system of record. It implements ingest.Store, search.Reader and tenants.Purger.
+// Entries is the system of record. It implements ingest.Store, search.Reader,
+// search.IDLister and tenants.Purger.
 type Entries struct{ db *DB }
 
 // Entries returns the system of record in this file.

@@ -9,8 +9,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Index is the search index. It implements search.Index, search.IndexWriter and
-// tenants.Purger. It takes its order and its documents from Entries of the same
+// Index is the search index. It implements search.Index, search.IndexWriter,
+// search.IDLister and tenants.Purger. It takes its order and its documents from Entries of the same
 // file: an entry that is not there is not indexed.
 type Index struct{ db *DB }
 

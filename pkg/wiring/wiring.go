@@ -5,6 +5,7 @@ package wiring
 import (
 	"context"
 	"crypto/rand"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -25,6 +27,7 @@ import (
 type Entries interface {
 	ingest.Store
 	search.Reader
+	search.IDLister
 	tenants.Purger
 }
 
@@ -32,6 +35,7 @@ type Entries interface {
 type Index interface {
 	search.Index
 	search.IndexWriter
+	search.IDLister
 	tenants.Purger
 }
 
@@ -46,6 +50,9 @@ type Keys interface {
 	tenants.KeyStore
 	tenants.Purger
 }
+
+// DefaultGrace is longer than entries wait for the index on a busy day.
+const DefaultGrace = time.Hour
 
 // Stores are the adapters of one process.
 type Stores struct {
@@ -63,6 +70,8 @@ type Stores struct {
 	DeadLetters func(name manifest.QueueName) ingest.Queue
 	// Settle is how long a consumer may still write for a tenant that was deleted; see tenants.Worker.
 	Settle time.Duration
+	// Grace is how long a stored entry may be on its way to the index; see search.Reconciler.
+	Grace time.Duration
 	// Dependencies are what the health endpoint asks after.
 	Dependencies []httpapi.Dependency
 }
@@ -78,6 +87,8 @@ type Security struct {
 type Services struct {
 	Stores Stores
 	Log    *slog.Logger
+	// Metrics is where metrics go, in lines; see package metrics. New has them discarded.
+	Metrics io.Writer
 
 	gate       func() *httpapi.Gate
 	tenants    func() *tenants.Cache
@@ -92,7 +103,7 @@ const tenantTTL = 5 * time.Second
 
 // New returns the use cases over the stores.
 func New(stores Stores, security Security, log *slog.Logger) *Services {
-	s := &Services{Stores: stores, Log: log}
+	s := &Services{Stores: stores, Log: log, Metrics: io.Discard}
 	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, tenantTTL, time.Now) })
 	s.cursors = sync.OnceValue(func() *cursor.Signer { return cursor.NewSigner(security.CursorKey) })
 	s.authorizer = sync.OnceValue(func() *access.Authenticator {
@@ -158,6 +169,28 @@ func (s *Services) Persister() *ingest.Persister {
 // Indexer makes what the index queue holds findable.
 func (s *Services) Indexer() *search.Indexer {
 	return &search.Indexer{Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.tenants()}
+}
+
+// Reconciler finds what the index lacks, tenant by tenant. Its results are metrics.
+func (s *Services) Reconciler() *search.Sweep {
+	return &search.Sweep{
+		Reconciler: &search.Reconciler{
+			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
+			Grace: s.Stores.Grace, Now: time.Now,
+		},
+		Tenants: s.Stores.Tenants, Every: manifest.ReconcileEvery, Log: s.Log,
+		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
+	}
+}
+
+// publishTo makes metrics of what was found for a tenant and day.
+func publishTo(w *metrics.Writer) func(search.Reconciliation) error {
+	return func(r search.Reconciliation) error {
+		return w.Write(r.Tenant, []metrics.Metric{
+			{Name: "Stored", Unit: metrics.Count, Value: float64(r.Stored)}, {Name: "Indexed", Unit: metrics.Count, Value: float64(r.Indexed)},
+			{Name: "Repaired", Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
+		}, map[string]any{"day": r.Day.Format(time.DateOnly), "pending": r.Pending, "extra": r.Extra})
+	}
 }
 
 // Purger removes deleted tenants from every store.

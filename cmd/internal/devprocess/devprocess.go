@@ -47,12 +47,12 @@ type Process struct {
 }
 
 // Start runs the program over the data folder at a port of the loopback address
-// that it chooses itself. The service's log goes to log. It does not wait until
-// requests are answered.
-func Start(program, data string, log *os.File) (*Process, error) {
+// that it chooses itself, with more arguments of `ocelot dev` where there are any.
+// The service's log goes to log. It does not wait until requests are answered.
+func Start(program, data string, log *os.File, more ...string) (*Process, error) {
 	p := &Process{
 		data: data, urls: make(chan string, 1), exited: make(chan struct{}),
-		cmd: exec.Command(program, "dev", "--empty", "--addr", "127.0.0.1:0", "--data", data),
+		cmd: exec.Command(program, append([]string{"dev", "--empty", "--addr", "127.0.0.1:0", "--data", data}, more...)...),
 	}
 	p.cmd.Stderr = log
 	greeting, err := p.cmd.StdoutPipe()

@@ -29,11 +29,8 @@ const isolationTTL = time.Hour
 
 // Stores returns the adapters of the engines that the settings name. No
 // connection is opened before a port is used.
-func Stores(ctx context.Context, settings config.Cloud) (wiring.Stores, error) {
-	aws, err := awsconfig.Load(ctx)
-	if err != nil {
-		return wiring.Stores{}, err
-	}
+func Stores(settings config.Cloud) (wiring.Stores, error) {
+	aws := awsconfig.New(settings.AWS)
 	mongo, err := mongostore.Open(string(settings.MongoURI), settings.MongoDatabase)
 	if err != nil {
 		return wiring.Stores{}, err
@@ -56,7 +53,7 @@ func Stores(ctx context.Context, settings config.Cloud) (wiring.Stores, error) {
 		DeadLetters: func(name manifest.QueueName) ingest.Queue {
 			return queue(sqsqueue.Name(settings.QueuePrefix, name.DeadLetters()))
 		},
-		Settle: settle,
+		Settle: settle, Grace: wiring.DefaultGrace,
 		Dependencies: []httpapi.Dependency{
 			{Name: "entries", Check: mongo.Ping}, // entries are taken without it: they wait in the queue
 			{Name: "search", Check: index.Ping},

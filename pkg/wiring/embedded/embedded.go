@@ -27,6 +27,7 @@ func Stores(db *sqlite.DB) wiring.Stores {
 			return db.Queue(string(name.DeadLetters()), deadVisibility, 0)
 		},
 		Settle:       5 * time.Second, // one process, one cache: only what is being written at this moment
+		Grace:        wiring.DefaultGrace,
 		Dependencies: []httpapi.Dependency{{Name: "embedded", Essential: true, Check: db.Ping}},
 	}
 }

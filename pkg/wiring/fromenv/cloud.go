@@ -11,11 +11,11 @@ import (
 )
 
 // stores returns the engines of production.
-func stores(ctx context.Context) (wiring.Stores, config.Function, error) {
+func stores(context.Context) (wiring.Stores, config.Function, error) {
 	settings, err := config.ReadCloud()
 	if err != nil {
 		return wiring.Stores{}, config.Function{}, err
 	}
-	opened, err := cloud.Stores(ctx, settings)
+	opened, err := cloud.Stores(settings)
 	return opened, settings.Function, err
 }

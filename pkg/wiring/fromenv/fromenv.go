@@ -18,7 +18,8 @@ import (
 
 // Services returns the use cases of a Lambda over the engines that its
 // environment names: those of production, or, built with the tag "embedded", the
-// embedded one. Its log goes to standard output as JSON, and to slog.Default.
+// embedded one. Its log goes to standard output as JSON, and to slog.Default; its
+// metrics go to standard output.
 func Services(ctx context.Context) (*wiring.Services, error) {
 	opened, settings, err := stores(ctx)
 	if err != nil {
@@ -26,7 +27,9 @@ func Services(ctx context.Context) (*wiring.Services, error) {
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: settings.LogLevel}))
 	slog.SetDefault(log)
-	return wiring.New(opened, wiring.Security{Tokens: tokensOf(ctx, settings.Auth, log), CursorKey: settings.CursorKey}, log), nil
+	services := wiring.New(opened, wiring.Security{Tokens: tokensOf(ctx, settings.Auth, log), CursorKey: settings.CursorKey}, log)
+	services.Metrics = os.Stdout
+	return services, nil
 }
 
 // tokens verifies bearer tokens. What that takes is set up at the first one, since

@@ -1,0 +1,164 @@
+package conformance
+
+import (
+	"bytes"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+)
+
+// PresignerUnderTest is what the Presigner suite works with.
+type PresignerUnderTest struct {
+	Presigner export.Presigner
+	Blobs     export.Blobs // to which its URLs lead
+}
+
+// Presigner asks an adapter of export.Presigner for what it promises.
+func Presigner(t *testing.T, open func(t *testing.T) PresignerUnderTest) {
+	for name, test := range map[string]func(t *testing.T, x PresignerUnderTest){
+		"AURLFetchesItsBlob":     presignerFetches,
+		"HostileKeysAreFetched":  presignerHostileKeys,
+		"AURLEnds":               presignerEnds,
+		"AChangedURLIsRefused":   presignerRefusesChanges,
+		"AURLOnlyReads":          presignerOnlyReads,
+		"WhatIsAbsentIsNotFound": presignerAbsent,
+		"UnfitAsksAreRefused":    presignerRefuses,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+// fetch makes a request of anybody, without credentials.
+func fetch(t *testing.T, method, address string) (status int, header http.Header, body []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, address, nil)
+	noError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	noError(t, err)
+	body, err = io.ReadAll(response.Body)
+	noError(t, err)
+	noError(t, response.Body.Close())
+	return response.StatusCode, response.Header, body
+}
+
+func presign(t *testing.T, x PresignerUnderTest, tenant audit.TenantID, key string) string {
+	t.Helper()
+	return must[string](t)(x.Presigner.Presign(t.Context(), tenant, key, "audit.ndjson", 15*time.Minute))
+}
+
+func presignerFetches(t *testing.T, x PresignerUnderTest) {
+	tenant, content := newTenant(t), text(100_000)
+	noError(t, x.Blobs.Put(t.Context(), tenant, "exports/1", export.ContentOf(content, "application/x-ndjson")))
+	address := presign(t, x, tenant, "exports/1")
+	for range 2 {
+		status, header, body := fetch(t, http.MethodGet, address)
+		if status != http.StatusOK || !bytes.Equal(body, content) {
+			t.Fatalf("%d with %d bytes", status, len(body))
+		}
+		disposition, params, err := mime.ParseMediaType(header.Get("Content-Disposition"))
+		if err != nil || disposition != "attachment" || params["filename"] != "audit.ndjson" || header.Get("Content-Type") != "application/x-ndjson" {
+			t.Fatalf("headers %v", header)
+		}
+	}
+}
+
+func presignerHostileKeys(t *testing.T, x PresignerUnderTest) {
+	tenant := newTenant(t)
+	for _, key := range hostileKeys {
+		put(t, x.Blobs, tenant, key, []byte("of "+key))
+		if status, _, body := fetch(t, http.MethodGet, presign(t, x, tenant, key)); status != http.StatusOK || string(body) != "of "+key {
+			t.Errorf("%q: %d %.200s", key, status, body)
+		}
+	}
+}
+
+func presignerEnds(t *testing.T, x PresignerUnderTest) {
+	tenant := newTenant(t)
+	put(t, x.Blobs, tenant, "key", []byte("secret"))
+	address := must[string](t)(x.Presigner.Presign(t.Context(), tenant, "key", "f", time.Second))
+	eventually(t, "the end of the URL", func() bool {
+		status, _, body := fetch(t, http.MethodGet, address)
+		if status != http.StatusOK && (status != http.StatusForbidden || bytes.Contains(body, []byte("secret"))) {
+			t.Fatalf("%d %s", status, body)
+		}
+		return status == http.StatusForbidden
+	})
+}
+
+func presignerRefusesChanges(t *testing.T, x PresignerUnderTest) {
+	tenant, other := newTenant(t), newTenant(t)
+	put(t, x.Blobs, tenant, "mine", []byte("secret"))
+	put(t, x.Blobs, tenant, "also", []byte("secret"))
+	put(t, x.Blobs, other, "mine", []byte("secret"))
+	address := presign(t, x, tenant, "mine")
+	changed := []string{strings.Replace(address, string(tenant), string(other), 1), strings.Replace(address, "mine", "also", 1)}
+	parsed := must[*url.URL](t)(url.Parse(address))
+	for name := range parsed.Query() {
+		for _, value := range []string{"", "9", parsed.Query().Get(name) + "0", "0" + parsed.Query().Get(name)} {
+			query := parsed.Query()
+			query.Set(name, value)
+			changed = append(changed, withQuery(*parsed, query))
+		}
+		query := parsed.Query()
+		query.Del(name)
+		changed = append(changed, withQuery(*parsed, query))
+	}
+	for _, wrong := range changed {
+		if wrong == address {
+			t.Fatalf("nothing was changed in %s", address)
+		}
+		if status, _, body := fetch(t, http.MethodGet, wrong); status < 400 || status >= 500 || bytes.Contains(body, []byte("secret")) {
+			t.Errorf("%s instead of %s: %d %.200s", wrong, address, status, body)
+		}
+	}
+}
+
+func withQuery(u url.URL, query url.Values) string {
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+func presignerOnlyReads(t *testing.T, x PresignerUnderTest) {
+	tenant := newTenant(t)
+	put(t, x.Blobs, tenant, "key", []byte("x"))
+	address := presign(t, x, tenant, "key")
+	for _, method := range []string{http.MethodPut, http.MethodPost, http.MethodDelete} {
+		if status, _, _ := fetch(t, method, address); status < 400 {
+			t.Errorf("%s: %d", method, status)
+		}
+	}
+	wantBlob(t, x.Blobs, tenant, "key", []byte("x"))
+}
+
+func presignerAbsent(t *testing.T, x PresignerUnderTest) {
+	if status, _, body := fetch(t, http.MethodGet, presign(t, x, newTenant(t), "absent")); status != http.StatusNotFound {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+func presignerRefuses(t *testing.T, x PresignerUnderTest) {
+	tenant := newTenant(t)
+	for _, name := range []string{"", ".", "..", ".x", "a/b", `a\b`, `a"b`, "a b", "é", "a\nb", "a;b", strings.Repeat("x", 256)} {
+		if _, err := x.Presigner.Presign(t.Context(), tenant, "key", name, time.Minute); err == nil {
+			t.Errorf("a download called %q", name)
+		}
+	}
+	for _, d := range []time.Duration{0, -time.Second, time.Millisecond, 1500 * time.Millisecond, export.MaxURLAge + time.Second} {
+		if _, err := x.Presigner.Presign(t.Context(), tenant, "key", "f", d); err == nil {
+			t.Errorf("a URL that is good for %v", d)
+		}
+	}
+	for _, key := range []string{"", "..", "../x", "a//b", "a\x00"} {
+		_, err := x.Presigner.Presign(t.Context(), tenant, key, "f", time.Minute)
+		wantError(t, err, export.ErrKey)
+	}
+	_, err := x.Presigner.Presign(t.Context(), "..", "key", "f", time.Minute)
+	wantError(t, err, export.ErrKey)
+}

@@ -1,0 +1,4 @@
+package localcloud
+
+// Allows is what the gateway makes of an authorizer's policy.
+var Allows = allows

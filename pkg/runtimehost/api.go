@@ -1,0 +1,149 @@
+package runtimehost
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+const apiPath = "/2018-06-01/runtime"
+
+// api is the Lambda Runtime API, see
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html.
+func (e *environment) api() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+apiPath+"/invocation/next", e.giveNext)
+	mux.HandleFunc("POST "+apiPath+"/invocation/{id}/response", e.takeResponse)
+	mux.HandleFunc("POST "+apiPath+"/invocation/{id}/error", e.takeError)
+	mux.HandleFunc("POST "+apiPath+"/init/error", e.takeInitError)
+	return mux
+}
+
+// giveNext answers once there is an event for the function.
+func (e *environment) giveNext(w http.ResponseWriter, r *http.Request) {
+	if e.busy() {
+		refuse(w, http.StatusForbidden, "InvalidStateTransition", "the invocation before has not been answered")
+		return
+	}
+	select {
+	case inv := <-e.next:
+		e.mu.Lock()
+		e.current = inv
+		e.mu.Unlock()
+		e.give(w, inv)
+	case <-r.Context().Done(): // the process is gone
+	}
+}
+
+func (e *environment) busy() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.current != nil
+}
+
+func (e *environment) give(w http.ResponseWriter, inv *invocation) {
+	now := time.Now()
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
+	header.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(now.Add(e.function.Timeout).UnixMilli(), 10))
+	header.Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:"+region+":"+account+":function:"+e.function.Name)
+	header.Set("Lambda-Runtime-Trace-Id", traceID(now))
+	_, _ = w.Write(inv.event) // a process that does not take it answers nothing, and its time runs out
+}
+
+// traceID names a trace that nobody samples.
+func traceID(now time.Time) string {
+	id := make([]byte, 20)
+	_, _ = rand.Read(id) // never fails, see crypto/rand
+	return fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", now.Unix(), hex.EncodeToString(id[:12]), hex.EncodeToString(id[12:]))
+}
+
+func (e *environment) takeResponse(w http.ResponseWriter, r *http.Request) {
+	inv, ok := e.answered(w, r.PathValue("id"))
+	if !ok {
+		return
+	}
+	answer, err := readBody(r)
+	if errors.Is(err, errBodyTooLarge) {
+		failure := failuref(TypeTooLarge, "the answer exceeds the %d bytes that Lambda carries", MaxPayload)
+		inv.done <- outcome{err: failure}
+		refuse(w, http.StatusRequestEntityTooLarge, failure.Type, failure.Message)
+		return
+	}
+	if err != nil {
+		return // the process died in the middle of its answer
+	}
+	inv.done <- outcome{answer: answer}
+	accept(w)
+}
+
+func (e *environment) takeError(w http.ResponseWriter, r *http.Request) {
+	inv, ok := e.answered(w, r.PathValue("id"))
+	if !ok {
+		return
+	}
+	body, err := readBody(r)
+	if err != nil && !errors.Is(err, errBodyTooLarge) {
+		return
+	}
+	inv.done <- outcome{err: reported(body, r.Header.Get("Lambda-Runtime-Function-Error-Type"))}
+	accept(w)
+}
+
+func (e *environment) takeInitError(w http.ResponseWriter, r *http.Request) {
+	body, err := readBody(r)
+	if err != nil && !errors.Is(err, errBodyTooLarge) {
+		return
+	}
+	e.mu.Lock()
+	e.initError = reported(body, r.Header.Get("Lambda-Runtime-Function-Error-Type"))
+	e.mu.Unlock()
+	accept(w)
+}
+
+// answered ends the current invocation, if that is the one of the id.
+func (e *environment) answered(w http.ResponseWriter, id string) (*invocation, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.current == nil || e.current.id != id {
+		refuse(w, http.StatusBadRequest, "InvalidRequestID", "no invocation with this id waits for an answer")
+		return nil, false
+	}
+	inv := e.current
+	e.current = nil
+	return inv, true
+}
+
+var errBodyTooLarge = errors.New("the body is too large")
+
+// readBody returns the body up to MaxPayload.
+func readBody(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, MaxPayload+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > MaxPayload {
+		return nil, errBodyTooLarge
+	}
+	return body, nil
+}
+
+func accept(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	_, _ = io.WriteString(w, `{"status":"OK"}`+"\n") // the outcome is known already
+}
+
+func refuse(w http.ResponseWriter, status int, errorType, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// A function that does not read why is not helped by another error.
+	_ = json.NewEncoder(w).Encode(map[string]string{"errorType": errorType, "errorMessage": message})
+}

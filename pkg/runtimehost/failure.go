@@ -1,0 +1,49 @@
+package runtimehost
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// The error types of Lambda itself.
+const (
+	TypeExit     = "Runtime.ExitError"             // the process ended without an answer
+	TypeTimeout  = "Sandbox.Timedout"              // the function's time, or its start's, ran out
+	TypeTooLarge = "Function.ResponseSizeTooLarge" // the answer passes MaxPayload
+	TypeStart    = "Runtime.InvalidEntrypoint"     // the program cannot be started
+	TypeUnknown  = "Function.Unknown"              // the function reported an error that says nothing
+)
+
+// FunctionError is the failure of one invocation: what the function reported, or
+// what Lambda says where it could not.
+type FunctionError struct {
+	Type    string
+	Message string
+}
+
+func (e *FunctionError) Error() string { return e.Type + ": " + e.Message }
+
+// Interrupted reports whether the function was cut off, so that nobody knows how
+// far it came.
+func (e *FunctionError) Interrupted() bool { return e.Type == TypeExit || e.Type == TypeTimeout }
+
+func failuref(kind, format string, args ...any) *FunctionError {
+	return &FunctionError{Type: kind, Message: fmt.Sprintf(format, args...)}
+}
+
+// reported reads the body of an error report.
+func reported(body []byte, errorType string) *FunctionError {
+	var report struct {
+		Message string `json:"errorMessage"`
+		Type    string `json:"errorType"`
+	}
+	if json.Unmarshal(body, &report) != nil { // a report in another form still is one
+		report.Message = "the function's error report is not JSON"
+	}
+	for _, kind := range []string{report.Type, errorType} {
+		if kind != "" {
+			return &FunctionError{Type: kind, Message: report.Message}
+		}
+	}
+	return &FunctionError{Type: TypeUnknown, Message: report.Message}
+}

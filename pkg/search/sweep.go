@@ -1,0 +1,173 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"sync"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// TenantLister lists tenants, ordered by id; see tenants.Store.
+type TenantLister interface {
+	List(ctx context.Context, only []audit.TenantID, after audit.TenantID, limit int) (tenants []audit.Tenant, more bool, err error)
+}
+
+// Sweep reconciles every tenant that is not being deleted. One run compares
+// today, yesterday and one older day of each, in UTC. The runs take turns with
+// the older days, as the clock tells: each comes up at least once in twice as many
+// runs as there are older days, from the oldest entry within the retention on.
+type Sweep struct {
+	Reconciler *Reconciler
+	Tenants    TenantLister
+	// Every is the time from one run to the next.
+	Every time.Duration
+	// Publish is told what was found, for several tenants at once.
+	Publish func(Reconciliation) error
+	Log     *slog.Logger
+}
+
+const (
+	oneDay = 24 * time.Hour
+	// tenantsAtOnce are compared at a time, so that one with very many entries
+	// keeps only some of the time from the others.
+	tenantsAtOnce = 4
+	tenantsPage   = 1000
+)
+
+// Run does one run. What goes wrong with one tenant is logged and does not keep
+// the others from theirs; the error then says how many. Where ctx ends before
+// all have had their turn the error says so too: runs begin with another tenant
+// each, so that nobody is always the last.
+func (s *Sweep) Run(ctx context.Context) error {
+	tenants, err := s.tenants(ctx)
+	if err != nil {
+		return fmt.Errorf("list the tenants to reconcile: %w", err)
+	}
+	now := s.Reconciler.Now().UTC()
+	r := sweepRun{Sweep: s, number: now.UnixNano() / int64(s.Every), today: now.Truncate(oneDay)}
+	unfinished := r.all(ctx, tenants)
+	switch {
+	case unfinished == 0:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("reconcile: %d of %d tenants were not finished: %w", unfinished, len(tenants), ctx.Err())
+	}
+	return fmt.Errorf("reconcile: %d of %d tenants failed", unfinished, len(tenants))
+}
+
+// tenants returns those that are not being deleted.
+func (s *Sweep) tenants(ctx context.Context) ([]audit.Tenant, error) {
+	var kept []audit.Tenant
+	var after audit.TenantID
+	for {
+		page, more, err := s.Tenants.List(ctx, nil, after, tenantsPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range page {
+			after = t.ID
+			if t.Status != audit.TenantDeleting {
+				kept = append(kept, t)
+			}
+		}
+		if !more {
+			return kept, nil
+		}
+	}
+}
+
+// sweepRun is one run.
+type sweepRun struct {
+	*Sweep
+	number int64
+	today  time.Time // its beginning
+}
+
+// all reconciles the tenants and returns how many could not be finished.
+func (r *sweepRun) all(ctx context.Context, tenants []audit.Tenant) (unfinished int) {
+	var mu sync.Mutex
+	var working sync.WaitGroup
+	next := make(chan audit.Tenant)
+	for range min(tenantsAtOnce, len(tenants)) {
+		working.Go(func() {
+			for t := range next {
+				if err := r.tenant(ctx, &t); err != nil {
+					r.report(ctx, t.ID, err)
+					mu.Lock()
+					unfinished++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for i := range tenants {
+		next <- tenants[(i+int(r.number%int64(len(tenants))))%len(tenants)]
+	}
+	close(next)
+	working.Wait()
+	return unfinished
+}
+
+// report logs what went wrong, but not that the time ran out, which Run tells of all at once.
+func (r *sweepRun) report(ctx context.Context, tenant audit.TenantID, err error) {
+	if ctx.Err() == nil {
+		r.Log.ErrorContext(ctx, "reconciling failed", "tenant", string(tenant), "error", err)
+	}
+}
+
+// tenant reconciles the days of one tenant. A day that fails does not keep the others.
+func (r *sweepRun) tenant(ctx context.Context, t *audit.Tenant) error {
+	days := []time.Time{r.today, r.today.Add(-oneDay)}
+	older, err := r.olderDay(ctx, t)
+	if err != nil {
+		err = fmt.Errorf("find the older days: %w", err)
+	} else if !older.IsZero() {
+		days = append(days, older)
+	}
+	errs := []error{err}
+	for _, day := range days {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		found, err := r.Reconciler.Reconcile(ctx, t.ID, day)
+		if err == nil {
+			err = r.Publish(found)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// olderDay returns the day before yesterday, or earlier, whose turn it is; the
+// zero time where the tenant has no entry that old.
+func (r *sweepRun) olderDay(ctx context.Context, t *audit.Tenant) (time.Time, error) {
+	yesterday := r.today.Add(-oneDay)
+	var from time.Time
+	if days := t.Settings.RetentionDays; days > 0 {
+		from = r.today.AddDate(0, 0, -days)
+	}
+	oldest, err := r.Reconciler.Store.IDs(ctx, t.ID, from, yesterday, audit.EntryID{}, 1)
+	if err != nil || len(oldest) == 0 {
+		return time.Time{}, err
+	}
+	days := int(yesterday.Sub(oldest[0].Time().Truncate(oneDay)) / oneDay)
+	return yesterday.AddDate(0, 0, -1-turn(r.number, days)), nil
+}
+
+// turn returns which of n days, from 0, the latest, is compared in a run. The
+// cycle is a power of two, below 2n, so that it stays the same while n grows by
+// a day a day; and it goes into the past, as the days themselves do, so that no
+// day slips by at midnight.
+func turn(run int64, n int) int {
+	cycle := 1 << bits.Len(uint(n-1))
+	t := int(run & int64(cycle-1))
+	if t >= n {
+		t -= cycle / 2
+	}
+	return t
+}
