@@ -29,13 +29,13 @@ test: ## run every test that needs no outside engine
 	go test ./...
 
 # The packages whose suites run against real engines.
-ENGINE_TESTS := ./pkg/enginetest/... ./pkg/mongostore ./pkg/opensearchindex ./pkg/sqsqueue ./pkg/localcloud
+ENGINE_TESTS := ./pkg/enginetest/... ./pkg/mongostore ./pkg/opensearchindex ./pkg/sqsqueue ./pkg/s3blob ./pkg/kmskeys ./pkg/secrets ./pkg/localcloud
 
-engines: ## fetch the engines of test-engines ahead (Java 17, Maven)
+engines: ## fetch the engines of test-engines ahead (Java 17, Maven, Python 3)
 	go run ./pkg/enginetest/cmd/engines
 
 test-engines: engines ## run the conformance, fault and end-to-end suites against real engines
-	OCELOT_TEST_ENGINES=1 go test -count=1 -timeout 40m -p 2 $(ENGINE_TESTS)
+	OCELOT_TEST_ENGINES=1 go test -count=1 -timeout 30m -p 2 $(ENGINE_TESTS)
 
 verify: lint vulnerabilities lint-template lint-api ## check format, code, generated files, template and API description
 

@@ -23,6 +23,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/client"
+	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
@@ -58,7 +59,7 @@ func TestCrashLambda(t *testing.T) {
 		t.Fatal(err)
 	}
 	folder := filepath.Join(cache, "ocelot", "test-lambdas")
-	if err := localcloud.BuildBootstraps(t.Context(), folder); err != nil {
+	if err := localcloud.BuildBootstraps(t.Context(), folder, config.Engines{}); err != nil {
 		t.Fatal(err)
 	}
 	crash(t, 20_000, 6, "--lambda", "--functions", folder)

@@ -23,7 +23,7 @@ type devCmd struct {
 	Empty bool   `help:"Leave out the demo tenant and its entries."`
 
 	Lambda    bool   `help:"Run each function's real Lambda binary, with the events of AWS, instead of all in this process."`
-	Functions string `type:"path" placeholder:"DIR" help:"With --lambda: folder of ready-made binaries for the embedded engine (DIR/<function>/bootstrap). By default they are built into the data folder."`
+	Functions string `type:"path" placeholder:"DIR" help:"With --lambda: folder of ready-made binaries (DIR/<function>/bootstrap). By default they are built into the data folder."`
 }
 
 // devTokenTTL is how long the token is good that a start prints.
@@ -47,7 +47,7 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 		return usagef("--functions is for --lambda")
 	}
 	return localcloud.Run(ctx, localcloud.Options{
-		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Lambda: lambda, Log: log,
+		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, Lambda: lambda, Log: log,
 		Tokens: func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
 			return bearer.New(ctx, bearer.Config{
 				Secret: secret, JWKSURL: settings.Auth.JWKSURL, Issuer: settings.Auth.Issuer, Audience: settings.Auth.Audience, Log: log,
@@ -63,7 +63,7 @@ func (c *devCmd) lambda(ctx context.Context, con *console, settings config.Dev) 
 	if folder == "" {
 		folder = filepath.Join(c.Data, "lambdas")
 		con.complain("Building the functions into %s; the first time takes a while.", folder)
-		err := localcloud.BuildBootstraps(ctx, folder)
+		err := localcloud.BuildBootstraps(ctx, folder, settings.Engines)
 		if errors.Is(err, localcloud.ErrNoSources) {
 			return nil, fmt.Errorf("%w; elsewhere --functions names a folder of ready-made ones", err)
 		}

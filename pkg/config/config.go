@@ -52,7 +52,7 @@ type Embedded struct {
 // the SDK, whose search through profiles, roles and sign-ins a function has no
 // use for and pays for at every start.
 type AWS struct {
-	Region          string // AWS_REGION; required
+	Region          string // AWS_REGION
 	AccessKeyID     string // AWS_ACCESS_KEY_ID
 	SecretAccessKey Secret // AWS_SECRET_ACCESS_KEY
 	SessionToken    Secret // AWS_SESSION_TOKEN
@@ -61,21 +61,34 @@ type AWS struct {
 	Endpoints map[string]string
 }
 
-// Cloud is what a Lambda over the engines of production reads.
-type Cloud struct {
-	Function
+// Engines are the engines of production.
+type Engines struct {
 	AWS                AWS
-	MongoURI           Secret // MONGODB_URI, a connection string; required
+	MongoURI           Secret // MONGODB_URI, a connection string
 	MongoDatabase      string // MONGODB_DATABASE; "ocelot" where unset
-	OpenSearchURL      Secret // OPENSEARCH_URL, which may hold a user and a password; required
+	OpenSearchURL      Secret // OPENSEARCH_URL, which may hold a user and a password
 	OpenSearchSigned   bool   // OPENSEARCH_AUTH is "aws" (sign every request) and not "none", the default
+	OpenSearchPrefix   string // OPENSEARCH_PREFIX of the indexes' names; "ocelot" where unset
 	OpenSearchReplicas int    // OPENSEARCH_REPLICAS, 0 to 5; 1 where unset
 	QueuePrefix        string // OCELOT_QUEUE_PREFIX of the queues' names; "ocelot" where unset
 }
 
+// NamesQueues reports whether the environment says where SQS is, which a laptop
+// needs and a Lambda does not.
+func (e Engines) NamesQueues() bool { return e.AWS.Endpoints["SQS"] != "" || e.AWS.Endpoints[""] != "" }
+
+// Cloud is what a Lambda over the engines of production reads. Its addresses of
+// MongoDB and OpenSearch are required.
+type Cloud struct {
+	Function
+	Engines
+}
+
 // Dev is what `ocelot dev` reads; the rest comes from its flags and its data folder.
 type Dev struct {
-	Auth     Auth
+	Auth Auth
+	// Engines take the place of the embedded one where they are named.
+	Engines  Engines
 	LogLevel slog.Level // OCELOT_LOG_LEVEL: debug, info, warn (the default: the terminal is for people) or error
 }
 
@@ -105,16 +118,11 @@ func ReadCloud() (Cloud, error) {
 	if err != nil {
 		return Cloud{}, err
 	}
-	return Cloud{
-		Function:           r.function(),
-		AWS:                r.aws(),
-		MongoURI:           Secret(r.required("MONGODB_URI", r.MongoURI, "the connection string of the system of record")),
-		MongoDatabase:      r.MongoDatabase,
-		OpenSearchURL:      Secret(r.required("OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")),
-		OpenSearchSigned:   r.choice("OPENSEARCH_AUTH", r.OpenSearchAuth, "none", "aws") == "aws",
-		OpenSearchReplicas: r.number("OPENSEARCH_REPLICAS", r.OpenSearchReplicas, 5),
-		QueuePrefix:        r.QueuePrefix,
-	}, r.err()
+	cloud := Cloud{Function: r.function(), Engines: r.engines()}
+	r.required("AWS_REGION", r.Region, "the region of the service's account")
+	r.required("MONGODB_URI", r.MongoURI, "the connection string of the system of record")
+	r.required("OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
+	return cloud, r.err()
 }
 
 // ReadAWS reads an AWS. The error has every fault.
@@ -123,6 +131,7 @@ func ReadAWS() (AWS, error) {
 	if err != nil {
 		return AWS{}, err
 	}
+	r.required("AWS_REGION", r.Region, "the region of the service's account")
 	return r.aws(), r.err()
 }
 
@@ -132,7 +141,14 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	return Dev{Auth: r.auth(), LogLevel: r.logLevel(slog.LevelWarn)}, r.err()
+	dev := Dev{Auth: r.auth(), Engines: r.engines(), LogLevel: r.logLevel(slog.LevelWarn)}
+	if r.MongoURI != "" && r.OpenSearchURL == "" {
+		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
+	}
+	if dev.Engines.NamesQueues() {
+		r.required("AWS_REGION", r.Region, "the region of the queues")
+	}
+	return dev, r.err()
 }
 
 // reader checks the texts of the variables and gathers their faults.
@@ -150,6 +166,7 @@ type variables struct {
 	MongoDatabase      string `env:"MONGODB_DATABASE" envDefault:"ocelot"`
 	OpenSearchURL      string `env:"OPENSEARCH_URL"`
 	OpenSearchAuth     string `env:"OPENSEARCH_AUTH" envDefault:"none"`
+	OpenSearchPrefix   string `env:"OPENSEARCH_PREFIX" envDefault:"ocelot"`
 	OpenSearchReplicas string `env:"OPENSEARCH_REPLICAS" envDefault:"1"`
 	QueuePrefix        string `env:"OCELOT_QUEUE_PREFIX" envDefault:"ocelot"`
 
@@ -191,6 +208,16 @@ func (r *reader) function() Function {
 	return Function{Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo)}
 }
 
+func (r *reader) engines() Engines {
+	return Engines{
+		AWS: r.aws(), MongoURI: Secret(r.MongoURI), MongoDatabase: r.MongoDatabase, OpenSearchURL: Secret(r.OpenSearchURL),
+		OpenSearchSigned:   r.choice("OPENSEARCH_AUTH", r.OpenSearchAuth, "none", "aws") == "aws",
+		OpenSearchPrefix:   r.OpenSearchPrefix,
+		OpenSearchReplicas: r.number("OPENSEARCH_REPLICAS", r.OpenSearchReplicas, 5),
+		QueuePrefix:        r.QueuePrefix,
+	}
+}
+
 func (r *reader) aws() AWS {
 	endpoints := map[string]string{}
 	for id, address := range map[string]string{
@@ -201,7 +228,7 @@ func (r *reader) aws() AWS {
 		}
 	}
 	return AWS{
-		Region: r.required("AWS_REGION", r.Region, "the region of the service's account"), AccessKeyID: r.AccessKeyID,
+		Region: r.Region, AccessKeyID: r.AccessKeyID,
 		SecretAccessKey: Secret(r.SecretAccessKey), SessionToken: Secret(r.SessionToken), Endpoints: endpoints,
 	}
 }

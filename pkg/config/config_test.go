@@ -19,7 +19,7 @@ func setenv(t *testing.T, variables map[string]string) {
 	t.Helper()
 	for _, name := range []string{
 		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
-		"MONGODB_URI", "MONGODB_DATABASE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_REPLICAS", "OCELOT_QUEUE_PREFIX",
+		"MONGODB_URI", "MONGODB_DATABASE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_QUEUE_PREFIX",
 		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
 		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER",
 	} {
@@ -52,12 +52,12 @@ func TestReadCloud(t *testing.T) {
 	setenv(t, required)
 	want := config.Cloud{
 		Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo},
-		MongoURI: config.Secret("mongodb://m"), MongoDatabase: "ocelot", OpenSearchURL: config.Secret("https://o"),
-		OpenSearchReplicas: 1, QueuePrefix: "ocelot",
-		AWS: config.AWS{
-			Region: "eu-north-1", AccessKeyID: "id", SecretAccessKey: config.Secret("key"), SessionToken: config.Secret("token"),
-			Endpoints: map[string]string{"SQS": "http://q"},
-		},
+		Engines: config.Engines{MongoURI: config.Secret("mongodb://m"), MongoDatabase: "ocelot", OpenSearchURL: config.Secret("https://o"),
+			OpenSearchPrefix: "ocelot", OpenSearchReplicas: 1, QueuePrefix: "ocelot",
+			AWS: config.AWS{
+				Region: "eu-north-1", AccessKeyID: "id", SecretAccessKey: config.Secret("key"), SessionToken: config.Secret("token"),
+				Endpoints: map[string]string{"SQS": "http://q"},
+			}},
 	}
 	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("ReadCloud = %+v, %v", got, err)
@@ -67,6 +67,15 @@ func TestReadCloud(t *testing.T) {
 	want.OpenSearchSigned, want.OpenSearchReplicas, want.MongoDatabase, want.QueuePrefix = true, 0, "audit", "prod"
 	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("ReadCloud = %+v, %v", got, err)
+	}
+	again := map[string]string{}
+	for _, line := range want.Environ() {
+		name, value, _ := strings.Cut(line, "=")
+		again[name] = value
+	}
+	setenv(t, again)
+	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("ReadCloud of its Environ = %+v, %v", got, err)
 	}
 }
 

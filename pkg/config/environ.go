@@ -1,17 +1,49 @@
 package config
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // Environ is the environment that ReadEmbedded reads e from, as "NAME=value". It
 // has the secrets in plain text: it is for a process that is to be started.
 func (e Embedded) Environ() []string {
+	return append(e.Function.environ(), "OCELOT_DATA="+e.Data)
+}
+
+func (f Function) environ() []string {
 	return []string{
-		"OCELOT_DATA=" + e.Data,
-		"OCELOT_CURSOR_KEY=" + string(e.CursorKey),
-		"OCELOT_LOG_LEVEL=" + strings.ToLower(e.LogLevel.String()),
-		"OCELOT_JWT_SECRET=" + string(e.Auth.JWTSecret),
-		"OIDC_JWKS_URL=" + e.Auth.JWKSURL,
-		"OIDC_ISSUER=" + e.Auth.Issuer,
-		"OIDC_AUDIENCE=" + e.Auth.Audience,
+		"OCELOT_CURSOR_KEY=" + string(f.CursorKey),
+		"OCELOT_LOG_LEVEL=" + strings.ToLower(f.LogLevel.String()),
+		"OCELOT_JWT_SECRET=" + string(f.Auth.JWTSecret),
+		"OIDC_JWKS_URL=" + f.Auth.JWKSURL,
+		"OIDC_ISSUER=" + f.Auth.Issuer,
+		"OIDC_AUDIENCE=" + f.Auth.Audience,
 	}
+}
+
+// Environ is the environment that ReadCloud reads c from, as "NAME=value". It has
+// the secrets in plain text: it is for a process that is to be started.
+func (c Cloud) Environ() []string {
+	environ := append(c.Function.environ(),
+		"MONGODB_URI="+string(c.MongoURI),
+		"MONGODB_DATABASE="+c.MongoDatabase,
+		"OPENSEARCH_URL="+string(c.OpenSearchURL),
+		"OPENSEARCH_AUTH="+map[bool]string{false: "none", true: "aws"}[c.OpenSearchSigned],
+		"OPENSEARCH_PREFIX="+c.OpenSearchPrefix,
+		"OPENSEARCH_REPLICAS="+strconv.Itoa(c.OpenSearchReplicas),
+		"OCELOT_QUEUE_PREFIX="+c.QueuePrefix,
+		"AWS_REGION="+c.AWS.Region,
+		"AWS_ACCESS_KEY_ID="+c.AWS.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY="+string(c.AWS.SecretAccessKey),
+		"AWS_SESSION_TOKEN="+string(c.AWS.SessionToken),
+	)
+	for id, address := range c.AWS.Endpoints {
+		name := "AWS_ENDPOINT_URL"
+		if id != "" {
+			name += "_" + strings.ReplaceAll(strings.ToUpper(id), " ", "_")
+		}
+		environ = append(environ, name+"="+address)
+	}
+	return environ
 }

@@ -17,6 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -25,15 +29,20 @@ import (
 )
 
 func TestNothingIsStartedUnasked(t *testing.T) {
-	for _, name := range []string{"OCELOT_TEST_ENGINES", "MONGODB_URI", "OPENSEARCH_URL", "AWS_ENDPOINT_URL_SQS"} {
-		t.Setenv(name, "")
+	t.Setenv("OCELOT_TEST_ENGINES", "")
+	for variable := range urlsOf {
+		t.Setenv(variable, "")
 	}
-	for name, want := range map[string]func(testing.TB){
-		"mongo":      func(t testing.TB) { enginetest.Mongo(t) },
-		"opensearch": func(t testing.TB) { enginetest.OpenSearch(t) },
-		"sqs":        func(t testing.TB) { enginetest.SQS(t) },
-		"own":        func(t testing.TB) { enginetest.StartMongo(t) },
-	} {
+	wants := map[string]func(testing.TB){
+		"own mongo": func(t testing.TB) { enginetest.StartMongo(t) },
+		"own s3":    func(t testing.TB) { enginetest.StartS3(t) },
+		"own aws":   func(t testing.TB) { enginetest.StartAWS(t) },
+		"aws":       func(t testing.TB) { enginetest.AWS(t) },
+	}
+	for variable, url := range urlsOf {
+		wants[variable] = func(t testing.TB) { url(t) }
+	}
+	for name, want := range wants {
 		recorder := &skipRecorder{TB: t}
 		done := make(chan struct{})
 		go func() {
@@ -58,13 +67,25 @@ func (r *skipRecorder) Skipf(format string, args ...any) {
 	runtime.Goexit() // as testing does
 }
 
+// urlsOf are the engines that an environment variable can name.
+var urlsOf = map[string]func(testing.TB) string{
+	"MONGODB_URI":                      enginetest.Mongo,
+	"OPENSEARCH_URL":                   enginetest.OpenSearch,
+	"AWS_ENDPOINT_URL_SQS":             enginetest.SQS,
+	"AWS_ENDPOINT_URL_S3":              enginetest.S3,
+	"AWS_ENDPOINT_URL_KMS":             enginetest.KMS,
+	"AWS_ENDPOINT_URL_SECRETS_MANAGER": enginetest.SecretsManager,
+}
+
 func TestAnEngineThatRunsIsUsed(t *testing.T) {
 	t.Setenv("OCELOT_TEST_ENGINES", "1") // the named one comes first
-	t.Setenv("MONGODB_URI", "mongodb://one")
-	t.Setenv("OPENSEARCH_URL", "http://two")
-	t.Setenv("AWS_ENDPOINT_URL_SQS", "http://three")
-	if got := [3]string{enginetest.Mongo(t), enginetest.OpenSearch(t), enginetest.SQS(t)}; got != [3]string{"mongodb://one", "http://two", "http://three"} {
-		t.Errorf("got %s", got)
+	for variable := range urlsOf {
+		t.Setenv(variable, "http://"+variable)
+	}
+	for variable, url := range urlsOf {
+		if got := url(t); got != "http://"+variable {
+			t.Errorf("%s: %s", variable, got)
+		}
 	}
 }
 
@@ -74,7 +95,8 @@ func TestFetchRefusesUnknownEngines(t *testing.T) {
 	}
 }
 
-// enginesOf are engines with a way to store one thing and to count what is stored.
+// enginesOf are engines with a way to store one thing and to count what is
+// stored; without it where they keep nothing beyond their end.
 var enginesOf = map[string]struct {
 	start func(testing.TB) *enginetest.Engine
 	store func(url string, i int) error
@@ -83,10 +105,15 @@ var enginesOf = map[string]struct {
 	"mongo":      {enginetest.StartMongo, storeInMongo, countInMongo},
 	"opensearch": {enginetest.StartOpenSearch, storeInOpenSearch, countInOpenSearch},
 	"sqs":        {enginetest.StartSQS, storeInSQS, countInSQS},
+	"s3":         {enginetest.StartS3, storeInS3, countInS3},
+	"aws":        {enginetest.StartAWS, nil, nil},
 }
 
 func TestEnginesKeepWhatTheyAcknowledged(t *testing.T) {
 	for name, test := range enginesOf {
+		if test.store == nil {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			engine := test.start(t)
 			url := engine.URL()
@@ -297,6 +324,36 @@ func countInSQS(url string) (n int, err error) {
 	}
 	_, err = fmt.Sscan(answer.Attributes["ApproximateNumberOfMessages"], &n)
 	return n, err
+}
+
+// onS3 calls with what an engine takes, and without repeating anything.
+func onS3(url string) *s3.Client {
+	return s3.New(s3.Options{
+		BaseEndpoint: &url, Region: enginetest.Region, UsePathStyle: true, Retryer: aws.NopRetryer{},
+		Credentials: credentials.NewStaticCredentialsProvider(enginetest.AccessKey, enginetest.SecretKey, ""),
+	})
+}
+
+func storeInS3(url string, i int) error {
+	client, bucket := onS3(url), aws.String("things")
+	if i == 0 {
+		_, err := client.CreateBucket(context.Background(), &s3.CreateBucketInput{Bucket: bucket, CreateBucketConfiguration: &types.CreateBucketConfiguration{
+			LocationConstraint: enginetest.Region,
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	_, err := client.PutObject(context.Background(), &s3.PutObjectInput{Bucket: bucket, Key: aws.String(fmt.Sprint(i)), Body: strings.NewReader("a")})
+	return err
+}
+
+func countInS3(url string) (int, error) {
+	listed, err := onS3(url).ListObjectsV2(context.Background(), &s3.ListObjectsV2Input{Bucket: aws.String("things")})
+	if err != nil {
+		return 0, err
+	}
+	return len(listed.Contents), nil
 }
 
 // call makes one HTTP request; target names the SQS action, where it is one.

@@ -24,8 +24,9 @@ import (
 
 // Lambda says how the functions run as Lambda binaries.
 type Lambda struct {
-	// Bootstraps is a folder that has each function's program for the embedded
-	// engine (build tag "embedded") as <function>/bootstrap or <function>.
+	// Bootstraps is a folder that has each function's program as
+	// <function>/bootstrap or <function>: for the engines of production where
+	// Options.Engines names all of them, else for the embedded one (build tag "embedded").
 	Bootstraps string
 	// Auth says which tokens are good besides those of the development key.
 	Auth     config.Auth
@@ -49,16 +50,17 @@ func newBootstraps(o Options, gate *httpapi.Gate, secret []byte) (*bootstraps, e
 	if err != nil {
 		return nil, fmt.Errorf("the data folder: %w", err)
 	}
-	settings := config.Embedded{
-		Data:     data,
-		Function: config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), LogLevel: o.Lambda.LogLevel},
+	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), LogLevel: o.Lambda.LogLevel}
+	function.Auth.JWTSecret = secret
+	environ := config.Embedded{Data: data, Function: function}.Environ()
+	if allOutside(o.Engines) {
+		environ = config.Cloud{Function: function, Engines: o.Engines}.Environ()
 	}
-	settings.Auth.JWTSecret = secret
 	b := &bootstraps{hosts: map[string]*runtimehost.Host{}}
 	var missing []string
 	for _, f := range manifest.Functions() {
 		host, err := runtimehost.New(runtimehost.Function{
-			Name: f.Name, Bootstrap: programIn(o.Lambda.Bootstraps, f.Name), Env: settings.Environ(), MemoryMB: f.MemoryMB, Timeout: f.Timeout,
+			Name: f.Name, Bootstrap: programIn(o.Lambda.Bootstraps, f.Name), Env: environ, MemoryMB: f.MemoryMB, Timeout: f.Timeout,
 			Concurrency: environmentsEach, Output: o.Lambda.Output, Log: o.Log,
 		})
 		if err != nil {
@@ -134,11 +136,11 @@ const modulePath = "github.com/ocelot-audit/ocelot"
 // ErrNoSources is what BuildBootstraps fails with outside of Ocelot's sources, or without Go.
 var ErrNoSources = errors.New("the functions can only be built with Go and within Ocelot's sources")
 
-// BuildBootstraps builds every function for this machine and the embedded engine
-// into the folder, as <folder>/<function>. What is up to date already is left as
-// it is. The working folder must be within Ocelot's sources, else the error is
-// ErrNoSources.
-func BuildBootstraps(ctx context.Context, folder string) error {
+// BuildBootstraps builds every function for this machine into the folder, as
+// <folder>/<function>: for the engines of production where all of them are named,
+// else for the embedded one. What is up to date already is left as it is. The
+// working folder must be within Ocelot's sources, else the error is ErrNoSources.
+func BuildBootstraps(ctx context.Context, folder string, engines config.Engines) error {
 	modules, err := exec.CommandContext(ctx, "go", "list", "-m").Output()
 	if err != nil || !slices.Contains(strings.Fields(string(modules)), modulePath) {
 		return errors.Join(ErrNoSources, ctx.Err())
@@ -146,7 +148,11 @@ func BuildBootstraps(ctx context.Context, folder string) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("make the folder of the bootstraps: %w", err)
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", "embedded,lambda.norpc",
+	tags := "embedded,lambda.norpc"
+	if allOutside(engines) {
+		tags = "lambda.norpc"
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
 		"-ldflags", "-s -w", "-o", folder+string(filepath.Separator), modulePath+"/functions/...")
 	build.Env = append(build.Environ(), "GOOS=", "GOARCH=") // this machine's, whatever is set
 	if out, err := build.CombinedOutput(); err != nil {

@@ -20,7 +20,7 @@ import (
 type consumer struct {
 	trigger  manifest.QueueTrigger
 	timeout  time.Duration
-	queue    *sqlite.Queue
+	queue    queue
 	function queueFunction
 	log      *slog.Logger
 }

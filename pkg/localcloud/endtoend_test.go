@@ -18,7 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-func TestEndToEndAnEntryIsStoredOnceAndFound(t *testing.T) { bothWays(t, anEntryIsStoredOnceAndFound) }
+func TestEndToEndAnEntryIsStoredOnceAndFound(t *testing.T) { everyWay(t, anEntryIsStoredOnceAndFound) }
 
 func anEntryIsStoredOnceAndFound(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
@@ -68,7 +68,7 @@ func anEntryIsStoredOnceAndFound(t *testing.T, start starter) {
 }
 
 func TestEndToEndAnIdentityWithOtherContentGoesToQuarantine(t *testing.T) {
-	bothWays(t, anIdentityWithOtherContentGoesToQuarantine)
+	everyWay(t, anIdentityWithOtherContentGoesToQuarantine)
 }
 
 func anIdentityWithOtherContentGoesToQuarantine(t *testing.T, start starter) {
@@ -126,7 +126,7 @@ var sevenFaults = []struct{ text, pointer, code string }{
 	{`{"user_id":"u","action":"A","resource_type":"r","colour":"red"}`, "/colour", "unknown_field"},
 }
 
-func TestEndToEndBulkWithSevenFaults(t *testing.T) { bothWays(t, bulkWithSevenFaults) }
+func TestEndToEndBulkWithSevenFaults(t *testing.T) { everyWay(t, bulkWithSevenFaults) }
 
 func bulkWithSevenFaults(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
@@ -164,7 +164,7 @@ func bulkWithSevenFaults(t *testing.T, start starter) {
 	admin.eventually(993)
 }
 
-func TestEndToEndBodyForms(t *testing.T) { bothWays(t, bodyForms) }
+func TestEndToEndBodyForms(t *testing.T) { everyWay(t, bodyForms) }
 
 func bodyForms(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
@@ -215,7 +215,7 @@ func bodyForms(t *testing.T, start starter) {
 	admin.eventually(5) // 1, 2, 3, 4 and 6: what was refused whole left nothing behind
 }
 
-func TestEndToEndPagesWhileMoreIsWritten(t *testing.T) { bothWays(t, pagesWhileMoreIsWritten) }
+func TestEndToEndPagesWhileMoreIsWritten(t *testing.T) { everyWay(t, pagesWhileMoreIsWritten) }
 
 func pagesWhileMoreIsWritten(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
@@ -307,7 +307,7 @@ var refusedObjects = map[string]string{
 	strings.Repeat(`{"d":`, 63) + `{}` + strings.Repeat(`}`, 63): "too_deep",
 }
 
-func TestEndToEndObjectsComeBackExactly(t *testing.T) { bothWays(t, objectsComeBackExactly) }
+func TestEndToEndObjectsComeBackExactly(t *testing.T) { everyWay(t, objectsComeBackExactly) }
 
 func objectsComeBackExactly(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
@@ -347,7 +347,7 @@ func (c caller) entry(id string) map[string]json.RawMessage {
 }
 
 func TestEndToEndDeletingATenantRemovesItEverywhere(t *testing.T) {
-	bothWays(t, deletingATenantRemovesItEverywhere)
+	everyWay(t, deletingATenantRemovesItEverywhere)
 }
 
 func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {
@@ -360,7 +360,7 @@ func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {
 	if got := operator.do("DELETE", "/tenants/acme", "", nil); got.status != http.StatusAccepted {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute) // on servers a purge waits a minute for consumers elsewhere
 	for operator.get("/tenants/acme", nil).status != http.StatusNotFound {
 		if time.Now().After(deadline) {
 			t.Fatal("the tenant is still there")
@@ -376,7 +376,7 @@ func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {
 	other.eventually(1)
 }
 
-func TestEndToEndARestartKeepsEverything(t *testing.T) { bothWays(t, aRestartKeepsEverything) }
+func TestEndToEndARestartKeepsEverything(t *testing.T) { everyWay(t, aRestartKeepsEverything) }
 
 func aRestartKeepsEverything(t *testing.T, start starter) {
 	data := t.TempDir()
@@ -386,7 +386,5 @@ func aRestartKeepsEverything(t *testing.T, start starter) {
 	first.stop() // drains the queues
 	second := start(t, data)
 	again := second.as(admin.authorization, "acme")
-	if got := again.total(); got != 2 {
-		t.Errorf("%d entries after the restart", got)
-	}
+	again.eventually(2) // OpenSearch shows what it has within a second
 }

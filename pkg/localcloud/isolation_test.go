@@ -99,7 +99,7 @@ func (s *stage) call(route manifest.Route, authorization string, tenant audit.Te
 	return c.do(route.Method, path, body, header)
 }
 
-func TestManifestRoutesByRole(t *testing.T) { bothWays(t, routesByRole) }
+func TestManifestRoutesByRole(t *testing.T) { everyWay(t, routesByRole) }
 
 func routesByRole(t *testing.T, start starter) {
 	for _, f := range manifest.Functions() {
@@ -126,7 +126,7 @@ func routesByRole(t *testing.T, start starter) {
 	}
 }
 
-func TestManifestRoutesInAForeignTenant(t *testing.T) { bothWays(t, routesInAForeignTenant) }
+func TestManifestRoutesInAForeignTenant(t *testing.T) { everyWay(t, routesInAForeignTenant) }
 
 func routesInAForeignTenant(t *testing.T, start starter) {
 	s := newStage(t, start)
@@ -168,7 +168,7 @@ func withoutRequestID(body []byte) []byte {
 	return append(bytes.Clone(body[:at]), body[at+14+end:]...)
 }
 
-func TestTenantsWithTheSameContentSeeTheirOwnOnly(t *testing.T) { bothWays(t, tenantsSeeTheirOwnOnly) }
+func TestTenantsWithTheSameContentSeeTheirOwnOnly(t *testing.T) { everyWay(t, tenantsSeeTheirOwnOnly) }
 
 func tenantsSeeTheirOwnOnly(t *testing.T, start starter) {
 	s := newStage(t, start)
@@ -194,7 +194,7 @@ func tenantsSeeTheirOwnOnly(t *testing.T, start starter) {
 	}
 }
 
-func TestResourceScopesNarrowEveryRead(t *testing.T) { bothWays(t, resourceScopesNarrowEveryRead) }
+func TestResourceScopesNarrowEveryRead(t *testing.T) { everyWay(t, resourceScopesNarrowEveryRead) }
 
 func resourceScopesNarrowEveryRead(t *testing.T, start starter) {
 	s := start(t, t.TempDir())

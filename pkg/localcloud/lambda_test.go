@@ -22,6 +22,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cloudtrail"
+	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/localcloud"
 )
 
@@ -130,7 +131,7 @@ func TestEndToEndLambdaKilledEnvironmentsLoseNothing(t *testing.T) {
 	const total, size, clients, kills = 10_000, 50, 4, 16
 	data := t.TempDir()
 	processes := &environments{Handler: slog.DiscardHandler, pids: map[string][]int{}}
-	options := localcloud.Options{Data: data, Log: slog.New(processes), Lambda: lambda(t)}
+	options := localcloud.Options{Data: data, Log: slog.New(processes), Lambda: lambda(t, config.Engines{})}
 	s := startWith(t, options)
 	admin := s.tenantAdmin("acme")
 	var begun, acknowledged, refused atomic.Int64
@@ -206,7 +207,7 @@ func submit(c caller, first, size int) (refused int) {
 // TestLambdaAnswersAsInProcess compares what the gateway answers by itself with
 // what the functions do in process.
 func TestLambdaAnswersAsInProcess(t *testing.T) {
-	bothWays(t, func(t *testing.T, start starter) {
+	everyWay(t, func(t *testing.T, start starter) {
 		s := start(t, t.TempDir())
 		s.tenantAdmin("acme")
 		for _, test := range []struct {
@@ -254,7 +255,7 @@ func TestLambdaAnswersAsInProcess(t *testing.T) {
 // and the tenant, applied anew to each method.
 func TestLambdaKeepsVerdicts(t *testing.T) {
 	processes := &environments{Handler: slog.DiscardHandler, pids: map[string][]int{}}
-	s := startWith(t, localcloud.Options{Data: t.TempDir(), Log: slog.New(processes), Lambda: lambda(t)})
+	s := startWith(t, localcloud.Options{Data: t.TempDir(), Log: slog.New(processes), Lambda: lambda(t, config.Engines{})})
 	s.tenantAdmin("acme")
 	credential := s.roleToken("acme", access.RoleAuditor, "a")
 	inTenant := func(tenant audit.TenantID) caller { return s.as(credential, tenant) }

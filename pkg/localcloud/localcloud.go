@@ -13,16 +13,14 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
 // Options say how to run.
@@ -32,6 +30,8 @@ type Options struct {
 	Empty bool   // leave out the demo tenant
 	// Tokens verifies bearer tokens. It is made once the development key is known.
 	Tokens func(ctx context.Context, devSecret []byte) (access.TokenVerifier, error)
+	// Engines take the place of the embedded one's parts where they are named.
+	Engines config.Engines
 	// Lambda has the functions run as Lambda binaries; nil: in this process.
 	Lambda *Lambda
 	Log    *slog.Logger
@@ -69,17 +69,17 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	db, err := open(ctx, o)
+	engine, err := openEngine(ctx, o)
 	if err != nil {
 		return err
 	}
-	services := wiring.New(embedded.Stores(db), wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
+	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
 	functions, err := functionsOf(o, services, secret)
 	if err != nil {
-		return errors.Join(err, db.Close())
+		return errors.Join(err, engine.db.Close())
 	}
-	r := &runner{Options: o, secret: secret, db: db, services: services, functions: functions}
-	return errors.Join(r.serve(ctx), db.Close())
+	r := &runner{Options: o, secret: secret, engine: engine, services: services, functions: functions}
+	return errors.Join(r.serve(ctx), engine.db.Close())
 }
 
 func functionsOf(o Options, services *wiring.Services, secret []byte) (functions, error) {
@@ -89,36 +89,11 @@ func functionsOf(o Options, services *wiring.Services, secret []byte) (functions
 	return newBootstraps(o, services.Gate(), secret)
 }
 
-// open opens the file. At first that is for this process alone, which shows that
-// nobody else serves the folder, and takes up what was in flight. Functions that
-// run in processes of their own share it then.
-func open(ctx context.Context, o Options) (*sqlite.DB, error) {
-	path := filepath.Join(o.Data, embedded.File)
-	db, err := sqlite.Open(ctx, path)
-	for patience := time.Now().Add(dyingTime); errors.Is(err, sqlite.ErrInUse) && time.Now().Before(patience); {
-		pause(ctx, 20*time.Millisecond)
-		db, err = sqlite.Open(ctx, path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := db.Recover(ctx); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	if o.Lambda == nil {
-		return db, nil
-	}
-	if err := db.Close(); err != nil {
-		return nil, err
-	}
-	return sqlite.Open(ctx, path, sqlite.WithSharedFile())
-}
-
-// runner is one run of the service over an open file.
+// runner is one run of the service over its engines.
 type runner struct {
 	Options
 	secret    []byte
-	db        *sqlite.DB
+	engine    *engine
 	services  *wiring.Services
 	functions functions
 }
@@ -197,7 +172,7 @@ func (r *runner) startConsumers(ctx context.Context) (wait func()) {
 	for _, f := range manifest.Functions() {
 		for _, trigger := range f.Trigger.Queues {
 			c := &consumer{
-				trigger: trigger, timeout: f.Timeout, queue: embedded.Queue(r.db, trigger.Queue),
+				trigger: trigger, timeout: f.Timeout, queue: r.engine.queue(trigger.Queue),
 				function: r.functions.ofQueue(f), log: r.Log,
 			}
 			for range pollersEach {
@@ -235,7 +210,7 @@ func (r *runner) drain(ctx context.Context, server *http.Server) error {
 func (r *runner) waiting(ctx context.Context) (int64, error) {
 	var total int64
 	for _, q := range manifest.Queues() {
-		visible, inFlight, _, err := embedded.Queue(r.db, q.Name).Depth(ctx)
+		visible, inFlight, _, err := r.engine.queue(q.Name).Depth(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("count what waits in %s: %w", q.Name, err)
 		}

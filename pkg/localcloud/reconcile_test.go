@@ -103,7 +103,7 @@ func newReconciledOnServers(t *testing.T, tenant audit.TenantID) *reconciled {
 	t.Helper()
 	mongoURI, openSearch := enginetest.Mongo(t), enginetest.OpenSearch(t)
 	r := newReconciled(t)
-	settings := config.Cloud{MongoURI: config.Secret(mongoURI), MongoDatabase: "ocelot_test_" + string(tenant), OpenSearchURL: config.Secret(openSearch)}
+	settings := config.Engines{MongoURI: config.Secret(mongoURI), MongoDatabase: "ocelot_test_" + string(tenant), OpenSearchURL: config.Secret(openSearch)}
 	stores, err := cloud.Stores(settings)
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +283,7 @@ func (c caller) wantStatus(ids []string, want string) {
 
 // TestEndToEndScheduleRuns: entries that never reached the index are found once
 // the service runs, though no message tells of them.
-func TestEndToEndScheduleRuns(t *testing.T) { bothWays(t, theScheduleRuns) }
+func TestEndToEndScheduleRuns(t *testing.T) { everyWay(t, theScheduleRuns) }
 
 func theScheduleRuns(t *testing.T, start starter) {
 	const total = 250

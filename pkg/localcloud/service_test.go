@@ -3,6 +3,7 @@ package localcloud_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +20,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/enginetest"
 	"github.com/ocelot-audit/ocelot/pkg/localcloud"
 )
 
@@ -35,10 +38,13 @@ type service struct {
 // starter starts the service over a data folder.
 type starter func(t *testing.T, data string) *service
 
-// bothWays runs a test with the functions in this process, and as Lambda binaries.
-func bothWays(t *testing.T, test func(t *testing.T, start starter)) {
+// everyWay runs a test with the functions in this process and as Lambda
+// binaries, each over the embedded engine and over outside ones.
+func everyWay(t *testing.T, test func(t *testing.T, start starter)) {
 	t.Run("in process", func(t *testing.T) { test(t, start) })
 	t.Run("lambda", func(t *testing.T) { test(t, startLambda) })
+	t.Run("in process on servers", func(t *testing.T) { test(t, startOnServers) })
+	t.Run("lambda on servers", func(t *testing.T) { test(t, startLambdaOnServers) })
 }
 
 // start runs the service until the test ends or stop is called.
@@ -50,31 +56,77 @@ func start(t *testing.T, data string) *service {
 // startLambda is start with the functions as Lambda binaries.
 func startLambda(t *testing.T, data string) *service {
 	t.Helper()
-	return startWith(t, localcloud.Options{Data: data, Log: discard(), Lambda: lambda(t)})
+	return startWith(t, localcloud.Options{Data: data, Log: discard(), Lambda: lambda(t, config.Engines{})})
+}
+
+// startOnServers is start over MongoDB, OpenSearch and SQS.
+func startOnServers(t *testing.T, data string) *service {
+	t.Helper()
+	return startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: servers(t, data)})
+}
+
+// startLambdaOnServers is startOnServers with the functions as Lambda binaries.
+func startLambdaOnServers(t *testing.T, data string) *service {
+	t.Helper()
+	engines := servers(t, data)
+	return startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines, Lambda: lambda(t, engines)})
+}
+
+// servers names outside engines, with a database, indexes and queues for each data folder.
+func servers(t *testing.T, data string) config.Engines {
+	t.Helper()
+	own := fmt.Sprintf("t%x", sha256.Sum256([]byte(data)))[:16]
+	engines := config.Engines{
+		MongoURI: config.Secret(enginetest.Mongo(t)), MongoDatabase: own,
+		OpenSearchURL: config.Secret(enginetest.OpenSearch(t)), OpenSearchPrefix: own, QueuePrefix: own,
+	}
+	engines.AWS = config.AWS{
+		Region: "elasticmq", AccessKeyID: "id", SecretAccessKey: config.Secret("secret"),
+		Endpoints: map[string]string{"SQS": enginetest.SQS(t)},
+	}
+	if named, err := config.ReadAWS(); err == nil { // of a real SQS
+		named.Endpoints["SQS"] = engines.AWS.Endpoints["SQS"]
+		engines.AWS = named
+	}
+	return engines
 }
 
 // lambda has the functions' binaries, which are built once and kept: only what
 // has changed since is built again.
-func lambda(t *testing.T) *localcloud.Lambda {
+func lambda(t *testing.T, engines config.Engines) *localcloud.Lambda {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds every function; run without -short")
 	}
-	folder, err := built()
+	build := builtEmbedded
+	if len(engines.MongoURI) > 0 {
+		build = builtForServers
+	}
+	folder, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &localcloud.Lambda{Bootstraps: folder, LogLevel: slog.LevelWarn, Output: t.Output()}
 }
 
-var built = sync.OnceValues(func() (folder string, err error) {
+var (
+	builtEmbedded   = sync.OnceValues(func() (string, error) { return build("test-lambdas", config.Engines{}) })
+	builtForServers = sync.OnceValues(func() (string, error) {
+		named := config.Secret("named")
+		return build("test-lambdas-servers", config.Engines{
+			MongoURI: named, OpenSearchURL: named, AWS: config.AWS{Endpoints: map[string]string{"SQS": "named"}},
+		})
+	})
+)
+
+func build(name string, engines config.Engines) (folder string, err error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
-	folder = filepath.Join(cache, "ocelot", "test-lambdas")
-	return folder, localcloud.BuildBootstraps(context.Background(), folder)
-})
+	folder = filepath.Join(cache, "ocelot", name)
+	return folder, localcloud.BuildBootstraps(context.Background(), folder, engines)
+}
 
 func startWith(t *testing.T, o localcloud.Options) *service {
 	t.Helper()

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
@@ -29,37 +31,76 @@ const isolationTTL = time.Hour
 
 // Stores returns the adapters of the engines that the settings name. No
 // connection is opened before a port is used.
-func Stores(settings config.Cloud) (wiring.Stores, error) {
-	aws := awsconfig.New(settings.AWS)
-	mongo, err := mongostore.Open(string(settings.MongoURI), settings.MongoDatabase)
-	if err != nil {
+func Stores(engines config.Engines) (wiring.Stores, error) {
+	stores := wiring.Stores{Settle: settle, Grace: wiring.DefaultGrace}
+	if err := UseMongo(&stores, engines); err != nil {
 		return wiring.Stores{}, err
 	}
-	search := opensearchindex.Config{URLs: []string{string(settings.OpenSearchURL)}, Replicas: settings.OpenSearchReplicas}
-	if settings.OpenSearchSigned {
-		search.AWS = &aws
-	}
-	index, err := opensearchindex.Open(search)
-	if err != nil {
+	if err := UseOpenSearch(&stores, engines); err != nil {
 		return wiring.Stores{}, err
 	}
-	sqs := sqsqueue.NewClient(aws)
-	queue := func(name string) *sqsqueue.Queue { return sqsqueue.New(sqs, name, sqsqueue.Options{}) }
-	ingestQueue := queue(sqsqueue.Name(settings.QueuePrefix, manifest.QueueIngest))
-	return wiring.Stores{
-		Entries: mongo.Entries(isolation(mongo.Tenants())), Index: index, Degraded: mongo.Index(), Quarantine: mongo.Quarantine(),
-		Tenants: mongo.Tenants(), Keys: mongo.Keys(), Jobs: mongo.Jobs(),
-		Queue: func(name manifest.QueueName) ingest.Queue { return queue(sqsqueue.Name(settings.QueuePrefix, name)) },
-		DeadLetters: func(name manifest.QueueName) ingest.Queue {
-			return queue(sqsqueue.Name(settings.QueuePrefix, name.DeadLetters()))
-		},
-		Settle: settle, Grace: wiring.DefaultGrace,
-		Dependencies: []httpapi.Dependency{
-			{Name: "entries", Check: mongo.Ping}, // entries are taken without it: they wait in the queue
-			{Name: "search", Check: index.Ping},
-			{Name: "queue", Essential: true, Check: ingestQueue.Ping},
-		},
-	}, nil
+	UseSQS(&stores, engines)
+	return stores, nil
+}
+
+// UseMongo puts MongoDB under every port of stored records.
+func UseMongo(stores *wiring.Stores, engines config.Engines) error {
+	mongo, err := mongostore.Open(string(engines.MongoURI), engines.MongoDatabase)
+	if err != nil {
+		return err
+	}
+	stores.Entries, stores.Degraded = mongo.Entries(isolation(mongo.Tenants())), mongo.Index()
+	stores.Quarantine, stores.Tenants, stores.Keys, stores.Jobs = mongo.Quarantine(), mongo.Tenants(), mongo.Keys(), mongo.Jobs()
+	// Entries are taken without it: they wait in the queue.
+	stores.Dependencies = append(stores.Dependencies, httpapi.Dependency{Name: "entries", Check: mongo.Ping})
+	return nil
+}
+
+// UseOpenSearch puts OpenSearch under the search index.
+func UseOpenSearch(stores *wiring.Stores, engines config.Engines) error {
+	settings := opensearchindex.Config{URLs: []string{string(engines.OpenSearchURL)}, Prefix: engines.OpenSearchPrefix, Replicas: engines.OpenSearchReplicas}
+	if engines.OpenSearchSigned {
+		aws := awsconfig.New(engines.AWS)
+		settings.AWS = &aws
+	}
+	index, err := opensearchindex.Open(settings)
+	if err != nil {
+		return err
+	}
+	stores.Index = index
+	stores.Dependencies = append(stores.Dependencies, httpapi.Dependency{Name: "search", Check: index.Ping})
+	return nil
+}
+
+// UseSQS puts SQS under the queues.
+func UseSQS(stores *wiring.Stores, engines config.Engines) {
+	queues := NewQueues(engines)
+	stores.Queue = func(name manifest.QueueName) ingest.Queue { return queues.Queue(name) }
+	stores.DeadLetters = func(name manifest.QueueName) ingest.Queue { return queues.Queue(name.DeadLetters()) }
+	stores.Dependencies = append(stores.Dependencies,
+		httpapi.Dependency{Name: "queue", Essential: true, Check: queues.Queue(manifest.QueueIngest).Ping})
+}
+
+// Queues are the manifest's queues in SQS.
+type Queues struct {
+	client *sqs.Client
+	prefix string
+}
+
+// NewQueues returns the queues of one account and prefix.
+func NewQueues(engines config.Engines) Queues {
+	return Queues{client: sqsqueue.NewClient(awsconfig.New(engines.AWS)), prefix: engines.QueuePrefix}
+}
+
+// Queue returns one queue.
+func (q Queues) Queue(name manifest.QueueName) *sqsqueue.Queue {
+	return sqsqueue.New(q.client, sqsqueue.Name(q.prefix, name), sqsqueue.Options{})
+}
+
+// Ensure creates the queues that are missing, with their dead-letter queues. In
+// production the deployment does.
+func (q Queues) Ensure(ctx context.Context) error {
+	return sqsqueue.EnsureQueues(ctx, q.client, q.prefix, manifest.Queues())
 }
 
 // isolation tells how a tenant's entries lie.

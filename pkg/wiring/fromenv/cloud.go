@@ -16,6 +16,6 @@ func stores(context.Context) (wiring.Stores, config.Function, error) {
 	if err != nil {
 		return wiring.Stores{}, config.Function{}, err
 	}
-	opened, err := cloud.Stores(settings)
+	opened, err := cloud.Stores(settings.Engines)
 	return opened, settings.Function, err
 }

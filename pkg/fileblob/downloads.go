@@ -1,0 +1,112 @@
+package fileblob
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+)
+
+// The query of a download's URL. What precedes signature is signed, in this order.
+const (
+	tenantParam    = "tenant"
+	keyParam       = "key"
+	filenameParam  = "filename"
+	expiresParam   = "expires" // seconds of Unix time
+	signatureParam = "signature"
+)
+
+// Downloads serves blobs to whoever has a URL that it signed. It is an
+// http.Handler for one path, and implements export.Presigner.
+type Downloads struct {
+	blobs *Blobs
+	key   []byte
+	base  string
+	now   func() time.Time
+}
+
+// NewDownloads returns the downloads of the blobs, as they are served at the
+// absolute URL base, which has no query. Whoever has the key can make URLs.
+func NewDownloads(blobs *Blobs, key []byte, base string, now func() time.Time) *Downloads {
+	return &Downloads{blobs: blobs, key: key, base: base, now: now}
+}
+
+// Presign implements export.Presigner.
+func (d *Downloads) Presign(_ context.Context, tenant audit.TenantID, key, filename string, life time.Duration) (string, error) {
+	at, err := blobAt(tenant, key)
+	if err != nil {
+		return "", err
+	}
+	if err := export.CheckDownload(filename, life); err != nil {
+		return "", at.failure("presign", err)
+	}
+	query := url.Values{
+		tenantParam: {string(tenant)}, keyParam: {key}, filenameParam: {filename},
+		expiresParam: {strconv.FormatInt(d.now().Add(life).Unix(), 10)},
+	}
+	query.Set(signatureParam, d.sign(query))
+	return d.base + "?" + query.Encode(), nil
+}
+
+// sign returns the signature of a query. None of the signed values can have a line break.
+func (d *Downloads) sign(query url.Values) string {
+	mac := hmac.New(sha256.New, d.key)
+	_, _ = fmt.Fprintf(mac, "ocelot download\n%s\n%s\n%s\n%s", query.Get(tenantParam), query.Get(keyParam), query.Get(filenameParam), query.Get(expiresParam)) // never fails
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// good reports whether the query was signed here and has not ended.
+func (d *Downloads) good(query url.Values) bool {
+	for _, values := range query {
+		if len(values) != 1 || strings.ContainsAny(values[0], "\r\n") {
+			return false
+		}
+	}
+	expires, err := strconv.ParseInt(query.Get(expiresParam), 10, 64)
+	return err == nil && hmac.Equal([]byte(query.Get(signatureParam)), []byte(d.sign(query))) && d.now().Unix() < expires
+}
+
+// ServeHTTP implements http.Handler. Content that is damaged ends in a broken
+// connection; for that, the answer does not give its length beforehand.
+func (d *Downloads) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		http.Error(w, "only GET", http.StatusMethodNotAllowed)
+		return
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil || !d.good(query) {
+		http.Error(w, "this URL is not good, or not any more", http.StatusForbidden)
+		return
+	}
+	body, blob, err := d.blobs.Get(r.Context(), audit.TenantID(query.Get(tenantParam)), query.Get(keyParam))
+	switch {
+	case errors.Is(err, audit.ErrNotFound):
+		http.Error(w, "there is no such file", http.StatusNotFound)
+		return
+	case err != nil:
+		http.Error(w, "the file cannot be read", http.StatusInternalServerError)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", blob.Type)
+	header.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": query.Get(filenameParam)}))
+	header.Set("Cache-Control", "private, no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	_, err = io.Copy(w, body)
+	if errors.Join(err, body.Close()) != nil {
+		panic(http.ErrAbortHandler) // the status is sent: all that is left is to break off
+	}
+}

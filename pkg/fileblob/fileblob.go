@@ -1,0 +1,359 @@
+// Package fileblob keeps blobs as files of one folder, for the embedded engine.
+//
+// Each blob is one file: a line of JSON that describes it, then the content. The
+// key is the file's path, written so that no two keys share a path on any file
+// system, see path.
+package fileblob
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+)
+
+const (
+	folderMode = 0o700
+	fileMode   = 0o600
+	// unfinished is the folder of files that are being written. It cannot be a tenant's.
+	unfinished = "_unfinished"
+	// abandoned is the age at which an unfinished file is one of a process that was killed.
+	abandoned = 24 * time.Hour
+
+	maxHeader   = 4096 // bytes of the first line
+	defaultType = "application/octet-stream"
+)
+
+// Blobs is one folder. It implements export.Blobs. Several processes may use
+// the same folder.
+type Blobs struct{ root *os.Root }
+
+// Open returns the blobs of a folder, which is made where there is none, and
+// removes what processes that were killed left unfinished there.
+func Open(folder string) (*Blobs, error) {
+	if err := os.MkdirAll(folder, folderMode); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
+	b := &Blobs{root: root}
+	if err := errors.Join(root.MkdirAll(unfinished, folderMode), b.tidy()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open blobs: %w", err), root.Close())
+	}
+	return b, nil
+}
+
+// Close frees the folder. Contents that are being read can be read to their end.
+func (b *Blobs) Close() error { return b.root.Close() }
+
+func (b *Blobs) tidy() error {
+	files, err := fs.ReadDir(b.root.FS(), unfinished)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		info, err := file.Info()
+		if err == nil && time.Since(info.ModTime()) > abandoned {
+			err = b.root.Remove(path.Join(unfinished, file.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody else tidies too
+			return err
+		}
+	}
+	return nil
+}
+
+// header is the first line of a file.
+type header struct {
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"` // in hexadecimal digits
+	Type   string `json:"type"`
+}
+
+// blob is a tenant's key with its file.
+type blob struct {
+	tenant audit.TenantID
+	key    string
+	path   string
+}
+
+func blobAt(tenant audit.TenantID, key string) (blob, error) {
+	if err := export.CheckKey(tenant, key); err != nil {
+		return blob{}, err
+	}
+	return blob{tenant: tenant, key: key, path: pathOf(tenant, key)}, nil
+}
+
+// failure returns what is reported of something done with the blob.
+func (b blob) failure(verb string, err error) error {
+	return fmt.Errorf("%s blob %s of %s: %w", verb, b.key, b.tenant, err)
+}
+
+// Put implements export.Blobs.
+func (b *Blobs) Put(ctx context.Context, tenant audit.TenantID, key string, c export.Content) error {
+	at, err := blobAt(tenant, key)
+	if err != nil {
+		return err
+	}
+	if err := b.write(ctx, at, c, b.root.Rename); err != nil {
+		return at.failure("put", err)
+	}
+	return nil
+}
+
+// Create implements export.Blobs.
+func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c export.Content) error {
+	at, err := blobAt(tenant, key)
+	if err != nil {
+		return err
+	}
+	err = b.write(ctx, at, c, b.root.Link)
+	if errors.Is(err, fs.ErrExist) {
+		err = audit.ErrConflict
+		if there, statErr := b.Stat(ctx, tenant, key); statErr == nil && there.Is(c) {
+			return nil
+		}
+	}
+	if err != nil {
+		return at.failure("create", err)
+	}
+	return nil
+}
+
+// write writes a whole file beside the others and has place move it to where
+// the blob is looked for.
+func (b *Blobs) write(ctx context.Context, at blob, c export.Content, place func(from, to string) error) error {
+	temporary := path.Join(unfinished, rand.Text())
+	file, err := b.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(fill(ctx, file, c), file.Sync(), file.Close())
+	if err == nil {
+		err = b.makeFolders(path.Dir(at.path))
+	}
+	if err == nil {
+		err = place(temporary, at.path)
+	}
+	if removeErr := b.root.Remove(temporary); !errors.Is(removeErr, fs.ErrNotExist) { // renamed
+		err = errors.Join(err, removeErr)
+	}
+	if err != nil {
+		return err
+	}
+	return b.sync(path.Dir(at.path))
+}
+
+// fill writes header and content.
+func fill(ctx context.Context, file io.Writer, c export.Content) error {
+	if c.Size < 0 {
+		return fmt.Errorf("%d bytes: %w", c.Size, export.ErrContent)
+	}
+	mediaType := c.Type
+	if mediaType == "" {
+		mediaType = defaultType
+	}
+	line, err := json.Marshal(header{Size: c.Size, SHA256: hex.EncodeToString(c.SHA256[:]), Type: mediaType})
+	if err != nil {
+		return err
+	}
+	if _, err := file.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	_, err = io.Copy(file, cancellable{ctx, export.Verify(c.Body, c.Size, c.SHA256)})
+	return err
+}
+
+// cancellable ends where its context does.
+type cancellable struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (c cancellable) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.from.Read(p)
+}
+
+// makeFolders makes a folder and those above it, durably.
+func (b *Blobs) makeFolders(folder string) error {
+	if folder == "." {
+		return nil
+	}
+	if info, err := b.root.Stat(folder); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := b.makeFolders(path.Dir(folder)); err != nil {
+		return err
+	}
+	if err := b.root.Mkdir(folder, folderMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return b.sync(path.Dir(folder))
+}
+
+// sync makes durable which files a folder has.
+func (b *Blobs) sync(folder string) error {
+	opened, err := b.root.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(opened.Sync(), opened.Close())
+}
+
+// Get implements export.Blobs.
+func (b *Blobs) Get(ctx context.Context, tenant audit.TenantID, key string) (io.ReadCloser, export.Blob, error) {
+	at, err := blobAt(tenant, key)
+	if err != nil {
+		return nil, export.Blob{}, err
+	}
+	file, text, found, err := b.open(ctx, at)
+	if err != nil {
+		return nil, export.Blob{}, at.failure("get", err)
+	}
+	reader := struct {
+		io.Reader
+		io.Closer
+	}{cancellable{ctx, export.Verify(text, found.Size, found.SHA256)}, file}
+	return reader, found, nil
+}
+
+// Stat implements export.Blobs.
+func (b *Blobs) Stat(ctx context.Context, tenant audit.TenantID, key string) (export.Blob, error) {
+	at, err := blobAt(tenant, key)
+	if err != nil {
+		return export.Blob{}, err
+	}
+	file, _, found, err := b.open(ctx, at)
+	if err != nil {
+		return export.Blob{}, at.failure("stat", err)
+	}
+	if err := file.Close(); err != nil {
+		return export.Blob{}, at.failure("stat", err)
+	}
+	return found, nil
+}
+
+// open returns the blob's file, what is left of it after the header, and what that says.
+func (b *Blobs) open(ctx context.Context, at blob) (file *os.File, text io.Reader, found export.Blob, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, export.Blob{}, err
+	}
+	file, err = b.root.Open(at.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = audit.ErrNotFound
+	}
+	if err != nil {
+		return nil, nil, export.Blob{}, err
+	}
+	info, err := file.Stat()
+	if err == nil {
+		buffered := bufio.NewReaderSize(file, maxHeader)
+		text = buffered
+		found, err = readHeader(buffered)
+	}
+	if err != nil {
+		return nil, nil, export.Blob{}, errors.Join(err, file.Close())
+	}
+	found.Key, found.ModifiedAt = at.key, info.ModTime().UTC()
+	return file, text, found, nil
+}
+
+func readHeader(r *bufio.Reader) (export.Blob, error) {
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return export.Blob{}, fmt.Errorf("read the header: %w", errors.Join(err, export.ErrContent))
+	}
+	var h header
+	if err := json.Unmarshal(line, &h); err != nil {
+		return export.Blob{}, fmt.Errorf("read the header: %w", errors.Join(err, export.ErrContent))
+	}
+	sum, err := hex.DecodeString(h.SHA256)
+	if err != nil || len(sum) != sha256.Size {
+		return export.Blob{}, fmt.Errorf("read the header: no SHA-256: %w", export.ErrContent)
+	}
+	return export.Blob{Size: h.Size, SHA256: [sha256.Size]byte(sum), Type: h.Type}, nil
+}
+
+// List implements export.Blobs. It walks all of the tenant's folders, which is
+// meant for the numbers of a laptop.
+func (b *Blobs) List(ctx context.Context, tenant audit.TenantID, prefix, after string, limit int) ([]export.Listed, error) {
+	if err := errors.Join(export.CheckPrefix(tenant, prefix), export.CheckPrefix(tenant, after)); err != nil {
+		return nil, err
+	}
+	var keys []string
+	err := fs.WalkDir(b.root.FS(), string(tenant), func(path string, entry fs.DirEntry, err error) error {
+		if err := errors.Join(err, ctx.Err()); err != nil || entry.IsDir() {
+			return err
+		}
+		key, err := keyOf(path)
+		if err == nil && strings.HasPrefix(key, prefix) && key > after {
+			keys = append(keys, key)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the tenant's own folder, before its first blob
+		return nil, fmt.Errorf("list blobs of %s: %w", tenant, err)
+	}
+	slices.Sort(keys)
+	return b.describe(ctx, tenant, keys, min(limit, export.MaxList))
+}
+
+// describe returns the first blobs of the keys. Those that are gone by now are passed over.
+func (b *Blobs) describe(ctx context.Context, tenant audit.TenantID, keys []string, limit int) ([]export.Listed, error) {
+	var listed []export.Listed
+	for _, key := range keys {
+		if len(listed) >= limit {
+			break
+		}
+		found, err := b.Stat(ctx, tenant, key)
+		switch {
+		case errors.Is(err, audit.ErrNotFound):
+		case err != nil:
+			return nil, err
+		default:
+			listed = append(listed, export.Listed{Key: key, Size: found.Size, ModifiedAt: found.ModifiedAt})
+		}
+	}
+	return listed, nil
+}
+
+// Delete implements export.Blobs.
+func (b *Blobs) Delete(ctx context.Context, tenant audit.TenantID, key string) error {
+	at, err := blobAt(tenant, key)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return at.failure("delete", err)
+	}
+	err = b.root.Remove(at.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = b.sync(path.Dir(at.path))
+	}
+	if err != nil {
+		return at.failure("delete", err)
+	}
+	return nil
+}

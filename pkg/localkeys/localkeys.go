@@ -1,0 +1,144 @@
+// Package localkeys wraps keys under a master key that lies in a file. It is
+// for development only: whoever reads the file reads every tenant's key, which
+// a service such as AWS KMS prevents.
+package localkeys
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+)
+
+const (
+	keyFile  = "master.key"
+	keyBytes = 32 // AES-256
+	version  = 1  // of what Wrap returns: this byte, the nonce, the sealed key
+)
+
+// Wrapper is the master key of one data folder. It implements protect.KeyWrapper.
+type Wrapper struct{ path string }
+
+// Open returns the wrapper of a data folder. Its master key is made on first
+// use: 32 random bytes as hexadecimal text in the file master.key, which
+// only its owner may read. The file is the key: what was wrapped cannot be
+// unwrapped without it, and is safe from everybody once it is destroyed. Of two
+// processes that open the same new folder, both get the same key.
+func Open(folder string) (*Wrapper, error) {
+	w := &Wrapper{path: filepath.Join(folder, keyFile)}
+	_, err := w.cipher()
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := w.create(); err != nil {
+			return nil, fmt.Errorf("make the master key: %w", err)
+		}
+		_, err = w.cipher()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// create writes a whole file beside the path and links it there, so that nobody
+// ever reads half a key and the first of two processes wins.
+func (w *Wrapper) create() error {
+	folder := filepath.Dir(w.path)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(folder, keyFile+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	key := make([]byte, keyBytes)
+	_, _ = rand.Read(key) // never fails
+	_, err = file.WriteString(hex.EncodeToString(key) + "\n")
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(file.Name(), w.path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncFolder(folder)
+}
+
+// syncFolder makes durable which files a folder has.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// cipher reads the master key. It is not kept, so that a file that was removed
+// is a key that was destroyed.
+func (w *Wrapper) cipher() (cipher.AEAD, error) {
+	text, err := os.ReadFile(w.path)
+	if err != nil {
+		return nil, fmt.Errorf("read the master key: %w", err)
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != keyBytes {
+		return nil, fmt.Errorf("read the master key: %s does not hold %d bytes as hexadecimal text", w.path, keyBytes)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("read the master key: %w", err)
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// usable returns the master key's cipher, or protect.ErrMasterKey.
+func (w *Wrapper) usable(ctx context.Context) (cipher.AEAD, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	aead, err := w.cipher()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", protect.ErrMasterKey, err)
+	}
+	return aead, nil
+}
+
+// binding is the associated data that binds what is wrapped to its use and to the tenant.
+func binding(tenant audit.TenantID) []byte { return []byte("ocelot wrapped key\x00" + string(tenant)) }
+
+// Wrap implements protect.KeyWrapper.
+func (w *Wrapper) Wrap(ctx context.Context, tenant audit.TenantID, key []byte) ([]byte, error) {
+	if err := protect.CheckKey(tenant, key); err != nil {
+		return nil, fmt.Errorf("wrap a key: %w", err)
+	}
+	aead, err := w.usable(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("wrap a key for %s: %w", tenant, err)
+	}
+	return aead.Seal([]byte{version}, nil, key, binding(tenant)), nil
+}
+
+// Unwrap implements protect.KeyWrapper.
+func (w *Wrapper) Unwrap(ctx context.Context, tenant audit.TenantID, wrapped []byte) ([]byte, error) {
+	aead, err := w.usable(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap a key for %s: %w", tenant, err)
+	}
+	if len(wrapped) == 0 || wrapped[0] != version {
+		return nil, fmt.Errorf("unwrap a key for %s: %w", tenant, protect.ErrWrapped)
+	}
+	key, err := aead.Open(nil, nil, wrapped[1:], binding(tenant))
+	if err != nil {
+		return nil, fmt.Errorf("unwrap a key for %s: %w", tenant, protect.ErrWrapped)
+	}
+	return key, nil
+}
