@@ -8,7 +8,7 @@ import (
 // Environ is the environment that ReadEmbedded reads e from, as "NAME=value". It
 // has the secrets in plain text: it is for a process that is to be started.
 func (e Embedded) Environ() []string {
-	return append(e.Function.environ(), "OCELOT_DATA="+e.Data)
+	return append(e.environ(), "OCELOT_DATA="+e.Data)
 }
 
 func (f Function) environ() []string {
@@ -25,7 +25,7 @@ func (f Function) environ() []string {
 // Environ is the environment that ReadCloud reads c from, as "NAME=value". It has
 // the secrets in plain text: it is for a process that is to be started.
 func (c Cloud) Environ() []string {
-	environ := append(c.Function.environ(),
+	environ := append(c.environ(),
 		"MONGODB_URI="+string(c.MongoURI),
 		"MONGODB_DATABASE="+c.MongoDatabase,
 		"OPENSEARCH_URL="+string(c.OpenSearchURL),
