@@ -1,0 +1,149 @@
+package localcloud_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cloudtrail"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/localcloud"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
+)
+
+// cloudTrailFiles are real log files, which lie beside the repository.
+const cloudTrailFiles = "../../../shared/data/cloudtrail/*.json"
+
+// TestEndToEndCloudTrailFiles sends real input, written by nobody of this
+// project, twice through every kind of service. All of it has to come back.
+func TestEndToEndCloudTrailFiles(t *testing.T) {
+	files, err := filepath.Glob(cloudTrailFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Skip("wants CloudTrail log files in the folder ../shared/data/cloudtrail beside the repository")
+	}
+	var records, entries []string
+	for _, file := range files {
+		found := recordsOf(t, file)
+		for _, record := range found {
+			entry, err := cloudtrail.Entry([]byte(record))
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries = append(entries, string(entry))
+		}
+		records = append(records, found...)
+	}
+	slices.Sort(records)
+	everyWay(t, func(t *testing.T, start starter) {
+		admin := start(t, t.TempDir()).tenantAdmin("acme")
+		for range 2 {
+			for chunk := range slices.Chunk(entries, 200) {
+				admin.bulk(chunk)
+			}
+		}
+		admin.eventually(len(records))
+		var got []string
+		for query := (url.Values{"limit": {"300"}}); ; {
+			page := admin.list(query)
+			for _, item := range page.Items {
+				got = append(got, string(item["metadata"]))
+			}
+			if page.Next == nil {
+				break
+			}
+			query.Set("cursor", *page.Next)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, records) {
+			t.Errorf("%d records came back, not all of the %d as they were sent", len(got), len(records))
+		}
+	})
+}
+
+func recordsOf(t *testing.T, file string) (found []string) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for reader := cloudtrail.NewReader(f); ; {
+		record, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, string(record))
+	}
+}
+
+// TestEndToEndPoisonGoesAloneToTheDeadLetters puts a message on the ingest queue
+// in which one line of a hundred is no entry of its tenant.
+func TestEndToEndPoisonGoesAloneToTheDeadLetters(t *testing.T) {
+	data := t.TempDir()
+	engines := servers(t, data)
+	admin := startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines}).tenantAdmin("acme")
+	entries := make([]audit.Entry, 100)
+	for i := range entries {
+		at := time.Date(2026, 1, 2, 3, 4, 5, i*int(time.Millisecond), time.UTC)
+		entries[i] = audit.Entry{
+			ID: audit.DeriveEntryID("acme", at, fmt.Sprint(i)), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at,
+		}
+	}
+	entries[42].Tenant = "other"
+	bodies, err := envelope.Pack("acme", entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queues := cloud.NewQueues(engines)
+	if err := queues.Queue(manifest.QueueIngest).Send(t.Context(), bodies); err != nil {
+		t.Fatal(err)
+	}
+	admin.eventually(99)
+	dead, err := queues.Queue(manifest.QueueIngest.DeadLetters()).Receive(t.Context(), 10, 10*time.Second)
+	if err != nil || len(dead) != 1 || !strings.Contains(dead[0].Body, `"reason":"tenant, id or timestamp do not fit`) {
+		t.Errorf("dead letters: %+v, %v", dead, err)
+	}
+}
+
+// TestEndToEndWhileTheIndexIsDown stops nothing: it names an index that nobody
+// listens for.
+func TestEndToEndWhileTheIndexIsDown(t *testing.T) {
+	data := t.TempDir()
+	engines := servers(t, data)
+	s := startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines})
+	admin := s.tenantAdmin("acme")
+	admin.bulk([]string{entryText(1), entryText(2)})
+	admin.eventually(2)
+	s.stop()
+	engines.OpenSearchURL = config.Secret("http://127.0.0.1:1")
+	down := startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines})
+	admin = down.as(admin.authorization, "acme")
+	if got := admin.get("/logs", url.Values{"user_id": {"user-1"}}); got.status != 200 || got.header.Get("Ocelot-Degraded") != "search" || !strings.Contains(string(got.body), `"order-1"`) {
+		t.Errorf("a filter that MongoDB can answer: %d %q %s", got.status, got.header.Get("Ocelot-Degraded"), got.body)
+	}
+	for _, path := range []string{"/logs?q=entry", "/logs/stats"} {
+		if got := admin.get(path, nil); got.status != 503 || got.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %s", path, got.status, got.body)
+		}
+	}
+	admin.bulk([]string{entryText(3)}) // entries are taken all the same
+	if got := admin.get("/health", nil); got.status != 200 || !strings.Contains(string(got.body), "degraded") {
+		t.Errorf("health: %d %s", got.status, got.body)
+	}
+}
