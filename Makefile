@@ -29,7 +29,7 @@ test: ## run every test that needs no outside engine
 	go test ./...
 
 # The packages whose suites run against real engines.
-ENGINE_TESTS := ./pkg/enginetest/... ./pkg/mongostore ./pkg/opensearchindex ./pkg/sqsqueue ./pkg/s3blob ./pkg/kmskeys ./pkg/secrets ./pkg/localcloud
+ENGINE_TESTS := ./pkg/enginetest/... ./pkg/mongostore ./pkg/opensearchindex ./pkg/sqsqueue ./pkg/s3blob ./pkg/kmskeys ./pkg/secrets ./pkg/wiring/... ./pkg/localcloud
 
 engines: ## fetch the engines of test-engines ahead (Java 17, Maven, Python 3)
 	go run ./pkg/enginetest/cmd/engines

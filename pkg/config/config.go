@@ -78,7 +78,8 @@ type Engines struct {
 func (e Engines) NamesQueues() bool { return e.AWS.Endpoints["SQS"] != "" || e.AWS.Endpoints[""] != "" }
 
 // Cloud is what a Lambda over the engines of production reads. Its addresses of
-// MongoDB and OpenSearch are required.
+// MongoDB and OpenSearch are required. In the place of a secret, the ARN of one in
+// Secrets Manager can stand.
 type Cloud struct {
 	Function
 	Engines
@@ -123,6 +124,14 @@ func ReadCloud() (Cloud, error) {
 	r.required("MONGODB_URI", r.MongoURI, "the connection string of the system of record")
 	r.required("OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
 	return cloud, r.err()
+}
+
+// Check checks what only shows once named secrets were fetched.
+func (c Cloud) Check() error {
+	var r reader
+	r.secret("OCELOT_CURSOR_KEY", string(c.CursorKey))
+	r.secret("OCELOT_JWT_SECRET", string(c.Auth.JWTSecret))
+	return r.err()
 }
 
 // ReadAWS reads an AWS. The error has every fault.

@@ -253,12 +253,12 @@ func settingsSchema(answer bool) *schema {
 	return object(
 		f("retention_days", integer(0, audit.MaxRetentionDays, "How long an entry is kept after its timestamp; 0 keeps it for ever."), initial.RetentionDays),
 		f("log_levels", levels.says("The severities that are stored; others are answered `filtered`."), names(initial.LogLevels)),
-		f("sensitive_fields", paths.says("Dotted paths, `**.` meaning any depth."), initial.SensitiveFields),
-		f("masking", boolean("Sensitive fields are hidden from readers without logs:read_sensitive."), initial.Masking),
+		f("sensitive_fields", paths.says("Dotted paths, `**.` meaning any depth. Not in effect in this version."), initial.SensitiveFields),
+		f("masking", boolean("Sensitive fields are hidden from readers without logs:read_sensitive. Not in effect in this version."), initial.Masking),
 		f("legal_hold", boolean("Stops every deletion."), initial.LegalHold),
 		f("tier", choice("The ingest queue.", words(audit.TierStandard, audit.TierPriority)...), string(initial.Tier)),
 		f("isolation", choice("How the tenant's entries lie in the system of record.", words(audit.IsolationShared, audit.IsolationDedicated)...), string(initial.Isolation)),
-		f("archive", boolean("Every day is written to the archive before it may be deleted."), initial.Archive),
+		f("archive", boolean("Every day is written to the archive before it may be deleted. Not in effect in this version."), initial.Archive),
 	)
 }
 

@@ -195,6 +195,13 @@ func quarantineOperations() []operation {
 	}
 }
 
+func notInEffectParameter() parameter {
+	return parameter{
+		name: notInEffectHeader, schema: &schema{kind: "string"},
+		description: "Settings of the tenant that are kept and do nothing in this version, separated by commas: do not rely on them yet.",
+	}
+}
+
 func tenantParameter() parameter {
 	return parameter{name: "id", required: true, schema: tenantIDSchema(""), description: "The tenant's id."}
 }
@@ -217,7 +224,7 @@ func tenantOperations() []operation {
 			function: "create-tenant", group: groupTenants,
 			description: "For platform operators. An id can be used once, even after its tenant was deleted.",
 			body:        &requestBody{description: "The tenant.", media: []string{mediaJSON}, schema: ref("NewTenant")},
-			answers:     []answer{jsonAnswer(http.StatusCreated, "Tenant", "The tenant as it was made.", etagHeader(), location)},
+			answers:     []answer{jsonAnswer(http.StatusCreated, "Tenant", "The tenant as it was made.", etagHeader(), notInEffectParameter(), location)},
 			refusals: []refusal{
 				{kindConflict, "A tenant has, or once had, this id."},
 				{kindInvalid, "A field is faulty; errors names each."},
@@ -227,7 +234,7 @@ func tenantOperations() []operation {
 			function: "get-tenant", group: groupTenants,
 			description: "The record with its ETag.",
 			path:        []parameter{tenantParameter()},
-			answers:     []answer{jsonAnswer(http.StatusOK, "Tenant", "The tenant.", etagHeader())},
+			answers:     []answer{jsonAnswer(http.StatusOK, "Tenant", "The tenant.", etagHeader(), notInEffectParameter())},
 		},
 		{
 			function: "update-tenant", group: groupTenants,
@@ -236,7 +243,7 @@ func tenantOperations() []operation {
 			headers: []parameter{{name: ifMatchHeader, required: true, schema: &schema{kind: "string", pattern: etagPattern},
 				description: "The ETag of the record that the change is based on, or `*` to overwrite whatever is there. Without it the answer is 428."}},
 			body:    &requestBody{description: "The change.", media: []string{mediaJSON}, schema: ref("TenantChange")},
-			answers: []answer{jsonAnswer(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader())},
+			answers: []answer{jsonAnswer(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader(), notInEffectParameter())},
 			refusals: []refusal{
 				{kindMalformed, "If-Match holds no entity tag."},
 				{kindPrecondition, "The record changed since it was read."},

@@ -252,7 +252,28 @@ func DeleteTenant(gate *Gate, s *tenants.Service) http.Handler {
 func tenantResponse(status int, t *audit.Tenant) *response {
 	w := writer{b: make([]byte, 0, 512)}
 	appendTenant(&w, t)
-	return jsonResponse(status, &w).set("Etag", etag(t.Version))
+	answer := jsonResponse(status, &w).set("Etag", etag(t.Version))
+	if idle := notInEffect(&t.Settings); len(idle) > 0 {
+		answer.set(notInEffectHeader, strings.Join(idle, ", "))
+	}
+	return answer
+}
+
+// notInEffectHeader names settings that are kept and do nothing in this version,
+// so that nobody relies on them.
+const notInEffectHeader = "Ocelot-Not-In-Effect"
+
+func notInEffect(s *audit.Settings) (idle []string) {
+	if len(s.SensitiveFields) > 0 {
+		idle = append(idle, "sensitive_fields")
+	}
+	if s.Masking {
+		idle = append(idle, "masking")
+	}
+	if s.Archive {
+		idle = append(idle, "archive")
+	}
+	return idle
 }
 
 func appendTenant(w *writer, t *audit.Tenant) {

@@ -58,14 +58,14 @@ func Template() ([]byte, error) {
 // prefix begins the names of the stack's queues.
 const prefix = "${AWS::StackName}"
 
-// environment is what every function reads (pkg/config). Its secrets come from
-// Secrets Manager and never stand in the template.
+// environment is what every function reads (pkg/config). It only names its
+// secrets, which the functions fetch from Secrets Manager.
 func environment() node {
 	return node{
 		"OCELOT_LOG_LEVEL":    "info",
 		"OCELOT_QUEUE_PREFIX": node{"Fn::Sub": prefix},
-		"OCELOT_CURSOR_KEY":   secret("CursorKey"),
-		"MONGODB_URI":         secret("MongoUri"),
+		"OCELOT_CURSOR_KEY":   ref(cursorKeySecret),
+		"MONGODB_URI":         ref(mongoSecret),
 		"OPENSEARCH_URL":      ref("OpenSearchUrl"),
 		"OPENSEARCH_AUTH":     "aws",
 		"OIDC_JWKS_URL":       ref("JwksUrl"),
@@ -74,15 +74,17 @@ func environment() node {
 	}
 }
 
-// secret is a member of the secret that the parameter SecretName names.
-func secret(member string) node {
-	return node{"Fn::Sub": "{{resolve:secretsmanager:${SecretName}:SecretString:" + member + "}}"}
-}
+// The parameters that name secrets by their ARNs.
+const (
+	cursorKeySecret = "CursorKeySecretArn"
+	mongoSecret     = "MongoUriSecretArn"
+)
 
 func parameters() node {
 	text := func(description string) node { return node{"Type": "String", "Description": description} }
 	return node{
-		"SecretName":    text("The secret in Secrets Manager with the members MongoUri and CursorKey (at least 32 bytes)"),
+		cursorKeySecret: text("The ARN of the secret that signs cursors, at least 32 bytes"),
+		mongoSecret:     text("The ARN of the secret that is MongoDB's connection string"),
 		"OpenSearchUrl": text("The endpoint of the OpenSearch domain"),
 		"JwksUrl":       text("The keys of bearer tokens"),
 		"Issuer":        text("The issuer of bearer tokens"),
@@ -152,10 +154,7 @@ func addQueue(resources node, q manifest.Queue) {
 func addFunction(resources node, f manifest.Function) {
 	properties := node{
 		"CodeUri": "bin/lambdas/arm64/" + f.Name, "Description": f.Summary,
-		"MemorySize": f.MemoryMB, "Timeout": int(f.Timeout.Seconds()),
-	}
-	if policies := policies(f); len(policies) > 0 {
-		properties["Policies"] = policies
+		"MemorySize": f.MemoryMB, "Timeout": int(f.Timeout.Seconds()), "Policies": policies(f),
 	}
 	if events := events(f); len(events) > 0 {
 		properties["Events"] = events
@@ -200,10 +199,13 @@ func rate(every time.Duration) string {
 // noRetry is for runs of a schedule: the next one makes up for one that failed.
 func noRetry() node { return node{"MaximumRetryAttempts": 0} }
 
-// policies grants the queues that a function sends to or asks after; SAM adds
-// the right to receive from the queues that trigger it.
+// policies grants the secrets of the settings and the queues that a function
+// sends to or asks after; SAM adds the right to receive from the queues that
+// trigger it.
 func policies(f manifest.Function) []node {
-	var statements []node
+	statements := []node{{
+		"Effect": "Allow", "Action": []string{"secretsmanager:GetSecretValue"}, "Resource": []node{ref(cursorKeySecret), ref(mongoSecret)},
+	}}
 	for _, q := range manifest.Queues() {
 		for _, name := range []manifest.QueueName{q.Name, q.Name.DeadLetters()} {
 			for _, g := range f.Grants {
@@ -220,9 +222,6 @@ func policies(f manifest.Function) []node {
 				statements = append(statements, node{"Effect": "Allow", "Action": actions, "Resource": arn(queueID(name))})
 			}
 		}
-	}
-	if len(statements) == 0 {
-		return nil
 	}
 	return []node{{"Version": "2012-10-17", "Statement": statements}}
 }

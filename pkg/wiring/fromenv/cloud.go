@@ -11,9 +11,12 @@ import (
 )
 
 // stores returns the engines of production.
-func stores(context.Context) (wiring.Stores, config.Function, error) {
+func stores(ctx context.Context) (wiring.Stores, config.Function, error) {
 	settings, err := config.ReadCloud()
 	if err != nil {
+		return wiring.Stores{}, config.Function{}, err
+	}
+	if err := cloud.ResolveSecrets(ctx, &settings); err != nil {
 		return wiring.Stores{}, config.Function{}, err
 	}
 	opened, err := cloud.Stores(settings.Engines)
