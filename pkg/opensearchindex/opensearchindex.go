@@ -91,7 +91,14 @@ type Index struct {
 
 // A prefix has no hyphen: "ocelot" with the tenant "dev-acme" must not have the
 // names of "ocelot-dev" with the tenant "acme".
-var prefixForm = regexp.MustCompile(`^[a-z][a-z0-9]{0,31}$`)
+func isPrefix(s string) bool {
+	for i := range len(s) {
+		if letter := 'a' <= s[i] && s[i] <= 'z'; !letter && (i == 0 || s[i] < '0' || s[i] > '9') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 32
+}
 
 // Open returns the index. It connects with the first request, not before.
 func Open(config Config) (*Index, error) {
@@ -126,8 +133,8 @@ func (c Config) complete() (Config, error) {
 	if c.Prefix == "" {
 		c.Prefix = DefaultPrefix
 	}
-	if !prefixForm.MatchString(c.Prefix) {
-		return c, fmt.Errorf("prefix %q must match %s", c.Prefix, prefixForm)
+	if !isPrefix(c.Prefix) {
+		return c, fmt.Errorf("prefix %q must be a lower-case letter and up to 31 lower-case letters and digits", c.Prefix)
 	}
 	if c.Shards == 0 {
 		c.Shards = 1
