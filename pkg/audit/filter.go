@@ -87,6 +87,32 @@ func (f Field) MetadataPath() (path string, ok bool) {
 	return strings.CutPrefix(string(f), metadataPrefix)
 }
 
+// Value returns the one value of a field, in the form that conditions compare;
+// "" where it is unset, and for changed and the metadata, which can have several.
+func (e *Entry) Value(field Field) string {
+	switch field {
+	case FieldUserID:
+		return e.UserID
+	case FieldSessionID:
+		return e.SessionID
+	case FieldRequestID:
+		return e.RequestID
+	case FieldAction:
+		return e.Action
+	case FieldResourceType:
+		return e.ResourceType
+	case FieldResourceID:
+		return e.ResourceID
+	case FieldSeverity:
+		return e.Severity.String()
+	case FieldIPAddress:
+		if e.IPAddress.IsValid() {
+			return e.IPAddress.String()
+		}
+	}
+	return ""
+}
+
 // All joins conditions, leaving out the nil ones; it returns nil where none is left.
 func All(exprs ...Expr) Expr {
 	var kept And

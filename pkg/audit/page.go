@@ -1,6 +1,9 @@
 package audit
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Order is the direction of a list by (timestamp, then an order among equal
 // timestamps that the store chooses and keeps).
@@ -60,13 +63,33 @@ type StatsRequest struct {
 
 // Limits of a StatsRequest.
 const (
-	MaxGroupBy    = 2
-	DefaultTop    = 10
-	MaxTop        = 1000
-	MaxBuckets    = 10_000 // of a histogram
-	MinInterval   = time.Second
-	MaxStatsRange = 100 * 366 * 24 * time.Hour
+	MaxGroupBy  = 2
+	DefaultTop  = 10
+	MaxTop      = 1000
+	MaxBuckets  = 10_000 // of a histogram
+	MinInterval = time.Second
 )
+
+// Validate returns the first fault as a *ValidationError. It is for indexes: what a
+// client sent is checked where its parameters are read.
+func (r *StatsRequest) Validate() error {
+	if len(r.GroupBy) > MaxGroupBy {
+		return Invalid("?group_by", "too_many", "must name at most %d fields", MaxGroupBy)
+	}
+	for _, field := range r.GroupBy {
+		_, ofMetadata := field.MetadataPath()
+		if !ofMetadata && !slices.Contains(FilterFields(), field) {
+			return Invalid("?group_by", "invalid_choice", "must name fields of an entry")
+		}
+	}
+	if r.Top > MaxTop {
+		return Invalid("?top", "out_of_range", "must be at most %d", MaxTop)
+	}
+	if r.Interval != 0 && (r.Interval < MinInterval || r.Interval%time.Second != 0) {
+		return Invalid("?interval", "out_of_range", "must be whole seconds, one at least")
+	}
+	return nil
+}
 
 // Stats answers a StatsRequest. Total is exact.
 type Stats struct {

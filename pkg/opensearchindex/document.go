@@ -66,7 +66,7 @@ func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, 
 	d.text(fieldTenant, string(tenant))
 	for _, field := range audit.FilterFields() {
 		if field != audit.FieldChanged {
-			d.text(string(field), bounded(valueOf(e, field), maxValue))
+			d.text(string(field), bounded(e.Value(field), maxValue))
 		}
 	}
 	d.text(fieldUserAgent, e.UserAgent)
@@ -101,32 +101,6 @@ func tokensOf(metadata audit.Object) ([]string, error) {
 		}
 	})
 	return tokens, err
-}
-
-// valueOf returns the one value of a field outside changed and the metadata, ""
-// where it is unset.
-func valueOf(e *audit.Entry, field audit.Field) string {
-	switch field {
-	case audit.FieldUserID:
-		return e.UserID
-	case audit.FieldSessionID:
-		return e.SessionID
-	case audit.FieldRequestID:
-		return e.RequestID
-	case audit.FieldAction:
-		return e.Action
-	case audit.FieldResourceType:
-		return e.ResourceType
-	case audit.FieldResourceID:
-		return e.ResourceID
-	case audit.FieldSeverity:
-		return e.Severity.String()
-	case audit.FieldIPAddress:
-		if e.IPAddress.IsValid() {
-			return e.IPAddress.String()
-		}
-	}
-	return ""
 }
 
 // documentWriter writes the members of one object.

@@ -438,7 +438,7 @@ func wholeIn(e *audit.Entry, field audit.Field, short string) (string, error) {
 	}
 	path, ofMetadata := field.MetadataPath()
 	if !ofMetadata {
-		for _, value := range append(slices.Clone(e.Changed), valueOf(e, field)) {
+		for _, value := range append(slices.Clone(e.Changed), e.Value(field)) {
 			consider(value)
 		}
 		return found, nil

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -42,7 +41,7 @@ func (x *Index) Stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 }
 
 func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (stats audit.Stats, err error) {
-	if err := checkStats(request); err != nil {
+	if err := request.Validate(); err != nil {
 		return stats, err
 	}
 	f, err := x.family(tenant)
@@ -60,25 +59,6 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 		}
 	}
 	return c.count()
-}
-
-func checkStats(request audit.StatsRequest) error {
-	if len(request.GroupBy) > audit.MaxGroupBy {
-		return audit.Invalid("?group_by", "too_many", "must name at most %d fields", audit.MaxGroupBy)
-	}
-	for _, field := range request.GroupBy {
-		_, ofMetadata := field.MetadataPath()
-		if !ofMetadata && !slices.Contains(audit.FilterFields(), field) {
-			return audit.Invalid("?group_by", "invalid_choice", "must name fields of an entry")
-		}
-	}
-	if request.Top > audit.MaxTop {
-		return audit.Invalid("?top", "out_of_range", "must be at most %d", audit.MaxTop)
-	}
-	if request.Interval != 0 && (request.Interval < audit.MinInterval || request.Interval%time.Second != 0) {
-		return audit.Invalid("?interval", "out_of_range", "must be whole seconds, one at least")
-	}
-	return nil
 }
 
 // counter answers one StatsRequest.

@@ -37,7 +37,7 @@ func newIndexRows(tenant int64, entries []audit.Entry) ([]indexRow, []audit.Reje
 		}
 		row := indexRow{id: e.ID, body: body}
 		for j, column := range facetColumns {
-			row.facets[j] = facetOf(e, column)
+			row.facets[j] = e.Value(column)
 		}
 		rows = append(rows, row)
 	}

@@ -27,7 +27,7 @@ func (x *Index) Stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 }
 
 func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (stats audit.Stats, err error) {
-	if err := checkStats(request); err != nil {
+	if err := request.Validate(); err != nil {
 		return stats, err
 	}
 	number, known, err := x.db.number(ctx, tenant)
@@ -47,22 +47,6 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 		return audit.Stats{}, err
 	}
 	return stats, nil
-}
-
-func checkStats(request audit.StatsRequest) error {
-	if len(request.GroupBy) > audit.MaxGroupBy {
-		return audit.Invalid("?group_by", "too_many", "must name at most %d fields", audit.MaxGroupBy)
-	}
-	for _, field := range request.GroupBy {
-		_, ofMetadata := field.MetadataPath()
-		if !ofMetadata && !slices.Contains(audit.FilterFields(), field) {
-			return audit.Invalid("?group_by", "invalid_choice", "must name fields of an entry")
-		}
-	}
-	if request.Interval != 0 && (request.Interval < audit.MinInterval || request.Interval%time.Second != 0) {
-		return audit.Invalid("?interval", "out_of_range", "must be whole seconds, one at least")
-	}
-	return nil
 }
 
 // counter answers one StatsRequest.

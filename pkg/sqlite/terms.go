@@ -98,33 +98,8 @@ func plainValues(e *audit.Entry, field audit.Field) []string {
 	if field == audit.FieldChanged {
 		return e.Changed
 	}
-	if value := facetOf(e, field); value != "" {
+	if value := e.Value(field); value != "" {
 		return []string{value}
 	}
 	return nil
-}
-
-// facetOf returns the one value of a field that is a column of facets, "" where it is unset.
-func facetOf(e *audit.Entry, field audit.Field) string {
-	switch field {
-	case audit.FieldUserID:
-		return e.UserID
-	case audit.FieldSessionID:
-		return e.SessionID
-	case audit.FieldRequestID:
-		return e.RequestID
-	case audit.FieldAction:
-		return e.Action
-	case audit.FieldResourceType:
-		return e.ResourceType
-	case audit.FieldResourceID:
-		return e.ResourceID
-	case audit.FieldSeverity:
-		return e.Severity.String()
-	case audit.FieldIPAddress:
-		if e.IPAddress.IsValid() {
-			return e.IPAddress.String()
-		}
-	}
-	return ""
 }
