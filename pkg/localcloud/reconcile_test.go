@@ -283,7 +283,7 @@ func (c caller) wantStatus(ids []string, want string) {
 
 // TestEndToEndScheduleRuns: entries that never reached the index are found once
 // the service runs, though no message tells of them.
-func TestEndToEndScheduleRuns(t *testing.T) { everyWay(t, theScheduleRuns) }
+func TestEndToEndScheduleRuns(t *testing.T) { embeddedWays(t, theScheduleRuns) }
 
 func theScheduleRuns(t *testing.T, start starter) {
 	const total = 250

@@ -41,10 +41,15 @@ type starter func(t *testing.T, data string) *service
 // everyWay runs a test with the functions in this process and as Lambda
 // binaries, each over the embedded engine and over outside ones.
 func everyWay(t *testing.T, test func(t *testing.T, start starter)) {
-	t.Run("in process", func(t *testing.T) { test(t, start) })
-	t.Run("lambda", func(t *testing.T) { test(t, startLambda) })
+	embeddedWays(t, test)
 	t.Run("in process on servers", func(t *testing.T) { test(t, startOnServers) })
 	t.Run("lambda on servers", func(t *testing.T) { test(t, startLambdaOnServers) })
+}
+
+// embeddedWays are the ways over the embedded engine.
+func embeddedWays(t *testing.T, test func(t *testing.T, start starter)) {
+	t.Run("in process", func(t *testing.T) { test(t, start) })
+	t.Run("lambda", func(t *testing.T) { test(t, startLambda) })
 }
 
 // start runs the service until the test ends or stop is called.
