@@ -125,6 +125,23 @@ func (e *environments) kill(t *testing.T, function string) bool {
 	return err == nil // else it has just ended by itself
 }
 
+// endAll ends every process of a function and waits until the runner knows.
+func (e *environments) endAll(t *testing.T, function string) {
+	t.Helper()
+	for patience := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		e.kill(t, function)
+		e.mu.Lock()
+		left := len(e.pids[function])
+		e.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		if time.Now().After(patience) {
+			t.Fatalf("%d processes of %s do not end", left, function)
+		}
+	}
+}
+
 // TestEndToEndLambdaKilledEnvironmentsLoseNothing kills functions in the middle
 // of a load. Whatever was acknowledged has to be there, once.
 func TestEndToEndLambdaKilledEnvironmentsLoseNothing(t *testing.T) {
@@ -283,9 +300,7 @@ func TestLambdaKeepsVerdicts(t *testing.T) {
 		{"no tenant where one is needed", inTenant(""), "GET", "/logs", 400, true},
 		{"and again", inTenant(""), "GET", "/logs", 400, true},
 	} {
-		for processes.kill(t, "authorize-request") { // so that it has to be started where it is asked
-			time.Sleep(time.Millisecond)
-		}
+		processes.endAll(t, "authorize-request") // so that it has to be started where it is asked
 		body := ""
 		if test.method == "POST" {
 			body = entryText(1)
