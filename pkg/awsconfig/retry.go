@@ -29,10 +29,19 @@ func Retryer(tries int) aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = tries
 		o.Retryables = append(o.Retryables, retry.RetryableHTTPStatusCode{Codes: busy()}, retry.IsErrorRetryableFunc(cutShort))
-		o.Backoff = retry.BackoffDelayerFunc(func(failed int, _ error) (time.Duration, error) {
-			return rand.N(min(leastJitter<<max(0, min(failed-1, 10)), mostJitter)), nil
-		})
+		o.Backoff = Backoff()
 	})
+}
+
+// Backoff is Retryer's waiting, for a client whose retryer is its own.
+func Backoff() retry.BackoffDelayer {
+	return retry.BackoffDelayerFunc(func(failed int, _ error) (time.Duration, error) { return Jitter(failed), nil })
+}
+
+// Jitter is how long to wait after that many failed tries, so that those of many
+// clients are spread: from 0 to 50 ms, doubling with each try up to 2 s.
+func Jitter(failed int) time.Duration {
+	return rand.N(min(leastJitter<<max(0, min(failed-1, 10)), mostJitter))
 }
 
 // busy are the SDK's status codes of services that cannot answer now, and the

@@ -5,7 +5,6 @@ package sqsqueue
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -28,28 +27,20 @@ const (
 	MaxBatch = 10
 )
 
-const (
-	callTries   = 7 // of one call as a whole, by the SDK: within 1.6 s on average
-	leastJitter = 50 * time.Millisecond
-	mostJitter  = 2 * time.Second
-)
+const callTries = 7 // of one call as a whole, by the SDK: within 1.6 s on average
 
 // NewClient returns a client of SQS for any number of queues. A call that fails
 // as a whole for a reason that may pass is repeated a few times.
 func NewClient(cfg aws.Config) *sqs.Client {
 	return sqs.NewFromConfig(awsconfig.WithClient(cfg), func(o *sqs.Options) {
-		o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) {
-			s.MaxAttempts = callTries
-			// The SDK's own begins with a second, which is long for a client that waits for its answer.
-			s.Backoff = retry.BackoffDelayerFunc(func(tries int, _ error) (time.Duration, error) { return jittered(tries + 1), nil })
-		})
+		o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) { s.MaxAttempts, s.Backoff = callTries, awsconfig.Backoff() })
 	})
 }
 
 // Name returns the name of a queue in SQS.
 func Name(prefix string, queue manifest.QueueName) string { return prefix + "-" + string(queue) }
 
-func deadName(name string) string { return name + "-dlq" }
+func deadName(name string) string { return string(manifest.QueueName(name).DeadLetters()) }
 
 // Options are what differs between installations. The zero Options are right for SQS.
 type Options struct {
@@ -78,18 +69,12 @@ func New(client *sqs.Client, name string, o Options) *Queue {
 		o.MaxBytes = MaxBytes
 	}
 	if o.Backoff == nil {
-		o.Backoff = jittered
+		o.Backoff = func(try int) time.Duration { return awsconfig.Jitter(try - 1) }
 	}
 	return &Queue{
 		client: client, name: name, maxBytes: o.MaxBytes, backoff: o.Backoff,
 		self: address{name: name}, dead: address{name: deadName(name)},
 	}
-}
-
-// jittered is how long to wait before the try-th try, so that those of many
-// senders are spread. The first ones have the same bound: the SDK counts from 0 or 1.
-func jittered(try int) time.Duration {
-	return rand.N(min(leastJitter<<max(0, min(try-2, 10)), mostJitter))
 }
 
 // address is a queue's URL, which never changes: it is asked for once.
