@@ -1,6 +1,7 @@
 # Everything that is done with Ocelot. `make run` and `make test` need Go alone.
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+ACTIONLINT    := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CFN_LINT      := cfn-lint==1.58.0
 SCHEMATHESIS  := schemathesis==4.32.5
@@ -47,6 +48,7 @@ lint:
 	go vet ./...
 	go mod tidy -diff
 	go run $(GOLANGCI_LINT) run
+	go run $(ACTIONLINT) .github/workflows/*.yml
 	go test -count=1 -run 'Current|Stale|Manifest' ./pkg/... ./cmd/...
 
 vulnerabilities:

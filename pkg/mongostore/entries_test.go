@@ -24,8 +24,8 @@ func appendAll(t testing.TB, store *mongostore.Entries, tenant audit.TenantID, e
 	}
 }
 
-// count returns how many documents of the tenant the server has in all partitions.
-func count(t testing.TB, uri, name string, tenant audit.TenantID) int {
+// count returns how many documents of the tenant acme the server has in all partitions.
+func count(t testing.TB, uri, name string) int {
 	t.Helper()
 	database := client(t, uri).Database(name)
 	collections, err := database.ListCollectionNames(t.Context(), bson.D{})
@@ -37,7 +37,7 @@ func count(t testing.TB, uri, name string, tenant audit.TenantID) int {
 		if _, ok := mongostore.ParsePartition(collection); !ok {
 			continue
 		}
-		n, err := database.Collection(collection).CountDocuments(t.Context(), bson.D{{Key: "tenant_id", Value: string(tenant)}})
+		n, err := database.Collection(collection).CountDocuments(t.Context(), bson.D{{Key: "tenant_id", Value: "acme"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,6 +54,28 @@ func wantStored(t testing.TB, store *mongostore.Entries, want audit.Entry) {
 	}
 	if g, w := entryjson.AppendStored(nil, &got), entryjson.AppendStored(nil, &want); !bytes.Equal(g, w) {
 		t.Fatalf("comes back otherwise:\n got %s\nwant %s", g, w)
+	}
+}
+
+// wantByID asks for all of the entries of one tenant at once.
+func wantByID(t testing.TB, store *mongostore.Entries, want ...audit.Entry) {
+	t.Helper()
+	ids := make([]audit.EntryID, len(want))
+	for i := range want {
+		ids[i] = want[i].ID
+	}
+	got, err := store.EntriesByID(t.Context(), want[0].Tenant, ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[audit.EntryID]int{}
+	for i := range got {
+		found[got[i].ID]++
+	}
+	for _, id := range ids {
+		if found[id] != 1 || len(got) != len(want) {
+			t.Fatalf("EntriesByID found %v, want each of %v once", found, ids)
+		}
 	}
 }
 
@@ -82,7 +104,7 @@ func TestIsolationMayChange(t *testing.T) {
 	appendAll(t, db.Entries(shared), "acme", first)
 	appendAll(t, db.Entries(dedicated), "acme", first, second) // first is a retry
 	appendAll(t, db.Entries(shared), "acme", first, second, third)
-	if n := count(t, uri, name, "acme"); n != 3 {
+	if n := count(t, uri, name); n != 3 {
 		t.Fatalf("%d documents are stored, want 3", n)
 	}
 	other := second
@@ -95,6 +117,7 @@ func TestIsolationMayChange(t *testing.T) {
 		for _, want := range []audit.Entry{first, second, third} {
 			wantStored(t, db.Entries(isolation), want)
 		}
+		wantByID(t, db.Entries(isolation), first, second, third)
 	}
 	page, err := db.Index().Find(t.Context(), "acme", audit.Filter{}, audit.PageRequest{Limit: 2})
 	if err != nil || len(page.Entries) != 2 || page.Entries[0].ID != third.ID || page.Entries[1].ID != second.ID || !page.More {
@@ -136,6 +159,8 @@ func TestEntriesStoredInBothPlacesAreListedOnce(t *testing.T) {
 	if _, err := database.Collection("logs_acme_2026_03").InsertMany(t.Context(), docs[3:8]); err != nil {
 		t.Fatal(err)
 	}
+	wantByID(t, db.Entries(shared), entries...)
+	wantByID(t, db.Entries(dedicated), entries...)
 	for _, order := range []audit.Order{audit.NewestFirst, audit.OldestFirst} {
 		seen := map[audit.EntryID]bool{}
 		request := audit.PageRequest{Order: order, Limit: 3}
@@ -209,7 +234,7 @@ func TestWithoutIsolationNothingIsStored(t *testing.T) {
 	if _, err := store.Entry(t.Context(), "acme", e.ID); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("Entry: %v, want audit.ErrNotFound", err)
 	}
-	if n := count(t, uri, name, "acme"); n != 0 {
+	if n := count(t, uri, name); n != 0 {
 		t.Errorf("%d documents are stored", n)
 	}
 }

@@ -37,7 +37,11 @@ func (x *Index) once(ctx context.Context, c call) ([]byte, error) {
 	} else {
 		request.Body = nil
 	}
-	response, err := x.client.Stream(request)
+	client, err := x.client()
+	if err != nil {
+		return nil, err
+	}
+	response, err := client.Stream(request)
 	if response != nil {
 		defer func() { _ = response.Body.Close() }() // it has been read
 	}

@@ -19,7 +19,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -84,8 +86,10 @@ type Config struct {
 // search.IndexWriter, search.IDLister and tenants.Purger, and may be used by
 // many goroutines.
 type Index struct {
-	client *opensearch.Client
 	config Config
+	// client makes the client at the first call: most functions never make one, and
+	// it is the dearest part of their start.
+	client func() (*opensearch.Client, error)
 	limits groupLimits
 }
 
@@ -106,29 +110,48 @@ func Open(config Config) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open OpenSearch index: %w", err)
 	}
+	return &Index{config: config, client: sync.OnceValues(config.newClient), limits: usualGroupLimits()}, nil
+}
+
+func (c Config) newClient() (*opensearch.Client, error) {
+	transport := c.Transport
+	if transport == nil {
+		own := http.DefaultTransport.(*http.Transport).Clone()
+		own.MaxIdleConnsPerHost = 16 // a Lambda handles one batch at a time, a local process some more
+		transport = own
+	}
 	options := opensearch.Config{
-		Addresses: config.URLs, Username: config.Username, Password: config.Password, Transport: config.Transport,
+		Addresses: c.URLs, Username: c.Username, Password: c.Password, Transport: transport,
 		// This package repeats what may be repeated, within its own budgets.
 		DisableRetry: true,
 		// Probes in the background are unsigned and would outlive the invocation of a Lambda.
 		HealthCheckMaxRetries: -1, MaxRetryClusterHealth: -1,
 	}
-	if config.AWS != nil {
-		if options.Signer, err = awsv2.NewSigner(*config.AWS); err != nil {
-			return nil, fmt.Errorf("open OpenSearch index: %w", err)
+	if c.AWS != nil {
+		signer, err := awsv2.NewSigner(*c.AWS)
+		if err != nil {
+			return nil, fmt.Errorf("sign requests to OpenSearch: %w", err)
 		}
+		options.Signer = signer
 	}
 	client, err := opensearch.NewClient(options)
 	if err != nil {
-		// The error repeats the URL, which may hold a password.
-		return nil, errors.New("open OpenSearch index: a URL is not valid")
+		return nil, errURL
 	}
-	return &Index{client: client, config: config, limits: usualGroupLimits()}, nil
+	return client, nil
 }
+
+// errURL stands for errors that repeat a URL, which may hold a password.
+var errURL = errors.New("a URL is not valid")
 
 func (c Config) complete() (Config, error) {
 	if len(c.URLs) == 0 {
 		return c, errors.New("no URL")
+	}
+	for _, address := range c.URLs {
+		if _, err := url.Parse(address); err != nil {
+			return c, errURL
+		}
 	}
 	if c.Prefix == "" {
 		c.Prefix = DefaultPrefix
@@ -148,16 +171,17 @@ func (c Config) complete() (Config, error) {
 	if c.WriteBudget == 0 {
 		c.WriteBudget = DefaultWriteBudget
 	}
-	if c.Transport == nil {
-		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxIdleConnsPerHost = 16 // a Lambda handles one batch at a time, a local process some more
-		c.Transport = transport
-	}
 	return c, nil
 }
 
 // Close ends the connections that are kept open.
-func (x *Index) Close() error { return x.client.Close() }
+func (x *Index) Close() error {
+	client, err := x.client()
+	if err != nil {
+		return err
+	}
+	return client.Close()
+}
 
 // Ping reports whether OpenSearch answers. It tries once.
 func (x *Index) Ping(ctx context.Context) error {

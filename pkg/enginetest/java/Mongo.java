@@ -5,6 +5,8 @@ import de.bwaldvogel.mongo.bson.Document;
 import de.bwaldvogel.mongo.wire.message.MongoMessage;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.concurrent.locks.ReadWriteLock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
 import org.h2.mvstore.MVStore;
 
 /** Runs mongo-java-server over a file. Arguments: the port, and the folder of this engine. */
@@ -22,18 +24,43 @@ final class Mongo {
         System.out.println("READY");
     }
 
-    /** Writes what a command changed to the file before the command is answered, so that a killed engine lost nothing it acknowledged. */
+    /**
+     * Writes what commands changed to the file before they are answered, so that a killed engine lost nothing it
+     * acknowledged. Only whole commands are written: of one that is half done, a document could be there without its
+     * entry in the index of ids. So commands run side by side, and a commit waits until none runs.
+     */
     private static final class Durable extends H2Backend {
+        private final ReadWriteLock halves = new ReentrantReadWriteLock();
+
         Durable(Path file) {
-            super(new MVStore.Builder().fileName(file.toString()).autoCommitDisabled().open());
+            super(new MVStore.Builder().fileName(file.toString()).autoCommitDisabled() // neither after a time
+                .autoCommitBufferSize(Integer.MAX_VALUE / 1024).open()); // nor, in kilobytes, for what is unwritten
             getMvStore().setRetentionTime(0); // space is used again at once: the file stays as small as the data
         }
 
         @Override
         public Document handleMessage(MongoMessage message) {
-            Document answer = super.handleMessage(message);
-            commit();
-            return answer;
+            halves.readLock().lock();
+            try {
+                return super.handleMessage(message);
+            } finally {
+                halves.readLock().unlock();
+                alone(this::commit);
+            }
+        }
+
+        @Override
+        public void close() {
+            alone(super::close);
+        }
+
+        private void alone(Runnable work) {
+            halves.writeLock().lock();
+            try {
+                work.run();
+            } finally {
+                halves.writeLock().unlock();
+            }
         }
     }
 
