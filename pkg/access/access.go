@@ -4,6 +4,8 @@
 package access
 
 import (
+	"time"
+
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
@@ -53,6 +55,8 @@ type Principal struct {
 	Grants map[audit.TenantID][]Permission `json:"grants"`
 	// Resources narrow every read to these; empty: no narrowing.
 	Resources []Resource `json:"resources,omitempty"`
+	// ExpiresAt is when the credential ends, which cuts what goes on for long; zero: never.
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
 // Resource is a resource type, or one resource of it where ID is set. Its text

@@ -44,6 +44,7 @@ func (k Key) Principal() Principal {
 		Subject:   "key:" + k.ID,
 		Grants:    map[audit.TenantID][]Permission{k.Tenant: k.Permissions},
 		Resources: k.Resources,
+		ExpiresAt: k.ExpiresAt,
 	}
 }
 

@@ -55,6 +55,14 @@ func (p Principal) Delegate(tenant audit.TenantID, perms []Permission, resources
 	return nil
 }
 
+// Within returns the principal with nothing but what it holds of these
+// permissions in the one tenant.
+func (p Principal) Within(tenant audit.TenantID, perms ...Permission) Principal {
+	held := slices.DeleteFunc(slices.Clone(perms), func(perm Permission) bool { return !p.holds(tenant, perm) })
+	p.Grants = map[audit.TenantID][]Permission{tenant: held}
+	return p
+}
+
 // TenantIDs returns the tenants that the grants name, in their order, and
 // whether they reach every tenant besides. Which permissions it has there is
 // for Authorize to say.

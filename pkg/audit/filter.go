@@ -113,6 +113,18 @@ func (e *Entry) Value(field Field) string {
 	return ""
 }
 
+// Values returns the values of a field outside the metadata, in the form that
+// conditions compare: several of FieldChanged, of another field one where it is set.
+func (e *Entry) Values(field Field) []string {
+	if field == FieldChanged {
+		return e.Changed
+	}
+	if value := e.Value(field); value != "" {
+		return []string{value}
+	}
+	return nil
+}
+
 // All joins conditions, leaving out the nil ones; it returns nil where none is left.
 func All(exprs ...Expr) Expr {
 	var kept And

@@ -44,7 +44,11 @@ var vocabulary = []string{"invoice", "in", "invoices", "refund", "Order", "order
 
 // record makes an entry. Many share a millisecond.
 func (g *generator) record() record {
-	r := g.plain(epoch.Add(time.Duration(g.IntN(40)) * pick(g, time.Millisecond, time.Second, time.Hour)))
+	return g.recordAt(epoch.Add(time.Duration(g.IntN(40)) * pick(g, time.Millisecond, time.Second, time.Hour)))
+}
+
+func (g *generator) recordAt(at time.Time) record {
+	r := g.plain(at)
 	r.SessionID = pick(g, "", "s1", "s2")
 	r.RequestID = pick(g, "", "r1", "R1")
 	r.ResourceID = pick(g, "", "1", "2", "10")
@@ -53,7 +57,7 @@ func (g *generator) record() record {
 	r.Severity = pick(g, audit.Severities()...)
 	r.Changed = pick(g, nil, []string{"a"}, []string{"a", "b.c"}, []string{"total"})
 	if g.IntN(3) > 0 {
-		r.ExpiresAt = r.Timestamp.Add(24 * time.Hour)
+		r.ExpiresAt = r.Timestamp.AddDate(100, 0, 0) // MongoDB deletes what has expired
 	}
 	var words []string
 	for range g.IntN(6) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
 // QueueMessage is one delivery of a message.
@@ -21,13 +22,14 @@ type QueueMessage struct {
 // MessageQueue is a queue with both its ends.
 type MessageQueue interface {
 	ingest.Queue
+	stream.Queue
 	// Receive returns up to n messages; where there is none it waits for one, for wait at most.
 	Receive(ctx context.Context, n int, wait time.Duration) ([]QueueMessage, error)
 	// Delete removes the messages of these deliveries; stale ones remove nothing.
 	Delete(ctx context.Context, receipts []string) error
 	// ChangeVisibility makes a message visible again d from now on.
 	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
-	// Depth counts messages that are visible, in flight and dead.
+	// Depth counts messages that are visible, in flight (delayed ones, too) and dead.
 	Depth(ctx context.Context) (visible, inFlight, dead int64, err error)
 	// Redrive moves the dead letters back.
 	Redrive(ctx context.Context) error
@@ -44,6 +46,9 @@ func Queue(t *testing.T, open func(t *testing.T, visibility time.Duration, maxRe
 		"StaleReceiptsDeleteNothing":   queueIgnoresStaleReceipts,
 		"VisibilityCanBeChanged":       queueChangesVisibility,
 		"WaitsForAMessage":             queueWaits,
+		"DelaysAMessage":               queueDelays,
+		"WakesUpForADelayedMessage":    queueWakesUp,
+		"DelaysUpToALimit":             queueLimitsDelays,
 		"DeadLettersAfterMaxReceives":  queueBuries,
 		"RedriveBringsDeadLettersBack": queueRedrives,
 		"ConsumersAtOnceGetEachOnce":   queueConcurrently,
@@ -204,6 +209,74 @@ func queueWaits(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	if len(got) != 1 || time.Since(started) > patience/2 {
 		t.Fatalf("received %d messages after %v, want the one sent after 200ms", len(got), time.Since(started))
 	}
+}
+
+// receiveUntil receives one message at a time until n have come, and returns
+// when each did.
+func receiveUntil(t *testing.T, q MessageQueue, n int) map[string]time.Time {
+	t.Helper()
+	came := map[string]time.Time{}
+	for deadline := time.Now().Add(patience); len(came) < n; {
+		for _, m := range must[[]QueueMessage](t)(q.Receive(t.Context(), 1, time.Second)) {
+			came[m.Body] = time.Now()
+			if m.ReceiveCount != 1 {
+				t.Fatalf("receive count is %d, want 1", m.ReceiveCount)
+			}
+			noError(t, q.Delete(t.Context(), []string{m.Receipt}))
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("received %d messages, want %d", len(came), n)
+		}
+	}
+	return came
+}
+
+func queueDelays(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 5)
+	delays := map[string]time.Duration{
+		"long": 2 * time.Second, "short": time.Second, "fraction": 1200 * time.Millisecond, "none": 0, "less than none": -time.Hour,
+	}
+	sent := map[string]time.Time{}
+	for body, delay := range delays {
+		sent[body] = time.Now() // before it is in the queue
+		noError(t, q.SendAfter(t.Context(), delay, body))
+	}
+	for body, at := range receiveUntil(t, q, len(delays)) {
+		if after := at.Sub(sent[body]); after < delays[body] || after > max(0, delays[body])+patience/2 {
+			t.Errorf("%s was handed on after %v, want %v", body, after, delays[body])
+		}
+	}
+	wantDepth(t, q, 0, 0, 0)
+}
+
+func queueWakesUp(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 5)
+	var sender sync.WaitGroup
+	sender.Go(func() { // while the other side waits
+		time.Sleep(200 * time.Millisecond)
+		if err := q.SendAfter(t.Context(), time.Second, "late"); err != nil {
+			t.Error(err)
+		}
+	})
+	started := time.Now()
+	got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, patience))
+	waited := time.Since(started)
+	sender.Wait()
+	if len(got) != 1 || got[0].Body != "late" || waited < 1200*time.Millisecond || waited > patience/2 {
+		t.Fatalf("received %+v after %v, want the one that was sent after 200ms with a delay of 1s", got, waited)
+	}
+}
+
+func queueLimitsDelays(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Minute, 5)
+	const limit = 15 * time.Minute
+	if err := q.SendAfter(t.Context(), limit+1, "never"); err == nil {
+		t.Error("a delay over the limit is no error")
+	}
+	wantDepth(t, q, 0, 0, 0)
+	noError(t, q.SendAfter(t.Context(), limit, "later"))
+	wantDepth(t, q, 0, 1, 0)
+	wantEmpty(t, q)
 }
 
 // kill receives a message until it is a dead letter.

@@ -1,8 +1,10 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -19,11 +22,12 @@ type EntryStore interface {
 	ingest.Store
 	search.Reader
 	search.IDLister
+	stream.Reader
 	tenants.Purger
 }
 
-// Store asks an adapter of ingest.Store, search.Reader, search.IDLister and
-// tenants.Purger for what they promise.
+// Store asks an adapter of ingest.Store, search.Reader, search.IDLister,
+// stream.Reader and tenants.Purger for what they promise.
 func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){
 		"ReadsWhatWasAppended":            storeReadsBack,
@@ -39,6 +43,7 @@ func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 		"WritersAtOnceStoreEachOnce":      storeConcurrently,
 		"CancelledCallsChangeNothingElse": storeCancelled,
 		"IDsRiseWithoutGap":               storeListsIDs,
+		"EntriesByIDLeavesOutWhatIsNot":   storeReadsMany,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -272,4 +277,44 @@ func storeCancelled(t *testing.T, s EntryStore) {
 	for _, r := range acknowledged {
 		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, r.ID))}, []audit.Entry{r.Entry})
 	}
+}
+
+// storeReadsMany asks for entries of several months, some of them twice, among
+// ids that the tenant does not have.
+func storeReadsMany(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 14)
+	read := func(ids ...audit.EntryID) []audit.Entry {
+		t.Helper()
+		entries := must[[]audit.Entry](t)(s.EntriesByID(t.Context(), g.tenant, ids))
+		slices.SortFunc(entries, func(a, b audit.Entry) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+		return entries
+	}
+	sameEntries(t, read(g.record().ID), []audit.Entry{}) // of a tenant that has nothing
+	var records []record
+	for month := range 4 {
+		for range 30 {
+			records = append(records, g.recordAt(epoch.AddDate(0, 5*month, 0)))
+		}
+	}
+	appendAll(t, s, g.tenant, entriesOf(records))
+	foreign := g.recordAt(epoch).like(g.tenant + "-2")
+	mine, theirs := records[0], records[0].like(foreign.Tenant) // the same id in another tenant
+	appendAll(t, s, foreign.Tenant, []audit.Entry{foreign.Entry, theirs.Entry})
+	sameEntries(t, read(), []audit.Entry{})
+	sameEntries(t, read(g.record().ID, foreign.ID, audit.EntryID{}, g.recordAt(epoch.AddDate(20, 0, 0)).ID), []audit.Entry{})
+	sameEntries(t, read(mine.ID, mine.ID), []audit.Entry{mine.Entry})
+	var ids []audit.EntryID
+	var want []audit.Entry
+	for i, r := range records {
+		ids = append(ids, r.ID, g.record().ID)
+		if i%3 == 0 {
+			ids = append(ids, r.ID, foreign.ID)
+		}
+		want = append(want, r.Entry)
+	}
+	g.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	slices.SortFunc(want, func(a, b audit.Entry) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	sameEntries(t, read(ids...), want)
+	_, err := s.EntriesByID(cancelled(t), g.tenant, ids)
+	wantError(t, err, context.Canceled)
 }

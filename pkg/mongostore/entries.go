@@ -26,7 +26,7 @@ const maxPurge = 1000
 type IsolationFunc func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)
 
 // Entries is the system of record. It implements ingest.Store, search.Reader,
-// search.IDLister and tenants.Purger.
+// search.IDLister, stream.Reader and tenants.Purger.
 type Entries struct {
 	db        *DB
 	isolation IsolationFunc
@@ -321,6 +321,73 @@ func (db *DB) entry(ctx context.Context, tenant audit.TenantID, id audit.EntryID
 		}
 	}
 	return nil, audit.ErrNotFound
+}
+
+// EntriesByID implements stream.Reader. It reads from the primary, which has
+// what was stored a moment ago.
+func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+	entries, err := s.entriesByID(ctx, tenant, ids)
+	if err != nil {
+		return nil, fmt.Errorf("%d entries of %s: %w", len(ids), tenant, err)
+	}
+	return entries, nil
+}
+
+func (s *Entries) entriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	isolation, err := s.isolation(ctx, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("look up the isolation: %w", err)
+	}
+	byMonth := map[partition]map[audit.EntryID]bool{} // what was not found yet
+	for _, id := range ids {
+		month := sharedPartition(id.Time())
+		if byMonth[month] == nil {
+			byMonth[month] = map[audit.EntryID]bool{}
+		}
+		byMonth[month][id] = true
+	}
+	entries := make([]audit.Entry, 0, len(ids))
+	for month, missing := range byMonth {
+		for _, place := range month.both(tenant, isolation) {
+			if entries, err = s.db.appendEntries(ctx, entries, place, tenant, missing); err != nil {
+				return nil, fmt.Errorf("%s: %w", place, err)
+			}
+		}
+	}
+	return entries, nil
+}
+
+// appendEntries adds those of the missing entries that lie in the partition;
+// they are missing no longer.
+func (db *DB) appendEntries(ctx context.Context, entries []audit.Entry, p partition, tenant audit.TenantID, missing map[audit.EntryID]bool) ([]audit.Entry, error) {
+	if len(missing) == 0 {
+		return entries, nil
+	}
+	collection, err := db.collection(p.String())
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, 0, len(missing))
+	for id := range missing {
+		keys = append(keys, keyOf(tenant, id.String()))
+	}
+	cursor, err := collection.Find(ctx, bson.D{{Key: fieldKey, Value: in(keys)}})
+	if err != nil {
+		return nil, failure(ctx, err)
+	}
+	err = each(ctx, cursor, func(doc bson.Raw) (bool, error) {
+		entry, err := readEntry(doc)
+		if err != nil {
+			return false, err
+		}
+		entries = append(entries, entry)
+		delete(missing, entry.ID)
+		return true, nil
+	})
+	return entries, err
 }
 
 // read returns the document with this _id, audit.ErrNotFound where there is none.

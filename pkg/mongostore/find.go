@@ -155,9 +155,9 @@ func inMonth(t audit.Time, month int) bool {
 
 // readMonth merges the partitions of a month.
 func (r *pageReader) readMonth(ctx context.Context, partitions []partition) (err error) {
-	var streams []*stream
+	var runs []*run
 	defer func() {
-		for _, s := range streams {
+		for _, s := range runs {
 			if closeErr := s.cursor.Close(ctx); err == nil {
 				err = failure(ctx, closeErr)
 			}
@@ -169,17 +169,17 @@ func (r *pageReader) readMonth(ctx context.Context, partitions []partition) (err
 			return fmt.Errorf("%s: %w", p, err)
 		}
 		if s != nil {
-			streams = append(streams, s)
+			runs = append(runs, s)
 		}
 	}
 	for !r.more {
-		entry := nearest(streams, r.falling)
+		entry := nearest(runs, r.falling)
 		if entry == nil {
 			return nil
 		}
 		r.take(entry)
 		// An entry that was stored twice while its tenant's isolation changed is listed once.
-		for _, s := range streams {
+		for _, s := range runs {
 			if s.head != nil && s.head.ID == entry.ID {
 				if err := s.advance(ctx); err != nil {
 					return err
@@ -218,14 +218,14 @@ func positionOf(e *audit.Entry) *audit.Position {
 	return &audit.Position{Time: e.Timestamp, Tie: e.ID.String()}
 }
 
-// stream is the entries of one partition, of which head is the next; nil at the end.
-type stream struct {
+// run is the entries of one partition, of which head is the next; nil at the end.
+type run struct {
 	cursor *mongo.Cursor
 	head   *audit.Entry
 }
 
-// open begins a stream, nil where the partition has no such entries.
-func (r *pageReader) open(ctx context.Context, p partition) (*stream, error) {
+// open begins a run, nil where the partition has no such entries.
+func (r *pageReader) open(ctx context.Context, p partition) (*run, error) {
 	database, err := r.db.database()
 	if err != nil {
 		return nil, err
@@ -249,7 +249,7 @@ func (r *pageReader) open(ctx context.Context, p partition) (*stream, error) {
 	if err != nil {
 		return nil, failure(ctx, err)
 	}
-	s := &stream{cursor: cursor}
+	s := &run{cursor: cursor}
 	if err := s.advance(ctx); err != nil {
 		return nil, errors.Join(err, failure(ctx, cursor.Close(ctx)))
 	}
@@ -270,7 +270,7 @@ func (r *pageReader) resourceTypes(ctx context.Context, collection *mongo.Collec
 	return types, nil
 }
 
-func (s *stream) advance(ctx context.Context) error {
+func (s *run) advance(ctx context.Context) error {
 	s.head = nil
 	if !s.cursor.Next(ctx) {
 		return failure(ctx, s.cursor.Err())
@@ -280,10 +280,10 @@ func (s *stream) advance(ctx context.Context) error {
 	return err
 }
 
-// nearest returns the entry that comes next, nil at the end of all streams.
-func nearest(streams []*stream, falling bool) *audit.Entry {
+// nearest returns the entry that comes next, nil at the end of all runs.
+func nearest(runs []*run, falling bool) *audit.Entry {
 	var next *audit.Entry
-	for _, s := range streams {
+	for _, s := range runs {
 		if s.head == nil {
 			continue
 		}

@@ -17,10 +17,13 @@ import (
 
 // The names of the collections beside the partitions.
 const (
-	collectionTenants    = "tenants"
-	collectionKeys       = "keys"
-	collectionJobs       = "jobs"
-	collectionQuarantine = "quarantine"
+	collectionTenants     = "tenants"
+	collectionKeys        = "keys"
+	collectionJobs        = "jobs"
+	collectionQuarantine  = "quarantine"
+	collectionStreams     = "streams"
+	collectionSegments    = "stream_segments"
+	collectionConnections = "connections"
 )
 
 // The names of indexes, which queries give as their hint.
@@ -36,6 +39,8 @@ const (
 	indexKeyHash        = "hash"
 	indexKeyTenant      = "tenant_created"
 	indexQuarantineItem = "tenant_item"
+	indexStreamID       = "tenant_ids"
+	indexSubscribed     = "tenant_subscribed"
 )
 
 // noLanguage is the field from which MongoDB would take the language of a
@@ -85,6 +90,20 @@ func quarantineIndexes() []mongo.IndexModel {
 	}
 }
 
+func segmentIndexes() []mongo.IndexModel {
+	return []mongo.IndexModel{
+		{Keys: rising(fieldTenant, fieldIDs), Options: options.Index().SetName(indexStreamID)},
+		expiryIndex(),
+	}
+}
+
+func connectionIndexes() []mongo.IndexModel {
+	return []mongo.IndexModel{
+		{Keys: rising(fieldTenant, fieldSubscribed, fieldKey), Options: options.Index().SetName(indexSubscribed)},
+		expiryIndex(),
+	}
+}
+
 func rising(fields ...string) bson.D {
 	keys := make(bson.D, len(fields))
 	for i, field := range fields {
@@ -101,7 +120,7 @@ func (db *DB) EnsureIndexes(ctx context.Context) error {
 	this := sharedPartition(db.now())
 	next := partition{month: this.month + 1}
 	for _, ensure := range []func(context.Context) error{
-		db.ensureKeys, db.ensureQuarantine,
+		db.ensureKeys, db.ensureQuarantine, db.ensureSegments, db.ensureConnections,
 		func(ctx context.Context) error { return db.ensurePartition(ctx, this) },
 		func(ctx context.Context) error { return db.ensurePartition(ctx, next) },
 	} {
@@ -118,6 +137,14 @@ func (db *DB) ensureKeys(ctx context.Context) error {
 
 func (db *DB) ensureQuarantine(ctx context.Context) error {
 	return db.ensure(ctx, collectionQuarantine, func(view mongo.IndexView) error { return create(ctx, view, quarantineIndexes()) })
+}
+
+func (db *DB) ensureSegments(ctx context.Context) error {
+	return db.ensure(ctx, collectionSegments, func(view mongo.IndexView) error { return create(ctx, view, segmentIndexes()) })
+}
+
+func (db *DB) ensureConnections(ctx context.Context) error {
+	return db.ensure(ctx, collectionConnections, func(view mongo.IndexView) error { return create(ctx, view, connectionIndexes()) })
 }
 
 func (db *DB) ensurePartition(ctx context.Context, p partition) error {

@@ -19,6 +19,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/enginetest"
 	"github.com/ocelot-audit/ocelot/pkg/mongostore"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -118,8 +119,10 @@ func TestEnsureIndexesMakesCollectionsAndPartitions(t *testing.T) {
 	}
 	for collection, want := range map[string]map[string]string{
 		"logs_2026_12": partitionIndexes, "logs_2027_01": partitionIndexes,
-		"keys":       {"_id_": "_id", "hash": "hash unique", "tenant_created": "tenant_id,created_at,_id"},
-		"quarantine": {"_id_": "_id", "tenant_item": "tenant_id,_id", "expiry": "expires_at expires after 0"},
+		"keys":            {"_id_": "_id", "hash": "hash unique", "tenant_created": "tenant_id,created_at,_id"},
+		"quarantine":      {"_id_": "_id", "tenant_item": "tenant_id,_id", "expiry": "expires_at expires after 0"},
+		"stream_segments": {"_id_": "_id", "tenant_ids": "tenant_id,ids", "expiry": "expires_at expires after 0"},
+		"connections":     {"_id_": "_id", "tenant_subscribed": "tenant_id,subscribed,_id", "expiry": "expires_at expires after 0"},
 	} {
 		if got := listed(t, client(t, uri).Database(name).Collection(collection)); !maps.Equal(got, want) {
 			t.Errorf("%s has the indexes %v, want %v", collection, got, want)
@@ -216,7 +219,10 @@ func exercise(t *testing.T, db *mongostore.DB) {
 	}
 	_, err := db.Index().Contains(t.Context(), "acme", entry.ID)
 	check("contains", err)
+	_, err = db.Entries(shared).EntriesByID(t.Context(), "acme", []audit.EntryID{entry.ID, newEntry("acme", march.AddDate(0, 1, 0), 1).ID})
+	check("entries by id", err)
 	exerciseAdministration(t, db, check)
+	exerciseStream(t, db, check)
 	_, err = db.Entries(shared).Purge(t.Context(), "acme", 10)
 	check("purge entries", err)
 }
@@ -249,6 +255,47 @@ func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what str
 	check("job", err)
 }
 
+// exerciseStream leaves a stream and a connection behind, on which a plan can be asked for.
+func exerciseStream(t *testing.T, db *mongostore.DB, check func(what string, err error)) {
+	t.Helper()
+	log, until := db.StreamLog(), time.Now().Add(time.Hour)
+	for i := range uint32(3) {
+		_, err := log.Listening(t.Context(), "acme")
+		check("listening", err)
+		head, err := log.Open(t.Context(), "acme", until)
+		check("open", err)
+		check("append to the stream", log.Append(t.Context(), "acme", []audit.EntryID{newEntry("acme", march, i).ID, newEntry("acme", march, i+1).ID}))
+		_, err = log.Read(t.Context(), "acme", head, 10)
+		check("read", err)
+		_, err = log.Head(t.Context(), "acme")
+		check("head", err)
+	}
+	_, err := log.Purge(t.Context(), "acme", 2)
+	check("purge the stream", err)
+	_, err = log.Open(t.Context(), "acme", until)
+	check("open", err)
+	connections := db.Connections()
+	for _, id := range []string{"a", "b", "c"} {
+		check("create a connection", connections.Create(t.Context(), stream.Connection{ID: id, Tenant: "acme", ConnectedAt: march, ExpiresAt: until}))
+		for _, holder := range []string{"x", "y"} {
+			_, _, err := connections.Acquire(t.Context(), id, holder, until)
+			check("acquire", err)
+		}
+		check("save", connections.Save(t.Context(), id, "x", &stream.Subscription{}, until))
+		for range 2 {
+			_, err := connections.Release(t.Context(), id, "x")
+			check("release", err)
+		}
+		_, err = connections.Connection(t.Context(), id)
+		check("connection", err)
+	}
+	_, err = connections.Subscribed(t.Context(), "acme")
+	check("subscribed", err)
+	check("remove", connections.Remove(t.Context(), "a"))
+	_, err = connections.Purge(t.Context(), "acme", 1)
+	check("purge connections", err)
+}
+
 // hintOf returns the index that a find or delete is meant to use; "" where it names none.
 func hintOf(command bson.Raw) string {
 	if hint, ok := command.Lookup("hint").StringValueOK(); ok {
@@ -263,7 +310,7 @@ func hintOf(command bson.Raw) string {
 // queriedIndexes are all but those that only keep documents or serve operators.
 var queriedIndexes = []string{
 	"_id_", "tenant_time", "tenant_user_time", "tenant_action_resource_type_time", "tenant_severity_time", "tenant_resource_id_time",
-	"hash", "tenant_created", "tenant_item",
+	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_subscribed",
 }
 
 func TestEveryQueryNamesItsIndex(t *testing.T) {
@@ -295,8 +342,13 @@ func TestEveryQueryNamesItsIndex(t *testing.T) {
 			}
 		}
 	}
+	for _, command := range sent.named("findAndModify") {
+		if command.Lookup("query", "_id").IsZero() {
+			t.Errorf("a write does not go by _id: %s", command)
+		}
+	}
 	// Aggregation would need an index of its own kind.
-	if others := sent.named("aggregate", "count", "findAndModify"); len(others) > 0 {
+	if others := sent.named("aggregate", "count"); len(others) > 0 {
 		t.Errorf("there are commands without a check here: %v", others)
 	}
 }
@@ -378,7 +430,7 @@ func TestCommandsAskForAMajorityAndNoRetry(t *testing.T) {
 	uri := enginetest.Mongo(t)
 	var sent commands
 	exercise(t, open(t, uri, newDatabase(t, uri), mongostore.WithMonitor(sent.monitor())))
-	writes, reads := sent.named("insert", "update", "delete"), sent.named("find", "distinct")
+	writes, reads := sent.named("insert", "update", "delete", "findAndModify"), sent.named("find", "distinct")
 	if len(writes) == 0 || len(reads) == 0 {
 		t.Fatalf("%d writes and %d reads were sent", len(writes), len(reads))
 	}

@@ -1,7 +1,7 @@
 // Package mongostore is the system of record on MongoDB 6 and later, Atlas and
-// DocumentDB: entries in monthly partitions, the quarantine, tenants, keys and
-// jobs, and the lists that MongoDB's own indexes can answer while the search
-// index is down.
+// DocumentDB: entries in monthly partitions, the quarantine, tenants, keys, jobs,
+// the live stream's order and its connections, and the lists that MongoDB's own
+// indexes can answer while the search index is down.
 //
 // Every write is acknowledged by a majority and every read sees only what a
 // majority has. Nothing here needs transactions, change streams, pipeline

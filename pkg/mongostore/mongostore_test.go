@@ -88,4 +88,14 @@ func TestConformance(t *testing.T) {
 	t.Run("Jobs", func(t *testing.T) {
 		conformance.Jobs(t, func(t *testing.T) tenants.JobStore { return db(t).Jobs() })
 	})
+	t.Run("StreamLogs", func(t *testing.T) {
+		conformance.StreamLogs(t, func(t *testing.T, now func() time.Time) conformance.StreamLog {
+			return open(t, uri, name, mongostore.WithClock(now)).StreamLog()
+		})
+	})
+	t.Run("Connections", func(t *testing.T) {
+		conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
+			return open(t, uri, name, mongostore.WithClock(now)).Connections()
+		})
+	})
 }

@@ -57,6 +57,18 @@ func TestJobs(t *testing.T) {
 	conformance.Jobs(t, func(t *testing.T) tenants.JobStore { return open(t).Jobs() })
 }
 
+func TestStreamLog(t *testing.T) {
+	conformance.StreamLogs(t, func(t *testing.T, now func() time.Time) conformance.StreamLog {
+		return open(t, sqlite.WithClock(now)).StreamLog()
+	})
+}
+
+func TestConnections(t *testing.T) {
+	conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
+		return open(t, sqlite.WithClock(now)).Connections()
+	})
+}
+
 func TestQueue(t *testing.T) {
 	conformance.Queue(t, func(t *testing.T, visibility time.Duration, maxReceives int) conformance.MessageQueue {
 		return messageQueue{open(t).Queue("q", visibility, maxReceives)}

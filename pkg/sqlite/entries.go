@@ -18,7 +18,7 @@ import (
 const maxPurge = 1000
 
 // Entries is the system of record. It implements ingest.Store, search.Reader,
-// search.IDLister and tenants.Purger.
+// search.IDLister, stream.Reader and tenants.Purger.
 type Entries struct{ db *DB }
 
 // Entries returns the system of record in this file.
@@ -184,6 +184,50 @@ func (s *Entries) Entry(ctx context.Context, tenant audit.TenantID, id audit.Ent
 		return audit.Entry{}, fmt.Errorf("entry %s of %s: %w", id, tenant, absent(err))
 	}
 	return entry, nil
+}
+
+// EntriesByID implements stream.Reader.
+func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+	number, known, err := s.db.number(ctx, tenant)
+	if err == nil && !known {
+		return nil, nil // without a number it has no entries
+	}
+	var entries []audit.Entry
+	if err == nil {
+		err = s.db.snapshot(ctx, func(c *conn) error {
+			entries, err = c.entriesByID(ctx, number, ids)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%d entries of %s: %w", len(ids), tenant, err)
+	}
+	return entries, nil
+}
+
+func (c *conn) entriesByID(ctx context.Context, tenant int64, ids []audit.EntryID) ([]audit.Entry, error) {
+	entries := make([]audit.Entry, 0, len(ids))
+	asked := make(map[audit.EntryID]bool, len(ids))
+	for _, id := range ids {
+		if asked[id] {
+			continue
+		}
+		asked[id] = true
+		var doc []byte
+		err := c.row(ctx, `SELECT doc FROM entries WHERE tenant = ? AND id = ?`, []any{tenant, id[:]}, []any{&doc})
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		entry, err := entryjson.ParseStored(doc)
+		if err != nil {
+			return nil, fmt.Errorf("entry %s: %w", id, err)
+		}
+		entries = append(entries, entry)
+	}
+	return entries, nil
 }
 
 // absent turns the database's word for absence into the domain's.

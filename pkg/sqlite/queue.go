@@ -10,12 +10,16 @@ import (
 	"time"
 )
 
+// maxDelay is the longest that a message is kept back, as in SQS.
+const maxDelay = 15 * time.Minute
+
 // maxRedrive is how many dead letters one transaction moves back.
 const maxRedrive = 1000
 
 // Queue is a queue with the semantics of SQS: a message is delivered at least
 // once, is invisible to others for a while after each receive, and goes to the
-// dead-letter queue when it was received too often. It implements ingest.Queue.
+// dead-letter queue when it was received too often. It implements ingest.Queue
+// and stream.Queue.
 type Queue struct {
 	db          *DB
 	name        string
@@ -79,12 +83,27 @@ func (s *signal) raise() {
 }
 
 // Send implements ingest.Queue.
-func (q *Queue) Send(ctx context.Context, bodies []string) error {
+func (q *Queue) Send(ctx context.Context, bodies []string) error { return q.send(ctx, bodies, 0) }
+
+// SendAfter implements stream.Queue: the message is visible once the delay, at
+// most 15 minutes, is over, at once where it is 0 or less.
+func (q *Queue) SendAfter(ctx context.Context, delay time.Duration, body string) error {
+	if delay > maxDelay {
+		return fmt.Errorf("send to queue %s after %s: a message is kept back for %s at most", q.name, delay, maxDelay)
+	}
+	return q.send(ctx, []string{body}, max(0, delay))
+}
+
+func (q *Queue) send(ctx context.Context, bodies []string, delay time.Duration) error {
 	if len(bodies) == 0 {
 		return nil
 	}
 	err := q.db.write(ctx, func(b *batch) error {
-		now := q.db.now().UnixMilli()
+		now := q.db.now()
+		visible := now.UnixMilli()
+		if delay > 0 {
+			visible = notBefore(now.Add(delay))
+		}
 		if err := b.writer.catchUp(); err != nil {
 			return err
 		}
@@ -95,7 +114,7 @@ func (q *Queue) Send(ctx context.Context, bodies []string) error {
 				return err
 			}
 			_, err := b.exec(`INSERT INTO messages (number, queue, visible, lease, receives, sent) VALUES (?, ?, ?, 0, 0, ?)`,
-				number, q.name, now, now)
+				number, q.name, visible, now.UnixMilli())
 			if err != nil {
 				return err
 			}
@@ -105,9 +124,12 @@ func (q *Queue) Send(ctx context.Context, bodies []string) error {
 	if err != nil {
 		return fmt.Errorf("send to queue %s: %w", q.name, err)
 	}
-	q.arrivals.raise()
+	q.arrivals.raise() // of a delayed message too: whoever waits has to look at the time of the next message again
 	return nil
 }
+
+// notBefore returns the Unix milliseconds of a time, rounded up.
+func notBefore(t time.Time) int64 { return t.Add(time.Millisecond - 1).UnixMilli() }
 
 // Receive returns up to max visible messages, in about the order in which they
 // were sent. Where there is none it waits for one, for wait at most, and then
@@ -141,13 +163,13 @@ func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration) ([]Mes
 	}
 }
 
-// idlePoll is how long an empty queue is left alone where no message is in
-// flight: nothing can appear in it but by a Send of this process, or by one of
-// another process that shares the file, which the watcher sees.
+// idlePoll is how long an empty queue is left alone where no message becomes
+// visible later: nothing can appear in it but by a Send of this process, or by
+// one of another process that shares the file, which the watcher sees.
 const idlePoll = time.Minute
 
 // take receives what is visible now. Where that is nothing, nextVisible is how
-// long it takes until a message in flight is visible again.
+// long it takes until a message is visible.
 func (q *Queue) take(ctx context.Context, max int) (messages []Message, nextVisible time.Duration, err error) {
 	buried := 0
 	err = q.db.write(ctx, func(b *batch) error {
@@ -212,9 +234,7 @@ func (b *batch) deliver(w waitingMessage, now time.Time, visibility time.Duratio
 	if err != nil {
 		return messages, fmt.Errorf("body of message %d: %w", w.number, err)
 	}
-	// Not visible before its time even where that is a fraction of a millisecond.
-	visible := now.Add(visibility + time.Millisecond - 1).UnixMilli()
-	_, err = b.exec(`UPDATE messages SET visible = ?, lease = ?, receives = ? WHERE number = ?`, visible, w.lease+1, w.receives+1, w.number)
+	_, err = b.exec(`UPDATE messages SET visible = ?, lease = ?, receives = ? WHERE number = ?`, notBefore(now.Add(visibility)), w.lease+1, w.receives+1, w.number)
 	return append(messages, Message{
 		ID: strconv.FormatInt(w.number, 10), Body: body, Receipt: fmt.Sprintf("%d.%d", w.number, w.lease+1),
 		ReceiveCount: w.receives + 1, SentAt: time.UnixMilli(w.sent).UTC(),
@@ -288,8 +308,9 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 	return nil
 }
 
-// Depth counts the messages that can be received now, those that were received
-// and are neither deleted nor visible again, and the dead letters.
+// Depth counts the messages that can be received now, those that cannot yet,
+// because they were received and not deleted or their delay is not over, and the
+// dead letters.
 func (q *Queue) Depth(ctx context.Context) (visible, inFlight, dead int64, err error) {
 	err = q.db.snapshot(ctx, func(c *conn) error {
 		return c.row(ctx, `SELECT

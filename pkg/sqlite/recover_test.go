@@ -57,3 +57,25 @@ func TestAMessageThatEndsEveryProcessBecomesADeadLetter(t *testing.T) {
 		t.Errorf("%d visible, %d in flight, %d dead, %v", visible, inFlight, dead, err)
 	}
 }
+
+func TestRecoverLeavesDelaysAlone(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	db := open(t, sqlite.WithClock(func() time.Time { return now }))
+	queue := db.Queue("q", time.Hour, 2)
+	if err := queue.SendAfter(t.Context(), time.Minute, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		wait time.Duration
+		want int
+	}{{time.Minute - 1, 0}, {1, 1}} {
+		now = now.Add(step.wait)
+		got, err := queue.Receive(t.Context(), 10, 0)
+		if err != nil || len(got) != step.want {
+			t.Fatalf("at %s: %+v, %v, want %d messages", now, got, err, step.want)
+		}
+	}
+}

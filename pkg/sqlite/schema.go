@@ -95,6 +95,42 @@ CREATE TABLE bodies (
 	number INTEGER PRIMARY KEY,
 	body   TEXT NOT NULL
 );
+`, `
+-- The live stream. number is that of the last segment, opened the one at which the present opening began.
+CREATE TABLE streams (
+	tenant INTEGER PRIMARY KEY,
+	number INTEGER NOT NULL,
+	opened INTEGER NOT NULL,
+	until  INTEGER NOT NULL -- Unix milliseconds, as are all times here
+);
+CREATE TABLE stream_segments (
+	tenant  INTEGER NOT NULL,
+	number  INTEGER NOT NULL,
+	expires INTEGER NOT NULL,
+	ids     BLOB NOT NULL -- one after the other
+);
+CREATE UNIQUE INDEX stream_segments_by_number ON stream_segments (tenant, number);
+CREATE INDEX stream_segments_by_expiry ON stream_segments (expires);
+CREATE TABLE stream_ids (
+	tenant  INTEGER NOT NULL,
+	id      BLOB NOT NULL,
+	segment INTEGER NOT NULL, -- the last that has it
+	PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+
+-- Connections. doc is what never changes.
+CREATE TABLE connections (
+	id           TEXT PRIMARY KEY,
+	tenant       TEXT NOT NULL,
+	expires      INTEGER NOT NULL,
+	subscription TEXT, -- NULL: none
+	holder       TEXT, -- of the lease, NULL: nobody
+	lease        INTEGER NOT NULL,
+	asked        INTEGER NOT NULL, -- whether another asked for the lease meanwhile
+	doc          TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX connections_by_tenant ON connections (tenant, subscription IS NOT NULL);
+CREATE INDEX connections_by_expiry ON connections (expires);
 `}
 
 // migrate brings the file to the current schema.

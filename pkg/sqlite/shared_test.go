@@ -15,12 +15,12 @@ import (
 )
 
 // openShared opens one file n times, as n processes would.
-func openShared(t *testing.T, n int) []*sqlite.DB {
+func openShared(t *testing.T, n int, opts ...sqlite.Option) []*sqlite.DB {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ocelot.db")
 	dbs := make([]*sqlite.DB, n)
 	for i := range dbs {
-		dbs[i] = openAt(t, path, sqlite.WithSharedFile())
+		dbs[i] = openAt(t, path, append(opts, sqlite.WithSharedFile())...)
 	}
 	return dbs
 }
@@ -204,4 +204,8 @@ type sharedQueue struct {
 
 func (q sharedQueue) Send(ctx context.Context, bodies []string) error {
 	return q.sender.Send(ctx, bodies)
+}
+
+func (q sharedQueue) SendAfter(ctx context.Context, delay time.Duration, body string) error {
+	return q.sender.SendAfter(ctx, delay, body)
 }

@@ -224,7 +224,7 @@ func groupValues(e *audit.Entry, field audit.Field) ([]string, error) {
 	path, ofMetadata := field.MetadataPath()
 	var values []string
 	if !ofMetadata {
-		values = slices.Clone(plainValues(e, field))
+		values = slices.Clone(e.Values(field))
 	} else if len(e.Metadata) > 0 {
 		err := entryjson.Leaves(e.Metadata, func(leaf, value string) {
 			if leaf == path {

@@ -80,7 +80,7 @@ func (t *tokenizer) tokenize(e *audit.Entry) (string, error) {
 		t.body = appendWord(append(t.body, ' '), t.tenant, word)
 	}
 	for _, field := range audit.FilterFields() {
-		for _, value := range plainValues(e, field) {
+		for _, value := range e.Values(field) {
 			t.add(field, value)
 		}
 	}
@@ -91,15 +91,4 @@ func (t *tokenizer) tokenize(e *audit.Entry) (string, error) {
 		}
 	}
 	return string(t.body), nil
-}
-
-// plainValues returns the values of a field outside the metadata.
-func plainValues(e *audit.Entry, field audit.Field) []string {
-	if field == audit.FieldChanged {
-		return e.Changed
-	}
-	if value := e.Value(field); value != "" {
-		return []string{value}
-	}
-	return nil
 }

@@ -25,6 +25,8 @@ const (
 	MaxBytes = 1 << 20
 	// MaxBatch is the most messages of one call, to send, to receive or to delete.
 	MaxBatch = 10
+	// MaxDelay is the longest that SQS keeps a message back.
+	MaxDelay = 15 * time.Minute
 )
 
 const callTries = 7 // of one call as a whole, by the SDK: within 1.6 s on average
@@ -53,7 +55,7 @@ type Options struct {
 }
 
 // Queue is one queue of SQS and, under its name with "-dlq", its dead-letter
-// queue. It implements ingest.Queue. Its methods may be called concurrently.
+// queue. It implements ingest.Queue and stream.Queue. Its methods may be called concurrently.
 type Queue struct {
 	client   *sqs.Client
 	name     string
@@ -126,12 +128,16 @@ func (q *Queue) Ping(ctx context.Context) error {
 	return err
 }
 
-// Depth counts the messages that can be received now, those that were received
-// and are neither deleted nor visible again, and the dead letters. SQS makes the
-// counts approximate while messages come and go.
+// Depth counts the messages that can be received now, those that cannot yet,
+// because they were received and not deleted or their delay is not over, and the
+// dead letters. SQS makes the counts approximate while messages come and go.
 func (q *Queue) Depth(ctx context.Context) (visible, inFlight, dead int64, err error) {
-	const waiting, hidden = types.QueueAttributeNameApproximateNumberOfMessages, types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
-	own, err := q.attributes(ctx, &q.self, waiting, hidden)
+	const (
+		waiting = types.QueueAttributeNameApproximateNumberOfMessages
+		hidden  = types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
+		delayed = types.QueueAttributeNameApproximateNumberOfMessagesDelayed
+	)
+	own, err := q.attributes(ctx, &q.self, waiting, hidden, delayed)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -139,11 +145,11 @@ func (q *Queue) Depth(ctx context.Context) (visible, inFlight, dead int64, err e
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	counts := [4]int64{}
-	for i, text := range []string{own[string(waiting)], own[string(hidden)], letters[string(waiting)], letters[string(hidden)]} {
+	counts := [5]int64{}
+	for i, text := range []string{own[string(waiting)], own[string(hidden)], own[string(delayed)], letters[string(waiting)], letters[string(hidden)]} {
 		if counts[i], err = strconv.ParseInt(text, 10, 64); err != nil {
 			return 0, 0, 0, fmt.Errorf("count the messages of queue %s: %w", q.name, err)
 		}
 	}
-	return counts[0], counts[1], counts[2] + counts[3], nil
+	return counts[0], counts[1] + counts[2], counts[3] + counts[4], nil
 }

@@ -58,7 +58,21 @@ func (e *SendError) Error() string {
 // over the limit (audit.ErrTooLarge) and those that SQS cannot take (ErrBody)
 // are refused before anything is sent. A message may be in the queue twice where
 // an answer of SQS was lost.
-func (q *Queue) Send(ctx context.Context, bodies []string) error {
+func (q *Queue) Send(ctx context.Context, bodies []string) error { return q.send(ctx, bodies, 0) }
+
+// SendAfter implements stream.Queue: it sends as Send does, and SQS hands the
+// message on once the delay is over, to the second, at once where it is 0 or less.
+// A delay over MaxDelay is an error, and nothing is sent.
+func (q *Queue) SendAfter(ctx context.Context, delay time.Duration, body string) error {
+	if delay > MaxDelay {
+		return fmt.Errorf("send to %s after %s: SQS keeps a message back for %s at most", q.name, delay, MaxDelay)
+	}
+	delay = max(0, delay)
+	return q.send(ctx, []string{body}, int32((delay+time.Second-1)/time.Second)) // rather too long than too short
+}
+
+// send sends the bodies with a delay of so many seconds.
+func (q *Queue) send(ctx context.Context, bodies []string, delay int32) error {
 	for i, body := range bodies {
 		if err := q.check(body); err != nil {
 			return fmt.Errorf("send to %s: body %d: %w", q.name, i, err)
@@ -74,7 +88,7 @@ func (q *Queue) Send(ctx context.Context, bodies []string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrent)
 	for _, batch := range batches(bodies, q.maxBytes) {
-		group.Go(func() error { return q.sendBatch(ctx, url, batch) })
+		group.Go(func() error { return q.sendBatch(ctx, url, batch, delay) })
 	}
 	return group.Wait()
 }
@@ -130,9 +144,9 @@ func batches(bodies []string, maxBytes int) [][]message {
 }
 
 // sendBatch sends until every message is in the queue, one is refused, or the tries are used up.
-func (q *Queue) sendBatch(ctx context.Context, url *string, pending []message) error {
+func (q *Queue) sendBatch(ctx context.Context, url *string, pending []message, delay int32) error {
 	for try := 1; ; try++ {
-		failed, err := q.sendOnce(ctx, url, pending)
+		failed, err := q.sendOnce(ctx, url, pending, delay)
 		if err != nil {
 			return fmt.Errorf("send %d messages to %s: %w", len(pending), q.name, err)
 		}
@@ -153,10 +167,10 @@ func (q *Queue) sendBatch(ctx context.Context, url *string, pending []message) e
 }
 
 // sendOnce returns the messages that SQS does not say to have taken.
-func (q *Queue) sendOnce(ctx context.Context, url *string, batch []message) ([]SendFailure, error) {
+func (q *Queue) sendOnce(ctx context.Context, url *string, batch []message, delay int32) ([]SendFailure, error) {
 	entries := make([]types.SendMessageBatchRequestEntry, len(batch))
 	for i := range batch {
-		entries[i] = types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: &batch[i].body}
+		entries[i] = types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: &batch[i].body, DelaySeconds: delay}
 	}
 	answer, err := q.client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: url, Entries: entries})
 	if err != nil {

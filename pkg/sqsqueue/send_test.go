@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -124,6 +125,44 @@ func TestSendRepeatsOnlyWhatFailed(t *testing.T) {
 	slices.Sort(service.bodies)
 	if want := []string{"0", "1", "2", "3", "4"}; !slices.Equal(service.bodies, want) {
 		t.Errorf("in the queue are %v", service.bodies)
+	}
+}
+
+func TestSendAfterCountsInSecondsAndNeverTooFew(t *testing.T) {
+	for _, test := range []struct {
+		delay time.Duration
+		want  []int // seconds; none: refused
+	}{
+		{-time.Hour, []int{0}},
+		{0, []int{0}},
+		{1, []int{1}},
+		{time.Second, []int{1}},
+		{time.Second + 1, []int{2}},
+		{15*time.Minute - 1, []int{900}},
+		{15 * time.Minute, []int{900}},
+		{15*time.Minute + 1, nil},
+		{math.MaxInt64, nil},
+	} {
+		service := &strict{fail: func(_ string, try int) (string, bool) {
+			return map[bool]string{true: "InternalError"}[try == 1], false // a repeated message has the delay again
+		}}
+		err := newStrict(t, service, sqsqueue.Options{Backoff: noBackoff}).SendAfter(t.Context(), test.delay, "x")
+		if (err == nil) != (test.want != nil) || !slices.Equal(service.delays, test.want) {
+			t.Errorf("a delay of %s: sent with %v seconds, want %v: %v", test.delay, service.delays, test.want, err)
+		}
+	}
+}
+
+func TestSendAfterRefusesTheBodiesThatSendDoes(t *testing.T) {
+	service := &strict{}
+	q := newStrict(t, service, sqsqueue.Options{})
+	for body, want := range map[string]error{"": sqsqueue.ErrBody, "\x00": sqsqueue.ErrBody, strings.Repeat("x", sqsqueue.MaxBytes+1): audit.ErrTooLarge} {
+		if err := q.SendAfter(t.Context(), time.Second, body); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+	if len(service.bodies) > 0 {
+		t.Errorf("%d messages came", len(service.bodies))
 	}
 }
 

@@ -27,6 +27,7 @@ type strict struct {
 	mu      sync.Mutex
 	tries   map[string]int
 	bodies  []string // taken
+	delays  []int    // of each, in seconds
 	batches []int    // messages in each call
 	billed  int      // chunks of 64 KB
 	lookups int      // of the queue's URL
@@ -36,8 +37,9 @@ type strict struct {
 const unmentioned = "unmentioned"
 
 type batchItem struct {
-	ID   string `json:"Id"`
-	Body string `json:"MessageBody"`
+	ID    string `json:"Id"`
+	Body  string `json:"MessageBody"`
+	Delay int    `json:"DelaySeconds"`
 }
 
 func (s *strict) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -87,7 +89,7 @@ func (s *strict) sendBatch(w http.ResponseWriter, items []batchItem) {
 	s.billed += (size + 64<<10 - 1) / (64 << 10)
 	successful, failed := []map[string]any{}, []map[string]any{}
 	for _, item := range items {
-		code, sender := s.judge(item.Body)
+		code, sender := s.judge(item)
 		if code == unmentioned {
 			continue
 		}
@@ -95,15 +97,19 @@ func (s *strict) sendBatch(w http.ResponseWriter, items []batchItem) {
 			failed = append(failed, map[string]any{"Id": item.ID, "Code": code, "SenderFault": sender})
 			continue
 		}
-		s.bodies = append(s.bodies, item.Body)
+		s.bodies, s.delays = append(s.bodies, item.Body), append(s.delays, item.Delay)
 		sum := md5.Sum([]byte(item.Body))
 		successful = append(successful, map[string]any{"Id": item.ID, "MessageId": item.ID, "MD5OfMessageBody": hex.EncodeToString(sum[:])})
 	}
 	answer(w, http.StatusOK, map[string]any{"Successful": successful, "Failed": failed})
 }
 
-func (s *strict) judge(body string) (code string, senderFault bool) {
+func (s *strict) judge(item batchItem) (code string, senderFault bool) {
+	body := item.Body
 	s.tries[body]++
+	if item.Delay < 0 || item.Delay > 900 {
+		return "InvalidParameterValue", true
+	}
 	if body == "" || strings.ContainsFunc(body, func(r rune) bool {
 		return r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF
 	}) {

@@ -153,6 +153,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (access.Principal, 
 	if err != nil {
 		return access.Principal{}, fmt.Errorf("bearer token: %w: %w", audit.ErrUnauthenticated, err)
 	}
+	p.ExpiresAt = c.fields.ExpiresAt.date().Add(Leeway).UTC()
 	return p, nil
 }
 

@@ -1,0 +1,218 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/stream"
+)
+
+// SenderUnderTest is a gateway as the suite needs it.
+type SenderUnderTest struct {
+	Sender stream.Sender
+	// Connect connects a client, which is gone after the test.
+	Connect func(t *testing.T) SenderClient
+}
+
+// SenderClient is a client of the gateway.
+type SenderClient interface {
+	// ID is what the gateway calls the connection.
+	ID() string
+	// Read returns the next text; an error once the connection has ended.
+	Read(ctx context.Context) ([]byte, error)
+	// Leave closes the connection, as a client does.
+	Leave() error
+}
+
+// Sender tests a gateway that sends to clients.
+func Sender(t *testing.T, open func(t *testing.T) SenderUnderTest) {
+	for name, test := range map[string]func(*testing.T, SenderUnderTest){
+		"SendsInOrderToTheOneClient":    senderKeepsOrder,
+		"SendsWhatItIsGiven":            senderKeepsTexts,
+		"BoundsFrames":                  senderBounds,
+		"SendsForSeveralAtOnce":         senderConcurrently,
+		"KnowsWhoIsGone":                senderKnowsGone,
+		"CutsConnections":               senderCuts,
+		"IsNotMisledByOddConnectionIDs": senderOddIDs,
+		"CancelledCallsDoNoHarm":        senderCancelled,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+func readText(t *testing.T, c SenderClient) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	text, err := c.Read(ctx)
+	if err != nil {
+		t.Fatalf("read: %v", err)
+	}
+	return string(text)
+}
+
+// wantEnded fails the test unless the connection ends, whatever comes before.
+func wantEnded(t *testing.T, c SenderClient) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		if _, err := c.Read(ctx); err != nil {
+			if ctx.Err() != nil {
+				t.Fatalf("the client is still connected after %v", patience)
+			}
+			return
+		}
+	}
+}
+
+func senderKeepsOrder(t *testing.T, u SenderUnderTest) {
+	a, b := u.Connect(t), u.Connect(t)
+	if a.ID() == b.ID() {
+		t.Fatalf("two clients are %q", a.ID())
+	}
+	const n = 100
+	for i := range n {
+		noError(t, u.Sender.Send(t.Context(), a.ID(), fmt.Appendf(nil, "a %d", i)))
+		noError(t, u.Sender.Send(t.Context(), b.ID(), fmt.Appendf(nil, "b %d", i)))
+	}
+	for i := range n {
+		if got, want := readText(t, a)+readText(t, b), fmt.Sprintf("a %db %d", i, i); got != want {
+			t.Fatalf("the clients got %q, want %q", got, want)
+		}
+	}
+}
+
+func senderKeepsTexts(t *testing.T, u SenderUnderTest) {
+	c := u.Connect(t)
+	text := []byte("reused")
+	noError(t, u.Sender.Send(t.Context(), c.ID(), text))
+	copy(text, "######") // it is the caller's again
+	if got := readText(t, c); got != "reused" {
+		t.Errorf("got %q, want what the text was when it was sent", got)
+	}
+	for _, text := range hostile {
+		noError(t, u.Sender.Send(t.Context(), c.ID(), []byte(text)))
+		if got := readText(t, c); got != text {
+			t.Errorf("got %q, want %q", got, text)
+		}
+	}
+}
+
+func senderBounds(t *testing.T, u SenderUnderTest) {
+	c := u.Connect(t)
+	large := bytes.Repeat([]byte("é"), stream.MaxFrameBytes/2)
+	for range 5 {
+		noError(t, u.Sender.Send(t.Context(), c.ID(), large))
+	}
+	for range 5 {
+		if readText(t, c) != string(large) {
+			t.Fatal("the largest frame came back changed")
+		}
+	}
+	err := u.Sender.Send(t.Context(), c.ID(), append(large, 'x'))
+	if err == nil || errors.Is(err, stream.ErrGone) || errors.Is(err, stream.ErrBusy) {
+		t.Fatalf("a frame that is too large: %v, want an error of its own", err)
+	}
+	noError(t, u.Sender.Send(t.Context(), c.ID(), []byte("after")))
+	if got := readText(t, c); got != "after" {
+		t.Fatalf("got %d bytes, want none of the frame that is too large", len(got))
+	}
+}
+
+func senderConcurrently(t *testing.T, u SenderUnderTest) {
+	const clients, senders, each = 4, 4, 10
+	var running sync.WaitGroup
+	for n := range clients {
+		c := u.Connect(t)
+		for s := range senders {
+			running.Go(func() {
+				for i := range each {
+					if err := u.Sender.Send(t.Context(), c.ID(), fmt.Appendf(nil, "%d %d %d", n, s, i)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		running.Go(func() {
+			next := map[string]int{}
+			for range senders * each {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				text, err := c.Read(ctx)
+				cancel()
+				sender, _, _ := strings.Cut(strings.TrimPrefix(string(text), fmt.Sprint(n, " ")), " ")
+				if want := fmt.Sprint(n, " ", sender, " ", next[sender]); err != nil || string(text) != want {
+					t.Errorf("got %q, %v, want %q", text, err, want)
+					return
+				}
+				next[sender]++
+			}
+		})
+	}
+	running.Wait()
+}
+
+func senderKnowsGone(t *testing.T, u SenderUnderTest) {
+	stays, leaves := u.Connect(t), u.Connect(t)
+	noError(t, leaves.Leave())
+	eventually(t, "being gone after leaving", func() bool {
+		err := u.Sender.Send(t.Context(), leaves.ID(), []byte("late"))
+		if err != nil && !errors.Is(err, stream.ErrGone) {
+			t.Fatalf("error = %v, want %v", err, stream.ErrGone)
+		}
+		return err != nil
+	})
+	noError(t, u.Sender.Cut(t.Context(), leaves.ID()))
+	noError(t, u.Sender.Send(t.Context(), stays.ID(), []byte("for one")))
+	if got := readText(t, stays); got != "for one" {
+		t.Errorf("who stays got %q", got)
+	}
+}
+
+func senderCuts(t *testing.T, u SenderUnderTest) {
+	stays, cut := u.Connect(t), u.Connect(t)
+	for range 2 { // the second time there is nobody
+		noError(t, u.Sender.Cut(t.Context(), cut.ID()))
+		wantError(t, u.Sender.Send(t.Context(), cut.ID(), []byte("late")), stream.ErrGone)
+	}
+	wantEnded(t, cut)
+	noError(t, u.Sender.Cut(t.Context(), cut.ID()))
+	noError(t, u.Sender.Send(t.Context(), stays.ID(), []byte("for one")))
+	if got := readText(t, stays); got != "for one" {
+		t.Errorf("who stays got %q", got)
+	}
+}
+
+func senderOddIDs(t *testing.T, u SenderUnderTest) {
+	c := u.Connect(t)
+	ids := append([]string{
+		"", c.ID() + "?", c.ID() + "#", c.ID() + " ", "/" + c.ID(), "../@connections/" + c.ID(), c.ID() + "%", c.ID() + "%3D", c.ID() + "\x00",
+	}, hostile...)
+	for _, id := range ids {
+		if err := u.Sender.Send(t.Context(), id, []byte("for nobody")); !errors.Is(err, stream.ErrGone) {
+			t.Errorf("send to %q: %v, want %v", id, err, stream.ErrGone)
+		}
+		if err := u.Sender.Cut(t.Context(), id); err != nil {
+			t.Errorf("cut %q: %v", id, err)
+		}
+	}
+	noError(t, u.Sender.Send(t.Context(), c.ID(), []byte("for one")))
+	if got := readText(t, c); got != "for one" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func senderCancelled(t *testing.T, u SenderUnderTest) {
+	c := u.Connect(t)
+	wantError(t, u.Sender.Send(cancelled(t), c.ID(), []byte("never")), context.Canceled)
+	wantError(t, u.Sender.Cut(cancelled(t), c.ID()), context.Canceled)
+	noError(t, u.Sender.Send(t.Context(), c.ID(), []byte("after")))
+	if got := readText(t, c); got != "after" {
+		t.Errorf("got %q", got)
+	}
+}

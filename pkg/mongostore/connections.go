@@ -1,0 +1,296 @@
+package mongostore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
+)
+
+// Connections keeps the clients' connections. It implements stream.Connections
+// and tenants.Purger. The server removes a connection within about a minute
+// after its ExpiresAt.
+type Connections struct{ db *DB }
+
+// Connections returns the connections.
+func (db *DB) Connections() *Connections { return &Connections{db} }
+
+// The fields of a connection beside those it shares with other documents.
+const (
+	fieldSubscribed   = "subscribed"
+	fieldSubscription = "subscription"
+	fieldHolder       = "holder"
+	fieldLease        = "lease"
+	fieldAsked        = "asked"
+)
+
+type connectionDocument struct {
+	ID           string                `bson:"_id"`
+	Tenant       string                `bson:"tenant_id"`
+	Principal    string                `bson:"principal"` // in its JSON form
+	ConnectedAt  time.Time             `bson:"connected_at"`
+	ExpiresAt    time.Time             `bson:"expires_at"`
+	Subscribed   bool                  `bson:"subscribed"`
+	Subscription *subscriptionDocument `bson:"subscription"`
+	Asked        bool                  `bson:"asked"` // whether another asked for the lease meanwhile
+}
+
+type subscriptionDocument struct {
+	Filter  string `bson:"filter"` // in JSON: the names in it are the client's
+	Segment int64  `bson:"segment"`
+	Within  int64  `bson:"within"`
+	Replay  int64  `bson:"replay"`
+
+	Tries        int64     `bson:"tries"`
+	RetryAt      time.Time `bson:"retry_at,omitempty"`
+	WatchedUntil time.Time `bson:"watched_until,omitempty"`
+}
+
+func newConnectionDocument(c *stream.Connection) (connectionDocument, error) {
+	principal, err := json.Marshal(c.Principal)
+	if err != nil {
+		return connectionDocument{}, err
+	}
+	subscription, err := newSubscriptionDocument(c.Subscription)
+	return connectionDocument{
+		ID: c.ID, Tenant: string(c.Tenant), Principal: string(principal), ConnectedAt: c.ConnectedAt, ExpiresAt: c.ExpiresAt,
+		Subscribed: subscription != nil, Subscription: subscription,
+	}, err
+}
+
+// newSubscriptionDocument returns nil for no subscription.
+func newSubscriptionDocument(s *stream.Subscription) (*subscriptionDocument, error) {
+	if s == nil {
+		return nil, nil
+	}
+	filter, err := json.Marshal(s.Filter)
+	if err != nil {
+		return nil, err
+	}
+	return &subscriptionDocument{
+		Filter: string(filter), Segment: s.At.Segment, Within: int64(s.At.Within), Replay: s.Replay,
+		Tries: int64(s.Tries), RetryAt: s.RetryAt, WatchedUntil: s.WatchedUntil,
+	}, nil
+}
+
+func readConnection(raw bson.Raw) (stream.Connection, error) {
+	var doc connectionDocument
+	if err := bson.Unmarshal(raw, &doc); err != nil {
+		return stream.Connection{}, fmt.Errorf("a connection %w", errStored)
+	}
+	c := stream.Connection{ID: doc.ID, Tenant: audit.TenantID(doc.Tenant), ConnectedAt: doc.ConnectedAt.UTC(), ExpiresAt: doc.ExpiresAt.UTC()}
+	if err := json.Unmarshal([]byte(doc.Principal), &c.Principal); err != nil {
+		return stream.Connection{}, fmt.Errorf("the principal of a connection %w", errStored)
+	}
+	if s := doc.Subscription; s != nil {
+		c.Subscription = &stream.Subscription{
+			At: stream.Position{Segment: s.Segment, Within: int(s.Within)}, Replay: s.Replay,
+			Tries: int(s.Tries), RetryAt: s.RetryAt.UTC(), WatchedUntil: s.WatchedUntil.UTC(),
+		}
+		if err := json.Unmarshal([]byte(s.Filter), &c.Subscription.Filter); err != nil {
+			return stream.Connection{}, fmt.Errorf("the filter of a connection %w", errStored)
+		}
+	}
+	return c, nil
+}
+
+// Create implements stream.Connections.
+func (s *Connections) Create(ctx context.Context, c stream.Connection) error {
+	doc, err := newConnectionDocument(&c)
+	if err == nil {
+		err = s.db.ensureConnections(ctx) // one of them removes it in the end
+	}
+	if err == nil {
+		err = s.db.insertOne(ctx, collectionConnections, doc)
+	}
+	if err != nil {
+		return fmt.Errorf("create connection %s of %s: %w", c.ID, c.Tenant, err)
+	}
+	return nil
+}
+
+// Connection implements stream.Connections.
+func (s *Connections) Connection(ctx context.Context, id string) (c stream.Connection, err error) {
+	doc, err := s.db.read(ctx, collectionConnections, readpref.Primary(), id)
+	if err == nil {
+		c, err = readConnection(doc)
+	}
+	if err != nil {
+		return stream.Connection{}, fmt.Errorf("connection %s: %w", id, err)
+	}
+	return c, nil
+}
+
+// Subscribed implements stream.Connections. The index alone answers it.
+func (s *Connections) Subscribed(ctx context.Context, tenant audit.TenantID) ([]string, error) {
+	ids, err := s.subscribed(ctx, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("list the subscribed connections of %s: %w", tenant, err)
+	}
+	return ids, nil
+}
+
+func (s *Connections) subscribed(ctx context.Context, tenant audit.TenantID) ([]string, error) {
+	collection, err := s.db.collection(collectionConnections)
+	if err != nil {
+		return nil, err
+	}
+	cursor, err := collection.Find(ctx, bson.D{{Key: fieldTenant, Value: string(tenant)}, {Key: fieldSubscribed, Value: true}},
+		options.Find().SetHint(indexSubscribed).SetProjection(rising(fieldKey)))
+	if err != nil {
+		return nil, failure(ctx, err)
+	}
+	var ids []string
+	err = each(ctx, cursor, func(doc bson.Raw) (bool, error) {
+		id, ok := doc.Lookup(fieldKey).StringValueOK()
+		if !ok {
+			return false, fmt.Errorf("the _id of a connection %w", errStored)
+		}
+		ids = append(ids, id)
+		return true, nil
+	})
+	return ids, err
+}
+
+// Remove implements stream.Connections.
+func (s *Connections) Remove(ctx context.Context, id string) error {
+	err := repeat(ctx, func() error {
+		return s.db.deleteOne(ctx, collectionConnections, bson.D{{Key: fieldKey, Value: id}})
+	})
+	if err != nil && !errors.Is(err, audit.ErrNotFound) {
+		return fmt.Errorf("remove connection %s: %w", id, err)
+	}
+	return nil
+}
+
+// Acquire implements stream.Connections.
+func (s *Connections) Acquire(ctx context.Context, id, holder string, until time.Time) (c stream.Connection, acquired bool, err error) {
+	err = repeat(ctx, func() error {
+		c, acquired, err = s.acquire(ctx, id, holder, until)
+		return err
+	})
+	if err != nil {
+		return stream.Connection{}, false, fmt.Errorf("acquire connection %s: %w", id, err)
+	}
+	return c, acquired, nil
+}
+
+// acquire tries again after it has asked: the holder may have released the
+// lease just before.
+func (s *Connections) acquire(ctx context.Context, id, holder string, until time.Time) (stream.Connection, bool, error) {
+	c, err := s.take(ctx, id, holder, until)
+	if !errors.Is(err, audit.ErrNotFound) {
+		return c, err == nil, err
+	}
+	if err := s.update(ctx, bson.D{{Key: fieldKey, Value: id}}, set(bson.E{Key: fieldAsked, Value: true})); err != nil {
+		return c, false, err
+	}
+	c, err = s.take(ctx, id, holder, until)
+	if errors.Is(err, audit.ErrNotFound) {
+		return c, false, nil
+	}
+	return c, err == nil, err
+}
+
+// take takes the lease, audit.ErrNotFound where that cannot be had.
+func (s *Connections) take(ctx context.Context, id, holder string, until time.Time) (stream.Connection, error) {
+	collection, err := s.db.collection(collectionConnections)
+	if err != nil {
+		return stream.Connection{}, err
+	}
+	doc, err := collection.FindOneAndUpdate(ctx,
+		bson.D{{Key: fieldKey, Value: id}, {Key: "$or", Value: bson.A{
+			bson.D{{Key: fieldHolder, Value: bson.D{{Key: "$exists", Value: false}}}},
+			bson.D{{Key: fieldHolder, Value: holder}},
+			bson.D{{Key: fieldLease, Value: bson.D{{Key: "$lte", Value: s.db.now()}}}},
+		}}},
+		set(bson.E{Key: fieldHolder, Value: holder}, bson.E{Key: fieldLease, Value: until}, bson.E{Key: fieldAsked, Value: false}),
+		options.FindOneAndUpdate().SetReturnDocument(options.After)).Raw()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return stream.Connection{}, audit.ErrNotFound
+	}
+	if err != nil {
+		return stream.Connection{}, failure(ctx, err)
+	}
+	return readConnection(doc)
+}
+
+func set(fields ...bson.E) bson.D { return bson.D{{Key: "$set", Value: bson.D(fields)}} }
+
+// update changes the connection that the query chooses, audit.ErrNotFound where there is none.
+func (s *Connections) update(ctx context.Context, query, change bson.D) error {
+	collection, err := s.db.collection(collectionConnections)
+	if err != nil {
+		return err
+	}
+	result, err := collection.UpdateOne(ctx, query, change)
+	if err != nil {
+		return failure(ctx, err)
+	}
+	if result.MatchedCount == 0 {
+		return audit.ErrNotFound
+	}
+	return nil
+}
+
+// heldBy chooses a connection whose lease the holder has.
+func heldBy(id, holder string) bson.D {
+	return bson.D{{Key: fieldKey, Value: id}, {Key: fieldHolder, Value: holder}}
+}
+
+// Save implements stream.Connections. A lease that nobody took after its time
+// is still the holder's.
+func (s *Connections) Save(ctx context.Context, id, holder string, subscription *stream.Subscription, until time.Time) error {
+	doc, err := newSubscriptionDocument(subscription)
+	if err == nil {
+		err = repeat(ctx, func() error {
+			return s.update(ctx, heldBy(id, holder), set(
+				bson.E{Key: fieldSubscription, Value: doc}, bson.E{Key: fieldSubscribed, Value: doc != nil}, bson.E{Key: fieldLease, Value: until}))
+		})
+	}
+	if errors.Is(err, audit.ErrNotFound) {
+		err = audit.ErrPrecondition
+	}
+	if err != nil {
+		return fmt.Errorf("save the subscription of connection %s: %w", id, err)
+	}
+	return nil
+}
+
+// Release implements stream.Connections. Each of its steps is repeated by
+// itself: once it may have forgotten that somebody asked, it must not find the
+// lease free to give back.
+func (s *Connections) Release(ctx context.Context, id, holder string) (released bool, err error) {
+	err = repeat(ctx, func() error {
+		return s.update(ctx, append(heldBy(id, holder), bson.E{Key: fieldAsked, Value: false}),
+			bson.D{{Key: "$unset", Value: bson.D{{Key: fieldHolder, Value: ""}, {Key: fieldLease, Value: ""}}}})
+	})
+	if errors.Is(err, audit.ErrNotFound) {
+		err = repeat(ctx, func() error { return s.update(ctx, heldBy(id, holder), set(bson.E{Key: fieldAsked, Value: false})) })
+		if err == nil {
+			return false, nil
+		}
+	}
+	if err != nil && !errors.Is(err, audit.ErrNotFound) {
+		return false, fmt.Errorf("release connection %s: %w", id, err)
+	}
+	return true, nil
+}
+
+// Purge implements tenants.Purger.
+func (s *Connections) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := s.db.purge(ctx, collectionConnections, indexSubscribed, tenant, limit)
+	if err != nil {
+		return 0, fmt.Errorf("purge connections of %s: %w", tenant, err)
+	}
+	return n, nil
+}

@@ -1,0 +1,95 @@
+package search
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+// ParseFilter reads the parameters of a list that choose entries: the filter
+// fields, q, from and to. Other parameters are faults, as are faulty ones; the
+// error is an *audit.ValidationError.
+func ParseFilter(query url.Values) (audit.Filter, error) {
+	p := params{values: query}
+	p.only()
+	filter := p.filter()
+	return filter, p.err()
+}
+
+// Candidate is an entry that filters are held against one after the other. It is
+// safe for concurrent use.
+type Candidate struct {
+	Entry audit.Entry
+	// What is worked out once, and only for a filter that asks for it.
+	words  func() []string
+	leaves func() map[string][]string
+}
+
+// NewCandidate returns the entry as a candidate.
+func NewCandidate(e audit.Entry) *Candidate {
+	c := &Candidate{Entry: e}
+	c.words = sync.OnceValue(func() []string { return audit.Words(c.Entry.Message) })
+	c.leaves = sync.OnceValue(func() map[string][]string {
+		leaves := map[string][]string{}
+		// Stored metadata is well-formed; were it not, its leaves up to there count.
+		_ = entryjson.Leaves(c.Entry.Metadata, func(path, value string) { leaves[path] = append(leaves[path], value) })
+		return leaves
+	})
+	return c
+}
+
+// Matches reports whether the filter chooses the entry: whether an index would find it.
+func (c *Candidate) Matches(filter audit.Filter) bool {
+	return c.within(filter.From, filter.To) && (filter.Where == nil || c.holds(filter.Where))
+}
+
+func (c *Candidate) holds(e audit.Expr) bool {
+	switch e := e.(type) {
+	case audit.And:
+		return !slices.ContainsFunc(e, func(part audit.Expr) bool { return !c.holds(part) })
+	case audit.Or:
+		return slices.ContainsFunc(e, c.holds)
+	case audit.Not:
+		return !c.holds(e.Expr)
+	case audit.Equals:
+		return slices.ContainsFunc(c.values(e.Field), func(value string) bool { return slices.Contains(e.Values, value) })
+	case audit.Text:
+		return c.says(e)
+	case audit.Time:
+		return c.within(e.From, e.To)
+	}
+	return false
+}
+
+// within reports whether from ≤ timestamp < to; a zero bound is open.
+func (c *Candidate) within(from, to time.Time) bool {
+	at := c.Entry.Timestamp
+	return (from.IsZero() || !at.Before(from)) && (to.IsZero() || at.Before(to))
+}
+
+func (c *Candidate) values(field audit.Field) []string {
+	if path, ofMetadata := field.MetadataPath(); ofMetadata {
+		return c.leaves()[path]
+	}
+	return c.Entry.Values(field)
+}
+
+// says reports whether the message has the words next to one another.
+func (c *Candidate) says(e audit.Text) bool {
+	last := len(e.Words) - 1
+	if last < 0 {
+		return true
+	}
+	for words := c.words(); len(words) > last; words = words[1:] {
+		ends := words[last] == e.Words[last] || e.Prefix && strings.HasPrefix(words[last], e.Words[last])
+		if ends && slices.Equal(words[:last], e.Words[:last]) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,35 @@
+package search_test
+
+import (
+	"errors"
+	"net/url"
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/conformance"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+func TestCandidatesMatchAsAnIndexFinds(t *testing.T) {
+	conformance.Matcher(t, func(e audit.Entry, f audit.Filter) bool { return search.NewCandidate(e).Matches(f) })
+}
+
+func TestParseFilter(t *testing.T) {
+	f, err := search.ParseFilter(url.Values{"action": {"A", "B"}, "q": {"severity>=ERROR paid"}, "metadata.a": {"1"}, "from": {"2026-01-01"}})
+	if err != nil || f.Where == nil || f.From.IsZero() {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	e := audit.Entry{Action: "B", Severity: audit.SeverityCritical, Message: "Order was PAID", Metadata: audit.Object(`{"a":1}`), Timestamp: f.From}
+	if !search.NewCandidate(e).Matches(f) {
+		t.Error("the entry is not chosen")
+	}
+	if e.Severity = audit.SeverityInfo; search.NewCandidate(e).Matches(f) {
+		t.Error("an entry of another severity is chosen")
+	}
+	for _, faulty := range []url.Values{{"limit": {"3"}}, {"sort": {"timestamp"}}, {"cursor": {"x"}}, {"color": {"red"}}, {"q": {`"`}}, {"from": {"now"}}} {
+		var invalid *audit.ValidationError
+		if _, err := search.ParseFilter(faulty); !errors.As(err, &invalid) {
+			t.Errorf("%v: %v", faulty, err)
+		}
+	}
+}

@@ -1,0 +1,17 @@
+package stream
+
+import "context"
+
+type connectionKey struct{}
+
+// WithConnection returns a context that carries the id of the connection that a
+// request is about to make.
+func WithConnection(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, connectionKey{}, id)
+}
+
+// ConnectionFrom returns the id that WithConnection put into the context.
+func ConnectionFrom(ctx context.Context) (id string, known bool) {
+	id, known = ctx.Value(connectionKey{}).(string)
+	return id, known
+}

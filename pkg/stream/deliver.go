@@ -1,0 +1,378 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+const (
+	// deliveryTime is how long one connection is sent to in one go, so that a long
+	// replay does not keep others waiting.
+	deliveryTime = 3 * time.Second
+	// atOnce is how many connections are sent to at once.
+	atOnce = 32
+	// readSegments is how many segments are read at once.
+	readSegments = 16
+	// MaxBehind is how many segments a live stream may be behind before it leaves
+	// out what is between: some hundred thousand entries at most.
+	MaxBehind = 2000
+	// maxTries is how often in a row a client is too slow before it is cut: about a minute.
+	maxTries = 7
+	minRetry = time.Second
+	maxRetry = 15 * time.Second
+)
+
+// again is the queue message that asks to go on with one connection; its JSON
+// Schema is events/schemas/delivery.json.
+type again struct {
+	Version    int            `json:"v"`
+	Tenant     audit.TenantID `json:"tenant"`
+	Connection string         `json:"connection"`
+}
+
+const againVersion = 1
+
+func (s *Service) again(ctx context.Context, c Connection, delay time.Duration) error {
+	body, err := json.Marshal(again{Version: againVersion, Tenant: c.Tenant, Connection: c.ID})
+	if err == nil {
+		err = s.Queue.SendAfter(ctx, delay, string(body))
+	}
+	if err != nil {
+		return fmt.Errorf("ask for another delivery: %w", err)
+	}
+	return nil
+}
+
+// Deliver handles one queue message body: entries that were stored, or the wish
+// to go on with a connection. After nil the message may be deleted; after an
+// error it must be delivered again.
+func (s *Service) Deliver(ctx context.Context, body string) error {
+	var wish again
+	if err := json.Unmarshal([]byte(body), &wish); err == nil && wish.Connection != "" {
+		if wish.Version != againVersion {
+			return fmt.Errorf("deliver: a wish of version %d, known is %d", wish.Version, againVersion)
+		}
+		return s.deliver(ctx, newWindow(s, wish.Tenant, nil), wish.Connection)
+	}
+	contents, err := envelope.Unpack(body)
+	if err != nil {
+		return fmt.Errorf("deliver: %w", err)
+	}
+	gone, err := s.deleted(ctx, contents.Tenant)
+	if err != nil {
+		return fmt.Errorf("deliver %s: %w", contents.Tenant, err)
+	}
+	if gone {
+		return nil
+	}
+	ids := make([]audit.EntryID, len(contents.Entries))
+	for i := range contents.Entries {
+		ids[i] = contents.Entries[i].ID
+	}
+	if err := s.Segments.Append(ctx, contents.Tenant, ids); err != nil {
+		return fmt.Errorf("append %d entries to the stream of %s: %w", len(ids), contents.Tenant, err)
+	}
+	if err := s.deliverAll(ctx, contents.Tenant, contents.Entries); err != nil {
+		return err
+	}
+	if len(contents.Poison) > 0 { // the step before passes none on: the message was damaged
+		return fmt.Errorf("deliver %s: %d unreadable entries: %s", contents.Tenant, len(contents.Poison), contents.Poison[0].Reason)
+	}
+	return nil
+}
+
+// deleted reports whether the tenant is gone or on its way out.
+func (s *Service) deleted(ctx context.Context, id audit.TenantID) (bool, error) {
+	tenant, err := s.Tenants.Tenant(ctx, id)
+	if errors.Is(err, audit.ErrNotFound) {
+		return true, nil
+	}
+	return tenant.Status == audit.TenantDeleting, err
+}
+
+// deliverAll sends to every subscriber of the tenant, each by itself.
+func (s *Service) deliverAll(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error {
+	ids, err := s.Connections.Subscribed(ctx, tenant)
+	if err != nil {
+		return fmt.Errorf("find the subscribers of %s: %w", tenant, err)
+	}
+	var (
+		w       = newWindow(s, tenant, entries)
+		failed  = make([]error, len(ids))
+		running sync.WaitGroup
+		free    = make(chan struct{}, atOnce)
+	)
+	for i, id := range ids {
+		free <- struct{}{}
+		running.Go(func() {
+			defer func() { <-free }()
+			failed[i] = s.deliver(ctx, w, id)
+		})
+	}
+	running.Wait()
+	return errors.Join(failed...)
+}
+
+// deliver sends the connection what it has not got, unless somebody is at it:
+// then they will look again.
+func (s *Service) deliver(ctx context.Context, w *window, id string) error {
+	d := &delivery{Service: s, window: w, holder: s.holder(), ends: s.Now().Add(deliveryTime)}
+	for {
+		c, acquired, err := s.Connections.Acquire(ctx, id, d.holder, s.Now().Add(leaseTime))
+		if errors.Is(err, audit.ErrNotFound) || err == nil && !acquired {
+			return nil
+		}
+		released := false
+		if err == nil {
+			d.Connection, d.saved = c, s.Now()
+			err = d.settle(ctx, d.run(ctx))
+			var releaseErr error
+			released, releaseErr = s.Connections.Release(ctx, id, d.holder)
+			err = errors.Join(err, releaseErr)
+		}
+		if err != nil {
+			return fmt.Errorf("deliver to a subscriber of %s: %w", w.tenant, err)
+		}
+		if released {
+			return nil
+		}
+	}
+}
+
+// delivery is one worker's time with one connection, whose lease it has.
+type delivery struct {
+	*Service
+	Connection
+	window *window
+	holder string
+	ends   time.Time
+	saved  time.Time // when the lease was taken or something was saved last
+}
+
+// The ends of a delivery that are no failures of the service; ErrGone is another.
+var (
+	// errNotTaken says that the gateway did not take a frame.
+	errNotTaken = errors.New("the frame was not taken")
+	// errLost says that somebody else has the lease, who goes on from what was saved last.
+	errLost = errors.New("the lease is lost")
+	// errOver says that the subscription is not good any more.
+	errOver = errors.New("the subscription is over")
+)
+
+// settle does what the end of a delivery asks for.
+func (d *delivery) settle(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, ErrGone):
+		return d.Connections.Remove(ctx, d.ID)
+	case errors.Is(err, errLost):
+		return nil
+	case errors.Is(err, errOver):
+		return d.cut(ctx, "its subscription is not good any more")
+	case errors.Is(err, errNotTaken):
+		return d.later(ctx)
+	}
+	return err
+}
+
+// run sends what there is, as long as there is time.
+func (d *delivery) run(ctx context.Context) error {
+	if d.Tenant != d.window.tenant {
+		return errors.New("the connection is of another tenant")
+	}
+	sub := d.Subscription
+	if sub == nil || d.Now().Before(sub.RetryAt) {
+		return nil
+	}
+	filter, err := d.filter()
+	if err != nil {
+		return errors.Join(errOver, err)
+	}
+	for {
+		before := sub.At
+		more, err := d.step(ctx, filter)
+		if sub.At != before {
+			err = errors.Join(err, d.save(ctx))
+		}
+		if err != nil || !more {
+			return err
+		}
+		if d.Now().After(d.ends) {
+			return d.again(ctx, d.Connection, 0)
+		}
+	}
+}
+
+// filter is what the subscriber may and wants to see.
+func (d *delivery) filter() (audit.Filter, error) {
+	if err := d.stillGood(d.Connection); err != nil {
+		return audit.Filter{}, err
+	}
+	scope, err := d.Principal.Authorize(d.Tenant, access.LogsStream)
+	if err != nil {
+		return audit.Filter{}, err
+	}
+	filter, err := search.ParseFilter(d.Subscription.Filter)
+	filter.Where = audit.All(filter.Where, scope.Expr())
+	return filter, err
+}
+
+// step sends the next segments and moves the position; more is false at the end
+// of the stream.
+func (d *delivery) step(ctx context.Context, filter audit.Filter) (more bool, err error) {
+	segments, err := d.window.after(ctx, d.Subscription.At.Segment)
+	if errors.Is(err, ErrExpired) {
+		return true, d.skip(ctx)
+	}
+	if err != nil || len(segments) == 0 {
+		return false, err
+	}
+	if err := d.watch(ctx); err != nil {
+		return false, err
+	}
+	if len(segments) == readSegments {
+		if behind, err := d.behind(ctx); err != nil || behind {
+			return true, errors.Join(err, d.skipIf(ctx, behind))
+		}
+	}
+	for _, segment := range segments {
+		if err := d.sendSegment(ctx, segment, filter); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// watch has the queue look after the connection once this delivery's lease is
+// over, whatever becomes of it; once for many deliveries.
+func (d *delivery) watch(ctx context.Context) error {
+	now := d.Now()
+	if d.Subscription.WatchedUntil.After(now.Add(leaseTime)) {
+		return nil
+	}
+	d.Subscription.WatchedUntil = now.Add(2 * leaseTime)
+	return d.again(ctx, d.Connection, 2*leaseTime)
+}
+
+// behind reports whether the stream has fallen so far behind that it is not live.
+func (d *delivery) behind(ctx context.Context) (bool, error) {
+	head, err := d.Segments.Head(ctx, d.Tenant)
+	return head-max(d.Subscription.At.Segment, d.Subscription.Replay) > MaxBehind, err
+}
+
+func (d *delivery) skipIf(ctx context.Context, behind bool) error {
+	if !behind {
+		return nil
+	}
+	return d.skip(ctx)
+}
+
+// skip goes on at the head of the stream and tells the client where it left off.
+func (d *delivery) skip(ctx context.Context) error {
+	head, err := d.Segments.Head(ctx, d.Tenant)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(frame{Type: "lagged", Cursor: d.cursor(d.Tenant, d.Subscription.At)})
+	if err != nil {
+		return err
+	}
+	if err := d.send(ctx, text); err != nil {
+		return err
+	}
+	d.Subscription.At, d.Subscription.Replay = Position{Segment: head}, head
+	return nil
+}
+
+// sendSegment sends the segment's entries from the position on.
+func (d *delivery) sendSegment(ctx context.Context, segment Segment, filter audit.Filter) error {
+	candidates, err := d.window.candidates(ctx, segment)
+	if err != nil {
+		return err
+	}
+	var b batch
+	for i := d.Subscription.At.Within; i < len(segment.IDs); i++ {
+		c := candidates[segment.IDs[i]]
+		if c == nil || !c.Matches(filter) { // nil: it was deleted meanwhile
+			continue
+		}
+		item := itemOf(&c.Entry)
+		if !b.fits(item) {
+			if err := d.sendBatch(ctx, &b, Position{Segment: segment.Number - 1, Within: i}); err != nil {
+				return err
+			}
+		}
+		b.add(item)
+	}
+	return d.sendBatch(ctx, &b, Position{Segment: segment.Number})
+}
+
+// sendBatch sends what the batch has and moves the position.
+func (d *delivery) sendBatch(ctx context.Context, b *batch, to Position) error {
+	if len(b.items) > 0 {
+		if err := d.send(ctx, b.text(d.cursor(d.Tenant, to))); err != nil {
+			return err
+		}
+		b.items = b.items[:0]
+		d.Subscription.Tries = 0
+	}
+	d.Subscription.At = to
+	if d.Now().Sub(d.saved) > renewAfter {
+		return d.save(ctx)
+	}
+	return nil
+}
+
+// send is Sender.Send; what it fails with is ErrGone or errNotTaken.
+func (d *delivery) send(ctx context.Context, text []byte) error {
+	err := d.Sender.Send(ctx, d.ID, text)
+	if err == nil || errors.Is(err, ErrGone) {
+		return err
+	}
+	if !errors.Is(err, ErrBusy) {
+		d.Log.WarnContext(ctx, "a frame was not taken", "tenant", d.Tenant, "error", err)
+	}
+	return errors.Join(errNotTaken, err)
+}
+
+// later puts the rest off, or cuts a client that has been too slow for too long.
+func (d *delivery) later(ctx context.Context) error {
+	sub := d.Subscription
+	if sub.Tries++; sub.Tries > maxTries {
+		return d.cut(ctx, "it was too slow for too long")
+	}
+	delay := min(minRetry<<(sub.Tries-1), maxRetry)
+	sub.RetryAt = d.Now().Add(delay)
+	if err := d.save(ctx); err != nil {
+		return d.settle(ctx, err)
+	}
+	return d.again(ctx, d.Connection, delay)
+}
+
+// save keeps how far the subscription has come, and the lease.
+func (d *delivery) save(ctx context.Context) error {
+	now := d.Now()
+	err := d.Connections.Save(ctx, d.ID, d.holder, d.Subscription, now.Add(leaseTime))
+	if errors.Is(err, audit.ErrPrecondition) || errors.Is(err, audit.ErrNotFound) {
+		return errLost
+	}
+	if err != nil {
+		return fmt.Errorf("save a subscription of %s: %w", d.Tenant, err)
+	}
+	d.saved = now
+	return nil
+}
+
+// cut ends the connection: its client comes back, with its cursor.
+func (d *delivery) cut(ctx context.Context, why string) error {
+	d.Log.InfoContext(ctx, "a connection is cut", "tenant", d.Tenant, "why", why)
+	return d.Cut(ctx, d.ID)
+}

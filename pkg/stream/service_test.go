@@ -1,0 +1,453 @@
+package stream_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
+)
+
+func TestSubscribersGetWhatIsStored(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.entry(nil)) // nobody listens
+	all := w.subscribe("all", `{}`, "")
+	errorsOnly := w.subscribe("errors", `{"severity":["ERROR","CRITICAL"],"q":"paid"}`, "")
+	silent := w.connect("silent", auditor, tenant)
+	a, b, c := w.entry(nil), w.entry(func(e *audit.Entry) { e.Severity = audit.SeverityError }), w.entry(nil)
+	w.publish(a, b)
+	w.publish(c)
+	all.wants(t, a, b, c)
+	errorsOnly.wants(t, b)
+	if got := all.got(); !slices.Equal(got, []string{"subscribed", "entries", "entries"}) {
+		t.Errorf("frames %v", got)
+	}
+	if got := silent.got(); got != nil {
+		t.Errorf("a client that has not subscribed got %v", got)
+	}
+	for _, message := range w.store(a, b) { // again, as queues do
+		if err := w.Deliver(t.Context(), message); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all.wants(t, a, b, c)
+}
+
+func TestStreamsAreNarrowedAndKeptApart(t *testing.T) {
+	w := newWorld(t)
+	narrowed := auditor
+	narrowed.Resources = []access.Resource{{Type: "order", ID: "7"}}
+	seven := w.connect("seven", narrowed, tenant)
+	w.say("seven", `{}`, "")
+	globex := access.Principal{Subject: "bob", Grants: map[audit.TenantID][]access.Permission{access.AnyTenant: {access.LogsStream}}}
+	foreign := w.connect("foreign", globex, "globex")
+	w.say("foreign", `{}`, "")
+	of7 := w.entry(func(e *audit.Entry) { e.ResourceID = "7" })
+	w.publish(w.entry(nil), of7)
+	seven.wants(t, of7)
+	foreign.wants(t)
+	theirs := w.entry(func(e *audit.Entry) { e.Tenant = "globex" })
+	w.publish(theirs)
+	foreign.wants(t, theirs)
+	seven.wants(t, of7)
+
+	// A wish that names a foreign connection gives nothing away.
+	w.store(w.entry(func(e *audit.Entry) { e.ResourceID = "7" }))
+	if err := w.Deliver(t.Context(), `{"v":1,"tenant":"acme","connection":"foreign"}`); err == nil {
+		t.Error("a connection of another tenant is delivered to")
+	}
+	foreign.wants(t, theirs)
+}
+
+func TestResumeWithoutGapOrRepeat(t *testing.T) {
+	w := newWorld(t)
+	first := w.subscribe("c1", `{}`, "")
+	before := w.entries(3)
+	w.publish(before...)
+	at := first.last().Cursor
+	w.gateway.Cut(t.Context(), "c1") //nolint:errcheck // never fails
+	missed := w.entries(150)         // of more than one frame
+	for _, e := range missed {
+		w.publish(e)
+	}
+	if _, err := w.Connections.Connection(t.Context(), "c1"); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("the connection that is gone: %v", err)
+	}
+	second := w.subscribe("c2", `{}`, at)
+	second.wants(t, missed...)
+	live := w.entry(nil)
+	w.publish(live)
+	second.wants(t, append(missed, live)...)
+	first.wants(t, before...)
+
+	w.pass(stream.Keep + time.Minute)
+	w.connect("c3", auditor, tenant)
+	err := w.Subscribe(t.Context(), "c3", fmt.Appendf(nil, `{"action":"subscribe","after":%q}`, at))
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != "/after" || invalid.Fields[0].Code != "expired" {
+		t.Errorf("an old cursor: %v", err)
+	}
+}
+
+// Subscribers that are cut again and again, while entries are stored and
+// delivered by several workers at once, get every entry once and in one order.
+func TestEveryEntryOnceUnderLoad(t *testing.T) {
+	w := newWorld(t)
+	const writers, each, subscribers = 4, 60, 3
+	w.subscribe("opener", `{}`, "")
+	var running sync.WaitGroup
+	for range writers {
+		running.Go(func() {
+			for range each {
+				for _, message := range w.store(w.entries(5)...) {
+					for range 2 { // queues repeat
+						if err := w.Deliver(t.Context(), message); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				w.settle()
+			}
+		})
+	}
+	got := make([][]string, subscribers)
+	for i := range subscribers {
+		running.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(i), 1))
+			after := w.gateway.clients["opener"].frames[0].Cursor
+			for life := 0; len(got[i]) < 5*writers*each; life++ {
+				id := fmt.Sprintf("s%d-%d", i, life)
+				c := w.subscribe(id, `{}`, after)
+				until := time.Now().Add(time.Duration(random.IntN(20)) * time.Millisecond)
+				for time.Now().Before(until) {
+					w.settle()
+				}
+				if random.IntN(2) == 0 {
+					c.set(func(c *client) { c.stuck = stream.ErrGone })
+				}
+				_ = w.Cut(t.Context(), id)
+				got[i] = append(got[i], c.ids()...)
+				if f := c.last(); f.Cursor != "" {
+					after = f.Cursor
+				}
+			}
+		})
+	}
+	running.Wait()
+	for i := range got {
+		if len(got[i]) != 5*writers*each {
+			t.Errorf("subscriber %d got %d entries, %d were stored", i, len(got[i]), 5*writers*each)
+		}
+		if !slices.Equal(got[i], got[0]) {
+			t.Errorf("subscriber %d got another order than the first", i)
+		}
+		if unique := slices.Compact(slices.Sorted(slices.Values(got[i]))); len(unique) != len(got[i]) {
+			t.Errorf("subscriber %d got %d entries twice", i, len(got[i])-len(unique))
+		}
+	}
+}
+
+func TestSlowClientsAreTriedAgainAndThenCut(t *testing.T) {
+	w := newWorld(t)
+	slow, other := w.subscribe("slow", `{}`, ""), w.subscribe("other", `{}`, "")
+	slow.set(func(c *client) { c.fails = []error{stream.ErrBusy, errors.New("bad gateway")} })
+	a, b := w.entry(nil), w.entry(nil)
+	w.publish(a)
+	w.publish(b) // does not try before its time
+	other.wants(t, a, b)
+	if n := w.queue.len(); n != 1+2 { // and who looks after each
+		t.Fatalf("%d wishes are under way", n)
+	}
+	slow.wants(t)
+	w.pass(time.Second)
+	w.settle()
+	w.pass(2 * time.Second)
+	w.settle()
+	slow.wants(t, a, b)
+
+	slow.set(func(c *client) { c.stuck = stream.ErrBusy })
+	w.publish(w.entry(nil))
+	for range 20 {
+		w.pass(15 * time.Second)
+		w.settle()
+	}
+	if !slow.cut || w.queue.len() != 0 {
+		t.Errorf("cut: %t, %d tries under way", slow.cut, w.queue.len())
+	}
+	if _, err := w.Connections.Connection(t.Context(), "slow"); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("the connection that was cut: %v", err)
+	}
+	if !strings.Contains(w.log.String(), "too slow") {
+		t.Errorf("log: %s", w.log)
+	}
+}
+
+func TestASlowClientDelaysNobody(t *testing.T) {
+	w := newWorld(t)
+	stuck, release := make(chan struct{}), make(chan struct{})
+	slow := w.subscribe("slow", `{}`, "")
+	var once sync.Once
+	slow.before = func() { once.Do(func() { close(stuck) }); <-release }
+	other := w.subscribe("other", `{}`, "")
+	a, b := w.entry(nil), w.entry(nil)
+	var running sync.WaitGroup
+	for _, message := range w.store(a) {
+		running.Go(func() {
+			if err := w.Deliver(t.Context(), message); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-stuck
+	w.publish(b)
+	other.wants(t, a, b)
+	close(release)
+	running.Wait()
+	slow.wants(t, a, b) // whoever was at it looked again
+}
+
+func TestAKilledDeliveryIsTakenUp(t *testing.T) {
+	w := newWorld(t)
+	c := w.subscribe("c", `{}`, "")
+	first, second := w.entry(nil), w.entry(nil)
+	w.publish(first)
+	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(15*time.Second)); !acquired || err != nil {
+		t.Fatal(acquired, err)
+	}
+	w.publish(second)
+	c.wants(t, first)
+	w.pass(30 * time.Second)
+	w.settle()
+	c.wants(t, first, second)
+	if w.pass(time.Hour); w.queue.len() > 1 {
+		t.Errorf("%d wishes are under way for one connection", w.queue.len())
+	}
+}
+
+func TestAPingTakesUpWhatWasLeft(t *testing.T) {
+	w := newWorld(t)
+	c := w.subscribe("c", `{}`, "")
+	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(30*time.Second)); !acquired || err != nil {
+		t.Fatal(acquired, err)
+	}
+	e := w.entry(nil)
+	w.publish(e)
+	c.wants(t)
+	w.pass(31 * time.Second)
+	if err := w.Ping(t.Context(), "c", []byte(`{"action":"ping"}`)); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	c.wants(t, e)
+	if got := c.got(); !slices.Equal(got, []string{"subscribed", "pong", "entries"}) {
+		t.Errorf("frames %v", got)
+	}
+}
+
+func TestAStreamThatFallsFarBehindGoesOnLive(t *testing.T) {
+	w := newWorld(t)
+	c := w.subscribe("c", `{}`, "")
+	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "stuck", w.clock().Add(time.Minute)); !acquired || err != nil {
+		t.Fatal(acquired, err)
+	}
+	for range stream.MaxBehind + 1 {
+		e := w.entry(nil)
+		if err := w.Segments.Append(t.Context(), tenant, []audit.EntryID{e.ID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.pass(time.Minute)
+	live := w.entry(nil)
+	w.publish(live)
+	if got := c.got(); !slices.Equal(got, []string{"subscribed", "lagged"}) {
+		t.Fatalf("frames %v", got)
+	}
+	after := c.last().Cursor
+	next := w.entry(nil)
+	w.publish(next)
+	c.wants(t, next)
+
+	// Asked for, all of it comes.
+	w.say("c", `{}`, after)
+	if got := c.got(); slices.Contains(got[3:], "lagged") {
+		t.Errorf("frames %v", got)
+	}
+	c.wants(t, next, live, next) // what was appended without being stored is gone, as if it was deleted
+}
+
+func TestLongEntriesLackWhatDoesNotFit(t *testing.T) {
+	w := newWorld(t)
+	c := w.subscribe("c", `{}`, "")
+	object := func(size int) audit.Object { return audit.Object(`{"text":"` + strings.Repeat("x", size) + `"}`) }
+	e := w.entry(func(e *audit.Entry) {
+		e.Metadata, e.After, e.Before = object(1), object(40<<10), object(41<<10)
+		e.Message = strings.Repeat("\x01", audit.MaxMessage)
+	})
+	fits := w.entry(func(e *audit.Entry) { e.Metadata = object(31 << 10) })
+	w.publish(e, fits)
+	c.wants(t, e, fits)
+	items := c.frames[1].Items // both in one frame: what was left out made room
+	if got := items[0].Omitted; !slices.Equal(got, []string{"before_state", "after_state", "message"}) {
+		t.Errorf("omitted %v", got)
+	}
+	if got := items[1].Omitted; got != nil {
+		t.Errorf("omitted %v of an entry that fits", got)
+	}
+}
+
+func TestDeletedTenantsAndEntriesAreNotStreamed(t *testing.T) {
+	w := newWorld(t)
+	c := w.subscribe("c", `{}`, "")
+	e := w.entry(nil)
+	messages := w.store(e)
+	if err := w.db.Tenants().Update(t.Context(), audit.Tenant{ID: tenant, Status: audit.TenantDeleting, Version: 2}); err != nil {
+		t.Fatal(err)
+	}
+	for _, message := range messages {
+		if err := w.Deliver(t.Context(), message); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.wants(t)
+}
+
+func TestConnectionsEnd(t *testing.T) {
+	w := newWorld(t)
+	brief := auditor
+	brief.ExpiresAt = w.clock().Add(time.Minute)
+	c := w.connect("c", brief, tenant)
+	w.say("c", `{}`, "")
+	w.pass(time.Minute)
+	if err := w.Ping(t.Context(), "c", []byte(`{}`)); err != nil {
+		t.Errorf("ping: %v", err)
+	}
+	if err := w.Subscribe(t.Context(), "c", []byte(`{"action":"subscribe"}`)); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("a subscription when the credential has ended: %v", err)
+	}
+	w.publish(w.entry(nil))
+	if c.wants(t); !c.cut {
+		t.Error("a connection whose credential has ended is not cut")
+	}
+	if err := w.Connect(t.Context(), "d", brief, tenant); !errors.Is(err, audit.ErrUnauthenticated) {
+		t.Errorf("a connection with a credential that has ended: %v", err)
+	}
+
+	u := w.subscribe("u", `{}`, "")
+	if err := w.Unsubscribe(t.Context(), "u", []byte(`{"action":"unsubscribe"}`)); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(w.entry(nil))
+	if got := u.got(); !slices.Equal(got, []string{"subscribed", "unsubscribed"}) {
+		t.Errorf("frames %v", got)
+	}
+	if err := w.Disconnect(t.Context(), "u", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Ping(t.Context(), "u", []byte(`{}`)); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("a ping over a connection that has ended: %v", err)
+	}
+}
+
+func TestFaultyMessages(t *testing.T) {
+	w := newWorld(t)
+	w.connect("c", auditor, tenant)
+	for _, tt := range []struct{ message, pointer, code string }{
+		{``, "", "invalid_json"},
+		{`[]`, "", "invalid_type"},
+		{`{"action":"subscribe"} {}`, "", "invalid_json"},
+		{`{"action":"subscribe","action":"subscribe"}`, "", "invalid_json"},
+		{`{"action":"subscribe","filters":{}}`, "/filters", "unknown_field"},
+		{`{"action":"subscribe","filter":[]}`, "/filter", "invalid_type"},
+		{`{"action":"subscribe","filter":{"action":7}}`, "/filter/action", "invalid_type"},
+		{`{"action":"subscribe","filter":{"action":["A",null]}}`, "/filter/action", "invalid_type"},
+		{`{"action":"subscribe","filter":{"limit":"7"}}`, "/filter/limit", "unknown_parameter"},
+		{`{"action":"subscribe","filter":{"a/b":"7"}}`, "/filter/a~1b", "unknown_parameter"},
+		{`{"action":"subscribe","filter":{"severity":"LOUD"}}`, "/filter/severity", "invalid_value"},
+		{`{"action":"subscribe","filter":{"q":"\"open"}}`, "/filter/q", ""},
+		{`{"action":"subscribe","after":7}`, "/after", "invalid_type"},
+		{`{"action":"subscribe","after":""}`, "/after", "invalid_cursor"},
+		{`{"action":"subscribe","after":"bogus"}`, "/after", "invalid_cursor"},
+	} {
+		var invalid *audit.ValidationError
+		err := w.Subscribe(t.Context(), "c", []byte(tt.message))
+		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != tt.pointer || tt.code != "" && invalid.Fields[0].Code != tt.code {
+			t.Errorf("%s: %v", tt.message, err)
+		}
+	}
+	for _, message := range []string{`{}`, `{"action":"shout"}`, `no`, ``} {
+		var invalid *audit.ValidationError
+		if err := w.Refuse(t.Context(), "c", []byte(message)); !errors.As(err, &invalid) {
+			t.Errorf("%s: %v", message, err)
+		}
+	}
+	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "me", w.clock().Add(time.Second)); !acquired || err != nil {
+		t.Errorf("a faulty message left a lease behind: %v", err)
+	}
+}
+
+func TestTickets(t *testing.T) {
+	w := newWorld(t)
+	wide := access.Principal{Subject: "op", Grants: map[audit.TenantID][]access.Permission{
+		access.AnyTenant: access.Permissions(), tenant: {access.LogsWrite},
+	}, Resources: []access.Resource{{Type: "order"}}, ExpiresAt: w.clock().Add(time.Hour)}
+	text, until, err := w.Ticket(wide, tenant)
+	if err != nil || until.Sub(w.clock()) != stream.TicketTTL || url.QueryEscape(text) != text {
+		t.Fatal(text, until, err)
+	}
+	p, to, err := w.Redeem(text)
+	want := []access.Permission{access.LogsStream, access.LogsReadSensitive}
+	if err != nil || to != tenant || len(p.Grants) != 1 || !slices.Equal(p.Grants[tenant], want) || len(p.Resources) != 1 || !p.ExpiresAt.Equal(wide.ExpiresAt) {
+		t.Errorf("%+v, %s, %v", p, to, err)
+	}
+	c := w.subscribe("c", `{}`, "")
+	for _, bogus := range []string{"", "x", text[:len(text)-2], c.last().Cursor} {
+		if _, _, err := w.Redeem(bogus); !errors.Is(err, audit.ErrUnauthenticated) {
+			t.Errorf("%q: %v", bogus, err)
+		}
+	}
+	w.pass(stream.TicketTTL)
+	if _, _, err := w.Redeem(text); !errors.Is(err, audit.ErrUnauthenticated) {
+		t.Errorf("an old ticket: %v", err)
+	}
+	for range 100 {
+		wide.Resources = append(wide.Resources, access.Resource{Type: "order", ID: strings.Repeat("7", 100)})
+	}
+	var invalid *audit.ValidationError
+	if _, _, err := w.Ticket(wide, tenant); !errors.As(err, &invalid) {
+		t.Errorf("a ticket that is too long: %v", err)
+	}
+}
+
+func TestFailuresAreReportedAndRepeatable(t *testing.T) {
+	w := newWorld(t)
+	c := w.subscribe("c", `{}`, "")
+	e := w.entry(nil)
+	messages := w.store(e)
+	down := errors.New("down")
+	w.queue.fail = down
+	if err := w.Deliver(t.Context(), messages[0]); !errors.Is(err, down) {
+		t.Errorf("delivery with the queue down: %v", err)
+	}
+	w.queue.fail = nil
+	w.pass(time.Minute)
+	if err := w.Deliver(t.Context(), messages[0]); err != nil {
+		t.Fatal(err)
+	}
+	c.wants(t, e)
+	for _, body := range []string{``, `{}`, `{"v":2,"tenant":"acme","connection":"c"}`} {
+		if err := w.Deliver(t.Context(), body); err == nil {
+			t.Errorf("%q is no message", body)
+		}
+	}
+	if err := w.Deliver(t.Context(), `{"v":1,"tenant":"acme","connection":"gone"}`); err != nil {
+		t.Errorf("a wish for a connection that is gone: %v", err)
+	}
+}

@@ -1,0 +1,367 @@
+package stream_test
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
+)
+
+const tenant audit.TenantID = "acme"
+
+// auditor may listen to everything of the tenant.
+var auditor = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{tenant: {access.LogsStream}}}
+
+// world is the service over the embedded engine, with a clock, a gateway and a
+// queue that tests decide.
+type world struct {
+	*stream.Service
+	t       *testing.T
+	db      *sqlite.DB
+	gateway *gateway
+	queue   *queue
+	log     *logged
+
+	mu     sync.Mutex
+	now    time.Time
+	random uint64
+	made   int // entries
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, now: time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC), gateway: &gateway{clients: map[string]*client{}}, queue: &queue{}, log: &logged{}}
+	var err error
+	if w.db, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "ocelot.db"), sqlite.WithClock(w.clock)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.db.Close() })
+	for _, id := range []audit.TenantID{tenant, "globex"} {
+		if err := w.db.Tenants().Create(t.Context(), audit.Tenant{ID: id, Status: audit.TenantActive}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.queue.world = w
+	w.Service = &stream.Service{
+		Segments: w.db.StreamLog(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: w.gateway, Queue: w.queue,
+		Tenants: w.db.Tenants(), Cursors: cursor.NewSigner(make([]byte, cursor.MinKeyBytes)), Now: w.clock, Random: w.bits,
+		Log: slog.New(slog.NewTextHandler(w.log, nil)),
+	}
+	return w
+}
+
+func (w *world) clock() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now
+}
+
+func (w *world) pass(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now = w.now.Add(d)
+}
+
+func (w *world) bits(b []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.random++
+	binary.BigEndian.PutUint64(b, w.random)
+}
+
+// logged keeps what the service logs.
+type logged struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, p...)
+	return len(p), nil
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
+}
+
+// entry makes another entry of the tenant.
+func (w *world) entry(change func(e *audit.Entry)) audit.Entry {
+	w.mu.Lock()
+	w.made++
+	var random [10]byte
+	binary.BigEndian.PutUint64(random[2:], uint64(w.made))
+	e := audit.Entry{
+		ID: audit.NewEntryID(w.now, random), Tenant: tenant, UserID: "ann", Action: "UPDATE", ResourceType: "order",
+		Timestamp: w.now, ReceivedAt: w.now, Message: fmt.Sprintf("Order %d was paid", w.made),
+	}
+	w.mu.Unlock()
+	if change != nil {
+		change(&e)
+	}
+	return e
+}
+
+func (w *world) entries(n int) []audit.Entry {
+	entries := make([]audit.Entry, n)
+	for i := range entries {
+		entries[i] = w.entry(nil)
+	}
+	return entries
+}
+
+// store stores the entries as persist-logs does and returns the messages that it
+// sends where somebody listens.
+func (w *world) store(entries ...audit.Entry) []string {
+	w.t.Helper()
+	if _, err := w.db.Entries().Append(w.t.Context(), entries[0].Tenant, entries); err != nil {
+		w.t.Fatal(err)
+	}
+	listening, err := w.Segments.Listening(w.t.Context(), entries[0].Tenant)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if !listening {
+		return nil
+	}
+	messages, err := envelope.Pack(entries[0].Tenant, entries)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return messages
+}
+
+// publish stores the entries and delivers them.
+func (w *world) publish(entries ...audit.Entry) {
+	w.t.Helper()
+	for _, message := range w.store(entries...) {
+		if err := w.Deliver(w.t.Context(), message); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.settle()
+}
+
+// settle handles what is in the queue and due.
+func (w *world) settle() {
+	w.t.Helper()
+	for body, due := w.queue.take(w.clock()); due; body, due = w.queue.take(w.clock()) {
+		if err := w.Deliver(w.t.Context(), body); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// connect makes a client, which has not subscribed.
+func (w *world) connect(id string, principal access.Principal, to audit.TenantID) *client {
+	w.t.Helper()
+	if err := w.Connect(w.t.Context(), id, principal, to); err != nil {
+		w.t.Fatal(err)
+	}
+	return w.gateway.add(id)
+}
+
+// subscribe connects and subscribes; filter is JSON.
+func (w *world) subscribe(id, filter, after string) *client {
+	w.t.Helper()
+	c := w.connect(id, auditor, tenant)
+	w.say(id, filter, after)
+	return c
+}
+
+func (w *world) say(id, filter, after string) {
+	w.t.Helper()
+	message := map[string]any{"action": "subscribe", "filter": json.RawMessage(filter)}
+	if after != "" {
+		message["after"] = after
+	}
+	text, err := json.Marshal(message)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.Subscribe(w.t.Context(), id, text); err != nil {
+		w.t.Fatal(err)
+	}
+	w.settle()
+}
+
+// frame is what a client gets.
+type frame struct {
+	Type   string
+	Cursor string
+	Items  []struct {
+		ID      string
+		Omitted []string
+	}
+	Error *struct{ Status int }
+}
+
+// client is a client behind the gateway.
+type client struct {
+	gateway *gateway
+	frames  []frame
+	fails   []error // what the next sends are answered with
+	stuck   error   // what every send is answered with
+	before  func()  // called before every send
+	cut     bool
+}
+
+// gateway is strict: it refuses frames that are too long or no JSON.
+type gateway struct {
+	mu      sync.Mutex
+	clients map[string]*client
+}
+
+func (g *gateway) add(id string) *client {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.clients[id] = &client{gateway: g}
+	return g.clients[id]
+}
+
+func (g *gateway) Send(ctx context.Context, id string, text []byte) error {
+	g.mu.Lock()
+	c := g.clients[id]
+	g.mu.Unlock()
+	if c != nil && c.before != nil {
+		c.before()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var f frame
+	switch {
+	case len(text) > stream.MaxFrameBytes:
+		return fmt.Errorf("a frame of %d bytes", len(text))
+	case json.Unmarshal(text, &f) != nil:
+		return fmt.Errorf("no JSON: %s", text)
+	case c == nil:
+		return stream.ErrGone
+	case c.stuck != nil:
+		return c.stuck
+	case len(c.fails) > 0:
+		err := c.fails[0]
+		c.fails = c.fails[1:]
+		return err
+	}
+	c.frames = append(c.frames, f)
+	return ctx.Err()
+}
+
+func (g *gateway) Cut(_ context.Context, id string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c := g.clients[id]; c != nil {
+		c.cut = true
+	}
+	delete(g.clients, id)
+	return nil
+}
+
+// got returns the types of the frames.
+func (c *client) got() (types []string) {
+	c.gateway.mu.Lock()
+	defer c.gateway.mu.Unlock()
+	for _, f := range c.frames {
+		types = append(types, f.Type)
+	}
+	return types
+}
+
+// ids returns the ids of all entries, in their order.
+func (c *client) ids() (ids []string) {
+	c.gateway.mu.Lock()
+	defer c.gateway.mu.Unlock()
+	for _, f := range c.frames {
+		for _, item := range f.Items {
+			ids = append(ids, item.ID)
+		}
+	}
+	return ids
+}
+
+// last returns the last frame.
+func (c *client) last() frame {
+	c.gateway.mu.Lock()
+	defer c.gateway.mu.Unlock()
+	if len(c.frames) == 0 {
+		return frame{}
+	}
+	return c.frames[len(c.frames)-1]
+}
+
+func (c *client) set(change func(c *client)) {
+	c.gateway.mu.Lock()
+	defer c.gateway.mu.Unlock()
+	change(c)
+}
+
+func idsOf(entries ...audit.Entry) (ids []string) {
+	for _, e := range entries {
+		ids = append(ids, e.ID.String())
+	}
+	return ids
+}
+
+func (c *client) wants(t *testing.T, entries ...audit.Entry) {
+	t.Helper()
+	if got, want := c.ids(), idsOf(entries...); !slices.Equal(got, want) {
+		t.Fatalf("%d entries, want %d:\n%v\n%v", len(got), len(want), got, want)
+	}
+}
+
+// queue keeps what is sent, with the time from which it may be handled.
+type queue struct {
+	world *world
+	mu    sync.Mutex
+	wait  []waiting
+	fail  error
+}
+
+type waiting struct {
+	due  time.Time
+	body string
+}
+
+func (q *queue) SendAfter(_ context.Context, delay time.Duration, body string) error {
+	due := q.world.clock().Add(delay)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.fail == nil {
+		q.wait = append(q.wait, waiting{due, body})
+	}
+	return q.fail
+}
+
+func (q *queue) take(now time.Time) (body string, due bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.IndexFunc(q.wait, func(w waiting) bool { return !w.due.After(now) })
+	if i < 0 {
+		return "", false
+	}
+	body = q.wait[i].body
+	q.wait = slices.Delete(q.wait, i, i+1)
+	return body, true
+}
+
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.wait)
+}
