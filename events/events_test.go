@@ -86,7 +86,7 @@ func TestEveryFunctionHasSamples(t *testing.T) {
 }
 
 // newService is a service over an empty file that holds the fixtures.
-func newService(t *testing.T) *wiring.Services {
+func newService(t *testing.T) (*wiring.Services, *sockets) {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "ocelot.db"))
 	if err != nil {
@@ -99,13 +99,15 @@ func newService(t *testing.T) *wiring.Services {
 	})
 	stores := embedded.Stores(db)
 	stores.Settle = 0 // nothing else writes
+	clients := &sockets{}
+	stores.Sockets = clients
 	service := wiring.New(stores, wiring.Security{CursorKey: make([]byte, 32)}, slog.New(slog.DiscardHandler))
 	var f fixtures
 	load(t, "fixtures.json", &f)
 	if err := f.put(t.Context(), service); err != nil {
 		t.Fatal(err)
 	}
-	return service
+	return service, clients
 }
 
 func load(t *testing.T, path string, into any) {
@@ -136,7 +138,10 @@ func TestSamplesHold(t *testing.T) {
 			t.Run(strings.TrimSuffix(path, ".json"), func(t *testing.T) {
 				var expected want
 				load(t, strings.TrimSuffix(path, ".json")+".want.json", &expected)
-				if diff := cmp.Diff(expected, invoke(t, newService(t), f, path)); diff != "" {
+				service, clients := newService(t)
+				got := invoke(t, service, f, path)
+				got.Sent = clients.sent
+				if diff := cmp.Diff(expected, got); diff != "" {
 					t.Error(diff)
 				}
 			})
@@ -173,6 +178,9 @@ func invoke(t *testing.T, s *wiring.Services, f manifest.Function, path string) 
 		}
 		return want{Done: true}
 	}
+	if f.Trigger.Socket != nil {
+		return want{Status: invokeSocket(t, s, f, path)}
+	}
 	var event events.SQSEvent
 	load(t, path, &event)
 	response, err := lambdaedge.Queue(localcloud.QueueFunctions(s)[f.Name])(t.Context(), event)
@@ -180,6 +188,22 @@ func invoke(t *testing.T, s *wiring.Services, f manifest.Function, path string) 
 		t.Fatal(err)
 	}
 	return want{BatchItemFailures: &response.BatchItemFailures}
+}
+
+// invokeSocket runs a function of the WebSocket API and returns its status.
+func invokeSocket(t *testing.T, s *wiring.Services, f manifest.Function, path string) int {
+	t.Helper()
+	function := lambdaedge.Message(localcloud.MessageFunctions(s)[f.Name])
+	if f.Trigger.Socket.Key == manifest.SocketConnect {
+		function = lambdaedge.Connect(localcloud.ConnectFunctions(s)[f.Name])
+	}
+	var event events.APIGatewayWebsocketProxyRequest
+	load(t, path, &event)
+	response, err := function(t.Context(), event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode
 }
 
 // effect is what the policy says of a method that it names without wildcards.
@@ -198,7 +222,7 @@ func TestSchemas(t *testing.T) {
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertContent()
 	schemas := map[string]*jsonschema.Schema{}
-	for _, name := range []string{"envelope", "purge"} {
+	for _, name := range []string{"envelope", "purge", "delivery"} {
 		schema, err := compiler.Compile(filepath.Join("schemas", name+".json"))
 		if err != nil {
 			t.Fatal(err)
@@ -210,11 +234,14 @@ func TestSchemas(t *testing.T) {
 		if !isQueue {
 			continue
 		}
-		name := "envelope"
-		if s.function == "purge-tenant" {
-			name = "purge"
-		}
 		for i, message := range event.Records {
+			name := "envelope"
+			switch {
+			case s.function == "purge-tenant":
+				name = "purge"
+			case strings.Contains(message.Body, `"connection"`):
+				name = "delivery"
+			}
 			faulty := strings.HasPrefix(message.Body, "not") || strings.Contains(message.Body, `"v":99`)
 			value, err := jsonschema.UnmarshalJSON(strings.NewReader(message.Body))
 			if err == nil {
@@ -229,7 +256,8 @@ func TestSchemas(t *testing.T) {
 		"envelope": {`{}`, `{"v":1,"tenant":"Acme","count":1,"encoding":"zstd","data":"AAAA"}`, `{"v":1,"tenant":"acme","count":0,"encoding":"zstd","data":"AAAA"}`,
 			`{"v":1,"tenant":"acme","count":1,"encoding":"gzip","data":"AAAA"}`, `{"v":1,"tenant":"acme","count":1,"encoding":"zstd","data":"?"}`,
 			`{"v":1,"tenant":"acme","count":1,"encoding":"zstd","data":"AAAA","more":1}`},
-		"purge": {`{}`, `{"v":2,"tenant":"acme","job":"j"}`, `{"v":1,"tenant":"acme","job":""}`, `{"v":1,"tenant":"","job":"j"}`},
+		"delivery": {`{}`, `{"v":2,"tenant":"acme","connection":"c"}`, `{"v":1,"tenant":"acme","connection":""}`, `{"v":1,"tenant":"","connection":"c"}`},
+		"purge":    {`{}`, `{"v":2,"tenant":"acme","job":"j"}`, `{"v":1,"tenant":"acme","job":""}`, `{"v":1,"tenant":"","job":"j"}`},
 	} {
 		for _, body := range bodies {
 			value, err := jsonschema.UnmarshalJSON(strings.NewReader(body))

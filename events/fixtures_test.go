@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
@@ -21,6 +22,15 @@ type fixtures struct {
 	Keys       []keyFixture      `json:"keys"`
 	Quarantine []itemFixture     `json:"quarantine"`
 	Jobs       []audit.Job       `json:"jobs"`
+	// Connections are those of clients of the live stream.
+	Connections []connectionFixture `json:"connections"`
+}
+
+type connectionFixture struct {
+	ID         string           `json:"id"`
+	Tenant     audit.TenantID   `json:"tenant_id"`
+	Principal  access.Principal `json:"principal"`
+	Subscribed bool             `json:"subscribed"` // to everything from now on
 }
 
 type keyFixture struct {
@@ -43,13 +53,15 @@ type itemFixture struct {
 
 // The names that samples use.
 const (
-	acme      audit.TenantID = "acme"
-	gone      audit.TenantID = "gone" // deleted, its purge is queued
-	keyID                    = "00112233445566ff"
-	keySecret                = "ocelot_c2FtcGxlLWtleS1vZi10aGUtZXZlbnRzLWZvbGRlci0"
-	itemID                   = "00112233445566778899aabbccddeeff"
-	purgeJob                 = "purge-gone"
-	noEntryID                = "0190163d-8694-739b-aea5-966c26f8ad90"
+	acme       audit.TenantID = "acme"
+	gone       audit.TenantID = "gone" // deleted, its purge is queued
+	keyID                     = "00112233445566ff"
+	keySecret                 = "ocelot_c2FtcGxlLWtleS1vZi10aGUtZXZlbnRzLWZvbGRlci0"
+	itemID                    = "00112233445566778899aabbccddeeff"
+	purgeJob                  = "purge-gone"
+	connected                 = "JaWwEeHxIAMCFZA="
+	subscribed                = "KbXxFfIyJBNDGAB="
+	noEntryID                 = "0190163d-8694-739b-aea5-966c26f8ad90"
 )
 
 var sampleTime = time.Date(2026, 3, 1, 10, 20, 30, 0, time.UTC)
@@ -81,10 +93,14 @@ func theFixtures() fixtures {
 		Tenants: []audit.Tenant{tenant(acme, "Acme", audit.TenantActive), tenant(gone, "Gone", audit.TenantDeleting)},
 		Entries: []json.RawMessage{storedText(1), storedText(2)},
 		Keys: []keyFixture{{Tenant: acme, ID: keyID, Name: "samples", Secret: keySecret,
-			Permissions: []string{string(access.LogsWrite)}, CreatedAt: sampleTime}},
+			Permissions: []string{string(access.LogsWrite), string(access.LogsStream)}, CreatedAt: sampleTime}},
 		Quarantine: []itemFixture{{ID: itemID, Step: audit.StepIndex, Code: audit.CodeUnstorable,
 			Reason: "the index refused it", HeldAt: sampleTime, Entry: storedText(3)}},
 		Jobs: []audit.Job{{ID: purgeJob, Kind: audit.JobPurgeTenant, Tenant: gone, State: audit.JobQueued, CreatedAt: sampleTime, UpdatedAt: sampleTime}},
+		Connections: []connectionFixture{
+			{ID: connected, Tenant: acme, Principal: auditor.Within(acme, access.LogsStream)},
+			{ID: subscribed, Tenant: acme, Principal: auditor.Within(acme, access.LogsStream), Subscribed: true},
+		},
 	}
 }
 
@@ -127,5 +143,22 @@ func (f fixtures) put(ctx context.Context, s *wiring.Services) error {
 			return err
 		}
 	}
+	for _, c := range f.Connections {
+		if err := c.put(ctx, s); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+func (c connectionFixture) put(ctx context.Context, s *wiring.Services) error {
+	made := stream.Connection{ID: c.ID, Tenant: c.Tenant, Principal: c.Principal, ConnectedAt: time.Now(), ExpiresAt: time.Now().Add(stream.MaxConnection)}
+	if c.Subscribed {
+		last, err := s.Stores.StreamLog.Open(ctx, c.Tenant, time.Now().Add(stream.Keep))
+		if err != nil {
+			return err
+		}
+		made.Subscription = &stream.Subscription{At: stream.Position{Segment: last}, Replay: last}
+	}
+	return s.Stores.Connections.Create(ctx, made)
 }

@@ -24,6 +24,7 @@ type want struct {
 	Effect            string                        `json:"effect,omitempty"`
 	Error             string                        `json:"error,omitempty"`
 	Done              bool                          `json:"done,omitempty"`
+	Sent              []string                      `json:"sent,omitempty"`
 }
 
 // sample is one invocation.
@@ -74,6 +75,10 @@ func requests() map[string]map[string]request {
 		"create-key": {
 			"created":   {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"name":"ci","permissions":["logs:write"]}`, status: 201},
 			"forbidden": {as: auditor, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"name":"ci","permissions":["logs:write"]}`, status: 403},
+		},
+		"create-stream-ticket": {
+			"created":   {as: auditor, status: 201},
+			"forbidden": {as: stranger, status: 403},
 		},
 		"create-tenant": {
 			"created": {as: operator, header: jsonBody, body: `{"id":"beta","name":"Beta","settings":{"retention_days":30}}`, status: 201},
@@ -283,6 +288,11 @@ func samples(t *testing.T) []sample {
 			all = append(all, sample{function, name, proxyEvent(t, function, q), want{Status: q.status}})
 		}
 	}
+	all = append(all, socketSamples()...)
+	live := func(w want, sent ...string) want {
+		w.Sent = sent
+		return w
+	}
 	purge := `{"v":1,"tenant":"gone","job":"` + purgeJob + `"}`
 	return append(all,
 		sample{"persist-logs", "stored", sqsEvent(manifest.QueueIngest, packed(t, 4, 5), packed(t, 6)), failing()},
@@ -290,6 +300,9 @@ func samples(t *testing.T) []sample {
 		sample{"persist-logs", "one-is-unreadable", sqsEvent(manifest.QueueIngest, packed(t, 4), "not a message"), failing(1)},
 		sample{"index-logs", "indexed", sqsEvent(manifest.QueueIndex, packed(t, 1, 2)), failing()},
 		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, `{"v":99}`, packed(t, 1)), failing(0)},
+		sample{"stream-logs", "delivered", sqsEvent(manifest.QueueStream, packed(t, 1, 2)), live(failing(), "entries")},
+		sample{"stream-logs", "resumed", sqsEvent(manifest.QueueStream, `{"v":1,"tenant":"acme","connection":"`+subscribed+`"}`), failing()},
+		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(failing(1), "entries")},
 		sample{"purge-tenant", "purged", sqsEvent(manifest.QueuePurge, purge), failing()},
 		sample{"purge-tenant", "unknown-job", sqsEvent(manifest.QueuePurge, `{"v":1,"tenant":"gone","job":"none"}`), failing(0)},
 		sample{"reconcile-index", "reconciled", scheduleEvent("reconcile-index"), want{Done: true}},

@@ -55,7 +55,10 @@ func TestToken(t *testing.T) {
 						t.Error(diff)
 					}
 				}
-				c.want.Grants, p.Grants = nil, nil
+				if want := testTime.Add(2*time.Hour + bearer.Leeway).Truncate(time.Second); !p.ExpiresAt.Equal(want) {
+					t.Errorf("it ends at %s, want %s", p.ExpiresAt, want)
+				}
+				c.want.Grants, p.Grants, p.ExpiresAt = nil, nil, time.Time{}
 				if diff := cmp.Diff(c.want, p); diff != "" {
 					t.Error(diff)
 				}

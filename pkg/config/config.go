@@ -40,12 +40,18 @@ type Function struct {
 	Auth      Auth
 	CursorKey Secret     // OCELOT_CURSOR_KEY, which signs cursors; required
 	LogLevel  slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
+	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API; "": a
+	// ticket's address follows from the request for it.
+	StreamURL string
 }
 
 // Embedded is what a Lambda over the embedded engine reads.
 type Embedded struct {
 	Function
 	Data string // OCELOT_DATA, the folder of the engine's file; required
+	// Sockets is AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, where the runner takes what
+	// is to be sent to clients; required.
+	Sockets string
 }
 
 // AWS is what Lambda tells a function of its account. It is read here and not by
@@ -60,6 +66,10 @@ type AWS struct {
 	// under the service's id in the SDK. An absent one is the service's own.
 	Endpoints map[string]string
 }
+
+// SocketsService is the id, among the endpoints, of API Gateway's management API
+// of WebSocket connections. It has no endpoint of its own: each WebSocket API has one.
+const SocketsService = "ApiGatewayManagementApi"
 
 // Engines are the engines of production.
 type Engines struct {
@@ -110,7 +120,9 @@ func ReadEmbedded() (Embedded, error) {
 	if err != nil {
 		return Embedded{}, err
 	}
-	return Embedded{Function: r.function(), Data: r.required("OCELOT_DATA", r.Data, "the folder of the embedded engine")}, r.err()
+	return Embedded{
+		Function: r.function(), Data: r.required("OCELOT_DATA", r.Data, "the folder of the embedded engine"), Sockets: r.sockets(),
+	}, r.err()
 }
 
 // ReadCloud reads a Cloud. The error has every fault.
@@ -123,6 +135,7 @@ func ReadCloud() (Cloud, error) {
 	r.required("AWS_REGION", r.Region, "the region of the service's account")
 	r.required("MONGODB_URI", r.MongoURI, "the connection string of the system of record")
 	r.required("OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
+	r.sockets()
 	return cloud, r.err()
 }
 
@@ -188,8 +201,10 @@ type variables struct {
 	EndpointS3      string `env:"AWS_ENDPOINT_URL_S3"`
 	EndpointKMS     string `env:"AWS_ENDPOINT_URL_KMS"`
 	EndpointSecrets string `env:"AWS_ENDPOINT_URL_SECRETS_MANAGER"`
+	EndpointSockets string `env:"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"`
 
 	LogLevel  string `env:"OCELOT_LOG_LEVEL"`
+	StreamURL string `env:"OCELOT_STREAM_URL"`
 	JWTSecret string `env:"OCELOT_JWT_SECRET"`
 	JWKSURL   string `env:"OIDC_JWKS_URL"`
 	Issuer    string `env:"OIDC_ISSUER"`
@@ -214,7 +229,10 @@ func (r *reader) err() error { return errors.Join(r.faults...) }
 
 func (r *reader) function() Function {
 	r.required("OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
-	return Function{Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo)}
+	return Function{
+		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo),
+		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"),
+	}
 }
 
 func (r *reader) engines() Engines {
@@ -231,6 +249,7 @@ func (r *reader) aws() AWS {
 	endpoints := map[string]string{}
 	for id, address := range map[string]string{
 		"": r.Endpoint, "SQS": r.EndpointSQS, "S3": r.EndpointS3, "KMS": r.EndpointKMS, "Secrets Manager": r.EndpointSecrets,
+		SocketsService: r.EndpointSockets,
 	} {
 		if address != "" {
 			endpoints[id] = address
@@ -247,6 +266,12 @@ func (r *reader) required(variable, text, meaning string) string {
 		r.fault(variable, "is required: %s", meaning)
 	}
 	return text
+}
+
+func (r *reader) sockets() string {
+	const variable = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
+	r.required(variable, r.EndpointSockets, "the address of the WebSocket API's stage, of which @connections is part")
+	return r.address(variable, r.EndpointSockets, "http", "https")
 }
 
 func (r *reader) choice(variable, text string, choices ...string) string {
@@ -266,14 +291,19 @@ func (r *reader) number(variable, text string, limit int) int {
 }
 
 func (r *reader) auth() Auth {
-	u, err := url.Parse(r.JWKSURL)
-	if r.JWKSURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		r.fault("OIDC_JWKS_URL", "must be an absolute http or https URL")
-	}
 	return Auth{
-		JWKSURL: r.JWKSURL, Issuer: r.Issuer, Audience: r.Audience,
+		JWKSURL: r.address("OIDC_JWKS_URL", r.JWKSURL, "http", "https"), Issuer: r.Issuer, Audience: r.Audience,
 		JWTSecret: r.secret("OCELOT_JWT_SECRET", r.JWTSecret),
 	}
+}
+
+// address reads an absolute URL with one of the schemes, or nothing.
+func (r *reader) address(variable, text string, schemes ...string) string {
+	u, err := url.Parse(text)
+	if text != "" && (err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme)) {
+		r.fault(variable, "must be an absolute %s URL", strings.Join(schemes, " or "))
+	}
+	return text
 }
 
 func (r *reader) secret(variable, text string) Secret {

@@ -21,23 +21,25 @@ func setenv(t *testing.T, variables map[string]string) {
 		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
 		"MONGODB_URI", "MONGODB_DATABASE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_QUEUE_PREFIX",
 		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "OCELOT_STREAM_URL",
 	} {
 		t.Setenv(name, variables[name])
 	}
 }
 
 func TestReadEmbedded(t *testing.T) {
-	setenv(t, map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret})
-	minimal := config.Embedded{Data: "/data", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo}}
+	setenv(t, map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "http://g"})
+	minimal := config.Embedded{Data: "/data", Sockets: "http://g", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo}}
 	if got, err := config.ReadEmbedded(); err != nil || !reflect.DeepEqual(got, minimal) || got.Auth.Enabled() {
 		t.Errorf("ReadEmbedded = %+v, %v", got, err)
 	}
 	setenv(t, map[string]string{
 		"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "OCELOT_LOG_LEVEL": "Debug", "OCELOT_JWT_SECRET": secret + "!",
 		"OIDC_JWKS_URL": "https://issuer.test/keys", "OIDC_ISSUER": "https://issuer.test", "OIDC_AUDIENCE": "ocelot",
+		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live", "OCELOT_STREAM_URL": "wss://g/live",
 	})
-	full := config.Embedded{Data: "/data", Function: config.Function{
+	full := config.Embedded{Data: "/data", Sockets: "https://g/live", Function: config.Function{
+		StreamURL: "wss://g/live",
 		CursorKey: config.Secret(secret), LogLevel: slog.LevelDebug,
 		Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},
 	}}
@@ -48,7 +50,8 @@ func TestReadEmbedded(t *testing.T) {
 
 func TestReadCloud(t *testing.T) {
 	required := map[string]string{"OCELOT_CURSOR_KEY": secret, "MONGODB_URI": "mongodb://m", "OPENSEARCH_URL": "https://o", "AWS_REGION": "eu-north-1",
-		"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_SESSION_TOKEN": "token", "AWS_ENDPOINT_URL_SQS": "http://q"}
+		"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_SESSION_TOKEN": "token", "AWS_ENDPOINT_URL_SQS": "http://q",
+		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live"}
 	setenv(t, required)
 	want := config.Cloud{
 		Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo},
@@ -56,7 +59,7 @@ func TestReadCloud(t *testing.T) {
 			OpenSearchPrefix: "ocelot", OpenSearchReplicas: 1, QueuePrefix: "ocelot",
 			AWS: config.AWS{
 				Region: "eu-north-1", AccessKeyID: "id", SecretAccessKey: config.Secret("key"), SessionToken: config.Secret("token"),
-				Endpoints: map[string]string{"SQS": "http://q"},
+				Endpoints: map[string]string{"SQS": "http://q", config.SocketsService: "https://g/live"},
 			}},
 	}
 	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
@@ -101,6 +104,9 @@ func TestFaults(t *testing.T) {
 		{"OIDC_JWKS_URL", "https:///hunter2", "absolute"},
 		{"OIDC_JWKS_URL", "ftp://hunter2", "absolute"},
 		{"OIDC_JWKS_URL", "http://[hunter2", "absolute"},
+		{"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "", "required"},
+		{"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "wss://hunter2", "absolute"},
+		{"OCELOT_STREAM_URL", "https://hunter2", "absolute"},
 		{"MONGODB_URI", "", "required"},
 		{"OPENSEARCH_URL", "", "required"},
 		{"AWS_REGION", "", "required"},
@@ -110,7 +116,8 @@ func TestFaults(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.variable+" "+tt.want, func(t *testing.T) {
-			variables := map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "MONGODB_URI": "m", "OPENSEARCH_URL": "o", "AWS_REGION": "r"}
+			variables := map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "MONGODB_URI": "m", "OPENSEARCH_URL": "o", "AWS_REGION": "r",
+				"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "http://g"}
 			variables[tt.variable] = tt.value
 			setenv(t, variables)
 			_, embedded := config.ReadEmbedded()

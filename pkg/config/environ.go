@@ -8,13 +8,14 @@ import (
 // Environ is the environment that ReadEmbedded reads e from, as "NAME=value". It
 // has the secrets in plain text: it is for a process that is to be started.
 func (e Embedded) Environ() []string {
-	return append(e.environ(), "OCELOT_DATA="+e.Data)
+	return append(e.environ(), "OCELOT_DATA="+e.Data, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI="+e.Sockets)
 }
 
 func (f Function) environ() []string {
 	return []string{
 		"OCELOT_CURSOR_KEY=" + string(f.CursorKey),
 		"OCELOT_LOG_LEVEL=" + strings.ToLower(f.LogLevel.String()),
+		"OCELOT_STREAM_URL=" + f.StreamURL,
 		"OCELOT_JWT_SECRET=" + string(f.Auth.JWTSecret),
 		"OIDC_JWKS_URL=" + f.Auth.JWKSURL,
 		"OIDC_ISSUER=" + f.Auth.Issuer,

@@ -11,8 +11,9 @@ import (
 
 func TestEnvironIsReadBack(t *testing.T) {
 	for _, want := range []config.Embedded{
-		{Data: "/data", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelWarn}},
-		{Data: "/data folder=", Function: config.Function{
+		{Data: "/data", Sockets: "http://g", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelWarn}},
+		{Data: "/data folder=", Sockets: "https://g/live", Function: config.Function{
+			StreamURL: "wss://g/live",
 			CursorKey: config.Secret(secret + "="), LogLevel: slog.LevelDebug,
 			Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},
 		}},

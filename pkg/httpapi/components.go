@@ -96,6 +96,7 @@ func components() []component {
 		{"Key", object(keyFields()...)},
 		{"KeyWithSecret", object(append(keyFields(), must("secret", str("The secret, shown this once. Send it as `Authorization: ApiKey <secret>`.")))...)},
 		{"KeyList", listOf("Key")},
+		{"StreamTicket", streamTicketSchema()},
 		{"Health", healthSchema()},
 		{"Problem", problemSchema()},
 		{"FieldError", object(

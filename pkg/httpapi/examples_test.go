@@ -104,6 +104,8 @@ func (s *story) logs() {
 	s.tell("get-stats", "By action and hour", "auditor", "GET", "/logs/stats?group_by=action,severity&interval=1h&top=3", "")
 	s.tell("get-log", "An entry", "auditor", "GET", "/logs/"+accepted.ID, "")
 	s.tell("search-logs", "A tenant that the credential does not open", "foreign", "GET", "/logs", "")
+	s.tell("create-stream-ticket", "A ticket for a minute", "auditor", "POST", "/logs/stream/tickets", "")
+	s.tell("create-stream-ticket", "No permission to listen", "writer", "POST", "/logs/stream/tickets", "")
 }
 
 func (s *story) quarantines() {

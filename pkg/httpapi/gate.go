@@ -162,7 +162,7 @@ func (e *endpoint) authorize(c *call) error {
 		return err
 	}
 	c.tenant = tenant
-	if tenant.Status == audit.TenantSuspended && e.changesLog() {
+	if tenant.Status == audit.TenantSuspended && changesLog(&e.route) {
 		return kindSuspended.problem("The tenant is suspended: its log can be read and takes no changes.")
 	}
 	return nil
@@ -224,9 +224,9 @@ func (e *endpoint) hide(c *call, tenant audit.Tenant, err error) error {
 	return audit.ErrForbidden
 }
 
-// changesLog reports whether the function adds to or takes from a tenant's log.
-func (e *endpoint) changesLog() bool {
-	return e.route.TenantFrom == manifest.TenantFromHeader && e.route.Method != http.MethodGet
+// changesLog reports whether the route adds to or takes from a tenant's log.
+func changesLog(r *manifest.Route) bool {
+	return r.TenantFrom == manifest.TenantFromHeader && r.Method != http.MethodGet && r.Permission != access.LogsStream
 }
 
 // requestID returns the client's id of the request where it is fit to be

@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"net/http"
-
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
@@ -61,6 +59,7 @@ type refusal struct {
 const (
 	groupWrite      = "Write"
 	groupRead       = "Read"
+	groupStream     = "Live stream"
 	groupQuarantine = "Quarantine"
 	groupTenants    = "Tenants"
 	groupKeys       = "API keys"
@@ -70,7 +69,7 @@ const (
 // operations returns every operation, in the order of the page.
 func operations() []operation {
 	var all []operation
-	for _, group := range [][]operation{logOperations(), quarantineOperations(), tenantOperations(), keyOperations(), serviceOperations()} {
+	for _, group := range [][]operation{logOperations(), streamOperations(), quarantineOperations(), tenantOperations(), keyOperations(), serviceOperations()} {
 		all = append(all, group...)
 	}
 	return all
@@ -98,7 +97,7 @@ func (op *operation) allRefusals(route *manifest.Route) []refusal {
 	switch route.TenantFrom {
 	case manifest.TenantFromHeader:
 		all = append(all, refusal{kindMalformed, "X-Tenant-ID is missing or no tenant id."})
-		if route.Method != http.MethodGet {
+		if changesLog(route) {
 			all = append(all, refusal{kindSuspended, "The tenant is suspended."})
 		}
 	case manifest.TenantFromPath:

@@ -31,6 +31,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -50,10 +51,12 @@ type world struct {
 
 	db                             *sqlite.DB
 	standard, priority, index      *queue
-	purge, dead                    *queue
+	purge, live, dead              *queue
+	sent                           []string // over connections
 	ingest                         *ingest.Service
 	quarantine                     *quarantine.Service
 	tenants                        *tenants.Service
+	stream                         *stream.Service
 	dependencyDown, essentialsDown bool
 	silent                         func(ctx context.Context) error // the check of a third dependency; nil: there is none
 }
@@ -75,6 +78,27 @@ func (q *queue) Send(_ context.Context, bodies []string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.bodies = append(q.bodies, bodies...)
+	return nil
+}
+
+// SendAfter keeps the body; what is done with it later is not this test's concern.
+func (q *queue) SendAfter(ctx context.Context, _ time.Duration, body string) error {
+	return q.Send(ctx, []string{body})
+}
+
+// sockets keeps what is sent over connections.
+type sockets struct{ *world }
+
+func (s sockets) Send(_ context.Context, connection string, text []byte) error {
+	if err := s.faults.get("sockets"); err != nil {
+		return err
+	}
+	s.sent = append(s.sent, connection+" "+string(text))
+	return nil
+}
+
+func (s sockets) Cut(_ context.Context, connection string) error {
+	s.sent = append(s.sent, connection+" cut")
 	return nil
 }
 
@@ -178,7 +202,7 @@ func newWorld(t testing.TB) *world {
 		}
 	})
 	w.db = db
-	for _, q := range []**queue{&w.standard, &w.priority, &w.index, &w.purge, &w.dead} {
+	for _, q := range []**queue{&w.standard, &w.priority, &w.index, &w.purge, &w.live, &w.dead} {
 		*q = &queue{faults: w.faults}
 	}
 	w.build()
@@ -201,26 +225,31 @@ func (w *world) build() {
 	w.tenants = &tenants.Service{
 		Tenants: store, Keys: w.db.Keys(), Jobs: w.db.Jobs(), Purge: w.purge, Recorder: w.ingest, Now: w.clock, Random: w.fill,
 	}
+	w.stream = &stream.Service{
+		Segments: w.db.StreamLog(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: sockets{w}, Queue: w.live,
+		Tenants: store, Cursors: cursors, Now: w.clock, Random: w.fill, Log: w.gate.Log,
+	}
 	w.handler = httpapi.Router(w.gate, map[string]http.Handler{
-		"create-key":        httpapi.CreateKey(w.gate, w.tenants),
-		"create-log":        httpapi.CreateLog(w.gate, w.ingest),
-		"create-logs-bulk":  httpapi.CreateLogsBulk(w.gate, w.ingest),
-		"create-tenant":     httpapi.CreateTenant(w.gate, w.tenants),
-		"delete-key":        httpapi.DeleteKey(w.gate, w.tenants),
-		"delete-quarantine": httpapi.DeleteQuarantine(w.gate, w.quarantine),
-		"delete-tenant":     httpapi.DeleteTenant(w.gate, w.tenants),
-		"get-docs":          httpapi.GetDocs(w.gate),
-		"get-health":        httpapi.GetHealth(w.gate, w.dependencies()...),
-		"get-log":           httpapi.GetLog(w.gate, found),
-		"get-openapi":       httpapi.GetOpenAPI(w.gate),
-		"get-stats":         httpapi.GetStats(w.gate, found),
-		"get-tenant":        httpapi.GetTenant(w.gate, w.tenants),
-		"list-keys":         httpapi.ListKeys(w.gate, w.tenants),
-		"list-quarantine":   httpapi.ListQuarantine(w.gate, w.quarantine, cursors),
-		"list-tenants":      httpapi.ListTenants(w.gate, w.tenants, cursors),
-		"retry-quarantine":  httpapi.RetryQuarantine(w.gate, w.quarantine),
-		"search-logs":       httpapi.SearchLogs(w.gate, found),
-		"update-tenant":     httpapi.UpdateTenant(w.gate, w.tenants),
+		"create-key":           httpapi.CreateKey(w.gate, w.tenants),
+		"create-log":           httpapi.CreateLog(w.gate, w.ingest),
+		"create-logs-bulk":     httpapi.CreateLogsBulk(w.gate, w.ingest),
+		"create-stream-ticket": httpapi.CreateStreamTicket(w.gate, w.stream, "wss://stream.acme.example"),
+		"create-tenant":        httpapi.CreateTenant(w.gate, w.tenants),
+		"delete-key":           httpapi.DeleteKey(w.gate, w.tenants),
+		"delete-quarantine":    httpapi.DeleteQuarantine(w.gate, w.quarantine),
+		"delete-tenant":        httpapi.DeleteTenant(w.gate, w.tenants),
+		"get-docs":             httpapi.GetDocs(w.gate),
+		"get-health":           httpapi.GetHealth(w.gate, w.dependencies()...),
+		"get-log":              httpapi.GetLog(w.gate, found),
+		"get-openapi":          httpapi.GetOpenAPI(w.gate),
+		"get-stats":            httpapi.GetStats(w.gate, found),
+		"get-tenant":           httpapi.GetTenant(w.gate, w.tenants),
+		"list-keys":            httpapi.ListKeys(w.gate, w.tenants),
+		"list-quarantine":      httpapi.ListQuarantine(w.gate, w.quarantine, cursors),
+		"list-tenants":         httpapi.ListTenants(w.gate, w.tenants, cursors),
+		"retry-quarantine":     httpapi.RetryQuarantine(w.gate, w.quarantine),
+		"search-logs":          httpapi.SearchLogs(w.gate, found),
+		"update-tenant":        httpapi.UpdateTenant(w.gate, w.tenants),
 	})
 }
 
@@ -291,7 +320,7 @@ func (w *world) fill(b []byte) {
 // settle has everything stored and indexed that was enqueued.
 func (w *world) settle() {
 	w.t.Helper()
-	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, DeadLetters: w.dead}
+	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Audience: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead}
 	indexer := &search.Indexer{Index: w.db.Index(), Quarantine: w.quarantine, Tenants: w.db.Tenants()}
 	for _, body := range append(w.standard.take(), w.priority.take()...) {
 		if err := persister.Persist(w.t.Context(), body); err != nil {

@@ -31,6 +31,12 @@ type Quarantine interface {
 	Hold(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
 }
 
+// Audience tells whether somebody listens to a tenant's live stream, so that what
+// is stored has to be sent to them; see stream.Listening.
+type Audience interface {
+	Listening(ctx context.Context, tenant audit.TenantID) (bool, error)
+}
+
 // Tenants finds tenants; audit.ErrNotFound where there is none.
 type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)

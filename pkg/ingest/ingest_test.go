@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -266,6 +267,14 @@ func (h *held) Hold(_ context.Context, _ audit.TenantID, step string, _ []audit.
 	return nil
 }
 
+// audience says whether anybody listens.
+type audience struct {
+	listens bool
+	err     error
+}
+
+func (a audience) Listening(context.Context, audit.TenantID) (bool, error) { return a.listens, a.err }
+
 type directory map[audit.TenantID]audit.Tenant
 
 func (d directory) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, error) {
@@ -300,16 +309,23 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 		"none": {[]audit.Rejection{{Index: 0}, {Index: 1}, {Index: 2}}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			index, quarantine := &queue{}, &held{}
+			index, stream, quarantine := &queue{}, &queue{}, &held{}
 			p := ingest.Persister{
 				Store: &store{rejections: test.rejections}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
-				Tenants: directory{"acme": tenant(nil)},
+				Tenants: directory{"acme": tenant(nil)}, Audience: audience{}, Stream: stream,
 			}
+			if err := p.Persist(t.Context(), body); err != nil || len(stream.bodies) != 0 {
+				t.Fatalf("%d messages for nobody, %v", len(stream.bodies), err)
+			}
+			index.bodies, quarantine.reasons, p.Audience = nil, nil, audience{listens: true}
 			if err := p.Persist(t.Context(), body); err != nil {
 				t.Fatal(err)
 			}
 			if got := len(index.entries(t)); got != test.onward {
 				t.Errorf("%d entries passed on, want %d", got, test.onward)
+			}
+			if !slices.Equal(stream.bodies, index.bodies) {
+				t.Errorf("who listens gets %v, the index %v", stream.bodies, index.bodies)
 			}
 			if len(quarantine.reasons) != len(test.rejections) {
 				t.Errorf("%d in quarantine", len(quarantine.reasons))
@@ -333,8 +349,10 @@ func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
 func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 	broken := errors.New("down")
 	for name, p := range map[string]ingest.Persister{
-		"store": {Store: &store{err: broken}, Index: &queue{}},
-		"index": {Store: &store{}, Index: &queue{err: broken}},
+		"store":    {Store: &store{err: broken}, Index: &queue{}},
+		"index":    {Store: &store{}, Index: &queue{err: broken}},
+		"audience": {Store: &store{}, Index: &queue{}, Audience: audience{err: broken}},
+		"stream":   {Store: &store{}, Index: &queue{}, Audience: audience{listens: true}, Stream: &queue{err: broken}},
 	} {
 		p.Tenants = directory{"acme": tenant(nil)}
 		if err := p.Persist(t.Context(), packed(t, 1)); !errors.Is(err, broken) {
@@ -352,7 +370,7 @@ func TestPersistBuriesPoisonAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead, index, entries := &queue{}, &queue{}, &store{}
-	p := ingest.Persister{Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}}
+	p := ingest.Persister{Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Audience: audience{}}
 	if err := p.Persist(t.Context(), bodies[0]); err != nil {
 		t.Fatal(err)
 	}

@@ -9,18 +9,21 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// Persister stores what the ingest queues hold and passes it on to the index queue.
+// Persister stores what the ingest queues hold and passes it on to the index
+// queue and, where somebody listens, to the stream queue.
 type Persister struct {
 	Store      Store
 	Quarantine Quarantine
 	Tenants    Tenants
 	Index      Queue
+	Audience   Audience
+	Stream     Queue
 	// DeadLetters takes lines that cannot even be read as an entry.
 	DeadLetters Queue
 }
 
 // Persist handles one queue message body. After nil the message may be deleted:
-// each of its entries is stored and on the index queue, in quarantine with its
+// each of its entries is stored and on the queues of what follows, in quarantine with its
 // reason, among the dead letters where it cannot be read, or gone because its
 // tenant was deleted. After an error the message must be delivered again.
 func (p *Persister) Persist(ctx context.Context, body string) error {
@@ -50,7 +53,7 @@ func (p *Persister) Persist(ctx context.Context, body string) error {
 	return p.passOn(ctx, body, contents, rejections)
 }
 
-// passOn sends what was stored to the index queue, the very message where nothing was left out.
+// passOn sends what was stored to the next steps, the very message where nothing was left out.
 func (p *Persister) passOn(ctx context.Context, body string, contents envelope.Contents, rejections []audit.Rejection) error {
 	messages := []string{body}
 	if len(rejections) > 0 || len(contents.Poison) > 0 {
@@ -64,6 +67,17 @@ func (p *Persister) passOn(ctx context.Context, body string, contents envelope.C
 	}
 	if err := p.Index.Send(ctx, messages); err != nil {
 		return fmt.Errorf("enqueue entries of %s for the index: %w", contents.Tenant, err)
+	}
+	// Asked after the entries are stored: who listens from now on gets what is stored from now on.
+	listening, err := p.Audience.Listening(ctx, contents.Tenant)
+	if err != nil {
+		return fmt.Errorf("ask who listens to %s: %w", contents.Tenant, err)
+	}
+	if !listening {
+		return nil
+	}
+	if err := p.Stream.Send(ctx, messages); err != nil {
+		return fmt.Errorf("enqueue entries of %s for the stream: %w", contents.Tenant, err)
 	}
 	return nil
 }

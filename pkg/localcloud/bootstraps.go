@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -41,22 +42,30 @@ const environmentsEach = 2 * pollersEach
 
 // bootstraps runs each function's real binary behind a Lambda Runtime API.
 type bootstraps struct {
-	hosts   map[string]*runtimehost.Host
-	gateway *gateway
+	hosts       map[string]*runtimehost.Host
+	gateway     *gateway
+	connections *connectionsAPI // by which they send to clients
 }
 
-func newBootstraps(o Options, gate *httpapi.Gate, secret []byte) (*bootstraps, error) {
+func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret []byte) (*bootstraps, error) {
 	data, err := filepath.Abs(o.Data)
 	if err != nil {
 		return nil, fmt.Errorf("the data folder: %w", err)
 	}
+	connections, err := serveConnections(sockets)
+	if err != nil {
+		return nil, err
+	}
 	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), LogLevel: o.Lambda.LogLevel}
 	function.Auth.JWTSecret = secret
-	environ := config.Embedded{Data: data, Function: function}.Environ()
+	environ := config.Embedded{Data: data, Sockets: connections.url, Function: function}.Environ()
 	if allOutside(o.Engines) {
-		environ = config.Cloud{Function: function, Engines: o.Engines}.Environ()
+		engines := o.Engines
+		engines.AWS.Endpoints = maps.Clone(engines.AWS.Endpoints)
+		engines.AWS.Endpoints[config.SocketsService] = connections.url
+		environ = config.Cloud{Function: function, Engines: engines}.Environ()
 	}
-	b := &bootstraps{hosts: map[string]*runtimehost.Host{}}
+	b := &bootstraps{hosts: map[string]*runtimehost.Host{}, connections: connections}
 	var missing []string
 	for _, f := range manifest.Functions() {
 		host, err := runtimehost.New(runtimehost.Function{
@@ -73,6 +82,7 @@ func newBootstraps(o Options, gate *httpapi.Gate, secret []byte) (*bootstraps, e
 		}
 	}
 	if len(missing) > 0 {
+		connections.close()
 		return nil, fmt.Errorf("no bootstrap of %s in %s, where each function's program is looked for as <function>/bootstrap", strings.Join(missing, ", "), o.Lambda.Bootstraps)
 	}
 	return b, nil
@@ -108,10 +118,19 @@ func (b *bootstraps) ofQueue(f manifest.Function) queueFunction {
 	}
 }
 
+func (b *bootstraps) ofSocket(f manifest.Function) socketFunction {
+	host := b.hosts[f.Name]
+	return func(ctx context.Context, event events.APIGatewayWebsocketProxyRequest) (response events.APIGatewayProxyResponse, err error) {
+		err = invoke(ctx, host, event, &response)
+		return response, err
+	}
+}
+
 func (b *bootstraps) close() {
 	for _, host := range b.hosts {
 		host.Close()
 	}
+	b.connections.close()
 }
 
 // invoke runs a function with an event and reads its answer.

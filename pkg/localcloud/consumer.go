@@ -39,9 +39,7 @@ func (c *consumer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		messages, err := c.queue.Receive(ctx, c.trigger.BatchSize, pollWait)
 		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
+		case err != nil && ctx.Err() == nil:
 			c.log.Error("receive failed", "queue", string(c.trigger.Queue), "error", err)
 			pause(ctx, errorPause)
 		case len(messages) > 0:

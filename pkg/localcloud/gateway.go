@@ -28,8 +28,9 @@ type gateway struct {
 }
 
 const (
-	apiAccount = "000000000000"
-	apiID      = "ocelot"
+	apiAccount        = "000000000000"
+	apiID             = "ocelot"
+	requestTimeFormat = "02/Jan/2006:15:04:05 -0700"
 )
 
 func newGateway(gate *httpapi.Gate, authorizeRequest *runtimehost.Host) *gateway {
@@ -86,7 +87,7 @@ func (i *integration) event(r *http.Request) (events.APIGatewayProxyRequest, err
 	now := time.Now().UTC()
 	event.RequestContext.AccountID, event.RequestContext.APIID = apiAccount, apiID
 	event.RequestContext.RequestID = uuid.NewString()
-	event.RequestContext.RequestTime, event.RequestContext.RequestTimeEpoch = now.Format("02/Jan/2006:15:04:05 -0700"), now.UnixMilli()
+	event.RequestContext.RequestTime, event.RequestContext.RequestTimeEpoch = now.Format(requestTimeFormat), now.UnixMilli()
 	return event, nil
 }
 

@@ -54,9 +54,9 @@ const (
 	dyingTime = 2 * time.Second
 )
 
-// Run runs the service until ctx ends. Then it stops taking requests, lets the
-// queues run empty, closes the file and returns nil. What was acknowledged and
-// did not get through in time goes on at the next start.
+// Run runs the service until ctx ends. Then it stops taking requests, closes the
+// streams, lets the queues run empty, closes the file and returns nil. What was
+// acknowledged and did not get through in time goes on at the next start.
 func Run(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
@@ -73,20 +73,22 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	sockets := newSocketGateway(defaultSocketLimits(), o.Log)
+	engine.stores.Sockets = sockets
 	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
-	functions, err := functionsOf(o, services, secret)
+	functions, err := functionsOf(o, services, sockets, secret)
 	if err != nil {
 		return errors.Join(err, engine.db.Close())
 	}
-	r := &runner{Options: o, secret: secret, engine: engine, services: services, functions: functions}
+	r := &runner{Options: o, secret: secret, engine: engine, services: services, functions: functions, sockets: sockets}
 	return errors.Join(r.serve(ctx), engine.db.Close())
 }
 
-func functionsOf(o Options, services *wiring.Services, secret []byte) (functions, error) {
+func functionsOf(o Options, services *wiring.Services, sockets *socketGateway, secret []byte) (functions, error) {
 	if o.Lambda == nil {
 		return inProcess{services}, nil
 	}
-	return newBootstraps(o, services.Gate(), secret)
+	return newBootstraps(o, services.Gate(), sockets, secret)
 }
 
 // runner is one run of the service over its engines.
@@ -96,6 +98,7 @@ type runner struct {
 	engine    *engine
 	services  *wiring.Services
 	functions functions
+	sockets   *socketGateway
 }
 
 // serve runs server and consumers until ctx ends.
@@ -115,6 +118,7 @@ func (r *runner) serve(ctx context.Context) error {
 		stopWorkers()
 		r.functions.close()
 		wait()
+		r.sockets.stop()
 		return errors.Join(err, server.Close())
 	}
 	select {
@@ -125,6 +129,7 @@ func (r *runner) serve(ctx context.Context) error {
 	stopWorkers()
 	r.functions.close() // what was not finished in time goes on at the next start
 	wait()
+	r.sockets.stop()
 	return err
 }
 
@@ -153,11 +158,20 @@ func (r *runner) server() *http.Server {
 	}
 }
 
-// routes mounts the API and, for people, the short addresses of its pages.
+// routes mounts the API, the WebSocket API and, for people, the short addresses
+// of the API's pages.
 func (r *runner) routes() http.Handler {
 	api := httpapi.Router(r.services.Gate(), r.functions.handlers())
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
+	stream := &socketServer{gateway: r.sockets, gate: r.services.Gate(), functions: socketFunctions(r.functions)}
+	mux.HandleFunc("GET "+manifest.BasePath+manifest.StreamPath, func(w http.ResponseWriter, r *http.Request) {
+		if upgrades(r) {
+			stream.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
 	for _, page := range []string{"/docs", "/openapi.json", "/health"} {
 		mux.Handle("GET "+page, http.RedirectHandler(manifest.BasePath+page, http.StatusTemporaryRedirect))
 	}
@@ -187,13 +201,15 @@ func (r *runner) startConsumers(ctx context.Context) (wait func()) {
 	return running.Wait
 }
 
-// drain ends the server and waits until the queues are empty, both within drainTime.
+// drain ends the server, closes the connections of the WebSocket API and waits
+// until the queues are empty, all within drainTime.
 func (r *runner) drain(ctx context.Context, server *http.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
 		return fmt.Errorf("finish the requests under way: %w", err)
 	}
+	r.sockets.close(ctx)
 	for {
 		left, err := r.waiting(ctx)
 		switch {
@@ -206,10 +222,14 @@ func (r *runner) drain(ctx context.Context, server *http.Server) error {
 	}
 }
 
-// waiting counts the messages that are not in a dead-letter queue.
+// waiting counts the messages that are not in a dead-letter queue. Those for the
+// stream can wait: nobody is connected any more, and some are held back for long.
 func (r *runner) waiting(ctx context.Context) (int64, error) {
 	var total int64
 	for _, q := range manifest.Queues() {
+		if q.Name == manifest.QueueStream {
+			continue
+		}
 		visible, inFlight, _, err := r.engine.queue(q.Name).Depth(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("count what waits in %s: %w", q.Name, err)

@@ -45,6 +45,7 @@ func hasRoute(f manifest.Function) bool { return f.Trigger.Route != nil }
 func hasQueue(f manifest.Function) bool { return len(f.Trigger.Queues) > 0 }
 
 func hasSchedule(f manifest.Function) bool { return f.Trigger.Schedule != nil }
+func hasSocket(f manifest.Function) bool   { return f.Trigger.Socket != nil }
 
 func isAuthorizer(f manifest.Function) bool { return f.Trigger.Authorizer }
 
@@ -100,12 +101,17 @@ func TestManifestMatchesTheRunner(t *testing.T) {
 	same(t, "HTTPFunctions", slices.Sorted(maps.Keys(localcloud.HTTPFunctions(services))), names(hasRoute))
 	same(t, "QueueFunctions", slices.Sorted(maps.Keys(localcloud.QueueFunctions(services))), names(hasQueue))
 	same(t, "ScheduleFunctions", slices.Sorted(maps.Keys(localcloud.ScheduleFunctions(services))), names(hasSchedule))
+	connect, messages := localcloud.ConnectFunctions(services), localcloud.MessageFunctions(services)
+	same(t, "ConnectFunctions and MessageFunctions", slices.Concat(slices.Collect(maps.Keys(connect)), slices.Collect(maps.Keys(messages))), names(hasSocket))
+	for name := range connect {
+		same(t, "ConnectFunctions", []string{name}, names(func(f manifest.Function) bool { return hasSocket(f) && f.Trigger.Socket.Key == manifest.SocketConnect }))
+	}
 }
 
 func TestManifestTriggers(t *testing.T) {
 	for _, f := range manifest.Functions() {
 		triggers := 0
-		for _, has := range []func(manifest.Function) bool{hasRoute, hasQueue, hasSchedule, isAuthorizer} {
+		for _, has := range []func(manifest.Function) bool{hasRoute, hasQueue, hasSchedule, hasSocket, isAuthorizer} {
 			if has(f) {
 				triggers++
 			}
@@ -196,6 +202,7 @@ func TestManifestGrantsNameWhatExists(t *testing.T) {
 	known := []manifest.Resource{
 		manifest.ResourceEntries, manifest.ResourceIndex, manifest.ResourceTenants, manifest.ResourceKeys,
 		manifest.ResourceJobs, manifest.ResourceQuarantine, manifest.ResourceSecrets,
+		manifest.ResourceStream, manifest.ResourceConnections, manifest.ResourceSockets,
 	}
 	for _, q := range manifest.Queues() {
 		known = append(known, manifest.QueueResource(q.Name), manifest.QueueResource(q.Name.DeadLetters()))

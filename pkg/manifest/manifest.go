@@ -30,7 +30,23 @@ type Trigger struct {
 	Queues     []QueueTrigger
 	Schedule   *Schedule
 	Authorizer bool
+	Socket     *Socket
 }
+
+// StreamPath is where clients connect to the WebSocket API, relative to BasePath
+// where one server has both APIs.
+const StreamPath = "/logs/stream"
+
+// Socket is a route of the WebSocket API. Key is what the message's member
+// "action" says, or one of the keys below.
+type Socket struct{ Key string }
+
+// The keys of routes that API Gateway chooses by itself.
+const (
+	SocketConnect    = "$connect"    // before the connection is made; a status other than 2xx refuses it
+	SocketDisconnect = "$disconnect" // after its end, in most cases
+	SocketDefault    = "$default"    // messages of which no other route is
+)
 
 // Route is an HTTP endpoint. Path is relative to BasePath and has its
 // parameters in braces.

@@ -14,6 +14,7 @@ const (
 	QueueIngestPriority QueueName = "ingest-priority"
 	QueueIndex          QueueName = "index"
 	QueuePurge          QueueName = "purge"
+	QueueStream         QueueName = "stream"
 )
 
 // The resources.
@@ -25,6 +26,10 @@ const (
 	ResourceJobs       Resource = "jobs"       // jobs
 	ResourceQuarantine Resource = "quarantine" // entries in quarantine
 	ResourceSecrets    Resource = "secrets"    // the key that signs cursors, token verification settings
+
+	ResourceStream      Resource = "stream"      // the order of what subscribers get
+	ResourceConnections Resource = "connections" // who is connected, and subscribed to what
+	ResourceSockets     Resource = "sockets"     // the connections themselves; write: send over them
 )
 
 // QueueResource is the resource that a queue is.
@@ -45,6 +50,7 @@ var queues = []Queue{
 	{Name: QueueIngestPriority, VisibilityTimeout: 3 * time.Minute, MaxReceives: 5},
 	{Name: QueueIndex, VisibilityTimeout: 3 * time.Minute, MaxReceives: 5},
 	{Name: QueuePurge, VisibilityTimeout: 90 * time.Minute, MaxReceives: 5},
+	{Name: QueueStream, VisibilityTimeout: 3 * time.Minute, MaxReceives: 5},
 }
 
 // ReconcileEvery is the time from one run of reconcile-index to the next.
@@ -53,6 +59,8 @@ const ReconcileEvery = 15 * time.Minute
 func route(method, path string, permission access.Permission, from TenantSource) Trigger {
 	return Trigger{Route: &Route{Method: method, Path: path, Permission: permission, TenantFrom: from}}
 }
+
+func socket(key string) Trigger { return Trigger{Socket: &Socket{Key: key}} }
 
 func read(resources ...Resource) []Grant {
 	grants := make([]Grant, len(resources))
@@ -74,6 +82,10 @@ var (
 	ingestQueues = []Resource{QueueResource(QueueIngest), QueueResource(QueueIngestPriority)}
 	// recording is what a change needs that writes its own audit entry.
 	recording = write(ingestQueues...)
+	// answering is what a client's message over a connection needs.
+	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
+	// delivering is besides what has a subscriber get what it has not got yet.
+	delivering = slices.Concat(read(ResourceStream, ResourceSecrets), write(ResourceStream, QueueResource(QueueStream)))
 )
 
 const (
@@ -89,6 +101,11 @@ var functions = []Function{
 		Grants:  slices.Concat(read(ResourceKeys, ResourceSecrets), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
+		Name: "connect-stream", Summary: "Let a client connect for the live stream",
+		Trigger: socket(SocketConnect),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceSecrets), write(ResourceKeys, ResourceConnections)), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
 		Name: "create-key", Summary: "Create an API key",
 		Trigger: route(http.MethodPost, "/tenants/{id}/keys", access.KeysManage, TenantFromPath),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
@@ -102,6 +119,11 @@ var functions = []Function{
 		Name: "create-logs-bulk", Summary: "Accept up to 1,000 entries",
 		Trigger: route(http.MethodPost, "/logs/bulk", access.LogsWrite, TenantFromHeader),
 		Grants:  slices.Concat(read(ResourceTenants), write(ingestQueues...)), MemoryMB: large, Timeout: 20 * time.Second,
+	},
+	{
+		Name: "create-stream-ticket", Summary: "Create a ticket with which a browser connects for the live stream",
+		Trigger: route(http.MethodPost, StreamPath+"/tickets", access.LogsStream, TenantFromHeader),
+		Grants:  read(ResourceTenants, ResourceSecrets), MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
 		Name: "create-tenant", Summary: "Create a tenant",
@@ -124,6 +146,11 @@ var functions = []Function{
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceJobs), write(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)), recording),
 		MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "disconnect-stream", Summary: "Forget a connection that has ended",
+		Trigger: socket(SocketDisconnect),
+		Grants:  write(ResourceConnections), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "get-docs", Summary: "Show the documentation page",
@@ -179,15 +206,20 @@ var functions = []Function{
 		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueIngest, BatchSize: 10}, {Queue: QueueIngestPriority, BatchSize: 10}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
-			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueIngest.DeadLetters()))), MemoryMB: large, Timeout: 30 * time.Second,
+			read(ResourceTenants, ResourceStream, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
+			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueStream), QueueResource(QueueIngest.DeadLetters()))), MemoryMB: large, Timeout: 30 * time.Second,
+	},
+	{
+		Name: "ping-stream", Summary: "Answer that a connection lives",
+		Trigger: socket("ping"),
+		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "purge-tenant", Summary: "Remove a deleted tenant's records from every store",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueuePurge, BatchSize: 1}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)),
-			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceJobs, QueueResource(QueuePurge))),
+			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections, ResourceJobs, QueueResource(QueuePurge))),
 		MemoryMB: medium, Timeout: 15 * time.Minute,
 	},
 	{
@@ -195,6 +227,11 @@ var functions = []Function{
 		Trigger: Trigger{Schedule: &Schedule{Every: ReconcileEvery}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceEntries, ResourceIndex), write(QueueResource(QueueIndex))), MemoryMB: medium, Timeout: 10 * time.Minute,
+	},
+	{
+		Name: "refuse-message", Summary: "Tell a client what its message lacks",
+		Trigger: socket(SocketDefault),
+		Grants:  answering, MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "retry-quarantine", Summary: "Send an entry in quarantine through its step again",
@@ -207,6 +244,22 @@ var functions = []Function{
 		Name: "search-logs", Summary: "List entries by filter and full text",
 		Trigger: route(http.MethodGet, "/logs", access.LogsSearch, TenantFromHeader),
 		Grants:  read(ResourceTenants, ResourceIndex, ResourceSecrets), MemoryMB: large, Timeout: 25 * time.Second,
+	},
+	{
+		Name: "stream-logs", Summary: "Send stored entries to those who listen",
+		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10}}},
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceEntries, QueueResource(QueueStream)), answering, delivering), MemoryMB: large, Timeout: 30 * time.Second,
+	},
+	{
+		Name: "subscribe-stream", Summary: "Start the live stream that a client asks for",
+		Trigger: socket("subscribe"),
+		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "unsubscribe-stream", Summary: "End a client's live stream",
+		Trigger: socket("unsubscribe"),
+		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "update-tenant", Summary: "Change a tenant's name and settings",

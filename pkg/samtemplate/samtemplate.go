@@ -28,6 +28,7 @@ func arn(resource string) node { return node{"Fn::GetAtt": []string{resource, "A
 // Template returns the text of template.yaml.
 func Template() ([]byte, error) {
 	resources := node{"Api": api()}
+	addSocketAPI(resources)
 	for _, q := range manifest.Queues() {
 		addQueue(resources, q)
 	}
@@ -44,10 +45,7 @@ func Template() ([]byte, error) {
 		}},
 		"Parameters": parameters(),
 		"Resources":  resources,
-		"Outputs": node{"ApiUrl": node{
-			"Description": "The base of the HTTP API",
-			"Value":       node{"Fn::Sub": "https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}/${Api.Stage}" + manifest.BasePath},
-		}},
+		"Outputs":    outputs(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write the SAM template: %w", err)
@@ -55,8 +53,20 @@ func Template() ([]byte, error) {
 	return append([]byte(header), text...), nil
 }
 
-// prefix begins the names of the stack's queues.
-const prefix = "${AWS::StackName}"
+const (
+	prefix = "${AWS::StackName}" // begins the names of what a stack has
+	stage  = "live"              // of both APIs
+)
+
+func outputs() node {
+	url := func(description, value string) node {
+		return node{"Description": description, "Value": node{"Fn::Sub": value}}
+	}
+	return node{
+		"ApiUrl":    url("The base of the HTTP API", "https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}/${Api.Stage}"+manifest.BasePath),
+		"StreamUrl": url("Where clients connect to the live stream", "wss://"+socketHost),
+	}
+}
 
 // environment is what every function reads (pkg/config). It only names its
 // secrets, which the functions fetch from Secrets Manager.
@@ -71,6 +81,9 @@ func environment() node {
 		"OIDC_JWKS_URL":       ref("JwksUrl"),
 		"OIDC_ISSUER":         ref("Issuer"),
 		"OIDC_AUDIENCE":       ref("Audience"),
+		"OCELOT_STREAM_URL":   node{"Fn::Sub": "wss://" + socketHost},
+
+		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": node{"Fn::Sub": "https://" + socketHost},
 	}
 }
 
@@ -121,7 +134,7 @@ func api() node {
 		}
 	}
 	return node{"Type": "AWS::Serverless::Api", "Properties": node{
-		"StageName": "live", "EndpointConfiguration": node{"Type": "REGIONAL"}, "TracingEnabled": true,
+		"StageName": stage, "EndpointConfiguration": node{"Type": "REGIONAL"}, "TracingEnabled": true,
 		"BinaryMediaTypes": []string{"*~1*"}, // compressed bodies, in and out
 		"Auth": node{"Authorizers": node{
 			callerInTenant: authorizer("Authorization", "X-Tenant-ID"), caller: authorizer("Authorization"),
@@ -163,6 +176,9 @@ func addFunction(resources node, f manifest.Function) {
 		properties["EventInvokeConfig"] = noRetry()
 	}
 	resources[functionID(f.Name)] = node{"Type": "AWS::Serverless::Function", "Properties": properties}
+	if f.Trigger.Socket != nil {
+		addSocketRoute(resources, f)
+	}
 }
 
 func events(f manifest.Function) node {
@@ -199,8 +215,8 @@ func rate(every time.Duration) string {
 // noRetry is for runs of a schedule: the next one makes up for one that failed.
 func noRetry() node { return node{"MaximumRetryAttempts": 0} }
 
-// policies grants the secrets of the settings and the queues that a function
-// sends to or asks after; SAM adds the right to receive from the queues that
+// policies grants the secrets of the settings, the connections that a function
+// sends over, and the queues that it sends to or asks after; SAM adds the right to receive from the queues that
 // trigger it.
 func policies(f manifest.Function) []node {
 	statements := []node{{
@@ -223,7 +239,7 @@ func policies(f manifest.Function) []node {
 			}
 		}
 	}
-	return []node{{"Version": "2012-10-17", "Statement": statements}}
+	return []node{{"Version": "2012-10-17", "Statement": append(statements, connections(f)...)}}
 }
 
 func queueName(name manifest.QueueName) node { return node{"Fn::Sub": prefix + "-" + string(name)} }

@@ -20,6 +20,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -28,6 +29,7 @@ type Entries interface {
 	ingest.Store
 	search.Reader
 	search.IDLister
+	stream.Reader
 	tenants.Purger
 }
 
@@ -54,6 +56,24 @@ type Keys interface {
 // DefaultGrace is longer than entries wait for the index on a busy day.
 const DefaultGrace = time.Hour
 
+// StreamLog is the order of the live streams.
+type StreamLog interface {
+	stream.Log
+	tenants.Purger
+}
+
+// Connections are those of the live streams' clients.
+type Connections interface {
+	stream.Connections
+	tenants.Purger
+}
+
+// Queue is the sending side of a queue.
+type Queue interface {
+	ingest.Queue
+	stream.Queue
+}
+
 // Stores are the adapters of one process.
 type Stores struct {
 	Entries Entries
@@ -64,8 +84,12 @@ type Stores struct {
 	Tenants    tenants.Store
 	Keys       Keys
 	Jobs       tenants.JobStore
+	StreamLog  StreamLog
+	// Connections are the records of connections, Sockets the connections themselves.
+	Connections Connections
+	Sockets     stream.Sender
 	// Queue returns the sending side of a queue.
-	Queue func(name manifest.QueueName) ingest.Queue
+	Queue func(name manifest.QueueName) Queue
 	// DeadLetters returns the sending side of a queue's dead-letter queue.
 	DeadLetters func(name manifest.QueueName) ingest.Queue
 	// Settle is how long a consumer may still write for a tenant that was deleted; see tenants.Worker.
@@ -87,6 +111,8 @@ type Security struct {
 type Services struct {
 	Stores Stores
 	Log    *slog.Logger
+	// StreamURL is the public address of the WebSocket API; "": see httpapi.CreateStreamTicket.
+	StreamURL string
 	// Metrics is where metrics go, in lines; see package metrics. New has them discarded.
 	Metrics io.Writer
 
@@ -142,6 +168,14 @@ func (s *Services) Search() *search.Service {
 	return &search.Service{Index: s.Stores.Index, Degraded: s.Stores.Degraded, Reader: s.Stores.Entries, Cursors: s.cursors(), Now: time.Now}
 }
 
+// Stream answers clients of the live stream and delivers to them.
+func (s *Services) Stream() *stream.Service {
+	return &stream.Service{
+		Segments: s.Stores.StreamLog, Connections: s.Stores.Connections, Reader: s.Stores.Entries, Sender: s.Stores.Sockets,
+		Queue: s.Stores.Queue(manifest.QueueStream), Tenants: s.tenants(), Cursors: s.cursors(), Now: time.Now, Random: random, Log: s.Log,
+	}
+}
+
 // Quarantine holds, lists, retries and deletes entries that a step could not take.
 func (s *Services) Quarantine() *quarantine.Service {
 	return &quarantine.Service{
@@ -162,6 +196,7 @@ func (s *Services) Tenants() *tenants.Service {
 func (s *Services) Persister() *ingest.Persister {
 	return &ingest.Persister{
 		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.tenants(), Index: s.Stores.Queue(manifest.QueueIndex),
+		Audience: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest),
 	}
 }
@@ -200,6 +235,7 @@ func (s *Services) Purger() *tenants.Worker {
 		Stores: []tenants.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
+			{Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
 		},
 	}
 }

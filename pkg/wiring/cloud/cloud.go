@@ -20,6 +20,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/sqsqueue"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wsgateway"
 )
 
 // settle is how long a consumer may still write for a tenant after its deletion:
@@ -40,6 +41,11 @@ func Stores(engines config.Engines) (wiring.Stores, error) {
 		return wiring.Stores{}, err
 	}
 	UseSQS(&stores, engines)
+	sockets, err := wsgateway.New(engines.AWS.Endpoints[config.SocketsService], awsconfig.New(engines.AWS))
+	if err != nil {
+		return wiring.Stores{}, err
+	}
+	stores.Sockets = sockets
 	return stores, nil
 }
 
@@ -51,6 +57,7 @@ func UseMongo(stores *wiring.Stores, engines config.Engines) error {
 	}
 	stores.Entries, stores.Degraded = mongo.Entries(isolation(mongo.Tenants())), mongo.Index()
 	stores.Quarantine, stores.Tenants, stores.Keys, stores.Jobs = mongo.Quarantine(), mongo.Tenants(), mongo.Keys(), mongo.Jobs()
+	stores.StreamLog, stores.Connections = mongo.StreamLog(), mongo.Connections()
 	// Entries are taken without it: they wait in the queue.
 	stores.Dependencies = append(stores.Dependencies, httpapi.Dependency{Name: "entries", Check: mongo.Ping})
 	return nil
@@ -75,7 +82,7 @@ func UseOpenSearch(stores *wiring.Stores, engines config.Engines) error {
 // UseSQS puts SQS under the queues.
 func UseSQS(stores *wiring.Stores, engines config.Engines) {
 	queues := NewQueues(engines)
-	stores.Queue = func(name manifest.QueueName) ingest.Queue { return queues.Queue(name) }
+	stores.Queue = func(name manifest.QueueName) wiring.Queue { return queues.Queue(name) }
 	stores.DeadLetters = func(name manifest.QueueName) ingest.Queue { return queues.Queue(name.DeadLetters()) }
 	stores.Dependencies = append(stores.Dependencies,
 		httpapi.Dependency{Name: "queue", Essential: true, Check: queues.Queue(manifest.QueueIngest).Ping})

@@ -22,7 +22,8 @@ func Stores(db *sqlite.DB) wiring.Stores {
 	return wiring.Stores{
 		Entries: db.Entries(), Index: db.Index(), Quarantine: db.Quarantine(),
 		Tenants: db.Tenants(), Keys: db.Keys(), Jobs: db.Jobs(),
-		Queue: func(name manifest.QueueName) ingest.Queue { return Queue(db, name) },
+		StreamLog: db.StreamLog(), Connections: db.Connections(),
+		Queue: func(name manifest.QueueName) wiring.Queue { return Queue(db, name) },
 		DeadLetters: func(name manifest.QueueName) ingest.Queue {
 			return db.Queue(string(name.DeadLetters()), deadVisibility, 0)
 		},

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+	"github.com/ocelot-audit/ocelot/pkg/wsgateway"
 )
 
 // settle is how long a consumer may still write for a tenant after its deletion:
@@ -31,5 +33,10 @@ func stores(ctx context.Context) (wiring.Stores, config.Function, error) {
 	}
 	opened := embedded.Stores(db)
 	opened.Settle = settle
+	// The runner that takes what is sent knows its own by the address alone.
+	runner := config.AWS{Region: "local", AccessKeyID: "local", SecretAccessKey: config.Secret("local")}
+	if opened.Sockets, err = wsgateway.New(settings.Sockets, awsconfig.New(runner)); err != nil {
+		return wiring.Stores{}, config.Function{}, err
+	}
 	return opened, settings.Function, nil
 }

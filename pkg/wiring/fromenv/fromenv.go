@@ -28,7 +28,7 @@ func Services(ctx context.Context) (*wiring.Services, error) {
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: settings.LogLevel}))
 	slog.SetDefault(log)
 	services := wiring.New(opened, wiring.Security{Tokens: tokensOf(ctx, settings.Auth, log), CursorKey: settings.CursorKey}, log)
-	services.Metrics = os.Stdout
+	services.Metrics, services.StreamURL = os.Stdout, settings.StreamURL
 	return services, nil
 }
 

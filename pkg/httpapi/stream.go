@@ -1,0 +1,167 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
+)
+
+// ticketParam is the query parameter with which a browser connects: it cannot
+// set headers.
+const ticketParam = "ticket"
+
+// connectRoute is what the gate has to know of $connect.
+var connectRoute = manifest.Route{
+	Method: http.MethodGet, Path: manifest.StreamPath, Permission: access.LogsStream, TenantFrom: manifest.TenantFromHeader,
+}
+
+// ConnectStream answers whether a client may connect for the live stream: with
+// the headers of any request, or with a ticket in the query string. A status other
+// than 200 refuses the connection, whose id is stream.ConnectionFrom of the
+// request's context.
+func ConnectStream(gate *Gate, s *stream.Service) http.Handler {
+	admitted := &endpoint{
+		gate: gate, op: operation{query: []parameter{{name: ticketParam}}}, route: connectRoute,
+		core: func(c *call) (*response, error) {
+			id, known := stream.ConnectionFrom(c.Context())
+			if !known {
+				return nil, errors.New("the request makes no connection")
+			}
+			if err := s.Connect(c.Context(), id, c.principal, c.tenant.ID); err != nil {
+				return nil, err
+			}
+			return &response{status: http.StatusOK}, nil
+		},
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request, err := redeemed(s, r)
+		if err != nil {
+			Refuse(gate, connectRoute, err).ServeHTTP(w, r)
+			return
+		}
+		admitted.ServeHTTP(w, request)
+	})
+}
+
+// redeemed puts the principal and the tenant of the request's ticket, where it has
+// one, in the place of its headers.
+func redeemed(s *stream.Service, r *http.Request) (*http.Request, error) {
+	tickets := r.URL.Query()[ticketParam]
+	if len(tickets) != 1 {
+		return r, nil // the gate refuses several
+	}
+	principal, tenant, err := s.Redeem(tickets[0])
+	if err != nil {
+		return nil, err
+	}
+	request := r.Clone(access.WithPrincipal(r.Context(), principal))
+	request.Header[tenantHeaderName] = []string{string(tenant)}
+	return request, nil
+}
+
+// CreateStreamTicket answers POST /logs/stream/tickets: a ticket, and the address
+// to connect to with it. base is the public address of the WebSocket API; where it
+// is "", that is on the host that was asked.
+func CreateStreamTicket(gate *Gate, s *stream.Service, base string) http.Handler {
+	return gate.endpoint("create-stream-ticket", func(c *call) (*response, error) {
+		text, until, err := s.Ticket(c.principal, c.tenant.ID)
+		if err != nil {
+			return nil, err
+		}
+		address := base
+		if address == "" {
+			address = (&url.URL{Scheme: "ws", Host: c.Host, Path: manifest.BasePath + manifest.StreamPath}).String()
+		}
+		w := writer{b: make([]byte, 0, 512)}
+		w.open('{')
+		w.text("ticket", text)
+		w.time("expires_at", until)
+		w.text("url", address+"?"+url.Values{ticketParam: {text}}.Encode())
+		w.close('}')
+		return jsonResponse(http.StatusCreated, &w), nil
+	})
+}
+
+// A Message handles what a client sent over a connection, or the connection's end.
+// Its error says that the service could not; the client has been told.
+type Message func(ctx context.Context, connection string, body []byte) error
+
+// DisconnectStream handles the end of a connection.
+func DisconnectStream(gate *Gate, s *stream.Service) Message { return message(gate, s, s.Disconnect) }
+
+// SubscribeStream handles subscribe.
+func SubscribeStream(gate *Gate, s *stream.Service) Message { return message(gate, s, s.Subscribe) }
+
+// UnsubscribeStream handles unsubscribe.
+func UnsubscribeStream(gate *Gate, s *stream.Service) Message {
+	return message(gate, s, s.Unsubscribe)
+}
+
+// PingStream handles ping.
+func PingStream(gate *Gate, s *stream.Service) Message { return message(gate, s, s.Ping) }
+
+// RefuseMessage handles what is no message of the protocol.
+func RefuseMessage(gate *Gate, s *stream.Service) Message { return message(gate, s, s.Refuse) }
+
+// message sends the client an error's problem document as an error frame. A client
+// whose connection is over is cut: it has to connect again.
+func message(gate *Gate, s *stream.Service, handle Message) Message {
+	return func(ctx context.Context, connection string, body []byte) error {
+		err := handle(ctx, connection, body)
+		if err == nil {
+			return nil
+		}
+		told := problemOf(err, access.LogsStream)
+		over := isNotFound(err)
+		if over {
+			told = kindUnauthenticated.problem("The connection's time is over; connect again.")
+		}
+		id := gate.NewRequestID()
+		gate.Log.LogAttrs(ctx, slog.LevelInfo, "message refused", slog.String("code", told.kind.code), slog.String("request_id", id))
+		err = errors.Join(told.ours(err), s.Fail(ctx, connection, told.document(id)))
+		if over {
+			err = errors.Join(err, s.Cut(ctx, connection))
+		}
+		return err
+	}
+}
+
+// ours returns the error where the service is to blame for it, not the client.
+func (p *problem) ours(err error) error {
+	if p.kind.status < http.StatusInternalServerError {
+		return nil
+	}
+	return err
+}
+
+// document is the problem document's text.
+func (p *problem) document(requestID string) []byte {
+	var w writer
+	p.append(&w, requestID)
+	return w.b
+}
+
+// streamOperations are those of the live stream that are no messages.
+func streamOperations() []operation {
+	return []operation{{
+		function: "create-stream-ticket", group: groupStream,
+		description: "For browsers, which cannot set headers when they open a WebSocket: the ticket stands for the credential in the query string of " + manifest.StreamPath +
+			", for a minute. Other clients connect there with Authorization and X-Tenant-ID. What is said over the connection is in docs/streaming.md.",
+		answers:  []answer{jsonAnswer(http.StatusCreated, "StreamTicket", "The ticket and the address to connect to.")},
+		refusals: []refusal{{kindInvalid, "The credential is narrowed to more resources than a ticket can hold."}},
+	}}
+}
+
+// streamTicketSchema is the answer of create-stream-ticket.
+func streamTicketSchema() *schema {
+	return object(
+		must("ticket", str("What stands for the credential. It is good for whoever has it.")),
+		must("expires_at", moment("Until when it opens a connection.")),
+		must("url", str("The WebSocket address with the ticket in its query string.")))
+}
