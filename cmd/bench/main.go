@@ -43,6 +43,7 @@ func parts() []part {
 		{"sqs", measureSQS},
 		{"embedded", measureEmbedded},
 		{"latency", measureLatency},
+		{"stream", measureStream},
 		{"pages", measurePages},
 		{"lambda", measureLambda},
 	}

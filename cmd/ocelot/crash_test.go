@@ -51,6 +51,12 @@ func TestCrash(t *testing.T) {
 // TestCrashLambda is TestCrash with the functions as Lambda binaries, which end
 // with the service whatever they are doing.
 func TestCrashLambda(t *testing.T) {
+	crash(t, 20_000, 6, lambdaArguments(t)...)
+}
+
+// lambdaArguments builds the functions and returns the arguments of dev that run them.
+func lambdaArguments(t *testing.T) []string {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("builds every function; run without -short")
 	}
@@ -62,7 +68,7 @@ func TestCrashLambda(t *testing.T) {
 	if err := localcloud.BuildBootstraps(t.Context(), folder, config.Engines{}); err != nil {
 		t.Fatal(err)
 	}
-	crash(t, 20_000, 6, "--lambda", "--functions", folder)
+	return []string{"--lambda", "--functions", folder}
 }
 
 func crash(t *testing.T, entries, kills int, arguments ...string) {

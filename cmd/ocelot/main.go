@@ -30,6 +30,7 @@ type commands struct {
 	Token   tokenCmd   `cmd:"" help:"Print a token signed with the development key of a data folder."`
 	Send    sendCmd    `cmd:"" help:"Send entries from files or standard input."`
 	Search  searchCmd  `cmd:"" help:"List entries, the newest first."`
+	Tail    tailCmd    `cmd:"" help:"Follow the live stream of entries."`
 	Stats   statsCmd   `cmd:"" help:"Count entries by field and over time."`
 	Version versionCmd `cmd:"" help:"Print the version of this program."`
 }

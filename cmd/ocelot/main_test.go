@@ -38,7 +38,7 @@ func command(ctx context.Context, stdin io.Reader, terminalWidth int, args ...st
 // unsetEnvironment keeps what the tester's shell has set out of a test.
 func unsetEnvironment(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"OCELOT_URL", "OCELOT_TOKEN", "OCELOT_TENANT", "NO_COLOR"} {
+	for _, name := range []string{"OCELOT_URL", "OCELOT_TOKEN", "OCELOT_TENANT", "OCELOT_STREAM_URL", "NO_COLOR"} {
 		t.Setenv(name, "")
 	}
 }
@@ -67,6 +67,8 @@ func TestExitCodes(t *testing.T) {
 		{"odd filter", []string{"search", "--token", "t", "--tenant", "a", "--filter", "nix=1"}, 2, "FIELD=VALUE"},
 		{"filter without a value", []string{"search", "--token", "t", "--tenant", "a", "--filter", "action"}, 2, "FIELD=VALUE"},
 		{"odd time", []string{"stats", "--token", "t", "--tenant", "a", "--from", "yesterday"}, 2, "24h"},
+		{"odd address of the stream", []string{"tail", "--token", "t", "--tenant", "a", "--stream-url", "host/live"}, 2, "wss://"},
+		{"two places to begin", []string{"tail", "--token", "t", "--tenant", "a", "--after", "c", "--cursor-file", "f"}, 2, "--cursor-file"},
 		{"odd limit", []string{"search", "--limit", "0"}, 2, "--limit"},
 		{"three groups", []string{"stats", "--group-by", "action,severity,user_id"}, 2, "--group-by"},
 		{"missing file", []string{"send", "--token", "t", "--tenant", "a", "/nowhere/x.ndjson"}, 1, "/nowhere/x.ndjson"},

@@ -50,16 +50,7 @@ func (c *searchCmd) Run(ctx context.Context, con *console) error {
 	}
 	params.Set("sort", c.Sort)
 	out := bufio.NewWriter(con.out)
-	var printer entryPrinter
-	switch {
-	case c.Output == "json":
-		printer = &jsonPrinter{out: out}
-	case c.Output == "table" || c.Output == "auto" && con.outTerminal:
-		printer = &tablePrinter{out: out, con: con, palette: c.palette(con)}
-	default:
-		printer = &linePrinter{out: out}
-	}
-	return c.print(ctx, service, params, printer, out)
+	return c.print(ctx, service, params, c.printer(con, out, c.palette(con)), out)
 }
 
 // print asks for page after page.
@@ -88,6 +79,17 @@ func (c *searchCmd) print(ctx context.Context, service *client.Client, params ur
 		}
 		params.Set("cursor", next)
 	}
+}
+
+// printer prints in the form that was chosen.
+func (f *outputFlag) printer(con *console, out *bufio.Writer, colors palette) entryPrinter {
+	switch {
+	case f.Output == "json":
+		return &jsonPrinter{out: out}
+	case f.Output == "table" || f.Output == "auto" && con.outTerminal:
+		return &tablePrinter{out: out, con: con, palette: colors}
+	}
+	return &linePrinter{out: out}
 }
 
 // linePrinter prints NDJSON: each entry as the service spells it.

@@ -19,13 +19,25 @@ const defaultURL = "http://127.0.0.1:8080"
 
 // connect returns a client for the flags.
 func (f *serviceFlags) connect() (*client.Client, error) {
+	config, err := f.config()
+	if err != nil {
+		return nil, err
+	}
+	return newClient(config)
+}
+
+func (f *serviceFlags) config() (client.Config, error) {
 	if f.Token == "" {
-		return nil, &usageError{errors.New("a token is needed: --token or OCELOT_TOKEN")}
+		return client.Config{}, &usageError{errors.New("a token is needed: --token or OCELOT_TOKEN")}
 	}
 	if f.Tenant == "" {
-		return nil, &usageError{errors.New("a tenant is needed: --tenant or OCELOT_TENANT")}
+		return client.Config{}, &usageError{errors.New("a tenant is needed: --tenant or OCELOT_TENANT")}
 	}
-	c, err := client.New(client.Config{URL: cmp.Or(f.URL, defaultURL), Token: f.Token, Tenant: f.Tenant, UserAgent: "ocelot/" + buildVersion()})
+	return client.Config{URL: cmp.Or(f.URL, defaultURL), Token: f.Token, Tenant: f.Tenant, UserAgent: "ocelot/" + buildVersion()}, nil
+}
+
+func newClient(config client.Config) (*client.Client, error) {
+	c, err := client.New(config)
 	if err != nil {
 		return nil, &usageError{err}
 	}

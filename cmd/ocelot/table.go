@@ -54,27 +54,44 @@ type tablePrinter struct {
 }
 
 func (p *tablePrinter) page(items []json.RawMessage) error {
-	rows := make([][]string, len(items))
-	for i, item := range items {
-		var r row
-		if err := json.Unmarshal(item, &r); err != nil {
-			return fmt.Errorf("an entry of the answer is not as it should be: %w", err)
-		}
-		rows[i] = r.cells()
+	rows, err := rowsOf(items)
+	if err != nil {
+		return err
 	}
 	if p.widths == nil {
 		if len(rows) == 0 {
 			return nil
 		}
 		p.measure(rows)
-		header := make([]string, len(columns))
-		for i, c := range columns {
-			header[i] = c.title
-		}
-		if err := p.line(header, func(int, string) string { return bold }); err != nil {
+		if err := p.header(); err != nil {
 			return err
 		}
 	}
+	return p.lines(rows)
+}
+
+// rowsOf are the cells of the entries.
+func rowsOf(items []json.RawMessage) ([][]string, error) {
+	rows := make([][]string, len(items))
+	for i, item := range items {
+		var r row
+		if err := json.Unmarshal(item, &r); err != nil {
+			return nil, fmt.Errorf("an entry of the answer is not as it should be: %w", err)
+		}
+		rows[i] = r.cells()
+	}
+	return rows, nil
+}
+
+func (p *tablePrinter) header() error {
+	titles := make([]string, len(columns))
+	for i, c := range columns {
+		titles[i] = c.title
+	}
+	return p.line(titles, func(int, string) string { return bold })
+}
+
+func (p *tablePrinter) lines(rows [][]string) error {
 	for _, cells := range rows {
 		if err := p.line(cells, cellStyle); err != nil {
 			return err
@@ -83,12 +100,15 @@ func (p *tablePrinter) page(items []json.RawMessage) error {
 	return nil
 }
 
-// measure decides the columns' widths. Without a terminal nothing is cut.
+// measure decides the columns' widths, none less than it was. Without a terminal
+// nothing is cut.
 func (p *tablePrinter) measure(rows [][]string) {
-	p.widths = make([]int, len(columns))
+	if p.widths == nil {
+		p.widths = make([]int, len(columns))
+	}
 	used := 0
 	for i, c := range columns {
-		p.widths[i] = uniseg.StringWidth(c.title)
+		p.widths[i] = max(p.widths[i], uniseg.StringWidth(c.title))
 		for _, cells := range rows {
 			p.widths[i] = max(p.widths[i], uniseg.StringWidth(cells[i]))
 		}

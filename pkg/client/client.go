@@ -1,6 +1,6 @@
-// Package client speaks Ocelot's HTTP API from Go: it repeats what may be
-// repeated, waits as long as the service asks for, and turns problem documents
-// into errors.
+// Package client speaks Ocelot's HTTP and WebSocket APIs from Go: it repeats what
+// may be repeated, waits as long as the service asks for, and turns problem
+// documents into errors.
 package client
 
 import (
@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +29,9 @@ type Config struct {
 	URL string
 	// Token is a JWT or an API key ("ocelot_…"); empty for public routes.
 	Token string
+	// StreamURL is the address of the WebSocket API where it has one of its own, as
+	// on AWS (wss://host/stage); empty where it is at URL.
+	StreamURL string
 	// Tenant is sent as X-Tenant-ID where it is set.
 	Tenant string
 	// UserAgent names the program that asks.
@@ -35,6 +40,9 @@ type Config struct {
 	Timeout time.Duration
 	// Attempts is how often a request is tried in all; zero means 8.
 	Attempts int
+	// PingEvery is how often a stream's connection is tried; nothing for a third
+	// longer counts as a cut. Zero means 30 seconds.
+	PingEvery time.Duration
 	// Transport carries the requests; nil means http.DefaultTransport.
 	Transport http.RoundTripper
 	// Sleep waits between attempts and returns early with ctx's error; nil waits by the clock.
@@ -46,6 +54,7 @@ type Config struct {
 // Client speaks to one service as one caller. It may be used by many goroutines at once.
 type Client struct {
 	base   *url.URL
+	stream *url.URL
 	config Config
 	http   *http.Client
 	zstd   *zstd.Encoder
@@ -70,11 +79,15 @@ func New(config Config) (*Client, error) {
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
 		return nil, errors.New("the service's address must be like https://host or http://host:port")
 	}
+	base.Path = strings.TrimSuffix(strings.TrimSuffix(base.Path, "/"), manifest.BasePath) + manifest.BasePath
+	base.RawQuery, base.Fragment = "", ""
+	stream, err := streamURL(base, config.StreamURL)
+	if err != nil {
+		return nil, err
+	}
 	if strings.ContainsFunc(config.Token+config.Tenant, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return nil, errors.New("token and tenant must be printable ASCII")
 	}
-	base.Path = strings.TrimSuffix(strings.TrimSuffix(base.Path, "/"), manifest.BasePath) + manifest.BasePath
-	base.RawQuery, base.Fragment = "", ""
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow))
 	if err != nil {
 		return nil, fmt.Errorf("zstd encoder: %w", err)
@@ -85,17 +98,32 @@ func New(config Config) (*Client, error) {
 	if config.Attempts <= 0 {
 		config.Attempts = defaultAttempts
 	}
+	if config.PingEvery <= 0 {
+		config.PingEvery = defaultPingEvery
+	}
 	if config.Sleep == nil {
 		config.Sleep = sleep
 	}
 	if config.Jitter == nil {
 		config.Jitter = rand.Float64
 	}
-	return &Client{base: base, config: config, zstd: encoder, http: &http.Client{
+	return &Client{base: base, stream: stream, config: config, zstd: encoder, http: &http.Client{
 		Transport: config.Transport,
 		// A redirect would carry the credential elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
+}
+
+// streamURL is where the WebSocket API is: at an address of its own, or beside base.
+func streamURL(base *url.URL, own string) (*url.URL, error) {
+	if own == "" {
+		return base.JoinPath(manifest.StreamPath), nil
+	}
+	address, err := url.Parse(own)
+	if err != nil || address.Host == "" || !slices.Contains([]string{"ws", "wss", "http", "https"}, address.Scheme) {
+		return nil, errors.New("the stream's address must be like wss://host/stage")
+	}
+	return address, nil
 }
 
 // call is one request of the API.
@@ -166,24 +194,28 @@ func (c *Client) request(ctx context.Context, call call) (*http.Request, error) 
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
-	for name, values := range call.header {
-		request.Header[name] = values
-	}
-	request.Header.Set("Accept", "application/json, application/problem+json")
+	request.Header = c.header()
+	maps.Copy(request.Header, call.header)
+	return request, nil
+}
+
+// header is what every request has.
+func (c *Client) header() http.Header {
+	header := http.Header{"Accept": {"application/json, application/problem+json"}}
 	if c.config.UserAgent != "" {
-		request.Header.Set("User-Agent", c.config.UserAgent)
+		header.Set("User-Agent", c.config.UserAgent)
 	}
 	if c.config.Tenant != "" {
-		request.Header.Set("X-Tenant-ID", c.config.Tenant)
+		header.Set("X-Tenant-ID", c.config.Tenant)
 	}
 	switch {
 	case c.config.Token == "":
 	case strings.HasPrefix(c.config.Token, apiKeyPrefix):
-		request.Header.Set("Authorization", "ApiKey "+c.config.Token)
+		header.Set("Authorization", "ApiKey "+c.config.Token)
 	default:
-		request.Header.Set("Authorization", "Bearer "+c.config.Token)
+		header.Set("Authorization", "Bearer "+c.config.Token)
 	}
-	return request, nil
+	return header
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -22,6 +22,17 @@ func (e *connectionError) Error() string { return e.err.Error() }
 
 func (e *connectionError) Unwrap() error { return e.err }
 
+// passes reports whether the failure may not come again at another try.
+func passes(err error) bool {
+	var connection *connectionError
+	if errors.As(err, &connection) {
+		return true
+	}
+	var problem *Problem
+	passing := []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+	return errors.As(err, &problem) && slices.Contains(passing, problem.Status) && problem.RetryAfter <= maxRetryAfter
+}
+
 // backoff counts the pauses of one call.
 type backoff struct{ pauses int }
 
@@ -29,21 +40,14 @@ type backoff struct{ pauses int }
 // exponentially longer each time, between half and all of that by jitter, and
 // never less than the service asked for.
 func (b *backoff) next(err error, jitter func() float64) (pause time.Duration, again bool) {
-	var problem *Problem
-	var connection *connectionError
-	switch {
-	case errors.As(err, &problem):
-		passing := []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
-		if !slices.Contains(passing, problem.Status) || problem.RetryAfter > maxRetryAfter {
-			return 0, false
-		}
-	case !errors.As(err, &connection):
+	if !passes(err) {
 		return 0, false
 	}
 	ceiling := min(firstPause<<min(b.pauses, 16), maxPause)
 	b.pauses++
 	pause = ceiling/2 + time.Duration(jitter()*float64(ceiling/2))
-	if problem != nil && problem.RetryAfter > 0 {
+	var problem *Problem
+	if errors.As(err, &problem) && problem.RetryAfter > 0 {
 		// Those told the same time must not all come back at it.
 		pause = problem.RetryAfter + pause/4
 	}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/client"
+)
+
+type tailCmd struct {
+	serviceFlags
+	queryFlags
+	outputFlag
+	colorFlag
+	StreamURL  string `name:"stream-url" env:"OCELOT_STREAM_URL" placeholder:"URL" group:"Service:" help:"Address of the live stream where it has one of its own, as on AWS (wss://host/stage)."`
+	After      string `placeholder:"CURSOR" xor:"after" help:"Go on after this cursor, which reaches back at most 24 hours; by default only what is stored from now on."`
+	CursorFile string `type:"path" placeholder:"FILE" xor:"after" help:"Go on after the cursor in this file, where there is one, and keep it up to date with what was printed."`
+}
+
+// Help is what --help adds.
+func (*tailCmd) Help() string {
+	return `Entries are printed as they are stored, each once, until Ctrl-C. After a cut tail connects again and goes on where it was; it never skips an entry without saying so on standard error. There it says at its end with which cursor to go on.`
+}
+
+// Run prints the entries of the live stream until ctx ends.
+func (c *tailCmd) Run(ctx context.Context, con *console) error {
+	config, err := c.config()
+	if err != nil {
+		return err
+	}
+	config.StreamURL = c.StreamURL
+	service, err := newClient(config)
+	if err != nil {
+		return err
+	}
+	filter, err := c.params(con.now())
+	if err != nil {
+		return err
+	}
+	after, err := c.begin()
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(con.out)
+	t := &tail{con: con, out: out, file: c.CursorFile, printer: c.printer(con, out, c.palette(con)), cursor: after}
+	if table, isTable := t.printer.(*tablePrinter); isTable {
+		t.printer = &liveTable{table}
+	}
+	err = service.Stream(ctx, client.Subscription{Filter: filter, After: after}, t.take)
+	return t.end(ctx, err)
+}
+
+// begin returns the cursor to begin with, "" for now.
+func (c *tailCmd) begin() (string, error) {
+	if c.CursorFile == "" {
+		return c.After, nil
+	}
+	text, err := os.ReadFile(c.CursorFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the cursor: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// tail prints what a stream tells.
+type tail struct {
+	con     *console
+	out     *bufio.Writer
+	printer entryPrinter
+	file    string // "" for none
+	cursor  string // of what was printed
+}
+
+func (t *tail) take(e client.Event) error {
+	switch e.Kind {
+	case client.StreamSubscribed:
+		t.con.complain("Following the live stream; Ctrl-C ends it.")
+	case client.StreamCut:
+		t.con.complain("No connection: %s. Trying again in %.1f s.", e.Err, e.Pause.Seconds())
+	case client.StreamLagged:
+		t.con.complain("Too slow: entries were left out here. ocelot tail --after %s brings them.", e.Cursor)
+		return nil // what follows is not after this cursor
+	case client.StreamEntries:
+		if err := errors.Join(t.printer.page(e.Entries), t.out.Flush()); err != nil {
+			return err
+		}
+	}
+	return t.advance(e.Cursor)
+}
+
+// advance keeps the cursor of what was printed.
+func (t *tail) advance(cursor string) error {
+	if cursor == t.cursor {
+		return nil
+	}
+	t.cursor = cursor
+	if t.file == "" {
+		return nil
+	}
+	// A file that is replaced has the old cursor or the new one.
+	next := t.file + ".next"
+	err := os.WriteFile(next, []byte(cursor+"\n"), 0o600)
+	if err == nil {
+		err = os.Rename(next, t.file)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the cursor: %w", err)
+	}
+	return nil
+}
+
+// end says how to go on. That ctx has ended is no failure.
+func (t *tail) end(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = nil
+	}
+	err = errors.Join(err, t.printer.end(t.cursor), t.out.Flush())
+	switch {
+	case errors.Is(err, client.ErrCursorExpired):
+		t.con.complain("What came after it can be searched: ocelot search --from, then ocelot tail without a cursor.")
+	case t.cursor != "" && t.file == "":
+		t.con.complain("To go on from here: --after %s", t.cursor)
+	}
+	return err
+}
+
+// liveTable is a table whose columns grow with what comes.
+type liveTable struct{ *tablePrinter }
+
+func (p *liveTable) page(items []json.RawMessage) error {
+	rows, err := rowsOf(items)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	first := p.widths == nil
+	p.measure(rows)
+	if first {
+		if err := p.header(); err != nil {
+			return err
+		}
+	}
+	return p.lines(rows)
+}
+
+func (*liveTable) end(string) error { return nil }

@@ -1,0 +1,217 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+const (
+	defaultPingEvery = 30 * time.Second
+	// maxFrame is more than a message of API Gateway's has, which is at most 128 KB.
+	maxFrame = 1 << 20
+	// readsAtOnce is how many entries of one frame are completed at once.
+	readsAtOnce = 4
+	// notYetTries is how often an entry is asked for that the store does not show yet.
+	notYetTries = 3
+)
+
+// connection makes a connection and takes what it brings. It always returns an
+// error; a *connectionError where the stream can go on.
+func (f *follower) connection(ctx context.Context) error {
+	conn, err := f.dial(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var pinging sync.WaitGroup
+	pinging.Go(func() { cancel(f.ping(ctx, conn)) })
+	defer func() {
+		cancel(nil)
+		_ = conn.CloseNow() // it may be closed
+		pinging.Wait()
+	}()
+	conn.SetReadLimit(maxFrame)
+	if err := f.subscribe(ctx, conn); err != nil {
+		return err
+	}
+	for {
+		text, err := f.next(ctx, conn)
+		if err == nil {
+			err = f.take(ctx, text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// dial connects. What the service answers instead is a *Problem.
+func (f *follower) dial(ctx context.Context) (*websocket.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.config.Timeout)
+	defer cancel()
+	conn, response, err := websocket.Dial(ctx, f.stream.String(), &websocket.DialOptions{HTTPClient: f.http, HTTPHeader: f.header()})
+	if err == nil {
+		return conn, nil
+	}
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		err = failed // without what the library says around it
+	}
+	if response == nil || response.StatusCode == http.StatusSwitchingProtocols {
+		return nil, &connectionError{err}
+	}
+	defer func() { _ = response.Body.Close() }() // it is in memory
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, &connectionError{fmt.Errorf("read the answer: %w", err)}
+	}
+	return nil, problemFrom(response, body)
+}
+
+// subscribe asks for the entries after the cursor.
+func (f *follower) subscribe(ctx context.Context, conn *websocket.Conn) error {
+	message, err := json.Marshal(struct {
+		Action string     `json:"action"`
+		Filter url.Values `json:"filter,omitempty"`
+		After  string     `json:"after,omitempty"`
+	}{"subscribe", f.filter, f.cursor})
+	if err != nil {
+		return fmt.Errorf("subscribe: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.config.Timeout)
+	defer cancel()
+	if err := conn.Write(ctx, websocket.MessageText, message); err != nil {
+		return &connectionError{fmt.Errorf("subscribe: %w", err)}
+	}
+	return nil
+}
+
+// next returns the next frame's text. Where none comes in time, although a ping
+// was sent, the connection counts as cut.
+func (f *follower) next(ctx context.Context, conn *websocket.Conn) ([]byte, error) {
+	patience := f.config.PingEvery + f.pongTime()
+	if !f.subscribed {
+		patience = f.config.Timeout
+	}
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, text, err := conn.Read(bounded)
+	var closed websocket.CloseError
+	switch {
+	case err == nil:
+		return text, nil
+	case ctx.Err() != nil:
+		return nil, &connectionError{context.Cause(ctx)}
+	case bounded.Err() != nil:
+		return nil, &connectionError{fmt.Errorf("nothing came for %s", patience)}
+	case errors.As(err, &closed):
+		return nil, &connectionError{fmt.Errorf("the service ended the connection: %d %s", int(closed.Code), closed.Reason)}
+	case errors.Is(err, io.EOF):
+		return nil, &connectionError{errors.New("the connection broke off")}
+	}
+	return nil, &connectionError{err}
+}
+
+// pongTime is how long a ping may take.
+func (f *follower) pongTime() time.Duration { return f.config.PingEvery / 3 }
+
+// ping asks again and again whether the connection lives, until ctx ends or it
+// cannot. It also keeps the gateway from ending the connection as idle. The
+// answers come as frames.
+func (f *follower) ping(ctx context.Context, conn *websocket.Conn) error {
+	ticker := time.NewTicker(f.config.PingEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		if err := f.pingOnce(ctx, conn); err != nil {
+			return fmt.Errorf("ping: %w", err)
+		}
+	}
+}
+
+func (f *follower) pingOnce(ctx context.Context, conn *websocket.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, f.pongTime())
+	defer cancel()
+	return conn.Write(ctx, websocket.MessageText, []byte(`{"action":"ping"}`))
+}
+
+// item is an entry of a frame.
+type item struct {
+	ID      audit.EntryID `json:"id"`
+	Omitted []string      `json:"omitted"`
+	text    json.RawMessage
+}
+
+// complete reads the items that lack something. It fails only where that may
+// work later.
+func (f *follower) complete(ctx context.Context, items []item) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readsAtOnce)
+	for i := range items {
+		if len(items[i].Omitted) == 0 {
+			continue
+		}
+		group.Go(func() error {
+			text, err := f.whole(ctx, items[i].ID)
+			var problem *Problem
+			switch {
+			case err == nil:
+				items[i].text = text
+			case !errors.As(err, &problem) || passes(err):
+				return &connectionError{err}
+			}
+			return nil // it comes as it is: it may not be read, or is no more
+		})
+	}
+	return group.Wait()
+}
+
+// whole is the entry as a list spells it.
+func (f *follower) whole(ctx context.Context, id audit.EntryID) (json.RawMessage, error) {
+	for try := 1; ; try++ {
+		text, err := f.Entry(ctx, id)
+		var problem *Problem
+		switch {
+		case err == nil:
+			return withoutStatus(text)
+		case !errors.As(err, &problem) || problem.Status != http.StatusNotFound || problem.RetryAfter == 0 || try == notYetTries:
+			return nil, err
+		}
+		if err := f.config.Sleep(ctx, problem.RetryAfter); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// withoutStatus takes away the member that GET /logs/{id} has beyond the entry, its last one.
+func withoutStatus(text json.RawMessage) (json.RawMessage, error) {
+	var with struct {
+		Status json.RawMessage `json:"status"`
+	}
+	if err := decode("entry", text, &with); err != nil {
+		return nil, err
+	}
+	entry, _ := bytes.CutSuffix(text, slices.Concat([]byte(`,"status":`), with.Status, []byte("}")))
+	if len(entry) < len(text) {
+		entry = append(entry, '}')
+	}
+	return entry, nil
+}

@@ -1,0 +1,506 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocelot-audit/ocelot/pkg/client"
+)
+
+// entryText is the n-th entry as a frame has it.
+func entryText(n int, more ...string) string {
+	return fmt.Sprintf(`{"id":"01a19671-c1c0-74f6-bc50-%012x","n":12345678901234567890.10%s}`, n, strings.Join(more, ""))
+}
+
+func entriesFrame(cursor string, texts ...string) string {
+	return fmt.Sprintf(`{"type":"entries","items":[%s],"cursor":%q}`, strings.Join(texts, ","), cursor)
+}
+
+func subscribedFrame(cursor string) string {
+	return fmt.Sprintf(`{"type":"subscribed","cursor":%q}`, cursor)
+}
+
+// streamServer plays a part for each handshake, in their order; one more fails the test.
+type streamServer struct {
+	t     *testing.T
+	parts []http.HandlerFunc
+	reads http.HandlerFunc // GET /logs/{id}
+
+	mu     sync.Mutex
+	played int
+}
+
+func (s *streamServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/api/v1/logs/stream" {
+		s.reads(w, r)
+		return
+	}
+	s.mu.Lock()
+	n := s.played
+	s.played++
+	s.mu.Unlock()
+	if n >= len(s.parts) {
+		s.t.Errorf("handshake %d of %d", n+1, len(s.parts))
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
+	for name, want := range map[string]string{"Authorization": "Bearer e30.e30.e30", "X-Tenant-Id": "acme", "User-Agent": "test/1"} {
+		if got := r.Header.Get(name); got != want {
+			s.t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	s.parts[n](w, r)
+}
+
+// wire is the service's end of a connection.
+type wire struct {
+	t *testing.T
+	*websocket.Conn
+}
+
+// socket is a part that accepts the connection, plays and cuts it.
+func socket(t *testing.T, play func(c wire)) http.HandlerFunc {
+	var playing sync.WaitGroup
+	t.Cleanup(playing.Wait) // the server does not wait for what it handed over
+	return func(w http.ResponseWriter, r *http.Request) {
+		playing.Add(1)
+		defer playing.Done()
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		play(wire{t, conn})
+		_ = conn.CloseNow() // the play may have closed it
+	}
+}
+
+// told reads a message and compares it.
+func (c wire) told(want string) {
+	c.t.Helper()
+	_, text, err := c.Read(c.t.Context())
+	if err != nil || string(text) != want {
+		c.t.Errorf("the client says %s, %v; want %s", text, err, want)
+	}
+}
+
+func (c wire) send(frames ...string) {
+	c.t.Helper()
+	for _, frame := range frames {
+		if err := c.Write(c.t.Context(), websocket.MessageText, []byte(frame)); err != nil {
+			c.t.Errorf("send %s: %v", frame, err)
+		}
+	}
+}
+
+// gone reads until the client is gone; what it says meanwhile is answered with frames.
+func (c wire) gone(answers ...string) {
+	for {
+		if _, _, err := c.Read(context.WithoutCancel(c.t.Context())); err != nil {
+			return
+		}
+		for _, answer := range answers {
+			_ = c.Write(context.WithoutCancel(c.t.Context()), websocket.MessageText, []byte(answer)) // it may be gone by now
+		}
+	}
+}
+
+func refuse(status int, header map[string]string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for name, value := range header {
+			w.Header().Set(name, value)
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(status)
+		_, _ = fmt.Fprintf(w, `{"status":%d,"title":"X","detail":"because"}`, status)
+	}
+}
+
+var errEnough = errors.New("enough")
+
+// stream follows until the handler has been told so many events, and returns them
+// each as a line.
+func stream(t *testing.T, s *streamServer, events int, sub client.Subscription, alter ...func(*client.Config)) (lines []string, pauses []time.Duration, err error) {
+	t.Helper()
+	s.t = t
+	c, slept := connect(t, s.ServeHTTP, alter...)
+	err = c.Stream(t.Context(), sub, func(e client.Event) error {
+		line := string(e.Kind) + " " + e.Cursor
+		for _, entry := range e.Entries {
+			line += " " + string(entry)
+		}
+		if e.Kind == client.StreamCut && (e.Err == nil || e.Pause <= 0) {
+			t.Errorf("cut by %v, pause %s", e.Err, e.Pause)
+		}
+		if lines = append(lines, line); len(lines) == events {
+			return errEnough
+		}
+		return nil
+	})
+	if s.played != len(s.parts) {
+		t.Errorf("%d handshakes, want %d", s.played, len(s.parts))
+	}
+	return lines, *slept, err
+}
+
+func TestStreamGoesOnAfterCuts(t *testing.T) {
+	const first = `{"action":"subscribe","filter":{"q":["refund"],"severity":["ERROR","CRITICAL"]}}`
+	const again = `{"action":"subscribe","filter":{"q":["refund"],"severity":["ERROR","CRITICAL"]},"after":%q}`
+	s := &streamServer{parts: []http.HandlerFunc{
+		refuse(http.StatusServiceUnavailable, nil),
+		socket(t, func(c wire) {
+			c.told(first)
+			c.send(subscribedFrame("c0"), `{"type":"greeting"}`, entriesFrame("c2", entryText(1), entryText(2)))
+		}),
+		refuse(http.StatusServiceUnavailable, map[string]string{"Retry-After": "7"}),
+		refuse(http.StatusInternalServerError, nil),
+		socket(t, func(wire) {}), // cut before it says a thing
+		socket(t, func(c wire) {
+			c.told(fmt.Sprintf(again, "c2"))
+			c.send(subscribedFrame("c2"), entriesFrame("c2", entryText(2)), entriesFrame("c3", entryText(2), entryText(3)), entriesFrame("c4", entryText(4)))
+			if err := c.Close(websocket.StatusGoingAway, "two hours"); err != nil {
+				t.Error(err)
+			}
+		}),
+		socket(t, func(c wire) {
+			c.told(fmt.Sprintf(again, "c4"))
+			c.send(subscribedFrame("c4"), entriesFrame("c5", entryText(5)))
+			c.gone()
+		}),
+	}}
+	lines, pauses, err := stream(t, s, 13, client.Subscription{Filter: url.Values{"severity": {"ERROR", "CRITICAL"}, "q": {"refund"}}})
+	want := []string{
+		"cut ",
+		"subscribed c0", "entries c2 " + entryText(1) + " " + entryText(2),
+		"cut c2", "cut c2", "cut c2", "cut c2",
+		"subscribed c2", "entries c2", "entries c3 " + entryText(3), "entries c4 " + entryText(4), "cut c4",
+		"subscribed c4",
+	}
+	if diff := cmp.Diff(want, lines); diff != "" || !errors.Is(err, errEnough) {
+		t.Errorf("error %v\n%s", err, diff)
+	}
+	const ms = time.Millisecond
+	if diff := cmp.Diff([]time.Duration{200 * ms, 200 * ms, 7100 * ms, 800 * ms, 1600 * ms, 200 * ms}, pauses); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStreamBeginsAfterACursor(t *testing.T) {
+	s := &streamServer{parts: []http.HandlerFunc{socket(t, func(c wire) {
+		c.told(`{"action":"subscribe","after":"c7"}`)
+		c.send(subscribedFrame("c7"), `{"type":"lagged","cursor":"c8"}`, entriesFrame("c100"))
+		c.gone()
+	})}}
+	lines, _, err := stream(t, s, 3, client.Subscription{After: "c7"})
+	if diff := cmp.Diff([]string{"subscribed c7", "lagged c8", "entries c100"}, lines); diff != "" || !errors.Is(err, errEnough) {
+		t.Errorf("error %v\n%s", err, diff)
+	}
+}
+
+func errorFrame(status int, fields string) string {
+	return fmt.Sprintf(`{"type":"error","error":{"status":%d,"title":"X","detail":"because","request_id":"r1","errors":[%s]}}`, status, fields)
+}
+
+func TestStreamEndsWhereTheServiceRefuses(t *testing.T) {
+	answer := func(frame string) http.HandlerFunc {
+		return socket(t, func(c wire) {
+			c.told(`{"action":"subscribe","after":"c1"}`)
+			c.send(frame)
+			c.gone()
+		})
+	}
+	for _, c := range []struct {
+		name    string
+		part    http.HandlerFunc
+		status  int
+		expired bool
+	}{
+		{"malformed", refuse(400, nil), 400, false},
+		{"no credential", refuse(401, nil), 401, false},
+		{"not allowed", refuse(403, nil), 403, false},
+		{"not now, nor for an hour", refuse(503, map[string]string{"Retry-After": "3600"}), 503, false},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, 302, false},
+		{"no WebSocket", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }, 200, false},
+		{"a faulty filter", answer(errorFrame(422, `{"pointer":"/filter/x","code":"unknown_field","detail":"is unknown"}`)), 422, false},
+		{"a foreign cursor", answer(errorFrame(422, `{"pointer":"/after","code":"invalid_cursor","detail":"must be a cursor"}`)), 422, false},
+		{"an old cursor", answer(errorFrame(422, `{"pointer":"/after","code":"expired","detail":"must be younger"}`)), 422, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lines, pauses, err := stream(t, &streamServer{parts: []http.HandlerFunc{c.part}}, 1, client.Subscription{After: "c1"})
+			var p *client.Problem
+			if !errors.As(err, &p) || p.Status != c.status || errors.Is(err, client.ErrCursorExpired) != c.expired || len(lines)+len(pauses) > 0 {
+				t.Errorf("error %v, events %q, pauses %v", err, lines, pauses)
+			}
+		})
+	}
+}
+
+func TestStreamTriesAgainAfterErrorFrames(t *testing.T) {
+	for name, frame := range map[string]string{
+		"unavailable": errorFrame(503, ""), "internal": errorFrame(500, ""), "too many": errorFrame(429, ""), "time over": errorFrame(401, ""),
+		"the gateway's own": `{"message":"Internal server error","connectionId":"x"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &streamServer{parts: []http.HandlerFunc{
+				socket(t, func(c wire) {
+					c.told(`{"action":"subscribe"}`)
+					c.send(frame)
+					c.gone()
+				}),
+				socket(t, func(c wire) {
+					c.told(`{"action":"subscribe"}`)
+					c.send(subscribedFrame("c0"), errorFrame(503, ""), errorFrame(401, ""))
+					c.gone()
+				}),
+				refuse(http.StatusUnauthorized, nil),
+			}}
+			lines, _, err := stream(t, s, 9, client.Subscription{})
+			var p *client.Problem
+			if diff := cmp.Diff([]string{"cut ", "subscribed c0", "cut c0"}, lines); diff != "" || !errors.As(err, &p) || p.Status != http.StatusUnauthorized {
+				t.Errorf("error %v\n%s", err, diff)
+			}
+		})
+	}
+}
+
+func TestStreamGivesTheFirstConnectionUp(t *testing.T) {
+	parts := []http.HandlerFunc{refuse(503, nil), refuse(502, nil), refuse(504, nil)}
+	threeTries := func(c *client.Config) { c.Attempts = 3 }
+	lines, pauses, err := stream(t, &streamServer{parts: parts}, 9, client.Subscription{}, threeTries)
+	if err == nil || !strings.Contains(err.Error(), "given up after 3 attempts") || len(lines) != 2 || len(pauses) != 2 {
+		t.Errorf("error %v, events %q, pauses %v", err, lines, pauses)
+	}
+	running := socket(t, func(c wire) {
+		c.told(`{"action":"subscribe"}`)
+		c.send(subscribedFrame("c0"))
+	})
+	parts = append([]http.HandlerFunc{running}, append(parts, parts...)...)
+	lines, _, err = stream(t, &streamServer{parts: append(parts, refuse(403, nil))}, 99, client.Subscription{}, threeTries)
+	var p *client.Problem
+	if !errors.As(err, &p) || p.Status != http.StatusForbidden || len(lines) != 8 {
+		t.Errorf("one that ran: error %v, events %q", err, lines)
+	}
+}
+
+func TestStreamPings(t *testing.T) {
+	t.Parallel() // it waits most of its time
+	const ping = `{"action":"ping"}`
+	s := &streamServer{parts: []http.HandlerFunc{
+		socket(t, func(c wire) {
+			c.told(`{"action":"subscribe"}`)
+			c.send(subscribedFrame("c0"))
+			c.told(ping)
+			c.send(`{"type":"pong","cursor":"c0"}`)
+			c.told(ping)
+			c.send(errorFrame(503, "")) // alive all the same
+			c.told(ping)
+			c.send(`{"type":"pong","cursor":"c5"}`) // past what the filter does not choose
+			c.told(ping)
+			// It may have been asked for before the entries that it follows.
+			c.send(entriesFrame("c6", entryText(6)), `{"type":"pong","cursor":"c5"}`)
+			c.gone() // and silence
+		}),
+		socket(t, func(c wire) {
+			c.told(`{"action":"subscribe","after":"c6"}`)
+			c.send(subscribedFrame("c6"))
+			c.gone()
+		}),
+	}}
+	begun := time.Now()
+	lines, _, err := stream(t, s, 5, client.Subscription{}, func(c *client.Config) { c.PingEvery = 450 * time.Millisecond })
+	want := []string{"subscribed c0", "entries c5", "entries c6 " + entryText(6), "cut c6", "subscribed c6"}
+	if diff := cmp.Diff(want, lines); diff != "" || !errors.Is(err, errEnough) {
+		t.Errorf("error %v\n%s", err, diff)
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("the silence was noticed after %s", took)
+	}
+}
+
+func TestSlowHandlerIsNoCut(t *testing.T) {
+	s := &streamServer{t: t, parts: []http.HandlerFunc{socket(t, func(c wire) {
+		c.told(`{"action":"subscribe"}`)
+		c.send(subscribedFrame("c0"), entriesFrame("c1", entryText(1)), entriesFrame("c2", entryText(2)))
+		c.gone(`{"type":"pong","cursor":"c2"}`)
+	})}}
+	c, _ := connect(t, s.ServeHTTP, func(c *client.Config) { c.PingEvery = 30 * time.Millisecond })
+	err := c.Stream(t.Context(), client.Subscription{}, func(e client.Event) error {
+		if e.Kind == client.StreamCut {
+			t.Errorf("cut: %v", e.Err)
+		}
+		if e.Cursor == "c2" {
+			return errEnough
+		}
+		time.Sleep(150 * time.Millisecond)
+		return nil
+	})
+	if !errors.Is(err, errEnough) {
+		t.Error(err)
+	}
+}
+
+func TestStreamEndsWithItsContext(t *testing.T) {
+	interrupted := errors.New("interrupted")
+	for name, part := range map[string]http.HandlerFunc{
+		"while it waits": refuse(http.StatusServiceUnavailable, nil),
+		"while it reads": socket(t, func(c wire) {
+			c.told(`{"action":"subscribe"}`)
+			c.send(subscribedFrame("c0"))
+			c.gone()
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			s := &streamServer{t: t, parts: []http.HandlerFunc{part}}
+			c, _ := connect(t, s.ServeHTTP, func(c *client.Config) { c.Sleep = nil; c.Jitter = nil })
+			err := c.Stream(ctx, client.Subscription{}, func(client.Event) error { cancel(interrupted); return nil })
+			if !errors.Is(err, interrupted) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestStreamCompletesEntries(t *testing.T) {
+	lacking := func(n int) string { return entryText(n, `,"omitted":["metadata","message"]`) }
+	whole := func(n int) string { return entryText(n, `,"metadata":{"a":1.50},"message":"long"`) }
+	unavailable := true
+	s := &streamServer{
+		parts: []http.HandlerFunc{
+			socket(t, func(c wire) {
+				c.told(`{"action":"subscribe"}`)
+				c.send(subscribedFrame("c0"), entriesFrame("c4", entryText(1), lacking(2), lacking(3), lacking(4)), entriesFrame("c6", entryText(5), lacking(6)))
+				c.gone()
+			}),
+			socket(t, func(c wire) {
+				c.told(`{"action":"subscribe","after":"c4"}`)
+				c.send(subscribedFrame("c4"), entriesFrame("c6", entryText(5), lacking(6)))
+				c.gone()
+			}),
+		},
+	}
+	asked := map[string]int{}
+	s.reads = func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		id := strings.TrimPrefix(r.URL.Path, "/api/v1/logs/")
+		asked[id]++
+		var n int
+		if _, err := fmt.Sscanf(id, "01a19671-c1c0-74f6-bc50-%012x", &n); err != nil {
+			t.Error(err)
+		}
+		switch {
+		case n == 3:
+			refuse(http.StatusForbidden, nil)(w, r)
+		case n == 4 && asked[id] == 1:
+			refuse(http.StatusNotFound, map[string]string{"Retry-After": "1"})(w, r)
+		case n == 6 && unavailable:
+			unavailable = asked[id] < 2
+			refuse(http.StatusServiceUnavailable, nil)(w, r)
+		default:
+			_, _ = io.WriteString(w, strings.TrimSuffix(whole(n), "}")+`,"status":"stored"}`)
+		}
+	}
+	twoTries := func(c *client.Config) {
+		c.Attempts = 2
+		c.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+	}
+	lines, _, err := stream(t, s, 5, client.Subscription{}, twoTries)
+	want := []string{
+		"subscribed c0", strings.Join([]string{"entries c4", entryText(1), whole(2), lacking(3), whole(4)}, " "),
+		"cut c4", "subscribed c4", strings.Join([]string{"entries c6", entryText(5), whole(6)}, " "),
+	}
+	if diff := cmp.Diff(want, lines); diff != "" || !errors.Is(err, errEnough) {
+		t.Errorf("error %v\n%s", err, diff)
+	}
+}
+
+// What was sent before a part of the service was killed may come again, a
+// thousand entries for each of sixteen segments.
+func TestStreamHandsRepeatedEntriesOnOnce(t *testing.T) {
+	const entries, perFrame = 40_000, 100
+	frames := func(c wire, from, to int) {
+		for at := from; at < to; at += perFrame {
+			texts := make([]string, perFrame)
+			for i := range texts {
+				texts[i] = entryText(at + i)
+			}
+			c.send(entriesFrame(fmt.Sprintf("c%d", at+perFrame), texts...))
+		}
+	}
+	s := &streamServer{t: t, parts: []http.HandlerFunc{socket(t, func(c wire) {
+		c.told(`{"action":"subscribe"}`)
+		c.send(subscribedFrame("c0"))
+		frames(c, 0, entries/2)
+		frames(c, entries/2-16_000, entries/2)
+		frames(c, entries/2, entries)
+		c.send(entriesFrame("end"))
+		c.gone()
+	})}}
+	c, _ := connect(t, s.ServeHTTP)
+	next := 0
+	err := c.Stream(t.Context(), client.Subscription{}, func(e client.Event) error {
+		for _, text := range e.Entries {
+			if want := entryText(next); string(text) != want {
+				t.Fatalf("%s, want %s", text, want)
+			}
+			next++
+		}
+		if e.Cursor == "end" {
+			return errEnough
+		}
+		return nil
+	})
+	if !errors.Is(err, errEnough) || next != entries {
+		t.Errorf("%d entries, error %v", next, err)
+	}
+}
+
+// On AWS the WebSocket API has an address of its own.
+func TestStreamAtAnAddressOfItsOwn(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/live" || r.Header.Get("X-Tenant-Id") != "acme" {
+			t.Errorf("asked for %s with %v", r.URL, r.Header)
+		}
+		socket(t, func(c wire) {
+			c.told(`{"action":"subscribe"}`)
+			c.send(subscribedFrame("c0"))
+			c.gone()
+		})(w, r)
+	}))
+	defer server.Close()
+	c, _ := connect(t, nil, func(c *client.Config) { c.StreamURL = "ws" + strings.TrimPrefix(server.URL, "http") + "/live" })
+	err := c.Stream(t.Context(), client.Subscription{}, func(client.Event) error { return errEnough })
+	if !errors.Is(err, errEnough) {
+		t.Error(err)
+	}
+	if _, err := client.New(client.Config{URL: "http://host", StreamURL: "host/live"}); err == nil {
+		t.Error("an address without a scheme is taken")
+	}
+}
+
+// A frame that cannot be read is no cut: it would come again.
+func TestStreamEndsWithWhatItCannotRead(t *testing.T) {
+	for name, frame := range map[string]string{"no JSON": `hello`, "an odd id": entriesFrame("c1", `{"id":7}`), "no id": entriesFrame("c1", `{}`)} {
+		s := &streamServer{parts: []http.HandlerFunc{socket(t, func(c wire) {
+			c.told(`{"action":"subscribe"}`)
+			c.send(subscribedFrame("c0"), frame)
+			c.gone()
+		})}}
+		if lines, _, err := stream(t, s, 9, client.Subscription{}); err == nil || len(lines) != 1 {
+			t.Errorf("%s: error %v, events %q", name, err, lines)
+		}
+	}
+}
