@@ -60,12 +60,8 @@ func lambdaArguments(t *testing.T) []string {
 	if testing.Short() {
 		t.Skip("builds every function; run without -short")
 	}
-	cache, err := os.UserCacheDir()
+	folder, err := localcloud.BuildBootstraps(t.Context(), config.Engines{})
 	if err != nil {
-		t.Fatal(err)
-	}
-	folder := filepath.Join(cache, "ocelot", "test-lambdas")
-	if err := localcloud.BuildBootstraps(t.Context(), folder, config.Engines{}); err != nil {
 		t.Fatal(err)
 	}
 	return []string{"--lambda", "--functions", folder}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -61,9 +60,9 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 func (c *devCmd) lambda(ctx context.Context, con *console, settings config.Dev) (*localcloud.Lambda, error) {
 	folder := c.Functions
 	if folder == "" {
-		folder = filepath.Join(c.Data, "lambdas")
-		con.complain("Building the functions into %s; the first time takes a while.", folder)
-		err := localcloud.BuildBootstraps(ctx, folder, settings.Engines)
+		con.complain("Building the functions; the first time takes a while.")
+		var err error
+		folder, err = localcloud.BuildBootstraps(ctx, settings.Engines)
 		if errors.Is(err, localcloud.ErrNoSources) {
 			return nil, fmt.Errorf("%w; elsewhere --functions names a folder of ready-made ones", err)
 		}

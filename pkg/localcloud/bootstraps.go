@@ -2,6 +2,7 @@ package localcloud
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -155,27 +155,33 @@ const modulePath = "github.com/ocelot-audit/ocelot"
 // ErrNoSources is what BuildBootstraps fails with outside of Ocelot's sources, or without Go.
 var ErrNoSources = errors.New("the functions can only be built with Go and within Ocelot's sources")
 
-// BuildBootstraps builds every function for this machine into the folder, as
-// <folder>/<function>: for the engines of production where all of them are named,
-// else for the embedded one. What is up to date already is left as it is. The
-// working folder must be within Ocelot's sources, else the error is ErrNoSources.
-func BuildBootstraps(ctx context.Context, folder string, engines config.Engines) error {
-	modules, err := exec.CommandContext(ctx, "go", "list", "-m").Output()
-	if err != nil || !slices.Contains(strings.Fields(string(modules)), modulePath) {
-		return errors.Join(ErrNoSources, ctx.Err())
-	}
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return fmt.Errorf("make the folder of the bootstraps: %w", err)
+// BuildBootstraps builds every function for this machine as <folder>/<function>:
+// for the engines of production where all of them are named, else for the embedded
+// one. The folder is one in the user's cache, of its own for each checkout and
+// kind of engines; what is up to date there is left as it is. The working folder
+// must be within Ocelot's sources, else the error is ErrNoSources.
+func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string, err error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
+	if err != nil {
+		return "", errors.Join(ErrNoSources, ctx.Err())
 	}
 	tags := "embedded,lambda.norpc"
 	if allOutside(engines) {
 		tags = "lambda.norpc"
 	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the folder of the bootstraps: %w", err)
+	}
+	folder = filepath.Join(cache, "ocelot", "functions", fmt.Sprintf("%x", sha256.Sum256(append(root, tags...)))[:16])
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return "", fmt.Errorf("make the folder of the bootstraps: %w", err)
+	}
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
 		"-ldflags", "-s -w", "-o", folder+string(filepath.Separator), modulePath+"/functions/...")
 	build.Env = append(build.Environ(), "GOOS=", "GOARCH=") // this machine's, whatever is set
 	if out, err := build.CombinedOutput(); err != nil {
-		return errors.Join(fmt.Errorf("build the functions: %w\n%s", err, out), ctx.Err())
+		return "", errors.Join(fmt.Errorf("build the functions: %w\n%s", err, out), ctx.Err())
 	}
-	return nil
+	return folder, nil
 }

@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -115,23 +113,14 @@ func lambda(t *testing.T, engines config.Engines) *localcloud.Lambda {
 }
 
 var (
-	builtEmbedded   = sync.OnceValues(func() (string, error) { return build("test-lambdas", config.Engines{}) })
+	builtEmbedded   = sync.OnceValues(func() (string, error) { return localcloud.BuildBootstraps(context.Background(), config.Engines{}) })
 	builtForServers = sync.OnceValues(func() (string, error) {
 		named := config.Secret("named")
-		return build("test-lambdas-servers", config.Engines{
+		return localcloud.BuildBootstraps(context.Background(), config.Engines{
 			MongoURI: named, OpenSearchURL: named, AWS: config.AWS{Endpoints: map[string]string{"SQS": "named"}},
 		})
 	})
 )
-
-func build(name string, engines config.Engines) (folder string, err error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	folder = filepath.Join(cache, "ocelot", name)
-	return folder, localcloud.BuildBootstraps(context.Background(), folder, engines)
-}
 
 func startWith(t *testing.T, o localcloud.Options) *service {
 	t.Helper()
