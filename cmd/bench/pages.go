@@ -135,12 +135,12 @@ func store(ctx context.Context, db *sqlite.DB, message string) error {
 	if err != nil {
 		return err
 	}
-	refused, err := db.Entries().Append(ctx, benchTenant, contents.Entries)
+	appended, err := db.Entries().Append(ctx, benchTenant, contents.Entries)
 	if err != nil {
 		return err
 	}
 	unindexed, err := db.Index().Put(ctx, benchTenant, contents.Entries)
-	if len(refused)+len(unindexed)+len(contents.Poison) > 0 {
+	if len(appended.Rejections)+len(unindexed)+len(contents.Poison) > 0 {
 		return errors.New("an entry was not stored")
 	}
 	return err

@@ -51,7 +51,8 @@ func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 
 func appendAll(t *testing.T, s ingest.Store, tenant audit.TenantID, entries []audit.Entry) {
 	t.Helper()
-	rejections, err := s.Append(t.Context(), tenant, entries)
+	appended, err := s.Append(t.Context(), tenant, entries)
+	rejections := appended.Rejections
 	noError(t, err)
 	if len(rejections) > 0 {
 		t.Fatalf("Append rejected %+v", rejections)
@@ -76,7 +77,14 @@ func storeIsIdempotent(t *testing.T, s EntryStore) {
 	appendAll(t, s, g.tenant, []audit.Entry{first.Entry, first.Entry})
 	again := first.Entry
 	again.ReceivedAt = again.ReceivedAt.Add(time.Hour) // a retry differs in what the server makes
-	appendAll(t, s, g.tenant, []audit.Entry{again, g.record().Entry})
+	appended := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{g.record().Entry, again}))
+	if len(appended.Rejections) > 0 || !slices.Equal(appended.Repeated, []int{1}) {
+		t.Fatalf("Append of a retry = %+v", appended)
+	}
+	appended = must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{first.Entry, again, first.Entry}))
+	if len(appended.Rejections) > 0 || !slices.Equal(appended.Repeated, []int{1}) {
+		t.Fatalf("Append of a message that comes again and a retry = %+v", appended)
+	}
 	got := must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, first.ID))
 	sameEntries(t, []audit.Entry{got}, []audit.Entry{first.Entry})
 	if n := purgeAll(t, s, g.tenant, 100); n != 2 {
@@ -100,7 +108,7 @@ func storeReportsConflicts(t *testing.T, s EntryStore) {
 	appendAll(t, s, g.tenant, []audit.Entry{stored.Entry})
 	other := stored.Entry
 	other.UserID, other.Digest = "secret-user", audit.Digest{1}
-	rejections := must[[]audit.Rejection](t)(s.Append(t.Context(), g.tenant, []audit.Entry{before.Entry, other, after.Entry}))
+	rejections := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{before.Entry, other, after.Entry})).Rejections
 	wantConflict(t, rejections, 1)
 	for _, want := range []record{stored, before, after} {
 		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, want.ID))}, []audit.Entry{want.Entry})
@@ -112,7 +120,7 @@ func storeReportsConflictsWithinOneCall(t *testing.T, s EntryStore) {
 	first := g.record().Entry
 	other := first
 	other.UserID, other.Digest = "secret-user", audit.Digest{1}
-	rejections := must[[]audit.Rejection](t)(s.Append(t.Context(), g.tenant, []audit.Entry{first, first, other, first}))
+	rejections := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{first, first, other, first})).Rejections
 	wantConflict(t, rejections, 2)
 	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, first.ID))}, []audit.Entry{first})
 }
@@ -227,7 +235,8 @@ func storeConcurrently(t *testing.T, s EntryStore) {
 				for i := range 40 {
 					batch = append(batch, records[(from+i+w)%len(records)].like(tenant).Entry)
 				}
-				rejections, err := s.Append(t.Context(), tenant, batch)
+				appended, err := s.Append(t.Context(), tenant, batch)
+				rejections := appended.Rejections
 				if err != nil || len(rejections) > 0 {
 					t.Errorf("Append: %v, rejections %+v", err, rejections)
 				}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
@@ -42,6 +43,7 @@ func ConnectStream(gate *Gate, s *stream.Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request, err := redeemed(s, r)
 		if err != nil {
+			err = explain(err, audit.ErrUnauthenticated, kindUnauthenticated, "The ticket is forged, or older than a minute.")
 			Refuse(gate, connectRoute, err).ServeHTTP(w, r)
 			return
 		}

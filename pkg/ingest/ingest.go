@@ -21,7 +21,16 @@ type Queue interface {
 // again: it is a success where the digests are equal and a rejection with
 // audit.CodeIdentityConflict where they differ, also within one call.
 type Store interface {
-	Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error)
+	Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (Appended, error)
+}
+
+// Appended is what became of entries, by their indexes, in rising order.
+type Appended struct {
+	Rejections []audit.Rejection
+	// Repeated are the entries that are stored as they were received another time:
+	// their client has sent them again. An entry of a message that is delivered
+	// again is none of them.
+	Repeated []int
 }
 
 // Quarantine keeps entries that a step could not take.

@@ -247,14 +247,14 @@ func TestRecordIgnoresLogLevels(t *testing.T) {
 
 // store is a system of record that rejects and fails as it is told.
 type store struct {
-	entries    []audit.Entry
-	rejections []audit.Rejection
-	err        error
+	entries  []audit.Entry
+	appended ingest.Appended
+	err      error
 }
 
-func (s *store) Append(_ context.Context, _ audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
+func (s *store) Append(_ context.Context, _ audit.TenantID, entries []audit.Entry) (ingest.Appended, error) {
 	s.entries = append(s.entries, entries...)
-	return s.rejections, s.err
+	return s.appended, s.err
 }
 
 type held struct {
@@ -301,17 +301,19 @@ func packed(t *testing.T, entries int) string {
 func TestPersistPassesOnWhatWasStored(t *testing.T) {
 	body := packed(t, 3)
 	for name, test := range map[string]struct {
-		rejections []audit.Rejection
-		onward     int
+		appended ingest.Appended
+		onward   int
 	}{
-		"all":  {nil, 3},
-		"some": {[]audit.Rejection{{Index: 1, Code: audit.CodeIdentityConflict}}, 2},
-		"none": {[]audit.Rejection{{Index: 0}, {Index: 1}, {Index: 2}}, 0},
+		"all":      {ingest.Appended{}, 3},
+		"some":     {ingest.Appended{Rejections: []audit.Rejection{{Index: 1, Code: audit.CodeIdentityConflict}}}, 2},
+		"none":     {ingest.Appended{Rejections: []audit.Rejection{{Index: 0}, {Index: 1}, {Index: 2}}}, 0},
+		"repeated": {ingest.Appended{Repeated: []int{0, 2}}, 1},
+		"both":     {ingest.Appended{Rejections: []audit.Rejection{{Index: 0}}, Repeated: []int{1, 2}}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			index, stream, quarantine := &queue{}, &queue{}, &held{}
 			p := ingest.Persister{
-				Store: &store{rejections: test.rejections}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
+				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
 				Tenants: directory{"acme": tenant(nil)}, Audience: audience{}, Stream: stream,
 			}
 			if err := p.Persist(t.Context(), body); err != nil || len(stream.bodies) != 0 {
@@ -327,7 +329,7 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 			if !slices.Equal(stream.bodies, index.bodies) {
 				t.Errorf("who listens gets %v, the index %v", stream.bodies, index.bodies)
 			}
-			if len(quarantine.reasons) != len(test.rejections) {
+			if len(quarantine.reasons) != len(test.appended.Rejections) {
 				t.Errorf("%d in quarantine", len(quarantine.reasons))
 			}
 		})

@@ -23,8 +23,8 @@ type Persister struct {
 }
 
 // Persist handles one queue message body. After nil the message may be deleted:
-// each of its entries is stored and on the queues of what follows, in quarantine with its
-// reason, among the dead letters where it cannot be read, or gone because its
+// each of its entries is stored and on the queues of what follows, unless it was before,
+// in quarantine with its reason, among the dead letters where it cannot be read, or gone because its
 // tenant was deleted. After an error the message must be delivered again.
 func (p *Persister) Persist(ctx context.Context, body string) error {
 	contents, err := envelope.Unpack(body)
@@ -41,24 +41,26 @@ func (p *Persister) Persist(ctx context.Context, body string) error {
 	if err := BuryPoison(ctx, p.DeadLetters, contents); err != nil {
 		return fmt.Errorf("persist %s: %w", contents.Tenant, err)
 	}
-	rejections, err := p.Store.Append(ctx, contents.Tenant, contents.Entries)
+	appended, err := p.Store.Append(ctx, contents.Tenant, contents.Entries)
 	if err != nil {
 		return fmt.Errorf("persist %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
 	}
-	if len(rejections) > 0 {
-		if err := p.Quarantine.Hold(ctx, contents.Tenant, audit.StepPersist, contents.Entries, rejections); err != nil {
-			return fmt.Errorf("quarantine %d entries of %s: %w", len(rejections), contents.Tenant, err)
+	if len(appended.Rejections) > 0 {
+		if err := p.Quarantine.Hold(ctx, contents.Tenant, audit.StepPersist, contents.Entries, appended.Rejections); err != nil {
+			return fmt.Errorf("quarantine %d entries of %s: %w", len(appended.Rejections), contents.Tenant, err)
 		}
 	}
-	return p.passOn(ctx, body, contents, rejections)
+	return p.passOn(ctx, body, contents, appended)
 }
 
-// passOn sends what was stored to the next steps, the very message where nothing was left out.
-func (p *Persister) passOn(ctx context.Context, body string, contents envelope.Contents, rejections []audit.Rejection) error {
+// passOn sends what was stored to the next steps, the very message where nothing
+// was left out. What a client sent again was passed on as it is stored, by the
+// message that brought it first.
+func (p *Persister) passOn(ctx context.Context, body string, contents envelope.Contents, appended Appended) error {
 	messages := []string{body}
-	if len(rejections) > 0 || len(contents.Poison) > 0 {
+	if len(appended.Rejections) > 0 || len(appended.Repeated) > 0 || len(contents.Poison) > 0 {
 		var err error
-		if messages, err = envelope.Pack(contents.Tenant, without(contents.Entries, rejections)); err != nil {
+		if messages, err = envelope.Pack(contents.Tenant, appended.new(contents.Entries)); err != nil {
 			return err
 		}
 	}
@@ -82,11 +84,14 @@ func (p *Persister) passOn(ctx context.Context, body string, contents envelope.C
 	return nil
 }
 
-// without returns the entries that were not rejected.
-func without(entries []audit.Entry, rejections []audit.Rejection) []audit.Entry {
-	out := make(map[int]bool, len(rejections))
-	for _, r := range rejections {
+// new returns the entries that were neither rejected nor repeated.
+func (a Appended) new(entries []audit.Entry) []audit.Entry {
+	out := make(map[int]bool, len(a.Rejections)+len(a.Repeated))
+	for _, r := range a.Rejections {
 		out[r.Index] = true
+	}
+	for _, i := range a.Repeated {
+		out[i] = true
 	}
 	kept := make([]audit.Entry, 0, len(entries)-len(out))
 	for i := range entries {

@@ -305,8 +305,8 @@ func theScheduleRuns(t *testing.T, start starter) {
 			Timestamp: at, ReceivedAt: received,
 		}
 	}
-	if rejections, err := stores.Entries.Append(t.Context(), "acme", entries); err != nil || len(rejections) > 0 {
-		t.Fatalf("%v, rejections %v", err, rejections)
+	if appended, err := stores.Entries.Append(t.Context(), "acme", entries); err != nil || len(appended.Rejections) > 0 {
+		t.Fatalf("%v, rejections %v", err, appended.Rejections)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
 // maxDocument is the largest document that MongoDB stores, in bytes.
@@ -40,35 +41,37 @@ func (db *DB) Entries(isolation IsolationFunc) *Entries {
 
 // Append implements ingest.Store. Entries are durable once a majority of the
 // replica set has them.
-func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
-	rejections, err := s.append(ctx, tenant, entries)
+func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (ingest.Appended, error) {
+	appended, err := s.append(ctx, tenant, entries)
 	if err != nil {
-		return nil, fmt.Errorf("append to %s: %w", tenant, err)
+		return ingest.Appended{}, fmt.Errorf("append to %s: %w", tenant, err)
 	}
-	slices.SortFunc(rejections, func(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) })
-	return rejections, nil
+	slices.SortFunc(appended.Rejections, func(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) })
+	slices.Sort(appended.Repeated)
+	return appended, nil
 }
 
-func (s *Entries) append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
+func (s *Entries) append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (appended ingest.Appended, err error) {
 	if len(entries) == 0 {
-		return nil, nil
+		return appended, nil
 	}
 	isolation, err := s.isolation(ctx, tenant)
 	if err != nil {
-		return nil, fmt.Errorf("look up the isolation: %w", err)
+		return appended, fmt.Errorf("look up the isolation: %w", err)
 	}
-	batches, rejections, err := sortOut(tenant, entries)
+	batches, unstorable, err := sortOut(tenant, entries)
 	if err != nil {
-		return nil, err
+		return appended, err
 	}
+	appended.Rejections = unstorable
 	for _, b := range batches {
 		places := b.month.both(tenant, isolation)
 		if err := repeat(ctx, func() error { return s.db.store(ctx, b, places) }); err != nil {
-			return nil, err
+			return appended, err
 		}
-		rejections = append(rejections, b.rejections(entries)...)
+		b.compare(entries, &appended)
 	}
-	return rejections, nil
+	return appended, nil
 }
 
 // batch is the entries of one month, each identity once.
@@ -81,10 +84,21 @@ type batch struct {
 type record struct {
 	key    string
 	doc    bson.Raw
-	digest audit.Digest // of the entry in doc
-	of     []int        // the indexes of the entries with this identity, doc's first
-	stored *audit.Digest
+	made   original // of the entry in doc
+	of     []int    // the indexes of the entries with this identity, doc's first
+	stored *original
 	reason string // why the server refused it for good
+}
+
+// original tells whether two entries of one identity are the same, and whether
+// they came at the same time.
+type original struct {
+	digest   audit.Digest
+	received int64 // Unix milliseconds
+}
+
+func originalOf(e *audit.Entry) original {
+	return original{digest: e.Digest, received: e.ReceivedAt.UnixMilli()}
 }
 
 // sortOut makes the batches, in the order of their months.
@@ -132,29 +146,30 @@ func newRecord(e *audit.Entry, index int) (r *record, reason string, err error) 
 	if len(doc) > maxDocument {
 		return nil, fmt.Sprintf("the entry is larger as a document than the %d bytes that MongoDB stores", maxDocument), nil
 	}
-	return &record{key: keyOf(e.Tenant, e.ID.String()), doc: doc, digest: e.Digest, of: []int{index}}, "", nil
+	return &record{key: keyOf(e.Tenant, e.ID.String()), doc: doc, made: originalOf(e), of: []int{index}}, "", nil
 }
 
-// rejections compares every entry with what is stored under its identity.
-func (b *batch) rejections(entries []audit.Entry) []audit.Rejection {
-	var rejections []audit.Rejection
+// compare compares every entry with what is stored under its identity.
+func (b *batch) compare(entries []audit.Entry, appended *ingest.Appended) {
 	for _, r := range b.records {
 		for _, i := range r.of {
+			e := originalOf(&entries[i])
 			switch {
 			case r.reason != "":
-				rejections = append(rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: r.reason})
-			case entries[i].Digest != *r.stored:
-				rejections = append(rejections, audit.Rejection{
+				appended.Rejections = append(appended.Rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: r.reason})
+			case e.digest != r.stored.digest:
+				appended.Rejections = append(appended.Rejections, audit.Rejection{
 					Index: i, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
 				})
+			case e.received != r.stored.received:
+				appended.Repeated = append(appended.Repeated, i)
 			}
 		}
 	}
-	return rejections
 }
 
 // store puts the batch into the first of the places, but for what is already
-// in either of them. After nil each record is refused or has its stored digest.
+// in either of them. After nil each record is refused or has its stored original.
 // It may be repeated.
 func (db *DB) store(ctx context.Context, b *batch, places [2]partition) error {
 	if err := db.ensurePartition(ctx, places[0]); err != nil {
@@ -189,7 +204,7 @@ func (b *batch) open() []*record {
 	return open
 }
 
-// lookUp sets the stored digest of the records that a majority has in the partition.
+// lookUp sets the stored original of the records that a majority has in the partition.
 func (db *DB) lookUp(ctx context.Context, p partition, records []*record) error {
 	if len(records) == 0 {
 		return nil
@@ -199,26 +214,32 @@ func (db *DB) lookUp(ctx context.Context, p partition, records []*record) error 
 	for i, r := range records {
 		byKey[r.key], keys[i] = r, r.key
 	}
-	return db.confirm(ctx, p.String(), keys, fieldDigest, func(key string, digest bson.RawValue) error {
+	return db.confirm(ctx, p.String(), keys, []string{fieldDigest, fieldReceivedAt}, func(key string, doc bson.Raw) error {
 		r := byKey[key]
-		r.stored = new(audit.Digest)
-		return readDigest(digest, r.stored)
+		r.stored = new(original)
+		// An entry without the time cannot be told from one that came at another.
+		r.stored.received, _ = doc.Lookup(fieldReceivedAt).DateTimeOK()
+		return readDigest(doc.Lookup(fieldDigest), &r.stored.digest)
 	})
 }
 
-// confirm visits the field of those documents with one of the keys that a
-// majority has.
-func (db *DB) confirm(ctx context.Context, name string, keys []string, field string, visit func(key string, value bson.RawValue) error) error {
+// confirm visits those documents with one of the keys that a majority has, with
+// nothing but the fields in them.
+func (db *DB) confirm(ctx context.Context, name string, keys, fields []string, visit func(key string, doc bson.Raw) error) error {
 	collection, err := db.collection(name)
 	if err != nil {
 		return err
 	}
-	cursor, err := collection.Find(ctx, bson.D{{Key: fieldKey, Value: in(keys)}}, options.Find().SetProjection(bson.D{{Key: field, Value: 1}}))
+	projection := bson.D{{Key: fieldKey, Value: 1}}
+	for _, field := range fields {
+		projection = append(projection, bson.E{Key: field, Value: 1})
+	}
+	cursor, err := collection.Find(ctx, bson.D{{Key: fieldKey, Value: in(keys)}}, options.Find().SetProjection(projection))
 	if err != nil {
 		return failure(ctx, err)
 	}
 	return each(ctx, cursor, func(doc bson.Raw) (bool, error) {
-		return true, visit(doc.Lookup(fieldKey).StringValue(), doc.Lookup(field))
+		return true, visit(doc.Lookup(fieldKey).StringValue(), doc)
 	})
 }
 
@@ -244,7 +265,7 @@ func (db *DB) insert(ctx context.Context, p partition, records []*record) (taken
 	for i, r := range records {
 		switch fault, faulty := faults[i]; {
 		case !faulty:
-			r.stored = &r.digest
+			r.stored = &r.made
 		case mongo.IsDuplicateKeyError(fault):
 			taken = append(taken, r)
 		default:

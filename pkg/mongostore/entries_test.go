@@ -18,7 +18,8 @@ import (
 
 func appendAll(t testing.TB, store *mongostore.Entries, tenant audit.TenantID, entries ...audit.Entry) {
 	t.Helper()
-	rejections, err := store.Append(t.Context(), tenant, entries)
+	appended, err := store.Append(t.Context(), tenant, entries)
+	rejections := appended.Rejections
 	if err != nil || len(rejections) > 0 {
 		t.Fatalf("Append: %v, rejections %+v", err, rejections)
 	}
@@ -109,7 +110,8 @@ func TestIsolationMayChange(t *testing.T) {
 	}
 	other := second
 	other.Digest = audit.Digest{9}
-	rejections, err := db.Entries(shared).Append(t.Context(), "acme", []audit.Entry{other})
+	appended, err := db.Entries(shared).Append(t.Context(), "acme", []audit.Entry{other})
+	rejections := appended.Rejections
 	if err != nil || len(rejections) != 1 || rejections[0].Code != audit.CodeIdentityConflict {
 		t.Fatalf("a conflict with the other place: %v, rejections %+v", err, rejections)
 	}
@@ -208,7 +210,8 @@ func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {
 	good, wrongTime, tooLarge := newEntry("acme", march, 1), newEntry("acme", march, 2), newEntry("acme", march, 3)
 	wrongTime.Timestamp = march.Add(time.Millisecond)
 	tooLarge.Message = string(bytes.Repeat([]byte("x"), 16<<20))
-	rejections, err := store.Append(t.Context(), "acme", []audit.Entry{tooLarge, good, wrongTime, wrongTime})
+	appended, err := store.Append(t.Context(), "acme", []audit.Entry{tooLarge, good, wrongTime, wrongTime})
+	rejections := appended.Rejections
 	if err != nil || len(rejections) != 3 {
 		t.Fatalf("Append: %v, rejections %+v", err, rejections)
 	}

@@ -29,7 +29,8 @@ func deliver(t *testing.T, store *mongostore.Entries, batch []audit.Entry) (fail
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); ; failures++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		rejections, err := store.Append(ctx, faultTenant, batch)
+		appended, err := store.Append(ctx, faultTenant, batch)
+		rejections := appended.Rejections
 		cancel()
 		switch {
 		case err == nil && len(rejections) == 0:
@@ -121,7 +122,8 @@ func TestLostAnswerIsRepeatedWithinOneCall(t *testing.T) {
 	})
 	other := newEntry("acme", march, 1)
 	other.Digest = audit.Digest{9}
-	rejections, err := store.Append(t.Context(), "acme", []audit.Entry{newEntry("acme", march, 1), newEntry("acme", march, 2), other})
+	appended, err := store.Append(t.Context(), "acme", []audit.Entry{newEntry("acme", march, 1), newEntry("acme", march, 2), other})
+	rejections := appended.Rejections
 	if err != nil || len(rejections) != 1 || rejections[0].Index != 2 {
 		t.Fatalf("Append: %v, rejections %+v; want the conflict alone", err, rejections)
 	}

@@ -140,8 +140,8 @@ func TestAppendMakesPartitionsWithIndexesOnce(t *testing.T) {
 		t.Helper()
 		for tenant, isolation := range map[audit.TenantID]mongostore.IsolationFunc{"one": shared, "own": dedicated} {
 			entries := []audit.Entry{newEntry(tenant, march, n), newEntry(tenant, march.AddDate(0, 1, 0), n)}
-			if rejections, err := db.Entries(isolation).Append(t.Context(), tenant, entries); err != nil || len(rejections) > 0 {
-				t.Errorf("Append: %v, rejections %+v", err, rejections)
+			if appended, err := db.Entries(isolation).Append(t.Context(), tenant, entries); err != nil || len(appended.Rejections) > 0 {
+				t.Errorf("Append: %v, rejections %+v", err, appended.Rejections)
 			}
 		}
 	}

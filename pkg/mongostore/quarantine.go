@@ -127,7 +127,7 @@ func (q *Quarantine) confirm(ctx context.Context, keys []string) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	err := q.db.confirm(ctx, collectionQuarantine, keys, fieldKey, func(key string, _ bson.RawValue) error {
+	err := q.db.confirm(ctx, collectionQuarantine, keys, nil, func(key string, _ bson.Raw) error {
 		delete(missing, key)
 		return nil
 	})

@@ -185,8 +185,8 @@ func crashEntries(ctx context.Context, db *sqlite.DB, tell func(kind string, nam
 			entries[i].Message += " crash"
 			ids[i] = entries[i].ID.String()
 		}
-		if rejections, err := db.Entries().Append(ctx, crashTenant, entries); err != nil || len(rejections) > 0 {
-			panic(fmt.Sprint(err, rejections))
+		if appended, err := db.Entries().Append(ctx, crashTenant, entries); err != nil || len(appended.Rejections) > 0 {
+			panic(fmt.Sprint(err, appended.Rejections))
 		}
 		tell("stored", ids...)
 		if rejections, err := db.Index().Put(ctx, crashTenant, entries); err != nil || len(rejections) > 0 {

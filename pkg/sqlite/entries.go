@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
 // maxPurge is the most records that one call of a Purge removes, so that it
@@ -25,17 +27,17 @@ type Entries struct{ db *DB }
 func (db *DB) Entries() *Entries { return &Entries{db} }
 
 // Append implements ingest.Store.
-func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
+func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (ingest.Appended, error) {
 	number, err := s.db.ensureNumber(ctx, tenant)
 	if err != nil {
-		return nil, fmt.Errorf("append to %s: %w", tenant, err)
+		return ingest.Appended{}, fmt.Errorf("append to %s: %w", tenant, err)
 	}
 	rows := make([]entryRow, 0, len(entries))
-	var unstorable, conflicts []audit.Rejection
+	var unstorable []audit.Rejection
 	for i := range entries {
 		e := &entries[i]
 		if e.Tenant != tenant {
-			return nil, fmt.Errorf("append to %s: entry %s is of tenant %s", tenant, e.ID, e.Tenant)
+			return ingest.Appended{}, fmt.Errorf("append to %s: entry %s is of tenant %s", tenant, e.ID, e.Tenant)
 		}
 		if reason := unstorableReason(e); reason != "" {
 			unstorable = append(unstorable, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: reason})
@@ -44,27 +46,23 @@ func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []a
 		rows = append(rows, newEntryRow(number, i, e))
 	}
 	if len(rows) == 0 {
-		return unstorable, nil
+		return ingest.Appended{Rejections: unstorable}, nil
 	}
+	var appended ingest.Appended
 	err = s.db.write(ctx, func(b *batch) error {
-		conflicts = conflicts[:0]
+		appended = ingest.Appended{Rejections: slices.Clone(unstorable)}
 		for i := range rows {
-			rejection, err := b.insertEntry(&rows[i])
-			if err != nil {
+			if err := b.appendEntry(&rows[i], &appended); err != nil {
 				return err
-			}
-			if rejection != nil {
-				conflicts = append(conflicts, *rejection)
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("append to %s: %w", tenant, err)
+		return ingest.Appended{}, fmt.Errorf("append to %s: %w", tenant, err)
 	}
-	rejections := append(unstorable, conflicts...)
-	slices.SortFunc(rejections, func(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) })
-	return rejections, nil
+	slices.SortFunc(appended.Rejections, func(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) })
+	return appended, nil
 }
 
 // unstorableReason says why an entry has no place in this store, "" where it has one.
@@ -85,6 +83,7 @@ type entryRow struct {
 	index   int // in the caller's batch
 	id      audit.EntryID
 	millis  int64
+	arrived time.Time
 	expires any // int64 or nil
 	digest  []byte
 	doc     []byte
@@ -92,7 +91,7 @@ type entryRow struct {
 
 func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
 	row := entryRow{
-		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(),
+		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(), arrived: e.ReceivedAt,
 		digest: e.Digest[:], doc: entryjson.AppendStored(nil, e),
 	}
 	if !e.ExpiresAt.IsZero() {
@@ -101,26 +100,40 @@ func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
 	return row
 }
 
-// insertEntry stores an entry that is not stored yet. It looks for what is in
-// the way only when something is.
-func (b *batch) insertEntry(row *entryRow) (*audit.Rejection, error) {
+// appendEntry stores an entry that is not stored yet, and adds to what became of
+// the others. It looks for what is in the way only when something is.
+func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 	inserted, err := b.insertEntryAt(row, slotOf(row.id, 0))
 	if err != nil || inserted {
-		return nil, err
+		return err
 	}
-	var digest []byte
-	err = b.row(context.Background(), `SELECT digest FROM entries WHERE tenant = ? AND id = ?`,
-		[]any{row.tenant, row.id[:]}, []any{&digest})
+	var digest, doc []byte
+	err = b.row(context.Background(), `SELECT digest, doc FROM entries WHERE tenant = ? AND id = ?`,
+		[]any{row.tenant, row.id[:]}, []any{&digest, &doc})
 	switch {
 	case err == nil && bytes.Equal(digest, row.digest):
-		return nil, nil
+		stored, err := entryjson.ParseStored(doc)
+		if err == nil && stored.ReceivedAt.UnixMilli() != row.arrived.UnixMilli() {
+			appended.Repeated = append(appended.Repeated, row.index)
+		}
+		return err
 	case err == nil:
-		return &audit.Rejection{
+		appended.Rejections = append(appended.Rejections, audit.Rejection{
 			Index: row.index, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
-		}, nil
+		})
+		return nil
 	case !errors.Is(err, sql.ErrNoRows):
-		return nil, err
+		return err
 	}
+	rejection, err := b.insertBeside(row)
+	if rejection != nil {
+		appended.Rejections = append(appended.Rejections, *rejection)
+	}
+	return err
+}
+
+// insertBeside stores an entry whose slot another entry of its millisecond has.
+func (b *batch) insertBeside(row *entryRow) (*audit.Rejection, error) {
 	for probe := uint8(1); probe <= spreadProbes; probe++ {
 		if inserted, err := b.insertEntryAt(row, slotOf(row.id, probe)); err != nil || inserted {
 			return nil, err
@@ -136,7 +149,8 @@ func (b *batch) insertEntry(row *entryRow) (*audit.Rejection, error) {
 			Reason: fmt.Sprintf("the millisecond of the timestamp already has %d entries, the most the embedded store can hold", slots),
 		}, nil
 	}
-	if inserted, err = b.insertEntryAt(row, slot); err == nil && !inserted {
+	inserted, err := b.insertEntryAt(row, slot)
+	if err == nil && !inserted {
 		err = fmt.Errorf("slot %d of millisecond %d is free and taken", slot, row.millis)
 	}
 	return nil, err

@@ -180,7 +180,8 @@ func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {
 	late := time.Date(2110, 1, 1, 0, 0, 0, 0, time.UTC)
 	entries[0].Timestamp, entries[0].ID = late, audit.NewEntryID(late, [10]byte{})
 	entries[2].Timestamp = entries[2].Timestamp.Add(time.Millisecond)
-	rejections, err := db.Entries().Append(t.Context(), "acme", entries)
+	appended, err := db.Entries().Append(t.Context(), "acme", entries)
+	rejections := appended.Rejections
 	if err != nil || len(rejections) != 2 || rejections[0].Index != 0 || rejections[1].Index != 2 || rejections[0].Code != audit.CodeUnstorable {
 		t.Fatalf("rejections %+v, %v, want those of 0 and 2", rejections, err)
 	}
@@ -204,8 +205,8 @@ func TestTheLastTimesAreInOrder(t *testing.T) {
 		e.ID = audit.NewEntryID(e.Timestamp, [10]byte(e.Digest[:]))
 		entries = append(entries, e)
 	}
-	if rejections, err := db.Entries().Append(t.Context(), "acme", entries); err != nil || len(rejections) > 0 {
-		t.Fatal(rejections, err)
+	if appended, err := db.Entries().Append(t.Context(), "acme", entries); err != nil || len(appended.Rejections) > 0 {
+		t.Fatal(appended.Rejections, err)
 	}
 	if _, err := db.Index().Put(t.Context(), "acme", entries); err != nil {
 		t.Fatal(err)
@@ -247,7 +248,8 @@ func TestAFullMillisecondRejects(t *testing.T) {
 	for i := range e {
 		e[i].Timestamp, e[i].ID = at, audit.NewEntryID(at, [10]byte{9: byte(i)})
 	}
-	rejections, err := db.Entries().Append(t.Context(), "acme", e)
+	appended, err := db.Entries().Append(t.Context(), "acme", e)
+	rejections := appended.Rejections
 	if err != nil || len(rejections) != 1 || rejections[0].Index != 1 || !strings.Contains(rejections[0].Reason, "4194304") {
 		t.Fatalf("rejections %+v, %v, want the second for want of a slot", rejections, err)
 	}

@@ -22,9 +22,11 @@ const (
 )
 
 // The log is reset by force when readers have kept SQLite from doing so for
-// this long. It is looked at every logCheckEvery groups.
+// this long. It is looked at every logCheckEvery groups, and after each one once
+// it is far too long: then writers wait rather than let it grow.
 const (
 	maxLogBytes   = 256 << 20
+	farTooLong    = 320 << 20
 	logCheckEvery = 8
 )
 
@@ -38,6 +40,7 @@ type writer struct {
 	closing    chan struct{}
 	closed     chan struct{}
 	groups     int
+	tooLong    bool // the log, at the last look
 
 	shared      bool  // others write to the file, too
 	lastMessage int64 // the highest number a message ever had, as far as this process knows
@@ -183,7 +186,7 @@ func (w *writer) group(first *operation) {
 		}
 	}
 	w.groups++
-	if w.groups%logCheckEvery == 0 {
+	if w.groups%logCheckEvery == 0 || w.tooLong {
 		w.limitLog()
 	}
 }
@@ -324,6 +327,7 @@ func (w *writer) rollback() {
 // readers under way, for busyTimeout at most; the next check tries again.
 func (w *writer) limitLog() {
 	info, err := os.Stat(w.path + "-wal")
+	w.tooLong = err == nil && info.Size() >= farTooLong
 	if err != nil || info.Size() < maxLogBytes {
 		return
 	}

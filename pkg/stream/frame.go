@@ -1,8 +1,10 @@
 package stream
 
 import (
-	"encoding/json"
 	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
@@ -10,9 +12,9 @@ import (
 
 // frame is what is sent to a client, but for frames of entries.
 type frame struct {
-	Type   string          `json:"type"`
-	Cursor string          `json:"cursor,omitempty"`
-	Error  json.RawMessage `json:"error,omitempty"`
+	Type   string         `json:"type"`
+	Cursor string         `json:"cursor,omitempty"`
+	Error  jsontext.Value `json:"error,omitempty"`
 }
 
 const (

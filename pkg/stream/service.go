@@ -3,12 +3,14 @@ package stream
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -161,7 +163,7 @@ func (s *Service) Ping(ctx context.Context, id string, body []byte) error {
 
 // Refuse is what a message gets that asks for nothing known: an *audit.ValidationError.
 func (s *Service) Refuse(_ context.Context, _ string, body []byte) error {
-	if !json.Valid(body) {
+	if !jsontext.Value(body).IsValid() {
 		return audit.Invalid("", "invalid_json", "must be a JSON object")
 	}
 	return audit.Invalid("/action", "invalid_choice", "must be one of %s", strings.Join(actions, ", "))
