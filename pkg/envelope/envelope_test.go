@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -112,5 +113,37 @@ func TestUnpackRefusesWhatIsNoMessage(t *testing.T) {
 		if _, err := envelope.Unpack(body); !errors.Is(err, envelope.ErrMessage) {
 			t.Errorf("%s: %v", body, err)
 		}
+	}
+}
+
+// versionOne are the entries of testdata/version-1.json, a message as the first
+// release packed it. The file stays as it is: what is in a queue, or comes back
+// from a dead-letter queue, must be read by every later release.
+func versionOne() []audit.Entry {
+	at := time.Date(2026, 3, 1, 10, 20, 30, 456_000_000, time.UTC)
+	full := audit.Entry{
+		ID: audit.DeriveEntryID("acme", at, "k-1"), Tenant: "acme", UserID: "ann@acme.example", SessionID: "s-1", RequestID: "r-1",
+		Action: "user.login", ResourceType: "order", ResourceID: "47/11", Timestamp: at, IPAddress: netip.MustParseAddr("2001:db8::1"),
+		UserAgent: "curl/8", Before: audit.Object(`{"total":1.0,"tags":[[],[null]]}`), After: audit.Object(`{"total":12345678901234567890}`),
+		Metadata: audit.Object(`{"a.b":"$x","größe":"日本"}`), Severity: audit.SeverityCritical, Message: "Order 47/11 \"paid\"\n",
+		IdempotencyKey: "k-1", ReceivedAt: at.Add(time.Second), ExpiresAt: at.Add(time.Hour), Changed: []string{"tags", "total"}, Digest: audit.Digest{1, 2, 3},
+	}
+	plain := audit.Entry{
+		ID: audit.DeriveEntryID("acme", at, "k-2"), Tenant: "acme", UserID: "u", Action: "VIEW", ResourceType: "r", Timestamp: at, ReceivedAt: at,
+	}
+	return []audit.Entry{full, plain}
+}
+
+func TestMessagesOfTheFirstVersionAreRead(t *testing.T) {
+	body, err := os.ReadFile("testdata/version-1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents, err := envelope.Unpack(string(body))
+	if err != nil || len(contents.Poison) > 0 {
+		t.Fatalf("%d lines are poison, %v", len(contents.Poison), err)
+	}
+	if diff := cmp.Diff(versionOne(), contents.Entries, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -186,15 +186,6 @@ func (b *batch) release(id, holder string) (released bool, err error) {
 }
 
 // Purge implements tenants.Purger.
-func (s *Connections) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n int, err error) {
-	err = s.db.write(ctx, func(b *batch) error {
-		changed, err := b.exec(`DELETE FROM connections WHERE id IN (SELECT id FROM connections WHERE tenant = ? LIMIT ?)`,
-			string(tenant), min(limit, maxPurge))
-		n = int(changed)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("purge connections of %s: %w", tenant, err)
-	}
-	return n, nil
+func (s *Connections) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	return s.db.purgeByID(ctx, "connections", tenant, limit)
 }
