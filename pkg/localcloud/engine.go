@@ -90,14 +90,13 @@ func checkLambda(o Options) error {
 // sqsSource is a queue of SQS.
 type sqsSource struct{ *sqsqueue.Queue }
 
-// receiveWait is how long a receive waits, and how long after that its answer may
-// take.
-const receiveWait = 2 * time.Second
+// receiveWait is how long a receive waits; its answer may take as long again, twice.
+const receiveWait = time.Second
 
 // Receive does not end with its context, but soon by itself: the messages of a
 // receive that is cut short are nobody's until they are visible again.
 func (s sqsSource) Receive(ctx context.Context, max int, wait time.Duration) ([]sqlite.Message, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*receiveWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*receiveWait)
 	defer cancel()
 	received, err := s.Queue.Receive(ctx, max, min(wait, receiveWait))
 	messages := make([]sqlite.Message, len(received))

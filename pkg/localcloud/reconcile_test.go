@@ -104,6 +104,7 @@ func newReconciledOnServers(t *testing.T, tenant audit.TenantID) *reconciled {
 	mongoURI, openSearch := enginetest.Mongo(t), enginetest.OpenSearch(t)
 	r := newReconciled(t)
 	settings := config.Engines{MongoURI: config.Secret(mongoURI), MongoDatabase: "ocelot_test_" + string(tenant), OpenSearchURL: config.Secret(openSearch)}
+	settings.AWS.Endpoints = map[string]string{config.SocketsService: nobody}
 	stores, err := cloud.Stores(settings)
 	if err != nil {
 		t.Fatal(err)

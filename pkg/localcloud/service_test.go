@@ -75,6 +75,9 @@ func startLambdaOnServers(t *testing.T, data string) *service {
 	return startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines, Lambda: lambda(t, engines)})
 }
 
+// nobody is where no gateway listens; the runner is one itself.
+const nobody = "http://127.0.0.1:1"
+
 // servers names outside engines, with a database, indexes and queues for each data folder.
 func servers(t *testing.T, data string) config.Engines {
 	t.Helper()
@@ -85,10 +88,10 @@ func servers(t *testing.T, data string) config.Engines {
 	}
 	engines.AWS = config.AWS{
 		Region: "elasticmq", AccessKeyID: "id", SecretAccessKey: config.Secret("secret"),
-		Endpoints: map[string]string{"SQS": enginetest.SQS(t)},
+		Endpoints: map[string]string{"SQS": enginetest.SQS(t), config.SocketsService: nobody},
 	}
 	if named, err := config.ReadAWS(); err == nil { // of a real SQS
-		named.Endpoints["SQS"] = engines.AWS.Endpoints["SQS"]
+		named.Endpoints["SQS"], named.Endpoints[config.SocketsService] = engines.AWS.Endpoints["SQS"], nobody
 		engines.AWS = named
 	}
 	return engines
