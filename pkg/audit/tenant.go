@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -46,6 +47,16 @@ const (
 	TenantSuspended TenantStatus = "suspended"
 	TenantDeleting  TenantStatus = "deleting"
 )
+
+// Gone says what looking for a tenant means for entries that are still under way to
+// it: they are dropped where the tenant is not there any more or on its way out. An
+// error that says neither is returned.
+func Gone(t Tenant, err error) (bool, error) {
+	if errors.Is(err, ErrNotFound) {
+		return true, nil
+	}
+	return t.Status == TenantDeleting, err
+}
 
 // Tier chooses the ingest queue of a tenant.
 type Tier string

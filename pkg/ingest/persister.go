@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -31,7 +30,7 @@ func (p *Persister) Persist(ctx context.Context, body string) error {
 	if err != nil {
 		return fmt.Errorf("persist: %w", err)
 	}
-	gone, err := deleted(ctx, p.Tenants, contents.Tenant)
+	gone, err := audit.Gone(p.Tenants.Tenant(ctx, contents.Tenant))
 	if err != nil {
 		return fmt.Errorf("persist %s: %w", contents.Tenant, err)
 	}
@@ -120,14 +119,4 @@ func BuryPoison(ctx context.Context, deadLetters Queue, contents envelope.Conten
 		return fmt.Errorf("bury %d unreadable entries: %w", len(bodies), err)
 	}
 	return nil
-}
-
-// deleted reports whether the tenant is gone or on its way out, so that entries
-// still under way to it are dropped.
-func deleted(ctx context.Context, tenants Tenants, id audit.TenantID) (bool, error) {
-	tenant, err := tenants.Tenant(ctx, id)
-	if errors.Is(err, audit.ErrNotFound) {
-		return true, nil
-	}
-	return tenant.Status == audit.TenantDeleting, err
 }

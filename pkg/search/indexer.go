@@ -2,7 +2,6 @@ package search
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -35,12 +34,12 @@ func (x *Indexer) IndexMessage(ctx context.Context, body string) error {
 	if err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
-	tenant, err := x.Tenants.Tenant(ctx, contents.Tenant)
-	if errors.Is(err, audit.ErrNotFound) || err == nil && tenant.Status == audit.TenantDeleting {
-		return nil // entries still under way to a deleted tenant are dropped
-	}
+	gone, err := audit.Gone(x.Tenants.Tenant(ctx, contents.Tenant))
 	if err != nil {
 		return fmt.Errorf("index %s: %w", contents.Tenant, err)
+	}
+	if gone {
+		return nil
 	}
 	rejections, err := x.Index.Put(ctx, contents.Tenant, contents.Entries)
 	if err != nil {

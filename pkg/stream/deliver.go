@@ -62,19 +62,31 @@ func (s *Service) Deliver(ctx context.Context, body string) error {
 		if wish.Version != againVersion {
 			return fmt.Errorf("deliver: a wish of version %d, known is %d", wish.Version, againVersion)
 		}
-		return s.deliver(ctx, newWindow(s, wish.Tenant, nil), wish.Connection)
+		return s.unlessGone(ctx, wish.Tenant, func() error {
+			return s.deliver(ctx, newWindow(s, wish.Tenant, nil), wish.Connection)
+		})
 	}
 	contents, err := envelope.Unpack(body)
 	if err != nil {
 		return fmt.Errorf("deliver: %w", err)
 	}
-	gone, err := s.deleted(ctx, contents.Tenant)
+	return s.unlessGone(ctx, contents.Tenant, func() error { return s.deliverNew(ctx, contents) })
+}
+
+// unlessGone does what is to be done for a tenant that is there.
+func (s *Service) unlessGone(ctx context.Context, id audit.TenantID, do func() error) error {
+	gone, err := audit.Gone(s.Tenants.Tenant(ctx, id))
 	if err != nil {
-		return fmt.Errorf("deliver %s: %w", contents.Tenant, err)
+		return fmt.Errorf("deliver %s: %w", id, err)
 	}
 	if gone {
 		return nil
 	}
+	return do()
+}
+
+// deliverNew appends entries to their tenant's stream and sends them on.
+func (s *Service) deliverNew(ctx context.Context, contents envelope.Contents) error {
 	ids := make([]audit.EntryID, len(contents.Entries))
 	for i := range contents.Entries {
 		ids[i] = contents.Entries[i].ID
@@ -89,15 +101,6 @@ func (s *Service) Deliver(ctx context.Context, body string) error {
 		return fmt.Errorf("deliver %s: %d unreadable entries: %s", contents.Tenant, len(contents.Poison), contents.Poison[0].Reason)
 	}
 	return nil
-}
-
-// deleted reports whether the tenant is gone or on its way out.
-func (s *Service) deleted(ctx context.Context, id audit.TenantID) (bool, error) {
-	tenant, err := s.Tenants.Tenant(ctx, id)
-	if errors.Is(err, audit.ErrNotFound) {
-		return true, nil
-	}
-	return tenant.Status == audit.TenantDeleting, err
 }
 
 // deliverAll sends to every subscriber of the tenant, each by itself.

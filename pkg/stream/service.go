@@ -91,9 +91,12 @@ func (s *Service) Subscribe(ctx context.Context, id string, body []byte) error {
 	if err == nil {
 		err = s.tell(ctx, c, frame{Type: "subscribed", Cursor: s.cursor(c.Tenant, subscribed.At)})
 	}
+	if err = errors.Join(err, s.release(ctx, c, holder)); err != nil {
+		return err
+	}
 	// What was appended in between found no subscription, and what the cursor asks
 	// for is to be replayed.
-	return errors.Join(err, s.release(ctx, c, holder), s.again(ctx, c, 0))
+	return s.again(ctx, c, 0)
 }
 
 // subscription is what the message asks for, from its place on.

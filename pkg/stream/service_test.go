@@ -311,7 +311,7 @@ func TestDeletedTenantsAndEntriesAreNotStreamed(t *testing.T) {
 	if err := w.db.Tenants().Update(t.Context(), audit.Tenant{ID: tenant, Status: audit.TenantDeleting, Version: 2}); err != nil {
 		t.Fatal(err)
 	}
-	for _, message := range messages {
+	for _, message := range append(messages, `{"v":1,"tenant":"acme","connection":"c"}`) {
 		if err := w.Deliver(t.Context(), message); err != nil {
 			t.Fatal(err)
 		}
