@@ -82,7 +82,7 @@ func failure(ctx context.Context, err error) error {
 		return ctx.Err() // whatever the interrupted call said
 	case errors.Is(err, mongo.ErrClientDisconnected):
 		return errClosed
-	case mongo.IsNetworkError(err) || !errors.As(err, &server):
+	case mongo.IsNetworkError(err) || unanswered(err) || !errors.As(err, &server):
 		// No server answered. What the driver itself refuses is fixed by the
 		// code of this package and does not happen.
 		return unavailable(fmt.Errorf("mongodb: %w", err))
@@ -92,6 +92,14 @@ func failure(ctx context.Context, err error) error {
 		return unavailable(masked)
 	}
 	return masked
+}
+
+// unanswered reports whether a command failed before a server saw it: the driver
+// gives such an error the server's type, but neither a code nor an answer. So
+// fail the calls that wait for a connection while another call's is cut.
+func unanswered(err error) bool {
+	var command mongo.CommandError
+	return errors.As(err, &command) && command.Code == 0 && len(command.Raw) == 0
 }
 
 func unavailable(err error) error { return &audit.UnavailableError{RetryAfter: time.Second, Err: err} }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -25,12 +26,14 @@ func TestFailuresAreSortedByWhetherRepeatingHelps(t *testing.T) {
 		later bool
 	}{
 		"network":              {mongo.CommandError{Labels: []string{"NetworkError"}, Wrapped: io.EOF}, true},
+		"pool cleared":         {mongo.CommandError{Labels: []string{"TransientTransactionError"}, Wrapped: io.EOF}, true},
 		"no server":            {errors.New("server selection error"), true},
 		"stepped down":         {mongo.CommandError{Code: 189, Message: "secret"}, true},
 		"retryable":            {mongo.CommandError{Code: 1, Message: "secret", Labels: []string{"RetryableWriteError"}}, true},
 		"too slow":             {mongo.CommandError{Code: 50, Message: "secret"}, true},
 		"not confirmed":        {mongo.WriteException{WriteConcernError: &mongo.WriteConcernError{Code: 1, Message: "secret"}}, true},
 		"shutdown for one":     {mongo.BulkWriteException{WriteErrors: []mongo.BulkWriteError{{WriteError: mongo.WriteError{Code: 11600, Message: "secret"}}}}, true},
+		"answer without code":  {mongo.CommandError{Message: "secret", Raw: bson.Raw{5, 0, 0, 0, 0}}, false},
 		"not authorised":       {mongo.CommandError{Code: 13, Message: "secret"}, false},
 		"unknown to everybody": {mongo.CommandError{Code: 424242, Message: "secret"}, false},
 		"refused":              {mongo.WriteException{WriteErrors: mongo.WriteErrors{{Code: 121, Message: "secret"}}}, false},
