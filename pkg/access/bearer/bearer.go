@@ -73,8 +73,8 @@ type Verifier struct {
 }
 
 // New returns a verifier. It does not wait for the JWKS URL: keys are fetched
-// from now on, and until the first fetch has succeeded Verify answers
-// *audit.UnavailableError to tokens that need one. ctx ends the fetching.
+// from now on, and while they cannot be Verify answers *audit.UnavailableError to
+// tokens whose key is not known. ctx ends the fetching.
 func New(ctx context.Context, config Config) (*Verifier, error) {
 	if config.Now == nil {
 		config.Now = time.Now
@@ -134,8 +134,8 @@ func checkURL(text string) error {
 }
 
 // Verify implements access.TokenVerifier: it returns audit.ErrUnauthenticated
-// for every token that is not good, and *audit.UnavailableError while no keys
-// could be fetched to tell.
+// for every token that is not good, and *audit.UnavailableError while its key
+// cannot be fetched to tell.
 func (v *Verifier) Verify(ctx context.Context, token string) (access.Principal, error) {
 	if len(token) > MaxTokenBytes {
 		return access.Principal{}, fmt.Errorf("bearer token: over %d bytes: %w", MaxTokenBytes, audit.ErrUnauthenticated)
@@ -171,8 +171,8 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
 		return nil, fmt.Errorf("kid must be a text of 1 to %d bytes", maxKeyID)
 	}
 	key, err := v.lookup.KeyfuncCtx(ctx)(t)
-	if err != nil && !v.keys.loaded() {
-		return nil, &audit.UnavailableError{Err: errors.New("no JWKS could be fetched yet")}
+	if err != nil && !v.keys.current() {
+		return nil, &audit.UnavailableError{Err: errors.New("the key is not known and the JWKS cannot be fetched")}
 	}
 	if err != nil {
 		return nil, err

@@ -590,7 +590,14 @@ func TestOutage(t *testing.T) {
 				now.Advance(time.Hour)
 				good(t, v, token) // lives on the keys it has
 			}
-			refused(t, v, sign(t, jwt.SigningMethodRS256, k.rsa, "unknown", with("exp", epoch.Add(24*time.Hour).Unix())))
+			// A key that is not known may be new: nobody can tell as yet.
+			unknown := sign(t, jwt.SigningMethodRS256, k.rsa, "unknown", with("exp", epoch.Add(24*time.Hour).Unix()))
+			if _, err := v.Verify(t.Context(), unknown); !errors.As(err, &unavailable) {
+				t.Errorf("unknown key during an outage: %v, want *UnavailableError", err)
+			}
+			idp.answerWith(nil)
+			now.Advance(bearer.DefaultRetryEvery)
+			refused(t, v, unknown)
 			if log.Len() == 0 {
 				t.Error("the failures were not logged")
 			}
@@ -612,9 +619,30 @@ func TestSlowJWKS(t *testing.T) {
 	now.Advance(bearer.DefaultRetryEvery)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := v.Verify(ctx, sign(t, jwt.SigningMethodRS256, k.rsa, "unknown", goodClaims())); err == nil {
-		t.Error("an unknown key was good")
+	var unavailable *audit.UnavailableError
+	if _, err := v.Verify(ctx, sign(t, jwt.SigningMethodRS256, k.rsa, "unknown", goodClaims())); !errors.As(err, &unavailable) {
+		t.Errorf("an unknown key: %v, want *UnavailableError", err)
 	}
+	good(t, v, token)
+}
+
+// TestHangingJWKS: keys that are due for a refresh stay good while the URL hangs.
+func TestHangingJWKS(t *testing.T) {
+	k, idp, now := testKeys(), newIssuer(t), newClock()
+	idp.publish(jwk(t, "rsa", k.rsa))
+	v := newVerifier(t, bearer.Config{JWKSURL: idp.URL, Now: now.Now})
+	token := sign(t, jwt.SigningMethodRS256, k.rsa, "rsa", with("exp", epoch.Add(24*time.Hour).Unix()))
+	good(t, v, token)
+	release := make(chan struct{})
+	idp.answerWith(func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	now.Advance(bearer.DefaultRefreshEvery)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := v.Verify(ctx, token); err != nil {
+		t.Errorf("with little time left: %v", err)
+	}
+	now.Advance(bearer.DefaultRefreshEvery)
 	good(t, v, token)
 }
 

@@ -17,7 +17,10 @@ import (
 
 // Limits of one fetch of keys.
 const (
-	fetchTimeout = 5 * time.Second
+	fetchTimeout = 2 * time.Second // well under the time of an authorizer
+	// patience is how long a token whose key is known waits for newer keys, which
+	// may lack it.
+	patience     = time.Second
 	maxJWKSBytes = 1 << 20
 )
 
@@ -59,27 +62,34 @@ func newRemoteKeys(ctx context.Context, config Config) *remoteKeys {
 	return k
 }
 
-// loaded reports whether any keys were ever fetched.
-func (k *remoteKeys) loaded() bool {
+// current reports whether the last fetch that was begun has succeeded.
+func (k *remoteKeys) current() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return !k.loadedAt.IsZero()
+	return k.loadedAt.Equal(k.attemptedAt)
 }
 
 // KeyRead returns the key with this id. An unknown id has the keys fetched again
-// first, and so does their age; neither more often than retryEvery allows.
+// first, and so does their age; neither more often than retryEvery allows. A key
+// that is known is returned even where that takes too long.
 func (k *remoteKeys) KeyRead(ctx context.Context, id string) (jwkset.JWK, error) {
 	key, err := k.MemoryJWKSet.KeyRead(ctx, id)
 	unknown := err != nil
-	if wait := k.refresh(unknown); wait != nil {
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return jwkset.JWK{}, ctx.Err()
-		}
-		return k.MemoryJWKSet.KeyRead(ctx, id)
+	wait := k.refresh(unknown)
+	if wait == nil {
+		return key, err
 	}
-	return key, err
+	if !unknown {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	select {
+	case <-wait:
+		return k.MemoryJWKSet.KeyRead(ctx, id)
+	case <-ctx.Done():
+		return key, err
+	}
 }
 
 // refresh begins a fetch where one is due and returns what its caller has to
