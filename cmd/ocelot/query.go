@@ -15,8 +15,8 @@ import (
 // queryFlags choose entries.
 type queryFlags struct {
 	Filter []string `sep:"none" short:"f" placeholder:"FIELD=VALUE" group:"Entries:" help:"Only entries whose field has the value; may be repeated, values of one field are alternatives. Fields: user_id, session_id, request_id, action, resource_type, resource_id, severity, ip_address, changed, metadata.<path>."`
-	From   string   `placeholder:"TIME" group:"Entries:" help:"Only from this time on: RFC 3339, or how long ago (90m, 24h, 7d)."`
-	To     string   `placeholder:"TIME" group:"Entries:" help:"Only before this time: RFC 3339, or how long ago."`
+	From   string   `placeholder:"TIME" group:"Entries:" help:"Only from this time on: RFC 3339, a date (its midnight in UTC), or how long ago (90m, 24h, 7d)."`
+	To     string   `placeholder:"TIME" group:"Entries:" help:"Only before this time: RFC 3339, a date, or how long ago."`
 	Query  []string `arg:"" optional:"" help:"Full text and field operators, such as: login severity>=ERROR -test. After -- where it begins with a hyphen."`
 }
 
@@ -47,11 +47,13 @@ func (f *queryFlags) params(now time.Time) (url.Values, error) {
 	return params, nil
 }
 
-// moment is a time as the API takes it: one in RFC 3339 stays as it is, a
-// duration counts back from now.
+// moment is a time as the API takes it: one in RFC 3339 and a date stay as they
+// are, a duration counts back from now.
 func moment(text string, now time.Time) (string, error) {
-	if _, err := time.Parse(time.RFC3339, text); err == nil {
-		return text, nil
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if _, err := time.Parse(layout, text); err == nil {
+			return text, nil
+		}
 	}
 	ago, err := time.ParseDuration(text)
 	if days, isDays := strings.CutSuffix(text, "d"); isDays {
@@ -60,7 +62,7 @@ func moment(text string, now time.Time) (string, error) {
 		ago = time.Duration(n) * 24 * time.Hour
 	}
 	if err != nil || ago < 0 {
-		return "", errors.New("must be a time such as 2026-03-01T10:00:00Z, or how long ago, such as 90m, 24h or 7d")
+		return "", errors.New("must be a time such as 2026-03-01T10:00:00Z, a date such as 2026-03-01, or how long ago, such as 90m, 24h or 7d")
 	}
 	return now.Add(-ago).UTC().Format(time.RFC3339), nil
 }

@@ -121,6 +121,18 @@ func TestSearchAsksForWhatItWasTold(t *testing.T) {
 	}
 }
 
+func TestSearchTakesDates(t *testing.T) {
+	s := numbered(1)
+	got := s.read(t, 0, "search", "--from", "2026-11-20", "--to", "2026-11-21")
+	want := url.Values{"from": {"2026-11-20"}, "to": {"2026-11-21"}, "sort": {"-timestamp"}, "limit": {"50"}}
+	if got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	if diff := cmp.Diff(want, s.asked[0]); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestSearchTable(t *testing.T) {
 	s := &readSide{entries: []string{
 		`{"timestamp":"2026-03-01T10:00:00.000Z","severity":"CRITICAL","user_id":"ada","action":"user.login","resource_type":"user","resource_id":"42","message":"signed in\nfrom afar \u001b]0;owned\u0007 and then some more"}`,

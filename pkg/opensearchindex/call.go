@@ -58,11 +58,39 @@ func (x *Index) once(ctx context.Context, c call) ([]byte, error) {
 	return body, nil
 }
 
-// try repeats the request within the budget while it may succeed later.
-func (x *Index) try(ctx context.Context, budget time.Duration, c call) ([]byte, error) {
-	pause := newPause(budget)
+// errSilent stands for a context's deadline where the context was one attempt's
+// own, or the dialer's: it passes.
+var errSilent = errors.New("OpenSearch does not answer in time")
+
+// attempt is once for at most the time.
+func (x *Index) attempt(ctx context.Context, time time.Duration, c call) ([]byte, error) {
+	bounded, cancel := context.WithTimeout(ctx, time)
+	defer cancel()
+	body, err := x.once(bounded, c)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil, errSilent
+	}
+	return body, err
+}
+
+// try repeats a reading request for a moment while it may succeed later. The
+// caller's context bounds it.
+func (x *Index) try(ctx context.Context, c call) ([]byte, error) {
+	pause := newPause(readBudget)
 	for {
 		body, err := x.once(ctx, c)
+		if err == nil || !passes(err) || !pause.wait(ctx) {
+			return body, failure(err)
+		}
+	}
+}
+
+// insist repeats a request of the writing side within the write budget while it
+// may succeed later.
+func (x *Index) insist(ctx context.Context, c call) ([]byte, error) {
+	pause := newPause(x.config.WriteBudget)
+	for {
+		body, err := x.attempt(ctx, x.config.Patience.Write, c)
 		if err == nil || !passes(err) || !pause.wait(ctx) {
 			return body, failure(err)
 		}
@@ -138,6 +166,7 @@ func (c *cause) kinds(known []string) []string {
 const (
 	kindNotFound      = "index_not_found_exception"
 	kindExists        = "resource_already_exists_exception"
+	kindClosed        = "index_closed_exception"
 	kindTooManyGroups = "too_many_buckets_exception"
 )
 
@@ -163,16 +192,27 @@ func passingStatus(status int) bool {
 	return status == http.StatusTooManyRequests || status >= 500
 }
 
-// failure makes an error that passes, or a deadline, an *audit.UnavailableError.
+// failure makes every error an *audit.UnavailableError but the end of what the
+// caller wanted and the request's own faults. The rest is the cluster's, also
+// where it answers with a 4xx: an index that is closed or blocked, a role that
+// has expired, no shards left. People mend that; until then others can answer
+// and writers can wait.
 func failure(err error) error {
 	var unavailable *audit.UnavailableError
-	if err == nil || errors.As(err, &unavailable) {
+	var answer *answerError
+	switch {
+	case err == nil, errors.As(err, &unavailable), errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &answer) && answer.has(ownFaults()...):
 		return err
 	}
-	if passes(err) || errors.Is(err, context.DeadlineExceeded) {
-		return &audit.UnavailableError{Err: err}
-	}
-	return err
+	return &audit.UnavailableError{Err: err}
+}
+
+// ownFaults are the errors that are of the request itself: it asks for too much,
+// or is not OpenSearch's language, which is a fault of this package.
+func ownFaults() []string {
+	return append(tooComplex(), kindTooManyGroups, "parsing_exception", "x_content_parse_exception", "json_parse_exception")
 }
 
 // pause is the waits between the attempts at one thing.

@@ -229,10 +229,89 @@ func TestErrorsOfTheClusterAreNoRejections(t *testing.T) {
 			_, _ = fmt.Fprintf(w, `{"items":[%s]}`, answer)
 		}))
 		x := open(t, server.URL, "test")
-		if rejections, err := x.Put(t.Context(), acme, newEntries(acme, 1)); err == nil {
-			t.Errorf("%s: rejections %v without an error", answer, rejections)
+		rejections, err := x.Put(t.Context(), acme, newEntries(acme, 1))
+		if server.Close(); len(rejections) > 0 {
+			t.Errorf("%s: rejections %v", answer, rejections)
 		}
-		server.Close()
+		wantUnavailable(t, err)
+	}
+}
+
+// An administrator may close a month. It must not be missing from answers
+// without a word, nor keep entries of other months from the index.
+func TestClosedMonth(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	x := open(t, url, prefix, waitForRefresh)
+	january, march := newEntry(acme, 1), newEntry(acme, 2)
+	march.Timestamp = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	march.ID = audit.DeriveEntryID(acme, march.Timestamp, "march")
+	put(t, x, acme, january)
+	closed := url + "/" + prefix + "-acme-2026.01"
+	ask(t, http.MethodPost, closed+"/_close", nil, nil)
+	_, putErr := x.Put(t.Context(), acme, []audit.Entry{january, march})
+	_, findErr := x.Find(t.Context(), acme, audit.Filter{}, audit.PageRequest{Limit: 5})
+	_, statsErr := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{})
+	_, containsErr := x.Contains(t.Context(), acme, january.ID)
+	for _, err := range []error{putErr, findErr, statsErr, containsErr} {
+		wantUnavailable(t, err)
+	}
+	put(t, x, acme, march)
+	if there, err := x.Contains(t.Context(), acme, march.ID); err != nil || !there {
+		t.Errorf("the entry of another month is there: %t, %v", there, err)
+	}
+	ask(t, http.MethodPost, closed+"/_open?wait_for_active_shards=1", nil, nil)
+	if n := total(t, x, acme); n != 2 {
+		t.Errorf("%d entries once the month is open, want 2", n)
+	}
+	ask(t, http.MethodPost, closed+"/_close", nil, nil)
+	if n := purge(t, x, acme); n != 2 {
+		t.Errorf("Purge removed %d entries, want 2", n)
+	}
+	if names := indexesOf(t, url, prefix+"-*"); len(names) > 0 {
+		t.Errorf("after the purge there are %v", names)
+	}
+}
+
+// A cluster has so many shards and no more. What needs a new index then waits.
+func TestNoShardsLeft(t *testing.T) {
+	engine := enginetest.StartOpenSearch(t)
+	url := engine.URL()
+	x := open(t, url, "test", waitForRefresh)
+	put(t, x, acme, newEntry(acme, 1))
+	allow := func(shards any) {
+		ask(t, http.MethodPut, url+"/_cluster/settings", map[string]any{"persistent": map[string]any{"cluster.max_shards_per_node": shards}}, nil)
+	}
+	allow(1)
+	_, err := x.Put(t.Context(), "other", newEntries("other", 1))
+	wantUnavailable(t, err)
+	put(t, x, acme, newEntry(acme, 2)) // whose index is there
+	allow(nil)
+	put(t, x, "other", newEntries("other", 1)...)
+	if n := total(t, x, "other"); n != 1 {
+		t.Errorf("%d entries, want 1", n)
+	}
+}
+
+// The same without an engine.
+func TestNoShardsLeftIsAnOutage(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case isBulk(r):
+			_, _ = io.WriteString(w, `{"items":[{"index":{"status":404,"error":{"type":"index_not_found_exception"}}}]}`)
+		case strings.HasPrefix(r.URL.Path, "/_index_template/"):
+			_, _ = io.WriteString(w, `{"acknowledged":true}`)
+		default:
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"error":{"root_cause":[{"type":"validation_exception"}],"type":"validation_exception",`+
+				`"reason":"Validation Failed: 1: this action would add [1] total shards, but this cluster currently has [1000]/[1000] maximum shards open;"},"status":400}`)
+		}
+	}))
+	defer server.Close()
+	_, err := open(t, server.URL, "test").Put(t.Context(), acme, newEntries(acme, 1))
+	wantUnavailable(t, err)
+	if !strings.Contains(err.Error(), "maximum shards open") {
+		t.Errorf("the operator is not told why: %v", err)
 	}
 }
 

@@ -52,7 +52,7 @@ func (x *Index) search(ctx context.Context, f family, body query) (a answer, fou
 		// The hits' own _source, all aggregations but the list of distinct users.
 		"filter_path": {"timed_out,_shards.failed,hits.total,hits.hits._source,aggregations,-aggregations." + aggUsers + ".buckets"},
 	}}
-	raw, err := x.try(ctx, readBudget, c)
+	raw, err := x.try(ctx, c)
 	switch {
 	case isNotFound(err):
 		return a, false, nil
@@ -60,7 +60,7 @@ func (x *Index) search(ctx context.Context, f family, body query) (a answer, fou
 		return a, false, refused(err)
 	}
 	if err := json.Unmarshal(raw, &a); err != nil {
-		return a, false, fmt.Errorf("OpenSearch's answer is not what was asked for: %w", err)
+		return a, false, notAsked(err)
 	}
 	if a.TimedOut || a.Shards.Failed > 0 {
 		return a, false, &audit.UnavailableError{Err: fmt.Errorf("OpenSearch answers in part: timed out %t, %d shards failed", a.TimedOut, a.Shards.Failed)}
@@ -71,15 +71,26 @@ func (x *Index) search(ctx context.Context, f family, body query) (a answer, fou
 // refused tells a query that OpenSearch finds too complex from other errors.
 func refused(err error) error {
 	var answer *answerError
-	if errors.As(err, &answer) && answer.has("too_many_clauses", "too_many_nested_clauses", "too_complex_to_determinize_exception") {
+	if errors.As(err, &answer) && answer.has(tooComplex()...) {
 		return audit.Invalid("?q", "too_complex", "must have fewer conditions, and at least a few letters before a *")
 	}
 	return err
 }
 
+func tooComplex() []string {
+	return []string{"too_many_clauses", "too_many_nested_clauses", "too_complex_to_determinize_exception"}
+}
+
+// notAsked says that an answer has another form, such as a proxy's.
+func notAsked(err error) error {
+	return &audit.UnavailableError{Err: fmt.Errorf("OpenSearch's answer is not what was asked for: %w", err)}
+}
+
 // Find implements search.Index. Positions are those of (timestamp, id) and stay
 // good for as long as the entry beside them would, whether it is there or not.
 func (x *Index) Find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (audit.Page, error) {
+	ctx, cancel := context.WithTimeout(ctx, x.config.Patience.Find)
+	defer cancel()
 	page, err := x.find(ctx, tenant, filter, request)
 	if err != nil {
 		return audit.Page{}, fmt.Errorf("find entries of %s: %w", tenant, err)
@@ -99,6 +110,7 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if err != nil {
 		return audit.Page{}, err
 	}
+	where = x.unexpired(where)
 	r := pageReader{index: x, family: f, where: where, request: request, from: request.From}
 	if err := r.read(ctx); err != nil {
 		return audit.Page{}, err
@@ -221,7 +233,9 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 	c := call{method: http.MethodGet, path: "/" + f.writeAlias(monthOf(id)) + "/_doc/" + id.String(), query: url.Values{
 		"realtime": {"false"}, "_source_includes": {fieldTenant},
 	}}
-	body, err := x.try(ctx, readBudget, c)
+	ctx, cancel := context.WithTimeout(ctx, x.config.Patience.Contains)
+	defer cancel()
+	body, err := x.try(ctx, c)
 	var none *answerError
 	if errors.As(err, &none) && none.status == http.StatusNotFound && (len(none.kinds) == 0 || none.has(kindNotFound)) {
 		return false, nil
@@ -235,7 +249,7 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 		} `json:"_source"`
 	}
 	if err := json.Unmarshal(body, &document); err != nil {
-		return false, fmt.Errorf("look for %s of %s in the index: %w", id, tenant, err)
+		return false, fmt.Errorf("look for %s of %s in the index: %w", id, tenant, notAsked(err))
 	}
 	return document.Source.Tenant == tenant, nil
 }
@@ -243,7 +257,9 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 // maxIDs is OpenSearch's max_result_window.
 const maxIDs = 10_000
 
-// IDs implements search.IDLister.
+// IDs implements search.IDLister. It lists what has expired as well: the system
+// of record takes its time to remove it, and what only one of the two lists
+// would count as missing meanwhile.
 func (x *Index) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
 	f, err := x.family(tenant)
 	if err != nil {
@@ -257,6 +273,8 @@ func (x *Index) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Ti
 		"size": min(limit, maxIDs), "query": where, "_source": []string{fieldID}, "track_total_hits": false,
 		"sort": []query{{fieldID: "asc"}}, "search_after": []string{after.String()},
 	}
+	ctx, cancel := context.WithTimeout(ctx, x.config.Patience.Count)
+	defer cancel()
 	a, _, err := x.search(ctx, f, body)
 	if err != nil {
 		return nil, fmt.Errorf("list ids of %s: %w", tenant, err)

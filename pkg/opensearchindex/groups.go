@@ -22,8 +22,11 @@ import (
 //   - Two fields outside the metadata are composite aggregations.
 //   - Composite aggregations cannot be restricted to the tokens of one path. Two
 //     fields of which one is of the metadata are terms within terms, of the most
-//     frequent values of the first field; that is exact where no pair that was
-//     left out can be more frequent than one that is returned, and else refused.
+//     frequent values of the first field, which a search before has found: joining
+//     the shards' ranks OpenSearch holds all groups within every value that a
+//     shard named, also those that it then leaves out, and has a limit for them.
+//     That is exact where no pair that was left out can be more frequent than one
+//     that is returned, and else refused.
 
 // groupLimits are how many values and combinations are asked for.
 type groupLimits struct {
@@ -36,11 +39,13 @@ type groupLimits struct {
 }
 
 func usualGroupLimits() groupLimits {
-	return groupLimits{shardValues: 100_000, outer: 1000, outerShard: 2000, innerShard: 1000, compositePage: 50_000, firstPage: 10_000}
+	return groupLimits{shardValues: 100_000, outer: 1000, outerShard: 100_000, innerShard: 1000, compositePage: 50_000, firstPage: 10_000}
 }
 
 const (
-	maxNestedBuckets = 60_000 // search.max_buckets is 65,535
+	// maxBuckets is OpenSearch's search.max_buckets, unless the cluster has another.
+	// It counts the buckets of all aggregations of one search together.
+	maxBuckets = 65_535
 
 	aggBlank = "blank" // entries that count under "": without any value at the path, or with an empty one
 )
@@ -70,20 +75,24 @@ func (g *grouping) aggs() query {
 	case len(g.fields) == 0:
 		return nil
 	case len(g.fields) == 1:
-		return g.terms(g.fields[0], g.request.Top, g.index.limits.shardValues, nil)
+		return g.terms(g.fields[0], g.request.Top, g.index.limits.shardValues, nil, nil)
 	case !g.ofMetadata():
 		return g.composite(g.index.limits.firstPage, nil)
 	}
-	inner := g.terms(g.fields[1], g.request.Top, g.index.limits.innerShard, nil)
-	return g.terms(g.fields[0], g.outer(), g.index.limits.outerShard, inner)
+	return g.terms(g.fields[0], g.outer(), g.index.limits.outerShard, nil, nil)
 }
 
-// outer is how many values of the first of two fields are looked into.
-func (g *grouping) outer() int { return min(g.index.limits.outer, maxNestedBuckets/(g.request.Top+2)) }
+// outer is how many values of the first of two fields are looked into, in a
+// search of its own: each is a bucket, has values of the second field in it and
+// entries without one; and so have the entries without the first field.
+func (g *grouping) outer() int {
+	each := 1 + g.request.Top + 1
+	return min(g.index.limits.outer, maxBuckets/each-1)
+}
 
-// terms counts the most frequent values of a field, and those entries that have
-// none, each divided further by inner.
-func (g *grouping) terms(field audit.Field, size, shardSize int, inner query) query {
+// terms counts the most frequent values of a field, or of those that are given
+// as they are indexed, and the entries that have none, each divided further by inner.
+func (g *grouping) terms(field audit.Field, size, shardSize int, only []string, inner query) query {
 	terms := query{
 		"field": string(field), "size": size, "shard_size": shardSize, "collect_mode": "breadth_first",
 		"order": []query{{"_count": "desc"}, {"_key": "asc"}},
@@ -95,12 +104,18 @@ func (g *grouping) terms(field audit.Field, size, shardSize int, inner query) qu
 		return agg
 	}
 	path, ofMetadata := field.MetadataPath()
+	prefix := tokenPrefix(path)
+	switch {
+	case only != nil:
+		terms["include"] = only
+	case ofMetadata:
+		terms["include"] = escapeRegexp(prefix) + ".+"
+	}
 	if !ofMetadata {
 		terms["missing"] = "" // which no entry has as its value
 		return query{aggGroups: divided(query{"terms": terms})}
 	}
-	prefix := tokenPrefix(path)
-	terms["field"], terms["include"] = fieldTokens, escapeRegexp(prefix)+".+"
+	terms["field"] = fieldTokens
 	without := query{"bool": query{"must_not": query{"prefix": query{fieldTokens: prefix}}}}
 	blank := query{"bool": query{"should": []query{without, term(fieldTokens, prefix)}, "minimum_should_match": 1}}
 	return query{aggGroups: divided(query{"terms": terms}), aggBlank: divided(query{"filter": blank})}
@@ -239,17 +254,26 @@ func (g *grouping) readSingle(a answer) error {
 	return g.readTokens(a, tokenPrefix(path))
 }
 
-// readNested joins the terms within terms.
+// readNested looks into the values of the first field.
 func (g *grouping) readNested(a answer) error {
-	exact := true
-	complete, least, err := level(a.Aggregations, g.fields[0], func(first string, _ int64, inner map[string]json.RawMessage) error {
-		_, least, err := level(inner, g.fields[1], func(second string, count int64, _ map[string]json.RawMessage) error {
-			g.counts[[audit.MaxGroupBy]string{first, second}] += count
-			return nil
-		})
-		exact = exact && least != unranked
-		return err
+	path, ofMetadata := g.fields[0].MetadataPath()
+	var only []string
+	complete, least, err := level(a.Aggregations, g.fields[0], func(value string, _ int64, _ map[string]json.RawMessage) error {
+		switch {
+		case !ofMetadata:
+			only = append(only, value)
+		case value != "": // which is aggBlank's
+			only = append(only, tokenPrefix(path)+value)
+		}
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if least == unranked {
+		return errTooManyGroups()
+	}
+	exact, err := g.divide(only)
 	if err != nil {
 		return err
 	}
@@ -257,12 +281,34 @@ func (g *grouping) readNested(a answer) error {
 		// What was left out has the first value in at most least entries, so no
 		// pair of it has more.
 		top := g.top()
-		exact = exact && least != unranked && len(top) == g.request.Top && top[len(top)-1].Count > least
+		exact = exact && len(top) == g.request.Top && top[len(top)-1].Count > least
 	}
 	if !exact {
 		return errTooManyGroups()
 	}
 	return nil
+}
+
+// divide counts the second field within the values of the first, as they are
+// indexed. exact is false where a shard did not name all that there are.
+func (g *grouping) divide(only []string) (exact bool, err error) {
+	inner := g.terms(g.fields[1], g.request.Top, g.index.limits.innerShard, nil, nil)
+	// A shard that names fewer values than it may has named them all.
+	size := len(only) + 1
+	a, err := g.ask(g.where, g.terms(g.fields[0], size, size, only, inner))
+	if err != nil || a.Aggregations == nil { // the entries may have gone meanwhile
+		return err == nil, err
+	}
+	exact = true
+	_, _, err = level(a.Aggregations, g.fields[0], func(first string, _ int64, divided map[string]json.RawMessage) error {
+		_, least, err := level(divided, g.fields[1], func(second string, count int64, _ map[string]json.RawMessage) error {
+			g.counts[[audit.MaxGroupBy]string{first, second}] += count
+			return nil
+		})
+		exact = exact && least != unranked
+		return err
+	})
+	return exact, err
 }
 
 // page is the answer to a composite aggregation.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,7 +28,11 @@ func TestConformance(t *testing.T) {
 
 func open(t *testing.T, url, prefix string, changes ...func(*opensearchindex.Config)) *opensearchindex.Index {
 	t.Helper()
-	config := opensearchindex.Config{URLs: []string{url}, Prefix: prefix}
+	config := opensearchindex.Config{
+		URLs: []string{url}, Prefix: prefix,
+		// An engine shares its machine with other tests.
+		Patience: opensearchindex.Patience{Find: time.Minute, Contains: time.Minute, Count: time.Minute, Write: 20 * time.Second},
+	}
 	for _, change := range changes {
 		change(&config)
 	}
@@ -54,12 +59,14 @@ func newPrefix(t *testing.T, url string) string {
 			IndexTemplates []struct{ Name string } `json:"index_templates"`
 		}
 		ask(t, http.MethodGet, url+"/_resolve/index/"+prefix+"-*", nil, &made)
-		ask(t, http.MethodGet, url+"/_index_template/"+prefix+"-*", nil, &made)
+		ask(t, http.MethodGet, url+"/_index_template", nil, &made) // by a pattern it is an error where there is none
 		for _, index := range made.Indices {
 			ask(t, http.MethodDelete, url+"/"+index.Name, nil, nil)
 		}
 		for _, template := range made.IndexTemplates {
-			ask(t, http.MethodDelete, url+"/_index_template/"+template.Name, nil, nil)
+			if strings.HasPrefix(template.Name, prefix+"-") {
+				ask(t, http.MethodDelete, url+"/_index_template/"+template.Name, nil, nil)
+			}
 		}
 	})
 	return prefix

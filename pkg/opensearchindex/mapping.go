@@ -110,6 +110,6 @@ func (x *Index) manage(ctx context.Context, method, path string, body any) error
 			return err
 		}
 	}
-	_, err := x.try(ctx, x.config.WriteBudget, c)
+	_, err := x.insist(ctx, c)
 	return explained(err)
 }

@@ -143,6 +143,55 @@ func TestPutMendsTheFamily(t *testing.T) {
 	}
 }
 
+// An entry that is indexed again must come to the same index, in every release.
+func TestMonthsOfLongAgoShareAnIndex(t *testing.T) {
+	for at, want := range map[string]string{
+		"1970-01-01T00:00:00Z": "1999.12", "1999-12-31T23:59:59.999Z": "1999.12",
+		"2000-01-01T00:00:00Z": "2000.12", "2007-05-06T00:00:00Z": "2007.12", "2019-12-31T23:59:59.999Z": "2019.12",
+		"2020-01-01T00:00:00Z": "2020.01", "2026-11-30T23:59:59.999Z": "2026.11", "2026-12-01T00:00:00Z": "2026.12", "2100-02-01T00:00:00Z": "2100.02",
+	} {
+		timestamp, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := opensearchindex.MonthOf(audit.NewEntryID(timestamp, [10]byte{})); got != want {
+			t.Errorf("an entry of %s is in %s, want %s", at, got, want)
+		}
+	}
+}
+
+func TestEntriesOfLongAgo(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	x := open(t, url, prefix, waitForRefresh)
+	var entries []audit.Entry
+	for year := 1970; year < 2020; year++ {
+		for month := time.January; month <= time.December; month++ {
+			e := newEntry(acme, year)
+			e.Timestamp = time.Date(year, month, 7, 0, 0, 0, 0, time.UTC)
+			e.ID = audit.DeriveEntryID(acme, e.Timestamp, "old")
+			entries = append(entries, e)
+		}
+	}
+	put(t, x, acme, entries[len(entries)-36:]...)
+	put(t, x, acme, entries[:370]...)
+	put(t, x, acme, entries[:10]...) // again
+	if names := indexesOf(t, url, prefix+"-*"); len(names) != 5 {
+		t.Errorf("the indexes are %v, want those of 1999, 2000, 2017, 2018 and 2019", names)
+	}
+	if found := find(t, x, nil); len(found) != 406 {
+		t.Errorf("%d entries are found, want 406", len(found))
+	}
+	for _, e := range []audit.Entry{entries[0], entries[len(entries)-1]} {
+		if there, err := x.Contains(t.Context(), acme, e.ID); err != nil || !there {
+			t.Errorf("the entry of %v: %t, %v", e.Timestamp, there, err)
+		}
+	}
+	if n := purge(t, x, acme); n != 406 {
+		t.Errorf("Purge removed %d entries, want 406", n)
+	}
+}
+
 func TestNoTenantIsAWildcard(t *testing.T) {
 	x := open(t, "http://127.0.0.1:1", "test")
 	for _, tenant := range []audit.TenantID{"*", "", "a/b", "a,b", "_all", "a.b", "-a"} {
@@ -166,6 +215,7 @@ func TestOpenRefuses(t *testing.T) {
 		"URL":             {URLs: []string{"http://ann:secret@[::1"}},
 		"prefix":          {URLs: []string{"http://localhost"}, Prefix: "ocelot-dev"},
 		"negative number": {URLs: []string{"http://localhost"}, Replicas: -1},
+		"negative time":   {URLs: []string{"http://localhost"}, Patience: opensearchindex.Patience{Write: -1}},
 	} {
 		if _, err := opensearchindex.Open(config); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", name, err)

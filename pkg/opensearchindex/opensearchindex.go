@@ -1,7 +1,8 @@
 // Package opensearchindex is the search index in OpenSearch (2.4 or later).
 //
 // Every tenant has one index a month, <prefix>-<tenant>-YYYY.MM, made from the
-// tenant's template <prefix>-<tenant>. All months are read through the alias
+// tenant's template <prefix>-<tenant>; long ago a month holds what came before
+// it as well (see monthOf). All months are read through the alias
 // <prefix>-<tenant>; each is written through an alias of its own,
 // <prefix>-<tenant>-YYYY.MM-write, with require_alias, so that nothing is ever
 // written into an index that OpenSearch made up by itself. Tenants and prefixes
@@ -15,9 +16,11 @@
 package opensearchindex
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -51,6 +54,26 @@ const (
 	DefaultWriteBudget = 20 * time.Second
 )
 
+// Patience is how long calls wait for OpenSearch, which may be reached and never
+// answer. Then they are an *audit.UnavailableError while their context still lives.
+type Patience struct {
+	// Find bounds a list, so that the system of record has the time to answer in
+	// the index's place.
+	Find time.Duration
+	// Contains bounds a question that a point read can do without the answer to.
+	Contains time.Duration
+	// Count bounds statistics, and a list of ids. Nobody else can answer them.
+	Count time.Duration
+	// Write bounds one attempt of a write. Put makes several within its budget.
+	Write time.Duration
+}
+
+// DefaultPatience returns the patience of functions that have 25 s for a list and
+// for statistics, of which 5 s are the system of record's, and 30 s for writes.
+func DefaultPatience() Patience {
+	return Patience{Find: 8 * time.Second, Contains: time.Second, Count: 20 * time.Second, Write: 8 * time.Second}
+}
+
 // Config says where OpenSearch is and how it is used.
 type Config struct {
 	// URLs are the nodes or the domain's endpoint, at least one.
@@ -80,6 +103,10 @@ type Config struct {
 	MaxBulkBytes int
 	// WriteBudget is how long Put goes on trying; 0 is DefaultWriteBudget.
 	WriteBudget time.Duration
+	// Patience is how long single calls wait; zero fields are DefaultPatience's.
+	Patience Patience
+	// Now tells what has expired; nil: time.Now.
+	Now func() time.Time
 }
 
 // Index is the search index of all tenants. It implements search.Index,
@@ -116,9 +143,7 @@ func Open(config Config) (*Index, error) {
 func (c Config) newClient() (*opensearch.Client, error) {
 	transport := c.Transport
 	if transport == nil {
-		own := http.DefaultTransport.(*http.Transport).Clone()
-		own.MaxIdleConnsPerHost = 16 // a Lambda handles one batch at a time, a local process some more
-		transport = own
+		transport = newTransport()
 	}
 	options := opensearch.Config{
 		Addresses: c.URLs, Username: c.Username, Password: c.Password, Transport: transport,
@@ -139,6 +164,23 @@ func (c Config) newClient() (*opensearch.Client, error) {
 		return nil, errURL
 	}
 	return client, nil
+}
+
+const (
+	dialTimeout      = 2 * time.Second // the cluster is in the same network
+	handshakeTimeout = 4 * time.Second // also on the CPU share of a small function
+	pingTimeout      = 4 * time.Second
+)
+
+func newTransport() http.RoundTripper {
+	own := http.DefaultTransport.(*http.Transport).Clone()
+	own.MaxIdleConnsPerHost = 16 // a Lambda handles one batch at a time, a local process some more
+	own.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	own.TLSHandshakeTimeout = handshakeTimeout
+	// Over HTTP/2 one connection carries all requests; without a ping one that is
+	// dead would carry the next ones as well.
+	own.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingTimeout, PingTimeout: pingTimeout}
+	return own
 }
 
 // errURL stands for errors that repeat a URL, which may hold a password.
@@ -162,7 +204,8 @@ func (c Config) complete() (Config, error) {
 	if c.Shards == 0 {
 		c.Shards = 1
 	}
-	if c.Shards < 0 || c.Replicas < 0 || c.MaxBulkBytes < 0 || c.WriteBudget < 0 {
+	if c.Shards < 0 || c.Replicas < 0 || c.MaxBulkBytes < 0 || c.WriteBudget < 0 ||
+		min(c.Patience.Find, c.Patience.Contains, c.Patience.Count, c.Patience.Write) < 0 {
 		return c, errors.New("a number is negative")
 	}
 	if c.MaxBulkBytes == 0 {
@@ -171,7 +214,19 @@ func (c Config) complete() (Config, error) {
 	if c.WriteBudget == 0 {
 		c.WriteBudget = DefaultWriteBudget
 	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Patience = c.Patience.complete()
 	return c, nil
+}
+
+func (p Patience) complete() Patience {
+	usual := DefaultPatience()
+	return Patience{
+		Find: cmp.Or(p.Find, usual.Find), Contains: cmp.Or(p.Contains, usual.Contains),
+		Count: cmp.Or(p.Count, usual.Count), Write: cmp.Or(p.Write, usual.Write),
+	}
 }
 
 // Close ends the connections that are kept open.
@@ -206,7 +261,21 @@ func (x *Index) family(tenant audit.TenantID) (family, error) {
 }
 
 // monthOf returns the month in which an entry is indexed, as it stands in names.
-func monthOf(id audit.EntryID) string { return id.Time().Format("2006.01") }
+// Every index takes shards, of which a cluster has a thousand for each node; so
+// that old timestamps do not use them up, December has the whole year before
+// 2020, and that of 1999 everything up to it. An index holds nothing later than
+// the month of its name. The border must never move: an entry that is indexed
+// again has to meet itself.
+func monthOf(id audit.EntryID) string {
+	switch at := id.Time(); {
+	case at.Year() < 2000:
+		return "1999.12"
+	case at.Year() < 2020:
+		return at.Format("2006") + ".12"
+	default:
+		return at.Format("2006.01")
+	}
+}
 
 func (f family) index(month string) string { return f.alias + "-" + month }
 

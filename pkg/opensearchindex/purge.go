@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -48,7 +49,7 @@ func (x *Index) purge(ctx context.Context, f family, limit int) (int, error) {
 // indexes returns the family's indexes in their order, also such as have lost the alias.
 func (x *Index) indexes(ctx context.Context, f family) ([]string, error) {
 	// The pattern also matches tenants whose id goes on after a hyphen.
-	body, err := x.try(ctx, x.config.WriteBudget, call{method: http.MethodGet, path: "/_resolve/index/" + f.alias + "-*", query: url.Values{
+	body, err := x.insist(ctx, call{method: http.MethodGet, path: "/_resolve/index/" + f.alias + "-*", query: url.Values{
 		"expand_wildcards": {"open,closed,hidden"},
 	}})
 	if err != nil {
@@ -74,10 +75,10 @@ func (x *Index) indexes(ctx context.Context, f family) ([]string, error) {
 
 // purgeIndex removes up to limit entries, or the index where it has no more.
 func (x *Index) purgeIndex(ctx context.Context, index string, limit int) (int, error) {
-	if _, err := x.try(ctx, x.config.WriteBudget, call{method: http.MethodPost, path: "/" + index + "/_refresh"}); err != nil {
+	if err := x.refresh(ctx, index); err != nil {
 		return 0, gone(err)
 	}
-	body, err := x.try(ctx, x.config.WriteBudget, call{method: http.MethodGet, path: "/" + index + "/_count"})
+	body, err := x.insist(ctx, call{method: http.MethodGet, path: "/" + index + "/_count"})
 	if err != nil {
 		return 0, gone(err)
 	}
@@ -102,6 +103,21 @@ func (x *Index) purgeIndex(ctx context.Context, index string, limit int) (int, e
 	return counted.Count, nil
 }
 
+// refresh has the index count what it has. One that was closed is opened for that.
+func (x *Index) refresh(ctx context.Context, index string) error {
+	refresh := call{method: http.MethodPost, path: "/" + index + "/_refresh"}
+	_, err := x.insist(ctx, refresh)
+	var answer *answerError
+	if !errors.As(err, &answer) || !answer.has(kindClosed) {
+		return err
+	}
+	if err := x.manage(ctx, http.MethodPost, "/"+index+"/_open", nil); err != nil {
+		return err
+	}
+	_, err = x.insist(ctx, refresh)
+	return err
+}
+
 // gone forgives that another purge was faster.
 func gone(err error) error {
 	if isNotFound(err) {
@@ -110,12 +126,16 @@ func gone(err error) error {
 	return err
 }
 
+// deleteTime is how long a deletion may take; OpenSearch goes on with one that
+// took longer, and the next finds less.
+const deleteTime = 2 * time.Minute
+
 func (x *Index) deleteSome(ctx context.Context, index string, limit int) (int, error) {
 	body, err := json.Marshal(query{"query": query{"match_all": query{}}, "max_docs": limit})
 	if err != nil {
 		return 0, err
 	}
-	answer, err := x.once(ctx, call{method: http.MethodPost, path: "/" + index + "/_delete_by_query", body: body, query: url.Values{
+	answer, err := x.attempt(ctx, deleteTime, call{method: http.MethodPost, path: "/" + index + "/_delete_by_query", body: body, query: url.Values{
 		"conflicts": {"proceed"}, "refresh": {"true"},
 	}})
 	if err != nil {

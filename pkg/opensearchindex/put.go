@@ -112,7 +112,7 @@ type outcome struct {
 func (x *Index) bulk(ctx context.Context, items []item) (outcome, error) {
 	c := call{method: http.MethodPost, path: "/_bulk", query: url.Values{
 		"filter_path": {"items.*.status,items.*.error"},
-		"timeout":     {"10s"}, // for a primary shard; after that it is ours to wait
+		"timeout":     {"5s"}, // for a primary shard; after that it is ours to wait
 	}}
 	if x.config.WaitForRefresh {
 		c.query.Set("refresh", "wait_for")
@@ -120,7 +120,7 @@ func (x *Index) bulk(ctx context.Context, items []item) (outcome, error) {
 	for i := range items {
 		c.body = append(c.body, items[i].lines...)
 	}
-	body, err := x.once(ctx, c)
+	body, err := x.attempt(ctx, x.config.Patience.Write, c)
 	switch {
 	case err != nil && passes(err):
 		return outcome{again: items, cause: err}, nil
@@ -131,7 +131,7 @@ func (x *Index) bulk(ctx context.Context, items []item) (outcome, error) {
 		Items []map[string]itemAnswer `json:"items"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return outcome{}, fmt.Errorf("OpenSearch's answer is not what was asked for: %w", err)
+		return outcome{}, notAsked(err)
 	}
 	if len(answer.Items) != len(items) {
 		return outcome{}, fmt.Errorf("OpenSearch answers for %d of %d entries", len(answer.Items), len(items))
@@ -169,7 +169,7 @@ func (o *outcome) add(sent item, answer itemAnswer) error {
 			Index: sent.index, Code: CodeRefused, Reason: "OpenSearch refuses the document: " + err.kinds[len(err.kinds)-1],
 		})
 	default:
-		return err // such as an index that is closed or has lost its write alias: not the entry's fault
+		return failure(err) // such as an index that is closed or has lost its write alias: not the entry's fault
 	}
 	return nil
 }

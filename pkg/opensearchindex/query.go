@@ -41,6 +41,16 @@ func compile(f family, filter audit.Filter) (query, error) {
 	return query{"bool": query{"filter": clauses}}, nil
 }
 
+// unexpired narrows a query of compile to entries that have not expired: they
+// stay in the index longer than in the system of record, which has them removed
+// within about a minute. By whole minutes, so that the same query again is the
+// same text, whose answer OpenSearch has cached.
+func (x *Index) unexpired(where query) query {
+	until := x.config.Now().Truncate(time.Minute).UnixMilli()
+	expired := query{"range": query{fieldExpiresAt: query{"format": "epoch_millis", "lt": until}}}
+	return query{"bool": query{"filter": where["bool"].(query)["filter"], "must_not": expired}}
+}
+
 func term(field, value string) query { return query{"term": query{field: value}} }
 
 // timeRange returns nil where both bounds are open.

@@ -31,8 +31,11 @@ const (
 // about a percent). Two fields of which one is of the metadata and which have
 // too many combinations to rank them for certain are an *audit.ValidationError
 // at "?group_by". Everything comes from one search as a rule: under many writes
-// the ranking of more than some ten thousand groups may be of a moment later.
+// the ranking of more than some ten thousand groups, or of two fields of which one
+// is of the metadata, may be of a moment later.
 func (x *Index) Stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, x.config.Patience.Count)
+	defer cancel()
 	stats, err := x.stats(ctx, tenant, filter, request)
 	if err != nil {
 		return audit.Stats{}, fmt.Errorf("count entries of %s: %w", tenant, err)
@@ -52,7 +55,7 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	if err != nil {
 		return stats, err
 	}
-	c := counter{index: x, ctx: ctx, family: f, where: where, request: request}
+	c := counter{index: x, ctx: ctx, family: f, where: x.unexpired(where), request: request}
 	if request.Interval > 0 {
 		if err := c.checkSpan(); err != nil {
 			return stats, err

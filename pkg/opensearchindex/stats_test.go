@@ -15,6 +15,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/enginetest"
+	"github.com/ocelot-audit/ocelot/pkg/opensearchindex"
 )
 
 // months makes entries that lie in many indexes and whose values are skewed.
@@ -161,6 +162,81 @@ func TestDistinctUsers(t *testing.T) {
 	put(t, x, acme, entries[10_000:]...)
 	if n := distinct(); n < 11_800 || n > 12_200 {
 		t.Errorf("%d distinct users, want 12,000 within a percent or two", n)
+	}
+}
+
+// Everything that is counted in one search has to fit into OpenSearch's limit
+// of buckets together.
+func TestGroupsLeaveRoomForWhatIsCountedBeside(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	x := open(t, url, newPrefix(t, url), waitForRefresh)
+	const users, resources, values = 10_000, 60, 1000
+	entries := newEntries(acme, users+resources)
+	var list []string
+	for i := range values {
+		list = append(list, fmt.Sprintf("%q", fmt.Sprint("v", i)))
+	}
+	for i := range entries {
+		e := &entries[i]
+		e.Timestamp = begin.Add(time.Duration(i%users) * time.Second)
+		e.ID = audit.DeriveEntryID(acme, e.Timestamp, fmt.Sprint(i))
+		e.UserID, e.ResourceID = fmt.Sprintf("user-%d", i%users), fmt.Sprintf("r%02d", i%resources)
+		if i >= users {
+			e.Metadata = audit.Object(`{"a":[` + strings.Join(list, ",") + `]}`)
+		}
+	}
+	for part := range slices.Chunk(entries, 2000) {
+		put(t, x, acme, part...)
+	}
+	for _, interval := range []time.Duration{0, time.Second} {
+		stats, err := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{
+			GroupBy: []audit.Field{"metadata.a", audit.FieldResourceID}, Top: 58, Distinct: true, Interval: interval,
+		})
+		if err != nil || stats.Total != users+resources || stats.DistinctUsers != users {
+			t.Fatalf("interval %v: %d entries, %d users, %v", interval, stats.Total, stats.DistinctUsers, err)
+		}
+		if interval > 0 && len(stats.Histogram) != users {
+			t.Errorf("%d buckets, want %d", len(stats.Histogram), users)
+		}
+		counts := map[string]int64{}
+		for i := range users {
+			counts["\n"+entries[i].ResourceID]++
+		}
+		if diff := gocmp.Diff(ranking(counts, 58), stats.Groups); diff != "" {
+			t.Errorf("interval %v: %s", interval, diff)
+		}
+	}
+}
+
+// What has expired leaves the system of record by itself, but not the index.
+func TestExpiredEntriesAreNotFound(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	x := open(t, url, newPrefix(t, url), waitForRefresh, func(c *opensearchindex.Config) {
+		c.Now = func() time.Time { return begin.Add(time.Hour) }
+	})
+	entries := newEntries(acme, 4)
+	for i, expires := range []time.Time{{}, begin.Add(time.Hour - time.Minute), begin.Add(time.Hour), begin.Add(time.Hour + time.Minute)} {
+		entries[i].ExpiresAt, entries[i].ResourceID = expires, fmt.Sprint(i)
+	}
+	put(t, x, acme, entries...)
+	request := audit.StatsRequest{GroupBy: []audit.Field{audit.FieldResourceID}, Top: 10, Interval: time.Hour}
+	not := audit.Not{Expr: audit.Equals{Field: audit.FieldUserID, Values: []string{"nobody"}}}
+	for _, where := range []audit.Expr{nil, not} {
+		var found []string
+		for _, e := range find(t, x, where) {
+			found = append(found, e.ResourceID)
+		}
+		if !slices.Equal(found, []string{"0", "2", "3"}) {
+			t.Errorf("the entries %v are found, want all but 1", found)
+		}
+		stats, err := x.Stats(t.Context(), acme, audit.Filter{Where: where}, request)
+		if err != nil || stats.Total != 3 || len(stats.Groups) != 3 || stats.Histogram[0].Count != 3 {
+			t.Errorf("counted %+v, %v, want 3", stats, err)
+		}
+	}
+	// The reconciler compares what is there.
+	if ids, err := x.IDs(t.Context(), acme, begin, begin.Add(time.Hour), audit.EntryID{}, 10); err != nil || len(ids) != 4 {
+		t.Errorf("%d ids, %v, want 4", len(ids), err)
 	}
 }
 

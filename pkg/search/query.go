@@ -1,6 +1,7 @@
 package search
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -24,9 +25,10 @@ const (
 //	"payment failed"          the words next to one another
 //	fail*                     a word that begins so
 //	action:DELETE             a field has exactly this value; = does the same
-//	user_id:"Ann Smith"       a value with spaces
+//	user_id:"Ann Smith"       a value with spaces, or with a *, which no field has as a wildcard
 //	metadata.region:eu-west-1 a scalar leaf of the metadata
-//	severity>=ERROR           also >, <, <=; likewise timestamp>=2026-01-31
+//	severity>=ERROR           also >, <, <=
+//	timestamp:2026-01-31      that day in UTC; also >, >=, <, <=, and with RFC 3339 times
 //	-word, NOT action:VIEW    without
 //	a OR b, (a OR b) c        either; AND is what stands between terms anyway
 //
@@ -299,6 +301,9 @@ func fieldTerm(t token) (audit.Expr, error) {
 		return nil, invalidQuery("knows no field %q at byte %d; put text with : = < > into quotes", bounded(t.field), t.offset+1)
 	}
 	if t.operator == ":" || t.operator == "=" {
+		if !t.quoted && strings.Contains(t.value, "*") {
+			return nil, invalidQuery("has a * in the value of %s at byte %d, where it is no wildcard: a field is compared whole; put a value with a * of its own into quotes", bounded(t.field), t.offset+1)
+		}
 		value, err := normalValue(field, t.value)
 		if err != nil {
 			return nil, invalidQuery("%s %s", t.field, err)
@@ -335,21 +340,24 @@ func severityTerm(t token) (audit.Expr, error) {
 }
 
 func timeTerm(t token) (audit.Expr, error) {
-	at, err := parseTime(t.value)
+	first, end, err := parseSpan(t.value)
 	if err != nil {
 		return nil, invalidQuery("timestamp %s", err)
 	}
 	switch t.operator {
 	case ">=":
-		return audit.Time{From: at}, nil
+		return audit.Time{From: first}, nil
 	case ">":
-		return audit.Time{From: at.Add(time.Millisecond)}, nil
+		return audit.Time{From: end}, nil
 	case "<":
-		return audit.Time{To: at}, nil
+		return audit.Time{To: first}, nil
 	case "<=":
-		return audit.Time{To: at.Add(time.Millisecond)}, nil
+		return audit.Time{To: end}, nil
 	}
-	return audit.Time{From: at, To: at.Add(time.Millisecond)}, nil
+	if first.Equal(end) {
+		return audit.Or{}, nil // never holds: entries have whole milliseconds
+	}
+	return audit.Time{From: first, To: end}, nil
 }
 
 // parseField reads the name of a field that can be filtered on.
@@ -390,21 +398,28 @@ func normalValue(field audit.Field, value string) (string, error) {
 	return value, nil
 }
 
-// parseTime reads an RFC 3339 time or a date, which is its midnight in UTC.
+// parseTime reads an RFC 3339 time or a date, which is its midnight in UTC. What
+// lies between two milliseconds is rounded up: the index has whole ones, of
+// which as many are before it as before the bound.
 func parseTime(text string) (time.Time, error) {
+	first, _, err := parseSpan(text)
+	return first, err
+}
+
+// parseSpan reads a text of parseTime as the time from first to before end that
+// it speaks of: a day in UTC, a millisecond, or nothing where it lies between two.
+func parseSpan(text string) (first, end time.Time, err error) {
+	if day, err := time.Parse(time.DateOnly, text); err == nil {
+		return day, day.AddDate(0, 0, 1), nil
+	}
 	var t time.Time
 	if err := t.UnmarshalText([]byte(text)); err != nil {
-		day, dayErr := time.Parse(time.DateOnly, text)
-		if dayErr != nil {
-			return time.Time{}, fmt.Errorf("must be an RFC 3339 time such as 2026-01-31T09:30:00Z or a date such as 2026-01-31")
-		}
-		t = day
+		return t, t, errors.New("must be an RFC 3339 time such as 2026-01-31T09:30:00Z or a date such as 2026-01-31")
 	}
-	// The index compares whole milliseconds: t ≤ x and t < x are the same for
-	// x between two of them when the bound is rounded up.
 	t = t.UTC()
 	if whole := t.Truncate(time.Millisecond); !whole.Equal(t) {
-		t = whole.Add(time.Millisecond)
+		next := whole.Add(time.Millisecond)
+		return next, next, nil
 	}
-	return t, nil
+	return t, t.Add(time.Millisecond), nil
 }

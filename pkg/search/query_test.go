@@ -48,6 +48,18 @@ func TestParseQuery(t *testing.T) {
 		`timestamp>=2026-01-31`:                audit.Time{From: day},
 		`timestamp<2026-01-31T00:00:00.0005Z`:  audit.Time{To: day.Add(time.Millisecond)},
 		`timestamp<=2026-01-31T01:00:00+01:00`: audit.Time{To: day.Add(time.Millisecond)},
+		`timestamp:2026-01-31T00:00:00Z`:       audit.Time{From: day, To: day.Add(time.Millisecond)},
+		`timestamp>2026-01-31T00:00:00Z`:       audit.Time{From: day.Add(time.Millisecond)},
+		`timestamp:2026-01-31`:                 audit.Time{From: day, To: day.AddDate(0, 0, 1)},
+		`timestamp="2026-01-31"`:               audit.Time{From: day, To: day.AddDate(0, 0, 1)},
+		`-timestamp:2026-01-31`:                audit.Not{Expr: audit.Time{From: day, To: day.AddDate(0, 0, 1)}},
+		`timestamp<2026-01-31`:                 audit.Time{To: day},
+		`timestamp<=2026-01-31`:                audit.Time{To: day.AddDate(0, 0, 1)},
+		`timestamp>2026-01-31`:                 audit.Time{From: day.AddDate(0, 0, 1)},
+		`timestamp<=2026-01-31T00:00:00.0005Z`: audit.Time{To: day.Add(time.Millisecond)},
+		`timestamp>2026-01-31T00:00:00.0005Z`:  audit.Time{From: day.Add(time.Millisecond)},
+		`timestamp:2026-01-31T00:00:00.0005Z`:  audit.Or{},
+		`user_id:"ann*"`:                       equals(audit.FieldUserID, "ann*"),
 		`action:DELETE severity>=ERROR "exact phrase" -word`: audit.And{
 			equals(audit.FieldAction, "DELETE"), equals(audit.FieldSeverity, "ERROR", "CRITICAL"),
 			words("exact", "phrase"), audit.Not{Expr: words("word")},
@@ -68,6 +80,7 @@ func TestParseQuery(t *testing.T) {
 func TestParseQueryRefuses(t *testing.T) {
 	for _, text := range []string{
 		`(`, `)`, `a)`, `(a`, `()`, `"open`, `a OR`, `OR a`, `AND a`, `-`, `NOT`, `:x`, `=x`, `action:`, `color:red`, `metadata.:x`,
+		`user_id:ann*`, `resource_id=*`, `metadata.a:x*y`, `-action:user.*`, `timestamp:2026-01-31*`, `timestamp:2026-02-30`,
 		`severity:LOUD`, `action>DELETE`, `timestamp:yesterday`, `ip_address:x`, `!!!`, `*`, "\xff",
 		strings.Repeat("(", 100) + "a" + strings.Repeat(")", 100), strings.Repeat("a ", search.MaxQueryTerms+1),
 		strings.Repeat("a", search.MaxQueryBytes+1), strings.Repeat("-", 3000) + "(",
@@ -77,6 +90,15 @@ func TestParseQueryRefuses(t *testing.T) {
 		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != "?q" {
 			t.Errorf("%.40q: %v", text, err)
 		}
+	}
+}
+
+// A wildcard that finds nothing would look like an answer.
+func TestParseQueryNamesTheFieldOfAWildcard(t *testing.T) {
+	_, err := search.ParseQuery(`paid user_id:ann*`)
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) || !strings.Contains(invalid.Fields[0].Detail, "user_id") || !strings.Contains(invalid.Fields[0].Detail, "wildcard") {
+		t.Error(err)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 )
 
 // Finder answers lists of one tenant's entries, or an *audit.UnavailableError.
+// One that others stand in for takes seconds to find that out, not all the time
+// that it is given.
 type Finder interface {
 	// Find returns the page of the entries that the filter chooses.
 	Find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, page audit.PageRequest) (audit.Page, error)

@@ -1,9 +1,11 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/url"
 	"time"
 
@@ -22,6 +24,9 @@ type Service struct {
 	Reader   Reader
 	Cursors  *cursor.Signer
 	Now      func() time.Time
+	// Log is told why the index did not answer where that does not show in the
+	// answer's status; nil: slog's default.
+	Log *slog.Logger
 }
 
 // List is one page of entries with the cursors of its neighbours ("" where there is none).
@@ -62,14 +67,21 @@ func (s *Service) Find(ctx context.Context, tenant audit.TenantID, scope access.
 }
 
 // find asks the index and, while that is unavailable, whoever stands in for it.
+// The index leaves the time for that.
 func (s *Service) find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (page audit.Page, degraded bool, err error) {
 	page, err = s.Index.Find(ctx, tenant, filter, request)
 	var unavailable *audit.UnavailableError
-	if s.Degraded == nil || !errors.As(err, &unavailable) {
+	if s.Degraded == nil || ctx.Err() != nil || !errors.As(err, &unavailable) {
 		return page, false, err
 	}
+	s.missed(ctx, tenant, err)
 	page, err = s.Degraded.Find(ctx, tenant, filter, request)
 	return page, err == nil, err
+}
+
+// missed logs that an answer was made without the index.
+func (s *Service) missed(ctx context.Context, tenant audit.TenantID, err error) {
+	cmp.Or(s.Log, slog.Default()).WarnContext(ctx, "the index did not answer", "tenant", string(tenant), "error", err)
 }
 
 // listName is what a cursor is good for: everything that decides which entries
@@ -180,7 +192,11 @@ func (s *Service) Entry(ctx context.Context, tenant audit.TenantID, scope access
 	found := Found{Entry: entry, Status: audit.StatusStored}
 	// The entry itself comes from the system of record. Where the index cannot
 	// say whether it has it, "stored" is what is known for certain.
-	if indexed, err := s.Index.Contains(ctx, tenant, id); err == nil && indexed {
+	indexed, err := s.Index.Contains(ctx, tenant, id)
+	switch {
+	case err != nil:
+		s.missed(ctx, tenant, err)
+	case indexed:
 		found.Status = audit.StatusIndexed
 	}
 	return found, nil

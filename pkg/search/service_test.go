@@ -3,7 +3,9 @@ package search_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,12 +135,23 @@ func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {
 	down := &audit.UnavailableError{Err: errors.New("down")}
 	s := newService(&index{err: down})
 	s.Degraded = &index{page: onePage()}
+	var log strings.Builder
+	s.Log = slog.New(slog.NewTextHandler(&log, nil))
 	if list, err := s.Find(t.Context(), "acme", access.Scope{}, nil); err != nil || !list.Degraded || len(list.Entries) != 1 {
 		t.Errorf("%+v, %v", list, err)
+	}
+	if !strings.Contains(log.String(), "tenant=acme") || !strings.Contains(log.String(), "down") {
+		t.Errorf("the operator is told %q", &log)
 	}
 	s.Degraded = &index{err: down}
 	if _, err := s.Find(t.Context(), "acme", access.Scope{}, nil); !errors.Is(err, down) {
 		t.Errorf("what nobody can answer: %v", err)
+	}
+	s.Degraded = &index{page: onePage()}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	if list, err := s.Find(late, "acme", access.Scope{}, nil); !errors.Is(err, down) {
+		t.Errorf("the system of record was asked when the time was over: %+v, %v", list, err)
 	}
 	s = newService(&index{err: audit.Invalid("?q", "too_complex", "too complex")})
 	s.Degraded = &index{page: onePage()}
@@ -150,6 +163,7 @@ func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {
 func TestEntryTellsHowFarItIs(t *testing.T) {
 	entry := audit.Entry{ID: audit.NewEntryID(noon, [10]byte{1}), UserID: "ann", Timestamp: noon}
 	s := newService(&index{contains: true})
+	s.Log = slog.New(slog.DiscardHandler)
 	s.Reader = oneEntry{entry: entry}
 	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil || found.Status != audit.StatusIndexed {
 		t.Errorf("%+v, %v", found, err)
