@@ -4,11 +4,14 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ACTIONLINT    := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CFN_LINT      := cfn-lint==1.58.0
+SAM           := aws-sam-translator==1.110.0
 SCHEMATHESIS  := schemathesis==4.32.5
 
 # Tools and downloads live outside the tree.
 CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocelot
 PYTHON  := $(CACHE)/python/bin
+# Named after what is installed, so that another version is installed anew.
+PYTHON_TOOLS := $(CACHE)/python/$(subst ==,-,$(CFN_LINT)_$(SAM)_$(SCHEMATHESIS))
 
 LAMBDAS := $(notdir $(patsubst %/main.go,%,$(wildcard functions/*/main.go)))
 ARCHES  := arm64 amd64
@@ -27,7 +30,7 @@ run: build ## start the service with demo data on http://127.0.0.1:8080
 	bin/ocelot dev $(ARGS)
 
 test: ## run every test that needs no outside engine
-	go test ./...
+	go test -timeout 30m ./...
 
 # The packages whose suites run against real engines.
 ENGINE_TESTS := ./pkg/enginetest/... ./pkg/mongostore ./pkg/opensearchindex ./pkg/sqsqueue ./pkg/s3blob ./pkg/kmskeys ./pkg/secrets ./pkg/wiring/... ./pkg/localcloud
@@ -49,7 +52,7 @@ lint:
 	go mod tidy -diff
 	go run $(GOLANGCI_LINT) run
 	go run $(ACTIONLINT) .github/workflows/*.yml
-	go test -count=1 -run 'Current|Stale|Manifest' ./pkg/... ./cmd/...
+	go test -count=1 -run '(Current|Fresh)$$|^TestExamples$$|^TestManifest' ./...
 
 vulnerabilities:
 	@if out=$$(go run $(GOVULNCHECK) ./... 2>&1); then echo "govulncheck: nothing found"; \
@@ -57,14 +60,16 @@ vulnerabilities:
 		echo "govulncheck: the vulnerability database cannot be reached from here, not checked"; \
 	else echo "$$out"; exit 1; fi
 
-$(PYTHON)/%:
+$(PYTHON_TOOLS):
 	python3 -m venv $(CACHE)/python
-	$(PYTHON)/pip install --quiet --disable-pip-version-check $(CFN_LINT) $(SCHEMATHESIS)
+	$(PYTHON)/pip install --quiet --disable-pip-version-check $(CFN_LINT) $(SAM) $(SCHEMATHESIS)
+	touch $@
 
-lint-template: $(PYTHON)/cfn-lint
+lint-template: $(PYTHON_TOOLS)
+	$(PYTHON)/python scripts/sam-transform.py template.yaml
 	$(PYTHON)/cfn-lint template.yaml
 
-lint-api: build $(PYTHON)/schemathesis
+lint-api: build $(PYTHON_TOOLS)
 	PATH="$(PYTHON):$$PATH" sh scripts/lint-api.sh
 
 lambdas: $(foreach arch,$(ARCHES),$(foreach name,$(LAMBDAS),bin/lambdas/$(arch)/$(name)/bootstrap)) ## build every function for arm64 and amd64

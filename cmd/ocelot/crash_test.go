@@ -32,10 +32,8 @@ const crashTenant audit.TenantID = "crash"
 
 const (
 	crashBulk = 100
-	// crashTime bounds the load.
-	crashTime = 100 * time.Second
 	// crashStall is how long the service may make no progress before entries count as lost.
-	crashStall = 20 * time.Second
+	crashStall = 30 * time.Second
 )
 
 // TestCrash kills the service with SIGKILL at random points of a load and starts
@@ -74,7 +72,7 @@ func crash(t *testing.T, entries, kills int, arguments ...string) {
 	s := startCrashing(t, arguments...)
 	load := &crashLoad{service: s, entries: int64(entries)}
 
-	ctx, cancel := context.WithTimeout(t.Context(), crashTime)
+	ctx, cancel := load.untilItStalls(t.Context())
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	for range 4 {
@@ -196,6 +194,22 @@ type crashLoad struct {
 	entries      int64
 	begun        atomic.Int64
 	acknowledged atomic.Int64
+}
+
+// untilItStalls returns a context that ends once nothing more has been acknowledged for crashStall.
+func (l *crashLoad) untilItStalls(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	go func() {
+		for acknowledged, since := int64(-1), time.Now(); ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+			switch now := l.acknowledged.Load(); {
+			case now > acknowledged:
+				acknowledged, since = now, time.Now()
+			case time.Since(since) > crashStall:
+				cancel(fmt.Errorf("nothing was acknowledged for %s", crashStall))
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // await returns once so many entries are acknowledged, or ctx ended.

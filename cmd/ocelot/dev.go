@@ -22,7 +22,7 @@ type devCmd struct {
 	Empty bool   `help:"Leave out the demo tenant and its entries."`
 
 	Lambda    bool   `help:"Run each function's real Lambda binary, with the events of AWS, instead of all in this process."`
-	Functions string `type:"path" placeholder:"DIR" help:"With --lambda: folder of ready-made binaries (DIR/<function>/bootstrap). By default they are built into the data folder."`
+	Functions string `type:"path" placeholder:"DIR" help:"With --lambda: folder of ready-made binaries (DIR/<function>/bootstrap). By default they are built into a folder of the user's cache."`
 }
 
 // devTokenTTL is how long the token is good that a start prints.

@@ -287,7 +287,7 @@ func TestSendFollowsAStreamUntilInterrupted(t *testing.T) {
 	case <-wait:
 		t.Fatal("the entry was not sent")
 	}
-	time.Sleep(100 * time.Millisecond) // the answer is under way
+	time.Sleep(time.Second) // the answer is under way
 	cancel(errors.New("interrupt signal received"))
 	select {
 	case got := <-done:

@@ -17,6 +17,8 @@ type serviceFlags struct {
 // defaultURL is where ocelot dev listens.
 const defaultURL = "http://127.0.0.1:8080"
 
+var errNoTenant = errors.New("a tenant is needed: --tenant or OCELOT_TENANT")
+
 // connect returns a client for the flags.
 func (f *serviceFlags) connect() (*client.Client, error) {
 	config, err := f.config()
@@ -31,7 +33,7 @@ func (f *serviceFlags) config() (client.Config, error) {
 		return client.Config{}, &usageError{errors.New("a token is needed: --token or OCELOT_TOKEN")}
 	}
 	if f.Tenant == "" {
-		return client.Config{}, &usageError{errors.New("a tenant is needed: --tenant or OCELOT_TENANT")}
+		return client.Config{}, &usageError{errNoTenant}
 	}
 	return client.Config{URL: cmp.Or(f.URL, defaultURL), Token: f.Token, Tenant: f.Tenant, UserAgent: "ocelot/" + buildVersion()}, nil
 }

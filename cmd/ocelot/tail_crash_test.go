@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"io"
 	"math/rand/v2"
@@ -49,7 +48,7 @@ func tailCrashes(t *testing.T, entries, kills int, arguments ...string) {
 	tail := startTail(t, s)
 
 	load := &crashLoad{service: s, entries: int64(entries)}
-	ctx, cancel := context.WithTimeout(t.Context(), crashTime)
+	ctx, cancel := load.untilItStalls(t.Context())
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	for range 2 {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/localcloud"
 )
 
@@ -32,12 +33,19 @@ func (c *tokenCmd) Validate() error {
 	switch role := access.Role(c.Role); {
 	case c.TTL <= 0:
 		return errors.New("--ttl must be more than zero")
+	case len(c.Tenant) == 0: // an empty variable counts as given
+		return errNoTenant
 	case c.Sub == "":
 		return errors.New("--sub must not be empty")
 	case c.Role == "none" && len(c.Permissions) == 0:
 		return errors.New("a token without --role and --permissions is good for nothing")
 	case role == access.RoleOperator && (len(c.Tenant) != 1 || c.Tenant[0] != string(access.AnyTenant)):
 		return errors.New("the role operator goes with --tenant '*' only")
+	}
+	for _, tenant := range c.Tenant {
+		if _, err := audit.ParseTenantID(tenant); err != nil && tenant != string(access.AnyTenant) {
+			return fmt.Errorf("--tenant %q: %w", tenant, err)
+		}
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 
 // patience is how long a suite waits for what an adapter may do a little later,
 // such as the refresh of an index.
-const patience = 5 * time.Second
+const patience = 15 * time.Second
 
 // eventually waits until check holds.
 func eventually(t *testing.T, what string, check func() bool) {

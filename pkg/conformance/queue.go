@@ -150,14 +150,15 @@ func queueKeepsBodies(t *testing.T, open func(time.Duration, int) MessageQueue) 
 }
 
 func queueHides(t *testing.T, open func(time.Duration, int) MessageQueue) {
-	q := open(time.Second, 5)
+	const visibility = 3 * time.Second
+	q := open(visibility, 5)
 	noError(t, q.Send(t.Context(), []string{"one"}))
 	received := time.Now()
 	first := receive(t, q, 1)[0]
 	wantEmpty(t, q)
 	second := receive(t, q, 1)[0]
-	if hidden := time.Since(received); hidden < time.Second {
-		t.Fatalf("the message was delivered again after %v, its visibility timeout is 1s", hidden)
+	if hidden := time.Since(received); hidden < visibility {
+		t.Fatalf("the message was delivered again after %v, its visibility timeout is %v", hidden, visibility)
 	}
 	if second.ReceiveCount != 2 || second.ID != first.ID || second.Receipt == first.Receipt {
 		t.Fatalf("second delivery %+v after first %+v", second, first)
@@ -180,11 +181,12 @@ func queueIgnoresStaleReceipts(t *testing.T, open func(time.Duration, int) Messa
 }
 
 func queueChangesVisibility(t *testing.T, open func(time.Duration, int) MessageQueue) {
-	q := open(time.Second, 5)
+	const visibility = 3 * time.Second
+	q := open(visibility, 5)
 	noError(t, q.Send(t.Context(), []string{"one"}))
 	m := receive(t, q, 1)[0]
 	noError(t, q.ChangeVisibility(t.Context(), m.Receipt, time.Minute))
-	time.Sleep(1200 * time.Millisecond) // past the queue's own timeout
+	time.Sleep(visibility + 200*time.Millisecond) // past the queue's own timeout
 	wantEmpty(t, q)
 	noError(t, q.ChangeVisibility(t.Context(), m.Receipt, 0))
 	receive(t, q, 1)

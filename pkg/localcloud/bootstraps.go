@@ -158,8 +158,9 @@ var ErrNoSources = errors.New("the functions can only be built with Go and withi
 // BuildBootstraps builds every function for this machine as <folder>/<function>:
 // for the engines of production where all of them are named, else for the embedded
 // one. The folder is one in the user's cache, of its own for each checkout and
-// kind of engines; what is up to date there is left as it is. The working folder
-// must be within Ocelot's sources, else the error is ErrNoSources.
+// kind of engines; what is up to date there is left as it is, and processes may build
+// into it at once (not on Windows). The working folder must be within Ocelot's
+// sources, else the error is ErrNoSources.
 func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string, err error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
 	if err != nil {
@@ -179,7 +180,9 @@ func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
 		"-ldflags", "-s -w", "-o", folder+string(filepath.Separator), modulePath+"/functions/...")
-	build.Env = append(build.Environ(), "GOOS=", "GOARCH=") // this machine's, whatever is set
+	// For this machine, whatever is set. And made on the folder's file system: go build
+	// then puts each there by a rename, and nobody finds one that is half written.
+	build.Env = append(build.Environ(), "GOOS=", "GOARCH=", "GOTMPDIR="+filepath.Dir(folder))
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", errors.Join(fmt.Errorf("build the functions: %w\n%s", err, out), ctx.Err())
 	}

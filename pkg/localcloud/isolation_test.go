@@ -100,7 +100,7 @@ func (s *stage) call(route manifest.Route, authorization string, tenant audit.Te
 	return c.do(route.Method, path, body, header)
 }
 
-func TestManifestRoutesByRole(t *testing.T) { everyWay(t, routesByRole) }
+func TestRoutesByRole(t *testing.T) { everyWay(t, routesByRole) }
 
 func routesByRole(t *testing.T, start starter) {
 	for _, f := range manifest.Functions() {
@@ -127,7 +127,7 @@ func routesByRole(t *testing.T, start starter) {
 	}
 }
 
-func TestManifestRoutesInAForeignTenant(t *testing.T) { everyWay(t, routesInAForeignTenant) }
+func TestRoutesInAForeignTenant(t *testing.T) { everyWay(t, routesInAForeignTenant) }
 
 func routesInAForeignTenant(t *testing.T, start starter) {
 	s := newStage(t, start)

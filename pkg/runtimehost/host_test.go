@@ -36,6 +36,16 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
+// await waits until functions have printed the text.
+func (o *output) await(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(o.String(), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is not printed, but %s", text, o)
+		}
+	}
+}
+
 // newHost returns the host of this test binary in a mode, see TestMain.
 func newHost(t *testing.T, mode string, change func(f *runtimehost.Function)) (*runtimehost.Host, *output) {
 	t.Helper()
@@ -123,7 +133,7 @@ func TestInvokeScalesOutToItsBound(t *testing.T) {
 	var running sync.WaitGroup
 	for range 12 {
 		running.Go(func() {
-			r, err := invoke(t, h, command{Sleep: 50 * time.Millisecond})
+			r, err := invoke(t, h, command{Sleep: 200 * time.Millisecond})
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil || r.Concurrent != 1 {
@@ -139,7 +149,6 @@ func TestInvokeScalesOutToItsBound(t *testing.T) {
 }
 
 func TestFunctionErrors(t *testing.T) {
-	h, _ := newHost(t, "commands", func(f *runtimehost.Function) { f.Timeout = time.Second })
 	for _, test := range []struct {
 		name        string
 		command     command
@@ -151,10 +160,15 @@ func TestFunctionErrors(t *testing.T) {
 		{"panic", command{Panic: "oh no"}, "string", "oh no", false, false},
 		{"exit", command{Exit: true}, runtimehost.TypeExit, "exit status 3", true, false},
 		{"kill", command{Kill: true}, runtimehost.TypeExit, "killed", true, false},
-		{"timeout", command{Sleep: time.Hour}, runtimehost.TypeTimeout, "after 1.00 seconds", true, false},
+		{"timeout", command{Sleep: time.Hour}, runtimehost.TypeTimeout, "after 2.00 seconds", true, false},
 		{"too large", command{Answer: runtimehost.MaxPayload}, runtimehost.TypeTooLarge, "6291456", false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			h, _ := newHost(t, "commands", func(f *runtimehost.Function) {
+				if test.kind == runtimehost.TypeTimeout {
+					f.Timeout = 2 * time.Second
+				}
+			})
 			before, err := invoke(t, h, command{})
 			if err != nil {
 				t.Fatal(err)
@@ -254,12 +268,7 @@ func TestRuntimeAPIIsStrict(t *testing.T) {
 	if err != nil || string(answer) != "done" {
 		t.Fatalf("%s, %v (%s)", answer, err, printed)
 	}
-	const want = "do-things wrong id 400, next again 403, answer 202, answer again 400, unknown path 404\n"
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(printed.String(), want); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it saw %s", printed)
-		}
-	}
+	printed.await(t, "do-things wrong id 400, next again 403, answer 202, answer again 400, unknown path 404\n")
 }
 
 func TestOutputComesInLines(t *testing.T) {
@@ -283,16 +292,16 @@ func TestOutputComesInLines(t *testing.T) {
 }
 
 func TestCloseEndsEverything(t *testing.T) {
-	h, _ := newHost(t, "commands", nil)
+	h, printed := newHost(t, "commands", nil)
 	if _, err := invoke(t, h, command{}); err != nil {
 		t.Fatal(err)
 	}
 	pids, failed := h.PIDs(), make(chan error)
 	go func() {
-		_, err := invoke(t, h, command{Sleep: time.Hour})
+		_, err := invoke(t, h, command{Print: "begun\n", Sleep: time.Hour})
 		failed <- err
 	}()
-	time.Sleep(50 * time.Millisecond) // so that it has begun
+	printed.await(t, "begun")
 	h.Close()
 	h.Close()
 	if err := <-failed; err == nil {
@@ -309,14 +318,14 @@ func TestCloseEndsEverything(t *testing.T) {
 }
 
 func TestWaitingForAnEnvironmentEndsWithTheContext(t *testing.T) {
-	h, _ := newHost(t, "commands", func(f *runtimehost.Function) { f.Concurrency = 1 })
+	h, printed := newHost(t, "commands", func(f *runtimehost.Function) { f.Concurrency = 1 })
 	var first sync.WaitGroup
 	first.Go(func() {
-		if _, err := invoke(t, h, command{Sleep: 500 * time.Millisecond}); err != nil {
+		if _, err := invoke(t, h, command{Print: "begun\n", Sleep: 2 * time.Second}); err != nil {
 			t.Error(err)
 		}
 	})
-	time.Sleep(100 * time.Millisecond) // until the only environment is busy
+	printed.await(t, "begun") // until the only environment is busy
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := h.Invoke(ctx, []byte(`{}`)); !errors.Is(err, context.DeadlineExceeded) {

@@ -20,8 +20,7 @@ import (
 
 const (
 	callTries = 5 // of one call, by the SDK: within 0.4 s on average
-	// keptFor is how long a fetched secret is used before it is asked for
-	// again: a rotated one is in use after that.
+	// keptFor is how long a fetched secret is returned before it is fetched again.
 	keptFor = 5 * time.Minute
 )
 

@@ -114,8 +114,12 @@ func TestASecretIsKeptForAWhile(t *testing.T) {
 
 func TestThoseWhoAskAtOnceShareOneCall(t *testing.T) {
 	s, client := newService(t)
-	s.says(func(int64) (int, any) {
-		time.Sleep(50 * time.Millisecond)
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	s.says(func(call int64) (int, any) {
+		if call == 1 {
+			close(arrived)
+		}
+		<-answer
 		return http.StatusOK, map[string]string{"SecretString": "value"}
 	})
 	r := secrets.New(client, time.Now)
@@ -123,12 +127,13 @@ func TestThoseWhoAskAtOnceShareOneCall(t *testing.T) {
 	for range 8 {
 		running.Go(func() { want(t, r, someARN, "value") })
 	}
-	time.Sleep(10 * time.Millisecond)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	<-arrived
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // in which another call would come, if there were one
 	defer cancel()
 	if _, err := r.Resolve(ctx, someARN); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("who cannot wait gets %v", err)
 	}
+	close(answer)
 	running.Wait()
 	if n := s.calls.Load(); n != 1 {
 		t.Errorf("%d calls", n)

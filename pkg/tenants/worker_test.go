@@ -142,7 +142,7 @@ func TestPurgeSettles(t *testing.T) {
 	p.Settle = time.Hour
 	var passes int
 	p.entries.before = func() { passes++ }
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if err := p.handle(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("%v: the purge ended before in-flight writes could", err)
