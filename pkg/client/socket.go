@@ -23,6 +23,10 @@ const (
 	defaultPingEvery = 30 * time.Second
 	// maxFrame is more than a message of API Gateway's has, which is at most 128 KB.
 	maxFrame = 1 << 20
+	// maxMessage is how long a client's message may be, in frames of up to 32 KB each:
+	// API Gateway's limits. sentFrame is well within the latter.
+	maxMessage = 128 << 10
+	sentFrame  = 16 << 10
 	// readsAtOnce is how many entries of one frame are completed at once.
 	readsAtOnce = 4
 	// notYetTries is how often an entry is asked for that the store does not show yet.
@@ -92,12 +96,32 @@ func (f *follower) subscribe(ctx context.Context, conn *websocket.Conn) error {
 	if err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
+	if len(message) > maxMessage {
+		return fmt.Errorf("subscribe: the filter is too long: with it the subscription has %d bytes, at most %d are taken", len(message), maxMessage)
+	}
 	ctx, cancel := context.WithTimeout(ctx, f.config.Timeout)
 	defer cancel()
-	if err := conn.Write(ctx, websocket.MessageText, message); err != nil {
+	if err := writeInFrames(ctx, conn, message); err != nil {
 		return &connectionError{fmt.Errorf("subscribe: %w", err)}
 	}
 	return nil
+}
+
+// writeInFrames sends a text as one message, in more frames than one where it is long.
+func writeInFrames(ctx context.Context, conn *websocket.Conn, text []byte) error {
+	if len(text) <= sentFrame {
+		return conn.Write(ctx, websocket.MessageText, text)
+	}
+	w, err := conn.Writer(ctx, websocket.MessageText)
+	if err != nil {
+		return err
+	}
+	for frame := range slices.Chunk(text, sentFrame) {
+		if _, err := w.Write(frame); err != nil { // each Write is a frame
+			return err
+		}
+	}
+	return w.Close()
 }
 
 // next returns the next frame's text. Where none comes in time, although a ping

@@ -53,11 +53,8 @@ type submission struct {
 	faults []audit.FieldError
 }
 
-// maxFaults bounds what is told about one entry.
-const maxFaults = 20
-
 func (p *submission) fault(name, code, format string, args ...any) {
-	if len(p.faults) < maxFaults {
+	if len(p.faults) < audit.MaxFaults {
 		p.faults = append(p.faults, audit.FieldError{
 			Pointer: boundedPointer(jsontext.Pointer("").AppendToken(name)), Code: code, Detail: fmt.Sprintf(format, args...),
 		})

@@ -393,7 +393,7 @@ func (s *socket) serve(w http.ResponseWriter, r *http.Request) {
 	defer context.AfterFunc(s.gateway.calls, func() { _ = taken.conn.Close() })() // then nobody waits for the client
 	messages := make(chan string, backlog)
 	var both sync.WaitGroup
-	both.Go(func() { s.read(messages) })
+	both.Go(func() { s.read(messages, taken.conn) })
 	both.Go(func() { s.write(taken.conn) })
 	for text := range messages {
 		s.handle(text)
@@ -405,27 +405,32 @@ func (s *socket) serve(w http.ResponseWriter, r *http.Request) {
 // deadlines bound everything that the closing of a WebSocket does.
 type connTaker struct {
 	http.ResponseWriter
-	conn net.Conn
+	conn *frameMeter
 }
 
 // Hijack implements http.Hijacker.
 func (t *connTaker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(t.ResponseWriter).Hijack()
-	t.conn = conn
-	return conn, buffered, err
+	if err != nil {
+		return nil, nil, err
+	}
+	t.conn = &frameMeter{Conn: conn}
+	early, _ := buffered.Peek(buffered.Reader.Buffered()) // never fails for what is there
+	t.conn.measure(early)
+	return t.conn, buffered, nil
 }
 
 // read takes the client's messages until the connection ends.
-func (s *socket) read(messages chan<- string) {
+func (s *socket) read(messages chan<- string, frames *frameMeter) {
 	defer close(messages)
-	for {
+	for number := int64(1); ; number++ {
 		kind, text, err := s.conn.Read(context.Background())
 		var closed websocket.CloseError
 		switch {
 		case errors.As(err, &closed):
 			s.finish(closed.Code, closed.Reason, byClient)
 			return
-		case errors.Is(err, websocket.ErrMessageTooBig):
+		case errors.Is(err, websocket.ErrMessageTooBig), err == nil && frames.tooLong.Load() == number:
 			s.finish(websocket.StatusMessageTooBig, "", byGateway)
 			return
 		case err != nil:

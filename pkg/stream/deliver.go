@@ -19,6 +19,11 @@ const (
 	// deliveryTime is how long one connection is sent to in one go, so that a long
 	// replay does not keep others waiting.
 	deliveryTime = 3 * time.Second
+	// breath is for how long no delivery takes a connection whose turn is over where
+	// somebody waits for it: a client's message asks every leasePoll.
+	breath = 10 * leasePoll
+	// afterBreath is when the queue has a delivery go on then; SQS makes a second of it.
+	afterBreath = 2 * breath
 	// atOnce is how many connections are sent to at once.
 	atOnce = 32
 	// readSegments is how many segments are read at once.
@@ -30,6 +35,9 @@ const (
 	maxTries = 7
 	minRetry = time.Second
 	maxRetry = 15 * time.Second
+	// clocksDiffer is more than the clocks of two workers do: a wish must not come to
+	// one who thinks that it is not time yet.
+	clocksDiffer = 100 * time.Millisecond
 )
 
 // again is the queue message that asks to go on with one connection; its JSON
@@ -98,7 +106,7 @@ func (s *Service) deliverNew(ctx context.Context, contents envelope.Contents) er
 		return err
 	}
 	if len(contents.Poison) > 0 { // the step before passes none on: the message was damaged
-		return fmt.Errorf("deliver %s: %d unreadable entries: %s", contents.Tenant, len(contents.Poison), contents.Poison[0].Reason)
+		return fmt.Errorf("deliver %s: %d entries: %w: %s", contents.Tenant, len(contents.Poison), audit.ErrUnreadable, contents.Poison[0].Reason)
 	}
 	return nil
 }
@@ -132,24 +140,41 @@ func (s *Service) deliver(ctx context.Context, w *window, id string) error {
 	d := &delivery{Service: s, window: w, holder: s.holder(), ends: s.Now().Add(deliveryTime)}
 	for {
 		c, acquired, err := s.Connections.Acquire(ctx, id, d.holder, s.Now().Add(leaseTime))
-		if errors.Is(err, audit.ErrNotFound) || err == nil && !acquired {
+		if errors.Is(err, audit.ErrNotFound) {
 			return nil
 		}
-		released := false
+		if err == nil && !acquired {
+			return s.countOn(ctx, id)
+		}
+		asked := false
 		if err == nil {
 			d.Connection, d.saved = c, s.Now()
-			err = d.settle(ctx, d.run(ctx))
-			var releaseErr error
-			released, releaseErr = s.Connections.Release(ctx, id, d.holder)
-			err = errors.Join(err, releaseErr)
+			asked, err = d.turn(ctx)
 		}
 		if err != nil {
 			return fmt.Errorf("deliver to a subscriber of %s: %w", w.tenant, err)
 		}
-		if released {
+		if !asked {
 			return nil
 		}
 	}
+}
+
+// countOn leaves what there is to deliver to whoever has the lease. One who was
+// killed before they had the queue look after the connection would take it with
+// them, so that where no look is due the queue makes one after the lease.
+func (s *Service) countOn(ctx context.Context, id string) error {
+	c, err := s.Connections.Connection(ctx, id)
+	if errors.Is(err, audit.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at who delivers: %w", err)
+	}
+	if c.Subscription == nil || c.Subscription.WatchedUntil.After(s.Now()) {
+		return nil
+	}
+	return s.again(ctx, c, leaseTime+clocksDiffer)
 }
 
 // delivery is one worker's time with one connection, whose lease it has.
@@ -160,6 +185,62 @@ type delivery struct {
 	holder string
 	ends   time.Time
 	saved  time.Time // when the lease was taken or something was saved last
+}
+
+// turn sends what there is and gives the lease back, but for where somebody asked
+// for it and there is time to look again.
+//
+// Whoever asked is gone and counts on the holder. So the lease is given back for
+// good only where the holder looked after they asked, or where a wish follows: the
+// message that is handled, which comes again after an error, or one that is sent
+// after the lease was given back. One that was sent before could be handled
+// before, find the lease taken and be forgotten together with who asked. Where
+// the holder is killed in between, the wish of watch is due after its lease.
+func (d *delivery) turn(ctx context.Context) (asked bool, err error) {
+	left, err := d.run(ctx)
+	if err = d.settle(ctx, err); err != nil {
+		return false, d.abandon(ctx, err)
+	}
+	released, err := d.Connections.Release(ctx, d.ID, d.holder)
+	switch {
+	case err != nil:
+		return false, d.abandon(ctx, err)
+	case released && left:
+		return false, d.again(ctx, d.Connection, 0)
+	case !released && d.over():
+		return false, d.yield(ctx)
+	}
+	return !released, nil
+}
+
+// abandon gives the lease back after a failure, so that the message finds it free
+// when it comes again. Where that fails as well, a wish comes when the lease is over.
+func (d *delivery) abandon(ctx context.Context, failure error) error {
+	err := d.release(ctx, d.Connection, d.holder)
+	if err != nil {
+		err = errors.Join(err, d.again(ctx, d.Connection, leaseTime+clocksDiffer))
+	}
+	return errors.Join(failure, err)
+}
+
+// over reports whether it is another's turn.
+func (d *delivery) over() bool { return d.Now().After(d.ends) }
+
+// yield leaves the connection to who asked for it, if that was a client's message,
+// and has the queue go on for all others.
+func (d *delivery) yield(ctx context.Context) error {
+	var err error
+	if until := d.Now().Add(breath); d.Subscription != nil && d.Subscription.RetryAt.Before(until) {
+		d.Subscription.RetryAt = until
+		err = d.settle(ctx, d.save(ctx))
+	}
+	if err == nil {
+		_, err = d.giveUp(ctx, d.ID, d.holder)
+	}
+	if err != nil {
+		return d.abandon(ctx, err)
+	}
+	return d.again(ctx, d.Connection, afterBreath)
 }
 
 // The ends of a delivery that are no failures of the service; ErrGone is another.
@@ -187,18 +268,19 @@ func (d *delivery) settle(ctx context.Context, err error) error {
 	return err
 }
 
-// run sends what there is, as long as there is time.
-func (d *delivery) run(ctx context.Context) error {
+// run sends what there is, as long as there is time; left is true where that was
+// too short.
+func (d *delivery) run(ctx context.Context) (left bool, err error) {
 	if d.Tenant != d.window.tenant {
-		return errors.New("the connection is of another tenant")
+		return false, errors.New("the connection is of another tenant")
 	}
 	sub := d.Subscription
 	if sub == nil || d.Now().Before(sub.RetryAt) {
-		return nil
+		return false, nil
 	}
 	filter, err := d.filter()
 	if err != nil {
-		return errors.Join(errOver, err)
+		return false, errors.Join(errOver, err)
 	}
 	for {
 		before := sub.At
@@ -206,11 +288,11 @@ func (d *delivery) run(ctx context.Context) error {
 		if sub.At != before {
 			err = errors.Join(err, d.save(ctx))
 		}
-		if err != nil || !more {
-			return err
+		if err != nil {
+			return false, err
 		}
-		if d.Now().After(d.ends) {
-			return d.again(ctx, d.Connection, 0)
+		if !more || d.over() {
+			return more, nil
 		}
 	}
 }
@@ -229,8 +311,8 @@ func (d *delivery) filter() (audit.Filter, error) {
 	return filter, err
 }
 
-// step sends the next segments and moves the position; more is false at the end
-// of the stream.
+// step sends the next segments, at least one frame of them, as long as there is
+// time, and moves the position; more is false at the end of the stream.
 func (d *delivery) step(ctx context.Context, filter audit.Filter) (more bool, err error) {
 	segments, err := d.window.after(ctx, d.Subscription.At.Segment)
 	if errors.Is(err, ErrExpired) {
@@ -251,19 +333,25 @@ func (d *delivery) step(ctx context.Context, filter audit.Filter) (more bool, er
 		if err := d.sendSegment(ctx, segment, filter); err != nil {
 			return false, err
 		}
+		if d.over() {
+			break
+		}
 	}
 	return true, nil
 }
 
-// watch has the queue look after the connection once this delivery's lease is
-// over, whatever becomes of it; once for many deliveries.
+// watch has the queue look after the connection once a lease that begins now is
+// over, whatever becomes of this delivery; once for many of them.
 func (d *delivery) watch(ctx context.Context) error {
 	now := d.Now()
-	if d.Subscription.WatchedUntil.After(now.Add(leaseTime)) {
+	if d.Subscription.WatchedUntil.After(now.Add(leaseTime + clocksDiffer)) {
 		return nil
 	}
-	d.Subscription.WatchedUntil = now.Add(2 * leaseTime)
-	return d.again(ctx, d.Connection, 2*leaseTime)
+	err := d.again(ctx, d.Connection, 2*leaseTime)
+	if err == nil {
+		d.Subscription.WatchedUntil = now.Add(2 * leaseTime)
+	}
+	return err
 }
 
 // behind reports whether the stream has fallen so far behind that it is not live.
@@ -296,7 +384,7 @@ func (d *delivery) skip(ctx context.Context) error {
 	return nil
 }
 
-// sendSegment sends the segment's entries from the position on.
+// sendSegment sends the segment's entries from the position on, as long as there is time.
 func (d *delivery) sendSegment(ctx context.Context, segment Segment, filter audit.Filter) error {
 	candidates, err := d.window.candidates(ctx, segment)
 	if err != nil {
@@ -310,7 +398,7 @@ func (d *delivery) sendSegment(ctx context.Context, segment Segment, filter audi
 		}
 		item := itemOf(&c.Entry)
 		if !b.fits(item) {
-			if err := d.sendBatch(ctx, &b, Position{Segment: segment.Number - 1, Within: i}); err != nil {
+			if err := d.sendBatch(ctx, &b, Position{Segment: segment.Number - 1, Within: i}); err != nil || d.over() {
 				return err
 			}
 		}
@@ -354,25 +442,27 @@ func (d *delivery) later(ctx context.Context) error {
 		return d.cut(ctx, "it was too slow for too long")
 	}
 	delay := min(minRetry<<(sub.Tries-1), maxRetry)
-	sub.RetryAt = d.Now().Add(delay)
+	sub.RetryAt = d.Now().Add(delay - clocksDiffer)
 	if err := d.save(ctx); err != nil {
 		return d.settle(ctx, err)
 	}
 	return d.again(ctx, d.Connection, delay)
 }
 
-// save keeps how far the subscription has come, and the lease.
+// save keeps how far the subscription has come, and the lease, after which
+// somebody looks.
 func (d *delivery) save(ctx context.Context) error {
 	now := d.Now()
+	watched := d.watch(ctx)
 	err := d.Connections.Save(ctx, d.ID, d.holder, d.Subscription, now.Add(leaseTime))
 	if errors.Is(err, audit.ErrPrecondition) || errors.Is(err, audit.ErrNotFound) {
 		return errLost
 	}
 	if err != nil {
-		return fmt.Errorf("save a subscription of %s: %w", d.Tenant, err)
+		return errors.Join(watched, fmt.Errorf("save a subscription of %s: %w", d.Tenant, err))
 	}
 	d.saved = now
-	return nil
+	return watched
 }
 
 // cut ends the connection: its client comes back, with its cursor.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -38,7 +39,7 @@ func parseSubscribe(body []byte) (subscribe, error) {
 	for name, raw := range text.Filter {
 		values, ok := texts(raw)
 		if !ok {
-			faults = append(faults, audit.Invalid("?"+name, "invalid_type", "must be a text or an array of texts").Fields...)
+			faults = append(faults, audit.Invalid("?"+bounded(name), "invalid_type", "must be a text or an array of texts").Fields...)
 			continue
 		}
 		message.filter[name] = values
@@ -82,7 +83,10 @@ func texts(raw jsontext.Value) ([]string, bool) {
 var escapePointer = strings.NewReplacer("~", "~0", "/", "~1") // RFC 6901
 
 // inFilter points at the members of the message's filter instead of query parameters.
+// What it returns fits into a frame.
 func inFilter(faults []audit.FieldError) error {
+	slices.SortFunc(faults, func(a, b audit.FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
+	faults = faults[:min(len(faults), audit.MaxFaults)]
 	for i, fault := range faults {
 		if name := strings.TrimPrefix(fault.Pointer, "?"); name != "" {
 			faults[i].Pointer = "/filter/" + escapePointer.Replace(name)
@@ -111,7 +115,7 @@ func strictly(body []byte, to any) error {
 	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &wrong):
 		return audit.Invalid(bounded(string(wrong.JSONPointer)), "unknown_field", "is no member of this message")
 	case errors.As(err, &wrong):
-		return audit.Invalid(string(wrong.JSONPointer), "invalid_type", "must not be a JSON %s", wrong.JSONKind)
+		return audit.Invalid(bounded(string(wrong.JSONPointer)), "invalid_type", "must not be a JSON %s", wrong.JSONKind)
 	}
 	return audit.Invalid("", "invalid_json", "must be one JSON object, its members each once")
 }

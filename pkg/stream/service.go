@@ -101,7 +101,8 @@ func (s *Service) Subscribe(ctx context.Context, id string, body []byte) error {
 
 // subscription is what the message asks for, from its place on.
 func (s *Service) subscription(ctx context.Context, c Connection, message subscribe) (Subscription, error) {
-	head, err := s.Segments.Open(ctx, c.Tenant, s.Now().Add(Keep))
+	// The connection's last cursor has to be good for Keep as well.
+	head, err := s.Segments.Open(ctx, c.Tenant, c.ExpiresAt.Add(Keep))
 	if err != nil {
 		return Subscription{}, fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
 	}
@@ -137,7 +138,8 @@ func (s *Service) Unsubscribe(ctx context.Context, id string, body []byte) error
 	return errors.Join(err, s.release(ctx, c, holder))
 }
 
-// Ping answers that the connection lives, and how far its stream has come.
+// Ping answers that the connection lives, and how far its stream has come. A
+// connection that is over is audit.ErrNotFound.
 func (s *Service) Ping(ctx context.Context, id string, body []byte) error {
 	if err := parseBare(body); err != nil {
 		return err
@@ -145,6 +147,9 @@ func (s *Service) Ping(ctx context.Context, id string, body []byte) error {
 	c, err := s.Connections.Connection(ctx, id)
 	if err != nil {
 		return fmt.Errorf("ping: %w", err)
+	}
+	if err := s.stillGood(c); err != nil {
+		return err
 	}
 	pong := frame{Type: "pong"}
 	if c.Subscription != nil {
@@ -224,17 +229,26 @@ func (s *Service) stillGood(c Connection) error {
 	return err
 }
 
-// release gives a lease back that was taken for a client's message. Somebody who
-// asked for it meanwhile had something to deliver.
+// release gives a lease back. Somebody who asked for it meanwhile had something to
+// deliver: a wish follows, sent when it cannot find the lease taken any more.
 func (s *Service) release(ctx context.Context, c Connection, holder string) error {
-	released, err := s.Connections.Release(ctx, c.ID, holder)
-	if err != nil {
-		return fmt.Errorf("release the connection: %w", err)
+	asked, err := s.giveUp(ctx, c.ID, holder)
+	if err != nil || !asked {
+		return err
 	}
-	if released {
-		return nil
+	return s.again(ctx, c, 0)
+}
+
+// giveUp gives a lease back for good, and says whether somebody asked for it, who
+// counts on the holder.
+func (s *Service) giveUp(ctx context.Context, id, holder string) (asked bool, err error) {
+	for {
+		released, err := s.Connections.Release(ctx, id, holder)
+		if err != nil || released {
+			return asked, err
+		}
+		asked = true
 	}
-	return errors.Join(s.release(ctx, c, holder), s.again(ctx, c, 0))
 }
 
 // holder returns a new name for whoever holds a lease.

@@ -97,6 +97,19 @@ func TestResumeWithoutGapOrRepeat(t *testing.T) {
 	}
 }
 
+// A cursor that came at the end of a connection is as good as the first.
+func TestACursorIsGoodForADay(t *testing.T) {
+	w := newWorld(t)
+	c := w.subscribe("c", `{}`, "")
+	w.pass(stream.MaxConnection - time.Minute)
+	w.publish(w.entry(nil))
+	last := c.last().Cursor
+	w.pass(stream.Keep - time.Second)
+	missed := w.entry(nil)
+	w.publish(missed)
+	w.subscribe("d", `{}`, last).wants(t, missed)
+}
+
 // Subscribers that are cut again and again, while entries are stored and
 // delivered by several workers at once, get every entry once and in one order.
 func TestEveryEntryOnceUnderLoad(t *testing.T) {
@@ -326,8 +339,11 @@ func TestConnectionsEnd(t *testing.T) {
 	c := w.connect("c", brief, tenant)
 	w.say("c", `{}`, "")
 	w.pass(time.Minute)
-	if err := w.Ping(t.Context(), "c", []byte(`{}`)); err != nil {
-		t.Errorf("ping: %v", err)
+	if err := w.Ping(t.Context(), "c", []byte(`{}`)); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("a ping when the credential has ended: %v", err)
+	}
+	if got := c.got(); !slices.Equal(got, []string{"subscribed"}) {
+		t.Errorf("frames %v", got)
 	}
 	if err := w.Subscribe(t.Context(), "c", []byte(`{"action":"subscribe"}`)); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("a subscription when the credential has ended: %v", err)
@@ -382,6 +398,17 @@ func TestFaultyMessages(t *testing.T) {
 			t.Errorf("%s: %v", tt.message, err)
 		}
 	}
+	for _, message := range hugeSubscriptions() {
+		var invalid *audit.ValidationError
+		if err := w.Subscribe(t.Context(), "c", []byte(message)); !errors.As(err, &invalid) || len(invalid.Fields) > audit.MaxFaults {
+			t.Fatalf("%.50s…: %.500v", message, err)
+		}
+		for _, fault := range invalid.Fields {
+			if len(fault.Pointer) > 200 {
+				t.Errorf("%.50s…: a pointer of %d bytes", message, len(fault.Pointer))
+			}
+		}
+	}
 	for _, message := range []string{`{}`, `{"action":"shout"}`, `no`, ``} {
 		var invalid *audit.ValidationError
 		if err := w.Refuse(t.Context(), "c", []byte(message)); !errors.As(err, &invalid) {
@@ -390,6 +417,24 @@ func TestFaultyMessages(t *testing.T) {
 	}
 	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "me", w.clock().Add(time.Second)); !acquired || err != nil {
 		t.Errorf("a faulty message left a lease behind: %v", err)
+	}
+}
+
+// hugeSubscriptions have more, or longer, faults than a frame has room for.
+func hugeSubscriptions() []string {
+	var unknown, mistyped strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&unknown, `,"field%d":"x"`, i)
+		fmt.Fprintf(&mistyped, `,"field%d":7`, i)
+	}
+	long := strings.Repeat("~", 30_000)
+	return []string{
+		`{"action":"subscribe","filter":{` + unknown.String()[1:] + `}}`,
+		`{"action":"subscribe","filter":{` + mistyped.String()[1:] + `}}`,
+		`{"action":"subscribe","filter":{"severity":["LOUD"` + strings.Repeat(`,"LOUD"`, 499) + `]}}`,
+		`{"action":"subscribe","filter":{"` + long + `":"x"}}`,
+		`{"action":"subscribe","filter":{"` + long + `":7}}`,
+		`{"action":"subscribe","` + long + `":7}`,
 	}
 }
 
@@ -417,12 +462,15 @@ func TestTickets(t *testing.T) {
 	if _, _, err := w.Redeem(text); !errors.Is(err, audit.ErrUnauthenticated) {
 		t.Errorf("an old ticket: %v", err)
 	}
-	for range 100 {
-		wide.Resources = append(wide.Resources, access.Resource{Type: "order", ID: strings.Repeat("7", 100)})
+	longest := 0
+	for err == nil {
+		longest = len(text)
+		wide.Resources = append(wide.Resources, access.Resource{Type: "order", ID: "7"})
+		text, _, err = w.Ticket(wide, tenant)
 	}
 	var invalid *audit.ValidationError
-	if _, _, err := w.Ticket(wide, tenant); !errors.As(err, &invalid) {
-		t.Errorf("a ticket that is too long: %v", err)
+	if !errors.As(err, &invalid) || invalid.Fields[0].Code != "too_long" || longest > stream.MaxTicketBytes || longest < stream.MaxTicketBytes-50 {
+		t.Errorf("the longest ticket has %d bytes; a longer one: %v", longest, err)
 	}
 }
 

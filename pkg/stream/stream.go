@@ -17,8 +17,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Keep is how long a tenant's stream stays open after somebody listened to it,
-// and how far back a cursor reaches.
+// Keep is how far back a cursor reaches: a tenant's stream stays open for so long
+// after the last connection that was subscribed to it can have ended.
 const Keep = 24 * time.Hour
 
 // Position is a place in a tenant's stream: behind the first Within entries of

@@ -8,11 +8,16 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/cursor"
 )
 
-// TicketTTL is how long a ticket opens a connection.
-const TicketTTL = time.Minute
+const (
+	// TicketTTL is how long a ticket opens a connection.
+	TicketTTL = time.Minute
+	// MaxTicketBytes is how long the text of a ticket is at most. API Gateway takes a
+	// WebSocket URL of up to 4,096 characters; that leaves 512 for the address and
+	// the parameter's name.
+	MaxTicketBytes = 4096 - 512
+)
 
 // ticketList is the list that tickets are signed for, which no cursor is.
 const ticketList = "stream ticket"
@@ -26,7 +31,8 @@ type ticket struct {
 
 // Ticket returns a text with which a client that cannot set headers connects
 // within TicketTTL. It stands for what the principal may listen to in the tenant;
-// an *audit.ValidationError where that is narrowed to too many resources for a text.
+// an *audit.ValidationError where that is narrowed to too many resources for
+// MaxTicketBytes.
 func (s *Service) Ticket(principal access.Principal, tenant audit.TenantID) (text string, until time.Time, err error) {
 	until = s.Now().Add(TicketTTL)
 	payload, err := json.Marshal(ticket{
@@ -35,10 +41,12 @@ func (s *Service) Ticket(principal access.Principal, tenant audit.TenantID) (tex
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("ticket: %w", err)
 	}
-	if len(payload) > cursor.MaxPayload {
-		return "", time.Time{}, audit.Invalid("Header: Authorization", "too_long", "must be narrowed to fewer resources for a ticket: it holds at most %d bytes of them", cursor.MaxPayload)
+	text = s.Cursors.Sign(ticketList, payload)
+	if len(text) > MaxTicketBytes {
+		return "", time.Time{}, audit.Invalid("Header: Authorization", "too_long",
+			"must be narrowed to fewer resources for a ticket: with them it has %d bytes, and may have %d", len(text), MaxTicketBytes)
 	}
-	return s.Cursors.Sign(ticketList, payload), until, nil
+	return text, until, nil
 }
 
 // Redeem returns whom a ticket stands for; audit.ErrUnauthenticated where it is
