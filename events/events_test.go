@@ -1,5 +1,5 @@
-// Package events_test writes the samples of this folder (go test ./events
-// -update) and invokes every function with its own.
+// Package events_test writes the samples of this folder (go generate ./events)
+// and invokes every function with its own.
 package events_test
 
 import (
@@ -26,6 +26,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
+
+//go:generate go test -run ^TestSamplesAreFresh$ -count 1 . -update
 
 var update = flag.Bool("update", false, "write the samples instead of comparing them")
 
@@ -54,7 +56,7 @@ func TestSamplesAreFresh(t *testing.T) {
 	}
 	for path, content := range made {
 		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, content) {
-			t.Errorf("%s is stale; go test ./events -update writes it (%v)", path, err)
+			t.Errorf("%s is stale; run go generate ./events (%v)", path, err)
 		}
 	}
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -183,11 +185,24 @@ func invoke(t *testing.T, s *wiring.Services, f manifest.Function, path string) 
 	}
 	var event events.SQSEvent
 	load(t, path, &event)
-	response, err := lambdaedge.Queue(localcloud.QueueFunctions(s)[f.Name])(t.Context(), event)
+	response, err := lambdaedge.Queue(localcloud.QueueFunctions(s)[f.Name], s.Stores.Source)(t.Context(), event)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return want{BatchItemFailures: &response.BatchItemFailures}
+	return want{BatchItemFailures: &response.BatchItemFailures, DeadLetters: deadLetters(t, s, f)}
+}
+
+// deadLetters counts those of the queues that trigger the function.
+func deadLetters(t *testing.T, s *wiring.Services, f manifest.Function) (total int64) {
+	t.Helper()
+	for _, trigger := range f.Trigger.Queues {
+		_, _, dead, err := s.Stores.Queue(trigger.Queue).(*sqlite.Queue).Depth(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += dead
+	}
+	return total
 }
 
 // invokeSocket runs a function of the WebSocket API and returns its status.

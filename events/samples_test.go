@@ -21,6 +21,7 @@ import (
 type want struct {
 	Status            int                           `json:"status,omitempty"`
 	BatchItemFailures *[]events.SQSBatchItemFailure `json:"batchItemFailures,omitempty"`
+	DeadLetters       int64                         `json:"deadLetters,omitempty"`
 	Effect            string                        `json:"effect,omitempty"`
 	Error             string                        `json:"error,omitempty"`
 	Done              bool                          `json:"done,omitempty"`
@@ -254,6 +255,12 @@ func failing(places ...int) want {
 	return want{BatchItemFailures: &failures}
 }
 
+// burying says that so many messages were sent to the dead letters.
+func burying(n int64, w want) want {
+	w.DeadLetters = n
+	return w
+}
+
 // packed is one message with these of the sample entries.
 func packed(t *testing.T, numbers ...byte) string {
 	t.Helper()
@@ -297,12 +304,13 @@ func samples(t *testing.T) []sample {
 	return append(all,
 		sample{"persist-logs", "stored", sqsEvent(manifest.QueueIngest, packed(t, 4, 5), packed(t, 6)), failing()},
 		sample{"persist-logs", "stored-already", sqsEvent(manifest.QueueIngestPriority, packed(t, 1, 2)), failing()},
-		sample{"persist-logs", "one-is-unreadable", sqsEvent(manifest.QueueIngest, packed(t, 4), "not a message"), failing(1)},
+		sample{"persist-logs", "one-is-unreadable", sqsEvent(manifest.QueueIngest, packed(t, 4), "not a message"), burying(1, failing())},
 		sample{"index-logs", "indexed", sqsEvent(manifest.QueueIndex, packed(t, 1, 2)), failing()},
-		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, `{"v":99}`, packed(t, 1)), failing(0)},
+		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, "not a message", packed(t, 1)), burying(1, failing())},
+		sample{"index-logs", "one-is-of-a-later-release", sqsEvent(manifest.QueueIndex, `{"v":99}`, packed(t, 1)), failing(0)},
 		sample{"stream-logs", "delivered", sqsEvent(manifest.QueueStream, packed(t, 1, 2)), live(failing(), "entries")},
 		sample{"stream-logs", "resumed", sqsEvent(manifest.QueueStream, `{"v":1,"tenant":"acme","connection":"`+subscribed+`"}`), failing()},
-		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(failing(1), "entries")},
+		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(burying(1, failing()), "entries")},
 		sample{"purge-tenant", "purged", sqsEvent(manifest.QueuePurge, purge), failing()},
 		sample{"purge-tenant", "unknown-job", sqsEvent(manifest.QueuePurge, `{"v":1,"tenant":"gone","job":"none"}`), failing(0)},
 		sample{"reconcile-index", "reconciled", scheduleEvent("reconcile-index"), want{Done: true}},

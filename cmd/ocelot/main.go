@@ -32,6 +32,7 @@ type commands struct {
 	Search  searchCmd  `cmd:"" help:"List entries, the newest first."`
 	Tail    tailCmd    `cmd:"" help:"Follow the live stream of entries."`
 	Stats   statsCmd   `cmd:"" help:"Count entries by field and over time."`
+	Redrive redriveCmd `cmd:"" help:"Move dead letters back to their queues."`
 	Version versionCmd `cmd:"" help:"Print the version of this program."`
 }
 

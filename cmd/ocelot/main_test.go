@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -38,13 +41,14 @@ func command(ctx context.Context, stdin io.Reader, terminalWidth int, args ...st
 // unsetEnvironment keeps what the tester's shell has set out of a test.
 func unsetEnvironment(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"OCELOT_URL", "OCELOT_TOKEN", "OCELOT_TENANT", "OCELOT_STREAM_URL", "NO_COLOR"} {
+	for _, name := range []string{"OCELOT_URL", "OCELOT_TOKEN", "OCELOT_TENANT", "OCELOT_STREAM_URL", "NO_COLOR", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"} {
 		t.Setenv(name, "")
 	}
 }
 
 func TestExitCodes(t *testing.T) {
 	unsetEnvironment(t)
+	unused := filepath.Join(t.TempDir(), "data")
 	for _, c := range []struct {
 		name string
 		args []string
@@ -73,9 +77,12 @@ func TestExitCodes(t *testing.T) {
 		{"three groups", []string{"stats", "--group-by", "action,severity,user_id"}, 2, "--group-by"},
 		{"missing file", []string{"send", "--token", "t", "--tenant", "a", "/nowhere/x.ndjson"}, 1, "/nowhere/x.ndjson"},
 		{"pattern without a match", []string{"send", "--token", "t", "--tenant", "a", "/nowhere/*.ndjson"}, 1, "no file matches"},
+		{"redrive of an unknown queue", []string{"redrive", "nix"}, 2, "ingest-priority"},
+		{"redrive without a service", []string{"redrive", "--data", "/nowhere"}, 1, "/nowhere is no data folder"},
+		{"redrive in no region", []string{"redrive", "--sqs"}, 2, "AWS_REGION"},
 		{"functions in process", []string{"dev", "--functions", "x"}, 2, "--lambda"},
 		{"token without rights", []string{"token", "--tenant", "acme"}, 2, "--role"},
-		{"token without a tenant", []string{"token", "--role", "admin"}, 2, "tenant"},
+		{"token without a tenant", []string{"token", "--data", unused, "--role", "admin"}, 2, "tenant"},
 		{"token for an odd role", []string{"token", "--tenant", "acme", "--role", "king"}, 2, "--role"},
 		{"operator of one tenant", []string{"token", "--tenant", "acme", "--role", "operator"}, 2, "'*'"},
 		{"token without time", []string{"token", "--tenant", "acme", "--role", "admin", "--ttl", "0s"}, 2, "--ttl"},
@@ -86,5 +93,10 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("exit %d, want %d and %q; out %s, err %s", got.code, c.code, c.want, got.out, got.err)
 			}
 		})
+	}
+	for _, folder := range []string{unused, ".ocelot"} {
+		if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("a command that fails left %s: %v", folder, err)
+		}
 	}
 }

@@ -14,5 +14,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartQueue(services.Indexer().IndexMessage)
+	lambdaedge.StartQueue(services.Indexer().IndexMessage, services.Stores.Source)
 }

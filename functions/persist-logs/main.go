@@ -14,5 +14,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartQueue(services.Persister().Persist)
+	lambdaedge.StartQueue(services.Persister().Persist, services.Stores.Source)
 }

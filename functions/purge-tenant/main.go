@@ -14,5 +14,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartQueue(services.Purger().Handle)
+	lambdaedge.StartQueue(services.Purger().Handle, services.Stores.Source)
 }

@@ -14,5 +14,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartQueue(services.Stream().Deliver)
+	lambdaedge.StartQueue(services.Stream().Deliver, services.Stores.Source)
 }

@@ -22,6 +22,8 @@ var (
 	ErrForbidden = errors.New("forbidden")
 	// ErrTooLarge says that a body passes its limit.
 	ErrTooLarge = errors.New("too large")
+	// ErrUnreadable: a queue's message is not of its form. It never will be.
+	ErrUnreadable = errors.New("the message cannot be read")
 )
 
 // FieldError is one fault in what a client sent.
@@ -34,6 +36,10 @@ type FieldError struct {
 	// Detail is one sentence for people. It names the limit and never repeats the value.
 	Detail string `json:"detail"`
 }
+
+// MaxFaults bounds what a client is told about one entry, request or message, so
+// that the answer to a faulty one is short however long that is.
+const MaxFaults = 20
 
 // ValidationError is everything that is wrong with one input. It never is empty.
 type ValidationError struct{ Fields []FieldError }

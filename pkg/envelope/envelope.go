@@ -26,6 +26,11 @@ const Version = 1
 // that does not compress may pass it; the largest possible stays below SQS's 1 MiB.
 const TargetBytes = 60 << 10
 
+// maxLines is how many bytes of lines a message has at most, but for one entry
+// that is larger: a consumer unpacks ten messages at once, each in many times
+// its size, and lines that resemble each other pack to a hundredth.
+const maxLines = 1 << 20
+
 // maxUnpacked bounds what one message may unpack to: a batch is at most 16 MiB
 // on its way in, and the service's own fields are added to that.
 const maxUnpacked = 64 << 20
@@ -95,7 +100,7 @@ func (p *Packer) Add(e *audit.Entry) {
 func (p *Packer) Len() int { return len(p.ends) }
 
 // Messages returns the messages that hold all added entries, in their order:
-// as few as TargetBytes allows, none where no entry was added.
+// as few as TargetBytes and a bound of what they unpack to allow, none where no entry was added.
 func (p *Packer) Messages() ([]string, error) {
 	return p.pack(nil, 0, len(p.ends))
 }
@@ -109,6 +114,9 @@ func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 	if first > 0 {
 		start = p.ends[first-1]
 	}
+	if size := p.ends[last-1] - start; size > maxLines && last-first > 1 {
+		return p.packParts(messages, first, last, size/maxLines+1)
+	}
 	body, err := encode(message{Tenant: p.Tenant, Count: last - first}, p.lines[start:p.ends[last-1]])
 	if err != nil {
 		return nil, err
@@ -116,9 +124,16 @@ func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 	if len(body) <= TargetBytes || last-first == 1 {
 		return append(messages, body), nil
 	}
-	parts := min(len(body)/TargetBytes+1, last-first)
+	return p.packParts(messages, first, last, len(body)/TargetBytes+1)
+}
+
+// packParts appends the messages of as many parts as are likely to fit, each at
+// least one entry.
+func (p *Packer) packParts(messages []string, first, last, parts int) ([]string, error) {
+	parts = min(parts, last-first)
 	for i := range parts {
 		from, to := first+(last-first)*i/parts, first+(last-first)*(i+1)/parts
+		var err error
 		if messages, err = p.pack(messages, from, to); err != nil {
 			return nil, err
 		}
@@ -186,32 +201,35 @@ type Poison struct {
 	Reason string // without content of the line
 }
 
-// ErrMessage says that a whole body cannot be read as a message.
-var ErrMessage = errors.New("not an entries message")
+// ErrVersion says that a message was packed by a later release.
+var ErrVersion = errors.New("unknown version of an entries message")
 
 // Unpack reads a message. Lines that cannot be read are returned as Poison; the
-// error, which is an ErrMessage, is about the whole body.
+// error, which is an audit.ErrUnreadable or ErrVersion, is about the whole body.
 func Unpack(body string) (Contents, error) {
 	var m message
 	if err := json.Unmarshal([]byte(body), &m); err != nil {
-		return Contents{}, fmt.Errorf("%w: not its JSON form", ErrMessage)
+		return Contents{}, fmt.Errorf("%w: not its JSON form", audit.ErrUnreadable)
 	}
-	if m.Version < 1 || m.Version > Version {
-		return Contents{}, fmt.Errorf("%w: version %d, known are 1 to %d", ErrMessage, m.Version, Version)
+	if m.Version < 1 {
+		return Contents{}, fmt.Errorf("%w: no version", audit.ErrUnreadable)
+	}
+	if m.Version > Version {
+		return Contents{}, fmt.Errorf("%w: %d, known are 1 to %d", ErrVersion, m.Version, Version)
 	}
 	if _, err := audit.ParseTenantID(string(m.Tenant)); err != nil {
-		return Contents{}, fmt.Errorf("%w: no tenant", ErrMessage)
+		return Contents{}, fmt.Errorf("%w: no tenant", audit.ErrUnreadable)
 	}
 	if m.Encoding != encodingZstd {
-		return Contents{}, fmt.Errorf("%w: unknown encoding", ErrMessage)
+		return Contents{}, fmt.Errorf("%w: unknown encoding", audit.ErrUnreadable)
 	}
 	packed, err := base64.StdEncoding.DecodeString(m.Data)
 	if err != nil {
-		return Contents{}, fmt.Errorf("%w: data is not base64", ErrMessage)
+		return Contents{}, fmt.Errorf("%w: data is not base64", audit.ErrUnreadable)
 	}
 	lines, err := decoder().DecodeAll(packed, nil)
 	if err != nil {
-		return Contents{}, fmt.Errorf("%w: data is not zstd of at most %d bytes", ErrMessage, maxUnpacked)
+		return Contents{}, fmt.Errorf("%w: data is not zstd of at most %d bytes", audit.ErrUnreadable, maxUnpacked)
 	}
 	return readLines(m.Tenant, lines), nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -106,13 +107,57 @@ func TestUnpackSeparatesPoison(t *testing.T) {
 
 func TestUnpackRefusesWhatIsNoMessage(t *testing.T) {
 	for _, body := range []string{
-		``, `[]`, `{}`, `{"v":2,"tenant":"acme","encoding":"zstd","data":""}`, `{"v":1,"tenant":"../x","encoding":"zstd","data":""}`,
+		``, `[]`, `{}`, `{"v":0,"tenant":"acme","encoding":"zstd","data":""}`, `{"v":1,"tenant":"../x","encoding":"zstd","data":""}`,
 		`{"v":1,"tenant":"acme","encoding":"lz4","data":""}`, `{"v":1,"tenant":"acme","encoding":"zstd","data":"%%"}`,
 		`{"v":1,"tenant":"acme","encoding":"zstd","data":"AAAA"}`,
 	} {
-		if _, err := envelope.Unpack(body); !errors.Is(err, envelope.ErrMessage) {
+		if _, err := envelope.Unpack(body); !errors.Is(err, audit.ErrUnreadable) {
 			t.Errorf("%s: %v", body, err)
 		}
+	}
+	// A later release may read it.
+	later := `{"v":2,"tenant":"acme","encoding":"zstd","data":""}`
+	if _, err := envelope.Unpack(later); !errors.Is(err, envelope.ErrVersion) || errors.Is(err, audit.ErrUnreadable) {
+		t.Errorf("a later version: %v", err)
+	}
+}
+
+// TestMessagesUnpackToLittle packs entries that resemble each other so much that
+// all of them would fit one message.
+func TestMessagesUnpackToLittle(t *testing.T) {
+	entries := make([]audit.Entry, 1000)
+	at := time.Date(2026, 3, 1, 10, 20, 30, 0, time.UTC)
+	for i := range entries {
+		entries[i] = audit.Entry{
+			ID: audit.DeriveEntryID("acme", at, strconv.Itoa(i)), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at,
+			Metadata: audit.Object(`{"text":"` + strings.Repeat("abcdefgh", 2<<10) + `"}`),
+		}
+	}
+	entries[500].Metadata = audit.Object(`{"text":"` + strings.Repeat("abcdefgh", 150<<10) + `"}`) // over the bound by itself
+	messages, err := envelope.Pack("acme", entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	for _, body := range messages {
+		contents, err := envelope.Unpack(body)
+		if err != nil || len(contents.Poison) > 0 {
+			t.Fatal(err, contents.Poison)
+		}
+		size := 0
+		for _, e := range contents.Entries {
+			if e.ID != entries[got].ID {
+				t.Fatalf("entry %d is %s, want %s", got, e.ID, entries[got].ID)
+			}
+			size += len(e.Metadata)
+			got++
+		}
+		if size > 1<<20 && len(contents.Entries) > 1 {
+			t.Errorf("a message of %d bytes unpacks to %d entries with %d bytes", len(body), len(contents.Entries), size)
+		}
+	}
+	if got != len(entries) || len(messages) > 40 {
+		t.Errorf("%d entries in %d messages", got, len(messages))
 	}
 }
 

@@ -206,7 +206,7 @@ func (d *document) err() error {
 		return nil
 	}
 	faults := *d.faults
-	return &audit.ValidationError{Fields: faults[:min(len(faults), maxFaults)]}
+	return &audit.ValidationError{Fields: faults[:min(len(faults), audit.MaxFaults)]}
 }
 
 // copy returns a document of the same members that can be read again.

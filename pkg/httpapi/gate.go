@@ -138,6 +138,10 @@ func (e *endpoint) admit(c *call) error {
 func (e *endpoint) authenticate(c *call) error {
 	if p, known := access.PrincipalFrom(c.Context()); known {
 		c.principal = p
+		// API Gateway caches what the authorizer said, beyond the credential's end.
+		if ends := p.ExpiresAt; !ends.IsZero() && !e.gate.Now().Before(ends) {
+			return audit.ErrUnauthenticated
+		}
 		return nil
 	}
 	values := c.Header["Authorization"]

@@ -246,7 +246,7 @@ func refusalHeaders(refusals []refusal) []parameter {
 		switch r.kind {
 		case kindUnauthenticated:
 			headers = append(headers, parameter{name: "WWW-Authenticate", required: true, schema: str(""), description: "The schemes that are taken."})
-		case kindUnavailable:
+		case kindUnavailable, kindTooMany:
 			headers = append(headers, parameter{name: "Retry-After", required: true, schema: count(""), description: "Seconds to wait."})
 		case kindNotYet:
 			headers = append(headers, parameter{name: "Retry-After", schema: count(""), description: "Seconds to wait, where the entry may be under way."})

@@ -96,7 +96,8 @@ func (op *operation) allRefusals(route *manifest.Route) []refusal {
 	}
 	switch route.TenantFrom {
 	case manifest.TenantFromHeader:
-		all = append(all, refusal{kindMalformed, "X-Tenant-ID is missing or no tenant id."})
+		all = append(all, refusal{kindMalformed, "X-Tenant-ID is missing or no tenant id."},
+			refusal{kindUnauthenticated, "X-Tenant-ID is missing, on AWS."})
 		if changesLog(route) {
 			all = append(all, refusal{kindSuspended, "The tenant is suspended."})
 		}
@@ -113,7 +114,8 @@ func (op *operation) allRefusals(route *manifest.Route) []refusal {
 			refusal{kindMediaType, "The Content-Type or Content-Encoding is none that is taken."})
 	}
 	all = append(all, op.refusals...)
-	all = append(all, refusal{kindInvalid, "A parameter is unknown or its value is out of bounds."}, refusal{kindInternal, "The service failed."})
+	all = append(all, refusal{kindInvalid, "A parameter is unknown or its value is out of bounds."}, refusal{kindInternal, "The service failed."},
+		refusal{kindTooMany, "More requests came than the service takes, on AWS."}, refusal{kindTimeout, "The service did not answer in time, on AWS."})
 	return byStatus(all)
 }
 

@@ -139,7 +139,7 @@ func filterParameters() []parameter {
 var filterLimits = fmt.Sprintf("All filters together have at most %d values, each of at most %d bytes. ", search.MaxFilterValues, search.MaxFilterValueBytes)
 
 const queryHelp = "Full text and field operators: `payment failed` (both words of the message), `\"payment failed\"` (side by side), `fail*` (how a word begins), " +
-	"`action:DELETE` (a field; quote values with spaces), `severity>=ERROR`, `timestamp<2026-01-31`, `metadata.plan:gold`, `-word` (without), `a OR b`, parentheses."
+	"`action:DELETE` (a field's whole value; quote one with spaces or with `*`), `severity>=ERROR`, `timestamp:2026-01-31` (that day in UTC; also `<`, `<=`, `>`, `>=`, and RFC 3339 times), `metadata.plan:gold`, `-word` (without), `a OR b`, parentheses."
 
 func filterParameter(f audit.Field) parameter {
 	p := parameter{name: string(f), repeatable: true, description: "Entries whose `" + string(f) + "` is this.", schema: str("")}

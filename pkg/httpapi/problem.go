@@ -37,15 +37,18 @@ var (
 	kindMediaType        = kind{http.StatusUnsupportedMediaType, "unsupported_media_type", "Unsupported media type"}
 	kindInvalid          = kind{http.StatusUnprocessableEntity, "invalid", "The input is invalid"}
 	kindNoPrecondition   = kind{http.StatusPreconditionRequired, "precondition_required", "If-Match is required"}
+	kindTooMany          = kind{http.StatusTooManyRequests, "too_many_requests", "Too many requests"} // of API Gateway alone
 	kindInternal         = kind{http.StatusInternalServerError, "internal", "Internal error"}
 	kindUnavailable      = kind{http.StatusServiceUnavailable, "unavailable", "Temporarily unavailable"}
+	kindTimeout          = kind{http.StatusGatewayTimeout, "timeout", "No answer in time"} // of API Gateway alone
 )
 
 // kinds returns every kind of problem, by status.
 func kinds() []kind {
 	return []kind{
 		kindMalformed, kindUnauthenticated, kindForbidden, kindSuspended, kindNotFound, kindNotYet, kindMethodNotAllowed,
-		kindConflict, kindPrecondition, kindTooLarge, kindMediaType, kindInvalid, kindNoPrecondition, kindInternal, kindUnavailable,
+		kindConflict, kindPrecondition, kindTooLarge, kindMediaType, kindInvalid, kindNoPrecondition, kindTooMany,
+		kindInternal, kindUnavailable, kindTimeout,
 	}
 }
 
@@ -138,6 +141,10 @@ func problemOf(err error, permission access.Permission) *problem {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return retryLater(0)
 	}
+	return failed()
+}
+
+func failed() *problem {
 	return kindInternal.problem("The service could not answer this request. Its request id leads to the cause in the service's log.")
 }
 

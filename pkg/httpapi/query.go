@@ -37,11 +37,8 @@ func (e *endpoint) parseQuery(c *call) error {
 		return nil
 	}
 	slices.SortFunc(faults, byPointer)
-	return &audit.ValidationError{Fields: faults[:min(len(faults), maxFaults)]}
+	return &audit.ValidationError{Fields: faults[:min(len(faults), audit.MaxFaults)]}
 }
-
-// maxFaults bounds what is told about one request.
-const maxFaults = 20
 
 // boundedName keeps a client's name in an error short and printable.
 func boundedName(name string) string {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -10,9 +11,9 @@ import (
 )
 
 // Router mounts handlers, keyed by their function's name, where the manifest
-// puts them under manifest.BasePath. What is asked for elsewhere, or by another
-// method, is answered with a problem document; OPTIONS tells the methods of a
-// path. It panics for a name that has no route in the manifest.
+// puts them under manifest.BasePath; a GET is a HEAD besides. What is asked for
+// elsewhere, or by another method, is answered with a problem document. It panics
+// for a name that has no route in the manifest.
 func Router(gate *Gate, handlers map[string]http.Handler) http.Handler {
 	methods := map[string]map[string]http.Handler{} // by path
 	for function, handler := range handlers {
@@ -42,12 +43,7 @@ func Router(gate *Gate, handlers map[string]http.Handler) http.Handler {
 }
 
 func allowOf(methods map[string]http.Handler) string {
-	names := []string{http.MethodOptions}
-	for method := range methods {
-		names = append(names, method)
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 }
 
 // pathHandler serves one path of the manifest.
@@ -64,9 +60,6 @@ func (h *pathHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.gate.serve(w, r, manifest.Route{Path: h.path}, func(*call) (*response, error) {
-		if r.Method == http.MethodOptions {
-			return (&response{status: http.StatusNoContent}).set("Allow", h.allow), nil
-		}
 		return nil, kindMethodNotAllowed.problem("This path takes "+h.allow+".").with("Allow", h.allow)
 	})
 }

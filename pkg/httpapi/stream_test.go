@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -91,7 +92,7 @@ func TestMessagesAreAnsweredOverTheConnection(t *testing.T) {
 		t.Helper()
 		w.sent = nil
 		if err := handle(w.gate, w.stream)(t.Context(), "c", []byte(body)); err != nil {
-			t.Errorf("%s: %v", body, err)
+			t.Errorf("%.100s: %v", body, err)
 		}
 		return w.sent
 	}
@@ -120,6 +121,10 @@ func TestMessagesAreAnsweredOverTheConnection(t *testing.T) {
 		}
 		return got
 	}
+	var unknown []string // filters whose names are as long in JSON as can be
+	for i := range 400 {
+		unknown = append(unknown, fmt.Sprintf(`"%s%d":"x"`, strings.Repeat(`\u0001`, 90), i))
+	}
 	for _, tt := range []struct {
 		handle func(*httpapi.Gate, *stream.Service) httpapi.Message
 		body   string
@@ -127,6 +132,8 @@ func TestMessagesAreAnsweredOverTheConnection(t *testing.T) {
 	}{
 		{httpapi.PingStream, `{"action":"ping"}`, []string{"pong"}},
 		{httpapi.SubscribeStream, `{"action":"subscribe","filter":{"severity":"LOUD"}}`, []string{"error Unprocessable Entity"}},
+		{httpapi.SubscribeStream, `{"action":"subscribe","filter":{` + strings.Join(unknown, ",") + `}}`, []string{"error Unprocessable Entity"}},
+		{httpapi.SubscribeStream, `{"action":"subscribe","filter":{"` + strings.Repeat("n", 30_000) + `":7}}`, []string{"error Unprocessable Entity"}},
 		{httpapi.SubscribeStream, `{"action":"subscribe","filter":{"severity":"ERROR"}}`, []string{"subscribed"}},
 		{httpapi.UnsubscribeStream, `{"action":"unsubscribe"}`, []string{"unsubscribed"}},
 		{httpapi.RefuseMessage, `{"action":"dance"}`, []string{"error Unprocessable Entity"}},
@@ -134,7 +141,7 @@ func TestMessagesAreAnsweredOverTheConnection(t *testing.T) {
 		{httpapi.PingStream, `{"action":"ping"}`, []string{"error Unauthorized", "cut"}},
 	} {
 		if got := types(say(tt.handle, tt.body)); !slices.Equal(got, tt.want) {
-			t.Errorf("%s: %v, want %v", tt.body, got, tt.want)
+			t.Errorf("%.100s: %v, want %v", tt.body, got, tt.want)
 		}
 	}
 

@@ -86,12 +86,16 @@ func (q *queue) SendAfter(ctx context.Context, _ time.Duration, body string) err
 	return q.Send(ctx, []string{body})
 }
 
-// sockets keeps what is sent over connections.
+// sockets keeps what is sent over connections. Frames that are too long are refused,
+// as by every gateway.
 type sockets struct{ *world }
 
 func (s sockets) Send(_ context.Context, connection string, text []byte) error {
 	if err := s.faults.get("sockets"); err != nil {
 		return err
+	}
+	if len(text) > stream.MaxFrameBytes {
+		return fmt.Errorf("a frame of %d bytes", len(text))
 	}
 	s.sent = append(s.sent, connection+" "+string(text))
 	return nil

@@ -37,9 +37,6 @@ func (p *Persister) Persist(ctx context.Context, body string) error {
 	if gone {
 		return nil
 	}
-	if err := BuryPoison(ctx, p.DeadLetters, contents); err != nil {
-		return fmt.Errorf("persist %s: %w", contents.Tenant, err)
-	}
 	appended, err := p.Store.Append(ctx, contents.Tenant, contents.Entries)
 	if err != nil {
 		return fmt.Errorf("persist %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
@@ -49,7 +46,14 @@ func (p *Persister) Persist(ctx context.Context, body string) error {
 			return fmt.Errorf("quarantine %d entries of %s: %w", len(appended.Rejections), contents.Tenant, err)
 		}
 	}
-	return p.passOn(ctx, body, contents, appended)
+	if err := p.passOn(ctx, body, contents, appended); err != nil {
+		return err
+	}
+	// At last, so that a message that comes again while an engine is down does not bury them each time.
+	if err := BuryPoison(ctx, p.DeadLetters, contents); err != nil {
+		return fmt.Errorf("persist %s: %w", contents.Tenant, err)
+	}
+	return nil
 }
 
 // passOn sends what was stored to the next steps, the very message where nothing

@@ -30,9 +30,11 @@ var errUnauthorized = errors.New("Unauthorized")
 
 // Authorizer returns the Lambda function that answers API Gateway's REQUEST
 // authorizer events. A credential that authenticate refuses with
-// audit.ErrUnauthenticated is a 401, another error of it a 500; both are not
-// cached. Otherwise the answer is an IAM policy and, in its context, the
-// principal for HTTP.
+// audit.ErrUnauthenticated is a 401. Another error of it says that it cannot be
+// found out now: the function fails with it, for which the API has a 503 with
+// Retry-After. Both are not cached. Otherwise the answer is an IAM policy and, in
+// its context, the principal for HTTP. A principal that passes the 8 KB which API
+// Gateway takes of that may call nothing, whenever it asks.
 //
 // API Gateway caches the policy by its identity sources and applies it to every
 // later request with the same ones, whatever route that has. So that a cached
@@ -71,6 +73,10 @@ func Authorizer(authenticate func(ctx context.Context, authorization string) (ac
 			return events.APIGatewayCustomAuthorizerResponse{}, fmt.Errorf("authenticate request %s: %w", event.RequestContext.RequestID, err)
 		}
 		response, err := decide(event, header, principal)
+		if errors.Is(err, errResultTooLarge) {
+			slog.WarnContext(ctx, "a principal is refused", "request_id", event.RequestContext.RequestID, "error", err)
+			response, err = answerTo(access.Principal{Subject: principal.Subject}, decision{denied: []string{event.MethodArn}})
+		}
 		if err != nil {
 			slog.ErrorContext(ctx, "no policy can be made", "request_id", event.RequestContext.RequestID, "error", err)
 			return events.APIGatewayCustomAuthorizerResponse{}, err

@@ -17,7 +17,9 @@ import (
 func StartHTTP(h http.Handler) { lambda.Start(HTTP(h)) }
 
 // StartQueue serves SQS batches with handle until the runtime ends the process.
-func StartQueue(handle func(ctx context.Context, body string) error) { lambda.Start(Queue(handle)) }
+func StartQueue(handle func(ctx context.Context, body string) error, source Source) {
+	lambda.Start(Queue(handle, source))
+}
 
 // StartSchedule serves a schedule's events with run until the runtime ends the process.
 func StartSchedule(run func(ctx context.Context) error) { lambda.Start(Schedule(run)) }

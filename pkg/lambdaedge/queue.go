@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
 const (
@@ -21,7 +25,24 @@ const (
 	// reportReserve is the time before the deadline at which what is still
 	// running is reported as failed; of a short function it is a tenth of its time.
 	reportReserve = time.Second
+	// postponeTime bounds the calls that postpone a batch's failed messages.
+	postponeTime = 2 * time.Second
+	// longestRetry is the longest that RetryAfter has a failed message wait.
+	longestRetry = 2 * time.Minute
 )
+
+// Source is what a function does to the messages of the queues that trigger it,
+// besides what Lambda does for it. A queue is named as in its ARN.
+type Source struct {
+	// Postpone has a message come again after a while, counted from now; receipt names the delivery.
+	Postpone func(ctx context.Context, queue, receipt string, after time.Duration) error
+	// Bury sends a message to the queue's dead letters.
+	Bury func(ctx context.Context, queue, body string) error
+}
+
+// RetryAfter is how long a message waits that failed when it was received for
+// the n-th time: two seconds, and twice as long each time up to two minutes.
+func RetryAfter(n int) time.Duration { return min(time.Second<<max(1, min(n, 10)), longestRetry) }
 
 // errNotStarted says that the function's time was too short for the message.
 var errNotStarted = errors.New("not begun: the function's deadline is near")
@@ -31,13 +52,15 @@ var errUnfinished = errors.New("not finished: the function's deadline is near")
 
 // Queue returns the Lambda function that hands each message of an SQS batch to
 // handle, up to ten at once. A message whose handle fails or panics is reported
-// alone in batchItemFailures, so that only it comes again. Near the deadline no
-// further message is begun and what still runs is reported as failed: handle has
-// to be repeatable. Failures are logged by message id and receive count, never
-// with the body.
+// alone in batchItemFailures, so that only it comes again, after RetryAfter; with
+// audit.ErrUnreadable it would fail for ever and is buried. Near
+// the deadline no further message is begun and what still runs is reported as
+// failed: handle has to be repeatable. What still ran, and what could not be
+// postponed, comes again after the queue's visibility timeout. Failures are
+// logged by message id and receive count, never with the body.
 //
 // An event without message ids is not of SQS and fails as a whole.
-func Queue(handle func(ctx context.Context, body string) error) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+func Queue(handle func(ctx context.Context, body string) error, source Source) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
 	return func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
 		for i, message := range event.Records {
 			if message.MessageId == "" {
@@ -45,16 +68,56 @@ func Queue(handle func(ctx context.Context, body string) error) func(context.Con
 			}
 		}
 		response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
+		var later []events.SQSMessage
 		for i, err := range runBatch(ctx, event.Records, handle) {
 			if err == nil {
 				continue
 			}
 			message := event.Records[i]
+			if errors.Is(err, audit.ErrUnreadable) && bury(ctx, message, source, err) {
+				continue
+			}
 			slog.ErrorContext(ctx, "message failed", "queue", queueName(message.EventSourceARN), "message_id", message.MessageId,
 				"receive_count", message.Attributes["ApproximateReceiveCount"], "error", err)
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
+			if !errors.Is(err, errUnfinished) {
+				later = append(later, message)
+			}
 		}
+		postponeAll(ctx, later, source.Postpone)
 		return response, nil
+	}
+}
+
+// bury reports whether the message is among the dead letters.
+func bury(ctx context.Context, message events.SQSMessage, source Source, reason error) bool {
+	err := source.Bury(ctx, queueName(message.EventSourceARN), message.Body)
+	slog.ErrorContext(ctx, "message cannot be read and goes to the dead letters", "queue", queueName(message.EventSourceARN),
+		"message_id", message.MessageId, "error", errors.Join(reason, err))
+	return err == nil
+}
+
+// postponeAll postpones the messages at once. That is no condition of anything:
+// without it they come again as well, though not as the outage may want it.
+func postponeAll(ctx context.Context, messages []events.SQSMessage, postpone func(context.Context, string, string, time.Duration) error) {
+	ends := time.Now().Add(postponeTime)
+	if deadline, has := ctx.Deadline(); has && deadline.Add(-reportReserve/2).Before(ends) {
+		ends = deadline.Add(-reportReserve / 2)
+	}
+	ctx, cancel := context.WithDeadline(ctx, ends)
+	defer cancel()
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, m := range messages {
+		running.Go(func() {
+			received, err := strconv.Atoi(m.Attributes["ApproximateReceiveCount"])
+			if err == nil {
+				err = postpone(ctx, queueName(m.EventSourceARN), m.ReceiptHandle, RetryAfter(received))
+			}
+			if err != nil {
+				slog.WarnContext(ctx, "message not postponed", "queue", queueName(m.EventSourceARN), "message_id", m.MessageId, "error", err)
+			}
+		})
 	}
 }
 

@@ -29,15 +29,26 @@ const (
 // method. As API Gateway does it keeps a policy by the request's identity sources
 // and applies it to later requests with the same ones, whatever they call.
 type authorizer struct {
-	host *runtimehost.Host
-	now  func() time.Time
+	ask authorizerFunction
+	now func() time.Time
 
 	mu       sync.Mutex
 	verdicts map[identity]verdict
 }
 
-func newAuthorizer(host *runtimehost.Host, now func() time.Time) *authorizer {
-	return &authorizer{host: host, now: now, verdicts: map[identity]verdict{}}
+// authorizerFunction is the authorizer function as API Gateway calls it.
+type authorizerFunction func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error)
+
+func newAuthorizer(ask authorizerFunction, now func() time.Time) *authorizer {
+	return &authorizer{ask: ask, now: now, verdicts: map[identity]verdict{}}
+}
+
+// authorizerIn is the function in its host.
+func authorizerIn(host *runtimehost.Host) authorizerFunction {
+	return func(ctx context.Context, event events.APIGatewayCustomAuthorizerRequestTypeRequest) (response events.APIGatewayCustomAuthorizerResponse, err error) {
+		err = invoke(ctx, host, event, &response)
+		return response, err
+	}
 }
 
 // verdict is the authorizer function's answer.
@@ -47,7 +58,8 @@ type verdict struct {
 }
 
 // authorize returns what the authorizer hands on to the function. The error is
-// audit.ErrUnauthenticated, audit.ErrForbidden, or says that there is no verdict.
+// audit.ErrUnauthenticated, audit.ErrForbidden, or, where there is no verdict, an
+// *audit.UnavailableError: as httpapi.GatewayAnswers has it for API Gateway.
 func (a *authorizer) authorize(ctx context.Context, route manifest.Route, event events.APIGatewayProxyRequest) (map[string]any, error) {
 	v, err := a.verdict(ctx, route, event)
 	if err != nil {
@@ -71,18 +83,19 @@ func (a *authorizer) verdict(ctx context.Context, route manifest.Route, event ev
 	if v, kept := a.kept(key); kept && complete {
 		return v, nil
 	}
-	v := verdict{until: a.now().Add(verdictTTL)}
-	err := invoke(ctx, a.host, lambdaedge.AuthorizerEvent(event, methodARN(&event)), &v.APIGatewayCustomAuthorizerResponse)
+	until := a.now().Add(verdictTTL)
+	response, err := a.ask(ctx, lambdaedge.AuthorizerEvent(event, methodARN(&event)))
 	if err == nil {
-		err = wellFormed(v.APIGatewayCustomAuthorizerResponse)
+		err = wellFormed(response)
 	}
 	var failure *runtimehost.FunctionError
 	switch {
 	case errors.As(err, &failure) && failure.Message == "Unauthorized": // the word that API Gateway turns into a 401
 		return verdict{}, audit.ErrUnauthenticated
 	case err != nil:
-		return verdict{}, explained(fmt.Errorf("authorize: %w", err))
+		return verdict{}, &audit.UnavailableError{Err: fmt.Errorf("authorize: %w", err)}
 	}
+	v := verdict{APIGatewayCustomAuthorizerResponse: response, until: until}
 	if complete {
 		a.keep(key, v)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 )
@@ -21,6 +22,7 @@ type consumer struct {
 	trigger  manifest.QueueTrigger
 	timeout  time.Duration
 	queue    queue
+	source   string // the queue's name, as in its ARN
 	function queueFunction
 	log      *slog.Logger
 }
@@ -30,8 +32,6 @@ const (
 	pollWait = 10 * time.Second
 	// errorPause keeps a failing engine from being asked in a tight loop.
 	errorPause = time.Second
-	// longestRetry bounds how long a failed message waits before it comes again.
-	longestRetry = time.Minute
 )
 
 // run receives until ctx ends. A batch that has begun is finished.
@@ -58,19 +58,20 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// handle invokes the function with one batch. A failed message comes again after
-// a pause that grows with its receive count; when the invocation fails, all do.
+// handle invokes the function with one batch. The function itself has a failed
+// message come again; when the invocation fails, all do after the same pause,
+// which on AWS would be the visibility timeout.
 func (c *consumer) handle(ctx context.Context, messages []sqlite.Message) error {
 	failed, err := c.invoke(ctx, messages)
 	var done []string
 	for _, m := range messages {
-		if err == nil && !failed[m.ID] {
+		switch {
+		case err == nil && !failed[m.ID]:
 			done = append(done, m.Receipt)
-			continue
-		}
-		wait := min(time.Second<<min(m.ReceiveCount, 10), longestRetry)
-		if releaseErr := c.queue.ChangeVisibility(ctx, m.Receipt, wait); releaseErr != nil {
-			err = errors.Join(err, fmt.Errorf("release message %s: %w", m.ID, releaseErr))
+		case err != nil:
+			if releaseErr := c.queue.ChangeVisibility(ctx, m.Receipt, lambdaedge.RetryAfter(m.ReceiveCount)); releaseErr != nil {
+				err = errors.Join(err, fmt.Errorf("release message %s: %w", m.ID, releaseErr))
+			}
 		}
 	}
 	if len(done) == 0 {
@@ -84,7 +85,7 @@ func (c *consumer) handle(ctx context.Context, messages []sqlite.Message) error 
 func (c *consumer) invoke(ctx context.Context, messages []sqlite.Message) (failed map[string]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	response, err := c.function(ctx, eventOf(c.trigger.Queue, messages))
+	response, err := c.function(ctx, eventOf(c.source, messages))
 	if err != nil {
 		return nil, fmt.Errorf("invoke the function of queue %s: %w", c.trigger.Queue, err)
 	}
@@ -99,12 +100,12 @@ func (c *consumer) invoke(ctx context.Context, messages []sqlite.Message) (faile
 }
 
 // eventOf is the event that Lambda makes of a batch.
-func eventOf(queue manifest.QueueName, messages []sqlite.Message) events.SQSEvent {
+func eventOf(queue string, messages []sqlite.Message) events.SQSEvent {
 	event := events.SQSEvent{Records: make([]events.SQSMessage, len(messages))}
 	for i, m := range messages {
 		event.Records[i] = events.SQSMessage{
 			MessageId: m.ID, ReceiptHandle: m.Receipt, Body: m.Body, EventSource: "aws:sqs", AWSRegion: "local",
-			EventSourceARN: "arn:aws:sqs:local:000000000000:" + string(queue),
+			EventSourceARN: "arn:aws:sqs:local:000000000000:" + queue,
 			Attributes: map[string]string{
 				"ApproximateReceiveCount": strconv.Itoa(m.ReceiveCount), "SentTimestamp": strconv.FormatInt(m.SentAt.UnixMilli(), 10),
 			},

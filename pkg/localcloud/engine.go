@@ -29,6 +29,7 @@ type engine struct {
 	db     *sqlite.DB
 	stores wiring.Stores
 	queue  func(name manifest.QueueName) queue
+	named  func(name manifest.QueueName) string // as the engine names the queue
 }
 
 // openEngine opens the file and, where outside engines are named, what stands in its place.
@@ -43,6 +44,7 @@ func openEngine(ctx context.Context, o Options) (*engine, error) {
 	e := &engine{
 		db: db, stores: embedded.Stores(db),
 		queue: func(name manifest.QueueName) queue { return embedded.Queue(db, name) },
+		named: embedded.Named,
 	}
 	if err := e.useOutside(ctx, o.Engines); err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -65,7 +67,7 @@ func (e *engine) useOutside(ctx context.Context, named config.Engines) error {
 		return nil
 	}
 	queues := cloud.NewQueues(named)
-	e.queue = func(name manifest.QueueName) queue { return sqsSource{queues.Queue(name)} }
+	e.queue, e.named = func(name manifest.QueueName) queue { return sqsSource{queues.Queue(name)} }, queues.Named
 	cloud.UseSQS(&e.stores, named)
 	return queues.Ensure(ctx)
 }

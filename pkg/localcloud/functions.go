@@ -35,7 +35,7 @@ type inProcess struct{ services *wiring.Services }
 func (p inProcess) handlers() map[string]http.Handler { return HTTPFunctions(p.services) }
 
 func (p inProcess) ofQueue(f manifest.Function) queueFunction {
-	return lambdaedge.Queue(QueueFunctions(p.services)[f.Name])
+	return lambdaedge.Queue(QueueFunctions(p.services)[f.Name], p.services.Stores.Source)
 }
 
 func (p inProcess) close() {}

@@ -20,8 +20,9 @@ import (
 
 // gateway plays the part of API Gateway: it turns requests into REST API (v1)
 // proxy events, after the authorizer has allowed them. Where the real one makes
-// up an answer of its own, this one answers with the problem document that the
-// API has for the case.
+// up an answer of its own (httpapi.GatewayAnswers), this one answers with the same
+// problem document, but says more where it can: 405 with Allow where the real one
+// has a 404 for the method of a path, 400 where it has a 401 for no X-Tenant-ID.
 type gateway struct {
 	gate       *httpapi.Gate // only for such answers
 	authorizer *authorizer
@@ -34,7 +35,7 @@ const (
 )
 
 func newGateway(gate *httpapi.Gate, authorizeRequest *runtimehost.Host) *gateway {
-	return &gateway{gate: gate, authorizer: newAuthorizer(authorizeRequest, time.Now)}
+	return &gateway{gate: gate, authorizer: newAuthorizer(authorizerIn(authorizeRequest), time.Now)}
 }
 
 // integration is a route and the function behind it.
@@ -65,7 +66,8 @@ func (i *integration) call(r *http.Request) (response events.APIGatewayProxyResp
 			return response, err
 		}
 	}
-	return response, explained(invoke(r.Context(), i.host, event, &response))
+	err = invoke(r.Context(), i.host, event, &response)
+	return response, explained(err)
 }
 
 // event is the proxy event of the request. Its body is base64, as it is wherever

@@ -186,7 +186,7 @@ func (r *runner) startConsumers(ctx context.Context) (wait func()) {
 	for _, f := range manifest.Functions() {
 		for _, trigger := range f.Trigger.Queues {
 			c := &consumer{
-				trigger: trigger, timeout: f.Timeout, queue: r.engine.queue(trigger.Queue),
+				trigger: trigger, timeout: f.Timeout, queue: r.engine.queue(trigger.Queue), source: r.engine.named(trigger.Queue),
 				function: r.functions.ofQueue(f), log: r.Log,
 			}
 			for range pollersEach {

@@ -468,8 +468,17 @@ func (db *DB) purge(ctx context.Context, name, index string, tenant audit.Tenant
 	if err != nil {
 		return 0, err
 	}
-	cursor, err := collection.Find(ctx, bson.D{{Key: fieldTenant, Value: string(tenant)}}, options.Find().
-		SetProjection(bson.D{{Key: fieldKey, Value: 1}}).SetLimit(int64(limit)).SetHint(index))
+	found := func() *options.FindOptionsBuilder {
+		return options.Find().SetProjection(bson.D{{Key: fieldKey, Value: 1}}).SetLimit(int64(limit))
+	}
+	mine := bson.D{{Key: fieldTenant, Value: string(tenant)}}
+	cursor, err := collection.Find(ctx, mine, found().SetHint(index))
+	var server mongo.ServerError
+	if errors.As(err, &server) && server.HasErrorCode(codeBadValue) {
+		// There is no such index: somebody wrote, after an earlier pass had dropped the
+		// collection, what was on its way.
+		cursor, err = collection.Find(ctx, mine, found())
+	}
 	if err != nil {
 		return 0, failure(ctx, err)
 	}

@@ -17,6 +17,7 @@ import (
 const (
 	codeHostUnreachable       = 6
 	codeHostNotFound          = 7
+	codeAuthenticationFailed  = 18 // also where a rotated password is not known here yet
 	codeMaxTimeExpired        = 50
 	codeWriteConcernTimeout   = 64
 	codeNetworkTimeout        = 89
@@ -48,7 +49,7 @@ const (
 
 // passing are the codes of states that end by themselves.
 var passing = []int{
-	codeHostUnreachable, codeHostNotFound, codeMaxTimeExpired, codeWriteConcernTimeout, codeNetworkTimeout, codeShutdown,
+	codeHostUnreachable, codeHostNotFound, codeAuthenticationFailed, codeMaxTimeExpired, codeWriteConcernTimeout, codeNetworkTimeout, codeShutdown,
 	codeWriteConflict, codeReadConcernNotYet, codePrimarySteppedDown, codeExceededTime, codeIndexBuildAborted, codeTooBusy, codeSocket,
 	codeNotPrimary, codeInterruptedAtShutdown, codeInterruptedByElection, codeIndexBuildUnderWay, codeNotPrimaryNoSecondary, codeNotPrimaryOrSecondary,
 }

@@ -30,6 +30,7 @@ func TestFailuresAreSortedByWhetherRepeatingHelps(t *testing.T) {
 		"no server":            {errors.New("server selection error"), true},
 		"stepped down":         {mongo.CommandError{Code: 189, Message: "secret"}, true},
 		"retryable":            {mongo.CommandError{Code: 1, Message: "secret", Labels: []string{"RetryableWriteError"}}, true},
+		"password is another":  {mongo.CommandError{Code: 18, Message: "secret"}, true},
 		"too slow":             {mongo.CommandError{Code: 50, Message: "secret"}, true},
 		"not confirmed":        {mongo.WriteException{WriteConcernError: &mongo.WriteConcernError{Code: 1, Message: "secret"}}, true},
 		"shutdown for one":     {mongo.BulkWriteException{WriteErrors: []mongo.BulkWriteError{{WriteError: mongo.WriteError{Code: 11600, Message: "secret"}}}}, true},

@@ -5,11 +5,14 @@ package samtemplate
 
 import (
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
@@ -44,6 +47,7 @@ func Template() ([]byte, error) {
 			"Environment": node{"Variables": environment()},
 		}},
 		"Parameters": parameters(),
+		"Conditions": conditions(),
 		"Resources":  resources,
 		"Outputs":    outputs(),
 	})
@@ -76,8 +80,8 @@ func environment() node {
 		"OCELOT_QUEUE_PREFIX": node{"Fn::Sub": prefix},
 		"OCELOT_CURSOR_KEY":   ref(cursorKeySecret),
 		"MONGODB_URI":         ref(mongoSecret),
-		"OPENSEARCH_URL":      ref("OpenSearchUrl"),
-		"OPENSEARCH_AUTH":     "aws",
+		"OPENSEARCH_URL":      ref(openSearchURL),
+		"OPENSEARCH_AUTH":     when(openSearchSigned, "aws", "none"),
 		"OIDC_JWKS_URL":       ref("JwksUrl"),
 		"OIDC_ISSUER":         ref("Issuer"),
 		"OIDC_AUDIENCE":       ref("Audience"),
@@ -87,23 +91,50 @@ func environment() node {
 	}
 }
 
-// The parameters that name secrets by their ARNs.
+// The parameters of which more is made than a variable.
 const (
 	cursorKeySecret = "CursorKeySecretArn"
 	mongoSecret     = "MongoUriSecretArn"
+	openSearchURL   = "OpenSearchUrl"
+	openSearchARN   = "OpenSearchDomainArn"
+	secretsKeyARN   = "SecretsKeyArn"
 )
 
 func parameters() node {
 	text := func(description string) node { return node{"Type": "String", "Description": description} }
+	optional := func(description string) node {
+		return node{"Type": "String", "Description": description, "Default": ""}
+	}
 	return node{
 		cursorKeySecret: text("The ARN of the secret that signs cursors, at least 32 bytes"),
 		mongoSecret:     text("The ARN of the secret that is MongoDB's connection string"),
-		"OpenSearchUrl": text("The endpoint of the OpenSearch domain"),
+		openSearchURL:   text("The endpoint of the OpenSearch domain; without OpenSearchDomainArn, the ARN of the secret that is its URL with user and password"),
+		openSearchARN:   optional("The ARN of the OpenSearch domain, which signed requests are sent to; empty where user and password prove who asks"),
+		secretsKeyARN:   optional("The ARN of the KMS key of the secrets; empty where that is aws/secretsmanager"),
 		"JwksUrl":       text("The keys of bearer tokens"),
 		"Issuer":        text("The issuer of bearer tokens"),
 		"Audience":      text("The audience of bearer tokens"),
 	}
 }
+
+// The conditions, named after what is so.
+const (
+	openSearchSigned = "OpenSearchIsSigned"
+	secretsOwnKey    = "SecretsHaveTheirOwnKey"
+)
+
+func conditions() node {
+	given := func(parameter string) node { return node{"Fn::Not": []node{{"Fn::Equals": []any{ref(parameter), ""}}}} }
+	return node{openSearchSigned: given(openSearchARN), secretsOwnKey: given(secretsKeyARN)}
+}
+
+// when is then where the condition holds, and otherwise the other.
+func when(condition string, then, otherwise any) node {
+	return node{"Fn::If": []any{condition, then, otherwise}}
+}
+
+// nothing leaves out what it stands for.
+func nothing() node { return ref("AWS::NoValue") }
 
 // LogicalID returns a function's or queue's logical id: create-log is CreateLog.
 func LogicalID(name string) string {
@@ -139,14 +170,31 @@ func api() node {
 		"Auth": node{"Authorizers": node{
 			callerInTenant: authorizer("Authorization", "X-Tenant-ID"), caller: authorizer("Authorization"),
 		}},
+		"GatewayResponses": gatewayResponses(),
 	}}
 }
 
+// gatewayResponses gives what the API answers by itself the form of the
+// functions' answers. Header values are mapping expressions: quoted, or the name
+// of a variable. The documents stand under application/json since API Gateway
+// takes that where a client accepts no type in particular.
+func gatewayResponses() node {
+	responses := node{}
+	for _, answer := range httpapi.GatewayAnswers("$context.requestId") {
+		headers := node{"X-Request-Id": "context.requestId"}
+		for name, values := range answer.Header {
+			headers[name] = "'" + values[0] + "'"
+		}
+		responses[answer.Type] = node{
+			"StatusCode": answer.Status, "ResponseParameters": node{"Headers": headers}, "ResponseTemplates": node{"application/json": answer.Body},
+		}
+	}
+	return responses
+}
+
+// authorizerOf names the authorizer of a route that is not public.
 func authorizerOf(r *manifest.Route) string {
-	switch {
-	case r.Permission == "":
-		return "NONE"
-	case r.TenantFrom == manifest.TenantFromHeader:
+	if r.TenantFrom == manifest.TenantFromHeader {
 		return callerInTenant
 	}
 	return caller
@@ -175,19 +223,30 @@ func addFunction(resources node, f manifest.Function) {
 	if f.Trigger.Schedule != nil {
 		properties["EventInvokeConfig"] = noRetry()
 	}
+	if feedsItself(f) {
+		properties["RecursiveLoop"] = "Allow" // otherwise Lambda stops the sixteenth round
+	}
 	resources[functionID(f.Name)] = node{"Type": "AWS::Serverless::Function", "Properties": properties}
 	if f.Trigger.Socket != nil {
 		addSocketRoute(resources, f)
 	}
 }
 
+// feedsItself reports whether the function sends to a queue that triggers it.
+func feedsItself(f manifest.Function) bool {
+	return slices.ContainsFunc(f.Trigger.Queues, func(t manifest.QueueTrigger) bool {
+		_, write := granted(f, manifest.QueueResource(t.Queue))
+		return write
+	})
+}
+
 func events(f manifest.Function) node {
 	found := node{}
 	if r := f.Trigger.Route; r != nil {
-		found["Http"] = node{"Type": "Api", "Properties": node{
-			"RestApiId": ref("Api"), "Method": strings.ToLower(r.Method), "Path": manifest.BasePath + r.Path,
-			"Auth": node{"Authorizer": authorizerOf(r)},
-		}}
+		found["Http"] = method(r, r.Method)
+		if r.Method == http.MethodGet {
+			found["Head"] = method(r, http.MethodHead)
+		}
 	}
 	for _, q := range f.Trigger.Queues {
 		properties := node{
@@ -204,6 +263,16 @@ func events(f manifest.Function) node {
 	return found
 }
 
+// method is a method of the REST API. SAM refuses to say of a public one that it
+// has no authorizer: it has none unless one is named.
+func method(r *manifest.Route, name string) node {
+	properties := node{"RestApiId": ref("Api"), "Method": strings.ToLower(name), "Path": manifest.BasePath + r.Path}
+	if r.Permission != "" {
+		properties["Auth"] = node{"Authorizer": authorizerOf(r)}
+	}
+	return node{"Type": "Api", "Properties": properties}
+}
+
 // rate is EventBridge Scheduler's expression for every so many minutes.
 func rate(every time.Duration) string {
 	if every == time.Minute {
@@ -214,32 +283,5 @@ func rate(every time.Duration) string {
 
 // noRetry is for runs of a schedule: the next one makes up for one that failed.
 func noRetry() node { return node{"MaximumRetryAttempts": 0} }
-
-// policies grants the secrets of the settings, the connections that a function
-// sends over, and the queues that it sends to or asks after; SAM adds the right to receive from the queues that
-// trigger it.
-func policies(f manifest.Function) []node {
-	statements := []node{{
-		"Effect": "Allow", "Action": []string{"secretsmanager:GetSecretValue"}, "Resource": []node{ref(cursorKeySecret), ref(mongoSecret)},
-	}}
-	for _, q := range manifest.Queues() {
-		for _, name := range []manifest.QueueName{q.Name, q.Name.DeadLetters()} {
-			for _, g := range f.Grants {
-				if g.Resource != manifest.QueueResource(name) {
-					continue
-				}
-				actions := []string{"sqs:GetQueueUrl"}
-				if g.Read {
-					actions = append(actions, "sqs:GetQueueAttributes")
-				}
-				if g.Write {
-					actions = append(actions, "sqs:SendMessage")
-				}
-				statements = append(statements, node{"Effect": "Allow", "Action": actions, "Resource": arn(queueID(name))})
-			}
-		}
-	}
-	return []node{{"Version": "2012-10-17", "Statement": append(statements, connections(f)...)}}
-}
 
 func queueName(name manifest.QueueName) node { return node{"Fn::Sub": prefix + "-" + string(name)} }

@@ -1,10 +1,6 @@
 package samtemplate
 
-import (
-	"slices"
-
-	"github.com/ocelot-audit/ocelot/pkg/manifest"
-)
+import "github.com/ocelot-audit/ocelot/pkg/manifest"
 
 // The WebSocket API. Functions' environments name the API and its stage's name
 // alone, and its routes name the functions, so that nothing depends on itself.
@@ -42,18 +38,4 @@ func addSocketRoute(resources node, f manifest.Function) {
 		"Action": "lambda:InvokeFunction", "FunctionName": ref(function), "Principal": "apigateway.amazonaws.com",
 		"SourceArn": node{"Fn::Sub": socketARN + "/*/" + f.Trigger.Socket.Key},
 	}}
-}
-
-// connections lets a function send over connections and cut them, where the
-// manifest grants that.
-func connections(f manifest.Function) []node {
-	granted := slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return g.Resource == manifest.ResourceSockets && g.Write })
-	if !granted {
-		return nil
-	}
-	var resources []node
-	for _, method := range []string{"POST", "DELETE"} {
-		resources = append(resources, node{"Fn::Sub": socketARN + "/" + stage + "/" + method + "/@connections/*"})
-	}
-	return []node{{"Effect": "Allow", "Action": []string{"execute-api:ManageConnections"}, "Resource": resources}}
 }

@@ -1,8 +1,6 @@
 package samtemplate_test
 
 import (
-	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 
@@ -62,45 +60,5 @@ func TestTemplateHasARouteOfTheWebSocketAPIForEachFunctionOfOne(t *testing.T) {
 	}
 	if got != wanted || wanted == 0 {
 		t.Errorf("%d routes of %d functions", got, wanted)
-	}
-}
-
-func TestOnlyFunctionsWithTheGrantSendOverConnections(t *testing.T) {
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
-	type statement struct {
-		Action   []string
-		Resource json.RawMessage
-	}
-	var template struct {
-		Resources map[string]struct {
-			Properties struct {
-				Policies []struct{ Statement []statement }
-			}
-		}
-	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range manifest.Functions() {
-		var may []sub
-		for _, s := range template.Resources[samtemplate.LogicalID(f.Name)+"Function"].Properties.Policies[0].Statement {
-			if slices.Contains(s.Action, "execute-api:ManageConnections") {
-				if err := json.Unmarshal(s.Resource, &may); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		granted := slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return g.Resource == manifest.ResourceSockets && g.Write })
-		if granted != (len(may) > 0) {
-			t.Errorf("%s is granted connections: %t, the template lets it use %v", f.Name, granted, may)
-		}
-		for _, resource := range may {
-			if !strings.Contains(resource.Text, ":${StreamApi}/live/") || !strings.HasSuffix(resource.Text, "/@connections/*") {
-				t.Errorf("%s may use %s", f.Name, resource.Text)
-			}
-		}
 	}
 }

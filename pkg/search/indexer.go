@@ -51,7 +51,7 @@ func (x *Indexer) IndexMessage(ctx context.Context, body string) error {
 		}
 	}
 	if len(contents.Poison) > 0 {
-		return fmt.Errorf("index %s: %d unreadable entries: %s", contents.Tenant, len(contents.Poison), contents.Poison[0].Reason)
+		return fmt.Errorf("index %s: %d entries: %w: %s", contents.Tenant, len(contents.Poison), audit.ErrUnreadable, contents.Poison[0].Reason)
 	}
 	return nil
 }

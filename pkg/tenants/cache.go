@@ -2,14 +2,21 @@ package tenants
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// maxCached bounds a Cache's memory: about 4 MB of usual records.
-const maxCached = 4096
+const (
+	// maxCached bounds a Cache's memory: about 4 MB of usual records.
+	maxCached = 4096
+	// endurance is how old a record may be that stands in for an unavailable store.
+	endurance = 15 * time.Minute
+	// enduringWait is how long the store is waited for where a record can stand in.
+	enduringWait = time.Second
+)
 
 // Cache is a Store that remembers the records that Tenant returned, for a while
 // and up to a bound. Changes that go through it count at once; those of other
@@ -28,6 +35,7 @@ type Cache struct {
 type cachedTenant struct {
 	tenant audit.Tenant
 	readAt time.Time
+	failed time.Time // when the store was asked in vain last; zero: not since readAt
 }
 
 // NewCache returns a cache over store whose records are at most ttl old.
@@ -98,6 +106,47 @@ type fresh struct{ *Cache }
 // Tenant implements Store.
 func (f fresh) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
 	return f.load(ctx, id, f.now())
+}
+
+// Enduring returns the same cache for those who rather go by a record of up to 15
+// minutes than not at all while the store is unavailable: an entry can be
+// accepted without it, for it waits in a queue.
+func (c *Cache) Enduring() Store { return enduring{c} }
+
+type enduring struct{ *Cache }
+
+// Tenant implements Store.
+func (e enduring) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	now := e.now()
+	e.mu.RLock()
+	record, known := e.records[id]
+	e.mu.RUnlock()
+	age := now.Sub(record.readAt)
+	if !known || age < 0 || age >= endurance {
+		return e.Cache.Tenant(ctx, id)
+	}
+	if since := now.Sub(record.failed); since >= 0 && since < e.ttl {
+		return record.tenant, nil
+	}
+	patient, cancel := context.WithTimeout(ctx, enduringWait)
+	defer cancel()
+	tenant, err := e.Cache.Tenant(patient, id)
+	var unavailable *audit.UnavailableError
+	if ctx.Err() == nil && (errors.As(err, &unavailable) || errors.Is(err, context.DeadlineExceeded)) {
+		e.vain(id, record.readAt, now)
+		return record.tenant, nil
+	}
+	return tenant, err
+}
+
+// vain remembers that the store was asked in vain for the record that was read then.
+func (c *Cache) vain(id audit.TenantID, readAt, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if record, ok := c.records[id]; ok && record.readAt.Equal(readAt) {
+		record.failed = now
+		c.records[id] = record
+	}
 }
 
 // Forget has the next Tenant read the record anew.

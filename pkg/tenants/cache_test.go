@@ -138,3 +138,73 @@ func TestCacheIsBounded(t *testing.T) {
 		t.Errorf("%d reads: the cache holds more than 4,096", reads)
 	}
 }
+
+// stopped is a store that cannot be reached: it says so, or says nothing.
+type stopped struct {
+	tenants.Store
+	err   error
+	asked int
+}
+
+func (s *stopped) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	s.asked++
+	switch {
+	case s.err != nil:
+		return audit.Tenant{}, s.err
+	case s.Store != nil:
+		return s.Store.Tenant(ctx, id)
+	}
+	<-ctx.Done()
+	return audit.Tenant{}, ctx.Err()
+}
+
+func TestEnduringCache(t *testing.T) {
+	unavailable := &audit.UnavailableError{Err: errors.New("down")}
+	for name, err := range map[string]error{"refusing": unavailable, "silent": nil} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.acme(t, nil)
+			store := &stopped{Store: f.store}
+			cache := tenants.NewCache(store, 5*time.Second, func() time.Time { return f.now })
+			if _, err := cache.Enduring().Tenant(t.Context(), "acme"); err != nil {
+				t.Fatal(err)
+			}
+			store.Store, store.err, store.asked = nil, err, 0
+			f.now = f.now.Add(10 * time.Second)
+			for range 20 { // one of them asks, the others need not
+				if tenant, err := cache.Enduring().Tenant(t.Context(), "acme"); err != nil || tenant.Name != "Acme" {
+					t.Fatalf("%+v, %v", tenant, err)
+				}
+			}
+			if store.asked != 1 {
+				t.Errorf("%d calls, want 1", store.asked)
+			}
+			if err != nil {
+				if _, err := cache.Tenant(t.Context(), "acme"); !errors.Is(err, unavailable) {
+					t.Errorf("who must know it well: %v", err)
+				}
+				if _, err := cache.Enduring().Tenant(t.Context(), "other"); !errors.Is(err, unavailable) {
+					t.Errorf("a record that was never read: %v", err)
+				}
+				f.now = f.now.Add(15 * time.Minute)
+				if _, err := cache.Enduring().Tenant(t.Context(), "acme"); !errors.Is(err, unavailable) {
+					t.Errorf("after its time: %v", err)
+				}
+				f.now = f.now.Add(-15 * time.Minute)
+			}
+			store.Store, store.err = f.store, nil
+			if _, err := f.Update(t.Context(), admin, "acme", "New", audit.DefaultSettings(), 0); err != nil {
+				t.Fatal(err)
+			}
+			f.now = f.now.Add(5 * time.Second)
+			if tenant, err := cache.Enduring().Tenant(t.Context(), "acme"); err != nil || tenant.Name != "New" {
+				t.Errorf("when the store is back: %+v, %v", tenant, err)
+			}
+			store.Store, store.err = nil, audit.ErrNotFound
+			f.now = f.now.Add(5 * time.Second)
+			if _, err := cache.Enduring().Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
+				t.Errorf("a tenant that is gone: %v", err)
+			}
+		})
+	}
+}

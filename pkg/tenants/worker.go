@@ -57,7 +57,7 @@ const held = "the tenant was put under legal hold"
 func (w *Worker) Handle(ctx context.Context, body string) error {
 	var m purgeMessage
 	if err := json.Unmarshal([]byte(body), &m); err != nil {
-		return errors.New("purge: the message is not of its JSON form")
+		return fmt.Errorf("purge: %w: not its JSON form", audit.ErrUnreadable)
 	}
 	if m.Version != purgeVersion {
 		return fmt.Errorf("purge: message version %d, known is %d", m.Version, purgeVersion)

@@ -5,6 +5,7 @@ package wiring
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
@@ -92,12 +94,50 @@ type Stores struct {
 	Queue func(name manifest.QueueName) Queue
 	// DeadLetters returns the sending side of a queue's dead-letter queue.
 	DeadLetters func(name manifest.QueueName) ingest.Queue
+	// Source is what is done to messages that a function was given.
+	Source lambdaedge.Source
 	// Settle is how long a consumer may still write for a tenant that was deleted; see tenants.Worker.
 	Settle time.Duration
 	// Grace is how long a stored entry may be on its way to the index; see search.Reconciler.
 	Grace time.Duration
 	// Dependencies are what the health endpoint asks after.
 	Dependencies []httpapi.Dependency
+}
+
+// received is the receiving side of a queue.
+type received interface {
+	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
+}
+
+// SourceOf returns what is done to messages of the manifest's queues where those
+// are named so. Another queue's message is an error.
+func SourceOf[Q received](named func(manifest.QueueName) string, queue func(manifest.QueueName) Q, deadLetters func(manifest.QueueName) ingest.Queue) lambdaedge.Source {
+	names := make(map[string]manifest.QueueName)
+	for _, q := range manifest.Queues() {
+		names[named(q.Name)] = q.Name
+	}
+	find := func(text string) (manifest.QueueName, error) {
+		if name, ok := names[text]; ok {
+			return name, nil
+		}
+		return "", fmt.Errorf("%q is no queue of this deployment", text)
+	}
+	return lambdaedge.Source{
+		Postpone: func(ctx context.Context, text, receipt string, after time.Duration) error {
+			name, err := find(text)
+			if err != nil {
+				return err
+			}
+			return queue(name).ChangeVisibility(ctx, receipt, after)
+		},
+		Bury: func(ctx context.Context, text, body string) error {
+			name, err := find(text)
+			if err != nil {
+				return err
+			}
+			return deadLetters(name).Send(ctx, []string{body})
+		},
+	}
 }
 
 // Security are the secrets of one process and what follows from them.
@@ -142,7 +182,7 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 		}
 	})
 	s.gate = sync.OnceValue(func() *httpapi.Gate {
-		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants(), Log: log, Now: time.Now, NewRequestID: uuid.NewString}
+		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().Enduring(), Log: log, Now: time.Now, NewRequestID: uuid.NewString}
 	})
 	return s
 }

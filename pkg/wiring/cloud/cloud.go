@@ -84,6 +84,7 @@ func UseSQS(stores *wiring.Stores, engines config.Engines) {
 	queues := NewQueues(engines)
 	stores.Queue = func(name manifest.QueueName) wiring.Queue { return queues.Queue(name) }
 	stores.DeadLetters = func(name manifest.QueueName) ingest.Queue { return queues.Queue(name.DeadLetters()) }
+	stores.Source = wiring.SourceOf(queues.Named, queues.Queue, stores.DeadLetters)
 	stores.Dependencies = append(stores.Dependencies,
 		httpapi.Dependency{Name: "queue", Essential: true, Check: queues.Queue(manifest.QueueIngest).Ping})
 }
@@ -101,8 +102,11 @@ func NewQueues(engines config.Engines) Queues {
 
 // Queue returns one queue.
 func (q Queues) Queue(name manifest.QueueName) *sqsqueue.Queue {
-	return sqsqueue.New(q.client, sqsqueue.Name(q.prefix, name), sqsqueue.Options{})
+	return sqsqueue.New(q.client, q.Named(name), sqsqueue.Options{})
 }
+
+// Named returns the name of a queue in SQS.
+func (q Queues) Named(name manifest.QueueName) string { return sqsqueue.Name(q.prefix, name) }
 
 // Ensure creates the queues that are missing, with their dead-letter queues. In
 // production the deployment does.

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/localcloud"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/sqlite"
+)
+
+// redriveCmd moves dead letters back to where they failed.
+type redriveCmd struct {
+	Queues []string `arg:"" optional:"" name:"queue" help:"Queues whose dead letters are moved; all where none is named."`
+	Data   string   `default:".ocelot" type:"path" placeholder:"FOLDER" help:"Data folder of a service that is stopped."`
+	SQS    bool     `name:"sqs" help:"Move those in SQS instead: AWS_REGION, the AWS credentials of the environment and OCELOT_QUEUE_PREFIX say where."`
+}
+
+// Help is what --help adds.
+func (*redriveCmd) Help() string {
+	return `Handling is repeatable: what was handled after all before it was moved back is not stored, indexed or sent again.
+What still cannot be handled becomes a dead letter again.`
+}
+
+// Run moves them and prints how many of each queue.
+func (c *redriveCmd) Run(ctx context.Context, con *console) error {
+	queues, err := c.named()
+	if err != nil {
+		return err
+	}
+	tell := func(name manifest.QueueName, moved int64) { fmt.Fprintf(con.out, "%-16s %d\n", name, moved) }
+	settings, err := config.ReadDev()
+	if err != nil {
+		return err
+	}
+	if c.SQS || settings.Engines.NamesQueues() {
+		if settings.Engines.AWS.Region == "" {
+			return usagef("--sqs needs AWS_REGION, the region of the queues")
+		}
+		return localcloud.RedriveSQS(ctx, settings.Engines, queues, tell)
+	}
+	err = localcloud.RedriveLocal(ctx, c.Data, queues, tell)
+	if errors.Is(err, sqlite.ErrInUse) {
+		return fmt.Errorf("%s is open in a running service: stop that first", c.Data)
+	}
+	return err
+}
+
+// named returns the queues that the command line names.
+func (c *redriveCmd) named() ([]manifest.QueueName, error) {
+	var all []manifest.QueueName
+	for _, q := range manifest.Queues() {
+		all = append(all, q.Name)
+	}
+	if len(c.Queues) == 0 {
+		return all, nil
+	}
+	var found []manifest.QueueName
+	for _, text := range c.Queues {
+		name := manifest.QueueName(text)
+		if !slices.Contains(all, name) {
+			return nil, usagef("%q is no queue; there are %s", text, joined(all))
+		}
+		found = append(found, name)
+	}
+	return found, nil
+}
+
+func joined(names []manifest.QueueName) string {
+	texts := make([]string, len(names))
+	for i, n := range names {
+		texts[i] = string(n)
+	}
+	return strings.Join(texts, ", ")
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+)
+
+func openFolder(t *testing.T, folder string) *sqlite.DB {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(folder, embedded.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func closeFolder(t *testing.T, db *sqlite.DB) {
+	t.Helper()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// depths are the visible messages and the dead letters of a folder's queue.
+func depths(t *testing.T, folder string, name manifest.QueueName) (visible, dead int64) {
+	t.Helper()
+	db := openFolder(t, folder)
+	defer closeFolder(t, db)
+	visible, _, dead, err := embedded.Queue(db, name).Depth(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return visible, dead
+}
+
+func TestRedrive(t *testing.T) {
+	unsetEnvironment(t)
+	folder := t.TempDir()
+	db := openFolder(t, folder)
+	for _, name := range []manifest.QueueName{manifest.QueueIngest, manifest.QueueIndex} {
+		if err := embedded.Stores(db).DeadLetters(name).Send(t.Context(), []string{"a", "b"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	open := command(t.Context(), strings.NewReader(""), 0, "redrive", "--data", folder)
+	if open.code != 1 || !strings.Contains(open.err, "stop that first") {
+		t.Errorf("with the folder open: exit %d, %s", open.code, open.err)
+	}
+	closeFolder(t, db)
+
+	one := command(t.Context(), strings.NewReader(""), 0, "redrive", "--data", folder, "ingest")
+	if fields := strings.Fields(one.out); one.code != 0 || !slices.Equal(fields, []string{"ingest", "2"}) {
+		t.Errorf("one queue: exit %d, %q, %s", one.code, one.out, one.err)
+	}
+	if visible, dead := depths(t, folder, manifest.QueueIngest); visible != 2 || dead != 0 {
+		t.Errorf("ingest has %d messages and %d dead letters", visible, dead)
+	}
+	if _, dead := depths(t, folder, manifest.QueueIndex); dead != 2 {
+		t.Errorf("index has %d dead letters, want 2: it was not named", dead)
+	}
+	all := command(t.Context(), strings.NewReader(""), 0, "redrive", "--data", folder)
+	if fields := strings.Fields(all.out); all.code != 0 || !slices.Equal(fields, strings.Fields("ingest 0 ingest-priority 0 index 2 purge 0 stream 0")) {
+		t.Errorf("all queues: exit %d, %q, %s", all.code, all.out, all.err)
+	}
+}

@@ -1,0 +1,256 @@
+package samtemplate_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/opensearchindex"
+	"github.com/ocelot-audit/ocelot/pkg/samtemplate"
+)
+
+// may is a function's right: an action on a resource, where a condition of the template holds.
+type may struct{ Action, Resource, Where string }
+
+// rights are those that the template gives to each function, by the function's name.
+func rights(t *testing.T) map[string][]may {
+	t.Helper()
+	text, err := samtemplate.Template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var template struct {
+		Resources map[string]struct {
+			Properties struct {
+				Policies []struct{ Statement []json.RawMessage }
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &template); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string][]may{}
+	for _, f := range manifest.Functions() {
+		policies := template.Resources[samtemplate.LogicalID(f.Name)+"Function"].Properties.Policies
+		if len(policies) != 1 {
+			t.Fatalf("%s has %d policies", f.Name, len(policies))
+		}
+		for _, s := range policies[0].Statement {
+			statement, where := unless(t, s)
+			found[f.Name] = append(found[f.Name], rightsOf(t, statement, where)...)
+		}
+	}
+	return found
+}
+
+// unless takes {"Fn::If": [condition, value, nothing]} apart.
+func unless(t *testing.T, text json.RawMessage) (value json.RawMessage, where string) {
+	t.Helper()
+	var choice struct {
+		If []json.RawMessage `json:"Fn::If"`
+	}
+	if json.Unmarshal(text, &choice) != nil || len(choice.If) != 3 {
+		return text, ""
+	}
+	if err := json.Unmarshal(choice.If[0], &where); err != nil {
+		t.Fatal(err)
+	}
+	const nothing = `{"Ref":"AWS::NoValue"}`
+	switch {
+	case string(choice.If[2]) == nothing:
+		return choice.If[1], where
+	case string(choice.If[1]) == nothing:
+		return choice.If[2], "not " + where
+	}
+	t.Fatalf("both sides of %s have a value", text)
+	return nil, ""
+}
+
+func rightsOf(t *testing.T, statement json.RawMessage, where string) []may {
+	t.Helper()
+	var s struct {
+		Effect   string
+		Action   []string
+		Resource json.RawMessage
+	}
+	if err := json.Unmarshal(statement, &s); err != nil || s.Effect != "Allow" {
+		t.Fatalf("statement %s: %v", statement, err)
+	}
+	resources := []json.RawMessage{s.Resource}
+	if s.Resource[0] == '[' {
+		if err := json.Unmarshal(s.Resource, &resources); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []may
+	for _, action := range s.Action {
+		for _, resource := range resources {
+			value, only := unless(t, resource)
+			all = append(all, may{Action: action, Resource: named(t, value), Where: where + only})
+		}
+	}
+	return all
+}
+
+// named is the text of a resource: its parameter, its Fn::Sub or the resource whose ARN it is.
+func named(t *testing.T, text json.RawMessage) string {
+	t.Helper()
+	var resource struct {
+		Ref string
+		Sub string   `json:"Fn::Sub"`
+		Att []string `json:"Fn::GetAtt"`
+	}
+	if err := json.Unmarshal(text, &resource); err != nil {
+		t.Fatal(err)
+	}
+	return resource.Ref + resource.Sub + strings.Join(resource.Att, ".")
+}
+
+// TestRolesAreTheManifestsGrants: every function has the rights of its grants, and no other.
+func TestRolesAreTheManifestsGrants(t *testing.T) {
+	given := rights(t)
+	for _, f := range manifest.Functions() {
+		want := wanted(f)
+		got := given[f.Name]
+		order := func(a, b may) int { return strings.Compare(a.Action+a.Resource, b.Action+b.Resource) }
+		slices.SortFunc(got, order)
+		slices.SortFunc(want, order)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: -grants +role\n%s", f.Name, diff)
+		}
+	}
+}
+
+func wanted(f manifest.Function) []may {
+	const signed = "OpenSearchIsSigned"
+	all := []may{
+		{"secretsmanager:GetSecretValue", "CursorKeySecretArn", ""}, {"secretsmanager:GetSecretValue", "MongoUriSecretArn", ""},
+		{"secretsmanager:GetSecretValue", "OpenSearchUrl", "not " + signed}, {"kms:Decrypt", "SecretsKeyArn", "SecretsHaveTheirOwnKey"},
+	}
+	grants := func(r manifest.Resource) (read, write bool) {
+		is := func(g manifest.Grant) bool { return g.Resource == r }
+		return slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return is(g) && g.Read }),
+			slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return is(g) && g.Write })
+	}
+	switch read, write := grants(manifest.ResourceIndex); {
+	case write:
+		for _, method := range []string{"Get", "Post", "Put", "Delete"} {
+			all = append(all, may{"es:ESHttp" + method, "${OpenSearchDomainArn}/*", signed})
+		}
+	case read:
+		all = append(all, may{"es:ESHttpGet", "${OpenSearchDomainArn}/*", signed}, may{"es:ESHttpPost", "${OpenSearchDomainArn}/*/_search", signed})
+	}
+	if _, write := grants(manifest.ResourceSockets); write {
+		const api = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${StreamApi}/live/"
+		all = append(all, may{"execute-api:ManageConnections", api + "POST/@connections/*", ""}, may{"execute-api:ManageConnections", api + "DELETE/@connections/*", ""})
+	}
+	for _, q := range manifest.Queues() {
+		for _, name := range []manifest.QueueName{q.Name, q.Name.DeadLetters()} {
+			read, write := grants(manifest.QueueResource(name))
+			own := slices.ContainsFunc(f.Trigger.Queues, func(trigger manifest.QueueTrigger) bool { return trigger.Queue == name })
+			for action, has := range map[string]bool{
+				"GetQueueUrl": read || write || own, "GetQueueAttributes": read, "SendMessage": write, "ChangeMessageVisibility": own,
+			} {
+				if has {
+					all = append(all, may{"sqs:" + action, samtemplate.LogicalID(string(name)) + "Queue.Arn", ""})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// TestFunctionsReachTheIndexAndTheirQueue names, apart from the manifest, who has to.
+func TestFunctionsReachTheIndexAndTheirQueue(t *testing.T) {
+	given := rights(t)
+	for _, test := range []struct{ function, action, resource string }{
+		{"search-logs", "es:ESHttpPost", "${OpenSearchDomainArn}/*/_search"},
+		{"get-log", "es:ESHttpGet", "${OpenSearchDomainArn}/*"},
+		{"get-health", "es:ESHttpGet", "${OpenSearchDomainArn}/*"},
+		{"reconcile-index", "es:ESHttpPost", "${OpenSearchDomainArn}/*/_search"},
+		{"index-logs", "es:ESHttpPut", "${OpenSearchDomainArn}/*"},
+		{"index-logs", "es:ESHttpPost", "${OpenSearchDomainArn}/*"},
+		{"purge-tenant", "es:ESHttpDelete", "${OpenSearchDomainArn}/*"},
+		{"persist-logs", "sqs:ChangeMessageVisibility", "IngestQueue.Arn"},
+		{"persist-logs", "sqs:ChangeMessageVisibility", "IngestPriorityQueue.Arn"},
+		{"index-logs", "sqs:ChangeMessageVisibility", "IndexQueue.Arn"},
+		{"purge-tenant", "sqs:ChangeMessageVisibility", "PurgeQueue.Arn"},
+		{"stream-logs", "sqs:ChangeMessageVisibility", "StreamQueue.Arn"},
+	} {
+		if !slices.ContainsFunc(given[test.function], func(m may) bool { return m.Action == test.action && m.Resource == test.resource }) {
+			t.Errorf("%s may not %s on %s", test.function, test.action, test.resource)
+		}
+	}
+	for _, m := range given["create-log"] {
+		if strings.HasPrefix(m.Action, "es:") {
+			t.Errorf("create-log may %s on %s", m.Action, m.Resource)
+		}
+	}
+}
+
+// calls are the requests that reached an OpenSearch which has no index.
+type calls []string
+
+func (c *calls) RoundTrip(r *http.Request) (*http.Response, error) {
+	*c = append(*c, r.Method+" "+r.URL.Path)
+	return &http.Response{
+		StatusCode: http.StatusNotFound, Header: http.Header{"Content-Type": {"application/json"}}, Request: r,
+		Body: io.NopCloser(strings.NewReader(`{"error":{"type":"index_not_found_exception"},"status":404}`)),
+	}, nil
+}
+
+// TestReadersSendNoOtherCallsThanTheirRoleAllows: reading the index takes no
+// call that only a function which writes it may send.
+func TestReadersSendNoOtherCallsThanTheirRoleAllows(t *testing.T) {
+	var sent calls
+	index, err := opensearchindex.Open(opensearchindex.Config{URLs: []string{"http://search.invalid"}, Transport: &sent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, id := t.Context(), audit.EntryID{}
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	reads := map[string]func() error{
+		"Find": func() error {
+			_, err := index.Find(ctx, "acme", audit.Filter{}, audit.PageRequest{Limit: 50})
+			return err
+		},
+		"Contains": func() error { _, err := index.Contains(ctx, "acme", id); return err },
+		"IDs":      func() error { _, err := index.IDs(ctx, "acme", now, now.Add(24*time.Hour), id, 50); return err },
+		"Stats": func() error {
+			_, err := index.Stats(ctx, "acme", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldAction}, Top: 10})
+			return err
+		},
+		"Ping": func() error { return index.Ping(ctx) },
+	}
+	role := rights(t)["search-logs"]
+	for name, read := range reads {
+		sent = nil
+		err := read()
+		if len(sent) == 0 {
+			t.Errorf("%s sends nothing: %v", name, err)
+		}
+		for _, call := range sent {
+			method, target, _ := strings.Cut(call, " ")
+			action := "es:ESHttp" + method[:1] + strings.ToLower(method[1:])
+			if !slices.ContainsFunc(role, func(m may) bool { return m.Action == action && covers(m.Resource, target) }) {
+				t.Errorf("%s sends %s, which the role of search-logs does not allow", name, call)
+			}
+		}
+	}
+}
+
+// covers reports whether a resource of the domain matches a path, as IAM has it.
+func covers(resource, path string) bool {
+	pattern := regexp.QuoteMeta(strings.TrimPrefix(resource, "${OpenSearchDomainArn}"))
+	return regexp.MustCompile("^" + strings.ReplaceAll(pattern, `\*`, ".*") + "$").MatchString(path)
+}
