@@ -81,7 +81,11 @@ func checkAll(ctx context.Context, dependencies []Dependency) []error {
 		select {
 		case results[i] = <-answers[i]:
 		case <-ctx.Done():
-			results[i] = ctx.Err()
+			select { // it may have answered while another was waited for
+			case results[i] = <-answers[i]:
+			default:
+				results[i] = ctx.Err()
+			}
 		}
 	}
 	return results

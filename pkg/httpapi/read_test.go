@@ -2,13 +2,15 @@ package httpapi_test
 
 import (
 	"context"
-
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/httpapi"
 )
 
 // wrote accepts an entry, settles it and returns its id.
@@ -130,6 +132,21 @@ func TestHealthDoesNotWaitForASilentDependency(t *testing.T) {
 	w.call("", "GET", "/health", "", nil).want(t, 200, "")
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the answer took %v", took)
+	}
+}
+
+func TestHealthTellsOfOthersThanTheSilentDependency(t *testing.T) {
+	w := newWorld(t)
+	dependencies := []httpapi.Dependency{{Name: "silent", Check: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}}
+	for i := range 10 {
+		dependencies = append(dependencies, httpapi.Dependency{
+			Name: fmt.Sprintf("good-%d", i), Essential: true, Check: func(context.Context) error { return nil },
+		})
+	}
+	answer := httptest.NewRecorder()
+	httpapi.GetHealth(w.gate, dependencies...).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
+	if body := answer.Body.String(); answer.Code != 200 || strings.Count(body, `"ok"`) != 10 || !strings.Contains(body, `"status":"degraded"}`) {
+		t.Errorf("%d %s", answer.Code, body)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cloudtrail"
 	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/enginetest"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -121,6 +122,49 @@ func TestEndToEndPoisonGoesAloneToTheDeadLetters(t *testing.T) {
 	}
 }
 
+// TestEndToEndDeadLettersComeBack moves the same messages back twice.
+func TestEndToEndDeadLettersComeBack(t *testing.T) {
+	data := t.TempDir()
+	engines := servers(t, data)
+	admin := startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines}).tenantAdmin("acme")
+	entries := make([]audit.Entry, 50)
+	for i := range entries {
+		at := time.Date(2026, 1, 2, 3, 4, 5, i*int(time.Millisecond), time.UTC)
+		entries[i] = audit.Entry{
+			ID: audit.DeriveEntryID("acme", at, fmt.Sprint(i)), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at, ReceivedAt: at,
+		}
+	}
+	bodies, err := envelope.Pack("acme", entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue := cloud.NewQueues(engines).Queue(manifest.QueueIngest)
+	for range 2 {
+		if err := cloud.NewQueues(engines).Queue(manifest.QueueIngest.DeadLetters()).Send(t.Context(), append(bodies, bodies...)); err != nil {
+			t.Fatal(err)
+		}
+		told := 0
+		err := localcloud.RedriveSQS(t.Context(), engines, []manifest.QueueName{manifest.QueueIngest}, func(name manifest.QueueName, moved int64) {
+			if told++; name != manifest.QueueIngest || moved != int64(2*len(bodies)) {
+				t.Errorf("%d of %s were moved, want %d", moved, name, 2*len(bodies))
+			}
+		})
+		if err != nil || told != 1 {
+			t.Fatalf("told %d times, %v", told, err)
+		}
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+			visible, inFlight, dead, err := queue.Depth(t.Context())
+			if err == nil && visible+inFlight+dead == 0 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d messages, %d in flight, %d dead letters, %v", visible, inFlight, dead, err)
+			}
+		}
+		admin.eventually(len(entries))
+	}
+}
+
 // TestEndToEndWhileTheIndexIsDown stops nothing: it names an index that nobody
 // listens for.
 func TestEndToEndWhileTheIndexIsDown(t *testing.T) {
@@ -146,4 +190,34 @@ func TestEndToEndWhileTheIndexIsDown(t *testing.T) {
 	if got := admin.get("/health", nil); got.status != 200 || !strings.Contains(string(got.body), "degraded") {
 		t.Errorf("health: %d %s", got.status, got.body)
 	}
+}
+
+// TestEndToEndWhileTheStoreIsDown stops MongoDB for longer than a tenant's record
+// is fresh: entries are accepted on, and are there, once each, when it is back.
+func TestEndToEndWhileTheStoreIsDown(t *testing.T) {
+	if os.Getenv("MONGODB_URI") != "" {
+		t.Skip("a server that somebody else runs is not stopped; the engine that this package starts is")
+	}
+	data := t.TempDir()
+	engines := servers(t, data)
+	engine := enginetest.StartMongo(t)
+	engines.MongoURI = config.Secret(engine.URL())
+	admin := startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines}).tenantAdmin("acme")
+	admin.bulk([]string{entryText(0)})
+	admin.eventually(1)
+	if err := engine.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	sent := 1
+	for began := time.Now(); time.Since(began) < 12*time.Second; sent++ {
+		admin.bulk([]string{entryText(sent)})
+		time.Sleep(200 * time.Millisecond)
+	}
+	if got := admin.get("/health", nil); got.status != 200 || !strings.Contains(string(got.body), "degraded") {
+		t.Errorf("health: %d %s", got.status, got.body)
+	}
+	if err := engine.Start(); err != nil {
+		t.Fatal(err)
+	}
+	admin.eventually(sent)
 }
