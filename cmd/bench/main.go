@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -49,6 +50,22 @@ func parts() []part {
 	}
 }
 
+// named returns the parts with these names, separated by commas; all for "".
+func named(names string) ([]part, error) {
+	if names == "" {
+		return parts(), nil
+	}
+	var found []part
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(parts(), func(p part) bool { return p.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("%q is no part", name)
+		}
+		found = append(found, parts()[i])
+	}
+	return found, nil
+}
+
 // bench is what the parts share.
 type bench struct {
 	folder string // for everything that is built and stored; removed at the end
@@ -56,6 +73,10 @@ type bench struct {
 }
 
 func run(ctx context.Context, quick bool, out, only string) (err error) {
+	chosen, err := named(only)
+	if err != nil {
+		return err
+	}
 	folder, err := os.MkdirTemp("", "ocelot-bench-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the data: %w", err)
@@ -64,16 +85,13 @@ func run(ctx context.Context, quick bool, out, only string) (err error) {
 	b := &bench{folder: folder, quick: quick}
 	begun := time.Now()
 	var figures []figure
-	for _, p := range parts() {
-		if only != "" && !strings.Contains(","+only+",", ","+p.name+",") {
-			continue
-		}
+	for _, p := range chosen {
 		log.Printf("measuring %s", p.name)
-		measured, err := p.measure(ctx, b)
+		found, err := p.measure(ctx, b)
 		if err != nil {
 			return fmt.Errorf("measure %s: %w", p.name, err)
 		}
-		figures = append(figures, measured...)
+		figures = append(figures, found...)
 	}
 	document := render(describeMachine(), begun, time.Since(begun), figures)
 	fmt.Print(table(figures))
