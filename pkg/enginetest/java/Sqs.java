@@ -1,28 +1,73 @@
+import ch.qos.logback.classic.Logger;
+import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.AppenderBase;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import java.util.concurrent.CountDownLatch;
 import org.elasticmq.server.Main;
+import org.slf4j.LoggerFactory;
 
 /** Runs ElasticMQ with queues and messages on disk. Arguments: the port, and the folder of this engine. */
 final class Sqs {
     private Sqs() {}
 
-    public static void main(String[] args) {
+    public static void main(String[] args) throws Exception {
         Path folder = Path.of(args[1]);
         Lifeline.hold(folder);
+        Path messages = folder.resolve("messages");
+        // By default H2 writes half a second late, and a killed engine would lose what it acknowledged.
+        String uri = "jdbc:h2:" + messages + ";WRITE_DELAY=0";
         set("rest-sqs.bind-hostname", "127.0.0.1");
         set("rest-sqs.bind-port", args[0]);
         set("node-address.host", "127.0.0.1");
         set("node-address.port", args[0]);
         set("rest-stats.enabled", "false");
-        set("queues-storage.enabled", "true");
-        set("queues-storage.path", folder.resolve("queues.conf").toString());
         set("messages-storage.enabled", "true");
-        // By default H2 writes half a second late, and a killed engine would lose what it acknowledged.
-        set("messages-storage.uri", "jdbc:h2:" + folder.resolve("messages") + ";WRITE_DELAY=0");
+        set("messages-storage.uri", uri);
+        boolean isNew = Files.notExists(Path.of(messages + ".mv.db"));
+        CountDownLatch restored = restored(isNew ? 0 : queues(uri));
         Main.main(new String[0]);
+        restored.await();
         System.out.println("READY");
     }
 
     private static void set(String name, String value) {
         System.setProperty(name, value);
+    }
+
+    /** How many queues an earlier run left. One that was killed before its first table left none. */
+    private static int queues(String uri) throws SQLException {
+        try (Connection connection = DriverManager.getConnection(uri, "", "");
+                Statement statement = connection.createStatement()) {
+            statement.execute("CREATE TABLE IF NOT EXISTS queue (name VARCHAR UNIQUE, data BLOB)"); // as ElasticMQ does
+            try (ResultSet rows = statement.executeQuery("SELECT COUNT(*) FROM queue")) {
+                rows.next();
+                return rows.getInt(1);
+            }
+        }
+    }
+
+    /**
+     * Counts down as ElasticMQ restores queues. It serves before it has: a queue is absent at first, then empty, and
+     * only then has its messages. That it has them, it tells nobody but its log.
+     */
+    private static CountDownLatch restored(int queues) {
+        CountDownLatch latch = new CountDownLatch(queues);
+        AppenderBase<ILoggingEvent> counter = new AppenderBase<>() {
+            @Override
+            protected void append(ILoggingEvent event) {
+                if (event.getFormattedMessage().startsWith("Restored ")) {
+                    latch.countDown();
+                }
+            }
+        };
+        counter.start();
+        ((Logger) LoggerFactory.getLogger("org.elasticmq.actor.queue.QueueActor")).addAppender(counter);
+        return latch;
     }
 }
