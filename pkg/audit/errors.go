@@ -49,6 +49,25 @@ func Invalid(pointer, code, format string, args ...any) *ValidationError {
 	return &ValidationError{Fields: []FieldError{{Pointer: pointer, Code: code, Detail: fmt.Sprintf(format, args...)}}}
 }
 
+// InvalidFields returns a ValidationError with the first MaxFaults of the faults,
+// and nil where there are none.
+func InvalidFields(faults []FieldError) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	return &ValidationError{Fields: faults[:min(len(faults), MaxFaults)]}
+}
+
+// BoundedName returns a name that a client made up as a fault repeats it: its
+// first 64 bytes where it is longer.
+func BoundedName(name string) string {
+	const most = 64
+	if len(name) <= most {
+		return name
+	}
+	return strings.ToValidUTF8(name[:most], "") + "…"
+}
+
 func (e *ValidationError) Error() string {
 	parts := make([]string, len(e.Fields))
 	for i, f := range e.Fields {

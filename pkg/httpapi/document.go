@@ -190,23 +190,14 @@ func (d *document) object(name string) *document {
 
 // close refuses the members that nothing took.
 func (d *document) close() {
-	names := make([]string, 0, len(d.members))
-	for name := range d.members {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		d.fault(boundedName(name), "unknown_field", "is not a field of this document")
+	for _, name := range slices.Sorted(maps.Keys(d.members)) {
+		d.fault(audit.BoundedName(name), "unknown_field", "is not a field of this document")
 	}
 }
 
 // err returns the faults that were found so far.
 func (d *document) err() error {
-	if len(*d.faults) == 0 {
-		return nil
-	}
-	faults := *d.faults
-	return &audit.ValidationError{Fields: faults[:min(len(faults), audit.MaxFaults)]}
+	return audit.InvalidFields(*d.faults)
 }
 
 // copy returns a document of the same members that can be read again.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,19 @@ func TestUnknownParametersAreNamed(t *testing.T) {
 	}
 	if fmt.Sprint(p.Errors) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", p.Errors, want)
+	}
+}
+
+func TestFaultsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	query := url.Values{}
+	for i := range 500 {
+		query.Set(fmt.Sprint("colour", i), "red")
+	}
+	for _, target := range []string{"/logs", "/logs/stats", "/tenants"} {
+		if p := w.call("admin", "GET", target+"?"+query.Encode(), "", nil).want(t, 422, "invalid").problem(t); len(p.Errors) != audit.MaxFaults {
+			t.Errorf("%s tells %d faults, want %d", target, len(p.Errors), audit.MaxFaults)
+		}
 	}
 }
 

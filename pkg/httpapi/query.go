@@ -1,11 +1,10 @@
 package httpapi
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -25,32 +24,15 @@ func (e *endpoint) parseQuery(c *call) error {
 		return nil
 	}
 	var faults []audit.FieldError
-	for name, given := range values {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch {
 		case !slices.ContainsFunc(e.op.query, func(p parameter) bool { return p.name == name }):
-			faults = append(faults, audit.FieldError{Pointer: "?" + boundedName(name), Code: "unknown_parameter", Detail: "is not a parameter of this endpoint"})
-		case len(given) > 1:
+			faults = append(faults, audit.FieldError{Pointer: "?" + audit.BoundedName(name), Code: "unknown_parameter", Detail: "is not a parameter of this endpoint"})
+		case len(values[name]) > 1:
 			faults = append(faults, audit.FieldError{Pointer: "?" + name, Code: "repeated", Detail: "must be given once"})
 		}
 	}
-	if len(faults) == 0 {
-		return nil
-	}
-	slices.SortFunc(faults, byPointer)
-	return &audit.ValidationError{Fields: faults[:min(len(faults), audit.MaxFaults)]}
-}
-
-// boundedName keeps a client's name in an error short and printable.
-func boundedName(name string) string {
-	const limit = 64
-	if len(name) <= limit {
-		return name
-	}
-	for n := limit; ; n-- {
-		if utf8.RuneStart(name[n]) {
-			return name[:n] + "…"
-		}
-	}
+	return audit.InvalidFields(faults)
 }
 
 // limit reads ?limit=.
@@ -65,5 +47,3 @@ func (c *call) limit() (int, error) {
 	}
 	return n, nil
 }
-
-func byPointer(a, b audit.FieldError) int { return strings.Compare(a.Pointer, b.Pointer) }

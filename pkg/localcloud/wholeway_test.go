@@ -93,19 +93,25 @@ func recordsOf(t *testing.T, file string) (found []string) {
 	}
 }
 
+// acmeEntries are n entries as persist-logs gets them.
+func acmeEntries(n int) []audit.Entry {
+	entries := make([]audit.Entry, n)
+	for i := range entries {
+		at := time.Date(2026, 1, 2, 3, 4, 5, i*int(time.Millisecond), time.UTC)
+		entries[i] = audit.Entry{
+			ID: audit.DeriveEntryID("acme", at, fmt.Sprint(i)), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at, ReceivedAt: at,
+		}
+	}
+	return entries
+}
+
 // TestEndToEndPoisonGoesAloneToTheDeadLetters puts a message on the ingest queue
 // in which one line of a hundred is no entry of its tenant.
 func TestEndToEndPoisonGoesAloneToTheDeadLetters(t *testing.T) {
 	data := t.TempDir()
 	engines := servers(t, data)
 	admin := startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines}).tenantAdmin("acme")
-	entries := make([]audit.Entry, 100)
-	for i := range entries {
-		at := time.Date(2026, 1, 2, 3, 4, 5, i*int(time.Millisecond), time.UTC)
-		entries[i] = audit.Entry{
-			ID: audit.DeriveEntryID("acme", at, fmt.Sprint(i)), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at,
-		}
-	}
+	entries := acmeEntries(100)
 	entries[42].Tenant = "other"
 	bodies, err := envelope.Pack("acme", entries)
 	if err != nil {
@@ -127,20 +133,15 @@ func TestEndToEndDeadLettersComeBack(t *testing.T) {
 	data := t.TempDir()
 	engines := servers(t, data)
 	admin := startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines}).tenantAdmin("acme")
-	entries := make([]audit.Entry, 50)
-	for i := range entries {
-		at := time.Date(2026, 1, 2, 3, 4, 5, i*int(time.Millisecond), time.UTC)
-		entries[i] = audit.Entry{
-			ID: audit.DeriveEntryID("acme", at, fmt.Sprint(i)), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at, ReceivedAt: at,
-		}
-	}
+	entries := acmeEntries(50)
 	bodies, err := envelope.Pack("acme", entries)
 	if err != nil {
 		t.Fatal(err)
 	}
-	queue := cloud.NewQueues(engines).Queue(manifest.QueueIngest)
+	queues := cloud.NewQueues(engines)
+	queue, deadLetters := queues.Queue(manifest.QueueIngest), queues.Queue(manifest.QueueIngest.DeadLetters())
 	for range 2 {
-		if err := cloud.NewQueues(engines).Queue(manifest.QueueIngest.DeadLetters()).Send(t.Context(), append(bodies, bodies...)); err != nil {
+		if err := deadLetters.Send(t.Context(), append(bodies, bodies...)); err != nil {
 			t.Fatal(err)
 		}
 		told := 0

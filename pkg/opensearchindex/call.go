@@ -62,9 +62,9 @@ func (x *Index) once(ctx context.Context, c call) ([]byte, error) {
 // own, or the dialer's: it passes.
 var errSilent = errors.New("OpenSearch does not answer in time")
 
-// attempt is once for at most the time.
-func (x *Index) attempt(ctx context.Context, time time.Duration, c call) ([]byte, error) {
-	bounded, cancel := context.WithTimeout(ctx, time)
+// attempt is once for at most so long.
+func (x *Index) attempt(ctx context.Context, most time.Duration, c call) ([]byte, error) {
+	bounded, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	body, err := x.once(bounded, c)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
@@ -76,21 +76,20 @@ func (x *Index) attempt(ctx context.Context, time time.Duration, c call) ([]byte
 // try repeats a reading request for a moment while it may succeed later. The
 // caller's context bounds it.
 func (x *Index) try(ctx context.Context, c call) ([]byte, error) {
-	pause := newPause(readBudget)
-	for {
-		body, err := x.once(ctx, c)
-		if err == nil || !passes(err) || !pause.wait(ctx) {
-			return body, failure(err)
-		}
-	}
+	return repeat(ctx, readBudget, func() ([]byte, error) { return x.once(ctx, c) })
 }
 
 // insist repeats a request of the writing side within the write budget while it
 // may succeed later.
 func (x *Index) insist(ctx context.Context, c call) ([]byte, error) {
-	pause := newPause(x.config.WriteBudget)
+	return repeat(ctx, x.config.WriteBudget, func() ([]byte, error) { return x.attempt(ctx, x.config.Patience.Write, c) })
+}
+
+// repeat makes a request, and again within the budget while that may help.
+func repeat(ctx context.Context, budget time.Duration, request func() ([]byte, error)) ([]byte, error) {
+	pause := newPause(budget)
 	for {
-		body, err := x.attempt(ctx, x.config.Patience.Write, c)
+		body, err := request()
 		if err == nil || !passes(err) || !pause.wait(ctx) {
 			return body, failure(err)
 		}

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -37,14 +38,11 @@ type params struct {
 }
 
 func (p *params) fault(name, code, detail string) {
-	p.faults = append(p.faults, audit.FieldError{Pointer: "?" + bounded(name), Code: code, Detail: detail})
+	p.faults = append(p.faults, audit.FieldError{Pointer: "?" + audit.BoundedName(name), Code: code, Detail: detail})
 }
 
 func (p *params) err() error {
-	if len(p.faults) == 0 {
-		return nil
-	}
-	return &audit.ValidationError{Fields: p.faults}
+	return audit.InvalidFields(p.faults)
 }
 
 // single returns the one value of a parameter, "" where it is not given.
@@ -62,7 +60,7 @@ func (p *params) single(name string) string {
 
 // only refuses parameters that are neither filters nor among the names.
 func (p *params) only(names ...string) {
-	for name := range p.values {
+	for _, name := range slices.Sorted(maps.Keys(p.values)) {
 		if slices.Contains(names, name) || slices.Contains([]string{ParamQuery, ParamFrom, ParamTo}, name) {
 			continue
 		}
@@ -70,7 +68,6 @@ func (p *params) only(names ...string) {
 			p.fault(name, "unknown_parameter", "is not a parameter of this endpoint; filters are "+joinFields()+" and metadata.<path>")
 		}
 	}
-	slices.SortFunc(p.faults, func(a, b audit.FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
 }
 
 // filter reads the filter fields, from, to and q.
@@ -78,7 +75,7 @@ func (p *params) filter() audit.Filter {
 	var filter audit.Filter
 	var conditions []audit.Expr
 	count := 0
-	for _, name := range sortedNames(p.values) {
+	for _, name := range slices.Sorted(maps.Keys(p.values)) {
 		field, err := parseField(name)
 		if err != nil {
 			continue
@@ -112,15 +109,6 @@ func (p *params) filter() audit.Filter {
 	}
 	filter.Where = audit.All(append(conditions, query)...)
 	return filter
-}
-
-func sortedNames(values url.Values) []string {
-	names := make([]string, 0, len(values))
-	for name := range values {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // add takes over the faults of an error that another parser found.

@@ -161,7 +161,7 @@ func scanField(text, field string, at int, t token) (token, int, error) {
 		end++
 	}
 	if end == at {
-		return t, 0, invalidQuery("has no value for %s at byte %d", bounded(field), at+1)
+		return t, 0, invalidQuery("has no value for %s at byte %d", audit.BoundedName(field), at+1)
 	}
 	t.value = text[at:end]
 	return t, end, nil
@@ -182,14 +182,6 @@ func scanQuoted(text string, start int, t token) (token, int, error) {
 		value.WriteByte(text[i])
 	}
 	return t, 0, invalidQuery("has a quote that is not closed at byte %d", start+1)
-}
-
-// bounded keeps a client's text in an error short.
-func bounded(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "…"
-	}
-	return s
 }
 
 type parser struct{ tokens []token }
@@ -298,11 +290,11 @@ func fieldTerm(t token) (audit.Expr, error) {
 	}
 	field, err := parseField(t.field)
 	if err != nil {
-		return nil, invalidQuery("knows no field %q at byte %d; put text with : = < > into quotes", bounded(t.field), t.offset+1)
+		return nil, invalidQuery("knows no field %q at byte %d; put text with : = < > into quotes", audit.BoundedName(t.field), t.offset+1)
 	}
 	if t.operator == ":" || t.operator == "=" {
 		if !t.quoted && strings.Contains(t.value, "*") {
-			return nil, invalidQuery("has a * in the value of %s at byte %d, where it is no wildcard: a field is compared whole; put a value with a * of its own into quotes", bounded(t.field), t.offset+1)
+			return nil, invalidQuery("has a * in the value of %s at byte %d, where it is no wildcard: a field is compared whole; put a value with a * of its own into quotes", audit.BoundedName(t.field), t.offset+1)
 		}
 		value, err := normalValue(field, t.value)
 		if err != nil {
@@ -311,7 +303,7 @@ func fieldTerm(t token) (audit.Expr, error) {
 		return audit.Equals{Field: field, Values: []string{value}}, nil
 	}
 	if field != audit.FieldSeverity {
-		return nil, invalidQuery("can compare severity and timestamp with %s, not %s", t.operator, bounded(t.field))
+		return nil, invalidQuery("can compare severity and timestamp with %s, not %s", t.operator, audit.BoundedName(t.field))
 	}
 	return severityTerm(t)
 }

@@ -3,6 +3,7 @@ package stream
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -36,10 +37,10 @@ func parseSubscribe(body []byte) (subscribe, error) {
 	}
 	message := subscribe{filter: url.Values{}}
 	var faults []audit.FieldError
-	for name, raw := range text.Filter {
-		values, ok := texts(raw)
+	for _, name := range slices.Sorted(maps.Keys(text.Filter)) {
+		values, ok := texts(text.Filter[name])
 		if !ok {
-			faults = append(faults, audit.Invalid("?"+bounded(name), "invalid_type", "must be a text or an array of texts").Fields...)
+			faults = append(faults, audit.Invalid("?"+audit.BoundedName(name), "invalid_type", "must be a text or an array of texts").Fields...)
 			continue
 		}
 		message.filter[name] = values
@@ -49,7 +50,7 @@ func parseSubscribe(body []byte) (subscribe, error) {
 		faults = append(faults, invalid.Fields...)
 	}
 	if len(faults) > 0 {
-		return subscribe{}, inFilter(faults)
+		return subscribe{}, audit.InvalidFields(inFilter(faults))
 	}
 	if text.After != nil {
 		message.after = *text.After
@@ -83,10 +84,7 @@ func texts(raw jsontext.Value) ([]string, bool) {
 var escapePointer = strings.NewReplacer("~", "~0", "/", "~1") // RFC 6901
 
 // inFilter points at the members of the message's filter instead of query parameters.
-// What it returns fits into a frame.
-func inFilter(faults []audit.FieldError) error {
-	slices.SortFunc(faults, func(a, b audit.FieldError) int { return strings.Compare(a.Pointer, b.Pointer) })
-	faults = faults[:min(len(faults), audit.MaxFaults)]
+func inFilter(faults []audit.FieldError) []audit.FieldError {
 	for i, fault := range faults {
 		if name := strings.TrimPrefix(fault.Pointer, "?"); name != "" {
 			faults[i].Pointer = "/filter/" + escapePointer.Replace(name)
@@ -94,7 +92,7 @@ func inFilter(faults []audit.FieldError) error {
 			faults[i].Pointer = "/filter"
 		}
 	}
-	return &audit.ValidationError{Fields: faults}
+	return faults
 }
 
 // parseBare checks a message that has nothing but its action.
@@ -113,20 +111,11 @@ func strictly(body []byte, to any) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &wrong):
-		return audit.Invalid(bounded(string(wrong.JSONPointer)), "unknown_field", "is no member of this message")
+		return audit.Invalid(audit.BoundedName(string(wrong.JSONPointer)), "unknown_field", "is no member of this message")
 	case errors.As(err, &wrong):
-		return audit.Invalid(bounded(string(wrong.JSONPointer)), "invalid_type", "must not be a JSON %s", wrong.JSONKind)
+		return audit.Invalid(audit.BoundedName(string(wrong.JSONPointer)), "invalid_type", "must not be a JSON %s", wrong.JSONKind)
 	}
 	return audit.Invalid("", "invalid_json", "must be one JSON object, its members each once")
-}
-
-// bounded keeps what a client wrote short in what it is told.
-func bounded(pointer string) string {
-	const most = 64 // bytes
-	if len(pointer) > most {
-		return strings.ToValidUTF8(pointer[:most], "") + "…"
-	}
-	return pointer
 }
 
 // errNoCursor is about a cursor of something else.
