@@ -33,10 +33,10 @@ test: ## run every test that needs no outside engine
 	go test -timeout 30m ./...
 
 # The packages whose suites run against real engines.
-ENGINE_TESTS := ./pkg/enginetest/... ./pkg/mongostore ./pkg/opensearchindex ./pkg/sqsqueue ./pkg/s3blob ./pkg/kmskeys ./pkg/secrets ./pkg/wiring/... ./pkg/localcloud
+ENGINE_TESTS := ./pkg/testkit/enginetest/... ./pkg/engine/mongostore ./pkg/engine/opensearchindex ./pkg/engine/sqsqueue ./pkg/engine/s3blob ./pkg/engine/kmskeys ./pkg/engine/secrets ./pkg/wiring/... ./pkg/local/localcloud
 
 engines: ## fetch the engines of test-engines ahead (Java 17, Maven, Python 3)
-	go run ./pkg/enginetest/cmd/engines
+	go run ./pkg/testkit/enginetest/cmd/engines
 
 test-engines: engines ## run the conformance, fault and end-to-end suites against real engines
 	OCELOT_TEST_ENGINES=1 go test -count=1 -timeout 30m -p 2 $(ENGINE_TESTS)

@@ -12,8 +12,8 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
-	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
-	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 )
 
 // The benchmarks are the two sides of the ingest figures, for profiles.

@@ -24,7 +24,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/client"
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/localcloud"
+	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 

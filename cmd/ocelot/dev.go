@@ -12,7 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/localcloud"
+	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 )
 
 // devCmd runs the whole service in this process.

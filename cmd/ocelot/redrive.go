@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/localcloud"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 )
 
 // redriveCmd moves dead letters back to where they failed.

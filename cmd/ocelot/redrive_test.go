@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 

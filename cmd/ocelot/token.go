@@ -8,7 +8,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/localcloud"
+	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 )
 
 type tokenCmd struct {

@@ -5,8 +5,8 @@ import (
 	"context"
 	"log"
 
-	"github.com/ocelot-audit/ocelot/pkg/httpapi"
-	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 )
 

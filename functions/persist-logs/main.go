@@ -5,7 +5,7 @@ import (
 	"context"
 	"log"
 
-	"github.com/ocelot-audit/ocelot/pkg/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 )
 

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/conformance"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 )
 
 func TestCandidatesMatchAsAnIndexFinds(t *testing.T) {

@@ -12,15 +12,15 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
+	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
+	"github.com/ocelot-audit/ocelot/pkg/engine/wsgateway"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/mongostore"
-	"github.com/ocelot-audit/ocelot/pkg/opensearchindex"
-	"github.com/ocelot-audit/ocelot/pkg/sqsqueue"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
-	"github.com/ocelot-audit/ocelot/pkg/wsgateway"
 )
 
 // settle is how long a consumer may still write for a tenant after its deletion:

@@ -7,7 +7,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/secrets"
+	"github.com/ocelot-audit/ocelot/pkg/engine/secrets"
 )
 
 // ResolveSecrets puts the values of Secrets Manager into the settings that name

@@ -11,8 +11,8 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/enginetest"
-	"github.com/ocelot-audit/ocelot/pkg/secrets"
+	"github.com/ocelot-audit/ocelot/pkg/engine/secrets"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
 )
 

@@ -9,10 +9,10 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/engine/wsgateway"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
-	"github.com/ocelot-audit/ocelot/pkg/wsgateway"
 )
 
 // settle is how long a consumer may still write for a tenant after its deletion:

@@ -1,0 +1,67 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+func TestDocumentDescribesEveryRoute(t *testing.T) {
+	doc := document(t)
+	described := 0
+	for _, f := range manifest.Functions() {
+		route := f.Trigger.Route
+		if route == nil {
+			continue
+		}
+		described++
+		item := doc.Paths.Value(route.Path)
+		if item == nil || item.GetOperation(route.Method) == nil {
+			t.Errorf("%s %s is not described", route.Method, route.Path)
+			continue
+		}
+		op := item.GetOperation(route.Method)
+		if op.OperationID != f.Name || (len(*op.Security) > 0) != (route.Permission != "") {
+			t.Errorf("%s %s: operation %s, security %v", route.Method, route.Path, op.OperationID, op.Security)
+		}
+		if !strings.Contains(op.Description, string(route.Permission)) {
+			t.Errorf("%s does not name its permission %s", f.Name, route.Permission)
+		}
+		header := op.Parameters.GetByInAndName("header", "X-Tenant-ID")
+		if (header != nil) != (route.TenantFrom == manifest.TenantFromHeader) {
+			t.Errorf("%s: X-Tenant-ID is %v", f.Name, header)
+		}
+	}
+	operations := 0
+	for _, item := range doc.Paths.Map() {
+		operations += len(item.Operations())
+	}
+	if operations != described {
+		t.Errorf("the document has %d operations, the manifest %d routes", operations, described)
+	}
+}
+
+func TestDocumentIsValid(t *testing.T) {
+	if err := document(t).Validate(t.Context(), openapi3.EnableExamplesValidation(), openapi3.EnableSchemaDefaultsValidation()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDocumentFileIsFresh(t *testing.T) {
+	file, err := os.ReadFile("openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(file, httpapi.OpenAPI()) {
+		t.Error("openapi.json is stale; run go generate ./pkg/edge/httpapi")
+	}
+	if !bytes.Equal(httpapi.OpenAPI(), httpapi.OpenAPI()) {
+		t.Error("the document differs from one call to the next")
+	}
+}

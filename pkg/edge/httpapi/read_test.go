@@ -1,0 +1,169 @@
+package httpapi_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+)
+
+// wrote accepts an entry, settles it and returns its id.
+func (w *world) wrote(more string) string {
+	w.t.Helper()
+	var accepted struct{ ID string }
+	w.call("admin", "POST", "/logs", entry(more), map[string]string{"User-Agent": "test"}).want(w.t, 202, "").decode(w.t, &accepted)
+	w.settle()
+	return accepted.ID
+}
+
+func TestGetLogAddsTheStatus(t *testing.T) {
+	w := newWorld(t)
+	id := w.wrote(`,"timestamp":"2026-03-02T10:00:00.5+01:00","ip_address":null,"message":"<b>&","metadata":{"n": 1.0, "u":"\u00e4"}`)
+	w.call("admin", "GET", "/logs/"+id, "", nil).want(t, 200, "").is(t,
+		`{"id":"`+id+`","tenant_id":"acme","user_id":"ann","action":"UPDATE","resource_type":"order","timestamp":"2026-03-02T09:00:00.500Z",`+
+			`"user_agent":"test","metadata":{"n":1.0,"u":"\u00e4"},"severity":"INFO","message":"<b>&","received_at":"2026-03-02T09:30:00.000Z",`+
+			`"expires_at":"2027-03-02T09:00:00.500Z","status":"indexed"}`)
+}
+
+func TestGetLogThatIsNotThere(t *testing.T) {
+	w := newWorld(t)
+	young := audit.NewEntryID(start.Add(-time.Minute), [10]byte{1})
+	old := audit.NewEntryID(start.Add(-time.Hour), [10]byte{1})
+	if got := w.call("admin", "GET", "/logs/"+young.String(), "", nil).want(t, 404, "not_stored_yet"); got.header.Get("Retry-After") != "1" {
+		t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+	}
+	for _, id := range []string{old.String(), "nope", "c2f5a3e0-1111-4111-8111-111111111111", "%00"} {
+		if got := w.call("admin", "GET", "/logs/"+id, "", nil).want(t, 404, "not_found"); got.header.Get("Retry-After") != "" {
+			t.Errorf("%s: Retry-After is %q", id, got.header.Get("Retry-After"))
+		}
+	}
+}
+
+func TestScopesNarrowSingleEntriesListsAndStats(t *testing.T) {
+	w := newWorld(t)
+	mine, others := w.wrote(""), w.wrote(`,"session_id":"s"`)
+	foreign := strings.Replace(entry(""), `"ann"`, `"bob"`, 1)
+	var accepted struct{ ID string }
+	w.call("admin", "POST", "/logs", foreign, nil).want(t, 202, "").decode(t, &accepted)
+	w.settle()
+	for _, id := range []string{mine, others} {
+		w.call("user", "GET", "/logs/"+id, "", nil).want(t, 200, "")
+	}
+	w.advance(time.Hour)
+	w.call("user", "GET", "/logs/"+accepted.ID, "", nil).want(t, 404, "not_found")
+	var list struct{ Items []struct{ ID string } }
+	w.call("user", "GET", "/logs", "", nil).want(t, 200, "").decode(t, &list)
+	if len(list.Items) != 2 {
+		t.Errorf("ann lists %v", list.Items)
+	}
+	w.call("user", "GET", "/logs/stats", "", nil).want(t, 200, "").is(t, `{"total":2,"groups":[],"histogram":[],"distinct_users":1}`)
+}
+
+func TestSearchLogsPages(t *testing.T) {
+	w := newWorld(t)
+	var ids []string
+	for i := range 5 {
+		ids = append([]string{w.wrote(fmt.Sprintf(`,"timestamp":"2026-03-02T09:00:0%dZ","message":"number %d"`, i, i))}, ids...)
+	}
+	type page struct {
+		Items      []struct{ ID string }
+		Next, Prev *string
+	}
+	get := func(query string) (p page) {
+		t.Helper()
+		w.call("auditor", "GET", "/logs?limit=2"+query, "", nil).want(t, 200, "").decode(t, &p)
+		return p
+	}
+	first := get("")
+	second := get("&cursor=" + *first.Next)
+	third := get("&cursor=" + *second.Next)
+	if first.Prev != nil || third.Next != nil || len(third.Items) != 1 || first.Items[0].ID != ids[0] || second.Items[1].ID != ids[3] || third.Items[0].ID != ids[4] {
+		t.Errorf("pages %+v %+v %+v of %v", first, second, third, ids)
+	}
+	if back := get("&cursor=" + *third.Prev); fmt.Sprint(back.Items) != fmt.Sprint(second.Items) {
+		t.Errorf("back from the third page: %+v", back)
+	}
+	w.call("auditor", "GET", "/logs?user_id=ann&cursor="+*first.Next, "", nil).want(t, 422, "invalid")
+	w.call("auditor", "GET", "/logs?q=nothing", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
+	w.call("auditor", "GET", "/logs?q=number+3&metadata.x=y", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
+	w.call("auditor", "GET", `/logs?q=%22open`, "", nil).want(t, 422, "invalid")
+}
+
+func TestStatsShape(t *testing.T) {
+	w := newWorld(t)
+	w.wrote(`,"timestamp":"2026-03-02T07:10:00Z","metadata":{"plan":"go\"ld","count":"x"}`)
+	w.wrote(`,"timestamp":"2026-03-02T09:10:00Z","severity":"ERROR","metadata":{"plan":"go\"ld","count":"x"}`)
+	w.call("auditor", "GET", "/logs/stats?group_by=metadata.plan,severity&interval=1h&top=10", "", nil).want(t, 200, "").is(t,
+		`{"total":2,"groups":[{"metadata.plan":"go\"ld","severity":"ERROR","count":1},{"metadata.plan":"go\"ld","severity":"INFO","count":1}],`+
+			`"histogram":[{"start":"2026-03-02T07:00:00.000Z","count":1},{"start":"2026-03-02T08:00:00.000Z","count":0},{"start":"2026-03-02T09:00:00.000Z","count":1}],"distinct_users":1}`)
+	w.call("auditor", "GET", "/logs/stats?group_by=metadata.count", "", nil).want(t, 200, "").is(t,
+		`{"total":2,"groups":[{"metadata.count":"x","count":2}],"histogram":[],"distinct_users":1}`)
+	w.call("auditor", "GET", "/logs/stats?limit=1", "", nil).want(t, 422, "invalid")
+}
+
+func TestHealth(t *testing.T) {
+	w := newWorld(t)
+	health := func(entries, search, overall string) string {
+		return `{"dependencies":[{"name":"entries","status":"` + entries + `"},{"name":"search","status":"` + search + `"}],"status":"` + overall + `"}`
+	}
+	w.call("", "GET", "/health", "", nil).want(t, 200, "").is(t, health("ok", "ok", "ok"))
+	w.dependencyDown = true
+	w.call("", "GET", "/health", "", nil).want(t, 200, "").is(t, health("ok", "unavailable", "degraded"))
+	w.essentialsDown = true
+	w.call("", "GET", "/health", "", nil).want(t, 503, "").is(t, health("unavailable", "unavailable", "unavailable"))
+	if !strings.Contains(w.logs.String(), `"dependency":"entries","error":"dial`) {
+		t.Errorf("the log does not tell why: %s", w.logs)
+	}
+}
+
+func TestHealthDoesNotWaitForASilentDependency(t *testing.T) {
+	w := newWorld(t)
+	w.silent = func(ctx context.Context) error {
+		select {} // not even the context ends it
+	}
+	w.build()
+	began := time.Now()
+	w.call("", "GET", "/health", "", nil).want(t, 200, "")
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the answer took %v", took)
+	}
+}
+
+func TestHealthTellsOfOthersThanTheSilentDependency(t *testing.T) {
+	w := newWorld(t)
+	dependencies := []httpapi.Dependency{{Name: "silent", Check: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}}
+	for i := range 10 {
+		dependencies = append(dependencies, httpapi.Dependency{
+			Name: fmt.Sprintf("good-%d", i), Essential: true, Check: func(context.Context) error { return nil },
+		})
+	}
+	answer := httptest.NewRecorder()
+	httpapi.GetHealth(w.gate, dependencies...).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
+	if body := answer.Body.String(); answer.Code != 200 || strings.Count(body, `"ok"`) != 10 || !strings.Contains(body, `"status":"degraded"}`) {
+		t.Errorf("%d %s", answer.Code, body)
+	}
+}
+
+func TestDocsNeedNothingFromElsewhere(t *testing.T) {
+	w := newWorld(t)
+	got := w.call("", "GET", "/docs", "", nil).want(t, 200, "")
+	if got.header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.HasPrefix(got.header.Get("Content-Security-Policy"), "default-src 'none';") {
+		t.Errorf("headers %v", got.header)
+	}
+	for _, outside := range []string{`src=`, `<link rel="stylesheet"`, "@import", "url(", "http://", "https://", ` style="`, "onclick"} {
+		if at := strings.Index(got.body, outside); at >= 0 {
+			t.Errorf("the page holds %q: %.120s", outside, got.body[at:])
+		}
+	}
+	for _, path := range document(t).Paths.InMatchingOrder() {
+		if !strings.Contains(got.body, `data-path="`+path+`"`) {
+			t.Errorf("the page does not show %s", path)
+		}
+	}
+}

@@ -1,0 +1,281 @@
+package lambdaedge_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+const stageARN = "arn:aws:execute-api:eu-central-1:111122223333:gy415nuibc/prod/"
+
+func knows(p access.Principal) func(context.Context, string) (access.Principal, error) {
+	return func(context.Context, string) (access.Principal, error) { return p, nil }
+}
+
+func grants(pairs map[audit.TenantID][]access.Permission) access.Principal {
+	return access.Principal{Subject: "u1", Grants: pairs}
+}
+
+// ask is the authorizer event of a request to a route.
+func ask(method string, r manifest.Route, tenant string, ids map[string]string) events.APIGatewayCustomAuthorizerRequestTypeRequest {
+	resource := manifest.BasePath + r.Path
+	event := events.APIGatewayCustomAuthorizerRequestTypeRequest{
+		Type: "REQUEST", MethodArn: stageARN + method + concrete(r, ids), Resource: resource, HTTPMethod: method,
+		MultiValueHeaders: map[string][]string{"authorization": {"Bearer e30"}},
+	}
+	if tenant != "" {
+		event.MultiValueHeaders["x-tenant-id"] = []string{tenant}
+	}
+	return event
+}
+
+// concrete is the route's path with its parameters filled in.
+func concrete(r manifest.Route, ids map[string]string) string {
+	p := manifest.BasePath + r.Path
+	for name, id := range ids {
+		p = strings.ReplaceAll(p, "{"+name+"}", id)
+	}
+	return p
+}
+
+// opens evaluates a policy as IAM does: an explicit Deny wins, and without an Allow nothing is open.
+func opens(policy events.APIGatewayCustomAuthorizerPolicy, arn string) bool {
+	open := false
+	for _, s := range policy.Statement {
+		for _, resource := range s.Resource {
+			if !matchesARN(resource, arn) {
+				continue
+			}
+			if s.Effect == "Deny" {
+				return false
+			}
+			open = true
+		}
+	}
+	return open
+}
+
+// matchesARN is path.Match with a "*" that also stands for slashes.
+func matchesARN(pattern, arn string) bool {
+	flat := func(s string) string { return strings.ReplaceAll(s, "/", "\x01") }
+	ok, err := path.Match(flat(pattern), flat(arn))
+	return ok && err == nil
+}
+
+func TestAuthorizerOfASampleEvent(t *testing.T) {
+	p := grants(map[audit.TenantID][]access.Permission{"acme": {access.LogsSearch}, "other": {access.LogsWrite}})
+	p.Resources = []access.Resource{{Type: "order"}}
+	response, err := lambdaedge.Authorizer(knows(p))(t.Context(), load[events.APIGatewayCustomAuthorizerRequestTypeRequest](t, "authorizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := events.APIGatewayCustomAuthorizerResponse{
+		PrincipalID: "u1",
+		PolicyDocument: events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17", Statement: []events.IAMPolicyStatement{
+			{Action: []string{"execute-api:Invoke"}, Effect: "Allow", Resource: []string{stageARN + "GET/api/v1/logs", stageARN + "HEAD/api/v1/logs"}},
+		}},
+		// Narrowed to the tenant that was asked for.
+		Context: map[string]any{"principal": `{"sub":"u1","grants":{"acme":["logs:search"]},"resources":["order"]}`},
+	}
+	if diff := cmp.Diff(want, response); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAuthorizerRefusals(t *testing.T) {
+	captureLog(t)
+	event := load[events.APIGatewayCustomAuthorizerRequestTypeRequest](t, "authorizer.json")
+	refuses := func(err error) func(context.Context, string) (access.Principal, error) {
+		return func(context.Context, string) (access.Principal, error) { return access.Principal{}, err }
+	}
+	if _, err := lambdaedge.Authorizer(refuses(fmt.Errorf("token expired: %w", audit.ErrUnauthenticated)))(t.Context(), event); err == nil || err.Error() != "Unauthorized" {
+		t.Errorf("an expired token gives %v", err)
+	}
+	down := errors.New("the key store is down")
+	if _, err := lambdaedge.Authorizer(refuses(down))(t.Context(), event); !errors.Is(err, down) {
+		t.Errorf("a failure gives %v", err)
+	}
+	never := func(context.Context, string) (access.Principal, error) {
+		t.Error("asked to authenticate")
+		return access.Principal{}, nil
+	}
+	for _, values := range [][]string{nil, {"Bearer a", "Bearer b"}} {
+		bare := event
+		bare.Headers, bare.MultiValueHeaders = nil, map[string][]string{"Authorization": values}
+		if _, err := lambdaedge.Authorizer(never)(t.Context(), bare); err == nil || err.Error() != "Unauthorized" {
+			t.Errorf("%d credentials give %v", len(values), err)
+		}
+	}
+	odd := event
+	odd.MethodArn = "not an ARN"
+	if _, err := lambdaedge.Authorizer(knows(grants(nil)))(t.Context(), odd); err == nil || err.Error() == "Unauthorized" {
+		t.Errorf("an odd ARN gives %v", err)
+	}
+}
+
+func TestAuthorizerDenies(t *testing.T) {
+	p := grants(map[audit.TenantID][]access.Permission{"acme": {access.LogsWrite}})
+	for name, event := range map[string]events.APIGatewayCustomAuthorizerRequestTypeRequest{
+		"another permission": ask("GET", manifest.Route{Path: "/logs"}, "acme", nil),
+		"another tenant":     ask("POST", manifest.Route{Path: "/logs"}, "other", nil),
+		"an unknown route":   ask("GET", manifest.Route{Path: "/secrets"}, "acme", nil),
+		"an unknown method":  ask("PATCH", manifest.Route{Path: "/logs"}, "acme", nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			response, err := lambdaedge.Authorizer(knows(p))(t.Context(), event)
+			if err != nil || opens(response.PolicyDocument, event.MethodArn) {
+				t.Errorf("response %+v, error %v", response, err)
+			}
+			last := response.PolicyDocument.Statement[len(response.PolicyDocument.Statement)-1]
+			if last.Effect != "Deny" || !slices.Contains(last.Resource, event.MethodArn) {
+				t.Errorf("no explicit Deny in %+v", response.PolicyDocument)
+			}
+		})
+	}
+}
+
+// Without a usable X-Tenant-ID the handler is to answer with a 400, and nothing else opens.
+func TestAuthorizerWithoutATenant(t *testing.T) {
+	p := grants(map[audit.TenantID][]access.Permission{"acme": {access.LogsWrite, access.LogsSearch}})
+	for _, tenant := range []string{"", "Not A Slug", "acme,other"} {
+		event := ask("POST", manifest.Route{Path: "/logs"}, tenant, nil)
+		response, err := lambdaedge.Authorizer(knows(p))(t.Context(), event)
+		if err != nil || !opens(response.PolicyDocument, event.MethodArn) || opens(response.PolicyDocument, stageARN+"GET/api/v1/logs") {
+			t.Errorf("%q: response %+v, error %v", tenant, response, err)
+		}
+		if text := response.Context["principal"].(string); strings.Contains(text, "acme") {
+			t.Errorf("%q: principal %s", tenant, text)
+		}
+	}
+}
+
+// Whatever a cached policy is applied to, it decides as the principal's grants do.
+func TestAuthorizerPoliciesAreExact(t *testing.T) {
+	tenants := []audit.TenantID{"acme", "beta", "keys"}
+	ids := map[string]string{"key": "00112233445566ff"}
+	rapid.Check(t, func(t *rapid.T) {
+		held := map[audit.TenantID][]access.Permission{}
+		for _, id := range append([]audit.TenantID{access.AnyTenant}, tenants...) {
+			if rapid.Bool().Draw(t, "has "+string(id)) {
+				held[id] = rapid.SliceOfDistinct(rapid.SampledFrom(access.Permissions()), rapid.ID).Draw(t, "of "+string(id))
+			}
+		}
+		p := grants(held)
+		asked := rapid.SampledFrom(tenants).Draw(t, "asked")
+		for _, by := range protectedRoutes() {
+			pathTenant := asked
+			header := string(asked)
+			if by.TenantFrom != manifest.TenantFromHeader {
+				header = rapid.SampledFrom([]string{"", "other"}).Draw(t, "a header that does not count")
+			}
+			ids["id"] = string(pathTenant)
+			response, err := lambdaedge.Authorizer(knows(p))(context.Background(), ask(by.Method, by, header, ids))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, to := range protectedRoutes() {
+				if (to.TenantFrom == manifest.TenantFromHeader) != (by.TenantFrom == manifest.TenantFromHeader) {
+					continue // another authorizer's
+				}
+				for _, tenant := range tenants {
+					if to.TenantFrom == manifest.TenantFromHeader && tenant != asked {
+						continue // another cache key
+					}
+					ids["id"] = string(tenant)
+					if to.TenantFrom == manifest.TenantFromHeader {
+						ids["id"] = "0190163d-8694-739b-aea5-966c26f8ad90"
+					}
+					arn := stageARN + to.Method + concrete(to, ids)
+					got, want := opens(response.PolicyDocument, arn), mayCall(p, to, tenant)
+					if got && !want && to.TenantFrom == manifest.TenantFromPath && len(held[access.AnyTenant]) > 0 && heldSomewhere(p, to, tenants) {
+						continue // the one case that is left to the handler, see Authorizer
+					}
+					if got != want {
+						t.Fatalf("asked for %s %s, %s is open: %v, want %v; policy %+v", by.Method, by.Path, arn, got, want, response.PolicyDocument)
+					}
+				}
+			}
+		}
+	})
+}
+
+// heldSomewhere reports whether the principal may call the route in a single tenant.
+func heldSomewhere(p access.Principal, r manifest.Route, tenants []audit.TenantID) bool {
+	return slices.ContainsFunc(tenants, func(id audit.TenantID) bool { return mayCall(p, r, id) })
+}
+
+func protectedRoutes() []manifest.Route {
+	var routes []manifest.Route
+	for _, f := range manifest.Functions() {
+		if r := f.Trigger.Route; r != nil && r.Permission != "" {
+			routes = append(routes, *r)
+		}
+	}
+	return routes
+}
+
+func mayCall(p access.Principal, r manifest.Route, tenant audit.TenantID) bool {
+	if r.TenantFrom != manifest.TenantNone {
+		_, err := p.Authorize(tenant, r.Permission)
+		return err == nil
+	}
+	if r.Method == http.MethodGet { // a list of what may be seen anywhere
+		for id := range p.Grants {
+			if _, err := p.Authorize(id, r.Permission); err == nil {
+				return true
+			}
+		}
+		return false
+	}
+	_, err := p.Authorize(access.AnyTenant, r.Permission)
+	return err == nil
+}
+
+func TestAuthorizerKeepsTheGatewaysLimit(t *testing.T) {
+	captureLog(t)
+	for _, c := range []struct {
+		name    string
+		tenants int
+		fits    bool
+	}{{"few", 3, true}, {"more than paths can name", 20, true}, {"more than a principal can carry", 200, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			held := map[audit.TenantID][]access.Permission{}
+			for i := range c.tenants {
+				held[audit.TenantID(fmt.Sprintf("tenant-%d", i))] = access.RoleAuditor.Permissions()
+			}
+			last := fmt.Sprintf("tenant-%d", c.tenants-1)
+			event := ask("GET", manifest.Route{Path: "/tenants/{id}"}, "", map[string]string{"id": last})
+			response, err := lambdaedge.Authorizer(knows(grants(held)))(t.Context(), event)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, jsonErr := json.Marshal(response)
+			if jsonErr != nil || len(text) > 8<<10 {
+				t.Errorf("%d bytes, error %v", len(text), jsonErr)
+			}
+			if opens(response.PolicyDocument, event.MethodArn) != c.fits || opens(response.PolicyDocument, stageARN+"GET/api/v1/tenants/x/keys") {
+				t.Errorf("policy %+v", response.PolicyDocument)
+			}
+			// Of one tenant's routes the principal always fits.
+			event = ask("GET", manifest.Route{Path: "/logs"}, last, nil)
+			if response, err = lambdaedge.Authorizer(knows(grants(held)))(t.Context(), event); err != nil || !opens(response.PolicyDocument, event.MethodArn) {
+				t.Errorf("error %v, policy %+v", err, response.PolicyDocument)
+			}
+		})
+	}
+}

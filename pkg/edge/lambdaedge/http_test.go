@@ -1,0 +1,372 @@
+package lambdaedge_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+)
+
+// load reads a sample event, as the Lambda runtime would.
+func load[T any](t *testing.T, name string) T {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var event T
+	if err := json.Unmarshal(text, &event); err != nil {
+		t.Fatal(err)
+	}
+	return event
+}
+
+// captureLog returns what slog.Default writes until the test's end.
+func captureLog(t *testing.T) *bytes.Buffer {
+	t.Helper()
+	var b bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(&b, nil)))
+	t.Cleanup(func() { slog.SetDefault(before) })
+	return &b
+}
+
+func invoke(t *testing.T, h http.Handler, event events.APIGatewayProxyRequest) events.APIGatewayProxyResponse {
+	t.Helper()
+	response, err := lambdaedge.HTTP(h)(t.Context(), event)
+	if err != nil {
+		t.Fatalf("the function failed: %v", err)
+	}
+	return response
+}
+
+func TestHTTPHandsOnTheWholeRequest(t *testing.T) {
+	var got *http.Request
+	response := invoke(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		w.Header().Add("Set-Cookie", "a=1")
+		w.Header().Add("Set-Cookie", "b=2")
+		w.WriteHeader(http.StatusAccepted)
+		w.Header().Set("Late", "is not sent")
+		_, _ = w.Write([]byte(`{"a":"ü"}`))
+	}), load[events.APIGatewayProxyRequest](t, "proxy.json"))
+
+	const id = "0190163d-8694-739b-aea5-966c26f8ad90"
+	for what, pair := range map[string][2]string{
+		"path":           {got.URL.Path, "/api/v1/logs/" + id}, // without the base path of the custom domain
+		"path parameter": {got.PathValue("id"), id},
+		"method":         {got.Method, "GET"},
+		"host":           {got.Host, "api.example.com"},
+		"address":        {got.RemoteAddr, "203.0.113.7:0"},
+		"request id":     {got.Header.Get("X-Request-Id"), "deef4878-7910-11e6-8f14-25afc3e9ae33"},
+		"tenant":         {got.Header.Get("X-Tenant-ID"), "acme"},
+		"host header":    {got.Header.Get("Host"), ""},
+		"request URI":    {got.RequestURI, "/api/v1/logs/" + id + "?action=CREATE&action=DELETE&q=a+b%26c%3D%C3%BC"},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s is %q, want %q", what, pair[0], pair[1])
+		}
+	}
+	if diff := cmp.Diff(url.Values{"action": {"CREATE", "DELETE"}, "q": {"a b&c=ü"}}, got.URL.Query()); diff != "" {
+		t.Error(diff)
+	}
+	if cookies := got.Header["Cookie"]; !slices.Equal(cookies, []string{"a=1", "b=2"}) {
+		t.Errorf("cookies %q", cookies)
+	}
+	principal, known := access.PrincipalFrom(got.Context())
+	want := access.Principal{Subject: "u1", Grants: map[audit.TenantID][]access.Permission{"acme": {"logs:read"}},
+		Resources: []access.Resource{{Type: "order"}, {Type: "user", ID: "42"}}}
+	if diff := cmp.Diff(want, principal); !known || diff != "" {
+		t.Error(diff)
+	}
+	if response.StatusCode != http.StatusAccepted || response.Body != `{"a":"ü"}` || response.IsBase64Encoded ||
+		!slices.Equal(response.MultiValueHeaders["Set-Cookie"], []string{"a=1", "b=2"}) || response.MultiValueHeaders["Late"] != nil {
+		t.Errorf("response %+v", response)
+	}
+}
+
+func TestHTTPKeepsTheClientsRequestID(t *testing.T) {
+	event := load[events.APIGatewayProxyRequest](t, "proxy.json")
+	event.MultiValueHeaders["x-request-id"] = []string{"mine"}
+	invoke(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Values("X-Request-Id"); !slices.Equal(got, []string{"mine"}) {
+			t.Errorf("request id %q", got)
+		}
+	}), event)
+}
+
+func TestHTTPTakesNoPrincipalFromAHeader(t *testing.T) {
+	event := load[events.APIGatewayProxyRequest](t, "proxy.json")
+	event.RequestContext.Authorizer = nil
+	event.MultiValueHeaders["principal"] = []string{`{"sub":"root","grants":{"*":["logs:read"]}}`}
+	invoke(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if p, known := access.PrincipalFrom(r.Context()); known {
+			t.Errorf("principal %+v", p)
+		}
+	}), event)
+}
+
+func TestHTTPAnswers(t *testing.T) {
+	const gzipped = "\x1f\x8b\x08\x00\xff"
+	for _, c := range []struct {
+		name, method string
+		handler      http.HandlerFunc
+		status       int
+		contentType  string
+		body         string // decoded
+		base64       bool
+	}{
+		{"nothing written", "GET", func(http.ResponseWriter, *http.Request) {}, 200, "", "", false},
+		{"a text without a type", "GET", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }, 200, "text/plain; charset=utf-8", "hello", false},
+		{"gzip", "GET", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = io.WriteString(w, gzipped)
+		}, 200, "", gzipped, true},
+		{"bytes that are no text", "GET", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "x/y")
+			_, _ = io.WriteString(w, "\xff\x00")
+		}, 200, "x/y", "\xff\x00", true},
+		{"mostly quotes", "GET", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "x/y")
+			_, _ = io.WriteString(w, strings.Repeat(`"\`, 99))
+		}, 200, "x/y", strings.Repeat(`"\`, 99), true},
+		{"HEAD", "HEAD", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "x/y")
+			_, _ = io.WriteString(w, "body")
+		}, 200, "x/y", "", false},
+		{"no content", "DELETE", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNoContent)
+			if _, err := io.WriteString(w, "body"); err == nil {
+				t.Error("a 204 took a body")
+			}
+		}, 204, "", "", false},
+		{"the first status counts", "GET", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusEarlyHints)
+			w.WriteHeader(http.StatusTeapot)
+			w.WriteHeader(http.StatusOK)
+		}, 418, "", "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			event := load[events.APIGatewayProxyRequest](t, "proxy.json")
+			event.HTTPMethod = c.method
+			response := invoke(t, c.handler, event)
+			body := response.Body
+			if response.IsBase64Encoded {
+				decoded, err := base64.StdEncoding.DecodeString(body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body = string(decoded)
+			}
+			if got := http.Header(response.MultiValueHeaders).Get("Content-Type"); got != c.contentType ||
+				response.StatusCode != c.status || body != c.body || response.IsBase64Encoded != c.base64 {
+				t.Errorf("response %+v", response)
+			}
+		})
+	}
+}
+
+func problemOf(t *testing.T, response events.APIGatewayProxyResponse) map[string]any {
+	t.Helper()
+	if got := http.Header(response.MultiValueHeaders).Get("Content-Type"); got != "application/problem+json" {
+		t.Errorf("content type %q", got)
+	}
+	var problem map[string]any
+	if err := json.Unmarshal([]byte(response.Body), &problem); err != nil {
+		t.Fatal(err)
+	}
+	if problem["status"] != float64(response.StatusCode) || problem["request_id"] != "deef4878-7910-11e6-8f14-25afc3e9ae33" {
+		t.Errorf("problem %v with status %d", problem, response.StatusCode)
+	}
+	return problem
+}
+
+func TestHTTPRefusesAlienEvents(t *testing.T) {
+	captureLog(t)
+	for name, alter := range map[string]func(*events.APIGatewayProxyRequest){
+		"no resource":        func(e *events.APIGatewayProxyRequest) { e.Resource = "" },
+		"no method":          func(e *events.APIGatewayProxyRequest) { e.HTTPMethod = "" },
+		"odd method":         func(e *events.APIGatewayProxyRequest) { e.HTTPMethod = "GET /x" },
+		"no path parameters": func(e *events.APIGatewayProxyRequest) { e.PathParameters = nil },
+		"no base64":          func(e *events.APIGatewayProxyRequest) { e.Body, e.IsBase64Encoded = "???", true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			event := load[events.APIGatewayProxyRequest](t, "proxy.json")
+			alter(&event)
+			response := invoke(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") }), event)
+			if problem := problemOf(t, response); response.StatusCode != http.StatusBadRequest || problem["type"] != "urn:ocelot:problem:invalid_event" {
+				t.Errorf("problem %v", problem)
+			}
+		})
+	}
+}
+
+func TestHTTPRefusesABrokenPrincipal(t *testing.T) {
+	captureLog(t)
+	for _, principal := range []any{"{", 7, "", `{"grants":{"acme":["logs:read"]}}`, nil} {
+		event := load[events.APIGatewayProxyRequest](t, "proxy.json")
+		event.RequestContext.Authorizer["principal"] = principal
+		response := invoke(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") }), event)
+		if problemOf(t, response); response.StatusCode != http.StatusInternalServerError {
+			t.Errorf("%v: status %d", principal, response.StatusCode)
+		}
+	}
+}
+
+func TestHTTPSurvivesAPanic(t *testing.T) {
+	log := captureLog(t)
+	response := invoke(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half an answer")
+		panic("entry content")
+	}), load[events.APIGatewayProxyRequest](t, "proxy.json"))
+	if problemOf(t, response); response.StatusCode != http.StatusInternalServerError {
+		t.Errorf("status %d", response.StatusCode)
+	}
+	if text := log.String(); !strings.Contains(text, "panicked") || strings.Contains(text, "entry content") {
+		t.Errorf("log: %s", text)
+	}
+}
+
+func TestHTTPBoundsTheAnswer(t *testing.T) {
+	log := captureLog(t)
+	for _, c := range []struct {
+		name, unit string
+		size       int
+		status     int
+	}{
+		{"a page's most, of nothing but quotes", `"`, audit.MaxPageBytes, 200},
+		{"plain text", "x", 6<<20 - 70<<10, 200},
+		{"too much", "x", 6 << 20, 500},
+		{"too much as base64", "\xff", 5 << 20, 500},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			response := invoke(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = io.WriteString(w, strings.Repeat(c.unit, c.size))
+			}), load[events.APIGatewayProxyRequest](t, "proxy.json"))
+			if response.StatusCode != c.status {
+				t.Errorf("status %d, want %d", response.StatusCode, c.status)
+			}
+			text, err := json.Marshal(response)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(text) > 6<<20 {
+				t.Errorf("the answer's event has %d bytes", len(text))
+			}
+		})
+	}
+	if !strings.Contains(log.String(), "too large for Lambda") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+func TestHTTPLeavesTheHandlerTimeToAnswer(t *testing.T) {
+	deadline := time.Now().Add(10 * time.Second)
+	ctx, cancel := context.WithDeadline(t.Context(), deadline)
+	defer cancel()
+	_, err := lambdaedge.HTTP(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if got, has := r.Context().Deadline(); !has || deadline.Sub(got) < 100*time.Millisecond {
+			t.Errorf("the handler's deadline is %v before the function's", deadline.Sub(got))
+		}
+	}))(ctx, load[events.APIGatewayProxyRequest](t, "proxy.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A request that goes through the gateway's event arrives as it was sent.
+func TestRequestRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		id := rapid.StringN(1, 40, -1).Draw(t, "id")
+		body := rapid.SliceOf(rapid.Byte()).Draw(t, "body")
+		query := url.Values(rapid.MapOf(rapid.String(), rapid.SliceOfN(rapid.String(), 1, 3)).Draw(t, "query"))
+		values := rapid.SliceOfN(rapid.StringMatching(`[!-~]{1,20}`), 1, 3).Draw(t, "header values")
+		sent := httptest.NewRequest(rapid.SampledFrom([]string{"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"}).Draw(t, "method"),
+			"http://api.example.com/api/v1/tenants/"+url.PathEscape(id)+"?"+query.Encode(), bytes.NewReader(body))
+		sent.Header["X-Odd"] = values
+		sent.Header.Set("X-Request-Id", "r1")
+		sent.RemoteAddr = "[2001:db8::1]:4711"
+
+		event, err := lambdaedge.EventFromRequest(sent, "/api/v1/tenants/{id}", map[string]string{"id": id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again events.APIGatewayProxyRequest
+		if err := json.Unmarshal(text, &again); err != nil {
+			t.Fatal(err)
+		}
+		called := false
+		response, err := lambdaedge.HTTP(http.HandlerFunc(func(w http.ResponseWriter, got *http.Request) {
+			called = true
+			gotBody, err := io.ReadAll(got.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Method != sent.Method || got.Host != sent.Host || got.PathValue("id") != id || got.RemoteAddr != "[2001:db8::1]:0" ||
+				!bytes.Equal(gotBody, body) || got.ContentLength != int64(len(body)) || got.URL.Path != "/api/v1/tenants/"+id {
+				t.Fatalf("%s %s of %q, path value %q, body %q", got.Method, got.URL, got.Host, got.PathValue("id"), gotBody)
+			}
+			if diff := cmp.Diff(sent.Header, got.Header) + cmp.Diff(query, got.URL.Query()); diff != "" && len(query) > 0 {
+				t.Fatal(diff)
+			}
+			w.Header()["X-Odd"] = values
+			w.Header().Set("Content-Type", "application/octet-stream")
+			w.WriteHeader(http.StatusCreated)
+			_, _ = w.Write(body)
+		}))(context.Background(), again)
+		if err != nil || !called {
+			t.Fatalf("error %v, response %+v", err, response)
+		}
+		recorder := httptest.NewRecorder()
+		if err := lambdaedge.WriteResponse(recorder, response); err != nil {
+			t.Fatal(err)
+		}
+		want := body
+		if sent.Method == http.MethodHead {
+			want = nil
+		}
+		if recorder.Code != 201 || !bytes.Equal(recorder.Body.Bytes(), want) || !slices.Equal(recorder.Header()["X-Odd"], values) {
+			t.Fatalf("answer %d %v %q", recorder.Code, recorder.Header(), recorder.Body)
+		}
+	})
+}
+
+func TestEventFromRequestBoundsTheBody(t *testing.T) {
+	for size, fits := range map[int]bool{lambdaedge.MaxEventBody: true, lambdaedge.MaxEventBody + 1: false} {
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/logs/bulk", bytes.NewReader(make([]byte, size)))
+		if _, err := lambdaedge.EventFromRequest(r, "/api/v1/logs/bulk", nil); (err == nil) != fits {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}
+
+func TestWriteResponseRefusesMalformedAnswers(t *testing.T) {
+	for _, response := range []events.APIGatewayProxyResponse{{}, {StatusCode: 99}, {StatusCode: 200, Body: "?", IsBase64Encoded: true}} {
+		recorder := httptest.NewRecorder()
+		if err := lambdaedge.WriteResponse(recorder, response); err == nil || recorder.Body.Len() > 0 {
+			t.Errorf("%+v was written", response)
+		}
+	}
+}

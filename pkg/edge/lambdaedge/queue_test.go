@@ -1,0 +1,277 @@
+package lambdaedge_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+)
+
+func batchOf(n int) events.SQSEvent {
+	var event events.SQSEvent
+	for i := range n {
+		event.Records = append(event.Records, events.SQSMessage{MessageId: fmt.Sprintf("m%d", i), Body: fmt.Sprint(i)})
+	}
+	return event
+}
+
+// ignore postpones and buries nothing.
+var ignore = lambdaedge.Source{
+	Postpone: func(context.Context, string, string, time.Duration) error { return nil },
+	Bury:     func(context.Context, string, string) error { return nil },
+}
+
+func failed(response events.SQSEventResponse) []string {
+	var ids []string
+	for _, f := range response.BatchItemFailures {
+		ids = append(ids, f.ItemIdentifier)
+	}
+	return ids
+}
+
+func TestQueueReportsOnlyWhatFailed(t *testing.T) {
+	log := captureLog(t)
+	for _, c := range []struct {
+		name   string
+		handle func(context.Context, string) error
+		want   []string
+	}{
+		{"none fails", func(context.Context, string) error { return nil }, nil},
+		{"one fails", func(_ context.Context, body string) error {
+			if body == "second" {
+				return errors.New("store is down")
+			}
+			return nil
+		}, []string{"2e1424d4-f796-459a-8184-9c92662be6da"}},
+		{"one panics", func(_ context.Context, body string) error {
+			if body == "first" {
+				panic("entry content")
+			}
+			return nil
+		}, []string{"059f36b4-87a3-44ab-83d2-661975830a7d"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			response, err := lambdaedge.Queue(c.handle, ignore)(t.Context(), load[events.SQSEvent](t, "sqs.json"))
+			if err != nil || !slices.Equal(failed(response), c.want) {
+				t.Errorf("response %+v, error %v", response, err)
+			}
+			if text, _ := json.Marshal(response); strings.Contains(string(text), "null") {
+				t.Errorf("response %s", text)
+			}
+		})
+	}
+	text := log.String()
+	for _, want := range []string{`"queue":"ingest"`, `"message_id":"2e1424d4-f796-459a-8184-9c92662be6da"`, `"receive_count":"4"`, "store is down"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the log lacks %s: %s", want, text)
+		}
+	}
+	for _, content := range []string{"second", "entry content"} {
+		if strings.Contains(text, content) {
+			t.Errorf("the log has %q: %s", content, text)
+		}
+	}
+}
+
+func TestQueueRefusesWhatIsNotOfSQS(t *testing.T) {
+	_, err := lambdaedge.Queue(func(context.Context, string) error { t.Error("handled"); return nil }, ignore)(
+		t.Context(), events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m", Body: "x"}, {Body: "y"}}})
+	if err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestQueueRunsMessagesAtOnceButNotTooMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int64
+		var mu sync.Mutex
+		seen := map[string]int{}
+		response, err := lambdaedge.Queue(func(_ context.Context, body string) error {
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			seen[body]++
+			return nil
+		}, ignore)(t.Context(), batchOf(25))
+		if err != nil || len(response.BatchItemFailures) > 0 || len(seen) != 25 || most.Load() != 10 {
+			t.Errorf("%d of 25 handled, %d at once, response %+v, error %v", len(seen), most.Load(), response, err)
+		}
+	})
+}
+
+func TestQueueBeginsNothingNearTheDeadline(t *testing.T) {
+	captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		began := time.Now()
+		// Ten at a time, 12 s each: the third ten would begin at 24 s and fit, the
+		// fourth at 36 s.
+		response, err := lambdaedge.Queue(func(context.Context, string) error { time.Sleep(12 * time.Second); return nil }, ignore)(ctx, batchOf(25))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What began at 24 s is still running when the outcome has to be told.
+		if got := failed(response); len(got) != 5 || got[0] != "m20" {
+			t.Errorf("failed %v", got)
+		}
+		if took := time.Since(began); took >= 30*time.Second {
+			t.Errorf("answered after %v", took)
+		}
+		time.Sleep(time.Minute) // let what was abandoned end
+	})
+}
+
+func TestQueueReportsWhatItNeverBegan(t *testing.T) {
+	captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		var begun atomic.Int64
+		response, err := lambdaedge.Queue(func(context.Context, string) error {
+			begun.Add(1)
+			time.Sleep(26 * time.Second)
+			return nil
+		}, ignore)(ctx, batchOf(12))
+		if err != nil || begun.Load() != 10 || !slices.Equal(failed(response), []string{"m10", "m11"}) {
+			t.Errorf("%d begun, failed %v, error %v", begun.Load(), failed(response), err)
+		}
+	})
+}
+
+func TestQueuePostponesWhatFailed(t *testing.T) {
+	log := captureLog(t)
+	type call struct {
+		queue, receipt string
+		after          time.Duration
+	}
+	var mu sync.Mutex
+	var calls []call
+	postpone := func(_ context.Context, queue, receipt string, after time.Duration) error {
+		mu.Lock()
+		defer mu.Unlock()
+		calls = append(calls, call{queue, receipt, after})
+		if receipt == "r2" {
+			return errors.New("queue is down")
+		}
+		return nil
+	}
+	event := batchOf(4)
+	for i, received := range []string{"1", "3", "1000", "1"} {
+		m := &event.Records[i]
+		m.ReceiptHandle, m.EventSourceARN = fmt.Sprintf("r%d", i), "arn:aws:sqs:eu-west-1:1:prod-index"
+		m.Attributes = map[string]string{"ApproximateReceiveCount": received}
+	}
+	response, err := lambdaedge.Queue(func(_ context.Context, body string) error {
+		if body == "3" {
+			return nil
+		}
+		return errors.New("store is down")
+	}, lambdaedge.Source{Postpone: postpone})(t.Context(), event)
+	if err != nil || !slices.Equal(failed(response), []string{"m0", "m1", "m2"}) {
+		t.Fatalf("failed %v, error %v", failed(response), err)
+	}
+	slices.SortFunc(calls, func(a, b call) int { return strings.Compare(a.receipt, b.receipt) })
+	want := []call{{"prod-index", "r0", 2 * time.Second}, {"prod-index", "r1", 8 * time.Second}, {"prod-index", "r2", 2 * time.Minute}}
+	if !slices.Equal(calls, want) {
+		t.Errorf("postponed %v, want %v", calls, want)
+	}
+	if text := log.String(); !strings.Contains(text, "message not postponed") || !strings.Contains(text, "queue is down") {
+		t.Errorf("log %s", text)
+	}
+}
+
+func TestQueueAnswersInTimeThoughNothingCanBePostponed(t *testing.T) {
+	captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		event := batchOf(12)
+		for i := range event.Records {
+			event.Records[i].Attributes = map[string]string{"ApproximateReceiveCount": "1"}
+		}
+		var asked atomic.Int64
+		response, err := lambdaedge.Queue(func(context.Context, string) error { time.Sleep(26 * time.Second); return errors.New("store is down") },
+			lambdaedge.Source{Postpone: func(ctx context.Context, _, _ string, _ time.Duration) error {
+				asked.Add(1)
+				<-ctx.Done()
+				return ctx.Err()
+			}})(ctx, event)
+		if err != nil || len(failed(response)) != 12 || asked.Load() != 12 || ctx.Err() != nil {
+			t.Errorf("failed %v, %d postponed, error %v, function's time %v", failed(response), asked.Load(), err, ctx.Err())
+		}
+	})
+}
+
+func TestQueueLeavesWhatStillRunsToTheVisibilityTimeout(t *testing.T) {
+	captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		response, err := lambdaedge.Queue(func(context.Context, string) error { time.Sleep(time.Minute); return nil },
+			lambdaedge.Source{Postpone: func(_ context.Context, _, receipt string, _ time.Duration) error {
+				t.Errorf("postponed %q", receipt)
+				return nil
+			}})(ctx, batchOf(3))
+		if err != nil || len(failed(response)) != 3 {
+			t.Errorf("failed %v, error %v", failed(response), err)
+		}
+		time.Sleep(time.Minute) // let what was abandoned end
+	})
+}
+
+func TestQueueBuriesWhatCannotBeRead(t *testing.T) {
+	log := captureLog(t)
+	var mu sync.Mutex
+	var buried, postponed []string
+	source := lambdaedge.Source{
+		Postpone: func(_ context.Context, _, receipt string, _ time.Duration) error {
+			mu.Lock()
+			defer mu.Unlock()
+			postponed = append(postponed, receipt)
+			return nil
+		},
+		Bury: func(_ context.Context, queue, body string) error {
+			if body == "2" {
+				return errors.New("queue is down")
+			}
+			buried = append(buried, queue+" "+body)
+			return nil
+		},
+	}
+	event := batchOf(3)
+	for i := range event.Records {
+		m := &event.Records[i]
+		m.ReceiptHandle, m.EventSourceARN = fmt.Sprintf("r%d", i), "arn:aws:sqs:eu-west-1:1:prod-index"
+		m.Attributes = map[string]string{"ApproximateReceiveCount": "1"}
+	}
+	response, err := lambdaedge.Queue(func(_ context.Context, body string) error {
+		if body == "0" {
+			return nil
+		}
+		return fmt.Errorf("index: %w: not its JSON form", audit.ErrUnreadable)
+	}, source)(t.Context(), event)
+	if err != nil || !slices.Equal(failed(response), []string{"m2"}) {
+		t.Errorf("failed %v, error %v; want what could not be buried", failed(response), err)
+	}
+	if !slices.Equal(buried, []string{"prod-index 1"}) || !slices.Equal(postponed, []string{"r2"}) {
+		t.Errorf("buried %v, postponed %v", buried, postponed)
+	}
+	if text := log.String(); !strings.Contains(text, "goes to the dead letters") || !strings.Contains(text, "not its JSON form") {
+		t.Errorf("log %s", text)
+	}
+}

@@ -1,0 +1,88 @@
+package fileblob_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
+)
+
+func TestConformanceOfDownloads(t *testing.T) {
+	conformance.Presigner(t, func(t *testing.T) conformance.PresignerUnderTest {
+		blobs := open(t, t.TempDir())
+		return conformance.PresignerUnderTest{Blobs: blobs, Presigner: downloads(t, blobs, time.Now)}
+	})
+}
+
+// downloads serves the blobs.
+func downloads(t *testing.T, blobs *fileblob.Blobs, now func() time.Time) *fileblob.Downloads {
+	t.Helper()
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	d := fileblob.NewDownloads(blobs, []byte("a key of the test's own"), server.URL+"/files", now)
+	mux.Handle("/files", d)
+	return d
+}
+
+func TestAURLIsGoodUntilItsLastSecond(t *testing.T) {
+	blobs := open(t, t.TempDir())
+	if err := blobs.Put(t.Context(), "a", "key", export.ContentOf([]byte("x"), "")); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Unix(1_700_000_000, 0)
+	now := start
+	address, err := downloads(t, blobs, func() time.Time { return now }).Presign(t.Context(), "a", "key", "f", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[time.Duration]int{0: 200, 59 * time.Second: 200, 60 * time.Second: 403, time.Hour: 403} {
+		now = start.Add(after)
+		if got, _ := fetch(t, address); got != want {
+			t.Errorf("after %v: %d, want %d", after, got, want)
+		}
+	}
+	if got, _ := fetch(t, address+"&key=other"); got != 403 {
+		t.Errorf("with two keys: %d", got)
+	}
+}
+
+func TestADamagedDownloadBreaksOff(t *testing.T) {
+	folder := t.TempDir()
+	blobs := open(t, folder)
+	if err := blobs.Put(t.Context(), "a", "key", export.ContentOf(make([]byte, 100_000), "")); err != nil {
+		t.Fatal(err)
+	}
+	damage(t, filepath.Join(folder, "a", "key.blob"))
+	address, err := downloads(t, blobs, time.Now).Presign(t.Context(), "a", "key", "f", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fetch(t, address); err == nil {
+		t.Error("a damaged file came as if whole")
+	}
+}
+
+// fetch returns the status, and the error of reading the body.
+func fetch(t *testing.T, address string) (int, error) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, response.Body)
+	if closeErr := response.Body.Close(); closeErr != nil {
+		t.Error(closeErr)
+	}
+	return response.StatusCode, err
+}

@@ -1,0 +1,255 @@
+package fileblob_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
+)
+
+func TestConformance(t *testing.T) {
+	conformance.Blobs(t, func(t *testing.T) conformance.BlobsUnderTest {
+		folder := t.TempDir()
+		return conformance.BlobsUnderTest{Blobs: open(t, folder), Damage: func(t *testing.T, tenant audit.TenantID, key string) {
+			damage(t, filepath.Join(folder, string(tenant), key+".blob"))
+		}}
+	})
+}
+
+func open(t *testing.T, folder string) *fileblob.Blobs {
+	t.Helper()
+	b, err := fileblob.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// damage changes the last byte of a file.
+func damage(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-1] ^= 1
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDamagedFilesAreNoticed(t *testing.T) {
+	for name, change := range map[string]func(text []byte) []byte{
+		"empty":        func([]byte) []byte { return nil },
+		"no header":    func(text []byte) []byte { return text[len(text)-7:] },
+		"long header":  func(text []byte) []byte { return append([]byte(strings.Repeat(" ", 5000)), text...) },
+		"half a line":  func(text []byte) []byte { return text[:20] },
+		"cut short":    func(text []byte) []byte { return text[:len(text)-1] },
+		"added to":     func(text []byte) []byte { return append(text, 0) },
+		"other header": func([]byte) []byte { return []byte("{}\ncontent") },
+	} {
+		folder := t.TempDir()
+		b := open(t, folder)
+		if err := b.Put(t.Context(), "a", "key", export.ContentOf([]byte("content"), "")); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(folder, "a", "key.blob")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, change(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		body, _, err := b.Get(t.Context(), "a", "key")
+		if err == nil {
+			_, err = io.ReadAll(body)
+			err = errors.Join(err, body.Close())
+		}
+		if !errors.Is(err, export.ErrContent) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestPathsAreTheSameOnEveryFileSystem(t *testing.T) {
+	folder := t.TempDir()
+	b := open(t, folder)
+	seen := map[string]string{} // by path, as a file system without capitals would take it
+	for _, key := range []string{"key", "KEY", "Key", "a/b", "A/b", "\u00e9", "e\u0301", "\u00c9", "ı", "i", "I", "con", "a:b", strings.Repeat("x", 201), strings.Repeat("x", 200) + "/x", strings.Repeat("x", 400)} {
+		if err := b.Create(t.Context(), "a", key, export.ContentOf([]byte(key), "")); err != nil {
+			t.Fatal(err)
+		}
+		err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+			name := entry.Name()
+			if len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r >= 0x7f || r >= 'A' && r <= 'Z' || strings.ContainsRune(`\:*?"<>|`, r) }) {
+				if path != folder {
+					t.Errorf("the key %q has a file called %s", key, name)
+				}
+			}
+			if other, known := seen[path]; !entry.IsDir() && !known {
+				seen[path] = key
+			} else if !entry.IsDir() && other == key {
+				t.Errorf("the file of %q is another's", key)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) != 16 {
+		t.Errorf("%d files, want 16", len(seen))
+	}
+}
+
+func TestNothingIsReadOutsideOfTheFolder(t *testing.T) {
+	outside, folder := t.TempDir(), t.TempDir()
+	b := open(t, folder)
+	if err := b.Put(t.Context(), "a", "key", export.ContentOf([]byte("x"), "")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(folder, "a"), filepath.Join(outside, "a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(outside, "a"), filepath.Join(folder, "a")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Stat(t.Context(), "a", "key"); err == nil {
+		t.Error("a link out of the folder was followed")
+	}
+	if err := b.Put(t.Context(), "a", "new", export.ContentOf([]byte("x"), "")); err == nil {
+		t.Error("a link out of the folder was written through")
+	}
+}
+
+func TestOpenRemovesWhatWasAbandoned(t *testing.T) {
+	folder := t.TempDir()
+	open(t, folder)
+	for name, age := range map[string]time.Duration{"old": 25 * time.Hour, "young": time.Hour} {
+		path := filepath.Join(folder, "_unfinished", name)
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Now(), time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, folder)
+	wantUnfinished(t, folder, "young")
+}
+
+func TestFailuresLeaveNothingUnfinished(t *testing.T) {
+	folder := t.TempDir()
+	b := open(t, folder)
+	c := export.ContentOf([]byte("content"), "")
+	c.Body = iotest.ErrReader(errors.New("broke"))
+	if err := b.Put(t.Context(), "a", "key", c); err == nil {
+		t.Error("content that broke was stored")
+	}
+	for range 2 {
+		if err := b.Create(t.Context(), "a", "key", export.ContentOf([]byte("content"), "")); err != nil {
+			t.Error(err)
+		}
+	}
+	wantUnfinished(t, folder)
+}
+
+func wantUnfinished(t *testing.T, folder string, want ...string) {
+	t.Helper()
+	files, err := os.ReadDir(filepath.Join(folder, "_unfinished"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range files {
+		names = append(names, file.Name())
+	}
+	if fmt.Sprint(names) != fmt.Sprint(want) {
+		t.Errorf("unfinished are %v, want %v", names, want)
+	}
+}
+
+// folderVariable makes TestKilledWriterLosesNothing write into the folder that
+// it names until it is killed.
+const folderVariable = "OCELOT_TEST_FOLDER"
+
+func TestKilledWriterLosesNothing(t *testing.T) {
+	if folder := os.Getenv(folderVariable); folder != "" {
+		writeUntilKilled(t, folder)
+	}
+	folder := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestKilledWriterLosesNothing$")
+	cmd.Env = append(os.Environ(), folderVariable+"="+folder)
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	acknowledged := 0
+	for acknowledged < 50 {
+		if _, err := fmt.Fscanf(output, "stored %d\n", &acknowledged); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // says that it was killed
+	b := open(t, folder)
+	for i := range acknowledged {
+		if _, err := b.Stat(t.Context(), "a", fmt.Sprintf("key/%d", i)); err != nil {
+			t.Error(err)
+		}
+	}
+	listed, err := b.List(t.Context(), "a", "", "", export.MaxList)
+	if err != nil || len(listed) < acknowledged {
+		t.Fatalf("%d blobs of %d, %v", len(listed), acknowledged, err)
+	}
+	for _, blob := range listed { // those that were not acknowledged are whole too
+		body, _, err := b.Get(t.Context(), "a", blob.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, body); err != nil {
+			t.Error(err)
+		}
+		if err := body.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func writeUntilKilled(t *testing.T, folder string) {
+	b := open(t, folder)
+	content := []byte(strings.Repeat("content ", 10_000))
+	for i := range 100_000 {
+		if err := b.Put(t.Context(), "a", fmt.Sprintf("key/%d", i), export.ContentOf(content, "")); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("stored %d\n", i+1)
+	}
+	t.Fatal("was not killed")
+}

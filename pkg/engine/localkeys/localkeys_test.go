@@ -1,0 +1,88 @@
+package localkeys_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
+)
+
+func TestConformance(t *testing.T) {
+	conformance.KeyWrapper(t, func(t *testing.T) conformance.KeyWrapperUnderTest {
+		folder := filepath.Join(t.TempDir(), "data")
+		return conformance.KeyWrapperUnderTest{Wrapper: open(t, folder), Disable: func(t *testing.T) {
+			if err := os.Remove(filepath.Join(folder, "master.key")); err != nil {
+				t.Fatal(err)
+			}
+		}}
+	})
+}
+
+func open(t *testing.T, folder string) *localkeys.Wrapper {
+	t.Helper()
+	w, err := localkeys.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func TestTheKeyIsMadeOnce(t *testing.T) {
+	folder := t.TempDir()
+	wrapped, err := open(t, folder).Wrap(t.Context(), "a", []byte("key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err := open(t, folder).Unwrap(t.Context(), "a", wrapped); err != nil || string(key) != "key" {
+		t.Errorf("another process unwraps %q, %v", key, err)
+	}
+	info, err := os.Stat(filepath.Join(folder, "master.key"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key's file is %v, %v", info, err)
+	}
+	if files, err := os.ReadDir(folder); len(files) != 1 || err != nil {
+		t.Errorf("the folder has %v, %v", files, err)
+	}
+}
+
+func TestProcessesThatStartAtOnceHaveTheSameKey(t *testing.T) {
+	folder := t.TempDir()
+	var wrappers [8]*localkeys.Wrapper
+	var running sync.WaitGroup
+	for i := range wrappers {
+		running.Go(func() { wrappers[i], _ = localkeys.Open(folder) })
+	}
+	running.Wait()
+	for _, one := range wrappers {
+		if one == nil {
+			t.Fatal("a key was not opened")
+		}
+		wrapped, err := one.Wrap(t.Context(), "a", []byte("key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key, err := wrappers[0].Unwrap(t.Context(), "a", wrapped); err != nil || !bytes.Equal(key, []byte("key")) {
+			t.Errorf("unwrapped %q, %v", key, err)
+		}
+	}
+}
+
+func TestABrokenKeyIsNotReplaced(t *testing.T) {
+	for _, text := range []string{"", "00", "not hexadecimal", string(bytes.Repeat([]byte("0"), 66))} {
+		folder := t.TempDir()
+		path := filepath.Join(folder, "master.key")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := localkeys.Open(folder); err == nil {
+			t.Errorf("%q was taken for a key", text)
+		}
+		if left, err := os.ReadFile(path); err != nil || string(left) != text {
+			t.Errorf("the file holds %q, %v", left, err)
+		}
+	}
+}

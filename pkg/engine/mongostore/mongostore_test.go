@@ -1,0 +1,101 @@
+package mongostore_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+)
+
+func shared(context.Context, audit.TenantID) (audit.Isolation, error) {
+	return audit.IsolationShared, nil
+}
+
+func dedicated(context.Context, audit.TenantID) (audit.Isolation, error) {
+	return audit.IsolationDedicated, nil
+}
+
+// newDatabase returns a name that no other test has. The database is dropped with the test.
+func newDatabase(t testing.TB, uri string) string {
+	t.Helper()
+	b := make([]byte, 6)
+	_, _ = rand.Read(b) // never fails
+	name := "ocelot_test_" + hex.EncodeToString(b)
+	t.Cleanup(func() {
+		if err := client(t, uri).Database(name).Drop(context.Background()); err != nil {
+			t.Errorf("drop %s: %v", name, err)
+		}
+	})
+	return name
+}
+
+// client returns a plain client of the driver, with which tests look at what is stored.
+func client(t testing.TB, uri string) *mongo.Client {
+	t.Helper()
+	c, err := mongo.Connect(options.Client().ApplyURI(uri))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Disconnect(context.Background()) })
+	return c
+}
+
+func open(t testing.TB, uri, name string, opts ...mongostore.Option) *mongostore.DB {
+	t.Helper()
+	db, err := mongostore.Open(uri, name, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := db.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func TestConformance(t *testing.T) {
+	uri := enginetest.Mongo(t)
+	name := newDatabase(t, uri)
+	db := func(t *testing.T) *mongostore.DB { return open(t, uri, name) }
+	t.Run("Store", func(t *testing.T) {
+		conformance.Store(t, func(t *testing.T) conformance.EntryStore { return db(t).Entries(shared) })
+	})
+	t.Run("StoreWithPartitionsOfItsOwn", func(t *testing.T) {
+		conformance.Store(t, func(t *testing.T) conformance.EntryStore { return db(t).Entries(dedicated) })
+	})
+	t.Run("Quarantine", func(t *testing.T) {
+		conformance.Quarantine(t, func(t *testing.T) conformance.QuarantineStore { return db(t).Quarantine() })
+	})
+	t.Run("Tenants", func(t *testing.T) {
+		conformance.Tenants(t, func(t *testing.T) tenants.Store { return db(t).Tenants() })
+	})
+	t.Run("Keys", func(t *testing.T) {
+		conformance.Keys(t, func(t *testing.T) conformance.KeyStore { return db(t).Keys() })
+	})
+	t.Run("Jobs", func(t *testing.T) {
+		conformance.Jobs(t, func(t *testing.T) tenants.JobStore { return db(t).Jobs() })
+	})
+	t.Run("StreamLogs", func(t *testing.T) {
+		conformance.StreamLogs(t, func(t *testing.T, now func() time.Time) conformance.StreamLog {
+			return open(t, uri, name, mongostore.WithClock(now)).StreamLog()
+		})
+	})
+	t.Run("Connections", func(t *testing.T) {
+		conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
+			return open(t, uri, name, mongostore.WithClock(now)).Connections()
+		})
+	})
+}

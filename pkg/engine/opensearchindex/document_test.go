@@ -1,0 +1,202 @@
+package opensearchindex_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+)
+
+func find(t *testing.T, x *opensearchindex.Index, where audit.Expr) []audit.Entry {
+	t.Helper()
+	page, err := x.Find(t.Context(), acme, audit.Filter{Where: where}, audit.PageRequest{Order: audit.OldestFirst, Limit: audit.MaxPageLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page.Entries
+}
+
+func TestManyKeysDoNotGrowTheMapping(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	x := open(t, url, prefix, waitForRefresh)
+	const keys, perEntry = 10_000, 100
+	entries := newEntries(acme, keys/perEntry)
+	for i := range entries {
+		object := map[string]any{}
+		for k := range perEntry {
+			object[fmt.Sprintf("key%d", i*perEntry+k)] = map[string]any{"n": k, "text": "t"}
+		}
+		entries[i].Metadata, _ = json.Marshal(object)
+		entries[i].After = entries[i].Metadata
+	}
+	put(t, x, acme, entries[0])
+	before := stateOf(t, url, prefix+"-acme-2026.01").Mappings
+	put(t, x, acme, entries...)
+	if after := stateOf(t, url, prefix+"-acme-2026.01").Mappings; !reflect.DeepEqual(before, after) {
+		t.Errorf("the mapping was %v and is %v", before, after)
+	}
+	for _, key := range []int{0, 4321, keys - 1} {
+		where := audit.Equals{Field: audit.MetadataField(fmt.Sprintf("key%d.n", key)), Values: []string{fmt.Sprint(key % perEntry)}}
+		if found := find(t, x, where); len(found) != 1 || found[0].ID != entries[key/perEntry].ID {
+			t.Errorf("key%d finds %d entries", key, len(found))
+		}
+	}
+}
+
+// What OpenSearch would refuse as part of a document, or give back otherwise.
+func TestNoShapeIsRefused(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	x := open(t, url, newPrefix(t, url), waitForRefresh)
+	long := strings.Repeat("x", 200<<10)
+	objects := []string{
+		`{"leaf":"` + long + `"}`,
+		`{"` + long + `":1}`,
+		`{"number":` + strings.Repeat("7", 5000) + `}`,
+		`{"numbers":[1.0,1e21,-0,0.10,123456789012345678901234567890,1e400]}`,
+		`{"":1,".":2,"..":3,"a.":4,".a":5," ":6,"a..b":7,"_id":8,"$x":9,"\u0000":10}`,
+		`{"z":1,"a":{"z":null,"a":[[],{},[[1]]]}}`,
+		`{"tenant_id":"other","entry":"x","tokens":["y"]}`,
+		`{"text":"\u2028\ud83d\ude00\\\"\/é"}`,
+		`{"` + strings.Repeat("k", 900) + `":[` + strings.TrimSuffix(strings.Repeat(`"v",`, 30_000), ",") + `]}`,
+		`{"` + strings.Repeat("p", 1000) + `":[` + numbers(40_000) + `]}`,
+	}
+	entries := newEntries(acme, len(objects))
+	for i := range entries {
+		entries[i].Metadata, entries[i].Before, entries[i].After = audit.Object(objects[i]), audit.Object(objects[i]), audit.Object(`{}`)
+		entries[i].Changed = []string{long}
+		entries[i].Message = long[:audit.MaxMessage]
+	}
+	put(t, x, acme, entries...)
+	found := find(t, x, nil)
+	for i := range entries {
+		if i >= len(found) || string(entryjson.AppendStored(nil, &found[i])) != string(entryjson.AppendStored(nil, &entries[i])) {
+			t.Fatalf("entry %d of %d came back otherwise", i, len(found))
+		}
+	}
+	for i, where := range []audit.Expr{
+		0: audit.Equals{Field: "metadata.leaf", Values: []string{long}},
+		2: audit.Equals{Field: "metadata.number", Values: []string{strings.Repeat("7", 5000)}},
+		3: audit.Equals{Field: "metadata.numbers", Values: []string{"1.0"}},
+		8: audit.Equals{Field: audit.MetadataField(strings.Repeat("k", 900)), Values: []string{"v"}},
+		9: audit.Equals{Field: audit.MetadataField(strings.Repeat("p", 1000)), Values: []string{"39999"}},
+	} {
+		if where == nil {
+			continue
+		}
+		if found := find(t, x, where); len(found) != 1 || found[0].ID != entries[i].ID {
+			t.Errorf("the condition of entry %d finds %d entries", i, len(found))
+		}
+	}
+	for field, want := range map[audit.Field]string{"metadata.leaf": long, audit.FieldChanged: long} {
+		stats, err := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{field}, Top: 10})
+		whole := func(g audit.Group) bool { return g.Values[0] == want }
+		if err != nil || !slices.ContainsFunc(stats.Groups, whole) {
+			t.Errorf("groups of %s lack the long value: %v", field, err)
+		}
+	}
+}
+
+func numbers(n int) string {
+	texts := make([]string, n)
+	for i := range texts {
+		texts[i] = fmt.Sprint(i)
+	}
+	return strings.Join(texts, ",")
+}
+
+// A path and a value must not be taken for another path and value.
+func TestTokensAreUnambiguous(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	x := open(t, url, newPrefix(t, url), waitForRefresh)
+	leaves := []struct{ path, value string }{
+		{"a", "b=c"}, {"a=b", "c"}, {`a\`, "b=c"}, {`a\=b`, "c"}, {`a\\`, "=b=c"}, {"a", ""}, {"a=", ""}, {"a", "="},
+		{strings.Repeat("p", 64), "v"}, {strings.Repeat("p", 65), "v"}, {strings.Repeat("p", 66), "v"}, {strings.Repeat("é", 33), "v"}, {strings.Repeat("é", 34), "v"},
+		{"v", strings.Repeat("x", 1024)}, {"v", strings.Repeat("x", 1025)}, {"v", strings.Repeat("x", 1026)}, {"v", strings.Repeat("日", 400)},
+		{"a.*", "v"}, {"a.b", "v"}, {"aXb", "v"}, {"#@&<>~\"|()[]{}?+^$-", "v"}, {"line\nbreak", "v\nw"},
+	}
+	entries := newEntries(acme, len(leaves))
+	for i, leaf := range leaves {
+		entries[i].Metadata, _ = json.Marshal(map[string]string{leaf.path: leaf.value})
+	}
+	put(t, x, acme, entries...)
+	for i, leaf := range leaves {
+		field := audit.MetadataField(leaf.path)
+		if found := find(t, x, audit.Equals{Field: field, Values: []string{leaf.value}}); len(found) != 1 || found[0].ID != entries[i].ID {
+			t.Errorf("%.80q = %.80q finds %d entries", leaf.path, leaf.value, len(found))
+		}
+		want := map[string]int64{"": int64(len(leaves))}
+		for _, other := range leaves {
+			if other.path == leaf.path && other.value != "" {
+				want[""]--
+				want[other.value]++
+			}
+		}
+		stats, err := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{field}, Top: 100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int64{}
+		for _, g := range stats.Groups {
+			got[g.Values[0]] = g.Count
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("groups of %.80q: %s", leaf.path, diff)
+		}
+	}
+}
+
+// Only the entry that OpenSearch refuses is rejected.
+func TestRefusedDocumentIsRejectedAlone(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	x := open(t, url, prefix, waitForRefresh)
+	index := prefix + "-acme-2026.01"
+	ask(t, http.MethodPut, url+"/"+index, map[string]any{"mappings": map[string]any{"properties": map[string]any{"session_id": map[string]any{"type": "integer"}}}}, nil)
+	entries := newEntries(acme, 100)
+	entries[42].SessionID = "a secret"
+	rejections, err := x.Put(t.Context(), acme, entries)
+	if err != nil || len(rejections) != 1 || rejections[0].Index != 42 || rejections[0].Code != opensearchindex.CodeRefused {
+		t.Fatalf("Put: %v, rejections %+v", err, rejections)
+	}
+	if strings.Contains(rejections[0].Reason, "secret") || rejections[0].Reason == "" {
+		t.Fatalf("the reason is %q", rejections[0].Reason)
+	}
+	if n := total(t, x, acme); n != 99 {
+		t.Fatalf("%d entries, want 99", n)
+	}
+}
+
+func TestDocumentIsReadable(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	x := open(t, url, prefix, waitForRefresh)
+	e := newEntry(acme, 0)
+	e.Message, e.ExpiresAt, e.Metadata = "Payment FAILED, twice!", begin.Add(24*time.Hour), audit.Object(`{"region":"eu"}`)
+	put(t, x, acme, e)
+	var document struct {
+		Source map[string]any `json:"_source"`
+	}
+	ask(t, http.MethodGet, url+"/"+prefix+"-acme-2026.01/_doc/"+e.ID.String(), nil, &document)
+	delete(document.Source, "entry")
+	want := map[string]any{
+		"id": e.ID.String(), "tenant_id": "acme", "user_id": "u1", "action": "CREATE", "resource_type": "order", "severity": "INFO",
+		"timestamp": "2026-01-31T12:00:00.000Z", "received_at": "2026-01-31T12:00:00.000Z", "expires_at": "2026-02-01T12:00:00.000Z",
+		"message": "payment failed twice", "tokens": []any{"region=eu"},
+	}
+	if diff := cmp.Diff(want, document.Source); diff != "" {
+		t.Fatal(diff)
+	}
+}

@@ -1,0 +1,145 @@
+package opensearchindex_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+)
+
+func TestConformance(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	conformance.Index(t, func(t *testing.T) conformance.IndexUnderTest {
+		return conformance.IndexUnderTest{Index: open(t, url, prefix)}
+	})
+}
+
+func open(t *testing.T, url, prefix string, changes ...func(*opensearchindex.Config)) *opensearchindex.Index {
+	t.Helper()
+	config := opensearchindex.Config{
+		URLs: []string{url}, Prefix: prefix,
+		// An engine shares its machine with other tests.
+		Patience: opensearchindex.Patience{Find: time.Minute, Contains: time.Minute, Count: time.Minute, Write: 20 * time.Second},
+	}
+	for _, change := range changes {
+		change(&config)
+	}
+	x, err := opensearchindex.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := x.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return x
+}
+
+// newPrefix returns a prefix that no other test has. What is made under it goes
+// with the test.
+func newPrefix(t *testing.T, url string) string {
+	t.Helper()
+	prefix := fmt.Sprintf("test%08x", rand.Uint32())
+	t.Cleanup(func() {
+		var made struct {
+			Indices        []struct{ Name string }
+			IndexTemplates []struct{ Name string } `json:"index_templates"`
+		}
+		ask(t, http.MethodGet, url+"/_resolve/index/"+prefix+"-*", nil, &made)
+		ask(t, http.MethodGet, url+"/_index_template", nil, &made) // by a pattern it is an error where there is none
+		for _, index := range made.Indices {
+			ask(t, http.MethodDelete, url+"/"+index.Name, nil, nil)
+		}
+		for _, template := range made.IndexTemplates {
+			if strings.HasPrefix(template.Name, prefix+"-") {
+				ask(t, http.MethodDelete, url+"/_index_template/"+template.Name, nil, nil)
+			}
+		}
+	})
+	return prefix
+}
+
+// ask sends a request of the test's own to the engine.
+func ask(t *testing.T, method, url string, body, answer any) {
+	t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body == nil {
+		text = nil
+	}
+	request, err := http.NewRequestWithContext(context.Background(), method, url, bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode > 299 {
+		reason, _ := io.ReadAll(response.Body)
+		t.Fatalf("%s %s: %s: %s", method, url, response.Status, reason)
+	}
+	if answer != nil {
+		if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var begin = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+
+const acme = audit.TenantID("acme")
+
+// newEntry makes the n-th entry of a test.
+func newEntry(tenant audit.TenantID, n int) audit.Entry {
+	at := begin.Add(time.Duration(n) * time.Millisecond)
+	return audit.Entry{
+		ID: audit.DeriveEntryID(tenant, at, fmt.Sprint(n)), Tenant: tenant, UserID: "u1", Action: "CREATE", ResourceType: "order",
+		Timestamp: at, ReceivedAt: at,
+	}
+}
+
+func newEntries(tenant audit.TenantID, n int) []audit.Entry {
+	entries := make([]audit.Entry, n)
+	for i := range entries {
+		entries[i] = newEntry(tenant, i)
+	}
+	return entries
+}
+
+func put(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID, entries ...audit.Entry) {
+	t.Helper()
+	rejections, err := x.Put(t.Context(), tenant, entries)
+	if err != nil || len(rejections) > 0 {
+		t.Fatalf("Put: %v, rejections %v", err, rejections)
+	}
+}
+
+func total(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID) int64 {
+	t.Helper()
+	stats, err := x.Stats(t.Context(), tenant, audit.Filter{}, audit.StatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stats.Total
+}
+
+// waitForRefresh makes what Put returned for findable.
+func waitForRefresh(c *opensearchindex.Config) { c.WaitForRefresh = true }

@@ -1,0 +1,75 @@
+package opensearchindex_test
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+)
+
+// record is a system of record with entries in the order of their ids.
+type record []audit.Entry
+
+func (r record) IDs(_ context.Context, _ audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
+	var ids []audit.EntryID
+	for _, e := range r {
+		if !e.Timestamp.Before(from) && e.Timestamp.Before(to) && slices.Compare(e.ID[:], after[:]) > 0 && len(ids) < limit {
+			ids = append(ids, e.ID)
+		}
+	}
+	return ids, nil
+}
+
+func (r record) Entry(_ context.Context, _ audit.TenantID, id audit.EntryID) (audit.Entry, error) {
+	for _, e := range r {
+		if e.ID == id {
+			return e, nil
+		}
+	}
+	return audit.Entry{}, audit.ErrNotFound
+}
+
+// straight is an index queue without a wait.
+type straight struct{ index search.IndexWriter }
+
+func (q straight) Send(ctx context.Context, bodies []string) error {
+	for _, body := range bodies {
+		contents, err := envelope.Unpack(body)
+		if err != nil {
+			return err
+		}
+		if _, err := q.index.Put(ctx, contents.Tenant, contents.Entries); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestReconcileEntriesRemovedByHand(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	x := open(t, url, prefix, waitForRefresh)
+	entries := record(newEntries(acme, 2000))
+	put(t, x, acme, entries...)
+	ask(t, http.MethodPost, url+"/"+prefix+"-acme/_delete_by_query?refresh=true", map[string]any{"query": map[string]any{
+		"terms": map[string]any{"id": []string{entries[0].ID.String(), entries[777].ID.String(), entries[1999].ID.String()}},
+	}}, nil)
+	r := search.Reconciler{
+		Store: entries, Index: x, Reader: entries, Queue: straight{x}, Grace: time.Minute,
+		Now: func() time.Time { return begin.Add(time.Hour) },
+	}
+	want := search.Reconciliation{Tenant: acme, Day: begin.Truncate(24 * time.Hour), Stored: 2000, Indexed: 1997, Repaired: 3, Lag: time.Hour}
+	if got, err := r.Reconcile(t.Context(), acme, begin); err != nil || got != want {
+		t.Fatalf("got %+v, %v\nwant %+v", got, err, want)
+	}
+	want.Indexed, want.Repaired, want.Lag = 2000, 0, 0
+	if got, err := r.Reconcile(t.Context(), acme, begin); err != nil || got != want {
+		t.Fatalf("after the repair: got %+v, %v\nwant %+v", got, err, want)
+	}
+}

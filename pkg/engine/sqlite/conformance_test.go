@@ -1,0 +1,93 @@
+package sqlite_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
+)
+
+func open(t *testing.T, opts ...sqlite.Option) *sqlite.DB {
+	t.Helper()
+	return openAt(t, filepath.Join(t.TempDir(), "ocelot.db"), opts...)
+}
+
+func openAt(t *testing.T, path string, opts ...sqlite.Option) *sqlite.DB {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), path, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func TestStore(t *testing.T) {
+	conformance.Store(t, func(t *testing.T) conformance.EntryStore { return open(t).Entries() })
+}
+
+func TestIndex(t *testing.T) {
+	conformance.Index(t, func(t *testing.T) conformance.IndexUnderTest {
+		db := open(t)
+		return conformance.IndexUnderTest{Index: db.Index(), Store: db.Entries()}
+	})
+}
+
+func TestQuarantine(t *testing.T) {
+	conformance.Quarantine(t, func(t *testing.T) conformance.QuarantineStore { return open(t).Quarantine() })
+}
+
+func TestTenants(t *testing.T) {
+	conformance.Tenants(t, func(t *testing.T) tenants.Store { return open(t).Tenants() })
+}
+
+func TestKeys(t *testing.T) {
+	conformance.Keys(t, func(t *testing.T) conformance.KeyStore { return open(t).Keys() })
+}
+
+func TestJobs(t *testing.T) {
+	conformance.Jobs(t, func(t *testing.T) tenants.JobStore { return open(t).Jobs() })
+}
+
+func TestStreamLog(t *testing.T) {
+	conformance.StreamLogs(t, func(t *testing.T, now func() time.Time) conformance.StreamLog {
+		return open(t, sqlite.WithClock(now)).StreamLog()
+	})
+}
+
+func TestConnections(t *testing.T) {
+	conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
+		return open(t, sqlite.WithClock(now)).Connections()
+	})
+}
+
+func TestQueue(t *testing.T) {
+	conformance.Queue(t, func(t *testing.T, visibility time.Duration, maxReceives int) conformance.MessageQueue {
+		return messageQueue{open(t).Queue("q", visibility, maxReceives)}
+	})
+}
+
+// messageQueue shows a queue as the suite wants it.
+type messageQueue struct{ *sqlite.Queue }
+
+func (q messageQueue) Receive(ctx context.Context, n int, wait time.Duration) ([]conformance.QueueMessage, error) {
+	received, err := q.Queue.Receive(ctx, n, wait)
+	messages := make([]conformance.QueueMessage, len(received))
+	for i, m := range received {
+		messages[i] = conformance.QueueMessage{ID: m.ID, Body: m.Body, Receipt: m.Receipt, ReceiveCount: m.ReceiveCount}
+	}
+	return messages, err
+}
+
+func (q messageQueue) Redrive(ctx context.Context) error {
+	_, err := q.Queue.Redrive(ctx)
+	return err
+}

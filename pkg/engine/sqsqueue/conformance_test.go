@@ -1,0 +1,150 @@
+package sqsqueue_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/google/uuid"
+
+	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+)
+
+func TestConformance(t *testing.T) {
+	client := newClient(t)
+	conformance.Queue(t, func(t *testing.T, visibility time.Duration, maxReceives int) conformance.MessageQueue {
+		return messageQueue{newQueue(t, client, visibility, maxReceives)}
+	})
+}
+
+// newClient returns a client of a real service: what the environment names,
+// with the environment's credentials, or an engine.
+func newClient(t *testing.T) *sqs.Client {
+	t.Helper()
+	endpoint := enginetest.SQS(t)
+	if os.Getenv("AWS_ENDPOINT_URL_SQS") == "" {
+		return clientOf(endpoint)
+	}
+	settings, err := config.ReadAWS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sqsqueue.NewClient(awsconfig.New(settings))
+}
+
+// newQueue creates a queue of a new name, which is gone after the test.
+func newQueue(t *testing.T, client *sqs.Client, visibility time.Duration, maxReceives int) *sqsqueue.Queue {
+	t.Helper()
+	prefix := "test-" + uuid.NewString()
+	queue := manifest.Queue{Name: "q", VisibilityTimeout: visibility, MaxReceives: maxReceives}
+	if err := sqsqueue.EnsureQueues(t.Context(), client, prefix, []manifest.Queue{queue}); err != nil {
+		t.Fatal(err)
+	}
+	name := sqsqueue.Name(prefix, queue.Name)
+	t.Cleanup(func() { removeQueue(t, client, name) })
+	return sqsqueue.New(client, name, sqsqueue.Options{})
+}
+
+func removeQueue(t *testing.T, client *sqs.Client, name string) {
+	t.Helper()
+	for _, name := range []string{name, name + "-dlq"} {
+		if _, err := client.DeleteQueue(context.Background(), &sqs.DeleteQueueInput{QueueUrl: urlOf(t, client, name)}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func urlOf(t *testing.T, client *sqs.Client, name string) *string {
+	t.Helper()
+	found, err := client.GetQueueUrl(context.Background(), &sqs.GetQueueUrlInput{QueueName: &name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found.QueueUrl
+}
+
+// messageQueue shows a queue as the suite wants it.
+type messageQueue struct{ *sqsqueue.Queue }
+
+func (q messageQueue) Receive(ctx context.Context, n int, wait time.Duration) ([]conformance.QueueMessage, error) {
+	received, err := q.Queue.Receive(ctx, n, wait)
+	messages := make([]conformance.QueueMessage, len(received))
+	for i, m := range received {
+		messages[i] = conformance.QueueMessage{ID: m.ID, Body: m.Body, Receipt: m.Receipt, ReceiveCount: m.ReceiveCount}
+	}
+	return messages, err
+}
+
+func (q messageQueue) Redrive(ctx context.Context) error {
+	_, err := q.Queue.Redrive(ctx)
+	return err
+}
+
+func TestConformanceOfEnsureQueues(t *testing.T) {
+	client := newClient(t)
+	prefix := "test-" + uuid.NewString()
+	queues := manifest.Queues()
+	t.Cleanup(func() {
+		for _, queue := range queues {
+			removeQueue(t, client, sqsqueue.Name(prefix, queue.Name))
+		}
+	})
+	for _, maxReceives := range []int{5, 5, 6} { // again is no error, and changes what exists
+		for i := range queues {
+			queues[i].MaxReceives = maxReceives
+		}
+		if err := sqsqueue.EnsureQueues(t.Context(), client, prefix, queues); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, queue := range queues {
+		name := sqsqueue.Name(prefix, queue.Name)
+		q := sqsqueue.New(client, name, sqsqueue.Options{})
+		if err := q.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if visible, inFlight, dead, err := q.Depth(t.Context()); visible+inFlight+dead != 0 || err != nil {
+			t.Errorf("%s holds %d, %d, %d: %v", name, visible, inFlight, dead, err)
+		}
+		const timeout, policy = types.QueueAttributeNameVisibilityTimeout, types.QueueAttributeNameRedrivePolicy
+		got, err := client.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{
+			QueueUrl: urlOf(t, client, name), AttributeNames: []types.QueueAttributeName{timeout, policy},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var redrive struct {
+			Dead        string `json:"deadLetterTargetArn"`
+			MaxReceives int    `json:"maxReceiveCount"`
+		}
+		if err := json.Unmarshal([]byte(got.Attributes[string(policy)]), &redrive); err != nil {
+			t.Fatal(err)
+		}
+		if redrive.MaxReceives != 6 || !strings.HasSuffix(redrive.Dead, ":"+name+"-dlq") || got.Attributes[string(timeout)] != fmt.Sprint(queue.VisibilityTimeout.Seconds()) {
+			t.Errorf("%s is %v", name, got.Attributes)
+		}
+	}
+}
+
+func TestConformanceOfAQueueThatIsNotThere(t *testing.T) {
+	q := sqsqueue.New(newClient(t), "test-"+uuid.NewString(), sqsqueue.Options{})
+	for name, err := range map[string]error{
+		"ping": q.Ping(t.Context()),
+		"send": q.Send(t.Context(), []string{"x"}),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "find queue") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

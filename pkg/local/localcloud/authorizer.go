@@ -1,0 +1,200 @@
+package localcloud
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/local/runtimehost"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+const (
+	// verdictTTL is for how long API Gateway is told to keep an authorizer's answer.
+	verdictTTL = 60 * time.Second
+	// maxVerdicts bounds the cache; a verdict has at most 8 KB.
+	maxVerdicts = 1000
+)
+
+// authorizer asks the authorizer function and applies its policy to the called
+// method. As API Gateway does it keeps a policy by the request's identity sources
+// and applies it to later requests with the same ones, whatever they call.
+type authorizer struct {
+	ask authorizerFunction
+	now func() time.Time
+
+	mu       sync.Mutex
+	verdicts map[identity]verdict
+}
+
+// authorizerFunction is the authorizer function as API Gateway calls it.
+type authorizerFunction func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error)
+
+func newAuthorizer(ask authorizerFunction, now func() time.Time) *authorizer {
+	return &authorizer{ask: ask, now: now, verdicts: map[identity]verdict{}}
+}
+
+// authorizerIn is the function in its host.
+func authorizerIn(host *runtimehost.Host) authorizerFunction {
+	return func(ctx context.Context, event events.APIGatewayCustomAuthorizerRequestTypeRequest) (response events.APIGatewayCustomAuthorizerResponse, err error) {
+		err = invoke(ctx, host, event, &response)
+		return response, err
+	}
+}
+
+// verdict is the authorizer function's answer.
+type verdict struct {
+	events.APIGatewayCustomAuthorizerResponse
+	until time.Time
+}
+
+// authorize returns what the authorizer hands on to the function. The error is
+// audit.ErrUnauthenticated, audit.ErrForbidden, or, where there is no verdict, an
+// *audit.UnavailableError: as httpapi.GatewayAnswers has it for API Gateway.
+func (a *authorizer) authorize(ctx context.Context, route manifest.Route, event events.APIGatewayProxyRequest) (map[string]any, error) {
+	v, err := a.verdict(ctx, route, event)
+	if err != nil {
+		return nil, err
+	}
+	if !allows(v.PolicyDocument, methodARN(&event)) {
+		return nil, fmt.Errorf("the authorizer's policy: %w", audit.ErrForbidden)
+	}
+	handed := map[string]any{"principalId": v.PrincipalID, "integrationLatency": 0}
+	for name, value := range v.Context {
+		handed[name] = value
+	}
+	return handed, nil
+}
+
+func (a *authorizer) verdict(ctx context.Context, route manifest.Route, event events.APIGatewayProxyRequest) (verdict, error) {
+	key, complete := identityOf(route, event)
+	if len(event.MultiValueHeaders["Authorization"]) == 0 {
+		return verdict{}, audit.ErrUnauthenticated // API Gateway does not ask without one
+	}
+	if v, kept := a.kept(key); kept && complete {
+		return v, nil
+	}
+	until := a.now().Add(verdictTTL)
+	response, err := a.ask(ctx, lambdaedge.AuthorizerEvent(event, methodARN(&event)))
+	if err == nil {
+		err = wellFormed(response)
+	}
+	var failure *runtimehost.FunctionError
+	switch {
+	case errors.As(err, &failure) && failure.Message == "Unauthorized": // the word that API Gateway turns into a 401
+		return verdict{}, audit.ErrUnauthenticated
+	case err != nil:
+		return verdict{}, &audit.UnavailableError{Err: fmt.Errorf("authorize: %w", err)}
+	}
+	v := verdict{APIGatewayCustomAuthorizerResponse: response, until: until}
+	if complete {
+		a.keep(key, v)
+	}
+	return v, nil
+}
+
+// identity is a digest of the identity sources, so that no credential is kept.
+type identity [sha256.Size]byte
+
+// identityOf digests the identity sources of the route's authorizer. Where they
+// name no tenant, complete is false: API Gateway would answer 401 by itself, here
+// the function says what is wrong, and the verdict is for the one method.
+func identityOf(route manifest.Route, event events.APIGatewayProxyRequest) (key identity, complete bool) {
+	sources := []string{"caller", strings.Join(event.MultiValueHeaders["Authorization"], ",")}
+	complete = true
+	if route.TenantFrom == manifest.TenantFromHeader {
+		tenant := strings.Join(event.MultiValueHeaders["X-Tenant-Id"], ",")
+		_, err := audit.ParseTenantID(tenant)
+		sources, complete = append(sources, "in tenant", tenant), err == nil
+	}
+	return sha256.Sum256([]byte(strings.Join(sources, "\x00"))), complete // no header has a NUL
+}
+
+func (a *authorizer) kept(key identity) (verdict, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	v, kept := a.verdicts[key]
+	return v, kept && a.now().Before(v.until)
+}
+
+func (a *authorizer) keep(key identity, v verdict) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.verdicts) >= maxVerdicts {
+		clear(a.verdicts)
+	}
+	a.verdicts[key] = v
+}
+
+// wellFormed refuses what API Gateway does not take from an authorizer.
+func wellFormed(r events.APIGatewayCustomAuthorizerResponse) error {
+	switch {
+	case r.PrincipalID == "":
+		return errors.New("the authorizer's answer has no principalId")
+	case r.PolicyDocument.Version != "2012-10-17" || len(r.PolicyDocument.Statement) == 0:
+		return errors.New("the authorizer's answer has no policy")
+	}
+	for _, s := range r.PolicyDocument.Statement {
+		if s.Effect != "Allow" && s.Effect != "Deny" || len(s.Action) == 0 || len(s.Resource) == 0 {
+			return errors.New("the authorizer's policy has a statement that is not understood")
+		}
+	}
+	for name, value := range r.Context {
+		switch value.(type) {
+		case string, float64, bool:
+		default:
+			return fmt.Errorf("the authorizer's context has a %T as %s", value, name)
+		}
+	}
+	return nil
+}
+
+// allows evaluates the policy for a call of the method: what is denied is denied,
+// and what is not allowed too.
+func allows(policy events.APIGatewayCustomAuthorizerPolicy, method string) bool {
+	allowed := false
+	for _, s := range policy.Statement {
+		applies := slices.ContainsFunc(s.Action, func(action string) bool { return matches(action, "execute-api:Invoke") }) &&
+			slices.ContainsFunc(s.Resource, func(resource string) bool { return matches(resource, method) })
+		if !applies {
+			continue
+		}
+		if s.Effect == "Deny" {
+			return false
+		}
+		allowed = true
+	}
+	return allowed
+}
+
+// matches reports whether the pattern matches the text as IAM has it: "*" is any
+// text, slashes included, and "?" any one character.
+func matches(pattern, text string) bool {
+	star, resume := -1, 0 // the last star, and where what follows it was tried last
+	p, t := 0, 0
+	for t < len(text) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, resume = p, t
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[t]):
+			p++
+			t++
+		case star >= 0:
+			resume++
+			p, t = star+1, resume
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
+}

@@ -1,0 +1,63 @@
+package localcloud
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/local/runtimehost"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// The authorizer function of a whole service cannot be made to fail from outside.
+
+func TestGatewayAnswersWhatTheAuthorizerSays(t *testing.T) {
+	type answer = events.APIGatewayCustomAuthorizerResponse
+	denied := answer{PrincipalID: "u1", PolicyDocument: events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17", Statement: []events.IAMPolicyStatement{
+		{Action: []string{"execute-api:Invoke"}, Effect: "Deny", Resource: []string{"*"}},
+	}}}
+	for _, test := range []struct {
+		name   string
+		answer answer
+		err    error
+		status int
+		retry  string
+	}{
+		{"it cannot be found out", answer{}, &runtimehost.FunctionError{Type: "wrapError", Message: "authenticate request r: the store is down"}, 503, "1"},
+		{"it was cut off", answer{}, &runtimehost.FunctionError{Type: runtimehost.TypeTimeout, Message: "after 5 s"}, 503, "1"},
+		{"it has ended", answer{}, runtimehost.ErrClosed, 503, "1"},
+		{"its answer has not the form", answer{}, errors.New("the function's answer has not the form of its trigger"), 503, "1"},
+		{"its answer is no policy", answer{PrincipalID: "u1"}, nil, 503, "1"},
+		{"nobody", answer{}, &runtimehost.FunctionError{Type: "errorString", Message: "Unauthorized"}, 401, ""},
+		{"denied", denied, nil, 403, ""},
+	} {
+		ask := func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (answer, error) {
+			return test.answer, test.err
+		}
+		gate := &httpapi.Gate{Log: slog.New(slog.DiscardHandler), Now: time.Now, NewRequestID: func() string { return "r" }}
+		i := &integration{
+			gateway: &gateway{gate: gate, authorizer: newAuthorizer(ask, time.Now)},
+			route:   manifest.Route{Method: http.MethodGet, Path: "/logs", Permission: access.LogsSearch},
+		}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://ocelot"+manifest.BasePath+"/logs", nil)
+		r.Header.Set("Authorization", "Bearer e30")
+		r.Header.Set("X-Tenant-ID", "acme")
+		w := httptest.NewRecorder()
+		i.ServeHTTP(w, r)
+		if w.Code != test.status || w.Header().Get("Retry-After") != test.retry || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %v, want %d", test.name, w.Code, w.Header(), test.status)
+		}
+		if strings.Contains(w.Body.String(), "store") {
+			t.Errorf("%s: the answer tells the cause: %s", test.name, w.Body)
+		}
+	}
+}

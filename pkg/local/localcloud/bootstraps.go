@@ -1,0 +1,190 @@
+package localcloud
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/local/runtimehost"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// Lambda says how the functions run as Lambda binaries.
+type Lambda struct {
+	// Bootstraps is a folder that has each function's program as
+	// <function>/bootstrap or <function>: for the engines of production where
+	// Options.Engines names all of them, else for the embedded one (build tag "embedded").
+	Bootstraps string
+	// Auth says which tokens are good besides those of the development key.
+	Auth     config.Auth
+	LogLevel slog.Level // of the functions' own log
+	// Output gets the functions' log in whole lines, from several at once.
+	Output io.Writer
+}
+
+// environmentsEach is how many processes a function has at most: one for each
+// poller of two queues.
+const environmentsEach = 2 * pollersEach
+
+// bootstraps runs each function's real binary behind a Lambda Runtime API.
+type bootstraps struct {
+	hosts       map[string]*runtimehost.Host
+	gateway     *gateway
+	connections *connectionsAPI // by which they send to clients
+}
+
+func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret []byte) (*bootstraps, error) {
+	data, err := filepath.Abs(o.Data)
+	if err != nil {
+		return nil, fmt.Errorf("the data folder: %w", err)
+	}
+	connections, err := serveConnections(sockets)
+	if err != nil {
+		return nil, err
+	}
+	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), LogLevel: o.Lambda.LogLevel}
+	function.Auth.JWTSecret = secret
+	environ := config.Embedded{Data: data, Sockets: connections.url, Function: function}.Environ()
+	if allOutside(o.Engines) {
+		engines := o.Engines
+		engines.AWS.Endpoints = maps.Clone(engines.AWS.Endpoints)
+		engines.AWS.Endpoints[config.SocketsService] = connections.url
+		environ = config.Cloud{Function: function, Engines: engines}.Environ()
+	}
+	b := &bootstraps{hosts: map[string]*runtimehost.Host{}, connections: connections}
+	var missing []string
+	for _, f := range manifest.Functions() {
+		host, err := runtimehost.New(runtimehost.Function{
+			Name: f.Name, Bootstrap: programIn(o.Lambda.Bootstraps, f.Name), Env: environ, MemoryMB: f.MemoryMB, Timeout: f.Timeout,
+			Concurrency: environmentsEach, Output: o.Lambda.Output, Log: o.Log,
+		})
+		if err != nil {
+			missing = append(missing, f.Name)
+			continue
+		}
+		b.hosts[f.Name] = host
+		if f.Trigger.Authorizer {
+			b.gateway = newGateway(gate, host)
+		}
+	}
+	if len(missing) > 0 {
+		connections.close()
+		return nil, fmt.Errorf("no bootstrap of %s in %s, where each function's program is looked for as <function>/bootstrap", strings.Join(missing, ", "), o.Lambda.Bootstraps)
+	}
+	return b, nil
+}
+
+// programIn returns the path of a function's program in a folder of bootstraps.
+func programIn(folder, function string) string {
+	path := filepath.Join(folder, function)
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return filepath.Join(path, "bootstrap")
+	}
+	if _, err := os.Stat(path + ".exe"); err == nil { // as go build names it on Windows
+		return path + ".exe"
+	}
+	return path
+}
+
+func (b *bootstraps) handlers() map[string]http.Handler {
+	handlers := map[string]http.Handler{}
+	for _, f := range manifest.Functions() {
+		if f.Trigger.Route != nil {
+			handlers[f.Name] = &integration{gateway: b.gateway, route: *f.Trigger.Route, host: b.hosts[f.Name]}
+		}
+	}
+	return handlers
+}
+
+func (b *bootstraps) ofQueue(f manifest.Function) queueFunction {
+	host := b.hosts[f.Name]
+	return func(ctx context.Context, event events.SQSEvent) (response events.SQSEventResponse, err error) {
+		err = invoke(ctx, host, event, &response)
+		return response, err
+	}
+}
+
+func (b *bootstraps) ofSocket(f manifest.Function) socketFunction {
+	host := b.hosts[f.Name]
+	return func(ctx context.Context, event events.APIGatewayWebsocketProxyRequest) (response events.APIGatewayProxyResponse, err error) {
+		err = invoke(ctx, host, event, &response)
+		return response, err
+	}
+}
+
+func (b *bootstraps) close() {
+	for _, host := range b.hosts {
+		host.Close()
+	}
+	b.connections.close()
+}
+
+// invoke runs a function with an event and reads its answer.
+func invoke(ctx context.Context, host *runtimehost.Host, event, answer any) error {
+	payload, err := json.Marshal(event)
+	if err != nil {
+		return fmt.Errorf("event as JSON: %w", err)
+	}
+	text, err := host.Invoke(ctx, payload)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("the function's answer has not the form of its trigger: %w", err)
+	}
+	return nil
+}
+
+// modulePath is where the functions' sources are.
+const modulePath = "github.com/ocelot-audit/ocelot"
+
+// ErrNoSources is what BuildBootstraps fails with outside of Ocelot's sources, or without Go.
+var ErrNoSources = errors.New("the functions can only be built with Go and within Ocelot's sources")
+
+// BuildBootstraps builds every function for this machine as <folder>/<function>:
+// for the engines of production where all of them are named, else for the embedded
+// one. The folder is one in the user's cache, of its own for each checkout and
+// kind of engines; what is up to date there is left as it is, and processes may build
+// into it at once (not on Windows). The working folder must be within Ocelot's
+// sources, else the error is ErrNoSources.
+func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string, err error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
+	if err != nil {
+		return "", errors.Join(ErrNoSources, ctx.Err())
+	}
+	tags := "embedded,lambda.norpc"
+	if allOutside(engines) {
+		tags = "lambda.norpc"
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the folder of the bootstraps: %w", err)
+	}
+	folder = filepath.Join(cache, "ocelot", "functions", fmt.Sprintf("%x", sha256.Sum256(append(root, tags...)))[:16])
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return "", fmt.Errorf("make the folder of the bootstraps: %w", err)
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
+		"-ldflags", "-s -w", "-o", folder+string(filepath.Separator), modulePath+"/functions/...")
+	// For this machine, whatever is set. And made on the folder's file system: go build
+	// then puts each there by a rename, and nobody finds one that is half written.
+	build.Env = append(build.Environ(), "GOOS=", "GOARCH=", "GOTMPDIR="+filepath.Dir(folder))
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", errors.Join(fmt.Errorf("build the functions: %w\n%s", err, out), ctx.Err())
+	}
+	return folder, nil
+}

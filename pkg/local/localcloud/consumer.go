@@ -1,0 +1,115 @@
+package localcloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// consumer plays the part of Lambda's poller: it receives batches from one
+// queue, invokes the function with genuine SQS events and deletes what did not fail.
+type consumer struct {
+	trigger  manifest.QueueTrigger
+	timeout  time.Duration
+	queue    queue
+	source   string // the queue's name, as in its ARN
+	function queueFunction
+	log      *slog.Logger
+}
+
+const (
+	// pollWait is how long one receive waits for messages, as SQS's long polling does.
+	pollWait = 10 * time.Second
+	// errorPause keeps a failing engine from being asked in a tight loop.
+	errorPause = time.Second
+)
+
+// run receives until ctx ends. A batch that has begun is finished.
+func (c *consumer) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		messages, err := c.queue.Receive(ctx, c.trigger.BatchSize, pollWait)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			c.log.Error("receive failed", "queue", string(c.trigger.Queue), "error", err)
+			pause(ctx, errorPause)
+		case len(messages) > 0:
+			if err := c.handle(context.WithoutCancel(ctx), messages); err != nil {
+				c.log.Error("batch failed", "queue", string(c.trigger.Queue), "error", err)
+				pause(ctx, errorPause)
+			}
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// handle invokes the function with one batch. The function itself has a failed
+// message come again; when the invocation fails, all do after the same pause,
+// which on AWS would be the visibility timeout.
+func (c *consumer) handle(ctx context.Context, messages []sqlite.Message) error {
+	failed, err := c.invoke(ctx, messages)
+	var done []string
+	for _, m := range messages {
+		switch {
+		case err == nil && !failed[m.ID]:
+			done = append(done, m.Receipt)
+		case err != nil:
+			if releaseErr := c.queue.ChangeVisibility(ctx, m.Receipt, lambdaedge.RetryAfter(m.ReceiveCount)); releaseErr != nil {
+				err = errors.Join(err, fmt.Errorf("release message %s: %w", m.ID, releaseErr))
+			}
+		}
+	}
+	if len(done) == 0 {
+		return err
+	}
+	return errors.Join(err, c.queue.Delete(ctx, done))
+}
+
+// invoke returns the ids of the messages that the function reports as failed. An
+// id that is none of the batch's makes all of them fail, as Lambda has it.
+func (c *consumer) invoke(ctx context.Context, messages []sqlite.Message) (failed map[string]bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	response, err := c.function(ctx, eventOf(c.source, messages))
+	if err != nil {
+		return nil, fmt.Errorf("invoke the function of queue %s: %w", c.trigger.Queue, err)
+	}
+	failed = make(map[string]bool, len(response.BatchItemFailures))
+	for _, f := range response.BatchItemFailures {
+		if !slices.ContainsFunc(messages, func(m sqlite.Message) bool { return m.ID == f.ItemIdentifier }) {
+			return nil, fmt.Errorf("the function of queue %s reports a message that it was not given", c.trigger.Queue)
+		}
+		failed[f.ItemIdentifier] = true
+	}
+	return failed, nil
+}
+
+// eventOf is the event that Lambda makes of a batch.
+func eventOf(queue string, messages []sqlite.Message) events.SQSEvent {
+	event := events.SQSEvent{Records: make([]events.SQSMessage, len(messages))}
+	for i, m := range messages {
+		event.Records[i] = events.SQSMessage{
+			MessageId: m.ID, ReceiptHandle: m.Receipt, Body: m.Body, EventSource: "aws:sqs", AWSRegion: "local",
+			EventSourceARN: "arn:aws:sqs:local:000000000000:" + queue,
+			Attributes: map[string]string{
+				"ApproximateReceiveCount": strconv.Itoa(m.ReceiveCount), "SentTimestamp": strconv.FormatInt(m.SentAt.UnixMilli(), 10),
+			},
+		}
+	}
+	return event
+}

@@ -1,0 +1,134 @@
+package localcloud
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+)
+
+// queue is the receiving side of a queue, with the semantics of SQS.
+type queue interface {
+	Receive(ctx context.Context, max int, wait time.Duration) ([]sqlite.Message, error)
+	Delete(ctx context.Context, receipts []string) error
+	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
+	Depth(ctx context.Context) (visible, inFlight, dead int64, err error)
+}
+
+// engine is what the functions run over: the embedded engine, with outside ones
+// in the place of the parts that the environment names.
+type engine struct {
+	db     *sqlite.DB
+	stores wiring.Stores
+	queue  func(name manifest.QueueName) queue
+	named  func(name manifest.QueueName) string // as the engine names the queue
+}
+
+// openEngine opens the file and, where outside engines are named, what stands in its place.
+func openEngine(ctx context.Context, o Options) (*engine, error) {
+	if err := checkLambda(o); err != nil {
+		return nil, err
+	}
+	db, err := open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{
+		db: db, stores: embedded.Stores(db),
+		queue: func(name manifest.QueueName) queue { return embedded.Queue(db, name) },
+		named: embedded.Named,
+	}
+	if err := e.useOutside(ctx, o.Engines); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return e, nil
+}
+
+func (e *engine) useOutside(ctx context.Context, named config.Engines) error {
+	if len(named.MongoURI) > 0 {
+		if err := cloud.UseMongo(&e.stores, named); err != nil {
+			return err
+		}
+	}
+	if len(named.OpenSearchURL) > 0 {
+		if err := cloud.UseOpenSearch(&e.stores, named); err != nil {
+			return err
+		}
+	}
+	if !named.NamesQueues() {
+		return nil
+	}
+	queues := cloud.NewQueues(named)
+	e.queue, e.named = func(name manifest.QueueName) queue { return sqsSource{queues.Queue(name)} }, queues.Named
+	cloud.UseSQS(&e.stores, named)
+	return queues.Ensure(ctx)
+}
+
+// allOutside reports whether no part of the embedded engine is used.
+func allOutside(named config.Engines) bool {
+	return len(named.MongoURI) > 0 && len(named.OpenSearchURL) > 0 && named.NamesQueues()
+}
+
+func anyOutside(named config.Engines) bool {
+	return len(named.MongoURI) > 0 || len(named.OpenSearchURL) > 0 || named.NamesQueues()
+}
+
+// checkLambda refuses what no binary of a function is built for.
+func checkLambda(o Options) error {
+	if o.Lambda != nil && anyOutside(o.Engines) && !allOutside(o.Engines) {
+		return errors.New("the functions' binaries run over the embedded engine, or over MONGODB_URI, OPENSEARCH_URL and AWS_ENDPOINT_URL_SQS, all three")
+	}
+	return nil
+}
+
+// sqsSource is a queue of SQS.
+type sqsSource struct{ *sqsqueue.Queue }
+
+// receiveWait is how long a receive waits; its answer may take as long again, twice.
+const receiveWait = time.Second
+
+// Receive does not end with its context, but soon by itself: the messages of a
+// receive that is cut short are nobody's until they are visible again.
+func (s sqsSource) Receive(ctx context.Context, max int, wait time.Duration) ([]sqlite.Message, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*receiveWait)
+	defer cancel()
+	received, err := s.Queue.Receive(ctx, max, min(wait, receiveWait))
+	messages := make([]sqlite.Message, len(received))
+	for i, m := range received {
+		messages[i] = sqlite.Message(m)
+	}
+	return messages, err
+}
+
+// open opens the file. At first that is for this process alone, which shows that
+// nobody else serves the folder, and takes up what was in flight. Functions that
+// run in processes of their own share it then.
+func open(ctx context.Context, o Options) (*sqlite.DB, error) {
+	path := filepath.Join(o.Data, embedded.File)
+	db, err := sqlite.Open(ctx, path)
+	for patience := time.Now().Add(dyingTime); errors.Is(err, sqlite.ErrInUse) && time.Now().Before(patience); {
+		pause(ctx, 20*time.Millisecond)
+		db, err = sqlite.Open(ctx, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Recover(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if o.Lambda == nil || allOutside(o.Engines) {
+		return db, nil
+	}
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	return sqlite.Open(ctx, path, sqlite.WithSharedFile())
+}

@@ -1,0 +1,240 @@
+// Package localcloud runs the whole service on one machine: every function of
+// the manifest over the embedded engine, its routes on one HTTP server, its
+// queues polled as Lambda polls them. The functions run in this process, or as
+// the real Lambda binaries behind a Runtime API, given the events that API
+// Gateway and SQS would give them.
+package localcloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+// Options say how to run.
+type Options struct {
+	Addr  string // host:port to listen on; port 0 takes a free one
+	Data  string // folder of the file and the development key, made where missing
+	Empty bool   // leave out the demo tenant
+	// Tokens verifies bearer tokens. It is made once the development key is known.
+	Tokens func(ctx context.Context, devSecret []byte) (access.TokenVerifier, error)
+	// Engines take the place of the embedded one's parts where they are named.
+	Engines config.Engines
+	// Lambda has the functions run as Lambda binaries; nil: in this process.
+	Lambda *Lambda
+	Log    *slog.Logger
+	// Ready is called once requests are answered.
+	Ready func(Started)
+}
+
+// Started tells what is running.
+type Started struct {
+	URL    string // of the server, without a path
+	Secret []byte // signs development tokens
+}
+
+const (
+	// drainTime bounds how long a stop waits for requests and queues.
+	drainTime   = 30 * time.Second
+	pollersEach = 2 // per queue: one batch is handled while the next is received
+	// dyingTime is how long a start waits for the functions of a runner that was
+	// killed a moment ago: they end with it, but after it.
+	dyingTime = 2 * time.Second
+)
+
+// Run runs the service until ctx ends. Then it stops taking requests, closes the
+// streams, lets the queues run empty, closes the file and returns nil. What was
+// acknowledged and did not get through in time goes on at the next start.
+func Run(ctx context.Context, o Options) error {
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	secret, err := DevSecret(o.Data)
+	if err != nil {
+		return err
+	}
+	tokens, err := o.Tokens(ctx, secret)
+	if err != nil {
+		return err
+	}
+	engine, err := openEngine(ctx, o)
+	if err != nil {
+		return err
+	}
+	sockets := newSocketGateway(defaultSocketLimits(), o.Log)
+	engine.stores.Sockets = sockets
+	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
+	functions, err := functionsOf(o, services, sockets, secret)
+	if err != nil {
+		return errors.Join(err, engine.db.Close())
+	}
+	r := &runner{Options: o, secret: secret, engine: engine, services: services, functions: functions, sockets: sockets}
+	return errors.Join(r.serve(ctx), engine.db.Close())
+}
+
+func functionsOf(o Options, services *wiring.Services, sockets *socketGateway, secret []byte) (functions, error) {
+	if o.Lambda == nil {
+		return inProcess{services}, nil
+	}
+	return newBootstraps(o, services.Gate(), sockets, secret)
+}
+
+// runner is one run of the service over its engines.
+type runner struct {
+	Options
+	secret    []byte
+	engine    *engine
+	services  *wiring.Services
+	functions functions
+	sockets   *socketGateway
+}
+
+// serve runs server and consumers until ctx ends.
+func (r *runner) serve(ctx context.Context) error {
+	defer r.functions.close()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", r.Addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", r.Addr, err)
+	}
+	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorkers()
+	wait := r.startConsumers(workers)
+	server := r.server()
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	if err := r.ready(ctx, listener); err != nil {
+		stopWorkers()
+		r.functions.close()
+		wait()
+		r.sockets.stop()
+		return errors.Join(err, server.Close())
+	}
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		err = r.drain(context.WithoutCancel(ctx), server)
+	}
+	stopWorkers()
+	r.functions.close() // what was not finished in time goes on at the next start
+	wait()
+	r.sockets.stop()
+	return err
+}
+
+func (r *runner) ready(ctx context.Context, listener net.Listener) error {
+	if !r.Empty {
+		if err := seed(ctx, r.services.Tenants(), r.services.Stores.Tenants, r.services.Ingest()); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	if r.Ready != nil {
+		r.Ready(Started{URL: "http://" + listener.Addr().String(), Secret: r.secret})
+	}
+	return nil
+}
+
+// server bounds what a slow or hostile client can hold.
+func (r *runner) server() *http.Server {
+	return &http.Server{
+		Handler:           r.routes(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       2 * time.Minute,
+		WriteTimeout:      2 * time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(r.Log.Handler(), slog.LevelWarn),
+	}
+}
+
+// routes mounts the API, the WebSocket API and, for people, the short addresses
+// of the API's pages.
+func (r *runner) routes() http.Handler {
+	api := httpapi.Router(r.services.Gate(), r.functions.handlers())
+	mux := http.NewServeMux()
+	mux.Handle("/", api)
+	stream := &socketServer{gateway: r.sockets, gate: r.services.Gate(), functions: socketFunctions(r.functions)}
+	mux.HandleFunc("GET "+manifest.BasePath+manifest.StreamPath, func(w http.ResponseWriter, r *http.Request) {
+		if upgrades(r) {
+			stream.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
+	for _, page := range []string{"/docs", "/openapi.json", "/health"} {
+		mux.Handle("GET "+page, http.RedirectHandler(manifest.BasePath+page, http.StatusTemporaryRedirect))
+	}
+	mux.Handle("GET /{$}", http.RedirectHandler(manifest.BasePath+"/docs", http.StatusTemporaryRedirect))
+	return mux
+}
+
+// startConsumers polls every queue of the manifest and runs its schedules; wait
+// returns once all have stopped.
+func (r *runner) startConsumers(ctx context.Context) (wait func()) {
+	var running sync.WaitGroup
+	for _, f := range manifest.Functions() {
+		for _, trigger := range f.Trigger.Queues {
+			c := &consumer{
+				trigger: trigger, timeout: f.Timeout, queue: r.engine.queue(trigger.Queue), source: r.engine.named(trigger.Queue),
+				function: r.functions.ofQueue(f), log: r.Log,
+			}
+			for range pollersEach {
+				running.Go(func() { c.run(ctx) })
+			}
+		}
+		if f.Trigger.Schedule != nil {
+			s := &scheduler{name: f.Name, every: f.Trigger.Schedule.Every, timeout: f.Timeout, function: r.functions.ofSchedule(f), log: r.Log}
+			running.Go(func() { s.run(ctx) })
+		}
+	}
+	return running.Wait
+}
+
+// drain ends the server, closes the connections of the WebSocket API and waits
+// until the queues are empty, all within drainTime.
+func (r *runner) drain(ctx context.Context, server *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return fmt.Errorf("finish the requests under way: %w", err)
+	}
+	r.sockets.close(ctx)
+	for {
+		left, err := r.waiting(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil // the messages are durable and go on at the next start
+		case err != nil || left == 0:
+			return err
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+// waiting counts the messages that are not in a dead-letter queue. Those for the
+// stream can wait: nobody is connected any more, and some are held back for long.
+func (r *runner) waiting(ctx context.Context) (int64, error) {
+	var total int64
+	for _, q := range manifest.Queues() {
+		if q.Name == manifest.QueueStream {
+			continue
+		}
+		visible, inFlight, _, err := r.engine.queue(q.Name).Depth(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("count what waits in %s: %w", q.Name, err)
+		}
+		total += visible + inFlight
+	}
+	return total, nil
+}

@@ -1,0 +1,337 @@
+package localcloud_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+)
+
+// reconciled is a service whose index somebody tampers with. Its queues are
+// those of the embedded engine and are handled when the test says so.
+type reconciled struct {
+	t        *testing.T
+	db       *sqlite.DB
+	stores   wiring.Stores
+	services *wiring.Services
+	metrics  bytes.Buffer
+	// remove takes entries out of the index behind the service's back.
+	remove func(ids []string)
+}
+
+// everyone is an administrator, whatever the token says.
+type everyone struct{ tenant audit.TenantID }
+
+func (e everyone) Verify(context.Context, string) (access.Principal, error) {
+	return access.Principal{Subject: "admin", Grants: map[audit.TenantID][]access.Permission{e.tenant: access.RoleAdmin.Permissions()}}, nil
+}
+
+// newReconciled is a service over the embedded engine.
+func newReconciled(t *testing.T) *reconciled {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), embedded.File)
+	db, err := sqlite.Open(t.Context(), path, sqlite.WithSharedFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := &reconciled{t: t, db: db, stores: embedded.Stores(db)}
+	r.remove = func(ids []string) { removeFromFile(t, path, ids) }
+	return r
+}
+
+// removeFromFile deletes entries from the embedded index.
+func removeFromFile(t *testing.T, path string, ids []string) {
+	t.Helper()
+	file, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	for _, id := range ids {
+		parsed, err := audit.ParseEntryID(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, statement := range []string{
+			`DELETE FROM terms WHERE rowid IN (SELECT key FROM entries WHERE id = ?)`,
+			`DELETE FROM facets WHERE key IN (SELECT key FROM entries WHERE id = ?)`,
+		} {
+			result, err := file.ExecContext(t.Context(), statement, parsed[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := result.RowsAffected(); err != nil || n != 1 {
+				t.Fatalf("%s: %d rows, %v", statement, n, err)
+			}
+		}
+	}
+}
+
+// newReconciledOnServers is a service over MongoDB and OpenSearch.
+func newReconciledOnServers(t *testing.T, tenant audit.TenantID) *reconciled {
+	t.Helper()
+	mongoURI, openSearch := enginetest.Mongo(t), enginetest.OpenSearch(t)
+	r := newReconciled(t)
+	settings := config.Engines{MongoURI: config.Secret(mongoURI), MongoDatabase: "ocelot_test_" + string(tenant), OpenSearchURL: config.Secret(openSearch)}
+	settings.AWS.Endpoints = map[string]string{config.SocketsService: nobody}
+	stores, err := cloud.Stores(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stores.Queue, stores.DeadLetters = r.stores.Queue, r.stores.DeadLetters
+	r.stores = stores
+	r.remove = func(ids []string) { removeFromOpenSearch(t, openSearch, tenant, ids) }
+	t.Cleanup(func() {
+		if _, err := stores.Index.Purge(context.Background(), tenant, 100_000); err != nil {
+			t.Error(err)
+		}
+		client, err := mongo.Connect(options.Client().ApplyURI(mongoURI))
+		if err == nil {
+			err = client.Database(settings.MongoDatabase).Drop(context.Background())
+			_ = client.Disconnect(context.Background())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func removeFromOpenSearch(t *testing.T, url string, tenant audit.TenantID, ids []string) {
+	t.Helper()
+	query, err := json.Marshal(map[string]any{"query": map[string]any{"terms": map[string]any{"id": ids}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/ocelot-"+string(tenant)+"/_delete_by_query?refresh=true", bytes.NewReader(query))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	var answer struct{ Deleted int }
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || answer.Deleted != len(ids) {
+		t.Fatalf("%s: %d documents were deleted, %v, want %d", response.Status, answer.Deleted, err, len(ids))
+	}
+}
+
+// serve answers HTTP for one tenant that exists from now on.
+func (r *reconciled) serve(tenant audit.TenantID) caller {
+	r.t.Helper()
+	r.stores.Grace = 0
+	r.services = wiring.New(r.stores, wiring.Security{Tokens: everyone{tenant}, CursorKey: make([]byte, 32)}, discard())
+	r.services.Metrics = &r.metrics
+	settings := audit.DefaultSettings()
+	err := r.stores.Tenants.Create(r.t.Context(), audit.Tenant{ID: tenant, Name: "Tenant", Status: audit.TenantActive, CreatedAt: time.Now(), UpdatedAt: time.Now(), Settings: settings})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	server := httptest.NewServer(httpapi.Router(r.services.Gate(), localcloud.HTTPFunctions(r.services)))
+	r.t.Cleanup(server.Close)
+	return (&service{t: r.t, url: server.URL}).as("Bearer token", tenant)
+}
+
+// handle has the functions handle what is in the queues, until they are empty.
+func (r *reconciled) handle() {
+	r.t.Helper()
+	handlers := localcloud.QueueFunctions(r.services)
+	for _, consumer := range []struct {
+		queue    manifest.QueueName
+		function string
+	}{{manifest.QueueIngest, "persist-logs"}, {manifest.QueueIndex, "index-logs"}} {
+		queue := embedded.Queue(r.db, consumer.queue)
+		for {
+			messages, err := queue.Receive(r.t.Context(), 10, 0)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			if len(messages) == 0 {
+				break
+			}
+			for _, m := range messages {
+				if err := handlers[consumer.function](r.t.Context(), m.Body); err != nil {
+					r.t.Fatal(err)
+				}
+				if err := queue.Delete(r.t.Context(), []string{m.Receipt}); err != nil {
+					r.t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// published is the sum of the metrics of one run; Lag is the greatest.
+type published struct{ Stored, Indexed, Repaired, Lag float64 }
+
+// reconcile has the schedule's function run once.
+func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) {
+	r.t.Helper()
+	r.metrics.Reset()
+	run := lambdaedge.Schedule(localcloud.ScheduleFunctions(r.services)["reconcile-index"])
+	if err := run(r.t.Context(), events.EventBridgeEvent{DetailType: "Scheduled Event", Source: "aws.scheduler"}); err != nil {
+		r.t.Fatal(err)
+	}
+	for line := range strings.Lines(r.metrics.String()) {
+		var m struct {
+			published
+			Service, Tenant string
+		}
+		if err := json.Unmarshal([]byte(line), &m); err != nil || m.Service != "reconcile-index" || m.Tenant != string(tenant) {
+			r.t.Fatalf("%s: %v", line, err)
+		}
+		sum.Stored, sum.Indexed, sum.Repaired = sum.Stored+m.Stored, sum.Indexed+m.Indexed, sum.Repaired+m.Repaired
+		sum.Lag = max(sum.Lag, m.Lag)
+		days++
+	}
+	return sum, days
+}
+
+func TestEndToEndReconcile(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) {
+		for !reconcilesWhatWasRemovedByHand(t, newReconciled(t), "acme") {
+			t.Log("midnight came in between; once more")
+		}
+	})
+	t.Run("servers", func(t *testing.T) {
+		for again := true; again; {
+			var random [6]byte
+			_, _ = rand.Read(random[:]) // never fails
+			tenant := audit.TenantID("reconcile-" + hex.EncodeToString(random[:]))
+			again = !reconcilesWhatWasRemovedByHand(t, newReconciledOnServers(t, tenant), tenant)
+		}
+	})
+}
+
+// today is the beginning of the day as a sweep reckons it.
+func today() time.Time { return time.Now().UTC().Truncate(24 * time.Hour) }
+
+// reconcilesWhatWasRemovedByHand proves nothing, and says false, where another
+// day begins meanwhile: then the days of the entries are not those of the sweep.
+func reconcilesWhatWasRemovedByHand(t *testing.T, r *reconciled, tenant audit.TenantID) (sameDay bool) {
+	const total, removed = 300, 40
+	admin := r.serve(tenant)
+	entries := make([]string, total)
+	day := today()
+	noon := day.Add(12 * time.Hour) // which may be to come
+	for i := range entries {        // of today, yesterday and the day before
+		at := noon.Add(time.Duration(i)*time.Millisecond).AddDate(0, 0, -(i % 3))
+		entries[i] = fmt.Sprintf(`{"user_id":"u%d","action":"UPDATE","resource_type":"order","timestamp":%q,"message":"entry number %d"}`, i, at.Format(time.RFC3339Nano), i)
+	}
+	var accepted bulkAnswer
+	admin.do("POST", "/logs/bulk", "["+strings.Join(entries, ",")+"]", nil).decode(t, &accepted)
+	if accepted.Accepted != total {
+		t.Fatalf("%d entries were accepted, want %d", accepted.Accepted, total)
+	}
+	r.handle()
+	admin.eventually(total)
+	victims := make([]string, removed)
+	for i := range victims {
+		victims[i] = accepted.Items[i*total/removed].ID
+	}
+	admin.wantStatus(victims, "indexed")
+	r.remove(victims)
+	if n := admin.total(); n != total-removed {
+		t.Fatalf("%d entries are found after the removal, want %d", n, total-removed)
+	}
+	admin.wantStatus(victims, "stored")
+
+	found, days := r.reconcile(tenant)
+	if today() != day {
+		return false
+	}
+	if found.Stored != total || found.Indexed != total-removed || found.Repaired != removed || found.Lag <= 0 || days != 3 {
+		t.Errorf("published %+v of %d days, want %d stored and %d repaired of 3 days, and a lag", found, days, total, removed)
+	}
+	r.handle()
+	admin.eventually(total)
+	admin.wantStatus(victims, "indexed")
+	found, _ = r.reconcile(tenant)
+	if today() != day {
+		return false
+	}
+	if found != (published{Stored: total, Indexed: total}) {
+		t.Errorf("after the repair %+v is published, want %d stored and indexed and nothing else", found, total)
+	}
+	return true
+}
+
+// wantStatus asks how far entries have come.
+func (c caller) wantStatus(ids []string, want string) {
+	c.t.Helper()
+	for _, id := range ids {
+		got := c.get("/logs/"+id, nil)
+		var entry struct{ ID, Status string }
+		if got.decode(c.t, &entry); got.status != http.StatusOK || entry.ID != id || entry.Status != want {
+			c.t.Fatalf("%d %s, want the entry %s with the status %s", got.status, got.body, id, want)
+		}
+	}
+}
+
+// TestEndToEndScheduleRuns: entries that never reached the index are found once
+// the service runs, though no message tells of them.
+func TestEndToEndScheduleRuns(t *testing.T) { embeddedWays(t, theScheduleRuns) }
+
+func theScheduleRuns(t *testing.T, start starter) {
+	const total = 250
+	data := t.TempDir()
+	db, err := sqlite.Open(t.Context(), filepath.Join(data, embedded.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stores, received := embedded.Stores(db), time.Now().UTC().Truncate(time.Millisecond).Add(-2*wiring.DefaultGrace)
+	tenant := audit.Tenant{ID: "acme", Name: "Acme", Status: audit.TenantSuspended, CreatedAt: received, UpdatedAt: received, Settings: audit.DefaultSettings()}
+	if err := stores.Tenants.Create(t.Context(), tenant); err != nil {
+		t.Fatal(err)
+	}
+	entries := make([]audit.Entry, total)
+	for i := range entries {
+		at := received.Add(-time.Duration(i) * time.Millisecond)
+		entries[i] = audit.Entry{
+			ID: audit.DeriveEntryID("acme", at, "k"), Tenant: "acme", UserID: "ann", Action: audit.ActionUpdate, ResourceType: "order",
+			Timestamp: at, ReceivedAt: received,
+		}
+	}
+	if appended, err := stores.Entries.Append(t.Context(), "acme", entries); err != nil || len(appended.Rejections) > 0 {
+		t.Fatalf("%v, rejections %v", err, appended.Rejections)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, data)
+	s.as(s.roleToken("acme", access.RoleAdmin, "admin"), "acme").eventually(total)
+}

@@ -1,0 +1,78 @@
+package localcloud
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/google/uuid"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+// scheduleFunction is a schedule's function as Lambda calls it.
+type scheduleFunction func(context.Context, events.EventBridgeEvent) error
+
+// ScheduleFunctions are one run of the manifest's scheduled functions, by
+// function name, as each function's main starts them.
+func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) error {
+	return map[string]func(ctx context.Context) error{
+		"reconcile-index": s.Reconciler().Run,
+	}
+}
+
+func (p inProcess) ofSchedule(f manifest.Function) scheduleFunction {
+	return lambdaedge.Schedule(ScheduleFunctions(p.services)[f.Name])
+}
+
+func (b *bootstraps) ofSchedule(f manifest.Function) scheduleFunction {
+	host := b.hosts[f.Name]
+	return func(ctx context.Context, event events.EventBridgeEvent) error {
+		var nothing any
+		return invoke(ctx, host, event, &nothing)
+	}
+}
+
+// scheduler plays the part of EventBridge Scheduler for one function. As a rate
+// expression does, it begins with a run at once.
+type scheduler struct {
+	name     string
+	every    time.Duration
+	timeout  time.Duration
+	function scheduleFunction
+	log      *slog.Logger
+}
+
+// run invokes the function until ctx ends, one run after the other.
+func (s *scheduler) run(ctx context.Context) {
+	ticks := time.NewTicker(s.every)
+	defer ticks.Stop()
+	for ctx.Err() == nil {
+		s.invoke(ctx)
+		select {
+		case <-ctx.Done():
+		case <-ticks.C:
+		}
+	}
+}
+
+func (s *scheduler) invoke(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := s.function(bounded, s.event(time.Now())); err != nil && ctx.Err() == nil {
+		s.log.Error("scheduled run failed", "function", s.name, "error", err)
+	}
+}
+
+// event is what EventBridge Scheduler sends where the schedule says no input of
+// its own; detail is a text there.
+func (s *scheduler) event(at time.Time) events.EventBridgeEvent {
+	return events.EventBridgeEvent{
+		Version: "0", ID: uuid.NewString(), DetailType: "Scheduled Event", Source: "aws.scheduler", AccountID: apiAccount, Region: "local",
+		Time: at.UTC().Truncate(time.Second), Resources: []string{"arn:aws:scheduler:local:" + apiAccount + ":schedule/default/" + s.name},
+		Detail: []byte(`"{}"`),
+	}
+}

@@ -1,0 +1,353 @@
+package localcloud_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
+)
+
+// subscriber is a client of the live stream.
+type subscriber struct {
+	t      *testing.T
+	conn   *websocket.Conn
+	items  []map[string]json.RawMessage
+	cursor string // of the last frame that had one
+}
+
+func (f streamFrame) String() string {
+	return fmt.Sprintf("%s of %d entries, %+v", f.Type, len(f.Items), f.Error)
+}
+
+// streamFrame is what a subscriber gets.
+type streamFrame struct {
+	Type, Cursor string
+	Items        []map[string]json.RawMessage
+	Error        struct {
+		Status int
+		Errors []audit.FieldError
+	}
+}
+
+// connect opens a WebSocket connection; the status is that of the handshake's answer.
+func (c caller) connect(query string) (conn *websocket.Conn, status int, err error) {
+	c.t.Helper()
+	header := http.Header{}
+	if c.authorization != "" {
+		header.Set("Authorization", c.authorization)
+		header.Set("X-Tenant-ID", string(c.tenant))
+	}
+	conn, response, err := websocket.Dial(c.t.Context(), c.url+"/api/v1/logs/stream"+query, &websocket.DialOptions{HTTPHeader: header}) //nolint:bodyclose // Dial closes it
+	if response != nil {
+		status = response.StatusCode
+	}
+	return conn, status, err
+}
+
+// subscribe connects and subscribes; the message has the filter and, where it is
+// not "", the cursor.
+func (c caller) subscribe(filter, after string) *subscriber {
+	c.t.Helper()
+	conn, status, err := c.connect("")
+	if err != nil {
+		c.t.Fatalf("connect: %d, %v", status, err)
+	}
+	conn.SetReadLimit(1 << 20)
+	s := &subscriber{t: c.t, conn: conn}
+	c.t.Cleanup(func() { _ = conn.CloseNow() })
+	message := map[string]any{"action": "subscribe", "filter": json.RawMessage(filter)}
+	if after != "" {
+		message["after"] = after
+	}
+	text, err := json.Marshal(message)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	s.say(string(text))
+	if got := s.read(); got.Type != "subscribed" || got.Cursor == "" {
+		c.t.Fatalf("frame %v", got)
+	}
+	return s
+}
+
+func (s *subscriber) say(message string) {
+	s.t.Helper()
+	if err := s.conn.Write(s.t.Context(), websocket.MessageText, []byte(message)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// read returns the next frame and keeps its entries.
+func (s *subscriber) read() streamFrame {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 60*time.Second)
+	defer cancel()
+	f, err := s.next(ctx)
+	if err != nil {
+		s.t.Fatalf("read: %v; %d entries so far", err, len(s.items))
+	}
+	return f
+}
+
+func (s *subscriber) next(ctx context.Context) (f streamFrame, err error) {
+	_, text, err := s.conn.Read(ctx)
+	if err != nil {
+		return f, err
+	}
+	if err := json.Unmarshal(text, &f); err != nil {
+		return f, fmt.Errorf("%s: %w", text, err)
+	}
+	s.items = append(s.items, f.Items...)
+	if f.Cursor != "" {
+		s.cursor = f.Cursor
+	}
+	return f, nil
+}
+
+// until reads until there are n entries.
+func (s *subscriber) until(n int) {
+	s.t.Helper()
+	for len(s.items) < n {
+		if f := s.read(); f.Type != "entries" {
+			s.t.Fatalf("frame %v", f)
+		}
+	}
+}
+
+// once checks that the subscribers got, one after the other, exactly the entries
+// of these numbers, each once.
+func once(t *testing.T, from, to int, lives ...*subscriber) {
+	t.Helper()
+	seen := map[string]int{}
+	for _, s := range lives {
+		for _, item := range s.items {
+			seen[string(item["resource_id"])]++
+		}
+	}
+	for n := from; n < to; n++ {
+		if got := seen[fmt.Sprintf(`"order-%d"`, n)]; got != 1 {
+			t.Errorf("entry %d came %d times", n, got)
+		}
+	}
+	if len(seen) != to-from {
+		t.Errorf("%d different entries came, want %d", len(seen), to-from)
+	}
+}
+
+func texts(from, to int) (entries []string) {
+	for n := from; n < to; n++ {
+		entries = append(entries, entryText(n))
+	}
+	return entries
+}
+
+func TestEndToEndStream(t *testing.T) { everyWay(t, streamsWhatIsStored) }
+
+func streamsWhatIsStored(t *testing.T, start starter) {
+	service := start(t, t.TempDir())
+	admin, other := service.tenantAdmin("acme"), service.tenantAdmin("globex")
+	admin.bulk(texts(0, 50)) // nobody listens yet
+	admin.eventually(50)
+	all := admin.subscribe(`{}`, "")
+	narrow := admin.subscribe(`{"user_id":["user-1","user-2"],"q":"entry"}`, "")
+	scoped := service.as(service.token(access.Claims{
+		Subject: "s", Tenants: []string{"acme"}, Role: access.RoleAuditor, Resources: []string{"order:order-77"},
+	}), "acme").subscribe(`{}`, "")
+	foreign := other.subscribe(`{}`, "")
+	for from := 50; from < 1050; from += 100 {
+		admin.bulk(texts(from, from+100))
+	}
+	other.bulk(texts(5000, 5001))
+	admin.do("POST", "/logs", entryText(1050), nil)
+	admin.bulk(texts(0, 100)) // again: what was stored before anybody listened, and since
+	admin.do("POST", "/logs", entryText(1051), nil)
+	all.until(1002)
+	once(t, 50, 1052, all)
+	narrow.until(200)
+	for _, item := range narrow.items {
+		if user := string(item["user_id"]); user != `"user-1"` && user != `"user-2"` {
+			t.Errorf("an entry of %s came through the filter", user)
+		}
+	}
+	scoped.until(1)
+	once(t, 77, 78, scoped)
+	foreign.until(1)
+	once(t, 5000, 5001, foreign)
+
+	// What comes over the stream is what a read of it answers.
+	var got map[string]json.RawMessage
+	item := all.items[17]
+	admin.get("/logs/"+strings.Trim(string(item["id"]), `"`), nil).decode(t, &got)
+	delete(got, "status")
+	if want, have := fmt.Sprintf("%s", got), fmt.Sprintf("%s", item); want != have {
+		t.Errorf("the stream has %s, a read %s", have, want)
+	}
+
+	all.say(`{"action":"ping"}`)
+	if f := all.read(); f.Type != "pong" || f.Cursor == "" {
+		t.Errorf("frame %v", f)
+	}
+	all.say(`{"action":"subscribe","filter":{"color":"red"}}`)
+	if f := all.read(); f.Type != "error" || f.Error.Status != 422 || f.Error.Errors[0].Pointer != "/filter/color" {
+		t.Errorf("frame %v", f)
+	}
+	all.say(`hello`)
+	if f := all.read(); f.Type != "error" || f.Error.Status != 422 {
+		t.Errorf("frame %v", f)
+	}
+	all.say(`{"action":"unsubscribe"}`)
+	if f := all.read(); f.Type != "unsubscribed" {
+		t.Errorf("frame %v", f)
+	}
+}
+
+func TestEndToEndStreamConnects(t *testing.T) { everyWay(t, streamConnects) }
+
+func streamConnects(t *testing.T, start starter) {
+	service := start(t, t.TempDir())
+	admin := service.tenantAdmin("acme")
+	service.tenantAdmin("globex")
+	for name, tt := range map[string]struct {
+		as     caller
+		status int
+	}{
+		"nobody":      {service.as("", "acme"), http.StatusUnauthorized},
+		"a user":      {service.as(service.roleToken("acme", access.RoleUser, "u"), "acme"), http.StatusForbidden},
+		"a foreigner": {service.as(service.roleToken("globex", access.RoleAdmin, "u"), "acme"), http.StatusForbidden},
+		"no tenant":   {service.as(admin.authorization, ""), http.StatusBadRequest},
+		"nonsense":    {service.as("Bearer x", "acme"), http.StatusUnauthorized},
+	} {
+		if _, status, err := tt.as.connect(""); err == nil || status != tt.status {
+			t.Errorf("%s: %d, %v", name, status, err)
+		}
+	}
+	var ticket struct{ URL string }
+	admin.do("POST", "/logs/stream/tickets", "", nil).decode(t, &ticket)
+	address, err := url.Parse(ticket.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := service.as("", "")
+	conn, status, err := browser.connect("?" + address.RawQuery)
+	if err != nil || "http://"+address.Host != service.url {
+		t.Fatalf("%s: %d, %v", ticket.URL, status, err)
+	}
+	if err := conn.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Error(err)
+	}
+	if _, status, err := browser.connect("?ticket=forged"); err == nil || status != http.StatusUnauthorized {
+		t.Errorf("a forged ticket: %d, %v", status, err)
+	}
+	if got := admin.get("/logs/stream", nil); got.status == http.StatusSwitchingProtocols || got.status < 400 {
+		t.Errorf("without an upgrade: %d %s", got.status, got.body)
+	}
+}
+
+func TestEndToEndStreamResumes(t *testing.T) { everyWay(t, streamResumes) }
+
+// streamResumes cuts a subscriber again and again, and the service once, while
+// entries are written; nothing is missed and nothing repeated.
+func streamResumes(t *testing.T, start starter) {
+	const total = 2000
+	data := t.TempDir()
+	first := start(t, data)
+	admin := first.tenantAdmin("acme")
+	before := admin.subscribe(`{}`, "")
+	cursor := before.cursor
+
+	write := func(c caller, from, to int) (wait func()) {
+		var writing sync.WaitGroup
+		writing.Go(func() {
+			for n := from; n < to; n += 50 {
+				c.bulk(texts(n, n+50))
+			}
+		})
+		return writing.Wait
+	}
+	var lives []*subscriber
+	got := 0
+	follow := func(c caller, until int) {
+		random := rand.New(rand.NewPCG(1, uint64(until)))
+		for got < until {
+			s := c.subscribe(`{}`, cursor)
+			lives = append(lives, s)
+			for range 1 + random.IntN(20) {
+				if got+len(s.items) >= until {
+					break
+				}
+				s.read()
+			}
+			got += len(s.items)
+			cursor = s.cursor
+			_ = s.conn.CloseNow()
+		}
+	}
+	wait := write(admin, 0, total/2)
+	follow(admin, total/2)
+	wait()
+	first.stop()
+
+	second := start(t, data)
+	again := second.as(second.roleToken("acme", access.RoleAdmin, "admin"), "acme")
+	wait = write(again, total/2, total)
+	follow(again, total)
+	wait()
+	once(t, 0, total, lives...)
+}
+
+// A stream goes on when the function that delivers is killed: what it had sent
+// without noting it comes again, nothing is missed.
+func TestEndToEndStreamWithKilledFunctions(t *testing.T) {
+	const total, size, kills = 2000, 50, 2
+	processes := &environments{Handler: slog.DiscardHandler, pids: map[string][]int{}}
+	service := startWith(t, localcloud.Options{Data: t.TempDir(), Log: slog.New(processes), Lambda: lambda(t, config.Engines{})})
+	admin := service.tenantAdmin("acme")
+	s := admin.subscribe(`{}`, "")
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		killed := 0
+		for n := 0; n < total; n += size {
+			admin.bulk(texts(n, n+size))
+			if n >= total*(killed+1)/(kills+1) && processes.kill(t, "stream-logs") {
+				killed++
+			}
+		}
+		if killed == 0 {
+			t.Error("nothing was killed")
+		}
+	})
+	seen := map[string]bool{}
+	repeated := 0
+	for len(seen) < total {
+		before := len(s.items)
+		if f := s.read(); f.Type != "entries" {
+			t.Fatalf("frame %v", f)
+		}
+		for _, item := range s.items[before:] {
+			if id := string(item["id"]); seen[id] {
+				repeated++
+			} else {
+				seen[id] = true
+			}
+		}
+	}
+	writing.Wait()
+	t.Logf("%d entries came again", repeated)
+	if repeated > kills*1000 { // a segment each
+		t.Errorf("%d entries came again", repeated)
+	}
+}
