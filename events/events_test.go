@@ -100,7 +100,7 @@ func newService(t *testing.T) (*wiring.Services, *sockets) {
 		}
 	})
 	stores := embedded.Stores(db)
-	stores.Settle = 0 // nothing else writes
+	stores.DrainPeriod = 0 // nothing else writes
 	clients := &sockets{}
 	stores.Sockets = clients
 	service := wiring.New(stores, wiring.Security{CursorKey: make([]byte, 32)}, slog.New(slog.DiscardHandler))

@@ -35,15 +35,15 @@ type Appended struct {
 
 // Quarantine keeps entries that a step could not take.
 type Quarantine interface {
-	// Hold keeps the entries with their reasons. It returns nil only once they
+	// Add keeps the entries with their reasons. It returns nil only once they
 	// are durable; holding the same entry for the same step again is not an error.
-	Hold(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
+	Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
 }
 
-// Audience tells whether somebody listens to a tenant's live stream, so that what
-// is stored has to be sent to them; see stream.Listening.
-type Audience interface {
-	Listening(ctx context.Context, tenant audit.TenantID) (bool, error)
+// Subscribers tells whether somebody listens to a tenant's live stream, so that what
+// is stored has to be sent to them; see stream.HasSubscribers.
+type Subscribers interface {
+	HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error)
 }
 
 // Tenants finds tenants; audit.ErrNotFound where there is none.

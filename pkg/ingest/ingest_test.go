@@ -262,7 +262,7 @@ type held struct {
 	reasons []audit.Rejection
 }
 
-func (h *held) Hold(_ context.Context, _ audit.TenantID, step string, _ []audit.Entry, reasons []audit.Rejection) error {
+func (h *held) Add(_ context.Context, _ audit.TenantID, step string, _ []audit.Entry, reasons []audit.Rejection) error {
 	h.step, h.reasons = step, append(h.reasons, reasons...)
 	return nil
 }
@@ -273,7 +273,9 @@ type audience struct {
 	err     error
 }
 
-func (a audience) Listening(context.Context, audit.TenantID) (bool, error) { return a.listens, a.err }
+func (a audience) HasSubscribers(context.Context, audit.TenantID) (bool, error) {
+	return a.listens, a.err
+}
 
 type directory map[audit.TenantID]audit.Tenant
 
@@ -314,12 +316,12 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 			index, stream, quarantine := &queue{}, &queue{}, &held{}
 			p := ingest.Persister{
 				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
-				Tenants: directory{"acme": tenant(nil)}, Audience: audience{}, Stream: stream,
+				Tenants: directory{"acme": tenant(nil)}, Subscribers: audience{}, Stream: stream,
 			}
 			if err := p.Persist(t.Context(), body); err != nil || len(stream.bodies) != 0 {
 				t.Fatalf("%d messages for nobody, %v", len(stream.bodies), err)
 			}
-			index.bodies, quarantine.reasons, p.Audience = nil, nil, audience{listens: true}
+			index.bodies, quarantine.reasons, p.Subscribers = nil, nil, audience{listens: true}
 			if err := p.Persist(t.Context(), body); err != nil {
 				t.Fatal(err)
 			}
@@ -353,8 +355,8 @@ func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 	for name, p := range map[string]ingest.Persister{
 		"store":    {Store: &store{err: broken}, Index: &queue{}},
 		"index":    {Store: &store{}, Index: &queue{err: broken}},
-		"audience": {Store: &store{}, Index: &queue{}, Audience: audience{err: broken}},
-		"stream":   {Store: &store{}, Index: &queue{}, Audience: audience{listens: true}, Stream: &queue{err: broken}},
+		"audience": {Store: &store{}, Index: &queue{}, Subscribers: audience{err: broken}},
+		"stream":   {Store: &store{}, Index: &queue{}, Subscribers: audience{listens: true}, Stream: &queue{err: broken}},
 	} {
 		p.Tenants = directory{"acme": tenant(nil)}
 		if err := p.Persist(t.Context(), packed(t, 1)); !errors.Is(err, broken) {
@@ -372,7 +374,7 @@ func TestPersistBuriesPoisonAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead, index, entries := &queue{}, &queue{}, &store{}
-	p := ingest.Persister{Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Audience: audience{}}
+	p := ingest.Persister{Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Subscribers: audience{}}
 	if err := p.Persist(t.Context(), bodies[0]); err != nil {
 		t.Fatal(err)
 	}

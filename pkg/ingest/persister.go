@@ -11,12 +11,12 @@ import (
 // Persister stores what the ingest queues hold and passes it on to the index
 // queue and, where somebody listens, to the stream queue.
 type Persister struct {
-	Store      Store
-	Quarantine Quarantine
-	Tenants    Tenants
-	Index      Queue
-	Audience   Audience
-	Stream     Queue
+	Store       Store
+	Quarantine  Quarantine
+	Tenants     Tenants
+	Index       Queue
+	Subscribers Subscribers
+	Stream      Queue
 	// DeadLetters takes lines that cannot even be read as an entry.
 	DeadLetters Queue
 }
@@ -42,7 +42,7 @@ func (p *Persister) Persist(ctx context.Context, body string) error {
 		return fmt.Errorf("persist %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
 	}
 	if len(appended.Rejections) > 0 {
-		if err := p.Quarantine.Hold(ctx, contents.Tenant, audit.StepPersist, contents.Entries, appended.Rejections); err != nil {
+		if err := p.Quarantine.Add(ctx, contents.Tenant, audit.StepPersist, contents.Entries, appended.Rejections); err != nil {
 			return fmt.Errorf("quarantine %d entries of %s: %w", len(appended.Rejections), contents.Tenant, err)
 		}
 	}
@@ -74,7 +74,7 @@ func (p *Persister) passOn(ctx context.Context, body string, contents envelope.C
 		return fmt.Errorf("enqueue entries of %s for the index: %w", contents.Tenant, err)
 	}
 	// Asked after the entries are stored: who listens from now on gets what is stored from now on.
-	listening, err := p.Audience.Listening(ctx, contents.Tenant)
+	listening, err := p.Subscribers.HasSubscribers(ctx, contents.Tenant)
 	if err != nil {
 		return fmt.Errorf("ask who listens to %s: %w", contents.Tenant, err)
 	}

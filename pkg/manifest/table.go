@@ -45,8 +45,8 @@ func Functions() []Function {
 	return slices.Clone(functions)
 }
 
-// burying is the right to send what cannot be read to the queues' dead letters.
-func burying(queues ...QueueName) []Grant {
+// deadLettering is the right to send what cannot be read to the queues' dead letters.
+func deadLettering(queues ...QueueName) []Grant {
 	grants := make([]Grant, len(queues))
 	for i, name := range queues {
 		grants[i] = Grant{Resource: QueueResource(name.DeadLetters()), Write: true}
@@ -54,19 +54,19 @@ func burying(queues ...QueueName) []Grant {
 	return grants
 }
 
-// patience is how often a message is received before it is a dead letter, the
+// maxReceives is how often a message is received before it is a dead letter, the
 // most that SQS counts to. A message fails because an engine is down, and two
 // minutes after the last time it comes again: an outage of a day costs no entry
 // its place. What can never be read is sent to the dead letters at once (see
 // lambdaedge.Queue).
-const patience = 1000
+const maxReceives = 1000
 
 var queues = []Queue{
-	{Name: QueueIngest, VisibilityTimeout: 3 * time.Minute, MaxReceives: patience},
-	{Name: QueueIngestPriority, VisibilityTimeout: 3 * time.Minute, MaxReceives: patience},
-	{Name: QueueIndex, VisibilityTimeout: 3 * time.Minute, MaxReceives: patience},
-	{Name: QueuePurge, VisibilityTimeout: 90 * time.Minute, MaxReceives: patience},
-	{Name: QueueStream, VisibilityTimeout: 3 * time.Minute, MaxReceives: patience},
+	{Name: QueueIngest, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
+	{Name: QueueIngestPriority, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
+	{Name: QueueIndex, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
+	{Name: QueuePurge, VisibilityTimeout: 90 * time.Minute, MaxReceives: maxReceives},
+	{Name: QueueStream, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 }
 
 // ReconcileEvery is the time from one run of reconcile-index to the next.
@@ -201,7 +201,7 @@ var functions = []Function{
 	{
 		Name: "index-logs", Summary: "Make stored entries findable",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueIndex, BatchSize: 10}}},
-		Grants:  slices.Concat(read(ResourceTenants, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), burying(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
+		Grants:  slices.Concat(read(ResourceTenants, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), deadLettering(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "list-keys", Summary: "List a tenant's API keys",
@@ -223,7 +223,7 @@ var functions = []Function{
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueIngest, BatchSize: 10}, {Queue: QueueIngestPriority, BatchSize: 10}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceStream, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
-			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueStream)), burying(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
+			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueStream)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "ping-stream", Summary: "Answer that a connection lives",
@@ -235,7 +235,7 @@ var functions = []Function{
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueuePurge, BatchSize: 1}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)),
-			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections, ResourceJobs, QueueResource(QueuePurge)), burying(QueuePurge)),
+			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections, ResourceJobs, QueueResource(QueuePurge)), deadLettering(QueuePurge)),
 		MemoryMB: medium, Timeout: 15 * time.Minute,
 	},
 	{
@@ -265,7 +265,7 @@ var functions = []Function{
 		Name: "stream-logs", Summary: "Send stored entries to those who listen",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, QueueResource(QueueStream)), answering, delivering, burying(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
+			read(ResourceTenants, ResourceEntries, QueueResource(QueueStream)), answering, delivering, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "subscribe-stream", Summary: "Start the live stream that a client asks for",

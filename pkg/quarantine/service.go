@@ -37,9 +37,9 @@ const maxReason = 1024
 // restoreTimeout bounds putting an item back, which goes on when the request is canceled.
 const restoreTimeout = 5 * time.Second
 
-// Hold implements ingest.Quarantine and search.Quarantine. reasons[i].Index
+// Add implements ingest.Quarantine and search.Quarantine. reasons[i].Index
 // points into entries; of several reasons for one entry the first is kept.
-func (s *Service) Hold(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error {
+func (s *Service) Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error {
 	now := s.Now().UTC().Truncate(time.Millisecond)
 	items := make([]Item, 0, len(reasons))
 	seen := make(map[string]bool, len(reasons))

@@ -116,7 +116,7 @@ func (f *fixture) hold(t *testing.T, step string, entries ...audit.Entry) {
 	for i := range reasons {
 		reasons[i] = audit.Rejection{Index: i, Code: "unstorable", Reason: "because"}
 	}
-	if err := f.Hold(t.Context(), "acme", step, entries, reasons); err != nil {
+	if err := f.Add(t.Context(), "acme", step, entries, reasons); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -137,7 +137,7 @@ func TestHold(t *testing.T) {
 		{Index: 2, Code: "identity_conflict", Reason: strings.Repeat("ü", 1000)}, {Index: 0, Code: "unstorable", Reason: "first"}, {Index: 0, Code: "unstorable", Reason: "second"},
 	}
 	for range 3 {
-		if err := f.Hold(t.Context(), "acme", audit.StepPersist, entries, reasons); err != nil {
+		if err := f.Add(t.Context(), "acme", audit.StepPersist, entries, reasons); err != nil {
 			t.Fatal(err)
 		}
 		f.now = f.now.Add(time.Hour)
@@ -170,11 +170,11 @@ func TestHold(t *testing.T) {
 	if n := len(f.items(t)); n != 4 {
 		t.Errorf("%d items, want 4", n)
 	}
-	if err := f.Hold(t.Context(), "acme", audit.StepIndex, entries, nil); err != nil {
+	if err := f.Add(t.Context(), "acme", audit.StepIndex, entries, nil); err != nil {
 		t.Error(err)
 	}
 	for _, index := range []int{-1, 3} {
-		if err := f.Hold(t.Context(), "acme", audit.StepIndex, entries, []audit.Rejection{{Index: index}}); err == nil {
+		if err := f.Add(t.Context(), "acme", audit.StepIndex, entries, []audit.Rejection{{Index: index}}); err == nil {
 			t.Errorf("a reason for entry %d of 3 was taken", index)
 		}
 	}

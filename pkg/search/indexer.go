@@ -10,7 +10,7 @@ import (
 
 // Quarantine keeps entries that the index could not take; see ingest.Quarantine.
 type Quarantine interface {
-	Hold(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
+	Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
 }
 
 // Tenants finds tenants; audit.ErrNotFound where there is none.
@@ -46,7 +46,7 @@ func (x *Indexer) IndexMessage(ctx context.Context, body string) error {
 		return fmt.Errorf("index %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
 	}
 	if len(rejections) > 0 {
-		if err := x.Quarantine.Hold(ctx, contents.Tenant, audit.StepIndex, contents.Entries, rejections); err != nil {
+		if err := x.Quarantine.Add(ctx, contents.Tenant, audit.StepIndex, contents.Entries, rejections); err != nil {
 			return fmt.Errorf("quarantine %d entries of %s: %w", len(rejections), contents.Tenant, err)
 		}
 	}

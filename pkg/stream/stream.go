@@ -38,16 +38,16 @@ type Segment struct {
 // ErrExpired says that what followed a position is not kept any more.
 var ErrExpired = errors.New("the stream is not kept that far back")
 
-// Listening tells whether somebody listens to a tenant.
-type Listening interface {
-	// Listening reports whether the tenant's stream is open. What is stored after
+// HasSubscribers tells whether somebody listens to a tenant.
+type HasSubscribers interface {
+	// HasSubscribers reports whether the tenant's stream is open. What is stored after
 	// Open returned is stored while it is.
-	Listening(ctx context.Context, tenant audit.TenantID) (bool, error)
+	HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error)
 }
 
 // Log is the order of every tenant's stream. A segment is kept for Keep.
 type Log interface {
-	Listening
+	HasSubscribers
 	// Open opens the tenant's stream, or keeps it open, until the given time, and
 	// returns the number of its last segment. A stream that was not open begins
 	// anew: its numbers go on, but what came before them is expired.

@@ -133,7 +133,7 @@ func (w *world) store(entries ...audit.Entry) []string {
 	if _, err := w.db.Entries().Append(w.t.Context(), entries[0].Tenant, entries); err != nil {
 		w.t.Fatal(err)
 	}
-	listening, err := w.Segments.Listening(w.t.Context(), entries[0].Tenant)
+	listening, err := w.Segments.HasSubscribers(w.t.Context(), entries[0].Tenant)
 	if err != nil {
 		w.t.Fatal(err)
 	}

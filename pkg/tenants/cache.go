@@ -12,8 +12,8 @@ import (
 const (
 	// maxCached bounds a Cache's memory: about 4 MB of usual records.
 	maxCached = 4096
-	// endurance is how old a record may be that stands in for an unavailable store.
-	endurance = 15 * time.Minute
+	// maxStale is how old a record may be that stands in for an unavailable store.
+	maxStale = 15 * time.Minute
 	// enduringWait is how long the store is waited for where a record can stand in.
 	enduringWait = time.Second
 )
@@ -108,21 +108,21 @@ func (f fresh) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, err
 	return f.load(ctx, id, f.now())
 }
 
-// Enduring returns the same cache for those who rather go by a record of up to 15
+// StaleIfError returns the same cache for those who rather go by a record of up to 15
 // minutes than not at all while the store is unavailable: an entry can be
 // accepted without it, for it waits in a queue.
-func (c *Cache) Enduring() Store { return enduring{c} }
+func (c *Cache) StaleIfError() Store { return staleIfError{c} }
 
-type enduring struct{ *Cache }
+type staleIfError struct{ *Cache }
 
 // Tenant implements Store.
-func (e enduring) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+func (e staleIfError) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
 	now := e.now()
 	e.mu.RLock()
 	record, known := e.records[id]
 	e.mu.RUnlock()
 	age := now.Sub(record.readAt)
-	if !known || age < 0 || age >= endurance {
+	if !known || age < 0 || age >= maxStale {
 		return e.Cache.Tenant(ctx, id)
 	}
 	if since := now.Sub(record.failed); since >= 0 && since < e.ttl {
@@ -169,8 +169,8 @@ func (c *Cache) Update(ctx context.Context, tenant audit.Tenant) error {
 	return c.Store.Update(ctx, tenant)
 }
 
-// Bury implements Store.
-func (c *Cache) Bury(ctx context.Context, id audit.TenantID) error {
+// Tombstone implements Store.
+func (c *Cache) Tombstone(ctx context.Context, id audit.TenantID) error {
 	defer c.Forget(id)
-	return c.Store.Bury(ctx, id)
+	return c.Store.Tombstone(ctx, id)
 }

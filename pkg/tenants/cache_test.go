@@ -64,7 +64,7 @@ func TestCache(t *testing.T) {
 		t.Error(err)
 	}
 	read()
-	if err := cache.Bury(t.Context(), "acme"); err != nil {
+	if err := cache.Tombstone(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := cache.Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
@@ -166,13 +166,13 @@ func TestEnduringCache(t *testing.T) {
 			f.acme(t, nil)
 			store := &stopped{Store: f.store}
 			cache := tenants.NewCache(store, 5*time.Second, func() time.Time { return f.now })
-			if _, err := cache.Enduring().Tenant(t.Context(), "acme"); err != nil {
+			if _, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil {
 				t.Fatal(err)
 			}
 			store.Store, store.err, store.asked = nil, err, 0
 			f.now = f.now.Add(10 * time.Second)
 			for range 20 { // one of them asks, the others need not
-				if tenant, err := cache.Enduring().Tenant(t.Context(), "acme"); err != nil || tenant.Name != "Acme" {
+				if tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil || tenant.Name != "Acme" {
 					t.Fatalf("%+v, %v", tenant, err)
 				}
 			}
@@ -183,11 +183,11 @@ func TestEnduringCache(t *testing.T) {
 				if _, err := cache.Tenant(t.Context(), "acme"); !errors.Is(err, unavailable) {
 					t.Errorf("who must know it well: %v", err)
 				}
-				if _, err := cache.Enduring().Tenant(t.Context(), "other"); !errors.Is(err, unavailable) {
+				if _, err := cache.StaleIfError().Tenant(t.Context(), "other"); !errors.Is(err, unavailable) {
 					t.Errorf("a record that was never read: %v", err)
 				}
 				f.now = f.now.Add(15 * time.Minute)
-				if _, err := cache.Enduring().Tenant(t.Context(), "acme"); !errors.Is(err, unavailable) {
+				if _, err := cache.StaleIfError().Tenant(t.Context(), "acme"); !errors.Is(err, unavailable) {
 					t.Errorf("after its time: %v", err)
 				}
 				f.now = f.now.Add(-15 * time.Minute)
@@ -197,12 +197,12 @@ func TestEnduringCache(t *testing.T) {
 				t.Fatal(err)
 			}
 			f.now = f.now.Add(5 * time.Second)
-			if tenant, err := cache.Enduring().Tenant(t.Context(), "acme"); err != nil || tenant.Name != "New" {
+			if tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil || tenant.Name != "New" {
 				t.Errorf("when the store is back: %+v, %v", tenant, err)
 			}
 			store.Store, store.err = nil, audit.ErrNotFound
 			f.now = f.now.Add(5 * time.Second)
-			if _, err := cache.Enduring().Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
+			if _, err := cache.StaleIfError().Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
 				t.Errorf("a tenant that is gone: %v", err)
 			}
 		})

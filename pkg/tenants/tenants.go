@@ -21,8 +21,8 @@ type Store interface {
 	// Update replaces the record where the stored Version is tenant.Version-1;
 	// audit.ErrPrecondition where it is another, audit.ErrNotFound where there is none.
 	Update(ctx context.Context, tenant audit.Tenant) error
-	// Bury removes the record and keeps the id taken for ever. Burying again is not an error.
-	Bury(ctx context.Context, id audit.TenantID) error
+	// Tombstone removes the record and keeps the id taken for ever. Tombstoning again is not an error.
+	Tombstone(ctx context.Context, id audit.TenantID) error
 }
 
 // Key is an API key as it is stored. The secret itself is never stored.

@@ -32,11 +32,11 @@ type Worker struct {
 	// Stores are purged in this order. The first is the system of record: what
 	// is removed from it is what the job counts.
 	Stores []NamedPurger
-	// Settle is for how long after the deletion a consumer may still write what
+	// DrainPeriod is for how long after the deletion a consumer may still write what
 	// it took up before: the purge does not end earlier. Zero where no
 	// consumer holds an older record of the tenant than the store.
-	Settle time.Duration
-	Now    func() time.Time
+	DrainPeriod time.Duration
+	Now         func() time.Time
 }
 
 const (
@@ -118,7 +118,7 @@ func (r *purgeRun) purge(ctx context.Context) error {
 	const passes = 2 // at least, the last of which finds nothing
 	for pass, removed := 0, 1; removed > 0 || pass < passes; pass++ {
 		if pass == passes-1 {
-			if err := r.settle(ctx); err != nil {
+			if err := r.drain(ctx); err != nil {
 				return err
 			}
 		}
@@ -132,7 +132,7 @@ func (r *purgeRun) purge(ctx context.Context) error {
 			r.progress(pass*len(r.Stores)+i+1, passes*len(r.Stores)+1)
 		}
 	}
-	return r.Tenants.Bury(ctx, r.job.Tenant)
+	return r.Tenants.Tombstone(ctx, r.job.Tenant)
 }
 
 // check reports whether the tenant may still be purged.
@@ -179,9 +179,9 @@ func (r *purgeRun) progress(done, of int) {
 	r.job.Progress = max(r.job.Progress, min(float64(done), float64(of-1))/float64(of))
 }
 
-// settle waits until no consumer writes for the tenant any more.
-func (r *purgeRun) settle(ctx context.Context) error {
-	wait := r.job.CreatedAt.Add(r.Settle).Sub(r.Now())
+// drain waits until no consumer writes for the tenant any more.
+func (r *purgeRun) drain(ctx context.Context) error {
+	wait := r.job.CreatedAt.Add(r.DrainPeriod).Sub(r.Now())
 	if wait <= 0 {
 		return nil
 	}

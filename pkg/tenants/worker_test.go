@@ -139,7 +139,7 @@ func TestPurgeTakesLateWrites(t *testing.T) {
 
 func TestPurgeSettles(t *testing.T) {
 	p := newPurge(t)
-	p.Settle = time.Hour
+	p.DrainPeriod = time.Hour
 	var passes int
 	p.entries.before = func() { passes++ }
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -252,7 +252,7 @@ func TestPurgeDiesBehindTheBurial(t *testing.T) {
 	if _, err := p.db.Keys().Purge(t.Context(), "acme", 10); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.db.Tenants().Bury(t.Context(), "acme"); err != nil {
+	if err := p.db.Tenants().Tombstone(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.handle(t.Context()); err != nil {

@@ -96,8 +96,8 @@ type Stores struct {
 	DeadLetters func(name manifest.QueueName) ingest.Queue
 	// Source is what is done to messages that a function was given.
 	Source lambdaedge.Source
-	// Settle is how long a consumer may still write for a tenant that was deleted; see tenants.Worker.
-	Settle time.Duration
+	// DrainPeriod is how long a consumer may still write for a tenant that was deleted; see tenants.Worker.
+	DrainPeriod time.Duration
 	// Grace is how long a stored entry may be on its way to the index; see search.Reconciler.
 	Grace time.Duration
 	// Dependencies are what the health endpoint asks after.
@@ -123,14 +123,14 @@ func SourceOf[Q received](named func(manifest.QueueName) string, queue func(mani
 		return "", fmt.Errorf("%q is no queue of this deployment", text)
 	}
 	return lambdaedge.Source{
-		Postpone: func(ctx context.Context, text, receipt string, after time.Duration) error {
+		ChangeVisibility: func(ctx context.Context, text, receipt string, after time.Duration) error {
 			name, err := find(text)
 			if err != nil {
 				return err
 			}
 			return queue(name).ChangeVisibility(ctx, receipt, after)
 		},
-		Bury: func(ctx context.Context, text, body string) error {
+		DeadLetter: func(ctx context.Context, text, body string) error {
 			name, err := find(text)
 			if err != nil {
 				return err
@@ -182,7 +182,7 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 		}
 	})
 	s.gate = sync.OnceValue(func() *httpapi.Gate {
-		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().Enduring(), Log: log, Now: time.Now, NewRequestID: uuid.NewString}
+		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString}
 	})
 	return s
 }
@@ -236,7 +236,7 @@ func (s *Services) Tenants() *tenants.Service {
 func (s *Services) Persister() *ingest.Persister {
 	return &ingest.Persister{
 		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.tenants(), Index: s.Stores.Queue(manifest.QueueIndex),
-		Audience: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
+		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest),
 	}
 }
@@ -247,8 +247,8 @@ func (s *Services) Indexer() *search.Indexer {
 }
 
 // Reconciler finds what the index lacks, tenant by tenant. Its results are metrics.
-func (s *Services) Reconciler() *search.Sweep {
-	return &search.Sweep{
+func (s *Services) Reconciler() *search.ReconcileRun {
+	return &search.ReconcileRun{
 		Reconciler: &search.Reconciler{
 			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
 			Grace: s.Stores.Grace, Now: time.Now,
@@ -271,7 +271,7 @@ func publishTo(w *metrics.Writer) func(search.Reconciliation) error {
 // Purger removes deleted tenants from every store.
 func (s *Services) Purger() *tenants.Worker {
 	return &tenants.Worker{
-		Tenants: s.tenants().Fresh(), Jobs: s.Stores.Jobs, Now: time.Now, Settle: s.Stores.Settle,
+		Tenants: s.tenants().Fresh(), Jobs: s.Stores.Jobs, Now: time.Now, DrainPeriod: s.Stores.DrainPeriod,
 		Stores: []tenants.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},

@@ -324,7 +324,7 @@ func (w *world) fill(b []byte) {
 // settle has everything stored and indexed that was enqueued.
 func (w *world) settle() {
 	w.t.Helper()
-	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Audience: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead}
+	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Subscribers: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead}
 	indexer := &search.Indexer{Index: w.db.Index(), Quarantine: w.quarantine, Tenants: w.db.Tenants()}
 	for _, body := range append(w.standard.take(), w.priority.take()...) {
 		if err := persister.Persist(w.t.Context(), body); err != nil {

@@ -34,10 +34,10 @@ const (
 // Source is what a function does to the messages of the queues that trigger it,
 // besides what Lambda does for it. A queue is named as in its ARN.
 type Source struct {
-	// Postpone has a message come again after a while, counted from now; receipt names the delivery.
-	Postpone func(ctx context.Context, queue, receipt string, after time.Duration) error
-	// Bury sends a message to the queue's dead letters.
-	Bury func(ctx context.Context, queue, body string) error
+	// ChangeVisibility has a message come again after a while, counted from now; receipt names the delivery.
+	ChangeVisibility func(ctx context.Context, queue, receipt string, after time.Duration) error
+	// DeadLetter sends a message to the queue's dead letters.
+	DeadLetter func(ctx context.Context, queue, body string) error
 }
 
 // RetryAfter is how long a message waits that failed when it was received for
@@ -84,14 +84,14 @@ func Queue(handle func(ctx context.Context, body string) error, source Source) f
 				later = append(later, message)
 			}
 		}
-		postponeAll(ctx, later, source.Postpone)
+		postponeAll(ctx, later, source.ChangeVisibility)
 		return response, nil
 	}
 }
 
 // bury reports whether the message is among the dead letters.
 func bury(ctx context.Context, message events.SQSMessage, source Source, reason error) bool {
-	err := source.Bury(ctx, queueName(message.EventSourceARN), message.Body)
+	err := source.DeadLetter(ctx, queueName(message.EventSourceARN), message.Body)
 	slog.ErrorContext(ctx, "message cannot be read and goes to the dead letters", "queue", queueName(message.EventSourceARN),
 		"message_id", message.MessageId, "error", errors.Join(reason, err))
 	return err == nil

@@ -29,8 +29,8 @@ func batchOf(n int) events.SQSEvent {
 
 // ignore postpones and buries nothing.
 var ignore = lambdaedge.Source{
-	Postpone: func(context.Context, string, string, time.Duration) error { return nil },
-	Bury:     func(context.Context, string, string) error { return nil },
+	ChangeVisibility: func(context.Context, string, string, time.Duration) error { return nil },
+	DeadLetter:       func(context.Context, string, string) error { return nil },
 }
 
 func failed(response events.SQSEventResponse) []string {
@@ -181,7 +181,7 @@ func TestQueuePostponesWhatFailed(t *testing.T) {
 			return nil
 		}
 		return errors.New("store is down")
-	}, lambdaedge.Source{Postpone: postpone})(t.Context(), event)
+	}, lambdaedge.Source{ChangeVisibility: postpone})(t.Context(), event)
 	if err != nil || !slices.Equal(failed(response), []string{"m0", "m1", "m2"}) {
 		t.Fatalf("failed %v, error %v", failed(response), err)
 	}
@@ -206,7 +206,7 @@ func TestQueueAnswersInTimeThoughNothingCanBePostponed(t *testing.T) {
 		}
 		var asked atomic.Int64
 		response, err := lambdaedge.Queue(func(context.Context, string) error { time.Sleep(26 * time.Second); return errors.New("store is down") },
-			lambdaedge.Source{Postpone: func(ctx context.Context, _, _ string, _ time.Duration) error {
+			lambdaedge.Source{ChangeVisibility: func(ctx context.Context, _, _ string, _ time.Duration) error {
 				asked.Add(1)
 				<-ctx.Done()
 				return ctx.Err()
@@ -223,7 +223,7 @@ func TestQueueLeavesWhatStillRunsToTheVisibilityTimeout(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		response, err := lambdaedge.Queue(func(context.Context, string) error { time.Sleep(time.Minute); return nil },
-			lambdaedge.Source{Postpone: func(_ context.Context, _, receipt string, _ time.Duration) error {
+			lambdaedge.Source{ChangeVisibility: func(_ context.Context, _, receipt string, _ time.Duration) error {
 				t.Errorf("postponed %q", receipt)
 				return nil
 			}})(ctx, batchOf(3))
@@ -239,13 +239,13 @@ func TestQueueBuriesWhatCannotBeRead(t *testing.T) {
 	var mu sync.Mutex
 	var buried, postponed []string
 	source := lambdaedge.Source{
-		Postpone: func(_ context.Context, _, receipt string, _ time.Duration) error {
+		ChangeVisibility: func(_ context.Context, _, receipt string, _ time.Duration) error {
 			mu.Lock()
 			defer mu.Unlock()
 			postponed = append(postponed, receipt)
 			return nil
 		},
-		Bury: func(_ context.Context, queue, body string) error {
+		DeadLetter: func(_ context.Context, queue, body string) error {
 			if body == "2" {
 				return errors.New("queue is down")
 			}

@@ -260,7 +260,7 @@ func exerciseStream(t *testing.T, db *mongostore.DB, check func(what string, err
 	t.Helper()
 	log, until := db.StreamLog(), time.Now().Add(time.Hour)
 	for i := range uint32(3) {
-		_, err := log.Listening(t.Context(), "acme")
+		_, err := log.HasSubscribers(t.Context(), "acme")
 		check("listening", err)
 		head, err := log.Open(t.Context(), "acme", until)
 		check("open", err)

@@ -83,8 +83,8 @@ func takeTurns(ctx context.Context, try func() (done bool, err error)) error {
 	})
 }
 
-// Listening implements stream.Listening.
-func (l *StreamLog) Listening(ctx context.Context, tenant audit.TenantID) (bool, error) {
+// HasSubscribers implements stream.HasSubscribers.
+func (l *StreamLog) HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error) {
 	h, err := l.readHead(ctx, tenant)
 	if errors.Is(err, audit.ErrNotFound) {
 		return false, nil

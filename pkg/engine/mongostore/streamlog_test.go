@@ -252,8 +252,8 @@ func TestSlowerOpenJoinsTheFaster(t *testing.T) {
 			}
 			r.want(t, head, []uint32{1, 2})
 			r.now = r.now.Add(2 * time.Hour)
-			if listening, err := r.second.Listening(t.Context(), "acme"); err != nil || !listening {
-				t.Fatalf("Listening = %v, %v: the slower Open took time from the faster", listening, err)
+			if listening, err := r.second.HasSubscribers(t.Context(), "acme"); err != nil || !listening {
+				t.Fatalf("HasSubscribers = %v, %v: the slower Open took time from the faster", listening, err)
 			}
 		})
 	}

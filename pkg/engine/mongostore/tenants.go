@@ -189,8 +189,8 @@ func (db *DB) replaceOne(ctx context.Context, name string, query bson.D, doc any
 	return nil
 }
 
-// Bury implements tenants.Store. An id that never was a tenant's is taken from then on as well.
-func (s *Tenants) Bury(ctx context.Context, id audit.TenantID) error {
+// Tombstone implements tenants.Store. An id that never was a tenant's is taken from then on as well.
+func (s *Tenants) Tombstone(ctx context.Context, id audit.TenantID) error {
 	if err := repeat(ctx, func() error { return s.bury(ctx, id) }); err != nil {
 		return fmt.Errorf("bury tenant %s: %w", id, err)
 	}

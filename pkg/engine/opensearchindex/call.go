@@ -82,7 +82,7 @@ func (x *Index) try(ctx context.Context, c call) ([]byte, error) {
 // insist repeats a request of the writing side within the write budget while it
 // may succeed later.
 func (x *Index) insist(ctx context.Context, c call) ([]byte, error) {
-	return repeat(ctx, x.config.WriteBudget, func() ([]byte, error) { return x.attempt(ctx, x.config.Patience.Write, c) })
+	return repeat(ctx, x.config.WriteBudget, func() ([]byte, error) { return x.attempt(ctx, x.config.Timeouts.Write, c) })
 }
 
 // repeat makes a request, and again within the budget while that may help.

@@ -89,7 +89,7 @@ func notAsked(err error) error {
 // Find implements search.Index. Positions are those of (timestamp, id) and stay
 // good for as long as the entry beside them would, whether it is there or not.
 func (x *Index) Find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (audit.Page, error) {
-	ctx, cancel := context.WithTimeout(ctx, x.config.Patience.Find)
+	ctx, cancel := context.WithTimeout(ctx, x.config.Timeouts.Find)
 	defer cancel()
 	page, err := x.find(ctx, tenant, filter, request)
 	if err != nil {
@@ -233,7 +233,7 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 	c := call{method: http.MethodGet, path: "/" + f.writeAlias(monthOf(id)) + "/_doc/" + id.String(), query: url.Values{
 		"realtime": {"false"}, "_source_includes": {fieldTenant},
 	}}
-	ctx, cancel := context.WithTimeout(ctx, x.config.Patience.Contains)
+	ctx, cancel := context.WithTimeout(ctx, x.config.Timeouts.Contains)
 	defer cancel()
 	body, err := x.try(ctx, c)
 	var none *answerError
@@ -273,7 +273,7 @@ func (x *Index) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Ti
 		"size": min(limit, maxIDs), "query": where, "_source": []string{fieldID}, "track_total_hits": false,
 		"sort": []query{{fieldID: "asc"}}, "search_after": []string{after.String()},
 	}
-	ctx, cancel := context.WithTimeout(ctx, x.config.Patience.Count)
+	ctx, cancel := context.WithTimeout(ctx, x.config.Timeouts.Count)
 	defer cancel()
 	a, _, err := x.search(ctx, f, body)
 	if err != nil {

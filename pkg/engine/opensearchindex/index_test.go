@@ -31,7 +31,7 @@ func open(t *testing.T, url, prefix string, changes ...func(*opensearchindex.Con
 	config := opensearchindex.Config{
 		URLs: []string{url}, Prefix: prefix,
 		// An engine shares its machine with other tests.
-		Patience: opensearchindex.Patience{Find: time.Minute, Contains: time.Minute, Count: time.Minute, Write: 20 * time.Second},
+		Timeouts: opensearchindex.Timeouts{Find: time.Minute, Contains: time.Minute, Count: time.Minute, Write: 20 * time.Second},
 	}
 	for _, change := range changes {
 		change(&config)

@@ -215,7 +215,7 @@ func TestOpenRefuses(t *testing.T) {
 		"URL":             {URLs: []string{"http://ann:secret@[::1"}},
 		"prefix":          {URLs: []string{"http://localhost"}, Prefix: "ocelot-dev"},
 		"negative number": {URLs: []string{"http://localhost"}, Replicas: -1},
-		"negative time":   {URLs: []string{"http://localhost"}, Patience: opensearchindex.Patience{Write: -1}},
+		"negative time":   {URLs: []string{"http://localhost"}, Timeouts: opensearchindex.Timeouts{Write: -1}},
 	} {
 		if _, err := opensearchindex.Open(config); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", name, err)

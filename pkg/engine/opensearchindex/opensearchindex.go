@@ -54,9 +54,9 @@ const (
 	DefaultWriteBudget = 20 * time.Second
 )
 
-// Patience is how long calls wait for OpenSearch, which may be reached and never
+// Timeouts is how long calls wait for OpenSearch, which may be reached and never
 // answer. Then they are an *audit.UnavailableError while their context still lives.
-type Patience struct {
+type Timeouts struct {
 	// Find bounds a list, so that the system of record has the time to answer in
 	// the index's place.
 	Find time.Duration
@@ -68,10 +68,10 @@ type Patience struct {
 	Write time.Duration
 }
 
-// DefaultPatience returns the patience of functions that have 25 s for a list and
+// DefaultTimeouts returns the patience of functions that have 25 s for a list and
 // for statistics, of which 5 s are the system of record's, and 30 s for writes.
-func DefaultPatience() Patience {
-	return Patience{Find: 8 * time.Second, Contains: time.Second, Count: 20 * time.Second, Write: 8 * time.Second}
+func DefaultTimeouts() Timeouts {
+	return Timeouts{Find: 8 * time.Second, Contains: time.Second, Count: 20 * time.Second, Write: 8 * time.Second}
 }
 
 // Config says where OpenSearch is and how it is used.
@@ -103,8 +103,8 @@ type Config struct {
 	MaxBulkBytes int
 	// WriteBudget is how long Put goes on trying; 0 is DefaultWriteBudget.
 	WriteBudget time.Duration
-	// Patience is how long single calls wait; zero fields are DefaultPatience's.
-	Patience Patience
+	// Timeouts is how long single calls wait; zero fields are DefaultTimeouts's.
+	Timeouts Timeouts
 	// Now tells what has expired; nil: time.Now.
 	Now func() time.Time
 }
@@ -205,7 +205,7 @@ func (c Config) complete() (Config, error) {
 		c.Shards = 1
 	}
 	if c.Shards < 0 || c.Replicas < 0 || c.MaxBulkBytes < 0 || c.WriteBudget < 0 ||
-		min(c.Patience.Find, c.Patience.Contains, c.Patience.Count, c.Patience.Write) < 0 {
+		min(c.Timeouts.Find, c.Timeouts.Contains, c.Timeouts.Count, c.Timeouts.Write) < 0 {
 		return c, errors.New("a number is negative")
 	}
 	if c.MaxBulkBytes == 0 {
@@ -217,13 +217,13 @@ func (c Config) complete() (Config, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	c.Patience = c.Patience.complete()
+	c.Timeouts = c.Timeouts.complete()
 	return c, nil
 }
 
-func (p Patience) complete() Patience {
-	usual := DefaultPatience()
-	return Patience{
+func (p Timeouts) complete() Timeouts {
+	usual := DefaultTimeouts()
+	return Timeouts{
 		Find: cmp.Or(p.Find, usual.Find), Contains: cmp.Or(p.Contains, usual.Contains),
 		Count: cmp.Or(p.Count, usual.Count), Write: cmp.Or(p.Write, usual.Write),
 	}

@@ -120,7 +120,7 @@ func (x *Index) bulk(ctx context.Context, items []item) (outcome, error) {
 	for i := range items {
 		c.body = append(c.body, items[i].lines...)
 	}
-	body, err := x.attempt(ctx, x.config.Patience.Write, c)
+	body, err := x.attempt(ctx, x.config.Timeouts.Write, c)
 	switch {
 	case err != nil && passes(err):
 		return outcome{again: items, cause: err}, nil

@@ -40,7 +40,7 @@ const (
 )
 
 func impatient(c *opensearchindex.Config) {
-	c.Patience = opensearchindex.Patience{Find: patience, Contains: patience, Count: patience, Write: patience}
+	c.Timeouts = opensearchindex.Timeouts{Find: patience, Contains: patience, Count: patience, Write: patience}
 	c.WriteBudget = 4 * patience
 }
 
@@ -148,7 +148,7 @@ func TestReadSideWithoutOpenSearch(t *testing.T) {
 // The usual times must fit into those of the functions: see pkg/manifest.
 func TestPatienceFitsTheFunctions(t *testing.T) {
 	const mongo, reserve = 5 * time.Second, time.Second
-	usual := opensearchindex.DefaultPatience()
+	usual := opensearchindex.DefaultTimeouts()
 	for name, times := range map[string][2]time.Duration{
 		"search-logs": {usual.Find + mongo + reserve, timeoutOf(t, "search-logs")},
 		"get-log":     {usual.Contains + mongo + reserve, timeoutOf(t, "get-log")},

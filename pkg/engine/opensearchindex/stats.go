@@ -34,7 +34,7 @@ const (
 // the ranking of more than some ten thousand groups, or of two fields of which one
 // is of the metadata, may be of a moment later.
 func (x *Index) Stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
-	ctx, cancel := context.WithTimeout(ctx, x.config.Patience.Count)
+	ctx, cancel := context.WithTimeout(ctx, x.config.Timeouts.Count)
 	defer cancel()
 	stats, err := x.stats(ctx, tenant, filter, request)
 	if err != nil {

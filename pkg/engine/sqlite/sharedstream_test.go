@@ -32,8 +32,8 @@ func TestSharedStreamLog(t *testing.T) {
 
 type sharedLog struct{ inTurn[*sqlite.StreamLog] }
 
-func (l *sharedLog) Listening(ctx context.Context, tenant audit.TenantID) (bool, error) {
-	return l.next().Listening(ctx, tenant)
+func (l *sharedLog) HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error) {
+	return l.next().HasSubscribers(ctx, tenant)
 }
 
 func (l *sharedLog) Open(ctx context.Context, tenant audit.TenantID, until time.Time) (int64, error) {

@@ -53,8 +53,8 @@ func (l *StreamLog) head(ctx context.Context, tenant audit.TenantID) (h streamHe
 	return h, err
 }
 
-// Listening implements stream.Listening.
-func (l *StreamLog) Listening(ctx context.Context, tenant audit.TenantID) (bool, error) {
+// HasSubscribers implements stream.HasSubscribers.
+func (l *StreamLog) HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error) {
 	h, err := l.head(ctx, tenant)
 	if err != nil {
 		return false, fmt.Errorf("look who listens to %s: %w", tenant, err)

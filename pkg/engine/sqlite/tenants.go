@@ -109,8 +109,8 @@ func (b *batch) updateTenant(tenant audit.Tenant, doc []byte) error {
 	return err
 }
 
-// Bury implements tenants.Store. An id that never was a tenant's is taken from then on as well.
-func (s *Tenants) Bury(ctx context.Context, id audit.TenantID) error {
+// Tombstone implements tenants.Store. An id that never was a tenant's is taken from then on as well.
+func (s *Tenants) Tombstone(ctx context.Context, id audit.TenantID) error {
 	err := s.db.write(ctx, func(b *batch) error {
 		_, err := b.exec(`INSERT INTO tenants (id, version) VALUES (?, 0) ON CONFLICT DO UPDATE SET doc = NULL`, string(id))
 		return err

@@ -132,8 +132,8 @@ func (s streamUnderTest) wantHead(t *testing.T, tenant audit.TenantID, want int6
 
 func (s streamUnderTest) wantListening(t *testing.T, tenant audit.TenantID, want bool) {
 	t.Helper()
-	if got := must[bool](t)(s.Listening(t.Context(), tenant)); got != want {
-		t.Fatalf("Listening = %v, want %v", got, want)
+	if got := must[bool](t)(s.HasSubscribers(t.Context(), tenant)); got != want {
+		t.Fatalf("HasSubscribers = %v, want %v", got, want)
 	}
 }
 
@@ -510,7 +510,7 @@ func streamCancelled(t *testing.T, s streamUnderTest) {
 	head := s.open(t, tenant)
 	ctx := cancelled(t)
 	_, openErr := s.Open(ctx, tenant, s.in(time.Hour))
-	_, listeningErr := s.Listening(ctx, tenant)
+	_, listeningErr := s.HasSubscribers(ctx, tenant)
 	_, headErr := s.Head(ctx, tenant)
 	_, readErr := s.Read(ctx, tenant, head, 10)
 	_, purgeErr := s.Purge(ctx, tenant, 10)

@@ -146,8 +146,8 @@ func tenantsList(t *testing.T, s tenants.Store) {
 func tenantsBury(t *testing.T, s tenants.Store) {
 	tenant := someTenant(newTenant(t))
 	noError(t, s.Create(t.Context(), tenant))
-	noError(t, s.Bury(t.Context(), tenant.ID))
-	noError(t, s.Bury(t.Context(), tenant.ID))
+	noError(t, s.Tombstone(t.Context(), tenant.ID))
+	noError(t, s.Tombstone(t.Context(), tenant.ID))
 	_, err := s.Tenant(t.Context(), tenant.ID)
 	wantError(t, err, audit.ErrNotFound)
 	found, more, err := s.List(t.Context(), []audit.TenantID{tenant.ID}, "", 10)

@@ -23,9 +23,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
 
-// settle is how long a consumer may still write for a tenant after its deletion:
+// drainPeriod is how long a consumer may still write for a tenant after its deletion:
 // its record may be cached and its batch run for half a minute.
-const settle = time.Minute
+const drainPeriod = time.Minute
 
 // isolationTTL is long: a tenant's isolation never changes.
 const isolationTTL = time.Hour
@@ -33,7 +33,7 @@ const isolationTTL = time.Hour
 // Stores returns the adapters of the engines that the settings name. No
 // connection is opened before a port is used.
 func Stores(engines config.Engines) (wiring.Stores, error) {
-	stores := wiring.Stores{Settle: settle, Grace: wiring.DefaultGrace}
+	stores := wiring.Stores{DrainPeriod: drainPeriod, Grace: wiring.DefaultGrace}
 	if err := UseMongo(&stores, engines); err != nil {
 		return wiring.Stores{}, err
 	}

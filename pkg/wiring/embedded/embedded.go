@@ -29,7 +29,7 @@ func Stores(db *sqlite.DB) wiring.Stores {
 		Queue:        func(name manifest.QueueName) wiring.Queue { return Queue(db, name) },
 		DeadLetters:  deadLetters,
 		Source:       wiring.SourceOf(Named, func(name manifest.QueueName) *sqlite.Queue { return Queue(db, name) }, deadLetters),
-		Settle:       5 * time.Second, // one process, one cache: only what is being written at this moment
+		DrainPeriod:  5 * time.Second, // one process, one cache: only what is being written at this moment
 		Grace:        wiring.DefaultGrace,
 		Dependencies: []httpapi.Dependency{{Name: "embedded", Essential: true, Check: db.Ping}},
 	}

@@ -15,10 +15,10 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
-// settle is how long a consumer may still write for a tenant after its deletion:
+// drainPeriod is how long a consumer may still write for a tenant after its deletion:
 // another process has the tenant's record cached for five seconds, and its batch
 // of a local file takes no longer.
-const settle = 10 * time.Second
+const drainPeriod = 10 * time.Second
 
 // stores returns the embedded engine, for functions that run on a laptop beside
 // one another and beside the runner that polls the queues.
@@ -32,7 +32,7 @@ func stores(ctx context.Context) (wiring.Stores, config.Function, error) {
 		return wiring.Stores{}, config.Function{}, err
 	}
 	opened := embedded.Stores(db)
-	opened.Settle = settle
+	opened.DrainPeriod = drainPeriod
 	// The runner that takes what is sent knows its own by the address alone.
 	runner := config.AWS{Region: "local", AccessKeyID: "local", SecretAccessKey: config.Secret("local")}
 	if opened.Sockets, err = wsgateway.New(settings.Sockets, awsconfig.New(runner)); err != nil {

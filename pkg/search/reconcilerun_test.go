@@ -63,8 +63,8 @@ func (w *world) publish(r search.Reconciliation) error {
 
 const every = 15 * time.Minute
 
-func (w *world) sweep() *search.Sweep {
-	return &search.Sweep{
+func (w *world) reconcileRun() *search.ReconcileRun {
+	return &search.ReconcileRun{
 		Reconciler: &search.Reconciler{Store: w, Index: w, Now: func() time.Time { return w.clock }},
 		Tenants:    w, Every: every, Publish: w.publish, Log: slog.New(slog.NewJSONHandler(&w.log, nil)),
 	}
@@ -102,7 +102,7 @@ func TestSweepReconcilesEveryTenant(t *testing.T) {
 		tenant("a", audit.TenantActive, 0), tenant("b", audit.TenantSuspended, 365), tenant("c", audit.TenantDeleting, 0),
 		tenant("d", audit.TenantActive, 1), tenant("e", audit.TenantActive, 2),
 	}}
-	if err := w.sweep().Run(t.Context()); err != nil {
+	if err := w.reconcileRun().Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for id, want := range map[audit.TenantID][]int{"a": {0, 1, 2}, "b": {0, 1, 2}, "c": nil, "d": {0, 1}, "e": {0, 1, 2}} {
@@ -121,11 +121,11 @@ func TestSweepReconcilesEveryTenant(t *testing.T) {
 }
 
 func TestSweepOfNothing(t *testing.T) {
-	if err := (&world{clock: now}).sweep().Run(t.Context()); err != nil {
+	if err := (&world{clock: now}).reconcileRun().Run(t.Context()); err != nil {
 		t.Error(err)
 	}
 	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
-	if err := w.sweep().Run(t.Context()); err != nil || !slices.Equal(w.days("a"), []int{0, 1}) {
+	if err := w.reconcileRun().Run(t.Context()); err != nil || !slices.Equal(w.days("a"), []int{0, 1}) {
 		t.Errorf("%v, reconciled %v", err, w.published)
 	}
 }
@@ -135,7 +135,7 @@ func TestSweepOfNothing(t *testing.T) {
 func TestSweepTakesTurnsWithTheOlderDays(t *testing.T) {
 	for _, kept := range []int{2, 3, 4, 5, 9, 33, 100, 365} {
 		w := &world{clock: now, stored: oneEachDay(kept), tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
-		s := w.sweep()
+		s := w.reconcileRun()
 		oldest := now.Truncate(24*time.Hour).AddDate(0, 0, -kept)
 		seen := map[time.Time]int{} // the run
 		for run := range 6*kept + 200 {
@@ -172,7 +172,7 @@ func TestSweepGoesOnWhereOneTenantFails(t *testing.T) {
 		}
 		return nil
 	}
-	err := w.sweep().Run(t.Context())
+	err := w.reconcileRun().Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "2 of 20 tenants failed") {
 		t.Errorf("error %v", err)
 	}
@@ -186,7 +186,7 @@ func TestSweepGoesOnWhereOneTenantFails(t *testing.T) {
 
 func TestSweepSaysThatItsResultIsNotPublished(t *testing.T) {
 	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
-	s := w.sweep()
+	s := w.reconcileRun()
 	s.Publish = func(search.Reconciliation) error { return errors.New("closed") }
 	if err := s.Run(t.Context()); err == nil || !strings.Contains(w.log.String(), "closed") {
 		t.Errorf("%v, logged %s", err, &w.log)
@@ -216,7 +216,7 @@ func TestSweepGivesEveryTenantATurn(t *testing.T) {
 		}
 		for range tenants {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-			if err := w.sweep().Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			if err := w.reconcileRun().Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("error %v, want that the time ran out", err)
 			}
 			cancel()

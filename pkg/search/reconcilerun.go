@@ -17,11 +17,11 @@ type TenantLister interface {
 	List(ctx context.Context, only []audit.TenantID, after audit.TenantID, limit int) (tenants []audit.Tenant, more bool, err error)
 }
 
-// Sweep reconciles every tenant that is not being deleted. One run compares
+// ReconcileRun reconciles every tenant that is not being deleted. One run compares
 // today, yesterday and one older day of each, in UTC. The runs take turns with
 // the older days, as the clock tells: each comes up at least once in twice as many
 // runs as there are older days, from the oldest entry within the retention on.
-type Sweep struct {
+type ReconcileRun struct {
 	Reconciler *Reconciler
 	Tenants    TenantLister
 	// Every is the time from one run to the next.
@@ -43,13 +43,13 @@ const (
 // the others from theirs; the error then says how many. Where ctx ends before
 // all have had their turn the error says so too: runs begin with another tenant
 // each, so that nobody is always the last.
-func (s *Sweep) Run(ctx context.Context) error {
+func (s *ReconcileRun) Run(ctx context.Context) error {
 	tenants, err := s.tenants(ctx)
 	if err != nil {
 		return fmt.Errorf("list the tenants to reconcile: %w", err)
 	}
 	now := s.Reconciler.Now().UTC()
-	r := sweepRun{Sweep: s, number: now.UnixNano() / int64(s.Every), today: now.Truncate(oneDay)}
+	r := reconcileRun{ReconcileRun: s, number: now.UnixNano() / int64(s.Every), today: now.Truncate(oneDay)}
 	unfinished := r.all(ctx, tenants)
 	switch {
 	case unfinished == 0:
@@ -61,7 +61,7 @@ func (s *Sweep) Run(ctx context.Context) error {
 }
 
 // tenants returns those that are not being deleted.
-func (s *Sweep) tenants(ctx context.Context) ([]audit.Tenant, error) {
+func (s *ReconcileRun) tenants(ctx context.Context) ([]audit.Tenant, error) {
 	var kept []audit.Tenant
 	var after audit.TenantID
 	for {
@@ -81,15 +81,15 @@ func (s *Sweep) tenants(ctx context.Context) ([]audit.Tenant, error) {
 	}
 }
 
-// sweepRun is one run.
-type sweepRun struct {
-	*Sweep
+// reconcileRun is one run.
+type reconcileRun struct {
+	*ReconcileRun
 	number int64
 	today  time.Time // its beginning
 }
 
 // all reconciles the tenants and returns how many could not be finished.
-func (r *sweepRun) all(ctx context.Context, tenants []audit.Tenant) (unfinished int) {
+func (r *reconcileRun) all(ctx context.Context, tenants []audit.Tenant) (unfinished int) {
 	var mu sync.Mutex
 	var working sync.WaitGroup
 	next := make(chan audit.Tenant)
@@ -114,14 +114,14 @@ func (r *sweepRun) all(ctx context.Context, tenants []audit.Tenant) (unfinished 
 }
 
 // report logs what went wrong, but not that the time ran out, which Run tells of all at once.
-func (r *sweepRun) report(ctx context.Context, tenant audit.TenantID, err error) {
+func (r *reconcileRun) report(ctx context.Context, tenant audit.TenantID, err error) {
 	if ctx.Err() == nil {
 		r.Log.ErrorContext(ctx, "reconciling failed", "tenant", string(tenant), "error", err)
 	}
 }
 
 // tenant reconciles the days of one tenant. A day that fails does not keep the others.
-func (r *sweepRun) tenant(ctx context.Context, t *audit.Tenant) error {
+func (r *reconcileRun) tenant(ctx context.Context, t *audit.Tenant) error {
 	days := []time.Time{r.today, r.today.Add(-oneDay)}
 	older, err := r.olderDay(ctx, t)
 	if err != nil {
@@ -145,7 +145,7 @@ func (r *sweepRun) tenant(ctx context.Context, t *audit.Tenant) error {
 
 // olderDay returns the day before yesterday, or earlier, whose turn it is; the
 // zero time where the tenant has no entry that old.
-func (r *sweepRun) olderDay(ctx context.Context, t *audit.Tenant) (time.Time, error) {
+func (r *reconcileRun) olderDay(ctx context.Context, t *audit.Tenant) (time.Time, error) {
 	yesterday := r.today.Add(-oneDay)
 	var from time.Time
 	if days := t.Settings.RetentionDays; days > 0 {
