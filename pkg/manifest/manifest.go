@@ -57,6 +57,11 @@ type Route struct {
 	Permission access.Permission
 	// TenantFrom says where the tenant's id stands.
 	TenantFrom TenantSource
+	// Query are the names of the query parameters that the route takes. Any other is an error.
+	Query []string
+	// Filters is set if the route also takes the filters of a list: the fields of
+	// audit.FilterFields, metadata.<path>, from, to and q. The search service checks their names.
+	Filters bool
 }
 
 // TenantSource is where a request names its tenant.

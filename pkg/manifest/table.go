@@ -72,8 +72,15 @@ var queues = []Queue{
 // ReconcileEvery is the time from one run of reconcile-index to the next.
 const ReconcileEvery = 15 * time.Minute
 
-func route(method, path string, permission access.Permission, from TenantSource) Trigger {
-	return Trigger{Route: &Route{Method: method, Path: path, Permission: permission, TenantFrom: from}}
+func route(method, path string, permission access.Permission, from TenantSource, query ...string) Trigger {
+	return Trigger{Route: &Route{Method: method, Path: path, Permission: permission, TenantFrom: from, Query: query}}
+}
+
+// filtered is a route that takes the filters of a list besides its own query parameters.
+func filtered(path string, permission access.Permission, query ...string) Trigger {
+	t := route(http.MethodGet, path, permission, TenantFromHeader, query...)
+	t.Route.Filters = true
+	return t
 }
 
 func socket(key string) Trigger { return Trigger{Socket: &Socket{Key: key}} }
@@ -190,7 +197,7 @@ var functions = []Function{
 	},
 	{
 		Name: "get-stats", Summary: "Count entries by field and over time",
-		Trigger: route(http.MethodGet, "/logs/stats", access.LogsStats, TenantFromHeader),
+		Trigger: filtered("/logs/stats", access.LogsStats, "group_by", "interval", "top"),
 		Grants:  read(ResourceTenants, ResourceIndex), MemoryMB: medium, Timeout: 25 * time.Second,
 	},
 	{
@@ -210,12 +217,12 @@ var functions = []Function{
 	},
 	{
 		Name: "list-quarantine", Summary: "List entries in quarantine",
-		Trigger: route(http.MethodGet, "/logs/quarantine", access.QuarantineRead, TenantFromHeader),
+		Trigger: route(http.MethodGet, "/logs/quarantine", access.QuarantineRead, TenantFromHeader, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceQuarantine, ResourceSecrets), MemoryMB: medium, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "list-tenants", Summary: "List the tenants that the caller may see",
-		Trigger: route(http.MethodGet, "/tenants", access.TenantsRead, TenantNone),
+		Trigger: route(http.MethodGet, "/tenants", access.TenantsRead, TenantNone, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceSecrets), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
@@ -258,7 +265,7 @@ var functions = []Function{
 	},
 	{
 		Name: "search-logs", Summary: "List entries by filter and full text",
-		Trigger: route(http.MethodGet, "/logs", access.LogsSearch, TenantFromHeader),
+		Trigger: filtered("/logs", access.LogsSearch, "sort", "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceSecrets), MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{

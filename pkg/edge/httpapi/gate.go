@@ -63,13 +63,12 @@ type core func(c *call) (*response, error)
 // endpoint is the complete handler of one function.
 type endpoint struct {
 	gate  *Gate
-	op    operation
 	route manifest.Route
 	core  core
 }
 
 func (g *Gate) endpoint(function string, core core) http.Handler {
-	return &endpoint{gate: g, op: operationOf(function), route: routeOf(function), core: core}
+	return &endpoint{gate: g, route: routeOf(function), core: core}
 }
 
 // routeOf returns the route of a function that is known to have one.

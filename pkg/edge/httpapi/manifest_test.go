@@ -3,13 +3,17 @@ package httpapi_test
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 func TestDocumentDescribesEveryRoute(t *testing.T) {
@@ -44,6 +48,34 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 	}
 	if operations != described {
 		t.Errorf("the document has %d operations, the manifest %d routes", operations, described)
+	}
+}
+
+func TestDocumentDescribesTheQueryParametersOfEachRoute(t *testing.T) {
+	doc := document(t)
+	for _, f := range manifest.Functions() {
+		route := f.Trigger.Route
+		if route == nil {
+			continue
+		}
+		want := slices.Clone(route.Query)
+		if route.Filters {
+			for _, field := range audit.FilterFields() {
+				want = append(want, string(field))
+			}
+			want = append(want, "metadata", search.ParamFrom, search.ParamTo, search.ParamQuery)
+		}
+		var got []string
+		for _, parameter := range doc.Paths.Value(route.Path).GetOperation(route.Method).Parameters {
+			if parameter.Value.In == "query" {
+				got = append(got, parameter.Value.Name)
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: query parameters of the manifest (-) and of the document (+):\n%s", f.Name, diff)
+		}
 	}
 }
 

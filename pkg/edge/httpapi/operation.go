@@ -5,20 +5,17 @@ import (
 )
 
 // operation is what the document and the page say of a function beside what
-// the manifest says. The query parameters are also what the gate lets through.
+// the manifest says.
 type operation struct {
 	function    string
 	group       string // heading of the page, tag of the document
 	description string
-	// filters is set where the search service reads the query parameters: any
-	// metadata.<path> is one of them.
-	filters  bool
-	path     []parameter
-	query    []parameter
-	headers  []parameter
-	body     *requestBody
-	answers  []answer
-	refusals []refusal // beside those that every operation has
+	path        []parameter
+	query       []parameter
+	headers     []parameter
+	body        *requestBody
+	answers     []answer
+	refusals    []refusal // beside those that every operation has
 }
 
 // parameter is one of path, query or header.
@@ -73,15 +70,6 @@ func operations() []operation {
 		all = append(all, group...)
 	}
 	return all
-}
-
-func operationOf(function string) operation {
-	for _, op := range operations() {
-		if op.function == function {
-			return op
-		}
-	}
-	panic("httpapi: no operation is described for " + function)
 }
 
 // allRefusals returns the operation's problems, by status, those that come

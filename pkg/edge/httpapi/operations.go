@@ -62,7 +62,7 @@ func logOperations() []operation {
 			},
 		},
 		{
-			function: "search-logs", group: groupRead, filters: true,
+			function: "search-logs", group: groupRead,
 			description: "Every parameter narrows the list; a filter given several times chooses entries with any of its values. " + filterLimits +
 				"The list is one of a moment that moves on: following next and prev neither repeats nor skips an entry, while new ones appear at the newest end. " +
 				"A page can be shorter than limit and still have a next.",
@@ -73,7 +73,7 @@ func logOperations() []operation {
 			refusals: []refusal{{kindInvalid, "A filter, q or the cursor is faulty."}},
 		},
 		{
-			function: "get-stats", group: groupRead, filters: true,
+			function: "get-stats", group: groupRead,
 			description: "Counts over the same filters as the list. Totals are exact. " + filterLimits,
 			query: append(filterParameters(),
 				parameter{name: search.ParamGroupBy, description: fmt.Sprintf("Up to %d fields, separated by commas: filter fields or metadata.<path>.", audit.MaxGroupBy),

@@ -9,8 +9,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// parseQuery reads the query parameters and refuses those that the operation
-// does not have. An operation with filters leaves the names to the search service.
+// parseQuery reads the query parameters and refuses those that the route does not
+// take. On a route with filters the search service checks the names.
 func (e *endpoint) parseQuery(c *call) error {
 	if c.URL.RawQuery == "" {
 		return nil
@@ -20,13 +20,13 @@ func (e *endpoint) parseQuery(c *call) error {
 		return kindMalformed.problem("The query string is not percent-encoded form data.")
 	}
 	c.params = values
-	if e.op.filters {
+	if e.route.Filters {
 		return nil
 	}
 	var faults []audit.FieldError
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch {
-		case !slices.ContainsFunc(e.op.query, func(p parameter) bool { return p.name == name }):
+		case !slices.Contains(e.route.Query, name):
 			faults = append(faults, audit.FieldError{Pointer: "?" + audit.BoundedName(name), Code: "unknown_parameter", Detail: "is not a parameter of this endpoint"})
 		case len(values[name]) > 1:
 			faults = append(faults, audit.FieldError{Pointer: "?" + name, Code: "repeated", Detail: "must be given once"})

@@ -20,6 +20,7 @@ const ticketParam = "ticket"
 // connectRoute is what the gate has to know of $connect.
 var connectRoute = manifest.Route{
 	Method: http.MethodGet, Path: manifest.StreamPath, Permission: access.LogsStream, TenantFrom: manifest.TenantFromHeader,
+	Query: []string{ticketParam},
 }
 
 // ConnectStream answers whether a client may connect for the live stream: with
@@ -28,7 +29,7 @@ var connectRoute = manifest.Route{
 // request's context.
 func ConnectStream(gate *Gate, s *stream.Service) http.Handler {
 	admitted := &endpoint{
-		gate: gate, op: operation{query: []parameter{{name: ticketParam}}}, route: connectRoute,
+		gate: gate, route: connectRoute,
 		core: func(c *call) (*response, error) {
 			id, known := stream.ConnectionFrom(c.Context())
 			if !known {
