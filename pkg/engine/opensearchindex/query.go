@@ -27,16 +27,19 @@ func compile(f family, filter audit.Filter) (query, error) {
 	if bounds := timeRange(filter.From, filter.To); bounds != nil {
 		clauses = append(clauses, bounds)
 	}
-	c := compiler{}
-	where, err := c.clause(filter.Where)
-	if err != nil {
-		return nil, err
+	where := audit.Normalize(filter.Where)
+	if audit.CountConditions(where) > maxClauses {
+		return nil, audit.Invalid("?q", "too_complex", "must have at most %d conditions", maxClauses)
 	}
-	if where.depth() > maxNesting {
+	if nesting(where) > maxNesting {
 		return nil, audit.Invalid("?q", "too_complex", "must not be nested more than %d levels deep", maxNesting)
 	}
-	if where.kind != always {
-		clauses = append(clauses, where.render())
+	if !matchesAll(where) {
+		rendered, err := render(where)
+		if err != nil {
+			return nil, err
+		}
+		clauses = append(clauses, rendered)
 	}
 	return query{"bool": query{"filter": clauses}}, nil
 }
@@ -68,180 +71,108 @@ func timeRange(from, to time.Time) query {
 	return query{"range": query{fieldTimestamp: bounds}}
 }
 
-// clause is an expression in a simplified form: and and or have two parts or
-// more, none of them always, never or of their own kind; not is of an atom, and or or.
-type clause struct {
-	kind  clauseKind
-	atom  query
-	parts []clause
+// The functions below take expressions in the normal form of audit.Normalize.
+
+func matchesAll(e audit.Expr) bool {
+	and, ok := e.(audit.And)
+	return ok && len(and) == 0
 }
 
-type clauseKind uint8
-
-const (
-	always clauseKind = iota
-	never
-	atom
-	and
-	or
-	not
-)
-
-type compiler struct{ atoms int }
-
-func (c *compiler) clause(e audit.Expr) (clause, error) {
+// nesting returns how many levels of bool queries the rendered expression has.
+func nesting(e audit.Expr) int {
+	var parts []audit.Expr
 	switch e := e.(type) {
-	case nil:
-		return clause{kind: always}, nil
 	case audit.And:
-		return c.join(and, e)
+		positive, negative := e.SplitNegations()
+		parts = append(positive, negative...)
 	case audit.Or:
-		return c.join(or, e)
+		parts = e
 	case audit.Not:
-		part, err := c.clause(e.Expr)
-		return negate(part), err
-	case audit.Equals:
-		return c.equals(e)
-	case audit.Text:
-		return c.text(e)
-	case audit.Time:
-		if bounds := timeRange(e.From, e.To); bounds != nil {
-			return c.leaf(bounds)
-		}
-		return clause{kind: always}, nil
+		parts = []audit.Expr{e.Expr}
 	default:
-		return clause{}, fmt.Errorf("opensearchindex: cannot compile a %T", e)
-	}
-}
-
-func negate(part clause) clause {
-	switch part.kind {
-	case always:
-		return clause{kind: never}
-	case never:
-		return clause{kind: always}
-	case not:
-		return part.parts[0]
-	}
-	return clause{kind: not, parts: []clause{part}}
-}
-
-func (c *compiler) leaf(q query) (clause, error) {
-	if c.atoms++; c.atoms > maxClauses {
-		return clause{}, audit.Invalid("?q", "too_complex", "must have at most %d conditions", maxClauses)
-	}
-	return clause{kind: atom, atom: q}, nil
-}
-
-func (c *compiler) join(kind clauseKind, exprs []audit.Expr) (clause, error) {
-	neutral, absorbing := always, never
-	if kind == or {
-		neutral, absorbing = never, always
-	}
-	joined := clause{kind: kind}
-	for _, e := range exprs {
-		part, err := c.clause(e)
-		switch {
-		case err != nil:
-			return clause{}, err
-		case part.kind == absorbing:
-			return part, nil
-		case part.kind == neutral:
-		case part.kind == kind:
-			joined.parts = append(joined.parts, part.parts...)
-		default:
-			joined.parts = append(joined.parts, part)
-		}
-	}
-	switch len(joined.parts) {
-	case 0:
-		return clause{kind: neutral}, nil
-	case 1:
-		return joined.parts[0], nil
-	}
-	return joined, nil
-}
-
-func (c *compiler) equals(e audit.Equals) (clause, error) {
-	if len(e.Values) == 0 {
-		return clause{kind: never}, nil
-	}
-	field, terms := string(e.Field), make([]string, len(e.Values))
-	path, ofMetadata := e.Field.MetadataPath()
-	for i, value := range e.Values {
-		terms[i] = bounded(value, maxValue)
-		if ofMetadata {
-			terms[i] = token(path, value)
-		}
-	}
-	if ofMetadata {
-		field = fieldTokens
-	}
-	return c.leaf(query{"terms": query{field: terms}})
-}
-
-func (c *compiler) text(e audit.Text) (clause, error) {
-	words := audit.Words(strings.Join(e.Words, " ")) // the field holds nothing else
-	phrase := strings.Join(words, " ")
-	switch {
-	case len(words) == 0:
-		return clause{kind: always}, nil
-	case len(words) == 1 && e.Prefix:
-		return c.leaf(query{"prefix": query{fieldMessage: phrase}})
-	case len(words) == 1:
-		return c.leaf(term(fieldMessage, phrase))
-	case e.Prefix:
-		// Expanding to fewer words than there are would lose entries. Lucene
-		// refuses more than 1,024, see refused.
-		return c.leaf(query{"match_phrase_prefix": query{fieldMessage: query{"query": phrase, "max_expansions": math.MaxInt32}}})
-	default:
-		return c.leaf(query{"match_phrase": query{fieldMessage: phrase}})
-	}
-}
-
-// depth is how deep the bool queries of a rendered clause are nested.
-func (c clause) depth() int {
-	if c.kind == always || c.kind == atom {
 		return 0
 	}
 	deepest := 0
-	for _, part := range c.parts {
-		if c.kind == and && part.kind == not {
-			part = part.parts[0] // becomes a must_not of this one
-		}
-		deepest = max(deepest, part.depth())
+	for _, part := range parts {
+		deepest = max(deepest, nesting(part))
 	}
 	return deepest + 1
 }
 
-func (c clause) render() query {
-	switch c.kind {
-	case atom:
-		return c.atom
-	case or:
-		return query{"bool": query{"should": renderAll(c.parts), "minimum_should_match": 1}}
-	case not:
-		return query{"bool": query{"must_not": renderAll(c.parts)}}
-	case and:
-		var positive, negative []clause
-		for _, part := range c.parts {
-			if part.kind == not {
-				negative = append(negative, part.parts[0])
-			} else {
-				positive = append(positive, part)
-			}
+func render(e audit.Expr) (query, error) {
+	switch e := e.(type) {
+	case audit.And:
+		return renderAnd(e)
+	case audit.Or:
+		if len(e) == 0 {
+			return query{"match_none": query{}}, nil
 		}
-		return query{"bool": query{"filter": renderAll(positive), "must_not": renderAll(negative)}}
-	case never:
-		return query{"match_none": query{}}
+		should, err := renderAll(e)
+		return query{"bool": query{"should": should, "minimum_should_match": 1}}, err
+	case audit.Not:
+		mustNot, err := renderAll([]audit.Expr{e.Expr})
+		return query{"bool": query{"must_not": mustNot}}, err
+	case audit.Equals:
+		return renderEquals(e), nil
+	case audit.Text:
+		return renderText(e), nil
+	case audit.Time:
+		return timeRange(e.From, e.To), nil
+	default:
+		return nil, fmt.Errorf("opensearchindex: cannot compile a %T", e)
 	}
-	return query{"match_all": query{}}
 }
 
-func renderAll(parts []clause) []query {
+func renderAnd(e audit.And) (query, error) {
+	positive, negative := e.SplitNegations()
+	filter, err := renderAll(positive)
+	if err != nil {
+		return nil, err
+	}
+	mustNot, err := renderAll(negative)
+	return query{"bool": query{"filter": filter, "must_not": mustNot}}, err
+}
+
+func renderAll(parts []audit.Expr) ([]query, error) {
 	rendered := make([]query, len(parts))
 	for i, part := range parts {
-		rendered[i] = part.render()
+		var err error
+		if rendered[i], err = render(part); err != nil {
+			return nil, err
+		}
 	}
-	return rendered
+	return rendered, nil
+}
+
+func renderEquals(e audit.Equals) query {
+	path, ofMetadata := e.Field.MetadataPath()
+	terms := make([]string, len(e.Values))
+	for i, value := range e.Values {
+		if ofMetadata {
+			terms[i] = token(path, value)
+		} else {
+			terms[i] = bounded(value, maxValue)
+		}
+	}
+	field := string(e.Field)
+	if ofMetadata {
+		field = fieldTokens
+	}
+	return query{"terms": query{field: terms}}
+}
+
+func renderText(e audit.Text) query {
+	phrase := strings.Join(e.Words, " ")
+	switch {
+	case len(e.Words) == 1 && e.Prefix:
+		return query{"prefix": query{fieldMessage: phrase}}
+	case len(e.Words) == 1:
+		return term(fieldMessage, phrase)
+	case e.Prefix:
+		// A smaller max_expansions would miss entries. Lucene refuses more than
+		// 1,024 expansions; see complexityError.
+		return query{"match_phrase_prefix": query{fieldMessage: query{"query": phrase, "max_expansions": math.MaxInt32}}}
+	default:
+		return query{"match_phrase": query{fieldMessage: phrase}}
+	}
 }

@@ -37,9 +37,7 @@ func compile(tenant int64, filter audit.Filter) ([]piece, error) {
 	if whole.empty() {
 		return nil, nil
 	}
-	cuts := timeCuts(filter.Where, nil)
-	slices.Sort(cuts)
-	cuts = slices.Compact(cuts)
+	cuts := timeCuts(filter.Where)
 	if len(cuts) > maxTimeCuts {
 		return nil, audit.Invalid("?q", "too_complex", "must have at most %d different times", maxTimeCuts)
 	}
@@ -75,23 +73,17 @@ func appendPiece(pieces []piece, p piece) []piece {
 	return append(pieces, p)
 }
 
-// timeCuts appends the keys at which a condition on time changes.
-func timeCuts(e audit.Expr, cuts []int64) []int64 {
-	switch e := e.(type) {
-	case audit.And:
-		for _, part := range e {
-			cuts = timeCuts(part, cuts)
+// timeCuts returns the keys at which a condition on time changes, in rising order.
+func timeCuts(e audit.Expr) []int64 {
+	var cuts []int64
+	for condition := range audit.Conditions(e) {
+		t, ok := condition.(audit.Time)
+		if !ok {
+			continue
 		}
-	case audit.Or:
-		for _, part := range e {
-			cuts = timeCuts(part, cuts)
-		}
-	case audit.Not:
-		cuts = timeCuts(e.Expr, cuts)
-	case audit.Time:
-		s := everything.within(e.From, e.To)
+		s := everything.within(t.From, t.To)
 		if s.empty() {
-			return cuts
+			continue
 		}
 		if s.first != everything.first {
 			cuts = append(cuts, s.first)
@@ -100,166 +92,56 @@ func timeCuts(e audit.Expr, cuts []int64) []int64 {
 			cuts = append(cuts, s.last+1)
 		}
 	}
-	return cuts
+	slices.Sort(cuts)
+	return slices.Compact(cuts)
 }
 
-// clause is a condition without time in a simplified form: and and or have two
-// parts or more, none of them always, never or of their own kind.
-type clause struct {
-	kind  clauseKind
-	match string // of an atom
-	parts []clause
-}
+type compiler struct{ tokens tokenizer }
 
-type clauseKind uint8
-
-const (
-	never clauseKind = iota
-	always
-	atom
-	and
-	or
-	not
-)
-
-type compiler struct {
-	tokens tokenizer
-	terms  int
-}
-
-// piece returns the expression for the range; matches is false where nothing can match.
+// piece returns the full-text expression for the range. matches is false if
+// nothing in the range can match.
 func (c *compiler) piece(e audit.Expr, at span) (match string, matches bool, err error) {
-	if e == nil {
-		return "", true, nil
+	normal := audit.Normalize(audit.ReplaceConditions(e, at.simplify))
+	switch e := normal.(type) {
+	case audit.And:
+		if len(e) == 0 {
+			return "", true, nil
+		}
+	case audit.Or:
+		if len(e) == 0 {
+			return "", false, nil
+		}
 	}
-	c.terms = 0
-	root, err := c.clause(e, at)
+	if audit.CountConditions(normal) > maxMatchTerms {
+		return "", false, audit.Invalid("?q", "too_complex", "must have at most %d values and phrases", maxMatchTerms)
+	}
+	m, err := c.render(normal)
 	if err != nil {
 		return "", false, err
 	}
-	switch root.kind {
-	case never:
-		return "", false, nil
-	case always:
-		return "", true, nil
-	}
-	m := c.render(root)
 	if m.stack > maxMatchStack {
 		return "", false, audit.Invalid("?q", "too_complex", "must not be nested so deeply")
 	}
 	return m.text, true, nil
 }
 
-func (c *compiler) clause(e audit.Expr, at span) (clause, error) {
-	switch e := e.(type) {
-	case audit.And:
-		return c.join(and, e, at)
-	case audit.Or:
-		return c.join(or, e, at)
-	case audit.Not:
-		part, err := c.clause(e.Expr, at)
-		return negate(part), err
-	case audit.Equals:
-		return c.equals(e)
-	case audit.Text:
-		return c.text(e)
+// simplify decides a condition on time for the range, which no bound of the
+// condition divides. It splits a condition on several values into one for each.
+func (s span) simplify(condition audit.Expr) audit.Expr {
+	switch e := condition.(type) {
 	case audit.Time:
-		s := everything.within(e.From, e.To)
-		if s.first <= at.first && at.last <= s.last {
-			return clause{kind: always}, nil
+		if t := everything.within(e.From, e.To); t.first <= s.first && s.last <= t.last {
+			return audit.And{}
 		}
-		return clause{kind: never}, nil
-	case nil:
-		return clause{kind: always}, nil
-	default:
-		return clause{}, fmt.Errorf("sqlite: cannot compile a %T", e)
-	}
-}
-
-func negate(part clause) clause {
-	switch part.kind {
-	case never:
-		return clause{kind: always}
-	case always:
-		return clause{kind: never}
-	case not:
-		return part.parts[0]
-	}
-	return clause{kind: not, parts: []clause{part}}
-}
-
-// join makes an and or an or of the conditions.
-func (c *compiler) join(kind clauseKind, exprs []audit.Expr, at span) (clause, error) {
-	neutral, absorbing := always, never
-	if kind == or {
-		neutral, absorbing = never, always
-	}
-	joined := clause{kind: kind}
-	for _, e := range exprs {
-		part, err := c.clause(e, at)
-		switch {
-		case err != nil:
-			return clause{}, err
-		case part.kind == absorbing:
-			return part, nil
-		case part.kind == neutral:
-		case part.kind == kind:
-			joined.parts = append(joined.parts, part.parts...)
-		default:
-			joined.parts = append(joined.parts, part)
+		return audit.Or{}
+	case audit.Equals:
+		each := make(audit.Or, len(e.Values))
+		for i, value := range e.Values {
+			each[i] = audit.Equals{Field: e.Field, Values: []string{value}}
 		}
+		return each
 	}
-	switch len(joined.parts) {
-	case 0:
-		return clause{kind: neutral}, nil
-	case 1:
-		return joined.parts[0], nil
-	}
-	return joined, nil
-}
-
-func (c *compiler) equals(e audit.Equals) (clause, error) {
-	joined := clause{kind: or}
-	for _, value := range e.Values {
-		part, err := c.atom(`"` + c.tokens.token(e.Field, value) + `"`)
-		if err != nil {
-			return clause{}, err
-		}
-		joined.parts = append(joined.parts, part)
-	}
-	switch len(joined.parts) {
-	case 0:
-		return clause{kind: never}, nil
-	case 1:
-		return joined.parts[0], nil
-	}
-	return joined, nil
-}
-
-func (c *compiler) text(e audit.Text) (clause, error) {
-	words := audit.Words(strings.Join(e.Words, " ")) // nothing but words may reach the expression
-	if len(words) == 0 {
-		return clause{kind: always}, nil
-	}
-	match := []byte{'"'}
-	for i, word := range words {
-		if i > 0 {
-			match = append(match, ' ')
-		}
-		match = appendWord(match, c.tokens.tenant, word)
-	}
-	match = append(match, '"')
-	if e.Prefix {
-		match = append(match, " *"...)
-	}
-	return c.atom(string(match))
-}
-
-func (c *compiler) atom(match string) (clause, error) {
-	if c.terms++; c.terms > maxMatchTerms {
-		return clause{}, audit.Invalid("?q", "too_complex", "must have at most %d values and phrases", maxMatchTerms)
-	}
-	return clause{kind: atom, match: match}, nil
+	return condition
 }
 
 // rendered is an FTS5 expression with the number of symbols that FTS5's parser
@@ -275,34 +157,60 @@ const (
 	stackOfOperator = 2 // what stands before an operator, and the operator
 )
 
-// render makes the clause an FTS5 expression. FTS5 knows no negation of its
-// own, only "a NOT b": a clause without anything positive is taken from the
-// token that every entry has.
-func (c *compiler) render(what clause) rendered {
-	switch what.kind {
-	case or:
-		return c.list(" OR ", what.parts)
-	case not:
-		return difference(c.all(), c.render(what.parts[0]))
-	case and:
-		var positive, negative []clause
-		for _, part := range what.parts {
-			if part.kind == not {
-				negative = append(negative, part.parts[0])
-			} else {
-				positive = append(positive, part)
-			}
-		}
-		if len(negative) == 0 {
-			return c.list(" AND ", positive)
-		}
-		if len(positive) == 0 {
-			return difference(c.all(), c.list(" OR ", negative))
-		}
-		return difference(c.list(" AND ", positive), c.list(" OR ", negative))
+// render returns the FTS5 expression of an expression in normal form.
+func (c *compiler) render(e audit.Expr) (rendered, error) {
+	switch e := e.(type) {
+	case audit.And:
+		return c.renderAnd(e)
+	case audit.Or:
+		return c.join(" OR ", e)
+	case audit.Not:
+		return c.renderAnd(audit.And{e})
+	case audit.Equals:
+		return rendered{`"` + c.tokens.token(e.Field, e.Values[0]) + `"`, stackOfPhrase}, nil // simplify left one value
+	case audit.Text:
+		return rendered{c.phrase(e), stackOfPhrase}, nil
 	default:
-		return rendered{what.match, stackOfPhrase}
+		return rendered{}, fmt.Errorf("sqlite: cannot compile a %T", e)
 	}
+}
+
+// renderAnd returns "positive NOT negative". FTS5 has no unary NOT: if no part
+// is positive, the token that every entry has takes its place.
+func (c *compiler) renderAnd(e audit.And) (rendered, error) {
+	positive, negative := e.SplitNegations()
+	if len(negative) == 0 {
+		return c.join(" AND ", positive)
+	}
+	included := c.all()
+	if len(positive) > 0 {
+		var err error
+		if included, err = c.join(" AND ", positive); err != nil {
+			return rendered{}, err
+		}
+	}
+	excluded, err := c.join(" OR ", negative)
+	if err != nil {
+		return rendered{}, err
+	}
+	return bracket(" NOT ", []rendered{included, excluded}), nil
+}
+
+// phrase returns a phrase of words. They consist of letters, marks and digits,
+// so nothing in them can end the phrase.
+func (c *compiler) phrase(e audit.Text) string {
+	match := []byte{'"'}
+	for i, word := range e.Words {
+		if i > 0 {
+			match = append(match, ' ')
+		}
+		match = appendWord(match, c.tokens.tenant, word)
+	}
+	match = append(match, '"')
+	if e.Prefix {
+		match = append(match, " *"...)
+	}
+	return string(match)
 }
 
 // all is the phrase that every entry of the tenant matches.
@@ -310,25 +218,24 @@ func (c *compiler) all() rendered {
 	return rendered{`"` + string(appendToken(nil, c.tokens.tenant, tokenAll)) + `"`, stackOfPhrase}
 }
 
-// list joins the clauses, of which there is one at least, by an operator. Those
-// that need the most of the parser's stack stand first, where the least of it is used.
-func (c *compiler) list(operator string, clauses []clause) rendered {
-	parts := make([]rendered, len(clauses))
-	for i := range clauses {
-		parts[i] = c.render(clauses[i])
+// join joins one or more expressions by an operator. Those that need most of
+// the parser's stack come first, where the parser has used least of it.
+func (c *compiler) join(operator string, exprs []audit.Expr) (rendered, error) {
+	parts := make([]rendered, len(exprs))
+	for i := range exprs {
+		var err error
+		if parts[i], err = c.render(exprs[i]); err != nil {
+			return rendered{}, err
+		}
 	}
 	if len(parts) == 1 {
-		return parts[0]
+		return parts[0], nil
 	}
 	slices.SortStableFunc(parts, func(a, b rendered) int { return cmp.Compare(b.stack, a.stack) })
-	return bracket(operator, parts)
+	return bracket(operator, parts), nil
 }
 
-// difference is what matches the one and not the other.
-func difference(what, without rendered) rendered {
-	return bracket(" NOT ", []rendered{what, without})
-}
-
+// bracket joins expressions by an operator in the order given.
 func bracket(operator string, parts []rendered) rendered {
 	whole := rendered{stack: stackOfBracket + parts[0].stack}
 	for _, part := range parts[1:] {
