@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -13,11 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-)
-
-const (
-	leastJitter = 50 * time.Millisecond
-	mostJitter  = 2 * time.Second
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 // Retryer returns a retryer that makes a call up to tries times in all. Before
@@ -33,15 +28,15 @@ func Retryer(tries int) aws.Retryer {
 	})
 }
 
-// Backoff is Retryer's waiting, for a client whose retryer is its own.
+// Backoff returns Retryer's delays, for a client that has its own retryer.
 func Backoff() retry.BackoffDelayer {
-	return retry.BackoffDelayerFunc(func(failed int, _ error) (time.Duration, error) { return Jitter(failed), nil })
+	policy := RetryPolicy()
+	return retry.BackoffDelayerFunc(func(failures int, _ error) (time.Duration, error) { return policy.Delay(failures), nil })
 }
 
-// Jitter is how long to wait after that many failed tries, so that those of many
-// clients are spread: from 0 to 50 ms, doubling with each try up to 2 s.
-func Jitter(failed int) time.Duration {
-	return rand.N(min(leastJitter<<max(0, min(failed-1, 10)), mostJitter))
+// RetryPolicy returns Retryer's delays, for retries that the SDK does not make.
+func RetryPolicy() backoff.Policy {
+	return backoff.Policy{First: 50 * time.Millisecond, Max: 2 * time.Second, Jitter: backoff.FullJitter}
 }
 
 // busy are the SDK's status codes of services that cannot answer now, and the

@@ -139,7 +139,7 @@ type call struct {
 // errors, timeouts, and the statuses 429, 502, 503 and 504. It returns the body
 // of a 2xx answer; any other answer is a *Problem.
 func (c *Client) do(ctx context.Context, call call) ([]byte, error) {
-	var wait backoff
+	var wait retries
 	for attempt := 1; ; attempt++ {
 		body, err := c.once(ctx, call)
 		if err == nil {

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 const (
@@ -33,19 +35,18 @@ func passes(err error) bool {
 	return errors.As(err, &problem) && slices.Contains(passing, problem.Status) && problem.RetryAfter <= maxRetryAfter
 }
 
-// backoff counts the pauses of one call.
-type backoff struct{ pauses int }
+// retries counts the failures of one call.
+type retries struct{ failures int }
 
 // next says whether to try again after the error, and how long to wait before:
 // exponentially longer each time, between half and all of that by jitter, and
 // never less than the service asked for.
-func (b *backoff) next(err error, jitter func() float64) (pause time.Duration, again bool) {
+func (r *retries) next(err error, jitter func() float64) (pause time.Duration, again bool) {
 	if !passes(err) {
 		return 0, false
 	}
-	ceiling := min(firstPause<<min(b.pauses, 16), maxPause)
-	b.pauses++
-	pause = ceiling/2 + time.Duration(jitter()*float64(ceiling/2))
+	r.failures++
+	pause = backoff.Policy{First: firstPause, Max: maxPause, Jitter: backoff.EqualJitter}.DelayAt(r.failures, jitter())
 	var problem *Problem
 	if errors.As(err, &problem) && problem.RetryAfter > 0 {
 		// Those told the same time must not all come back at it.

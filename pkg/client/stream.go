@@ -65,7 +65,7 @@ var ErrCursorExpired = errors.New("the cursor is older than what the stream keep
 // it, it comes as the service sent it and names in "omitted" what it lacks.
 func (c *Client) Stream(ctx context.Context, s Subscription, handle func(Event) error) error {
 	f := &follower{Client: c, filter: s.Filter, cursor: s.After, handle: handle, seen: newMemory(maxSeen)}
-	var wait backoff
+	var wait retries
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
 		f.subscribed, f.progress = false, false
@@ -77,7 +77,7 @@ func (c *Client) Stream(ctx context.Context, s Subscription, handle func(Event) 
 		case ctx.Err() != nil:
 			return fmt.Errorf("stream: %w", context.Cause(ctx))
 		case f.progress || f.subscribed && time.Since(began) > maxPause:
-			wait = backoff{}
+			wait = retries{}
 		}
 		pause, again := wait.next(passing(err), c.config.Jitter)
 		if !again {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
@@ -441,7 +442,7 @@ func (d *delivery) later(ctx context.Context) error {
 	if sub.Tries++; sub.Tries > maxTries {
 		return d.cut(ctx, "it was too slow for too long")
 	}
-	delay := min(minRetry<<(sub.Tries-1), maxRetry)
+	delay := backoff.Policy{First: minRetry, Max: maxRetry}.Delay(sub.Tries)
 	sub.RetryAt = d.Now().Add(delay - clocksDiffer)
 	if err := d.save(ctx); err != nil {
 		return d.settle(ctx, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 const (
@@ -27,8 +28,6 @@ const (
 	reportReserve = time.Second
 	// postponeTime bounds the calls that postpone a batch's failed messages.
 	postponeTime = 2 * time.Second
-	// longestRetry is the longest that RetryAfter has a failed message wait.
-	longestRetry = 2 * time.Minute
 )
 
 // Source is what a function does to the messages of the queues that trigger it,
@@ -42,7 +41,9 @@ type Source struct {
 
 // RetryAfter is how long a message waits that failed when it was received for
 // the n-th time: two seconds, and twice as long each time up to two minutes.
-func RetryAfter(n int) time.Duration { return min(time.Second<<max(1, min(n, 10)), longestRetry) }
+func RetryAfter(n int) time.Duration {
+	return backoff.Policy{First: 2 * time.Second, Max: 2 * time.Minute}.Delay(n)
+}
 
 // errNotStarted says that the function's time was too short for the message.
 var errNotStarted = errors.New("not begun: the function's deadline is near")

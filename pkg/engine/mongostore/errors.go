@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 // Error codes of the server. The driver has types for the errors, but no names
@@ -128,22 +129,10 @@ func repeat(ctx context.Context, call func() error) error {
 		if !errors.As(err, &later) {
 			return err
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := backoff.Sleep(ctx, wait); err != nil {
 			return err
 		}
 		err = call()
 	}
 	return err
-}
-
-// pause waits, or returns the context's error where that ends before.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

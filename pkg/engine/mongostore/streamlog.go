@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -14,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
@@ -59,23 +59,19 @@ func segmentKey(tenant audit.TenantID, number int64) string {
 	return keyOf(tenant, fmt.Sprintf("%019d", number))
 }
 
-// Workers that append to one stream at the same time wait for each other: up to
-// leastTurn, doubling with each turn that another took, up to mostTurn.
-const (
-	maxTurns  = 60
-	leastTurn = 2 * time.Millisecond
-	mostTurn  = 100 * time.Millisecond
-)
+// maxTurns bounds the attempts of workers that append to one stream at the same time.
+const maxTurns = 60
 
-// takeTurns runs try until it is done, at most maxTurns times, and again where
-// an answer was lost.
+// takeTurns runs try until it is done, at most maxTurns times. It starts over if
+// the database was unavailable.
 func takeTurns(ctx context.Context, try func() (done bool, err error)) error {
+	delays := backoff.Policy{First: 2 * time.Millisecond, Max: 100 * time.Millisecond, Jitter: backoff.FullJitter}
 	return repeat(ctx, func() error {
 		for turn := range maxTurns {
 			if done, err := try(); done || err != nil {
 				return err
 			}
-			if err := pause(ctx, rand.N(min(leastTurn<<min(turn, 10), mostTurn))); err != nil {
+			if err := backoff.Sleep(ctx, delays.Delay(turn+1)); err != nil {
 				return err
 			}
 		}

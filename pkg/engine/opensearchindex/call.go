@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 // call is one request. Everything in its path is made of checked names.
@@ -216,34 +216,20 @@ func ownFaults() []string {
 
 // pause is the waits between the attempts at one thing.
 type pause struct {
-	end  time.Time
-	next time.Duration
+	end      time.Time
+	failures int
 }
 
-const (
-	firstPause   = 50 * time.Millisecond
-	longestPause = 5 * time.Second
-)
-
 func newPause(budget time.Duration) *pause {
-	return &pause{end: time.Now().Add(budget), next: firstPause}
+	return &pause{end: time.Now().Add(budget)}
 }
 
 // wait waits between half and the whole of a time that doubles with every call.
 // It returns false without waiting when the budget does not allow for it, and
 // false when the context ends.
 func (p *pause) wait(ctx context.Context) bool {
-	length := p.next/2 + rand.N(p.next/2) // writers that were refused at once must not come back at once
-	p.next = min(2*p.next, longestPause)
-	if time.Now().Add(length).After(p.end) {
-		return false
-	}
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
+	p.failures++
+	// The jitter spreads writers that the cluster refused at the same time.
+	length := backoff.Policy{First: 50 * time.Millisecond, Max: 5 * time.Second, Jitter: backoff.EqualJitter}.Delay(p.failures)
+	return !time.Now().Add(length).After(p.end) && backoff.Sleep(ctx, length) == nil
 }

@@ -71,7 +71,7 @@ func New(client *sqs.Client, name string, o Options) *Queue {
 		o.MaxBytes = MaxBytes
 	}
 	if o.Backoff == nil {
-		o.Backoff = func(try int) time.Duration { return awsconfig.Jitter(try - 1) }
+		o.Backoff = func(try int) time.Duration { return awsconfig.RetryPolicy().Delay(try - 1) }
 	}
 	return &Queue{
 		client: client, name: name, maxBytes: o.MaxBytes, backoff: o.Backoff,

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 const (
@@ -158,10 +159,8 @@ func (q *Queue) sendBatch(ctx context.Context, url *string, pending []message, d
 			return &SendError{Queue: q.name, Failed: failed}
 		}
 		pending = only(pending, failed)
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("send %d messages to %s: %w", len(pending), q.name, ctx.Err())
-		case <-time.After(q.backoff(try + 1)):
+		if err := backoff.Sleep(ctx, q.backoff(try+1)); err != nil {
+			return fmt.Errorf("send %d messages to %s: %w", len(pending), q.name, err)
 		}
 	}
 }

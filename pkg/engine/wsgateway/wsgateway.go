@@ -20,6 +20,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
@@ -86,19 +87,9 @@ func (g *Gateway) call(ctx context.Context, method, connection string, body []by
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !errors.As(err, &passing) || failed == tries || !wait(bounded, awsconfig.Jitter(failed)):
+		case !errors.As(err, &passing) || failed == tries || backoff.Sleep(bounded, awsconfig.RetryPolicy().Delay(failed)) != nil:
 			return err
 		}
-	}
-}
-
-// wait reports whether the time passed before the context ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }
 
