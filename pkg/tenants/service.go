@@ -13,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 // Recorder writes the service's own entries into a tenant's log.
@@ -32,7 +33,7 @@ type Recorder interface {
 type Service struct {
 	Tenants  Store // Cache.Fresh, where the process has a Cache, so that it sees these changes at once
 	Keys     KeyStore
-	Jobs     JobStore
+	Jobs     jobs.Store
 	Purge    ingest.Queue
 	Recorder Recorder
 	Now      func() time.Time
@@ -237,9 +238,9 @@ func (s *Service) startPurge(ctx context.Context, tenant audit.Tenant) (audit.Jo
 			return audit.Job{}, fmt.Errorf("purge job of tenant %s: %w", tenant.ID, err)
 		}
 	}
-	body, err := json.Marshal(purgeMessage{Version: purgeVersion, Tenant: tenant.ID, Job: job.ID})
+	body, err := jobs.PurgeMessage{Tenant: tenant.ID, Job: job.ID}.Encode()
 	if err == nil {
-		err = s.Purge.Send(ctx, []string{string(body)})
+		err = s.Purge.Send(ctx, []string{body})
 	}
 	if err != nil {
 		return audit.Job{}, fmt.Errorf("queue the purge of tenant %s: %w", tenant.ID, err)

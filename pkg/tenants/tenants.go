@@ -1,5 +1,5 @@
-// Package tenants administers tenants and their API keys, and removes a tenant
-// from every store.
+// Package tenants administers tenants and their API keys. It starts the jobs
+// that remove deleted tenants; package jobs does them.
 package tenants
 
 import (
@@ -50,21 +50,4 @@ type KeyStore interface {
 	TouchKey(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error
 	// DeleteKey removes a key, audit.ErrNotFound where there is none.
 	DeleteKey(ctx context.Context, tenant audit.TenantID, id string) error
-}
-
-// JobStore keeps jobs.
-type JobStore interface {
-	// CreateJob adds a job; audit.ErrConflict where its id is taken.
-	CreateJob(ctx context.Context, job audit.Job) error
-	// UpdateJob replaces a job, audit.ErrNotFound where there is none.
-	UpdateJob(ctx context.Context, job audit.Job) error
-	// Job returns a job, audit.ErrNotFound where there is none.
-	Job(ctx context.Context, tenant audit.TenantID, id string) (audit.Job, error)
-}
-
-// Purger is a store that can forget a tenant. Purge removes up to limit of the
-// tenant's records and returns how many; 0 means that none is left. It never
-// removes anything of another tenant and may be repeated at any time.
-type Purger interface {
-	Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error)
 }

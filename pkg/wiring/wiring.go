@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
@@ -32,7 +33,7 @@ type Entries interface {
 	search.Reader
 	search.IDLister
 	stream.Reader
-	tenants.Purger
+	jobs.Purger
 }
 
 // Index is the search index.
@@ -40,19 +41,19 @@ type Index interface {
 	search.Index
 	search.IndexWriter
 	search.IDLister
-	tenants.Purger
+	jobs.Purger
 }
 
 // Quarantine keeps what a step could not take.
 type Quarantine interface {
 	quarantine.Store
-	tenants.Purger
+	jobs.Purger
 }
 
 // Keys keeps API keys.
 type Keys interface {
 	tenants.KeyStore
-	tenants.Purger
+	jobs.Purger
 }
 
 // DefaultGrace is longer than entries wait for the index on a busy day.
@@ -61,13 +62,13 @@ const DefaultGrace = time.Hour
 // StreamLog is the order of the live streams.
 type StreamLog interface {
 	stream.Log
-	tenants.Purger
+	jobs.Purger
 }
 
 // Connections are those of the live streams' clients.
 type Connections interface {
 	stream.Connections
-	tenants.Purger
+	jobs.Purger
 }
 
 // Queue is the sending side of a queue.
@@ -85,7 +86,7 @@ type Stores struct {
 	Quarantine Quarantine
 	Tenants    tenants.Store
 	Keys       Keys
-	Jobs       tenants.JobStore
+	Jobs       jobs.Store
 	StreamLog  StreamLog
 	// Connections are the records of connections, Sockets the connections themselves.
 	Connections Connections
@@ -96,7 +97,7 @@ type Stores struct {
 	DeadLetters func(name manifest.QueueName) ingest.Queue
 	// Source is what is done to messages that a function was given.
 	Source lambdaedge.Source
-	// DrainPeriod is how long a consumer may still write for a tenant that was deleted; see tenants.Worker.
+	// DrainPeriod is how long a consumer may still write for a tenant that was deleted; see jobs.PurgeWorker.
 	DrainPeriod time.Duration
 	// Grace is how long a stored entry may be on its way to the index; see search.Reconciler.
 	Grace time.Duration
@@ -269,10 +270,10 @@ func publishTo(w *metrics.Writer) func(search.Reconciliation) error {
 }
 
 // Purger removes deleted tenants from every store.
-func (s *Services) Purger() *tenants.Worker {
-	return &tenants.Worker{
+func (s *Services) Purger() *jobs.PurgeWorker {
+	return &jobs.PurgeWorker{
 		Tenants: s.tenants().Fresh(), Jobs: s.Stores.Jobs, Now: time.Now, DrainPeriod: s.Stores.DrainPeriod,
-		Stores: []tenants.NamedPurger{
+		Stores: []jobs.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
 			{Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},

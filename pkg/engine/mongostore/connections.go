@@ -17,7 +17,7 @@ import (
 )
 
 // Connections keeps the clients' connections. It implements stream.Connections
-// and tenants.Purger. The server removes a connection within about a minute
+// and jobs.Purger. The server removes a connection within about a minute
 // after its ExpiresAt.
 type Connections struct{ db *DB }
 
@@ -286,7 +286,7 @@ func (s *Connections) Release(ctx context.Context, id, holder string) (released 
 	return true, nil
 }
 
-// Purge implements tenants.Purger.
+// Purge implements jobs.Purger.
 func (s *Connections) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := s.db.purge(ctx, collectionConnections, indexSubscribed, tenant, limit)
 	if err != nil {

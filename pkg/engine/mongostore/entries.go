@@ -27,7 +27,7 @@ const maxPurge = 1000
 type IsolationFunc func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)
 
 // Entries is the system of record. It implements ingest.Store, search.Reader,
-// search.IDLister, stream.Reader and tenants.Purger.
+// search.IDLister, stream.Reader and jobs.Purger.
 type Entries struct {
 	db        *DB
 	isolation IsolationFunc
@@ -425,7 +425,7 @@ func (db *DB) read(ctx context.Context, name string, from *readpref.ReadPref, ke
 	return doc, failure(ctx, err)
 }
 
-// Purge implements tenants.Purger. It drops the tenant's own partitions once
+// Purge implements jobs.Purger. It drops the tenant's own partitions once
 // they are empty.
 func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := s.purge(ctx, tenant, min(limit, maxPurge))

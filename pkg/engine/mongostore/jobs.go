@@ -11,7 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Jobs keeps jobs, each under its tenant. It implements tenants.JobStore.
+// Jobs keeps jobs, each under its tenant. It implements jobs.Store.
 type Jobs struct{ db *DB }
 
 // Jobs returns the jobs.
@@ -37,7 +37,7 @@ func newJobDocument(j *audit.Job) jobDocument {
 	}
 }
 
-// CreateJob implements tenants.JobStore. Times are kept to the millisecond.
+// CreateJob implements jobs.Store. Times are kept to the millisecond.
 func (s *Jobs) CreateJob(ctx context.Context, job audit.Job) error {
 	if err := s.db.insertOne(ctx, collectionJobs, newJobDocument(&job)); err != nil {
 		return fmt.Errorf("create job %s of %s: %w", job.ID, job.Tenant, err)
@@ -45,7 +45,7 @@ func (s *Jobs) CreateJob(ctx context.Context, job audit.Job) error {
 	return nil
 }
 
-// UpdateJob implements tenants.JobStore.
+// UpdateJob implements jobs.Store.
 func (s *Jobs) UpdateJob(ctx context.Context, job audit.Job) error {
 	doc := newJobDocument(&job)
 	if err := s.db.replaceOne(ctx, collectionJobs, bson.D{{Key: fieldKey, Value: doc.Key}}, doc); err != nil {
@@ -54,7 +54,7 @@ func (s *Jobs) UpdateJob(ctx context.Context, job audit.Job) error {
 	return nil
 }
 
-// Job implements tenants.JobStore.
+// Job implements jobs.Store.
 func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (audit.Job, error) {
 	var doc jobDocument
 	raw, err := s.db.read(ctx, collectionJobs, readpref.Primary(), keyOf(tenant, id))

@@ -14,7 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-// Keys keeps API keys. It implements tenants.KeyStore and tenants.Purger. The
+// Keys keeps API keys. It implements tenants.KeyStore and jobs.Purger. The
 // id and the hash of a key are unique among all tenants.
 type Keys struct{ db *DB }
 
@@ -160,7 +160,7 @@ func (s *Keys) DeleteKey(ctx context.Context, tenant audit.TenantID, id string) 
 	return nil
 }
 
-// Purge implements tenants.Purger.
+// Purge implements jobs.Purger.
 func (s *Keys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := s.db.purge(ctx, collectionKeys, indexKeyTenant, tenant, limit)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
@@ -86,7 +87,7 @@ func TestConformance(t *testing.T) {
 		conformance.Keys(t, func(t *testing.T) conformance.KeyStore { return db(t).Keys() })
 	})
 	t.Run("Jobs", func(t *testing.T) {
-		conformance.Jobs(t, func(t *testing.T) tenants.JobStore { return db(t).Jobs() })
+		conformance.Jobs(t, func(t *testing.T) jobs.Store { return db(t).Jobs() })
 	})
 	t.Run("StreamLogs", func(t *testing.T) {
 		conformance.StreamLogs(t, func(t *testing.T, now func() time.Time) conformance.StreamLog {

@@ -15,7 +15,7 @@ import (
 )
 
 // Quarantine keeps entries that a step could not take. It implements
-// quarantine.Store and tenants.Purger.
+// quarantine.Store and jobs.Purger.
 type Quarantine struct{ db *DB }
 
 // Quarantine returns the quarantine.
@@ -205,7 +205,7 @@ func (db *DB) deleteOne(ctx context.Context, name string, query bson.D) error {
 	return nil
 }
 
-// Purge implements tenants.Purger.
+// Purge implements jobs.Purger.
 func (q *Quarantine) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := q.db.purge(ctx, collectionQuarantine, indexQuarantineItem, tenant, limit)
 	if err != nil {

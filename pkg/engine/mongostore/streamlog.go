@@ -18,7 +18,7 @@ import (
 )
 
 // StreamLog keeps the order of every tenant's stream. It implements stream.Log
-// and tenants.Purger.
+// and jobs.Purger.
 //
 // A stream is one document, its head, and one for each segment. The number of a
 // segment is part of its _id, so that two workers cannot give the same one: the
@@ -417,7 +417,7 @@ func (l *StreamLog) kept(segments []segmentDocument, after int64, limit int) ([]
 // may have the ids of a thousand entries in its index.
 const purgedSegments = 50
 
-// Purge implements tenants.Purger. A segment counts as one record.
+// Purge implements jobs.Purger. A segment counts as one record.
 func (l *StreamLog) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := l.purge(ctx, tenant, limit)
 	if err != nil {

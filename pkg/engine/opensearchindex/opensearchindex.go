@@ -32,15 +32,15 @@ import (
 	"github.com/opensearch-project/opensearch-go/v4/signer/awsv2"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
-	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
 var (
 	_ search.Index       = (*Index)(nil)
 	_ search.IndexWriter = (*Index)(nil)
 	_ search.IDLister    = (*Index)(nil)
-	_ tenants.Purger     = (*Index)(nil)
+	_ jobs.Purger        = (*Index)(nil)
 )
 
 // Defaults of a Config.
@@ -110,7 +110,7 @@ type Config struct {
 }
 
 // Index is the search index of all tenants. It implements search.Index,
-// search.IndexWriter, search.IDLister and tenants.Purger, and may be used by
+// search.IndexWriter, search.IDLister and jobs.Purger, and may be used by
 // many goroutines.
 type Index struct {
 	config Config

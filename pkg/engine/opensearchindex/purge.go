@@ -13,7 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Purge implements tenants.Purger, with entries as records. A month that has at
+// Purge implements jobs.Purger, with entries as records. A month that has at
 // most limit entries left goes with its index. When none is left, the template
 // goes too.
 func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {

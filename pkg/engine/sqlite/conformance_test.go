@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 )
@@ -54,7 +55,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestJobs(t *testing.T) {
-	conformance.Jobs(t, func(t *testing.T) tenants.JobStore { return open(t).Jobs() })
+	conformance.Jobs(t, func(t *testing.T) jobs.Store { return open(t).Jobs() })
 }
 
 func TestStreamLog(t *testing.T) {

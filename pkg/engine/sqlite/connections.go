@@ -16,7 +16,7 @@ import (
 const expiredPerCreate = 10
 
 // Connections keeps the clients' connections. It implements stream.Connections
-// and tenants.Purger.
+// and jobs.Purger.
 type Connections struct{ db *DB }
 
 // Connections returns the connections in this file.
@@ -185,7 +185,7 @@ func (b *batch) release(id, holder string) (released bool, err error) {
 	return kept == 0, err
 }
 
-// Purge implements tenants.Purger.
+// Purge implements jobs.Purger.
 func (s *Connections) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	return s.db.purgeByID(ctx, "connections", tenant, limit)
 }

@@ -20,7 +20,7 @@ import (
 const maxPurge = 1000
 
 // Entries is the system of record. It implements ingest.Store, search.Reader,
-// search.IDLister, stream.Reader and tenants.Purger.
+// search.IDLister, stream.Reader and jobs.Purger.
 type Entries struct{ db *DB }
 
 // Entries returns the system of record in this file.
@@ -252,7 +252,7 @@ func absent(err error) error {
 	return err
 }
 
-// Purge implements tenants.Purger.
+// Purge implements jobs.Purger.
 func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := s.db.purge(ctx, tenant, limit, `DELETE FROM entries WHERE key IN (
 		SELECT key FROM entries INDEXED BY entries_by_id WHERE tenant = ? LIMIT ?)`)

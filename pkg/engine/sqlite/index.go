@@ -10,7 +10,7 @@ import (
 )
 
 // Index is the search index. It implements search.Index, search.IndexWriter,
-// search.IDLister and tenants.Purger. It takes its order and its documents from Entries of the same
+// search.IDLister and jobs.Purger. It takes its order and its documents from Entries of the same
 // file: an entry that is not there is not indexed.
 type Index struct{ db *DB }
 
@@ -120,7 +120,7 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 	return found > 0, nil
 }
 
-// Purge implements tenants.Purger.
+// Purge implements jobs.Purger.
 func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n int, err error) {
 	number, known, err := x.db.number(ctx, tenant)
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Jobs keeps jobs, each under its tenant. It implements tenants.JobStore.
+// Jobs keeps jobs, each under its tenant. It implements jobs.Store.
 type Jobs struct{ db *DB }
 
 // Jobs returns the jobs in this file.
 func (db *DB) Jobs() *Jobs { return &Jobs{db} }
 
-// CreateJob implements tenants.JobStore.
+// CreateJob implements jobs.Store.
 func (s *Jobs) CreateJob(ctx context.Context, job audit.Job) error {
 	doc, err := json.Marshal(job)
 	if err == nil {
@@ -27,7 +27,7 @@ func (s *Jobs) CreateJob(ctx context.Context, job audit.Job) error {
 	return nil
 }
 
-// UpdateJob implements tenants.JobStore.
+// UpdateJob implements jobs.Store.
 func (s *Jobs) UpdateJob(ctx context.Context, job audit.Job) error {
 	doc, err := json.Marshal(job)
 	if err == nil {
@@ -40,7 +40,7 @@ func (s *Jobs) UpdateJob(ctx context.Context, job audit.Job) error {
 	return nil
 }
 
-// Job implements tenants.JobStore.
+// Job implements jobs.Store.
 func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (audit.Job, error) {
 	var job audit.Job
 	var doc []byte

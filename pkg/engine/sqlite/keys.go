@@ -11,7 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-// Keys keeps API keys. It implements tenants.KeyStore and tenants.Purger. The
+// Keys keeps API keys. It implements tenants.KeyStore and jobs.Purger. The
 // id and the hash of a key are unique among all tenants.
 type Keys struct{ db *DB }
 
@@ -105,7 +105,7 @@ func (s *Keys) DeleteKey(ctx context.Context, tenant audit.TenantID, id string) 
 	return nil
 }
 
-// Purge implements tenants.Purger.
+// Purge implements jobs.Purger.
 func (s *Keys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	return s.db.purgeByID(ctx, "keys", tenant, limit)
 }

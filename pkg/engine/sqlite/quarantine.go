@@ -12,7 +12,7 @@ import (
 )
 
 // Quarantine keeps entries that a step could not take. It implements
-// quarantine.Store and tenants.Purger.
+// quarantine.Store and jobs.Purger.
 type Quarantine struct{ db *DB }
 
 // Quarantine returns the quarantine in this file.
@@ -162,7 +162,7 @@ func (db *DB) changeOne(ctx context.Context, otherwise error, query string, args
 	})
 }
 
-// Purge implements tenants.Purger.
+// Purge implements jobs.Purger.
 func (q *Quarantine) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := q.db.purge(ctx, tenant, limit, `DELETE FROM quarantine WHERE rowid IN (
 		SELECT rowid FROM quarantine WHERE tenant = ? LIMIT ?)`)

@@ -16,7 +16,7 @@ import (
 const expiredPerAppend = 2
 
 // StreamLog keeps the order of every tenant's stream. It implements stream.Log
-// and tenants.Purger.
+// and jobs.Purger.
 type StreamLog struct{ db *DB }
 
 // StreamLog returns the streams in this file.
@@ -235,7 +235,7 @@ func (c *conn) segments(ctx context.Context, tenant, after int64, limit int, now
 	return segments, err
 }
 
-// Purge implements tenants.Purger. The id of an entry counts as a record, as do
+// Purge implements jobs.Purger. The id of an entry counts as a record, as do
 // a segment and the stream itself.
 func (l *StreamLog) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n int, err error) {
 	number, known, err := l.db.number(ctx, tenant)

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/tenants"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 // patience is how long a suite waits for what an adapter may do a little later,
@@ -80,7 +80,7 @@ func cancelled(t *testing.T) context.Context {
 }
 
 // purgeAll purges a tenant in steps and returns how many records there were.
-func purgeAll(t *testing.T, p tenants.Purger, tenant audit.TenantID, step int) int {
+func purgeAll(t *testing.T, p jobs.Purger, tenant audit.TenantID, step int) int {
 	t.Helper()
 	total := 0
 	for {

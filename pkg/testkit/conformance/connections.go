@@ -14,14 +14,14 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
-	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
 // ConnectionStore keeps connections.
 type ConnectionStore interface {
 	stream.Connections
-	tenants.Purger
+	jobs.Purger
 }
 
 // connectionsUnderTest are connections and the time by which their leases go.
@@ -30,7 +30,7 @@ type connectionsUnderTest struct {
 	*clock
 }
 
-// Connections asks an adapter of stream.Connections and tenants.Purger for what
+// Connections asks an adapter of stream.Connections and jobs.Purger for what
 // they promise. The connections that open returns read the time from now.
 func Connections(t *testing.T, open func(t *testing.T, now func() time.Time) ConnectionStore) {
 	for name, test := range map[string]func(t *testing.T, s connectionsUnderTest){

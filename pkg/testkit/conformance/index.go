@@ -14,8 +14,8 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
-	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
 // SearchIndex is a search index with its writing side.
@@ -23,7 +23,7 @@ type SearchIndex interface {
 	search.Index
 	search.IndexWriter
 	search.IDLister
-	tenants.Purger
+	jobs.Purger
 }
 
 // IndexUnderTest is what the Index suite works with.
@@ -35,7 +35,7 @@ type IndexUnderTest struct {
 }
 
 // Index asks an adapter of search.Index, search.IndexWriter, search.IDLister and
-// tenants.Purger for what they promise.
+// jobs.Purger for what they promise.
 func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 	for name, test := range map[string]func(t *testing.T, x IndexUnderTest){
 		"EveryFilterInEveryDirection":        indexFindsWhatTheOracleFinds,

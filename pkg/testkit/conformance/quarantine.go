@@ -7,17 +7,17 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
-	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
 // QuarantineStore is a quarantine.
 type QuarantineStore interface {
 	quarantine.Store
-	tenants.Purger
+	jobs.Purger
 }
 
-// Quarantine asks an adapter of quarantine.Store and tenants.Purger for what they promise.
+// Quarantine asks an adapter of quarantine.Store and jobs.Purger for what they promise.
 func Quarantine(t *testing.T, open func(t *testing.T) QuarantineStore) {
 	for name, test := range map[string]func(t *testing.T, s QuarantineStore){
 		"ListsAndReadsWhatWasPut":   quarantineReadsBack,

@@ -12,9 +12,9 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
-	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
 // EntryStore is a system of record.
@@ -23,11 +23,11 @@ type EntryStore interface {
 	search.Reader
 	search.IDLister
 	stream.Reader
-	tenants.Purger
+	jobs.Purger
 }
 
 // Store asks an adapter of ingest.Store, search.Reader, search.IDLister,
-// stream.Reader and tenants.Purger for what they promise.
+// stream.Reader and jobs.Purger for what they promise.
 func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){
 		"ReadsWhatWasAppended":            storeReadsBack,

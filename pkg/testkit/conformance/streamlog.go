@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
-	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
 // clock is a time that a test sets. It begins with the present, so that an
@@ -34,7 +34,7 @@ func (c *clock) advance(d time.Duration) { c.millis.Add(d.Milliseconds()) }
 // StreamLog keeps the order of streams.
 type StreamLog interface {
 	stream.Log
-	tenants.Purger
+	jobs.Purger
 }
 
 // streamUnderTest is a log and the time by which it goes.
@@ -43,7 +43,7 @@ type streamUnderTest struct {
 	*clock
 }
 
-// StreamLogs asks an adapter of stream.Log and tenants.Purger for what they
+// StreamLogs asks an adapter of stream.Log and jobs.Purger for what they
 // promise. The log that open returns reads the time from now.
 func StreamLogs(t *testing.T, open func(t *testing.T, now func() time.Time) StreamLog) {
 	for name, test := range map[string]func(t *testing.T, s streamUnderTest){

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -163,10 +164,10 @@ func tenantsBury(t *testing.T, s tenants.Store) {
 // KeyStore keeps API keys.
 type KeyStore interface {
 	tenants.KeyStore
-	tenants.Purger
+	jobs.Purger
 }
 
-// Keys asks an adapter of tenants.KeyStore and tenants.Purger for what they promise.
+// Keys asks an adapter of tenants.KeyStore and jobs.Purger for what they promise.
 func Keys(t *testing.T, open func(t *testing.T) KeyStore) {
 	for name, test := range map[string]func(t *testing.T, s KeyStore){
 		"CreateReadDelete":      keysRoundTrip,
@@ -261,8 +262,8 @@ func keysPurge(t *testing.T, s KeyStore) {
 	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), other.Tenant)), []tenants.Key{other})
 }
 
-// Jobs asks an adapter of tenants.JobStore for what it promises.
-func Jobs(t *testing.T, open func(t *testing.T) tenants.JobStore) {
+// Jobs asks an adapter of jobs.Store for what it promises.
+func Jobs(t *testing.T, open func(t *testing.T) jobs.Store) {
 	t.Run("CreateReadUpdate", func(t *testing.T) { jobsRoundTrip(t, open(t)) })
 	t.Run("TenantsAreApart", func(t *testing.T) { jobsKeepTenantsApart(t, open(t)) })
 }
@@ -273,7 +274,7 @@ func newJob(tenant audit.TenantID) audit.Job {
 	}
 }
 
-func jobsRoundTrip(t *testing.T, s tenants.JobStore) {
+func jobsRoundTrip(t *testing.T, s jobs.Store) {
 	job := newJob(newTenant(t))
 	_, err := s.Job(t.Context(), job.Tenant, job.ID)
 	wantError(t, err, audit.ErrNotFound)
@@ -286,7 +287,7 @@ func jobsRoundTrip(t *testing.T, s tenants.JobStore) {
 	same(t, must[audit.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
 }
 
-func jobsKeepTenantsApart(t *testing.T, s tenants.JobStore) {
+func jobsKeepTenantsApart(t *testing.T, s jobs.Store) {
 	mine := newJob(newTenant(t))
 	noError(t, s.CreateJob(t.Context(), mine))
 	theirs := mine
