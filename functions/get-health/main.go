@@ -15,5 +15,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartHTTP(httpapi.GetHealth(services.Gate(), services.Stores.Dependencies...))
+	lambdaedge.StartHTTP(httpapi.GetHealth(services.Gate(), services.Stores.Dependencies))
 }

@@ -152,8 +152,8 @@ type Security struct {
 type Services struct {
 	Stores Stores
 	Log    *slog.Logger
-	// StreamURL is the public address of the WebSocket API; "": see httpapi.CreateStreamTicket.
-	StreamURL string
+	// StreamURL is the public address of the WebSocket API.
+	StreamURL httpapi.StreamURL
 	// Metrics is where metrics go, in lines; see package metrics. New has them discarded.
 	Metrics io.Writer
 

@@ -29,7 +29,7 @@ const (
 
 // GetHealth answers GET /health with the state of each dependency: 200, or 503
 // where an essential one is missing. It tells no error's text.
-func GetHealth(gate *Gate, dependencies ...Dependency) http.Handler {
+func GetHealth(gate *Gate, dependencies []Dependency) http.Handler {
 	return gate.endpoint("get-health", func(c *call) (*response, error) {
 		ctx, cancel := context.WithTimeout(c.Context(), healthTimeout)
 		defer cancel()

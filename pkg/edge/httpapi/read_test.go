@@ -144,7 +144,7 @@ func TestHealthTellsOfOthersThanTheSilentDependency(t *testing.T) {
 		})
 	}
 	answer := httptest.NewRecorder()
-	httpapi.GetHealth(w.gate, dependencies...).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
+	httpapi.GetHealth(w.gate, dependencies).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
 	if body := answer.Body.String(); answer.Code != 200 || strings.Count(body, `"ok"`) != 10 || !strings.Contains(body, `"status":"degraded"}`) {
 		t.Errorf("%d %s", answer.Code, body)
 	}

@@ -68,16 +68,19 @@ func redeemed(s *stream.Service, r *http.Request) (*http.Request, error) {
 	return request, nil
 }
 
-// CreateStreamTicket answers POST /logs/stream/tickets: a ticket, and the address
-// to connect to with it. base is the public address of the WebSocket API; where it
-// is "", that is on the host that was asked.
-func CreateStreamTicket(gate *Gate, s *stream.Service, base string) http.Handler {
+// StreamURL is the public address of the WebSocket API, such as wss://host/stage.
+// If it is "", clients connect to manifest.StreamPath on the host of their request.
+type StreamURL string
+
+// CreateStreamTicket answers POST /logs/stream/tickets with a ticket and the
+// address to connect to with it.
+func CreateStreamTicket(gate *Gate, s *stream.Service, base StreamURL) http.Handler {
 	return gate.endpoint("create-stream-ticket", func(c *call) (*response, error) {
 		text, until, err := s.Ticket(c.principal, c.tenant.ID)
 		if err != nil {
 			return nil, err
 		}
-		address := base
+		address := string(base)
 		if address == "" {
 			address = (&url.URL{Scheme: "ws", Host: c.Host, Path: manifest.BasePath + manifest.StreamPath}).String()
 		}

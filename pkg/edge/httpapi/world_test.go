@@ -243,7 +243,7 @@ func (w *world) build() {
 		"delete-quarantine":    httpapi.DeleteQuarantine(w.gate, w.quarantine),
 		"delete-tenant":        httpapi.DeleteTenant(w.gate, w.tenants),
 		"get-docs":             httpapi.GetDocs(w.gate),
-		"get-health":           httpapi.GetHealth(w.gate, w.dependencies()...),
+		"get-health":           httpapi.GetHealth(w.gate, w.dependencies()),
 		"get-log":              httpapi.GetLog(w.gate, found),
 		"get-openapi":          httpapi.GetOpenAPI(w.gate),
 		"get-stats":            httpapi.GetStats(w.gate, found),

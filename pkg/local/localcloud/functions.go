@@ -54,7 +54,7 @@ func HTTPFunctions(s *wiring.Services) map[string]http.Handler {
 		"delete-quarantine":    httpapi.DeleteQuarantine(gate, s.Quarantine()),
 		"delete-tenant":        httpapi.DeleteTenant(gate, s.Tenants()),
 		"get-docs":             httpapi.GetDocs(gate),
-		"get-health":           httpapi.GetHealth(gate, s.Stores.Dependencies...),
+		"get-health":           httpapi.GetHealth(gate, s.Stores.Dependencies),
 		"get-log":              httpapi.GetLog(gate, s.Search()),
 		"get-openapi":          httpapi.GetOpenAPI(gate),
 		"get-stats":            httpapi.GetStats(gate, s.Search()),

@@ -13,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
 
@@ -28,7 +29,7 @@ func Services(ctx context.Context) (*wiring.Services, error) {
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: settings.LogLevel}))
 	slog.SetDefault(log)
 	services := wiring.New(opened, wiring.Security{Tokens: tokensOf(ctx, settings.Auth, log), CursorKey: settings.CursorKey}, log)
-	services.Metrics, services.StreamURL = os.Stdout, settings.StreamURL
+	services.Metrics, services.StreamURL = os.Stdout, httpapi.StreamURL(settings.StreamURL)
 	return services, nil
 }
 
