@@ -44,7 +44,7 @@ const environmentsEach = 2 * pollersEach
 type bootstraps struct {
 	hosts       map[string]*runtimehost.Host
 	gateway     *gateway
-	connections *connectionsAPI // by which they send to clients
+	connections *managementAPI // by which they send to clients
 }
 
 func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret []byte) (*bootstraps, error) {
@@ -52,7 +52,7 @@ func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret
 	if err != nil {
 		return nil, fmt.Errorf("the data folder: %w", err)
 	}
-	connections, err := serveConnections(sockets)
+	connections, err := serveManagementAPI(sockets)
 	if err != nil {
 		return nil, err
 	}

@@ -166,7 +166,7 @@ func (r *runner) routes() http.Handler {
 	mux.Handle("/", api)
 	stream := &socketServer{gateway: r.sockets, gate: r.services.Gate(), functions: socketFunctions(r.functions)}
 	mux.HandleFunc("GET "+manifest.BasePath+manifest.StreamPath, func(w http.ResponseWriter, r *http.Request) {
-		if upgrades(r) {
+		if isUpgrade(r) {
 			stream.ServeHTTP(w, r)
 			return
 		}

@@ -40,7 +40,6 @@ import (
 
 const socketPatience = 30 * time.Second
 
-type socketEvent = events.APIGatewayWebsocketProxyRequest
 
 // socketTest is a gateway with functions that note their events.
 type socketTest struct {
@@ -49,9 +48,9 @@ type socketTest struct {
 	server  *httptest.Server
 
 	mu     sync.Mutex
-	events []socketEvent
+	events []socketRequest
 	// answer is what the functions do besides.
-	answer func(socketEvent) (events.APIGatewayProxyResponse, error)
+	answer func(socketRequest) (events.APIGatewayProxyResponse, error)
 }
 
 func newSocketTest(t *testing.T, change func(*socketLimits), routes ...string) *socketTest {
@@ -67,7 +66,7 @@ func newSocketTest(t *testing.T, change func(*socketLimits), routes ...string) *
 		gate: &httpapi.Gate{Log: log, Now: time.Now, NewRequestID: uuid.NewString},
 	}
 	for _, key := range routes {
-		srv.functions[key] = func(_ context.Context, e socketEvent) (events.APIGatewayProxyResponse, error) { return s.take(key, e) }
+		srv.functions[key] = func(_ context.Context, e socketRequest) (events.APIGatewayProxyResponse, error) { return s.take(key, e) }
 	}
 	s.server = httptest.NewServer(srv)
 	t.Cleanup(func() {
@@ -79,7 +78,7 @@ func newSocketTest(t *testing.T, change func(*socketLimits), routes ...string) *
 
 var allRoutes = []string{manifest.SocketConnect, manifest.SocketDisconnect, manifest.SocketDefault, "subscribe"}
 
-func (s *socketTest) take(key string, e socketEvent) (events.APIGatewayProxyResponse, error) {
+func (s *socketTest) take(key string, e socketRequest) (events.APIGatewayProxyResponse, error) {
 	if e.RequestContext.RouteKey != key {
 		s.t.Errorf("the function of %s got an event of %s", key, e.RequestContext.RouteKey)
 	}
@@ -93,17 +92,17 @@ func (s *socketTest) take(key string, e socketEvent) (events.APIGatewayProxyResp
 	return events.APIGatewayProxyResponse{StatusCode: http.StatusOK}, nil
 }
 
-func (s *socketTest) answers(answer func(socketEvent) (events.APIGatewayProxyResponse, error)) {
+func (s *socketTest) answers(answer func(socketRequest) (events.APIGatewayProxyResponse, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answer = answer
 }
 
 // seen returns the events of a type.
-func (s *socketTest) seen(kind string) []socketEvent {
+func (s *socketTest) seen(kind string) []socketRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var found []socketEvent
+	var found []socketRequest
 	for _, e := range s.events {
 		if e.RequestContext.EventType == kind {
 			found = append(found, e)
@@ -113,7 +112,7 @@ func (s *socketTest) seen(kind string) []socketEvent {
 }
 
 // await waits for the n-th event of a type.
-func (s *socketTest) await(kind string, n int) socketEvent {
+func (s *socketTest) await(kind string, n int) socketRequest {
 	s.t.Helper()
 	for patience := time.Now().Add(socketPatience); ; time.Sleep(time.Millisecond) {
 		if seen := s.seen(kind); len(seen) >= n {
@@ -207,7 +206,7 @@ func (c *socketClient) wantClosed(want websocket.StatusCode) {
 
 func TestConformanceOfTheLocalGateway(t *testing.T) {
 	s := newSocketTest(t, nil, allRoutes...)
-	api, err := serveConnections(s.gateway)
+	api, err := serveManagementAPI(s.gateway)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,23 +301,23 @@ func TestSocketEventsAreGenuine(t *testing.T) {
 }
 
 func TestSocketRefusals(t *testing.T) {
-	refused := func(e socketEvent) (events.APIGatewayProxyResponse, error) {
+	refused := func(e socketRequest) (events.APIGatewayProxyResponse, error) {
 		return events.APIGatewayProxyResponse{StatusCode: 403, Headers: map[string]string{"Content-Type": "application/problem+json"}, Body: `{"status":403}`}, nil
 	}
 	for _, c := range []struct {
 		name   string
 		routes []string
-		answer func(socketEvent) (events.APIGatewayProxyResponse, error)
+		answer func(socketRequest) (events.APIGatewayProxyResponse, error)
 		header http.Header // besides those of a sound handshake
 		query  string
 		status int
 		body   string
 	}{
 		{"by the function", allRoutes, refused, nil, "", 403, `{"status":403}`},
-		{"the function fails", allRoutes, func(socketEvent) (events.APIGatewayProxyResponse, error) {
+		{"the function fails", allRoutes, func(socketRequest) (events.APIGatewayProxyResponse, error) {
 			return events.APIGatewayProxyResponse{}, errors.New("secret")
 		}, nil, "", 500, "urn:ocelot:problem:internal"},
-		{"no answer's form", allRoutes, func(socketEvent) (events.APIGatewayProxyResponse, error) {
+		{"no answer's form", allRoutes, func(socketRequest) (events.APIGatewayProxyResponse, error) {
 			return events.APIGatewayProxyResponse{}, nil
 		}, nil, "", 500, "urn:ocelot:problem:internal"},
 		{"no functions", nil, nil, nil, "", 404, "urn:ocelot:problem:not_found"},
@@ -362,7 +361,7 @@ func TestSocketHandlesMessagesInOrder(t *testing.T) {
 	release := make(chan struct{})
 	var mu sync.Mutex
 	running := 0
-	s.answers(func(e socketEvent) (events.APIGatewayProxyResponse, error) {
+	s.answers(func(e socketRequest) (events.APIGatewayProxyResponse, error) {
 		mu.Lock()
 		running++
 		if running > 1 {
@@ -426,7 +425,7 @@ func TestSocketTellsFailures(t *testing.T) {
 		{`{"action":"subscribe"}`, "Internal server error", events.APIGatewayProxyResponse{}, nil},
 		{`{"action":"other"}`, "Forbidden", events.APIGatewayProxyResponse{}, nil}, // without a $default
 	} {
-		s.answers(func(socketEvent) (events.APIGatewayProxyResponse, error) { return test.response, test.err })
+		s.answers(func(socketRequest) (events.APIGatewayProxyResponse, error) { return test.response, test.err })
 		c.write(test.text)
 		text, err := c.Read(t.Context())
 		var told struct{ Message, ConnectionID, RequestID string }
@@ -435,7 +434,7 @@ func TestSocketTellsFailures(t *testing.T) {
 		}
 	}
 	// What a function answers by itself does not reach the client.
-	s.answers(func(socketEvent) (events.APIGatewayProxyResponse, error) {
+	s.answers(func(socketRequest) (events.APIGatewayProxyResponse, error) {
 		return events.APIGatewayProxyResponse{StatusCode: 500, Body: "secret"}, nil
 	})
 	c.write(`{"action":"subscribe"}`)
@@ -536,7 +535,7 @@ const idleForTests = 3 * time.Second
 // The gateway is as strict as API Gateway; what the client says passes it.
 func TestLongSubscriptionsPassTheGateway(t *testing.T) {
 	s := newSocketTest(t, nil, allRoutes...)
-	s.answers(func(e socketEvent) (response events.APIGatewayProxyResponse, err error) {
+	s.answers(func(e socketRequest) (response events.APIGatewayProxyResponse, err error) {
 		if e.RequestContext.RouteKey == "subscribe" {
 			err = s.gateway.Send(t.Context(), e.RequestContext.ConnectionID, []byte(`{"type":"subscribed","cursor":"c"}`))
 		}
@@ -657,7 +656,7 @@ func (s *socketTest) fill(c *socketClient) {
 func TestSlowSocketDelaysNobodyAndIsCut(t *testing.T) {
 	t.Parallel() // it waits most of its time
 	s := newSocketTest(t, func(l *socketLimits) { l.write, l.frames = 6*time.Second, 8 }, allRoutes...)
-	api, err := serveConnections(s.gateway)
+	api, err := serveManagementAPI(s.gateway)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -714,7 +713,7 @@ func TestSocketBytesAreBounded(t *testing.T) {
 
 func TestSocketGatewayClosesOnceFunctionsHaveBeenTold(t *testing.T) {
 	s := newSocketTest(t, nil, allRoutes...)
-	s.answers(func(e socketEvent) (events.APIGatewayProxyResponse, error) {
+	s.answers(func(e socketRequest) (events.APIGatewayProxyResponse, error) {
 		if e.RequestContext.EventType == lambdaedge.SocketEventDisconnect {
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -792,7 +791,7 @@ func TestSocketGatewayStopsAtOnce(t *testing.T) {
 
 func TestConnectionsAPIAnswersAsAPIGateway(t *testing.T) {
 	s := newSocketTest(t, nil, allRoutes...)
-	api, err := serveConnections(s.gateway)
+	api, err := serveManagementAPI(s.gateway)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -841,7 +840,7 @@ func TestConnectionsAPIAnswersAsAPIGateway(t *testing.T) {
 
 func TestConnectionsAPIDescribes(t *testing.T) {
 	s := newSocketTest(t, nil, allRoutes...)
-	api := &connectionsAPI{gateway: s.gateway}
+	api := &managementAPI{gateway: s.gateway}
 	c := s.connect()
 	recorder := httptest.NewRecorder()
 	api.describe(recorder, c.id)

@@ -8,16 +8,16 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-// frameMeter is the network connection under a client's WebSocket. The library
-// hands on messages, whatever their frames are; the meter knows which had a frame
-// that API Gateway does not take.
+// frameMeter is the network connection below a client's WebSocket. The WebSocket
+// library returns whole messages. API Gateway limits single frames too, so the
+// meter finds the messages that have a frame over the limit.
 type frameMeter struct {
 	net.Conn
-	header []byte // what was read of a frame's header
-	rest   uint64 // how much of its payload is to come
+	header []byte // the part of a frame's header that was read
+	rest   uint64 // bytes of the frame's payload that were not read yet
 	ended  int64  // messages whose last frame has begun
 	// tooLong is the number of the first message with a frame over
-	// stream.MaxFrameBytes, counted from 1; 0 while there is none.
+	// stream.MaxFrameBytes, counted from 1; 0 if there is none so far.
 	tooLong atomic.Int64
 }
 
@@ -28,7 +28,7 @@ func (m *frameMeter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// measure takes the next bytes that the client sent.
+// measure follows the next bytes that the client sent.
 func (m *frameMeter) measure(b []byte) {
 	for len(b) > 0 {
 		if m.rest > 0 {
@@ -37,18 +37,18 @@ func (m *frameMeter) measure(b []byte) {
 			continue
 		}
 		m.header, b = append(m.header, b[0]), b[1:]
-		if length, whole := payloadLength(m.header); whole {
+		if length, complete := payloadLength(m.header); complete {
 			m.begin(m.header[0], length)
 			m.header = m.header[:0]
 		}
 	}
 }
 
-// begin takes a frame's first byte and the length of its payload.
+// begin notes a frame by its first byte and the length of its payload.
 func (m *frameMeter) begin(first byte, length uint64) {
 	const final, control = 0x80, 0x08
 	m.rest = length
-	if first&control != 0 { // such frames stand between those of a message
+	if first&control != 0 { // a control frame is no part of a message
 		return
 	}
 	if length > stream.MaxFrameBytes {
@@ -59,9 +59,9 @@ func (m *frameMeter) begin(first byte, length uint64) {
 	}
 }
 
-// payloadLength reads a frame's header, of RFC 6455, section 5.2; whole is false
-// where some of it is to come.
-func payloadLength(header []byte) (length uint64, whole bool) {
+// payloadLength parses a frame's header (RFC 6455, section 5.2). complete is false
+// if bytes of the header are missing.
+func payloadLength(header []byte) (length uint64, complete bool) {
 	const masked, key = 0x80, 4
 	if len(header) < 2 {
 		return 0, false
