@@ -38,6 +38,7 @@ os.environ.update(
     MINISTACK_HOST="127.0.0.1",
     MINISTACK_REGION=os.environ["AWS_REGION"],
     AUTH="true",
+    IOT_MTLS_ENABLED="0",  # otherwise an MQTT listener opens on all addresses
     LOG_LEVEL="WARNING",
     S3_DATA_DIR=FOLDER,
     STATE_DIR=FOLDER,
