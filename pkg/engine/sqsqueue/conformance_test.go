@@ -46,12 +46,11 @@ func newClient(t *testing.T) *sqs.Client {
 // newQueue creates a queue of a new name, which is gone after the test.
 func newQueue(t *testing.T, client *sqs.Client, visibility time.Duration, maxReceives int) *sqsqueue.Queue {
 	t.Helper()
-	prefix := "test-" + uuid.NewString()
-	queue := manifest.Queue{Name: "q", VisibilityTimeout: visibility, MaxReceives: maxReceives}
-	if err := sqsqueue.EnsureQueues(t.Context(), client, prefix, []manifest.Queue{queue}); err != nil {
+	name := "test-" + uuid.NewString()
+	queue := sqsqueue.Config{Name: name, VisibilityTimeout: visibility, MaxReceives: maxReceives}
+	if err := sqsqueue.EnsureQueues(t.Context(), client, []sqsqueue.Config{queue}); err != nil {
 		t.Fatal(err)
 	}
-	name := sqsqueue.Name(prefix, queue.Name)
 	t.Cleanup(func() { removeQueue(t, client, name) })
 	return sqsqueue.New(client, name, sqsqueue.Options{})
 }
@@ -94,22 +93,25 @@ func (q messageQueue) Redrive(ctx context.Context) error {
 func TestConformanceOfEnsureQueues(t *testing.T) {
 	client := newClient(t)
 	prefix := "test-" + uuid.NewString()
-	queues := manifest.Queues()
+	var queues []sqsqueue.Config
+	for _, q := range manifest.Queues() {
+		queues = append(queues, sqsqueue.Config{Name: prefix + "-" + string(q.Name), VisibilityTimeout: q.VisibilityTimeout})
+	}
 	t.Cleanup(func() {
 		for _, queue := range queues {
-			removeQueue(t, client, sqsqueue.Name(prefix, queue.Name))
+			removeQueue(t, client, queue.Name)
 		}
 	})
-	for _, maxReceives := range []int{5, 5, 6} { // again is no error, and changes what exists
+	for _, maxReceives := range []int{5, 5, 6} { // a second call is no error; a third changes what exists
 		for i := range queues {
 			queues[i].MaxReceives = maxReceives
 		}
-		if err := sqsqueue.EnsureQueues(t.Context(), client, prefix, queues); err != nil {
+		if err := sqsqueue.EnsureQueues(t.Context(), client, queues); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, queue := range queues {
-		name := sqsqueue.Name(prefix, queue.Name)
+		name := queue.Name
 		q := sqsqueue.New(client, name, sqsqueue.Options{})
 		if err := q.Ping(t.Context()); err != nil {
 			t.Error(err)

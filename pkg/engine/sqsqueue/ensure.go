@@ -10,47 +10,53 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-
-	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// retention is SQS's longest, as in the deployed stacks: a message keeps its age
-// when it becomes a dead letter.
+// retention is SQS's maximum, as in the deployed stacks. A message keeps its age
+// when SQS moves it to the dead-letter queue.
 const retention = 14 * 24 * time.Hour
 
-// EnsureQueues creates the queues, each with its dead-letter queue, under their
-// Name, or changes those that exist to be as described. It is for the
-// local runner and for tests: deployed queues are their stack's.
-func EnsureQueues(ctx context.Context, client *sqs.Client, prefix string, queues []manifest.Queue) error {
+// Config describes a queue that EnsureQueues creates.
+type Config struct {
+	Name              string // its name in SQS; its dead-letter queue has the suffix DeadLetterSuffix
+	VisibilityTimeout time.Duration
+	MaxReceives       int // then SQS moves the message to the dead-letter queue
+}
+
+// EnsureQueues creates the queues, each with its dead-letter queue. It changes
+// queues that exist to match their Config. It is for the local runner and for
+// tests: a deployment creates its own queues.
+func EnsureQueues(ctx context.Context, client *sqs.Client, queues []Config) error {
 	for _, queue := range queues {
-		if err := ensure(ctx, client, Name(prefix, queue.Name), queue); err != nil {
+		if err := ensure(ctx, client, queue); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func ensure(ctx context.Context, client *sqs.Client, name string, queue manifest.Queue) error {
-	kept := map[string]string{string(types.QueueAttributeNameMessageRetentionPeriod): seconds(retention)}
-	if err := create(ctx, client, deadName(name), kept); err != nil {
+func ensure(ctx context.Context, client *sqs.Client, queue Config) error {
+	q := New(client, queue.Name, Options{})
+	attributes := map[string]string{string(types.QueueAttributeNameMessageRetentionPeriod): seconds(retention)}
+	if err := create(ctx, client, q.deadLetters.name, attributes); err != nil {
 		return err
 	}
-	dead, err := deadARN(ctx, client, name)
+	target, err := q.arn(ctx, &q.deadLetters)
 	if err != nil {
 		return err
 	}
-	policy, err := json.Marshal(map[string]any{"deadLetterTargetArn": dead, "maxReceiveCount": queue.MaxReceives})
+	policy, err := json.Marshal(map[string]any{"deadLetterTargetArn": target, "maxReceiveCount": queue.MaxReceives})
 	if err != nil {
-		return fmt.Errorf("create queue %s: %w", name, err)
+		return fmt.Errorf("create queue %s: %w", queue.Name, err)
 	}
-	return create(ctx, client, name, map[string]string{
+	return create(ctx, client, queue.Name, map[string]string{
 		string(types.QueueAttributeNameMessageRetentionPeriod): seconds(retention),
 		string(types.QueueAttributeNameVisibilityTimeout):      seconds(queue.VisibilityTimeout),
 		string(types.QueueAttributeNameRedrivePolicy):          string(policy),
 	})
 }
 
-// create creates a queue or gives the one that exists these attributes.
+// create creates a queue, or sets the attributes of the queue that exists.
 func create(ctx context.Context, client *sqs.Client, name string, attributes map[string]string) error {
 	_, err := client.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: attributes})
 	var exists *types.QueueNameExists
@@ -71,11 +77,6 @@ func change(ctx context.Context, client *sqs.Client, name string, attributes map
 	}
 	_, err = client.SetQueueAttributes(ctx, &sqs.SetQueueAttributesInput{QueueUrl: url, Attributes: attributes})
 	return err
-}
-
-func deadARN(ctx context.Context, client *sqs.Client, name string) (string, error) {
-	q := New(client, name, Options{})
-	return q.arn(ctx, &q.dead)
 }
 
 func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }

@@ -15,7 +15,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
-	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 const (
@@ -39,10 +38,8 @@ func NewClient(cfg aws.Config) *sqs.Client {
 	})
 }
 
-// Name returns the name of a queue in SQS.
-func Name(prefix string, queue manifest.QueueName) string { return prefix + "-" + string(queue) }
-
-func deadName(name string) string { return string(manifest.QueueName(name).DeadLetters()) }
+// DeadLetterSuffix follows a queue's name in the name of its dead-letter queue.
+const DeadLetterSuffix = "-dlq"
 
 // Options are what differs between installations. The zero Options are right for SQS.
 type Options struct {
@@ -57,12 +54,12 @@ type Options struct {
 // Queue is one queue of SQS and, under its name with "-dlq", its dead-letter
 // queue. It implements ingest.Queue and stream.Queue. Its methods may be called concurrently.
 type Queue struct {
-	client   *sqs.Client
-	name     string
-	maxBytes int
-	backoff  func(try int) time.Duration
-	self     address
-	dead     address
+	client      *sqs.Client
+	name        string
+	maxBytes    int
+	backoff     func(try int) time.Duration
+	self        address
+	deadLetters address
 }
 
 // New returns the queue of this name. Nothing is called until its first method is.
@@ -75,7 +72,7 @@ func New(client *sqs.Client, name string, o Options) *Queue {
 	}
 	return &Queue{
 		client: client, name: name, maxBytes: o.MaxBytes, backoff: o.Backoff,
-		self: address{name: name}, dead: address{name: deadName(name)},
+		self: address{name: name}, deadLetters: address{name: name + DeadLetterSuffix},
 	}
 }
 
@@ -141,7 +138,7 @@ func (q *Queue) Depth(ctx context.Context) (visible, inFlight, dead int64, err e
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	letters, err := q.attributes(ctx, &q.dead, waiting, hidden)
+	letters, err := q.attributes(ctx, &q.deadLetters, waiting, hidden)
 	if err != nil {
 		return 0, 0, 0, err
 	}

@@ -140,7 +140,7 @@ func failure(items []types.BatchResultErrorEntry) error {
 // Redrive moves the dead letters back, as new messages, and returns about how
 // many once that is done. Letters that come in meanwhile may stay.
 func (q *Queue) Redrive(ctx context.Context) (moved int64, err error) {
-	from, err := q.arn(ctx, &q.dead)
+	from, err := q.arn(ctx, &q.deadLetters)
 	if err != nil {
 		return 0, err
 	}

@@ -106,12 +106,17 @@ func (q Queues) Queue(name manifest.QueueName) *sqsqueue.Queue {
 }
 
 // Named returns the name of a queue in SQS.
-func (q Queues) Named(name manifest.QueueName) string { return sqsqueue.Name(q.prefix, name) }
+func (q Queues) Named(name manifest.QueueName) string { return q.prefix + "-" + string(name) }
 
 // Ensure creates the queues that are missing, with their dead-letter queues. In
 // production the deployment does.
 func (q Queues) Ensure(ctx context.Context) error {
-	return sqsqueue.EnsureQueues(ctx, q.client, q.prefix, manifest.Queues())
+	queues := manifest.Queues()
+	configs := make([]sqsqueue.Config, len(queues))
+	for i, queue := range queues {
+		configs[i] = sqsqueue.Config{Name: q.Named(queue.Name), VisibilityTimeout: queue.VisibilityTimeout, MaxReceives: queue.MaxReceives}
+	}
+	return sqsqueue.EnsureQueues(ctx, q.client, configs)
 }
 
 // isolation tells how a tenant's entries lie.
