@@ -51,6 +51,7 @@ lint:
 	go vet ./...
 	go mod tidy -diff
 	go run $(GOLANGCI_LINT) run
+	OCELOT_TEST_WALLS=1 go test -count=1 ./internal/walls
 	go run $(ACTIONLINT) .github/workflows/*.yml
 	go test -count=1 -run '(Current|Fresh)$$|^TestExamples$$|^TestManifest' ./...
 

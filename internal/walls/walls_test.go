@@ -1,0 +1,260 @@
+// Package walls checks that the linter holds the walls between packages that .golangci.yml describes.
+package walls_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	module = "github.com/ocelot-audit/ocelot"
+	// root is the module's folder, as seen from this one.
+	root = "../.."
+	// toolVariable makes a missing golangci-lint a failure, and lets the test download it.
+	toolVariable = "OCELOT_TEST_WALLS"
+)
+
+// forbidden is an import that must not be possible, and the rule that has to report it.
+type forbidden struct {
+	name   string
+	folder string // where the import is added; a folder that does not exist becomes a new package
+	path   string // what is imported; a path that begins with pkg/ is one of this module
+	rule   string
+}
+
+// leaf packages import nothing, so that importing them makes no cycle: a cycle would stop the linter.
+var (
+	leaves = []string{"pkg/leaf", "pkg/edge/leaf", "pkg/wiring/leaf", "cmd/leaf"}
+	fresh  = []string{"pkg/audit/fresh", "pkg/fresh", "pkg/engine/fresh", "pkg/edge/fresh", "pkg/wiring/fresh", "pkg/local/fresh",
+		"pkg/testkit/fresh", "functions/fresh", "cmd/fresh", "fresh"}
+)
+
+var imports = []forbidden{
+	{"domain → use case", "pkg/audit", "pkg/leaf", "domain"},
+	{"domain → settings", "pkg/audit", "pkg/config", "domain"},
+	{"domain → other module", "pkg/audit", "github.com/google/uuid", "domain"},
+	{"new package of the domain → use case", "pkg/audit/fresh", "pkg/cursor", "domain"},
+	{"manifest → use case", "pkg/manifest", "pkg/cursor", "manifest"},
+	{"use case → engine", "pkg/search", "pkg/engine/secrets", "use-cases"},
+	{"use case → edge", "pkg/ingest", "pkg/edge/leaf", "use-cases"},
+	{"use case → wiring", "pkg/tenants", "pkg/wiring/leaf", "use-cases"},
+	{"use case → runner", "pkg/stream", "pkg/local/runtimehost", "use-cases"},
+	{"use case → test kit", "pkg/quarantine", "pkg/testkit/enginetest", "use-cases"},
+	{"use case → settings", "pkg/access", "pkg/config", "use-cases"},
+	{"use case → AWS clients", "pkg/search", "pkg/awsconfig", "use-cases"},
+	{"use case → HTTP", "pkg/ingest", "net/http", "use-cases"},
+	{"use case → SQL", "pkg/export", "database/sql", "use-cases"},
+	{"use case → other module", "pkg/protect", "github.com/google/uuid", "use-cases"},
+	{"spelling → engine", "pkg/entryjson", "pkg/engine/secrets", "use-cases"},
+	{"new use case → engine", "pkg/fresh", "pkg/engine/sqlite", "use-cases"},
+	{"new use case → edge", "pkg/fresh", "pkg/edge/httpapi", "use-cases"},
+	{"new use case → wiring", "pkg/fresh", "pkg/wiring", "use-cases"},
+	{"new use case → unlisted package", "pkg/fresh", "pkg/samtemplate", "use-cases"},
+	{"bearer → settings", "pkg/access/bearer", "pkg/config", "bearer"},
+	{"AWS clients → use case", "pkg/awsconfig", "pkg/leaf", "awsconfig"},
+	{"client → edge", "pkg/client", "pkg/edge/httpapi", "client"},
+	{"settings → use case", "pkg/config", "pkg/leaf", "config"},
+	{"template → engine", "pkg/samtemplate", "pkg/engine/sqlite", "samtemplate"},
+	{"engine → engine", "pkg/engine/mongostore", "pkg/engine/sqsqueue", "engine"},
+	{"engine → edge", "pkg/engine/fileblob", "pkg/edge/lambdaedge", "engine"},
+	{"engine → wiring", "pkg/engine/fileblob", "pkg/wiring/fromenv", "engine"},
+	{"engine → runner", "pkg/engine/localkeys", "pkg/local/runtimehost", "engine"},
+	{"engine → settings", "pkg/engine/kmskeys", "pkg/config", "engine"},
+	{"engine → Lambda", "pkg/engine/s3blob", "github.com/aws/aws-lambda-go/events", "engine"},
+	{"new engine → engine", "pkg/engine/fresh", "pkg/engine/sqlite", "engine"},
+	{"new engine → edge", "pkg/engine/fresh", "pkg/edge/httpapi", "engine"},
+	{"edge → engine", "pkg/edge/httpapi", "pkg/engine/secrets", "edge"},
+	{"edge → wiring", "pkg/edge/lambdaedge", "pkg/wiring/leaf", "edge"},
+	{"edge → SQL", "pkg/edge/httpapi", "database/sql", "edge"},
+	{"new edge → engine", "pkg/edge/fresh", "pkg/engine/sqlite", "edge"},
+	{"new edge → runner", "pkg/edge/fresh", "pkg/local/runtimehost", "edge"},
+	{"wiring → runner", "pkg/wiring/embedded", "pkg/local/runtimehost", "wiring"},
+	{"new wiring → test kit", "pkg/wiring/fresh", "pkg/testkit/conformance", "wiring"},
+	{"runner → client", "pkg/local/localcloud", "pkg/client", "local"},
+	{"new runner → test kit", "pkg/local/fresh", "pkg/testkit/enginetest", "local"},
+	{"conformance → engine", "pkg/testkit/conformance", "pkg/engine/sqlite", "conformance"},
+	{"new test kit → program", "pkg/testkit/fresh", "cmd/leaf", "testkit"},
+	{"function → engine", "functions/get-log", "pkg/engine/sqlite", "functions"},
+	{"new function → use case", "functions/fresh", "pkg/search", "functions"},
+	{"command line → test kit", "cmd/ocelot", "pkg/testkit/enginetest", "cmd"},
+	{"new command → test kit", "cmd/fresh", "pkg/testkit/conformance", "cmd"},
+	{"new folder → engine", "fresh", "pkg/engine/sqlite", "elsewhere"},
+	{"new folder → edge", "fresh", "pkg/edge/httpapi", "elsewhere"},
+	{"reading the environment by a module", "cmd/fresh", "github.com/caarlos0/env/v11", "settings"},
+}
+
+// TestWalls adds every forbidden import to a copy of the tree. The linter has to report each by its rule, and nothing else:
+// so the untouched files pass.
+func TestWalls(t *testing.T) {
+	tool := linter(t)
+	tree := t.TempDir()
+	copySources(t, tree)
+	for _, folder := range slices.Concat(leaves, fresh) {
+		write(t, filepath.Join(tree, folder, "new.go"), "package "+packageOf(folder)+"\n")
+	}
+	want := map[string]string{}
+	for i, f := range imports {
+		file := path.Join(f.folder, fmt.Sprintf("wall%d.go", i))
+		imported := f.path
+		if top, _, _ := strings.Cut(imported, "/"); top == "pkg" || top == "cmd" {
+			imported = module + "/" + imported
+		}
+		write(t, filepath.Join(tree, file), fmt.Sprintf("package %s\n\nimport _ %q\n", packageOf(f.folder), imported))
+		want[file] = fmt.Sprintf("import '%s' is not allowed from list '%s'", imported, f.rule)
+	}
+	for _, folder := range []string{"pkg/search", "pkg/engine/sqlite", "pkg/fresh", "cmd/ocelot"} {
+		file := path.Join(folder, "environment.go")
+		write(t, filepath.Join(tree, file), "package "+packageOf(folder)+"\n\nimport \"os\"\n\nvar _ = os.Getenv(\"HOME\")\n")
+		want[file] = "use of `os.Getenv` forbidden because \"only pkg/config reads the environment\""
+	}
+
+	got := map[string]string{}
+	for _, issue := range run(t, tool, tree) {
+		if _, twice := got[issue.Pos.Filename]; twice {
+			t.Errorf("%s is reported twice: %s", issue.Pos.Filename, issue.Text)
+		}
+		text, _, _ := strings.Cut(issue.Text, ": ")
+		got[issue.Pos.Filename] = text
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what the linter reports (-want +got):\n%s", diff)
+	}
+}
+
+// TestWallsCoverRules checks that every rule of .golangci.yml has a forbidden import above.
+func TestWallsCoverRules(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, ".golangci.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "    depguard:\n      rules:\n")
+	section, _, _ = strings.Cut(section, "\n    forbidigo:")
+	var rules []string
+	for _, match := range regexp.MustCompile(`(?m)^        ([a-z-]+):$`).FindAllStringSubmatch(section, -1) {
+		rules = append(rules, match[1])
+	}
+	var tried []string
+	for _, f := range imports {
+		tried = append(tried, f.rule)
+	}
+	slices.Sort(rules)
+	slices.Sort(tried)
+	if diff := cmp.Diff(rules, slices.Compact(tried)); diff != "" {
+		t.Errorf("rules of .golangci.yml without a forbidden import (-), and rules that do not exist (+):\n%s", diff)
+	}
+}
+
+type issue struct {
+	Text string
+	Pos  struct{ Filename string }
+}
+
+func run(t *testing.T, tool, tree string) []issue {
+	t.Helper()
+	cmd := exec.Command(tool, "run", "--enable-only", "depguard,forbidigo", "--tests=false", "--output.json.path", "stdout", "--show-stats=false", "--allow-parallel-runners")
+	cmd.Dir = tree
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	var report struct{ Issues []issue }
+	if err := json.Unmarshal(out, &report); err != nil {
+		t.Fatalf("golangci-lint: %v\n%s\n%s", err, out, exit.Stderr)
+	}
+	return report.Issues
+}
+
+// linter builds golangci-lint in the version that the Makefile names.
+func linter(t *testing.T) string {
+	t.Helper()
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile(`(?m)^GOLANGCI_LINT\s*:= (\S+)@(\S+)$`).FindStringSubmatch(string(makefile))
+	if match == nil {
+		t.Fatal("the Makefile does not name golangci-lint")
+	}
+	bin := t.TempDir()
+	cmd := exec.Command("go", "install", match[1]+"@"+match[2])
+	cmd.Env = append(os.Environ(), "GOBIN="+bin)
+	wanted := os.Getenv(toolVariable) != ""
+	if !wanted {
+		if testing.Short() {
+			t.Skip("the linter takes a while: run `make verify`")
+		}
+		cmd.Env = append(cmd.Env, "GOPROXY=off")
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		if !wanted {
+			t.Skipf("golangci-lint %s is not on this machine: `make verify` downloads it and runs this test", match[2])
+		}
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return filepath.Join(bin, path.Base(match[1]))
+}
+
+// copySources copies the module's Go files, what they embed and the linter's configuration.
+func copySources(t *testing.T, to string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, file)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if name == "bin" || name != "." && strings.HasPrefix(name, ".") {
+				return filepath.SkipDir
+			}
+			return os.MkdirAll(filepath.Join(to, name), 0o755)
+		}
+		if !entry.Type().IsRegular() {
+			return nil
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, name), text, 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func packageOf(folder string) string {
+	switch parent, name := path.Split(folder); {
+	case slices.Contains(leaves, folder):
+		return name
+	case parent == "functions/", parent == "cmd/":
+		return "main"
+	default:
+		return name
+	}
+}
