@@ -14,13 +14,14 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/client"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
-// maxBatchText keeps a request below client.MaxBulkWire even where nothing of
+// maxBatchText keeps a request below audit.MaxBulkWire even where nothing of
 // it can be compressed.
-const maxBatchText = client.MaxBulkWire - 64<<10 - maxText
+const maxBatchText = audit.MaxBulkWire - 64<<10 - maxText
 
 type sendCmd struct {
 	serviceFlags
@@ -43,8 +44,8 @@ when anything else failed, the exit code is 1.`
 
 // Validate checks the numbers.
 func (c *sendCmd) Validate() error {
-	if c.Batch < 1 || c.Batch > client.MaxBulkEntries {
-		return fmt.Errorf("--batch must be from 1 to %d", client.MaxBulkEntries)
+	if c.Batch < 1 || c.Batch > audit.MaxBulkEntries {
+		return fmt.Errorf("--batch must be from 1 to %d", audit.MaxBulkEntries)
 	}
 	if c.Concurrency < 1 || c.Concurrency > 64 {
 		return errors.New("--concurrency must be from 1 to 64")
@@ -155,7 +156,7 @@ func (s *sending) run(ctx context.Context, items iter.Seq2[item, error], concurr
 // readAhead reads the items in its own goroutine, since a read of standard input
 // cannot be interrupted.
 func readAhead(ctx context.Context, items iter.Seq2[item, error]) <-chan fed {
-	incoming := make(chan fed, client.MaxBulkEntries)
+	incoming := make(chan fed, audit.MaxBulkEntries)
 	go func() {
 		defer close(incoming)
 		for it, err := range items {

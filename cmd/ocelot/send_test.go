@@ -72,7 +72,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	lines := bytes.Split(bytes.TrimSuffix(body, []byte("\n")), []byte("\n"))
 	s.requests++
-	if len(lines) > 1000 || len(body) > 16<<20 || r.ContentLength > 4<<20 {
+	if len(lines) > audit.MaxBulkEntries || len(body) > audit.MaxBulkUnpacked || r.ContentLength > audit.MaxBulkWire {
 		s.t.Errorf("a request of %d entries, %d bytes, %d on the wire", len(lines), len(body), r.ContentLength)
 	}
 	s.sizes = append(s.sizes, len(lines))

@@ -27,6 +27,17 @@ const (
 	MaxFutureTimestamp = 24 * time.Hour // how far ahead of the service's clock a timestamp may be
 )
 
+// The limits of a bulk, one request with many entries.
+const (
+	MaxBulkEntries = 1000 // entries: bounds the answer, which has an item for each
+	// MaxBulkWire is the size of a bulk as sent, in bytes. A Lambda's event has
+	// at most 6 MB, and base64 adds a third to a compressed body.
+	MaxBulkWire = 4 << 20
+	// MaxBulkUnpacked is the size of a bulk after decompression, in bytes. It
+	// bounds the memory that a small compressed body can take.
+	MaxBulkUnpacked = 16 << 20
+)
+
 // Standard actions. Any other that matches the action pattern is allowed as well.
 const (
 	ActionCreate = "CREATE"

@@ -12,13 +12,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
-// Limits of a bulk request (SPEC section 4).
-const (
-	MaxBulkEntries = 1000
-	MaxBulkWire    = 4 << 20  // bytes as sent
-	MaxBulkText    = 16 << 20 // bytes unpacked
-)
-
 // Bulk is the answer to a bulk request.
 type Bulk struct {
 	Accepted  int        `json:"accepted"`
@@ -49,11 +42,11 @@ func (c *Client) Bulk(ctx context.Context, entries [][]byte) (Bulk, error) {
 		}
 		size += len(entry)
 	}
-	if len(entries) > MaxBulkEntries || size > MaxBulkText {
+	if len(entries) > audit.MaxBulkEntries || size > audit.MaxBulkUnpacked {
 		return Bulk{}, fmt.Errorf("a bulk of %d entries and %d bytes: %w", len(entries), size, audit.ErrTooLarge)
 	}
 	packed := c.zstd.EncodeAll(append(bytes.Join(entries, []byte("\n")), '\n'), nil)
-	if len(packed) > MaxBulkWire {
+	if len(packed) > audit.MaxBulkWire {
 		return Bulk{}, fmt.Errorf("a bulk of %d bytes on the wire: %w", len(packed), audit.ErrTooLarge)
 	}
 	body, err := c.do(ctx, call{method: http.MethodPost, path: "logs/bulk", body: packed, header: http.Header{

@@ -107,9 +107,9 @@ func TestBulkRefusesAnAnswerThatDoesNotAddUp(t *testing.T) {
 
 func TestBulkKeepsTheServicesLimits(t *testing.T) {
 	c, _ := connect(t, func(http.ResponseWriter, *http.Request) { t.Error("was sent") })
-	half := strings.Repeat("x", client.MaxBulkText/2)
+	half := strings.Repeat("x", audit.MaxBulkUnpacked/2)
 	for name, entries := range map[string][][]byte{
-		"too many": slices.Repeat(texts(`{}`), client.MaxBulkEntries+1), "too long": texts(half, half), "a line break": texts("{\n}"),
+		"too many": slices.Repeat(texts(`{}`), audit.MaxBulkEntries+1), "too long": texts(half, half), "a line break": texts("{\n}"),
 	} {
 		if _, err := c.Bulk(t.Context(), entries); err == nil {
 			t.Errorf("%s: no error", name)

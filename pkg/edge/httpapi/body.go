@@ -18,10 +18,6 @@ import (
 
 // The limits of request bodies, in bytes.
 const (
-	// MaxBulkWire is a bulk body as sent: Lambda takes 6 MB, and base64 adds a third.
-	MaxBulkWire = 4 << 20
-	// MaxBulkUnpacked is a bulk body after decompression.
-	MaxBulkUnpacked = 16 << 20
 	// maxEntryBody leaves room for white space around an entry of the full size.
 	maxEntryBody = audit.MaxEntryBytes + 4<<10
 	// maxAdminBody is a tenant's or a key's document.
@@ -29,9 +25,6 @@ const (
 	// maxZstdWindow is what RFC 8878, section 3.1.1.1.2, recommends decoders to support.
 	maxZstdWindow = 8 << 20
 )
-
-// MaxBulkEntries is how many entries one bulk may hold.
-const MaxBulkEntries = 1000
 
 // The media types of request bodies.
 const (

@@ -19,7 +19,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
@@ -177,18 +176,18 @@ func (w *world) bulk(body io.Reader, length int64, header map[string]string) rep
 func TestBodiesAreReadNoFurtherThanTheirLimit(t *testing.T) {
 	w := newWorld(t)
 	announced := &counting{head: strings.NewReader("[")}
-	w.bulk(announced, httpapi.MaxBulkWire+1, nil).want(t, 413, "too_large")
+	w.bulk(announced, audit.MaxBulkWire+1, nil).want(t, 413, "too_large")
 	if announced.read != 0 {
 		t.Errorf("%d bytes were read of a body that announced to be too large", announced.read)
 	}
 	endless := &counting{head: strings.NewReader("["), fill: ' '}
 	w.bulk(endless, -1, nil).want(t, 413, "too_large")
-	if endless.read > httpapi.MaxBulkWire+1 {
+	if endless.read > audit.MaxBulkWire+1 {
 		t.Errorf("%d bytes were read of an endless body", endless.read)
 	}
 	// 4 MiB of gzip that would unpack to some 4 GiB.
 	bomb := gzipped(strings.Repeat(" ", 64<<20))
-	bombs := &counting{head: strings.NewReader(strings.Repeat(bomb, httpapi.MaxBulkWire/len(bomb)))}
+	bombs := &counting{head: strings.NewReader(strings.Repeat(bomb, audit.MaxBulkWire/len(bomb)))}
 	w.bulk(bombs, -1, map[string]string{"Content-Encoding": "gzip"}).want(t, 413, "too_large")
 	if bombs.read > 64<<10 {
 		t.Errorf("%d bytes were read of a bomb that passes its limit in the first of them", bombs.read)
@@ -197,7 +196,7 @@ func TestBodiesAreReadNoFurtherThanTheirLimit(t *testing.T) {
 	skippable = binary.LittleEndian.AppendUint32(skippable, 0xffffffff)
 	endlessFrame := &counting{head: bytes.NewReader(skippable)}
 	w.bulk(endlessFrame, -1, map[string]string{"Content-Encoding": "zstd"}).want(t, 413, "too_large")
-	if endlessFrame.read > httpapi.MaxBulkWire+1 {
+	if endlessFrame.read > audit.MaxBulkWire+1 {
 		t.Errorf("%d bytes were read of an endless zstd frame", endlessFrame.read)
 	}
 }

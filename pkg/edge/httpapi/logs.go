@@ -71,10 +71,10 @@ func refused(err *audit.ValidationError) error {
 	return p
 }
 
-// CreateLogsBulk answers POST /logs/bulk: it accepts up to MaxBulkEntries
+// CreateLogsBulk answers POST /logs/bulk: it accepts up to audit.MaxBulkEntries
 // entries, each on its own.
 func CreateLogsBulk(gate *Gate, s *ingest.Service) http.Handler {
-	in := &bodies{media: []string{mediaJSON, mediaNDJSON, mediaJSONL}, wire: MaxBulkWire, unpacked: MaxBulkUnpacked}
+	in := &bodies{media: []string{mediaJSON, mediaNDJSON, mediaJSONL}, wire: audit.MaxBulkWire, unpacked: audit.MaxBulkUnpacked}
 	return gate.endpoint("create-logs-bulk", func(c *call) (*response, error) {
 		body, media, err := in.read(c)
 		if err != nil {

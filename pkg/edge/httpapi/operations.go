@@ -49,16 +49,16 @@ func logOperations() []operation {
 			function: "create-logs-bulk", group: groupWrite,
 			description: fmt.Sprintf("Up to %d entries, %s on the wire and %s unpacked, as a JSON array or as NDJSON (one entry a line), "+
 				"as they are or compressed (Content-Encoding: gzip or zstd). Each entry is taken or rejected on its own: one bad entry, a broken line of NDJSON included, never sinks the rest. "+
-				"Only a JSON array that is no valid JSON is refused as a whole.", MaxBulkEntries, bytesText(MaxBulkWire), bytesText(MaxBulkUnpacked)),
+				"Only a JSON array that is no valid JSON is refused as a whole.", audit.MaxBulkEntries, bytesText(audit.MaxBulkWire), bytesText(audit.MaxBulkUnpacked)),
 			body: &requestBody{description: "The entries.", media: []string{mediaJSON, mediaNDJSON, mediaJSONL}, lines: true,
-				schema: &schema{kind: "array", items: bulkItem(), minItems: 1, maxItems: MaxBulkEntries}},
+				schema: &schema{kind: "array", items: bulkItem(), minItems: 1, maxItems: audit.MaxBulkEntries}},
 			answers: []answer{
 				jsonAnswer(http.StatusAccepted, "BulkAnswer", "Every entry was accepted."),
 				jsonAnswer(http.StatusMultiStatus, "BulkAnswer", "Not every entry was accepted; items says what became of each."),
 			},
 			refusals: []refusal{
 				{kindTooLarge, "The body is too large as sent or unpacked."},
-				{kindInvalid, fmt.Sprintf("There is no entry in the body, or more than %d.", MaxBulkEntries)},
+				{kindInvalid, fmt.Sprintf("There is no entry in the body, or more than %d.", audit.MaxBulkEntries)},
 			},
 		},
 		{

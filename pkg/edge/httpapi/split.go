@@ -11,7 +11,7 @@ import (
 )
 
 func tooMany() error {
-	return audit.Invalid("", "too_many", "must hold at most %d entries", MaxBulkEntries)
+	return audit.Invalid("", "too_many", "must hold at most %d entries", audit.MaxBulkEntries)
 }
 
 // lines cuts NDJSON into the texts of its entries. Blank lines are no entries.
@@ -21,7 +21,7 @@ func (s *scratch) lines() ([][]byte, error) {
 		if len(line) == 0 {
 			continue
 		}
-		if len(s.texts) == MaxBulkEntries {
+		if len(s.texts) == audit.MaxBulkEntries {
 			return nil, tooMany()
 		}
 		s.texts = append(s.texts, line)
@@ -51,7 +51,7 @@ func (s *scratch) elements() ([][]byte, error) {
 		if err != nil {
 			return nil, malformedArray(err, d.InputOffset())
 		}
-		if len(s.texts) == MaxBulkEntries {
+		if len(s.texts) == audit.MaxBulkEntries {
 			return nil, tooMany()
 		}
 		end := int(d.InputOffset())
