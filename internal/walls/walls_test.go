@@ -72,6 +72,7 @@ var imports = []forbidden{
 	{"engine → wiring", "pkg/engine/fileblob", "pkg/wiring/fromenv", "engine"},
 	{"engine → runner", "pkg/engine/localkeys", "pkg/local/runtimehost", "engine"},
 	{"engine → settings", "pkg/engine/kmskeys", "pkg/config", "engine"},
+	{"engine → manifest", "pkg/engine/sqlite", "pkg/manifest", "engine"},
 	{"engine → Lambda", "pkg/engine/s3blob", "github.com/aws/aws-lambda-go/events", "engine"},
 	{"new engine → engine", "pkg/engine/fresh", "pkg/engine/sqlite", "engine"},
 	{"new engine → edge", "pkg/engine/fresh", "pkg/edge/httpapi", "engine"},
