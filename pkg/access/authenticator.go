@@ -12,33 +12,35 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
 
 // TokenVerifier checks bearer tokens. Verify returns audit.ErrUnauthenticated
-// for a token that is not good, another error where it could not find out.
+// for an invalid token, and another error if it could not check the token.
 type TokenVerifier interface {
 	Verify(ctx context.Context, token string) (Principal, error)
 }
 
 // KeyFinder finds API keys.
 type KeyFinder interface {
-	// KeyByHash returns the key whose secret has this SHA-256, audit.ErrNotFound where there is none.
+	// KeyByHash returns the key whose secret has this SHA-256. It returns
+	// audit.ErrNotFound if none exists.
 	KeyByHash(ctx context.Context, hash [32]byte) (Key, error)
 	// TouchKey records that the key was used at t.
 	TouchKey(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error
 }
 
-// Key is what deciding about an API key takes.
+// Key has what a decision about an API key needs.
 type Key struct {
 	ID          string
-	Tenant      audit.TenantID // the one tenant it is good for
+	Tenant      audit.TenantID // the only tenant it is valid in
 	Permissions []Permission
-	Resources   []Resource // empty: no narrowing
+	Resources   []Resource // empty: no restriction
 	ExpiresAt   time.Time  // zero: never
 	LastUsedAt  time.Time  // zero: not yet used
 }
 
-// Principal returns the caller that the key stands for.
+// Principal returns the caller that the key authenticates.
 func (k Key) Principal() Principal {
 	return Principal{
 		Subject:   "key:" + k.ID,
@@ -48,8 +50,7 @@ func (k Key) Principal() Principal {
 	}
 }
 
-// The form of an API key's secret: a prefix that secret scanners can look for,
-// and 256 random bits.
+// An API key's secret is a prefix that secret scanners recognize and 256 random bits.
 const (
 	secretPrefix = "ocelot_"
 	secretBytes  = 32
@@ -65,40 +66,39 @@ func NewSecret(random func(b []byte)) string {
 // HashSecret returns the form in which a secret is stored and looked up.
 func HashSecret(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 
-// DefaultKeyTTL is how long an Authenticator trusts what it read of an API key.
+// DefaultKeyTTL is how long an Authenticator uses an API key's record before it reads it again.
 const DefaultKeyTTL = 5 * time.Second
 
 // maxCachedKeys bounds an Authenticator's memory to about 2 MB.
 const maxCachedKeys = 4096
 
-// touchTimeout bounds what recording a key's last use may cost a request.
+// touchTimeout bounds the time that a request spends on recording a key's last use.
 const touchTimeout = 2 * time.Second
 
 // Authenticator turns the Authorization header into a Principal. It is safe for
-// concurrent use and must not be copied. A revoked API key is good for up to
-// KeyTTL longer in a process that used it just before.
+// concurrent use and must not be copied. A revoked API key remains valid for up
+// to KeyTTL in a process that has just used it.
 type Authenticator struct {
 	Tokens TokenVerifier // nil: no bearer token is accepted
 	Keys   KeyFinder     // nil: no API key is accepted
 	Now    func() time.Time
-	Log    *slog.Logger  // gets failures to record a key's last use; nil: nobody does
+	Log    *slog.Logger  // gets failures to record a key's last use; nil: they are dropped
 	KeyTTL time.Duration // zero: DefaultKeyTTL
 
-	mu     sync.Mutex
-	cached map[[32]byte]cachedKey
+	once  sync.Once
+	cache *ttlcache.Cache[[32]byte, cachedKey] // by hash; see keyCache
 }
 
 // cachedKey is a key as it was read, and the last minute for which its use was recorded.
 type cachedKey struct {
-	key    Key
-	readAt time.Time
-	used   time.Time
+	key     Key
+	touched time.Time
 }
 
 // Authenticate verifies the value of an Authorization header, "Bearer <token>"
 // or "ApiKey <secret>" with the scheme in any case. It returns
-// audit.ErrUnauthenticated where the credential is missing, malformed, unknown
-// or expired, and another error where it could not find out.
+// audit.ErrUnauthenticated if the credential is missing, malformed, unknown or
+// expired, and another error if it could not check the credential.
 func (a *Authenticator) Authenticate(ctx context.Context, authorization string) (Principal, error) {
 	scheme, credential, found := strings.Cut(strings.Trim(authorization, " \t"), " ")
 	credential = strings.TrimLeft(credential, " ")
@@ -114,7 +114,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, authorization string) 
 	return Principal{}, fmt.Errorf("authorization scheme: %w", audit.ErrUnauthenticated)
 }
 
-// isToken68 reports whether s has the form that RFC 9110, section 11.2, gives a credential.
+// isToken68 reports whether s has the form of a credential: RFC 9110, section 11.2.
 func isToken68(s string) bool {
 	s = strings.TrimRight(s, "=")
 	for i := range len(s) {
@@ -148,75 +148,52 @@ func (a *Authenticator) apiKey(ctx context.Context, secret string) (Principal, e
 	return key.Principal(), nil
 }
 
-// find returns the key from memory while it is fresh, else from the store.
-// Unknown keys are never kept: a new one is good at once, and guessing fills no memory.
+// find returns the key from the cache while it is fresh, else from the store.
+// An unknown key is never cached: a new one is accepted at once, and guessing
+// fills no memory.
 func (a *Authenticator) find(ctx context.Context, hash [32]byte, now time.Time) (Key, error) {
-	a.mu.Lock()
-	entry, ok := a.cached[hash]
-	a.mu.Unlock()
-	if ok && a.fresh(entry, now) {
-		return entry.key, nil
-	}
-	key, err := a.Keys.KeyByHash(ctx, hash)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if errors.Is(err, audit.ErrNotFound) {
-		delete(a.cached, hash)
-	}
-	if err != nil {
-		return Key{}, err
-	}
-	used := a.cached[hash].used
-	if key.LastUsedAt.After(used) {
-		used = key.LastUsedAt
-	}
-	a.makeRoom(hash, now)
-	a.cached[hash] = cachedKey{key: key, readAt: now, used: used}
-	return key, nil
-}
-
-func (a *Authenticator) fresh(entry cachedKey, now time.Time) bool {
 	ttl := a.KeyTTL
 	if ttl == 0 {
 		ttl = DefaultKeyTTL
 	}
-	age := now.Sub(entry.readAt)
-	return age >= 0 && age < ttl
+	cache := a.keyCache()
+	if entry, found := cache.Get(hash); found && entry.Fresh(now, ttl) {
+		return entry.Value.key, nil
+	}
+	key, err := a.Keys.KeyByHash(ctx, hash)
+	if errors.Is(err, audit.ErrNotFound) {
+		cache.Remove(hash)
+	}
+	if err != nil {
+		return Key{}, err
+	}
+	cache.Update(hash, func(old keyEntry, _ bool) (keyEntry, bool) {
+		touched := old.Value.touched
+		if key.LastUsedAt.After(touched) {
+			touched = key.LastUsedAt
+		}
+		return keyEntry{Value: cachedKey{key: key, touched: touched}, ReadAt: now}, true
+	})
+	return key, nil
 }
 
-// makeRoom keeps the cache within its bound: stale keys go first, then any.
-func (a *Authenticator) makeRoom(hash [32]byte, now time.Time) {
-	if a.cached == nil {
-		a.cached = map[[32]byte]cachedKey{}
-	}
-	if _, present := a.cached[hash]; present || len(a.cached) < maxCachedKeys {
-		return
-	}
-	for h, entry := range a.cached {
-		if !a.fresh(entry, now) {
-			delete(a.cached, h)
-		}
-	}
-	for h := range a.cached {
-		if len(a.cached) < maxCachedKeys {
-			return
-		}
-		delete(a.cached, h)
-	}
+type keyEntry = ttlcache.Entry[cachedKey]
+
+func (a *Authenticator) keyCache() *ttlcache.Cache[[32]byte, cachedKey] {
+	a.once.Do(func() { a.cache = ttlcache.New[[32]byte, cachedKey](maxCachedKeys) })
+	return a.cache
 }
 
-// touch records the key's use once in each minute. The request goes on whether
-// that worked or not, and the next attempt is in the next minute either way.
+// touch records the key's use once a minute. A failure does not fail the
+// request, and the next attempt is in the next minute.
 func (a *Authenticator) touch(ctx context.Context, hash [32]byte, key Key, now time.Time) {
 	minute := now.Truncate(time.Minute)
-	a.mu.Lock()
-	entry, ok := a.cached[hash]
-	due := ok && minute.After(entry.used)
-	if due {
-		entry.used = minute
-		a.cached[hash] = entry
-	}
-	a.mu.Unlock()
+	due := false
+	a.keyCache().Update(hash, func(entry keyEntry, found bool) (keyEntry, bool) {
+		due = found && minute.After(entry.Value.touched)
+		entry.Value.touched = minute
+		return entry, due
+	})
 	if !due {
 		return
 	}

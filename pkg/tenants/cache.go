@@ -3,102 +3,71 @@ package tenants
 import (
 	"context"
 	"errors"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
 
 const (
 	// maxCached bounds a Cache's memory: about 4 MB of usual records.
 	maxCached = 4096
-	// maxStale is how old a record may be that stands in for an unavailable store.
+	// maxStale is the highest age of a record that replaces an unavailable store.
 	maxStale = 15 * time.Minute
-	// enduringWait is how long the store is waited for where a record can stand in.
-	enduringWait = time.Second
+	// staleTimeout bounds a read of the store for which a stale record can stand in.
+	staleTimeout = time.Second
 )
 
-// Cache is a Store that remembers the records that Tenant returned, for a while
-// and up to a bound. Changes that go through it count at once; those of other
-// processes when the record's time is over. An absent tenant is not remembered, so that a new one can be used at
-// once. The records it returns are shared: they must not be changed in place.
+// Cache is a Store that caches the records that Tenant returns, up to a number
+// and an age. A change through the cache is visible at once, a change by another
+// process when the record expires. An absent tenant is not cached, so that a new
+// one can be used at once. The returned records are shared: do not change them.
 type Cache struct {
 	Store
-	ttl time.Duration
-	now func() time.Time
-
-	mu      sync.RWMutex
-	records map[audit.TenantID]cachedTenant
-	changes uint64 // counts Forget, so that no read from before a change is kept after it
+	ttl     time.Duration
+	now     func() time.Time
+	records *ttlcache.Cache[audit.TenantID, cachedTenant]
+	changes atomic.Uint64 // counts Forget, so that load stores no record read before a change
 }
 
 type cachedTenant struct {
-	tenant audit.Tenant
-	readAt time.Time
-	failed time.Time // when the store was asked in vain last; zero: not since readAt
+	tenant   audit.Tenant
+	failedAt time.Time // last failure to read it again; zero: none since it was read
 }
 
-// NewCache returns a cache over store whose records are at most ttl old.
+// NewCache returns a cache over store. It returns records for less than ttl after they were read.
 func NewCache(store Store, ttl time.Duration, now func() time.Time) *Cache {
-	return &Cache{Store: store, ttl: ttl, now: now, records: map[audit.TenantID]cachedTenant{}}
+	return &Cache{Store: store, ttl: ttl, now: now, records: ttlcache.New[audit.TenantID, cachedTenant](maxCached)}
 }
 
 // Tenant implements Store.
 func (c *Cache) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
 	now := c.now()
-	c.mu.RLock()
-	record, ok := c.records[id]
-	c.mu.RUnlock()
-	if ok && c.recent(record, now) {
-		return record.tenant, nil
+	if record, found := c.records.Get(id); found && record.Fresh(now, c.ttl) {
+		return record.Value.tenant, nil
 	}
 	return c.load(ctx, id, now)
 }
 
-// load reads the record from the store and remembers it.
+// load reads the record from the store and caches it, unless a record changed meanwhile.
 func (c *Cache) load(ctx context.Context, id audit.TenantID, now time.Time) (audit.Tenant, error) {
-	c.mu.RLock()
-	changes := c.changes
-	c.mu.RUnlock()
+	changes := c.changes.Load()
 	tenant, err := c.Store.Tenant(ctx, id)
 	if err != nil {
 		return audit.Tenant{}, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.changes == changes {
-		c.makeRoom(id, now)
-		c.records[id] = cachedTenant{tenant: tenant, readAt: now}
-	}
+	c.records.Update(id, func(record, bool) (record, bool) {
+		return record{Value: cachedTenant{tenant: tenant}, ReadAt: now}, c.changes.Load() == changes
+	})
 	return tenant, nil
 }
 
-func (c *Cache) recent(record cachedTenant, now time.Time) bool {
-	age := now.Sub(record.readAt)
-	return age >= 0 && age < c.ttl
-}
+type record = ttlcache.Entry[cachedTenant]
 
-// makeRoom keeps the cache within its bound: old records go first, then any.
-func (c *Cache) makeRoom(id audit.TenantID, now time.Time) {
-	if _, present := c.records[id]; present || len(c.records) < maxCached {
-		return
-	}
-	for other, record := range c.records {
-		if !c.recent(record, now) {
-			delete(c.records, other)
-		}
-	}
-	for other := range c.records {
-		if len(c.records) < maxCached {
-			return
-		}
-		delete(c.records, other)
-	}
-}
-
-// Fresh returns the same store for those who must see what other processes
-// changed just now, such as Service and Worker: it reads past the cache, and
-// leaves what it reads and changes to it.
+// Fresh returns a Store that reads past the cache, for callers that must see
+// recent changes by other processes, such as Service and the worker that purges.
+// What it reads and changes updates the cache.
 func (c *Cache) Fresh() Store { return fresh{c} }
 
 type fresh struct{ *Cache }
@@ -108,58 +77,51 @@ func (f fresh) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, err
 	return f.load(ctx, id, f.now())
 }
 
-// StaleIfError returns the same cache for those who rather go by a record of up to 15
-// minutes than not at all while the store is unavailable: an entry can be
-// accepted without it, for it waits in a queue.
+// StaleIfError returns a Store whose Tenant returns a record up to 15 minutes
+// old while the store is unavailable. It serves the acceptance of entries, which
+// can wait in a queue until the store is back.
 func (c *Cache) StaleIfError() Store { return staleIfError{c} }
 
 type staleIfError struct{ *Cache }
 
 // Tenant implements Store.
-func (e staleIfError) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
-	now := e.now()
-	e.mu.RLock()
-	record, known := e.records[id]
-	e.mu.RUnlock()
-	age := now.Sub(record.readAt)
-	if !known || age < 0 || age >= maxStale {
-		return e.Cache.Tenant(ctx, id)
+func (s staleIfError) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	now := s.now()
+	stale, found := s.records.Get(id)
+	if !found || !stale.Fresh(now, maxStale) {
+		return s.Cache.Tenant(ctx, id)
 	}
-	if since := now.Sub(record.failed); since >= 0 && since < e.ttl {
-		return record.tenant, nil
+	if since := now.Sub(stale.Value.failedAt); since >= 0 && since < s.ttl {
+		return stale.Value.tenant, nil
 	}
-	patient, cancel := context.WithTimeout(ctx, enduringWait)
+	bounded, cancel := context.WithTimeout(ctx, staleTimeout)
 	defer cancel()
-	tenant, err := e.Cache.Tenant(patient, id)
+	tenant, err := s.Cache.Tenant(bounded, id)
 	var unavailable *audit.UnavailableError
 	if ctx.Err() == nil && (errors.As(err, &unavailable) || errors.Is(err, context.DeadlineExceeded)) {
-		e.vain(id, record.readAt, now)
-		return record.tenant, nil
+		s.markFailed(id, stale.ReadAt, now)
+		return stale.Value.tenant, nil
 	}
 	return tenant, err
 }
 
-// vain remembers that the store was asked in vain for the record that was read then.
-func (c *Cache) vain(id audit.TenantID, readAt, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if record, ok := c.records[id]; ok && record.readAt.Equal(readAt) {
-		record.failed = now
-		c.records[id] = record
-	}
+// markFailed notes that the store failed to return again the record read at readAt.
+func (c *Cache) markFailed(id audit.TenantID, readAt, now time.Time) {
+	c.records.Update(id, func(r record, found bool) (record, bool) {
+		r.Value.failedAt = now
+		return r, found && r.ReadAt.Equal(readAt)
+	})
 }
 
-// Forget has the next Tenant read the record anew.
+// Forget removes the record from the cache, so that the next Tenant reads the store.
 func (c *Cache) Forget(id audit.TenantID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.changes++
-	delete(c.records, id)
+	c.changes.Add(1) // before Remove: a load that runs now either sees it or is removed
+	c.records.Remove(id)
 }
 
 // Create implements Store.
 func (c *Cache) Create(ctx context.Context, tenant audit.Tenant) error {
-	defer c.Forget(tenant.ID) // whatever came of it: after an error the record may have changed
+	defer c.Forget(tenant.ID) // after an error too: the record may have changed
 	return c.Store.Create(ctx, tenant)
 }
 
