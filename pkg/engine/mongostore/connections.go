@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
@@ -17,20 +16,19 @@ import (
 )
 
 // Connections keeps the clients' connections. It implements stream.Connections
-// and jobs.Purger. The server removes a connection within about a minute
-// after its ExpiresAt.
+// and jobs.Purger. MongoDB removes a connection about a minute after its ExpiresAt.
 type Connections struct{ db *DB }
 
 // Connections returns the connections.
 func (db *DB) Connections() *Connections { return &Connections{db} }
 
-// The fields of a connection beside those it shares with other documents.
+// The fields that only a connection has.
 const (
 	fieldSubscribed   = "subscribed"
 	fieldSubscription = "subscription"
 	fieldHolder       = "holder"
 	fieldLease        = "lease"
-	fieldAsked        = "asked"
+	fieldContended    = "asked"
 )
 
 type connectionDocument struct {
@@ -41,11 +39,11 @@ type connectionDocument struct {
 	ExpiresAt    time.Time             `bson:"expires_at"`
 	Subscribed   bool                  `bson:"subscribed"`
 	Subscription *subscriptionDocument `bson:"subscription"`
-	Asked        bool                  `bson:"asked"` // whether another asked for the lease meanwhile
+	Contended    bool                  `bson:"asked"` // whether another worker tried to acquire the lease
 }
 
 type subscriptionDocument struct {
-	Filter  string `bson:"filter"` // in JSON: the names in it are the client's
+	Filter  string `bson:"filter"` // in JSON, because the client chooses the names in it
 	Segment int64  `bson:"segment"`
 	Within  int64  `bson:"within"`
 	Replay  int64  `bson:"replay"`
@@ -107,7 +105,7 @@ func readConnection(raw bson.Raw) (stream.Connection, error) {
 func (s *Connections) Create(ctx context.Context, c stream.Connection) error {
 	doc, err := newConnectionDocument(&c)
 	if err == nil {
-		err = s.db.ensureConnections(ctx) // one of them removes it in the end
+		err = s.db.ensureConnections(ctx) // an index removes the connection when it expires
 	}
 	if err == nil {
 		err = s.db.insertOne(ctx, collectionConnections, doc)
@@ -130,7 +128,7 @@ func (s *Connections) Connection(ctx context.Context, id string) (c stream.Conne
 	return c, nil
 }
 
-// Subscribed implements stream.Connections. The index alone answers it.
+// Subscribed implements stream.Connections. MongoDB answers it from the index.
 func (s *Connections) Subscribed(ctx context.Context, tenant audit.TenantID) ([]string, error) {
 	ids, err := s.subscribed(ctx, tenant)
 	if err != nil {
@@ -140,17 +138,10 @@ func (s *Connections) Subscribed(ctx context.Context, tenant audit.TenantID) ([]
 }
 
 func (s *Connections) subscribed(ctx context.Context, tenant audit.TenantID) ([]string, error) {
-	collection, err := s.db.collection(collectionConnections)
-	if err != nil {
-		return nil, err
-	}
-	cursor, err := collection.Find(ctx, bson.D{{Key: fieldTenant, Value: string(tenant)}, {Key: fieldSubscribed, Value: true}},
-		options.Find().SetHint(indexSubscribed).SetProjection(rising(fieldKey)))
-	if err != nil {
-		return nil, failure(ctx, err)
-	}
 	var ids []string
-	err = each(ctx, cursor, func(doc bson.Raw) (bool, error) {
+	query := append(ofTenant(tenant), bson.E{Key: fieldSubscribed, Value: true})
+	o := options.Find().SetHint(indexSubscribed).SetProjection(ascending(fieldKey))
+	err := s.db.find(ctx, collectionConnections, query, o, func(doc bson.Raw) (bool, error) {
 		id, ok := doc.Lookup(fieldKey).StringValueOK()
 		if !ok {
 			return false, fmt.Errorf("the _id of a connection %w", errStored)
@@ -163,9 +154,7 @@ func (s *Connections) subscribed(ctx context.Context, tenant audit.TenantID) ([]
 
 // Remove implements stream.Connections.
 func (s *Connections) Remove(ctx context.Context, id string) error {
-	err := repeat(ctx, func() error {
-		return s.db.deleteOne(ctx, collectionConnections, bson.D{{Key: fieldKey, Value: id}})
-	})
+	err := retry(ctx, func() error { return s.db.deleteOne(ctx, collectionConnections, withKey(id)) })
 	if err != nil && !errors.Is(err, audit.ErrNotFound) {
 		return fmt.Errorf("remove connection %s: %w", id, err)
 	}
@@ -174,7 +163,7 @@ func (s *Connections) Remove(ctx context.Context, id string) error {
 
 // Acquire implements stream.Connections.
 func (s *Connections) Acquire(ctx context.Context, id, holder string, until time.Time) (c stream.Connection, acquired bool, err error) {
-	err = repeat(ctx, func() error {
+	err = retry(ctx, func() error {
 		c, acquired, err = s.acquire(ctx, id, holder, until)
 		return err
 	})
@@ -184,76 +173,55 @@ func (s *Connections) Acquire(ctx context.Context, id, holder string, until time
 	return c, acquired, nil
 }
 
-// acquire tries again after it has asked: the holder may have released the
-// lease just before.
+// acquire marks a lease that is taken as contended. It tries once more
+// afterwards: the holder may have released the lease before it saw the mark.
 func (s *Connections) acquire(ctx context.Context, id, holder string, until time.Time) (stream.Connection, bool, error) {
-	c, err := s.take(ctx, id, holder, until)
+	c, err := s.tryAcquire(ctx, id, holder, until)
 	if !errors.Is(err, audit.ErrNotFound) {
 		return c, err == nil, err
 	}
-	if err := s.update(ctx, bson.D{{Key: fieldKey, Value: id}}, set(bson.E{Key: fieldAsked, Value: true})); err != nil {
+	if err := s.update(ctx, withKey(id), set(bson.E{Key: fieldContended, Value: true})); err != nil {
 		return c, false, err
 	}
-	c, err = s.take(ctx, id, holder, until)
+	c, err = s.tryAcquire(ctx, id, holder, until)
 	if errors.Is(err, audit.ErrNotFound) {
 		return c, false, nil
 	}
 	return c, err == nil, err
 }
 
-// take takes the lease, audit.ErrNotFound where that cannot be had.
-func (s *Connections) take(ctx context.Context, id, holder string, until time.Time) (stream.Connection, error) {
-	collection, err := s.db.collection(collectionConnections)
+// tryAcquire acquires the lease if it is free, expired or the holder's own. It
+// returns audit.ErrNotFound otherwise, and if there is no such connection.
+func (s *Connections) tryAcquire(ctx context.Context, id, holder string, until time.Time) (stream.Connection, error) {
+	free := bson.E{Key: "$or", Value: bson.A{
+		bson.D{{Key: fieldHolder, Value: bson.D{{Key: "$exists", Value: false}}}},
+		bson.D{{Key: fieldHolder, Value: holder}},
+		bson.D{{Key: fieldLease, Value: bson.D{{Key: "$lte", Value: s.db.now()}}}},
+	}}
+	doc, err := s.db.findOneAndUpdate(ctx, collectionConnections, append(withKey(id), free),
+		set(bson.E{Key: fieldHolder, Value: holder}, bson.E{Key: fieldLease, Value: until}, bson.E{Key: fieldContended, Value: false}))
 	if err != nil {
 		return stream.Connection{}, err
-	}
-	doc, err := collection.FindOneAndUpdate(ctx,
-		bson.D{{Key: fieldKey, Value: id}, {Key: "$or", Value: bson.A{
-			bson.D{{Key: fieldHolder, Value: bson.D{{Key: "$exists", Value: false}}}},
-			bson.D{{Key: fieldHolder, Value: holder}},
-			bson.D{{Key: fieldLease, Value: bson.D{{Key: "$lte", Value: s.db.now()}}}},
-		}}},
-		set(bson.E{Key: fieldHolder, Value: holder}, bson.E{Key: fieldLease, Value: until}, bson.E{Key: fieldAsked, Value: false}),
-		options.FindOneAndUpdate().SetReturnDocument(options.After)).Raw()
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return stream.Connection{}, audit.ErrNotFound
-	}
-	if err != nil {
-		return stream.Connection{}, failure(ctx, err)
 	}
 	return readConnection(doc)
 }
 
-func set(fields ...bson.E) bson.D { return bson.D{{Key: "$set", Value: bson.D(fields)}} }
-
-// update changes the connection that the query chooses, audit.ErrNotFound where there is none.
-func (s *Connections) update(ctx context.Context, query, change bson.D) error {
-	collection, err := s.db.collection(collectionConnections)
-	if err != nil {
-		return err
-	}
-	result, err := collection.UpdateOne(ctx, query, change)
-	if err != nil {
-		return failure(ctx, err)
-	}
-	if result.MatchedCount == 0 {
-		return audit.ErrNotFound
-	}
-	return nil
+func (s *Connections) update(ctx context.Context, query, update bson.D) error {
+	return s.db.updateOne(ctx, collectionConnections, query, update)
 }
 
-// heldBy chooses a connection whose lease the holder has.
-func heldBy(id, holder string) bson.D {
-	return bson.D{{Key: fieldKey, Value: id}, {Key: fieldHolder, Value: holder}}
+// leasedTo matches a connection whose lease the holder has.
+func leasedTo(id, holder string) bson.D {
+	return append(withKey(id), bson.E{Key: fieldHolder, Value: holder})
 }
 
-// Save implements stream.Connections. A lease that nobody took after its time
-// is still the holder's.
+// Save implements stream.Connections. An expired lease still belongs to the
+// holder until another acquires it.
 func (s *Connections) Save(ctx context.Context, id, holder string, subscription *stream.Subscription, until time.Time) error {
 	doc, err := newSubscriptionDocument(subscription)
 	if err == nil {
-		err = repeat(ctx, func() error {
-			return s.update(ctx, heldBy(id, holder), set(
+		err = retry(ctx, func() error {
+			return s.update(ctx, leasedTo(id, holder), set(
 				bson.E{Key: fieldSubscription, Value: doc}, bson.E{Key: fieldSubscribed, Value: doc != nil}, bson.E{Key: fieldLease, Value: until}))
 		})
 	}
@@ -266,16 +234,17 @@ func (s *Connections) Save(ctx context.Context, id, holder string, subscription 
 	return nil
 }
 
-// Release implements stream.Connections. Each of its steps is repeated by
-// itself: once it may have forgotten that somebody asked, it must not find the
-// lease free to give back.
+// Release implements stream.Connections. It retries each step separately: after
+// the second step may have cleared the mark, the first must not release the lease.
 func (s *Connections) Release(ctx context.Context, id, holder string) (released bool, err error) {
-	err = repeat(ctx, func() error {
-		return s.update(ctx, append(heldBy(id, holder), bson.E{Key: fieldAsked, Value: false}),
+	err = retry(ctx, func() error {
+		return s.update(ctx, append(leasedTo(id, holder), bson.E{Key: fieldContended, Value: false}),
 			bson.D{{Key: "$unset", Value: bson.D{{Key: fieldHolder, Value: ""}, {Key: fieldLease, Value: ""}}}})
 	})
 	if errors.Is(err, audit.ErrNotFound) {
-		err = repeat(ctx, func() error { return s.update(ctx, heldBy(id, holder), set(bson.E{Key: fieldAsked, Value: false})) })
+		err = retry(ctx, func() error {
+			return s.update(ctx, leasedTo(id, holder), set(bson.E{Key: fieldContended, Value: false}))
+		})
 		if err == nil {
 			return false, nil
 		}

@@ -18,7 +18,7 @@ import (
 const (
 	codeHostUnreachable       = 6
 	codeHostNotFound          = 7
-	codeAuthenticationFailed  = 18 // also where a rotated password is not known here yet
+	codeAuthenticationFailed  = 18 // also after the password was rotated, until this process has the new one
 	codeMaxTimeExpired        = 50
 	codeWriteConcernTimeout   = 64
 	codeNetworkTimeout        = 89
@@ -48,15 +48,15 @@ const (
 	codeKeyTooLong            = 17280
 )
 
-// passing are the codes of states that end by themselves.
-var passing = []int{
+// transientCodes are the codes of states that end by themselves.
+var transientCodes = []int{
 	codeHostUnreachable, codeHostNotFound, codeAuthenticationFailed, codeMaxTimeExpired, codeWriteConcernTimeout, codeNetworkTimeout, codeShutdown,
 	codeWriteConflict, codeReadConcernNotYet, codePrimarySteppedDown, codeExceededTime, codeIndexBuildAborted, codeTooBusy, codeSocket,
 	codeNotPrimary, codeInterruptedAtShutdown, codeInterruptedByElection, codeIndexBuildUnderWay, codeNotPrimaryNoSecondary, codeNotPrimaryOrSecondary,
 }
 
-// ofDocument are the codes of faults that lie in one document and stay there.
-var ofDocument = []int{
+// documentCodes are the codes of permanent faults of one document.
+var documentCodes = []int{
 	codeBadValue, codeFailedToParse, codeOverflow, codeInvalidBSON, codeDollarName, codeDottedName,
 	codeValidation, codeTooLarge, codeLanguage, codeKeyTooLong,
 }
@@ -72,33 +72,33 @@ func (f *serverFailure) Error() string { return fmt.Sprintf("mongodb: server err
 
 func (f *serverFailure) Unwrap() error { return f.err }
 
-// failure turns an error of the driver into one of this package: nil, the
-// context's own where that ended, an *audit.UnavailableError where repeating the
-// call makes sense. Its text has no content of documents.
+// failure converts an error of the driver. It returns the context's error if the
+// context ended, and an *audit.UnavailableError if a retry may succeed. Its text
+// has no content of documents.
 func failure(ctx context.Context, err error) error {
 	var server mongo.ServerError
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return ctx.Err() // whatever the interrupted call said
+		return ctx.Err() // the error of the interrupted call may be misleading
 	case errors.Is(err, mongo.ErrClientDisconnected):
 		return errClosed
 	case mongo.IsNetworkError(err) || unanswered(err) || !errors.As(err, &server):
-		// No server answered. What the driver itself refuses is fixed by the
-		// code of this package and does not happen.
+		// No server answered. The driver itself refuses only calls that this
+		// package does not make.
 		return unavailable(fmt.Errorf("mongodb: %w", err))
 	}
 	masked := &serverFailure{codes: server.ErrorCodes(), err: err}
-	if server.HasErrorLabel("RetryableWriteError") || hasCode(server, passing) || concernFailed(err) {
+	if server.HasErrorLabel("RetryableWriteError") || hasCode(server, transientCodes) || unconfirmed(err) {
 		return unavailable(masked)
 	}
 	return masked
 }
 
-// unanswered reports whether a command failed before a server saw it: the driver
-// gives such an error the server's type, but neither a code nor an answer. So
-// fail the calls that wait for a connection while another call's is cut.
+// unanswered reports whether a command failed before a server received it. The
+// driver gives such an error the server's type, but neither a code nor a reply.
+// A call gets it if it waits for a connection while another call's is cut.
 func unanswered(err error) bool {
 	var command mongo.CommandError
 	return errors.As(err, &command) && command.Code == 0 && len(command.Raw) == 0
@@ -110,29 +110,29 @@ func hasCode(err mongo.ServerError, codes []int) bool {
 	return slices.ContainsFunc(err.ErrorCodes(), func(code int) bool { return slices.Contains(codes, code) })
 }
 
-// concernFailed reports whether a write may be there but was not confirmed by a majority.
-func concernFailed(err error) bool {
+// unconfirmed reports whether a write may be stored but was not confirmed by a majority.
+func unconfirmed(err error) bool {
 	var one mongo.WriteException
 	var many mongo.BulkWriteException
 	return errors.As(err, &one) && one.WriteConcernError != nil || errors.As(err, &many) && many.WriteConcernError != nil
 }
 
-// The waits between the attempts of repeat.
-var repeatAfter = [...]time.Duration{50 * time.Millisecond, 250 * time.Millisecond}
+// retryDelays are the delays before the second and the third attempt of retry.
+var retryDelays = [...]time.Duration{50 * time.Millisecond, 250 * time.Millisecond}
 
-// repeat runs an idempotent call until it succeeds, fails for good, or failed
-// three times as unavailable.
-func repeat(ctx context.Context, call func() error) error {
-	err := call()
-	for _, wait := range repeatAfter {
-		var later *audit.UnavailableError
-		if !errors.As(err, &later) {
+// retry runs an idempotent operation, up to three times while it fails with an
+// *audit.UnavailableError.
+func retry(ctx context.Context, operation func() error) error {
+	err := operation()
+	for _, delay := range retryDelays {
+		var unavailable *audit.UnavailableError
+		if !errors.As(err, &unavailable) {
 			return err
 		}
-		if err := backoff.Sleep(ctx, wait); err != nil {
+		if err := backoff.Sleep(ctx, delay); err != nil {
 			return err
 		}
-		err = call()
+		err = operation()
 	}
 	return err
 }

@@ -226,11 +226,10 @@ type run struct {
 
 // open begins a run, nil where the partition has no such entries.
 func (r *pageReader) open(ctx context.Context, p partition) (*run, error) {
-	database, err := r.db.database()
+	collection, err := r.db.collectionAt(p.String(), readpref.SecondaryPreferred())
 	if err != nil {
 		return nil, err
 	}
-	collection := database.Collection(p.String(), options.Collection().SetReadPreference(readpref.SecondaryPreferred()))
 	query := r.plan.query(r.tenant, r.beside...)
 	if r.plan.loose {
 		types, err := r.resourceTypes(ctx, collection)
@@ -260,7 +259,7 @@ func (r *pageReader) open(ctx context.Context, p partition) (*run, error) {
 // server steps from one to the next in the index.
 func (r *pageReader) resourceTypes(ctx context.Context, collection *mongo.Collection) ([]string, error) {
 	var types []string
-	query := append(bson.D{{Key: fieldTenant, Value: string(r.tenant)}}, r.plan.equals...)
+	query := append(ofTenant(r.tenant), r.plan.equals...)
 	if err := collection.Distinct(ctx, fieldResourceType, query).Decode(&types); err != nil {
 		return nil, failure(ctx, err)
 	}

@@ -15,11 +15,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// maxIDs is the most ids that one call returns, about a megabyte on the wire.
+// maxIDs is the most ids that one call returns, which is about a megabyte on the wire.
 const maxIDs = 10_000
 
-// IDs implements search.IDLister. The index alone answers it, no document is
-// read. It may be of a secondary, which can be behind.
+// IDs implements search.IDLister. MongoDB answers it from the index and reads no
+// documents. It may read from a secondary, which can be behind.
 func (s *Entries) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
 	ids, err := s.db.ids(ctx, tenant, audit.Time{From: from, To: to}, after, min(limit, maxIDs))
 	if err != nil {
@@ -33,12 +33,12 @@ func (db *DB) ids(ctx context.Context, tenant audit.TenantID, t audit.Time, afte
 	if err != nil {
 		return nil, err
 	}
-	// Keys are in the order of time: this is where the index is entered.
+	// Keys are in the order of time: MongoDB can start in the index at this time.
 	t = both(t, audit.Time{From: after.Time()})
 	for len(partitions) > 0 {
 		month := partitions[0].month
 		var found []audit.EntryID
-		for len(partitions) > 0 && partitions[0].month == month { // the shared one and the tenant's own
+		for len(partitions) > 0 && partitions[0].month == month { // the shared partition and the tenant's own
 			if inMonth(t, month) {
 				if found, err = db.appendIDs(ctx, found, partitions[0], tenant, t, after, limit); err != nil {
 					return nil, fmt.Errorf("%s: %w", partitions[0], err)
@@ -55,21 +55,13 @@ func (db *DB) ids(ctx context.Context, tenant audit.TenantID, t audit.Time, afte
 	return nil, nil
 }
 
-// appendIDs adds the first ids of one partition.
+// appendIDs appends the first ids of one partition, up to limit.
 func (db *DB) appendIDs(ctx context.Context, ids []audit.EntryID, p partition, tenant audit.TenantID, t audit.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
-	database, err := db.database()
-	if err != nil {
-		return nil, err
-	}
-	collection := database.Collection(p.String(), options.Collection().SetReadPreference(readpref.SecondaryPreferred()))
-	query := append(bson.D{{Key: fieldTenant, Value: string(tenant)}}, timeCondition(t)...)
+	query := append(ofTenant(tenant), timeCondition(t)...)
 	query = append(query, bson.E{Key: fieldKey, Value: bson.D{{Key: "$gt", Value: keyOf(tenant, after.String())}}})
-	cursor, err := collection.Find(ctx, query, options.Find().SetHint(indexTime).SetSort(rising(fieldTimestamp, fieldKey)).
-		SetProjection(rising(fieldKey)).SetLimit(int64(limit)).SetBatchSize(int32(limit)))
-	if err != nil {
-		return nil, failure(ctx, err)
-	}
-	err = each(ctx, cursor, func(doc bson.Raw) (bool, error) {
+	o := options.Find().SetHint(indexTime).SetSort(ascending(fieldTimestamp, fieldKey)).
+		SetProjection(ascending(fieldKey)).SetLimit(int64(limit)).SetBatchSize(int32(limit))
+	err := db.findAt(ctx, p.String(), readpref.SecondaryPreferred(), query, o, func(doc bson.Raw) (bool, error) {
 		key, _ := doc.Lookup(fieldKey).StringValueOK()
 		id, err := audit.ParseEntryID(strings.TrimPrefix(key, keyOf(tenant, "")))
 		if err != nil {

@@ -53,7 +53,7 @@ const noLanguage = "_language"
 func entryIndexes() []mongo.IndexModel {
 	by := func(name string, fields ...string) mongo.IndexModel {
 		fields = append(append([]string{fieldTenant}, fields...), fieldTimestamp, fieldKey)
-		return mongo.IndexModel{Keys: rising(fields...), Options: options.Index().SetName(name)}
+		return mongo.IndexModel{Keys: ascending(fields...), Options: options.Index().SetName(name)}
 	}
 	return []mongo.IndexModel{
 		by(indexTime), by(indexUser, fieldUserID), by(indexAction, fieldAction, fieldResourceType),
@@ -63,7 +63,7 @@ func entryIndexes() []mongo.IndexModel {
 
 // expiryIndex has the server delete a document within about a minute after its expires_at.
 func expiryIndex() mongo.IndexModel {
-	return mongo.IndexModel{Keys: rising(fieldExpiresAt), Options: options.Index().SetName(indexExpiry).SetExpireAfterSeconds(0)}
+	return mongo.IndexModel{Keys: ascending(fieldExpiresAt), Options: options.Index().SetName(indexExpiry).SetExpireAfterSeconds(0)}
 }
 
 // messageIndex is the full-text index of the message. Words are neither stemmed
@@ -78,38 +78,30 @@ func messageIndex() mongo.IndexModel {
 
 func keyIndexes() []mongo.IndexModel {
 	return []mongo.IndexModel{
-		{Keys: rising(fieldHash), Options: options.Index().SetName(indexKeyHash).SetUnique(true)},
-		{Keys: rising(fieldTenant, fieldCreatedAt, fieldKey), Options: options.Index().SetName(indexKeyTenant)},
+		{Keys: ascending(fieldHash), Options: options.Index().SetName(indexKeyHash).SetUnique(true)},
+		{Keys: ascending(fieldTenant, fieldCreatedAt, fieldKey), Options: options.Index().SetName(indexKeyTenant)},
 	}
 }
 
 func quarantineIndexes() []mongo.IndexModel {
 	return []mongo.IndexModel{
-		{Keys: rising(fieldTenant, fieldKey), Options: options.Index().SetName(indexQuarantineItem)},
+		{Keys: ascending(fieldTenant, fieldKey), Options: options.Index().SetName(indexQuarantineItem)},
 		expiryIndex(),
 	}
 }
 
 func segmentIndexes() []mongo.IndexModel {
 	return []mongo.IndexModel{
-		{Keys: rising(fieldTenant, fieldIDs), Options: options.Index().SetName(indexStreamID)},
+		{Keys: ascending(fieldTenant, fieldIDs), Options: options.Index().SetName(indexStreamID)},
 		expiryIndex(),
 	}
 }
 
 func connectionIndexes() []mongo.IndexModel {
 	return []mongo.IndexModel{
-		{Keys: rising(fieldTenant, fieldSubscribed, fieldKey), Options: options.Index().SetName(indexSubscribed)},
+		{Keys: ascending(fieldTenant, fieldSubscribed, fieldKey), Options: options.Index().SetName(indexSubscribed)},
 		expiryIndex(),
 	}
-}
-
-func rising(fields ...string) bson.D {
-	keys := make(bson.D, len(fields))
-	for i, field := range fields {
-		keys[i] = bson.E{Key: field, Value: 1}
-	}
-	return keys
 }
 
 // EnsureIndexes makes the indexes of every collection that is not a partition,
@@ -164,7 +156,7 @@ func (db *DB) ensurePartition(ctx context.Context, p partition) error {
 
 // create makes indexes where they do not exist yet, and the collection with them.
 func create(ctx context.Context, view mongo.IndexView, models []mongo.IndexModel) error {
-	return repeat(ctx, func() error {
+	return retry(ctx, func() error {
 		_, err := view.CreateMany(ctx, models)
 		return failure(ctx, err)
 	})

@@ -48,7 +48,7 @@ func (s *Jobs) CreateJob(ctx context.Context, job audit.Job) error {
 // UpdateJob implements jobs.Store.
 func (s *Jobs) UpdateJob(ctx context.Context, job audit.Job) error {
 	doc := newJobDocument(&job)
-	if err := s.db.replaceOne(ctx, collectionJobs, bson.D{{Key: fieldKey, Value: doc.Key}}, doc); err != nil {
+	if err := s.db.replaceOne(ctx, collectionJobs, withKey(doc.Key), doc); err != nil {
 		return fmt.Errorf("update job %s of %s: %w", job.ID, job.Tenant, err)
 	}
 	return nil

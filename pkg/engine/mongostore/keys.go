@@ -2,13 +2,10 @@ package mongostore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -66,7 +63,7 @@ func readKey(raw bson.Raw) (tenants.Key, error) {
 
 // CreateKey implements tenants.KeyStore. Times are kept to the millisecond.
 func (s *Keys) CreateKey(ctx context.Context, key tenants.Key) error {
-	err := s.db.ensureKeys(ctx) // one of them keeps the hash unique
+	err := s.db.ensureKeys(ctx) // an index keeps the hash unique
 	if err == nil {
 		err = s.db.insertOne(ctx, collectionKeys, keyDocument{
 			ID: key.ID, Tenant: string(key.Tenant), Name: key.Name, Hash: key.Hash[:], Permissions: key.Permissions, Resources: key.Resources,
@@ -79,14 +76,14 @@ func (s *Keys) CreateKey(ctx context.Context, key tenants.Key) error {
 	return nil
 }
 
-// maxKeys bounds what one call returns, in keys.
+// maxKeys is the most keys that one call returns.
 const maxKeys = 10_000
 
-// Keys implements tenants.KeyStore. It fails where the tenant has more than 10,000.
+// Keys implements tenants.KeyStore. It fails if the tenant has more than 10,000 keys.
 func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID) ([]tenants.Key, error) {
 	var keys []tenants.Key
-	query := bson.D{{Key: fieldTenant, Value: string(tenant)}}
-	err := s.db.list(ctx, collectionKeys, indexKeyTenant, rising(fieldCreatedAt, fieldKey), maxKeys+1, query, func(doc bson.Raw) (bool, error) {
+	order := ascending(fieldCreatedAt, fieldKey)
+	err := s.db.list(ctx, collectionKeys, indexKeyTenant, order, maxKeys+1, ofTenant(tenant), func(doc bson.Raw) (bool, error) {
 		if len(keys) == maxKeys {
 			return false, fmt.Errorf("there are more than %d", maxKeys)
 		}
@@ -110,46 +107,24 @@ func (s *Keys) KeyByHash(ctx context.Context, hash [32]byte) (tenants.Key, error
 }
 
 func (s *Keys) keyByHash(ctx context.Context, hash [32]byte) (tenants.Key, error) {
-	collection, err := s.db.collection(collectionKeys)
+	doc, err := s.db.findOne(ctx, collectionKeys, indexKeyHash, bson.D{{Key: fieldHash, Value: hash[:]}})
 	if err != nil {
 		return tenants.Key{}, err
-	}
-	doc, err := collection.FindOne(ctx, bson.D{{Key: fieldHash, Value: hash[:]}}, options.FindOne().SetHint(indexKeyHash)).Raw()
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return tenants.Key{}, audit.ErrNotFound
-	}
-	if err != nil {
-		return tenants.Key{}, failure(ctx, err)
 	}
 	return readKey(doc)
 }
 
-// TouchKey implements tenants.KeyStore: it keeps the latest use, to the minute.
-// A key that does not exist is audit.ErrNotFound.
+// TouchKey implements tenants.KeyStore. It stores the latest use to the minute.
+// It returns audit.ErrNotFound if the key does not exist.
 func (s *Keys) TouchKey(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error {
-	if err := s.touch(ctx, tenant, id, t.Truncate(time.Minute)); err != nil {
+	if err := s.db.updateOne(ctx, collectionKeys, keyQuery(tenant, id), raise(fieldLastUsed, t.Truncate(time.Minute))); err != nil {
 		return fmt.Errorf("touch key %s of %s: %w", id, tenant, err)
 	}
 	return nil
 }
 
-func (s *Keys) touch(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error {
-	collection, err := s.db.collection(collectionKeys)
-	if err != nil {
-		return err
-	}
-	result, err := collection.UpdateOne(ctx, keyQuery(tenant, id), bson.D{{Key: "$max", Value: bson.D{{Key: fieldLastUsed, Value: t}}}})
-	if err != nil {
-		return failure(ctx, err)
-	}
-	if result.MatchedCount == 0 {
-		return audit.ErrNotFound
-	}
-	return nil
-}
-
 func keyQuery(tenant audit.TenantID, id string) bson.D {
-	return bson.D{{Key: fieldKey, Value: id}, {Key: fieldTenant, Value: string(tenant)}}
+	return append(withKey(id), ofTenant(tenant)...)
 }
 
 // DeleteKey implements tenants.KeyStore.

@@ -151,14 +151,6 @@ func (db *DB) database() (*mongo.Database, error) {
 	return client.Database(db.name), nil
 }
 
-func (db *DB) collection(name string) (*mongo.Collection, error) {
-	database, err := db.database()
-	if err != nil {
-		return nil, err
-	}
-	return database.Collection(name), nil
-}
-
 // Ping reports whether the primary, which takes the writes, answers.
 func (db *DB) Ping(ctx context.Context) error {
 	client, err := db.connected()

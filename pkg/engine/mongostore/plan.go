@@ -199,17 +199,6 @@ func everything() bson.D { return bson.D{} }
 
 func nothing() bson.D { return bson.D{{Key: fieldKey, Value: in(nil)}} }
 
-// in returns what a field with one of the values meets.
-func in(values []string) any {
-	switch len(values) {
-	case 0:
-		return bson.D{{Key: "$in", Value: bson.A{}}}
-	case 1:
-		return values[0]
-	}
-	return bson.D{{Key: "$in", Value: values}}
-}
-
 func timeCondition(t audit.Time) bson.D {
 	bounds := bson.D{}
 	if !t.From.IsZero() {
@@ -227,7 +216,7 @@ func timeCondition(t audit.Time) bson.D {
 // query returns the filter of a find over the tenant's entries; more are
 // conditions on fields that the plan says nothing of.
 func (p *plan) query(tenant audit.TenantID, more ...bson.E) bson.D {
-	query := append(bson.D{{Key: fieldTenant, Value: string(tenant)}}, p.equals...)
+	query := append(ofTenant(tenant), p.equals...)
 	query = append(query, timeCondition(p.time)...)
 	if len(p.rest) > 0 {
 		query = append(query, bson.E{Key: "$and", Value: p.rest})

@@ -6,7 +6,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
@@ -14,14 +13,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 )
 
-// Quarantine keeps entries that a step could not take. It implements
-// quarantine.Store and jobs.Purger.
+// Quarantine keeps entries that a step refused. It implements quarantine.Store
+// and jobs.Purger.
 type Quarantine struct{ db *DB }
 
 // Quarantine returns the quarantine.
 func (db *DB) Quarantine() *Quarantine { return &Quarantine{db} }
 
-// The fields of an item beside those it shares with other documents.
+// The fields that only an item has.
 const (
 	fieldStep   = "step"
 	fieldCode   = "code"
@@ -91,34 +90,30 @@ func (q *Quarantine) put(ctx context.Context, tenant audit.TenantID, items []qua
 	if err := q.db.ensureQuarantine(ctx); err != nil {
 		return err
 	}
-	collection, err := q.db.collection(collectionQuarantine)
-	if err != nil {
-		return err
-	}
 	docs := make([]bson.Raw, len(items))
 	for i := range items {
+		var err error
 		if docs[i], err = itemDocument(tenant, &items[i]); err != nil {
 			return fmt.Errorf("item %s: %w", items[i].ID, err)
 		}
 	}
-	return repeat(ctx, func() error {
-		_, err := collection.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
-		faults, err := itemFaults(ctx, err)
+	return retry(ctx, func() error {
+		faults, err := q.db.insertMany(ctx, collectionQuarantine, docs)
 		if err != nil {
 			return err
 		}
-		var taken []string // which are left as they are
+		var duplicates []string // they stay unchanged
 		for i, fault := range faults {
 			if !mongo.IsDuplicateKeyError(fault) {
 				return fmt.Errorf("item %s: MongoDB refuses it as a document, with the code %d", items[i].ID, fault.Code)
 			}
-			taken = append(taken, keyOf(tenant, items[i].ID))
+			duplicates = append(duplicates, keyOf(tenant, items[i].ID))
 		}
-		return q.confirm(ctx, taken)
+		return q.confirm(ctx, duplicates)
 	})
 }
 
-// confirm fails unless a majority has the items. One may be given twice.
+// confirm returns an error unless a majority has the items. A key may occur twice in keys.
 func (q *Quarantine) confirm(ctx context.Context, keys []string) error {
 	missing := make(map[string]bool, len(keys))
 	for _, key := range keys {
@@ -132,16 +127,15 @@ func (q *Quarantine) confirm(ctx context.Context, keys []string) error {
 		return nil
 	})
 	if err == nil && len(missing) > 0 {
-		return unavailable(fmt.Errorf("%d items are there but not confirmed", len(missing)))
+		return unavailable(fmt.Errorf("%d items are stored but not confirmed", len(missing)))
 	}
 	return err
 }
 
 // List implements quarantine.Store.
 func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after string, limit int) (items []quarantine.Item, more bool, err error) {
-	err = q.db.list(ctx, collectionQuarantine, indexQuarantineItem, rising(fieldKey), limit+1, bson.D{
-		{Key: fieldTenant, Value: string(tenant)}, {Key: fieldKey, Value: bson.D{{Key: "$gt", Value: keyOf(tenant, after)}}},
-	}, func(doc bson.Raw) (bool, error) {
+	query := append(ofTenant(tenant), bson.E{Key: fieldKey, Value: bson.D{{Key: "$gt", Value: keyOf(tenant, after)}}})
+	err = q.db.list(ctx, collectionQuarantine, indexQuarantineItem, ascending(fieldKey), limit+1, query, func(doc bson.Raw) (bool, error) {
 		if more = len(items) == limit; more {
 			return false, nil
 		}
@@ -153,19 +147,6 @@ func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after stri
 		return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)
 	}
 	return items, more, nil
-}
-
-// list visits up to limit documents of the primary, in an order that the index has.
-func (db *DB) list(ctx context.Context, name, index string, order bson.D, limit int, query bson.D, visit func(doc bson.Raw) (more bool, err error)) error {
-	collection, err := db.collection(name)
-	if err != nil {
-		return err
-	}
-	cursor, err := collection.Find(ctx, query, options.Find().SetSort(order).SetHint(index).SetLimit(int64(limit)))
-	if err != nil {
-		return failure(ctx, err)
-	}
-	return each(ctx, cursor, visit)
 }
 
 // Item implements quarantine.Store.
@@ -183,24 +164,8 @@ func (q *Quarantine) Item(ctx context.Context, tenant audit.TenantID, id string)
 
 // Delete implements quarantine.Store.
 func (q *Quarantine) Delete(ctx context.Context, tenant audit.TenantID, id string) error {
-	if err := q.db.deleteOne(ctx, collectionQuarantine, bson.D{{Key: fieldKey, Value: keyOf(tenant, id)}}); err != nil {
+	if err := q.db.deleteOne(ctx, collectionQuarantine, withKey(keyOf(tenant, id))); err != nil {
 		return fmt.Errorf("delete quarantine item %s of %s: %w", id, tenant, err)
-	}
-	return nil
-}
-
-// deleteOne deletes the document that the query chooses, audit.ErrNotFound where there is none.
-func (db *DB) deleteOne(ctx context.Context, name string, query bson.D) error {
-	collection, err := db.collection(name)
-	if err != nil {
-		return err
-	}
-	result, err := collection.DeleteOne(ctx, query)
-	if err != nil {
-		return failure(ctx, err)
-	}
-	if result.DeletedCount == 0 {
-		return audit.ErrNotFound
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -22,7 +21,7 @@ func (db *DB) Tenants() *Tenants { return &Tenants{db} }
 const (
 	fieldCreatedAt = "created_at"
 	fieldVersion   = "version"
-	fieldBuried    = "buried" // set where only the id is left, which stays taken
+	fieldTombstone = "buried" // set if only the id is left, which stays taken
 )
 
 type tenantDocument struct {
@@ -92,19 +91,6 @@ func (s *Tenants) Create(ctx context.Context, tenant audit.Tenant) error {
 	return nil
 }
 
-// insertOne adds a document, audit.ErrConflict where a unique field of it is taken.
-func (db *DB) insertOne(ctx context.Context, name string, doc any) error {
-	collection, err := db.collection(name)
-	if err != nil {
-		return err
-	}
-	_, err = collection.InsertOne(ctx, doc)
-	if mongo.IsDuplicateKeyError(err) {
-		return audit.ErrConflict
-	}
-	return failure(ctx, err)
-}
-
 // Tenant implements tenants.Store.
 func (s *Tenants) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
 	var tenant audit.Tenant
@@ -118,13 +104,13 @@ func (s *Tenants) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, 
 	return tenant, nil
 }
 
-// read returns the document of a tenant that is not buried.
+// read returns the document of a tenant. It returns audit.ErrNotFound for a tombstone.
 func (s *Tenants) read(ctx context.Context, id audit.TenantID) (bson.Raw, error) {
 	doc, err := s.db.read(ctx, collectionTenants, readpref.Primary(), string(id))
 	if err != nil {
 		return nil, err
 	}
-	if buried, _ := doc.Lookup(fieldBuried).BooleanOK(); buried {
+	if tombstone, _ := doc.Lookup(fieldTombstone).BooleanOK(); tombstone {
 		return nil, audit.ErrNotFound
 	}
 	return doc, nil
@@ -136,8 +122,8 @@ func (s *Tenants) List(ctx context.Context, only []audit.TenantID, after audit.T
 	if only != nil {
 		id = append(id, bson.E{Key: "$in", Value: only})
 	}
-	query := bson.D{{Key: fieldKey, Value: id}, notBuried()}
-	err = s.db.list(ctx, collectionTenants, indexID, rising(fieldKey), limit+1, query, func(doc bson.Raw) (bool, error) {
+	query := bson.D{{Key: fieldKey, Value: id}, notTombstone()}
+	err = s.db.list(ctx, collectionTenants, indexID, ascending(fieldKey), limit+1, query, func(doc bson.Raw) (bool, error) {
 		if more = len(tenants) == limit; more {
 			return false, nil
 		}
@@ -151,13 +137,14 @@ func (s *Tenants) List(ctx context.Context, only []audit.TenantID, after audit.T
 	return tenants, more, nil
 }
 
-func notBuried() bson.E { return bson.E{Key: fieldBuried, Value: bson.D{{Key: "$ne", Value: true}}} }
+func notTombstone() bson.E {
+	return bson.E{Key: fieldTombstone, Value: bson.D{{Key: "$ne", Value: true}}}
+}
 
 // Update implements tenants.Store.
 func (s *Tenants) Update(ctx context.Context, tenant audit.Tenant) error {
-	err := s.replace(ctx, bson.D{
-		{Key: fieldKey, Value: string(tenant.ID)}, {Key: fieldVersion, Value: tenant.Version - 1}, notBuried(),
-	}, newTenantDocument(&tenant, tenant.Version))
+	current := append(withKey(string(tenant.ID)), bson.E{Key: fieldVersion, Value: tenant.Version - 1}, notTombstone())
+	err := s.db.replaceOne(ctx, collectionTenants, current, newTenantDocument(&tenant, tenant.Version))
 	if errors.Is(err, audit.ErrNotFound) {
 		if _, err = s.read(ctx, tenant.ID); err == nil {
 			err = audit.ErrPrecondition
@@ -169,44 +156,24 @@ func (s *Tenants) Update(ctx context.Context, tenant audit.Tenant) error {
 	return nil
 }
 
-// replace replaces the document that the query chooses, audit.ErrNotFound where there is none.
-func (s *Tenants) replace(ctx context.Context, query bson.D, doc any) error {
-	return s.db.replaceOne(ctx, collectionTenants, query, doc)
-}
-
-func (db *DB) replaceOne(ctx context.Context, name string, query bson.D, doc any) error {
-	collection, err := db.collection(name)
-	if err != nil {
-		return err
-	}
-	result, err := collection.ReplaceOne(ctx, query, doc)
-	if err != nil {
-		return failure(ctx, err)
-	}
-	if result.MatchedCount == 0 {
-		return audit.ErrNotFound
-	}
-	return nil
-}
-
-// Tombstone implements tenants.Store. An id that never was a tenant's is taken from then on as well.
+// Tombstone implements tenants.Store. It also reserves an id that never belonged to a tenant.
 func (s *Tenants) Tombstone(ctx context.Context, id audit.TenantID) error {
-	if err := repeat(ctx, func() error { return s.bury(ctx, id) }); err != nil {
-		return fmt.Errorf("bury tenant %s: %w", id, err)
+	if err := retry(ctx, func() error { return s.tombstone(ctx, id) }); err != nil {
+		return fmt.Errorf("tombstone tenant %s: %w", id, err)
 	}
 	return nil
 }
 
-// bury does without an upsert, whose first time several callers at once can spoil.
-func (s *Tenants) bury(ctx context.Context, id audit.TenantID) error {
-	tombstone := bson.D{{Key: fieldKey, Value: string(id)}, {Key: fieldBuried, Value: true}}
-	err := s.replace(ctx, bson.D{{Key: fieldKey, Value: string(id)}}, tombstone)
+// tombstone uses no upsert: concurrent first upserts of one _id can fail.
+func (s *Tenants) tombstone(ctx context.Context, id audit.TenantID) error {
+	tombstone := append(withKey(string(id)), bson.E{Key: fieldTombstone, Value: true})
+	err := s.db.replaceOne(ctx, collectionTenants, withKey(string(id)), tombstone)
 	if !errors.Is(err, audit.ErrNotFound) {
 		return err
 	}
 	err = s.db.insertOne(ctx, collectionTenants, tombstone)
-	if errors.Is(err, audit.ErrConflict) {
-		return s.replace(ctx, bson.D{{Key: fieldKey, Value: string(id)}}, tombstone) // created or buried meanwhile
+	if errors.Is(err, audit.ErrConflict) { // another call created the document first
+		return s.db.replaceOne(ctx, collectionTenants, withKey(string(id)), tombstone)
 	}
 	return err
 }

@@ -1,0 +1,228 @@
+package mongostore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+)
+
+// maxDocumentBytes is the largest document that MongoDB stores.
+const maxDocumentBytes = 16 << 20
+
+// Append implements ingest.Store. Entries are durable once a majority of the
+// replica set has them.
+func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (ingest.Appended, error) {
+	appended, err := s.append(ctx, tenant, entries)
+	if err != nil {
+		return ingest.Appended{}, fmt.Errorf("append to %s: %w", tenant, err)
+	}
+	slices.SortFunc(appended.Rejections, func(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) })
+	slices.Sort(appended.Repeated)
+	return appended, nil
+}
+
+func (s *Entries) append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (appended ingest.Appended, err error) {
+	if len(entries) == 0 {
+		return appended, nil
+	}
+	isolation, err := s.isolation(ctx, tenant)
+	if err != nil {
+		return appended, fmt.Errorf("look up the isolation: %w", err)
+	}
+	batches, unstorable, err := newBatches(tenant, entries)
+	if err != nil {
+		return appended, err
+	}
+	appended.Rejections = unstorable
+	for _, b := range batches {
+		partitions := b.month.both(tenant, isolation)
+		if err := retry(ctx, func() error { return s.db.store(ctx, b, partitions) }); err != nil {
+			return appended, err
+		}
+		b.compare(entries, &appended)
+	}
+	return appended, nil
+}
+
+// batch is the entries of one month, each identity once.
+type batch struct {
+	month   partition // the shared one
+	records []*record
+}
+
+// record is one identity and what becomes of it.
+type record struct {
+	key         string
+	doc         bson.Raw
+	fingerprint fingerprint // of the entry in doc
+	indexes     []int       // of the entries with this identity; the first is in doc
+	stored      *fingerprint
+	refusal     string // why the server refuses the document permanently
+}
+
+// fingerprint tells whether two entries of one identity have the same content,
+// and whether they were received at the same time.
+type fingerprint struct {
+	digest     audit.Digest
+	receivedAt int64 // Unix milliseconds
+}
+
+func fingerprintOf(e *audit.Entry) fingerprint {
+	return fingerprint{digest: e.Digest, receivedAt: e.ReceivedAt.UnixMilli()}
+}
+
+// newBatches groups the entries by month, earliest first. It returns a rejection
+// for each entry that cannot be stored.
+func newBatches(tenant audit.TenantID, entries []audit.Entry) (batches []*batch, rejections []audit.Rejection, err error) {
+	byID := make(map[audit.EntryID]*record, len(entries))
+	byMonth := map[partition]*batch{}
+	for i := range entries {
+		e := &entries[i]
+		if e.Tenant != tenant {
+			return nil, nil, fmt.Errorf("entry %s is of tenant %s", e.ID, e.Tenant)
+		}
+		if r := byID[e.ID]; r != nil {
+			r.indexes = append(r.indexes, i)
+			continue
+		}
+		r, reason, err := newRecord(e, i)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case reason != "":
+			rejections = append(rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: reason})
+			continue
+		}
+		byID[e.ID] = r
+		month := sharedPartition(e.Timestamp)
+		if byMonth[month] == nil {
+			byMonth[month] = &batch{month: month}
+			batches = append(batches, byMonth[month])
+		}
+		byMonth[month].records = append(byMonth[month].records, r)
+	}
+	slices.SortFunc(batches, func(a, b *batch) int { return cmp.Compare(a.month.month, b.month.month) })
+	return batches, rejections, nil
+}
+
+// newRecord returns the record of an entry, or the reason why it cannot be stored.
+func newRecord(e *audit.Entry, index int) (r *record, reason string, err error) {
+	if !e.ID.Time().Equal(e.Timestamp) {
+		return nil, "the id does not name the millisecond of the timestamp", nil
+	}
+	doc, err := entryDocument(e)
+	if err != nil {
+		return nil, "", fmt.Errorf("entry %s: %w", e.ID, err)
+	}
+	if len(doc) > maxDocumentBytes {
+		return nil, fmt.Sprintf("the entry is larger as a document than the %d bytes that MongoDB stores", maxDocumentBytes), nil
+	}
+	return &record{key: keyOf(e.Tenant, e.ID.String()), doc: doc, fingerprint: fingerprintOf(e), indexes: []int{index}}, "", nil
+}
+
+// compare compares every entry with what is stored under its identity.
+func (b *batch) compare(entries []audit.Entry, appended *ingest.Appended) {
+	for _, r := range b.records {
+		for _, i := range r.indexes {
+			f := fingerprintOf(&entries[i])
+			switch {
+			case r.refusal != "":
+				appended.Rejections = append(appended.Rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: r.refusal})
+			case f.digest != r.stored.digest:
+				appended.Rejections = append(appended.Rejections, audit.Rejection{
+					Index: i, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
+				})
+			case f.receivedAt != r.stored.receivedAt:
+				appended.Repeated = append(appended.Repeated, i)
+			}
+		}
+	}
+}
+
+// store inserts into the first partition the records that neither partition has.
+// After nil each record is stored or refused. It may be retried.
+func (db *DB) store(ctx context.Context, b *batch, partitions [2]partition) error {
+	if err := db.ensurePartition(ctx, partitions[0]); err != nil {
+		return err
+	}
+	if err := db.lookUp(ctx, partitions[1], b.pending()); err != nil {
+		return err
+	}
+	duplicates, err := db.insert(ctx, partitions[0], b.pending())
+	if err != nil || len(duplicates) == 0 {
+		return err
+	}
+	if err := db.lookUp(ctx, partitions[0], duplicates); err != nil {
+		return err
+	}
+	if n := len(b.pending()); n > 0 {
+		// The keys exist, but a majority does not have them yet, or they expired
+		// after the insert.
+		return unavailable(fmt.Errorf("%d identities are taken but not confirmed", n))
+	}
+	return nil
+}
+
+// pending returns the records that are neither stored nor refused.
+func (b *batch) pending() []*record {
+	var pending []*record
+	for _, r := range b.records {
+		if r.stored == nil && r.refusal == "" {
+			pending = append(pending, r)
+		}
+	}
+	return pending
+}
+
+// lookUp sets the stored fingerprint of the records that a majority has in the partition.
+func (db *DB) lookUp(ctx context.Context, p partition, records []*record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	byKey := make(map[string]*record, len(records))
+	keys := make([]string, len(records))
+	for i, r := range records {
+		byKey[r.key], keys[i] = r, r.key
+	}
+	return db.confirm(ctx, p.String(), keys, []string{fieldDigest, fieldReceivedAt}, func(key string, doc bson.Raw) error {
+		r := byKey[key]
+		r.stored = new(fingerprint)
+		// A document without the time counts as received at another time.
+		r.stored.receivedAt, _ = doc.Lookup(fieldReceivedAt).DateTimeOK()
+		return readDigest(doc.Lookup(fieldDigest), &r.stored.digest)
+	})
+}
+
+// insert inserts the records independently of each other. It marks those that
+// were stored or refused, and returns those whose key exists.
+func (db *DB) insert(ctx context.Context, p partition, records []*record) (duplicates []*record, err error) {
+	if len(records) == 0 {
+		return nil, nil
+	}
+	docs := make([]bson.Raw, len(records))
+	for i, r := range records {
+		docs[i] = r.doc
+	}
+	faults, err := db.insertMany(ctx, p.String(), docs)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range records {
+		switch fault, faulty := faults[i]; {
+		case !faulty:
+			r.stored = &r.fingerprint
+		case mongo.IsDuplicateKeyError(fault):
+			duplicates = append(duplicates, r)
+		default:
+			r.refusal = fmt.Sprintf("MongoDB refuses the entry as a document, with the code %d", fault.Code)
+		}
+	}
+	return duplicates, nil
+}
