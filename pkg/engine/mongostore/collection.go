@@ -34,12 +34,12 @@ func (db *DB) collectionAt(name string, from *readpref.ReadPref) (*mongo.Collect
 	return database.Collection(name, options.Collection().SetReadPreference(from)), nil
 }
 
-// find visits the documents that match the query, on the primary.
+// find visits the documents that match the query, as the primary has them.
 func (db *DB) find(ctx context.Context, name string, query bson.D, o *options.FindOptionsBuilder, visit visitFunc) error {
 	return db.findAt(ctx, name, readpref.Primary(), query, o, visit)
 }
 
-// findAt visits the documents that match the query, on the server that from selects.
+// findAt is find on the server that from selects.
 func (db *DB) findAt(ctx context.Context, name string, from *readpref.ReadPref, query bson.D, o *options.FindOptionsBuilder, visit visitFunc) error {
 	collection, err := db.collectionAt(name, from)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// The names of a document's fields. Those of an entry are the names that
-// clients know; times are Dates, states and metadata are documents.
+// The names of a document's fields. An entry has the names of the API. Times are
+// BSON dates, states and metadata are BSON documents.
 const (
 	fieldKey            = "_id" // keyOf the tenant and the id
 	fieldID             = "id"
@@ -37,12 +37,12 @@ const (
 	fieldExpiresAt      = "expires_at"
 	fieldChanged        = "changed"
 	fieldDigest         = "digest"
-	fieldExact          = "exact" // the text of those objects that BSON does not hold exactly
+	fieldExact          = "exact" // the text of the objects that BSON cannot represent exactly
 )
 
-// keyOf returns the _id of what a tenant has under an id. A tenant id has no
-// slash, so that no two tenants have the same; the keys of a tenant's entries
-// are in the order of their ids, which is the order of time.
+// keyOf returns the _id of a tenant's document with the given id. A tenant id has
+// no slash, so that no two tenants share a key. The keys of a tenant's entries are
+// in the order of their ids, which is the order of time.
 func keyOf(tenant audit.TenantID, id string) string { return string(tenant) + "/" + id }
 
 // entryDocument returns an entry as it is stored.
@@ -52,7 +52,7 @@ func entryDocument(e *audit.Entry) (bson.Raw, error) {
 	return bsoncore.AppendDocumentEnd(appendEntry(doc, e), start)
 }
 
-// appendEntry appends the elements of an entry. What is unset is left out.
+// appendEntry appends the elements of an entry. It omits unset fields.
 func appendEntry(dst []byte, e *audit.Entry) []byte {
 	text := func(name, value string) {
 		if value != "" {
@@ -97,8 +97,8 @@ func stringArray(values []string) bsoncore.Array {
 	return array.Build()
 }
 
-// appendObjects appends states and metadata, and the text of those that BSON
-// does not hold exactly.
+// appendObjects appends states and metadata, and the text of the objects that
+// BSON cannot represent exactly.
 func appendObjects(dst []byte, e *audit.Entry) []byte {
 	texts := bsoncore.NewDocumentBuilder()
 	inexact := false
@@ -126,8 +126,8 @@ func appendObjects(dst []byte, e *audit.Entry) []byte {
 
 var errStored = errors.New("has another type or form than was stored")
 
-// readEntry reads what appendEntry wrote. Fields it does not know are ignored,
-// so that an older version reads what a newer one wrote.
+// readEntry reads what appendEntry wrote. It ignores unknown fields, so that an
+// older version can read what a newer one wrote.
 func readEntry(doc bson.Raw) (audit.Entry, error) {
 	var e audit.Entry
 	elements, err := doc.Elements()
@@ -147,7 +147,7 @@ func readEntry(doc bson.Raw) (audit.Entry, error) {
 	return e, nil
 }
 
-// exactText returns the text that stands beside an object, the object where there is none.
+// exactText returns the stored text of an object. It returns the object if no text is stored.
 func exactText(texts bson.Raw, name string, object audit.Object) audit.Object {
 	if text, ok := texts.Lookup(name).StringValueOK(); ok {
 		return audit.Object(text)
@@ -176,7 +176,7 @@ func readField(e *audit.Entry, name string, value bson.RawValue) error {
 	}
 	text, ok := value.StringValueOK()
 	if !ok {
-		return nil // of no field below
+		return nil // the field is unknown
 	}
 	return readText(e, name, text)
 }

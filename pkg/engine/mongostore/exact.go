@@ -13,23 +13,23 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Objects are stored as BSON, for people to query, and come back as the very
-// text that was appended. The rule is: convert to BSON, convert back, compare.
-// Where the text differs it is stored beside the BSON and is what reads return.
-// What differs need not be known here: numbers such as 1.0, -0, 1e3 or of twenty
-// digits, escapes that need not be, white space, members left out below.
+// Objects are stored as BSON, so that people can query them, and reads return the
+// exact text that was appended. The text is converted to BSON and back. If the
+// result differs, the text is stored next to the BSON, and reads return the text.
+// Examples are numbers such as 1.0, -0, 1e3 or with twenty digits, unnecessary
+// escapes, white space, and the members that toBSON omits.
 
-// maxNesting is how deep an object may be nested to be stored as BSON. MongoDB
-// takes 100 levels, its own document's included.
+// maxNesting is the deepest nesting of an object that is stored as BSON. MongoDB
+// allows 100 levels, including those of its own document.
 const maxNesting = 90
 
 var errNotBSON = errors.New("mongostore: no BSON for this text")
 
-// toBSON appends the BSON document of a JSON object. It is as near as BSON
-// comes: numbers that are no 64-bit integer become doubles, those beyond a
-// double null; members whose name is empty, begins with a dollar, or has a dot
-// or a NUL are left out, because not every server stores them. It fails where
-// text is no JSON object or nested too deep.
+// toBSON appends the BSON document that is closest to a JSON object. Numbers that
+// are no 64-bit integer become doubles. Numbers that overflow a double become
+// null. It omits members whose name is empty, begins with a dollar, or has a dot
+// or a NUL, because not every server stores them. It fails if text is no JSON
+// object or is nested deeper than maxNesting.
 func toBSON(dst []byte, text audit.Object) ([]byte, error) {
 	d := jsontext.NewDecoder(bytes.NewReader(text))
 	if d.PeekKind() != jsontext.KindBeginObject {
@@ -38,7 +38,7 @@ func toBSON(dst []byte, text audit.Object) ([]byte, error) {
 	return appendObject(dst, d)
 }
 
-// appendObject appends the document of the object that d is before.
+// appendObject appends the document of the next value of d, which is an object.
 func appendObject(dst []byte, d *jsontext.Decoder) ([]byte, error) {
 	if _, err := d.ReadToken(); err != nil || d.StackDepth() > maxNesting {
 		return nil, errNotBSON
@@ -50,7 +50,7 @@ func appendObject(dst []byte, d *jsontext.Decoder) ([]byte, error) {
 			return nil, errNotBSON
 		}
 		name := token.String()
-		if oddName(name) {
+		if isOmitted(name) {
 			err = d.SkipValue()
 		} else {
 			dst, err = appendValue(dst, name, d)
@@ -65,11 +65,11 @@ func appendObject(dst []byte, d *jsontext.Decoder) ([]byte, error) {
 	return bsoncore.AppendDocumentEnd(dst, start)
 }
 
-func oddName(name string) bool {
+func isOmitted(name string) bool {
 	return name == "" || name[0] == '$' || strings.ContainsAny(name, ".\x00")
 }
 
-// appendValue appends the element of the value that d is before.
+// appendValue appends the element of the next value of d.
 func appendValue(dst []byte, name string, d *jsontext.Decoder) ([]byte, error) {
 	switch d.PeekKind() {
 	case jsontext.KindBeginObject:
@@ -111,14 +111,14 @@ func appendArray(dst []byte, d *jsontext.Decoder) ([]byte, error) {
 	return bsoncore.AppendArrayEnd(dst, start)
 }
 
-func appendNumber(dst []byte, name, spelled string) []byte {
-	if n, err := strconv.ParseInt(spelled, 10, 64); err == nil {
+func appendNumber(dst []byte, name, text string) []byte {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 		if int64(int32(n)) == n {
 			return bsoncore.AppendInt32Element(dst, name, int32(n))
 		}
 		return bsoncore.AppendInt64Element(dst, name, n)
 	}
-	f, err := strconv.ParseFloat(spelled, 64)
+	f, err := strconv.ParseFloat(text, 64)
 	if err != nil {
 		return bsoncore.AppendNullElement(dst, name)
 	}
@@ -186,8 +186,8 @@ func fromBSONArray(dst []byte, array bson.RawArray) ([]byte, error) {
 	return append(dst, ']'), nil
 }
 
-// convert returns the BSON of an object, nil where there is none, and whether
-// it says all of the text.
+// convert returns the BSON of an object, and whether BSON represents the text
+// exactly. It returns nil if BSON cannot represent the object.
 func convert(text audit.Object) (doc bson.Raw, exact bool) {
 	doc, err := toBSON(make([]byte, 0, len(text)+len(text)/2+16), text)
 	if err != nil {

@@ -17,23 +17,22 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
-// findTimeout bounds a list, so that lists do not keep the system of record
-// from its writes.
+// findTimeout bounds a list, so that lists do not slow down the writes to the
+// system of record.
 const findTimeout = 5 * time.Second
 
-// Index answers, while the search index is down, the lists that MongoDB's own
-// indexes can answer; anything else is an ErrNoIndex. It implements
-// search.Index. Lists may be read from secondaries, which can be behind. A
-// position's Tie is the entry's id in its 36-character form.
+// Index lists entries while the search index is down, as far as MongoDB's own
+// indexes can answer. It returns ErrNoIndex for all other requests. It implements
+// search.Index. It may read from secondaries, which can be behind. A position's
+// Tie is the entry's id in its 36-character form.
 type Index struct{ db *DB }
 
 // Index returns the lists of the system of record.
 func (db *DB) Index() *Index { return &Index{db} }
 
-// Find implements search.Index. It answers filters that consist of a time, and
-// of at least one of resource_id, user_id, action or severity with up to 100
-// values, of which what is left may be narrowed by any condition on fields with
-// a name of their own. It does not look into message and metadata.
+// Find implements search.Index. It answers a filter that has a time alone, or
+// resource_id, user_id, action or severity with up to 100 values. Such a filter
+// may have further conditions on any field except message and metadata.
 func (x *Index) Find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (audit.Page, error) {
 	page, err := x.find(ctx, tenant, filter, request)
 	if err != nil {
@@ -42,13 +41,13 @@ func (x *Index) Find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	return page, nil
 }
 
-// Stats implements search.Index. It answers nothing: to count is to read every
-// entry that is counted, which would keep the system of record from its writes.
+// Stats implements search.Index. It always returns ErrNoIndex: counting would read
+// every counted entry and slow down the writes to the system of record.
 func (x *Index) Stats(_ context.Context, tenant audit.TenantID, _ audit.Filter, _ audit.StatsRequest) (audit.Stats, error) {
-	return audit.Stats{}, fmt.Errorf("count entries of %s: %w", tenant, noIndex("statistics are the search index's"))
+	return audit.Stats{}, fmt.Errorf("count entries of %s: %w", tenant, noIndex("only the search index has statistics"))
 }
 
-// Contains implements search.Index: every stored entry is in the lists.
+// Contains implements search.Index. Every stored entry is in the lists.
 func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (bool, error) {
 	_, err := x.db.entry(ctx, tenant, id, audit.IsolationShared)
 	if errors.Is(err, audit.ErrNotFound) {
@@ -68,32 +67,32 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if err != nil {
 		return audit.Page{}, err
 	}
-	r := pageReader{db: x.db, tenant: tenant, plan: p, request: request, falling: (request.Order == audit.NewestFirst) != request.Backwards}
+	r := pageReader{db: x.db, tenant: tenant, plan: p, request: request, descending: (request.Order == audit.NewestFirst) != request.Backwards}
 	if err := r.begin(request.From); err != nil {
 		return audit.Page{}, err
 	}
-	if p.none {
+	if p.empty {
 		return audit.Page{}, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	if err := r.read(bounded); err != nil {
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			return audit.Page{}, noIndex("it takes longer than %v", findTimeout)
+			return audit.Page{}, noIndex("a list takes longer than %v", findTimeout)
 		}
 		return audit.Page{}, err
 	}
 	return r.page(), nil
 }
 
-// pageReader gathers one page.
+// pageReader reads one page.
 type pageReader struct {
-	db      *DB
-	tenant  audit.TenantID
-	plan    plan
-	request audit.PageRequest
-	falling bool   // from later to earlier entries
-	beside  bson.D // the condition on _id that the page's position makes
+	db         *DB
+	tenant     audit.TenantID
+	plan       plan
+	request    audit.PageRequest
+	descending bool   // from later to earlier entries
+	start      bson.D // the condition on _id that begins the page at its position
 
 	entries []audit.Entry
 	bytes   int
@@ -101,7 +100,7 @@ type pageReader struct {
 	scratch []byte
 }
 
-// begin has the page lie beside the position.
+// begin starts the page at the position, without the entry at the position.
 func (r *pageReader) begin(from *audit.Position) error {
 	if from == nil {
 		return nil
@@ -110,33 +109,33 @@ func (r *pageReader) begin(from *audit.Position) error {
 	if err != nil || !id.Time().Equal(from.Time) {
 		return audit.Invalid("?cursor", "invalid_cursor", "must be a cursor that this list returned")
 	}
-	// Keys are in the order of time, so that these are the bounds of the page in
-	// the index and not only a condition on each of its entries.
+	// Keys are in the order of time, so that MongoDB can start in the index at
+	// this time. The condition on _id alone would read all earlier index keys.
 	operator := "$gt"
-	if r.falling {
+	if r.descending {
 		operator = "$lt"
-		r.plan.time = both(r.plan.time, audit.Time{To: id.Time().Add(time.Millisecond)})
+		r.plan.time = intersect(r.plan.time, audit.Time{To: id.Time().Add(time.Millisecond)})
 	} else {
-		r.plan.time = both(r.plan.time, audit.Time{From: id.Time()})
+		r.plan.time = intersect(r.plan.time, audit.Time{From: id.Time()})
 	}
-	r.beside = bson.D{{Key: fieldKey, Value: bson.D{{Key: operator, Value: keyOf(r.tenant, id.String())}}}}
+	r.start = bson.D{{Key: fieldKey, Value: bson.D{{Key: operator, Value: keyOf(r.tenant, id.String())}}}}
 	return nil
 }
 
-// read goes through the months until the page is full.
+// read reads month by month until the page is full.
 func (r *pageReader) read(ctx context.Context) error {
 	partitions, err := r.db.partitions(ctx, r.tenant)
 	if err != nil {
 		return err
 	}
-	if r.falling {
+	if r.descending {
 		slices.Reverse(partitions)
 	}
 	for len(partitions) > 0 && !r.more {
 		month := partitions[0].month
 		n := 1
 		if len(partitions) > 1 && partitions[1].month == month {
-			n = 2 // the shared one and the tenant's own
+			n = 2 // the shared partition and the tenant's own
 		}
 		if inMonth(r.plan.time, month) {
 			if err := r.readMonth(ctx, partitions[:n]); err != nil {
@@ -148,7 +147,7 @@ func (r *pageReader) read(ctx context.Context) error {
 	return nil
 }
 
-// inMonth reports whether a time has a part in the month.
+// inMonth reports whether the time range overlaps the month.
 func inMonth(t audit.Time, month int) bool {
 	return (t.From.IsZero() || sharedPartition(t.From).month <= month) && (t.To.IsZero() || sharedPartition(t.To.Add(-time.Millisecond)).month >= month)
 }
@@ -173,12 +172,12 @@ func (r *pageReader) readMonth(ctx context.Context, partitions []partition) (err
 		}
 	}
 	for !r.more {
-		entry := nearest(runs, r.falling)
+		entry := nextEntry(runs, r.descending)
 		if entry == nil {
 			return nil
 		}
-		r.take(entry)
-		// An entry that was stored twice while its tenant's isolation changed is listed once.
+		r.add(entry)
+		// An entry that is stored twice, because its tenant's isolation changed, is listed once.
 		for _, s := range runs {
 			if s.head != nil && s.head.ID == entry.ID {
 				if err := s.advance(ctx); err != nil {
@@ -190,8 +189,8 @@ func (r *pageReader) readMonth(ctx context.Context, partitions []partition) (err
 	return nil
 }
 
-// take adds the entry, unless the page is full.
-func (r *pageReader) take(e *audit.Entry) {
+// add adds the entry, or sets more if the page is full.
+func (r *pageReader) add(e *audit.Entry) {
 	r.scratch = entryjson.AppendStored(r.scratch[:0], e)
 	full := len(r.entries) == r.request.Limit
 	tooLarge := r.request.MaxBytes > 0 && len(r.entries) > 0 && r.bytes+len(r.scratch) > r.request.MaxBytes
@@ -218,20 +217,20 @@ func positionOf(e *audit.Entry) *audit.Position {
 	return &audit.Position{Time: e.Timestamp, Tie: e.ID.String()}
 }
 
-// run is the entries of one partition, of which head is the next; nil at the end.
+// run reads the entries of one partition in order. The next is head, which is nil at the end.
 type run struct {
 	cursor *mongo.Cursor
 	head   *audit.Entry
 }
 
-// open begins a run, nil where the partition has no such entries.
+// open begins a run. It may return nil if the partition has no entries of the page.
 func (r *pageReader) open(ctx context.Context, p partition) (*run, error) {
 	collection, err := r.db.collectionAt(p.String(), readpref.SecondaryPreferred())
 	if err != nil {
 		return nil, err
 	}
-	query := r.plan.query(r.tenant, r.beside...)
-	if r.plan.loose {
+	query := r.plan.query(r.tenant, r.start...)
+	if r.plan.anyResourceType {
 		types, err := r.resourceTypes(ctx, collection)
 		if err != nil || len(types) == 0 {
 			return nil, err
@@ -239,7 +238,7 @@ func (r *pageReader) open(ctx context.Context, p partition) (*run, error) {
 		query = append(query, bson.E{Key: fieldResourceType, Value: in(types)})
 	}
 	direction := 1
-	if r.falling {
+	if r.descending {
 		direction = -1
 	}
 	left := r.request.Limit + 1 - len(r.entries)
@@ -255,8 +254,8 @@ func (r *pageReader) open(ctx context.Context, p partition) (*run, error) {
 	return s, nil
 }
 
-// resourceTypes returns those that come with what the plan's index answers. The
-// server steps from one to the next in the index.
+// resourceTypes returns the resource types of the entries that match plan.equals.
+// MongoDB skips in the index from one type to the next.
 func (r *pageReader) resourceTypes(ctx context.Context, collection *mongo.Collection) ([]string, error) {
 	var types []string
 	query := append(ofTenant(r.tenant), r.plan.equals...)
@@ -264,7 +263,7 @@ func (r *pageReader) resourceTypes(ctx context.Context, collection *mongo.Collec
 		return nil, failure(ctx, err)
 	}
 	if len(types) > maxScans {
-		return nil, noIndex("an action comes with more than %d resource types, of which the filter must name some", maxScans)
+		return nil, noIndex("an action has more than %d resource types, and the filter names no resource type", maxScans)
 	}
 	return types, nil
 }
@@ -279,14 +278,14 @@ func (s *run) advance(ctx context.Context) error {
 	return err
 }
 
-// nearest returns the entry that comes next, nil at the end of all runs.
-func nearest(runs []*run, falling bool) *audit.Entry {
+// nextEntry returns the first entry of all runs, in order. It returns nil at the end of all runs.
+func nextEntry(runs []*run, descending bool) *audit.Entry {
 	var next *audit.Entry
 	for _, s := range runs {
 		if s.head == nil {
 			continue
 		}
-		if next == nil || (bytes.Compare(s.head.ID[:], next.ID[:]) < 0) != falling {
+		if next == nil || (bytes.Compare(s.head.ID[:], next.ID[:]) < 0) != descending {
 			next = s.head
 		}
 	}

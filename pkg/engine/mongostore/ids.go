@@ -34,7 +34,7 @@ func (db *DB) ids(ctx context.Context, tenant audit.TenantID, t audit.Time, afte
 		return nil, err
 	}
 	// Keys are in the order of time: MongoDB can start in the index at this time.
-	t = both(t, audit.Time{From: after.Time()})
+	t = intersect(t, audit.Time{From: after.Time()})
 	for len(partitions) > 0 {
 		month := partitions[0].month
 		var found []audit.EntryID

@@ -15,7 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// The names of the collections beside the partitions.
+// The names of the collections that are not partitions.
 const (
 	collectionTenants     = "tenants"
 	collectionKeys        = "keys"
@@ -26,9 +26,9 @@ const (
 	collectionConnections = "connections"
 )
 
-// The names of indexes, which queries give as their hint.
+// The names of indexes. Queries give them as their hint.
 const (
-	indexID             = "_id_" // MongoDB makes it itself
+	indexID             = "_id_" // MongoDB creates it
 	indexTime           = "tenant_time"
 	indexUser           = "tenant_user_time"
 	indexAction         = "tenant_action_resource_type_time"
@@ -43,13 +43,13 @@ const (
 	indexSubscribed     = "tenant_subscribed"
 )
 
-// noLanguage is the field from which MongoDB would take the language of a
-// document's text. No document has it: an entry whose metadata says
-// {"language":"klingon"} would be refused otherwise.
+// noLanguage names the field in which MongoDB looks for the language of a
+// document's text. No document has it. With the default field, MongoDB would
+// refuse an entry whose metadata is {"language":"klingon"}.
 const noLanguage = "_language"
 
-// entryIndexes are the indexes of a partition but for that of the message. Each
-// ends with the order of lists, so that a page is read as it stands in the index.
+// entryIndexes are the indexes of a partition, except the index of the message.
+// Each ends with the order of lists, so that MongoDB reads a page without a sort.
 func entryIndexes() []mongo.IndexModel {
 	by := func(name string, fields ...string) mongo.IndexModel {
 		fields = append(append([]string{fieldTenant}, fields...), fieldTimestamp, fieldKey)
@@ -61,14 +61,14 @@ func entryIndexes() []mongo.IndexModel {
 	}
 }
 
-// expiryIndex has the server delete a document within about a minute after its expires_at.
+// expiryIndex makes MongoDB delete a document about a minute after its expires_at.
 func expiryIndex() mongo.IndexModel {
 	return mongo.IndexModel{Keys: ascending(fieldExpiresAt), Options: options.Index().SetName(indexExpiry).SetExpireAfterSeconds(0)}
 }
 
-// messageIndex is the full-text index of the message. Words are neither stemmed
-// nor left out. Queries of this package do not use it: what MongoDB takes for a
-// word and a phrase differs from audit.Words. It is there for operators.
+// messageIndex is the full-text index of the message, without stemming and stop
+// words. It is for operators. The queries of this package do not use it, because
+// MongoDB's words and phrases differ from audit.Words.
 func messageIndex() mongo.IndexModel {
 	return mongo.IndexModel{
 		Keys:    bson.D{{Key: fieldTenant, Value: 1}, {Key: fieldMessage, Value: "text"}},
@@ -104,10 +104,9 @@ func connectionIndexes() []mongo.IndexModel {
 	}
 }
 
-// EnsureIndexes makes the indexes of every collection that is not a partition,
-// and the shared partitions of this month and of the next one. Calls that
-// need an index make it themselves where it is missing; this takes that work out
-// of their way.
+// EnsureIndexes creates the indexes of every collection that is not a partition,
+// and of the shared partitions of this month and of the next one. Calls that need
+// an index create it if it is missing. EnsureIndexes saves them that time.
 func (db *DB) EnsureIndexes(ctx context.Context) error {
 	this := sharedPartition(db.now())
 	next := partition{month: this.month + 1}
@@ -145,16 +144,16 @@ func (db *DB) ensurePartition(ctx context.Context, p partition) error {
 			return err
 		}
 		err := create(ctx, view, []mongo.IndexModel{messageIndex()})
-		var later *audit.UnavailableError
+		var unavailable *audit.UnavailableError
 		var refused *serverFailure
-		if errors.As(err, &refused) && !errors.As(err, &later) {
-			return nil // DocumentDB has no such index; entries must not wait for one that no query needs
+		if errors.As(err, &refused) && !errors.As(err, &unavailable) {
+			return nil // DocumentDB has no such index, and no query needs it
 		}
 		return err
 	})
 }
 
-// create makes indexes where they do not exist yet, and the collection with them.
+// create creates the indexes and the collection that do not exist yet.
 func create(ctx context.Context, view mongo.IndexView, models []mongo.IndexModel) error {
 	return retry(ctx, func() error {
 		_, err := view.CreateMany(ctx, models)
@@ -162,23 +161,24 @@ func create(ctx context.Context, view mongo.IndexView, models []mongo.IndexModel
 	})
 }
 
-// catalog knows which collections have their indexes. The zero catalog knows of none.
+// catalog records which collections have their indexes. The zero catalog is empty.
 type catalog struct{ states sync.Map } // name → *indexState
 
-// indexState is of one collection. Whoever holds the turn makes the indexes.
+// indexState is the state of one collection's indexes. The caller that fills the
+// semaphore creates them.
 type indexState struct {
-	turn  chan struct{}
-	until atomic.Int64 // Unix seconds
+	semaphore chan struct{}
+	until     atomic.Int64 // Unix seconds
 }
 
-// ensuredFor is how long the indexes of a collection are taken to be there:
-// another process may drop an empty partition.
-const ensuredFor = 10 * time.Minute
+// indexTTL is how long the indexes of a collection are assumed to exist. It is
+// limited because another process may drop an empty partition.
+const indexTTL = 10 * time.Minute
 
-// ensure runs makeIndexes unless it succeeded for this collection a short while
-// ago. It is run by one caller at a time; the others wait for it.
-func (db *DB) ensure(ctx context.Context, name string, makeIndexes func(mongo.IndexView) error) error {
-	value, _ := db.catalog.states.LoadOrStore(name, &indexState{turn: make(chan struct{}, 1)})
+// ensure calls createIndexes unless it succeeded for this collection within the
+// indexTTL. One caller at a time calls it, and the others wait.
+func (db *DB) ensure(ctx context.Context, name string, createIndexes func(mongo.IndexView) error) error {
+	value, _ := db.catalog.states.LoadOrStore(name, &indexState{semaphore: make(chan struct{}, 1)})
 	state := value.(*indexState)
 	now := db.now()
 	if now.Unix() < state.until.Load() {
@@ -187,9 +187,9 @@ func (db *DB) ensure(ctx context.Context, name string, makeIndexes func(mongo.In
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case state.turn <- struct{}{}:
+	case state.semaphore <- struct{}{}:
 	}
-	defer func() { <-state.turn }()
+	defer func() { <-state.semaphore }()
 	if now.Unix() < state.until.Load() {
 		return nil
 	}
@@ -197,12 +197,12 @@ func (db *DB) ensure(ctx context.Context, name string, makeIndexes func(mongo.In
 	if err != nil {
 		return err
 	}
-	if err := makeIndexes(collection.Indexes()); err != nil {
-		return fmt.Errorf("make the indexes of %s: %w", name, err)
+	if err := createIndexes(collection.Indexes()); err != nil {
+		return fmt.Errorf("create the indexes of %s: %w", name, err)
 	}
-	state.until.Store(now.Add(ensuredFor).Unix())
+	state.until.Store(now.Add(indexTTL).Unix())
 	return nil
 }
 
-// forget has the next write to a collection make its indexes again.
+// forget makes the next write to a collection create its indexes again.
 func (c *catalog) forget(name string) { c.states.Delete(name) }

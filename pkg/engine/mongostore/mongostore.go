@@ -3,10 +3,10 @@
 // the live stream's order and its connections, and the lists that MongoDB's own
 // indexes can answer while the search index is down.
 //
-// Every write is acknowledged by a majority and every read sees only what a
-// majority has. Nothing here needs transactions, change streams, pipeline
-// updates, retryable writes or server-side scripts: a write whose answer was
-// lost is repeated, and a duplicate _id shows that it had arrived.
+// A majority acknowledges every write, and a read returns only what a majority
+// has. The package needs no transactions, change streams, pipeline updates,
+// retryable writes or server-side scripts. It retries a write whose answer was
+// lost, and a duplicate _id shows that the first try succeeded.
 package mongostore
 
 import (
@@ -27,15 +27,15 @@ import (
 
 // Defaults of a DB.
 const (
-	// DefaultPoolSize is how many connections a process has at most: a Lambda
-	// handles one request or batch at a time, and thousands of them share a server.
+	// DefaultPoolSize is the most connections of a process to each server. A Lambda
+	// handles one request or batch at a time, and thousands of Lambdas share a server.
 	DefaultPoolSize = 10
 	// DefaultTimeout bounds a call whose context has no deadline.
 	DefaultTimeout = 30 * time.Second
 
-	selectionTimeout = 5 * time.Second // until a server that takes the call is found
+	selectionTimeout = 5 * time.Second // to find a server for the call
 	connectTimeout   = 5 * time.Second
-	idleTimeout      = time.Minute // connections that a frozen Lambda kept longer are likely dead
+	idleTimeout      = time.Minute // a Lambda that was frozen for longer has likely lost its connections
 )
 
 // DB is one database on a MongoDB server. It connects when it is first used.
@@ -63,18 +63,18 @@ func WithPoolSize(connections uint64) Option { return func(db *DB) { db.poolSize
 // WithTimeout bounds calls whose context has no deadline; see DefaultTimeout.
 func WithTimeout(d time.Duration) Option { return func(db *DB) { db.timeout = d } }
 
-// WithMonitor has every command reported, for traces. A command's body holds
-// content of entries and must not be logged.
+// WithMonitor reports every command to the monitor, for traces. A command's body
+// has content of entries and must not be logged.
 func WithMonitor(m *event.CommandMonitor) Option { return func(db *DB) { db.monitor = m } }
 
-// WithClock has the database read the time from now instead of time.Now.
+// WithClock sets the clock; the default is time.Now.
 func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now } }
 
 // Open returns the database with this name at the connection string uri, which
 // begins with mongodb:// or mongodb+srv://. It opens no connection and looks up
-// no name. Read and write concern, retries and timeouts are set here and not by
-// the connection string. No error of this package repeats what the connection
-// string says besides hosts.
+// no name. This package sets the read and write concern, retries and timeouts, and
+// overrides the connection string. Its errors repeat only the hosts of the
+// connection string.
 func Open(uri, name string, opts ...Option) (*DB, error) {
 	db := &DB{uri: uri, name: name, poolSize: DefaultPoolSize, timeout: DefaultTimeout, now: time.Now}
 	for _, opt := range opts {
@@ -84,7 +84,7 @@ func Open(uri, name string, opts ...Option) (*DB, error) {
 		return nil, errors.New("mongodb: the database name is empty or has characters that MongoDB refuses")
 	}
 	if strings.HasPrefix(uri, "mongodb+srv://") {
-		return db, nil // reading it looks up its name
+		return db, nil // parsing it would look up its name
 	}
 	if _, err := db.clientOptions(); err != nil {
 		return nil, err
@@ -92,8 +92,8 @@ func Open(uri, name string, opts ...Option) (*DB, error) {
 	return db, nil
 }
 
-// errConnectionString stands for the driver's error, which may repeat parts of
-// the connection string.
+// errConnectionString replaces the driver's error, which may repeat parts of the
+// connection string.
 var errConnectionString = errors.New("mongodb: the connection string cannot be read, or its DNS name not be looked up")
 
 func (db *DB) clientOptions() (*options.ClientOptions, error) {
@@ -118,7 +118,7 @@ func (db *DB) clientOptions() (*options.ClientOptions, error) {
 	return o, nil
 }
 
-// errClosed answers whatever is asked of a DB after Close.
+// errClosed is the error of every call after Close.
 var errClosed = errors.New("mongodb: the database is closed")
 
 // connected returns the client, which opens its connections in the background.
@@ -133,7 +133,7 @@ func (db *DB) connected() (*mongo.Client, error) {
 	}
 	o, err := db.clientOptions()
 	if err != nil {
-		return nil, unavailable(err) // Open read it before, but for a DNS name that may yet be found
+		return nil, unavailable(err) // Open checked everything but a DNS name, which may be found later
 	}
 	client, err := mongo.Connect(o)
 	if err != nil {
@@ -151,7 +151,7 @@ func (db *DB) database() (*mongo.Database, error) {
 	return client.Database(db.name), nil
 }
 
-// Ping reports whether the primary, which takes the writes, answers.
+// Ping returns nil if the primary answers.
 func (db *DB) Ping(ctx context.Context) error {
 	client, err := db.connected()
 	if err == nil {
@@ -163,7 +163,7 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the connections. Calls that begin later fail. Closing again does nothing.
+// Close closes the connections. Later calls fail. A second Close does nothing.
 func (db *DB) Close(ctx context.Context) error {
 	db.mu.Lock()
 	client := db.client

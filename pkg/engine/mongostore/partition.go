@@ -13,17 +13,17 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// partition is the collection of the entries of one month in UTC: logs_2026_01
-// of the tenants that share it, logs_acme_2026_01 of one that has its own. A
-// tenant id has no underscore, so that each name is read in one way only.
+// partition is the collection with the entries of one month in UTC. A shared
+// partition is named like logs_2026_01, a tenant's own like logs_acme_2026_01. A
+// tenant id has no underscore, so that the names are unambiguous.
 type partition struct {
 	tenant audit.TenantID // "": shared
-	month  int            // since year 0
+	month  int            // months since January of year 0
 }
 
 const partitionPrefix = "logs"
 
-// sharedPartition returns the shared partition of a time.
+// sharedPartition returns the shared partition of the time's month.
 func sharedPartition(t time.Time) partition {
 	t = t.UTC()
 	return partition{month: t.Year()*12 + int(t.Month()) - 1}
@@ -34,9 +34,9 @@ func (p partition) of(tenant audit.TenantID) partition {
 	return partition{tenant: tenant, month: p.month}
 }
 
-// both returns where the entries of a tenant may lie in the partition's month,
-// the place where its isolation now puts them first: entries stay where they
-// were stored when the isolation is changed.
+// both returns the partitions that may have entries of a tenant in this month.
+// The first is the one that the isolation selects for new entries. Entries stay
+// in their partition when the isolation changes.
 func (p partition) both(tenant audit.TenantID, isolation audit.Isolation) [2]partition {
 	shared, own := p.of(""), p.of(tenant)
 	if isolation == audit.IsolationDedicated {
@@ -52,7 +52,7 @@ func (p partition) String() string {
 	return fmt.Sprintf("%s_%s_%04d_%02d", partitionPrefix, p.tenant, p.month/12, p.month%12+1)
 }
 
-// parsePartition reads the name of a collection; ok is false where it is no partition's.
+// parsePartition parses the name of a collection. It returns ok false if the collection is no partition.
 func parsePartition(name string) (p partition, ok bool) {
 	parts := strings.Split(name, "_")
 	switch {
@@ -76,8 +76,8 @@ func parsePartition(name string) (p partition, ok bool) {
 	return p, p.String() == name
 }
 
-// partitions returns those that exist and may hold entries of the tenant, from
-// the earliest month on, within a month the shared one first.
+// partitions returns the existing partitions that may have entries of the tenant.
+// They are in the order of months, and the shared partition of a month is first.
 func (db *DB) partitions(ctx context.Context, tenant audit.TenantID) ([]partition, error) {
 	database, err := db.database()
 	if err != nil {

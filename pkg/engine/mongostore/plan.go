@@ -11,45 +11,45 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// ErrNoIndex says that no index of MongoDB answers a request. It is always
-// inside an *audit.UnavailableError: the search index may answer later.
+// ErrNoIndex reports that no index of MongoDB answers a request. It is always
+// wrapped in an *audit.UnavailableError, because the search index may answer later.
 var ErrNoIndex = errors.New("mongodb: no index answers this")
 
-// retryWithoutIndex is how long a caller should wait for the search index to come back.
-const retryWithoutIndex = 30 * time.Second
+// noIndexRetryAfter is how long a caller should wait for the search index.
+const noIndexRetryAfter = 30 * time.Second
 
 func noIndex(format string, args ...any) error {
-	return &audit.UnavailableError{RetryAfter: retryWithoutIndex, Err: fmt.Errorf("%w: %s", ErrNoIndex, fmt.Sprintf(format, args...))}
+	return &audit.UnavailableError{RetryAfter: noIndexRetryAfter, Err: fmt.Errorf("%w: %s", ErrNoIndex, fmt.Sprintf(format, args...))}
 }
 
-// maxScans is how many ranges of an index one query may merge. MongoDB merges
-// up to 200 ranges that are each sorted, and sorts in memory beyond.
+// maxScans is how many ranges of an index one query may merge. MongoDB merges up
+// to 200 sorted ranges. It sorts more than 200 ranges in memory.
 const maxScans = 100
 
-// MongoDB bounds the depth of a query at 100 levels, of which a condition takes
-// two, and its size.
+// MongoDB limits the size of a query and its depth, to 100 levels. A condition
+// takes two levels.
 const (
 	maxConditions = 500
 	maxLevels     = 20
 )
 
-// plan is a filter as one index of a partition answers it: the entries that
-// meet equals and lie in time are read in the index's order, and those that do
-// not meet rest are left out.
+// plan says how one index of a partition answers a filter. MongoDB reads in the
+// index's order the entries that match equals and time, and skips those that do
+// not match rest.
 type plan struct {
 	index  string
 	time   audit.Time
 	equals bson.D
 	rest   bson.A
-	// loose is set where the index has the resource type between what equals
-	// gives and the time: its values must be found and given as well.
-	loose bool
-	// none is set where no entry can be chosen.
-	none bool
+	// anyResourceType is set if the index has the resource type between the fields
+	// of equals and the time, and the filter does not name one. The query must then
+	// list all resource types.
+	anyResourceType bool
+	// empty is set if no entry can match.
+	empty bool
 }
 
-// indexedFields are the fields by which an index can be chosen, the one that
-// chooses the fewest entries first.
+// indexedFields are the fields with an index, the most selective first.
 var indexedFields = [...]struct {
 	field audit.Field
 	index string
@@ -58,8 +58,8 @@ var indexedFields = [...]struct {
 	{audit.FieldAction, indexAction}, {audit.FieldSeverity, indexSeverity},
 }
 
-// newPlan plans a filter. The error is a noIndex, or an *audit.ValidationError
-// where the filter is too complex.
+// newPlan plans a filter. It returns ErrNoIndex if no index answers it, and an
+// *audit.ValidationError if the filter is too complex.
 func newPlan(filter audit.Filter) (plan, error) {
 	p := plan{index: indexTime, time: audit.Time{From: filter.From, To: filter.To}}
 	c := compiler{}
@@ -68,17 +68,17 @@ func newPlan(filter audit.Filter) (plan, error) {
 	for _, e := range conditions(filter.Where) {
 		switch e := e.(type) {
 		case audit.Time:
-			p.time = both(p.time, e)
+			p.time = intersect(p.time, e)
 		case audit.Equals:
 			if len(e.Values) == 0 {
-				p.none = true
+				p.empty = true
 			}
 			equals = append(equals, e)
 		default:
 			rest = append(rest, e)
 		}
 	}
-	if p.none {
+	if p.empty {
 		return p, nil
 	}
 	if err := p.choose(equals, &rest); err != nil {
@@ -94,7 +94,7 @@ func newPlan(filter audit.Filter) (plan, error) {
 	return p, nil
 }
 
-// conditions returns what must all hold, And within And resolved.
+// conditions returns the conditions that must all hold. It flattens nested Ands.
 func conditions(e audit.Expr) []audit.Expr {
 	switch e := e.(type) {
 	case nil:
@@ -109,8 +109,8 @@ func conditions(e audit.Expr) []audit.Expr {
 	return []audit.Expr{e}
 }
 
-// both returns the time that lies in both.
-func both(a, b audit.Time) audit.Time {
+// intersect returns the time range that lies in both.
+func intersect(a, b audit.Time) audit.Time {
 	if a.From.IsZero() || b.From.After(a.From) {
 		a.From = b.From
 	}
@@ -120,10 +120,11 @@ func both(a, b audit.Time) audit.Time {
 	return a
 }
 
-// choose takes the index and what it answers from equals; the others join the rest.
+// choose chooses the index. It moves the conditions that the index answers to
+// p.equals, and the others to rest.
 func (p *plan) choose(equals []audit.Equals, rest *[]audit.Expr) error {
 	scans := 1
-	take := func(field audit.Field) bool {
+	move := func(field audit.Field) bool {
 		i := slices.IndexFunc(equals, func(e audit.Equals) bool { return e.Field == field && scans*len(e.Values) <= maxScans })
 		if i < 0 {
 			return false
@@ -134,13 +135,13 @@ func (p *plan) choose(equals []audit.Equals, rest *[]audit.Expr) error {
 		return true
 	}
 	for _, candidate := range indexedFields {
-		if take(candidate.field) {
+		if move(candidate.field) {
 			p.index = candidate.index
 			break
 		}
 	}
 	if p.index == indexAction {
-		p.loose = !take(audit.FieldResourceType)
+		p.anyResourceType = !move(audit.FieldResourceType)
 	}
 	if p.index == indexTime && len(equals)+len(*rest) > 0 {
 		return noIndex("a filter needs resource_id, user_id, action or severity, with up to %d values", maxScans)
@@ -151,11 +152,11 @@ func (p *plan) choose(equals []audit.Equals, rest *[]audit.Expr) error {
 	return nil
 }
 
-// compiler turns conditions into MongoDB's query language.
+// compiler translates conditions into MongoDB's query language.
 type compiler struct{ count int }
 
-// compile returns the condition of an expression over fields that MongoDB
-// compares as Ocelot does, of up to so many levels.
+// compile returns the condition of an expression with up to that many levels. It
+// returns ErrNoIndex for fields that MongoDB compares in another way than Ocelot.
 func (c *compiler) compile(e audit.Expr, levels int) (bson.D, error) {
 	if c.count++; c.count > maxConditions || levels == 0 {
 		return nil, audit.Invalid("?q", "too_complex", "must have at most %d conditions, nested up to %d levels deep", maxConditions, maxLevels)
@@ -172,11 +173,11 @@ func (c *compiler) compile(e audit.Expr, levels int) (bson.D, error) {
 		return timeCondition(e), nil
 	case audit.Equals:
 		if _, ok := e.Field.MetadataPath(); ok {
-			return nil, noIndex("metadata is compared by its spelling")
+			return nil, noIndex("MongoDB does not compare metadata by its spelling")
 		}
 		return bson.D{{Key: string(e.Field), Value: in(e.Values)}}, nil
 	}
-	return nil, noIndex("words of the message are the search index's")
+	return nil, noIndex("only the search index finds words of the message")
 }
 
 func (c *compiler) list(operator string, parts []audit.Expr, empty func() bson.D, levels int) (bson.D, error) {
@@ -194,7 +195,7 @@ func (c *compiler) list(operator string, parts []audit.Expr, empty func() bson.D
 	return bson.D{{Key: operator, Value: list}}, nil
 }
 
-// everything and nothing return the conditions that always and never hold.
+// everything returns a condition that every document matches, nothing one that none matches.
 func everything() bson.D { return bson.D{} }
 
 func nothing() bson.D { return bson.D{{Key: fieldKey, Value: in(nil)}} }
@@ -213,8 +214,8 @@ func timeCondition(t audit.Time) bson.D {
 	return bson.D{{Key: fieldTimestamp, Value: bounds}}
 }
 
-// query returns the filter of a find over the tenant's entries; more are
-// conditions on fields that the plan says nothing of.
+// query returns the query for the tenant's entries; more are conditions on
+// fields that the plan does not use.
 func (p *plan) query(tenant audit.TenantID, more ...bson.E) bson.D {
 	query := append(ofTenant(tenant), p.equals...)
 	query = append(query, timeCondition(p.time)...)
