@@ -167,7 +167,7 @@ func invoke(t *testing.T, s *wiring.Services, f manifest.Function, path string) 
 	case f.Trigger.Authorizer:
 		var event events.APIGatewayCustomAuthorizerRequestTypeRequest
 		load(t, path, &event)
-		response, err := lambdaedge.Authorizer(s.Authenticate)(t.Context(), event)
+		response, err := lambdaedge.Authorizer(s.AuthorizeRequest())(t.Context(), event)
 		if err != nil {
 			return want{Error: err.Error()}
 		}

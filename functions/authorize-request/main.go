@@ -1,4 +1,7 @@
-// Command authorize-request is the Lambda whose task is to decide whether a request's credential opens its tenant.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command authorize-request is the Lambda function with this task:
+// Decide whether a request's credential opens its tenant.
 package main
 
 import (
@@ -7,12 +10,14 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/tokens"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, tokens.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartAuthorizer(services.Authenticate)
+	lambdaedge.StartAuthorizer(services.AuthorizeRequest())
 }

@@ -1,4 +1,7 @@
-// Command connect-stream is the Lambda whose task is to let a client connect for the live stream.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command connect-stream is the Lambda function with this task:
+// Let a client connect for the live stream.
 package main
 
 import (
@@ -7,11 +10,14 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cursorkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/tokens"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, cursorkey.FromEnv, tokens.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

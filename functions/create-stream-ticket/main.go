@@ -1,4 +1,7 @@
-// Command create-stream-ticket is the Lambda whose task is to create a ticket with which a browser connects for the live stream.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command create-stream-ticket is the Lambda function with this task:
+// Create a ticket with which a browser connects for the live stream.
 package main
 
 import (
@@ -7,11 +10,13 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cursorkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, cursorkey.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

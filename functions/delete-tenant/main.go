@@ -1,4 +1,7 @@
-// Command delete-tenant is the Lambda whose task is to remove a tenant from every store.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command delete-tenant is the Lambda function with this task:
+// Remove a tenant from every store.
 package main
 
 import (
@@ -8,10 +11,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,4 +1,7 @@
-// Command get-docs is the Lambda whose task is to show the documentation page.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command get-docs is the Lambda function with this task:
+// Show the documentation page.
 package main
 
 import (

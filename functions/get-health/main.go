@@ -1,4 +1,7 @@
-// Command get-health is the Lambda whose task is to tell the state of each dependency.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command get-health is the Lambda function with this task:
+// Tell the state of each dependency.
 package main
 
 import (
@@ -8,12 +11,15 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartHTTP(httpapi.GetHealth(services.Gate(), services.Stores.Dependencies))
+	lambdaedge.StartHTTP(httpapi.GetHealth(services.Gate(), services.Dependencies()))
 }

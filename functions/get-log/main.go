@@ -1,4 +1,7 @@
-// Command get-log is the Lambda whose task is to return one entry with its status.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command get-log is the Lambda function with this task:
+// Return one entry with its status.
 package main
 
 import (
@@ -8,10 +11,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,4 +1,7 @@
-// Command get-openapi is the Lambda whose task is to return the OpenAPI document.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command get-openapi is the Lambda function with this task:
+// Return the OpenAPI document.
 package main
 
 import (

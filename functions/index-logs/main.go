@@ -1,4 +1,7 @@
-// Command index-logs is the Lambda whose task is to make stored entries findable.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command index-logs is the Lambda function with this task:
+// Make stored entries findable.
 package main
 
 import (
@@ -7,12 +10,15 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartQueue(services.Indexer().IndexMessage, services.Stores.Source)
+	lambdaedge.StartQueue(services.IndexLogs(), services.Stores.Source)
 }

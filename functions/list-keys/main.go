@@ -1,4 +1,7 @@
-// Command list-keys is the Lambda whose task is to list a tenant's API keys.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command list-keys is the Lambda function with this task:
+// List a tenant's API keys.
 package main
 
 import (
@@ -8,10 +11,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,4 +1,7 @@
-// Command persist-logs is the Lambda whose task is to store accepted entries in the system of record.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command persist-logs is the Lambda function with this task:
+// Store accepted entries in the system of record.
 package main
 
 import (
@@ -7,12 +10,14 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartQueue(services.Persister().Persist, services.Stores.Source)
+	lambdaedge.StartQueue(services.PersistLogs(), services.Stores.Source)
 }

@@ -1,4 +1,7 @@
-// Command purge-tenant is the Lambda whose task is to remove a deleted tenant's records from every store.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command purge-tenant is the Lambda function with this task:
+// Remove a deleted tenant's records from every store.
 package main
 
 import (
@@ -7,12 +10,15 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartQueue(services.Purger().Handle, services.Stores.Source)
+	lambdaedge.StartQueue(services.PurgeTenant(), services.Stores.Source)
 }

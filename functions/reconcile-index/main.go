@@ -1,4 +1,7 @@
-// Command reconcile-index is the Lambda whose task is to send stored entries that the index lacks to it again.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command reconcile-index is the Lambda function with this task:
+// Send stored entries that the index lacks to it again.
 package main
 
 import (
@@ -7,12 +10,15 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartSchedule(services.Reconciler().Run)
+	lambdaedge.StartSchedule(services.ReconcileIndex())
 }

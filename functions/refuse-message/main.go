@@ -1,4 +1,7 @@
-// Command refuse-message is the Lambda whose task is to tell a client what its message lacks.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command refuse-message is the Lambda function with this task:
+// Tell a client what its message lacks.
 package main
 
 import (
@@ -8,10 +11,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/sockets"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, sockets.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

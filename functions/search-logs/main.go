@@ -1,4 +1,7 @@
-// Command search-logs is the Lambda whose task is to list entries by filter and full text.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command search-logs is the Lambda function with this task:
+// List entries by filter and full text.
 package main
 
 import (
@@ -7,11 +10,14 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cursorkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, cursorkey.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,4 +1,7 @@
-// Command stream-logs is the Lambda whose task is to send stored entries to those who listen.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command stream-logs is the Lambda function with this task:
+// Send stored entries to those who listen.
 package main
 
 import (
@@ -6,13 +9,17 @@ import (
 	"log"
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cursorkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/sockets"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, sockets.FromEnv, cursorkey.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartQueue(services.Stream().Deliver, services.Stores.Source)
+	lambdaedge.StartQueue(services.StreamLogs(), services.Stores.Source)
 }

@@ -1,4 +1,7 @@
-// Command subscribe-stream is the Lambda whose task is to start the live stream that a client asks for.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command subscribe-stream is the Lambda function with this task:
+// Start the live stream that a client asks for.
 package main
 
 import (
@@ -7,11 +10,15 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cursorkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/sockets"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, sockets.FromEnv, cursorkey.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,4 +1,7 @@
-// Command unsubscribe-stream is the Lambda whose task is to end a client's live stream.
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command unsubscribe-stream is the Lambda function with this task:
+// End a client's live stream.
 package main
 
 import (
@@ -7,11 +10,15 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cursorkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/sockets"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background())
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, sockets.FromEnv, cursorkey.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

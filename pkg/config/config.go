@@ -1,6 +1,6 @@
-// Package config is the one place that reads the environment: a typed struct
-// for each kind of process. Its errors name the variable and the limit and
-// never repeat a value.
+// Package config is the only place that reads the environment. It has a typed struct
+// for each kind of process. Its errors name the variable and the limit and never
+// contain a value.
 package config
 
 import (
@@ -13,10 +13,12 @@ import (
 	"strings"
 
 	"github.com/caarlos0/env/v11"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// MinSecretBytes is the least length of a secret: HMAC-SHA-256 is no stronger
-// than its key, and no shorter key has 256 bits.
+// MinSecretBytes is the minimum length of a secret, in bytes. HMAC-SHA-256 is no
+// stronger than its key, and a shorter key has fewer than 256 bits.
 const MinSecretBytes = 32
 
 // Secret is a key; its bytes are those of the variable's text. It prints as "[redacted]".
@@ -38,58 +40,57 @@ func (s Secret) Format(f fmt.State, _ rune) {
 // Function is what every Lambda reads.
 type Function struct {
 	Auth      Auth
-	CursorKey Secret     // OCELOT_CURSOR_KEY, which signs cursors; required
+	CursorKey Secret     // OCELOT_CURSOR_KEY, which signs cursors and tickets
 	LogLevel  slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
-	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API; "": a
-	// ticket's address follows from the request for it.
+	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API. If it
+	// is "", a ticket names the host of the request for it.
 	StreamURL string
 }
 
 // Embedded is what a Lambda over the embedded engine reads.
 type Embedded struct {
 	Function
-	Data string // OCELOT_DATA, the folder of the engine's file; required
-	// Sockets is AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, where the runner takes what
-	// is to be sent to clients; required.
+	Data string // OCELOT_DATA, the folder of the engine's file
+	// Sockets is AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, the address at which the
+	// runner accepts frames for clients.
 	Sockets string
 }
 
-// AWS is what Lambda tells a function of its account. It is read here and not by
-// the SDK, whose search through profiles, roles and sign-ins a function has no
-// use for and pays for at every start.
+// AWS is a function's AWS account. Lambda sets these variables. They are read here
+// and not by the SDK: its search for profiles, roles and sign-ins costs time at every
+// start, and a function needs none of it.
 type AWS struct {
 	Region          string // AWS_REGION
 	AccessKeyID     string // AWS_ACCESS_KEY_ID
 	SecretAccessKey Secret // AWS_SECRET_ACCESS_KEY
 	SessionToken    Secret // AWS_SESSION_TOKEN
 	// Endpoints are AWS_ENDPOINT_URL, under "", and AWS_ENDPOINT_URL_<SERVICE>
-	// under the service's id in the SDK. An absent one is the service's own.
+	// under the service's id in the SDK. A missing one means the service's own endpoint.
 	Endpoints map[string]string
 }
 
 // SocketsService is the id, among the endpoints, of API Gateway's management API
-// of WebSocket connections. It has no endpoint of its own: each WebSocket API has one.
+// for WebSocket connections. Each WebSocket API has its own endpoint.
 const SocketsService = "ApiGatewayManagementApi"
 
 // Engines are the engines of production.
 type Engines struct {
 	AWS                AWS
 	MongoURI           Secret // MONGODB_URI, a connection string
-	MongoDatabase      string // MONGODB_DATABASE; "ocelot" where unset
+	MongoDatabase      string // MONGODB_DATABASE; default "ocelot"
 	OpenSearchURL      Secret // OPENSEARCH_URL, which may hold a user and a password
 	OpenSearchSigned   bool   // OPENSEARCH_AUTH is "aws" (sign every request) and not "none", the default
-	OpenSearchPrefix   string // OPENSEARCH_PREFIX of the indexes' names; "ocelot" where unset
-	OpenSearchReplicas int    // OPENSEARCH_REPLICAS, 0 to 5; 1 where unset
-	QueuePrefix        string // OCELOT_QUEUE_PREFIX of the queues' names; "ocelot" where unset
+	OpenSearchPrefix   string // OPENSEARCH_PREFIX of the indexes' names; default "ocelot"
+	OpenSearchReplicas int    // OPENSEARCH_REPLICAS, 0 to 5; default 1
+	QueuePrefix        string // OCELOT_QUEUE_PREFIX of the queues' names; default "ocelot"
 }
 
-// NamesQueues reports whether the environment says where SQS is, which a laptop
-// needs and a Lambda does not.
+// NamesQueues reports whether the environment names an endpoint of SQS. On a laptop
+// that selects SQS. A Lambda needs no endpoint.
 func (e Engines) NamesQueues() bool { return e.AWS.Endpoints["SQS"] != "" || e.AWS.Endpoints[""] != "" }
 
-// Cloud is what a Lambda over the engines of production reads. Its addresses of
-// MongoDB and OpenSearch are required. In the place of a secret, the ARN of one in
-// Secrets Manager can stand.
+// Cloud is what a Lambda over the engines of production reads. A secret may be given
+// as the ARN of a secret in Secrets Manager.
 type Cloud struct {
 	Function
 	Engines
@@ -98,58 +99,91 @@ type Cloud struct {
 // Dev is what `ocelot dev` reads; the rest comes from its flags and its data folder.
 type Dev struct {
 	Auth Auth
-	// Engines take the place of the embedded one where they are named.
+	// Engines replace the parts of the embedded engine that they name.
 	Engines  Engines
 	LogLevel slog.Level // OCELOT_LOG_LEVEL: debug, info, warn (the default: the terminal is for people) or error
 }
 
-// Auth says which bearer tokens are good.
+// Auth configures which bearer tokens are valid.
 type Auth struct {
 	JWKSURL   string // OIDC_JWKS_URL, an absolute URL with the keys of RS256, ES256 and EdDSA tokens
 	Issuer    string // OIDC_ISSUER; "": not checked
 	Audience  string // OIDC_AUDIENCE; "": not checked
-	JWTSecret Secret // OCELOT_JWT_SECRET, of HS256 tokens, for development; nil where unset
+	JWTSecret Secret // OCELOT_JWT_SECRET, of HS256 tokens, for development; nil if unset
 }
 
-// Enabled reports whether any bearer token can be good.
+// Enabled reports whether any bearer token can be valid.
 func (a Auth) Enabled() bool { return a.JWKSURL != "" || len(a.JWTSecret) > 0 }
 
-// ReadEmbedded reads an Embedded. The error has every fault.
-func ReadEmbedded() (Embedded, error) {
-	r, err := newReader()
+// ReadEmbedded reads the settings of a function over the embedded engine. It requires
+// the variables of the function's dependencies. The error lists every fault.
+func ReadEmbedded(needs ...manifest.Dependency) (Embedded, error) {
+	r, err := newReader(needs)
 	if err != nil {
 		return Embedded{}, err
 	}
-	return Embedded{
-		Function: r.function(), Data: r.required("OCELOT_DATA", r.Data, "the folder of the embedded engine"), Sockets: r.sockets(),
-	}, r.err()
+	function := r.function()
+	embedded := Embedded{Function: function, Data: r.Data, Sockets: r.sockets()}
+	if slices.ContainsFunc(needs, func(d manifest.Dependency) bool {
+		return d == manifest.DependencyRecords || d == manifest.DependencySearch || d == manifest.DependencyQueues
+	}) {
+		r.required("OCELOT_DATA", r.Data, "the folder of the embedded engine")
+	}
+	return embedded, r.err()
 }
 
-// ReadCloud reads a Cloud. The error has every fault.
-func ReadCloud() (Cloud, error) {
-	r, err := newReader()
+// ReadCloud reads the settings of a function over the engines of production. It
+// requires the variables of the function's dependencies. The error lists every fault.
+func ReadCloud(needs ...manifest.Dependency) (Cloud, error) {
+	r, err := newReader(needs)
 	if err != nil {
 		return Cloud{}, err
 	}
 	cloud := Cloud{Function: r.function(), Engines: r.engines()}
-	r.required("AWS_REGION", r.Region, "the region of the service's account")
-	r.required("MONGODB_URI", r.MongoURI, "the connection string of the system of record")
-	r.required("OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
+	r.requiredFor(manifest.DependencyRecords, "MONGODB_URI", r.MongoURI, "the connection string of the system of record")
+	r.requiredFor(manifest.DependencySearch, "OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
+	if len(needs) > 0 {
+		r.required("AWS_REGION", r.Region, "the region of the service's account")
+	}
 	r.sockets()
 	return cloud, r.err()
 }
 
-// Check checks what only shows once named secrets were fetched.
-func (c Cloud) Check() error {
+// Variables returns the names of the variables that a function over the engines of
+// production reads for a dependency, required ones first. A deployment sets
+// them. AWS sets AWS_REGION and the account's credentials itself.
+func Variables(d manifest.Dependency) []string {
+	switch d {
+	case manifest.DependencyRecords:
+		return []string{"MONGODB_URI", "MONGODB_DATABASE"}
+	case manifest.DependencySearch:
+		return []string{"OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS"}
+	case manifest.DependencyQueues:
+		return []string{"OCELOT_QUEUE_PREFIX"}
+	case manifest.DependencySockets:
+		return []string{socketsVariable}
+	case manifest.DependencyCursorKey:
+		return []string{"OCELOT_CURSOR_KEY"}
+	case manifest.DependencyTokens:
+		return []string{"OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE", "OCELOT_JWT_SECRET"}
+	}
+	return nil
+}
+
+// CommonVariables returns the names of the variables that every function reads.
+func CommonVariables() []string { return []string{"OCELOT_LOG_LEVEL", "OCELOT_STREAM_URL"} }
+
+// CheckSecret returns an error if a secret has fewer than MinSecretBytes bytes. It is
+// for secrets that were fetched after the environment was read.
+func CheckSecret(variable string, value Secret) error {
 	var r reader
-	r.secret("OCELOT_CURSOR_KEY", string(c.CursorKey))
-	r.secret("OCELOT_JWT_SECRET", string(c.Auth.JWTSecret))
+	r.secret(variable, string(value))
 	return r.err()
 }
 
 // ReadAWS reads an AWS. The error has every fault.
 func ReadAWS() (AWS, error) {
-	r, err := newReader()
+	r, err := newReader(nil)
 	if err != nil {
 		return AWS{}, err
 	}
@@ -159,7 +193,7 @@ func ReadAWS() (AWS, error) {
 
 // ReadDev reads a Dev. The error has every fault.
 func ReadDev() (Dev, error) {
-	r, err := newReader()
+	r, err := newReader(nil)
 	if err != nil {
 		return Dev{}, err
 	}
@@ -176,10 +210,11 @@ func ReadDev() (Dev, error) {
 // reader checks the texts of the variables and gathers their faults.
 type reader struct {
 	variables
+	needs  []manifest.Dependency
 	faults []error
 }
 
-// variables are texts only, so that reading them cannot fail with one in the error.
+// variables has only strings, so that a failure to read them cannot put a value into the error.
 type variables struct {
 	Data      string `env:"OCELOT_DATA"`
 	CursorKey string `env:"OCELOT_CURSOR_KEY"`
@@ -211,24 +246,24 @@ type variables struct {
 	Audience  string `env:"OIDC_AUDIENCE"`
 }
 
-func newReader() (*reader, error) {
+func newReader(needs []manifest.Dependency) (*reader, error) {
 	v, err := env.ParseAs[variables]()
 	if err != nil {
 		return nil, fmt.Errorf("read the environment: %w", err)
 	}
-	return &reader{variables: v}, nil
+	return &reader{variables: v, needs: needs}, nil
 }
 
 func (r *reader) fault(variable, format string, args ...any) {
 	r.faults = append(r.faults, fmt.Errorf("%s %s", variable, fmt.Sprintf(format, args...)))
 }
 
-// err is every fault that was found, nil where there is none. In a return
-// statement it stands after what finds them.
+// err returns every fault that was found, or nil. In a return statement it must come
+// after the calls that find faults.
 func (r *reader) err() error { return errors.Join(r.faults...) }
 
 func (r *reader) function() Function {
-	r.required("OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
+	r.requiredFor(manifest.DependencyCursorKey, "OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
 	return Function{
 		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"),
@@ -268,10 +303,18 @@ func (r *reader) required(variable, text, meaning string) string {
 	return text
 }
 
+// requiredFor requires the variable if the function has the dependency.
+func (r *reader) requiredFor(d manifest.Dependency, variable, text, meaning string) {
+	if slices.Contains(r.needs, d) {
+		r.required(variable, text, meaning)
+	}
+}
+
+const socketsVariable = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
+
 func (r *reader) sockets() string {
-	const variable = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
-	r.required(variable, r.EndpointSockets, "the address of the WebSocket API's stage, of which @connections is part")
-	return r.address(variable, r.EndpointSockets, "http", "https")
+	r.requiredFor(manifest.DependencySockets, socketsVariable, r.EndpointSockets, "the address of the WebSocket API's stage, without /@connections")
+	return r.address(socketsVariable, r.EndpointSockets, "http", "https")
 }
 
 func (r *reader) choice(variable, text string, choices ...string) string {
@@ -297,7 +340,7 @@ func (r *reader) auth() Auth {
 	}
 }
 
-// address reads an absolute URL with one of the schemes, or nothing.
+// address reads an absolute URL with one of the schemes. It accepts an empty text.
 func (r *reader) address(variable, text string, schemes ...string) string {
 	u, err := url.Parse(text)
 	if text != "" && (err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme)) {
@@ -316,16 +359,16 @@ func (r *reader) secret(variable, text string) Secret {
 	return Secret(text)
 }
 
-func (r *reader) logLevel(otherwise slog.Level) slog.Level {
+func (r *reader) logLevel(unset slog.Level) slog.Level {
 	names := []string{"debug", "info", "warn", "error"}
 	levels := []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
 	if r.LogLevel == "" {
-		return otherwise
+		return unset
 	}
 	i := slices.Index(names, strings.ToLower(r.LogLevel))
 	if i < 0 {
 		r.fault("OCELOT_LOG_LEVEL", "must be one of %s", strings.Join(names, ", "))
-		return otherwise
+		return unset
 	}
 	return levels[i]
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 const secret = "a secret of exactly 32 bytes ..."
@@ -30,7 +31,7 @@ func setenv(t *testing.T, variables map[string]string) {
 func TestReadEmbedded(t *testing.T) {
 	setenv(t, map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "http://g"})
 	minimal := config.Embedded{Data: "/data", Sockets: "http://g", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo}}
-	if got, err := config.ReadEmbedded(); err != nil || !reflect.DeepEqual(got, minimal) || got.Auth.Enabled() {
+	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, minimal) || got.Auth.Enabled() {
 		t.Errorf("ReadEmbedded = %+v, %v", got, err)
 	}
 	setenv(t, map[string]string{
@@ -43,7 +44,7 @@ func TestReadEmbedded(t *testing.T) {
 		CursorKey: config.Secret(secret), LogLevel: slog.LevelDebug,
 		Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},
 	}}
-	if got, err := config.ReadEmbedded(); err != nil || !reflect.DeepEqual(got, full) || !got.Auth.Enabled() {
+	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, full) || !got.Auth.Enabled() {
 		t.Errorf("ReadEmbedded = %+v, %v", got, err)
 	}
 }
@@ -62,13 +63,13 @@ func TestReadCloud(t *testing.T) {
 				Endpoints: map[string]string{"SQS": "http://q", config.SocketsService: "https://g/live"},
 			}},
 	}
-	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
+	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("ReadCloud = %+v, %v", got, err)
 	}
 	required["OPENSEARCH_AUTH"], required["OPENSEARCH_REPLICAS"], required["MONGODB_DATABASE"], required["OCELOT_QUEUE_PREFIX"] = "aws", "0", "audit", "prod"
 	setenv(t, required)
 	want.OpenSearchSigned, want.OpenSearchReplicas, want.MongoDatabase, want.QueuePrefix = true, 0, "audit", "prod"
-	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
+	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("ReadCloud = %+v, %v", got, err)
 	}
 	again := map[string]string{}
@@ -77,8 +78,42 @@ func TestReadCloud(t *testing.T) {
 		again[name] = value
 	}
 	setenv(t, again)
-	if got, err := config.ReadCloud(); err != nil || !reflect.DeepEqual(got, want) {
+	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("ReadCloud of its Environ = %+v, %v", got, err)
+	}
+}
+
+func TestFunctionsRequireOnlyTheVariablesOfTheirDependencies(t *testing.T) {
+	setenv(t, nil)
+	if _, err := config.ReadCloud(); err != nil {
+		t.Errorf("ReadCloud without dependencies: %v", err)
+	}
+	if _, err := config.ReadEmbedded(); err != nil {
+		t.Errorf("ReadEmbedded without dependencies: %v", err)
+	}
+	for _, d := range manifest.Dependencies() {
+		values := map[string]string{"AWS_REGION": "eu-north-1", "OCELOT_DATA": "/data"}
+		for _, name := range config.Variables(d) {
+			values[name] = map[string]string{
+				"MONGODB_URI": "mongodb://m", "OPENSEARCH_URL": "https://o", "OCELOT_CURSOR_KEY": secret,
+				"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live",
+			}[name]
+		}
+		for name, value := range values {
+			if value == "" { // it has a default
+				delete(values, name)
+			}
+		}
+		if d != manifest.DependencySearch {
+			values["OPENSEARCH_AUTH"], values["OPENSEARCH_REPLICAS"] = "none", "1"
+		}
+		setenv(t, values)
+		if _, err := config.ReadCloud(d); err != nil {
+			t.Errorf("ReadCloud(%s) with its variables: %v", d, err)
+		}
+		if _, err := config.ReadEmbedded(d); err != nil {
+			t.Errorf("ReadEmbedded(%s) with its variables: %v", d, err)
+		}
 	}
 }
 
@@ -120,8 +155,8 @@ func TestFaults(t *testing.T) {
 				"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "http://g"}
 			variables[tt.variable] = tt.value
 			setenv(t, variables)
-			_, embedded := config.ReadEmbedded()
-			_, cloud := config.ReadCloud()
+			_, embedded := config.ReadEmbedded(manifest.Dependencies()...)
+			_, cloud := config.ReadCloud(manifest.Dependencies()...)
 			err := errors.Join(embedded, cloud)
 			if err == nil || !strings.Contains(err.Error(), tt.variable) || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("error %v, want %s and %q in it", err, tt.variable, tt.want)
@@ -132,7 +167,7 @@ func TestFaults(t *testing.T) {
 		})
 	}
 	setenv(t, map[string]string{"OCELOT_CURSOR_KEY": "short", "OCELOT_LOG_LEVEL": "loud"})
-	_, err := config.ReadEmbedded()
+	_, err := config.ReadEmbedded(manifest.Dependencies()...)
 	for _, variable := range []string{"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_LOG_LEVEL"} {
 		if err == nil || !strings.Contains(err.Error(), variable) {
 			t.Errorf("error %v lacks %s", err, variable)

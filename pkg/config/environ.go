@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Environ is the environment that ReadEmbedded reads e from, as "NAME=value". It
-// has the secrets in plain text: it is for a process that is to be started.
+// Environ returns the environment from which ReadEmbedded reads e, as "NAME=value".
+// It contains the secrets in plain text and is meant for starting a process.
 func (e Embedded) Environ() []string {
-	return append(e.environ(), "OCELOT_DATA="+e.Data, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI="+e.Sockets)
+	return append(e.environ(), "OCELOT_DATA="+e.Data, socketsVariable+"="+e.Sockets)
 }
 
 func (f Function) environ() []string {
@@ -23,8 +23,8 @@ func (f Function) environ() []string {
 	}
 }
 
-// Environ is the environment that ReadCloud reads c from, as "NAME=value". It has
-// the secrets in plain text: it is for a process that is to be started.
+// Environ returns the environment from which ReadCloud reads c, as "NAME=value".
+// It contains the secrets in plain text and is meant for starting a process.
 func (c Cloud) Environ() []string {
 	environ := append(c.environ(),
 		"MONGODB_URI="+string(c.MongoURI),

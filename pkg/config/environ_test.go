@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 func TestEnvironIsReadBack(t *testing.T) {
@@ -24,7 +25,7 @@ func TestEnvironIsReadBack(t *testing.T) {
 			variables[name] = value
 		}
 		setenv(t, variables)
-		if got, err := config.ReadEmbedded(); err != nil || !reflect.DeepEqual(got, want) {
+		if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("ReadEmbedded = %+v, %v, want %+v", got, err, want)
 		}
 	}

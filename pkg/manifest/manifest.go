@@ -1,10 +1,13 @@
 // Package manifest is the one table of Ocelot's functions: what triggers each,
-// which permission it asks for, which queue it serves, what it may touch and how
-// large it is. The local runner, the authorizer, the OpenAPI document, the SAM
-// template and the tests read it here. It holds data only.
+// which permission it asks for, which query parameters it takes, which queue it
+// serves, what it may touch and how large it is. The functions' mains, the local
+// runner, the authorizer, the OpenAPI document, the SAM template and the tests
+// read it here. It holds data only.
 package manifest
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -37,15 +40,15 @@ type Trigger struct {
 // where one server has both APIs.
 const StreamPath = "/logs/stream"
 
-// Socket is a route of the WebSocket API. Key is what the message's member
-// "action" says, or one of the keys below.
+// Socket is a route of the WebSocket API. Key is the value of the message's member
+// "action", or one of the keys below.
 type Socket struct{ Key string }
 
-// The keys of routes that API Gateway chooses by itself.
+// The route keys that API Gateway itself defines.
 const (
-	SocketConnect    = "$connect"    // before the connection is made; a status other than 2xx refuses it
+	SocketConnect    = "$connect"    // before the connection is made; a status other than 2xx rejects it
 	SocketDisconnect = "$disconnect" // after its end, in most cases
-	SocketDefault    = "$default"    // messages of which no other route is
+	SocketDefault    = "$default"    // messages that match no other route
 )
 
 // Route is an HTTP endpoint. Path is relative to BasePath and has its
@@ -71,7 +74,7 @@ type TenantSource uint8
 const (
 	TenantFromHeader TenantSource = iota // X-Tenant-ID is required
 	TenantFromPath                       // the path parameter {id}; X-Tenant-ID may repeat it
-	TenantNone                           // the route is of no single tenant
+	TenantNone                           // the route belongs to no single tenant
 )
 
 // QueueTrigger is a queue that invokes a function with batches.
@@ -81,7 +84,7 @@ type QueueTrigger struct {
 	Window    time.Duration // how long a batch may wait to fill
 }
 
-// Schedule invokes a function again and again.
+// Schedule invokes a function at a fixed interval.
 type Schedule struct {
 	Every time.Duration // whole minutes, longer than the function's timeout
 }
@@ -107,3 +110,59 @@ type Grant struct {
 
 // Resource is something that functions touch.
 type Resource string
+
+// Dependency is what a function opens at its start for the resources that it was granted.
+type Dependency string
+
+// The dependencies.
+const (
+	DependencyRecords   Dependency = "records"    // the database: entries and every other record
+	DependencySearch    Dependency = "search"     // the search index
+	DependencyQueues    Dependency = "queues"     // the queues
+	DependencySockets   Dependency = "sockets"    // the WebSocket API's connections
+	DependencyCursorKey Dependency = "cursor-key" // the key that signs cursors and tickets
+	DependencyTokens    Dependency = "tokens"     // the keys that verify bearer tokens
+)
+
+// Dependencies returns every dependency.
+func Dependencies() []Dependency {
+	return []Dependency{
+		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyTokens,
+	}
+}
+
+// Dependency returns where the resource lives.
+func (r Resource) Dependency() Dependency {
+	switch {
+	case r == ResourceIndex:
+		return DependencySearch
+	case r == ResourceSockets:
+		return DependencySockets
+	case r == ResourceCursorKey:
+		return DependencyCursorKey
+	case r == ResourceTokens:
+		return DependencyTokens
+	case strings.HasPrefix(string(r), queueResourcePrefix):
+		return DependencyQueues
+	}
+	return DependencyRecords
+}
+
+// Dependencies returns what the function opens, in the order of Dependencies.
+func (f Function) Dependencies() []Dependency {
+	return slices.DeleteFunc(Dependencies(), func(d Dependency) bool { return !f.DependsOn(d) })
+}
+
+// DependsOn reports whether a grant of the function needs the dependency.
+func (f Function) DependsOn(d Dependency) bool {
+	return slices.ContainsFunc(f.Grants, func(g Grant) bool { return g.Resource.Dependency() == d })
+}
+
+// CamelCase returns the name of a function or a queue as an identifier: create-log is CreateLog.
+func CamelCase(name string) string {
+	var id strings.Builder
+	for word := range strings.SplitSeq(name, "-") {
+		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	return id.String()
+}

@@ -25,15 +25,18 @@ const (
 	ResourceKeys       Resource = "keys"       // API keys
 	ResourceJobs       Resource = "jobs"       // jobs
 	ResourceQuarantine Resource = "quarantine" // entries in quarantine
-	ResourceSecrets    Resource = "secrets"    // the key that signs cursors, token verification settings
+	ResourceCursorKey  Resource = "cursor-key" // the key that signs cursors and tickets
+	ResourceTokens     Resource = "tokens"     // the keys that verify bearer tokens
 
-	ResourceStream      Resource = "stream"      // the order of what subscribers get
-	ResourceConnections Resource = "connections" // who is connected, and subscribed to what
+	ResourceStream      Resource = "stream"      // the order in which subscribers receive entries
+	ResourceConnections Resource = "connections" // the clients that are connected, and their subscriptions
 	ResourceSockets     Resource = "sockets"     // the connections themselves; write: send over them
 )
 
-// QueueResource is the resource that a queue is.
-func QueueResource(name QueueName) Resource { return Resource("queue/" + name) }
+const queueResourcePrefix = "queue/"
+
+// QueueResource returns a queue as a resource.
+func QueueResource(name QueueName) Resource { return queueResourcePrefix + Resource(name) }
 
 // Queues returns every queue.
 func Queues() []Queue {
@@ -45,7 +48,7 @@ func Functions() []Function {
 	return slices.Clone(functions)
 }
 
-// deadLettering is the right to send what cannot be read to the queues' dead letters.
+// deadLettering grants sending unreadable messages to the queues' dead-letter queues.
 func deadLettering(queues ...QueueName) []Grant {
 	grants := make([]Grant, len(queues))
 	for i, name := range queues {
@@ -54,10 +57,10 @@ func deadLettering(queues ...QueueName) []Grant {
 	return grants
 }
 
-// maxReceives is how often a message is received before it is a dead letter, the
-// most that SQS counts to. A message fails because an engine is down, and two
-// minutes after the last time it comes again: an outage of a day costs no entry
-// its place. What can never be read is sent to the dead letters at once (see
+// maxReceives is how often a message is received before it goes to the dead-letter
+// queue. 1,000 is the most that SQS counts to. A message fails while an engine is
+// down and returns within two minutes, so an outage of a day sends no message to the
+// dead-letter queue. Messages that can never be read go there at once (see
 // lambdaedge.Queue).
 const maxReceives = 1000
 
@@ -69,7 +72,7 @@ var queues = []Queue{
 	{Name: QueueStream, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 }
 
-// ReconcileEvery is the time from one run of reconcile-index to the next.
+// ReconcileEvery is the interval between the starts of reconcile-index.
 const ReconcileEvery = 15 * time.Minute
 
 func route(method, path string, permission access.Permission, from TenantSource, query ...string) Trigger {
@@ -103,12 +106,12 @@ func write(resources ...Resource) []Grant {
 
 var (
 	ingestQueues = []Resource{QueueResource(QueueIngest), QueueResource(QueueIngestPriority)}
-	// recording is what a change needs that writes its own audit entry.
+	// recording adds the grants needed to write an audit entry about a change.
 	recording = write(ingestQueues...)
-	// answering is what a client's message over a connection needs.
+	// answering adds the grants needed to answer a client's message over a connection.
 	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
-	// delivering is besides what has a subscriber get what it has not got yet.
-	delivering = slices.Concat(read(ResourceStream, ResourceSecrets), write(ResourceStream, QueueResource(QueueStream)))
+	// delivering adds the grants needed to send a subscriber its pending entries.
+	delivering = slices.Concat(read(ResourceStream, ResourceCursorKey), write(ResourceStream, QueueResource(QueueStream)))
 )
 
 const (
@@ -121,12 +124,12 @@ var functions = []Function{
 	{
 		Name: "authorize-request", Summary: "Decide whether a request's credential opens its tenant",
 		Trigger: Trigger{Authorizer: true},
-		Grants:  slices.Concat(read(ResourceKeys, ResourceSecrets), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
+		Grants:  slices.Concat(read(ResourceKeys, ResourceTokens), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
 		Name: "connect-stream", Summary: "Let a client connect for the live stream",
 		Trigger: socket(SocketConnect),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceSecrets), write(ResourceKeys, ResourceConnections)), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens, ResourceCursorKey), write(ResourceKeys, ResourceConnections)), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "create-key", Summary: "Create an API key",
@@ -146,7 +149,7 @@ var functions = []Function{
 	{
 		Name: "create-stream-ticket", Summary: "Create a ticket with which a browser connects for the live stream",
 		Trigger: route(http.MethodPost, StreamPath+"/tickets", access.LogsStream, TenantFromHeader),
-		Grants:  read(ResourceTenants, ResourceSecrets), MemoryMB: small, Timeout: 5 * time.Second,
+		Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
 		Name: "create-tenant", Summary: "Create a tenant",
@@ -218,12 +221,12 @@ var functions = []Function{
 	{
 		Name: "list-quarantine", Summary: "List entries in quarantine",
 		Trigger: route(http.MethodGet, "/logs/quarantine", access.QuarantineRead, TenantFromHeader, "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceQuarantine, ResourceSecrets), MemoryMB: medium, Timeout: 10 * time.Second,
+		Grants:  read(ResourceTenants, ResourceQuarantine, ResourceCursorKey), MemoryMB: medium, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "list-tenants", Summary: "List the tenants that the caller may see",
 		Trigger: route(http.MethodGet, "/tenants", access.TenantsRead, TenantNone, "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceSecrets), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
@@ -266,7 +269,7 @@ var functions = []Function{
 	{
 		Name: "search-logs", Summary: "List entries by filter and full text",
 		Trigger: filtered("/logs", access.LogsSearch, "sort", "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceSecrets), MemoryMB: large, Timeout: 25 * time.Second,
+		Grants:  read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceCursorKey), MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{
 		Name: "stream-logs", Summary: "Send stored entries to those who listen",
@@ -291,7 +294,7 @@ var functions = []Function{
 	},
 }
 
-// QueueOf returns a queue by its name; it panics where the table has none.
+// QueueOf returns a queue by its name. It panics if the table has none.
 func QueueOf(name QueueName) Queue {
 	i := slices.IndexFunc(queues, func(q Queue) bool { return q.Name == name })
 	if i < 0 {

@@ -43,7 +43,7 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 		if r.Method == http.MethodGet {
 			methods["Head"] = http.MethodHead
 		}
-		events := template.Resources[samtemplate.LogicalID(f.Name)+"Function"].Properties.Events
+		events := template.Resources[manifest.CamelCase(f.Name)+"Function"].Properties.Events
 		if len(events) != len(methods) {
 			t.Errorf("%s has %d events, want %d", f.Name, len(events), len(methods))
 		}

@@ -10,7 +10,10 @@ import (
 // needs. SAM adds the right to write logs and traces, and to receive from the
 // queues that trigger it. MongoDB knows a function by the user in its URI.
 func policies(f manifest.Function) []node {
-	statements := slices.Concat(secrets(), queues(f), index(f), connections(f))
+	statements := slices.Concat(secrets(f), queues(f), index(f), connections(f))
+	if len(statements) == 0 {
+		return nil
+	}
 	return []node{{"Version": "2012-10-17", "Statement": statements}}
 }
 
@@ -30,11 +33,22 @@ func granted(f manifest.Function, r manifest.Resource) (read, write bool) {
 	return read, write
 }
 
-// secrets lets a function fetch what its environment only names. Every function
-// reads all of it. The key aws/secretsmanager opens by the right to fetch the
-// secrets, another one does not.
-func secrets() []node {
-	named := []node{ref(cursorKeySecret), ref(mongoSecret), when(openSearchSigned, nothing(), ref(openSearchURL))}
+// secrets lets a function fetch the secrets that its environment names. Decrypting
+// them needs a right of its own unless they are encrypted by the key aws/secretsmanager.
+func secrets(f manifest.Function) []node {
+	var named []any
+	if f.DependsOn(manifest.DependencyCursorKey) {
+		named = append(named, ref(cursorKeySecret))
+	}
+	if f.DependsOn(manifest.DependencyRecords) {
+		named = append(named, ref(mongoSecret))
+	}
+	if f.DependsOn(manifest.DependencySearch) {
+		named = append(named, when(openSearchSigned, nothing(), ref(openSearchURL)))
+	}
+	if len(named) == 0 {
+		return nil
+	}
 	decrypt := allow(ref(secretsKeyARN), "kms:Decrypt")
 	decrypt["Condition"] = node{"StringLike": node{"kms:ViaService": "secretsmanager.*.amazonaws.com"}}
 	return []node{allow(named, "secretsmanager:GetSecretValue"), only(secretsOwnKey, decrypt)}

@@ -12,6 +12,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
@@ -44,7 +45,6 @@ func Template() ([]byte, error) {
 		"Description":              "Ocelot, an audit-log service: one Lambda for each endpoint and worker",
 		"Globals": node{"Function": node{
 			"Runtime": "provided.al2023", "Architectures": []string{"arm64"}, "Handler": "bootstrap", "Tracing": "Active",
-			"Environment": node{"Variables": environment()},
 		}},
 		"Parameters": parameters(),
 		"Conditions": conditions(),
@@ -72,10 +72,10 @@ func outputs() node {
 	}
 }
 
-// environment is what every function reads (pkg/config). It only names its
-// secrets, which the functions fetch from Secrets Manager.
-func environment() node {
-	return node{
+// environment returns the variables that a function reads (pkg/config). Secrets stand
+// there by their ARN: the function fetches them from Secrets Manager.
+func environment(f manifest.Function) node {
+	values := node{
 		"OCELOT_LOG_LEVEL":    "info",
 		"OCELOT_QUEUE_PREFIX": node{"Fn::Sub": prefix},
 		"OCELOT_CURSOR_KEY":   ref(cursorKeySecret),
@@ -89,6 +89,17 @@ func environment() node {
 
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": node{"Fn::Sub": "https://" + socketHost},
 	}
+	names := config.CommonVariables()
+	for _, d := range f.Dependencies() {
+		names = append(names, config.Variables(d)...)
+	}
+	read := node{}
+	for _, name := range names {
+		if value, set := values[name]; set {
+			read[name] = value // others have their default
+		}
+	}
+	return read
 }
 
 // The parameters of which more is made than a variable.
@@ -136,18 +147,9 @@ func when(condition string, then, otherwise any) node {
 // nothing leaves out what it stands for.
 func nothing() node { return ref("AWS::NoValue") }
 
-// LogicalID returns a function's or queue's logical id: create-log is CreateLog.
-func LogicalID(name string) string {
-	var id strings.Builder
-	for word := range strings.SplitSeq(name, "-") {
-		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
-	}
-	return id.String()
-}
+func functionID(name string) string { return manifest.CamelCase(name) + "Function" }
 
-func functionID(name string) string { return LogicalID(name) + "Function" }
-
-func queueID(name manifest.QueueName) string { return LogicalID(string(name)) + "Queue" }
+func queueID(name manifest.QueueName) string { return manifest.CamelCase(string(name)) + "Queue" }
 
 // The authorizers: API Gateway caches a decision by its identity sources, so that
 // routes whose tenant stands in the header have one of their own (see
@@ -215,7 +217,10 @@ func addQueue(resources node, q manifest.Queue) {
 func addFunction(resources node, f manifest.Function) {
 	properties := node{
 		"CodeUri": "bin/lambdas/arm64/" + f.Name, "Description": f.Summary,
-		"MemorySize": f.MemoryMB, "Timeout": int(f.Timeout.Seconds()), "Policies": policies(f),
+		"MemorySize": f.MemoryMB, "Timeout": int(f.Timeout.Seconds()), "Environment": node{"Variables": environment(f)},
+	}
+	if policies := policies(f); len(policies) > 0 {
+		properties["Policies"] = policies
 	}
 	if events := events(f); len(events) > 0 {
 		properties["Events"] = events
@@ -255,7 +260,7 @@ func events(f manifest.Function) node {
 		if q.Window > 0 {
 			properties["MaximumBatchingWindowInSeconds"] = int(q.Window.Seconds())
 		}
-		found[LogicalID(string(q.Queue))] = node{"Type": "SQS", "Properties": properties}
+		found[manifest.CamelCase(string(q.Queue))] = node{"Type": "SQS", "Properties": properties}
 	}
 	if s := f.Trigger.Schedule; s != nil {
 		found["Schedule"] = node{"Type": "ScheduleV2", "Properties": node{"ScheduleExpression": rate(s.Every), "RetryPolicy": noRetry()}}

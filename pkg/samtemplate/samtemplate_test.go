@@ -53,7 +53,7 @@ func TestTemplateRunsSchedulesAtTheirRateAndNeverAgain(t *testing.T) {
 		if f.Trigger.Schedule == nil {
 			continue
 		}
-		got := template.Resources[samtemplate.LogicalID(f.Name)+"Function"].Properties
+		got := template.Resources[manifest.CamelCase(f.Name)+"Function"].Properties
 		event := got.Events["Schedule"]
 		if want := fmt.Sprintf("rate(%d minutes)", int(f.Trigger.Schedule.Every.Minutes())); event.Type != "ScheduleV2" || event.Properties.ScheduleExpression != want {
 			t.Errorf("%s is started by %s %s, want ScheduleV2 %s", f.Name, event.Type, event.Properties.ScheduleExpression, want)
@@ -87,7 +87,7 @@ func TestTemplateHasEveryFunctionAndQueue(t *testing.T) {
 	if got, want := count["AWS::SQS::Queue"], 2*len(manifest.Queues()); got != want {
 		t.Errorf("%d queues, want %d: one and its dead letters for each", got, want)
 	}
-	if _, ok := template.Resources[samtemplate.LogicalID("create-log")+"Function"]; !ok {
+	if _, ok := template.Resources[manifest.CamelCase("create-log")+"Function"]; !ok {
 		t.Error("CreateLogFunction is missing")
 	}
 }

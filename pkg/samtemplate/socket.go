@@ -25,7 +25,7 @@ func addSocketAPI(resources node) {
 // connect-stream decides who may connect, and what clients are sent goes by
 // @connections.
 func addSocketRoute(resources node, f manifest.Function) {
-	name, function := LogicalID(f.Name), functionID(f.Name)
+	name, function := manifest.CamelCase(f.Name), functionID(f.Name)
 	resources[name+"Integration"] = node{"Type": "AWS::ApiGatewayV2::Integration", "Properties": node{
 		"ApiId": ref(socketAPI), "IntegrationType": "AWS_PROXY", "IntegrationMethod": "POST",
 		"IntegrationUri": node{"Fn::Sub": "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${" + function + ".Arn}/invocations"},

@@ -39,7 +39,7 @@ func TestTemplateHasARouteOfTheWebSocketAPIForEachFunctionOfOne(t *testing.T) {
 			continue
 		}
 		wanted++
-		name, key := samtemplate.LogicalID(f.Name), f.Trigger.Socket.Key
+		name, key := manifest.CamelCase(f.Name), f.Trigger.Socket.Key
 		route := template.Resources[name+"Route"]
 		integration, permission := template.Resources[name+"Integration"], template.Resources[name+"Permission"]
 		if route.Properties.RouteKey != key || route.Properties.Target.Text != "integrations/${"+name+"Integration}" {

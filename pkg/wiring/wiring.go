@@ -1,11 +1,10 @@
-// Package wiring puts adapters under the use cases: the one place that knows
-// which engine stands behind which port.
+// Package wiring puts adapters under the use cases. It is the only place that knows
+// which engine implements which port. The mains of functions and the local runner get
+// their handlers' parameters here: each by the type that a method or field of Services has.
 package wiring
 
 import (
-	"context"
 	"crypto/rand"
-	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -20,7 +19,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
@@ -44,7 +42,7 @@ type Index interface {
 	jobs.Purger
 }
 
-// Quarantine keeps what a step could not take.
+// Quarantine keeps entries that a step had to refuse.
 type Quarantine interface {
 	quarantine.Store
 	jobs.Purger
@@ -56,7 +54,7 @@ type Keys interface {
 	jobs.Purger
 }
 
-// DefaultGrace is longer than entries wait for the index on a busy day.
+// DefaultGrace is longer than indexing takes on a busy day.
 const DefaultGrace = time.Hour
 
 // StreamLog is the order of the live streams.
@@ -65,7 +63,7 @@ type StreamLog interface {
 	jobs.Purger
 }
 
-// Connections are those of the live streams' clients.
+// Connections are the records of the live streams' connections.
 type Connections interface {
 	stream.Connections
 	jobs.Purger
@@ -81,7 +79,7 @@ type Queue interface {
 type Stores struct {
 	Entries Entries
 	Index   Index
-	// Degraded stands in for Index while that is unavailable; nil: nothing does.
+	// Degraded answers lists while Index is unavailable. If it is nil, such lists fail.
 	Degraded   search.Finder
 	Quarantine Quarantine
 	Tenants    tenants.Store
@@ -95,56 +93,20 @@ type Stores struct {
 	Queue func(name manifest.QueueName) Queue
 	// DeadLetters returns the sending side of a queue's dead-letter queue.
 	DeadLetters func(name manifest.QueueName) ingest.Queue
-	// Source is what is done to messages that a function was given.
+	// Source delays and dead-letters the messages of a function's queues.
 	Source lambdaedge.Source
-	// DrainPeriod is how long a consumer may still write for a tenant that was deleted; see jobs.PurgeWorker.
+	// DrainPeriod is how long a consumer may still write for a deleted tenant; see jobs.PurgeWorker.
 	DrainPeriod time.Duration
-	// Grace is how long a stored entry may be on its way to the index; see search.Reconciler.
+	// Grace is how long indexing a stored entry may take; see search.Reconciler.
 	Grace time.Duration
-	// Dependencies are what the health endpoint asks after.
+	// Dependencies are checked by the health endpoint.
 	Dependencies []httpapi.Dependency
 }
 
-// received is the receiving side of a queue.
-type received interface {
-	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
-}
-
-// SourceOf returns what is done to messages of the manifest's queues where those
-// are named so. Another queue's message is an error.
-func SourceOf[Q received](named func(manifest.QueueName) string, queue func(manifest.QueueName) Q, deadLetters func(manifest.QueueName) ingest.Queue) lambdaedge.Source {
-	names := make(map[string]manifest.QueueName)
-	for _, q := range manifest.Queues() {
-		names[named(q.Name)] = q.Name
-	}
-	find := func(text string) (manifest.QueueName, error) {
-		if name, ok := names[text]; ok {
-			return name, nil
-		}
-		return "", fmt.Errorf("%q is no queue of this deployment", text)
-	}
-	return lambdaedge.Source{
-		ChangeVisibility: func(ctx context.Context, text, receipt string, after time.Duration) error {
-			name, err := find(text)
-			if err != nil {
-				return err
-			}
-			return queue(name).ChangeVisibility(ctx, receipt, after)
-		},
-		DeadLetter: func(ctx context.Context, text, body string) error {
-			name, err := find(text)
-			if err != nil {
-				return err
-			}
-			return deadLetters(name).Send(ctx, []string{body})
-		},
-	}
-}
-
-// Security are the secrets of one process and what follows from them.
+// Security has the secrets of one process.
 type Security struct {
-	Tokens    access.TokenVerifier
-	CursorKey []byte // at least 32 bytes
+	Tokens    access.TokenVerifier // nil: no bearer token is valid
+	CursorKey []byte               // at least 32 bytes
 }
 
 // Services makes the use cases over one set of adapters. Its methods return the
@@ -154,7 +116,7 @@ type Services struct {
 	Log    *slog.Logger
 	// StreamURL is the public address of the WebSocket API.
 	StreamURL httpapi.StreamURL
-	// Metrics is where metrics go, in lines; see package metrics. New has them discarded.
+	// Metrics receives metrics as lines; see package metrics. New discards them.
 	Metrics io.Writer
 
 	gate       func() *httpapi.Gate
@@ -164,12 +126,17 @@ type Services struct {
 	authorizer func() *access.Authenticator
 }
 
-// tenantTTL is how old a tenant's record may be that decides on a request of
-// another process; a process sees its own changes at once.
+// tenantTTL is the maximum age of a cached tenant record. A process sees its own
+// changes at once.
 const tenantTTL = 5 * time.Second
 
-// New returns the use cases over the stores.
+// New returns the use cases over the stores. A function that was not granted a
+// resource may leave out its store: what needs the store then fails.
 func New(stores Stores, security Security, log *slog.Logger) *Services {
+	stores.fill()
+	if security.Tokens == nil {
+		security.Tokens = noTokens{}
+	}
 	s := &Services{Stores: stores, Log: log, Metrics: io.Discard}
 	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, tenantTTL, time.Now) })
 	s.cursors = sync.OnceValue(func() *cursor.Signer { return cursor.NewSigner(security.CursorKey) })
@@ -190,15 +157,13 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 
 func random(b []byte) { _, _ = rand.Read(b) } // never fails, see crypto/rand
 
-// Gate is what every HTTP function's requests pass.
+// Dependencies are checked by the health endpoint.
+func (s *Services) Dependencies() []httpapi.Dependency { return s.Stores.Dependencies }
+
+// Gate admits and answers the requests of every HTTP function.
 func (s *Services) Gate() *httpapi.Gate { return s.gate() }
 
-// Authenticate verifies the value of an Authorization header.
-func (s *Services) Authenticate(ctx context.Context, authorization string) (access.Principal, error) {
-	return s.authorizer().Authenticate(ctx, authorization)
-}
-
-// Cursors signs the cursors of lists.
+// Cursors signs and verifies the cursors of lists.
 func (s *Services) Cursors() *cursor.Signer { return s.cursors() }
 
 // Ingest accepts entries.
@@ -217,7 +182,7 @@ func (s *Services) Stream() *stream.Service {
 	}
 }
 
-// Quarantine holds, lists, retries and deletes entries that a step could not take.
+// Quarantine adds, lists, retries and deletes entries that a step had to refuse.
 func (s *Services) Quarantine() *quarantine.Service {
 	return &quarantine.Service{
 		Store: s.Stores.Quarantine, Standard: s.Stores.Queue(manifest.QueueIngest), Priority: s.Stores.Queue(manifest.QueueIngestPriority),
@@ -230,53 +195,5 @@ func (s *Services) Tenants() *tenants.Service {
 	return &tenants.Service{
 		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Stores.Jobs, Purge: s.Stores.Queue(manifest.QueuePurge),
 		Recorder: s.accept(), Now: time.Now, Random: random,
-	}
-}
-
-// Persister stores what the ingest queues hold.
-func (s *Services) Persister() *ingest.Persister {
-	return &ingest.Persister{
-		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.tenants(), Index: s.Stores.Queue(manifest.QueueIndex),
-		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
-		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest),
-	}
-}
-
-// Indexer makes what the index queue holds findable.
-func (s *Services) Indexer() *search.Indexer {
-	return &search.Indexer{Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.tenants()}
-}
-
-// Reconciler finds what the index lacks, tenant by tenant. Its results are metrics.
-func (s *Services) Reconciler() *search.ReconcileRun {
-	return &search.ReconcileRun{
-		Reconciler: &search.Reconciler{
-			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
-			Grace: s.Stores.Grace, Now: time.Now,
-		},
-		Tenants: s.Stores.Tenants, Every: manifest.ReconcileEvery, Log: s.Log,
-		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
-	}
-}
-
-// publishTo makes metrics of what was found for a tenant and day.
-func publishTo(w *metrics.Writer) func(search.Reconciliation) error {
-	return func(r search.Reconciliation) error {
-		return w.Write(r.Tenant, []metrics.Metric{
-			{Name: "Stored", Unit: metrics.Count, Value: float64(r.Stored)}, {Name: "Indexed", Unit: metrics.Count, Value: float64(r.Indexed)},
-			{Name: "Repaired", Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
-		}, map[string]any{"day": r.Day.Format(time.DateOnly), "pending": r.Pending, "extra": r.Extra})
-	}
-}
-
-// Purger removes deleted tenants from every store.
-func (s *Services) Purger() *jobs.PurgeWorker {
-	return &jobs.PurgeWorker{
-		Tenants: s.tenants().Fresh(), Jobs: s.Stores.Jobs, Now: time.Now, DrainPeriod: s.Stores.DrainPeriod,
-		Stores: []jobs.NamedPurger{
-			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
-			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
-			{Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
-		},
 	}
 }

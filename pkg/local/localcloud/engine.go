@@ -11,8 +11,10 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
 // queue is the receiving side of a queue, with the semantics of SQS.
@@ -54,22 +56,22 @@ func openEngine(ctx context.Context, o Options) (*engine, error) {
 
 func (e *engine) useOutside(ctx context.Context, named config.Engines) error {
 	if len(named.MongoURI) > 0 {
-		if err := cloud.UseMongo(&e.stores, named); err != nil {
+		if err := records.Use(&e.stores, named); err != nil {
 			return err
 		}
 	}
 	if len(named.OpenSearchURL) > 0 {
-		if err := cloud.UseOpenSearch(&e.stores, named); err != nil {
+		if err := searchindex.Use(&e.stores, named); err != nil {
 			return err
 		}
 	}
 	if !named.NamesQueues() {
 		return nil
 	}
-	queues := cloud.NewQueues(named)
-	e.queue, e.named = func(name manifest.QueueName) queue { return sqsSource{queues.Queue(name)} }, queues.Named
-	cloud.UseSQS(&e.stores, named)
-	return queues.Ensure(ctx)
+	sqs := queues.New(named)
+	e.queue, e.named = func(name manifest.QueueName) queue { return sqsSource{sqs.Queue(name)} }, sqs.Named
+	queues.Use(&e.stores, named)
+	return sqs.Ensure(ctx)
 }
 
 // allOutside reports whether no part of the embedded engine is used.

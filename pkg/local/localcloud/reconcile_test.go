@@ -29,8 +29,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
 // reconciled is a service whose index somebody tampers with. Its queues are
@@ -104,12 +105,13 @@ func newReconciledOnServers(t *testing.T, tenant audit.TenantID) *reconciled {
 	mongoURI, openSearch := enginetest.Mongo(t), enginetest.OpenSearch(t)
 	r := newReconciled(t)
 	settings := config.Engines{MongoURI: config.Secret(mongoURI), MongoDatabase: "ocelot_test_" + string(tenant), OpenSearchURL: config.Secret(openSearch)}
-	settings.AWS.Endpoints = map[string]string{config.SocketsService: nobody}
-	stores, err := cloud.Stores(settings)
-	if err != nil {
+	stores := wiring.Stores{Queue: r.stores.Queue, DeadLetters: r.stores.DeadLetters, Grace: wiring.DefaultGrace}
+	if err := records.Use(&stores, settings); err != nil {
 		t.Fatal(err)
 	}
-	stores.Queue, stores.DeadLetters = r.stores.Queue, r.stores.DeadLetters
+	if err := searchindex.Use(&stores, settings); err != nil {
+		t.Fatal(err)
+	}
 	r.stores = stores
 	r.remove = func(ids []string) { removeFromOpenSearch(t, openSearch, tenant, ids) }
 	t.Cleanup(func() {

@@ -10,14 +10,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 )
 
 // RedriveLocal moves the dead letters of the queues back that lie in a data
 // folder, and tells how many of each queue. A folder that a service has open is
 // refused with sqlite.ErrInUse.
-func RedriveLocal(ctx context.Context, data string, queues []manifest.QueueName, tell func(manifest.QueueName, int64)) error {
+func RedriveLocal(ctx context.Context, data string, names []manifest.QueueName, tell func(manifest.QueueName, int64)) error {
 	path := filepath.Join(data, embedded.File)
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("%s is no data folder: %w", data, err)
@@ -26,22 +26,22 @@ func RedriveLocal(ctx context.Context, data string, queues []manifest.QueueName,
 	if err != nil {
 		return err
 	}
-	err = redrive(ctx, queues, func(name manifest.QueueName) redriver { return embedded.Queue(db, name) }, tell)
+	err = redrive(ctx, names, func(name manifest.QueueName) redriver { return embedded.Queue(db, name) }, tell)
 	return errors.Join(err, db.Close())
 }
 
 // RedriveSQS does the same with the queues of an account.
-func RedriveSQS(ctx context.Context, engines config.Engines, queues []manifest.QueueName, tell func(manifest.QueueName, int64)) error {
-	source := cloud.NewQueues(engines)
-	return redrive(ctx, queues, func(name manifest.QueueName) redriver { return source.Queue(name) }, tell)
+func RedriveSQS(ctx context.Context, engines config.Engines, names []manifest.QueueName, tell func(manifest.QueueName, int64)) error {
+	source := queues.New(engines)
+	return redrive(ctx, names, func(name manifest.QueueName) redriver { return source.Queue(name) }, tell)
 }
 
 type redriver interface {
 	Redrive(ctx context.Context) (moved int64, err error)
 }
 
-func redrive(ctx context.Context, queues []manifest.QueueName, queue func(manifest.QueueName) redriver, tell func(manifest.QueueName, int64)) error {
-	for _, name := range queues {
+func redrive(ctx context.Context, names []manifest.QueueName, queue func(manifest.QueueName) redriver, tell func(manifest.QueueName, int64)) error {
+	for _, name := range names {
 		moved, err := queue(name).Redrive(ctx)
 		if moved > 0 || err == nil {
 			tell(name, moved)

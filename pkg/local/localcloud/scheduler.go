@@ -10,19 +10,10 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
 
 // scheduleFunction is a schedule's function as Lambda calls it.
 type scheduleFunction func(context.Context, events.EventBridgeEvent) error
-
-// ScheduleFunctions are one run of the manifest's scheduled functions, by
-// function name, as each function's main starts them.
-func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) error {
-	return map[string]func(ctx context.Context) error{
-		"reconcile-index": s.Reconciler().Run,
-	}
-}
 
 func (p inProcess) ofSchedule(f manifest.Function) scheduleFunction {
 	return lambdaedge.Schedule(ScheduleFunctions(p.services)[f.Name])

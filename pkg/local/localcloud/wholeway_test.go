@@ -19,7 +19,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 )
 
 // cloudTrailFiles are real log files, which lie beside the repository.
@@ -117,12 +117,12 @@ func TestEndToEndPoisonGoesAloneToTheDeadLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	queues := cloud.NewQueues(engines)
-	if err := queues.Queue(manifest.QueueIngest).Send(t.Context(), bodies); err != nil {
+	sqs := queues.New(engines)
+	if err := sqs.Queue(manifest.QueueIngest).Send(t.Context(), bodies); err != nil {
 		t.Fatal(err)
 	}
 	admin.eventually(99)
-	dead, err := queues.Queue(manifest.QueueIngest.DeadLetters()).Receive(t.Context(), 10, 10*time.Second)
+	dead, err := sqs.Queue(manifest.QueueIngest.DeadLetters()).Receive(t.Context(), 10, 10*time.Second)
 	if err != nil || len(dead) != 1 || !strings.Contains(dead[0].Body, `"reason":"tenant, id or timestamp do not fit`) {
 		t.Errorf("dead letters: %+v, %v", dead, err)
 	}
@@ -138,8 +138,8 @@ func TestEndToEndDeadLettersComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	queues := cloud.NewQueues(engines)
-	queue, deadLetters := queues.Queue(manifest.QueueIngest), queues.Queue(manifest.QueueIngest.DeadLetters())
+	sqs := queues.New(engines)
+	queue, deadLetters := sqs.Queue(manifest.QueueIngest), sqs.Queue(manifest.QueueIngest.DeadLetters())
 	for range 2 {
 		if err := deadLetters.Send(t.Context(), append(bodies, bodies...)); err != nil {
 			t.Fatal(err)

@@ -14,25 +14,44 @@ import (
 // File is the engine's file in a data folder.
 const File = "ocelot.db"
 
-// deadVisibility is how long a dead letter that somebody looks at is hidden from others.
-const deadVisibility = time.Minute
+const (
+	// deadLetterVisibility is how long a dead letter stays hidden after it was received.
+	deadLetterVisibility = time.Minute
+	// drainPeriod covers writes that are under way: one process has one cache of tenants.
+	drainPeriod = 5 * time.Second
+)
 
-// Stores returns the engine's adapters.
+// Stores returns every adapter of the engine, for a process that runs all functions.
 func Stores(db *sqlite.DB) wiring.Stores {
-	deadLetters := func(name manifest.QueueName) ingest.Queue {
-		return db.Queue(Named(name.DeadLetters()), deadVisibility, 0)
+	stores := wiring.Stores{DrainPeriod: drainPeriod, Grace: wiring.DefaultGrace, Dependencies: []httpapi.Dependency{Health(db)}}
+	UseRecords(&stores, db)
+	UseIndex(&stores, db)
+	UseQueues(&stores, db)
+	return stores
+}
+
+// Health is the state of the engine. Without it the service accepts no entries.
+func Health(db *sqlite.DB) httpapi.Dependency {
+	return httpapi.Dependency{Name: "embedded", Essential: true, Check: db.Ping}
+}
+
+// UseRecords puts the engine under every port of stored records.
+func UseRecords(stores *wiring.Stores, db *sqlite.DB) {
+	stores.Entries, stores.Quarantine = db.Entries(), db.Quarantine()
+	stores.Tenants, stores.Keys, stores.Jobs = db.Tenants(), db.Keys(), db.Jobs()
+	stores.StreamLog, stores.Connections = db.StreamLog(), db.Connections()
+}
+
+// UseIndex puts the engine under the search index.
+func UseIndex(stores *wiring.Stores, db *sqlite.DB) { stores.Index = db.Index() }
+
+// UseQueues puts the engine under the queues.
+func UseQueues(stores *wiring.Stores, db *sqlite.DB) {
+	stores.Queue = func(name manifest.QueueName) wiring.Queue { return Queue(db, name) }
+	stores.DeadLetters = func(name manifest.QueueName) ingest.Queue {
+		return db.Queue(Named(name.DeadLetters()), deadLetterVisibility, 0)
 	}
-	return wiring.Stores{
-		Entries: db.Entries(), Index: db.Index(), Quarantine: db.Quarantine(),
-		Tenants: db.Tenants(), Keys: db.Keys(), Jobs: db.Jobs(),
-		StreamLog: db.StreamLog(), Connections: db.Connections(),
-		Queue:        func(name manifest.QueueName) wiring.Queue { return Queue(db, name) },
-		DeadLetters:  deadLetters,
-		Source:       wiring.SourceOf(Named, func(name manifest.QueueName) *sqlite.Queue { return Queue(db, name) }, deadLetters),
-		DrainPeriod:  5 * time.Second, // one process, one cache: only what is being written at this moment
-		Grace:        wiring.DefaultGrace,
-		Dependencies: []httpapi.Dependency{{Name: "embedded", Essential: true, Check: db.Ping}},
-	}
+	stores.Source = wiring.SourceOf(Named, func(name manifest.QueueName) *sqlite.Queue { return Queue(db, name) }, stores.DeadLetters)
 }
 
 // Named returns the name of a queue in the engine.

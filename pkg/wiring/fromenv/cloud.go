@@ -3,22 +3,20 @@
 package fromenv
 
 import (
-	"context"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/wiring"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// stores returns the engines of production.
-func stores(ctx context.Context) (wiring.Stores, config.Function, error) {
-	settings, err := config.ReadCloud()
-	if err != nil {
-		return wiring.Stores{}, config.Function{}, err
-	}
-	if err := cloud.ResolveSecrets(ctx, &settings); err != nil {
-		return wiring.Stores{}, config.Function{}, err
-	}
-	opened, err := cloud.Stores(settings.Engines)
-	return opened, settings.Function, err
-}
+// Settings are those of a function over the engines of production.
+type Settings = config.Cloud
+
+// engine is empty: the engines of production share nothing.
+type engine struct{}
+
+// drainPeriod is how long a consumer may still write for a tenant after its
+// deletion: its record can be cached, and a batch takes up to half a minute.
+const drainPeriod = time.Minute
+
+func read(needs ...manifest.Dependency) (Settings, error) { return config.ReadCloud(needs...) }

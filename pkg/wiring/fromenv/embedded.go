@@ -7,36 +7,36 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
-	"github.com/ocelot-audit/ocelot/pkg/engine/wsgateway"
-	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
-// drainPeriod is how long a consumer may still write for a tenant after its deletion:
-// another process has the tenant's record cached for five seconds, and its batch
-// of a local file takes no longer.
+// Settings are those of a function over the embedded engine.
+type Settings = config.Embedded
+
+// engine is the file that all stores and queues share.
+type engine struct{ db *sqlite.DB }
+
+// drainPeriod is how long a consumer may still write for a tenant after its
+// deletion: another process caches the tenant's record for five seconds, and a
+// batch into a local file takes no longer.
 const drainPeriod = 10 * time.Second
 
-// stores returns the embedded engine, for functions that run on a laptop beside
-// one another and beside the runner that polls the queues.
-func stores(ctx context.Context) (wiring.Stores, config.Function, error) {
-	settings, err := config.ReadEmbedded()
+func read(needs ...manifest.Dependency) (Settings, error) { return config.ReadEmbedded(needs...) }
+
+// DB returns the embedded engine. The first call opens the file, which the
+// function shares with other functions and with the runner.
+func (o *Opening) DB(ctx context.Context) (*sqlite.DB, error) {
+	if o.engine.db != nil {
+		return o.engine.db, nil
+	}
+	db, err := sqlite.Open(ctx, filepath.Join(o.Settings.Data, embedded.File), sqlite.WithSharedFile())
 	if err != nil {
-		return wiring.Stores{}, config.Function{}, err
+		return nil, err
 	}
-	db, err := sqlite.Open(ctx, filepath.Join(settings.Data, embedded.File), sqlite.WithSharedFile())
-	if err != nil {
-		return wiring.Stores{}, config.Function{}, err
-	}
-	opened := embedded.Stores(db)
-	opened.DrainPeriod = drainPeriod
-	// The runner that takes what is sent knows its own by the address alone.
-	runner := config.AWS{Region: "local", AccessKeyID: "local", SecretAccessKey: config.Secret("local")}
-	if opened.Sockets, err = wsgateway.New(settings.Sockets, awsconfig.New(runner)); err != nil {
-		return wiring.Stores{}, config.Function{}, err
-	}
-	return opened, settings.Function, nil
+	o.engine.db = db
+	o.Stores.Dependencies = append(o.Stores.Dependencies, embedded.Health(db))
+	return db, nil
 }

@@ -1,60 +1,66 @@
-// Package fromenv puts the engines that a Lambda's environment names under the
-// use cases.
+// Package fromenv starts a Lambda: it reads the environment, opens the
+// dependencies that the function was granted, and puts them under the use cases.
+// A main names its dependencies, so that a binary links only the clients it uses.
 package fromenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 
-	"github.com/ocelot-audit/ocelot/pkg/access"
-	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
-	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
 
-// Services returns the use cases of a Lambda over the engines that its
-// environment names: those of production, or, built with the tag "embedded", the
-// embedded one. Its log goes to standard output as JSON, and to slog.Default; its
-// metrics go to standard output.
-func Services(ctx context.Context) (*wiring.Services, error) {
-	opened, settings, err := stores(ctx)
+// Opening is a function's start: its settings, and what was opened so far.
+type Opening struct {
+	Settings Settings
+	Log      *slog.Logger
+	Stores   wiring.Stores
+	Security wiring.Security
+	// Secrets fetches secrets by ARN. It is nil until the first one is needed.
+	Secrets interface {
+		Resolve(ctx context.Context, arn string) (string, error)
+	}
+	engine engine
+}
+
+// Dependency is one dependency of a function and the way to open it. Open sets
+// fields of Stores or Security. It connects to nothing: clients connect when they are used.
+type Dependency struct {
+	Name manifest.Dependency
+	Open func(ctx context.Context, o *Opening) error
+}
+
+// Services returns the use cases of a Lambda over its dependencies: the engines of
+// production, or the embedded engine if it was built with the tag "embedded". Log
+// lines go to standard output as JSON and become slog.Default. Metrics go to
+// standard output.
+func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services, error) {
+	needs := make([]manifest.Dependency, len(dependencies))
+	for i, d := range dependencies {
+		needs[i] = d.Name
+	}
+	settings, err := read(needs...)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: settings.LogLevel}))
 	slog.SetDefault(log)
-	services := wiring.New(opened, wiring.Security{Tokens: tokensOf(ctx, settings.Auth, log), CursorKey: settings.CursorKey}, log)
+	o := &Opening{Settings: settings, Log: log, Stores: wiring.Stores{DrainPeriod: drainPeriod, Grace: wiring.DefaultGrace}}
+	var faults []error
+	for _, d := range dependencies {
+		if err := d.Open(ctx, o); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", d.Name, err))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	services := wiring.New(o.Stores, o.Security, log)
 	services.Metrics, services.StreamURL = os.Stdout, httpapi.StreamURL(settings.StreamURL)
 	return services, nil
-}
-
-// tokens verifies bearer tokens. What that takes is set up at the first one, since
-// most functions never see any: their authorizer has.
-type tokens struct {
-	open func() (access.TokenVerifier, error)
-}
-
-func tokensOf(ctx context.Context, auth config.Auth, log *slog.Logger) *tokens {
-	return &tokens{open: sync.OnceValues(func() (access.TokenVerifier, error) {
-		if !auth.Enabled() {
-			return nil, audit.ErrUnauthenticated // without a key no token is good, only API keys are
-		}
-		return bearer.New(ctx, bearer.Config{
-			Secret: auth.JWTSecret, JWKSURL: auth.JWKSURL, Issuer: auth.Issuer, Audience: auth.Audience, Log: log,
-		})
-	})}
-}
-
-// Verify implements access.TokenVerifier.
-func (t *tokens) Verify(ctx context.Context, token string) (access.Principal, error) {
-	verifier, err := t.open()
-	if err != nil {
-		return access.Principal{}, fmt.Errorf("set up bearer tokens: %w", err)
-	}
-	return verifier.Verify(ctx, token)
 }

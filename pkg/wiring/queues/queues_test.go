@@ -1,4 +1,6 @@
-package cloud_test
+//go:build !embedded
+
+package queues_test
 
 import (
 	"testing"
@@ -6,14 +8,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/cloud"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 )
 
 func TestDeadLetterQueuesHaveTheManifestsNames(t *testing.T) {
-	queues := cloud.NewQueues(config.Engines{QueuePrefix: "test"})
+	sqs := queues.New(config.Engines{QueuePrefix: "test"})
 	for _, q := range manifest.Queues() {
-		want := queues.Named(q.Name.DeadLetters())
-		if got := queues.Named(q.Name) + sqsqueue.DeadLetterSuffix; got != want {
+		want := sqs.Named(q.Name.DeadLetters())
+		if got := sqs.Named(q.Name) + sqsqueue.DeadLetterSuffix; got != want {
 			t.Errorf("the engine names the dead-letter queue %s, want %s", got, want)
 		}
 	}

@@ -1,0 +1,80 @@
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+package localcloud
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+)
+
+// HTTPFunctions returns the handlers of routes by function name, as the mains start them.
+func HTTPFunctions(s *wiring.Services) map[string]http.Handler {
+	return map[string]http.Handler{
+		"create-key":           httpapi.CreateKey(s.Gate(), s.Tenants()),
+		"create-log":           httpapi.CreateLog(s.Gate(), s.Ingest()),
+		"create-logs-bulk":     httpapi.CreateLogsBulk(s.Gate(), s.Ingest()),
+		"create-stream-ticket": httpapi.CreateStreamTicket(s.Gate(), s.Stream(), s.StreamURL),
+		"create-tenant":        httpapi.CreateTenant(s.Gate(), s.Tenants()),
+		"delete-key":           httpapi.DeleteKey(s.Gate(), s.Tenants()),
+		"delete-quarantine":    httpapi.DeleteQuarantine(s.Gate(), s.Quarantine()),
+		"delete-tenant":        httpapi.DeleteTenant(s.Gate(), s.Tenants()),
+		"get-docs":             httpapi.GetDocs(s.Gate()),
+		"get-health":           httpapi.GetHealth(s.Gate(), s.Dependencies()),
+		"get-log":              httpapi.GetLog(s.Gate(), s.Search()),
+		"get-openapi":          httpapi.GetOpenAPI(s.Gate()),
+		"get-stats":            httpapi.GetStats(s.Gate(), s.Search()),
+		"get-tenant":           httpapi.GetTenant(s.Gate(), s.Tenants()),
+		"list-keys":            httpapi.ListKeys(s.Gate(), s.Tenants()),
+		"list-quarantine":      httpapi.ListQuarantine(s.Gate(), s.Quarantine(), s.Cursors()),
+		"list-tenants":         httpapi.ListTenants(s.Gate(), s.Tenants(), s.Cursors()),
+		"retry-quarantine":     httpapi.RetryQuarantine(s.Gate(), s.Quarantine()),
+		"search-logs":          httpapi.SearchLogs(s.Gate(), s.Search()),
+		"update-tenant":        httpapi.UpdateTenant(s.Gate(), s.Tenants()),
+	}
+}
+
+// ConnectFunctions returns the handlers of $connect by function name, as the mains start them.
+func ConnectFunctions(s *wiring.Services) map[string]http.Handler {
+	return map[string]http.Handler{
+		"connect-stream": httpapi.ConnectStream(s.Gate(), s.Stream()),
+	}
+}
+
+// MessageFunctions returns the handlers of WebSocket messages by function name, as the mains start them.
+func MessageFunctions(s *wiring.Services) map[string]httpapi.Message {
+	return map[string]httpapi.Message{
+		"disconnect-stream":  httpapi.DisconnectStream(s.Gate(), s.Stream()),
+		"ping-stream":        httpapi.PingStream(s.Gate(), s.Stream()),
+		"refuse-message":     httpapi.RefuseMessage(s.Gate(), s.Stream()),
+		"subscribe-stream":   httpapi.SubscribeStream(s.Gate(), s.Stream()),
+		"unsubscribe-stream": httpapi.UnsubscribeStream(s.Gate(), s.Stream()),
+	}
+}
+
+// QueueFunctions returns the handlers of queue messages by function name, as the mains start them.
+func QueueFunctions(s *wiring.Services) map[string]func(ctx context.Context, body string) error {
+	return map[string]func(ctx context.Context, body string) error{
+		"index-logs":   s.IndexLogs(),
+		"persist-logs": s.PersistLogs(),
+		"purge-tenant": s.PurgeTenant(),
+		"stream-logs":  s.StreamLogs(),
+	}
+}
+
+// ScheduleFunctions returns the scheduled runs by function name, as the mains start them.
+func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) error {
+	return map[string]func(ctx context.Context) error{
+		"reconcile-index": s.ReconcileIndex(),
+	}
+}
+
+// AuthorizerFunctions returns the authorizers by function name, as the mains start them.
+func AuthorizerFunctions(s *wiring.Services) map[string]func(ctx context.Context, authorization string) (access.Principal, error) {
+	return map[string]func(ctx context.Context, authorization string) (access.Principal, error){
+		"authorize-request": s.AuthorizeRequest(),
+	}
+}

@@ -1,0 +1,55 @@
+//go:build !embedded
+
+package records
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/secretvalue"
+)
+
+// isolationTTL is long because a tenant's isolation never changes.
+const isolationTTL = time.Hour
+
+func open(ctx context.Context, o *fromenv.Opening) (err error) {
+	engines := o.Settings.Engines
+	if engines.MongoURI, err = secretvalue.Resolve(ctx, o, "MONGODB_URI", engines.MongoURI); err != nil {
+		return err
+	}
+	return Use(&o.Stores, engines)
+}
+
+// Use puts MongoDB under every port of stored records. It connects when a port is used.
+func Use(stores *wiring.Stores, engines config.Engines) error {
+	mongo, err := mongostore.Open(string(engines.MongoURI), engines.MongoDatabase)
+	if err != nil {
+		return err
+	}
+	stores.Entries, stores.Degraded = mongo.Entries(isolation(mongo.Tenants())), mongo.Index()
+	stores.Quarantine, stores.Tenants, stores.Keys, stores.Jobs = mongo.Quarantine(), mongo.Tenants(), mongo.Keys(), mongo.Jobs()
+	stores.StreamLog, stores.Connections = mongo.StreamLog(), mongo.Connections()
+	// Not essential: while MongoDB is down, accepted entries wait in the queue.
+	stores.Dependencies = append(stores.Dependencies, httpapi.Dependency{Name: "entries", Check: mongo.Ping})
+	return nil
+}
+
+// isolation finds out whether a tenant's entries have a collection of their own.
+func isolation(store tenants.Store) mongostore.IsolationFunc {
+	cache := tenants.NewCache(store, isolationTTL, time.Now)
+	return func(ctx context.Context, id audit.TenantID) (audit.Isolation, error) {
+		tenant, err := cache.Tenant(ctx, id)
+		if err != nil {
+			return "", fmt.Errorf("isolation of %s: %w", id, err)
+		}
+		return tenant.Settings.Isolation, nil
+	}
+}

@@ -1,0 +1,39 @@
+//go:build !embedded
+
+package searchindex
+
+import (
+	"context"
+
+	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/secretvalue"
+)
+
+func open(ctx context.Context, o *fromenv.Opening) (err error) {
+	engines := o.Settings.Engines
+	if engines.OpenSearchURL, err = secretvalue.Resolve(ctx, o, "OPENSEARCH_URL", engines.OpenSearchURL); err != nil {
+		return err
+	}
+	return Use(&o.Stores, engines)
+}
+
+// Use puts OpenSearch under the search index. It connects when the index is used.
+func Use(stores *wiring.Stores, engines config.Engines) error {
+	settings := opensearchindex.Config{URLs: []string{string(engines.OpenSearchURL)}, Prefix: engines.OpenSearchPrefix, Replicas: engines.OpenSearchReplicas}
+	if engines.OpenSearchSigned {
+		aws := awsconfig.New(engines.AWS)
+		settings.AWS = &aws
+	}
+	index, err := opensearchindex.Open(settings)
+	if err != nil {
+		return err
+	}
+	stores.Index = index
+	stores.Dependencies = append(stores.Dependencies, httpapi.Dependency{Name: "search", Check: index.Ping})
+	return nil
+}

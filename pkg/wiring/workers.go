@@ -1,0 +1,79 @@
+package wiring
+
+import (
+	"context"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/metrics"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+// The workers: functions that a queue, a schedule or the gateway itself invokes. Each
+// method has the name of its function.
+
+// AuthorizeRequest returns what verifies the value of an Authorization header.
+func (s *Services) AuthorizeRequest() func(ctx context.Context, authorization string) (access.Principal, error) {
+	return s.authorizer().Authenticate
+}
+
+// PersistLogs returns what stores the entries of one message of the ingest queues.
+func (s *Services) PersistLogs() func(ctx context.Context, body string) error {
+	persister := &ingest.Persister{
+		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.tenants(), Index: s.Stores.Queue(manifest.QueueIndex),
+		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
+		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest),
+	}
+	return persister.Persist
+}
+
+// IndexLogs returns what indexes the entries of one message of the index queue.
+func (s *Services) IndexLogs() func(ctx context.Context, body string) error {
+	indexer := &search.Indexer{Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.tenants()}
+	return indexer.IndexMessage
+}
+
+// StreamLogs returns what sends the entries of one message of the stream queue to subscribers.
+func (s *Services) StreamLogs() func(ctx context.Context, body string) error {
+	return s.Stream().Deliver
+}
+
+// PurgeTenant returns what does the job of one message of the purge queue.
+func (s *Services) PurgeTenant() func(ctx context.Context, body string) error {
+	worker := &jobs.PurgeWorker{
+		Tenants: s.tenants().Fresh(), Jobs: s.Stores.Jobs, Now: time.Now, DrainPeriod: s.Stores.DrainPeriod,
+		Stores: []jobs.NamedPurger{
+			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
+			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
+			{Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
+		},
+	}
+	return worker.Handle
+}
+
+// ReconcileIndex returns one run over every tenant: it finds stored entries that the
+// index lacks and queues them again. Its results are metrics.
+func (s *Services) ReconcileIndex() func(ctx context.Context) error {
+	run := &search.ReconcileRun{
+		Reconciler: &search.Reconciler{
+			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
+			Grace: s.Stores.Grace, Now: time.Now,
+		},
+		Tenants: s.Stores.Tenants, Every: manifest.ReconcileEvery, Log: s.Log,
+		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
+	}
+	return run.Run
+}
+
+// publishTo returns what writes the result of a tenant and day as metrics.
+func publishTo(w *metrics.Writer) func(search.Reconciliation) error {
+	return func(r search.Reconciliation) error {
+		return w.Write(r.Tenant, []metrics.Metric{
+			{Name: "Stored", Unit: metrics.Count, Value: float64(r.Stored)}, {Name: "Indexed", Unit: metrics.Count, Value: float64(r.Indexed)},
+			{Name: "Repaired", Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
+		}, map[string]any{"day": r.Day.Format(time.DateOnly), "pending": r.Pending, "extra": r.Extra})
+	}
+}
