@@ -154,7 +154,7 @@ func (f fixtures) put(ctx context.Context, s *wiring.Services) error {
 func (c connectionFixture) put(ctx context.Context, s *wiring.Services) error {
 	made := stream.Connection{ID: c.ID, Tenant: c.Tenant, Principal: c.Principal, ConnectedAt: time.Now(), ExpiresAt: time.Now().Add(stream.MaxConnection)}
 	if c.Subscribed {
-		last, err := s.Stores.StreamLog.Open(ctx, c.Tenant, time.Now().Add(stream.Keep))
+		last, err := s.Stores.StreamLog.Open(ctx, c.Tenant, time.Now().Add(stream.Retention))
 		if err != nil {
 			return err
 		}

@@ -88,7 +88,7 @@ func TestResumeWithoutGapOrRepeat(t *testing.T) {
 	second.wants(t, append(missed, live)...)
 	first.wants(t, before...)
 
-	w.pass(stream.Keep + time.Minute)
+	w.pass(stream.Retention + time.Minute)
 	w.connect("c3", auditor, tenant)
 	err := w.Subscribe(t.Context(), "c3", fmt.Appendf(nil, `{"action":"subscribe","after":%q}`, at))
 	var invalid *audit.ValidationError
@@ -104,7 +104,7 @@ func TestACursorIsGoodForADay(t *testing.T) {
 	w.pass(stream.MaxConnection - time.Minute)
 	w.publish(w.entry(nil))
 	last := c.last().Cursor
-	w.pass(stream.Keep - time.Second)
+	w.pass(stream.Retention - time.Second)
 	missed := w.entry(nil)
 	w.publish(missed)
 	w.subscribe("d", `{}`, last).wants(t, missed)

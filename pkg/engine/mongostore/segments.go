@@ -104,7 +104,7 @@ func (l *StreamLog) append(ctx context.Context, tenant audit.TenantID, ids []aud
 	}
 	number := h.Number + 1
 	err = l.db.insertOne(ctx, collectionSegments, segmentDocument{
-		Key: segmentKey(tenant, number), Tenant: string(tenant), Number: number, IDs: newIDs, ExpiresAt: now.Add(stream.Keep),
+		Key: segmentKey(tenant, number), Tenant: string(tenant), Number: number, IDs: newIDs, ExpiresAt: now.Add(stream.Retention),
 	})
 	if errors.Is(err, audit.ErrConflict) {
 		return false, nil

@@ -140,7 +140,7 @@ func (b *batch) appendSegment(tenant int64, now time.Time, ids []audit.EntryID) 
 		return nil
 	}
 	_, err = b.exec(`INSERT INTO stream_segments (tenant, number, expires, ids) VALUES (?, ?, ?, ?)`,
-		tenant, segment, now.Add(stream.Keep).UnixMilli(), fresh)
+		tenant, segment, now.Add(stream.Retention).UnixMilli(), fresh)
 	if err != nil {
 		return err
 	}

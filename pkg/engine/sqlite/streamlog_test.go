@@ -50,7 +50,7 @@ func TestExpiredSegmentsAreRemovedLittleByLittle(t *testing.T) {
 	}
 	appendAll("quiet", 0, 6) // the tenant never comes back
 	appendAll("acme", 0, 4)
-	now = now.Add(stream.Keep)
+	now = now.Add(stream.Retention)
 	wantRows(10)
 	appendAll("acme", 10, 11)
 	wantRows(9)

@@ -88,7 +88,7 @@ func someIDs(from, to int) []audit.EntryID {
 
 func (s streamUnderTest) open(t *testing.T, tenant audit.TenantID) int64 {
 	t.Helper()
-	return must[int64](t)(s.Open(t.Context(), tenant, s.in(stream.Keep)))
+	return must[int64](t)(s.Open(t.Context(), tenant, s.in(stream.Retention)))
 }
 
 func (s streamUnderTest) add(t *testing.T, tenant audit.TenantID, ids []audit.EntryID) {
@@ -257,7 +257,7 @@ func streamExpires(t *testing.T, s streamUnderTest) {
 	s.advance(time.Hour)
 	s.add(t, tenant, someIDs(2, 4))
 	s.open(t, tenant)
-	s.advance(stream.Keep - time.Hour - time.Millisecond)
+	s.advance(stream.Retention - time.Hour - time.Millisecond)
 	s.wantSegments(t, tenant, head, 10, someIDs(0, 2), someIDs(2, 4))
 	s.advance(time.Millisecond)
 	s.wantExpired(t, tenant, head)
@@ -266,7 +266,7 @@ func streamExpires(t *testing.T, s streamUnderTest) {
 	s.wantExpired(t, tenant, head)
 	s.wantSegments(t, tenant, head+1, 10, someIDs(2, 4), someIDs(4, 6))
 	s.open(t, tenant)
-	s.advance(stream.Keep - time.Millisecond)
+	s.advance(stream.Retention - time.Millisecond)
 	s.wantExpired(t, tenant, head, head+1)
 	s.wantSegments(t, tenant, head+2, 10, someIDs(4, 6))
 	s.wantSegments(t, tenant, head+3, 10)
@@ -282,7 +282,7 @@ func streamExpiresApart(t *testing.T, s streamUnderTest) {
 	s.advance(time.Hour)
 	head := s.open(t, tenant)
 	s.add(t, tenant, someIDs(0, 3))
-	s.advance(stream.Keep - time.Hour)
+	s.advance(stream.Retention - time.Hour)
 	s.add(t, tenant, someIDs(3, 4)) // with which the adapter may remove what is expired
 	s.add(t, tenant, someIDs(0, 4))
 	s.wantSegments(t, tenant, head, 10, someIDs(0, 3), someIDs(3, 4))
