@@ -1,5 +1,5 @@
-// Package awsconfig makes the configuration that every client of an AWS service
-// is built from.
+// Package awsconfig returns the configuration for the clients of all AWS services,
+// with their HTTP client, retries and errors.
 package awsconfig
 
 import (
@@ -16,12 +16,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/config"
 )
 
-// dialTimeout is well under a function's timeout, so that an address that does
-// not answer leaves time for another try.
+// dialTimeout is well below a function's timeout, so that there is time to retry
+// if an address does not answer.
 const dialTimeout = 3 * time.Second
 
-// New returns the configuration of a function's account. It opens no connection:
-// that is done by the first call of a client.
+// New returns the configuration of a function's account. It opens no connection.
 func New(settings config.AWS) aws.Config {
 	cfg := aws.Config{Region: settings.Region, ConfigSources: []any{endpoints(settings.Endpoints)}}
 	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
@@ -39,23 +38,23 @@ func New(settings config.AWS) aws.Config {
 	return WithClient(cfg)
 }
 
-// endpoints are a source of the SDK: addresses by service id.
+// endpoints is a configuration source of the SDK: endpoints by service id.
 type endpoints map[string]string
 
-// GetServiceBaseEndpoint is what every client of the SDK asks its sources for.
+// GetServiceBaseEndpoint returns the endpoint of a service. Every client of the SDK calls it.
 func (e endpoints) GetServiceBaseEndpoint(_ context.Context, service string) (address string, found bool, err error) {
 	address, found = e[service]
 	return address, found, nil
 }
 
-// WithClient returns the configuration with the HTTP client that every service
-// is to use, whose connections all clients of that configuration share. A
-// configuration that has it already stays as it is.
+// WithClient returns the configuration with the HTTP client that all services use.
+// All clients of the configuration share its connections. A configuration that
+// already has this HTTP client does not change.
 func WithClient(cfg aws.Config) aws.Config {
 	if _, has := cfg.HTTPClient.(client); has {
 		return cfg
 	}
-	buildable, ok := cfg.HTTPClient.(*awshttp.BuildableClient) // has AWS_CA_BUNDLE, where that is set
+	buildable, ok := cfg.HTTPClient.(*awshttp.BuildableClient) // it has AWS_CA_BUNDLE if that is set
 	if !ok {
 		buildable = awshttp.NewBuildableClient()
 	}
@@ -63,10 +62,11 @@ func WithClient(cfg aws.Config) aws.Config {
 	return cfg
 }
 
-// client hides what a response's body can do besides being read. The SDK, when it
-// sees more, now and then cuts an answer ("use of closed network connection") and
-// repeats the call; a received batch of messages is then invisible until its
-// timeout. That was 9 of 360,000 calls, and none of 240,000 with this client.
+// client hides all methods of a response's body except Read and Close. If the body
+// has more methods, the SDK sometimes cuts a response ("use of closed network
+// connection") and retries the call. The messages of such a response are invisible
+// until their timeout. It happened in 9 of 360,000 calls, and with this client in
+// none of 240,000.
 type client struct{ next aws.HTTPClient }
 
 // Do implements aws.HTTPClient.

@@ -15,15 +15,15 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
-// Retryer returns a retryer that makes a call up to tries times in all. Before
-// the second try it waits from 0 to 50 ms, which doubles with each further try up to
-// 2 s: the SDK's own begins with a second, which is long for a client that waits
-// for its answer. A context that ends, ends the tries. A call is also given up
-// when many others failed just before, so that an outage is not made worse.
-func Retryer(tries int) aws.Retryer {
+// Retryer returns a retryer that makes up to maxAttempts attempts. The delay before
+// the second is from 0 to 50 ms. The upper bound doubles with each attempt, up to
+// 2 s. The SDK's own retryer begins with a second, which is too long for a client
+// that waits for its response. The end of the context ends the attempts. So do many
+// recent failures of other calls, because retries would make an outage worse.
+func Retryer(maxAttempts int) aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts = tries
-		o.Retryables = append(o.Retryables, retry.RetryableHTTPStatusCode{Codes: busy()}, retry.IsErrorRetryableFunc(cutShort))
+		o.MaxAttempts = maxAttempts
+		o.Retryables = append(o.Retryables, retry.RetryableHTTPStatusCode{Codes: transientStatuses()}, retry.IsErrorRetryableFunc(isTruncated))
 		o.Backoff = Backoff()
 	})
 }
@@ -39,30 +39,31 @@ func RetryPolicy() backoff.Policy {
 	return backoff.Policy{First: 50 * time.Millisecond, Max: 2 * time.Second, Jitter: backoff.FullJitter}
 }
 
-// busy are the SDK's status codes of services that cannot answer now, and the
-// one that it forgets because AWS itself answers 400 or 503.
-func busy() map[int]struct{} {
+// transientStatuses returns the HTTP statuses that the SDK retries, and 429. The
+// SDK lacks 429 because AWS itself answers 400 or 503.
+func transientStatuses() map[int]struct{} {
 	codes := maps.Clone(retry.DefaultRetryableHTTPStatusCodes)
 	codes[http.StatusTooManyRequests] = struct{}{}
 	return codes
 }
 
-// cutShort holds for an answer whose body was cut, which the SDK takes for a malformed one.
-func cutShort(err error) aws.Ternary {
+// isTruncated reports whether the body of a response was cut. The SDK by itself
+// treats such a response as malformed and does not retry.
+func isTruncated(err error) aws.Ternary {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return aws.TrueTernary
 	}
 	return aws.UnknownTernary
 }
 
-// Failure returns what an adapter reports of a call that failed: the
-// context's own error where that ended, an *audit.UnavailableError where the
-// reason ends by itself (throttling, a fault of the service, no answer), else
-// err as it is.
+// Failure returns the error that an adapter reports for a failed call. It returns
+// the context's error if the context ended, and an *audit.UnavailableError for a
+// transient failure: throttling, a fault of the service, no answer. It returns any
+// other err unchanged.
 func Failure(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err() // whatever the interrupted call said
+		return ctx.Err() // the error of the interrupted call may be misleading
 	case Retryer(1).IsErrorRetryable(err):
 		return &audit.UnavailableError{RetryAfter: time.Second, Err: err}
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/export"
 )
 
-// The query of a download's URL. What precedes signature is signed, in this order.
+// The query of a download's URL. The signature covers the parameters before it, in this order.
 const (
 	tenantParam    = "tenant"
 	keyParam       = "key"
@@ -28,8 +28,8 @@ const (
 	signatureParam = "signature"
 )
 
-// Downloads serves blobs to whoever has a URL that it signed. It is an
-// http.Handler for one path, and implements export.Presigner.
+// Downloads serves blobs by URLs that it signed. It is an http.Handler for one
+// path, and implements export.Presigner.
 type Downloads struct {
 	blobs *Blobs
 	key   []byte
@@ -37,8 +37,8 @@ type Downloads struct {
 	now   func() time.Time
 }
 
-// NewDownloads returns the downloads of the blobs, as they are served at the
-// absolute URL base, which has no query. Whoever has the key can make URLs.
+// NewDownloads returns the downloads of the blobs. base is the absolute URL at
+// which they are served, without a query. The key signs URLs and must be secret.
 func NewDownloads(blobs *Blobs, key []byte, base string, now func() time.Time) *Downloads {
 	return &Downloads{blobs: blobs, key: key, base: base, now: now}
 }
@@ -60,15 +60,15 @@ func (d *Downloads) Presign(_ context.Context, tenant audit.TenantID, key, filen
 	return d.base + "?" + query.Encode(), nil
 }
 
-// sign returns the signature of a query. None of the signed values can have a line break.
+// sign returns the signature of a query. Line breaks separate the values, so that no value may have one.
 func (d *Downloads) sign(query url.Values) string {
 	mac := hmac.New(sha256.New, d.key)
 	_, _ = fmt.Fprintf(mac, "ocelot download\n%s\n%s\n%s\n%s", query.Get(tenantParam), query.Get(keyParam), query.Get(filenameParam), query.Get(expiresParam)) // never fails
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// good reports whether the query was signed here and has not ended.
-func (d *Downloads) good(query url.Values) bool {
+// valid reports whether the signature matches the query and the query has not expired.
+func (d *Downloads) valid(query url.Values) bool {
 	for _, values := range query {
 		if len(values) != 1 || strings.ContainsAny(values[0], "\r\n") {
 			return false
@@ -78,17 +78,17 @@ func (d *Downloads) good(query url.Values) bool {
 	return err == nil && hmac.Equal([]byte(query.Get(signatureParam)), []byte(d.sign(query))) && d.now().Unix() < expires
 }
 
-// ServeHTTP implements http.Handler. Content that is damaged ends in a broken
-// connection; for that, the answer does not give its length beforehand.
+// ServeHTTP implements http.Handler. If the content is damaged, it breaks the
+// connection. The response has no Content-Length, so that clients notice.
 func (d *Downloads) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
-		http.Error(w, "only GET", http.StatusMethodNotAllowed)
+		http.Error(w, "only GET is allowed", http.StatusMethodNotAllowed)
 		return
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil || !d.good(query) {
-		http.Error(w, "this URL is not good, or not any more", http.StatusForbidden)
+	if err != nil || !d.valid(query) {
+		http.Error(w, "this URL is invalid or has expired", http.StatusForbidden)
 		return
 	}
 	body, blob, err := d.blobs.Get(r.Context(), audit.TenantID(query.Get(tenantParam)), query.Get(keyParam))
@@ -107,6 +107,6 @@ func (d *Downloads) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	_, err = io.Copy(w, body)
 	if errors.Join(err, body.Close()) != nil {
-		panic(http.ErrAbortHandler) // the status is sent: all that is left is to break off
+		panic(http.ErrAbortHandler) // the status is sent already
 	}
 }

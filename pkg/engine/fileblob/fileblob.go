@@ -1,8 +1,8 @@
-// Package fileblob keeps blobs as files of one folder, for the embedded engine.
+// Package fileblob keeps blobs as files in one folder, for the embedded engine.
 //
 // Each blob is one file: a line of JSON that describes it, then the content. The
-// key is the file's path, written so that no two keys share a path on any file
-// system, see path.
+// file's path encodes the key, so that no two keys share a path on any file
+// system; see pathOf.
 package fileblob
 
 import (
@@ -29,21 +29,21 @@ import (
 const (
 	folderMode = 0o700
 	fileMode   = 0o600
-	// unfinished is the folder of files that are being written. It cannot be a tenant's.
+	// unfinished is the folder of files that are being written. No tenant id can have this name.
 	unfinished = "_unfinished"
-	// abandoned is the age at which an unfinished file is one of a process that was killed.
-	abandoned = 24 * time.Hour
+	// unfinishedTTL is the age at which Open removes an unfinished file: its process was killed.
+	unfinishedTTL = 24 * time.Hour
 
-	maxHeader   = 4096 // bytes of the first line
-	defaultType = "application/octet-stream"
+	maxHeaderBytes = 4096
+	defaultType    = "application/octet-stream"
 )
 
 // Blobs is one folder. It implements export.Blobs. Several processes may use
 // the same folder.
 type Blobs struct{ root *os.Root }
 
-// Open returns the blobs of a folder, which is made where there is none, and
-// removes what processes that were killed left unfinished there.
+// Open returns the blobs of a folder. It creates the folder if it does not exist,
+// and removes the unfinished files of killed processes.
 func Open(folder string) (*Blobs, error) {
 	if err := os.MkdirAll(folder, folderMode); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
@@ -53,26 +53,26 @@ func Open(folder string) (*Blobs, error) {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
 	b := &Blobs{root: root}
-	if err := errors.Join(root.MkdirAll(unfinished, folderMode), b.tidy()); err != nil {
+	if err := errors.Join(root.MkdirAll(unfinished, folderMode), b.removeUnfinished()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open blobs: %w", err), root.Close())
 	}
 	return b, nil
 }
 
-// Close frees the folder. Contents that are being read can be read to their end.
+// Close closes the folder. Readers that Get returned stay usable.
 func (b *Blobs) Close() error { return b.root.Close() }
 
-func (b *Blobs) tidy() error {
+func (b *Blobs) removeUnfinished() error {
 	files, err := fs.ReadDir(b.root.FS(), unfinished)
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
 		info, err := file.Info()
-		if err == nil && time.Since(info.ModTime()) > abandoned {
+		if err == nil && time.Since(info.ModTime()) > unfinishedTTL {
 			err = b.root.Remove(path.Join(unfinished, file.Name()))
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody else tidies too
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another process removed it first
 			return err
 		}
 	}
@@ -86,7 +86,7 @@ type header struct {
 	Type   string `json:"type"`
 }
 
-// blob is a tenant's key with its file.
+// blob is a tenant's key and the path of its file.
 type blob struct {
 	tenant audit.TenantID
 	key    string
@@ -100,7 +100,7 @@ func blobAt(tenant audit.TenantID, key string) (blob, error) {
 	return blob{tenant: tenant, key: key, path: pathOf(tenant, key)}, nil
 }
 
-// failure returns what is reported of something done with the blob.
+// failure returns the error to report for an operation on the blob.
 func (b blob) failure(verb string, err error) error {
 	return fmt.Errorf("%s blob %s of %s: %w", verb, b.key, b.tenant, err)
 }
@@ -126,7 +126,7 @@ func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c
 	err = b.write(ctx, at, c, b.root.Link)
 	if errors.Is(err, fs.ErrExist) {
 		err = audit.ErrConflict
-		if there, statErr := b.Stat(ctx, tenant, key); statErr == nil && there.Is(c) {
+		if existing, statErr := b.Stat(ctx, tenant, key); statErr == nil && existing.Is(c) {
 			return nil
 		}
 	}
@@ -136,8 +136,8 @@ func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c
 	return nil
 }
 
-// write writes a whole file beside the others and has place move it to where
-// the blob is looked for.
+// write writes a temporary file. If the content is complete, place moves or links
+// the file to the blob's path.
 func (b *Blobs) write(ctx context.Context, at blob, c export.Content, place func(from, to string) error) error {
 	temporary := path.Join(unfinished, rand.Text())
 	file, err := b.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
@@ -151,7 +151,7 @@ func (b *Blobs) write(ctx context.Context, at blob, c export.Content, place func
 	if err == nil {
 		err = place(temporary, at.path)
 	}
-	if removeErr := b.root.Remove(temporary); !errors.Is(removeErr, fs.ErrNotExist) { // renamed
+	if removeErr := b.root.Remove(temporary); !errors.Is(removeErr, fs.ErrNotExist) { // place may have renamed it
 		err = errors.Join(err, removeErr)
 	}
 	if err != nil {
@@ -160,7 +160,7 @@ func (b *Blobs) write(ctx context.Context, at blob, c export.Content, place func
 	return b.sync(path.Dir(at.path))
 }
 
-// fill writes header and content.
+// fill writes the header and the content. It verifies the content's size and SHA-256.
 func fill(ctx context.Context, file io.Writer, c export.Content) error {
 	if c.Size < 0 {
 		return fmt.Errorf("%d bytes: %w", c.Size, export.ErrContent)
@@ -176,24 +176,24 @@ func fill(ctx context.Context, file io.Writer, c export.Content) error {
 	if _, err := file.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	_, err = io.Copy(file, cancellable{ctx, export.Verify(c.Body, c.Size, c.SHA256)})
+	_, err = io.Copy(file, contextReader{ctx, export.Verify(c.Body, c.Size, c.SHA256)})
 	return err
 }
 
-// cancellable ends where its context does.
-type cancellable struct {
+// contextReader is a reader whose reads fail once its context ends.
+type contextReader struct {
 	ctx  context.Context
 	from io.Reader
 }
 
-func (c cancellable) Read(p []byte) (int, error) {
+func (c contextReader) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}
 	return c.from.Read(p)
 }
 
-// makeFolders makes a folder and those above it, durably.
+// makeFolders creates a folder and its parents durably.
 func (b *Blobs) makeFolders(folder string) error {
 	if folder == "." {
 		return nil
@@ -210,7 +210,7 @@ func (b *Blobs) makeFolders(folder string) error {
 	return b.sync(path.Dir(folder))
 }
 
-// sync makes durable which files a folder has.
+// sync makes the entries of a folder durable.
 func (b *Blobs) sync(folder string) error {
 	opened, err := b.root.Open(folder)
 	if err != nil {
@@ -232,7 +232,7 @@ func (b *Blobs) Get(ctx context.Context, tenant audit.TenantID, key string) (io.
 	reader := struct {
 		io.Reader
 		io.Closer
-	}{cancellable{ctx, export.Verify(text, found.Size, found.SHA256)}, file}
+	}{contextReader{ctx, export.Verify(text, found.Size, found.SHA256)}, file}
 	return reader, found, nil
 }
 
@@ -252,7 +252,7 @@ func (b *Blobs) Stat(ctx context.Context, tenant audit.TenantID, key string) (ex
 	return found, nil
 }
 
-// open returns the blob's file, what is left of it after the header, and what that says.
+// open returns the blob's file, a reader of its content, and the blob that its header describes.
 func (b *Blobs) open(ctx context.Context, at blob) (file *os.File, text io.Reader, found export.Blob, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, export.Blob{}, err
@@ -266,7 +266,7 @@ func (b *Blobs) open(ctx context.Context, at blob) (file *os.File, text io.Reade
 	}
 	info, err := file.Stat()
 	if err == nil {
-		buffered := bufio.NewReaderSize(file, maxHeader)
+		buffered := bufio.NewReaderSize(file, maxHeaderBytes)
 		text = buffered
 		found, err = readHeader(buffered)
 	}
@@ -293,8 +293,8 @@ func readHeader(r *bufio.Reader) (export.Blob, error) {
 	return export.Blob{Size: h.Size, SHA256: [sha256.Size]byte(sum), Type: h.Type}, nil
 }
 
-// List implements export.Blobs. It walks all of the tenant's folders, which is
-// meant for the numbers of a laptop.
+// List implements export.Blobs. Every call walks all folders of the tenant, which
+// is fast enough for development.
 func (b *Blobs) List(ctx context.Context, tenant audit.TenantID, prefix, after string, limit int) ([]export.Listed, error) {
 	if err := errors.Join(export.CheckPrefix(tenant, prefix), export.CheckPrefix(tenant, after)); err != nil {
 		return nil, err
@@ -310,14 +310,14 @@ func (b *Blobs) List(ctx context.Context, tenant audit.TenantID, prefix, after s
 		}
 		return err
 	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the tenant's own folder, before its first blob
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the tenant has no folder before its first blob
 		return nil, fmt.Errorf("list blobs of %s: %w", tenant, err)
 	}
 	slices.Sort(keys)
 	return b.describe(ctx, tenant, keys, min(limit, export.MaxList))
 }
 
-// describe returns the first blobs of the keys. Those that are gone by now are passed over.
+// describe describes the blobs of the first keys, up to limit. It skips blobs that were deleted since.
 func (b *Blobs) describe(ctx context.Context, tenant audit.TenantID, keys []string, limit int) ([]export.Listed, error) {
 	var listed []export.Listed
 	for _, key := range keys {

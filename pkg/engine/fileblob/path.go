@@ -9,17 +9,17 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// A key's segments are folders, the last one is the file. Each has an ending, so
-// that a key that is the beginning of another one is no folder; a segment that is
-// longer than a file's name can be goes on below a folder of its own. Bytes
-// that are not in plain are "%" with two digits: some file systems take capitals for
-// small letters, and two ways to write a letter with an accent for one.
+// The segments of a key are folders, and the last segment is the file. Suffixes
+// keep a key apart from keys that begin with it: one is a file, the others are in a
+// folder. A segment that is too long for a file name continues in a subfolder.
+// Bytes that are not in plain become "%" with two digits, because some file
+// systems ignore case or normalize Unicode.
 const (
-	plain      = "abcdefghijklmnopqrstuvwxyz0123456789-_."
-	folderEnd  = ".d"    // the segment ends here, others follow
-	goesOnEnd  = ".more" // the segment goes on in the next name
-	fileEnd    = ".blob"
-	maxEncoded = 200 // bytes of one name without its ending; file systems take 255
+	plain           = "abcdefghijklmnopqrstuvwxyz0123456789-_."
+	folderSuffix    = ".d"    // the segment ends here and others follow
+	continuedSuffix = ".more" // the segment continues in the next name
+	fileSuffix      = ".blob"
+	maxEncoded      = 200 // bytes of one name without its suffix; file systems allow 255
 )
 
 // pathOf returns the path of the blob's file in the root folder.
@@ -29,13 +29,13 @@ func pathOf(tenant audit.TenantID, key string) string {
 	for i, segment := range segments {
 		encoded := encode(segment)
 		for ; len(encoded) > maxEncoded; encoded = encoded[maxEncoded:] {
-			names = append(names, encoded[:maxEncoded]+goesOnEnd)
+			names = append(names, encoded[:maxEncoded]+continuedSuffix)
 		}
-		end := folderEnd
+		suffix := folderSuffix
 		if i == len(segments)-1 {
-			end = fileEnd
+			suffix = fileSuffix
 		}
-		names = append(names, encoded+end)
+		names = append(names, encoded+suffix)
 	}
 	return path.Join(names...)
 }
@@ -57,15 +57,15 @@ func keyOf(file string) (string, error) {
 	_, rest, _ := strings.Cut(file, "/") // the tenant
 	var key, encoded strings.Builder
 	for name := range strings.SplitSeq(rest, "/") {
-		text, end := name, ""
-		for _, end = range []string{folderEnd, goesOnEnd, fileEnd} {
-			if cut, found := strings.CutSuffix(name, end); found {
+		text, suffix := name, ""
+		for _, suffix = range []string{folderSuffix, continuedSuffix, fileSuffix} {
+			if cut, found := strings.CutSuffix(name, suffix); found {
 				text = cut
 				break
 			}
 		}
 		encoded.WriteString(text)
-		if end == goesOnEnd {
+		if suffix == continuedSuffix {
 			continue
 		}
 		segment, err := decode(encoded.String())
@@ -74,7 +74,7 @@ func keyOf(file string) (string, error) {
 		}
 		encoded.Reset()
 		key.WriteString(segment)
-		if end == folderEnd {
+		if suffix == folderSuffix {
 			key.WriteByte('/')
 		}
 	}

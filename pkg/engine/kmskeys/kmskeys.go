@@ -1,6 +1,6 @@
-// Package kmskeys wraps keys under a key of AWS KMS, with the tenant as
-// encryption context: KMS itself refuses to unwrap a key for another tenant, and
-// writes the tenant into CloudTrail.
+// Package kmskeys wraps keys with a key of AWS KMS. The encryption context is the
+// tenant, so that KMS refuses to unwrap a key for another tenant, and records the
+// tenant in CloudTrail.
 package kmskeys
 
 import (
@@ -17,14 +17,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
 
-// callTries is of one call, by the SDK: within 3.4 s on average. KMS throttles by
-// the second.
-const callTries = 8
+// maxAttempts is the most attempts of one call by the SDK, within 3.4 s on average.
+// KMS has a quota for each second.
+const maxAttempts = 8
 
-// NewClient returns a client of KMS for any number of keys. A call that is
-// throttled, or fails for another reason that may pass, is repeated a few times.
+// NewClient returns a client of KMS for any number of keys. It retries calls that
+// KMS throttles or that fail transiently.
 func NewClient(cfg aws.Config) *kms.Client {
-	return kms.NewFromConfig(awsconfig.WithClient(cfg), func(o *kms.Options) { o.Retryer = awsconfig.Retryer(callTries) })
+	return kms.NewFromConfig(awsconfig.WithClient(cfg), func(o *kms.Options) { o.Retryer = awsconfig.Retryer(maxAttempts) })
 }
 
 // Wrapper is one symmetric key of KMS. It implements protect.KeyWrapper.
@@ -33,11 +33,10 @@ type Wrapper struct {
 	keyID  string
 }
 
-// New returns the wrapper of a key, by its id, its ARN or an alias. Nothing is
-// called until its first method is.
+// New returns the wrapper of a key, given by its id, ARN or alias. It makes no call.
 func New(client *kms.Client, keyID string) *Wrapper { return &Wrapper{client: client, keyID: keyID} }
 
-// encryptionContext binds what is wrapped to the tenant.
+// encryptionContext binds a wrapped key to the tenant.
 func encryptionContext(tenant audit.TenantID) map[string]string {
 	return map[string]string{"tenant": string(tenant)}
 }
@@ -66,10 +65,10 @@ func (w *Wrapper) Wrap(ctx context.Context, tenant audit.TenantID, key []byte) (
 // Unwrap implements protect.KeyWrapper.
 func (w *Wrapper) Unwrap(ctx context.Context, tenant audit.TenantID, wrapped []byte) ([]byte, error) {
 	verb := "unwrap for " + string(tenant) + " with"
-	if len(wrapped) == 0 { // the SDK would not ask
+	if len(wrapped) == 0 { // the SDK refuses such a call
 		return nil, w.failure(ctx, verb, protect.ErrWrapped)
 	}
-	// The key is named so that nothing is accepted that another key wrapped.
+	// With KeyId, KMS refuses what another of its keys wrapped.
 	answer, err := w.client.Decrypt(ctx, &kms.DecryptInput{KeyId: &w.keyID, CiphertextBlob: wrapped, EncryptionContext: encryptionContext(tenant)})
 	if err != nil {
 		return nil, w.failure(ctx, verb, err)
@@ -77,7 +76,7 @@ func (w *Wrapper) Unwrap(ctx context.Context, tenant audit.TenantID, wrapped []b
 	return answer.Plaintext, nil
 }
 
-// failure returns what is reported of a call, nil where it did not fail.
+// failure returns the error to report for a call. It returns nil if err is nil.
 func (w *Wrapper) failure(ctx context.Context, verb string, err error) error {
 	if err == nil {
 		return nil
@@ -85,12 +84,12 @@ func (w *Wrapper) failure(ctx context.Context, verb string, err error) error {
 	var invalid *types.InvalidCiphertextException
 	var foreign *types.IncorrectKeyException
 	var disabled *types.DisabledException
-	var state *types.KMSInvalidStateException // about to be deleted, or without its material
-	var gone *types.NotFoundException
+	var state *types.KMSInvalidStateException // pending deletion, or without key material
+	var missing *types.NotFoundException
 	switch {
 	case errors.As(err, &invalid), errors.As(err, &foreign):
 		err = protect.ErrWrapped
-	case errors.As(err, &disabled), errors.As(err, &state), errors.As(err, &gone):
+	case errors.As(err, &disabled), errors.As(err, &state), errors.As(err, &missing):
 		err = fmt.Errorf("%w: %w", protect.ErrMasterKey, err)
 	}
 	return fmt.Errorf("%s KMS key %s: %w", verb, w.keyID, awsconfig.Failure(ctx, err))

@@ -1,6 +1,6 @@
-// Package localkeys wraps keys under a master key that lies in a file. It is
-// for development only: whoever reads the file reads every tenant's key, which
-// a service such as AWS KMS prevents.
+// Package localkeys wraps keys with a master key in a file. It is for development
+// only: anyone who can read the file can unwrap every tenant's key. A service such
+// as AWS KMS prevents that.
 package localkeys
 
 import (
@@ -23,23 +23,22 @@ import (
 const (
 	keyFile  = "master.key"
 	keyBytes = 32 // AES-256
-	version  = 1  // of what Wrap returns: this byte, the nonce, the sealed key
+	version  = 1  // the first byte of a wrapped key; the nonce and the sealed key follow
 )
 
 // Wrapper is the master key of one data folder. It implements protect.KeyWrapper.
 type Wrapper struct{ path string }
 
-// Open returns the wrapper of a data folder. Its master key is made on first
-// use: 32 random bytes as hexadecimal text in the file master.key, which
-// only its owner may read. The file is the key: what was wrapped cannot be
-// unwrapped without it, and is safe from everybody once it is destroyed. Of two
-// processes that open the same new folder, both get the same key.
+// Open returns the wrapper of a data folder. The first call creates the master
+// key: 32 random bytes as hexadecimal text in the file master.key, which only its
+// owner may read. Without the file, no wrapped key can be unwrapped. Two processes
+// that open the same new folder get the same key.
 func Open(folder string) (*Wrapper, error) {
 	w := &Wrapper{path: filepath.Join(folder, keyFile)}
 	_, err := w.cipher()
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := w.create(); err != nil {
-			return nil, fmt.Errorf("make the master key: %w", err)
+			return nil, fmt.Errorf("create the master key: %w", err)
 		}
 		_, err = w.cipher()
 	}
@@ -49,8 +48,8 @@ func Open(folder string) (*Wrapper, error) {
 	return w, nil
 }
 
-// create writes a whole file beside the path and links it there, so that nobody
-// ever reads half a key and the first of two processes wins.
+// create writes a temporary file and links it to the path. So no process reads a
+// partial key, and the first of two processes wins.
 func (w *Wrapper) create() error {
 	folder := filepath.Dir(w.path)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -73,7 +72,7 @@ func (w *Wrapper) create() error {
 	return syncFolder(folder)
 }
 
-// syncFolder makes durable which files a folder has.
+// syncFolder makes the entries of a folder durable.
 func syncFolder(path string) error {
 	folder, err := os.Open(path)
 	if err != nil {
@@ -82,8 +81,8 @@ func syncFolder(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// cipher reads the master key. It is not kept, so that a file that was removed
-// is a key that was destroyed.
+// cipher reads the master key. It does not cache the key, so that removing the
+// file destroys the key at once.
 func (w *Wrapper) cipher() (cipher.AEAD, error) {
 	text, err := os.ReadFile(w.path)
 	if err != nil {
@@ -91,7 +90,7 @@ func (w *Wrapper) cipher() (cipher.AEAD, error) {
 	}
 	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(key) != keyBytes {
-		return nil, fmt.Errorf("read the master key: %s does not hold %d bytes as hexadecimal text", w.path, keyBytes)
+		return nil, fmt.Errorf("read the master key: %s does not have %d bytes as hexadecimal text", w.path, keyBytes)
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -100,8 +99,8 @@ func (w *Wrapper) cipher() (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// usable returns the master key's cipher, or protect.ErrMasterKey.
-func (w *Wrapper) usable(ctx context.Context) (cipher.AEAD, error) {
+// masterKey returns the master key's cipher. It returns protect.ErrMasterKey if the file is missing or invalid.
+func (w *Wrapper) masterKey(ctx context.Context) (cipher.AEAD, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -112,7 +111,7 @@ func (w *Wrapper) usable(ctx context.Context) (cipher.AEAD, error) {
 	return aead, nil
 }
 
-// binding is the associated data that binds what is wrapped to its use and to the tenant.
+// binding is the associated data that binds a wrapped key to its use and to the tenant.
 func binding(tenant audit.TenantID) []byte { return []byte("ocelot wrapped key\x00" + string(tenant)) }
 
 // Wrap implements protect.KeyWrapper.
@@ -120,7 +119,7 @@ func (w *Wrapper) Wrap(ctx context.Context, tenant audit.TenantID, key []byte) (
 	if err := protect.CheckKey(tenant, key); err != nil {
 		return nil, fmt.Errorf("wrap a key: %w", err)
 	}
-	aead, err := w.usable(ctx)
+	aead, err := w.masterKey(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("wrap a key for %s: %w", tenant, err)
 	}
@@ -129,7 +128,7 @@ func (w *Wrapper) Wrap(ctx context.Context, tenant audit.TenantID, key []byte) (
 
 // Unwrap implements protect.KeyWrapper.
 func (w *Wrapper) Unwrap(ctx context.Context, tenant audit.TenantID, wrapped []byte) ([]byte, error) {
-	aead, err := w.usable(ctx)
+	aead, err := w.masterKey(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("unwrap a key for %s: %w", tenant, err)
 	}

@@ -21,15 +21,15 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/export"
 )
 
-// abortTimeout bounds the removal of the parts of an upload that failed, which
-// happens even where the caller's context has ended.
+// abortTimeout bounds the removal of the parts of a failed upload. The removal
+// does not depend on the caller's context.
 const abortTimeout = 5 * time.Second
 
-// anyContent makes S3 refuse to write where there is an object.
+// anyContent is a condition: S3 refuses the write if any object exists.
 const anyContent = "*"
 
-// Put implements export.Blobs. Content of up to 16 MiB is sent at once,
-// larger content in parts; one part is held in memory.
+// Put implements export.Blobs. It sends content of up to 16 MiB in one call, and
+// larger content in parts. It keeps one part in memory.
 func (b *Blobs) Put(ctx context.Context, tenant audit.TenantID, key string, c export.Content) error {
 	o, err := b.object(tenant, key)
 	if err != nil {
@@ -41,27 +41,28 @@ func (b *Blobs) Put(ctx context.Context, tenant audit.TenantID, key string, c ex
 	return nil
 }
 
-// Create implements export.Blobs, in the way of Put.
+// Create implements export.Blobs. It sends content as Put does.
 func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c export.Content) error {
 	o, err := b.object(tenant, key)
 	if err != nil {
 		return err
 	}
-	err = b.write(ctx, upload{object: o, content: c, unless: aws.String(anyContent)})
+	err = b.write(ctx, upload{object: o, content: c, ifNoneMatch: aws.String(anyContent)})
 	if err == nil {
 		return nil
 	}
 	if s := status(err); s != http.StatusPreconditionFailed && s != http.StatusConflict {
 		return o.failure(ctx, "create", err)
 	}
-	// Something is there, or is being written. It may be our own, whose answer was lost.
-	there, statErr := b.Stat(ctx, tenant, key)
+	// Another object exists or is being written. It may be ours, if the answer to an
+	// earlier try was lost.
+	existing, statErr := b.Stat(ctx, tenant, key)
 	switch {
-	case statErr == nil && there.Is(c):
+	case statErr == nil && existing.Is(c):
 		return nil
 	case statErr == nil || errors.Is(statErr, export.ErrContent):
 		err = audit.ErrConflict
-	case errors.Is(statErr, audit.ErrNotFound): // deleted since, or not there yet
+	case errors.Is(statErr, audit.ErrNotFound): // it was deleted, or is not written yet
 		err = &audit.UnavailableError{Err: err}
 	default:
 		err = statErr
@@ -69,12 +70,12 @@ func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c
 	return o.failure(ctx, "create", err)
 }
 
-// upload is one object on its way.
+// upload is one object that is being written.
 type upload struct {
 	object
-	content export.Content
-	unless  *string // the ETag of an object that is not to be replaced
-	id      *string // S3's, of an upload in parts
+	content     export.Content
+	ifNoneMatch *string // anyContent, or nil to replace an object
+	id          *string // S3's id of an upload in parts
 }
 
 func (u *upload) metadata() map[string]string {
@@ -88,20 +89,20 @@ func (b *Blobs) write(ctx context.Context, u upload) error {
 		return fmt.Errorf("%d bytes: %w", u.content.Size, export.ErrContent)
 	}
 	u.content.Body = export.Verify(u.content.Body, u.content.Size, u.content.SHA256)
-	if u.content.Size <= b.part {
-		return b.writeAtOnce(ctx, u)
+	if u.content.Size <= b.partSize {
+		return b.writeWhole(ctx, u)
 	}
 	return b.writeInParts(ctx, u)
 }
 
-func (b *Blobs) writeAtOnce(ctx context.Context, u upload) error {
-	buffer := make([]byte, u.content.Size+1) // room for the read that finds the end
+func (b *Blobs) writeWhole(ctx context.Context, u upload) error {
+	buffer := make([]byte, u.content.Size+1) // one byte more, to read the end of the content
 	n, err := fill(u.content.Body, buffer)
 	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the content: %w", err)
 	}
 	_, err = b.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &u.bucket, Key: &u.key, IfNoneMatch: u.unless, Body: bytes.NewReader(buffer[:n]), ContentLength: &u.content.Size,
+		Bucket: &u.bucket, Key: &u.key, IfNoneMatch: u.ifNoneMatch, Body: bytes.NewReader(buffer[:n]), ContentLength: &u.content.Size,
 		ContentType: u.mediaType(), Metadata: u.metadata(), ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(u.content.SHA256[:])),
 	})
 	return err
@@ -122,16 +123,16 @@ func (b *Blobs) writeInParts(ctx context.Context, u upload) error {
 	if err == nil {
 		return nil
 	}
-	// The first error counts: parts that stay are removed by the bucket's lifecycle.
+	// An error of the removal is ignored: the bucket's lifecycle removes the parts later.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
 	_, _ = b.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &u.bucket, Key: &u.key, UploadId: u.id})
 	return err
 }
 
-// sendParts sends the content and returns nil only if all of it was as it should be.
+// sendParts sends the content. It returns an error if the content does not have its size and SHA-256.
 func (b *Blobs) sendParts(ctx context.Context, u upload) ([]types.CompletedPart, error) {
-	size := max(b.part, (u.content.Size+maxParts-1)/maxParts)
+	size := max(b.partSize, (u.content.Size+maxParts-1)/maxParts)
 	buffer := make([]byte, size)
 	var parts []types.CompletedPart
 	for number := int32(1); ; number++ {
@@ -152,13 +153,14 @@ func (b *Blobs) sendParts(ctx context.Context, u upload) ([]types.CompletedPart,
 	}
 }
 
-// fill reads until the buffer is full or the reader ends, which alone is io.EOF:
-// io.ReadFull does not tell an end from a reader that was itself cut short.
+// fill reads until the buffer is full or the reader returns an error. It returns
+// io.EOF only at the end of the reader. io.ReadFull would return
+// io.ErrUnexpectedEOF there, which is also the error of a reader that was cut.
 func fill(r io.Reader, buffer []byte) (n int, err error) {
 	for n < len(buffer) && err == nil {
-		var more int
-		more, err = r.Read(buffer[n:])
-		n += more
+		var read int
+		read, err = r.Read(buffer[n:])
+		n += read
 	}
 	return n, err
 }
@@ -175,17 +177,18 @@ func (b *Blobs) sendPart(ctx context.Context, u upload, number int32, text []byt
 	return types.CompletedPart{PartNumber: &number, ETag: sent.ETag, ChecksumSHA256: checksum}, nil
 }
 
-// complete makes an object of the parts. When S3 does not know the upload any
-// more, the SDK may have repeated a call that had succeeded; if not, all is to be
-// sent anew.
+// complete creates the object from the parts. If S3 no longer knows the upload,
+// the SDK may have retried a call that succeeded. If the object does not exist
+// either, complete returns an *audit.UnavailableError: the caller must send all
+// parts again.
 func (b *Blobs) complete(ctx context.Context, u upload, parts []types.CompletedPart) error {
 	_, err := b.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &u.bucket, Key: &u.key, UploadId: u.id, IfNoneMatch: u.unless, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+		Bucket: &u.bucket, Key: &u.key, UploadId: u.id, IfNoneMatch: u.ifNoneMatch, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 	})
 	if status(err) != http.StatusNotFound {
 		return err
 	}
-	if there, statErr := b.stat(ctx, u.object); statErr != nil || !there.Is(u.content) {
+	if existing, statErr := b.stat(ctx, u.object); statErr != nil || !existing.Is(u.content) {
 		return &audit.UnavailableError{Err: err}
 	}
 	return nil

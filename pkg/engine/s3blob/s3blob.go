@@ -1,9 +1,9 @@
 // Package s3blob keeps blobs in Amazon S3.
 //
-// An object's key is "tenant=", the tenant, a slash and the blob's key: engines
-// that read such folders take the first segment for a column. The SHA-256 of
-// the whole content is the object's metadata "sha256", because S3 itself knows
-// one only of objects that were sent in one part.
+// An object's key is "tenant=", the tenant, a slash and the blob's key. Query
+// engines read the first segment as a column named tenant. The object's metadata
+// "sha256" is the SHA-256 of the whole content. S3 itself has it only for objects
+// that were sent in one part.
 package s3blob
 
 import (
@@ -27,41 +27,41 @@ import (
 )
 
 const (
-	callTries = 7        // of one call, by the SDK: within 1.6 s on average
-	partSize  = 16 << 20 // of content that is larger; what one call of Put holds in memory
-	maxParts  = 10_000   // S3's limit of one object
+	maxAttempts = 7        // of one call, by the SDK: within 1.6 s on average
+	partSize    = 16 << 20 // bytes; one call of Put keeps so much in memory
+	maxParts    = 10_000   // S3's limit for one object
 
 	shaMetadata = "sha256" // in hexadecimal digits
 	defaultType = "application/octet-stream"
 )
 
-// NewClient returns a client of S3 for any number of buckets. A call that fails
-// for a reason that may pass is repeated a few times.
+// NewClient returns a client of S3 for any number of buckets. It retries calls
+// that fail transiently.
 func NewClient(cfg aws.Config) *s3.Client {
 	return s3.NewFromConfig(awsconfig.WithClient(cfg), func(o *s3.Options) {
-		o.Retryer = awsconfig.Retryer(callTries)
-		o.UsePathStyle = o.BaseEndpoint != nil // an endpoint of one's own has no name for each bucket
-		// Whole contents are checked here, in one part or in many.
+		o.Retryer = awsconfig.Retryer(maxAttempts)
+		o.UsePathStyle = o.BaseEndpoint != nil // a custom endpoint has no host name for each bucket
+		// This package verifies the whole content, in one part or in many.
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})
 }
 
 // Blobs is one bucket. It implements export.Blobs and export.Presigner.
 //
-// The bucket's own rules hold for it: a versioned one keeps what is replaced or
-// deleted for as long as its lifecycle says, which should also abort multipart
-// uploads that a killed process left. The caller needs s3:ListBucket even to
-// read: without it S3 answers 403 for what does not exist.
+// A versioned bucket keeps replaced and deleted objects as long as its lifecycle
+// says. The lifecycle should also abort multipart uploads that a killed process
+// left. Reading needs s3:ListBucket too: without it, S3 answers 403 for an object
+// that does not exist.
 type Blobs struct {
-	client  *s3.Client
-	presign *s3.PresignClient
-	bucket  string
-	part    int64
+	client   *s3.Client
+	presign  *s3.PresignClient
+	bucket   string
+	partSize int64
 }
 
-// New returns the blobs of the bucket. Nothing is called until its first method is.
+// New returns the blobs of the bucket. It makes no call.
 func New(client *s3.Client, bucket string) *Blobs {
-	return &Blobs{client: client, presign: s3.NewPresignClient(client), bucket: bucket, part: partSize}
+	return &Blobs{client: client, presign: s3.NewPresignClient(client), bucket: bucket, partSize: partSize}
 }
 
 // Ping returns nil if S3 answers for the bucket.
@@ -73,7 +73,7 @@ func (b *Blobs) Ping(ctx context.Context) error {
 	return nil
 }
 
-// folder is what the keys of all objects of a tenant begin with.
+// folder is the prefix of the keys of a tenant's objects.
 func folder(tenant audit.TenantID) string { return "tenant=" + string(tenant) + "/" }
 
 // object names an object in calls and errors.
@@ -86,17 +86,17 @@ func (b *Blobs) object(tenant audit.TenantID, key string) (object, error) {
 	return object{bucket: b.bucket, key: folder(tenant) + key}, nil
 }
 
-// failure returns what is reported of a call for the object.
+// failure returns the error to report for a call on the object.
 func (o object) failure(ctx context.Context, verb string, err error) error {
 	var noKey *types.NoSuchKey
-	var notFound *types.NotFound // of a HEAD, whose answer has no body to name the reason
+	var notFound *types.NotFound // of a HEAD, whose answer has no body
 	if errors.As(err, &noKey) || errors.As(err, &notFound) {
 		err = audit.ErrNotFound
 	}
 	return fmt.Errorf("%s s3://%s/%s: %w", verb, o.bucket, o.key, awsconfig.Failure(ctx, err))
 }
 
-// status returns the HTTP status that S3 answered with, 0 where it did not answer.
+// status returns the HTTP status of S3's answer. It returns 0 if S3 did not answer.
 func status(err error) int {
 	var answer *awshttp.ResponseError
 	if !errors.As(err, &answer) {
@@ -126,7 +126,7 @@ func (b *Blobs) Get(ctx context.Context, tenant audit.TenantID, key string) (io.
 	return reader, blob, nil
 }
 
-// body reports a connection that broke as what it is.
+// body reports a broken connection as an *audit.UnavailableError.
 type body struct {
 	ctx    context.Context
 	object object
@@ -155,7 +155,7 @@ func (b *Blobs) Stat(ctx context.Context, tenant audit.TenantID, key string) (ex
 	return blob, nil
 }
 
-// stat returns what S3 knows of the object. The key is the object's.
+// stat describes the object. The Key that it returns is the object's key.
 func (b *Blobs) stat(ctx context.Context, o object) (export.Blob, error) {
 	got, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
 	if err != nil {
@@ -164,8 +164,8 @@ func (b *Blobs) stat(ctx context.Context, o object) (export.Blob, error) {
 	return blobOf(o.key, got.ContentLength, got.ContentType, got.LastModified, got.Metadata)
 }
 
-// blobOf returns the blob that S3 describes. An object without our checksum was
-// not put by us and proves nothing.
+// blobOf returns the blob that S3 describes. It returns export.ErrContent for an
+// object without our checksum: this package did not write it.
 func blobOf(key string, size *int64, mediaType *string, modified *time.Time, metadata map[string]string) (export.Blob, error) {
 	blob := export.Blob{Key: key, Size: aws.ToInt64(size), Type: aws.ToString(mediaType), ModifiedAt: aws.ToTime(modified).UTC()}
 	sum, err := hex.DecodeString(metadata[shaMetadata])
@@ -185,20 +185,20 @@ func (b *Blobs) List(ctx context.Context, tenant audit.TenantID, prefix, after s
 	if limit <= 0 {
 		return nil, nil
 	}
-	own := folder(tenant)
-	input := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: aws.String(own + prefix), MaxKeys: aws.Int32(int32(limit))}
+	root := folder(tenant)
+	input := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: aws.String(root + prefix), MaxKeys: aws.Int32(int32(limit))}
 	if after != "" {
-		input.StartAfter = aws.String(own + after)
+		input.StartAfter = aws.String(root + after)
 	}
 	var listed []export.Listed
-	for { // S3 may return fewer than there are
+	for { // S3 may return fewer objects than exist
 		page, err := b.client.ListObjectsV2(ctx, input)
 		if err != nil {
 			return nil, fmt.Errorf("list s3://%s/%s: %w", b.bucket, *input.Prefix, awsconfig.Failure(ctx, err))
 		}
 		for _, item := range page.Contents {
 			listed = append(listed, export.Listed{
-				Key: strings.TrimPrefix(aws.ToString(item.Key), own), Size: aws.ToInt64(item.Size), ModifiedAt: aws.ToTime(item.LastModified).UTC(),
+				Key: strings.TrimPrefix(aws.ToString(item.Key), root), Size: aws.ToInt64(item.Size), ModifiedAt: aws.ToTime(item.LastModified).UTC(),
 			})
 		}
 		if len(listed) >= limit || !aws.ToBool(page.IsTruncated) {

@@ -1,5 +1,5 @@
-// Package secrets fetches what configuration only names: values that lie in AWS
-// Secrets Manager.
+// Package secrets fetches secrets of AWS Secrets Manager that the configuration
+// names by their ARN.
 package secrets
 
 import (
@@ -19,24 +19,23 @@ import (
 )
 
 const (
-	callTries = 5 // of one call, by the SDK: within 0.4 s on average
-	// keptFor is how long a fetched secret is returned before it is fetched again.
-	keptFor = 5 * time.Minute
+	maxAttempts = 5 // of one call, by the SDK: within 0.4 s on average
+	// cacheTTL is how long a fetched secret is returned before it is fetched again.
+	cacheTTL = 5 * time.Minute
 )
 
-// NewClient returns a client of Secrets Manager. A call that fails for a reason
-// that may pass is repeated a few times.
+// NewClient returns a client of Secrets Manager. It retries calls that fail transiently.
 func NewClient(cfg aws.Config) *secretsmanager.Client {
-	return secretsmanager.NewFromConfig(awsconfig.WithClient(cfg), func(o *secretsmanager.Options) { o.Retryer = awsconfig.Retryer(callTries) })
+	return secretsmanager.NewFromConfig(awsconfig.WithClient(cfg), func(o *secretsmanager.Options) { o.Retryer = awsconfig.Retryer(maxAttempts) })
 }
 
-// Resolver turns values of the configuration into what they stand for. Its
-// methods may be called concurrently.
+// Resolver replaces values of the configuration that are ARNs by their secrets.
+// Its methods may be called concurrently.
 type Resolver struct {
 	client *secretsmanager.Client
 	now    func() time.Time
-	turn   chan struct{}     // holds one while known is in use
-	known  map[string]secret // by ARN
+	mutex  chan struct{}     // guards cache; a channel, so that a context can end the wait
+	cache  map[string]secret // by ARN
 }
 
 // secret is a fetched value.
@@ -45,9 +44,9 @@ type secret struct {
 	until time.Time
 }
 
-// New returns a resolver. Nothing is called until a secret is asked for.
+// New returns a resolver. It makes no call.
 func New(client *secretsmanager.Client, now func() time.Time) *Resolver {
-	return &Resolver{client: client, now: now, turn: make(chan struct{}, 1), known: map[string]secret{}}
+	return &Resolver{client: client, now: now, mutex: make(chan struct{}, 1), cache: map[string]secret{}}
 }
 
 // IsARN reports whether the value names a secret of Secrets Manager.
@@ -56,42 +55,42 @@ func IsARN(value string) bool {
 	return err == nil && parsed.Service == "secretsmanager" && strings.HasPrefix(parsed.Resource, "secret:")
 }
 
-// Resolve returns the current value of the secret whose ARN the value is, and
-// any other value as it is. A secret is kept for five minutes. One that does
-// not exist, or is about to be deleted, is audit.ErrNotFound; what may work later an
-// *audit.UnavailableError. Errors name the ARN and never repeat a value.
+// Resolve returns the secret if the value is an ARN, and the value otherwise. It
+// caches a secret for five minutes. It returns audit.ErrNotFound if the secret
+// does not exist or is scheduled for deletion, and an *audit.UnavailableError if a
+// later call may succeed. Errors have the ARN and never a secret.
 func (r *Resolver) Resolve(ctx context.Context, value string) (string, error) {
 	if !IsARN(value) {
 		return value, nil
 	}
-	select { // those who ask at once wait for one call
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
+	select { // concurrent callers wait for one fetch
+	case r.mutex <- struct{}{}:
+		defer func() { <-r.mutex }()
 	case <-ctx.Done():
 		return "", fmt.Errorf("fetch secret %s: %w", value, ctx.Err())
 	}
-	if known, ok := r.known[value]; ok && r.now().Before(known.until) {
-		return known.value, nil
+	if cached, ok := r.cache[value]; ok && r.now().Before(cached.until) {
+		return cached.value, nil
 	}
 	text, err := r.fetch(ctx, value)
 	if err != nil {
 		return "", fmt.Errorf("fetch secret %s: %w", value, err)
 	}
-	r.known[value] = secret{value: text, until: r.now().Add(keptFor)}
+	r.cache[value] = secret{value: text, until: r.now().Add(cacheTTL)}
 	return text, nil
 }
 
 func (r *Resolver) fetch(ctx context.Context, name string) (string, error) {
 	region := func(o *secretsmanager.Options) {
 		if parsed, err := arn.Parse(name); err == nil && parsed.Region != "" {
-			o.Region = parsed.Region // a secret may lie in another region than the function
+			o.Region = parsed.Region // the secret may be in another region than the function
 		}
 	}
 	got, err := r.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &name}, region)
-	var absent *types.ResourceNotFoundException
+	var missing *types.ResourceNotFoundException
 	var deleted *types.InvalidRequestException
 	switch {
-	case errors.As(err, &absent), errors.As(err, &deleted):
+	case errors.As(err, &missing), errors.As(err, &deleted):
 		return "", audit.ErrNotFound
 	case err != nil:
 		return "", awsconfig.Failure(ctx, err)

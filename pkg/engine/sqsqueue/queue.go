@@ -1,5 +1,5 @@
-// Package sqsqueue is the queue port over Amazon SQS, and the receiving side for
-// whoever consumes without Lambda.
+// Package sqsqueue implements the queue ports over Amazon SQS. It also receives,
+// for consumers that run without Lambda.
 package sqsqueue
 
 import (
@@ -18,37 +18,37 @@ import (
 )
 
 const (
-	// MaxBytes is the most that SQS takes in one message, and in all messages of
-	// one batch together, since August 2025. Before that it was 256 KiB, which
-	// other implementations of SQS may still hold to: see Options.
+	// MaxBytes is SQS's limit for one message, and for all messages of one batch
+	// together, since August 2025. It was 256 KiB before, which other
+	// implementations of SQS may still have; see Options.
 	MaxBytes = 1 << 20
-	// MaxBatch is the most messages of one call, to send, to receive or to delete.
+	// MaxBatch is the most messages that one call can send, receive or delete.
 	MaxBatch = 10
-	// MaxDelay is the longest that SQS keeps a message back.
+	// MaxDelay is the longest delay of a message in SQS.
 	MaxDelay = 15 * time.Minute
 )
 
-const callTries = 7 // of one call as a whole, by the SDK: within 1.6 s on average
+const maxAttempts = 7 // of one call, by the SDK: within 1.6 s on average
 
-// NewClient returns a client of SQS for any number of queues. A call that fails
-// as a whole for a reason that may pass is repeated a few times.
+// NewClient returns a client of SQS for any number of queues. It retries calls
+// that fail transiently as a whole.
 func NewClient(cfg aws.Config) *sqs.Client {
 	return sqs.NewFromConfig(awsconfig.WithClient(cfg), func(o *sqs.Options) {
-		o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) { s.MaxAttempts, s.Backoff = callTries, awsconfig.Backoff() })
+		o.Retryer = retry.NewStandard(func(s *retry.StandardOptions) { s.MaxAttempts, s.Backoff = maxAttempts, awsconfig.Backoff() })
 	})
 }
 
 // DeadLetterSuffix follows a queue's name in the name of its dead-letter queue.
 const DeadLetterSuffix = "-dlq"
 
-// Options are what differs between installations. The zero Options are right for SQS.
+// Options are for implementations of SQS other than Amazon's, and for tests. The
+// zero Options are right for Amazon SQS.
 type Options struct {
-	// MaxBytes is what the service takes in one message and in one batch; 0 is the constant MaxBytes.
+	// MaxBytes is the service's limit for one message and for one batch. 0 means the constant MaxBytes.
 	MaxBytes int
-	// Backoff is how long to wait before messages of a batch that SQS failed to
-	// take are sent for the try-th time, try being 2 and up; nil is from 0 to 50 ms,
-	// doubling with each try up to 2 s.
-	Backoff func(try int) time.Duration
+	// Backoff returns the delay before the given attempt, from 2 on, to send the
+	// messages of a batch that SQS failed to accept. nil means awsconfig.RetryPolicy.
+	Backoff func(attempt int) time.Duration
 }
 
 // Queue is one queue of SQS and, under its name with "-dlq", its dead-letter
@@ -57,18 +57,18 @@ type Queue struct {
 	client      *sqs.Client
 	name        string
 	maxBytes    int
-	backoff     func(try int) time.Duration
+	backoff     func(attempt int) time.Duration
 	self        address
 	deadLetters address
 }
 
-// New returns the queue of this name. Nothing is called until its first method is.
+// New returns the queue with this name. It makes no call.
 func New(client *sqs.Client, name string, o Options) *Queue {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = MaxBytes
 	}
 	if o.Backoff == nil {
-		o.Backoff = func(try int) time.Duration { return awsconfig.RetryPolicy().Delay(try - 1) }
+		o.Backoff = func(attempt int) time.Duration { return awsconfig.RetryPolicy().Delay(attempt - 1) }
 	}
 	return &Queue{
 		client: client, name: name, maxBytes: o.MaxBytes, backoff: o.Backoff,
@@ -76,7 +76,7 @@ func New(client *sqs.Client, name string, o Options) *Queue {
 	}
 }
 
-// address is a queue's URL, which never changes: it is asked for once.
+// address is the URL of a queue. It never changes, so that it is looked up once.
 type address struct {
 	name string
 	url  atomic.Pointer[string]
@@ -102,7 +102,7 @@ func (q *Queue) attributes(ctx context.Context, a *address, names ...types.Queue
 	}
 	got, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: url, AttributeNames: names})
 	if err != nil {
-		return nil, fmt.Errorf("ask about queue %s: %w", a.name, err)
+		return nil, fmt.Errorf("read the attributes of queue %s: %w", a.name, err)
 	}
 	return got.Attributes, nil
 }
@@ -125,25 +125,25 @@ func (q *Queue) Ping(ctx context.Context) error {
 	return err
 }
 
-// Depth counts the messages that can be received now, those that cannot yet,
-// because they were received and not deleted or their delay is not over, and the
-// dead letters. SQS makes the counts approximate while messages come and go.
-func (q *Queue) Depth(ctx context.Context) (visible, inFlight, dead int64, err error) {
+// Depth counts the messages. Visible messages can be received now. Messages in
+// flight were received and not deleted, or their delay is not over. The counts are
+// approximate while messages are sent and received.
+func (q *Queue) Depth(ctx context.Context) (visible, inFlight, deadLetters int64, err error) {
 	const (
-		waiting = types.QueueAttributeNameApproximateNumberOfMessages
+		shown   = types.QueueAttributeNameApproximateNumberOfMessages
 		hidden  = types.QueueAttributeNameApproximateNumberOfMessagesNotVisible
 		delayed = types.QueueAttributeNameApproximateNumberOfMessagesDelayed
 	)
-	own, err := q.attributes(ctx, &q.self, waiting, hidden, delayed)
+	own, err := q.attributes(ctx, &q.self, shown, hidden, delayed)
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	letters, err := q.attributes(ctx, &q.deadLetters, waiting, hidden)
+	letters, err := q.attributes(ctx, &q.deadLetters, shown, hidden)
 	if err != nil {
 		return 0, 0, 0, err
 	}
 	counts := [5]int64{}
-	for i, text := range []string{own[string(waiting)], own[string(hidden)], own[string(delayed)], letters[string(waiting)], letters[string(hidden)]} {
+	for i, text := range []string{own[string(shown)], own[string(hidden)], own[string(delayed)], letters[string(shown)], letters[string(hidden)]} {
 		if counts[i], err = strconv.ParseInt(text, 10, 64); err != nil {
 			return 0, 0, 0, fmt.Errorf("count the messages of queue %s: %w", q.name, err)
 		}

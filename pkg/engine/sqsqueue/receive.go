@@ -14,22 +14,22 @@ import (
 )
 
 const (
-	maxWait   = 20 * time.Second       // of one ReceiveMessage
-	pollEvery = 100 * time.Millisecond // where less than the second is left that SQS counts in
-	moveEvery = 200 * time.Millisecond // between two looks at a redrive
+	maxWait             = 20 * time.Second       // SQS's limit for one ReceiveMessage
+	pollInterval        = 100 * time.Millisecond // if less than a second is left: SQS waits for whole seconds
+	redrivePollInterval = 200 * time.Millisecond
 )
 
 // Message is one delivery of a message.
 type Message struct {
-	ID           string // the same at every delivery
+	ID           string // the same in every delivery
 	Body         string
-	Receipt      string // names this delivery; stale once the message was delivered again
-	ReceiveCount int    // this delivery included
+	Receipt      string // identifies this delivery; stale after the next delivery
+	ReceiveCount int    // including this delivery
 	SentAt       time.Time
 }
 
-// Receive returns up to n visible messages, ten at most. Where there is none it
-// waits for one, for wait at most, and then returns none.
+// Receive returns up to n visible messages, at most MaxBatch. If there is none, it
+// waits for one up to wait, and then returns none.
 func (q *Queue) Receive(ctx context.Context, n int, wait time.Duration) ([]Message, error) {
 	url, err := q.self.get(ctx, q.client)
 	if err != nil {
@@ -38,7 +38,7 @@ func (q *Queue) Receive(ctx context.Context, n int, wait time.Duration) ([]Messa
 	end := time.Now().Add(wait)
 	for {
 		left := time.Until(end)
-		seconds := min(left.Round(pollEvery), maxWait) / time.Second
+		seconds := min(left.Round(pollInterval), maxWait) / time.Second
 		messages, err := q.receiveOnce(ctx, url, min(n, MaxBatch), max(0, int32(seconds)))
 		if err != nil || len(messages) > 0 || time.Until(end) <= 0 {
 			return messages, err
@@ -49,7 +49,7 @@ func (q *Queue) Receive(ctx context.Context, n int, wait time.Duration) ([]Messa
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("receive from %s: %w", q.name, ctx.Err())
-		case <-time.After(min(left, pollEvery)):
+		case <-time.After(min(left, pollInterval)):
 		}
 	}
 }
@@ -79,8 +79,8 @@ func (q *Queue) receiveOnce(ctx context.Context, url *string, n int, seconds int
 	return messages, nil
 }
 
-// Delete removes the messages of these deliveries. A receipt that is stale, or
-// whose message is gone, removes nothing and is not an error.
+// Delete removes the messages of these deliveries. A receipt that is stale or whose
+// message is deleted removes nothing and is not an error.
 func (q *Queue) Delete(ctx context.Context, receipts []string) error {
 	url, err := q.self.get(ctx, q.client)
 	if err != nil {
@@ -102,15 +102,14 @@ func (q *Queue) Delete(ctx context.Context, receipts []string) error {
 	return nil
 }
 
-// ChangeVisibility makes the message of this delivery visible to others d from
-// now on, to the second, at once where d is 0. A stale receipt changes nothing
-// and is not an error.
+// ChangeVisibility makes the message of this delivery visible after d, rounded up to
+// a second. 0 makes it visible now. A stale receipt changes nothing and is not an error.
 func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error {
 	url, err := q.self.get(ctx, q.client)
 	if err != nil {
 		return err
 	}
-	seconds := (d + time.Second - 1) / time.Second // rather too long than too short
+	seconds := (d + time.Second - 1) / time.Second // rounded up: too long is better than too short
 	answer, err := q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{
 		QueueUrl: url, Entries: []types.ChangeMessageVisibilityBatchRequestEntry{
 			{Id: aws.String("0"), ReceiptHandle: &receipt, VisibilityTimeout: int32(seconds)},
@@ -125,9 +124,9 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 	return nil
 }
 
-// failure returns the failures of a batch by receipts that are SQS's. Those that
-// are the caller's say that a receipt is not good any more: each implementation
-// has other codes for it, and only whose fault it is is common to all.
+// failure returns an error if SQS failed to process a receipt. It ignores failures
+// that are the sender's fault: they mean that a receipt is stale. The codes for that
+// differ between implementations, but all set SenderFault.
 func failure(items []types.BatchResultErrorEntry) error {
 	for _, item := range items {
 		if !item.SenderFault {
@@ -137,8 +136,9 @@ func failure(items []types.BatchResultErrorEntry) error {
 	return nil
 }
 
-// Redrive moves the dead letters back, as new messages, and returns about how
-// many once that is done. Letters that come in meanwhile may stay.
+// Redrive moves the dead letters back to the queue as new messages. It waits until
+// SQS is done and returns the approximate number. Dead letters that arrive during
+// the redrive may stay.
 func (q *Queue) Redrive(ctx context.Context) (moved int64, err error) {
 	from, err := q.arn(ctx, &q.deadLetters)
 	if err != nil {
@@ -148,8 +148,8 @@ func (q *Queue) Redrive(ctx context.Context) (moved int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// The destination is named because letters that were sent to the dead-letter
-	// queue itself have no source of their own to go back to.
+	// The destination is needed for dead letters that were sent directly to the
+	// dead-letter queue: SQS knows no source for them.
 	_, err = q.client.StartMessageMoveTask(ctx, &sqs.StartMessageMoveTaskInput{SourceArn: &from, DestinationArn: &to})
 	if err != nil {
 		return 0, fmt.Errorf("redrive %s: %w", q.name, err)
@@ -170,7 +170,7 @@ func (q *Queue) Redrive(ctx context.Context) (moved int64, err error) {
 		select {
 		case <-ctx.Done():
 			return 0, fmt.Errorf("redrive %s: %w", q.name, ctx.Err())
-		case <-time.After(moveEvery):
+		case <-time.After(redrivePollInterval):
 		}
 	}
 }

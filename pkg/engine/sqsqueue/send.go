@@ -20,27 +20,27 @@ import (
 )
 
 const (
-	itemTries  = 6 // of a message that SQS failed to take while it took its neighbors
-	concurrent = 4 // batches of one Send under way at once; a bulk of 16 MiB makes 20 or so
+	maxItemAttempts      = 6 // for a message that SQS failed to accept while it accepted others of the batch
+	maxConcurrentBatches = 4 // of one Send; a bulk of 16 MiB makes about 20 batches
 )
 
-// ErrBody says that SQS can never take a body: it is empty, or has characters
-// that are not of XML 1.0.
-var ErrBody = errors.New("not a body that SQS takes")
+// ErrBody reports a body that SQS never accepts: it is empty, or has characters
+// that XML 1.0 does not allow.
+var ErrBody = errors.New("not a body that SQS accepts")
 
-// SendError says that SQS took only some messages of a batch.
+// SendError reports that SQS accepted only some messages of a batch.
 type SendError struct {
 	Queue string
 	// Failed are the messages that are not in the queue.
 	Failed []SendFailure
 }
 
-// SendFailure is one message that SQS did not take.
+// SendFailure is one message that SQS did not accept.
 type SendFailure struct {
-	Index int    // in the bodies that were to be sent
-	Code  string // SQS's word for the reason; "" where it said nothing of the message
-	// Refused says that the message will not be taken however often it is sent;
-	// otherwise SQS failed to take it until the tries were used up.
+	Index int    // in the bodies that Send got
+	Code  string // SQS's code for the reason; "" if the answer does not mention the message
+	// Refused is set if SQS will never accept the message. Otherwise SQS failed to
+	// accept it in every attempt.
 	Refused bool
 }
 
@@ -54,25 +54,25 @@ func (e *SendError) Error() string {
 	return fmt.Sprintf("send to %s: %d messages are not in the queue, message %d %s: %s", e.Queue, len(e.Failed), first.Index, outcome, reason)
 }
 
-// Send implements ingest.Queue. Messages that SQS fails to take are sent again,
-// they alone; what it still does not take, or refuses, is a *SendError. Bodies
-// over the limit (audit.ErrTooLarge) and those that SQS cannot take (ErrBody)
-// are refused before anything is sent. A message may be in the queue twice where
-// an answer of SQS was lost.
+// Send implements ingest.Queue. It retries only the messages that SQS fails to
+// accept. It returns a *SendError if SQS refuses messages or the attempts are used
+// up. Before it sends anything, it returns audit.ErrTooLarge for a body over the
+// limit, and ErrBody for a body that SQS never accepts. A message may be in the
+// queue twice if an answer of SQS is lost.
 func (q *Queue) Send(ctx context.Context, bodies []string) error { return q.send(ctx, bodies, 0) }
 
-// SendAfter implements stream.Queue: it sends as Send does, and SQS hands the
-// message on once the delay is over, to the second, at once where it is 0 or less.
-// A delay over MaxDelay is an error, and nothing is sent.
+// SendAfter implements stream.Queue. It sends as Send does, and the message becomes
+// visible after the delay, rounded up to a second. A delay of 0 or less is none. A
+// delay over MaxDelay is an error, and nothing is sent.
 func (q *Queue) SendAfter(ctx context.Context, delay time.Duration, body string) error {
 	if delay > MaxDelay {
-		return fmt.Errorf("send to %s after %s: SQS keeps a message back for %s at most", q.name, delay, MaxDelay)
+		return fmt.Errorf("send to %s after %s: SQS delays a message for %s at most", q.name, delay, MaxDelay)
 	}
 	delay = max(0, delay)
-	return q.send(ctx, []string{body}, int32((delay+time.Second-1)/time.Second)) // rather too long than too short
+	return q.send(ctx, []string{body}, int32((delay+time.Second-1)/time.Second)) // rounded up: too long is better than too short
 }
 
-// send sends the bodies with a delay of so many seconds.
+// send sends the bodies with a delay in seconds.
 func (q *Queue) send(ctx context.Context, bodies []string, delay int32) error {
 	for i, body := range bodies {
 		if err := q.check(body); err != nil {
@@ -87,14 +87,14 @@ func (q *Queue) send(ctx context.Context, bodies []string, delay int32) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(concurrent)
+	group.SetLimit(maxConcurrentBatches)
 	for _, batch := range batches(bodies, q.maxBytes) {
 		group.Go(func() error { return q.sendBatch(ctx, url, batch, delay) })
 	}
 	return group.Wait()
 }
 
-// check refuses what SQS would, so that a batch is never lost to one message.
+// check refuses the bodies that SQS refuses, so that one message cannot fail its whole batch.
 func (q *Queue) check(body string) error {
 	if len(body) > q.maxBytes {
 		return fmt.Errorf("%d bytes, at most %d: %w", len(body), q.maxBytes, audit.ErrTooLarge)
@@ -115,18 +115,18 @@ func (q *Queue) check(body string) error {
 	return nil
 }
 
-// allowed reports whether SQS takes the character, by the documentation of SendMessage.
+// allowed reports whether SQS accepts the character; see the documentation of SendMessage.
 func allowed(r rune) bool {
 	return r == '\t' || r == '\n' || r == '\r' || r >= 0x20 && r <= 0xD7FF || r >= 0xE000 && r <= 0xFFFD || r >= 0x10000
 }
 
-// message is a body with its place among the bodies that were to be sent.
+// message is a body with its index among the bodies that Send got.
 type message struct {
 	index int
 	body  string
 }
 
-// batches groups the bodies in their order, as many to a batch as SQS takes.
+// batches groups the bodies in order, as many in a batch as SQS allows.
 func batches(bodies []string, maxBytes int) [][]message {
 	var all [][]message
 	var batch []message
@@ -144,9 +144,9 @@ func batches(bodies []string, maxBytes int) [][]message {
 	return all
 }
 
-// sendBatch sends until every message is in the queue, one is refused, or the tries are used up.
+// sendBatch sends until every message is in the queue, one is refused, or the attempts are used up.
 func (q *Queue) sendBatch(ctx context.Context, url *string, pending []message, delay int32) error {
-	for try := 1; ; try++ {
+	for attempt := 1; ; attempt++ {
 		failed, err := q.sendOnce(ctx, url, pending, delay)
 		if err != nil {
 			return fmt.Errorf("send %d messages to %s: %w", len(pending), q.name, err)
@@ -155,17 +155,17 @@ func (q *Queue) sendBatch(ctx context.Context, url *string, pending []message, d
 			return nil
 		}
 		refused := slices.ContainsFunc(failed, func(f SendFailure) bool { return f.Refused })
-		if refused || try == itemTries {
+		if refused || attempt == maxItemAttempts {
 			return &SendError{Queue: q.name, Failed: failed}
 		}
 		pending = only(pending, failed)
-		if err := backoff.Sleep(ctx, q.backoff(try+1)); err != nil {
+		if err := backoff.Sleep(ctx, q.backoff(attempt+1)); err != nil {
 			return fmt.Errorf("send %d messages to %s: %w", len(pending), q.name, err)
 		}
 	}
 }
 
-// sendOnce returns the messages that SQS does not say to have taken.
+// sendOnce sends a batch once. It returns the messages that SQS does not confirm.
 func (q *Queue) sendOnce(ctx context.Context, url *string, batch []message, delay int32) ([]SendFailure, error) {
 	entries := make([]types.SendMessageBatchRequestEntry, len(batch))
 	for i := range batch {
@@ -175,9 +175,9 @@ func (q *Queue) sendOnce(ctx context.Context, url *string, batch []message, dela
 	if err != nil {
 		return nil, err
 	}
-	taken := make(map[string]bool, len(batch))
+	accepted := make(map[string]bool, len(batch))
 	for _, item := range answer.Successful {
-		taken[aws.ToString(item.Id)] = true
+		accepted[aws.ToString(item.Id)] = true
 	}
 	reasons := make(map[string]types.BatchResultErrorEntry, len(answer.Failed))
 	for _, item := range answer.Failed {
@@ -186,10 +186,10 @@ func (q *Queue) sendOnce(ctx context.Context, url *string, batch []message, dela
 	var failed []SendFailure
 	for i := range batch {
 		id := strconv.Itoa(i)
-		if taken[id] {
+		if accepted[id] {
 			continue
 		}
-		reason := reasons[id] // zero where SQS says nothing of the message
+		reason := reasons[id] // zero if the answer does not mention the message
 		failed = append(failed, SendFailure{Index: batch[i].index, Code: aws.ToString(reason.Code), Refused: reason.SenderFault})
 	}
 	return failed, nil

@@ -1,5 +1,5 @@
-// Package wsgateway sends to the clients of a WebSocket API of Amazon API
-// Gateway, by its @connections API.
+// Package wsgateway sends to the clients of a WebSocket API of Amazon API Gateway.
+// It calls the @connections API.
 package wsgateway
 
 import (
@@ -25,35 +25,35 @@ import (
 )
 
 const (
-	signedService = "execute-api"
-	tries         = 5               // of one call; between them it waits less than 0.8 s in all
-	tryTime       = 2 * time.Second // of one of them
-	callTime      = 5 * time.Second // of all of them
+	signedService  = "execute-api"
+	maxAttempts    = 5               // of one call; the delays between them are less than 0.8 s in all
+	attemptTimeout = 2 * time.Second // of one attempt
+	callTimeout    = 5 * time.Second // of all attempts
 )
 
 // Gateway is the sending side of one stage of a WebSocket API. It implements
 // stream.Sender. Its methods may be called concurrently.
 type Gateway struct {
-	base   *url.URL // its path has no slash at its end
+	base   *url.URL // its path has no trailing slash
 	cfg    aws.Config
 	signer *v4.Signer
 }
 
 // New returns the gateway whose @connections API is at the endpoint, such as
 // https://{api}.execute-api.{region}.amazonaws.com/{stage}. It opens no
-// connection. The error says that the endpoint is no http or https URL.
+// connection. It returns an error if the endpoint is no http or https URL.
 func New(endpoint string, cfg aws.Config) (*Gateway, error) {
 	base, err := url.Parse(strings.TrimRight(endpoint, "/"))
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || base.RawQuery != "" || base.Fragment != "" {
-		return nil, errors.New("the address of the @connections API is no http or https URL") // which may hold a secret
+		return nil, errors.New("the address of the @connections API is no http or https URL") // the address may contain a secret
 	}
 	return &Gateway{base: base, cfg: awsconfig.WithClient(cfg), signer: v4.NewSigner()}, nil
 }
 
-// Send implements stream.Sender. A call that API Gateway does not take for a
-// reason that may pass is repeated for less than a second; a text may arrive
-// twice where only its answer was lost. A text that is longer than
-// stream.MaxFrameBytes is an audit.ErrTooLarge.
+// Send implements stream.Sender. It retries calls that fail transiently, with
+// delays of less than a second in all. The client may get a text twice if API
+// Gateway's answer is lost. Send returns audit.ErrTooLarge if the text has more
+// than stream.MaxFrameBytes.
 func (g *Gateway) Send(ctx context.Context, connection string, text []byte) error {
 	if len(text) > stream.MaxFrameBytes {
 		return fmt.Errorf("send to connection %s: %d bytes, at most %d: %w", connection, len(text), stream.MaxFrameBytes, audit.ErrTooLarge)
@@ -64,7 +64,7 @@ func (g *Gateway) Send(ctx context.Context, connection string, text []byte) erro
 	return nil
 }
 
-// Cut implements stream.Sender. It is repeated as Send is.
+// Cut implements stream.Sender. It retries as Send does.
 func (g *Gateway) Cut(ctx context.Context, connection string) error {
 	if err := g.call(ctx, http.MethodDelete, connection, nil); err != nil && !errors.Is(err, stream.ErrGone) {
 		return fmt.Errorf("cut connection %s: %w", connection, err)
@@ -72,37 +72,37 @@ func (g *Gateway) Cut(ctx context.Context, connection string) error {
 	return nil
 }
 
-// call makes one call of the connection's, in several tries if need be.
+// call calls the @connections API for a connection, in several attempts if necessary.
 func (g *Gateway) call(ctx context.Context, method, connection string, body []byte) error {
 	if connection == "" || connection == "." || connection == ".." {
-		return stream.ErrGone // of nobody, and not to be part of a path
+		return stream.ErrGone // no connection has such an id, and it would change the path
 	}
-	bounded, cancel := context.WithTimeout(ctx, callTime)
+	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	for failed := 1; ; failed++ {
 		err := g.try(bounded, method, connection, body)
-		var passing *passingError
+		var transient *transientError
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !errors.As(err, &passing) || failed == tries || backoff.Sleep(bounded, awsconfig.RetryPolicy().Delay(failed)) != nil:
+		case !errors.As(err, &transient) || failed == maxAttempts || backoff.Sleep(bounded, awsconfig.RetryPolicy().Delay(failed)) != nil:
 			return err
 		}
 	}
 }
 
-// passingError is a failure that may not come again at the next try.
-type passingError struct{ err error }
+// transientError is a failure after which a retry may succeed.
+type transientError struct{ err error }
 
-func (e *passingError) Error() string { return e.err.Error() }
+func (e *transientError) Error() string { return e.err.Error() }
 
-func (e *passingError) Unwrap() error { return e.err }
+func (e *transientError) Unwrap() error { return e.err }
 
-// try makes the call once.
+// try makes one attempt.
 func (g *Gateway) try(ctx context.Context, method, connection string, body []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, tryTime)
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	request, err := g.request(ctx, method, connection, body)
 	if err != nil {
@@ -110,26 +110,26 @@ func (g *Gateway) try(ctx context.Context, method, connection string, body []byt
 	}
 	response, err := g.cfg.HTTPClient.Do(request)
 	if err != nil {
-		return &passingError{withoutURL(err)}
+		return &transientError{withoutURL(err)}
 	}
 	defer func() { _ = response.Body.Close() }()
-	// What it says is not told, but read, so that the connection serves the next call.
+	// The body is read only so that the connection can be reused.
 	if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)); err != nil && response.StatusCode/100 == 2 {
-		return &passingError{fmt.Errorf("read the answer: %w", err)}
+		return &transientError{fmt.Errorf("read the answer: %w", err)}
 	}
-	return outcome(response)
+	return responseError(response)
 }
 
-// request is the signed request.
+// request returns the signed request.
 func (g *Gateway) request(ctx context.Context, method, connection string, body []byte) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, method, g.base.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	const resource = "/@connections/"
-	request.URL.Path, request.URL.RawPath = g.base.Path+resource+connection, g.base.EscapedPath()+resource+escaped(connection)
+	request.URL.Path, request.URL.RawPath = g.base.Path+resource+connection, g.base.EscapedPath()+resource+escape(connection)
 	if method == http.MethodPost {
-		request.Header.Set("Content-Type", "application/octet-stream") // as the SDK's own client has it
+		request.Header.Set("Content-Type", "application/octet-stream") // as the SDK's own client sends
 	}
 	credentials, err := g.cfg.Credentials.Retrieve(ctx)
 	if err != nil {
@@ -142,38 +142,38 @@ func (g *Gateway) request(ctx context.Context, method, connection string, body [
 	return request, nil
 }
 
-// escaped is the id as a part of a path. It escapes all that SigV4 does, "="
-// among it, which the ids of API Gateway end with.
-func escaped(id string) string { return strings.ReplaceAll(url.QueryEscape(id), "+", "%20") }
+// escape escapes an id for a path, in the way of SigV4. This includes "=", with
+// which the ids of API Gateway end.
+func escape(id string) string { return strings.ReplaceAll(url.QueryEscape(id), "+", "%20") }
 
-// withoutURL is the error without the request's address.
+// withoutURL returns the error without the request's URL.
 func withoutURL(err error) error {
-	var with *url.Error
-	if errors.As(err, &with) {
-		return with.Err
+	var withURL *url.Error
+	if errors.As(err, &withURL) {
+		return withURL.Err
 	}
 	return err
 }
 
-// outcome is what an answer means. API Gateway's words are left out: after a
-// wrong signature they repeat what was signed.
-func outcome(response *http.Response) error {
+// responseError returns the error that a response means, nil for success. It has
+// no text of API Gateway, which after a wrong signature repeats the request.
+func responseError(response *http.Response) error {
 	switch status := response.StatusCode; {
 	case status/100 == 2:
 		return nil
 	case status == http.StatusGone:
 		return stream.ErrGone
 	case status == http.StatusTooManyRequests:
-		return &passingError{stream.ErrBusy}
+		return &transientError{stream.ErrBusy}
 	case status >= 500:
-		return &passingError{answered(response)}
+		return &transientError{statusError(response)}
 	default:
-		return answered(response)
+		return statusError(response)
 	}
 }
 
-// answered names the answer by its status and AWS's word for the error.
-func answered(response *http.Response) error {
+// statusError returns an error with the response's status and AWS's error type.
+func statusError(response *http.Response) error {
 	kind, _, _ := strings.Cut(response.Header.Get("X-Amzn-Errortype"), ":")
 	if kind == "" || len(kind) > 64 || strings.Trim(kind, letters) != "" {
 		return fmt.Errorf("API Gateway answered with status %d", response.StatusCode)
