@@ -4,38 +4,26 @@ package secrets
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
-	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 )
 
-const (
-	maxAttempts = 5 // of one call, by the SDK: within 0.4 s on average
-	// cacheTTL is how long a fetched secret is returned before it is fetched again.
-	cacheTTL = 5 * time.Minute
-)
-
-// NewClient returns a client of Secrets Manager. It retries calls that fail transiently.
-func NewClient(cfg aws.Config) *secretsmanager.Client {
-	return secretsmanager.NewFromConfig(awsconfig.WithClient(cfg), func(o *secretsmanager.Options) { o.Retryer = awsconfig.Retryer(maxAttempts) })
-}
+// cacheTTL is how long a fetched secret is returned before it is fetched again.
+const cacheTTL = 5 * time.Minute
 
 // Resolver replaces values of the configuration that are ARNs by their secrets.
 // Its methods may be called concurrently.
 type Resolver struct {
-	client *secretsmanager.Client
-	now    func() time.Time
-	mutex  chan struct{}     // guards cache; a channel, so that a context can end the wait
-	cache  map[string]secret // by ARN
+	cfg   aws.Config
+	now   func() time.Time
+	mutex chan struct{}     // guards cache; a channel, so that a context can end the wait
+	cache map[string]secret // by ARN
 }
 
 // secret is a fetched value.
@@ -44,9 +32,10 @@ type secret struct {
 	until time.Time
 }
 
-// New returns a resolver. It makes no call.
-func New(client *secretsmanager.Client, now func() time.Time) *Resolver {
-	return &Resolver{client: client, now: now, mutex: make(chan struct{}, 1), cache: map[string]secret{}}
+// New returns a resolver that asks Secrets Manager in the account of the
+// configuration. It makes no call.
+func New(cfg aws.Config, now func() time.Time) *Resolver {
+	return &Resolver{cfg: awsconfig.WithClient(cfg), now: now, mutex: make(chan struct{}, 1), cache: map[string]secret{}}
 }
 
 // IsARN reports whether the value names a secret of Secrets Manager.
@@ -72,30 +61,14 @@ func (r *Resolver) Resolve(ctx context.Context, value string) (string, error) {
 	if cached, ok := r.cache[value]; ok && r.now().Before(cached.until) {
 		return cached.value, nil
 	}
-	text, err := r.fetch(ctx, value)
+	id, err := arn.Parse(value)
+	if err != nil {
+		return "", err // IsARN parsed it
+	}
+	text, err := r.fetch(ctx, id)
 	if err != nil {
 		return "", fmt.Errorf("fetch secret %s: %w", value, err)
 	}
 	r.cache[value] = secret{value: text, until: r.now().Add(cacheTTL)}
 	return text, nil
-}
-
-func (r *Resolver) fetch(ctx context.Context, name string) (string, error) {
-	region := func(o *secretsmanager.Options) {
-		if parsed, err := arn.Parse(name); err == nil && parsed.Region != "" {
-			o.Region = parsed.Region // the secret may be in another region than the function
-		}
-	}
-	got, err := r.client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &name}, region)
-	var missing *types.ResourceNotFoundException
-	var deleted *types.InvalidRequestException
-	switch {
-	case errors.As(err, &missing), errors.As(err, &deleted):
-		return "", audit.ErrNotFound
-	case err != nil:
-		return "", awsconfig.Failure(ctx, err)
-	case got.SecretString != nil:
-		return *got.SecretString, nil
-	}
-	return string(got.SecretBinary), nil
 }

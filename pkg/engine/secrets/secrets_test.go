@@ -31,11 +31,11 @@ const (
 	someARN      = "arn:aws:secretsmanager:eu-central-1:000000000000:secret:ocelot/mongodb-AbCdEf"
 )
 
-func clientOf(endpoint string) *secretsmanager.Client {
-	return secrets.NewClient(aws.Config{
+func configOf(endpoint string) aws.Config {
+	return aws.Config{
 		Region: enginetest.Region, BaseEndpoint: &endpoint,
 		Credentials: credentials.NewStaticCredentialsProvider(enginetest.AccessKey, enginetest.SecretKey, ""),
-	})
+	}
 }
 
 // service answers GetSecretValue as told.
@@ -47,7 +47,7 @@ type service struct {
 	regions []string // that calls were signed for
 }
 
-func newService(t *testing.T) (*service, *secretsmanager.Client) {
+func newService(t *testing.T) (*service, aws.Config) {
 	t.Helper()
 	s := &service{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -62,7 +62,7 @@ func newService(t *testing.T) (*service, *secretsmanager.Client) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	return s, clientOf(server.URL)
+	return s, configOf(server.URL)
 }
 
 func (s *service) says(answer func(call int64) (status int, body any)) { s.answer.Store(&answer) }
@@ -188,7 +188,8 @@ func TestFailures(t *testing.T) {
 }
 
 func TestConformance(t *testing.T) {
-	client := newClient(t)
+	cfg := account(t)
+	client := secretsmanager.NewFromConfig(cfg)
 	name := "ocelot-test/" + uuid.NewString()
 	created, err := client.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: &name, SecretString: aws.String("größe \"1\"\n")})
 	if err != nil {
@@ -196,7 +197,7 @@ func TestConformance(t *testing.T) {
 	}
 	arn := *created.ARN
 	now := time.Now()
-	r := secrets.New(client, func() time.Time { return now })
+	r := secrets.New(cfg, func() time.Time { return now })
 	want(t, r, arn, "größe \"1\"\n")
 	if _, err := client.PutSecretValue(t.Context(), &secretsmanager.PutSecretValueInput{SecretId: &arn, SecretBinary: []byte{0, 255}}); err != nil {
 		t.Fatal(err)
@@ -215,17 +216,17 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// newClient returns a client of a real service: what the environment names,
-// with the environment's credentials, or an engine.
-func newClient(t *testing.T) *secretsmanager.Client {
+// account returns the configuration of a real service, if the environment names one,
+// or of an engine.
+func account(t *testing.T) aws.Config {
 	t.Helper()
 	endpoint := enginetest.SecretsManager(t)
 	if os.Getenv(realVariable) == "" {
-		return clientOf(endpoint)
+		return configOf(endpoint)
 	}
 	settings, err := config.ReadAWS()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return secrets.NewClient(awsconfig.New(settings))
+	return awsconfig.New(settings)
 }

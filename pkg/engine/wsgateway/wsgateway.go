@@ -5,8 +5,6 @@ package wsgateway
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +14,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
@@ -34,9 +31,8 @@ const (
 // Gateway is the sending side of one stage of a WebSocket API. It implements
 // stream.Sender. Its methods may be called concurrently.
 type Gateway struct {
-	base   *url.URL // its path has no trailing slash
-	cfg    aws.Config
-	signer *v4.Signer
+	base *url.URL // its path has no trailing slash
+	cfg  aws.Config
 }
 
 // New returns the gateway whose @connections API is at the endpoint, such as
@@ -47,7 +43,7 @@ func New(endpoint string, cfg aws.Config) (*Gateway, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("the address of the @connections API is no http or https URL") // the address may contain a secret
 	}
-	return &Gateway{base: base, cfg: awsconfig.WithClient(cfg), signer: v4.NewSigner()}, nil
+	return &Gateway{base: base, cfg: awsconfig.WithClient(cfg)}, nil
 }
 
 // Send implements stream.Sender. It retries calls that fail transiently, with
@@ -131,15 +127,7 @@ func (g *Gateway) request(ctx context.Context, method, connection string, body [
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/octet-stream") // as the SDK's own client sends
 	}
-	credentials, err := g.cfg.Credentials.Retrieve(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("credentials: %w", err)
-	}
-	sum := sha256.Sum256(body)
-	if err := g.signer.SignHTTP(ctx, credentials, request, hex.EncodeToString(sum[:]), signedService, g.cfg.Region, time.Now()); err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
-	}
-	return request, nil
+	return request, awsconfig.Sign(ctx, g.cfg, request, body, signedService, g.cfg.Region)
 }
 
 // escape escapes an id for a path, in the way of SigV4. This includes "=", with

@@ -40,7 +40,6 @@ import (
 
 const socketPatience = 30 * time.Second
 
-
 // socketTest is a gateway with functions that note their events.
 type socketTest struct {
 	t       *testing.T
@@ -66,7 +65,9 @@ func newSocketTest(t *testing.T, change func(*socketLimits), routes ...string) *
 		gate: &httpapi.Gate{Log: log, Now: time.Now, NewRequestID: uuid.NewString},
 	}
 	for _, key := range routes {
-		srv.functions[key] = func(_ context.Context, e socketRequest) (events.APIGatewayProxyResponse, error) { return s.take(key, e) }
+		srv.functions[key] = func(_ context.Context, e socketRequest) (events.APIGatewayProxyResponse, error) {
+			return s.take(key, e)
+		}
 	}
 	s.server = httptest.NewServer(srv)
 	t.Cleanup(func() {

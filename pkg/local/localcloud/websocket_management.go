@@ -128,7 +128,9 @@ func (a *managementAPI) describe(w http.ResponseWriter, connection string) {
 	}{s.connectedAt.UTC().Truncate(time.Second), identity{s.handshaken.Identity.SourceIP, s.handshaken.Identity.UserAgent}, s.lastActive().UTC().Truncate(time.Second)})
 }
 
-func writeGone(w http.ResponseWriter) { writeManagementError(w, http.StatusGone, "GoneException", "Gone") }
+func writeGone(w http.ResponseWriter) {
+	writeManagementError(w, http.StatusGone, "GoneException", "Gone")
+}
 
 func writeManagementError(w http.ResponseWriter, status int, kind, message string) {
 	w.Header().Set("X-Amzn-Errortype", kind)

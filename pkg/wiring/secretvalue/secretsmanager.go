@@ -17,7 +17,7 @@ func fetch(ctx context.Context, o *fromenv.Opening, value config.Secret) (config
 		return value, nil
 	}
 	if o.Secrets == nil { // a start that fetches nothing does not pay for the client
-		o.Secrets = secrets.New(secrets.NewClient(awsconfig.New(o.Settings.AWS)), time.Now)
+		o.Secrets = secrets.New(awsconfig.New(o.Settings.AWS), time.Now)
 	}
 	text, err := o.Secrets.Resolve(ctx, string(value))
 	return config.Secret(text), err

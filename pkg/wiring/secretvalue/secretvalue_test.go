@@ -13,7 +13,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
-	"github.com/ocelot-audit/ocelot/pkg/engine/secrets"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/secretvalue"
@@ -36,7 +35,7 @@ func TestConformanceOfNamedSecrets(t *testing.T) {
 		Region: enginetest.Region, AccessKeyID: enginetest.AccessKey, SecretAccessKey: config.Secret(enginetest.SecretKey),
 		Endpoints: map[string]string{"Secrets Manager": enginetest.SecretsManager(t)},
 	}
-	client := secrets.NewClient(awsconfig.New(account))
+	client := secretsmanager.NewFromConfig(awsconfig.New(account))
 	arnOf := func(name, value string) config.Secret {
 		name += time.Now().Format("-150405.000000")
 		made, err := client.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: &name, SecretString: &value})

@@ -1,0 +1,155 @@
+package secrets
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
+)
+
+// The one call that a function makes is written here and not taken from the SDK's
+// client of Secrets Manager. Initialising that client takes a tenth of a function's
+// start, and every function would pay for it.
+// Its form is that of https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html.
+
+const (
+	callTries   = 5 // of one call, within 0.4 s on average
+	tryTimeout  = 5 * time.Second
+	maxResponse = 256 << 10 // bytes; a secret has at most 64 KiB, in base64 or with escapes
+	signedName  = "secretsmanager"
+	endpointID  = "Secrets Manager" // in the SDK
+)
+
+// value is the part of GetSecretValue's answer that is used.
+type value struct {
+	SecretString *string
+	SecretBinary []byte
+}
+
+// fetch returns the secret's value. It tries again if a failure can pass.
+func (r *Resolver) fetch(ctx context.Context, id arn.ARN) (string, error) {
+	retryer := awsconfig.Retryer(callTries)
+	for tried := 1; ; tried++ {
+		text, err := r.try(ctx, id)
+		if err == nil || tried == callTries || !retryer.IsErrorRetryable(err) {
+			return text, outcome(ctx, err)
+		}
+		if backoff.Sleep(ctx, awsconfig.RetryPolicy().Delay(tried)) != nil {
+			return "", ctx.Err()
+		}
+	}
+}
+
+// outcome turns a failure into the domain's word for it.
+func outcome(ctx context.Context, err error) error {
+	var failed *callError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &failed) && (failed.Code == "ResourceNotFoundException" || failed.Code == "InvalidRequestException"):
+		return audit.ErrNotFound // InvalidRequestException: the secret is about to be deleted
+	}
+	return awsconfig.Failure(ctx, err)
+}
+
+func (r *Resolver) try(ctx context.Context, id arn.ARN) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	request, err := r.request(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	response, err := r.cfg.HTTPClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
+	if err != nil {
+		return "", fmt.Errorf("read the answer: %w", io.ErrUnexpectedEOF)
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", newCallError(response, text)
+	}
+	var v value
+	if err := json.Unmarshal(text, &v); err != nil {
+		return "", errors.New("the answer is not the JSON of a secret") // and may hold one
+	}
+	if v.SecretString != nil {
+		return *v.SecretString, nil
+	}
+	return string(v.SecretBinary), nil
+}
+
+// request returns the signed request. A secret may lie in another region than the function.
+func (r *Resolver) request(ctx context.Context, id arn.ARN) (*http.Request, error) {
+	region := id.Region
+	if region == "" {
+		region = r.cfg.Region
+	}
+	address := awsconfig.Endpoint(ctx, r.cfg, endpointID)
+	if address == "" {
+		address = "https://" + signedName + "." + region + "." + domain(id.Partition)
+	}
+	body, err := json.Marshal(map[string]string{"SecretId": id.String()})
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(address, "/")+"/", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	request.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue")
+	return request, awsconfig.Sign(ctx, r.cfg, request, body, signedName, region)
+}
+
+// domain returns the domain of a partition's services.
+func domain(partition string) string {
+	if partition == "aws-cn" {
+		return "amazonaws.com.cn"
+	}
+	return "amazonaws.com"
+}
+
+// callError is an answer of Secrets Manager other than a secret. The SDK's rules for
+// repeating calls read it by its methods.
+type callError struct {
+	Code   string // such as AccessDeniedException
+	Status int
+}
+
+// newCallError reads the code of an answer. Its message is left out: it is for people
+// who may see what the function may not tell.
+func newCallError(response *http.Response, text []byte) *callError {
+	var document struct {
+		Type string `json:"__type"`
+	}
+	_ = json.Unmarshal(text, &document) // without a code the status tells
+	code := document.Type
+	if code == "" {
+		code, _, _ = strings.Cut(response.Header.Get("X-Amzn-Errortype"), ":")
+	}
+	return &callError{Code: code[strings.LastIndexByte(code, '#')+1:], Status: response.StatusCode}
+}
+
+func (e *callError) Error() string {
+	return fmt.Sprintf("Secrets Manager answered with status %d, %s", e.Status, e.Code)
+}
+
+// ErrorCode returns AWS's word for the error.
+func (e *callError) ErrorCode() string { return e.Code }
+
+// HTTPStatusCode returns the answer's status.
+func (e *callError) HTTPStatusCode() int { return e.Status }
