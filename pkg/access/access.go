@@ -1,6 +1,6 @@
-// Package access decides who may do what: principals, roles, permissions and
-// resource scopes. Credentials are verified in its subpackage bearer (JWT) and
-// by Authenticator (API keys).
+// Package access decides about access: principals, roles, permissions and
+// resource scopes. Authenticator verifies API keys. Its subpackage bearer
+// verifies JSON Web Tokens.
 package access
 
 import (
@@ -16,7 +16,7 @@ type Permission string
 const (
 	LogsWrite         Permission = "logs:write"
 	LogsRead          Permission = "logs:read"           // one entry by its id
-	LogsReadOwn       Permission = "logs:read_own"       // stands for read, search and stats of the principal's own entries
+	LogsReadOwn       Permission = "logs:read_own"       // implies read, search and stats of the principal's own entries
 	LogsReadSensitive Permission = "logs:read_sensitive" // unmasked
 	LogsSearch        Permission = "logs:search"
 	LogsStats         Permission = "logs:stats"
@@ -44,7 +44,7 @@ const (
 	RoleOperator Role = "operator" // runs the platform: every tenant, masked; with tenants "*" only
 )
 
-// AnyTenant stands for every tenant in a principal's grants.
+// AnyTenant means every tenant in a principal's grants.
 const AnyTenant audit.TenantID = "*"
 
 // Principal is a verified caller.
@@ -53,20 +53,20 @@ type Principal struct {
 	Subject string `json:"sub"`
 	// Grants are the permissions for each tenant, or for AnyTenant.
 	Grants map[audit.TenantID][]Permission `json:"grants"`
-	// Resources narrow every read to these; empty: no narrowing.
+	// Resources restrict every read to these; empty: no restriction.
 	Resources []Resource `json:"resources,omitempty"`
-	// ExpiresAt is when the credential ends, which cuts what goes on for long; zero: never.
+	// ExpiresAt is when the credential expires, which ends a stream; zero: never.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
-// Resource is a resource type, or one resource of it where ID is set. Its text
+// Resource is a resource type, or one resource of it if ID is set. Its text
 // form is "order" or "user:42".
 type Resource struct {
 	Type string
 	ID   string
 }
 
-// Scope narrows what a principal reads. The zero Scope narrows nothing.
+// Scope restricts what a principal reads. The zero Scope restricts nothing.
 type Scope struct {
 	Owner     string     // only entries with this user_id; "": any
 	Resources []Resource // only entries of these resources; empty: any

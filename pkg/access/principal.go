@@ -9,32 +9,30 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Authorize decides whether the principal may do in the tenant what perm
-// stands for, and how far its reads reach there: every read must be narrowed by
-// the Scope. What was granted for AnyTenant holds in every tenant; asked for
-// AnyTenant itself, only that counts. LogsReadOwn stands in for LogsRead,
-// LogsSearch and LogsStats with a Scope of the principal's own entries. The
-// error is audit.ErrForbidden.
+// Authorize returns audit.ErrForbidden unless the principal has the permission in
+// the tenant. The caller must restrict every read to the returned Scope. A grant
+// for AnyTenant applies in every tenant; for AnyTenant itself, only that grant
+// counts. LogsReadOwn implies LogsRead, LogsSearch and LogsStats with a Scope of
+// the principal's own entries.
 func (p Principal) Authorize(tenant audit.TenantID, perm Permission) (Scope, error) {
 	scope := Scope{Resources: p.Resources}
 	switch {
 	case tenant == "":
-	case p.holds(tenant, perm) && perm != LogsReadOwn:
+	case p.has(tenant, perm) && perm != LogsReadOwn:
 		return scope, nil
-	case readableOwn(perm) && p.holds(tenant, LogsReadOwn) && p.Subject != "":
-		scope.Owner = p.Subject // an empty owner would be no narrowing at all
+	case readableOwn(perm) && p.has(tenant, LogsReadOwn) && p.Subject != "":
+		scope.Owner = p.Subject // not empty: an empty owner would not restrict
 		return scope, nil
 	}
 	return Scope{}, fmt.Errorf("%s in tenant %q: %w", perm, tenant, audit.ErrForbidden)
 }
 
-// Delegate decides whether the principal may pass these permissions in the
-// tenant, narrowed to these resources, on to an API key: only what it holds
-// itself, as widely as it holds it. Reading its own entries does not let it hand
-// out reading. The error is audit.ErrForbidden.
+// Delegate returns audit.ErrForbidden unless the principal may give an API key
+// these permissions in the tenant, restricted to these resources. It may give
+// only what it has itself, no wider. LogsReadOwn does not let it give LogsRead.
 func (p Principal) Delegate(tenant audit.TenantID, perms []Permission, resources []Resource) error {
 	for _, perm := range perms {
-		if perm.Platform() || !p.holds(tenant, perm) {
+		if perm.Platform() || !p.has(tenant, perm) {
 			return fmt.Errorf("delegate %s in tenant %q: %w", perm, tenant, audit.ErrForbidden)
 		}
 	}
@@ -55,17 +53,16 @@ func (p Principal) Delegate(tenant audit.TenantID, perms []Permission, resources
 	return nil
 }
 
-// Within returns the principal with nothing but what it holds of these
-// permissions in the one tenant.
+// Within returns the principal restricted to the tenant and to those of the
+// permissions that it has there.
 func (p Principal) Within(tenant audit.TenantID, perms ...Permission) Principal {
-	held := slices.DeleteFunc(slices.Clone(perms), func(perm Permission) bool { return !p.holds(tenant, perm) })
-	p.Grants = map[audit.TenantID][]Permission{tenant: held}
+	granted := slices.DeleteFunc(slices.Clone(perms), func(perm Permission) bool { return !p.has(tenant, perm) })
+	p.Grants = map[audit.TenantID][]Permission{tenant: granted}
 	return p
 }
 
-// TenantIDs returns the tenants that the grants name, in their order, and
-// whether they reach every tenant besides. Which permissions it has there is
-// for Authorize to say.
+// TenantIDs returns the sorted tenants that the grants name, and whether they
+// include AnyTenant. Authorize decides about permissions.
 func (p Principal) TenantIDs() (ids []audit.TenantID, all bool) {
 	for id, perms := range p.Grants {
 		switch {
@@ -80,39 +77,39 @@ func (p Principal) TenantIDs() (ids []audit.TenantID, all bool) {
 	return ids, all
 }
 
-// holds reports whether perm was granted for the tenant, by name or for every one.
-func (p Principal) holds(tenant audit.TenantID, perm Permission) bool {
+// has reports whether perm was granted for the tenant or for AnyTenant.
+func (p Principal) has(tenant audit.TenantID, perm Permission) bool {
 	if slices.Contains(p.Grants[AnyTenant], perm) {
 		return true
 	}
 	return !perm.Platform() && slices.Contains(p.Grants[tenant], perm)
 }
 
-// readableOwn reports whether LogsReadOwn can stand in for perm.
+// readableOwn reports whether LogsReadOwn implies perm.
 func readableOwn(perm Permission) bool {
 	return perm == LogsReadOwn || perm == LogsRead || perm == LogsSearch || perm == LogsStats
 }
 
-// Claims is what an issuer says of a caller, not yet weighed.
+// Claims are the statements of an issuer about a caller, not yet interpreted.
 type Claims struct {
 	Subject string
 	// Tenants are tenant ids, or "*" for every tenant.
 	Tenants []string
-	// Role holds in each of Tenants.
+	// Role applies in each of Tenants.
 	Role Role
-	// Roles holds in the tenant that is its key, which must be one of Tenants
-	// unless they are "*"; the key "*" goes with the tenant "*".
+	// Roles applies in the tenant that is its key. The key must be one of Tenants
+	// unless they are "*". The key "*" belongs to the tenant "*".
 	Roles map[string]Role
 	// Permissions are added to the role's in each of Tenants.
 	Permissions []string
-	// Resources are text forms of Resource; none: no narrowing.
+	// Resources are text forms of Resource; none: no restriction.
 	Resources []string
 }
 
 // Principal returns the caller that the claims describe. Malformed tenant ids,
-// unknown roles and unknown permissions give nothing, and so does RoleOperator
-// without the tenant "*". A malformed resource is an error, because leaving it
-// out could widen what the others narrow.
+// unknown roles and unknown permissions grant nothing. RoleOperator without the
+// tenant "*" grants nothing. A malformed resource is an error, because ignoring
+// it could widen access.
 func (c Claims) Principal() (Principal, error) {
 	p := Principal{Subject: c.Subject, Grants: map[audit.TenantID][]Permission{}}
 	for i, text := range c.Resources {
@@ -147,7 +144,7 @@ func (c Claims) tenants() []audit.TenantID {
 	return ids
 }
 
-// granted returns what the claims give in the tenant, each permission once, in order.
+// granted returns the permissions that the claims grant in the tenant, sorted and unique.
 func (c Claims) granted(tenant audit.TenantID) []Permission {
 	var perms []Permission
 	for _, role := range []Role{c.Role, c.Roles[string(tenant)]} {

@@ -15,14 +15,14 @@ func Permissions() []Permission {
 // Known reports whether p is one of Permissions.
 func (p Permission) Known() bool { return slices.Contains(Permissions(), p) }
 
-// Platform reports whether p is a platform operator's: it counts only where it
-// was granted for AnyTenant and cannot be given to an API key.
+// Platform reports whether p is a platform operator's permission. It counts only
+// if it was granted for AnyTenant. An API key cannot have it.
 func (p Permission) Platform() bool { return p == TenantsCreate || p == TenantsDelete }
 
 // Roles returns every role, the most powerful within a tenant first.
 func Roles() []Role { return []Role{RoleAdmin, RoleAuditor, RoleUser, RoleOperator} }
 
-// Permissions returns what the role holds; nothing where the role is unknown.
+// Permissions returns the role's permissions, none if the role is unknown.
 func (r Role) Permissions() []Permission {
 	switch r {
 	case RoleAdmin:

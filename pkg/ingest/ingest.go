@@ -1,5 +1,5 @@
-// Package ingest is the way of an entry from a client's request to the system
-// of record: Service accepts and enqueues, Persister stores.
+// Package ingest takes an entry from a client's request to the system of record:
+// Service accepts and enqueues entries, Persister stores them.
 package ingest
 
 import (
@@ -9,59 +9,58 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Queue takes messages for one consumer. Send returns nil only once every
-// body is durable in the queue; after an error some of them may be in it.
+// Queue sends messages to one consumer. Send returns nil only once every body is
+// durable in the queue. After an error some of them may be in it.
 type Queue interface {
 	Send(ctx context.Context, bodies []string) error
 }
 
 // Store is the system of record. Append returns once every entry that it does
-// not reject is durable; after an error any of them may be stored, and the same
-// call may be repeated. An entry whose id the tenant already has is not stored
-// again: it is a success where the digests are equal and a rejection with
-// audit.CodeIdentityConflict where they differ, also within one call.
+// not reject is durable. After an error any of them may be stored, and the call
+// may be repeated. An entry whose id the tenant already has is not stored again.
+// It is a success if the digests are equal, and a rejection with
+// audit.CodeIdentityConflict if they differ. That applies within one call too.
 type Store interface {
 	Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (Appended, error)
 }
 
-// Appended is what became of entries, by their indexes, in rising order.
+// Appended is the result of Append, by the indexes of the entries in rising order.
 type Appended struct {
 	Rejections []audit.Rejection
-	// Repeated are the entries that are stored as they were received another time:
-	// their client has sent them again. An entry of a message that is delivered
-	// again is none of them.
+	// Repeated are the entries that a client sent again: they are stored with another
+	// ReceivedAt. An entry whose message was delivered again is not among them.
 	Repeated []int
 }
 
-// Quarantine keeps entries that a step could not take.
+// Quarantine stores entries that a step rejected.
 type Quarantine interface {
-	// Add keeps the entries with their reasons. It returns nil only once they
-	// are durable; holding the same entry for the same step again is not an error.
+	// Add stores the entries that have a reason. It returns nil only once they are
+	// durable. Adding the same entry for the same step again is not an error.
 	Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
 }
 
-// Subscribers tells whether somebody listens to a tenant's live stream, so that what
-// is stored has to be sent to them; see stream.HasSubscribers.
+// Subscribers finds out whether a tenant's live stream has subscribers, to whom
+// stored entries must be sent; see stream.HasSubscribers.
 type Subscribers interface {
 	HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error)
 }
 
-// Tenants finds tenants; audit.ErrNotFound where there is none.
+// Tenants finds tenants. Tenant returns audit.ErrNotFound if none exists.
 type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 }
 
-// Origin is where a request came from: the defaults of ip_address and user_agent.
+// Origin is the source of a request: the defaults of ip_address and user_agent.
 type Origin struct {
 	IPAddress netip.Addr
 	UserAgent string
 }
 
-// Outcome is what became of one submitted entry.
+// Outcome is the result of one submitted entry.
 type Outcome struct {
-	ID     audit.EntryID // zero where the entry could not be read
+	ID     audit.EntryID // zero if the entry could not be read
 	Status OutcomeStatus
-	Err    *audit.ValidationError // set exactly where Status is Rejected
+	Err    *audit.ValidationError // set if and only if Status is Rejected
 }
 
 // OutcomeStatus is one word of a bulk answer.

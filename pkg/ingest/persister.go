@@ -8,8 +8,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// Persister stores what the ingest queues hold and passes it on to the index
-// queue and, where somebody listens, to the stream queue.
+// Persister stores the entries of the ingest queues. It forwards them to the
+// index queue and, if the tenant has subscribers, to the stream queue.
 type Persister struct {
 	Store       Store
 	Quarantine  Quarantine
@@ -17,14 +17,15 @@ type Persister struct {
 	Index       Queue
 	Subscribers Subscribers
 	Stream      Queue
-	// DeadLetters takes lines that cannot even be read as an entry.
+	// DeadLetters gets the lines that cannot be read as an entry.
 	DeadLetters Queue
 }
 
-// Persist handles one queue message body. After nil the message may be deleted:
-// each of its entries is stored and on the queues of what follows, unless it was before,
-// in quarantine with its reason, among the dead letters where it cannot be read, or gone because its
-// tenant was deleted. After an error the message must be delivered again.
+// Persist handles one queue message body. After nil the message may be deleted.
+// Each of its entries is then stored and on the queues of the next steps, or in
+// quarantine with its reason. An unreadable line is a dead letter. If the tenant
+// is deleted or being deleted, the entries are dropped. After an error the
+// message must be delivered again.
 func (p *Persister) Persist(ctx context.Context, body string) error {
 	contents, err := envelope.Unpack(body)
 	if err != nil {
@@ -46,20 +47,19 @@ func (p *Persister) Persist(ctx context.Context, body string) error {
 			return fmt.Errorf("quarantine %d entries of %s: %w", len(appended.Rejections), contents.Tenant, err)
 		}
 	}
-	if err := p.passOn(ctx, body, contents, appended); err != nil {
+	if err := p.forward(ctx, body, contents, appended); err != nil {
 		return err
 	}
-	// At last, so that a message that comes again while an engine is down does not bury them each time.
-	if err := BuryPoison(ctx, p.DeadLetters, contents); err != nil {
+	// Last, so that a message that is delivered again during an outage does not send dead letters each time.
+	if err := DeadLetterPoison(ctx, p.DeadLetters, contents); err != nil {
 		return fmt.Errorf("persist %s: %w", contents.Tenant, err)
 	}
 	return nil
 }
 
-// passOn sends what was stored to the next steps, the very message where nothing
-// was left out. What a client sent again was passed on as it is stored, by the
-// message that brought it first.
-func (p *Persister) passOn(ctx context.Context, body string, contents envelope.Contents, appended Appended) error {
+// forward sends the stored entries to the next steps: the message itself if all of
+// its entries are new. The message that first brought a repeated entry forwarded it.
+func (p *Persister) forward(ctx context.Context, body string, contents envelope.Contents, appended Appended) error {
 	messages := []string{body}
 	if len(appended.Rejections) > 0 || len(appended.Repeated) > 0 || len(contents.Poison) > 0 {
 		var err error
@@ -73,12 +73,12 @@ func (p *Persister) passOn(ctx context.Context, body string, contents envelope.C
 	if err := p.Index.Send(ctx, messages); err != nil {
 		return fmt.Errorf("enqueue entries of %s for the index: %w", contents.Tenant, err)
 	}
-	// Asked after the entries are stored: who listens from now on gets what is stored from now on.
-	listening, err := p.Subscribers.HasSubscribers(ctx, contents.Tenant)
+	// After the entries are stored: a later subscriber gets later entries only.
+	subscribed, err := p.Subscribers.HasSubscribers(ctx, contents.Tenant)
 	if err != nil {
-		return fmt.Errorf("ask who listens to %s: %w", contents.Tenant, err)
+		return fmt.Errorf("find the subscribers of %s: %w", contents.Tenant, err)
 	}
-	if !listening {
+	if !subscribed {
 		return nil
 	}
 	if err := p.Stream.Send(ctx, messages); err != nil {
@@ -89,25 +89,25 @@ func (p *Persister) passOn(ctx context.Context, body string, contents envelope.C
 
 // new returns the entries that were neither rejected nor repeated.
 func (a Appended) new(entries []audit.Entry) []audit.Entry {
-	out := make(map[int]bool, len(a.Rejections)+len(a.Repeated))
+	skip := make(map[int]bool, len(a.Rejections)+len(a.Repeated))
 	for _, r := range a.Rejections {
-		out[r.Index] = true
+		skip[r.Index] = true
 	}
 	for _, i := range a.Repeated {
-		out[i] = true
+		skip[i] = true
 	}
-	kept := make([]audit.Entry, 0, len(entries)-len(out))
+	fresh := make([]audit.Entry, 0, len(entries)-len(skip))
 	for i := range entries {
-		if !out[i] {
-			kept = append(kept, entries[i])
+		if !skip[i] {
+			fresh = append(fresh, entries[i])
 		}
 	}
-	return kept
+	return fresh
 }
 
-// BuryPoison sends each unreadable line of a message on its own to the dead
-// letters, with its reason.
-func BuryPoison(ctx context.Context, deadLetters Queue, contents envelope.Contents) error {
+// DeadLetterPoison sends each unreadable line of a message to the dead-letter
+// queue, as a message of its own with the reason.
+func DeadLetterPoison(ctx context.Context, deadLetters Queue, contents envelope.Contents) error {
 	if len(contents.Poison) == 0 {
 		return nil
 	}
@@ -120,7 +120,7 @@ func BuryPoison(ctx context.Context, deadLetters Queue, contents envelope.Conten
 		bodies[i] = body
 	}
 	if err := deadLetters.Send(ctx, bodies); err != nil {
-		return fmt.Errorf("bury %d unreadable entries: %w", len(bodies), err)
+		return fmt.Errorf("dead-letter %d unreadable entries: %w", len(bodies), err)
 	}
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// Service accepts entries: it reads, checks and completes them and puts them
-// on the tenant's queue.
+// Service accepts entries: it reads, validates and completes them and sends them
+// to the queue of the tenant's tier.
 type Service struct {
 	// Standard and Priority are the ingest queues of the two tiers.
 	Standard, Priority Queue
@@ -22,29 +22,29 @@ type Service struct {
 	Random func(b []byte)
 }
 
-// Submit takes the JSON texts of entries, each on its own: one that is faulty is
-// rejected and the others are accepted. It returns one outcome for each text, in
-// their order, and returns nil only once every accepted entry is durable in the
-// queue. It keeps no reference to texts.
+// Submit accepts the JSON texts of entries, each independently: a faulty one is
+// rejected alone. It returns one outcome for each text, in their order. The error
+// is nil only once every accepted entry is durable in the queue. Submit keeps no
+// reference to texts.
 func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin, texts [][]byte) ([]Outcome, error) {
 	b := s.batch(tenant, origin, texts...)
 	for i, text := range texts {
-		b.outcomes[i] = b.take(text, "")
+		b.outcomes[i] = b.submit(text, "")
 	}
 	return b.outcomes, s.send(ctx, tenant, &b.packer)
 }
 
-// SubmitKeyed is Submit of one text whose idempotency key came beside it (the
-// Idempotency-Key header). A key in the text must agree with it.
+// SubmitKeyed is Submit of one text with the idempotency key of the
+// Idempotency-Key header. A key in the text must be the same.
 func (s *Service) SubmitKeyed(ctx context.Context, tenant audit.Tenant, origin Origin, text []byte, key string) (Outcome, error) {
 	b := s.batch(tenant, origin, text)
-	outcome := b.take(text, key)
+	outcome := b.submit(text, key)
 	return outcome, s.send(ctx, tenant, &b.packer)
 }
 
-// Record puts an entry about the service's own doings into the tenant's log:
-// user, action, resource, states, metadata and message are the caller's, the rest
-// is filled in. The tenant's log_levels do not apply to it.
+// Record writes an entry about an action of the service into the tenant's log.
+// The caller sets user, action, resource, states, metadata and message. Record
+// sets the rest. The tenant's log_levels do not apply.
 func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error {
 	now := s.now()
 	entry.Tenant, entry.Timestamp, entry.ReceivedAt = tenant.ID, now, now
@@ -91,7 +91,7 @@ func (s *Service) send(ctx context.Context, tenant audit.Tenant, packer *envelop
 	return nil
 }
 
-// batch takes the entries of one request.
+// batch collects the entries of one request.
 type batch struct {
 	service  *Service
 	tenant   audit.Tenant
@@ -117,7 +117,7 @@ func (s *Service) batch(tenant audit.Tenant, origin Origin, texts ...[]byte) *ba
 	return b
 }
 
-// cleanAgent makes a caller's header fit the field that it is the default of.
+// cleanAgent makes the User-Agent header valid UTF-8 of at most audit.MaxUserAgent bytes.
 func cleanAgent(agent string) string {
 	agent = strings.ToValidUTF8(agent, "\uFFFD")
 	if len(agent) <= audit.MaxUserAgent {
@@ -130,8 +130,8 @@ func cleanAgent(agent string) string {
 	return agent[:cut]
 }
 
-// take decides on one text and packs it where it is accepted.
-func (b *batch) take(text []byte, key string) Outcome {
+// submit decides about one text and packs the entry if it is accepted.
+func (b *batch) submit(text []byte, key string) Outcome {
 	submitted, invalid := entryjson.ParseSubmitted(text)
 	if invalid != nil {
 		return rejected(audit.EntryID{}, invalid)
@@ -168,8 +168,8 @@ func rejected(id audit.EntryID, invalid *audit.ValidationError) Outcome {
 	return Outcome{ID: id, Status: Rejected, Err: invalid}
 }
 
-// complete fills in what the client left to the service, gives the entry its
-// identity and digest, and returns every fault.
+// complete sets the fields that the client left out, the identity and the digest.
+// It returns every fault.
 func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError {
 	var faults []audit.FieldError
 	add := func(pointer, code, detail string) {
@@ -212,7 +212,7 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 	return nil
 }
 
-// identify gives the entry its id: the one of its idempotency key, the client's
+// identify sets the entry's id: derived from its idempotency key, the client's
 // own, or a new one.
 func (b *batch) identify(s *entryjson.Submitted) []audit.FieldError {
 	own := s.ID

@@ -1,5 +1,5 @@
-// Package quarantine keeps accepted entries that a later step could not take,
-// each with its reason, until an administrator retries or deletes them.
+// Package quarantine stores accepted entries that a later step rejected, each with
+// its reason, until an administrator retries or deletes them.
 package quarantine
 
 import (
@@ -11,9 +11,9 @@ import (
 
 // Item is one entry in quarantine.
 type Item struct {
-	// ID is derived from tenant, entry id, digest and step, so that holding
-	// the same entry twice keeps it once; while a retry is under way, from the
-	// retry's time as well. It is 32 hexadecimal digits.
+	// ID is 32 hexadecimal digits derived from tenant, entry id, digest and step, so
+	// that adding the same entry twice stores it once. During a retry it is derived
+	// from the retry's time too.
 	ID     string
 	Step   string // audit.StepPersist or audit.StepIndex
 	Code   string
@@ -24,15 +24,15 @@ type Item struct {
 	Entry     audit.Entry
 }
 
-// Store keeps items. Every method is of one tenant.
+// Store stores items. Every method is limited to one tenant.
 type Store interface {
-	// Put keeps the items durably; an id that is there already is left as it is.
+	// Put stores the items durably. It does not change an item whose id exists.
 	Put(ctx context.Context, tenant audit.TenantID, items []Item) error
 	// List returns up to limit items after the item with the id after ("" for
 	// the beginning), ordered by id, and whether more follow.
 	List(ctx context.Context, tenant audit.TenantID, after string, limit int) (items []Item, more bool, err error)
-	// Item returns one item, audit.ErrNotFound where there is none.
+	// Item returns one item. It returns audit.ErrNotFound if none exists.
 	Item(ctx context.Context, tenant audit.TenantID, id string) (Item, error)
-	// Delete removes one item, audit.ErrNotFound where there is none.
+	// Delete removes one item. It returns audit.ErrNotFound if none exists.
 	Delete(ctx context.Context, tenant audit.TenantID, id string) error
 }

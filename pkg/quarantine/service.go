@@ -16,8 +16,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
-// Service holds, lists, retries and deletes entries in quarantine. Retries and
-// deletions are recorded in the tenant's log, or do not happen.
+// Service adds, retries and deletes entries in quarantine. A retry or deletion
+// that cannot be recorded in the tenant's log does not happen.
 type Service struct {
 	Store Store
 	// Standard and Priority (ingest) and Index are where a retry sends an entry.
@@ -31,21 +31,21 @@ type Recorder interface {
 	Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error
 }
 
-// maxReason bounds what is kept of a reason, in bytes: some engines write pages.
+// maxReason bounds a stored reason, in bytes: some engines write pages.
 const maxReason = 1024
 
-// restoreTimeout bounds putting an item back, which goes on when the request is canceled.
+// restoreTimeout bounds the restoring of an item, which continues if the request is canceled.
 const restoreTimeout = 5 * time.Second
 
 // Add implements ingest.Quarantine and search.Quarantine. reasons[i].Index
-// points into entries; of several reasons for one entry the first is kept.
+// points into entries. If an entry has several reasons, the first is stored.
 func (s *Service) Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error {
 	now := s.Now().UTC().Truncate(time.Millisecond)
 	items := make([]Item, 0, len(reasons))
 	seen := make(map[string]bool, len(reasons))
 	for _, r := range reasons {
 		if r.Index < 0 || r.Index >= len(entries) {
-			return fmt.Errorf("hold entries of %s: a reason for entry %d of %d", tenant, r.Index, len(entries))
+			return fmt.Errorf("quarantine entries of %s: a reason for entry %d of %d", tenant, r.Index, len(entries))
 		}
 		e := entries[r.Index]
 		id := itemID(tenant, step, &e)
@@ -61,17 +61,17 @@ func (s *Service) Add(ctx context.Context, tenant audit.TenantID, step string, e
 		return nil
 	}
 	if err := s.Store.Put(ctx, tenant, items); err != nil {
-		return fmt.Errorf("hold %d entries of %s: %w", len(items), tenant, err)
+		return fmt.Errorf("quarantine %d entries of %s: %w", len(items), tenant, err)
 	}
 	return nil
 }
 
-// itemID derives the id of an entry's item. The lengths keep tenant and step apart.
+// itemID derives the id of an entry's item. The lengths make the text unambiguous.
 func itemID(tenant audit.TenantID, step string, e *audit.Entry) string {
 	return hashID(fmt.Appendf(nil, "%d %s %d %s %s %x", len(tenant), tenant, len(step), step, e.ID, e.Digest))
 }
 
-// retryID derives the id that an item has while it is retried.
+// retryID derives the id of an item during a retry.
 func retryID(id string, now time.Time) string {
 	return hashID(fmt.Appendf(nil, "retry %s %d", id, now.UnixNano()))
 }
@@ -81,7 +81,7 @@ func hashID(text []byte) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// cut shortens text to at most limit bytes, at a character's border.
+// cut shortens text to at most limit bytes without splitting a character.
 func cut(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -92,18 +92,17 @@ func cut(text string, limit int) string {
 	return text[:limit]
 }
 
-// Retry sends the item's entry through its step again and takes it out of
-// quarantine once it is on the queue. Where the step still cannot take it, it
-// comes back under the same id. After an error the item is still there, and the
-// entry may go through its step all the same, which does no harm.
+// Retry sends the item's entry to the queue of its step and then removes the item.
+// If the step rejects the entry again, the item returns under the same id. After
+// an error the item still exists. The step may process the entry anyway, which
+// does no harm.
 func (s *Service) Retry(ctx context.Context, by access.Principal, tenant audit.Tenant, id string) error {
 	item, err := s.Store.Item(ctx, tenant.ID, id)
 	if err != nil {
 		return fmt.Errorf("retry quarantine item of %s: %w", tenant.ID, err)
 	}
-	// The step may hold the entry again, under this id, before this call is
-	// done. So the item moves to an id of this retry's own first: what is
-	// removed in the end is only ever that.
+	// The step may add the entry again, under this id, before this call ends. So the
+	// item first moves to an id of this retry. Only that item is removed at the end.
 	moved := item
 	moved.ID = retryID(item.ID, s.Now())
 	if err := s.move(ctx, tenant.ID, item, moved.ID); err != nil {
@@ -124,7 +123,7 @@ func (s *Service) Retry(ctx context.Context, by access.Principal, tenant audit.T
 	return nil
 }
 
-// move gives the item another id; at every moment it is there under one of the two.
+// move gives the item another id. It exists under at least one of the two at any time.
 func (s *Service) move(ctx context.Context, tenant audit.TenantID, item Item, id string) error {
 	from := item.ID
 	item.ID = id
@@ -134,7 +133,7 @@ func (s *Service) move(ctx context.Context, tenant audit.TenantID, item Item, id
 	return s.remove(ctx, tenant, from)
 }
 
-// remove deletes an item that may be gone already.
+// remove deletes an item. It returns nil if the item does not exist.
 func (s *Service) remove(ctx context.Context, tenant audit.TenantID, id string) error {
 	if err := s.Store.Delete(ctx, tenant, id); err != nil && !errors.Is(err, audit.ErrNotFound) {
 		return err
@@ -161,8 +160,8 @@ func (s *Service) send(ctx context.Context, tenant audit.Tenant, item *Item) err
 	return nil
 }
 
-// Delete discards an item for good; audit.ErrConflict while the tenant is under
-// legal hold. It is recorded just before, so that nothing vanishes without a trace.
+// Delete removes an item for ever. It returns audit.ErrConflict while the tenant
+// is under legal hold. The deletion is recorded first, so that it leaves a trace.
 func (s *Service) Delete(ctx context.Context, by access.Principal, tenant audit.Tenant, id string) error {
 	if tenant.Settings.LegalHold {
 		return fmt.Errorf("delete quarantine item of %s: it is under legal hold: %w", tenant.ID, audit.ErrConflict)
@@ -180,7 +179,7 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, tenant audit.
 	return nil
 }
 
-// record tells what was done to which entry; of its content nothing.
+// record records the action with the entry's id, without its content.
 func (s *Service) record(ctx context.Context, by access.Principal, tenant audit.Tenant, action string, item *Item) error {
 	metadata, err := json.Marshal(map[string]string{"entry_id": item.Entry.ID.String(), "step": item.Step, "code": item.Code})
 	if err == nil {

@@ -8,17 +8,17 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// Quarantine keeps entries that the index could not take; see ingest.Quarantine.
+// Quarantine stores entries that the index rejected; see ingest.Quarantine.
 type Quarantine interface {
 	Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
 }
 
-// Tenants finds tenants; audit.ErrNotFound where there is none.
+// Tenants finds tenants. Tenant returns audit.ErrNotFound if none exists.
 type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 }
 
-// Indexer makes what the index queue holds findable.
+// Indexer writes the entries of the index queue to the index.
 type Indexer struct {
 	Index      IndexWriter
 	Quarantine Quarantine
@@ -26,9 +26,9 @@ type Indexer struct {
 }
 
 // IndexMessage handles one queue message body. After nil the message may be
-// deleted; after an error it must be delivered again. A line that cannot be read
-// fails the whole message: the step before passes none on, so the message was
-// damaged and belongs among the dead letters.
+// deleted. After an error it must be delivered again. An unreadable line fails
+// the whole message: the previous step forwards readable entries only, so the
+// message was damaged and belongs in the dead-letter queue.
 func (x *Indexer) IndexMessage(ctx context.Context, body string) error {
 	contents, err := envelope.Unpack(body)
 	if err != nil {

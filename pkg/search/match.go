@@ -12,8 +12,8 @@ import (
 )
 
 // ParseFilter reads the parameters of a list that choose entries: the filter
-// fields, q, from and to. Other parameters are faults, as are faulty ones; the
-// error is an *audit.ValidationError.
+// fields, q, from and to. It returns an *audit.ValidationError if a parameter is
+// unknown or faulty.
 func ParseFilter(query url.Values) (audit.Filter, error) {
 	p := params{values: query}
 	p.only()
@@ -21,11 +21,10 @@ func ParseFilter(query url.Values) (audit.Filter, error) {
 	return filter, p.err()
 }
 
-// Candidate is an entry that filters are held against one after the other. It is
-// safe for concurrent use.
+// Candidate is an entry to compare with several filters. It is safe for concurrent use.
 type Candidate struct {
 	Entry audit.Entry
-	// What is worked out once, and only for a filter that asks for it.
+	// Computed once, and only if a filter needs it.
 	words  func() []string
 	leaves func() map[string][]string
 }
@@ -36,30 +35,30 @@ func NewCandidate(e audit.Entry) *Candidate {
 	c.words = sync.OnceValue(func() []string { return audit.Words(c.Entry.Message) })
 	c.leaves = sync.OnceValue(func() map[string][]string {
 		leaves := map[string][]string{}
-		// Stored metadata is well-formed; were it not, its leaves up to there count.
+		// Stored metadata is well-formed. If it is not, the leaves before the fault count.
 		_ = entryjson.Leaves(c.Entry.Metadata, func(path, value string) { leaves[path] = append(leaves[path], value) })
 		return leaves
 	})
 	return c
 }
 
-// Matches reports whether the filter chooses the entry: whether an index would find it.
+// Matches reports whether the entry matches the filter, as an index would decide.
 func (c *Candidate) Matches(filter audit.Filter) bool {
-	return c.within(filter.From, filter.To) && (filter.Where == nil || c.holds(filter.Where))
+	return c.within(filter.From, filter.To) && (filter.Where == nil || c.meets(filter.Where))
 }
 
-func (c *Candidate) holds(e audit.Expr) bool {
+func (c *Candidate) meets(e audit.Expr) bool {
 	switch e := e.(type) {
 	case audit.And:
-		return !slices.ContainsFunc(e, func(part audit.Expr) bool { return !c.holds(part) })
+		return !slices.ContainsFunc(e, func(part audit.Expr) bool { return !c.meets(part) })
 	case audit.Or:
-		return slices.ContainsFunc(e, c.holds)
+		return slices.ContainsFunc(e, c.meets)
 	case audit.Not:
-		return !c.holds(e.Expr)
+		return !c.meets(e.Expr)
 	case audit.Equals:
 		return slices.ContainsFunc(c.values(e.Field), func(value string) bool { return slices.Contains(e.Values, value) })
 	case audit.Text:
-		return c.says(e)
+		return c.hasWords(e)
 	case audit.Time:
 		return c.within(e.From, e.To)
 	}
@@ -79,8 +78,8 @@ func (c *Candidate) values(field audit.Field) []string {
 	return c.Entry.Values(field)
 }
 
-// says reports whether the message has the words next to one another.
-func (c *Candidate) says(e audit.Text) bool {
+// hasWords reports whether the message has the words next to each other.
+func (c *Candidate) hasWords(e audit.Text) bool {
 	last := len(e.Words) - 1
 	if last < 0 {
 		return true

@@ -31,7 +31,7 @@ const (
 	MaxFilterValueBytes = 4096 // of one value
 )
 
-// params reads query parameters and gathers their faults.
+// params reads query parameters and collects their faults.
 type params struct {
 	values url.Values
 	faults []audit.FieldError
@@ -45,7 +45,7 @@ func (p *params) err() error {
 	return audit.InvalidFields(p.faults)
 }
 
-// single returns the one value of a parameter, "" where it is not given.
+// single returns the single value of a parameter, "" if it is not given.
 func (p *params) single(name string) string {
 	switch values := p.values[name]; len(values) {
 	case 0:
@@ -58,7 +58,7 @@ func (p *params) single(name string) string {
 	}
 }
 
-// only refuses parameters that are neither filters nor among the names.
+// only reports parameters that are neither filters nor among the names.
 func (p *params) only(names ...string) {
 	for _, name := range slices.Sorted(maps.Keys(p.values)) {
 		if slices.Contains(names, name) || slices.Contains([]string{ParamQuery, ParamFrom, ParamTo}, name) {
@@ -111,7 +111,7 @@ func (p *params) filter() audit.Filter {
 	return filter
 }
 
-// add takes over the faults of an error that another parser found.
+// add adds the faults that another parser returned.
 func (p *params) add(err error) {
 	if invalid, ok := err.(*audit.ValidationError); ok { //nolint:errorlint // parsers return it unwrapped
 		p.faults = append(p.faults, invalid.Fields...)

@@ -26,23 +26,23 @@ type ReconcileRun struct {
 	Tenants    TenantLister
 	// Every is the time from one run to the next.
 	Every time.Duration
-	// Publish is told what was found, for several tenants at once.
+	// Publish gets each result. It is called concurrently.
 	Publish func(Reconciliation) error
 	Log     *slog.Logger
 }
 
 const (
 	oneDay = 24 * time.Hour
-	// tenantsAtOnce are compared at a time, so that one with very many entries
-	// keeps only some of the time from the others.
-	tenantsAtOnce = 4
-	tenantsPage   = 1000
+	// maxConcurrentTenants are compared at the same time, so that a tenant with
+	// many entries does not delay all others.
+	maxConcurrentTenants = 4
+	tenantsPerPage       = 1000
 )
 
-// Run does one run. What goes wrong with one tenant is logged and does not keep
-// the others from theirs; the error then says how many. Where ctx ends before
-// all have had their turn the error says so too: runs begin with another tenant
-// each, so that nobody is always the last.
+// Run does one run. It logs the failure of a tenant and continues with the
+// others. The error says how many tenants failed, or how many were not finished
+// when ctx ended. Each run begins with another tenant, so that no tenant is
+// always the last.
 func (s *ReconcileRun) Run(ctx context.Context) error {
 	tenants, err := s.tenants(ctx)
 	if err != nil {
@@ -60,12 +60,12 @@ func (s *ReconcileRun) Run(ctx context.Context) error {
 	return fmt.Errorf("reconcile: %d of %d tenants failed", unfinished, len(tenants))
 }
 
-// tenants returns those that are not being deleted.
+// tenants returns the tenants that are not being deleted.
 func (s *ReconcileRun) tenants(ctx context.Context) ([]audit.Tenant, error) {
 	var kept []audit.Tenant
 	var after audit.TenantID
 	for {
-		page, more, err := s.Tenants.List(ctx, nil, after, tenantsPage)
+		page, more, err := s.Tenants.List(ctx, nil, after, tenantsPerPage)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func (r *reconcileRun) all(ctx context.Context, tenants []audit.Tenant) (unfinis
 	var mu sync.Mutex
 	var working sync.WaitGroup
 	next := make(chan audit.Tenant)
-	for range min(tenantsAtOnce, len(tenants)) {
+	for range min(maxConcurrentTenants, len(tenants)) {
 		working.Go(func() {
 			for t := range next {
 				if err := r.tenant(ctx, &t); err != nil {
@@ -113,14 +113,14 @@ func (r *reconcileRun) all(ctx context.Context, tenants []audit.Tenant) (unfinis
 	return unfinished
 }
 
-// report logs what went wrong, but not that the time ran out, which Run tells of all at once.
+// report logs the failure of a tenant. Run reports the end of ctx, once for all tenants.
 func (r *reconcileRun) report(ctx context.Context, tenant audit.TenantID, err error) {
 	if ctx.Err() == nil {
 		r.Log.ErrorContext(ctx, "reconciling failed", "tenant", string(tenant), "error", err)
 	}
 }
 
-// tenant reconciles the days of one tenant. A day that fails does not keep the others.
+// tenant reconciles the days of one tenant. After a failed day it continues with the next.
 func (r *reconcileRun) tenant(ctx context.Context, t *audit.Tenant) error {
 	days := []time.Time{r.today, r.today.Add(-oneDay)}
 	older, err := r.olderDay(ctx, t)
@@ -143,8 +143,8 @@ func (r *reconcileRun) tenant(ctx context.Context, t *audit.Tenant) error {
 	return errors.Join(errs...)
 }
 
-// olderDay returns the day before yesterday, or earlier, whose turn it is; the
-// zero time where the tenant has no entry that old.
+// olderDay returns the older day that this run compares. It returns the zero time
+// if the tenant has no entry that old.
 func (r *reconcileRun) olderDay(ctx context.Context, t *audit.Tenant) (time.Time, error) {
 	yesterday := r.today.Add(-oneDay)
 	var from time.Time

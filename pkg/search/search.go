@@ -1,5 +1,5 @@
-// Package search is the read side: Service answers lists, single entries and
-// statistics; Indexer feeds the index from its queue.
+// Package search is the read side: Service reads lists, single entries and
+// statistics, Indexer writes to the index, Reconciler repairs the index.
 package search
 
 import (
@@ -8,33 +8,32 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Finder answers lists of one tenant's entries, or an *audit.UnavailableError.
-// One that others stand in for takes seconds to find that out, not all the time
-// that it is given.
+// Finder reads lists of one tenant's entries. It returns an
+// *audit.UnavailableError while its engine is unavailable. If another Finder can
+// stand in for it, it does so within seconds, before its context ends.
 type Finder interface {
-	// Find returns the page of the entries that the filter chooses.
+	// Find returns a page of the entries that match the filter.
 	Find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, page audit.PageRequest) (audit.Page, error)
 }
 
-// Index answers lists and statistics of one tenant's entries. What was indexed
-// is found from the moment Put returned, or within a second where the index
-// refreshes by itself.
+// Index reads lists and statistics of one tenant's entries. An entry is found as
+// soon as Put has returned, or within a second if the index refreshes by itself.
 type Index interface {
 	Finder
-	// Stats counts the entries that the filter chooses.
+	// Stats counts the entries that match the filter.
 	Stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error)
-	// Contains reports whether the index itself has the entry.
+	// Contains reports whether the index has the entry.
 	Contains(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (bool, error)
 }
 
 // IndexWriter makes entries findable. Put returns once every entry that it does
-// not reject is durable in the index; putting an entry again is not an error.
+// not reject is durable in the index. Putting an entry again is not an error.
 type IndexWriter interface {
 	Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error)
 }
 
-// Reader reads single entries from the system of record; audit.ErrNotFound
-// where the tenant has none with this id.
+// Reader reads single entries from the system of record. Entry returns
+// audit.ErrNotFound if the tenant has none with this id.
 type Reader interface {
 	Entry(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (audit.Entry, error)
 }

@@ -14,27 +14,27 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 )
 
-// Service answers the read side of one tenant. Every call is narrowed by the
-// caller's scope.
+// Service reads the entries of a tenant. Every call is restricted to the caller's
+// scope.
 type Service struct {
 	Index Index
-	// Degraded answers what it can while Index is unavailable; nil: nothing does.
-	// Its positions are Index's, so that a list goes on where it was.
+	// Degraded reads lists while Index is unavailable; nil: nothing does. It uses the
+	// positions of Index, so that a client can continue its list.
 	Degraded Finder
 	Reader   Reader
 	Cursors  *cursor.Signer
 	Now      func() time.Time
-	// Log is told why the index did not answer where that does not show in the
-	// answer's status; nil: slog's default.
+	// Log gets failures of the index that the response's status does not show; nil:
+	// slog's default.
 	Log *slog.Logger
 }
 
-// List is one page of entries with the cursors of its neighbours ("" where there is none).
+// List is one page of entries with the cursors of its neighbours ("" if there is none).
 type List struct {
 	Entries    []audit.Entry
 	Next, Prev string
-	// Degraded says that the index is unavailable and the system of record
-	// answered, which may be a little behind or ahead of it.
+	// Degraded says that the entries come from the system of record, because the
+	// index is unavailable. The two can differ by the most recent entries.
 	Degraded bool
 }
 
@@ -66,26 +66,26 @@ func (s *Service) Find(ctx context.Context, tenant audit.TenantID, scope access.
 	return answer, nil
 }
 
-// find asks the index and, while that is unavailable, whoever stands in for it.
-// The index leaves the time for that.
+// find reads from the index and, while it is unavailable, from Degraded. The index
+// leaves enough time for that; see Finder.
 func (s *Service) find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (page audit.Page, degraded bool, err error) {
 	page, err = s.Index.Find(ctx, tenant, filter, request)
 	var unavailable *audit.UnavailableError
 	if s.Degraded == nil || ctx.Err() != nil || !errors.As(err, &unavailable) {
 		return page, false, err
 	}
-	s.missed(ctx, tenant, err)
+	s.logUnanswered(ctx, tenant, err)
 	page, err = s.Degraded.Find(ctx, tenant, filter, request)
 	return page, err == nil, err
 }
 
-// missed logs that an answer was made without the index.
-func (s *Service) missed(ctx context.Context, tenant audit.TenantID, err error) {
+// logUnanswered logs that a response was made without the index.
+func (s *Service) logUnanswered(ctx context.Context, tenant audit.TenantID, err error) {
 	cmp.Or(s.Log, slog.Default()).WarnContext(ctx, "the index did not answer", "tenant", string(tenant), "error", err)
 }
 
-// listName is what a cursor is good for: everything that decides which entries
-// the list holds and in which order.
+// listName names the list that a cursor is valid for: everything that decides
+// which entries the list has and in which order.
 func listName(tenant audit.TenantID, scope access.Scope, query url.Values) string {
 	filters := url.Values{}
 	for name, values := range query {
@@ -101,14 +101,14 @@ func listName(tenant audit.TenantID, scope access.Scope, query url.Values) strin
 	return string(tenant) + "\n" + filters.Encode() + "\n" + narrowed.Encode()
 }
 
-// place is what a cursor carries.
+// place is the payload of a cursor.
 type place struct {
 	Millis    int64  `json:"t"`
 	Tie       string `json:"e"`
 	Backwards bool   `json:"b,omitempty"`
 }
 
-// place moves the request to where a cursor points.
+// place moves the request to the position of a cursor.
 func (s *Service) place(request *audit.PageRequest, list, text string) error {
 	payload, err := s.Cursors.Parse(list, text)
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *Service) list(name string, request audit.PageRequest, page audit.Page) 
 func (s *Service) sign(list string, position audit.Position, backwards bool) string {
 	payload, err := json.Marshal(place{Millis: position.Time.UnixMilli(), Tie: position.Tie, Backwards: backwards})
 	if err != nil {
-		return "" // cannot happen: numbers, a string and a bool
+		return "" // never: numbers, a string and a bool
 	}
 	return s.Cursors.Sign(list, payload)
 }
@@ -167,17 +167,17 @@ func (s *Service) Stats(ctx context.Context, tenant audit.TenantID, scope access
 	return stats, request, err
 }
 
-// Found is one entry with how far it has come.
+// Found is one entry and its status.
 type Found struct {
 	Entry  audit.Entry
 	Status audit.Status
 }
 
-// recent is how young an id must be for its entry to be still under way.
+// recent is the age of an id up to which its entry may still be in a queue.
 const recent = 5 * time.Minute
 
-// Entry answers GET /logs/{id}. An entry outside the scope is audit.ErrNotFound.
-// One that is not stored yet but may be under way is a *NotYetError.
+// Entry answers GET /logs/{id}. It returns audit.ErrNotFound if the entry does not
+// exist or is outside the scope, and a *NotYetError if it may still be in a queue.
 func (s *Service) Entry(ctx context.Context, tenant audit.TenantID, scope access.Scope, id audit.EntryID) (Found, error) {
 	entry, err := s.Reader.Entry(ctx, tenant, id)
 	if errors.Is(err, audit.ErrNotFound) && s.Now().Sub(id.Time()) < recent {
@@ -190,12 +190,12 @@ func (s *Service) Entry(ctx context.Context, tenant audit.TenantID, scope access
 		return Found{}, audit.ErrNotFound
 	}
 	found := Found{Entry: entry, Status: audit.StatusStored}
-	// The entry itself comes from the system of record. Where the index cannot
-	// say whether it has it, "stored" is what is known for certain.
+	// The entry comes from the system of record. If the index does not answer,
+	// "stored" is certain.
 	indexed, err := s.Index.Contains(ctx, tenant, id)
 	switch {
 	case err != nil:
-		s.missed(ctx, tenant, err)
+		s.logUnanswered(ctx, tenant, err)
 	case indexed:
 		found.Status = audit.StatusIndexed
 	}

@@ -21,15 +21,15 @@ type Recorder interface {
 	Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error
 }
 
-// Service administers tenants and keys. Whether the caller may is decided
-// before; only what a key may be given is decided here.
+// Service administers tenants and keys. Its callers check permissions. Service
+// checks only what a new key may do.
 //
-// It records every change of an existing tenant in the tenant's own log, and no
-// change stands that could not be recorded: one that can be undone is made,
-// recorded, and undone where the recording failed; one that cannot be undone
-// (revoking a key, deleting a tenant) is recorded just before it is made. Either
-// way the error is an *audit.UnavailableError and a retry starts over; what it
-// may leave behind is a record of a change that was then not made.
+// Service records every change of an existing tenant in the tenant's own log. A
+// change that cannot be recorded does not remain. A reversible change is made,
+// recorded, and undone if the recording failed. An irreversible change (revoking a
+// key, deleting a tenant) is recorded first. In both cases the error is an
+// *audit.UnavailableError, and the caller may retry. The log may then have a record
+// of a change that was not made.
 type Service struct {
 	Tenants  Store // Cache.Fresh, where the process has a Cache, so that it sees these changes at once
 	Keys     KeyStore
@@ -42,22 +42,22 @@ type Service struct {
 
 // The actions and resource types of the service's own entries.
 const (
-	actionUpdate   = "tenant.update"
-	actionDelete   = "tenant.delete"
-	actionKeyMade  = "key.create"
-	actionKeyGone  = "key.delete"
-	resourceTenant = "tenant"
-	resourceKey    = "api_key"
+	actionUpdate    = "tenant.update"
+	actionDelete    = "tenant.delete"
+	actionCreateKey = "key.create"
+	actionDeleteKey = "key.delete"
+	resourceTenant  = "tenant"
+	resourceKey     = "api_key"
 )
 
-// maxAttempts is how often a change starts again that others came in between of.
+// maxAttempts is how often a change is tried if others change the record at the same time.
 const maxAttempts = 8
 
-// undoTimeout bounds undoing a change, which goes on when the request is canceled.
+// undoTimeout bounds the undoing of a change, which continues if the request is canceled.
 const undoTimeout = 5 * time.Second
 
-// Create adds a tenant, active and with Version 1; audit.ErrConflict where its
-// id is or ever was taken. It is not recorded: a new tenant's log begins empty.
+// Create adds an active tenant with Version 1. It returns audit.ErrConflict if the
+// id is or ever was taken. It is not recorded: a new tenant's log is empty.
 func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant) (audit.Tenant, error) {
 	tenant.Status, tenant.Version = audit.TenantActive, 1
 	tenant.CreatedAt = s.now()
@@ -71,7 +71,7 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 	return tenant, nil
 }
 
-// complete validates a record and gives absent lists their empty form.
+// complete validates a record and replaces absent lists by empty ones.
 func complete(tenant *audit.Tenant) error {
 	if tenant.Settings.SensitiveFields == nil {
 		tenant.Settings.SensitiveFields = []string{}
@@ -82,10 +82,10 @@ func complete(tenant *audit.Tenant) error {
 	return nil
 }
 
-// Update replaces name and settings. ifVersion is the version the caller read;
-// 0 overwrites whatever is there ("If-Match: *"). audit.ErrPrecondition where it
-// changed since. A tenant that is being deleted can be updated, so that a legal
-// hold can stop the deletion.
+// Update replaces name and settings. ifVersion is the version that the caller
+// read; 0 overwrites any ("If-Match: *"). Update returns audit.ErrPrecondition if
+// the record has changed since. A tenant that is being deleted can be updated, so
+// that a legal hold can stop the deletion.
 func (s *Service) Update(ctx context.Context, by access.Principal, id audit.TenantID, name string, settings audit.Settings, ifVersion int64) (audit.Tenant, error) {
 	before, after, err := s.change(ctx, id, func(t *audit.Tenant) error {
 		if ifVersion != 0 && t.Version != ifVersion {
@@ -114,8 +114,8 @@ func (s *Service) Update(ctx context.Context, by access.Principal, id audit.Tena
 	return after, nil
 }
 
-// change applies edit to the tenant's record, again from the start where others
-// changed the record in between.
+// change applies edit to the tenant's record. It starts again if others changed
+// the record meanwhile.
 func (s *Service) change(ctx context.Context, id audit.TenantID, edit func(t *audit.Tenant) error) (before, after audit.Tenant, err error) {
 	for range maxAttempts {
 		if before, err = s.Tenants.Tenant(ctx, id); err != nil {
@@ -136,7 +136,7 @@ func (s *Service) change(ctx context.Context, id audit.TenantID, edit func(t *au
 	return before, after, fmt.Errorf("change tenant %s: %w", id, err)
 }
 
-// stateOf is what the log shows of a tenant's record.
+// stateOf returns the part of a tenant's record that the log shows.
 func stateOf(tenant audit.Tenant) audit.Object {
 	return object(struct {
 		Name     string         `json:"name"`
@@ -144,7 +144,7 @@ func stateOf(tenant audit.Tenant) audit.Object {
 	}{tenant.Name, tenant.Settings})
 }
 
-// object returns the JSON text of a struct that always has one.
+// object returns the JSON text of a struct. It panics if there is none.
 func object(v any) audit.Object {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -165,7 +165,7 @@ func (s *Service) record(ctx context.Context, tenant audit.Tenant, entry audit.E
 	return &audit.UnavailableError{Err: fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, err)}
 }
 
-// undo takes back what could not be recorded, also where the caller is gone by now.
+// undo reverts a change that could not be recorded, even if the request is canceled.
 func (s *Service) undo(ctx context.Context, cause error, back func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
@@ -177,15 +177,16 @@ func (s *Service) undo(ctx context.Context, cause error, back func(ctx context.C
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 
-// Delete marks the tenant as deleting and queues the job that purges it;
-// audit.ErrConflict while it is under legal hold. Deleting again returns the
-// same job, and starts it again where it failed or nothing was heard of it.
+// Delete marks the tenant as deleting and queues the job that purges it. It
+// returns audit.ErrConflict while the tenant is under legal hold. Deleting again
+// returns the same job. It restarts the job if the job failed or has made no
+// progress for heartbeatTimeout.
 func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID) (audit.Job, error) {
 	tenant, err := s.Tenants.Tenant(ctx, id)
 	if err != nil {
 		return audit.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
 	}
-	if err := heldBack(&tenant); err != nil {
+	if err := checkLegalHold(&tenant); err != nil {
 		return audit.Job{}, err
 	}
 	if tenant.Status != audit.TenantDeleting {
@@ -195,7 +196,7 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.Tena
 		}
 		_, tenant, err = s.change(ctx, id, func(t *audit.Tenant) error {
 			t.Status = audit.TenantDeleting
-			return heldBack(t)
+			return checkLegalHold(t)
 		})
 		if err != nil {
 			return audit.Job{}, err
@@ -204,18 +205,18 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.Tena
 	return s.startPurge(ctx, tenant)
 }
 
-func heldBack(tenant *audit.Tenant) error {
+func checkLegalHold(tenant *audit.Tenant) error {
 	if tenant.Settings.LegalHold {
 		return fmt.Errorf("delete tenant %s: it is under legal hold: %w", tenant.ID, audit.ErrConflict)
 	}
 	return nil
 }
 
-// silence is after how long without a sign of life a running purge is taken for
-// dead: its Lambda runs for at most this long.
-const silence = 15 * time.Minute
+// heartbeatTimeout is the time without progress after which a running purge counts
+// as dead. A Lambda runs for at most that long.
+const heartbeatTimeout = 15 * time.Minute
 
-// startPurge makes sure that the one purge job of the tenant exists and is on its way.
+// startPurge makes sure that the tenant's only purge job exists and is queued or running.
 func (s *Service) startPurge(ctx context.Context, tenant audit.Tenant) (audit.Job, error) {
 	now := s.now()
 	job := audit.Job{
@@ -228,7 +229,7 @@ func (s *Service) startPurge(ctx context.Context, tenant audit.Tenant) (audit.Jo
 	if err != nil {
 		return audit.Job{}, fmt.Errorf("purge job of tenant %s: %w", tenant.ID, err)
 	}
-	alive := job.State == audit.JobRunning && now.Sub(job.UpdatedAt) < silence
+	alive := job.State == audit.JobRunning && now.Sub(job.UpdatedAt) < heartbeatTimeout
 	if alive || job.State == audit.JobSucceeded {
 		return job, nil
 	}
@@ -248,8 +249,8 @@ func (s *Service) startPurge(ctx context.Context, tenant audit.Tenant) (audit.Jo
 	return job, nil
 }
 
-// purgeJobID derives the id from what never changes of a tenant, so that
-// deleting twice makes one job.
+// purgeJobID derives the job's id from the tenant's id and creation time, so that
+// deleting twice starts one job.
 func purgeJobID(tenant audit.Tenant) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", audit.JobPurgeTenant, tenant.ID, tenant.CreatedAt.UnixMilli()))
 	return hex.EncodeToString(sum[:16])
@@ -262,10 +263,10 @@ const (
 	MaxKeys         = 1000 // of one tenant
 )
 
-// CreateKey makes a key and returns it with its secret, which is shown this
-// once. Tenant, Name, Permissions, Resources and ExpiresAt are the caller's.
-// audit.ErrForbidden where the key could do more than its creator, and
-// audit.ErrConflict where the tenant has MaxKeys already.
+// CreateKey creates a key and returns it with its secret, which is not shown
+// again. The caller sets Tenant, Name, Permissions, Resources and ExpiresAt.
+// CreateKey returns audit.ErrForbidden if the key could do more than its creator,
+// and audit.ErrConflict if the tenant has MaxKeys keys.
 func (s *Service) CreateKey(ctx context.Context, by access.Principal, key Key) (created Key, secret string, err error) {
 	now := s.now()
 	if faults := validateKey(&key, now); len(faults) > 0 {
@@ -297,14 +298,14 @@ func (s *Service) CreateKey(ctx context.Context, by access.Principal, key Key) (
 	if err := s.Keys.CreateKey(ctx, key); err != nil {
 		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
 	}
-	entry := audit.Entry{UserID: by.Subject, Action: actionKeyMade, ResourceType: resourceKey, ResourceID: key.ID, After: key.state()}
+	entry := audit.Entry{UserID: by.Subject, Action: actionCreateKey, ResourceType: resourceKey, ResourceID: key.ID, After: key.state()}
 	if err := s.record(ctx, tenant, entry); err != nil {
 		return Key{}, "", s.undo(ctx, err, func(ctx context.Context) error { return s.Keys.DeleteKey(ctx, key.Tenant, key.ID) })
 	}
 	return key, secret, nil
 }
 
-// DeleteKey revokes a key, audit.ErrNotFound where the tenant has none with this id.
+// DeleteKey revokes a key. It returns audit.ErrNotFound if the tenant has none with this id.
 func (s *Service) DeleteKey(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) error {
 	record, err := s.Tenants.Tenant(ctx, tenant)
 	if err != nil {
@@ -318,7 +319,7 @@ func (s *Service) DeleteKey(ctx context.Context, by access.Principal, tenant aud
 	if i < 0 {
 		return fmt.Errorf("delete key of %s: %w", tenant, audit.ErrNotFound)
 	}
-	entry := audit.Entry{UserID: by.Subject, Action: actionKeyGone, ResourceType: resourceKey, ResourceID: id, Before: keys[i].state()}
+	entry := audit.Entry{UserID: by.Subject, Action: actionDeleteKey, ResourceType: resourceKey, ResourceID: id, Before: keys[i].state()}
 	if err := s.record(ctx, record, entry); err != nil {
 		return err
 	}

@@ -9,45 +9,45 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Store keeps the records of tenants.
+// Store stores the records of tenants.
 type Store interface {
-	// Create adds a tenant with Version 1; audit.ErrConflict where the id is or ever was taken.
+	// Create adds a tenant with Version 1. It returns audit.ErrConflict if the id is or ever was taken.
 	Create(ctx context.Context, tenant audit.Tenant) error
-	// Tenant returns one tenant, audit.ErrNotFound where there is none or it was purged.
+	// Tenant returns one tenant. It returns audit.ErrNotFound if none exists or if it was purged.
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 	// List returns up to limit tenants after the id after, ordered by id, and whether more
-	// follow. only, where not nil, restricts the list to these ids.
+	// follow. If only is not nil, it restricts the list to these ids.
 	List(ctx context.Context, only []audit.TenantID, after audit.TenantID, limit int) (tenants []audit.Tenant, more bool, err error)
-	// Update replaces the record where the stored Version is tenant.Version-1;
-	// audit.ErrPrecondition where it is another, audit.ErrNotFound where there is none.
+	// Update replaces the record if the stored Version is tenant.Version-1. It
+	// returns audit.ErrPrecondition if it is another, and audit.ErrNotFound if none exists.
 	Update(ctx context.Context, tenant audit.Tenant) error
-	// Tombstone removes the record and keeps the id taken for ever. Tombstoning again is not an error.
+	// Tombstone removes the record and reserves the id for ever. Repeating it is not an error.
 	Tombstone(ctx context.Context, id audit.TenantID) error
 }
 
 // Key is an API key as it is stored. The secret itself is never stored.
 type Key struct {
 	ID          string         // 16 hexadecimal digits
-	Tenant      audit.TenantID // the one tenant it is good for
+	Tenant      audit.TenantID // the only tenant it is valid in
 	Name        string
 	Hash        [32]byte // SHA-256 of the secret
 	Permissions []string
-	Resources   []string // text forms of access.Resource; empty: no narrowing
+	Resources   []string // text forms of access.Resource; empty: no restriction
 	CreatedAt   time.Time
 	ExpiresAt   time.Time // zero: never
 	LastUsedAt  time.Time // to the minute; zero: not yet used
 }
 
-// KeyStore keeps API keys.
+// KeyStore stores API keys.
 type KeyStore interface {
-	// CreateKey adds a key; audit.ErrConflict where its id or hash is taken.
+	// CreateKey adds a key. It returns audit.ErrConflict if its id or hash is taken.
 	CreateKey(ctx context.Context, key Key) error
 	// Keys returns the tenant's keys ordered by CreatedAt, then ID.
 	Keys(ctx context.Context, tenant audit.TenantID) ([]Key, error)
-	// KeyByHash returns the key with this hash, audit.ErrNotFound where there is none.
+	// KeyByHash returns the key with this hash. It returns audit.ErrNotFound if none exists.
 	KeyByHash(ctx context.Context, hash [32]byte) (Key, error)
 	// TouchKey records that the key was used at t.
 	TouchKey(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error
-	// DeleteKey removes a key, audit.ErrNotFound where there is none.
+	// DeleteKey removes a key. It returns audit.ErrNotFound if none exists.
 	DeleteKey(ctx context.Context, tenant audit.TenantID, id string) error
 }
