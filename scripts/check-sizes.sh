@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fails when a function's stripped binary passes 15 MB, the most that a start
-# within twice a bare handler's allows.
+# Fails if a function's stripped binary has more than 15 MB. A larger one does not start within twice
+# the time of a bare handler.
 set -eu
 limit=15000000
 largest=0
@@ -12,4 +12,4 @@ for file in "$1"/*/*/bootstrap; do
 		exit 1
 	fi
 done
-echo "the largest of the functions has $largest bytes of at most $limit"
+echo "the largest function has $largest bytes, at most $limit are allowed"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sends what the OpenAPI document allows, and what it does not, to a running
-# service and checks that every answer is one that the document describes.
+# Starts a service and sends it requests that its OpenAPI document allows, and others that it does not.
+# Checks that the document describes every answer.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)

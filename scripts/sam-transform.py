@@ -1,10 +1,10 @@
-"""Runs AWS SAM's own transform on a template, as a deployment does, and fails on
-what it refuses. Needs aws-sam-translator; no account and no network."""
+"""Runs AWS SAM's own transform on a template, as a deployment does, and fails if SAM refuses it.
+Needs aws-sam-translator, and neither an account nor the network."""
 
 import os
 import sys
 
-os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")  # the transform asks for one
+os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")  # the transform needs a region
 
 from samtranslator.model.exceptions import InvalidDocumentException  # noqa: E402
 from samtranslator.translator.transform import transform  # noqa: E402
@@ -12,7 +12,7 @@ from samtranslator.yaml_helper import yaml_parse  # noqa: E402
 
 
 class ManagedPolicies:
-    """Knows none by name: the template names none."""
+    """No managed policies: the template names none."""
 
     def load(self):
         return {}
@@ -23,12 +23,12 @@ def main(path):
         template = yaml_parse(file)
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
-            resource["Properties"]["CodeUri"] = "s3://bucket/key"  # where a deployment uploads the code to
+            resource["Properties"]["CodeUri"] = "s3://bucket/key"  # a deployment uploads the code there
     try:
         resources = transform(template, {}, ManagedPolicies())["Resources"]
-    except InvalidDocumentException as refusal:
-        sys.exit("\n".join([f"{path}: SAM refuses it"] + [f"  {cause.message}" for cause in refusal.causes]))
-    print(f"{path}: SAM makes {len(resources)} resources of it")
+    except InvalidDocumentException as error:
+        sys.exit("\n".join([f"{path}: SAM refuses it"] + [f"  {cause.message}" for cause in error.causes]))
+    print(f"{path}: SAM creates {len(resources)} resources")
 
 
 main(sys.argv[1])

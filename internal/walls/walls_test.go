@@ -43,7 +43,7 @@ var (
 
 var imports = []forbidden{
 	{"domain → use case", "pkg/audit", "pkg/leaf", "domain"},
-	{"domain → settings", "pkg/audit", "pkg/config", "domain"},
+	{"delays → use case", "pkg/backoff", "pkg/leaf", "domain"},
 	{"domain → other module", "pkg/audit", "github.com/google/uuid", "domain"},
 	{"new package of the domain → use case", "pkg/audit/fresh", "pkg/cursor", "domain"},
 	{"manifest → use case", "pkg/manifest", "pkg/cursor", "manifest"},
@@ -52,7 +52,7 @@ var imports = []forbidden{
 	{"use case → wiring", "pkg/tenants", "pkg/wiring/leaf", "use-cases"},
 	{"use case → runner", "pkg/stream", "pkg/local/runtimehost", "use-cases"},
 	{"use case → test kit", "pkg/quarantine", "pkg/testkit/enginetest", "use-cases"},
-	{"use case → settings", "pkg/access", "pkg/config", "use-cases"},
+	{"use case → settings", "pkg/ingest", "pkg/config", "use-cases"},
 	{"use case → AWS clients", "pkg/search", "pkg/awsconfig", "use-cases"},
 	{"use case → HTTP", "pkg/ingest", "net/http", "use-cases"},
 	{"use case → SQL", "pkg/export", "database/sql", "use-cases"},
@@ -67,6 +67,7 @@ var imports = []forbidden{
 	{"client → edge", "pkg/client", "pkg/edge/httpapi", "client"},
 	{"settings → use case", "pkg/config", "pkg/leaf", "config"},
 	{"template → engine", "pkg/samtemplate", "pkg/engine/sqlite", "samtemplate"},
+	{"cache → use case", "pkg/ttlcache", "pkg/leaf", "ttlcache"},
 	{"engine → engine", "pkg/engine/mongostore", "pkg/engine/sqsqueue", "engine"},
 	{"engine → edge", "pkg/engine/fileblob", "pkg/edge/lambdaedge", "engine"},
 	{"engine → wiring", "pkg/engine/fileblob", "pkg/wiring/fromenv", "engine"},
