@@ -73,8 +73,11 @@ func TestRetryerWaitsLongerEachTime(t *testing.T) {
 		most := time.Duration(0)
 		for range 200 {
 			wait, err := r.RetryDelay(failed, answered(500, ""))
-			if err != nil || wait < 0 || wait >= bound {
-				t.Fatalf("waits %v, %v after %d failures; less than %v", wait, err, failed, bound)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wait < 0 || wait >= bound {
+				t.Fatalf("waits %v after %d failures; less than %v", wait, failed, bound)
 			}
 			most = max(most, wait)
 		}

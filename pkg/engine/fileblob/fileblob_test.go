@@ -225,8 +225,11 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 		}
 	}
 	listed, err := b.List(t.Context(), "a", "", "", export.MaxList)
-	if err != nil || len(listed) < acknowledged {
-		t.Fatalf("%d blobs of %d, %v", len(listed), acknowledged, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(listed) < acknowledged {
+		t.Fatalf("%d blobs of %d", len(listed), acknowledged)
 	}
 	for _, blob := range listed { // those that were not acknowledged are whole too
 		body, _, err := b.Get(t.Context(), "a", blob.Key)

@@ -109,8 +109,10 @@ func TestConformanceOfADeletedKey(t *testing.T) {
 	if _, err := client.EnableKey(t.Context(), &kms.EnableKeyInput{KeyId: &arn}); err != nil {
 		t.Fatal(err)
 	}
-	if key, err := w.Unwrap(t.Context(), "a", wrapped); err != nil || string(key) != "key" {
-		t.Errorf("after the key came back: %q, %v", key, err)
+	if key, err := w.Unwrap(t.Context(), "a", wrapped); err != nil {
+		t.Error(err)
+	} else if string(key) != "key" {
+		t.Errorf("after the key came back: %q", key)
 	}
 }
 
@@ -154,8 +156,10 @@ func TestThrottledCallsAreRepeated(t *testing.T) {
 			}
 			return status, kind
 		}
-		if _, err := w.Wrap(t.Context(), "a", []byte("key")); err != nil || s.calls != 4 {
-			t.Errorf("%s: %v after %d calls", kind, err, s.calls)
+		if _, err := w.Wrap(t.Context(), "a", []byte("key")); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		} else if s.calls != 4 {
+			t.Errorf("%s: made %d calls, want 4", kind, s.calls)
 		}
 	}
 }

@@ -37,15 +37,21 @@ func TestTheKeyIsMadeOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if key, err := open(t, folder).Unwrap(t.Context(), "a", wrapped); err != nil || string(key) != "key" {
-		t.Errorf("another process unwraps %q, %v", key, err)
+	if key, err := open(t, folder).Unwrap(t.Context(), "a", wrapped); err != nil {
+		t.Error(err)
+	} else if string(key) != "key" {
+		t.Errorf("another process unwraps %q", key)
 	}
 	info, err := os.Stat(filepath.Join(folder, "master.key"))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the key's file is %v, %v", info, err)
+	if err != nil {
+		t.Error(err)
+	} else if info.Mode().Perm() != 0o600 {
+		t.Errorf("the key's file is %v", info)
 	}
-	if files, err := os.ReadDir(folder); len(files) != 1 || err != nil {
-		t.Errorf("the folder has %v, %v", files, err)
+	if files, err := os.ReadDir(folder); err != nil {
+		t.Error(err)
+	} else if len(files) != 1 {
+		t.Errorf("the folder has %v", files)
 	}
 }
 
@@ -65,8 +71,10 @@ func TestProcessesThatStartAtOnceHaveTheSameKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if key, err := wrappers[0].Unwrap(t.Context(), "a", wrapped); err != nil || !bytes.Equal(key, []byte("key")) {
-			t.Errorf("unwrapped %q, %v", key, err)
+		if key, err := wrappers[0].Unwrap(t.Context(), "a", wrapped); err != nil {
+			t.Error(err)
+		} else if !bytes.Equal(key, []byte("key")) {
+			t.Errorf("unwrapped %q", key)
 		}
 	}
 }
@@ -81,8 +89,10 @@ func TestABrokenKeyIsNotReplaced(t *testing.T) {
 		if _, err := localkeys.Open(folder); err == nil {
 			t.Errorf("%q was taken for a key", text)
 		}
-		if left, err := os.ReadFile(path); err != nil || string(left) != text {
-			t.Errorf("the file holds %q, %v", left, err)
+		if left, err := os.ReadFile(path); err != nil {
+			t.Error(err)
+		} else if string(left) != text {
+			t.Errorf("the file holds %q", left)
 		}
 	}
 }

@@ -20,8 +20,11 @@ func appendAll(t testing.TB, store *mongostore.Entries, tenant audit.TenantID, e
 	t.Helper()
 	appended, err := store.Append(t.Context(), tenant, entries)
 	rejections := appended.Rejections
-	if err != nil || len(rejections) > 0 {
-		t.Fatalf("Append: %v, rejections %+v", err, rejections)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rejections) > 0 {
+		t.Fatalf("rejections %+v", rejections)
 	}
 }
 
@@ -112,8 +115,11 @@ func TestIsolationMayChange(t *testing.T) {
 	other.Digest = audit.Digest{9}
 	appended, err := db.Entries(shared).Append(t.Context(), "acme", []audit.Entry{other})
 	rejections := appended.Rejections
-	if err != nil || len(rejections) != 1 || rejections[0].Code != audit.CodeIdentityConflict {
-		t.Fatalf("a conflict with the other place: %v, rejections %+v", err, rejections)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rejections) != 1 || rejections[0].Code != audit.CodeIdentityConflict {
+		t.Fatalf("a conflict with the other place: rejections %+v, want one", rejections)
 	}
 	for _, isolation := range []mongostore.IsolationFunc{shared, dedicated} {
 		for _, want := range []audit.Entry{first, second, third} {
@@ -122,20 +128,31 @@ func TestIsolationMayChange(t *testing.T) {
 		wantByID(t, db.Entries(isolation), first, second, third)
 	}
 	page, err := db.Index().Find(t.Context(), "acme", audit.Filter{}, audit.PageRequest{Limit: 2})
-	if err != nil || len(page.Entries) != 2 || page.Entries[0].ID != third.ID || page.Entries[1].ID != second.ID || !page.More {
-		t.Fatalf("the list of both places is %+v, %v", page, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(page.Entries) != 2 || page.Entries[0].ID != third.ID || page.Entries[1].ID != second.ID || !page.More {
+		t.Fatalf("the list of both places is %+v", page)
 	}
 	ids, err := db.Entries(shared).IDs(t.Context(), "acme", march.Add(-time.Hour), march.Add(time.Hour), first.ID, 10)
-	if err != nil || !slices.Equal(ids, []audit.EntryID{second.ID, third.ID}) {
-		t.Fatalf("the ids of both places after the first are %v, %v", ids, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if n, err := db.Entries(shared).Purge(t.Context(), "acme", 100); n != 3 || err != nil {
-		t.Fatalf("Purge = %d, %v, want 3", n, err)
+	if !slices.Equal(ids, []audit.EntryID{second.ID, third.ID}) {
+		t.Fatalf("the ids of both places after the first are %v", ids)
+	}
+	if n, err := db.Entries(shared).Purge(t.Context(), "acme", 100); err != nil {
+		t.Fatal(err)
+	} else if n != 3 {
+		t.Fatalf("Purge = %d, want 3", n)
 	}
 	wantStored(t, db.Entries(shared), neighbour)
 	collections, err := client(t, uri).Database(name).ListCollectionNames(t.Context(), bson.D{})
-	if err != nil || len(collections) != 1 || collections[0] != "logs_2026_03" {
-		t.Fatalf("after the purge the collections are %v, %v: the tenant's own must be gone", collections, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(collections) != 1 || collections[0] != "logs_2026_03" {
+		t.Fatalf("after the purge the collections are %v: the tenant's own must be gone", collections)
 	}
 }
 
@@ -212,8 +229,11 @@ func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {
 	tooLarge.Message = string(bytes.Repeat([]byte("x"), 16<<20))
 	appended, err := store.Append(t.Context(), "acme", []audit.Entry{tooLarge, good, wrongTime, wrongTime})
 	rejections := appended.Rejections
-	if err != nil || len(rejections) != 3 {
-		t.Fatalf("Append: %v, rejections %+v", err, rejections)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rejections) != 3 {
+		t.Fatalf("rejections %+v", rejections)
 	}
 	for i, index := range []int{0, 2, 3} {
 		if rejections[i].Index != index || rejections[i].Code != audit.CodeUnstorable || rejections[i].Reason == "" {

@@ -65,11 +65,15 @@ func TestItemsFailAlone(t *testing.T) {
 		return fmt.Errorf("insert: %w", failed)
 	}
 	faults, err := mongostore.ItemFaults(t.Context(), bulk(nil, 11000, 121, 10334))
-	if err != nil || len(faults) != 3 || !mongo.IsDuplicateKeyError(faults[0]) || faults[10].Code != 121 || faults[20].Code != 10334 {
-		t.Errorf("faults are %v, %v", faults, err)
+	if err != nil {
+		t.Error(err)
+	} else if len(faults) != 3 || !mongo.IsDuplicateKeyError(faults[0]) || faults[10].Code != 121 || faults[20].Code != 10334 {
+		t.Errorf("faults are %v", faults)
 	}
-	if faults, err := mongostore.ItemFaults(t.Context(), nil); err != nil || len(faults) > 0 {
-		t.Errorf("without an error the faults are %v, %v", faults, err)
+	if faults, err := mongostore.ItemFaults(t.Context(), nil); err != nil {
+		t.Error(err)
+	} else if len(faults) > 0 {
+		t.Errorf("without an error the faults are %v", faults)
 	}
 	// Where the call as a whole is in doubt, no item is decided on.
 	for name, test := range map[string]struct {

@@ -124,8 +124,11 @@ func TestLostAnswerIsRepeatedWithinOneCall(t *testing.T) {
 	other.Digest = audit.Digest{9}
 	appended, err := store.Append(t.Context(), "acme", []audit.Entry{newEntry("acme", march, 1), newEntry("acme", march, 2), other})
 	rejections := appended.Rejections
-	if err != nil || len(rejections) != 1 || rejections[0].Index != 2 {
-		t.Fatalf("Append: %v, rejections %+v; want the conflict alone", err, rejections)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rejections) != 1 || rejections[0].Index != 2 {
+		t.Fatalf("rejections %+v, want the conflict alone", rejections)
 	}
 	if inserts.Load() != 2 {
 		t.Fatalf("%d inserts, want 2", inserts.Load())

@@ -66,8 +66,10 @@ func TestHeadThatIsBehindIsCaughtUp(t *testing.T) {
 			if _, err := heads.UpdateByID(t.Context(), string(tenant), behind); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := step.do(tenant, last); err != nil || got != last+step.want {
-				t.Fatalf("%s answers %d, %v, want %d", what, got, err, last+step.want)
+			if got, err := step.do(tenant, last); err != nil {
+				t.Fatal(err)
+			} else if got != last+step.want {
+				t.Fatalf("%s answers %d, want %d", what, got, last+step.want)
 			}
 			if got := storedHead(t, heads, tenant); got != last+step.want {
 				t.Fatalf("after %s the head has the number %d, want %d", what, got, last+step.want)
@@ -193,8 +195,11 @@ func (r *raced) append(t *testing.T, l *mongostore.StreamLog, numbers ...uint32)
 func (r *raced) want(t *testing.T, after int64, want ...[]uint32) {
 	t.Helper()
 	segments, err := r.second.Read(t.Context(), "acme", after, 10)
-	if err != nil || len(segments) != len(want) {
-		t.Fatalf("after %d there is %+v, %v, want %v", after, segments, err, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(segments) != len(want) {
+		t.Fatalf("after %d there is %+v, want %v", after, segments, want)
 	}
 	for i, segment := range segments {
 		var ids []audit.EntryID
@@ -252,8 +257,10 @@ func TestSlowerOpenJoinsTheFaster(t *testing.T) {
 			}
 			r.want(t, head, []uint32{1, 2})
 			r.now = r.now.Add(2 * time.Hour)
-			if listening, err := r.second.HasSubscribers(t.Context(), "acme"); err != nil || !listening {
-				t.Fatalf("HasSubscribers = %v, %v: the slower Open took time from the faster", listening, err)
+			if listening, err := r.second.HasSubscribers(t.Context(), "acme"); err != nil {
+				t.Fatal(err)
+			} else if !listening {
+				t.Fatalf("HasSubscribers = %v: the slower Open took time from the faster", listening)
 			}
 		})
 	}
@@ -284,21 +291,29 @@ func TestReleaseBeforeItIsAskedIsNotMissed(t *testing.T) {
 	name := newDatabase(t, uri)
 	holder, until := open(t, uri, name).Connections(), time.Now().Add(time.Hour)
 	late := open(t, uri, name, before("update", func() {
-		if released, err := holder.Release(t.Context(), "c", "a"); err != nil || !released {
-			t.Errorf("Release = %v, %v", released, err)
+		if released, err := holder.Release(t.Context(), "c", "a"); err != nil {
+			t.Error(err)
+		} else if !released {
+			t.Errorf("Release = %v", released)
 		}
 	})).Connections()
 	if err := holder.Create(t.Context(), stream.Connection{ID: "c", Tenant: "acme", ExpiresAt: until}); err != nil {
 		t.Fatal(err)
 	}
-	if _, acquired, err := holder.Acquire(t.Context(), "c", "a", until); err != nil || !acquired {
-		t.Fatalf("Acquire = %v, %v", acquired, err)
+	if _, acquired, err := holder.Acquire(t.Context(), "c", "a", until); err != nil {
+		t.Fatal(err)
+	} else if !acquired {
+		t.Fatalf("Acquire = %v", acquired)
 	}
-	if _, acquired, err := late.Acquire(t.Context(), "c", "b", until); err != nil || !acquired {
-		t.Fatalf("Acquire of a lease that was released meanwhile = %v, %v", acquired, err)
+	if _, acquired, err := late.Acquire(t.Context(), "c", "b", until); err != nil {
+		t.Fatal(err)
+	} else if !acquired {
+		t.Fatalf("Acquire of a lease that was released meanwhile = %v", acquired)
 	}
-	if released, err := late.Release(t.Context(), "c", "b"); err != nil || !released {
-		t.Fatalf("Release = %v, %v: it was its own asking", released, err)
+	if released, err := late.Release(t.Context(), "c", "b"); err != nil {
+		t.Fatal(err)
+	} else if !released {
+		t.Fatalf("Release = %v: it was its own asking", released)
 	}
 }
 
@@ -369,12 +384,17 @@ func streamCalls(t *testing.T, db *mongostore.DB, tenant string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := log.Open(t.Context(), acme, time.Now().Add(2*time.Hour)); err != nil || again != head+3 {
-		t.Fatalf("Open = %d, %v, want %d", again, err, head+3)
+	if again, err := log.Open(t.Context(), acme, time.Now().Add(2*time.Hour)); err != nil {
+		t.Fatal(err)
+	} else if again != head+3 {
+		t.Fatalf("Open = %d, want %d", again, head+3)
 	}
 	segments, err := log.Read(t.Context(), acme, head, 10)
-	if err != nil || len(segments) != len(want) {
-		t.Fatalf("the stream has %+v, %v, want %d segments", segments, err, len(want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(segments) != len(want) {
+		t.Fatalf("the stream has %+v, want %d segments", segments, len(want))
 	}
 	for i, segment := range segments {
 		if segment.Number != head+1+int64(i) || !slices.Equal(segment.IDs, want[i]) {
@@ -390,14 +410,18 @@ func connectionCalls(t *testing.T, db *mongostore.DB, id string) {
 	}
 	acquire := func(holder string, want bool) {
 		t.Helper()
-		if _, acquired, err := s.Acquire(t.Context(), id, holder, until); err != nil || acquired != want {
-			t.Fatalf("Acquire by %s = %v, %v, want %v", holder, acquired, err, want)
+		if _, acquired, err := s.Acquire(t.Context(), id, holder, until); err != nil {
+			t.Fatal(err)
+		} else if acquired != want {
+			t.Fatalf("Acquire by %s = %v, want %v", holder, acquired, want)
 		}
 	}
 	release := func(want bool) {
 		t.Helper()
-		if released, err := s.Release(t.Context(), id, "a"); err != nil || released != want {
-			t.Fatalf("Release = %v, %v, want %v", released, err, want)
+		if released, err := s.Release(t.Context(), id, "a"); err != nil {
+			t.Fatal(err)
+		} else if released != want {
+			t.Fatalf("Release = %v, want %v", released, want)
 		}
 	}
 	acquire("a", true)
@@ -409,8 +433,11 @@ func connectionCalls(t *testing.T, db *mongostore.DB, id string) {
 	release(true)
 	acquire("b", true)
 	c, err := s.Connection(t.Context(), id)
-	if err != nil || c.Subscription == nil || c.Subscription.Replay != 3 {
-		t.Fatalf("the connection is %+v, %v", c, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Subscription == nil || c.Subscription.Replay != 3 {
+		t.Fatalf("the connection is %+v", c)
 	}
 	if err := s.Remove(t.Context(), id); err != nil {
 		t.Fatal(err)

@@ -82,8 +82,11 @@ func contents() map[string][]byte {
 func want(t *testing.T, b *s3blob.Blobs, key string, content []byte) {
 	t.Helper()
 	got, err := read(t.Context(), b, key)
-	if err != nil || !bytes.Equal(got, content) {
-		t.Fatalf("%s: %d bytes, %v; want %d", key, len(got), err, len(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, content) {
+		t.Fatalf("%s: %d bytes; want %d", key, len(got), len(content))
 	}
 }
 
@@ -351,8 +354,11 @@ func TestConformanceUnderHarm(t *testing.T) {
 	}
 	h.proxy.Inject(nil)
 	listed, err := h.direct.List(t.Context(), "a", "", "", export.MaxList)
-	if err != nil || len(listed) != blobs {
-		t.Fatalf("%d blobs, %v; want %d", len(listed), err, blobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(listed) != blobs {
+		t.Fatalf("%d blobs; want %d", len(listed), blobs)
 	}
 	for i := range blobs {
 		want(t, h.direct, fmt.Sprintf("key/%d", i), fmt.Appendf(nil, "content %d", i))

@@ -73,8 +73,10 @@ func (s *service) is(value string) {
 
 func want(t *testing.T, r *secrets.Resolver, value, want string) {
 	t.Helper()
-	if got, err := r.Resolve(t.Context(), value); err != nil || got != want {
-		t.Errorf("%s is %q, %v; want %q", value, got, err, want)
+	if got, err := r.Resolve(t.Context(), value); err != nil {
+		t.Error(err)
+	} else if got != want {
+		t.Errorf("%s is %q; want %q", value, got, want)
 	}
 }
 

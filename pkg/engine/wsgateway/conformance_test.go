@@ -58,8 +58,10 @@ func TestConformanceOfCredentials(t *testing.T) {
 	if err := api.gateway(t, api.sender).Send(t.Context(), c.ID(), []byte("sound")); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := c.Read(t.Context()); string(text) != "sound" || err != nil {
-		t.Errorf("the client got %q, %v", text, err)
+	if text, err := c.Read(t.Context()); err != nil {
+		t.Error(err)
+	} else if string(text) != "sound" {
+		t.Errorf("the client got %q", text)
 	}
 }
 
@@ -128,8 +130,10 @@ func newUser(t *testing.T, endpoint, action string) aws.Credentials {
 		ID     string `xml:"CreateAccessKeyResult>AccessKey>AccessKeyId"`
 		Secret string `xml:"CreateAccessKeyResult>AccessKey>SecretAccessKey"`
 	}
-	if err := xml.Unmarshal(iam(t, endpoint, "CreateAccessKey", url.Values{"UserName": {name}}), &created); err != nil || created.Secret == "" {
-		t.Fatalf("no key for %s: %v", name, err)
+	if err := xml.Unmarshal(iam(t, endpoint, "CreateAccessKey", url.Values{"UserName": {name}}), &created); err != nil {
+		t.Fatal(err)
+	} else if created.Secret == "" {
+		t.Fatalf("no key for %s", name)
 	}
 	return aws.Credentials{AccessKeyID: created.ID, SecretAccessKey: created.Secret}
 }
@@ -159,8 +163,11 @@ func signed(t *testing.T, service, url, contentType string, body []byte) []byte 
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode/100 != 2 {
-		t.Fatalf("%s: %d %s, %v", url, response.StatusCode, text, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode/100 != 2 {
+		t.Fatalf("%s: %d %s", url, response.StatusCode, text)
 	}
 	return text
 }
