@@ -53,7 +53,7 @@ lint:
 	go run $(GOLANGCI_LINT) run
 	OCELOT_TEST_WALLS=1 go test -count=1 ./internal/walls
 	go run $(ACTIONLINT) .github/workflows/*.yml
-	go test -count=1 -run '(Current|Fresh)$$|^TestExamples$$|^TestManifest' ./...
+	go test -count=1 -run '(Current|Fresh)$$|^TestManifest' ./...
 
 vulnerabilities:
 	@if out=$$(go run $(GOVULNCHECK) ./... 2>&1); then echo "govulncheck: nothing found"; \

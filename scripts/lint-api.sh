@@ -16,5 +16,5 @@ for _ in $(seq 300); do
 done
 [ -n "$url" ] || { cat "$work/log" >&2; exit 1; }
 token=$("$root/bin/ocelot" token --data "$work/data" --tenant demo --role admin)
-schemathesis --config-file "$root/pkg/edge/httpapi/schemathesis.toml" run "$url/openapi.json" \
+schemathesis --config-file "$root/pkg/edge/apispec/schemathesis.toml" run "$url/openapi.json" \
 	--max-examples "${EXAMPLES:-20}" --seed "${SEED:-1}" --no-color --header "Authorization: Bearer $token"

@@ -8,7 +8,7 @@ import (
 	"context"
 	"log"
 
-	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apidocs"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 )
@@ -18,5 +18,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartHTTP(httpapi.GetDocs(services.Gate()))
+	lambdaedge.StartHTTP(apidocs.GetDocs(services.Gate()))
 }

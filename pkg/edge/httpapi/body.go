@@ -26,11 +26,12 @@ const (
 	maxZstdWindow = 8 << 20
 )
 
-// The media types of request bodies.
+// The media types of the API.
 const (
-	mediaJSON   = "application/json"
-	mediaNDJSON = "application/x-ndjson"
-	mediaJSONL  = "application/jsonl"
+	MediaJSON    = "application/json"
+	MediaNDJSON  = "application/x-ndjson"
+	MediaJSONL   = "application/jsonl"
+	MediaProblem = "application/problem+json"
 )
 
 // bodies reads the request bodies of one function within its limits.
@@ -57,12 +58,12 @@ const maxPooled = 4 << 20
 
 // read returns the body and its media type. The scratch goes back by release,
 // after which nothing may refer to the body any more.
-func (b *bodies) read(c *call) (s *scratch, media string, err error) {
-	media, err = b.mediaType(c.Header["Content-Type"])
+func (b *bodies) read(req *request) (s *scratch, media string, err error) {
+	media, err = b.mediaType(req.Header["Content-Type"])
 	if err != nil {
 		return nil, "", err
 	}
-	if c.ContentLength > b.wire {
+	if req.ContentLength > b.wire {
 		return nil, "", tooLarge(b.wire, "as sent")
 	}
 	s, ok := b.scratches.Get().(*scratch)
@@ -70,7 +71,7 @@ func (b *bodies) read(c *call) (s *scratch, media string, err error) {
 		s = &scratch{decoder: new(jsontext.Decoder)}
 	}
 	s.body.Reset()
-	if err := b.fill(s, c); err != nil {
+	if err := b.fill(s, req); err != nil {
 		b.release(s)
 		return nil, "", err
 	}
@@ -88,12 +89,12 @@ func (b *bodies) release(s *scratch) {
 }
 
 func tooLarge(limit int64, which string) *problem {
-	return kindTooLarge.problem("The body is larger than " + bytesText(limit) + " " + which + ".")
+	return ProblemTooLarge.problem("The body is larger than " + bytesText(limit) + " " + which + ".")
 }
 
 // mediaType returns the type of the body, which must be one of those that the function takes.
 func (b *bodies) mediaType(values []string) (string, error) {
-	refused := kindMediaType.problem("Content-Type must be " + strings.Join(b.media, " or ") + ", in UTF-8.")
+	refused := ProblemMediaType.problem("Content-Type must be " + strings.Join(b.media, " or ") + ", in UTF-8.")
 	if len(values) != 1 {
 		return "", refused
 	}
@@ -111,14 +112,14 @@ func (b *bodies) mediaType(values []string) (string, error) {
 }
 
 // fill reads the whole body, unpacked, into the scratch.
-func (b *bodies) fill(s *scratch, c *call) error {
-	wire := &limited{r: c.Body, left: b.wire}
-	unpack, err := b.unpacker(c.Header["Content-Encoding"])
+func (b *bodies) fill(s *scratch, req *request) error {
+	wire := &limited{r: req.Body, left: b.wire}
+	unpack, err := b.unpacker(req.Header["Content-Encoding"])
 	if err != nil {
 		return err
 	}
-	if unpack == nil && c.ContentLength > 0 {
-		s.body.Grow(int(c.ContentLength) + bytes.MinRead) // at most b.wire
+	if unpack == nil && req.ContentLength > 0 {
+		s.body.Grow(int(req.ContentLength) + bytes.MinRead) // at most b.wire
 	}
 	if unpack == nil {
 		_, err = s.body.ReadFrom(wire)
@@ -133,13 +134,13 @@ func (b *bodies) fill(s *scratch, c *call) error {
 	case errors.Is(err, errUnpackedLimit):
 		return tooLarge(b.unpacked, "unpacked")
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		return kindTooLarge.problem("The zstd body asks for a window of more than " + bytesText(maxZstdWindow) + ".")
-	case wire.failed != nil && c.Context().Err() != nil:
-		return c.Context().Err()
+		return ProblemTooLarge.problem("The zstd body asks for a window of more than " + bytesText(maxZstdWindow) + ".")
+	case wire.failed != nil && req.Context().Err() != nil:
+		return req.Context().Err()
 	case wire.failed != nil:
-		return kindMalformed.problem("The body ended before it was complete.")
+		return ProblemMalformed.problem("The body ended before it was complete.")
 	}
-	return kindMalformed.problem("The body is not what its Content-Encoding says, or is damaged.")
+	return ProblemMalformed.problem("The body is not what its Content-Encoding says, or is damaged.")
 }
 
 // limited reads at most left bytes. It keeps apart why reading ended early: the
@@ -198,7 +199,7 @@ func (b *bodies) unpacker(values []string) (func(dst *bytes.Buffer, wire io.Read
 			return b.unzstd, nil
 		}
 	}
-	return nil, kindMediaType.problem("Content-Encoding must be gzip, zstd or identity.").with("Accept-Encoding", "gzip, zstd")
+	return nil, ProblemMediaType.problem("Content-Encoding must be gzip, zstd or identity.").with("Accept-Encoding", "gzip, zstd")
 }
 
 func (b *bodies) gunzip(dst *bytes.Buffer, wire io.Reader) error {

@@ -23,8 +23,8 @@ type document struct {
 }
 
 // readDocument reads the body of an administrative request.
-func readDocument(in *bodies, c *call) (*document, error) {
-	s, _, err := in.read(c)
+func readDocument(in *bodies, req *request) (*document, error) {
+	s, _, err := in.read(req)
 	if err != nil {
 		return nil, err
 	}

@@ -11,47 +11,30 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 )
 
-var record = flag.Bool("record", false, "write the answers of TestExamples to examples.json")
+// examplesFile is where package apispec reads the examples.
+const examplesFile = "../apispec/examples.json"
 
-// example is one exchange of the documentation.
-type example struct {
-	Function string          `json:"function"`
-	Title    string          `json:"title"`
-	Request  exampleRequest  `json:"request"`
-	Response exampleResponse `json:"response"`
-}
-
-type exampleRequest struct {
-	Method string      `json:"method"`
-	Target string      `json:"target"`
-	Header http.Header `json:"header,omitempty"`
-	Body   string      `json:"body,omitempty"`
-}
-
-type exampleResponse struct {
-	Status int         `json:"status"`
-	Header http.Header `json:"header,omitempty"`
-	Body   string      `json:"body,omitempty"`
-}
+var writeExamples = flag.Bool("record", false, "write the answers of the documentation to examples.json")
 
 // story makes the requests of the documentation, one after the other.
 type story struct {
 	*world
-	told []example
+	examples []apispec.Example
 }
 
-// tell sends a request and keeps it with its answer. header holds more fields
+// record sends a request and adds it to the examples. header holds more fields
 // as name, value.
-func (s *story) tell(function, title, as, method, target, body string, header ...string) reply {
+func (s *story) record(function, title, as, method, target, body string, header ...string) reply {
 	s.t.Helper()
 	fields := map[string]string{}
 	for i := 0; i < len(header); i += 2 {
 		fields[header[i]] = header[i+1]
 	}
 	got := s.call(as, method, target, body, fields)
-	request := exampleRequest{Method: method, Target: target, Header: http.Header{}, Body: body}
+	request := apispec.ExampleRequest{Method: method, Target: target, Header: http.Header{}, Body: body}
 	if as != "" {
 		request.Header.Set("Authorization", "Bearer …")
 		if !strings.HasPrefix(target, "/tenants") {
@@ -64,13 +47,13 @@ func (s *story) tell(function, title, as, method, target, body string, header ..
 	for name, value := range fields {
 		request.Header.Set(name, value)
 	}
-	response := exampleResponse{Status: got.status, Header: http.Header{}, Body: got.body}
+	response := apispec.ExampleResponse{Status: got.status, Header: http.Header{}, Body: got.body}
 	for _, name := range []string{"Content-Type", "ETag", "Location", "Retry-After", "WWW-Authenticate"} {
 		if value := got.header.Get(name); value != "" {
 			response.Header.Set(name, value)
 		}
 	}
-	s.told = append(s.told, example{function, title, request, response})
+	s.examples = append(s.examples, apispec.Example{Function: function, Title: title, Request: request, Response: response})
 	return got
 }
 
@@ -88,24 +71,24 @@ const (
 
 func (s *story) logs() {
 	var accepted struct{ ID string }
-	s.tell("create-log", "One entry", "writer", "POST", "/logs", firstExample).decode(s.t, &accepted)
-	s.tell("get-log", "Asked for too early", "auditor", "GET", "/logs/"+accepted.ID, "")
-	s.tell("create-log", "A faulty entry", "writer", "POST", "/logs", `{"user_id":"ann@acme.example","action":"2fast","colour":"red"}`)
-	s.tell("create-log", "No credential", "", "POST", "/logs", `{}`)
-	s.tell("create-logs-bulk", "NDJSON, all accepted", "writer", "POST", "/logs/bulk", bulkExample, "Content-Type", "application/x-ndjson")
-	s.tell("create-logs-bulk", "A JSON array", "writer", "POST", "/logs/bulk", "["+strings.Replace(bulkExample, "\n", ",", 1)+"]")
-	s.tell("create-logs-bulk", "A repeated, an old and a faulty entry", "writer", "POST", "/logs/bulk", mixedExample, "Content-Type", "application/x-ndjson")
+	s.record("create-log", "One entry", "writer", "POST", "/logs", firstExample).decode(s.t, &accepted)
+	s.record("get-log", "Asked for too early", "auditor", "GET", "/logs/"+accepted.ID, "")
+	s.record("create-log", "A faulty entry", "writer", "POST", "/logs", `{"user_id":"ann@acme.example","action":"2fast","colour":"red"}`)
+	s.record("create-log", "No credential", "", "POST", "/logs", `{}`)
+	s.record("create-logs-bulk", "NDJSON, all accepted", "writer", "POST", "/logs/bulk", bulkExample, "Content-Type", "application/x-ndjson")
+	s.record("create-logs-bulk", "A JSON array", "writer", "POST", "/logs/bulk", "["+strings.Replace(bulkExample, "\n", ",", 1)+"]")
+	s.record("create-logs-bulk", "A repeated, an old and a faulty entry", "writer", "POST", "/logs/bulk", mixedExample, "Content-Type", "application/x-ndjson")
 	s.settle()
 	page := struct{ Next string }{}
-	s.tell("search-logs", "The newest two", "auditor", "GET", "/logs?limit=2", "").decode(s.t, &page)
-	s.tell("search-logs", "The page after", "auditor", "GET", "/logs?limit=2&cursor="+page.Next, "")
-	s.tell("search-logs", "Filters and full text", "auditor", "GET", "/logs?resource_type=order&metadata.plan=gold&q=paid%20-refunded&from=2026-03-02T00:00:00Z", "")
-	s.tell("search-logs", "A query that breaks off", "auditor", "GET", "/logs?q=%22open", "")
-	s.tell("get-stats", "By action and hour", "auditor", "GET", "/logs/stats?group_by=action,severity&interval=1h&top=3", "")
-	s.tell("get-log", "An entry", "auditor", "GET", "/logs/"+accepted.ID, "")
-	s.tell("search-logs", "A tenant that the credential does not open", "foreign", "GET", "/logs", "")
-	s.tell("create-stream-ticket", "A ticket for a minute", "auditor", "POST", "/logs/stream/tickets", "")
-	s.tell("create-stream-ticket", "No permission to listen", "writer", "POST", "/logs/stream/tickets", "")
+	s.record("search-logs", "The newest two", "auditor", "GET", "/logs?limit=2", "").decode(s.t, &page)
+	s.record("search-logs", "The page after", "auditor", "GET", "/logs?limit=2&cursor="+page.Next, "")
+	s.record("search-logs", "Filters and full text", "auditor", "GET", "/logs?resource_type=order&metadata.plan=gold&q=paid%20-refunded&from=2026-03-02T00:00:00Z", "")
+	s.record("search-logs", "A query that breaks off", "auditor", "GET", "/logs?q=%22open", "")
+	s.record("get-stats", "By action and hour", "auditor", "GET", "/logs/stats?group_by=action,severity&interval=1h&top=3", "")
+	s.record("get-log", "An entry", "auditor", "GET", "/logs/"+accepted.ID, "")
+	s.record("search-logs", "A tenant that the credential does not open", "foreign", "GET", "/logs", "")
+	s.record("create-stream-ticket", "A ticket for a minute", "auditor", "POST", "/logs/stream/tickets", "")
+	s.record("create-stream-ticket", "No permission to listen", "writer", "POST", "/logs/stream/tickets", "")
 }
 
 func (s *story) quarantines() {
@@ -113,36 +96,36 @@ func (s *story) quarantines() {
 	s.call("writer", "POST", "/logs", conflict, nil).want(s.t, http.StatusAccepted, "")
 	s.settle()
 	var list struct{ Items []struct{ ID string } }
-	s.tell("list-quarantine", "Other content under a used identity", "admin", "GET", "/logs/quarantine", "").decode(s.t, &list)
+	s.record("list-quarantine", "Other content under a used identity", "admin", "GET", "/logs/quarantine", "").decode(s.t, &list)
 	if len(list.Items) != 1 {
 		s.t.Fatalf("%d items are in quarantine", len(list.Items))
 	}
 	path := "/logs/quarantine/" + list.Items[0].ID
-	s.tell("retry-quarantine", "Try again", "admin", "POST", path+"/retry", "")
+	s.record("retry-quarantine", "Try again", "admin", "POST", path+"/retry", "")
 	s.settle() // it comes back
-	s.tell("delete-quarantine", "Discard it", "admin", "DELETE", path, "")
-	s.tell("delete-quarantine", "It is gone", "admin", "DELETE", path, "")
+	s.record("delete-quarantine", "Discard it", "admin", "DELETE", path, "")
+	s.record("delete-quarantine", "It is gone", "admin", "DELETE", path, "")
 }
 
 func (s *story) administration() {
-	s.tell("create-tenant", "A tenant", "operator", "POST", "/tenants", `{"id":"initech","name":"Initech","settings":{"retention_days":30}}`)
-	s.tell("create-tenant", "An id that is taken", "operator", "POST", "/tenants", `{"id":"initech","name":"Another"}`)
-	s.tell("list-tenants", "What an administrator sees", "admin", "GET", "/tenants", "")
-	s.tell("get-tenant", "A tenant", "operator", "GET", "/tenants/initech", "")
-	s.tell("update-tenant", "Keep entries for a year", "operator", "PUT", "/tenants/initech", `{"settings":{"retention_days":365}}`, "If-Match", `"1"`)
-	s.tell("update-tenant", "Someone was faster", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`, "If-Match", `"1"`)
-	s.tell("update-tenant", "Without If-Match", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`)
+	s.record("create-tenant", "A tenant", "operator", "POST", "/tenants", `{"id":"initech","name":"Initech","settings":{"retention_days":30}}`)
+	s.record("create-tenant", "An id that is taken", "operator", "POST", "/tenants", `{"id":"initech","name":"Another"}`)
+	s.record("list-tenants", "What an administrator sees", "admin", "GET", "/tenants", "")
+	s.record("get-tenant", "A tenant", "operator", "GET", "/tenants/initech", "")
+	s.record("update-tenant", "Keep entries for a year", "operator", "PUT", "/tenants/initech", `{"settings":{"retention_days":365}}`, "If-Match", `"1"`)
+	s.record("update-tenant", "Someone was faster", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`, "If-Match", `"1"`)
+	s.record("update-tenant", "Without If-Match", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`)
 	var key struct{ ID string }
-	s.tell("create-key", "A key that only writes", "admin", "POST", "/tenants/acme/keys", `{"name":"checkout service","permissions":["logs:write"],"expires_at":"2027-03-02T00:00:00Z"}`).decode(s.t, &key)
-	s.tell("list-keys", "The keys", "admin", "GET", "/tenants/acme/keys", "")
-	s.tell("delete-key", "Revoke it", "admin", "DELETE", "/tenants/acme/keys/"+key.ID, "")
-	s.tell("delete-tenant", "The job that purges it", "operator", "DELETE", "/tenants/initech", "")
-	s.tell("get-health", "All is well", "", "GET", "/health", "")
+	s.record("create-key", "A key that only writes", "admin", "POST", "/tenants/acme/keys", `{"name":"checkout service","permissions":["logs:write"],"expires_at":"2027-03-02T00:00:00Z"}`).decode(s.t, &key)
+	s.record("list-keys", "The keys", "admin", "GET", "/tenants/acme/keys", "")
+	s.record("delete-key", "Revoke it", "admin", "DELETE", "/tenants/acme/keys/"+key.ID, "")
+	s.record("delete-tenant", "The job that purges it", "operator", "DELETE", "/tenants/initech", "")
+	s.record("get-health", "All is well", "", "GET", "/health", "")
 }
 
-// TestExamples makes the requests of the documentation again: its examples are
-// true answers.
-func TestExamples(t *testing.T) {
+// TestExamplesAreCurrent makes the requests of the documentation again, so that
+// its examples are real responses.
+func TestExamplesAreCurrent(t *testing.T) {
 	s := &story{world: newWorld(t)}
 	s.gate.NewRequestID = func() string { return "5f0c9d3e-7a52-4a0b-9d0e-1c9f6b1f2a77" }
 	for _, chapter := range []func(){s.logs, s.quarantines, s.administration} {
@@ -153,21 +136,21 @@ func TestExamples(t *testing.T) {
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(s.told); err != nil {
+	if err := encoder.Encode(s.examples); err != nil {
 		t.Fatal(err)
 	}
-	if *record {
-		if err := os.WriteFile("examples.json", text.Bytes(), 0o644); err != nil {
+	if *writeExamples {
+		if err := os.WriteFile(examplesFile, text.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	file, err := os.ReadFile("examples.json")
+	file, err := os.ReadFile(examplesFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(file, text.Bytes()) {
-		t.Error("examples.json does not hold the answers of today; run go generate ./pkg/edge/httpapi")
+		t.Error("examples.json differs from the responses of the handlers; run go generate ./pkg/edge/apispec")
 	}
 }
 

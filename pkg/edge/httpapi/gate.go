@@ -1,6 +1,5 @@
-// Package httpapi is the HTTP API over the use cases: one handler for each
-// function of the manifest that has a route, the one place where errors become
-// responses, the OpenAPI document and the documentation page.
+// Package httpapi is the HTTP API over the use cases. It has one handler for each
+// function that has a route, and the one place where errors become responses.
 package httpapi
 
 import (
@@ -48,7 +47,7 @@ type Gate struct {
 }
 
 // call is one request on its way through a function.
-type call struct {
+type request struct {
 	*http.Request
 	id        string // request id
 	principal access.Principal
@@ -57,18 +56,18 @@ type call struct {
 	params    url.Values
 }
 
-// core is what a function does with an admitted request.
-type core func(c *call) (*response, error)
+// handlerFunc answers a request that passed the gate.
+type handlerFunc func(req *request) (*response, error)
 
 // endpoint is the complete handler of one function.
 type endpoint struct {
-	gate  *Gate
-	route manifest.Route
-	core  core
+	gate   *Gate
+	route  manifest.Route
+	handle handlerFunc
 }
 
-func (g *Gate) endpoint(function string, core core) http.Handler {
-	return &endpoint{gate: g, route: routeOf(function), core: core}
+func (g *Gate) endpoint(function string, handle handlerFunc) http.Handler {
+	return &endpoint{gate: g, route: routeOf(function), handle: handle}
 }
 
 // routeOf returns the route of a function that is known to have one.
@@ -86,19 +85,19 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve sends what answer makes of the request, and logs it.
-func (g *Gate) serve(w http.ResponseWriter, r *http.Request, route manifest.Route, answer core) {
+func (g *Gate) serve(w http.ResponseWriter, r *http.Request, route manifest.Route, answer handlerFunc) {
 	start := g.Now()
-	c := &call{Request: r, id: g.requestID(r)}
-	res, err := answer(c)
+	req := &request{Request: r, id: g.requestID(r)}
+	res, err := answer(req)
 	if err != nil {
-		res = problemOf(err, route.Permission).response(c.id)
+		res = problemOf(err, route.Permission).response(req.id)
 	}
-	sent, writeErr := g.send(w, c, res)
-	g.log(c, route, start, res.status, sent, err, writeErr)
+	sent, writeErr := g.send(w, req, res)
+	g.log(req, route, start, res.status, sent, err, writeErr)
 }
 
 // answer runs the request through the gate and the core; a panic is an error.
-func (e *endpoint) answer(c *call) (res *response, err error) {
+func (e *endpoint) answer(req *request) (res *response, err error) {
 	defer func() {
 		v := recover()
 		if v == nil {
@@ -110,10 +109,10 @@ func (e *endpoint) answer(c *call) (res *response, err error) {
 		// The value may hold what a client sent, so only its place is logged.
 		res, err = nil, &panicError{stack: debug.Stack()}
 	}()
-	if err := e.admit(c); err != nil {
+	if err := e.admit(req); err != nil {
 		return nil, err
 	}
-	return e.core(c)
+	return e.handle(req)
 }
 
 // panicError stands for a panic of a core.
@@ -122,68 +121,68 @@ type panicError struct{ stack []byte }
 func (*panicError) Error() string { return "the handler panicked" }
 
 // admit establishes who asks, for which tenant and whether they may.
-func (e *endpoint) admit(c *call) error {
+func (e *endpoint) admit(req *request) error {
 	if e.route.Permission != "" {
-		if err := e.authenticate(c); err != nil {
+		if err := e.authenticate(req); err != nil {
 			return err
 		}
-		if err := e.authorize(c); err != nil {
+		if err := e.authorize(req); err != nil {
 			return err
 		}
 	}
-	return e.parseQuery(c)
+	return e.parseQuery(req)
 }
 
-func (e *endpoint) authenticate(c *call) error {
-	if p, known := access.PrincipalFrom(c.Context()); known {
-		c.principal = p
+func (e *endpoint) authenticate(req *request) error {
+	if p, known := access.PrincipalFrom(req.Context()); known {
+		req.principal = p
 		// API Gateway caches what the authorizer said, beyond the credential's end.
 		if ends := p.ExpiresAt; !ends.IsZero() && !e.gate.Now().Before(ends) {
 			return audit.ErrUnauthenticated
 		}
 		return nil
 	}
-	values := c.Header["Authorization"]
+	values := req.Header["Authorization"]
 	if len(values) != 1 {
 		return audit.ErrUnauthenticated
 	}
-	p, err := e.gate.Authenticator.Authenticate(c.Context(), values[0])
-	c.principal = p
+	p, err := e.gate.Authenticator.Authenticate(req.Context(), values[0])
+	req.principal = p
 	return err
 }
 
-func (e *endpoint) authorize(c *call) error {
-	id, err := e.tenantID(c)
+func (e *endpoint) authorize(req *request) error {
+	id, err := e.tenantID(req)
 	if err != nil || id == "" {
 		return err
 	}
-	if c.scope, err = c.principal.Authorize(id, e.route.Permission); err != nil {
+	if req.scope, err = req.principal.Authorize(id, e.route.Permission); err != nil {
 		return err
 	}
-	tenant, err := e.gate.Tenants.Tenant(c.Context(), id)
-	if err := e.hide(c, tenant, err); err != nil {
+	tenant, err := e.gate.Tenants.Tenant(req.Context(), id)
+	if err := e.hide(req, tenant, err); err != nil {
 		return err
 	}
-	c.tenant = tenant
-	if tenant.Status == audit.TenantSuspended && changesLog(&e.route) {
-		return kindSuspended.problem("The tenant is suspended: its log can be read and takes no changes.")
+	req.tenant = tenant
+	if tenant.Status == audit.TenantSuspended && ChangesLog(&e.route) {
+		return ProblemSuspended.problem("The tenant is suspended: its log can be read and takes no changes.")
 	}
 	return nil
 }
 
 // tenantID returns the id that the request names, "" where the route is of no
 // single tenant (its core authorises then).
-func (e *endpoint) tenantID(c *call) (audit.TenantID, error) {
+func (e *endpoint) tenantID(req *request) (audit.TenantID, error) {
 	if e.route.TenantFrom == manifest.TenantNone {
 		return "", nil
 	}
-	header, err := tenantHeader(c, e.route.TenantFrom == manifest.TenantFromHeader)
+	header, err := tenantHeader(req, e.route.TenantFrom == manifest.TenantFromHeader)
 	if err != nil || e.route.TenantFrom == manifest.TenantFromHeader {
 		return header, err
 	}
-	id, err := audit.ParseTenantID(c.PathValue("id"))
+	id, err := audit.ParseTenantID(req.PathValue("id"))
 	if err != nil { // no tenant has such an id
-		return "", e.hide(c, audit.Tenant{}, audit.ErrNotFound)
+		return "", e.hide(req, audit.Tenant{}, audit.ErrNotFound)
 	}
 	if header != "" && header != id {
 		return "", badHeader(tenantHeaderName, "disagrees", "must be left out or agree with the tenant that the path names")
@@ -193,8 +192,8 @@ func (e *endpoint) tenantID(c *call) (audit.TenantID, error) {
 
 const tenantHeaderName = "X-Tenant-Id" // in the canonical form of net/http
 
-func tenantHeader(c *call, required bool) (audit.TenantID, error) {
-	values := c.Header[tenantHeaderName]
+func tenantHeader(req *request, required bool) (audit.TenantID, error) {
+	values := req.Header[tenantHeaderName]
 	switch {
 	case len(values) == 0 && !required:
 		return "", nil
@@ -213,7 +212,7 @@ func tenantHeader(c *call, required bool) (audit.TenantID, error) {
 // hide turns what was found of a tenant into what the caller may know of it. A
 // tenant that does not exist or is being deleted is as closed as a foreign one;
 // under a path that names it, who may enter every tenant learns that it is not there.
-func (e *endpoint) hide(c *call, tenant audit.Tenant, err error) error {
+func (e *endpoint) hide(req *request, tenant audit.Tenant, err error) error {
 	gone := err == nil && tenant.Status == audit.TenantDeleting && e.route.Path != "/tenants/{id}"
 	if err == nil && !gone {
 		return nil
@@ -221,21 +220,21 @@ func (e *endpoint) hide(c *call, tenant audit.Tenant, err error) error {
 	if err != nil && !isNotFound(err) {
 		return err
 	}
-	if _, all := c.principal.TenantIDs(); all && e.route.TenantFrom == manifest.TenantFromPath {
-		return kindNotFound.problem("There is no tenant with this id.")
+	if _, all := req.principal.TenantIDs(); all && e.route.TenantFrom == manifest.TenantFromPath {
+		return ProblemNotFound.problem("There is no tenant with this id.")
 	}
 	return audit.ErrForbidden
 }
 
 // changesLog reports whether the route adds to or takes from a tenant's log.
-func changesLog(r *manifest.Route) bool {
+func ChangesLog(r *manifest.Route) bool {
 	return r.TenantFrom == manifest.TenantFromHeader && r.Method != http.MethodGet && r.Permission != access.LogsStream
 }
 
 // requestID returns the client's id of the request where it is fit to be
 // repeated in headers and logs, else a new one.
 func (g *Gate) requestID(r *http.Request) string {
-	if values := r.Header["X-Request-Id"]; len(values) == 1 && saneRequestID(values[0]) {
+	if values := r.Header["X-Request-Id"]; len(values) == 1 && validRequestID(values[0]) {
 		return values[0]
 	}
 	return g.NewRequestID()
@@ -244,7 +243,7 @@ func (g *Gate) requestID(r *http.Request) string {
 // maxRequestID is the longest request id that is taken over, in bytes.
 const maxRequestID = 128
 
-func saneRequestID(id string) bool {
+func validRequestID(id string) bool {
 	if id == "" || len(id) > maxRequestID {
 		return false
 	}
@@ -259,15 +258,15 @@ func saneRequestID(id string) bool {
 	return true
 }
 
-func (g *Gate) log(c *call, route manifest.Route, start time.Time, status int, sent int, err, writeErr error) {
+func (g *Gate) log(req *request, route manifest.Route, start time.Time, status int, sent int, err, writeErr error) {
 	level := slog.LevelInfo
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs,
-		slog.String("method", c.Method), slog.String("route", route.Path), slog.Int("status", status),
+		slog.String("method", req.Method), slog.String("route", route.Path), slog.Int("status", status),
 		slog.Float64("duration_ms", float64(g.Now().Sub(start).Microseconds())/1000),
-		slog.String("request_id", c.id), slog.Int("bytes", sent))
-	if c.tenant.ID != "" {
-		attrs = append(attrs, slog.String("tenant", string(c.tenant.ID)))
+		slog.String("request_id", req.id), slog.Int("bytes", sent))
+	if req.tenant.ID != "" {
+		attrs = append(attrs, slog.String("tenant", string(req.tenant.ID)))
 	}
 	if status >= http.StatusInternalServerError && err != nil {
 		level = slog.LevelError
@@ -279,5 +278,5 @@ func (g *Gate) log(c *call, route manifest.Route, start time.Time, status int, s
 	if writeErr != nil {
 		attrs = append(attrs, slog.String("write_error", writeErr.Error()))
 	}
-	g.Log.LogAttrs(c.Context(), level, "request", attrs...)
+	g.Log.LogAttrs(req.Context(), level, "request", attrs...)
 }

@@ -52,14 +52,14 @@ const quotaPeriod = time.Hour
 // signature), is about a path or method that the API does not have. What it says
 // of a function or authorizer that failed, was cut off or throttled, passes.
 func gatewayProblems() []gatewayProblem {
-	absent := kindNotFound.problem("There is no endpoint with this path and method; " + manifest.BasePath + "/docs lists them.")
-	forbidden := kindForbidden.problem("The credential does not allow this here.")
-	malformed := kindMalformed.problem("The request is not one that this endpoint takes.")
+	absent := ProblemNotFound.problem("There is no endpoint with this path and method; " + manifest.BasePath + "/docs lists them.")
+	forbidden := ProblemForbidden.problem("The credential does not allow this here.")
+	malformed := ProblemMalformed.problem("The request is not one that this endpoint takes.")
 	unauthenticated := problemOf(audit.ErrUnauthenticated, "")
 	unauthenticated.detail = "The request needs a valid Authorization header, a Bearer token or an ApiKey, and under " +
 		manifest.BasePath + "/logs an X-Tenant-ID header besides."
 	tooMany := func(after time.Duration) *problem {
-		return kindTooMany.problem("More requests came than the service takes; send fewer, and this one again later.").
+		return ProblemTooMany.problem("More requests came than the service takes; send fewer, and this one again later.").
 			with("Retry-After", retrySeconds(after))
 	}
 	return []gatewayProblem{
@@ -73,7 +73,7 @@ func gatewayProblems() []gatewayProblem {
 		{"DEFAULT_5XX", retryLater(0)},
 		{"EXPIRED_TOKEN", absent},
 		{"INTEGRATION_FAILURE", retryLater(0)},
-		{"INTEGRATION_TIMEOUT", kindTimeout.problem("The service did not answer in time. What the request asks for may have been done.")},
+		{"INTEGRATION_TIMEOUT", ProblemTimeout.problem("The service did not answer in time. What the request asks for may have been done.")},
 		{"INVALID_API_KEY", forbidden}, // of a usage plan
 		{"INVALID_SIGNATURE", absent},
 		{"MISSING_AUTHENTICATION_TOKEN", absent},
@@ -82,7 +82,7 @@ func gatewayProblems() []gatewayProblem {
 		{"RESOURCE_NOT_FOUND", absent},
 		{"THROTTLED", tooMany(time.Second)},
 		{"UNAUTHORIZED", unauthenticated},
-		{"UNSUPPORTED_MEDIA_TYPE", kindMediaType.problem("The Content-Type is none that this endpoint takes.")},
-		{"WAF_FILTERED", kindForbidden.problem("The request was refused before it reached the service.")},
+		{"UNSUPPORTED_MEDIA_TYPE", ProblemMediaType.problem("The Content-Type is none that this endpoint takes.")},
+		{"WAF_FILTERED", ProblemForbidden.problem("The request was refused before it reached the service.")},
 	}
 }

@@ -22,30 +22,30 @@ const healthTimeout = 2 * time.Second
 
 // The words of a health answer.
 const (
-	healthOK          = "ok"
-	healthDegraded    = "degraded"    // something that is not essential is missing
-	healthUnavailable = "unavailable" // something essential is missing
+	HealthOK          = "ok"
+	HealthDegraded    = "degraded"    // something that is not essential is missing
+	HealthUnavailable = "unavailable" // something essential is missing
 )
 
 // GetHealth answers GET /health with the state of each dependency: 200, or 503
 // where an essential one is missing. It tells no error's text.
 func GetHealth(gate *Gate, dependencies []Dependency) http.Handler {
-	return gate.endpoint("get-health", func(c *call) (*response, error) {
-		ctx, cancel := context.WithTimeout(c.Context(), healthTimeout)
+	return gate.endpoint("get-health", func(req *request) (*response, error) {
+		ctx, cancel := context.WithTimeout(req.Context(), healthTimeout)
 		defer cancel()
 		results := checkAll(ctx, dependencies)
-		overall, status := healthOK, http.StatusOK
+		overall, status := HealthOK, http.StatusOK
 		w := writer{b: make([]byte, 0, 64+48*len(dependencies))}
 		w.open('{')
 		w.name("dependencies")
 		w.open('[')
 		for i, err := range results {
-			state := healthOK
+			state := HealthOK
 			if err != nil {
-				state = healthUnavailable
+				state = HealthUnavailable
 				overall, status = worse(overall, status, dependencies[i].Essential)
-				gate.Log.LogAttrs(c.Context(), slog.LevelWarn, "dependency unavailable",
-					slog.String("dependency", dependencies[i].Name), slog.String("error", err.Error()), slog.String("request_id", c.id))
+				gate.Log.LogAttrs(req.Context(), slog.LevelWarn, "dependency unavailable",
+					slog.String("dependency", dependencies[i].Name), slog.String("error", err.Error()), slog.String("request_id", req.id))
 			}
 			w.open('{')
 			w.text("name", dependencies[i].Name)
@@ -61,10 +61,10 @@ func GetHealth(gate *Gate, dependencies []Dependency) http.Handler {
 
 func worse(overall string, status int, essential bool) (string, int) {
 	if essential {
-		return healthUnavailable, http.StatusServiceUnavailable
+		return HealthUnavailable, http.StatusServiceUnavailable
 	}
-	if overall == healthOK {
-		return healthDegraded, status
+	if overall == HealthOK {
+		return HealthDegraded, status
 	}
 	return overall, status
 }

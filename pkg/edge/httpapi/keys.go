@@ -9,8 +9,8 @@ import (
 
 // ListKeys answers GET /tenants/{id}/keys: every key of the tenant, without its secret.
 func ListKeys(gate *Gate, s *tenants.Service) http.Handler {
-	return gate.endpoint("list-keys", func(c *call) (*response, error) {
-		keys, err := s.Keys.Keys(c.Context(), c.tenant.ID)
+	return gate.endpoint("list-keys", func(req *request) (*response, error) {
+		keys, err := s.Keys.Keys(req.Context(), req.tenant.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -34,12 +34,12 @@ func ListKeys(gate *Gate, s *tenants.Service) http.Handler {
 // CreateKey answers POST /tenants/{id}/keys with the key and, this once, its secret.
 func CreateKey(gate *Gate, s *tenants.Service) http.Handler {
 	in := adminBodies()
-	return gate.endpoint("create-key", func(c *call) (*response, error) {
-		body, err := readDocument(in, c)
+	return gate.endpoint("create-key", func(req *request) (*response, error) {
+		body, err := readDocument(in, req)
 		if err != nil {
 			return nil, err
 		}
-		key := tenants.Key{Tenant: c.tenant.ID}
+		key := tenants.Key{Tenant: req.tenant.ID}
 		body.text("name", &key.Name)
 		body.texts("permissions", &key.Permissions)
 		body.texts("resources", &key.Resources)
@@ -48,10 +48,10 @@ func CreateKey(gate *Gate, s *tenants.Service) http.Handler {
 		if err := body.err(); err != nil {
 			return nil, err
 		}
-		created, secret, err := s.CreateKey(c.Context(), c.principal, key)
+		created, secret, err := s.CreateKey(req.Context(), req.principal, key)
 		if err != nil {
-			err = explain(err, audit.ErrForbidden, kindForbidden, "A key cannot hold a permission, or reach a resource, that its creator does not.")
-			return nil, explain(err, audit.ErrConflict, kindConflict, "The tenant has as many keys as it can have.")
+			err = explain(err, audit.ErrForbidden, ProblemForbidden, "A key cannot hold a permission, or reach a resource, that its creator does not.")
+			return nil, explain(err, audit.ErrConflict, ProblemConflict, "The tenant has as many keys as it can have.")
 		}
 		w := writer{b: make([]byte, 0, 512)}
 		w.open('{')
@@ -65,9 +65,9 @@ func CreateKey(gate *Gate, s *tenants.Service) http.Handler {
 // DeleteKey answers DELETE /tenants/{id}/keys/{key}: the key opens nothing any
 // more once other processes have forgotten it (at most a minute).
 func DeleteKey(gate *Gate, s *tenants.Service) http.Handler {
-	return gate.endpoint("delete-key", func(c *call) (*response, error) {
-		if err := s.DeleteKey(c.Context(), c.principal, c.tenant.ID, c.PathValue("key")); err != nil {
-			return nil, explain(err, audit.ErrNotFound, kindNotFound, "The tenant has no key with this id.")
+	return gate.endpoint("delete-key", func(req *request) (*response, error) {
+		if err := s.DeleteKey(req.Context(), req.principal, req.tenant.ID, req.PathValue("key")); err != nil {
+			return nil, explain(err, audit.ErrNotFound, ProblemNotFound, "The tenant has no key with this id.")
 		}
 		return &response{status: http.StatusNoContent}, nil
 	})

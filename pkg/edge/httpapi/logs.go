@@ -15,14 +15,14 @@ import (
 
 // CreateLog answers POST /logs: it accepts one entry.
 func CreateLog(gate *Gate, s *ingest.Service) http.Handler {
-	in := &bodies{media: []string{mediaJSON}, wire: maxEntryBody, unpacked: maxEntryBody}
-	return gate.endpoint("create-log", func(c *call) (*response, error) {
-		body, _, err := in.read(c)
+	in := &bodies{media: []string{MediaJSON}, wire: maxEntryBody, unpacked: maxEntryBody}
+	return gate.endpoint("create-log", func(req *request) (*response, error) {
+		body, _, err := in.read(req)
 		if err != nil {
 			return nil, err
 		}
 		defer in.release(body)
-		outcome, err := submitOne(c, s, body.body.Bytes())
+		outcome, err := submitOne(req, s, body.body.Bytes())
 		if err != nil {
 			return nil, err
 		}
@@ -37,21 +37,21 @@ func CreateLog(gate *Gate, s *ingest.Service) http.Handler {
 	})
 }
 
-const idempotencyHeader = "Idempotency-Key"
+const IdempotencyKeyHeader = "Idempotency-Key"
 
-func submitOne(c *call, s *ingest.Service, text []byte) (ingest.Outcome, error) {
-	keys := c.Header[idempotencyHeader]
+func submitOne(req *request, s *ingest.Service, text []byte) (ingest.Outcome, error) {
+	keys := req.Header[IdempotencyKeyHeader]
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
-		return ingest.Outcome{}, kindMalformed.problem("The body is empty.")
+		return ingest.Outcome{}, ProblemMalformed.problem("The body is empty.")
 	case len(keys) > 1:
-		return ingest.Outcome{}, badHeader(idempotencyHeader, "repeated", "must be given once")
+		return ingest.Outcome{}, badHeader(IdempotencyKeyHeader, "repeated", "must be given once")
 	case len(keys) == 1 && keys[0] == "":
-		return ingest.Outcome{}, badHeader(idempotencyHeader, "empty", "must not be empty")
+		return ingest.Outcome{}, badHeader(IdempotencyKeyHeader, "empty", "must not be empty")
 	case len(keys) == 1:
-		return s.SubmitKeyed(c.Context(), c.tenant, c.origin(), text, keys[0])
+		return s.SubmitKeyed(req.Context(), req.tenant, req.origin(), text, keys[0])
 	}
-	outcomes, err := s.Submit(c.Context(), c.tenant, c.origin(), [][]byte{text})
+	outcomes, err := s.Submit(req.Context(), req.tenant, req.origin(), [][]byte{text})
 	if err != nil {
 		return ingest.Outcome{}, err
 	}
@@ -64,9 +64,9 @@ func refused(err *audit.ValidationError) error {
 	p := invalid(err)
 	switch err.Fields[0].Code {
 	case "invalid_json":
-		p.kind = kindMalformed
+		p.kind = ProblemMalformed
 	case "too_large":
-		p.kind = kindTooLarge
+		p.kind = ProblemTooLarge
 	}
 	return p
 }
@@ -74,15 +74,15 @@ func refused(err *audit.ValidationError) error {
 // CreateLogsBulk answers POST /logs/bulk: it accepts up to audit.MaxBulkEntries
 // entries, each on its own.
 func CreateLogsBulk(gate *Gate, s *ingest.Service) http.Handler {
-	in := &bodies{media: []string{mediaJSON, mediaNDJSON, mediaJSONL}, wire: audit.MaxBulkWire, unpacked: audit.MaxBulkUnpacked}
-	return gate.endpoint("create-logs-bulk", func(c *call) (*response, error) {
-		body, media, err := in.read(c)
+	in := &bodies{media: []string{MediaJSON, MediaNDJSON, MediaJSONL}, wire: audit.MaxBulkWire, unpacked: audit.MaxBulkUnpacked}
+	return gate.endpoint("create-logs-bulk", func(req *request) (*response, error) {
+		body, media, err := in.read(req)
 		if err != nil {
 			return nil, err
 		}
 		defer in.release(body)
 		split := body.lines
-		if media == mediaJSON {
+		if media == MediaJSON {
 			split = body.elements
 		}
 		texts, err := split()
@@ -92,11 +92,11 @@ func CreateLogsBulk(gate *Gate, s *ingest.Service) http.Handler {
 		if len(texts) == 0 {
 			return nil, audit.Invalid("", "too_few", "must hold at least one entry")
 		}
-		outcomes, err := s.Submit(c.Context(), c.tenant, c.origin(), texts)
+		outcomes, err := s.Submit(req.Context(), req.tenant, req.origin(), texts)
 		if err != nil {
 			return nil, err
 		}
-		return bulkResponse(outcomes, c.id), nil
+		return bulkResponse(outcomes, req.id), nil
 	})
 }
 
@@ -149,12 +149,12 @@ func appendOutcome(w *writer, o *ingest.Outcome) {
 
 // origin is where the request came from. Forwarding headers are a client's claim
 // and are not read; behind API Gateway RemoteAddr is the gateway's source address.
-func (c *call) origin() ingest.Origin {
-	agent := c.UserAgent()
+func (req *request) origin() ingest.Origin {
+	agent := req.UserAgent()
 	if len(agent) > audit.MaxUserAgent {
 		agent = agent[:audit.MaxUserAgent]
 	}
-	return ingest.Origin{IPAddress: remoteIP(c.RemoteAddr), UserAgent: strings.ToValidUTF8(agent, "")}
+	return ingest.Origin{IPAddress: remoteIP(req.RemoteAddr), UserAgent: strings.ToValidUTF8(agent, "")}
 }
 
 // remoteIP reads "address" or "address:port"; the zero Addr where it is neither.
@@ -170,8 +170,8 @@ func remoteIP(remote string) netip.Addr {
 
 // SearchLogs answers GET /logs: one page of entries by filter and full text.
 func SearchLogs(gate *Gate, s *search.Service) http.Handler {
-	return gate.endpoint("search-logs", func(c *call) (*response, error) {
-		list, err := s.Find(c.Context(), c.tenant.ID, c.scope, c.params)
+	return gate.endpoint("search-logs", func(req *request) (*response, error) {
+		list, err := s.Find(req.Context(), req.tenant.ID, req.scope, req.params)
 		if err != nil {
 			return nil, err
 		}
@@ -189,23 +189,23 @@ func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 		w.close('}')
 		answer := jsonResponse(http.StatusOK, &w)
 		if list.Degraded {
-			answer.set(degradedHeader, "search")
+			answer.set(DegradedHeader, "search")
 		}
 		return answer, nil
 	})
 }
 
 // degradedHeader names what is unavailable when something else stood in for it.
-const degradedHeader = "Ocelot-Degraded"
+const DegradedHeader = "Ocelot-Degraded"
 
 // GetLog answers GET /logs/{id}: one entry and its status.
 func GetLog(gate *Gate, s *search.Service) http.Handler {
-	return gate.endpoint("get-log", func(c *call) (*response, error) {
-		id, err := audit.ParseEntryID(c.PathValue("id"))
+	return gate.endpoint("get-log", func(req *request) (*response, error) {
+		id, err := audit.ParseEntryID(req.PathValue("id"))
 		if err != nil { // no entry has such an id
-			return nil, kindNotFound.problem("There is no entry with this id; an id is a UUID of version 7.")
+			return nil, ProblemNotFound.problem("There is no entry with this id; an id is a UUID of version 7.")
 		}
-		found, err := s.Entry(c.Context(), c.tenant.ID, c.scope, id)
+		found, err := s.Entry(req.Context(), req.tenant.ID, req.scope, id)
 		if err != nil {
 			return nil, err
 		}
@@ -219,8 +219,8 @@ func GetLog(gate *Gate, s *search.Service) http.Handler {
 
 // GetStats answers GET /logs/stats: counts by field and over time.
 func GetStats(gate *Gate, s *search.Service) http.Handler {
-	return gate.endpoint("get-stats", func(c *call) (*response, error) {
-		stats, request, err := s.Stats(c.Context(), c.tenant.ID, c.scope, c.params)
+	return gate.endpoint("get-stats", func(req *request) (*response, error) {
+		stats, request, err := s.Stats(req.Context(), req.tenant.ID, req.scope, req.params)
 		if err != nil {
 			return nil, err
 		}

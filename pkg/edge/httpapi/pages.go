@@ -18,8 +18,8 @@ type trail []string
 const maxTrail = 2 << 10
 
 // trailOf reads ?cursor= of the list.
-func (c *call) trail(cursors *cursor.Signer, list string) (trail, error) {
-	text := c.params.Get("cursor")
+func (req *request) trail(cursors *cursor.Signer, list string) (trail, error) {
+	text := req.params.Get("cursor")
 	if text == "" {
 		return trail{""}, nil
 	}

@@ -12,57 +12,57 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// problemTypePrefix and a kind's code make the "type" of a problem document.
-const problemTypePrefix = "urn:ocelot:problem:"
+// ProblemTypePrefix followed by a kind's code is the "type" of a problem document.
+const ProblemTypePrefix = "urn:ocelot:problem:"
 
-// kind is one type of problem document.
-type kind struct {
-	status int
-	code   string
-	title  string
+// ProblemKind is one type of problem document.
+type ProblemKind struct {
+	Status int    // the HTTP status
+	Code   string // a stable word for programs
+	Title  string // the kind in words
 }
 
 // The kinds of problem, by status.
 var (
-	kindMalformed        = kind{http.StatusBadRequest, "malformed_request", "The request is malformed"}
-	kindUnauthenticated  = kind{http.StatusUnauthorized, "unauthenticated", "No valid credential"}
-	kindForbidden        = kind{http.StatusForbidden, "forbidden", "Not allowed"}
-	kindSuspended        = kind{http.StatusForbidden, "tenant_suspended", "The tenant is suspended"}
-	kindNotFound         = kind{http.StatusNotFound, "not_found", "Not found"}
-	kindNotYet           = kind{http.StatusNotFound, "not_stored_yet", "Not stored yet"}
-	kindMethodNotAllowed = kind{http.StatusMethodNotAllowed, "method_not_allowed", "Method not allowed"}
-	kindConflict         = kind{http.StatusConflict, "conflict", "Conflict"}
-	kindPrecondition     = kind{http.StatusPreconditionFailed, "precondition_failed", "Changed in the meantime"}
-	kindTooLarge         = kind{http.StatusRequestEntityTooLarge, "too_large", "Too large"}
-	kindMediaType        = kind{http.StatusUnsupportedMediaType, "unsupported_media_type", "Unsupported media type"}
-	kindInvalid          = kind{http.StatusUnprocessableEntity, "invalid", "The input is invalid"}
-	kindNoPrecondition   = kind{http.StatusPreconditionRequired, "precondition_required", "If-Match is required"}
-	kindTooMany          = kind{http.StatusTooManyRequests, "too_many_requests", "Too many requests"} // of API Gateway alone
-	kindInternal         = kind{http.StatusInternalServerError, "internal", "Internal error"}
-	kindUnavailable      = kind{http.StatusServiceUnavailable, "unavailable", "Temporarily unavailable"}
-	kindTimeout          = kind{http.StatusGatewayTimeout, "timeout", "No answer in time"} // of API Gateway alone
+	ProblemMalformed        = ProblemKind{http.StatusBadRequest, "malformed_request", "The request is malformed"}
+	ProblemUnauthenticated  = ProblemKind{http.StatusUnauthorized, "unauthenticated", "No valid credential"}
+	ProblemForbidden        = ProblemKind{http.StatusForbidden, "forbidden", "Not allowed"}
+	ProblemSuspended        = ProblemKind{http.StatusForbidden, "tenant_suspended", "The tenant is suspended"}
+	ProblemNotFound         = ProblemKind{http.StatusNotFound, "not_found", "Not found"}
+	ProblemNotYet           = ProblemKind{http.StatusNotFound, "not_stored_yet", "Not stored yet"}
+	ProblemMethodNotAllowed = ProblemKind{http.StatusMethodNotAllowed, "method_not_allowed", "Method not allowed"}
+	ProblemConflict         = ProblemKind{http.StatusConflict, "conflict", "Conflict"}
+	ProblemPrecondition     = ProblemKind{http.StatusPreconditionFailed, "precondition_failed", "Changed in the meantime"}
+	ProblemTooLarge         = ProblemKind{http.StatusRequestEntityTooLarge, "too_large", "Too large"}
+	ProblemMediaType        = ProblemKind{http.StatusUnsupportedMediaType, "unsupported_media_type", "Unsupported media type"}
+	ProblemInvalid          = ProblemKind{http.StatusUnprocessableEntity, "invalid", "The input is invalid"}
+	ProblemNoPrecondition   = ProblemKind{http.StatusPreconditionRequired, "precondition_required", "If-Match is required"}
+	ProblemTooMany          = ProblemKind{http.StatusTooManyRequests, "too_many_requests", "Too many requests"} // of API Gateway alone
+	ProblemInternal         = ProblemKind{http.StatusInternalServerError, "internal", "Internal error"}
+	ProblemUnavailable      = ProblemKind{http.StatusServiceUnavailable, "unavailable", "Temporarily unavailable"}
+	ProblemTimeout          = ProblemKind{http.StatusGatewayTimeout, "timeout", "No answer in time"} // of API Gateway alone
 )
 
-// kinds returns every kind of problem, by status.
-func kinds() []kind {
-	return []kind{
-		kindMalformed, kindUnauthenticated, kindForbidden, kindSuspended, kindNotFound, kindNotYet, kindMethodNotAllowed,
-		kindConflict, kindPrecondition, kindTooLarge, kindMediaType, kindInvalid, kindNoPrecondition, kindTooMany,
-		kindInternal, kindUnavailable, kindTimeout,
+// ProblemKinds returns every kind of problem, by status.
+func ProblemKinds() []ProblemKind {
+	return []ProblemKind{
+		ProblemMalformed, ProblemUnauthenticated, ProblemForbidden, ProblemSuspended, ProblemNotFound, ProblemNotYet, ProblemMethodNotAllowed,
+		ProblemConflict, ProblemPrecondition, ProblemTooLarge, ProblemMediaType, ProblemInvalid, ProblemNoPrecondition, ProblemTooMany,
+		ProblemInternal, ProblemUnavailable, ProblemTimeout,
 	}
 }
 
 // problem is an error together with what the client is told of it.
 type problem struct {
-	kind   kind
+	kind   ProblemKind
 	detail string
 	fields []audit.FieldError
 	header http.Header // of the response; nil: none of its own
 }
 
-func (p *problem) Error() string { return p.kind.code + ": " + p.detail }
+func (p *problem) Error() string { return p.kind.Code + ": " + p.detail }
 
-func (k kind) problem(detail string) *problem { return &problem{kind: k, detail: detail} }
+func (k ProblemKind) problem(detail string) *problem { return &problem{kind: k, detail: detail} }
 
 // with adds a header field to the response.
 func (p *problem) with(name, value string) *problem {
@@ -75,15 +75,15 @@ func (p *problem) with(name, value string) *problem {
 
 // badHeader is a 400 about a header field of the request.
 func badHeader(name, code, detail string) *problem {
-	name = headerName(name)
-	p := kindMalformed.problem("The header " + name + " " + detail + ".")
+	name = HeaderName(name)
+	p := ProblemMalformed.problem("The header " + name + " " + detail + ".")
 	p.fields = []audit.FieldError{{Pointer: "Header: " + name, Code: code, Detail: detail}}
 	return p
 }
 
 // invalid is the 422 of a validation error.
 func invalid(err *audit.ValidationError) *problem {
-	p := kindInvalid.problem("")
+	p := ProblemInvalid.problem("")
 	p.fields = err.Fields
 	switch first := err.Fields[0]; {
 	case len(err.Fields) > 1:
@@ -97,7 +97,7 @@ func invalid(err *audit.ValidationError) *problem {
 }
 
 // explain gives an error of the kind target the words that fit the operation.
-func explain(err, target error, k kind, detail string) error {
+func explain(err, target error, k ProblemKind, detail string) error {
 	if errors.Is(err, target) {
 		return k.problem(detail)
 	}
@@ -123,21 +123,21 @@ func problemOf(err error, permission access.Permission) *problem {
 	case errors.As(err, &unavailable):
 		return retryLater(unavailable.RetryAfter)
 	case errors.As(err, &notYet):
-		return kindNotYet.problem("No entry with this id is stored yet; it may be under way.").
+		return ProblemNotYet.problem("No entry with this id is stored yet; it may be under way.").
 			with("Retry-After", retrySeconds(notYet.RetryAfter))
 	case errors.Is(err, audit.ErrNotFound):
-		return kindNotFound.problem("There is nothing with this id.")
+		return ProblemNotFound.problem("There is nothing with this id.")
 	case errors.Is(err, audit.ErrConflict):
-		return kindConflict.problem("It conflicts with what is there already.")
+		return ProblemConflict.problem("It conflicts with what is there already.")
 	case errors.Is(err, audit.ErrPrecondition):
-		return kindPrecondition.problem("It was changed since it was read; read it again.")
+		return ProblemPrecondition.problem("It was changed since it was read; read it again.")
 	case errors.Is(err, audit.ErrUnauthenticated):
-		return kindUnauthenticated.problem("The request needs a valid Authorization header: a Bearer token or an ApiKey.").
+		return ProblemUnauthenticated.problem("The request needs a valid Authorization header: a Bearer token or an ApiKey.").
 			with("Www-Authenticate", `Bearer realm="ocelot", ApiKey realm="ocelot"`)
 	case errors.Is(err, audit.ErrForbidden):
-		return kindForbidden.problem("The credential does not allow " + string(permission) + " here.")
+		return ProblemForbidden.problem("The credential does not allow " + string(permission) + " here.")
 	case errors.Is(err, audit.ErrTooLarge):
-		return kindTooLarge.problem("The request passes a limit.")
+		return ProblemTooLarge.problem("The request passes a limit.")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return retryLater(0)
 	}
@@ -145,11 +145,11 @@ func problemOf(err error, permission access.Permission) *problem {
 }
 
 func failed() *problem {
-	return kindInternal.problem("The service could not answer this request. Its request id leads to the cause in the service's log.")
+	return ProblemInternal.problem("The service could not answer this request. Its request id leads to the cause in the service's log.")
 }
 
 func retryLater(after time.Duration) *problem {
-	return kindUnavailable.problem("The service cannot answer this request now; try again later.").
+	return ProblemUnavailable.problem("The service cannot answer this request now; try again later.").
 		with("Retry-After", retrySeconds(after))
 }
 
@@ -162,7 +162,7 @@ func retrySeconds(d time.Duration) string {
 func (p *problem) response(requestID string) *response {
 	w := writer{b: make([]byte, 0, 256+128*len(p.fields))}
 	p.append(&w, requestID)
-	res := &response{status: p.kind.status, contentType: "application/problem+json", body: w.b}
+	res := &response{status: p.kind.Status, contentType: MediaProblem, body: w.b}
 	for name, values := range p.header {
 		res.set(name, values[0])
 	}
@@ -172,9 +172,9 @@ func (p *problem) response(requestID string) *response {
 // append writes the problem object.
 func (p *problem) append(w *writer, requestID string) {
 	w.open('{')
-	w.text("type", problemTypePrefix+p.kind.code)
-	w.text("title", p.kind.title)
-	w.integer("status", int64(p.kind.status))
+	w.text("type", ProblemTypePrefix+p.kind.Code)
+	w.text("title", p.kind.Title)
+	w.integer("status", int64(p.kind.Status))
 	w.text("detail", p.detail)
 	w.text("request_id", requestID)
 	if len(p.fields) > 0 {

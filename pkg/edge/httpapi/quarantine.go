@@ -12,17 +12,17 @@ import (
 // ListQuarantine answers GET /logs/quarantine: one page of the entries that a
 // step could not take, each with its reason. A page ends before audit.MaxPageBytes.
 func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) http.Handler {
-	return gate.endpoint("list-quarantine", func(c *call) (*response, error) {
-		limit, err := c.limit()
+	return gate.endpoint("list-quarantine", func(req *request) (*response, error) {
+		limit, err := req.limit()
 		if err != nil {
 			return nil, err
 		}
-		list := "quarantine of " + string(c.tenant.ID)
-		trail, err := c.trail(cursors, list)
+		list := "quarantine of " + string(req.tenant.ID)
+		trail, err := req.trail(cursors, list)
 		if err != nil {
 			return nil, err
 		}
-		items, more, err := s.Store.List(c.Context(), c.tenant.ID, trail.after(), limit)
+		items, more, err := s.Store.List(req.Context(), req.tenant.ID, trail.after(), limit)
 		if err != nil {
 			return nil, err
 		}
@@ -33,7 +33,7 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 		last := ""
 		for i := range items {
 			start := len(w.b)
-			if c.scope.Allows(&items[i].Entry) {
+			if req.scope.Allows(&items[i].Entry) {
 				appendItem(&w, &items[i])
 			}
 			if len(w.b) > audit.MaxPageBytes && last != "" {
@@ -65,14 +65,14 @@ func appendItem(w *writer, item *quarantine.Item) {
 // RetryQuarantine answers POST /logs/quarantine/{id}/retry: the entry goes
 // through its step again.
 func RetryQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
-	return gate.endpoint("retry-quarantine", func(c *call) (*response, error) {
-		id := c.PathValue("id")
-		err := inScope(c, s, id)
+	return gate.endpoint("retry-quarantine", func(req *request) (*response, error) {
+		id := req.PathValue("id")
+		err := inScope(req, s, id)
 		if err == nil {
-			err = s.Retry(c.Context(), c.principal, c.tenant, id)
+			err = s.Retry(req.Context(), req.principal, req.tenant, id)
 		}
 		if err != nil {
-			return nil, explain(err, audit.ErrNotFound, kindNotFound, noItem)
+			return nil, explain(err, audit.ErrNotFound, ProblemNotFound, noItem)
 		}
 		w := writer{b: make([]byte, 0, 96)}
 		w.open('{')
@@ -85,15 +85,15 @@ func RetryQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
 
 // DeleteQuarantine answers DELETE /logs/quarantine/{id}: the entry is discarded.
 func DeleteQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
-	return gate.endpoint("delete-quarantine", func(c *call) (*response, error) {
-		id := c.PathValue("id")
-		err := inScope(c, s, id)
+	return gate.endpoint("delete-quarantine", func(req *request) (*response, error) {
+		id := req.PathValue("id")
+		err := inScope(req, s, id)
 		if err == nil {
-			err = s.Delete(c.Context(), c.principal, c.tenant, id)
+			err = s.Delete(req.Context(), req.principal, req.tenant, id)
 		}
 		if err != nil {
-			err = explain(err, audit.ErrNotFound, kindNotFound, noItem)
-			return nil, explain(err, audit.ErrConflict, kindConflict, "The tenant is under legal hold, which stops every deletion.")
+			err = explain(err, audit.ErrNotFound, ProblemNotFound, noItem)
+			return nil, explain(err, audit.ErrConflict, ProblemConflict, "The tenant is under legal hold, which stops every deletion.")
 		}
 		return &response{status: http.StatusNoContent}, nil
 	})
@@ -102,12 +102,12 @@ func DeleteQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
 const noItem = "The tenant has no entry in quarantine with this id."
 
 // inScope checks that the caller's scope reaches the item; outside of it there is none.
-func inScope(c *call, s *quarantine.Service, id string) error {
-	if c.scope.Expr() == nil {
+func inScope(req *request, s *quarantine.Service, id string) error {
+	if req.scope.Expr() == nil {
 		return nil
 	}
-	item, err := s.Store.Item(c.Context(), c.tenant.ID, id)
-	if err == nil && !c.scope.Allows(&item.Entry) {
+	item, err := s.Store.Item(req.Context(), req.tenant.ID, id)
+	if err == nil && !req.scope.Allows(&item.Entry) {
 		err = audit.ErrNotFound
 	}
 	return err

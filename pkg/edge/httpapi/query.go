@@ -11,15 +11,15 @@ import (
 
 // parseQuery reads the query parameters and refuses those that the route does not
 // take. On a route with filters the search service checks the names.
-func (e *endpoint) parseQuery(c *call) error {
-	if c.URL.RawQuery == "" {
+func (e *endpoint) parseQuery(req *request) error {
+	if req.URL.RawQuery == "" {
 		return nil
 	}
-	values, err := url.ParseQuery(c.URL.RawQuery)
+	values, err := url.ParseQuery(req.URL.RawQuery)
 	if err != nil {
-		return kindMalformed.problem("The query string is not percent-encoded form data.")
+		return ProblemMalformed.problem("The query string is not percent-encoded form data.")
 	}
-	c.params = values
+	req.params = values
 	if e.route.Filters {
 		return nil
 	}
@@ -36,8 +36,8 @@ func (e *endpoint) parseQuery(c *call) error {
 }
 
 // limit reads ?limit=.
-func (c *call) limit() (int, error) {
-	text := c.params.Get("limit")
+func (req *request) limit() (int, error) {
+	text := req.params.Get("limit")
 	if text == "" {
 		return audit.DefaultPageLimit, nil
 	}

@@ -149,21 +149,3 @@ func TestHealthTellsOfOthersThanTheSilentDependency(t *testing.T) {
 		t.Errorf("%d %s", answer.Code, body)
 	}
 }
-
-func TestDocsNeedNothingFromElsewhere(t *testing.T) {
-	w := newWorld(t)
-	got := w.call("", "GET", "/docs", "", nil).want(t, 200, "")
-	if got.header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.HasPrefix(got.header.Get("Content-Security-Policy"), "default-src 'none';") {
-		t.Errorf("headers %v", got.header)
-	}
-	for _, outside := range []string{`src=`, `<link rel="stylesheet"`, "@import", "url(", "http://", "https://", ` style="`, "onclick"} {
-		if at := strings.Index(got.body, outside); at >= 0 {
-			t.Errorf("the page holds %q: %.120s", outside, got.body[at:])
-		}
-	}
-	for _, path := range document(t).Paths.InMatchingOrder() {
-		if !strings.Contains(got.body, `data-path="`+path+`"`) {
-			t.Errorf("the page does not show %s", path)
-		}
-	}
-}

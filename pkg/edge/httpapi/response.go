@@ -20,7 +20,7 @@ type response struct {
 }
 
 func jsonResponse(status int, w *writer) *response {
-	return &response{status: status, contentType: "application/json", body: w.b}
+	return &response{status: status, contentType: MediaJSON, body: w.b}
 }
 
 // set sets a header field.
@@ -36,9 +36,9 @@ func (r *response) set(name, value string) *response {
 const minGzip = 1 << 10
 
 // send writes the response and returns how many bytes of body went out.
-func (g *Gate) send(w http.ResponseWriter, c *call, res *response) (int, error) {
+func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, error) {
 	h := w.Header()
-	h["X-Request-Id"] = []string{c.id}
+	h["X-Request-Id"] = []string{req.id}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	h["Cache-Control"] = []string{"no-store"}
 	for name, values := range res.header {
@@ -50,7 +50,7 @@ func (g *Gate) send(w http.ResponseWriter, c *call, res *response) (int, error) 
 	}
 	if len(body) > minGzip {
 		h["Vary"] = []string{"Accept-Encoding"}
-		if acceptsGzip(c.Header["Accept-Encoding"]) {
+		if acceptsGzip(req.Header["Accept-Encoding"]) {
 			h["Content-Encoding"] = []string{"gzip"}
 			body = g.compress(body)
 		}
@@ -59,7 +59,7 @@ func (g *Gate) send(w http.ResponseWriter, c *call, res *response) (int, error) 
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
 	w.WriteHeader(res.status)
-	if c.Method == http.MethodHead || len(body) == 0 {
+	if req.Method == http.MethodHead || len(body) == 0 {
 		return 0, nil
 	}
 	return w.Write(body)
@@ -125,8 +125,8 @@ func weighted(part string) (coding string, q float64) {
 	return coding, q
 }
 
-// headerName spells a header's name as its documents do.
-func headerName(name string) string {
+// HeaderName spells a header's name as its documents do.
+func HeaderName(name string) string {
 	switch name {
 	case tenantHeaderName:
 		return "X-Tenant-ID"

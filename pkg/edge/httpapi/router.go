@@ -59,16 +59,16 @@ func (h *pathHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r)
 		return
 	}
-	h.gate.serve(w, r, manifest.Route{Path: h.path}, func(*call) (*response, error) {
-		return nil, kindMethodNotAllowed.problem("This path takes "+h.allow+".").with("Allow", h.allow)
+	h.gate.serve(w, r, manifest.Route{Path: h.path}, func(*request) (*response, error) {
+		return nil, ProblemMethodNotAllowed.problem("This path takes "+h.allow+".").with("Allow", h.allow)
 	})
 }
 
 // NotFound answers every request with the problem document of a path that does not exist.
 func NotFound(gate *Gate) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		gate.serve(w, r, manifest.Route{}, func(*call) (*response, error) {
-			return nil, kindNotFound.problem("There is no endpoint with this path; " + manifest.BasePath + "/docs lists them.")
+		gate.serve(w, r, manifest.Route{}, func(*request) (*response, error) {
+			return nil, ProblemNotFound.problem("There is no endpoint with this path; " + manifest.BasePath + "/docs lists them.")
 		})
 	})
 }

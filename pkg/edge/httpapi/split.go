@@ -41,7 +41,7 @@ func (s *scratch) elements() ([][]byte, error) {
 		if err := d.SkipValue(); err != nil {
 			return nil, malformedArray(err, d.InputOffset())
 		}
-		return nil, kindMalformed.problem("The body must be a JSON array of entries; NDJSON has the type " + mediaNDJSON + ".")
+		return nil, ProblemMalformed.problem("The body must be a JSON array of entries; NDJSON has the type " + MediaNDJSON + ".")
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, malformedArray(err, d.InputOffset())
@@ -75,7 +75,7 @@ func malformedArray(err error, offset int64) error {
 }
 
 func malformedAt(offset int64) error {
-	return kindMalformed.problem("The body is not valid JSON, at byte " + strconv.FormatInt(offset, 10) + ". Nothing of it was taken.")
+	return ProblemMalformed.problem("The body is not valid JSON, at byte " + strconv.FormatInt(offset, 10) + ". Nothing of it was taken.")
 }
 
 // bytesText prints a limit for people.

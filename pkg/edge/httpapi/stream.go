@@ -30,12 +30,12 @@ var connectRoute = manifest.Route{
 func ConnectStream(gate *Gate, s *stream.Service) http.Handler {
 	admitted := &endpoint{
 		gate: gate, route: connectRoute,
-		core: func(c *call) (*response, error) {
-			id, known := stream.ConnectionFrom(c.Context())
+		handle: func(req *request) (*response, error) {
+			id, known := stream.ConnectionFrom(req.Context())
 			if !known {
 				return nil, errors.New("the request makes no connection")
 			}
-			if err := s.Connect(c.Context(), id, c.principal, c.tenant.ID); err != nil {
+			if err := s.Connect(req.Context(), id, req.principal, req.tenant.ID); err != nil {
 				return nil, err
 			}
 			return &response{status: http.StatusOK}, nil
@@ -44,7 +44,7 @@ func ConnectStream(gate *Gate, s *stream.Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request, err := redeemed(s, r)
 		if err != nil {
-			err = explain(err, audit.ErrUnauthenticated, kindUnauthenticated, "The ticket is forged, or older than a minute.")
+			err = explain(err, audit.ErrUnauthenticated, ProblemUnauthenticated, "The ticket is forged, or older than a minute.")
 			Refuse(gate, connectRoute, err).ServeHTTP(w, r)
 			return
 		}
@@ -75,14 +75,14 @@ type StreamURL string
 // CreateStreamTicket answers POST /logs/stream/tickets with a ticket and the
 // address to connect to with it.
 func CreateStreamTicket(gate *Gate, s *stream.Service, base StreamURL) http.Handler {
-	return gate.endpoint("create-stream-ticket", func(c *call) (*response, error) {
-		text, until, err := s.Ticket(c.principal, c.tenant.ID)
+	return gate.endpoint("create-stream-ticket", func(req *request) (*response, error) {
+		text, until, err := s.Ticket(req.principal, req.tenant.ID)
 		if err != nil {
 			return nil, err
 		}
 		address := string(base)
 		if address == "" {
-			address = (&url.URL{Scheme: "ws", Host: c.Host, Path: manifest.BasePath + manifest.StreamPath}).String()
+			address = (&url.URL{Scheme: "ws", Host: req.Host, Path: manifest.BasePath + manifest.StreamPath}).String()
 		}
 		w := writer{b: make([]byte, 0, 512)}
 		w.open('{')
@@ -126,10 +126,10 @@ func message(gate *Gate, s *stream.Service, handle Message) Message {
 		told := problemOf(err, access.LogsStream)
 		over := isNotFound(err)
 		if over {
-			told = kindUnauthenticated.problem("The connection's time is over; connect again.")
+			told = ProblemUnauthenticated.problem("The connection's time is over; connect again.")
 		}
 		id := gate.NewRequestID()
-		gate.Log.LogAttrs(ctx, slog.LevelInfo, "message refused", slog.String("code", told.kind.code), slog.String("request_id", id))
+		gate.Log.LogAttrs(ctx, slog.LevelInfo, "message refused", slog.String("code", told.kind.Code), slog.String("request_id", id))
 		err = errors.Join(told.ours(err), s.Fail(ctx, connection, told.document(id)))
 		if over {
 			err = errors.Join(err, s.Cut(ctx, connection))
@@ -140,7 +140,7 @@ func message(gate *Gate, s *stream.Service, handle Message) Message {
 
 // ours returns the error where the service is to blame for it, not the client.
 func (p *problem) ours(err error) error {
-	if p.kind.status < http.StatusInternalServerError {
+	if p.kind.Status < http.StatusInternalServerError {
 		return nil
 	}
 	return err
@@ -151,23 +151,4 @@ func (p *problem) document(requestID string) []byte {
 	var w writer
 	p.append(&w, requestID)
 	return w.b
-}
-
-// streamOperations are those of the live stream that are no messages.
-func streamOperations() []operation {
-	return []operation{{
-		function: "create-stream-ticket", group: groupStream,
-		description: "For browsers, which cannot set headers when they open a WebSocket: the ticket stands for the credential in the query string of " + manifest.StreamPath +
-			", for a minute. Other clients connect there with Authorization and X-Tenant-ID. What is said over the connection is in docs/streaming.md.",
-		answers:  []answer{jsonAnswer(http.StatusCreated, "StreamTicket", "The ticket and the address to connect to.")},
-		refusals: []refusal{{kindInvalid, "The credential is narrowed to more resources than a ticket can hold."}},
-	}}
-}
-
-// streamTicketSchema is the answer of create-stream-ticket.
-func streamTicketSchema() *schema {
-	return object(
-		must("ticket", str("What stands for the credential. It is good for whoever has it.")),
-		must("expires_at", moment("Until when it opens a connection.")),
-		must("url", str("The WebSocket address with the ticket in its query string.")))
 }

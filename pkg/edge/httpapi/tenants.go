@@ -14,26 +14,26 @@ import (
 )
 
 func adminBodies() *bodies {
-	return &bodies{media: []string{mediaJSON}, wire: maxAdminBody, unpacked: maxAdminBody}
+	return &bodies{media: []string{MediaJSON}, wire: maxAdminBody, unpacked: maxAdminBody}
 }
 
 // ListTenants answers GET /tenants: one page of the tenants that the caller may see.
 func ListTenants(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Handler {
-	return gate.endpoint("list-tenants", func(c *call) (*response, error) {
-		only, err := visibleTenants(&c.principal)
+	return gate.endpoint("list-tenants", func(req *request) (*response, error) {
+		only, err := visibleTenants(&req.principal)
 		if err != nil {
 			return nil, err
 		}
-		limit, err := c.limit()
+		limit, err := req.limit()
 		if err != nil {
 			return nil, err
 		}
-		list := "tenants of " + c.principal.Subject
-		trail, err := c.trail(cursors, list)
+		list := "tenants of " + req.principal.Subject
+		trail, err := req.trail(cursors, list)
 		if err != nil {
 			return nil, err
 		}
-		page, more, err := s.Tenants.List(c.Context(), only, audit.TenantID(trail.after()), limit)
+		page, more, err := s.Tenants.List(req.Context(), only, audit.TenantID(trail.after()), limit)
 		if err != nil {
 			return nil, err
 		}
@@ -76,11 +76,11 @@ func visibleTenants(p *access.Principal) ([]audit.TenantID, error) {
 // CreateTenant answers POST /tenants.
 func CreateTenant(gate *Gate, s *tenants.Service) http.Handler {
 	in := adminBodies()
-	return gate.endpoint("create-tenant", func(c *call) (*response, error) {
-		if _, err := c.principal.Authorize(access.AnyTenant, access.TenantsCreate); err != nil {
+	return gate.endpoint("create-tenant", func(req *request) (*response, error) {
+		if _, err := req.principal.Authorize(access.AnyTenant, access.TenantsCreate); err != nil {
 			return nil, err
 		}
-		body, err := readDocument(in, c)
+		body, err := readDocument(in, req)
 		if err != nil {
 			return nil, err
 		}
@@ -94,9 +94,9 @@ func CreateTenant(gate *Gate, s *tenants.Service) http.Handler {
 			return nil, err
 		}
 		tenant.ID = audit.TenantID(id)
-		created, err := s.Create(c.Context(), c.principal, tenant)
+		created, err := s.Create(req.Context(), req.principal, tenant)
 		if err != nil {
-			return nil, explain(err, audit.ErrConflict, kindConflict, "A tenant has, or once had, this id.")
+			return nil, explain(err, audit.ErrConflict, ProblemConflict, "A tenant has, or once had, this id.")
 		}
 		return tenantResponse(http.StatusCreated, &created).
 			set("Location", manifest.BasePath+"/tenants/"+string(created.ID)), nil
@@ -143,8 +143,8 @@ func readLogLevels(d *document, to *[]audit.Severity) {
 
 // GetTenant answers GET /tenants/{id}, with the record's version as its ETag.
 func GetTenant(gate *Gate, s *tenants.Service) http.Handler {
-	return gate.endpoint("get-tenant", func(c *call) (*response, error) {
-		tenant, err := s.Tenants.Tenant(c.Context(), c.tenant.ID) // not the gate's, which may be some seconds old
+	return gate.endpoint("get-tenant", func(req *request) (*response, error) {
+		tenant, err := s.Tenants.Tenant(req.Context(), req.tenant.ID) // not the gate's, which may be some seconds old
 		if err != nil {
 			return nil, err
 		}
@@ -160,17 +160,17 @@ const maxOverwrites = 5
 // overwrites a change that they have not seen; "*" overwrites whatever is there.
 func UpdateTenant(gate *Gate, s *tenants.Service) http.Handler {
 	in := adminBodies()
-	return gate.endpoint("update-tenant", func(c *call) (*response, error) {
-		match, err := c.ifMatch()
+	return gate.endpoint("update-tenant", func(req *request) (*response, error) {
+		match, err := req.ifMatch()
 		if err != nil {
 			return nil, err
 		}
-		body, err := readDocument(in, c)
+		body, err := readDocument(in, req)
 		if err != nil {
 			return nil, err
 		}
 		for attempt := 1; ; attempt++ {
-			updated, err := replaceTenant(c, s, match, body)
+			updated, err := replaceTenant(req, s, match, body)
 			if match.any && errors.Is(err, audit.ErrPrecondition) && attempt < maxOverwrites {
 				continue
 			}
@@ -184,8 +184,8 @@ func UpdateTenant(gate *Gate, s *tenants.Service) http.Handler {
 
 // replaceTenant reads the record, applies the body to it and writes it back,
 // provided that it is still the one that was read.
-func replaceTenant(c *call, s *tenants.Service, match precondition, body *document) (audit.Tenant, error) {
-	current, err := s.Tenants.Tenant(c.Context(), c.tenant.ID)
+func replaceTenant(req *request, s *tenants.Service, match precondition, body *document) (audit.Tenant, error) {
+	current, err := s.Tenants.Tenant(req.Context(), req.tenant.ID)
 	if err != nil {
 		return audit.Tenant{}, err
 	}
@@ -199,7 +199,7 @@ func replaceTenant(c *call, s *tenants.Service, match precondition, body *docume
 	if err := d.err(); err != nil {
 		return audit.Tenant{}, err
 	}
-	return s.Update(c.Context(), c.principal, current.ID, current.Name, current.Settings, current.Version)
+	return s.Update(req.Context(), req.principal, current.ID, current.Name, current.Settings, current.Version)
 }
 
 // precondition is a parsed If-Match.
@@ -212,15 +212,15 @@ func (p precondition) holds(version int64) bool {
 	return p.any || slices.Contains(p.tags, etag(version))
 }
 
-const ifMatchHeader = "If-Match"
+const IfMatchHeader = "If-Match"
 
 // ifMatch reads If-Match: "*" or a list of entity tags. Weak tags never match,
 // as RFC 9110, section 13.1.1, has it.
-func (c *call) ifMatch() (precondition, error) {
-	value := strings.TrimSpace(strings.Join(c.Header[ifMatchHeader], ","))
+func (req *request) ifMatch() (precondition, error) {
+	value := strings.TrimSpace(strings.Join(req.Header[IfMatchHeader], ","))
 	switch value {
 	case "":
-		return precondition{}, kindNoPrecondition.problem("Send the ETag of the tenant that you read as If-Match, or * to overwrite whatever is there.")
+		return precondition{}, ProblemNoPrecondition.problem("Send the ETag of the tenant that you read as If-Match, or * to overwrite whatever is there.")
 	case "*":
 		return precondition{any: true}, nil
 	}
@@ -229,7 +229,7 @@ func (c *call) ifMatch() (precondition, error) {
 		tag = strings.TrimSpace(tag)
 		opaque := strings.TrimPrefix(tag, "W/")
 		if len(opaque) < 2 || opaque[0] != '"' || opaque[len(opaque)-1] != '"' {
-			return precondition{}, badHeader(ifMatchHeader, "invalid_etag", `must be * or entity tags in double quotes, such as "3"`)
+			return precondition{}, badHeader(IfMatchHeader, "invalid_etag", `must be * or entity tags in double quotes, such as "3"`)
 		}
 		p.tags = append(p.tags, tag)
 	}
@@ -238,10 +238,10 @@ func (c *call) ifMatch() (precondition, error) {
 
 // DeleteTenant answers DELETE /tenants/{id} with the job that purges the tenant.
 func DeleteTenant(gate *Gate, s *tenants.Service) http.Handler {
-	return gate.endpoint("delete-tenant", func(c *call) (*response, error) {
-		job, err := s.Delete(c.Context(), c.principal, c.tenant.ID)
+	return gate.endpoint("delete-tenant", func(req *request) (*response, error) {
+		job, err := s.Delete(req.Context(), req.principal, req.tenant.ID)
 		if err != nil {
-			return nil, explain(err, audit.ErrConflict, kindConflict, "The tenant is under legal hold, which stops every deletion.")
+			return nil, explain(err, audit.ErrConflict, ProblemConflict, "The tenant is under legal hold, which stops every deletion.")
 		}
 		w := writer{b: make([]byte, 0, 256)}
 		appendJob(&w, &job)
@@ -254,14 +254,14 @@ func tenantResponse(status int, t *audit.Tenant) *response {
 	appendTenant(&w, t)
 	answer := jsonResponse(status, &w).set("Etag", etag(t.Version))
 	if idle := notInEffect(&t.Settings); len(idle) > 0 {
-		answer.set(notInEffectHeader, strings.Join(idle, ", "))
+		answer.set(NotInEffectHeader, strings.Join(idle, ", "))
 	}
 	return answer
 }
 
 // notInEffectHeader names settings that are kept and do nothing in this version,
 // so that nobody relies on them.
-const notInEffectHeader = "Ocelot-Not-In-Effect"
+const NotInEffectHeader = "Ocelot-Not-In-Effect"
 
 func notInEffect(s *audit.Settings) (idle []string) {
 	if len(s.SensitiveFields) > 0 {

@@ -25,6 +25,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apidocs"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
@@ -242,10 +244,10 @@ func (w *world) build() {
 		"delete-key":           httpapi.DeleteKey(w.gate, w.tenants),
 		"delete-quarantine":    httpapi.DeleteQuarantine(w.gate, w.quarantine),
 		"delete-tenant":        httpapi.DeleteTenant(w.gate, w.tenants),
-		"get-docs":             httpapi.GetDocs(w.gate),
+		"get-docs":             apidocs.GetDocs(w.gate),
 		"get-health":           httpapi.GetHealth(w.gate, w.dependencies()),
 		"get-log":              httpapi.GetLog(w.gate, found),
-		"get-openapi":          httpapi.GetOpenAPI(w.gate),
+		"get-openapi":          apispec.GetOpenAPI(w.gate),
 		"get-stats":            httpapi.GetStats(w.gate, found),
 		"get-tenant":           httpapi.GetTenant(w.gate, w.tenants),
 		"list-keys":            httpapi.ListKeys(w.gate, w.tenants),
@@ -409,7 +411,7 @@ func (w *world) conforms(r *http.Request, got reply) {
 var document = func() func(t testing.TB) *openapi3.T {
 	loaded := sync.OnceValues(func() (*openapi3.T, error) {
 		openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.RegisteredBodyDecoder("text/plain"))
-		return openapi3.NewLoader().LoadFromData(httpapi.OpenAPI())
+		return openapi3.NewLoader().LoadFromData(apispec.OpenAPI())
 	})
 	return func(t testing.TB) *openapi3.T {
 		t.Helper()

@@ -7,6 +7,8 @@ import (
 	"net/http"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apidocs"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
@@ -22,10 +24,10 @@ func HTTPFunctions(s *wiring.Services) map[string]http.Handler {
 		"delete-key":           httpapi.DeleteKey(s.Gate(), s.Tenants()),
 		"delete-quarantine":    httpapi.DeleteQuarantine(s.Gate(), s.Quarantine()),
 		"delete-tenant":        httpapi.DeleteTenant(s.Gate(), s.Tenants()),
-		"get-docs":             httpapi.GetDocs(s.Gate()),
+		"get-docs":             apidocs.GetDocs(s.Gate()),
 		"get-health":           httpapi.GetHealth(s.Gate(), s.Dependencies()),
 		"get-log":              httpapi.GetLog(s.Gate(), s.Search()),
-		"get-openapi":          httpapi.GetOpenAPI(s.Gate()),
+		"get-openapi":          apispec.GetOpenAPI(s.Gate()),
 		"get-stats":            httpapi.GetStats(s.Gate(), s.Search()),
 		"get-tenant":           httpapi.GetTenant(s.Gate(), s.Tenants()),
 		"list-keys":            httpapi.ListKeys(s.Gate(), s.Tenants()),

@@ -16,7 +16,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -167,7 +167,7 @@ func TestManifestMatchesTheOpenAPIDocument(t *testing.T) {
 		Servers []struct{ URL string }
 		Paths   map[string]map[string]json.RawMessage
 	}
-	if err := json.Unmarshal(httpapi.OpenAPI(), &document); err != nil {
+	if err := json.Unmarshal(apispec.OpenAPI(), &document); err != nil {
 		t.Fatal(err)
 	}
 	var got, want []string

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 )
 
 func main() {
@@ -13,7 +13,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: genopenapi FILE")
 		os.Exit(2)
 	}
-	if err := os.WriteFile(os.Args[1], httpapi.OpenAPI(), 0o644); err != nil {
+	if err := os.WriteFile(os.Args[1], apispec.OpenAPI(), 0o644); err != nil {
 		fmt.Fprintln(os.Stderr, "genopenapi:", err)
 		os.Exit(1)
 	}

@@ -1,0 +1,87 @@
+package apidocs_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/apidocs"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apidocs/internal/page"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+func TestPageIsCurrent(t *testing.T) {
+	want, err := page.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("page.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("page.html is stale; run go generate ./pkg/edge/apidocs")
+	}
+}
+
+// getDocs returns the response to GET /docs.
+func getDocs(t *testing.T) (header http.Header, body string) {
+	t.Helper()
+	gate := &httpapi.Gate{Log: slog.New(slog.DiscardHandler), Now: time.Now, NewRequestID: func() string { return "req-1" }}
+	recorder := httptest.NewRecorder()
+	apidocs.GetDocs(gate).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, manifest.BasePath+"/docs", http.NoBody))
+	if recorder.Code != http.StatusOK {
+		t.Fatalf("GET /docs: got %d %s, want 200", recorder.Code, recorder.Body)
+	}
+	return recorder.Header(), recorder.Body.String()
+}
+
+func TestPageLoadsNothingFromElsewhere(t *testing.T) {
+	header, body := getDocs(t)
+	if got, want := header.Get("Content-Type"), "text/html; charset=utf-8"; got != want {
+		t.Errorf("Content-Type is %q, want %q", got, want)
+	}
+	for _, outside := range []string{`src=`, `<link rel="stylesheet"`, "@import", "url(", "http://", "https://", ` style="`, "onclick"} {
+		if at := strings.Index(body, outside); at >= 0 {
+			t.Errorf("the page contains %q: %.120s", outside, body[at:])
+		}
+	}
+}
+
+func TestPolicyAllowsThePagesStyleAndScriptOnly(t *testing.T) {
+	header, body := getDocs(t)
+	policy := header.Get("Content-Security-Policy")
+	if !strings.HasPrefix(policy, "default-src 'none';") {
+		t.Errorf("the policy is %q, want it to deny what it does not name", policy)
+	}
+	for element, file := range map[string]string{"style": "page.css", "script": "page.js"} {
+		text, err := os.ReadFile("internal/page/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "<" + element + ">" + string(text) + "</" + element + ">"; !strings.Contains(body, want) {
+			t.Errorf("the page does not contain %s unchanged", file)
+		}
+		sum := sha256.Sum256(text)
+		if want := element + "-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "';"; !strings.Contains(policy, want) {
+			t.Errorf("the policy is %q, want it to contain %q", policy, want)
+		}
+	}
+}
+
+func TestPageShowsEveryRoute(t *testing.T) {
+	_, body := getDocs(t)
+	for _, f := range manifest.Functions() {
+		if route := f.Trigger.Route; route != nil && !strings.Contains(body, `data-path="`+route.Path+`"`) {
+			t.Errorf("the page does not show %s", route.Path)
+		}
+	}
+}

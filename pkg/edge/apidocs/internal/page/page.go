@@ -1,0 +1,258 @@
+// Package page renders the documentation page of the API from package apispec.
+package page
+
+import (
+	"bytes"
+	_ "embed" // for the page's sources
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+//go:embed page.html.tmpl
+var source string
+
+//go:embed page.css
+var style string
+
+//go:embed page.js
+var script string
+
+// content is what the template shows.
+type content struct {
+	Style        template.CSS
+	Script       template.JS
+	Facts        []fact
+	Roles        []access.Role
+	FirstExample *apispec.Example
+	Groups       []group
+	TypePrefix   string
+	Kinds        []httpapi.ProblemKind
+	Components   []apispec.Component
+}
+
+// fact is one line of the introduction. Backquotes in Text mark code.
+type fact struct{ Title, Text string }
+
+// group is the operations under one heading.
+type group struct {
+	Name       string
+	Operations []operation
+}
+
+// operation is an operation with its examples.
+type operation struct {
+	apispec.Operation
+	Examples []apispec.Example
+}
+
+// Render returns the page: one HTML text that loads nothing from elsewhere.
+func Render() ([]byte, error) {
+	t, err := template.New("page").Funcs(template.FuncMap{
+		"prose": prose, "slug": slug, "lower": strings.ToLower, "pathParts": pathParts, "curl": curl, "indented": indented,
+		"headerLines": headerLines, "statusText": http.StatusText, "alternatives": alternatives, "limits": limits,
+		"choices": choices, "rows": rows, "parameterText": parameterText,
+	}).Parse(source)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, newContent()); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+func newContent() content {
+	c := content{
+		Style: template.CSS(style), Script: template.JS(script), Facts: facts(), Roles: access.Roles(),
+		TypePrefix: httpapi.ProblemTypePrefix, Kinds: httpapi.ProblemKinds(), Components: apispec.Components(),
+	}
+	examples := apispec.Examples()
+	if first := examples["create-log"]; len(first) > 0 {
+		c.FirstExample = &first[0]
+	}
+	for _, op := range apispec.Operations() {
+		if len(c.Groups) == 0 || c.Groups[len(c.Groups)-1].Name != op.Group {
+			c.Groups = append(c.Groups, group{Name: op.Group})
+		}
+		last := &c.Groups[len(c.Groups)-1]
+		last.Operations = append(last.Operations, operation{op, examples[op.Name]})
+	}
+	return c
+}
+
+func facts() []fact {
+	return []fact{
+		{"Base", "`" + manifest.BasePath + "`"},
+		{"Who asks", "`Authorization: Bearer <JWT>` or `Authorization: ApiKey <secret>`."},
+		{"Which tenant", "`X-Tenant-ID: acme`, except where the path names the tenant. A tenant that the credential does not open answers 403, whether it exists or not."},
+		{"Errors", "Problem documents (RFC 9457) with `request_id` and one item for each faulty value. Unknown query parameters are refused."},
+		{"Lists", "`?limit=` up to 1,000; pass `next` or `prev` back as `?cursor=`."},
+		{"Repeating a write", "Send `timestamp` and an idempotency key: however often the entry then arrives, it is stored once."},
+		{"Compression", "Answers over 1 KiB are gzipped where accepted; bodies may be sent with `Content-Encoding: gzip` or `zstd`."},
+		{"Tracing", "`X-Request-Id` comes back in the answer, in its problem document and in the service's log."},
+	}
+}
+
+// OrderedParameters returns the parameters as the page lists them: path, query, header.
+func (op operation) OrderedParameters() []apispec.Parameter {
+	places := []string{apispec.InPath, apispec.InQuery, apispec.InHeader}
+	ordered := slices.Clone(op.Parameters)
+	slices.SortStableFunc(ordered, func(a, b apispec.Parameter) int {
+		return slices.Index(places, a.In) - slices.Index(places, b.In)
+	})
+	return ordered
+}
+
+// FormParameters returns the parameters of the form that sends a request. The
+// tenant's header has a field of its own, for all forms.
+func (op operation) FormParameters() []apispec.Parameter {
+	return slices.DeleteFunc(op.OrderedParameters(), func(p apispec.Parameter) bool { return p.Name == apispec.TenantHeader })
+}
+
+// BasePath returns the path that the route's is relative to.
+func (operation) BasePath() string { return manifest.BasePath }
+
+// TenantInHeader reports whether the request names its tenant in a header.
+func (op operation) TenantInHeader() bool { return op.Route.TenantFrom == manifest.TenantFromHeader }
+
+// FormBody returns the body that the form starts with: that of the first example
+// that succeeds, or an empty one.
+func (op operation) FormBody() formBody {
+	for i := range op.Examples {
+		e := &op.Examples[i]
+		if e.Response.Status < http.StatusBadRequest && e.Request.Body != "" {
+			return formBody{e.Request.Header.Get("Content-Type"), indented(e.Request.Body)}
+		}
+	}
+	return formBody{httpapi.MediaJSON, ""}
+}
+
+type formBody struct{ MediaType, Text string }
+
+// prose returns text as HTML. Text between backquotes becomes code.
+func prose(text string) template.HTML {
+	var out strings.Builder
+	for i, part := range strings.Split(text, "`") {
+		if i%2 == 1 {
+			out.WriteString("<code>" + template.HTMLEscapeString(part) + "</code>")
+			continue
+		}
+		out.WriteString(template.HTMLEscapeString(part))
+	}
+	return template.HTML(out.String())
+}
+
+func slug(text string) string { return strings.ReplaceAll(strings.ToLower(text), " ", "-") }
+
+// pathParts returns the segments of a path. The page lets a path break after each slash.
+func pathParts(path string) []string { return strings.Split(strings.TrimPrefix(path, "/"), "/") }
+
+// parameterText describes a parameter.
+func parameterText(p apispec.Parameter) string {
+	if p.Repeatable {
+		return p.Description + " Can be given several times: any of the values."
+	}
+	return p.Description
+}
+
+// choices returns the values that a form offers for a parameter; nil: any text.
+func choices(p apispec.Parameter) []string {
+	if len(p.Schema.AnyOf) > 0 {
+		return p.Schema.AnyOf[0].Enum
+	}
+	return p.Schema.Enum
+}
+
+// row is a property of a component, those of nested objects included.
+type row struct {
+	Path     string
+	Required bool
+	Schema   *apispec.Schema
+}
+
+func rows(s *apispec.Schema) []row { return appendRows(nil, "", s) }
+
+func appendRows(all []row, prefix string, s *apispec.Schema) []row {
+	for _, p := range s.Properties {
+		path := prefix + p.Name
+		all = append(all, row{path, p.Required, p.Schema})
+		if p.Schema.Type == "object" {
+			all = appendRows(all, path+".", p.Schema)
+		}
+		if p.Schema.Items != nil && p.Schema.Items.Type == "object" {
+			all = appendRows(all, path+"[].", p.Schema.Items)
+		}
+	}
+	return all
+}
+
+// alternatives leaves out the schemas of null, of the empty string and of any value.
+func alternatives(s *apispec.Schema) []*apispec.Schema {
+	return slices.DeleteFunc(slices.Clone(s.AnyOf), func(s *apispec.Schema) bool {
+		return s.Type == "" && s.Ref == "" || s.Type == "null" || slices.Equal(s.Enum, []string{""})
+	})
+}
+
+func limits(s *apispec.Schema) string {
+	switch {
+	case s.Minimum != nil && s.Maximum != nil:
+		return fmt.Sprintf(", %d to %d", *s.Minimum, *s.Maximum)
+	case s.MaxLength > 0:
+		return fmt.Sprintf(", up to %d", s.MaxLength)
+	case s.MaxItems > 0:
+		return fmt.Sprintf(", up to %d", s.MaxItems)
+	}
+	return ""
+}
+
+// headerLines returns the header's fields as "Name: value", sorted.
+func headerLines(h http.Header) []string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		lines = append(lines, httpapi.HeaderName(name)+": "+h.Get(name))
+	}
+	return lines
+}
+
+// curl returns the request as a shell command that reads OCELOT_URL and OCELOT_TOKEN.
+func curl(r apispec.ExampleRequest) string {
+	var out strings.Builder
+	out.WriteString("curl ")
+	if r.Method != http.MethodGet {
+		out.WriteString("-X " + r.Method + " ")
+	}
+	fmt.Fprintf(&out, `"$OCELOT_URL%s%s"`, manifest.BasePath, strings.ReplaceAll(r.Target, "$", `\$`))
+	for _, line := range headerLines(r.Header) {
+		if strings.HasPrefix(line, "Authorization: ") {
+			out.WriteString(" \\\n  -H \"Authorization: Bearer $OCELOT_TOKEN\"")
+			continue
+		}
+		out.WriteString(" \\\n  -H " + shellQuote(line))
+	}
+	if r.Body != "" {
+		out.WriteString(" \\\n  --data-binary " + shellQuote(indented(r.Body)))
+	}
+	return out.String()
+}
+
+func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+
+// indented indents a JSON text. It returns any other text unchanged.
+func indented(body string) string {
+	var out bytes.Buffer
+	if strings.Contains(strings.TrimSpace(body), "}\n{") || json.Indent(&out, []byte(body), "", "  ") != nil {
+		return body
+	}
+	return out.String()
+}

@@ -1,0 +1,329 @@
+package apispec
+
+import (
+	"fmt"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// Component is a named schema of the document.
+type Component struct {
+	Name   string
+	Schema *Schema
+}
+
+// entryIDPattern is the 36-character form of a UUID of version 7.
+const entryIDPattern = `^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$`
+
+// etagPattern is * or a list of entity tags in double quotes.
+const etagPattern = `^(?:\*|(?:W/)?"[0-9A-Za-z._-]*"(?:, ?(?:W/)?"[0-9A-Za-z._-]*")*)$`
+
+// resourcePattern is the text form of an access.Resource.
+var resourcePattern = fmt.Sprintf(`^(?:[^:%%]|%%25|%%3[Aa]){1,%d}(?::[\s\S]{1,%d})?$`, audit.MaxResourceType, audit.MaxResourceID)
+
+func entryID(description string) *Schema {
+	return &Schema{Type: "string", Format: "uuid", Pattern: entryIDPattern, Description: description}
+}
+
+func tenantIDSchema(description string) *Schema {
+	return &Schema{Type: "string", Pattern: audit.TenantIDPattern, Description: description}
+}
+
+func severities(description string) *Schema {
+	return oneOf(description, namesOf(audit.Severities())...)
+}
+
+func namesOf[T fmt.Stringer](values []T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = v.String()
+	}
+	return out
+}
+
+func textsOf[T ~string](values ...T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = string(v)
+	}
+	return out
+}
+
+// Components returns the schemas, in the order in which the page explains them.
+func Components() []Component {
+	return []Component{
+		{"NewEntry", newEntrySchema()},
+		{"Entry", entrySchema()},
+		{"EntryWithStatus", withStatus(entrySchema())},
+		{"Accepted", object(
+			required("id", entryID("The entry's id. An entry that was not stored has one as well.")),
+			required("status", oneOf("`accepted`: it is stored soon, exactly once. `filtered`: its severity is outside the tenant's log_levels. `expired`: it is older than the tenant's retention.",
+				textsOf(ingest.Accepted, ingest.Filtered, ingest.Expired)...)),
+		)},
+		{"BulkAnswer", bulkSchema()},
+		{"EntryList", listOf("Entry")},
+		{"Stats", statsSchema()},
+		{"QuarantineItem", quarantineSchema()},
+		{"QuarantineList", listOf("QuarantineItem")},
+		{"Retried", object(
+			required("id", anyText("The item's id.")),
+			required("status", oneOf("The entry is on its way through its step again.", string(audit.StatusAccepted))),
+		)},
+		{"Settings", settingsSchema(true)},
+		{"SettingsChange", settingsSchema(false)},
+		{"NewTenant", object(
+			required("id", tenantIDSchema("The id, which can never be changed or used again.")),
+			required("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
+			optional("settings", ref("SettingsChange").withDescription("What is left out takes its default.")),
+		)},
+		{"TenantChange", object(
+			optional("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
+			optional("settings", ref("SettingsChange").withDescription("What is left out keeps its value.")),
+		)},
+		{"Tenant", object(
+			required("id", tenantIDSchema("")),
+			required("name", anyText("")),
+			required("status", oneOf("A suspended tenant can be read and takes no entries; a deleting one is being purged.",
+				textsOf(audit.TenantActive, audit.TenantSuspended, audit.TenantDeleting)...)),
+			required("created_at", timestamp("")),
+			required("updated_at", timestamp("")),
+			required("settings", ref("Settings")),
+		)},
+		{"TenantList", listOf("Tenant")},
+		{"Job", jobSchema()},
+		{"NewKey", newKeySchema()},
+		{"Key", object(keyFields()...)},
+		{"KeyWithSecret", object(append(keyFields(), required("secret", anyText("The secret, shown this once. Send it as `Authorization: ApiKey <secret>`.")))...)},
+		{"KeyList", listOf("Key")},
+		{"StreamTicket", streamTicketSchema()},
+		{"Health", healthSchema()},
+		{"Problem", problemSchema()},
+		{"FieldError", object(
+			required("pointer", anyText("RFC 6901 JSON pointer of the faulty value, or `?name` for a query parameter, or `Header: Name`.")),
+			required("code", anyText("A stable word for programs.")),
+			required("detail", anyText("One sentence for people. It never repeats the value.")),
+		)},
+	}
+}
+
+func address(description string, others ...*Schema) *Schema {
+	return &Schema{Description: description, AnyOf: append([]*Schema{
+		{Type: "string", Format: "ipv4"}, {Type: "string", Format: "ipv6"},
+	}, others...)}
+}
+
+func actionSchema() *Schema {
+	return &Schema{Type: "string", Pattern: audit.ActionPattern,
+		Description: "What was done. CREATE, UPDATE, DELETE and VIEW are standard; others, such as user.login, are as good. Case matters."}
+}
+
+func newEntrySchema() *Schema {
+	ignored := func() *Schema {
+		return &Schema{Description: "Made by the service; a client's value is ignored."}
+	}
+	return object(
+		required("user_id", nonEmptyText(audit.MaxUserID, "Who acted.")),
+		required("action", actionSchema()),
+		required("resource_type", nonEmptyText(audit.MaxResourceType, "The kind of thing that was acted on.")),
+		optional("resource_id", text(audit.MaxResourceID, "Which one it was.").orNull()),
+		optional("timestamp", timestamp("When it happened; milliseconds are kept. Default: now. At most 24 hours ahead, and not before 1970. Required with an idempotency key.").orNull()),
+		optional("severity", severities("How grave it is. Default: INFO.").orNull()),
+		optional("message", text(audit.MaxMessage, "A sentence about it; it is what full-text search reads.").orNull()),
+		optional("session_id", text(audit.MaxSessionID, "Correlation.").orNull()),
+		optional("request_id", text(audit.MaxRequestID, "Correlation.").orNull()),
+		optional("ip_address", address("IPv4 or IPv6 address, without a zone. Default: the caller's; null: unknown.", &Schema{Type: "null"})),
+		optional("user_agent", text(audit.MaxUserAgent, "Default: the caller's; null: unknown.").orNull()),
+		optional("before_state", anyObject("The resource before.").orNull()),
+		optional("after_state", anyObject("The resource after. The service derives `changed`, the dotted paths that differ.").orNull()),
+		optional("metadata", anyObject("Anything of your own. Scalar leaves can be searched as metadata.<path>.").orNull()),
+		optional("idempotency_key", text(audit.MaxIdempotencyKey, "With tenant and timestamp the identity of the entry: sending the three again stores it once.").orNull()),
+		optional("id", entryID("Your own UUID of version 7, whose time is the timestamp's. Default: made by the service.").orNull()),
+		optional("tenant_id", tenantIDSchema("Only to agree with X-Tenant-ID; it chooses nothing.").orNull()),
+		optional("received_at", ignored()), optional("expires_at", ignored()), optional("changed", ignored()),
+	).withDescription(fmt.Sprintf("An entry as a client sends it: at most %d KiB of JSON, %d levels deep. Other members than these are refused; put custom data into metadata. "+
+		"Keys that stand twice, invalid UTF-8 and lone surrogates are refused, because they could not come back exactly.", audit.MaxEntryBytes>>10, audit.MaxDepth))
+}
+
+func entrySchema() *Schema {
+	return object(
+		required("id", entryID("UUID of version 7: its first 48 bits are the timestamp's milliseconds.")),
+		required("tenant_id", tenantIDSchema("")),
+		required("user_id", anyText("Who acted.")),
+		optional("session_id", anyText("")), optional("request_id", anyText("")),
+		required("action", anyText("What was done.")),
+		required("resource_type", anyText("")), optional("resource_id", anyText("")),
+		required("timestamp", timestamp("When it happened, in UTC with milliseconds.")),
+		optional("ip_address", address("")), optional("user_agent", anyText("")),
+		optional("before_state", anyObject("As it was sent.")),
+		optional("after_state", anyObject("As it was sent.")),
+		optional("changed", list(anyText("")).withDescription("The dotted paths at which before_state and after_state differ, sorted.")),
+		optional("metadata", anyObject("As it was sent.")),
+		required("severity", severities("")),
+		optional("message", anyText("")),
+		optional("idempotency_key", anyText("")),
+		required("received_at", timestamp("When the service accepted it.")),
+		optional("expires_at", timestamp("When the tenant's retention of it ends; left out where it never does.")),
+	).withDescription("An entry as it is stored. Fields that are not set are left out. Objects and numbers keep the spelling they were sent in.")
+}
+
+// withStatus is an entry with how far it has come.
+func withStatus(entry *Schema) *Schema {
+	entry.Properties = append(entry.Properties, required("status",
+		oneOf("`stored`: durable. `indexed`: lists, searches and statistics find it.", textsOf(audit.StatusStored, audit.StatusIndexed)...)))
+	return entry
+}
+
+func listOf(name string) *Schema {
+	cursor := func(which string) *Schema {
+		return anyText("The cursor of the " + which + " page for ?cursor=; null where there is none.").orNull()
+	}
+	return object(required("items", list(ref(name))), required("next", cursor("next")), required("prev", cursor("previous")))
+}
+
+func bulkSchema() *Schema {
+	outcomes := textsOf(ingest.Accepted, ingest.Duplicate, ingest.Filtered, ingest.Expired, ingest.Rejected)
+	item := object(
+		required("index", count("The entry's place in the request, from 0; blank lines do not count.")),
+		optional("id", entryID("Left out where the entry could not be read.")),
+		required("status", oneOf("`duplicate`: the same identity stood twice in this request.", outcomes...)),
+		optional("error", ref("Problem").withDescription("Why the entry was rejected.")),
+	)
+	fields := make([]Property, 0, len(outcomes)+1)
+	for _, o := range outcomes {
+		fields = append(fields, required(o, count("How many entries have this status.")))
+	}
+	return object(append(fields, required("items", list(item).withDescription("One for each entry, in the order of the request.")))...)
+}
+
+func statsSchema() *Schema {
+	group := object(required("count", count("")))
+	group.Open, group.AdditionalProperties = true, &Schema{}
+	group.Description = "The fields of group_by, each with its value (\"\" where an entry has none), and the count."
+	return object(
+		required("total", count("How many entries the filters choose.")),
+		required("groups", list(group).withDescription("The largest first; empty without group_by.")),
+		required("histogram", list(object(required("start", timestamp("")), required("count", count("")))).withDescription("From the first to the last interval with entries; empty without interval.")),
+		required("distinct_users", count("How many different user_id there are.")),
+	)
+}
+
+func quarantineSchema() *Schema {
+	return object(
+		required("id", &Schema{Type: "string", Pattern: "^[0-9a-f]{32}$"}),
+		required("step", oneOf("The step that could not take the entry.", audit.StepPersist, audit.StepIndex)),
+		required("code", anyText("A stable word for programs, such as identity_conflict.")),
+		required("reason", anyText("One sentence for people.")),
+		required("held_at", timestamp("")),
+		optional("expires_at", timestamp("When the tenant's retention of the entry ends.")),
+		required("entry", ref("Entry")),
+	)
+}
+
+// settingsSchema has every field required where it is an answer.
+func settingsSchema(answer bool) *Schema {
+	initial := audit.DefaultSettings()
+	f := func(name string, s *Schema, value any) Property {
+		if answer {
+			return required(name, s)
+		}
+		return optional(name, s.withDefault(value))
+	}
+	levels := list(severities(""))
+	levels.MinItems, levels.UniqueItems = 1, answer
+	paths := list(&Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxSensitivePath})
+	paths.MaxItems = audit.MaxSensitiveFields
+	return object(
+		f("retention_days", integer(0, audit.MaxRetentionDays, "How long an entry is kept after its timestamp; 0 keeps it for ever."), initial.RetentionDays),
+		f("log_levels", levels.withDescription("The severities that are stored; others are answered `filtered`."), namesOf(initial.LogLevels)),
+		f("sensitive_fields", paths.withDescription("Dotted paths, `**.` meaning any depth. Not in effect in this version."), initial.SensitiveFields),
+		f("masking", boolean("Sensitive fields are hidden from readers without logs:read_sensitive. Not in effect in this version."), initial.Masking),
+		f("legal_hold", boolean("Stops every deletion."), initial.LegalHold),
+		f("tier", oneOf("The ingest queue.", textsOf(audit.TierStandard, audit.TierPriority)...), string(initial.Tier)),
+		f("isolation", oneOf("How the tenant's entries lie in the system of record.", textsOf(audit.IsolationShared, audit.IsolationDedicated)...), string(initial.Isolation)),
+		f("archive", boolean("Every day is written to the archive before it may be deleted. Not in effect in this version."), initial.Archive),
+	)
+}
+
+func jobSchema() *Schema {
+	return object(
+		required("id", anyText("")),
+		required("kind", oneOf("", string(audit.JobPurgeTenant))),
+		required("tenant_id", tenantIDSchema("")),
+		required("state", oneOf("", textsOf(audit.JobQueued, audit.JobRunning, audit.JobSucceeded, audit.JobFailed)...)),
+		required("progress", &Schema{Type: "number", Minimum: new(int64), Maximum: limitOf(1), Description: "From 0 to 1."}),
+		required("count", count("Records handled so far.")),
+		required("created_at", timestamp("")), required("updated_at", timestamp("")),
+		optional("error", anyText("Why it failed.")),
+	)
+}
+
+func limitOf(n int64) *int64 { return &n }
+
+func keyPermissions() []string {
+	var grantable []string
+	for _, p := range access.Permissions() {
+		if !p.Platform() {
+			grantable = append(grantable, string(p))
+		}
+	}
+	return grantable
+}
+
+func newKeySchema() *Schema {
+	permissions := list(oneOf("", keyPermissions()...))
+	permissions.MinItems = 1
+	resources := list(&Schema{Type: "string", Pattern: resourcePattern})
+	resources.MaxItems = tenants.MaxKeyResources
+	return object(
+		required("name", nonEmptyText(tenants.MaxKeyName, "What people call the key.")),
+		required("permissions", permissions.withDescription("What the key may do; nothing that its creator may not.")),
+		optional("resources", resources.withDescription("Narrows every read to these: a resource type (`order`) or one resource (`user:42`). A colon or percent sign in a type is written %3A or %25.")),
+		optional("expires_at", timestamp("When the key stops working, in the future. Default: never.")),
+	)
+}
+
+func keyFields() []Property {
+	return []Property{
+		required("id", &Schema{Type: "string", Pattern: "^[0-9a-f]{16}$"}),
+		required("tenant_id", tenantIDSchema("The one tenant it is good for.")),
+		required("name", anyText("")),
+		required("permissions", list(oneOf("", keyPermissions()...))),
+		required("resources", list(anyText(""))),
+		required("created_at", timestamp("")),
+		optional("expires_at", timestamp("Left out where it never does.")),
+		optional("last_used_at", timestamp("To the minute; left out where it was not used yet.")),
+	}
+}
+
+func healthSchema() *Schema {
+	return object(
+		required("status", oneOf("`degraded`: something that is not essential is missing.", httpapi.HealthOK, httpapi.HealthDegraded, httpapi.HealthUnavailable)),
+		required("dependencies", list(object(required("name", anyText("")), required("status", oneOf("", httpapi.HealthOK, httpapi.HealthUnavailable))))),
+	)
+}
+
+func problemSchema() *Schema {
+	types := make([]string, 0, len(httpapi.ProblemKinds()))
+	for _, k := range httpapi.ProblemKinds() {
+		types = append(types, httpapi.ProblemTypePrefix+k.Code)
+	}
+	return object(
+		required("type", oneOf("What kind of problem it is.", types...)),
+		required("title", anyText("The kind in words.")),
+		required("status", integer(400, 599, "The HTTP status.")),
+		required("detail", anyText("What is wrong with this request.")),
+		required("request_id", anyText("Leads to the request in the service's log.")),
+		optional("errors", list(ref("FieldError")).withDescription("One for each faulty value.")),
+	).withDescription("A problem document of RFC 9457.")
+}
+
+func streamTicketSchema() *Schema {
+	return object(
+		required("ticket", anyText("What stands for the credential. It is good for whoever has it.")),
+		required("expires_at", timestamp("Until when it opens a connection.")),
+		required("url", anyText("The WebSocket address with the ticket in its query string.")))
+}

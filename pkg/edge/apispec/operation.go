@@ -1,0 +1,189 @@
+package apispec
+
+import (
+	"fmt"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// Operation describes one function that has a route.
+type Operation struct {
+	Name           string // of the function; the operationId of the document
+	Summary        string // from the manifest
+	Route          manifest.Route
+	Group          string // heading of the page, tag of the document
+	Description    string // backquotes mark code
+	Parameters     []Parameter
+	Body           *RequestBody // nil: none
+	Responses      []Response
+	ErrorResponses []ErrorResponse // ordered by status
+}
+
+// The places of a parameter.
+const (
+	InPath   = "path"
+	InQuery  = "query"
+	InHeader = "header"
+)
+
+// Parameter is a parameter of a request.
+type Parameter struct {
+	Name        string
+	In          string // InPath, InQuery or InHeader
+	Required    bool
+	Repeatable  bool // several values are alternatives
+	FreeForm    bool // an object: each member is a parameter <Name>.<member>
+	Schema      *Schema
+	Description string
+}
+
+// RequestBody is the body of a request.
+type RequestBody struct {
+	Description string
+	MediaTypes  []string
+	Schema      *Schema // of the JSON form
+	OnePerLine  bool    // the other media types carry one JSON text per line
+}
+
+// Response is a response that is not a problem document.
+type Response struct {
+	Status      int
+	Description string
+	MediaType   string // "": no body
+	Schema      *Schema
+	Headers     []Header
+	// FromServer is set if the server in front of the functions sends the
+	// response: it lacks the headers that every function's response has.
+	FromServer bool
+}
+
+// Header is a header field of a response.
+type Header struct {
+	Name        string
+	Required    bool
+	Schema      *Schema
+	Description string
+}
+
+// ErrorResponse is a problem document that an operation can respond with.
+type ErrorResponse struct {
+	Kind httpapi.ProblemKind
+	When string // the cause, a sentence
+}
+
+// The headings of the page.
+const (
+	groupWrite      = "Write"
+	groupRead       = "Read"
+	groupStream     = "Live stream"
+	groupQuarantine = "Quarantine"
+	groupTenants    = "Tenants"
+	groupKeys       = "API keys"
+	groupService    = "Service"
+)
+
+// Operations returns every operation, in the order of the page.
+func Operations() []Operation {
+	var all []Operation
+	for _, group := range [][]Operation{logOperations(), streamOperations(), quarantineOperations(), tenantOperations(), keyOperations(), serviceOperations()} {
+		all = append(all, group...)
+	}
+	functions := functionsByName()
+	for i := range all {
+		all[i].complete(functions)
+	}
+	return all
+}
+
+func functionsByName() map[string]manifest.Function {
+	functions := map[string]manifest.Function{}
+	for _, f := range manifest.Functions() {
+		functions[f.Name] = f
+	}
+	return functions
+}
+
+// complete adds what follows from the function's row in the manifest. It panics
+// if the manifest has no such function with a route.
+func (op *Operation) complete(functions map[string]manifest.Function) {
+	f := functions[op.Name]
+	if f.Trigger.Route == nil {
+		panic("apispec: the manifest has no route for " + op.Name)
+	}
+	op.Summary, op.Route = f.Summary, *f.Trigger.Route
+	if op.Route.TenantFrom == manifest.TenantFromHeader {
+		op.Parameters = append([]Parameter{tenantHeader()}, op.Parameters...)
+	}
+	unknownParameter := ErrorResponse{httpapi.ProblemInvalid, "A parameter is unknown or its value is out of bounds."}
+	op.ErrorResponses = byStatus(append(append(op.commonErrorResponses(), op.ErrorResponses...), unknownParameter))
+}
+
+// TenantHeader is the header that names the tenant of a request.
+const TenantHeader = "X-Tenant-ID"
+
+func tenantHeader() Parameter {
+	return Parameter{Name: TenantHeader, In: InHeader, Required: true, Schema: tenantIDSchema(""), Description: "The tenant whose log it is."}
+}
+
+// commonErrorResponses returns the problems that follow from the operation's
+// route and body.
+func (op *Operation) commonErrorResponses() []ErrorResponse {
+	all := []ErrorResponse{
+		{httpapi.ProblemMalformed, "The query string cannot be read."},
+		{httpapi.ProblemInternal, "The service failed."},
+		{httpapi.ProblemTooMany, "More requests came than the service takes, on AWS."},
+		{httpapi.ProblemTimeout, "The service did not answer in time, on AWS."},
+	}
+	all = append(all, accessErrorResponses(&op.Route)...)
+	if op.Body != nil {
+		all = append(all,
+			ErrorResponse{httpapi.ProblemMalformed, "The body is damaged or no JSON."},
+			ErrorResponse{httpapi.ProblemTooLarge, "The body passes a limit."},
+			ErrorResponse{httpapi.ProblemMediaType, "The Content-Type or Content-Encoding is none that is taken."})
+	}
+	return all
+}
+
+// accessErrorResponses returns the problems of credentials, permissions and tenants.
+func accessErrorResponses(route *manifest.Route) []ErrorResponse {
+	var all []ErrorResponse
+	if route.Permission != "" {
+		forbidden := fmt.Sprintf("The credential does not hold %s in the tenant.", route.Permission)
+		if route.TenantFrom == manifest.TenantFromHeader {
+			forbidden += " A tenant that does not exist answers the same."
+		}
+		all = append(all,
+			ErrorResponse{httpapi.ProblemUnauthenticated, "The Authorization header is missing or proves nothing."},
+			ErrorResponse{httpapi.ProblemForbidden, forbidden},
+			ErrorResponse{httpapi.ProblemUnavailable, "A dependency cannot answer now."})
+	}
+	switch route.TenantFrom {
+	case manifest.TenantFromHeader:
+		all = append(all, ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID is missing or no tenant id."},
+			ErrorResponse{httpapi.ProblemUnauthenticated, "X-Tenant-ID is missing, on AWS."})
+		if httpapi.ChangesLog(route) {
+			all = append(all, ErrorResponse{httpapi.ProblemSuspended, "The tenant is suspended."})
+		}
+	case manifest.TenantFromPath:
+		all = append(all,
+			ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID was sent and is not the tenant of the path."},
+			ErrorResponse{httpapi.ProblemNotFound, "There is no such tenant, and the credential is good for every tenant."})
+	case manifest.TenantNone:
+	}
+	return all
+}
+
+// byStatus orders error responses as httpapi.ProblemKinds does. Those of one
+// kind keep their order.
+func byStatus(responses []ErrorResponse) []ErrorResponse {
+	sorted := make([]ErrorResponse, 0, len(responses))
+	for _, kind := range httpapi.ProblemKinds() {
+		for _, r := range responses {
+			if r.Kind == kind {
+				sorted = append(sorted, r)
+			}
+		}
+	}
+	return sorted
+}

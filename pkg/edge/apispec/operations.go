@@ -1,0 +1,327 @@
+package apispec
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// degraded is the header of a list that the index did not answer.
+func degradedHeader() Header {
+	return Header{
+		Name: httpapi.DegradedHeader, Schema: oneOf("", "search"),
+		Description: "The search index is unavailable and the system of record answered. What it cannot answer is a 503 with Retry-After.",
+	}
+}
+
+func jsonResponse(status int, component, description string, headers ...Header) Response {
+	return Response{Status: status, Description: description, MediaType: httpapi.MediaJSON, Schema: ref(component), Headers: headers}
+}
+
+// longRequest is what the server itself answers before any function sees the
+// request. Only operations with filters have so much to say.
+func longRequest() Response {
+	return Response{Status: http.StatusRequestHeaderFieldsTooLarge, MediaType: "text/plain", Schema: anyText(""), FromServer: true,
+		Description: "The filters are longer than the server or the gateway before it takes (from 8 KiB on)."}
+}
+
+func logOperations() []Operation {
+	return []Operation{
+		{
+			Name: "create-log", Group: groupWrite,
+			Description: "Once this answers 202 the entry is durable and will be stored exactly once. " +
+				"To be able to repeat a request without storing the entry twice, send a timestamp and an idempotency key (in the entry or as Idempotency-Key). " +
+				"The body may be compressed (Content-Encoding: gzip or zstd).",
+			Parameters: []Parameter{{In: InHeader, Name: httpapi.IdempotencyKeyHeader, Description: "The entry's idempotency_key, beside it. Where the entry has one too, they must agree.",
+				Schema: &Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxIdempotencyKey, Pattern: `^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`}}},
+			Body:      &RequestBody{Description: "One entry.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewEntry")},
+			Responses: []Response{jsonResponse(http.StatusAccepted, "Accepted", "The entry was taken; status says what becomes of it.")},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemTooLarge, fmt.Sprintf("The entry is larger than %d KiB.", audit.MaxEntryBytes>>10)},
+				{httpapi.ProblemInvalid, "A field of the entry is faulty; errors names each."},
+			},
+		},
+		{
+			Name: "create-logs-bulk", Group: groupWrite,
+			Description: fmt.Sprintf("Up to %d entries, %d MiB on the wire and %d MiB unpacked, as a JSON array or as NDJSON (one entry a line), "+
+				"as they are or compressed (Content-Encoding: gzip or zstd). Each entry is taken or rejected on its own: one bad entry, a broken line of NDJSON included, never sinks the rest. "+
+				"Only a JSON array that is no valid JSON is refused as a whole.", audit.MaxBulkEntries, audit.MaxBulkWire>>20, audit.MaxBulkUnpacked>>20),
+			Body: &RequestBody{Description: "The entries.", MediaTypes: []string{httpapi.MediaJSON, httpapi.MediaNDJSON, httpapi.MediaJSONL}, OnePerLine: true,
+				Schema: &Schema{Type: "array", Items: bulkItem(), MinItems: 1, MaxItems: audit.MaxBulkEntries}},
+			Responses: []Response{
+				jsonResponse(http.StatusAccepted, "BulkAnswer", "Every entry was accepted."),
+				jsonResponse(http.StatusMultiStatus, "BulkAnswer", "Not every entry was accepted; items says what became of each."),
+			},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemTooLarge, "The body is too large as sent or unpacked."},
+				{httpapi.ProblemInvalid, fmt.Sprintf("There is no entry in the body, or more than %d.", audit.MaxBulkEntries)},
+			},
+		},
+		{
+			Name: "search-logs", Group: groupRead,
+			Description: "Every parameter narrows the list; a filter given several times chooses entries with any of its values. " + filterLimits +
+				"The list is one of a moment that moves on: following next and prev neither repeats nor skips an entry, while new ones appear at the newest end. " +
+				"A page can be shorter than limit and still have a next.",
+			Parameters: append(filterParameters(),
+				Parameter{Name: search.ParamSort, In: InQuery, Description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).", Schema: orEmpty(oneOf("", "-timestamp", "+timestamp", "timestamp").withDefault("-timestamp"))},
+				limitParameter(), cursorParameter()),
+			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader()), longRequest()},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "A filter, q or the cursor is faulty."}},
+		},
+		{
+			Name: "get-stats", Group: groupRead,
+			Description: "Counts over the same filters as the list. Totals are exact. " + filterLimits,
+			Parameters: append(filterParameters(),
+				Parameter{Name: search.ParamGroupBy, In: InQuery, Description: fmt.Sprintf("Up to %d fields, separated by commas: filter fields or metadata.<path>.", audit.MaxGroupBy),
+					Schema: &Schema{Type: "string", Pattern: groupByPattern()}},
+				Parameter{Name: search.ParamInterval, In: InQuery, Description: "The width of the histogram's buckets: a number and one of s, m, h, d, w, at most 366 days.",
+					Schema: orEmpty(&Schema{Type: "string", Pattern: `^[1-9][0-9]{0,3}[smh]$|^(?:[1-9]|[1-9][0-9]|[12][0-9]{2})d$|^(?:[1-9]|[1-4][0-9])w$`})},
+				Parameter{Name: search.ParamTop, In: InQuery, Description: "How many groups are returned.", Schema: orEmpty(integer(1, audit.MaxTop, "").withDefault(audit.DefaultTop))}),
+			Responses:      []Response{jsonResponse(http.StatusOK, "Stats", "The counts."), longRequest()},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, fmt.Sprintf("A filter, q, group_by or interval is faulty, or the histogram would have more than %d buckets.", audit.MaxBuckets)}},
+		},
+		{
+			Name: "get-log", Group: groupRead,
+			Description: "An entry can be read as soon as it is stored, before searches find it. " +
+				"An entry outside the credential's scope is not found.",
+			Parameters: []Parameter{{Name: "id", In: InPath, Required: true, Schema: entryID(""), Description: "The entry's id."}},
+			Responses:  []Response{jsonResponse(http.StatusOK, "EntryWithStatus", "The entry and how far it has come.")},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemNotFound, "The tenant has no entry with this id."},
+				{httpapi.ProblemNotYet, "The id's time is under five minutes ago, so the entry may be under way; Retry-After says when to ask again."},
+			},
+		},
+	}
+}
+
+// bulkItem is anything: what is no NewEntry is rejected by itself.
+func bulkItem() *Schema {
+	return &Schema{AnyOf: []*Schema{ref("NewEntry"), {Description: "Anything else is rejected alone."}}}
+}
+
+// fieldPattern is a field that can be grouped by.
+func fieldPattern() string {
+	return `(?:` + strings.Join(textsOf(audit.FilterFields()...), "|") + `|metadata\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)`
+}
+
+func groupByPattern() string {
+	one := fieldPattern()
+	return `^` + one + `(?:,` + one + `)?$`
+}
+
+// orEmpty lets a parameter be there without a value, which is as good as leaving it out.
+func orEmpty(s *Schema) *Schema {
+	initial := s.Default
+	return (&Schema{AnyOf: []*Schema{s.withDefault(nil), oneOf("", "")}}).withDefault(initial)
+}
+
+// The lengths of filter values stand in words, not as maxLength: what passes
+// them by far is turned away by the server in front, with a 431.
+func filterParameters() []Parameter {
+	parameters := make([]Parameter, 0, len(audit.FilterFields())+4)
+	for _, f := range audit.FilterFields() {
+		parameters = append(parameters, filterParameter(f))
+	}
+	return append(parameters,
+		Parameter{Name: "metadata", In: InQuery, FreeForm: true,
+			Description: "`metadata.<path>=value`, for any dotted path: entries whose metadata has this scalar there. An array matches by any of its elements. Can be given several times.",
+			Schema: &Schema{Type: "object", Open: true, PropertyNames: `^metadata\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$`,
+				AdditionalProperties: anyText("")}},
+		Parameter{Name: search.ParamFrom, In: InQuery, Description: "Only entries at or after this time.", Schema: orEmpty(timestamp(""))},
+		Parameter{Name: search.ParamTo, In: InQuery, Description: "Only entries before this time.", Schema: orEmpty(timestamp(""))},
+		Parameter{Name: search.ParamQuery, In: InQuery, Description: limitBytes(queryHelp, search.MaxQueryBytes), Schema: anyText("")})
+}
+
+var filterLimits = fmt.Sprintf("All filters together have at most %d values, each of at most %d bytes. ", search.MaxFilterValues, search.MaxFilterValueBytes)
+
+const queryHelp = "Full text and field operators: `payment failed` (both words of the message), `\"payment failed\"` (side by side), `fail*` (how a word begins), " +
+	"`action:DELETE` (a field's whole value; quote one with spaces or with `*`), `severity>=ERROR`, `timestamp:2026-01-31` (that day in UTC; also `<`, `<=`, `>`, `>=`, and RFC 3339 times), `metadata.plan:gold`, `-word` (without), `a OR b`, parentheses."
+
+func filterParameter(f audit.Field) Parameter {
+	p := Parameter{Name: string(f), In: InQuery, Repeatable: true, Description: "Entries whose `" + string(f) + "` is this.", Schema: anyText("")}
+	switch f {
+	case audit.FieldSeverity:
+		p.Schema = severities("")
+	case audit.FieldIPAddress:
+		p.Schema = address("")
+	case audit.FieldAction:
+		p.Schema = actionSchema().withDescription("")
+	case audit.FieldChanged:
+		p.Description = "Entries in which this dotted path of the state changed."
+	}
+	return p
+}
+
+func limitParameter() Parameter {
+	return Parameter{Name: search.ParamLimit, In: InQuery, Description: "The largest number of items on the page.",
+		Schema: orEmpty(integer(1, audit.MaxPageLimit, "").withDefault(audit.DefaultPageLimit))}
+}
+
+func cursorParameter() Parameter {
+	return Parameter{Name: search.ParamCursor, In: InQuery, Description: "A next or prev of an earlier page of the same list.", Schema: anyText("")}
+}
+
+func streamOperations() []Operation {
+	return []Operation{{
+		Name: "create-stream-ticket", Group: groupStream,
+		Description: "For browsers, which cannot set headers when they open a WebSocket: the ticket stands for the credential in the query string of " + manifest.StreamPath +
+			", for a minute. Other clients connect there with Authorization and X-Tenant-ID. What is said over the connection is in docs/streaming.md.",
+		Responses:      []Response{jsonResponse(http.StatusCreated, "StreamTicket", "The ticket and the address to connect to.")},
+		ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The credential is narrowed to more resources than a ticket can hold."}},
+	}}
+}
+
+func quarantineOperations() []Operation {
+	item := Parameter{Name: "id", In: InPath, Required: true, Schema: &Schema{Type: "string", Pattern: "^[0-9a-f]{32}$"}, Description: "The item's id."}
+	return []Operation{
+		{
+			Name: "list-quarantine", Group: groupQuarantine,
+			Description:    "Entries that were accepted and that a later step could not take, each with its step and reason. They are kept as long as the tenant's retention keeps entries.",
+			Parameters:     []Parameter{limitParameter(), cursorParameter()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "QuarantineList", "One page of items.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The cursor is faulty."}},
+		},
+		{
+			Name: "retry-quarantine", Group: groupQuarantine,
+			Description:    "The entry goes through its step again and leaves the quarantine. If the step cannot take it again, it comes back. The retry is itself recorded in the tenant's log.",
+			Parameters:     []Parameter{item},
+			Responses:      []Response{jsonResponse(http.StatusAccepted, "Retried", "The entry is on its way.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "The tenant has no such item."}},
+		},
+		{
+			Name: "delete-quarantine", Group: groupQuarantine,
+			Description: "The entry is discarded for good. The deletion is itself recorded in the tenant's log.",
+			Parameters:  []Parameter{item},
+			Responses:   []Response{{Status: http.StatusNoContent, Description: "The entry is gone."}},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemNotFound, "The tenant has no such item."},
+				{httpapi.ProblemConflict, "The tenant is under legal hold."},
+			},
+		},
+	}
+}
+
+func notInEffectHeader() Header {
+	return Header{
+		Name: httpapi.NotInEffectHeader, Schema: &Schema{Type: "string"},
+		Description: "Settings of the tenant that are kept and do nothing in this version, separated by commas: do not rely on them yet.",
+	}
+}
+
+func tenantParameter() Parameter {
+	return Parameter{Name: "id", In: InPath, Required: true, Schema: tenantIDSchema(""), Description: "The tenant's id."}
+}
+
+func etagHeader() Header {
+	return Header{Name: "ETag", Required: true, Schema: &Schema{Type: "string", Pattern: `^"[0-9]+"$`}, Description: "The record's version, for If-Match."}
+}
+
+func tenantOperations() []Operation {
+	location := Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The tenant's path."}
+	return []Operation{
+		{
+			Name: "list-tenants", Group: groupTenants,
+			Description:    "Only tenants that the credential may see.",
+			Parameters:     []Parameter{limitParameter(), cursorParameter()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "TenantList", "One page of tenants, ordered by id.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The cursor is faulty."}},
+		},
+		{
+			Name: "create-tenant", Group: groupTenants,
+			Description: "For platform operators. An id can be used once, even after its tenant was deleted.",
+			Body:        &RequestBody{Description: "The tenant.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewTenant")},
+			Responses:   []Response{jsonResponse(http.StatusCreated, "Tenant", "The tenant as it was made.", etagHeader(), notInEffectHeader(), location)},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemConflict, "A tenant has, or once had, this id."},
+				{httpapi.ProblemInvalid, "A field is faulty; errors names each."},
+			},
+		},
+		{
+			Name: "get-tenant", Group: groupTenants,
+			Description: "The record with its ETag.",
+			Parameters:  []Parameter{tenantParameter()},
+			Responses:   []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant.", etagHeader(), notInEffectHeader())},
+		},
+		{
+			Name: "update-tenant", Group: groupTenants,
+			Description: "Changes name and settings; what is left out keeps its value. A tenant that is being deleted can be changed too, so that a legal hold can stop the deletion. If-Match keeps two people from overwriting one another. The change is itself recorded in the tenant's log.",
+			Parameters: []Parameter{tenantParameter(), {In: InHeader, Name: httpapi.IfMatchHeader, Required: true, Schema: &Schema{Type: "string", Pattern: etagPattern},
+				Description: "The ETag of the record that the change is based on, or `*` to overwrite whatever is there. Without it the answer is 428."}},
+			Body:      &RequestBody{Description: "The change.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("TenantChange")},
+			Responses: []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader(), notInEffectHeader())},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemMalformed, "If-Match holds no entity tag."},
+				{httpapi.ProblemPrecondition, "The record changed since it was read."},
+				{httpapi.ProblemInvalid, "A field is faulty; errors names each."},
+				{httpapi.ProblemNoPrecondition, "If-Match is missing."},
+			},
+		},
+		{
+			Name: "delete-tenant", Group: groupTenants,
+			Description:    "For platform operators. The tenant is closed at once and a job removes its records from every store. Asking again returns the same job. The request is itself recorded in the tenant's log.",
+			Parameters:     []Parameter{tenantParameter()},
+			Responses:      []Response{jsonResponse(http.StatusAccepted, "Job", "The job.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemConflict, "The tenant is under legal hold."}},
+		},
+	}
+}
+
+func keyOperations() []Operation {
+	key := Parameter{Name: "key", In: InPath, Required: true, Schema: &Schema{Type: "string", Pattern: "^[0-9a-f]{16}$"}, Description: "The key's id."}
+	return []Operation{
+		{
+			Name: "list-keys", Group: groupKeys,
+			Description: "Every key of the tenant on one page, the oldest first, without their secrets.",
+			Parameters:  []Parameter{tenantParameter()},
+			Responses:   []Response{jsonResponse(http.StatusOK, "KeyList", "The keys.")},
+		},
+		{
+			Name: "create-key", Group: groupKeys,
+			Description: "The secret is shown this once; the service stores only its SHA-256. The creation is itself recorded in the tenant's log.",
+			Parameters:  []Parameter{tenantParameter()},
+			Body:        &RequestBody{Description: "The key.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewKey")},
+			Responses:   []Response{jsonResponse(http.StatusCreated, "KeyWithSecret", "The key and its secret.")},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemForbidden, "The key would hold what its creator does not."},
+				{httpapi.ProblemConflict, fmt.Sprintf("The tenant has %d keys already.", tenants.MaxKeys)},
+				{httpapi.ProblemInvalid, "A field is faulty; errors names each."},
+			},
+		},
+		{
+			Name: "delete-key", Group: groupKeys,
+			Description:    "The key stops working within a minute. The deletion is itself recorded in the tenant's log.",
+			Parameters:     []Parameter{tenantParameter(), key},
+			Responses:      []Response{{Status: http.StatusNoContent, Description: "The key is gone."}},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "The tenant has no such key."}},
+		},
+	}
+}
+
+func serviceOperations() []Operation {
+	return []Operation{
+		{
+			Name: "get-health", Group: groupService,
+			Description: "Whether the service answers and what it depends on. Public.",
+			Responses: []Response{
+				jsonResponse(http.StatusOK, "Health", "The service takes entries."),
+				jsonResponse(http.StatusServiceUnavailable, "Health", "Something is missing without which the service takes no entries."),
+			},
+		},
+		{
+			Name: "get-openapi", Group: groupService,
+			Description: "This API as an OpenAPI 3.1 document. Public.",
+			Responses:   []Response{{Status: http.StatusOK, Description: "The document.", MediaType: httpapi.MediaJSON, Schema: anyObject("")}},
+		},
+		{
+			Name: "get-docs", Group: groupService,
+			Description: "This page. It needs nothing from elsewhere. Public.",
+			Responses:   []Response{{Status: http.StatusOK, Description: "The page.", MediaType: "text/html", Schema: anyText("")}},
+		},
+	}
+}
