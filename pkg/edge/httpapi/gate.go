@@ -17,13 +17,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// Authenticator verifies the value of an Authorization header;
-// audit.ErrUnauthenticated where it proves nothing.
+// Authenticator verifies the value of an Authorization header. It returns
+// audit.ErrUnauthenticated if the credential is not valid.
 type Authenticator interface {
 	Authenticate(ctx context.Context, authorization string) (access.Principal, error)
 }
 
-// Tenants finds tenants; audit.ErrNotFound where there is none.
+// Tenants finds tenants. It returns audit.ErrNotFound if none exists.
 type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 }
@@ -96,7 +96,7 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, route manifest.Rout
 	g.log(req, route, start, res.status, sent, err, writeErr)
 }
 
-// answer runs the request through the gate and the core; a panic is an error.
+// answer runs the request through the gate and the handler. A panic becomes an error.
 func (e *endpoint) answer(req *request) (res *response, err error) {
 	defer func() {
 		v := recover()
@@ -115,12 +115,12 @@ func (e *endpoint) answer(req *request) (res *response, err error) {
 	return e.handle(req)
 }
 
-// panicError stands for a panic of a core.
+// panicError stands for a panic of a handler.
 type panicError struct{ stack []byte }
 
 func (*panicError) Error() string { return "the handler panicked" }
 
-// admit establishes who asks, for which tenant and whether they may.
+// admit checks the caller, the tenant, the permission and the query.
 func (e *endpoint) admit(req *request) error {
 	if e.route.Permission != "" {
 		if err := e.authenticate(req); err != nil {
@@ -160,7 +160,7 @@ func (e *endpoint) authorize(req *request) error {
 		return err
 	}
 	tenant, err := e.gate.Tenants.Tenant(req.Context(), id)
-	if err := e.hide(req, tenant, err); err != nil {
+	if err := e.tenantError(req, tenant, err); err != nil {
 		return err
 	}
 	req.tenant = tenant
@@ -170,8 +170,8 @@ func (e *endpoint) authorize(req *request) error {
 	return nil
 }
 
-// tenantID returns the id that the request names, "" where the route is of no
-// single tenant (its core authorises then).
+// tenantID returns the id that the request names, "" if the route belongs to
+// no single tenant. Its handler then checks the permission.
 func (e *endpoint) tenantID(req *request) (audit.TenantID, error) {
 	if e.route.TenantFrom == manifest.TenantNone {
 		return "", nil
@@ -182,7 +182,7 @@ func (e *endpoint) tenantID(req *request) (audit.TenantID, error) {
 	}
 	id, err := audit.ParseTenantID(req.PathValue("id"))
 	if err != nil { // no tenant has such an id
-		return "", e.hide(req, audit.Tenant{}, audit.ErrNotFound)
+		return "", e.tenantError(req, audit.Tenant{}, audit.ErrNotFound)
 	}
 	if header != "" && header != id {
 		return "", badHeader(tenantHeaderName, "disagrees", "must be left out or agree with the tenant that the path names")
@@ -209,12 +209,12 @@ func tenantHeader(req *request, required bool) (audit.TenantID, error) {
 	return id, nil
 }
 
-// hide turns what was found of a tenant into what the caller may know of it. A
-// tenant that does not exist or is being deleted is as closed as a foreign one;
-// under a path that names it, who may enter every tenant learns that it is not there.
-func (e *endpoint) hide(req *request, tenant audit.Tenant, err error) error {
-	gone := err == nil && tenant.Status == audit.TenantDeleting && e.route.Path != "/tenants/{id}"
-	if err == nil && !gone {
+// tenantError returns what the caller may know about a tenant that cannot be used.
+// A tenant that does not exist, or is being deleted, is forbidden like a foreign
+// one. A caller with access to every tenant gets "not found" if the path names it.
+func (e *endpoint) tenantError(req *request, tenant audit.Tenant, err error) error {
+	deleting := err == nil && tenant.Status == audit.TenantDeleting && e.route.Path != "/tenants/{id}"
+	if err == nil && !deleting {
 		return nil
 	}
 	if err != nil && !isNotFound(err) {
@@ -226,13 +226,14 @@ func (e *endpoint) hide(req *request, tenant audit.Tenant, err error) error {
 	return audit.ErrForbidden
 }
 
-// changesLog reports whether the route adds to or takes from a tenant's log.
+// ChangesLog reports whether the route changes a tenant's log. A suspended tenant
+// forbids such requests.
 func ChangesLog(r *manifest.Route) bool {
 	return r.TenantFrom == manifest.TenantFromHeader && r.Method != http.MethodGet && r.Permission != access.LogsStream
 }
 
-// requestID returns the client's id of the request where it is fit to be
-// repeated in headers and logs, else a new one.
+// requestID returns the client's id of the request if it is safe to repeat in
+// headers and logs, otherwise a new one.
 func (g *Gate) requestID(r *http.Request) string {
 	if values := r.Header["X-Request-Id"]; len(values) == 1 && validRequestID(values[0]) {
 		return values[0]
@@ -240,7 +241,7 @@ func (g *Gate) requestID(r *http.Request) string {
 	return g.NewRequestID()
 }
 
-// maxRequestID is the longest request id that is taken over, in bytes.
+// maxRequestID is the length of the longest client id that is accepted, in bytes.
 const maxRequestID = 128
 
 func validRequestID(id string) bool {

@@ -20,9 +20,9 @@ type GatewayAnswer struct {
 // GatewayAnswers returns an answer for each type of gateway response that API
 // Gateway documents. requestID stands where the request's id has to.
 func GatewayAnswers(requestID string) []GatewayAnswer {
-	told := gatewayProblems()
-	answers := make([]GatewayAnswer, len(told))
-	for i, t := range told {
+	reported := gatewayProblems()
+	answers := make([]GatewayAnswer, len(reported))
+	for i, t := range reported {
 		res := t.problem.response(requestID)
 		header := http.Header{
 			"Cache-Control": {"no-store"}, "Content-Type": {res.contentType}, "X-Content-Type-Options": {"nosniff"},
@@ -35,14 +35,14 @@ func GatewayAnswers(requestID string) []GatewayAnswer {
 	return answers
 }
 
-// gatewayProblem is what is told in the case of a type of gateway response.
+// gatewayProblem is the problem document for one type of gateway response.
 type gatewayProblem struct {
 	of      string
 	problem *problem
 }
 
-// quotaPeriod is how long a client with an exhausted quota is told to stay away.
-// Quotas are of a day or longer, so nobody is to wait for it at once.
+// quotaPeriod is the Retry-After of an exhausted quota. Quotas last a day or longer,
+// so a client need not retry soon.
 const quotaPeriod = time.Hour
 
 // gatewayProblems names every type of

@@ -7,27 +7,26 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 )
 
-// trail is the place of a page in a list whose store goes forwards only: where
-// each page up to this one began (the id before its first item), the list's
-// beginning "" first. It is what lets prev lead back.
-type trail []string
+// pagePath is the position of a page in a list whose store only reads forwards.
+// It has one element for each page up to this one: the id before the page's first
+// item. The first element is "", the beginning of the list. It makes prev possible.
+type pagePath []string
 
-// maxTrail bounds a cursor's payload, in bytes. Where it is passed, the pages
-// nearest to the beginning are forgotten: prev then leads from the oldest
-// page that is known straight to the first.
-const maxTrail = 2 << 10
+// maxPagePath limits a cursor's payload, in bytes. A longer path drops the pages
+// after the first. From the oldest page that is left, prev leads to the first page.
+const maxPagePath = 2 << 10
 
-// trailOf reads ?cursor= of the list.
-func (req *request) trail(cursors *cursor.Signer, list string) (trail, error) {
+// pagePath reads ?cursor= of the list.
+func (req *request) pagePath(cursors *cursor.Signer, list string) (pagePath, error) {
 	text := req.params.Get("cursor")
 	if text == "" {
-		return trail{""}, nil
+		return pagePath{""}, nil
 	}
 	payload, err := cursors.Parse(list, text)
 	if err != nil {
 		return nil, err
 	}
-	var t trail
+	var t pagePath
 	if err := json.Unmarshal(payload, &t); err != nil || len(t) == 0 {
 		return nil, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor that this list has given out")
 	}
@@ -35,10 +34,10 @@ func (req *request) trail(cursors *cursor.Signer, list string) (trail, error) {
 }
 
 // after is the id that the page begins after.
-func (t trail) after() string { return t[len(t)-1] }
+func (t pagePath) after() string { return t[len(t)-1] }
 
 // links appends the cursors of the neighbouring pages; last is the id of the page's last item.
-func (t trail) links(w *writer, cursors *cursor.Signer, list, last string, more bool) {
+func (t pagePath) links(w *writer, cursors *cursor.Signer, list, last string, more bool) {
 	var next, prev string
 	if more {
 		next = t.forwards(last).sign(cursors, list)
@@ -50,20 +49,20 @@ func (t trail) links(w *writer, cursors *cursor.Signer, list, last string, more 
 	w.cursor("prev", prev)
 }
 
-func (t trail) forwards(last string) trail {
+func (t pagePath) forwards(last string) pagePath {
 	size := len(last)
 	for _, id := range t {
 		size += len(id) + len(`"",`)
 	}
-	longer := append(trail{}, t...)
-	for size > maxTrail && len(longer) > 1 {
+	longer := append(pagePath{}, t...)
+	for size > maxPagePath && len(longer) > 1 {
 		size -= len(longer[1]) + len(`"",`)
 		longer = append(longer[:1], longer[2:]...)
 	}
 	return append(longer, last)
 }
 
-func (t trail) sign(cursors *cursor.Signer, list string) string {
+func (t pagePath) sign(cursors *cursor.Signer, list string) string {
 	payload, _ := json.Marshal(t) // strings never fail
 	return cursors.Sign(list, payload)
 }

@@ -52,7 +52,7 @@ func ProblemKinds() []ProblemKind {
 	}
 }
 
-// problem is an error together with what the client is told of it.
+// problem is an error together with its problem document.
 type problem struct {
 	kind   ProblemKind
 	detail string
@@ -110,14 +110,14 @@ func isNotFound(err error) bool { return errors.Is(err, audit.ErrNotFound) }
 // the operation asks for. No internal error's text reaches the client.
 func problemOf(err error, permission access.Permission) *problem {
 	var (
-		told        *problem
+		reported    *problem
 		validation  *audit.ValidationError
 		unavailable *audit.UnavailableError
 		notYet      *search.NotYetError
 	)
 	switch {
-	case errors.As(err, &told):
-		return told
+	case errors.As(err, &reported):
+		return reported
 	case errors.As(err, &validation):
 		return invalid(validation)
 	case errors.As(err, &unavailable):

@@ -18,11 +18,11 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 			return nil, err
 		}
 		list := "quarantine of " + string(req.tenant.ID)
-		trail, err := req.trail(cursors, list)
+		pagePath, err := req.pagePath(cursors, list)
 		if err != nil {
 			return nil, err
 		}
-		items, more, err := s.Store.List(req.Context(), req.tenant.ID, trail.after(), limit)
+		items, more, err := s.Store.List(req.Context(), req.tenant.ID, pagePath.after(), limit)
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +43,7 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 			last = items[i].ID
 		}
 		w.close(']')
-		trail.links(&w, cursors, list, last, more)
+		pagePath.links(&w, cursors, list, last, more)
 		w.close('}')
 		return jsonResponse(http.StatusOK, &w), nil
 	})

@@ -65,23 +65,23 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 	return w.Write(body)
 }
 
-// sink collects what a gzip writer makes.
-type sink struct{ b []byte }
+// buffer collects the output of a gzip writer.
+type buffer struct{ b []byte }
 
-func (s *sink) Write(p []byte) (int, error) {
+func (s *buffer) Write(p []byte) (int, error) {
 	s.b = append(s.b, p...)
 	return len(p), nil
 }
 
 func (g *Gate) compress(body []byte) []byte {
-	out := &sink{b: make([]byte, 0, len(body)/4+512)}
+	out := &buffer{b: make([]byte, 0, len(body)/4+512)}
 	zw, ok := g.gzips.Get().(*gzip.Writer)
 	if !ok {
 		// The fastest level: pages of entries shrink to a tenth by it already. It is a valid one, so no error comes.
 		zw, _ = gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
 	}
 	zw.Reset(out)
-	_, _ = zw.Write(body) // the sink never fails
+	_, _ = zw.Write(body) // the buffer never fails
 	_ = zw.Close()
 	g.gzips.Put(zw)
 	return out.b

@@ -95,7 +95,7 @@ func CreateStreamTicket(gate *Gate, s *stream.Service, base StreamURL) http.Hand
 }
 
 // A Message handles what a client sent over a connection, or the connection's end.
-// Its error says that the service could not; the client has been told.
+// Its error reports a failure of the service, which the client has received as well.
 type Message func(ctx context.Context, connection string, body []byte) error
 
 // DisconnectStream handles the end of a connection.
@@ -123,14 +123,14 @@ func message(gate *Gate, s *stream.Service, handle Message) Message {
 		if err == nil {
 			return nil
 		}
-		told := problemOf(err, access.LogsStream)
+		reported := problemOf(err, access.LogsStream)
 		over := isNotFound(err)
 		if over {
-			told = ProblemUnauthenticated.problem("The connection's time is over; connect again.")
+			reported = ProblemUnauthenticated.problem("The connection's time is over; connect again.")
 		}
 		id := gate.NewRequestID()
-		gate.Log.LogAttrs(ctx, slog.LevelInfo, "message refused", slog.String("code", told.kind.Code), slog.String("request_id", id))
-		err = errors.Join(told.ours(err), s.Fail(ctx, connection, told.document(id)))
+		gate.Log.LogAttrs(ctx, slog.LevelInfo, "message refused", slog.String("code", reported.kind.Code), slog.String("request_id", id))
+		err = errors.Join(reported.serverError(err), s.Fail(ctx, connection, reported.document(id)))
 		if over {
 			err = errors.Join(err, s.Cut(ctx, connection))
 		}
@@ -138,8 +138,8 @@ func message(gate *Gate, s *stream.Service, handle Message) Message {
 	}
 }
 
-// ours returns the error where the service is to blame for it, not the client.
-func (p *problem) ours(err error) error {
+// serverError returns the error if the service caused it, and nil if the client did.
+func (p *problem) serverError(err error) error {
 	if p.kind.Status < http.StatusInternalServerError {
 		return nil
 	}

@@ -29,11 +29,11 @@ func ListTenants(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Ha
 			return nil, err
 		}
 		list := "tenants of " + req.principal.Subject
-		trail, err := req.trail(cursors, list)
+		pagePath, err := req.pagePath(cursors, list)
 		if err != nil {
 			return nil, err
 		}
-		page, more, err := s.Tenants.List(req.Context(), only, audit.TenantID(trail.after()), limit)
+		page, more, err := s.Tenants.List(req.Context(), only, audit.TenantID(pagePath.after()), limit)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +47,7 @@ func ListTenants(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Ha
 			last = string(page[i].ID)
 		}
 		w.close(']')
-		trail.links(&w, cursors, list, last, more)
+		pagePath.links(&w, cursors, list, last, more)
 		w.close('}')
 		return jsonResponse(http.StatusOK, &w), nil
 	})
@@ -189,7 +189,7 @@ func replaceTenant(req *request, s *tenants.Service, match precondition, body *d
 	if err != nil {
 		return audit.Tenant{}, err
 	}
-	if !match.holds(current.Version) {
+	if !match.matches(current.Version) {
 		return audit.Tenant{}, audit.ErrPrecondition
 	}
 	d := body.copy()
@@ -208,7 +208,7 @@ type precondition struct {
 	tags []string
 }
 
-func (p precondition) holds(version int64) bool {
+func (p precondition) matches(version int64) bool {
 	return p.any || slices.Contains(p.tags, etag(version))
 }
 
