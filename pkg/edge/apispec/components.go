@@ -78,11 +78,11 @@ func Components() []Component {
 		{"NewTenant", object(
 			required("id", tenantIDSchema("The id, which can never be changed or used again.")),
 			required("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
-			optional("settings", ref("SettingsChange").withDescription("What is left out takes its default.")),
+			optional("settings", ref("SettingsChange").withDescription("Omitted fields take their defaults.")),
 		)},
 		{"TenantChange", object(
 			optional("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
-			optional("settings", ref("SettingsChange").withDescription("What is left out keeps its value.")),
+			optional("settings", ref("SettingsChange").withDescription("Omitted fields keep their values.")),
 		)},
 		{"Tenant", object(
 			required("id", tenantIDSchema("")),
@@ -123,7 +123,7 @@ func actionSchema() *Schema {
 
 func newEntrySchema() *Schema {
 	ignored := func() *Schema {
-		return &Schema{Description: "Made by the service; a client's value is ignored."}
+		return &Schema{Description: "Set by the service. A client's value is ignored."}
 	}
 	return object(
 		required("user_id", nonEmptyText(audit.MaxUserID, "Who acted.")),
@@ -131,7 +131,7 @@ func newEntrySchema() *Schema {
 		required("resource_type", nonEmptyText(audit.MaxResourceType, "The kind of thing that was acted on.")),
 		optional("resource_id", text(audit.MaxResourceID, "Which one it was.").orNull()),
 		optional("timestamp", timestamp("When it happened; milliseconds are kept. Default: now. At most 24 hours ahead, and not before 1970. Required with an idempotency key.").orNull()),
-		optional("severity", severities("How grave it is. Default: INFO.").orNull()),
+		optional("severity", severities("The severity. Default: INFO.").orNull()),
 		optional("message", text(audit.MaxMessage, "A sentence about it; it is what full-text search reads.").orNull()),
 		optional("session_id", text(audit.MaxSessionID, "Correlation.").orNull()),
 		optional("request_id", text(audit.MaxRequestID, "Correlation.").orNull()),
@@ -214,7 +214,7 @@ func statsSchema() *Schema {
 func quarantineSchema() *Schema {
 	return object(
 		required("id", &Schema{Type: "string", Pattern: "^[0-9a-f]{32}$"}),
-		required("step", oneOf("The step that could not take the entry.", audit.StepPersist, audit.StepIndex)),
+		required("step", oneOf("The step that refused the entry.", audit.StepPersist, audit.StepIndex)),
 		required("code", anyText("A stable word for programs, such as identity_conflict.")),
 		required("reason", anyText("One sentence for people.")),
 		required("held_at", timestamp("")),
@@ -289,7 +289,7 @@ func newKeySchema() *Schema {
 func keyFields() []Property {
 	return []Property{
 		required("id", &Schema{Type: "string", Pattern: "^[0-9a-f]{16}$"}),
-		required("tenant_id", tenantIDSchema("The one tenant it is good for.")),
+		required("tenant_id", tenantIDSchema("The only tenant the key gives access to.")),
 		required("name", anyText("")),
 		required("permissions", list(oneOf("", keyPermissions()...))),
 		required("resources", list(anyText(""))),
@@ -323,7 +323,7 @@ func problemSchema() *Schema {
 
 func streamTicketSchema() *Schema {
 	return object(
-		required("ticket", anyText("What stands for the credential. It is good for whoever has it.")),
-		required("expires_at", timestamp("Until when it opens a connection.")),
+		required("ticket", anyText("Replaces the credential. Anyone who has the ticket can use it.")),
+		required("expires_at", timestamp("When the ticket expires.")),
 		required("url", anyText("The WebSocket address with the ticket in its query string.")))
 }

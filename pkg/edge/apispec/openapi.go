@@ -207,7 +207,7 @@ func errorHeaders(responses []ErrorResponse) []Header {
 	for _, r := range responses {
 		switch r.Kind {
 		case httpapi.ProblemUnauthenticated:
-			headers = append(headers, Header{Name: "WWW-Authenticate", Required: true, Schema: anyText(""), Description: "The schemes that are taken."})
+			headers = append(headers, Header{Name: "WWW-Authenticate", Required: true, Schema: anyText(""), Description: "The accepted schemes."})
 		case httpapi.ProblemUnavailable, httpapi.ProblemTooMany:
 			headers = append(headers, Header{Name: "Retry-After", Required: true, Schema: count(""), Description: "Seconds to wait."})
 		case httpapi.ProblemNotYet:

@@ -132,15 +132,15 @@ func (op *Operation) commonErrorResponses() []ErrorResponse {
 	all := []ErrorResponse{
 		{httpapi.ProblemMalformed, "The query string cannot be read."},
 		{httpapi.ProblemInternal, "The service failed."},
-		{httpapi.ProblemTooMany, "More requests came than the service takes, on AWS."},
+		{httpapi.ProblemTooMany, "Too many requests arrived, on AWS."},
 		{httpapi.ProblemTimeout, "The service did not answer in time, on AWS."},
 	}
 	all = append(all, accessErrorResponses(&op.Route)...)
 	if op.Body != nil {
 		all = append(all,
-			ErrorResponse{httpapi.ProblemMalformed, "The body is damaged or no JSON."},
-			ErrorResponse{httpapi.ProblemTooLarge, "The body passes a limit."},
-			ErrorResponse{httpapi.ProblemMediaType, "The Content-Type or Content-Encoding is none that is taken."})
+			ErrorResponse{httpapi.ProblemMalformed, "The body is damaged or not valid JSON."},
+			ErrorResponse{httpapi.ProblemTooLarge, "The body exceeds a limit."},
+			ErrorResponse{httpapi.ProblemMediaType, "The Content-Type or Content-Encoding is not supported."})
 	}
 	return all
 }
@@ -149,18 +149,18 @@ func (op *Operation) commonErrorResponses() []ErrorResponse {
 func accessErrorResponses(route *manifest.Route) []ErrorResponse {
 	var all []ErrorResponse
 	if route.Permission != "" {
-		forbidden := fmt.Sprintf("The credential does not hold %s in the tenant.", route.Permission)
+		forbidden := fmt.Sprintf("The credential does not have %s in the tenant.", route.Permission)
 		if route.TenantFrom == manifest.TenantFromHeader {
-			forbidden += " A tenant that does not exist answers the same."
+			forbidden += " The response is the same if the tenant does not exist."
 		}
 		all = append(all,
-			ErrorResponse{httpapi.ProblemUnauthenticated, "The Authorization header is missing or proves nothing."},
+			ErrorResponse{httpapi.ProblemUnauthenticated, "The Authorization header is missing or not valid."},
 			ErrorResponse{httpapi.ProblemForbidden, forbidden},
-			ErrorResponse{httpapi.ProblemUnavailable, "A dependency cannot answer now."})
+			ErrorResponse{httpapi.ProblemUnavailable, "A dependency is unavailable."})
 	}
 	switch route.TenantFrom {
 	case manifest.TenantFromHeader:
-		all = append(all, ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID is missing or no tenant id."},
+		all = append(all, ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID is missing or not a valid tenant id."},
 			ErrorResponse{httpapi.ProblemUnauthenticated, "X-Tenant-ID is missing, on AWS."})
 		if httpapi.ChangesLog(route) {
 			all = append(all, ErrorResponse{httpapi.ProblemSuspended, "The tenant is suspended."})
@@ -168,7 +168,7 @@ func accessErrorResponses(route *manifest.Route) []ErrorResponse {
 	case manifest.TenantFromPath:
 		all = append(all,
 			ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID was sent and is not the tenant of the path."},
-			ErrorResponse{httpapi.ProblemNotFound, "There is no such tenant, and the credential is good for every tenant."})
+			ErrorResponse{httpapi.ProblemNotFound, "The tenant does not exist, and the credential gives access to every tenant."})
 	case manifest.TenantNone:
 	}
 	return all

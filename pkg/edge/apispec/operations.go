@@ -35,28 +35,28 @@ func logOperations() []Operation {
 	return []Operation{
 		{
 			Name: "create-log", Group: groupWrite,
-			Description: "Once this answers 202 the entry is durable and will be stored exactly once. " +
-				"To be able to repeat a request without storing the entry twice, send a timestamp and an idempotency key (in the entry or as Idempotency-Key). " +
+			Description: "After a 202 response the entry is durable and will be stored exactly once. " +
+				"To repeat a request safely, send a timestamp and an idempotency key (in the entry or as Idempotency-Key). " +
 				"The body may be compressed (Content-Encoding: gzip or zstd).",
-			Parameters: []Parameter{{In: InHeader, Name: httpapi.IdempotencyKeyHeader, Description: "The entry's idempotency_key, beside it. Where the entry has one too, they must agree.",
+			Parameters: []Parameter{{In: InHeader, Name: httpapi.IdempotencyKeyHeader, Description: "The entry's idempotency_key, beside it. If the entry has one too, both must be equal.",
 				Schema: &Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxIdempotencyKey, Pattern: `^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`}}},
 			Body:      &RequestBody{Description: "One entry.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewEntry")},
-			Responses: []Response{jsonResponse(http.StatusAccepted, "Accepted", "The entry was taken; status says what becomes of it.")},
+			Responses: []Response{jsonResponse(http.StatusAccepted, "Accepted", "The entry was accepted. `status` says what happens to it.")},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemTooLarge, fmt.Sprintf("The entry is larger than %d KiB.", audit.MaxEntryBytes>>10)},
-				{httpapi.ProblemInvalid, "A field of the entry is faulty; errors names each."},
+				{httpapi.ProblemInvalid, "A field of the entry is invalid. `errors` names each."},
 			},
 		},
 		{
 			Name: "create-logs-bulk", Group: groupWrite,
 			Description: fmt.Sprintf("Up to %d entries, %d MiB on the wire and %d MiB unpacked, as a JSON array or as NDJSON (one entry a line), "+
-				"as they are or compressed (Content-Encoding: gzip or zstd). Each entry is taken or rejected on its own: one bad entry, a broken line of NDJSON included, never sinks the rest. "+
-				"Only a JSON array that is no valid JSON is refused as a whole.", audit.MaxBulkEntries, audit.MaxBulkWire>>20, audit.MaxBulkUnpacked>>20),
+				"as they are or compressed (Content-Encoding: gzip or zstd). Each entry is accepted or rejected on its own. One bad entry, or a broken line of NDJSON, does not affect the others. "+
+				"Only an array that is not valid JSON is rejected as a whole.", audit.MaxBulkEntries, audit.MaxBulkWire>>20, audit.MaxBulkUnpacked>>20),
 			Body: &RequestBody{Description: "The entries.", MediaTypes: []string{httpapi.MediaJSON, httpapi.MediaNDJSON, httpapi.MediaJSONL}, OnePerLine: true,
 				Schema: &Schema{Type: "array", Items: bulkItem(), MinItems: 1, MaxItems: audit.MaxBulkEntries}},
 			Responses: []Response{
 				jsonResponse(http.StatusAccepted, "BulkAnswer", "Every entry was accepted."),
-				jsonResponse(http.StatusMultiStatus, "BulkAnswer", "Not every entry was accepted; items says what became of each."),
+				jsonResponse(http.StatusMultiStatus, "BulkAnswer", "Not every entry was accepted. `items` has the result of each."),
 			},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemTooLarge, "The body is too large as sent or unpacked."},
@@ -66,13 +66,13 @@ func logOperations() []Operation {
 		{
 			Name: "search-logs", Group: groupRead,
 			Description: "Every parameter narrows the list; a filter given several times chooses entries with any of its values. " + filterLimits +
-				"The list is one of a moment that moves on: following next and prev neither repeats nor skips an entry, while new ones appear at the newest end. " +
+				"Following next and prev neither repeats nor skips an entry. New entries appear at the newest end. " +
 				"A page can be shorter than limit and still have a next.",
 			Parameters: append(filterParameters(),
 				Parameter{Name: search.ParamSort, In: InQuery, Description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).", Schema: orEmpty(oneOf("", "-timestamp", "+timestamp", "timestamp").withDefault("-timestamp"))},
 				limitParameter(), cursorParameter()),
 			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader()), longRequest()},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "A filter, q or the cursor is faulty."}},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
 		},
 		{
 			Name: "get-stats", Group: groupRead,
@@ -84,14 +84,14 @@ func logOperations() []Operation {
 					Schema: orEmpty(&Schema{Type: "string", Pattern: `^[1-9][0-9]{0,3}[smh]$|^(?:[1-9]|[1-9][0-9]|[12][0-9]{2})d$|^(?:[1-9]|[1-4][0-9])w$`})},
 				Parameter{Name: search.ParamTop, In: InQuery, Description: "How many groups are returned.", Schema: orEmpty(integer(1, audit.MaxTop, "").withDefault(audit.DefaultTop))}),
 			Responses:      []Response{jsonResponse(http.StatusOK, "Stats", "The counts."), longRequest()},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, fmt.Sprintf("A filter, q, group_by or interval is faulty, or the histogram would have more than %d buckets.", audit.MaxBuckets)}},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, fmt.Sprintf("A filter, q, group_by or interval is invalid, or the histogram would have more than %d buckets.", audit.MaxBuckets)}},
 		},
 		{
 			Name: "get-log", Group: groupRead,
 			Description: "An entry can be read as soon as it is stored, before searches find it. " +
 				"An entry outside the credential's scope is not found.",
 			Parameters: []Parameter{{Name: "id", In: InPath, Required: true, Schema: entryID(""), Description: "The entry's id."}},
-			Responses:  []Response{jsonResponse(http.StatusOK, "EntryWithStatus", "The entry and how far it has come.")},
+			Responses:  []Response{jsonResponse(http.StatusOK, "EntryWithStatus", "The entry and its status.")},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemNotFound, "The tenant has no entry with this id."},
 				{httpapi.ProblemNotYet, "The id's time is under five minutes ago, so the entry may be under way; Retry-After says when to ask again."},
@@ -171,9 +171,9 @@ func streamOperations() []Operation {
 	return []Operation{{
 		Name: "create-stream-ticket", Group: groupStream,
 		Description: "For browsers, which cannot set headers when they open a WebSocket: the ticket stands for the credential in the query string of " + manifest.StreamPath +
-			", for a minute. Other clients connect there with Authorization and X-Tenant-ID. What is said over the connection is in docs/streaming.md.",
+			", for a minute. Other clients connect there with Authorization and X-Tenant-ID. docs/streaming.md describes the messages.",
 		Responses:      []Response{jsonResponse(http.StatusCreated, "StreamTicket", "The ticket and the address to connect to.")},
-		ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The credential is narrowed to more resources than a ticket can hold."}},
+		ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The credential is restricted to more resources than a ticket can contain."}},
 	}}
 }
 
@@ -182,23 +182,23 @@ func quarantineOperations() []Operation {
 	return []Operation{
 		{
 			Name: "list-quarantine", Group: groupQuarantine,
-			Description:    "Entries that were accepted and that a later step could not take, each with its step and reason. They are kept as long as the tenant's retention keeps entries.",
+			Description:    "Accepted entries that a later step refused, each with the step and the reason. They are kept for the tenant's retention.",
 			Parameters:     []Parameter{limitParameter(), cursorParameter()},
 			Responses:      []Response{jsonResponse(http.StatusOK, "QuarantineList", "One page of items.")},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The cursor is faulty."}},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The cursor is invalid."}},
 		},
 		{
 			Name: "retry-quarantine", Group: groupQuarantine,
-			Description:    "The entry goes through its step again and leaves the quarantine. If the step cannot take it again, it comes back. The retry is itself recorded in the tenant's log.",
+			Description:    "The entry goes through its step again and leaves the quarantine. If the step refuses it again, it returns to the quarantine. The retry is itself recorded in the tenant's log.",
 			Parameters:     []Parameter{item},
 			Responses:      []Response{jsonResponse(http.StatusAccepted, "Retried", "The entry is on its way.")},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "The tenant has no such item."}},
 		},
 		{
 			Name: "delete-quarantine", Group: groupQuarantine,
-			Description: "The entry is discarded for good. The deletion is itself recorded in the tenant's log.",
+			Description: "The entry is deleted permanently. The deletion is itself recorded in the tenant's log.",
 			Parameters:  []Parameter{item},
-			Responses:   []Response{{Status: http.StatusNoContent, Description: "The entry is gone."}},
+			Responses:   []Response{{Status: http.StatusNoContent, Description: "The entry is deleted."}},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemNotFound, "The tenant has no such item."},
 				{httpapi.ProblemConflict, "The tenant is under legal hold."},
@@ -210,7 +210,7 @@ func quarantineOperations() []Operation {
 func notInEffectHeader() Header {
 	return Header{
 		Name: httpapi.NotInEffectHeader, Schema: &Schema{Type: "string"},
-		Description: "Settings of the tenant that are kept and do nothing in this version, separated by commas: do not rely on them yet.",
+		Description: "Settings of the tenant that are stored but have no effect in this version, separated by commas.",
 	}
 }
 
@@ -230,16 +230,16 @@ func tenantOperations() []Operation {
 			Description:    "Only tenants that the credential may see.",
 			Parameters:     []Parameter{limitParameter(), cursorParameter()},
 			Responses:      []Response{jsonResponse(http.StatusOK, "TenantList", "One page of tenants, ordered by id.")},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The cursor is faulty."}},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The cursor is invalid."}},
 		},
 		{
 			Name: "create-tenant", Group: groupTenants,
 			Description: "For platform operators. An id can be used once, even after its tenant was deleted.",
 			Body:        &RequestBody{Description: "The tenant.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewTenant")},
-			Responses:   []Response{jsonResponse(http.StatusCreated, "Tenant", "The tenant as it was made.", etagHeader(), notInEffectHeader(), location)},
+			Responses:   []Response{jsonResponse(http.StatusCreated, "Tenant", "The created tenant.", etagHeader(), notInEffectHeader(), location)},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemConflict, "A tenant has, or once had, this id."},
-				{httpapi.ProblemInvalid, "A field is faulty; errors names each."},
+				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
 			},
 		},
 		{
@@ -250,7 +250,7 @@ func tenantOperations() []Operation {
 		},
 		{
 			Name: "update-tenant", Group: groupTenants,
-			Description: "Changes name and settings; what is left out keeps its value. A tenant that is being deleted can be changed too, so that a legal hold can stop the deletion. If-Match keeps two people from overwriting one another. The change is itself recorded in the tenant's log.",
+			Description: "Changes the name and the settings. Omitted fields keep their values. A tenant that is being deleted can be changed too, so that a legal hold can stop the deletion. If-Match prevents two callers from overwriting each other's changes. The change is itself recorded in the tenant's log.",
 			Parameters: []Parameter{tenantParameter(), {In: InHeader, Name: httpapi.IfMatchHeader, Required: true, Schema: &Schema{Type: "string", Pattern: etagPattern},
 				Description: "The ETag of the record that the change is based on, or `*` to overwrite whatever is there. Without it the answer is 428."}},
 			Body:      &RequestBody{Description: "The change.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("TenantChange")},
@@ -258,13 +258,13 @@ func tenantOperations() []Operation {
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemMalformed, "If-Match holds no entity tag."},
 				{httpapi.ProblemPrecondition, "The record changed since it was read."},
-				{httpapi.ProblemInvalid, "A field is faulty; errors names each."},
+				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
 				{httpapi.ProblemNoPrecondition, "If-Match is missing."},
 			},
 		},
 		{
 			Name: "delete-tenant", Group: groupTenants,
-			Description:    "For platform operators. The tenant is closed at once and a job removes its records from every store. Asking again returns the same job. The request is itself recorded in the tenant's log.",
+			Description:    "For platform operators. The tenant is closed at once and a job removes its records from every store. A repeated request returns the same job. The request is itself recorded in the tenant's log.",
 			Parameters:     []Parameter{tenantParameter()},
 			Responses:      []Response{jsonResponse(http.StatusAccepted, "Job", "The job.")},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemConflict, "The tenant is under legal hold."}},
@@ -288,16 +288,16 @@ func keyOperations() []Operation {
 			Body:        &RequestBody{Description: "The key.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewKey")},
 			Responses:   []Response{jsonResponse(http.StatusCreated, "KeyWithSecret", "The key and its secret.")},
 			ErrorResponses: []ErrorResponse{
-				{httpapi.ProblemForbidden, "The key would hold what its creator does not."},
+				{httpapi.ProblemForbidden, "The key would have a permission or resource that its creator does not have."},
 				{httpapi.ProblemConflict, fmt.Sprintf("The tenant has %d keys already.", tenants.MaxKeys)},
-				{httpapi.ProblemInvalid, "A field is faulty; errors names each."},
+				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
 			},
 		},
 		{
 			Name: "delete-key", Group: groupKeys,
 			Description:    "The key stops working within a minute. The deletion is itself recorded in the tenant's log.",
 			Parameters:     []Parameter{tenantParameter(), key},
-			Responses:      []Response{{Status: http.StatusNoContent, Description: "The key is gone."}},
+			Responses:      []Response{{Status: http.StatusNoContent, Description: "The key is deleted."}},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "The tenant has no such key."}},
 		},
 	}
@@ -307,10 +307,10 @@ func serviceOperations() []Operation {
 	return []Operation{
 		{
 			Name: "get-health", Group: groupService,
-			Description: "Whether the service answers and what it depends on. Public.",
+			Description: "The state of the service and of each dependency. Public.",
 			Responses: []Response{
-				jsonResponse(http.StatusOK, "Health", "The service takes entries."),
-				jsonResponse(http.StatusServiceUnavailable, "Health", "Something is missing without which the service takes no entries."),
+				jsonResponse(http.StatusOK, "Health", "The service accepts entries."),
+				jsonResponse(http.StatusServiceUnavailable, "Health", "An essential dependency is unavailable, so the service accepts no entries."),
 			},
 		},
 		{
@@ -320,7 +320,7 @@ func serviceOperations() []Operation {
 		},
 		{
 			Name: "get-docs", Group: groupService,
-			Description: "This page. It needs nothing from elsewhere. Public.",
+			Description: "This page. It loads nothing from elsewhere. Public.",
 			Responses:   []Response{{Status: http.StatusOK, Description: "The page.", MediaType: "text/html", Schema: anyText("")}},
 		},
 	}
