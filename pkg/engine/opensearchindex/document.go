@@ -13,26 +13,27 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
-// A document has the entry's fields that can be filtered on under their own
-// names, the words of the message, the tokens of the metadata, and under
-// "entry" the text of entryjson.AppendStored, from which answers are read.
-// States and metadata are in that text only: as objects they would be parsed by
-// OpenSearch, which refuses member names over 50,000 bytes and numbers of more
-// than a thousand digits, and spells numbers its own way where it filters _source.
+// A document has the filterable fields of the entry under their own names, the
+// words of the message, and the tokens of the metadata. Under "entry" it has the
+// text of entryjson.AppendStored, from which entries are read.
 //
-// Keyword terms end at 32,766 bytes (Lucene), so every value goes through
-// bounded. The path of a token is bounded more tightly: an entry of 256 KiB can
-// have 60,000 leaves at a path of 1,024 bytes, whose tokens would be 60 MB;
-// bounded, they are under 6 MB.
+// States and metadata are only in that text. OpenSearch would parse them as
+// objects: it refuses member names over 50,000 bytes and numbers of over a
+// thousand digits, and it rewrites numbers when it filters _source.
+//
+// Lucene limits a keyword term to 32,766 bytes, so all values are shortened. The
+// path of a token is shortened more: an entry of 256 KiB can have 60,000 leaves
+// at a path of 1,024 bytes. Their tokens would take 60 MB; shortened they take
+// less than 6 MB.
 const (
 	maxValue = 1024
 	maxPath  = 64
 )
 
-// bounded returns text of at most limit bytes as it is, and of longer text its
-// beginning and the SHA-256 of all of it. What it shortens stays longer than
-// limit, so that it equals no text that was not shortened.
-func bounded(text string, limit int) string {
+// shorten returns text of at most limit bytes unchanged. It replaces longer text
+// by its beginning and its SHA-256. The result is still longer than limit, so
+// that it never equals unshortened text.
+func shorten(text string, limit int) string {
 	if len(text) <= limit {
 		return text
 	}
@@ -40,33 +41,32 @@ func bounded(text string, limit int) string {
 	hash := base64.RawURLEncoding.EncodeToString(sum[:]) // 43 bytes
 	cut := limit + 1 - len(hash)
 	for !utf8.RuneStart(text[cut]) {
-		cut-- // at most 3 bytes, which the ellipsis has
+		cut-- // by at most 3 bytes, which the ellipsis adds again
 	}
 	return text[:cut] + "…" + hash
 }
 
-// isShortened reports whether the value is one that bounded shortened.
+// isShortened reports whether shorten changed the value.
 func isShortened(value string) bool { return len(value) > maxValue }
 
 var pathEscapes = strings.NewReplacer(`\`, `\\`, `=`, `\=`)
 
-// tokenPrefix begins the tokens of a metadata path. Within it no "=" stands
-// without a backslash but the last character, so that a path is never taken for
-// the path and half the value of another.
-func tokenPrefix(path string) string { return pathEscapes.Replace(bounded(path, maxPath)) + "=" }
+// tokenPrefix returns the beginning of all tokens of a metadata path. Its last
+// character is its only unescaped "=", so that a token belongs to one path only.
+func tokenPrefix(path string) string { return pathEscapes.Replace(shorten(path, maxPath)) + "=" }
 
-// token is what a document has for a scalar leaf of the metadata.
-func token(path, value string) string { return tokenPrefix(path) + bounded(value, maxValue) }
+// token returns the token of a scalar leaf of the metadata.
+func token(path, value string) string { return tokenPrefix(path) + shorten(value, maxValue) }
 
-// appendDocument appends the document of an entry, which is one line of JSON.
-// Its only error says that the metadata is not what entryjson makes of an object.
+// appendDocument appends the document of an entry as one line of JSON. It returns
+// an error only if the metadata is not a JSON object of entryjson.
 func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, error) {
 	d := documentWriter{append(dst, '{')}
 	d.text(fieldID, e.ID.String())
 	d.text(fieldTenant, string(tenant))
 	for _, field := range audit.FilterFields() {
 		if field != audit.FieldChanged {
-			d.text(string(field), bounded(e.Value(field), maxValue))
+			d.text(string(field), shorten(e.Value(field), maxValue))
 		}
 	}
 	d.text(fieldUserAgent, e.UserAgent)
@@ -77,7 +77,7 @@ func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, 
 	d.time(fieldExpiresAt, e.ExpiresAt)
 	changed := make([]string, len(e.Changed))
 	for i, path := range e.Changed {
-		changed[i] = bounded(path, maxValue)
+		changed[i] = shorten(path, maxValue)
 	}
 	d.texts(string(audit.FieldChanged), changed)
 	tokens, err := tokensOf(e.Metadata)
@@ -113,7 +113,7 @@ func (d *documentWriter) name(name string) {
 	d.out = append(append(append(d.out, '"'), name...), '"', ':')
 }
 
-// text writes a member unless it is unset.
+// text writes a member unless its value is "".
 func (d *documentWriter) text(name, value string) {
 	if value != "" {
 		d.name(name)
@@ -122,7 +122,7 @@ func (d *documentWriter) text(name, value string) {
 }
 
 func (d *documentWriter) quote(value string) {
-	d.out, _ = jsontext.AppendQuote(d.out, value) // entries hold valid UTF-8 only
+	d.out, _ = jsontext.AppendQuote(d.out, value) // cannot fail: entries have valid UTF-8
 }
 
 func (d *documentWriter) time(name string, t time.Time) {

@@ -2,9 +2,11 @@ package opensearchindex
 
 import "github.com/ocelot-audit/ocelot/pkg/audit"
 
-// FewGroups makes the index meet the limits of its groupings with a handful of values.
-func (x *Index) FewGroups() {
-	x.limits = groupLimits{shardValues: 3, outer: 3, outerShard: 50, innerShard: 50, compositePage: 4, firstPage: 3}
+// UseSmallGroupLimits lets a handful of values exceed the limits of groups.
+func (x *Index) UseSmallGroupLimits() {
+	x.limits = groupLimits{
+		shardValues: 3, outerValues: 3, outerShardValues: 50, innerShardValues: 50, pageSize: 4, firstPageSize: 3,
+	}
 }
 
 // Mapping returns the mapping of the template.

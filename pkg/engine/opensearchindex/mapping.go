@@ -10,7 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// The fields of a document beside audit.FilterFields.
+// The fields of a document that are not in audit.FilterFields.
 const (
 	fieldID             = "id"
 	fieldTenant         = "tenant_id"
@@ -24,28 +24,28 @@ const (
 	fieldEntry          = "entry"  // the stored entry's text
 )
 
-// schemaVersion counts the changes of the mapping; it stands in the template and in every index.
+// schemaVersion is the version of the mapping. The template and every index have it.
 const schemaVersion = 1
 
-// templatePriority is above what other templates of a cluster usually have.
+// templatePriority is higher than the usual priority of other templates.
 const templatePriority = 1000
 
 func mapping() map[string]any {
 	keyword := map[string]any{"type": "keyword"}
 	date := map[string]any{"type": "date", "format": "strict_date_time"}
-	// kept are in the document for people to read. Nothing is built from them,
-	// which makes their length of no concern.
-	kept := map[string]any{"type": "keyword", "index": false, "doc_values": false}
+	// A stored field is only for people who read the document. It is not indexed,
+	// so it may have any length.
+	stored := map[string]any{"type": "keyword", "index": false, "doc_values": false}
 	properties := map[string]any{
 		fieldID: keyword, fieldTenant: keyword, fieldTokens: keyword,
 		fieldTimestamp: date, fieldReceivedAt: date, fieldExpiresAt: date,
-		// The field holds the words of audit.Words with spaces between them, so
-		// that words are the same here as everywhere else.
+		// The field has the words of audit.Words, separated by spaces, so that all
+		// engines find the same words.
 		fieldMessage:   map[string]any{"type": "text", "analyzer": "whitespace", "norms": false},
-		fieldUserAgent: kept, fieldIdempotencyKey: kept, fieldEntry: kept,
+		fieldUserAgent: stored, fieldIdempotencyKey: stored, fieldEntry: stored,
 	}
 	for _, field := range audit.FilterFields() {
-		properties[string(field)] = keyword // addresses too: they are compared byte for byte
+		properties[string(field)] = keyword // addresses are compared byte for byte too
 	}
 	return map[string]any{
 		"dynamic": false, "date_detection": false, "numeric_detection": false,
@@ -62,9 +62,9 @@ func (x *Index) settings() map[string]any {
 	}}
 }
 
-// template is the index template of a family. Its pattern also matches the
-// indexes of tenants whose id goes on after a hyphen; theirs has the higher
-// priority, because their id is longer.
+// template returns the index template of a family. Its pattern also matches the
+// indexes of tenants whose id continues after a hyphen. Their own template has a
+// higher priority, because their id is longer.
 func (x *Index) template(f family) map[string]any {
 	return map[string]any{
 		"index_patterns": []string{f.alias + "-*"},
@@ -74,16 +74,16 @@ func (x *Index) template(f family) map[string]any {
 	}
 }
 
-// prepare makes sure that the family has an index for the month, with its
-// aliases. Any number of writers may do so at once.
+// prepare creates the family's index for the month with its aliases, unless it
+// exists. Several writers may call it at the same time.
 func (x *Index) prepare(ctx context.Context, f family, month string) error {
 	if err := x.manage(ctx, http.MethodPut, "/_index_template/"+f.alias, x.template(f)); err != nil {
 		return fmt.Errorf("put template %s: %w", f.alias, err)
 	}
 	aliases := map[string]any{f.alias: map[string]any{}, f.writeAlias(month): map[string]any{}}
 	err := x.manage(ctx, http.MethodPut, "/"+f.index(month), map[string]any{"aliases": aliases})
-	var answer *answerError
-	if errors.As(err, &answer) && answer.has(kindExists) {
+	var response *responseError
+	if errors.As(err, &response) && response.has(kindExists) {
 		err = x.addAliases(ctx, f, month)
 	}
 	if err != nil {
@@ -92,7 +92,7 @@ func (x *Index) prepare(ctx context.Context, f family, month string) error {
 	return nil
 }
 
-// addAliases mends an index that exists without its aliases.
+// addAliases adds the aliases to an index that may exist without them.
 func (x *Index) addAliases(ctx context.Context, f family, month string) error {
 	var actions []any
 	for _, alias := range []string{f.alias, f.writeAlias(month)} {
@@ -101,15 +101,15 @@ func (x *Index) addAliases(ctx context.Context, f family, month string) error {
 	return x.manage(ctx, http.MethodPost, "/_aliases", map[string]any{"actions": actions})
 }
 
-// manage changes the cluster's state. Its requests hold no content of entries.
+// manage changes the cluster's state. Its requests have no content of entries.
 func (x *Index) manage(ctx context.Context, method, path string, body any) error {
-	c := call{method: method, path: path}
+	r := httpRequest{method: method, path: path}
 	if body != nil {
 		var err error
-		if c.body, err = json.Marshal(body); err != nil {
+		if r.body, err = json.Marshal(body); err != nil {
 			return err
 		}
 	}
-	_, err := x.insist(ctx, c)
-	return explained(err)
+	_, err := x.sendWrite(ctx, r)
+	return withReason(err)
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Purge implements jobs.Purger, with entries as records. A month that has at
-// most limit entries left goes with its index. When none is left, the template
-// goes too.
+// Purge implements jobs.Purger. Its records are entries. It removes the whole
+// index of a month with at most limit entries. After the last index it removes
+// the template.
 func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	f, err := x.family(tenant)
 	if err != nil {
@@ -39,17 +39,18 @@ func (x *Index) purge(ctx context.Context, f family, limit int) (int, error) {
 		}
 	}
 	err = x.manage(ctx, http.MethodDelete, "/_index_template/"+f.alias, nil)
-	var answer *answerError
-	if errors.As(err, &answer) && answer.status == http.StatusNotFound {
+	var response *responseError
+	if errors.As(err, &response) && response.status == http.StatusNotFound {
 		err = nil
 	}
 	return 0, err
 }
 
-// indexes returns the family's indexes in their order, also such as have lost the alias.
+// indexes returns the sorted names of the family's indexes. They include
+// indexes that have lost their alias.
 func (x *Index) indexes(ctx context.Context, f family) ([]string, error) {
-	// The pattern also matches tenants whose id goes on after a hyphen.
-	body, err := x.insist(ctx, call{method: http.MethodGet, path: "/_resolve/index/" + f.alias + "-*", query: url.Values{
+	// The pattern also matches tenants whose id continues after a hyphen.
+	body, err := x.sendWrite(ctx, httpRequest{method: http.MethodGet, path: "/_resolve/index/" + f.alias + "-*", query: url.Values{
 		"expand_wildcards": {"open,closed,hidden"},
 	}})
 	if err != nil {
@@ -73,14 +74,34 @@ func (x *Index) indexes(ctx context.Context, f family) ([]string, error) {
 	return names, nil
 }
 
-// purgeIndex removes up to limit entries, or the index where it has no more.
+// purgeIndex removes up to limit entries, and the index if it has no more. It
+// returns 0 if another purge has removed the index.
 func (x *Index) purgeIndex(ctx context.Context, index string, limit int) (int, error) {
-	if err := x.refresh(ctx, index); err != nil {
-		return 0, gone(err)
+	n, err := x.deleteFrom(ctx, index, limit)
+	if isNotFound(err) {
+		return 0, nil
 	}
-	body, err := x.insist(ctx, call{method: http.MethodGet, path: "/" + index + "/_count"})
+	return n, err
+}
+
+func (x *Index) deleteFrom(ctx context.Context, index string, limit int) (int, error) {
+	if err := x.refresh(ctx, index); err != nil {
+		return 0, err
+	}
+	n, err := x.countIndex(ctx, index)
 	if err != nil {
-		return 0, gone(err)
+		return 0, err
+	}
+	if n > limit {
+		return x.deleteEntries(ctx, index, limit)
+	}
+	return n, x.manage(ctx, http.MethodDelete, "/"+index, nil)
+}
+
+func (x *Index) countIndex(ctx context.Context, index string) (int, error) {
+	body, err := x.sendWrite(ctx, httpRequest{method: http.MethodGet, path: "/" + index + "/_count"})
+	if err != nil {
+		return 0, err
 	}
 	var counted struct {
 		Count  int `json:"count"`
@@ -94,62 +115,49 @@ func (x *Index) purgeIndex(ctx context.Context, index string, limit int) (int, e
 	if counted.Shards.Failed > 0 {
 		return 0, &audit.UnavailableError{Err: fmt.Errorf("%d shards of %s failed", counted.Shards.Failed, index)}
 	}
-	if counted.Count > limit {
-		return x.deleteSome(ctx, index, limit)
-	}
-	if err := x.manage(ctx, http.MethodDelete, "/"+index, nil); err != nil {
-		return 0, gone(err)
-	}
 	return counted.Count, nil
 }
 
-// refresh has the index count what it has. One that was closed is opened for that.
+// refresh makes all writes to the index countable. It opens a closed index first.
 func (x *Index) refresh(ctx context.Context, index string) error {
-	refresh := call{method: http.MethodPost, path: "/" + index + "/_refresh"}
-	_, err := x.insist(ctx, refresh)
-	var answer *answerError
-	if !errors.As(err, &answer) || !answer.has(kindClosed) {
+	refresh := httpRequest{method: http.MethodPost, path: "/" + index + "/_refresh"}
+	_, err := x.sendWrite(ctx, refresh)
+	var response *responseError
+	if !errors.As(err, &response) || !response.has(kindClosed) {
 		return err
 	}
 	if err := x.manage(ctx, http.MethodPost, "/"+index+"/_open", nil); err != nil {
 		return err
 	}
-	_, err = x.insist(ctx, refresh)
+	_, err = x.sendWrite(ctx, refresh)
 	return err
 }
 
-// gone forgives that another purge was faster.
-func gone(err error) error {
-	if isNotFound(err) {
-		return nil
-	}
-	return err
-}
+// deleteTimeout bounds one deletion. OpenSearch completes a deletion after the
+// timeout, and the next call finds fewer entries.
+const deleteTimeout = 2 * time.Minute
 
-// deleteTime is how long a deletion may take; OpenSearch goes on with one that
-// took longer, and the next finds less.
-const deleteTime = 2 * time.Minute
-
-func (x *Index) deleteSome(ctx context.Context, index string, limit int) (int, error) {
+func (x *Index) deleteEntries(ctx context.Context, index string, limit int) (int, error) {
 	body, err := json.Marshal(query{"query": query{"match_all": query{}}, "max_docs": limit})
 	if err != nil {
 		return 0, err
 	}
-	answer, err := x.attempt(ctx, deleteTime, call{method: http.MethodPost, path: "/" + index + "/_delete_by_query", body: body, query: url.Values{
+	path := "/" + index + "/_delete_by_query"
+	raw, err := x.sendWithin(ctx, deleteTimeout, httpRequest{method: http.MethodPost, path: path, body: body, query: url.Values{
 		"conflicts": {"proceed"}, "refresh": {"true"},
 	}})
 	if err != nil {
-		return 0, failure(err)
+		return 0, asUnavailable(err)
 	}
-	var done struct {
+	var result struct {
 		Deleted  int               `json:"deleted"`
 		Failures []json.RawMessage `json:"failures"`
 	}
-	if err := json.Unmarshal(answer, &done); err != nil {
+	if err := json.Unmarshal(raw, &result); err != nil {
 		return 0, err
 	}
-	if done.Deleted == 0 {
-		return 0, &audit.UnavailableError{Err: fmt.Errorf("nothing of %s was deleted, %d failures", index, len(done.Failures))}
+	if result.Deleted == 0 {
+		return 0, &audit.UnavailableError{Err: fmt.Errorf("nothing of %s was deleted, %d failures", index, len(result.Failures))}
 	}
-	return done.Deleted, nil
+	return result.Deleted, nil
 }

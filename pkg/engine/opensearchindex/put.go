@@ -22,12 +22,11 @@ type item struct {
 	lines []byte // the action and the document
 }
 
-// Put implements search.IndexWriter. Entries that OpenSearch has no room for
-// now, and those of a month that has no index yet, are sent again alone, until
-// the write budget or the context ends; then the error is an
-// *audit.UnavailableError. An entry that is there already is written again:
-// its acknowledgement then means that it is durable, whatever became of the
-// first one's.
+// Put implements search.IndexWriter. It retries only the entries that OpenSearch
+// has no capacity for, and those of a month without an index. If the write budget
+// or the context ends first, it returns an *audit.UnavailableError. Put
+// overwrites an entry that is already indexed, so that its success always means
+// that the entry is durable.
 func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
 	f, err := x.family(tenant)
 	if err != nil {
@@ -35,11 +34,11 @@ func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.
 	}
 	items, rejections := newItems(f, entries)
 	for _, batch := range batches(items, x.config.MaxBulkBytes) {
-		refused, err := x.putBatch(ctx, f, batch)
+		rejected, err := x.putBatch(ctx, f, batch)
 		if err != nil {
 			return nil, fmt.Errorf("index %d entries of %s: %w", len(batch), tenant, err)
 		}
-		rejections = append(rejections, refused...)
+		rejections = append(rejections, rejected...)
 	}
 	return rejections, nil
 }
@@ -59,125 +58,120 @@ func newItems(f family, entries []audit.Entry) (items []item, rejections []audit
 	return items, rejections
 }
 
-// batches cuts items into runs of at most limit bytes, or of one item.
-func batches(items []item, limit int) [][]item {
-	var cut [][]item
+// batches divides items into runs of at most maxBytes. A larger item is a run of its own.
+func batches(items []item, maxBytes int) [][]item {
+	var runs [][]item
 	size := 0
 	for i := range items {
-		if size += len(items[i].lines); len(cut) == 0 || size > limit {
-			cut = append(cut, nil)
+		if size += len(items[i].lines); len(runs) == 0 || size > maxBytes {
+			runs = append(runs, nil)
 			size = len(items[i].lines)
 		}
-		last := len(cut) - 1
-		cut[last] = append(cut[last], items[i])
+		last := len(runs) - 1
+		runs[last] = append(runs[last], items[i])
 	}
-	return cut
+	return runs
 }
 
-func (x *Index) putBatch(ctx context.Context, f family, pending []item) (refused []audit.Rejection, err error) {
-	pause := newPause(x.config.WriteBudget)
+func (x *Index) putBatch(ctx context.Context, f family, pending []item) (rejections []audit.Rejection, err error) {
+	delays := newRetries(x.config.WriteBudget)
 	prepared := false
 	for {
-		var sent outcome
-		if sent, err = x.bulk(ctx, pending); err != nil {
+		result, err := x.bulk(ctx, pending)
+		if err != nil {
 			return nil, err
 		}
-		refused = append(refused, sent.refused...)
-		for _, month := range sent.missing {
+		rejections = append(rejections, result.rejections...)
+		for _, month := range result.missing {
 			if err := x.prepare(ctx, f, month); err != nil {
 				return nil, err
 			}
 		}
-		if len(sent.again) == 0 {
-			return refused, nil
+		if len(result.retry) == 0 {
+			return rejections, nil
 		}
-		if len(sent.missing) > 0 && !prepared {
-			pause, prepared = newPause(x.config.WriteBudget), true // making an index takes its time
+		if len(result.missing) > 0 && !prepared {
+			delays, prepared = newRetries(x.config.WriteBudget), true // the new index is not charged to the budget
 		}
-		if pending = sent.again; !pause.wait(ctx) {
-			return nil, errors.Join(ctx.Err(), failure(sent.cause))
+		if pending = result.retry; !delays.wait(ctx) {
+			return nil, errors.Join(ctx.Err(), asUnavailable(result.cause))
 		}
 	}
 }
 
-// outcome is what became of the items of one bulk request that were not indexed.
-type outcome struct {
-	again   []item // to be sent again
-	cause   error  // of one of them
-	missing []string
-	refused []audit.Rejection
+// bulkResult describes the items of one bulk request that were not indexed.
+type bulkResult struct {
+	retry      []item
+	cause      error    // why one item of retry was not indexed
+	missing    []string // months without an index
+	rejections []audit.Rejection
 }
 
-// bulk sends the items once. Its error is one that does not pass.
-func (x *Index) bulk(ctx context.Context, items []item) (outcome, error) {
-	c := call{method: http.MethodPost, path: "/_bulk", query: url.Values{
+// bulk sends the items once. It returns an error only if a retry cannot help.
+func (x *Index) bulk(ctx context.Context, items []item) (bulkResult, error) {
+	r := httpRequest{method: http.MethodPost, path: "/_bulk", query: url.Values{
 		"filter_path": {"items.*.status,items.*.error"},
-		"timeout":     {"5s"}, // for a primary shard; after that it is ours to wait
+		"timeout":     {"5s"}, // how long OpenSearch waits for a primary shard
 	}}
 	if x.config.WaitForRefresh {
-		c.query.Set("refresh", "wait_for")
+		r.query.Set("refresh", "wait_for")
 	}
 	for i := range items {
-		c.body = append(c.body, items[i].lines...)
+		r.body = append(r.body, items[i].lines...)
 	}
-	body, err := x.attempt(ctx, x.config.Timeouts.Write, c)
+	body, err := x.sendWithin(ctx, x.config.Timeouts.Write, r)
 	switch {
-	case err != nil && passes(err):
-		return outcome{again: items, cause: err}, nil
+	case err != nil && isTemporary(err):
+		return bulkResult{retry: items, cause: err}, nil
 	case err != nil:
-		return outcome{}, failure(err)
+		return bulkResult{}, asUnavailable(err)
 	}
-	var answer struct {
-		Items []map[string]itemAnswer `json:"items"`
+	return readBulk(body, items)
+}
+
+func readBulk(body []byte, items []item) (result bulkResult, err error) {
+	var response struct {
+		Items []map[string]itemResponse `json:"items"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return outcome{}, notAsked(err)
+	if err := json.Unmarshal(body, &response); err != nil {
+		return bulkResult{}, unexpectedResponse(err)
 	}
-	if len(answer.Items) != len(items) {
-		return outcome{}, fmt.Errorf("OpenSearch answers for %d of %d entries", len(answer.Items), len(items))
+	if len(response.Items) != len(items) {
+		return bulkResult{}, fmt.Errorf("OpenSearch answers for %d of %d entries", len(response.Items), len(items))
 	}
-	var o outcome
 	for i := range items {
-		if err := o.add(items[i], answer.Items[i]["index"]); err != nil {
-			return outcome{}, err
+		if err := result.add(items[i], response.Items[i]["index"]); err != nil {
+			return bulkResult{}, err
 		}
 	}
-	return o, nil
+	return result, nil
 }
 
-// itemAnswer is OpenSearch's answer for one item.
-type itemAnswer struct {
-	Status int   `json:"status"`
-	Error  cause `json:"error"`
+// itemResponse is OpenSearch's response for one item.
+type itemResponse struct {
+	Status int         `json:"status"`
+	Error  errorDetail `json:"error"`
 }
 
-func (o *outcome) add(sent item, answer itemAnswer) error {
-	if answer.Status >= 200 && answer.Status <= 299 {
+func (b *bulkResult) add(sent item, response itemResponse) error {
+	if response.Status >= 200 && response.Status <= 299 {
 		return nil
 	}
-	err := &answerError{status: answer.Status, kinds: answer.Error.kinds(nil)}
+	err := &responseError{status: response.Status, kinds: response.Error.appendKinds(nil)}
 	switch {
-	case passingStatus(answer.Status):
-		o.again, o.cause = append(o.again, sent), err
-	case answer.Status == http.StatusNotFound && err.has(kindNotFound):
-		o.again, o.cause = append(o.again, sent), &audit.UnavailableError{Err: err}
-		if !slices.Contains(o.missing, sent.month) {
-			o.missing = append(o.missing, sent.month)
+	case isTemporaryStatus(response.Status):
+		b.retry, b.cause = append(b.retry, sent), err
+	case response.Status == http.StatusNotFound && err.has(kindNotFound):
+		b.retry, b.cause = append(b.retry, sent), &audit.UnavailableError{Err: err}
+		if !slices.Contains(b.missing, sent.month) {
+			b.missing = append(b.missing, sent.month)
 		}
-	case answer.Status == http.StatusBadRequest && err.has(refusals()...):
-		o.refused = append(o.refused, audit.Rejection{
+	case response.Status == http.StatusBadRequest && err.has(documentErrorKinds()...):
+		b.rejections = append(b.rejections, audit.Rejection{
 			Index: sent.index, Code: CodeRefused, Reason: "OpenSearch refuses the document: " + err.kinds[len(err.kinds)-1],
 		})
 	default:
-		return failure(err) // such as an index that is closed or has lost its write alias: not the entry's fault
+		return asUnavailable(err) // not the entry's fault: for example, the index is closed or lost its write alias
 	}
 	return nil
-}
-
-// refusals are the errors that are of the document itself.
-func refusals() []string {
-	return []string{
-		"mapper_parsing_exception", "document_parsing_exception", "strict_dynamic_mapping_exception", "parse_exception", "parsing_exception",
-		"x_content_parse_exception", "max_bytes_length_exceeded_exception",
-	}
 }

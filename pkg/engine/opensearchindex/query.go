@@ -9,9 +9,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Limits of an expression. OpenSearch 3 refuses bool queries that are nested
-// more than 20 levels deep; this package adds one of its own. Lucene takes 1,024
-// clauses in all.
+// Limits of an expression. OpenSearch 3 allows 20 levels of bool queries, of
+// which compile adds one. Lucene allows 1,024 clauses in all.
 const (
 	maxNesting = 19
 	maxClauses = 1000
@@ -20,8 +19,8 @@ const (
 // query is a query of OpenSearch's language.
 type query = map[string]any
 
-// compile returns the query of a filter. One that is too complex is an
-// *audit.ValidationError at "?q".
+// compile returns the query of a filter. It returns an *audit.ValidationError at
+// "?q" if the filter is too complex.
 func compile(f family, filter audit.Filter) (query, error) {
 	clauses := []any{term(fieldTenant, string(f.tenant))}
 	if bounds := timeRange(filter.From, filter.To); bounds != nil {
@@ -44,10 +43,10 @@ func compile(f family, filter audit.Filter) (query, error) {
 	return query{"bool": query{"filter": clauses}}, nil
 }
 
-// unexpired narrows a query of compile to entries that have not expired: they
-// stay in the index longer than in the system of record, which has them removed
-// within about a minute. By whole minutes, so that the same query again is the
-// same text, whose answer OpenSearch has cached.
+// unexpired excludes expired entries from a query of compile. They stay longer in
+// the index than in the system of record, which removes them within about a
+// minute. The time is in whole minutes, so that OpenSearch can cache the response
+// to a repeated query.
 func (x *Index) unexpired(where query) query {
 	until := x.config.Now().Truncate(time.Minute).UnixMilli()
 	expired := query{"range": query{fieldExpiresAt: query{"format": "epoch_millis", "lt": until}}}
@@ -56,7 +55,7 @@ func (x *Index) unexpired(where query) query {
 
 func term(field, value string) query { return query{"term": query{field: value}} }
 
-// timeRange returns nil where both bounds are open.
+// timeRange returns the query of a time range, nil if both bounds are open.
 func timeRange(from, to time.Time) query {
 	bounds := query{"format": "epoch_millis"}
 	if !from.IsZero() {
@@ -78,7 +77,7 @@ func matchesAll(e audit.Expr) bool {
 	return ok && len(and) == 0
 }
 
-// nesting returns how many levels of bool queries the rendered expression has.
+// nesting returns the number of levels of bool queries in the rendered expression.
 func nesting(e audit.Expr) int {
 	var parts []audit.Expr
 	switch e := e.(type) {
@@ -151,7 +150,7 @@ func renderEquals(e audit.Equals) query {
 		if ofMetadata {
 			terms[i] = token(path, value)
 		} else {
-			terms[i] = bounded(value, maxValue)
+			terms[i] = shorten(value, maxValue)
 		}
 	}
 	field := string(e.Field)

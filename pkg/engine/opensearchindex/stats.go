@@ -5,34 +5,38 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// The names of aggregations.
+// The names of aggregations. Those of groups are in groupranking.go.
 const (
-	aggFirst         = "first"
-	aggLast          = "last"
-	aggHistogram     = "histogram"
-	aggUsers         = "users"
-	aggUserCount     = "user_count"
-	aggUserEstimate  = "user_estimate"
-	aggGroups        = "groups" // and those of groups.go
-	maxExactDistinct = 10_000   // distinct users; beyond them an estimate
-	// distinctPrecision is the most that OpenSearch offers: the estimate is
-	// within about a percent.
+	aggFirst        = "first"
+	aggLast         = "last"
+	aggHistogram    = "histogram"
+	aggUsers        = "users"
+	aggUserCount    = "user_count"
+	aggUserEstimate = "user_estimate"
+)
+
+const (
+	maxExactDistinct = 10_000 // distinct users; above it they are an estimate
+	// distinctPrecision is OpenSearch's maximum. The estimate's error is about
+	// one percent.
 	distinctPrecision = 40_000
 )
 
-// Stats implements search.Index. Total, histogram and groups are exact; distinct
-// users are exact up to 10,000 and an estimate beyond (HyperLogLog++, within
-// about a percent). Two fields of which one is of the metadata and which have
-// too many combinations to rank them for certain are an *audit.ValidationError
-// at "?group_by". Everything comes from one search as a rule: under many writes
-// the ranking of more than some ten thousand groups, or of two fields of which one
-// is of the metadata, may be of a moment later.
+// Stats implements search.Index. Total, histogram and groups are exact. Distinct
+// users are exact up to 10,000 and an estimate above (HyperLogLog++, error about
+// one percent). Two fields, one of them of the metadata, can have too many
+// pairs for an exact ranking: that is an *audit.ValidationError at "?group_by".
+//
+// One search computes everything if it can. More than about ten thousand groups,
+// or two fields with one of the metadata, need later searches, which may see
+// newer entries.
 func (x *Index) Stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
 	ctx, cancel := context.WithTimeout(ctx, x.config.Timeouts.Count)
 	defer cancel()
@@ -57,7 +61,7 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	}
 	c := counter{index: x, ctx: ctx, family: f, where: x.unexpired(where), request: request}
 	if request.Interval > 0 {
-		if err := c.checkSpan(); err != nil {
+		if err := c.checkBuckets(); err != nil {
 			return stats, err
 		}
 	}
@@ -73,37 +77,71 @@ type counter struct {
 	request audit.StatsRequest
 }
 
-func (c *counter) ask(where query, aggs query) (answer, error) {
-	a, _, err := c.index.search(c.ctx, c.family, query{"size": 0, "query": where, "track_total_hits": true, "aggs": aggs})
-	return a, err
+// search computes aggregations over the entries of the request.
+func (c *counter) search(aggs query) (searchResponse, error) {
+	r, _, err := c.index.search(c.ctx, c.family, query{"size": 0, "query": c.where, "track_total_hits": true, "aggs": aggs})
+	return r, err
 }
 
-// checkSpan refuses a histogram of too many buckets before it is made.
-func (c *counter) checkSpan() error {
-	a, err := c.ask(c.where, query{
+// aggregate is search without the total. It returns nil if the tenant has no index.
+func (c *counter) aggregate(aggs query) (aggregations, error) {
+	r, err := c.search(aggs)
+	return r.Aggregations, err
+}
+
+// checkBuckets refuses a histogram with too many buckets before OpenSearch computes it.
+func (c *counter) checkBuckets() error {
+	r, err := c.search(query{
 		aggFirst: query{"min": query{"field": fieldTimestamp}}, aggLast: query{"max": query{"field": fieldTimestamp}},
 	})
-	if err != nil || a.Hits.Total.Value == 0 {
+	if err != nil || r.Hits.Total.Value == 0 {
 		return err
 	}
 	var first, last struct {
-		Value float64 `json:"value"` // milliseconds, far below 2⁵³
+		Value float64 `json:"value"` // Unix milliseconds, far below 2⁵³
 	}
-	if err := errors.Join(json.Unmarshal(a.Aggregations[aggFirst], &first), json.Unmarshal(a.Aggregations[aggLast], &last)); err != nil {
+	if err := errors.Join(json.Unmarshal(r.Aggregations[aggFirst], &first), json.Unmarshal(r.Aggregations[aggLast], &last)); err != nil {
 		return err
 	}
 	interval := c.request.Interval.Milliseconds()
 	if int64(last.Value)/interval-int64(first.Value)/interval >= audit.MaxBuckets {
-		return errTooManyBuckets()
+		return errIntervalTooSmall()
 	}
 	return nil
 }
 
-func errTooManyBuckets() error {
+func errIntervalTooSmall() error {
 	return audit.Invalid("?interval", "too_small", "must divide the range of the entries into at most %d buckets", audit.MaxBuckets)
 }
 
 func (c *counter) count() (stats audit.Stats, err error) {
+	g := newGrouping(c)
+	aggs := c.aggregations()
+	maps.Copy(aggs, g.aggregations())
+	r, err := c.search(aggs)
+	if err != nil {
+		return stats, groupsError(err)
+	}
+	stats.Total = r.Hits.Total.Value
+	if stats.Total == 0 {
+		return stats, nil
+	}
+	if c.request.Distinct {
+		if stats.DistinctUsers, err = readDistinctUsers(r.Aggregations); err != nil {
+			return stats, err
+		}
+	}
+	if c.request.Interval > 0 {
+		if stats.Histogram, err = readHistogram(r.Aggregations, c.request.Interval); err != nil {
+			return stats, err
+		}
+	}
+	stats.Groups, err = g.read(r.Aggregations)
+	return stats, groupsError(err)
+}
+
+// aggregations returns the aggregations for everything but the groups.
+func (c *counter) aggregations() query {
 	aggs := query{}
 	if c.request.Interval > 0 {
 		aggs[aggHistogram] = query{"date_histogram": query{
@@ -115,33 +153,10 @@ func (c *counter) count() (stats audit.Stats, err error) {
 		aggs[aggUserCount] = query{"stats_bucket": query{"buckets_path": aggUsers + ">_count"}}
 		aggs[aggUserEstimate] = query{"cardinality": query{"field": string(audit.FieldUserID), "precision_threshold": distinctPrecision}}
 	}
-	g := newGrouping(c)
-	for name, agg := range g.aggs() {
-		aggs[name] = agg
-	}
-	a, err := c.ask(c.where, aggs)
-	if err != nil {
-		return stats, groupsRefused(err)
-	}
-	stats.Total = a.Hits.Total.Value
-	if stats.Total == 0 {
-		return stats, nil
-	}
-	if c.request.Distinct {
-		if stats.DistinctUsers, err = distinctUsers(a); err != nil {
-			return stats, err
-		}
-	}
-	if c.request.Interval > 0 {
-		if stats.Histogram, err = histogram(a, c.request.Interval); err != nil {
-			return stats, err
-		}
-	}
-	stats.Groups, err = g.read(a)
-	return stats, groupsRefused(err)
+	return aggs
 }
 
-func distinctUsers(a answer) (int64, error) {
+func readDistinctUsers(aggs aggregations) (int64, error) {
 	var users struct {
 		Others int64 `json:"sum_other_doc_count"`
 	}
@@ -152,8 +167,8 @@ func distinctUsers(a answer) (int64, error) {
 		Value int64 `json:"value"`
 	}
 	err := errors.Join(
-		json.Unmarshal(a.Aggregations[aggUsers], &users), json.Unmarshal(a.Aggregations[aggUserCount], &count),
-		json.Unmarshal(a.Aggregations[aggUserEstimate], &estimate),
+		json.Unmarshal(aggs[aggUsers], &users), json.Unmarshal(aggs[aggUserCount], &count),
+		json.Unmarshal(aggs[aggUserEstimate], &estimate),
 	)
 	if err != nil {
 		return 0, err
@@ -164,22 +179,22 @@ func distinctUsers(a answer) (int64, error) {
 	return count.Count, nil
 }
 
-// histogram fills the gaps between the buckets that have entries.
-func histogram(a answer, interval time.Duration) ([]audit.Bucket, error) {
+// readHistogram returns all buckets from the first to the last with entries.
+func readHistogram(aggs aggregations, interval time.Duration) ([]audit.Bucket, error) {
 	var counted struct {
 		Buckets []struct {
-			Start int64 `json:"key"` // milliseconds
+			Start int64 `json:"key"` // Unix milliseconds
 			Count int64 `json:"doc_count"`
 		} `json:"buckets"`
 	}
-	if err := json.Unmarshal(a.Aggregations[aggHistogram], &counted); err != nil || len(counted.Buckets) == 0 {
+	if err := json.Unmarshal(aggs[aggHistogram], &counted); err != nil || len(counted.Buckets) == 0 {
 		return nil, err
 	}
 	step := interval.Milliseconds()
 	first, last := counted.Buckets[0].Start, counted.Buckets[len(counted.Buckets)-1].Start
 	n := (last-first)/step + 1
-	if n > audit.MaxBuckets { // entries came since the span was checked
-		return nil, errTooManyBuckets()
+	if n > audit.MaxBuckets { // entries were added after checkBuckets
+		return nil, errIntervalTooSmall()
 	}
 	buckets := make([]audit.Bucket, n)
 	for i := range buckets {

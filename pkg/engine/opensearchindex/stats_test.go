@@ -95,7 +95,7 @@ func TestGroupsAreExactBeyondTheLimits(t *testing.T) {
 	var refusals int
 	for _, few := range []bool{false, true} {
 		if few {
-			x.FewGroups()
+			x.UseSmallGroupLimits()
 		}
 		for _, first := range fields {
 			for _, by := range [][]audit.Field{{first}, {first, fields[0]}, {first, fields[1]}, {first, fields[2]}} {
