@@ -18,7 +18,7 @@ ARCHES  := arm64 amd64
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api lambdas bench clean
+.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api lambdas bench cover clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,8 +29,11 @@ build: ## build bin/ocelot
 run: build ## start the service with demo data on http://127.0.0.1:8080
 	bin/ocelot dev $(ARGS)
 
-test: ## run every test that needs no outside engine
-	go test -timeout 30m ./...
+# With COVER=1, test and test-engines write a coverage profile each.
+COVER_FLAGS = $(if $(COVER),-coverpkg=./... -coverprofile=bin/cover/$@.txt)
+
+test: $(if $(COVER),bin/cover) ## run every test that needs no outside engine
+	go test -timeout 30m $(COVER_FLAGS) ./...
 
 # The packages whose suites run against real engines.
 ENGINE_TESTS := ./pkg/testkit/enginetest/... ./pkg/engine/mongostore ./pkg/engine/opensearchindex ./pkg/engine/sqsqueue ./pkg/engine/s3blob ./pkg/engine/kmskeys ./pkg/engine/secrets ./pkg/wiring/... ./pkg/local/localcloud
@@ -38,8 +41,14 @@ ENGINE_TESTS := ./pkg/testkit/enginetest/... ./pkg/engine/mongostore ./pkg/engin
 engines: ## fetch the engines of test-engines ahead (Java 17, Maven, Python 3)
 	go run ./pkg/testkit/enginetest/cmd/engines
 
-test-engines: engines ## run the conformance, fault and end-to-end suites against real engines
-	OCELOT_TEST_ENGINES=1 go test -count=1 -timeout 30m -p 2 $(ENGINE_TESTS)
+test-engines: engines $(if $(COVER),bin/cover) ## run the conformance, fault and end-to-end suites against real engines
+	OCELOT_TEST_ENGINES=1 go test -count=1 -timeout 30m -p 2 $(COVER_FLAGS) $(ENGINE_TESTS)
+
+bin/cover:
+	mkdir -p $@
+
+cover: ## print the statement coverage of both, which must have run with COVER=1; at least 85 %
+	sh scripts/cover.sh 85 bin/cover/test.txt bin/cover/test-engines.txt
 
 verify: lint vulnerabilities lint-template lint-api ## check format, code, generated files, template and API description
 
