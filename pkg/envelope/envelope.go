@@ -193,6 +193,8 @@ type Contents struct {
 	Entries []audit.Entry
 	// Poison are the lines that are no entry of the tenant.
 	Poison []Poison
+	// Size is the number of bytes that all lines have.
+	Size int
 }
 
 // Poison is a line that cannot be read as an entry.
@@ -235,7 +237,7 @@ func Unpack(body string) (Contents, error) {
 }
 
 func readLines(tenant audit.TenantID, lines []byte) Contents {
-	contents := Contents{Tenant: tenant, Entries: make([]audit.Entry, 0, bytes.Count(lines, []byte{'\n'}))}
+	contents := Contents{Tenant: tenant, Size: len(lines), Entries: make([]audit.Entry, 0, bytes.Count(lines, []byte{'\n'}))}
 	for line := range bytes.Lines(lines) {
 		line = bytes.TrimSuffix(line, []byte{'\n'})
 		entry, err := entryjson.ParseStored(line)

@@ -7,8 +7,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
@@ -300,6 +303,16 @@ func packed(t *testing.T, entries int) string {
 	return standard.bodies[0]
 }
 
+// persist hands over one message and returns its outcome.
+func persist(t *testing.T, p *ingest.Persister, body string) error {
+	t.Helper()
+	outcomes := p.Persist(t.Context(), []string{body})
+	if len(outcomes) != 1 {
+		t.Fatalf("got %d outcomes, want 1", len(outcomes))
+	}
+	return outcomes[0]
+}
+
 func TestPersistPassesOnWhatWasStored(t *testing.T) {
 	body := packed(t, 3)
 	for name, test := range map[string]struct {
@@ -318,11 +331,11 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
 				Tenants: directory{"acme": tenant(nil)}, Subscribers: audience{}, Stream: stream,
 			}
-			if err := p.Persist(t.Context(), body); err != nil || len(stream.bodies) != 0 {
+			if err := persist(t, &p, body); err != nil || len(stream.bodies) != 0 {
 				t.Fatalf("%d messages for nobody, %v", len(stream.bodies), err)
 			}
 			index.bodies, quarantine.reasons, p.Subscribers = nil, nil, audience{listens: true}
-			if err := p.Persist(t.Context(), body); err != nil {
+			if err := persist(t, &p, body); err != nil {
 				t.Fatal(err)
 			}
 			if got := len(index.entries(t)); got != test.onward {
@@ -344,7 +357,7 @@ func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
 	} {
 		entries := &store{}
 		p := ingest.Persister{Store: entries, Tenants: tenants, Index: &queue{}}
-		if err := p.Persist(t.Context(), packed(t, 2)); err != nil || len(entries.entries) != 0 {
+		if err := persist(t, &p, packed(t, 2)); err != nil || len(entries.entries) != 0 {
 			t.Errorf("%s: %d stored, %v", name, len(entries.entries), err)
 		}
 	}
@@ -359,7 +372,7 @@ func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 		"stream":   {Store: &store{}, Index: &queue{}, Subscribers: audience{listens: true}, Stream: &queue{err: broken}},
 	} {
 		p.Tenants = directory{"acme": tenant(nil)}
-		if err := p.Persist(t.Context(), packed(t, 1)); !errors.Is(err, broken) {
+		if err := persist(t, &p, packed(t, 1)); !errors.Is(err, broken) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -375,10 +388,104 @@ func TestPersistBuriesPoisonAlone(t *testing.T) {
 	}
 	dead, index, entries := &queue{}, &queue{}, &store{}
 	p := ingest.Persister{Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Subscribers: audience{}}
-	if err := p.Persist(t.Context(), bodies[0]); err != nil {
+	if err := persist(t, &p, bodies[0]); err != nil {
 		t.Fatal(err)
 	}
 	if len(entries.entries) != 1 || len(index.entries(t)) != 1 || len(dead.bodies) != 1 || !strings.Contains(dead.bodies[0], `"reason":"`) {
 		t.Errorf("%d stored, %d passed on, %d dead", len(entries.entries), len(index.entries(t)), len(dead.bodies))
+	}
+}
+
+// tenantStore counts the writes of each tenant and refuses the entries of a user.
+type tenantStore struct {
+	mu     sync.Mutex
+	writes map[audit.TenantID]int
+	stored map[audit.TenantID]int
+	err    func(tenant audit.TenantID, entries []audit.Entry) error
+}
+
+func (s *tenantStore) Append(_ context.Context, tenant audit.TenantID, entries []audit.Entry) (ingest.Appended, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writes[tenant]++
+	if err := s.err(tenant, entries); err != nil {
+		return ingest.Appended{}, err
+	}
+	s.stored[tenant] += len(entries)
+	return ingest.Appended{}, nil
+}
+
+// lockedQueue is a queue for several senders.
+type lockedQueue struct {
+	mu sync.Mutex
+	queue
+}
+
+func (q *lockedQueue) Send(ctx context.Context, bodies []string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.queue.Send(ctx, bodies)
+}
+
+func messageOf(t *testing.T, tenant audit.TenantID, user string) string {
+	t.Helper()
+	bodies, err := envelope.Pack(tenant, []audit.Entry{{
+		ID: audit.NewEntryID(now, [10]byte{1}), Tenant: tenant, UserID: user, Action: "A", ResourceType: "r", Timestamp: now,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bodies[0]
+}
+
+func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
+	unavailable := &audit.UnavailableError{Err: errors.New("down")}
+	broken := errors.New("broken")
+	entries := &tenantStore{writes: map[audit.TenantID]int{}, stored: map[audit.TenantID]int{}, err: func(tenant audit.TenantID, entries []audit.Entry) error {
+		if tenant == "down" {
+			return unavailable
+		}
+		for i := range entries {
+			if entries[i].UserID == "broken" {
+				return broken
+			}
+		}
+		return nil
+	}}
+	index := &lockedQueue{}
+	p := ingest.Persister{
+		Store: entries, Index: index, DeadLetters: &lockedQueue{}, Subscribers: audience{},
+		Tenants: directory{"acme": {ID: "acme"}, "globex": {ID: "globex"}, "down": {ID: "down"}},
+	}
+	var bodies []string
+	var want []error
+	for range 50 {
+		bodies, want = append(bodies, messageOf(t, "acme", "u")), append(want, nil)
+	}
+	for i, err := range []error{nil, broken, nil} {
+		bodies, want = append(bodies, messageOf(t, "globex", []string{"u", "broken", "u"}[i])), append(want, err)
+	}
+	for range 2 {
+		bodies, want = append(bodies, messageOf(t, "down", "u")), append(want, unavailable)
+	}
+	bodies, want = append(bodies, "unreadable"), append(want, audit.ErrUnreadable)
+	outcomes := p.Persist(t.Context(), bodies)
+	if len(outcomes) != len(want) {
+		t.Fatalf("got %d outcomes, want %d", len(outcomes), len(want))
+	}
+	for i := range want {
+		if !errors.Is(outcomes[i], want[i]) {
+			t.Errorf("message %d: got %v, want %v", i, outcomes[i], want[i])
+		}
+	}
+	// The broken message fails alone: its tenant is written together, then message by message.
+	if diff := cmp.Diff(map[audit.TenantID]int{"acme": 1, "globex": 1 + 3, "down": 1}, entries.writes); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[audit.TenantID]int{"acme": 50, "globex": 2}, entries.stored); diff != "" {
+		t.Errorf("stored entries (-want +got):\n%s", diff)
+	}
+	if got, want := len(index.bodies), 1+2; got != want {
+		t.Errorf("forwarded %d messages, want %d", got, want)
 	}
 }

@@ -2,7 +2,10 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
@@ -21,74 +24,127 @@ type Persister struct {
 	DeadLetters Queue
 }
 
-// Persist handles one queue message body. After nil the message may be deleted.
-// Each of its entries is then stored and on the queues of the next steps, or in
-// quarantine with its reason. An unreadable line is a dead letter. If the tenant
-// is deleted or being deleted, the entries are dropped. After an error the
-// message must be delivered again.
-func (p *Persister) Persist(ctx context.Context, body string) error {
-	contents, err := envelope.Unpack(body)
-	if err != nil {
-		return fmt.Errorf("persist: %w", err)
+// maxTenantsAtOnce bounds the tenants whose entries are stored at the same time.
+const maxTenantsAtOnce = 10
+
+// Persist handles the messages of a batch and returns one error, or nil, for each. It
+// stores the entries of all messages of a tenant together, in one write.
+//
+// A message without an error may be deleted. Each of its entries is then stored and on
+// the queues of the next steps, or in quarantine with its reason. An unreadable line is
+// a dead letter. If the tenant is deleted or being deleted, the entries are dropped. A
+// message with an error must be delivered again.
+func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
+	return envelope.EachBatch(bodies, func(batch envelope.Batch) []error {
+		outcomes := make([]error, len(batch.Messages))
+		var running errgroup.Group
+		running.SetLimit(maxTenantsAtOnce)
+		for _, messages := range batch.ByTenant() {
+			running.Go(func() error {
+				for i, err := range p.persistTenant(ctx, messages) {
+					outcomes[messages[i].Index] = err
+				}
+				return nil
+			})
+		}
+		_ = running.Wait() // the errors are in outcomes
+		return outcomes
+	})
+}
+
+// persistTenant handles messages of one tenant. If together they fail for a reason that
+// may be one message's fault, it handles each message alone.
+func (p *Persister) persistTenant(ctx context.Context, messages []envelope.Message) []error {
+	outcomes := make([]error, len(messages))
+	err := p.persistTogether(ctx, messages)
+	if err == nil {
+		return outcomes
 	}
-	gone, err := audit.Gone(p.Tenants.Tenant(ctx, contents.Tenant))
+	var unavailable *audit.UnavailableError
+	if len(messages) == 1 || ctx.Err() != nil || errors.As(err, &unavailable) {
+		for i := range outcomes {
+			outcomes[i] = err
+		}
+		return outcomes
+	}
+	for i := range messages {
+		outcomes[i] = p.persistTogether(ctx, messages[i:i+1])
+	}
+	return outcomes
+}
+
+func (p *Persister) persistTogether(ctx context.Context, messages []envelope.Message) error {
+	tenant := messages[0].Contents.Tenant
+	gone, err := audit.Gone(p.Tenants.Tenant(ctx, tenant))
 	if err != nil {
-		return fmt.Errorf("persist %s: %w", contents.Tenant, err)
+		return fmt.Errorf("persist %s: %w", tenant, err)
 	}
 	if gone {
 		return nil
 	}
-	appended, err := p.Store.Append(ctx, contents.Tenant, contents.Entries)
+	entries := envelope.Entries(messages)
+	appended, err := p.Store.Append(ctx, tenant, entries)
 	if err != nil {
-		return fmt.Errorf("persist %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
+		return fmt.Errorf("persist %d entries of %s: %w", len(entries), tenant, err)
 	}
 	if len(appended.Rejections) > 0 {
-		if err := p.Quarantine.Add(ctx, contents.Tenant, audit.StepPersist, contents.Entries, appended.Rejections); err != nil {
-			return fmt.Errorf("quarantine %d entries of %s: %w", len(appended.Rejections), contents.Tenant, err)
+		if err := p.Quarantine.Add(ctx, tenant, audit.StepPersist, entries, appended.Rejections); err != nil {
+			return fmt.Errorf("quarantine %d entries of %s: %w", len(appended.Rejections), tenant, err)
 		}
 	}
-	if err := p.forward(ctx, body, contents, appended); err != nil {
+	if err := p.forward(ctx, messages, entries, appended); err != nil {
 		return err
 	}
-	// Last, so that a message that is delivered again during an outage does not send dead letters each time.
-	if err := DeadLetterPoison(ctx, p.DeadLetters, contents); err != nil {
-		return fmt.Errorf("persist %s: %w", contents.Tenant, err)
+	// Last, so that messages that are delivered again during an outage do not send dead letters each time.
+	if err := p.deadLetterPoison(ctx, messages); err != nil {
+		return fmt.Errorf("persist %s: %w", tenant, err)
 	}
 	return nil
 }
 
-// forward sends the stored entries to the next steps: the message itself if all of
-// its entries are new. The message that first brought a repeated entry forwarded it.
-func (p *Persister) forward(ctx context.Context, body string, contents envelope.Contents, appended Appended) error {
-	messages := []string{body}
-	if len(appended.Rejections) > 0 || len(appended.Repeated) > 0 || len(contents.Poison) > 0 {
-		var err error
-		if messages, err = envelope.Pack(contents.Tenant, appended.new(contents.Entries)); err != nil {
-			return err
-		}
+// forward sends the stored entries to the next steps. The message that first brought a
+// repeated entry forwarded it.
+func (p *Persister) forward(ctx context.Context, messages []envelope.Message, entries []audit.Entry, appended Appended) error {
+	tenant := messages[0].Contents.Tenant
+	bodies, err := repack(messages, entries, appended)
+	if err != nil {
+		return err
 	}
-	if len(messages) == 0 {
+	if len(bodies) == 0 {
 		return nil
 	}
-	if err := p.Index.Send(ctx, messages); err != nil {
-		return fmt.Errorf("enqueue entries of %s for the index: %w", contents.Tenant, err)
+	if err := p.Index.Send(ctx, bodies); err != nil {
+		return fmt.Errorf("enqueue entries of %s for the index: %w", tenant, err)
 	}
 	// After the entries are stored: a later subscriber gets later entries only.
-	subscribed, err := p.Subscribers.HasSubscribers(ctx, contents.Tenant)
+	subscribed, err := p.Subscribers.HasSubscribers(ctx, tenant)
 	if err != nil {
-		return fmt.Errorf("find the subscribers of %s: %w", contents.Tenant, err)
+		return fmt.Errorf("find the subscribers of %s: %w", tenant, err)
 	}
 	if !subscribed {
 		return nil
 	}
-	if err := p.Stream.Send(ctx, messages); err != nil {
-		return fmt.Errorf("enqueue entries of %s for the stream: %w", contents.Tenant, err)
+	if err := p.Stream.Send(ctx, bodies); err != nil {
+		return fmt.Errorf("enqueue entries of %s for the stream: %w", tenant, err)
 	}
 	return nil
 }
 
+// repack returns the messages for the next steps: the message itself if it is the only
+// one and all of its entries are new, else new messages with the new entries of all.
+func repack(messages []envelope.Message, entries []audit.Entry, appended Appended) ([]string, error) {
+	unchanged := len(appended.Rejections) == 0 && len(appended.Repeated) == 0
+	if unchanged && len(messages) == 1 && len(messages[0].Contents.Poison) == 0 {
+		return []string{messages[0].Body}, nil
+	}
+	return envelope.Pack(messages[0].Contents.Tenant, appended.new(entries))
+}
+
 // new returns the entries that were neither rejected nor repeated.
 func (a Appended) new(entries []audit.Entry) []audit.Entry {
+	if len(a.Rejections) == 0 && len(a.Repeated) == 0 {
+		return entries
+	}
 	skip := make(map[int]bool, len(a.Rejections)+len(a.Repeated))
 	for _, r := range a.Rejections {
 		skip[r.Index] = true
@@ -105,21 +161,23 @@ func (a Appended) new(entries []audit.Entry) []audit.Entry {
 	return fresh
 }
 
-// DeadLetterPoison sends each unreadable line of a message to the dead-letter
-// queue, as a message of its own with the reason.
-func DeadLetterPoison(ctx context.Context, deadLetters Queue, contents envelope.Contents) error {
-	if len(contents.Poison) == 0 {
+// deadLetterPoison sends each unreadable line of the messages to the dead-letter queue,
+// as a message of its own with the reason.
+func (p *Persister) deadLetterPoison(ctx context.Context, messages []envelope.Message) error {
+	var bodies []string
+	for _, m := range messages {
+		for _, poison := range m.Contents.Poison {
+			body, err := envelope.PackPoison(m.Contents.Tenant, poison)
+			if err != nil {
+				return err
+			}
+			bodies = append(bodies, body)
+		}
+	}
+	if len(bodies) == 0 {
 		return nil
 	}
-	bodies := make([]string, len(contents.Poison))
-	for i, poison := range contents.Poison {
-		body, err := envelope.PackPoison(contents.Tenant, poison)
-		if err != nil {
-			return err
-		}
-		bodies[i] = body
-	}
-	if err := deadLetters.Send(ctx, bodies); err != nil {
+	if err := p.DeadLetters.Send(ctx, bodies); err != nil {
 		return fmt.Errorf("dead-letter %d unreadable entries: %w", len(bodies), err)
 	}
 	return nil

@@ -8,50 +8,75 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// Quarantine stores entries that the index rejected; see ingest.Quarantine.
+// Quarantine keeps entries that the index must refuse; see ingest.Quarantine.
 type Quarantine interface {
 	Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
 }
 
-// Tenants finds tenants. Tenant returns audit.ErrNotFound if none exists.
+// Tenants finds tenants. It returns audit.ErrNotFound if none exists.
 type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 }
 
-// Indexer writes the entries of the index queue to the index.
+// Indexer makes the entries of the index queue findable.
 type Indexer struct {
 	Index      IndexWriter
 	Quarantine Quarantine
 	Tenants    Tenants
 }
 
-// IndexMessage handles one queue message body. After nil the message may be
-// deleted. After an error it must be delivered again. An unreadable line fails
-// the whole message: the previous step forwards readable entries only, so the
-// message was damaged and belongs in the dead-letter queue.
-func (x *Indexer) IndexMessage(ctx context.Context, body string) error {
-	contents, err := envelope.Unpack(body)
-	if err != nil {
-		return fmt.Errorf("index: %w", err)
+// IndexMessages handles the messages of a batch and returns one error, or nil, for each.
+// It writes the entries of all messages together.
+//
+// A message without an error may be deleted. A message with an error must be delivered
+// again. An unreadable line fails the whole message as audit.ErrUnreadable: the step
+// before forwards none, so the message was damaged.
+func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
+	return envelope.EachBatch(bodies, func(batch envelope.Batch) []error {
+		outcomes := make([]error, len(batch.Messages))
+		var groups [][]envelope.Message
+		var puts []Batch
+		for _, messages := range batch.ByTenant() {
+			tenant := messages[0].Contents.Tenant
+			gone, err := audit.Gone(x.Tenants.Tenant(ctx, tenant))
+			switch {
+			case err != nil:
+				setOutcomes(outcomes, messages, fmt.Errorf("index %s: %w", tenant, err))
+			case !gone:
+				groups, puts = append(groups, messages), append(puts, Batch{Tenant: tenant, Entries: envelope.Entries(messages)})
+			}
+		}
+		if len(puts) == 0 {
+			return outcomes
+		}
+		for i, result := range x.Index.PutAll(ctx, puts) {
+			setOutcomes(outcomes, groups[i], x.finish(ctx, puts[i], result))
+		}
+		return outcomes
+	})
+}
+
+// finish sends the rejected entries of a batch to the quarantine.
+func (x *Indexer) finish(ctx context.Context, put Batch, result PutResult) error {
+	if result.Err != nil {
+		return fmt.Errorf("index %d entries of %s: %w", len(put.Entries), put.Tenant, result.Err)
 	}
-	gone, err := audit.Gone(x.Tenants.Tenant(ctx, contents.Tenant))
-	if err != nil {
-		return fmt.Errorf("index %s: %w", contents.Tenant, err)
-	}
-	if gone {
+	if len(result.Rejections) == 0 {
 		return nil
 	}
-	rejections, err := x.Index.Put(ctx, contents.Tenant, contents.Entries)
-	if err != nil {
-		return fmt.Errorf("index %d entries of %s: %w", len(contents.Entries), contents.Tenant, err)
-	}
-	if len(rejections) > 0 {
-		if err := x.Quarantine.Add(ctx, contents.Tenant, audit.StepIndex, contents.Entries, rejections); err != nil {
-			return fmt.Errorf("quarantine %d entries of %s: %w", len(rejections), contents.Tenant, err)
-		}
-	}
-	if len(contents.Poison) > 0 {
-		return fmt.Errorf("index %s: %d entries: %w: %s", contents.Tenant, len(contents.Poison), audit.ErrUnreadable, contents.Poison[0].Reason)
+	if err := x.Quarantine.Add(ctx, put.Tenant, audit.StepIndex, put.Entries, result.Rejections); err != nil {
+		return fmt.Errorf("quarantine %d entries of %s: %w", len(result.Rejections), put.Tenant, err)
 	}
 	return nil
+}
+
+// setOutcomes sets the outcome of messages of one tenant. A damaged message fails even if
+// the others do not.
+func setOutcomes(outcomes []error, messages []envelope.Message, err error) {
+	for _, m := range messages {
+		outcomes[m.Index] = err
+		if poison := m.Contents.Poison; err == nil && len(poison) > 0 {
+			outcomes[m.Index] = fmt.Errorf("index %s: %d entries: %w: %s", m.Contents.Tenant, len(poison), audit.ErrUnreadable, poison[0].Reason)
+		}
+	}
 }

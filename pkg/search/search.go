@@ -30,6 +30,22 @@ type Index interface {
 // not reject is durable in the index. Putting an entry again is not an error.
 type IndexWriter interface {
 	Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error)
+	// PutAll is Put for several tenants, in as few requests as possible. It returns one
+	// result for each batch: the failure of one tenant's entries is not that of another's.
+	PutAll(ctx context.Context, batches []Batch) []PutResult
+}
+
+// Batch is entries of one tenant.
+type Batch struct {
+	Tenant  audit.TenantID
+	Entries []audit.Entry
+}
+
+// PutResult is the result of one Batch. If Err is nil, every entry without a rejection
+// is durable in the index. The rejections have the entries' indexes, in no order.
+type PutResult struct {
+	Rejections []audit.Rejection
+	Err        error
 }
 
 // Reader reads single entries from the system of record. Entry returns

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -20,8 +21,8 @@ func (s *Services) AuthorizeRequest() func(ctx context.Context, authorization st
 	return s.authorizer().Authenticate
 }
 
-// PersistLogs returns what stores the entries of one message of the ingest queues.
-func (s *Services) PersistLogs() func(ctx context.Context, body string) error {
+// PersistLogs returns what stores the entries of a batch of the ingest queues.
+func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 	persister := &ingest.Persister{
 		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.tenants(), Index: s.Stores.Queue(manifest.QueueIndex),
 		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
@@ -30,19 +31,19 @@ func (s *Services) PersistLogs() func(ctx context.Context, body string) error {
 	return persister.Persist
 }
 
-// IndexLogs returns what indexes the entries of one message of the index queue.
-func (s *Services) IndexLogs() func(ctx context.Context, body string) error {
+// IndexLogs returns what indexes the entries of a batch of the index queue.
+func (s *Services) IndexLogs() lambdaedge.BatchHandler {
 	indexer := &search.Indexer{Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.tenants()}
-	return indexer.IndexMessage
+	return indexer.IndexMessages
 }
 
 // StreamLogs returns what sends the entries of one message of the stream queue to subscribers.
-func (s *Services) StreamLogs() func(ctx context.Context, body string) error {
-	return s.Stream().Deliver
+func (s *Services) StreamLogs() lambdaedge.BatchHandler {
+	return lambdaedge.EachMessage(s.Stream().Deliver)
 }
 
 // PurgeTenant returns what does the job of one message of the purge queue.
-func (s *Services) PurgeTenant() func(ctx context.Context, body string) error {
+func (s *Services) PurgeTenant() lambdaedge.BatchHandler {
 	worker := &jobs.PurgeWorker{
 		Tenants: s.tenants().Fresh(), Jobs: s.Stores.Jobs, Now: time.Now, DrainPeriod: s.Stores.DrainPeriod,
 		Stores: []jobs.NamedPurger{
@@ -51,7 +52,7 @@ func (s *Services) PurgeTenant() func(ctx context.Context, body string) error {
 			{Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
 		},
 	}
-	return worker.Handle
+	return lambdaedge.EachMessage(worker.Handle)
 }
 
 // ReconcileIndex returns one run over every tenant: it finds stored entries that the

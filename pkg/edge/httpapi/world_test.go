@@ -329,12 +329,12 @@ func (w *world) settle() {
 	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Subscribers: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead}
 	indexer := &search.Indexer{Index: w.db.Index(), Quarantine: w.quarantine, Tenants: w.db.Tenants()}
 	for _, body := range append(w.standard.take(), w.priority.take()...) {
-		if err := persister.Persist(w.t.Context(), body); err != nil {
+		if err := persister.Persist(w.t.Context(), []string{body})[0]; err != nil {
 			w.t.Fatal(err)
 		}
 	}
 	for _, body := range w.index.take() {
-		if err := indexer.IndexMessage(w.t.Context(), body); err != nil {
+		if err := indexer.IndexMessages(w.t.Context(), []string{body})[0]; err != nil {
 			w.t.Fatal(err)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 func StartHTTP(h http.Handler) { lambda.Start(HTTP(h)) }
 
 // StartQueue serves SQS batches with handle until the runtime ends the process.
-func StartQueue(handle func(ctx context.Context, body string) error, source Source) {
+func StartQueue(handle BatchHandler, source Source) {
 	lambda.Start(Queue(handle, source))
 }
 

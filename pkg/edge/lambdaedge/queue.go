@@ -18,92 +18,99 @@ import (
 )
 
 const (
-	// maxConcurrent is how many messages of a batch run at once.
+	// maxConcurrent is how many messages EachMessage handles at the same time.
 	maxConcurrent = 10
-	// startReserve is the time before the deadline in which no further message
-	// is begun; of a short function it is a quarter of its time.
+	// startReserve is the time before the deadline in which EachMessage starts no
+	// message. A short function reserves a quarter of its time.
 	startReserve = 5 * time.Second
-	// reportReserve is the time before the deadline at which what is still
-	// running is reported as failed; of a short function it is a tenth of its time.
+	// reportReserve is the time before the deadline at which unfinished messages are
+	// reported as failed. A short function reserves a tenth of its time.
 	reportReserve = time.Second
-	// postponeTime bounds the calls that postpone a batch's failed messages.
-	postponeTime = 2 * time.Second
+	// delayTimeout bounds the calls that delay the failed messages of a batch.
+	delayTimeout = 2 * time.Second
 )
 
-// Source is what a function does to the messages of the queues that trigger it,
-// besides what Lambda does for it. A queue is named as in its ARN.
+// Source changes messages of the queues that trigger a function. Lambda itself deletes
+// the messages that did not fail. A queue is named as in its ARN.
 type Source struct {
-	// ChangeVisibility has a message come again after a while, counted from now; receipt names the delivery.
+	// ChangeVisibility delays the next delivery of a message, counted from now. receipt
+	// identifies the current delivery.
 	ChangeVisibility func(ctx context.Context, queue, receipt string, after time.Duration) error
-	// DeadLetter sends a message to the queue's dead letters.
+	// DeadLetter sends a message to the queue's dead-letter queue.
 	DeadLetter func(ctx context.Context, queue, body string) error
 }
 
-// RetryAfter is how long a message waits that failed when it was received for
-// the n-th time: two seconds, and twice as long each time up to two minutes.
+// BatchHandler handles the messages of a batch. It returns one error, or nil, for each.
+type BatchHandler func(ctx context.Context, bodies []string) []error
+
+// RetryAfter returns the delay before the next delivery of a message that failed when it
+// was received for the n-th time. It is two seconds and doubles up to two minutes.
 func RetryAfter(n int) time.Duration {
 	return backoff.Policy{First: 2 * time.Second, Max: 2 * time.Minute}.Delay(n)
 }
 
-// errNotStarted says that the function's time was too short for the message.
-var errNotStarted = errors.New("not begun: the function's deadline is near")
+// errNotStarted says that too little time was left to start the message.
+var errNotStarted = errors.New("not started: the function's deadline is near")
 
-// errUnfinished says that the function's time ran out while the message was handled.
+// errUnfinished says that the time ran out while the message was handled.
 var errUnfinished = errors.New("not finished: the function's deadline is near")
 
-// Queue returns the Lambda function that hands each message of an SQS batch to
-// handle, up to ten at once. A message whose handle fails or panics is reported
-// alone in batchItemFailures, so that only it comes again, after RetryAfter; with
-// audit.ErrUnreadable it would fail for ever and is buried. Near
-// the deadline no further message is begun and what still runs is reported as
-// failed: handle has to be repeatable. What still ran, and what could not be
-// postponed, comes again after the queue's visibility timeout. Failures are
-// logged by message id and receive count, never with the body.
+// Queue returns the Lambda function that hands the messages of an SQS batch to handle. It
+// reports a message with an error in batchItemFailures, so that only this message is
+// delivered again, after RetryAfter. A message with audit.ErrUnreadable goes to the
+// dead-letter queue at once, because it would fail at each delivery.
 //
-// An event without message ids is not of SQS and fails as a whole.
-func Queue(handle func(ctx context.Context, body string) error, source Source) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+// Near the deadline, messages that are not finished are reported as failed, so handle
+// must be repeatable. They, and messages whose delay could not be set, return after the
+// queue's visibility timeout. If handle panics, each message is handed to it alone.
+// Failures are logged with the message id and the receive count, never with the body.
+//
+// An event with a record that has no message id is not from SQS and fails as a whole.
+func Queue(handle BatchHandler, source Source) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
 	return func(ctx context.Context, event events.SQSEvent) (events.SQSEventResponse, error) {
+		bodies := make([]string, len(event.Records))
 		for i, message := range event.Records {
 			if message.MessageId == "" {
 				return events.SQSEventResponse{}, fmt.Errorf("record %d of the event has no message id: it is no SQS event", i)
 			}
+			bodies[i] = message.Body
 		}
 		response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
-		var later []events.SQSMessage
-		for i, err := range runBatch(ctx, event.Records, handle) {
+		var delayed []events.SQSMessage
+		for i, err := range runBatch(ctx, bodies, handle) {
 			if err == nil {
 				continue
 			}
 			message := event.Records[i]
-			if errors.Is(err, audit.ErrUnreadable) && bury(ctx, message, source, err) {
+			if errors.Is(err, audit.ErrUnreadable) && deadLetter(ctx, message, source, err) {
 				continue
 			}
 			slog.ErrorContext(ctx, "message failed", "queue", queueName(message.EventSourceARN), "message_id", message.MessageId,
 				"receive_count", message.Attributes["ApproximateReceiveCount"], "error", err)
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
 			if !errors.Is(err, errUnfinished) {
-				later = append(later, message)
+				delayed = append(delayed, message)
 			}
 		}
-		postponeAll(ctx, later, source.ChangeVisibility)
+		delay(ctx, delayed, source)
 		return response, nil
 	}
 }
 
-// bury reports whether the message is among the dead letters.
-func bury(ctx context.Context, message events.SQSMessage, source Source, reason error) bool {
+// deadLetter reports whether it could send the message to the dead-letter queue.
+func deadLetter(ctx context.Context, message events.SQSMessage, source Source, reason error) bool {
 	err := source.DeadLetter(ctx, queueName(message.EventSourceARN), message.Body)
-	slog.ErrorContext(ctx, "message cannot be read and goes to the dead letters", "queue", queueName(message.EventSourceARN),
+	slog.ErrorContext(ctx, "message cannot be read and goes to the dead-letter queue", "queue", queueName(message.EventSourceARN),
 		"message_id", message.MessageId, "error", errors.Join(reason, err))
 	return err == nil
 }
 
-// postponeAll postpones the messages at once. That is no condition of anything:
-// without it they come again as well, though not as the outage may want it.
-func postponeAll(ctx context.Context, messages []events.SQSMessage, postpone func(context.Context, string, string, time.Duration) error) {
-	ends := time.Now().Add(postponeTime)
-	if deadline, has := ctx.Deadline(); has && deadline.Add(-reportReserve/2).Before(ends) {
-		ends = deadline.Add(-reportReserve / 2)
+// delay delays the next delivery of the messages. Best effort: otherwise they return
+// after the queue's visibility timeout.
+func delay(ctx context.Context, messages []events.SQSMessage, source Source) {
+	ends := time.Now().Add(delayTimeout)
+	if deadline, has := ctx.Deadline(); has && deadline.Add(-reportReserve/4).Before(ends) {
+		ends = deadline.Add(-reportReserve / 4)
 	}
 	ctx, cancel := context.WithDeadline(ctx, ends)
 	defer cancel()
@@ -113,86 +120,131 @@ func postponeAll(ctx context.Context, messages []events.SQSMessage, postpone fun
 		running.Go(func() {
 			received, err := strconv.Atoi(m.Attributes["ApproximateReceiveCount"])
 			if err == nil {
-				err = postpone(ctx, queueName(m.EventSourceARN), m.ReceiptHandle, RetryAfter(received))
+				err = source.ChangeVisibility(ctx, queueName(m.EventSourceARN), m.ReceiptHandle, RetryAfter(received))
 			}
 			if err != nil {
-				slog.WarnContext(ctx, "message not postponed", "queue", queueName(m.EventSourceARN), "message_id", m.MessageId, "error", err)
+				slog.WarnContext(ctx, "message not delayed", "queue", queueName(m.EventSourceARN), "message_id", m.MessageId, "error", err)
 			}
 		})
 	}
 }
 
-// runBatch returns one error, or nil, for each message.
-func runBatch(ctx context.Context, messages []events.SQSMessage, handle func(context.Context, string) error) []error {
-	stopStarting, stopWaiting, release := batchTimers(ctx)
+// runBatch returns handle's outcomes, or errUnfinished for every message at the deadline.
+func runBatch(ctx context.Context, bodies []string, handle BatchHandler) []error {
+	deadline, release := reserve(ctx, func(left time.Duration) time.Duration { return min(reportReserve, left/10) / 2 })
 	defer release()
-	outcomes := make([]error, len(messages))
-	for i := range outcomes {
-		outcomes[i] = errNotStarted
-	}
-	type result struct {
-		index int
-		err   error
-	}
-	results := make(chan result, len(messages)) // never blocks a message that outlives the batch
-	next, running := 0, 0
-	for next < len(messages) || running > 0 {
-		for next < len(messages) && running < maxConcurrent && !passed(stopStarting) {
-			index, body := next, messages[next].Body
-			outcomes[index] = errUnfinished
-			go func() {
-				results <- result{index, guarded(ctx, func() error { return handle(ctx, body) })}
-			}()
-			next++
-			running++
+	finished := make(chan []error, 1) // a handler that outlives the batch does not block
+	go func() { finished <- runGuarded(ctx, bodies, handle) }()
+	select {
+	case outcomes := <-finished:
+		return outcomes
+	case <-deadline:
+		outcomes := make([]error, len(bodies))
+		for i := range outcomes {
+			outcomes[i] = errUnfinished
 		}
-		if running == 0 {
-			return outcomes // the rest is too late
-		}
-		select {
-		case r := <-results:
-			outcomes[r.index] = r.err
-			running--
-		case <-stopWaiting:
-			return outcomes
+		return outcomes
+	}
+}
+
+// runGuarded hands the messages to handle together. If handle panics, it hands over each
+// message alone, so that only the message at fault fails.
+func runGuarded(ctx context.Context, bodies []string, handle BatchHandler) []error {
+	var outcomes []error
+	err := guarded(ctx, func() error {
+		outcomes = handle(ctx, bodies)
+		return nil
+	})
+	switch {
+	case err == nil && len(outcomes) == len(bodies):
+		return outcomes
+	case err == nil:
+		err = fmt.Errorf("the handler returned %d outcomes for %d messages", len(outcomes), len(bodies))
+	}
+	outcomes = make([]error, len(bodies))
+	for i := range bodies {
+		if outcomes[i] = err; len(bodies) > 1 {
+			outcomes[i] = runGuarded(ctx, bodies[i:i+1], handle)[0]
 		}
 	}
 	return outcomes
 }
 
-// batchTimers returns channels that close when no message may be begun any
-// more, and when the outcome must be reported. Without a deadline they never close.
-func batchTimers(ctx context.Context) (stopStarting, stopWaiting <-chan struct{}, release func()) {
-	deadline, has := ctx.Deadline()
-	if !has {
-		return nil, nil, func() {}
+// EachMessage returns the handler of batches that hands each message to handle, up to ten
+// at the same time. Near the deadline it starts no message and reports those that are
+// not finished. If handle panics, only its message fails.
+func EachMessage(handle func(ctx context.Context, body string) error) BatchHandler {
+	return func(ctx context.Context, bodies []string) []error {
+		stopStarting, releaseStarting := reserve(ctx, func(left time.Duration) time.Duration { return min(startReserve, left/4) })
+		defer releaseStarting()
+		stopWaiting, releaseWaiting := reserve(ctx, func(left time.Duration) time.Duration { return min(reportReserve, left/10) })
+		defer releaseWaiting()
+		outcomes := make([]error, len(bodies))
+		for i := range outcomes {
+			outcomes[i] = errNotStarted
+		}
+		type result struct {
+			index int
+			err   error
+		}
+		results := make(chan result, len(bodies)) // a message that outlives the batch does not block
+		next, running := 0, 0
+		for next < len(bodies) || running > 0 {
+			for next < len(bodies) && running < maxConcurrent && !isClosed(stopStarting) {
+				index, body := next, bodies[next]
+				outcomes[index] = errUnfinished
+				go func() {
+					results <- result{index, guarded(ctx, func() error { return handle(ctx, body) })}
+				}()
+				next++
+				running++
+			}
+			if running == 0 {
+				return outcomes // no time is left to start the others
+			}
+			select {
+			case r := <-results:
+				outcomes[r.index] = r.err
+				running--
+			case <-stopWaiting:
+				return outcomes
+			}
+		}
+		return outcomes
 	}
-	left := time.Until(deadline)
-	starting, cancelStarting := context.WithDeadline(ctx, deadline.Add(-min(startReserve, left/4)))
-	waiting, cancelWaiting := context.WithDeadline(ctx, deadline.Add(-min(reportReserve, left/10)))
-	return starting.Done(), waiting.Done(), func() { cancelStarting(); cancelWaiting() }
 }
 
-func passed(done <-chan struct{}) bool {
+// reserve returns a channel that closes some time before ctx's deadline: by, of the time
+// that is left now. If ctx has no deadline, the channel never closes.
+func reserve(ctx context.Context, by func(left time.Duration) time.Duration) (closed <-chan struct{}, release func()) {
+	deadline, has := ctx.Deadline()
+	if !has {
+		return nil, func() {}
+	}
+	earlier, cancel := context.WithDeadline(ctx, deadline.Add(-by(time.Until(deadline))))
+	return earlier.Done(), cancel
+}
+
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-done:
+	case <-c:
 		return true
 	default:
 		return false
 	}
 }
 
-// guarded is call with a panic as an error.
-func guarded(ctx context.Context, call func() error) (err error) {
+// guarded calls f and returns a panic of f as an error.
+func guarded(ctx context.Context, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			// The value may hold entry content, so only its type is told.
+			// The value may hold entry content, so only its type is logged.
 			slog.ErrorContext(ctx, "the function panicked", "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic of type %T", v)
 		}
 	}()
-	return call()
+	return f()
 }
 
-// queueName is the last part of a queue's ARN.
+// queueName returns the last part of a queue's ARN.
 func queueName(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }

@@ -33,6 +33,11 @@ var ignore = lambdaedge.Source{
 	DeadLetter:       func(context.Context, string, string) error { return nil },
 }
 
+// queueOf returns the function that hands each message to handle.
+func queueOf(handle func(context.Context, string) error, source lambdaedge.Source) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
+	return lambdaedge.Queue(lambdaedge.EachMessage(handle), source)
+}
+
 func failed(response events.SQSEventResponse) []string {
 	var ids []string
 	for _, f := range response.BatchItemFailures {
@@ -63,7 +68,7 @@ func TestQueueReportsOnlyWhatFailed(t *testing.T) {
 		}, []string{"059f36b4-87a3-44ab-83d2-661975830a7d"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			response, err := lambdaedge.Queue(c.handle, ignore)(t.Context(), load[events.SQSEvent](t, "sqs.json"))
+			response, err := queueOf(c.handle, ignore)(t.Context(), load[events.SQSEvent](t, "sqs.json"))
 			if err != nil || !slices.Equal(failed(response), c.want) {
 				t.Errorf("response %+v, error %v", response, err)
 			}
@@ -86,7 +91,7 @@ func TestQueueReportsOnlyWhatFailed(t *testing.T) {
 }
 
 func TestQueueRefusesWhatIsNotOfSQS(t *testing.T) {
-	_, err := lambdaedge.Queue(func(context.Context, string) error { t.Error("handled"); return nil }, ignore)(
+	_, err := queueOf(func(context.Context, string) error { t.Error("handled"); return nil }, ignore)(
 		t.Context(), events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m", Body: "x"}, {Body: "y"}}})
 	if err == nil {
 		t.Error("no error")
@@ -98,7 +103,7 @@ func TestQueueRunsMessagesAtOnceButNotTooMany(t *testing.T) {
 		var running, most atomic.Int64
 		var mu sync.Mutex
 		seen := map[string]int{}
-		response, err := lambdaedge.Queue(func(_ context.Context, body string) error {
+		response, err := queueOf(func(_ context.Context, body string) error {
 			most.Store(max(most.Load(), running.Add(1)))
 			defer running.Add(-1)
 			time.Sleep(time.Second)
@@ -121,7 +126,7 @@ func TestQueueBeginsNothingNearTheDeadline(t *testing.T) {
 		began := time.Now()
 		// Ten at a time, 12 s each: the third ten would begin at 24 s and fit, the
 		// fourth at 36 s.
-		response, err := lambdaedge.Queue(func(context.Context, string) error { time.Sleep(12 * time.Second); return nil }, ignore)(ctx, batchOf(25))
+		response, err := queueOf(func(context.Context, string) error { time.Sleep(12 * time.Second); return nil }, ignore)(ctx, batchOf(25))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +147,7 @@ func TestQueueReportsWhatItNeverBegan(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		var begun atomic.Int64
-		response, err := lambdaedge.Queue(func(context.Context, string) error {
+		response, err := queueOf(func(context.Context, string) error {
 			begun.Add(1)
 			time.Sleep(26 * time.Second)
 			return nil
@@ -176,7 +181,7 @@ func TestQueuePostponesWhatFailed(t *testing.T) {
 		m.ReceiptHandle, m.EventSourceARN = fmt.Sprintf("r%d", i), "arn:aws:sqs:eu-west-1:1:prod-index"
 		m.Attributes = map[string]string{"ApproximateReceiveCount": received}
 	}
-	response, err := lambdaedge.Queue(func(_ context.Context, body string) error {
+	response, err := queueOf(func(_ context.Context, body string) error {
 		if body == "3" {
 			return nil
 		}
@@ -190,7 +195,7 @@ func TestQueuePostponesWhatFailed(t *testing.T) {
 	if !slices.Equal(calls, want) {
 		t.Errorf("postponed %v, want %v", calls, want)
 	}
-	if text := log.String(); !strings.Contains(text, "message not postponed") || !strings.Contains(text, "queue is down") {
+	if text := log.String(); !strings.Contains(text, "message not delayed") || !strings.Contains(text, "queue is down") {
 		t.Errorf("log %s", text)
 	}
 }
@@ -205,7 +210,7 @@ func TestQueueAnswersInTimeThoughNothingCanBePostponed(t *testing.T) {
 			event.Records[i].Attributes = map[string]string{"ApproximateReceiveCount": "1"}
 		}
 		var asked atomic.Int64
-		response, err := lambdaedge.Queue(func(context.Context, string) error { time.Sleep(26 * time.Second); return errors.New("store is down") },
+		response, err := queueOf(func(context.Context, string) error { time.Sleep(26 * time.Second); return errors.New("store is down") },
 			lambdaedge.Source{ChangeVisibility: func(ctx context.Context, _, _ string, _ time.Duration) error {
 				asked.Add(1)
 				<-ctx.Done()
@@ -222,7 +227,7 @@ func TestQueueLeavesWhatStillRunsToTheVisibilityTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		response, err := lambdaedge.Queue(func(context.Context, string) error { time.Sleep(time.Minute); return nil },
+		response, err := queueOf(func(context.Context, string) error { time.Sleep(time.Minute); return nil },
 			lambdaedge.Source{ChangeVisibility: func(_ context.Context, _, receipt string, _ time.Duration) error {
 				t.Errorf("postponed %q", receipt)
 				return nil
@@ -259,7 +264,7 @@ func TestQueueBuriesWhatCannotBeRead(t *testing.T) {
 		m.ReceiptHandle, m.EventSourceARN = fmt.Sprintf("r%d", i), "arn:aws:sqs:eu-west-1:1:prod-index"
 		m.Attributes = map[string]string{"ApproximateReceiveCount": "1"}
 	}
-	response, err := lambdaedge.Queue(func(_ context.Context, body string) error {
+	response, err := queueOf(func(_ context.Context, body string) error {
 		if body == "0" {
 			return nil
 		}
@@ -271,7 +276,66 @@ func TestQueueBuriesWhatCannotBeRead(t *testing.T) {
 	if !slices.Equal(buried, []string{"prod-index 1"}) || !slices.Equal(postponed, []string{"r2"}) {
 		t.Errorf("buried %v, postponed %v", buried, postponed)
 	}
-	if text := log.String(); !strings.Contains(text, "goes to the dead letters") || !strings.Contains(text, "not its JSON form") {
+	if text := log.String(); !strings.Contains(text, "goes to the dead-letter queue") || !strings.Contains(text, "not its JSON form") {
 		t.Errorf("log %s", text)
 	}
+}
+
+func TestQueueHandsOverTheWholeBatch(t *testing.T) {
+	captureLog(t)
+	calls := 0
+	response, err := lambdaedge.Queue(func(_ context.Context, bodies []string) []error {
+		calls++
+		outcomes := make([]error, len(bodies))
+		outcomes[7] = errors.New("store is down")
+		return outcomes
+	}, ignore)(t.Context(), batchOf(100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := failed(response), []string{"m7"}; !slices.Equal(got, want) {
+		t.Errorf("failed messages are %v, want %v", got, want)
+	}
+	if calls != 1 {
+		t.Errorf("the handler got %d calls, want 1", calls)
+	}
+}
+
+func TestQueueHandsOverEachMessageAloneAfterAPanic(t *testing.T) {
+	captureLog(t)
+	response, err := lambdaedge.Queue(func(_ context.Context, bodies []string) []error {
+		if slices.Contains(bodies, "3") {
+			panic("entry content")
+		}
+		return make([]error, len(bodies))
+	}, ignore)(t.Context(), batchOf(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := failed(response), []string{"m3"}; !slices.Equal(got, want) {
+		t.Errorf("failed messages are %v, want %v", got, want)
+	}
+}
+
+func TestQueueReportsABatchThatDoesNotEnd(t *testing.T) {
+	captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		release := make(chan struct{})
+		defer close(release)
+		response, err := lambdaedge.Queue(func(_ context.Context, bodies []string) []error {
+			<-release
+			return make([]error, len(bodies))
+		}, ignore)(ctx, batchOf(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := len(response.BatchItemFailures), 3; got != want {
+			t.Errorf("%d messages failed, want %d", got, want)
+		}
+		if ctx.Err() != nil {
+			t.Error("the function answered after its deadline")
+		}
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // CodeRefused is the code of a rejection by OpenSearch itself.
@@ -17,9 +18,11 @@ const CodeRefused = "index_refused"
 
 // item is one entry of a bulk request.
 type item struct {
-	index int    // position in Put's batch
-	month string // names the index
-	lines []byte // the action and the document
+	batch  int // position among PutAll's batches
+	index  int // position in the batch
+	family family
+	month  string // names the index
+	lines  []byte // the action and the document
 }
 
 // Put implements search.IndexWriter. It retries only the entries that OpenSearch
@@ -28,19 +31,36 @@ type item struct {
 // overwrites an entry that is already indexed, so that its success always means
 // that the entry is durable.
 func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
-	f, err := x.family(tenant)
-	if err != nil {
-		return nil, fmt.Errorf("index entries: %w", err)
-	}
-	items, rejections := newItems(f, entries)
-	for _, batch := range batches(items, x.config.MaxBulkBytes) {
-		rejected, err := x.putBatch(ctx, f, batch)
+	result := x.PutAll(ctx, []search.Batch{{Tenant: tenant, Entries: entries}})[0]
+	return result.Rejections, result.Err
+}
+
+// PutAll implements search.IndexWriter, as Put does. Batches share bulk requests of up
+// to Config.MaxBulkBytes.
+func (x *Index) PutAll(ctx context.Context, batches []search.Batch) []search.PutResult {
+	w := &bulkWrite{Index: x, results: make([]search.PutResult, len(batches))}
+	var items []item
+	for i, b := range batches {
+		f, err := x.family(b.Tenant)
 		if err != nil {
-			return nil, fmt.Errorf("index %d entries of %s: %w", len(batch), tenant, err)
+			w.results[i].Err = err
+			continue
 		}
-		rejections = append(rejections, rejected...)
+		added, rejections := newItems(f, b.Entries)
+		for j := range added {
+			added[j].batch = i
+		}
+		items, w.results[i].Rejections = append(items, added...), rejections
 	}
-	return rejections, nil
+	for _, run := range divide(items, x.config.MaxBulkBytes) {
+		w.write(ctx, run)
+	}
+	for i, b := range batches {
+		if err := w.results[i].Err; err != nil {
+			w.results[i] = search.PutResult{Err: fmt.Errorf("index %d entries of %s: %w", len(b.Entries), b.Tenant, err)}
+		}
+	}
+	return w.results
 }
 
 func newItems(f family, entries []audit.Entry) (items []item, rejections []audit.Rejection) {
@@ -53,13 +73,13 @@ func newItems(f family, entries []audit.Entry) (items []item, rejections []audit
 			rejections = append(rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: "the metadata is not a JSON object that can be indexed"})
 			continue
 		}
-		items = append(items, item{index: i, month: month, lines: append(lines, '\n')})
+		items = append(items, item{index: i, family: f, month: month, lines: append(lines, '\n')})
 	}
 	return items, rejections
 }
 
-// batches divides items into runs of at most maxBytes. A larger item is a run of its own.
-func batches(items []item, maxBytes int) [][]item {
+// divide divides items into runs of at most maxBytes. A larger item is a run of its own.
+func divide(items []item, maxBytes int) [][]item {
 	var runs [][]item
 	size := 0
 	for i := range items {
@@ -73,28 +93,60 @@ func batches(items []item, maxBytes int) [][]item {
 	return runs
 }
 
-func (x *Index) putBatch(ctx context.Context, f family, pending []item) (rejections []audit.Rejection, err error) {
-	delays := newRetries(x.config.WriteBudget)
+// bulkWrite is one call of PutAll.
+type bulkWrite struct {
+	*Index
+	results []search.PutResult
+}
+
+// fail ends the batches of the items with an error.
+func (w *bulkWrite) fail(items []item, err error) {
+	for i := range items {
+		if r := &w.results[items[i].batch]; r.Err == nil {
+			r.Err = err
+		}
+	}
+}
+
+// write sends the items until each is indexed or rejected, or its batch has failed.
+func (w *bulkWrite) write(ctx context.Context, pending []item) {
+	delays := newRetries(w.config.WriteBudget)
 	prepared := false
 	for {
-		result, err := x.bulk(ctx, pending)
+		pending = slices.DeleteFunc(pending, func(i item) bool { return w.results[i.batch].Err != nil })
+		if len(pending) == 0 {
+			return
+		}
+		result, err := w.bulk(ctx, pending)
 		if err != nil {
-			return nil, err
+			w.fail(pending, err)
+			return
 		}
-		rejections = append(rejections, result.rejections...)
-		for _, month := range result.missing {
-			if err := x.prepare(ctx, f, month); err != nil {
-				return nil, err
-			}
-		}
+		w.apply(ctx, &result)
 		if len(result.retry) == 0 {
-			return rejections, nil
+			return
 		}
 		if len(result.missing) > 0 && !prepared {
-			delays, prepared = newRetries(x.config.WriteBudget), true // the new index is not charged to the budget
+			delays, prepared = newRetries(w.config.WriteBudget), true // the new index is not charged to the budget
 		}
 		if pending = result.retry; !delays.wait(ctx) {
-			return nil, errors.Join(ctx.Err(), asUnavailable(result.cause))
+			w.fail(pending, errors.Join(ctx.Err(), asUnavailable(result.cause)))
+			return
+		}
+	}
+}
+
+// apply enters the rejections and failures of a bulk request, and creates missing indexes.
+func (w *bulkWrite) apply(ctx context.Context, result *bulkResult) {
+	for _, r := range result.rejections {
+		w.results[r.batch].Rejections = append(w.results[r.batch].Rejections, r.Rejection)
+	}
+	for _, f := range result.failures {
+		w.fail([]item{f.item}, f.err)
+	}
+	for _, missing := range result.missing {
+		if err := w.prepare(ctx, missing.family, missing.month); err != nil {
+			w.fail([]item{missing}, err)
 		}
 	}
 }
@@ -102,9 +154,22 @@ func (x *Index) putBatch(ctx context.Context, f family, pending []item) (rejecti
 // bulkResult describes the items of one bulk request that were not indexed.
 type bulkResult struct {
 	retry      []item
-	cause      error    // why one item of retry was not indexed
-	missing    []string // months without an index
-	rejections []audit.Rejection
+	cause      error  // why one item of retry was not indexed
+	missing    []item // one item of each month without an index
+	rejections []rejection
+	failures   []itemFailure
+}
+
+// rejection is the rejection of an entry of a batch.
+type rejection struct {
+	batch int
+	audit.Rejection
+}
+
+// itemFailure is the failure of an item for which a retry cannot help.
+type itemFailure struct {
+	item item
+	err  error
 }
 
 // bulk sends the items once. It returns an error only if a retry cannot help.
@@ -140,9 +205,7 @@ func readBulk(body []byte, items []item) (result bulkResult, err error) {
 		return bulkResult{}, fmt.Errorf("OpenSearch answers for %d of %d entries", len(response.Items), len(items))
 	}
 	for i := range items {
-		if err := result.add(items[i], response.Items[i]["index"]); err != nil {
-			return bulkResult{}, err
-		}
+		result.add(items[i], response.Items[i]["index"])
 	}
 	return result, nil
 }
@@ -153,9 +216,9 @@ type itemResponse struct {
 	Error  errorDetail `json:"error"`
 }
 
-func (b *bulkResult) add(sent item, response itemResponse) error {
+func (b *bulkResult) add(sent item, response itemResponse) {
 	if response.Status >= 200 && response.Status <= 299 {
-		return nil
+		return
 	}
 	err := &responseError{status: response.Status, kinds: response.Error.appendKinds(nil)}
 	switch {
@@ -163,15 +226,14 @@ func (b *bulkResult) add(sent item, response itemResponse) error {
 		b.retry, b.cause = append(b.retry, sent), err
 	case response.Status == http.StatusNotFound && err.has(kindNotFound):
 		b.retry, b.cause = append(b.retry, sent), &audit.UnavailableError{Err: err}
-		if !slices.Contains(b.missing, sent.month) {
-			b.missing = append(b.missing, sent.month)
+		if !slices.ContainsFunc(b.missing, func(m item) bool { return m.family == sent.family && m.month == sent.month }) {
+			b.missing = append(b.missing, sent)
 		}
 	case response.Status == http.StatusBadRequest && err.has(documentErrorKinds()...):
-		b.rejections = append(b.rejections, audit.Rejection{
+		b.rejections = append(b.rejections, rejection{batch: sent.batch, Rejection: audit.Rejection{
 			Index: sent.index, Code: CodeRefused, Reason: "OpenSearch refuses the document: " + err.kinds[len(err.kinds)-1],
-		})
-	default:
-		return asUnavailable(err) // not the entry's fault: for example, the index is closed or lost its write alias
+		}})
+	default: // not the entry's fault: for example, the index is closed or lost its write alias
+		b.failures = append(b.failures, itemFailure{item: sent, err: asUnavailable(err)})
 	}
-	return nil
 }

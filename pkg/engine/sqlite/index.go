@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // Index is the search index. It implements search.Index, search.IndexWriter,
@@ -76,6 +78,17 @@ func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.
 		return nil, fmt.Errorf("index entries of %s: %w", tenant, err)
 	}
 	return rejections, nil
+}
+
+// PutAll implements search.IndexWriter. Concurrent writes share a commit.
+func (x *Index) PutAll(ctx context.Context, batches []search.Batch) []search.PutResult {
+	results := make([]search.PutResult, len(batches))
+	var running sync.WaitGroup
+	for i, b := range batches {
+		running.Go(func() { results[i].Rejections, results[i].Err = x.Put(ctx, b.Tenant, b.Entries) })
+	}
+	running.Wait()
+	return results
 }
 
 func (b *batch) insertIndexRow(tenant int64, row *indexRow) error {

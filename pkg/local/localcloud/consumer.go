@@ -37,7 +37,7 @@ const (
 // run receives until ctx ends. A batch that has begun is finished.
 func (c *consumer) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		messages, err := c.queue.Receive(ctx, c.trigger.BatchSize, pollWait)
+		messages, err := c.receive(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			c.log.Error("receive failed", "queue", string(c.trigger.Queue), "error", err)
@@ -49,6 +49,35 @@ func (c *consumer) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+const (
+	// maxReceive is how many messages SQS hands out at once.
+	maxReceive = 10
+	// maxBatchBytes is where a batch ends: a Lambda takes events of up to 6 MB.
+	maxBatchBytes = 4 << 20
+)
+
+// receive waits for a message and returns it with what else is visible at that time, up
+// to the function's batch size. Lambda would also wait for more, as long as the
+// trigger's window. On a laptop an entry is to be found at once.
+func (c *consumer) receive(ctx context.Context) ([]sqlite.Message, error) {
+	var batch []sqlite.Message
+	wait, size := pollWait, 0
+	for len(batch) < c.trigger.BatchSize && size < maxBatchBytes {
+		messages, err := c.queue.Receive(ctx, min(maxReceive, c.trigger.BatchSize-len(batch)), wait)
+		if err != nil && len(batch) == 0 {
+			return nil, err
+		}
+		if err != nil || len(messages) == 0 {
+			break // the next receive reports an error that stays
+		}
+		for _, m := range messages {
+			size += len(m.Body)
+		}
+		batch, wait = append(batch, messages...), 0
+	}
+	return batch, nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/apidocs"
 	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
 
@@ -57,9 +58,9 @@ func MessageFunctions(s *wiring.Services) map[string]httpapi.Message {
 	}
 }
 
-// QueueFunctions returns the handlers of queue messages by function name, as the mains start them.
-func QueueFunctions(s *wiring.Services) map[string]func(ctx context.Context, body string) error {
-	return map[string]func(ctx context.Context, body string) error{
+// QueueFunctions returns the handlers of batches of messages by function name, as the mains start them.
+func QueueFunctions(s *wiring.Services) map[string]lambdaedge.BatchHandler {
+	return map[string]lambdaedge.BatchHandler{
 		"index-logs":   s.IndexLogs(),
 		"persist-logs": s.PersistLogs(),
 		"purge-tenant": s.PurgeTenant(),

@@ -186,7 +186,7 @@ func (r *reconciled) handle() {
 				break
 			}
 			for _, m := range messages {
-				if err := handlers[consumer.function](r.t.Context(), m.Body); err != nil {
+				if err := handlers[consumer.function](r.t.Context(), []string{m.Body})[0]; err != nil {
 					r.t.Fatal(err)
 				}
 				if err := queue.Delete(r.t.Context(), []string{m.Receipt}); err != nil {

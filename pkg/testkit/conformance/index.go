@@ -43,6 +43,7 @@ func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 		"StatsAreChecked":                    indexChecksStats,
 		"PuttingAgainChangesNothing":         indexIsIdempotent,
 		"TenantsAreApart":                    indexKeepsTenantsApart,
+		"TenantsShareABatch":                 indexBatches,
 		"PurgeForgetsOneTenant":              indexPurges,
 		"PagesHaveNoGapWhileWriting":         indexPagesWhileWriting,
 		"PagesEndAtMaxBytes":                 indexEndsPagesAtMaxBytes,

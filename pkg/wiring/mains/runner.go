@@ -18,7 +18,7 @@ type entry struct{ Name, Handler string }
 
 func newTable() *table {
 	return &table{
-		imports:  []string{"context", "net/http", module + "pkg/access", module + "pkg/edge/httpapi", module + "pkg/wiring"},
+		imports:  []string{"context", "net/http", module + "pkg/access", module + "pkg/edge/httpapi", module + "pkg/edge/lambdaedge", module + "pkg/wiring"},
 		handlers: map[trigger][]entry{},
 	}
 }
@@ -60,9 +60,9 @@ func MessageFunctions(s *wiring.Services) map[string]httpapi.Message {
 {{end}}	}
 }
 
-// QueueFunctions returns the handlers of queue messages by function name, as the mains start them.
-func QueueFunctions(s *wiring.Services) map[string]func(ctx context.Context, body string) error {
-	return map[string]func(ctx context.Context, body string) error{
+// QueueFunctions returns the handlers of batches of messages by function name, as the mains start them.
+func QueueFunctions(s *wiring.Services) map[string]lambdaedge.BatchHandler {
+	return map[string]lambdaedge.BatchHandler{
 {{range .Handlers.queue}}		"{{.Name}}": {{.Handler}},
 {{end}}	}
 }
