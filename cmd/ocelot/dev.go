@@ -18,17 +18,17 @@ import (
 // devCmd runs the whole service in this process.
 type devCmd struct {
 	Addr  string `default:"127.0.0.1:8080" help:"Address to listen on; port 0 takes a free one."`
-	Data  string `default:".ocelot" type:"path" help:"Folder of the data and the development key; made where missing."`
-	Empty bool   `help:"Leave out the demo tenant and its entries."`
+	Data  string `default:".ocelot" type:"path" help:"Folder of the data and the development key; created if missing."`
+	Empty bool   `help:"Start without the demo tenant and its entries."`
 
-	Lambda    bool   `help:"Run each function's real Lambda binary, with the events of AWS, instead of all in this process."`
-	Functions string `type:"path" placeholder:"DIR" help:"With --lambda: folder of ready-made binaries (DIR/<function>/bootstrap). By default they are built into a folder of the user's cache."`
+	Lambda    bool   `help:"Run each function's real Lambda binary with AWS events, instead of everything in this process."`
+	Functions string `type:"path" placeholder:"DIR" help:"With --lambda: folder of built binaries (DIR/<function>/bootstrap). By default ocelot builds them into the user's cache folder."`
 }
 
-// devTokenTTL is how long the token is good that a start prints.
+// devTokenTTL is how long the token that a start prints is valid.
 const devTokenTTL = 12 * time.Hour
 
-// Run serves until ctx ends, then drains the queues.
+// Run serves until ctx ends, and drains the queues then.
 func (c *devCmd) Run(ctx context.Context, con *console) error {
 	settings, err := config.ReadDev()
 	if err != nil {
@@ -43,7 +43,7 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 			return err
 		}
 	case c.Functions != "":
-		return usagef("--functions is for --lambda")
+		return usagef("--functions needs --lambda")
 	}
 	return localcloud.Run(ctx, localcloud.Options{
 		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, Lambda: lambda, Log: log,
@@ -52,19 +52,19 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 				Secret: secret, JWKSURL: settings.Auth.JWKSURL, Issuer: settings.Auth.Issuer, Audience: settings.Auth.Audience, Log: log,
 			})
 		},
-		Ready: func(started localcloud.Started) { c.greet(con, started) },
+		Ready: func(started localcloud.Started) { c.printGreeting(con, started) },
 	})
 }
 
-// lambda makes the functions' binaries where none are given.
+// lambda builds the functions' binaries unless --functions names a folder.
 func (c *devCmd) lambda(ctx context.Context, con *console, settings config.Dev) (*localcloud.Lambda, error) {
 	folder := c.Functions
 	if folder == "" {
-		con.complain("Building the functions; the first time takes a while.")
+		con.report("Building the functions; the first time takes a while.")
 		var err error
 		folder, err = localcloud.BuildBootstraps(ctx, settings.Engines)
 		if errors.Is(err, localcloud.ErrNoSources) {
-			return nil, fmt.Errorf("%w; elsewhere --functions names a folder of ready-made ones", err)
+			return nil, fmt.Errorf("%w; otherwise name a folder of built ones with --functions", err)
 		}
 		if err != nil {
 			return nil, err
@@ -73,11 +73,11 @@ func (c *devCmd) lambda(ctx context.Context, con *console, settings config.Dev) 
 	return &localcloud.Lambda{Bootstraps: folder, Auth: settings.Auth, LogLevel: settings.LogLevel, Output: con.err}, nil
 }
 
-// greet tells a newcomer where everything is.
-func (c *devCmd) greet(con *console, started localcloud.Started) {
+// printGreeting prints the addresses, and a token for the demo tenant.
+func (c *devCmd) printGreeting(con *console, started localcloud.Started) {
 	fmt.Fprintf(con.out, "Ocelot is ready.\n\n  API   %s/api/v1\n  Docs  %s/docs\n  Data  %s\n", started.URL, started.URL, c.Data)
 	if c.Empty {
-		fmt.Fprintf(con.out, "\nA token to create tenants with:\n\n  %s token --data %s --tenant '*' --role operator\n", program(), c.Data)
+		fmt.Fprintf(con.out, "\nTo get a token that may create tenants:\n\n  %s token --data %s --tenant '*' --role operator\n", program(), c.Data)
 		return
 	}
 	token, err := bearer.Mint(started.Secret, bearer.Token{
@@ -85,15 +85,15 @@ func (c *devCmd) greet(con *console, started localcloud.Started) {
 		IssuedAt: con.now(), ExpiresAt: con.now().Add(devTokenTTL),
 	})
 	if err != nil {
-		con.complain("ocelot: no token for the demo tenant: %s", err)
+		con.report("ocelot: no token for the demo tenant: %s", err)
 		return
 	}
-	tour(con.out, started.URL, token)
+	printExamples(con.out, started.URL, token)
 }
 
-func tour(out io.Writer, url, token string) {
+func printExamples(out io.Writer, url, token string) {
 	fmt.Fprintf(out, `
-A token for the demo tenant, role admin, good for %s:
+A token for the demo tenant, role admin, valid for %s:
 
   export OCELOT_URL=%s OCELOT_TENANT=%s OCELOT_TOKEN=%s
 
@@ -107,5 +107,5 @@ Ctrl-C stops it; the data stays.
 `, devTokenTTL, url, localcloud.DemoTenant, token, program())
 }
 
-// program is how this program was called.
+// program is the name that this program was called by.
 func program() string { return os.Args[0] }

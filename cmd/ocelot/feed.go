@@ -19,9 +19,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cloudtrail"
 )
 
-// maxText is the longest text that is sent as one entry: well over what the
-// service takes, so that the service says what is wrong, and well under what a
-// request may hold.
+// maxText is the longest text that is sent as one entry, in bytes. It is well
+// over the limit of an entry, so that the service says what is wrong, and well
+// under the limit of a request.
 const maxText = 1 << 20
 
 const stdinName = "-"
@@ -30,7 +30,7 @@ const stdinName = "-"
 type item struct {
 	place string // "file:line"
 	text  []byte // without line breaks
-	// reason is why it cannot be sent at all, "" where it can.
+	// reason is why the entry cannot be sent, "" if it can.
 	reason string
 }
 
@@ -40,12 +40,12 @@ type feed struct {
 	stdin io.Reader
 	// items reads one input.
 	items func(name string, r io.Reader) iter.Seq2[item, error]
-	// progress is told how many bytes of the inputs were read since the last time.
+	// progress gets the number of bytes read since the last call.
 	progress func(n int)
 }
 
-// all returns the entries of every input. An error is of one input, whose rest
-// is skipped; the next one follows.
+// all returns the entries of every input. After an error it skips the rest of
+// that input and continues with the next one.
 func (f *feed) all(ctx context.Context) iter.Seq2[item, error] {
 	return func(yield func(item, error) bool) {
 		for _, path := range f.paths {
@@ -83,7 +83,7 @@ func (f *feed) one(path string) iter.Seq2[item, error] {
 	}
 }
 
-// counter tells how much was read.
+// counter reports how much was read.
 type counter struct {
 	io.Reader
 	progress func(n int)
@@ -95,7 +95,7 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unpacked is the text of an input, which may be compressed with gzip.
+// unpacked returns the text of an input. It unpacks gzip.
 func unpacked(r io.Reader) (*bufio.Reader, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	start, err := buffered.Peek(2)
@@ -167,7 +167,7 @@ func ndjsonItems(identify func(line []byte) []byte) func(name string, r io.Reade
 	}
 }
 
-// limited marks an item that is too long to be sent, and forgets its text.
+// limited gives an item that is too long a reason instead of its text.
 func limited(it item) item {
 	if len(it.text) > maxText {
 		it.text, it.reason = nil, fmt.Sprintf("is longer than %d bytes", maxText)
@@ -175,8 +175,8 @@ func limited(it item) item {
 	return it
 }
 
-// readLine reads a line. Of one longer than maxText it returns a little more
-// than that and drops the rest. The line is the caller's.
+// readLine reads a line. It cuts a line that is longer than maxText a little
+// after that length. The caller owns the result.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {

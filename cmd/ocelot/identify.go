@@ -12,7 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// identifier gives entries an identity that have none, so that sending them
+// identifier gives an identity to entries that have none, so that sending them
 // again stores nothing twice.
 type identifier struct {
 	now    func() time.Time
@@ -30,8 +30,8 @@ type member struct {
 // idempotency key stays as it is. One with a timestamp gets a hash of the line
 // as its key: the same line is the same entry whenever it is sent. One without
 // gets the time and a random id: repeating a request stores it once, but sending
-// the file again stores it anew. What is no JSON object stays as it is, for the
-// service to refuse.
+// the file again stores it a second time. A line that is no JSON object stays as
+// it is: the service refuses it.
 func (i *identifier) identify(line []byte) []byte {
 	members, ok := topLevel(line)
 	if !ok || members["id"].given || members["idempotency_key"].given {
@@ -49,7 +49,7 @@ func (i *identifier) identify(line []byte) []byte {
 	})
 }
 
-// topLevel finds the members that make an identity; ok is false where the line
+// topLevel finds the members that make an identity; ok is false if the line
 // is no JSON object.
 func topLevel(line []byte) (members map[string]member, ok bool) {
 	decoder := jsontext.NewDecoder(bytes.NewReader(line), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))

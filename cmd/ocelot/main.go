@@ -36,19 +36,19 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Print the version of this program."`
 }
 
-// console is what a command talks to.
+// console is the terminal or pipes of a command, its clock and its random source.
 type console struct {
 	in       io.Reader
 	out, err io.Writer
-	// outTerminal and errTerminal say that a person is watching; width is of the
-	// terminal at out in columns, 0 where there is none.
+	// outTerminal and errTerminal say whether a person is watching. width is the
+	// terminal's at out in columns, 0 if out is none.
 	outTerminal, errTerminal bool
 	width                    int
 	now                      func() time.Time
 	random                   func(b []byte)
 }
 
-// usageError is a command line that cannot be meant.
+// usageError is a wrong command line; the program exits with exitUsage.
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
@@ -59,7 +59,7 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(fo
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first Ctrl-C asks the command to end, the second ends it.
+	// The first Ctrl-C asks the command to end. The second one kills it.
 	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args[1:], newConsole())
 	stop()
@@ -79,7 +79,7 @@ func newConsole() *console {
 	return c
 }
 
-// exited ends the parsing of a command line that only asks for help.
+// exited ends the parsing of a command line after --help.
 type exited int
 
 // run does what the arguments say and returns the exit code.
@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, con *console) (code int) {
 	}()
 	parser, err := kong.New(&commands{},
 		kong.Name("ocelot"),
-		kong.Description("The command line of Ocelot, the audit-log service. Exit codes: 0 done, 1 failed, 2 not understood."),
+		kong.Description("The command line of Ocelot, the audit-log service. Exit codes: 0 success, 1 failure, 2 wrong usage."),
 		kong.Writers(con.out, con.err),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
@@ -115,27 +115,27 @@ func run(ctx context.Context, args []string, con *console) (code int) {
 	return con.fail(command.Run())
 }
 
-// fail tells the error, if any, and returns the exit code that goes with it.
+// fail reports the error, if any, and returns the exit code for it.
 func (c *console) fail(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	if !errors.Is(err, errToldAlready) {
-		c.complain("ocelot: %s", err)
+	if !errors.Is(err, errReported) {
+		c.report("ocelot: %s", err)
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {
-		c.complain("Run ocelot --help, or ocelot <command> --help.")
+		c.report("Run ocelot --help, or ocelot <command> --help.")
 		return exitUsage
 	}
 	return exitFailure
 }
 
-// errToldAlready is a failure whose reasons are on standard error already.
-var errToldAlready = errors.New("failed")
+// errReported is a failure that is on standard error already.
+var errReported = errors.New("failed")
 
-// complain writes a line to standard error. Nothing in it can steer a terminal.
-// There is nobody left to tell when that fails.
-func (c *console) complain(format string, args ...any) {
+// report writes a line to standard error, with control characters spelled out.
+// An error of that write has no one to go to.
+func (c *console) report(format string, args ...any) {
 	_, _ = fmt.Fprintln(c.err, printable(fmt.Sprintf(format, args...)))
 }

@@ -14,10 +14,10 @@ import (
 
 // queryFlags choose entries.
 type queryFlags struct {
-	Filter []string `sep:"none" short:"f" placeholder:"FIELD=VALUE" group:"Entries:" help:"Only entries whose field has the value; may be repeated, values of one field are alternatives. Fields: user_id, session_id, request_id, action, resource_type, resource_id, severity, ip_address, changed, metadata.<path>."`
-	From   string   `placeholder:"TIME" group:"Entries:" help:"Only from this time on: RFC 3339, a date (its midnight in UTC), or how long ago (90m, 24h, 7d)."`
-	To     string   `placeholder:"TIME" group:"Entries:" help:"Only before this time: RFC 3339, a date, or how long ago."`
-	Query  []string `arg:"" optional:"" help:"Full text and field operators, such as: login severity>=ERROR -test. After -- where it begins with a hyphen."`
+	Filter []string `sep:"none" short:"f" placeholder:"FIELD=VALUE" group:"Entries:" help:"Only entries whose field has the value; repeatable; an entry matches any of one field's values. Fields: user_id, session_id, request_id, action, resource_type, resource_id, severity, ip_address, changed, metadata.<path>."`
+	From   string   `placeholder:"TIME" group:"Entries:" help:"Only entries from this time on: RFC 3339, a date (midnight in UTC), or a duration before now (90m, 24h, 7d)."`
+	To     string   `placeholder:"TIME" group:"Entries:" help:"Only entries before this time: RFC 3339, a date, or a duration before now."`
+	Query  []string `arg:"" optional:"" help:"Full text and field operators, such as: login severity>=ERROR -test. Put -- before a query that begins with a hyphen."`
 }
 
 // params are the flags as query parameters of the API.
@@ -38,7 +38,7 @@ func (f *queryFlags) params(now time.Time) (url.Values, error) {
 		if text == "" {
 			continue
 		}
-		at, err := moment(text, now)
+		at, err := parseTime(text, now)
 		if err != nil {
 			return nil, usagef("--%s %s: %w", name, text, err)
 		}
@@ -47,9 +47,9 @@ func (f *queryFlags) params(now time.Time) (url.Values, error) {
 	return params, nil
 }
 
-// moment is a time as the API takes it: one in RFC 3339 and a date stay as they
-// are, a duration counts back from now.
-func moment(text string, now time.Time) (string, error) {
+// parseTime returns a time as the API reads it. RFC 3339 and dates stay as they
+// are; a duration counts back from now.
+func parseTime(text string, now time.Time) (string, error) {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if _, err := time.Parse(layout, text); err == nil {
 			return text, nil
@@ -67,9 +67,9 @@ func moment(text string, now time.Time) (string, error) {
 	return now.Add(-ago).UTC().Format(time.RFC3339), nil
 }
 
-// outputFlag chooses the form of what is printed.
+// outputFlag chooses the output format.
 type outputFlag struct {
-	Output string `short:"o" enum:"auto,table,json,ndjson" default:"auto" help:"table, json or ndjson; auto is a table on a terminal and ndjson elsewhere."`
+	Output string `short:"o" enum:"auto,table,json,ndjson" default:"auto" help:"table, json or ndjson; auto is table on a terminal, else ndjson."`
 }
 
 // palette colors words for a terminal; the zero palette does not.

@@ -15,15 +15,15 @@ import (
 
 // redriveCmd moves dead letters back to where they failed.
 type redriveCmd struct {
-	Queues []string `arg:"" optional:"" name:"queue" help:"Queues whose dead letters are moved; all where none is named."`
+	Queues []string `arg:"" optional:"" name:"queue" help:"Queues whose dead letters are moved; by default all."`
 	Data   string   `default:".ocelot" type:"path" placeholder:"FOLDER" help:"Data folder of a service that is stopped."`
-	SQS    bool     `name:"sqs" help:"Move those in SQS instead: AWS_REGION, the AWS credentials of the environment and OCELOT_QUEUE_PREFIX say where."`
+	SQS    bool     `name:"sqs" help:"Move those in SQS instead, with AWS_REGION, the AWS credentials and OCELOT_QUEUE_PREFIX of the environment."`
 }
 
 // Help is what --help adds.
 func (*redriveCmd) Help() string {
-	return `Handling is repeatable: what was handled after all before it was moved back is not stored, indexed or sent again.
-What still cannot be handled becomes a dead letter again.`
+	return `Handling is repeatable: a message that was handled before is not stored, indexed or sent a second time.
+A message that fails again becomes a dead letter again.`
 }
 
 // Run moves them and prints how many of each queue.
@@ -32,7 +32,7 @@ func (c *redriveCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	tell := func(name manifest.QueueName, moved int64) { fmt.Fprintf(con.out, "%-16s %d\n", name, moved) }
+	report := func(name manifest.QueueName, moved int64) { fmt.Fprintf(con.out, "%-16s %d\n", name, moved) }
 	settings, err := config.ReadDev()
 	if err != nil {
 		return err
@@ -41,11 +41,11 @@ func (c *redriveCmd) Run(ctx context.Context, con *console) error {
 		if settings.Engines.AWS.Region == "" {
 			return usagef("--sqs needs AWS_REGION, the region of the queues")
 		}
-		return localcloud.RedriveSQS(ctx, settings.Engines, queues, tell)
+		return localcloud.RedriveSQS(ctx, settings.Engines, queues, report)
 	}
-	err = localcloud.RedriveLocal(ctx, c.Data, queues, tell)
+	err = localcloud.RedriveLocal(ctx, c.Data, queues, report)
 	if errors.Is(err, sqlite.ErrInUse) {
-		return fmt.Errorf("%s is open in a running service: stop that first", c.Data)
+		return fmt.Errorf("%s is open in a running service: stop the service first", c.Data)
 	}
 	return err
 }
@@ -63,7 +63,7 @@ func (c *redriveCmd) named() ([]manifest.QueueName, error) {
 	for _, text := range c.Queues {
 		name := manifest.QueueName(text)
 		if !slices.Contains(all, name) {
-			return nil, usagef("%q is no queue; there are %s", text, joined(all))
+			return nil, usagef("%q is no queue; the queues are %s", text, joined(all))
 		}
 		found = append(found, name)
 	}

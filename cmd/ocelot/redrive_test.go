@@ -50,7 +50,7 @@ func TestRedrive(t *testing.T) {
 	}
 
 	open := command(t.Context(), strings.NewReader(""), 0, "redrive", "--data", folder)
-	if open.code != 1 || !strings.Contains(open.err, "stop that first") {
+	if open.code != 1 || !strings.Contains(open.err, "stop the service first") {
 		t.Errorf("with the folder open: exit %d, %s", open.code, open.err)
 	}
 	closeFolder(t, db)

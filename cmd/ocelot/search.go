@@ -19,8 +19,8 @@ type searchCmd struct {
 	outputFlag
 	colorFlag
 	Sort  string `enum:"-timestamp,+timestamp,timestamp" default:"-timestamp" help:"-timestamp (the newest first) or timestamp (the oldest first)."`
-	Limit int    `short:"n" default:"50" help:"Entries in all."`
-	All   bool   `help:"Every entry, whatever --limit says."`
+	Limit int    `short:"n" default:"50" help:"Number of entries."`
+	All   bool   `help:"Every entry, without the limit."`
 }
 
 // Validate checks the numbers.
@@ -34,7 +34,7 @@ func (c *searchCmd) Validate() error {
 // entryPrinter prints entries in one form.
 type entryPrinter interface {
 	page(items []json.RawMessage) error
-	// end is told the cursor of what was not printed, "" where nothing is left.
+	// end gets the cursor of the entries that were not printed, "" if there are none.
 	end(next string) error
 }
 
@@ -53,7 +53,7 @@ func (c *searchCmd) Run(ctx context.Context, con *console) error {
 	return c.print(ctx, service, params, c.printer(con, out, c.palette(con)), out)
 }
 
-// print asks for page after page.
+// print requests and prints page after page.
 func (c *searchCmd) print(ctx context.Context, service *client.Client, params url.Values, printer entryPrinter, out *bufio.Writer) error {
 	left := c.Limit
 	for {

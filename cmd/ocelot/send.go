@@ -28,18 +28,18 @@ type sendCmd struct {
 	From        string   `enum:"ndjson,cloudtrail" default:"ndjson" help:"What the files are: ndjson (one entry as JSON on each line) or cloudtrail (AWS CloudTrail log files)."`
 	Batch       int      `default:"500" help:"Entries in one request, up to 1,000."`
 	Concurrency int      `default:"2" help:"Requests at the same time, up to 64."`
-	Files       []string `arg:"" optional:"" name:"file" help:"Files, folders or patterns; compressed with gzip or not. Standard input without any, or with -."`
+	Files       []string `arg:"" optional:"" name:"file" help:"Files, folders or patterns; compressed with gzip or not. Standard input if there is none, or for -."`
 }
 
 // Help is what --help adds.
 func (*sendCmd) Help() string {
-	return `Requests are repeated until the service has answered, and nothing is stored twice by that. An entry without an id and an
-idempotency key is given one: with a timestamp it is a hash of its line, so that the same file can be sent again, and lines that are
-the same to the last byte are one entry; without a timestamp it is the time and a random id, which protects this run only.
+	return `ocelot repeats requests until the service answers; nothing is stored twice. An entry without an id and an idempotency key
+gets one. With a timestamp, the key is a hash of the line: you can send the same file again, and identical lines are one entry.
+Without a timestamp, the entry gets the time and a random id, which prevents duplicates within this run only.
 
 The last line of standard output is one JSON object: {"accepted":n,"duplicate":n,"filtered":n,"expired":n,"rejected":n}. "accepted"
-counts what the service has or had already. Each rejected entry is told on standard error with its file, line and reason; then, and
-when anything else failed, the exit code is 1.`
+counts entries that the service stores or had stored already. Standard error names each rejected entry with its file, line and
+reason. After a rejected entry or another failure the exit code is 1.`
 }
 
 // Validate checks the numbers.
@@ -79,7 +79,7 @@ func (c *sendCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if s.failed || s.counts.Rejected > 0 {
-		return errToldAlready
+		return errReported
 	}
 	return nil
 }
@@ -105,12 +105,12 @@ type sending struct {
 	failed bool // an input could not be read to its end
 }
 
-// linger is how long an entry waits for others to share its request, so that
-// what trickles in (tail -f log | ocelot send) is sent soon.
-const linger = time.Second
+// maxBatchDelay is how long an entry waits for others to share its request. It
+// keeps a slow input (tail -f log | ocelot send) from waiting for a full batch.
+const maxBatchDelay = time.Second
 
-// fed is one element of the feed.
-type fed struct {
+// fedItem is one element of the feed.
+type fedItem struct {
 	item item
 	err  error
 }
@@ -123,7 +123,7 @@ func (s *sending) run(ctx context.Context, items iter.Seq2[item, error], concurr
 	incoming := readAhead(running, items)
 	var batch batch
 	flush := func() {
-		if full := batch.take(); len(full) > 0 {
+		if full := batch.drain(); len(full) > 0 {
 			group.Go(func() error { return s.send(running, full) })
 		}
 	}
@@ -135,7 +135,7 @@ func (s *sending) run(ctx context.Context, items iter.Seq2[item, error], concurr
 			flush()
 		case next, open := <-incoming:
 			more = open
-			if open && s.takes(next) && batch.add(next.item, s.batch) {
+			if open && s.accepts(next) && batch.add(next.item, s.batch) {
 				flush()
 			}
 		}
@@ -148,20 +148,20 @@ func (s *sending) run(ctx context.Context, items iter.Seq2[item, error], concurr
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		s.tellStop(batch.take())
+		s.reportStop(batch.drain())
 	}
 	return err
 }
 
 // readAhead reads the items in its own goroutine, since a read of standard input
 // cannot be interrupted.
-func readAhead(ctx context.Context, items iter.Seq2[item, error]) <-chan fed {
-	incoming := make(chan fed, audit.MaxBulkEntries)
+func readAhead(ctx context.Context, items iter.Seq2[item, error]) <-chan fedItem {
+	incoming := make(chan fedItem, audit.MaxBulkEntries)
 	go func() {
 		defer close(incoming)
 		for it, err := range items {
 			select {
-			case incoming <- fed{it, err}:
+			case incoming <- fedItem{it, err}:
 			case <-ctx.Done():
 				return
 			}
@@ -170,11 +170,11 @@ func readAhead(ctx context.Context, items iter.Seq2[item, error]) <-chan fed {
 	return incoming
 }
 
-// takes reports whether the element is an entry that can be sent, and tells where it is not.
-func (s *sending) takes(next fed) bool {
+// accepts reports whether the element is an entry that can be sent. If not, it reports why.
+func (s *sending) accepts(next fedItem) bool {
 	switch {
 	case next.err != nil:
-		s.tellFailure(next.err)
+		s.reportFailure(next.err)
 		return false
 	case next.item.reason != "":
 		s.reject(next.item.place, next.item.reason)
@@ -187,21 +187,21 @@ func (s *sending) takes(next fed) bool {
 type batch struct {
 	items []item
 	size  int              // bytes
-	due   <-chan time.Time // tells when its first item has waited long enough; nil while it is empty
+	due   <-chan time.Time // fires when its first item has waited for maxBatchDelay; nil while it is empty
 }
 
 // add puts an item in and reports whether the batch is full.
 func (b *batch) add(it item, limit int) bool {
 	if len(b.items) == 0 {
-		b.due = time.After(linger)
+		b.due = time.After(maxBatchDelay)
 	}
 	b.items = append(b.items, it)
 	b.size += len(it.text) + 1
 	return len(b.items) == limit || b.size > maxBatchText
 }
 
-// take empties the batch and returns what was in it.
-func (b *batch) take() []item {
+// drain empties the batch and returns what was in it.
+func (b *batch) drain() []item {
 	items := b.items
 	*b = batch{}
 	return items
@@ -215,8 +215,8 @@ func (s *sending) send(ctx context.Context, items []item) error {
 	}
 	answer, err := s.client.Bulk(ctx, texts)
 	if err != nil {
-		s.tellFailure(fmt.Errorf("%s to %s not acknowledged: %w", items[0].place, items[len(items)-1].place, err))
-		return errToldAlready
+		s.reportFailure(fmt.Errorf("%s to %s not acknowledged: %w", items[0].place, items[len(items)-1].place, err))
+		return errReported
 	}
 	s.count(answer)
 	for _, outcome := range answer.Items {
@@ -231,7 +231,7 @@ func (s *sending) send(ctx context.Context, items []item) error {
 	return nil
 }
 
-// count adds what the service took. Rejected entries are counted where they are told.
+// count adds what the service took. reject counts the rejected entries.
 func (s *sending) count(answer client.Bulk) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,39 +244,39 @@ func (s *sending) count(answer client.Bulk) {
 	}
 }
 
-// reject counts one entry and tells why.
+// reject counts one entry and reports why.
 func (s *sending) reject(place, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.Rejected++
-	s.complain("%s: %s", place, reason)
+	s.report("%s: %s", place, reason)
 }
 
-// tellFailure tells of an input that could not be read to its end.
-func (s *sending) tellFailure(err error) {
+// reportFailure reports an input that could not be read or sent to its end.
+func (s *sending) reportFailure(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failed = true
-	s.complain("ocelot: %s", err)
+	s.report("ocelot: %s", err)
 }
 
-// tellStop tells that the rest of the input was left, from the first of these
-// on where there is one.
-func (s *sending) tellStop(rest []item) {
+// reportStop reports that the rest of the input was not sent, from the first of
+// these items on if there are any.
+func (s *sending) reportStop(rest []item) {
 	if len(rest) > 0 {
-		s.tellFailure(fmt.Errorf("stopped: nothing from %s on was sent", rest[0].place))
+		s.reportFailure(fmt.Errorf("stopped: %s and what follows was not sent", rest[0].place))
 		return
 	}
-	s.tellFailure(errors.New("stopped: what follows in the input was not sent"))
+	s.reportFailure(errors.New("stopped: the rest of the input was not sent"))
 }
 
-// complain writes a line in place of the progress bar, which comes back by
+// report writes a line in place of the progress bar, which comes back by
 // itself. The bar is decoration: that it cannot be drawn is no failure.
-func (s *sending) complain(format string, args ...any) {
+func (s *sending) report(format string, args ...any) {
 	if s.bar != nil {
 		_ = s.bar.Clear()
 	}
-	s.con.complain(format, args...)
+	s.con.report(format, args...)
 }
 
 // read moves the progress bar.

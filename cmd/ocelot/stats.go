@@ -19,10 +19,10 @@ type statsCmd struct {
 	serviceFlags
 	queryFlags
 	colorFlag
-	Output   string   `short:"o" enum:"auto,table,json" default:"auto" help:"table or json; auto is a table on a terminal and json elsewhere."`
+	Output   string   `short:"o" enum:"auto,table,json" default:"auto" help:"table or json; auto is table on a terminal, else json."`
 	GroupBy  []string `placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity."`
 	Interval string   `placeholder:"DURATION" help:"Count over time by this interval, such as 1h."`
-	Top      int      `default:"10" help:"How many groups, the largest first."`
+	Top      int      `default:"10" help:"Number of groups, the largest first."`
 }
 
 // Validate checks the numbers.

@@ -32,17 +32,17 @@ func (r row) cells() []string {
 	return cells
 }
 
-// columns of the entries' table, each with its greatest width on a terminal; the
-// last one takes what is left.
+// columns of the entries' table, each with its greatest width on a terminal. The
+// last one gets the rest of the line.
 var columns = []struct {
-	title string
-	most  int
+	title    string
+	maxWidth int
 }{{"TIMESTAMP", 24}, {"SEVERITY", 8}, {"USER", 28}, {"ACTION", 22}, {"RESOURCE", 32}, {"MESSAGE", 0}}
 
 const (
 	severityColumn = 1
-	// narrowest is the least that the last column gets, however narrow the terminal.
-	narrowest = 20
+	// minLastWidth is the last column's width on a narrow terminal.
+	minLastWidth = 20
 )
 
 // tablePrinter prints entries as aligned lines, cut to the terminal's width.
@@ -76,7 +76,7 @@ func rowsOf(items []json.RawMessage) ([][]string, error) {
 	for i, item := range items {
 		var r row
 		if err := json.Unmarshal(item, &r); err != nil {
-			return nil, fmt.Errorf("an entry of the answer is not as it should be: %w", err)
+			return nil, fmt.Errorf("the answer has an entry that cannot be read: %w", err)
 		}
 		rows[i] = r.cells()
 	}
@@ -100,8 +100,8 @@ func (p *tablePrinter) lines(rows [][]string) error {
 	return nil
 }
 
-// measure decides the columns' widths, none less than it was. Without a terminal
-// nothing is cut.
+// measure sets the columns' widths; none becomes narrower. Without a terminal, the
+// table shows every value in full.
 func (p *tablePrinter) measure(rows [][]string) {
 	if p.widths == nil {
 		p.widths = make([]int, len(columns))
@@ -112,15 +112,15 @@ func (p *tablePrinter) measure(rows [][]string) {
 		for _, cells := range rows {
 			p.widths[i] = max(p.widths[i], uniseg.StringWidth(cells[i]))
 		}
-		if p.con.width > 0 && c.most > 0 {
-			p.widths[i] = min(p.widths[i], c.most)
+		if p.con.width > 0 && c.maxWidth > 0 {
+			p.widths[i] = min(p.widths[i], c.maxWidth)
 		}
 		if i < len(columns)-1 {
 			used += p.widths[i] + 2
 		}
 	}
 	if p.con.width > 0 {
-		p.widths[len(columns)-1] = max(narrowest, p.con.width-used)
+		p.widths[len(columns)-1] = max(minLastWidth, p.con.width-used)
 	}
 }
 
@@ -160,9 +160,9 @@ func (p *tablePrinter) line(cells []string, style func(column int, cell string) 
 func (p *tablePrinter) end(next string) error {
 	switch {
 	case p.widths == nil:
-		p.con.complain("No entries.")
+		p.con.report("No entries.")
 	case next != "":
-		p.con.complain("More entries follow; --limit or --all shows them.")
+		p.con.report("There are more entries: use --limit or --all.")
 	}
 	return nil
 }

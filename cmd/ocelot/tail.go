@@ -18,14 +18,14 @@ type tailCmd struct {
 	queryFlags
 	outputFlag
 	colorFlag
-	StreamURL  string `name:"stream-url" env:"OCELOT_STREAM_URL" placeholder:"URL" group:"Service:" help:"Address of the live stream where it has one of its own, as on AWS (wss://host/stage)."`
-	After      string `placeholder:"CURSOR" xor:"after" help:"Go on after this cursor, which reaches back at most 24 hours; by default only what is stored from now on."`
-	CursorFile string `type:"path" placeholder:"FILE" xor:"after" help:"Go on after the cursor in this file, where there is one, and keep it up to date with what was printed."`
+	StreamURL  string `name:"stream-url" env:"OCELOT_STREAM_URL" placeholder:"URL" group:"Service:" help:"Address of the live stream if it differs from the service's, as on AWS (wss://host/stage)."`
+	After      string `placeholder:"CURSOR" xor:"after" help:"Continue after this cursor, which is valid for 24 hours; by default only entries stored from now on."`
+	CursorFile string `type:"path" placeholder:"FILE" xor:"after" help:"Continue after the cursor in this file, if it exists, and write the cursor of the last printed entry to it."`
 }
 
 // Help is what --help adds.
 func (*tailCmd) Help() string {
-	return `Entries are printed as they are stored, each once, until Ctrl-C. After a cut tail connects again and goes on where it was; it never skips an entry without saying so on standard error. There it says at its end with which cursor to go on.`
+	return `tail prints each entry once, as it is stored, until Ctrl-C. After a lost connection it connects again and continues where it was. If entries are left out, standard error says so. At its end tail prints the cursor to continue with there.`
 }
 
 // Run prints the entries of the live stream until ctx ends.
@@ -43,7 +43,7 @@ func (c *tailCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	after, err := c.begin()
+	after, err := c.startCursor()
 	if err != nil {
 		return err
 	}
@@ -52,12 +52,12 @@ func (c *tailCmd) Run(ctx context.Context, con *console) error {
 	if table, isTable := t.printer.(*tablePrinter); isTable {
 		t.printer = &liveTable{table}
 	}
-	err = service.Stream(ctx, client.Subscription{Filter: filter, After: after}, t.take)
+	err = service.Stream(ctx, client.Subscription{Filter: filter, After: after}, t.handle)
 	return t.end(ctx, err)
 }
 
-// begin returns the cursor to begin with, "" for now.
-func (c *tailCmd) begin() (string, error) {
+// startCursor returns the cursor to start after, "" to start now.
+func (c *tailCmd) startCursor() (string, error) {
 	if c.CursorFile == "" {
 		return c.After, nil
 	}
@@ -68,7 +68,7 @@ func (c *tailCmd) begin() (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// tail prints what a stream tells.
+// tail prints the events of a stream.
 type tail struct {
 	con     *console
 	out     *bufio.Writer
@@ -77,14 +77,14 @@ type tail struct {
 	cursor  string // of what was printed
 }
 
-func (t *tail) take(e client.Event) error {
+func (t *tail) handle(e client.Event) error {
 	switch e.Kind {
 	case client.StreamSubscribed:
-		t.con.complain("Following the live stream; Ctrl-C ends it.")
+		t.con.report("Following the live stream; Ctrl-C ends it.")
 	case client.StreamCut:
-		t.con.complain("No connection: %s. Trying again in %.1f s.", e.Err, e.Pause.Seconds())
+		t.con.report("No connection: %s. Trying again in %.1f s.", e.Err, e.Pause.Seconds())
 	case client.StreamLagged:
-		t.con.complain("Too slow: entries were left out here. ocelot tail --after %s brings them.", e.Cursor)
+		t.con.report("Too slow: entries were left out here. ocelot tail --after %s prints them.", e.Cursor)
 		return nil // what follows is not after this cursor
 	case client.StreamEntries:
 		if err := errors.Join(t.printer.page(e.Entries), t.out.Flush()); err != nil {
@@ -94,7 +94,7 @@ func (t *tail) take(e client.Event) error {
 	return t.advance(e.Cursor)
 }
 
-// advance keeps the cursor of what was printed.
+// advance stores the cursor of what was printed.
 func (t *tail) advance(cursor string) error {
 	if cursor == t.cursor {
 		return nil
@@ -110,12 +110,12 @@ func (t *tail) advance(cursor string) error {
 		err = os.Rename(next, t.file)
 	}
 	if err != nil {
-		return fmt.Errorf("keep the cursor: %w", err)
+		return fmt.Errorf("store the cursor: %w", err)
 	}
 	return nil
 }
 
-// end says how to go on. That ctx has ended is no failure.
+// end reports how to continue. The end of ctx is no failure.
 func (t *tail) end(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = nil
@@ -123,9 +123,9 @@ func (t *tail) end(ctx context.Context, err error) error {
 	err = errors.Join(err, t.printer.end(t.cursor), t.out.Flush())
 	switch {
 	case errors.Is(err, client.ErrCursorExpired):
-		t.con.complain("What came after it can be searched: ocelot search --from, then ocelot tail without a cursor.")
+		t.con.report("Find the missed entries with ocelot search --from, then run ocelot tail without a cursor.")
 	case t.cursor != "" && t.file == "":
-		t.con.complain("To go on from here: --after %s", t.cursor)
+		t.con.report("To continue from here: --after %s", t.cursor)
 	}
 	return err
 }

@@ -137,7 +137,7 @@ func TestTailGoesOnAfterACut(t *testing.T) {
 	if diff := cmp.Diff(asked, s.asked); diff != "" {
 		t.Error(diff)
 	}
-	for _, want := range []string{"Following the live stream", "No connection: ", "left out", "--after c2 ", "To go on from here: --after c9\n"} {
+	for _, want := range []string{"Following the live stream", "No connection: ", "left out", "--after c2 ", "To continue from here: --after c9\n"} {
 		if !strings.Contains(got.err, want) {
 			t.Errorf("%q is not said: %s", want, got.err)
 		}
@@ -185,7 +185,10 @@ func TestTailKeepsItsCursor(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		kept, err := os.ReadFile(file)
-		if err != nil || string(kept) != c.after || s.asked[0] != c.asked {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(kept) != c.after || s.asked[0] != c.asked {
 			t.Errorf("kept %q, %v; asked %s", kept, err, s.asked)
 		}
 	}
@@ -206,7 +209,7 @@ func TestTailSaysWhyItEnds(t *testing.T) {
 	}{
 		{"not allowed", nil, "403"},
 		{"an odd cursor", refused("invalid_cursor"), "/after: must be good"},
-		{"an old cursor", refused("expired"), "can be searched"},
+		{"an old cursor", refused("expired"), "ocelot search --from"},
 		{"the credential ends", [][]string{{liveBegin, liveFrame("c7", liveEntry(1, "A"))}}, "--after c7"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

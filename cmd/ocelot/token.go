@@ -12,18 +12,18 @@ import (
 )
 
 type tokenCmd struct {
-	Data        string        `default:".ocelot" placeholder:"FOLDER" help:"Data folder of the service; its key is made where it has none."`
-	Tenant      []string      `required:"" env:"OCELOT_TENANT" help:"Tenants that the token is good for; '*' for every one."`
+	Data        string        `default:".ocelot" placeholder:"FOLDER" help:"Data folder of the service; a new folder gets a key."`
+	Tenant      []string      `required:"" env:"OCELOT_TENANT" help:"Tenants that the token is valid for; '*' for all."`
 	Role        string        `enum:"admin,auditor,user,operator,none" default:"none" help:"One of admin, auditor, user, operator (with the tenant '*'), or none."`
-	Sub         string        `default:"developer" placeholder:"NAME" help:"Who the token stands for."`
-	Permissions []string      `placeholder:"PERMISSION" help:"Permissions beside the role's, such as logs:read_sensitive."`
-	Resources   []string      `placeholder:"RESOURCE" help:"Narrow every read to these, such as order or user:42."`
-	TTL         time.Duration `name:"ttl" default:"1h" help:"How long the token is good for."`
+	Sub         string        `default:"developer" placeholder:"NAME" help:"Subject of the token."`
+	Permissions []string      `placeholder:"PERMISSION" help:"Permissions in addition to the role's, for example logs:read_sensitive."`
+	Resources   []string      `placeholder:"RESOURCE" help:"Restrict every read to these, for example order or user:42."`
+	TTL         time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
 }
 
 // Help is what --help adds.
 func (*tokenCmd) Help() string {
-	return `The token goes to standard output and is good for a service that runs over the same data folder:
+	return `The token goes to standard output. It is valid for a service with the same data folder:
 
   export OCELOT_TENANT=acme OCELOT_TOKEN=$(ocelot token --tenant acme --role admin)`
 }
@@ -38,9 +38,9 @@ func (c *tokenCmd) Validate() error {
 	case c.Sub == "":
 		return errors.New("--sub must not be empty")
 	case c.Role == "none" && len(c.Permissions) == 0:
-		return errors.New("a token without --role and --permissions is good for nothing")
+		return errors.New("a token needs --role or --permissions")
 	case role == access.RoleOperator && (len(c.Tenant) != 1 || c.Tenant[0] != string(access.AnyTenant)):
-		return errors.New("the role operator goes with --tenant '*' only")
+		return errors.New("the role operator needs --tenant '*'")
 	}
 	for _, tenant := range c.Tenant {
 		if _, err := audit.ParseTenantID(tenant); err != nil && tenant != string(access.AnyTenant) {

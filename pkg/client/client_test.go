@@ -81,7 +81,10 @@ func TestBulk(t *testing.T) {
 			{"index":1,"status":"rejected","error":{"status":422,"title":"Unprocessable","errors":[{"pointer":"/action","code":"required","detail":"is required"}]}}]}`)
 	})
 	answer, err := c.Bulk(t.Context(), texts(`{"a":1}`, `{"a":2}`))
-	if err != nil || answer.Accepted != 1 || answer.Rejected != 1 || answer.Items[1].Error.Reason() != "/action: is required" {
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer.Accepted != 1 || answer.Rejected != 1 || answer.Items[1].Error.Reason() != "/action: is required" {
 		t.Errorf("answer %+v, error %v", answer, err)
 	}
 }
@@ -181,7 +184,10 @@ func TestRetriesUntilItWorks(t *testing.T) {
 		}
 	}, func(config *client.Config) { config.Timeout = time.Second })
 	stats, err := c.Stats(t.Context(), url.Values{"group_by": {"action,metadata.x"}})
-	if err != nil || tries.Load() != 5 || len(*pauses) != 4 {
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tries.Load() != 5 || len(*pauses) != 4 {
 		t.Fatalf("%d tries, pauses %v, error %v", tries.Load(), *pauses, err)
 	}
 	stats.Text = nil
@@ -239,7 +245,10 @@ func TestSearchAndEntry(t *testing.T) {
 		}
 	}, func(config *client.Config) { config.URL += "/base/api/v1/"; config.Token = "ocelot_secret" })
 	page, err := c.Search(t.Context(), url.Values{"action": {"A", "B"}, "metadata.a b": {"ü"}})
-	if err != nil || string(page.Items[0]) != `{"big":12345678901234567890,"f":1.50}` || *page.Next != "c1" || page.Prev != nil {
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(page.Items[0]) != `{"big":12345678901234567890,"f":1.50}` || *page.Next != "c1" || page.Prev != nil {
 		t.Errorf("page %+v, error %v", page, err)
 	}
 	entryID, err := audit.ParseEntryID(id)
@@ -247,7 +256,10 @@ func TestSearchAndEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	entry, err := c.Entry(t.Context(), entryID)
-	if err != nil || !json.Valid(entry) {
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !json.Valid(entry) {
 		t.Errorf("entry %s, error %v", entry, err)
 	}
 }

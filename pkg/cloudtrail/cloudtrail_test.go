@@ -240,8 +240,11 @@ func TestReaderStopsAtARecordThatIsTooLarge(t *testing.T) {
 func TestReaderReadsFilesLargerThanARecordMayBe(t *testing.T) {
 	record := `{"a":"` + strings.Repeat("x", 1<<20) + `"}`
 	got, err := records(`{"Records":[` + strings.Repeat(record+",", 19) + record + `]}`)
-	if err != nil || len(got) != 20 {
-		t.Errorf("%d records, error %v", len(got), err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 20 {
+		t.Errorf("got %d records, want 20", len(got))
 	}
 }
 
@@ -266,8 +269,11 @@ func TestRealLogs(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := records(string(text))
-		if err != nil || len(got) != len(log.Records) {
-			t.Fatalf("%s: %d of %d records, error %v", file, len(got), len(log.Records), err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != len(log.Records) {
+			t.Fatalf("%s: got %d records, want %d", file, len(got), len(log.Records))
 		}
 		total += len(got)
 		for i, record := range got {

@@ -36,9 +36,9 @@ type Lambda struct {
 	Output io.Writer
 }
 
-// environmentsEach is how many processes a function has at most: one for each
+// maxEnvironments is how many processes a function has at most: one for each
 // poller of two queues.
-const environmentsEach = 2 * pollersEach
+const maxEnvironments = 2 * pollersPerQueue
 
 // bootstraps runs each function's real binary behind a Lambda Runtime API.
 type bootstraps struct {
@@ -70,7 +70,7 @@ func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret
 	for _, f := range manifest.Functions() {
 		host, err := runtimehost.New(runtimehost.Function{
 			Name: f.Name, Bootstrap: programIn(o.Lambda.Bootstraps, f.Name), Env: environ, MemoryMB: f.MemoryMB, Timeout: f.Timeout,
-			Concurrency: environmentsEach, Output: o.Lambda.Output, Log: o.Log,
+			Concurrency: maxEnvironments, Output: o.Lambda.Output, Log: o.Log,
 		})
 		if err != nil {
 			missing = append(missing, f.Name)

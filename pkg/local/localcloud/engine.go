@@ -25,8 +25,8 @@ type queue interface {
 	Depth(ctx context.Context) (visible, inFlight, dead int64, err error)
 }
 
-// engine is what the functions run over: the embedded engine, with outside ones
-// in the place of the parts that the environment names.
+// engine is what the functions use: the embedded engine, with outside engines
+// instead of the parts that the environment names.
 type engine struct {
 	db     *sqlite.DB
 	stores wiring.Stores
@@ -83,7 +83,7 @@ func anyOutside(named config.Engines) bool {
 	return len(named.MongoURI) > 0 || len(named.OpenSearchURL) > 0 || named.NamesQueues()
 }
 
-// checkLambda refuses what no binary of a function is built for.
+// checkLambda refuses combinations of engines that no function binary is built for.
 func checkLambda(o Options) error {
 	if o.Lambda != nil && anyOutside(o.Engines) && !allOutside(o.Engines) {
 		return errors.New("the functions' binaries run over the embedded engine, or over MONGODB_URI, OPENSEARCH_URL and AWS_ENDPOINT_URL_SQS, all three")
@@ -97,8 +97,8 @@ type sqsSource struct{ *sqsqueue.Queue }
 // receiveWait is how long a receive waits; its answer may take as long again, twice.
 const receiveWait = time.Second
 
-// Receive does not end with its context, but soon by itself: the messages of a
-// receive that is cut short are nobody's until they are visible again.
+// Receive does not end with its context, but after at most three seconds: SQS
+// hides the messages of an interrupted receive until their visibility timeout.
 func (s sqsSource) Receive(ctx context.Context, max int, wait time.Duration) ([]sqlite.Message, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*receiveWait)
 	defer cancel()
@@ -110,13 +110,13 @@ func (s sqsSource) Receive(ctx context.Context, max int, wait time.Duration) ([]
 	return messages, err
 }
 
-// open opens the file. At first that is for this process alone, which shows that
-// nobody else serves the folder, and takes up what was in flight. Functions that
-// run in processes of their own share it then.
+// open opens the file. It first opens it for this process alone: that shows that
+// no other service uses the folder, and makes messages in flight visible again.
+// If functions run in other processes, it then opens the file shared.
 func open(ctx context.Context, o Options) (*sqlite.DB, error) {
 	path := filepath.Join(o.Data, embedded.File)
 	db, err := sqlite.Open(ctx, path)
-	for patience := time.Now().Add(dyingTime); errors.Is(err, sqlite.ErrInUse) && time.Now().Before(patience); {
+	for deadline := time.Now().Add(inUseTimeout); errors.Is(err, sqlite.ErrInUse) && time.Now().Before(deadline); {
 		pause(ctx, 20*time.Millisecond)
 		db, err = sqlite.Open(ctx, path)
 	}

@@ -30,7 +30,7 @@ type Options struct {
 	Empty bool   // leave out the demo tenant
 	// Tokens verifies bearer tokens. It is made once the development key is known.
 	Tokens func(ctx context.Context, devSecret []byte) (access.TokenVerifier, error)
-	// Engines take the place of the embedded one's parts where they are named.
+	// Engines replace parts of the embedded engine; those that are not set do not.
 	Engines config.Engines
 	// Lambda has the functions run as Lambda binaries; nil: in this process.
 	Lambda *Lambda
@@ -39,24 +39,25 @@ type Options struct {
 	Ready func(Started)
 }
 
-// Started tells what is running.
+// Started describes the running service.
 type Started struct {
 	URL    string // of the server, without a path
 	Secret []byte // signs development tokens
 }
 
 const (
-	// drainTime bounds how long a stop waits for requests and queues.
-	drainTime   = 30 * time.Second
-	pollersEach = 2 // per queue: one batch is handled while the next is received
-	// dyingTime is how long a start waits for the functions of a runner that was
-	// killed a moment ago: they end with it, but after it.
-	dyingTime = 2 * time.Second
+	// drainTimeout bounds how long a stop waits for requests and queues.
+	drainTimeout = 30 * time.Second
+	// pollersPerQueue lets one batch be handled while the next is received.
+	pollersPerQueue = 2
+	// inUseTimeout is how long a start waits while the file is in use. The functions of
+	// a killed runner end a moment after it.
+	inUseTimeout = 2 * time.Second
 )
 
-// Run runs the service until ctx ends. Then it stops taking requests, closes the
-// streams, lets the queues run empty, closes the file and returns nil. What was
-// acknowledged and did not get through in time goes on at the next start.
+// Run runs the service until ctx ends. Then it stops accepting requests,
+// closes the streams, waits until the queues are empty, closes the file and returns
+// nil. Messages that are left after 30 seconds are handled after the next start.
 func Run(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
@@ -127,7 +128,7 @@ func (r *runner) serve(ctx context.Context) error {
 		err = r.drain(context.WithoutCancel(ctx), server)
 	}
 	stopWorkers()
-	r.functions.close() // what was not finished in time goes on at the next start
+	r.functions.close() // unfinished messages are handled after the next start
 	wait()
 	r.sockets.stop()
 	return err
@@ -145,7 +146,7 @@ func (r *runner) ready(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// server bounds what a slow or hostile client can hold.
+// server returns the HTTP server. Its timeouts bound what a slow or hostile client can use.
 func (r *runner) server() *http.Server {
 	return &http.Server{
 		Handler:           r.routes(),
@@ -189,7 +190,7 @@ func (r *runner) startConsumers(ctx context.Context) (wait func()) {
 				trigger: trigger, timeout: f.Timeout, queue: r.engine.queue(trigger.Queue), source: r.engine.named(trigger.Queue),
 				function: r.functions.ofQueue(f), log: r.Log,
 			}
-			for range pollersEach {
+			for range pollersPerQueue {
 				running.Go(func() { c.run(ctx) })
 			}
 		}
@@ -202,9 +203,9 @@ func (r *runner) startConsumers(ctx context.Context) (wait func()) {
 }
 
 // drain ends the server, closes the connections of the WebSocket API and waits
-// until the queues are empty, all within drainTime.
+// until the queues are empty, all within drainTimeout.
 func (r *runner) drain(ctx context.Context, server *http.Server) error {
-	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
 		return fmt.Errorf("finish the requests under way: %w", err)
@@ -214,7 +215,7 @@ func (r *runner) drain(ctx context.Context, server *http.Server) error {
 		left, err := r.waiting(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil // the messages are durable and go on at the next start
+			return nil // the messages are durable and are handled after the next start
 		case err != nil || left == 0:
 			return err
 		}
@@ -222,8 +223,8 @@ func (r *runner) drain(ctx context.Context, server *http.Server) error {
 	}
 }
 
-// waiting counts the messages that are not in a dead-letter queue. Those for the
-// stream can wait: nobody is connected any more, and some are held back for long.
+// waiting counts the messages that are not in a dead-letter queue. The queue
+// stream does not count: no client is connected any more, and some of its messages have a long delay.
 func (r *runner) waiting(ctx context.Context) (int64, error) {
 	var total int64
 	for _, q := range manifest.Queues() {
@@ -232,7 +233,7 @@ func (r *runner) waiting(ctx context.Context) (int64, error) {
 		}
 		visible, inFlight, _, err := r.engine.queue(q.Name).Depth(ctx)
 		if err != nil {
-			return 0, fmt.Errorf("count what waits in %s: %w", q.Name, err)
+			return 0, fmt.Errorf("count the messages of %s: %w", q.Name, err)
 		}
 		total += visible + inFlight
 	}

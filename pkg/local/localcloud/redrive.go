@@ -14,10 +14,10 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 )
 
-// RedriveLocal moves the dead letters of the queues back that lie in a data
-// folder, and tells how many of each queue. A folder that a service has open is
-// refused with sqlite.ErrInUse.
-func RedriveLocal(ctx context.Context, data string, names []manifest.QueueName, tell func(manifest.QueueName, int64)) error {
+// RedriveLocal moves the dead letters of the queues in a data folder back, and
+// reports how many of each queue. The error is sqlite.ErrInUse if a service has
+// the folder open.
+func RedriveLocal(ctx context.Context, data string, names []manifest.QueueName, report func(manifest.QueueName, int64)) error {
 	path := filepath.Join(data, embedded.File)
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("%s is no data folder: %w", data, err)
@@ -26,25 +26,25 @@ func RedriveLocal(ctx context.Context, data string, names []manifest.QueueName, 
 	if err != nil {
 		return err
 	}
-	err = redrive(ctx, names, func(name manifest.QueueName) redriver { return embedded.Queue(db, name) }, tell)
+	err = redrive(ctx, names, func(name manifest.QueueName) redriver { return embedded.Queue(db, name) }, report)
 	return errors.Join(err, db.Close())
 }
 
 // RedriveSQS does the same with the queues of an account.
-func RedriveSQS(ctx context.Context, engines config.Engines, names []manifest.QueueName, tell func(manifest.QueueName, int64)) error {
+func RedriveSQS(ctx context.Context, engines config.Engines, names []manifest.QueueName, report func(manifest.QueueName, int64)) error {
 	source := queues.New(engines)
-	return redrive(ctx, names, func(name manifest.QueueName) redriver { return source.Queue(name) }, tell)
+	return redrive(ctx, names, func(name manifest.QueueName) redriver { return source.Queue(name) }, report)
 }
 
 type redriver interface {
 	Redrive(ctx context.Context) (moved int64, err error)
 }
 
-func redrive(ctx context.Context, names []manifest.QueueName, queue func(manifest.QueueName) redriver, tell func(manifest.QueueName, int64)) error {
+func redrive(ctx context.Context, names []manifest.QueueName, queue func(manifest.QueueName) redriver, report func(manifest.QueueName, int64)) error {
 	for _, name := range names {
 		moved, err := queue(name).Redrive(ctx)
 		if moved > 0 || err == nil {
-			tell(name, moved)
+			report(name, moved)
 		}
 		if err != nil {
 			return err

@@ -243,8 +243,11 @@ func streamConnects(t *testing.T, start starter) {
 	}
 	browser := service.as("", "")
 	conn, status, err := browser.connect("?" + address.RawQuery)
-	if err != nil || "http://"+address.Host != service.url {
-		t.Fatalf("%s: %d, %v", ticket.URL, status, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if "http://"+address.Host != service.url {
+		t.Fatalf("the ticket is for %s (status %d), want %s", ticket.URL, status, service.url)
 	}
 	if err := conn.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Error(err)

@@ -281,7 +281,10 @@ func TestSocketEventsAreGenuine(t *testing.T) {
 			t.Errorf("event %d is of %s, %s with %q, want %s, %s with %q", i, r.RouteKey, r.EventType, e.Body, key, kind, body)
 		}
 		at, err := time.Parse("02/Jan/2006:15:04:05 -0700", r.RequestTime)
-		if err != nil || at.Unix() != r.RequestTimeEpoch/1000 || r.RequestTimeEpoch < r.ConnectedAt || r.ConnectedAt < began.UnixMilli() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at.Unix() != r.RequestTimeEpoch/1000 || r.RequestTimeEpoch < r.ConnectedAt || r.ConnectedAt < began.UnixMilli() {
 			t.Errorf("event %d is of %s, %d, connected at %d, %v", i, r.RequestTime, r.RequestTimeEpoch, r.ConnectedAt, err)
 		}
 		if r.MessageDirection != "IN" || r.Stage == "" || r.APIID == "" || r.DomainName != strings.TrimPrefix(s.server.URL, "http://") ||
@@ -345,7 +348,10 @@ func TestSocketRefusals(t *testing.T) {
 			}
 			defer func() { _ = response.Body.Close() }()
 			body, err := io.ReadAll(response.Body)
-			if err != nil || response.StatusCode != c.status || !strings.Contains(string(body), c.body) || strings.Contains(string(body), "secret") ||
+			if err != nil {
+				t.Fatal(err)
+			}
+			if response.StatusCode != c.status || !strings.Contains(string(body), c.body) || strings.Contains(string(body), "secret") ||
 				response.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("%d %s %s, %v", response.StatusCode, response.Header, body, err)
 			}

@@ -123,8 +123,11 @@ func TestEndToEndPoisonGoesAloneToTheDeadLetters(t *testing.T) {
 	}
 	admin.eventually(99)
 	dead, err := sqs.Queue(manifest.QueueIngest.DeadLetters()).Receive(t.Context(), 10, 10*time.Second)
-	if err != nil || len(dead) != 1 || !strings.Contains(dead[0].Body, `"reason":"tenant, id or timestamp do not fit`) {
-		t.Errorf("dead letters: %+v, %v", dead, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(dead) != 1 || !strings.Contains(dead[0].Body, `"reason":"tenant, id or timestamp do not fit`) {
+		t.Errorf("got the dead letters %+v, want one with its reason", dead)
 	}
 }
 
@@ -150,8 +153,11 @@ func TestEndToEndDeadLettersComeBack(t *testing.T) {
 				t.Errorf("%d of %s were moved, want %d", moved, name, 2*len(bodies))
 			}
 		})
-		if err != nil || told != 1 {
-			t.Fatalf("told %d times, %v", told, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told != 1 {
+			t.Fatalf("reported %d times, want 1", told)
 		}
 		for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 			visible, inFlight, dead, err := queue.Depth(t.Context())

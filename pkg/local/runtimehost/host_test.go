@@ -179,8 +179,11 @@ func TestFunctionErrors(t *testing.T) {
 				t.Fatalf("got %#v (%v), want %s: %s", failure, err, test.kind, test.says)
 			}
 			after, err := invoke(t, h, command{})
-			if err != nil || (after.PID == before.PID) != test.survives {
-				t.Errorf("process %d after %d (%v), want the same: %t", after.PID, before.PID, err, test.survives)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (after.PID == before.PID) != test.survives {
+				t.Errorf("process %d after %d, want the same: %t", after.PID, before.PID, test.survives)
 			}
 		})
 	}
@@ -190,8 +193,11 @@ func TestAnswersUpToTheLimitAreTaken(t *testing.T) {
 	h, _ := newHost(t, "commands", nil)
 	overhead := len(`""`)
 	answer, err := h.Invoke(t.Context(), []byte(fmt.Sprintf(`{"Answer":%d}`, runtimehost.MaxPayload-overhead)))
-	if err != nil || len(answer) != runtimehost.MaxPayload {
-		t.Fatalf("%d bytes, %v", len(answer), err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(answer) != runtimehost.MaxPayload {
+		t.Fatalf("got %d bytes, want %d", len(answer), runtimehost.MaxPayload)
 	}
 	if _, err := h.Invoke(t.Context(), make([]byte, runtimehost.MaxPayload+1)); !errors.Is(err, runtimehost.ErrTooLarge) {
 		t.Fatalf("a larger event: %v", err)
@@ -265,8 +271,11 @@ func TestStartFailures(t *testing.T) {
 func TestRuntimeAPIIsStrict(t *testing.T) {
 	h, printed := newHost(t, "breaks-rules", nil)
 	answer, err := h.Invoke(t.Context(), []byte(`{}`))
-	if err != nil || string(answer) != "done" {
-		t.Fatalf("%s, %v (%s)", answer, err, printed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(answer) != "done" {
+		t.Fatalf("got %s, want done (printed %s)", answer, printed)
 	}
 	printed.await(t, "do-things wrong id 400, next again 403, answer 202, answer again 400, unknown path 404\n")
 }

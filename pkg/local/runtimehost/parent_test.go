@@ -76,8 +76,11 @@ func TestEnvironmentsEndWithTheirParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	child, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil || !running(t, child) {
-		t.Fatalf("process %d does not run, %v", child, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !running(t, child) {
+		t.Fatalf("process %d does not run", child)
 	}
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)

@@ -63,7 +63,10 @@ func presignerFetches(t *testing.T, x PresignerUnderTest) {
 			t.Fatalf("%d with %d bytes", status, len(body))
 		}
 		disposition, params, err := mime.ParseMediaType(header.Get("Content-Disposition"))
-		if err != nil || disposition != "attachment" || params["filename"] != "audit.ndjson" || header.Get("Content-Type") != "application/x-ndjson" {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if disposition != "attachment" || params["filename"] != "audit.ndjson" || header.Get("Content-Type") != "application/x-ndjson" {
 			t.Fatalf("headers %v", header)
 		}
 	}
