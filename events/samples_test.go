@@ -255,8 +255,8 @@ func failing(places ...int) want {
 	return want{BatchItemFailures: &failures}
 }
 
-// burying says that so many messages were sent to the dead letters.
-func burying(n int64, w want) want {
+// deadLettering adds to w that n messages went to the dead-letter queue.
+func deadLettering(n int64, w want) want {
 	w.DeadLetters = n
 	return w
 }
@@ -304,17 +304,17 @@ func samples(t *testing.T) []sample {
 	return append(all,
 		sample{"persist-logs", "stored", sqsEvent(manifest.QueueIngest, packed(t, 4, 5), packed(t, 6)), failing()},
 		sample{"persist-logs", "stored-already", sqsEvent(manifest.QueueIngestPriority, packed(t, 1, 2)), failing()},
-		sample{"persist-logs", "one-is-unreadable", sqsEvent(manifest.QueueIngest, packed(t, 4), "not a message"), burying(1, failing())},
+		sample{"persist-logs", "one-is-unreadable", sqsEvent(manifest.QueueIngest, packed(t, 4), "not a message"), deadLettering(1, failing())},
 		sample{"index-logs", "indexed", sqsEvent(manifest.QueueIndex, packed(t, 1, 2)), failing()},
-		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, "not a message", packed(t, 1)), burying(1, failing())},
+		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, "not a message", packed(t, 1)), deadLettering(1, failing())},
 		sample{"index-logs", "one-is-of-a-later-release", sqsEvent(manifest.QueueIndex, `{"v":99}`, packed(t, 1)), failing(0)},
 		sample{"stream-logs", "delivered", sqsEvent(manifest.QueueStream, packed(t, 1, 2)), live(failing(), "entries")},
 		sample{"stream-logs", "resumed", sqsEvent(manifest.QueueStream, `{"v":1,"tenant":"acme","connection":"`+subscribed+`"}`), failing()},
-		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(burying(1, failing()), "entries")},
+		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(deadLettering(1, failing()), "entries")},
 		sample{"purge-tenant", "purged", sqsEvent(manifest.QueuePurge, purge), failing()},
 		sample{"purge-tenant", "unknown-job", sqsEvent(manifest.QueuePurge, `{"v":1,"tenant":"gone","job":"none"}`), failing(0)},
 		sample{"reconcile-index", "reconciled", scheduleEvent("reconcile-index"), want{Done: true}},
-		sample{"reconcile-index", "not-a-schedule", otherEvent(), want{Error: "the event is not of a schedule"}},
+		sample{"reconcile-index", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"authorize-request", "allowed", authorizerEvent(t, "create-log", "acme", "ApiKey "+keySecret), want{Effect: "Allow"}},
 		sample{"authorize-request", "without-the-permission", authorizerEvent(t, "search-logs", "acme", "ApiKey "+keySecret), want{Effect: "Deny"}},
 		sample{"authorize-request", "another-tenant", authorizerEvent(t, "create-log", "beta", "ApiKey "+keySecret), want{Effect: "Deny"}},

@@ -20,43 +20,42 @@ import (
 const (
 	tenantHeader        = "X-Tenant-ID"
 	authorizationHeader = "Authorization"
-	// maxAuthorizerResult is API Gateway's limit of an authorizer's answer, 8 KB,
-	// less a little for the spelling of its JSON.
-	maxAuthorizerResult = 8<<10 - 256
+	// maxAuthorizerResponse is API Gateway's limit for an authorizer's response, 8 KB,
+	// less a margin for differences in its JSON.
+	maxAuthorizerResponse = 8<<10 - 256
 )
 
-// errUnauthorized is the text that API Gateway turns into a 401.
+// errUnauthorized has the text for which API Gateway returns 401.
 var errUnauthorized = errors.New("Unauthorized")
 
 // Authorizer returns the Lambda function that answers API Gateway's REQUEST
-// authorizer events. A credential that authenticate refuses with
-// audit.ErrUnauthenticated is a 401. Another error of it says that it cannot be
-// found out now: the function fails with it, for which the API has a 503 with
-// Retry-After. Both are not cached. Otherwise the answer is an IAM policy and, in
-// its context, the principal for HTTP. A principal that passes the 8 KB which API
-// Gateway takes of that may call nothing, whenever it asks.
+// authorizer events. It returns an IAM policy and, in the response's context, the
+// principal for HTTP.
 //
-// API Gateway caches the policy by its identity sources and applies it to every
-// later request with the same ones, whatever route that has. So that a cached
-// Allow opens nothing that was not decided, a policy depends on nothing but the
-// identity sources of the route that was called:
+// If authenticate returns audit.ErrUnauthenticated, the client gets 401. If it returns
+// another error, the function fails and the client gets 503 with Retry-After. API
+// Gateway caches neither. If policy and principal exceed API Gateway's 8 KB, the policy
+// denies the request.
 //
-//   - Routes whose tenant stands in X-Tenant-ID belong to an authorizer with the
-//     identity sources Authorization and X-Tenant-ID. The policy lists exactly
-//     those of them that the principal may call in that tenant, and the principal
-//     is narrowed to its grants there.
-//   - All other routes belong to an authorizer with the identity source
-//     Authorization alone, since they work without X-Tenant-ID. The policy lists
-//     exactly those of them that the principal may call, by the ids of its
-//     tenants. Two cases are left to the handlers, since a policy cannot hold
-//     them: where the ids pass the 8 KB that API Gateway takes, the paths name
-//     any tenant; and where a principal holds one permission in every tenant and
-//     another in single ones, the wildcard of the first may open a path below it.
+// API Gateway caches the policy by the authorizer's identity sources. It applies the
+// policy to every later request with the same identity sources, on any route. A policy
+// therefore depends only on the identity sources of the called route:
 //
-// A route that a listed one's wildcard would open besides is denied explicitly,
-// and so is the request itself where it is not allowed. The handlers check
-// tenant and permission again in any case. A missing or malformed X-Tenant-ID
-// opens the called route alone, whose handler answers with a 400.
+//   - Routes with the tenant in X-Tenant-ID have an authorizer with the identity sources
+//     Authorization and X-Tenant-ID. The policy lists exactly those routes that the
+//     principal may call in that tenant. The principal is restricted to its grants there.
+//   - All other routes work without X-Tenant-ID. They have an authorizer with the identity
+//     source Authorization only. The policy lists exactly those routes that the principal
+//     may call, with the ids of its tenants.
+//
+// Two cases are left to the handlers, because a policy cannot express them. If the ids
+// exceed the 8 KB, the paths allow any tenant. If a principal has one permission in every
+// tenant and another in single tenants, the wildcard of the first may allow a path below it.
+//
+// The policy explicitly denies a route that only the wildcard of a listed route would
+// allow. It also denies the request itself if it is not allowed. The handlers check tenant
+// and permission again in any case. If X-Tenant-ID is missing or malformed, only the
+// called route is allowed, and its handler returns 400.
 func Authorizer(authenticate func(ctx context.Context, authorization string) (access.Principal, error)) func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 	return func(ctx context.Context, event events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 		header := headersOf(event.Headers, event.MultiValueHeaders)
@@ -72,21 +71,21 @@ func Authorizer(authenticate func(ctx context.Context, authorization string) (ac
 			slog.ErrorContext(ctx, "authentication failed", "request_id", event.RequestContext.RequestID, "error", err)
 			return events.APIGatewayCustomAuthorizerResponse{}, fmt.Errorf("authenticate request %s: %w", event.RequestContext.RequestID, err)
 		}
-		response, err := decide(event, header, principal)
-		if errors.Is(err, errResultTooLarge) {
-			slog.WarnContext(ctx, "a principal is refused", "request_id", event.RequestContext.RequestID, "error", err)
-			response, err = answerTo(access.Principal{Subject: principal.Subject}, decision{denied: []string{event.MethodArn}})
+		response, err := authorize(event, header, principal)
+		if errors.Is(err, errResponseTooLarge) {
+			slog.WarnContext(ctx, "the principal is too large for a policy", "request_id", event.RequestContext.RequestID, "error", err)
+			response, err = newAuthorizerResponse(access.Principal{Subject: principal.Subject}, policy{denied: []string{event.MethodArn}})
 		}
 		if err != nil {
-			slog.ErrorContext(ctx, "no policy can be made", "request_id", event.RequestContext.RequestID, "error", err)
+			slog.ErrorContext(ctx, "making the policy failed", "request_id", event.RequestContext.RequestID, "error", err)
 			return events.APIGatewayCustomAuthorizerResponse{}, err
 		}
 		return response, nil
 	}
 }
 
-// decide makes the policy for a principal that is who it says.
-func decide(event events.APIGatewayCustomAuthorizerRequestTypeRequest, header http.Header, p access.Principal) (events.APIGatewayCustomAuthorizerResponse, error) {
+// authorize returns the policy for an authenticated principal.
+func authorize(event events.APIGatewayCustomAuthorizerRequestTypeRequest, header http.Header, p access.Principal) (events.APIGatewayCustomAuthorizerResponse, error) {
 	stage, err := stageOf(event.MethodArn)
 	if err != nil {
 		return events.APIGatewayCustomAuthorizerResponse{}, err
@@ -94,34 +93,35 @@ func decide(event events.APIGatewayCustomAuthorizerRequestTypeRequest, header ht
 	route, known := routeOf(event.HTTPMethod, event.Resource)
 	switch {
 	case !known:
-		return answerTo(p, decision{denied: []string{event.MethodArn}})
+		return newAuthorizerResponse(p, policy{denied: []string{event.MethodArn}})
 	case route.Permission == "":
-		return answerTo(p, decision{allowed: []string{event.MethodArn}})
+		return newAuthorizerResponse(p, policy{allowed: []string{event.MethodArn}})
 	case route.TenantFrom == manifest.TenantFromHeader:
 		tenant, err := audit.ParseTenantID(strings.Join(header.Values(tenantHeader), ","))
 		if err != nil {
-			return answerTo(narrowed(p), decision{allowed: []string{event.MethodArn}})
+			return newAuthorizerResponse(restricted(p), policy{allowed: []string{event.MethodArn}})
 		}
-		return answerTo(narrowed(p, tenant), headerRoutes(p, tenant).of(stage, event.MethodArn))
+		return newAuthorizerResponse(restricted(p, tenant), headerRoutes(p, tenant).policyFor(stage, event.MethodArn))
 	}
-	response, err := answerTo(p, otherRoutes(p, false).of(stage, event.MethodArn))
-	if errors.Is(err, errResultTooLarge) {
-		return answerTo(p, otherRoutes(p, true).of(stage, event.MethodArn))
+	response, err := newAuthorizerResponse(p, otherRoutes(p, false).policyFor(stage, event.MethodArn))
+	if errors.Is(err, errResponseTooLarge) {
+		return newAuthorizerResponse(p, otherRoutes(p, true).policyFor(stage, event.MethodArn))
 	}
 	return response, err
 }
 
-// stageOf is the part of a method's ARN up to and with the slash after the
-// stage: "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3/prod/".
+// stageOf returns a method's ARN up to and including the slash after the stage:
+// "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3/prod/".
 func stageOf(methodARN string) (string, error) {
 	parts := strings.SplitN(methodARN, "/", 3)
 	if len(parts) != 3 || !strings.HasPrefix(methodARN, "arn:") {
-		return "", errors.New("the event's methodArn is no ARN of an API's method")
+		return "", errors.New("methodArn is not the ARN of an API's method")
 	}
 	return parts[0] + "/" + parts[1] + "/", nil
 }
 
-// routeOf finds the route that the manifest has at a method and resource; a HEAD is its GET.
+// routeOf returns the manifest's route with that method and resource. A HEAD has the
+// route of its GET.
 func routeOf(method, resource string) (manifest.Route, bool) {
 	if method == http.MethodHead {
 		method = http.MethodGet
@@ -134,11 +134,11 @@ func routeOf(method, resource string) (manifest.Route, bool) {
 	return manifest.Route{}, false
 }
 
-// narrowed is the principal with no other grants than those that count in the tenants.
-func narrowed(p access.Principal, tenants ...audit.TenantID) access.Principal {
+// restricted returns the principal with only the grants that apply in the tenants.
+func restricted(p access.Principal, tenants ...audit.TenantID) access.Principal {
 	grants := make(map[audit.TenantID][]access.Permission, len(tenants)+1)
 	for _, id := range append(tenants, access.AnyTenant) {
-		if permissions, has := p.Grants[id]; has {
+		if permissions, ok := p.Grants[id]; ok {
 			grants[id] = permissions
 		}
 	}
@@ -146,13 +146,14 @@ func narrowed(p access.Principal, tenants ...audit.TenantID) access.Principal {
 	return p
 }
 
-// choice is which routes a principal may call, as "METHOD/path" with "*" for what is open.
-type choice struct{ allowed, refused []string }
+// routeAccess has the routes that a principal may and may not call. A route is written
+// "METHOD/path", with "*" for a parameter that may have any value.
+type routeAccess struct{ allowed, denied []string }
 
-func (c *choice) add(allowed bool, method, path string) {
-	list := &c.refused
+func (a *routeAccess) add(allowed bool, method, path string) {
+	list := &a.denied
 	if allowed {
-		list = &c.allowed
+		list = &a.allowed
 	}
 	*list = append(*list, method+manifest.BasePath+path)
 	if method == http.MethodGet {
@@ -160,50 +161,51 @@ func (c *choice) add(allowed bool, method, path string) {
 	}
 }
 
-func headerRoutes(p access.Principal, tenant audit.TenantID) choice {
-	var c choice
+// headerRoutes returns the access to the routes with X-Tenant-ID in one tenant.
+func headerRoutes(p access.Principal, tenant audit.TenantID) routeAccess {
+	var a routeAccess
 	for _, r := range routes(manifest.TenantFromHeader) {
 		_, err := p.Authorize(tenant, r.Permission)
-		c.add(err == nil, r.Method, wildcards(r.Path))
+		a.add(err == nil, r.Method, wildcards(r.Path))
 	}
-	return c
+	return a
 }
 
-// otherRoutes chooses among the routes without X-Tenant-ID. With anyTenant the
-// paths do not name the tenants of a principal that has many.
-func otherRoutes(p access.Principal, anyTenant bool) choice {
-	var c choice
+// otherRoutes returns the access to the routes without X-Tenant-ID. If anyTenant is set,
+// a route that the principal may call in some tenant allows every tenant's id.
+func otherRoutes(p access.Principal, anyTenant bool) routeAccess {
+	var a routeAccess
 	for _, r := range routes(manifest.TenantNone) {
-		c.add(mayCallWithoutTenant(p, r), r.Method, wildcards(r.Path))
+		a.add(mayCallWithoutTenant(p, r), r.Method, wildcards(r.Path))
 	}
 	ids, all := p.TenantIDs()
 	for _, r := range routes(manifest.TenantFromPath) {
 		if _, err := p.Authorize(access.AnyTenant, r.Permission); all && err == nil {
-			c.add(true, r.Method, wildcards(r.Path))
+			a.add(true, r.Method, wildcards(r.Path))
 			continue
 		}
-		var open []audit.TenantID
+		var permitted []audit.TenantID
 		for _, id := range ids {
 			if _, err := p.Authorize(id, r.Permission); err == nil {
-				open = append(open, id)
+				permitted = append(permitted, id)
 			}
 		}
 		switch {
-		case len(open) == 0:
-			c.add(false, r.Method, wildcards(r.Path))
+		case len(permitted) == 0:
+			a.add(false, r.Method, wildcards(r.Path))
 		case anyTenant:
-			c.add(true, r.Method, wildcards(r.Path))
+			a.add(true, r.Method, wildcards(r.Path))
 		default:
-			for _, id := range open {
-				c.add(true, r.Method, wildcards(strings.Replace(r.Path, "{id}", string(id), 1)))
+			for _, id := range permitted {
+				a.add(true, r.Method, wildcards(strings.Replace(r.Path, "{id}", string(id), 1)))
 			}
 		}
 	}
-	return c
+	return a
 }
 
-// mayCallWithoutTenant: a list shows what the caller may see in any tenant,
-// everything else is for those with the permission in all tenants.
+// mayCallWithoutTenant reports whether the principal may call a route that belongs to no
+// single tenant. A GET needs the permission in any tenant, all else in every tenant.
 func mayCallWithoutTenant(p access.Principal, r manifest.Route) bool {
 	if _, err := p.Authorize(access.AnyTenant, r.Permission); err == nil {
 		return true
@@ -215,7 +217,7 @@ func mayCallWithoutTenant(p access.Principal, r manifest.Route) bool {
 	})
 }
 
-// routes are the manifest's protected routes that name their tenant there.
+// routes returns the manifest's protected routes with that source of the tenant's id.
 func routes(from manifest.TenantSource) []manifest.Route {
 	var found []manifest.Route
 	for _, f := range manifest.Functions() {
@@ -226,7 +228,7 @@ func routes(from manifest.TenantSource) []manifest.Route {
 	return found
 }
 
-// wildcards is the path with "*" for each parameter.
+// wildcards returns the path with "*" for each parameter.
 func wildcards(path string) string {
 	segments := strings.Split(path, "/")
 	for i, segment := range segments {
@@ -237,42 +239,43 @@ func wildcards(path string) string {
 	return strings.Join(segments, "/")
 }
 
-// decision is a policy: ARNs, in which "*" stands for any text.
-type decision struct{ allowed, denied []string }
+// policy has ARN patterns. "*" matches any text.
+type policy struct{ allowed, denied []string }
 
-// of is the choice as a policy of the stage, which denies besides what is
-// refused and yet matches a wildcard of the allowed, and the called method where
-// it is not allowed.
-func (c choice) of(stage, called string) decision {
-	d := decision{allowed: make([]string, len(c.allowed))}
-	for i, pattern := range c.allowed {
-		d.allowed[i] = stage + pattern
+// policyFor returns the policy of the stage for the called method's ARN. It denies the
+// routes that a wildcard of an allowed route matches, and the called method if nothing
+// allows it.
+func (a routeAccess) policyFor(stage, called string) policy {
+	p := policy{allowed: make([]string, len(a.allowed))}
+	for i, pattern := range a.allowed {
+		p.allowed[i] = stage + pattern
 	}
-	for _, refused := range c.refused {
-		opened := slices.ContainsFunc(c.allowed, func(allowed string) bool { return matches(allowed, refused) })
-		harms := slices.ContainsFunc(c.allowed, func(allowed string) bool { return matches(refused, allowed) })
-		if opened && !harms {
-			d.denied = append(d.denied, stage+refused)
+	for _, denied := range a.denied {
+		matchesAllow := slices.ContainsFunc(a.allowed, func(allowed string) bool { return matches(allowed, denied) })
+		shadowsAllow := slices.ContainsFunc(a.allowed, func(allowed string) bool { return matches(denied, allowed) })
+		if matchesAllow && !shadowsAllow {
+			p.denied = append(p.denied, stage+denied)
 		}
 	}
-	within := func(pattern string) bool { return matches(pattern, called) }
-	// A client can write a wildcard into its path; what no Allow matches is refused anyway.
-	plain := !strings.ContainsAny(called, "*?")
-	if plain && !slices.ContainsFunc(d.allowed, within) && !slices.ContainsFunc(d.denied, within) {
-		d.denied = append(d.denied, called)
+	matchesCalled := func(pattern string) bool { return matches(pattern, called) }
+	// A client can put a wildcard into its path, which a Deny must not repeat. IAM denies
+	// by default what no Allow matches.
+	literal := !strings.ContainsAny(called, "*?")
+	if literal && !slices.ContainsFunc(p.allowed, matchesCalled) && !slices.ContainsFunc(p.denied, matchesCalled) {
+		p.denied = append(p.denied, called)
 	}
-	return d
+	return p
 }
 
-// matches reports whether the pattern, in which "*" stands for any text, slashes
-// included, matches all of text, as IAM has it.
+// matches reports whether the pattern matches the whole text. As in IAM, "*" matches any
+// text, including slashes.
 func matches(pattern, text string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
 		return pattern == text
 	}
-	rest, begins := strings.CutPrefix(text, parts[0])
-	if !begins {
+	rest, ok := strings.CutPrefix(text, parts[0])
+	if !ok {
 		return false
 	}
 	for _, part := range parts[1 : len(parts)-1] {
@@ -285,11 +288,12 @@ func matches(pattern, text string) bool {
 	return strings.HasSuffix(rest, parts[len(parts)-1])
 }
 
-// errResultTooLarge says that principal and policy pass what API Gateway takes from an authorizer.
-var errResultTooLarge = errors.New("principal and policy pass the 8 KB that API Gateway takes from an authorizer")
+// errResponseTooLarge means that principal and policy exceed API Gateway's limit for an
+// authorizer's response.
+var errResponseTooLarge = errors.New("principal and policy exceed API Gateway's 8 KB for an authorizer's response")
 
-// answerTo is the authorizer's answer: the policy and the principal.
-func answerTo(p access.Principal, d decision) (events.APIGatewayCustomAuthorizerResponse, error) {
+// newAuthorizerResponse returns the authorizer's response: the policy and the principal.
+func newAuthorizerResponse(p access.Principal, d policy) (events.APIGatewayCustomAuthorizerResponse, error) {
 	principal, err := json.Marshal(p)
 	if err != nil {
 		return events.APIGatewayCustomAuthorizerResponse{}, fmt.Errorf("principal %s as JSON: %w", p.Subject, err)
@@ -312,8 +316,8 @@ func answerTo(p access.Principal, d decision) (events.APIGatewayCustomAuthorizer
 	if err != nil {
 		return events.APIGatewayCustomAuthorizerResponse{}, fmt.Errorf("policy for %s as JSON: %w", p.Subject, err)
 	}
-	if len(text) > maxAuthorizerResult {
-		return events.APIGatewayCustomAuthorizerResponse{}, fmt.Errorf("%s: %w", p.Subject, errResultTooLarge)
+	if len(text) > maxAuthorizerResponse {
+		return events.APIGatewayCustomAuthorizerResponse{}, fmt.Errorf("%s: %w", p.Subject, errResponseTooLarge)
 	}
 	return response, nil
 }

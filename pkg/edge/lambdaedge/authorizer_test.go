@@ -138,8 +138,11 @@ func TestAuthorizerDenies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			response, err := lambdaedge.Authorizer(knows(p))(t.Context(), event)
-			if err != nil || opens(response.PolicyDocument, event.MethodArn) {
-				t.Errorf("response %+v, error %v", response, err)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if opens(response.PolicyDocument, event.MethodArn) {
+				t.Errorf("response %+v", response)
 			}
 			last := response.PolicyDocument.Statement[len(response.PolicyDocument.Statement)-1]
 			if last.Effect != "Deny" || !slices.Contains(last.Resource, event.MethodArn) {
@@ -155,8 +158,11 @@ func TestAuthorizerWithoutATenant(t *testing.T) {
 	for _, tenant := range []string{"", "Not A Slug", "acme,other"} {
 		event := ask("POST", manifest.Route{Path: "/logs"}, tenant, nil)
 		response, err := lambdaedge.Authorizer(knows(p))(t.Context(), event)
-		if err != nil || !opens(response.PolicyDocument, event.MethodArn) || opens(response.PolicyDocument, stageARN+"GET/api/v1/logs") {
-			t.Errorf("%q: response %+v, error %v", tenant, response, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !opens(response.PolicyDocument, event.MethodArn) || opens(response.PolicyDocument, stageARN+"GET/api/v1/logs") {
+			t.Errorf("%q: response %+v", tenant, response)
 		}
 		if text := response.Context["principal"].(string); strings.Contains(text, "acme") {
 			t.Errorf("%q: principal %s", tenant, text)

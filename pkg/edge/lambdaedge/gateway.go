@@ -15,17 +15,17 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// MaxEventBody is the largest request body that fits into an event: a Lambda
-// takes 6 MB, and base64 adds a third.
+// MaxEventBody is the largest request body that fits into an event: an event has at
+// most 6 MB, and base64 adds a third.
 const MaxEventBody = 4<<20 + 256<<10
 
-// localStage is the stage that events made here name.
+// localStage is the stage in the events of EventFromRequest.
 const localStage = "local"
 
-// EventFromRequest does the gateway's part: it is the proxy event of a request
-// to resource ("/api/v1/logs/{id}") with its decoded path parameters. It reads
-// the body to its end; one over MaxEventBody is an audit.ErrTooLarge. An
-// authorizer's context is for the caller to add.
+// EventFromRequest returns the proxy event that API Gateway would make of a request to
+// resource ("/api/v1/logs/{id}"). The path parameters are decoded. It reads the whole
+// body and returns audit.ErrTooLarge if the body exceeds MaxEventBody. The caller adds
+// the authorizer's context.
 func EventFromRequest(r *http.Request, resource string, pathParameters map[string]string) (events.APIGatewayProxyRequest, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, MaxEventBody+1))
 	if err != nil {
@@ -47,8 +47,8 @@ func EventFromRequest(r *http.Request, resource string, pathParameters map[strin
 	}
 	event := events.APIGatewayProxyRequest{
 		Resource: resource, Path: r.URL.Path, HTTPMethod: r.Method,
-		Headers: lastOf(header), MultiValueHeaders: header,
-		QueryStringParameters: lastOf(query), MultiValueQueryStringParameters: query,
+		Headers: lastValues(header), MultiValueHeaders: header,
+		QueryStringParameters: lastValues(query), MultiValueQueryStringParameters: query,
 		PathParameters: make(map[string]string, len(pathParameters)),
 		RequestContext: contextFrom(r, resource),
 	}
@@ -66,7 +66,7 @@ func EventFromRequest(r *http.Request, resource string, pathParameters map[strin
 func contextFrom(r *http.Request, resource string) events.APIGatewayProxyRequestContext {
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		address = r.RemoteAddr // it has no port
+		address = r.RemoteAddr // without a port
 	}
 	return events.APIGatewayProxyRequestContext{
 		ResourcePath: resource, Path: "/" + localStage + r.URL.Path, Stage: localStage, HTTPMethod: r.Method,
@@ -75,8 +75,9 @@ func contextFrom(r *http.Request, resource string) events.APIGatewayProxyRequest
 	}
 }
 
-// lastOf is the single-valued spelling of a multi-valued map: the gateway keeps the last value.
-func lastOf(multi map[string][]string) map[string]string {
+// lastValues returns the last value of each name. The gateway does the same for its
+// single-value maps.
+func lastValues(multi map[string][]string) map[string]string {
 	single := make(map[string]string, len(multi))
 	for name, values := range multi {
 		if len(values) > 0 {
@@ -86,8 +87,8 @@ func lastOf(multi map[string][]string) map[string]string {
 	return single
 }
 
-// AuthorizerEvent is what the gateway asks its authorizer about the event's
-// request, methodARN being the ARN of the method that was called.
+// AuthorizerEvent returns the event that API Gateway sends to its authorizer for the
+// request of a proxy event. methodARN is the ARN of the called method.
 func AuthorizerEvent(event events.APIGatewayProxyRequest, methodARN string) events.APIGatewayCustomAuthorizerRequestTypeRequest {
 	return events.APIGatewayCustomAuthorizerRequestTypeRequest{
 		Type: "REQUEST", MethodArn: methodARN, Resource: event.Resource, Path: event.Path, HTTPMethod: event.HTTPMethod,
@@ -103,17 +104,18 @@ func AuthorizerEvent(event events.APIGatewayProxyRequest, methodARN string) even
 	}
 }
 
-// WriteResponse writes a function's answer as the gateway does. Its error says
-// that the answer is malformed, with nothing written, or that the client is gone.
+// WriteResponse writes a function's response to w as the gateway does. It returns an
+// error if the response is malformed, in which case it writes nothing, or if the client
+// has disconnected.
 func WriteResponse(w http.ResponseWriter, response events.APIGatewayProxyResponse) error {
 	if response.StatusCode < 200 || response.StatusCode > 999 {
-		return fmt.Errorf("the function answered with status %d", response.StatusCode)
+		return fmt.Errorf("the function returned status %d", response.StatusCode)
 	}
 	body := []byte(response.Body)
 	if response.IsBase64Encoded {
 		decoded, err := base64.StdEncoding.DecodeString(response.Body)
 		if err != nil {
-			return fmt.Errorf("the function's answer is not base64: %w", err)
+			return fmt.Errorf("decode the function's response: %w", err)
 		}
 		body = decoded
 	}
@@ -125,7 +127,7 @@ func WriteResponse(w http.ResponseWriter, response events.APIGatewayProxyRespons
 		return nil
 	}
 	if _, err := w.Write(body); err != nil {
-		return fmt.Errorf("write the answer: %w", err)
+		return fmt.Errorf("write the response: %w", err)
 	}
 	return nil
 }

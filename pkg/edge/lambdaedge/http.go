@@ -14,32 +14,35 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 )
 
-// MaxResponseBytes is the largest answer that a Lambda may return, as the JSON
-// of its event: 6 MB, of which a little is left for status and headers.
+// MaxResponseBytes is the maximum size of a function's response as JSON. Lambda's
+// limit is 6 MB. The difference is room for the names of fields.
 const MaxResponseBytes = 6<<20 - 64<<10
 
-// answerReserve is how long before the function's deadline a handler's context
-// ends, so that the handler itself can still answer.
-const answerReserve = 250 * time.Millisecond
+// responseReserve is how long before the function's deadline a handler's context ends.
+// The handler can then still respond.
+const responseReserve = 250 * time.Millisecond
 
 const requestIDHeader = "X-Request-Id"
 
 // HTTP returns the Lambda function that answers REST API (payload version 1)
 // proxy events with h.
 //
-// The handler sees the path of the manifest, built from the event's resource and
-// path parameters, whatever stage or base path stands before it; path parameters
-// by PathValue; the gateway's source address as RemoteAddr; the gateway's request
-// id as X-Request-Id where the client sent none; and, where an authorizer ran,
-// its principal by access.PrincipalFrom. Nothing a client sends can become a principal.
+// The handler's request has:
 //
-// What is no such event is answered with a 400, a panic with a 500, an answer
-// over MaxResponseBytes with a 500; the function's own error is always nil.
+//   - the path of the manifest, without stage or base path, built from the event's
+//     resource and path parameters, which PathValue returns,
+//   - the gateway's source address as RemoteAddr,
+//   - the gateway's request id as X-Request-Id if the client sent none,
+//   - the authorizer's principal, if an authorizer ran; access.PrincipalFrom returns it.
+//     A client cannot set it.
+//
+// The response is 400 for any other event, 500 for a panic, and 500 for a response over
+// MaxResponseBytes. The function's own error is always nil.
 func HTTP(h http.Handler) func(context.Context, events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {
 	return func(ctx context.Context, event events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {
-		ctx, cancel := beforeDeadline(ctx, answerReserve)
+		ctx, cancel := beforeDeadline(ctx, responseReserve)
 		defer cancel()
-		principal, known, err := principalOf(event)
+		principal, known, err := parsePrincipal(event)
 		if err != nil {
 			slog.ErrorContext(ctx, "the authorizer's principal cannot be read", "request_id", requestID(event), "error", err)
 			return problemResponse(event, http.StatusInternalServerError, "internal", "The service is not able to answer this request."), nil
@@ -49,29 +52,29 @@ func HTTP(h http.Handler) func(context.Context, events.APIGatewayProxyRequest) (
 		}
 		request, err := requestFrom(ctx, event)
 		if err != nil {
-			slog.WarnContext(ctx, "the event is no REST API proxy event", "request_id", requestID(event), "error", err)
+			slog.WarnContext(ctx, "the event is not a REST API proxy event", "request_id", requestID(event), "error", err)
 			return problemResponse(event, http.StatusBadRequest, "invalid_event", "The function was invoked with something else than a REST API proxy event: "+err.Error()+"."), nil
 		}
-		w := newAnswer()
+		w := newRecorder()
 		if !serve(w, h, request) {
 			return problemResponse(event, http.StatusInternalServerError, "internal", "The service is not able to answer this request."), nil
 		}
 		response := w.response(request.Method)
 		if size := responseSize(response); size > MaxResponseBytes {
-			slog.ErrorContext(ctx, "the answer is too large for Lambda",
+			slog.ErrorContext(ctx, "the response is too large for Lambda",
 				"request_id", requestID(event), "resource", event.Resource, "status", response.StatusCode, "bytes", size)
 			return problemResponse(event, http.StatusInternalServerError, "answer_too_large",
-				"The answer is larger than the 6 MB that the gateway carries; ask for fewer entries at a time."), nil
+				"The response exceeds the limit of 6 MB. Request fewer entries at a time."), nil
 		}
 		return response, nil
 	}
 }
 
-// serve runs the handler; it reports false where the handler panicked.
+// serve runs the handler. It returns false if the handler panicked.
 func serve(w http.ResponseWriter, h http.Handler, r *http.Request) (ok bool) {
 	defer func() {
 		if v := recover(); v != nil {
-			// The value may hold what a client sent, so only its type is logged.
+			// The value may contain what a client sent, so only its type is logged.
 			slog.ErrorContext(r.Context(), "the handler panicked",
 				"request_id", r.Header.Get(requestIDHeader), "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 		}
@@ -80,31 +83,32 @@ func serve(w http.ResponseWriter, h http.Handler, r *http.Request) (ok bool) {
 	return true
 }
 
-// beforeDeadline returns a context that ends the given time before ctx does,
-// where ctx ends at all and not within that time.
+// beforeDeadline returns a context that ends the given time before the deadline of
+// ctx. It ends with ctx if ctx has no deadline or less than twice that time left.
 func beforeDeadline(ctx context.Context, reserve time.Duration) (context.Context, context.CancelFunc) {
-	deadline, has := ctx.Deadline()
-	if !has || time.Until(deadline) <= 2*reserve {
+	deadline, ok := ctx.Deadline()
+	if !ok || time.Until(deadline) <= 2*reserve {
 		return context.WithCancel(ctx)
 	}
 	return context.WithDeadline(ctx, deadline.Add(-reserve))
 }
 
-// principalKey is where the authorizer's context carries the principal, as JSON text.
+// principalKey is the member of the authorizer's context that has the principal as JSON text.
 const principalKey = "principal"
 
-// principalOf reads the principal that Authorizer put into the request's context.
-func principalOf(event events.APIGatewayProxyRequest) (p access.Principal, known bool, err error) {
-	value, has := event.RequestContext.Authorizer[principalKey]
-	if !has {
+// parsePrincipal returns the principal that Authorizer put into the request's context.
+// known is false if no authorizer ran.
+func parsePrincipal(event events.APIGatewayProxyRequest) (p access.Principal, known bool, err error) {
+	value, ok := event.RequestContext.Authorizer[principalKey]
+	if !ok {
 		return access.Principal{}, false, nil
 	}
 	text, isText := value.(string)
 	if !isText {
-		return access.Principal{}, false, fmt.Errorf("it is a %T, not a text", value)
+		return access.Principal{}, false, fmt.Errorf("it is a %T, want a string", value)
 	}
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		return access.Principal{}, false, fmt.Errorf("it is no principal's JSON: %w", err)
+		return access.Principal{}, false, fmt.Errorf("parse its JSON: %w", err)
 	}
 	if p.Subject == "" {
 		return access.Principal{}, false, fmt.Errorf("it has no subject")
@@ -112,7 +116,7 @@ func principalOf(event events.APIGatewayProxyRequest) (p access.Principal, known
 	return p, true, nil
 }
 
-// requestID is the client's request id where it sent one, else the gateway's.
+// requestID returns the client's request id, or the gateway's if the client sent none.
 func requestID(event events.APIGatewayProxyRequest) string {
 	if id := headersOf(event.Headers, event.MultiValueHeaders).Get(requestIDHeader); id != "" {
 		return id
@@ -120,7 +124,7 @@ func requestID(event events.APIGatewayProxyRequest) string {
 	return event.RequestContext.RequestID
 }
 
-// problem is the RFC 9457 document of what goes wrong before or after the handler.
+// problem is the RFC 9457 document of an error outside the handler.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
@@ -133,7 +137,7 @@ func problemResponse(event events.APIGatewayProxyRequest, status int, code, deta
 	body, err := json.Marshal(problem{
 		Type: "urn:ocelot:problem:" + code, Title: http.StatusText(status), Status: status, Detail: detail, RequestID: requestID(event),
 	})
-	if err != nil { // texts and a number always marshal
+	if err != nil { // cannot happen: strings and a number always marshal
 		panic(err)
 	}
 	header := map[string][]string{

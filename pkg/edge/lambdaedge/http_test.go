@@ -336,7 +336,10 @@ func TestRequestRoundTrip(t *testing.T) {
 			w.WriteHeader(http.StatusCreated)
 			_, _ = w.Write(body)
 		}))(context.Background(), again)
-		if err != nil || !called {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !called {
 			t.Fatalf("error %v, response %+v", err, response)
 		}
 		recorder := httptest.NewRecorder()

@@ -1,7 +1,7 @@
-// Package lambdaedge stands between AWS Lambda's events and Ocelot's handlers:
-// API Gateway proxy events and net/http, the events of a WebSocket API, SQS
-// batches and functions of one message, schedules, authorizer requests and IAM
-// policies. It logs to slog.Default, which a main sets before it starts.
+// Package lambdaedge adapts Ocelot's handlers to AWS Lambda's events. It converts API
+// Gateway proxy events to net/http and passes on the events of a WebSocket API, SQS
+// messages and schedules. It answers authorizer events with IAM policies. It logs to
+// slog.Default, which a main sets before it starts.
 package lambdaedge
 
 import (
@@ -27,12 +27,13 @@ func StartSchedule(run func(ctx context.Context) error) { lambda.Start(Schedule(
 // StartConnect serves a WebSocket API's $connect events with h until the runtime ends the process.
 func StartConnect(h http.Handler) { lambda.Start(Connect(h)) }
 
-// StartMessage serves the messages and ends of a WebSocket API's connections with handle until the runtime ends the process.
+// StartMessage serves the message and $disconnect events of a WebSocket API with handle
+// until the runtime ends the process.
 func StartMessage(handle func(ctx context.Context, connection string, body []byte) error) {
 	lambda.Start(Message(handle))
 }
 
-// StartAuthorizer serves API Gateway's authorizer requests until the runtime ends the process.
+// StartAuthorizer serves API Gateway's authorizer events until the runtime ends the process.
 func StartAuthorizer(authenticate func(ctx context.Context, authorization string) (access.Principal, error)) {
 	lambda.Start(Authorizer(authenticate))
 }

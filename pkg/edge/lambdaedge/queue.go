@@ -49,10 +49,10 @@ func RetryAfter(n int) time.Duration {
 	return backoff.Policy{First: 2 * time.Second, Max: 2 * time.Minute}.Delay(n)
 }
 
-// errNotStarted says that too little time was left to start the message.
+// errNotStarted means that too little time was left to start the message.
 var errNotStarted = errors.New("not started: the function's deadline is near")
 
-// errUnfinished says that the time ran out while the message was handled.
+// errUnfinished means that the time ran out while the message was handled.
 var errUnfinished = errors.New("not finished: the function's deadline is near")
 
 // Queue returns the Lambda function that hands the messages of an SQS batch to handle. It
@@ -61,7 +61,7 @@ var errUnfinished = errors.New("not finished: the function's deadline is near")
 // dead-letter queue at once, because it would fail at each delivery.
 //
 // Near the deadline, messages that are not finished are reported as failed, so handle
-// must be repeatable. They, and messages whose delay could not be set, return after the
+// must be idempotent. They, and messages whose delay could not be set, return after the
 // queue's visibility timeout. If handle panics, each message is handed to it alone.
 // Failures are logged with the message id and the receive count, never with the body.
 //
@@ -71,7 +71,7 @@ func Queue(handle BatchHandler, source Source) func(context.Context, events.SQSE
 		bodies := make([]string, len(event.Records))
 		for i, message := range event.Records {
 			if message.MessageId == "" {
-				return events.SQSEventResponse{}, fmt.Errorf("record %d of the event has no message id: it is no SQS event", i)
+				return events.SQSEventResponse{}, fmt.Errorf("record %d of the event has no message id: the event is not from SQS", i)
 			}
 			bodies[i] = message.Body
 		}
@@ -108,19 +108,19 @@ func deadLetter(ctx context.Context, message events.SQSMessage, source Source, r
 // delay delays the next delivery of the messages. Best effort: otherwise they return
 // after the queue's visibility timeout.
 func delay(ctx context.Context, messages []events.SQSMessage, source Source) {
-	ends := time.Now().Add(delayTimeout)
-	if deadline, has := ctx.Deadline(); has && deadline.Add(-reportReserve/4).Before(ends) {
-		ends = deadline.Add(-reportReserve / 4)
+	end := time.Now().Add(delayTimeout)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-reportReserve/4).Before(end) {
+		end = deadline.Add(-reportReserve / 4)
 	}
-	ctx, cancel := context.WithDeadline(ctx, ends)
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, m := range messages {
 		running.Go(func() {
-			received, err := strconv.Atoi(m.Attributes["ApproximateReceiveCount"])
+			receives, err := strconv.Atoi(m.Attributes["ApproximateReceiveCount"])
 			if err == nil {
-				err = source.ChangeVisibility(ctx, queueName(m.EventSourceARN), m.ReceiptHandle, RetryAfter(received))
+				err = source.ChangeVisibility(ctx, queueName(m.EventSourceARN), m.ReceiptHandle, RetryAfter(receives))
 			}
 			if err != nil {
 				slog.WarnContext(ctx, "message not delayed", "queue", queueName(m.EventSourceARN), "message_id", m.MessageId, "error", err)
@@ -131,10 +131,10 @@ func delay(ctx context.Context, messages []events.SQSMessage, source Source) {
 
 // runBatch returns handle's outcomes, or errUnfinished for every message at the deadline.
 func runBatch(ctx context.Context, bodies []string, handle BatchHandler) []error {
-	deadline, release := reserve(ctx, func(left time.Duration) time.Duration { return min(reportReserve, left/10) / 2 })
-	defer release()
+	deadline, cancel := reserve(ctx, func(left time.Duration) time.Duration { return min(reportReserve, left/10) / 2 })
+	defer cancel()
 	finished := make(chan []error, 1) // a handler that outlives the batch does not block
-	go func() { finished <- runGuarded(ctx, bodies, handle) }()
+	go func() { finished <- callBatch(ctx, bodies, handle) }()
 	select {
 	case outcomes := <-finished:
 		return outcomes
@@ -147,11 +147,11 @@ func runBatch(ctx context.Context, bodies []string, handle BatchHandler) []error
 	}
 }
 
-// runGuarded hands the messages to handle together. If handle panics, it hands over each
+// callBatch hands the messages to handle together. If handle panics, it hands over each
 // message alone, so that only the message at fault fails.
-func runGuarded(ctx context.Context, bodies []string, handle BatchHandler) []error {
+func callBatch(ctx context.Context, bodies []string, handle BatchHandler) []error {
 	var outcomes []error
-	err := guarded(ctx, func() error {
+	err := recovered(ctx, func() error {
 		outcomes = handle(ctx, bodies)
 		return nil
 	})
@@ -164,7 +164,7 @@ func runGuarded(ctx context.Context, bodies []string, handle BatchHandler) []err
 	outcomes = make([]error, len(bodies))
 	for i := range bodies {
 		if outcomes[i] = err; len(bodies) > 1 {
-			outcomes[i] = runGuarded(ctx, bodies[i:i+1], handle)[0]
+			outcomes[i] = callBatch(ctx, bodies[i:i+1], handle)[0]
 		}
 	}
 	return outcomes
@@ -175,10 +175,10 @@ func runGuarded(ctx context.Context, bodies []string, handle BatchHandler) []err
 // not finished. If handle panics, only its message fails.
 func EachMessage(handle func(ctx context.Context, body string) error) BatchHandler {
 	return func(ctx context.Context, bodies []string) []error {
-		stopStarting, releaseStarting := reserve(ctx, func(left time.Duration) time.Duration { return min(startReserve, left/4) })
-		defer releaseStarting()
-		stopWaiting, releaseWaiting := reserve(ctx, func(left time.Duration) time.Duration { return min(reportReserve, left/10) })
-		defer releaseWaiting()
+		startDeadline, cancelStart := reserve(ctx, func(left time.Duration) time.Duration { return min(startReserve, left/4) })
+		defer cancelStart()
+		waitDeadline, cancelWait := reserve(ctx, func(left time.Duration) time.Duration { return min(reportReserve, left/10) })
+		defer cancelWait()
 		outcomes := make([]error, len(bodies))
 		for i := range outcomes {
 			outcomes[i] = errNotStarted
@@ -190,11 +190,11 @@ func EachMessage(handle func(ctx context.Context, body string) error) BatchHandl
 		results := make(chan result, len(bodies)) // a message that outlives the batch does not block
 		next, running := 0, 0
 		for next < len(bodies) || running > 0 {
-			for next < len(bodies) && running < maxConcurrent && !isClosed(stopStarting) {
+			for next < len(bodies) && running < maxConcurrent && !isClosed(startDeadline) {
 				index, body := next, bodies[next]
 				outcomes[index] = errUnfinished
 				go func() {
-					results <- result{index, guarded(ctx, func() error { return handle(ctx, body) })}
+					results <- result{index, recovered(ctx, func() error { return handle(ctx, body) })}
 				}()
 				next++
 				running++
@@ -206,7 +206,7 @@ func EachMessage(handle func(ctx context.Context, body string) error) BatchHandl
 			case r := <-results:
 				outcomes[r.index] = r.err
 				running--
-			case <-stopWaiting:
+			case <-waitDeadline:
 				return outcomes
 			}
 		}
@@ -214,11 +214,11 @@ func EachMessage(handle func(ctx context.Context, body string) error) BatchHandl
 	}
 }
 
-// reserve returns a channel that closes some time before ctx's deadline: by, of the time
-// that is left now. If ctx has no deadline, the channel never closes.
-func reserve(ctx context.Context, by func(left time.Duration) time.Duration) (closed <-chan struct{}, release func()) {
-	deadline, has := ctx.Deadline()
-	if !has {
+// reserve returns a channel that closes before ctx's deadline. by returns how long
+// before, given the time that is left now. Without a deadline the channel never closes.
+func reserve(ctx context.Context, by func(left time.Duration) time.Duration) (closed <-chan struct{}, cancel func()) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
 		return nil, func() {}
 	}
 	earlier, cancel := context.WithDeadline(ctx, deadline.Add(-by(time.Until(deadline))))
@@ -234,11 +234,11 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// guarded calls f and returns a panic of f as an error.
-func guarded(ctx context.Context, f func() error) (err error) {
+// recovered calls f and returns a panic of f as an error.
+func recovered(ctx context.Context, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			// The value may hold entry content, so only its type is logged.
+			// The value may contain entry content, so only its type is logged.
 			slog.ErrorContext(ctx, "the function panicked", "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic of type %T", v)
 		}

@@ -27,7 +27,7 @@ func batchOf(n int) events.SQSEvent {
 	return event
 }
 
-// ignore postpones and buries nothing.
+// ignore delays and dead-letters nothing.
 var ignore = lambdaedge.Source{
 	ChangeVisibility: func(context.Context, string, string, time.Duration) error { return nil },
 	DeadLetter:       func(context.Context, string, string) error { return nil },
@@ -46,7 +46,7 @@ func failed(response events.SQSEventResponse) []string {
 	return ids
 }
 
-func TestQueueReportsOnlyWhatFailed(t *testing.T) {
+func TestQueueReportsOnlyFailedMessages(t *testing.T) {
 	log := captureLog(t)
 	for _, c := range []struct {
 		name   string
@@ -69,8 +69,11 @@ func TestQueueReportsOnlyWhatFailed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			response, err := queueOf(c.handle, ignore)(t.Context(), load[events.SQSEvent](t, "sqs.json"))
-			if err != nil || !slices.Equal(failed(response), c.want) {
-				t.Errorf("response %+v, error %v", response, err)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(failed(response), c.want) {
+				t.Errorf("response %+v", response)
 			}
 			if text, _ := json.Marshal(response); strings.Contains(string(text), "null") {
 				t.Errorf("response %s", text)
@@ -90,7 +93,7 @@ func TestQueueReportsOnlyWhatFailed(t *testing.T) {
 	}
 }
 
-func TestQueueRefusesWhatIsNotOfSQS(t *testing.T) {
+func TestQueueRejectsEventsNotFromSQS(t *testing.T) {
 	_, err := queueOf(func(context.Context, string) error { t.Error("handled"); return nil }, ignore)(
 		t.Context(), events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m", Body: "x"}, {Body: "y"}}})
 	if err == nil {
@@ -98,7 +101,7 @@ func TestQueueRefusesWhatIsNotOfSQS(t *testing.T) {
 	}
 }
 
-func TestQueueRunsMessagesAtOnceButNotTooMany(t *testing.T) {
+func TestQueueRunsTenMessagesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running, most atomic.Int64
 		var mu sync.Mutex
@@ -112,13 +115,16 @@ func TestQueueRunsMessagesAtOnceButNotTooMany(t *testing.T) {
 			seen[body]++
 			return nil
 		}, ignore)(t.Context(), batchOf(25))
-		if err != nil || len(response.BatchItemFailures) > 0 || len(seen) != 25 || most.Load() != 10 {
-			t.Errorf("%d of 25 handled, %d at once, response %+v, error %v", len(seen), most.Load(), response, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(response.BatchItemFailures) > 0 || len(seen) != 25 || most.Load() != 10 {
+			t.Errorf("%d of 25 handled, %d at once, response %+v", len(seen), most.Load(), response)
 		}
 	})
 }
 
-func TestQueueBeginsNothingNearTheDeadline(t *testing.T) {
+func TestQueueStartsNothingNearTheDeadline(t *testing.T) {
 	captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -130,35 +136,38 @@ func TestQueueBeginsNothingNearTheDeadline(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// What began at 24 s is still running when the outcome has to be told.
+		// What started at 24 s is still running when the outcome must be reported.
 		if got := failed(response); len(got) != 5 || got[0] != "m20" {
 			t.Errorf("failed %v", got)
 		}
 		if took := time.Since(began); took >= 30*time.Second {
 			t.Errorf("answered after %v", took)
 		}
-		time.Sleep(time.Minute) // let what was abandoned end
+		time.Sleep(time.Minute) // let the abandoned handlers end
 	})
 }
 
-func TestQueueReportsWhatItNeverBegan(t *testing.T) {
+func TestQueueReportsMessagesNotStarted(t *testing.T) {
 	captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		var begun atomic.Int64
+		var started atomic.Int64
 		response, err := queueOf(func(context.Context, string) error {
-			begun.Add(1)
+			started.Add(1)
 			time.Sleep(26 * time.Second)
 			return nil
 		}, ignore)(ctx, batchOf(12))
-		if err != nil || begun.Load() != 10 || !slices.Equal(failed(response), []string{"m10", "m11"}) {
-			t.Errorf("%d begun, failed %v, error %v", begun.Load(), failed(response), err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if started.Load() != 10 || !slices.Equal(failed(response), []string{"m10", "m11"}) {
+			t.Errorf("%d started, failed %v", started.Load(), failed(response))
 		}
 	})
 }
 
-func TestQueuePostponesWhatFailed(t *testing.T) {
+func TestQueueDelaysFailedMessages(t *testing.T) {
 	log := captureLog(t)
 	type call struct {
 		queue, receipt string
@@ -166,7 +175,7 @@ func TestQueuePostponesWhatFailed(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var calls []call
-	postpone := func(_ context.Context, queue, receipt string, after time.Duration) error {
+	changeVisibility := func(_ context.Context, queue, receipt string, after time.Duration) error {
 		mu.Lock()
 		defer mu.Unlock()
 		calls = append(calls, call{queue, receipt, after})
@@ -186,21 +195,24 @@ func TestQueuePostponesWhatFailed(t *testing.T) {
 			return nil
 		}
 		return errors.New("store is down")
-	}, lambdaedge.Source{ChangeVisibility: postpone})(t.Context(), event)
-	if err != nil || !slices.Equal(failed(response), []string{"m0", "m1", "m2"}) {
-		t.Fatalf("failed %v, error %v", failed(response), err)
+	}, lambdaedge.Source{ChangeVisibility: changeVisibility})(t.Context(), event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(failed(response), []string{"m0", "m1", "m2"}) {
+		t.Fatalf("failed %v", failed(response))
 	}
 	slices.SortFunc(calls, func(a, b call) int { return strings.Compare(a.receipt, b.receipt) })
 	want := []call{{"prod-index", "r0", 2 * time.Second}, {"prod-index", "r1", 8 * time.Second}, {"prod-index", "r2", 2 * time.Minute}}
 	if !slices.Equal(calls, want) {
-		t.Errorf("postponed %v, want %v", calls, want)
+		t.Errorf("delayed %v, want %v", calls, want)
 	}
 	if text := log.String(); !strings.Contains(text, "message not delayed") || !strings.Contains(text, "queue is down") {
 		t.Errorf("log %s", text)
 	}
 }
 
-func TestQueueAnswersInTimeThoughNothingCanBePostponed(t *testing.T) {
+func TestQueueReturnsInTimeIfDelayingHangs(t *testing.T) {
 	captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -209,52 +221,58 @@ func TestQueueAnswersInTimeThoughNothingCanBePostponed(t *testing.T) {
 		for i := range event.Records {
 			event.Records[i].Attributes = map[string]string{"ApproximateReceiveCount": "1"}
 		}
-		var asked atomic.Int64
+		var calls atomic.Int64
 		response, err := queueOf(func(context.Context, string) error { time.Sleep(26 * time.Second); return errors.New("store is down") },
 			lambdaedge.Source{ChangeVisibility: func(ctx context.Context, _, _ string, _ time.Duration) error {
-				asked.Add(1)
+				calls.Add(1)
 				<-ctx.Done()
 				return ctx.Err()
 			}})(ctx, event)
-		if err != nil || len(failed(response)) != 12 || asked.Load() != 12 || ctx.Err() != nil {
-			t.Errorf("failed %v, %d postponed, error %v, function's time %v", failed(response), asked.Load(), err, ctx.Err())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(failed(response)) != 12 || calls.Load() != 12 || ctx.Err() != nil {
+			t.Errorf("failed %v, %d delayed, function's time %v", failed(response), calls.Load(), ctx.Err())
 		}
 	})
 }
 
-func TestQueueLeavesWhatStillRunsToTheVisibilityTimeout(t *testing.T) {
+func TestQueueDoesNotDelayUnfinishedMessages(t *testing.T) {
 	captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		response, err := queueOf(func(context.Context, string) error { time.Sleep(time.Minute); return nil },
 			lambdaedge.Source{ChangeVisibility: func(_ context.Context, _, receipt string, _ time.Duration) error {
-				t.Errorf("postponed %q", receipt)
+				t.Errorf("delayed %q, want no call", receipt)
 				return nil
 			}})(ctx, batchOf(3))
-		if err != nil || len(failed(response)) != 3 {
-			t.Errorf("failed %v, error %v", failed(response), err)
+		if err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(time.Minute) // let what was abandoned end
+		if len(failed(response)) != 3 {
+			t.Errorf("failed %v", failed(response))
+		}
+		time.Sleep(time.Minute) // let the abandoned handlers end
 	})
 }
 
-func TestQueueBuriesWhatCannotBeRead(t *testing.T) {
+func TestQueueDeadLettersUnreadableMessages(t *testing.T) {
 	log := captureLog(t)
 	var mu sync.Mutex
-	var buried, postponed []string
+	var deadLettered, delayed []string
 	source := lambdaedge.Source{
 		ChangeVisibility: func(_ context.Context, _, receipt string, _ time.Duration) error {
 			mu.Lock()
 			defer mu.Unlock()
-			postponed = append(postponed, receipt)
+			delayed = append(delayed, receipt)
 			return nil
 		},
 		DeadLetter: func(_ context.Context, queue, body string) error {
 			if body == "2" {
 				return errors.New("queue is down")
 			}
-			buried = append(buried, queue+" "+body)
+			deadLettered = append(deadLettered, queue+" "+body)
 			return nil
 		},
 	}
@@ -270,11 +288,14 @@ func TestQueueBuriesWhatCannotBeRead(t *testing.T) {
 		}
 		return fmt.Errorf("index: %w: not its JSON form", audit.ErrUnreadable)
 	}, source)(t.Context(), event)
-	if err != nil || !slices.Equal(failed(response), []string{"m2"}) {
-		t.Errorf("failed %v, error %v; want what could not be buried", failed(response), err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !slices.Equal(buried, []string{"prod-index 1"}) || !slices.Equal(postponed, []string{"r2"}) {
-		t.Errorf("buried %v, postponed %v", buried, postponed)
+	if !slices.Equal(failed(response), []string{"m2"}) {
+		t.Errorf("failed %v, want the message that could not be dead-lettered", failed(response))
+	}
+	if !slices.Equal(deadLettered, []string{"prod-index 1"}) || !slices.Equal(delayed, []string{"r2"}) {
+		t.Errorf("dead-lettered %v, delayed %v", deadLettered, delayed)
 	}
 	if text := log.String(); !strings.Contains(text, "goes to the dead-letter queue") || !strings.Contains(text, "not its JSON form") {
 		t.Errorf("log %s", text)

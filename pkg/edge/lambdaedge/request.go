@@ -17,16 +17,16 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// requestFrom is the event's HTTP request. Its error names what the event lacks
-// and repeats nothing of it.
+// requestFrom returns the event's HTTP request. Its error says what is wrong with the
+// event and repeats none of its content.
 func requestFrom(ctx context.Context, event events.APIGatewayProxyRequest) (*http.Request, error) {
 	switch {
 	case !isToken(event.HTTPMethod):
-		return nil, errors.New("httpMethod is no HTTP method")
+		return nil, errors.New("httpMethod is not an HTTP method")
 	case !strings.HasPrefix(event.Resource, "/"):
-		return nil, errors.New("resource is no path")
+		return nil, errors.New("resource is not a path")
 	}
-	path, values, err := pathOf(event.Resource, event.PathParameters)
+	path, values, err := expandPath(event.Resource, event.PathParameters)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func requestFrom(ctx context.Context, event events.APIGatewayProxyRequest) (*htt
 	target := &url.URL{Path: path.decoded, RawPath: path.encoded, RawQuery: queryOf(event).Encode()}
 	request, err := http.NewRequestWithContext(ctx, event.HTTPMethod, target.String(), newBody(body))
 	if err != nil {
-		return nil, errors.New("method, resource and query are no request")
+		return nil, errors.New("method, resource and query do not form a request")
 	}
 	request.URL = target
 	request.RequestURI = target.RequestURI()
@@ -49,14 +49,14 @@ func requestFrom(ctx context.Context, event events.APIGatewayProxyRequest) (*htt
 	if request.Host == "" {
 		request.Host = event.RequestContext.DomainName
 	}
-	header.Del("Host")              // net/http keeps it in Host only
-	header.Del("Transfer-Encoding") // the gateway has taken the transfer apart
+	header.Del("Host")              // net/http has it in Host only
+	header.Del("Transfer-Encoding") // the gateway has decoded it
 	if header.Get(requestIDHeader) == "" && event.RequestContext.RequestID != "" {
 		header.Set(requestIDHeader, event.RequestContext.RequestID)
 	}
 	request.Header = header
 	if address := event.RequestContext.Identity.SourceIP; address != "" {
-		request.RemoteAddr = net.JoinHostPort(address, "0") // the port is not told
+		request.RemoteAddr = net.JoinHostPort(address, "0") // the event has no port
 	}
 	for name, value := range values {
 		request.SetPathValue(name, value)
@@ -78,13 +78,13 @@ func isToken(s string) bool {
 	})
 }
 
-// paths are the two spellings of one path.
+// paths has one path in its decoded and encoded form.
 type paths struct{ decoded, encoded string }
 
-// pathOf puts the path parameters into the resource ("/api/v1/logs/{id}"). A
-// REST API hands path parameters on as they stand in the URL, percent-encoded;
-// values are decoded. A greedy parameter ("{proxy+}") keeps its slashes.
-func pathOf(resource string, parameters map[string]string) (path paths, values map[string]string, err error) {
+// expandPath replaces the parameters of the resource ("/api/v1/logs/{id}") by their
+// values. A REST API passes path parameters percent-encoded, as in the URL. The returned
+// values are decoded. The value of a greedy parameter ("{proxy+}") may have slashes.
+func expandPath(resource string, parameters map[string]string) (path paths, values map[string]string, err error) {
 	values = make(map[string]string, len(parameters))
 	segments := strings.Split(resource, "/")
 	decoded, encoded := slices.Clone(segments), slices.Clone(segments)
@@ -95,11 +95,11 @@ func pathOf(resource string, parameters map[string]string) (path paths, values m
 		name, greedy := strings.CutSuffix(segment[1:len(segment)-1], "+")
 		raw := parameters[name]
 		if raw == "" {
-			return paths{}, nil, fmt.Errorf("pathParameters lacks %q, which its resource has", name)
+			return paths{}, nil, fmt.Errorf("pathParameters has no %q, which the resource has", name)
 		}
 		value, err := url.PathUnescape(raw)
 		if err != nil {
-			value = raw // it never was encoded
+			value = raw // it was not encoded
 		}
 		values[name] = value
 		decoded[i] = value
@@ -119,8 +119,8 @@ func escapeParameter(value string, greedy bool) string {
 	return strings.Join(parts, "/")
 }
 
-// headersOf joins the two spellings that an event has of its headers; where a
-// name stands in both, the one with all values counts.
+// headersOf joins an event's single-value and multi-value headers. The multi-value
+// header takes precedence if a name is in both.
 func headersOf(single map[string]string, multi map[string][]string) http.Header {
 	header := make(http.Header, len(multi))
 	for _, name := range sortedKeys(multi) {
@@ -135,7 +135,8 @@ func headersOf(single map[string]string, multi map[string][]string) http.Header 
 	return header
 }
 
-// queryOf joins the two spellings that an event has of its query, which are decoded.
+// queryOf joins an event's single-value and multi-value query parameters, which are
+// decoded. The multi-value parameter takes precedence if a name is in both.
 func queryOf(event events.APIGatewayProxyRequest) url.Values {
 	query := make(url.Values, len(event.MultiValueQueryStringParameters))
 	for name, values := range event.MultiValueQueryStringParameters {

@@ -21,34 +21,33 @@ const (
 )
 
 // Connect returns the Lambda function that answers the $connect events of a
-// WebSocket API with h: a status of 2xx makes the connection, another one refuses
-// it.
+// WebSocket API with h. A 2xx status accepts the connection, any other rejects it.
 //
-// The handler sees a GET of manifest.StreamPath with the handshake's headers and
-// query, everything else as HTTP has it, and the connection's id by
-// stream.ConnectionFrom. No authorizer stands before it: nobody has verified who
-// asks. Its answer is a text, whatever encodings the client accepts.
+// The handler's request is a GET of manifest.StreamPath with the handshake's headers and
+// query. The rest is as for HTTP. stream.ConnectionFrom returns the connection's id. No
+// authorizer runs before the handler, which must authenticate the client itself. The
+// request has no Accept-Encoding, because a WebSocket API cannot return bytes.
 //
-// What is no such event is answered with a 400, a panic with a 500; the
-// function's own error is always nil.
+// The response is 400 for any other event and 500 for a panic. The function's own error
+// is always nil.
 func Connect(h http.Handler) func(context.Context, events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
 	return func(ctx context.Context, event events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
-		ctx, cancel := beforeDeadline(ctx, answerReserve)
+		ctx, cancel := beforeDeadline(ctx, responseReserve)
 		defer cancel()
 		request, err := handshakeFrom(ctx, event)
 		if err != nil {
-			slog.WarnContext(ctx, "the event is no $connect event", "request_id", event.RequestContext.RequestID, "error", err)
-			return single(problemResponse(proxyEventOf(event), http.StatusBadRequest, "invalid_event", "The function was invoked with something else than a $connect event: "+err.Error()+".")), nil
+			slog.WarnContext(ctx, "the event is not a $connect event", "request_id", event.RequestContext.RequestID, "error", err)
+			return singleValued(problemResponse(proxyEventOf(event), http.StatusBadRequest, "invalid_event", "The function was invoked with something else than a $connect event: "+err.Error()+".")), nil
 		}
-		w := newAnswer()
+		w := newRecorder()
 		if !serve(w, h, request) {
-			return single(problemResponse(proxyEventOf(event), http.StatusInternalServerError, "internal", "The service is not able to answer this request.")), nil
+			return singleValued(problemResponse(proxyEventOf(event), http.StatusInternalServerError, "internal", "The service is not able to answer this request.")), nil
 		}
-		return single(w.response(request.Method)), nil
+		return singleValued(w.response(request.Method)), nil
 	}
 }
 
-// handshakeFrom is the request of the event's client.
+// handshakeFrom returns the handshake's HTTP request.
 func handshakeFrom(ctx context.Context, event events.APIGatewayWebsocketProxyRequest) (*http.Request, error) {
 	switch {
 	case event.RequestContext.EventType != SocketEventConnect:
@@ -60,13 +59,13 @@ func handshakeFrom(ctx context.Context, event events.APIGatewayWebsocketProxyReq
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Del("Accept-Encoding") // a WebSocket API carries no bytes
+	request.Header.Del("Accept-Encoding") // a WebSocket API cannot return bytes
 	return request, nil
 }
 
 var errNoConnection = errors.New("connectionId is missing")
 
-// proxyEventOf is the handshake as the event of a REST API.
+// proxyEventOf returns the handshake as the event of a REST API.
 func proxyEventOf(event events.APIGatewayWebsocketProxyRequest) events.APIGatewayProxyRequest {
 	return events.APIGatewayProxyRequest{
 		Resource: manifest.BasePath + manifest.StreamPath, HTTPMethod: http.MethodGet,
@@ -78,31 +77,31 @@ func proxyEventOf(event events.APIGatewayWebsocketProxyRequest) events.APIGatewa
 	}
 }
 
-// single is the response with its headers as a WebSocket API takes them.
-func single(response events.APIGatewayProxyResponse) events.APIGatewayProxyResponse {
-	response.Headers, response.MultiValueHeaders = lastOf(response.MultiValueHeaders), nil
+// singleValued returns the response with single-value headers, which a WebSocket API needs.
+func singleValued(response events.APIGatewayProxyResponse) events.APIGatewayProxyResponse {
+	response.Headers, response.MultiValueHeaders = lastValues(response.MultiValueHeaders), nil
 	return response
 }
 
-// Message returns the Lambda function that hands the messages of a WebSocket
-// API's clients to handle, and the ends of connections, $disconnect, with an
-// empty body. Its context ends a little before the function's deadline.
+// Message returns the Lambda function that passes the messages of a WebSocket API's
+// clients to handle. It also passes the $disconnect events, which have an empty body.
+// The context of handle ends a little before the function's deadline.
 //
-// The function answers with status 200. Where handle fails or panics, that is
-// logged by the connection's id and the route, never with the body, and answered
-// with a 500, of which API Gateway tells the client nothing. An event that is of
-// no connection, or whose body is not what it says, is answered with a 400.
+// The response has status 200. If handle fails or panics, the status is 500, which API
+// Gateway does not report to the client. The failure is logged with the connection's id
+// and the route, never with the body. The status is 400 if the event has no connection
+// or a malformed body.
 func Message(handle func(ctx context.Context, connection string, body []byte) error) func(context.Context, events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
 	return func(ctx context.Context, event events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
-		ctx, cancel := beforeDeadline(ctx, answerReserve)
+		ctx, cancel := beforeDeadline(ctx, responseReserve)
 		defer cancel()
 		log := slog.With("request_id", event.RequestContext.RequestID, "route", event.RequestContext.RouteKey, "connection", event.RequestContext.ConnectionID)
-		body, err := messageOf(event)
+		body, err := messageBody(event)
 		if err != nil {
-			log.WarnContext(ctx, "the event is no message of a WebSocket API", "error", err)
+			log.WarnContext(ctx, "the event is not a message of a WebSocket API", "error", err)
 			return events.APIGatewayProxyResponse{StatusCode: http.StatusBadRequest}, nil
 		}
-		if err := guarded(ctx, func() error { return handle(ctx, event.RequestContext.ConnectionID, body) }); err != nil {
+		if err := recovered(ctx, func() error { return handle(ctx, event.RequestContext.ConnectionID, body) }); err != nil {
 			log.ErrorContext(ctx, "message failed", "error", err)
 			return events.APIGatewayProxyResponse{StatusCode: http.StatusInternalServerError}, nil
 		}
@@ -110,8 +109,8 @@ func Message(handle func(ctx context.Context, connection string, body []byte) er
 	}
 }
 
-// messageOf is the event's message. Its error repeats nothing of it.
-func messageOf(event events.APIGatewayWebsocketProxyRequest) ([]byte, error) {
+// messageBody returns the event's decoded body. Its error repeats none of the content.
+func messageBody(event events.APIGatewayWebsocketProxyRequest) ([]byte, error) {
 	switch event.RequestContext.EventType {
 	case SocketEventMessage, SocketEventDisconnect:
 	default:

@@ -123,8 +123,11 @@ func TestMessageHandsOnMessagesAndEnds(t *testing.T) {
 				}
 				return nil
 			})(t.Context(), event)
-			if err != nil || calls != 1 || response.StatusCode != http.StatusOK || response.Body != "" {
-				t.Errorf("%s: %d calls, response %+v, error %v", c.file, calls, response, err)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if calls != 1 || response.StatusCode != http.StatusOK || response.Body != "" {
+				t.Errorf("%s: %d calls, response %+v", c.file, calls, response)
 			}
 			if text, _ := json.Marshal(response); !strings.Contains(string(text), `"statusCode":200`) {
 				t.Errorf("response %s", text)
@@ -141,8 +144,11 @@ func TestMessageTellsFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			log := captureLog(t)
 			response, err := lambdaedge.Message(handle)(t.Context(), load[events.APIGatewayWebsocketProxyRequest](t, "message.json"))
-			if err != nil || response.StatusCode != http.StatusInternalServerError || response.Body != "" {
-				t.Errorf("response %+v, error %v", response, err)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if response.StatusCode != http.StatusInternalServerError || response.Body != "" {
+				t.Errorf("response %+v", response)
 			}
 			for _, want := range []string{`"connection":"JaWwEeHxIAMCFZA="`, `"route":"subscribe"`, `"request_id":"JaWxRHeAIAMF5Qw="`} {
 				if !strings.Contains(log.String(), want) {
@@ -167,7 +173,10 @@ func TestMessageRefusesAlienEvents(t *testing.T) {
 		event := load[events.APIGatewayWebsocketProxyRequest](t, "message.json")
 		alter(&event)
 		response, err := lambdaedge.Message(func(context.Context, string, []byte) error { t.Errorf("%s: handled", name); return nil })(t.Context(), event)
-		if err != nil || response.StatusCode != http.StatusBadRequest {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s: %+v, %v", name, response, err)
 		}
 	}
