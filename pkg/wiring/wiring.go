@@ -106,7 +106,7 @@ type Stores struct {
 // Security has the secrets of one process.
 type Security struct {
 	Tokens    access.TokenVerifier // nil: no bearer token is valid
-	CursorKey []byte               // at least 32 bytes
+	CursorKey []byte               // at least 32 bytes; nil: the function signs and verifies no cursors
 }
 
 // Services makes the use cases over one set of adapters. Its methods return the
@@ -139,7 +139,12 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	}
 	s := &Services{Stores: stores, Log: log, Metrics: io.Discard}
 	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, tenantTTL, time.Now) })
-	s.cursors = sync.OnceValue(func() *cursor.Signer { return cursor.NewSigner(security.CursorKey) })
+	s.cursors = sync.OnceValue(func() *cursor.Signer {
+		if len(security.CursorKey) == 0 {
+			return nil // the function was not granted the key
+		}
+		return cursor.NewSigner(security.CursorKey)
+	})
 	s.authorizer = sync.OnceValue(func() *access.Authenticator {
 		return &access.Authenticator{Tokens: security.Tokens, Keys: tenants.KeyFinder{Store: stores.Keys}, Now: time.Now, Log: log}
 	})
