@@ -4,8 +4,10 @@ package events_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -14,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/google/go-cmp/cmp"
@@ -21,6 +24,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
@@ -87,8 +91,8 @@ func TestEveryFunctionHasSamples(t *testing.T) {
 	}
 }
 
-// newService is a service over an empty file that holds the fixtures.
-func newService(t *testing.T) (*wiring.Services, *sockets) {
+// openEngine opens an empty file of the embedded engine.
+func openEngine(t *testing.T) *sqlite.DB {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "ocelot.db"))
 	if err != nil {
@@ -99,17 +103,62 @@ func newService(t *testing.T) (*wiring.Services, *sockets) {
 			t.Error(err)
 		}
 	})
-	stores := embedded.Stores(db)
-	stores.DrainPeriod = 0 // nothing else writes
-	clients := &sockets{}
-	stores.Sockets = clients
-	service := wiring.New(stores, wiring.Security{CursorKey: make([]byte, 32)}, slog.New(slog.DiscardHandler))
-	var f fixtures
-	load(t, "fixtures.json", &f)
-	if err := f.put(t.Context(), service); err != nil {
-		t.Fatal(err)
+	return db
+}
+
+// newServices returns the services of one function over the engine, with only the
+// dependencies and queues that the manifest grants the function.
+func newServices(db *sqlite.DB, f manifest.Function, clients *sockets) *wiring.Services {
+	stores := wiring.Stores{Grace: wiring.DefaultGrace} // no DrainPeriod: nothing else writes
+	var security wiring.Security
+	for _, d := range f.Dependencies() {
+		switch d {
+		case manifest.DependencyRecords:
+			embedded.UseRecords(&stores, db)
+		case manifest.DependencySearch:
+			embedded.UseIndex(&stores, db)
+		case manifest.DependencyQueues:
+			embedded.UseQueues(&stores, db)
+			stores.Queue, stores.DeadLetters = grantedQueues(f, stores)
+		case manifest.DependencySockets:
+			stores.Sockets = clients
+		case manifest.DependencyCursorKey:
+			security.CursorKey = make([]byte, 32)
+		}
 	}
-	return service, clients
+	return wiring.New(stores, security, slog.New(slog.DiscardHandler))
+}
+
+// grantedQueues returns the queues of stores. Sending fails unless the function is
+// granted to write the queue.
+func grantedQueues(f manifest.Function, stores wiring.Stores) (queue func(manifest.QueueName) wiring.Queue, deadLetters func(manifest.QueueName) ingest.Queue) {
+	mayWrite := func(name manifest.QueueName) bool {
+		return slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return g.Resource == manifest.QueueResource(name) && g.Write })
+	}
+	queue = func(name manifest.QueueName) wiring.Queue {
+		if mayWrite(name) {
+			return stores.Queue(name)
+		}
+		return deniedQueue(name)
+	}
+	deadLetters = func(name manifest.QueueName) ingest.Queue {
+		if mayWrite(name.DeadLetters()) {
+			return stores.DeadLetters(name)
+		}
+		return deniedQueue(name.DeadLetters())
+	}
+	return queue, deadLetters
+}
+
+// deniedQueue is a queue that the function may not write.
+type deniedQueue manifest.QueueName
+
+func (q deniedQueue) Send(context.Context, []string) error {
+	return fmt.Errorf("the manifest grants no writing of the queue %s", string(q))
+}
+
+func (q deniedQueue) SendAfter(ctx context.Context, _ time.Duration, body string) error {
+	return q.Send(ctx, []string{body})
 }
 
 func load(t *testing.T, path string, into any) {
@@ -123,7 +172,8 @@ func load(t *testing.T, path string, into any) {
 	}
 }
 
-// Every function answers its samples as they say, over what fixtures.json holds.
+// Each function returns what its samples expect, over the fixtures and with no more than
+// its grants. A grant that is missing in the manifest fails here.
 func TestSamplesHold(t *testing.T) {
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // the faults are meant
@@ -140,9 +190,14 @@ func TestSamplesHold(t *testing.T) {
 			t.Run(strings.TrimSuffix(path, ".json"), func(t *testing.T) {
 				var expected want
 				load(t, strings.TrimSuffix(path, ".json")+".want.json", &expected)
-				service, clients := newService(t)
-				got := invoke(t, service, f, path)
-				got.Sent = clients.sent
+				db, clients := openEngine(t), &sockets{}
+				var stored fixtures
+				load(t, "fixtures.json", &stored)
+				if err := stored.put(t.Context(), embedded.Stores(db)); err != nil {
+					t.Fatal(err)
+				}
+				got := invoke(t, newServices(db, f, clients), f, path)
+				got.Sent, got.DeadLetters = clients.sent, deadLetters(t, db, f)
 				if diff := cmp.Diff(expected, got); diff != "" {
 					t.Error(diff)
 				}
@@ -189,14 +244,14 @@ func invoke(t *testing.T, s *wiring.Services, f manifest.Function, path string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return want{BatchItemFailures: &response.BatchItemFailures, DeadLetters: deadLetters(t, s, f)}
+	return want{BatchItemFailures: &response.BatchItemFailures}
 }
 
-// deadLetters counts those of the queues that trigger the function.
-func deadLetters(t *testing.T, s *wiring.Services, f manifest.Function) (total int64) {
+// deadLetters counts the dead-lettered messages of the queues that trigger the function.
+func deadLetters(t *testing.T, db *sqlite.DB, f manifest.Function) (total int64) {
 	t.Helper()
 	for _, trigger := range f.Trigger.Queues {
-		_, _, dead, err := s.Stores.Queue(trigger.Queue).(*sqlite.Queue).Depth(t.Context())
+		_, _, dead, err := embedded.Queue(db, trigger.Queue).Depth(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

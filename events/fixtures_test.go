@@ -104,10 +104,10 @@ func theFixtures() fixtures {
 	}
 }
 
-// put fills a service's empty stores.
-func (f fixtures) put(ctx context.Context, s *wiring.Services) error {
+// put writes the fixtures into empty stores.
+func (f fixtures) put(ctx context.Context, stores wiring.Stores) error {
 	for _, t := range f.Tenants {
-		if err := s.Stores.Tenants.Create(ctx, t); err != nil {
+		if err := stores.Tenants.Create(ctx, t); err != nil {
 			return err
 		}
 	}
@@ -116,15 +116,15 @@ func (f fixtures) put(ctx context.Context, s *wiring.Services) error {
 		if err != nil {
 			return err
 		}
-		_, storeErr := s.Stores.Entries.Append(ctx, entry.Tenant, []audit.Entry{entry})
-		_, indexErr := s.Stores.Index.Put(ctx, entry.Tenant, []audit.Entry{entry})
+		_, storeErr := stores.Entries.Append(ctx, entry.Tenant, []audit.Entry{entry})
+		_, indexErr := stores.Index.Put(ctx, entry.Tenant, []audit.Entry{entry})
 		if err := errors.Join(storeErr, indexErr); err != nil {
 			return err
 		}
 	}
 	for _, k := range f.Keys {
 		key := tenants.Key{ID: k.ID, Tenant: k.Tenant, Name: k.Name, Hash: access.HashSecret(k.Secret), Permissions: k.Permissions, CreatedAt: k.CreatedAt}
-		if err := s.Stores.Keys.CreateKey(ctx, key); err != nil {
+		if err := stores.Keys.CreateKey(ctx, key); err != nil {
 			return err
 		}
 	}
@@ -134,31 +134,31 @@ func (f fixtures) put(ctx context.Context, s *wiring.Services) error {
 			return err
 		}
 		item := quarantine.Item{ID: i.ID, Step: i.Step, Code: i.Code, Reason: i.Reason, HeldAt: i.HeldAt, Entry: entry}
-		if err := s.Stores.Quarantine.Put(ctx, entry.Tenant, []quarantine.Item{item}); err != nil {
+		if err := stores.Quarantine.Put(ctx, entry.Tenant, []quarantine.Item{item}); err != nil {
 			return err
 		}
 	}
 	for _, job := range f.Jobs {
-		if err := s.Stores.Jobs.CreateJob(ctx, job); err != nil {
+		if err := stores.Jobs.CreateJob(ctx, job); err != nil {
 			return err
 		}
 	}
 	for _, c := range f.Connections {
-		if err := c.put(ctx, s); err != nil {
+		if err := c.put(ctx, stores); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c connectionFixture) put(ctx context.Context, s *wiring.Services) error {
+func (c connectionFixture) put(ctx context.Context, stores wiring.Stores) error {
 	made := stream.Connection{ID: c.ID, Tenant: c.Tenant, Principal: c.Principal, ConnectedAt: time.Now(), ExpiresAt: time.Now().Add(stream.MaxConnection)}
 	if c.Subscribed {
-		last, err := s.Stores.StreamLog.Open(ctx, c.Tenant, time.Now().Add(stream.Retention))
+		last, err := stores.StreamLog.Open(ctx, c.Tenant, time.Now().Add(stream.Retention))
 		if err != nil {
 			return err
 		}
 		made.Subscription = &stream.Subscription{At: stream.Position{Segment: last}, Replay: last}
 	}
-	return s.Stores.Connections.Create(ctx, made)
+	return stores.Connections.Create(ctx, made)
 }

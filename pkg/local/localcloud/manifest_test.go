@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -44,11 +43,12 @@ func hasRoute(f manifest.Function) bool { return f.Trigger.Route != nil }
 func hasQueue(f manifest.Function) bool { return len(f.Trigger.Queues) > 0 }
 
 func hasSchedule(f manifest.Function) bool { return f.Trigger.Schedule != nil }
-func hasSocket(f manifest.Function) bool   { return f.Trigger.Socket != nil }
+
+func hasSocket(f manifest.Function) bool { return f.Trigger.Socket != nil }
 
 func isAuthorizer(f manifest.Function) bool { return f.Trigger.Authorizer }
 
-// folders returns the folders below a folder of the repository that hold a file of the pattern.
+// folders returns the subfolders of a folder of the repository that have a file of the pattern.
 func folders(t *testing.T, below, pattern string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, below, "*", pattern))
@@ -66,12 +66,12 @@ func same(t *testing.T, what string, got, want []string) {
 	t.Helper()
 	for _, name := range got {
 		if !slices.Contains(want, name) {
-			t.Errorf("%s has %s, the manifest has not", what, name)
+			t.Errorf("%s has %s, which the manifest lacks", what, name)
 		}
 	}
 	for _, name := range want {
 		if !slices.Contains(got, name) {
-			t.Errorf("the manifest has %s, %s has not", name, what)
+			t.Errorf("the manifest has %s, which %s lacks", name, what)
 		}
 	}
 }
@@ -105,23 +105,6 @@ func TestManifestMatchesTheRunner(t *testing.T) {
 	same(t, "AuthorizerFunctions", slices.Sorted(maps.Keys(localcloud.AuthorizerFunctions(services))), names(isAuthorizer))
 	for name := range connect {
 		same(t, "ConnectFunctions", []string{name}, names(func(f manifest.Function) bool { return hasSocket(f) && f.Trigger.Socket.Key == manifest.SocketConnect }))
-	}
-}
-
-func TestManifestTriggers(t *testing.T) {
-	for _, f := range manifest.Functions() {
-		triggers := 0
-		for _, has := range []func(manifest.Function) bool{hasRoute, hasQueue, hasSchedule, hasSocket, isAuthorizer} {
-			if has(f) {
-				triggers++
-			}
-		}
-		if triggers != 1 {
-			t.Errorf("%s has %d triggers, want exactly one", f.Name, triggers)
-		}
-		if s := f.Trigger.Schedule; s != nil && (s.Every <= f.Timeout || s.Every%time.Minute != 0) {
-			t.Errorf("%s runs every %s with a timeout of %s: runs would overlap, or the rate is of no whole minutes", f.Name, s.Every, f.Timeout)
-		}
 	}
 }
 
@@ -186,43 +169,7 @@ func TestManifestMatchesTheOpenAPIDocument(t *testing.T) {
 	same(t, "the OpenAPI document", got, want)
 }
 
-func TestManifestGrantsNameWhatExists(t *testing.T) {
-	known := []manifest.Resource{
-		manifest.ResourceEntries, manifest.ResourceIndex, manifest.ResourceTenants, manifest.ResourceKeys,
-		manifest.ResourceJobs, manifest.ResourceQuarantine, manifest.ResourceCursorKey, manifest.ResourceTokens,
-		manifest.ResourceStream, manifest.ResourceConnections, manifest.ResourceSockets,
-	}
-	for _, q := range manifest.Queues() {
-		known = append(known, manifest.QueueResource(q.Name), manifest.QueueResource(q.Name.DeadLetters()))
-		consumed := false
-		for _, f := range manifest.Functions() {
-			for _, trigger := range f.Trigger.Queues {
-				if trigger.Queue != q.Name {
-					continue
-				}
-				consumed = true
-				if q.VisibilityTimeout < 6*f.Timeout {
-					t.Errorf("queue %s is visible again after %s, less than six times the %s of %s", q.Name, q.VisibilityTimeout, f.Timeout, f.Name)
-				}
-			}
-		}
-		if !consumed {
-			t.Errorf("nobody reads queue %s", q.Name)
-		}
-	}
-	for _, f := range manifest.Functions() {
-		for _, g := range f.Grants {
-			if !slices.Contains(known, g.Resource) {
-				t.Errorf("%s is granted %s, which does not exist", f.Name, g.Resource)
-			}
-		}
-		if f.MemoryMB == 0 || f.Timeout == 0 || f.Summary == "" {
-			t.Errorf("%s lacks its size, timeout or summary", f.Name)
-		}
-	}
-}
-
-// refuseTokens verifies no token.
+// refuseTokens rejects every token.
 type refuseTokens struct{}
 
 func (refuseTokens) Verify(context.Context, string) (access.Principal, error) {
