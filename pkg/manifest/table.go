@@ -29,7 +29,7 @@ const (
 	ResourceTokens     Resource = "tokens"     // the keys that verify bearer tokens
 
 	ResourceStream      Resource = "stream"      // the order in which subscribers receive entries
-	ResourceConnections Resource = "connections" // the clients that are connected, and their subscriptions
+	ResourceConnections Resource = "connections" // the records of connected clients and their subscriptions
 	ResourceSockets     Resource = "sockets"     // the connections themselves; write: send over them
 )
 
@@ -58,7 +58,7 @@ func deadLettering(queues ...QueueName) []Grant {
 }
 
 // maxReceives is how often a message is received before it goes to the dead-letter
-// queue. 1,000 is the most that SQS counts to. A message fails while an engine is
+// queue. SQS allows at most 1,000. A message fails while an engine is
 // down and returns within two minutes, so an outage of a day sends no message to the
 // dead-letter queue. Messages that can never be read go there at once (see
 // lambdaedge.Queue).
@@ -79,14 +79,15 @@ func route(method, path string, permission access.Permission, from TenantSource,
 	return Trigger{Route: &Route{Method: method, Path: path, Permission: permission, TenantFrom: from, Query: query}}
 }
 
-// filtered is a route that takes the filters of a list besides its own query parameters.
+// filtered returns the trigger of a GET that takes the filters of a list and its own query
+// parameters.
 func filtered(path string, permission access.Permission, query ...string) Trigger {
 	t := route(http.MethodGet, path, permission, TenantFromHeader, query...)
 	t.Route.Filters = true
 	return t
 }
 
-// batchOf is a queue whose messages are handled together: up to 100 within a second. A
+// batchOf returns a trigger for up to 100 messages that arrive within a second. A
 // write costs the stores about the same for one entry and for a hundred.
 func batchOf(queue QueueName) QueueTrigger {
 	return QueueTrigger{Queue: queue, BatchSize: 100, Window: time.Second}

@@ -6,9 +6,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// policies is what a function may do: no more than what the manifest grants it
-// needs. SAM adds the right to write logs and traces, and to receive from the
-// queues that trigger it. MongoDB knows a function by the user in its URI.
+// policies returns the IAM policies that a function needs for its grants. SAM adds the
+// rights to write logs and traces and to receive from the queues that trigger the
+// function. MongoDB identifies a function by the user in its URI.
 func policies(f manifest.Function) []node {
 	statements := slices.Concat(secrets(f), queues(f), index(f), connections(f))
 	if len(statements) == 0 {
@@ -21,8 +21,8 @@ func allow(resource any, actions ...string) node {
 	return node{"Effect": "Allow", "Action": actions, "Resource": resource}
 }
 
-// only is a statement that is left out where the condition does not hold.
-func only(condition string, statement node) node { return when(condition, statement, nothing()) }
+// onlyIf returns a statement that exists only if the condition is true.
+func onlyIf(condition string, statement node) node { return when(condition, statement, noValue()) }
 
 func granted(f manifest.Function, r manifest.Resource) (read, write bool) {
 	for _, g := range f.Grants {
@@ -33,8 +33,8 @@ func granted(f manifest.Function, r manifest.Resource) (read, write bool) {
 	return read, write
 }
 
-// secrets lets a function fetch the secrets that its environment names. Decrypting
-// them needs a right of its own unless they are encrypted by the key aws/secretsmanager.
+// secrets allows a function to fetch the secrets that its environment names. It also
+// allows decrypting them, which only a key other than aws/secretsmanager requires.
 func secrets(f manifest.Function) []node {
 	var named []any
 	if f.DependsOn(manifest.DependencyCursorKey) {
@@ -44,18 +44,18 @@ func secrets(f manifest.Function) []node {
 		named = append(named, ref(mongoSecret))
 	}
 	if f.DependsOn(manifest.DependencySearch) {
-		named = append(named, when(openSearchSigned, nothing(), ref(openSearchURL)))
+		named = append(named, when(openSearchSigned, noValue(), ref(openSearchURL)))
 	}
 	if len(named) == 0 {
 		return nil
 	}
 	decrypt := allow(ref(secretsKeyARN), "kms:Decrypt")
 	decrypt["Condition"] = node{"StringLike": node{"kms:ViaService": "secretsmanager.*.amazonaws.com"}}
-	return []node{allow(named, "secretsmanager:GetSecretValue"), only(secretsOwnKey, decrypt)}
+	return []node{allow(named, "secretsmanager:GetSecretValue"), onlyIf(secretsOwnKey, decrypt)}
 }
 
-// queues lets a function ask after the queues that it may read, send to those
-// that it may write, and have a message of its own queue come again later.
+// queues allows a function to get the attributes of the queues that it may read, to send
+// to those that it may write, and to delay messages of the queues that trigger it.
 func queues(f manifest.Function) []node {
 	var statements []node
 	for _, q := range manifest.Queues() {
@@ -80,24 +80,24 @@ func queues(f manifest.Function) []node {
 	return statements
 }
 
-// index lets a function call the OpenSearch domain where calls are signed. A
-// search is a POST; a function that only reads may send none to other paths.
+// index allows a function to call the OpenSearch domain if calls are signed. A search is
+// a POST. A function that only reads may POST to the search paths only.
 func index(f manifest.Function) []node {
 	read, write := granted(f, manifest.ResourceIndex)
 	under := func(path string) node { return node{"Fn::Sub": "${" + openSearchARN + "}" + path} }
 	switch {
 	case write:
-		return []node{only(openSearchSigned, allow(under("/*"), "es:ESHttpGet", "es:ESHttpPost", "es:ESHttpPut", "es:ESHttpDelete"))}
+		return []node{onlyIf(openSearchSigned, allow(under("/*"), "es:ESHttpGet", "es:ESHttpPost", "es:ESHttpPut", "es:ESHttpDelete"))}
 	case read:
 		return []node{
-			only(openSearchSigned, allow(under("/*"), "es:ESHttpGet")),
-			only(openSearchSigned, allow(under("/*/_search"), "es:ESHttpPost")),
+			onlyIf(openSearchSigned, allow(under("/*"), "es:ESHttpGet")),
+			onlyIf(openSearchSigned, allow(under("/*/_search"), "es:ESHttpPost")),
 		}
 	}
 	return nil
 }
 
-// connections lets a function send over connections and cut them.
+// connections allows a function to send over connections and to close them.
 func connections(f manifest.Function) []node {
 	if _, write := granted(f, manifest.ResourceSockets); !write {
 		return nil

@@ -22,7 +22,7 @@ import (
 const header = `# Generated from pkg/manifest by go generate ./pkg/samtemplate. Never edit it.
 `
 
-// node is a piece of the template; YAML prints its keys in their order.
+// node is a part of the template. YAML writes its keys in alphabetical order.
 type node = map[string]any
 
 func ref(name string) node { return node{"Ref": name} }
@@ -58,7 +58,7 @@ func Template() ([]byte, error) {
 }
 
 const (
-	prefix = "${AWS::StackName}" // begins the names of what a stack has
+	prefix = "${AWS::StackName}" // of the names of the stack's resources
 	stage  = "live"              // of both APIs
 )
 
@@ -72,8 +72,8 @@ func outputs() node {
 	}
 }
 
-// environment returns the variables that a function reads (pkg/config). Secrets stand
-// there by their ARN: the function fetches them from Secrets Manager.
+// environment returns the variables that a function reads (pkg/config). The value of a
+// secret is its ARN: the function fetches the secret from Secrets Manager.
 func environment(f manifest.Function) node {
 	values := node{
 		"OCELOT_LOG_LEVEL":    "info",
@@ -96,13 +96,13 @@ func environment(f manifest.Function) node {
 	read := node{}
 	for _, name := range names {
 		if value, set := values[name]; set {
-			read[name] = value // others have their default
+			read[name] = value // the others have defaults
 		}
 	}
 	return read
 }
 
-// The parameters of which more is made than a variable.
+// The parameters that are also used outside of environments.
 const (
 	cursorKeySecret = "CursorKeySecretArn"
 	mongoSecret     = "MongoUriSecretArn"
@@ -128,7 +128,7 @@ func parameters() node {
 	}
 }
 
-// The conditions, named after what is so.
+// The conditions.
 const (
 	openSearchSigned = "OpenSearchIsSigned"
 	secretsOwnKey    = "SecretsHaveTheirOwnKey"
@@ -139,20 +139,20 @@ func conditions() node {
 	return node{openSearchSigned: given(openSearchARN), secretsOwnKey: given(secretsKeyARN)}
 }
 
-// when is then where the condition holds, and otherwise the other.
+// when returns a node that is then if the condition is true, else otherwise.
 func when(condition string, then, otherwise any) node {
 	return node{"Fn::If": []any{condition, then, otherwise}}
 }
 
-// nothing leaves out what it stands for.
-func nothing() node { return ref("AWS::NoValue") }
+// noValue leaves out the property or list element whose value it is.
+func noValue() node { return ref("AWS::NoValue") }
 
 func functionID(name string) string { return manifest.CamelCase(name) + "Function" }
 
 func queueID(name manifest.QueueName) string { return manifest.CamelCase(string(name)) + "Queue" }
 
-// The authorizers: API Gateway caches a decision by its identity sources, so that
-// routes whose tenant stands in the header have one of their own (see
+// The authorizers. API Gateway caches a policy by its authorizer's identity sources, so
+// routes with the tenant in the header have their own authorizer (see
 // lambdaedge.Authorizer).
 const (
 	callerInTenant = "CallerInTenant"
@@ -176,10 +176,10 @@ func api() node {
 	}}
 }
 
-// gatewayResponses gives what the API answers by itself the form of the
-// functions' answers. Header values are mapping expressions: quoted, or the name
-// of a variable. The documents stand under application/json since API Gateway
-// takes that where a client accepts no type in particular.
+// gatewayResponses gives API Gateway's own responses the form of the functions'
+// responses. Header values are mapping expressions: quoted text or the name of a
+// variable. The templates are for application/json, because API Gateway uses that type
+// if a client accepts any.
 func gatewayResponses() node {
 	responses := node{}
 	for _, answer := range httpapi.GatewayAnswers("$context.requestId") {
@@ -194,7 +194,7 @@ func gatewayResponses() node {
 	return responses
 }
 
-// authorizerOf names the authorizer of a route that is not public.
+// authorizerOf returns the name of the authorizer of a route that is not public.
 func authorizerOf(r *manifest.Route) string {
 	if r.TenantFrom == manifest.TenantFromHeader {
 		return callerInTenant
@@ -203,7 +203,7 @@ func authorizerOf(r *manifest.Route) string {
 }
 
 func addQueue(resources node, q manifest.Queue) {
-	const fortnight = 14 * 24 * 60 * 60 // seconds, the longest that SQS keeps a message
+	const fortnight = 14 * 24 * 60 * 60 // seconds, SQS's maximum
 	dead := queueID(q.Name.DeadLetters())
 	resources[dead] = node{"Type": "AWS::SQS::Queue", "UpdateReplacePolicy": "Retain", "DeletionPolicy": "Retain", "Properties": node{
 		"QueueName": queueName(q.Name.DeadLetters()), "MessageRetentionPeriod": fortnight, "SqsManagedSseEnabled": true,
@@ -229,7 +229,7 @@ func addFunction(resources node, f manifest.Function) {
 		properties["EventInvokeConfig"] = noRetry()
 	}
 	if feedsItself(f) {
-		properties["RecursiveLoop"] = "Allow" // otherwise Lambda stops the sixteenth round
+		properties["RecursiveLoop"] = "Allow" // otherwise Lambda stops after 16 rounds
 	}
 	resources[functionID(f.Name)] = node{"Type": "AWS::Serverless::Function", "Properties": properties}
 	if f.Trigger.Socket != nil {
@@ -268,8 +268,8 @@ func events(f manifest.Function) node {
 	return found
 }
 
-// method is a method of the REST API. SAM refuses to say of a public one that it
-// has no authorizer: it has none unless one is named.
+// method returns a method of the REST API. A public one names no authorizer: SAM rejects
+// an explicit "none".
 func method(r *manifest.Route, name string) node {
 	properties := node{"RestApiId": ref("Api"), "Method": strings.ToLower(name), "Path": manifest.BasePath + r.Path}
 	if r.Permission != "" {
@@ -278,7 +278,7 @@ func method(r *manifest.Route, name string) node {
 	return node{"Type": "Api", "Properties": properties}
 }
 
-// rate is EventBridge Scheduler's expression for every so many minutes.
+// rate returns EventBridge Scheduler's expression for an interval of whole minutes.
 func rate(every time.Duration) string {
 	if every == time.Minute {
 		return "rate(1 minute)"
@@ -286,7 +286,7 @@ func rate(every time.Duration) string {
 	return fmt.Sprintf("rate(%d minutes)", every/time.Minute)
 }
 
-// noRetry is for runs of a schedule: the next one makes up for one that failed.
+// noRetry disables retries of scheduled runs: the next run does the work of a failed one.
 func noRetry() node { return node{"MaximumRetryAttempts": 0} }
 
 func queueName(name manifest.QueueName) node { return node{"Fn::Sub": prefix + "-" + string(name)} }

@@ -60,7 +60,7 @@ func TestTemplateRunsSchedulesAtTheirRateAndNeverAgain(t *testing.T) {
 		}
 		for _, r := range []retries{event.Properties.RetryPolicy, got.EventInvokeConfig} {
 			if r.MaximumRetryAttempts == nil || *r.MaximumRetryAttempts != 0 {
-				t.Errorf("%s is started again where a run fails", f.Name)
+				t.Errorf("%s retries a failed run, want no retry", f.Name)
 			}
 		}
 	}

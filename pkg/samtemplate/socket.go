@@ -2,16 +2,16 @@ package samtemplate
 
 import "github.com/ocelot-audit/ocelot/pkg/manifest"
 
-// The WebSocket API. Functions' environments name the API and its stage's name
-// alone, and its routes name the functions, so that nothing depends on itself.
+// The WebSocket API. The environments of functions refer to the API but not to its stage
+// or routes. The routes refer to the functions. There is therefore no circular dependency.
 const (
 	socketAPI  = "StreamApi"
 	socketHost = "${" + socketAPI + "}.execute-api.${AWS::Region}.${AWS::URLSuffix}/" + stage
 	socketARN  = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${" + socketAPI + "}"
 )
 
-// addSocketAPI adds the API and its stage. The stage deploys each change by
-// itself: a deployment that the template listed would never be made anew.
+// addSocketAPI adds the API and its stage. The stage deploys each change automatically,
+// because CloudFormation would not renew a deployment that the template lists.
 func addSocketAPI(resources node) {
 	resources[socketAPI] = node{"Type": "AWS::ApiGatewayV2::Api", "Properties": node{
 		"Name": node{"Fn::Sub": prefix + "-stream"}, "ProtocolType": "WEBSOCKET", "RouteSelectionExpression": "$request.body.action",
@@ -21,8 +21,8 @@ func addSocketAPI(resources node) {
 	}}
 }
 
-// addSocketRoute adds a function's route, which the function answers by itself:
-// connect-stream decides who may connect, and what clients are sent goes by
+// addSocketRoute adds a function's route without an authorizer and without a route
+// response. connect-stream authenticates clients, and functions send to clients over
 // @connections.
 func addSocketRoute(resources node, f manifest.Function) {
 	name, function := manifest.CamelCase(f.Name), functionID(f.Name)

@@ -11,19 +11,19 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
 
-// queueFunction is a queue's function as Lambda calls it.
+// queueFunction is a function that a queue invokes.
 type queueFunction func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)
 
-// functions are the manifest's functions, wherever they run.
+// functions are the manifest's functions, run in this process or as Lambda binaries. A
+// running function ends with its context or with close.
 type functions interface {
-	// handlers are those of the routes, by function name.
+	// handlers returns the handlers of routes by function name.
 	handlers() map[string]http.Handler
-	// ofQueue is the function of a queue. What it is doing ends with its context,
-	// or with close.
+	// ofQueue returns a function that a queue invokes.
 	ofQueue(f manifest.Function) queueFunction
-	// ofSchedule is the function of a schedule, which ends likewise.
+	// ofSchedule returns a function that a schedule invokes.
 	ofSchedule(f manifest.Function) scheduleFunction
-	// ofSocket is the function of a route of the WebSocket API, which ends likewise.
+	// ofSocket returns the function of a route of the WebSocket API.
 	ofSocket(f manifest.Function) socketFunction
 	close()
 }
