@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command authorize-request is the Lambda function with this task:
-// Decide whether a request's credential opens its tenant.
+// Check whether a request's credential may access its tenant.
 package main
 
 import (

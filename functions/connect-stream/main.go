@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command connect-stream is the Lambda function with this task:
-// Let a client connect for the live stream.
+// Open a client's connection to the live stream.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command create-stream-ticket is the Lambda function with this task:
-// Create a ticket with which a browser connects for the live stream.
+// Create a ticket that lets a browser connect to the live stream.
 package main
 
 import (

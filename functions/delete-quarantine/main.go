@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command delete-quarantine is the Lambda function with this task:
-// Discard an entry in quarantine.
+// Discard a quarantined entry.
 package main
 
 import (

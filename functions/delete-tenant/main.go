@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command delete-tenant is the Lambda function with this task:
-// Remove a tenant from every store.
+// Delete a tenant and everything it has.
 package main
 
 import (

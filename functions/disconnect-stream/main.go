@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command disconnect-stream is the Lambda function with this task:
-// Forget a connection that has ended.
+// Remove a connection that has ended.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command get-docs is the Lambda function with this task:
-// Show the documentation page.
+// Return the documentation page.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command get-health is the Lambda function with this task:
-// Tell the state of each dependency.
+// Report the state of each dependency.
 package main
 
 import (

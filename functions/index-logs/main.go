@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command index-logs is the Lambda function with this task:
-// Make stored entries findable.
+// Add stored entries to the search index.
 package main
 
 import (

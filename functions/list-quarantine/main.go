@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command list-quarantine is the Lambda function with this task:
-// List entries in quarantine.
+// List quarantined entries.
 package main
 
 import (

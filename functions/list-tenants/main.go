@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command list-tenants is the Lambda function with this task:
-// List the tenants that the caller may see.
+// List the tenants that the caller may access.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command ping-stream is the Lambda function with this task:
-// Answer that a connection lives.
+// Answer a client's ping.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command reconcile-index is the Lambda function with this task:
-// Send stored entries that the index lacks to it again.
+// Find stored entries that the search index lacks and index them again.
 package main
 
 import (

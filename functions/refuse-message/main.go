@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command refuse-message is the Lambda function with this task:
-// Tell a client what its message lacks.
+// Report what is wrong with a client's message.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command retry-quarantine is the Lambda function with this task:
-// Send an entry in quarantine through its step again.
+// Send a quarantined entry through its step again.
 package main
 
 import (

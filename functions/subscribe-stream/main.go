@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command subscribe-stream is the Lambda function with this task:
-// Start the live stream that a client asks for.
+// Start a client's subscription.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command unsubscribe-stream is the Lambda function with this task:
-// End a client's live stream.
+// End a client's subscription.
 package main
 
 import (

@@ -129,12 +129,12 @@ const (
 
 var functions = []Function{
 	{
-		Name: "authorize-request", Summary: "Decide whether a request's credential opens its tenant",
+		Name: "authorize-request", Summary: "Check whether a request's credential may access its tenant",
 		Trigger: Trigger{Authorizer: true},
 		Grants:  slices.Concat(read(ResourceKeys, ResourceTokens), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
-		Name: "connect-stream", Summary: "Let a client connect for the live stream",
+		Name: "connect-stream", Summary: "Open a client's connection to the live stream",
 		Trigger: socket(SocketConnect),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens, ResourceCursorKey), write(ResourceKeys, ResourceConnections)), MemoryMB: small, Timeout: 10 * time.Second,
 	},
@@ -154,7 +154,7 @@ var functions = []Function{
 		Grants:  slices.Concat(read(ResourceTenants), write(ingestQueues...)), MemoryMB: large, Timeout: 20 * time.Second,
 	},
 	{
-		Name: "create-stream-ticket", Summary: "Create a ticket with which a browser connects for the live stream",
+		Name: "create-stream-ticket", Summary: "Create a ticket that lets a browser connect to the live stream",
 		Trigger: route(http.MethodPost, StreamPath+"/tickets", access.LogsStream, TenantFromHeader),
 		Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 5 * time.Second,
 	},
@@ -169,29 +169,29 @@ var functions = []Function{
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "delete-quarantine", Summary: "Discard an entry in quarantine",
+		Name: "delete-quarantine", Summary: "Discard a quarantined entry",
 		Trigger: route(http.MethodDelete, "/logs/quarantine/{id}", access.QuarantineManage, TenantFromHeader),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "delete-tenant", Summary: "Remove a tenant from every store",
+		Name: "delete-tenant", Summary: "Delete a tenant and everything it has",
 		Trigger: route(http.MethodDelete, "/tenants/{id}", access.TenantsDelete, TenantFromPath),
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceJobs), write(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)), recording),
 		MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "disconnect-stream", Summary: "Forget a connection that has ended",
+		Name: "disconnect-stream", Summary: "Remove a connection that has ended",
 		Trigger: socket(SocketDisconnect),
 		Grants:  write(ResourceConnections), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "get-docs", Summary: "Show the documentation page",
+		Name: "get-docs", Summary: "Return the documentation page",
 		Trigger:  route(http.MethodGet, "/docs", "", TenantNone),
 		MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
-		Name: "get-health", Summary: "Tell the state of each dependency",
+		Name: "get-health", Summary: "Report the state of each dependency",
 		Trigger: route(http.MethodGet, "/health", "", TenantNone),
 		Grants:  read(ResourceEntries, ResourceIndex, QueueResource(QueueIngest)), MemoryMB: small, Timeout: 10 * time.Second,
 	},
@@ -216,7 +216,7 @@ var functions = []Function{
 		Grants:  read(ResourceTenants), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "index-logs", Summary: "Make stored entries findable",
+		Name: "index-logs", Summary: "Add stored entries to the search index",
 		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIndex)}},
 		Grants:  slices.Concat(read(ResourceTenants, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), deadLettering(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
@@ -226,12 +226,12 @@ var functions = []Function{
 		Grants:  read(ResourceTenants, ResourceKeys), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "list-quarantine", Summary: "List entries in quarantine",
+		Name: "list-quarantine", Summary: "List quarantined entries",
 		Trigger: route(http.MethodGet, "/logs/quarantine", access.QuarantineRead, TenantFromHeader, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceQuarantine, ResourceCursorKey), MemoryMB: medium, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "list-tenants", Summary: "List the tenants that the caller may see",
+		Name: "list-tenants", Summary: "List the tenants that the caller may access",
 		Trigger: route(http.MethodGet, "/tenants", access.TenantsRead, TenantNone, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
@@ -243,7 +243,7 @@ var functions = []Function{
 			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueStream)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
-		Name: "ping-stream", Summary: "Answer that a connection lives",
+		Name: "ping-stream", Summary: "Answer a client's ping",
 		Trigger: socket("ping"),
 		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
 	},
@@ -256,18 +256,18 @@ var functions = []Function{
 		MemoryMB: medium, Timeout: 15 * time.Minute,
 	},
 	{
-		Name: "reconcile-index", Summary: "Send stored entries that the index lacks to it again",
+		Name: "reconcile-index", Summary: "Find stored entries that the search index lacks and index them again",
 		Trigger: Trigger{Schedule: &Schedule{Every: ReconcileEvery}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceEntries, ResourceIndex), write(QueueResource(QueueIndex))), MemoryMB: medium, Timeout: 10 * time.Minute,
 	},
 	{
-		Name: "refuse-message", Summary: "Tell a client what its message lacks",
+		Name: "refuse-message", Summary: "Report what is wrong with a client's message",
 		Trigger: socket(SocketDefault),
 		Grants:  answering, MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "retry-quarantine", Summary: "Send an entry in quarantine through its step again",
+		Name: "retry-quarantine", Summary: "Send a quarantined entry through its step again",
 		Trigger: route(http.MethodPost, "/logs/quarantine/{id}/retry", access.QuarantineManage, TenantFromHeader),
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine, QueueResource(QueueIndex)), recording),
@@ -279,18 +279,18 @@ var functions = []Function{
 		Grants:  read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceCursorKey), MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{
-		Name: "stream-logs", Summary: "Send stored entries to those who listen",
+		Name: "stream-logs", Summary: "Send stored entries to live subscribers",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceEntries, QueueResource(QueueStream)), answering, delivering, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
-		Name: "subscribe-stream", Summary: "Start the live stream that a client asks for",
+		Name: "subscribe-stream", Summary: "Start a client's subscription",
 		Trigger: socket("subscribe"),
 		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "unsubscribe-stream", Summary: "End a client's live stream",
+		Name: "unsubscribe-stream", Summary: "End a client's subscription",
 		Trigger: socket("unsubscribe"),
 		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
 	},
