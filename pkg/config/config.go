@@ -296,11 +296,10 @@ func (r *reader) aws() AWS {
 	}
 }
 
-func (r *reader) required(variable, text, meaning string) string {
+func (r *reader) required(variable, text, meaning string) {
 	if text == "" {
 		r.fault(variable, "is required: %s", meaning)
 	}
-	return text
 }
 
 // requiredFor requires the variable if the function has the dependency.

@@ -141,10 +141,6 @@ func limitBytes(description string, limit int) string {
 	return fmt.Sprintf("%s At most %d bytes of UTF-8.", description, limit)
 }
 
-func matching(pattern, description string) *Schema {
-	return &Schema{Type: "string", Pattern: pattern, Description: description}
-}
-
 func oneOf(description string, values ...string) *Schema {
 	return &Schema{Type: "string", Enum: values, Description: description}
 }

@@ -37,6 +37,7 @@ func CreateLog(gate *Gate, s *ingest.Service) http.Handler {
 	})
 }
 
+// IdempotencyKeyHeader gives an entry its idempotency key, as the member idempotency_key does.
 const IdempotencyKeyHeader = "Idempotency-Key"
 
 func submitOne(req *request, s *ingest.Service, text []byte) (ingest.Outcome, error) {
@@ -195,7 +196,7 @@ func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 	})
 }
 
-// degradedHeader names what is unavailable when something else stood in for it.
+// DegradedHeader names the engine that was unavailable while another one answered.
 const DegradedHeader = "Ocelot-Degraded"
 
 // GetLog answers GET /logs/{id}: one entry and its status.

@@ -212,6 +212,7 @@ func (p precondition) matches(version int64) bool {
 	return p.any || slices.Contains(p.tags, etag(version))
 }
 
+// IfMatchHeader has the entity tags of the versions that a change may replace (RFC 9110).
 const IfMatchHeader = "If-Match"
 
 // ifMatch reads If-Match: "*" or a list of entity tags. Weak tags never match,
@@ -259,8 +260,8 @@ func tenantResponse(status int, t *audit.Tenant) *response {
 	return answer
 }
 
-// notInEffectHeader names settings that are kept and do nothing in this version,
-// so that nobody relies on them.
+// NotInEffectHeader names the settings that are stored but have no effect in this
+// version, so that nobody relies on them.
 const NotInEffectHeader = "Ocelot-Not-In-Effect"
 
 func notInEffect(s *audit.Settings) (idle []string) {

@@ -62,22 +62,27 @@ const (
 // to the function's batch size. Lambda would also wait for more, as long as the
 // trigger's window. On a laptop an entry is to be found at once.
 func (c *consumer) receive(ctx context.Context) ([]sqlite.Message, error) {
-	var batch []sqlite.Message
-	wait, size := pollWait, 0
-	for len(batch) < c.trigger.BatchSize && size < maxBatchBytes {
-		messages, err := c.queue.Receive(ctx, min(maxReceive, c.trigger.BatchSize-len(batch)), wait)
-		if err != nil && len(batch) == 0 {
-			return nil, err
+	batch, err := c.queue.Receive(ctx, min(maxReceive, c.trigger.BatchSize), pollWait)
+	if err != nil {
+		return nil, err
+	}
+	for received := len(batch); received > 0 && len(batch) < c.trigger.BatchSize && sizeOf(batch) < maxBatchBytes; {
+		more, err := c.queue.Receive(ctx, min(maxReceive, c.trigger.BatchSize-len(batch)), 0)
+		if err != nil {
+			c.log.Warn("receive failed", "queue", string(c.trigger.Queue), "error", err)
 		}
-		if err != nil || len(messages) == 0 {
-			break // the next receive reports an error that stays
-		}
-		for _, m := range messages {
-			size += len(m.Body)
-		}
-		batch, wait = append(batch, messages...), 0
+		batch, received = append(batch, more...), len(more)
 	}
 	return batch, nil
+}
+
+// sizeOf returns the bytes that the messages' bodies have.
+func sizeOf(messages []sqlite.Message) int {
+	size := 0
+	for _, m := range messages {
+		size += len(m.Body)
+	}
+	return size
 }
 
 func pause(ctx context.Context, d time.Duration) {

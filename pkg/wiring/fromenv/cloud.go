@@ -12,9 +12,6 @@ import (
 // Settings are those of a function over the engines of production.
 type Settings = config.Cloud
 
-// engine is empty: the engines of production share nothing.
-type engine struct{}
-
 // drainPeriod is how long a consumer may still write for a tenant after its
 // deletion: its record can be cached, and a batch takes up to half a minute.
 const drainPeriod = time.Minute

@@ -16,9 +16,6 @@ import (
 // Settings are those of a function over the embedded engine.
 type Settings = config.Embedded
 
-// engine is the file that all stores and queues share.
-type engine struct{ db *sqlite.DB }
-
 // drainPeriod is how long a consumer may still write for a tenant after its
 // deletion: another process caches the tenant's record for five seconds, and a
 // batch into a local file takes no longer.
@@ -29,14 +26,14 @@ func read(needs ...manifest.Dependency) (Settings, error) { return config.ReadEm
 // DB returns the embedded engine. The first call opens the file, which the
 // function shares with other functions and with the runner.
 func (o *Opening) DB(ctx context.Context) (*sqlite.DB, error) {
-	if o.engine.db != nil {
-		return o.engine.db, nil
+	if db, opened := o.Shared.(*sqlite.DB); opened {
+		return db, nil
 	}
 	db, err := sqlite.Open(ctx, filepath.Join(o.Settings.Data, embedded.File), sqlite.WithSharedFile())
 	if err != nil {
 		return nil, err
 	}
-	o.engine.db = db
+	o.Shared = db
 	o.Stores.Dependencies = append(o.Stores.Dependencies, embedded.Health(db))
 	return db, nil
 }

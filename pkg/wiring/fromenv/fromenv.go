@@ -25,7 +25,8 @@ type Opening struct {
 	Secrets interface {
 		Resolve(ctx context.Context, arn string) (string, error)
 	}
-	engine engine
+	// Shared is what one dependency opened and others use too, such as the embedded engine.
+	Shared any
 }
 
 // Dependency is one dependency of a function and the way to open it. Open sets
