@@ -1,5 +1,5 @@
-// Package export hands a tenant's entries out as files. What it needs of the
-// outside are the ports here: a place for the files, and URLs to fetch them by.
+// Package export exports a tenant's entries as files. So far it has the ports of the
+// store of these files and of URLs for downloading them.
 package export
 
 import (
@@ -18,66 +18,67 @@ import (
 )
 
 const (
-	// MaxKey is the longest key, in bytes. S3 takes 1,024, of which the tenant has up to 71.
+	// MaxKey is the maximum length of a key, in bytes. S3 accepts 1,024; the tenant's
+	// prefix uses up to 71 of them.
 	MaxKey = 953
-	// MaxList is the most blobs of one List. S3 lists no more at once.
+	// MaxList is the maximum number of blobs that List returns. S3 lists no more at once.
 	MaxList = 1000
-	// MaxURLAge is the longest that a URL can be good for. It is that of S3's signature.
+	// MaxURLAge is the longest time for which a URL can be valid. It is the limit of S3's signatures.
 	MaxURLAge = 7 * 24 * time.Hour
 )
 
 var (
-	// ErrKey says that something cannot be a key, see CheckKey.
+	// ErrKey means that a key is invalid; see CheckKey.
 	ErrKey = errors.New("not a key")
-	// ErrContent says that content is not what its size and SHA-256 say.
+	// ErrContent means that content does not have the size and SHA-256 that belong to it.
 	ErrContent = errors.New("content does not match its size and SHA-256")
 )
 
-// Blobs keeps content under keys, which are each tenant's own: no key and no
-// prefix of one tenant ever reaches another's. A key that CheckKey refuses is
-// ErrKey. What may work later is an *audit.UnavailableError; repeating any of
-// these calls is safe. Its methods may be called concurrently.
+// Blobs stores content under keys. Each tenant has its own keys: no key and no prefix
+// reaches another tenant's content. The methods return ErrKey for a key that CheckKey
+// rejects, and an *audit.UnavailableError if a retry can succeed. Every call can be
+// repeated safely. Blobs is safe for concurrent use.
 type Blobs interface {
-	// Put stores content under the key, in the place of what was there. It
-	// returns nil only once all of it is durable; until then, and where it
-	// fails, readers see what was there before. Content that does not match its
-	// size and SHA-256 is ErrContent and not stored. Of several at once one
-	// wins, as a whole. After an error the body may be partly read.
+	// Put stores content under the key and replaces earlier content. It returns nil only
+	// once all of it is durable. Until then, and if it fails, readers see the earlier
+	// content. It returns ErrContent and stores nothing if the content does not match its
+	// size and SHA-256. Of several concurrent calls, one wins as a whole. After an error
+	// the body may be partly read.
 	Put(ctx context.Context, tenant audit.TenantID, key string, c Content) error
-	// Create is Put for a key that has no content: where it has other content,
-	// the error is audit.ErrConflict and nothing changes. The same content (by
-	// its SHA-256) is no error, so that a call whose answer was lost can be repeated.
+	// Create is Put for a key without content. If the key has other content, Create
+	// returns audit.ErrConflict and changes nothing. The same content, by its SHA-256, is
+	// not an error, so that a call whose response was lost can be repeated.
 	Create(ctx context.Context, tenant audit.TenantID, key string, c Content) error
-	// Get returns the content, for the caller to close, or audit.ErrNotFound.
-	// Reading it to io.EOF proves that it is what was put: content that was
-	// damaged since ends in ErrContent instead.
+	// Get returns the content, which the caller must close. It returns audit.ErrNotFound
+	// if the key has none. Reading to io.EOF proves that the content is unchanged: reading
+	// damaged content ends with ErrContent.
 	Get(ctx context.Context, tenant audit.TenantID, key string) (io.ReadCloser, Blob, error)
-	// Stat returns what Get would, without the content.
+	// Stat returns the blob's description as Get does, without the content.
 	Stat(ctx context.Context, tenant audit.TenantID, key string) (Blob, error)
-	// List returns up to limit blobs, MaxList at most, whose keys begin with
-	// the prefix and come after the key after, in the order of the keys' bytes.
-	// Fewer than that are the last. Both may be empty. What was put before the
-	// call is in it.
+	// List returns up to limit blobs, at most MaxList, in the byte order of their keys.
+	// The keys begin with prefix and come after the key after. Both may be empty. Fewer
+	// blobs than the limit are the last ones. The list has everything that was put
+	// before the call.
 	List(ctx context.Context, tenant audit.TenantID, prefix, after string, limit int) ([]Listed, error)
-	// Delete removes the blob; that there is none is no error.
+	// Delete removes the blob. A missing blob is not an error.
 	Delete(ctx context.Context, tenant audit.TenantID, key string) error
 }
 
-// Presigner makes URLs by which anybody can fetch one blob for a while.
+// Presigner makes URLs with which anybody can download one blob for a limited time.
 type Presigner interface {
-	// Presign returns a URL that answers GET with the blob, as a download of
-	// this file name, until d has passed. What CheckDownload refuses is an error.
-	// It does not ask whether the blob exists. The URL is a secret; it ends
-	// earlier where the credentials that signed it do.
+	// Presign returns a URL that answers GET with the blob, as a download with the file
+	// name, for the duration d. It returns the error of CheckDownload, and does not check
+	// that the blob exists. The URL is a secret. It expires earlier if the credentials
+	// that signed it do.
 	Presign(ctx context.Context, tenant audit.TenantID, key, filename string, d time.Duration) (string, error)
 }
 
-// Content is what is to be stored.
+// Content is content to store.
 type Content struct {
 	Body   io.Reader
 	Size   int64 // bytes
 	SHA256 [sha256.Size]byte
-	Type   string // a media type, as for HTTP; "" is application/octet-stream
+	Type   string // a media type of HTTP; "" means application/octet-stream
 }
 
 // ContentOf returns the text as content.
@@ -85,7 +86,7 @@ func ContentOf(text []byte, mediaType string) Content {
 	return Content{Body: bytes.NewReader(text), Size: int64(len(text)), SHA256: sha256.Sum256(text), Type: mediaType}
 }
 
-// Blob is what is known of stored content.
+// Blob describes stored content.
 type Blob struct {
 	Key        string
 	Size       int64 // bytes
@@ -97,17 +98,16 @@ type Blob struct {
 // Is reports whether the blob has this content.
 func (b Blob) Is(c Content) bool { return b.Size == c.Size && b.SHA256 == c.SHA256 }
 
-// Listed is what a list tells of a blob.
+// Listed describes a blob in a list.
 type Listed struct {
 	Key        string
 	Size       int64 // bytes
 	ModifiedAt time.Time
 }
 
-// CheckKey returns ErrKey unless the tenant has the form of one and the key is
-// 1 to MaxKey bytes of UTF-8 without control characters, in segments between
-// slashes that are neither empty nor "." nor "..": those mean something to file
-// systems and to HTTP.
+// CheckKey returns ErrKey unless the tenant id is valid and the key has 1 to MaxKey bytes
+// of UTF-8 without control characters. Slashes divide the key into segments. No segment
+// may be empty, "." or "..", because these have a meaning in file systems and HTTP.
 func CheckKey(tenant audit.TenantID, key string) error {
 	if err := CheckPrefix(tenant, key); err != nil {
 		return err
@@ -120,8 +120,7 @@ func CheckKey(tenant audit.TenantID, key string) error {
 	return nil
 }
 
-// CheckPrefix returns ErrKey unless the tenant has the form of one and a key
-// could begin so.
+// CheckPrefix returns ErrKey unless the tenant id is valid and a key can begin with the prefix.
 func CheckPrefix(tenant audit.TenantID, prefix string) error {
 	if _, err := audit.ParseTenantID(string(tenant)); err != nil {
 		return fmt.Errorf("tenant %q: %w", tenant, ErrKey)
@@ -135,15 +134,15 @@ func CheckPrefix(tenant audit.TenantID, prefix string) error {
 	return nil
 }
 
-// CheckDownload returns an error unless the file name is 1 to 255 letters,
-// digits, dots, hyphens and underscores of ASCII, the first no dot, and d is
-// whole seconds, up to MaxURLAge.
+// CheckDownload returns an error unless the file name and the duration are valid. A file
+// name has 1 to 255 ASCII letters, digits, dots, hyphens and underscores and does not
+// begin with a dot. A duration is a whole number of seconds up to MaxURLAge.
 func CheckDownload(filename string, d time.Duration) error {
 	if len(filename) == 0 || len(filename) > 255 || filename[0] == '.' || strings.ContainsFunc(filename, notInFilename) {
-		return fmt.Errorf("%q is no name for a download", filename)
+		return fmt.Errorf("%q is not a valid name for a download", filename)
 	}
 	if d < time.Second || d > MaxURLAge || d%time.Second != 0 {
-		return fmt.Errorf("a URL cannot be good for %v", d)
+		return fmt.Errorf("a URL cannot be valid for %v", d)
 	}
 	return nil
 }
@@ -152,6 +151,6 @@ func notInFilename(r rune) bool {
 	return ('a' > r || r > 'z') && ('A' > r || r > 'Z') && ('0' > r || r > '9') && !strings.ContainsRune("._-", r)
 }
 
-// unprintable reports whether the character controls something, or has no place
-// in XML 1.0, by which S3 lists keys.
+// unprintable reports whether the character is a control character, or cannot occur in
+// XML 1.0, in which S3 lists keys.
 func unprintable(r rune) bool { return unicode.IsControl(r) || r == 0xFFFE || r == 0xFFFF }

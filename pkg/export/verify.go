@@ -8,9 +8,8 @@ import (
 	"io"
 )
 
-// Verify returns the body, at whose end stands ErrContent instead of io.EOF
-// where it was not what the size and the sum say. It never returns more bytes
-// than the size.
+// Verify returns a reader of the body that ends with ErrContent instead of io.EOF if the
+// body does not have the size and the SHA-256. It never returns more bytes than size.
 func Verify(body io.Reader, size int64, sum [sha256.Size]byte) io.Reader {
 	return &verifier{body: body, left: size, want: sum, hash: sha256.New()}
 }
@@ -20,7 +19,7 @@ type verifier struct {
 	left int64
 	want [sha256.Size]byte
 	hash hash.Hash
-	err  error // that ended it
+	err  error // the error that ended reading
 }
 
 func (v *verifier) Read(p []byte) (int, error) {
@@ -35,13 +34,13 @@ func (v *verifier) Read(p []byte) (int, error) {
 	v.left -= int64(n)
 	_, _ = v.hash.Write(p[:n]) // never fails
 	if errors.Is(err, io.EOF) {
-		err = v.judge()
+		err = v.check()
 	}
 	v.err = err
 	return n, err
 }
 
-func (v *verifier) judge() error {
+func (v *verifier) check() error {
 	if v.left > 0 {
 		return fmt.Errorf("%d bytes short: %w", v.left, ErrContent)
 	}

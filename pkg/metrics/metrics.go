@@ -1,6 +1,7 @@
 // Package metrics writes metrics in CloudWatch's embedded metric format: one
-// line of JSON each, which CloudWatch Logs turns into metrics and keeps as a log
-// event that can be searched. Nothing is sent from here.
+// line of JSON each. CloudWatch Logs turns it into metrics and keeps it as a log event
+// that can be searched. The package itself sends nothing. The format is that of
+// https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html.
 package metrics
 
 import (
@@ -13,22 +14,23 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Namespace is where CloudWatch lists the metrics.
+// Namespace is the namespace of the metrics in CloudWatch.
 const Namespace = "Ocelot"
 
-// The names of the dimensions.
 const (
 	dimensionService = "service"
-	dimensionTenant  = "tenant"
+	// propertyTenant is a property and no dimension: CloudWatch bills every combination of
+	// dimension values as a metric of its own, and there can be 20,000 tenants.
+	propertyTenant = "tenant"
 )
 
-// maxMetrics is how many metrics CloudWatch takes from one line.
+// maxMetrics is the maximum number of metrics of one line; CloudWatch accepts no more.
 const maxMetrics = 100
 
-// Unit is what a metric counts.
+// Unit is the unit of a metric.
 type Unit string
 
-// The units that Ocelot uses of those that CloudWatch knows.
+// The units of CloudWatch that are used here.
 const (
 	Count   Unit = "Count"
 	Seconds Unit = "Seconds"
@@ -50,13 +52,13 @@ type Writer struct {
 	out io.Writer
 }
 
-// New returns a writer of metrics with the dimension service. Each line is
-// written to out in one call, at the time that now says.
+// New returns a writer of metrics with the dimension service. It writes each line with
+// one call of out.Write, with the time of now.
 func New(out io.Writer, service string, now func() time.Time) *Writer {
 	return &Writer{service: service, now: now, out: out}
 }
 
-// directive says which members of a line are metrics.
+// directive lists the members of a line that are metrics.
 type directive struct {
 	Namespace  string
 	Dimensions [][]string
@@ -74,9 +76,9 @@ type metadata struct {
 	CloudWatchMetrics []directive
 }
 
-// Write writes up to 100 metrics with the dimensions service and tenant.
-// Properties stand beside them in the log event and are no metrics; one with the
-// name of a metric or a dimension is an error, as is a value that is no number.
+// Write writes up to 100 metrics with the dimension service. The tenant and the
+// properties are members of the log event and are not metrics. It returns an error for
+// a property with the name of another member, and for a value that is not a number.
 func (w *Writer) Write(tenant audit.TenantID, metrics []Metric, properties map[string]any) error {
 	line, err := w.line(tenant, metrics, properties)
 	if err != nil {
@@ -94,8 +96,8 @@ func (w *Writer) line(tenant audit.TenantID, metrics []Metric, properties map[st
 	if len(metrics) > maxMetrics {
 		return nil, fmt.Errorf("%d metrics are more than the %d of a line", len(metrics), maxMetrics)
 	}
-	d := directive{Namespace: Namespace, Dimensions: [][]string{{dimensionService, dimensionTenant}}, Metrics: []definition{}}
-	root := map[string]any{dimensionService: w.service, dimensionTenant: tenant}
+	d := directive{Namespace: Namespace, Dimensions: [][]string{{dimensionService}}, Metrics: []definition{}}
+	root := map[string]any{dimensionService: w.service, propertyTenant: tenant}
 	for _, m := range metrics {
 		d.Metrics = append(d.Metrics, definition{Name: m.Name, Unit: m.Unit})
 		if err := add(root, m.Name, m.Value); err != nil {
@@ -114,7 +116,7 @@ func (w *Writer) line(tenant audit.TenantID, metrics []Metric, properties map[st
 	return append(line, '\n'), err
 }
 
-// add gives the line another member.
+// add adds a member to the line.
 func add(root map[string]any, name string, value any) error {
 	if _, taken := root[name]; taken || name == "" {
 		return fmt.Errorf("the name %q is taken or empty", name)

@@ -25,7 +25,7 @@ func TestWriteIsEmbeddedMetricFormat(t *testing.T) {
 	if err := w.Write("acme", values, map[string]any{"day": "2026-03-01"}); err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"_aws":{"Timestamp":1772360430123,"CloudWatchMetrics":[{"Namespace":"Ocelot","Dimensions":[["service","tenant"]],` +
+	const want = `{"_aws":{"Timestamp":1772360430123,"CloudWatchMetrics":[{"Namespace":"Ocelot","Dimensions":[["service"]],` +
 		`"Metrics":[{"Name":"Stored","Unit":"Count"},{"Name":"Lag","Unit":"Seconds"}]}]},` +
 		`"service":"reconcile-index","tenant":"acme","Stored":12000000,"Lag":0.5,"day":"2026-03-01"}`
 	if strings.Count(out.String(), "\n") != 1 || !strings.HasSuffix(out.String(), "\n") {
@@ -52,7 +52,7 @@ func TestWriteRefusesWhatCloudWatchWouldDrop(t *testing.T) {
 	}{
 		"too many":                {many, nil},
 		"twice":                   {append(one, one...), nil},
-		"a dimension":             {[]metrics.Metric{{Name: "tenant"}}, nil},
+		"the tenant":              {[]metrics.Metric{{Name: "tenant"}}, nil},
 		"no name":                 {[]metrics.Metric{{}}, nil},
 		"property like a metric":  {one, map[string]any{"Lag": 1}},
 		"property like the frame": {one, map[string]any{"_aws": 1}},

@@ -1,5 +1,5 @@
-// Package protect keeps sensitive fields from whoever may not read them. What
-// it needs of the outside is the port here: a master key for the tenants' own keys.
+// Package protect protects sensitive fields. So far it has the port of the master key
+// that wraps the tenants' keys.
 package protect
 
 import (
@@ -10,32 +10,31 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// MaxKey is the most bytes that can be wrapped. It is that of AWS KMS.
+// MaxKey is the maximum length of a key that is wrapped, in bytes. It is the limit of AWS KMS.
 const MaxKey = 4096
 
 var (
-	// ErrMasterKey says that the master key is disabled, about to be destroyed
-	// or gone. Repeating the call does not help until somebody restores the key.
+	// ErrMasterKey means that the master key is disabled, scheduled for deletion or
+	// deleted. A retry fails until an operator restores the key.
 	ErrMasterKey = errors.New("the master key cannot be used")
-	// ErrWrapped says that something is no key that this master key wrapped for
-	// this tenant.
+	// ErrWrapped means that this master key did not wrap these bytes for this tenant.
 	ErrWrapped = errors.New("not a key wrapped for this tenant")
 )
 
-// KeyWrapper encrypts keys under a master key that it does not give out. What
-// may work later, such as a call that was throttled, is an *audit.UnavailableError.
-// Its methods may be called concurrently.
+// KeyWrapper encrypts keys under a master key that never leaves it. It returns an
+// *audit.UnavailableError if a retry can succeed, for example after throttling. It is
+// safe for concurrent use.
 type KeyWrapper interface {
-	// Wrap returns the key so encrypted that Unwrap alone reads it, and for this
-	// tenant only. A key that CheckKey refuses is not wrapped.
+	// Wrap encrypts the key. Only Unwrap with the same tenant can decrypt it. It returns
+	// the error of CheckKey for an invalid key.
 	Wrap(ctx context.Context, tenant audit.TenantID, key []byte) (wrapped []byte, err error)
-	// Unwrap returns the key that Wrap was given. What was wrapped for another
-	// tenant or under another master key, or was altered, is ErrWrapped.
+	// Unwrap decrypts a key. It returns ErrWrapped for bytes that were altered, or wrapped
+	// for another tenant or under another master key.
 	Unwrap(ctx context.Context, tenant audit.TenantID, wrapped []byte) (key []byte, err error)
 }
 
-// CheckKey returns an error unless the tenant has the form of one and the key
-// is 1 to MaxKey bytes; a longer one is audit.ErrTooLarge.
+// CheckKey returns an error unless the tenant id is valid and the key has 1 to MaxKey
+// bytes. The error for a longer key is audit.ErrTooLarge.
 func CheckKey(tenant audit.TenantID, key []byte) error {
 	if _, err := audit.ParseTenantID(string(tenant)); err != nil {
 		return fmt.Errorf("tenant %q: %w", tenant, err)
