@@ -82,6 +82,10 @@ type QueueTrigger struct {
 	Queue     QueueName
 	BatchSize int           // messages
 	Window    time.Duration // how long a batch may wait to fill
+	// MaxConcurrency is how many invocations of the queue may run at the same time, so
+	// that a full queue does not open more connections than the stores can bear. SQS
+	// allows 2 to 1,000.
+	MaxConcurrency int
 }
 
 // Schedule invokes a function at a fixed interval.

@@ -222,3 +222,20 @@ func TestTablesAreCopies(t *testing.T) {
 		t.Error("changing the result of Queues changed the table")
 	}
 }
+
+// Each process opens up to ten connections to each MongoDB server. A full queue must not
+// use up the connections that the functions of routes need.
+func TestConsumersHaveABoundedConcurrency(t *testing.T) {
+	total := 0
+	for _, f := range manifest.Functions() {
+		for _, trigger := range f.Trigger.Queues {
+			if got := trigger.MaxConcurrency; got < 2 || got > 1000 {
+				t.Errorf("%s runs %d times at once for queue %s, want 2 to 1,000", f.Name, got, trigger.Queue)
+			}
+			total += trigger.MaxConcurrency
+		}
+	}
+	if limit := 200; total > limit {
+		t.Errorf("consumers run %d times at once, want at most %d", total, limit)
+	}
+}

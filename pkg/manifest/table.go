@@ -89,8 +89,8 @@ func filtered(path string, permission access.Permission, query ...string) Trigge
 
 // batchOf returns a trigger for up to 100 messages that arrive within a second. A
 // write costs the stores about the same for one entry and for a hundred.
-func batchOf(queue QueueName) QueueTrigger {
-	return QueueTrigger{Queue: queue, BatchSize: 100, Window: time.Second}
+func batchOf(queue QueueName, maxConcurrency int) QueueTrigger {
+	return QueueTrigger{Queue: queue, BatchSize: 100, Window: time.Second, MaxConcurrency: maxConcurrency}
 }
 
 func socket(key string) Trigger { return Trigger{Socket: &Socket{Key: key}} }
@@ -217,7 +217,7 @@ var functions = []Function{
 	},
 	{
 		Name: "index-logs", Summary: "Add stored entries to the search index",
-		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIndex)}},
+		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIndex, 20)}},
 		Grants:  slices.Concat(read(ResourceTenants, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), deadLettering(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
@@ -237,7 +237,7 @@ var functions = []Function{
 	},
 	{
 		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
-		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIngest), batchOf(QueueIngestPriority)}},
+		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIngest, 50), batchOf(QueueIngestPriority, 50)}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceStream, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
 			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueStream)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
@@ -249,7 +249,7 @@ var functions = []Function{
 	},
 	{
 		Name: "purge-tenant", Summary: "Remove a deleted tenant's records from every store",
-		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueuePurge, BatchSize: 1}}},
+		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueuePurge, BatchSize: 1, MaxConcurrency: 2}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)),
 			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections, ResourceJobs, QueueResource(QueuePurge)), deadLettering(QueuePurge)),
@@ -280,7 +280,7 @@ var functions = []Function{
 	},
 	{
 		Name: "stream-logs", Summary: "Send stored entries to live subscribers",
-		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10}}},
+		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10, MaxConcurrency: 50}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceEntries, QueueResource(QueueStream)), answering, delivering, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
 	},

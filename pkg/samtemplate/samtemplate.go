@@ -256,6 +256,7 @@ func events(f manifest.Function) node {
 	for _, q := range f.Trigger.Queues {
 		properties := node{
 			"Queue": arn(queueID(q.Queue)), "BatchSize": q.BatchSize, "FunctionResponseTypes": []string{"ReportBatchItemFailures"},
+			"ScalingConfig": node{"MaximumConcurrency": q.MaxConcurrency},
 		}
 		if q.Window > 0 {
 			properties["MaximumBatchingWindowInSeconds"] = int(q.Window.Seconds())
