@@ -9,32 +9,32 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// A filter becomes a list of pieces: ranges of keys, each with the FTS5
-// expression that its entries match. The conditions on time are what cuts the
-// keys into pieces; within a piece each of them is simply true or false, so that
-// everything left is a matter of tokens, wherever in the filter it stood.
+// A filter compiles to pieces: ranges of keys, each with the FTS5 expression that
+// its entries match. The bounds of the conditions on time divide the keys into
+// these ranges. Within a range each such condition is true or false, so that
+// only conditions on tokens remain.
 
-// Limits of an expression. FTS5's parser has a stack of 100 symbols; the others
-// keep one hostile query from costing more than a large one.
+// Limits of an expression. FTS5's parser has a stack of 100 symbols. The other
+// two bound the cost of a hostile query.
 const (
 	maxMatchStack = 90
 	maxMatchTerms = 4096
 	maxTimeCuts   = 128
 )
 
-// piece is a range of keys whose entries match an expression of the full-text
-// index; "" matches all.
+// piece is a range of keys and the full-text expression for its entries. ""
+// matches all of them.
 type piece struct {
 	span
 	match string
 }
 
-// compile returns the pieces of a filter in rising order of their keys. Ranges
-// in which nothing can match are left out. A filter that is too complex is an
-// *audit.ValidationError at "?q".
+// compile returns the pieces of a filter in rising order of their keys. It leaves
+// out ranges without matches. It returns an *audit.ValidationError at "?q" if the
+// filter is too complex.
 func compile(tenant int64, filter audit.Filter) ([]piece, error) {
-	whole := everything.within(filter.From, filter.To)
-	if whole.empty() {
+	chosen := everything.within(filter.From, filter.To)
+	if chosen.empty() {
 		return nil, nil
 	}
 	cuts := timeCuts(filter.Where)
@@ -43,11 +43,11 @@ func compile(tenant int64, filter audit.Filter) ([]piece, error) {
 	}
 	c := compiler{tokens: tokenizer{tenant: tenant}}
 	var pieces []piece
-	first := whole.first
+	first := chosen.first
 	for _, cut := range append(cuts, everything.last) {
-		part := span{max(first, whole.first), min(cut, whole.last)}
+		part := span{max(first, chosen.first), min(cut, chosen.last)}
 		if cut != everything.last {
-			part.last = min(cut-1, whole.last)
+			part.last = min(cut-1, chosen.last)
 			first = cut
 		}
 		if part.empty() {
@@ -64,7 +64,8 @@ func compile(tenant int64, filter audit.Filter) ([]piece, error) {
 	return pieces, nil
 }
 
-// appendPiece joins the piece to the last one where they differ in nothing but their range.
+// appendPiece appends a piece. It extends the last piece if that one ends where
+// the new one begins and has the same expression.
 func appendPiece(pieces []piece, p piece) []piece {
 	if n := len(pieces); n > 0 && pieces[n-1].match == p.match && pieces[n-1].last+1 == p.first {
 		pieces[n-1].last = p.last
@@ -144,17 +145,17 @@ func (s span) simplify(condition audit.Expr) audit.Expr {
 	return condition
 }
 
-// rendered is an FTS5 expression with the number of symbols that FTS5's parser
-// holds at once while it reads it. Beyond maxMatchStack the text is left out.
+// rendered is an FTS5 expression with the stack depth that FTS5's parser needs
+// for it. An expression deeper than maxMatchStack has no text.
 type rendered struct {
 	text  string
 	stack int
 }
 
 const (
-	stackOfPhrase   = 3 // a phrase and what it is reduced to
+	stackOfPhrase   = 3 // the phrase and what the parser reduces it to
 	stackOfBracket  = 1
-	stackOfOperator = 2 // what stands before an operator, and the operator
+	stackOfOperator = 2 // the left operand and the operator
 )
 
 // render returns the FTS5 expression of an expression in normal form.
@@ -213,7 +214,7 @@ func (c *compiler) phrase(e audit.Text) string {
 	return string(match)
 }
 
-// all is the phrase that every entry of the tenant matches.
+// all returns the phrase that every entry of the tenant matches.
 func (c *compiler) all() rendered {
 	return rendered{`"` + string(appendToken(nil, c.tokens.tenant, tokenAll)) + `"`, stackOfPhrase}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
-// The queries of a page: with and without an expression, in both directions.
+// The queries of a page, with and without an expression, in both directions.
 const (
 	findAllRising = `SELECT f.key, e.doc FROM facets f CROSS JOIN entries e ON e.key = f.key
 		WHERE f.tenant = ? AND f.key BETWEEN ? AND ? ORDER BY f.key LIMIT ?`
@@ -37,7 +37,7 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 		return audit.Page{}, audit.Invalid("?limit", "out_of_range", "must be from 1 to %d", audit.MaxPageLimit)
 	}
 	falling := (request.Order == audit.NewestFirst) != request.Backwards
-	bounds, err := beside(request.From, falling)
+	bounds, err := spanFrom(request.From, falling)
 	if err != nil {
 		return audit.Page{}, err
 	}
@@ -68,8 +68,8 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	return r.page(request.Backwards), nil
 }
 
-// beside returns the keys on the side of the position that the list goes to.
-func beside(from *audit.Position, falling bool) (span, error) {
+// spanFrom returns the keys after the position in the direction of the list.
+func spanFrom(from *audit.Position, falling bool) (span, error) {
 	s := everything
 	if from == nil {
 		return s, nil
@@ -88,7 +88,7 @@ func beside(from *audit.Position, falling bool) (span, error) {
 	return s, nil
 }
 
-// pageReader gathers one page.
+// pageReader reads one page.
 type pageReader struct {
 	ctx      context.Context
 	tenant   int64
@@ -102,7 +102,7 @@ type pageReader struct {
 	more    bool
 }
 
-// read takes the piece's entries; it returns false when the page is full.
+// read adds the piece's entries to the page. more is false if the page is full.
 func (r *pageReader) read(c *conn, p piece) (more bool, err error) {
 	if p.empty() {
 		return true, nil

@@ -12,8 +12,8 @@ import (
 )
 
 // Index is the search index. It implements search.Index, search.IndexWriter,
-// search.IDLister and jobs.Purger. It takes its order and its documents from Entries of the same
-// file: an entry that is not there is not indexed.
+// search.IDLister and jobs.Purger. It reads order and documents from Entries of
+// the same file, and indexes only entries that are stored there.
 type Index struct{ db *DB }
 
 // Index returns the search index in this file.
@@ -52,15 +52,14 @@ var facetColumns = [...]audit.Field{
 	audit.FieldResourceType, audit.FieldResourceID, audit.FieldSeverity, audit.FieldIPAddress,
 }
 
-// Put implements search.IndexWriter. An entry that Entries does not have (any
-// more) is left out.
+// Put implements search.IndexWriter. It ignores entries that Entries does not have.
 func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
 	number, known, err := x.db.number(ctx, tenant)
 	if err != nil {
 		return nil, fmt.Errorf("index entries of %s: %w", tenant, err)
 	}
 	if !known {
-		return nil, nil // without a number it has no entries
+		return nil, nil // a tenant without a number has no entries
 	}
 	rows, rejections := newIndexRows(number, entries)
 	if len(rows) == 0 {
@@ -153,7 +152,7 @@ func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n 
 }
 
 func (b *batch) purgeIndex(tenant int64, limit int) (int, error) {
-	if err := b.flush(); err != nil { // the rows to be deleted may be among those not written yet
+	if err := b.flush(); err != nil { // rows to delete may not be written yet
 		return 0, err
 	}
 	var keys []int64

@@ -9,10 +9,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// A key is the number of an entry across all tenants. Its upper 42 bits are
-// the entry's Unix milliseconds (which end in the year 2109), its lower 22 a
-// slot; the sign bit is flipped so that the order of keys as signed numbers is
-// the order of time.
+// A key is the number of an entry among those of all tenants. Its upper 42 bits
+// are the entry's Unix milliseconds, up to the year 2109. Its lower 22 bits are a
+// slot. The sign bit is flipped, so that signed keys have the order of time.
 const (
 	slotBits  = 22
 	slots     = 1 << slotBits // entries in one millisecond
@@ -29,13 +28,13 @@ func millisOf(key int64) int64 { return int64((uint64(key) ^ signBit) >> slotBit
 
 func timeOf(key int64) time.Time { return time.UnixMilli(millisOf(key)).UTC() }
 
-// spreadProbes is how many slots are tried before the millisecond is searched
-// for a free one. Probes are spread by a hash, so that many ids with the same
-// leading bits do not make one another slow.
+// spreadProbes is the number of slots that an insert tries before it searches the
+// millisecond for a free one. A hash spreads the probes, so that ids with the
+// same leading bits do not slow each other down.
 const spreadProbes = 16
 
-// slotOf returns the slot of an id that is tried at a probe: first the id's own
-// leading free bits, so that keys follow the ids where they can.
+// slotOf returns the slot of an id for a probe. Probe 0 uses the leading random
+// bits of the id, so that keys usually have the order of the ids.
 func slotOf(id audit.EntryID, probe uint8) uint32 {
 	if probe == 0 {
 		return uint32(id[6]&0x0f)<<18 | uint32(id[7])<<10 | uint32(id[8]&0x3f)<<4 | uint32(id[9])>>4
@@ -47,7 +46,7 @@ func slotOf(id audit.EntryID, probe uint8) uint32 {
 	return binary.BigEndian.Uint32(sum[:]) % slots
 }
 
-// span is a range of keys, both ends included.
+// span is a range of keys that includes both ends.
 type span struct{ first, last int64 }
 
 var everything = span{math.MinInt64, math.MaxInt64}

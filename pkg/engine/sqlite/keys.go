@@ -11,7 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-// Keys keeps API keys. It implements tenants.KeyStore and jobs.Purger. The
+// Keys stores API keys. It implements tenants.KeyStore and jobs.Purger. The
 // id and the hash of a key are unique among all tenants.
 type Keys struct{ db *DB }
 
@@ -32,12 +32,13 @@ func (s *Keys) CreateKey(ctx context.Context, key tenants.Key) error {
 	return nil
 }
 
-// minuteOrNull returns the column of a time to the minute, NULL for the zero time.
+// minuteOrNull returns the column of a time, truncated to the minute. It is NULL
+// for the zero time.
 func minuteOrNull(t time.Time) sql.NullInt64 {
 	return sql.NullInt64{Int64: t.Truncate(time.Minute).Unix(), Valid: !t.IsZero()}
 }
 
-// readKey reads a key. last_used is a column of its own, so that using a key changes nothing else.
+// readKey reads a key. last_used has its own column, so that a use changes only that.
 func readKey(doc []byte, lastUsed sql.NullInt64) (tenants.Key, error) {
 	var key tenants.Key
 	err := json.Unmarshal(doc, &key)
@@ -84,8 +85,8 @@ func (s *Keys) KeyByHash(ctx context.Context, hash [32]byte) (tenants.Key, error
 	return key, nil
 }
 
-// TouchKey implements tenants.KeyStore: it keeps the latest use, to the minute.
-// A key that does not exist is audit.ErrNotFound.
+// TouchKey implements tenants.KeyStore. It stores the latest use, truncated to the
+// minute. It returns audit.ErrNotFound if the key does not exist.
 func (s *Keys) TouchKey(ctx context.Context, tenant audit.TenantID, id string, t time.Time) error {
 	err := s.db.changeOne(ctx, audit.ErrNotFound,
 		`UPDATE keys SET last_used = max(coalesce(last_used, 0), ?) WHERE tenant = ? AND id = ?`,
@@ -110,7 +111,7 @@ func (s *Keys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int
 	return s.db.purgeByID(ctx, "keys", tenant, limit)
 }
 
-// purgeByID removes up to limit of the tenant's rows from a table whose key is id.
+// purgeByID removes up to limit rows of the tenant from a table with the primary key id.
 func (db *DB) purgeByID(ctx context.Context, table string, tenant audit.TenantID, limit int) (n int, err error) {
 	err = db.write(ctx, func(b *batch) error {
 		changed, err := b.exec(fmt.Sprintf(`DELETE FROM %[1]s WHERE id IN (SELECT id FROM %[1]s WHERE tenant = ? LIMIT ?)`, table),

@@ -8,27 +8,27 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Tenants have small numbers in the tables and in the tokens of the full-text
-// index. A number is given with the tenant's first write and kept for ever.
+// The tables and the tokens of the full-text index contain small numbers instead
+// of tenant ids. A tenant gets its number with its first write and never another.
 
 func (db *DB) loadNumbers(ctx context.Context) error {
 	return db.snapshot(ctx, func(c *conn) error {
 		var id string
 		var number int64
 		return c.each(ctx, `SELECT id, number FROM tenant_numbers`, nil, []any{&id, &number}, func() (bool, error) {
-			db.keepNumber(audit.TenantID(id), number)
+			db.cacheNumber(audit.TenantID(id), number)
 			return true, nil
 		})
 	})
 }
 
-func (db *DB) keepNumber(tenant audit.TenantID, number int64) {
+func (db *DB) cacheNumber(tenant audit.TenantID, number int64) {
 	db.numbersMu.Lock()
 	defer db.numbersMu.Unlock()
 	db.numbers[tenant] = number
 }
 
-func (db *DB) keptNumber(tenant audit.TenantID) (number int64, known bool) {
+func (db *DB) cachedNumber(tenant audit.TenantID) (number int64, known bool) {
 	db.numbersMu.RLock()
 	defer db.numbersMu.RUnlock()
 	number, known = db.numbers[tenant]
@@ -37,9 +37,9 @@ func (db *DB) keptNumber(tenant audit.TenantID) (number int64, known bool) {
 
 const selectNumber = `SELECT number FROM tenant_numbers WHERE id = ?`
 
-// number returns the tenant's number; known is false for a tenant that never had a record.
+// number returns the tenant's number. known is false if the tenant never had a record.
 func (db *DB) number(ctx context.Context, tenant audit.TenantID) (number int64, known bool, err error) {
-	if number, known = db.keptNumber(tenant); known || !db.shared {
+	if number, known = db.cachedNumber(tenant); known || !db.shared {
 		return number, known, nil
 	}
 	err = db.snapshot(ctx, func(c *conn) error {
@@ -52,13 +52,13 @@ func (db *DB) number(ctx context.Context, tenant audit.TenantID) (number int64, 
 	case err != nil:
 		return 0, false, err
 	}
-	db.keepNumber(tenant, number)
+	db.cacheNumber(tenant, number)
 	return number, true, nil
 }
 
-// ensureNumber gives the tenant a number where it has none.
+// ensureNumber returns the tenant's number. It assigns one if the tenant has none.
 func (db *DB) ensureNumber(ctx context.Context, tenant audit.TenantID) (int64, error) {
-	if number, known := db.keptNumber(tenant); known {
+	if number, known := db.cachedNumber(tenant); known {
 		return number, nil
 	}
 	var number int64
@@ -73,6 +73,6 @@ func (db *DB) ensureNumber(ctx context.Context, tenant audit.TenantID) (int64, e
 	if err != nil {
 		return 0, err
 	}
-	db.keepNumber(tenant, number)
+	db.cacheNumber(tenant, number)
 	return number, nil
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
-// maxGroups is how many different groups are counted when a grouping needs the
-// documents and so is counted in memory: some 50 MB.
+// maxGroups limits the groups that are counted in memory, about 50 MB. Groups by
+// fields that only documents have are counted there.
 const maxGroups = 200_000
 
 // Stats implements search.Index.
@@ -57,8 +57,8 @@ type counter struct {
 	pieces []piece
 }
 
-// from returns a FROM clause of the chosen entries: their key, the columns of
-// facets that are asked for and, with docs, their documents.
+// from returns a FROM clause that selects the key of the chosen entries, the given
+// columns of facets and, with docs, the documents.
 func (s *counter) from(columns []string, docs bool) (clause string, args []any) {
 	parts := make([]string, len(s.pieces))
 	for i, p := range s.pieces {
@@ -90,7 +90,7 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	}
 	if request.Distinct {
 		from, args := s.from([]string{"f.user_id AS user_id"}, false)
-		if err := s.one(`SELECT count(DISTINCT user_id)`+from, args, &stats.DistinctUsers); err != nil {
+		if err := s.row(`SELECT count(DISTINCT user_id)`+from, args, &stats.DistinctUsers); err != nil {
 			return err
 		}
 	}
@@ -109,15 +109,15 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 func (s *counter) total(stats *audit.Stats) (first, last int64, err error) {
 	var firstKey, lastKey sql.NullInt64
 	from, args := s.from(nil, false)
-	err = s.one(`SELECT count(*), min(key), max(key)`+from, args, &stats.Total, &firstKey, &lastKey)
+	err = s.row(`SELECT count(*), min(key), max(key)`+from, args, &stats.Total, &firstKey, &lastKey)
 	return millisOf(firstKey.Int64), millisOf(lastKey.Int64), err
 }
 
-func (s *counter) one(query string, args []any, dest ...any) error {
+func (s *counter) row(query string, args []any, dest ...any) error {
 	return s.conn.eachOnce(s.ctx, query, args, dest, func() (bool, error) { return true, nil })
 }
 
-// histogram counts by intervals, in milliseconds.
+// histogram returns the buckets of an interval in milliseconds.
 func (s *counter) histogram(first, last, interval int64) ([]audit.Bucket, error) {
 	start := first / interval
 	n := last/interval - start + 1
@@ -130,7 +130,7 @@ func (s *counter) histogram(first, last, interval int64) ([]audit.Bucket, error)
 	}
 	from, args := s.from(nil, false)
 	var bucket, count int64
-	// The shift leaves the milliseconds with the flipped sign, hence the addend.
+	// The shift leaves the flipped sign bit in the milliseconds. The addend reverts it.
 	query := fmt.Sprintf(`SELECT ((key >> %d) + %d) / %d AS bucket, count(*)%s GROUP BY bucket`,
 		slotBits, int64(1)<<(63-slotBits), interval, from)
 	err := s.conn.eachOnce(s.ctx, query, args, []any{&bucket, &count}, func() (bool, error) {
@@ -177,7 +177,7 @@ func (s *counter) groupsOfColumns(columns []string, top int) ([]audit.Group, err
 	return groups, err
 }
 
-// groupsOfDocs groups by what only the documents hold: changed paths and metadata.
+// groupsOfDocs groups by fields that only documents have: changed paths and metadata.
 func (s *counter) groupsOfDocs(by []audit.Field, top int) ([]audit.Group, error) {
 	counts := map[[audit.MaxGroupBy]string]int64{}
 	from, args := s.from(nil, true)
@@ -219,7 +219,7 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int) ([]audit.Group, error)
 	return groups[:min(top, len(groups))], nil
 }
 
-// groupValues returns the different values of a field, one "" where there is none.
+// groupValues returns the distinct values of a field, "" if there is none.
 func groupValues(e *audit.Entry, field audit.Field) ([]string, error) {
 	path, ofMetadata := field.MetadataPath()
 	var values []string

@@ -11,12 +11,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
-// The body of a row of the full-text table is a list of tokens. Every token
-// begins with the tenant's number, so that each tenant has posting lists of its
-// own, and a letter: a for the one token that all entries have, w for a word of
-// the message, t for a term, the hash of a field and its value. A term's hash
-// has 80 bits: in a tenant of a billion terms the odds of two being taken for
-// one another are one in a million.
+// The body of a row of the full-text table is a list of tokens. Each token begins
+// with the tenant's number, so that each tenant has its own posting lists. A
+// letter follows: a for the token that all entries have, w for a word of the
+// message, t for a term. A term is the hash of a field and its value.
+//
+// The hash has 80 bits. With a billion terms of one tenant, the probability that
+// any two collide is one in a million.
 const (
 	tokenAll  = 'a'
 	tokenWord = 'w'
@@ -37,7 +38,7 @@ func appendWord(dst []byte, tenant int64, word string) []byte {
 
 type termHash [termHashBytes]byte
 
-// tokenizer makes the body of entries' rows.
+// tokenizer builds the bodies of entries.
 type tokenizer struct {
 	tenant   int64
 	body     []byte
@@ -45,8 +46,8 @@ type tokenizer struct {
 	seen     map[termHash]struct{}
 }
 
-// hash returns the hash of a term. The field's length stands first, so that no
-// field and value can be taken for another two.
+// hash returns the hash of a term. It begins with the field's length, so that
+// different pairs of field and value never have the same input.
 func (t *tokenizer) hash(field, value string) termHash {
 	t.preimage = binary.AppendUvarint(t.preimage[:0], uint64(len(field)))
 	t.preimage = append(t.preimage, field...)
@@ -61,7 +62,7 @@ func (t *tokenizer) token(field audit.Field, value string) string {
 	return string(termEncoding.AppendEncode(appendToken(nil, t.tenant, tokenTerm), hash[:]))
 }
 
-// add appends a term that the body does not have yet.
+// add appends a term unless the body has it.
 func (t *tokenizer) add(field audit.Field, value string) {
 	hash := t.hash(string(field), value)
 	if _, seen := t.seen[hash]; seen {
@@ -71,8 +72,8 @@ func (t *tokenizer) add(field audit.Field, value string) {
 	t.body = termEncoding.AppendEncode(appendToken(append(t.body, ' '), t.tenant, tokenTerm), hash[:])
 }
 
-// tokenize returns the body of an entry. The words of the message come first
-// and next to one another.
+// tokenize returns the body of an entry. The words of the message come first, in
+// sequence, so that phrases match.
 func (t *tokenizer) tokenize(e *audit.Entry) (string, error) {
 	clear(t.seen)
 	t.body = appendToken(t.body[:0], t.tenant, tokenAll)
