@@ -7,15 +7,15 @@ import (
 	"fmt"
 )
 
-// conn is one connection with the statements that were prepared on it. It
-// connects when it is first used. It is for one goroutine at a time.
+// conn is a connection with its prepared statements. It connects at its first use.
+// Only one goroutine may use it at a time.
 type conn struct {
 	pool       *sql.DB
 	link       *sql.Conn
 	statements map[string]*sql.Stmt
 }
 
-// close gives the connection up; the next use makes a new one.
+// close closes the connection. The next use opens a new one.
 func (c *conn) close() error {
 	if c.link == nil {
 		return nil
@@ -41,8 +41,8 @@ func (c *conn) connect() error {
 	return nil
 }
 
-// prepare makes the statement of a query, which is a constant of this package,
-// where the connection does not have it yet.
+// prepare prepares a query once for this connection. The query must be a constant
+// of this package, because statements stay until the connection closes.
 func (c *conn) prepare(query string) error {
 	if c.statements[query] != nil {
 		return nil
@@ -50,7 +50,7 @@ func (c *conn) prepare(query string) error {
 	if err := c.connect(); err != nil {
 		return err
 	}
-	s, err := c.link.PrepareContext(context.Background(), query) //nolint:sqlclosecheck // kept until the connection is closed
+	s, err := c.link.PrepareContext(context.Background(), query) //nolint:sqlclosecheck // closed with the connection
 	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
@@ -58,8 +58,8 @@ func (c *conn) prepare(query string) error {
 	return nil
 }
 
-// exec runs a constant query to its end, whatever happens to the caller, and
-// returns how many rows it changed.
+// exec runs a constant query to its end, even if the caller's context ends. It
+// returns the number of changed rows.
 func (c *conn) exec(query string, args ...any) (changed int64, err error) {
 	if err := c.prepare(query); err != nil {
 		return 0, err
@@ -71,12 +71,12 @@ func (c *conn) exec(query string, args ...any) (changed int64, err error) {
 	return result.RowsAffected()
 }
 
-func (c *conn) exec1(query string) error {
+func (c *conn) run(query string) error {
 	_, err := c.exec(query)
 	return err
 }
 
-// row scans the first row of a constant query; sql.ErrNoRows where there is none.
+// row scans the first row of a constant query. It returns sql.ErrNoRows if there is none.
 func (c *conn) row(ctx context.Context, query string, args, dest []any) error {
 	if err := c.prepare(query); err != nil {
 		return err
@@ -84,14 +84,14 @@ func (c *conn) row(ctx context.Context, query string, args, dest []any) error {
 	return c.statements[query].QueryRowContext(ctx, args...).Scan(dest...)
 }
 
-// int64 returns the one number that a constant query selects.
+// int64 returns the number that a constant query selects.
 func (c *conn) int64(ctx context.Context, query string, args ...any) (n int64, err error) {
 	err = c.row(ctx, query, args, []any{&n})
 	return n, err
 }
 
-// each scans the rows of a constant query into dest and calls visit after each
-// until it returns false.
+// each scans the rows of a constant query into dest. It calls visit after each row
+// until visit returns false.
 func (c *conn) each(ctx context.Context, query string, args, dest []any, visit func() (more bool, err error)) error {
 	if err := c.prepare(query); err != nil {
 		return err
@@ -103,8 +103,8 @@ func (c *conn) each(ctx context.Context, query string, args, dest []any, visit f
 	return scanEach(rows, dest, visit)
 }
 
-// eachOnce is each for a query that was made for this one call.
-func (c *conn) eachOnce(ctx context.Context, query string, args, dest []any, visit func() (more bool, err error)) error {
+// eachUnprepared is each for a query that is not a constant.
+func (c *conn) eachUnprepared(ctx context.Context, query string, args, dest []any, visit func() (more bool, err error)) error {
 	if err := c.connect(); err != nil {
 		return err
 	}

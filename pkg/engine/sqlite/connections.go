@@ -11,11 +11,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-// expiredPerCreate is how many expired connections each Create removes: more
-// than it adds, so that they do not pile up.
+// expiredPerCreate is the number of expired connections that each Create removes.
+// It removes more than it adds, so that they do not accumulate.
 const expiredPerCreate = 10
 
-// Connections keeps the clients' connections. It implements stream.Connections
+// Connections stores the connections of clients. It implements stream.Connections
 // and jobs.Purger.
 type Connections struct{ db *DB }
 
@@ -35,7 +35,7 @@ func (s *Connections) create(ctx context.Context, c stream.Connection) error {
 	if err != nil {
 		return err
 	}
-	c.Subscription = nil // kept beside
+	c.Subscription = nil // has its own column
 	c.ConnectedAt, c.ExpiresAt = millisecond(c.ConnectedAt), millisecond(c.ExpiresAt)
 	doc, err := json.Marshal(c)
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *Connections) create(ctx context.Context, c stream.Connection) error {
 		case err != nil:
 			return err
 		case changed == 0:
-			return refuse(audit.ErrConflict)
+			return unchanged(audit.ErrConflict)
 		}
 		_, err = b.exec(`DELETE FROM connections WHERE id IN (SELECT id FROM connections WHERE expires <= ? ORDER BY expires LIMIT ?)`,
 			s.db.now().UnixMilli(), expiredPerCreate)
@@ -56,10 +56,10 @@ func (s *Connections) create(ctx context.Context, c stream.Connection) error {
 	})
 }
 
-// millisecond returns what is kept of a time.
+// millisecond returns a time with the precision of the table.
 func millisecond(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
-// subscriptionOrNull returns the column of a subscription, NULL for none.
+// subscriptionOrNull returns the column of a subscription. It is NULL for nil.
 func subscriptionOrNull(s *stream.Subscription) (sql.NullString, error) {
 	if s == nil {
 		return sql.NullString{}, nil
@@ -68,7 +68,7 @@ func subscriptionOrNull(s *stream.Subscription) (sql.NullString, error) {
 	return sql.NullString{String: string(text), Valid: true}, err
 }
 
-// connection reads a connection; sql.ErrNoRows where there is none.
+// connection reads a connection. It returns sql.ErrNoRows if there is none.
 func (c *conn) connection(ctx context.Context, id string) (connection stream.Connection, err error) {
 	var doc, subscription []byte
 	err = c.row(ctx, `SELECT doc, subscription FROM connections WHERE id = ?`, []any{id}, []any{&doc, &subscription})
@@ -88,7 +88,7 @@ func (s *Connections) Connection(ctx context.Context, id string) (connection str
 		return err
 	})
 	if err != nil {
-		return stream.Connection{}, fmt.Errorf("connection %s: %w", id, absent(err))
+		return stream.Connection{}, fmt.Errorf("connection %s: %w", id, notFound(err))
 	}
 	return connection, nil
 }
@@ -135,24 +135,24 @@ func (s *Connections) Acquire(ctx context.Context, id, holder string, until time
 }
 
 func (b *batch) acquire(id, holder string, now, until time.Time) (c stream.Connection, acquired bool, err error) {
-	taken, err := b.exec(`UPDATE connections SET holder = ?1, lease = ?2, asked = 0
+	acquiredRows, err := b.exec(`UPDATE connections SET holder = ?1, lease = ?2, asked = 0
 		WHERE id = ?3 AND (holder IS NULL OR holder = ?1 OR lease <= ?4)`, holder, until.UnixMilli(), id, now.UnixMilli())
 	if err != nil {
 		return c, false, err
 	}
-	if taken == 1 {
+	if acquiredRows == 1 {
 		c, err = b.connection(context.Background(), id)
 		return c, true, err
 	}
-	asked, err := b.exec(`UPDATE connections SET asked = 1 WHERE id = ?`, id)
-	if err == nil && asked == 0 {
-		err = refuse(audit.ErrNotFound)
+	found, err := b.exec(`UPDATE connections SET asked = 1 WHERE id = ?`, id)
+	if err == nil && found == 0 {
+		err = unchanged(audit.ErrNotFound)
 	}
 	return c, false, err
 }
 
-// Save implements stream.Connections. A lease that nobody took after its time
-// is still the holder's.
+// Save implements stream.Connections. A lease that has expired is still the
+// holder's, unless another acquired it.
 func (s *Connections) Save(ctx context.Context, id, holder string, subscription *stream.Subscription, until time.Time) error {
 	text, err := subscriptionOrNull(subscription)
 	if err == nil {
@@ -181,8 +181,8 @@ func (b *batch) release(id, holder string) (released bool, err error) {
 	if _, err := b.exec(`UPDATE connections SET holder = NULL WHERE id = ? AND holder = ? AND asked = 0`, id, holder); err != nil {
 		return false, err
 	}
-	kept, err := b.exec(`UPDATE connections SET asked = 0 WHERE id = ? AND holder = ?`, id, holder)
-	return kept == 0, err
+	contended, err := b.exec(`UPDATE connections SET asked = 0 WHERE id = ? AND holder = ?`, id, holder)
+	return contended == 0, err
 }
 
 // Purge implements jobs.Purger.

@@ -1,10 +1,10 @@
 // Package sqlite is the embedded engine: the system of record, the search
-// index, the queues and the administrative stores in one SQLite file, used by
-// one process at a time, or by several that all say WithSharedFile.
+// index, the queues and the administrative stores in one SQLite file. One process
+// uses the file at a time, or several that all open it with WithSharedFile.
 //
-// All writes go through one goroutine that commits them in groups, so that
-// concurrent writers share one fsync. A write returns nil only after its commit.
-// Reads come from a small pool of connections and see one snapshot each.
+// One goroutine does all writes and commits them in groups, so that concurrent
+// writers share one fsync. A write returns nil only after its commit. Each read
+// uses a connection of a small pool and sees one snapshot.
 package sqlite
 
 import (
@@ -28,11 +28,11 @@ const (
 	writerCacheKiB = 64 << 10
 	readerCacheKiB = 12 << 10
 	pageBytes      = 8 << 10
-	busyTimeout    = 5 * time.Second // for a foreign tool that holds the file's lock for a moment
-	// sharedBusyTimeout is longer: the processes that share a file write all the
-	// time, and SQLite does not queue them.
+	busyTimeout    = 5 * time.Second // while another tool has the lock of the file
+	// sharedBusyTimeout is longer: processes that share a file write all the time,
+	// and SQLite does not queue their writes.
 	sharedBusyTimeout = 10 * time.Second
-	checkpointPages   = 4000 // 32 MiB of log before SQLite writes it back to the file
+	checkpointPages   = 4000 // 32 MiB of log, after which SQLite writes it back to the file
 )
 
 // DB is an open file. Its methods and those of its adapters are safe for concurrent use.
@@ -40,10 +40,10 @@ type DB struct {
 	lock    *fileLock
 	writer  *writer
 	read    *sql.DB
-	readers chan *conn // holds every reader that is not in use
+	readers chan *conn // the readers that are not in use
 	now     func() time.Time
-	shared  bool     // other processes may write to the file, too
-	foreign *watcher // of their writes; nil where not shared
+	shared  bool     // other processes may write to the file too
+	watcher *watcher // of their writes; nil if the file is not shared
 
 	numbersMu sync.RWMutex
 	numbers   map[audit.TenantID]int64
@@ -55,26 +55,25 @@ type DB struct {
 	closeErr  error
 }
 
-// ErrInUse is what Open fails with where another DB has the file open and the
-// two do not share it.
+// ErrInUse says that another DB has the file open and the two do not share it.
 var ErrInUse = errors.New("the file is in use by another process, or opened twice by this one")
 
 // Option changes how a file is opened.
 type Option func(*DB)
 
-// WithClock has the queues read the time from now instead of time.Now.
+// WithClock sets the clock of the queues. The default is time.Now.
 func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now } }
 
-// WithSharedFile lets other DBs, of this process and of others, have the file
-// open at the same time, all of them with this option. A write waits for those of
-// others, for ten seconds at most; then it fails with an *audit.UnavailableError.
-// A Receive learns within 25 ms of what another process sent.
+// WithSharedFile lets several DBs, of this or other processes, open the file at the
+// same time. All of them need this option. A write waits up to ten seconds for
+// writes of others, then it returns an *audit.UnavailableError. A Receive notices
+// within 25 ms what another process sent.
 func WithSharedFile() Option { return func(db *DB) { db.shared = true } }
 
-// Open opens the file at path, which it creates or brings to the current
-// schema. It fails when another DB, of this process or another one, has the
-// file open and does not share it, and when the file is not Ocelot's or is of a
-// newer release.
+// Open opens the file at path. It creates the file or migrates it to the current
+// schema. It returns ErrInUse if another DB, of this or another process, has the
+// file open and does not share it. It returns an error if the file is not Ocelot's
+// or has the schema of a newer release.
 func Open(ctx context.Context, path string, opts ...Option) (*DB, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -114,22 +113,22 @@ func (db *DB) open(ctx context.Context, path string) (err error) {
 		db.readers <- &conn{pool: db.read}
 	}
 	if db.shared {
-		db.foreign = newWatcher(db)
+		db.watcher = newWatcher(db)
 	}
 	return db.loadNumbers(ctx)
 }
 
-// Close waits for the writes under way and closes the file. Writes that begin
-// later fail. Closing again does nothing and returns what the first Close did.
+// Close waits for current writes and closes the file. Later calls of the DB fail.
+// Each further Close returns the result of the first.
 func (db *DB) Close() error {
-	db.closeOnce.Do(func() { db.closeErr = db.shut() })
+	db.closeOnce.Do(func() { db.closeErr = db.closeAll() })
 	return db.closeErr
 }
 
-func (db *DB) shut() error {
+func (db *DB) closeAll() error {
 	var errs []error
-	if db.foreign != nil {
-		errs = append(errs, db.foreign.end())
+	if db.watcher != nil {
+		errs = append(errs, db.watcher.end())
 	}
 	if db.readers != nil {
 		for range readerCount {
@@ -149,7 +148,7 @@ func (db *DB) shut() error {
 	return errors.Join(errs...)
 }
 
-// Ping reports whether the file can be read and written.
+// Ping returns an error if the file cannot be read or written.
 func (db *DB) Ping(ctx context.Context) error {
 	err := db.snapshot(ctx, func(c *conn) error {
 		_, err := c.int64(ctx, `SELECT count(*) FROM (SELECT 1 FROM tenant_numbers LIMIT 1)`)
@@ -164,10 +163,10 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// errClosed answers whatever is asked of a DB after Close.
+// errClosed is the error of every call after Close.
 var errClosed = &audit.UnavailableError{Err: errors.New("the file is closed")}
 
-// snapshot runs f with a reader that sees one state of the file throughout.
+// snapshot runs f with a reader that sees one snapshot of the file.
 func (db *DB) snapshot(ctx context.Context, f func(c *conn) error) error {
 	var c *conn
 	select {
@@ -179,28 +178,28 @@ func (db *DB) snapshot(ctx context.Context, f func(c *conn) error) error {
 		}
 	}
 	defer func() { db.readers <- c }()
-	if err := c.exec1(`BEGIN`); err != nil {
+	if err := c.run(`BEGIN`); err != nil {
 		return unavailable(errors.Join(err, c.close()))
 	}
 	err := f(c)
-	// The transaction has written nothing. Where it cannot be ended the
-	// connection is given up; the next reader opens another.
-	if endErr := c.exec1(`ROLLBACK`); endErr != nil {
+	// The transaction has written nothing. If it cannot be ended, the connection is
+	// closed, and the next reader opens another.
+	if endErr := c.run(`ROLLBACK`); endErr != nil {
 		err = errors.Join(err, c.close())
 	}
 	if ctx.Err() != nil && err != nil {
-		return ctx.Err() // whatever the interrupted statement said
+		return ctx.Err() // not the error of the interrupted statement
 	}
 	return unavailable(err)
 }
 
-// openPool opens the file with parameters that every connection gets.
+// openPool opens the file with parameters for every connection.
 func openPool(path string, params url.Values) (*sql.DB, error) {
 	dsn := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: params.Encode()}
 	return sql.Open("sqlite", dsn.String())
 }
 
-// unavailable marks the errors after which a retry makes sense.
+// unavailable makes an error that a retry may fix an *audit.UnavailableError.
 func unavailable(err error) error {
 	var fault *engine.Error
 	if !errors.As(err, &fault) {
@@ -213,39 +212,39 @@ func unavailable(err error) error {
 	return err
 }
 
-// fileLock says that this DB alone serves the file, or with others that share
-// it. It is a lock on an empty SQLite file, which works the same on every system,
-// within a process and between processes, and ends with the process.
+// fileLock ensures that a DB has the file for itself, or that all its DBs share it.
+// It is a lock on an empty SQLite file. Such a lock works the same on every system,
+// within a process and between processes, and ends with its process.
 type fileLock struct {
 	pool *sql.DB
-	held *sql.Conn
+	conn *sql.Conn
 }
 
-// lockPatience is how long a shared lock waits for somebody who only tries to
-// have the file for himself.
-const lockPatience = 500 * time.Millisecond
+// lockTimeout is how long a shared lock waits for an exclusive one. Another DB may
+// have that for a moment, while it fails to open the file for itself.
+const lockTimeout = 500 * time.Millisecond
 
 func lockFile(ctx context.Context, path string, shared bool) (*fileLock, error) {
 	begin, params := `BEGIN EXCLUSIVE`, url.Values{}
 	if shared {
-		begin = `BEGIN; SELECT count(*) FROM sqlite_schema` // what was read stays locked until the transaction's end
-		params.Set("_pragma", fmt.Sprintf("busy_timeout(%d)", lockPatience.Milliseconds()))
+		begin = `BEGIN; SELECT count(*) FROM sqlite_schema` // a read lock lasts until the transaction ends
+		params.Set("_pragma", fmt.Sprintf("busy_timeout(%d)", lockTimeout.Milliseconds()))
 	}
 	pool, err := openPool(path, params)
 	if err != nil {
 		return nil, err
 	}
-	held, err := pool.Conn(ctx)
+	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock: %w", err), pool.Close())
 	}
-	if _, err := held.ExecContext(ctx, begin); err != nil {
+	if _, err := conn.ExecContext(ctx, begin); err != nil {
 		if isBusy(err) {
 			err = ErrInUse
 		}
-		return nil, errors.Join(fmt.Errorf("lock: %w", err), held.Close(), pool.Close())
+		return nil, errors.Join(fmt.Errorf("lock: %w", err), conn.Close(), pool.Close())
 	}
-	return &fileLock{pool: pool, held: held}, nil
+	return &fileLock{pool: pool, conn: conn}, nil
 }
 
 func isBusy(err error) bool {
@@ -253,4 +252,4 @@ func isBusy(err error) bool {
 	return errors.As(err, &fault) && fault.Code()&0xff == engineerr.SQLITE_BUSY
 }
 
-func (l *fileLock) release() error { return errors.Join(l.held.Close(), l.pool.Close()) }
+func (l *fileLock) release() error { return errors.Join(l.conn.Close(), l.pool.Close()) }

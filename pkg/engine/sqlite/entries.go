@@ -15,8 +15,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
-// maxPurge is the most records that one call of a Purge removes, so that it
-// does not keep other writers waiting.
+// maxPurge is the maximum number of records that one Purge removes, so that other
+// writers wait only shortly.
 const maxPurge = 1000
 
 // Entries is the system of record. It implements ingest.Store, search.Reader,
@@ -65,7 +65,7 @@ func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []a
 	return appended, nil
 }
 
-// unstorableReason says why an entry has no place in this store, "" where it has one.
+// unstorableReason returns why this store cannot have the entry, "" if it can.
 func unstorableReason(e *audit.Entry) string {
 	millis := e.Timestamp.UnixMilli()
 	switch {
@@ -100,8 +100,8 @@ func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
 	return row
 }
 
-// appendEntry stores an entry that is not stored yet, and adds to what became of
-// the others. It looks for what is in the way only when something is.
+// appendEntry stores a new entry. For others it adds a repetition or a rejection to
+// appended. It inserts first and looks for a conflict only if that fails.
 func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 	inserted, err := b.insertEntryAt(row, slotOf(row.id, 0))
 	if err != nil || inserted {
@@ -125,15 +125,15 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
-	rejection, err := b.insertBeside(row)
+	rejection, err := b.insertInOtherSlot(row)
 	if rejection != nil {
 		appended.Rejections = append(appended.Rejections, *rejection)
 	}
 	return err
 }
 
-// insertBeside stores an entry whose slot another entry of its millisecond has.
-func (b *batch) insertBeside(row *entryRow) (*audit.Rejection, error) {
+// insertInOtherSlot stores an entry if another entry of its millisecond has its slot.
+func (b *batch) insertInOtherSlot(row *entryRow) (*audit.Rejection, error) {
 	for probe := uint8(1); probe <= spreadProbes; probe++ {
 		if inserted, err := b.insertEntryAt(row, slotOf(row.id, probe)); err != nil || inserted {
 			return nil, err
@@ -162,7 +162,7 @@ func (b *batch) insertEntryAt(row *entryRow, slot uint32) (bool, error) {
 	return changed == 1, err
 }
 
-// freeSlot returns the lowest slot of a millisecond without an entry; slots where there is none.
+// freeSlot returns the lowest free slot of a millisecond. It returns slots if there is none.
 func (b *batch) freeSlot(millis int64) (uint32, error) {
 	free := keyOf(millis, 0)
 	var key int64
@@ -195,7 +195,7 @@ func (s *Entries) Entry(ctx context.Context, tenant audit.TenantID, id audit.Ent
 		entry, err = entryjson.ParseStored(doc)
 	}
 	if err != nil {
-		return audit.Entry{}, fmt.Errorf("entry %s of %s: %w", id, tenant, absent(err))
+		return audit.Entry{}, fmt.Errorf("entry %s of %s: %w", id, tenant, notFound(err))
 	}
 	return entry, nil
 }
@@ -204,7 +204,7 @@ func (s *Entries) Entry(ctx context.Context, tenant audit.TenantID, id audit.Ent
 func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
 	number, known, err := s.db.number(ctx, tenant)
 	if err == nil && !known {
-		return nil, nil // without a number it has no entries
+		return nil, nil // a tenant without a number has no entries
 	}
 	var entries []audit.Entry
 	if err == nil {
@@ -221,12 +221,12 @@ func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []
 
 func (c *conn) entriesByID(ctx context.Context, tenant int64, ids []audit.EntryID) ([]audit.Entry, error) {
 	entries := make([]audit.Entry, 0, len(ids))
-	asked := make(map[audit.EntryID]bool, len(ids))
+	seen := make(map[audit.EntryID]bool, len(ids))
 	for _, id := range ids {
-		if asked[id] {
+		if seen[id] {
 			continue
 		}
-		asked[id] = true
+		seen[id] = true
 		var doc []byte
 		err := c.row(ctx, `SELECT doc FROM entries WHERE tenant = ? AND id = ?`, []any{tenant, id[:]}, []any{&doc})
 		if errors.Is(err, sql.ErrNoRows) {
@@ -244,8 +244,8 @@ func (c *conn) entriesByID(ctx context.Context, tenant int64, ids []audit.EntryI
 	return entries, nil
 }
 
-// absent turns the database's word for absence into the domain's.
-func absent(err error) error {
+// notFound turns sql.ErrNoRows into audit.ErrNotFound.
+func notFound(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return audit.ErrNotFound
 	}
@@ -262,7 +262,7 @@ func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (
 	return n, nil
 }
 
-// purge runs a deletion whose parameters are a tenant's number and a limit.
+// purge runs a DELETE with the parameters tenant number and limit.
 func (db *DB) purge(ctx context.Context, tenant audit.TenantID, limit int, query string) (n int, err error) {
 	number, known, err := db.number(ctx, tenant)
 	if err != nil || !known {

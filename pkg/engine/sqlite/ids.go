@@ -11,7 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// maxIDs is the most ids that one call returns.
+// maxIDs is the maximum number of ids that one call returns.
 const maxIDs = 10_000
 
 const (
@@ -37,7 +37,7 @@ func (db *DB) ids(ctx context.Context, query string, tenant audit.TenantID, t au
 		return nil, fmt.Errorf("list ids of %s: %w", tenant, err)
 	}
 	if !known {
-		return nil, nil // without a number it has no entries
+		return nil, nil // a tenant without a number has no entries
 	}
 	above, below := idBounds(t)
 	if bytes.Compare(after[:], above[:]) > 0 {
@@ -57,7 +57,7 @@ func (db *DB) ids(ctx context.Context, query string, tenant audit.TenantID, t au
 	return ids, nil
 }
 
-// idBounds returns between what the ids of a time lie, the bounds not included.
+// idBounds returns bounds between which all ids of a time lie, bounds excluded.
 func idBounds(t audit.Time) (above, below audit.EntryID) {
 	if !t.From.IsZero() {
 		above = beforeIDs(t.From)
@@ -68,8 +68,8 @@ func idBounds(t audit.Time) (above, below audit.EntryID) {
 	return above, beforeIDs(t.To)
 }
 
-// beforeIDs returns what is less than every id of the time, rounded up to
-// milliseconds, and later, and greater than every earlier id. It is no id itself.
+// beforeIDs returns a bound that is less than each id from the time on, rounded up
+// to milliseconds, and greater than each earlier id. No entry has it as its id.
 func beforeIDs(t time.Time) (bound audit.EntryID) {
 	millis := uint64(max(0, t.Add(time.Millisecond-1).UnixMilli()))
 	binary.BigEndian.PutUint64(bound[:], min(millis, 1<<48-1)<<16)

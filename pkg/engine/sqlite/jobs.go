@@ -8,7 +8,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Jobs keeps jobs, each under its tenant. It implements jobs.Store.
+// Jobs stores jobs, each under its tenant. It implements jobs.Store.
 type Jobs struct{ db *DB }
 
 // Jobs returns the jobs in this file.
@@ -51,7 +51,7 @@ func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (audit
 		err = json.Unmarshal(doc, &job)
 	}
 	if err != nil {
-		return audit.Job{}, fmt.Errorf("job %s of %s: %w", id, tenant, absent(err))
+		return audit.Job{}, fmt.Errorf("job %s of %s: %w", id, tenant, notFound(err))
 	}
 	return job, nil
 }

@@ -80,7 +80,7 @@ func (s *Keys) KeyByHash(ctx context.Context, hash [32]byte) (tenants.Key, error
 		key, err = readKey(doc, lastUsed)
 	}
 	if err != nil {
-		return tenants.Key{}, fmt.Errorf("key by hash: %w", absent(err))
+		return tenants.Key{}, fmt.Errorf("key by hash: %w", notFound(err))
 	}
 	return key, nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 )
 
-// Quarantine keeps entries that a step could not take. It implements
+// Quarantine stores entries that a step could not process. It implements
 // quarantine.Store and jobs.Purger.
 type Quarantine struct{ db *DB }
 
@@ -48,14 +48,14 @@ func (q *Quarantine) Put(ctx context.Context, tenant audit.TenantID, items []qua
 	return nil
 }
 
-// nanosOrNull returns the column of a time, NULL for the zero time.
+// nanosOrNull returns the column of a time. It is NULL for the zero time.
 func nanosOrNull(t time.Time) sql.NullInt64 {
 	return sql.NullInt64{Int64: t.UnixNano(), Valid: !t.IsZero()}
 }
 
 const quarantineColumns = `id, step, code, reason, held, expires, doc`
 
-// quarantineRow is a row with those columns.
+// quarantineRow is a row with the quarantineColumns.
 type quarantineRow struct {
 	item    quarantine.Item
 	held    int64
@@ -112,7 +112,7 @@ func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after stri
 func (q *Quarantine) Item(ctx context.Context, tenant audit.TenantID, id string) (quarantine.Item, error) {
 	item, err := q.item(ctx, tenant, id)
 	if err != nil {
-		return quarantine.Item{}, fmt.Errorf("quarantine item %s of %s: %w", id, tenant, absent(err))
+		return quarantine.Item{}, fmt.Errorf("quarantine item %s of %s: %w", id, tenant, notFound(err))
 	}
 	return item, nil
 }
@@ -151,12 +151,12 @@ func (q *Quarantine) Delete(ctx context.Context, tenant audit.TenantID, id strin
 	return nil
 }
 
-// changeOne runs a write that changes one row; otherwise is the error where it changes none.
-func (db *DB) changeOne(ctx context.Context, otherwise error, query string, args ...any) error {
+// changeOne runs a write that changes one row. It returns errNone if it changes none.
+func (db *DB) changeOne(ctx context.Context, errNone error, query string, args ...any) error {
 	return db.write(ctx, func(b *batch) error {
 		changed, err := b.exec(query, args...)
 		if err == nil && changed == 0 {
-			return refuse(otherwise)
+			return unchanged(errNone)
 		}
 		return err
 	})

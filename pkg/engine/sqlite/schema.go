@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// applicationID is "OCLT"; it marks the file as Ocelot's in its header.
+// applicationID is "OCLT". It identifies the file as Ocelot's in its header.
 const applicationID = 0x4f434c54
 
-// migrations bring a file from the schema version of their index to the next
-// one. A migration that was ever released is never changed.
+// migrations[v] migrates a file from schema version v to the next one. A released
+// migration must never change.
 var migrations = []string{`
 CREATE TABLE tenant_numbers (
 	number INTEGER PRIMARY KEY,
@@ -133,10 +133,10 @@ CREATE INDEX connections_by_tenant ON connections (tenant, subscription IS NOT N
 CREATE INDEX connections_by_expiry ON connections (expires);
 `}
 
-// migrate brings the file to the current schema.
+// migrate migrates the file to the current schema.
 func (c *conn) migrate(ctx context.Context) error {
-	// Another process may be making the file at this moment: whoever sees its
-	// tables sees what was written with them.
+	// Another process may create the file at this moment. It creates the tables and
+	// the application id in one transaction, so count the tables first.
 	tables, err := c.int64(ctx, `SELECT count(*) FROM sqlite_schema`)
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func (c *conn) migrate(ctx context.Context) error {
 	return nil
 }
 
-// migrateOnce does nothing where another process was faster.
+// migrateOnce migrates from one version, unless another process already has.
 func (c *conn) migrateOnce(ctx context.Context, version int64) error {
 	tx, err := c.link.BeginTx(ctx, nil)
 	if err != nil {

@@ -114,7 +114,7 @@ func (s *counter) total(stats *audit.Stats) (first, last int64, err error) {
 }
 
 func (s *counter) row(query string, args []any, dest ...any) error {
-	return s.conn.eachOnce(s.ctx, query, args, dest, func() (bool, error) { return true, nil })
+	return s.conn.eachUnprepared(s.ctx, query, args, dest, func() (bool, error) { return true, nil })
 }
 
 // histogram returns the buckets of an interval in milliseconds.
@@ -133,7 +133,7 @@ func (s *counter) histogram(first, last, interval int64) ([]audit.Bucket, error)
 	// The shift leaves the flipped sign bit in the milliseconds. The addend reverts it.
 	query := fmt.Sprintf(`SELECT ((key >> %d) + %d) / %d AS bucket, count(*)%s GROUP BY bucket`,
 		slotBits, int64(1)<<(63-slotBits), interval, from)
-	err := s.conn.eachOnce(s.ctx, query, args, []any{&bucket, &count}, func() (bool, error) {
+	err := s.conn.eachUnprepared(s.ctx, query, args, []any{&bucket, &count}, func() (bool, error) {
 		buckets[bucket-start].Count = count
 		return true, nil
 	})
@@ -170,7 +170,7 @@ func (s *counter) groupsOfColumns(columns []string, top int) ([]audit.Group, err
 	for i := range values {
 		dest = append(dest, &values[i])
 	}
-	err := s.conn.eachOnce(s.ctx, query, append(args, top), append(dest, &n), func() (bool, error) {
+	err := s.conn.eachUnprepared(s.ctx, query, append(args, top), append(dest, &n), func() (bool, error) {
 		groups = append(groups, audit.Group{Values: slices.Clone(values), Count: n})
 		return true, nil
 	})
@@ -182,7 +182,7 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int) ([]audit.Group, error)
 	counts := map[[audit.MaxGroupBy]string]int64{}
 	from, args := s.from(nil, true)
 	var doc sql.RawBytes
-	err := s.conn.eachOnce(s.ctx, `SELECT doc`+from, args, []any{&doc}, func() (bool, error) {
+	err := s.conn.eachUnprepared(s.ctx, `SELECT doc`+from, args, []any{&doc}, func() (bool, error) {
 		e, err := entryjson.ParseStored(doc)
 		if err != nil {
 			return false, err

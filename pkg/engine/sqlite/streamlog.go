@@ -11,27 +11,28 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-// expiredPerAppend is how many expired segments of any tenant each Append
-// removes: more than it adds, so that they do not pile up.
+// expiredPerAppend is the number of expired segments, of any tenant, that each
+// Append removes. It removes more than it adds, so that they do not accumulate.
 const expiredPerAppend = 2
 
-// StreamLog keeps the order of every tenant's stream. It implements stream.Log
+// StreamLog stores the order of each tenant's stream. It implements stream.Log
 // and jobs.Purger.
 type StreamLog struct{ db *DB }
 
 // StreamLog returns the streams in this file.
 func (db *DB) StreamLog() *StreamLog { return &StreamLog{db} }
 
-// streamHead is what is known of a tenant's stream as a whole.
+// streamHead describes a tenant's stream.
 type streamHead struct {
 	number int64 // of the last segment
-	opened int64 // the number at which the present opening began
+	opened int64 // the number at which the stream was last opened
 	until  int64 // Unix milliseconds
 }
 
 func (h streamHead) open(now time.Time) bool { return h.until > now.UnixMilli() }
 
-// streamHead returns the zero head, which is not open, of a tenant that has none.
+// streamHead returns the head of a tenant's stream. If there is none, it returns
+// the zero head, which is not open.
 func (c *conn) streamHead(ctx context.Context, tenant int64) (h streamHead, err error) {
 	err = c.row(ctx, `SELECT number, opened, until FROM streams WHERE tenant = ?`, []any{tenant}, []any{&h.number, &h.opened, &h.until})
 	if errors.Is(err, sql.ErrNoRows) {
@@ -57,12 +58,12 @@ func (l *StreamLog) head(ctx context.Context, tenant audit.TenantID) (h streamHe
 func (l *StreamLog) HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error) {
 	h, err := l.head(ctx, tenant)
 	if err != nil {
-		return false, fmt.Errorf("look who listens to %s: %w", tenant, err)
+		return false, fmt.Errorf("look for subscribers of %s: %w", tenant, err)
 	}
 	return h.open(l.db.now()), nil
 }
 
-// Head implements stream.Log; it is 0 where the stream was never open.
+// Head implements stream.Log. It returns 0 if the stream was never open.
 func (l *StreamLog) Head(ctx context.Context, tenant audit.TenantID) (int64, error) {
 	h, err := l.head(ctx, tenant)
 	if err != nil {
@@ -95,7 +96,7 @@ func (b *batch) openStream(tenant int64, now, until time.Time) (int64, error) {
 		_, err = b.exec(`UPDATE streams SET until = max(until, ?) WHERE tenant = ?`, until.UnixMilli(), tenant)
 		return h.number, err
 	}
-	if h.number == 0 { // a purge that is not done yet has left segments behind
+	if h.number == 0 { // an unfinished purge has left segments
 		h.number, err = b.int64(context.Background(), `SELECT coalesce(max(number), 0) FROM stream_segments WHERE tenant = ?`, tenant)
 		if err != nil {
 			return 0, err
@@ -132,7 +133,7 @@ func (b *batch) appendSegment(tenant int64, now time.Time, ids []audit.EntryID) 
 		if err != nil {
 			return err
 		}
-		if changed == 1 { // new, or of an earlier opening
+		if changed == 1 { // new, or last appended before the stream was opened
 			fresh = append(fresh, id[:]...)
 		}
 	}
@@ -156,7 +157,7 @@ type segmentRow struct {
 	ids                          []byte
 }
 
-// removeExpiredSegments removes the oldest ones, with their ids.
+// removeExpiredSegments removes the oldest expired segments with their ids.
 func (b *batch) removeExpiredSegments(now time.Time) error {
 	var expired []segmentRow
 	var s segmentRow
@@ -190,7 +191,7 @@ func splitIDs(blob []byte) []audit.EntryID {
 	return ids
 }
 
-// Read implements stream.Log. What a stream kept can be read after it closed.
+// Read implements stream.Log. It also reads segments of a closed stream.
 func (l *StreamLog) Read(ctx context.Context, tenant audit.TenantID, after int64, limit int) ([]stream.Segment, error) {
 	number, known, err := l.db.number(ctx, tenant)
 	if err == nil && !known {
@@ -224,7 +225,7 @@ func (c *conn) segments(ctx context.Context, tenant, after int64, limit int, now
 	err = c.each(ctx, `SELECT number, expires, ids FROM stream_segments WHERE tenant = ? AND number > ? ORDER BY number LIMIT ?`,
 		[]any{tenant, after, limit}, []any{&s.number, &s.expires, &s.ids}, func() (bool, error) {
 			if s.number != after+1+int64(len(segments)) || s.expires <= now.UnixMilli() {
-				return false, nil // the one before it, or it itself, is not kept any more
+				return false, nil // this segment or the one before has expired
 			}
 			segments = append(segments, stream.Segment{Number: s.number, IDs: splitIDs(s.ids)})
 			return true, nil
@@ -235,8 +236,8 @@ func (c *conn) segments(ctx context.Context, tenant, after int64, limit int, now
 	return segments, err
 }
 
-// Purge implements jobs.Purger. The id of an entry counts as a record, as do
-// a segment and the stream itself.
+// Purge implements jobs.Purger. Its records are ids of entries, segments, and the
+// stream itself.
 func (l *StreamLog) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n int, err error) {
 	number, known, err := l.db.number(ctx, tenant)
 	if err == nil && known {
@@ -251,8 +252,8 @@ func (l *StreamLog) Purge(ctx context.Context, tenant audit.TenantID, limit int)
 	return n, nil
 }
 
-// purgeStream begins with the stream itself: from then on it is not open. The
-// segments come last, because their numbers say which have been given.
+// purgeStream removes the stream itself first, which closes it. It removes the
+// segments last, because openStream reads the last used number from them.
 func (b *batch) purgeStream(tenant int64, limit int) (n int, err error) {
 	for _, query := range []string{
 		`DELETE FROM streams WHERE tenant = ?1 AND ?2 > 0`,

@@ -10,7 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Tenants keeps the records of tenants. It implements tenants.Store.
+// Tenants stores the records of tenants. It implements tenants.Store.
 type Tenants struct{ db *DB }
 
 // Tenants returns the records of tenants in this file.
@@ -41,7 +41,7 @@ func (s *Tenants) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, 
 		tenant, err = readTenant(doc, version)
 	}
 	if err != nil {
-		return audit.Tenant{}, fmt.Errorf("tenant %s: %w", id, absent(err))
+		return audit.Tenant{}, fmt.Errorf("tenant %s: %w", id, notFound(err))
 	}
 	return tenant, nil
 }
@@ -99,24 +99,24 @@ func (b *batch) updateTenant(tenant audit.Tenant, doc []byte) error {
 	version, err := b.int64(context.Background(), `SELECT version FROM tenants WHERE id = ? AND doc IS NOT NULL`, string(tenant.ID))
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return refuse(audit.ErrNotFound)
+		return unchanged(audit.ErrNotFound)
 	case err != nil:
 		return err
 	case version != tenant.Version-1:
-		return refuse(audit.ErrPrecondition)
+		return unchanged(audit.ErrPrecondition)
 	}
 	_, err = b.exec(`UPDATE tenants SET version = ?, doc = ? WHERE id = ?`, tenant.Version, string(doc), string(tenant.ID))
 	return err
 }
 
-// Tombstone implements tenants.Store. An id that never was a tenant's is taken from then on as well.
+// Tombstone implements tenants.Store. It also reserves an id that no tenant ever had.
 func (s *Tenants) Tombstone(ctx context.Context, id audit.TenantID) error {
 	err := s.db.write(ctx, func(b *batch) error {
 		_, err := b.exec(`INSERT INTO tenants (id, version) VALUES (?, 0) ON CONFLICT DO UPDATE SET doc = NULL`, string(id))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("bury tenant %s: %w", id, err)
+		return fmt.Errorf("write tombstone of tenant %s: %w", id, err)
 	}
 	return nil
 }

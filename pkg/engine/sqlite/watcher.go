@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// watchInterval is how often a shared file is looked at. One look takes some
-// ten microseconds.
+// watchInterval is the time between two checks of a shared file. A check takes
+// about ten microseconds.
 const watchInterval = 25 * time.Millisecond
 
-// watcher wakes those who wait for messages of a shared file when somebody has
-// written to it, since a signal does not reach other processes. It begins when
-// somebody waits: most processes that share a file never receive.
+// watcher wakes the receivers of a shared file after a write of another process,
+// which signals do not reach. It starts with the first receiver, because most
+// processes that share a file never receive.
 type watcher struct {
 	db   *DB
 	once sync.Once
 	stop chan struct{}
 	done chan struct{}
-	err  error // of its end; read after done
+	err  error // of closing its connection; read after done
 }
 
 func newWatcher(db *DB) *watcher {
@@ -27,7 +27,7 @@ func newWatcher(db *DB) *watcher {
 
 func (w *watcher) start() { w.once.Do(func() { go w.run() }) }
 
-// end stops it, and keeps it from being started later.
+// end stops the watcher. It cannot be started again.
 func (w *watcher) end() error {
 	close(w.stop)
 	w.once.Do(func() { close(w.done) })
@@ -48,8 +48,8 @@ func (w *watcher) run() {
 			return
 		case <-tick.C:
 		}
-		// The number changes with every commit of another connection. Where it
-		// cannot be read, those who wait find out for themselves.
+		// data_version changes with each commit of another connection. If it cannot
+		// be read, the receivers are woken to check for messages themselves.
 		version, err := c.int64(context.Background(), `PRAGMA data_version`)
 		if err != nil || version != seen {
 			w.db.raiseAll()

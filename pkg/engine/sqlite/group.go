@@ -1,0 +1,169 @@
+package sqlite
+
+import (
+	"cmp"
+	"errors"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// Bounds of one group commit. They bound the wait of its first operation while
+// others keep arriving.
+const (
+	maxGroup     = 256
+	maxGroupTime = 20 * time.Millisecond
+)
+
+// commitGroup runs the operation, and those that arrive meanwhile, in one
+// transaction. If one fails, which is rare, it runs all of them again with a
+// savepoint each, so that only that one fails. It does not use savepoints at
+// first, because the full-text index would write a segment for each.
+func (w *writer) commitGroup(first *operation) {
+	ops, failed, err := w.runGroup(first)
+	if failed && len(ops) > 1 {
+		w.runSeparately(ops)
+	} else {
+		for _, op := range ops {
+			op.done <- err
+		}
+	}
+	w.groups++
+	if w.groups%logCheckEvery == 0 || w.logUrgent {
+		w.truncateLog()
+	}
+}
+
+// runGroup runs and commits the operations. It answers all of them on success, and
+// returns no operation then. Otherwise it returns them with an error: of the last
+// operation if failed is true, of the transaction if not.
+func (w *writer) runGroup(first *operation) (ops []*operation, failed bool, err error) {
+	b := &batch{conn: &w.conn, writer: w}
+	start := time.Now()
+	err = w.begin()
+	var rejected []*unchangedError
+	for op := first; op != nil; op = w.nextOperation(len(ops), start) {
+		if !op.claimed.CompareAndSwap(false, true) {
+			continue
+		}
+		ops = append(ops, op)
+		if err != nil {
+			return ops, false, err
+		}
+		var r *unchangedError
+		switch opErr := op.run(b); {
+		case errors.As(opErr, &r):
+		case opErr != nil:
+			w.rollback()
+			return ops, true, opErr
+		}
+		rejected = append(rejected, r)
+	}
+	if err == nil {
+		if err = b.flush(); err != nil {
+			w.rollback()
+			return ops, true, err
+		}
+		err = w.commit()
+	}
+	if err != nil {
+		return ops, false, err
+	}
+	for i, op := range ops {
+		if rejected[i] != nil {
+			op.done <- rejected[i].err
+		} else {
+			op.done <- nil
+		}
+	}
+	return nil, false, nil
+}
+
+// nextOperation returns another operation for a group of so many. It returns nil
+// if none is waiting or the group has reached a bound.
+func (w *writer) nextOperation(size int, start time.Time) *operation {
+	if size >= maxGroup || time.Since(start) > maxGroupTime {
+		return nil
+	}
+	runtime.Gosched() // lets callers that just got a result send their next operation
+	select {
+	case op := <-w.operations:
+		return op
+	default:
+		return nil
+	}
+}
+
+// runSeparately runs each operation with a savepoint and answers all of them.
+func (w *writer) runSeparately(ops []*operation) {
+	results := make([]error, len(ops))
+	err := w.begin()
+	for i := 0; err == nil && i < len(ops); i++ {
+		results[i], err = w.runWithSavepoint(ops[i])
+	}
+	if err == nil {
+		err = w.commit()
+	} else {
+		w.rollback()
+	}
+	for i, op := range ops {
+		if err != nil {
+			op.done <- err
+			continue
+		}
+		op.done <- results[i]
+	}
+}
+
+// runWithSavepoint returns the operation's result. err is an error of the whole transaction.
+func (w *writer) runWithSavepoint(op *operation) (result, err error) {
+	if err := w.conn.run(`SAVEPOINT operation`); err != nil {
+		return nil, err
+	}
+	b := &batch{conn: &w.conn, writer: w}
+	result = op.run(b)
+	if result == nil {
+		result = b.flush()
+	}
+	if result != nil {
+		if err := w.conn.run(`ROLLBACK TO operation`); err != nil {
+			return nil, err
+		}
+	}
+	var r *unchangedError
+	if errors.As(result, &r) {
+		result = r.err
+	}
+	return result, w.conn.run(`RELEASE operation`)
+}
+
+// flush writes the full-text rows in the order of their keys. FTS5 would begin a
+// new segment at each key that is lower than the one before.
+func (b *batch) flush() error {
+	slices.SortFunc(b.terms, func(x, y termsRow) int { return cmp.Compare(x.key, y.key) })
+	for _, row := range b.terms {
+		if _, err := b.exec(`INSERT INTO terms (rowid, body) VALUES (?, ?)`, row.key, row.body); err != nil {
+			return err
+		}
+	}
+	b.terms = b.terms[:0]
+	return nil
+}
+
+func (w *writer) begin() error { return w.conn.run(`BEGIN IMMEDIATE`) }
+
+func (w *writer) commit() error {
+	err := w.conn.run(`COMMIT`)
+	if err != nil {
+		w.rollback()
+	}
+	return err
+}
+
+// rollback ends the transaction. If SQLite has none or cannot end it, rollback
+// closes the connection, which ends the transaction too.
+func (w *writer) rollback() {
+	if err := w.conn.run(`ROLLBACK`); err != nil {
+		_ = w.conn.close() // callers get the first error
+	}
+}

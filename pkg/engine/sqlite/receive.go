@@ -1,0 +1,124 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Receive returns up to max visible messages, approximately in the order of
+// sending. If there is none, it waits for one, for wait at most. It may return none.
+func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration) ([]Message, error) {
+	deadline := time.Now().Add(wait)
+	if q.db.shared && wait > 0 {
+		q.db.watcher.start()
+	}
+	for {
+		arrival := q.arrivals.next()
+		messages, nextVisible, err := q.receive(ctx, max)
+		if err != nil {
+			return nil, fmt.Errorf("receive from queue %s: %w", q.name, err)
+		}
+		left := time.Until(deadline)
+		if len(messages) > 0 || left <= 0 {
+			return messages, nil
+		}
+		timer := time.NewTimer(min(left, nextVisible))
+		select {
+		case <-arrival:
+		case <-timer.C:
+		case <-q.db.writer.closing:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("receive from queue %s: %w", q.name, err)
+		}
+	}
+}
+
+// idlePoll is the longest wait before a receiver looks at the queue again. A
+// message can appear only by a Send, which raises the signal. The watcher does
+// so for other processes that share the file.
+const idlePoll = time.Minute
+
+// receive returns up to max messages that are visible now. If there is none,
+// nextVisible is the time until one may be visible.
+func (q *Queue) receive(ctx context.Context, max int) (messages []Message, nextVisible time.Duration, err error) {
+	dead := 0
+	err = q.db.write(ctx, func(b *batch) error {
+		messages, nextVisible, dead = nil, idlePoll, 0
+		now := q.db.now()
+		for len(messages) < max {
+			waiting, err := b.visible(q.name, now, max-len(messages))
+			if err != nil {
+				return err
+			}
+			if len(waiting) == 0 {
+				break
+			}
+			for _, w := range waiting {
+				if q.maxReceives > 0 && w.receives >= q.maxReceives {
+					err = b.deadLetter(w, deadLetterName(q.name), now)
+					dead++
+				} else {
+					messages, err = b.deliver(w, now, q.visibility, messages)
+				}
+				if err != nil {
+					return err
+				}
+			}
+		}
+		if len(messages) > 0 {
+			return nil
+		}
+		next, err := b.int64(context.Background(), `SELECT coalesce(min(visible), -1) FROM messages WHERE queue = ?`, q.name)
+		if err == nil && next >= 0 {
+			nextVisible = min(idlePoll, time.UnixMilli(next).Sub(now))
+		}
+		return err
+	})
+	if dead > 0 {
+		q.deadLetters.raise()
+	}
+	return messages, nextVisible, err
+}
+
+// waitingMessage is a visible message.
+type waitingMessage struct {
+	number, lease, sent int64
+	receives            int
+}
+
+func (b *batch) visible(queue string, now time.Time, limit int) (waiting []waitingMessage, err error) {
+	var w waitingMessage
+	err = b.each(context.Background(), `SELECT number, lease, receives, sent FROM messages
+		WHERE queue = ? AND visible <= ? ORDER BY visible, number LIMIT ?`,
+		[]any{queue, now.UnixMilli(), limit}, []any{&w.number, &w.lease, &w.receives, &w.sent}, func() (bool, error) {
+			waiting = append(waiting, w)
+			return true, nil
+		})
+	return waiting, err
+}
+
+// deliver makes the message invisible and appends its delivery to messages.
+func (b *batch) deliver(w waitingMessage, now time.Time, visibility time.Duration, messages []Message) ([]Message, error) {
+	var body string
+	err := b.row(context.Background(), `SELECT body FROM bodies WHERE number = ?`, []any{w.number}, []any{&body})
+	if err != nil {
+		return messages, fmt.Errorf("body of message %d: %w", w.number, err)
+	}
+	_, err = b.exec(`UPDATE messages SET visible = ?, lease = ?, receives = ? WHERE number = ?`, notBefore(now.Add(visibility)), w.lease+1, w.receives+1, w.number)
+	return append(messages, Message{
+		ID: strconv.FormatInt(w.number, 10), Body: body, Receipt: fmt.Sprintf("%d.%d", w.number, w.lease+1),
+		ReceiveCount: w.receives + 1, SentAt: time.UnixMilli(w.sent).UTC(),
+	}), err
+}
+
+// deadLetter moves the message to a dead-letter queue.
+func (b *batch) deadLetter(w waitingMessage, queue string, now time.Time) error {
+	_, err := b.exec(`UPDATE messages SET queue = ?, visible = ?, lease = ?, receives = 0 WHERE number = ?`,
+		queue, now.UnixMilli(), w.lease+1, w.number)
+	return err
+}
