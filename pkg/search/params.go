@@ -58,7 +58,7 @@ func (p *params) single(name string) string {
 	}
 }
 
-// only reports parameters that are neither filters nor among the names.
+// only reports parameters that are neither filters nor in names.
 func (p *params) only(names ...string) {
 	for _, name := range slices.Sorted(maps.Keys(p.values)) {
 		if slices.Contains(names, name) || slices.Contains([]string{ParamQuery, ParamFrom, ParamTo}, name) {

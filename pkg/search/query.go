@@ -21,18 +21,19 @@ const (
 
 // ParseQuery reads the query language:
 //
-//	DELETE invoice            both words in the message, in any place
-//	"payment failed"          the words next to one another
-//	fail*                     a word that begins so
+//	DELETE invoice            both words, anywhere in the message
+//	"payment failed"          the words next to each other
+//	fail*                     a word that begins with fail
 //	action:DELETE             a field has exactly this value; = does the same
-//	user_id:"Ann Smith"       a value with spaces, or with a *, which no field has as a wildcard
+//	user_id:"Ann Smith"       a value with spaces or a *; fields have no wildcards
 //	metadata.region:eu-west-1 a scalar leaf of the metadata
 //	severity>=ERROR           also >, <, <=
 //	timestamp:2026-01-31      that day in UTC; also >, >=, <, <=, and with RFC 3339 times
-//	-word, NOT action:VIEW    without
-//	a OR b, (a OR b) c        either; AND is what stands between terms anyway
+//	-word, NOT action:VIEW    entries without it
+//	a OR b, (a OR b) c        either of them; terms without OR are joined by AND
 //
-// An empty text is nil: every entry. Faults are an *audit.ValidationError at "?q".
+// For an empty text it returns nil, which matches every entry. For a faulty text it
+// returns an *audit.ValidationError with the pointer "?q".
 func ParseQuery(text string) (audit.Expr, error) {
 	if len(text) > MaxQueryBytes {
 		return nil, audit.Invalid("?q", "too_long", "must be at most %d bytes", MaxQueryBytes)
@@ -73,7 +74,7 @@ const (
 	tokenAnd
 )
 
-// token is one piece of a query. A term has an operator where it names a field.
+// token is one piece of a query. A term that names a field has an operator.
 type token struct {
 	kind     tokenKind
 	offset   int
@@ -83,7 +84,7 @@ type token struct {
 	quoted   bool
 }
 
-// scan cuts a query into tokens.
+// scan divides a query into tokens.
 func scan(text string) ([]token, error) {
 	var tokens []token
 	for i := 0; i < len(text); {
@@ -167,7 +168,7 @@ func scanField(text, field string, at int, t token) (token, int, error) {
 	return t, end, nil
 }
 
-// scanQuoted reads a text in quotes, in which a backslash keeps the next character.
+// scanQuoted reads a text in quotes. In it, a backslash takes the next character literally.
 func scanQuoted(text string, start int, t token) (token, int, error) {
 	t.quoted = true
 	var value strings.Builder
@@ -352,7 +353,7 @@ func timeTerm(t token) (audit.Expr, error) {
 	return audit.Time{From: first, To: end}, nil
 }
 
-// parseField reads the name of a field that can be filtered on.
+// parseField reads the name of a field that filters can use.
 func parseField(name string) (audit.Field, error) {
 	field := audit.Field(name)
 	if path, ok := field.MetadataPath(); ok && path != "" {
@@ -374,7 +375,7 @@ func joinFields() string {
 	return strings.Join(names, ", ")
 }
 
-// normalValue brings a value into the form that the index compares.
+// normalValue converts a value into the form that the index compares.
 func normalValue(field audit.Field, value string) (string, error) {
 	switch field {
 	case audit.FieldSeverity:
@@ -390,16 +391,16 @@ func normalValue(field audit.Field, value string) (string, error) {
 	return value, nil
 }
 
-// parseTime reads an RFC 3339 time or a date, which is its midnight in UTC. What
-// lies between two milliseconds is rounded up: the index has whole ones, of
-// which as many are before it as before the bound.
+// parseTime reads an RFC 3339 time or a date, which means midnight in UTC. It rounds up
+// to a millisecond. Entries have whole milliseconds, so the same entries are before the
+// rounded time as before the exact one.
 func parseTime(text string) (time.Time, error) {
 	first, _, err := parseSpan(text)
 	return first, err
 }
 
-// parseSpan reads a text of parseTime as the time from first to before end that
-// it speaks of: a day in UTC, a millisecond, or nothing where it lies between two.
+// parseSpan reads a text of parseTime as a span, from first to before end. A date is a
+// day in UTC and a time is a millisecond. A time between two milliseconds is an empty span.
 func parseSpan(text string) (first, end time.Time, err error) {
 	if day, err := time.Parse(time.DateOnly, text); err == nil {
 		return day, day.AddDate(0, 0, 1), nil

@@ -11,12 +11,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
-// IDLister lists entries by their ids. The system of record and the index are each one.
+// IDLister lists the ids of entries. The system of record and the index both implement it.
 type IDLister interface {
 	// IDs returns the ids of the tenant's entries with from ≤ timestamp < to
-	// that are greater than after, in rising order; a zero bound is open. An
-	// answer of fewer than limit may be of fewer than there are; an empty one
-	// says that none is left.
+	// that are greater than after, in rising order. A zero bound is open. It may
+	// return fewer than limit although more follow. An empty result means that none is
+	// left.
 	IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error)
 }
 
@@ -25,22 +25,21 @@ type Queue interface {
 	Send(ctx context.Context, bodies []string) error
 }
 
-// Reconciler finds entries that are stored but not in the index, and puts them
-// on the index queue again.
+// Reconciler finds entries that are stored but not indexed, and sends them to the index
+// queue again.
 type Reconciler struct {
 	Store  IDLister
 	Index  IDLister
 	Reader Reader
 	Queue  Queue
-	// Grace is how long after an entry was received it may be on its way. It
-	// should be longer than the index queue takes when it is behind: an entry
-	// that waits there is sent a second time otherwise, which does no harm but
-	// work.
+	// Grace is how long after its receipt an entry may be missing in the index. It
+	// should be longer than the longest backlog of the index queue. Otherwise entries
+	// that wait in the queue are sent twice, which costs work and does no harm.
 	Grace time.Duration
 	Now   func() time.Time
 }
 
-// Reconciliation is what was found for one tenant and day.
+// Reconciliation is the result for one tenant and day.
 type Reconciliation struct {
 	Tenant   audit.TenantID
 	Day      time.Time // its beginning, UTC
@@ -48,21 +47,21 @@ type Reconciliation struct {
 	Indexed  int64     // of them, those in the index
 	Repaired int64     // of them, those that were missing and are on the queue again
 	Pending  int64     // of them, those that were received within the grace
-	// Extra is the entries that only the index has: such as were removed from
-	// the system of record. They are left alone.
+	// Extra counts the entries that only the index has, because they were removed from
+	// the system of record. Nothing is done about them.
 	Extra int64
-	// Lag is the age of the oldest entry, by its receipt, that is not in the index; zero where none is missing.
+	// Lag is the time since the oldest missing entry was received; zero if none is missing.
 	Lag time.Duration
 }
 
-// reconcilePage is how many ids are compared at once, 160 KB of them.
+// reconcilePage is how many ids are compared at once; they have 160 KB.
 const reconcilePage = 10_000
 
-// repairBatch is how many entries are read before they are sent.
+// repairBatch is how many missing entries are read and sent together.
 const repairBatch = 100
 
-// Reconcile compares one day of a tenant, UTC. After an error the entries
-// counted so far may be on the queue, and the same call may be repeated.
+// Reconcile compares one day of a tenant, in UTC. After an error, entries that were
+// counted may be in the queue. The call can be repeated.
 func (r *Reconciler) Reconcile(ctx context.Context, tenant audit.TenantID, day time.Time) (Reconciliation, error) {
 	day = day.UTC().Truncate(24 * time.Hour)
 	c := comparison{Reconciler: r, found: Reconciliation{Tenant: tenant, Day: day}, now: r.Now()}
@@ -78,7 +77,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, tenant audit.TenantID, day t
 	return c.found, nil
 }
 
-// comparison is the work on one day.
+// comparison compares one day.
 type comparison struct {
 	*Reconciler
 	found   Reconciliation
@@ -86,7 +85,7 @@ type comparison struct {
 	missing []audit.Entry // to be sent
 }
 
-// merge walks both lists at once.
+// merge reads both lists in parallel.
 func (c *comparison) merge(ctx context.Context, stored, indexed *idStream) error {
 	for {
 		s, moreStored, err := stored.peek(ctx)
@@ -105,7 +104,7 @@ func (c *comparison) merge(ctx context.Context, stored, indexed *idStream) error
 			c.found.Extra++
 			indexed.skip()
 		case !moreIndexed, order < 0:
-			if err := c.lacks(ctx, s); err != nil {
+			if err := c.addMissing(ctx, s); err != nil {
 				return err
 			}
 			stored.skip()
@@ -118,8 +117,8 @@ func (c *comparison) merge(ctx context.Context, stored, indexed *idStream) error
 	}
 }
 
-// lacks takes note of an entry that is not in the index.
-func (c *comparison) lacks(ctx context.Context, id audit.EntryID) error {
+// addMissing records an entry that is not in the index.
+func (c *comparison) addMissing(ctx context.Context, id audit.EntryID) error {
 	entry, err := c.Reader.Entry(ctx, c.found.Tenant, id)
 	if errors.Is(err, audit.ErrNotFound) {
 		return nil // removed since it was listed
@@ -140,7 +139,7 @@ func (c *comparison) lacks(ctx context.Context, id audit.EntryID) error {
 	return c.repair(ctx)
 }
 
-// repair sends what is missing.
+// repair sends the missing entries.
 func (c *comparison) repair(ctx context.Context) error {
 	if len(c.missing) == 0 {
 		return nil

@@ -18,9 +18,9 @@ type TenantLister interface {
 }
 
 // ReconcileRun reconciles every tenant that is not being deleted. One run compares
-// today, yesterday and one older day of each, in UTC. The runs take turns with
-// the older days, as the clock tells: each comes up at least once in twice as many
-// runs as there are older days, from the oldest entry within the retention on.
+// today, yesterday and one older day of each tenant, in UTC. The clock chooses the older
+// day. With n older days, counted from the oldest entry within the retention, each is
+// compared at least once in 2n runs.
 type ReconcileRun struct {
 	Reconciler *Reconciler
 	Tenants    TenantLister
@@ -159,10 +159,9 @@ func (r *reconcileRun) olderDay(ctx context.Context, t *audit.Tenant) (time.Time
 	return yesterday.AddDate(0, 0, -1-turn(r.number, days)), nil
 }
 
-// turn returns which of n days, from 0, the latest, is compared in a run. The
-// cycle is a power of two, below 2n, so that it stays the same while n grows by
-// a day a day; and it goes into the past, as the days themselves do, so that no
-// day slips by at midnight.
+// turn returns which of n days a run compares; 0 is the latest. The length of the cycle
+// is a power of two below 2n, so that it stays the same while n grows by one each day.
+// The cycle goes into the past, as the days do, so that no day is skipped at midnight.
 func turn(run int64, n int) int {
 	cycle := 1 << bits.Len(uint(n-1))
 	t := int(run & int64(cycle-1))

@@ -4,8 +4,7 @@ import "context"
 
 type connectionKey struct{}
 
-// WithConnection returns a context that carries the id of the connection that a
-// request is about to make.
+// WithConnection returns a context with the id of the connection that a request opens.
 func WithConnection(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, connectionKey{}, id)
 }

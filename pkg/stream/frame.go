@@ -10,7 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
-// frame is what is sent to a client, but for frames of entries.
+// frame is a frame without entries.
 type frame struct {
 	Type   string         `json:"type"`
 	Cursor string         `json:"cursor,omitempty"`
@@ -21,9 +21,9 @@ const (
 	entriesBegin = `{"type":"entries","items":[`
 	entriesEnd   = `],"cursor":"`
 	entriesClose = `"}`
-	// cursorBytes is more than the cursor of any position has.
+	// cursorBytes is more than the length of any cursor, in bytes.
 	cursorBytes = 120
-	// itemBytes is how much the items of a frame, with their commas, may have.
+	// itemBytes is the maximum length of a frame's items with their commas, in bytes.
 	itemBytes = MaxFrameBytes - len(entriesBegin) - len(entriesEnd) - len(entriesClose) - cursorBytes
 )
 
@@ -32,7 +32,7 @@ type batch struct {
 	items []byte
 }
 
-// fits reports whether the batch takes the item.
+// fits reports whether the item still fits into the batch.
 func (b *batch) fits(item []byte) bool {
 	return len(b.items) == 0 || len(b.items)+1+len(item) <= itemBytes
 }
@@ -44,15 +44,15 @@ func (b *batch) add(item []byte) {
 	b.items = append(b.items, item...)
 }
 
-// text is the frame with its cursor.
+// text returns the frame with its cursor.
 func (b *batch) text(cursor string) []byte {
 	text := make([]byte, 0, MaxFrameBytes)
 	text = append(append(text, entriesBegin...), b.items...)
 	return append(append(append(text, entriesEnd...), cursor...), entriesClose...)
 }
 
-// itemOf is the entry's text as clients see it. One that is too long for a frame
-// lacks the largest of its long fields, and names them.
+// itemOf returns the entry's text as clients see it. If the text is too long for a frame,
+// it leaves out the longest fields and names them.
 func itemOf(e *audit.Entry) []byte {
 	text := entryjson.AppendPublic(nil, e)
 	if len(text) <= itemBytes {
@@ -73,7 +73,7 @@ func itemOf(e *audit.Entry) []byte {
 	return text
 }
 
-// longField is a field that may be longer than a frame; without them an entry is not.
+// longField is a field that can be longer than a frame. Without these fields every entry fits.
 type longField struct {
 	name  string
 	size  func(e *audit.Entry) int

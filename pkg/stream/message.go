@@ -15,7 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// actions are what a client's message can ask for.
+// actions are the actions of clients' messages.
 var actions = []string{"subscribe", "unsubscribe", "ping"}
 
 // subscribe is a subscribe message.
@@ -32,7 +32,7 @@ func parseSubscribe(body []byte) (subscribe, error) {
 		Filter map[string]jsontext.Value `json:"filter"`
 		After  *string                   `json:"after"`
 	}
-	if err := strictly(body, &text); err != nil {
+	if err := decodeStrict(body, &text); err != nil {
 		return subscribe{}, err
 	}
 	message := subscribe{filter: url.Values{}}
@@ -83,7 +83,7 @@ func texts(raw jsontext.Value) ([]string, bool) {
 
 var escapePointer = strings.NewReplacer("~", "~0", "/", "~1") // RFC 6901
 
-// inFilter points at the members of the message's filter instead of query parameters.
+// inFilter changes the pointers of faults from query parameters to members of the filter.
 func inFilter(faults []audit.FieldError) []audit.FieldError {
 	for i, fault := range faults {
 		if name := strings.TrimPrefix(fault.Pointer, "?"); name != "" {
@@ -95,16 +95,16 @@ func inFilter(faults []audit.FieldError) []audit.FieldError {
 	return faults
 }
 
-// parseBare checks a message that has nothing but its action.
+// parseBare checks a message that has only an action.
 func parseBare(body []byte) error {
 	var text struct {
 		Action string `json:"action"`
 	}
-	return strictly(body, &text)
+	return decodeStrict(body, &text)
 }
 
-// strictly reads one JSON object without members that are not known or stand twice.
-func strictly(body []byte, to any) error {
+// decodeStrict reads one JSON object. Unknown and repeated members are errors.
+func decodeStrict(body []byte, to any) error {
 	err := json.Unmarshal(body, to, json.RejectUnknownMembers(true))
 	var wrong *json.SemanticError
 	switch {
@@ -118,13 +118,13 @@ func strictly(body []byte, to any) error {
 	return audit.Invalid("", "invalid_json", "must be one JSON object, its members each once")
 }
 
-// errNoCursor is about a cursor of something else.
+// errNoCursor means that a text is not a cursor of the stream.
 var errNoCursor = audit.Invalid("/after", "invalid_cursor", "must be a cursor that this tenant's stream gave")
 
-// listOf is what the cursors of a tenant's stream are signed for.
+// listOf returns the list name for which the cursors of a tenant's stream are signed.
 func listOf(tenant audit.TenantID) string { return "stream of " + string(tenant) }
 
-// cursor is the text of a position.
+// cursor returns the text of a position.
 func (s *Service) cursor(tenant audit.TenantID, at Position) string {
 	payload := binary.AppendVarint(nil, at.Segment)
 	return s.Cursors.Sign(listOf(tenant), binary.AppendVarint(payload, int64(at.Within)))

@@ -11,28 +11,27 @@ import (
 )
 
 const (
-	// TicketTTL is how long a ticket opens a connection.
+	// TicketTTL is how long a ticket is valid.
 	TicketTTL = time.Minute
-	// MaxTicketBytes is how long the text of a ticket is at most. API Gateway takes a
-	// WebSocket URL of up to 4,096 characters; that leaves 512 for the address and
-	// the parameter's name.
+	// MaxTicketBytes is the maximum length of a ticket. API Gateway limits a WebSocket URL
+	// to 4,096 characters. That leaves 512 for the address and the parameter's name.
 	MaxTicketBytes = 4096 - 512
 )
 
-// ticketList is the list that tickets are signed for, which no cursor is.
+// ticketList is the list name for which tickets are signed. No cursor has it.
 const ticketList = "stream ticket"
 
-// ticket is what a ticket carries.
+// ticket is the signed content of a ticket.
 type ticket struct {
 	Principal access.Principal `json:"p"`
 	Tenant    audit.TenantID   `json:"t"`
 	Until     int64            `json:"u"` // Unix milliseconds
 }
 
-// Ticket returns a text with which a client that cannot set headers connects
-// within TicketTTL. It stands for what the principal may listen to in the tenant;
-// an *audit.ValidationError where that is narrowed to too many resources for
-// MaxTicketBytes.
+// Ticket returns a text with which a client that cannot set headers can connect within
+// TicketTTL. It carries the principal's rights in the tenant. It returns an
+// *audit.ValidationError if the principal is restricted to so many resources that the
+// ticket would have more than MaxTicketBytes.
 func (s *Service) Ticket(principal access.Principal, tenant audit.TenantID) (text string, until time.Time, err error) {
 	until = s.Now().Add(TicketTTL)
 	payload, err := json.Marshal(ticket{
@@ -49,8 +48,8 @@ func (s *Service) Ticket(principal access.Principal, tenant audit.TenantID) (tex
 	return text, until, nil
 }
 
-// Redeem returns whom a ticket stands for; audit.ErrUnauthenticated where it is
-// no ticket, or not one any more.
+// Redeem returns the principal and the tenant of a ticket. It returns
+// audit.ErrUnauthenticated if the ticket is forged or expired.
 func (s *Service) Redeem(text string) (access.Principal, audit.TenantID, error) {
 	payload, err := s.Cursors.Parse(ticketList, text)
 	if err != nil {

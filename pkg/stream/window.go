@@ -9,12 +9,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// window is what the deliveries of one queue message read of a tenant's stream:
-// what one of them read is there for the others.
+// window caches what the deliveries of one queue message read of a tenant's stream, so
+// that the segments are read once for all subscribers.
 type window struct {
 	*Service
 	tenant audit.TenantID
-	// stored are the entries of the message itself, which need not be read.
+	// stored are the entries of the message itself. They need not be read.
 	stored map[audit.EntryID]*search.Candidate
 
 	mu     sync.Mutex
@@ -22,8 +22,8 @@ type window struct {
 	loaded map[int64]map[audit.EntryID]*search.Candidate // by the segment's number
 }
 
-// maxWindow is how many segments, and reads, a window keeps; one with a thousand
-// entries has a megabyte.
+// maxWindow is how many segments and reads a window caches. A segment of a thousand
+// entries has about a megabyte.
 const maxWindow = 2 * readSegments
 
 func newWindow(s *Service, tenant audit.TenantID, entries []audit.Entry) *window {
@@ -37,7 +37,7 @@ func newWindow(s *Service, tenant audit.TenantID, entries []audit.Entry) *window
 	return w
 }
 
-// after returns the next segments, none at the end of the stream.
+// after returns the next segments. At the end of the stream it returns none.
 func (w *window) after(ctx context.Context, number int64) ([]Segment, error) {
 	w.mu.Lock()
 	segments, known := w.read[number]
@@ -58,7 +58,7 @@ func (w *window) after(ctx context.Context, number int64) ([]Segment, error) {
 	return segments, nil
 }
 
-// candidates returns the segment's entries; those that are no more are not among them.
+// candidates returns the segment's entries that still exist.
 func (w *window) candidates(ctx context.Context, segment Segment) (map[audit.EntryID]*search.Candidate, error) {
 	w.mu.Lock()
 	found, known := w.loaded[segment.Number]
