@@ -71,7 +71,7 @@ func Components() []Component {
 		{"QuarantineList", listOf("QuarantineItem")},
 		{"Retried", object(
 			required("id", anyText("The item's id.")),
-			required("status", oneOf("The entry is on its way through its step again.", string(audit.StatusAccepted))),
+			required("status", oneOf("The entry goes through its step again.", string(audit.StatusAccepted))),
 		)},
 		{"Settings", settingsSchema(true)},
 		{"SettingsChange", settingsSchema(false)},
@@ -87,7 +87,7 @@ func Components() []Component {
 		{"Tenant", object(
 			required("id", tenantIDSchema("")),
 			required("name", anyText("")),
-			required("status", oneOf("A suspended tenant can be read and takes no entries; a deleting one is being purged.",
+			required("status", oneOf("A suspended tenant can be read but does not accept entries. A deleting tenant is being purged.",
 				textsOf(audit.TenantActive, audit.TenantSuspended, audit.TenantDeleting)...)),
 			required("created_at", timestamp("")),
 			required("updated_at", timestamp("")),
@@ -97,7 +97,7 @@ func Components() []Component {
 		{"Job", jobSchema()},
 		{"NewKey", newKeySchema()},
 		{"Key", object(keyFields()...)},
-		{"KeyWithSecret", object(append(keyFields(), required("secret", anyText("The secret, shown this once. Send it as `Authorization: ApiKey <secret>`.")))...)},
+		{"KeyWithSecret", object(append(keyFields(), required("secret", anyText("The secret. No later response shows it. Send it as `Authorization: ApiKey <secret>`.")))...)},
 		{"KeyList", listOf("Key")},
 		{"StreamTicket", streamTicketSchema()},
 		{"Health", healthSchema()},
@@ -118,7 +118,7 @@ func address(description string, others ...*Schema) *Schema {
 
 func actionSchema() *Schema {
 	return &Schema{Type: "string", Pattern: audit.ActionPattern,
-		Description: "What was done. CREATE, UPDATE, DELETE and VIEW are standard; others, such as user.login, are as good. Case matters."}
+		Description: "What was done. CREATE, UPDATE, DELETE and VIEW are standard. Other actions, such as user.login, are valid too. Case matters."}
 }
 
 func newEntrySchema() *Schema {
@@ -130,22 +130,22 @@ func newEntrySchema() *Schema {
 		required("action", actionSchema()),
 		required("resource_type", nonEmptyText(audit.MaxResourceType, "The kind of thing that was acted on.")),
 		optional("resource_id", text(audit.MaxResourceID, "Which one it was.").orNull()),
-		optional("timestamp", timestamp("When it happened; milliseconds are kept. Default: now. At most 24 hours ahead, and not before 1970. Required with an idempotency key.").orNull()),
+		optional("timestamp", timestamp("When it happened, to the millisecond. Default: now. At most 24 hours ahead, and not before 1970. Required with an idempotency key.").orNull()),
 		optional("severity", severities("The severity. Default: INFO.").orNull()),
-		optional("message", text(audit.MaxMessage, "A sentence about it; it is what full-text search reads.").orNull()),
+		optional("message", text(audit.MaxMessage, "A sentence about it, for full-text search.").orNull()),
 		optional("session_id", text(audit.MaxSessionID, "Correlation.").orNull()),
 		optional("request_id", text(audit.MaxRequestID, "Correlation.").orNull()),
-		optional("ip_address", address("IPv4 or IPv6 address, without a zone. Default: the caller's; null: unknown.", &Schema{Type: "null"})),
-		optional("user_agent", text(audit.MaxUserAgent, "Default: the caller's; null: unknown.").orNull()),
+		optional("ip_address", address("IPv4 or IPv6 address, without a zone. Default: the caller's. Use null if it is unknown.", &Schema{Type: "null"})),
+		optional("user_agent", text(audit.MaxUserAgent, "Default: the caller's. Use null if it is unknown.").orNull()),
 		optional("before_state", anyObject("The resource before.").orNull()),
 		optional("after_state", anyObject("The resource after. The service derives `changed`, the dotted paths that differ.").orNull()),
-		optional("metadata", anyObject("Anything of your own. Scalar leaves can be searched as metadata.<path>.").orNull()),
-		optional("idempotency_key", text(audit.MaxIdempotencyKey, "With tenant and timestamp the identity of the entry: sending the three again stores it once.").orNull()),
-		optional("id", entryID("Your own UUID of version 7, whose time is the timestamp's. Default: made by the service.").orNull()),
-		optional("tenant_id", tenantIDSchema("Only to agree with X-Tenant-ID; it chooses nothing.").orNull()),
+		optional("metadata", anyObject("Custom data. Scalar leaves can be searched as metadata.<path>.").orNull()),
+		optional("idempotency_key", text(audit.MaxIdempotencyKey, "Identifies the entry, together with its tenant and timestamp. An entry that is sent again with the same three is stored once.").orNull()),
+		optional("id", entryID("Your own UUID of version 7. Its time must be the timestamp's. Default: the service creates one.").orNull()),
+		optional("tenant_id", tenantIDSchema("Must equal X-Tenant-ID. It does not select the tenant.").orNull()),
 		optional("received_at", ignored()), optional("expires_at", ignored()), optional("changed", ignored()),
-	).withDescription(fmt.Sprintf("An entry as a client sends it: at most %d KiB of JSON, %d levels deep. Other members than these are refused; put custom data into metadata. "+
-		"Keys that stand twice, invalid UTF-8 and lone surrogates are refused, because they could not come back exactly.", audit.MaxEntryBytes>>10, audit.MaxDepth))
+	).withDescription(fmt.Sprintf("An entry as a client sends it: at most %d KiB of JSON, %d levels deep. Unknown members are refused: put custom data into metadata. "+
+		"Duplicate keys, invalid UTF-8 and lone surrogates are refused, because they could not be returned exactly.", audit.MaxEntryBytes>>10, audit.MaxDepth))
 }
 
 func entrySchema() *Schema {
@@ -166,11 +166,11 @@ func entrySchema() *Schema {
 		optional("message", anyText("")),
 		optional("idempotency_key", anyText("")),
 		required("received_at", timestamp("When the service accepted it.")),
-		optional("expires_at", timestamp("When the tenant's retention of it ends; left out where it never does.")),
-	).withDescription("An entry as it is stored. Fields that are not set are left out. Objects and numbers keep the spelling they were sent in.")
+		optional("expires_at", timestamp("When the tenant's retention of it ends. Left out if it never ends.")),
+	).withDescription("An entry as it is stored. Fields without a value are left out. Objects and numbers keep the spelling that the client sent.")
 }
 
-// withStatus is an entry with how far it has come.
+// withStatus adds the status of the entry.
 func withStatus(entry *Schema) *Schema {
 	entry.Properties = append(entry.Properties, required("status",
 		oneOf("`stored`: durable. `indexed`: lists, searches and statistics find it.", textsOf(audit.StatusStored, audit.StatusIndexed)...)))
@@ -179,7 +179,7 @@ func withStatus(entry *Schema) *Schema {
 
 func listOf(name string) *Schema {
 	cursor := func(which string) *Schema {
-		return anyText("The cursor of the " + which + " page for ?cursor=; null where there is none.").orNull()
+		return anyText("The cursor of the " + which + " page, for ?cursor=. It is null if there is none.").orNull()
 	}
 	return object(required("items", list(ref(name))), required("next", cursor("next")), required("prev", cursor("previous")))
 }
@@ -187,9 +187,9 @@ func listOf(name string) *Schema {
 func bulkSchema() *Schema {
 	outcomes := textsOf(ingest.Accepted, ingest.Duplicate, ingest.Filtered, ingest.Expired, ingest.Rejected)
 	item := object(
-		required("index", count("The entry's place in the request, from 0; blank lines do not count.")),
-		optional("id", entryID("Left out where the entry could not be read.")),
-		required("status", oneOf("`duplicate`: the same identity stood twice in this request.", outcomes...)),
+		required("index", count("The entry's place in the request, from 0. Blank lines do not count.")),
+		optional("id", entryID("Left out if the entry could not be parsed.")),
+		required("status", oneOf("`duplicate`: an earlier entry of this request has the same identity.", outcomes...)),
 		optional("error", ref("Problem").withDescription("Why the entry was rejected.")),
 	)
 	fields := make([]Property, 0, len(outcomes)+1)
@@ -202,12 +202,12 @@ func bulkSchema() *Schema {
 func statsSchema() *Schema {
 	group := object(required("count", count("")))
 	group.Open, group.AdditionalProperties = true, &Schema{}
-	group.Description = "The fields of group_by, each with its value (\"\" where an entry has none), and the count."
+	group.Description = "The fields of group_by, each with its value (\"\" if the entry has none), and the count."
 	return object(
-		required("total", count("How many entries the filters choose.")),
-		required("groups", list(group).withDescription("The largest first; empty without group_by.")),
-		required("histogram", list(object(required("start", timestamp("")), required("count", count("")))).withDescription("From the first to the last interval with entries; empty without interval.")),
-		required("distinct_users", count("How many different user_id there are.")),
+		required("total", count("The number of entries that match the filters.")),
+		required("groups", list(group).withDescription("The largest first. Empty without group_by.")),
+		required("histogram", list(object(required("start", timestamp("")), required("count", count("")))).withDescription("From the first to the last interval with entries. Empty without interval.")),
+		required("distinct_users", count("The number of different user_id values.")),
 	)
 }
 
@@ -223,7 +223,8 @@ func quarantineSchema() *Schema {
 	)
 }
 
-// settingsSchema has every field required where it is an answer.
+// settingsSchema describes settings. In a response every field is required, in a
+// change none is.
 func settingsSchema(answer bool) *Schema {
 	initial := audit.DefaultSettings()
 	f := func(name string, s *Schema, value any) Property {
@@ -237,13 +238,13 @@ func settingsSchema(answer bool) *Schema {
 	paths := list(&Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxSensitivePath})
 	paths.MaxItems = audit.MaxSensitiveFields
 	return object(
-		f("retention_days", integer(0, audit.MaxRetentionDays, "How long an entry is kept after its timestamp; 0 keeps it for ever."), initial.RetentionDays),
-		f("log_levels", levels.withDescription("The severities that are stored; others are answered `filtered`."), namesOf(initial.LogLevels)),
-		f("sensitive_fields", paths.withDescription("Dotted paths, `**.` meaning any depth. Not in effect in this version."), initial.SensitiveFields),
+		f("retention_days", integer(0, audit.MaxRetentionDays, "How long an entry is kept after its timestamp. 0 keeps it forever."), initial.RetentionDays),
+		f("log_levels", levels.withDescription("The severities that are stored. Entries of others get the status `filtered`."), namesOf(initial.LogLevels)),
+		f("sensitive_fields", paths.withDescription("Dotted paths, `**.` matches any depth. Not in effect in this version."), initial.SensitiveFields),
 		f("masking", boolean("Sensitive fields are hidden from readers without logs:read_sensitive. Not in effect in this version."), initial.Masking),
 		f("legal_hold", boolean("Stops every deletion."), initial.LegalHold),
 		f("tier", oneOf("The ingest queue.", textsOf(audit.TierStandard, audit.TierPriority)...), string(initial.Tier)),
-		f("isolation", oneOf("How the tenant's entries lie in the system of record.", textsOf(audit.IsolationShared, audit.IsolationDedicated)...), string(initial.Isolation)),
+		f("isolation", oneOf("Whether the tenant's entries share storage with other tenants' entries or have their own.", textsOf(audit.IsolationShared, audit.IsolationDedicated)...), string(initial.Isolation)),
 		f("archive", boolean("Every day is written to the archive before it may be deleted. Not in effect in this version."), initial.Archive),
 	)
 }
@@ -280,8 +281,8 @@ func newKeySchema() *Schema {
 	resources.MaxItems = tenants.MaxKeyResources
 	return object(
 		required("name", nonEmptyText(tenants.MaxKeyName, "What people call the key.")),
-		required("permissions", permissions.withDescription("What the key may do; nothing that its creator may not.")),
-		optional("resources", resources.withDescription("Narrows every read to these: a resource type (`order`) or one resource (`user:42`). A colon or percent sign in a type is written %3A or %25.")),
+		required("permissions", permissions.withDescription("What the key may do. Its creator must have each of these permissions.")),
+		optional("resources", resources.withDescription("Restricts every read to these: a resource type (`order`) or one resource (`user:42`). A colon or percent sign in a type is written %3A or %25.")),
 		optional("expires_at", timestamp("When the key stops working, in the future. Default: never.")),
 	)
 }
@@ -294,14 +295,14 @@ func keyFields() []Property {
 		required("permissions", list(oneOf("", keyPermissions()...))),
 		required("resources", list(anyText(""))),
 		required("created_at", timestamp("")),
-		optional("expires_at", timestamp("Left out where it never does.")),
-		optional("last_used_at", timestamp("To the minute; left out where it was not used yet.")),
+		optional("expires_at", timestamp("Left out if it never expires.")),
+		optional("last_used_at", timestamp("To the minute. Left out if the key was never used.")),
 	}
 }
 
 func healthSchema() *Schema {
 	return object(
-		required("status", oneOf("`degraded`: something that is not essential is missing.", httpapi.HealthOK, httpapi.HealthDegraded, httpapi.HealthUnavailable)),
+		required("status", oneOf("`degraded`: a dependency that is not essential is unavailable.", httpapi.HealthOK, httpapi.HealthDegraded, httpapi.HealthUnavailable)),
 		required("dependencies", list(object(required("name", anyText("")), required("status", oneOf("", httpapi.HealthOK, httpapi.HealthUnavailable))))),
 	)
 }

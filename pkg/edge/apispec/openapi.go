@@ -52,11 +52,11 @@ func info() map[string]any {
 		"title":   "Ocelot",
 		"version": "1",
 		"description": "An audit-log service: who did what, to which resource, when, from where and what changed.\n\n" +
-			"Every request carries `Authorization` and, where its path does not name the tenant, `X-Tenant-ID`. " +
-			"Every answer carries `X-Request-Id`, the client's own where it sent one. " +
-			"Errors are problem documents of RFC 9457. Answers over 1 KiB are gzip-compressed where the client accepts it. " +
+			"Every request carries `Authorization` and, unless its path names the tenant, `X-Tenant-ID`. " +
+			"Every answer carries `X-Request-Id`, the client's own if it sent one. " +
+			"Errors are problem documents of RFC 9457. Answers over 1 KiB are gzip-compressed if the client accepts it. " +
 			"Lists page by opaque cursors: pass `next` or `prev` as `?cursor=`. " +
-			"Unknown query parameters are refused, and so is a single-valued one that is given twice. " +
+			"Unknown query parameters are refused, and so is a single-valued one that appears twice. " +
 			"Lengths of text are counted in bytes of UTF-8.",
 	}
 }
@@ -211,7 +211,7 @@ func errorHeaders(responses []ErrorResponse) []Header {
 		case httpapi.ProblemUnavailable, httpapi.ProblemTooMany:
 			headers = append(headers, Header{Name: "Retry-After", Required: true, Schema: count(""), Description: "Seconds to wait."})
 		case httpapi.ProblemNotYet:
-			headers = append(headers, Header{Name: "Retry-After", Schema: count(""), Description: "Seconds to wait, where the entry may be under way."})
+			headers = append(headers, Header{Name: "Retry-After", Schema: count(""), Description: "Seconds to wait, if the entry may still arrive."})
 		}
 	}
 	return headers

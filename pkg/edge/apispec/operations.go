@@ -238,7 +238,7 @@ func tenantOperations() []Operation {
 			Body:        &RequestBody{Description: "The tenant.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewTenant")},
 			Responses:   []Response{jsonResponse(http.StatusCreated, "Tenant", "The created tenant.", etagHeader(), notInEffectHeader(), location)},
 			ErrorResponses: []ErrorResponse{
-				{httpapi.ProblemConflict, "A tenant has, or once had, this id."},
+				{httpapi.ProblemConflict, "A tenant has this id, or a deleted one had it."},
 				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
 			},
 		},

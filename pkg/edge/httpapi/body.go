@@ -40,25 +40,25 @@ type bodies struct {
 	wire     int64 // limit of the body as sent
 	unpacked int64 // limit of the body after decompression
 
-	scratches sync.Pool // *scratch
-	gzips     sync.Pool // *gzip.Reader
-	zstds     sync.Pool // *zstd.Decoder
+	buffers sync.Pool // *bodyBuffers
+	gzips   sync.Pool // *gzip.Reader
+	zstds   sync.Pool // *zstd.Decoder
 }
 
-// scratch is what the reading of one body needs and the next can use again.
-type scratch struct {
+// bodyBuffers has the buffers to read and split one body. A pool reuses them.
+type bodyBuffers struct {
 	body    bytes.Buffer
 	source  bytes.Buffer
 	decoder *jsontext.Decoder
 	texts   [][]byte
 }
 
-// maxPooled is the largest body buffer that is kept for the next request.
+// maxPooled is the largest body buffer, in bytes, that the pool reuses.
 const maxPooled = 4 << 20
 
-// read returns the body and its media type. The scratch goes back by release,
-// after which nothing may refer to the body any more.
-func (b *bodies) read(req *request) (s *scratch, media string, err error) {
+// read returns the body and its media type. The caller must release the buffers,
+// and must not use the body afterwards.
+func (b *bodies) read(req *request) (s *bodyBuffers, media string, err error) {
 	media, err = b.mediaType(req.Header["Content-Type"])
 	if err != nil {
 		return nil, "", err
@@ -66,9 +66,9 @@ func (b *bodies) read(req *request) (s *scratch, media string, err error) {
 	if req.ContentLength > b.wire {
 		return nil, "", tooLarge(b.wire, "as sent")
 	}
-	s, ok := b.scratches.Get().(*scratch)
+	s, ok := b.buffers.Get().(*bodyBuffers)
 	if !ok {
-		s = &scratch{decoder: new(jsontext.Decoder)}
+		s = &bodyBuffers{decoder: new(jsontext.Decoder)}
 	}
 	s.body.Reset()
 	if err := b.fill(s, req); err != nil {
@@ -78,21 +78,21 @@ func (b *bodies) read(req *request) (s *scratch, media string, err error) {
 	return s, media, nil
 }
 
-func (b *bodies) release(s *scratch) {
+func (b *bodies) release(s *bodyBuffers) {
 	if s.body.Cap() > maxPooled {
 		s.body = bytes.Buffer{}
 	}
 	clear(s.texts)
 	s.texts = s.texts[:0]
 	s.source = bytes.Buffer{}
-	b.scratches.Put(s)
+	b.buffers.Put(s)
 }
 
 func tooLarge(limit int64, which string) *problem {
 	return ProblemTooLarge.problem("The body is larger than " + bytesText(limit) + " " + which + ".")
 }
 
-// mediaType returns the type of the body, which must be one of those that the function takes.
+// mediaType returns the type of the body. The function must accept it.
 func (b *bodies) mediaType(values []string) (string, error) {
 	refused := ProblemMediaType.problem("Content-Type must be " + strings.Join(b.media, " or ") + ", in UTF-8.")
 	if len(values) != 1 {
@@ -111,8 +111,8 @@ func (b *bodies) mediaType(values []string) (string, error) {
 	return media, nil
 }
 
-// fill reads the whole body, unpacked, into the scratch.
-func (b *bodies) fill(s *scratch, req *request) error {
+// fill reads and decompresses the whole body into the buffers.
+func (b *bodies) fill(s *bodyBuffers, req *request) error {
 	wire := &limited{r: req.Body, left: b.wire}
 	unpack, err := b.unpacker(req.Header["Content-Encoding"])
 	if err != nil {
@@ -132,19 +132,19 @@ func (b *bodies) fill(s *scratch, req *request) error {
 	case wire.exceeded:
 		return tooLarge(b.wire, "as sent")
 	case errors.Is(err, errUnpackedLimit):
-		return tooLarge(b.unpacked, "unpacked")
+		return tooLarge(b.unpacked, "after decompression")
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		return ProblemTooLarge.problem("The zstd body asks for a window of more than " + bytesText(maxZstdWindow) + ".")
+		return ProblemTooLarge.problem("The zstd body needs a window larger than " + bytesText(maxZstdWindow) + ".")
 	case wire.failed != nil && req.Context().Err() != nil:
 		return req.Context().Err()
 	case wire.failed != nil:
 		return ProblemMalformed.problem("The body ended before it was complete.")
 	}
-	return ProblemMalformed.problem("The body is not what its Content-Encoding says, or is damaged.")
+	return ProblemMalformed.problem("The body is damaged, or its Content-Encoding is wrong.")
 }
 
-// limited reads at most left bytes. It keeps apart why reading ended early: the
-// limit, or the connection.
+// limited reads at most left bytes. It records why reading ended early: exceeded
+// for the limit, failed for the connection.
 type limited struct {
 	r        io.Reader
 	left     int64
@@ -152,7 +152,7 @@ type limited struct {
 	failed   error
 }
 
-var errWireLimit = errors.New("the body passes its limit as sent")
+var errWireLimit = errors.New("the body exceeds its limit as sent")
 
 func (l *limited) Read(p []byte) (int, error) {
 	if l.exceeded {
@@ -173,9 +173,9 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errUnpackedLimit = errors.New("the body passes its limit unpacked")
+var errUnpackedLimit = errors.New("the body exceeds its limit after decompression")
 
-// unpackTo copies what r unpacks until its end or the limit.
+// unpackTo copies from r. It returns errUnpackedLimit if r has more than b.unpacked bytes.
 func (b *bodies) unpackTo(dst *bytes.Buffer, r io.Reader) error {
 	n, err := dst.ReadFrom(io.LimitReader(r, b.unpacked+1))
 	if err == nil && n > b.unpacked {
@@ -184,7 +184,8 @@ func (b *bodies) unpackTo(dst *bytes.Buffer, r io.Reader) error {
 	return err
 }
 
-// unpacker returns how a body of this Content-Encoding is read; nil: as it is.
+// unpacker returns the function that decompresses a body of this Content-Encoding.
+// It returns nil if the body is not compressed.
 func (b *bodies) unpacker(values []string) (func(dst *bytes.Buffer, wire io.Reader) error, error) {
 	if len(values) == 0 {
 		return nil, nil
@@ -218,7 +219,7 @@ func (b *bodies) unzstd(dst *bytes.Buffer, wire io.Reader) error {
 	zr, ok := b.zstds.Get().(*zstd.Decoder)
 	if !ok {
 		var err error
-		// One goroutine's worth of work and memory, whatever the frame claims.
+		// One goroutine and bounded memory, whatever size the frame declares.
 		zr, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
@@ -226,7 +227,7 @@ func (b *bodies) unzstd(dst *bytes.Buffer, wire io.Reader) error {
 		}
 	}
 	defer func() {
-		_ = zr.Reset(nil) // lets go of the request's body; fails for no nil reader
+		_ = zr.Reset(nil) // drops the reference to the request's body; never fails for nil
 		b.zstds.Put(zr)
 	}()
 	if err := zr.Reset(wire); err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// document is a JSON object of a request, read member by member, so that the
-// answer can name every fault at once.
+// document is a JSON object of a request. It is read member by member, so that the
+// response can list every fault.
 type document struct {
 	at      jsontext.Pointer
 	members map[string]jsontext.Value
@@ -74,7 +74,7 @@ func malformedDocument(err error, offset int64) error {
 	var syntactic *jsontext.SyntacticError
 	if errors.As(err, &syntactic) {
 		if errors.Is(syntactic.Err, jsontext.ErrDuplicateName) {
-			return audit.Invalid(string(syntactic.JSONPointer), "duplicate_key", "must not be given twice in the same object")
+			return audit.Invalid(string(syntactic.JSONPointer), "duplicate_key", "must not appear twice in the same object")
 		}
 		offset = syntactic.ByteOffset
 	}
@@ -85,10 +85,11 @@ func (d *document) fault(name, code, detail string) {
 	*d.faults = append(*d.faults, audit.FieldError{Pointer: string(d.at.AppendToken(name)), Code: code, Detail: detail})
 }
 
-// take removes and returns a member of the kind, ok where it is there.
-func (d *document) take(name string, kind jsontext.Kind, what string) (value jsontext.Value, ok bool) {
-	value, given := d.members[name]
-	if !given {
+// pop removes and returns a member. It returns false if the member is missing or of
+// another kind. It adds a fault for a member of another kind.
+func (d *document) pop(name string, kind jsontext.Kind, what string) (value jsontext.Value, ok bool) {
+	value, ok = d.members[name]
+	if !ok {
 		return nil, false
 	}
 	delete(d.members, name)
@@ -99,9 +100,9 @@ func (d *document) take(name string, kind jsontext.Kind, what string) (value jso
 	return value, true
 }
 
-// text sets to from a string member, where it is given.
+// text sets to from a string member. It leaves to unchanged if the member is missing.
 func (d *document) text(name string, to *string) {
-	if value, ok := d.take(name, jsontext.KindString, "a string"); ok {
+	if value, ok := d.pop(name, jsontext.KindString, "a string"); ok {
 		*to = unquoted(value)
 	}
 }
@@ -112,8 +113,8 @@ func unquoted(value jsontext.Value) string {
 }
 
 func (d *document) boolean(name string, to *bool) {
-	value, given := d.members[name]
-	if !given {
+	value, ok := d.members[name]
+	if !ok {
 		return
 	}
 	delete(d.members, name)
@@ -127,9 +128,9 @@ func (d *document) boolean(name string, to *bool) {
 	}
 }
 
-// integer takes every spelling of a whole number that JSON has, 3e1 included.
+// integer accepts every JSON spelling of a whole number, including 3e1.
 func (d *document) integer(name string, to *int) {
-	value, ok := d.take(name, jsontext.KindNumber, "a whole number")
+	value, ok := d.pop(name, jsontext.KindNumber, "a whole number")
 	if !ok {
 		return
 	}
@@ -138,12 +139,12 @@ func (d *document) integer(name string, to *int) {
 		d.fault(name, "wrong_type", "must be a whole number")
 		return
 	}
-	const exact = 1 << 53 // beyond it no limit of ours lies
+	const exact = 1 << 53 // larger than every limit of the API
 	*to = int(min(max(number, -exact), exact))
 }
 
 func (d *document) texts(name string, to *[]string) {
-	value, ok := d.take(name, jsontext.KindBeginArray, "an array of strings")
+	value, ok := d.pop(name, jsontext.KindBeginArray, "an array of strings")
 	if !ok {
 		return
 	}
@@ -166,7 +167,7 @@ func (d *document) texts(name string, to *[]string) {
 
 func (d *document) time(name string, to *time.Time) {
 	var text string
-	value, ok := d.take(name, jsontext.KindString, "an RFC 3339 time")
+	value, ok := d.pop(name, jsontext.KindString, "an RFC 3339 time")
 	if !ok {
 		return
 	}
@@ -179,16 +180,16 @@ func (d *document) time(name string, to *time.Time) {
 	*to = t.UTC().Truncate(time.Millisecond)
 }
 
-// object returns the object member, nil where it is not given.
+// object returns the object member, or nil if it is missing or of another kind.
 func (d *document) object(name string) *document {
-	value, ok := d.take(name, jsontext.KindBeginObject, "a JSON object")
+	value, ok := d.pop(name, jsontext.KindBeginObject, "a JSON object")
 	if !ok {
 		return nil
 	}
 	return &document{at: d.at.AppendToken(name), members: membersOf(value), faults: d.faults}
 }
 
-// close refuses the members that nothing took.
+// close adds a fault for each member that was not read.
 func (d *document) close() {
 	for _, name := range slices.Sorted(maps.Keys(d.members)) {
 		d.fault(audit.BoundedName(name), "unknown_field", "is not a field of this document")

@@ -86,7 +86,7 @@ func (s *story) logs() {
 	s.record("search-logs", "A query that breaks off", "auditor", "GET", "/logs?q=%22open", "")
 	s.record("get-stats", "By action and hour", "auditor", "GET", "/logs/stats?group_by=action,severity&interval=1h&top=3", "")
 	s.record("get-log", "An entry", "auditor", "GET", "/logs/"+accepted.ID, "")
-	s.record("search-logs", "A tenant that the credential does not open", "foreign", "GET", "/logs", "")
+	s.record("search-logs", "A tenant that the credential gives no access to", "foreign", "GET", "/logs", "")
 	s.record("create-stream-ticket", "A ticket for a minute", "auditor", "POST", "/logs/stream/tickets", "")
 	s.record("create-stream-ticket", "No permission to listen", "writer", "POST", "/logs/stream/tickets", "")
 }

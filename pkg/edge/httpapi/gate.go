@@ -1,5 +1,5 @@
 // Package httpapi is the HTTP API over the use cases. It has one handler for each
-// function that has a route, and the one place where errors become responses.
+// function that has a route. It alone turns errors into responses.
 package httpapi
 
 import (
@@ -33,8 +33,8 @@ type Tenants interface {
 // documents, access log, recovery from panics. Every exported field is
 // required. One Gate serves all functions; it must not be copied after first use.
 type Gate struct {
-	// Authenticator is asked where the request's context has no principal yet
-	// (behind API Gateway the authorizer has put one there).
+	// Authenticator verifies the credential if the request's context has no principal.
+	// Behind API Gateway the authorizer sets the principal.
 	Authenticator Authenticator
 	Tenants       Tenants
 	// Log gets one record for each request: never a body, a query or a header's value.
@@ -46,13 +46,13 @@ type Gate struct {
 	gzips sync.Pool // *gzip.Writer
 }
 
-// call is one request on its way through a function.
+// request is one request during its handling by a function.
 type request struct {
 	*http.Request
 	id        string // request id
 	principal access.Principal
 	scope     access.Scope
-	tenant    audit.Tenant // the zero Tenant where the route is of no single one
+	tenant    audit.Tenant // the zero Tenant if the route has no single tenant
 	params    url.Values
 }
 

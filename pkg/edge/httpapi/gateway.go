@@ -8,8 +8,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// GatewayAnswer is what API Gateway answers where it lets a request not through
-// to a function, or has no answer of one: a problem document like the functions'.
+// GatewayAnswer is API Gateway's own response: a problem document like the functions'.
+// API Gateway sends it if it refuses a request, or if the function does not respond.
 type GatewayAnswer struct {
 	Type   string // API Gateway's type of gateway response
 	Status int
@@ -18,11 +18,11 @@ type GatewayAnswer struct {
 }
 
 // GatewayAnswers returns an answer for each type of gateway response that API
-// Gateway documents. requestID stands where the request's id has to.
+// Gateway documents. requestID is written in place of the request's id.
 func GatewayAnswers(requestID string) []GatewayAnswer {
-	reported := gatewayProblems()
-	answers := make([]GatewayAnswer, len(reported))
-	for i, t := range reported {
+	problems := gatewayProblems()
+	answers := make([]GatewayAnswer, len(problems))
+	for i, t := range problems {
 		res := t.problem.response(requestID)
 		header := http.Header{
 			"Cache-Control": {"no-store"}, "Content-Type": {res.contentType}, "X-Content-Type-Options": {"nosniff"},
@@ -47,25 +47,25 @@ const quotaPeriod = time.Hour
 
 // gatewayProblems names every type of
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html.
-// No method of the API takes AWS signatures, so that what API Gateway says of
-// them, or of a kind that it has no type for (an Authorization header that is no
-// signature), is about a path or method that the API does not have. What it says
-// of a function or authorizer that failed, was cut off or throttled, passes.
+// No method of the API uses AWS signatures. API Gateway therefore reports a bad
+// signature, or an error without a type of its own, only for an unknown path or
+// method: these become 404. Failures, timeouts and throttling of a function or
+// authorizer are temporary: these become errors that a client can retry.
 func gatewayProblems() []gatewayProblem {
-	absent := ProblemNotFound.problem("There is no endpoint with this path and method; " + manifest.BasePath + "/docs lists them.")
+	absent := ProblemNotFound.problem("There is no endpoint with this path and method. " + manifest.BasePath + "/docs lists the endpoints.")
 	forbidden := ProblemForbidden.problem("The credential does not allow this here.")
-	malformed := ProblemMalformed.problem("The request is not one that this endpoint takes.")
+	malformed := ProblemMalformed.problem("The endpoint does not accept this request.")
 	unauthenticated := problemOf(audit.ErrUnauthenticated, "")
-	unauthenticated.detail = "The request needs a valid Authorization header, a Bearer token or an ApiKey, and under " +
-		manifest.BasePath + "/logs an X-Tenant-ID header besides."
+	unauthenticated.detail = "The request needs a valid Authorization header: a Bearer token or an ApiKey. Under " +
+		manifest.BasePath + "/logs it also needs an X-Tenant-ID header."
 	tooMany := func(after time.Duration) *problem {
-		return ProblemTooMany.problem("More requests came than the service takes; send fewer, and this one again later.").
+		return ProblemTooMany.problem("The service received more requests than it accepts. Send fewer, and send this one again later.").
 			with("Retry-After", retrySeconds(after))
 	}
 	return []gatewayProblem{
 		{"ACCESS_DENIED", forbidden},
 		{"API_CONFIGURATION_ERROR", failed()},
-		{"AUTHORIZER_CONFIGURATION_ERROR", retryLater(0)}, // it cannot be asked, or answers with an error
+		{"AUTHORIZER_CONFIGURATION_ERROR", retryLater(0)}, // API Gateway cannot call it, or it returns an error
 		{"AUTHORIZER_FAILURE", retryLater(0)},
 		{"BAD_REQUEST_BODY", malformed},
 		{"BAD_REQUEST_PARAMETERS", malformed},
@@ -73,7 +73,7 @@ func gatewayProblems() []gatewayProblem {
 		{"DEFAULT_5XX", retryLater(0)},
 		{"EXPIRED_TOKEN", absent},
 		{"INTEGRATION_FAILURE", retryLater(0)},
-		{"INTEGRATION_TIMEOUT", ProblemTimeout.problem("The service did not answer in time. What the request asks for may have been done.")},
+		{"INTEGRATION_TIMEOUT", ProblemTimeout.problem("The service did not respond in time. It may have completed the request.")},
 		{"INVALID_API_KEY", forbidden}, // of a usage plan
 		{"INVALID_SIGNATURE", absent},
 		{"MISSING_AUTHENTICATION_TOKEN", absent},
@@ -82,7 +82,7 @@ func gatewayProblems() []gatewayProblem {
 		{"RESOURCE_NOT_FOUND", absent},
 		{"THROTTLED", tooMany(time.Second)},
 		{"UNAUTHORIZED", unauthenticated},
-		{"UNSUPPORTED_MEDIA_TYPE", ProblemMediaType.problem("The Content-Type is none that this endpoint takes.")},
+		{"UNSUPPORTED_MEDIA_TYPE", ProblemMediaType.problem("The endpoint does not accept this Content-Type.")},
 		{"WAF_FILTERED", ProblemForbidden.problem("The request was refused before it reached the service.")},
 	}
 }

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Dependency is something that the service needs, for GetHealth to ask after.
+// Dependency is something that the service needs and that GetHealth checks.
 type Dependency struct {
 	Name string // as the answer names it, such as "entries"
-	// Essential is set where the service can take no entries without it.
+	// Essential is true if the service cannot accept entries without it.
 	Essential bool
-	// Check returns nil where the dependency answers.
+	// Check returns nil if the dependency responds.
 	Check func(ctx context.Context) error
 }
 
-// healthTimeout is how long a dependency may take to answer.
+// healthTimeout limits the checks of one request.
 const healthTimeout = 2 * time.Second
 
 // The words of a health answer.
@@ -28,7 +28,7 @@ const (
 )
 
 // GetHealth answers GET /health with the state of each dependency: 200, or 503
-// where an essential one is missing. It tells no error's text.
+// if an essential one is unavailable. The response contains no error's text.
 func GetHealth(gate *Gate, dependencies []Dependency) http.Handler {
 	return gate.endpoint("get-health", func(req *request) (*response, error) {
 		ctx, cancel := context.WithTimeout(req.Context(), healthTimeout)

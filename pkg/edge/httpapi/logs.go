@@ -101,7 +101,7 @@ func CreateLogsBulk(gate *Gate, s *ingest.Service) http.Handler {
 	})
 }
 
-// bulkResponse is 202 where every entry was accepted, else 207.
+// bulkResponse is 202 if every entry was accepted, and 207 otherwise.
 func bulkResponse(outcomes []ingest.Outcome, requestID string) *response {
 	counts := countOutcomes(outcomes)
 	w := writer{b: make([]byte, 0, 128+88*len(outcomes)+256*counts[ingest.Rejected])}
@@ -137,7 +137,7 @@ func countOutcomes(outcomes []ingest.Outcome) map[ingest.OutcomeStatus]int {
 	return counts
 }
 
-// appendOutcome writes the members id, where there is one, and status.
+// appendOutcome writes the members id (if there is one) and status.
 func appendOutcome(w *writer, o *ingest.Outcome) {
 	if !o.ID.IsZero() {
 		w.name("id")
@@ -148,7 +148,7 @@ func appendOutcome(w *writer, o *ingest.Outcome) {
 	w.word("status", string(o.Status))
 }
 
-// origin is where the request came from. Forwarding headers are a client's claim
+// origin is the client's address and user agent. Forwarding headers are a client's claim
 // and are not read; behind API Gateway RemoteAddr is the gateway's source address.
 func (req *request) origin() ingest.Origin {
 	agent := req.UserAgent()
@@ -158,7 +158,7 @@ func (req *request) origin() ingest.Origin {
 	return ingest.Origin{IPAddress: remoteIP(req.RemoteAddr), UserAgent: strings.ToValidUTF8(agent, "")}
 }
 
-// remoteIP reads "address" or "address:port"; the zero Addr where it is neither.
+// remoteIP reads "address" or "address:port". It returns the zero Addr for anything else.
 func remoteIP(remote string) netip.Addr {
 	if at, err := netip.ParseAddrPort(remote); err == nil {
 		return at.Addr().Unmap().WithZone("")

@@ -28,7 +28,7 @@ func (req *request) pagePath(cursors *cursor.Signer, list string) (pagePath, err
 	}
 	var t pagePath
 	if err := json.Unmarshal(payload, &t); err != nil || len(t) == 0 {
-		return nil, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor that this list has given out")
+		return nil, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor from a page of this list")
 	}
 	return t, nil
 }

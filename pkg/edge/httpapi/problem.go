@@ -106,8 +106,8 @@ func explain(err, target error, k ProblemKind, detail string) error {
 
 func isNotFound(err error) bool { return errors.Is(err, audit.ErrNotFound) }
 
-// problemOf is the one place where errors become responses. permission is what
-// the operation asks for. No internal error's text reaches the client.
+// problemOf turns an error into a problem, in this one place. permission is the one
+// that the operation requires. No internal error's text reaches the client.
 func problemOf(err error, permission access.Permission) *problem {
 	var (
 		reported    *problem

@@ -10,7 +10,7 @@ import (
 )
 
 // ListQuarantine answers GET /logs/quarantine: one page of the entries that a
-// step could not take, each with its reason. A page ends before audit.MaxPageBytes.
+// step refused, each with the reason. A page ends before audit.MaxPageBytes.
 func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) http.Handler {
 	return gate.endpoint("list-quarantine", func(req *request) (*response, error) {
 		limit, err := req.limit()
@@ -101,7 +101,8 @@ func DeleteQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
 
 const noItem = "The tenant has no entry in quarantine with this id."
 
-// inScope checks that the caller's scope reaches the item; outside of it there is none.
+// inScope checks that the caller's scope includes the item. It returns
+// audit.ErrNotFound if the scope excludes it or if none exists.
 func inScope(req *request, s *quarantine.Service, id string) error {
 	if req.scope.Expr() == nil {
 		return nil

@@ -10,7 +10,7 @@ import (
 )
 
 // parseQuery reads the query parameters and refuses those that the route does not
-// take. On a route with filters the search service checks the names.
+// define. On a route with filters the search service checks the names.
 func (e *endpoint) parseQuery(req *request) error {
 	if req.URL.RawQuery == "" {
 		return nil

@@ -16,7 +16,7 @@ type response struct {
 	status      int
 	contentType string
 	body        []byte
-	header      http.Header // beside those that every answer has; nil: none
+	header      http.Header // in addition to those of every response; may be nil
 }
 
 func jsonResponse(status int, w *writer) *response {

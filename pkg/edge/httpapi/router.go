@@ -10,10 +10,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// Router mounts handlers, keyed by their function's name, where the manifest
-// puts them under manifest.BasePath; a GET is a HEAD besides. What is asked for
-// elsewhere, or by another method, is answered with a problem document. It panics
-// for a name that has no route in the manifest.
+// Router mounts handlers, keyed by their function's name, at their paths in the
+// manifest under manifest.BasePath. A GET handler serves HEAD as well. Any other path
+// or method gets a problem document. Router panics if a name has no route.
 func Router(gate *Gate, handlers map[string]http.Handler) http.Handler {
 	methods := map[string]map[string]http.Handler{} // by path
 	for function, handler := range handlers {
@@ -60,7 +59,7 @@ func (h *pathHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.gate.serve(w, r, manifest.Route{Path: h.path}, func(*request) (*response, error) {
-		return nil, ProblemMethodNotAllowed.problem("This path takes "+h.allow+".").with("Allow", h.allow)
+		return nil, ProblemMethodNotAllowed.problem("This path accepts "+h.allow+".").with("Allow", h.allow)
 	})
 }
 
@@ -68,7 +67,7 @@ func (h *pathHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func NotFound(gate *Gate) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		gate.serve(w, r, manifest.Route{}, func(*request) (*response, error) {
-			return nil, ProblemNotFound.problem("There is no endpoint with this path; " + manifest.BasePath + "/docs lists them.")
+			return nil, ProblemNotFound.problem("There is no endpoint with this path. " + manifest.BasePath + "/docs lists the endpoints.")
 		})
 	})
 }

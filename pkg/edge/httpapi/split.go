@@ -11,11 +11,11 @@ import (
 )
 
 func tooMany() error {
-	return audit.Invalid("", "too_many", "must hold at most %d entries", audit.MaxBulkEntries)
+	return audit.Invalid("", "too_many", "must have at most %d entries", audit.MaxBulkEntries)
 }
 
-// lines cuts NDJSON into the texts of its entries. Blank lines are no entries.
-func (s *scratch) lines() ([][]byte, error) {
+// lines splits NDJSON into the texts of its entries. It skips blank lines.
+func (s *bodyBuffers) lines() ([][]byte, error) {
 	for line := range bytes.Lines(s.body.Bytes()) {
 		line = bytes.Trim(line, " \t\r\n")
 		if len(line) == 0 {
@@ -29,10 +29,10 @@ func (s *scratch) lines() ([][]byte, error) {
 	return s.texts, nil
 }
 
-// elements cuts a JSON array into the texts of its elements without decoding
-// them: what is wrong inside one is for the ingest service to say of that one.
-// Where the array itself cannot be followed, nothing of it is taken.
-func (s *scratch) elements() ([][]byte, error) {
+// elements splits a JSON array into the texts of its elements. It does not decode
+// them: the ingest service reports an invalid element. If the syntax of the array
+// is invalid, the whole body is refused.
+func (s *bodyBuffers) elements() ([][]byte, error) {
 	body := s.body.Bytes()
 	s.source = *bytes.NewBuffer(body)
 	d := s.decoder
@@ -41,7 +41,7 @@ func (s *scratch) elements() ([][]byte, error) {
 		if err := d.SkipValue(); err != nil {
 			return nil, malformedArray(err, d.InputOffset())
 		}
-		return nil, ProblemMalformed.problem("The body must be a JSON array of entries; NDJSON has the type " + MediaNDJSON + ".")
+		return nil, ProblemMalformed.problem("The body must be a JSON array of entries. Send NDJSON as " + MediaNDJSON + ".")
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, malformedArray(err, d.InputOffset())
@@ -75,7 +75,7 @@ func malformedArray(err error, offset int64) error {
 }
 
 func malformedAt(offset int64) error {
-	return ProblemMalformed.problem("The body is not valid JSON, at byte " + strconv.FormatInt(offset, 10) + ". Nothing of it was taken.")
+	return ProblemMalformed.problem("The body is not valid JSON, at byte " + strconv.FormatInt(offset, 10) + ". No entry was accepted.")
 }
 
 // bytesText prints a limit for people.

@@ -13,11 +13,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-// ticketParam is the query parameter with which a browser connects: it cannot
-// set headers.
+// ticketParam is the query parameter of a browser's ticket: a browser cannot set
+// headers when it connects.
 const ticketParam = "ticket"
 
-// connectRoute is what the gate has to know of $connect.
+// connectRoute is the route by which the gate checks $connect.
 var connectRoute = manifest.Route{
 	Method: http.MethodGet, Path: manifest.StreamPath, Permission: access.LogsStream, TenantFrom: manifest.TenantFromHeader,
 	Query: []string{ticketParam},
@@ -33,7 +33,7 @@ func ConnectStream(gate *Gate, s *stream.Service) http.Handler {
 		handle: func(req *request) (*response, error) {
 			id, known := stream.ConnectionFrom(req.Context())
 			if !known {
-				return nil, errors.New("the request makes no connection")
+				return nil, errors.New("the request has no connection id")
 			}
 			if err := s.Connect(req.Context(), id, req.principal, req.tenant.ID); err != nil {
 				return nil, err
@@ -42,9 +42,9 @@ func ConnectStream(gate *Gate, s *stream.Service) http.Handler {
 		},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		request, err := redeemed(s, r)
+		request, err := redeemTicket(s, r)
 		if err != nil {
-			err = explain(err, audit.ErrUnauthenticated, ProblemUnauthenticated, "The ticket is forged, or older than a minute.")
+			err = explain(err, audit.ErrUnauthenticated, ProblemUnauthenticated, "The ticket is not valid, or is older than a minute.")
 			Refuse(gate, connectRoute, err).ServeHTTP(w, r)
 			return
 		}
@@ -52,12 +52,12 @@ func ConnectStream(gate *Gate, s *stream.Service) http.Handler {
 	})
 }
 
-// redeemed puts the principal and the tenant of the request's ticket, where it has
-// one, in the place of its headers.
-func redeemed(s *stream.Service, r *http.Request) (*http.Request, error) {
+// redeemTicket replaces the request's credential and tenant by those of its ticket.
+// It returns the request unchanged if it does not have exactly one ticket.
+func redeemTicket(s *stream.Service, r *http.Request) (*http.Request, error) {
 	tickets := r.URL.Query()[ticketParam]
 	if len(tickets) != 1 {
-		return r, nil // the gate refuses several
+		return r, nil // the gate refuses more than one
 	}
 	principal, tenant, err := s.Redeem(tickets[0])
 	if err != nil {
@@ -112,26 +112,26 @@ func UnsubscribeStream(gate *Gate, s *stream.Service) Message {
 // PingStream handles ping.
 func PingStream(gate *Gate, s *stream.Service) Message { return message(gate, s, s.Ping) }
 
-// RefuseMessage handles what is no message of the protocol.
+// RefuseMessage handles a message that the protocol does not define.
 func RefuseMessage(gate *Gate, s *stream.Service) Message { return message(gate, s, s.Refuse) }
 
-// message sends the client an error's problem document as an error frame. A client
-// whose connection is over is cut: it has to connect again.
+// message sends the client an error's problem document as an error frame. If the
+// connection has expired, message also closes it: the client must connect again.
 func message(gate *Gate, s *stream.Service, handle Message) Message {
 	return func(ctx context.Context, connection string, body []byte) error {
 		err := handle(ctx, connection, body)
 		if err == nil {
 			return nil
 		}
-		reported := problemOf(err, access.LogsStream)
-		over := isNotFound(err)
-		if over {
-			reported = ProblemUnauthenticated.problem("The connection's time is over; connect again.")
+		p := problemOf(err, access.LogsStream)
+		expired := isNotFound(err)
+		if expired {
+			p = ProblemUnauthenticated.problem("The connection has expired. Connect again.")
 		}
 		id := gate.NewRequestID()
-		gate.Log.LogAttrs(ctx, slog.LevelInfo, "message refused", slog.String("code", reported.kind.Code), slog.String("request_id", id))
-		err = errors.Join(reported.serverError(err), s.Fail(ctx, connection, reported.document(id)))
-		if over {
+		gate.Log.LogAttrs(ctx, slog.LevelInfo, "message refused", slog.String("code", p.kind.Code), slog.String("request_id", id))
+		err = errors.Join(p.serverError(err), s.Fail(ctx, connection, p.document(id)))
+		if expired {
 			err = errors.Join(err, s.Cut(ctx, connection))
 		}
 		return err

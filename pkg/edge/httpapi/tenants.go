@@ -53,7 +53,8 @@ func ListTenants(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Ha
 	})
 }
 
-// visibleTenants returns the ids that the principal may see, nil: every tenant.
+// visibleTenants returns the ids that the principal may see, or nil for every tenant.
+// It returns audit.ErrForbidden if the principal may see none.
 func visibleTenants(p *access.Principal) ([]audit.TenantID, error) {
 	ids, all := p.TenantIDs()
 	if all {
@@ -96,14 +97,14 @@ func CreateTenant(gate *Gate, s *tenants.Service) http.Handler {
 		tenant.ID = audit.TenantID(id)
 		created, err := s.Create(req.Context(), req.principal, tenant)
 		if err != nil {
-			return nil, explain(err, audit.ErrConflict, ProblemConflict, "A tenant has, or once had, this id.")
+			return nil, explain(err, audit.ErrConflict, ProblemConflict, "A tenant has this id, or a deleted one had it.")
 		}
 		return tenantResponse(http.StatusCreated, &created).
 			set("Location", manifest.BasePath+"/tenants/"+string(created.ID)), nil
 	})
 }
 
-// readSettings reads the member settings over what is there: what is left out keeps its value.
+// readSettings changes the settings that the document names. The others keep their values.
 func readSettings(body *document, to *audit.Settings) {
 	d := body.object("settings")
 	if d == nil {
@@ -122,7 +123,7 @@ func readSettings(body *document, to *audit.Settings) {
 	d.close()
 }
 
-// readLogLevels reads severities into rising order, each once.
+// readLogLevels reads severities, sorts them and removes duplicates.
 func readLogLevels(d *document, to *[]audit.Severity) {
 	var names []string
 	if d.texts("log_levels", &names); names == nil {
@@ -132,7 +133,7 @@ func readLogLevels(d *document, to *[]audit.Severity) {
 	for _, name := range names {
 		severity, err := audit.ParseSeverity(name)
 		if err != nil {
-			d.fault("log_levels", "invalid_choice", "must hold only severities, each "+err.Error())
+			d.fault("log_levels", "invalid_choice", "must have only severities, each "+err.Error())
 			return
 		}
 		levels = append(levels, severity)
@@ -144,7 +145,7 @@ func readLogLevels(d *document, to *[]audit.Severity) {
 // GetTenant answers GET /tenants/{id}, with the record's version as its ETag.
 func GetTenant(gate *Gate, s *tenants.Service) http.Handler {
 	return gate.endpoint("get-tenant", func(req *request) (*response, error) {
-		tenant, err := s.Tenants.Tenant(req.Context(), req.tenant.ID) // not the gate's, which may be some seconds old
+		tenant, err := s.Tenants.Tenant(req.Context(), req.tenant.ID) // the gate's copy may be some seconds old
 		if err != nil {
 			return nil, err
 		}
@@ -152,12 +153,12 @@ func GetTenant(gate *Gate, s *tenants.Service) http.Handler {
 	})
 }
 
-// maxOverwrites is how often an overwriting PUT starts again when the record
-// changes between its reading and its writing.
+// maxOverwrites is the number of attempts of a PUT with If-Match: *. An attempt fails
+// if the record changes between read and write.
 const maxOverwrites = 5
 
-// UpdateTenant answers PUT /tenants/{id}. It asks for If-Match, so that nobody
-// overwrites a change that they have not seen; "*" overwrites whatever is there.
+// UpdateTenant answers PUT /tenants/{id}. It requires If-Match, so that a client
+// cannot overwrite a change that it has not read. "*" overwrites any version.
 func UpdateTenant(gate *Gate, s *tenants.Service) http.Handler {
 	in := adminBodies()
 	return gate.endpoint("update-tenant", func(req *request) (*response, error) {
@@ -182,8 +183,8 @@ func UpdateTenant(gate *Gate, s *tenants.Service) http.Handler {
 	})
 }
 
-// replaceTenant reads the record, applies the body to it and writes it back,
-// provided that it is still the one that was read.
+// replaceTenant reads the record, applies the body and writes the result. It returns
+// audit.ErrPrecondition if match excludes the version, or if the record changed meanwhile.
 func replaceTenant(req *request, s *tenants.Service, match precondition, body *document) (audit.Tenant, error) {
 	current, err := s.Tenants.Tenant(req.Context(), req.tenant.ID)
 	if err != nil {
@@ -215,13 +216,13 @@ func (p precondition) matches(version int64) bool {
 // IfMatchHeader has the entity tags of the versions that a change may replace (RFC 9110).
 const IfMatchHeader = "If-Match"
 
-// ifMatch reads If-Match: "*" or a list of entity tags. Weak tags never match,
-// as RFC 9110, section 13.1.1, has it.
+// ifMatch reads If-Match: "*" or a list of entity tags. Weak tags never match
+// (RFC 9110, section 13.1.1).
 func (req *request) ifMatch() (precondition, error) {
 	value := strings.TrimSpace(strings.Join(req.Header[IfMatchHeader], ","))
 	switch value {
 	case "":
-		return precondition{}, ProblemNoPrecondition.problem("Send the ETag of the tenant that you read as If-Match, or * to overwrite whatever is there.")
+		return precondition{}, ProblemNoPrecondition.problem("Send the ETag of the tenant that you read as If-Match, or * to overwrite any version.")
 	case "*":
 		return precondition{any: true}, nil
 	}
@@ -261,7 +262,7 @@ func tenantResponse(status int, t *audit.Tenant) *response {
 }
 
 // NotInEffectHeader names the settings that are stored but have no effect in this
-// version, so that nobody relies on them.
+// version, so that clients do not rely on them.
 const NotInEffectHeader = "Ocelot-Not-In-Effect"
 
 func notInEffect(s *audit.Settings) (idle []string) {

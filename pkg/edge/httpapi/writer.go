@@ -11,7 +11,7 @@ import (
 // no escaping.
 type writer struct{ b []byte }
 
-// next places a comma where a value stands before.
+// next writes a comma if a value precedes.
 func (w *writer) next() {
 	if n := len(w.b); n > 0 {
 		switch w.b[n-1] {
@@ -84,14 +84,14 @@ func (w *writer) time(name string, t time.Time) {
 	w.b = append(w.b, '"')
 }
 
-// optionalTime is time, left out where t is zero.
+// optionalTime writes t like time does. It writes nothing if t is zero.
 func (w *writer) optionalTime(name string, t time.Time) {
 	if !t.IsZero() {
 		w.time(name, t)
 	}
 }
 
-// cursor writes a cursor, or null where it is "".
+// cursor writes a cursor, or null if it is "".
 func (w *writer) cursor(name, cursor string) {
 	if cursor == "" {
 		w.name(name)

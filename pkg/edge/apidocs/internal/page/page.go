@@ -94,12 +94,12 @@ func newContent() content {
 func facts() []fact {
 	return []fact{
 		{"Base", "`" + manifest.BasePath + "`"},
-		{"Who asks", "`Authorization: Bearer <JWT>` or `Authorization: ApiKey <secret>`."},
-		{"Which tenant", "`X-Tenant-ID: acme`, except where the path names the tenant. A tenant that the credential does not open answers 403, whether it exists or not."},
+		{"Credential", "`Authorization: Bearer <JWT>` or `Authorization: ApiKey <secret>`."},
+		{"Tenant", "`X-Tenant-ID: acme`, unless the path names the tenant. If the credential gives no access to the tenant, the answer is 403, even if the tenant does not exist."},
 		{"Errors", "Problem documents (RFC 9457) with `request_id` and one item for each faulty value. Unknown query parameters are refused."},
-		{"Lists", "`?limit=` up to 1,000; pass `next` or `prev` back as `?cursor=`."},
-		{"Repeating a write", "Send `timestamp` and an idempotency key: however often the entry then arrives, it is stored once."},
-		{"Compression", "Answers over 1 KiB are gzipped where accepted; bodies may be sent with `Content-Encoding: gzip` or `zstd`."},
+		{"Lists", "`?limit=` up to 1,000. Pass `next` or `prev` back as `?cursor=`."},
+		{"Repeating a write", "Send `timestamp` and an idempotency key. The entry is then stored once, however often you send it."},
+		{"Compression", "Answers over 1 KiB are gzip-compressed if the client accepts it. Bodies may be sent with `Content-Encoding: gzip` or `zstd`."},
 		{"Tracing", "`X-Request-Id` comes back in the answer, in its problem document and in the service's log."},
 	}
 }
@@ -161,12 +161,12 @@ func pathParts(path string) []string { return strings.Split(strings.TrimPrefix(p
 // parameterText describes a parameter.
 func parameterText(p apispec.Parameter) string {
 	if p.Repeatable {
-		return p.Description + " Can be given several times: any of the values."
+		return p.Description + " Can be repeated: any of the values matches."
 	}
 	return p.Description
 }
 
-// choices returns the values that a form offers for a parameter; nil: any text.
+// choices returns the values that a form offers for a parameter, or nil for any text.
 func choices(p apispec.Parameter) []string {
 	if len(p.Schema.AnyOf) > 0 {
 		return p.Schema.AnyOf[0].Enum
