@@ -19,15 +19,15 @@ import (
 )
 
 const (
-	// verdictTTL is for how long API Gateway is told to keep an authorizer's answer.
+	// verdictTTL is how long API Gateway caches an authorizer's answer in our deployments.
 	verdictTTL = 60 * time.Second
-	// maxVerdicts bounds the cache; a verdict has at most 8 KB.
+	// maxVerdicts bounds the cache. A verdict has at most 8 KB.
 	maxVerdicts = 1000
 )
 
-// authorizer asks the authorizer function and applies its policy to the called
-// method. As API Gateway does it keeps a policy by the request's identity sources
-// and applies it to later requests with the same ones, whatever they call.
+// authorizer invokes the authorizer function and applies its policy to the called method. As
+// API Gateway does, it caches a policy by the request's identity sources and applies it to
+// later requests with the same sources, whatever method they call.
 type authorizer struct {
 	ask authorizerFunction
 	now func() time.Time
@@ -36,14 +36,14 @@ type authorizer struct {
 	verdicts map[identity]verdict
 }
 
-// authorizerFunction is the authorizer function as API Gateway calls it.
+// authorizerFunction is the authorizer function as API Gateway invokes it.
 type authorizerFunction func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error)
 
 func newAuthorizer(ask authorizerFunction, now func() time.Time) *authorizer {
 	return &authorizer{ask: ask, now: now, verdicts: map[identity]verdict{}}
 }
 
-// authorizerIn is the function in its host.
+// authorizerIn returns the authorizer function of a host.
 func authorizerIn(host *runtimehost.Host) authorizerFunction {
 	return func(ctx context.Context, event events.APIGatewayCustomAuthorizerRequestTypeRequest) (response events.APIGatewayCustomAuthorizerResponse, err error) {
 		err = invoke(ctx, host, event, &response)
@@ -57,9 +57,9 @@ type verdict struct {
 	until time.Time
 }
 
-// authorize returns what the authorizer hands on to the function. The error is
-// audit.ErrUnauthenticated, audit.ErrForbidden, or, where there is no verdict, an
-// *audit.UnavailableError: as httpapi.GatewayAnswers has it for API Gateway.
+// authorize returns the context that the authorizer passes to the function. The error is
+// audit.ErrUnauthenticated or audit.ErrForbidden, or an *audit.UnavailableError if there is no
+// verdict. httpapi.GatewayAnswers has the same cases for API Gateway.
 func (a *authorizer) authorize(ctx context.Context, route manifest.Route, event events.APIGatewayProxyRequest) (map[string]any, error) {
 	v, err := a.verdict(ctx, route, event)
 	if err != nil {
@@ -102,12 +102,12 @@ func (a *authorizer) verdict(ctx context.Context, route manifest.Route, event ev
 	return v, nil
 }
 
-// identity is a digest of the identity sources, so that no credential is kept.
+// identity is a digest of the identity sources, so that the cache holds no credentials.
 type identity [sha256.Size]byte
 
-// identityOf digests the identity sources of the route's authorizer. Where they
-// name no tenant, complete is false: API Gateway would answer 401 by itself, here
-// the function says what is wrong, and the verdict is for the one method.
+// identityOf digests the identity sources of the route's authorizer. If they lack the tenant,
+// complete is false. API Gateway would answer 401. Here the function explains the fault, and
+// the verdict holds for the called method only.
 func identityOf(route manifest.Route, event events.APIGatewayProxyRequest) (key identity, complete bool) {
 	sources := []string{"caller", strings.Join(event.MultiValueHeaders["Authorization"], ",")}
 	complete = true
@@ -135,7 +135,8 @@ func (a *authorizer) keep(key identity, v verdict) {
 	a.verdicts[key] = v
 }
 
-// wellFormed refuses what API Gateway does not take from an authorizer.
+// wellFormed returns an error for an answer that API Gateway does not accept from an
+// authorizer.
 func wellFormed(r events.APIGatewayCustomAuthorizerResponse) error {
 	switch {
 	case r.PrincipalID == "":
@@ -158,8 +159,7 @@ func wellFormed(r events.APIGatewayCustomAuthorizerResponse) error {
 	return nil
 }
 
-// allows evaluates the policy for a call of the method: what is denied is denied,
-// and what is not allowed too.
+// allows reports whether the policy allows the method and does not deny it.
 func allows(policy events.APIGatewayCustomAuthorizerPolicy, method string) bool {
 	allowed := false
 	for _, s := range policy.Statement {
@@ -176,8 +176,8 @@ func allows(policy events.APIGatewayCustomAuthorizerPolicy, method string) bool 
 	return allowed
 }
 
-// matches reports whether the pattern matches the text as IAM has it: "*" is any
-// text, slashes included, and "?" any one character.
+// matches reports whether an IAM pattern matches the text: "*" is any text, including slashes,
+// and "?" is any one character.
 func matches(pattern, text string) bool {
 	star, resume := -1, 0 // the last star, and where what follows it was tried last
 	p, t := 0, 0

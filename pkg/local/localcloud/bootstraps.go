@@ -23,21 +23,21 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// Lambda says how the functions run as Lambda binaries.
+// Lambda configures how functions run as Lambda binaries.
 type Lambda struct {
-	// Bootstraps is a folder that has each function's program as
-	// <function>/bootstrap or <function>: for the engines of production where
-	// Options.Engines names all of them, else for the embedded one (build tag "embedded").
+	// Bootstraps is a folder with each function's program as <function>/bootstrap or
+	// <function>. If Options.Engines names all engines of production, the programs are built
+	// for these, else for the embedded engine (build tag "embedded").
 	Bootstraps string
-	// Auth says which tokens are good besides those of the development key.
+	// Auth configures the tokens that are valid in addition to those of the development key.
 	Auth     config.Auth
 	LogLevel slog.Level // of the functions' own log
-	// Output gets the functions' log in whole lines, from several at once.
+	// Output gets the functions' log as whole lines. It must be safe for concurrent use.
 	Output io.Writer
 }
 
-// maxEnvironments is how many processes a function has at most: one for each
-// poller of two queues.
+// maxEnvironments is the maximum number of processes of a function: one for each poller of two
+// queues.
 const maxEnvironments = 2 * pollersPerQueue
 
 // bootstraps runs each function's real binary behind a Lambda Runtime API.
@@ -149,18 +149,17 @@ func invoke(ctx context.Context, host *runtimehost.Host, event, answer any) erro
 	return nil
 }
 
-// modulePath is where the functions' sources are.
+// modulePath is the module of the functions' sources.
 const modulePath = "github.com/ocelot-audit/ocelot"
 
-// ErrNoSources is what BuildBootstraps fails with outside of Ocelot's sources, or without Go.
+// ErrNoSources is BuildBootstraps's error outside of Ocelot's sources or without Go.
 var ErrNoSources = errors.New("the functions can only be built with Go and within Ocelot's sources")
 
-// BuildBootstraps builds every function for this machine as <folder>/<function>:
-// for the engines of production where all of them are named, else for the embedded
-// one. The folder is one in the user's cache, of its own for each checkout and
-// kind of engines; what is up to date there is left as it is, and processes may build
-// into it at once (not on Windows). The working folder must be within Ocelot's
-// sources, else the error is ErrNoSources.
+// BuildBootstraps builds every function for this machine as <folder>/<function>. If all
+// engines of production are named, it builds for these, else for the embedded engine. The
+// folder is in the user's cache; each checkout and kind of engines has its own. Programs that
+// are up to date are not built again. Except on Windows, several processes may build at the
+// same time. The error is ErrNoSources if the working folder is not within Ocelot's sources.
 func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string, err error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
 	if err != nil {
@@ -180,8 +179,9 @@ func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
 		"-ldflags", "-s -w", "-o", folder+string(filepath.Separator), modulePath+"/functions/...")
-	// For this machine, whatever is set. And made on the folder's file system: go build
-	// then puts each there by a rename, and nobody finds one that is half written.
+	// The target is this machine, whatever the environment says. The temporary folder is on
+	// the same file system, so that go build renames each finished program into place and no
+	// process sees a partial one.
 	build.Env = append(build.Environ(), "GOOS=", "GOARCH=", "GOTMPDIR="+filepath.Dir(folder))
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", errors.Join(fmt.Errorf("build the functions: %w\n%s", err, out), ctx.Err())

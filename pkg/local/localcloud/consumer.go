@@ -16,8 +16,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// consumer plays the part of Lambda's poller: it receives batches from one
-// queue, invokes the function with genuine SQS events and deletes what did not fail.
+// consumer stands in for Lambda's poller. It receives batches from one queue, invokes the
+// function with real SQS events, and deletes the messages that did not fail.
 type consumer struct {
 	trigger  manifest.QueueTrigger
 	timeout  time.Duration
@@ -28,13 +28,13 @@ type consumer struct {
 }
 
 const (
-	// pollWait is how long one receive waits for messages, as SQS's long polling does.
+	// pollWait is how long one receive waits for messages, as with SQS's long polling.
 	pollWait = 10 * time.Second
-	// errorPause keeps a failing engine from being asked in a tight loop.
+	// errorPause is the pause after an error of the engine.
 	errorPause = time.Second
 )
 
-// run receives until ctx ends. A batch that has begun is finished.
+// run receives until ctx ends. It finishes a batch that it has started.
 func (c *consumer) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		messages, err := c.receive(ctx)
@@ -52,15 +52,15 @@ func (c *consumer) run(ctx context.Context) {
 }
 
 const (
-	// maxReceive is how many messages SQS hands out at once.
+	// maxReceive is the maximum number of messages of one receive. It is the limit of SQS.
 	maxReceive = 10
-	// maxBatchBytes is where a batch ends: a Lambda takes events of up to 6 MB.
+	// maxBatchBytes is the size at which a batch ends. Lambda limits an event to 6 MB.
 	maxBatchBytes = 4 << 20
 )
 
-// receive waits for a message and returns it with what else is visible at that time, up
-// to the function's batch size. Lambda would also wait for more, as long as the
-// trigger's window. On a laptop an entry is to be found at once.
+// receive waits for a message and returns it with the other messages that are visible then, up
+// to the function's batch size. Lambda would also wait for the trigger's window. On a laptop,
+// entries should be found at once.
 func (c *consumer) receive(ctx context.Context) ([]sqlite.Message, error) {
 	batch, err := c.queue.Receive(ctx, min(maxReceive, c.trigger.BatchSize), pollWait)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *consumer) receive(ctx context.Context) ([]sqlite.Message, error) {
 	return batch, nil
 }
 
-// sizeOf returns the bytes that the messages' bodies have.
+// sizeOf returns the length of all bodies, in bytes.
 func sizeOf(messages []sqlite.Message) int {
 	size := 0
 	for _, m := range messages {
@@ -92,9 +92,9 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// handle invokes the function with one batch. The function itself has a failed
-// message come again; when the invocation fails, all do after the same pause,
-// which on AWS would be the visibility timeout.
+// handle invokes the function with one batch. The function itself delays a failed message. If
+// the invocation fails, handle delays all messages by the same rule. On AWS they would return
+// after the visibility timeout.
 func (c *consumer) handle(ctx context.Context, messages []sqlite.Message) error {
 	failed, err := c.invoke(ctx, messages)
 	var done []string
@@ -114,8 +114,8 @@ func (c *consumer) handle(ctx context.Context, messages []sqlite.Message) error 
 	return errors.Join(err, c.queue.Delete(ctx, done))
 }
 
-// invoke returns the ids of the messages that the function reports as failed. An
-// id that is none of the batch's makes all of them fail, as Lambda has it.
+// invoke returns the ids of the messages that the function reports as failed. If it reports an
+// unknown id, all messages fail, as in Lambda.
 func (c *consumer) invoke(ctx context.Context, messages []sqlite.Message) (failed map[string]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -133,7 +133,7 @@ func (c *consumer) invoke(ctx context.Context, messages []sqlite.Message) (faile
 	return failed, nil
 }
 
-// eventOf is the event that Lambda makes of a batch.
+// eventOf returns the event that Lambda would make of a batch.
 func eventOf(queue string, messages []sqlite.Message) events.SQSEvent {
 	event := events.SQSEvent{Records: make([]events.SQSMessage, len(messages))}
 	for i, m := range messages {

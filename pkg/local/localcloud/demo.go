@@ -14,7 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-// DemoTenant is the tenant that a first start creates with entries to look at.
+// DemoTenant is the tenant that the first start creates, with demo entries.
 const DemoTenant audit.TenantID = "demo"
 
 const (
@@ -22,8 +22,8 @@ const (
 	demoSpan    = 14 * 24 * time.Hour // before the tenant's creation
 )
 
-// seed creates the demo tenant and its entries. Run again it adds nothing: the
-// entries follow from the tenant's creation time and carry idempotency keys.
+// seed creates the demo tenant and its entries. Repeating it adds nothing: the entries follow
+// from the tenant's creation time and have idempotency keys.
 func seed(ctx context.Context, administration *tenants.Service, store tenants.Store, accept *ingest.Service) error {
 	by := access.Principal{Subject: "ocelot"}
 	settings := audit.DefaultSettings()
@@ -51,7 +51,7 @@ func seed(ctx context.Context, administration *tenants.Service, store tenants.St
 	return nil
 }
 
-// demoTexts returns entries of an online shop in the time before end.
+// demoTexts returns entries of an online shop, all before end.
 func demoTexts(end time.Time) [][]byte {
 	random := rand.New(rand.NewPCG(uint64(end.UnixMilli()), 2026))
 	texts := make([][]byte, demoEntries)
@@ -77,7 +77,7 @@ var (
 	demoRegions = []string{"eu-central-1", "eu-west-1", "us-east-1"}
 )
 
-// demoStory returns what happened, without its time.
+// demoStory returns the entries without their times.
 func demoStory(random *rand.Rand, i int) fields {
 	pick := func(from []string) string { return from[random.IntN(len(from))] }
 	person := pick(demoPeople)

@@ -18,11 +18,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// gateway plays the part of API Gateway: it turns requests into REST API (v1)
-// proxy events, after the authorizer has allowed them. Where the real one makes
-// up an answer of its own (httpapi.GatewayAnswers), this one answers with the same
-// problem document, but says more where it can: 405 with Allow where the real one
-// has a 404 for the method of a path, 400 where it has a 401 for no X-Tenant-ID.
+// gateway stands in for API Gateway. It turns requests into REST API (v1) proxy events after
+// the authorizer has allowed them. For the answers that API Gateway itself gives
+// (httpapi.GatewayAnswers), it uses the same problem documents, with two more precise cases:
+// 405 with Allow instead of 404 for an unknown method of a path, and 400 instead of 401 for a
+// missing X-Tenant-ID.
 type gateway struct {
 	gate       *httpapi.Gate // only for such answers
 	authorizer *authorizer
@@ -38,7 +38,7 @@ func newGateway(gate *httpapi.Gate, authorizeRequest *runtimehost.Host) *gateway
 	return &gateway{gate: gate, authorizer: newAuthorizer(authorizerIn(authorizeRequest), time.Now)}
 }
 
-// integration is a route and the function behind it.
+// integration is a route and its function.
 type integration struct {
 	*gateway
 	route manifest.Route
@@ -46,7 +46,7 @@ type integration struct {
 }
 
 func (i *integration) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	response, err := i.call(r)
+	response, err := i.invoke(r)
 	if err == nil {
 		err = lambdaedge.WriteResponse(w, response)
 	}
@@ -55,8 +55,8 @@ func (i *integration) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// call has the function answer the request, if the authorizer allows it.
-func (i *integration) call(r *http.Request) (response events.APIGatewayProxyResponse, err error) {
+// invoke sends the request to the function if the authorizer allows it.
+func (i *integration) invoke(r *http.Request) (response events.APIGatewayProxyResponse, err error) {
 	event, err := i.event(r)
 	if err != nil {
 		return response, err
@@ -67,11 +67,11 @@ func (i *integration) call(r *http.Request) (response events.APIGatewayProxyResp
 		}
 	}
 	err = invoke(r.Context(), i.host, event, &response)
-	return response, explained(err)
+	return response, invocationError(err)
 }
 
-// event is the proxy event of the request. Its body is base64, as it is wherever
-// an API takes every media type as binary.
+// event returns the proxy event of the request. Its body is base64, because the API declares
+// every media type as binary.
 func (i *integration) event(r *http.Request) (events.APIGatewayProxyRequest, error) {
 	event, err := lambdaedge.EventFromRequest(r, manifest.BasePath+i.route.Path, parametersOf(r, i.route.Path))
 	var invalid *audit.ValidationError
@@ -105,13 +105,13 @@ func parametersOf(r *http.Request, path string) map[string]string {
 	return values
 }
 
-// methodARN is the ARN of the method that the event calls.
+// methodARN returns the ARN of the method that the event calls.
 func methodARN(event *events.APIGatewayProxyRequest) string {
 	return "arn:aws:execute-api:local:" + apiAccount + ":" + apiID + "/" + event.RequestContext.Stage + "/" + event.HTTPMethod + event.Path
 }
 
-// explained gives a failed invocation the domain's word for it.
-func explained(err error) error {
+// invocationError turns a failed invocation into an error of the domain.
+func invocationError(err error) error {
 	var failure *runtimehost.FunctionError
 	switch {
 	case errors.Is(err, runtimehost.ErrTooLarge):

@@ -12,7 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// scheduleFunction is a schedule's function as Lambda calls it.
+// scheduleFunction is a schedule's function as Lambda invokes it.
 type scheduleFunction func(context.Context, events.EventBridgeEvent) error
 
 func (p inProcess) ofSchedule(f manifest.Function) scheduleFunction {
@@ -27,8 +27,8 @@ func (b *bootstraps) ofSchedule(f manifest.Function) scheduleFunction {
 	}
 }
 
-// scheduler plays the part of EventBridge Scheduler for one function. As a rate
-// expression does, it begins with a run at once.
+// scheduler stands in for EventBridge Scheduler for one function. As with a rate expression,
+// the first run starts at once.
 type scheduler struct {
 	name     string
 	every    time.Duration
@@ -37,7 +37,7 @@ type scheduler struct {
 	log      *slog.Logger
 }
 
-// run invokes the function until ctx ends, one run after the other.
+// run invokes the function until ctx ends. Runs do not overlap.
 func (s *scheduler) run(ctx context.Context) {
 	ticks := time.NewTicker(s.every)
 	defer ticks.Stop()
@@ -58,8 +58,8 @@ func (s *scheduler) invoke(ctx context.Context) {
 	}
 }
 
-// event is what EventBridge Scheduler sends where the schedule says no input of
-// its own; detail is a text there.
+// event returns what EventBridge Scheduler sends for a schedule without its own input. Its
+// detail is a text.
 func (s *scheduler) event(at time.Time) events.EventBridgeEvent {
 	return events.EventBridgeEvent{
 		Version: "0", ID: uuid.NewString(), DetailType: "Scheduled Event", Source: "aws.scheduler", AccountID: apiAccount, Region: "local",

@@ -17,11 +17,10 @@ const (
 	secretBytes = 32
 )
 
-// DevSecret returns the key that signs development tokens of a data folder: the
-// text of its file jwt.key, without the line's end, so that an environment
-// variable can hold the same bytes. It is made on first use, 32 random bytes in
-// hexadecimal, and only its owner may read it. Two processes that ask at once get
-// the same key.
+// DevSecret returns the key that signs development tokens of a data folder. The key is the
+// text of the file jwt.key without the line end, so that an environment variable can hold the
+// same bytes. The first call creates it: 32 random bytes in hexadecimal, readable by the owner
+// only. Concurrent processes get the same key.
 func DevSecret(dataDir string) ([]byte, error) {
 	path := filepath.Join(dataDir, secretFile)
 	secret, err := readSecret(path)
@@ -46,8 +45,8 @@ func readSecret(path string) ([]byte, error) {
 	return []byte(secret), nil
 }
 
-// makeSecret writes a whole file beside path and links it there, so that nobody
-// ever reads half a key and the first of two processes wins.
+// makeSecret writes a temporary file and links it to path. So no process reads a partial key,
+// and the first of two processes wins.
 func makeSecret(dataDir, path string) error {
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
 		return err
@@ -71,7 +70,7 @@ func makeSecret(dataDir, path string) error {
 	return nil
 }
 
-// cursorKey is the key of a data folder that signs cursors, a text as well.
+// cursorKey returns the key that signs the cursors of a data folder. It is a text too.
 func cursorKey(secret []byte) []byte {
 	sum := sha256.Sum256(append([]byte("ocelot cursor key\x00"), secret...))
 	return hex.AppendEncode(nil, sum[:])

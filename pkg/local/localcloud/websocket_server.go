@@ -59,7 +59,7 @@ func (srv *socketServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	admitted, err := s.connect(w, event)
 	switch {
 	case err != nil:
-		srv.refuse(w, r, explained(err))
+		srv.refuse(w, r, invocationError(err))
 	case admitted:
 		s.serve(w, r)
 	}

@@ -25,7 +25,7 @@ func (e *environment) api() http.Handler {
 	return mux
 }
 
-// giveNext answers once there is an event for the function.
+// giveNext waits for an event for the function and sends it.
 func (e *environment) giveNext(w http.ResponseWriter, r *http.Request) {
 	if e.busy() {
 		refuse(w, http.StatusForbidden, "InvalidStateTransition", "the invocation before has not been answered")
@@ -58,7 +58,7 @@ func (e *environment) give(w http.ResponseWriter, inv *invocation) {
 	_, _ = w.Write(inv.event) // a process that does not take it answers nothing, and its time runs out
 }
 
-// traceID names a trace that nobody samples.
+// traceID returns the id of a trace that is not sampled.
 func traceID(now time.Time) string {
 	id := make([]byte, 20)
 	_, _ = rand.Read(id) // never fails, see crypto/rand
@@ -108,7 +108,7 @@ func (e *environment) takeInitError(w http.ResponseWriter, r *http.Request) {
 	accept(w)
 }
 
-// answered ends the current invocation, if that is the one of the id.
+// answered ends the current invocation if it has this id.
 func (e *environment) answered(w http.ResponseWriter, id string) (*invocation, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -144,6 +144,6 @@ func accept(w http.ResponseWriter) {
 func refuse(w http.ResponseWriter, status int, errorType, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	// A function that does not read why is not helped by another error.
+	// The response only explains the failure, so an error of writing it changes nothing.
 	_ = json.NewEncoder(w).Encode(map[string]string{"errorType": errorType, "errorMessage": message})
 }

@@ -21,12 +21,12 @@ import (
 const (
 	region  = "local"
 	account = "000000000000"
-	// outputPatience is how long a dead process's output is waited for, which a
-	// process that it started may hold open.
-	outputPatience = time.Second
+	// outputTimeout is how long to wait for the rest of a dead process's output. A process
+	// that it started can keep the output open.
+	outputTimeout = time.Second
 )
 
-// environment is one process with the Runtime API that it asks for work.
+// environment is one process and the Runtime API from which it gets its events.
 type environment struct {
 	function *Function
 	process  *exec.Cmd
@@ -40,7 +40,7 @@ type environment struct {
 	initError *FunctionError // reported before the first request for work
 }
 
-// invocation is one event on its way through a function.
+// invocation is one event that a function handles.
 type invocation struct {
 	id    string
 	event []byte
@@ -52,8 +52,8 @@ type outcome struct {
 	err    *FunctionError // nil: it succeeded
 }
 
-// startEnvironment starts the function's program. It does not wait until that
-// asks for work.
+// startEnvironment starts the function's program. It does not wait for the program's first
+// request for an event.
 func startEnvironment(f *Function) (*environment, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,7 +64,7 @@ func startEnvironment(f *Function) (*environment, error) {
 	output := &lines{prefix: f.Name + " ", to: f.Output}
 	e.process = &exec.Cmd{
 		Path: f.Bootstrap, Args: []string{f.Bootstrap}, Dir: filepath.Dir(f.Bootstrap), Env: environ(f, listener.Addr().String()),
-		Stdout: output, Stderr: output, WaitDelay: outputPatience, SysProcAttr: childAttributes(),
+		Stdout: output, Stderr: output, WaitDelay: outputTimeout, SysProcAttr: childAttributes(),
 	}
 	started := make(chan error)
 	go e.run(output, started)
@@ -76,9 +76,8 @@ func startEnvironment(f *Function) (*environment, error) {
 	return e, nil
 }
 
-// run starts the process and waits for its end. On Linux a process is told of
-// its parent's death by the death of the thread that started it, so that thread
-// is kept until then.
+// run starts the process and waits for its end. On Linux the process gets its parent-death
+// signal when the thread that started it ends, so run keeps this thread.
 func (e *environment) run(output *lines, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -94,7 +93,7 @@ func (e *environment) run(output *lines, started chan<- error) {
 	e.function.Log.Info("environment ended", "function", e.function.Name, "pid", e.process.Process.Pid, "state", e.process.ProcessState.String())
 }
 
-// environ is what Lambda's environment has, as far as it means anything here.
+// environ returns the variables of Lambda's environment that have a meaning here.
 func environ(f *Function, api string) []string {
 	instance := make([]byte, 16)
 	_, _ = rand.Read(instance) // never fails, see crypto/rand
@@ -130,17 +129,17 @@ func (e *environment) kill() {
 	<-e.exited
 }
 
-// invoke hands the event to the process and waits for its answer. begun says
-// whether the process may have got the event.
+// invoke sends the event to the process and waits for the answer. begun reports whether the
+// process may have received the event.
 func (e *environment) invoke(event []byte) (answer []byte, begun bool, err error) {
 	inv := &invocation{id: uuid.NewString(), event: event, done: make(chan outcome, 1)}
-	patience := time.NewTimer(e.function.InitTime)
-	defer patience.Stop()
+	initTimer := time.NewTimer(e.function.InitTime)
+	defer initTimer.Stop()
 	select {
 	case e.next <- inv:
 	case <-e.exited:
 		return nil, false, e.death()
-	case <-patience.C:
+	case <-initTimer.C:
 		e.kill()
 		return nil, false, failuref(TypeTimeout, "the function did not ask for work within %s", e.function.InitTime)
 	}
@@ -174,7 +173,7 @@ func (o outcome) result() ([]byte, error) {
 	return o.answer, nil
 }
 
-// death says why the process has ended.
+// death returns the reason for which the process ended.
 func (e *environment) death() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

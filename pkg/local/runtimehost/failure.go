@@ -14,8 +14,8 @@ const (
 	TypeUnknown  = "Function.Unknown"              // the function reported an error that says nothing
 )
 
-// FunctionError is the failure of one invocation: what the function reported, or
-// what Lambda says where it could not.
+// FunctionError is the failure of one invocation: the error that the function reported, or the
+// error of Lambda itself if the function reported none.
 type FunctionError struct {
 	Type    string
 	Message string
@@ -23,15 +23,15 @@ type FunctionError struct {
 
 func (e *FunctionError) Error() string { return e.Type + ": " + e.Message }
 
-// Interrupted reports whether the function was cut off, so that nobody knows how
-// far it came.
+// Interrupted reports whether the function was killed before it answered, so that its effect
+// is unknown.
 func (e *FunctionError) Interrupted() bool { return e.Type == TypeExit || e.Type == TypeTimeout }
 
 func failuref(kind, format string, args ...any) *FunctionError {
 	return &FunctionError{Type: kind, Message: fmt.Sprintf(format, args...)}
 }
 
-// reported reads the body of an error report.
+// reported parses the body of an error report.
 func reported(body []byte, errorType string) *FunctionError {
 	var report struct {
 		Message string `json:"errorMessage"`

@@ -1,8 +1,8 @@
-// Package runtimehost runs a Lambda function's bootstrap on this machine: each
-// execution environment is a process of its own behind a Lambda Runtime API
-// (version 2018-06-01), used for one invocation at a time, kept for the next and
-// replaced when it dies or runs out of time. Nothing is frozen between
-// invocations, and memory is told but not limited.
+// Package runtimehost runs a Lambda function's bootstrap on this machine. Each execution
+// environment is a process behind a Lambda Runtime API (version 2018-06-01). It handles one
+// invocation at a time and is reused. It is replaced when it dies or exceeds its time. Unlike
+// Lambda, the host does not freeze processes between invocations, and reports the memory size
+// without limiting it.
 package runtimehost
 
 import (
@@ -17,32 +17,32 @@ import (
 	"time"
 )
 
-// MaxPayload is the largest event and the largest answer that Lambda carries, in bytes.
+// MaxPayload is the maximum size of an event and of an answer, in bytes. It is Lambda's limit.
 const MaxPayload = 6 << 20
 
-// DefaultInitTime is how long Lambda gives a function from its start to its
-// first request for work.
+// DefaultInitTime is how long Lambda allows from the start of a function to its first request
+// for an event.
 const DefaultInitTime = 10 * time.Second
 
-// Function says what is run and how. All fields but InitTime and Env are required.
+// Function configures a function. All fields except InitTime and Env are required.
 type Function struct {
 	Name      string
 	Bootstrap string   // path of the program
 	Env       []string // "NAME=value", besides what Lambda sets; nothing else is inherited
 	MemoryMB  int
-	// Timeout bounds one invocation; then its environment is killed.
+	// Timeout bounds one invocation. After it the environment is killed.
 	Timeout time.Duration
-	// InitTime bounds an environment's start; zero: DefaultInitTime.
+	// InitTime bounds an environment's start. Zero means DefaultInitTime.
 	InitTime time.Duration
-	// Concurrency is how many environments there are at most. Invocations beyond wait.
+	// Concurrency is the maximum number of environments. Further invocations wait.
 	Concurrency int
-	// Output gets what the function writes to its standard output and error, in
-	// whole lines that begin with the function's name. It must take concurrent writes.
+	// Output gets the function's standard output and error as whole lines that begin with the
+	// function's name. It must be safe for concurrent use.
 	Output io.Writer
 	Log    *slog.Logger // of the host itself: starts and deaths of environments
 }
 
-// Host keeps the execution environments of one function.
+// Host manages the execution environments of one function.
 type Host struct {
 	function Function
 	slots    chan struct{} // taken by every invocation under way
@@ -54,8 +54,8 @@ type Host struct {
 	all    map[*environment]bool
 }
 
-// New returns the host of a function. It starts nothing before the first
-// invocation. The error says that there is no such program.
+// New returns the host of a function. It starts no process before the first invocation. It
+// returns an error if the program does not exist.
 func New(f Function) (*Host, error) {
 	path, err := filepath.Abs(f.Bootstrap)
 	if err != nil {
@@ -73,15 +73,15 @@ func New(f Function) (*Host, error) {
 	}, nil
 }
 
-// Errors of Invoke besides *FunctionError.
+// Errors of Invoke, in addition to *FunctionError.
 var (
 	ErrClosed   = errors.New("the function's host is closed")
 	ErrTooLarge = errors.New("the event is larger than the 6 MB that Lambda carries")
 )
 
-// Invoke runs the function once and returns its answer. ctx bounds only the wait
-// for an environment: as with Lambda, an invocation that was begun goes on to its
-// end. It was begun at most once. A failure of the function is a *FunctionError.
+// Invoke runs the function at most once and returns its answer. ctx bounds only the wait for
+// an environment: as with Lambda, an invocation that has started runs to its end. A failure of
+// the function is a *FunctionError.
 func (h *Host) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	if len(event) > MaxPayload {
 		return nil, h.failed(ErrTooLarge)
@@ -95,7 +95,7 @@ func (h *Host) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 		return nil, h.failed(ErrClosed)
 	}
 	for {
-		e, fresh, err := h.take()
+		e, fresh, err := h.acquire()
 		if err != nil {
 			return nil, h.failed(err)
 		}
@@ -104,7 +104,7 @@ func (h *Host) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 		if begun || fresh {
 			return answer, h.failed(err)
 		}
-		// It had died since its last invocation: another one is taken.
+		// The process had died since its last invocation: use another one.
 	}
 }
 
@@ -115,9 +115,9 @@ func (h *Host) failed(err error) error {
 	return fmt.Errorf("invoke %s: %w", h.function.Name, err)
 }
 
-// take returns an idle environment or starts a fresh one. Since the caller holds
-// a slot there are never more than Concurrency.
-func (h *Host) take() (e *environment, fresh bool, err error) {
+// acquire returns an idle environment or starts a new one. The caller holds a slot, so there
+// are at most Concurrency environments.
+func (h *Host) acquire() (e *environment, fresh bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -148,7 +148,7 @@ func (h *Host) giveBack(e *environment) {
 	}
 }
 
-// PIDs returns the process ids of the environments that are alive.
+// PIDs returns the process ids of the live environments.
 func (h *Host) PIDs() []int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -161,8 +161,8 @@ func (h *Host) PIDs() []int {
 	return pids
 }
 
-// Close kills every environment and returns once all have ended. Invocations
-// under way fail; later ones fail with ErrClosed. Closing again does nothing.
+// Close kills every environment and returns when all have ended. Running invocations fail, and
+// later ones fail with ErrClosed. Closing again does nothing.
 func (h *Host) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -5,18 +5,17 @@ import (
 	"io"
 )
 
-// maxLine is the longest line that is kept together.
+// maxLine is the maximum length of a line, in bytes. A longer line is divided.
 const maxLine = 64 << 10
 
-// lines hands what is written to it on in whole lines, each behind the prefix.
-// It is for one writer at a time.
+// lines forwards text as whole lines, each with a prefix. It is not safe for concurrent use.
 type lines struct {
 	prefix string
 	to     io.Writer
 	rest   []byte
 }
 
-// Write never fails: a log that cannot be written must not end the function.
+// Write never returns an error: a failing log must not end the function.
 func (l *lines) Write(p []byte) (int, error) {
 	l.rest = append(l.rest, p...)
 	for {
@@ -35,7 +34,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	}
 }
 
-// flush prints a last line that has no end.
+// flush forwards a last line without a line end.
 func (l *lines) flush() {
 	if len(l.rest) > 0 {
 		l.print(l.rest)

@@ -4,6 +4,6 @@ package runtimehost
 
 import "syscall"
 
-// childAttributes are those of any child: when this process dies the function
-// ends at its next word to the Runtime API.
+// childAttributes are the default ones. When this process dies, the function ends at its next
+// request to the Runtime API.
 func childAttributes() *syscall.SysProcAttr { return nil }
