@@ -67,8 +67,8 @@ func TestAClosedIndexFailsItsTenantAlone(t *testing.T) {
 		put(t, open(t, url, prefix, waitForRefresh), b.Tenant, b.Entries...)
 	}
 	closed := url + "/" + prefix + "-tenant-1-2026.01"
-	ask(t, http.MethodPost, closed+"/_close", nil, nil)
-	t.Cleanup(func() { ask(t, http.MethodPost, closed+"/_open", nil, nil) })
+	engineRequest(t, http.MethodPost, closed+"/_close", nil, nil)
+	t.Cleanup(func() { engineRequest(t, http.MethodPost, closed+"/_open", nil, nil) })
 	results := x.PutAll(t.Context(), batches)
 	wantUnavailable(t, results[1].Err)
 	wantPut(t, []search.PutResult{results[0], results[2]})

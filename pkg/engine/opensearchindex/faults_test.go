@@ -24,20 +24,20 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
-const many = 10_000 // entries of the tests whose oracle is the count
+const many = 10_000 // entries of the tests that check only their number
 
-// throttle lets the engine have all items of a bulk request but those that deny
-// chooses, and answers 429 for these.
+// throttle forwards a bulk request to the engine without the items that deny
+// chooses. It answers 429 for these.
 type throttle struct {
 	mu   sync.Mutex
-	sent map[string]int // times each id was sent
+	sent map[string]int // how often each id was sent
 	deny func(id string, times int) bool
 }
 
 func (h *throttle) serve(w http.ResponseWriter, r *http.Request, engine http.Handler) {
 	body, _ := io.ReadAll(r.Body)
 	lines := bytes.SplitAfter(bytes.TrimSuffix(body, []byte("\n")), []byte("\n"))
-	var passed bytes.Buffer
+	var forwarded bytes.Buffer
 	var denied []bool
 	h.mu.Lock()
 	for i := 0; i < len(lines); i += 2 {
@@ -50,18 +50,18 @@ func (h *throttle) serve(w http.ResponseWriter, r *http.Request, engine http.Han
 		h.sent[action.Index.ID]++
 		no := h.deny(action.Index.ID, h.sent[action.Index.ID])
 		if denied = append(denied, no); !no {
-			passed.Write(lines[i])
-			passed.Write(bytes.TrimSuffix(lines[i+1], []byte("\n")))
-			passed.WriteByte('\n')
+			forwarded.Write(lines[i])
+			forwarded.Write(bytes.TrimSuffix(lines[i+1], []byte("\n")))
+			forwarded.WriteByte('\n')
 		}
 	}
 	h.mu.Unlock()
 	var real struct {
 		Items []json.RawMessage `json:"items"`
 	}
-	if passed.Len() > 0 {
+	if forwarded.Len() > 0 {
 		inner := r.Clone(r.Context())
-		inner.Body, inner.ContentLength = io.NopCloser(&passed), int64(passed.Len())
+		inner.Body, inner.ContentLength = io.NopCloser(&forwarded), int64(forwarded.Len())
 		inner.Header.Del("Accept-Encoding")
 		recorded := httptest.NewRecorder()
 		engine.ServeHTTP(recorded, inner)
@@ -84,7 +84,7 @@ func TestThrottledItemsAreSentAgainAlone(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	proxy := enginetest.NewHTTPProxy(t, url)
 	x := open(t, proxy.URL(), newPrefix(t, url), waitForRefresh)
-	put(t, x, acme, newEntry(acme, many)) // the index exists from here on
+	put(t, x, acme, newEntry(acme, many)) // creates the index
 	unlucky := func(id string) bool { return strings.HasSuffix(id, "7") }
 	h := &throttle{sent: map[string]int{}, deny: func(id string, times int) bool { return unlucky(id) && times < 3 }}
 	proxy.Inject(func(r *http.Request) enginetest.HTTPFault {
@@ -105,7 +105,7 @@ func TestThrottledItemsAreSentAgainAlone(t *testing.T) {
 		}
 	}
 	if n := total(t, x, acme); n != many+1 {
-		t.Fatalf("%d entries, want %d", n, many+1)
+		t.Fatalf("the index has %d entries, want %d", n, many+1)
 	}
 }
 
@@ -128,7 +128,8 @@ func wantUnavailable(t *testing.T, err error) {
 	}
 }
 
-// Whatever happens to requests, each entry is there once in the end.
+// TestEntriesSurviveABadConnection checks that each entry is indexed once, whatever
+// happens to requests.
 func TestEntriesSurviveABadConnection(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	proxy := enginetest.NewHTTPProxy(t, url)
@@ -140,13 +141,13 @@ func TestEntriesSurviveABadConnection(t *testing.T) {
 		enginetest.Answer(502, `<html>`), enginetest.Answer(503, `{"error":"x"}`), enginetest.Cut(), enginetest.LoseAnswer(), enginetest.Delay(20 * time.Millisecond),
 		nil, nil, nil, nil, nil, nil, nil,
 	}
-	harmed := 0
+	faulty := 0
 	proxy.Inject(func(*http.Request) enginetest.HTTPFault {
 		mu.Lock()
 		defer mu.Unlock()
 		fault := faults[random.IntN(len(faults))]
 		if fault != nil {
-			harmed++
+			faulty++
 		}
 		return fault
 	})
@@ -155,21 +156,32 @@ func TestEntriesSurviveABadConnection(t *testing.T) {
 	for part := range slices.Chunk(entries, many/4) {
 		writers.Go(func() {
 			for batch := range slices.Chunk(part, 500) {
-				if rejections, err := x.Put(t.Context(), acme, batch); err != nil || len(rejections) > 0 {
-					t.Errorf("Put: %v, rejections %v", err, rejections)
-				}
+				mustPut(t, x, batch)
 			}
 		})
 	}
 	writers.Wait()
 	proxy.Inject(nil)
 	awaitTotal(t, x, acme, many)
-	if harmed < 100 {
-		t.Errorf("only %d requests were harmed", harmed)
+	if faulty < 100 {
+		t.Errorf("%d requests had a fault, want at least 100", faulty)
 	}
 }
 
-// awaitTotal waits for the refresh of the index.
+// mustPut fails the test unless Put indexes all entries. Goroutines may call it.
+func mustPut(t *testing.T, x *opensearchindex.Index, entries []audit.Entry) bool {
+	t.Helper()
+	rejections, err := x.Put(t.Context(), acme, entries)
+	if err != nil {
+		t.Error(err)
+	}
+	if len(rejections) > 0 {
+		t.Errorf("Put rejected %+v", rejections)
+	}
+	return err == nil && len(rejections) == 0
+}
+
+// awaitTotal waits until searches find so many entries.
 func awaitTotal(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID, want int64) {
 	t.Helper()
 	var n int64
@@ -179,10 +191,10 @@ func awaitTotal(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID, w
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatalf("%d entries, want %d", n, want)
+	t.Fatalf("the index has %d entries, want %d", n, want)
 }
 
-// An answer in part is no answer.
+// TestPartialAnswersAreErrors: a response of only some shards is no answer.
 func TestPartialAnswersAreErrors(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	proxy := enginetest.NewHTTPProxy(t, url)
@@ -201,13 +213,13 @@ func TestPartialAnswersAreErrors(t *testing.T) {
 		for _, err := range []error{findErr, statsErr, idsErr} {
 			var unavailable *audit.UnavailableError
 			if !errors.As(err, &unavailable) {
-				t.Errorf("%s: %v, want an *audit.UnavailableError", name, err)
+				t.Errorf("%s: error = %v, want an *audit.UnavailableError", name, err)
 			}
 		}
 	}
 }
 
-// A bulk answer that does not speak of every entry acknowledges none.
+// TestShortBulkAnswerIsAnError: a bulk response without all entries acknowledges none.
 func TestShortBulkAnswerIsAnError(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"items":[{"index":{"status":201}}]}`)
@@ -215,11 +227,11 @@ func TestShortBulkAnswerIsAnError(t *testing.T) {
 	defer server.Close()
 	x := open(t, server.URL, "test")
 	if _, err := x.Put(t.Context(), acme, newEntries(acme, 2)); err == nil {
-		t.Fatal("Put acknowledges what OpenSearch did not")
+		t.Fatal("Put returned nil for an entry that OpenSearch did not acknowledge")
 	}
 }
 
-func TestErrorsOfTheClusterAreNoRejections(t *testing.T) {
+func TestClusterErrorsAreNotRejections(t *testing.T) {
 	for _, answer := range []string{
 		`{"index":{"status":403,"error":{"type":"cluster_block_exception","reason":"read-only"}}}`,
 		`{"index":{"status":400,"error":{"type":"index_closed_exception","reason":"closed"}}}`,
@@ -231,14 +243,14 @@ func TestErrorsOfTheClusterAreNoRejections(t *testing.T) {
 		x := open(t, server.URL, "test")
 		rejections, err := x.Put(t.Context(), acme, newEntries(acme, 1))
 		if server.Close(); len(rejections) > 0 {
-			t.Errorf("%s: rejections %v", answer, rejections)
+			t.Errorf("%s: rejections = %+v, want none", answer, rejections)
 		}
 		wantUnavailable(t, err)
 	}
 }
 
-// An administrator may close a month. It must not be missing from answers
-// without a word, nor keep entries of other months from the index.
+// TestClosedMonth: while an administrator has closed a month, answers that need it
+// are errors. Entries of other months are still indexed.
 func TestClosedMonth(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	prefix := newPrefix(t, url)
@@ -248,7 +260,7 @@ func TestClosedMonth(t *testing.T) {
 	march.ID = audit.DeriveEntryID(acme, march.Timestamp, "march")
 	put(t, x, acme, january)
 	closed := url + "/" + prefix + "-acme-2026.01"
-	ask(t, http.MethodPost, closed+"/_close", nil, nil)
+	engineRequest(t, http.MethodPost, closed+"/_close", nil, nil)
 	_, putErr := x.Put(t.Context(), acme, []audit.Entry{january, march})
 	_, findErr := x.Find(t.Context(), acme, audit.Filter{}, audit.PageRequest{Limit: 5})
 	_, statsErr := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{})
@@ -257,43 +269,48 @@ func TestClosedMonth(t *testing.T) {
 		wantUnavailable(t, err)
 	}
 	put(t, x, acme, march)
-	if there, err := x.Contains(t.Context(), acme, march.ID); err != nil || !there {
-		t.Errorf("the entry of another month is there: %t, %v", there, err)
+	contained, err := x.Contains(t.Context(), acme, march.ID)
+	if err != nil {
+		t.Error(err)
 	}
-	ask(t, http.MethodPost, closed+"/_open?wait_for_active_shards=1", nil, nil)
+	if !contained {
+		t.Error("the entry of the open month is not indexed")
+	}
+	engineRequest(t, http.MethodPost, closed+"/_open?wait_for_active_shards=1", nil, nil)
 	if n := total(t, x, acme); n != 2 {
-		t.Errorf("%d entries once the month is open, want 2", n)
+		t.Errorf("after opening the month the index has %d entries, want 2", n)
 	}
-	ask(t, http.MethodPost, closed+"/_close", nil, nil)
+	engineRequest(t, http.MethodPost, closed+"/_close", nil, nil)
 	if n := purge(t, x, acme); n != 2 {
 		t.Errorf("Purge removed %d entries, want 2", n)
 	}
 	if names := indexesOf(t, url, prefix+"-*"); len(names) > 0 {
-		t.Errorf("after the purge there are %v", names)
+		t.Errorf("after the purge the indexes are %v, want none", names)
 	}
 }
 
-// A cluster has so many shards and no more. What needs a new index then waits.
+// TestNoShardsLeft: at the cluster's limit of shards, only entries that need a new
+// index fail.
 func TestNoShardsLeft(t *testing.T) {
 	engine := enginetest.StartOpenSearch(t)
 	url := engine.URL()
 	x := open(t, url, "test", waitForRefresh)
 	put(t, x, acme, newEntry(acme, 1))
 	allow := func(shards any) {
-		ask(t, http.MethodPut, url+"/_cluster/settings", map[string]any{"persistent": map[string]any{"cluster.max_shards_per_node": shards}}, nil)
+		engineRequest(t, http.MethodPut, url+"/_cluster/settings", map[string]any{"persistent": map[string]any{"cluster.max_shards_per_node": shards}}, nil)
 	}
 	allow(1)
 	_, err := x.Put(t.Context(), "other", newEntries("other", 1))
 	wantUnavailable(t, err)
-	put(t, x, acme, newEntry(acme, 2)) // whose index is there
+	put(t, x, acme, newEntry(acme, 2)) // its index exists
 	allow(nil)
 	put(t, x, "other", newEntries("other", 1)...)
 	if n := total(t, x, "other"); n != 1 {
-		t.Errorf("%d entries, want 1", n)
+		t.Errorf("the index has %d entries, want 1", n)
 	}
 }
 
-// The same without an engine.
+// TestNoShardsLeftIsAnOutage does the same without an engine.
 func TestNoShardsLeftIsAnOutage(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -311,25 +328,25 @@ func TestNoShardsLeftIsAnOutage(t *testing.T) {
 	_, err := open(t, server.URL, "test").Put(t.Context(), acme, newEntries(acme, 1))
 	wantUnavailable(t, err)
 	if !strings.Contains(err.Error(), "maximum shards open") {
-		t.Errorf("the operator is not told why: %v", err)
+		t.Errorf("error = %v, want OpenSearch's reason", err)
 	}
 }
 
-func TestNothingListens(t *testing.T) {
+func TestConnectionRefused(t *testing.T) {
 	x := open(t, "http://127.0.0.1:1", "test", func(c *opensearchindex.Config) { c.WriteBudget = 200 * time.Millisecond })
 	_, putErr := x.Put(t.Context(), acme, newEntries(acme, 1))
 	wantUnavailable(t, putErr)
 	start := time.Now()
 	_, findErr := x.Find(t.Context(), acme, audit.Filter{}, audit.PageRequest{Limit: 1})
 	wantUnavailable(t, findErr)
-	if took := time.Since(start); took > 3*time.Second {
-		t.Errorf("Find gave up after %v", took)
+	if elapsed := time.Since(start); elapsed > 3*time.Second {
+		t.Errorf("Find took %v, want at most 3s", elapsed)
 	}
 	wantUnavailable(t, x.Ping(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := x.Put(ctx, acme, newEntries(acme, 1)); !errors.Is(err, context.Canceled) {
-		t.Errorf("Put with a cancelled context: %v", err)
+		t.Errorf("Put with a cancelled context: error = %v, want context.Canceled", err)
 	}
 }
 
@@ -345,12 +362,15 @@ func TestRequestsAreSigned(t *testing.T) {
 	if err := x.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(authorization, "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/") || !strings.Contains(authorization, "/eu-central-1/es/aws4_request") {
-		t.Fatalf("Authorization is %q", authorization)
+	for _, want := range []string{"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/", "/eu-central-1/es/aws4_request"} {
+		if !strings.Contains(authorization, want) {
+			t.Errorf("Authorization is %q, want it to contain %q", authorization, want)
+		}
 	}
 }
 
-// What Put acknowledged survives kill -9; what it did not can be put again.
+// TestKilledEngineKeepsWhatWasAcknowledged: acknowledged entries survive kill -9,
+// and Put retries the others.
 func TestKilledEngineKeepsWhatWasAcknowledged(t *testing.T) {
 	engine := enginetest.StartOpenSearch(t)
 	x := open(t, engine.URL(), "test", func(c *opensearchindex.Config) { c.WriteBudget = 2 * time.Minute })
@@ -360,8 +380,7 @@ func TestKilledEngineKeepsWhatWasAcknowledged(t *testing.T) {
 	for part := range slices.Chunk(entries, many/4) {
 		writers.Go(func() {
 			for batch := range slices.Chunk(part, 50) {
-				if rejections, err := x.Put(t.Context(), acme, batch); err != nil || len(rejections) > 0 {
-					t.Errorf("Put: %v, rejections %v", err, rejections)
+				if !mustPut(t, x, batch) {
 					return
 				}
 				for _, e := range batch {

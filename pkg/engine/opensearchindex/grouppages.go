@@ -18,7 +18,7 @@ func pageOf(sources []query, size int, after json.RawMessage) query {
 	return query{aggGroups: query{"composite": composite}}
 }
 
-// pageOfPairs lists the groups of the fields, none of which is of the metadata.
+// pageOfPairs lists the groups of fields outside the metadata.
 func (g *grouping) pageOfPairs(size int, after json.RawMessage) query {
 	sources := make([]query, len(g.fields))
 	for i, field := range g.fields {

@@ -30,7 +30,7 @@ func open(t *testing.T, url, prefix string, changes ...func(*opensearchindex.Con
 	t.Helper()
 	config := opensearchindex.Config{
 		URLs: []string{url}, Prefix: prefix,
-		// An engine shares its machine with other tests.
+		// The machine also runs other tests.
 		Timeouts: opensearchindex.Timeouts{Find: time.Minute, Contains: time.Minute, Count: time.Minute, Write: 20 * time.Second},
 	}
 	for _, change := range changes {
@@ -48,32 +48,33 @@ func open(t *testing.T, url, prefix string, changes ...func(*opensearchindex.Con
 	return x
 }
 
-// newPrefix returns a prefix that no other test has. What is made under it goes
-// with the test.
+// newPrefix returns a prefix of its own for a test. The test's end removes its
+// indexes and templates.
 func newPrefix(t *testing.T, url string) string {
 	t.Helper()
 	prefix := fmt.Sprintf("test%08x", rand.Uint32())
 	t.Cleanup(func() {
-		var made struct {
+		var created struct {
 			Indices        []struct{ Name string }
 			IndexTemplates []struct{ Name string } `json:"index_templates"`
 		}
-		ask(t, http.MethodGet, url+"/_resolve/index/"+prefix+"-*", nil, &made)
-		ask(t, http.MethodGet, url+"/_index_template", nil, &made) // by a pattern it is an error where there is none
-		for _, index := range made.Indices {
-			ask(t, http.MethodDelete, url+"/"+index.Name, nil, nil)
+		engineRequest(t, http.MethodGet, url+"/_resolve/index/"+prefix+"-*", nil, &created)
+		engineRequest(t, http.MethodGet, url+"/_index_template", nil, &created) // with a pattern it fails if there is none
+		for _, index := range created.Indices {
+			engineRequest(t, http.MethodDelete, url+"/"+index.Name, nil, nil)
 		}
-		for _, template := range made.IndexTemplates {
+		for _, template := range created.IndexTemplates {
 			if strings.HasPrefix(template.Name, prefix+"-") {
-				ask(t, http.MethodDelete, url+"/_index_template/"+template.Name, nil, nil)
+				engineRequest(t, http.MethodDelete, url+"/_index_template/"+template.Name, nil, nil)
 			}
 		}
 	})
 	return prefix
 }
 
-// ask sends a request of the test's own to the engine.
-func ask(t *testing.T, method, url string, body, answer any) {
+// engineRequest sends a request to the engine itself. It parses the response into
+// answer unless that is nil.
+func engineRequest(t *testing.T, method, url string, body, answer any) {
 	t.Helper()
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -107,7 +108,7 @@ var begin = time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 
 const acme = audit.TenantID("acme")
 
-// newEntry makes the n-th entry of a test.
+// newEntry returns the n-th entry of a test.
 func newEntry(tenant audit.TenantID, n int) audit.Entry {
 	at := begin.Add(time.Duration(n) * time.Millisecond)
 	return audit.Entry{
@@ -127,8 +128,11 @@ func newEntries(tenant audit.TenantID, n int) []audit.Entry {
 func put(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID, entries ...audit.Entry) {
 	t.Helper()
 	rejections, err := x.Put(t.Context(), tenant, entries)
-	if err != nil || len(rejections) > 0 {
-		t.Fatalf("Put: %v, rejections %v", err, rejections)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rejections) > 0 {
+		t.Fatalf("Put rejected %+v", rejections)
 	}
 }
 
@@ -141,5 +145,5 @@ func total(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID) int64 
 	return stats.Total
 }
 
-// waitForRefresh makes what Put returned for findable.
+// waitForRefresh makes entries findable when Put returns.
 func waitForRefresh(c *opensearchindex.Config) { c.WaitForRefresh = true }

@@ -1,6 +1,7 @@
 package opensearchindex_test
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ type indexState struct {
 func stateOf(t *testing.T, url, index string) indexState {
 	t.Helper()
 	var states map[string]indexState
-	ask(t, http.MethodGet, url+"/"+index, nil, &states)
+	engineRequest(t, http.MethodGet, url+"/"+index, nil, &states)
 	return states[index]
 }
 
@@ -37,7 +38,7 @@ func indexesOf(t *testing.T, url, pattern string) []string {
 	var resolved struct {
 		Indices []struct{ Name string }
 	}
-	ask(t, http.MethodGet, url+"/_resolve/index/"+pattern, nil, &resolved)
+	engineRequest(t, http.MethodGet, url+"/_resolve/index/"+pattern, nil, &resolved)
 	var names []string
 	for _, index := range resolved.Indices {
 		names = append(names, index.Name)
@@ -51,7 +52,7 @@ func templatesOf(t *testing.T, url, pattern string) []string {
 	var listed struct {
 		Templates []struct{ Name string } `json:"index_templates"`
 	}
-	ask(t, http.MethodGet, url+"/_index_template/"+pattern, nil, &listed)
+	engineRequest(t, http.MethodGet, url+"/_index_template/"+pattern, nil, &listed)
 	var names []string
 	for _, template := range listed.Templates {
 		names = append(names, template.Name)
@@ -60,8 +61,8 @@ func templatesOf(t *testing.T, url, pattern string) []string {
 	return names
 }
 
-// A tenant whose id begins with another's must stay its own in every name.
-func TestFamilies(t *testing.T) {
+// TestTenantsWithACommonPrefix: names of tenants stay separate if one id begins with another.
+func TestTenantsWithACommonPrefix(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	prefix := newPrefix(t, url)
 	x := open(t, url, prefix, waitForRefresh)
@@ -77,11 +78,15 @@ func TestFamilies(t *testing.T) {
 		indexes := []string{alias + "-2026.01", alias + "-2026.03"}
 		for _, index := range indexes {
 			state := stateOf(t, url, index)
-			if len(state.Aliases) != 2 || state.Aliases[alias] == nil || state.Aliases[index+"-write"] == nil {
-				t.Errorf("index %s has the aliases %v", index, state.Aliases)
+			aliases := slices.Sorted(maps.Keys(state.Aliases))
+			if want := []string{alias, index + "-write"}; !slices.Equal(aliases, want) {
+				t.Errorf("index %s has the aliases %v, want %v", index, aliases, want)
 			}
-			if state.Mappings.Dynamic != "false" || state.Settings.Index.Codec != "best_compression" {
-				t.Errorf("index %s was not made from its template: %+v", index, state)
+			if got := state.Mappings.Dynamic; got != "false" {
+				t.Errorf("index %s has the dynamic mapping %q, want the template's %q", index, got, "false")
+			}
+			if got := state.Settings.Index.Codec; got != "best_compression" {
+				t.Errorf("index %s has the codec %q, want the template's %q", index, got, "best_compression")
 			}
 		}
 		if n := total(t, x, tenant); n != 2 {
@@ -96,11 +101,16 @@ func TestFamilies(t *testing.T) {
 			t.Errorf("after the purge of acme %s has %d entries, want 2", tenant, n)
 		}
 	}
-	if names := templatesOf(t, url, prefix+"-*"); len(names) != len(others) || slices.Contains(names, prefix+"-acme") {
-		t.Errorf("after the purge of acme there are the templates %v", names)
+	var want []string
+	for _, tenant := range others {
+		want = append(want, prefix+"-"+string(tenant))
+	}
+	slices.Sort(want)
+	if names := templatesOf(t, url, prefix+"-*"); !slices.Equal(names, want) {
+		t.Errorf("after the purge of acme the templates are %v, want %v", names, want)
 	}
 	if names := indexesOf(t, url, prefix+"-*"); len(names) != 2*len(others) {
-		t.Errorf("after the purge of acme there are the indexes %v", names)
+		t.Errorf("after the purge of acme the indexes are %v, want %d", names, 2*len(others))
 	}
 }
 
@@ -119,32 +129,34 @@ func purge(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID) int {
 	}
 }
 
-// An index that was removed, or made by someone else, is no end of writing.
-func TestPutMendsTheFamily(t *testing.T) {
+// TestPutRestoresIndexAndAliases: Put creates a removed index and adds lost aliases.
+func TestPutRestoresIndexAndAliases(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	prefix := newPrefix(t, url)
 	x := open(t, url, prefix, waitForRefresh)
 	index := prefix + "-acme-2026.01"
 	put(t, x, acme, newEntries(acme, 5)...)
-	ask(t, http.MethodDelete, url+"/"+index, nil, nil)
+	engineRequest(t, http.MethodDelete, url+"/"+index, nil, nil)
 	if n := total(t, x, acme); n != 0 {
-		t.Fatalf("%d entries are in no index", n)
+		t.Fatalf("the removed index has %d entries, want 0", n)
 	}
 	put(t, x, acme, newEntries(acme, 5)...)
-	ask(t, http.MethodPost, url+"/_aliases", map[string]any{"actions": []any{
+	engineRequest(t, http.MethodPost, url+"/_aliases", map[string]any{"actions": []any{
 		map[string]any{"remove": map[string]any{"index": index, "aliases": []string{prefix + "-acme", index + "-write"}}},
 	}}, nil)
 	put(t, x, acme, newEntry(acme, 7))
 	if n := total(t, x, acme); n != 6 {
-		t.Fatalf("%d entries, want 6", n)
+		t.Fatalf("the index has %d entries, want 6", n)
 	}
-	if mappings := stateOf(t, url, index).Mappings; len(mappings.Properties) != len(opensearchindex.Mapping()["properties"].(map[string]any)) {
-		t.Fatalf("the index has the mapping %v", mappings)
+	got := slices.Sorted(maps.Keys(stateOf(t, url, index).Mappings.Properties))
+	want := slices.Sorted(maps.Keys(opensearchindex.Mapping()["properties"].(map[string]any)))
+	if !slices.Equal(got, want) {
+		t.Fatalf("the index maps %v, want %v", got, want)
 	}
 }
 
-// An entry that is indexed again must come to the same index, in every release.
-func TestMonthsOfLongAgoShareAnIndex(t *testing.T) {
+// TestOldMonthsShareAnIndex: an entry must belong to the same index in every release.
+func TestOldMonthsShareAnIndex(t *testing.T) {
 	for at, want := range map[string]string{
 		"1970-01-01T00:00:00Z": "1999.12", "1999-12-31T23:59:59.999Z": "1999.12",
 		"2000-01-01T00:00:00Z": "2000.12", "2007-05-06T00:00:00Z": "2007.12", "2019-12-31T23:59:59.999Z": "2019.12",
@@ -160,7 +172,7 @@ func TestMonthsOfLongAgoShareAnIndex(t *testing.T) {
 	}
 }
 
-func TestEntriesOfLongAgo(t *testing.T) {
+func TestOldEntries(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	prefix := newPrefix(t, url)
 	x := open(t, url, prefix, waitForRefresh)
@@ -180,11 +192,15 @@ func TestEntriesOfLongAgo(t *testing.T) {
 		t.Errorf("the indexes are %v, want those of 1999, 2000, 2017, 2018 and 2019", names)
 	}
 	if found := find(t, x, nil); len(found) != 406 {
-		t.Errorf("%d entries are found, want 406", len(found))
+		t.Errorf("found %d entries, want 406", len(found))
 	}
 	for _, e := range []audit.Entry{entries[0], entries[len(entries)-1]} {
-		if there, err := x.Contains(t.Context(), acme, e.ID); err != nil || !there {
-			t.Errorf("the entry of %v: %t, %v", e.Timestamp, there, err)
+		contained, err := x.Contains(t.Context(), acme, e.ID)
+		if err != nil {
+			t.Error(err)
+		}
+		if !contained {
+			t.Errorf("the entry of %v is not indexed", e.Timestamp)
 		}
 	}
 	if n := purge(t, x, acme); n != 406 {
@@ -203,7 +219,7 @@ func TestNoTenantIsAWildcard(t *testing.T) {
 		_, idsErr := x.IDs(t.Context(), tenant, begin, begin, audit.EntryID{}, 1)
 		for _, err := range []error{putErr, findErr, statsErr, containsErr, purgeErr, idsErr} {
 			if err == nil || !strings.Contains(err.Error(), "must match") {
-				t.Errorf("tenant %q: %v", tenant, err)
+				t.Errorf("tenant %q: error = %v, want one about its form", tenant, err)
 			}
 		}
 	}
@@ -217,8 +233,11 @@ func TestOpenRefuses(t *testing.T) {
 		"negative number": {URLs: []string{"http://localhost"}, Replicas: -1},
 		"negative time":   {URLs: []string{"http://localhost"}, Timeouts: opensearchindex.Timeouts{Write: -1}},
 	} {
-		if _, err := opensearchindex.Open(config); err == nil || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: %v", name, err)
+		_, err := opensearchindex.Open(config)
+		if err == nil {
+			t.Errorf("%s: Open returned no error", name)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the error has the password: %v", name, err)
 		}
 	}
 }

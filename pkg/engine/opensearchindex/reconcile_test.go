@@ -13,7 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
-// record is a system of record with entries in the order of their ids.
+// record is a system of record with entries in rising order of their ids.
 type record []audit.Entry
 
 func (r record) IDs(_ context.Context, _ audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
@@ -35,10 +35,10 @@ func (r record) Entry(_ context.Context, _ audit.TenantID, id audit.EntryID) (au
 	return audit.Entry{}, audit.ErrNotFound
 }
 
-// straight is an index queue without a wait.
-type straight struct{ index search.IndexWriter }
+// directQueue is an index queue that indexes messages when they are sent.
+type directQueue struct{ index search.IndexWriter }
 
-func (q straight) Send(ctx context.Context, bodies []string) error {
+func (q directQueue) Send(ctx context.Context, bodies []string) error {
 	for _, body := range bodies {
 		contents, err := envelope.Unpack(body)
 		if err != nil {
@@ -57,19 +57,22 @@ func TestReconcileEntriesRemovedByHand(t *testing.T) {
 	x := open(t, url, prefix, waitForRefresh)
 	entries := record(newEntries(acme, 2000))
 	put(t, x, acme, entries...)
-	ask(t, http.MethodPost, url+"/"+prefix+"-acme/_delete_by_query?refresh=true", map[string]any{"query": map[string]any{
+	engineRequest(t, http.MethodPost, url+"/"+prefix+"-acme/_delete_by_query?refresh=true", map[string]any{"query": map[string]any{
 		"terms": map[string]any{"id": []string{entries[0].ID.String(), entries[777].ID.String(), entries[1999].ID.String()}},
 	}}, nil)
 	r := search.Reconciler{
-		Store: entries, Index: x, Reader: entries, Queue: straight{x}, Grace: time.Minute,
+		Store: entries, Index: x, Reader: entries, Queue: directQueue{x}, Grace: time.Minute,
 		Now: func() time.Time { return begin.Add(time.Hour) },
 	}
 	want := search.Reconciliation{Tenant: acme, Day: begin.Truncate(24 * time.Hour), Stored: 2000, Indexed: 1997, Repaired: 3, Lag: time.Hour}
-	if got, err := r.Reconcile(t.Context(), acme, begin); err != nil || got != want {
-		t.Fatalf("got %+v, %v\nwant %+v", got, err, want)
-	}
-	want.Indexed, want.Repaired, want.Lag = 2000, 0, 0
-	if got, err := r.Reconcile(t.Context(), acme, begin); err != nil || got != want {
-		t.Fatalf("after the repair: got %+v, %v\nwant %+v", got, err, want)
+	for _, run := range []string{"first run", "run after the repair"} {
+		got, err := r.Reconcile(t.Context(), acme, begin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Fatalf("%s: got %+v, want %+v", run, got, want)
+		}
+		want.Indexed, want.Repaired, want.Lag = 2000, 0, 0
 	}
 }

@@ -18,8 +18,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
-// months makes entries that lie in many indexes and whose values are skewed.
-func months(n int) (entries []audit.Entry, regions []string) {
+// skewedEntries returns entries of many months with values of different
+// frequencies, and their regions.
+func skewedEntries(n int) (entries []audit.Entry, regions []string) {
 	random := rand.New(rand.NewPCG(1, 2))
 	entries, regions = make([]audit.Entry, n), make([]string, n)
 	for i := range entries {
@@ -44,7 +45,7 @@ func months(n int) (entries []audit.Entry, regions []string) {
 func TestPagesOverManyMonths(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	x := open(t, url, newPrefix(t, url), waitForRefresh)
-	entries, _ := months(500)
+	entries, _ := skewedEntries(500)
 	put(t, x, acme, entries...)
 	slices.SortFunc(entries, func(a, b audit.Entry) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	for _, order := range []audit.Order{audit.OldestFirst, audit.NewestFirst} {
@@ -72,18 +73,18 @@ func TestPagesOverManyMonths(t *testing.T) {
 				slices.Reverse(found)
 			}
 			if !slices.EqualFunc(found, entries, func(id audit.EntryID, e audit.Entry) bool { return id == e.ID }) {
-				t.Errorf("order %v, backwards %v: %d entries, not in the order of time and id", order, backwards, len(found))
+				t.Errorf("order %v, backwards %v: the %d entries found differ from the %d sorted by time and id", order, backwards, len(found), len(entries))
 			}
 		}
 	}
 }
 
-// Groups are right also where the shards do not name all of their values; where
-// that cannot be had, they are refused.
+// TestGroupsAreExactBeyondTheLimits: groups are exact or refused if shards do not
+// return all of their values.
 func TestGroupsAreExactBeyondTheLimits(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	x := open(t, url, newPrefix(t, url), waitForRefresh)
-	entries, regions := months(600)
+	entries, regions := skewedEntries(600)
 	put(t, x, acme, entries...)
 	value := map[audit.Field]func(i int) string{
 		audit.FieldUserID:     func(i int) string { return entries[i].UserID },
@@ -93,8 +94,8 @@ func TestGroupsAreExactBeyondTheLimits(t *testing.T) {
 	}
 	fields := []audit.Field{audit.FieldUserID, audit.FieldResourceID, "metadata.region", "metadata.none"}
 	var refusals int
-	for _, few := range []bool{false, true} {
-		if few {
+	for _, small := range []bool{false, true} {
+		if small {
 			x.UseSmallGroupLimits()
 		}
 		for _, first := range fields {
@@ -111,7 +112,7 @@ func TestGroupsAreExactBeyondTheLimits(t *testing.T) {
 					want := ranking(counts, top)
 					stats, err := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{GroupBy: by, Top: top})
 					var invalid *audit.ValidationError
-					if few && len(by) == 2 && errors.As(err, &invalid) && invalid.Fields[0].Pointer == "?group_by" {
+					if small && len(by) == 2 && errors.As(err, &invalid) && invalid.Fields[0].Pointer == "?group_by" {
 						refusals++
 						continue
 					}
@@ -119,14 +120,14 @@ func TestGroupsAreExactBeyondTheLimits(t *testing.T) {
 						t.Fatal(err)
 					}
 					if diff := gocmp.Diff(want, stats.Groups, cmpopts.EquateEmpty()); diff != "" {
-						t.Errorf("few %v: %d groups of %v: %s", few, top, by, diff)
+						t.Errorf("small limits %t: top %d by %v differs (-want +got):\n%s", small, top, by, diff)
 					}
 				}
 			}
 		}
 	}
 	if refusals == 0 {
-		t.Error("nothing was refused: the limits were not met")
+		t.Error("no groups were refused: the test did not reach the limits")
 	}
 }
 
@@ -157,17 +158,17 @@ func TestDistinctUsers(t *testing.T) {
 	}
 	put(t, x, acme, entries[:10_000]...)
 	if n := distinct(); n != 10_000 {
-		t.Errorf("%d distinct users, want 10,000 exactly", n)
+		t.Errorf("counted %d distinct users, want exactly 10,000", n)
 	}
 	put(t, x, acme, entries[10_000:]...)
 	if n := distinct(); n < 11_800 || n > 12_200 {
-		t.Errorf("%d distinct users, want 12,000 within a percent or two", n)
+		t.Errorf("counted %d distinct users, want 11,800 to 12,200", n)
 	}
 }
 
-// Everything that is counted in one search has to fit into OpenSearch's limit
-// of buckets together.
-func TestGroupsLeaveRoomForWhatIsCountedBeside(t *testing.T) {
+// TestGroupsLeaveBucketsForOtherCounts: all counts of one search together must stay
+// within OpenSearch's limit of buckets.
+func TestGroupsLeaveBucketsForOtherCounts(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	x := open(t, url, newPrefix(t, url), waitForRefresh)
 	const users, resources, values = 10_000, 60, 1000
@@ -192,23 +193,29 @@ func TestGroupsLeaveRoomForWhatIsCountedBeside(t *testing.T) {
 		stats, err := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{
 			GroupBy: []audit.Field{"metadata.a", audit.FieldResourceID}, Top: 58, Distinct: true, Interval: interval,
 		})
-		if err != nil || stats.Total != users+resources || stats.DistinctUsers != users {
-			t.Fatalf("interval %v: %d entries, %d users, %v", interval, stats.Total, stats.DistinctUsers, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stats.Total != users+resources {
+			t.Errorf("interval %v: total is %d, want %d", interval, stats.Total, users+resources)
+		}
+		if stats.DistinctUsers != users {
+			t.Errorf("interval %v: counted %d distinct users, want %d", interval, stats.DistinctUsers, users)
 		}
 		if interval > 0 && len(stats.Histogram) != users {
-			t.Errorf("%d buckets, want %d", len(stats.Histogram), users)
+			t.Errorf("the histogram has %d buckets, want %d", len(stats.Histogram), users)
 		}
 		counts := map[string]int64{}
 		for i := range users {
 			counts["\n"+entries[i].ResourceID]++
 		}
 		if diff := gocmp.Diff(ranking(counts, 58), stats.Groups); diff != "" {
-			t.Errorf("interval %v: %s", interval, diff)
+			t.Errorf("interval %v: groups differ (-want +got):\n%s", interval, diff)
 		}
 	}
 }
 
-// What has expired leaves the system of record by itself, but not the index.
+// TestExpiredEntriesAreNotFound: searches omit expired entries, which the index still has.
 func TestExpiredEntriesAreNotFound(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	x := open(t, url, newPrefix(t, url), waitForRefresh, func(c *opensearchindex.Config) {
@@ -227,20 +234,33 @@ func TestExpiredEntriesAreNotFound(t *testing.T) {
 			found = append(found, e.ResourceID)
 		}
 		if !slices.Equal(found, []string{"0", "2", "3"}) {
-			t.Errorf("the entries %v are found, want all but 1", found)
+			t.Errorf("found the entries %v, want 0, 2 and 3", found)
 		}
 		stats, err := x.Stats(t.Context(), acme, audit.Filter{Where: where}, request)
-		if err != nil || stats.Total != 3 || len(stats.Groups) != 3 || stats.Histogram[0].Count != 3 {
-			t.Errorf("counted %+v, %v, want 3", stats, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stats.Total != 3 {
+			t.Errorf("total is %d, want 3", stats.Total)
+		}
+		if len(stats.Groups) != 3 {
+			t.Errorf("groups are %+v, want 3", stats.Groups)
+		}
+		if len(stats.Histogram) != 1 || stats.Histogram[0].Count != 3 {
+			t.Errorf("the histogram is %+v, want one bucket of 3", stats.Histogram)
 		}
 	}
-	// The reconciler compares what is there.
-	if ids, err := x.IDs(t.Context(), acme, begin, begin.Add(time.Hour), audit.EntryID{}, 10); err != nil || len(ids) != 4 {
-		t.Errorf("%d ids, %v, want 4", len(ids), err)
+	// The reconciler needs the ids of all entries.
+	ids, err := x.IDs(t.Context(), acme, begin, begin.Add(time.Hour), audit.EntryID{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ids) != 4 {
+		t.Errorf("listed %d ids, want 4", len(ids))
 	}
 }
 
-// A prefix within a phrase finds everything, or is refused: never a part.
+// TestPhrasesWithAPrefix: a phrase that ends with a prefix finds all entries or is refused.
 func TestPhrasesWithAPrefix(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	x := open(t, url, newPrefix(t, url), waitForRefresh)
@@ -255,13 +275,19 @@ func TestPhrasesWithAPrefix(t *testing.T) {
 		var invalid *audit.ValidationError
 		switch {
 		case want > 1024 && errors.As(err, &invalid) && invalid.Fields[0].Pointer == "?q":
-		case err != nil || stats.Total != want:
-			t.Errorf("order-%s* finds %d entries, want %d: %v", prefix, stats.Total, want, err)
+		case err != nil:
+			t.Errorf("order-%s*: %v", prefix, err)
+		case stats.Total != want:
+			t.Errorf("order-%s* finds %d entries, want %d", prefix, stats.Total, want)
 		}
 	}
 	alone := audit.Filter{Where: audit.Text{Words: []string{"n"}, Prefix: true}}
-	if stats, err := x.Stats(t.Context(), acme, alone, audit.StatsRequest{}); err != nil || stats.Total != 3000 {
-		t.Errorf("n* finds %d entries, want 3000: %v", stats.Total, err)
+	stats, err := x.Stats(t.Context(), acme, alone, audit.StatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats.Total != 3000 {
+		t.Errorf("n* finds %d entries, want 3000", stats.Total)
 	}
 }
 
@@ -287,9 +313,13 @@ func TestIDs(t *testing.T) {
 		got, after = append(got, ids...), ids[len(ids)-1]
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("%d ids, want %d in rising order", len(got), len(want))
+		t.Errorf("listed %d ids, want the %d of the range in rising order", len(got), len(want))
 	}
-	if ids, err := x.IDs(t.Context(), "unknown", begin, begin.Add(time.Hour), audit.EntryID{}, 10); err != nil || len(ids) > 0 {
-		t.Errorf("an unknown tenant has %d ids: %v", len(ids), err)
+	ids, err := x.IDs(t.Context(), "unknown", begin, begin.Add(time.Hour), audit.EntryID{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ids) > 0 {
+		t.Errorf("an unknown tenant has %d ids, want none", len(ids))
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
-// corpus makes entries of about one KB as text, like those of a busy tenant.
+// corpus generates entries of about 1 KB of JSON, like those of a busy tenant.
 type corpus struct {
 	rnd   *rand.Rand
 	words []string
@@ -39,7 +39,7 @@ func newCorpus() *corpus {
 	return c
 }
 
-// text returns n words, some far more often than others.
+// text returns n words of very different frequencies.
 func (c *corpus) text(n int) string {
 	words := make([]string, n)
 	for i := range words {
@@ -91,7 +91,7 @@ func openBench(b *testing.B) *sqlite.DB {
 	return db
 }
 
-// pipeline is the whole way of bulks through the engine.
+// pipeline takes bulks of entries through all steps of the engine.
 type pipeline struct {
 	db            *sqlite.DB
 	ingest, index *sqlite.Queue
@@ -120,7 +120,7 @@ func decodeBulk(body string) ([]audit.Entry, error) {
 	return entries, nil
 }
 
-// step handles messages of a queue until ctx ends, which is its error.
+// step processes messages of a queue until ctx ends. It returns the error of ctx.
 func (p *pipeline) step(ctx context.Context, queue *sqlite.Queue, handle func(body string) error) error {
 	for {
 		messages, err := queue.Receive(ctx, 10, time.Second)
@@ -196,7 +196,7 @@ func (p *pipeline) run(tb testing.TB, c *corpus, n int, report func(done int)) {
 			return nil
 		})
 	}
-	const ahead = 20_000 // entries under way
+	const ahead = 20_000 // entries in the pipeline at once
 	for sent := 0; sent < n; sent += bulk {
 		body := encodeBulk(c.entries("acme", bulk))
 		for sent-int(p.indexed.Load()) > ahead && ctx.Err() == nil {
@@ -213,7 +213,7 @@ func (p *pipeline) run(tb testing.TB, c *corpus, n int, report func(done int)) {
 	workers.Wait()
 }
 
-// residentMB is the memory of this process, 0 where the system does not say.
+// residentMB returns the resident memory of this process, 0 if it is unknown.
 func residentMB() float64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -226,8 +226,8 @@ func residentMB() float64 {
 	return kib / 1024
 }
 
-// BenchmarkPipeline is the whole way of entries, from the ingest queue until
-// they are found. -short leaves out the million.
+// BenchmarkPipeline measures entries from the ingest queue until searches find
+// them. -short omits a million entries.
 func BenchmarkPipeline(b *testing.B) {
 	for _, n := range []int{20_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
@@ -272,7 +272,7 @@ func fill(b *testing.B, db *sqlite.DB, c *corpus, tenant audit.TenantID, n int) 
 	}
 }
 
-// BenchmarkRead is the read side over one tenant's entries. -short leaves out the million.
+// BenchmarkRead measures reads of one tenant's entries. -short omits a million entries.
 func BenchmarkRead(b *testing.B) {
 	for _, n := range []int{100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
@@ -296,7 +296,7 @@ func benchmarkPages(b *testing.B, db *sqlite.DB, c *corpus, n int) {
 	equals := func(field audit.Field, values ...string) audit.Expr {
 		return audit.Equals{Field: field, Values: values}
 	}
-	middle := corpusStart.Add(time.Duration(n) * time.Millisecond) // of the corpus, an entry every two
+	middle := corpusStart.Add(time.Duration(n) * time.Millisecond) // the corpus has an entry every two
 	for _, q := range []struct {
 		name   string
 		filter audit.Filter
@@ -356,7 +356,7 @@ func benchmarkStats(b *testing.B, db *sqlite.DB) {
 	}
 }
 
-// BenchmarkSend is one queue with many senders of small messages.
+// BenchmarkSend measures many senders of small messages to one queue.
 func BenchmarkSend(b *testing.B) {
 	db := openBench(b)
 	q := db.Queue("q", time.Minute, 5)

@@ -8,9 +8,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// TestDeepFiltersAreRefusedBeforeTheEngineRefusesThem: the engine's parser has
-// a limit of its own, which must never be met.
-func TestDeepFiltersAreRefusedBeforeTheEngineRefusesThem(t *testing.T) {
+// TestDeepFiltersNeverReachTheLimitOfFTS5: compile must refuse them before FTS5's
+// parser does.
+func TestDeepFiltersNeverReachTheLimitOfFTS5(t *testing.T) {
 	db := open(t)
 	rnd := rand.New(rand.NewPCG(1, 1))
 	if _, err := db.Entries().Append(t.Context(), "acme", newCorpus().entries("acme", 1)); err != nil {
@@ -43,7 +43,10 @@ func TestDeepFiltersAreRefusedBeforeTheEngineRefusesThem(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if answered < 100 || refused < 20 {
-		t.Fatalf("%d filters were answered and %d refused: the test does not meet the limit", answered, refused)
+	if answered < 100 {
+		t.Errorf("answered %d filters, want at least 100", answered)
+	}
+	if refused < 20 {
+		t.Errorf("refused %d filters, want at least 20", refused)
 	}
 }

@@ -76,7 +76,7 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// messageQueue shows a queue as the suite wants it.
+// messageQueue adapts a queue to the suite.
 type messageQueue struct{ *sqlite.Queue }
 
 func (q messageQueue) Receive(ctx context.Context, n int, wait time.Duration) ([]conformance.QueueMessage, error) {

@@ -18,28 +18,28 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 )
 
-// crashFile has the test binary be the child that TestKilledProcessLosesNothing kills.
+// crashFile makes the test binary the child that TestKilledProcessLosesNothing kills.
 var crashFile = flag.String("crash.file", "", "write to this file until killed (used by the crash test itself)")
 
 const crashTenant audit.TenantID = "acme"
 
-// TestKilledProcessLosesNothing kills a process that writes, at random moments,
-// and checks that everything that it was told is durable is there exactly once.
+// TestKilledProcessLosesNothing kills a writing process at random times. It checks
+// that everything the process reported as durable is stored exactly once.
 func TestKilledProcessLosesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
 	rounds := 6
 	if testing.Short() {
 		rounds = 2
 	}
-	told := map[string]bool{}
+	reported := map[string]bool{}
 	for round := range rounds {
-		runUntilKilled(t, path, 100+rand.IntN(400*(round+1)), told)
-		checkAfterCrash(t, path, time.Duration(round+1)*time.Hour, told)
+		runUntilKilled(t, path, 100+rand.IntN(400*(round+1)), reported)
+		checkAfterCrash(t, path, time.Duration(round+1)*time.Hour, reported)
 	}
 }
 
-// runUntilKilled starts a child and kills it after it told of n writes.
-func runUntilKilled(t *testing.T, path string, n int, told map[string]bool) {
+// runUntilKilled starts a child and kills it after it reported n writes.
+func runUntilKilled(t *testing.T, path string, n int, reported map[string]bool) {
 	t.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^TestCrashChild$", "-test.timeout=1m", "-crash.file="+path)
 	child.Stderr = os.Stderr
@@ -52,7 +52,7 @@ func runUntilKilled(t *testing.T, path string, n int, told map[string]bool) {
 	}
 	lines := bufio.NewScanner(out)
 	for count := 0; lines.Scan(); count++ {
-		told[lines.Text()] = true // what it told before it died counts, also after the kill
+		reported[lines.Text()] = true // reports that arrive after the kill count too
 		if count == n {
 			if err := child.Process.Kill(); err != nil {
 				t.Fatal(err)
@@ -60,12 +60,12 @@ func runUntilKilled(t *testing.T, path string, n int, told map[string]bool) {
 		}
 	}
 	if err := child.Wait(); err == nil {
-		t.Fatalf("the child ended by itself after telling of %d writes", len(told))
+		t.Fatalf("the child ended by itself after %d reports", len(reported))
 	}
 }
 
-// checkAfterCrash opens the file at a time when what was in flight is visible again.
-func checkAfterCrash(t *testing.T, path string, later time.Duration, told map[string]bool) {
+// checkAfterCrash opens the file at a later time, when messages in flight are visible again.
+func checkAfterCrash(t *testing.T, path string, later time.Duration, reported map[string]bool) {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), path, sqlite.WithClock(func() time.Time { return time.Now().Add(later) }))
 	if err != nil {
@@ -92,7 +92,7 @@ func checkAfterCrash(t *testing.T, path string, later time.Duration, told map[st
 	}
 	receiveAll(t, db, found)
 	kinds := map[string]int{}
-	for line := range told {
+	for line := range reported {
 		kind, name, _ := strings.Cut(line, " ")
 		kinds[kind]++
 		switch kind {
@@ -109,18 +109,18 @@ func checkAfterCrash(t *testing.T, path string, later time.Duration, told map[st
 				t.Errorf("came back: %s", line)
 			}
 		case "sent":
-			if found[line] != 1 && !told["deleted "+name] && !told["taken "+name] {
-				t.Errorf("there %d times: %s", found[line], line)
+			if found[line] != 1 && !reported["deleted "+name] && !reported["received "+name] {
+				t.Errorf("found %d times, want 1: %s", found[line], line)
 			}
 		case "indexed":
 			if found[line] != 1 {
-				t.Errorf("there %d times: %s", found[line], line)
+				t.Errorf("found %d times, want 1: %s", found[line], line)
 			}
 		}
 	}
 	for line, n := range found {
 		if n > 1 {
-			t.Errorf("there %d times: %s", n, line)
+			t.Errorf("found %d times, want 1: %s", n, line)
 		}
 	}
 	for _, kind := range []string{"stored", "indexed", "sent", "deleted"} {
@@ -130,13 +130,13 @@ func checkAfterCrash(t *testing.T, path string, later time.Duration, told map[st
 	}
 }
 
-// receiveAll counts the messages that are left.
+// receiveAll counts the remaining messages by their bodies.
 func receiveAll(t *testing.T, db *sqlite.DB, found map[string]int) {
 	t.Helper()
 	q := db.Queue("q", time.Millisecond, 0)
 	seen := map[string]bool{}
 	started := time.Now()
-	for time.Since(started) < 200*time.Millisecond { // long enough for what was in flight
+	for time.Since(started) < 200*time.Millisecond { // messages in flight become visible meanwhile
 		messages, err := q.Receive(t.Context(), 1000, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -150,7 +150,7 @@ func receiveAll(t *testing.T, db *sqlite.DB, found map[string]int) {
 	}
 }
 
-// TestCrashChild is the process that is killed.
+// TestCrashChild is the process that TestKilledProcessLosesNothing kills.
 func TestCrashChild(t *testing.T) {
 	if *crashFile == "" {
 		t.Skip("only TestKilledProcessLosesNothing runs this")
@@ -160,7 +160,7 @@ func TestCrashChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
-	tell := func(kind string, names ...string) {
+	report := func(kind string, names ...string) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, name := range names {
@@ -168,14 +168,14 @@ func TestCrashChild(t *testing.T) {
 		}
 	}
 	for range 4 {
-		go crashEntries(t.Context(), db, tell)
-		go crashSend(t.Context(), db, tell)
-		go crashReceive(t.Context(), db, tell)
+		go crashEntries(t.Context(), db, report)
+		go crashSend(t.Context(), db, report)
+		go crashReceive(t.Context(), db, report)
 	}
 	select {}
 }
 
-func crashEntries(ctx context.Context, db *sqlite.DB, tell func(kind string, names ...string)) {
+func crashEntries(ctx context.Context, db *sqlite.DB, report func(kind string, names ...string)) {
 	g := newCorpus()
 	g.rnd = rand.New(rand.NewPCG(rand.Uint64(), 0))
 	for {
@@ -185,28 +185,36 @@ func crashEntries(ctx context.Context, db *sqlite.DB, tell func(kind string, nam
 			entries[i].Message += " crash"
 			ids[i] = entries[i].ID.String()
 		}
-		if appended, err := db.Entries().Append(ctx, crashTenant, entries); err != nil || len(appended.Rejections) > 0 {
-			panic(fmt.Sprint(err, appended.Rejections))
+		appended, err := db.Entries().Append(ctx, crashTenant, entries)
+		if err != nil {
+			panic(err)
 		}
-		tell("stored", ids...)
-		if rejections, err := db.Index().Put(ctx, crashTenant, entries); err != nil || len(rejections) > 0 {
-			panic(fmt.Sprint(err, rejections))
+		if len(appended.Rejections) > 0 {
+			panic(fmt.Sprintf("Append rejected %+v", appended.Rejections))
 		}
-		tell("indexed", ids...)
+		report("stored", ids...)
+		rejections, err := db.Index().Put(ctx, crashTenant, entries)
+		if err != nil {
+			panic(err)
+		}
+		if len(rejections) > 0 {
+			panic(fmt.Sprintf("Put rejected %+v", rejections))
+		}
+		report("indexed", ids...)
 	}
 }
 
-func crashSend(ctx context.Context, db *sqlite.DB, tell func(kind string, names ...string)) {
+func crashSend(ctx context.Context, db *sqlite.DB, report func(kind string, names ...string)) {
 	for {
 		bodies := []string{fmt.Sprint(rand.Uint64()), fmt.Sprint(rand.Uint64())}
 		if err := db.Queue("q", time.Minute, 5).Send(ctx, bodies); err != nil {
 			panic(err)
 		}
-		tell("sent", bodies...)
+		report("sent", bodies...)
 	}
 }
 
-func crashReceive(ctx context.Context, db *sqlite.DB, tell func(kind string, names ...string)) {
+func crashReceive(ctx context.Context, db *sqlite.DB, report func(kind string, names ...string)) {
 	q := db.Queue("q", time.Minute, 0)
 	for {
 		messages, err := q.Receive(ctx, 1, time.Second)
@@ -214,12 +222,12 @@ func crashReceive(ctx context.Context, db *sqlite.DB, tell func(kind string, nam
 			panic(err)
 		}
 		for _, m := range messages {
-			// Told before it is deleted: killed in between, it may be gone untold.
-			tell("taken", m.Body)
+			// Report before the deletion: after a kill in between, the message may be deleted.
+			report("received", m.Body)
 			if err := q.Delete(ctx, []string{m.Receipt}); err != nil {
 				panic(err)
 			}
-			tell("deleted", m.Body)
+			report("deleted", m.Body)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 )
 
-func TestRecoverReleasesWhatTheLastProcessHadTakenUp(t *testing.T) {
+func TestRecoverReleasesMessagesOfTheLastProcess(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -20,8 +20,14 @@ func TestRecoverReleasesWhatTheLastProcessHadTakenUp(t *testing.T) {
 	}
 	for range 5 { // more often than a message may be received
 		got, err := queue.Receive(t.Context(), 10, 0)
-		if err != nil || len(got) != 1 || got[0].ReceiveCount != 1 {
-			t.Fatalf("%+v, %v", got, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 1 {
+			t.Fatalf("received %d messages, want 1", len(got))
+		}
+		if got[0].ReceiveCount != 1 {
+			t.Fatalf("the receive count is %d, want 1", got[0].ReceiveCount)
 		}
 		if err := db.Recover(t.Context()); err != nil {
 			t.Fatal(err)
@@ -30,12 +36,21 @@ func TestRecoverReleasesWhatTheLastProcessHadTakenUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if visible, inFlight, dead, err := queue.Depth(t.Context()); visible != 1 || inFlight+dead != 0 || err != nil {
-		t.Errorf("%d visible, %d in flight, %d dead, %v", visible, inFlight, dead, err)
+	wantDepth(t, queue, 1, 0, 0)
+}
+
+func wantDepth(t *testing.T, queue *sqlite.Queue, visible, inFlight, dead int64) {
+	t.Helper()
+	v, f, d, err := queue.Depth(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := [...]int64{v, f, d}, [...]int64{visible, inFlight, dead}; got != want {
+		t.Errorf("visible, in flight and dead messages are %v, want %v", got, want)
 	}
 }
 
-func TestAMessageThatEndsEveryProcessBecomesADeadLetter(t *testing.T) {
+func TestMessageThatEndsEachProcessBecomesADeadLetter(t *testing.T) {
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -53,12 +68,10 @@ func TestAMessageThatEndsEveryProcessBecomesADeadLetter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if visible, inFlight, dead, err := queue.Depth(t.Context()); visible+inFlight != 0 || dead != 1 || err != nil {
-		t.Errorf("%d visible, %d in flight, %d dead, %v", visible, inFlight, dead, err)
-	}
+	wantDepth(t, queue, 0, 0, 1)
 }
 
-func TestRecoverLeavesDelaysAlone(t *testing.T) {
+func TestRecoverKeepsDelays(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	db := open(t, sqlite.WithClock(func() time.Time { return now }))
 	queue := db.Queue("q", time.Hour, 2)
@@ -74,8 +87,11 @@ func TestRecoverLeavesDelaysAlone(t *testing.T) {
 	}{{time.Minute - 1, 0}, {1, 1}} {
 		now = now.Add(step.wait)
 		got, err := queue.Receive(t.Context(), 10, 0)
-		if err != nil || len(got) != step.want {
-			t.Fatalf("at %s: %+v, %v, want %d messages", now, got, err, step.want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != step.want {
+			t.Fatalf("at %s: received %d messages, want %d", now, len(got), step.want)
 		}
 	}
 }

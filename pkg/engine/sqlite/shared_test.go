@@ -25,19 +25,19 @@ func openShared(t *testing.T, n int, opts ...sqlite.Option) []*sqlite.DB {
 	return dbs
 }
 
-func TestSharedAndExclusiveExcludeOneAnother(t *testing.T) {
+func TestSharedAndExclusiveOpenExcludeEachOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
-	alone := openAt(t, path)
-	if db, err := sqlite.Open(t.Context(), path, sqlite.WithSharedFile()); !errors.Is(err, sqlite.ErrInUse) {
-		t.Fatalf("sharing a file that is not shared: %v, %v", db, err)
+	exclusive := openAt(t, path)
+	if _, err := sqlite.Open(t.Context(), path, sqlite.WithSharedFile()); !errors.Is(err, sqlite.ErrInUse) {
+		t.Fatalf("shared open of an exclusive file: error = %v, want %v", err, sqlite.ErrInUse)
 	}
-	if err := alone.Close(); err != nil {
+	if err := exclusive.Close(); err != nil {
 		t.Fatal(err)
 	}
 	first, second := openAt(t, path, sqlite.WithSharedFile()), openAt(t, path, sqlite.WithSharedFile())
 	for _, open := range []*sqlite.DB{first, second} {
-		if db, err := sqlite.Open(t.Context(), path); !errors.Is(err, sqlite.ErrInUse) {
-			t.Fatalf("having a shared file alone: %v, %v", db, err)
+		if _, err := sqlite.Open(t.Context(), path); !errors.Is(err, sqlite.ErrInUse) {
+			t.Fatalf("exclusive open of a shared file: error = %v, want %v", err, sqlite.ErrInUse)
 		}
 		if err := open.Close(); err != nil {
 			t.Fatal(err)
@@ -46,8 +46,8 @@ func TestSharedAndExclusiveExcludeOneAnother(t *testing.T) {
 	openAt(t, path)
 }
 
-// TestSharedFileIsMadeOnce: processes that all find no file make one together.
-func TestSharedFileIsMadeOnce(t *testing.T) {
+// TestSharedFileIsCreatedOnce: several processes create the file at the same time.
+func TestSharedFileIsCreatedOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
 	var opening sync.WaitGroup
 	for i := range 8 {
@@ -65,8 +65,11 @@ func TestSharedFileIsMadeOnce(t *testing.T) {
 	}
 	opening.Wait()
 	visible, _, _, err := openAt(t, path, sqlite.WithSharedFile()).Queue("q", time.Minute, 5).Depth(t.Context())
-	if err != nil || visible != 8 {
-		t.Fatalf("%d messages, %v, want 8", visible, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if visible != 8 {
+		t.Fatalf("the queue has %d messages, want 8", visible)
 	}
 }
 
@@ -75,7 +78,7 @@ func TestSharedTenantNumbersAgree(t *testing.T) {
 	const each = 20
 	var writing sync.WaitGroup
 	for i, db := range dbs {
-		writing.Go(func() { // the tenants in an order of its own, so that each is first somewhere
+		writing.Go(func() { // each DB starts with another tenant
 			for j := range each {
 				tenant := audit.TenantID(fmt.Sprintf("t%d", (i*5+j)%each))
 				e := newCorpus().entries(tenant, i+1)[i]
@@ -93,15 +96,18 @@ func TestSharedTenantNumbersAgree(t *testing.T) {
 		for j := range each {
 			tenant := audit.TenantID(fmt.Sprintf("t%d", j))
 			page, err := db.Index().Find(t.Context(), tenant, audit.Filter{}, audit.PageRequest{Limit: 50})
-			if err != nil || len(page.Entries) != len(dbs) {
-				t.Fatalf("%s has %d entries, %v, want %d", tenant, len(page.Entries), err, len(dbs))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page.Entries) != len(dbs) {
+				t.Fatalf("%s has %d entries, want %d", tenant, len(page.Entries), len(dbs))
 			}
 		}
 	}
 }
 
-// TestSharedQueueDeliversOnce: messages that several processes send and receive
-// all have numbers of their own and come once.
+// TestSharedQueueDeliversOnce: several processes send and receive. Each message
+// gets its own id and is delivered once.
 func TestSharedQueueDeliversOnce(t *testing.T) {
 	dbs := openShared(t, 4)
 	const senders, each = 2, 300
@@ -147,16 +153,16 @@ func TestSharedQueueDeliversOnce(t *testing.T) {
 	sending.Wait()
 	receiving.Wait()
 	if len(bodies) != senders*each || len(ids) != senders*each {
-		t.Fatalf("%d bodies under %d ids came, want %d of each", len(bodies), len(ids), senders*each)
+		t.Fatalf("received %d bodies with %d ids, want %d of each", len(bodies), len(ids), senders*each)
 	}
 	for body, n := range bodies {
 		if n != 1 {
-			t.Errorf("%s came %d times", body, n)
+			t.Errorf("received %s %d times, want 1", body, n)
 		}
 	}
 }
 
-func TestSharedReceiveWakesUpForForeignMessages(t *testing.T) {
+func TestSharedReceiveWakesUpForMessagesOfOtherProcesses(t *testing.T) {
 	dbs := openShared(t, 2)
 	received := make(chan time.Time, 1)
 	go func() {
@@ -165,18 +171,21 @@ func TestSharedReceiveWakesUpForForeignMessages(t *testing.T) {
 		}
 		close(received)
 	}()
-	time.Sleep(100 * time.Millisecond) // until it waits
+	time.Sleep(100 * time.Millisecond) // the receiver waits by now
 	if err := dbs[1].Queue("q", time.Minute, 5).Send(t.Context(), []string{"body"}); err != nil {
 		t.Fatal(err)
 	}
 	sent := time.Now()
-	at, came := <-received
-	if !came || at.Sub(sent) > 5*time.Second {
-		t.Fatalf("came: %v, %s after it was sent", came, at.Sub(sent))
+	at, ok := <-received
+	if !ok {
+		t.Fatal("the message was not received")
+	}
+	if delay := at.Sub(sent); delay > 5*time.Second {
+		t.Fatalf("received %s after sending, want at most 5s", delay)
 	}
 }
 
-// The suites hold where what one process writes is read by another.
+// In the suites below one process reads what another writes.
 
 func TestSharedStore(t *testing.T) {
 	conformance.Store(t, func(t *testing.T) conformance.EntryStore { return openShared(t, 2)[1].Entries() })

@@ -12,7 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 )
 
-// inTurn gives each call to another process of those that share a file.
+// inTurn sends successive calls to different processes that share a file.
 type inTurn[T any] struct {
 	of    []T
 	calls atomic.Int64

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 )
@@ -20,8 +23,8 @@ import (
 func TestOpenTwiceFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
 	first := openAt(t, path)
-	if db, err := sqlite.Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "in use") {
-		t.Fatalf("opening an open file: %v, %v", db, err)
+	if _, err := sqlite.Open(t.Context(), path); !errors.Is(err, sqlite.ErrInUse) {
+		t.Fatalf("opening an open file: error = %v, want %v", err, sqlite.ErrInUse)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
@@ -46,19 +49,19 @@ func execSQL(t *testing.T, path, query string) {
 	}
 }
 
-func TestOpenRefusesWhatItDoesNotKnow(t *testing.T) {
+func TestOpenRefusesUnknownFiles(t *testing.T) {
 	dir := t.TempDir()
-	newer, foreign, text := filepath.Join(dir, "newer.db"), filepath.Join(dir, "foreign.db"), filepath.Join(dir, "text.db")
+	newer, unrelated, text := filepath.Join(dir, "newer.db"), filepath.Join(dir, "unrelated.db"), filepath.Join(dir, "text.db")
 	if err := openAt(t, newer).Close(); err != nil {
 		t.Fatal(err)
 	}
 	execSQL(t, newer, `PRAGMA user_version = 999`)
-	execSQL(t, foreign, `CREATE TABLE entries (x)`)
+	execSQL(t, unrelated, `CREATE TABLE entries (x)`)
 	if err := os.WriteFile(text, []byte(strings.Repeat("no database", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		newer: "newer release", foreign: "not one of Ocelot", text: "not a database", filepath.Join(dir, "absent", "x.db"): "unable to open",
+		newer: "newer release", unrelated: "not one of Ocelot", text: "not a database", filepath.Join(dir, "absent", "x.db"): "unable to open",
 	} {
 		db, err := sqlite.Open(t.Context(), path)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -67,7 +70,7 @@ func TestOpenRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-func TestPathsMayHaveAnyCharacter(t *testing.T) {
+func TestPathMayHaveAnyCharacter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), `a b?mode=memory&x=%41#ü.db`)
 	db := openAt(t, path)
 	if _, err := db.Entries().Append(t.Context(), "acme", newCorpus().entries("acme", 1)); err != nil {
@@ -78,7 +81,7 @@ func TestPathsMayHaveAnyCharacter(t *testing.T) {
 	}
 }
 
-func TestReopenedFileHasEverything(t *testing.T) {
+func TestReopenedFileHasAllData(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
 	entries := newCorpus().entries("acme", 10)
 	db := openAt(t, path)
@@ -96,16 +99,25 @@ func TestReopenedFileHasEverything(t *testing.T) {
 	}
 	db = openAt(t, path)
 	page, err := db.Index().Find(t.Context(), "acme", audit.Filter{}, audit.PageRequest{Limit: 50})
-	if err != nil || len(page.Entries) != 10 {
-		t.Fatalf("%d entries, %v, want 10", len(page.Entries), err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(page.Entries) != 10 {
+		t.Fatalf("found %d entries, want 10", len(page.Entries))
 	}
 	messages, err := db.Queue("q", time.Minute, 1).Receive(t.Context(), 5, 0)
-	if err != nil || len(messages) != 1 || messages[0].Body != "body" {
-		t.Fatalf("messages %+v, %v, want the one sent", messages, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(messages) != 1 {
+		t.Fatalf("received %d messages, want 1", len(messages))
+	}
+	if messages[0].Body != "body" {
+		t.Fatalf("received the body %q, want %q", messages[0].Body, "body")
 	}
 }
 
-func TestAfterCloseEverythingIsUnavailable(t *testing.T) {
+func TestCallsAfterCloseAreUnavailable(t *testing.T) {
 	db := open(t)
 	waiting := make(chan error)
 	go func() {
@@ -122,7 +134,7 @@ func TestAfterCloseEverythingIsUnavailable(t *testing.T) {
 	_, appendErr := db.Entries().Append(t.Context(), "acme", entries)
 	_, findErr := db.Index().Find(t.Context(), "acme", audit.Filter{}, audit.PageRequest{Limit: 1})
 	for name, err := range map[string]error{
-		"Append": appendErr, "Find": findErr, "Ping": db.Ping(t.Context()), "a Receive that waited": <-waiting,
+		"Append": appendErr, "Find": findErr, "Ping": db.Ping(t.Context()), "waiting Receive": <-waiting,
 	} {
 		var unavailable *audit.UnavailableError
 		if !errors.As(err, &unavailable) {
@@ -131,8 +143,9 @@ func TestAfterCloseEverythingIsUnavailable(t *testing.T) {
 	}
 }
 
-// TestAFailingWriteFailsAlone: writes that share a transaction with a failing one succeed.
-func TestAFailingWriteFailsAlone(t *testing.T) {
+// TestFailingWriteFailsAlone checks that writes succeed if another write of their
+// transaction fails.
+func TestFailingWriteFailsAlone(t *testing.T) {
 	db := open(t)
 	q := db.Queue("q", time.Minute, 5)
 	var failed, sent atomic.Int64
@@ -165,12 +178,21 @@ func TestAFailingWriteFailsAlone(t *testing.T) {
 	}
 	callers.Wait()
 	visible, _, _, err := q.Depth(t.Context())
-	if err != nil || visible != sent.Load() || failed.Load() != 400 {
-		t.Fatalf("%d of %d messages are there (%v), %d of 400 deletions failed", visible, sent.Load(), err, failed.Load())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if visible != sent.Load() {
+		t.Errorf("the queue has %d messages, want %d", visible, sent.Load())
+	}
+	if failed.Load() != 400 {
+		t.Errorf("%d deletions failed, want 400", failed.Load())
 	}
 	stats, err := db.Index().Stats(t.Context(), "acme", audit.Filter{Where: audit.Not{Expr: audit.Text{Words: []string{"absent"}}}}, audit.StatsRequest{})
-	if err != nil || stats.Total != 100 {
-		t.Fatalf("%d entries are indexed (%v), want 100", stats.Total, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats.Total != 100 {
+		t.Errorf("%d entries are indexed, want 100", stats.Total)
 	}
 }
 
@@ -181,9 +203,12 @@ func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {
 	entries[0].Timestamp, entries[0].ID = late, audit.NewEntryID(late, [10]byte{})
 	entries[2].Timestamp = entries[2].Timestamp.Add(time.Millisecond)
 	appended, err := db.Entries().Append(t.Context(), "acme", entries)
-	rejections := appended.Rejections
-	if err != nil || len(rejections) != 2 || rejections[0].Index != 0 || rejections[1].Index != 2 || rejections[0].Code != audit.CodeUnstorable {
-		t.Fatalf("rejections %+v, %v, want those of 0 and 2", rejections, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []audit.Rejection{{Index: 0, Code: audit.CodeUnstorable}, {Index: 2, Code: audit.CodeUnstorable}}
+	if diff := cmp.Diff(want, appended.Rejections, cmpopts.IgnoreFields(audit.Rejection{}, "Reason")); diff != "" {
+		t.Fatalf("rejections differ (-want +got):\n%s", diff)
 	}
 	if _, err := db.Entries().Entry(t.Context(), "acme", entries[1].ID); err != nil {
 		t.Fatal(err)
@@ -194,9 +219,9 @@ func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {
 	}
 }
 
-// TestTheLastTimesAreInOrder: the whole range of timestamps keeps its order,
-// the halves before and after the sign bit of the key included.
-func TestTheLastTimesAreInOrder(t *testing.T) {
+// TestAllTimesAreInOrder checks the order of timestamps on both sides of the key's
+// sign bit.
+func TestAllTimesAreInOrder(t *testing.T) {
 	db := open(t)
 	var entries []audit.Entry
 	for _, millis := range []int64{0, 1, 1<<41 - 1, 1 << 41, 1<<42 - 1} {
@@ -205,8 +230,12 @@ func TestTheLastTimesAreInOrder(t *testing.T) {
 		e.ID = audit.NewEntryID(e.Timestamp, [10]byte(e.Digest[:]))
 		entries = append(entries, e)
 	}
-	if appended, err := db.Entries().Append(t.Context(), "acme", entries); err != nil || len(appended.Rejections) > 0 {
-		t.Fatal(appended.Rejections, err)
+	appended, err := db.Entries().Append(t.Context(), "acme", entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(appended.Rejections) > 0 {
+		t.Fatalf("Append rejected %+v", appended.Rejections)
 	}
 	if _, err := db.Index().Put(t.Context(), "acme", entries); err != nil {
 		t.Fatal(err)
@@ -218,20 +247,23 @@ func TestTheLastTimesAreInOrder(t *testing.T) {
 				f.From = entries[i].Timestamp
 			}
 			page, err := db.Index().Find(t.Context(), "acme", f, audit.PageRequest{Order: audit.OldestFirst, Limit: 50})
-			if err != nil || len(page.Entries) != len(entries)-i {
-				t.Fatalf("%s from %v: %d entries, %v", name, f.From, len(page.Entries), err)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page.Entries) != len(entries)-i {
+				t.Fatalf("%s from %v: found %d entries, want %d", name, f.From, len(page.Entries), len(entries)-i)
 			}
 			for j, e := range page.Entries {
-				if e.ID != entries[i+j].ID {
-					t.Fatalf("%s from %v: entry %d is of %v", name, f.From, j, e.Timestamp)
+				if want := entries[i+j]; e.ID != want.ID {
+					t.Fatalf("%s from %v: entry %d has the time %v, want %v", name, f.From, j, e.Timestamp, want.Timestamp)
 				}
 			}
 		}
 	}
 }
 
-// TestAFullMillisecondRejects fills one millisecond up to its last slot.
-func TestAFullMillisecondRejects(t *testing.T) {
+// TestFullMillisecondRejects fills all slots of a millisecond.
+func TestFullMillisecondRejects(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fills four million rows; run without -short")
 	}
@@ -249,15 +281,24 @@ func TestAFullMillisecondRejects(t *testing.T) {
 		e[i].Timestamp, e[i].ID = at, audit.NewEntryID(at, [10]byte{9: byte(i)})
 	}
 	appended, err := db.Entries().Append(t.Context(), "acme", e)
-	rejections := appended.Rejections
-	if err != nil || len(rejections) != 1 || rejections[0].Index != 1 || !strings.Contains(rejections[0].Reason, "4194304") {
-		t.Fatalf("rejections %+v, %v, want the second for want of a slot", rejections, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(appended.Rejections) != 1 {
+		t.Fatalf("rejections = %+v, want 1", appended.Rejections)
+	}
+	rejection := appended.Rejections[0]
+	if rejection.Index != 1 {
+		t.Errorf("entry %d is rejected, want 1", rejection.Index)
+	}
+	if !strings.Contains(rejection.Reason, "4194304") {
+		t.Errorf("the reason is %q, want the number of slots, 4194304", rejection.Reason)
 	}
 }
 
-// TestTheLogStaysBounded: readers that overlap without a pause keep SQLite from
-// beginning the log anew; the writer does it by force.
-func TestTheLogStaysBounded(t *testing.T) {
+// TestLogStaysBounded: readers that always overlap keep SQLite from restarting the
+// write-ahead log, so the writer truncates it.
+func TestLogStaysBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes half a gigabyte; run without -short")
 	}
@@ -297,13 +338,13 @@ func TestTheLogStaysBounded(t *testing.T) {
 	}
 	stop()
 	readers.Wait()
-	t.Logf("the log was at most %d MB long", largest>>20)
+	t.Logf("the log reached %d MB", largest>>20)
 	if largest > 350<<20 {
-		t.Fatalf("the log grew to %d MB", largest>>20)
+		t.Fatalf("the log reached %d MB, want at most 350", largest>>20)
 	}
 }
 
-func TestTheClockDecidesVisibility(t *testing.T) {
+func TestClockDecidesVisibility(t *testing.T) {
 	var mu sync.Mutex
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	db := open(t, sqlite.WithClock(func() time.Time {
@@ -328,6 +369,6 @@ func TestTheClockDecidesVisibility(t *testing.T) {
 	mu.Unlock()
 	counts = append(counts, count())
 	if fmt.Sprint(counts) != "[1 0 1]" {
-		t.Fatalf("received %v messages at once, a moment and an hour later, want [1 0 1]", counts)
+		t.Fatalf("received %v messages now, again now and an hour later, want [1 0 1]", counts)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-// rows counts the rows of a table in a file that is open.
+// rows counts the rows of a table in an open file.
 func rows(t *testing.T, path, table string) (n int) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -26,7 +26,7 @@ func rows(t *testing.T, path, table string) (n int) {
 	return n
 }
 
-func TestExpiredSegmentsAreRemovedLittleByLittle(t *testing.T) {
+func TestExpiredSegmentsAreRemovedGradually(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
 	now := time.Now()
 	log := openAt(t, path, sqlite.WithClock(func() time.Time { return now })).StreamLog()
@@ -48,7 +48,7 @@ func TestExpiredSegmentsAreRemovedLittleByLittle(t *testing.T) {
 			t.Fatalf("%d segments with %d ids are stored, want %d with %d", s, ids, segments, 2*segments)
 		}
 	}
-	appendAll("quiet", 0, 6) // the tenant never comes back
+	appendAll("quiet", 0, 6) // this tenant appends nothing later
 	appendAll("acme", 0, 4)
 	now = now.Add(stream.Retention)
 	wantRows(10)
@@ -56,11 +56,11 @@ func TestExpiredSegmentsAreRemovedLittleByLittle(t *testing.T) {
 	wantRows(9)
 	appendAll("acme", 11, 20)
 	wantRows(10)
-	appendAll("acme", 10, 20) // it has them: nothing is expired
+	appendAll("acme", 10, 20) // already stored: removes nothing
 	wantRows(10)
 }
 
-func TestExpiredConnectionsAreRemovedLittleByLittle(t *testing.T) {
+func TestExpiredConnectionsAreRemovedGradually(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
 	now := time.Now()
 	connections := openAt(t, path, sqlite.WithClock(func() time.Time { return now })).Connections()
@@ -82,12 +82,12 @@ func TestExpiredConnectionsAreRemovedLittleByLittle(t *testing.T) {
 		}
 	}
 	if _, err := connections.Connection(t.Context(), "25"); err != nil {
-		t.Fatalf("the one that is not expired: %v", err)
+		t.Fatalf("the connection that has not expired: %v", err)
 	}
 }
 
-// TestFileOfTheFirstReleaseIsBroughtUpToDate: it had no streams.
-func TestFileOfTheFirstReleaseIsBroughtUpToDate(t *testing.T) {
+// TestFileOfTheFirstReleaseIsMigrated uses a file without the tables of streams.
+func TestFileOfTheFirstReleaseIsMigrated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
 	entries := newCorpus().entries("acme", 10)
 	db := openAt(t, path)
@@ -103,8 +103,12 @@ func TestFileOfTheFirstReleaseIsBroughtUpToDate(t *testing.T) {
 	for i := range entries {
 		ids[i] = entries[i].ID
 	}
-	if found, err := db.Entries().EntriesByID(t.Context(), "acme", ids); err != nil || len(found) != len(entries) {
-		t.Fatalf("%d entries, %v, want %d", len(found), err, len(entries))
+	found, err := db.Entries().EntriesByID(t.Context(), "acme", ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != len(entries) {
+		t.Fatalf("found %d entries, want %d", len(found), len(entries))
 	}
 	head, err := db.StreamLog().Open(t.Context(), "acme", time.Now().Add(time.Hour))
 	if err == nil {
@@ -113,7 +117,14 @@ func TestFileOfTheFirstReleaseIsBroughtUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if segments, err := db.StreamLog().Read(t.Context(), "acme", head, 10); err != nil || len(segments) != 1 || len(segments[0].IDs) != len(ids) {
-		t.Fatalf("the stream has %+v, %v, want one segment of %d", segments, err, len(ids))
+	segments, err := db.StreamLog().Read(t.Context(), "acme", head, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(segments) != 1 {
+		t.Fatalf("the stream has %d segments, want 1", len(segments))
+	}
+	if len(segments[0].IDs) != len(ids) {
+		t.Fatalf("the segment has %d ids, want %d", len(segments[0].IDs), len(ids))
 	}
 }

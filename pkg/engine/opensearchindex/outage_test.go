@@ -21,32 +21,30 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// silence returns the URL of what takes connections and never answers.
-func silence(t *testing.T) string {
+// silentServer returns the URL of a server that accepts connections and never answers.
+func silentServer(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	return "http://" + listener.Addr().String() // the kernel takes the connections
+	return "http://" + listener.Addr().String() // the kernel accepts the connections
 }
 
-// patience is what tests have with silence, and everyone's own time, which no
-// call may use up.
 const (
-	patience = 50 * time.Millisecond
-	ownTime  = 30 * time.Second
+	shortTimeout  = 50 * time.Millisecond // of the index
+	callerTimeout = 30 * time.Second      // no call may use it up
 )
 
-func impatient(c *opensearchindex.Config) {
-	c.Timeouts = opensearchindex.Timeouts{Find: patience, Contains: patience, Count: patience, Write: patience}
-	c.WriteBudget = 4 * patience
+func withShortTimeouts(c *opensearchindex.Config) {
+	c.Timeouts = opensearchindex.Timeouts{Find: shortTimeout, Contains: shortTimeout, Count: shortTimeout, Write: shortTimeout}
+	c.WriteBudget = 4 * shortTimeout
 }
 
-func TestSilenceLeavesTime(t *testing.T) {
-	x := open(t, silence(t), "test", impatient)
-	for name, ask := range map[string]func(ctx context.Context) error{
+func TestSilentServerTimesOut(t *testing.T) {
+	x := open(t, silentServer(t), "test", withShortTimeouts)
+	for name, send := range map[string]func(ctx context.Context) error{
 		"Find": func(ctx context.Context) error {
 			_, err := x.Find(ctx, acme, audit.Filter{}, audit.PageRequest{Limit: 1})
 			return err
@@ -64,43 +62,47 @@ func TestSilenceLeavesTime(t *testing.T) {
 		"Purge": func(ctx context.Context) error { _, err := x.Purge(ctx, acme, 1); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), ownTime)
+			ctx, cancel := context.WithTimeout(t.Context(), callerTimeout)
 			defer cancel()
-			wantUnavailable(t, ask(ctx))
+			wantUnavailable(t, send(ctx))
 			if ctx.Err() != nil {
-				t.Error("the caller's own time is over")
+				t.Errorf("the caller's context has ended: %v", ctx.Err())
 			}
 		})
 	}
 }
 
-// A write that is not answered is repeated while there is time.
-func TestSilenceThatPasses(t *testing.T) {
-	var asked atomic.Int32
+// TestWriteIsRetriedAfterTimeouts: Put retries unanswered writes within its budget.
+func TestWriteIsRetriedAfterTimeouts(t *testing.T) {
+	var requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if asked.Add(1) <= 2 {
-			_, _ = io.Copy(io.Discard, r.Body) // or the end of the connection is not seen
+		if requests.Add(1) <= 2 {
+			_, _ = io.Copy(io.Discard, r.Body) // otherwise the server does not notice the closed connection
 			<-r.Context().Done()
 			return
 		}
 		_, _ = io.WriteString(w, `{"items":[{"index":{"status":201}}]}`)
 	}))
 	defer server.Close()
-	x := open(t, server.URL, "test", impatient, func(c *opensearchindex.Config) { c.WriteBudget = ownTime })
-	ctx, cancel := context.WithTimeout(t.Context(), ownTime)
+	x := open(t, server.URL, "test", withShortTimeouts, func(c *opensearchindex.Config) { c.WriteBudget = callerTimeout })
+	ctx, cancel := context.WithTimeout(t.Context(), callerTimeout)
 	defer cancel()
-	if rejections, err := x.Put(ctx, acme, newEntries(acme, 1)); err != nil || len(rejections) > 0 {
-		t.Errorf("Put: %v, rejections %v", err, rejections)
+	rejections, err := x.Put(ctx, acme, newEntries(acme, 1))
+	if err != nil {
+		t.Error(err)
 	}
-	if n := asked.Load(); n < 3 {
-		t.Errorf("asked %d times, want 3", n)
+	if len(rejections) > 0 {
+		t.Errorf("Put rejected %+v", rejections)
+	}
+	if n := requests.Load(); n < 3 {
+		t.Errorf("sent %d requests, want at least 3", n)
 	}
 }
 
-// standIn answers lists where the index does not.
-type standIn struct{ entry audit.Entry }
+// fallback answers lists and reads if the index does not.
+type fallback struct{ entry audit.Entry }
 
-func (s standIn) Find(ctx context.Context, _ audit.TenantID, _ audit.Filter, _ audit.PageRequest) (audit.Page, error) {
+func (s fallback) Find(ctx context.Context, _ audit.TenantID, _ audit.Filter, _ audit.PageRequest) (audit.Page, error) {
 	if err := ctx.Err(); err != nil {
 		return audit.Page{}, err
 	}
@@ -108,60 +110,71 @@ func (s standIn) Find(ctx context.Context, _ audit.TenantID, _ audit.Filter, _ a
 	return audit.Page{Entries: []audit.Entry{s.entry}, First: &at, Last: &at}, nil
 }
 
-func (s standIn) Entry(context.Context, audit.TenantID, audit.EntryID) (audit.Entry, error) {
+func (s fallback) Entry(context.Context, audit.TenantID, audit.EntryID) (audit.Entry, error) {
 	return s.entry, nil
 }
 
-// While OpenSearch is silent, or refuses everything, the read side answers what it can.
+// TestReadSideWithoutOpenSearch: the read side answers lists and reads of one entry
+// while OpenSearch is silent or refuses all requests.
 func TestReadSideWithoutOpenSearch(t *testing.T) {
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = io.WriteString(w, `{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}`)
 	}))
 	defer refusing.Close()
-	for name, address := range map[string]string{"silent": silence(t), "refusing": refusing.URL} {
+	for name, address := range map[string]string{"silent": silentServer(t), "refusing": refusing.URL} {
 		t.Run(name, func(t *testing.T) {
 			entry := newEntry(acme, 1)
 			s := search.Service{
-				Index: open(t, address, "test", impatient), Degraded: standIn{entry}, Reader: standIn{entry},
+				Index: open(t, address, "test", withShortTimeouts), Degraded: fallback{entry}, Reader: fallback{entry},
 				Cursors: cursor.NewSigner(make([]byte, 32)), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), ownTime)
+			ctx, cancel := context.WithTimeout(t.Context(), callerTimeout)
 			defer cancel()
 			list, err := s.Find(ctx, acme, access.Scope{}, url.Values{})
-			if err != nil || !list.Degraded || len(list.Entries) != 1 {
-				t.Errorf("the list is %+v, %v", list, err)
+			if err != nil {
+				t.Error(err)
+			}
+			if !list.Degraded {
+				t.Error("the list is not marked as degraded")
+			}
+			if len(list.Entries) != 1 {
+				t.Errorf("the list has %d entries, want 1", len(list.Entries))
 			}
 			found, err := s.Entry(ctx, acme, access.Scope{}, entry.ID)
-			if err != nil || found.Status != audit.StatusStored {
-				t.Errorf("the entry is %+v, %v", found, err)
+			if err != nil {
+				t.Error(err)
+			}
+			if found.Status != audit.StatusStored {
+				t.Errorf("the entry is %q, want %q", found.Status, audit.StatusStored)
 			}
 			_, _, err = s.Stats(ctx, acme, access.Scope{}, url.Values{})
 			wantUnavailable(t, err)
 			if ctx.Err() != nil {
-				t.Error("the caller's own time is over")
+				t.Errorf("the caller's context has ended: %v", ctx.Err())
 			}
 		})
 	}
 }
 
-// The usual times must fit into those of the functions: see pkg/manifest.
-func TestPatienceFitsTheFunctions(t *testing.T) {
+// TestTimeoutsFitTheFunctions compares the default timeouts with those of the
+// functions in pkg/manifest.
+func TestTimeoutsFitTheFunctions(t *testing.T) {
 	const mongo, reserve = 5 * time.Second, time.Second
-	usual := opensearchindex.DefaultTimeouts()
+	defaults := opensearchindex.DefaultTimeouts()
 	for name, times := range map[string][2]time.Duration{
-		"search-logs": {usual.Find + mongo + reserve, timeoutOf(t, "search-logs")},
-		"get-log":     {usual.Contains + mongo + reserve, timeoutOf(t, "get-log")},
-		"get-stats":   {usual.Count + reserve, timeoutOf(t, "get-stats")},
-		"index-logs":  {opensearchindex.DefaultWriteBudget + usual.Write + reserve, timeoutOf(t, "index-logs")},
+		"search-logs": {defaults.Find + mongo + reserve, timeoutOf(t, "search-logs")},
+		"get-log":     {defaults.Contains + mongo + reserve, timeoutOf(t, "get-log")},
+		"get-stats":   {defaults.Count + reserve, timeoutOf(t, "get-stats")},
+		"index-logs":  {opensearchindex.DefaultWriteBudget + defaults.Write + reserve, timeoutOf(t, "index-logs")},
 	} {
 		if times[0] > times[1] {
-			t.Errorf("%s takes up to %v of %v", name, times[0], times[1])
+			t.Errorf("%s can take %v, want at most its timeout of %v", name, times[0], times[1])
 		}
 	}
 }
 
-// errorsOf makes every read of an index that answers so.
+// errorsOf returns the error of each read of an index with this response.
 func errorsOf(t *testing.T, status int, body string) map[string]error {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -177,8 +190,9 @@ func errorsOf(t *testing.T, status int, body string) map[string]error {
 	return map[string]error{"Find": find, "Contains": contains, "Stats": stats, "IDs": ids}
 }
 
-// Whatever is not the query's fault is an outage, which others can make up for.
-func TestRefusalsOfTheClusterAreOutages(t *testing.T) {
+// TestClusterErrorsAreOutages: errors that the query does not cause are outages, so
+// that other stores can answer.
+func TestClusterErrorsAreOutages(t *testing.T) {
 	for name, answer := range map[string]struct {
 		status int
 		body   string
