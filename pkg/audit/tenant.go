@@ -48,10 +48,10 @@ const (
 	TenantDeleting  TenantStatus = "deleting"
 )
 
-// Gone says what looking for a tenant means for entries that are still under way to
-// it: they are dropped where the tenant is not there any more or on its way out. An
-// error that says neither is returned.
-func Gone(t Tenant, err error) (bool, error) {
+// IsDeleted interprets the result of reading a tenant's record. It reports whether
+// the tenant is deleted or being deleted, in which case a step drops the entries that
+// it received for the tenant. It returns every error except ErrNotFound.
+func IsDeleted(t Tenant, err error) (bool, error) {
 	if errors.Is(err, ErrNotFound) {
 		return true, nil
 	}
@@ -161,8 +161,8 @@ func (t *Tenant) Validate() []FieldError {
 	return faults
 }
 
-// Takes reports whether entries of this severity are stored.
-func (s *Settings) Takes(severity Severity) bool { return slices.Contains(s.LogLevels, severity) }
+// HasLogLevel reports whether entries of this severity are stored.
+func (s *Settings) HasLogLevel(severity Severity) bool { return slices.Contains(s.LogLevels, severity) }
 
 // ExpiryOf returns when an entry of time t expires; the zero time means never.
 func (s *Settings) ExpiryOf(t time.Time) time.Time {

@@ -75,11 +75,11 @@ func (p *Persister) persistTenant(ctx context.Context, messages []envelope.Messa
 
 func (p *Persister) persistTogether(ctx context.Context, messages []envelope.Message) error {
 	tenant := messages[0].Contents.Tenant
-	gone, err := audit.Gone(p.Tenants.Tenant(ctx, tenant))
+	deleted, err := audit.IsDeleted(p.Tenants.Tenant(ctx, tenant))
 	if err != nil {
 		return fmt.Errorf("persist %s: %w", tenant, err)
 	}
-	if gone {
+	if deleted {
 		return nil
 	}
 	entries := envelope.Entries(messages)

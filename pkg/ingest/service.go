@@ -148,7 +148,7 @@ func (b *batch) submit(text []byte, key string) Outcome {
 			"must not have the identity of an earlier entry of this request with other content"))
 	}
 	switch settings := &b.tenant.Settings; {
-	case !settings.Takes(entry.Severity):
+	case !settings.HasLogLevel(entry.Severity):
 		return Outcome{ID: entry.ID, Status: Filtered}
 	case settings.RetentionDays > 0 && !settings.ExpiryOf(entry.Timestamp).After(b.now):
 		return Outcome{ID: entry.ID, Status: Expired}

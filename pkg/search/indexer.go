@@ -38,11 +38,11 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 		var puts []Batch
 		for _, messages := range batch.ByTenant() {
 			tenant := messages[0].Contents.Tenant
-			gone, err := audit.Gone(x.Tenants.Tenant(ctx, tenant))
+			deleted, err := audit.IsDeleted(x.Tenants.Tenant(ctx, tenant))
 			switch {
 			case err != nil:
 				setOutcomes(outcomes, messages, fmt.Errorf("index %s: %w", tenant, err))
-			case !gone:
+			case !deleted:
 				groups, puts = append(groups, messages), append(puts, Batch{Tenant: tenant, Entries: envelope.Entries(messages)})
 			}
 		}

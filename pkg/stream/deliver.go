@@ -38,11 +38,11 @@ func (s *Service) Deliver(ctx context.Context, body string) error {
 
 // ifTenantExists calls do unless the tenant is deleted or being deleted.
 func (s *Service) ifTenantExists(ctx context.Context, id audit.TenantID, do func() error) error {
-	gone, err := audit.Gone(s.Tenants.Tenant(ctx, id))
+	deleted, err := audit.IsDeleted(s.Tenants.Tenant(ctx, id))
 	if err != nil {
 		return fmt.Errorf("deliver %s: %w", id, err)
 	}
-	if gone {
+	if deleted {
 		return nil
 	}
 	return do()
