@@ -75,7 +75,7 @@ func TestNullMeansAbsentAndKeepsNoDefault(t *testing.T) {
 	if invalid != nil {
 		t.Fatal(invalid)
 	}
-	if !got.KeepsAddress || !got.KeepsAgent || got.IPAddress.IsValid() || got.Metadata != nil || got.HasTimestamp {
+	if !got.HasIPAddress || !got.HasUserAgent || got.IPAddress.IsValid() || got.Metadata != nil || got.HasTimestamp {
 		t.Errorf("got %+v", got)
 	}
 }

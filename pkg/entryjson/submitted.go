@@ -22,9 +22,9 @@ type Submitted struct {
 	audit.Entry
 	// HasTimestamp is false where the client left the time to the service.
 	HasTimestamp bool
-	// KeepsAddress and KeepsAgent are set where the client sent ip_address or
+	// HasIPAddress and HasUserAgent are set where the client sent ip_address or
 	// user_agent, null ("unknown") included, so that no default is due.
-	KeepsAddress, KeepsAgent bool
+	HasIPAddress, HasUserAgent bool
 	// ClaimedTenant is the body's tenant_id; it can only agree with the authorised one.
 	ClaimedTenant string
 }
@@ -84,10 +84,10 @@ func (p *submission) member(r *reader, name string, raw jsontext.Value) {
 	case nameTimestamp:
 		p.parse(r, name, raw, p.timestamp)
 	case nameIPAddress:
-		e.KeepsAddress = true
+		e.HasIPAddress = true
 		p.parse(r, name, raw, p.address)
 	case nameUserAgent:
-		e.KeepsAgent = true
+		e.HasUserAgent = true
 		p.text(r, name, raw, &e.UserAgent)
 	case nameBefore:
 		p.object(name, raw, &e.Before)

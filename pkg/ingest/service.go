@@ -203,10 +203,10 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 		return faults
 	}
 	s.Tenant, s.ReceivedAt = b.tenant.ID, b.now
-	if !s.KeepsAddress {
+	if !s.HasIPAddress {
 		s.IPAddress = b.origin.IPAddress
 	}
-	if !s.KeepsAgent {
+	if !s.HasUserAgent {
 		s.UserAgent = b.origin.UserAgent
 	}
 	return nil
