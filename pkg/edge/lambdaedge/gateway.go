@@ -17,7 +17,7 @@ import (
 
 // MaxEventBody is the largest request body that fits into an event: an event has at
 // most 6 MB, and base64 adds a third.
-const MaxEventBody = 4<<20 + 256<<10
+const MaxEventBody = audit.MaxBulkWire + 256<<10
 
 // localStage is the stage in the events of EventFromRequest.
 const localStage = "local"
