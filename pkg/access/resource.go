@@ -10,8 +10,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// In the type, a colon and a percent sign are escaped, so that the first plain
-// colon of the text always begins the id.
+// A type escapes colons and percent signs, so that the first unescaped colon of the
+// text separates type and id.
 var (
 	escapeType   = strings.NewReplacer("%", "%25", ":", "%3A")
 	unescapeType = strings.NewReplacer("%25", "%", "%3A", ":", "%3a", ":")
@@ -19,17 +19,17 @@ var (
 
 var errEmptyPart = errors.New(`must be a resource type such as "order", or a type and an id such as "user:42"`)
 
-// ParseResource reads the text form: "order" for every resource of a type,
-// "user:42" for one of them. A type that itself contains a colon or a percent
-// sign has them as %3A and %25 ("AWS%3A%3AS3%3A%3ABucket"); the id stands as it
-// is. Type and id are bounded as those of an entry.
+// ParseResource parses the text form: "order" for every resource of a type, "user:42"
+// for one resource. The type escapes a colon as %3A and a percent sign as %25
+// ("AWS%3A%3AS3%3A%3ABucket"). The id has no escapes. ParseResource returns an error if
+// the text is malformed, or if the type or id is longer than an entry's may be.
 func ParseResource(text string) (Resource, error) {
 	name, id, hasID := strings.Cut(text, ":")
 	r := Resource{Type: unescapeType.Replace(name), ID: id}
 	if strings.Count(name, "%") != strings.Count(name, "%25")+strings.Count(name, "%3A")+strings.Count(name, "%3a") {
 		return Resource{}, errors.New("must have a percent sign in its type only as %25 or %3A")
 	}
-	if hasID && id == "" { // "user:" must not come to mean every user
+	if hasID && id == "" { // "user:" must not mean every user
 		return Resource{}, errEmptyPart
 	}
 	return r, r.check()
@@ -57,7 +57,7 @@ func (r Resource) String() string {
 	return text
 }
 
-// MarshalText returns the text form that ParseResource reads.
+// MarshalText returns the text form of ParseResource.
 func (r Resource) MarshalText() ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("resource: %w", err)
@@ -65,7 +65,7 @@ func (r Resource) MarshalText() ([]byte, error) {
 	return []byte(r.String()), nil
 }
 
-// UnmarshalText reads the text form.
+// UnmarshalText parses the text form of ParseResource.
 func (r *Resource) UnmarshalText(text []byte) error {
 	parsed, err := ParseResource(string(text))
 	if err != nil {
@@ -75,13 +75,13 @@ func (r *Resource) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// covers reports whether r stands for the resource, or for its whole type.
+// covers reports whether r is the resource or its type.
 func (r Resource) covers(resourceType, id string) bool {
 	return r.Type == resourceType && (r.ID == "" || r.ID == id)
 }
 
-// Expr returns the condition that every entry of the scope meets, nil where it
-// narrows nothing.
+// Expr returns the condition that exactly the entries of the scope meet. It returns nil
+// if the scope restricts nothing.
 func (s Scope) Expr() audit.Expr {
 	var owner audit.Expr
 	if s.Owner != "" {
@@ -90,46 +90,45 @@ func (s Scope) Expr() audit.Expr {
 	return audit.All(owner, s.resourceExpr())
 }
 
-// resourceExpr gathers whole types into one condition and the ids of each other
-// type into one, so that many resources stay a small expression.
+// resourceExpr uses one condition for all resources that are a type, and one for the
+// ids of each other type, so that many resources result in a small expression.
 func (s Scope) resourceExpr() audit.Expr {
-	var whole, partial []string
+	var types, typesWithIDs []string
 	ids := map[string][]string{}
 	for _, r := range s.Resources {
 		switch {
-		case r.ID == "" && !slices.Contains(whole, r.Type):
-			whole = append(whole, r.Type)
+		case r.ID == "" && !slices.Contains(types, r.Type):
+			types = append(types, r.Type)
 		case r.ID != "":
 			if _, seen := ids[r.Type]; !seen {
-				partial = append(partial, r.Type)
+				typesWithIDs = append(typesWithIDs, r.Type)
 			}
 			ids[r.Type] = append(ids[r.Type], r.ID)
 		}
 	}
-	var either audit.Or
-	if len(whole) > 0 {
-		either = append(either, audit.Equals{Field: audit.FieldResourceType, Values: whole})
+	var alternatives audit.Or
+	if len(types) > 0 {
+		alternatives = append(alternatives, audit.Equals{Field: audit.FieldResourceType, Values: types})
 	}
-	for _, t := range partial {
-		if slices.Contains(whole, t) {
+	for _, t := range typesWithIDs {
+		if slices.Contains(types, t) {
 			continue
 		}
-		either = append(either, audit.And{
+		alternatives = append(alternatives, audit.And{
 			audit.Equals{Field: audit.FieldResourceType, Values: []string{t}},
 			audit.Equals{Field: audit.FieldResourceID, Values: ids[t]},
 		})
 	}
-	switch len(either) {
+	switch len(alternatives) {
 	case 0:
 		return nil
 	case 1:
-		return either[0]
+		return alternatives[0]
 	}
-	return either
+	return alternatives
 }
 
-// Allows reports whether the entry lies within the scope; it holds for exactly
-// the entries that meet Expr.
+// Allows reports whether the entry is in the scope. It agrees with Expr.
 func (s Scope) Allows(e *audit.Entry) bool {
 	if s.Owner != "" && e.UserID != s.Owner {
 		return false

@@ -1,5 +1,5 @@
-// Package audit is the domain of Ocelot: entries, tenants, filters, pages and
-// the errors that everything else speaks of. It imports the standard library only.
+// Package audit is the domain of Ocelot: entries, tenants, filters, pages and the
+// errors that all other packages use. It imports the standard library only.
 package audit
 
 import (
@@ -14,7 +14,7 @@ import (
 // The limits of an entry. Lengths of text are counted in bytes of UTF-8.
 const (
 	MaxEntryBytes      = 256 << 10 // one entry as JSON
-	MaxDepth           = 64        // levels of nesting, the entry itself being the first
+	MaxDepth           = 64        // levels of nesting; the entry itself is the first
 	MaxUserID          = 256
 	MaxSessionID       = 256
 	MaxRequestID       = 256
@@ -24,12 +24,12 @@ const (
 	MaxUserAgent       = 1024
 	MaxMessage         = 8 << 10
 	MaxIdempotencyKey  = 256
-	MaxFutureTimestamp = 24 * time.Hour // how far ahead of the service's clock a timestamp may be
+	MaxFutureTimestamp = 24 * time.Hour // the largest lead of a timestamp over the service's clock
 )
 
 // The limits of a bulk, one request with many entries.
 const (
-	MaxBulkEntries = 1000 // entries: bounds the answer, which has an item for each
+	MaxBulkEntries = 1000 // bounds the response, which has an item for each entry
 	// MaxBulkWire is the size of a bulk as sent, in bytes. A Lambda's event has
 	// at most 6 MB, and base64 adds a third to a compressed body.
 	MaxBulkWire = 4 << 20
@@ -38,7 +38,7 @@ const (
 	MaxBulkUnpacked = 16 << 20
 )
 
-// Standard actions. Any other that matches the action pattern is allowed as well.
+// Standard actions. Any other action that matches ActionPattern is allowed too.
 const (
 	ActionCreate = "CREATE"
 	ActionUpdate = "UPDATE"
@@ -46,11 +46,11 @@ const (
 	ActionView   = "VIEW"
 )
 
-// Object is the text of one JSON object without insignificant white space, its
-// strings and numbers spelled as the client spelled them. An empty Object is absent.
+// Object is the text of one JSON object without insignificant white space. Strings
+// and numbers have the client's spelling. An empty Object means that there is none.
 type Object []byte
 
-// MarshalJSON returns the text, or null where the object is absent.
+// MarshalJSON returns the text, or null if the Object is empty.
 func (o Object) MarshalJSON() ([]byte, error) {
 	if len(o) == 0 {
 		return []byte("null"), nil
@@ -58,9 +58,9 @@ func (o Object) MarshalJSON() ([]byte, error) {
 	return o, nil
 }
 
-// Digest is a SHA-256 of what a client sent of an entry, before any default was
-// filled in. Two entries of one identity are a retry when their digests are
-// equal and a conflict when they are not.
+// Digest is the SHA-256 of the fields that a client sent, before defaults are set.
+// Two entries with the same identity and equal digests are a retry. With different
+// digests they are a conflict.
 type Digest [32]byte
 
 // Entry is one record of who did what, to which resource, when, from where and what changed.
@@ -73,8 +73,8 @@ type Entry struct {
 	Action         string
 	ResourceType   string
 	ResourceID     string
-	Timestamp      time.Time  // UTC, whole milliseconds; its Unix milliseconds are those of ID
-	IPAddress      netip.Addr // the zero Addr where unknown; never has a zone
+	Timestamp      time.Time  // UTC, whole milliseconds, the same as in ID
+	IPAddress      netip.Addr // the zero Addr: unknown; never has a zone
 	UserAgent      string
 	Before         Object
 	After          Object
@@ -88,7 +88,7 @@ type Entry struct {
 	Digest         Digest    // never leaves the service
 }
 
-// Status is how far an entry has come.
+// Status is the last step that an entry has completed.
 type Status string
 
 // The statuses of an entry, in their order.
@@ -116,7 +116,7 @@ func Severities() []Severity {
 	return []Severity{SeverityInfo, SeverityWarning, SeverityError, SeverityCritical}
 }
 
-// ParseSeverity reads a severity's name, which is in upper case.
+// ParseSeverity parses a severity's name in upper case.
 func ParseSeverity(s string) (Severity, error) {
 	if i := slices.Index(severityNames[:], s); i >= 0 {
 		return Severity(i), nil
@@ -134,7 +134,7 @@ func (s Severity) String() string {
 // MarshalText returns the severity's name.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText reads a severity's name.
+// UnmarshalText parses a severity's name.
 func (s *Severity) UnmarshalText(text []byte) error {
 	parsed, err := ParseSeverity(string(text))
 	if err != nil {
@@ -147,8 +147,8 @@ func (s *Severity) UnmarshalText(text []byte) error {
 // ActionPattern is the form of an action.
 const ActionPattern = `^[A-Za-z][A-Za-z0-9_.:/-]{0,127}$`
 
-// isAction reports whether s matches ActionPattern. It is asked for every entry,
-// and a function's start would have to wait for the pattern to be compiled.
+// isAction reports whether s matches ActionPattern. It does not use package regexp,
+// because compiling the pattern would slow down the start of every function.
 func isAction(s string) bool {
 	for i := range len(s) {
 		if !isLetter(s[i]) && (i == 0 || !isDigit(s[i]) && strings.IndexByte("_.:/-", s[i]) < 0) {
@@ -162,9 +162,9 @@ func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 
 func isDigit(b byte) bool { return '0' <= b && b <= '9' }
 
-// Validate returns every fault of the fields that a client chose, nil where
-// there is none. It does not look into Before, After and Metadata: those are
-// checked where they are read (package entryjson). now is the service's clock.
+// Validate returns every fault in the fields that a client sets, or nil if there is
+// none. It does not check Before, After and Metadata: package entryjson checks them
+// when it parses an entry. now is the service's time.
 func (e *Entry) Validate(now time.Time) []FieldError {
 	var faults []FieldError
 	add := func(pointer, code, format string, args ...any) {
@@ -206,20 +206,20 @@ func (e *Entry) Validate(now time.Time) []FieldError {
 	return faults
 }
 
-// Rejection is one entry of a batch that a step could not take, and why.
+// Rejection says why a step refused one entry of a batch.
 type Rejection struct {
 	Index  int    // position in the batch
 	Code   string // such as "identity_conflict"
 	Reason string // one sentence for an administrator, without entry content
 }
 
-// The steps that can hold an entry in quarantine.
+// The steps that can put an entry into quarantine.
 const (
 	StepPersist = "persist"
 	StepIndex   = "index"
 )
 
-// Rejection codes that more than one step knows.
+// Codes of a Rejection that more than one step uses.
 const (
 	CodeIdentityConflict = "identity_conflict"
 	CodeUnstorable       = "unstorable"

@@ -7,50 +7,51 @@ import (
 	"time"
 )
 
-// The kinds of failure that callers tell apart. They are matched with
-// errors.Is; the text around them carries the operation and the identity.
+// The kinds of errors that callers distinguish with errors.Is. The error that wraps
+// one names the operation and the identity.
 var (
-	// ErrNotFound says that the thing asked for does not exist for this tenant.
+	// ErrNotFound means that the requested item does not exist in this tenant.
 	ErrNotFound = errors.New("not found")
-	// ErrConflict says that an identity is already taken by something else.
+	// ErrConflict means that the id belongs to another item, or that the item's state
+	// forbids the operation.
 	ErrConflict = errors.New("conflict")
-	// ErrPrecondition says that the thing changed since the caller read it.
+	// ErrPrecondition means that the item changed after the caller read it.
 	ErrPrecondition = errors.New("precondition failed")
-	// ErrUnauthenticated says that no valid credential came with the request.
+	// ErrUnauthenticated means that the request has no valid credential.
 	ErrUnauthenticated = errors.New("unauthenticated")
-	// ErrForbidden says that the principal may not do this here.
+	// ErrForbidden means that the principal is not allowed to do this in this tenant.
 	ErrForbidden = errors.New("forbidden")
-	// ErrTooLarge says that a body passes its limit.
+	// ErrTooLarge means that a body or a key exceeds its limit.
 	ErrTooLarge = errors.New("too large")
-	// ErrUnreadable: a queue's message is not of its form. It never will be.
+	// ErrUnreadable means that a queue's message is malformed, so that a retry is useless.
 	ErrUnreadable = errors.New("the message cannot be read")
 )
 
-// FieldError is one fault in what a client sent.
+// FieldError is one fault in a client's request.
 type FieldError struct {
-	// Pointer is the RFC 6901 JSON pointer of the faulty value, or the name
-	// of the query parameter or header in the form "?name" or "Header: Name".
+	// Pointer is the RFC 6901 JSON pointer of the faulty value. For a query
+	// parameter it is "?name", for a header "Header: Name".
 	Pointer string `json:"pointer"`
 	// Code is a stable word for programs, such as "required" or "too_long".
 	Code string `json:"code"`
-	// Detail is one sentence for people. It names the limit and never repeats the value.
+	// Detail is one sentence for people. It names the limit and does not repeat the value.
 	Detail string `json:"detail"`
 }
 
-// MaxFaults bounds what a client is told about one entry, request or message, so
-// that the answer to a faulty one is short however long that is.
+// MaxFaults is the largest number of faults that a client gets for one entry, request
+// or message. It keeps the response short.
 const MaxFaults = 20
 
-// ValidationError is everything that is wrong with one input. It never is empty.
+// ValidationError lists the faults of one input. It has at least one.
 type ValidationError struct{ Fields []FieldError }
 
-// Invalid returns a ValidationError with the one field.
+// Invalid returns a ValidationError with one fault.
 func Invalid(pointer, code, format string, args ...any) *ValidationError {
 	return &ValidationError{Fields: []FieldError{{Pointer: pointer, Code: code, Detail: fmt.Sprintf(format, args...)}}}
 }
 
-// InvalidFields returns a ValidationError with the first MaxFaults of the faults,
-// and nil where there are none.
+// InvalidFields returns a ValidationError with the first MaxFaults of the faults, or
+// nil if there are none.
 func InvalidFields(faults []FieldError) error {
 	if len(faults) == 0 {
 		return nil
@@ -58,14 +59,14 @@ func InvalidFields(faults []FieldError) error {
 	return &ValidationError{Fields: faults[:min(len(faults), MaxFaults)]}
 }
 
-// BoundedName returns a name that a client made up as a fault repeats it: its
-// first 64 bytes where it is longer.
+// BoundedName shortens a name that a client chose to its first 64 bytes, so that a
+// fault can repeat it.
 func BoundedName(name string) string {
-	const most = 64
-	if len(name) <= most {
+	const limit = 64
+	if len(name) <= limit {
 		return name
 	}
-	return strings.ToValidUTF8(name[:most], "") + "…"
+	return strings.ToValidUTF8(name[:limit], "") + "…"
 }
 
 func (e *ValidationError) Error() string {
@@ -76,9 +77,9 @@ func (e *ValidationError) Error() string {
 	return "invalid: " + strings.Join(parts, "; ")
 }
 
-// UnavailableError says that a dependency cannot answer now and when a retry makes sense.
+// UnavailableError means that a dependency is unavailable now. A retry may succeed.
 type UnavailableError struct {
-	// RetryAfter is how long the caller should wait; zero means one second.
+	// RetryAfter is the delay before a retry; zero: one second.
 	RetryAfter time.Duration
 	Err        error
 }

@@ -5,44 +5,44 @@ import (
 	"time"
 )
 
-// Filter chooses entries of one tenant. The zero Filter chooses all of them.
+// Filter selects entries of one tenant. The zero Filter selects all of them.
 type Filter struct {
 	From  time.Time // inclusive, whole milliseconds; zero: no lower bound
 	To    time.Time // exclusive, whole milliseconds; zero: no upper bound
 	Where Expr      // nil: every entry
 }
 
-// Expr is a condition on an entry: And, Or, Not, Equals, Text or Time. Every
-// index compiles exactly these.
+// Expr is a condition on an entry: And, Or, Not, Equals, Text or Time. Every index
+// supports exactly these.
 type Expr interface{ expr() }
 
-// And holds where all of its conditions hold; an empty And always does.
+// And is true if all of its conditions are true. An empty And is true.
 type And []Expr
 
-// Or holds where one of its conditions holds; an empty Or never does.
+// Or is true if at least one of its conditions is true. An empty Or is false.
 type Or []Expr
 
-// Not holds where its condition does not.
+// Not is true if its condition is false.
 type Not struct{ Expr Expr }
 
-// Equals holds where the field has one of the values, byte for byte. Values are
-// in the field's normal form: addresses as netip prints them, severities in
-// upper case. A field with several values (Changed, an array in the metadata)
-// matches when one of them does.
+// Equals is true if the field has one of the values, byte for byte. Values have the
+// field's normal form: addresses as netip prints them, severities in upper case. A
+// field with several values (Changed, an array in the metadata) matches if one of
+// them matches.
 type Equals struct {
 	Field  Field
 	Values []string
 }
 
-// Text holds where the message contains the words next to one another, in their
-// order. Words are as Words gives them. With Prefix the last word is the
-// beginning of one.
+// Text is true if the message contains the words as a phrase: adjacent and in this
+// order. Words have the form that the function Words returns. With Prefix, the last
+// word may be the beginning of a longer one.
 type Text struct {
 	Words  []string
 	Prefix bool
 }
 
-// Time holds where From ≤ timestamp < To; a zero bound is open.
+// Time is true if From ≤ timestamp < To. A zero bound is open.
 type Time struct{ From, To time.Time }
 
 func (And) expr()    {}
@@ -52,8 +52,8 @@ func (Equals) expr() {}
 func (Text) expr()   {}
 func (Time) expr()   {}
 
-// Field names what a condition or a grouping looks at: one of the constants
-// below or MetadataField of a path.
+// Field names the field of a condition or a grouping: one of the constants below, or
+// MetadataField of a path.
 type Field string
 
 // The fields that can be filtered on and grouped by.
@@ -69,7 +69,7 @@ const (
 	FieldChanged      Field = "changed"
 )
 
-// FilterFields are the fields with a name of their own, in their usual order.
+// FilterFields returns the fields outside the metadata, in their usual order.
 func FilterFields() []Field {
 	return []Field{
 		FieldUserID, FieldSessionID, FieldRequestID, FieldAction, FieldResourceType, FieldResourceID,
@@ -87,8 +87,9 @@ func (f Field) MetadataPath() (path string, ok bool) {
 	return strings.CutPrefix(string(f), metadataPrefix)
 }
 
-// Value returns the one value of a field, in the form that conditions compare;
-// "" where it is unset, and for changed and the metadata, which can have several.
+// Value returns the value of a field, in the form that conditions compare. It returns
+// "" if the field is unset. It also returns "" for FieldChanged and the metadata, which
+// can have several values.
 func (e *Entry) Value(field Field) string {
 	switch field {
 	case FieldUserID:
@@ -114,7 +115,8 @@ func (e *Entry) Value(field Field) string {
 }
 
 // Values returns the values of a field outside the metadata, in the form that
-// conditions compare: several of FieldChanged, of another field one where it is set.
+// conditions compare. It returns nil if the field is unset. Only FieldChanged can have
+// several.
 func (e *Entry) Values(field Field) []string {
 	if field == FieldChanged {
 		return e.Changed
@@ -125,19 +127,20 @@ func (e *Entry) Values(field Field) []string {
 	return nil
 }
 
-// All joins conditions, leaving out the nil ones; it returns nil where none is left.
+// All returns the conjunction of the conditions. It ignores nil conditions, and
+// returns nil if there is no other.
 func All(exprs ...Expr) Expr {
-	var kept And
+	var parts And
 	for _, e := range exprs {
 		if e != nil {
-			kept = append(kept, e)
+			parts = append(parts, e)
 		}
 	}
-	switch len(kept) {
+	switch len(parts) {
 	case 0:
 		return nil
 	case 1:
-		return kept[0]
+		return parts[0]
 	}
-	return kept
+	return parts
 }

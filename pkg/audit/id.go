@@ -8,7 +8,7 @@ import (
 )
 
 // EntryID identifies an entry within its tenant. It has the UUIDv7 layout of
-// RFC 9562: 48 bits of Unix milliseconds, which are those of the entry's
+// RFC 9562: 48 bits for the Unix milliseconds of the entry's
 // timestamp, and 74 free bits. The order of ids is the order of time.
 type EntryID [16]byte
 

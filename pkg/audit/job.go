@@ -8,7 +8,7 @@ type JobKind string
 // JobPurgeTenant removes a tenant from every store.
 const JobPurgeTenant JobKind = "purge_tenant"
 
-// JobState is how far a job has come.
+// JobState is the state of a job.
 type JobState string
 
 // The states of a job.
@@ -19,7 +19,7 @@ const (
 	JobFailed    JobState = "failed"
 )
 
-// Job is a piece of work that outlives the request that asked for it.
+// Job is work that continues after the request that started it.
 type Job struct {
 	ID        string    `json:"id"`
 	Kind      JobKind   `json:"kind"`

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Order is the direction of a list by (timestamp, then an order among equal
-// timestamps that the store chooses and keeps).
+// Order is the direction of a list by timestamp. The store chooses a stable order
+// among entries with equal timestamps.
 type Order uint8
 
 // The orders.
@@ -19,12 +19,13 @@ const (
 const (
 	DefaultPageLimit = 50
 	MaxPageLimit     = 1000
-	// MaxPageBytes is where a page ends early: a Lambda's answer is at most 6 MB.
+	// MaxPageBytes is the size at which a page ends early. A Lambda's response has at
+	// most 6 MB.
 	MaxPageBytes = 4 << 20
 )
 
-// Position is the place of one entry in a tenant's list. Tie tells entries of
-// the same millisecond apart; only the store that made it can read it.
+// Position is the place of one entry in a tenant's list. Tie distinguishes entries of
+// the same millisecond. Only the store that created it can read it.
 type Position struct {
 	Time time.Time
 	Tie  string
@@ -34,29 +35,29 @@ type Position struct {
 type PageRequest struct {
 	Order Order
 	Limit int // entries, from 1 to MaxPageLimit
-	// MaxBytes ends the page before the stored size of its entries passes it;
-	// a page always has at least one entry if there is one. Zero: no such end.
+	// MaxBytes is the largest stored size of the page's entries; zero: no limit. The
+	// first entry is returned even if it is larger.
 	MaxBytes int
-	// From is the entry beside which the page lies, itself not part of it; nil: the list's beginning.
+	// From is the entry next to the page and not part of it; nil: the list's beginning.
 	From *Position
-	// Backwards asks for the entries just before From instead of just after
-	// it. The entries of the page stand in Order all the same.
+	// Backwards requests the entries before From instead of those after it. The
+	// entries of the page are in Order in both cases.
 	Backwards bool
 }
 
 // Page is one page of a list.
 type Page struct {
 	Entries []Entry
-	// First and Last are the positions of the outermost entries, nil where the page is empty.
+	// First and Last are the positions of the first and last entry; nil if the page is empty.
 	First, Last *Position
-	// More says that entries follow in the direction the page was asked for.
+	// More reports whether more entries follow in the requested direction.
 	More bool
 }
 
-// StatsRequest asks for counts.
+// StatsRequest says which counts to return.
 type StatsRequest struct {
 	GroupBy  []Field       // at most MaxGroupBy
-	Top      int           // groups returned, the largest first; ties by their values
+	Top      int           // groups returned; the largest first, equal ones by their values
 	Interval time.Duration // of the histogram, whole seconds; zero: none
 	Distinct bool          // count distinct users
 }
@@ -70,8 +71,8 @@ const (
 	MinInterval = time.Second
 )
 
-// Validate returns the first fault as a *ValidationError. It is for indexes: what a
-// client sent is checked where its parameters are read.
+// Validate returns the first fault as a *ValidationError. Indexes call it. The HTTP
+// API checks a client's parameters itself.
 func (r *StatsRequest) Validate() error {
 	if len(r.GroupBy) > MaxGroupBy {
 		return Invalid("?group_by", "too_many", "must name at most %d fields", MaxGroupBy)
@@ -91,11 +92,11 @@ func (r *StatsRequest) Validate() error {
 	return nil
 }
 
-// Stats answers a StatsRequest. Total is exact.
+// Stats is the result of a StatsRequest. Total is exact.
 type Stats struct {
 	Total         int64
 	Groups        []Group
-	Histogram     []Bucket // from the first to the last bucket with entries, empty ones between them included
+	Histogram     []Bucket // from the first to the last bucket with entries, with the empty ones between them
 	DistinctUsers int64
 }
 

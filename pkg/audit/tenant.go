@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// TenantID names a tenant. It is a slug, see ParseTenantID.
+// TenantID names a tenant. It matches TenantIDPattern.
 type TenantID string
 
-// TenantIDPattern is the form of a tenant id: lower-case letters, digits and
-// inner hyphens, so that it can be part of a collection's and an index's name.
+// TenantIDPattern is the form of a tenant id: lower-case letters, digits and inner
+// hyphens. The names of collections and indexes may contain these characters.
 const TenantIDPattern = `^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`
 
 // maxTenantID is the longest id that TenantIDPattern matches, in bytes.
@@ -29,7 +29,8 @@ func isTenantID(s string) bool {
 	return s != "" && len(s) <= maxTenantID
 }
 
-// ParseTenantID checks that s is a tenant id.
+// ParseTenantID returns s as a tenant id. It returns a *ValidationError if s does not
+// match TenantIDPattern.
 func ParseTenantID(s string) (TenantID, error) {
 	if !isTenantID(s) {
 		return "", Invalid("/id", "invalid_tenant_id", "must match %s", TenantIDPattern)
@@ -37,11 +38,11 @@ func ParseTenantID(s string) (TenantID, error) {
 	return TenantID(s), nil
 }
 
-// TenantStatus is whether a tenant takes and shows entries.
+// TenantStatus says whether a tenant accepts and returns entries.
 type TenantStatus string
 
-// The statuses of a tenant. A suspended tenant is readable and refuses new
-// entries; a deleting tenant answers as if it did not exist, but for its own record.
+// The statuses of a tenant. A suspended tenant can be read and refuses new entries. Of
+// a deleting tenant, only its own record can be read.
 const (
 	TenantActive    TenantStatus = "active"
 	TenantSuspended TenantStatus = "suspended"
@@ -67,7 +68,7 @@ const (
 	TierPriority Tier = "priority"
 )
 
-// Isolation chooses how a tenant's entries lie in the system of record.
+// Isolation chooses whether a tenant has its own storage in the system of record.
 type Isolation string
 
 // The isolations.
@@ -96,25 +97,25 @@ type Tenant struct {
 	Version int64 `json:"-"`
 }
 
-// Settings are what a tenant decides about its own log.
+// Settings are a tenant's choices for its own log.
 type Settings struct {
-	// RetentionDays is how long an entry is kept after its timestamp; 0 keeps it for ever.
+	// RetentionDays is how long an entry is stored after its timestamp; 0: for ever.
 	RetentionDays int `json:"retention_days"`
-	// LogLevels are the severities that are stored; others are answered "filtered".
+	// LogLevels are the severities that are stored. Other entries get the status "filtered".
 	LogLevels []Severity `json:"log_levels"`
-	// SensitiveFields are dotted paths, "**." meaning any depth, beside the default list.
+	// SensitiveFields are dotted paths, in addition to the default list. "**." means any depth.
 	SensitiveFields []string `json:"sensitive_fields"`
 	// Masking hides sensitive fields from readers without logs:read_sensitive.
 	Masking bool `json:"masking"`
-	// LegalHold stops every deletion.
+	// LegalHold prevents every deletion.
 	LegalHold bool      `json:"legal_hold"`
 	Tier      Tier      `json:"tier"`
 	Isolation Isolation `json:"isolation"`
-	// Archive has every day written to the archive before it may be deleted.
+	// Archive requires that each day is archived before its entries may be deleted.
 	Archive bool `json:"archive"`
 }
 
-// DefaultSettings are those of a tenant that was created without any.
+// DefaultSettings returns the settings of a tenant that is created without any.
 func DefaultSettings() Settings {
 	return Settings{
 		RetentionDays: 365, LogLevels: Severities(), SensitiveFields: []string{}, Masking: true,
@@ -122,7 +123,7 @@ func DefaultSettings() Settings {
 	}
 }
 
-// Validate returns every fault of the record, nil where there is none.
+// Validate returns every fault of the record, or nil if there is none.
 func (t *Tenant) Validate() []FieldError {
 	var faults []FieldError
 	add := func(pointer, code, format string, args ...any) {

@@ -6,7 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxWord is the longest word that full-text search knows, in bytes; longer ones are cut.
+// MaxWord is the length of the longest word in full-text search, in bytes. Words cuts
+// longer ones.
 const MaxWord = 128
 
 // Words splits text into the words of full-text search: runs of letters, marks

@@ -11,9 +11,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// validateKey returns every fault of what the caller chose, and puts the
-// permissions into their usual order, each once, and the expiry into UTC and
-// whole milliseconds.
+// validateKey returns every fault in the fields that the caller sets. It also sorts the
+// permissions, removes duplicates, and converts the expiry to UTC and milliseconds.
 func validateKey(key *Key, now time.Time) []audit.FieldError {
 	var faults []audit.FieldError
 	add := func(pointer, code, format string, args ...any) {
@@ -33,7 +32,7 @@ func validateKey(key *Key, now time.Time) []audit.FieldError {
 	for i, word := range key.Permissions {
 		if p := access.Permission(word); !p.Known() || p.Platform() {
 			add(fmt.Sprintf("/permissions/%d", i), "invalid_choice", "must be one of %v", grantable())
-			break // one is enough: there may be thousands
+			break // one fault is enough: there may be thousands
 		}
 	}
 	if len(key.Resources) > MaxKeyResources {
@@ -48,19 +47,20 @@ func validateKey(key *Key, now time.Time) []audit.FieldError {
 	if !key.ExpiresAt.IsZero() && !key.ExpiresAt.After(now) {
 		add("/expires_at", "in_past", "must be in the future")
 	}
-	key.Permissions = inOrder(key.Permissions)
+	key.Permissions = inDeclaredOrder(key.Permissions)
 	if !key.ExpiresAt.IsZero() {
 		key.ExpiresAt = key.ExpiresAt.UTC().Truncate(time.Millisecond)
 	}
 	return faults
 }
 
-// grantable are the permissions that a key can have.
+// grantable returns the permissions that a key can have.
 func grantable() []access.Permission {
 	return slices.DeleteFunc(access.Permissions(), access.Permission.Platform)
 }
 
-func inOrder(words []string) []string {
+// inDeclaredOrder returns the known permissions in the order of access.Permissions, unique.
+func inDeclaredOrder(words []string) []string {
 	var ordered []string
 	for _, p := range access.Permissions() {
 		if slices.Contains(words, string(p)) {
@@ -70,7 +70,8 @@ func inOrder(words []string) []string {
 	return ordered
 }
 
-// state is what the log shows of a key: nothing of its secret, nor of its use.
+// state returns the part of a key that the log shows. It has neither the hash nor the
+// last use.
 func (k *Key) state() audit.Object {
 	state := struct {
 		Name        string     `json:"name"`
@@ -84,14 +85,14 @@ func (k *Key) state() audit.Object {
 	return object(state)
 }
 
-// forAccess returns what deciding about the key takes. Permissions that this
-// version does not know stay out; a resource that it cannot read is an error,
-// because leaving it out could widen what the others narrow.
-func (k *Key) forAccess() (access.Key, error) {
-	decided := access.Key{ID: k.ID, Tenant: k.Tenant, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt}
+// accessKey returns the key as package access uses it. It ignores permissions that this
+// version does not know. A malformed resource is an error, because ignoring it could
+// widen access.
+func (k *Key) accessKey() (access.Key, error) {
+	converted := access.Key{ID: k.ID, Tenant: k.Tenant, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt}
 	for _, word := range k.Permissions {
 		if p := access.Permission(word); p.Known() {
-			decided.Permissions = append(decided.Permissions, p)
+			converted.Permissions = append(converted.Permissions, p)
 		}
 	}
 	for _, text := range k.Resources {
@@ -99,9 +100,9 @@ func (k *Key) forAccess() (access.Key, error) {
 		if err != nil {
 			return access.Key{}, fmt.Errorf("key %s of %s: a resource %w", k.ID, k.Tenant, err)
 		}
-		decided.Resources = append(decided.Resources, r)
+		converted.Resources = append(converted.Resources, r)
 	}
-	return decided, nil
+	return converted, nil
 }
 
 // KeyFinder implements access.KeyFinder over a KeyStore.
@@ -113,7 +114,7 @@ func (f KeyFinder) KeyByHash(ctx context.Context, hash [32]byte) (access.Key, er
 	if err != nil {
 		return access.Key{}, err
 	}
-	return key.forAccess()
+	return key.accessKey()
 }
 
 // TouchKey implements access.KeyFinder.

@@ -272,11 +272,11 @@ func (s *Service) CreateKey(ctx context.Context, by access.Principal, key Key) (
 	if faults := validateKey(&key, now); len(faults) > 0 {
 		return Key{}, "", &audit.ValidationError{Fields: faults}
 	}
-	decided, err := key.forAccess()
+	converted, err := key.accessKey()
 	if err != nil {
 		return Key{}, "", err
 	}
-	if err := by.Delegate(key.Tenant, decided.Permissions, decided.Resources); err != nil {
+	if err := by.Delegate(key.Tenant, converted.Permissions, converted.Resources); err != nil {
 		return Key{}, "", fmt.Errorf("create key: %w", err)
 	}
 	tenant, err := s.Tenants.Tenant(ctx, key.Tenant)

@@ -1,5 +1,5 @@
-// Package bearer verifies JSON Web Tokens: RS256, ES256 and EdDSA by the keys
-// of a JWKS URL, HS256 by a shared secret for development.
+// Package bearer verifies JSON Web Tokens: RS256, ES256 and EdDSA with the keys of a
+// JWKS URL, and HS256 with a shared secret for development.
 package bearer
 
 import (
@@ -29,9 +29,9 @@ import (
 
 // Limits of tokens and keys.
 const (
-	MaxTokenBytes  = 8 << 10          // API Gateway takes 10,240 bytes of headers in all
-	MinSecretBytes = 32               // RFC 7518, section 3.2: as many as the hash has
-	Leeway         = 30 * time.Second // of exp, nbf and iat, for clocks that disagree
+	MaxTokenBytes  = 8 << 10          // API Gateway accepts 10,240 bytes of headers in total
+	MinSecretBytes = 32               // RFC 7518, section 3.2: at least the size of the hash
+	Leeway         = 30 * time.Second // of exp, nbf and iat, for clock skew
 	minRSABits     = 2048             // RFC 7518, section 3.3
 	maxKeyID       = 256              // bytes
 )
@@ -42,25 +42,25 @@ const (
 	DefaultRetryEvery   = 10 * time.Second
 )
 
-// Config says which tokens are good. At least one of Secret and JWKSURL is set.
+// Config says which tokens are valid. At least one of Secret and JWKSURL must be set.
 type Config struct {
 	// Secret verifies HS256 tokens; at least MinSecretBytes. Empty: HS256 is refused.
 	Secret []byte
-	// JWKSURL has the keys of RS256, ES256 and EdDSA tokens: https, or http on a
-	// loopback address. Empty: these algorithms are refused.
+	// JWKSURL serves the keys of RS256, ES256 and EdDSA tokens. It must be https, or
+	// http on a loopback address. Empty: these algorithms are refused.
 	JWKSURL string
-	// Issuer and Audience must be those of the token; an empty one is not checked.
+	// Issuer and Audience must equal the token's. An empty one is not checked.
 	Issuer, Audience string
 
 	Now func() time.Time // nil: time.Now
-	Log *slog.Logger     // gets failures to fetch keys; nil: nobody does
-	// Client fetches keys; nil: one with a timeout that follows no redirects.
+	Log *slog.Logger     // gets failures to fetch keys; nil: they are dropped
+	// Client fetches keys; nil: a client that does not follow redirects.
 	Client *http.Client
-	// RefreshEvery is after how long keys are fetched again, hence for how long a
-	// withdrawn key may still be trusted; zero: DefaultRefreshEvery.
+	// RefreshEvery is the interval after which keys are fetched again. A withdrawn key
+	// may be trusted for this long. Zero: DefaultRefreshEvery.
 	RefreshEvery time.Duration
-	// RetryEvery is the least time between two fetches, whether an unknown key id
-	// or a failure asks for one; zero: DefaultRetryEvery.
+	// RetryEvery is the minimum interval between two fetches, after an unknown key id
+	// or a failure. Zero: DefaultRetryEvery.
 	RetryEvery time.Duration
 }
 
@@ -72,9 +72,9 @@ type Verifier struct {
 	parser *jwt.Parser
 }
 
-// New returns a verifier. It does not wait for the JWKS URL: keys are fetched
-// from now on, and while they cannot be Verify answers *audit.UnavailableError to
-// tokens whose key is not known. ctx ends the fetching.
+// New returns a verifier. It starts to fetch the keys and does not wait for them. While
+// the JWKS URL is unavailable, Verify returns an *audit.UnavailableError for tokens
+// with an unknown key. Canceling ctx stops the fetching.
 func New(ctx context.Context, config Config) (*Verifier, error) {
 	if config.Now == nil {
 		config.Now = time.Now
@@ -119,7 +119,7 @@ func parserOptions(config Config, methods []string) []jwt.ParserOption {
 	return options
 }
 
-// checkURL refuses what would let someone on the network hand out the keys.
+// checkURL refuses a URL over which an attacker on the network could inject keys.
 func checkURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
@@ -133,9 +133,9 @@ func checkURL(text string) error {
 	return nil
 }
 
-// Verify implements access.TokenVerifier: it returns audit.ErrUnauthenticated
-// for every token that is not good, and *audit.UnavailableError while its key
-// cannot be fetched to tell.
+// Verify implements access.TokenVerifier. It returns audit.ErrUnauthenticated for an
+// invalid token, and an *audit.UnavailableError if the token's key is unknown and the
+// keys cannot be fetched.
 func (v *Verifier) Verify(ctx context.Context, token string) (access.Principal, error) {
 	if len(token) > MaxTokenBytes {
 		return access.Principal{}, fmt.Errorf("bearer token: over %d bytes: %w", MaxTokenBytes, audit.ErrUnauthenticated)
@@ -157,8 +157,8 @@ func (v *Verifier) Verify(ctx context.Context, token string) (access.Principal, 
 	return p, nil
 }
 
-// key chooses the key by the algorithm, which the parser has found to be one of
-// the allowed, so that no key ever serves another algorithm than its own.
+// key returns the key for the token's algorithm, so that a key is only used with its
+// own algorithm. The parser has checked that the algorithm is allowed.
 func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
 	if err := v.checkHeader(t); err != nil {
 		return nil, err
@@ -171,17 +171,17 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
 		return nil, fmt.Errorf("kid must be a text of 1 to %d bytes", maxKeyID)
 	}
 	key, err := v.lookup.KeyfuncCtx(ctx)(t)
-	if err != nil && !v.keys.current() {
+	if err != nil && !v.keys.upToDate() {
 		return nil, &audit.UnavailableError{Err: errors.New("the key is not known and the JWKS cannot be fetched")}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return key, fits(t.Method, key)
+	return key, checkKey(t.Method, key)
 }
 
-// checkHeader refuses a header that says something twice or asks for an
-// extension, none of which is known here (RFC 7515, section 4.1.11).
+// checkHeader refuses a header with duplicate names or with critical extensions, which
+// this package does not support (RFC 7515, section 4.1.11).
 func (v *Verifier) checkHeader(t *jwt.Token) error {
 	segment, _, _ := strings.Cut(t.Raw, ".")
 	header, err := v.parser.DecodeSegment(segment)
@@ -197,8 +197,8 @@ func (v *Verifier) checkHeader(t *jwt.Token) error {
 	return nil
 }
 
-// fits binds an algorithm to its kind and size of key.
-func fits(method jwt.SigningMethod, key any) error {
+// checkKey returns an error unless the type and size of the key fit the algorithm.
+func checkKey(method jwt.SigningMethod, key any) error {
 	ok := false
 	switch k := key.(type) {
 	case *rsa.PublicKey:

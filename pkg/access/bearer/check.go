@@ -9,8 +9,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// check returns the first fault that would make the token useless or mean less
-// than its maker thinks.
+// check returns the first fault because of which the token would be useless or would
+// grant less than its author expects.
 func check(token Token) error {
 	switch {
 	case token.Subject == "" || len(token.Subject) > audit.MaxUserID:
@@ -24,14 +24,14 @@ func check(token Token) error {
 	case token.Role != "" && token.Roles != nil:
 		return errors.New("one role and roles by tenant exclude each other")
 	}
-	everywhere := slices.Contains(token.Tenants, string(access.AnyTenant))
+	anyTenant := slices.Contains(token.Tenants, string(access.AnyTenant))
 	for _, id := range token.Tenants {
 		if err := checkTenant(id); err != nil {
 			return err
 		}
 	}
 	if token.Role != "" {
-		if err := checkRole(token.Role, everywhere); err != nil {
+		if err := checkRole(token.Role, anyTenant); err != nil {
 			return err
 		}
 	}
@@ -39,14 +39,14 @@ func check(token Token) error {
 		if err := checkTenant(id); err != nil {
 			return err
 		}
-		if !everywhere && !slices.Contains(token.Tenants, id) {
-			return fmt.Errorf("a role is given in %q, which is none of the tenants", id)
+		if !anyTenant && !slices.Contains(token.Tenants, id) {
+			return fmt.Errorf("the tenant %q of a role is missing from the tenants", id)
 		}
 		if err := checkRole(role, id == string(access.AnyTenant)); err != nil {
 			return err
 		}
 	}
-	return checkWords(token)
+	return checkGrants(token)
 }
 
 func checkTenant(id string) error {
@@ -59,17 +59,17 @@ func checkTenant(id string) error {
 	return nil
 }
 
-func checkRole(role access.Role, everywhere bool) error {
+func checkRole(role access.Role, anyTenant bool) error {
 	if !slices.Contains(access.Roles(), role) {
 		return fmt.Errorf("role %q must be one of %v", role, access.Roles())
 	}
-	if role == access.RoleOperator && !everywhere {
+	if role == access.RoleOperator && !anyTenant {
 		return errors.New("the role operator is for the tenant * only")
 	}
 	return nil
 }
 
-func checkWords(token Token) error {
+func checkGrants(token Token) error {
 	for _, word := range token.Permissions {
 		if !access.Permission(word).Known() {
 			return fmt.Errorf("permission %q must be one of %v", word, access.Permissions())

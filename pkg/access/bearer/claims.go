@@ -14,12 +14,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// claims are a token's own words. They implement jwt.Claims.
+// claims are the claims of a token. They implement jwt.Claims.
 type claims struct {
 	fields claimFields
 }
 
-// claimFields has the claims that matter here; all others are ignored.
+// claimFields has the supported claims. All others are ignored.
 type claimFields struct {
 	Subject     string           `json:"sub,omitempty"`
 	Issuer      string           `json:"iss,omitempty"`
@@ -33,8 +33,8 @@ type claimFields struct {
 	Resources   []string         `json:"resources,omitempty"`
 }
 
-// UnmarshalJSON reads the claims with their names in their exact case; a name
-// that stands twice is an error.
+// UnmarshalJSON parses the claims. Names are case-sensitive, and a duplicate name is an
+// error.
 func (c *claims) UnmarshalJSON(text []byte) error {
 	if jsontext.Value(text).Kind() != '{' {
 		return errors.New("claims must be a JSON object")
@@ -45,7 +45,8 @@ func (c *claims) UnmarshalJSON(text []byte) error {
 // MarshalJSON writes the claims that are set.
 func (c *claims) MarshalJSON() ([]byte, error) { return json.Marshal(&c.fields) }
 
-// Validate is called by the parser once the signature and the times are good.
+// Validate checks the subject. The parser calls it after it has verified the signature
+// and the times.
 func (c *claims) Validate() error {
 	if c.fields.Subject == "" || len(c.fields.Subject) > audit.MaxUserID {
 		return fmt.Errorf("sub must be a text of 1 to %d bytes", audit.MaxUserID)
@@ -78,8 +79,8 @@ func (c *claims) GetSubject() (string, error) { return c.fields.Subject, nil }
 // GetAudience implements jwt.Claims.
 func (c *claims) GetAudience() (jwt.ClaimStrings, error) { return c.fields.Audience, nil }
 
-// numericDate is a time in seconds since 1970, up to the year 9999: beyond, the
-// arithmetic of times would overflow into the past.
+// numericDate is a time in seconds since 1970, up to the year 9999. Later times could
+// overflow into the past.
 type numericDate time.Time
 
 const maxNumericDate = 253_402_300_799
@@ -96,7 +97,7 @@ func (d *numericDate) MarshalJSON() ([]byte, error) {
 	return strconv.AppendInt(nil, time.Time(*d).Unix(), 10), nil
 }
 
-// UnmarshalJSON reads a number of seconds, whole or not.
+// UnmarshalJSON parses a number of seconds, with or without a fraction.
 func (d *numericDate) UnmarshalJSON(text []byte) error {
 	seconds, err := strconv.ParseFloat(string(text), 64)
 	if err != nil || seconds < 0 || seconds > maxNumericDate {
@@ -106,10 +107,10 @@ func (d *numericDate) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// oneOrMore is a text or an array of texts.
+// oneOrMore is a string or an array of strings.
 type oneOrMore []string
 
-// UnmarshalJSON reads either form.
+// UnmarshalJSON parses both forms.
 func (m *oneOrMore) UnmarshalJSON(text []byte) error {
 	if jsontext.Value(text).Kind() != '"' {
 		return json.Unmarshal(text, (*[]string)(m))
@@ -124,7 +125,7 @@ type roleClaim struct {
 	byTenant map[string]access.Role
 }
 
-// UnmarshalJSON reads either form.
+// UnmarshalJSON parses both forms.
 func (r *roleClaim) UnmarshalJSON(text []byte) error {
 	if jsontext.Value(text).Kind() == '{' {
 		return json.Unmarshal(text, &r.byTenant)
@@ -140,16 +141,16 @@ func (r roleClaim) MarshalJSON() ([]byte, error) {
 	return json.Marshal(r.all)
 }
 
-// Token is what Mint signs.
+// Token describes a token for Mint.
 type Token struct {
 	access.Claims
-	Issuer, Audience    string // "": left out
+	Issuer, Audience    string // "": omitted
 	IssuedAt, ExpiresAt time.Time
 }
 
-// Mint returns an HS256 token for development. The secret has at least
-// MinSecretBytes. Unlike a verifier, which ignores what it does not know, Mint
-// refuses unknown roles and permissions and malformed tenants and resources.
+// Mint returns an HS256 token for development. The secret must have at least
+// MinSecretBytes. Mint refuses unknown roles and permissions and malformed tenants and
+// resources. It returns an error if the token exceeds MaxTokenBytes.
 func Mint(secret []byte, token Token) (string, error) {
 	if len(secret) < MinSecretBytes {
 		return "", fmt.Errorf("mint token: the secret must have at least %d bytes", MinSecretBytes)

@@ -17,19 +17,19 @@ import (
 
 // Limits of one fetch of keys.
 const (
-	fetchTimeout = 2 * time.Second // well under the time of an authorizer
-	// patience is how long a token whose key is known waits for newer keys, which
-	// may lack it.
-	patience     = time.Second
-	maxJWKSBytes = 1 << 20
+	fetchTimeout = 2 * time.Second // well below the timeout of an authorizer
+	// refreshTimeout bounds the time that a token with a known key waits for newer
+	// keys, which may no longer include that key.
+	refreshTimeout = time.Second
+	maxJWKSBytes   = 1 << 20
 )
 
-// remoteKeys are the keys of a JWKS URL. They are fetched on use, so that a
-// process that sleeps between requests, as a Lambda does, needs no timer; those
-// that were fetched stay good while the URL cannot be reached.
+// remoteKeys are the keys of a JWKS URL. They are fetched on use and not by a timer,
+// because a Lambda is frozen between requests. Fetched keys remain valid while the URL
+// is unavailable.
 type remoteKeys struct {
 	*jwkset.MemoryJWKSet
-	ctx                      context.Context // ends fetches with the process, not with the request that began one
+	ctx                      context.Context // of the process: a fetch outlives the request that started it
 	url                      string
 	client                   *http.Client
 	now                      func() time.Time
@@ -37,9 +37,9 @@ type remoteKeys struct {
 	refreshEvery, retryEvery time.Duration
 
 	mu          sync.Mutex
-	underWay    chan struct{} // closed at the end of the fetch that is under way; nil: none is
-	attemptedAt time.Time     // when the last fetch began
-	loadedAt    time.Time     // when the last successful fetch began; zero: there was none
+	fetching    chan struct{} // closed when the running fetch ends; nil: no fetch is running
+	attemptedAt time.Time     // start of the last fetch
+	loadedAt    time.Time     // start of the last successful fetch; zero: there was none
 }
 
 func newRemoteKeys(ctx context.Context, config Config) *remoteKeys {
@@ -58,20 +58,20 @@ func newRemoteKeys(ctx context.Context, config Config) *remoteKeys {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.begin()
+	k.startFetch()
 	return k
 }
 
-// current reports whether the last fetch that was begun has succeeded.
-func (k *remoteKeys) current() bool {
+// upToDate reports whether the last fetch has ended with success.
+func (k *remoteKeys) upToDate() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.loadedAt.Equal(k.attemptedAt)
 }
 
-// KeyRead returns the key with this id. An unknown id has the keys fetched again
-// first, and so does their age; neither more often than retryEvery allows. A key
-// that is known is returned even where that takes too long.
+// KeyRead returns the key with this id. It first fetches the keys again if the id is
+// unknown or the keys are old, but not more often than retryEvery allows. It returns a
+// known key even if the fetch takes too long.
 func (k *remoteKeys) KeyRead(ctx context.Context, id string) (jwkset.JWK, error) {
 	key, err := k.MemoryJWKSet.KeyRead(ctx, id)
 	unknown := err != nil
@@ -81,7 +81,7 @@ func (k *remoteKeys) KeyRead(ctx context.Context, id string) (jwkset.JWK, error)
 	}
 	if !unknown {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, patience)
+		ctx, cancel = context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
 	}
 	select {
@@ -92,29 +92,29 @@ func (k *remoteKeys) KeyRead(ctx context.Context, id string) (jwkset.JWK, error)
 	}
 }
 
-// refresh begins a fetch where one is due and returns what its caller has to
-// wait for, nil for nothing: whoever asks for an unknown key waits for the fetch
-// under way, whoever finds the keys old for the one it begins.
+// refresh starts a fetch if one is due. It returns a channel that is closed when the
+// fetch ends, or nil if the caller need not wait. The caller waits for the fetch that it
+// starts. With an unknown key, it also waits for a running fetch.
 func (k *remoteKeys) refresh(unknown bool) <-chan struct{} {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.now()
 	switch {
-	case k.underWay != nil && unknown:
-		return k.underWay
-	case k.underWay != nil, now.Sub(k.attemptedAt) < k.retryEvery:
+	case k.fetching != nil && unknown:
+		return k.fetching
+	case k.fetching != nil, now.Sub(k.attemptedAt) < k.retryEvery:
 		return nil
 	case !unknown && now.Sub(k.loadedAt) < k.refreshEvery:
 		return nil
 	}
-	return k.begin()
+	return k.startFetch()
 }
 
-// begin starts a fetch; the caller holds mu.
-func (k *remoteKeys) begin() <-chan struct{} {
+// startFetch starts a fetch. The caller must have locked mu.
+func (k *remoteKeys) startFetch() <-chan struct{} {
 	done := make(chan struct{})
-	began := k.now()
-	k.underWay, k.attemptedAt = done, began
+	startedAt := k.now()
+	k.fetching, k.attemptedAt = done, startedAt
 	go func() {
 		ctx, cancel := context.WithTimeout(k.ctx, fetchTimeout)
 		defer cancel()
@@ -125,17 +125,16 @@ func (k *remoteKeys) begin() <-chan struct{} {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if err == nil {
-			k.loadedAt = began
+			k.loadedAt = startedAt
 		}
-		k.underWay = nil
+		k.fetching = nil
 		close(done)
 	}()
 	return done
 }
 
-// fetch replaces the keys by those of the URL. Keys of a kind that is not known
-// are left out; a set without a single usable one is taken for a fault of the
-// URL and changes nothing.
+// fetch replaces the keys by those of the URL. It ignores keys of unknown types. It
+// returns an error, and replaces nothing, if no key is usable.
 func (k *remoteKeys) fetch(ctx context.Context) error {
 	set, err := k.download(ctx)
 	if err != nil {
@@ -161,7 +160,7 @@ func (k *remoteKeys) download(ctx context.Context) (jwkset.JWKSMarshal, error) {
 	var set jwkset.JWKSMarshal
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, http.NoBody)
 	if err != nil {
-		return set, errors.New("the JWKS URL makes no request")
+		return set, errors.New("the JWKS URL is malformed")
 	}
 	response, err := k.client.Do(request)
 	if err != nil {
