@@ -1,7 +1,6 @@
-// Package entryjson is the JSON text of entries: what clients send and get, and
-// what queues and stores keep. Objects and numbers keep the spelling they were
-// sent in; what cannot come back exactly (invalid UTF-8, lone surrogates,
-// duplicate keys) is refused.
+// Package entryjson reads and writes entries as JSON, for clients, queues and stores.
+// It preserves the client's spelling of objects and numbers. It refuses text that it
+// cannot preserve: invalid UTF-8, lone surrogates and duplicate keys.
 package entryjson
 
 import (
@@ -44,12 +43,13 @@ type reader struct {
 	scratch []byte
 }
 
-// readers are reused: a decoder's buffers cost more than a small entry's parse.
+// readers are reused, because allocating a decoder's buffers costs more than parsing
+// a small entry.
 var readers = sync.Pool{New: func() any { return &reader{decoder: new(jsontext.Decoder)} }}
 
-// readObject calls member for each member of the one object that text is, in
-// the order of the text. raw is only good during the call. It returns the error
-// of the text itself; member's own findings are member's to keep.
+// readObject calls member for each member of the JSON object in text, in the order of
+// the text. raw is valid only during the call. readObject returns syntax errors.
+// member records the faults that it finds itself.
 func readObject(text []byte, member func(r *reader, name string, raw jsontext.Value)) error {
 	r := readers.Get().(*reader)
 	defer readers.Put(r)
@@ -97,7 +97,7 @@ func (r *reader) end() error {
 	return nil
 }
 
-// fieldNames keeps the strings of known names, so that reading one allocates nothing.
+// fieldNames has the known names, so that reading one allocates nothing.
 var fieldNames = func() map[string]string {
 	names := map[string]string{}
 	for _, n := range []string{
@@ -114,7 +114,7 @@ var fieldNames = func() map[string]string {
 func (r *reader) text(raw jsontext.Value) string {
 	inner := raw[1 : len(raw)-1]
 	if bytes.IndexByte(inner, '\\') >= 0 {
-		r.scratch, _ = jsontext.AppendUnquote(r.scratch[:0], raw) // the decoder checked it
+		r.scratch, _ = jsontext.AppendUnquote(r.scratch[:0], raw) // valid: the decoder checked it
 		inner = r.scratch
 	}
 	if name, known := fieldNames[string(inner)]; known {

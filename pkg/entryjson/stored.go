@@ -12,13 +12,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// AppendPublic appends the entry as clients see it: the fields of the entry that
-// are set, without its digest.
+// AppendPublic appends the entry as clients get it: the fields that are set, without
+// the digest.
 func AppendPublic(dst []byte, e *audit.Entry) []byte {
 	return append(appendFields(dst, e), '}')
 }
 
-// AppendStored appends the entry as queues and stores keep it: AppendPublic and the digest.
+// AppendStored appends the entry as queues and stores have it: AppendPublic and the digest.
 func AppendStored(dst []byte, e *audit.Entry) []byte {
 	dst = append(appendFields(dst, e), `,"`+nameDigest+`":"`...)
 	dst = hex.AppendEncode(dst, e.Digest[:])
@@ -86,11 +86,11 @@ func appendName(dst []byte, name string) []byte {
 	return append(dst, '"', ':')
 }
 
-// appendString appends text as a JSON string; the plain case is by far the most frequent.
+// appendString appends text as a JSON string. It is optimized for text without escapes.
 func appendString(dst []byte, text string) []byte {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x80 {
-			dst, _ = jsontext.AppendQuote(dst, text) // entries hold valid UTF-8 only
+			dst, _ = jsontext.AppendQuote(dst, text) // never fails: entries have valid UTF-8
 			return dst
 		}
 	}
@@ -99,7 +99,7 @@ func appendString(dst []byte, text string) []byte {
 	return append(dst, '"')
 }
 
-// timeLayout keeps milliseconds, always three digits.
+// timeLayout always has three digits of milliseconds.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
 func appendTime(dst []byte, name string, t time.Time) []byte {
@@ -111,12 +111,12 @@ func appendTime(dst []byte, name string, t time.Time) []byte {
 	return append(dst, '"')
 }
 
-// FormatTime returns t as entries print it: RFC 3339, UTC, milliseconds.
+// FormatTime returns t in the format of an entry's JSON: RFC 3339, UTC, milliseconds.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
-// ParseStored reads what AppendStored wrote, and what AppendPublic wrote with a
-// zero digest. Fields it does not know are ignored, so that an older version
-// reads what a newer one wrote. It keeps no reference to text.
+// ParseStored parses the text of AppendStored. It also parses the text of AppendPublic,
+// with a zero digest. It ignores unknown fields, so that it can parse the text of a
+// later version. The result has no reference to text.
 func ParseStored(text []byte) (audit.Entry, error) {
 	var e audit.Entry
 	var fault error
@@ -134,7 +134,7 @@ func ParseStored(text []byte) (audit.Entry, error) {
 	return e, nil
 }
 
-// withoutContent keeps text of the entry out of the error.
+// withoutContent removes the entry's text from the error.
 func withoutContent(err error) error {
 	var syntactic *jsontext.SyntacticError
 	if errors.As(err, &syntactic) {

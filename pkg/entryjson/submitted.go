@@ -17,21 +17,21 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Submitted is an entry as a client sent it: nothing is filled in yet.
+// Submitted is an entry as a client sent it, before defaults are set.
 type Submitted struct {
 	audit.Entry
-	// HasTimestamp is false where the client left the time to the service.
+	// HasTimestamp reports whether the client sent a timestamp.
 	HasTimestamp bool
-	// HasIPAddress and HasUserAgent are set where the client sent ip_address or
-	// user_agent, null ("unknown") included, so that no default is due.
+	// HasIPAddress and HasUserAgent report whether the client sent ip_address and
+	// user_agent. A null ("unknown") counts as sent, so that it gets no default.
 	HasIPAddress, HasUserAgent bool
-	// ClaimedTenant is the body's tenant_id; it can only agree with the authorised one.
+	// ClaimedTenant is the body's tenant_id. It must equal the authorized tenant.
 	ClaimedTenant string
 }
 
-// ParseSubmitted reads one entry as a client sends it. The error names every
-// fault it found, up to the first place where the text is no JSON. It does not
-// apply audit.Entry.Validate. The result keeps no reference to text.
+// ParseSubmitted parses one entry that a client sent. The error lists the faults, up to
+// the first syntax error. ParseSubmitted does not call audit.Entry.Validate. The result
+// has no reference to text.
 func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
 	text = bytes.TrimSpace(text)
 	if len(text) > audit.MaxEntryBytes {
@@ -47,7 +47,7 @@ func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
 	return p.entry, nil
 }
 
-// submission gathers what one text says.
+// submission collects the fields and faults of one text.
 type submission struct {
 	entry  Submitted
 	faults []audit.FieldError
@@ -64,7 +64,7 @@ func (p *submission) fault(name, code, format string, args ...any) {
 func (p *submission) member(r *reader, name string, raw jsontext.Value) {
 	e := &p.entry
 	switch name {
-	case nameReceivedAt, nameExpiresAt, nameChanged: // made by the service, a client's value is ignored
+	case nameReceivedAt, nameExpiresAt, nameChanged: // the service sets these and ignores a client's value
 	case nameID:
 		p.parse(r, name, raw, func(s string) (err error) { e.ID, err = audit.ParseEntryID(s); return err })
 	case nameTenant:
@@ -117,7 +117,7 @@ func (p *submission) text(r *reader, name string, raw jsontext.Value, to *string
 	}
 }
 
-// parse reads a string of a form of its own; null stands for absent.
+// parse reads a string with its own format. null means absent.
 func (p *submission) parse(r *reader, name string, raw jsontext.Value, parse func(string) error) {
 	var text string
 	faults := len(p.faults)
@@ -160,7 +160,7 @@ func (p *submission) address(s string) error {
 	return nil
 }
 
-// object keeps an object's text; null stands for absent.
+// object copies the text of an object. null means absent.
 func (p *submission) object(name string, raw jsontext.Value, to *audit.Object) {
 	switch raw.Kind() {
 	case jsontext.KindBeginObject:
@@ -176,7 +176,7 @@ func (p *submission) object(name string, raw jsontext.Value, to *audit.Object) {
 	}
 }
 
-// syntaxFault describes why text is no JSON that can come back exactly.
+// syntaxFault describes why text is not JSON, or why its spelling cannot be preserved.
 func syntaxFault(text []byte, err error) audit.FieldError {
 	var syntactic *jsontext.SyntacticError
 	if errors.Is(err, errNotObject) || errors.Is(err, errTrailing) || !errors.As(err, &syntactic) {
@@ -203,7 +203,7 @@ func syntaxFault(text []byte, err error) audit.FieldError {
 	return fault
 }
 
-// maxPointer bounds a pointer that repeats a client's keys, in bytes.
+// maxPointer bounds a pointer, in bytes, because it repeats a client's keys.
 const maxPointer = 512
 
 // boundedPointer returns the pointer or its longest parent of at most maxPointer bytes.
@@ -214,10 +214,10 @@ func boundedPointer(p jsontext.Pointer) string {
 	return string(p)
 }
 
-// DigestOf returns the digest of what the client sent. It is to be taken before
-// any default is filled in, after an idempotency key from a header was set.
+// DigestOf returns the digest of the fields that the client sent. Call it after setting
+// an idempotency key from a header and before setting any default.
 func (s *Submitted) DigestOf() audit.Digest {
-	parts := make([]byte, 0, 4<<10) // on the stack; more goes to the heap
+	parts := make([]byte, 0, 4<<10) // on the stack; a larger one moves to the heap
 	text := func(tag byte, value string) {
 		if value != "" {
 			parts = append(appendPart(parts, tag, len(value)), value...)
@@ -244,8 +244,8 @@ func (s *Submitted) DigestOf() audit.Digest {
 	return sha256.Sum256(parts)
 }
 
-// appendPart begins a part of a digest: its field and its length, so that no two
-// entries have the same parts.
+// appendPart appends the field and the length of a part of a digest, so that the parts
+// of different entries differ.
 func appendPart(parts []byte, tag byte, length int) []byte {
 	return binary.BigEndian.AppendUint64(append(parts, tag), uint64(length))
 }

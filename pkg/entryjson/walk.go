@@ -10,18 +10,18 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// The functions of this file walk text that a decoder has checked before and
-// compact has freed of white space, which makes finding the end of a value a
-// matter of brackets and quotes. Anything else is errMalformed.
+// The functions of this file traverse text that a decoder has checked and that compact
+// has stripped of white space. They find the end of a value by its brackets and quotes
+// alone. They return errMalformed for other text.
 
 var errMalformed = errors.New("entryjson: object is not compact JSON")
 
-// MaxLeafPath is the longest dotted path that can be searched or is named in
-// an entry's changed paths, in bytes.
+// MaxLeafPath is the length of the longest dotted path, in bytes, that can be searched
+// or that Changed returns.
 const MaxLeafPath = 1024
 
-// compact appends raw, which is valid JSON, without insignificant white space
-// and returns how many levels of nesting it has.
+// compact appends raw, which must be valid JSON, without insignificant white space. It
+// also returns the number of levels of nesting.
 func compact(dst, raw []byte) (compacted []byte, levels int) {
 	depth, start := 0, 0
 	for i := 0; i < len(raw); i++ {
@@ -167,10 +167,10 @@ func appendUnquoted(dst, raw []byte) ([]byte, error) {
 	return jsontext.AppendUnquote(dst, raw)
 }
 
-// Leaves calls visit for every scalar leaf of the object, in the order of the
-// text, with its dotted path and its value: a string's content, or a number,
-// true, false, null as spelled. An element of an array has the path of the
-// array. Leaves whose path is longer than MaxLeafPath are left out.
+// Leaves calls visit with the dotted path and the value of every scalar leaf of the
+// object, in the order of the text. The value is a string's content, or the text of a
+// number, true, false or null. An element of an array has the path of the array. Leaves
+// skips a leaf whose path is longer than MaxLeafPath.
 func Leaves(object audit.Object, visit func(path, value string)) error {
 	if len(object) == 0 {
 		return nil
@@ -227,18 +227,18 @@ func appendPath(path, name []byte) ([]byte, error) {
 	return appendUnquoted(path, name)
 }
 
-// maxChanged and maxChangedBytes bound an entry's changed paths: beyond them
-// only the top-level names are given, whose size the entry's own bounds.
+// maxChanged and maxChangedBytes bound an entry's changed paths. If there are more,
+// Changed returns only top-level names, which the size of the entry bounds.
 const (
 	maxChanged      = 1000
 	maxChangedBytes = 64 << 10
 )
 
-// Changed returns the dotted paths at which two objects differ, sorted and each
-// once. Objects are compared member by member, everything else as a whole; the
-// spelling of strings and the order of members do not count, that of numbers
-// does. An absent object is an empty one. Where the paths would be more than
-// 1,000, 64 KiB, or one longer than MaxLeafPath, only the top-level names are given.
+// Changed returns the dotted paths at which two objects differ, sorted and unique. It
+// compares objects member by member and other values as a whole. It ignores the order
+// of members and the spelling of strings, but not the spelling of numbers. An absent
+// object counts as empty. Changed returns only top-level names if there are more than
+// 1,000 paths or 64 KiB of them, or if a path is longer than MaxLeafPath.
 func Changed(before, after audit.Object) ([]string, error) {
 	if len(before) == 0 && len(after) == 0 {
 		return nil, nil
@@ -270,10 +270,10 @@ type difference struct {
 	path    []byte
 	paths   []string
 	size    int
-	members []rawMember // of the objects that are being compared, the innermost last
+	members []rawMember // of the objects in comparison; those of the innermost are the last
 }
 
-// rawMember is a member as it is spelled.
+// rawMember is a member in the spelling of the text.
 type rawMember struct {
 	quote []byte // the name in quotes
 	value []byte
@@ -283,8 +283,8 @@ func (d *difference) objects(before, after []byte) error {
 	if bytes.Equal(before, after) {
 		return nil
 	}
-	kept := len(d.members)
-	defer func() { d.members = d.members[:kept] }()
+	outer := len(d.members)
+	defer func() { d.members = d.members[:outer] }()
 	old, err := d.read(before)
 	if err != nil {
 		return err
@@ -304,7 +304,7 @@ func (d *difference) objects(before, after []byte) error {
 	return nil
 }
 
-// read returns the members of an object. They are good until the comparison of it ends.
+// read returns the members of an object. They are valid until its comparison ends.
 func (d *difference) read(object []byte) ([]rawMember, error) {
 	first := len(d.members)
 	err := eachMember(object, func(name, value []byte) error {
@@ -314,8 +314,8 @@ func (d *difference) read(object []byte) ([]rawMember, error) {
 	return d.members[first:len(d.members):len(d.members)], err
 }
 
-// sameNames reports whether both have the same names, spelled the same, in the
-// same order, as what a program writes twice usually has.
+// sameNames reports whether a and b have the same names in the same spelling and order.
+// That is the usual case, because one program writes both objects.
 func sameNames(a, b []rawMember) bool {
 	return slices.EqualFunc(a, b, func(x, y rawMember) bool { return bytes.Equal(x.quote, y.quote) })
 }
@@ -347,7 +347,7 @@ func (d *difference) reordered(old, current []rawMember) error {
 		if scratch, err = appendUnquoted(scratch[:0], m.quote); err != nil {
 			return err
 		}
-		if was, gone := byName[string(scratch)]; gone {
+		if was, removed := byName[string(scratch)]; removed {
 			if err := d.member(rawMember{quote: m.quote}, was); err != nil {
 				return err
 			}
@@ -356,7 +356,7 @@ func (d *difference) reordered(old, current []rawMember) error {
 	return nil
 }
 
-// member compares one member with what it was; nil stands for absent.
+// member compares one member with its earlier value. nil means absent.
 func (d *difference) member(m rawMember, was []byte) error {
 	if bytes.Equal(m.value, was) {
 		return nil
@@ -401,7 +401,8 @@ func sameValue(a, b []byte) (bool, error) {
 	return bytes.Equal(normalA, normalB), nil
 }
 
-// normalForm sorts members and spells strings one way; numbers stay as they are.
+// normalForm returns raw with sorted members and with one spelling of each string. It
+// does not change numbers.
 func normalForm(raw []byte) ([]byte, error) {
 	return jsontext.AppendFormat(nil, raw, jsontext.ReorderRawObjects(true))
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// maxBatch is how many bytes of lines the messages of a Batch have, unless one message
-// alone has more. Entries take many times the bytes of their lines in memory.
+// maxBatch bounds the lines of a Batch, in bytes, unless a single message is larger.
+// In memory, entries need many times the size of their lines.
 const maxBatch = 8 << 20
 
 // Message is one message of a batch.
@@ -17,15 +17,15 @@ type Message struct {
 	Contents Contents
 }
 
-// Batch is a number of messages that are handled together.
+// Batch has messages that are handled together.
 type Batch struct {
 	Messages []Message
 }
 
-// EachBatch unpacks messages and hands them on in batches whose size in memory is
-// bounded. handle returns one error, or nil, for each message of its batch. EachBatch
-// returns one error, or nil, for each body. It does not hand on a message that cannot
-// be read: its error is audit.ErrUnreadable or ErrVersion.
+// EachBatch unpacks messages and calls handle for batches of bounded size in memory.
+// handle returns one error, or nil, for each message of its batch. EachBatch returns
+// one error, or nil, for each body. An unreadable body is not passed to handle: its
+// error is audit.ErrUnreadable or ErrVersion.
 func EachBatch(bodies []string, handle func(Batch) []error) []error {
 	outcomes := make([]error, len(bodies))
 	var batch Batch

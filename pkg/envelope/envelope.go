@@ -1,6 +1,5 @@
-// Package envelope is the form of the messages that carry entries from step to
-// step: many entries of one tenant packed into one queue message. Its JSON
-// Schema is events/schemas/envelope.json.
+// Package envelope packs entries of one tenant into queue messages, in which they pass
+// from step to step. Its JSON Schema is events/schemas/envelope.json.
 package envelope
 
 import (
@@ -18,27 +17,28 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
-// Version is the version of the form that Pack writes. Unpack reads it and every earlier one.
+// Version is the version of the messages that Pack writes. Unpack reads this version
+// and all earlier ones.
 const Version = 1
 
-// TargetBytes is the size that messages are packed to. SQS bills a request by
-// chunks of 64 KB; the rest is for the message's attributes. A single entry
-// that does not compress may pass it; the largest possible stays below SQS's 1 MiB.
+// TargetBytes is the target size of a message. SQS bills a request in chunks of 64 KB,
+// and the remaining bytes are for the message's attributes. A message with a single
+// entry may be larger, but always fits into SQS's limit of 1 MiB.
 const TargetBytes = 60 << 10
 
-// maxLines is how many bytes of lines a message has at most, but for one entry
-// that is larger: a consumer unpacks ten messages at once, each in many times
-// its size, and lines that resemble each other pack to a hundredth.
+// maxLines bounds the lines of a message, in bytes, unless a single entry is larger. A
+// consumer unpacks ten messages at once and needs many times their size. Similar lines
+// compress to a hundredth.
 const maxLines = 1 << 20
 
-// maxUnpacked bounds what one message may unpack to: a batch is at most 16 MiB
-// on its way in, and the service's own fields are added to that.
+// maxUnpacked bounds the unpacked size of one message, in bytes. A bulk has at most
+// audit.MaxBulkUnpacked bytes, and the service adds its own fields.
 const maxUnpacked = 64 << 20
 
 const encodingZstd = "zstd"
 
-// message is the JSON form. Data is the base64 text of zstd-compressed lines,
-// each an entry as entryjson.AppendStored writes it.
+// message is the JSON form of a message. Data is zstd-compressed lines in base64. Each
+// line is an entry in the form of entryjson.AppendStored.
 type message struct {
 	Version  int            `json:"v"`
 	Tenant   audit.TenantID `json:"tenant"`
@@ -48,11 +48,12 @@ type message struct {
 	Reason   string         `json:"reason,omitempty"`
 }
 
-// smallBytes is up to which size lines are packed without entropy coding, which
-// costs a lone entry more time than it saves space: SQS bills it as one chunk either way.
+// smallBytes is the largest size of lines that are compressed without entropy coding.
+// For a single entry, entropy coding takes time and saves nothing: SQS bills one chunk
+// in both cases.
 const smallBytes = 4 << 10
 
-// The codecs hold no state between calls and may be used concurrently.
+// The codecs have no state between calls and may be used concurrently.
 var (
 	encoder      = sync.OnceValue(func() *zstd.Encoder { return newEncoder() })
 	smallEncoder = sync.OnceValue(func() *zstd.Encoder { return newEncoder(zstd.WithNoEntropyCompression(true)) })
@@ -74,38 +75,38 @@ func newEncoder(options ...zstd.EOption) *zstd.Encoder {
 	return e
 }
 
-// Packer gathers entries of one tenant and packs them into messages. The zero
-// Packer of a tenant is ready for use.
+// Packer collects entries of one tenant and packs them into messages. A Packer of which
+// only Tenant is set is ready for use.
 type Packer struct {
 	Tenant audit.TenantID
 	lines  []byte
 	ends   []int // the end of each line in lines
 }
 
-// Grow makes room for that many entries, whose text as submitted has size bytes
-// in all. It only saves time.
+// Grow reserves memory for this number of entries. size is the total size of their
+// submitted text, in bytes. Calling it is optional.
 func (p *Packer) Grow(entries, size int) {
-	const added = 400 // bytes that the service's own fields add to an entry, about
+	const added = 400 // approximate size of the service's own fields of an entry, in bytes
 	p.lines = slices.Grow(p.lines, size+entries*added)
 	p.ends = slices.Grow(p.ends, entries)
 }
 
-// Add appends an entry. The packer keeps no reference to it.
+// Add adds an entry. The packer has no reference to it afterwards.
 func (p *Packer) Add(e *audit.Entry) {
 	p.lines = append(entryjson.AppendStored(p.lines, e), '\n')
 	p.ends = append(p.ends, len(p.lines))
 }
 
-// Len returns how many entries were added.
+// Len returns the number of added entries.
 func (p *Packer) Len() int { return len(p.ends) }
 
-// Messages returns the messages that hold all added entries, in their order:
-// as few as TargetBytes and a bound of what they unpack to allow, none where no entry was added.
+// Messages returns messages with all added entries, in their order. It returns as few
+// as TargetBytes and the bound of the unpacked size allow, and none without entries.
 func (p *Packer) Messages() ([]string, error) {
 	return p.pack(nil, 0, len(p.ends))
 }
 
-// pack appends the messages of the entries from the first to before the last.
+// pack appends the messages of the entries with the indexes first to last-1.
 func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 	if first == last {
 		return messages, nil
@@ -127,8 +128,8 @@ func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 	return p.packParts(messages, first, last, len(body)/TargetBytes+1)
 }
 
-// packParts appends the messages of as many parts as are likely to fit, each at
-// least one entry.
+// packParts divides the entries into parts of at least one entry, and appends the
+// messages of each part.
 func (p *Packer) packParts(messages []string, first, last, parts int) ([]string, error) {
 	parts = min(parts, last-first)
 	for i := range parts {
@@ -141,12 +142,12 @@ func (p *Packer) packParts(messages []string, first, last, parts int) ([]string,
 	return messages, nil
 }
 
-// scratches hold what encode needs between two calls.
+// scratches are buffers that encode reuses.
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 type scratch struct{ packed, body []byte }
 
-// maxPooled is the largest scratch that is kept for the next call.
+// maxPooled is the size of the largest scratch that is reused, in bytes.
 const maxPooled = 1 << 20
 
 func (s *scratch) release() {
@@ -155,14 +156,15 @@ func (s *scratch) release() {
 	}
 }
 
-// encode writes the message's JSON form. The data, most of it, needs no escapes.
+// encode returns the message's JSON form. It writes Data itself, because base64 needs
+// no escaping.
 func encode(m message, lines []byte) (string, error) {
 	m.Version, m.Encoding = Version, encodingZstd
 	head, err := json.Marshal(m)
 	if err != nil {
 		return "", fmt.Errorf("pack %d entries of %s: %w", m.Count, m.Tenant, err)
 	}
-	before, after, _ := bytes.Cut(head, []byte(emptyData)) // nothing before it can hold a quote
+	before, after, _ := bytes.Cut(head, []byte(emptyData)) // no member before it can contain a quote
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	packer := encoder()
@@ -175,10 +177,10 @@ func encode(m message, lines []byte) (string, error) {
 	return string(append(s.body, after...)), nil
 }
 
-// emptyData is the member Data of a message that has none yet.
+// emptyData is the JSON text of an empty member Data.
 const emptyData = `"data":""`
 
-// Pack returns the messages that hold the entries, see Packer.Messages.
+// Pack returns messages with the entries. See Packer.Messages.
 func Pack(tenant audit.TenantID, entries []audit.Entry) ([]string, error) {
 	p := Packer{Tenant: tenant}
 	for i := range entries {
@@ -187,11 +189,11 @@ func Pack(tenant audit.TenantID, entries []audit.Entry) ([]string, error) {
 	return p.Messages()
 }
 
-// Contents is what a message holds.
+// Contents is the content of a message.
 type Contents struct {
 	Tenant  audit.TenantID
 	Entries []audit.Entry
-	// Poison are the lines that are no entry of the tenant.
+	// Poison has the lines that are not an entry of the tenant.
 	Poison []Poison
 	// Size is the number of bytes that all lines have.
 	Size int
@@ -200,14 +202,14 @@ type Contents struct {
 // Poison is a line that cannot be read as an entry.
 type Poison struct {
 	Line   []byte
-	Reason string // without content of the line
+	Reason string // without the content of the line
 }
 
-// ErrVersion says that a message was packed by a later release.
+// ErrVersion means that a later release packed the message.
 var ErrVersion = errors.New("unknown version of an entries message")
 
-// Unpack reads a message. Lines that cannot be read are returned as Poison; the
-// error, which is an audit.ErrUnreadable or ErrVersion, is about the whole body.
+// Unpack unpacks a message. It returns unreadable lines as Poison. It returns
+// audit.ErrUnreadable or ErrVersion if the whole body is unreadable.
 func Unpack(body string) (Contents, error) {
 	var m message
 	if err := json.Unmarshal([]byte(body), &m); err != nil {
@@ -253,8 +255,8 @@ func readLines(tenant audit.TenantID, lines []byte) Contents {
 	return contents
 }
 
-// PackPoison returns a message that holds one unreadable line and the reason,
-// for a dead-letter queue.
+// PackPoison returns a message with one unreadable line and the reason, for a
+// dead-letter queue.
 func PackPoison(tenant audit.TenantID, poison Poison) (string, error) {
 	return encode(message{Tenant: tenant, Count: 1, Reason: poison.Reason}, append(bytes.Clone(poison.Line), '\n'))
 }
