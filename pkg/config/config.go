@@ -75,14 +75,18 @@ const SocketsService = "ApiGatewayManagementApi"
 
 // Engines are the engines of production.
 type Engines struct {
-	AWS                AWS
-	MongoURI           Secret // MONGODB_URI, a connection string
-	MongoDatabase      string // MONGODB_DATABASE; default "ocelot"
-	OpenSearchURL      Secret // OPENSEARCH_URL, which may hold a user and a password
-	OpenSearchSigned   bool   // OPENSEARCH_AUTH is "aws" (sign every request) and not "none", the default
-	OpenSearchPrefix   string // OPENSEARCH_PREFIX of the indexes' names; default "ocelot"
-	OpenSearchReplicas int    // OPENSEARCH_REPLICAS, 0 to 5; default 1
-	QueuePrefix        string // OCELOT_QUEUE_PREFIX of the queues' names; default "ocelot"
+	AWS           AWS
+	MongoURI      Secret // MONGODB_URI, a connection string
+	MongoDatabase string // MONGODB_DATABASE; default "ocelot"
+	MongoIndexes  string // OCELOT_MONGO_INDEXES of new partitions: "full", the default, or "lean"
+	// MongoReadPreference is OCELOT_MONGO_READ_PREFERENCE, the servers that answer lists
+	// from MongoDB: "primary", the default, "primaryPreferred", "secondaryPreferred" or "nearest".
+	MongoReadPreference string
+	OpenSearchURL       Secret // OPENSEARCH_URL, which may hold a user and a password
+	OpenSearchSigned    bool   // OPENSEARCH_AUTH is "aws" (sign every request) and not "none", the default
+	OpenSearchPrefix    string // OPENSEARCH_PREFIX of the indexes' names; default "ocelot"
+	OpenSearchReplicas  int    // OPENSEARCH_REPLICAS, 0 to 5; default 1
+	QueuePrefix         string // OCELOT_QUEUE_PREFIX of the queues' names; default "ocelot"
 }
 
 // NamesQueues reports whether the environment names an endpoint of SQS. On a laptop
@@ -155,7 +159,7 @@ func ReadCloud(needs ...manifest.Dependency) (Cloud, error) {
 func Variables(d manifest.Dependency) []string {
 	switch d {
 	case manifest.DependencyRecords:
-		return []string{"MONGODB_URI", "MONGODB_DATABASE"}
+		return []string{"MONGODB_URI", "MONGODB_DATABASE", "OCELOT_MONGO_INDEXES", "OCELOT_MONGO_READ_PREFERENCE"}
 	case manifest.DependencySearch:
 		return []string{"OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS"}
 	case manifest.DependencyQueues:
@@ -221,6 +225,8 @@ type variables struct {
 
 	MongoURI           string `env:"MONGODB_URI"`
 	MongoDatabase      string `env:"MONGODB_DATABASE" envDefault:"ocelot"`
+	MongoIndexes       string `env:"OCELOT_MONGO_INDEXES" envDefault:"full"`
+	MongoReads         string `env:"OCELOT_MONGO_READ_PREFERENCE" envDefault:"primary"`
 	OpenSearchURL      string `env:"OPENSEARCH_URL"`
 	OpenSearchAuth     string `env:"OPENSEARCH_AUTH" envDefault:"none"`
 	OpenSearchPrefix   string `env:"OPENSEARCH_PREFIX" envDefault:"ocelot"`
@@ -273,10 +279,12 @@ func (r *reader) function() Function {
 func (r *reader) engines() Engines {
 	return Engines{
 		AWS: r.aws(), MongoURI: Secret(r.MongoURI), MongoDatabase: r.MongoDatabase, OpenSearchURL: Secret(r.OpenSearchURL),
-		OpenSearchSigned:   r.choice("OPENSEARCH_AUTH", r.OpenSearchAuth, "none", "aws") == "aws",
-		OpenSearchPrefix:   r.OpenSearchPrefix,
-		OpenSearchReplicas: r.number("OPENSEARCH_REPLICAS", r.OpenSearchReplicas, 5),
-		QueuePrefix:        r.QueuePrefix,
+		MongoIndexes:        r.choice("OCELOT_MONGO_INDEXES", r.MongoIndexes, "full", "lean"),
+		MongoReadPreference: r.choice("OCELOT_MONGO_READ_PREFERENCE", r.MongoReads, "primary", "primaryPreferred", "secondaryPreferred", "nearest"),
+		OpenSearchSigned:    r.choice("OPENSEARCH_AUTH", r.OpenSearchAuth, "none", "aws") == "aws",
+		OpenSearchPrefix:    r.OpenSearchPrefix,
+		OpenSearchReplicas:  r.number("OPENSEARCH_REPLICAS", r.OpenSearchReplicas, 5),
+		QueuePrefix:         r.QueuePrefix,
 	}
 }
 

@@ -20,7 +20,7 @@ func setenv(t *testing.T, variables map[string]string) {
 	t.Helper()
 	for _, name := range []string{
 		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
-		"MONGODB_URI", "MONGODB_DATABASE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_QUEUE_PREFIX",
+		"MONGODB_URI", "MONGODB_DATABASE", "OCELOT_MONGO_INDEXES", "OCELOT_MONGO_READ_PREFERENCE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_QUEUE_PREFIX",
 		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
 		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "OCELOT_STREAM_URL",
 	} {
@@ -57,6 +57,7 @@ func TestReadCloud(t *testing.T) {
 	want := config.Cloud{
 		Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo},
 		Engines: config.Engines{MongoURI: config.Secret("mongodb://m"), MongoDatabase: "ocelot", OpenSearchURL: config.Secret("https://o"),
+			MongoIndexes: "full", MongoReadPreference: "primary",
 			OpenSearchPrefix: "ocelot", OpenSearchReplicas: 1, QueuePrefix: "ocelot",
 			AWS: config.AWS{
 				Region: "eu-north-1", AccessKeyID: "id", SecretAccessKey: config.Secret("key"), SessionToken: config.Secret("token"),
@@ -67,7 +68,9 @@ func TestReadCloud(t *testing.T) {
 		t.Errorf("ReadCloud = %+v, %v", got, err)
 	}
 	required["OPENSEARCH_AUTH"], required["OPENSEARCH_REPLICAS"], required["MONGODB_DATABASE"], required["OCELOT_QUEUE_PREFIX"] = "aws", "0", "audit", "prod"
+	required["OCELOT_MONGO_INDEXES"], required["OCELOT_MONGO_READ_PREFERENCE"] = "lean", "secondaryPreferred"
 	setenv(t, required)
+	want.MongoIndexes, want.MongoReadPreference = "lean", "secondaryPreferred"
 	want.OpenSearchSigned, want.OpenSearchReplicas, want.MongoDatabase, want.QueuePrefix = true, 0, "audit", "prod"
 	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("ReadCloud = %+v, %v", got, err)
@@ -106,6 +109,9 @@ func TestFunctionsRequireOnlyTheVariablesOfTheirDependencies(t *testing.T) {
 		}
 		if d != manifest.DependencySearch {
 			values["OPENSEARCH_AUTH"], values["OPENSEARCH_REPLICAS"] = "none", "1"
+		}
+		if d != manifest.DependencyRecords {
+			values["OCELOT_MONGO_INDEXES"], values["OCELOT_MONGO_READ_PREFERENCE"] = "full", "primary"
 		}
 		setenv(t, values)
 		if _, err := config.ReadCloud(d); err != nil {

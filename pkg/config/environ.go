@@ -29,6 +29,8 @@ func (c Cloud) Environ() []string {
 	environ := append(c.environ(),
 		"MONGODB_URI="+string(c.MongoURI),
 		"MONGODB_DATABASE="+c.MongoDatabase,
+		"OCELOT_MONGO_INDEXES="+c.MongoIndexes,
+		"OCELOT_MONGO_READ_PREFERENCE="+c.MongoReadPreference,
 		"OPENSEARCH_URL="+string(c.OpenSearchURL),
 		"OPENSEARCH_AUTH="+map[bool]string{false: "none", true: "aws"}[c.OpenSearchSigned],
 		"OPENSEARCH_PREFIX="+c.OpenSearchPrefix,

@@ -72,6 +72,10 @@ var queues = []Queue{
 	{Name: QueueStream, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 }
 
+// prepareEvery is the interval between the starts of prepare-partitions, which works a
+// month ahead.
+const prepareEvery = 6 * time.Hour
+
 // ReconcileEvery is the interval between the starts of reconcile-index.
 const ReconcileEvery = 15 * time.Minute
 
@@ -246,6 +250,13 @@ var functions = []Function{
 		Name: "ping-stream", Summary: "Answer a client's ping",
 		Trigger: socket("ping"),
 		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "prepare-partitions", Summary: "Create the collections of the next month with their indexes",
+		Trigger: Trigger{Schedule: &Schedule{Every: prepareEvery}},
+		Grants: slices.Concat(
+			read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections)),
+		MemoryMB: small, Timeout: 10 * time.Minute,
 	},
 	{
 		Name: "purge-tenant", Summary: "Remove a deleted tenant's records from every store",

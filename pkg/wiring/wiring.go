@@ -4,6 +4,7 @@
 package wiring
 
 import (
+	"context"
 	"crypto/rand"
 	"io"
 	"log/slog"
@@ -69,6 +70,12 @@ type Connections interface {
 	jobs.Purger
 }
 
+// Partitions prepares the collections of the next month, so that the first writes of a
+// month need not create them. It reports whether more remain for the next call.
+type Partitions interface {
+	PreparePartitions(ctx context.Context) (more bool, err error)
+}
+
 // Queue is the sending side of a queue.
 type Queue interface {
 	ingest.Queue
@@ -80,7 +87,9 @@ type Stores struct {
 	Entries Entries
 	Index   Index
 	// Degraded answers lists while Index is unavailable. If it is nil, such lists fail.
-	Degraded   search.Finder
+	Degraded search.Finder
+	// Partitions is nil if the system of record has nothing to prepare.
+	Partitions Partitions
 	Quarantine Quarantine
 	Tenants    tenants.Store
 	Keys       Keys

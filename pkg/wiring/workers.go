@@ -55,6 +55,24 @@ func (s *Services) PurgeTenant() lambdaedge.BatchHandler {
 	return lambdaedge.EachMessage(worker.Handle)
 }
 
+// PreparePartitions returns one run that creates the collections of this month and of
+// the next one with their indexes.
+func (s *Services) PreparePartitions() func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		if s.Stores.Partitions == nil {
+			return nil
+		}
+		more, err := s.Stores.Partitions.PreparePartitions(ctx)
+		if err != nil {
+			return err
+		}
+		if more {
+			s.Log.InfoContext(ctx, "more partitions remain for the next run")
+		}
+		return nil
+	}
+}
+
 // ReconcileIndex returns one run over every tenant: it finds stored entries that the
 // index lacks and queues them again. Its results are metrics.
 func (s *Services) ReconcileIndex() func(ctx context.Context) error {

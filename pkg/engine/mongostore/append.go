@@ -8,6 +8,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
@@ -32,18 +33,17 @@ func (s *Entries) append(ctx context.Context, tenant audit.TenantID, entries []a
 	if len(entries) == 0 {
 		return appended, nil
 	}
-	isolation, err := s.isolation(ctx, tenant)
+	isolation, err := s.isolation.of(ctx, tenant)
 	if err != nil {
-		return appended, fmt.Errorf("look up the isolation: %w", err)
+		return appended, err
 	}
-	batches, unstorable, err := newBatches(tenant, entries)
+	batches, unstorable, err := newBatches(tenant, isolation, entries)
 	if err != nil {
 		return appended, err
 	}
 	appended.Rejections = unstorable
 	for _, b := range batches {
-		partitions := b.month.both(tenant, isolation)
-		if err := retry(ctx, func() error { return s.db.store(ctx, b, partitions) }); err != nil {
+		if err := retry(ctx, func() error { return s.db.store(ctx, tenant, b) }); err != nil {
 			return appended, err
 		}
 		b.compare(entries, &appended)
@@ -51,15 +51,15 @@ func (s *Entries) append(ctx context.Context, tenant audit.TenantID, entries []a
 	return appended, nil
 }
 
-// batch is the entries of one month, each identity once.
+// batch is the entries of one partition, each identity once.
 type batch struct {
-	month   partition // the shared one
-	records []*record
+	partition partition
+	records   []*record
 }
 
 // record is one identity and what becomes of it.
 type record struct {
-	key         string
+	key         entryKey
 	doc         bson.Raw
 	fingerprint fingerprint // of the entry in doc
 	indexes     []int       // of the entries with this identity; the first is in doc
@@ -78,11 +78,11 @@ func fingerprintOf(e *audit.Entry) fingerprint {
 	return fingerprint{digest: e.Digest, receivedAt: e.ReceivedAt.UnixMilli()}
 }
 
-// newBatches groups the entries by month, earliest first. It returns a rejection
+// newBatches groups the entries by partition, earliest first. It returns a rejection
 // for each entry that cannot be stored.
-func newBatches(tenant audit.TenantID, entries []audit.Entry) (batches []*batch, rejections []audit.Rejection, err error) {
+func newBatches(tenant audit.TenantID, isolation audit.Isolation, entries []audit.Entry) (batches []*batch, rejections []audit.Rejection, err error) {
 	byID := make(map[audit.EntryID]*record, len(entries))
-	byMonth := map[partition]*batch{}
+	byPartition := map[partition]*batch{}
 	for i := range entries {
 		e := &entries[i]
 		if e.Tenant != tenant {
@@ -101,14 +101,14 @@ func newBatches(tenant audit.TenantID, entries []audit.Entry) (batches []*batch,
 			continue
 		}
 		byID[e.ID] = r
-		month := sharedPartition(e.Timestamp)
-		if byMonth[month] == nil {
-			byMonth[month] = &batch{month: month}
-			batches = append(batches, byMonth[month])
+		p := partitionOf(tenant, isolation, e.Timestamp)
+		if byPartition[p] == nil {
+			byPartition[p] = &batch{partition: p}
+			batches = append(batches, byPartition[p])
 		}
-		byMonth[month].records = append(byMonth[month].records, r)
+		byPartition[p].records = append(byPartition[p].records, r)
 	}
-	slices.SortFunc(batches, func(a, b *batch) int { return cmp.Compare(a.month.month, b.month.month) })
+	slices.SortFunc(batches, func(a, b *batch) int { return cmp.Compare(a.partition.period, b.partition.period) })
 	return batches, rejections, nil
 }
 
@@ -124,7 +124,7 @@ func newRecord(e *audit.Entry, index int) (r *record, reason string, err error) 
 	if len(doc) > maxDocumentBytes {
 		return nil, fmt.Sprintf("the entry is larger as a document than the %d bytes that MongoDB stores", maxDocumentBytes), nil
 	}
-	return &record{key: keyOf(e.Tenant, e.ID.String()), doc: doc, fingerprint: fingerprintOf(e), indexes: []int{index}}, "", nil
+	return &record{key: keyOfEntry(e.Tenant, e.ID), doc: doc, fingerprint: fingerprintOf(e), indexes: []int{index}}, "", nil
 }
 
 // compare compares every entry with what is stored under its identity.
@@ -146,24 +146,22 @@ func (b *batch) compare(entries []audit.Entry, appended *ingest.Appended) {
 	}
 }
 
-// store inserts into the first partition the records that neither partition has.
-// After nil each record is stored or refused. It may be retried.
-func (db *DB) store(ctx context.Context, b *batch, partitions [2]partition) error {
-	if err := db.ensurePartition(ctx, partitions[0]); err != nil {
+// store inserts the records that the partition does not have: one command if all are
+// new, and one more if some exist. After nil each record is stored or refused. It may
+// be retried.
+func (db *DB) store(ctx context.Context, tenant audit.TenantID, b *batch) error {
+	if err := db.ensurePartition(ctx, b.partition); err != nil {
 		return err
 	}
-	if err := db.lookUp(ctx, partitions[1], b.pending()); err != nil {
-		return err
-	}
-	duplicates, err := db.insert(ctx, partitions[0], b.pending())
+	duplicates, err := db.insert(ctx, b.partition, b.pending())
 	if err != nil || len(duplicates) == 0 {
 		return err
 	}
-	if err := db.lookUp(ctx, partitions[0], duplicates); err != nil {
+	if err := db.lookUp(ctx, tenant, b.partition, duplicates); err != nil {
 		return err
 	}
 	if n := len(b.pending()); n > 0 {
-		// The keys exist, but a majority does not have them yet, or they expired
+		// The keys exist, but a majority does not have them yet, or they were removed
 		// after the insert.
 		return unavailable(fmt.Errorf("%d identities are taken but not confirmed", n))
 	}
@@ -182,21 +180,26 @@ func (b *batch) pending() []*record {
 }
 
 // lookUp sets the stored fingerprint of the records that a majority has in the partition.
-func (db *DB) lookUp(ctx context.Context, p partition, records []*record) error {
-	if len(records) == 0 {
-		return nil
-	}
-	byKey := make(map[string]*record, len(records))
-	keys := make([]string, len(records))
+func (db *DB) lookUp(ctx context.Context, tenant audit.TenantID, p partition, records []*record) error {
+	byKey := make(map[entryKey]*record, len(records))
+	keys := make([]entryKey, len(records))
 	for i, r := range records {
 		byKey[r.key], keys[i] = r, r.key
 	}
-	return db.confirm(ctx, p.String(), keys, []string{fieldDigest, fieldReceivedAt}, func(key string, doc bson.Raw) error {
-		r := byKey[key]
-		r.stored = new(fingerprint)
+	o := options.Find().SetHint(indexID).SetProjection(ascending(fieldKey, fieldDigest, fieldReceivedAt))
+	return db.find(ctx, p.String(), entriesWithKeys(tenant, keys), o, func(doc bson.Raw) (bool, error) {
+		key, err := readEntryKey(doc)
+		if err != nil {
+			return false, err
+		}
+		stored := new(fingerprint)
 		// A document without the time counts as received at another time.
-		r.stored.receivedAt, _ = doc.Lookup(fieldReceivedAt).DateTimeOK()
-		return readDigest(doc.Lookup(fieldDigest), &r.stored.digest)
+		stored.receivedAt, _ = doc.Lookup(fieldReceivedAt).DateTimeOK()
+		if err := readDigest(doc.Lookup(fieldDigest), &stored.digest); err != nil {
+			return false, err
+		}
+		byKey[key].stored = stored
+		return true, nil
 	})
 }
 

@@ -71,7 +71,7 @@ func BenchmarkPage(b *testing.B) {
 	for name, where := range map[string]audit.Expr{"newest": nil, "of a user": audit.Equals{Field: audit.FieldUserID, Values: []string{"user-3"}}} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				page, err := db.Index().Find(b.Context(), "acme", audit.Filter{Where: where}, audit.PageRequest{Limit: 50})
+				page, err := db.Index(shared).Find(b.Context(), "acme", audit.Filter{Where: where}, audit.PageRequest{Limit: 50})
 				if err != nil || len(page.Entries) != 50 {
 					b.Fatalf("%d entries, %v", len(page.Entries), err)
 				}

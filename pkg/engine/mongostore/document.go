@@ -15,7 +15,7 @@ import (
 // The names of a document's fields. An entry has the names of the API. Times are
 // BSON dates, states and metadata are BSON documents.
 const (
-	fieldKey            = "_id" // keyOf the tenant and the id
+	fieldKey            = "_id" // an entryKey, or keyOf the tenant and the id
 	fieldID             = "id"
 	fieldTenant         = "tenant_id"
 	fieldUserID         = "user_id"
@@ -35,20 +35,21 @@ const (
 	fieldIdempotencyKey = "idempotency_key"
 	fieldReceivedAt     = "received_at"
 	fieldExpiresAt      = "expires_at"
+	fieldDeletableAt    = "deletable_at" // when MongoDB removes the entry; an entry is stored without it
 	fieldChanged        = "changed"
 	fieldDigest         = "digest"
 	fieldExact          = "exact" // the text of the objects that BSON cannot represent exactly
 )
 
-// keyOf returns the _id of a tenant's document with the given id. A tenant id has
-// no slash, so that no two tenants share a key. The keys of a tenant's entries are
-// in the order of their ids, which is the order of time.
+// keyOf returns the _id of a tenant's document that is not an entry, such as a job. A
+// tenant id has no slash, so that no two tenants share a key.
 func keyOf(tenant audit.TenantID, id string) string { return string(tenant) + "/" + id }
 
 // entryDocument returns an entry as it is stored.
 func entryDocument(e *audit.Entry) (bson.Raw, error) {
 	start, doc := bsoncore.AppendDocumentStart(make([]byte, 0, 1024+len(e.Message)+2*(len(e.Before)+len(e.After)+len(e.Metadata))))
-	doc = bsoncore.AppendStringElement(doc, fieldKey, keyOf(e.Tenant, e.ID.String()))
+	key := keyOfEntry(e.Tenant, e.ID)
+	doc = bsoncore.AppendBinaryElement(doc, fieldKey, bson.TypeBinaryGeneric, key[:])
 	return bsoncore.AppendDocumentEnd(appendEntry(doc, e), start)
 }
 

@@ -2,13 +2,16 @@ package mongostore_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"pgregory.net/rapid"
 
@@ -61,7 +64,7 @@ func TestDocumentHoldsFieldsUnderTheirOwnNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]any{
-		"_id": "acme/" + e.ID.String(), "id": e.ID.String(), "tenant_id": "acme", "user_id": "user-1", "session_id": "s", "request_id": "r",
+		"id": e.ID.String(), "tenant_id": "acme", "user_id": "user-1", "session_id": "s", "request_id": "r",
 		"action": "UPDATE", "resource_type": "order", "resource_id": "1", "timestamp": bson.NewDateTimeFromTime(march), "ip_address": "::ffff:10.0.0.1",
 		"user_agent": "agent", "severity": "WARNING", "message": "text", "idempotency_key": "key",
 		"received_at": bson.NewDateTimeFromTime(e.ReceivedAt), "expires_at": bson.NewDateTimeFromTime(e.ExpiresAt),
@@ -69,6 +72,10 @@ func TestDocumentHoldsFieldsUnderTheirOwnNames(t *testing.T) {
 		if got[name] != want {
 			t.Errorf("%s is %v (%T), want %v", name, got[name], got[name], want)
 		}
+	}
+	sum := sha256.Sum256([]byte("acme"))
+	if diff := cmp.Diff(bson.Binary{Data: slices.Concat(sum[:16], e.ID[:])}, got["_id"]); diff != "" {
+		t.Errorf("_id (-want +got):\n%s", diff)
 	}
 	metadata := map[string]any{}
 	for _, element := range got["metadata"].(bson.D) {
@@ -196,42 +203,6 @@ func TestDocumentsOfOthersAreErrorsWithoutContent(t *testing.T) {
 		}
 		if _, err := mongostore.ReadEntry(raw); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: error = %v, want one without the value", name, err)
-		}
-	}
-}
-
-func TestPartitionNames(t *testing.T) {
-	// The tenant named like a year is what could be taken for another.
-	for _, tenant := range []audit.TenantID{"acme", "2026", "2026-03", "logs", "a"} {
-		shared := mongostore.Shared(march)
-		own := mongostore.Own(shared, tenant)
-		if got, want := own.Name(), "logs_"+string(tenant)+"_2026_03"; got != want {
-			t.Errorf("own partition is %s, want %s", got, want)
-		}
-		for _, p := range []interface {
-			Name() string
-			Tenant() string
-		}{shared, own} {
-			parsed, ok := mongostore.ParsePartition(p.Name())
-			if !ok || parsed.Name() != p.Name() || parsed.Tenant() != p.Tenant() {
-				t.Errorf("%s is read as %s of %q, %v", p.Name(), parsed.Name(), parsed.Tenant(), ok)
-			}
-		}
-	}
-	for _, at := range []struct {
-		time time.Time
-		want string
-	}{
-		{time.Date(2025, 12, 31, 23, 59, 59, 999e6, time.UTC), "logs_2025_12"}, {time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), "logs_2026_01"},
-		{time.Date(2026, 1, 1, 0, 30, 0, 0, time.FixedZone("", 3600)), "logs_2025_12"}, {time.UnixMilli(0), "logs_1970_01"},
-	} {
-		if got := mongostore.Shared(at.time).Name(); got != at.want {
-			t.Errorf("%v lies in %s, want %s", at.time, got, at.want)
-		}
-	}
-	for _, name := range []string{"logs", "logs_", "logs_2026", "logs_2026_13", "logs_2026_00", "logs_2026_3", "logs_2026_03_", "logs_a_b_2026_03", "log_2026_03", "tenants", "logs_2026_03x"} {
-		if p, ok := mongostore.ParsePartition(name); ok {
-			t.Errorf("%s is taken for the partition %s", name, p.Name())
 		}
 	}
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -38,7 +40,7 @@ func count(t testing.TB, uri, name string) int {
 	}
 	total := 0
 	for _, collection := range collections {
-		if _, ok := mongostore.ParsePartition(collection); !ok {
+		if !strings.HasPrefix(collection, mongostore.PartitionPrefix+"_") {
 			continue
 		}
 		n, err := database.Collection(collection).CountDocuments(t.Context(), bson.D{{Key: "tenant_id", Value: "acme"}})
@@ -98,127 +100,93 @@ func TestEveryExactnessComesBackFromTheServer(t *testing.T) {
 	}
 }
 
-func TestIsolationMayChange(t *testing.T) {
-	uri := enginetest.Mongo(t)
-	name := newDatabase(t, uri)
-	db := open(t, uri, name)
-	first, second, third := newEntry("acme", march, 1), newEntry("acme", march, 2), newEntry("acme", march, 3)
-	neighbour := newEntry("neighbour", march, 1)
-	appendAll(t, db.Entries(shared), "neighbour", neighbour)
-	appendAll(t, db.Entries(shared), "acme", first)
-	appendAll(t, db.Entries(dedicated), "acme", first, second) // first is a retry
-	appendAll(t, db.Entries(shared), "acme", first, second, third)
-	if n := count(t, uri, name); n != 3 {
-		t.Fatalf("%d documents are stored, want 3", n)
-	}
-	other := second
-	other.Digest = audit.Digest{9}
-	appended, err := db.Entries(shared).Append(t.Context(), "acme", []audit.Entry{other})
-	rejections := appended.Rejections
+// collections returns the names of the collections that have a prefix, in order.
+func collections(t testing.TB, uri, name, prefix string) []string {
+	t.Helper()
+	names, err := client(t, uri).Database(name).ListCollectionNames(t.Context(), bson.D{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rejections) != 1 || rejections[0].Code != audit.CodeIdentityConflict {
-		t.Fatalf("a conflict with the other place: rejections %+v, want one", rejections)
-	}
-	for _, isolation := range []mongostore.IsolationFunc{shared, dedicated} {
-		for _, want := range []audit.Entry{first, second, third} {
-			wantStored(t, db.Entries(isolation), want)
-		}
-		wantByID(t, db.Entries(isolation), first, second, third)
-	}
-	page, err := db.Index().Find(t.Context(), "acme", audit.Filter{}, audit.PageRequest{Limit: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(page.Entries) != 2 || page.Entries[0].ID != third.ID || page.Entries[1].ID != second.ID || !page.More {
-		t.Fatalf("the list of both places is %+v", page)
-	}
-	ids, err := db.Entries(shared).IDs(t.Context(), "acme", march.Add(-time.Hour), march.Add(time.Hour), first.ID, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(ids, []audit.EntryID{second.ID, third.ID}) {
-		t.Fatalf("the ids of both places after the first are %v", ids)
-	}
-	if n, err := db.Entries(shared).Purge(t.Context(), "acme", 100); err != nil {
-		t.Fatal(err)
-	} else if n != 3 {
-		t.Fatalf("Purge = %d, want 3", n)
-	}
-	wantStored(t, db.Entries(shared), neighbour)
-	collections, err := client(t, uri).Database(name).ListCollectionNames(t.Context(), bson.D{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(collections) != 1 || collections[0] != "logs_2026_03" {
-		t.Fatalf("after the purge the collections are %v: the tenant's own must be gone", collections)
-	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, prefix) })
+	slices.Sort(names)
+	return names
 }
 
-// TestEntriesStoredInBothPlacesAreListedOnce has what two processes leave behind that see a change of isolation at different times.
-func TestEntriesStoredInBothPlacesAreListedOnce(t *testing.T) {
+func TestDedicatedTenantsHaveACollectionForEachYear(t *testing.T) {
 	uri := enginetest.Mongo(t)
 	name := newDatabase(t, uri)
 	db := open(t, uri, name)
-	var entries []audit.Entry
-	for i := range uint32(10) {
-		entries = append(entries, newEntry("acme", march, i))
-	}
-	appendAll(t, db.Entries(shared), "acme", entries...)
-	database := client(t, uri).Database(name)
-	cursor, err := database.Collection("logs_2026_03").Find(t.Context(), bson.D{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var docs []bson.Raw
-	if err := cursor.All(t.Context(), &docs); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := database.Collection("logs_acme_2026_03").InsertMany(t.Context(), docs[3:8]); err != nil {
-		t.Fatal(err)
-	}
-	wantByID(t, db.Entries(shared), entries...)
-	wantByID(t, db.Entries(dedicated), entries...)
-	for _, order := range []audit.Order{audit.NewestFirst, audit.OldestFirst} {
-		seen := map[audit.EntryID]bool{}
-		request := audit.PageRequest{Order: order, Limit: 3}
-		for more := true; more; {
-			page, err := db.Index().Find(t.Context(), "acme", audit.Filter{}, request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range page.Entries {
-				if seen[e.ID] {
-					t.Fatalf("%s is listed twice", e.ID)
-				}
-				seen[e.ID] = true
-			}
-			request.From, more = page.Last, page.More
-		}
-		if len(seen) != len(entries) {
-			t.Fatalf("%d entries are listed, want %d", len(seen), len(entries))
-		}
-	}
-	var ids []audit.EntryID
-	for more := true; more; {
-		page, err := db.Entries(shared).IDs(t.Context(), "acme", time.Time{}, time.Time{}, lastOf(ids), 3)
+	long := audit.TenantID(strings.Repeat("long-", 12) + "end")
+	for _, tenant := range []audit.TenantID{"acme", "2026", long} {
+		entries := []audit.Entry{newEntry(tenant, march, 1), newEntry(tenant, march.AddDate(0, 8, 0), 2), newEntry(tenant, march.AddDate(1, 0, 0), 3)}
+		appendAll(t, db.Entries(dedicated), tenant, entries...)
+		wantByID(t, db.Entries(dedicated), entries...)
+		page, err := db.Index(dedicated).Find(t.Context(), tenant, audit.Filter{}, audit.PageRequest{Limit: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
-		ids, more = append(ids, page...), len(page) > 0
+		if !page.More {
+			t.Errorf("%s: the first page says that it is the last", tenant)
+		}
+		if diff := cmp.Diff([]audit.EntryID{entries[2].ID, entries[1].ID}, idsOf(page.Entries)); diff != "" {
+			t.Errorf("%s: the first page (-want +got):\n%s", tenant, diff)
+		}
 	}
-	if len(ids) != len(entries) || !slices.IsSortedFunc(ids, func(a, b audit.EntryID) int { return bytes.Compare(a[:], b[:]) }) {
-		t.Fatalf("the ids are %v, want those of %d entries in rising order", ids, len(entries))
+	neighbour := newEntry("neighbour", march, 1)
+	appendAll(t, db.Entries(shared), "neighbour", neighbour)
+	want := []string{
+		"logs_2026_03", "logs_2026_2026", "logs_2026_2027", "logs_acme_2026", "logs_acme_2027",
+		"logs_long-long-long-long-lon_e4855d75ecb56dc3_2026", "logs_long-long-long-long-lon_e4855d75ecb56dc3_2027",
+	}
+	if diff := cmp.Diff(want, collections(t, uri, name, "logs_")); diff != "" {
+		t.Errorf("collections (-want +got):\n%s", diff)
+	}
+	for _, tenant := range []audit.TenantID{"acme", "2026", long} {
+		n, err := db.Entries(dedicated).Purge(t.Context(), tenant, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n != 3 {
+			t.Errorf("Purge of %s = %d, want 3", tenant, n)
+		}
+	}
+	if diff := cmp.Diff([]string{"logs_2026_03"}, collections(t, uri, name, "logs_")); diff != "" {
+		t.Errorf("collections after the purges (-want +got):\n%s", diff)
+	}
+	wantStored(t, db.Entries(shared), neighbour)
+}
+
+// TestPurgeFindsLateWrites writes by a process that has not heard of the drop.
+func TestPurgeFindsLateWrites(t *testing.T) {
+	uri := enginetest.Mongo(t)
+	name := newDatabase(t, uri)
+	db, other := open(t, uri, name), open(t, uri, name)
+	purge := func(want int) {
+		t.Helper()
+		n, err := db.Entries(dedicated).Purge(t.Context(), "acme", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n != want {
+			t.Errorf("Purge = %d, want %d", n, want)
+		}
+	}
+	appendAll(t, other.Entries(dedicated), "acme", newEntry("acme", march, 1))
+	purge(1)
+	appendAll(t, other.Entries(dedicated), "acme", newEntry("acme", march, 2))
+	purge(1)
+	purge(0)
+	if n := count(t, uri, name); n != 0 {
+		t.Errorf("%d documents are stored, want 0", n)
 	}
 }
 
-// lastOf returns the last id, the zero id where there is none.
-func lastOf(ids []audit.EntryID) (last audit.EntryID) {
-	if n := len(ids); n > 0 {
-		last = ids[n-1]
+func idsOf(entries []audit.Entry) []audit.EntryID {
+	ids := make([]audit.EntryID, len(entries))
+	for i := range entries {
+		ids[i] = entries[i].ID
 	}
-	return last
+	return ids
 }
 
 func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {

@@ -1,23 +1,33 @@
 package mongostore
 
-// What is tested without a server.
-var (
-	EntryDocument  = entryDocument
-	ReadEntry      = readEntry
-	Convert        = convert
-	ParsePartition = parsePartition
-	Failure        = failure
-	ItemFaults     = itemFaults
+import (
+	"context"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// PartitionName returns the name of a partition.
-func (p partition) Name() string { return p.String() }
+// What is tested without a server.
+var (
+	EntryDocument = entryDocument
+	ReadEntry     = readEntry
+	Convert       = convert
+	Failure       = failure
+	ItemFaults    = itemFaults
+	PartitionOf   = partitionOf
+	KeyOfEntry    = keyOfEntry
+	KeysIn        = keysIn
+)
 
-// Tenant returns the one tenant of a partition, "" where it is shared.
-func (p partition) Tenant() string { return string(p.tenant) }
+// The limits that tests compare with.
+const (
+	PartitionPrefix = partitionPrefix
+	MaxIndexName    = maxIndexName
+)
 
-// Own returns the tenant's own partition of the month of a shared one.
-var Own = partition.of
+// PrepareAtMost is PreparePartitions with another limit.
+func PrepareAtMost(ctx context.Context, db *DB, limit int) (more bool, err error) {
+	return db.preparePartitions(ctx, limit)
+}
 
-// Shared is the shared partition of a time.
-var Shared = sharedPartition
+// Condition returns the bounds of _id.
+func (r keyRange) Condition() bson.D { return r.condition().Value.(bson.D) }

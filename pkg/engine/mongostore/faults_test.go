@@ -241,7 +241,7 @@ func TestNothingConnectsBeforeItIsUsed(t *testing.T) {
 	}()
 	db := open(t, "mongodb://"+listener.Addr().String(), "ocelot")
 	db.Entries(shared)
-	db.Index()
+	db.Index(shared)
 	time.Sleep(50 * time.Millisecond)
 	if n := connections.Load(); n != 0 {
 		t.Fatalf("%d connections before the first use", n)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -18,6 +17,7 @@ import (
 // The names of the collections that are not partitions.
 const (
 	collectionTenants     = "tenants"
+	collectionPartitions  = "partitions"
 	collectionKeys        = "keys"
 	collectionJobs        = "jobs"
 	collectionQuarantine  = "quarantine"
@@ -26,44 +26,75 @@ const (
 	collectionConnections = "connections"
 )
 
-// The names of indexes. Queries give them as their hint.
+// The names of indexes. Queries give them as their hint. Those of partitions are short;
+// see maxTenantInName.
 const (
 	indexID             = "_id_" // MongoDB creates it
-	indexTime           = "tenant_time"
-	indexUser           = "tenant_user_time"
-	indexAction         = "tenant_action_resource_type_time"
-	indexSeverity       = "tenant_severity_time"
-	indexResource       = "tenant_resource_id_time"
+	indexTime           = "time"
+	indexUser           = "user"
+	indexAction         = "action"
+	indexSeverity       = "severity"
+	indexResource       = "resource"
+	indexDeletable      = "deletable"
+	indexMessage        = "text"
 	indexExpiry         = "expiry"
-	indexMessage        = "message_text"
 	indexKeyHash        = "hash"
 	indexKeyTenant      = "tenant_created"
 	indexQuarantineItem = "tenant_item"
 	indexStreamID       = "tenant_ids"
 	indexSubscribed     = "tenant_subscribed"
+	indexIsolation      = "isolation"
 )
+
+// Indexes selects the indexes of partitions.
+type Indexes string
+
+const (
+	// IndexesFull has an index for each field that MongoDB can filter by, and for
+	// operators: the time and the words of the message.
+	IndexesFull Indexes = "full"
+	// IndexesLean leaves out the indexes of time, action, severity and message. The
+	// _id answers lists by time, and OpenSearch the others.
+	IndexesLean Indexes = "lean"
+)
+
+// include reports whether a partition with these indexes has all of the others.
+func (i Indexes) include(others Indexes) bool { return i == IndexesFull || i == others }
 
 // noLanguage names the field in which MongoDB looks for the language of a
 // document's text. No document has it. With the default field, MongoDB would
 // refuse an entry whose metadata is {"language":"klingon"}.
 const noLanguage = "_language"
 
-// entryIndexes are the indexes of a partition, except the index of the message.
-// Each ends with the order of lists, so that MongoDB reads a page without a sort.
-func entryIndexes() []mongo.IndexModel {
+// entryIndexes returns the indexes of a partition, except the index of the message.
+// Each ends with the order of lists, so that MongoDB reads a page without a sort. The
+// _id alone has that order within a tenant.
+func entryIndexes(set Indexes) []mongo.IndexModel {
 	by := func(name string, fields ...string) mongo.IndexModel {
-		fields = append(append([]string{fieldTenant}, fields...), fieldTimestamp, fieldKey)
+		fields = append(append([]string{fieldTenant}, fields...), fieldKey)
 		return mongo.IndexModel{Keys: ascending(fields...), Options: options.Index().SetName(name)}
 	}
-	return []mongo.IndexModel{
-		by(indexTime), by(indexUser, fieldUserID), by(indexAction, fieldAction, fieldResourceType),
-		by(indexSeverity, fieldSeverity), by(indexResource, fieldResourceID), expiryIndex(),
+	indexes := []mongo.IndexModel{by(indexUser, fieldUserID), by(indexResource, fieldResourceID), deletableIndex()}
+	if set == IndexesFull {
+		indexes = append(indexes, by(indexTime, fieldTimestamp), by(indexAction, fieldAction, fieldResourceType), by(indexSeverity, fieldSeverity))
 	}
+	return indexes
+}
+
+// deletableIndex makes MongoDB delete an entry about a minute after its deletable_at.
+// The index is sparse: an entry without the field takes no space in it.
+func deletableIndex() mongo.IndexModel {
+	return mongo.IndexModel{Keys: ascending(fieldDeletableAt), Options: options.Index().SetName(indexDeletable).SetExpireAfterSeconds(0).SetSparse(true)}
 }
 
 // expiryIndex makes MongoDB delete a document about a minute after its expires_at.
 func expiryIndex() mongo.IndexModel {
 	return mongo.IndexModel{Keys: ascending(fieldExpiresAt), Options: options.Index().SetName(indexExpiry).SetExpireAfterSeconds(0)}
+}
+
+// tenantIndexes returns the index that finds the dedicated tenants.
+func tenantIndexes() []mongo.IndexModel {
+	return []mongo.IndexModel{{Keys: ascending(fieldIsolation, fieldKey), Options: options.Index().SetName(indexIsolation)}}
 }
 
 // messageIndex is the full-text index of the message, without stemming and stop
@@ -104,24 +135,6 @@ func connectionIndexes() []mongo.IndexModel {
 	}
 }
 
-// EnsureIndexes creates the indexes of every collection that is not a partition,
-// and of the shared partitions of this month and of the next one. Calls that need
-// an index create it if it is missing. EnsureIndexes saves them that time.
-func (db *DB) EnsureIndexes(ctx context.Context) error {
-	this := sharedPartition(db.now())
-	next := partition{month: this.month + 1}
-	for _, ensure := range []func(context.Context) error{
-		db.ensureKeys, db.ensureQuarantine, db.ensureSegments, db.ensureConnections,
-		func(ctx context.Context) error { return db.ensurePartition(ctx, this) },
-		func(ctx context.Context) error { return db.ensurePartition(ctx, next) },
-	} {
-		if err := ensure(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (db *DB) ensureKeys(ctx context.Context) error {
 	return db.ensure(ctx, collectionKeys, func(view mongo.IndexView) error { return create(ctx, view, keyIndexes()) })
 }
@@ -138,19 +151,18 @@ func (db *DB) ensureConnections(ctx context.Context) error {
 	return db.ensure(ctx, collectionConnections, func(view mongo.IndexView) error { return create(ctx, view, connectionIndexes()) })
 }
 
-func (db *DB) ensurePartition(ctx context.Context, p partition) error {
-	return db.ensure(ctx, p.String(), func(view mongo.IndexView) error {
-		if err := create(ctx, view, entryIndexes()); err != nil {
-			return err
-		}
-		err := create(ctx, view, []mongo.IndexModel{messageIndex()})
-		var unavailable *audit.UnavailableError
-		var refused *serverFailure
-		if errors.As(err, &refused) && !errors.As(err, &unavailable) {
-			return nil // DocumentDB has no such index, and no query needs it
-		}
+// createEntryIndexes creates the indexes of a partition.
+func createEntryIndexes(ctx context.Context, view mongo.IndexView, set Indexes) error {
+	if err := create(ctx, view, entryIndexes(set)); err != nil || set != IndexesFull {
 		return err
-	})
+	}
+	err := create(ctx, view, []mongo.IndexModel{messageIndex()})
+	var unavailable *audit.UnavailableError
+	var refused *serverFailure
+	if errors.As(err, &refused) && !errors.As(err, &unavailable) {
+		return nil // DocumentDB has no such index, and no query needs it
+	}
+	return err
 }
 
 // create creates the indexes and the collection that do not exist yet.
@@ -168,20 +180,15 @@ type catalog struct{ states sync.Map } // name → *indexState
 // semaphore creates them.
 type indexState struct {
 	semaphore chan struct{}
-	until     atomic.Int64 // Unix seconds
+	exist     atomic.Bool
 }
 
-// indexTTL is how long the indexes of a collection are assumed to exist. It is
-// limited because another process may drop an empty partition.
-const indexTTL = 10 * time.Minute
-
-// ensure calls createIndexes unless it succeeded for this collection within the
-// indexTTL. One caller at a time calls it, and the others wait.
+// ensure calls createIndexes unless it succeeded for this collection before. One
+// caller at a time calls it, and the others wait.
 func (db *DB) ensure(ctx context.Context, name string, createIndexes func(mongo.IndexView) error) error {
 	value, _ := db.catalog.states.LoadOrStore(name, &indexState{semaphore: make(chan struct{}, 1)})
 	state := value.(*indexState)
-	now := db.now()
-	if now.Unix() < state.until.Load() {
+	if state.exist.Load() {
 		return nil
 	}
 	select {
@@ -190,7 +197,7 @@ func (db *DB) ensure(ctx context.Context, name string, createIndexes func(mongo.
 	case state.semaphore <- struct{}{}:
 	}
 	defer func() { <-state.semaphore }()
-	if now.Unix() < state.until.Load() {
+	if state.exist.Load() {
 		return nil
 	}
 	collection, err := db.collection(name)
@@ -200,7 +207,7 @@ func (db *DB) ensure(ctx context.Context, name string, createIndexes func(mongo.
 	if err := createIndexes(collection.Indexes()); err != nil {
 		return fmt.Errorf("create the indexes of %s: %w", name, err)
 	}
-	state.until.Store(now.Add(indexTTL).Unix())
+	state.exist.Store(true)
 	return nil
 }
 

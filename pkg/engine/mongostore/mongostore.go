@@ -1,5 +1,5 @@
 // Package mongostore is the system of record on MongoDB 6 and later, Atlas and
-// DocumentDB: entries in monthly partitions, the quarantine, tenants, keys, jobs,
+// DocumentDB: entries in partitions by time, the quarantine, tenants, keys, jobs,
 // the live stream's order and its connections, and the lists that MongoDB's own
 // indexes can answer while the search index is down.
 //
@@ -46,12 +46,17 @@ type DB struct {
 	timeout   time.Duration
 	monitor   *event.CommandMonitor
 	now       func() time.Time
+	indexes   Indexes
+
+	readPreference string // of lists
+	listsFrom      *readpref.ReadPref
 
 	mu     sync.Mutex
 	client *mongo.Client
 	closed bool
 
-	catalog catalog
+	catalog  catalog
+	registry registry
 }
 
 // Option changes how a database is used.
@@ -62,6 +67,15 @@ func WithPoolSize(connections uint64) Option { return func(db *DB) { db.poolSize
 
 // WithTimeout bounds calls whose context has no deadline; see DefaultTimeout.
 func WithTimeout(d time.Duration) Option { return func(db *DB) { db.timeout = d } }
+
+// WithIndexes selects the indexes of new partitions; the default is IndexesFull.
+// Partitions that exist keep theirs.
+func WithIndexes(indexes Indexes) Option { return func(db *DB) { db.indexes = indexes } }
+
+// WithReadPreference selects the servers that answer lists, by the name of a MongoDB
+// read preference such as secondaryPreferred. Secondaries can be behind. All other
+// reads go to the primary, which is also the default for lists.
+func WithReadPreference(name string) Option { return func(db *DB) { db.readPreference = name } }
 
 // WithMonitor reports every command to the monitor, for traces. A command's body
 // has content of entries and must not be logged.
@@ -76,12 +90,23 @@ func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now
 // overrides the connection string. Its errors repeat only the hosts of the
 // connection string.
 func Open(uri, name string, opts ...Option) (*DB, error) {
-	db := &DB{uri: uri, name: name, poolSize: DefaultPoolSize, timeout: DefaultTimeout, now: time.Now}
+	db := &DB{uri: uri, name: name, poolSize: DefaultPoolSize, timeout: DefaultTimeout, now: time.Now,
+		indexes: IndexesFull, readPreference: "primary", registry: newRegistry()}
 	for _, opt := range opts {
 		opt(db)
 	}
 	if name == "" || strings.ContainsAny(name, `/\. "$*<>:|?`+"\x00") {
 		return nil, errors.New("mongodb: the database name is empty or has characters that MongoDB refuses")
+	}
+	if db.indexes != IndexesFull && db.indexes != IndexesLean {
+		return nil, fmt.Errorf("mongodb: no such indexes: %q", db.indexes)
+	}
+	mode, err := readpref.ModeFromString(db.readPreference)
+	if err == nil {
+		db.listsFrom, err = readpref.New(mode)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mongodb: no such read preference: %q", db.readPreference)
 	}
 	if strings.HasPrefix(uri, "mongodb+srv://") {
 		return db, nil // parsing it would look up its name

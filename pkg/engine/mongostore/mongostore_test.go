@@ -77,6 +77,11 @@ func TestConformance(t *testing.T) {
 	t.Run("StoreWithPartitionsOfItsOwn", func(t *testing.T) {
 		conformance.Store(t, func(t *testing.T) conformance.EntryStore { return db(t).Entries(dedicated) })
 	})
+	t.Run("StoreWithLeanIndexes", func(t *testing.T) {
+		conformance.Store(t, func(t *testing.T) conformance.EntryStore {
+			return open(t, uri, newDatabase(t, uri), mongostore.WithIndexes(mongostore.IndexesLean)).Entries(shared)
+		})
+	})
 	t.Run("Quarantine", func(t *testing.T) {
 		conformance.Quarantine(t, func(t *testing.T) conformance.QuarantineStore { return db(t).Quarantine() })
 	})

@@ -1,103 +1,83 @@
 package mongostore
 
 import (
-	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// partition is the collection with the entries of one month in UTC. A shared
-// partition is named like logs_2026_01, a tenant's own like logs_acme_2026_01. A
-// tenant id has no underscore, so that the names are unambiguous.
+// partition is a collection with entries of one period in UTC. A shared partition
+// has the entries of a month and is named like logs_2026_01. A dedicated tenant has
+// a partition for each year, named like logs_acme_2026.
+//
+// A name follows from the tenant and a time, so that no call lists collections.
 type partition struct {
 	tenant audit.TenantID // "": shared
-	month  int            // months since January of year 0
+	// period is the year of a dedicated partition, and the months since January of
+	// year 0 of a shared one.
+	period int
 }
 
-const partitionPrefix = "logs"
+const (
+	partitionPrefix = "logs"
+	// maxTenantInName is the longest tenant id that a collection's name contains.
+	// DocumentDB limits the name of a collection, a separator and the name of an
+	// index to 63 bytes together.
+	maxTenantInName = 40
+	// maxIndexName is the length of the longest name of an index of a partition.
+	maxIndexName = len(indexDeletable)
+)
 
 // sharedPartition returns the shared partition of the time's month.
 func sharedPartition(t time.Time) partition {
 	t = t.UTC()
-	return partition{month: t.Year()*12 + int(t.Month()) - 1}
+	return partition{period: t.Year()*12 + int(t.Month()) - 1}
 }
 
-// of returns the tenant's own partition of the same month.
-func (p partition) of(tenant audit.TenantID) partition {
-	return partition{tenant: tenant, month: p.month}
-}
-
-// both returns the partitions that may have entries of a tenant in this month.
-// The first is the one that the isolation selects for new entries. Entries stay
-// in their partition when the isolation changes.
-func (p partition) both(tenant audit.TenantID, isolation audit.Isolation) [2]partition {
-	shared, own := p.of(""), p.of(tenant)
+// partitionOf returns the partition that has a tenant's entries of the time. A
+// tenant's isolation never changes, so that no entry is in another partition.
+func partitionOf(tenant audit.TenantID, isolation audit.Isolation, t time.Time) partition {
 	if isolation == audit.IsolationDedicated {
-		return [2]partition{own, shared}
+		return partition{tenant: tenant, period: t.UTC().Year()}
 	}
-	return [2]partition{shared, own}
+	return sharedPartition(t)
 }
 
+// String returns the name of the collection. A tenant id has no underscore. The last
+// part of the name has two digits if the partition is shared, and at least four if it
+// is dedicated. Two partitions therefore never have the same name, except with
+// the probability that two hashes of a long tenant id are equal.
 func (p partition) String() string {
 	if p.tenant == "" {
-		return fmt.Sprintf("%s_%04d_%02d", partitionPrefix, p.month/12, p.month%12+1)
+		return fmt.Sprintf("%s_%04d_%02d", partitionPrefix, p.period/12, p.period%12+1)
 	}
-	return fmt.Sprintf("%s_%s_%04d_%02d", partitionPrefix, p.tenant, p.month/12, p.month%12+1)
+	return fmt.Sprintf("%s_%s_%04d", partitionPrefix, nameOf(p.tenant), p.period)
 }
 
-// parsePartition parses the name of a collection. It returns ok false if the collection is no partition.
-func parsePartition(name string) (p partition, ok bool) {
-	parts := strings.Split(name, "_")
-	switch {
-	case parts[0] != partitionPrefix:
-		return p, false
-	case len(parts) == 4:
-		p.tenant = audit.TenantID(parts[1])
-		parts = parts[1:]
-	case len(parts) != 3:
-		return p, false
+// nameOf returns the tenant as part of a name: its id, or the beginning and a hash
+// of an id that is too long.
+func nameOf(tenant audit.TenantID) string {
+	if len(tenant) <= maxTenantInName {
+		return string(tenant)
 	}
-	year, err := strconv.Atoi(parts[1])
-	if err != nil {
-		return p, false
-	}
-	month, err := strconv.Atoi(parts[2])
-	if err != nil {
-		return p, false
-	}
-	p.month = year*12 + month - 1
-	return p, p.String() == name
+	sum := sha256.Sum256([]byte(tenant))
+	hash := hex.EncodeToString(sum[:8])
+	return string(tenant[:maxTenantInName-len(hash)-1]) + "_" + hash
 }
 
-// partitions returns the existing partitions that may have entries of the tenant.
-// They are in the order of months, and the shared partition of a month is first.
-func (db *DB) partitions(ctx context.Context, tenant audit.TenantID) ([]partition, error) {
-	database, err := db.database()
-	if err != nil {
-		return nil, err
-	}
-	names, err := database.ListCollectionNames(ctx, bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "^" + partitionPrefix + "_"}}}})
-	if err != nil {
-		return nil, failure(ctx, err)
-	}
-	var found []partition
-	for _, name := range names {
-		if p, ok := parsePartition(name); ok && (p.tenant == "" || p.tenant == tenant) {
-			found = append(found, p)
+// key returns the _id of the partition's record.
+func (p partition) key() string { return fmt.Sprintf("%s/%06d", p.tenant, p.period) }
+
+// overlaps reports whether the time range has a part in the partition's period.
+func (p partition) overlaps(t audit.Time) bool {
+	periodOf := func(t time.Time) int {
+		if p.tenant == "" {
+			return sharedPartition(t).period
 		}
+		return t.UTC().Year()
 	}
-	slices.SortFunc(found, func(a, b partition) int {
-		if a.month != b.month {
-			return a.month - b.month
-		}
-		return len(a.tenant) - len(b.tenant)
-	})
-	return found, nil
+	return (t.From.IsZero() || periodOf(t.From) <= p.period) && (t.To.IsZero() || periodOf(t.To.Add(-time.Millisecond)) >= p.period)
 }

@@ -35,14 +35,14 @@ const (
 
 // plan says how one index of a partition answers a filter. MongoDB reads in the
 // index's order the entries that match equals and time, and skips those that do
-// not match rest.
+// not match rest. Time is a range of _id, which begins with it.
 type plan struct {
 	index  string
 	time   audit.Time
 	equals bson.D
 	rest   bson.A
 	// anyResourceType is set if the index has the resource type between the fields
-	// of equals and the time, and the filter does not name one. The query must then
+	// of equals and _id, and the filter does not name one. The query must then
 	// list all resource types.
 	anyResourceType bool
 	// empty is set if no entry can match.
@@ -53,15 +53,16 @@ type plan struct {
 var indexedFields = [...]struct {
 	field audit.Field
 	index string
+	lean  bool // IndexesLean has it too
 }{
-	{audit.FieldResourceID, indexResource}, {audit.FieldUserID, indexUser},
-	{audit.FieldAction, indexAction}, {audit.FieldSeverity, indexSeverity},
+	{audit.FieldResourceID, indexResource, true}, {audit.FieldUserID, indexUser, true},
+	{audit.FieldAction, indexAction, false}, {audit.FieldSeverity, indexSeverity, false},
 }
 
 // newPlan plans a filter. It returns ErrNoIndex if no index answers it, and an
 // *audit.ValidationError if the filter is too complex.
-func newPlan(filter audit.Filter) (plan, error) {
-	p := plan{index: indexTime, time: audit.Time{From: filter.From, To: filter.To}}
+func newPlan(filter audit.Filter, indexes Indexes) (plan, error) {
+	p := plan{index: indexID, time: audit.Time{From: filter.From, To: filter.To}}
 	c := compiler{}
 	var equals []audit.Equals
 	var rest []audit.Expr
@@ -81,7 +82,7 @@ func newPlan(filter audit.Filter) (plan, error) {
 	if p.empty {
 		return p, nil
 	}
-	if err := p.choose(equals, &rest); err != nil {
+	if err := p.choose(indexes, equals, &rest); err != nil {
 		return p, err
 	}
 	for _, e := range rest {
@@ -122,7 +123,7 @@ func intersect(a, b audit.Time) audit.Time {
 
 // choose chooses the index. It moves the conditions that the index answers to
 // p.equals, and the others to rest.
-func (p *plan) choose(equals []audit.Equals, rest *[]audit.Expr) error {
+func (p *plan) choose(indexes Indexes, equals []audit.Equals, rest *[]audit.Expr) error {
 	scans := 1
 	move := func(field audit.Field) bool {
 		i := slices.IndexFunc(equals, func(e audit.Equals) bool { return e.Field == field && scans*len(e.Values) <= maxScans })
@@ -135,7 +136,7 @@ func (p *plan) choose(equals []audit.Equals, rest *[]audit.Expr) error {
 		return true
 	}
 	for _, candidate := range indexedFields {
-		if move(candidate.field) {
+		if (candidate.lean || indexes == IndexesFull) && move(candidate.field) {
 			p.index = candidate.index
 			break
 		}
@@ -143,8 +144,8 @@ func (p *plan) choose(equals []audit.Equals, rest *[]audit.Expr) error {
 	if p.index == indexAction {
 		p.anyResourceType = !move(audit.FieldResourceType)
 	}
-	if p.index == indexTime && len(equals)+len(*rest) > 0 {
-		return noIndex("a filter needs resource_id, user_id, action or severity, with up to %d values", maxScans)
+	if p.index == indexID && len(equals)+len(*rest) > 0 {
+		return noIndex("a filter needs a field with an index, with up to %d values", maxScans)
 	}
 	for _, e := range equals {
 		*rest = append(*rest, e)
@@ -214,13 +215,12 @@ func timeCondition(t audit.Time) bson.D {
 	return bson.D{{Key: fieldTimestamp, Value: bounds}}
 }
 
-// query returns the query for the tenant's entries; more are conditions on
-// fields that the plan does not use.
-func (p *plan) query(tenant audit.TenantID, more ...bson.E) bson.D {
+// query returns the query for the tenant's entries with these keys.
+func (p *plan) query(tenant audit.TenantID, keys keyRange) bson.D {
 	query := append(ofTenant(tenant), p.equals...)
-	query = append(query, timeCondition(p.time)...)
+	query = append(query, keys.condition())
 	if len(p.rest) > 0 {
 		query = append(query, bson.E{Key: "$and", Value: p.rest})
 	}
-	return append(query, more...)
+	return query
 }

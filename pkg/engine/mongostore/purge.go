@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -15,33 +15,36 @@ import (
 // maxPurge is the most documents that one call of a Purge removes.
 const maxPurge = 1000
 
-// Purge implements jobs.Purger. It drops the tenant's own partitions once
-// they are empty.
+// Purge implements jobs.Purger. It drops the partitions of a dedicated tenant once
+// they are empty. It does not need to know the isolation, because the tenant's record
+// may be gone.
 func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	n, err := s.purge(ctx, tenant, min(limit, maxPurge))
+	n, err := s.db.purgeEntries(ctx, tenant, min(limit, maxPurge))
 	if err != nil {
 		return 0, fmt.Errorf("purge entries of %s: %w", tenant, err)
 	}
 	return n, nil
 }
 
-func (s *Entries) purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	partitions, err := s.db.partitions(ctx, tenant)
-	if err != nil {
-		return 0, err
-	}
+func (db *DB) purgeEntries(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	purged := 0
-	for _, p := range partitions {
-		n, err := s.db.purge(ctx, p.String(), indexTime, tenant, limit-purged)
+	for _, family := range []audit.TenantID{"", tenant} {
+		partitions, err := db.readRegistered(ctx, family)
 		if err != nil {
 			return 0, err
 		}
-		if purged += n; purged >= limit {
-			return purged, nil
-		}
-		if p.tenant == tenant {
-			// It can lose only entries of a deleted tenant that are being written now.
-			if err := s.db.drop(ctx, p.String()); err != nil {
+		for _, p := range partitions {
+			n, err := db.purge(ctx, p.String(), indexID, tenant, limit-purged, keysIn(tenant, audit.Time{}).condition())
+			if err != nil {
+				return 0, err
+			}
+			if purged += n; purged >= limit {
+				return purged, nil
+			}
+			if p.tenant == "" {
+				continue
+			}
+			if err := db.dropIfEmpty(ctx, p); err != nil {
 				return 0, err
 			}
 		}
@@ -49,14 +52,35 @@ func (s *Entries) purge(ctx context.Context, tenant audit.TenantID, limit int) (
 	return purged, nil
 }
 
-// purge deletes up to limit documents of the tenant, at most maxPurge. The index
-// must begin with the tenant. It returns how many it selected: documents that
-// another call deletes at the same time count too.
-func (db *DB) purge(ctx context.Context, name, index string, tenant audit.TenantID, limit int) (int, error) {
+// dropIfEmpty drops a partition that has no entry of any tenant. The drop can lose only
+// entries of a deleted tenant that are being written now. The record stays, so that
+// the next purge finds an entry that a late write stores.
+func (db *DB) dropIfEmpty(ctx context.Context, p partition) error {
+	_, err := db.findOne(ctx, p.String(), indexID, everything())
+	if err == nil || !errors.Is(err, audit.ErrNotFound) {
+		return err
+	}
+	if err := db.setIndexes(ctx, p, ""); err != nil {
+		return err
+	}
+	return db.drop(ctx, p.String())
+}
+
+// purge deletes up to limit documents of the tenant, at most maxPurge. The index must
+// answer the tenant and the conditions. It returns how many it selected: documents
+// that another call deletes at the same time count too.
+func (db *DB) purge(ctx context.Context, name, index string, tenant audit.TenantID, limit int, conditions ...bson.E) (int, error) {
 	if limit = min(limit, maxPurge); limit < 1 {
 		return 0, nil // MongoDB reads 0 as no limit
 	}
-	keys, err := db.keys(ctx, name, index, tenant, limit)
+	var keys bson.A
+	o := options.Find().SetProjection(ascending(fieldKey)).SetLimit(int64(limit)).SetHint(index)
+	err := db.find(ctx, name, append(ofTenant(tenant), conditions...), o, func(doc bson.Raw) (bool, error) {
+		key := doc.Lookup(fieldKey)
+		key.Value = slices.Clone(key.Value)
+		keys = append(keys, key)
+		return true, nil
+	})
 	if err != nil || len(keys) == 0 {
 		return 0, err
 	}
@@ -64,27 +88,6 @@ func (db *DB) purge(ctx context.Context, name, index string, tenant audit.Tenant
 	if err != nil {
 		return 0, err
 	}
-	_, err = collection.DeleteMany(ctx, append(ofTenant(tenant), bson.E{Key: fieldKey, Value: in(keys)}))
+	_, err = collection.DeleteMany(ctx, append(ofTenant(tenant), bson.E{Key: fieldKey, Value: bson.D{{Key: "$in", Value: keys}}}))
 	return len(keys), failure(ctx, err)
-}
-
-// keys returns up to limit keys of the tenant's documents.
-func (db *DB) keys(ctx context.Context, name, index string, tenant audit.TenantID, limit int) ([]string, error) {
-	var keys []string
-	visit := func(doc bson.Raw) (bool, error) {
-		key, _ := doc.Lookup(fieldKey).StringValueOK()
-		keys = append(keys, key)
-		return true, nil
-	}
-	find := func() *options.FindOptionsBuilder {
-		return options.Find().SetProjection(ascending(fieldKey)).SetLimit(int64(limit))
-	}
-	err := db.find(ctx, name, ofTenant(tenant), find().SetHint(index), visit)
-	var server mongo.ServerError
-	if errors.As(err, &server) && server.HasErrorCode(codeBadValue) {
-		// The index is missing: an earlier pass dropped the collection, and a late
-		// write created it again.
-		err = db.find(ctx, name, ofTenant(tenant), find(), visit)
-	}
-	return keys, err
 }

@@ -21,6 +21,7 @@ func (db *DB) Tenants() *Tenants { return &Tenants{db} }
 const (
 	fieldCreatedAt = "created_at"
 	fieldVersion   = "version"
+	fieldIsolation = "settings.isolation"
 	fieldTombstone = "buried" // set if only the id is left, which stays taken
 )
 

@@ -71,7 +71,8 @@ func QueueFunctions(s *wiring.Services) map[string]lambdaedge.BatchHandler {
 // ScheduleFunctions returns the scheduled runs by function name, as the mains start them.
 func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
-		"reconcile-index": s.ReconcileIndex(),
+		"prepare-partitions": s.PreparePartitions(),
+		"reconcile-index":    s.ReconcileIndex(),
 	}
 }
 

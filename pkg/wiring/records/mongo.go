@@ -30,16 +30,29 @@ func open(ctx context.Context, o *fromenv.Opening) (err error) {
 
 // Use puts MongoDB under every port of stored records. It connects when a port is used.
 func Use(stores *wiring.Stores, engines config.Engines) error {
-	mongo, err := mongostore.Open(string(engines.MongoURI), engines.MongoDatabase)
+	mongo, err := mongostore.Open(string(engines.MongoURI), engines.MongoDatabase, mongoOptions(engines)...)
 	if err != nil {
 		return err
 	}
-	stores.Entries, stores.Degraded = mongo.Entries(isolation(mongo.Tenants())), mongo.Index()
+	isolated := isolation(mongo.Tenants())
+	stores.Entries, stores.Degraded, stores.Partitions = mongo.Entries(isolated), mongo.Index(isolated), mongo
 	stores.Quarantine, stores.Tenants, stores.Keys, stores.Jobs = mongo.Quarantine(), mongo.Tenants(), mongo.Keys(), mongo.Jobs()
 	stores.StreamLog, stores.Connections = mongo.StreamLog(), mongo.Connections()
 	// Not essential: while MongoDB is down, accepted entries wait in the queue.
 	stores.Dependencies = append(stores.Dependencies, httpapi.Dependency{Name: "entries", Check: mongo.Ping})
 	return nil
+}
+
+// mongoOptions returns the options of the settings that are set.
+func mongoOptions(engines config.Engines) []mongostore.Option {
+	var options []mongostore.Option
+	if engines.MongoIndexes != "" {
+		options = append(options, mongostore.WithIndexes(mongostore.Indexes(engines.MongoIndexes)))
+	}
+	if engines.MongoReadPreference != "" {
+		options = append(options, mongostore.WithReadPreference(engines.MongoReadPreference))
+	}
+	return options
 }
 
 // isolation finds out whether a tenant's entries have a collection of their own.

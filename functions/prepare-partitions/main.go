@@ -1,0 +1,22 @@
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command prepare-partitions is the Lambda function with this task:
+// Create the collections of the next month with their indexes.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+)
+
+func main() {
+	services, err := fromenv.Services(context.Background(), records.FromEnv)
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartSchedule(services.PreparePartitions())
+}
