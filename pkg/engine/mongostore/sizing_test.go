@@ -1,6 +1,8 @@
 package mongostore_test
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"testing"
 	"time"
@@ -43,6 +45,14 @@ func TestLeanIndexesAreAtMostHalfOfTheData(t *testing.T) {
 	}
 }
 
+// incompressible returns an object of about n bytes that the server cannot compress, so
+// that entries take about dataBytes.
+func incompressible(n int) audit.Object {
+	random := make([]byte, n/2)
+	_, _ = rand.Read(random) // never fails
+	return audit.Object(`{"trace":"` + hex.EncodeToString(random) + `"}`)
+}
+
 // TestMeasuredIndexes measures what the model computes.
 func TestMeasuredIndexes(t *testing.T) {
 	uri := enginetest.Mongo(t)
@@ -64,6 +74,7 @@ func TestMeasuredIndexes(t *testing.T) {
 			tenant := audit.TenantID(fmt.Sprintf("tenant-%03d", i))
 			for j := range bulk {
 				bulk[j] = oneKB(tenant, march.Add(time.Duration(n)*time.Millisecond), n)
+				bulk[j].Metadata = incompressible(300)
 				n++
 			}
 			appendAll(t, store, tenant, bulk...)
