@@ -275,7 +275,6 @@ func TestPreparePartitionsWorksAheadAndIsIdempotent(t *testing.T) {
 	if diff := cmp.Diff(fullIndexes, listed(t, client(t, uri).Database(name).Collection("logs_big_2027"))); diff != "" {
 		t.Errorf("indexes (-want +got):\n%s", diff)
 	}
-	created = len(sent.named("createIndexes"))
 	var writer commands
 	first := newEntry("big", now.AddDate(0, 1, 0), 1)
 	appendAll(t, open(t, uri, name, clock, mongostore.WithMonitor(writer.monitor())).Entries(dedicated), "big", first)
