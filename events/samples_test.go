@@ -314,7 +314,7 @@ func samples(t *testing.T) []sample {
 		sample{"purge-tenant", "purged", sqsEvent(manifest.QueuePurge, purge), failing()},
 		sample{"purge-tenant", "unknown-job", sqsEvent(manifest.QueuePurge, `{"v":1,"tenant":"gone","job":"none"}`), failing(0)},
 		sample{"prepare-partitions", "prepared", scheduleEvent("prepare-partitions"), want{Done: true}},
-		sample{"prepare-partitions", "not-a-schedule", otherEvent(), want{Error: "the event is not of a schedule"}},
+		sample{"prepare-partitions", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"reconcile-index", "reconciled", scheduleEvent("reconcile-index"), want{Done: true}},
 		sample{"reconcile-index", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"authorize-request", "allowed", authorizerEvent(t, "create-log", "acme", "ApiKey "+keySecret), want{Effect: "Allow"}},
