@@ -8,7 +8,7 @@ import (
 
 type versionCmd struct{}
 
-// Run prints the version, and the commit where the build recorded it.
+// Run prints the version, and the commit if the build recorded it.
 func (versionCmd) Run(con *console) error {
 	_, err := fmt.Fprintf(con.out, "ocelot %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err

@@ -22,7 +22,7 @@ type Bulk struct {
 	Items     []BulkItem `json:"items"`
 }
 
-// BulkItem is what became of one entry.
+// BulkItem is the result of one entry.
 type BulkItem struct {
 	Index  int                  `json:"index"`
 	ID     string               `json:"id"`
@@ -30,10 +30,10 @@ type BulkItem struct {
 	Error  *Problem             `json:"error"`
 }
 
-// Bulk sends entries, each the JSON text of one without line breaks, in one
-// request. The request is repeated as a whole when its fate is unknown, so
-// every entry should have an id or an idempotency key. The answer accounts for
-// every entry; what the service refuses as a whole is a *Problem.
+// Bulk sends entries in one request. Each is the JSON text of an entry without line breaks.
+// Bulk retries the whole request if its result is unknown, so every entry should have an id or
+// an idempotency key. The answer has a result for every entry. If the service rejects the
+// whole request, the error is a *Problem.
 func (c *Client) Bulk(ctx context.Context, entries [][]byte) (Bulk, error) {
 	size := len(entries)
 	for i, entry := range entries {
@@ -62,7 +62,7 @@ func (c *Client) Bulk(ctx context.Context, entries [][]byte) (Bulk, error) {
 	return answer, answer.check(len(entries))
 }
 
-// check says where the answer does not account for every entry that was sent.
+// check returns an error if the answer does not have a result for every entry.
 func (b *Bulk) check(sent int) error {
 	if len(b.Items) == 0 && b.Accepted == sent {
 		return nil // nothing to tell of any of them
@@ -105,11 +105,11 @@ type Stats struct {
 	Groups        []Group  `json:"groups"`
 	Histogram     []Bucket `json:"histogram"`
 	DistinctUsers int64    `json:"distinct_users"`
-	// Text is the answer as the service spelled it.
+	// Text is the original answer.
 	Text json.RawMessage `json:"-"`
 }
 
-// Group is the count of the entries with these values, by the fields' names.
+// Group is the number of entries with these values, by the fields' names.
 type Group struct {
 	Values map[string]string
 	Count  int64
@@ -152,8 +152,8 @@ func (c *Client) Stats(ctx context.Context, params url.Values) (Stats, error) {
 	return stats, decode("statistics", body, &stats)
 }
 
-// Entry returns the text of GET /logs/{id}: the entry and its "status". One that
-// is not stored yet is a *Problem of status 404 with RetryAfter.
+// Entry returns the text of GET /logs/{id}: the entry and its "status". If the entry is not
+// stored yet, the error is a *Problem with status 404 and RetryAfter.
 func (c *Client) Entry(ctx context.Context, id audit.EntryID) (json.RawMessage, error) {
 	body, err := c.do(ctx, call{method: http.MethodGet, path: "logs/" + id.String()})
 	if err != nil {

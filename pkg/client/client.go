@@ -1,6 +1,6 @@
-// Package client speaks Ocelot's HTTP and WebSocket APIs from Go: it repeats what
-// may be repeated, waits as long as the service asks for, and turns problem
-// documents into errors.
+// Package client is a Go client of Ocelot's HTTP and WebSocket APIs. It retries requests that
+// can be retried, waits as long as the service asks for, and turns problem documents into
+// errors.
 package client
 
 import (
@@ -23,35 +23,36 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// Config says where the service is and who asks.
+// Config has the service's address and the caller's credential.
 type Config struct {
 	// URL is the service's address, with or without the API's base path.
 	URL string
 	// Token is a JWT or an API key ("ocelot_…"); empty for public routes.
 	Token string
-	// StreamURL is the address of the WebSocket API where it has one of its own, as
-	// on AWS (wss://host/stage); empty where it is at URL.
+	// StreamURL is the address of the WebSocket API if it has its own, as on AWS
+	// (wss://host/stage). If it is empty, the API is at URL.
 	StreamURL string
-	// Tenant is sent as X-Tenant-ID where it is set.
+	// Tenant is sent as X-Tenant-ID unless it is empty.
 	Tenant string
-	// UserAgent names the program that asks.
+	// UserAgent names the calling program.
 	UserAgent string
-	// Timeout is of one attempt; zero means 30 seconds.
+	// Timeout bounds one attempt; zero means 30 seconds.
 	Timeout time.Duration
-	// Attempts is how often a request is tried in all; zero means 8.
+	// Attempts is the maximum number of attempts of a request; zero means 8.
 	Attempts int
-	// PingEvery is how often a stream's connection is tried; nothing for a third
-	// longer counts as a cut. Zero means 30 seconds.
+	// PingEvery is the interval of a stream's pings. If nothing arrives for a third longer,
+	// the connection counts as lost. Zero means 30 seconds.
 	PingEvery time.Duration
-	// Transport carries the requests; nil means http.DefaultTransport.
+	// Transport sends the requests; nil means http.DefaultTransport.
 	Transport http.RoundTripper
-	// Sleep waits between attempts and returns early with ctx's error; nil waits by the clock.
+	// Sleep waits between attempts and returns ctx's error if ctx ends first; nil uses the
+	// clock.
 	Sleep func(ctx context.Context, d time.Duration) error
-	// Jitter is a number from 0 up to 1, anew at each call; nil draws at random.
+	// Jitter returns a new number from 0 up to 1 at each call; nil means random numbers.
 	Jitter func() float64
 }
 
-// Client speaks to one service as one caller. It may be used by many goroutines at once.
+// Client calls one service as one caller. It is safe for concurrent use.
 type Client struct {
 	base   *url.URL
 	stream *url.URL
@@ -63,17 +64,17 @@ type Client struct {
 const (
 	defaultTimeout  = 30 * time.Second
 	defaultAttempts = 8
-	// maxAnswer is the largest body that is read. A page is at most 4 MiB, a
-	// bulk answer of 1,000 rejected entries less.
+	// maxAnswer is the maximum size of an answer, in bytes. A page has at most 4 MiB, and a
+	// bulk answer of 1,000 rejected entries has less.
 	maxAnswer = 32 << 20
-	// zstdWindow bounds what the service has to remember to unpack a body.
+	// zstdWindow bounds the memory that the service needs to unpack a body, in bytes.
 	zstdWindow = 1 << 20
 )
 
-// apiKeyPrefix is how every API key begins.
+// apiKeyPrefix begins every API key.
 const apiKeyPrefix = "ocelot_"
 
-// New checks the configuration and returns a client. It connects to nothing yet.
+// New checks the configuration and returns a client. It opens no connection.
 func New(config Config) (*Client, error) {
 	base, err := url.Parse(config.URL)
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
@@ -109,12 +110,12 @@ func New(config Config) (*Client, error) {
 	}
 	return &Client{base: base, stream: stream, config: config, zstd: encoder, http: &http.Client{
 		Transport: config.Transport,
-		// A redirect would carry the credential elsewhere.
+		// A redirect would send the credential to another address.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// streamURL is where the WebSocket API is: at an address of its own, or beside base.
+// streamURL returns the address of the WebSocket API: its own, or one below base.
 func streamURL(base *url.URL, own string) (*url.URL, error) {
 	if own == "" {
 		return base.JoinPath(manifest.StreamPath), nil
@@ -135,9 +136,8 @@ type call struct {
 	body   []byte
 }
 
-// do makes the call and repeats it after failures that may pass: connection
-// errors, timeouts, and the statuses 429, 502, 503 and 504. It returns the body
-// of a 2xx answer; any other answer is a *Problem.
+// do makes the call. It retries after connection errors, timeouts, and the statuses 429, 502,
+// 503 and 504. It returns the body of a 2xx answer. Any other answer is a *Problem.
 func (c *Client) do(ctx context.Context, call call) ([]byte, error) {
 	var wait retries
 	for attempt := 1; ; attempt++ {
@@ -161,7 +161,8 @@ func (c *Client) do(ctx context.Context, call call) ([]byte, error) {
 	}
 }
 
-// once makes one attempt. What cannot be sent or read is a *connectionError.
+// once makes one attempt. If the request cannot be sent or the answer cannot be read, it
+// returns a *connectionError.
 func (c *Client) once(ctx context.Context, call call) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
@@ -199,7 +200,7 @@ func (c *Client) request(ctx context.Context, call call) (*http.Request, error) 
 	return request, nil
 }
 
-// header is what every request has.
+// header returns the header of every request.
 func (c *Client) header() http.Header {
 	header := http.Header{"Accept": {"application/json, application/problem+json"}}
 	if c.config.UserAgent != "" {

@@ -11,8 +11,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Problem is an answer that is no success: the service's problem document, or
-// what could be told of an answer without one.
+// Problem is an answer with an error status. It has the service's problem document, or what is
+// known of an answer without one.
 type Problem struct {
 	Type      string             `json:"type"`
 	Title     string             `json:"title"`
@@ -20,7 +20,7 @@ type Problem struct {
 	Detail    string             `json:"detail"`
 	RequestID string             `json:"request_id"`
 	Fields    []audit.FieldError `json:"errors"`
-	// RetryAfter is how long the service asks to wait; zero where it does not say.
+	// RetryAfter is how long the service asks to wait; zero if it does not say.
 	RetryAfter time.Duration `json:"-"`
 }
 
@@ -37,7 +37,7 @@ func (p *Problem) Error() string {
 	return b.String()
 }
 
-// Reason is what is wrong: the faulty fields, or the detail where none is named.
+// Reason returns the faulty fields, or the detail if none is named.
 func (p *Problem) Reason() string {
 	if len(p.Fields) == 0 {
 		return p.Detail
@@ -70,8 +70,8 @@ func problemFrom(response *http.Response, body []byte) *Problem {
 	return p
 }
 
-// retryAfter reads the header's seconds or date; a date counts from the
-// service's own clock where it tells it. Zero where nothing can be read.
+// retryAfter reads the seconds or the date of the header. A date is relative to the service's
+// own clock, if the answer has it. It returns zero if the header is missing or malformed.
 func retryAfter(value, date string) time.Duration {
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second

@@ -21,20 +21,21 @@ import (
 
 const (
 	defaultPingEvery = 30 * time.Second
-	// maxFrame is more than a message of API Gateway's has, which is at most 128 KB.
+	// maxFrame is the maximum size of a frame, in bytes. Messages of API Gateway have at most
+	// 128 KB.
 	maxFrame = 1 << 20
 	// maxMessage is how long a client's message may be, in frames of up to 32 KB each:
 	// API Gateway's limits. sentFrame is well within the latter.
 	maxMessage = 128 << 10
 	sentFrame  = 16 << 10
-	// readsAtOnce is how many entries of one frame are completed at once.
+	// readsAtOnce is how many entries of one frame are read at the same time.
 	readsAtOnce = 4
-	// notYetTries is how often an entry is asked for that the store does not show yet.
+	// notYetTries is how often an entry is requested that is not stored yet.
 	notYetTries = 3
 )
 
-// connection makes a connection and takes what it brings. It always returns an
-// error; a *connectionError where the stream can go on.
+// connection opens a connection and handles its frames. It always returns an error. If the
+// stream can continue, the error is a *connectionError.
 func (f *follower) connection(ctx context.Context) error {
 	conn, err := f.dial(ctx)
 	if err != nil {
@@ -55,7 +56,7 @@ func (f *follower) connection(ctx context.Context) error {
 	for {
 		text, err := f.next(ctx, conn)
 		if err == nil {
-			err = f.take(ctx, text)
+			err = f.handleFrame(ctx, text)
 		}
 		if err != nil {
 			return err
@@ -63,7 +64,7 @@ func (f *follower) connection(ctx context.Context) error {
 	}
 }
 
-// dial connects. What the service answers instead is a *Problem.
+// dial opens the connection. If the service answers otherwise, the error is a *Problem.
 func (f *follower) dial(ctx context.Context) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.config.Timeout)
 	defer cancel()
@@ -107,7 +108,7 @@ func (f *follower) subscribe(ctx context.Context, conn *websocket.Conn) error {
 	return nil
 }
 
-// writeInFrames sends a text as one message, in more frames than one where it is long.
+// writeInFrames sends a text as one message. It divides a long text into several frames.
 func writeInFrames(ctx context.Context, conn *websocket.Conn, text []byte) error {
 	if len(text) <= sentFrame {
 		return conn.Write(ctx, websocket.MessageText, text)
@@ -124,14 +125,14 @@ func writeInFrames(ctx context.Context, conn *websocket.Conn, text []byte) error
 	return w.Close()
 }
 
-// next returns the next frame's text. Where none comes in time, although a ping
-// was sent, the connection counts as cut.
+// next returns the text of the next frame. If none arrives in time although a ping was sent,
+// the connection counts as lost.
 func (f *follower) next(ctx context.Context, conn *websocket.Conn) ([]byte, error) {
-	patience := f.config.PingEvery + f.pongTime()
+	timeout := f.config.PingEvery + f.pongTime()
 	if !f.subscribed {
-		patience = f.config.Timeout
+		timeout = f.config.Timeout
 	}
-	bounded, cancel := context.WithTimeout(ctx, patience)
+	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_, text, err := conn.Read(bounded)
 	var closed websocket.CloseError
@@ -141,7 +142,7 @@ func (f *follower) next(ctx context.Context, conn *websocket.Conn) ([]byte, erro
 	case ctx.Err() != nil:
 		return nil, &connectionError{context.Cause(ctx)}
 	case bounded.Err() != nil:
-		return nil, &connectionError{fmt.Errorf("nothing came for %s", patience)}
+		return nil, &connectionError{fmt.Errorf("nothing came for %s", timeout)}
 	case errors.As(err, &closed):
 		return nil, &connectionError{fmt.Errorf("the service ended the connection: %d %s", int(closed.Code), closed.Reason)}
 	case errors.Is(err, io.EOF):
@@ -150,12 +151,11 @@ func (f *follower) next(ctx context.Context, conn *websocket.Conn) ([]byte, erro
 	return nil, &connectionError{err}
 }
 
-// pongTime is how long a ping may take.
+// pongTime is how long an answer to a ping may take.
 func (f *follower) pongTime() time.Duration { return f.config.PingEvery / 3 }
 
-// ping asks again and again whether the connection lives, until ctx ends or it
-// cannot. It also keeps the gateway from ending the connection as idle. The
-// answers come as frames.
+// ping sends pings until ctx ends or sending fails. It also keeps the gateway from closing an
+// idle connection. The answers arrive as frames.
 func (f *follower) ping(ctx context.Context, conn *websocket.Conn) error {
 	ticker := time.NewTicker(f.config.PingEvery)
 	defer ticker.Stop()
@@ -184,8 +184,8 @@ type item struct {
 	text    json.RawMessage
 }
 
-// complete reads the items that lack something. It fails only where that may
-// work later.
+// complete reads the whole entries of shortened items. It returns an error only if a retry can
+// succeed.
 func (f *follower) complete(ctx context.Context, items []item) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsAtOnce)
@@ -194,7 +194,7 @@ func (f *follower) complete(ctx context.Context, items []item) error {
 			continue
 		}
 		group.Go(func() error {
-			text, err := f.whole(ctx, items[i].ID)
+			text, err := f.fullEntry(ctx, items[i].ID)
 			var problem *Problem
 			switch {
 			case err == nil:
@@ -208,8 +208,8 @@ func (f *follower) complete(ctx context.Context, items []item) error {
 	return group.Wait()
 }
 
-// whole is the entry as a list spells it.
-func (f *follower) whole(ctx context.Context, id audit.EntryID) (json.RawMessage, error) {
+// fullEntry returns the entry as a list has it.
+func (f *follower) fullEntry(ctx context.Context, id audit.EntryID) (json.RawMessage, error) {
 	for try := 1; ; try++ {
 		text, err := f.Entry(ctx, id)
 		var problem *Problem
@@ -225,7 +225,7 @@ func (f *follower) whole(ctx context.Context, id audit.EntryID) (json.RawMessage
 	}
 }
 
-// withoutStatus takes away the member that GET /logs/{id} has beyond the entry, its last one.
+// withoutStatus removes the member "status", which only GET /logs/{id} adds, as the last one.
 func withoutStatus(text json.RawMessage) (json.RawMessage, error) {
 	var with struct {
 		Status json.RawMessage `json:"status"`

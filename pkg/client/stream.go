@@ -12,57 +12,58 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Subscription says what a stream brings.
+// Subscription selects the entries of a stream.
 type Subscription struct {
-	// Filter has the filter parameters of GET /logs; none chooses every entry.
+	// Filter has the filter parameters of GET /logs. An empty filter selects every entry.
 	Filter url.Values
-	// After is the cursor to go on from; "" begins with what is stored from now on.
+	// After is the cursor to resume from. "" begins with the entries that are stored from now
+	// on.
 	After string
 }
 
-// EventKind says what an Event tells.
+// EventKind is the kind of an Event.
 type EventKind string
 
 // The kinds of events.
 const (
-	// StreamSubscribed tells that the stream runs, at first or again after a cut.
+	// StreamSubscribed means that the stream runs: for the first time, or again after a lost
+	// connection.
 	StreamSubscribed EventKind = "subscribed"
-	// StreamEntries brings entries, in the order of the stream. Without any it says
-	// only that the cursor has moved past what the filter does not choose.
+	// StreamEntries has entries in the order of the stream. Without entries it only moves the
+	// cursor past entries that the filter does not select.
 	StreamEntries EventKind = "entries"
-	// StreamLagged tells that the service left entries out, because this client was
-	// too far behind, and went on live. A subscription after the event's cursor
-	// brings them.
+	// StreamLagged means that the service skipped entries because this client was too far
+	// behind. A new subscription after the event's cursor delivers them.
 	StreamLagged EventKind = "lagged"
-	// StreamCut tells that there is no connection, and that one is tried after the pause.
+	// StreamCut means that the connection is lost. The client connects again after the pause.
 	StreamCut EventKind = "cut"
 )
 
-// Event is what a stream tells.
+// Event is one event of a stream.
 type Event struct {
 	Kind EventKind
 	// Entries are the texts of entries as the service spells them.
 	Entries []json.RawMessage
-	// Cursor is where to go on from after this event; "" before there is one.
+	// Cursor is the position after this event; "" before the first one.
 	Cursor string
-	// Err and Pause are of StreamCut: why, and how long until the next try.
+	// Err and Pause belong to StreamCut: the reason, and the time until the next attempt.
 	Err   error
 	Pause time.Duration
 }
 
-// ErrCursorExpired says that the stream is not kept as far back as a cursor
-// reaches. What came after it can be searched.
+// ErrCursorExpired means that the stream no longer reaches back to a cursor. Search finds the
+// entries after it.
 var ErrCursorExpired = errors.New("the cursor is older than what the stream keeps")
 
-// Stream follows the live stream until ctx ends, handle returns an error, which
-// it then returns, or the service refuses: with a *Problem, or ErrCursorExpired.
-// After a cut it connects again and goes on where it was, without a gap; entries
-// that come twice, because a part of the service was killed, are handed on once.
-// Only the first connection is given up after Config.Attempts tries.
+// Stream follows the live stream. It ends when ctx ends, when handle returns an error, which
+// Stream returns, or when the service answers with a *Problem or ErrCursorExpired. After a
+// lost connection it connects again and resumes without a gap. If the service sends an entry
+// twice because a part of it was killed, handle gets it once. Only the first connection is
+// limited to Config.Attempts attempts.
 //
-// handle is called for one event at a time, and nothing is read meanwhile. An
-// entry that is too long for a frame is read whole; where the caller may not read
-// it, it comes as the service sent it and names in "omitted" what it lacks.
+// Stream calls handle for one event at a time and reads nothing meanwhile. It reads the whole
+// entry if an entry is too long for a frame. If the caller may not read it, handle gets the
+// shortened entry, whose member "omitted" names the missing members.
 func (c *Client) Stream(ctx context.Context, s Subscription, handle func(Event) error) error {
 	f := &follower{Client: c, filter: s.Filter, cursor: s.After, handle: handle, seen: newMemory(maxSeen)}
 	var wait retries
@@ -79,7 +80,7 @@ func (c *Client) Stream(ctx context.Context, s Subscription, handle func(Event) 
 		case f.progress || f.subscribed && time.Since(began) > maxPause:
 			wait = retries{}
 		}
-		pause, again := wait.next(passing(err), c.config.Jitter)
+		pause, again := wait.next(isTransient(err), c.config.Jitter)
 		if !again {
 			return fmt.Errorf("stream: %w", err)
 		}
@@ -95,8 +96,9 @@ func (c *Client) Stream(ctx context.Context, s Subscription, handle func(Event) 
 	}
 }
 
-// passing has a stream outlive an internal error, which one request does not.
-func passing(err error) error {
+// isTransient reports whether a stream continues after the problem. Unlike a single request, a
+// stream survives an internal error.
+func isTransient(err error) error {
 	var problem *Problem
 	if errors.As(err, &problem) && problem.Status == http.StatusInternalServerError {
 		return &connectionError{err}
@@ -104,12 +106,12 @@ func passing(err error) error {
 	return err
 }
 
-// stoppedError is what the caller's function returned.
+// stoppedError is an error of the caller's function.
 type stoppedError struct{ err error }
 
 func (e *stoppedError) Error() string { return e.err.Error() }
 
-// follower is one stream over all its connections.
+// follower is one stream across its connections.
 type follower struct {
 	*Client
 	filter url.Values
@@ -118,21 +120,21 @@ type follower struct {
 	seen   *memory
 	begun  bool // it was subscribed once
 
-	// Of the connection there is:
+	// State of the current connection:
 	subscribed bool
 	progress   bool      // it brought entries
 	entriesAt  time.Time // when it did last, or was subscribed
 }
 
-// tell hands an event on, with the cursor.
-func (f *follower) tell(kind EventKind, entries []json.RawMessage, cursor string) error {
+// emit calls handle with an event and the cursor.
+func (f *follower) emit(kind EventKind, entries []json.RawMessage, cursor string) error {
 	if err := f.handle(Event{Kind: kind, Entries: entries, Cursor: cursor}); err != nil {
 		return &stoppedError{err}
 	}
 	return nil
 }
 
-// frame is what the service sends.
+// frame is a frame of the service.
 type frame struct {
 	Type   string            `json:"type"`
 	Items  []json.RawMessage `json:"items"`
@@ -140,8 +142,8 @@ type frame struct {
 	Error  *Problem          `json:"error"`
 }
 
-// take handles one frame. Kinds of frames that are not known are left alone.
-func (f *follower) take(ctx context.Context, text []byte) error {
+// handleFrame handles one frame. It ignores frames of unknown types.
+func (f *follower) handleFrame(ctx context.Context, text []byte) error {
 	var got frame
 	if err := decode("frame", text, &got); err != nil {
 		return err
@@ -152,20 +154,20 @@ func (f *follower) take(ctx context.Context, text []byte) error {
 	case got.Type == "subscribed":
 		f.subscribed, f.begun, f.entriesAt = true, true, time.Now()
 		f.cursor = got.Cursor
-		return f.tell(StreamSubscribed, nil, f.cursor)
+		return f.emit(StreamSubscribed, nil, f.cursor)
 	case !f.subscribed:
 		return &connectionError{errors.New("the service did not answer the subscription")}
 	case got.Type == "entries":
 		return f.entries(ctx, got)
 	case got.Type == "lagged":
-		return f.tell(StreamLagged, nil, got.Cursor)
+		return f.emit(StreamLagged, nil, got.Cursor)
 	case got.Type == "pong":
 		return f.pong(got.Cursor)
 	}
 	return nil
 }
 
-// refused judges an error frame.
+// handleError handles an error frame.
 func (f *follower) refused(problem *Problem) error {
 	switch {
 	case problem.Status == http.StatusUnauthorized:
@@ -185,17 +187,17 @@ func (f *follower) refused(problem *Problem) error {
 	return problem
 }
 
-// pong moves the cursor of a stream that has nothing to bring, so that it does
-// not expire. Near entries it may still be the one of before them.
+// pong moves the cursor of an idle stream, so that it does not expire. Right after entries,
+// the cursor of a pong can still be the one before them.
 func (f *follower) pong(cursor string) error {
 	if cursor == "" || cursor == f.cursor || time.Since(f.entriesAt) < f.config.PingEvery {
 		return nil
 	}
 	f.cursor = cursor
-	return f.tell(StreamEntries, nil, cursor)
+	return f.emit(StreamEntries, nil, cursor)
 }
 
-// entries hands on those that were not handed on before.
+// entries calls handle with the entries that it did not get before.
 func (f *follower) entries(ctx context.Context, got frame) error {
 	items := make([]item, 0, len(got.Items))
 	for _, text := range got.Items {
@@ -219,16 +221,16 @@ func (f *follower) entries(ctx context.Context, got frame) error {
 		texts[i] = items[i].text
 	}
 	f.cursor, f.progress = got.Cursor, true
-	err := f.tell(StreamEntries, texts, f.cursor)
+	err := f.emit(StreamEntries, texts, f.cursor)
 	f.entriesAt = time.Now()
 	return err
 }
 
-// maxSeen is more entries than come again where the service was killed between
-// sending and noting it: a few segments of its stream.
+// maxSeen is more than the number of entries that can come twice, which is a few segments of
+// the stream. They do if the service is killed between sending them and saving the position.
 const maxSeen = 32 << 10
 
-// memory knows the last ids that were added to it.
+// memory holds the ids that were added last.
 type memory struct {
 	known map[audit.EntryID]struct{}
 	order []audit.EntryID // a ring once it is full
@@ -244,7 +246,7 @@ func (m *memory) has(id audit.EntryID) bool {
 	return known
 }
 
-// add remembers an id that it does not have.
+// add adds an id and reports whether it is new.
 func (m *memory) add(id audit.EntryID) {
 	m.known[id] = struct{}{}
 	if len(m.order) < cap(m.order) {

@@ -16,25 +16,25 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Entry returns the JSON text of the entry of one record, which Reader returned.
+// Entry returns the JSON text of the entry for one record of a Reader.
 //
 //	timestamp        eventTime
-//	idempotency_key  eventID; of a record without one a hash of the record
-//	action           eventName, other characters than an action's replaced by "_"
+//	idempotency_key  eventID, or a hash of the record if it has none
+//	action           eventName, with "_" for characters that an action cannot have
 //	user_id          the first of userIdentity's arn, userName, principalId, invokedBy, type, accountId; else "unknown"
-//	session_id       userIdentity.accessKeyId, which is one for each session of temporary credentials
+//	session_id       userIdentity.accessKeyId, which is different for each session of temporary credentials
 //	request_id       requestID
 //	resource_type    the type of the first of resources, else the service ("s3" of s3.amazonaws.com)
 //	resource_id      the ARN of the first of resources, else the best name among requestParameters
-//	ip_address       sourceIPAddress where it is an address, else null: unknown
-//	user_agent       userAgent where it fits, else null: unknown
-//	severity         ERROR where there is an errorCode, else INFO
+//	ip_address       sourceIPAddress if it is an address, else null (unknown)
+//	user_agent       userAgent if it fits, else null (unknown)
+//	severity         ERROR if the record has an errorCode, else INFO
 //	message          what happened, in one sentence
 //	metadata         the record, as it is
 //
-// The same record always gives the same text. What is missing or odd in a
-// record is left out of its entry; whether the rest makes an entry is for the
-// service to say. The error is of a record that is no JSON object.
+// The same record always gives the same text. Entry leaves out missing and invalid values, and
+// the service decides whether the rest is a valid entry. It returns an error if the record is
+// not a JSON object.
 func Entry(record []byte) ([]byte, error) {
 	var r fields
 	if err := json.Unmarshal(record, &r); err != nil || r == nil {
@@ -61,7 +61,7 @@ func Entry(record []byte) ([]byte, error) {
 // fields are the members of a JSON object.
 type fields map[string]json.RawMessage
 
-// text is a member that is a string, "" where it is none.
+// text returns a member that is a string, else "".
 func (f fields) text(name string) string {
 	var s string
 	if json.Unmarshal(f[name], &s) != nil {
@@ -70,7 +70,7 @@ func (f fields) text(name string) string {
 	return s
 }
 
-// object is a member that is an object, nil where it is none.
+// object returns a member that is an object, else nil.
 func (f fields) object(name string) fields {
 	var o fields
 	if json.Unmarshal(f[name], &o) != nil {
@@ -79,7 +79,7 @@ func (f fields) object(name string) fields {
 	return o
 }
 
-// first is the first element of a member that is an array of objects, nil where it is none.
+// first returns the first element of a member that is an array of objects, else nil.
 func (f fields) first(name string) fields {
 	var list []json.RawMessage
 	if json.Unmarshal(f[name], &list) != nil || len(list) == 0 {
@@ -105,7 +105,7 @@ func key(r fields, record []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// action makes an event's name an action: what cannot stand in one becomes "_".
+// action turns the name of an event into an action. It replaces invalid characters by "_".
 func action(name string) string {
 	if name == "" {
 		return "unknown"
@@ -130,7 +130,7 @@ func actor(user fields) string {
 	return "unknown"
 }
 
-// service is "s3" of the event source "s3.amazonaws.com".
+// service returns "s3" for the event source "s3.amazonaws.com".
 func service(r fields) string {
 	name, _, _ := strings.Cut(r.text("eventSource"), ".")
 	if name == "" {
@@ -146,8 +146,7 @@ func resourceType(r fields) string {
 	return service(r)
 }
 
-// resourceNames are the request parameters that name what a call is about, the
-// most telling first.
+// resourceNames are request parameters that identify a resource, the most specific first.
 var resourceNames = []string{
 	"resourceArn", "resourceARN", "arn", "aRN", "bucketName", "instanceId", "functionName", "secretId", "keyId", "roleArn", "policyArn",
 	"roleName", "userName", "groupName", "policyName", "instanceProfileName", "trailName", "tableName", "queueUrl", "topicArn",
@@ -169,7 +168,8 @@ func resourceID(r fields) string {
 	return likelyName(parameters)
 }
 
-// likelyName is the first parameter, by its name, that is called an ARN, an id or a name.
+// likelyName returns the first parameter, in the order of their names, whose name ends in ARN,
+// id or name.
 func likelyName(parameters fields) string {
 	for _, suffix := range []string{"arn", "id", "identifier", "name"} {
 		var found []string
@@ -185,8 +185,8 @@ func likelyName(parameters fields) string {
 	return ""
 }
 
-// address is the text where it is an IP address; CloudTrail also writes
-// "AWS Internal" and the names of services there.
+// address returns the text if it is an IP address, else "". CloudTrail also writes "AWS
+// Internal" and names of services.
 func address(text string) string {
 	ip, err := netip.ParseAddr(text)
 	if err != nil || ip.Zone() != "" {
@@ -220,7 +220,7 @@ func message(r, user fields) string {
 	return sentence
 }
 
-// fitting is the text where it is within the limit.
+// fitting returns the text if it is within the limit, else "".
 func fitting(text string, limit int) string {
 	if len(text) > limit {
 		return ""
@@ -228,7 +228,7 @@ func fitting(text string, limit int) string {
 	return text
 }
 
-// cut is the text up to the limit in bytes, whole characters only.
+// cut returns the beginning of the text up to the limit in bytes, with whole characters only.
 func cut(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -253,11 +253,11 @@ func (w *writer) name(name string) {
 }
 
 func (w *writer) quote(text string) {
-	// The error is of invalid UTF-8, which json.Unmarshal has replaced already.
+	// The only possible error is invalid UTF-8, which json.Unmarshal has already replaced.
 	w.buf, _ = jsontext.AppendQuote(w.buf, text)
 }
 
-// value writes a member as it is spelled; one that is missing is left out.
+// value writes a member unchanged, unless it is missing.
 func (w *writer) value(name string, text []byte) {
 	if len(text) > 0 {
 		w.name(name)
@@ -273,10 +273,11 @@ func (w *writer) text(name, text string) {
 	}
 }
 
-// optional writes a member that is neither empty nor over its limit.
+// optional writes a member unless it is empty or too long.
 func (w *writer) optional(name, text string, limit int) { w.text(name, fitting(text, limit)) }
 
-// orNull writes null where the text is empty: unknown, not the sender's own.
+// orNull writes null if the text is empty. Null means unknown, so that the sender's own value
+// is not used.
 func (w *writer) orNull(name, text string) {
 	w.name(name)
 	if text == "" {

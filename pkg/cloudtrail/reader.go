@@ -1,5 +1,5 @@
-// Package cloudtrail turns the records of AWS CloudTrail's log files into
-// Ocelot entries. Every record is kept whole in its entry's metadata.
+// Package cloudtrail turns the records of AWS CloudTrail's log files into Ocelot entries. The
+// entry's metadata is the whole record.
 package cloudtrail
 
 import (
@@ -10,15 +10,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// MaxRecordBytes bounds what Reader holds of a file at once. CloudTrail's own
-// records are at most 1 MB.
+// MaxRecordBytes is the maximum size of a record, in bytes. It bounds the memory of a Reader.
+// CloudTrail's own records have at most 1 MB.
 const MaxRecordBytes = 16 << 20
 
-// ErrRecordTooLarge says that a record passes MaxRecordBytes.
+// ErrRecordTooLarge means that a record has more than MaxRecordBytes.
 var ErrRecordTooLarge = errors.New("a record is larger than 16 MiB")
 
-// Reader reads the records of one log file ({"Records":[…]}) one after the other,
-// however large the file is.
+// Reader reads the records of one log file ({"Records":[…]}) one by one. The file can have any
+// size.
 type Reader struct {
 	budget  *budget
 	decoder *jsontext.Decoder
@@ -37,14 +37,14 @@ const (
 func NewReader(r io.Reader) *Reader {
 	b := &budget{r: r}
 	return &Reader{budget: b, decoder: jsontext.NewDecoder(b,
-		// What is doubtful within a record is for the service to refuse: it
-		// must not cost the records after it.
+		// The service judges a record's content. A faulty record must not stop the records
+		// after it.
 		jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))}
 }
 
-// Next returns the next record's JSON text without insignificant white space,
-// and io.EOF after the last. The text is the caller's. After any other error the
-// rest of the file cannot be read.
+// Next returns the JSON text of the next record without insignificant white space. After the
+// last record it returns io.EOF. The caller owns the text. After any other error the rest of
+// the file cannot be read.
 func (r *Reader) Next() ([]byte, error) {
 	r.budget.left = MaxRecordBytes
 	if r.state == atStart {
@@ -74,7 +74,7 @@ func (r *Reader) Next() ([]byte, error) {
 	return record, nil
 }
 
-// findRecords reads up to the first element of "Records".
+// findRecords reads to the first element of "Records".
 func (r *Reader) findRecords() error {
 	if r.decoder.PeekKind() != '{' {
 		return r.notALog()
@@ -102,8 +102,8 @@ func (r *Reader) findRecords() error {
 	return r.notALog()
 }
 
-// notALog is the error of a file that is not of CloudTrail; where it is not even
-// JSON, that.
+// notALog returns the error of a file that is not a CloudTrail log. If the file is not JSON,
+// the error says so.
 func (r *Reader) notALog() error {
 	if r.decoder.PeekKind() != '}' {
 		if err := r.decoder.SkipValue(); err != nil && !errors.Is(err, io.EOF) {
@@ -113,7 +113,7 @@ func (r *Reader) notALog() error {
 	return errors.New(`not a CloudTrail log file: it has no array "Records"`)
 }
 
-// finish reads what follows the records: the end of the object, then nothing.
+// finish checks that the object and the file end after the records.
 func (r *Reader) finish() error {
 	for r.decoder.StackDepth() > 0 {
 		if _, err := r.decoder.ReadToken(); err != nil {
@@ -126,7 +126,7 @@ func (r *Reader) finish() error {
 	return nil
 }
 
-// unexpected names an error of the text; nil stays nil.
+// unexpected wraps an error of the text. It returns nil for nil.
 func unexpected(err error) error {
 	switch {
 	case err == nil:
@@ -139,7 +139,7 @@ func unexpected(err error) error {
 	return fmt.Errorf("not JSON: %w", err)
 }
 
-// budget passes on as many bytes as are left, so that no single record can fill the memory.
+// budget limits how many bytes can be read, so that one record cannot fill the memory.
 type budget struct {
 	r    io.Reader
 	left int

@@ -131,7 +131,7 @@ func entriesOf(records []record) []audit.Entry {
 	return entries
 }
 
-// sameEntries fails the test where the entries are not equal in every field.
+// sameEntries fails the test unless the entries are equal in every field.
 func sameEntries(t *testing.T, got, want []audit.Entry) {
 	t.Helper()
 	if reflect.DeepEqual(got, want) { // far faster than a diff, but it tells nil from empty

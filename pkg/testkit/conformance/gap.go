@@ -18,7 +18,7 @@ const (
 	NoAuthentication Gap = "ministack's KMS does not authenticate what it decrypts: what was altered or wrapped under another key unwraps to nonsense"
 )
 
-// needs skips the test where the engine has the gap.
+// needs skips the test if the engine has the gap.
 func needs(t *testing.T, gaps []Gap, gap Gap) {
 	t.Helper()
 	if slices.Contains(gaps, gap) {

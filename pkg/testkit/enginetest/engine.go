@@ -208,7 +208,7 @@ func (e *Engine) logTail() []byte {
 	return tail(text)
 }
 
-// showLog prints the end of the engine's log where the test failed.
+// showLog prints the end of the engine's log if the test failed.
 func (e *Engine) showLog(t testing.TB) {
 	t.Helper()
 	if t.Failed() {
