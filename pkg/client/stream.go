@@ -80,7 +80,7 @@ func (c *Client) Stream(ctx context.Context, s Subscription, handle func(Event) 
 		case f.progress || f.subscribed && time.Since(began) > maxPause:
 			wait = retries{}
 		}
-		pause, again := wait.next(isTransient(err), c.config.Jitter)
+		pause, again := wait.next(asTransient(err), c.config.Jitter)
 		if !again {
 			return fmt.Errorf("stream: %w", err)
 		}
@@ -96,9 +96,9 @@ func (c *Client) Stream(ctx context.Context, s Subscription, handle func(Event) 
 	}
 }
 
-// isTransient reports whether a stream continues after the problem. Unlike a single request, a
-// stream survives an internal error.
-func isTransient(err error) error {
+// asTransient turns an internal error of the service into a transient one. Unlike a single
+// request, a stream survives it.
+func asTransient(err error) error {
 	var problem *Problem
 	if errors.As(err, &problem) && problem.Status == http.StatusInternalServerError {
 		return &connectionError{err}
