@@ -29,7 +29,7 @@ type BlobsUnderTest struct {
 	Gaps   []Gap
 }
 
-// Blobs asks an adapter of export.Blobs for what it promises.
+// Blobs tests an adapter of export.Blobs.
 func Blobs(t *testing.T, open func(t *testing.T) BlobsUnderTest) {
 	for name, test := range map[string]func(t *testing.T, x BlobsUnderTest){
 		"ReadsWhatWasPut":                blobsReadBack,

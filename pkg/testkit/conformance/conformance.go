@@ -1,8 +1,8 @@
-// Package conformance holds one suite of tests for each port. Every adapter of
-// a port runs its suite; what a suite asks is what a use case may rely on.
+// Package conformance has one suite of tests for each port. Every adapter of a port runs its
+// suite. A use case may rely on what the suite tests.
 //
-// A suite opens the adapter anew for each of its tests. Tests use tenants of
-// their own, so that an adapter over a shared server may return the same one.
+// A suite opens the adapter again for each of its tests. Each test uses its own tenants, so
+// that an adapter over a shared server can return the same one.
 package conformance
 
 import (
@@ -18,24 +18,24 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
-// patience is how long a suite waits for what an adapter may do a little later,
-// such as the refresh of an index.
-const patience = 15 * time.Second
+// timeout is how long a suite waits for what an adapter may do later, such as refreshing an
+// index.
+const timeout = 15 * time.Second
 
-// eventually waits until check holds.
+// eventually waits until check returns true.
 func eventually(t *testing.T, what string, check func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(timeout)
 	for !check() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v", what, patience)
+			t.Fatalf("%s: not within %v", what, timeout)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-// newTenant returns a tenant id that no other test has. All of them share a
-// beginning, and one may be the beginning of another's.
+// newTenant returns a tenant id that no other test has. All ids share a prefix, and one can be
+// a prefix of another.
 func newTenant(t *testing.T) audit.TenantID {
 	t.Helper()
 	return audit.TenantID("conf-" + randomHex(8))
@@ -95,7 +95,7 @@ func purgeAll(t *testing.T, p jobs.Purger, tenant audit.TenantID, step int) int 
 	}
 }
 
-// hostile are strings that mean something to one engine or another.
+// hostile are strings that have a special meaning in some engine.
 var hostile = []string{
 	`'`, `"`, `''; DROP TABLE entries; --`, `" OR "1"="1`, `a AND b`, `NOT x`, `NEAR(a b)`, `foo*`, `-x`, `^x`, `terms:x`, `{x} : y`,
 	`a=b`, `metadata.a=b`, "nul\x00inside", "\x00", `$where`, `{"$gt":""}`, `$`, `.`, `..`, `a..b`, `%`, `_`, `*`, `?`, `\`, `\u0000`, `/`,

@@ -24,14 +24,14 @@ type ConnectionStore interface {
 	jobs.Purger
 }
 
-// connectionsUnderTest are connections and the time by which their leases go.
+// connectionsUnderTest are connections and the clock of their leases.
 type connectionsUnderTest struct {
 	ConnectionStore
 	*clock
 }
 
-// Connections asks an adapter of stream.Connections and jobs.Purger for what
-// they promise. The connections that open returns read the time from now.
+// Connections tests an adapter of stream.Connections and jobs.Purger. The connections that
+// open returns use now as their clock.
 func Connections(t *testing.T, open func(t *testing.T, now func() time.Time) ConnectionStore) {
 	for name, test := range map[string]func(t *testing.T, s connectionsUnderTest){
 		"ComeBackAsCreated":                connectionsRoundTrip,
@@ -157,7 +157,7 @@ func connectionsAreUnique(t *testing.T, s connectionsUnderTest) {
 	same(t, must[stream.Connection](t)(s.Connection(t.Context(), first.ID)), second)
 }
 
-// wantAbsent asks for everything that an absent connection answers.
+// wantAbsent checks every answer about an absent connection.
 func (s connectionsUnderTest) wantAbsent(t *testing.T, id string) {
 	t.Helper()
 	_, err := s.Connection(t.Context(), id)
@@ -260,7 +260,7 @@ func connectionsAsk(t *testing.T, s connectionsUnderTest) {
 	s.wantTaken(t, c.ID, "b")
 	s.wantRelease(t, c.ID, "a", false)
 	s.wantRelease(t, c.ID, "a", true)
-	// Who takes the lease sees everything: what was asked for before is done with.
+	// A new holder of the lease sees everything, so earlier requests for it are obsolete.
 	s.acquire(t, c.ID, "a")
 	s.wantTaken(t, c.ID, "b")
 	s.advance(time.Minute)
@@ -292,9 +292,9 @@ func connectionsAcquireConcurrently(t *testing.T, s connectionsUnderTest) {
 	}
 }
 
-// connectionsLoseNothing has workers add to a stream and wake up its delivery:
-// whoever has the lease delivers everything there is until nobody asks any more.
-// In the end everything is delivered, by one at a time.
+// connectionsLoseNothing adds to a stream with several workers and wakes its delivery. The
+// holder of the lease delivers everything until no worker asks again. In the end everything is
+// delivered, by one worker at a time.
 func connectionsLoseNothing(t *testing.T, s connectionsUnderTest) {
 	const workers, each = 8, 25
 	c := s.create(t, newTenant(t))

@@ -29,13 +29,11 @@ type SearchIndex interface {
 // IndexUnderTest is what the Index suite works with.
 type IndexUnderTest struct {
 	Index SearchIndex
-	// Store gets every entry before the index does; nil where the index
-	// stands alone.
+	// Store gets every entry before the index does. It is nil if the index needs no store.
 	Store ingest.Store
 }
 
-// Index asks an adapter of search.Index, search.IndexWriter, search.IDLister and
-// jobs.Purger for what they promise.
+// Index tests an adapter of search.Index, search.IndexWriter, search.IDLister and jobs.Purger.
 func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 	for name, test := range map[string]func(t *testing.T, x IndexUnderTest){
 		"EveryFilterInEveryDirection":        indexFindsWhatTheOracleFinds,
@@ -314,7 +312,7 @@ func indexChecksStats(t *testing.T, x IndexUnderTest) {
 	x.put(t, g.tenant, []record{early, late})
 	_, err := x.Index.Stats(t.Context(), g.tenant, audit.Filter{}, audit.StatsRequest{Interval: time.Second, Top: 1})
 	wantInvalid(t, err, "?interval")
-	// One bucket less, and it is answered.
+	// With one bucket less, the request is answered.
 	f := audit.Filter{To: late.Timestamp}
 	just := g.plain(late.Timestamp.Add(-time.Second))
 	x.put(t, g.tenant, []record{just})
@@ -394,8 +392,8 @@ func indexPurges(t *testing.T, x IndexUnderTest) {
 	wantChosen(t, records[:5], f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 2}, true))
 }
 
-// indexPagesWhileWriting: entries that were there when the walk began are each
-// met once and in order, whatever is written meanwhile.
+// indexPagesWhileWriting pages while others write. Entries that existed at the start must each
+// occur once and in order.
 func indexPagesWhileWriting(t *testing.T, x IndexUnderTest) {
 	g := newGenerator(newTenant(t), 26)
 	records := corpusOf(g, 200)
@@ -551,7 +549,8 @@ func indexHostileEntries(t *testing.T, x IndexUnderTest) {
 	}
 }
 
-// indexComplexFilters: a filter is answered rightly or refused as too complex, never otherwise.
+// indexComplexFilters checks that a filter is either answered correctly or rejected as too
+// complex.
 func indexComplexFilters(t *testing.T, x IndexUnderTest) {
 	g := newGenerator(newTenant(t), 32)
 	records := corpusOf(g, 40)

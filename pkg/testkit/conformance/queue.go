@@ -19,25 +19,25 @@ type QueueMessage struct {
 	ReceiveCount      int
 }
 
-// MessageQueue is a queue with both its ends.
+// MessageQueue is the sending and receiving side of a queue.
 type MessageQueue interface {
 	ingest.Queue
 	stream.Queue
-	// Receive returns up to n messages; where there is none it waits for one, for wait at most.
+	// Receive returns up to n messages. If there is none, it waits for one, up to wait.
 	Receive(ctx context.Context, n int, wait time.Duration) ([]QueueMessage, error)
 	// Delete removes the messages of these deliveries; stale ones remove nothing.
 	Delete(ctx context.Context, receipts []string) error
 	// ChangeVisibility makes a message visible again d from now on.
 	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
-	// Depth counts messages that are visible, in flight (delayed ones, too) and dead.
+	// Depth counts the messages that are visible, in flight or delayed, and in the dead-letter
+	// queue.
 	Depth(ctx context.Context) (visible, inFlight, dead int64, err error)
 	// Redrive moves the dead letters back.
 	Redrive(ctx context.Context) error
 }
 
-// Queue asks an adapter for what consumers rely on. open returns a new, empty
-// queue with this visibility timeout, whose messages die after maxReceives
-// receives.
+// Queue tests what consumers rely on. open returns a new, empty queue with this visibility
+// timeout, whose messages become dead letters after maxReceives receives.
 func Queue(t *testing.T, open func(t *testing.T, visibility time.Duration, maxReceives int) MessageQueue) {
 	for name, test := range map[string]func(t *testing.T, open func(visibility time.Duration, maxReceives int) MessageQueue){
 		"DeliversWhatWasSent":          queueDelivers,
@@ -60,11 +60,11 @@ func Queue(t *testing.T, open func(t *testing.T, visibility time.Duration, maxRe
 	}
 }
 
-// receive receives until n messages have come.
+// receive receives n messages.
 func receive(t *testing.T, q MessageQueue, n int) []QueueMessage {
 	t.Helper()
 	var got []QueueMessage
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(timeout)
 	for len(got) < n && time.Now().Before(deadline) {
 		got = append(got, must[[]QueueMessage](t)(q.Receive(t.Context(), min(10, n-len(got)), 100*time.Millisecond))...)
 	}
@@ -85,7 +85,7 @@ func wantDepth(t *testing.T, q MessageQueue, visible, inFlight, dead int64) {
 	t.Helper()
 	var got [3]int64
 	want := [3]int64{visible, inFlight, dead}
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(10 * time.Millisecond) {
 		var err error
 		got[0], got[1], got[2], err = q.Depth(t.Context())
 		noError(t, err)
@@ -206,19 +206,18 @@ func queueWaits(t *testing.T, open func(time.Duration, int) MessageQueue) {
 		}
 	})
 	started = time.Now()
-	got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, patience))
+	got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, timeout))
 	sender.Wait()
-	if len(got) != 1 || time.Since(started) > patience/2 {
+	if len(got) != 1 || time.Since(started) > timeout/2 {
 		t.Fatalf("received %d messages after %v, want the one sent after 200ms", len(got), time.Since(started))
 	}
 }
 
-// receiveUntil receives one message at a time until n have come, and returns
-// when each did.
+// receiveUntil receives n messages one by one and returns when each arrived.
 func receiveUntil(t *testing.T, q MessageQueue, n int) map[string]time.Time {
 	t.Helper()
 	came := map[string]time.Time{}
-	for deadline := time.Now().Add(patience); len(came) < n; {
+	for deadline := time.Now().Add(timeout); len(came) < n; {
 		for _, m := range must[[]QueueMessage](t)(q.Receive(t.Context(), 1, time.Second)) {
 			came[m.Body] = time.Now()
 			if m.ReceiveCount != 1 {
@@ -244,7 +243,7 @@ func queueDelays(t *testing.T, open func(time.Duration, int) MessageQueue) {
 		noError(t, q.SendAfter(t.Context(), delay, body))
 	}
 	for body, at := range receiveUntil(t, q, len(delays)) {
-		if after := at.Sub(sent[body]); after < delays[body] || after > max(0, delays[body])+patience/2 {
+		if after := at.Sub(sent[body]); after < delays[body] || after > max(0, delays[body])+timeout/2 {
 			t.Errorf("%s was handed on after %v, want %v", body, after, delays[body])
 		}
 	}
@@ -261,10 +260,10 @@ func queueWakesUp(t *testing.T, open func(time.Duration, int) MessageQueue) {
 		}
 	})
 	started := time.Now()
-	got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, patience))
+	got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, timeout))
 	waited := time.Since(started)
 	sender.Wait()
-	if len(got) != 1 || got[0].Body != "late" || waited < 1200*time.Millisecond || waited > patience/2 {
+	if len(got) != 1 || got[0].Body != "late" || waited < 1200*time.Millisecond || waited > timeout/2 {
 		t.Fatalf("received %+v after %v, want the one that was sent after 200ms with a delay of 1s", got, waited)
 	}
 }
@@ -281,8 +280,8 @@ func queueLimitsDelays(t *testing.T, open func(time.Duration, int) MessageQueue)
 	wantEmpty(t, q)
 }
 
-// kill receives a message until it is a dead letter.
-func kill(t *testing.T, q MessageQueue, maxReceives int) {
+// deadLetter receives a message until it is a dead letter.
+func deadLetter(t *testing.T, q MessageQueue, maxReceives int) {
 	t.Helper()
 	for range maxReceives {
 		m := receive(t, q, 1)[0]
@@ -296,7 +295,7 @@ func queueBuries(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	noError(t, q.Send(t.Context(), []string{"poison"}))
 	first := receive(t, q, 1)[0]
 	noError(t, q.ChangeVisibility(t.Context(), first.Receipt, 0))
-	kill(t, q, 1)
+	deadLetter(t, q, 1)
 	wantDepth(t, q, 0, 0, 1)
 	noError(t, q.Delete(t.Context(), []string{first.Receipt})) // stale: the letter stays
 	wantDepth(t, q, 0, 0, 1)
@@ -306,7 +305,7 @@ func queueRedrives(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Minute, 2)
 	for range 2 { // the same letter may die and be brought back again and again
 		noError(t, q.Send(t.Context(), []string{"poison"}))
-		kill(t, q, 2)
+		deadLetter(t, q, 2)
 		wantDepth(t, q, 0, 0, 1)
 		noError(t, q.Redrive(t.Context()))
 		m := receive(t, q, 1)[0]
@@ -314,7 +313,7 @@ func queueRedrives(t *testing.T, open func(time.Duration, int) MessageQueue) {
 			t.Fatalf("after the redrive came %+v, want the message as if new", m)
 		}
 		noError(t, q.ChangeVisibility(t.Context(), m.Receipt, 0))
-		kill(t, q, 1)
+		deadLetter(t, q, 1)
 		noError(t, q.Redrive(t.Context()))
 		noError(t, q.Delete(t.Context(), []string{receive(t, q, 1)[0].Receipt}))
 		wantDepth(t, q, 0, 0, 0)
@@ -328,7 +327,7 @@ func queueConcurrently(t *testing.T, open func(time.Duration, int) MessageQueue)
 	var mu sync.Mutex
 	received := map[string]int{}
 	total := 0
-	ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*timeout)
 	defer cancel()
 	var workers sync.WaitGroup
 	for s := range senders {
@@ -377,7 +376,7 @@ func queueCancelled(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := q.Receive(ctx, 1, patience); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := q.Receive(ctx, 1, timeout); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Receive whose context ended: %v, want context.DeadlineExceeded", err)
 	}
 	var sent []string

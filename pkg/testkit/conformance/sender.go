@@ -47,7 +47,7 @@ func Sender(t *testing.T, open func(t *testing.T) SenderUnderTest) {
 
 func readText(t *testing.T, c SenderClient) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	text, err := c.Read(ctx)
 	if err != nil {
@@ -59,12 +59,12 @@ func readText(t *testing.T, c SenderClient) string {
 // wantEnded fails the test unless the connection ends, whatever comes before.
 func wantEnded(t *testing.T, c SenderClient) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	for {
 		if _, err := c.Read(ctx); err != nil {
 			if ctx.Err() != nil {
-				t.Fatalf("the client is still connected after %v", patience)
+				t.Fatalf("the client is still connected after %v", timeout)
 			}
 			return
 		}
@@ -142,7 +142,7 @@ func senderConcurrently(t *testing.T, u SenderUnderTest) {
 		running.Go(func() {
 			next := map[string]int{}
 			for range senders * each {
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				ctx, cancel := context.WithTimeout(t.Context(), timeout)
 				text, err := c.Read(ctx)
 				cancel()
 				sender, _, _ := strings.Cut(strings.TrimPrefix(string(text), fmt.Sprint(n, " ")), " ")

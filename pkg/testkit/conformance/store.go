@@ -26,8 +26,8 @@ type EntryStore interface {
 	jobs.Purger
 }
 
-// Store asks an adapter of ingest.Store, search.Reader, search.IDLister,
-// stream.Reader and jobs.Purger for what they promise.
+// Store tests an adapter of ingest.Store, search.Reader, search.IDLister, stream.Reader and
+// jobs.Purger.
 func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){
 		"ReadsWhatWasAppended":            storeReadsBack,

@@ -15,8 +15,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-// clock is a time that a test sets. It begins with the present, so that an
-// engine that goes by its own time does not remove what is not expired.
+// clock is a time that a test sets. It begins now, so that an engine with its own clock does
+// not remove what is not expired.
 type clock struct{ millis atomic.Int64 }
 
 func newClock() *clock {
@@ -37,14 +37,14 @@ type StreamLog interface {
 	jobs.Purger
 }
 
-// streamUnderTest is a log and the time by which it goes.
+// streamUnderTest is a log and its clock.
 type streamUnderTest struct {
 	StreamLog
 	*clock
 }
 
-// StreamLogs asks an adapter of stream.Log and jobs.Purger for what they
-// promise. The log that open returns reads the time from now.
+// StreamLogs tests an adapter of stream.Log and jobs.Purger. The log that open returns uses
+// now as its clock.
 func StreamLogs(t *testing.T, open func(t *testing.T, now func() time.Time) StreamLog) {
 	for name, test := range map[string]func(t *testing.T, s streamUnderTest){
 		"NothingBeforeItIsOpened":          streamNeverOpened,
@@ -71,7 +71,7 @@ func StreamLogs(t *testing.T, open func(t *testing.T, now func() time.Time) Stre
 	}
 }
 
-// someID returns the n-th of a suite's ids, over several months.
+// someID returns the n-th id of a suite. The ids are of several months.
 func someID(n int) audit.EntryID {
 	var random [10]byte
 	binary.BigEndian.PutUint64(random[2:], uint64(n))
@@ -360,7 +360,7 @@ func streamAppendsConcurrently(t *testing.T, s streamUnderTest) {
 	same(t, again, segments) // the order is the same for everybody
 }
 
-// follow reads what comes after the position until done, and what is left then.
+// follow reads the segments after the position until done, and then the rest.
 func (s streamUnderTest) follow(t *testing.T, tenant audit.TenantID, after int64, done <-chan struct{}) []stream.Segment {
 	var all []stream.Segment
 	for last := false; ; {
@@ -385,9 +385,9 @@ func (s streamUnderTest) follow(t *testing.T, tenant audit.TenantID, after int64
 	}
 }
 
-// streamLosesNothing has workers open, append and read while the time passes
-// and the stream begins anew now and then: what was appended after Open
-// returned, while the stream is open, is there once.
+// streamLosesNothing opens, appends and reads with several workers while time passes and the
+// stream sometimes starts again. Ids that were appended to an open stream after Open returned
+// must occur once.
 func streamLosesNothing(t *testing.T, s streamUnderTest) {
 	tenant := newTenant(t)
 	var expired, found atomic.Int64
@@ -425,7 +425,7 @@ func streamLosesNothing(t *testing.T, s streamUnderTest) {
 	t.Logf("%d found, %d appended while the stream closed", found.Load(), expired.Load())
 }
 
-// countAfter counts how often the id comes after the position.
+// countAfter counts how often the id occurs after the position.
 func (s streamUnderTest) countAfter(t *testing.T, tenant audit.TenantID, after int64, id audit.EntryID) (n int, err error) {
 	for {
 		segments, err := s.Read(t.Context(), tenant, after, 100)

@@ -17,7 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-// Tenants asks an adapter of tenants.Store for what it promises.
+// Tenants tests an adapter of tenants.Store.
 func Tenants(t *testing.T, open func(t *testing.T) tenants.Store) {
 	for name, test := range map[string]func(t *testing.T, s tenants.Store){
 		"CreateReadUpdate":        tenantsRoundTrip,
@@ -167,7 +167,7 @@ type KeyStore interface {
 	jobs.Purger
 }
 
-// Keys asks an adapter of tenants.KeyStore and jobs.Purger for what they promise.
+// Keys tests an adapter of tenants.KeyStore and jobs.Purger.
 func Keys(t *testing.T, open func(t *testing.T) KeyStore) {
 	for name, test := range map[string]func(t *testing.T, s KeyStore){
 		"CreateReadDelete":      keysRoundTrip,
@@ -262,7 +262,7 @@ func keysPurge(t *testing.T, s KeyStore) {
 	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), other.Tenant)), []tenants.Key{other})
 }
 
-// Jobs asks an adapter of jobs.Store for what it promises.
+// Jobs tests an adapter of jobs.Store.
 func Jobs(t *testing.T, open func(t *testing.T) jobs.Store) {
 	t.Run("CreateReadUpdate", func(t *testing.T) { jobsRoundTrip(t, open(t)) })
 	t.Run("TenantsAreApart", func(t *testing.T) { jobsKeepTenantsApart(t, open(t)) })

@@ -23,15 +23,14 @@ const (
 	shownLines   = 40               // of the log, where a test failed
 )
 
-// Engines listen below the ports that Linux and macOS give to clients: a client that
-// dials a stopped engine's port from that range can end up connected to itself.
+// Engines listen below the port range that Linux and macOS use for clients. A client that
+// dials a stopped engine's port in that range can connect to itself.
 const (
 	firstPort = 20000
 	lastPort  = 32000
 )
 
-// Engine is a child process that runs on loopback. Its methods may be called
-// from any goroutine.
+// Engine is a child process that listens on loopback. It is safe for concurrent use.
 type Engine struct {
 	kind   kind
 	folder string // its data and log
@@ -70,15 +69,15 @@ func start(k kind) (*Engine, error) {
 // stopped and started.
 func (e *Engine) Addr() string { return net.JoinHostPort("127.0.0.1", e.ports[0]) }
 
-// URL returns what a client of the engine is given.
+// URL returns the address for clients of the engine.
 func (e *Engine) URL() string { return e.kind.url(e.Addr()) }
 
-// URLAt returns what a client is given that reaches the engine by another
-// address, such as a proxy's.
+// URLAt returns the address for clients that reach the engine at another host and port, such
+// as a proxy's.
 func (e *Engine) URLAt(addr string) string { return e.kind.url(addr) }
 
-// Start runs the engine over the data it had, and returns once it serves. An
-// engine that runs is left alone.
+// Start runs the engine over its earlier data and returns when it serves requests. It does
+// nothing if the engine runs.
 func (e *Engine) Start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -96,8 +95,8 @@ func (e *Engine) Start() error {
 	return nil
 }
 
-// Stop asks the engine to end and returns once it has. An engine that takes
-// longer than half a minute is killed, which is an error.
+// Stop ends the engine gracefully. After half a minute it kills the engine and returns an
+// error.
 func (e *Engine) Stop() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -117,8 +116,7 @@ func (e *Engine) Stop() error {
 	}
 }
 
-// Kill ends the engine at once, as a power cut would for the process, and
-// returns once it is gone.
+// Kill ends the engine with SIGKILL and returns when the process has ended.
 func (e *Engine) Kill() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -168,7 +166,7 @@ func (e *Engine) launch() (p *process, offset int64, err error) {
 	return p, info.Size(), nil
 }
 
-// awaitReady waits until the engine's output from the offset says that it serves.
+// awaitReady waits until the engine's output after the offset has the line that says READY.
 func (e *Engine) awaitReady(p *process, offset int64) error {
 	deadline := time.After(startTimeout)
 	for {

@@ -1,17 +1,16 @@
-// Package enginetest gives tests real engines: MongoDB's wire protocol,
-// OpenSearch, SQS, S3, KMS and Secrets Manager, each a child process on loopback
-// that is had from a package registry, without Docker; and proxies that do harm
+// Package enginetest provides real engines for tests: MongoDB's wire protocol, OpenSearch,
+// SQS, S3, KMS and Secrets Manager. Each is a child process on loopback. It comes from a
+// package registry and needs no Docker. The package also has proxies that inject faults
 // between a test and an engine.
 //
-// Mongo, OpenSearch, SQS, S3, KMS and SecretsManager return the engine that
-// MONGODB_URI, OPENSEARCH_URL or AWS_ENDPOINT_URL_<SERVICE> names. Where that is
-// not set and OCELOT_TEST_ENGINES=1 is, they start one for the whole test binary;
-// else they skip the test. Several tests and binaries may use one engine: choose
-// a name of your own for databases, indexes, queues and buckets.
+// Mongo, OpenSearch, SQS, S3, KMS and SecretsManager return the engine that MONGODB_URI,
+// OPENSEARCH_URL or AWS_ENDPOINT_URL_<SERVICE> names. If the variable is not set and
+// OCELOT_TEST_ENGINES is 1, they start an engine for the whole test binary. Otherwise they
+// skip the test. Several tests and binaries can use one engine, so each test must use its own
+// names of databases, indexes, queues and buckets.
 //
-// An engine ends with the test that started it, or with the test binary,
-// however that one ends. What is fetched is kept in ocelot/engines in the user's
-// cache folder and fetched once.
+// An engine ends with the test or the test binary that started it, also after a crash.
+// Downloads are cached in ocelot/engines in the user's cache folder.
 package enginetest
 
 import (
@@ -32,16 +31,15 @@ func OpenSearch(t testing.TB) string {
 	return use(t, openSearch, sharedOpenSearch)
 }
 
-// SQS returns the endpoint of an SQS service. An engine that was started here
-// takes any region and credentials.
+// SQS returns the endpoint of an SQS service. An engine that was started here accepts any
+// region and credentials.
 func SQS(t testing.TB) string {
 	t.Helper()
 	return use(t, sqs, sharedSQS)
 }
 
-// S3 returns the endpoint of an S3 service. An engine that was started here
-// takes AccessKey and SecretKey, and its region is Region; that holds for KMS, SecretsManager
-// and AWS too.
+// S3 returns the endpoint of an S3 service. An engine that was started here accepts AccessKey,
+// SecretKey and Region. So do KMS, SecretsManager and AWS.
 func S3(t testing.TB) string {
 	t.Helper()
 	return use(t, s3, sharedS3)
@@ -59,47 +57,47 @@ func SecretsManager(t testing.TB) string {
 	return use(t, aws.as("Secrets Manager", "AWS_ENDPOINT_URL_SECRETS_MANAGER"), sharedAWS)
 }
 
-// AWS returns the endpoint of an engine that stands for many services of AWS,
-// for what the others do not do, such as judging requests by IAM's policies. It
-// keeps all in memory. No real one can take its place.
+// AWS returns the endpoint of an engine with many services of AWS. It does what the other
+// engines do not, for example evaluate IAM policies. It keeps everything in memory. No
+// variable replaces it by a real account.
 func AWS(t testing.TB) string {
 	t.Helper()
 	return use(t, aws, sharedAWS)
 }
 
-// StartMongo starts a MongoDB server of the test's own, which it may stop and kill.
-// The test is skipped unless OCELOT_TEST_ENGINES=1: a server from outside cannot be stopped.
+// StartMongo starts a MongoDB server for this test only, which may stop and kill it. It skips
+// the test unless OCELOT_TEST_ENGINES is 1, because a test cannot stop an outside server.
 func StartMongo(t testing.TB) *Engine {
 	t.Helper()
 	return startOwn(t, mongo)
 }
 
-// StartOpenSearch starts an OpenSearch node of the test's own, see StartMongo.
+// StartOpenSearch starts an OpenSearch node for this test only; see StartMongo.
 func StartOpenSearch(t testing.TB) *Engine {
 	t.Helper()
 	return startOwn(t, openSearch)
 }
 
-// StartSQS starts an SQS service of the test's own, see StartMongo.
+// StartSQS starts an SQS service for this test only; see StartMongo.
 func StartSQS(t testing.TB) *Engine {
 	t.Helper()
 	return startOwn(t, sqs)
 }
 
-// StartS3 starts an S3 service of the test's own, see StartMongo.
+// StartS3 starts an S3 service for this test only; see StartMongo.
 func StartS3(t testing.TB) *Engine {
 	t.Helper()
 	return startOwn(t, s3)
 }
 
-// StartAWS starts what AWS returns for the test alone, see StartMongo. It
-// forgets everything when it ends.
+// StartAWS starts the engine of AWS for this test only; see StartMongo. It loses its data when
+// it ends.
 func StartAWS(t testing.TB) *Engine {
 	t.Helper()
 	return startOwn(t, aws)
 }
 
-// What the engines of AWS's services that are started here are to be called with.
+// The region and credentials of the engines of AWS services that are started here.
 const (
 	AccessKey = "test" // of an administrator
 	SecretKey = "ocelot-test-secret"
@@ -155,7 +153,7 @@ func startOwn(t testing.TB, k kind) *Engine {
 	return engine
 }
 
-// kind is what an engine is made of and how it is spoken to.
+// kind describes an engine: its runtime, its parts and its address.
 type kind struct {
 	name      string   // its folder in the cache, and its argument to the fetching command
 	title     string   // for people
@@ -170,13 +168,13 @@ type kind struct {
 	url       func(addr string) string
 }
 
-// as returns the engine as one of the services that it stands for.
+// as returns the engine as one of its services.
 func (k kind) as(title, variable string) kind {
 	k.title, k.variable = title, variable
 	return k
 }
 
-// kinds are all engines.
+// kinds returns all engines.
 func kinds() []kind { return []kind{mongo, openSearch, sqs, s3, aws} }
 
 // Names returns the names of all engines, as Fetch takes them.

@@ -16,34 +16,34 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fetchTimeout bounds one fetch of all engines; 250 MB take seconds where the registry is near,
-// and building the S3 server takes a minute or two of two processors.
+// fetchTimeout bounds one fetch of all engines. 250 MB take seconds from a near registry, and
+// building the S3 server takes one or two minutes on two processors.
 const fetchTimeout = 15 * time.Minute
 
-// runtime is what runs an engine: it knows how the engine's parts are had and started.
+// runtime fetches and starts engines of one platform.
 type runtime interface {
 	// ready reports whether the engine can be started from the cache.
 	ready(cache string, k kind) bool
-	// fetch gets engines of this runtime into the cache, by way of the staging folder.
+	// fetch downloads engines of this runtime into the cache through the staging folder.
 	fetch(ctx context.Context, cache, staging string, absent []kind) error
-	// command returns the command that runs an engine of the cache; its ports and its folder follow.
+	// command returns the command that runs a cached engine. The ports and the data folder are
+	// its further arguments.
 	command(cache string, k kind) []string
 }
 
-// folder is where the cache keeps the engine.
+// folder returns the cache folder of the engine.
 func (k kind) folder(cache string) string { return filepath.Join(cache, k.name+"-"+k.version) }
 
-// mainFolder is where what was made of the main program's source is kept. It is
-// named after that, so that a changed one is made anew.
+// mainFolder returns the cache folder of the compiled main program. Its name is a hash of the
+// source, so that a changed program is compiled again.
 func (k kind) mainFolder(cache, name string, sources ...[]byte) string {
 	sum := sha256.Sum256(bytes.Join(sources, nil))
 	return filepath.Join(k.folder(cache), fmt.Sprintf("%s-%x", name, sum[:6]))
 }
 
-// Fetch gets the named engines ready in the cache, at once, and returns
-// when all of them are. What is there already is not fetched again; processes
-// that fetch at the same time wait for each other. It needs java, javac and mvn,
-// go, and python3 with venv, each for its engines.
+// Fetch downloads the named engines into the cache in parallel. It skips engines that are
+// cached. Concurrent processes wait for each other. It needs java, javac and mvn, go, or
+// python3 with venv, depending on the engine.
 func Fetch(ctx context.Context, names ...string) error {
 	var wanted []kind
 	for _, name := range names {
@@ -56,7 +56,7 @@ func Fetch(ctx context.Context, names ...string) error {
 	return fetch(ctx, wanted)
 }
 
-// fetch is Fetch for kinds.
+// fetch is Fetch with kinds instead of names.
 func fetch(ctx context.Context, wanted []kind) error {
 	cache, err := cacheFolder()
 	if err != nil {
@@ -79,7 +79,7 @@ func fetch(ctx context.Context, wanted []kind) error {
 	if len(absent) == 0 {
 		return nil
 	}
-	// What was half done when a process was killed is put aside by its name.
+	// Move a partial download of a killed process aside.
 	staging, err := os.MkdirTemp(cache, "staging-")
 	if err != nil {
 		return fmt.Errorf("fetch engines: %w", err)
@@ -91,8 +91,8 @@ func fetch(ctx context.Context, wanted []kind) error {
 	return nil
 }
 
-// fetchInto gets what each runtime needs into the staging folder and moves it
-// to its place when it is complete.
+// fetchInto downloads the parts of each runtime into the staging folder and moves them into
+// the cache when they are complete.
 func fetchInto(ctx context.Context, cache, staging string, absent []kind) error {
 	byRuntime := map[runtime][]kind{}
 	for _, k := range absent {
@@ -105,7 +105,7 @@ func fetchInto(ctx context.Context, cache, staging string, absent []kind) error 
 	return group.Wait()
 }
 
-// place moves a complete folder to where it is looked for.
+// place moves a complete folder to its path in the cache.
 func place(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
@@ -139,7 +139,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// cacheFolder is where engines are kept between runs.
+// cacheFolder returns the folder in which engines are cached between runs.
 func cacheFolder() (string, error) {
 	base := os.Getenv("XDG_CACHE_HOME")
 	if base == "" {

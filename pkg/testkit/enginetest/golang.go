@@ -11,15 +11,15 @@ import (
 //go:embed testdata/s3/main.go
 var s3Source []byte
 
-// golang runs engines that are a Go program, built of its source and of the
-// modules that are its artifacts (path and version, as in go.mod).
+// golang runs engines that are Go programs. Their artifacts are modules (path and version, as
+// in go.mod).
 type golang struct{}
 
 func (golang) ready(cache string, k kind) bool { return exists(k.binary(cache)) }
 
 func (golang) command(cache string, k kind) []string { return []string{k.binary(cache)} }
 
-// fetch builds the programs. The modules choose the versions of what they need themselves.
+// fetch builds the programs. The modules determine the versions of their dependencies.
 func (golang) fetch(ctx context.Context, cache, staging string, absent []kind) error {
 	for _, k := range absent {
 		from := filepath.Join(staging, k.name)
@@ -45,7 +45,7 @@ func (golang) fetch(ctx context.Context, cache, staging string, absent []kind) e
 	return nil
 }
 
-// binary is the built program of an engine.
+// binary returns the path of an engine's program.
 func (k kind) binary(cache string) string {
 	return filepath.Join(k.mainFolder(cache, "bin", k.source), k.name)
 }

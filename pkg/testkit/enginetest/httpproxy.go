@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// HTTPProxy stands between a client and an engine that speaks HTTP, and does
-// harm on demand. Its methods may be called from any goroutine.
+// HTTPProxy is a proxy in front of an engine with an HTTP API that injects faults. It is safe
+// for concurrent use.
 type HTTPProxy struct {
 	server *httptest.Server
 	choose atomic.Pointer[func(*http.Request) HTTPFault]
 }
 
-// HTTPFault serves a request badly. Engine is the way to the engine, which it
-// may use or not; whatever a test wants to happen can be written as one.
+// HTTPFault handles a request in the place of the engine. It can forward the request to
+// engine.
 type HTTPFault func(w http.ResponseWriter, r *http.Request, engine http.Handler)
 
 // NewHTTPProxy returns a proxy in front of the engine at target, a URL. It ends with the test.
@@ -31,10 +31,11 @@ func NewHTTPProxy(t testing.TB, target string) *HTTPProxy {
 		t.Fatal(err)
 	}
 	engine := &httputil.ReverseProxy{
-		// The engine sees the proxy's name as the client wrote it: signatures cover it.
+		// Keep the client's Host header: signatures cover it.
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host },
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
-		// An engine that is down looks so: a cut connection, no answer of the proxy's own.
+		// A stopped engine must look like a lost connection, and not like an answer of the
+		// proxy.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 		ErrorLog:     log.New(io.Discard, "", 0),
 	}
@@ -58,8 +59,8 @@ func NewHTTPProxy(t testing.TB, target string) *HTTPProxy {
 // URL returns the URL of the proxy.
 func (p *HTTPProxy) URL() string { return p.server.URL }
 
-// Inject has choose decide on every request from now on: nil lets a request
-// through, and a nil choose all of them. choose may be called concurrently.
+// Inject calls choose for every further request. If choose is nil or returns nil, the request
+// goes to the engine. choose may be called concurrently.
 func (p *HTTPProxy) Inject(choose func(*http.Request) HTTPFault) {
 	if choose == nil {
 		p.choose.Store(nil)
@@ -68,7 +69,7 @@ func (p *HTTPProxy) Inject(choose func(*http.Request) HTTPFault) {
 	p.choose.Store(&choose)
 }
 
-// Answer is the fault that answers with the status and body, without the engine.
+// Answer returns a fault that answers with the status and body without the engine.
 func Answer(status int, body string) HTTPFault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", "application/json")
@@ -82,7 +83,7 @@ func Cut() HTTPFault {
 	return func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }
 }
 
-// LoseAnswer is the fault that cuts the connection after the engine did the work.
+// LoseAnswer is the fault that cuts the connection after the engine has handled the request.
 func LoseAnswer() HTTPFault {
 	return func(_ http.ResponseWriter, r *http.Request, engine http.Handler) {
 		engine.ServeHTTP(httptest.NewRecorder(), r)
@@ -90,7 +91,7 @@ func LoseAnswer() HTTPFault {
 	}
 }
 
-// Delay is the fault that hands a request on after a while.
+// Delay returns a fault that forwards the request after a delay.
 func Delay(d time.Duration) HTTPFault {
 	return func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
 		select {

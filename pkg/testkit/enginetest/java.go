@@ -19,8 +19,8 @@ const lifeline = "Lifeline"
 //go:embed java/*.java
 var sources embed.FS
 
-// java runs engines whose artifacts are Maven's (group:artifact:version), and
-// whose main is a class in the folder java.
+// java runs engines whose artifacts are Maven artifacts (group:artifact:version). Their main
+// classes are in the folder java.
 type java struct{}
 
 func (java) ready(cache string, k kind) bool {
@@ -32,7 +32,7 @@ func (java) command(cache string, k kind) []string {
 	return []string{"java", "-Xmx" + k.heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, k.main}
 }
 
-// fetch gets jars and classes.
+// fetch downloads the jars and compiles the main classes.
 func (java) fetch(ctx context.Context, cache, staging string, absent []kind) error {
 	var jarless []kind
 	for _, k := range absent {
@@ -54,7 +54,7 @@ func (java) fetch(ctx context.Context, cache, staging string, absent []kind) err
 	return nil
 }
 
-// fetchJars has Maven resolve all engines in one run, each a module.
+// fetchJars lets Maven resolve all engines in one run, each as a module.
 func fetchJars(ctx context.Context, cache, staging string, jarless []kind) error {
 	if len(jarless) == 0 {
 		return nil
@@ -99,16 +99,16 @@ func compile(ctx context.Context, cache, staging string, k kind) error {
 	return place(filepath.Join(from, "classes"), k.classes(cache))
 }
 
-// jars is the folder of an engine's class path.
+// jars returns the folder of an engine's class path.
 func (k kind) jars(cache string) string { return filepath.Join(k.folder(cache), "lib") }
 
-// classes is the folder of an engine's compiled main class.
+// classes returns the folder of an engine's compiled main class.
 func (k kind) classes(cache string) string {
 	files := k.sources()
 	return k.mainFolder(cache, "classes", files[lifeline+".java"], files[k.main+".java"])
 }
 
-// sources are the Java files that an engine's main class needs, by name.
+// sources returns the Java files that an engine's main class needs, by name.
 func (k kind) sources() map[string][]byte {
 	files := make(map[string][]byte, 2)
 	for _, class := range []string{lifeline, k.main} {

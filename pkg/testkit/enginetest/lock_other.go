@@ -7,7 +7,7 @@ import (
 	"errors"
 )
 
-// lock is not offered: engines are started on Unix systems only.
+// lock returns an error: engines are started on Unix systems only.
 func lock(context.Context, string) (unlock func(), err error) {
 	return nil, errors.ErrUnsupported
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// lock takes the lock that the file stands for, which ends with this process at the latest.
+// lock locks the file. The lock ends with this process at the latest.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 //go:embed testdata/aws/main.py
 var awsSource []byte
 
-// python runs engines whose artifacts are those of the Python package index
+// python runs engines whose artifacts are packages of the Python package index
 // (name==version).
 type python struct{}
 
@@ -22,8 +22,7 @@ func (python) command(cache string, k kind) []string {
 	return []string{filepath.Join(k.venv(cache), "bin", "python"), k.script(cache)}
 }
 
-// fetch makes a virtual environment for each engine, which finds its own parts
-// wherever it is moved to.
+// fetch makes a virtual environment for each engine. The environment can be moved.
 func (python) fetch(ctx context.Context, cache, staging string, absent []kind) error {
 	for _, k := range absent {
 		if !exists(k.venv(cache)) {
@@ -60,10 +59,10 @@ func placeScript(staging, cache string, k kind) error {
 	return place(from, filepath.Dir(k.script(cache)))
 }
 
-// venv is the virtual environment of an engine.
+// venv returns the virtual environment of an engine.
 func (k kind) venv(cache string) string { return filepath.Join(k.folder(cache), "venv") }
 
-// script is the main program of an engine.
+// script returns the main program of an engine.
 func (k kind) script(cache string) string {
 	return filepath.Join(k.mainFolder(cache, "main", k.source), "main.py")
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TCPProxy stands between a client and an engine whatever they speak, and does
-// harm on demand. Its methods may be called from any goroutine.
+// TCPProxy is a proxy in front of an engine of any protocol that injects faults. It is safe
+// for concurrent use.
 type TCPProxy struct {
 	target   string
 	listener net.Listener
@@ -20,15 +20,15 @@ type TCPProxy struct {
 	open   map[net.Conn]struct{}
 }
 
-// TCPFault is what becomes of something that a client sent. The zero TCPFault
-// is no harm.
+// TCPFault is what the proxy does with data from a client. The zero TCPFault forwards the
+// data.
 type TCPFault struct {
-	// Delay is waited before anything else happens.
+	// Delay is the delay before anything else.
 	Delay time.Duration
-	// DropRequest cuts the connection; the engine sees nothing of the request.
+	// DropRequest cuts the connection before the engine gets the data.
 	DropRequest bool
-	// LoseAnswer hands the request on and cuts the connection when the engine
-	// answers: the work is done, and the client does not know.
+	// LoseAnswer forwards the request and cuts the connection when the engine answers. The
+	// work is done, but the client does not know it.
 	LoseAnswer bool
 }
 
@@ -52,7 +52,7 @@ func NewTCPProxy(t testing.TB, target string) *TCPProxy {
 // Addr returns the host and port of the proxy.
 func (p *TCPProxy) Addr() string { return p.listener.Addr().String() }
 
-// Cut resets every connection, and each new one until Restore.
+// Cut resets every connection, and every new one until Restore.
 func (p *TCPProxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -62,17 +62,16 @@ func (p *TCPProxy) Cut() {
 	}
 }
 
-// Restore ends what Cut began.
+// Restore lets connections through again after Cut.
 func (p *TCPProxy) Restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
 }
 
-// Inject has choose decide on everything that clients send from now on; nil
-// ends the harm. choose gets the bytes of one read, which begin a request where
-// the client waits for each answer, and may be called concurrently. It must not
-// keep them.
+// Inject calls choose for all data that clients send from now on; nil ends the faults. choose
+// gets the bytes of one read. They begin a request if the client waits for each answer. choose
+// may be called concurrently and must not retain the bytes.
 func (p *TCPProxy) Inject(choose func(request []byte) TCPFault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,7 +90,7 @@ func (p *TCPProxy) accept() {
 
 func (p *TCPProxy) serve(client net.Conn) {
 	defer p.drop(client)
-	if !p.keep(client) {
+	if !p.register(client) {
 		return
 	}
 	engine, err := net.Dial("tcp", p.target)
@@ -99,7 +98,7 @@ func (p *TCPProxy) serve(client net.Conn) {
 		return // the client sees a reset, as of an engine that is down
 	}
 	defer p.drop(engine)
-	if !p.keep(engine) {
+	if !p.register(engine) {
 		return
 	}
 	link := &link{client: client, engine: engine}
@@ -109,8 +108,8 @@ func (p *TCPProxy) serve(client net.Conn) {
 	back.Wait()
 }
 
-// keep registers a connection that Cut is to reset. It reports false where the proxy is cut.
-func (p *TCPProxy) keep(conn net.Conn) bool {
+// register registers a connection for Cut. It returns false if the proxy is cut.
+func (p *TCPProxy) register(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.cut {
@@ -136,7 +135,7 @@ func (p *TCPProxy) fault(request []byte) TCPFault {
 	return choose(request)
 }
 
-// link is one client's connection and the proxy's own to the engine.
+// link is a client's connection and its connection to the engine.
 type link struct {
 	client, engine net.Conn
 
@@ -204,8 +203,7 @@ func (l *link) reset() {
 	reset(l.engine)
 }
 
-// reset closes a connection without the polite end, so that nothing that is
-// still under way arrives.
+// reset closes a connection with a TCP reset, so that buffered data is lost.
 func reset(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // fails where it is closed already
