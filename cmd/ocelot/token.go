@@ -14,7 +14,7 @@ import (
 type tokenCmd struct {
 	Data        string        `default:".ocelot" placeholder:"FOLDER" help:"Data folder of the service; a new folder gets a key."`
 	Tenant      []string      `required:"" env:"OCELOT_TENANT" help:"Tenants that the token is valid for; '*' for all."`
-	Role        string        `enum:"admin,auditor,user,operator,none" default:"none" help:"One of admin, auditor, user, operator (with the tenant '*'), or none."`
+	Role        string        `enum:"admin,auditor,user,operator,none" default:"none" help:"One of admin, auditor, user, operator (with the tenant '*'), or none with --permissions."`
 	Sub         string        `default:"developer" placeholder:"NAME" help:"Subject of the token."`
 	Permissions []string      `placeholder:"PERMISSION" help:"Permissions in addition to the role's, for example logs:read_sensitive."`
 	Resources   []string      `placeholder:"RESOURCE" help:"Restrict every read to these, for example order or user:42."`

@@ -270,7 +270,9 @@ func (g *Gate) log(req *request, route manifest.Route, start time.Time, status i
 		attrs = append(attrs, slog.String("tenant", string(req.tenant.ID)))
 	}
 	if status >= http.StatusInternalServerError && err != nil {
-		level = slog.LevelError
+		if req.Context().Err() == nil { // else the client has gone, and the failure is not the service's
+			level = slog.LevelError
+		}
 		attrs = append(attrs, slog.String("error", err.Error()))
 		if p, panicked := err.(*panicError); panicked { //nolint:errorlint // never wrapped
 			attrs = append(attrs, slog.String("stack", string(p.stack)))

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -89,12 +90,25 @@ func Open(ctx context.Context, path string, opts ...Option) (*DB, error) {
 	return db, nil
 }
 
+// createPrivate creates the file unless it exists. Only its owner may read it: SQLite gives
+// its log the same permissions.
+func createPrivate(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
 func (db *DB) open(ctx context.Context, path string) (err error) {
 	busy := busyTimeout
 	if db.shared {
 		busy = sharedBusyTimeout
 	}
 	if db.lock, err = lockFile(ctx, path+".lock", db.shared); err != nil {
+		return err
+	}
+	if err := createPrivate(path); err != nil {
 		return err
 	}
 	if db.writer, err = openWriter(ctx, path, db.shared, busy); err != nil {
