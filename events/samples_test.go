@@ -269,8 +269,10 @@ func packed(t *testing.T, numbers ...byte) string {
 		entries = append(entries, storedEntry(n))
 	}
 	messages, err := envelope.Pack(acme, entries)
-	if err != nil || len(messages) != 1 {
-		t.Fatalf("%d messages, error %v", len(messages), err)
+	if err != nil {
+		t.Fatal(err)
+	} else if len(messages) != 1 {
+		t.Fatalf("%d messages", len(messages))
 	}
 	return messages[0]
 }

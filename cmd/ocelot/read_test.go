@@ -93,8 +93,10 @@ func TestSearchPages(t *testing.T) {
 				Items []json.RawMessage
 				Next  json.RawMessage
 			}
-			if err := json.Unmarshal([]byte(document), &list); err != nil || len(list.Items) != c.want || string(list.Next) != c.next {
-				t.Errorf("%d items, next %s, error %v", len(list.Items), list.Next, err)
+			if err := json.Unmarshal([]byte(document), &list); err != nil {
+				t.Error(err)
+			} else if len(list.Items) != c.want || string(list.Next) != c.next {
+				t.Errorf("%d items, next %s", len(list.Items), list.Next)
 			}
 		})
 	}

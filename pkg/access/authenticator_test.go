@@ -95,14 +95,18 @@ func secret(n int) string {
 func TestAuthenticateHeader(t *testing.T) {
 	f := newFixture()
 	for _, header := range []string{"Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c", " Bearer a.b.c\t"} {
-		if p, err := f.Authenticate(t.Context(), header); err != nil || p.Subject != "u1" {
-			t.Errorf("%q: %+v, %v", header, p, err)
+		if p, err := f.Authenticate(t.Context(), header); err != nil {
+			t.Error(err)
+		} else if p.Subject != "u1" {
+			t.Errorf("%q: %+v", header, p)
 		}
 	}
 	for _, header := range []string{"ApiKey " + f.secret, "APIKEY " + f.secret, "apikey   " + f.secret} {
 		p, err := f.Authenticate(t.Context(), header)
-		if err != nil || p.Subject != "key:00000000000000aa" || len(p.Resources) != 1 {
-			t.Errorf("%q: %+v, %v", header, p, err)
+		if err != nil {
+			t.Error(err)
+		} else if p.Subject != "key:00000000000000aa" || len(p.Resources) != 1 {
+			t.Errorf("%q: %+v", header, p)
 		}
 		if _, err := p.Authorize("acme", access.LogsWrite); err != nil {
 			t.Error(err)
@@ -192,8 +196,10 @@ func TestKeyCacheIsBounded(t *testing.T) {
 		f.keys.byHash[access.HashSecret(secret(i))] = access.Key{ID: fmt.Sprint(i), Tenant: "acme"}
 	}
 	for i := range n {
-		if p, err := f.Authenticate(t.Context(), "ApiKey "+secret(i)); err != nil || p.Subject != fmt.Sprintf("key:%d", i) {
-			t.Fatalf("key %d: %+v, %v", i, p, err)
+		if p, err := f.Authenticate(t.Context(), "ApiKey "+secret(i)); err != nil {
+			t.Fatal(err)
+		} else if p.Subject != fmt.Sprintf("key:%d", i) {
+			t.Fatalf("key %d: %+v", i, p)
 		}
 	}
 	before := f.keys.reads

@@ -49,8 +49,10 @@ func FuzzResourceRoundTrip(f *testing.F) {
 			return
 		}
 		var back access.Resource
-		if err := back.UnmarshalText(text); err != nil || back != r {
-			t.Errorf("%+v became %q became %+v, %v", r, text, back, err)
+		if err := back.UnmarshalText(text); err != nil {
+			t.Error(err)
+		} else if back != r {
+			t.Errorf("%+v became %q became %+v", r, text, back)
 		}
 	})
 }

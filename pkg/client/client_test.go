@@ -60,8 +60,10 @@ func TestBulk(t *testing.T) {
 		}
 		defer decoder.Close()
 		body, err := io.ReadAll(decoder)
-		if err != nil || string(body) != "{\"a\":1}\n{\"a\":2}\n" {
-			t.Errorf("body %q, error %v", body, err)
+		if err != nil {
+			t.Error(err)
+		} else if string(body) != "{\"a\":1}\n{\"a\":2}\n" {
+			t.Errorf("body %q", body)
 		}
 		want := map[string]string{
 			"Authorization": "Bearer e30.e30.e30", "X-Tenant-Id": "acme", "Content-Type": "application/x-ndjson",
@@ -144,8 +146,10 @@ func TestRetries(t *testing.T) {
 			var tries atomic.Int64
 			cl, pauses := connect(t, func(w http.ResponseWriter, r *http.Request) {
 				tries.Add(1)
-				if body, err := io.ReadAll(r.Body); err != nil || len(body) == 0 {
-					t.Errorf("try %d has the body %q, error %v", tries.Load(), body, err)
+				if body, err := io.ReadAll(r.Body); err != nil {
+					t.Error(err)
+				} else if len(body) == 0 {
+					t.Errorf("try %d has the body %q", tries.Load(), body)
 				}
 				for name, value := range c.header {
 					w.Header().Set(name, value)

@@ -31,8 +31,10 @@ func setenv(t *testing.T, variables map[string]string) {
 func TestReadEmbedded(t *testing.T) {
 	setenv(t, map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "http://g"})
 	minimal := config.Embedded{Data: "/data", Sockets: "http://g", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo}}
-	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, minimal) || got.Auth.Enabled() {
-		t.Errorf("ReadEmbedded = %+v, %v", got, err)
+	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil {
+		t.Error(err)
+	} else if !reflect.DeepEqual(got, minimal) || got.Auth.Enabled() {
+		t.Errorf("ReadEmbedded = %+v", got)
 	}
 	setenv(t, map[string]string{
 		"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "OCELOT_LOG_LEVEL": "Debug", "OCELOT_JWT_SECRET": secret + "!",
@@ -44,8 +46,10 @@ func TestReadEmbedded(t *testing.T) {
 		CursorKey: config.Secret(secret), LogLevel: slog.LevelDebug,
 		Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},
 	}}
-	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, full) || !got.Auth.Enabled() {
-		t.Errorf("ReadEmbedded = %+v, %v", got, err)
+	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil {
+		t.Error(err)
+	} else if !reflect.DeepEqual(got, full) || !got.Auth.Enabled() {
+		t.Errorf("ReadEmbedded = %+v", got)
 	}
 }
 
@@ -64,16 +68,20 @@ func TestReadCloud(t *testing.T) {
 				Endpoints: map[string]string{"SQS": "http://q", config.SocketsService: "https://g/live"},
 			}},
 	}
-	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("ReadCloud = %+v, %v", got, err)
+	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil {
+		t.Error(err)
+	} else if !reflect.DeepEqual(got, want) {
+		t.Errorf("ReadCloud = %+v", got)
 	}
 	required["OPENSEARCH_AUTH"], required["OPENSEARCH_REPLICAS"], required["MONGODB_DATABASE"], required["OCELOT_QUEUE_PREFIX"] = "aws", "0", "audit", "prod"
 	required["OCELOT_MONGO_INDEXES"], required["OCELOT_MONGO_READ_PREFERENCE"] = "lean", "secondaryPreferred"
 	setenv(t, required)
 	want.MongoIndexes, want.MongoReadPreference = "lean", "secondaryPreferred"
 	want.OpenSearchSigned, want.OpenSearchReplicas, want.MongoDatabase, want.QueuePrefix = true, 0, "audit", "prod"
-	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("ReadCloud = %+v, %v", got, err)
+	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil {
+		t.Error(err)
+	} else if !reflect.DeepEqual(got, want) {
+		t.Errorf("ReadCloud = %+v", got)
 	}
 	again := map[string]string{}
 	for _, line := range want.Environ() {
@@ -81,8 +89,10 @@ func TestReadCloud(t *testing.T) {
 		again[name] = value
 	}
 	setenv(t, again)
-	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("ReadCloud of its Environ = %+v, %v", got, err)
+	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil {
+		t.Error(err)
+	} else if !reflect.DeepEqual(got, want) {
+		t.Errorf("ReadCloud of its Environ = %+v", got)
 	}
 }
 
@@ -125,12 +135,16 @@ func TestFunctionsRequireOnlyTheVariablesOfTheirDependencies(t *testing.T) {
 
 func TestReadDev(t *testing.T) {
 	setenv(t, nil)
-	if got, err := config.ReadDev(); err != nil || got.Auth.Enabled() || got.LogLevel != slog.LevelWarn {
-		t.Errorf("ReadDev = %+v, %v", got, err)
+	if got, err := config.ReadDev(); err != nil {
+		t.Error(err)
+	} else if got.Auth.Enabled() || got.LogLevel != slog.LevelWarn {
+		t.Errorf("ReadDev = %+v", got)
 	}
 	setenv(t, map[string]string{"OCELOT_LOG_LEVEL": "error", "OCELOT_JWT_SECRET": secret})
-	if got, err := config.ReadDev(); err != nil || !got.Auth.Enabled() || got.LogLevel != slog.LevelError {
-		t.Errorf("ReadDev = %+v, %v", got, err)
+	if got, err := config.ReadDev(); err != nil {
+		t.Error(err)
+	} else if !got.Auth.Enabled() || got.LogLevel != slog.LevelError {
+		t.Errorf("ReadDev = %+v", got)
 	}
 }
 

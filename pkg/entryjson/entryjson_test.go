@@ -195,8 +195,10 @@ func TestLeaves(t *testing.T) {
 func TestLeavesLeaveOutLongPaths(t *testing.T) {
 	long := strings.Repeat("k", entryjson.MaxLeafPath+1)
 	count := 0
-	if err := entryjson.Leaves(audit.Object(`{"`+long+`":1,"a":{"`+long+`":2},"b":3}`), func(string, string) { count++ }); err != nil || count != 1 {
-		t.Errorf("%d leaves, %v", count, err)
+	if err := entryjson.Leaves(audit.Object(`{"`+long+`":1,"a":{"`+long+`":2},"b":3}`), func(string, string) { count++ }); err != nil {
+		t.Error(err)
+	} else if count != 1 {
+		t.Errorf("%d leaves", count)
 	}
 }
 
@@ -248,8 +250,10 @@ func TestChangedIsBounded(t *testing.T) {
 	}
 	inner := `{` + many.String()[1:] + `}`
 	got, err := entryjson.Changed(audit.Object(`{"x":{"y":{}}}`), audit.Object(`{"x":{"y":`+inner+`}}`))
-	if err != nil || !slices.Equal(got, []string{"x"}) {
-		t.Errorf("got %d paths, %v", len(got), err)
+	if err != nil {
+		t.Error(err)
+	} else if !slices.Equal(got, []string{"x"}) {
+		t.Errorf("got %d paths", len(got))
 	}
 }
 
@@ -287,12 +291,16 @@ func TestWalkersAgreeWithEncodingJSON(t *testing.T) {
 		if invalid != nil || !bytes.Equal(submitted.Metadata, text) {
 			t.Fatalf("%s became %s (%v)", text, submitted.Metadata, invalid)
 		}
-		if changed, err := entryjson.Changed(audit.Object(text), submitted.Metadata); err != nil || changed != nil {
-			t.Fatalf("%s differs from itself: %v %v", text, changed, err)
+		if changed, err := entryjson.Changed(audit.Object(text), submitted.Metadata); err != nil {
+			t.Fatal(err)
+		} else if changed != nil {
+			t.Fatalf("%s differs from itself: %v", text, changed)
 		}
 		leaves := 0
-		if err := entryjson.Leaves(submitted.Metadata, func(string, string) { leaves++ }); err != nil || leaves != countLeaves(value) {
-			t.Fatalf("%s: %d leaves, %v", text, leaves, err)
+		if err := entryjson.Leaves(submitted.Metadata, func(string, string) { leaves++ }); err != nil {
+			t.Fatal(err)
+		} else if leaves != countLeaves(value) {
+			t.Fatalf("%s: %d leaves", text, leaves)
 		}
 	}
 }

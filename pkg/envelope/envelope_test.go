@@ -67,8 +67,10 @@ func TestPackKeepsEveryEntryInOrder(t *testing.T) {
 }
 
 func TestPackOfNothingIsNothing(t *testing.T) {
-	if bodies, err := envelope.Pack("acme", nil); err != nil || len(bodies) != 0 {
-		t.Errorf("%d messages, %v", len(bodies), err)
+	if bodies, err := envelope.Pack("acme", nil); err != nil {
+		t.Error(err)
+	} else if len(bodies) != 0 {
+		t.Errorf("%d messages", len(bodies))
 	}
 }
 
@@ -77,8 +79,10 @@ func TestABulkOfHundredIsOneMessage(t *testing.T) {
 	for i := range 100 {
 		entries = append(entries, entry(i, strings.Repeat("the quick brown fox ", 40)+noise(100)))
 	}
-	if bodies, err := envelope.Pack("acme", entries); err != nil || len(bodies) != 1 {
-		t.Errorf("%d messages, %v", len(bodies), err)
+	if bodies, err := envelope.Pack("acme", entries); err != nil {
+		t.Error(err)
+	} else if len(bodies) != 1 {
+		t.Errorf("%d messages", len(bodies))
 	}
 }
 
@@ -93,15 +97,19 @@ func TestUnpackSeparatesPoison(t *testing.T) {
 		t.Fatal(err)
 	}
 	contents, err := envelope.Unpack(bodies[0])
-	if err != nil || len(contents.Entries) != 1 || contents.Entries[0].ID != good.ID || len(contents.Poison) != 2 {
-		t.Fatalf("%d entries, %d poison, %v", len(contents.Entries), len(contents.Poison), err)
+	if err != nil {
+		t.Fatal(err)
+	} else if len(contents.Entries) != 1 || contents.Entries[0].ID != good.ID || len(contents.Poison) != 2 {
+		t.Fatalf("%d entries, %d poison", len(contents.Entries), len(contents.Poison))
 	}
 	dead, err := envelope.PackPoison("acme", envelope.Poison{Line: []byte(`{"broken`), Reason: "why"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if contents, err = envelope.Unpack(dead); err != nil || len(contents.Poison) != 1 || string(contents.Poison[0].Line) != `{"broken` {
-		t.Errorf("%+v, %v", contents, err)
+	if contents, err = envelope.Unpack(dead); err != nil {
+		t.Error(err)
+	} else if len(contents.Poison) != 1 || string(contents.Poison[0].Line) != `{"broken` {
+		t.Errorf("%+v", contents)
 	}
 }
 
@@ -141,7 +149,9 @@ func TestMessagesUnpackToLittle(t *testing.T) {
 	got := 0
 	for _, body := range messages {
 		contents, err := envelope.Unpack(body)
-		if err != nil || len(contents.Poison) > 0 {
+		if err != nil {
+			t.Fatal(err)
+		} else if len(contents.Poison) > 0 {
 			t.Fatal(err, contents.Poison)
 		}
 		size := 0
@@ -185,8 +195,10 @@ func TestMessagesOfTheFirstVersionAreRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	contents, err := envelope.Unpack(string(body))
-	if err != nil || len(contents.Poison) > 0 {
-		t.Fatalf("%d lines are poison, %v", len(contents.Poison), err)
+	if err != nil {
+		t.Fatal(err)
+	} else if len(contents.Poison) > 0 {
+		t.Fatalf("%d lines are poison", len(contents.Poison))
 	}
 	if diff := cmp.Diff(versionOne(), contents.Entries, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)

@@ -136,8 +136,10 @@ func TestRequiredFieldsAndLimits(t *testing.T) {
 			}
 			s, _, _ := service()
 			outcomes, err := s.Submit(t.Context(), tenant(nil), origin, [][]byte{[]byte("{" + strings.Join(parts, ",") + "}")})
-			if err != nil || (outcomes[0].Status == ingest.Accepted) != fits {
-				t.Errorf("%s of %d bytes: %s %v %v", field, length, outcomes[0].Status, outcomes[0].Err, err)
+			if err != nil {
+				t.Error(err)
+			} else if (outcomes[0].Status == ingest.Accepted) != fits {
+				t.Errorf("%s of %d bytes: %s %v", field, length, outcomes[0].Status, outcomes[0].Err)
 			}
 		}
 	}
@@ -205,8 +207,10 @@ func TestSubmitKeyed(t *testing.T) {
 	} {
 		s, standard, _ := service()
 		outcome, err := s.SubmitKeyed(t.Context(), tenant(nil), origin, text(members), "k")
-		if err != nil || outcome.Status != want {
-			t.Errorf("%s: %s %v", members, outcome.Status, err)
+		if err != nil {
+			t.Error(err)
+		} else if outcome.Status != want {
+			t.Errorf("%s: %s", members, outcome.Status)
 		}
 		if want == ingest.Accepted && standard.entries(t)[0].IdempotencyKey != "k" {
 			t.Error("the key was not kept")
@@ -331,8 +335,10 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
 				Tenants: directory{"acme": tenant(nil)}, Subscribers: audience{}, Stream: stream,
 			}
-			if err := persist(t, &p, body); err != nil || len(stream.bodies) != 0 {
-				t.Fatalf("%d messages for nobody, %v", len(stream.bodies), err)
+			if err := persist(t, &p, body); err != nil {
+				t.Fatal(err)
+			} else if len(stream.bodies) != 0 {
+				t.Fatalf("%d messages for nobody", len(stream.bodies))
 			}
 			index.bodies, quarantine.reasons, p.Subscribers = nil, nil, audience{listens: true}
 			if err := persist(t, &p, body); err != nil {
@@ -357,8 +363,10 @@ func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
 	} {
 		entries := &store{}
 		p := ingest.Persister{Store: entries, Tenants: tenants, Index: &queue{}}
-		if err := persist(t, &p, packed(t, 2)); err != nil || len(entries.entries) != 0 {
-			t.Errorf("%s: %d stored, %v", name, len(entries.entries), err)
+		if err := persist(t, &p, packed(t, 2)); err != nil {
+			t.Error(err)
+		} else if len(entries.entries) != 0 {
+			t.Errorf("%s: %d stored", name, len(entries.entries))
 		}
 	}
 }

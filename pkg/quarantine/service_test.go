@@ -124,7 +124,9 @@ func (f *fixture) hold(t *testing.T, step string, entries ...audit.Entry) {
 func (f *fixture) items(t *testing.T) []quarantine.Item {
 	t.Helper()
 	items, more, err := f.Store.List(t.Context(), "acme", "", 100)
-	if err != nil || more {
+	if err != nil {
+		t.Fatal(err)
+	} else if more {
 		t.Fatal(err, more)
 	}
 	return items
@@ -203,8 +205,10 @@ func TestRetryChoosesTheQueue(t *testing.T) {
 				t.Fatalf("%d messages sent", sent)
 			}
 			contents, err := envelope.Unpack(tt.queue(f).bodies[0])
-			if err != nil || contents.Tenant != "acme" || len(contents.Entries) != 1 || contents.Entries[0].Digest != entry(1).Digest || string(contents.Entries[0].Metadata) != `{"n":1e400}` {
-				t.Errorf("sent %+v, %v", contents, err)
+			if err != nil {
+				t.Error(err)
+			} else if contents.Tenant != "acme" || len(contents.Entries) != 1 || contents.Entries[0].Digest != entry(1).Digest || string(contents.Entries[0].Metadata) != `{"n":1e400}` {
+				t.Errorf("sent %+v", contents)
 			}
 			if n := len(f.items(t)); n != 0 {
 				t.Errorf("%d items left", n)
@@ -232,8 +236,10 @@ func (f *fixture) recorded(t *testing.T, action, id string) {
 		metadata["entry_id"] != entry(1).ID.String() || metadata["code"] != "unstorable" || len(metadata) != 3 {
 		t.Errorf("recorded %+v %v", e, metadata)
 	}
-	if text, err := json.Marshal(e); err != nil || strings.Contains(string(text), "secret") {
-		t.Errorf("recorded content: %s, %v", text, err)
+	if text, err := json.Marshal(e); err != nil {
+		t.Error(err)
+	} else if strings.Contains(string(text), "secret") {
+		t.Errorf("recorded content: %s", text)
 	}
 }
 

@@ -86,8 +86,10 @@ func rightsOf(t *testing.T, statement json.RawMessage, where string) []may {
 		Action   []string
 		Resource json.RawMessage
 	}
-	if err := json.Unmarshal(statement, &s); err != nil || s.Effect != "Allow" {
-		t.Fatalf("statement %s: %v", statement, err)
+	if err := json.Unmarshal(statement, &s); err != nil {
+		t.Fatal(err)
+	} else if s.Effect != "Allow" {
+		t.Fatalf("statement %s", statement)
 	}
 	resources := []json.RawMessage{s.Resource}
 	if s.Resource[0] == '[' {

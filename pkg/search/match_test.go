@@ -16,8 +16,10 @@ func TestCandidatesMatchAsAnIndexFinds(t *testing.T) {
 
 func TestParseFilter(t *testing.T) {
 	f, err := search.ParseFilter(url.Values{"action": {"A", "B"}, "q": {"severity>=ERROR paid"}, "metadata.a": {"1"}, "from": {"2026-01-01"}})
-	if err != nil || f.Where == nil || f.From.IsZero() {
-		t.Fatalf("%+v, %v", f, err)
+	if err != nil {
+		t.Fatal(err)
+	} else if f.Where == nil || f.From.IsZero() {
+		t.Fatalf("%+v", f)
 	}
 	e := audit.Entry{Action: "B", Severity: audit.SeverityCritical, Message: "Order was PAID", Metadata: audit.Object(`{"a":1}`), Timestamp: f.From}
 	if !search.NewCandidate(e).Matches(f) {

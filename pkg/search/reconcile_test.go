@@ -86,8 +86,10 @@ func (q *queue) sent(t *testing.T) []audit.EntryID {
 	var ids []audit.EntryID
 	for _, body := range q.bodies {
 		contents, err := envelope.Unpack(body)
-		if err != nil || contents.Tenant != acme {
-			t.Fatalf("message of %s: %v", contents.Tenant, err)
+		if err != nil {
+			t.Fatal(err)
+		} else if contents.Tenant != acme {
+			t.Fatalf("message of %s", contents.Tenant)
 		}
 		for _, e := range contents.Entries {
 			ids = append(ids, e.ID)

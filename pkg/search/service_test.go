@@ -60,8 +60,10 @@ func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
 	s := newService(x)
 	params := url.Values{"user_id": {"ann"}}
 	first, err := s.Find(t.Context(), "acme", access.Scope{}, params)
-	if err != nil || first.Next == "" || first.Prev != "" {
-		t.Fatalf("the first page: %+v, %v", first, err)
+	if err != nil {
+		t.Fatal(err)
+	} else if first.Next == "" || first.Prev != "" {
+		t.Fatalf("the first page: %+v", first)
 	}
 	params.Set("cursor", first.Next)
 	second, err := s.Find(t.Context(), "acme", access.Scope{}, params)
@@ -71,8 +73,10 @@ func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
 	params.Set("cursor", second.Prev)
 	x.page.More = false
 	back, err := s.Find(t.Context(), "acme", access.Scope{}, params)
-	if err != nil || back.Next == "" || back.Prev != "" || !x.request.Backwards {
-		t.Fatalf("back at the beginning: %+v, %v", back, err)
+	if err != nil {
+		t.Fatal(err)
+	} else if back.Next == "" || back.Prev != "" || !x.request.Backwards {
+		t.Fatalf("back at the beginning: %+v", back)
 	}
 	for name, find := range map[string]func() error{
 		"another tenant": func() error { _, err := s.Find(t.Context(), "other", access.Scope{}, params); return err },
@@ -137,8 +141,10 @@ func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {
 	s.Degraded = &index{page: onePage()}
 	var log strings.Builder
 	s.Log = slog.New(slog.NewTextHandler(&log, nil))
-	if list, err := s.Find(t.Context(), "acme", access.Scope{}, nil); err != nil || !list.Degraded || len(list.Entries) != 1 {
-		t.Errorf("%+v, %v", list, err)
+	if list, err := s.Find(t.Context(), "acme", access.Scope{}, nil); err != nil {
+		t.Error(err)
+	} else if !list.Degraded || len(list.Entries) != 1 {
+		t.Errorf("%+v", list)
 	}
 	if !strings.Contains(log.String(), "tenant=acme") || !strings.Contains(log.String(), "down") {
 		t.Errorf("the operator is told %q", &log)
@@ -165,16 +171,22 @@ func TestEntryTellsHowFarItIs(t *testing.T) {
 	s := newService(&index{contains: true})
 	s.Log = slog.New(slog.DiscardHandler)
 	s.Reader = oneEntry{entry: entry}
-	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil || found.Status != audit.StatusIndexed {
-		t.Errorf("%+v, %v", found, err)
+	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil {
+		t.Error(err)
+	} else if found.Status != audit.StatusIndexed {
+		t.Errorf("%+v", found)
 	}
 	s.Index = &index{}
-	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil || found.Status != audit.StatusStored {
-		t.Errorf("not indexed: %+v, %v", found, err)
+	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil {
+		t.Error(err)
+	} else if found.Status != audit.StatusStored {
+		t.Errorf("not indexed: %+v", found)
 	}
 	s.Index = &index{contains: true, err: errors.New("down")}
-	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil || found.Status != audit.StatusStored {
-		t.Errorf("index down: %+v, %v", found, err)
+	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil {
+		t.Error(err)
+	} else if found.Status != audit.StatusStored {
+		t.Errorf("index down: %+v", found)
 	}
 	if _, err := s.Entry(t.Context(), "acme", access.Scope{Owner: "bob"}, entry.ID); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("outside the scope: %v", err)

@@ -449,8 +449,10 @@ func TestTickets(t *testing.T) {
 	}
 	p, to, err := w.Redeem(text)
 	want := []access.Permission{access.LogsStream, access.LogsReadSensitive}
-	if err != nil || to != tenant || len(p.Grants) != 1 || !slices.Equal(p.Grants[tenant], want) || len(p.Resources) != 1 || !p.ExpiresAt.Equal(wide.ExpiresAt) {
-		t.Errorf("%+v, %s, %v", p, to, err)
+	if err != nil {
+		t.Error(err)
+	} else if to != tenant || len(p.Grants) != 1 || !slices.Equal(p.Grants[tenant], want) || len(p.Resources) != 1 || !p.ExpiresAt.Equal(wide.ExpiresAt) {
+		t.Errorf("%+v, %s", p, to)
 	}
 	c := w.subscribe("c", `{}`, "")
 	for _, bogus := range []string{"", "x", text[:len(text)-2], c.last().Cursor} {

@@ -51,8 +51,10 @@ func TestCache(t *testing.T) {
 	}
 
 	f.Tenants = cache.Fresh()
-	if _, err := f.Update(t.Context(), admin, "acme", "own", audit.DefaultSettings(), 0); err != nil || read().Name != "own" {
-		t.Errorf("its own change: %s, %v", read().Name, err)
+	if _, err := f.Update(t.Context(), admin, "acme", "own", audit.DefaultSettings(), 0); err != nil {
+		t.Error(err)
+	} else if read().Name != "own" {
+		t.Errorf("its own change: %s", read().Name)
 	}
 	if _, err := other.Update(t.Context(), admin, "acme", "by another", audit.DefaultSettings(), 0); err != nil {
 		t.Fatal(err)
@@ -129,8 +131,10 @@ func TestCacheIsBounded(t *testing.T) {
 	for range 2 {
 		for i := range 6000 {
 			id := audit.TenantID(fmt.Sprint("t", i))
-			if got, err := cache.Tenant(t.Context(), id); err != nil || got.ID != id {
-				t.Fatalf("%s: %+v, %v", id, got, err)
+			if got, err := cache.Tenant(t.Context(), id); err != nil {
+				t.Fatal(err)
+			} else if got.ID != id {
+				t.Fatalf("%s: %+v", id, got)
 			}
 		}
 	}
@@ -172,8 +176,10 @@ func TestEnduringCache(t *testing.T) {
 			store.Store, store.err, store.asked = nil, err, 0
 			f.now = f.now.Add(10 * time.Second)
 			for range 20 { // one of them asks, the others need not
-				if tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil || tenant.Name != "Acme" {
-					t.Fatalf("%+v, %v", tenant, err)
+				if tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil {
+					t.Fatal(err)
+				} else if tenant.Name != "Acme" {
+					t.Fatalf("%+v", tenant)
 				}
 			}
 			if store.asked != 1 {
@@ -197,8 +203,10 @@ func TestEnduringCache(t *testing.T) {
 				t.Fatal(err)
 			}
 			f.now = f.now.Add(5 * time.Second)
-			if tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil || tenant.Name != "New" {
-				t.Errorf("when the store is back: %+v, %v", tenant, err)
+			if tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil {
+				t.Error(err)
+			} else if tenant.Name != "New" {
+				t.Errorf("when the store is back: %+v", tenant)
 			}
 			store.Store, store.err = nil, audit.ErrNotFound
 			f.now = f.now.Add(5 * time.Second)

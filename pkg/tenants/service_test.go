@@ -219,8 +219,10 @@ func TestUpdate(t *testing.T) {
 			t.Errorf("version %d: %v, want ErrPrecondition", version, err)
 		}
 	}
-	if overwritten, err := f.Update(t.Context(), admin, "acme", "y", settings, 0); err != nil || overwritten.Version != 3 {
-		t.Errorf("overwriting: %+v, %v", overwritten, err)
+	if overwritten, err := f.Update(t.Context(), admin, "acme", "y", settings, 0); err != nil {
+		t.Error(err)
+	} else if overwritten.Version != 3 {
+		t.Errorf("overwriting: %+v", overwritten)
 	}
 	if _, err := f.Update(t.Context(), admin, "acme", "", settings, 0); !slices.Equal(pointers(err), []string{"/name required"}) {
 		t.Errorf("no name: %v", err)
@@ -247,8 +249,10 @@ func TestUpdateAgainstOthers(t *testing.T) {
 		}
 	}
 	interfere(3)
-	if updated, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 0); err != nil || updated.Version != 5 || f.stored(t).Name != "new" {
-		t.Errorf("overwriting: %+v, %v", updated, err)
+	if updated, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 0); err != nil {
+		t.Error(err)
+	} else if updated.Version != 5 || f.stored(t).Name != "new" {
+		t.Errorf("overwriting: %+v", updated)
 	}
 	interfere(1)
 	if _, err := f.Update(t.Context(), admin, "acme", "newer", tenant.Settings, 5); !errors.Is(err, audit.ErrPrecondition) || f.stored(t).Name != "new" {
@@ -309,8 +313,10 @@ func TestNothingStandsUnrecorded(t *testing.T) {
 	if _, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 3); err != nil {
 		t.Error(err)
 	}
-	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); err != nil || keysLeft() != 0 {
-		t.Errorf("delete key: %v", err)
+	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); err != nil {
+		t.Error(err)
+	} else if keysLeft() != 0 {
+		t.Errorf("delete key")
 	}
 	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil {
 		t.Error(err)
@@ -394,14 +400,18 @@ func TestDeleteAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			again, err := f.Delete(t.Context(), operator, "acme")
-			if err != nil || again.ID != first.ID || again.State != tt.wantState || again.Count != 7 {
-				t.Errorf("again %+v, %v", again, err)
+			if err != nil {
+				t.Error(err)
+			} else if again.ID != first.ID || again.State != tt.wantState || again.Count != 7 {
+				t.Errorf("again %+v", again)
 			}
 			if sent := len(f.queue.bodies) == 2; sent != tt.wantSent {
 				t.Errorf("%d messages, want another %v", len(f.queue.bodies), tt.wantSent)
 			}
-			if stored, err := f.Jobs.Job(t.Context(), "acme", first.ID); err != nil || stored.State != tt.wantState {
-				t.Errorf("stored %+v, %v", stored, err)
+			if stored, err := f.Jobs.Job(t.Context(), "acme", first.ID); err != nil {
+				t.Error(err)
+			} else if stored.State != tt.wantState {
+				t.Errorf("stored %+v", stored)
 			}
 			if len(f.recorder.entries) != 1 {
 				t.Errorf("%d deletions recorded", len(f.recorder.entries))
@@ -468,17 +478,23 @@ func TestCreateKey(t *testing.T) {
 	}
 	a := &access.Authenticator{Keys: tenants.KeyFinder{Store: f.Keys}, Now: f.clock}
 	p, err := a.Authenticate(t.Context(), "ApiKey "+secret)
-	if err != nil || p.Subject != "key:"+key.ID {
-		t.Fatalf("the key opens %+v, %v", p, err)
+	if err != nil {
+		t.Fatal(err)
+	} else if p.Subject != "key:"+key.ID {
+		t.Fatalf("the key opens %+v", p)
 	}
-	if scope, err := p.Authorize("acme", access.LogsStats); err != nil || len(scope.Resources) != 2 {
-		t.Errorf("scope %+v, %v", scope, err)
+	if scope, err := p.Authorize("acme", access.LogsStats); err != nil {
+		t.Error(err)
+	} else if len(scope.Resources) != 2 {
+		t.Errorf("scope %+v", scope)
 	}
 	if _, err := p.Authorize("acme", access.LogsRead); err == nil {
 		t.Error("the key reads")
 	}
-	if keys, err := f.Keys.Keys(t.Context(), "acme"); err != nil || len(keys) != 1 || keys[0].LastUsedAt.IsZero() {
-		t.Errorf("keys %+v, %v", keys, err)
+	if keys, err := f.Keys.Keys(t.Context(), "acme"); err != nil {
+		t.Error(err)
+	} else if len(keys) != 1 || keys[0].LastUsedAt.IsZero() {
+		t.Errorf("keys %+v", keys)
 	}
 	e := f.recorder.entries[0]
 	want := `{"name":"ingest","permissions":["logs:write","logs:stats"],"resources":["order","user:42"],"expires_at":"2026-03-01T13:00:00.123Z"}`
@@ -540,8 +556,10 @@ func TestCreateKeyFaults(t *testing.T) {
 	if _, _, err := f.CreateKey(t.Context(), operator, unknown); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("unknown tenant: %v", err)
 	}
-	if keys, err := f.Keys.Keys(t.Context(), "acme"); err != nil || len(keys) != 0 {
-		t.Errorf("%d keys were made, %v", len(keys), err)
+	if keys, err := f.Keys.Keys(t.Context(), "acme"); err != nil {
+		t.Error(err)
+	} else if len(keys) != 0 {
+		t.Errorf("%d keys were made", len(keys))
 	}
 }
 

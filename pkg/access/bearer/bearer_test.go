@@ -512,8 +512,10 @@ func TestPrincipalOfToken(t *testing.T) {
 		})
 	}
 	p := good(t, v, sign(t, jwt.SigningMethodHS256, testSecret, nil, with("resources", []string{"order", "user:42"})))
-	if scope, err := p.Authorize("acme", access.LogsSearch); err != nil || len(scope.Resources) != 2 {
-		t.Errorf("scope %+v, %v", scope, err)
+	if scope, err := p.Authorize("acme", access.LogsSearch); err != nil {
+		t.Error(err)
+	} else if len(scope.Resources) != 2 {
+		t.Errorf("scope %+v", scope)
 	}
 }
 
@@ -657,8 +659,10 @@ func TestMint(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := good(t, v, text)
-	if scope, err := p.Authorize("acme", access.KeysManage); err != nil || len(scope.Resources) != 1 {
-		t.Errorf("scope %+v, %v", scope, err)
+	if scope, err := p.Authorize("acme", access.KeysManage); err != nil {
+		t.Error(err)
+	} else if len(scope.Resources) != 1 {
+		t.Errorf("scope %+v", scope)
 	}
 	roles := minted
 	roles.Role, roles.Roles, roles.Tenants = "", map[string]access.Role{"*": access.RoleOperator, "acme": access.RoleAdmin}, []string{"*"}

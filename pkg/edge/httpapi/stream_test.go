@@ -70,8 +70,10 @@ func TestWhoMayConnect(t *testing.T) {
 		}
 	}
 	c, err := w.db.Connections().Connection(t.Context(), "of a ticket that disagrees with the headers")
-	if err != nil || c.Tenant != "acme" || c.Principal.Subject != "auditor" {
-		t.Errorf("%+v, %v", c, err)
+	if err != nil {
+		t.Error(err)
+	} else if c.Tenant != "acme" || c.Principal.Subject != "auditor" {
+		t.Errorf("%+v", c)
 	}
 	w.advance(stream.TicketTTL)
 	if status, _ := w.connect("late", "", "", address.RawQuery); status != 401 {
@@ -171,7 +173,9 @@ func TestTicketsAreForTheHostThatWasAsked(t *testing.T) {
 		URL       string
 		ExpiresAt time.Time `json:"expires_at"`
 	}
-	if err := json.Unmarshal(recorder.Body.Bytes(), &got); err != nil || !strings.HasPrefix(got.URL, "ws://127.0.0.1:8080/api/v1/logs/stream?ticket=") || !got.ExpiresAt.Equal(start.Add(time.Minute)) {
-		t.Errorf("%s, %v", recorder.Body, err)
+	if err := json.Unmarshal(recorder.Body.Bytes(), &got); err != nil {
+		t.Error(err)
+	} else if !strings.HasPrefix(got.URL, "ws://127.0.0.1:8080/api/v1/logs/stream?ticket=") || !got.ExpiresAt.Equal(start.Add(time.Minute)) {
+		t.Errorf("%s", recorder.Body)
 	}
 }

@@ -113,7 +113,9 @@ func removeBucket(t *testing.T, client *s3.Client, bucket string) {
 			break
 		}
 		deleted, err := client.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Objects: objects}})
-		if err != nil || len(deleted.Errors) > 0 {
+		if err != nil {
+			t.Fatal(err)
+		} else if len(deleted.Errors) > 0 {
 			t.Fatal(err, deleted.Errors)
 		}
 	}

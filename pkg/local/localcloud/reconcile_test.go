@@ -92,8 +92,10 @@ func removeFromFile(t *testing.T, path string, ids []string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n, err := result.RowsAffected(); err != nil || n != 1 {
-				t.Fatalf("%s: %d rows, %v", statement, n, err)
+			if n, err := result.RowsAffected(); err != nil {
+				t.Fatal(err)
+			} else if n != 1 {
+				t.Fatalf("%s: %d rows", statement, n)
 			}
 		}
 	}

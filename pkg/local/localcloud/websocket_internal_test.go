@@ -446,8 +446,10 @@ func TestSocketTellsFailures(t *testing.T) {
 	})
 	c.write(`{"action":"subscribe"}`)
 	c.write(`{"action":"other"}`)
-	if text, err := c.Read(t.Context()); err != nil || !strings.Contains(string(text), "Forbidden") {
-		t.Errorf("got %s, %v", text, err)
+	if text, err := c.Read(t.Context()); err != nil {
+		t.Error(err)
+	} else if !strings.Contains(string(text), "Forbidden") {
+		t.Errorf("got %s", text)
 	}
 }
 
@@ -760,8 +762,10 @@ func TestSocketGatewayWaitsForNoClient(t *testing.T) {
 			defer func() { _ = network.Close() }()
 			say(t, network, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
 			answer := make([]byte, 12)
-			if _, err := io.ReadFull(network, answer); err != nil || string(answer) != "HTTP/1.1 101" {
-				t.Fatalf("got %s, %v", answer, err)
+			if _, err := io.ReadFull(network, answer); err != nil {
+				t.Fatal(err)
+			} else if string(answer) != "HTTP/1.1 101" {
+				t.Fatalf("got %s", answer)
 			}
 			hold(s, s.await(lambdaedge.SocketEventConnect, 1).RequestContext.ConnectionID, network)
 			began := time.Now()
@@ -840,8 +844,10 @@ func TestConnectionsAPIAnswersAsAPIGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusForbidden {
-		t.Errorf("unsigned: %d, %v", response.StatusCode, err)
+	if err := response.Body.Close(); err != nil {
+		t.Error(err)
+	} else if response.StatusCode != http.StatusForbidden {
+		t.Errorf("unsigned: %d", response.StatusCode)
 	}
 }
 

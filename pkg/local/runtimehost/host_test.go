@@ -136,8 +136,10 @@ func TestInvokeScalesOutToItsBound(t *testing.T) {
 			r, err := invoke(t, h, command{Sleep: 200 * time.Millisecond})
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil || r.Concurrent != 1 {
-				t.Errorf("%d invocations at once in one environment, %v", r.Concurrent, err)
+			if err != nil {
+				t.Error(err)
+			} else if r.Concurrent != 1 {
+				t.Errorf("%d invocations at once in one environment", r.Concurrent)
 			}
 			pids[r.PID]++
 		})

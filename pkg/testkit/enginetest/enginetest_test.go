@@ -134,8 +134,10 @@ func TestEnginesKeepWhatTheyAcknowledged(t *testing.T) {
 				if err := engine.Start(); err != nil {
 					t.Fatal(err)
 				}
-				if got, err := test.count(engine.URL()); err != nil || got != stored {
-					t.Fatalf("round %d: %d of %d are there, %v", round, got, stored, err)
+				if got, err := test.count(engine.URL()); err != nil {
+					t.Fatal(err)
+				} else if got != stored {
+					t.Fatalf("round %d: %d of %d are there", round, got, stored)
 				}
 			}
 		})

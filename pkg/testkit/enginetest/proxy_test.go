@@ -93,12 +93,16 @@ func TestTCPProxyInjects(t *testing.T) {
 			if did.Load() != test.did || time.Since(begun) < test.fault.Delay {
 				t.Errorf("did %d in %s", did.Load(), time.Since(begun))
 			}
-			if answer, err := ask(proxy.Addr(), "good"); err != nil || answer != "did good" {
-				t.Errorf("a request that is let through: %q, %v", answer, err)
+			if answer, err := ask(proxy.Addr(), "good"); err != nil {
+				t.Error(err)
+			} else if answer != "did good" {
+				t.Errorf("a request that is let through: %q", answer)
 			}
 			proxy.Inject(nil)
-			if answer, err := ask(proxy.Addr(), "bad"); err != nil || answer != "did bad" {
-				t.Errorf("after the harm: %q, %v", answer, err)
+			if answer, err := ask(proxy.Addr(), "bad"); err != nil {
+				t.Error(err)
+			} else if answer != "did bad" {
+				t.Errorf("after the harm: %q", answer)
 			}
 		})
 	}
