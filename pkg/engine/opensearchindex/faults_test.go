@@ -133,7 +133,10 @@ func wantUnavailable(t *testing.T, err error) {
 func TestEntriesSurviveABadConnection(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	proxy := enginetest.NewHTTPProxy(t, url)
-	x := open(t, proxy.URL(), newPrefix(t, url), func(c *opensearchindex.Config) { c.MaxBulkBytes = 20_000 })
+	x := open(t, proxy.URL(), newPrefix(t, url), func(c *opensearchindex.Config) {
+		c.MaxBulkBytes = 20_000
+		c.WriteBudget = 5 * time.Minute // with 400 requests, some meet ten faults in a row
+	})
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(3, 4))
 	faults := []enginetest.HTTPFault{
