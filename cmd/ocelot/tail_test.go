@@ -151,9 +151,17 @@ func TestTailJSON(t *testing.T) {
 		Items []json.RawMessage
 		Next  string
 	}
-	if err := json.Unmarshal([]byte(got.out), &list); err != nil || got.code != 0 || list.Next != "c2" ||
-		len(list.Items) != 2 || string(list.Items[1]) != liveEntry(2, "LAST") {
-		t.Errorf("exit %d, error %v, printed %s", got.code, err, got.out)
+	if err := json.Unmarshal([]byte(got.out), &list); err != nil {
+		t.Fatal(err)
+	}
+	if got.code != 0 {
+		t.Errorf("exit code %d, want 0", got.code)
+	}
+	if list.Next != "c2" {
+		t.Errorf("next is %q, want c2", list.Next)
+	}
+	if want := liveEntry(2, "LAST"); len(list.Items) != 2 || string(list.Items[1]) != want {
+		t.Errorf("printed %s, want 2 items, the last of them %s", got.out, want)
 	}
 }
 

@@ -230,8 +230,10 @@ func TestLastUse(t *testing.T) {
 	other.keys = f.keys
 	other.Keys = f.keys
 	other.now = f.now
-	if _, err := other.Authenticate(t.Context(), "ApiKey "+f.secret); err != nil || len(f.keys.touches) != 3 {
-		t.Errorf("%v; touched %d times, want 3", err, len(f.keys.touches))
+	if _, err := other.Authenticate(t.Context(), "ApiKey "+f.secret); err != nil {
+		t.Error(err)
+	} else if len(f.keys.touches) != 3 {
+		t.Errorf("touched %d times, want 3", len(f.keys.touches))
 	}
 
 	f.now = f.now.Add(time.Minute)

@@ -125,12 +125,16 @@ func TestClaims(t *testing.T) {
 func TestReadEverythingIsNotNarrowedToOwn(t *testing.T) {
 	p := principal(t, access.Claims{Subject: "u", Tenants: []string{"acme"}, Role: "user", Permissions: []string{"logs:search"}, Resources: []string{"order"}})
 	want := access.Scope{Resources: []access.Resource{{Type: "order"}}}
-	if got, err := p.Authorize("acme", access.LogsSearch); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("search: %+v, %v, want %+v", got, err, want)
+	if got, err := p.Authorize("acme", access.LogsSearch); err != nil {
+		t.Error(err)
+	} else if !reflect.DeepEqual(got, want) {
+		t.Errorf("search: %+v, want %+v", got, want)
 	}
 	want.Owner = "u"
-	if got, err := p.Authorize("acme", access.LogsRead); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("read: %+v, %v, want %+v", got, err, want)
+	if got, err := p.Authorize("acme", access.LogsRead); err != nil {
+		t.Error(err)
+	} else if !reflect.DeepEqual(got, want) {
+		t.Errorf("read: %+v, want %+v", got, want)
 	}
 }
 
@@ -188,8 +192,10 @@ func TestPrincipalJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	var back access.Principal
-	if err := json.Unmarshal(text, &back); err != nil || !reflect.DeepEqual(back, p) {
-		t.Errorf("%s became %+v, %v, want %+v", text, back, err, p)
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Error(err)
+	} else if !reflect.DeepEqual(back, p) {
+		t.Errorf("%s became %+v, want %+v", text, back, p)
 	}
 	if err := json.Unmarshal([]byte(`{"sub":"u","resources":[""]}`), &back); err == nil {
 		t.Error("an empty resource was read")

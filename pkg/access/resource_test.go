@@ -22,8 +22,10 @@ func TestParseResource(t *testing.T) {
 	}
 	for text, want := range good {
 		got, err := access.ParseResource(text)
-		if err != nil || got != want {
-			t.Errorf("ParseResource(%q) = %+v, %v, want %+v", text, got, err, want)
+		if err != nil {
+			t.Error(err)
+		} else if got != want {
+			t.Errorf("ParseResource(%q) = %+v, want %+v", text, got, want)
 		}
 		if got.String() != text {
 			t.Errorf("%q prints as %q", text, got)

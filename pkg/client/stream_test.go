@@ -91,8 +91,10 @@ func socket(t *testing.T, play func(c wire)) http.HandlerFunc {
 func (c wire) told(want string) {
 	c.t.Helper()
 	_, text, err := c.Read(c.t.Context())
-	if err != nil || string(text) != want {
-		c.t.Errorf("the client says %s, %v; want %s", text, err, want)
+	if err != nil {
+		c.t.Error(err)
+	} else if string(text) != want {
+		c.t.Errorf("the client says %s; want %s", text, want)
 	}
 }
 

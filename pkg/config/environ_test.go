@@ -25,8 +25,10 @@ func TestEnvironIsReadBack(t *testing.T) {
 			variables[name] = value
 		}
 		setenv(t, variables)
-		if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("ReadEmbedded = %+v, %v, want %+v", got, err, want)
+		if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil {
+			t.Error(err)
+		} else if !reflect.DeepEqual(got, want) {
+			t.Errorf("ReadEmbedded = %+v, want %+v", got, want)
 		}
 	}
 }

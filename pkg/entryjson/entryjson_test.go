@@ -187,8 +187,10 @@ func TestLeaves(t *testing.T) {
 		got = append(got, path+"="+value)
 	})
 	want := []string{"a.b=x\nA", "c=1.0", "c.d=null", "c=true", "e.f="}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %q, %v; want %q", got, err, want)
+	if err != nil {
+		t.Error(err)
+	} else if !slices.Equal(got, want) {
+		t.Errorf("got %q; want %q", got, want)
 	}
 }
 
@@ -236,8 +238,10 @@ func TestChanged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := entryjson.Changed(audit.Object(test.before), audit.Object(test.after))
-			if err != nil || !slices.Equal(got, test.want) {
-				t.Errorf("got %q, %v; want %q", got, err, test.want)
+			if err != nil {
+				t.Error(err)
+			} else if !slices.Equal(got, test.want) {
+				t.Errorf("got %q; want %q", got, test.want)
 			}
 		})
 	}

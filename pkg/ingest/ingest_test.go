@@ -39,8 +39,10 @@ func (q *queue) entries(t *testing.T) []audit.Entry {
 	var all []audit.Entry
 	for _, body := range q.bodies {
 		contents, err := envelope.Unpack(body)
-		if err != nil || len(contents.Poison) > 0 {
-			t.Fatalf("%v, %d poison", err, len(contents.Poison))
+		if err != nil {
+			t.Fatal(err)
+		} else if len(contents.Poison) > 0 {
+			t.Fatalf("got %d unreadable lines, want none", len(contents.Poison))
 		}
 		all = append(all, contents.Entries...)
 	}
@@ -274,14 +276,14 @@ func (h *held) Add(_ context.Context, _ audit.TenantID, step string, _ []audit.E
 	return nil
 }
 
-// audience says whether anybody listens.
-type audience struct {
-	listens bool
-	err     error
+// subscribers reports whether a tenant has subscribers.
+type subscribers struct {
+	exist bool
+	err   error
 }
 
-func (a audience) HasSubscribers(context.Context, audit.TenantID) (bool, error) {
-	return a.listens, a.err
+func (a subscribers) HasSubscribers(context.Context, audit.TenantID) (bool, error) {
+	return a.exist, a.err
 }
 
 type directory map[audit.TenantID]audit.Tenant
@@ -333,14 +335,14 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 			index, stream, quarantine := &queue{}, &queue{}, &held{}
 			p := ingest.Persister{
 				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
-				Tenants: directory{"acme": tenant(nil)}, Subscribers: audience{}, Stream: stream,
+				Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}, Stream: stream,
 			}
 			if err := persist(t, &p, body); err != nil {
 				t.Fatal(err)
 			} else if len(stream.bodies) != 0 {
 				t.Fatalf("%d messages for nobody", len(stream.bodies))
 			}
-			index.bodies, quarantine.reasons, p.Subscribers = nil, nil, audience{listens: true}
+			index.bodies, quarantine.reasons, p.Subscribers = nil, nil, subscribers{exist: true}
 			if err := persist(t, &p, body); err != nil {
 				t.Fatal(err)
 			}
@@ -348,7 +350,7 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 				t.Errorf("%d entries passed on, want %d", got, test.onward)
 			}
 			if !slices.Equal(stream.bodies, index.bodies) {
-				t.Errorf("who listens gets %v, the index %v", stream.bodies, index.bodies)
+				t.Errorf("the stream gets %v, the index %v", stream.bodies, index.bodies)
 			}
 			if len(quarantine.reasons) != len(test.appended.Rejections) {
 				t.Errorf("%d in quarantine", len(quarantine.reasons))
@@ -374,10 +376,10 @@ func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
 func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 	broken := errors.New("down")
 	for name, p := range map[string]ingest.Persister{
-		"store":    {Store: &store{err: broken}, Index: &queue{}},
-		"index":    {Store: &store{}, Index: &queue{err: broken}},
-		"audience": {Store: &store{}, Index: &queue{}, Subscribers: audience{err: broken}},
-		"stream":   {Store: &store{}, Index: &queue{}, Subscribers: audience{listens: true}, Stream: &queue{err: broken}},
+		"store":       {Store: &store{err: broken}, Index: &queue{}},
+		"index":       {Store: &store{}, Index: &queue{err: broken}},
+		"subscribers": {Store: &store{}, Index: &queue{}, Subscribers: subscribers{err: broken}},
+		"stream":      {Store: &store{}, Index: &queue{}, Subscribers: subscribers{exist: true}, Stream: &queue{err: broken}},
 	} {
 		p.Tenants = directory{"acme": tenant(nil)}
 		if err := persist(t, &p, packed(t, 1)); !errors.Is(err, broken) {
@@ -395,7 +397,7 @@ func TestPersistBuriesPoisonAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead, index, entries := &queue{}, &queue{}, &store{}
-	p := ingest.Persister{Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Subscribers: audience{}}
+	p := ingest.Persister{Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}}
 	if err := persist(t, &p, bodies[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -462,7 +464,7 @@ func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
 	}}
 	index := &lockedQueue{}
 	p := ingest.Persister{
-		Store: entries, Index: index, DeadLetters: &lockedQueue{}, Subscribers: audience{},
+		Store: entries, Index: index, DeadLetters: &lockedQueue{}, Subscribers: subscribers{},
 		Tenants: directory{"acme": {ID: "acme"}, "globex": {ID: "globex"}, "down": {ID: "down"}},
 	}
 	var bodies []string

@@ -110,7 +110,7 @@ func entry(n byte) audit.Entry {
 	}
 }
 
-func (f *fixture) hold(t *testing.T, step string, entries ...audit.Entry) {
+func (f *fixture) add(t *testing.T, step string, entries ...audit.Entry) {
 	t.Helper()
 	reasons := make([]audit.Rejection, len(entries))
 	for i := range reasons {
@@ -132,7 +132,7 @@ func (f *fixture) items(t *testing.T) []quarantine.Item {
 	return items
 }
 
-func TestHold(t *testing.T) {
+func TestAdd(t *testing.T) {
 	f := newFixture(t)
 	entries := []audit.Entry{entry(0), entry(1), entry(2)}
 	reasons := []audit.Rejection{
@@ -167,8 +167,8 @@ func TestHold(t *testing.T) {
 	}
 	other := entry(0)
 	other.Digest = audit.Digest{99} // other content under the same identity
-	f.hold(t, audit.StepPersist, other)
-	f.hold(t, audit.StepIndex, entry(0))
+	f.add(t, audit.StepPersist, other)
+	f.add(t, audit.StepIndex, entry(0))
 	if n := len(f.items(t)); n != 4 {
 		t.Errorf("%d items, want 4", n)
 	}
@@ -196,7 +196,7 @@ func TestRetryChoosesTheQueue(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t)
-			f.hold(t, tt.step, entry(1))
+			f.add(t, tt.step, entry(1))
 			id := f.items(t)[0].ID
 			if err := f.Retry(t.Context(), admin, tt.tenant, id); err != nil {
 				t.Fatal(err)
@@ -211,7 +211,7 @@ func TestRetryChoosesTheQueue(t *testing.T) {
 				t.Errorf("sent %+v", contents)
 			}
 			if n := len(f.items(t)); n != 0 {
-				t.Errorf("%d items left", n)
+				t.Errorf("%d items are left, want none", n)
 			}
 			f.recorded(t, "quarantine.retry", id)
 			if err := f.Retry(t.Context(), admin, tt.tenant, id); !errors.Is(err, audit.ErrNotFound) {
@@ -247,9 +247,9 @@ func (f *fixture) recorded(t *testing.T, action, id string) {
 // entry again before Retry has removed its item.
 func TestRetryThatFailsAgain(t *testing.T) {
 	f := newFixture(t)
-	f.hold(t, audit.StepIndex, entry(1))
+	f.add(t, audit.StepIndex, entry(1))
 	id := f.items(t)[0].ID
-	f.index.onSend = func(string) { f.hold(t, audit.StepIndex, entry(1)) }
+	f.index.onSend = func(string) { f.add(t, audit.StepIndex, entry(1)) }
 	for range 3 {
 		if err := f.Retry(t.Context(), admin, acme, id); err != nil {
 			t.Fatal(err)
@@ -271,7 +271,7 @@ func TestRetryFails(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t)
-			f.hold(t, audit.StepIndex, entry(1))
+			f.add(t, audit.StepIndex, entry(1))
 			before := f.items(t)[0]
 			tt.spoil(f)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -293,18 +293,20 @@ func TestRetryFails(t *testing.T) {
 				t.Errorf("left %+v", items)
 			}
 			f.index.err, f.recorder.err, f.store.watch = nil, nil, nil
-			if err := f.Retry(t.Context(), admin, acme, before.ID); err != nil || len(f.items(t)) != 0 {
-				t.Errorf("then: %v, %d items", err, len(f.items(t)))
+			if err := f.Retry(t.Context(), admin, acme, before.ID); err != nil {
+				t.Error(err)
+			} else if len(f.items(t)) != 0 {
+				t.Errorf("%d items are left, want none", len(f.items(t)))
 			}
 		})
 	}
 	f := newFixture(t)
-	f.hold(t, "bake", entry(1))
+	f.add(t, "bake", entry(1))
 	if err := f.Retry(t.Context(), admin, acme, f.items(t)[0].ID); err == nil || len(f.items(t)) != 1 {
 		t.Errorf("a step without a queue: %v, %d items", err, len(f.items(t)))
 	}
 	f = newFixture(t)
-	f.hold(t, audit.StepIndex, entry(1))
+	f.add(t, audit.StepIndex, entry(1))
 	f.store.deleteErr = errDown
 	if err := f.Retry(t.Context(), admin, acme, f.items(t)[0].ID); !errors.Is(err, errDown) || len(f.items(t)) == 0 || len(f.index.bodies) != 0 {
 		t.Errorf("a store that does not delete: %v, %d items, %d sent", err, len(f.items(t)), len(f.index.bodies))
@@ -313,7 +315,7 @@ func TestRetryFails(t *testing.T) {
 
 func TestDelete(t *testing.T) {
 	f := newFixture(t)
-	f.hold(t, audit.StepPersist, entry(1))
+	f.add(t, audit.StepPersist, entry(1))
 	id := f.items(t)[0].ID
 	held := acme
 	held.Settings.LegalHold = true
@@ -338,8 +340,10 @@ func TestDelete(t *testing.T) {
 			t.Errorf("%s %q: %v, want ErrNotFound", missing.tenant.ID, missing.id, err)
 		}
 	}
-	if err := f.Delete(t.Context(), admin, acme, id); err != nil || len(f.items(t)) != 0 {
-		t.Errorf("%v, %d items left", err, len(f.items(t)))
+	if err := f.Delete(t.Context(), admin, acme, id); err != nil {
+		t.Error(err)
+	} else if len(f.items(t)) != 0 {
+		t.Errorf("%d items are left, want none", len(f.items(t)))
 	}
 	f.recorded(t, "quarantine.delete", id)
 }

@@ -136,8 +136,10 @@ func TestReconcileRepairsWhatIsMissing(t *testing.T) {
 		Tenant: acme, Day: day, Stored: 1000, Indexed: 1000 - int64(len(missing)), Repaired: int64(len(missing)),
 		Lag: now.Sub(entries[0].ReceivedAt),
 	}
-	if err != nil || got != want {
-		t.Fatalf("got %+v, %v\nwant %+v", got, err, want)
+	if err != nil {
+		t.Fatal(err)
+	} else if got != want {
+		t.Fatalf("got %+v\nwant %+v", got, want)
 	}
 	if sent := q.sent(t); !slices.Equal(sent, missing) {
 		t.Fatalf("%d entries were sent, want the %d that are missing", len(sent), len(missing))
@@ -163,8 +165,10 @@ func TestReconcileCounts(t *testing.T) {
 		r := newReconciler(c.store, c.index, &queue{})
 		r.Reader = reader{c.store, map[audit.EntryID]bool{c.gone: true}}
 		c.want.Tenant, c.want.Day = acme, day
-		if got, err := r.Reconcile(t.Context(), acme, day); err != nil || got != c.want {
-			t.Errorf("%s: got %+v, %v\nwant %+v", name, got, err, c.want)
+		if got, err := r.Reconcile(t.Context(), acme, day); err != nil {
+			t.Error(err)
+		} else if got != c.want {
+			t.Errorf("%s: got %+v\nwant %+v", name, got, c.want)
 		}
 	}
 }

@@ -125,8 +125,10 @@ func TestSweepOfNothing(t *testing.T) {
 		t.Error(err)
 	}
 	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
-	if err := w.reconcileRun().Run(t.Context()); err != nil || !slices.Equal(w.days("a"), []int{0, 1}) {
-		t.Errorf("%v, reconciled %v", err, w.published)
+	if err := w.reconcileRun().Run(t.Context()); err != nil {
+		t.Error(err)
+	} else if !slices.Equal(w.days("a"), []int{0, 1}) {
+		t.Errorf("reconciled %v", w.published)
 	}
 }
 

@@ -67,8 +67,10 @@ func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
 	}
 	params.Set("cursor", first.Next)
 	second, err := s.Find(t.Context(), "acme", access.Scope{}, params)
-	if err != nil || second.Next == "" || second.Prev == "" || x.request.Backwards || x.request.From.Tie != "7" {
-		t.Fatalf("the second page: %+v, %v, asked for %+v", second, err, x.request)
+	if err != nil {
+		t.Fatal(err)
+	} else if second.Next == "" || second.Prev == "" || x.request.Backwards || x.request.From.Tie != "7" {
+		t.Fatalf("the second page: %+v, asked for %+v", second, x.request)
 	}
 	params.Set("cursor", second.Prev)
 	x.page.More = false

@@ -59,7 +59,7 @@ func TestStreamsAreNarrowedAndKeptApart(t *testing.T) {
 	foreign.wants(t, theirs)
 	seven.wants(t, of7)
 
-	// A wish that names a foreign connection gives nothing away.
+	// A resume message for a connection of another tenant reveals nothing.
 	w.store(w.entry(func(e *audit.Entry) { e.ResourceID = "7" }))
 	if err := w.Deliver(t.Context(), `{"v":1,"tenant":"acme","connection":"foreign"}`); err == nil {
 		t.Error("a connection of another tenant is delivered to")
@@ -127,7 +127,7 @@ func TestEveryEntryOnceUnderLoad(t *testing.T) {
 						}
 					}
 				}
-				w.settle()
+				w.deliverQueued()
 			}
 		})
 	}
@@ -141,7 +141,7 @@ func TestEveryEntryOnceUnderLoad(t *testing.T) {
 				c := w.subscribe(id, `{}`, after)
 				until := time.Now().Add(time.Duration(random.IntN(20)) * time.Millisecond)
 				for time.Now().Before(until) {
-					w.settle()
+					w.deliverQueued()
 				}
 				if random.IntN(2) == 0 {
 					c.set(func(c *client) { c.stuck = stream.ErrGone })
@@ -181,16 +181,16 @@ func TestSlowClientsAreTriedAgainAndThenCut(t *testing.T) {
 	}
 	slow.wants(t)
 	w.pass(time.Second)
-	w.settle()
+	w.deliverQueued()
 	w.pass(2 * time.Second)
-	w.settle()
+	w.deliverQueued()
 	slow.wants(t, a, b)
 
 	slow.set(func(c *client) { c.stuck = stream.ErrBusy })
 	w.publish(w.entry(nil))
 	for range 20 {
 		w.pass(15 * time.Second)
-		w.settle()
+		w.deliverQueued()
 	}
 	if !slow.cut || w.queue.len() != 0 {
 		t.Errorf("cut: %t, %d tries under way", slow.cut, w.queue.len())
@@ -238,7 +238,7 @@ func TestAKilledDeliveryIsTakenUp(t *testing.T) {
 	w.publish(second)
 	c.wants(t, first)
 	w.pass(30 * time.Second)
-	w.settle()
+	w.deliverQueued()
 	c.wants(t, first, second)
 	if w.pass(time.Hour); w.queue.len() > 1 {
 		t.Errorf("%d wishes are under way for one connection", w.queue.len())
@@ -258,7 +258,7 @@ func TestAPingTakesUpWhatWasLeft(t *testing.T) {
 	if err := w.Ping(t.Context(), "c", []byte(`{"action":"ping"}`)); err != nil {
 		t.Fatal(err)
 	}
-	w.settle()
+	w.deliverQueued()
 	c.wants(t, e)
 	if got := c.got(); !slices.Equal(got, []string{"subscribed", "pong", "entries"}) {
 		t.Errorf("frames %v", got)
@@ -444,8 +444,10 @@ func TestTickets(t *testing.T) {
 		access.AnyTenant: access.Permissions(), tenant: {access.LogsWrite},
 	}, Resources: []access.Resource{{Type: "order"}}, ExpiresAt: w.clock().Add(time.Hour)}
 	text, until, err := w.Ticket(wide, tenant)
-	if err != nil || until.Sub(w.clock()) != stream.TicketTTL || url.QueryEscape(text) != text {
-		t.Fatal(text, until, err)
+	if err != nil {
+		t.Fatal(err)
+	} else if until.Sub(w.clock()) != stream.TicketTTL || url.QueryEscape(text) != text {
+		t.Fatal(text, until)
 	}
 	p, to, err := w.Redeem(text)
 	want := []access.Permission{access.LogsStream, access.LogsReadSensitive}
@@ -498,6 +500,6 @@ func TestFailuresAreReportedAndRepeatable(t *testing.T) {
 		}
 	}
 	if err := w.Deliver(t.Context(), `{"v":1,"tenant":"acme","connection":"gone"}`); err != nil {
-		t.Errorf("a wish for a connection that is gone: %v", err)
+		t.Errorf("a resume message for a removed connection: %v", err)
 	}
 }

@@ -100,7 +100,7 @@ func TestMessagesHaveTheirTurnInALongReplay(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.pass(time.Minute)
-		w.settle()
+		w.deliverQueued()
 		if got := len(c.ids()); got != sent {
 			t.Errorf("%d entries came afterwards", got-sent)
 		}
@@ -122,7 +122,7 @@ func TestMessagesHaveTheirTurnInALongReplay(t *testing.T) {
 		w := newWorld(t)
 		c, missed := w.backlog(segments)
 		c.before = func() { w.pass(perFrame) }
-		w.settle()
+		w.deliverQueued()
 		c.wants(t, missed...)
 	})
 }
@@ -147,7 +147,7 @@ func TestTheEndOfATurnLosesNoWish(t *testing.T) {
 		w.deliverNext()
 		c.before = nil
 		w.pass(2 * time.Second) // far less than until somebody looks after those who were killed
-		w.settle()
+		w.deliverQueued()
 		c.wants(t, want...)
 	}
 }
@@ -163,7 +163,7 @@ func TestAFailedDeliveryKeepsNoLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Reader = reader
-	w.settle() // for who asked
+	w.deliverQueued() // for who asked
 	c.wants(t, missed...)
 	if err := w.Deliver(t.Context(), body); err != nil { // again, as the queue does
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func TestADeliveryThatCannotGiveItsLeaseBackIsTakenUp(t *testing.T) {
 	}
 	c.wants(t)
 	w.pass(15 * time.Second)
-	w.settle()
+	w.deliverQueued()
 	c.wants(t, missed...)
 }
 
@@ -200,7 +200,7 @@ func (f failing) EntriesByID(context.Context, audit.TenantID, []audit.EntryID) (
 	return nil, f.fail()
 }
 
-// However slow a client is, whoever delivers may be killed at any time: a wish is
+// A worker can be killed at any time, however slow its client is: a resume message is
 // in the queue that is due after the lease.
 func TestEveryLeaseIsLookedAfter(t *testing.T) {
 	w := newWorld(t)
@@ -240,6 +240,6 @@ func TestALeaseThatNobodyWatchesLosesNoWish(t *testing.T) {
 	}
 	c.wants(t)
 	w.pass(16 * time.Second)
-	w.settle()
+	w.deliverQueued()
 	c.wants(t, e)
 }

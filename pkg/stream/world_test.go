@@ -155,11 +155,11 @@ func (w *world) publish(entries ...audit.Entry) {
 			w.t.Fatal(err)
 		}
 	}
-	w.settle()
+	w.deliverQueued()
 }
 
-// settle handles what is in the queue and due.
-func (w *world) settle() {
+// deliverQueued handles every message of the queue that is due.
+func (w *world) deliverQueued() {
 	w.t.Helper()
 	for body, due := w.queue.take(w.clock()); due; body, due = w.queue.take(w.clock()) {
 		if err := w.Deliver(w.t.Context(), body); err != nil {
@@ -198,7 +198,7 @@ func (w *world) say(id, filter, after string) {
 	if err := w.Subscribe(w.t.Context(), id, text); err != nil {
 		w.t.Fatal(err)
 	}
-	w.settle()
+	w.deliverQueued()
 }
 
 // frame is what a client gets.

@@ -59,8 +59,10 @@ func TestCache(t *testing.T) {
 	if _, err := other.Update(t.Context(), admin, "acme", "by another", audit.DefaultSettings(), 0); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := cache.Fresh().Tenant(t.Context(), "acme"); err != nil || got.Name != "by another" || read().Name != "by another" {
-		t.Errorf("fresh: %+v, %v, then %s", got, err, read().Name)
+	if got, err := cache.Fresh().Tenant(t.Context(), "acme"); err != nil {
+		t.Error(err)
+	} else if got.Name != "by another" || read().Name != "by another" {
+		t.Errorf("fresh: %+v, then %s", got, read().Name)
 	}
 	if _, err := f.Update(t.Context(), admin, "acme", "own", audit.DefaultSettings(), read().Version); err != nil {
 		t.Error(err)
@@ -109,8 +111,10 @@ func TestCacheKeepsNoReadFromBeforeAChange(t *testing.T) {
 	slow.answer <- struct{}{}
 	group.Wait()
 	slow.answer <- struct{}{}
-	if got, err := cache.Tenant(t.Context(), "acme"); err != nil || got.Name != "changed" {
-		t.Errorf("%+v, %v: an old record was kept", got, err)
+	if got, err := cache.Tenant(t.Context(), "acme"); err != nil {
+		t.Error(err)
+	} else if got.Name != "changed" {
+		t.Errorf("%+v: an old record was kept", got)
 	}
 }
 
@@ -162,7 +166,7 @@ func (s *stopped) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, 
 	return audit.Tenant{}, ctx.Err()
 }
 
-func TestEnduringCache(t *testing.T) {
+func TestCacheIsStaleIfError(t *testing.T) {
 	unavailable := &audit.UnavailableError{Err: errors.New("down")}
 	for name, err := range map[string]error{"refusing": unavailable, "silent": nil} {
 		t.Run(name, func(t *testing.T) {

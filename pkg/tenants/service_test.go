@@ -428,8 +428,10 @@ func TestDeleteInterrupted(t *testing.T) {
 		t.Fatalf("%v, want the queue's error", err)
 	}
 	f.queue.err = nil
-	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil || len(f.queue.bodies) != 1 {
-		t.Errorf("%v, %d messages", err, len(f.queue.bodies))
+	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil {
+		t.Error(err)
+	} else if len(f.queue.bodies) != 1 {
+		t.Errorf("sent %d messages, want 1", len(f.queue.bodies))
 	}
 }
 

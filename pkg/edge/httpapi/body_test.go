@@ -362,7 +362,7 @@ func TestCallersAddressAndAgentAreTheDefaults(t *testing.T) {
 		r.RemoteAddr = test.remote
 		var accepted struct{ ID string }
 		w.send(r).want(t, 202, "").decode(t, &accepted)
-		w.settle()
+		w.processQueues()
 		var stored struct {
 			IPAddress string `json:"ip_address"`
 			UserAgent string `json:"user_agent"`

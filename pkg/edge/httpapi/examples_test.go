@@ -78,7 +78,7 @@ func (s *story) logs() {
 	s.record("create-logs-bulk", "NDJSON, all accepted", "writer", "POST", "/logs/bulk", bulkExample, "Content-Type", "application/x-ndjson")
 	s.record("create-logs-bulk", "A JSON array", "writer", "POST", "/logs/bulk", "["+strings.Replace(bulkExample, "\n", ",", 1)+"]")
 	s.record("create-logs-bulk", "A repeated, an old and a faulty entry", "writer", "POST", "/logs/bulk", mixedExample, "Content-Type", "application/x-ndjson")
-	s.settle()
+	s.processQueues()
 	page := struct{ Next string }{}
 	s.record("search-logs", "The newest two", "auditor", "GET", "/logs?limit=2", "").decode(s.t, &page)
 	s.record("search-logs", "The page after", "auditor", "GET", "/logs?limit=2&cursor="+page.Next, "")
@@ -94,7 +94,7 @@ func (s *story) logs() {
 func (s *story) quarantines() {
 	conflict := strings.Replace(firstExample, "was paid", "was never paid", 1)
 	s.call("writer", "POST", "/logs", conflict, nil).want(s.t, http.StatusAccepted, "")
-	s.settle()
+	s.processQueues()
 	var list struct{ Items []struct{ ID string } }
 	s.record("list-quarantine", "Other content under a used identity", "admin", "GET", "/logs/quarantine", "").decode(s.t, &list)
 	if len(list.Items) != 1 {
@@ -102,7 +102,7 @@ func (s *story) quarantines() {
 	}
 	path := "/logs/quarantine/" + list.Items[0].ID
 	s.record("retry-quarantine", "Try again", "admin", "POST", path+"/retry", "")
-	s.settle() // it comes back
+	s.processQueues() // it comes back
 	s.record("delete-quarantine", "Discard it", "admin", "DELETE", path, "")
 	s.record("delete-quarantine", "It is gone", "admin", "DELETE", path, "")
 }
@@ -175,7 +175,7 @@ func TestQuarantine(t *testing.T) {
 	w.call("scoped", "GET", "/logs/quarantine", "", nil).want(t, 200, "")
 	w.call("admin", "POST", path+"/retry", "", nil).want(t, 202, "").is(t, `{"id":"`+list.Items[0].ID+`","status":"accepted"}`)
 	w.call("admin", "POST", path+"/retry", "", nil).want(t, 404, "not_found")
-	w.settle() // it conflicts as before and comes back
+	w.processQueues() // it conflicts as before and comes back
 	w.call("admin", "DELETE", path, "", nil).want(t, 204, "")
 	w.call("admin", "DELETE", path, "", nil).want(t, 404, "not_found")
 	w.call("admin", "DELETE", "/logs/quarantine/nope", "", nil).want(t, 404, "not_found")
@@ -187,7 +187,7 @@ func TestQuarantineShowsWhatTheScopeReaches(t *testing.T) {
 		text := strings.Replace(entry(`,"timestamp":"2026-03-02T09:00:00Z","idempotency_key":"`+resource+`"`), `"order"`, `"`+resource+`"`, 1)
 		w.call("admin", "POST", "/logs", text, nil).want(t, 202, "")
 		w.call("admin", "POST", "/logs", strings.Replace(text, "UPDATE", "DELETE", 1), nil).want(t, 202, "")
-		w.settle()
+		w.processQueues()
 		return resource
 	}
 	for _, resource := range []string{"order", "invoice", "user"} {
@@ -226,7 +226,7 @@ func TestQuarantinePagesEndBeforeTheyAreTooLarge(t *testing.T) {
 		text := entry(`,"timestamp":"2026-03-02T09:00:00Z","idempotency_key":"` + strings.Repeat("k", i+1) + `","metadata":{"a":"` + big + `"}`)
 		w.call("admin", "POST", "/logs", text, nil).want(t, 202, "")
 		w.call("admin", "POST", "/logs", strings.Replace(text, "UPDATE", "DELETE", 1), nil).want(t, 202, "")
-		w.settle()
+		w.processQueues()
 	}
 	seen, query := map[string]bool{}, ""
 	for pages := 1; ; pages++ {

@@ -13,12 +13,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 )
 
-// wrote accepts an entry, settles it and returns its id.
+// wrote accepts an entry, processes the queues and returns its id.
 func (w *world) wrote(more string) string {
 	w.t.Helper()
 	var accepted struct{ ID string }
 	w.call("admin", "POST", "/logs", entry(more), map[string]string{"User-Agent": "test"}).want(w.t, 202, "").decode(w.t, &accepted)
-	w.settle()
+	w.processQueues()
 	return accepted.ID
 }
 
@@ -51,7 +51,7 @@ func TestScopesNarrowSingleEntriesListsAndStats(t *testing.T) {
 	foreign := strings.Replace(entry(""), `"ann"`, `"bob"`, 1)
 	var accepted struct{ ID string }
 	w.call("admin", "POST", "/logs", foreign, nil).want(t, 202, "").decode(t, &accepted)
-	w.settle()
+	w.processQueues()
 	for _, id := range []string{mine, others} {
 		w.call("user", "GET", "/logs/"+id, "", nil).want(t, 200, "")
 	}

@@ -38,8 +38,10 @@ func TestWhoMayConnect(t *testing.T) {
 	var ticket struct{ Ticket, URL string }
 	w.call("auditor", "POST", "/logs/stream/tickets", "", nil).decode(t, &ticket)
 	address, err := url.Parse(ticket.URL)
-	if err != nil || address.Query().Get("ticket") != ticket.Ticket || !strings.HasPrefix(ticket.URL, "wss://stream.acme.example?") {
-		t.Fatal(ticket, err)
+	if err != nil {
+		t.Fatal(err)
+	} else if address.Query().Get("ticket") != ticket.Ticket || !strings.HasPrefix(ticket.URL, "wss://stream.acme.example?") {
+		t.Fatal(ticket)
 	}
 	for _, tt := range []struct {
 		name, as, tenant, query string

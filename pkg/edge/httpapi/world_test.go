@@ -39,7 +39,7 @@ import (
 
 // world is every HTTP function over the use cases and the embedded engine, with
 // a clock and a source of randomness that tests decide. What is enqueued is
-// handled when settle is called.
+// handled when processQueues is called.
 type world struct {
 	t       testing.TB
 	handler http.Handler
@@ -323,8 +323,8 @@ func (w *world) fill(b []byte) {
 	}
 }
 
-// settle has everything stored and indexed that was enqueued.
-func (w *world) settle() {
+// processQueues stores and indexes every queued entry.
+func (w *world) processQueues() {
 	w.t.Helper()
 	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Subscribers: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead}
 	indexer := &search.Indexer{Index: w.db.Index(), Quarantine: w.quarantine, Tenants: w.db.Tenants()}

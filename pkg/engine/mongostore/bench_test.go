@@ -72,8 +72,10 @@ func BenchmarkPage(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				page, err := db.Index(shared).Find(b.Context(), "acme", audit.Filter{Where: where}, audit.PageRequest{Limit: 50})
-				if err != nil || len(page.Entries) != 50 {
-					b.Fatalf("%d entries, %v", len(page.Entries), err)
+				if err != nil {
+					b.Fatal(err)
+				} else if len(page.Entries) != 50 {
+					b.Fatalf("got %d entries, want 50", len(page.Entries))
 				}
 			}
 		})

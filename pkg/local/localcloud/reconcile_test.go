@@ -149,8 +149,10 @@ func removeFromOpenSearch(t *testing.T, url string, tenant audit.TenantID, ids [
 	}
 	defer func() { _ = response.Body.Close() }()
 	var answer struct{ Deleted int }
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || answer.Deleted != len(ids) {
-		t.Fatalf("%s: %d documents were deleted, %v, want %d", response.Status, answer.Deleted, err, len(ids))
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		t.Fatal(err)
+	} else if answer.Deleted != len(ids) {
+		t.Fatalf("%s: %d documents were deleted, want %d", response.Status, answer.Deleted, len(ids))
 	}
 }
 
@@ -215,8 +217,10 @@ func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) 
 			published
 			Service, Tenant string
 		}
-		if err := json.Unmarshal([]byte(line), &m); err != nil || m.Service != "reconcile-index" || m.Tenant != string(tenant) {
-			r.t.Fatalf("%s: %v", line, err)
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			r.t.Fatal(err)
+		} else if m.Service != "reconcile-index" || m.Tenant != string(tenant) {
+			r.t.Fatalf("got the line %s, want one of reconcile-index and %s", line, tenant)
 		}
 		sum.Stored, sum.Indexed, sum.Repaired = sum.Stored+m.Stored, sum.Indexed+m.Indexed, sum.Repaired+m.Repaired
 		sum.Lag = max(sum.Lag, m.Lag)
@@ -330,8 +334,10 @@ func theScheduleRuns(t *testing.T, start starter) {
 			Timestamp: at, ReceivedAt: received,
 		}
 	}
-	if appended, err := stores.Entries.Append(t.Context(), "acme", entries); err != nil || len(appended.Rejections) > 0 {
-		t.Fatalf("%v, rejections %v", err, appended.Rejections)
+	if appended, err := stores.Entries.Append(t.Context(), "acme", entries); err != nil {
+		t.Fatal(err)
+	} else if len(appended.Rejections) > 0 {
+		t.Fatalf("got the rejections %v, want none", appended.Rejections)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)

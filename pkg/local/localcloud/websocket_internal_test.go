@@ -189,8 +189,10 @@ func (c *socketClient) wantText(want string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), socketPatience)
 	defer cancel()
-	if got, err := c.Read(ctx); err != nil || string(got) != want {
-		c.t.Fatalf("got %.100q, %v, want %.100q", got, err, want)
+	if got, err := c.Read(ctx); err != nil {
+		c.t.Fatal(err)
+	} else if string(got) != want {
+		c.t.Fatalf("got %.100q, want %.100q", got, want)
 	}
 }
 
@@ -436,8 +438,10 @@ func TestSocketTellsFailures(t *testing.T) {
 		c.write(test.text)
 		text, err := c.Read(t.Context())
 		var told struct{ Message, ConnectionID, RequestID string }
-		if err = errors.Join(err, json.Unmarshal(text, &told)); err != nil || told.Message != test.want || told.ConnectionID != c.id || told.RequestID == "" {
-			t.Errorf("got %s, %v, want %s", text, err, test.want)
+		if err = errors.Join(err, json.Unmarshal(text, &told)); err != nil {
+			t.Error(err)
+		} else if told.Message != test.want || told.ConnectionID != c.id || told.RequestID == "" {
+			t.Errorf("got %s, want %s", text, test.want)
 		}
 	}
 	// What a function answers by itself does not reach the client.
