@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"fmt"
+	"runtime/debug"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -35,8 +36,13 @@ func EachBatch(bodies []string, handle func(Batch) []error) []error {
 		if len(batch.Messages) == 0 {
 			return
 		}
-		for i, err := range handle(batch) {
-			outcomes[positions[i]] = err
+		errs := handle(batch)
+		for i, position := range positions {
+			if len(errs) != len(positions) {
+				outcomes[position] = fmt.Errorf("the handler returned %d outcomes for %d messages", len(errs), len(positions))
+				continue
+			}
+			outcomes[position] = errs[i]
 		}
 		batch, positions, size = Batch{}, nil, 0
 	}
@@ -55,6 +61,18 @@ func EachBatch(bodies []string, handle func(Batch) []error) []error {
 	}
 	flush()
 	return outcomes
+}
+
+// Recovered calls f and returns a panic of f as an error with its stack. The error has the
+// type of the panic's value and not the value, which may hold entry content. It is for
+// goroutines: a panic there would end the process and all other messages' work.
+func Recovered(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic of type %T: %s", v, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // ByTenant returns the messages of each tenant, in their order. Tenants are in the order

@@ -56,7 +56,7 @@ func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
 // may be one message's fault, it handles each message alone.
 func (p *Persister) persistTenant(ctx context.Context, messages []envelope.Message) []error {
 	outcomes := make([]error, len(messages))
-	err := p.persistTogether(ctx, messages)
+	err := envelope.Recovered(func() error { return p.persistTogether(ctx, messages) })
 	if err == nil {
 		return outcomes
 	}
@@ -68,7 +68,7 @@ func (p *Persister) persistTenant(ctx context.Context, messages []envelope.Messa
 		return outcomes
 	}
 	for i := range messages {
-		outcomes[i] = p.persistTogether(ctx, messages[i:i+1])
+		outcomes[i] = envelope.Recovered(func() error { return p.persistTogether(ctx, messages[i:i+1]) })
 	}
 	return outcomes
 }

@@ -2,7 +2,9 @@ package search
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
@@ -34,26 +36,49 @@ type Indexer struct {
 func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 	return envelope.EachBatch(bodies, func(batch envelope.Batch) []error {
 		outcomes := make([]error, len(batch.Messages))
+		all := batch.ByTenant()
+		deleted, failed := x.findDeleted(ctx, all)
 		var groups [][]envelope.Message
 		var puts []Batch
-		for _, messages := range batch.ByTenant() {
+		for i, messages := range all {
 			tenant := messages[0].Contents.Tenant
-			deleted, err := audit.IsDeleted(x.Tenants.Tenant(ctx, tenant))
 			switch {
-			case err != nil:
-				setOutcomes(outcomes, messages, fmt.Errorf("index %s: %w", tenant, err))
-			case !deleted:
+			case failed[i] != nil:
+				setOutcomes(outcomes, messages, fmt.Errorf("index %s: %w", tenant, failed[i]))
+			case !deleted[i]:
 				groups, puts = append(groups, messages), append(puts, Batch{Tenant: tenant, Entries: envelope.Entries(messages)})
 			}
 		}
 		if len(puts) == 0 {
 			return outcomes
 		}
-		for i, result := range x.Index.PutAll(ctx, puts) {
-			setOutcomes(outcomes, groups[i], x.finish(ctx, puts[i], result))
+		results := x.Index.PutAll(ctx, puts)
+		for i := range puts {
+			err := errors.New("the index returned no result")
+			if i < len(results) {
+				err = x.finish(ctx, puts[i], results[i])
+			}
+			setOutcomes(outcomes, groups[i], err)
 		}
 		return outcomes
 	})
+}
+
+// findDeleted reports which groups' tenants are deleted. It looks the tenants up at the same
+// time, because each look-up can wait for an unavailable store.
+func (x *Indexer) findDeleted(ctx context.Context, groups [][]envelope.Message) (deleted []bool, failed []error) {
+	deleted, failed = make([]bool, len(groups)), make([]error, len(groups))
+	var running sync.WaitGroup
+	for i, messages := range groups {
+		running.Go(func() {
+			failed[i] = envelope.Recovered(func() (err error) {
+				deleted[i], err = audit.IsDeleted(x.Tenants.Tenant(ctx, messages[0].Contents.Tenant))
+				return err
+			})
+		})
+	}
+	running.Wait()
+	return deleted, failed
 }
 
 // finish sends the rejected entries of a batch to the quarantine.

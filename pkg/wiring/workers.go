@@ -28,13 +28,13 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest),
 	}
-	return persister.Persist
+	return lambdaedge.Together(persister.Persist)
 }
 
 // IndexLogs returns what indexes the entries of a batch of the index queue.
 func (s *Services) IndexLogs() lambdaedge.BatchHandler {
 	indexer := &search.Indexer{Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.tenants()}
-	return indexer.IndexMessages
+	return lambdaedge.Together(indexer.IndexMessages)
 }
 
 // StreamLogs returns what sends the entries of one message of the stream queue to subscribers.

@@ -26,7 +26,8 @@ const (
 	// reportReserve is the time before the deadline at which unfinished messages are
 	// reported as failed. A short function reserves a tenth of its time.
 	reportReserve = time.Second
-	// delayTimeout bounds the calls that delay the failed messages of a batch.
+	// delayTimeout bounds the calls that delay the failed messages of a batch, and those
+	// that send its unreadable messages to the dead-letter queue.
 	delayTimeout = 2 * time.Second
 )
 
@@ -77,14 +78,13 @@ func Queue(handle BatchHandler, source Source) func(context.Context, events.SQSE
 		}
 		response := events.SQSEventResponse{BatchItemFailures: []events.SQSBatchItemFailure{}}
 		var delayed []events.SQSMessage
-		for i, err := range runBatch(ctx, bodies, handle) {
-			if err == nil {
+		outcomes := runBatch(ctx, bodies, handle)
+		deadLettered := deadLetterUnreadable(ctx, event.Records, outcomes, source)
+		for i, err := range outcomes {
+			if err == nil || deadLettered[i] {
 				continue
 			}
 			message := event.Records[i]
-			if errors.Is(err, audit.ErrUnreadable) && deadLetter(ctx, message, source, err) {
-				continue
-			}
 			slog.ErrorContext(ctx, "message failed", "queue", queueName(message.EventSourceARN), "message_id", message.MessageId,
 				"receive_count", message.Attributes["ApproximateReceiveCount"], "error", err)
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
@@ -95,6 +95,31 @@ func Queue(handle BatchHandler, source Source) func(context.Context, events.SQSE
 		delay(ctx, delayed, source)
 		return response, nil
 	}
+}
+
+// deadLetterUnreadable sends the messages with audit.ErrUnreadable to the dead-letter queue
+// and reports which ones it could send. The time for it is bounded.
+func deadLetterUnreadable(ctx context.Context, messages []events.SQSMessage, outcomes []error, source Source) []bool {
+	ctx, cancel := finalCalls(ctx)
+	defer cancel()
+	sent := make([]bool, len(messages))
+	var running sync.WaitGroup
+	for i, err := range outcomes {
+		if errors.Is(err, audit.ErrUnreadable) {
+			running.Go(func() { sent[i] = deadLetter(ctx, messages[i], source, err) })
+		}
+	}
+	running.Wait()
+	return sent
+}
+
+// finalCalls returns a context for the calls after a batch. It ends before the function's deadline.
+func finalCalls(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(delayTimeout)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-reportReserve/4).Before(end) {
+		end = deadline.Add(-reportReserve / 4)
+	}
+	return context.WithDeadline(ctx, end)
 }
 
 // deadLetter reports whether it could send the message to the dead-letter queue.
@@ -108,11 +133,7 @@ func deadLetter(ctx context.Context, message events.SQSMessage, source Source, r
 // delay delays the next delivery of the messages. Best effort: otherwise they return
 // after the queue's visibility timeout.
 func delay(ctx context.Context, messages []events.SQSMessage, source Source) {
-	end := time.Now().Add(delayTimeout)
-	if deadline, ok := ctx.Deadline(); ok && deadline.Add(-reportReserve/4).Before(end) {
-		end = deadline.Add(-reportReserve / 4)
-	}
-	ctx, cancel := context.WithDeadline(ctx, end)
+	ctx, cancel := finalCalls(ctx)
 	defer cancel()
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -168,6 +189,20 @@ func callBatch(ctx context.Context, bodies []string, handle BatchHandler) []erro
 		}
 	}
 	return outcomes
+}
+
+// Together returns a handler of batches whose context ends before the function's deadline.
+// A call that waits for an engine then fails early enough for handle to return the outcome
+// of every message: finished messages stay finished, and the others are delayed.
+func Together(handle BatchHandler) BatchHandler {
+	return func(ctx context.Context, bodies []string) []error {
+		if deadline, has := ctx.Deadline(); has {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(startReserve, time.Until(deadline)/4)))
+			defer cancel()
+		}
+		return handle(ctx, bodies)
+	}
 }
 
 // EachMessage returns the handler of batches that hands each message to handle, up to ten

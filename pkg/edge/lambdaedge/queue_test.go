@@ -360,3 +360,77 @@ func TestQueueReportsABatchThatDoesNotEnd(t *testing.T) {
 		}
 	})
 }
+
+// Each message waits for an engine that does not answer. What was finished before stays
+// finished, and the others are delayed, because the handler's context ends early.
+func TestTogetherReturnsOutcomesBeforeTheDeadline(t *testing.T) {
+	captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		var delayed atomic.Int64
+		source := lambdaedge.Source{
+			ChangeVisibility: func(context.Context, string, string, time.Duration) error { delayed.Add(1); return nil },
+			DeadLetter:       func(context.Context, string, string) error { return nil },
+		}
+		event := batchOf(10)
+		for i := range event.Records {
+			event.Records[i].Attributes = map[string]string{"ApproximateReceiveCount": "1"}
+		}
+		response, err := lambdaedge.Queue(lambdaedge.Together(func(ctx context.Context, bodies []string) []error {
+			outcomes := make([]error, len(bodies))
+			for i := range bodies {
+				select {
+				case <-time.After(5 * time.Second):
+				case <-ctx.Done():
+					outcomes[i] = ctx.Err()
+				}
+			}
+			return outcomes
+		}), source)(ctx, event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := len(response.BatchItemFailures), 10-5; got != want && got != want+1 {
+			t.Errorf("%d messages failed, want about %d", got, want)
+		}
+		if got, want := delayed.Load(), int64(len(response.BatchItemFailures)); got != want {
+			t.Errorf("%d messages were delayed, want %d", got, want)
+		}
+	})
+}
+
+func TestManyUnreadableMessagesDoNotPassTheDeadline(t *testing.T) {
+	captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		source := lambdaedge.Source{
+			ChangeVisibility: func(context.Context, string, string, time.Duration) error { return nil },
+			DeadLetter: func(ctx context.Context, _, _ string) error {
+				select {
+				case <-time.After(time.Minute):
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			},
+		}
+		response, err := lambdaedge.Queue(func(_ context.Context, bodies []string) []error {
+			outcomes := make([]error, len(bodies))
+			for i := range outcomes {
+				outcomes[i] = audit.ErrUnreadable
+			}
+			return outcomes
+		}, source)(ctx, batchOf(100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ctx.Err() != nil {
+			t.Error("the function answered after its deadline")
+		}
+		if got, want := len(response.BatchItemFailures), 100; got != want {
+			t.Errorf("%d messages failed, want %d", got, want)
+		}
+	})
+}

@@ -38,7 +38,7 @@ func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.
 // PutAll implements search.IndexWriter, as Put does. Batches share bulk requests of up
 // to Config.MaxBulkBytes.
 func (x *Index) PutAll(ctx context.Context, batches []search.Batch) []search.PutResult {
-	w := &bulkWrite{Index: x, results: make([]search.PutResult, len(batches))}
+	w := &bulkWrite{Index: x, results: make([]search.PutResult, len(batches)), delays: newRetries(x.config.WriteBudget)}
 	var items []item
 	for i, b := range batches {
 		f, err := x.family(b.Tenant)
@@ -96,7 +96,9 @@ func divide(items []item, maxBytes int) [][]item {
 // bulkWrite is one call of PutAll.
 type bulkWrite struct {
 	*Index
-	results []search.PutResult
+	results  []search.PutResult
+	delays   *retries // of all bulk requests together
+	prepared bool     // whether an index was created
 }
 
 // fail ends the batches of the items with an error.
@@ -110,8 +112,6 @@ func (w *bulkWrite) fail(items []item, err error) {
 
 // write sends the items until each is indexed or rejected, or its batch has failed.
 func (w *bulkWrite) write(ctx context.Context, pending []item) {
-	delays := newRetries(w.config.WriteBudget)
-	prepared := false
 	for {
 		pending = slices.DeleteFunc(pending, func(i item) bool { return w.results[i.batch].Err != nil })
 		if len(pending) == 0 {
@@ -126,10 +126,10 @@ func (w *bulkWrite) write(ctx context.Context, pending []item) {
 		if len(result.retry) == 0 {
 			return
 		}
-		if len(result.missing) > 0 && !prepared {
-			delays, prepared = newRetries(w.config.WriteBudget), true // the new index is not charged to the budget
+		if len(result.missing) > 0 && !w.prepared {
+			w.delays, w.prepared = newRetries(w.config.WriteBudget), true // the new index is not charged to the budget
 		}
-		if pending = result.retry; !delays.wait(ctx) {
+		if pending = result.retry; !w.delays.wait(ctx) {
 			w.fail(pending, errors.Join(ctx.Err(), asUnavailable(result.cause)))
 			return
 		}

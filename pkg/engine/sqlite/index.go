@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
@@ -84,7 +85,12 @@ func (x *Index) PutAll(ctx context.Context, batches []search.Batch) []search.Put
 	results := make([]search.PutResult, len(batches))
 	var running sync.WaitGroup
 	for i, b := range batches {
-		running.Go(func() { results[i].Rejections, results[i].Err = x.Put(ctx, b.Tenant, b.Entries) })
+		running.Go(func() {
+			results[i].Err = envelope.Recovered(func() (err error) {
+				results[i].Rejections, err = x.Put(ctx, b.Tenant, b.Entries)
+				return err
+			})
+		})
 	}
 	running.Wait()
 	return results
