@@ -10,7 +10,7 @@ SCHEMATHESIS  := schemathesis==4.32.5
 # Tools and downloads live outside the tree.
 CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocelot
 PYTHON  := $(CACHE)/python/bin
-# Named after what is installed, so that another version is installed anew.
+# Named after the versions, so that a new version is installed.
 PYTHON_TOOLS := $(CACHE)/python/$(subst ==,-,$(CFN_LINT)_$(SAM)_$(SCHEMATHESIS))
 
 LAMBDAS := $(notdir $(patsubst %/main.go,%,$(wildcard functions/*/main.go)))
@@ -52,7 +52,7 @@ cover: ## print the statement coverage of both, which must have run with COVER=1
 
 verify: lint vulnerabilities lint-template lint-api ## check format, code, generated files, template and API description
 
-generate: ## write the generated files anew
+generate: ## write the generated files again
 	go generate ./...
 
 lint:

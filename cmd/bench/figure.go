@@ -11,9 +11,9 @@ import (
 type figure struct {
 	name     string
 	measured string
-	bound    string // "" where the specification has none
-	held     bool   // only where there is a bound
-	how      string // how it was measured, for the notes; "" where the line before says it
+	bound    string // "" if the figure has no bound
+	held     bool   // only meaningful with a bound
+	how      string // how it was measured, for the notes; "" if the line before says it
 }
 
 // atMost is a figure with an upper bound. format prints value and bound.

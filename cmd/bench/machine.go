@@ -20,7 +20,8 @@ func describeMachine() string {
 		fieldOf("/proc/cpuinfo", "model name"), runtime.NumCPU(), memory, runtime.GOOS, runtime.GOARCH, system, runtime.Version())
 }
 
-// fieldOf returns the value of the first line "name : value" or "name=value" of a file, "unknown" where there is none.
+// fieldOf returns the value of the first line "name : value" or "name=value" of a file. It
+// returns "unknown" if there is none.
 func fieldOf(path, name string) string {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -39,7 +39,7 @@ func compareCPU(a, b func() error) (comparison, error) {
 // cpuPerCall calls f until it has used cpuSlice, and returns what one call used,
 // the collection of its garbage included.
 func cpuPerCall(f func() error) (time.Duration, error) {
-	runtime.GC() // nobody pays for what was before
+	runtime.GC() // earlier garbage must not count
 	begun, err := cpuTime()
 	if err != nil {
 		return 0, err

@@ -25,7 +25,7 @@ const (
 	streamPatience    = 30 * time.Second // from the last request until everything is delivered
 )
 
-// measureStream sends the same load to nobody, one and many subscribers.
+// measureStream sends the same load to no subscriber, to one and to many.
 func measureStream(ctx context.Context, b *bench) ([]figure, error) {
 	nobody, err := b.streamTo(ctx, 0)
 	if err != nil {

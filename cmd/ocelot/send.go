@@ -306,7 +306,7 @@ func (s *sending) print() error {
 }
 
 // newProgress returns a bar over the bytes of the inputs, on standard error;
-// nil where nobody is watching.
+// nil if the output is not a terminal.
 func newProgress(con *console, paths []string) *progressbar.ProgressBar {
 	if !con.errTerminal {
 		return nil

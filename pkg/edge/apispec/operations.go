@@ -24,8 +24,8 @@ func jsonResponse(status int, component, description string, headers ...Header) 
 	return Response{Status: status, Description: description, MediaType: httpapi.MediaJSON, Schema: ref(component), Headers: headers}
 }
 
-// longRequest is what the server itself answers before any function sees the
-// request. Only operations with filters have so much to say.
+// longRequest is the answer of the server itself to a request with a long query string. Only
+// operations with filters have one.
 func longRequest() Response {
 	return Response{Status: http.StatusRequestHeaderFieldsTooLarge, MediaType: "text/plain", Schema: anyText(""), FromServer: true,
 		Description: "The filters are longer than the server or the gateway before it takes (from 8 KiB on)."}

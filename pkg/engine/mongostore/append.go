@@ -64,7 +64,7 @@ type record struct {
 	fingerprint fingerprint // of the entry in doc
 	indexes     []int       // of the entries with this identity; the first is in doc
 	stored      *fingerprint
-	refusal     string // why the server refuses the document permanently
+	rejection   string // why the server rejects the document permanently
 }
 
 // fingerprint tells whether two entries of one identity have the same content,
@@ -133,8 +133,8 @@ func (b *batch) compare(entries []audit.Entry, appended *ingest.Appended) {
 		for _, i := range r.indexes {
 			f := fingerprintOf(&entries[i])
 			switch {
-			case r.refusal != "":
-				appended.Rejections = append(appended.Rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: r.refusal})
+			case r.rejection != "":
+				appended.Rejections = append(appended.Rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: r.rejection})
 			case f.digest != r.stored.digest:
 				appended.Rejections = append(appended.Rejections, audit.Rejection{
 					Index: i, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
@@ -172,7 +172,7 @@ func (db *DB) store(ctx context.Context, tenant audit.TenantID, b *batch) error 
 func (b *batch) pending() []*record {
 	var pending []*record
 	for _, r := range b.records {
-		if r.stored == nil && r.refusal == "" {
+		if r.stored == nil && r.rejection == "" {
 			pending = append(pending, r)
 		}
 	}
@@ -224,7 +224,7 @@ func (db *DB) insert(ctx context.Context, p partition, records []*record) (dupli
 		case mongo.IsDuplicateKeyError(fault):
 			duplicates = append(duplicates, r)
 		default:
-			r.refusal = fmt.Sprintf("MongoDB refuses the entry as a document, with the code %d", fault.Code)
+			r.rejection = fmt.Sprintf("MongoDB refuses the entry as a document, with the code %d", fault.Code)
 		}
 	}
 	return duplicates, nil

@@ -130,8 +130,8 @@ type callError struct {
 	Status int
 }
 
-// newCallError reads the code of an answer. Its message is left out: it is for people
-// who may see what the function may not tell.
+// newCallError reads the code of an answer. It leaves out the message, which may contain
+// details that must not reach the log.
 func newCallError(response *http.Response, text []byte) *callError {
 	var document struct {
 		Type string `json:"__type"`

@@ -11,7 +11,7 @@ import (
 )
 
 // Resolve returns the value of the variable's secret. If the variable holds an ARN, it
-// fetches the value from Secrets Manager, else it calls nobody. The error names the
+// fetches the value from Secrets Manager, else it makes no call. The error names the
 // variable and never the value.
 func Resolve(ctx context.Context, o *fromenv.Opening, variable string, value config.Secret) (config.Secret, error) {
 	fetched, err := fetch(ctx, o, value)
