@@ -49,7 +49,7 @@ func (c *Client) Bulk(ctx context.Context, entries [][]byte) (Bulk, error) {
 	if len(packed) > audit.MaxBulkWire {
 		return Bulk{}, fmt.Errorf("a bulk of %d bytes on the wire: %w", len(packed), audit.ErrTooLarge)
 	}
-	body, err := c.do(ctx, call{method: http.MethodPost, path: "logs/bulk", body: packed, header: http.Header{
+	body, err := c.do(ctx, apiRequest{method: http.MethodPost, path: "logs/bulk", body: packed, header: http.Header{
 		"Content-Type": {"application/x-ndjson"}, "Content-Encoding": {"zstd"},
 	}})
 	if err != nil {
@@ -91,7 +91,7 @@ type Page struct {
 
 // Search returns one page of GET /logs; params are its query parameters.
 func (c *Client) Search(ctx context.Context, params url.Values) (Page, error) {
-	body, err := c.do(ctx, call{method: http.MethodGet, path: "logs", query: params})
+	body, err := c.do(ctx, apiRequest{method: http.MethodGet, path: "logs", query: params})
 	if err != nil {
 		return Page{}, err
 	}
@@ -144,7 +144,7 @@ type Bucket struct {
 
 // Stats returns GET /logs/stats; params are its query parameters.
 func (c *Client) Stats(ctx context.Context, params url.Values) (Stats, error) {
-	body, err := c.do(ctx, call{method: http.MethodGet, path: "logs/stats", query: params})
+	body, err := c.do(ctx, apiRequest{method: http.MethodGet, path: "logs/stats", query: params})
 	if err != nil {
 		return Stats{}, err
 	}
@@ -155,7 +155,7 @@ func (c *Client) Stats(ctx context.Context, params url.Values) (Stats, error) {
 // Entry returns the text of GET /logs/{id}: the entry and its "status". If the entry is not
 // stored yet, the error is a *Problem with status 404 and RetryAfter.
 func (c *Client) Entry(ctx context.Context, id audit.EntryID) (json.RawMessage, error) {
-	body, err := c.do(ctx, call{method: http.MethodGet, path: "logs/" + id.String()})
+	body, err := c.do(ctx, apiRequest{method: http.MethodGet, path: "logs/" + id.String()})
 	if err != nil {
 		return nil, err
 	}

@@ -127,8 +127,8 @@ func streamURL(base *url.URL, own string) (*url.URL, error) {
 	return address, nil
 }
 
-// call is one request of the API.
-type call struct {
+// apiRequest is one request of the API.
+type apiRequest struct {
 	method string
 	path   string // relative to the base path, escaped
 	query  url.Values
@@ -136,37 +136,37 @@ type call struct {
 	body   []byte
 }
 
-// do makes the call. It retries after connection errors, timeouts, and the statuses 429, 502,
+// do sends the request. It retries after connection errors, timeouts, and the statuses 429, 502,
 // 503 and 504. It returns the body of a 2xx answer. Any other answer is a *Problem.
-func (c *Client) do(ctx context.Context, call call) ([]byte, error) {
+func (c *Client) do(ctx context.Context, r apiRequest) ([]byte, error) {
 	var wait retries
 	for attempt := 1; ; attempt++ {
-		body, err := c.once(ctx, call)
+		body, err := c.once(ctx, r)
 		if err == nil {
 			return body, nil
 		}
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%s %s: %w", call.method, call.path, context.Cause(ctx))
+			return nil, fmt.Errorf("%s %s: %w", r.method, r.path, context.Cause(ctx))
 		}
-		pause, again := wait.next(err, c.config.Jitter)
-		if !again {
-			return nil, fmt.Errorf("%s %s: %w", call.method, call.path, err)
+		pause, retry := wait.next(err, c.config.Jitter)
+		if !retry {
+			return nil, fmt.Errorf("%s %s: %w", r.method, r.path, err)
 		}
 		if attempt == c.config.Attempts {
-			return nil, fmt.Errorf("%s %s, given up after %d attempts: %w", call.method, call.path, attempt, err)
+			return nil, fmt.Errorf("%s %s, given up after %d attempts: %w", r.method, r.path, attempt, err)
 		}
 		if err := c.config.Sleep(ctx, pause); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", call.method, call.path, err)
+			return nil, fmt.Errorf("%s %s: %w", r.method, r.path, err)
 		}
 	}
 }
 
 // once makes one attempt. If the request cannot be sent or the answer cannot be read, it
 // returns a *connectionError.
-func (c *Client) once(ctx context.Context, call call) ([]byte, error) {
+func (c *Client) once(ctx context.Context, r apiRequest) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
-	request, err := c.request(ctx, call)
+	request, err := c.newRequest(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -188,15 +188,15 @@ func (c *Client) once(ctx context.Context, call call) ([]byte, error) {
 	return body, nil
 }
 
-func (c *Client) request(ctx context.Context, call call) (*http.Request, error) {
-	target := c.base.JoinPath(call.path)
-	target.RawQuery = call.query.Encode()
-	request, err := http.NewRequestWithContext(ctx, call.method, target.String(), bytes.NewReader(call.body))
+func (c *Client) newRequest(ctx context.Context, r apiRequest) (*http.Request, error) {
+	target := c.base.JoinPath(r.path)
+	target.RawQuery = r.query.Encode()
+	request, err := http.NewRequestWithContext(ctx, r.method, target.String(), bytes.NewReader(r.body))
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	request.Header = c.header()
-	maps.Copy(request.Header, call.header)
+	maps.Copy(request.Header, r.header)
 	return request, nil
 }
 

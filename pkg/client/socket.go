@@ -24,8 +24,10 @@ const (
 	// maxFrame is the maximum size of a frame, in bytes. Messages of API Gateway have at most
 	// 128 KB.
 	maxFrame = 1 << 20
-	// maxMessage is how long a client's message may be, in frames of up to 32 KB each:
-	// API Gateway's limits. sentFrame is well within the latter.
+	// maxMessage is the maximum length of a client's message, in bytes. It equals
+	// stream.MaxMessageSize, which this package must not import: a client does not depend on the
+	// service. API Gateway limits messages to 128 KB, and their frames to 32 KB. sentFrame is well
+	// below the latter.
 	maxMessage = 128 << 10
 	sentFrame  = 16 << 10
 	// readsAtOnce is how many entries of one frame are read at the same time.
@@ -199,7 +201,7 @@ func (f *follower) complete(ctx context.Context, items []item) error {
 			switch {
 			case err == nil:
 				items[i].text = text
-			case !errors.As(err, &problem) || passes(err):
+			case !errors.As(err, &problem) || isTransient(err):
 				return &connectionError{err}
 			}
 			return nil // it comes as it is: it may not be read, or is no more

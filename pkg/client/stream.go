@@ -80,8 +80,8 @@ func (c *Client) Stream(ctx context.Context, s Subscription, handle func(Event) 
 		case f.progress || f.subscribed && time.Since(began) > maxPause:
 			wait = retries{}
 		}
-		pause, again := wait.next(asTransient(err), c.config.Jitter)
-		if !again {
+		pause, retry := wait.next(asTransient(err), c.config.Jitter)
+		if !retry {
 			return fmt.Errorf("stream: %w", err)
 		}
 		if !f.begun && attempt == c.config.Attempts {
