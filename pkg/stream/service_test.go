@@ -33,7 +33,7 @@ func TestSubscribersGetWhatIsStored(t *testing.T) {
 	if got := silent.got(); got != nil {
 		t.Errorf("a client that has not subscribed got %v", got)
 	}
-	for _, message := range w.store(a, b) { // again, as queues do
+	for _, message := range w.store(a, b) { // queues can deliver a message twice
 		if err := w.Deliver(t.Context(), message); err != nil {
 			t.Fatal(err)
 		}
@@ -176,8 +176,8 @@ func TestSlowClientsAreTriedAgainAndThenCut(t *testing.T) {
 	w.publish(a)
 	w.publish(b) // does not try before its time
 	other.wants(t, a, b)
-	if n := w.queue.len(); n != 1+2 { // and who looks after each
-		t.Fatalf("%d wishes are under way", n)
+	if n := w.queue.len(); n != 1+2 { // one retry, and the watch of each connection
+		t.Fatalf("%d messages are queued, want 3", n)
 	}
 	slow.wants(t)
 	w.pass(time.Second)
@@ -224,10 +224,10 @@ func TestASlowClientDelaysNobody(t *testing.T) {
 	other.wants(t, a, b)
 	close(release)
 	running.Wait()
-	slow.wants(t, a, b) // whoever was at it looked again
+	slow.wants(t, a, b) // the first worker checked again
 }
 
-func TestAKilledDeliveryIsTakenUp(t *testing.T) {
+func TestAKilledDeliveryIsResumed(t *testing.T) {
 	w := newWorld(t)
 	c := w.subscribe("c", `{}`, "")
 	first, second := w.entry(nil), w.entry(nil)
@@ -241,11 +241,11 @@ func TestAKilledDeliveryIsTakenUp(t *testing.T) {
 	w.deliverQueued()
 	c.wants(t, first, second)
 	if w.pass(time.Hour); w.queue.len() > 1 {
-		t.Errorf("%d wishes are under way for one connection", w.queue.len())
+		t.Errorf("%d messages are queued for one connection, want at most 1", w.queue.len())
 	}
 }
 
-func TestAPingTakesUpWhatWasLeft(t *testing.T) {
+func TestAPingResumesDelivery(t *testing.T) {
 	w := newWorld(t)
 	c := w.subscribe("c", `{}`, "")
 	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(30*time.Second)); !acquired || err != nil {

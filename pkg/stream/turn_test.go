@@ -13,12 +13,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-// hooked are connections that tests look at, or stop, at a certain place.
+// hooked calls the test, or fails, at certain calls of Connections.
 type hooked struct {
 	stream.Connections
-	release func()                // before a lease is given back
-	stuck   error                 // what giving back fails with
-	save    func(until time.Time) // before a lease is kept
+	release func()                // called before a lease is released
+	stuck   error                 // the error of every release
+	save    func(until time.Time) // called before a lease is renewed
 }
 
 func (h *hooked) Release(ctx context.Context, id, holder string) (bool, error) {
@@ -38,8 +38,8 @@ func (h *hooked) Save(ctx context.Context, id, holder string, s *stream.Subscrip
 	return h.Connections.Save(ctx, id, holder, s, until)
 }
 
-// backlog stores segments, each of one entry that fills a frame, and has the
-// client "c" subscribe after the first of them, which sends nothing yet.
+// backlog stores segments, each of one entry that fills a frame. Then the client "c"
+// subscribes with a cursor from before them. Nothing is sent yet.
 func (w *world) backlog(segments int) (c *client, missed []audit.Entry) {
 	w.t.Helper()
 	after := w.subscribe("opener", `{}`, "").last().Cursor
@@ -58,7 +58,7 @@ func (w *world) backlog(segments int) (c *client, missed []audit.Entry) {
 	return c, missed
 }
 
-// deliverNext handles the next queue message, which has to be there.
+// deliverNext handles the next queue message. It fails the test if none is due.
 func (w *world) deliverNext() {
 	w.t.Helper()
 	body, due := w.queue.take(w.clock())
@@ -70,10 +70,10 @@ func (w *world) deliverNext() {
 	}
 }
 
-// asks does what a client's message does while it waits.
-func (w *world) asks() {
+// requestLease asks for the lease of "c", as a waiting client's message does.
+func (w *world) requestLease() {
 	if _, acquired, err := w.Connections.Acquire(w.t.Context(), "c", "message", w.clock().Add(time.Second)); acquired || err != nil {
-		w.t.Errorf("the lease of a delivery was taken: %t, %v", acquired, err)
+		w.t.Errorf("acquired the lease of a delivery: %t, error %v, want neither", acquired, err)
 	}
 }
 
@@ -82,14 +82,14 @@ func TestMessagesHaveTheirTurnInALongReplay(t *testing.T) {
 	t.Run("unsubscribe", func(t *testing.T) {
 		w := newWorld(t)
 		c, _ := w.backlog(segments)
-		c.before = func() { w.pass(perFrame); w.asks() }
+		c.before = func() { w.pass(perFrame); w.requestLease() }
 		began := w.clock()
 		w.deliverNext()
 		c.before = nil
 		if took := w.clock().Sub(began); took > 4*time.Second || len(c.ids()) == segments {
-			t.Fatalf("whoever waited was kept waiting for %s and %d entries", took, len(c.ids()))
+			t.Fatalf("the client's message waited for %s and %d entries, want at most 4s and fewer than all", took, len(c.ids()))
 		}
-		// What is stored now does not begin another turn before theirs.
+		// New entries do not start another delivery before the client's message.
 		sent := len(c.ids())
 		for _, message := range w.store(w.entry(nil)) {
 			if err := w.Deliver(t.Context(), message); err != nil {
@@ -102,23 +102,23 @@ func TestMessagesHaveTheirTurnInALongReplay(t *testing.T) {
 		w.pass(time.Minute)
 		w.deliverQueued()
 		if got := len(c.ids()); got != sent {
-			t.Errorf("%d entries came afterwards", got-sent)
+			t.Errorf("%d entries were sent after unsubscribing, want 0", got-sent)
 		}
 	})
-	t.Run("nothing", func(t *testing.T) { // whoever waited has gone
+	t.Run("the waiting client is gone", func(t *testing.T) {
 		w := newWorld(t)
 		c, missed := w.backlog(segments)
-		c.before = func() { w.pass(perFrame); w.asks() }
+		c.before = func() { w.pass(perFrame); w.requestLease() }
 		turns := 0
 		for ; len(c.ids()) < segments; turns++ {
 			w.deliverNext()
 			w.pass(time.Second)
 		}
 		if c.wants(t, missed...); turns < 4 {
-			t.Errorf("%d turns", turns)
+			t.Errorf("%d turns, want at least 4", turns)
 		}
 	})
-	t.Run("nobody", func(t *testing.T) { // then it goes on without a pause
+	t.Run("no client waits, so there is no pause", func(t *testing.T) {
 		w := newWorld(t)
 		c, missed := w.backlog(segments)
 		c.before = func() { w.pass(perFrame) }
@@ -127,9 +127,9 @@ func TestMessagesHaveTheirTurnInALongReplay(t *testing.T) {
 	})
 }
 
-// While the lease is given back entries are stored, and what is in the queue is
-// handled: all of it finds the lease taken.
-func TestTheEndOfATurnLosesNoWish(t *testing.T) {
+// Entries are stored and queue messages are handled just before the lease is released. All of
+// them find the lease taken.
+func TestTheEndOfATurnLosesNoRequest(t *testing.T) {
 	for times := range 4 {
 		w := newWorld(t)
 		c, want := w.backlog(100)
@@ -146,7 +146,7 @@ func TestTheEndOfATurnLosesNoWish(t *testing.T) {
 		}}
 		w.deliverNext()
 		c.before = nil
-		w.pass(2 * time.Second) // far less than until somebody looks after those who were killed
+		w.pass(2 * time.Second) // far less than the delay of the message that watch sends
 		w.deliverQueued()
 		c.wants(t, want...)
 	}
@@ -157,22 +157,22 @@ func TestAFailedDeliveryKeepsNoLease(t *testing.T) {
 	c, missed := w.backlog(1)
 	down := errors.New("down")
 	reader := w.Reader
-	w.Reader = failing{func() error { w.asks(); return down }}
+	w.Reader = failing{func() error { w.requestLease(); return down }}
 	body, _ := w.queue.take(w.clock())
 	if err := w.Deliver(t.Context(), body); !errors.Is(err, down) {
 		t.Fatal(err)
 	}
 	w.Reader = reader
-	w.deliverQueued() // for who asked
+	w.deliverQueued() // the message that abort sent
 	c.wants(t, missed...)
-	if err := w.Deliver(t.Context(), body); err != nil { // again, as the queue does
+	if err := w.Deliver(t.Context(), body); err != nil { // the queue delivers it again
 		t.Fatal(err)
 	}
 	c.wants(t, missed...)
 }
 
-// The lease stays until its time, and the message is there before.
-func TestADeliveryThatCannotGiveItsLeaseBackIsTakenUp(t *testing.T) {
+// The lease lasts until it expires. The message is delivered again before that.
+func TestADeliveryThatCannotReleaseItsLeaseIsResumed(t *testing.T) {
 	w := newWorld(t)
 	c, missed := w.backlog(1)
 	down := errors.New("down")
@@ -202,7 +202,7 @@ func (f failing) EntriesByID(context.Context, audit.TenantID, []audit.EntryID) (
 
 // A worker can be killed at any time, however slow its client is: a resume message is
 // in the queue that is due after the lease.
-func TestEveryLeaseIsLookedAfter(t *testing.T) {
+func TestEveryLeaseIsWatched(t *testing.T) {
 	w := newWorld(t)
 	c, missed := w.backlog(40)
 	saves := 0
@@ -211,7 +211,7 @@ func TestEveryLeaseIsLookedAfter(t *testing.T) {
 		w.queue.mu.Lock()
 		defer w.queue.mu.Unlock()
 		if !slices.ContainsFunc(w.queue.wait, func(waiting waiting) bool { return waiting.due.After(until) }) {
-			t.Errorf("nobody looks after the lease until %s", until)
+			t.Errorf("no message resumes after the lease until %s", until)
 		}
 	}}
 	c.before = func() { w.pass(2900 * time.Millisecond) }
@@ -223,9 +223,9 @@ func TestEveryLeaseIsLookedAfter(t *testing.T) {
 	}
 }
 
-// A worker that is killed as soon as it has the lease had nobody look after the
-// connection: whoever finds the lease taken sees to it.
-func TestALeaseThatNobodyWatchesLosesNoWish(t *testing.T) {
+// A worker is killed right after it acquired the lease, before it sent a message that resumes the
+// delivery. The worker that finds the lease taken sends that message.
+func TestAnUnwatchedLeaseLosesNoEntry(t *testing.T) {
 	w := newWorld(t)
 	c := w.subscribe("c", `{}`, "")
 	e := w.entry(nil)
@@ -233,7 +233,7 @@ func TestALeaseThatNobodyWatchesLosesNoWish(t *testing.T) {
 	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(15*time.Second)); !acquired || err != nil {
 		t.Fatal(acquired, err)
 	}
-	for _, message := range messages { // comes again while the lease lasts
+	for _, message := range messages { // delivered while the lease lasts
 		if err := w.Deliver(t.Context(), message); err != nil {
 			t.Fatal(err)
 		}

@@ -46,7 +46,7 @@ func (w *window) after(ctx context.Context, number int64) ([]Segment, error) {
 		return segments, nil
 	}
 	segments, err := w.Segments.Read(ctx, w.tenant, number, readSegments)
-	if err != nil || len(segments) == 0 { // the end is where it is only now
+	if err != nil || len(segments) == 0 { // not cached: the stream grows at its end
 		return nil, err
 	}
 	w.mu.Lock()
