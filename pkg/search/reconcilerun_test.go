@@ -97,7 +97,7 @@ func oneEachDay(n int) []audit.Entry {
 	return entries
 }
 
-func TestSweepReconcilesEveryTenant(t *testing.T) {
+func TestReconcileRunReconcilesEveryTenant(t *testing.T) {
 	w := &world{clock: now, stored: oneEachDay(2), tenants: []audit.Tenant{
 		tenant("a", audit.TenantActive, 0), tenant("b", audit.TenantSuspended, 365), tenant("c", audit.TenantDeleting, 0),
 		tenant("d", audit.TenantActive, 1), tenant("e", audit.TenantActive, 2),
@@ -120,7 +120,7 @@ func TestSweepReconcilesEveryTenant(t *testing.T) {
 	}
 }
 
-func TestSweepOfNothing(t *testing.T) {
+func TestReconcileRunOfNothing(t *testing.T) {
 	if err := (&world{clock: now}).reconcileRun().Run(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -132,9 +132,9 @@ func TestSweepOfNothing(t *testing.T) {
 	}
 }
 
-// TestSweepTakesTurnsWithTheOlderDays: however many there are, no day waits
+// TestReconcileRunTakesTurnsWithTheOlderDays: however many there are, no day waits
 // longer than promised, midnights included.
-func TestSweepTakesTurnsWithTheOlderDays(t *testing.T) {
+func TestReconcileRunTakesTurnsWithTheOlderDays(t *testing.T) {
 	for _, kept := range []int{2, 3, 4, 5, 9, 33, 100, 365} {
 		w := &world{clock: now, stored: oneEachDay(kept), tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
 		s := w.reconcileRun()
@@ -163,7 +163,7 @@ func TestSweepTakesTurnsWithTheOlderDays(t *testing.T) {
 	}
 }
 
-func TestSweepGoesOnWhereOneTenantFails(t *testing.T) {
+func TestReconcileRunGoesOnWhereOneTenantFails(t *testing.T) {
 	w := &world{clock: now, stored: oneEachDay(2)}
 	for i := range 20 {
 		w.tenants = append(w.tenants, tenant(audit.TenantID(fmt.Sprintf("t%02d", i)), audit.TenantActive, 0))
@@ -186,7 +186,7 @@ func TestSweepGoesOnWhereOneTenantFails(t *testing.T) {
 	}
 }
 
-func TestSweepSaysThatItsResultIsNotPublished(t *testing.T) {
+func TestReconcileRunSaysThatItsResultIsNotPublished(t *testing.T) {
 	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
 	s := w.reconcileRun()
 	s.Publish = func(search.Reconciliation) error { return errors.New("closed") }
@@ -195,9 +195,9 @@ func TestSweepSaysThatItsResultIsNotPublished(t *testing.T) {
 	}
 }
 
-// TestSweepGivesEveryTenantATurn: one tenant takes all the time of a run, and
+// TestReconcileRunGivesEveryTenantATurn: one tenant takes all the time of a run, and
 // the time is too short for the others; still each is reconciled after a few runs.
-func TestSweepGivesEveryTenantATurn(t *testing.T) {
+func TestReconcileRunGivesEveryTenantATurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{clock: now}
 		const tenants = 40

@@ -149,7 +149,7 @@ func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	if !strings.Contains(log.String(), "tenant=acme") || !strings.Contains(log.String(), "down") {
-		t.Errorf("the operator is told %q", &log)
+		t.Errorf("the operator sees it %q", &log)
 	}
 	s.Degraded = &index{err: down}
 	if _, err := s.Find(t.Context(), "acme", access.Scope{}, nil); !errors.Is(err, down) {
