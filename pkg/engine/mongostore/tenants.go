@@ -10,7 +10,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 // Tenants keeps the records of tenants. It implements tenants.Store.
@@ -87,24 +86,10 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 
 // Create implements tenants.Store. Times are kept to the millisecond.
 func (s *Tenants) Create(ctx context.Context, tenant audit.Tenant) error {
-	err := s.insert(ctx, &tenant)
-	// An engine can refuse the first insert of a collection whose index another process
-	// creates at the same moment.
-	var refused *serverFailure
-	for try := 1; try < 4 && errors.As(err, &refused) && !errors.Is(err, audit.ErrConflict); try++ {
-		if backoff.Sleep(ctx, time.Duration(try)*50*time.Millisecond) != nil {
-			break
-		}
-		err = s.insert(ctx, &tenant)
-	}
-	if err != nil {
+	if err := s.db.insertOne(ctx, collectionTenants, newTenantDocument(&tenant, 1)); err != nil {
 		return fmt.Errorf("create tenant %s: %w", tenant.ID, err)
 	}
 	return nil
-}
-
-func (s *Tenants) insert(ctx context.Context, tenant *audit.Tenant) error {
-	return s.db.insertOne(ctx, collectionTenants, newTenantDocument(tenant, 1))
 }
 
 // Tenant implements tenants.Store.
