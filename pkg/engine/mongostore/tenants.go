@@ -86,7 +86,11 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 
 // Create implements tenants.Store. Times are kept to the millisecond.
 func (s *Tenants) Create(ctx context.Context, tenant audit.Tenant) error {
-	if err := s.db.insertOne(ctx, collectionTenants, newTenantDocument(&tenant, 1)); err != nil {
+	err := s.db.ensureTenants(ctx) // an insert must not create the collection while an index does
+	if err == nil {
+		err = s.db.insertOne(ctx, collectionTenants, newTenantDocument(&tenant, 1))
+	}
+	if err != nil {
 		return fmt.Errorf("create tenant %s: %w", tenant.ID, err)
 	}
 	return nil
