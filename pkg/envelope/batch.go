@@ -2,7 +2,6 @@ package envelope
 
 import (
 	"fmt"
-	"runtime/debug"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -61,18 +60,6 @@ func EachBatch(bodies []string, handle func(Batch) []error) []error {
 	}
 	flush()
 	return outcomes
-}
-
-// Recovered calls f and returns a panic of f as an error with its stack. The error has the
-// type of the panic's value and not the value, which may hold entry content. It is for
-// goroutines: a panic there would end the process and all other messages' work.
-func Recovered(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("panic of type %T: %s", v, debug.Stack())
-		}
-	}()
-	return f()
 }
 
 // ByTenant returns the messages of each tenant, in their order. Tenants are in the order

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/panics"
 )
 
 // Persister stores the entries of the ingest queues. It forwards them to the
@@ -56,7 +57,7 @@ func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
 // may be one message's fault, it handles each message alone.
 func (p *Persister) persistTenant(ctx context.Context, messages []envelope.Message) []error {
 	outcomes := make([]error, len(messages))
-	err := envelope.Recovered(func() error { return p.persistTogether(ctx, messages) })
+	err := panics.Recovered(ctx, func() error { return p.persistTogether(ctx, messages) })
 	if err == nil {
 		return outcomes
 	}
@@ -68,7 +69,7 @@ func (p *Persister) persistTenant(ctx context.Context, messages []envelope.Messa
 		return outcomes
 	}
 	for i := range messages {
-		outcomes[i] = envelope.Recovered(func() error { return p.persistTogether(ctx, messages[i:i+1]) })
+		outcomes[i] = panics.Recovered(ctx, func() error { return p.persistTogether(ctx, messages[i:i+1]) })
 	}
 	return outcomes
 }

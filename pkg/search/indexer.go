@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/panics"
 )
 
 // Quarantine keeps entries that the index must refuse; see ingest.Quarantine.
@@ -71,7 +72,7 @@ func (x *Indexer) findDeleted(ctx context.Context, groups [][]envelope.Message) 
 	var running sync.WaitGroup
 	for i, messages := range groups {
 		running.Go(func() {
-			failed[i] = envelope.Recovered(func() (err error) {
+			failed[i] = panics.Recovered(ctx, func() (err error) {
 				deleted[i], err = audit.IsDeleted(x.Tenants.Tenant(ctx, messages[0].Contents.Tenant))
 				return err
 			})

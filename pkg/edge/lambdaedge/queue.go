@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
+	"github.com/ocelot-audit/ocelot/pkg/panics"
 )
 
 const (
@@ -172,7 +172,7 @@ func runBatch(ctx context.Context, bodies []string, handle BatchHandler) []error
 // message alone, so that only the message at fault fails.
 func callBatch(ctx context.Context, bodies []string, handle BatchHandler) []error {
 	var outcomes []error
-	err := recovered(ctx, func() error {
+	err := panics.Recovered(ctx, func() error {
 		outcomes = handle(ctx, bodies)
 		return nil
 	})
@@ -229,7 +229,7 @@ func EachMessage(handle func(ctx context.Context, body string) error) BatchHandl
 				index, body := next, bodies[next]
 				outcomes[index] = errUnfinished
 				go func() {
-					results <- result{index, recovered(ctx, func() error { return handle(ctx, body) })}
+					results <- result{index, panics.Recovered(ctx, func() error { return handle(ctx, body) })}
 				}()
 				next++
 				running++
@@ -267,18 +267,6 @@ func isClosed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
-}
-
-// recovered calls f and returns a panic of f as an error.
-func recovered(ctx context.Context, f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			// The value may contain entry content, so only its type is logged.
-			slog.ErrorContext(ctx, "the function panicked", "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic of type %T", v)
-		}
-	}()
-	return f()
 }
 
 // queueName returns the last part of a queue's ARN.

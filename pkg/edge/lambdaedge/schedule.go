@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/panics"
 )
 
 // scheduledEvent is the detail-type of the events of EventBridge Scheduler and of
@@ -30,7 +32,7 @@ func Schedule(run func(ctx context.Context) error) func(context.Context, events.
 			ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(startReserve, time.Until(deadline)/10)))
 			defer cancel()
 		}
-		err := recovered(ctx, func() error { return run(ctx) })
+		err := panics.Recovered(ctx, func() error { return run(ctx) })
 		if err != nil && !errors.Is(ctx.Err(), context.Canceled) { // canceled only if the local runner stops
 			slog.ErrorContext(ctx, "scheduled run failed", "event_id", event.ID, "error", err)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/panics"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
@@ -101,7 +102,7 @@ func Message(handle func(ctx context.Context, connection string, body []byte) er
 			log.WarnContext(ctx, "the event is not a message of a WebSocket API", "error", err)
 			return events.APIGatewayProxyResponse{StatusCode: http.StatusBadRequest}, nil
 		}
-		if err := recovered(ctx, func() error { return handle(ctx, event.RequestContext.ConnectionID, body) }); err != nil {
+		if err := panics.Recovered(ctx, func() error { return handle(ctx, event.RequestContext.ConnectionID, body) }); err != nil {
 			log.ErrorContext(ctx, "message failed", "error", err)
 			return events.APIGatewayProxyResponse{StatusCode: http.StatusInternalServerError}, nil
 		}

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/panics"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
@@ -86,7 +86,7 @@ func (x *Index) PutAll(ctx context.Context, batches []search.Batch) []search.Put
 	var running sync.WaitGroup
 	for i, b := range batches {
 		running.Go(func() {
-			results[i].Err = envelope.Recovered(func() (err error) {
+			results[i].Err = panics.Recovered(ctx, func() (err error) {
 				results[i].Rejections, err = x.Put(ctx, b.Tenant, b.Entries)
 				return err
 			})
