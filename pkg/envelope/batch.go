@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -10,41 +11,27 @@ import (
 // In memory, entries need many times the size of their lines.
 const maxBatch = 8 << 20
 
-// Message is one message of a batch.
+// Message is a message that was unpacked.
 type Message struct {
-	Index    int    // in the batch
+	Index    int    // among the bodies of EachBatch
 	Body     string // as it was received
 	Contents Contents
 }
 
 // Batch has messages that are handled together.
-type Batch struct {
-	Messages []Message
-}
+type Batch []Message
 
-// EachBatch unpacks messages and calls handle for batches of bounded size in memory.
-// handle returns one error, or nil, for each message of its batch. EachBatch returns
-// one error, or nil, for each body. An unreadable body is not passed to handle: its
-// error is audit.ErrUnreadable or ErrVersion.
-func EachBatch(bodies []string, handle func(Batch) []error) []error {
+// errUnhandled is the outcome of a message until its handler sets another one.
+var errUnhandled = errors.New("the handler set no outcome")
+
+// EachBatch unpacks messages and calls handle for batches of bounded size in memory. It
+// returns one error, or nil, for each body. handle sets the outcome at the Index of each
+// message of its batch. An unreadable body is not passed to handle: its error is
+// audit.ErrUnreadable or ErrVersion.
+func EachBatch(bodies []string, handle func(batch Batch, outcomes []error)) []error {
 	outcomes := make([]error, len(bodies))
 	var batch Batch
-	var positions []int // of the batch's messages in bodies
 	size := 0
-	flush := func() {
-		if len(batch.Messages) == 0 {
-			return
-		}
-		errs := handle(batch)
-		for i, position := range positions {
-			if len(errs) != len(positions) {
-				outcomes[position] = fmt.Errorf("the handler returned %d outcomes for %d messages", len(errs), len(positions))
-				continue
-			}
-			outcomes[position] = errs[i]
-		}
-		batch, positions, size = Batch{}, nil, 0
-	}
 	for i, body := range bodies {
 		contents, err := Unpack(body)
 		if err != nil {
@@ -52,13 +39,16 @@ func EachBatch(bodies []string, handle func(Batch) []error) []error {
 			continue
 		}
 		if size > 0 && size+contents.Size > maxBatch {
-			flush()
+			handle(batch, outcomes)
+			batch, size = nil, 0
 		}
-		batch.Messages = append(batch.Messages, Message{Index: len(batch.Messages), Body: body, Contents: contents})
-		positions = append(positions, i)
+		outcomes[i] = errUnhandled
+		batch = append(batch, Message{Index: i, Body: body, Contents: contents})
 		size += contents.Size
 	}
-	flush()
+	if len(batch) > 0 {
+		handle(batch, outcomes)
+	}
 	return outcomes
 }
 
@@ -67,7 +57,7 @@ func EachBatch(bodies []string, handle func(Batch) []error) []error {
 func (b Batch) ByTenant() [][]Message {
 	var groups [][]Message
 	at := map[audit.TenantID]int{}
-	for _, m := range b.Messages {
+	for _, m := range b {
 		i, known := at[m.Contents.Tenant]
 		if !known {
 			i = len(groups)

@@ -30,16 +30,16 @@ func TestEachBatchBoundsTheSizeInMemory(t *testing.T) {
 		bodies = append(bodies, messageWith(t, "acme", message))
 	}
 	handled := 0
-	for i, err := range envelope.EachBatch(bodies, func(b envelope.Batch) []error {
+	for i, err := range envelope.EachBatch(bodies, func(b envelope.Batch, outcomes []error) {
 		size := 0
-		for _, m := range b.Messages {
+		for _, m := range b {
 			size += m.Contents.Size
+			outcomes[m.Index] = nil
 		}
 		if limit := 8 << 20; size > limit {
 			t.Errorf("a batch has %d bytes, want at most %d", size, limit)
 		}
-		handled += len(b.Messages)
-		return make([]error, len(b.Messages))
+		handled += len(b)
 	}) {
 		if err != nil {
 			t.Errorf("message %d: %v", i, err)
@@ -53,16 +53,19 @@ func TestEachBatchBoundsTheSizeInMemory(t *testing.T) {
 func TestEachBatchReturnsEachMessagesOutcome(t *testing.T) {
 	down := errors.New("down")
 	bodies := []string{messageWith(t, "acme", 1), "unreadable", messageWith(t, "globex", 1), messageWith(t, "acme", 2)}
-	outcomes := envelope.EachBatch(bodies, func(b envelope.Batch) []error {
-		errs := make([]error, len(b.Messages))
+	outcomes := envelope.EachBatch(bodies, func(b envelope.Batch, outcomes []error) {
 		for _, messages := range b.ByTenant() {
 			if messages[0].Contents.Tenant == "globex" {
-				errs[messages[0].Index] = down
-			} else if got := len(envelope.Entries(messages)); got != 2 {
+				outcomes[messages[0].Index] = down
+				continue
+			}
+			if got := len(envelope.Entries(messages)); got != 2 {
 				t.Errorf("acme has %d entries, want 2", got)
 			}
+			for _, m := range messages {
+				outcomes[m.Index] = nil
+			}
 		}
-		return errs
 	})
 	want := []error{nil, audit.ErrUnreadable, down, nil}
 	for i := range want {

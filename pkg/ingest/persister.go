@@ -36,8 +36,7 @@ const maxTenantsAtOnce = 10
 // a dead letter. If the tenant is deleted or being deleted, the entries are dropped. A
 // message with an error must be delivered again.
 func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
-	return envelope.EachBatch(bodies, func(batch envelope.Batch) []error {
-		outcomes := make([]error, len(batch.Messages))
+	return envelope.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
 		var running errgroup.Group
 		running.SetLimit(maxTenantsAtOnce)
 		for _, messages := range batch.ByTenant() {
@@ -49,7 +48,6 @@ func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
 			})
 		}
 		_ = running.Wait() // the errors are in outcomes
-		return outcomes
 	})
 }
 

@@ -35,8 +35,7 @@ type Indexer struct {
 // again. An unreadable line fails the whole message as audit.ErrUnreadable: the step
 // before forwards none, so the message was damaged.
 func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
-	return envelope.EachBatch(bodies, func(batch envelope.Batch) []error {
-		outcomes := make([]error, len(batch.Messages))
+	return envelope.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
 		all := batch.ByTenant()
 		deleted, failed := x.findDeleted(ctx, all)
 		var groups [][]envelope.Message
@@ -46,12 +45,16 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 			switch {
 			case failed[i] != nil:
 				setOutcomes(outcomes, messages, fmt.Errorf("index %s: %w", tenant, failed[i]))
-			case !deleted[i]:
+			case deleted[i]:
+				for _, m := range messages {
+					outcomes[m.Index] = nil // dropped
+				}
+			default:
 				groups, puts = append(groups, messages), append(puts, Batch{Tenant: tenant, Entries: envelope.Entries(messages)})
 			}
 		}
 		if len(puts) == 0 {
-			return outcomes
+			return
 		}
 		results := x.Index.PutAll(ctx, puts)
 		for i := range puts {
@@ -61,7 +64,6 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 			}
 			setOutcomes(outcomes, groups[i], err)
 		}
-		return outcomes
 	})
 }
 
