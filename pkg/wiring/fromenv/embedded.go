@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
@@ -23,9 +24,9 @@ const drainPeriod = 10 * time.Second
 
 func read(needs ...manifest.Dependency) (Settings, error) { return config.ReadEmbedded(needs...) }
 
-// DB returns the embedded engine. The first call opens the file, which the
+// db returns the embedded engine. The first call opens the file, which the
 // function shares with other functions and with the runner.
-func (o *Opening) DB(ctx context.Context) (*sqlite.DB, error) {
+func (o *Opening) db(ctx context.Context) (*sqlite.DB, error) {
 	if db, opened := o.Shared.(*sqlite.DB); opened {
 		return db, nil
 	}
@@ -36,4 +37,16 @@ func (o *Opening) DB(ctx context.Context) (*sqlite.DB, error) {
 	o.Shared = db
 	o.Stores.Dependencies = append(o.Stores.Dependencies, embedded.Health(db))
 	return db, nil
+}
+
+// Embedded returns a function that opens the embedded engine and sets stores of it with use.
+func Embedded(use func(*wiring.Stores, *sqlite.DB)) func(context.Context, *Opening) error {
+	return func(ctx context.Context, o *Opening) error {
+		db, err := o.db(ctx)
+		if err != nil {
+			return err
+		}
+		use(&o.Stores, db)
+		return nil
+	}
 }
