@@ -14,8 +14,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 )
 
-// Service reads the entries of a tenant. Every call is restricted to the caller's
-// scope.
+// Service reads the entries of a tenant, whose record the caller has read for this
+// request. Every call is restricted to the caller's scope.
 type Service struct {
 	Index Index
 	// Degraded reads lists while Index is unavailable; nil: nothing does. It uses the
@@ -40,14 +40,14 @@ type List struct {
 
 // Find answers GET /logs. params are the query parameters: filters, q, from,
 // to, sort, limit, cursor. Unknown or faulty ones are an *audit.ValidationError.
-func (s *Service) Find(ctx context.Context, tenant audit.TenantID, scope access.Scope, query url.Values) (List, error) {
+func (s *Service) Find(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (List, error) {
 	p := params{values: query}
 	p.only(ParamSort, ParamLimit, ParamCursor)
 	filter := p.filter()
 	request := audit.PageRequest{
 		Order: p.order(), Limit: p.number(ParamLimit, audit.DefaultPageLimit, audit.MaxPageLimit), MaxBytes: audit.MaxPageBytes,
 	}
-	list := listName(tenant, scope, query)
+	list := listName(tenant.ID, scope, query)
 	if text := p.single(ParamCursor); text != "" {
 		if err := s.place(&request, list, text); err != nil {
 			p.add(err)
@@ -68,14 +68,14 @@ func (s *Service) Find(ctx context.Context, tenant audit.TenantID, scope access.
 
 // find reads from the index and, while it is unavailable, from Degraded. The index
 // leaves enough time for that; see Finder.
-func (s *Service) find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (page audit.Page, degraded bool, err error) {
-	page, err = s.Index.Find(ctx, tenant, filter, request)
+func (s *Service) find(ctx context.Context, tenant audit.Tenant, filter audit.Filter, request audit.PageRequest) (page audit.Page, degraded bool, err error) {
+	page, err = s.Index.Find(ctx, tenant.ID, filter, request)
 	var unavailable *audit.UnavailableError
 	if s.Degraded == nil || ctx.Err() != nil || !errors.As(err, &unavailable) {
 		return page, false, err
 	}
-	s.logUnanswered(ctx, tenant, err)
-	page, err = s.Degraded.Find(ctx, tenant, filter, request)
+	s.logUnanswered(ctx, tenant.ID, err)
+	page, err = s.Degraded.Find(ctx, tenant.ID, filter, request)
 	return page, err == nil, err
 }
 
@@ -154,7 +154,7 @@ func (s *Service) sign(list string, position audit.Position, backwards bool) str
 
 // Stats answers GET /logs/stats: the filters of Find and group_by, interval, top.
 // request is what the parameters asked for.
-func (s *Service) Stats(ctx context.Context, tenant audit.TenantID, scope access.Scope, query url.Values) (stats audit.Stats, request audit.StatsRequest, err error) {
+func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (stats audit.Stats, request audit.StatsRequest, err error) {
 	p := params{values: query}
 	p.only(ParamGroupBy, ParamInterval, ParamTop)
 	filter := p.filter()
@@ -163,7 +163,7 @@ func (s *Service) Stats(ctx context.Context, tenant audit.TenantID, scope access
 		return audit.Stats{}, request, err
 	}
 	filter.Where = audit.All(filter.Where, scope.Expr())
-	stats, err = s.Index.Stats(ctx, tenant, filter, request)
+	stats, err = s.Index.Stats(ctx, tenant.ID, filter, request)
 	return stats, request, err
 }
 
@@ -178,8 +178,8 @@ const recent = 5 * time.Minute
 
 // Entry answers GET /logs/{id}. It returns audit.ErrNotFound if the entry does not
 // exist or is outside the scope, and a *NotYetError if it may still be in a queue.
-func (s *Service) Entry(ctx context.Context, tenant audit.TenantID, scope access.Scope, id audit.EntryID) (Found, error) {
-	entry, err := s.Reader.Entry(ctx, tenant, id)
+func (s *Service) Entry(ctx context.Context, tenant audit.Tenant, scope access.Scope, id audit.EntryID) (Found, error) {
+	entry, err := s.Reader.Entry(ctx, tenant.ID, id)
 	if errors.Is(err, audit.ErrNotFound) && s.Now().Sub(id.Time()) < recent {
 		return Found{}, &NotYetError{RetryAfter: time.Second}
 	}
@@ -192,10 +192,10 @@ func (s *Service) Entry(ctx context.Context, tenant audit.TenantID, scope access
 	found := Found{Entry: entry, Status: audit.StatusStored}
 	// The entry comes from the system of record. If the index does not answer,
 	// "stored" is certain.
-	indexed, err := s.Index.Contains(ctx, tenant, id)
+	indexed, err := s.Index.Contains(ctx, tenant.ID, id)
 	switch {
 	case err != nil:
-		s.logUnanswered(ctx, tenant, err)
+		s.logUnanswered(ctx, tenant.ID, err)
 	case indexed:
 		found.Status = audit.StatusIndexed
 	}

@@ -43,7 +43,10 @@ func (r oneEntry) Entry(context.Context, audit.TenantID, audit.EntryID) (audit.E
 	return r.entry, r.err
 }
 
-var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+var (
+	noon       = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	acmeTenant = audit.Tenant{ID: acme}
+)
 
 func newService(x *index) *search.Service {
 	return &search.Service{Index: x, Cursors: cursor.NewSigner(make([]byte, 32)), Now: func() time.Time { return noon }}
@@ -59,14 +62,14 @@ func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
 	x := &index{page: onePage()}
 	s := newService(x)
 	params := url.Values{"user_id": {"ann"}}
-	first, err := s.Find(t.Context(), "acme", access.Scope{}, params)
+	first, err := s.Find(t.Context(), acmeTenant, access.Scope{}, params)
 	if err != nil {
 		t.Fatal(err)
 	} else if first.Next == "" || first.Prev != "" {
 		t.Fatalf("the first page: %+v", first)
 	}
 	params.Set("cursor", first.Next)
-	second, err := s.Find(t.Context(), "acme", access.Scope{}, params)
+	second, err := s.Find(t.Context(), acmeTenant, access.Scope{}, params)
 	if err != nil {
 		t.Fatal(err)
 	} else if second.Next == "" || second.Prev == "" || x.request.Backwards || x.request.From.Tie != "7" {
@@ -74,20 +77,23 @@ func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
 	}
 	params.Set("cursor", second.Prev)
 	x.page.More = false
-	back, err := s.Find(t.Context(), "acme", access.Scope{}, params)
+	back, err := s.Find(t.Context(), acmeTenant, access.Scope{}, params)
 	if err != nil {
 		t.Fatal(err)
 	} else if back.Next == "" || back.Prev != "" || !x.request.Backwards {
 		t.Fatalf("back at the beginning: %+v", back)
 	}
 	for name, find := range map[string]func() error{
-		"another tenant": func() error { _, err := s.Find(t.Context(), "other", access.Scope{}, params); return err },
+		"another tenant": func() error {
+			_, err := s.Find(t.Context(), audit.Tenant{ID: "other"}, access.Scope{}, params)
+			return err
+		},
 		"another scope": func() error {
-			_, err := s.Find(t.Context(), "acme", access.Scope{Owner: "u"}, params)
+			_, err := s.Find(t.Context(), acmeTenant, access.Scope{Owner: "u"}, params)
 			return err
 		},
 		"another filter": func() error {
-			_, err := s.Find(t.Context(), "acme", access.Scope{}, url.Values{"user_id": {"bob"}, "cursor": params["cursor"]})
+			_, err := s.Find(t.Context(), acmeTenant, access.Scope{}, url.Values{"user_id": {"bob"}, "cursor": params["cursor"]})
 			return err
 		},
 	} {
@@ -97,14 +103,14 @@ func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
 		}
 	}
 	params.Set("limit", "3") // may change from page to page
-	if _, err := s.Find(t.Context(), "acme", access.Scope{}, params); err != nil {
+	if _, err := s.Find(t.Context(), acmeTenant, access.Scope{}, params); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestScopesAreAddedToEveryFilter(t *testing.T) {
 	x := &index{}
-	if _, err := newService(x).Find(t.Context(), "acme", access.Scope{Owner: "ann"}, url.Values{"q": {"a OR b"}}); err != nil {
+	if _, err := newService(x).Find(t.Context(), acmeTenant, access.Scope{Owner: "ann"}, url.Values{"q": {"a OR b"}}); err != nil {
 		t.Fatal(err)
 	}
 	all, ok := x.filter.Where.(audit.And)
@@ -120,7 +126,7 @@ func TestFaultyParameters(t *testing.T) {
 		"?q": {"q": {"("}}, "?cursor": {"cursor": {"x"}}, "?metadata.": {"metadata.": {"x"}}, "?top": {"top": {"5"}},
 		"?user_id": {"user_id": {"\xff"}}, "?": {"user_id": make([]string, search.MaxFilterValues+1)},
 	} {
-		_, err := newService(&index{}).Find(t.Context(), "acme", access.Scope{}, params)
+		_, err := newService(&index{}).Find(t.Context(), acmeTenant, access.Scope{}, params)
 		var invalid *audit.ValidationError
 		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != name {
 			t.Errorf("%s: %v", name, err)
@@ -129,7 +135,7 @@ func TestFaultyParameters(t *testing.T) {
 	for name, params := range map[string]url.Values{
 		"?group_by": {"group_by": {"action,action"}}, "?interval": {"interval": {"5y"}}, "?top": {"top": {"0"}}, "?sort": {"sort": {"-timestamp"}},
 	} {
-		_, _, err := newService(&index{}).Stats(t.Context(), "acme", access.Scope{}, params)
+		_, _, err := newService(&index{}).Stats(t.Context(), acmeTenant, access.Scope{}, params)
 		var invalid *audit.ValidationError
 		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != name {
 			t.Errorf("stats %s: %v", name, err)
@@ -143,7 +149,7 @@ func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {
 	s.Degraded = &index{page: onePage()}
 	var log strings.Builder
 	s.Log = slog.New(slog.NewTextHandler(&log, nil))
-	if list, err := s.Find(t.Context(), "acme", access.Scope{}, nil); err != nil {
+	if list, err := s.Find(t.Context(), acmeTenant, access.Scope{}, nil); err != nil {
 		t.Error(err)
 	} else if !list.Degraded || len(list.Entries) != 1 {
 		t.Errorf("%+v", list)
@@ -152,18 +158,18 @@ func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {
 		t.Errorf("the operator sees it %q", &log)
 	}
 	s.Degraded = &index{err: down}
-	if _, err := s.Find(t.Context(), "acme", access.Scope{}, nil); !errors.Is(err, down) {
+	if _, err := s.Find(t.Context(), acmeTenant, access.Scope{}, nil); !errors.Is(err, down) {
 		t.Errorf("what nobody can answer: %v", err)
 	}
 	s.Degraded = &index{page: onePage()}
 	late, cancel := context.WithCancel(t.Context())
 	cancel()
-	if list, err := s.Find(late, "acme", access.Scope{}, nil); !errors.Is(err, down) {
+	if list, err := s.Find(late, acmeTenant, access.Scope{}, nil); !errors.Is(err, down) {
 		t.Errorf("the system of record was asked when the time was over: %+v, %v", list, err)
 	}
 	s = newService(&index{err: audit.Invalid("?q", "too_complex", "too complex")})
 	s.Degraded = &index{page: onePage()}
-	if _, err := s.Find(t.Context(), "acme", access.Scope{}, nil); err == nil {
+	if _, err := s.Find(t.Context(), acmeTenant, access.Scope{}, nil); err == nil {
 		t.Error("a faulty query was answered by the system of record")
 	}
 }
@@ -173,33 +179,33 @@ func TestEntryTellsHowFarItIs(t *testing.T) {
 	s := newService(&index{contains: true})
 	s.Log = slog.New(slog.DiscardHandler)
 	s.Reader = oneEntry{entry: entry}
-	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil {
+	if found, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, entry.ID); err != nil {
 		t.Error(err)
 	} else if found.Status != audit.StatusIndexed {
 		t.Errorf("%+v", found)
 	}
 	s.Index = &index{}
-	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil {
+	if found, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, entry.ID); err != nil {
 		t.Error(err)
 	} else if found.Status != audit.StatusStored {
 		t.Errorf("not indexed: %+v", found)
 	}
 	s.Index = &index{contains: true, err: errors.New("down")}
-	if found, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); err != nil {
+	if found, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, entry.ID); err != nil {
 		t.Error(err)
 	} else if found.Status != audit.StatusStored {
 		t.Errorf("index down: %+v", found)
 	}
-	if _, err := s.Entry(t.Context(), "acme", access.Scope{Owner: "bob"}, entry.ID); !errors.Is(err, audit.ErrNotFound) {
+	if _, err := s.Entry(t.Context(), acmeTenant, access.Scope{Owner: "bob"}, entry.ID); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("outside the scope: %v", err)
 	}
 	s.Reader = oneEntry{err: audit.ErrNotFound}
 	var notYet *search.NotYetError
-	if _, err := s.Entry(t.Context(), "acme", access.Scope{}, entry.ID); !errors.As(err, &notYet) || !errors.Is(err, audit.ErrNotFound) {
+	if _, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, entry.ID); !errors.As(err, &notYet) || !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("under way: %v", err)
 	}
 	old := audit.NewEntryID(noon.Add(-5*time.Minute), [10]byte{1})
-	if _, err := s.Entry(t.Context(), "acme", access.Scope{}, old); errors.As(err, &notYet) || !errors.Is(err, audit.ErrNotFound) {
+	if _, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, old); errors.As(err, &notYet) || !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("five minutes old: %v", err)
 	}
 }

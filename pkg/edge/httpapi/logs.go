@@ -172,7 +172,7 @@ func remoteIP(remote string) netip.Addr {
 // SearchLogs answers GET /logs: one page of entries by filter and full text.
 func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 	return gate.endpoint("search-logs", func(req *request) (*response, error) {
-		list, err := s.Find(req.Context(), req.tenant.ID, req.scope, req.params)
+		list, err := s.Find(req.Context(), req.tenant, req.scope, req.params)
 		if err != nil {
 			return nil, err
 		}
@@ -206,7 +206,7 @@ func GetLog(gate *Gate, s *search.Service) http.Handler {
 		if err != nil { // no entry has such an id
 			return nil, ProblemNotFound.problem("There is no entry with this id; an id is a UUID of version 7.")
 		}
-		found, err := s.Entry(req.Context(), req.tenant.ID, req.scope, id)
+		found, err := s.Entry(req.Context(), req.tenant, req.scope, id)
 		if err != nil {
 			return nil, err
 		}
@@ -221,7 +221,7 @@ func GetLog(gate *Gate, s *search.Service) http.Handler {
 // GetStats answers GET /logs/stats: counts by field and over time.
 func GetStats(gate *Gate, s *search.Service) http.Handler {
 	return gate.endpoint("get-stats", func(req *request) (*response, error) {
-		stats, request, err := s.Stats(req.Context(), req.tenant.ID, req.scope, req.params)
+		stats, request, err := s.Stats(req.Context(), req.tenant, req.scope, req.params)
 		if err != nil {
 			return nil, err
 		}
