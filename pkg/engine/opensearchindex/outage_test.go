@@ -131,7 +131,7 @@ func TestReadSideWithoutOpenSearch(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), callerTimeout)
 			defer cancel()
-			list, err := s.Find(ctx, acme, access.Scope{}, url.Values{})
+			list, err := s.Find(ctx, audit.Tenant{ID: acme}, access.Scope{}, url.Values{})
 			if err != nil {
 				t.Error(err)
 			}
@@ -141,14 +141,14 @@ func TestReadSideWithoutOpenSearch(t *testing.T) {
 			if len(list.Entries) != 1 {
 				t.Errorf("the list has %d entries, want 1", len(list.Entries))
 			}
-			found, err := s.Entry(ctx, acme, access.Scope{}, entry.ID)
+			found, err := s.Entry(ctx, audit.Tenant{ID: acme}, access.Scope{}, entry.ID)
 			if err != nil {
 				t.Error(err)
 			}
 			if found.Status != audit.StatusStored {
 				t.Errorf("the entry is %q, want %q", found.Status, audit.StatusStored)
 			}
-			_, _, err = s.Stats(ctx, acme, access.Scope{}, url.Values{})
+			_, _, err = s.Stats(ctx, audit.Tenant{ID: acme}, access.Scope{}, url.Values{})
 			wantUnavailable(t, err)
 			if ctx.Err() != nil {
 				t.Errorf("the caller's context has ended: %v", ctx.Err())
