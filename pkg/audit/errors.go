@@ -77,6 +77,9 @@ func (e *ValidationError) Error() string {
 	return "invalid: " + strings.Join(parts, "; ")
 }
 
+// ErrStorageFull means that a store has no space, or nearly none. Somebody must give it more.
+var ErrStorageFull = errors.New("the storage is full")
+
 // UnavailableError means that a dependency is unavailable now. A retry may succeed.
 type UnavailableError struct {
 	// RetryAfter is the delay before a retry; zero: one second.

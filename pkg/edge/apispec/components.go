@@ -296,14 +296,15 @@ func keyFields() []Property {
 		required("resources", list(anyText(""))),
 		required("created_at", timestamp("")),
 		optional("expires_at", timestamp("Left out if it never expires.")),
-		optional("last_used_at", timestamp("To the minute. Left out if the key was never used.")),
+		optional("last_used_at", timestamp("To the minute, at most an hour before the last use. Left out if the key was never used.")),
 	}
 }
 
 func healthSchema() *Schema {
 	return object(
 		required("status", oneOf("`degraded`: a dependency that is not essential is unavailable.", httpapi.HealthOK, httpapi.HealthDegraded, httpapi.HealthUnavailable)),
-		required("dependencies", list(object(required("name", anyText("")), required("status", oneOf("", httpapi.HealthOK, httpapi.HealthUnavailable))))),
+		required("dependencies", list(object(required("name", anyText("")), required("status", oneOf("", httpapi.HealthOK, httpapi.HealthUnavailable)),
+			optional("reason", oneOf("Why it is unavailable. `storage_full`: its disk is full or nearly so.", httpapi.HealthStorageFull))))),
 	)
 }
 

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
 // Dependency is something that the service needs and that GetHealth checks.
@@ -26,6 +28,9 @@ const (
 	HealthDegraded    = "degraded"    // something that is not essential is missing
 	HealthUnavailable = "unavailable" // something essential is missing
 )
+
+// HealthStorageFull is the reason in a health answer for a dependency without space.
+const HealthStorageFull = "storage_full"
 
 // GetHealth answers GET /health with the state of each dependency: 200, or 503
 // if an essential one is unavailable. The response contains no error's text.
@@ -50,6 +55,9 @@ func GetHealth(gate *Gate, dependencies []Dependency) http.Handler {
 			w.open('{')
 			w.text("name", dependencies[i].Name)
 			w.word("status", state)
+			if errors.Is(err, audit.ErrStorageFull) {
+				w.word("reason", HealthStorageFull)
+			}
 			w.close('}')
 		}
 		w.close(']')

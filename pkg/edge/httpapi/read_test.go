@@ -122,6 +122,22 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+func TestHealthReportsAFullDisk(t *testing.T) {
+	w := newWorld(t)
+	full := httpapi.Dependency{Name: "embedded", Essential: true, Check: func(context.Context) error {
+		return fmt.Errorf("ping: %w", &audit.UnavailableError{Err: audit.ErrStorageFull})
+	}}
+	answer := httptest.NewRecorder()
+	httpapi.GetHealth(w.gate, []httpapi.Dependency{full}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
+	if answer.Code != http.StatusServiceUnavailable {
+		t.Errorf("answered %d, want 503", answer.Code)
+	}
+	want := `{"dependencies":[{"name":"embedded","status":"unavailable","reason":"storage_full"}],"status":"unavailable"}`
+	if got := answer.Body.String(); got != want {
+		t.Errorf("answered %s, want %s", got, want)
+	}
+}
+
 func TestHealthDoesNotWaitForASilentDependency(t *testing.T) {
 	w := newWorld(t)
 	w.silent = func(ctx context.Context) error {

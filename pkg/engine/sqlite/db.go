@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	engine "modernc.org/sqlite"
@@ -45,6 +46,8 @@ type DB struct {
 	now     func() time.Time
 	shared  bool     // other processes may write to the file too
 	watcher *watcher // of their writes; nil if the file is not shared
+
+	fullAt atomic.Int64 // Unix nanoseconds of the last write for which the disk had no space; 0: none
 
 	numbersMu sync.RWMutex
 	numbers   map[audit.TenantID]int64
@@ -162,16 +165,20 @@ func (db *DB) closeAll() error {
 	return errors.Join(errs...)
 }
 
-// Ping returns an error if the file cannot be read or written.
+// Ping returns an error if the file cannot be read or written. The error is an
+// audit.ErrStorageFull if the disk is full or nearly so.
 func (db *DB) Ping(ctx context.Context) error {
 	err := db.snapshot(ctx, func(c *conn) error {
 		_, err := c.int64(ctx, `SELECT count(*) FROM (SELECT 1 FROM tenant_numbers LIMIT 1)`)
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("ping: %w", err)
+	if err == nil {
+		err = db.write(ctx, func(*batch) error { return nil })
 	}
-	if err := db.write(ctx, func(*batch) error { return nil }); err != nil {
+	if err == nil {
+		err = db.checkSpace()
+	}
+	if err != nil {
 		return fmt.Errorf("ping: %w", err)
 	}
 	return nil

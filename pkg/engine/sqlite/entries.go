@@ -15,10 +15,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
-// maxPurge is the maximum number of records that one Purge removes, so that other
-// writers wait only shortly.
-const maxPurge = 1000
-
 // Entries is the system of record. It implements ingest.Store, search.Reader,
 // search.IDLister, stream.Reader and jobs.Purger.
 type Entries struct{ db *DB }
@@ -254,24 +250,10 @@ func notFound(err error) error {
 
 // Purge implements jobs.Purger.
 func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	n, err := s.db.purge(ctx, tenant, limit, `DELETE FROM entries WHERE key IN (
-		SELECT key FROM entries INDEXED BY entries_by_id WHERE tenant = ? LIMIT ?)`)
+	n, err := s.db.purgeTenant(ctx, tenant, limit, purgeRows(`DELETE FROM entries WHERE key IN (
+		SELECT key FROM entries INDEXED BY entries_by_id WHERE tenant = ? LIMIT ?)`))
 	if err != nil {
 		return 0, fmt.Errorf("purge entries of %s: %w", tenant, err)
 	}
 	return n, nil
-}
-
-// purge runs a DELETE with the parameters tenant number and limit.
-func (db *DB) purge(ctx context.Context, tenant audit.TenantID, limit int, query string) (n int, err error) {
-	number, known, err := db.number(ctx, tenant)
-	if err != nil || !known {
-		return 0, err
-	}
-	err = db.write(ctx, func(b *batch) error {
-		changed, err := b.exec(query, number, min(limit, maxPurge))
-		n = int(changed)
-		return err
-	})
-	return n, err
 }

@@ -30,7 +30,7 @@ func (w *writer) commitGroup(first *operation) {
 	}
 	w.groups++
 	if w.groups%logCheckEvery == 0 || w.logUrgent {
-		w.truncateLog()
+		w.limitLog()
 	}
 }
 

@@ -138,19 +138,13 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 	return found > 0, nil
 }
 
-// Purge implements jobs.Purger.
-func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n int, err error) {
-	number, known, err := x.db.number(ctx, tenant)
-	if err != nil {
-		return 0, fmt.Errorf("purge index of %s: %w", tenant, err)
+// Purge implements jobs.Purger. It returns 0 only once the full-text table has no more
+// words of removed entries.
+func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := x.db.purgeTenant(ctx, tenant, limit, (*batch).purgeIndex)
+	if err == nil && n == 0 {
+		err = x.db.mergeTerms(ctx)
 	}
-	if !known {
-		return 0, nil
-	}
-	err = x.db.write(ctx, func(b *batch) error {
-		n, err = b.purgeIndex(number, min(limit, maxPurge))
-		return err
-	})
 	if err != nil {
 		return 0, fmt.Errorf("purge index of %s: %w", tenant, err)
 	}
@@ -170,6 +164,11 @@ func (b *batch) purgeIndex(tenant int64, limit int) (int, error) {
 		})
 	if err != nil {
 		return 0, err
+	}
+	if len(keys) > 0 {
+		if err := b.run(`INSERT INTO pending_merge (number) VALUES (1) ON CONFLICT DO NOTHING`); err != nil {
+			return 0, err
+		}
 	}
 	for _, key := range keys {
 		if _, err := b.exec(`DELETE FROM terms WHERE rowid = ?`, key); err != nil {

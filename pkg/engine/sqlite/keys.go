@@ -110,17 +110,3 @@ func (s *Keys) DeleteKey(ctx context.Context, tenant audit.TenantID, id string) 
 func (s *Keys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	return s.db.purgeByID(ctx, "keys", tenant, limit)
 }
-
-// purgeByID removes up to limit rows of the tenant from a table with the primary key id.
-func (db *DB) purgeByID(ctx context.Context, table string, tenant audit.TenantID, limit int) (n int, err error) {
-	err = db.write(ctx, func(b *batch) error {
-		changed, err := b.exec(fmt.Sprintf(`DELETE FROM %[1]s WHERE id IN (SELECT id FROM %[1]s WHERE tenant = ? LIMIT ?)`, table),
-			string(tenant), min(limit, maxPurge))
-		n = int(changed)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("purge %s of %s: %w", table, tenant, err)
-	}
-	return n, nil
-}

@@ -164,8 +164,8 @@ func (db *DB) changeOne(ctx context.Context, errNone error, query string, args .
 
 // Purge implements jobs.Purger.
 func (q *Quarantine) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	n, err := q.db.purge(ctx, tenant, limit, `DELETE FROM quarantine WHERE rowid IN (
-		SELECT rowid FROM quarantine WHERE tenant = ? LIMIT ?)`)
+	n, err := q.db.purgeTenant(ctx, tenant, limit, purgeRows(`DELETE FROM quarantine WHERE rowid IN (
+		SELECT rowid FROM quarantine WHERE tenant = ? LIMIT ?)`))
 	if err != nil {
 		return 0, fmt.Errorf("purge quarantine of %s: %w", tenant, err)
 	}

@@ -131,6 +131,9 @@ CREATE TABLE connections (
 ) WITHOUT ROWID;
 CREATE INDEX connections_by_tenant ON connections (tenant, subscription IS NOT NULL);
 CREATE INDEX connections_by_expiry ON connections (expires);
+`, `
+-- Its row says that the full-text table may have words of removed entries; see purge.go.
+CREATE TABLE pending_merge (number INTEGER PRIMARY KEY);
 `}
 
 // migrate migrates the file to the current schema.

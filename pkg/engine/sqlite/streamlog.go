@@ -238,14 +238,8 @@ func (c *conn) segments(ctx context.Context, tenant, after int64, limit int, now
 
 // Purge implements jobs.Purger. Its records are ids of entries, segments, and the
 // stream itself.
-func (l *StreamLog) Purge(ctx context.Context, tenant audit.TenantID, limit int) (n int, err error) {
-	number, known, err := l.db.number(ctx, tenant)
-	if err == nil && known {
-		err = l.db.write(ctx, func(b *batch) error {
-			n, err = b.purgeStream(number, min(limit, maxPurge))
-			return err
-		})
-	}
+func (l *StreamLog) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := l.db.purgeTenant(ctx, tenant, limit, (*batch).purgeStream)
 	if err != nil {
 		return 0, fmt.Errorf("purge the stream of %s: %w", tenant, err)
 	}

@@ -97,7 +97,7 @@ func TestFileOfTheFirstReleaseIsMigrated(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	execSQL(t, path, `DROP TABLE streams; DROP TABLE stream_segments; DROP TABLE stream_ids; DROP TABLE connections; PRAGMA user_version = 1`)
+	execSQL(t, path, `DROP TABLE streams; DROP TABLE stream_segments; DROP TABLE stream_ids; DROP TABLE connections; DROP TABLE pending_merge; PRAGMA user_version = 1`)
 	db = openAt(t, path)
 	ids := make([]audit.EntryID, len(entries))
 	for i := range entries {

@@ -25,13 +25,15 @@ const (
 // whether its operation starts. It never interrupts a running one.
 type writer struct {
 	path       string
+	busy       time.Duration // the usual wait for other processes
 	pool       *sql.DB
 	conn       conn
 	operations chan *operation
 	closing    chan struct{}
 	closed     chan struct{}
 	groups     int
-	logUrgent  bool // the log had urgentLogBytes at the last check
+	logUrgent  bool      // the log had urgentLogBytes at the last check
+	eraseLogAt time.Time // when to erase removed records from the log; zero: it has none
 
 	shared      bool  // other processes write to the file too
 	lastMessage int64 // the highest number of a message that this process knows of
@@ -73,6 +75,7 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
 		fmt.Sprintf("page_size(%d)", pageBytes),
 		"synchronous(full)",
+		"secure_delete(1)", // overwrites what is removed with zeros
 		fmt.Sprintf("cache_size(-%d)", writerCacheKiB),
 		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
 		fmt.Sprintf("journal_size_limit(%d)", 2*checkpointPages*pageBytes),
@@ -81,7 +84,7 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 		return nil, err
 	}
 	w := &writer{
-		path: path, pool: pool, conn: conn{pool: pool}, shared: shared,
+		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared,
 		operations: make(chan *operation), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := w.prepare(ctx); err != nil {
@@ -95,6 +98,7 @@ func (w *writer) prepare(ctx context.Context) error {
 	if err := w.conn.migrate(ctx); err != nil {
 		return err
 	}
+	w.eraseLogSoon() // an earlier process may have been killed before it did
 	return w.raiseLastMessage(ctx)
 }
 
@@ -143,13 +147,13 @@ func (db *DB) write(ctx context.Context, run func(b *batch) error) error {
 	}
 	select {
 	case err := <-op.done:
-		return unavailable(err)
+		return db.writeError(err)
 	case <-ctx.Done():
 	}
 	if op.claimed.CompareAndSwap(false, true) {
 		return ctx.Err()
 	}
-	return unavailable(<-op.done)
+	return db.writeError(<-op.done)
 }
 
 func (w *writer) loop() {
@@ -160,18 +164,75 @@ func (w *writer) loop() {
 			return
 		case op := <-w.operations:
 			w.commitGroup(op)
+		case <-w.eraseTimer():
 		}
+		w.eraseLogIfDue()
 	}
 }
 
-// truncateLog truncates the log if it has reached maxLogBytes. It waits for current
-// readers, for busyTimeout at most. On failure the next check tries again.
-func (w *writer) truncateLog() {
+const (
+	// eraseLogDelay lets the removals that follow each other be erased together.
+	eraseLogDelay = 500 * time.Millisecond
+	// eraseLogWait bounds the wait of one attempt for readers. Writers wait as long.
+	eraseLogWait = 50 * time.Millisecond
+)
+
+// eraseLogSoon makes the writer erase the log. The log has copies of the pages from which
+// records were removed.
+func (w *writer) eraseLogSoon() {
+	if w.eraseLogAt.IsZero() {
+		w.eraseLogAt = time.Now().Add(eraseLogDelay)
+	}
+}
+
+// eraseTimer returns a channel that fires when the log is to be erased.
+func (w *writer) eraseTimer() <-chan time.Time {
+	if w.eraseLogAt.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(w.eraseLogAt))
+}
+
+// eraseLogIfDue erases the log if its time has come. A reader can prevent it, which is
+// tried again then.
+func (w *writer) eraseLogIfDue() {
+	switch {
+	case w.eraseLogAt.IsZero() || time.Now().Before(w.eraseLogAt):
+	case w.truncateLog(eraseLogWait):
+		w.eraseLogAt = time.Time{}
+	default:
+		w.eraseLogAt = time.Now().Add(eraseLogDelay)
+	}
+}
+
+// limitLog truncates the log if it has reached maxLogBytes. On failure the next check
+// tries again.
+func (w *writer) limitLog() {
 	info, err := os.Stat(w.path + "-wal")
 	w.logUrgent = err == nil && info.Size() >= urgentLogBytes
-	if err != nil || info.Size() < maxLogBytes {
-		return
+	if err == nil && info.Size() >= maxLogBytes {
+		w.truncateLog(w.busy)
 	}
-	var busy, frames, done int64
-	_ = w.conn.row(context.Background(), `PRAGMA wal_checkpoint(TRUNCATE)`, nil, []any{&busy, &frames, &done})
+}
+
+// truncateLog copies the log into the file and truncates it. It reports whether it has
+// done so. It waits for current readers, for the given time at most.
+func (w *writer) truncateLog(wait time.Duration) (truncated bool) {
+	if err := w.setBusyTimeout(wait); err != nil {
+		return false
+	}
+	busy := int64(1)
+	err := w.conn.row(context.Background(), `PRAGMA wal_checkpoint(TRUNCATE)`, nil, []any{&busy, new(int64), new(int64)})
+	if resetErr := w.setBusyTimeout(w.busy); resetErr != nil {
+		_ = w.conn.close() // the next statement connects with the usual timeout
+	}
+	return err == nil && busy == 0
+}
+
+func (w *writer) setBusyTimeout(d time.Duration) error {
+	if err := w.conn.connect(); err != nil {
+		return err
+	}
+	_, err := w.conn.link.ExecContext(context.Background(), fmt.Sprintf("PRAGMA busy_timeout = %d", d.Milliseconds()))
+	return err
 }

@@ -1,0 +1,117 @@
+package sqlite_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+)
+
+// marker stands in every record of the tenant that is purged.
+const marker = "zqxmarker"
+
+// markedEntries are entries with the marker in their words, fields, metadata and states.
+// Some have several pages.
+func markedEntries(tenant audit.TenantID, n int, mark string) []audit.Entry {
+	entries := make([]audit.Entry, n)
+	for i := range entries {
+		at := time.Date(2026, 1, 2, 3, 4, 5, i*int(time.Millisecond), time.UTC)
+		entries[i] = audit.Entry{
+			ID: audit.NewEntryID(at, [10]byte{9: byte(i)}), Tenant: tenant, UserID: mark + "user", Action: "CREATE", ResourceType: "order",
+			Timestamp: at, ReceivedAt: at, Message: fmt.Sprintf("%sword%d of a message", mark, i),
+			Metadata: audit.Object(`{"note":"` + strings.Repeat(mark+" ", 1+i%7*2000) + `"}`),
+		}
+	}
+	return entries
+}
+
+func fillMarked(t *testing.T, db *sqlite.DB, tenant audit.TenantID, mark string) {
+	t.Helper()
+	for part := range 20 {
+		entries := markedEntries(tenant, 50, fmt.Sprintf("%s%d", mark, part))
+		for i := range entries {
+			entries[i].ID[15] = byte(part)
+		}
+		if _, err := db.Entries().Append(t.Context(), tenant, entries); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Index().Put(t.Context(), tenant, entries); err != nil {
+			t.Fatal(err)
+		}
+		item := quarantine.Item{ID: fmt.Sprint(part), Step: audit.StepIndex, Code: "test", Reason: mark + " reason", HeldAt: entries[1].ReceivedAt, Entry: entries[1]}
+		if err := db.Quarantine().Put(t.Context(), tenant, []quarantine.Item{item}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func purgeAll(t *testing.T, db *sqlite.DB, tenant audit.TenantID) {
+	t.Helper()
+	for name, store := range map[string]jobs.Purger{
+		"entries": db.Entries(), "index": db.Index(), "quarantine": db.Quarantine(), "keys": db.Keys(),
+		"stream": db.StreamLog(), "connections": db.Connections(),
+	} {
+		for n := 1; n > 0; {
+			var err error
+			if n, err = store.Purge(t.Context(), tenant, 300); err != nil {
+				t.Fatalf("purge %s: %v", name, err)
+			}
+		}
+	}
+}
+
+// countInFiles returns how often the text stands in the file and its log.
+func countInFiles(t *testing.T, path, text string) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	paths, err := filepath.Glob(path + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range paths {
+		content, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.Count(content, []byte(text)); n > 0 {
+			counts[filepath.Base(p)] = n
+		}
+	}
+	return counts
+}
+
+func TestWhatIsPurgedCannotBeReadFromTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "o.db")
+	db := openAt(t, path)
+	fillMarked(t, db, "acme", marker)
+	fillMarked(t, db, "other", "kept")
+	if found := countInFiles(t, path, marker); len(found) == 0 {
+		t.Fatal("the marker is not in the files before the purge")
+	}
+	purgeAll(t, db, "acme")
+	var found map[string]int
+	for range 50 { // the writer erases the log a moment later
+		if found = countInFiles(t, path, marker); len(found) == 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if len(found) > 0 {
+		t.Errorf("the marker stands in the files after the purge, so often: %v, want none", found)
+	}
+	page, err := db.Index().Find(t.Context(), "other", audit.Filter{Where: audit.Text{Words: []string{"kept7word9"}}}, audit.PageRequest{Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(page.Entries); got != 1 {
+		t.Errorf("found %d entries of the other tenant by a word, want 1", got)
+	}
+}
