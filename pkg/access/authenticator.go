@@ -37,7 +37,7 @@ type Key struct {
 	Permissions []Permission
 	Resources   []Resource // empty: no restriction
 	ExpiresAt   time.Time  // zero: never
-	LastUsedAt  time.Time  // zero: not yet used
+	LastUsedAt  time.Time  // up to an hour before the last use; zero: not yet used
 }
 
 // Principal returns the caller that the key authenticates.
@@ -89,7 +89,7 @@ type Authenticator struct {
 	cache *ttlcache.Cache[[32]byte, cachedKey] // by hash; see keyCache
 }
 
-// cachedKey is a key as it was read, and the last minute for which its use was recorded.
+// cachedKey is a key as it was read, and when its use was recorded last.
 type cachedKey struct {
 	key     Key
 	touched time.Time
@@ -184,13 +184,21 @@ func (a *Authenticator) keyCache() *ttlcache.Cache[[32]byte, cachedKey] {
 	return a.cache
 }
 
-// touch records the key's use once a minute. A failure does not fail the
-// request, and the next attempt is in the next minute.
+const (
+	// touchInterval is the time between two records of a key's use. A record each minute
+	// would be the most frequent write of a service whose keys are in constant use.
+	touchInterval = time.Hour
+	// touchRetry is the time between two attempts to record a use.
+	touchRetry = time.Minute
+)
+
+// touch records the key's use, to the minute, unless a use within touchInterval is
+// recorded. A failure does not fail the request.
 func (a *Authenticator) touch(ctx context.Context, hash [32]byte, key Key, now time.Time) {
 	minute := now.Truncate(time.Minute)
 	due := false
 	a.keyCache().Update(hash, func(entry keyEntry, found bool) (keyEntry, bool) {
-		due = found && minute.After(entry.Value.touched)
+		due = found && minute.Sub(entry.Value.touched) >= touchInterval
 		entry.Value.touched = minute
 		return entry, due
 	})
@@ -199,7 +207,15 @@ func (a *Authenticator) touch(ctx context.Context, hash [32]byte, key Key, now t
 	}
 	ctx, cancel := context.WithTimeout(ctx, touchTimeout)
 	defer cancel()
-	if err := a.Keys.TouchKey(ctx, key.Tenant, key.ID, minute); err != nil && a.Log != nil {
+	err := a.Keys.TouchKey(ctx, key.Tenant, key.ID, minute)
+	if err == nil {
+		return
+	}
+	a.keyCache().Update(hash, func(entry keyEntry, found bool) (keyEntry, bool) {
+		entry.Value.touched = minute.Add(touchRetry - touchInterval)
+		return entry, found
+	})
+	if a.Log != nil {
 		a.Log.WarnContext(ctx, "record last use of API key", "tenant", key.Tenant, "key", key.ID, "error", err)
 	}
 }

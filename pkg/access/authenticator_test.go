@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -213,42 +214,51 @@ func TestKeyCacheIsBounded(t *testing.T) {
 	}
 }
 
-func TestLastUse(t *testing.T) {
-	f := newFixture()
-	for range 130 { // two minutes and a bit, from half past the minute, with a reload every 5 s
+// use authenticates with the fixture's key once every five seconds for a time.
+func (f *fixture) use(t *testing.T, d time.Duration) {
+	t.Helper()
+	for end := f.now.Add(d); f.now.Before(end); f.now = f.now.Add(5 * time.Second) {
 		if _, err := f.Authenticate(t.Context(), "ApiKey "+f.secret); err != nil {
 			t.Fatal(err)
 		}
-		f.now = f.now.Add(time.Second)
 	}
-	minute := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	if fmt.Sprint(f.keys.touches) != fmt.Sprint([]time.Time{minute, minute.Add(time.Minute), minute.Add(2 * time.Minute)}) {
-		t.Errorf("touched at %v", f.keys.touches)
+}
+
+func TestLastUseIsRecordedOnceAnHour(t *testing.T) {
+	f := newFixture()
+	f.keys.byHash[access.HashSecret(f.secret)] = access.Key{ID: "00000000000000aa", Tenant: "acme"} // does not expire
+	f.use(t, 130*time.Minute)
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	want := []time.Time{noon, noon.Add(time.Hour), noon.Add(2 * time.Hour)}
+	if !slices.Equal(f.keys.touches, want) {
+		t.Errorf("recorded at %v, want %v", f.keys.touches, want)
 	}
 
-	other := newFixture() // another process in the same minute
-	other.keys = f.keys
-	other.Keys = f.keys
-	other.now = f.now
-	if _, err := other.Authenticate(t.Context(), "ApiKey "+f.secret); err != nil {
-		t.Error(err)
-	} else if len(f.keys.touches) != 3 {
-		t.Errorf("touched %d times, want 3", len(f.keys.touches))
+	other := newFixture() // another process in the same hour
+	other.keys, other.Keys, other.secret, other.now = f.keys, f.keys, f.secret, f.now
+	other.use(t, time.Minute)
+	if got := len(f.keys.touches); got != len(want) {
+		t.Errorf("recorded %d times after the use by another process, want %d", got, len(want))
 	}
+}
 
-	f.now = f.now.Add(time.Minute)
+func TestLastUseIsTriedAgainInTheNextMinute(t *testing.T) {
+	f := newFixture()
 	f.keys.touchErr = errors.New("down")
-	for range 15 {
-		if _, err := f.Authenticate(t.Context(), "ApiKey "+f.secret); err != nil {
-			t.Fatalf("a failure to record the last use failed the request: %v", err)
-		}
-		f.now = f.now.Add(time.Second)
+	f.use(t, 2*time.Minute)
+	if got, want := len(f.keys.touches), 3; got != want { // from half past the minute
+		t.Errorf("tried %d times, want %d", got, want)
 	}
-	if len(f.keys.touches) != 4 {
-		t.Errorf("touched %d times, want one failing attempt in the minute", len(f.keys.touches)-3)
+	if log := f.log.String(); !strings.Contains(log, "00000000000000aa") {
+		t.Errorf("the log %q does not name the key", log)
 	}
-	if log := f.log.String(); !strings.Contains(log, "00000000000000aa") || strings.Contains(log, f.secret) {
-		t.Errorf("the log says %q", log)
+	if log := f.log.String(); strings.Contains(log, f.secret) {
+		t.Errorf("the log %q has the secret", log)
+	}
+	f.keys.touchErr = nil
+	f.use(t, 3*time.Minute)
+	if got, want := len(f.keys.touches), 4; got != want {
+		t.Errorf("tried %d times once it succeeds, want %d", got, want)
 	}
 }
 

@@ -35,7 +35,7 @@ type Key struct {
 	Resources   []string // text forms of access.Resource; empty: no restriction
 	CreatedAt   time.Time
 	ExpiresAt   time.Time // zero: never
-	LastUsedAt  time.Time // to the minute; zero: not yet used
+	LastUsedAt  time.Time // to the minute, up to an hour before the last use; zero: not yet used
 }
 
 // KeyStore stores API keys.
