@@ -20,5 +20,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartHTTP(httpapi.CreateStreamTicket(services.Gate(), services.Stream(), services.StreamURL))
+	lambdaedge.StartHTTP(httpapi.CreateStreamTicket(services.Gate(), services.Stream(), services.StreamURL()))
 }

@@ -1,6 +1,6 @@
 // Package wiring puts adapters under the use cases. It is the only place that knows
 // which engine implements which port. The mains of functions and the local runner get
-// their handlers' parameters here: each by the type that a method or field of Services has.
+// their handlers' parameters here: each by the type that a method of Services returns.
 package wiring
 
 import (
@@ -110,6 +110,8 @@ type Stores struct {
 	Grace time.Duration
 	// Dependencies are checked by the health endpoint.
 	Dependencies []httpapi.Dependency
+	// StreamURL is the public address of the WebSocket API.
+	StreamURL httpapi.StreamURL
 }
 
 // Security has the secrets of one process.
@@ -123,8 +125,6 @@ type Security struct {
 type Services struct {
 	Stores Stores
 	Log    *slog.Logger
-	// StreamURL is the public address of the WebSocket API.
-	StreamURL httpapi.StreamURL
 	// Metrics receives metrics as lines; see package metrics. New discards them.
 	Metrics io.Writer
 
@@ -173,6 +173,9 @@ func random(b []byte) { _, _ = rand.Read(b) } // never fails, see crypto/rand
 
 // Dependencies are checked by the health endpoint.
 func (s *Services) Dependencies() []httpapi.Dependency { return s.Stores.Dependencies }
+
+// StreamURL is the public address of the WebSocket API.
+func (s *Services) StreamURL() httpapi.StreamURL { return s.Stores.StreamURL }
 
 // Gate admits and answers the requests of every HTTP function.
 func (s *Services) Gate() *httpapi.Gate { return s.gate() }

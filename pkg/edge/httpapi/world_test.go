@@ -25,11 +25,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
-	"github.com/ocelot-audit/ocelot/pkg/edge/apidocs"
 	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -55,7 +55,9 @@ type world struct {
 	standard, priority, index      *queue
 	purge, live, dead              *queue
 	sent                           []string // over connections
+	cursors                        *cursor.Signer
 	ingest                         *ingest.Service
+	search                         *search.Service
 	quarantine                     *quarantine.Service
 	tenants                        *tenants.Service
 	stream                         *stream.Service
@@ -218,13 +220,13 @@ func newWorld(t testing.TB) *world {
 
 func (w *world) build() {
 	store := faultyTenants{w.db.Tenants(), w.faults}
-	cursors := cursor.NewSigner([]byte("0123456789abcdef0123456789abcdef"))
+	w.cursors = cursor.NewSigner([]byte("0123456789abcdef0123456789abcdef"))
 	w.gate = &httpapi.Gate{
 		Authenticator: authenticator{w.faults}, Tenants: store, Log: slog.New(slog.NewJSONHandler(w.logs, nil)),
 		Now: w.clock, NewRequestID: func() string { return "req-1" },
 	}
 	w.ingest = &ingest.Service{Standard: w.standard, Priority: w.priority, Now: w.clock, Random: w.fill}
-	found := &search.Service{Index: faultyIndex{w.db.Index(), w.faults}, Reader: w.db.Entries(), Cursors: cursors, Now: w.clock}
+	w.search = &search.Service{Index: faultyIndex{w.db.Index(), w.faults}, Reader: w.db.Entries(), Cursors: w.cursors, Now: w.clock}
 	w.quarantine = &quarantine.Service{
 		Store: w.db.Quarantine(), Standard: w.standard, Priority: w.priority, Index: w.index, Recorder: w.ingest, Now: w.clock,
 	}
@@ -233,31 +235,23 @@ func (w *world) build() {
 	}
 	w.stream = &stream.Service{
 		Segments: w.db.StreamLog(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: sockets{w}, Queue: w.live,
-		Tenants: store, Cursors: cursors, Now: w.clock, Random: w.fill, Log: w.gate.Log,
+		Tenants: store, Cursors: w.cursors, Now: w.clock, Random: w.fill, Log: w.gate.Log,
 	}
-	w.handler = httpapi.Router(w.gate, map[string]http.Handler{
-		"create-key":           httpapi.CreateKey(w.gate, w.tenants),
-		"create-log":           httpapi.CreateLog(w.gate, w.ingest),
-		"create-logs-bulk":     httpapi.CreateLogsBulk(w.gate, w.ingest),
-		"create-stream-ticket": httpapi.CreateStreamTicket(w.gate, w.stream, "wss://stream.acme.example"),
-		"create-tenant":        httpapi.CreateTenant(w.gate, w.tenants),
-		"delete-key":           httpapi.DeleteKey(w.gate, w.tenants),
-		"delete-quarantine":    httpapi.DeleteQuarantine(w.gate, w.quarantine),
-		"delete-tenant":        httpapi.DeleteTenant(w.gate, w.tenants),
-		"get-docs":             apidocs.GetDocs(w.gate),
-		"get-health":           httpapi.GetHealth(w.gate, w.dependencies()),
-		"get-log":              httpapi.GetLog(w.gate, found),
-		"get-openapi":          apispec.GetOpenAPI(w.gate),
-		"get-stats":            httpapi.GetStats(w.gate, found),
-		"get-tenant":           httpapi.GetTenant(w.gate, w.tenants),
-		"list-keys":            httpapi.ListKeys(w.gate, w.tenants),
-		"list-quarantine":      httpapi.ListQuarantine(w.gate, w.quarantine, cursors),
-		"list-tenants":         httpapi.ListTenants(w.gate, w.tenants, cursors),
-		"retry-quarantine":     httpapi.RetryQuarantine(w.gate, w.quarantine),
-		"search-logs":          httpapi.SearchLogs(w.gate, found),
-		"update-tenant":        httpapi.UpdateTenant(w.gate, w.tenants),
-	})
+	w.handler = httpapi.Router(w.gate, localcloud.HTTPFunctions(worldServices{w}))
 }
+
+// worldServices gives the handlers the parts of a world.
+type worldServices struct{ w *world }
+
+func (s worldServices) Gate() *httpapi.Gate                { return s.w.gate }
+func (s worldServices) Cursors() *cursor.Signer            { return s.w.cursors }
+func (s worldServices) Dependencies() []httpapi.Dependency { return s.w.dependencies() }
+func (s worldServices) Ingest() *ingest.Service            { return s.w.ingest }
+func (s worldServices) Quarantine() *quarantine.Service    { return s.w.quarantine }
+func (s worldServices) Search() *search.Service            { return s.w.search }
+func (s worldServices) Stream() *stream.Service            { return s.w.stream }
+func (s worldServices) StreamURL() httpapi.StreamURL       { return "wss://stream.acme.example" }
+func (s worldServices) Tenants() *tenants.Service          { return s.w.tenants }
 
 func (w *world) dependencies() []httpapi.Dependency {
 	down := errors.New("dial mongodb.internal:27017: refused")

@@ -6,10 +6,33 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
+
+// HTTPServices gives the functions with a route what their handlers need. It is the part of
+// wiring.Services that they use.
+type HTTPServices interface {
+	Gate() *httpapi.Gate
+	Cursors() *cursor.Signer
+	Dependencies() []httpapi.Dependency
+	Ingest() *ingest.Service
+	Quarantine() *quarantine.Service
+	Search() *search.Service
+	Stream() *stream.Service
+	StreamURL() httpapi.StreamURL
+	Tenants() *tenants.Service
+}
+
+var _ HTTPServices = (*wiring.Services)(nil)
 
 // queueFunction is a function that a queue invokes.
 type queueFunction func(context.Context, events.SQSEvent) (events.SQSEventResponse, error)

@@ -15,12 +15,12 @@ import (
 )
 
 // HTTPFunctions returns the handlers of routes by function name, as the mains start them.
-func HTTPFunctions(s *wiring.Services) map[string]http.Handler {
+func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 	return map[string]http.Handler{
 		"create-key":           httpapi.CreateKey(s.Gate(), s.Tenants()),
 		"create-log":           httpapi.CreateLog(s.Gate(), s.Ingest()),
 		"create-logs-bulk":     httpapi.CreateLogsBulk(s.Gate(), s.Ingest()),
-		"create-stream-ticket": httpapi.CreateStreamTicket(s.Gate(), s.Stream(), s.StreamURL),
+		"create-stream-ticket": httpapi.CreateStreamTicket(s.Gate(), s.Stream(), s.StreamURL()),
 		"create-tenant":        httpapi.CreateTenant(s.Gate(), s.Tenants()),
 		"delete-key":           httpapi.DeleteKey(s.Gate(), s.Tenants()),
 		"delete-quarantine":    httpapi.DeleteQuarantine(s.Gate(), s.Quarantine()),

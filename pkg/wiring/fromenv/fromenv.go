@@ -51,7 +51,9 @@ func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: settings.LogLevel}))
 	slog.SetDefault(log)
-	o := &Opening{Settings: settings, Log: log, Stores: wiring.Stores{DrainPeriod: drainPeriod, Grace: wiring.DefaultGrace}}
+	o := &Opening{Settings: settings, Log: log, Stores: wiring.Stores{
+		DrainPeriod: drainPeriod, Grace: wiring.DefaultGrace, StreamURL: httpapi.StreamURL(settings.StreamURL),
+	}}
 	var faults []error
 	for _, d := range dependencies {
 		if err := d.Open(ctx, o); err != nil {
@@ -62,6 +64,6 @@ func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	services := wiring.New(o.Stores, o.Security, log)
-	services.Metrics, services.StreamURL = os.Stdout, httpapi.StreamURL(settings.StreamURL)
+	services.Metrics = os.Stdout
 	return services, nil
 }

@@ -2,8 +2,8 @@
 // runner runs all of them in one process, from the manifest.
 //
 // A function's handler is found by its name: create-log is the constructor CreateLog
-// in pkg/edge, whose parameters are found by their types among the methods and fields
-// of wiring.Services. A worker without a constructor is the method of Services with
+// in pkg/edge, whose parameters are found by their types among the results of the
+// methods of wiring.Services. A worker without a constructor is the method of Services with
 // its name: persist-logs is Services.PersistLogs. A main opens the dependencies of the
 // function's grants and links no others.
 package mains

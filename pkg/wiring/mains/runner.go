@@ -40,7 +40,7 @@ import (
 {{end}})
 
 // HTTPFunctions returns the handlers of routes by function name, as the mains start them.
-func HTTPFunctions(s *wiring.Services) map[string]http.Handler {
+func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 	return map[string]http.Handler{
 {{range .Handlers.route}}		"{{.Name}}": {{.Handler}},
 {{end}}	}

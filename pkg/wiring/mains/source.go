@@ -44,7 +44,7 @@ func (s *source) handler(f manifest.Function) (handler, error) {
 		for i, parameter := range c.parameters {
 			value, known := s.values[parameter]
 			if !known {
-				return handler{}, fmt.Errorf("function %s: wiring.Services has no method or field of type %s, a parameter of %s.%s", f.Name, parameter, filepath.Base(c.pkg), c.name)
+				return handler{}, fmt.Errorf("function %s: wiring.Services has no method that returns %s, a parameter of %s.%s", f.Name, parameter, filepath.Base(c.pkg), c.name)
 			}
 			arguments[i] = value
 		}
@@ -117,33 +117,17 @@ func (s *source) addConstructor(pkg string, d ast.Decl) {
 	s.constructors[strings.ToLower(f.Name.Name)] = c
 }
 
-// addServices reads the methods without parameters, and the fields, of Services.
+// addServices reads the methods of Services that have no parameters.
 func (s *source) addServices(d ast.Decl) {
-	switch d := d.(type) {
-	case *ast.FuncDecl:
-		if d.Recv == nil || typeName(d.Recv.List[0].Type, "wiring") != "*wiring.Services" || !d.Name.IsExported() {
-			return
-		}
-		if d.Type.Params.NumFields() > 0 || d.Type.Results.NumFields() != 1 {
-			return
-		}
-		s.workers[strings.ToLower(d.Name.Name)] = d.Name.Name
-		s.values[typeName(d.Type.Results.List[0].Type, "wiring")] = d.Name.Name + "()"
-	case *ast.GenDecl:
-		for _, spec := range d.Specs {
-			declared, ok := spec.(*ast.TypeSpec)
-			if !ok || declared.Name.Name != "Services" {
-				continue
-			}
-			for _, field := range declared.Type.(*ast.StructType).Fields.List {
-				for _, name := range field.Names {
-					if name.IsExported() {
-						s.values[typeName(field.Type, "wiring")] = name.Name
-					}
-				}
-			}
-		}
+	f, ok := d.(*ast.FuncDecl)
+	if !ok || f.Recv == nil || typeName(f.Recv.List[0].Type, "wiring") != "*wiring.Services" || !f.Name.IsExported() {
+		return
 	}
+	if f.Type.Params.NumFields() > 0 || f.Type.Results.NumFields() != 1 {
+		return
+	}
+	s.workers[strings.ToLower(f.Name.Name)] = f.Name.Name
+	s.values[typeName(f.Type.Results.List[0].Type, "wiring")] = f.Name.Name + "()"
 }
 
 // typeName spells a type as a file outside of the package within does.
