@@ -52,6 +52,18 @@ func (p Policy) bound(failures int) time.Duration {
 	return bound
 }
 
+// Retry calls do until it succeeds or fails with an error that is not transient, at most
+// maxAttempts times. It waits for Delay between two calls. It returns the error of the last
+// call, also if the context ends while it waits.
+func (p Policy) Retry(ctx context.Context, maxAttempts int, transient func(error) bool, do func() error) error {
+	for failures := 1; ; failures++ {
+		err := do()
+		if err == nil || failures == maxAttempts || !transient(err) || Sleep(ctx, p.Delay(failures)) != nil {
+			return err
+		}
+	}
+}
+
 // Sleep waits for d. It returns the context's error if the context ends first.
 func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

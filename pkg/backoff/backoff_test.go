@@ -81,3 +81,46 @@ func TestSleepEndsWithItsContext(t *testing.T) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
+
+func TestRetry(t *testing.T) {
+	passing, lasting := errors.New("passing"), errors.New("lasting")
+	for name, c := range map[string]struct {
+		results []error
+		calls   int
+		want    error
+	}{
+		"success":           {[]error{nil}, 1, nil},
+		"a passing failure": {[]error{passing, passing, nil}, 3, nil},
+		"a lasting failure": {[]error{passing, lasting, nil}, 2, lasting},
+		"too many failures": {[]error{passing, passing, passing, nil}, 3, passing},
+	} {
+		calls := 0
+		err := backoff.Policy{First: 1}.Retry(t.Context(), 3, func(err error) bool { return errors.Is(err, passing) }, func() error {
+			calls++
+			return c.results[calls-1]
+		})
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: got the error %v, want %v", name, err, c.want)
+		}
+		if calls != c.calls {
+			t.Errorf("%s: called %d times, want %d", name, calls, c.calls)
+		}
+	}
+}
+
+func TestRetryEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	failure := errors.New("down")
+	calls := 0
+	err := backoff.Policy{First: time.Hour, Max: time.Hour}.Retry(ctx, 3, func(error) bool { return true }, func() error {
+		calls++
+		cancel()
+		return failure
+	})
+	if !errors.Is(err, failure) {
+		t.Errorf("got the error %v, want %v", err, failure)
+	}
+	if calls != 1 {
+		t.Errorf("called %d times, want 1", calls)
+	}
+}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
-	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 // The one call that a function makes is written here and not taken from the SDK's
@@ -39,16 +38,12 @@ type value struct {
 
 // fetch returns the secret's value. It tries again if a failure can pass.
 func (r *Resolver) fetch(ctx context.Context, id arn.ARN) (string, error) {
-	retryer := awsconfig.Retryer(callTries)
-	for tried := 1; ; tried++ {
-		text, err := r.try(ctx, id)
-		if err == nil || tried == callTries || !retryer.IsErrorRetryable(err) {
-			return text, outcome(ctx, err)
-		}
-		if backoff.Sleep(ctx, awsconfig.RetryPolicy().Delay(tried)) != nil {
-			return "", ctx.Err()
-		}
-	}
+	var text string
+	err := awsconfig.RetryPolicy().Retry(ctx, callTries, awsconfig.Retryer(callTries).IsErrorRetryable, func() (err error) {
+		text, err = r.try(ctx, id)
+		return err
+	})
+	return text, outcome(ctx, err)
 }
 
 // outcome turns a failure into the domain's word for it.

@@ -17,7 +17,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
-	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
@@ -75,18 +74,13 @@ func (g *Gateway) call(ctx context.Context, method, connection string, body []by
 	}
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	for failed := 1; ; failed++ {
-		err := g.try(bounded, method, connection, body)
-		var transient *transientError
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case !errors.As(err, &transient) || failed == maxAttempts || backoff.Sleep(bounded, awsconfig.RetryPolicy().Delay(failed)) != nil:
-			return err
-		}
+	err := awsconfig.RetryPolicy().Retry(bounded, maxAttempts, isTransient, func() error {
+		return g.try(bounded, method, connection, body)
+	})
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
 	}
+	return err
 }
 
 // transientError is a failure after which a retry may succeed.
@@ -95,6 +89,11 @@ type transientError struct{ err error }
 func (e *transientError) Error() string { return e.err.Error() }
 
 func (e *transientError) Unwrap() error { return e.err }
+
+func isTransient(err error) bool {
+	var transient *transientError
+	return errors.As(err, &transient)
+}
 
 // try makes one attempt.
 func (g *Gateway) try(ctx context.Context, method, connection string, body []byte) error {
