@@ -93,9 +93,9 @@ func (r *Resolver) request(ctx context.Context, id arn.ARN) (*http.Request, erro
 	if region == "" {
 		region = r.cfg.Region
 	}
-	address := awsconfig.Endpoint(ctx, r.cfg, endpointID)
-	if address == "" {
-		address = "https://" + signedName + "." + region + "." + domain(id.Partition)
+	address, err := r.address(ctx, id, region)
+	if err != nil {
+		return nil, err
 	}
 	body, err := json.Marshal(map[string]string{"SecretId": id.String()})
 	if err != nil {
@@ -110,12 +110,23 @@ func (r *Resolver) request(ctx context.Context, id arn.ARN) (*http.Request, erro
 	return request, awsconfig.Sign(ctx, r.cfg, request, body, signedName, region)
 }
 
-// domain returns the domain of a partition's services.
-func domain(partition string) string {
-	if partition == "aws-cn" {
-		return "amazonaws.com.cn"
+// domains are the domains of the services of each partition, as in the SDKs' partitions.json.
+// An endpoint in the configuration replaces the address that they give.
+var domains = map[string]string{
+	"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu",
+	"aws-iso": "c2s.ic.gov", "aws-iso-b": "sc2s.sgov.gov", "aws-iso-e": "cloud.adc-e.uk", "aws-iso-f": "csp.hci.ic.gov",
+}
+
+// address returns the address of Secrets Manager for a secret in a region.
+func (r *Resolver) address(ctx context.Context, id arn.ARN, region string) (string, error) {
+	if configured := awsconfig.Endpoint(ctx, r.cfg, endpointID); configured != "" {
+		return configured, nil
 	}
-	return "amazonaws.com"
+	domain, known := domains[id.Partition]
+	if !known {
+		return "", fmt.Errorf("the partition %q is unknown: set AWS_ENDPOINT_URL_SECRETS_MANAGER", id.Partition)
+	}
+	return "https://" + signedName + "." + region + "." + domain, nil
 }
 
 // callError is an answer of Secrets Manager other than a secret. The SDK's rules for
