@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
@@ -117,7 +118,7 @@ func (f fixtures) put(ctx context.Context, stores wiring.Stores) error {
 			return err
 		}
 		_, storeErr := stores.Entries.Append(ctx, entry.Tenant, []audit.Entry{entry})
-		_, indexErr := stores.Index.Put(ctx, entry.Tenant, []audit.Entry{entry})
+		_, indexErr := search.PutEntries(ctx, stores.Index, entry.Tenant, []audit.Entry{entry})
 		if err := errors.Join(storeErr, indexErr); err != nil {
 			return err
 		}

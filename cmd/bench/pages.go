@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
@@ -139,7 +140,7 @@ func store(ctx context.Context, db *sqlite.DB, message string) error {
 	if err != nil {
 		return err
 	}
-	unindexed, err := db.Index().Put(ctx, benchTenant, contents.Entries)
+	unindexed, err := search.PutEntries(ctx, db.Index(), benchTenant, contents.Entries)
 	if len(appended.Rejections)+len(unindexed)+len(contents.Poison) > 0 {
 		return errors.New("an entry was not stored")
 	}

@@ -56,7 +56,7 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 		if len(puts) == 0 {
 			return
 		}
-		results := x.Index.PutAll(ctx, puts)
+		results := x.Index.Put(ctx, puts)
 		for i := range puts {
 			err := errors.New("the index returned no result")
 			if i < len(results) {

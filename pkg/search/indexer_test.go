@@ -18,7 +18,7 @@ type batchIndex struct {
 	results map[audit.TenantID]search.PutResult
 }
 
-func (x *batchIndex) PutAll(_ context.Context, batches []search.Batch) []search.PutResult {
+func (x *batchIndex) Put(_ context.Context, batches []search.Batch) []search.PutResult {
 	x.calls = append(x.calls, batches)
 	results := make([]search.PutResult, len(batches))
 	for i, b := range batches {

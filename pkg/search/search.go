@@ -26,13 +26,17 @@ type Index interface {
 	Contains(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (bool, error)
 }
 
-// IndexWriter makes entries findable. Put returns once every entry that it does
-// not reject is durable in the index. Putting an entry again is not an error.
+// IndexWriter makes entries findable. Put writes the entries of all batches in as few
+// requests as possible, and returns one result for each batch: the failure of one tenant's
+// entries is not that of another's. Putting an entry again is not an error.
 type IndexWriter interface {
-	Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error)
-	// PutAll is Put for several tenants, in as few requests as possible. It returns one
-	// result for each batch: the failure of one tenant's entries is not that of another's.
-	PutAll(ctx context.Context, batches []Batch) []PutResult
+	Put(ctx context.Context, batches []Batch) []PutResult
+}
+
+// PutEntries writes the entries of one tenant.
+func PutEntries(ctx context.Context, w IndexWriter, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
+	result := w.Put(ctx, []Batch{{Tenant: tenant, Entries: entries}})[0]
+	return result.Rejections, result.Err
 }
 
 // Batch is entries of one tenant.

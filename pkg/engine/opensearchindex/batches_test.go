@@ -39,7 +39,7 @@ func TestBatchesOfManyTenantsAreOneBulkRequest(t *testing.T) {
 	proxy := enginetest.NewHTTPProxy(t, url)
 	x := open(t, proxy.URL(), newPrefix(t, url), waitForRefresh)
 	batches := newBatches(5)
-	wantPut(t, x.PutAll(t.Context(), batches)) // creates the indexes
+	wantPut(t, x.Put(t.Context(), batches)) // creates the indexes
 	var bulks atomic.Int64
 	proxy.Inject(func(r *http.Request) enginetest.HTTPFault {
 		if isBulk(r) {
@@ -47,7 +47,7 @@ func TestBatchesOfManyTenantsAreOneBulkRequest(t *testing.T) {
 		}
 		return nil
 	})
-	wantPut(t, x.PutAll(t.Context(), batches))
+	wantPut(t, x.Put(t.Context(), batches))
 	if got := bulks.Load(); got != 1 {
 		t.Errorf("sent %d bulk requests, want 1", got)
 	}
@@ -69,7 +69,7 @@ func TestAClosedIndexFailsItsTenantAlone(t *testing.T) {
 	closed := url + "/" + prefix + "-tenant-1-2026.01"
 	engineRequest(t, http.MethodPost, closed+"/_close", nil, nil)
 	t.Cleanup(func() { engineRequest(t, http.MethodPost, closed+"/_open", nil, nil) })
-	results := x.PutAll(t.Context(), batches)
+	results := x.Put(t.Context(), batches)
 	wantUnavailable(t, results[1].Err)
 	wantPut(t, []search.PutResult{results[0], results[2]})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
@@ -173,7 +174,7 @@ func TestRefusedDocumentIsRejectedAlone(t *testing.T) {
 	engineRequest(t, http.MethodPut, url+"/"+index, map[string]any{"mappings": map[string]any{"properties": map[string]any{"session_id": map[string]any{"type": "integer"}}}}, nil)
 	entries := newEntries(acme, 100)
 	entries[42].SessionID = "a secret"
-	rejections, err := x.Put(t.Context(), acme, entries)
+	rejections, err := search.PutEntries(t.Context(), x, acme, entries)
 	if err != nil {
 		t.Fatal(err)
 	}

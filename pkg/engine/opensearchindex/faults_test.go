@@ -21,6 +21,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
@@ -116,7 +117,7 @@ func TestThrottledToTheEnd(t *testing.T) {
 	put(t, x, acme, newEntry(acme, 0))
 	h := &throttle{sent: map[string]int{}, deny: func(string, int) bool { return true }}
 	proxy.Inject(func(*http.Request) enginetest.HTTPFault { return h.serve })
-	_, err := x.Put(t.Context(), acme, newEntries(acme, 10))
+	_, err := search.PutEntries(t.Context(), x, acme, newEntries(acme, 10))
 	wantUnavailable(t, err)
 }
 
@@ -174,7 +175,7 @@ func TestEntriesSurviveABadConnection(t *testing.T) {
 // mustPut fails the test unless Put indexes all entries. Goroutines may call it.
 func mustPut(t *testing.T, x *opensearchindex.Index, entries []audit.Entry) bool {
 	t.Helper()
-	rejections, err := x.Put(t.Context(), acme, entries)
+	rejections, err := search.PutEntries(t.Context(), x, acme, entries)
 	if err != nil {
 		t.Error(err)
 	}
@@ -229,7 +230,7 @@ func TestShortBulkAnswerIsAnError(t *testing.T) {
 	}))
 	defer server.Close()
 	x := open(t, server.URL, "test")
-	if _, err := x.Put(t.Context(), acme, newEntries(acme, 2)); err == nil {
+	if _, err := search.PutEntries(t.Context(), x, acme, newEntries(acme, 2)); err == nil {
 		t.Fatal("Put returned nil for an entry that OpenSearch did not acknowledge")
 	}
 }
@@ -244,7 +245,7 @@ func TestClusterErrorsAreNotRejections(t *testing.T) {
 			_, _ = fmt.Fprintf(w, `{"items":[%s]}`, answer)
 		}))
 		x := open(t, server.URL, "test")
-		rejections, err := x.Put(t.Context(), acme, newEntries(acme, 1))
+		rejections, err := search.PutEntries(t.Context(), x, acme, newEntries(acme, 1))
 		if server.Close(); len(rejections) > 0 {
 			t.Errorf("%s: rejections = %+v, want none", answer, rejections)
 		}
@@ -264,7 +265,7 @@ func TestClosedMonth(t *testing.T) {
 	put(t, x, acme, january)
 	closed := url + "/" + prefix + "-acme-2026.01"
 	engineRequest(t, http.MethodPost, closed+"/_close", nil, nil)
-	_, putErr := x.Put(t.Context(), acme, []audit.Entry{january, march})
+	_, putErr := search.PutEntries(t.Context(), x, acme, []audit.Entry{january, march})
 	_, findErr := x.Find(t.Context(), acme, audit.Filter{}, audit.PageRequest{Limit: 5})
 	_, statsErr := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{})
 	_, containsErr := x.Contains(t.Context(), acme, january.ID)
@@ -303,7 +304,7 @@ func TestNoShardsLeft(t *testing.T) {
 		engineRequest(t, http.MethodPut, url+"/_cluster/settings", map[string]any{"persistent": map[string]any{"cluster.max_shards_per_node": shards}}, nil)
 	}
 	allow(1)
-	_, err := x.Put(t.Context(), "other", newEntries("other", 1))
+	_, err := search.PutEntries(t.Context(), x, "other", newEntries("other", 1))
 	wantUnavailable(t, err)
 	put(t, x, acme, newEntry(acme, 2)) // its index exists
 	allow(nil)
@@ -328,7 +329,7 @@ func TestNoShardsLeftIsAnOutage(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	_, err := open(t, server.URL, "test").Put(t.Context(), acme, newEntries(acme, 1))
+	_, err := search.PutEntries(t.Context(), open(t, server.URL, "test"), acme, newEntries(acme, 1))
 	wantUnavailable(t, err)
 	if !strings.Contains(err.Error(), "maximum shards open") {
 		t.Errorf("error = %v, want OpenSearch's reason", err)
@@ -337,7 +338,7 @@ func TestNoShardsLeftIsAnOutage(t *testing.T) {
 
 func TestConnectionRefused(t *testing.T) {
 	x := open(t, "http://127.0.0.1:1", "test", func(c *opensearchindex.Config) { c.WriteBudget = 200 * time.Millisecond })
-	_, putErr := x.Put(t.Context(), acme, newEntries(acme, 1))
+	_, putErr := search.PutEntries(t.Context(), x, acme, newEntries(acme, 1))
 	wantUnavailable(t, putErr)
 	start := time.Now()
 	_, findErr := x.Find(t.Context(), acme, audit.Filter{}, audit.PageRequest{Limit: 1})
@@ -348,7 +349,7 @@ func TestConnectionRefused(t *testing.T) {
 	wantUnavailable(t, x.Ping(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := x.Put(ctx, acme, newEntries(acme, 1)); !errors.Is(err, context.Canceled) {
+	if _, err := search.PutEntries(ctx, x, acme, newEntries(acme, 1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("Put with a cancelled context: error = %v, want context.Canceled", err)
 	}
 }

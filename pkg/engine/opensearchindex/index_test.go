@@ -14,6 +14,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
@@ -127,7 +128,7 @@ func newEntries(tenant audit.TenantID, n int) []audit.Entry {
 
 func put(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID, entries ...audit.Entry) {
 	t.Helper()
-	rejections, err := x.Put(t.Context(), tenant, entries)
+	rejections, err := search.PutEntries(t.Context(), x, tenant, entries)
 	if err != nil {
 		t.Fatal(err)
 	}

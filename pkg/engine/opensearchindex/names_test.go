@@ -10,6 +10,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
@@ -211,7 +212,7 @@ func TestOldEntries(t *testing.T) {
 func TestNoTenantIsAWildcard(t *testing.T) {
 	x := open(t, "http://127.0.0.1:1", "test")
 	for _, tenant := range []audit.TenantID{"*", "", "a/b", "a,b", "_all", "a.b", "-a"} {
-		_, putErr := x.Put(t.Context(), tenant, newEntries(tenant, 1))
+		_, putErr := search.PutEntries(t.Context(), x, tenant, newEntries(tenant, 1))
 		_, findErr := x.Find(t.Context(), tenant, audit.Filter{}, audit.PageRequest{Limit: 1})
 		_, statsErr := x.Stats(t.Context(), tenant, audit.Filter{}, audit.StatsRequest{})
 		_, containsErr := x.Contains(t.Context(), tenant, newEntry(acme, 1).ID)

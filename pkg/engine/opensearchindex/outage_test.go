@@ -58,7 +58,10 @@ func TestSilentServerTimesOut(t *testing.T) {
 			_, err := x.IDs(ctx, acme, begin, begin.Add(time.Hour), audit.EntryID{}, 1)
 			return err
 		},
-		"Put":   func(ctx context.Context) error { _, err := x.Put(ctx, acme, newEntries(acme, 1)); return err },
+		"Put": func(ctx context.Context) error {
+			_, err := search.PutEntries(ctx, x, acme, newEntries(acme, 1))
+			return err
+		},
 		"Purge": func(ctx context.Context) error { _, err := x.Purge(ctx, acme, 1); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +90,7 @@ func TestWriteIsRetriedAfterTimeouts(t *testing.T) {
 	x := open(t, server.URL, "test", withShortTimeouts, func(c *opensearchindex.Config) { c.WriteBudget = callerTimeout })
 	ctx, cancel := context.WithTimeout(t.Context(), callerTimeout)
 	defer cancel()
-	rejections, err := x.Put(ctx, acme, newEntries(acme, 1))
+	rejections, err := search.PutEntries(ctx, x, acme, newEntries(acme, 1))
 	if err != nil {
 		t.Error(err)
 	}

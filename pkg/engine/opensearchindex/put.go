@@ -18,26 +18,19 @@ const CodeRefused = "index_refused"
 
 // item is one entry of a bulk request.
 type item struct {
-	batch  int // position among PutAll's batches
+	batch  int // position among Put's batches
 	index  int // position in the batch
 	family family
 	month  string // names the index
 	lines  []byte // the action and the document
 }
 
-// Put implements search.IndexWriter. It retries only the entries that OpenSearch
-// has no capacity for, and those of a month without an index. If the write budget
-// or the context ends first, it returns an *audit.UnavailableError. Put
-// overwrites an entry that is already indexed, so that its success always means
-// that the entry is durable.
-func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
-	result := x.PutAll(ctx, []search.Batch{{Tenant: tenant, Entries: entries}})[0]
-	return result.Rejections, result.Err
-}
-
-// PutAll implements search.IndexWriter, as Put does. Batches share bulk requests of up
-// to Config.MaxBulkBytes.
-func (x *Index) PutAll(ctx context.Context, batches []search.Batch) []search.PutResult {
+// Put implements search.IndexWriter. Batches share bulk requests of up to
+// Config.MaxBulkBytes. Put retries only the entries that OpenSearch has no capacity for,
+// and those of a month without an index. If the write budget or the context ends first, the
+// result is an *audit.UnavailableError. Put overwrites an entry that is already indexed, so
+// that its success always means that the entry is durable.
+func (x *Index) Put(ctx context.Context, batches []search.Batch) []search.PutResult {
 	w := &bulkWrite{Index: x, results: make([]search.PutResult, len(batches)), delays: newRetries(x.config.WriteBudget)}
 	var items []item
 	for i, b := range batches {
@@ -93,7 +86,7 @@ func divide(items []item, maxBytes int) [][]item {
 	return runs
 }
 
-// bulkWrite is one call of PutAll.
+// bulkWrite is one call of Put.
 type bulkWrite struct {
 	*Index
 	results  []search.PutResult

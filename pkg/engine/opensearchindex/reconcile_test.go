@@ -44,7 +44,7 @@ func (q directQueue) Send(ctx context.Context, bodies []string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := q.index.Put(ctx, contents.Tenant, contents.Entries); err != nil {
+		if _, err := search.PutEntries(ctx, q.index, contents.Tenant, contents.Entries); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // corpus generates entries of about 1 KB of JSON, like those of a busy tenant.
@@ -157,7 +158,7 @@ func (p *pipeline) put(ctx context.Context) func(body string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := p.db.Index().Put(ctx, entries[0].Tenant, entries); err != nil {
+		if _, err := search.PutEntries(ctx, p.db.Index(), entries[0].Tenant, entries); err != nil {
 			return err
 		}
 		p.indexed.Add(int64(len(entries)))
@@ -266,7 +267,7 @@ func fill(b *testing.B, db *sqlite.DB, c *corpus, tenant audit.TenantID, n int) 
 		if _, err := db.Entries().Append(b.Context(), tenant, entries); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := db.Index().Put(b.Context(), tenant, entries); err != nil {
+		if _, err := search.PutEntries(b.Context(), db.Index(), tenant, entries); err != nil {
 			b.Fatal(err)
 		}
 	}

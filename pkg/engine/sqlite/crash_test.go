@@ -16,6 +16,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // crashFile makes the test binary the child that TestKilledProcessLosesNothing kills.
@@ -193,7 +194,7 @@ func crashEntries(ctx context.Context, db *sqlite.DB, report func(kind string, n
 			panic(fmt.Sprintf("Append rejected %+v", appended.Rejections))
 		}
 		report("stored", ids...)
-		rejections, err := db.Index().Put(ctx, crashTenant, entries)
+		rejections, err := search.PutEntries(ctx, db.Index(), crashTenant, entries)
 		if err != nil {
 			panic(err)
 		}

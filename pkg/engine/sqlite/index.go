@@ -53,8 +53,8 @@ var facetColumns = [...]audit.Field{
 	audit.FieldResourceType, audit.FieldResourceID, audit.FieldSeverity, audit.FieldIPAddress,
 }
 
-// Put implements search.IndexWriter. It ignores entries that Entries does not have.
-func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
+// putBatch writes the entries of one tenant.
+func (x *Index) putBatch(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]audit.Rejection, error) {
 	number, known, err := x.db.number(ctx, tenant)
 	if err != nil {
 		return nil, fmt.Errorf("index entries of %s: %w", tenant, err)
@@ -80,14 +80,15 @@ func (x *Index) Put(ctx context.Context, tenant audit.TenantID, entries []audit.
 	return rejections, nil
 }
 
-// PutAll implements search.IndexWriter. Concurrent writes share a commit.
-func (x *Index) PutAll(ctx context.Context, batches []search.Batch) []search.PutResult {
+// Put implements search.IndexWriter. It ignores entries that Entries does not have.
+// Concurrent writes share a commit.
+func (x *Index) Put(ctx context.Context, batches []search.Batch) []search.PutResult {
 	results := make([]search.PutResult, len(batches))
 	var running sync.WaitGroup
 	for i, b := range batches {
 		running.Go(func() {
 			results[i].Err = panics.Recovered(ctx, func() (err error) {
-				results[i].Rejections, err = x.Put(ctx, b.Tenant, b.Entries)
+				results[i].Rejections, err = x.putBatch(ctx, b.Tenant, b.Entries)
 				return err
 			})
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // marker stands in every record of the tenant that is purged.
@@ -43,7 +44,7 @@ func fillMarked(t *testing.T, db *sqlite.DB, tenant audit.TenantID, mark string)
 		if _, err := db.Entries().Append(t.Context(), tenant, entries); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Index().Put(t.Context(), tenant, entries); err != nil {
+		if _, err := search.PutEntries(t.Context(), db.Index(), tenant, entries); err != nil {
 			t.Fatal(err)
 		}
 		item := quarantine.Item{ID: fmt.Sprint(part), Step: audit.StepIndex, Code: "test", Reason: mark + " reason", HeldAt: entries[1].ReceivedAt, Entry: entries[1]}

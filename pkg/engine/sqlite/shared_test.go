@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 )
 
@@ -85,7 +86,7 @@ func TestSharedTenantNumbersAgree(t *testing.T) {
 				if _, err := db.Entries().Append(t.Context(), tenant, []audit.Entry{e}); err != nil {
 					t.Error(err)
 				}
-				if _, err := dbs[(i+1)%4].Index().Put(t.Context(), tenant, []audit.Entry{e}); err != nil {
+				if _, err := search.PutEntries(t.Context(), dbs[(i+1)%4].Index(), tenant, []audit.Entry{e}); err != nil {
 					t.Error(err)
 				}
 			}

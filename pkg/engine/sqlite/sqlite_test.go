@@ -18,6 +18,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 func TestOpenTwiceFails(t *testing.T) {
@@ -88,7 +89,7 @@ func TestReopenedFileHasAllData(t *testing.T) {
 	if _, err := db.Entries().Append(t.Context(), "acme", entries); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Index().Put(t.Context(), "acme", entries); err != nil {
+	if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Queue("q", time.Minute, 1).Send(t.Context(), []string{"body"}); err != nil {
@@ -170,7 +171,7 @@ func TestFailingWriteFailsAlone(t *testing.T) {
 				if _, err := db.Entries().Append(t.Context(), "acme", entries); err != nil {
 					t.Error(err)
 				}
-				if _, err := db.Index().Put(t.Context(), "acme", entries); err != nil {
+				if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries); err != nil {
 					t.Error(err)
 				}
 			}
@@ -237,7 +238,7 @@ func TestAllTimesAreInOrder(t *testing.T) {
 	if len(appended.Rejections) > 0 {
 		t.Fatalf("Append rejected %+v", appended.Rejections)
 	}
-	if _, err := db.Index().Put(t.Context(), "acme", entries); err != nil {
+	if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries); err != nil {
 		t.Fatal(err)
 	}
 	for i := range entries {
@@ -310,7 +311,7 @@ func TestLogStaysBounded(t *testing.T) {
 		if _, err := db.Entries().Append(t.Context(), "acme", entries); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Index().Put(t.Context(), "acme", entries); err != nil {
+		if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries); err != nil {
 			t.Fatal(err)
 		}
 	}

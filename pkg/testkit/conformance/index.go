@@ -65,7 +65,7 @@ func (x IndexUnderTest) put(t *testing.T, tenant audit.TenantID, records []recor
 		appendAll(t, x.Store, tenant, entries)
 	}
 	for part := range slices.Chunk(entries, 100) {
-		if rejections := must[[]audit.Rejection](t)(x.Index.Put(t.Context(), tenant, part)); len(rejections) > 0 {
+		if rejections := must[[]audit.Rejection](t)(search.PutEntries(t.Context(), x.Index, tenant, part)); len(rejections) > 0 {
 			t.Fatalf("Put rejected %+v", rejections)
 		}
 	}
@@ -410,7 +410,7 @@ func indexPagesWhileWriting(t *testing.T, x IndexUnderTest) {
 					return
 				}
 			}
-			if _, err := x.Index.Put(t.Context(), g.tenant, entries); err != nil {
+			if _, err := search.PutEntries(t.Context(), x.Index, g.tenant, entries); err != nil {
 				t.Error(err)
 				return
 			}
@@ -608,7 +608,7 @@ func indexConcurrently(t *testing.T, x IndexUnderTest) {
 				for i := range 40 {
 					batch = append(batch, records[(from+i+w)%len(records)].Entry)
 				}
-				if rejections, err := x.Index.Put(t.Context(), g.tenant, batch); err != nil || len(rejections) > 0 {
+				if rejections, err := search.PutEntries(t.Context(), x.Index, g.tenant, batch); err != nil || len(rejections) > 0 {
 					t.Errorf("Put: %v, rejections %+v", err, rejections)
 				}
 			}
@@ -640,7 +640,7 @@ func indexCancelled(t *testing.T, x IndexUnderTest) {
 				// Whether each was in time does not matter, only what is left behind.
 				_, _ = x.Index.Find(ctx, g.tenant, own.filter(), audit.PageRequest{Limit: 50})
 				_, _ = x.Index.Stats(ctx, g.tenant, own.filter(), audit.StatsRequest{Top: 5, GroupBy: []audit.Field{own.field()}})
-				_, _ = x.Index.Put(ctx, g.tenant, entriesOf(records[:20]))
+				_, _ = search.PutEntries(ctx, x.Index, g.tenant, entriesOf(records[:20]))
 				cancel()
 			}
 		})

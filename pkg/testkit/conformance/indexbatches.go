@@ -26,7 +26,7 @@ func indexBatches(t *testing.T, x IndexUnderTest) {
 		appendAll(t, x.Store, g.tenant, batches[0].Entries)
 		appendAll(t, x.Store, other, batches[2].Entries)
 	}
-	results := x.Index.PutAll(t.Context(), batches)
+	results := x.Index.Put(t.Context(), batches)
 	if len(results) != len(batches) {
 		t.Fatalf("got %d results, want %d", len(results), len(batches))
 	}
