@@ -78,6 +78,6 @@ func TestCorpusMakesEntriesOfOneKB(t *testing.T) {
 		size += len(entries.entry())
 	}
 	if mean := size / 1000; mean < 900 || mean > 1150 {
-		t.Errorf("an entry has %d bytes on average", mean)
+		t.Errorf("an entry has %d bytes on average, want 900 to 1150", mean)
 	}
 }

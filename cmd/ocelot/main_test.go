@@ -89,8 +89,11 @@ func TestExitCodes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := command(t.Context(), strings.NewReader(""), 0, c.args...)
-			if got.code != c.code || !strings.Contains(got.out+got.err, c.want) {
-				t.Errorf("exit %d, want %d and %q; out %s, err %s", got.code, c.code, c.want, got.out, got.err)
+			if got.code != c.code {
+				t.Errorf("got exit code %d, want %d: %s", got.code, c.code, got.err)
+			}
+			if !strings.Contains(got.out+got.err, c.want) {
+				t.Errorf("got output %q, want it to contain %q", got.out+got.err, c.want)
 			}
 		})
 	}

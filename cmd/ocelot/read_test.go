@@ -78,8 +78,15 @@ func TestSearchPages(t *testing.T) {
 			s := numbered(2345)
 			got := s.read(t, 0, append([]string{"search"}, c.args...)...)
 			printed := strings.Split(strings.TrimSuffix(got.out, "\n"), "\n")
-			if got.code != 0 || len(printed) != c.want || printed[0] != s.entries[0] || printed[c.want-1] != s.entries[c.want-1] {
-				t.Errorf("exit %d, %d lines", got.code, len(printed))
+			switch {
+			case got.code != 0:
+				t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+			case len(printed) != c.want:
+				t.Errorf("got %d lines, want %d", len(printed), c.want)
+			case printed[0] != s.entries[0]:
+				t.Errorf("got first line %q, want %q", printed[0], s.entries[0])
+			case printed[c.want-1] != s.entries[c.want-1]:
+				t.Errorf("got last line %q, want %q", printed[c.want-1], s.entries[c.want-1])
 			}
 			var limits []string
 			for _, params := range s.asked {
@@ -95,8 +102,10 @@ func TestSearchPages(t *testing.T) {
 			}
 			if err := json.Unmarshal([]byte(document), &list); err != nil {
 				t.Error(err)
-			} else if len(list.Items) != c.want || string(list.Next) != c.next {
-				t.Errorf("%d items, next %s", len(list.Items), list.Next)
+			} else if len(list.Items) != c.want {
+				t.Errorf("got %d items, want %d", len(list.Items), c.want)
+			} else if string(list.Next) != c.next {
+				t.Errorf("got next %q, want %q", string(list.Next), c.next)
 			}
 		})
 	}
@@ -104,8 +113,10 @@ func TestSearchPages(t *testing.T) {
 
 func TestSearchWithoutEntries(t *testing.T) {
 	for form, want := range map[string]string{"json": "{\"items\":[],\"next\":null}\n", "ndjson": "", "table": ""} {
-		if got := numbered(0).read(t, 0, "search", "-o", form); got.code != 0 || got.out != want {
-			t.Errorf("%s: %+v", form, got)
+		if got := numbered(0).read(t, 0, "search", "-o", form); got.code != 0 {
+			t.Errorf("%s: got exit code %d, want 0: %s", form, got.code, got.err)
+		} else if got.out != want {
+			t.Errorf("%s: got output %q, want %q", form, got.out, want)
 		}
 	}
 }
@@ -118,8 +129,10 @@ func TestSearchAsksForWhatItWasTold(t *testing.T) {
 		"action": {"A,B", "C"}, "metadata.a.b": {"x=y"}, "from": {"2026-02-27T22:20:30Z"}, "to": {"2026-03-01T00:00:00+01:00"},
 		"sort": {"+timestamp"}, "q": {`severity>=ERROR "exact phrase"`}, "limit": {"50"},
 	}
-	if diff := cmp.Diff(want, s.asked[0]); diff != "" || got.code != 0 {
-		t.Errorf("%+v\n%s", got, diff)
+	if diff := cmp.Diff(want, s.asked[0]); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	} else if got.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
 	}
 }
 
@@ -144,20 +157,32 @@ func TestSearchTable(t *testing.T) {
 	want := "TIMESTAMP                 SEVERITY  USER" + strings.Repeat(" ", 78) + "ACTION      RESOURCE  MESSAGE\n" +
 		"2026-03-01T10:00:00.000Z  CRITICAL  ada" + strings.Repeat(" ", 79) + `user.login  user 42   signed in\nfrom afar \x1b]0;owned\a and then some more` + "\n" +
 		"2026-03-01T09:00:00.000Z  INFO      " + strings.Repeat("日本", 20) + "  VIEW        order\n"
-	if plain.code != 0 || plain.out != want {
-		t.Errorf("exit %d\n%s\nwant\n%s", plain.code, plain.out, want)
+	if plain.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", plain.code, plain.err)
+	}
+	if plain.out != want {
+		t.Errorf("got output %q, want %q", plain.out, want)
 	}
 	colored := s.read(t, 100, "search")
-	if !strings.Contains(colored.out, "\x1b[1;31mCRITICAL\x1b[0m") || strings.Contains(colored.out, "\x1b]0") || strings.Contains(colored.out, "\a") {
-		t.Errorf("colors: %q", colored.out)
+	if !strings.Contains(colored.out, "\x1b[1;31mCRITICAL\x1b[0m") {
+		t.Errorf("colors: got output %q, want it to contain %q", colored.out, "\x1b[1;31mCRITICAL\x1b[0m")
+	}
+	if strings.Contains(colored.out, "\x1b]0") {
+		t.Errorf("colors: got output %q, want it without %q", colored.out, "\x1b]0")
+	}
+	if strings.Contains(colored.out, "\a") {
+		t.Errorf("colors: got output %q, want it without %q", colored.out, "\a")
 	}
 	t.Setenv("NO_COLOR", "1")
 	server := httptest.NewServer(s)
 	defer server.Close()
 	bare := command(t.Context(), strings.NewReader(""), 100, "search", "--url", server.URL, "--token", "t", "--tenant", "a")
 	for _, line := range strings.Split(bare.out, "\n") {
-		if strings.Contains(line, "\x1b") || uniseg.StringWidth(line) > 101 && !strings.Contains(line, "…") {
-			t.Errorf("line %q", line)
+		if strings.Contains(line, "\x1b") {
+			t.Errorf("got line %q, want it without %q", line, "\x1b")
+		}
+		if uniseg.StringWidth(line) > 101 && !strings.Contains(line, "…") {
+			t.Errorf("got line %q, want at most 101 columns or an ellipsis", line)
 		}
 	}
 }
@@ -165,16 +190,21 @@ func TestSearchTable(t *testing.T) {
 func TestStats(t *testing.T) {
 	s := &readSide{stats: `{"total":12,"groups":[{"action":"DELETE\u001b[2J","severity":"ERROR","count":8},{"action":"","severity":"INFO","count":4}],` +
 		`"histogram":[{"start":"2026-03-01T00:00:00.000Z","count":12}],"distinct_users":3}`}
-	if got := s.read(t, 0, "stats", "--group-by", "action,severity"); got.code != 0 || got.out != s.stats+"\n" {
-		t.Errorf("%+v", got)
+	if got := s.read(t, 0, "stats", "--group-by", "action,severity"); got.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+	} else if got.out != s.stats+"\n" {
+		t.Errorf("got output %q, want %q", got.out, s.stats+"\n")
 	}
 	got := s.read(t, 0, "stats", "--group-by", "action,severity", "--interval", "1d", "--top", "5", "-f", "user_id=ada", "-o", "table")
 	want := "12 entries of 3 users\n\nACTION         SEVERITY  COUNT\n" +
 		`DELETE\x1b[2J  ERROR         8  ` + strings.Repeat("█", 40) + "\n" +
 		"-              INFO          4  " + strings.Repeat("█", 20) + "\n" +
 		"\nSTART                     COUNT\n2026-03-01T00:00:00.000Z     12  " + strings.Repeat("█", 40) + "\n"
-	if got.code != 0 || got.out != want {
-		t.Errorf("exit %d\n%s\nwant\n%s", got.code, got.out, want)
+	if got.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+	}
+	if got.out != want {
+		t.Errorf("got output %q, want %q", got.out, want)
 	}
 	asked := url.Values{"group_by": {"action,severity"}, "interval": {"1d"}, "top": {"5"}, "user_id": {"ada"}}
 	if diff := cmp.Diff(asked, s.asked[1]); diff != "" {
@@ -193,8 +223,11 @@ func TestPrintable(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		got := printable(string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")) + rapid.String().Draw(t, "text"))
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, unicode.IsControl) {
-			t.Fatalf("%q", got)
+		if !utf8.ValidString(got) {
+			t.Fatalf("got %q, want valid UTF-8", got)
+		}
+		if strings.ContainsFunc(got, unicode.IsControl) {
+			t.Fatalf("got %q, want no control characters", got)
 		}
 		width := rapid.IntRange(1, 40).Draw(t, "width")
 		if cut := fit(got, width); uniseg.StringWidth(cut) > width {

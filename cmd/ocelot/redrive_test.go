@@ -50,23 +50,32 @@ func TestRedrive(t *testing.T) {
 	}
 
 	open := command(t.Context(), strings.NewReader(""), 0, "redrive", "--data", folder)
-	if open.code != 1 || !strings.Contains(open.err, "stop the service first") {
-		t.Errorf("with the folder open: exit %d, %s", open.code, open.err)
+	if open.code != 1 {
+		t.Errorf("with the folder open: got exit code %d, want 1: %s", open.code, open.err)
+	}
+	if !strings.Contains(open.err, "stop the service first") {
+		t.Errorf("with the folder open: got error output %q, want it to contain %q", open.err, "stop the service first")
 	}
 	closeFolder(t, db)
 
 	one := command(t.Context(), strings.NewReader(""), 0, "redrive", "--data", folder, "ingest")
-	if fields := strings.Fields(one.out); one.code != 0 || !slices.Equal(fields, []string{"ingest", "2"}) {
-		t.Errorf("one queue: exit %d, %q, %s", one.code, one.out, one.err)
+	if fields := strings.Fields(one.out); one.code != 0 {
+		t.Errorf("one queue: got exit code %d, want 0: %s", one.code, one.err)
+	} else if !slices.Equal(fields, []string{"ingest", "2"}) {
+		t.Errorf("one queue: got fields %q, want %q", fields, []string{"ingest", "2"})
 	}
-	if visible, dead := depths(t, folder, manifest.QueueIngest); visible != 2 || dead != 0 {
-		t.Errorf("ingest has %d messages and %d dead letters", visible, dead)
+	if visible, dead := depths(t, folder, manifest.QueueIngest); visible != 2 {
+		t.Errorf("ingest: got visible %d, want 2", visible)
+	} else if dead != 0 {
+		t.Errorf("ingest: got dead %d, want 0", dead)
 	}
 	if _, dead := depths(t, folder, manifest.QueueIndex); dead != 2 {
 		t.Errorf("index has %d dead letters, want 2: it was not named", dead)
 	}
 	all := command(t.Context(), strings.NewReader(""), 0, "redrive", "--data", folder)
-	if fields := strings.Fields(all.out); all.code != 0 || !slices.Equal(fields, strings.Fields("ingest 0 ingest-priority 0 index 2 purge 0 stream 0")) {
-		t.Errorf("all queues: exit %d, %q, %s", all.code, all.out, all.err)
+	if fields := strings.Fields(all.out); all.code != 0 {
+		t.Errorf("all queues: got exit code %d, want 0: %s", all.code, all.err)
+	} else if !slices.Equal(fields, strings.Fields("ingest 0 ingest-priority 0 index 2 purge 0 stream 0")) {
+		t.Errorf("all queues: got fields %q, want %q", fields, strings.Fields("ingest 0 ingest-priority 0 index 2 purge 0 stream 0"))
 	}
 }

@@ -72,8 +72,14 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	lines := bytes.Split(bytes.TrimSuffix(body, []byte("\n")), []byte("\n"))
 	s.requests++
-	if len(lines) > audit.MaxBulkEntries || len(body) > audit.MaxBulkUnpacked || r.ContentLength > audit.MaxBulkWire {
-		s.t.Errorf("a request of %d entries, %d bytes, %d on the wire", len(lines), len(body), r.ContentLength)
+	if len(lines) > audit.MaxBulkEntries {
+		s.t.Errorf("got %d lines, want at most %d", len(lines), audit.MaxBulkEntries)
+	}
+	if len(body) > audit.MaxBulkUnpacked {
+		s.t.Errorf("got %d bytes of body, want at most %d", len(body), audit.MaxBulkUnpacked)
+	}
+	if r.ContentLength > audit.MaxBulkWire {
+		s.t.Errorf("got content length %d, want at most %d", r.ContentLength, audit.MaxBulkWire)
 	}
 	s.sizes = append(s.sizes, len(lines))
 	answer := s.take(lines)
@@ -103,8 +109,11 @@ func (s *service) take(lines [][]byte) string {
 		if identity == "" {
 			identity = string(entry["timestamp"]) + string(entry["idempotency_key"])
 		}
-		if identity == "" || string(entry["idempotency_key"]) == "null" {
-			s.t.Errorf("an entry without an identity: %s", line)
+		if identity == "" {
+			s.t.Errorf("%s: got no identity, want one", line)
+		}
+		if string(entry["idempotency_key"]) == "null" {
+			s.t.Errorf("%s: got a null idempotency_key, want a value or none", line)
 		}
 		if _, has := s.entries[identity]; !has {
 			s.entries[identity] = entry
@@ -150,12 +159,21 @@ func TestSendAgainAddsNothing(t *testing.T) {
 	s := newService(t)
 	for range 2 {
 		got := s.command(lines(1234), "send", "--batch", "100", "--concurrency", "3")
-		if got.code != 0 || got.out != `{"accepted":1234,"duplicate":0,"filtered":0,"expired":0,"rejected":0}`+"\n" || got.err != "" {
-			t.Errorf("%+v", got)
+		if got.code != 0 {
+			t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+		}
+		if got.out != `{"accepted":1234,"duplicate":0,"filtered":0,"expired":0,"rejected":0}`+"\n" {
+			t.Errorf("got output %q, want %q", got.out, `{"accepted":1234,"duplicate":0,"filtered":0,"expired":0,"rejected":0}`+"\n")
+		}
+		if got.err != "" {
+			t.Errorf("got error output %q, want none", got.err)
 		}
 	}
-	if len(s.entries) != 1234 || s.requests != 26 {
-		t.Errorf("%d stored by %d requests", len(s.entries), s.requests)
+	if len(s.entries) != 1234 {
+		t.Errorf("got %d entries, want 1234", len(s.entries))
+	}
+	if s.requests != 26 {
+		t.Errorf("got %d requests, want 26", s.requests)
 	}
 }
 
@@ -168,12 +186,18 @@ func TestSendRepeatsRequestsThatFailed(t *testing.T) {
 		return 0
 	}
 	got := s.command(lines(20)+"{\"action\":\"A\"}\n{\"action\":\"A\"}\n", "send", "--batch", "11", "--concurrency", "1")
-	if got.code != 0 || !strings.Contains(got.out, `"accepted":22`) {
-		t.Errorf("%+v", got)
+	if got.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+	}
+	if !strings.Contains(got.out, `"accepted":22`) {
+		t.Errorf("got output %q, want it to contain %q", got.out, `"accepted":22`)
 	}
 	// Two equal lines without a timestamp are two events.
-	if len(s.entries) != 22 || s.requests != 4 {
-		t.Errorf("%d stored by %d requests", len(s.entries), s.requests)
+	if len(s.entries) != 22 {
+		t.Errorf("got %d entries, want 22", len(s.entries))
+	}
+	if s.requests != 4 {
+		t.Errorf("got %d requests, want 4", s.requests)
 	}
 }
 
@@ -182,8 +206,11 @@ func TestSendTellsWhatIsRejected(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "a.ndjson"),
 		"\ufeff{\"action\":\"A\"}\r\n\n  {\"n\":1}\nnot json\n"+`{"action":"`+strings.Repeat("x", maxText)+"\"}\n"+`{"action":"last"}`)
 	got := s.command("", "send", file)
-	if got.code != 1 || got.lastLine() != `{"accepted":2,"duplicate":0,"filtered":0,"expired":0,"rejected":3}` {
-		t.Errorf("%+v", got)
+	if got.code != 1 {
+		t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
+	}
+	if got.lastLine() != `{"accepted":2,"duplicate":0,"filtered":0,"expired":0,"rejected":3}` {
+		t.Errorf("got last line %q, want %q", got.lastLine(), `{"accepted":2,"duplicate":0,"filtered":0,"expired":0,"rejected":3}`)
 	}
 	told := strings.Split(strings.TrimSpace(got.err), "\n")
 	slices.Sort(told)
@@ -197,9 +224,20 @@ func TestSendStopsWhenRefused(t *testing.T) {
 	s := newService(t)
 	s.status = func(int) int { return http.StatusForbidden }
 	got := s.command(lines(5000), "send", "--batch", "10", "--concurrency", "1")
-	if got.code != 1 || got.lastLine() != `{"accepted":0,"duplicate":0,"filtered":0,"expired":0,"rejected":0}` ||
-		!strings.Contains(got.err, `-:1 to -:10 not acknowledged`) || !strings.Contains(got.err, "ocelot: stopped: ") || !strings.Contains(got.err, `403 T: why \x1b[31m`) {
-		t.Errorf("%+v", got)
+	if got.code != 1 {
+		t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
+	}
+	if got.lastLine() != `{"accepted":0,"duplicate":0,"filtered":0,"expired":0,"rejected":0}` {
+		t.Errorf("got last line %q, want %q", got.lastLine(), `{"accepted":0,"duplicate":0,"filtered":0,"expired":0,"rejected":0}`)
+	}
+	if !strings.Contains(got.err, `-:1 to -:10 not acknowledged`) {
+		t.Errorf("got error output %q, want it to contain %q", got.err, `-:1 to -:10 not acknowledged`)
+	}
+	if !strings.Contains(got.err, "ocelot: stopped: ") {
+		t.Errorf("got error output %q, want it to contain %q", got.err, "ocelot: stopped: ")
+	}
+	if !strings.Contains(got.err, `403 T: why \x1b[31m`) {
+		t.Errorf("got error output %q, want it to contain %q", got.err, `403 T: why \x1b[31m`)
 	}
 	if s.requests > 3 {
 		t.Errorf("%d requests", s.requests)
@@ -216,8 +254,11 @@ func TestSendReadsFilesFoldersPatternsAndGzip(t *testing.T) {
 	write(t, filepath.Join(dir, "x1.log"), entry("x1"))
 	write(t, filepath.Join(dir, "x2.log"), gzipped(t, entry("x2"))+gzipped(t, entry("x3")))
 	got := s.command(entry("stdin"), "send", "--concurrency", "1", filepath.Join(dir, "x*.log"), filepath.Join(dir, "logs"), "-")
-	if got.code != 0 || !slices.Equal(s.order, []string{`"x1"`, `"x2"`, `"x3"`, `"b"`, `"a"`, `"stdin"`}) {
-		t.Errorf("%+v, stored %v", got, s.order)
+	if got.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+	}
+	if !slices.Equal(s.order, []string{`"x1"`, `"x2"`, `"x3"`, `"b"`, `"a"`, `"stdin"`}) {
+		t.Errorf("got order %q, want %q", s.order, []string{`"x1"`, `"x2"`, `"x3"`, `"b"`, `"a"`, `"stdin"`})
 	}
 }
 
@@ -228,8 +269,14 @@ func TestSendGoesOnAfterABrokenFile(t *testing.T) {
 	write(t, filepath.Join(dir, "1.ndjson.gz"), broken[:len(broken)/2])
 	write(t, filepath.Join(dir, "2.ndjson"), `{"id":"two","action":"A"}`)
 	got := s.command("", "send", dir)
-	if got.code != 1 || !strings.Contains(got.err, "1.ndjson.gz") || s.entries[`"two"`] == nil {
-		t.Errorf("%+v", got)
+	if got.code != 1 {
+		t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
+	}
+	if !strings.Contains(got.err, "1.ndjson.gz") {
+		t.Errorf("got error output %q, want it to contain %q", got.err, "1.ndjson.gz")
+	}
+	if s.entries[`"two"`] == nil {
+		t.Errorf("got entries %v, want %q among them", s.entries, "two")
 	}
 }
 
@@ -244,13 +291,27 @@ func TestSendCloudTrail(t *testing.T) {
 	write(t, filepath.Join(dir, "3.json"), `{"Records":[`+record(5)+`,7]}`)
 	for range 2 {
 		got := s.command("", "send", "--from", "cloudtrail", dir)
-		if got.code != 1 || !strings.Contains(got.out, `"accepted":4,`) || !strings.Contains(got.out, `"rejected":1}`) ||
-			!strings.Contains(got.err, broken+": record 2: the rest of the file is skipped") || !strings.Contains(got.err, "3.json: record 2: the record is no JSON object") {
-			t.Errorf("%+v", got)
+		if got.code != 1 {
+			t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
+		}
+		if !strings.Contains(got.out, `"accepted":4,`) {
+			t.Errorf("got output %q, want it to contain %q", got.out, `"accepted":4,`)
+		}
+		if !strings.Contains(got.out, `"rejected":1}`) {
+			t.Errorf("got output %q, want it to contain %q", got.out, `"rejected":1}`)
+		}
+		if !strings.Contains(got.err, broken+": record 2: the rest of the file is skipped") {
+			t.Errorf("got error output %q, want it to contain %q", got.err, broken+": record 2: the rest of the file is skipped")
+		}
+		if !strings.Contains(got.err, "3.json: record 2: the record is no JSON object") {
+			t.Errorf("got error output %q, want it to contain %q", got.err, "3.json: record 2: the record is no JSON object")
 		}
 	}
-	if len(s.entries) != 4 || string(s.entries[`"2026-03-01T10:00:00Z""e1"`]["metadata"]) != record(1) {
-		t.Errorf("stored %v", s.order)
+	if len(s.entries) != 4 {
+		t.Errorf("got %d entries, want 4", len(s.entries))
+	}
+	if string(s.entries[`"2026-03-01T10:00:00Z""e1"`]["metadata"]) != record(1) {
+		t.Errorf("got metadata %q, want %q", string(s.entries[`"2026-03-01T10:00:00Z""e1"`]["metadata"]), record(1))
 	}
 }
 
@@ -261,8 +322,13 @@ func TestSendKeepsRequestsSmall(t *testing.T) {
 	for i := range 40 {
 		fmt.Fprintf(&b, "{\"id\":\"%d\",\"action\":\"A\",\"x\":%q}\n", i, strings.Repeat("y", 250<<10))
 	}
-	if got := s.command(b.String(), "send"); got.code != 0 || len(s.entries) != 40 || s.requests < 3 {
-		t.Errorf("%+v; %d stored by %d requests", got, len(s.entries), s.requests)
+	switch got := s.command(b.String(), "send"); {
+	case got.code != 0:
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+	case len(s.entries) != 40:
+		t.Errorf("got %d entries, want 40", len(s.entries))
+	case s.requests < 3:
+		t.Errorf("got %d requests, want at least 3", s.requests)
 	}
 }
 
@@ -291,8 +357,14 @@ func TestSendFollowsAStreamUntilInterrupted(t *testing.T) {
 	cancel(errors.New("interrupt signal received"))
 	select {
 	case got := <-done:
-		if got.code != 1 || !strings.Contains(got.out, `"accepted":1,`) || !strings.Contains(got.err, "interrupt") {
-			t.Errorf("%+v", got)
+		if got.code != 1 {
+			t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
+		}
+		if !strings.Contains(got.out, `"accepted":1,`) {
+			t.Errorf("got output %q, want it to contain %q", got.out, `"accepted":1,`)
+		}
+		if !strings.Contains(got.err, "interrupt") {
+			t.Errorf("got error output %q, want it to contain %q", got.err, "interrupt")
 		}
 	case <-wait:
 		t.Fatal("the command did not end")
@@ -329,8 +401,14 @@ func cutHash(t *testing.T, text string) string {
 	t.Helper()
 	before, rest, ok := strings.Cut(text, "sha256:")
 	hash, after, closed := strings.Cut(rest, `"`)
-	if !ok || !closed || len(hash) != 64 {
-		t.Errorf("no hash in %s", text)
+	if !ok {
+		t.Error("ok is false, want true")
+	}
+	if !closed {
+		t.Error("closed is false, want true")
+	}
+	if len(hash) != 64 {
+		t.Errorf("got %d bytes of hash, want 64", len(hash))
 	}
 	return before + after
 }

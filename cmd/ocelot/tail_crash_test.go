@@ -188,8 +188,14 @@ func (tail *tailing) check(entries int) {
 			twice++
 		}
 	}
-	if missing+twice > 0 || tail.lines != entries {
-		tail.t.Errorf("%d lines for %d entries: %d are missing, %d stand there more than once", tail.lines, entries, missing, twice)
+	if missing > 0 {
+		tail.t.Errorf("got %d missing entries, want none", missing)
+	}
+	if twice > 0 {
+		tail.t.Errorf("got %d entries twice, want none", twice)
+	}
+	if tail.lines != entries {
+		tail.t.Errorf("got %d lines, want %d", tail.lines, entries)
 	}
 	if last := tail.said[len(tail.said)-1]; !strings.Contains(last, "--after ") {
 		tail.t.Errorf("tail says at its end: %s", last)

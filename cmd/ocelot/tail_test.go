@@ -131,8 +131,10 @@ func TestTailGoesOnAfterACut(t *testing.T) {
 	}
 	s := &liveSide{parts: parts}
 	got := s.tail(t, 0, "LAST", "-f", "action=A", "-f", "action=B", "-f", "action=LAST", "refund", "severity>=ERROR")
-	if want := one + "\n" + two + "\n" + three + "\n"; got.code != 0 || got.out != want {
-		t.Errorf("exit %d, printed\n%swant\n%s", got.code, got.out, want)
+	if want := one + "\n" + two + "\n" + three + "\n"; got.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+	} else if got.out != want {
+		t.Errorf("got output %q, want %q", got.out, want)
 	}
 	if diff := cmp.Diff(asked, s.asked); diff != "" {
 		t.Error(diff)
@@ -160,8 +162,10 @@ func TestTailJSON(t *testing.T) {
 	if list.Next != "c2" {
 		t.Errorf("next is %q, want c2", list.Next)
 	}
-	if want := liveEntry(2, "LAST"); len(list.Items) != 2 || string(list.Items[1]) != want {
-		t.Errorf("printed %s, want 2 items, the last of them %s", got.out, want)
+	if want := liveEntry(2, "LAST"); len(list.Items) != 2 {
+		t.Errorf("got %d items, want 2", len(list.Items))
+	} else if string(list.Items[1]) != want {
+		t.Errorf("got second item %q, want %q", string(list.Items[1]), want)
 	}
 }
 
@@ -173,8 +177,11 @@ func TestTailTable(t *testing.T) {
 2026-03-01T10:00:00.000Z  ERROR     ada   order.refunded  order
 2026-03-01T10:00:00.000Z  ERROR     ada   LAST\x1b        order
 `
-	if got.code != 0 || got.out != want {
-		t.Errorf("exit %d\n%s\nwant\n%s", got.code, got.out, want)
+	if got.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+	}
+	if got.out != want {
+		t.Errorf("got output %q, want %q", got.out, want)
 	}
 	s = &liveSide{parts: s.parts}
 	if got := s.tail(t, 100, "LAST"); !strings.Contains(got.out, "\x1b[31mERROR   \x1b[0m") {
@@ -189,15 +196,20 @@ func TestTailKeepsItsCursor(t *testing.T) {
 		{`{"action":"subscribe","after":"c1"}`, "c2\n"},
 	} {
 		s := &liveSide{parts: [][]string{{liveBegin, liveFrame(fmt.Sprintf("c%d", i+1), liveEntry(i, "LAST"))}}}
-		if got := s.tail(t, 0, "LAST", "--cursor-file", file); got.code != 0 || strings.Contains(got.err, "--after") {
-			t.Errorf("%+v", got)
+		if got := s.tail(t, 0, "LAST", "--cursor-file", file); got.code != 0 {
+			t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+		} else if strings.Contains(got.err, "--after") {
+			t.Errorf("got error output %q, want it without %q", got.err, "--after")
 		}
 		kept, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(kept) != c.after || s.asked[0] != c.asked {
-			t.Errorf("kept %q, %v; asked %s", kept, err, s.asked)
+		if string(kept) != c.after {
+			t.Errorf("the file has %q, want %q", kept, c.after)
+		}
+		if s.asked[0] != c.asked {
+			t.Errorf("got first message %q, want %q", s.asked[0], c.asked)
 		}
 	}
 	s := &liveSide{parts: [][]string{{liveBegin, liveFrame("c1", liveEntry(1, "A"))}}}
@@ -225,8 +237,10 @@ func TestTailSaysWhyItEnds(t *testing.T) {
 			if c.name == "the credential ends" {
 				s.parts = append(s.parts, []string{`{"type":"error","error":{"status":403,"title":"Not allowed"}}`})
 			}
-			if got := s.tail(t, 0, "", "--after", "c5"); got.code != 1 || !strings.Contains(got.err, c.want) {
-				t.Errorf("%+v", got)
+			if got := s.tail(t, 0, "", "--after", "c5"); got.code != 1 {
+				t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
+			} else if !strings.Contains(got.err, c.want) {
+				t.Errorf("got error output %q, want it to contain %q", got.err, c.want)
 			}
 		})
 	}

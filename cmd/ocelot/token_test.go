@@ -79,8 +79,11 @@ func TestTokenRefusesWhatItDoesNotKnow(t *testing.T) {
 	unsetEnvironment(t)
 	for _, args := range [][]string{{"--permissions", "logs:fly"}, {"--resources", ":"}, {"--tenant", "Not A Slug"}} {
 		got := command(t.Context(), strings.NewReader(""), 0, append([]string{"token", "--data", t.TempDir(), "--tenant", "acme", "--role", "admin"}, args...)...)
-		if got.code != 2 || got.out != "" {
-			t.Errorf("%v: %+v", args, got)
+		if got.code != 2 {
+			t.Errorf("%s: got exit code %d, want 2: %s", args, got.code, got.err)
+		}
+		if got.out != "" {
+			t.Errorf("%s: got output %q, want none", args, got.out)
 		}
 	}
 }
