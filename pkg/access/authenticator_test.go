@@ -106,8 +106,10 @@ func TestAuthenticateHeader(t *testing.T) {
 		p, err := f.Authenticate(t.Context(), header)
 		if err != nil {
 			t.Error(err)
-		} else if p.Subject != "key:00000000000000aa" || len(p.Resources) != 1 {
-			t.Errorf("%q: %+v", header, p)
+		} else if p.Subject != "key:00000000000000aa" {
+			t.Errorf("%s: got subject %q, want %q", header, p.Subject, "key:00000000000000aa")
+		} else if len(p.Resources) != 1 {
+			t.Errorf("%s: got %d resources, want 1", header, len(p.Resources))
 		}
 		if _, err := p.Authorize("acme", access.LogsWrite); err != nil {
 			t.Error(err)

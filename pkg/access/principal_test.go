@@ -140,12 +140,16 @@ func TestReadEverythingIsNotNarrowedToOwn(t *testing.T) {
 
 func TestTenantIDs(t *testing.T) {
 	p := access.Principal{Grants: map[audit.TenantID][]access.Permission{"b": {access.LogsRead}, "a": {access.LogsRead}, "c": {}}}
-	if ids, all := p.TenantIDs(); all || !slices.Equal(ids, []audit.TenantID{"a", "b"}) {
-		t.Errorf("TenantIDs = %v, %v", ids, all)
+	if ids, all := p.TenantIDs(); all {
+		t.Error("all is true, want false")
+	} else if !slices.Equal(ids, []audit.TenantID{"a", "b"}) {
+		t.Errorf("got ids %q, want %q", ids, []audit.TenantID{"a", "b"})
 	}
 	p.Grants[access.AnyTenant] = []access.Permission{access.LogsRead}
-	if ids, all := p.TenantIDs(); !all || len(ids) != 2 {
-		t.Errorf("TenantIDs = %v, %v, want all", ids, all)
+	if ids, all := p.TenantIDs(); !all {
+		t.Error("all is false, want true")
+	} else if len(ids) != 2 {
+		t.Errorf("got %d ids, want 2", len(ids))
 	}
 }
 
@@ -178,8 +182,11 @@ func TestDelegate(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			err := principal(t, tt.by).Delegate(tt.tenant, tt.perms, tt.resources)
-			if (err == nil) != tt.want || err != nil && !errors.Is(err, audit.ErrForbidden) {
-				t.Errorf("Delegate = %v, want allowed %v", err, tt.want)
+			if (err == nil) != tt.want {
+				t.Errorf("got error %v, want allowed %v", err, tt.want)
+			}
+			if err != nil && !errors.Is(err, audit.ErrForbidden) {
+				t.Errorf("got error %v, want %v", err, audit.ErrForbidden)
 			}
 		})
 	}
@@ -206,7 +213,9 @@ func TestPrincipalInContext(t *testing.T) {
 	if _, ok := access.PrincipalFrom(context.Background()); ok {
 		t.Error("a principal out of nowhere")
 	}
-	if p, ok := access.PrincipalFrom(access.WithPrincipal(context.Background(), access.Principal{Subject: "u"})); !ok || p.Subject != "u" {
-		t.Errorf("PrincipalFrom = %+v, %v", p, ok)
+	if p, ok := access.PrincipalFrom(access.WithPrincipal(context.Background(), access.Principal{Subject: "u"})); !ok {
+		t.Error("ok is false, want true")
+	} else if p.Subject != "u" {
+		t.Errorf("got subject %q, want %q", p.Subject, "u")
 	}
 }

@@ -29,8 +29,10 @@ func TestNewHasEndpointRegionAndCredentials(t *testing.T) {
 		if _, err := sqs.NewFromConfig(cfg).GetQueueUrl(t.Context(), &sqs.GetQueueUrlInput{QueueName: aws.String("q")}); err != nil {
 			t.Fatalf("the endpoint %s: %v", name, err)
 		}
-		if got := request.Header.Get("Authorization"); !strings.Contains(got, "KEYID/") || !strings.Contains(got, "/eu-north-1/sqs/") {
-			t.Errorf("signed as %s", got)
+		if got := request.Header.Get("Authorization"); !strings.Contains(got, "KEYID/") {
+			t.Errorf("got %q, want it to contain %q", got, "KEYID/")
+		} else if !strings.Contains(got, "/eu-north-1/sqs/") {
+			t.Errorf("got %q, want it to contain %q", got, "/eu-north-1/sqs/")
 		}
 	}
 }
@@ -57,7 +59,9 @@ func TestWithClientHidesWhatABodyCanDo(t *testing.T) {
 	if _, writes := response.Body.(io.Writer); writes {
 		t.Error("the body can be written to")
 	}
-	if text, err := bufio.NewReader(response.Body).ReadString(0); text != "text" || err != io.EOF {
-		t.Errorf("read %q, %v", text, err)
+	if text, err := bufio.NewReader(response.Body).ReadString(0); text != "text" {
+		t.Errorf("got text %q, want %q", text, "text")
+	} else if err != io.EOF {
+		t.Errorf("got error %v, want %v", err, io.EOF)
 	}
 }

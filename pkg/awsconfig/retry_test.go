@@ -46,8 +46,11 @@ func TestFailureTellsWhatMayWorkLater(t *testing.T) {
 	} {
 		got := awsconfig.Failure(t.Context(), test.err)
 		var later *audit.UnavailableError
-		if errors.As(got, &later) != test.later || !errors.Is(got, test.err) {
-			t.Errorf("%v is %v", test.err, got)
+		if errors.As(got, &later) != test.later {
+			t.Errorf("got error %v, want unavailable %v", got, test.later)
+		}
+		if !errors.Is(got, test.err) {
+			t.Errorf("got error %v, want %v", got, test.err)
 		}
 		if again := awsconfig.Retryer(3).IsErrorRetryable(test.err); again != test.later {
 			t.Errorf("%v is repeated: %v", test.err, again)

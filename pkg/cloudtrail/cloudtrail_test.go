@@ -210,8 +210,10 @@ func TestReader(t *testing.T) {
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Error(diff)
 			}
-			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
-				t.Errorf("error %v, want %q", err, c.err)
+			if (err == nil) != (c.err == "") {
+				t.Errorf("got error %v, want %q", err, c.err)
+			} else if err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("got error %v, want it to contain %q", err, c.err)
 			}
 		})
 	}

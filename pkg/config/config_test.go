@@ -33,8 +33,10 @@ func TestReadEmbedded(t *testing.T) {
 	minimal := config.Embedded{Data: "/data", Sockets: "http://g", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo}}
 	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil {
 		t.Error(err)
-	} else if !reflect.DeepEqual(got, minimal) || got.Auth.Enabled() {
-		t.Errorf("ReadEmbedded = %+v", got)
+	} else if !reflect.DeepEqual(got, minimal) {
+		t.Errorf("got %+v, want %+v", got, minimal)
+	} else if got.Auth.Enabled() {
+		t.Error("Auth.Enabled() is true, want false")
 	}
 	setenv(t, map[string]string{
 		"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "OCELOT_LOG_LEVEL": "Debug", "OCELOT_JWT_SECRET": secret + "!",
@@ -48,8 +50,10 @@ func TestReadEmbedded(t *testing.T) {
 	}}
 	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil {
 		t.Error(err)
-	} else if !reflect.DeepEqual(got, full) || !got.Auth.Enabled() {
-		t.Errorf("ReadEmbedded = %+v", got)
+	} else if !reflect.DeepEqual(got, full) {
+		t.Errorf("got %+v, want %+v", got, full)
+	} else if !got.Auth.Enabled() {
+		t.Error("Auth.Enabled() is false, want true")
 	}
 }
 
@@ -137,14 +141,18 @@ func TestReadDev(t *testing.T) {
 	setenv(t, nil)
 	if got, err := config.ReadDev(); err != nil {
 		t.Error(err)
-	} else if got.Auth.Enabled() || got.LogLevel != slog.LevelWarn {
-		t.Errorf("ReadDev = %+v", got)
+	} else if got.Auth.Enabled() {
+		t.Error("Auth.Enabled() is true, want false")
+	} else if got.LogLevel != slog.LevelWarn {
+		t.Errorf("got log level %v, want %v", got.LogLevel, slog.LevelWarn)
 	}
 	setenv(t, map[string]string{"OCELOT_LOG_LEVEL": "error", "OCELOT_JWT_SECRET": secret})
 	if got, err := config.ReadDev(); err != nil {
 		t.Error(err)
-	} else if !got.Auth.Enabled() || got.LogLevel != slog.LevelError {
-		t.Errorf("ReadDev = %+v", got)
+	} else if !got.Auth.Enabled() {
+		t.Error("Auth.Enabled() is false, want true")
+	} else if got.LogLevel != slog.LevelError {
+		t.Errorf("got log level %v, want %v", got.LogLevel, slog.LevelError)
 	}
 }
 

@@ -19,8 +19,14 @@ func refused(t *testing.T, s *cursor.Signer, list, text string) {
 	t.Helper()
 	payload, err := s.Parse(list, text)
 	var invalid *audit.ValidationError
-	if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != "?cursor" || invalid.Fields[0].Code != "invalid_cursor" {
-		t.Fatalf("Parse(%q, %.60q) = %q, %v, want invalid_cursor", list, text, payload, err)
+	if !errors.As(err, &invalid) {
+		t.Fatalf("%q gives payload %q and error %v, want an error of type %T", text, payload, err, invalid)
+	}
+	if invalid.Fields[0].Pointer != "?cursor" {
+		t.Fatalf("got pointer %q, want %q", invalid.Fields[0].Pointer, "?cursor")
+	}
+	if invalid.Fields[0].Code != "invalid_cursor" {
+		t.Fatalf("got code %q, want %q", invalid.Fields[0].Code, "invalid_cursor")
 	}
 }
 

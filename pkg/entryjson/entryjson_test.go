@@ -56,8 +56,11 @@ func TestParseSubmittedNamesTheFault(t *testing.T) {
 			}
 			got := invalid.Fields[0]
 			pointerMatches := got.Pointer == test.pointer || test.code == "invalid_json" && strings.HasPrefix(test.pointer, got.Pointer)
-			if !pointerMatches || got.Code != test.code {
-				t.Errorf("got %+v, want %s at %q", got, test.code, test.pointer)
+			if !pointerMatches {
+				t.Errorf("got pointer %q, want %q", got.Pointer, test.pointer)
+			}
+			if got.Code != test.code {
+				t.Errorf("got code %q, want %q", got.Code, test.code)
 			}
 		})
 	}
@@ -65,8 +68,11 @@ func TestParseSubmittedNamesTheFault(t *testing.T) {
 
 func TestParseSubmittedFindsEveryFault(t *testing.T) {
 	_, invalid := entryjson.ParseSubmitted([]byte(`{"severity":"LOUD","ip_address":"x","color":1,"message":[]}`))
-	if invalid == nil || len(invalid.Fields) != 4 {
-		t.Fatalf("got %v, want four faults", invalid)
+	if invalid == nil {
+		t.Fatal("got no faults, want 4")
+	}
+	if len(invalid.Fields) != 4 {
+		t.Fatalf("got %d faults, want 4: %v", len(invalid.Fields), invalid)
 	}
 }
 
@@ -75,8 +81,20 @@ func TestNullMeansAbsentAndKeepsNoDefault(t *testing.T) {
 	if invalid != nil {
 		t.Fatal(invalid)
 	}
-	if !got.HasIPAddress || !got.HasUserAgent || got.IPAddress.IsValid() || got.Metadata != nil || got.HasTimestamp {
-		t.Errorf("got %+v", got)
+	if !got.HasIPAddress {
+		t.Error("has IP address is false, want true")
+	}
+	if !got.HasUserAgent {
+		t.Error("has user agent is false, want true")
+	}
+	if got.IPAddress.IsValid() {
+		t.Errorf("got IP address %v, want none", got.IPAddress)
+	}
+	if got.Metadata != nil {
+		t.Errorf("got metadata %q, want none", got.Metadata)
+	}
+	if got.HasTimestamp {
+		t.Error("has timestamp is true, want false")
 	}
 }
 
@@ -169,15 +187,17 @@ func TestParseStoredErrorsCarryNoContent(t *testing.T) {
 	for _, text := range []string{`{"message":"secret-content","severity":7}`, `{"message":"secret-content`, `{"timestamp":"secret-content"}`} {
 		_, err := entryjson.ParseStored([]byte(text))
 		if err == nil || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: %v", text, err)
+			t.Errorf("%s: got error %v, want one without content", text, err)
 		}
 	}
 }
 
 func TestPublicFormHasNoDigest(t *testing.T) {
 	entry := fullEntry()
-	if text := entryjson.AppendPublic(nil, &entry); bytes.Contains(text, []byte("digest")) || !json.Valid(text) {
-		t.Errorf("%s", text)
+	if text := entryjson.AppendPublic(nil, &entry); bytes.Contains(text, []byte("digest")) {
+		t.Errorf("got text %q, want it without %q", text, []byte("digest"))
+	} else if !json.Valid(text) {
+		t.Errorf("got text %q, want valid JSON", text)
 	}
 }
 
@@ -292,8 +312,11 @@ func TestWalkersAgreeWithEncodingJSON(t *testing.T) {
 		}
 		spaced, _ := json.MarshalIndent(value, " ", "\t")
 		submitted, invalid := entryjson.ParseSubmitted([]byte(minimal(`"metadata":` + string(spaced))))
-		if invalid != nil || !bytes.Equal(submitted.Metadata, text) {
-			t.Fatalf("%s became %s (%v)", text, submitted.Metadata, invalid)
+		if invalid != nil {
+			t.Fatalf("%s: got faults %v, want none", spaced, invalid)
+		}
+		if !bytes.Equal(submitted.Metadata, text) {
+			t.Fatalf("got metadata %q, want %q", submitted.Metadata, text)
 		}
 		if changed, err := entryjson.Changed(audit.Object(text), submitted.Metadata); err != nil {
 			t.Fatal(err)
@@ -369,8 +392,11 @@ func FuzzParseSubmitted(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(again.Metadata, submitted.Metadata) || again.Message != submitted.Message {
-			t.Fatalf("%s came back as %s", submitted.Metadata, again.Metadata)
+		if !bytes.Equal(again.Metadata, submitted.Metadata) {
+			t.Fatalf("got metadata %q, want %q", again.Metadata, submitted.Metadata)
+		}
+		if again.Message != submitted.Message {
+			t.Fatalf("got message %q, want %q", again.Message, submitted.Message)
 		}
 	})
 }

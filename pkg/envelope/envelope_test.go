@@ -99,8 +99,12 @@ func TestUnpackSeparatesPoison(t *testing.T) {
 	contents, err := envelope.Unpack(bodies[0])
 	if err != nil {
 		t.Fatal(err)
-	} else if len(contents.Entries) != 1 || contents.Entries[0].ID != good.ID || len(contents.Poison) != 2 {
-		t.Fatalf("%d entries, %d poison", len(contents.Entries), len(contents.Poison))
+	} else if len(contents.Entries) != 1 {
+		t.Fatalf("got %d entries, want 1", len(contents.Entries))
+	} else if contents.Entries[0].ID != good.ID {
+		t.Fatalf("got ID %v, want %v", contents.Entries[0].ID, good.ID)
+	} else if len(contents.Poison) != 2 {
+		t.Fatalf("got %d poison lines, want 2", len(contents.Poison))
 	}
 	dead, err := envelope.PackPoison("acme", envelope.Poison{Line: []byte(`{"broken`), Reason: "why"})
 	if err != nil {
@@ -108,8 +112,10 @@ func TestUnpackSeparatesPoison(t *testing.T) {
 	}
 	if contents, err = envelope.Unpack(dead); err != nil {
 		t.Error(err)
-	} else if len(contents.Poison) != 1 || string(contents.Poison[0].Line) != `{"broken` {
-		t.Errorf("%+v", contents)
+	} else if len(contents.Poison) != 1 {
+		t.Errorf("got %d poison lines, want 1", len(contents.Poison))
+	} else if string(contents.Poison[0].Line) != `{"broken` {
+		t.Errorf("got line %q, want %q", string(contents.Poison[0].Line), `{"broken`)
 	}
 }
 
@@ -125,8 +131,10 @@ func TestUnpackRefusesWhatIsNoMessage(t *testing.T) {
 	}
 	// A later release may read it.
 	later := `{"v":2,"tenant":"acme","encoding":"zstd","data":""}`
-	if _, err := envelope.Unpack(later); !errors.Is(err, envelope.ErrVersion) || errors.Is(err, audit.ErrUnreadable) {
-		t.Errorf("a later version: %v", err)
+	if _, err := envelope.Unpack(later); !errors.Is(err, envelope.ErrVersion) {
+		t.Errorf("a later version: got error %v, want %v", err, envelope.ErrVersion)
+	} else if errors.Is(err, audit.ErrUnreadable) {
+		t.Errorf("a later version: got error %v, want one that is not %v", err, audit.ErrUnreadable)
 	}
 }
 
@@ -166,8 +174,11 @@ func TestMessagesUnpackToLittle(t *testing.T) {
 			t.Errorf("a message of %d bytes unpacks to %d entries with %d bytes", len(body), len(contents.Entries), size)
 		}
 	}
-	if got != len(entries) || len(messages) > 40 {
-		t.Errorf("%d entries in %d messages", got, len(messages))
+	if got != len(entries) {
+		t.Errorf("got %d entries, want %d", got, len(entries))
+	}
+	if len(messages) > 40 {
+		t.Errorf("got %d messages, want at most 40", len(messages))
 	}
 }
 

@@ -33,14 +33,22 @@ func TestVerify(t *testing.T) {
 	} {
 		body := export.Verify(test.body, test.size, sha256.Sum256(good))
 		got, err := io.ReadAll(body)
-		if !errors.Is(err, test.want) || int64(len(got)) > test.size {
-			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		if !errors.Is(err, test.want) {
+			t.Errorf("%s: got error %v, want %v", name, err, test.want)
+		}
+		if int64(len(got)) > test.size {
+			t.Errorf("%s: got %d bytes, want at most %d", name, len(got), test.size)
 		}
 		if test.want == nil && !bytes.Equal(got, good) {
 			t.Errorf("%s: read %q", name, got)
 		}
-		if n, again := body.Read(make([]byte, 10)); n != 0 || test.want == nil && again != io.EOF || !errors.Is(again, test.want) && test.want != nil {
-			t.Errorf("%s: another read gives %d bytes, %v", name, n, again)
+		switch n, again := body.Read(make([]byte, 10)); {
+		case n != 0:
+			t.Errorf("%s: another read gives %d bytes, want none", name, n)
+		case test.want == nil && again != io.EOF:
+			t.Errorf("%s: another read gives error %v, want %v", name, again, io.EOF)
+		case !errors.Is(again, test.want) && test.want != nil:
+			t.Errorf("%s: another read gives error %v, want %v", name, again, test.want)
 		}
 	}
 }

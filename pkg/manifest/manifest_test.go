@@ -3,6 +3,7 @@ package manifest_test
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,8 +37,11 @@ func TestFunctionsHaveSizeTimeoutAndSummary(t *testing.T) {
 		if f.Timeout <= 0 || f.Timeout > 15*time.Minute { // Lambda's limit
 			t.Errorf("%s has a timeout of %s, want at most 15m", f.Name, f.Timeout)
 		}
-		if f.Summary == "" || f.Summary[len(f.Summary)-1] == '.' {
-			t.Errorf("%s has the summary %q, want a sentence without a full stop", f.Name, f.Summary)
+		if f.Summary == "" {
+			t.Errorf("%s: got an empty summary, want a value", f.Name)
+		}
+		if strings.HasSuffix(f.Summary, ".") {
+			t.Errorf("%s: got summary %q, want it without a full stop", f.Name, f.Summary)
 		}
 	}
 }

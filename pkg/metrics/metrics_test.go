@@ -28,8 +28,11 @@ func TestWriteIsEmbeddedMetricFormat(t *testing.T) {
 	const want = `{"_aws":{"Timestamp":1772360430123,"CloudWatchMetrics":[{"Namespace":"Ocelot","Dimensions":[["service"]],` +
 		`"Metrics":[{"Name":"Stored","Unit":"Count"},{"Name":"Lag","Unit":"Seconds"}]}]},` +
 		`"service":"reconcile-index","tenant":"acme","Stored":12000000,"Lag":0.5,"day":"2026-03-01"}`
-	if strings.Count(out.String(), "\n") != 1 || !strings.HasSuffix(out.String(), "\n") {
-		t.Errorf("not one line: %q", out.String())
+	if strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("got %q, want one line", out.String())
+	}
+	if !strings.HasSuffix(out.String(), "\n") {
+		t.Errorf("got %q, want it to end with %q", out.String(), "\n")
 	}
 	var got, wanted any
 	if err := errors.Join(json.Unmarshal(out.Bytes(), &got), json.Unmarshal([]byte(want), &wanted)); err != nil {
@@ -59,8 +62,10 @@ func TestWriteRefusesWhatCloudWatchWouldDrop(t *testing.T) {
 		"no number":               {[]metrics.Metric{{Name: "Lag", Value: math.NaN()}}, nil},
 	} {
 		var out bytes.Buffer
-		if err := metrics.New(&out, "s", clock).Write("acme", c.values, c.properties); err == nil || out.Len() > 0 {
-			t.Errorf("%s: %v, wrote %q", name, err, &out)
+		if err := metrics.New(&out, "s", clock).Write("acme", c.values, c.properties); err == nil {
+			t.Errorf("%s: got no error, want one", name)
+		} else if out.Len() > 0 {
+			t.Errorf("%s: wrote %q, want nothing", name, &out)
 		}
 	}
 }
@@ -106,6 +111,6 @@ func (broken) Write([]byte) (int, error) { return 0, errors.New("closed") }
 
 func TestWriteFails(t *testing.T) {
 	if err := metrics.New(broken{}, "s", clock).Write("acme", nil, nil); err == nil || !strings.Contains(err.Error(), "closed") {
-		t.Error(err)
+		t.Errorf("got error %v, want one with %q", err, "closed")
 	}
 }

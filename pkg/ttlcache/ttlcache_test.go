@@ -70,8 +70,11 @@ func TestUpdate(t *testing.T) {
 	}
 	put(c, 1)
 	c.Update(1, func(entry ttlcache.Entry[int], found bool) (ttlcache.Entry[int], bool) {
-		if !found || entry.Value != 1 {
-			t.Errorf("change got %+v, %v, want value 1", entry, found)
+		if !found {
+			t.Error("found is false, want true")
+		}
+		if entry.Value != 1 {
+			t.Errorf("got value %d, want 1", entry.Value)
 		}
 		entry.Value = 2
 		return entry, true

@@ -304,8 +304,11 @@ func TestAlgorithms(t *testing.T) {
 				want     bool
 			}{{"both", both, tt.both}, {"JWKS", onlyKeys, tt.onlyKeys}, {"secret", onlySecret, tt.onlySecret}} {
 				_, err := v.verifier.Verify(t.Context(), tt.token)
-				if (err == nil) != v.want || err != nil && !errors.Is(err, audit.ErrUnauthenticated) {
-					t.Errorf("with %s: %v, want good %v", v.name, err, v.want)
+				if (err == nil) != v.want {
+					t.Errorf("%s: got error %v, want good %v", v.name, err, v.want)
+				}
+				if err != nil && !errors.Is(err, audit.ErrUnauthenticated) {
+					t.Errorf("%s: got error %v, want %v", v.name, err, audit.ErrUnauthenticated)
 				}
 			}
 		})
