@@ -74,8 +74,11 @@ func TestBulk(t *testing.T) {
 				t.Errorf("%s is %q, want %q", name, got, value)
 			}
 		}
-		if r.Method != http.MethodPost || r.URL.Path != "/api/v1/logs/bulk" {
-			t.Errorf("%s %s", r.Method, r.URL)
+		if r.Method != http.MethodPost {
+			t.Errorf("got method %q, want %q", r.Method, http.MethodPost)
+		}
+		if r.URL.Path != "/api/v1/logs/bulk" {
+			t.Errorf("got path %q, want %q", r.URL.Path, "/api/v1/logs/bulk")
 		}
 		w.WriteHeader(http.StatusMultiStatus)
 		_, _ = io.WriteString(w, `{"accepted":1,"duplicate":0,"filtered":0,"expired":0,"rejected":1,"items":[
@@ -86,8 +89,14 @@ func TestBulk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer.Accepted != 1 || answer.Rejected != 1 || answer.Items[1].Error.Reason() != "/action: is required" {
-		t.Errorf("answer %+v, error %v", answer, err)
+	if answer.Accepted != 1 {
+		t.Errorf("accepted %d, want 1", answer.Accepted)
+	}
+	if answer.Rejected != 1 {
+		t.Errorf("rejected %d, want 1", answer.Rejected)
+	}
+	if answer.Items[1].Error.Reason() != "/action: is required" {
+		t.Errorf("got reason %q, want %q", answer.Items[1].Error.Reason(), "/action: is required")
 	}
 }
 
@@ -160,11 +169,21 @@ func TestRetries(t *testing.T) {
 			}, func(config *client.Config) { config.Attempts = 3 })
 			_, err := cl.Bulk(t.Context(), texts(`{}`))
 			var p *client.Problem
-			if !errors.As(err, &p) || p.Status != c.status || p.Detail != "because" || p.RequestID != "r1" {
-				t.Errorf("error %v", err)
+			switch {
+			case !errors.As(err, &p):
+				t.Errorf("got error %v, want one of type %T", err, p)
+			case p.Status != c.status:
+				t.Errorf("got status %d, want %d", p.Status, c.status)
+			case p.Detail != "because":
+				t.Errorf("got detail %q, want %q", p.Detail, "because")
+			case p.RequestID != "r1":
+				t.Errorf("got request ID %q, want %q", p.RequestID, "r1")
 			}
-			if tries.Load() != c.tries || !slices.Equal(*pauses, c.pauses) {
-				t.Errorf("%d tries, pauses %v", tries.Load(), *pauses)
+			if tries.Load() != c.tries {
+				t.Errorf("got %d tries, want %d", tries.Load(), c.tries)
+			}
+			if !slices.Equal(*pauses, c.pauses) {
+				t.Errorf("got pauses %v, want %v", *pauses, c.pauses)
 			}
 		})
 	}
@@ -191,8 +210,11 @@ func TestRetriesUntilItWorks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tries.Load() != 5 || len(*pauses) != 4 {
-		t.Fatalf("%d tries, pauses %v, error %v", tries.Load(), *pauses, err)
+	if tries.Load() != 5 {
+		t.Fatalf("got %d tries, want 5", tries.Load())
+	}
+	if len(*pauses) != 4 {
+		t.Fatalf("got %d pauses, want 4", len(*pauses))
 	}
 	stats.Text = nil
 	want := client.Stats{
@@ -219,8 +241,17 @@ func TestPausesGrowAndEnd(t *testing.T) {
 	if _, err := c.Search(t.Context(), nil); err == nil {
 		t.Fatal("no error")
 	}
-	if len(*pauses) != 11 || (*pauses)[0] != 100*time.Millisecond || (*pauses)[1] != 200*time.Millisecond || (*pauses)[10] != 10*time.Second {
-		t.Errorf("pauses %v", *pauses)
+	if len(*pauses) != 11 {
+		t.Fatalf("got %d pauses, want 11", len(*pauses))
+	}
+	if (*pauses)[0] != 100*time.Millisecond {
+		t.Errorf("got pause 0 %v, want %v", (*pauses)[0], 100*time.Millisecond)
+	}
+	if (*pauses)[1] != 200*time.Millisecond {
+		t.Errorf("got pause 1 %v, want %v", (*pauses)[1], 200*time.Millisecond)
+	}
+	if (*pauses)[10] != 10*time.Second {
+		t.Errorf("got pause 10 %v, want %v", (*pauses)[10], 10*time.Second)
 	}
 }
 
@@ -231,8 +262,10 @@ func TestContextEndsTheWaiting(t *testing.T) {
 		cancel(interrupted)
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
-	if _, err := c.Search(ctx, nil); !errors.Is(err, interrupted) || len(*pauses) > 1 {
-		t.Errorf("error %v, pauses %v", err, *pauses)
+	if _, err := c.Search(ctx, nil); !errors.Is(err, interrupted) {
+		t.Errorf("got error %v, want %v", err, interrupted)
+	} else if len(*pauses) > 1 {
+		t.Errorf("got %d pauses, want at most 1", len(*pauses))
 	}
 }
 
@@ -252,8 +285,14 @@ func TestSearchAndEntry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(page.Items[0]) != `{"big":12345678901234567890,"f":1.50}` || *page.Next != "c1" || page.Prev != nil {
-		t.Errorf("page %+v, error %v", page, err)
+	if string(page.Items[0]) != `{"big":12345678901234567890,"f":1.50}` {
+		t.Errorf("got first item %q, want %q", string(page.Items[0]), `{"big":12345678901234567890,"f":1.50}`)
+	}
+	if *page.Next != "c1" {
+		t.Errorf("got next %q, want %q", *page.Next, "c1")
+	}
+	if page.Prev != nil {
+		t.Errorf("got prev %v, want none", page.Prev)
 	}
 	entryID, err := audit.ParseEntryID(id)
 	if err != nil {
@@ -292,7 +331,7 @@ func TestFollowsNoRedirect(t *testing.T) {
 	})
 	_, err := c.Bulk(t.Context(), texts(`{}`))
 	if err == nil || !strings.Contains(err.Error(), "redirects to /elsewhere") {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want one with %q", err, "redirects to /elsewhere")
 	}
 }
 
@@ -306,8 +345,13 @@ func TestUnreachableService(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, pauses := connect(t, nil, func(config *client.Config) { config.URL = "http://" + address; config.Attempts = 4 })
-	if _, err := c.Search(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "given up after 4 attempts") || len(*pauses) != 3 {
-		t.Errorf("error %v, pauses %v", err, *pauses)
+	switch _, err := c.Search(t.Context(), nil); {
+	case err == nil:
+		t.Error("got no error, want one")
+	case !strings.Contains(err.Error(), "given up after 4 attempts"):
+		t.Errorf("got error %q, want it to contain %q", err.Error(), "given up after 4 attempts")
+	case len(*pauses) != 3:
+		t.Errorf("got %d pauses, want 3", len(*pauses))
 	}
 }
 

@@ -190,8 +190,10 @@ func TestStreamGoesOnAfterCuts(t *testing.T) {
 		"subscribed c2", "entries c2", "entries c3 " + entryText(3), "entries c4 " + entryText(4), "cut c4",
 		"subscribed c4",
 	}
-	if diff := cmp.Diff(want, lines); diff != "" || !errors.Is(err, errEnough) {
-		t.Errorf("error %v\n%s", err, diff)
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	} else if !errors.Is(err, errEnough) {
+		t.Errorf("got error %v, want %v", err, errEnough)
 	}
 	const ms = time.Millisecond
 	if diff := cmp.Diff([]time.Duration{200 * ms, 200 * ms, 7100 * ms, 800 * ms, 1600 * ms, 200 * ms}, pauses); diff != "" {
@@ -206,8 +208,10 @@ func TestStreamBeginsAfterACursor(t *testing.T) {
 		c.gone()
 	})}}
 	lines, _, err := stream(t, s, 3, client.Subscription{After: "c7"})
-	if diff := cmp.Diff([]string{"subscribed c7", "lagged c8", "entries c100"}, lines); diff != "" || !errors.Is(err, errEnough) {
-		t.Errorf("error %v\n%s", err, diff)
+	if diff := cmp.Diff([]string{"subscribed c7", "lagged c8", "entries c100"}, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	} else if !errors.Is(err, errEnough) {
+		t.Errorf("got error %v, want %v", err, errEnough)
 	}
 }
 
@@ -215,8 +219,15 @@ func TestStreamBeginsAfterACursor(t *testing.T) {
 func TestStreamEndsWhereTheFilterIsTooLong(t *testing.T) {
 	s := &streamServer{parts: []http.HandlerFunc{socket(t, func(c wire) { c.gone() })}}
 	lines, pauses, err := stream(t, s, 1, client.Subscription{Filter: url.Values{"q": {strings.Repeat("x", 128<<10)}}})
-	if err == nil || !strings.Contains(err.Error(), "the filter is too long") || len(lines)+len(pauses) > 0 {
-		t.Errorf("error %v, events %q, pauses %v", err, lines, pauses)
+	switch {
+	case err == nil:
+		t.Error("got no error, want one")
+	case !strings.Contains(err.Error(), "the filter is too long"):
+		t.Errorf("got error %q, want it to contain %q", err.Error(), "the filter is too long")
+	case len(lines) > 0:
+		t.Errorf("got lines %q, want none", lines)
+	case len(pauses) > 0:
+		t.Errorf("got pauses %v, want none", pauses)
 	}
 }
 
@@ -251,8 +262,17 @@ func TestStreamEndsWhereTheServiceRefuses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			lines, pauses, err := stream(t, &streamServer{parts: []http.HandlerFunc{c.part}}, 1, client.Subscription{After: "c1"})
 			var p *client.Problem
-			if !errors.As(err, &p) || p.Status != c.status || errors.Is(err, client.ErrCursorExpired) != c.expired || len(lines)+len(pauses) > 0 {
-				t.Errorf("error %v, events %q, pauses %v", err, lines, pauses)
+			switch {
+			case !errors.As(err, &p):
+				t.Errorf("got error %v, want one of type %T", err, p)
+			case p.Status != c.status:
+				t.Errorf("got status %d, want %d", p.Status, c.status)
+			case errors.Is(err, client.ErrCursorExpired) != c.expired:
+				t.Errorf("got error %v, want a cursor that expired %v", err, c.expired)
+			case len(lines) > 0:
+				t.Errorf("got lines %q, want none", lines)
+			case len(pauses) > 0:
+				t.Errorf("got pauses %v, want none", pauses)
 			}
 		})
 	}
@@ -279,8 +299,13 @@ func TestStreamTriesAgainAfterErrorFrames(t *testing.T) {
 			}}
 			lines, _, err := stream(t, s, 9, client.Subscription{})
 			var p *client.Problem
-			if diff := cmp.Diff([]string{"cut ", "subscribed c0", "cut c0"}, lines); diff != "" || !errors.As(err, &p) || p.Status != http.StatusUnauthorized {
-				t.Errorf("error %v\n%s", err, diff)
+			switch diff := cmp.Diff([]string{"cut ", "subscribed c0", "cut c0"}, lines); {
+			case diff != "":
+				t.Errorf("(-want +got):\n%s", diff)
+			case !errors.As(err, &p):
+				t.Errorf("got error %v, want one of type %T", err, p)
+			case p.Status != http.StatusUnauthorized:
+				t.Errorf("got status %d, want %d", p.Status, http.StatusUnauthorized)
 			}
 		})
 	}
@@ -290,8 +315,15 @@ func TestStreamGivesTheFirstConnectionUp(t *testing.T) {
 	parts := []http.HandlerFunc{refuse(503, nil), refuse(502, nil), refuse(504, nil)}
 	threeTries := func(c *client.Config) { c.Attempts = 3 }
 	lines, pauses, err := stream(t, &streamServer{parts: parts}, 9, client.Subscription{}, threeTries)
-	if err == nil || !strings.Contains(err.Error(), "given up after 3 attempts") || len(lines) != 2 || len(pauses) != 2 {
-		t.Errorf("error %v, events %q, pauses %v", err, lines, pauses)
+	switch {
+	case err == nil:
+		t.Error("got no error, want one")
+	case !strings.Contains(err.Error(), "given up after 3 attempts"):
+		t.Errorf("got error %q, want it to contain %q", err.Error(), "given up after 3 attempts")
+	case len(lines) != 2:
+		t.Errorf("got %d lines, want 2", len(lines))
+	case len(pauses) != 2:
+		t.Errorf("got %d pauses, want 2", len(pauses))
 	}
 	running := socket(t, func(c wire) {
 		c.told(`{"action":"subscribe"}`)
@@ -300,8 +332,13 @@ func TestStreamGivesTheFirstConnectionUp(t *testing.T) {
 	parts = append([]http.HandlerFunc{running}, append(parts, parts...)...)
 	lines, _, err = stream(t, &streamServer{parts: append(parts, refuse(403, nil))}, 99, client.Subscription{}, threeTries)
 	var p *client.Problem
-	if !errors.As(err, &p) || p.Status != http.StatusForbidden || len(lines) != 8 {
-		t.Errorf("one that ran: error %v, events %q", err, lines)
+	switch {
+	case !errors.As(err, &p):
+		t.Errorf("one that ran: got error %v, want one of type %T", err, p)
+	case p.Status != http.StatusForbidden:
+		t.Errorf("one that ran: got status %d, want %d", p.Status, http.StatusForbidden)
+	case len(lines) != 8:
+		t.Errorf("one that ran: got %d lines, want 8", len(lines))
 	}
 }
 
@@ -332,8 +369,10 @@ func TestStreamPings(t *testing.T) {
 	begun := time.Now()
 	lines, _, err := stream(t, s, 5, client.Subscription{}, func(c *client.Config) { c.PingEvery = 2400 * time.Millisecond })
 	want := []string{"subscribed c0", "entries c5", "entries c6 " + entryText(6), "cut c6", "subscribed c6"}
-	if diff := cmp.Diff(want, lines); diff != "" || !errors.Is(err, errEnough) {
-		t.Errorf("error %v\n%s", err, diff)
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	} else if !errors.Is(err, errEnough) {
+		t.Errorf("got error %v, want %v", err, errEnough)
 	}
 	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("the silence was noticed after %s", took)
@@ -435,8 +474,10 @@ func TestStreamCompletesEntries(t *testing.T) {
 		"subscribed c0", strings.Join([]string{"entries c4", entryText(1), whole(2), lacking(3), whole(4)}, " "),
 		"cut c4", "subscribed c4", strings.Join([]string{"entries c6", entryText(5), whole(6)}, " "),
 	}
-	if diff := cmp.Diff(want, lines); diff != "" || !errors.Is(err, errEnough) {
-		t.Errorf("error %v\n%s", err, diff)
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	} else if !errors.Is(err, errEnough) {
+		t.Errorf("got error %v, want %v", err, errEnough)
 	}
 }
 
@@ -476,16 +517,22 @@ func TestStreamHandsRepeatedEntriesOnOnce(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, errEnough) || next != entries {
-		t.Errorf("%d entries, error %v", next, err)
+	if !errors.Is(err, errEnough) {
+		t.Errorf("got error %v, want %v", err, errEnough)
+	}
+	if next != entries {
+		t.Errorf("got %d entries, want %d", next, entries)
 	}
 }
 
 // On AWS the WebSocket API has an address of its own.
 func TestStreamAtAnAddressOfItsOwn(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/live" || r.Header.Get("X-Tenant-Id") != "acme" {
-			t.Errorf("asked for %s with %v", r.URL, r.Header)
+		if r.URL.Path != "/live" {
+			t.Errorf("got path %q, want %q", r.URL.Path, "/live")
+		}
+		if r.Header.Get("X-Tenant-Id") != "acme" {
+			t.Errorf("got X-Tenant-Id %q, want %q", r.Header.Get("X-Tenant-Id"), "acme")
 		}
 		socket(t, func(c wire) {
 			c.told(`{"action":"subscribe"}`)
@@ -512,8 +559,10 @@ func TestStreamEndsWithWhatItCannotRead(t *testing.T) {
 			c.send(subscribedFrame("c0"), frame)
 			c.gone()
 		})}}
-		if lines, _, err := stream(t, s, 9, client.Subscription{}); err == nil || len(lines) != 1 {
-			t.Errorf("%s: error %v, events %q", name, err, lines)
+		if lines, _, err := stream(t, s, 9, client.Subscription{}); err == nil {
+			t.Errorf("%s: got no error, want one", name)
+		} else if len(lines) != 1 {
+			t.Errorf("%s: got %d lines, want 1", name, len(lines))
 		}
 	}
 }

@@ -41,8 +41,11 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 			continue
 		}
 		op := item.GetOperation(route.Method)
-		if op.OperationID != f.Name || (len(*op.Security) > 0) != (route.Permission != "") {
-			t.Errorf("%s %s: operation %s, security %v", route.Method, route.Path, op.OperationID, op.Security)
+		if op.OperationID != f.Name {
+			t.Errorf("%s %s: got operation ID %q, want %q", route.Method, route.Path, op.OperationID, f.Name)
+		}
+		if (len(*op.Security) > 0) != (route.Permission != "") {
+			t.Errorf("%s: got security %v, want a permission %q", f.Name, op.Security, route.Permission)
 		}
 		if !strings.Contains(op.Description, string(route.Permission)) {
 			t.Errorf("%s does not name its permission %s", f.Name, route.Permission)

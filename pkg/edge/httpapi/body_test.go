@@ -257,20 +257,40 @@ func TestBulkAnswer(t *testing.T) {
 		}
 	}
 	got.decode(t, &answer)
-	if answer.Accepted != 1 || answer.Duplicate != 1 || answer.Filtered != 0 || answer.Expired != 1 || answer.Rejected != 3 {
-		t.Errorf("the counts are %s", got.body)
+	if answer.Accepted != 1 {
+		t.Errorf("the counts: accepted %d, want 1", answer.Accepted)
+	}
+	if answer.Duplicate != 1 {
+		t.Errorf("the counts: duplicate %d, want 1", answer.Duplicate)
+	}
+	if answer.Filtered != 0 {
+		t.Errorf("the counts: filtered %d, want 0", answer.Filtered)
+	}
+	if answer.Expired != 1 {
+		t.Errorf("the counts: expired %d, want 1", answer.Expired)
+	}
+	if answer.Rejected != 3 {
+		t.Errorf("the counts: rejected %d, want 3", answer.Rejected)
 	}
 	statuses := []string{"accepted", "duplicate", "expired", "rejected", "rejected", "rejected"}
 	for i, item := range answer.Items {
-		if item.Index != i || item.Status != statuses[i] || (item.Error != nil) != (item.Status == "rejected") {
-			t.Errorf("item %d is %+v", i, item)
+		if item.Index != i {
+			t.Errorf("%+v: got index %d, want %d", item, item.Index, i)
+		}
+		if item.Status != statuses[i] {
+			t.Errorf("item %d: %+v: got status %q, want %q", i, item, item.Status, statuses[i])
+		}
+		if (item.Error != nil) != (item.Status == "rejected") {
+			t.Errorf("item %d: %+v: got error %v, want one only if rejected", i, item, item.Error)
 		}
 		if item.Error != nil && (item.Error.Type != "urn:ocelot:problem:invalid" || item.Error.Status != 422 || item.Error.RequestID != "r-7" || len(item.Error.Errors) == 0) {
 			t.Errorf("item %d has the error %+v", i, item.Error)
 		}
 	}
-	if answer.Items[0].ID == nil || *answer.Items[0].ID != *answer.Items[1].ID {
-		t.Errorf("an identity sent twice has two ids: %s", got.body)
+	if answer.Items[0].ID == nil {
+		t.Error("an identity sent twice: got no ID, want one")
+	} else if *answer.Items[0].ID != *answer.Items[1].ID {
+		t.Errorf("an identity sent twice: got ID %q, want %q", *answer.Items[0].ID, *answer.Items[1].ID)
 	}
 	if answer.Items[4].ID != nil {
 		t.Errorf("an unreadable entry has the id %s", *answer.Items[4].ID)
@@ -368,8 +388,11 @@ func TestCallersAddressAndAgentAreTheDefaults(t *testing.T) {
 			UserAgent string `json:"user_agent"`
 		}
 		w.call("admin", "GET", "/logs/"+accepted.ID, "", nil).want(t, 200, "").decode(t, &stored)
-		if stored.IPAddress != test.wantIP || stored.UserAgent != test.wantAgent {
-			t.Errorf("from %s by %q: stored %+v", test.remote, test.agent, stored)
+		if stored.IPAddress != test.wantIP {
+			t.Errorf("%s: %s: got IP address %q, want %q", test.remote, test.agent, stored.IPAddress, test.wantIP)
+		}
+		if stored.UserAgent != test.wantAgent {
+			t.Errorf("%s: %s: got user agent %q, want %q", test.remote, test.agent, stored.UserAgent, test.wantAgent)
 		}
 	}
 }

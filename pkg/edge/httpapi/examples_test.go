@@ -167,8 +167,17 @@ func TestQuarantine(t *testing.T) {
 		Next, Prev *string
 	}
 	w.call("admin", "GET", "/logs/quarantine", "", nil).want(t, 200, "").decode(t, &list)
-	if len(list.Items) != 1 || list.Items[0].Step != "persist" || list.Items[0].Code != audit.CodeIdentityConflict || !strings.Contains(string(list.Items[0].Entry), `"metadata":{"a":1.0}`) {
-		t.Fatalf("the quarantine holds %+v", list)
+	if len(list.Items) != 1 {
+		t.Fatalf("the quarantine: got %d items, want 1", len(list.Items))
+	}
+	if list.Items[0].Step != "persist" {
+		t.Fatalf("the quarantine: got step %q, want %q", list.Items[0].Step, "persist")
+	}
+	if list.Items[0].Code != audit.CodeIdentityConflict {
+		t.Fatalf("the quarantine: got code %q, want %q", list.Items[0].Code, audit.CodeIdentityConflict)
+	}
+	if !strings.Contains(string(list.Items[0].Entry), `"metadata":{"a":1.0}`) {
+		t.Fatalf("the quarantine: got entry %q, want it to contain %q", string(list.Items[0].Entry), `"metadata":{"a":1.0}`)
 	}
 	path := "/logs/quarantine/" + list.Items[0].ID
 	w.call("user", "DELETE", path, "", nil).want(t, 403, "forbidden")
@@ -205,8 +214,14 @@ func TestQuarantineShowsWhatTheScopeReaches(t *testing.T) {
 	var all, scoped page
 	w.call("admin", "GET", "/logs/quarantine", "", nil).want(t, 200, "").decode(t, &all)
 	w.call("scoped", "GET", "/logs/quarantine", "", nil).want(t, 200, "").decode(t, &scoped)
-	if len(all.Items) != 3 || len(scoped.Items) != 1 || scoped.Items[0].Entry.ResourceType != "order" {
-		t.Fatalf("all %+v, scoped %+v", all, scoped)
+	if len(all.Items) != 3 {
+		t.Fatalf("unscoped: got %d items, want 3", len(all.Items))
+	}
+	if len(scoped.Items) != 1 {
+		t.Fatalf("scoped: got %d items, want 1", len(scoped.Items))
+	}
+	if scoped.Items[0].Entry.ResourceType != "order" {
+		t.Fatalf("scoped: got resource type %q, want %q", scoped.Items[0].Entry.ResourceType, "order")
 	}
 	for _, item := range all.Items {
 		if item.Entry.ResourceType == "order" {
@@ -242,8 +257,11 @@ func TestQuarantinePagesEndBeforeTheyAreTooLarge(t *testing.T) {
 			seen[item.ID] = true
 		}
 		if page.Next == nil {
-			if pages < 2 || len(seen) != items {
-				t.Errorf("%d items on %d pages", len(seen), pages)
+			if pages < 2 {
+				t.Errorf("got %d pages, want at least 2", pages)
+			}
+			if len(seen) != items {
+				t.Errorf("pages %d: got %d items, want %d", pages, len(seen), items)
 			}
 			return
 		}

@@ -181,8 +181,10 @@ func TestRequestID(t *testing.T) {
 		{"ümlaut", "req-1"},
 	} {
 		got := w.call("admin", "GET", "/logs/nope", "", map[string]string{"X-Request-Id": test.sent})
-		if id := got.header.Get("X-Request-Id"); id != test.want || got.problem(t).RequestID != test.want {
-			t.Errorf("%q became %q", test.sent, id)
+		if id := got.header.Get("X-Request-Id"); id != test.want {
+			t.Errorf("%s: got id %q, want %q", test.sent, id, test.want)
+		} else if got.problem(t).RequestID != test.want {
+			t.Errorf("%s: got request ID %q, want %q", test.sent, got.problem(t).RequestID, test.want)
 		}
 	}
 	r := httptest.NewRequestWithContext(t.Context(), "GET", manifest.BasePath+"/health", nil)
@@ -218,8 +220,14 @@ func TestRouterOutsideOfTheManifest(t *testing.T) {
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), test.method, "http://ocelot"+test.path, nil)
 		got := w.send(r)
-		if got.status != test.status || got.header.Get("Allow") != test.allow || got.header.Get("Location") != "" {
-			t.Errorf("%s %s: %d, Allow %q, want %d, %q", test.method, test.path, got.status, got.header.Get("Allow"), test.status, test.allow)
+		if got.status != test.status {
+			t.Errorf("%s: %s: got status %d, want %d: %s", test.method, test.path, got.status, test.status, got.body)
+		}
+		if got.header.Get("Allow") != test.allow {
+			t.Errorf("%s: %s: got Allow %q, want %q", test.method, test.path, got.header.Get("Allow"), test.allow)
+		}
+		if got.header.Get("Location") != "" {
+			t.Errorf("%s: %s: got Location %q, want none", test.method, test.path, got.header.Get("Location"))
 		}
 		got.problem(t)
 	}
@@ -229,8 +237,14 @@ func TestHeadIsGetWithoutABody(t *testing.T) {
 	w := newWorld(t)
 	for _, target := range []string{"/health", "/docs", "/openapi.json", "/logs", "/tenants/acme", "/logs/nope"} {
 		get, head := w.call("admin", "GET", target, "", nil), w.call("admin", "HEAD", target, "", nil)
-		if head.body != "" || head.status != get.status || fmt.Sprint(head.header) != fmt.Sprint(get.header) {
-			t.Errorf("%s: HEAD %d %v %q, GET %d %v", target, head.status, head.header, head.body, get.status, get.header)
+		if head.body != "" {
+			t.Errorf("%s: got body %q, want none", target, head.body)
+		}
+		if head.status != get.status {
+			t.Errorf("%s: got status %d, want %d: %s", target, head.status, get.status, head.body)
+		}
+		if fmt.Sprint(head.header) != fmt.Sprint(get.header) {
+			t.Errorf("%s: got header %q, want %q", target, fmt.Sprint(head.header), fmt.Sprint(get.header))
 		}
 	}
 }
@@ -322,8 +336,11 @@ func TestErrorsBecomeProblems(t *testing.T) {
 			if got.header.Get("Retry-After") != test.retryAfter {
 				t.Errorf("Retry-After is %q, want %q", got.header.Get("Retry-After"), test.retryAfter)
 			}
-			if strings.Contains(got.body, "4111") || strings.Contains(got.body, "pq") {
-				t.Errorf("the answer tells an internal error: %s", got.body)
+			if strings.Contains(got.body, "4111") {
+				t.Errorf("got body %q, want it without %q", got.body, "4111")
+			}
+			if strings.Contains(got.body, "pq") {
+				t.Errorf("got body %q, want it without %q", got.body, "pq")
 			}
 			if logged := strings.Contains(w.logs.String(), "4111"); logged != (test.status >= 500 && errors.Is(test.err, secret)) {
 				t.Errorf("the log says %s", w.logs)
@@ -346,8 +363,13 @@ func TestPanicsAreAnsweredAndLoggedWithoutContent(t *testing.T) {
 	w := newWorld(t)
 	w.faults.panic = true
 	w.call("admin", "GET", "/logs", "", nil).want(t, 500, "internal")
-	if log := w.logs.String(); strings.Contains(log, "secret entry content") || !strings.Contains(log, "world_test.go") || !strings.Contains(log, `"level":"ERROR"`) {
-		t.Errorf("the log says %s", log)
+	switch log := w.logs.String(); {
+	case strings.Contains(log, "secret entry content"):
+		t.Errorf("got log %q, want it without %q", log, "secret entry content")
+	case !strings.Contains(log, "world_test.go"):
+		t.Errorf("got log %q, want it to contain %q", log, "world_test.go")
+	case !strings.Contains(log, `"level":"ERROR"`):
+		t.Errorf("got log %q, want it to contain %q", log, `"level":"ERROR"`)
 	}
 }
 
@@ -374,8 +396,28 @@ func TestAccessLogHasNoContent(t *testing.T) {
 	if err := decoder.Decode(&line); err != nil {
 		t.Fatal(err)
 	}
-	if line.Level != "INFO" || line.Method != "POST" || line.Route != "/logs" || line.Tenant != "acme" || line.Status != http.StatusAccepted ||
-		line.RequestID != "req-1" || line.Duration == nil || line.Bytes == 0 {
-		t.Errorf("the line is %s", lines[0])
+	if line.Level != "INFO" {
+		t.Errorf("got level %q, want %q", line.Level, "INFO")
+	}
+	if line.Method != "POST" {
+		t.Errorf("got method %q, want %q", line.Method, "POST")
+	}
+	if line.Route != "/logs" {
+		t.Errorf("got route %q, want %q", line.Route, "/logs")
+	}
+	if line.Tenant != "acme" {
+		t.Errorf("got tenant %q, want %q", line.Tenant, "acme")
+	}
+	if line.Status != http.StatusAccepted {
+		t.Errorf("got status %d, want %d", line.Status, http.StatusAccepted)
+	}
+	if line.RequestID != "req-1" {
+		t.Errorf("got request ID %q, want %q", line.RequestID, "req-1")
+	}
+	if line.Duration == nil {
+		t.Error("got no duration, want one")
+	}
+	if line.Bytes == 0 {
+		t.Error("got 0 bytes, want more")
 	}
 }

@@ -83,8 +83,19 @@ func TestSearchLogsPages(t *testing.T) {
 	first := get("")
 	second := get("&cursor=" + *first.Next)
 	third := get("&cursor=" + *second.Next)
-	if first.Prev != nil || third.Next != nil || len(third.Items) != 1 || first.Items[0].ID != ids[0] || second.Items[1].ID != ids[3] || third.Items[0].ID != ids[4] {
-		t.Errorf("pages %+v %+v %+v of %v", first, second, third, ids)
+	switch {
+	case first.Prev != nil:
+		t.Errorf("first page: got prev %v, want none", first.Prev)
+	case third.Next != nil:
+		t.Errorf("third page: got next %v, want none", third.Next)
+	case len(third.Items) != 1:
+		t.Errorf("third page: got %d items, want 1", len(third.Items))
+	case first.Items[0].ID != ids[0]:
+		t.Errorf("first page: got ID %q, want %q", first.Items[0].ID, ids[0])
+	case second.Items[1].ID != ids[3]:
+		t.Errorf("second page: got ID %q, want %q", second.Items[1].ID, ids[3])
+	case third.Items[0].ID != ids[4]:
+		t.Errorf("third page: got ID %q, want %q", third.Items[0].ID, ids[4])
 	}
 	if back := get("&cursor=" + *third.Prev); fmt.Sprint(back.Items) != fmt.Sprint(second.Items) {
 		t.Errorf("back from the third page: %+v", back)
@@ -161,7 +172,12 @@ func TestHealthTellsOfOthersThanTheSilentDependency(t *testing.T) {
 	}
 	answer := httptest.NewRecorder()
 	httpapi.GetHealth(w.gate, dependencies).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
-	if body := answer.Body.String(); answer.Code != 200 || strings.Count(body, `"ok"`) != 10 || !strings.Contains(body, `"status":"degraded"}`) {
-		t.Errorf("%d %s", answer.Code, body)
+	switch body := answer.Body.String(); {
+	case answer.Code != 200:
+		t.Errorf("got code %d, want 200: %s", answer.Code, answer.Body)
+	case strings.Count(body, `"ok"`) != 10:
+		t.Errorf("got %d times %q in %q, want 10", strings.Count(body, `"ok"`), `"ok"`, body)
+	case !strings.Contains(body, `"status":"degraded"}`):
+		t.Errorf("got body %q, want it to contain %q", body, `"status":"degraded"}`)
 	}
 }

@@ -40,8 +40,10 @@ func TestWhoMayConnect(t *testing.T) {
 	address, err := url.Parse(ticket.URL)
 	if err != nil {
 		t.Fatal(err)
-	} else if address.Query().Get("ticket") != ticket.Ticket || !strings.HasPrefix(ticket.URL, "wss://stream.acme.example?") {
-		t.Fatal(ticket)
+	} else if address.Query().Get("ticket") != ticket.Ticket {
+		t.Fatalf("got ticket %q, want %q", address.Query().Get("ticket"), ticket.Ticket)
+	} else if !strings.HasPrefix(ticket.URL, "wss://stream.acme.example?") {
+		t.Fatalf("got URL %q, want it to begin with %q", ticket.URL, "wss://stream.acme.example?")
 	}
 	for _, tt := range []struct {
 		name, as, tenant, query string
@@ -74,8 +76,10 @@ func TestWhoMayConnect(t *testing.T) {
 	c, err := w.db.Connections().Connection(t.Context(), "of a ticket that disagrees with the headers")
 	if err != nil {
 		t.Error(err)
-	} else if c.Tenant != "acme" || c.Principal.Subject != "auditor" {
-		t.Errorf("%+v", c)
+	} else if c.Tenant != "acme" {
+		t.Errorf("got tenant %q, want %q", c.Tenant, "acme")
+	} else if c.Principal.Subject != "auditor" {
+		t.Errorf("got subject %q, want %q", c.Principal.Subject, "auditor")
 	}
 	w.advance(stream.TicketTTL)
 	if status, _ := w.connect("late", "", "", address.RawQuery); status != 401 {
@@ -156,10 +160,12 @@ func TestMessagesAreAnsweredOverTheConnection(t *testing.T) {
 	w.sent = nil
 	err := httpapi.SubscribeStream(w.gate, w.stream)(t.Context(), "c", []byte(`{"action":"subscribe"}`))
 	if err == nil || !strings.Contains(err.Error(), "queue.internal") {
-		t.Errorf("the service is not told: %v", err)
+		t.Errorf("got error %v, want one with %q", err, "queue.internal")
 	}
-	if got := types(w.sent); !slices.Equal(got, []string{"subscribed", "error Internal Server Error"}) || strings.Contains(strings.Join(w.sent, ""), "queue.internal") {
-		t.Errorf("the client is told %v", w.sent)
+	if got := types(w.sent); !slices.Equal(got, []string{"subscribed", "error Internal Server Error"}) {
+		t.Errorf("the client: got %q, want %q", got, []string{"subscribed", "error Internal Server Error"})
+	} else if strings.Contains(strings.Join(w.sent, ""), "queue.internal") {
+		t.Errorf("the client: got %q, want it without %q", strings.Join(w.sent, ""), "queue.internal")
 	}
 }
 
@@ -177,7 +183,9 @@ func TestTicketsAreForTheHostThatWasAsked(t *testing.T) {
 	}
 	if err := json.Unmarshal(recorder.Body.Bytes(), &got); err != nil {
 		t.Error(err)
-	} else if !strings.HasPrefix(got.URL, "ws://127.0.0.1:8080/api/v1/logs/stream?ticket=") || !got.ExpiresAt.Equal(start.Add(time.Minute)) {
-		t.Errorf("%s", recorder.Body)
+	} else if !strings.HasPrefix(got.URL, "ws://127.0.0.1:8080/api/v1/logs/stream?ticket=") {
+		t.Errorf("got URL %q, want it to begin with %q", got.URL, "ws://127.0.0.1:8080/api/v1/logs/stream?ticket=")
+	} else if !got.ExpiresAt.Equal(start.Add(time.Minute)) {
+		t.Errorf("got expires at %v, want %v", got.ExpiresAt, start.Add(time.Minute))
 	}
 }

@@ -20,8 +20,11 @@ func TestTenantIsCreatedReadAndChanged(t *testing.T) {
 	settings := strings.NewReplacer("365", "30", `["INFO","WARNING","ERROR","CRITICAL"]`, `["WARNING","ERROR"]`, "standard", "priority").Replace(defaultSettings)
 	record := `{"id":"initech","name":"Initech <&>","status":"active","created_at":"2026-03-02T09:30:00.000Z","updated_at":"2026-03-02T09:30:00.000Z","settings":` + settings + `}`
 	created.is(t, record)
-	if created.header.Get("ETag") != `"1"` || created.header.Get("Location") != "/api/v1/tenants/initech" {
-		t.Errorf("headers %v", created.header)
+	if created.header.Get("ETag") != `"1"` {
+		t.Errorf("got ETag %q, want %q", created.header.Get("ETag"), `"1"`)
+	}
+	if created.header.Get("Location") != "/api/v1/tenants/initech" {
+		t.Errorf("got Location %q, want %q", created.header.Get("Location"), "/api/v1/tenants/initech")
 	}
 	w.call("operator", "GET", "/tenants/initech", "", nil).want(t, 200, "").is(t, record)
 	w.call("operator", "POST", "/tenants", `{"id":"initech","name":"again"}`, nil).want(t, 409, "conflict")
@@ -79,8 +82,11 @@ func TestAnOverwritingPutLosesNoChangeOfOthers(t *testing.T) {
 	w.tenants.Tenants = &racing{w.tenants.Tenants, 3}
 	var got audit.Tenant
 	w.call("admin", "PUT", "/tenants/acme", `{"settings":{"masking":false}}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
-	if got.Settings.Masking || got.Settings.RetentionDays != 368 {
-		t.Errorf("the settings are %+v; three others had each added a day", got.Settings)
+	if got.Settings.Masking {
+		t.Error("the settings: masking is true, want false")
+	}
+	if got.Settings.RetentionDays != 368 {
+		t.Errorf("the settings: got %d retention days, want 368", got.Settings.RetentionDays)
 	}
 	w.tenants.Tenants = &racing{w.tenants.Tenants, 1000}
 	w.call("admin", "PUT", "/tenants/acme", `{"name":"x"}`, map[string]string{"If-Match": "*"}).want(t, 412, "precondition_failed")
@@ -134,8 +140,15 @@ func TestListTenantsShowsAccessibleOnesInBothDirections(t *testing.T) {
 		w.call(as, "GET", "/tenants"+query, "", nil).want(t, 200, "").decode(t, &p)
 		return p
 	}
-	if own := get("admin", ""); len(own.Items) != 1 || own.Items[0].ID != "acme" || own.Next != nil || own.Prev != nil {
-		t.Errorf("acme's administrator lists %+v", own)
+	switch own := get("admin", ""); {
+	case len(own.Items) != 1:
+		t.Errorf("acme's administrator: got %d items, want 1", len(own.Items))
+	case own.Items[0].ID != "acme":
+		t.Errorf("acme's administrator: got ID %q, want %q", own.Items[0].ID, "acme")
+	case own.Next != nil:
+		t.Errorf("acme's administrator: got next %v, want none", own.Next)
+	case own.Prev != nil:
+		t.Errorf("acme's administrator: got prev %v, want none", own.Prev)
 	}
 	var forwards, backwards []string
 	cursor, last := "", page{}
@@ -153,8 +166,10 @@ func TestListTenantsShowsAccessibleOnesInBothDirections(t *testing.T) {
 			break
 		}
 	}
-	if want := "[acme globex leaving sleepy]"; fmt.Sprint(forwards) != want || fmt.Sprint(backwards) != want {
-		t.Errorf("forwards %v, backwards %v, want %v", forwards, backwards, want)
+	if want := "[acme globex leaving sleepy]"; fmt.Sprint(forwards) != want {
+		t.Errorf("got forwards %q, want %q", fmt.Sprint(forwards), want)
+	} else if fmt.Sprint(backwards) != want {
+		t.Errorf("got backwards %q, want %q", fmt.Sprint(backwards), want)
 	}
 	// A cursor is good for whoever got it only.
 	first := get("operator", "?limit=1")
@@ -198,8 +213,11 @@ func TestLongTrailsForgetPagesNearTheBeginning(t *testing.T) {
 		w.call("operator", "GET", "/tenants"+query, "", nil).want(t, 200, "").decode(t, &p)
 		steps++
 	}
-	if p.Items[0].ID != "acme" || steps < 20 {
-		t.Errorf("after %d steps back the page begins with %s", steps, p.Items[0].ID)
+	if p.Items[0].ID != "acme" {
+		t.Errorf("got ID %q, want %q", p.Items[0].ID, "acme")
+	}
+	if steps < 20 {
+		t.Errorf("got %d steps, want at least 20", steps)
 	}
 }
 

@@ -104,11 +104,11 @@ func TestAuthorizerRefusals(t *testing.T) {
 		return func(context.Context, string) (access.Principal, error) { return access.Principal{}, err }
 	}
 	if _, err := lambdaedge.Authorizer(refuses(fmt.Errorf("token expired: %w", audit.ErrUnauthenticated)))(t.Context(), event); err == nil || err.Error() != "Unauthorized" {
-		t.Errorf("an expired token gives %v", err)
+		t.Errorf("an expired token gives error %v, want %q", err, "Unauthorized")
 	}
 	down := errors.New("the key store is down")
 	if _, err := lambdaedge.Authorizer(refuses(down))(t.Context(), event); !errors.Is(err, down) {
-		t.Errorf("a failure gives %v", err)
+		t.Errorf("a failure gives error %v, want %v", err, down)
 	}
 	never := func(context.Context, string) (access.Principal, error) {
 		t.Error("asked to authenticate")
@@ -118,13 +118,13 @@ func TestAuthorizerRefusals(t *testing.T) {
 		bare := event
 		bare.Headers, bare.MultiValueHeaders = nil, map[string][]string{"Authorization": values}
 		if _, err := lambdaedge.Authorizer(never)(t.Context(), bare); err == nil || err.Error() != "Unauthorized" {
-			t.Errorf("%d credentials give %v", len(values), err)
+			t.Errorf("%d credentials give error %v, want %q", len(values), err, "Unauthorized")
 		}
 	}
 	odd := event
 	odd.MethodArn = "not an ARN"
 	if _, err := lambdaedge.Authorizer(knows(grants(nil)))(t.Context(), odd); err == nil || err.Error() == "Unauthorized" {
-		t.Errorf("an odd ARN gives %v", err)
+		t.Errorf("an odd ARN gives error %v, want one other than %q", err, "Unauthorized")
 	}
 }
 
@@ -145,8 +145,11 @@ func TestAuthorizerDenies(t *testing.T) {
 				t.Errorf("response %+v", response)
 			}
 			last := response.PolicyDocument.Statement[len(response.PolicyDocument.Statement)-1]
-			if last.Effect != "Deny" || !slices.Contains(last.Resource, event.MethodArn) {
-				t.Errorf("no explicit Deny in %+v", response.PolicyDocument)
+			if last.Effect != "Deny" {
+				t.Errorf("the last statement: got effect %q, want %q", last.Effect, "Deny")
+			}
+			if !slices.Contains(last.Resource, event.MethodArn) {
+				t.Errorf("the last statement: got resource %q, want it to contain %q", last.Resource, event.MethodArn)
 			}
 		})
 	}
@@ -161,8 +164,11 @@ func TestAuthorizerWithoutATenant(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !opens(response.PolicyDocument, event.MethodArn) || opens(response.PolicyDocument, stageARN+"GET/api/v1/logs") {
-			t.Errorf("%q: response %+v", tenant, response)
+		if !opens(response.PolicyDocument, event.MethodArn) {
+			t.Errorf("%s: opens(response.PolicyDocument, event.MethodArn) is false, want true", tenant)
+		}
+		if opens(response.PolicyDocument, stageARN+"GET/api/v1/logs") {
+			t.Errorf("%s: opens(response.PolicyDocument, stageARN+'GET/api/v1/logs') is true, want false", tenant)
 		}
 		if text := response.Context["principal"].(string); strings.Contains(text, "acme") {
 			t.Errorf("%q: principal %s", tenant, text)
@@ -271,11 +277,17 @@ func TestAuthorizerKeepsTheGatewaysLimit(t *testing.T) {
 				t.Fatal(err)
 			}
 			text, jsonErr := json.Marshal(response)
-			if jsonErr != nil || len(text) > 8<<10 {
-				t.Errorf("%d bytes, error %v", len(text), jsonErr)
+			if jsonErr != nil {
+				t.Errorf("got json error %v, want none", jsonErr)
 			}
-			if opens(response.PolicyDocument, event.MethodArn) != c.fits || opens(response.PolicyDocument, stageARN+"GET/api/v1/tenants/x/keys") {
-				t.Errorf("policy %+v", response.PolicyDocument)
+			if len(text) > 8<<10 {
+				t.Errorf("got %d bytes of text, want at most %d", len(text), 8<<10)
+			}
+			if opens(response.PolicyDocument, event.MethodArn) != c.fits {
+				t.Errorf("opens(response.PolicyDocument, event.MethodArn) is %v, want %v", opens(response.PolicyDocument, event.MethodArn), c.fits)
+			}
+			if opens(response.PolicyDocument, stageARN+"GET/api/v1/tenants/x/keys") {
+				t.Error("opens(response.PolicyDocument, stageARN+'GET/api/v1/tenants/x/keys') is true, want false")
 			}
 			// Of one tenant's routes the principal always fits.
 			event = ask("GET", manifest.Route{Path: "/logs"}, last, nil)

@@ -94,12 +94,25 @@ func TestHTTPHandsOnTheWholeRequest(t *testing.T) {
 	principal, known := access.PrincipalFrom(got.Context())
 	want := access.Principal{Subject: "u1", Grants: map[audit.TenantID][]access.Permission{"acme": {"logs:read"}},
 		Resources: []access.Resource{{Type: "order"}, {Type: "user", ID: "42"}}}
-	if diff := cmp.Diff(want, principal); !known || diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff(want, principal); !known {
+		t.Error("known is false, want true")
+	} else if diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if response.StatusCode != http.StatusAccepted || response.Body != `{"a":"ü"}` || response.IsBase64Encoded ||
-		!slices.Equal(response.MultiValueHeaders["Set-Cookie"], []string{"a=1", "b=2"}) || response.MultiValueHeaders["Late"] != nil {
-		t.Errorf("response %+v", response)
+	if response.StatusCode != http.StatusAccepted {
+		t.Errorf("got status code %d, want %d: %s", response.StatusCode, http.StatusAccepted, response.Body)
+	}
+	if response.Body != `{"a":"ü"}` {
+		t.Errorf("got body %q, want %q", response.Body, `{"a":"ü"}`)
+	}
+	if response.IsBase64Encoded {
+		t.Error("base64 encoded is true, want false")
+	}
+	if !slices.Equal(response.MultiValueHeaders["Set-Cookie"], []string{"a=1", "b=2"}) {
+		t.Errorf("got Set-Cookie %q, want %q", response.MultiValueHeaders["Set-Cookie"], []string{"a=1", "b=2"})
+	}
+	if response.MultiValueHeaders["Late"] != nil {
+		t.Errorf("got Late %q, want none", response.MultiValueHeaders["Late"])
 	}
 }
 
@@ -176,9 +189,15 @@ func TestHTTPAnswers(t *testing.T) {
 				}
 				body = string(decoded)
 			}
-			if got := http.Header(response.MultiValueHeaders).Get("Content-Type"); got != c.contentType ||
-				response.StatusCode != c.status || body != c.body || response.IsBase64Encoded != c.base64 {
-				t.Errorf("response %+v", response)
+			switch got := http.Header(response.MultiValueHeaders).Get("Content-Type"); {
+			case got != c.contentType:
+				t.Errorf("got %q, want %q", got, c.contentType)
+			case response.StatusCode != c.status:
+				t.Errorf("got status code %d, want %d: %s", response.StatusCode, c.status, response.Body)
+			case body != c.body:
+				t.Errorf("got body %q, want %q", body, c.body)
+			case response.IsBase64Encoded != c.base64:
+				t.Errorf("base64 encoded is %v, want %v", response.IsBase64Encoded, c.base64)
 			}
 		})
 	}
@@ -193,8 +212,11 @@ func problemOf(t *testing.T, response events.APIGatewayProxyResponse) map[string
 	if err := json.Unmarshal([]byte(response.Body), &problem); err != nil {
 		t.Fatal(err)
 	}
-	if problem["status"] != float64(response.StatusCode) || problem["request_id"] != "deef4878-7910-11e6-8f14-25afc3e9ae33" {
-		t.Errorf("problem %v with status %d", problem, response.StatusCode)
+	if problem["status"] != float64(response.StatusCode) {
+		t.Errorf("got status %v, want %v", problem["status"], float64(response.StatusCode))
+	}
+	if problem["request_id"] != "deef4878-7910-11e6-8f14-25afc3e9ae33" {
+		t.Errorf("got request_id %v, want %v", problem["request_id"], "deef4878-7910-11e6-8f14-25afc3e9ae33")
 	}
 	return problem
 }
@@ -212,8 +234,10 @@ func TestHTTPRefusesAlienEvents(t *testing.T) {
 			event := load[events.APIGatewayProxyRequest](t, "proxy.json")
 			alter(&event)
 			response := invoke(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") }), event)
-			if problem := problemOf(t, response); response.StatusCode != http.StatusBadRequest || problem["type"] != "urn:ocelot:problem:invalid_event" {
-				t.Errorf("problem %v", problem)
+			if problem := problemOf(t, response); response.StatusCode != http.StatusBadRequest {
+				t.Errorf("got status code %d, want %d: %s", response.StatusCode, http.StatusBadRequest, response.Body)
+			} else if problem["type"] != "urn:ocelot:problem:invalid_event" {
+				t.Errorf("got type %v, want %v", problem["type"], "urn:ocelot:problem:invalid_event")
 			}
 		})
 	}
@@ -240,8 +264,10 @@ func TestHTTPSurvivesAPanic(t *testing.T) {
 	if problemOf(t, response); response.StatusCode != http.StatusInternalServerError {
 		t.Errorf("status %d", response.StatusCode)
 	}
-	if text := log.String(); !strings.Contains(text, "panicked") || strings.Contains(text, "entry content") {
-		t.Errorf("log: %s", text)
+	if text := log.String(); !strings.Contains(text, "panicked") {
+		t.Errorf("log: got text %q, want it to contain %q", text, "panicked")
+	} else if strings.Contains(text, "entry content") {
+		t.Errorf("log: got text %q, want it without %q", text, "entry content")
 	}
 }
 
@@ -283,8 +309,10 @@ func TestHTTPLeavesTheHandlerTimeToAnswer(t *testing.T) {
 	ctx, cancel := context.WithDeadline(t.Context(), deadline)
 	defer cancel()
 	_, err := lambdaedge.HTTP(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if got, has := r.Context().Deadline(); !has || deadline.Sub(got) < 100*time.Millisecond {
-			t.Errorf("the handler's deadline is %v before the function's", deadline.Sub(got))
+		if got, has := r.Context().Deadline(); !has {
+			t.Error("the handler has no deadline, want one")
+		} else if deadline.Sub(got) < 100*time.Millisecond {
+			t.Errorf("the deadline is %v before the function's, want at least %v", deadline.Sub(got), 100*time.Millisecond)
 		}
 	}))(ctx, load[events.APIGatewayProxyRequest](t, "proxy.json"))
 	if err != nil {
@@ -324,9 +352,26 @@ func TestRequestRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Method != sent.Method || got.Host != sent.Host || got.PathValue("id") != id || got.RemoteAddr != "[2001:db8::1]:0" ||
-				!bytes.Equal(gotBody, body) || got.ContentLength != int64(len(body)) || got.URL.Path != "/api/v1/tenants/"+id {
-				t.Fatalf("%s %s of %q, path value %q, body %q", got.Method, got.URL, got.Host, got.PathValue("id"), gotBody)
+			if got.Method != sent.Method {
+				t.Fatalf("got method %q, want %q", got.Method, sent.Method)
+			}
+			if got.Host != sent.Host {
+				t.Fatalf("got host %q, want %q", got.Host, sent.Host)
+			}
+			if got.PathValue("id") != id {
+				t.Fatalf("got id %q, want %q", got.PathValue("id"), id)
+			}
+			if got.RemoteAddr != "[2001:db8::1]:0" {
+				t.Fatalf("got remote addr %q, want %q", got.RemoteAddr, "[2001:db8::1]:0")
+			}
+			if !bytes.Equal(gotBody, body) {
+				t.Fatalf("got body %q, want %q", gotBody, body)
+			}
+			if got.ContentLength != int64(len(body)) {
+				t.Fatalf("got content length %d, want %d", got.ContentLength, int64(len(body)))
+			}
+			if got.URL.Path != "/api/v1/tenants/"+id {
+				t.Fatalf("got path %q, want %q", got.URL.Path, "/api/v1/tenants/"+id)
 			}
 			if diff := cmp.Diff(sent.Header, got.Header) + cmp.Diff(query, got.URL.Query()); diff != "" && len(query) > 0 {
 				t.Fatal(diff)
@@ -350,8 +395,14 @@ func TestRequestRoundTrip(t *testing.T) {
 		if sent.Method == http.MethodHead {
 			want = nil
 		}
-		if recorder.Code != 201 || !bytes.Equal(recorder.Body.Bytes(), want) || !slices.Equal(recorder.Header()["X-Odd"], values) {
-			t.Fatalf("answer %d %v %q", recorder.Code, recorder.Header(), recorder.Body)
+		if recorder.Code != 201 {
+			t.Fatalf("got code %d, want 201: %s", recorder.Code, recorder.Body)
+		}
+		if !bytes.Equal(recorder.Body.Bytes(), want) {
+			t.Fatalf("got body %q, want %q", recorder.Body.Bytes(), want)
+		}
+		if !slices.Equal(recorder.Header()["X-Odd"], values) {
+			t.Fatalf("got X-Odd %q, want %q", recorder.Header()["X-Odd"], values)
 		}
 	})
 }
@@ -368,8 +419,10 @@ func TestEventFromRequestBoundsTheBody(t *testing.T) {
 func TestWriteResponseRefusesMalformedAnswers(t *testing.T) {
 	for _, response := range []events.APIGatewayProxyResponse{{}, {StatusCode: 99}, {StatusCode: 200, Body: "?", IsBase64Encoded: true}} {
 		recorder := httptest.NewRecorder()
-		if err := lambdaedge.WriteResponse(recorder, response); err == nil || recorder.Body.Len() > 0 {
-			t.Errorf("%+v was written", response)
+		if err := lambdaedge.WriteResponse(recorder, response); err == nil {
+			t.Errorf("%+v: got no error, want one", response)
+		} else if recorder.Body.Len() > 0 {
+			t.Errorf("%+v: got length of body %d, want 0", response, recorder.Body.Len())
 		}
 	}
 }

@@ -118,8 +118,14 @@ func TestQueueRunsTenMessagesAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(response.BatchItemFailures) > 0 || len(seen) != 25 || most.Load() != 10 {
-			t.Errorf("%d of 25 handled, %d at once, response %+v", len(seen), most.Load(), response)
+		if len(response.BatchItemFailures) > 0 {
+			t.Errorf("got batch item failures %v, want none", response.BatchItemFailures)
+		}
+		if len(seen) != 25 {
+			t.Errorf("handled %d messages, want 25", len(seen))
+		}
+		if most.Load() != 10 {
+			t.Errorf("most %d, want 10", most.Load())
 		}
 	})
 }
@@ -137,8 +143,10 @@ func TestQueueStartsNothingNearTheDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		// What started at 24 s is still running when the outcome must be reported.
-		if got := failed(response); len(got) != 5 || got[0] != "m20" {
-			t.Errorf("failed %v", got)
+		if got := failed(response); len(got) != 5 {
+			t.Errorf("got %d items, want 5", len(got))
+		} else if got[0] != "m20" {
+			t.Errorf("got item 0 %q, want %q", got[0], "m20")
 		}
 		if took := time.Since(began); took >= 30*time.Second {
 			t.Errorf("answered after %v", took)
@@ -161,8 +169,11 @@ func TestQueueReportsMessagesNotStarted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if started.Load() != 10 || !slices.Equal(failed(response), []string{"m10", "m11"}) {
-			t.Errorf("%d started, failed %v", started.Load(), failed(response))
+		if started.Load() != 10 {
+			t.Errorf("started %d, want 10", started.Load())
+		}
+		if !slices.Equal(failed(response), []string{"m10", "m11"}) {
+			t.Errorf("got failed %q, want %q", failed(response), []string{"m10", "m11"})
 		}
 	})
 }
@@ -207,8 +218,10 @@ func TestQueueDelaysFailedMessages(t *testing.T) {
 	if !slices.Equal(calls, want) {
 		t.Errorf("delayed %v, want %v", calls, want)
 	}
-	if text := log.String(); !strings.Contains(text, "message not delayed") || !strings.Contains(text, "queue is down") {
-		t.Errorf("log %s", text)
+	if text := log.String(); !strings.Contains(text, "message not delayed") {
+		t.Errorf("got text %q, want it to contain %q", text, "message not delayed")
+	} else if !strings.Contains(text, "queue is down") {
+		t.Errorf("got text %q, want it to contain %q", text, "queue is down")
 	}
 }
 
@@ -231,8 +244,14 @@ func TestQueueReturnsInTimeIfDelayingHangs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(failed(response)) != 12 || calls.Load() != 12 || ctx.Err() != nil {
-			t.Errorf("failed %v, %d delayed, function's time %v", failed(response), calls.Load(), ctx.Err())
+		if len(failed(response)) != 12 {
+			t.Errorf("got %d failed messages, want 12", len(failed(response)))
+		}
+		if calls.Load() != 12 {
+			t.Errorf("got %d calls, want 12", calls.Load())
+		}
+		if ctx.Err() != nil {
+			t.Errorf("got context error %v, want none", ctx.Err())
 		}
 	})
 }
@@ -294,11 +313,16 @@ func TestQueueDeadLettersUnreadableMessages(t *testing.T) {
 	if !slices.Equal(failed(response), []string{"m2"}) {
 		t.Errorf("failed %v, want the message that could not be dead-lettered", failed(response))
 	}
-	if !slices.Equal(deadLettered, []string{"prod-index 1"}) || !slices.Equal(delayed, []string{"r2"}) {
-		t.Errorf("dead-lettered %v, delayed %v", deadLettered, delayed)
+	if !slices.Equal(deadLettered, []string{"prod-index 1"}) {
+		t.Errorf("got dead lettered %q, want %q", deadLettered, []string{"prod-index 1"})
 	}
-	if text := log.String(); !strings.Contains(text, "goes to the dead-letter queue") || !strings.Contains(text, "not its JSON form") {
-		t.Errorf("log %s", text)
+	if !slices.Equal(delayed, []string{"r2"}) {
+		t.Errorf("got delayed %q, want %q", delayed, []string{"r2"})
+	}
+	if text := log.String(); !strings.Contains(text, "goes to the dead-letter queue") {
+		t.Errorf("got text %q, want it to contain %q", text, "goes to the dead-letter queue")
+	} else if !strings.Contains(text, "not its JSON form") {
+		t.Errorf("got text %q, want it to contain %q", text, "not its JSON form")
 	}
 }
 

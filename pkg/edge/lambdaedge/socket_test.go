@@ -57,15 +57,28 @@ func TestConnectHandsOnTheHandshake(t *testing.T) {
 			t.Errorf("%s is %q, want %q", what, pair[0], pair[1])
 		}
 	}
-	if id, known := stream.ConnectionFrom(got.Context()); !known || id != sampleConnection {
-		t.Errorf("the connection is %q", id)
+	if id, known := stream.ConnectionFrom(got.Context()); !known {
+		t.Error("the connection: known is false, want true")
+	} else if id != sampleConnection {
+		t.Errorf("the connection: got id %q, want %q", id, sampleConnection)
 	}
 	if p, known := access.PrincipalFrom(got.Context()); known {
 		t.Errorf("principal %+v", p)
 	}
-	if response.StatusCode != http.StatusForbidden || response.Body != `{"status":403}` || response.IsBase64Encoded ||
-		response.Headers["Content-Type"] != "application/problem+json" || response.MultiValueHeaders != nil {
-		t.Errorf("response %+v", response)
+	if response.StatusCode != http.StatusForbidden {
+		t.Errorf("got status code %d, want %d: %s", response.StatusCode, http.StatusForbidden, response.Body)
+	}
+	if response.Body != `{"status":403}` {
+		t.Errorf("got body %q, want %q", response.Body, `{"status":403}`)
+	}
+	if response.IsBase64Encoded {
+		t.Error("base64 encoded is true, want false")
+	}
+	if response.Headers["Content-Type"] != "application/problem+json" {
+		t.Errorf("got Content-Type %q, want %q", response.Headers["Content-Type"], "application/problem+json")
+	}
+	if response.MultiValueHeaders != nil {
+		t.Errorf("got multi value headers %v, want none", response.MultiValueHeaders)
 	}
 }
 
@@ -88,8 +101,11 @@ func TestConnectRefusesAlienEvents(t *testing.T) {
 		"empty":         func(e *events.APIGatewayWebsocketProxyRequest) { *e = events.APIGatewayWebsocketProxyRequest{} },
 	} {
 		response := connectBy(t, func(http.ResponseWriter, *http.Request) { t.Errorf("%s: the handler was called", name) }, alter)
-		if response.StatusCode != http.StatusBadRequest || !strings.Contains(response.Body, "urn:ocelot:problem:invalid_event") {
-			t.Errorf("%s: %+v", name, response)
+		if response.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: got status code %d, want %d: %s", name, response.StatusCode, http.StatusBadRequest, response.Body)
+		}
+		if !strings.Contains(response.Body, "urn:ocelot:problem:invalid_event") {
+			t.Errorf("%s: got body %q, want it to contain %q", name, response.Body, "urn:ocelot:problem:invalid_event")
 		}
 	}
 }
@@ -97,12 +113,19 @@ func TestConnectRefusesAlienEvents(t *testing.T) {
 func TestConnectSurvivesAPanic(t *testing.T) {
 	log := captureLog(t)
 	response := connectBy(t, func(http.ResponseWriter, *http.Request) { panic("a credential") }, nil)
-	if response.StatusCode != http.StatusInternalServerError || response.Headers["Content-Type"] != "application/problem+json" ||
-		!strings.Contains(response.Body, `"request_id":"JaWwFHgGoAMFhzg="`) {
-		t.Errorf("response %+v", response)
+	if response.StatusCode != http.StatusInternalServerError {
+		t.Errorf("got status code %d, want %d: %s", response.StatusCode, http.StatusInternalServerError, response.Body)
 	}
-	if text := log.String(); !strings.Contains(text, "panicked") || strings.Contains(text, "a credential") {
-		t.Errorf("log: %s", text)
+	if response.Headers["Content-Type"] != "application/problem+json" {
+		t.Errorf("got Content-Type %q, want %q", response.Headers["Content-Type"], "application/problem+json")
+	}
+	if !strings.Contains(response.Body, `"request_id":"JaWwFHgGoAMFhzg="`) {
+		t.Errorf("got body %q, want it to contain %q", response.Body, `"request_id":"JaWwFHgGoAMFhzg="`)
+	}
+	if text := log.String(); !strings.Contains(text, "panicked") {
+		t.Errorf("log: got text %q, want it to contain %q", text, "panicked")
+	} else if strings.Contains(text, "a credential") {
+		t.Errorf("log: got text %q, want it without %q", text, "a credential")
 	}
 }
 
@@ -118,16 +141,25 @@ func TestMessageHandsOnMessagesAndEnds(t *testing.T) {
 			calls := 0
 			response, err := lambdaedge.Message(func(_ context.Context, connection string, body []byte) error {
 				calls++
-				if connection != sampleConnection || string(body) != c.want {
-					t.Errorf("%s: %q from %q", c.file, body, connection)
+				if connection != sampleConnection {
+					t.Errorf("%s: got connection %q, want %q", c.file, connection, sampleConnection)
+				}
+				if string(body) != c.want {
+					t.Errorf("%s: got body %q, want %q", c.file, string(body), c.want)
 				}
 				return nil
 			})(t.Context(), event)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if calls != 1 || response.StatusCode != http.StatusOK || response.Body != "" {
-				t.Errorf("%s: %d calls, response %+v", c.file, calls, response)
+			if calls != 1 {
+				t.Errorf("%s: got %d calls, want 1", c.file, calls)
+			}
+			if response.StatusCode != http.StatusOK {
+				t.Errorf("%s: got status code %d, want %d: %s", c.file, response.StatusCode, http.StatusOK, response.Body)
+			}
+			if response.Body != "" {
+				t.Errorf("%s: got body %q, want none", c.file, response.Body)
 			}
 			if text, _ := json.Marshal(response); !strings.Contains(string(text), `"statusCode":200`) {
 				t.Errorf("response %s", text)
@@ -147,8 +179,11 @@ func TestMessageTellsFailures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if response.StatusCode != http.StatusInternalServerError || response.Body != "" {
-				t.Errorf("response %+v", response)
+			if response.StatusCode != http.StatusInternalServerError {
+				t.Errorf("got status code %d, want %d: %s", response.StatusCode, http.StatusInternalServerError, response.Body)
+			}
+			if response.Body != "" {
+				t.Errorf("got body %q, want none", response.Body)
 			}
 			for _, want := range []string{`"connection":"JaWwEeHxIAMCFZA="`, `"route":"subscribe"`, `"request_id":"JaWxRHeAIAMF5Qw="`} {
 				if !strings.Contains(log.String(), want) {
@@ -201,7 +236,13 @@ func TestSocketFunctionsEndBeforeTheirDeadline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(reserves) != 2 || slices.Min(reserves) < 100*time.Millisecond || slices.Max(reserves) > time.Second {
-		t.Errorf("the contexts end %v before the deadline", reserves)
+	if len(reserves) != 2 {
+		t.Errorf("got %d reserves, want 2", len(reserves))
+	}
+	if slices.Min(reserves) < 100*time.Millisecond {
+		t.Errorf("got smallest of reserves %v, want at least %v", slices.Min(reserves), 100*time.Millisecond)
+	}
+	if slices.Max(reserves) > time.Second {
+		t.Errorf("got largest of reserves %v, want at most %v", slices.Max(reserves), time.Second)
 	}
 }
