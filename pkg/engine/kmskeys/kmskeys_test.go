@@ -123,8 +123,11 @@ func wantMasterKeyError(t *testing.T, w *kmskeys.Wrapper, wrapped []byte) {
 	_, unwrapErr := w.Unwrap(t.Context(), "a", wrapped)
 	for verb, err := range map[string]error{"wrap": wrapErr, "unwrap": unwrapErr, "ping": w.Ping(t.Context())} {
 		var later *audit.UnavailableError
-		if !errors.Is(err, protect.ErrMasterKey) || errors.As(err, &later) {
-			t.Errorf("%s: %v", verb, err)
+		if !errors.Is(err, protect.ErrMasterKey) {
+			t.Errorf("%s: got error %v, want %v", verb, err, protect.ErrMasterKey)
+		}
+		if errors.As(err, &later) {
+			t.Errorf("%s: got error %v, want none of type %T", verb, err, later)
 		}
 	}
 }
@@ -170,11 +173,16 @@ func TestThrottledForGood(t *testing.T) {
 	s.fail = func(int) (int, string) { return http.StatusBadRequest, "ThrottlingException" }
 	_, err := w.Wrap(t.Context(), "a", []byte("key"))
 	var later *audit.UnavailableError
-	if !errors.As(err, &later) || later.RetryAfter <= 0 || errors.Is(err, protect.ErrMasterKey) {
-		t.Errorf("got %v", err)
+	switch {
+	case !errors.As(err, &later):
+		t.Errorf("got error %v, want one of type %T", err, later)
+	case later.RetryAfter <= 0:
+		t.Errorf("got retry after %v, want more than 0", later.RetryAfter)
+	case errors.Is(err, protect.ErrMasterKey):
+		t.Errorf("got error %v, want one that is not %v", err, protect.ErrMasterKey)
 	}
 	if s.calls < 5 || s.calls > 10 {
-		t.Errorf("%d calls", s.calls)
+		t.Errorf("got %d calls, want 5 to 10", s.calls)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
@@ -182,8 +190,10 @@ func TestThrottledForGood(t *testing.T) {
 	for ctx.Err() == nil {
 		_, err = w.Unwrap(ctx, "a", []byte("wrapped"))
 	}
-	if took := time.Since(started); !errors.Is(err, context.DeadlineExceeded) || took > 2*time.Second {
-		t.Errorf("%v after %v", err, took)
+	if took := time.Since(started); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got error %v, want %v", err, context.DeadlineExceeded)
+	} else if took > 2*time.Second {
+		t.Errorf("took %v, want at most %v", took, 2*time.Second)
 	}
 }
 
@@ -194,8 +204,17 @@ func TestOtherFailuresAreNotRepeated(t *testing.T) {
 		s.fail = func(int) (int, string) { return http.StatusBadRequest, kind }
 		_, err := w.Unwrap(t.Context(), "a", []byte("wrapped"))
 		var later *audit.UnavailableError
-		if err == nil || errors.As(err, &later) || errors.Is(err, protect.ErrWrapped) || errors.Is(err, protect.ErrMasterKey) || s.calls != 1 {
-			t.Errorf("%s: %v after %d calls", kind, err, s.calls)
+		switch {
+		case err == nil:
+			t.Errorf("%s: got no error, want one", kind)
+		case errors.As(err, &later):
+			t.Errorf("%s: got error %v, want none of type %T", kind, err, later)
+		case errors.Is(err, protect.ErrWrapped):
+			t.Errorf("%s: got error %v, want one that is not %v", kind, err, protect.ErrWrapped)
+		case errors.Is(err, protect.ErrMasterKey):
+			t.Errorf("%s: got error %v, want one that is not %v", kind, err, protect.ErrMasterKey)
+		case s.calls != 1:
+			t.Errorf("%s: got %d calls, want 1", kind, s.calls)
 		}
 	}
 }
@@ -207,8 +226,13 @@ func TestErrorsHoldNoKey(t *testing.T) {
 	_, wrapErr := w.Wrap(t.Context(), "tenant-a", []byte("SENSITIVE"))
 	_, unwrapErr := w.Unwrap(t.Context(), "tenant-a", []byte("SENSITIVE"))
 	for verb, err := range map[string]error{"wrap": wrapErr, "unwrap": unwrapErr} {
-		if text := err.Error(); strings.Contains(text, "SENSITIVE") || strings.Contains(text, "U0VOU0lUSVZF") || !strings.Contains(text, "tenant-a") {
-			t.Errorf("%s: %s", verb, text)
+		switch text := err.Error(); {
+		case strings.Contains(text, "SENSITIVE"):
+			t.Errorf("%s: got text %q, want it without %q", verb, text, "SENSITIVE")
+		case strings.Contains(text, "U0VOU0lUSVZF"):
+			t.Errorf("%s: got text %q, want it without %q", verb, text, "U0VOU0lUSVZF")
+		case !strings.Contains(text, "tenant-a"):
+			t.Errorf("%s: got text %q, want it to contain %q", verb, text, "tenant-a")
 		}
 	}
 }

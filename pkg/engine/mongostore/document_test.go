@@ -81,8 +81,17 @@ func TestDocumentHoldsFieldsUnderTheirOwnNames(t *testing.T) {
 	for _, element := range got["metadata"].(bson.D) {
 		metadata[element.Key] = element.Value
 	}
-	if metadata["count"] != int64(9007199254740993) || metadata["rate"] != 0.25 || metadata["ok"] != true || metadata["none"] != nil {
-		t.Errorf("metadata is %v", metadata)
+	if metadata["count"] != int64(9007199254740993) {
+		t.Errorf("metadata: got count %v, want %d", metadata["count"], int64(9007199254740993))
+	}
+	if metadata["rate"] != 0.25 {
+		t.Errorf("metadata: got rate %v, want %v", metadata["rate"], 0.25)
+	}
+	if metadata["ok"] != true {
+		t.Errorf("metadata: got ok %v, want true", metadata["ok"])
+	}
+	if metadata["none"] != nil {
+		t.Errorf("metadata: got none %v, want <nil>", metadata["none"])
 	}
 	if _, doubled := got["exact"]; doubled {
 		t.Error("text stands beside objects that BSON holds exactly")
@@ -122,8 +131,11 @@ func TestExactness(t *testing.T) {
 		e.Before, e.After, e.Metadata = audit.Object(`{"a":1}`), audit.Object(test.text), audit.Object(test.text)
 		doc := wantBack(t, e)
 		text, kept := doc.Lookup("exact", "metadata").StringValueOK()
-		if kept == test.exact || kept && text != test.text {
-			t.Errorf("%.60s: kept is the text %.60q", test.text, text)
+		if kept == test.exact {
+			t.Errorf("%.60s: kept is %v, want %v", test.text, kept, !test.exact)
+		}
+		if kept && text != test.text {
+			t.Errorf("got the kept text %.60q, want %.60q", text, test.text)
 		}
 		if _, kept := doc.Lookup("exact", "before_state").StringValueOK(); kept {
 			t.Errorf("%.60s: the text of an exact neighbour is kept as well", test.text)

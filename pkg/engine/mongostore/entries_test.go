@@ -79,8 +79,11 @@ func wantByID(t testing.TB, store *mongostore.Entries, want ...audit.Entry) {
 		found[got[i].ID]++
 	}
 	for _, id := range ids {
-		if found[id] != 1 || len(got) != len(want) {
-			t.Fatalf("EntriesByID found %v, want each of %v once", found, ids)
+		if found[id] != 1 {
+			t.Fatalf("entry %v is found %d times, want once", id, found[id])
+		}
+		if len(got) != len(want) {
+			t.Fatalf("got %d entries, want %d", len(got), len(want))
 		}
 	}
 }
@@ -204,8 +207,14 @@ func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {
 		t.Fatalf("rejections %+v", rejections)
 	}
 	for i, index := range []int{0, 2, 3} {
-		if rejections[i].Index != index || rejections[i].Code != audit.CodeUnstorable || rejections[i].Reason == "" {
-			t.Errorf("rejection %d is %+v", i, rejections[i])
+		if rejections[i].Index != index {
+			t.Errorf("item %d: got index %d, want %d", i, rejections[i].Index, index)
+		}
+		if rejections[i].Code != audit.CodeUnstorable {
+			t.Errorf("item %d: got code %q, want %q", i, rejections[i].Code, audit.CodeUnstorable)
+		}
+		if rejections[i].Reason == "" {
+			t.Errorf("item %d: got an empty reason, want a value", i)
 		}
 	}
 	wantStored(t, store, good)

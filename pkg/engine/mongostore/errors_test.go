@@ -41,8 +41,13 @@ func TestFailuresAreSortedByWhetherRepeatingHelps(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := mongostore.Failure(t.Context(), test.err)
-			if got == nil || isUnavailable(got) != test.later || strings.Contains(got.Error(), "secret") {
-				t.Errorf("failure is %v, unavailable %v, want %v and no message of the server", got, isUnavailable(got), test.later)
+			switch {
+			case got == nil:
+				t.Error("got no error, want one")
+			case isUnavailable(got) != test.later:
+				t.Errorf("got error %v, want unavailable %v", got, test.later)
+			case strings.Contains(got.Error(), "secret"):
+				t.Errorf("got %q, want it without %q", got.Error(), "secret")
 			}
 		})
 	}
@@ -51,8 +56,10 @@ func TestFailuresAreSortedByWhetherRepeatingHelps(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := mongostore.Failure(ended, io.EOF); !errors.Is(err, context.Canceled) || isUnavailable(err) {
-		t.Errorf("after the context ended a failure is %v, want the context's error", err)
+	if err := mongostore.Failure(ended, io.EOF); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the context ended: got error %v, want %v", err, context.Canceled)
+	} else if isUnavailable(err) {
+		t.Errorf("after the context ended: got error %v, want one that is not unavailable", err)
 	}
 }
 
@@ -67,8 +74,14 @@ func TestItemsFailAlone(t *testing.T) {
 	faults, err := mongostore.ItemFaults(t.Context(), bulk(nil, 11000, 121, 10334))
 	if err != nil {
 		t.Error(err)
-	} else if len(faults) != 3 || !mongo.IsDuplicateKeyError(faults[0]) || faults[10].Code != 121 || faults[20].Code != 10334 {
-		t.Errorf("faults are %v", faults)
+	} else if len(faults) != 3 {
+		t.Errorf("got %d faults, want 3", len(faults))
+	} else if !mongo.IsDuplicateKeyError(faults[0]) {
+		t.Errorf("got fault %v, want a duplicate key", faults[0])
+	} else if faults[10].Code != 121 {
+		t.Errorf("item 10: got code %d, want 121", faults[10].Code)
+	} else if faults[20].Code != 10334 {
+		t.Errorf("item 20: got code %d, want 10334", faults[20].Code)
 	}
 	if faults, err := mongostore.ItemFaults(t.Context(), nil); err != nil {
 		t.Error(err)
@@ -85,8 +98,13 @@ func TestItemsFailAlone(t *testing.T) {
 		"disk full":      {bulk(nil, 14031, 11000), false},
 		"connection cut": {mongo.CommandError{Labels: []string{"NetworkError"}}, true},
 	} {
-		if faults, err := mongostore.ItemFaults(t.Context(), test.err); err == nil || len(faults) > 0 || isUnavailable(err) != test.later {
-			t.Errorf("%s: faults %v, %v, want an error, unavailable %v", name, faults, err, test.later)
+		switch faults, err := mongostore.ItemFaults(t.Context(), test.err); {
+		case err == nil:
+			t.Errorf("%s: got no error, want one", name)
+		case len(faults) > 0:
+			t.Errorf("%s: got faults %v, want none", name, faults)
+		case isUnavailable(err) != test.later:
+			t.Errorf("%s: got error %v, want unavailable %v", name, err, test.later)
 		}
 	}
 }

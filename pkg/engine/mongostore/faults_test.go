@@ -127,8 +127,11 @@ func TestLostAnswerIsRepeatedWithinOneCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rejections) != 1 || rejections[0].Index != 2 {
-		t.Fatalf("rejections %+v, want the conflict alone", rejections)
+	if len(rejections) != 1 {
+		t.Fatalf("got %d rejections, want 1", len(rejections))
+	}
+	if rejections[0].Index != 2 {
+		t.Fatalf("got index %d, want 2", rejections[0].Index)
 	}
 	if inserts.Load() != 2 {
 		t.Fatalf("%d inserts, want 2", inserts.Load())
@@ -260,7 +263,7 @@ func TestNothingConnectsBeforeItIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := db.Ping(t.Context()); err == nil || strings.Contains(err.Error(), "deadline") {
-		t.Fatalf("Ping after Close: %v", err)
+		t.Fatalf("Ping after Close: got error %v, want one before its deadline", err)
 	}
 }
 

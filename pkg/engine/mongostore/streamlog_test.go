@@ -136,8 +136,10 @@ func TestWorkersOfManyProcessesMakeOneOrder(t *testing.T) {
 		}
 	}
 	slices.SortFunc(got, func(a, b audit.EntryID) int { return bytes.Compare(a[:], b[:]) })
-	if n := len(slices.Compact(slices.Clone(got))); n != len(got) || n != len(want) {
-		t.Fatalf("the stream has %d ids, %d different ones, want each of %d once", len(got), n, len(want))
+	if n := len(slices.Compact(slices.Clone(got))); n != len(got) {
+		t.Fatalf("the stream: got %d different ids, want %d", n, len(got))
+	} else if n != len(want) {
+		t.Fatalf("the stream: got %d different ids, want %d", n, len(want))
 	}
 }
 
@@ -206,8 +208,11 @@ func (r *raced) want(t *testing.T, after int64, want ...[]uint32) {
 		for _, n := range want[i] {
 			ids = append(ids, newEntry("acme", march, n).ID)
 		}
-		if segment.Number != after+1+int64(i) || !slices.Equal(segment.IDs, ids) {
-			t.Fatalf("segment %d after %d is %+v, want %v", i+1, after, segment, ids)
+		if segment.Number != after+1+int64(i) {
+			t.Fatalf("%+v: got number %d, want %d", segment, segment.Number, after+1+int64(i))
+		}
+		if !slices.Equal(segment.IDs, ids) {
+			t.Fatalf("%+v: got IDs %v, want %v", segment, segment.IDs, ids)
 		}
 	}
 }
@@ -397,8 +402,11 @@ func streamCalls(t *testing.T, db *mongostore.DB, tenant string) {
 		t.Fatalf("the stream has %+v, want %d segments", segments, len(want))
 	}
 	for i, segment := range segments {
-		if segment.Number != head+1+int64(i) || !slices.Equal(segment.IDs, want[i]) {
-			t.Fatalf("segment %d after %d is %+v, want %v", i+1, head, segment, want[i])
+		if segment.Number != head+1+int64(i) {
+			t.Fatalf("%+v: got number %d, want %d", segment, segment.Number, head+1+int64(i))
+		}
+		if !slices.Equal(segment.IDs, want[i]) {
+			t.Fatalf("%+v: got IDs %v, want %v", segment, segment.IDs, want[i])
 		}
 	}
 }
@@ -436,8 +444,11 @@ func connectionCalls(t *testing.T, db *mongostore.DB, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Subscription == nil || c.Subscription.Replay != 3 {
-		t.Fatalf("the connection is %+v", c)
+	if c.Subscription == nil {
+		t.Fatal("the connection: got no subscription, want one")
+	}
+	if c.Subscription.Replay != 3 {
+		t.Fatalf("the connection: got replay %d, want 3", c.Subscription.Replay)
 	}
 	if err := s.Remove(t.Context(), id); err != nil {
 		t.Fatal(err)

@@ -389,7 +389,7 @@ func TestConformanceOfRefusals(t *testing.T) {
 		for verb, err := range map[string]error{"get": getErr, "list": listErr, "put": b.Put(t.Context(), "a", "key", export.ContentOf(nil, "")), "delete": b.Delete(t.Context(), "a", "key"), "ping": b.Ping(t.Context())} {
 			var later *audit.UnavailableError
 			if err == nil || errors.Is(err, audit.ErrNotFound) || errors.As(err, &later) {
-				t.Errorf("%s with %s: %v", verb, name, err)
+				t.Errorf("%s with %s: got error %v, want one that is neither %v nor of type %T", verb, name, err, audit.ErrNotFound, later)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -151,8 +152,8 @@ func TestKindsOfSecrets(t *testing.T) {
 	want(t, r, "arn:aws-cn:secretsmanager:cn-north-1:1:secret:x", "\x00binary\xff")
 	s.is("")
 	want(t, r, someARN, "")
-	if got := s.regions; len(got) != 2 || got[0] != "cn-north-1" || got[1] != "eu-central-1" {
-		t.Errorf("asked in the regions %v", got)
+	if want := []string{"cn-north-1", "eu-central-1"}; !slices.Equal(s.regions, want) {
+		t.Errorf("asked in the regions %q, want %q", s.regions, want)
 	}
 }
 
@@ -173,8 +174,10 @@ func TestFailures(t *testing.T) {
 	} {
 		s.says(failure(http.StatusBadRequest, kind))
 		r := secrets.New(client, time.Now)
-		if _, err := r.Resolve(t.Context(), someARN); err == nil || !judge(err) || !strings.Contains(err.Error(), someARN) {
-			t.Errorf("%s: %v", kind, err)
+		if _, err := r.Resolve(t.Context(), someARN); err == nil || !judge(err) {
+			t.Errorf("%s: got error %v, want one of its own kind", kind, err)
+		} else if !strings.Contains(err.Error(), someARN) {
+			t.Errorf("%s: got error %q, want it to contain %q", kind, err, someARN)
 		}
 		s.is("value") // a failure is not kept
 		want(t, r, someARN, "value")

@@ -153,8 +153,11 @@ func TestSharedQueueDeliversOnce(t *testing.T) {
 	}
 	sending.Wait()
 	receiving.Wait()
-	if len(bodies) != senders*each || len(ids) != senders*each {
-		t.Fatalf("received %d bodies with %d ids, want %d of each", len(bodies), len(ids), senders*each)
+	if len(bodies) != senders*each {
+		t.Fatalf("got %d bodies, want %d", len(bodies), senders*each)
+	}
+	if len(ids) != senders*each {
+		t.Fatalf("got %d ids, want %d", len(ids), senders*each)
 	}
 	for body, n := range bodies {
 		if n != 1 {

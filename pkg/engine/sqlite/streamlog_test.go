@@ -44,8 +44,10 @@ func TestExpiredSegmentsAreRemovedGradually(t *testing.T) {
 	}
 	wantRows := func(segments int) {
 		t.Helper()
-		if s, ids := rows(t, path, "stream_segments"), rows(t, path, "stream_ids"); s != segments || ids != 2*segments {
-			t.Fatalf("%d segments with %d ids are stored, want %d with %d", s, ids, segments, 2*segments)
+		if s, ids := rows(t, path, "stream_segments"), rows(t, path, "stream_ids"); s != segments {
+			t.Fatalf("got %d segments, want %d", s, segments)
+		} else if ids != 2*segments {
+			t.Fatalf("got %d ids, want %d", ids, 2*segments)
 		}
 	}
 	appendAll("quiet", 0, 6) // this tenant appends nothing later

@@ -135,8 +135,14 @@ func TestConformanceOfEnsureQueues(t *testing.T) {
 		if err := json.Unmarshal([]byte(got.Attributes[string(policy)]), &redrive); err != nil {
 			t.Fatal(err)
 		}
-		if redrive.MaxReceives != 6 || !strings.HasSuffix(redrive.Dead, ":"+name+"-dlq") || got.Attributes[string(timeout)] != fmt.Sprint(queue.VisibilityTimeout.Seconds()) {
-			t.Errorf("%s is %v", name, got.Attributes)
+		if redrive.MaxReceives != 6 {
+			t.Errorf("got %d max receives, want 6", redrive.MaxReceives)
+		}
+		if !strings.HasSuffix(redrive.Dead, ":"+name+"-dlq") {
+			t.Errorf("got dead-letter queue %q, want it to end with %q", redrive.Dead, ":"+name+"-dlq")
+		}
+		if got.Attributes[string(timeout)] != fmt.Sprint(queue.VisibilityTimeout.Seconds()) {
+			t.Errorf("got visibility timeout %q, want %q", got.Attributes[string(timeout)], fmt.Sprint(queue.VisibilityTimeout.Seconds()))
 		}
 	}
 }
@@ -148,7 +154,7 @@ func TestConformanceOfAQueueThatIsNotThere(t *testing.T) {
 		"send": q.Send(t.Context(), []string{"x"}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "find queue") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want one with %q", name, err, "find queue")
 		}
 	}
 }

@@ -147,8 +147,11 @@ func TestSendAfterCountsInSecondsAndNeverTooFew(t *testing.T) {
 			return map[bool]string{true: "InternalError"}[try == 1], false // a repeated message has the delay again
 		}}
 		err := newStrict(t, service, sqsqueue.Options{Backoff: noBackoff}).SendAfter(t.Context(), test.delay, "x")
-		if (err == nil) != (test.want != nil) || !slices.Equal(service.delays, test.want) {
-			t.Errorf("a delay of %s: sent with %v seconds, want %v: %v", test.delay, service.delays, test.want, err)
+		if (err == nil) != (test.want != nil) {
+			t.Errorf("%v: got error %v, want sent %v", test.delay, err, test.want != nil)
+		}
+		if !slices.Equal(service.delays, test.want) {
+			t.Errorf("%v: got delays %v, want %v", test.delay, service.delays, test.want)
 		}
 	}
 }
@@ -190,8 +193,13 @@ func TestSendTellsWhatIsNotInTheQueue(t *testing.T) {
 			if !errors.As(err, &failure) {
 				t.Fatalf("got %v", err)
 			}
-			if len(failure.Failed) != 1 || failure.Failed[0].Index != 12 || failure.Failed[0].Refused != test.sender {
-				t.Errorf("got %+v", failure)
+			switch {
+			case len(failure.Failed) != 1:
+				t.Errorf("got %d failed messages, want 1", len(failure.Failed))
+			case failure.Failed[0].Index != 12:
+				t.Errorf("got index %d, want 12", failure.Failed[0].Index)
+			case failure.Failed[0].Refused != test.sender:
+				t.Errorf("refused is %v, want %v", failure.Failed[0].Refused, test.sender)
 			}
 			if service.tries["poison"] != test.tries {
 				t.Errorf("sent %d times, want %d", service.tries["poison"], test.tries)
