@@ -162,12 +162,24 @@ func TestDefaultsAreFilledInOnlyWhereNothingWasSent(t *testing.T) {
 	}
 	got := standard.entries(t)
 	for i, want := range []struct{ ip, agent string }{{"192.0.2.9", "agent/1"}, {"invalid IP", ""}, {"2001:db8::1", "own"}} {
-		if got[i].IPAddress.String() != want.ip || got[i].UserAgent != want.agent {
-			t.Errorf("entry %d has %s and %q", i, got[i].IPAddress, got[i].UserAgent)
+		if got[i].IPAddress.String() != want.ip {
+			t.Errorf("entry %d: got IP address %q, want %q", i, got[i].IPAddress.String(), want.ip)
+		}
+		if got[i].UserAgent != want.agent {
+			t.Errorf("entry %d: got user agent %q, want %q", i, got[i].UserAgent, want.agent)
 		}
 	}
-	if got[0].Timestamp != now || got[0].ReceivedAt != now || got[0].ExpiresAt != now.AddDate(0, 0, 365) || got[0].Tenant != "acme" {
-		t.Errorf("got %+v", got[0])
+	if got[0].Timestamp != now {
+		t.Errorf("got timestamp %v, want %v", got[0].Timestamp, now)
+	}
+	if got[0].ReceivedAt != now {
+		t.Errorf("got received at %v, want %v", got[0].ReceivedAt, now)
+	}
+	if got[0].ExpiresAt != now.AddDate(0, 0, 365) {
+		t.Errorf("got expires at %v, want %v", got[0].ExpiresAt, now.AddDate(0, 0, 365))
+	}
+	if got[0].Tenant != "acme" {
+		t.Errorf("got tenant %q, want %q", got[0].Tenant, "acme")
 	}
 }
 
@@ -180,8 +192,11 @@ func TestRetriesHaveOneIdentityWhateverTheCaller(t *testing.T) {
 		}
 	}
 	got := standard.entries(t)
-	if got[0].ID != got[1].ID || got[0].Digest != got[1].Digest {
-		t.Errorf("the retry has another identity or digest")
+	if got[0].ID != got[1].ID {
+		t.Errorf("the retry has ID %v, want %v", got[1].ID, got[0].ID)
+	}
+	if got[0].Digest != got[1].Digest {
+		t.Errorf("the retry has digest %v, want %v", got[1].Digest, got[0].Digest)
 	}
 }
 
@@ -225,8 +240,11 @@ func TestTheTierChoosesTheQueue(t *testing.T) {
 	if _, err := s.Submit(t.Context(), tenant(func(s *audit.Settings) { s.Tier = audit.TierPriority }), origin, [][]byte{text(``)}); err != nil {
 		t.Fatal(err)
 	}
-	if len(standard.bodies) != 0 || len(priority.bodies) != 1 {
-		t.Error("went to the wrong queue")
+	if len(standard.bodies) != 0 {
+		t.Errorf("the standard queue got %q, want nothing", standard.bodies)
+	}
+	if len(priority.bodies) != 1 {
+		t.Errorf("the priority queue got %d messages, want 1", len(priority.bodies))
 	}
 }
 
@@ -249,8 +267,13 @@ func TestRecordIgnoresLogLevels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := standard.entries(t); len(got) != 1 || len(got[0].Changed) != 1 || got[0].ID.IsZero() {
-		t.Errorf("got %+v", got)
+	switch got := standard.entries(t); {
+	case len(got) != 1:
+		t.Errorf("got %d items, want 1", len(got))
+	case len(got[0].Changed) != 1:
+		t.Errorf("got %d changed fields, want 1", len(got[0].Changed))
+	case got[0].ID.IsZero():
+		t.Errorf("got ID %v, want one", got[0].ID)
 	}
 }
 
@@ -401,8 +424,15 @@ func TestPersistBuriesPoisonAlone(t *testing.T) {
 	if err := persist(t, &p, bodies[0]); err != nil {
 		t.Fatal(err)
 	}
-	if len(entries.entries) != 1 || len(index.entries(t)) != 1 || len(dead.bodies) != 1 || !strings.Contains(dead.bodies[0], `"reason":"`) {
-		t.Errorf("%d stored, %d passed on, %d dead", len(entries.entries), len(index.entries(t)), len(dead.bodies))
+	switch {
+	case len(entries.entries) != 1:
+		t.Errorf("stored %d entries, want 1", len(entries.entries))
+	case len(index.entries(t)) != 1:
+		t.Errorf("passed %d entries on, want 1", len(index.entries(t)))
+	case len(dead.bodies) != 1:
+		t.Errorf("got %d dead letters, want 1", len(dead.bodies))
+	case !strings.Contains(dead.bodies[0], `"reason":"`):
+		t.Errorf("got body %q, want it to contain %q", dead.bodies[0], `"reason":"`)
 	}
 }
 

@@ -149,8 +149,20 @@ func TestAdd(t *testing.T) {
 		t.Fatalf("%d items, want 2", len(items))
 	}
 	for _, item := range items {
-		if len(item.ID) != 32 || item.Step != "persist" || !item.HeldAt.Equal(epoch) || !item.ExpiresAt.Equal(epoch.AddDate(1, 0, 0)) || item.Entry.UserID != "u1" {
-			t.Errorf("item %+v", item)
+		if len(item.ID) != 32 {
+			t.Errorf("%+v: got %d bytes of ID, want 32", item, len(item.ID))
+		}
+		if item.Step != "persist" {
+			t.Errorf("%+v: got step %q, want %q", item, item.Step, "persist")
+		}
+		if !item.HeldAt.Equal(epoch) {
+			t.Errorf("%+v: got held at %v, want %v", item, item.HeldAt, epoch)
+		}
+		if !item.ExpiresAt.Equal(epoch.AddDate(1, 0, 0)) {
+			t.Errorf("%+v: got expires at %v, want %v", item, item.ExpiresAt, epoch.AddDate(1, 0, 0))
+		}
+		if item.Entry.UserID != "u1" {
+			t.Errorf("%+v: got user ID %q, want %q", item, item.Entry.UserID, "u1")
 		}
 		switch item.Entry.Digest[0] {
 		case 0:
@@ -158,8 +170,14 @@ func TestAdd(t *testing.T) {
 				t.Errorf("reason %q", item.Reason)
 			}
 		case 2:
-			if len(item.Reason) > 1024 || len(item.Reason) < 1020 || !utf8.ValidString(item.Reason) || item.Code != "identity_conflict" {
-				t.Errorf("%s, a reason of %d bytes", item.Code, len(item.Reason))
+			if len(item.Reason) > 1024 || len(item.Reason) < 1020 {
+				t.Errorf("got a reason of %d bytes, want 1020 to 1024", len(item.Reason))
+			}
+			if !utf8.ValidString(item.Reason) {
+				t.Errorf("got reason %q, want valid UTF-8", item.Reason)
+			}
+			if item.Code != "identity_conflict" {
+				t.Errorf("got code %q, want %q", item.Code, "identity_conflict")
 			}
 		default:
 			t.Errorf("entry %x was held", item.Entry.Digest[0])
@@ -201,14 +219,22 @@ func TestRetryChoosesTheQueue(t *testing.T) {
 			if err := f.Retry(t.Context(), admin, tt.tenant, id); err != nil {
 				t.Fatal(err)
 			}
-			if sent := len(f.standard.bodies) + len(f.priority.bodies) + len(f.index.bodies); sent != 1 || len(tt.queue(f).bodies) != 1 {
-				t.Fatalf("%d messages sent", sent)
+			if sent := len(f.standard.bodies) + len(f.priority.bodies) + len(f.index.bodies); sent != 1 {
+				t.Fatalf("sent %d messages, want 1", sent)
+			} else if len(tt.queue(f).bodies) != 1 {
+				t.Fatalf("its queue has %d messages, want 1", len(tt.queue(f).bodies))
 			}
 			contents, err := envelope.Unpack(tt.queue(f).bodies[0])
 			if err != nil {
 				t.Error(err)
-			} else if contents.Tenant != "acme" || len(contents.Entries) != 1 || contents.Entries[0].Digest != entry(1).Digest || string(contents.Entries[0].Metadata) != `{"n":1e400}` {
-				t.Errorf("sent %+v", contents)
+			} else if contents.Tenant != "acme" {
+				t.Errorf("got tenant %q, want %q", contents.Tenant, "acme")
+			} else if len(contents.Entries) != 1 {
+				t.Errorf("got %d entries, want 1", len(contents.Entries))
+			} else if contents.Entries[0].Digest != entry(1).Digest {
+				t.Errorf("got digest %v, want %v", contents.Entries[0].Digest, entry(1).Digest)
+			} else if string(contents.Entries[0].Metadata) != `{"n":1e400}` {
+				t.Errorf("got metadata %q, want %q", string(contents.Entries[0].Metadata), `{"n":1e400}`)
 			}
 			if n := len(f.items(t)); n != 0 {
 				t.Errorf("%d items are left, want none", n)
@@ -232,9 +258,29 @@ func (f *fixture) recorded(t *testing.T, action, id string) {
 	if err := json.Unmarshal(e.Metadata, &metadata); err != nil {
 		t.Fatal(err)
 	}
-	if e.Tenant != "acme" || e.UserID != "ada" || e.Action != action || e.ResourceID != id || e.ResourceType == "" ||
-		metadata["entry_id"] != entry(1).ID.String() || metadata["code"] != "unstorable" || len(metadata) != 3 {
-		t.Errorf("recorded %+v %v", e, metadata)
+	if e.Tenant != "acme" {
+		t.Errorf("got tenant %q, want %q", e.Tenant, "acme")
+	}
+	if e.UserID != "ada" {
+		t.Errorf("got user ID %q, want %q", e.UserID, "ada")
+	}
+	if e.Action != action {
+		t.Errorf("got action %q, want %q", e.Action, action)
+	}
+	if e.ResourceID != id {
+		t.Errorf("got resource ID %q, want %q", e.ResourceID, id)
+	}
+	if e.ResourceType == "" {
+		t.Error("got an empty resource type, want a value")
+	}
+	if metadata["entry_id"] != entry(1).ID.String() {
+		t.Errorf("got entry_id %q, want %q", metadata["entry_id"], entry(1).ID.String())
+	}
+	if metadata["code"] != "unstorable" {
+		t.Errorf("got code %q, want %q", metadata["code"], "unstorable")
+	}
+	if len(metadata) != 3 {
+		t.Errorf("got %d members of the metadata, want 3", len(metadata))
 	}
 	if text, err := json.Marshal(e); err != nil {
 		t.Error(err)
@@ -254,8 +300,10 @@ func TestRetryThatFailsAgain(t *testing.T) {
 		if err := f.Retry(t.Context(), admin, acme, id); err != nil {
 			t.Fatal(err)
 		}
-		if items := f.items(t); len(items) != 1 || items[0].ID != id {
-			t.Fatalf("the entry is lost or moved: %+v", items)
+		if items := f.items(t); len(items) != 1 {
+			t.Fatalf("got %d items, want 1", len(items))
+		} else if items[0].ID != id {
+			t.Fatalf("got ID %q, want %q", items[0].ID, id)
 		}
 	}
 }
@@ -286,11 +334,21 @@ func TestRetryFails(t *testing.T) {
 			}
 			err := f.Retry(ctx, admin, acme, before.ID)
 			var unavailable *audit.UnavailableError
-			if !errors.As(err, &unavailable) || !errors.Is(err, errDown) {
-				t.Errorf("%v, want *UnavailableError", err)
+			if !errors.As(err, &unavailable) {
+				t.Errorf("got error %v, want one of type %T", err, unavailable)
 			}
-			if items := f.items(t); len(items) != 1 || items[0].ID != before.ID || items[0].HeldAt != before.HeldAt || items[0].Reason != "because" {
-				t.Errorf("left %+v", items)
+			if !errors.Is(err, errDown) {
+				t.Errorf("got error %v, want %v", err, errDown)
+			}
+			switch items := f.items(t); {
+			case len(items) != 1:
+				t.Errorf("got %d items, want 1", len(items))
+			case items[0].ID != before.ID:
+				t.Errorf("got ID %q, want %q", items[0].ID, before.ID)
+			case items[0].HeldAt != before.HeldAt:
+				t.Errorf("got held at %v, want %v", items[0].HeldAt, before.HeldAt)
+			case items[0].Reason != "because":
+				t.Errorf("got reason %q, want %q", items[0].Reason, "because")
 			}
 			f.index.err, f.recorder.err, f.store.watch = nil, nil, nil
 			if err := f.Retry(t.Context(), admin, acme, before.ID); err != nil {
@@ -302,14 +360,21 @@ func TestRetryFails(t *testing.T) {
 	}
 	f := newFixture(t)
 	f.add(t, "bake", entry(1))
-	if err := f.Retry(t.Context(), admin, acme, f.items(t)[0].ID); err == nil || len(f.items(t)) != 1 {
-		t.Errorf("a step without a queue: %v, %d items", err, len(f.items(t)))
+	if err := f.Retry(t.Context(), admin, acme, f.items(t)[0].ID); err == nil {
+		t.Error("a step without a queue: got no error, want one")
+	} else if len(f.items(t)) != 1 {
+		t.Errorf("a step without a queue: got %d items, want 1", len(f.items(t)))
 	}
 	f = newFixture(t)
 	f.add(t, audit.StepIndex, entry(1))
 	f.store.deleteErr = errDown
-	if err := f.Retry(t.Context(), admin, acme, f.items(t)[0].ID); !errors.Is(err, errDown) || len(f.items(t)) == 0 || len(f.index.bodies) != 0 {
-		t.Errorf("a store that does not delete: %v, %d items, %d sent", err, len(f.items(t)), len(f.index.bodies))
+	switch err := f.Retry(t.Context(), admin, acme, f.items(t)[0].ID); {
+	case !errors.Is(err, errDown):
+		t.Errorf("a store that does not delete: got error %v, want %v", err, errDown)
+	case len(f.items(t)) == 0:
+		t.Error("a store that does not delete: got no items, want some")
+	case len(f.index.bodies) != 0:
+		t.Errorf("a store that does not delete: got bodies %q, want none", f.index.bodies)
 	}
 }
 
@@ -319,13 +384,17 @@ func TestDelete(t *testing.T) {
 	id := f.items(t)[0].ID
 	held := acme
 	held.Settings.LegalHold = true
-	if err := f.Delete(t.Context(), admin, held, id); !errors.Is(err, audit.ErrConflict) || len(f.items(t)) != 1 {
-		t.Errorf("under legal hold: %v", err)
+	if err := f.Delete(t.Context(), admin, held, id); !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("under legal hold: got error %v, want %v", err, audit.ErrConflict)
+	} else if len(f.items(t)) != 1 {
+		t.Errorf("under legal hold: got %d items, want 1", len(f.items(t)))
 	}
 	f.recorder.err = errDown
 	var unavailable *audit.UnavailableError
-	if err := f.Delete(t.Context(), admin, acme, id); !errors.As(err, &unavailable) || len(f.items(t)) != 1 {
-		t.Errorf("unrecorded: %v, %d items", err, len(f.items(t)))
+	if err := f.Delete(t.Context(), admin, acme, id); !errors.As(err, &unavailable) {
+		t.Errorf("unrecorded: got error %v, want one of type %T", err, unavailable)
+	} else if len(f.items(t)) != 1 {
+		t.Errorf("unrecorded: got %d items, want 1", len(f.items(t)))
 	}
 	f.recorder.err = nil
 	globex := audit.Tenant{ID: "globex", Settings: audit.DefaultSettings()}

@@ -92,8 +92,13 @@ func TestResumeWithoutGapOrRepeat(t *testing.T) {
 	w.connect("c3", auditor, tenant)
 	err := w.Subscribe(t.Context(), "c3", fmt.Appendf(nil, `{"action":"subscribe","after":%q}`, at))
 	var invalid *audit.ValidationError
-	if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != "/after" || invalid.Fields[0].Code != "expired" {
-		t.Errorf("an old cursor: %v", err)
+	switch {
+	case !errors.As(err, &invalid):
+		t.Errorf("an old cursor: got error %v, want one of type %T", err, invalid)
+	case invalid.Fields[0].Pointer != "/after":
+		t.Errorf("an old cursor: got pointer %q, want %q", invalid.Fields[0].Pointer, "/after")
+	case invalid.Fields[0].Code != "expired":
+		t.Errorf("an old cursor: got code %q, want %q", invalid.Fields[0].Code, "expired")
 	}
 }
 
@@ -192,8 +197,11 @@ func TestSlowClientsAreTriedAgainAndThenCut(t *testing.T) {
 		w.pass(15 * time.Second)
 		w.deliverQueued()
 	}
-	if !slow.cut || w.queue.len() != 0 {
-		t.Errorf("cut: %t, %d tries under way", slow.cut, w.queue.len())
+	if !slow.cut {
+		t.Error("the slow connection is not cut, want it cut")
+	}
+	if w.queue.len() != 0 {
+		t.Errorf("the queue has %d messages, want 0", w.queue.len())
 	}
 	if _, err := w.Connections.Connection(t.Context(), "slow"); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("the connection that was cut: %v", err)
@@ -232,8 +240,10 @@ func TestAKilledDeliveryIsResumed(t *testing.T) {
 	c := w.subscribe("c", `{}`, "")
 	first, second := w.entry(nil), w.entry(nil)
 	w.publish(first)
-	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(15*time.Second)); !acquired || err != nil {
-		t.Fatal(acquired, err)
+	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(15*time.Second)); err != nil {
+		t.Fatal(err)
+	} else if !acquired {
+		t.Fatal("acquired is false, want true")
 	}
 	w.publish(second)
 	c.wants(t, first)
@@ -248,8 +258,10 @@ func TestAKilledDeliveryIsResumed(t *testing.T) {
 func TestAPingResumesDelivery(t *testing.T) {
 	w := newWorld(t)
 	c := w.subscribe("c", `{}`, "")
-	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(30*time.Second)); !acquired || err != nil {
-		t.Fatal(acquired, err)
+	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(30*time.Second)); err != nil {
+		t.Fatal(err)
+	} else if !acquired {
+		t.Fatal("acquired is false, want true")
 	}
 	e := w.entry(nil)
 	w.publish(e)
@@ -268,8 +280,10 @@ func TestAPingResumesDelivery(t *testing.T) {
 func TestAStreamThatFallsFarBehindGoesOnLive(t *testing.T) {
 	w := newWorld(t)
 	c := w.subscribe("c", `{}`, "")
-	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "stuck", w.clock().Add(time.Minute)); !acquired || err != nil {
-		t.Fatal(acquired, err)
+	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "stuck", w.clock().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	} else if !acquired {
+		t.Fatal("acquired is false, want true")
 	}
 	for range stream.MaxBehind + 1 {
 		e := w.entry(nil)
@@ -394,14 +408,21 @@ func TestFaultyMessages(t *testing.T) {
 	} {
 		var invalid *audit.ValidationError
 		err := w.Subscribe(t.Context(), "c", []byte(tt.message))
-		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != tt.pointer || tt.code != "" && invalid.Fields[0].Code != tt.code {
-			t.Errorf("%s: %v", tt.message, err)
+		switch {
+		case !errors.As(err, &invalid):
+			t.Errorf("%s: got error %v, want one of type %T", tt.message, err, invalid)
+		case invalid.Fields[0].Pointer != tt.pointer:
+			t.Errorf("%s: got pointer %q, want %q", tt.message, invalid.Fields[0].Pointer, tt.pointer)
+		case tt.code != "" && invalid.Fields[0].Code != tt.code:
+			t.Errorf("%s: got code %q, want %q", tt.message, invalid.Fields[0].Code, tt.code)
 		}
 	}
 	for _, message := range hugeSubscriptions() {
 		var invalid *audit.ValidationError
-		if err := w.Subscribe(t.Context(), "c", []byte(message)); !errors.As(err, &invalid) || len(invalid.Fields) > audit.MaxFaults {
-			t.Fatalf("%.50s…: %.500v", message, err)
+		if err := w.Subscribe(t.Context(), "c", []byte(message)); !errors.As(err, &invalid) {
+			t.Fatalf("%.50s…: got error %.500v, want one of type %T", message, err, invalid)
+		} else if len(invalid.Fields) > audit.MaxFaults {
+			t.Fatalf("%.50s…: got %d faults, want at most %d", message, len(invalid.Fields), audit.MaxFaults)
 		}
 		for _, fault := range invalid.Fields {
 			if len(fault.Pointer) > 200 {
@@ -415,8 +436,10 @@ func TestFaultyMessages(t *testing.T) {
 			t.Errorf("%s: %v", message, err)
 		}
 	}
-	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "me", w.clock().Add(time.Second)); !acquired || err != nil {
+	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "me", w.clock().Add(time.Second)); err != nil {
 		t.Errorf("a faulty message left a lease behind: %v", err)
+	} else if !acquired {
+		t.Error("a faulty message left a lease behind, want it free")
 	}
 }
 
@@ -446,15 +469,25 @@ func TestTickets(t *testing.T) {
 	text, until, err := w.Ticket(wide, tenant)
 	if err != nil {
 		t.Fatal(err)
-	} else if until.Sub(w.clock()) != stream.TicketTTL || url.QueryEscape(text) != text {
-		t.Fatal(text, until)
+	} else if until.Sub(w.clock()) != stream.TicketTTL {
+		t.Fatalf("the ticket lasts %v, want %v", until.Sub(w.clock()), stream.TicketTTL)
+	} else if url.QueryEscape(text) != text {
+		t.Fatalf("got ticket %q, want one that needs no escaping: %q", text, url.QueryEscape(text))
 	}
 	p, to, err := w.Redeem(text)
 	want := []access.Permission{access.LogsStream, access.LogsReadSensitive}
 	if err != nil {
 		t.Error(err)
-	} else if to != tenant || len(p.Grants) != 1 || !slices.Equal(p.Grants[tenant], want) || len(p.Resources) != 1 || !p.ExpiresAt.Equal(wide.ExpiresAt) {
-		t.Errorf("%+v, %s", p, to)
+	} else if to != tenant {
+		t.Errorf("got tenant %q, want %q", to, tenant)
+	} else if len(p.Grants) != 1 {
+		t.Errorf("got %d grants, want 1", len(p.Grants))
+	} else if !slices.Equal(p.Grants[tenant], want) {
+		t.Errorf("got grants %q, want %q", p.Grants[tenant], want)
+	} else if len(p.Resources) != 1 {
+		t.Errorf("got %d resources, want 1", len(p.Resources))
+	} else if !p.ExpiresAt.Equal(wide.ExpiresAt) {
+		t.Errorf("got expires at %v, want %v", p.ExpiresAt, wide.ExpiresAt)
 	}
 	c := w.subscribe("c", `{}`, "")
 	for _, bogus := range []string{"", "x", text[:len(text)-2], c.last().Cursor} {
@@ -473,8 +506,13 @@ func TestTickets(t *testing.T) {
 		text, _, err = w.Ticket(wide, tenant)
 	}
 	var invalid *audit.ValidationError
-	if !errors.As(err, &invalid) || invalid.Fields[0].Code != "too_long" || longest > stream.MaxTicketBytes || longest < stream.MaxTicketBytes-50 {
-		t.Errorf("the longest ticket has %d bytes; a longer one: %v", longest, err)
+	switch {
+	case !errors.As(err, &invalid):
+		t.Errorf("got error %v, want one of type %T", err, invalid)
+	case invalid.Fields[0].Code != "too_long":
+		t.Errorf("got code %q, want %q", invalid.Fields[0].Code, "too_long")
+	case longest > stream.MaxTicketBytes || longest < stream.MaxTicketBytes-50:
+		t.Errorf("the longest ticket has %d bytes, want %d to %d", longest, stream.MaxTicketBytes-50, stream.MaxTicketBytes)
 	}
 }
 

@@ -72,8 +72,10 @@ func (w *world) deliverNext() {
 
 // requestLease asks for the lease of "c", as a waiting client's message does.
 func (w *world) requestLease() {
-	if _, acquired, err := w.Connections.Acquire(w.t.Context(), "c", "message", w.clock().Add(time.Second)); acquired || err != nil {
-		w.t.Errorf("acquired the lease of a delivery: %t, error %v, want neither", acquired, err)
+	if _, acquired, err := w.Connections.Acquire(w.t.Context(), "c", "message", w.clock().Add(time.Second)); err != nil {
+		w.t.Error(err)
+	} else if acquired {
+		w.t.Error("acquired the lease of a delivery, want it taken")
 	}
 }
 
@@ -86,8 +88,10 @@ func TestMessagesHaveTheirTurnInALongReplay(t *testing.T) {
 		began := w.clock()
 		w.deliverNext()
 		c.before = nil
-		if took := w.clock().Sub(began); took > 4*time.Second || len(c.ids()) == segments {
-			t.Fatalf("the client's message waited for %s and %d entries, want at most 4s and fewer than all", took, len(c.ids()))
+		if took := w.clock().Sub(began); took > 4*time.Second {
+			t.Fatalf("the client's message: took %v, want at most %v", took, 4*time.Second)
+		} else if len(c.ids()) == segments {
+			t.Fatalf("all %d entries were sent before the client's message, want fewer", segments)
 		}
 		// New entries do not start another delivery before the client's message.
 		sent := len(c.ids())
@@ -230,8 +234,10 @@ func TestAnUnwatchedLeaseLosesNoEntry(t *testing.T) {
 	c := w.subscribe("c", `{}`, "")
 	e := w.entry(nil)
 	messages := w.store(e)
-	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(15*time.Second)); !acquired || err != nil {
-		t.Fatal(acquired, err)
+	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "killed", w.clock().Add(15*time.Second)); err != nil {
+		t.Fatal(err)
+	} else if !acquired {
+		t.Fatal("acquired is false, want true")
 	}
 	for _, message := range messages { // delivered while the lease lasts
 		if err := w.Deliver(t.Context(), message); err != nil {
