@@ -49,8 +49,14 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 		}
 		for name, method := range methods {
 			got := events[name]
-			if got.Type != "Api" || got.Properties.Method != strings.ToLower(method) || got.Properties.Path != manifest.BasePath+r.Path {
-				t.Errorf("%s has %+v as %s", f.Name, got, name)
+			if got.Type != "Api" {
+				t.Errorf("%s: %s: got type %q, want %q", f.Name, name, got.Type, "Api")
+			}
+			if got.Properties.Method != strings.ToLower(method) {
+				t.Errorf("%s: %s: got method %q, want %q", f.Name, name, got.Properties.Method, strings.ToLower(method))
+			}
+			if got.Properties.Path != manifest.BasePath+r.Path {
+				t.Errorf("%s: %s: got path %q, want %q", f.Name, name, got.Properties.Path, manifest.BasePath+r.Path)
 			}
 			switch auth := got.Properties.Auth; {
 			case r.Permission == "" && auth != nil:
@@ -125,13 +131,36 @@ func TestTheAPIAnswersByItselfWithProblemDocuments(t *testing.T) {
 		if err := json.Unmarshal([]byte(got.ResponseTemplates["application/json"]), &problem); err != nil {
 			t.Errorf("%s: %v", of, err)
 		}
-		if got.StatusCode != want.status || problem.Status != want.status || problem.Type != "urn:ocelot:problem:"+want.code ||
-			problem.Title == "" || problem.Detail == "" || !strings.Contains(problem.Detail, want.says) || problem.RequestID != "$context.requestId" {
-			t.Errorf("%s: %d %+v", of, got.StatusCode, problem)
+		if got.StatusCode != want.status {
+			t.Errorf("%s: got status code %d, want %d", of, got.StatusCode, want.status)
+		}
+		if problem.Status != want.status {
+			t.Errorf("%s: got status %d, want %d", of, problem.Status, want.status)
+		}
+		if problem.Type != "urn:ocelot:problem:"+want.code {
+			t.Errorf("%s: got type %q, want %q", of, problem.Type, "urn:ocelot:problem:"+want.code)
+		}
+		if problem.Title == "" {
+			t.Errorf("%s: got an empty title, want a value", of)
+		}
+		if problem.Detail == "" {
+			t.Errorf("%s: got an empty detail, want a value", of)
+		}
+		if !strings.Contains(problem.Detail, want.says) {
+			t.Errorf("%s: got detail %q, want it to contain %q", of, problem.Detail, want.says)
+		}
+		if problem.RequestID != "$context.requestId" {
+			t.Errorf("%s: got request ID %q, want %q", of, problem.RequestID, "$context.requestId")
 		}
 		headers := got.ResponseParameters.Headers
-		if headers["Content-Type"] != "'application/problem+json'" || headers["X-Request-Id"] != "context.requestId" || headers["Retry-After"] != want.retry {
-			t.Errorf("%s: %v", of, headers)
+		if headers["Content-Type"] != "'application/problem+json'" {
+			t.Errorf("%s: got Content-Type %q, want %q", of, headers["Content-Type"], "'application/problem+json'")
+		}
+		if headers["X-Request-Id"] != "context.requestId" {
+			t.Errorf("%s: got X-Request-Id %q, want %q", of, headers["X-Request-Id"], "context.requestId")
+		}
+		if headers["Retry-After"] != want.retry {
+			t.Errorf("%s: got Retry-After %q, want %q", of, headers["Retry-After"], want.retry)
 		}
 		for name, value := range headers {
 			if quoted := strings.TrimSuffix(strings.TrimPrefix(value, "'"), "'"); strings.Contains(quoted, "'") {

@@ -55,12 +55,16 @@ func TestTemplateRunsSchedulesAtTheirRateAndNeverAgain(t *testing.T) {
 		}
 		got := template.Resources[manifest.CamelCase(f.Name)+"Function"].Properties
 		event := got.Events["Schedule"]
-		if want := fmt.Sprintf("rate(%d minutes)", int(f.Trigger.Schedule.Every.Minutes())); event.Type != "ScheduleV2" || event.Properties.ScheduleExpression != want {
-			t.Errorf("%s is started by %s %s, want ScheduleV2 %s", f.Name, event.Type, event.Properties.ScheduleExpression, want)
+		if want := fmt.Sprintf("rate(%d minutes)", int(f.Trigger.Schedule.Every.Minutes())); event.Type != "ScheduleV2" {
+			t.Errorf("%s: got type %q, want %q", f.Name, event.Type, "ScheduleV2")
+		} else if event.Properties.ScheduleExpression != want {
+			t.Errorf("%s: got schedule expression %q, want %q", f.Name, event.Properties.ScheduleExpression, want)
 		}
 		for _, r := range []retries{event.Properties.RetryPolicy, got.EventInvokeConfig} {
-			if r.MaximumRetryAttempts == nil || *r.MaximumRetryAttempts != 0 {
-				t.Errorf("%s retries a failed run, want no retry", f.Name)
+			if r.MaximumRetryAttempts == nil {
+				t.Errorf("%s: got no maximum retry attempts, want one", f.Name)
+			} else if *r.MaximumRetryAttempts != 0 {
+				t.Errorf("%s: got %d maximum retry attempts, want 0", f.Name, *r.MaximumRetryAttempts)
 			}
 		}
 	}

@@ -42,14 +42,19 @@ func TestTemplateHasARouteOfTheWebSocketAPIForEachFunctionOfOne(t *testing.T) {
 		name, key := manifest.CamelCase(f.Name), f.Trigger.Socket.Key
 		route := template.Resources[name+"Route"]
 		integration, permission := template.Resources[name+"Integration"], template.Resources[name+"Permission"]
-		if route.Properties.RouteKey != key || route.Properties.Target.Text != "integrations/${"+name+"Integration}" {
-			t.Errorf("%s has the route %+v, want %s", f.Name, route.Properties, key)
+		if route.Properties.RouteKey != key {
+			t.Errorf("%s: got route key %q, want %q", f.Name, route.Properties.RouteKey, key)
+		}
+		if route.Properties.Target.Text != "integrations/${"+name+"Integration}" {
+			t.Errorf("%s: got target %q, want %q", f.Name, route.Properties.Target.Text, "integrations/${"+name+"Integration}")
 		}
 		if uri := integration.Properties.IntegrationURI.Text; !strings.HasSuffix(uri, "/functions/${"+name+"Function.Arn}/invocations") {
 			t.Errorf("%s has the integration %s", f.Name, uri)
 		}
-		if p := permission.Properties; p.FunctionName.Ref != name+"Function" || !strings.HasSuffix(p.SourceArn.Text, ":${StreamApi}/*/"+key) {
-			t.Errorf("%s may be called by %+v", f.Name, p)
+		if p := permission.Properties; p.FunctionName.Ref != name+"Function" {
+			t.Errorf("%s: got function %q, want %q", f.Name, p.FunctionName.Ref, name+"Function")
+		} else if !strings.HasSuffix(p.SourceArn.Text, ":${StreamApi}/*/"+key) {
+			t.Errorf("%s: got source %q, want it to end with %q", f.Name, p.SourceArn.Text, ":${StreamApi}/*/"+key)
 		}
 	}
 	got := 0
@@ -58,7 +63,10 @@ func TestTemplateHasARouteOfTheWebSocketAPIForEachFunctionOfOne(t *testing.T) {
 			got++
 		}
 	}
-	if got != wanted || wanted == 0 {
-		t.Errorf("%d routes of %d functions", got, wanted)
+	if got != wanted {
+		t.Errorf("got %d routes, want %d", got, wanted)
+	}
+	if wanted == 0 {
+		t.Error("no route is wanted, want at least one")
 	}
 }
