@@ -90,8 +90,15 @@ func wantBlob(t *testing.T, b export.Blobs, tenant audit.TenantID, key string, w
 		t.Fatalf("%q has %d bytes with SHA-256 %x, want %d with %x", key, len(content), sha256.Sum256(content), len(want), sha256.Sum256(want))
 	}
 	stat := must[export.Blob](t)(b.Stat(t.Context(), tenant, key))
-	if expected := export.ContentOf(want, ""); found.Key != key || !found.Is(expected) || stat.Key != key || !stat.Is(expected) {
-		t.Fatalf("get says %+v, stat says %+v, of %d bytes under %q", found, stat, len(want), key)
+	switch expected := export.ContentOf(want, ""); {
+	case found.Key != key:
+		t.Fatalf("got key %q, want %q", found.Key, key)
+	case !found.Is(expected):
+		t.Fatal("found.Is(expected) is false, want true")
+	case stat.Key != key:
+		t.Fatalf("got key %q, want %q", stat.Key, key)
+	case !stat.Is(expected):
+		t.Fatal("stat.Is(expected) is false, want true")
 	}
 }
 
@@ -113,14 +120,20 @@ func keys(t *testing.T, b export.Blobs, tenant audit.TenantID, prefix string, li
 		if len(page) > limit {
 			t.Fatalf("a page of %d blobs, at most %d were asked for", len(page), limit)
 		}
-		for _, item := range page {
-			all = append(all, item.Key)
-		}
+		all = append(all, keysOf(page)...)
 		if len(page) < min(limit, export.MaxList) {
 			return all
 		}
 		after = page[len(page)-1].Key
 	}
+}
+
+func keysOf(page []export.Listed) []string {
+	var keys []string
+	for _, item := range page {
+		keys = append(keys, item.Key)
+	}
+	return keys
 }
 
 func wantKeys(t *testing.T, got, want []string) {
@@ -361,13 +374,20 @@ func blobsList(t *testing.T, x BlobsUnderTest) {
 	slices.Sort(all)
 	for i, key := range all {
 		page := must[[]export.Listed](t)(x.Blobs.List(t.Context(), tenant, "", key, 1))
-		if i == len(all)-1 && len(page) != 0 || i < len(all)-1 && (len(page) != 1 || page[0].Key != all[i+1]) {
-			t.Fatalf("after %q come %+v", key, page)
+		want := all[i+1 : min(i+2, len(all))]
+		if got := keysOf(page); !slices.Equal(got, want) {
+			t.Fatalf("after %q come %q, want %q", key, got, want)
 		}
 	}
 	page := must[[]export.Listed](t)(x.Blobs.List(t.Context(), tenant, "a/", "a/0", 10)) // after a key that there is not
-	if len(page) != 3 || page[0].Key != "a/1" || page[0].Size != 3 || page[0].ModifiedAt.Location() != time.UTC {
-		t.Fatalf("listed %+v", page)
+	if got, want := keysOf(page), []string{"a/1", "a/10", "a/2"}; !slices.Equal(got, want) {
+		t.Fatalf("after %q come %q, want %q", "a/0", got, want)
+	}
+	if page[0].Size != 3 {
+		t.Fatalf("got size %d, want 3", page[0].Size)
+	}
+	if page[0].ModifiedAt.Location() != time.UTC {
+		t.Fatalf("got location %v, want %v", page[0].ModifiedAt.Location(), time.UTC)
 	}
 	for _, limit := range []int{0, -1} {
 		if page := must[[]export.Listed](t)(x.Blobs.List(t.Context(), tenant, "", "", limit)); len(page) != 0 {
@@ -557,11 +577,16 @@ func blobsDescribe(t *testing.T, x BlobsUnderTest) {
 		_, got, err := get(t.Context(), x.Blobs, tenant, "key")
 		noError(t, err)
 		stat := must[export.Blob](t)(x.Blobs.Stat(t.Context(), tenant, "key"))
-		if got.Type != want || stat.Type != want {
-			t.Fatalf("get says %q, stat %q, want %q", got.Type, stat.Type, want)
+		if got.Type != want {
+			t.Fatalf("got type %q, want %q", got.Type, want)
 		}
-		if age := time.Since(stat.ModifiedAt); age < -time.Minute || age > 5*time.Minute || stat.ModifiedAt.Location() != time.UTC {
-			t.Fatalf("modified at %v", stat.ModifiedAt)
+		if stat.Type != want {
+			t.Fatalf("got type %q, want %q", stat.Type, want)
+		}
+		if age := time.Since(stat.ModifiedAt); age < -time.Minute || age > 5*time.Minute {
+			t.Fatalf("got age %v, want %v to %v", age, -time.Minute, 5*time.Minute)
+		} else if stat.ModifiedAt.Location() != time.UTC {
+			t.Fatalf("got location %v, want %v", stat.ModifiedAt.Location(), time.UTC)
 		}
 	}
 }

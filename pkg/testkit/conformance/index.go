@@ -89,11 +89,20 @@ func (x IndexUnderTest) find(t *testing.T, tenant audit.TenantID, f audit.Filter
 	if len(page.Entries) > request.Limit {
 		t.Fatalf("a page has %d entries, the limit is %d", len(page.Entries), request.Limit)
 	}
-	if (page.First == nil) != (len(page.Entries) == 0) || (page.Last == nil) != (len(page.Entries) == 0) {
-		t.Fatalf("a page with %d entries has the positions %v and %v", len(page.Entries), page.First, page.Last)
+	if (page.First == nil) != (len(page.Entries) == 0) {
+		t.Fatalf("a page's positions: got first %v of %d entries, want one only if there are entries", page.First, len(page.Entries))
 	}
-	if len(page.Entries) > 0 && (!page.First.Time.Equal(page.Entries[0].Timestamp) || !page.Last.Time.Equal(page.Entries[len(page.Entries)-1].Timestamp)) {
-		t.Fatalf("positions %v and %v are not those of the outermost entries", page.First, page.Last)
+	if (page.Last == nil) != (len(page.Entries) == 0) {
+		t.Fatalf("a page's positions: got last %v of %d entries, want one only if there are entries", page.Last, len(page.Entries))
+	}
+	if len(page.Entries) == 0 {
+		return page
+	}
+	if want := page.Entries[0].Timestamp; !page.First.Time.Equal(want) {
+		t.Fatalf("a page's first position: got time %v, want %v", page.First.Time, want)
+	}
+	if want := page.Entries[len(page.Entries)-1].Timestamp; !page.Last.Time.Equal(want) {
+		t.Fatalf("a page's last position: got time %v, want %v", page.Last.Time, want)
 	}
 	return page
 }
@@ -158,8 +167,11 @@ func wantChosen(t *testing.T, records []record, f audit.Filter, order audit.Orde
 	}
 	for i := 1; i < len(found); i++ {
 		step := found[i].Timestamp.Compare(found[i-1].Timestamp)
-		if order == audit.NewestFirst && step > 0 || order == audit.OldestFirst && step < 0 {
-			t.Fatalf("filter %+v: entry %d is out of order", f, i)
+		if order == audit.NewestFirst && step > 0 {
+			t.Fatalf("filter %+v: entry %d is newer than the one before it, want the newest first", f, i)
+		}
+		if order == audit.OldestFirst && step < 0 {
+			t.Fatalf("filter %+v: entry %d is older than the one before it, want the oldest first", f, i)
 		}
 	}
 	byID := func(a, b audit.Entry) int { return slices.Compare(a.ID[:], b.ID[:]) }
@@ -301,8 +313,11 @@ func combinations(r *record, by []audit.Field) [][]string {
 func wantInvalid(t *testing.T, err error, pointer string) {
 	t.Helper()
 	var invalid *audit.ValidationError
-	if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != pointer {
-		t.Fatalf("error = %v, want an *audit.ValidationError at %s", err, pointer)
+	if !errors.As(err, &invalid) {
+		t.Fatalf("got error %v, want one of type %T", err, invalid)
+	}
+	if invalid.Fields[0].Pointer != pointer {
+		t.Fatalf("got pointer %q, want %q", invalid.Fields[0].Pointer, pointer)
 	}
 }
 
@@ -349,8 +364,10 @@ func indexKeepsTenantsApart(t *testing.T, x IndexUnderTest) {
 	if must[bool](t)(x.Index.Contains(t.Context(), other, records[0].ID)) {
 		t.Fatal("the index has an entry of another tenant")
 	}
-	if page := x.find(t, other, audit.Filter{}, audit.PageRequest{Limit: 5}); len(page.Entries) > 0 || page.More {
-		t.Fatalf("a tenant without entries has the page %+v", page)
+	if page := x.find(t, other, audit.Filter{}, audit.PageRequest{Limit: 5}); len(page.Entries) > 0 {
+		t.Fatalf("a tenant without entries: got entries %v, want none", page.Entries)
+	} else if page.More {
+		t.Fatal("a tenant without entries: more is true, want false")
 	}
 	var theirs []record
 	for _, r := range records[:30] {
@@ -457,8 +474,10 @@ func indexEndsPagesAtMaxBytes(t *testing.T, x IndexUnderTest) {
 			wantChosen(t, records, audit.Filter{}, audit.NewestFirst, x.walk(t, g.tenant, audit.Filter{}, request, backwards))
 		}
 		page := x.find(t, g.tenant, audit.Filter{}, audit.PageRequest{Limit: 50, MaxBytes: step.maxBytes})
-		if n := len(page.Entries); n < step.least || n > step.most || page.More != (n < len(records)) {
-			t.Fatalf("with MaxBytes %d a page has %d entries and More = %v", step.maxBytes, n, page.More)
+		if n := len(page.Entries); n < step.least || n > step.most {
+			t.Fatalf("MaxBytes %d: got %d entries, want %d to %d", step.maxBytes, n, step.least, step.most)
+		} else if page.More != (n < len(records)) {
+			t.Fatalf("MaxBytes %d: more is %v, want %v", step.maxBytes, page.More, (n < len(records)))
 		}
 	}
 }
@@ -608,8 +627,10 @@ func indexConcurrently(t *testing.T, x IndexUnderTest) {
 				for i := range 40 {
 					batch = append(batch, records[(from+i+w)%len(records)].Entry)
 				}
-				if rejections, err := search.PutEntries(t.Context(), x.Index, g.tenant, batch); err != nil || len(rejections) > 0 {
-					t.Errorf("Put: %v, rejections %+v", err, rejections)
+				if rejections, err := search.PutEntries(t.Context(), x.Index, g.tenant, batch); err != nil {
+					t.Errorf("Put: %v", err)
+				} else if len(rejections) > 0 {
+					t.Errorf("Put: got rejections %v, want none", rejections)
 				}
 			}
 		})

@@ -59,15 +59,24 @@ func presignerFetches(t *testing.T, x PresignerUnderTest) {
 	address := presign(t, x, tenant, "exports/1")
 	for range 2 {
 		status, header, body := fetch(t, http.MethodGet, address)
-		if status != http.StatusOK || !bytes.Equal(body, content) {
-			t.Fatalf("%d with %d bytes", status, len(body))
+		if status != http.StatusOK {
+			t.Fatalf("got status %d, want %d", status, http.StatusOK)
+		}
+		if !bytes.Equal(body, content) {
+			t.Fatalf("got a body of %d bytes with other content, want the %d bytes that were stored", len(body), len(content))
 		}
 		disposition, params, err := mime.ParseMediaType(header.Get("Content-Disposition"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if disposition != "attachment" || params["filename"] != "audit.ndjson" || header.Get("Content-Type") != "application/x-ndjson" {
-			t.Fatalf("headers %v", header)
+		if disposition != "attachment" {
+			t.Fatalf("got disposition %q, want %q", disposition, "attachment")
+		}
+		if params["filename"] != "audit.ndjson" {
+			t.Fatalf("got filename %q, want %q", params["filename"], "audit.ndjson")
+		}
+		if header.Get("Content-Type") != "application/x-ndjson" {
+			t.Fatalf("got Content-Type %q, want %q", header.Get("Content-Type"), "application/x-ndjson")
 		}
 	}
 }
@@ -76,8 +85,10 @@ func presignerHostileKeys(t *testing.T, x PresignerUnderTest) {
 	tenant := newTenant(t)
 	for _, key := range hostileKeys {
 		put(t, x.Blobs, tenant, key, []byte("of "+key))
-		if status, _, body := fetch(t, http.MethodGet, presign(t, x, tenant, key)); status != http.StatusOK || string(body) != "of "+key {
-			t.Errorf("%q: %d %.200s", key, status, body)
+		if status, _, body := fetch(t, http.MethodGet, presign(t, x, tenant, key)); status != http.StatusOK {
+			t.Errorf("%s: got status %d, want %d", key, status, http.StatusOK)
+		} else if string(body) != "of "+key {
+			t.Errorf("%s: got body %q, want %q", key, string(body), "of "+key)
 		}
 	}
 }
@@ -117,8 +128,10 @@ func presignerRefusesChanges(t *testing.T, x PresignerUnderTest) {
 		if wrong == address {
 			t.Fatalf("nothing was changed in %s", address)
 		}
-		if status, _, body := fetch(t, http.MethodGet, wrong); status < 400 || status >= 500 || bytes.Contains(body, []byte("secret")) {
-			t.Errorf("%s instead of %s: %d %.200s", wrong, address, status, body)
+		if status, _, body := fetch(t, http.MethodGet, wrong); status < 400 || status >= 500 {
+			t.Errorf("%s: got status %d, want 400 to 499", wrong, status)
+		} else if bytes.Contains(body, []byte("secret")) {
+			t.Errorf("%s: got body %q, want it without %q", wrong, body, []byte("secret"))
 		}
 	}
 }

@@ -54,8 +54,23 @@ func sameItems(t *testing.T, got, want []quarantine.Item) {
 	}
 	for i := range want {
 		g, w := got[i], want[i]
-		if g.ID != w.ID || g.Step != w.Step || g.Code != w.Code || g.Reason != w.Reason || !g.HeldAt.Equal(w.HeldAt) || !g.ExpiresAt.Equal(w.ExpiresAt) {
-			t.Fatalf("item %d is %+v, want %+v", i, g, w)
+		if g.ID != w.ID {
+			t.Fatalf("item %d: got ID %q, want %q", i, g.ID, w.ID)
+		}
+		if g.Step != w.Step {
+			t.Fatalf("item %d: got step %q, want %q", i, g.Step, w.Step)
+		}
+		if g.Code != w.Code {
+			t.Fatalf("item %d: got code %q, want %q", i, g.Code, w.Code)
+		}
+		if g.Reason != w.Reason {
+			t.Fatalf("item %d: got reason %q, want %q", i, g.Reason, w.Reason)
+		}
+		if !g.HeldAt.Equal(w.HeldAt) {
+			t.Fatalf("item %d: got held at %v, want %v", i, g.HeldAt, w.HeldAt)
+		}
+		if !g.ExpiresAt.Equal(w.ExpiresAt) {
+			t.Fatalf("item %d: got expires at %v, want %v", i, g.ExpiresAt, w.ExpiresAt)
 		}
 		sameEntries(t, []audit.Entry{g.Entry}, []audit.Entry{w.Entry})
 	}

@@ -160,8 +160,14 @@ func queueHides(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	if hidden := time.Since(received); hidden < visibility {
 		t.Fatalf("the message was delivered again after %v, its visibility timeout is %v", hidden, visibility)
 	}
-	if second.ReceiveCount != 2 || second.ID != first.ID || second.Receipt == first.Receipt {
-		t.Fatalf("second delivery %+v after first %+v", second, first)
+	if second.ReceiveCount != 2 {
+		t.Fatalf("the second delivery: got receive count %d, want 2", second.ReceiveCount)
+	}
+	if second.ID != first.ID {
+		t.Fatalf("the second delivery: got ID %q, want %q", second.ID, first.ID)
+	}
+	if second.Receipt == first.Receipt {
+		t.Fatalf("the second delivery: got receipt %q, want it to differ from %q", second.Receipt, first.Receipt)
 	}
 }
 
@@ -195,8 +201,10 @@ func queueChangesVisibility(t *testing.T, open func(time.Duration, int) MessageQ
 func queueWaits(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Minute, 5)
 	started := time.Now()
-	if got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, time.Second)); len(got) > 0 || time.Since(started) < 900*time.Millisecond {
-		t.Fatalf("an empty queue answered %d messages after %v, want none after 1s", len(got), time.Since(started))
+	if got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, time.Second)); len(got) > 0 {
+		t.Fatalf("an empty queue: got %d messages, want none", len(got))
+	} else if time.Since(started) < 900*time.Millisecond {
+		t.Fatalf("an empty queue: took %v, want at least %v", time.Since(started), 900*time.Millisecond)
 	}
 	var sender sync.WaitGroup
 	sender.Go(func() {
@@ -208,8 +216,11 @@ func queueWaits(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	started = time.Now()
 	got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, timeout))
 	sender.Wait()
-	if len(got) != 1 || time.Since(started) > timeout/2 {
-		t.Fatalf("received %d messages after %v, want the one sent after 200ms", len(got), time.Since(started))
+	if len(got) != 1 {
+		t.Fatalf("got %d messages, want 1", len(got))
+	}
+	if time.Since(started) > timeout/2 {
+		t.Fatalf("took %v, want at most %v", time.Since(started), timeout/2)
 	}
 }
 
@@ -263,8 +274,14 @@ func queueWakesUp(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	got := must[[]QueueMessage](t)(q.Receive(t.Context(), 1, timeout))
 	waited := time.Since(started)
 	sender.Wait()
-	if len(got) != 1 || got[0].Body != "late" || waited < 1200*time.Millisecond || waited > timeout/2 {
-		t.Fatalf("received %+v after %v, want the one that was sent after 200ms with a delay of 1s", got, waited)
+	if len(got) != 1 {
+		t.Fatalf("got %d messages, want 1", len(got))
+	}
+	if got[0].Body != "late" {
+		t.Fatalf("got body %q, want %q", got[0].Body, "late")
+	}
+	if waited < 1200*time.Millisecond || waited > timeout/2 {
+		t.Fatalf("waited %v, want %v to %v", waited, 1200*time.Millisecond, timeout/2)
 	}
 }
 
@@ -309,8 +326,11 @@ func queueRedrives(t *testing.T, open func(time.Duration, int) MessageQueue) {
 		wantDepth(t, q, 0, 0, 1)
 		noError(t, q.Redrive(t.Context()))
 		m := receive(t, q, 1)[0]
-		if m.Body != "poison" || m.ReceiveCount != 1 {
-			t.Fatalf("after the redrive came %+v, want the message as if new", m)
+		if m.Body != "poison" {
+			t.Fatalf("after the redrive: got body %q, want %q", m.Body, "poison")
+		}
+		if m.ReceiveCount != 1 {
+			t.Fatalf("after the redrive: got receive count %d, want 1", m.ReceiveCount)
 		}
 		noError(t, q.ChangeVisibility(t.Context(), m.Receipt, 0))
 		deadLetter(t, q, 1)
@@ -363,8 +383,11 @@ func queueConcurrently(t *testing.T, open func(time.Duration, int) MessageQueue)
 		})
 	}
 	workers.Wait()
-	if len(received) != senders*each || total != senders*each {
-		t.Fatalf("%d deliveries of %d messages, want %d of each", total, len(received), senders*each)
+	if len(received) != senders*each {
+		t.Fatalf("got %d different messages, want %d", len(received), senders*each)
+	}
+	if total != senders*each {
+		t.Fatalf("got %d deliveries, want %d", total, senders*each)
 	}
 	wantDepth(t, q, 0, 0, 0)
 }

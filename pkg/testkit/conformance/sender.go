@@ -146,8 +146,12 @@ func senderConcurrently(t *testing.T, u SenderUnderTest) {
 				text, err := c.Read(ctx)
 				cancel()
 				sender, _, _ := strings.Cut(strings.TrimPrefix(string(text), fmt.Sprint(n, " ")), " ")
-				if want := fmt.Sprint(n, " ", sender, " ", next[sender]); err != nil || string(text) != want {
-					t.Errorf("got %q, %v, want %q", text, err, want)
+				if err != nil {
+					t.Errorf("got error %v, want message %d of %q", err, next[sender], sender)
+					return
+				}
+				if want := fmt.Sprint(n, " ", sender, " ", next[sender]); string(text) != want {
+					t.Errorf("got %q, want %q", text, want)
 					return
 				}
 				next[sender]++

@@ -117,8 +117,10 @@ func (s streamUnderTest) wantSegments(t *testing.T, tenant audit.TenantID, after
 func (s streamUnderTest) wantExpired(t *testing.T, tenant audit.TenantID, positions ...int64) {
 	t.Helper()
 	for _, after := range positions {
-		if segments, err := s.Read(t.Context(), tenant, after, 10); !errors.Is(err, stream.ErrExpired) || len(segments) > 0 {
-			t.Fatalf("Read after %d = %+v, %v, want stream.ErrExpired", after, segments, err)
+		if segments, err := s.Read(t.Context(), tenant, after, 10); !errors.Is(err, stream.ErrExpired) {
+			t.Fatalf("Read after %d: got error %v, want %v", after, err, stream.ErrExpired)
+		} else if len(segments) > 0 {
+			t.Fatalf("Read after %d: got segments %v, want none", after, segments)
 		}
 	}
 }
@@ -304,8 +306,11 @@ func streamOpensConcurrently(t *testing.T, s streamUnderTest) {
 			})
 		}
 		openers.Wait()
-		if slices.Min(numbers) != slices.Max(numbers) || numbers[0] <= last {
-			t.Fatalf("8 Opens returned %v after %d, want one number after that", numbers, last)
+		if slices.Min(numbers) != slices.Max(numbers) {
+			t.Fatalf("8 concurrent Opens: got numbers %v, want the same number from each", numbers)
+		}
+		if numbers[0] <= last {
+			t.Fatalf("8 concurrent Opens: got number %d, want more than %d", numbers[0], last)
 		}
 		s.wantHead(t, tenant, numbers[0])
 		s.add(t, tenant, someIDs(0, 2))
@@ -346,8 +351,11 @@ func streamAppendsConcurrently(t *testing.T, s streamUnderTest) {
 	segments := <-seen
 	var ids []audit.EntryID
 	for i, segment := range segments {
-		if segment.Number != head+1+int64(i) || len(segment.IDs) == 0 {
-			t.Fatalf("segment %d after %d is %+v", i+1, head, segment)
+		if segment.Number != head+1+int64(i) {
+			t.Fatalf("%+v: got number %d, want %d", segment, segment.Number, head+1+int64(i))
+		}
+		if len(segment.IDs) == 0 {
+			t.Fatalf("%+v: got no IDs, want some", segment)
 		}
 		ids = append(ids, segment.IDs...)
 	}

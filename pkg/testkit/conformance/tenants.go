@@ -135,8 +135,11 @@ func tenantsList(t *testing.T, s tenants.Store) {
 		{nil, base, 2, ids[:2], true},
 	} {
 		got, more := list(step.only, step.after, step.limit)
-		if !slices.Equal(got, step.want) || more != step.more {
-			t.Fatalf("List(%v, %q, %d) = %v, %v, want %v, %v", step.only, step.after, step.limit, got, more, step.want, step.more)
+		if !slices.Equal(got, step.want) {
+			t.Fatalf("%s: %s: %d: got %q, want %q", step.only, step.after, step.limit, got, step.want)
+		}
+		if more != step.more {
+			t.Fatalf("%s: %s: %d: more is %v, want %v", step.only, step.after, step.limit, more, step.more)
 		}
 	}
 	found, _, err := s.List(t.Context(), ids[:1], "", 1)
@@ -153,8 +156,11 @@ func tenantsBury(t *testing.T, s tenants.Store) {
 	wantError(t, err, audit.ErrNotFound)
 	found, more, err := s.List(t.Context(), []audit.TenantID{tenant.ID}, "", 10)
 	noError(t, err)
-	if len(found) > 0 || more {
-		t.Fatalf("a buried tenant is listed: %+v", found)
+	if len(found) > 0 {
+		t.Fatalf("a buried tenant is listed: got found %v, want none", found)
+	}
+	if more {
+		t.Fatal("a buried tenant is listed: more is true, want false")
 	}
 	wantError(t, s.Create(t.Context(), tenant), audit.ErrConflict)
 	tenant.Version = 2

@@ -91,7 +91,7 @@ func TestAnEngineThatRunsIsUsed(t *testing.T) {
 
 func TestFetchRefusesUnknownEngines(t *testing.T) {
 	if err := enginetest.Fetch(t.Context(), "mongo", "oracle"); err == nil || !strings.Contains(err.Error(), "oracle") {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v, want one with %q", err, "oracle")
 	}
 }
 

@@ -87,11 +87,17 @@ func TestTCPProxyInjects(t *testing.T) {
 			})
 			begun := time.Now()
 			answer, err := ask(proxy.Addr(), "bad")
-			if (err == nil) != test.answered || test.answered && answer != "did bad" {
-				t.Errorf("answer %q, %v", answer, err)
+			if (err == nil) != test.answered {
+				t.Errorf("got error %v, want answered %v", err, test.answered)
 			}
-			if did.Load() != test.did || time.Since(begun) < test.fault.Delay {
-				t.Errorf("did %d in %s", did.Load(), time.Since(begun))
+			if test.answered && answer != "did bad" {
+				t.Errorf("got answer %q, want %q", answer, "did bad")
+			}
+			if did.Load() != test.did {
+				t.Errorf("did %d, want %d", did.Load(), test.did)
+			}
+			if time.Since(begun) < test.fault.Delay {
+				t.Errorf("took %v, want at least %v", time.Since(begun), test.fault.Delay)
 			}
 			if answer, err := ask(proxy.Addr(), "good"); err != nil {
 				t.Error(err)
@@ -165,8 +171,13 @@ func TestHTTPProxyInjects(t *testing.T) {
 			}
 			proxy.Inject(func(r *http.Request) enginetest.HTTPFault { return test.fault })
 			begun := time.Now()
-			if status := post(); status != test.status || did.Load() != test.did || time.Since(begun) < test.least {
-				t.Errorf("status %d, did %d in %s", status, did.Load(), time.Since(begun))
+			switch status := post(); {
+			case status != test.status:
+				t.Errorf("got status %d, want %d", status, test.status)
+			case did.Load() != test.did:
+				t.Errorf("did %d, want %d", did.Load(), test.did)
+			case time.Since(begun) < test.least:
+				t.Errorf("took %v, want at least %v", time.Since(begun), test.least)
 			}
 			proxy.Inject(nil)
 			if status := post(); status != http.StatusTeapot {
