@@ -53,8 +53,14 @@ func TestGatewayAnswersWhatTheAuthorizerSays(t *testing.T) {
 		r.Header.Set("X-Tenant-ID", "acme")
 		w := httptest.NewRecorder()
 		i.ServeHTTP(w, r)
-		if w.Code != test.status || w.Header().Get("Retry-After") != test.retry || w.Header().Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s: %d %v, want %d", test.name, w.Code, w.Header(), test.status)
+		if w.Code != test.status {
+			t.Errorf("%s: got code %d, want %d: %s", test.name, w.Code, test.status, w.Body)
+		}
+		if w.Header().Get("Retry-After") != test.retry {
+			t.Errorf("%s: got Retry-After %q, want %q", test.name, w.Header().Get("Retry-After"), test.retry)
+		}
+		if w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: got Content-Type %q, want %q", test.name, w.Header().Get("Content-Type"), "application/problem+json")
 		}
 		if strings.Contains(w.Body.String(), "store") {
 			t.Errorf("%s: the answer tells the cause: %s", test.name, w.Body)

@@ -28,8 +28,14 @@ func anEntryIsStoredOnceAndFound(t *testing.T, start starter) {
 		got := admin.do("POST", "/logs", entry, nil)
 		var accepted struct{ ID, Status string }
 		got.decode(t, &accepted)
-		if got.status != http.StatusAccepted || accepted.Status != "accepted" || id != "" && id != accepted.ID {
-			t.Fatalf("%d %s", got.status, got.body)
+		if got.status != http.StatusAccepted {
+			t.Fatalf("got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
+		}
+		if accepted.Status != "accepted" {
+			t.Fatalf("got status %q, want %q", accepted.Status, "accepted")
+		}
+		if id != "" && id != accepted.ID {
+			t.Fatalf("got ID %q, want %q", accepted.ID, id)
 		}
 		id = accepted.ID
 	}
@@ -88,11 +94,18 @@ func anIdentityWithOtherContentGoesToQuarantine(t *testing.T, start starter) {
 			t.Fatal("nothing in quarantine")
 		}
 	}
-	if item := held.Items[0]; item.Code != audit.CodeIdentityConflict || item.Step != "persist" || item.Entry["message"] != "forged entry 1" {
-		t.Errorf("got %+v", item)
+	switch item := held.Items[0]; {
+	case item.Code != audit.CodeIdentityConflict:
+		t.Errorf("got code %q, want %q", item.Code, audit.CodeIdentityConflict)
+	case item.Step != "persist":
+		t.Errorf("got step %q, want %q", item.Step, "persist")
+	case item.Entry["message"] != "forged entry 1":
+		t.Errorf("got message %v, want %v", item.Entry["message"], "forged entry 1")
 	}
-	if got := admin.list(nil); len(got.Items) != 1 || !bytes.Contains(got.Items[0]["message"], []byte("entry number 1")) {
-		t.Errorf("the stored entry changed: %v", got.Items)
+	if got := admin.list(nil); len(got.Items) != 1 {
+		t.Errorf("the stored entry changed: got %d items, want 1", len(got.Items))
+	} else if !bytes.Contains(got.Items[0]["message"], []byte("entry number 1")) {
+		t.Errorf("the stored entry changed: got message %q, want it to contain %q", got.Items[0]["message"], []byte("entry number 1"))
 	}
 	path := "/logs/quarantine/" + held.Items[0].ID
 	if got := admin.do("POST", path+"/retry", "", nil); got.status/100 != 2 {
@@ -145,20 +158,40 @@ func bulkWithSevenFaults(t *testing.T, start starter) {
 	got := admin.do("POST", "/logs/bulk", "["+strings.Join(entries, ",")+"]", nil)
 	var answer bulkAnswer
 	got.decode(t, &answer)
-	if got.status != http.StatusMultiStatus || answer.Accepted != 993 || answer.Rejected != 7 || len(answer.Items) != 1000 {
-		t.Fatalf("%d: %d accepted, %d rejected, %d items", got.status, answer.Accepted, answer.Rejected, len(answer.Items))
+	if got.status != http.StatusMultiStatus {
+		t.Fatalf("got status %d, want %d: %s", got.status, http.StatusMultiStatus, got.body)
+	}
+	if answer.Accepted != 993 {
+		t.Fatalf("accepted %d, want 993", answer.Accepted)
+	}
+	if answer.Rejected != 7 {
+		t.Fatalf("rejected %d, want 7", answer.Rejected)
+	}
+	if len(answer.Items) != 1000 {
+		t.Fatalf("got %d items, want 1000", len(answer.Items))
 	}
 	for i, item := range answer.Items {
 		n, faulty := faults[i]
 		if !faulty {
-			if item.Status != "accepted" || item.Index != i {
-				t.Errorf("entry %d is %+v", i, item)
+			if item.Status != "accepted" {
+				t.Errorf("item %d: %+v: got status %q, want %q", i, item, item.Status, "accepted")
+			}
+			if item.Index != i {
+				t.Errorf("%+v: got index %d, want %d", item, item.Index, i)
 			}
 			continue
 		}
-		if item.Status != "rejected" || item.Error == nil || len(item.Error.Errors) != 1 ||
-			item.Error.Errors[0].Pointer != sevenFaults[n].pointer || item.Error.Errors[0].Code != sevenFaults[n].code {
-			t.Errorf("entry %d is %+v (%+v), want %s at %s", i, item, item.Error, sevenFaults[n].code, sevenFaults[n].pointer)
+		switch {
+		case item.Status != "rejected":
+			t.Errorf("item %d: %+v: got status %q, want %q", i, item, item.Status, "rejected")
+		case item.Error == nil:
+			t.Errorf("item %d: %+v: got no error, want one", i, item)
+		case len(item.Error.Errors) != 1:
+			t.Errorf("item %d: %+v: got %d errors, want 1", i, item, len(item.Error.Errors))
+		case item.Error.Errors[0].Pointer != sevenFaults[n].pointer:
+			t.Errorf("item %d: %+v: got pointer %q, want %q", i, item, item.Error.Errors[0].Pointer, sevenFaults[n].pointer)
+		case item.Error.Errors[0].Code != sevenFaults[n].code:
+			t.Errorf("item %d: %+v: got code %q, want %q", i, item, item.Error.Errors[0].Code, sevenFaults[n].code)
 		}
 	}
 	admin.eventually(993)
@@ -242,13 +275,18 @@ func pagesWhileMoreIsWritten(t *testing.T, start starter) {
 			query.Set("limit", "37")
 			query.Set("to", "2026-01-02T04:00:00Z")
 			forwards, lastPrev := walk(t, admin, query, "")
-			if len(forwards) != before || len(slices.Compact(slices.Sorted(slices.Values(forwards)))) != before {
-				t.Fatalf("%v: %d entries forwards, want %d different ones", query, len(forwards), before)
+			if len(forwards) != before {
+				t.Fatalf("%v: got %d forwards, want %d", query, len(forwards), before)
+			}
+			if len(slices.Compact(slices.Sorted(slices.Values(forwards)))) != before {
+				t.Fatalf("%v: got %d different forwards, want %d", query, len(slices.Compact(slices.Sorted(slices.Values(forwards)))), before)
 			}
 			backwards := walkBack(t, admin, query, lastPrev)
 			slices.Reverse(backwards)
-			if joined := backwards; !slices.Equal(joined, forwards[:len(joined)]) || before-len(joined) > 37 {
-				t.Errorf("%v: %d entries backwards do not repeat the %d forwards", query, len(joined), len(forwards))
+			if !slices.Equal(backwards, forwards[:len(backwards)]) {
+				t.Errorf("%v: got backwards %q, want %q", query, backwards, forwards[:len(backwards)])
+			} else if before-len(backwards) > 37 {
+				t.Errorf("%v: backwards lacks %d entries, want at most 37", query, before-len(backwards))
 			}
 		}
 	}
@@ -333,8 +371,13 @@ func objectsComeBackExactly(t *testing.T, start starter) {
 		got := admin.do("POST", "/logs", `{"user_id":"u","action":"A","resource_type":"r","metadata":`+object+`}`, nil)
 		var problem struct{ Errors []audit.FieldError }
 		got.decode(t, &problem)
-		if got.status != http.StatusUnprocessableEntity || len(problem.Errors) == 0 || problem.Errors[0].Code != code {
-			t.Errorf("%.80q: %d %s, want %s", object, got.status, got.body, code)
+		switch {
+		case got.status != http.StatusUnprocessableEntity:
+			t.Errorf("%.80q: %s: got status %d, want %d: %s", object, code, got.status, http.StatusUnprocessableEntity, got.body)
+		case len(problem.Errors) == 0:
+			t.Errorf("%.80q: %s: got no errors, want some", object, code)
+		case problem.Errors[0].Code != code:
+			t.Errorf("%.80q: got code %q, want %q", object, problem.Errors[0].Code, code)
 		}
 	}
 }

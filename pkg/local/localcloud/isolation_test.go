@@ -145,8 +145,11 @@ func routesInAForeignTenant(t *testing.T, start starter) {
 				continue
 			}
 			unknown := s.call(*route, s.roles[role]("acme"), "no-such-tenant")
-			if foreign.status != http.StatusForbidden || unknown.status != http.StatusForbidden {
-				t.Errorf("%s as %s: foreign %d, unknown %d", f.Name, role, foreign.status, unknown.status)
+			if foreign.status != http.StatusForbidden {
+				t.Errorf("%s: %s: got status %d, want %d: %s", f.Name, role, foreign.status, http.StatusForbidden, foreign.body)
+			}
+			if unknown.status != http.StatusForbidden {
+				t.Errorf("%s: %s: got status %d, want %d: %s", f.Name, role, unknown.status, http.StatusForbidden, unknown.body)
 			}
 			if got, want := withoutRequestID(unknown.body), withoutRequestID(foreign.body); !bytes.Equal(got, want) {
 				t.Errorf("%s as %s tells a foreign tenant (%s) from an unknown one (%s)", f.Name, role, want, got)

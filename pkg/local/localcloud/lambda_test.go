@@ -189,8 +189,10 @@ func killedEnvironmentsLoseNothing(t *testing.T, data string, engines config.Eng
 	}
 	admin.eventually(total)
 	ids, _ := walk(t, admin, url.Values{"limit": {"1000"}}, "")
-	if n := len(slices.Compact(slices.Sorted(slices.Values(ids)))); len(ids) != total || n != total {
-		t.Errorf("%d entries with %d ids are listed, want %d", len(ids), n, total)
+	if n := len(slices.Compact(slices.Sorted(slices.Values(ids)))); len(ids) != total {
+		t.Errorf("got %d ids, want %d", len(ids), total)
+	} else if n != total {
+		t.Errorf("got %d different ids, want %d", n, total)
 	}
 	var held struct{ Items []json.RawMessage }
 	if admin.get("/logs/quarantine", nil).decode(t, &held); len(held.Items) > 0 {
@@ -218,8 +220,13 @@ func submit(c caller, first, size int) (refused int) {
 		if got.status == http.StatusAccepted {
 			return refused
 		}
-		if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" || c.t.Failed() {
-			c.t.Errorf("bulk: %d %s", got.status, got.body)
+		if got.status != http.StatusServiceUnavailable {
+			c.t.Errorf("bulk: got status %d, want %d: %s", got.status, http.StatusServiceUnavailable, got.body)
+		}
+		if got.header.Get("Retry-After") == "" {
+			c.t.Errorf("bulk: got no Retry-After, want one: %s", got.body)
+		}
+		if c.t.Failed() {
 			return refused
 		}
 		refused++
@@ -254,17 +261,20 @@ func TestLambdaAnswersAsInProcess(t *testing.T) {
 			{"head", "HEAD", "/health", "", "", "", 200, ""},
 		} {
 			got := s.as(test.authorization, test.tenant).do(test.method, test.path, test.body, map[string]string{"X-Request-Id": "r-1"})
-			var problem struct {
-				Type      string
-				Status    int
-				RequestID string `json:"request_id"`
-			}
 			if test.code != "" {
-				got.decode(t, &problem)
+				type problem struct {
+					Type      string
+					Status    int
+					RequestID string `json:"request_id"`
+				}
+				var answer problem
+				got.decode(t, &answer)
+				if want := (problem{"urn:ocelot:problem:" + test.code, test.status, "r-1"}); answer != want {
+					t.Errorf("%s: got problem %+v, want %+v", test.name, answer, want)
+				}
 			}
-			if got.status != test.status || test.code != "" &&
-				(problem.Type != "urn:ocelot:problem:"+test.code || problem.Status != test.status || problem.RequestID != "r-1") {
-				t.Errorf("%s: %d %.300s", test.name, got.status, got.body)
+			if got.status != test.status {
+				t.Errorf("%s: got status %d, want %d: %s", test.name, got.status, test.status, got.body)
 			}
 			if got.header.Get("X-Request-Id") != "r-1" {
 				t.Errorf("%s: the request id is %q", test.name, got.header.Get("X-Request-Id"))
@@ -309,8 +319,11 @@ func TestLambdaKeepsVerdicts(t *testing.T) {
 		processes.mu.Lock()
 		asked := len(processes.pids["authorize-request"]) > 0
 		processes.mu.Unlock()
-		if got.status != test.status || asked != test.asked {
-			t.Errorf("%s: %d, the authorizer was asked: %t, want %d, %t", test.name, got.status, asked, test.status, test.asked)
+		if got.status != test.status {
+			t.Errorf("%s: got status %d, want %d: %s", test.name, got.status, test.status, got.body)
+		}
+		if asked != test.asked {
+			t.Errorf("%s: asked is %v, want %v", test.name, asked, test.asked)
 		}
 	}
 }
@@ -356,6 +369,6 @@ func TestLambdaNamesMissingBootstraps(t *testing.T) {
 		Tokens: func(context.Context, []byte) (access.TokenVerifier, error) { return refuseTokens{}, nil },
 	})
 	if err == nil || !strings.Contains(err.Error(), "create-log, create-logs-bulk") {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v, want one with %q", err, "create-log, create-logs-bulk")
 	}
 }

@@ -219,8 +219,10 @@ func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) 
 		}
 		if err := json.Unmarshal([]byte(line), &m); err != nil {
 			r.t.Fatal(err)
-		} else if m.Service != "reconcile-index" || m.Tenant != string(tenant) {
-			r.t.Fatalf("got the line %s, want one of reconcile-index and %s", line, tenant)
+		} else if m.Service != "reconcile-index" {
+			r.t.Fatalf("%s: got service %q, want %q", line, m.Service, "reconcile-index")
+		} else if m.Tenant != string(tenant) {
+			r.t.Fatalf("%s: got tenant %q, want %q", line, m.Tenant, string(tenant))
 		}
 		sum.Stored, sum.Indexed, sum.Repaired = sum.Stored+m.Stored, sum.Indexed+m.Indexed, sum.Repaired+m.Repaired
 		sum.Lag = max(sum.Lag, m.Lag)
@@ -282,8 +284,20 @@ func reconcilesWhatWasRemovedByHand(t *testing.T, r *reconciled, tenant audit.Te
 	if today() != day {
 		return false
 	}
-	if found.Stored != total || found.Indexed != total-removed || found.Repaired != removed || found.Lag <= 0 || days != 3 {
-		t.Errorf("published %+v of %d days, want %d stored and %d repaired of 3 days, and a lag", found, days, total, removed)
+	if found.Stored != total {
+		t.Errorf("stored %v, want %v", found.Stored, total)
+	}
+	if found.Indexed != total-removed {
+		t.Errorf("indexed %v, want %v", found.Indexed, total-removed)
+	}
+	if found.Repaired != removed {
+		t.Errorf("repaired %v, want %v", found.Repaired, removed)
+	}
+	if found.Lag <= 0 {
+		t.Errorf("got lag %v, want more than 0", found.Lag)
+	}
+	if days != 3 {
+		t.Errorf("got %d days, want 3", days)
 	}
 	r.handle()
 	admin.eventually(total)
@@ -304,8 +318,13 @@ func (c caller) wantStatus(ids []string, want string) {
 	for _, id := range ids {
 		got := c.get("/logs/"+id, nil)
 		var entry struct{ ID, Status string }
-		if got.decode(c.t, &entry); got.status != http.StatusOK || entry.ID != id || entry.Status != want {
-			c.t.Fatalf("%d %s, want the entry %s with the status %s", got.status, got.body, id, want)
+		switch got.decode(c.t, &entry); {
+		case got.status != http.StatusOK:
+			c.t.Fatalf("%s: got status %d, want %d: %s", id, got.status, http.StatusOK, got.body)
+		case entry.ID != id:
+			c.t.Fatalf("got ID %q, want %q", entry.ID, id)
+		case entry.Status != want:
+			c.t.Fatalf("%s: got status %q, want %q", id, entry.Status, want)
 		}
 	}
 }

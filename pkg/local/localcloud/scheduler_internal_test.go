@@ -29,8 +29,15 @@ func TestSchedulerRunsAtOnceAndThenAtItsRate(t *testing.T) {
 			return ctx.Err()
 		}
 		s.run(ctx)
-		if len(at) != 5 || at[0] != 0 || at[1] != 15*time.Minute || at[4] != time.Hour {
-			t.Errorf("ran at %v, want every 15 minutes from the start", at)
+		switch {
+		case len(at) != 5:
+			t.Errorf("got %d runs, want 5", len(at))
+		case at[0] != 0:
+			t.Errorf("run 0: at %v, want 0", at[0])
+		case at[1] != 15*time.Minute:
+			t.Errorf("run 1: at %v, want %v", at[1], 15*time.Minute)
+		case at[4] != time.Hour:
+			t.Errorf("run 4: at %v, want %v", at[4], time.Hour)
 		}
 		if took := time.Since(began); took != time.Hour+time.Second {
 			t.Errorf("ended after %v, not with its context", took)
@@ -53,8 +60,13 @@ func TestSchedulerGoesOnAfterAFailure(t *testing.T) {
 			return errors.New("the store is down")
 		}
 		s.run(ctx)
-		if text := log.String(); runs != 3 || strings.Count(text, "\n") != 2 || !strings.Contains(text, `"function":"reconcile-index"`) {
-			t.Errorf("%d runs, want 3; logged %s", runs, text)
+		switch text := log.String(); {
+		case runs != 3:
+			t.Errorf("got %d runs, want 3", runs)
+		case strings.Count(text, "\n") != 2:
+			t.Errorf("got %d times %q in %q, want 2", strings.Count(text, "\n"), "\n", text)
+		case !strings.Contains(text, `"function":"reconcile-index"`):
+			t.Errorf("got text %q, want it to contain %q", text, `"function":"reconcile-index"`)
 		}
 	})
 }

@@ -78,8 +78,10 @@ func (c caller) subscribe(filter, after string) *subscriber {
 		c.t.Fatal(err)
 	}
 	s.say(string(text))
-	if got := s.read(); got.Type != "subscribed" || got.Cursor == "" {
-		c.t.Fatalf("frame %v", got)
+	if got := s.read(); got.Type != "subscribed" {
+		c.t.Fatalf("got type %q, want %q", got.Type, "subscribed")
+	} else if got.Cursor == "" {
+		c.t.Fatal("got an empty cursor, want a value")
 	}
 	return s
 }
@@ -198,16 +200,25 @@ func streamsWhatIsStored(t *testing.T, start starter) {
 	}
 
 	all.say(`{"action":"ping"}`)
-	if f := all.read(); f.Type != "pong" || f.Cursor == "" {
-		t.Errorf("frame %v", f)
+	if f := all.read(); f.Type != "pong" {
+		t.Errorf("got type %q, want %q", f.Type, "pong")
+	} else if f.Cursor == "" {
+		t.Error("got an empty cursor, want a value")
 	}
 	all.say(`{"action":"subscribe","filter":{"color":"red"}}`)
-	if f := all.read(); f.Type != "error" || f.Error.Status != 422 || f.Error.Errors[0].Pointer != "/filter/color" {
-		t.Errorf("frame %v", f)
+	switch f := all.read(); {
+	case f.Type != "error":
+		t.Errorf("got type %q, want %q", f.Type, "error")
+	case f.Error.Status != 422:
+		t.Errorf("got status %d, want 422", f.Error.Status)
+	case f.Error.Errors[0].Pointer != "/filter/color":
+		t.Errorf("got pointer %q, want %q", f.Error.Errors[0].Pointer, "/filter/color")
 	}
 	all.say(`hello`)
-	if f := all.read(); f.Type != "error" || f.Error.Status != 422 {
-		t.Errorf("frame %v", f)
+	if f := all.read(); f.Type != "error" {
+		t.Errorf("got type %q, want %q", f.Type, "error")
+	} else if f.Error.Status != 422 {
+		t.Errorf("got status %d, want 422", f.Error.Status)
 	}
 	all.say(`{"action":"unsubscribe"}`)
 	if f := all.read(); f.Type != "unsubscribed" {
@@ -231,8 +242,10 @@ func streamConnects(t *testing.T, start starter) {
 		"no tenant":   {service.as(admin.authorization, ""), http.StatusBadRequest},
 		"nonsense":    {service.as("Bearer x", "acme"), http.StatusUnauthorized},
 	} {
-		if _, status, err := tt.as.connect(""); err == nil || status != tt.status {
-			t.Errorf("%s: %d, %v", name, status, err)
+		if _, status, err := tt.as.connect(""); err == nil {
+			t.Errorf("%s: got no error, want one", name)
+		} else if status != tt.status {
+			t.Errorf("%s: got status %d, want %d", name, status, tt.status)
 		}
 	}
 	var ticket struct{ URL string }
@@ -252,11 +265,15 @@ func streamConnects(t *testing.T, start starter) {
 	if err := conn.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Error(err)
 	}
-	if _, status, err := browser.connect("?ticket=forged"); err == nil || status != http.StatusUnauthorized {
-		t.Errorf("a forged ticket: %d, %v", status, err)
+	if _, status, err := browser.connect("?ticket=forged"); err == nil {
+		t.Error("a forged ticket: got no error, want one")
+	} else if status != http.StatusUnauthorized {
+		t.Errorf("a forged ticket: got status %d, want %d", status, http.StatusUnauthorized)
 	}
-	if got := admin.get("/logs/stream", nil); got.status == http.StatusSwitchingProtocols || got.status < 400 {
-		t.Errorf("without an upgrade: %d %s", got.status, got.body)
+	if got := admin.get("/logs/stream", nil); got.status == http.StatusSwitchingProtocols {
+		t.Errorf("without an upgrade: got status %d, want it to differ from %d", got.status, http.StatusSwitchingProtocols)
+	} else if got.status < 400 {
+		t.Errorf("without an upgrade: got status %d, want at least 400", got.status)
 	}
 }
 

@@ -279,30 +279,93 @@ func TestSocketEventsAreGenuine(t *testing.T) {
 		if kind == lambdaedge.SocketEventMessage {
 			body = bodies[i-1]
 		}
-		if r.RouteKey != key || r.EventType != kind || e.Body != body || e.IsBase64Encoded {
-			t.Errorf("event %d is of %s, %s with %q, want %s, %s with %q", i, r.RouteKey, r.EventType, e.Body, key, kind, body)
+		if r.RouteKey != key {
+			t.Errorf("event %d: got route key %q, want %q", i, r.RouteKey, key)
+		}
+		if r.EventType != kind {
+			t.Errorf("event %d: got event type %q, want %q", i, r.EventType, kind)
+		}
+		if e.Body != body {
+			t.Errorf("event %d: got body %q, want %q", i, e.Body, body)
+		}
+		if e.IsBase64Encoded {
+			t.Errorf("event %d: base64 encoded is true, want false", i)
 		}
 		at, err := time.Parse("02/Jan/2006:15:04:05 -0700", r.RequestTime)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if at.Unix() != r.RequestTimeEpoch/1000 || r.RequestTimeEpoch < r.ConnectedAt || r.ConnectedAt < began.UnixMilli() {
-			t.Errorf("event %d is of %s, %d, connected at %d, %v", i, r.RequestTime, r.RequestTimeEpoch, r.ConnectedAt, err)
+		if at.Unix() != r.RequestTimeEpoch/1000 {
+			t.Errorf("event %d: got request time %d, want %d", i, at.Unix(), r.RequestTimeEpoch/1000)
 		}
-		if r.MessageDirection != "IN" || r.Stage == "" || r.APIID == "" || r.DomainName != strings.TrimPrefix(s.server.URL, "http://") ||
-			r.Identity.SourceIP != "127.0.0.1" || r.Identity.UserAgent != "tail/1.0" || r.ConnectionID != s.events[0].RequestContext.ConnectionID ||
-			!regexp.MustCompile(`^[\w-]{15}=$`).MatchString(r.ConnectionID) || r.ExtendedRequestID == "" || ids[r.RequestID] || (r.MessageID != nil) != (kind == "MESSAGE") {
-			t.Errorf("event %d: %+v", i, r)
+		if r.RequestTimeEpoch < r.ConnectedAt {
+			t.Errorf("event %d: got request time epoch %d, want at least %d", i, r.RequestTimeEpoch, r.ConnectedAt)
+		}
+		if r.ConnectedAt < began.UnixMilli() {
+			t.Errorf("event %d: got connected at %d, want at least %d", i, r.ConnectedAt, began.UnixMilli())
+		}
+		if r.MessageDirection != "IN" {
+			t.Errorf("event %d: got message direction %q, want %q", i, r.MessageDirection, "IN")
+		}
+		if r.Stage == "" {
+			t.Errorf("event %d: got an empty stage, want a value", i)
+		}
+		if r.APIID == "" {
+			t.Errorf("event %d: got an empty API ID, want a value", i)
+		}
+		if r.DomainName != strings.TrimPrefix(s.server.URL, "http://") {
+			t.Errorf("event %d: got domain name %q, want %q", i, r.DomainName, strings.TrimPrefix(s.server.URL, "http://"))
+		}
+		if r.Identity.SourceIP != "127.0.0.1" {
+			t.Errorf("event %d: got source IP %q, want %q", i, r.Identity.SourceIP, "127.0.0.1")
+		}
+		if r.Identity.UserAgent != "tail/1.0" {
+			t.Errorf("event %d: got user agent %q, want %q", i, r.Identity.UserAgent, "tail/1.0")
+		}
+		if r.ConnectionID != s.events[0].RequestContext.ConnectionID {
+			t.Errorf("event %d: got connection ID %q, want %q", i, r.ConnectionID, s.events[0].RequestContext.ConnectionID)
+		}
+		if !regexp.MustCompile(`^[\w-]{15}=$`).MatchString(r.ConnectionID) {
+			t.Errorf("event %d: got connection ID %q, want 15 characters of base64 and =", i, r.ConnectionID)
+		}
+		if r.ExtendedRequestID == "" {
+			t.Errorf("event %d: got an empty extended request ID, want a value", i)
+		}
+		if ids[r.RequestID] {
+			t.Errorf("event %d: got request ID %q twice, want one for each event", i, r.RequestID)
+		}
+		if (r.MessageID != nil) != (kind == "MESSAGE") {
+			t.Errorf("event %d: got message ID %v, want one only for a message", i, r.MessageID)
 		}
 		ids[r.RequestID] = true
 	}
 	connect, end := s.events[0], s.events[len(s.events)-1]
-	if !slices.Equal(connect.MultiValueQueryStringParameters["ticket"], []string{"a&b", "c d"}) || connect.Headers["X-Tenant-Id"] != "acme" ||
-		connect.Headers["Authorization"] != "Bearer e30" || connect.Headers["Host"] == "" || connect.Headers["Upgrade"] != "" || connect.MultiValueHeaders["Connection"] != nil {
-		t.Errorf("$connect: %+v", connect)
+	if !slices.Equal(connect.MultiValueQueryStringParameters["ticket"], []string{"a&b", "c d"}) {
+		t.Errorf("$connect: got ticket %q, want %q", connect.MultiValueQueryStringParameters["ticket"], []string{"a&b", "c d"})
 	}
-	if end.RequestContext.DisconnectStatusCode != 4001 || *end.RequestContext.DisconnectReason != "enough" || end.Headers["Authorization"] != "" {
-		t.Errorf("$disconnect: %+v", end)
+	if connect.Headers["X-Tenant-Id"] != "acme" {
+		t.Errorf("$connect: got X-Tenant-Id %q, want %q", connect.Headers["X-Tenant-Id"], "acme")
+	}
+	if connect.Headers["Authorization"] != "Bearer e30" {
+		t.Errorf("$connect: got Authorization %q, want %q", connect.Headers["Authorization"], "Bearer e30")
+	}
+	if connect.Headers["Host"] == "" {
+		t.Error("$connect: got an empty Host, want a value")
+	}
+	if connect.Headers["Upgrade"] != "" {
+		t.Errorf("$connect: got Upgrade %q, want none", connect.Headers["Upgrade"])
+	}
+	if connect.MultiValueHeaders["Connection"] != nil {
+		t.Errorf("$connect: got Connection %q, want none", connect.MultiValueHeaders["Connection"])
+	}
+	if end.RequestContext.DisconnectStatusCode != 4001 {
+		t.Errorf("$disconnect: got disconnect status code %d, want 4001", end.RequestContext.DisconnectStatusCode)
+	}
+	if *end.RequestContext.DisconnectReason != "enough" {
+		t.Errorf("$disconnect: got disconnect reason %q, want %q", *end.RequestContext.DisconnectReason, "enough")
+	}
+	if end.Headers["Authorization"] != "" {
+		t.Errorf("$disconnect: got Authorization %q, want none", end.Headers["Authorization"])
 	}
 }
 
@@ -353,13 +416,23 @@ func TestSocketRefusals(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if response.StatusCode != c.status || !strings.Contains(string(body), c.body) || strings.Contains(string(body), "secret") ||
-				response.Header.Get("Content-Type") != "application/problem+json" {
-				t.Errorf("%d %s %s, %v", response.StatusCode, response.Header, body, err)
+			if response.StatusCode != c.status {
+				t.Errorf("got status code %d, want %d", response.StatusCode, c.status)
+			}
+			if !strings.Contains(string(body), c.body) {
+				t.Errorf("got body %q, want it to contain %q", string(body), c.body)
+			}
+			if strings.Contains(string(body), "secret") {
+				t.Errorf("got body %q, want it without %q", string(body), "secret")
+			}
+			if response.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("got Content-Type %q, want %q", response.Header.Get("Content-Type"), "application/problem+json")
 			}
 			s.gateway.stop()
-			if n := len(s.seen(lambdaedge.SocketEventDisconnect)); n > 0 || len(s.gateway.open) > 0 {
-				t.Errorf("%d ends, %d connections", n, len(s.gateway.open))
+			if n := len(s.seen(lambdaedge.SocketEventDisconnect)); n > 0 {
+				t.Errorf("got %d $disconnect events, want none", n)
+			} else if len(s.gateway.open) > 0 {
+				t.Errorf("got %d open connections, want none", len(s.gateway.open))
 			}
 		})
 	}
@@ -440,8 +513,12 @@ func TestSocketTellsFailures(t *testing.T) {
 		var told struct{ Message, ConnectionID, RequestID string }
 		if err = errors.Join(err, json.Unmarshal(text, &told)); err != nil {
 			t.Error(err)
-		} else if told.Message != test.want || told.ConnectionID != c.id || told.RequestID == "" {
-			t.Errorf("got %s, want %s", text, test.want)
+		} else if told.Message != test.want {
+			t.Errorf("got message %q, want %q", told.Message, test.want)
+		} else if told.ConnectionID != c.id {
+			t.Errorf("got connection ID %q, want %q", told.ConnectionID, c.id)
+		} else if told.RequestID == "" {
+			t.Error("got an empty request ID, want a value")
 		}
 	}
 	// What a function answers by itself does not reach the client.
@@ -526,8 +603,11 @@ func TestSocketCloses(t *testing.T) {
 			c.act(s, client)
 			client.wantClosed(c.want)
 			end := s.await(lambdaedge.SocketEventDisconnect, 1).RequestContext
-			if end.DisconnectStatusCode != int64(c.want) || end.ConnectionID != client.id {
-				t.Errorf("the end is told as %+v", end)
+			if end.DisconnectStatusCode != int64(c.want) {
+				t.Errorf("the end: got disconnect status code %d, want %d", end.DisconnectStatusCode, int64(c.want))
+			}
+			if end.ConnectionID != client.id {
+				t.Errorf("the end: got connection ID %q, want %q", end.ConnectionID, client.id)
 			}
 			if err := s.gateway.Send(t.Context(), client.id, []byte("late")); !errors.Is(err, stream.ErrGone) {
 				t.Errorf("afterwards: %v", err)
@@ -695,8 +775,10 @@ func TestSlowSocketDelaysNobodyAndIsCut(t *testing.T) {
 	if response != http.StatusTooManyRequests {
 		t.Errorf("the connections API answered with %d, want 429", response)
 	}
-	if end := s.await(lambdaedge.SocketEventDisconnect, 1).RequestContext; end.ConnectionID != slow.id || end.DisconnectStatusCode != 1006 {
-		t.Errorf("the end is told as %+v", end)
+	if end := s.await(lambdaedge.SocketEventDisconnect, 1).RequestContext; end.ConnectionID != slow.id {
+		t.Errorf("the end: got connection ID %q, want %q", end.ConnectionID, slow.id)
+	} else if end.DisconnectStatusCode != 1006 {
+		t.Errorf("the end: got disconnect status code %d, want 1006", end.DisconnectStatusCode)
 	}
 	if err := s.gateway.Send(t.Context(), slow.id, []byte("late")); !errors.Is(err, stream.ErrGone) {
 		t.Errorf("afterwards: %v", err)
@@ -738,12 +820,16 @@ func TestSocketGatewayClosesOnceFunctionsHaveBeenTold(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), socketPatience)
 	defer cancel()
 	s.gateway.close(ctx)
-	if n := len(s.seen(lambdaedge.SocketEventDisconnect)); n != 5 || ctx.Err() != nil {
-		t.Errorf("closed after %d ends, want 5", n)
+	if n := len(s.seen(lambdaedge.SocketEventDisconnect)); n != 5 {
+		t.Errorf("closed after %d $disconnect events, want 5", n)
+	} else if ctx.Err() != nil {
+		t.Errorf("got context error %v, want none", ctx.Err())
 	}
 	_, response, err := websocket.Dial(t.Context(), s.url(), nil) //nolint:bodyclose // Dial closes it
-	if err == nil || response.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a handshake afterwards: %v", err)
+	if err == nil {
+		t.Error("a handshake afterwards: got no error, want one")
+	} else if response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a handshake afterwards: got status code %d, want %d", response.StatusCode, http.StatusServiceUnavailable)
 	}
 }
 
@@ -868,8 +954,17 @@ func TestConnectionsAPIDescribes(t *testing.T) {
 	if err := json.Unmarshal(recorder.Body.Bytes(), &told); err != nil {
 		t.Fatal(err)
 	}
-	if time.Since(told.ConnectedAt) > socketPatience || told.LastActiveAt.Before(told.ConnectedAt) || told.Identity.SourceIP != "127.0.0.1" || told.Identity.UserAgent == "" {
-		t.Errorf("told %s", recorder.Body)
+	if time.Since(told.ConnectedAt) > socketPatience {
+		t.Errorf("connected %v ago, want at most %v", time.Since(told.ConnectedAt), socketPatience)
+	}
+	if told.LastActiveAt.Before(told.ConnectedAt) {
+		t.Errorf("got last active at %v, want none before %v", told.LastActiveAt, told.ConnectedAt)
+	}
+	if told.Identity.SourceIP != "127.0.0.1" {
+		t.Errorf("got source IP %q, want %q", told.Identity.SourceIP, "127.0.0.1")
+	}
+	if told.Identity.UserAgent == "" {
+		t.Error("got an empty user agent, want a value")
 	}
 }
 

@@ -126,8 +126,10 @@ func TestEndToEndPoisonGoesAloneToTheDeadLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(dead) != 1 || !strings.Contains(dead[0].Body, `"reason":"tenant, id or timestamp do not fit`) {
-		t.Errorf("got the dead letters %+v, want one with its reason", dead)
+	if len(dead) != 1 {
+		t.Errorf("got %d dead letters, want 1", len(dead))
+	} else if !strings.Contains(dead[0].Body, `"reason":"tenant, id or timestamp do not fit`) {
+		t.Errorf("the dead letters: got body %q, want it to contain %q", dead[0].Body, `"reason":"tenant, id or timestamp do not fit`)
 	}
 }
 
@@ -149,8 +151,10 @@ func TestEndToEndDeadLettersComeBack(t *testing.T) {
 		}
 		told := 0
 		err := localcloud.RedriveSQS(t.Context(), engines, []manifest.QueueName{manifest.QueueIngest}, func(name manifest.QueueName, moved int64) {
-			if told++; name != manifest.QueueIngest || moved != int64(2*len(bodies)) {
-				t.Errorf("%d of %s were moved, want %d", moved, name, 2*len(bodies))
+			if told++; name != manifest.QueueIngest {
+				t.Errorf("got queue %q, want %q", name, manifest.QueueIngest)
+			} else if moved != int64(2*len(bodies)) {
+				t.Errorf("moved %d, want %d", moved, int64(2*len(bodies)))
 			}
 		})
 		if err != nil {
@@ -185,17 +189,26 @@ func TestEndToEndWhileTheIndexIsDown(t *testing.T) {
 	engines.OpenSearchURL = config.Secret("http://127.0.0.1:1")
 	down := startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines})
 	admin = down.as(admin.authorization, "acme")
-	if got := admin.get("/logs", url.Values{"user_id": {"user-1"}}); got.status != 200 || got.header.Get("Ocelot-Degraded") != "search" || !strings.Contains(string(got.body), `"order-1"`) {
-		t.Errorf("a filter that MongoDB can answer: %d %q %s", got.status, got.header.Get("Ocelot-Degraded"), got.body)
+	switch got := admin.get("/logs", url.Values{"user_id": {"user-1"}}); {
+	case got.status != 200:
+		t.Errorf("a filter that MongoDB can answer: got status %d, want 200: %s", got.status, got.body)
+	case got.header.Get("Ocelot-Degraded") != "search":
+		t.Errorf("a filter that MongoDB can answer: got Ocelot-Degraded %q, want %q", got.header.Get("Ocelot-Degraded"), "search")
+	case !strings.Contains(string(got.body), `"order-1"`):
+		t.Errorf("a filter that MongoDB can answer: got body %q, want it to contain %q", string(got.body), `"order-1"`)
 	}
 	for _, path := range []string{"/logs?q=entry", "/logs/stats"} {
-		if got := admin.get(path, nil); got.status != 503 || got.header.Get("Retry-After") == "" {
-			t.Errorf("%s: %d %s", path, got.status, got.body)
+		if got := admin.get(path, nil); got.status != 503 {
+			t.Errorf("%s: got status %d, want 503: %s", path, got.status, got.body)
+		} else if got.header.Get("Retry-After") == "" {
+			t.Errorf("%s: got an empty Retry-After, want a value", path)
 		}
 	}
 	admin.bulk([]string{entryText(3)}) // entries are taken all the same
-	if got := admin.get("/health", nil); got.status != 200 || !strings.Contains(string(got.body), "degraded") {
-		t.Errorf("health: %d %s", got.status, got.body)
+	if got := admin.get("/health", nil); got.status != 200 {
+		t.Errorf("health: got status %d, want 200: %s", got.status, got.body)
+	} else if !strings.Contains(string(got.body), "degraded") {
+		t.Errorf("health: got body %q, want it to contain %q", string(got.body), "degraded")
 	}
 }
 
@@ -220,8 +233,10 @@ func TestEndToEndWhileTheStoreIsDown(t *testing.T) {
 		admin.bulk([]string{entryText(sent)})
 		time.Sleep(200 * time.Millisecond)
 	}
-	if got := admin.get("/health", nil); got.status != 200 || !strings.Contains(string(got.body), "degraded") {
-		t.Errorf("health: %d %s", got.status, got.body)
+	if got := admin.get("/health", nil); got.status != 200 {
+		t.Errorf("health: got status %d, want 200: %s", got.status, got.body)
+	} else if !strings.Contains(string(got.body), "degraded") {
+		t.Errorf("health: got body %q, want it to contain %q", string(got.body), "degraded")
 	}
 	if err := engine.Start(); err != nil {
 		t.Fatal(err)

@@ -99,8 +99,14 @@ func TestInvokeTellsTheFunctionWhatLambdaTells(t *testing.T) {
 	if left := r.Deadline.Sub(before); left < 29*time.Second || left > 31*time.Second {
 		t.Errorf("the deadline is in %s, want the function's 30 s", left)
 	}
-	if len(r.RequestID) != 36 || r.ARN != "arn:aws:lambda:local:000000000000:function:do-things" || !strings.HasPrefix(r.Trace, "Root=1-") {
-		t.Errorf("got %+v", r)
+	if len(r.RequestID) != 36 {
+		t.Errorf("got %d bytes of request ID, want 36", len(r.RequestID))
+	}
+	if r.ARN != "arn:aws:lambda:local:000000000000:function:do-things" {
+		t.Errorf("got ARN %q, want %q", r.ARN, "arn:aws:lambda:local:000000000000:function:do-things")
+	}
+	if !strings.HasPrefix(r.Trace, "Root=1-") {
+		t.Errorf("got trace %q, want it to begin with %q", r.Trace, "Root=1-")
 	}
 	for name, want := range map[string]string{
 		"AWS_LAMBDA_FUNCTION_NAME": "do-things", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "HOME": "",
@@ -121,8 +127,11 @@ func TestInvokeUsesAWarmEnvironmentAgain(t *testing.T) {
 		}
 		ids[r.RequestID], pids[r.PID] = true, true
 	}
-	if len(pids) != 1 || len(ids) != 20 {
-		t.Errorf("%d processes had %d request ids, want 1 and 20", len(pids), len(ids))
+	if len(pids) != 1 {
+		t.Errorf("got %d processes, want 1", len(pids))
+	}
+	if len(ids) != 20 {
+		t.Errorf("got %d request IDs, want 20", len(ids))
 	}
 }
 
@@ -145,8 +154,11 @@ func TestInvokeScalesOutToItsBound(t *testing.T) {
 		})
 	}
 	running.Wait()
-	if len(pids) != 3 || len(h.PIDs()) != 3 {
-		t.Errorf("%v ran 12 invocations, %d are kept, want 3", pids, len(h.PIDs()))
+	if len(pids) != 3 {
+		t.Errorf("got %d processes, want 3", len(pids))
+	}
+	if len(h.PIDs()) != 3 {
+		t.Errorf("the host keeps %d processes, want 3", len(h.PIDs()))
 	}
 }
 
@@ -177,8 +189,17 @@ func TestFunctionErrors(t *testing.T) {
 			}
 			_, err = invoke(t, h, test.command)
 			var failure *runtimehost.FunctionError
-			if !errors.As(err, &failure) || failure.Type != test.kind || !strings.Contains(failure.Message, test.says) || failure.Interrupted() != test.interrupted {
-				t.Fatalf("got %#v (%v), want %s: %s", failure, err, test.kind, test.says)
+			if !errors.As(err, &failure) {
+				t.Fatalf("got error %v, want one of type %T", err, failure)
+			}
+			if failure.Type != test.kind {
+				t.Fatalf("got type %q, want %q", failure.Type, test.kind)
+			}
+			if !strings.Contains(failure.Message, test.says) {
+				t.Fatalf("got message %q, want it to contain %q", failure.Message, test.says)
+			}
+			if failure.Interrupted() != test.interrupted {
+				t.Fatalf("interrupted is %v, want %v", failure.Interrupted(), test.interrupted)
 			}
 			after, err := invoke(t, h, command{})
 			if err != nil {
@@ -246,8 +267,14 @@ func TestStartFailures(t *testing.T) {
 			for range 2 {
 				_, err := invoke(t, h, command{})
 				var failure *runtimehost.FunctionError
-				if !errors.As(err, &failure) || failure.Type != test.kind || !strings.Contains(failure.Message, test.says) {
-					t.Fatalf("got %v, want %s: %s (%s)", err, test.kind, test.says, printed)
+				if !errors.As(err, &failure) {
+					t.Fatalf("got error %v, want one of type %T; printed %s", err, failure, printed)
+				}
+				if failure.Type != test.kind {
+					t.Fatalf("got type %q, want %q", failure.Type, test.kind)
+				}
+				if !strings.Contains(failure.Message, test.says) {
+					t.Fatalf("got message %q, want it to contain %q", failure.Message, test.says)
 				}
 			}
 			if pids := h.PIDs(); len(pids) != 0 {
@@ -264,8 +291,10 @@ func TestStartFailures(t *testing.T) {
 	}
 	h, _ := newHost(t, "", func(f *runtimehost.Function) { f.Bootstrap = noProgram })
 	var failure *runtimehost.FunctionError
-	if _, err := invoke(t, h, command{}); !errors.As(err, &failure) || failure.Type != runtimehost.TypeStart {
-		t.Errorf("a program that is none: %v", err)
+	if _, err := invoke(t, h, command{}); !errors.As(err, &failure) {
+		t.Errorf("a file that is no program: got error %v, want one of type %T", err, failure)
+	} else if failure.Type != runtimehost.TypeStart {
+		t.Errorf("a file that is no program: got type %q, want %q", failure.Type, runtimehost.TypeStart)
 	}
 }
 
