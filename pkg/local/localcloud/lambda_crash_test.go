@@ -1,0 +1,174 @@
+package localcloud_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
+)
+
+// environments is a log handler that keeps track of the functions' processes.
+type environments struct {
+	slog.Handler
+	mu   sync.Mutex
+	pids map[string][]int // by function
+}
+
+func (e *environments) Enabled(context.Context, slog.Level) bool { return true }
+
+func (e *environments) Handle(_ context.Context, r slog.Record) error {
+	var function string
+	var pid int
+	r.Attrs(func(a slog.Attr) bool {
+		switch a.Key {
+		case "function":
+			function = a.Value.String()
+		case "pid":
+			pid = int(a.Value.Int64())
+		}
+		return true
+	})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch r.Message {
+	case "environment started":
+		e.pids[function] = append(e.pids[function], pid)
+	case "environment ended":
+		e.pids[function] = slices.DeleteFunc(e.pids[function], func(p int) bool { return p == pid })
+	}
+	return nil
+}
+
+// kill ends the newest process of a function like kill -9. It returns false if none runs.
+func (e *environments) kill(t *testing.T, function string) bool {
+	t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	pids := e.pids[function]
+	if len(pids) == 0 {
+		return false
+	}
+	process, err := os.FindProcess(pids[len(pids)-1])
+	if err == nil {
+		err = process.Kill()
+	}
+	return err == nil // otherwise it has just ended
+}
+
+// endAll ends every process of a function and waits until the runner has noticed.
+func (e *environments) endAll(t *testing.T, function string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		e.kill(t, function)
+		e.mu.Lock()
+		left := len(e.pids[function])
+		e.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d processes of %s still run, want none", left, function)
+		}
+	}
+}
+
+// The test kills functions under load. Every acknowledged entry must be stored once.
+func TestEndToEndLambdaKilledEnvironmentsLoseNothing(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) { killedEnvironmentsLoseNothing(t, t.TempDir(), config.Engines{}) })
+	t.Run("on servers", func(t *testing.T) {
+		data := t.TempDir()
+		killedEnvironmentsLoseNothing(t, data, servers(t, data))
+	})
+}
+
+func killedEnvironmentsLoseNothing(t *testing.T, data string, engines config.Engines) {
+	const total, size, clients, kills = 10_000, 50, 4, 16
+	processes := &environments{Handler: slog.DiscardHandler, pids: map[string][]int{}}
+	options := localcloud.Options{Data: data, Log: slog.New(processes), Engines: engines, Lambda: lambda(t, engines)}
+	s := startWith(t, options)
+	admin := s.tenantAdmin("acme")
+	var next, acknowledged, refused atomic.Int64
+	killed := 0
+	var sending sync.WaitGroup
+	for range clients {
+		sending.Go(func() {
+			for first := next.Add(size) - size; first < total; first = next.Add(size) - size {
+				refused.Add(int64(submit(admin, int(first), size)))
+				acknowledged.Add(size)
+			}
+		})
+	}
+	victims := []string{"persist-logs", "create-logs-bulk", "persist-logs", "index-logs", "persist-logs", "authorize-request"}
+	for i := range kills {
+		for acknowledged.Load() < int64(i)*total/kills && !t.Failed() {
+			time.Sleep(time.Millisecond)
+		}
+		// It may not run at the moment: the next message starts it.
+		for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if processes.kill(t, victims[i%len(victims)]) {
+				killed++
+				break
+			}
+		}
+	}
+	sending.Wait()
+	t.Logf("%d processes were killed, %d requests were sent again", killed, refused.Load())
+	if killed < kills/2 {
+		t.Errorf("%d processes were killed, want at least %d", killed, kills/2)
+	}
+	admin.eventually(total)
+	ids, _ := walk(t, admin, url.Values{"limit": {"1000"}}, "")
+	if n := len(slices.Compact(slices.Sorted(slices.Values(ids)))); len(ids) != total {
+		t.Errorf("got %d ids, want %d", len(ids), total)
+	} else if n != total {
+		t.Errorf("got %d different ids, want %d", n, total)
+	}
+	var quarantined struct{ Items []json.RawMessage }
+	if admin.get("/logs/quarantine", nil).decode(t, &quarantined); len(quarantined.Items) > 0 {
+		t.Errorf("got %s in quarantine, want nothing", quarantined.Items)
+	}
+	s.stop()
+	processes.mu.Lock()
+	if left := slices.Concat(slices.Collect(maps.Values(processes.pids))...); len(left) > 0 {
+		t.Errorf("processes %v outlive the service, want none", left)
+	}
+	processes.mu.Unlock()
+	again := startWith(t, options)
+	again.as(admin.authorization, "acme").eventually(total)
+}
+
+// submit sends a bulk request until it is acknowledged. It returns how often it was refused.
+func submit(c caller, first, size int) (refused int) {
+	entries := make([]string, size)
+	for i := range entries {
+		entries[i] = entryText(first + i)
+	}
+	for {
+		got := c.do("POST", "/logs/bulk", "["+strings.Join(entries, ",")+"]", nil)
+		if got.status == http.StatusAccepted {
+			return refused
+		}
+		if got.status != http.StatusServiceUnavailable {
+			c.t.Errorf("bulk: got status %d, want %d: %s", got.status, http.StatusServiceUnavailable, got.body)
+		}
+		if got.header.Get("Retry-After") == "" {
+			c.t.Errorf("bulk: got no Retry-After, want one: %s", got.body)
+		}
+		if c.t.Failed() {
+			return refused
+		}
+		refused++
+	}
+}
