@@ -44,12 +44,12 @@ type keyFixture struct {
 }
 
 type itemFixture struct {
-	ID     string          `json:"id"`
-	Step   string          `json:"step"`
-	Code   string          `json:"code"`
-	Reason string          `json:"reason"`
-	HeldAt time.Time       `json:"held_at"`
-	Entry  json.RawMessage `json:"entry"` // as stores keep it
+	ID            string          `json:"id"`
+	Step          string          `json:"step"`
+	Code          string          `json:"code"`
+	Reason        string          `json:"reason"`
+	QuarantinedAt time.Time       `json:"quarantined_at"`
+	Entry         json.RawMessage `json:"entry"` // as stores keep it
 }
 
 // The names that samples use.
@@ -96,7 +96,7 @@ func theFixtures() fixtures {
 		Keys: []keyFixture{{Tenant: acme, ID: keyID, Name: "samples", Secret: keySecret,
 			Permissions: []string{string(access.LogsWrite), string(access.LogsStream)}, CreatedAt: sampleTime}},
 		Quarantine: []itemFixture{{ID: itemID, Step: audit.StepIndex, Code: audit.CodeUnstorable,
-			Reason: "the index refused it", HeldAt: sampleTime, Entry: storedText(3)}},
+			Reason: "the index refused it", QuarantinedAt: sampleTime, Entry: storedText(3)}},
 		Jobs: []audit.Job{{ID: purgeJob, Kind: audit.JobPurgeTenant, Tenant: gone, State: audit.JobQueued, CreatedAt: sampleTime, UpdatedAt: sampleTime}},
 		Connections: []connectionFixture{
 			{ID: connected, Tenant: acme, Principal: auditor.Within(acme, access.LogsStream)},
@@ -134,7 +134,7 @@ func (f fixtures) put(ctx context.Context, stores wiring.Stores) error {
 		if err != nil {
 			return err
 		}
-		item := quarantine.Item{ID: i.ID, Step: i.Step, Code: i.Code, Reason: i.Reason, HeldAt: i.HeldAt, Entry: entry}
+		item := quarantine.Item{ID: i.ID, Step: i.Step, Code: i.Code, Reason: i.Reason, QuarantinedAt: i.QuarantinedAt, Entry: entry}
 		if err := stores.Quarantine.Put(ctx, entry.Tenant, []quarantine.Item{item}); err != nil {
 			return err
 		}

@@ -14,11 +14,11 @@ type Item struct {
 	// ID is 32 hexadecimal digits derived from tenant, entry id, digest and step, so
 	// that adding the same entry twice stores it once. During a retry it is derived
 	// from the retry's time too.
-	ID     string
-	Step   string // audit.StepPersist or audit.StepIndex
-	Code   string
-	Reason string
-	HeldAt time.Time
+	ID            string
+	Step          string // audit.StepPersist or audit.StepIndex
+	Code          string
+	Reason        string
+	QuarantinedAt time.Time
 	// ExpiresAt is when the tenant's retention of the entry ends; zero: never.
 	ExpiresAt time.Time
 	Entry     audit.Entry

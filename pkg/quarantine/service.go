@@ -54,7 +54,7 @@ func (s *Service) Add(ctx context.Context, tenant audit.TenantID, step string, e
 		}
 		seen[id] = true
 		items = append(items, Item{
-			ID: id, Step: step, Code: r.Code, Reason: cut(r.Reason, maxReason), HeldAt: now, ExpiresAt: e.ExpiresAt, Entry: e,
+			ID: id, Step: step, Code: r.Code, Reason: cut(r.Reason, maxReason), QuarantinedAt: now, ExpiresAt: e.ExpiresAt, Entry: e,
 		})
 	}
 	if len(items) == 0 {

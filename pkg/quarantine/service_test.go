@@ -155,8 +155,8 @@ func TestAdd(t *testing.T) {
 		if item.Step != "persist" {
 			t.Errorf("%+v: got step %q, want %q", item, item.Step, "persist")
 		}
-		if !item.HeldAt.Equal(epoch) {
-			t.Errorf("%+v: got held at %v, want %v", item, item.HeldAt, epoch)
+		if !item.QuarantinedAt.Equal(epoch) {
+			t.Errorf("%+v: got quarantined at %v, want %v", item, item.QuarantinedAt, epoch)
 		}
 		if !item.ExpiresAt.Equal(epoch.AddDate(1, 0, 0)) {
 			t.Errorf("%+v: got expires at %v, want %v", item, item.ExpiresAt, epoch.AddDate(1, 0, 0))
@@ -180,7 +180,7 @@ func TestAdd(t *testing.T) {
 				t.Errorf("got code %q, want %q", item.Code, "identity_conflict")
 			}
 		default:
-			t.Errorf("entry %x was held", item.Entry.Digest[0])
+			t.Errorf("entry %x is in quarantine, want it absent", item.Entry.Digest[0])
 		}
 	}
 	other := entry(0)
@@ -345,8 +345,8 @@ func TestRetryFails(t *testing.T) {
 				t.Errorf("got %d items, want 1", len(items))
 			case items[0].ID != before.ID:
 				t.Errorf("got ID %q, want %q", items[0].ID, before.ID)
-			case items[0].HeldAt != before.HeldAt:
-				t.Errorf("got held at %v, want %v", items[0].HeldAt, before.HeldAt)
+			case items[0].QuarantinedAt != before.QuarantinedAt:
+				t.Errorf("got quarantined at %v, want %v", items[0].QuarantinedAt, before.QuarantinedAt)
 			case items[0].Reason != "because":
 				t.Errorf("got reason %q, want %q", items[0].Reason, "because")
 			}
@@ -382,9 +382,9 @@ func TestDelete(t *testing.T) {
 	f := newFixture(t)
 	f.add(t, audit.StepPersist, entry(1))
 	id := f.items(t)[0].ID
-	held := acme
-	held.Settings.LegalHold = true
-	if err := f.Delete(t.Context(), admin, held, id); !errors.Is(err, audit.ErrConflict) {
+	onHold := acme
+	onHold.Settings.LegalHold = true
+	if err := f.Delete(t.Context(), admin, onHold, id); !errors.Is(err, audit.ErrConflict) {
 		t.Errorf("under legal hold: got error %v, want %v", err, audit.ErrConflict)
 	} else if len(f.items(t)) != 1 {
 		t.Errorf("under legal hold: got %d items, want 1", len(f.items(t)))

@@ -217,7 +217,7 @@ func quarantineSchema() *Schema {
 		required("step", oneOf("The step that refused the entry.", audit.StepPersist, audit.StepIndex)),
 		required("code", anyText("A stable word for programs, such as identity_conflict.")),
 		required("reason", anyText("One sentence for people.")),
-		required("held_at", timestamp("")),
+		required("quarantined_at", timestamp("")),
 		optional("expires_at", timestamp("When the tenant's retention of the entry ends.")),
 		required("entry", ref("Entry")),
 	)

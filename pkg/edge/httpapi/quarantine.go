@@ -55,7 +55,7 @@ func appendItem(w *writer, item *quarantine.Item) {
 	w.word("step", item.Step)
 	w.text("code", item.Code)
 	w.text("reason", item.Reason)
-	w.time("held_at", item.HeldAt)
+	w.time("quarantined_at", item.QuarantinedAt)
 	w.optionalTime("expires_at", item.ExpiresAt)
 	w.name("entry")
 	w.b = entryjson.AppendPublic(w.b, &item.Entry)

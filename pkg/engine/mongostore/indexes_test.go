@@ -245,7 +245,7 @@ func exercise(t *testing.T, db *mongostore.DB) {
 
 func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what string, err error)) {
 	t.Helper()
-	item := quarantine.Item{ID: strings.Repeat("a", 32), HeldAt: march, Entry: newEntry("acme", march, 1)}
+	item := quarantine.Item{ID: strings.Repeat("a", 32), QuarantinedAt: march, Entry: newEntry("acme", march, 1)}
 	for range 2 {
 		check("quarantine", db.Quarantine().Put(t.Context(), "acme", []quarantine.Item{item}))
 	}

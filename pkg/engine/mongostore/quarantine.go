@@ -22,11 +22,11 @@ func (db *DB) Quarantine() *Quarantine { return &Quarantine{db} }
 
 // The fields that only an item has.
 const (
-	fieldStep   = "step"
-	fieldCode   = "code"
-	fieldReason = "reason"
-	fieldHeldAt = "held_at"
-	fieldEntry  = "entry" // as in a partition, without _id
+	fieldStep          = "step"
+	fieldCode          = "code"
+	fieldReason        = "reason"
+	fieldQuarantinedAt = "quarantined_at"
+	fieldEntry         = "entry" // as in a partition, without _id
 )
 
 func itemDocument(tenant audit.TenantID, item *quarantine.Item) (bson.Raw, error) {
@@ -37,7 +37,7 @@ func itemDocument(tenant audit.TenantID, item *quarantine.Item) (bson.Raw, error
 	doc = bsoncore.AppendStringElement(doc, fieldStep, item.Step)
 	doc = bsoncore.AppendStringElement(doc, fieldCode, item.Code)
 	doc = bsoncore.AppendStringElement(doc, fieldReason, item.Reason)
-	doc = bsoncore.AppendTimeElement(doc, fieldHeldAt, item.HeldAt)
+	doc = bsoncore.AppendTimeElement(doc, fieldQuarantinedAt, item.QuarantinedAt)
 	if !item.ExpiresAt.IsZero() {
 		doc = bsoncore.AppendTimeElement(doc, fieldExpiresAt, item.ExpiresAt)
 	}
@@ -58,8 +58,8 @@ func readItem(doc bson.Raw) (quarantine.Item, error) {
 		}
 		*to = text
 	}
-	if err := readDate(doc.Lookup(fieldHeldAt), &item.HeldAt); err != nil {
-		return item, fmt.Errorf("field %s %w", fieldHeldAt, err)
+	if err := readDate(doc.Lookup(fieldQuarantinedAt), &item.QuarantinedAt); err != nil {
+		return item, fmt.Errorf("field %s %w", fieldQuarantinedAt, err)
 	}
 	if expires := doc.Lookup(fieldExpiresAt); !expires.IsZero() {
 		if err := readDate(expires, &item.ExpiresAt); err != nil {

@@ -47,7 +47,7 @@ func fillMarked(t *testing.T, db *sqlite.DB, tenant audit.TenantID, mark string)
 		if _, err := search.PutEntries(t.Context(), db.Index(), tenant, entries); err != nil {
 			t.Fatal(err)
 		}
-		item := quarantine.Item{ID: fmt.Sprint(part), Step: audit.StepIndex, Code: "test", Reason: mark + " reason", HeldAt: entries[1].ReceivedAt, Entry: entries[1]}
+		item := quarantine.Item{ID: fmt.Sprint(part), Step: audit.StepIndex, Code: "test", Reason: mark + " reason", QuarantinedAt: entries[1].ReceivedAt, Entry: entries[1]}
 		if err := db.Quarantine().Put(t.Context(), tenant, []quarantine.Item{item}); err != nil {
 			t.Fatal(err)
 		}

@@ -28,13 +28,13 @@ func (q *Quarantine) Put(ctx context.Context, tenant audit.TenantID, items []qua
 	for i := range items {
 		item := &items[i]
 		rows[i] = []any{
-			number, item.ID, item.Step, item.Code, item.Reason, item.HeldAt.UnixNano(), nanosOrNull(item.ExpiresAt),
+			number, item.ID, item.Step, item.Code, item.Reason, item.QuarantinedAt.UnixNano(), nanosOrNull(item.ExpiresAt),
 			entryjson.AppendStored(nil, &item.Entry),
 		}
 	}
 	err = q.db.write(ctx, func(b *batch) error {
 		for _, row := range rows {
-			_, err := b.exec(`INSERT INTO quarantine (tenant, id, step, code, reason, held, expires, doc)
+			_, err := b.exec(`INSERT INTO quarantine (tenant, id, step, code, reason, quarantined, expires, doc)
 				VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, row...)
 			if err != nil {
 				return err
@@ -53,18 +53,18 @@ func nanosOrNull(t time.Time) sql.NullInt64 {
 	return sql.NullInt64{Int64: t.UnixNano(), Valid: !t.IsZero()}
 }
 
-const quarantineColumns = `id, step, code, reason, held, expires, doc`
+const quarantineColumns = `id, step, code, reason, quarantined, expires, doc`
 
 // quarantineRow is a row with the quarantineColumns.
 type quarantineRow struct {
-	item    quarantine.Item
-	held    int64
-	expires sql.NullInt64
-	doc     []byte
+	item        quarantine.Item
+	quarantined int64
+	expires     sql.NullInt64
+	doc         []byte
 }
 
 func (r *quarantineRow) dest() []any {
-	return []any{&r.item.ID, &r.item.Step, &r.item.Code, &r.item.Reason, &r.held, &r.expires, &r.doc}
+	return []any{&r.item.ID, &r.item.Step, &r.item.Code, &r.item.Reason, &r.quarantined, &r.expires, &r.doc}
 }
 
 func (r *quarantineRow) read() (quarantine.Item, error) {
@@ -74,7 +74,7 @@ func (r *quarantineRow) read() (quarantine.Item, error) {
 	}
 	item := r.item
 	item.Entry = entry
-	item.HeldAt = time.Unix(0, r.held).UTC()
+	item.QuarantinedAt = time.Unix(0, r.quarantined).UTC()
 	if r.expires.Valid {
 		item.ExpiresAt = time.Unix(0, r.expires.Int64).UTC()
 	}

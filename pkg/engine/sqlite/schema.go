@@ -46,14 +46,14 @@ INSERT INTO terms (terms, rank) VALUES ('automerge', 8);
 INSERT INTO terms (terms, rank) VALUES ('crisismerge', 64);
 
 CREATE TABLE quarantine (
-	tenant  INTEGER NOT NULL,
-	id      TEXT NOT NULL,
-	step    TEXT NOT NULL,
-	code    TEXT NOT NULL,
-	reason  TEXT NOT NULL,
-	held    INTEGER NOT NULL, -- Unix nanoseconds, as is expires
-	expires INTEGER,          -- NULL: never
-	doc     BLOB NOT NULL
+	tenant      INTEGER NOT NULL,
+	id          TEXT NOT NULL,
+	step        TEXT NOT NULL,
+	code        TEXT NOT NULL,
+	reason      TEXT NOT NULL,
+	quarantined INTEGER NOT NULL, -- Unix nanoseconds, as is expires
+	expires     INTEGER,          -- NULL: never
+	doc         BLOB NOT NULL
 );
 CREATE UNIQUE INDEX quarantine_by_id ON quarantine (tenant, id);
 

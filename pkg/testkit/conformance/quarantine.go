@@ -34,7 +34,7 @@ func newItem(g *generator) quarantine.Item {
 	e := g.record().Entry
 	return quarantine.Item{
 		ID: randomHex(16), Step: pick(g, audit.StepPersist, audit.StepIndex), Code: audit.CodeUnstorable, Reason: "cannot be stored",
-		HeldAt: epoch.Add(time.Hour), ExpiresAt: e.ExpiresAt, Entry: e,
+		QuarantinedAt: epoch.Add(time.Hour), ExpiresAt: e.ExpiresAt, Entry: e,
 	}
 }
 
@@ -66,8 +66,8 @@ func sameItems(t *testing.T, got, want []quarantine.Item) {
 		if g.Reason != w.Reason {
 			t.Fatalf("item %d: got reason %q, want %q", i, g.Reason, w.Reason)
 		}
-		if !g.HeldAt.Equal(w.HeldAt) {
-			t.Fatalf("item %d: got held at %v, want %v", i, g.HeldAt, w.HeldAt)
+		if !g.QuarantinedAt.Equal(w.QuarantinedAt) {
+			t.Fatalf("item %d: got quarantined at %v, want %v", i, g.QuarantinedAt, w.QuarantinedAt)
 		}
 		if !g.ExpiresAt.Equal(w.ExpiresAt) {
 			t.Fatalf("item %d: got expires at %v, want %v", i, g.ExpiresAt, w.ExpiresAt)
@@ -115,7 +115,7 @@ func quarantineIsIdempotent(t *testing.T, s QuarantineStore) {
 	item := newItem(g)
 	noError(t, s.Put(t.Context(), g.tenant, []quarantine.Item{item}))
 	later := item
-	later.HeldAt, later.Reason = item.HeldAt.Add(time.Hour), "another reason"
+	later.QuarantinedAt, later.Reason = item.QuarantinedAt.Add(time.Hour), "another reason"
 	noError(t, s.Put(t.Context(), g.tenant, []quarantine.Item{later, later}))
 	sameItems(t, listItems(t, s, g.tenant, 10), []quarantine.Item{item})
 }
