@@ -87,14 +87,14 @@ func socket(t *testing.T, play func(c wire)) http.HandlerFunc {
 	}
 }
 
-// told reads a message and compares it.
-func (c wire) told(want string) {
+// wantMessage reads a message and compares it.
+func (c wire) wantMessage(want string) {
 	c.t.Helper()
 	_, text, err := c.Read(c.t.Context())
 	if err != nil {
 		c.t.Error(err)
 	} else if string(text) != want {
-		c.t.Errorf("the client says %s; want %s", text, want)
+		c.t.Errorf("got the message %s, want %s", text, want)
 	}
 }
 
@@ -107,14 +107,14 @@ func (c wire) send(frames ...string) {
 	}
 }
 
-// gone reads until the client is gone; what it says meanwhile is answered with frames.
-func (c wire) gone(answers ...string) {
+// awaitClose reads until the client closes the connection. It answers each message with the frames.
+func (c wire) awaitClose(answers ...string) {
 	for {
 		if _, _, err := c.Read(context.WithoutCancel(c.t.Context())); err != nil {
 			return
 		}
 		for _, answer := range answers {
-			_ = c.Write(context.WithoutCancel(c.t.Context()), websocket.MessageText, []byte(answer)) // it may be gone by now
+			_ = c.Write(context.WithoutCancel(c.t.Context()), websocket.MessageText, []byte(answer)) // it may have closed by now
 		}
 	}
 }
@@ -163,23 +163,23 @@ func TestStreamGoesOnAfterCuts(t *testing.T) {
 	s := &streamServer{parts: []http.HandlerFunc{
 		refuse(http.StatusServiceUnavailable, nil),
 		socket(t, func(c wire) {
-			c.told(first)
+			c.wantMessage(first)
 			c.send(subscribedFrame("c0"), `{"type":"greeting"}`, entriesFrame("c2", entryText(1), entryText(2)))
 		}),
 		refuse(http.StatusServiceUnavailable, map[string]string{"Retry-After": "7"}),
 		refuse(http.StatusInternalServerError, nil),
 		socket(t, func(wire) {}), // cut before it says a thing
 		socket(t, func(c wire) {
-			c.told(fmt.Sprintf(again, "c2"))
+			c.wantMessage(fmt.Sprintf(again, "c2"))
 			c.send(subscribedFrame("c2"), entriesFrame("c2", entryText(2)), entriesFrame("c3", entryText(2), entryText(3)), entriesFrame("c4", entryText(4)))
 			if err := c.Close(websocket.StatusGoingAway, "two hours"); err != nil {
 				t.Error(err)
 			}
 		}),
 		socket(t, func(c wire) {
-			c.told(fmt.Sprintf(again, "c4"))
+			c.wantMessage(fmt.Sprintf(again, "c4"))
 			c.send(subscribedFrame("c4"), entriesFrame("c5", entryText(5)))
-			c.gone()
+			c.awaitClose()
 		}),
 	}}
 	lines, pauses, err := stream(t, s, 13, client.Subscription{Filter: url.Values{"severity": {"ERROR", "CRITICAL"}, "q": {"refund"}}})
@@ -203,9 +203,9 @@ func TestStreamGoesOnAfterCuts(t *testing.T) {
 
 func TestStreamBeginsAfterACursor(t *testing.T) {
 	s := &streamServer{parts: []http.HandlerFunc{socket(t, func(c wire) {
-		c.told(`{"action":"subscribe","after":"c7"}`)
+		c.wantMessage(`{"action":"subscribe","after":"c7"}`)
 		c.send(subscribedFrame("c7"), `{"type":"lagged","cursor":"c8"}`, entriesFrame("c100"))
-		c.gone()
+		c.awaitClose()
 	})}}
 	lines, _, err := stream(t, s, 3, client.Subscription{After: "c7"})
 	if diff := cmp.Diff([]string{"subscribed c7", "lagged c8", "entries c100"}, lines); diff != "" {
@@ -217,7 +217,7 @@ func TestStreamBeginsAfterACursor(t *testing.T) {
 
 // API Gateway would end the connection without a word, again and again.
 func TestStreamEndsWhereTheFilterIsTooLong(t *testing.T) {
-	s := &streamServer{parts: []http.HandlerFunc{socket(t, func(c wire) { c.gone() })}}
+	s := &streamServer{parts: []http.HandlerFunc{socket(t, func(c wire) { c.awaitClose() })}}
 	lines, pauses, err := stream(t, s, 1, client.Subscription{Filter: url.Values{"q": {strings.Repeat("x", 128<<10)}}})
 	switch {
 	case err == nil:
@@ -238,9 +238,9 @@ func errorFrame(status int, fields string) string {
 func TestStreamEndsWhereTheServiceRefuses(t *testing.T) {
 	answer := func(frame string) http.HandlerFunc {
 		return socket(t, func(c wire) {
-			c.told(`{"action":"subscribe","after":"c1"}`)
+			c.wantMessage(`{"action":"subscribe","after":"c1"}`)
 			c.send(frame)
-			c.gone()
+			c.awaitClose()
 		})
 	}
 	for _, c := range []struct {
@@ -286,14 +286,14 @@ func TestStreamTriesAgainAfterErrorFrames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &streamServer{parts: []http.HandlerFunc{
 				socket(t, func(c wire) {
-					c.told(`{"action":"subscribe"}`)
+					c.wantMessage(`{"action":"subscribe"}`)
 					c.send(frame)
-					c.gone()
+					c.awaitClose()
 				}),
 				socket(t, func(c wire) {
-					c.told(`{"action":"subscribe"}`)
+					c.wantMessage(`{"action":"subscribe"}`)
 					c.send(subscribedFrame("c0"), errorFrame(503, ""), errorFrame(401, ""))
-					c.gone()
+					c.awaitClose()
 				}),
 				refuse(http.StatusUnauthorized, nil),
 			}}
@@ -326,7 +326,7 @@ func TestStreamGivesTheFirstConnectionUp(t *testing.T) {
 		t.Errorf("got %d pauses, want 2", len(pauses))
 	}
 	running := socket(t, func(c wire) {
-		c.told(`{"action":"subscribe"}`)
+		c.wantMessage(`{"action":"subscribe"}`)
 		c.send(subscribedFrame("c0"))
 	})
 	parts = append([]http.HandlerFunc{running}, append(parts, parts...)...)
@@ -347,23 +347,23 @@ func TestStreamPings(t *testing.T) {
 	const ping = `{"action":"ping"}`
 	s := &streamServer{parts: []http.HandlerFunc{
 		socket(t, func(c wire) {
-			c.told(`{"action":"subscribe"}`)
+			c.wantMessage(`{"action":"subscribe"}`)
 			c.send(subscribedFrame("c0"))
-			c.told(ping)
+			c.wantMessage(ping)
 			c.send(`{"type":"pong","cursor":"c0"}`)
-			c.told(ping)
+			c.wantMessage(ping)
 			c.send(errorFrame(503, "")) // alive all the same
-			c.told(ping)
+			c.wantMessage(ping)
 			c.send(`{"type":"pong","cursor":"c5"}`) // past what the filter does not choose
-			c.told(ping)
+			c.wantMessage(ping)
 			// It may have been asked for before the entries that it follows.
 			c.send(entriesFrame("c6", entryText(6)), `{"type":"pong","cursor":"c5"}`)
-			c.gone() // and silence
+			c.awaitClose() // and silence
 		}),
 		socket(t, func(c wire) {
-			c.told(`{"action":"subscribe","after":"c6"}`)
+			c.wantMessage(`{"action":"subscribe","after":"c6"}`)
 			c.send(subscribedFrame("c6"))
-			c.gone()
+			c.awaitClose()
 		}),
 	}}
 	begun := time.Now()
@@ -383,9 +383,9 @@ func TestSlowHandlerIsNoCut(t *testing.T) {
 	t.Parallel() // it waits most of its time
 	const pingEvery = 1500 * time.Millisecond
 	s := &streamServer{t: t, parts: []http.HandlerFunc{socket(t, func(c wire) {
-		c.told(`{"action":"subscribe"}`)
+		c.wantMessage(`{"action":"subscribe"}`)
 		c.send(subscribedFrame("c0"), entriesFrame("c1", entryText(1)), entriesFrame("c2", entryText(2)))
-		c.gone(`{"type":"pong","cursor":"c2"}`)
+		c.awaitClose(`{"type":"pong","cursor":"c2"}`)
 	})}}
 	c, _ := connect(t, s.ServeHTTP, func(c *client.Config) { c.PingEvery = pingEvery })
 	err := c.Stream(t.Context(), client.Subscription{}, func(e client.Event) error {
@@ -408,9 +408,9 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 	for name, part := range map[string]http.HandlerFunc{
 		"while it waits": refuse(http.StatusServiceUnavailable, nil),
 		"while it reads": socket(t, func(c wire) {
-			c.told(`{"action":"subscribe"}`)
+			c.wantMessage(`{"action":"subscribe"}`)
 			c.send(subscribedFrame("c0"))
-			c.gone()
+			c.awaitClose()
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -432,14 +432,14 @@ func TestStreamCompletesEntries(t *testing.T) {
 	s := &streamServer{
 		parts: []http.HandlerFunc{
 			socket(t, func(c wire) {
-				c.told(`{"action":"subscribe"}`)
+				c.wantMessage(`{"action":"subscribe"}`)
 				c.send(subscribedFrame("c0"), entriesFrame("c4", entryText(1), lacking(2), lacking(3), lacking(4)), entriesFrame("c6", entryText(5), lacking(6)))
-				c.gone()
+				c.awaitClose()
 			}),
 			socket(t, func(c wire) {
-				c.told(`{"action":"subscribe","after":"c4"}`)
+				c.wantMessage(`{"action":"subscribe","after":"c4"}`)
 				c.send(subscribedFrame("c4"), entriesFrame("c6", entryText(5), lacking(6)))
-				c.gone()
+				c.awaitClose()
 			}),
 		},
 	}
@@ -495,13 +495,13 @@ func TestStreamHandsRepeatedEntriesOnOnce(t *testing.T) {
 		}
 	}
 	s := &streamServer{t: t, parts: []http.HandlerFunc{socket(t, func(c wire) {
-		c.told(`{"action":"subscribe"}`)
+		c.wantMessage(`{"action":"subscribe"}`)
 		c.send(subscribedFrame("c0"))
 		frames(c, 0, entries/2)
 		frames(c, entries/2-16_000, entries/2)
 		frames(c, entries/2, entries)
 		c.send(entriesFrame("end"))
-		c.gone()
+		c.awaitClose()
 	})}}
 	c, _ := connect(t, s.ServeHTTP)
 	next := 0
@@ -535,9 +535,9 @@ func TestStreamAtAnAddressOfItsOwn(t *testing.T) {
 			t.Errorf("got X-Tenant-Id %q, want %q", r.Header.Get("X-Tenant-Id"), "acme")
 		}
 		socket(t, func(c wire) {
-			c.told(`{"action":"subscribe"}`)
+			c.wantMessage(`{"action":"subscribe"}`)
 			c.send(subscribedFrame("c0"))
-			c.gone()
+			c.awaitClose()
 		})(w, r)
 	}))
 	defer server.Close()
@@ -555,9 +555,9 @@ func TestStreamAtAnAddressOfItsOwn(t *testing.T) {
 func TestStreamEndsWithWhatItCannotRead(t *testing.T) {
 	for name, frame := range map[string]string{"no JSON": `hello`, "an odd id": entriesFrame("c1", `{"id":7}`), "no id": entriesFrame("c1", `{}`)} {
 		s := &streamServer{parts: []http.HandlerFunc{socket(t, func(c wire) {
-			c.told(`{"action":"subscribe"}`)
+			c.wantMessage(`{"action":"subscribe"}`)
 			c.send(subscribedFrame("c0"), frame)
-			c.gone()
+			c.awaitClose()
 		})}}
 		if lines, _, err := stream(t, s, 9, client.Subscription{}); err == nil {
 			t.Errorf("%s: got no error, want one", name)

@@ -41,7 +41,7 @@ type Process struct {
 
 	cmd    *exec.Cmd
 	data   string
-	urls   chan string   // gets the address once the process tells it
+	urls   chan string   // gets the address once the process prints it
 	exited chan struct{} // closed once err is set
 	err    error
 }
@@ -55,7 +55,7 @@ func Start(program, data string, log *os.File, more ...string) (*Process, error)
 		cmd: exec.Command(program, append([]string{"dev", "--empty", "--addr", "127.0.0.1:0", "--data", data}, more...)...),
 	}
 	p.cmd.Stderr = log
-	greeting, err := p.cmd.StdoutPipe()
+	output, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the service: %w", err)
 	}
@@ -63,28 +63,28 @@ func Start(program, data string, log *os.File, more ...string) (*Process, error)
 		return nil, fmt.Errorf("start the service: %w", err)
 	}
 	go func() {
-		p.listen(greeting)
+		p.findURL(output)
 		p.err = p.cmd.Wait()
 		close(p.exited)
 	}()
 	return p, nil
 }
 
-// listen finds the address in what the process says, until it says no more.
-func (p *Process) listen(greeting io.Reader) {
-	lines := bufio.NewScanner(greeting)
-	for told := false; lines.Scan(); {
+// findURL sends the first address in the process's output, and reads the output to its end.
+func (p *Process) findURL(output io.Reader) {
+	lines := bufio.NewScanner(output)
+	for sent := false; lines.Scan(); {
 		_, rest, found := strings.Cut(lines.Text(), "http://")
-		if !found || told {
+		if !found || sent {
 			continue
 		}
 		address, _, _ := strings.Cut(rest, "/")
 		p.urls <- "http://" + address
-		told = true
+		sent = true
 	}
 }
 
-// Ready waits until the process tells its address and the health endpoint there answers 200.
+// Ready waits until the process prints its address and the health endpoint there answers 200.
 func (p *Process) Ready(ctx context.Context) error {
 	select {
 	case p.URL = <-p.urls:
@@ -95,7 +95,7 @@ func (p *Process) Ready(ctx context.Context) error {
 	}
 	response, err := p.do(ctx, http.MethodGet, "/health", "", "")
 	if err != nil {
-		return fmt.Errorf("ask after the service's health: %w", err)
+		return fmt.Errorf("get the service's health: %w", err)
 	}
 	if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusOK {
 		return errors.Join(fmt.Errorf("the service's health is %s", response.Status), err)

@@ -19,28 +19,28 @@ import (
 )
 
 const (
-	// verdictTTL is how long API Gateway caches an authorizer's answer in our deployments.
-	verdictTTL = 60 * time.Second
-	// maxVerdicts bounds the cache. A verdict has at most 8 KB.
-	maxVerdicts = 1000
+	// policyTTL is how long API Gateway caches an authorizer's answer in our deployments.
+	policyTTL = 60 * time.Second
+	// maxPolicies bounds the cache. A policy has at most 8 KB.
+	maxPolicies = 1000
 )
 
 // authorizer invokes the authorizer function and applies its policy to the called method. As
 // API Gateway does, it caches a policy by the request's identity sources and applies it to
 // later requests with the same sources, whatever method they call.
 type authorizer struct {
-	ask authorizerFunction
-	now func() time.Time
+	function authorizerFunction
+	now      func() time.Time
 
 	mu       sync.Mutex
-	verdicts map[identity]verdict
+	policies map[identity]cachedPolicy
 }
 
 // authorizerFunction is the authorizer function as API Gateway invokes it.
 type authorizerFunction func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error)
 
-func newAuthorizer(ask authorizerFunction, now func() time.Time) *authorizer {
-	return &authorizer{ask: ask, now: now, verdicts: map[identity]verdict{}}
+func newAuthorizer(function authorizerFunction, now func() time.Time) *authorizer {
+	return &authorizer{function: function, now: now, policies: map[identity]cachedPolicy{}}
 }
 
 // authorizerIn returns the authorizer function of a host.
@@ -51,55 +51,56 @@ func authorizerIn(host *runtimehost.Host) authorizerFunction {
 	}
 }
 
-// verdict is the authorizer function's answer.
-type verdict struct {
+// cachedPolicy is the authorizer function's answer, and the end of its time in the cache.
+type cachedPolicy struct {
 	events.APIGatewayCustomAuthorizerResponse
-	until time.Time
+	expiresAt time.Time
 }
 
 // authorize returns the context that the authorizer passes to the function. The error is
 // audit.ErrUnauthenticated or audit.ErrForbidden, or an *audit.UnavailableError if there is no
-// verdict. httpapi.GatewayAnswers has the same cases for API Gateway.
+// policy. httpapi.GatewayAnswers has the same cases for API Gateway.
 func (a *authorizer) authorize(ctx context.Context, route manifest.Route, event events.APIGatewayProxyRequest) (map[string]any, error) {
-	v, err := a.verdict(ctx, route, event)
+	p, err := a.policy(ctx, route, event)
 	if err != nil {
 		return nil, err
 	}
-	if !allows(v.PolicyDocument, methodARN(&event)) {
+	if !allows(p.PolicyDocument, methodARN(&event)) {
 		return nil, fmt.Errorf("the authorizer's policy: %w", audit.ErrForbidden)
 	}
-	handed := map[string]any{"principalId": v.PrincipalID, "integrationLatency": 0}
-	for name, value := range v.Context {
-		handed[name] = value
+	authorizerContext := map[string]any{"principalId": p.PrincipalID, "integrationLatency": 0}
+	for name, value := range p.Context {
+		authorizerContext[name] = value
 	}
-	return handed, nil
+	return authorizerContext, nil
 }
 
-func (a *authorizer) verdict(ctx context.Context, route manifest.Route, event events.APIGatewayProxyRequest) (verdict, error) {
+// policy returns the policy from the cache, or invokes the function.
+func (a *authorizer) policy(ctx context.Context, route manifest.Route, event events.APIGatewayProxyRequest) (cachedPolicy, error) {
 	key, complete := identityOf(route, event)
 	if len(event.MultiValueHeaders["Authorization"]) == 0 {
-		return verdict{}, audit.ErrUnauthenticated // API Gateway does not ask without one
+		return cachedPolicy{}, audit.ErrUnauthenticated // API Gateway does not invoke the function without one
 	}
-	if v, kept := a.kept(key); kept && complete {
-		return v, nil
+	if p, found := a.cached(key); found && complete {
+		return p, nil
 	}
-	until := a.now().Add(verdictTTL)
-	response, err := a.ask(ctx, lambdaedge.AuthorizerEvent(event, methodARN(&event)))
+	expiresAt := a.now().Add(policyTTL)
+	response, err := a.function(ctx, lambdaedge.AuthorizerEvent(event, methodARN(&event)))
 	if err == nil {
 		err = wellFormed(response)
 	}
 	var failure *runtimehost.FunctionError
 	switch {
 	case errors.As(err, &failure) && failure.Message == "Unauthorized": // the word that API Gateway turns into a 401
-		return verdict{}, audit.ErrUnauthenticated
+		return cachedPolicy{}, audit.ErrUnauthenticated
 	case err != nil:
-		return verdict{}, &audit.UnavailableError{Err: fmt.Errorf("authorize: %w", err)}
+		return cachedPolicy{}, &audit.UnavailableError{Err: fmt.Errorf("authorize: %w", err)}
 	}
-	v := verdict{APIGatewayCustomAuthorizerResponse: response, until: until}
+	p := cachedPolicy{APIGatewayCustomAuthorizerResponse: response, expiresAt: expiresAt}
 	if complete {
-		a.keep(key, v)
+		a.store(key, p)
 	}
-	return v, nil
+	return p, nil
 }
 
 // identity is a digest of the identity sources, so that the cache holds no credentials.
@@ -107,7 +108,7 @@ type identity [sha256.Size]byte
 
 // identityOf digests the identity sources of the route's authorizer. If they lack the tenant,
 // complete is false. API Gateway would answer 401. Here the function explains the fault, and
-// the verdict holds for the called method only.
+// the policy applies to this request only.
 func identityOf(route manifest.Route, event events.APIGatewayProxyRequest) (key identity, complete bool) {
 	sources := []string{"caller", strings.Join(event.MultiValueHeaders["Authorization"], ",")}
 	complete = true
@@ -119,20 +120,20 @@ func identityOf(route manifest.Route, event events.APIGatewayProxyRequest) (key 
 	return sha256.Sum256([]byte(strings.Join(sources, "\x00"))), complete // no header has a NUL
 }
 
-func (a *authorizer) kept(key identity) (verdict, bool) {
+func (a *authorizer) cached(key identity) (cachedPolicy, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	v, kept := a.verdicts[key]
-	return v, kept && a.now().Before(v.until)
+	p, found := a.policies[key]
+	return p, found && a.now().Before(p.expiresAt)
 }
 
-func (a *authorizer) keep(key identity, v verdict) {
+func (a *authorizer) store(key identity, p cachedPolicy) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.verdicts) >= maxVerdicts {
-		clear(a.verdicts)
+	if len(a.policies) >= maxPolicies {
+		clear(a.policies)
 	}
-	a.verdicts[key] = v
+	a.policies[key] = p
 }
 
 // wellFormed returns an error for an answer that API Gateway does not accept from an
@@ -179,7 +180,7 @@ func allows(policy events.APIGatewayCustomAuthorizerPolicy, method string) bool 
 // matches reports whether an IAM pattern matches the text: "*" is any text, including slashes,
 // and "?" is any one character.
 func matches(pattern, text string) bool {
-	star, resume := -1, 0 // the last star, and where what follows it was tried last
+	star, resume := -1, 0 // the last star, and where the text after it was last tried
 	p, t := 0, 0
 	for t < len(text) {
 		switch {

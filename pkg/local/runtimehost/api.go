@@ -18,17 +18,17 @@ const apiPath = "/2018-06-01/runtime"
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html.
 func (e *environment) api() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+apiPath+"/invocation/next", e.giveNext)
-	mux.HandleFunc("POST "+apiPath+"/invocation/{id}/response", e.takeResponse)
-	mux.HandleFunc("POST "+apiPath+"/invocation/{id}/error", e.takeError)
-	mux.HandleFunc("POST "+apiPath+"/init/error", e.takeInitError)
+	mux.HandleFunc("GET "+apiPath+"/invocation/next", e.serveNext)
+	mux.HandleFunc("POST "+apiPath+"/invocation/{id}/response", e.receiveResponse)
+	mux.HandleFunc("POST "+apiPath+"/invocation/{id}/error", e.receiveError)
+	mux.HandleFunc("POST "+apiPath+"/init/error", e.receiveInitError)
 	return mux
 }
 
-// giveNext waits for an event for the function and sends it.
-func (e *environment) giveNext(w http.ResponseWriter, r *http.Request) {
+// serveNext waits for an event for the function and sends it.
+func (e *environment) serveNext(w http.ResponseWriter, r *http.Request) {
 	if e.busy() {
-		refuse(w, http.StatusForbidden, "InvalidStateTransition", "the invocation before has not been answered")
+		refuse(w, http.StatusForbidden, "InvalidStateTransition", "the previous invocation has not been answered")
 		return
 	}
 	select {
@@ -36,7 +36,7 @@ func (e *environment) giveNext(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
 		e.current = inv
 		e.mu.Unlock()
-		e.give(w, inv)
+		e.writeEvent(w, inv)
 	case <-r.Context().Done(): // the process is gone
 	}
 }
@@ -47,7 +47,7 @@ func (e *environment) busy() bool {
 	return e.current != nil
 }
 
-func (e *environment) give(w http.ResponseWriter, inv *invocation) {
+func (e *environment) writeEvent(w http.ResponseWriter, inv *invocation) {
 	now := time.Now()
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
@@ -55,7 +55,7 @@ func (e *environment) give(w http.ResponseWriter, inv *invocation) {
 	header.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(now.Add(e.function.Timeout).UnixMilli(), 10))
 	header.Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:"+region+":"+account+":function:"+e.function.Name)
 	header.Set("Lambda-Runtime-Trace-Id", traceID(now))
-	_, _ = w.Write(inv.event) // a process that does not take it answers nothing, and its time runs out
+	_, _ = w.Write(inv.event) // if the process does not read it, it never answers and times out
 }
 
 // traceID returns the id of a trace that is not sampled.
@@ -65,7 +65,7 @@ func traceID(now time.Time) string {
 	return fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", now.Unix(), hex.EncodeToString(id[:12]), hex.EncodeToString(id[12:]))
 }
 
-func (e *environment) takeResponse(w http.ResponseWriter, r *http.Request) {
+func (e *environment) receiveResponse(w http.ResponseWriter, r *http.Request) {
 	inv, ok := e.answered(w, r.PathValue("id"))
 	if !ok {
 		return
@@ -84,7 +84,7 @@ func (e *environment) takeResponse(w http.ResponseWriter, r *http.Request) {
 	accept(w)
 }
 
-func (e *environment) takeError(w http.ResponseWriter, r *http.Request) {
+func (e *environment) receiveError(w http.ResponseWriter, r *http.Request) {
 	inv, ok := e.answered(w, r.PathValue("id"))
 	if !ok {
 		return
@@ -97,7 +97,7 @@ func (e *environment) takeError(w http.ResponseWriter, r *http.Request) {
 	accept(w)
 }
 
-func (e *environment) takeInitError(w http.ResponseWriter, r *http.Request) {
+func (e *environment) receiveInitError(w http.ResponseWriter, r *http.Request) {
 	body, err := readBody(r)
 	if err != nil && !errors.Is(err, errBodyTooLarge) {
 		return

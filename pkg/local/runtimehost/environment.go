@@ -31,13 +31,13 @@ type environment struct {
 	function *Function
 	process  *exec.Cmd
 	server   *http.Server
-	next     chan *invocation // an event is handed over to whoever asks for work
+	next     chan *invocation // passes an event to the process once it asks for one
 	exited   chan struct{}    // closed once the process has ended and ended is set
 	ended    error
 
 	mu        sync.Mutex
-	current   *invocation    // handed over and not answered
-	initError *FunctionError // reported before the first request for work
+	current   *invocation    // passed to the process and not answered
+	initError *FunctionError // reported before the first request for an event
 }
 
 // invocation is one event that a function handles.
@@ -125,7 +125,7 @@ func (e *environment) alive() bool {
 
 // kill ends the process and returns once it has ended.
 func (e *environment) kill() {
-	_ = e.process.Process.Kill() // an error says that it has ended already
+	_ = e.process.Process.Kill() // an error means that it has already ended
 	<-e.exited
 }
 

@@ -11,7 +11,7 @@ const (
 	TypeTimeout  = "Sandbox.Timedout"              // the function's time, or its start's, ran out
 	TypeTooLarge = "Function.ResponseSizeTooLarge" // the answer passes MaxPayload
 	TypeStart    = "Runtime.InvalidEntrypoint"     // the program cannot be started
-	TypeUnknown  = "Function.Unknown"              // the function reported an error that says nothing
+	TypeUnknown  = "Function.Unknown"              // the function reported an error without a type
 )
 
 // FunctionError is the failure of one invocation: the error that the function reported, or the

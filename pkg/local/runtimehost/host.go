@@ -28,7 +28,7 @@ const DefaultInitTime = 10 * time.Second
 type Function struct {
 	Name      string
 	Bootstrap string   // path of the program
-	Env       []string // "NAME=value", besides what Lambda sets; nothing else is inherited
+	Env       []string // "NAME=value", added to what Lambda sets; nothing else is inherited
 	MemoryMB  int
 	// Timeout bounds one invocation. After it the environment is killed.
 	Timeout time.Duration
@@ -100,7 +100,7 @@ func (h *Host) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 			return nil, h.failed(err)
 		}
 		answer, begun, err := e.invoke(event)
-		h.giveBack(e)
+		h.release(e)
 		if begun || fresh {
 			return answer, h.failed(err)
 		}
@@ -138,7 +138,8 @@ func (h *Host) acquire() (e *environment, fresh bool, err error) {
 	return e, true, nil
 }
 
-func (h *Host) giveBack(e *environment) {
+// release makes the environment available again, if its process still runs.
+func (h *Host) release(e *environment) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e.alive() {

@@ -40,7 +40,7 @@ func Connections(t *testing.T, open func(t *testing.T, now func() time.Time) Con
 		"SubscribedAreListed":              connectionsSubscribe,
 		"OneHolderAtATime":                 connectionsLease,
 		"LeasesEndWithTheirTime":           connectionsLeaseEnds,
-		"WhoAskedIsNotForgotten":           connectionsAsk,
+		"WhoAskedIsNotForgotten":           connectionsReportContention,
 		"OneOfManyHoldersWins":             connectionsAcquireConcurrently,
 		"EveryWakeUpIsHandled":             connectionsLoseNothing,
 		"RemovedWhileLeased":               connectionsRemove,
@@ -202,7 +202,7 @@ func connectionsSubscribe(t *testing.T, s connectionsUnderTest) {
 	s.wantSubscribed(t, tenant, first.ID)
 	s.subscribe(t, second.ID, &stream.Subscription{})
 	s.wantSubscribed(t, tenant, first.ID, second.ID)
-	s.acquire(t, second.ID, "a") // being held makes no difference
+	s.acquire(t, second.ID, "a") // a lease makes no difference
 	s.wantSubscribed(t, tenant, first.ID, second.ID)
 	s.subscribe(t, first.ID, nil)
 	s.wantSubscribed(t, tenant, second.ID)
@@ -220,7 +220,7 @@ func connectionsLease(t *testing.T, s connectionsUnderTest) {
 	s.acquire(t, c.ID, "a")     // the answer may have been lost
 	s.wantTaken(t, c.ID, "b")
 	wantError(t, s.Save(t.Context(), c.ID, "b", &stream.Subscription{Replay: 2}, s.in(time.Minute)), audit.ErrPrecondition)
-	s.wantRelease(t, c.ID, "b", true) // what it does not have it need not give back
+	s.wantRelease(t, c.ID, "b", true) // nothing to release
 	s.wantTaken(t, c.ID, "c")
 	noError(t, s.Save(t.Context(), c.ID, "a", &stream.Subscription{Replay: 1}, s.in(time.Minute)))
 	same(t, must[stream.Connection](t)(s.Connection(t.Context(), c.ID)).Subscription, &stream.Subscription{Replay: 1})
@@ -248,14 +248,14 @@ func connectionsLeaseEnds(t *testing.T, s connectionsUnderTest) {
 	s.wantRelease(t, c.ID, "b", true)
 }
 
-func connectionsAsk(t *testing.T, s connectionsUnderTest) {
+func connectionsReportContention(t *testing.T, s connectionsUnderTest) {
 	c := s.create(t, newTenant(t))
 	s.acquire(t, c.ID, "a")
-	s.wantRelease(t, c.ID, "a", true) // nobody asked
+	s.wantRelease(t, c.ID, "a", true) // no other worker tried to acquire it
 	s.acquire(t, c.ID, "a")
 	s.wantTaken(t, c.ID, "b")
 	s.wantTaken(t, c.ID, "c")
-	noError(t, s.Save(t.Context(), c.ID, "a", nil, s.in(time.Minute))) // does not forget it
+	noError(t, s.Save(t.Context(), c.ID, "a", nil, s.in(time.Minute))) // keeps the flag
 	s.wantRelease(t, c.ID, "a", false)
 	s.wantTaken(t, c.ID, "b")
 	s.wantRelease(t, c.ID, "a", false)
@@ -316,17 +316,17 @@ func connectionsLoseNothing(t *testing.T, s connectionsUnderTest) {
 	if got.Subscription.At.Segment != workers*each {
 		t.Fatalf("delivered up to %d, want %d: a wake-up was lost", got.Subscription.At.Segment, workers*each)
 	}
-	t.Logf("%d added in %d deliveries, %d of them because somebody asked", workers*each, w.deliveries.Load(), w.asked.Load())
-	s.acquire(t, c.ID, "last") // nobody has kept the lease
+	t.Logf("%d added in %d deliveries, %d of them because of contention", workers*each, w.deliveries.Load(), w.contended.Load())
+	s.acquire(t, c.ID, "last") // every worker released the lease
 }
 
-// wakeUps is a stream that only counts.
+// wakeUps simulates a stream whose only content is a number of entries.
 type wakeUps struct {
-	s                 connectionsUnderTest
-	id                string
-	added, inside     atomic.Int64
-	delivered         int64 // of whoever has the lease; it is no race where leases exclude one another
-	deliveries, asked atomic.Int64
+	s                     connectionsUnderTest
+	id                    string
+	added, inside         atomic.Int64
+	delivered             int64 // guarded by the lease: the race detector reports two holders
+	deliveries, contended atomic.Int64
 }
 
 func (w *wakeUps) deliver(t *testing.T, holder string) error {
@@ -347,13 +347,13 @@ func (w *wakeUps) deliver(t *testing.T, holder string) error {
 		if err := w.s.Save(t.Context(), w.id, holder, position, w.s.in(time.Minute)); err != nil {
 			return err
 		}
-		w.inside.Add(-1) // with the release another may have it
+		w.inside.Add(-1) // another worker may acquire it after the release
 		released, err := w.s.Release(t.Context(), w.id, holder)
 		if err != nil || released {
 			return err
 		}
 		w.inside.Add(1)
-		w.asked.Add(1)
+		w.contended.Add(1)
 	}
 }
 

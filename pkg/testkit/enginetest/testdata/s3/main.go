@@ -1,5 +1,5 @@
-// Command s3 runs versitygw over a folder, until it is told to end or the
-// process that holds the other end of its standard input is gone.
+// Command s3 runs versitygw over a folder, until it gets SIGTERM or the process at the other end
+// of its standard input ends.
 // Arguments: the port, and the folder of this engine.
 package main
 
@@ -21,7 +21,7 @@ import (
 
 func main() {
 	addr, folder := net.JoinHostPort("127.0.0.1", os.Args[1]), os.Args[2]
-	go hold(folder)
+	go endWithParent(folder)
 	go announce(addr)
 	if err := serve(addr, folder); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -29,9 +29,9 @@ func main() {
 	}
 }
 
-// hold waits for the end of standard input, which is the end of the test binary
-// however it went, then removes the folder and ends the process.
-func hold(folder string) {
+// endWithParent waits for the end of standard input: the test binary has ended, in whatever way.
+// Then it removes the folder and ends the process.
+func endWithParent(folder string) {
 	_, _ = io.Copy(io.Discard, os.Stdin) // nothing is ever sent
 	for range 5 {                        // a request under way may put a file back
 		_ = os.RemoveAll(folder)
