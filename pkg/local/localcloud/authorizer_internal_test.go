@@ -37,7 +37,7 @@ func TestGatewayAnswersWhatTheAuthorizerSays(t *testing.T) {
 		{"it has ended", answer{}, runtimehost.ErrClosed, 503, "1"},
 		{"its answer has not the form", answer{}, errors.New("the function's answer has not the form of its trigger"), 503, "1"},
 		{"its answer is no policy", answer{PrincipalID: "u1"}, nil, 503, "1"},
-		{"nobody", answer{}, &runtimehost.FunctionError{Type: "errorString", Message: "Unauthorized"}, 401, ""},
+		{"unknown credential", answer{}, &runtimehost.FunctionError{Type: "errorString", Message: "Unauthorized"}, 401, ""},
 		{"denied", denied, nil, 403, ""},
 	} {
 		ask := func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (answer, error) {
@@ -63,7 +63,7 @@ func TestGatewayAnswersWhatTheAuthorizerSays(t *testing.T) {
 			t.Errorf("%s: got Content-Type %q, want %q", test.name, w.Header().Get("Content-Type"), "application/problem+json")
 		}
 		if strings.Contains(w.Body.String(), "store") {
-			t.Errorf("%s: the answer tells the cause: %s", test.name, w.Body)
+			t.Errorf("%s: got body %s, want it without the cause", test.name, w.Body)
 		}
 	}
 }

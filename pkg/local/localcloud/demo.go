@@ -34,7 +34,7 @@ func seed(ctx context.Context, administration *tenants.Service, store tenants.St
 	}
 	tenant, err := store.Tenant(ctx, DemoTenant)
 	if errors.Is(err, audit.ErrNotFound) || err == nil && tenant.Status != audit.TenantActive {
-		return nil // somebody deleted it, and so it stays
+		return nil // it was deleted, and stays so
 	}
 	if err != nil {
 		return fmt.Errorf("read the demo tenant: %w", err)

@@ -52,7 +52,7 @@ func anEntryIsStoredOnceAndFound(t *testing.T, start starter) {
 		}
 	}
 	if fmt.Sprint(stored["changed"]) != "[a]" {
-		t.Errorf("changed is %v", stored["changed"])
+		t.Errorf("got changed fields %v, want [a]", stored["changed"])
 	}
 	for _, query := range []url.Values{
 		{"user_id": {"ann"}}, {"user_id": {"bob", "ann"}}, {"action": {"DELETE"}}, {"severity": {"ERROR", "CRITICAL"}}, {"changed": {"a"}},
@@ -60,7 +60,7 @@ func anEntryIsStoredOnceAndFound(t *testing.T, start starter) {
 		{"from": {"2026-01-02"}, "to": {"2026-01-03"}}, {"q": {"metadata.region:eu canc*"}},
 	} {
 		if list := admin.list(query); len(list.Items) != 1 {
-			t.Errorf("%v finds %d entries", query, len(list.Items))
+			t.Errorf("%v: got %d entries, want 1", query, len(list.Items))
 		}
 	}
 	for _, query := range []url.Values{
@@ -68,7 +68,7 @@ func anEntryIsStoredOnceAndFound(t *testing.T, start starter) {
 		{"from": {"2026-01-02T03:04:05.679Z"}}, {"to": {"2026-01-02T03:04:05.678Z"}}, {"q": {`"42 order"`}},
 	} {
 		if list := admin.list(query); len(list.Items) != 0 {
-			t.Errorf("%v finds %d entries", query, len(list.Items))
+			t.Errorf("%v: got %d entries, want none", query, len(list.Items))
 		}
 	}
 }
@@ -91,7 +91,7 @@ func anIdentityWithOtherContentGoesToQuarantine(t *testing.T, start starter) {
 	for deadline := time.Now().Add(20 * time.Second); len(held.Items) == 0; {
 		admin.get("/logs/quarantine", nil).decode(t, &held)
 		if time.Now().After(deadline) {
-			t.Fatal("nothing in quarantine")
+			t.Fatal("got no entry in quarantine, want one")
 		}
 	}
 	switch item := held.Items[0]; {
@@ -109,7 +109,7 @@ func anIdentityWithOtherContentGoesToQuarantine(t *testing.T, start starter) {
 	}
 	path := "/logs/quarantine/" + held.Items[0].ID
 	if got := admin.do("POST", path+"/retry", "", nil); got.status/100 != 2 {
-		t.Errorf("retry: %d %s", got.status, got.body)
+		t.Errorf("retry: got status %d, want 2xx: %s", got.status, got.body)
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; { // it conflicts again
 		admin.get("/logs/quarantine", nil).decode(t, &held)
@@ -117,18 +117,18 @@ func anIdentityWithOtherContentGoesToQuarantine(t *testing.T, start starter) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the retried entry is not back in quarantine")
+			t.Fatal("the retried entry is not in quarantine, want it there again")
 		}
 	}
 	if got := admin.do("DELETE", path, "", nil); got.status/100 != 2 {
-		t.Errorf("delete: %d %s", got.status, got.body)
+		t.Errorf("delete: got status %d, want 2xx: %s", got.status, got.body)
 	}
 	if got := admin.do("DELETE", path, "", nil); got.status != http.StatusNotFound {
-		t.Errorf("delete again: %d %s", got.status, got.body)
+		t.Errorf("delete again: got status %d, want %d: %s", got.status, http.StatusNotFound, got.body)
 	}
 }
 
-// sevenFaults are entries with one fault each and where it is told.
+// sevenFaults are entries with one fault each, and the pointer and code of the fault.
 var sevenFaults = []struct{ text, pointer, code string }{
 	{`{"action":"A","resource_type":"r"}`, "/user_id", "required"},
 	{`{"user_id":"u","action":"9 lives","resource_type":"r"}`, "/action", "invalid_action"},
@@ -153,7 +153,7 @@ func bulkWithSevenFaults(t *testing.T, start starter) {
 		}
 	}
 	if len(faults) != 7 {
-		t.Fatalf("%d faults", len(faults))
+		t.Fatalf("got %d faults, want 7", len(faults))
 	}
 	got := admin.do("POST", "/logs/bulk", "["+strings.Join(entries, ",")+"]", nil)
 	var answer bulkAnswer
@@ -245,7 +245,7 @@ func bodyForms(t *testing.T, start starter) {
 			}
 		})
 	}
-	admin.eventually(5) // 1, 2, 3, 4 and 6: what was refused whole left nothing behind
+	admin.eventually(5) // 1, 2, 3, 4 and 6: refused requests stored nothing
 }
 
 func TestEndToEndPagesWhileMoreIsWritten(t *testing.T) { everyWay(t, pagesWhileMoreIsWritten) }
@@ -355,14 +355,14 @@ func objectsComeBackExactly(t *testing.T, start starter) {
 		var accepted struct{ ID string }
 		got.decode(t, &accepted)
 		if got.status != http.StatusAccepted {
-			t.Errorf("%.80s: %d %s", object, got.status, got.body)
+			t.Errorf("%.80s: got status %d, want %d: %s", object, got.status, http.StatusAccepted, got.body)
 			continue
 		}
 		admin.eventually(i + 1)
 		for name, stored := range map[string]map[string]json.RawMessage{"list": admin.list(url.Values{"limit": {"1"}}).Items[0], "get": admin.entry(accepted.ID)} {
 			for _, field := range []string{"metadata", "before_state", "after_state"} {
 				if string(stored[field]) != object {
-					t.Errorf("%s: %s sent as %.100s came back as %.100s", name, field, object, stored[field])
+					t.Errorf("%s: %s: got %.100s, want %.100s", name, field, stored[field], object)
 				}
 			}
 		}
@@ -401,20 +401,20 @@ func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {
 	admin.eventually(2)
 	operator := s.as(s.operator(), "")
 	if got := operator.do("DELETE", "/tenants/acme", "", nil); got.status != http.StatusAccepted {
-		t.Fatalf("%d %s", got.status, got.body)
+		t.Fatalf("delete: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
 	}
 	deadline := time.Now().Add(3 * time.Minute) // on servers a purge waits a minute for consumers elsewhere
 	for operator.get("/tenants/acme", nil).status != http.StatusNotFound {
 		if time.Now().After(deadline) {
-			t.Fatal("the tenant is still there")
+			t.Fatal("the tenant still exists, want it deleted")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	if got := admin.get("/logs", nil); got.status != http.StatusForbidden {
-		t.Errorf("the deleted tenant's list: %d %s", got.status, got.body)
+		t.Errorf("the deleted tenant's list: got status %d, want %d: %s", got.status, http.StatusForbidden, got.body)
 	}
 	if got := operator.do("POST", "/tenants", `{"id":"acme","name":"again"}`, nil); got.status != http.StatusConflict {
-		t.Errorf("the id was given again: %d %s", got.status, got.body)
+		t.Errorf("the id for a new tenant: got status %d, want %d: %s", got.status, http.StatusConflict, got.body)
 	}
 	other.eventually(1)
 }

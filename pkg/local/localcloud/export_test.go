@@ -1,4 +1,4 @@
 package localcloud
 
-// Allows is what the gateway makes of an authorizer's policy.
+// Allows reports whether an authorizer's policy allows a method.
 var Allows = allows

@@ -109,7 +109,7 @@ func routesByRole(t *testing.T, start starter) {
 		}
 		allowed, listed := mayCall[f.Name]
 		if !listed {
-			t.Errorf("%s is not in the table", f.Name)
+			t.Errorf("%s is not in the table, want every function there", f.Name)
 			continue
 		}
 		s := newStage(t, start)
@@ -118,10 +118,10 @@ func routesByRole(t *testing.T, start starter) {
 			got := s.call(*f.Trigger.Route, s.roles[role]("acme"), "acme")
 			refused := got.status == http.StatusUnauthorized || got.status == http.StatusForbidden
 			if want := !slices.Contains(strings.Fields(allowed), role); refused != want {
-				t.Errorf("%s as %s: %d %.200s", f.Name, role, got.status, got.body)
+				t.Errorf("%s as %s: got status %d, want refused %t: %.200s", f.Name, role, got.status, want, got.body)
 			}
 			if role == "nobody" && f.Trigger.Route.Permission != "" && got.status != http.StatusUnauthorized {
-				t.Errorf("%s without a credential: %d", f.Name, got.status)
+				t.Errorf("%s without a credential: got status %d, want %d", f.Name, got.status, http.StatusUnauthorized)
 			}
 		}
 	}
@@ -139,7 +139,7 @@ func routesInAForeignTenant(t *testing.T, start starter) {
 		for _, role := range []string{"admin", "auditor", "user"} {
 			foreign := s.call(*route, s.roles[role]("acme"), "acme-2")
 			if bytes.Contains(foreign.body, []byte("acme-2")) {
-				t.Errorf("%s as %s of another tenant shows it: %s", f.Name, role, foreign.body)
+				t.Errorf("%s as %s of another tenant: got %s, want nothing of the tenant", f.Name, role, foreign.body)
 			}
 			if route.TenantFrom == manifest.TenantNone {
 				continue
@@ -152,13 +152,13 @@ func routesInAForeignTenant(t *testing.T, start starter) {
 				t.Errorf("%s: %s: got status %d, want %d: %s", f.Name, role, unknown.status, http.StatusForbidden, unknown.body)
 			}
 			if got, want := withoutRequestID(unknown.body), withoutRequestID(foreign.body); !bytes.Equal(got, want) {
-				t.Errorf("%s as %s tells a foreign tenant (%s) from an unknown one (%s)", f.Name, role, want, got)
+				t.Errorf("%s as %s: got %s for an unknown tenant, want the same as for a foreign one, %s", f.Name, role, got, want)
 			}
 		}
 	}
 	for _, tenant := range []audit.TenantID{"acme", "acme-2"} {
 		if got := s.as(s.roles["admin"](tenant), tenant).total(); got != 2 {
-			t.Errorf("%s has %d entries after all that", tenant, got)
+			t.Errorf("%s: got %d entries at the end, want 2", tenant, got)
 		}
 	}
 }
@@ -184,7 +184,7 @@ func tenantsSeeTheirOwnOnly(t *testing.T, start starter) {
 			} {
 				got := c.do("GET", path, "", nil)
 				if bytes.Contains(got.body, []byte(other)) {
-					t.Errorf("%s of %s as %s shows the other tenant: %s", path, tenant, role, got.body)
+					t.Errorf("%s of %s as %s: got %s, want nothing of the other tenant", path, tenant, role, got.body)
 				}
 			}
 			want := 2

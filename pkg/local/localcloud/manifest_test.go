@@ -66,12 +66,12 @@ func same(t *testing.T, what string, got, want []string) {
 	t.Helper()
 	for _, name := range got {
 		if !slices.Contains(want, name) {
-			t.Errorf("%s has %s, which the manifest lacks", what, name)
+			t.Errorf("%s has %s, want only names of the manifest", what, name)
 		}
 	}
 	for _, name := range want {
 		if !slices.Contains(got, name) {
-			t.Errorf("the manifest has %s, which %s lacks", name, what)
+			t.Errorf("%s lacks %s, want every name of the manifest", what, name)
 		}
 	}
 }

@@ -46,7 +46,7 @@ type reconciled struct {
 	remove func(ids []string)
 }
 
-// everyone is an administrator, whatever the token says.
+// everyone accepts every token as one of an administrator.
 type everyone struct{ tenant audit.TenantID }
 
 func (e everyone) Verify(context.Context, string) (access.Principal, error) {
@@ -95,7 +95,7 @@ func removeFromFile(t *testing.T, path string, ids []string) {
 			if n, err := result.RowsAffected(); err != nil {
 				t.Fatal(err)
 			} else if n != 1 {
-				t.Fatalf("%s: %d rows", statement, n)
+				t.Fatalf("%s: changed %d rows, want 1", statement, n)
 			}
 		}
 	}

@@ -40,7 +40,7 @@ func TestSchedulerRunsAtOnceAndThenAtItsRate(t *testing.T) {
 			t.Errorf("run 4: at %v, want %v", at[4], time.Hour)
 		}
 		if took := time.Since(began); took != time.Hour+time.Second {
-			t.Errorf("ended after %v, not with its context", took)
+			t.Errorf("ended after %v, want %v", took, time.Hour+time.Second)
 		}
 	})
 }

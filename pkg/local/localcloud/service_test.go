@@ -75,8 +75,8 @@ func startLambdaOnServers(t *testing.T, data string) *service {
 	return startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines, Lambda: lambda(t, engines)})
 }
 
-// nobody is where no gateway listens; the runner is one itself.
-const nobody = "http://127.0.0.1:1"
+// noGateway is an address where no gateway listens, because the runner is the gateway.
+const noGateway = "http://127.0.0.1:1"
 
 // servers names outside engines, with a database, indexes and queues for each data folder.
 func servers(t *testing.T, data string) config.Engines {
@@ -88,10 +88,10 @@ func servers(t *testing.T, data string) config.Engines {
 	}
 	engines.AWS = config.AWS{
 		Region: "elasticmq", AccessKeyID: "id", SecretAccessKey: config.Secret("secret"),
-		Endpoints: map[string]string{"SQS": enginetest.SQS(t), config.SocketsService: nobody},
+		Endpoints: map[string]string{"SQS": enginetest.SQS(t), config.SocketsService: noGateway},
 	}
 	if named, err := config.ReadAWS(); err == nil { // of a real SQS
-		named.Endpoints["SQS"], named.Endpoints[config.SocketsService] = engines.AWS.Endpoints["SQS"], nobody
+		named.Endpoints["SQS"], named.Endpoints[config.SocketsService] = engines.AWS.Endpoints["SQS"], noGateway
 		engines.AWS = named
 	}
 	return engines
@@ -144,7 +144,7 @@ func startWith(t *testing.T, o localcloud.Options) *service {
 		stopped = true
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("the service ended with %v", err)
+			t.Errorf("the service ended with error %v, want none", err)
 		}
 	}
 	select {
@@ -189,7 +189,7 @@ func (s *service) tenantAdmin(id audit.TenantID) caller {
 	s.t.Helper()
 	body := fmt.Sprintf(`{"id":%q,"name":"Tenant %s","settings":{"retention_days":0}}`, id, id)
 	if got := s.as(s.operator(), "").do("POST", "/tenants", body, nil); got.status != http.StatusCreated {
-		s.t.Fatalf("create tenant %s: %d %s", id, got.status, got.body)
+		s.t.Fatalf("create tenant %s: got status %d, want %d: %s", id, got.status, http.StatusCreated, got.body)
 	}
 	return s.as(s.roleToken(id, access.RoleAdmin, "admin"), id)
 }
@@ -206,7 +206,7 @@ func (a answer) decode(t *testing.T, to any) {
 	decoder := json.NewDecoder(bytes.NewReader(a.body))
 	decoder.UseNumber()
 	if err := decoder.Decode(to); err != nil {
-		t.Fatalf("%d %s: %v", a.status, a.body, err)
+		t.Fatalf("decode the answer %d %s: %v", a.status, a.body, err)
 	}
 }
 
@@ -267,7 +267,7 @@ func (c caller) bulk(entries []string) {
 	c.t.Helper()
 	got := c.do("POST", "/logs/bulk", "["+strings.Join(entries, ",")+"]", nil)
 	if got.status != http.StatusAccepted {
-		c.t.Errorf("bulk: %d %s", got.status, got.body)
+		c.t.Errorf("bulk: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
 	}
 }
 
@@ -281,7 +281,7 @@ func (c caller) total() int {
 	c.t.Helper()
 	got := c.get("/logs/stats", nil)
 	if got.status != http.StatusOK {
-		c.t.Fatalf("stats: %d %s", got.status, got.body)
+		c.t.Fatalf("stats: got status %d, want %d: %s", got.status, http.StatusOK, got.body)
 	}
 	var s statsAnswer
 	got.decode(c.t, &s)
@@ -313,7 +313,7 @@ func (c caller) list(query url.Values) listAnswer {
 	c.t.Helper()
 	got := c.get("/logs", query)
 	if got.status != http.StatusOK {
-		c.t.Fatalf("list: %d %s", got.status, got.body)
+		c.t.Fatalf("list: got status %d, want %d: %s", got.status, http.StatusOK, got.body)
 	}
 	var l listAnswer
 	got.decode(c.t, &l)

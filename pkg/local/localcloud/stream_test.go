@@ -64,7 +64,7 @@ func (c caller) subscribe(filter, after string) *subscriber {
 	c.t.Helper()
 	conn, status, err := c.connect("")
 	if err != nil {
-		c.t.Fatalf("connect: %d, %v", status, err)
+		c.t.Fatalf("connect: got status %d and error %v, want a connection", status, err)
 	}
 	conn.SetReadLimit(1 << 20)
 	s := &subscriber{t: c.t, conn: conn}
@@ -77,7 +77,7 @@ func (c caller) subscribe(filter, after string) *subscriber {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	s.say(string(text))
+	s.write(string(text))
 	if got := s.read(); got.Type != "subscribed" {
 		c.t.Fatalf("got type %q, want %q", got.Type, "subscribed")
 	} else if got.Cursor == "" {
@@ -86,7 +86,7 @@ func (c caller) subscribe(filter, after string) *subscriber {
 	return s
 }
 
-func (s *subscriber) say(message string) {
+func (s *subscriber) write(message string) {
 	s.t.Helper()
 	if err := s.conn.Write(s.t.Context(), websocket.MessageText, []byte(message)); err != nil {
 		s.t.Fatal(err)
@@ -100,7 +100,7 @@ func (s *subscriber) read() streamFrame {
 	defer cancel()
 	f, err := s.next(ctx)
 	if err != nil {
-		s.t.Fatalf("read: %v; %d entries so far", err, len(s.items))
+		s.t.Fatalf("read: %v, after %d entries", err, len(s.items))
 	}
 	return f
 }
@@ -125,7 +125,7 @@ func (s *subscriber) until(n int) {
 	s.t.Helper()
 	for len(s.items) < n {
 		if f := s.read(); f.Type != "entries" {
-			s.t.Fatalf("frame %v", f)
+			s.t.Fatalf("got frame %v, want one of type %q", f, "entries")
 		}
 	}
 }
@@ -142,7 +142,7 @@ func once(t *testing.T, from, to int, lives ...*subscriber) {
 	}
 	for n := from; n < to; n++ {
 		if got := seen[fmt.Sprintf(`"order-%d"`, n)]; got != 1 {
-			t.Errorf("entry %d came %d times", n, got)
+			t.Errorf("got entry %d %d times, want once", n, got)
 		}
 	}
 	if len(seen) != to-from {
@@ -162,7 +162,7 @@ func TestEndToEndStream(t *testing.T) { everyWay(t, streamsWhatIsStored) }
 func streamsWhatIsStored(t *testing.T, start starter) {
 	service := start(t, t.TempDir())
 	admin, other := service.tenantAdmin("acme"), service.tenantAdmin("globex")
-	admin.bulk(texts(0, 50)) // nobody listens yet
+	admin.bulk(texts(0, 50)) // nobody has subscribed yet
 	admin.eventually(50)
 	all := admin.subscribe(`{}`, "")
 	narrow := admin.subscribe(`{"user_id":["user-1","user-2"],"q":"entry"}`, "")
@@ -175,14 +175,14 @@ func streamsWhatIsStored(t *testing.T, start starter) {
 	}
 	other.bulk(texts(5000, 5001))
 	admin.do("POST", "/logs", entryText(1050), nil)
-	admin.bulk(texts(0, 100)) // again: what was stored before anybody listened, and since
+	admin.bulk(texts(0, 100)) // the same entries again, and new ones
 	admin.do("POST", "/logs", entryText(1051), nil)
 	all.until(1002)
 	once(t, 50, 1052, all)
 	narrow.until(200)
 	for _, item := range narrow.items {
 		if user := string(item["user_id"]); user != `"user-1"` && user != `"user-2"` {
-			t.Errorf("an entry of %s came through the filter", user)
+			t.Errorf("got an entry of %s, want one that matches the filter", user)
 		}
 	}
 	scoped.until(1)
@@ -199,13 +199,13 @@ func streamsWhatIsStored(t *testing.T, start starter) {
 		t.Errorf("the stream has %s, a read %s", have, want)
 	}
 
-	all.say(`{"action":"ping"}`)
+	all.write(`{"action":"ping"}`)
 	if f := all.read(); f.Type != "pong" {
 		t.Errorf("got type %q, want %q", f.Type, "pong")
 	} else if f.Cursor == "" {
 		t.Error("got an empty cursor, want a value")
 	}
-	all.say(`{"action":"subscribe","filter":{"color":"red"}}`)
+	all.write(`{"action":"subscribe","filter":{"color":"red"}}`)
 	switch f := all.read(); {
 	case f.Type != "error":
 		t.Errorf("got type %q, want %q", f.Type, "error")
@@ -214,15 +214,15 @@ func streamsWhatIsStored(t *testing.T, start starter) {
 	case f.Error.Errors[0].Pointer != "/filter/color":
 		t.Errorf("got pointer %q, want %q", f.Error.Errors[0].Pointer, "/filter/color")
 	}
-	all.say(`hello`)
+	all.write(`hello`)
 	if f := all.read(); f.Type != "error" {
 		t.Errorf("got type %q, want %q", f.Type, "error")
 	} else if f.Error.Status != 422 {
 		t.Errorf("got status %d, want 422", f.Error.Status)
 	}
-	all.say(`{"action":"unsubscribe"}`)
+	all.write(`{"action":"unsubscribe"}`)
 	if f := all.read(); f.Type != "unsubscribed" {
-		t.Errorf("frame %v", f)
+		t.Errorf("got frame %v, want one of type %q", f, "unsubscribed")
 	}
 }
 
@@ -347,7 +347,7 @@ func TestEndToEndStreamWithKilledFunctions(t *testing.T) {
 			}
 		}
 		if killed == 0 {
-			t.Error("nothing was killed")
+			t.Error("killed no process, want at least one")
 		}
 	})
 	seen := map[string]bool{}
@@ -355,7 +355,7 @@ func TestEndToEndStreamWithKilledFunctions(t *testing.T) {
 	for len(seen) < total {
 		before := len(s.items)
 		if f := s.read(); f.Type != "entries" {
-			t.Fatalf("frame %v", f)
+			t.Fatalf("got frame %v, want one of type %q", f, "entries")
 		}
 		for _, item := range s.items[before:] {
 			if id := string(item["id"]); seen[id] {
@@ -368,6 +368,6 @@ func TestEndToEndStreamWithKilledFunctions(t *testing.T) {
 	writing.Wait()
 	t.Logf("%d entries came again", repeated)
 	if repeated > kills*1000 { // a segment each
-		t.Errorf("%d entries came again", repeated)
+		t.Errorf("got %d entries again, want at most %d", repeated, kills*1000)
 	}
 }

@@ -21,7 +21,7 @@ type socket struct {
 	connectedAt time.Time
 	handshaken  events.APIGatewayProxyRequestContext
 	conn        *websocket.Conn
-	wake        chan struct{} // tells the writer of a frame or the end; one signal fits
+	wake        chan struct{} // signals the writer that a frame or the end is due; one signal fits
 	ended       chan struct{} // closed when ending is set
 
 	mu     sync.Mutex

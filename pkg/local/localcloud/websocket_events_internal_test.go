@@ -88,7 +88,7 @@ func (s *socketTest) wantEvent(i int, e socketRequest, key, kind, body string) {
 	}
 }
 
-// wantOrigin checks where an event says that it comes from.
+// wantOrigin checks the gateway, the caller and the connection of an event.
 func (s *socketTest) wantOrigin(i int, r events.APIGatewayWebsocketProxyRequestContext, connection string) {
 	s.t.Helper()
 	if r.MessageDirection != "IN" {

@@ -89,7 +89,7 @@ func (e *environment) run(output *lines, started chan<- error) {
 	e.ended = e.process.Wait()
 	output.flush()
 	close(e.exited)
-	_ = e.server.Close() // nobody is left who would ask
+	_ = e.server.Close() // the process has ended, so no request is lost
 	e.function.Log.Info("environment ended", "function", e.function.Name, "pid", e.process.Process.Pid, "state", e.process.ProcessState.String())
 }
 

@@ -41,7 +41,7 @@ func (o *output) await(t *testing.T, text string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(o.String(), text); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%q is not printed, but %s", text, o)
+			t.Fatalf("got the output %s, want %q in it", o, text)
 		}
 	}
 }
@@ -94,7 +94,7 @@ func TestInvokeTellsTheFunctionWhatLambdaTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.Text != "hello ü \u0000" {
-		t.Errorf("the event came as %q", r.Text)
+		t.Errorf("got the event %q, want %q", r.Text, "hello ü \u0000")
 	}
 	if left := r.Deadline.Sub(before); left < 29*time.Second || left > 31*time.Second {
 		t.Errorf("the deadline is in %s, want the function's 30 s", left)
@@ -148,7 +148,7 @@ func TestInvokeScalesOutToItsBound(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			} else if r.Concurrent != 1 {
-				t.Errorf("%d invocations at once in one environment", r.Concurrent)
+				t.Errorf("%d invocations at once in one environment, want 1", r.Concurrent)
 			}
 			pids[r.PID]++
 		})
@@ -164,11 +164,11 @@ func TestInvokeScalesOutToItsBound(t *testing.T) {
 
 func TestFunctionErrors(t *testing.T) {
 	for _, test := range []struct {
-		name        string
-		command     command
-		kind, says  string
-		interrupted bool
-		survives    bool
+		name          string
+		command       command
+		kind, message string
+		interrupted   bool
+		survives      bool
 	}{
 		{"error", command{Fail: "Unauthorized"}, "errorString", "Unauthorized", false, true},
 		{"panic", command{Panic: "oh no"}, "string", "oh no", false, false},
@@ -195,8 +195,8 @@ func TestFunctionErrors(t *testing.T) {
 			if failure.Type != test.kind {
 				t.Fatalf("got type %q, want %q", failure.Type, test.kind)
 			}
-			if !strings.Contains(failure.Message, test.says) {
-				t.Fatalf("got message %q, want it to contain %q", failure.Message, test.says)
+			if !strings.Contains(failure.Message, test.message) {
+				t.Fatalf("got message %q, want it to contain %q", failure.Message, test.message)
 			}
 			if failure.Interrupted() != test.interrupted {
 				t.Fatalf("interrupted is %v, want %v", failure.Interrupted(), test.interrupted)
@@ -223,15 +223,15 @@ func TestAnswersUpToTheLimitAreTaken(t *testing.T) {
 		t.Fatalf("got %d bytes, want %d", len(answer), runtimehost.MaxPayload)
 	}
 	if _, err := h.Invoke(t.Context(), make([]byte, runtimehost.MaxPayload+1)); !errors.Is(err, runtimehost.ErrTooLarge) {
-		t.Fatalf("a larger event: %v", err)
+		t.Fatalf("a larger event: got error %v, want %v", err, runtimehost.ErrTooLarge)
 	}
 	event := `{"Else":"` + strings.Repeat("x", runtimehost.MaxPayload-len(`{"Else":""}`)) + `"}`
 	if _, err := h.Invoke(t.Context(), []byte(event)); err != nil {
-		t.Fatalf("the largest event: %v", err)
+		t.Fatalf("the largest event: got error %v, want none", err)
 	}
 }
 
-// TestDeadIdleEnvironmentsAreReplaced: nobody notices that one died while it was idle.
+// An environment can die while it is idle. Its next invocation must get another one.
 func TestDeadIdleEnvironmentsAreReplaced(t *testing.T) {
 	h, _ := newHost(t, "commands", nil)
 	for range 5 {
@@ -253,7 +253,7 @@ func TestDeadIdleEnvironmentsAreReplaced(t *testing.T) {
 }
 
 func TestStartFailures(t *testing.T) {
-	for mode, test := range map[string]struct{ kind, says string }{
+	for mode, test := range map[string]struct{ kind, message string }{
 		"exits":       {runtimehost.TypeExit, "exit status 7"},
 		"init-error":  {"Config.Missing", "no engine"},
 		"never-polls": {runtimehost.TypeTimeout, "did not ask for work within 300ms"},
@@ -273,17 +273,17 @@ func TestStartFailures(t *testing.T) {
 				if failure.Type != test.kind {
 					t.Fatalf("got type %q, want %q", failure.Type, test.kind)
 				}
-				if !strings.Contains(failure.Message, test.says) {
-					t.Fatalf("got message %q, want it to contain %q", failure.Message, test.says)
+				if !strings.Contains(failure.Message, test.message) {
+					t.Fatalf("got message %q, want it to contain %q", failure.Message, test.message)
 				}
 			}
 			if pids := h.PIDs(); len(pids) != 0 {
-				t.Errorf("%v still run", pids)
+				t.Errorf("the processes %v still run, want none", pids)
 			}
 		})
 	}
 	if h, err := runtimehost.New(runtimehost.Function{Name: "x", Bootstrap: filepath.Join(t.TempDir(), "bootstrap")}); err == nil {
-		t.Errorf("a host without a program: %v", h)
+		t.Errorf("got the host %v without a program, want an error", h)
 	}
 	noProgram := filepath.Join(t.TempDir(), "bootstrap")
 	if err := os.WriteFile(noProgram, []byte("text"), 0o700); err != nil {
@@ -327,7 +327,7 @@ func TestOutputComesInLines(t *testing.T) {
 		}
 	}
 	if n := strings.Count(text, "x"); n != 70_000 {
-		t.Errorf("%d of 70,000 bytes of a long line came", n)
+		t.Errorf("got %d bytes of a long line, want 70,000", n)
 	}
 }
 
@@ -345,14 +345,14 @@ func TestCloseEndsEverything(t *testing.T) {
 	h.Close()
 	h.Close()
 	if err := <-failed; err == nil {
-		t.Error("an invocation outlived the host")
+		t.Error("an invocation outlived the host, want an error")
 	}
 	if _, err := invoke(t, h, command{}); !errors.Is(err, runtimehost.ErrClosed) {
-		t.Errorf("after Close: %v", err)
+		t.Errorf("after Close: got error %v, want %v", err, runtimehost.ErrClosed)
 	}
 	for _, pid := range pids {
 		if running(t, pid) {
-			t.Errorf("process %d still runs", pid)
+			t.Errorf("process %d still runs, want it ended", pid)
 		}
 	}
 }
@@ -369,7 +369,7 @@ func TestWaitingForAnEnvironmentEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := h.Invoke(ctx, []byte(`{}`)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v, want %v", err, context.DeadlineExceeded)
 	}
 	first.Wait()
 }

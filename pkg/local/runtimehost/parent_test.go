@@ -80,7 +80,7 @@ func TestEnvironmentsEndWithTheirParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !running(t, child) {
-		t.Fatalf("process %d does not run", child)
+		t.Fatalf("process %d has ended, want it running", child)
 	}
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestEnvironmentsEndWithTheirParent(t *testing.T) {
 	_ = parent.Wait() // it was killed
 	for deadline := time.Now().Add(10 * time.Second); running(t, child); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("process %d outlives its parent", child)
+			t.Fatalf("process %d outlives its parent, want it ended", child)
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/export"
 )
 
-// BlobsUnderTest is what the Blobs suite works with.
+// BlobsUnderTest has the ports that the Blobs suite calls.
 type BlobsUnderTest struct {
 	Blobs export.Blobs
 	// Damage changes a byte of the blob's content where it is stored.
@@ -118,7 +118,7 @@ func keys(t *testing.T, b export.Blobs, tenant audit.TenantID, prefix string, li
 	for {
 		page := must[[]export.Listed](t)(b.List(t.Context(), tenant, prefix, after, limit))
 		if len(page) > limit {
-			t.Fatalf("a page of %d blobs, at most %d were asked for", len(page), limit)
+			t.Fatalf("got a page of %d blobs, want at most %d", len(page), limit)
 		}
 		all = append(all, keysOf(page)...)
 		if len(page) < min(limit, export.MaxList) {
@@ -195,7 +195,7 @@ func blobsReplace(t *testing.T, x BlobsUnderTest) {
 
 func blobsCreate(t *testing.T, x BlobsUnderTest) {
 	tenant := newTenant(t)
-	for range 2 { // an answer that was lost is asked for again
+	for range 2 { // the answer may be lost and the call repeated
 		noError(t, x.Blobs.Create(t.Context(), tenant, "key", export.ContentOf([]byte("first"), "text/plain")))
 	}
 	for _, other := range []string{"other", "", "first "} {
@@ -232,7 +232,7 @@ func blobsCreateConcurrently(t *testing.T, x BlobsUnderTest) {
 			case err != nil:
 				wantError(t, err, audit.ErrConflict)
 			case winner >= 0:
-				t.Fatalf("%d and %d have both created %s", winner, i, key)
+				t.Fatalf("%d and %d both created %s, want one of them", winner, i, key)
 			default:
 				winner = i
 			}
@@ -262,7 +262,7 @@ func blobsReplaceConcurrently(t *testing.T, x BlobsUnderTest) {
 					return err
 				}
 				if len(got) == 0 || !bytes.Equal(got, content(int(got[0]-'a'))) {
-					return fmt.Errorf("read %d bytes that nobody put", len(got))
+					return fmt.Errorf("got %d bytes that were never stored", len(got))
 				}
 			}
 			return nil
@@ -290,7 +290,7 @@ func blobsRefuseContent(t *testing.T, x BlobsUnderTest) {
 				c := export.ContentOf(good, "")
 				change(&c)
 				if err := call(t.Context(), tenant, key, c); !errors.Is(err, export.ErrContent) && (verb != "create" || !errors.Is(err, audit.ErrConflict)) {
-					t.Errorf("%s of content with %s: %v", verb, name, err)
+					t.Errorf("%s of content with %s: got error %v, want %v", verb, name, err, export.ErrContent)
 				}
 			}
 		}
@@ -391,7 +391,7 @@ func blobsList(t *testing.T, x BlobsUnderTest) {
 	}
 	for _, limit := range []int{0, -1} {
 		if page := must[[]export.Listed](t)(x.Blobs.List(t.Context(), tenant, "", "", limit)); len(page) != 0 {
-			t.Fatalf("%d blobs with the limit %d", len(page), limit)
+			t.Fatalf("got %d blobs, want none with the limit %d", len(page), limit)
 		}
 	}
 }
@@ -408,7 +408,7 @@ func blobsListMany(t *testing.T, x BlobsUnderTest) {
 	}
 	noError(t, group.Wait())
 	if page := must[[]export.Listed](t)(x.Blobs.List(t.Context(), tenant, "", "", 10*export.MaxList)); len(page) != export.MaxList {
-		t.Fatalf("a page of %d, at most %d", len(page), export.MaxList)
+		t.Fatalf("got a page of %d blobs, want %d", len(page), export.MaxList)
 	}
 	wantKeys(t, keys(t, x.Blobs, tenant, "", 2000), all)
 	wantKeys(t, keys(t, x.Blobs, tenant, "many/", 333), all)
@@ -478,7 +478,7 @@ func blobsLongKeys(t *testing.T, x BlobsUnderTest) {
 		"steps": strings.Repeat("s/", export.MaxKey/2) + "s",
 	} {
 		if len(key) != export.MaxKey {
-			t.Fatalf("the key %s has %d bytes", name, len(key))
+			t.Fatalf("the key %s has %d bytes, want %d", name, len(key), export.MaxKey)
 		}
 		put(t, x.Blobs, tenant, key, []byte(name))
 		wantBlob(t, x.Blobs, tenant, key, []byte(name))
@@ -514,7 +514,7 @@ func blobsRefuseKeys(t *testing.T, x BlobsUnderTest) {
 			"get": getErr, "stat": statErr, "delete": x.Blobs.Delete(t.Context(), tenant, key),
 		} {
 			if !errors.Is(err, export.ErrKey) {
-				t.Errorf("%s of %q of %q: %v", verb, key, tenant, err)
+				t.Errorf("%s of %q of %q: got error %v, want %v", verb, key, tenant, err, export.ErrKey)
 			}
 		}
 	}
@@ -550,7 +550,7 @@ func blobsCancelled(t *testing.T, x BlobsUnderTest) {
 		"get": getErr, "stat": statErr, "list": listErr, "delete": x.Blobs.Delete(ctx, tenant, "there"),
 	} {
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("%s with a cancelled context: %v", verb, err)
+			t.Errorf("%s with a cancelled context: got error %v, want %v", verb, err, context.Canceled)
 		}
 	}
 	wantBlob(t, x.Blobs, tenant, "there", []byte("before"))

@@ -28,7 +28,7 @@ func eventually(t *testing.T, what string, check func() bool) {
 	deadline := time.Now().Add(timeout)
 	for !check() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v", what, timeout)
+			t.Fatalf("%s: waited %v, want it sooner", what, timeout)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

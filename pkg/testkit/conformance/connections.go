@@ -74,7 +74,7 @@ func (s connectionsUnderTest) acquire(t *testing.T, id, holder string) stream.Co
 	c, acquired, err := s.Acquire(t.Context(), id, holder, s.in(time.Minute))
 	noError(t, err)
 	if !acquired {
-		t.Fatalf("%s cannot have the lease", holder)
+		t.Fatalf("%s cannot acquire the lease, want it acquired", holder)
 	}
 	return c
 }
@@ -84,7 +84,7 @@ func (s connectionsUnderTest) wantTaken(t *testing.T, id, holder string) {
 	_, acquired, err := s.Acquire(t.Context(), id, holder, s.in(time.Minute))
 	noError(t, err)
 	if acquired {
-		t.Fatalf("%s got the lease that another has", holder)
+		t.Fatalf("%s acquired the lease of another, want it taken", holder)
 	}
 }
 
@@ -165,7 +165,7 @@ func (s connectionsUnderTest) wantAbsent(t *testing.T, id string) {
 	_, acquired, err := s.Acquire(t.Context(), id, "a", s.in(time.Minute))
 	wantError(t, err, audit.ErrNotFound)
 	if acquired {
-		t.Fatal("acquired the lease of an absent connection")
+		t.Fatal("acquired the lease of an absent connection, want an error")
 	}
 	wantError(t, s.Save(t.Context(), id, "a", &stream.Subscription{}, s.in(time.Minute)), audit.ErrPrecondition)
 	s.wantRelease(t, id, "a", true)
@@ -365,7 +365,7 @@ func connectionsRemove(t *testing.T, s connectionsUnderTest) {
 	noError(t, s.Remove(t.Context(), c.ID))
 	s.wantAbsent(t, c.ID)
 	s.wantSubscribed(t, tenant)
-	noError(t, s.Create(t.Context(), c)) // a new one is nobody's
+	noError(t, s.Create(t.Context(), c)) // a new connection has no lease
 	same(t, s.acquire(t, c.ID, "b"), c)
 }
 
@@ -373,7 +373,7 @@ func connectionsPurge(t *testing.T, s connectionsUnderTest) {
 	tenant := newTenant(t)
 	other := tenant + "-2"
 	if n := purgeAll(t, s, tenant, 10); n != 0 {
-		t.Fatalf("Purge of an unknown tenant removed %d connections", n)
+		t.Fatalf("Purge of an unknown tenant removed %d connections, want none", n)
 	}
 	var ids []string
 	for i := range 25 {

@@ -24,7 +24,7 @@ func crowd(g *generator) []record {
 	return records
 }
 
-// listsIDs asks a search.IDLister that has these records for what it promises.
+// listsIDs tests a search.IDLister that has these records.
 func listsIDs(t *testing.T, lister search.IDLister, tenant audit.TenantID, records []record) {
 	t.Helper()
 	day := epoch.Truncate(24 * time.Hour)
@@ -61,7 +61,7 @@ func walkIDs(t *testing.T, lister search.IDLister, tenant audit.TenantID, window
 	for {
 		ids := must[[]audit.EntryID](t)(lister.IDs(t.Context(), tenant, window.From, window.To, after, limit))
 		if len(ids) > limit {
-			t.Fatalf("%d ids, the limit is %d", len(ids), limit)
+			t.Fatalf("got %d ids, want at most %d", len(ids), limit)
 		}
 		if len(ids) == 0 {
 			return found
@@ -73,7 +73,7 @@ func walkIDs(t *testing.T, lister search.IDLister, tenant audit.TenantID, window
 func storeListsIDs(t *testing.T, s EntryStore) {
 	g := newGenerator(newTenant(t), 13)
 	if ids := walkIDs(t, s, g.tenant, audit.Time{}, 10); len(ids) > 0 {
-		t.Fatalf("an unknown tenant has the ids %v", ids)
+		t.Fatalf("an unknown tenant has the ids %v, want none", ids)
 	}
 	records := crowd(g)
 	other := records[0].like(g.tenant + "-2")
@@ -88,7 +88,7 @@ func storeListsIDs(t *testing.T, s EntryStore) {
 func indexListsIDs(t *testing.T, x IndexUnderTest) {
 	g := newGenerator(newTenant(t), 36)
 	if ids := walkIDs(t, x.Index, g.tenant, audit.Time{}, 10); len(ids) > 0 {
-		t.Fatalf("an unknown tenant has the ids %v", ids)
+		t.Fatalf("an unknown tenant has the ids %v, want none", ids)
 	}
 	records := crowd(g)
 	other := records[0].like(g.tenant + "-2")

@@ -26,7 +26,7 @@ type SearchIndex interface {
 	jobs.Purger
 }
 
-// IndexUnderTest is what the Index suite works with.
+// IndexUnderTest has the ports that the Index suite calls.
 type IndexUnderTest struct {
 	Index SearchIndex
 	// Store gets every entry before the index does. It is nil if the index needs no store.
@@ -66,7 +66,7 @@ func (x IndexUnderTest) put(t *testing.T, tenant audit.TenantID, records []recor
 	}
 	for part := range slices.Chunk(entries, 100) {
 		if rejections := must[[]audit.Rejection](t)(search.PutEntries(t.Context(), x.Index, tenant, part)); len(rejections) > 0 {
-			t.Fatalf("Put rejected %+v", rejections)
+			t.Fatalf("Put rejected %+v, want nothing rejected", rejections)
 		}
 	}
 	ids := map[audit.EntryID]bool{}
@@ -87,7 +87,7 @@ func (x IndexUnderTest) find(t *testing.T, tenant audit.TenantID, f audit.Filter
 	t.Helper()
 	page := must[audit.Page](t)(x.Index.Find(t.Context(), tenant, f, request))
 	if len(page.Entries) > request.Limit {
-		t.Fatalf("a page has %d entries, the limit is %d", len(page.Entries), request.Limit)
+		t.Fatalf("got a page of %d entries, want at most %d", len(page.Entries), request.Limit)
 	}
 	if (page.First == nil) != (len(page.Entries) == 0) {
 		t.Fatalf("a page's positions: got first %v of %d entries, want one only if there are entries", page.First, len(page.Entries))
@@ -117,7 +117,7 @@ func (x IndexUnderTest) walk(t *testing.T, tenant audit.TenantID, f audit.Filter
 		page := x.find(t, tenant, f, request)
 		found = append(found, page.Entries...)
 		if pages > 10_000 {
-			t.Fatal("the list has no end")
+			t.Fatal("got more than 10,000 pages, want an end of the list")
 		}
 		if page.Last != nil {
 			end = page.Last
@@ -126,7 +126,7 @@ func (x IndexUnderTest) walk(t *testing.T, tenant audit.TenantID, f audit.Filter
 			break
 		}
 		if page.Last == nil {
-			t.Fatal("an empty page says that more follows")
+			t.Fatal("an empty page has more, want the end of the list")
 		}
 		request.From = page.Last
 	}
@@ -138,7 +138,7 @@ func (x IndexUnderTest) walk(t *testing.T, tenant audit.TenantID, f audit.Filter
 	for pages := 1; ; pages++ {
 		page := x.find(t, tenant, f, request)
 		if pages > 10_000 {
-			t.Fatal("the list has no beginning")
+			t.Fatal("got more than 10,000 pages, want a beginning of the list")
 		}
 		found = append(slices.Clone(page.Entries), found...)
 		if !page.More {
@@ -209,7 +209,7 @@ func indexFindsWhatTheOracleFinds(t *testing.T, x IndexUnderTest) {
 		wantChosen(t, records, f, request.Order, found)
 		for i := 1; i < len(found); i++ {
 			if rising := rank[found[i-1].ID] < rank[found[i].ID]; rising != (request.Order == audit.OldestFirst) {
-				t.Fatalf("filter %+v orders entries of one millisecond otherwise than the whole list", f)
+				t.Fatalf("filter %+v: got entries of one millisecond in another order than the complete list, want the same", f)
 			}
 		}
 	}
@@ -337,7 +337,7 @@ func indexChecksStats(t *testing.T, x IndexUnderTest) {
 	}
 	nothing := must[audit.Stats](t)(x.Index.Stats(t.Context(), newTenant(t), audit.Filter{}, audit.StatsRequest{Interval: time.Second, Top: 1, Distinct: true}))
 	if !sameStats(nothing, audit.Stats{}) {
-		t.Fatalf("stats of an unknown tenant: %+v", nothing)
+		t.Fatalf("an unknown tenant: got stats %+v, want none", nothing)
 	}
 }
 
@@ -362,7 +362,7 @@ func indexKeepsTenantsApart(t *testing.T, x IndexUnderTest) {
 	records := corpusOf(g, 60)
 	x.put(t, g.tenant, records)
 	if must[bool](t)(x.Index.Contains(t.Context(), other, records[0].ID)) {
-		t.Fatal("the index has an entry of another tenant")
+		t.Fatal("got an entry of another tenant, want none")
 	}
 	if page := x.find(t, other, audit.Filter{}, audit.PageRequest{Limit: 5}); len(page.Entries) > 0 {
 		t.Fatalf("a tenant without entries: got entries %v, want none", page.Entries)
@@ -405,7 +405,7 @@ func indexPurges(t *testing.T, x IndexUnderTest) {
 			!must[bool](t)(x.Index.Contains(t.Context(), g.tenant, records[0].ID))
 	})
 	wantChosen(t, kept, f, audit.NewestFirst, x.walk(t, other, f, audit.PageRequest{Limit: 5}, false))
-	x.put(t, g.tenant, records[:5]) // and it can begin anew
+	x.put(t, g.tenant, records[:5]) // and entries can be added again
 	wantChosen(t, records[:5], f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 2}, true))
 }
 
@@ -451,12 +451,12 @@ func wantChosenOnce(t *testing.T, records []record, f audit.Filter, found []audi
 	times := map[audit.EntryID]int{}
 	for _, e := range found {
 		if times[e.ID]++; times[e.ID] > 1 {
-			t.Fatalf("filter %+v: entry %s is on two pages", f, e.ID)
+			t.Fatalf("filter %+v: entry %s is on two pages, want one", f, e.ID)
 		}
 	}
 	for _, r := range records {
 		if r.chosen(f) && times[r.ID] == 0 {
-			t.Fatalf("filter %+v: entry %s is on no page", f, r.ID)
+			t.Fatalf("filter %+v: entry %s is on no page, want one", f, r.ID)
 		}
 	}
 }

@@ -33,15 +33,15 @@ func indexBatches(t *testing.T, x IndexUnderTest) {
 	for i, result := range results {
 		if i == 1 {
 			if x.Store == nil && result.Err == nil {
-				t.Error("an invalid tenant was accepted")
+				t.Error("an invalid tenant was accepted, want an error")
 			}
 			continue
 		}
 		if result.Err != nil {
-			t.Errorf("batch %d: %v", i, result.Err)
+			t.Errorf("batch %d: got error %v, want none", i, result.Err)
 		}
 		if len(result.Rejections) > 0 {
-			t.Errorf("batch %d has rejections: %+v", i, result.Rejections)
+			t.Errorf("batch %d: got rejections %+v, want none", i, result.Rejections)
 		}
 	}
 	f := audit.Filter{}

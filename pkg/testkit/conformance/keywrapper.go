@@ -12,7 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
 
-// KeyWrapperUnderTest is what the KeyWrapper suite works with.
+// KeyWrapperUnderTest has the ports that the KeyWrapper suite calls.
 type KeyWrapperUnderTest struct {
 	Wrapper protect.KeyWrapper
 	// Disable makes the master key unusable.
@@ -20,7 +20,7 @@ type KeyWrapperUnderTest struct {
 	Gaps    []Gap
 }
 
-// KeyWrapper asks an adapter of protect.KeyWrapper for what it promises. open
+// KeyWrapper tests an adapter of protect.KeyWrapper. open
 // returns one with a new master key.
 func KeyWrapper(t *testing.T, open func(t *testing.T) KeyWrapperUnderTest) {
 	for name, test := range map[string]func(t *testing.T, open func() KeyWrapperUnderTest){
@@ -53,11 +53,11 @@ func wrapperUnwraps(t *testing.T, open func() KeyWrapperUnderTest) {
 		key := randomKey(size)
 		wrapped := must[[]byte](t)(w.Wrap(t.Context(), tenant, key))
 		if size >= 16 && bytes.Contains(wrapped, key) {
-			t.Fatalf("the wrapped key of %d bytes holds the key itself", size)
+			t.Fatalf("the wrapped key of %d bytes contains the key, want it hidden", size)
 		}
 		for range 2 {
 			if got := must[[]byte](t)(w.Unwrap(t.Context(), tenant, wrapped)); !bytes.Equal(got, key) {
-				t.Fatalf("a key of %d bytes came back changed", size)
+				t.Fatalf("a key of %d bytes came back changed, want the same key", size)
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func wrapperHidesEquality(t *testing.T, open func() KeyWrapperUnderTest) {
 		seen[string(must[[]byte](t)(w.Wrap(t.Context(), tenant, key)))] = true
 	}
 	if len(seen) != 5 {
-		t.Fatalf("a key wrapped 5 times has %d forms", len(seen))
+		t.Fatalf("a key wrapped 5 times has %d forms, want 5", len(seen))
 	}
 }
 
@@ -121,12 +121,12 @@ func wrapperRefusesKeys(t *testing.T, open func() KeyWrapperUnderTest) {
 	wantError(t, err, audit.ErrTooLarge)
 	for _, empty := range [][]byte{nil, {}} {
 		if _, err := w.Wrap(t.Context(), tenant, empty); err == nil {
-			t.Fatal("an empty key was wrapped")
+			t.Fatal("an empty key was wrapped, want an error")
 		}
 	}
 	for _, unfit := range []audit.TenantID{"", "..", "A", "a b", "a\nb"} {
 		if _, err := w.Wrap(t.Context(), unfit, randomKey(32)); err == nil {
-			t.Fatalf("a key was wrapped for the tenant %q", unfit)
+			t.Fatalf("a key was wrapped for the tenant %q, want an error", unfit)
 		}
 	}
 }

@@ -24,6 +24,6 @@ func Matcher(t *testing.T, matches func(e audit.Entry, f audit.Filter) bool) {
 		}
 	}
 	if chosen == 0 {
-		t.Fatal("no filter chose an entry")
+		t.Fatal("no filter chose an entry, want at least one")
 	}
 }

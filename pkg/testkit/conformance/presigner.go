@@ -14,13 +14,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/export"
 )
 
-// PresignerUnderTest is what the Presigner suite works with.
+// PresignerUnderTest has the ports that the Presigner suite calls.
 type PresignerUnderTest struct {
 	Presigner export.Presigner
 	Blobs     export.Blobs // to which its URLs lead
 }
 
-// Presigner asks an adapter of export.Presigner for what it promises.
+// Presigner tests an adapter of export.Presigner.
 func Presigner(t *testing.T, open func(t *testing.T) PresignerUnderTest) {
 	for name, test := range map[string]func(t *testing.T, x PresignerUnderTest){
 		"AURLFetchesItsBlob":     presignerFetches,
@@ -100,7 +100,7 @@ func presignerEnds(t *testing.T, x PresignerUnderTest) {
 	eventually(t, "the end of the URL", func() bool {
 		status, _, body := fetch(t, http.MethodGet, address)
 		if status != http.StatusOK && (status != http.StatusForbidden || bytes.Contains(body, []byte("secret"))) {
-			t.Fatalf("%d %s", status, body)
+			t.Fatalf("got %d %s, want %d, or %d without content", status, body, http.StatusOK, http.StatusForbidden)
 		}
 		return status == http.StatusForbidden
 	})
@@ -126,7 +126,7 @@ func presignerRefusesChanges(t *testing.T, x PresignerUnderTest) {
 	}
 	for _, wrong := range changed {
 		if wrong == address {
-			t.Fatalf("nothing was changed in %s", address)
+			t.Fatalf("the address %s is unchanged, want a changed one", address)
 		}
 		if status, _, body := fetch(t, http.MethodGet, wrong); status < 400 || status >= 500 {
 			t.Errorf("%s: got status %d, want 400 to 499", wrong, status)
@@ -147,7 +147,7 @@ func presignerOnlyReads(t *testing.T, x PresignerUnderTest) {
 	address := presign(t, x, tenant, "key")
 	for _, method := range []string{http.MethodPut, http.MethodPost, http.MethodDelete} {
 		if status, _, _ := fetch(t, method, address); status < 400 {
-			t.Errorf("%s: %d", method, status)
+			t.Errorf("%s: got status %d, want at least 400", method, status)
 		}
 	}
 	wantBlob(t, x.Blobs, tenant, "key", []byte("x"))
@@ -155,7 +155,7 @@ func presignerOnlyReads(t *testing.T, x PresignerUnderTest) {
 
 func presignerAbsent(t *testing.T, x PresignerUnderTest) {
 	if status, _, body := fetch(t, http.MethodGet, presign(t, x, newTenant(t), "absent")); status != http.StatusNotFound {
-		t.Errorf("%d %s", status, body)
+		t.Errorf("got status %d, want %d: %s", status, http.StatusNotFound, body)
 	}
 }
 
@@ -163,12 +163,12 @@ func presignerRefuses(t *testing.T, x PresignerUnderTest) {
 	tenant := newTenant(t)
 	for _, name := range []string{"", ".", "..", ".x", "a/b", `a\b`, `a"b`, "a b", "é", "a\nb", "a;b", strings.Repeat("x", 256)} {
 		if _, err := x.Presigner.Presign(t.Context(), tenant, "key", name, time.Minute); err == nil {
-			t.Errorf("a download called %q", name)
+			t.Errorf("the file name %q is accepted, want an error", name)
 		}
 	}
 	for _, d := range []time.Duration{0, -time.Second, time.Millisecond, 1500 * time.Millisecond, export.MaxURLAge + time.Second} {
 		if _, err := x.Presigner.Presign(t.Context(), tenant, "key", "f", d); err == nil {
-			t.Errorf("a URL that is good for %v", d)
+			t.Errorf("the duration %v is accepted, want an error", d)
 		}
 	}
 	for _, key := range []string{"", "..", "../x", "a//b", "a\x00"} {

@@ -17,7 +17,7 @@ type QuarantineStore interface {
 	jobs.Purger
 }
 
-// Quarantine asks an adapter of quarantine.Store and jobs.Purger for what they promise.
+// Quarantine tests an adapter of quarantine.Store and jobs.Purger.
 func Quarantine(t *testing.T, open func(t *testing.T) QuarantineStore) {
 	for name, test := range map[string]func(t *testing.T, s QuarantineStore){
 		"ListsAndReadsWhatWasPut":   quarantineReadsBack,
@@ -89,7 +89,7 @@ func listItems(t *testing.T, s QuarantineStore, tenant audit.TenantID, limit int
 			return all
 		}
 		if len(items) != limit {
-			t.Fatalf("a page of %d has %d items and says that more follow", limit, len(items))
+			t.Fatalf("got %d items and more, want %d items before more follow", len(items), limit)
 		}
 		after = items[len(items)-1].ID
 	}

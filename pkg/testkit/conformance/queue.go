@@ -145,7 +145,7 @@ func queueKeepsBodies(t *testing.T, open func(time.Duration, int) MessageQueue) 
 	noError(t, q.Send(t.Context(), sent))
 	slices.Sort(sent)
 	if got := sortedBodies(receive(t, q, len(sent))); !slices.Equal(got, sent) {
-		t.Fatal("bodies came back changed")
+		t.Fatalf("got the bodies %q, want %q", got, sent)
 	}
 }
 
@@ -158,7 +158,7 @@ func queueHides(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	wantEmpty(t, q)
 	second := receive(t, q, 1)[0]
 	if hidden := time.Since(received); hidden < visibility {
-		t.Fatalf("the message was delivered again after %v, its visibility timeout is %v", hidden, visibility)
+		t.Fatalf("the message was delivered again after %v, want at least the visibility timeout of %v", hidden, visibility)
 	}
 	if second.ReceiveCount != 2 {
 		t.Fatalf("the second delivery: got receive count %d, want 2", second.ReceiveCount)
@@ -255,7 +255,7 @@ func queueDelays(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	}
 	for body, at := range receiveUntil(t, q, len(delays)) {
 		if after := at.Sub(sent[body]); after < delays[body] || after > max(0, delays[body])+timeout/2 {
-			t.Errorf("%s was handed on after %v, want %v", body, after, delays[body])
+			t.Errorf("%s was delivered after %v, want %v", body, after, delays[body])
 		}
 	}
 	wantDepth(t, q, 0, 0, 0)
@@ -289,7 +289,7 @@ func queueLimitsDelays(t *testing.T, open func(time.Duration, int) MessageQueue)
 	q := open(time.Minute, 5)
 	const limit = 15 * time.Minute
 	if err := q.SendAfter(t.Context(), limit+1, "never"); err == nil {
-		t.Error("a delay over the limit is no error")
+		t.Error("a delay over the limit was accepted, want an error")
 	}
 	wantDepth(t, q, 0, 0, 0)
 	noError(t, q.SendAfter(t.Context(), limit, "later"))
@@ -409,7 +409,7 @@ func queueCancelled(t *testing.T, open func(time.Duration, int) MessageQueue) {
 		if q.Send(ctx, []string{body}) == nil {
 			sent = append(sent, body)
 		}
-		_, _ = q.Receive(ctx, 1, 0) // what it took comes back after the visibility timeout
+		_, _ = q.Receive(ctx, 1, 0) // received messages return after the visibility timeout
 		cancel()
 	}
 	noError(t, q.Send(t.Context(), []string{"last"}))

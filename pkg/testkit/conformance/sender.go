@@ -56,7 +56,7 @@ func readText(t *testing.T, c SenderClient) string {
 	return string(text)
 }
 
-// wantEnded fails the test unless the connection ends, whatever comes before.
+// wantEnded reads messages and fails the test unless the connection ends.
 func wantEnded(t *testing.T, c SenderClient) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -64,7 +64,7 @@ func wantEnded(t *testing.T, c SenderClient) {
 	for {
 		if _, err := c.Read(ctx); err != nil {
 			if ctx.Err() != nil {
-				t.Fatalf("the client is still connected after %v", timeout)
+				t.Fatalf("the client is still connected after %v, want it disconnected", timeout)
 			}
 			return
 		}
@@ -74,7 +74,7 @@ func wantEnded(t *testing.T, c SenderClient) {
 func senderKeepsOrder(t *testing.T, u SenderUnderTest) {
 	a, b := u.Connect(t), u.Connect(t)
 	if a.ID() == b.ID() {
-		t.Fatalf("two clients are %q", a.ID())
+		t.Fatalf("two clients have the ID %q, want different ones", a.ID())
 	}
 	const n = 100
 	for i := range n {
@@ -112,7 +112,7 @@ func senderBounds(t *testing.T, u SenderUnderTest) {
 	}
 	for range 5 {
 		if readText(t, c) != string(large) {
-			t.Fatal("the largest frame came back changed")
+			t.Fatal("the largest frame arrived changed, want it as sent")
 		}
 	}
 	err := u.Sender.Send(t.Context(), c.ID(), append(large, 'x'))
@@ -174,13 +174,13 @@ func senderKnowsGone(t *testing.T, u SenderUnderTest) {
 	noError(t, u.Sender.Cut(t.Context(), leaves.ID()))
 	noError(t, u.Sender.Send(t.Context(), stays.ID(), []byte("for one")))
 	if got := readText(t, stays); got != "for one" {
-		t.Errorf("who stays got %q", got)
+		t.Errorf("the other client: got %q, want %q", got, "for one")
 	}
 }
 
 func senderCuts(t *testing.T, u SenderUnderTest) {
 	stays, cut := u.Connect(t), u.Connect(t)
-	for range 2 { // the second time there is nobody
+	for range 2 { // the second time it is gone
 		noError(t, u.Sender.Cut(t.Context(), cut.ID()))
 		wantError(t, u.Sender.Send(t.Context(), cut.ID(), []byte("late")), stream.ErrGone)
 	}
@@ -188,7 +188,7 @@ func senderCuts(t *testing.T, u SenderUnderTest) {
 	noError(t, u.Sender.Cut(t.Context(), cut.ID()))
 	noError(t, u.Sender.Send(t.Context(), stays.ID(), []byte("for one")))
 	if got := readText(t, stays); got != "for one" {
-		t.Errorf("who stays got %q", got)
+		t.Errorf("the other client: got %q, want %q", got, "for one")
 	}
 }
 
@@ -198,16 +198,16 @@ func senderOddIDs(t *testing.T, u SenderUnderTest) {
 		"", c.ID() + "?", c.ID() + "#", c.ID() + " ", "/" + c.ID(), "../@connections/" + c.ID(), c.ID() + "%", c.ID() + "%3D", c.ID() + "\x00",
 	}, hostile...)
 	for _, id := range ids {
-		if err := u.Sender.Send(t.Context(), id, []byte("for nobody")); !errors.Is(err, stream.ErrGone) {
+		if err := u.Sender.Send(t.Context(), id, []byte("text")); !errors.Is(err, stream.ErrGone) {
 			t.Errorf("send to %q: %v, want %v", id, err, stream.ErrGone)
 		}
 		if err := u.Sender.Cut(t.Context(), id); err != nil {
-			t.Errorf("cut %q: %v", id, err)
+			t.Errorf("cut %q: got error %v, want none", id, err)
 		}
 	}
 	noError(t, u.Sender.Send(t.Context(), c.ID(), []byte("for one")))
 	if got := readText(t, c); got != "for one" {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want %q", got, "for one")
 	}
 }
 
@@ -217,6 +217,6 @@ func senderCancelled(t *testing.T, u SenderUnderTest) {
 	wantError(t, u.Sender.Cut(cancelled(t), c.ID()), context.Canceled)
 	noError(t, u.Sender.Send(t.Context(), c.ID(), []byte("after")))
 	if got := readText(t, c); got != "after" {
-		t.Errorf("got %q", got)
+		t.Errorf("got %q, want %q", got, "after")
 	}
 }

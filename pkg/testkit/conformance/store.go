@@ -55,7 +55,7 @@ func appendAll(t *testing.T, s ingest.Store, tenant audit.TenantID, entries []au
 	rejections := appended.Rejections
 	noError(t, err)
 	if len(rejections) > 0 {
-		t.Fatalf("Append rejected %+v", rejections)
+		t.Fatalf("Append rejected %+v, want nothing rejected", rejections)
 	}
 }
 
@@ -181,7 +181,7 @@ func storePurges(t *testing.T, s EntryStore) {
 	_, err := s.Entry(t.Context(), g.tenant, records[0].ID)
 	wantError(t, err, audit.ErrNotFound)
 	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), other, kept.ID))}, []audit.Entry{kept.Entry})
-	// Deleted is deleted: what comes later is stored as if nothing had been there.
+	// After the deletion, entries are stored as if nothing had been there.
 	replaced := records[0].Entry
 	replaced.Digest = audit.Digest{9}
 	appendAll(t, s, g.tenant, []audit.Entry{replaced})

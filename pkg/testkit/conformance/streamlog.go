@@ -106,7 +106,7 @@ func (s streamUnderTest) wantSegments(t *testing.T, tenant audit.TenantID, after
 	}
 	for i, segment := range segments {
 		if segment.Number != after+1+int64(i) {
-			t.Fatalf("the segment %d places after %d has the number %d", i+1, after, segment.Number)
+			t.Fatalf("segment %d after %d: got number %d, want %d", i+1, after, segment.Number, after+1+int64(i))
 		}
 		if !slices.Equal(segment.IDs, want[i]) {
 			t.Fatalf("segment %d has the ids %v, want %v", segment.Number, segment.IDs, want[i])
@@ -243,7 +243,7 @@ func streamReopens(t *testing.T, s streamUnderTest) {
 	s.wantHead(t, tenant, second)
 	s.wantExpired(t, tenant, first-1, first, first+1, first+2, second-1, second+1)
 	s.wantSegments(t, tenant, second, 10)
-	s.add(t, tenant, someIDs(3, 6)) // the stream that began anew does not have what the old one had
+	s.add(t, tenant, someIDs(3, 6)) // the new stream has nothing of the old one
 	s.wantSegments(t, tenant, second, 10, someIDs(3, 6))
 	s.wantExpired(t, tenant, first, first+2, second-1)
 	s.advance(time.Hour)
@@ -416,7 +416,7 @@ func streamLosesNothing(t *testing.T, s streamUnderTest) {
 				case err == nil && n == 1:
 					found.Add(1)
 				case s.now().Before(until):
-					t.Errorf("id %d.%d came %d times after %d, %v, while the stream was open", w, i, n, head, err)
+					t.Errorf("id %d.%d came %d times after %d (error %v) while the stream was open, want once", w, i, n, head, err)
 				default:
 					expired.Add(1)
 				}
@@ -428,7 +428,7 @@ func streamLosesNothing(t *testing.T, s streamUnderTest) {
 	}
 	workers.Wait()
 	if found.Load() == 0 {
-		t.Fatal("the stream was never open for long enough: the test proves nothing")
+		t.Fatal("the stream was never open for long enough, want it open at least once")
 	}
 	t.Logf("%d found, %d appended while the stream closed", found.Load(), expired.Load())
 }
@@ -471,7 +471,7 @@ func streamPurges(t *testing.T, s streamUnderTest) {
 	mine := newTenant(t)
 	yours := mine + "-2"
 	if n := purgeAll(t, s, mine, 10); n != 0 {
-		t.Fatalf("Purge of an unknown tenant removed %d records", n)
+		t.Fatalf("Purge of an unknown tenant removed %d records, want none", n)
 	}
 	head, kept := s.open(t, mine), s.open(t, yours)
 	for i := range 15 {

@@ -51,7 +51,7 @@ func TestNothingIsStartedUnasked(t *testing.T) {
 		}()
 		<-done
 		if !strings.Contains(recorder.message, "make test-engines") {
-			t.Errorf("%s: not skipped with the way to start it, but %q", name, recorder.message)
+			t.Errorf("%s: got the message %q, want it to contain %q", name, recorder.message, "make test-engines")
 		}
 	}
 }
@@ -84,7 +84,7 @@ func TestAnEngineThatRunsIsUsed(t *testing.T) {
 	}
 	for variable, url := range urlsOf {
 		if got := url(t); got != "http://"+variable {
-			t.Errorf("%s: %s", variable, got)
+			t.Errorf("%s: got %q, want %q", variable, got, "http://"+variable)
 		}
 	}
 }
@@ -95,8 +95,8 @@ func TestFetchRefusesUnknownEngines(t *testing.T) {
 	}
 }
 
-// enginesOf are engines with a way to store one thing and to count what is
-// stored; without it where they keep nothing beyond their end.
+// enginesOf returns engines, each with functions that store one thing and count the stored things.
+// An engine that loses everything when it ends has no such functions.
 var enginesOf = map[string]struct {
 	start func(testing.TB) *enginetest.Engine
 	store func(url string, i int) error
@@ -129,7 +129,7 @@ func TestEnginesKeepWhatTheyAcknowledged(t *testing.T) {
 					t.Fatal(err)
 				}
 				if err := test.store(url, stored); err == nil {
-					t.Fatal("an engine that is down answered")
+					t.Fatal("an engine that is down answered, want an error")
 				}
 				if err := engine.Start(); err != nil {
 					t.Fatal(err)
@@ -137,7 +137,7 @@ func TestEnginesKeepWhatTheyAcknowledged(t *testing.T) {
 				if got, err := test.count(engine.URL()); err != nil {
 					t.Fatal(err)
 				} else if got != stored {
-					t.Fatalf("round %d: %d of %d are there", round, got, stored)
+					t.Fatalf("round %d: got %d stored things, want %d", round, got, stored)
 				}
 			}
 		})
@@ -209,7 +209,7 @@ func TestEnginesEndWithTheTestBinary(t *testing.T) {
 	if name := os.Getenv(childVariable); name != "" {
 		fmt.Println("ADDR", enginesOf[name].start(t).Addr())
 		time.Sleep(time.Minute)
-		t.Fatal("was not killed")
+		t.Fatal("the process still runs, want it killed")
 	}
 	enginetest.StartMongo(t) // skips, or has all fetched
 	for name := range enginesOf {
@@ -228,7 +228,7 @@ func TestEnginesEndWithTheTestBinary(t *testing.T) {
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			_ = cmd.Wait() // says that it was killed
+			_ = cmd.Wait() // reports that it was killed
 			await(t, "the engine ends", func() bool {
 				conn, err := net.DialTimeout("tcp", addr, time.Second)
 				if err == nil {
@@ -246,14 +246,14 @@ func TestEnginesEndWithTheTestBinary(t *testing.T) {
 
 func awaitAddr(t *testing.T, output io.Reader) string {
 	t.Helper()
-	var said bytes.Buffer
-	lines := bufio.NewScanner(io.TeeReader(output, &said))
+	var printed bytes.Buffer
+	lines := bufio.NewScanner(io.TeeReader(output, &printed))
 	for lines.Scan() {
 		if addr, found := strings.CutPrefix(lines.Text(), "ADDR "); found {
 			return addr
 		}
 	}
-	t.Fatalf("the child started no engine: %s", said.String())
+	t.Fatalf("the child started no engine, want one: %s", printed.String())
 	return ""
 }
 
@@ -261,7 +261,7 @@ func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
+			t.Fatalf("waited too long: %s", what)
 		}
 	}
 }

@@ -102,13 +102,13 @@ func TestTCPProxyInjects(t *testing.T) {
 			if answer, err := ask(proxy.Addr(), "good"); err != nil {
 				t.Error(err)
 			} else if answer != "did good" {
-				t.Errorf("a request that is let through: %q", answer)
+				t.Errorf("a forwarded request: got %q, want %q", answer, "did good")
 			}
 			proxy.Inject(nil)
 			if answer, err := ask(proxy.Addr(), "bad"); err != nil {
 				t.Error(err)
 			} else if answer != "did bad" {
-				t.Errorf("after the harm: %q", answer)
+				t.Errorf("after the fault: got %q, want %q", answer, "did bad")
 			}
 		})
 	}
@@ -127,10 +127,10 @@ func TestTCPProxyCutsAndRestores(t *testing.T) {
 	}
 	proxy.Cut()
 	if answer, err := askOn(conn, "on the old connection"); err == nil {
-		t.Errorf("answered %q", answer)
+		t.Errorf("got the answer %q, want an error", answer)
 	}
 	if answer, err := ask(proxy.Addr(), "on a new connection"); err == nil {
-		t.Errorf("answered %q", answer)
+		t.Errorf("got the answer %q, want an error", answer)
 	}
 	proxy.Restore()
 	if _, err := ask(proxy.Addr(), "after"); err != nil {
@@ -181,7 +181,7 @@ func TestHTTPProxyInjects(t *testing.T) {
 			}
 			proxy.Inject(nil)
 			if status := post(); status != http.StatusTeapot {
-				t.Errorf("after the harm: status %d", status)
+				t.Errorf("after the fault: got status %d, want %d", status, http.StatusTeapot)
 			}
 		})
 	}
@@ -193,6 +193,6 @@ func TestHTTPProxyOfAnEngineThatIsDownGivesNoAnswer(t *testing.T) {
 	proxy := enginetest.NewHTTPProxy(t, engine.URL)
 	if response, err := http.Get(proxy.URL()); err == nil {
 		_ = response.Body.Close()
-		t.Errorf("status %d", response.StatusCode)
+		t.Errorf("got status %d, want an error", response.StatusCode)
 	}
 }
