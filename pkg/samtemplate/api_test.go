@@ -60,16 +60,34 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 			}
 			switch auth := got.Properties.Auth; {
 			case r.Permission == "" && auth != nil:
-				t.Errorf("%s is public and has the authorizer %q", f.Name, auth.Authorizer)
-			case r.Permission != "" && (auth == nil || auth.Authorizer != map[bool]string{true: "CallerInTenant", false: "Caller"}[r.TenantFrom == manifest.TenantFromHeader]):
-				t.Errorf("%s has the authorizer %+v", f.Name, auth)
+				t.Errorf("%s is public: got authorizer %q, want none", f.Name, auth.Authorizer)
+			case r.Permission == "":
+			case auth == nil:
+				t.Errorf("%s: got no authorizer, want %q", f.Name, authorizerOf(r))
+			case auth.Authorizer != authorizerOf(r):
+				t.Errorf("%s: got authorizer %q, want %q", f.Name, auth.Authorizer, authorizerOf(r))
 			}
 		}
 	}
 }
 
-// TestTheAPIAnswersByItselfWithProblemDocuments as the functions do.
-func TestTheAPIAnswersByItselfWithProblemDocuments(t *testing.T) {
+// authorizerOf returns the name of the authorizer for a route with a permission.
+func authorizerOf(r *manifest.Route) string {
+	if r.TenantFrom == manifest.TenantFromHeader {
+		return "CallerInTenant"
+	}
+	return "Caller"
+}
+
+// gatewayResponse is an answer that API Gateway gives without a function.
+type gatewayResponse struct {
+	StatusCode         int
+	ResponseParameters struct{ Headers map[string]string }
+	ResponseTemplates  map[string]string
+}
+
+func gatewayResponses(t *testing.T) map[string]gatewayResponse {
+	t.Helper()
 	text, err := samtemplate.Template()
 	if err != nil {
 		t.Fatal(err)
@@ -78,11 +96,7 @@ func TestTheAPIAnswersByItselfWithProblemDocuments(t *testing.T) {
 		Resources struct {
 			API struct {
 				Properties struct {
-					GatewayResponses map[string]struct {
-						StatusCode         int
-						ResponseParameters struct{ Headers map[string]string }
-						ResponseTemplates  map[string]string
-					}
+					GatewayResponses map[string]gatewayResponse
 				}
 			} `json:"Api"`
 		}
@@ -90,11 +104,19 @@ func TestTheAPIAnswersByItselfWithProblemDocuments(t *testing.T) {
 	if err := yaml.Unmarshal(text, &template); err != nil {
 		t.Fatal(err)
 	}
-	responses := template.Resources.API.Properties.GatewayResponses
-	for of, want := range map[string]struct {
-		status            int
-		code, retry, says string
-	}{
+	return template.Resources.API.Properties.GatewayResponses
+}
+
+// wantGatewayResponse is what the caller must get. The detail must contain a text.
+type wantGatewayResponse struct {
+	status              int
+	code, retry, detail string
+}
+
+// API Gateway's own answers must be problem documents like those of the functions.
+func TestGatewayResponsesAreProblemDocuments(t *testing.T) {
+	responses := gatewayResponses(t)
+	for of, want := range map[string]wantGatewayResponse{
 		"ACCESS_DENIED":                  {403, "forbidden", "", ""},
 		"API_CONFIGURATION_ERROR":        {500, "internal", "", ""},
 		"AUTHORIZER_CONFIGURATION_ERROR": {503, "unavailable", "'1'", ""},
@@ -119,56 +141,63 @@ func TestTheAPIAnswersByItselfWithProblemDocuments(t *testing.T) {
 	} {
 		got, has := responses[of]
 		if !has {
-			t.Errorf("no response for %s", of)
+			t.Errorf("%s: got no response, want one", of)
 			continue
 		}
 		delete(responses, of)
-		var problem struct {
-			Type, Title, Detail string
-			Status              int
-			RequestID           string `json:"request_id"`
-		}
-		if err := json.Unmarshal([]byte(got.ResponseTemplates["application/json"]), &problem); err != nil {
-			t.Errorf("%s: %v", of, err)
-		}
-		if got.StatusCode != want.status {
-			t.Errorf("%s: got status code %d, want %d", of, got.StatusCode, want.status)
-		}
-		if problem.Status != want.status {
-			t.Errorf("%s: got status %d, want %d", of, problem.Status, want.status)
-		}
-		if problem.Type != "urn:ocelot:problem:"+want.code {
-			t.Errorf("%s: got type %q, want %q", of, problem.Type, "urn:ocelot:problem:"+want.code)
-		}
-		if problem.Title == "" {
-			t.Errorf("%s: got an empty title, want a value", of)
-		}
-		if problem.Detail == "" {
-			t.Errorf("%s: got an empty detail, want a value", of)
-		}
-		if !strings.Contains(problem.Detail, want.says) {
-			t.Errorf("%s: got detail %q, want it to contain %q", of, problem.Detail, want.says)
-		}
-		if problem.RequestID != "$context.requestId" {
-			t.Errorf("%s: got request ID %q, want %q", of, problem.RequestID, "$context.requestId")
-		}
-		headers := got.ResponseParameters.Headers
-		if headers["Content-Type"] != "'application/problem+json'" {
-			t.Errorf("%s: got Content-Type %q, want %q", of, headers["Content-Type"], "'application/problem+json'")
-		}
-		if headers["X-Request-Id"] != "context.requestId" {
-			t.Errorf("%s: got X-Request-Id %q, want %q", of, headers["X-Request-Id"], "context.requestId")
-		}
-		if headers["Retry-After"] != want.retry {
-			t.Errorf("%s: got Retry-After %q, want %q", of, headers["Retry-After"], want.retry)
-		}
-		for name, value := range headers {
-			if quoted := strings.TrimSuffix(strings.TrimPrefix(value, "'"), "'"); strings.Contains(quoted, "'") {
-				t.Errorf("%s: %s has the value %s, which ends early", of, name, value)
-			}
-		}
+		want.checkProblem(t, of, got)
+		want.checkHeaders(t, of, got.ResponseParameters.Headers)
 	}
 	for of := range responses {
-		t.Errorf("%s is not known to this test", of)
+		t.Errorf("got a response for %s, want it in this test's table", of)
+	}
+}
+
+func (want wantGatewayResponse) checkProblem(t *testing.T, of string, response gatewayResponse) {
+	t.Helper()
+	var got struct {
+		Type, Title, Detail string
+		Status              int
+		RequestID           string `json:"request_id"`
+	}
+	if err := json.Unmarshal([]byte(response.ResponseTemplates["application/json"]), &got); err != nil {
+		t.Errorf("%s: %v", of, err)
+	}
+	if response.StatusCode != want.status {
+		t.Errorf("%s: got status code %d, want %d", of, response.StatusCode, want.status)
+	}
+	if got.Status != want.status {
+		t.Errorf("%s: got a problem with status %d, want %d", of, got.Status, want.status)
+	}
+	if got.Type != "urn:ocelot:problem:"+want.code {
+		t.Errorf("%s: got type %q, want %q", of, got.Type, "urn:ocelot:problem:"+want.code)
+	}
+	if got.Title == "" {
+		t.Errorf("%s: got no title, want one", of)
+	}
+	if got.Detail == "" {
+		t.Errorf("%s: got no detail, want one", of)
+	}
+	if !strings.Contains(got.Detail, want.detail) {
+		t.Errorf("%s: got detail %q, want it to contain %q", of, got.Detail, want.detail)
+	}
+	if got.RequestID != "$context.requestId" {
+		t.Errorf("%s: got request ID %q, want %q", of, got.RequestID, "$context.requestId")
+	}
+}
+
+func (want wantGatewayResponse) checkHeaders(t *testing.T, of string, headers map[string]string) {
+	t.Helper()
+	for name, value := range map[string]string{
+		"Content-Type": "'application/problem+json'", "X-Request-Id": "context.requestId", "Retry-After": want.retry,
+	} {
+		if got := headers[name]; got != value {
+			t.Errorf("%s: got %s %q, want %q", of, name, got, value)
+		}
+	}
+	for name, value := range headers {
+		if quoted := strings.TrimSuffix(strings.TrimPrefix(value, "'"), "'"); strings.Contains(quoted, "'") {
+			t.Errorf("%s: got %s with the value %s, want no quote inside", of, name, value)
+		}
 	}
 }

@@ -13,15 +13,41 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-func TestSocketCloses(t *testing.T) {
+// socketClosing is a reason for the end of a connection.
+type socketClosing struct {
+	name   string
+	limits func(*socketLimits)
+	act    func(*socketTest, *socketClient)
+	want   websocket.StatusCode
+}
+
+// run acts, and checks that the client and the functions get the end with its status.
+func (c socketClosing) run(t *testing.T) {
+	s := newSocketTest(t, c.limits, allRoutes...)
+	conn := s.connect()
+	c.act(s, conn)
+	conn.wantClosed(c.want)
+	end := s.await(lambdaedge.SocketEventDisconnect, 1).RequestContext
+	if end.DisconnectStatusCode != int64(c.want) {
+		t.Errorf("$disconnect: got status code %d, want %d", end.DisconnectStatusCode, int64(c.want))
+	}
+	if end.ConnectionID != conn.id {
+		t.Errorf("$disconnect: got connection ID %q, want %q", end.ConnectionID, conn.id)
+	}
+	if err := s.gateway.Send(t.Context(), conn.id, []byte("late")); !errors.Is(err, stream.ErrGone) {
+		t.Errorf("a send after the end: got error %v, want %v", err, stream.ErrGone)
+	}
+	for _, e := range s.received(lambdaedge.SocketEventMessage) {
+		if e.Body != "text" && len(e.Body)%stream.MaxFrameBytes != 0 {
+			t.Errorf("got a message of %d bytes, want none beyond the limit", len(e.Body))
+		}
+	}
+}
+
+func TestSocketClosesAfterInvalidMessages(t *testing.T) {
 	frame := strings.Repeat("x", stream.MaxFrameBytes)
 	largest := []string{frame, frame, frame, frame} // a message of the maximum size
-	for _, c := range []struct {
-		name   string
-		limits func(*socketLimits)
-		act    func(*socketTest, *socketClient)
-		want   websocket.StatusCode
-	}{
+	for _, c := range []socketClosing{
 		{"too large", nil, func(s *socketTest, c *socketClient) {
 			c.writeInFrames(largest...)
 			if got := s.await(lambdaedge.SocketEventMessage, 1).Body; got != strings.Join(largest, "") {
@@ -43,6 +69,17 @@ func TestSocketCloses(t *testing.T) {
 			}
 		}, 1003},
 		{"no UTF-8", nil, func(_ *socketTest, c *socketClient) { c.write("\xff") }, 1007},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // it waits most of its time
+			c.run(t)
+		})
+	}
+}
+
+func TestSocketClosesConnections(t *testing.T) {
+	frame := strings.Repeat("x", stream.MaxFrameBytes)
+	for _, c := range []socketClosing{
 		{"idle", func(l *socketLimits) { l.idle = idleForTests }, func(s *socketTest, c *socketClient) {
 			send := func() {
 				if err := s.gateway.Send(c.t.Context(), c.id, []byte("text")); err != nil {
@@ -77,25 +114,7 @@ func TestSocketCloses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel() // it waits most of its time
-			s := newSocketTest(t, c.limits, allRoutes...)
-			conn := s.connect()
-			c.act(s, conn)
-			conn.wantClosed(c.want)
-			end := s.await(lambdaedge.SocketEventDisconnect, 1).RequestContext
-			if end.DisconnectStatusCode != int64(c.want) {
-				t.Errorf("$disconnect: got status code %d, want %d", end.DisconnectStatusCode, int64(c.want))
-			}
-			if end.ConnectionID != conn.id {
-				t.Errorf("$disconnect: got connection ID %q, want %q", end.ConnectionID, conn.id)
-			}
-			if err := s.gateway.Send(t.Context(), conn.id, []byte("late")); !errors.Is(err, stream.ErrGone) {
-				t.Errorf("a send after the end: got error %v, want %v", err, stream.ErrGone)
-			}
-			for _, e := range s.received(lambdaedge.SocketEventMessage) {
-				if e.Body != "text" && len(e.Body)%stream.MaxFrameBytes != 0 {
-					t.Errorf("got a message of %d bytes, want none beyond the limit", len(e.Body))
-				}
-			}
+			c.run(t)
 		})
 	}
 }
