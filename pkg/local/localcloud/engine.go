@@ -34,7 +34,7 @@ type engine struct {
 	named  func(name manifest.QueueName) string // as the engine names the queue
 }
 
-// openEngine opens the file and, where outside engines are named, what stands in its place.
+// openEngine opens the file, and the outside engines that replace parts of it.
 func openEngine(ctx context.Context, o Options) (*engine, error) {
 	if err := checkLambda(o); err != nil {
 		return nil, err

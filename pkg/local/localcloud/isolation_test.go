@@ -13,8 +13,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// mayCall says which roles may call a function in their own tenant. It is
-// written out here on purpose, not read from the code under test.
+// mayCall has the roles that may call a function in their own tenant. It is written by hand on
+// purpose, so that it does not depend on the code under test.
 var mayCall = map[string]string{
 	"create-key":           "admin operator",
 	"create-log":           "admin operator user",

@@ -23,16 +23,16 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
 
-// Options say how to run.
+// Options are the settings of Run.
 type Options struct {
 	Addr  string // host:port to listen on; port 0 takes a free one
-	Data  string // folder of the file and the development key, made where missing
+	Data  string // folder of the file and the development key, created if missing
 	Empty bool   // leave out the demo tenant
 	// Tokens verifies bearer tokens. It is made once the development key is known.
 	Tokens func(ctx context.Context, devSecret []byte) (access.TokenVerifier, error)
 	// Engines replace parts of the embedded engine; those that are not set do not.
 	Engines config.Engines
-	// Lambda has the functions run as Lambda binaries; nil: in this process.
+	// Lambda runs the functions as Lambda binaries; nil: in this process.
 	Lambda *Lambda
 	Log    *slog.Logger
 	// Ready is called once requests are answered.
@@ -51,7 +51,7 @@ const (
 	// pollersPerQueue lets one batch be handled while the next is received.
 	pollersPerQueue = 2
 	// inUseTimeout is how long a start waits while the file is in use. The functions of
-	// a killed runner end a moment after it.
+	// a killed runner end shortly after it.
 	inUseTimeout = 2 * time.Second
 )
 

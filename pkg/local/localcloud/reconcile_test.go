@@ -34,22 +34,22 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
-// reconciled is a service whose index somebody tampers with. Its queues are
-// those of the embedded engine and are handled when the test says so.
+// reconciled is a service whose index the test changes directly. Its queues are those of the
+// embedded engine. Their messages are handled when the test calls handle.
 type reconciled struct {
 	t        *testing.T
 	db       *sqlite.DB
 	stores   wiring.Stores
 	services *wiring.Services
 	metrics  bytes.Buffer
-	// remove takes entries out of the index behind the service's back.
+	// remove removes entries from the index without the service.
 	remove func(ids []string)
 }
 
-// everyone accepts every token as one of an administrator.
-type everyone struct{ tenant audit.TenantID }
+// anyAdministrator accepts every token as one of an administrator.
+type anyAdministrator struct{ tenant audit.TenantID }
 
-func (e everyone) Verify(context.Context, string) (access.Principal, error) {
+func (e anyAdministrator) Verify(context.Context, string) (access.Principal, error) {
 	return access.Principal{Subject: "admin", Grants: map[audit.TenantID][]access.Permission{e.tenant: access.RoleAdmin.Permissions()}}, nil
 }
 
@@ -160,7 +160,7 @@ func removeFromOpenSearch(t *testing.T, url string, tenant audit.TenantID, ids [
 func (r *reconciled) serve(tenant audit.TenantID) caller {
 	r.t.Helper()
 	r.stores.Grace = 0
-	r.services = wiring.New(r.stores, wiring.Security{Tokens: everyone{tenant}, CursorKey: make([]byte, 32)}, discard())
+	r.services = wiring.New(r.stores, wiring.Security{Tokens: anyAdministrator{tenant}, CursorKey: make([]byte, 32)}, discard())
 	r.services.Metrics = &r.metrics
 	settings := audit.DefaultSettings()
 	err := r.stores.Tenants.Create(r.t.Context(), audit.Tenant{ID: tenant, Name: "Tenant", Status: audit.TenantActive, CreatedAt: time.Now(), UpdatedAt: time.Now(), Settings: settings})
@@ -172,7 +172,7 @@ func (r *reconciled) serve(tenant audit.TenantID) caller {
 	return (&service{t: r.t, url: server.URL}).as("Bearer token", tenant)
 }
 
-// handle has the functions handle what is in the queues, until they are empty.
+// handle lets the functions handle the messages of the queues until these are empty.
 func (r *reconciled) handle() {
 	r.t.Helper()
 	handlers := localcloud.QueueFunctions(r.services)
@@ -233,7 +233,7 @@ func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) 
 
 func TestEndToEndReconcile(t *testing.T) {
 	t.Run("embedded", func(t *testing.T) {
-		for !reconcilesWhatWasRemovedByHand(t, newReconciled(t), "acme") {
+		for !reconcilesRemovedEntries(t, newReconciled(t), "acme") {
 			t.Log("midnight came in between; once more")
 		}
 	})
@@ -242,22 +242,22 @@ func TestEndToEndReconcile(t *testing.T) {
 			var random [6]byte
 			_, _ = rand.Read(random[:]) // never fails
 			tenant := audit.TenantID("reconcile-" + hex.EncodeToString(random[:]))
-			again = !reconcilesWhatWasRemovedByHand(t, newReconciledOnServers(t, tenant), tenant)
+			again = !reconcilesRemovedEntries(t, newReconciledOnServers(t, tenant), tenant)
 		}
 	})
 }
 
-// today is the beginning of the day as a sweep reckons it.
+// today is the beginning of the day as reconcile-index counts it.
 func today() time.Time { return time.Now().UTC().Truncate(24 * time.Hour) }
 
-// reconcilesWhatWasRemovedByHand proves nothing, and says false, where another
-// day begins meanwhile: then the days of the entries are not those of the sweep.
-func reconcilesWhatWasRemovedByHand(t *testing.T, r *reconciled, tenant audit.TenantID) (sameDay bool) {
+// reconcilesRemovedEntries returns false and proves nothing if another day begins meanwhile: then
+// reconcile-index reads other days than those of the entries.
+func reconcilesRemovedEntries(t *testing.T, r *reconciled, tenant audit.TenantID) (sameDay bool) {
 	const total, removed = 300, 40
 	admin := r.serve(tenant)
 	entries := make([]string, total)
 	day := today()
-	noon := day.Add(12 * time.Hour) // which may be to come
+	noon := day.Add(12 * time.Hour) // it can be in the future
 	for i := range entries {        // of today, yesterday and the day before
 		at := noon.Add(time.Duration(i)*time.Millisecond).AddDate(0, 0, -(i % 3))
 		entries[i] = fmt.Sprintf(`{"user_id":"u%d","action":"UPDATE","resource_type":"order","timestamp":%q,"message":"entry number %d"}`, i, at.Format(time.RFC3339Nano), i)
@@ -329,8 +329,8 @@ func (c caller) wantStatus(ids []string, want string) {
 	}
 }
 
-// TestEndToEndScheduleRuns: entries that never reached the index are found once
-// the service runs, though no message tells of them.
+// Entries that never reached the index are found once the service runs, although the queues have no
+// message of them.
 func TestEndToEndScheduleRuns(t *testing.T) { embeddedWays(t, theScheduleRuns) }
 
 func theScheduleRuns(t *testing.T, start starter) {

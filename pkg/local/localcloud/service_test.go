@@ -78,7 +78,7 @@ func startLambdaOnServers(t *testing.T, data string) *service {
 // noGateway is an address where no gateway listens, because the runner is the gateway.
 const noGateway = "http://127.0.0.1:1"
 
-// servers names outside engines, with a database, indexes and queues for each data folder.
+// servers returns the settings of outside engines, with a database, indexes and queues for each data folder.
 func servers(t *testing.T, data string) config.Engines {
 	t.Helper()
 	own := fmt.Sprintf("t%x", sha256.Sum256([]byte(data)))[:16]
@@ -97,8 +97,8 @@ func servers(t *testing.T, data string) config.Engines {
 	return engines
 }
 
-// lambda has the functions' binaries, which are built once and kept: only what
-// has changed since is built again.
+// lambda returns the functions' binaries. They are built once. Later runs build only those that
+// changed.
 func lambda(t *testing.T, engines config.Engines) *localcloud.Lambda {
 	t.Helper()
 	if testing.Short() {

@@ -33,7 +33,7 @@ func (f streamFrame) String() string {
 	return fmt.Sprintf("%s of %d entries, %+v", f.Type, len(f.Items), f.Error)
 }
 
-// streamFrame is what a subscriber gets.
+// streamFrame is a frame that a subscriber receives.
 type streamFrame struct {
 	Type, Cursor string
 	Items        []map[string]json.RawMessage
@@ -58,8 +58,7 @@ func (c caller) connect(query string) (conn *websocket.Conn, status int, err err
 	return conn, status, err
 }
 
-// subscribe connects and subscribes; the message has the filter and, where it is
-// not "", the cursor.
+// subscribe connects and subscribes with the filter. It sends the cursor if that is not "".
 func (c caller) subscribe(filter, after string) *subscriber {
 	c.t.Helper()
 	conn, status, err := c.connect("")
@@ -190,13 +189,13 @@ func streamsWhatIsStored(t *testing.T, start starter) {
 	foreign.until(1)
 	once(t, 5000, 5001, foreign)
 
-	// What comes over the stream is what a read of it answers.
+	// The stream sends an entry as a read returns it.
 	var got map[string]json.RawMessage
 	item := all.items[17]
 	admin.get("/logs/"+strings.Trim(string(item["id"]), `"`), nil).decode(t, &got)
 	delete(got, "status")
-	if want, have := fmt.Sprintf("%s", got), fmt.Sprintf("%s", item); want != have {
-		t.Errorf("the stream has %s, a read %s", have, want)
+	if want, streamed := fmt.Sprintf("%s", got), fmt.Sprintf("%s", item); want != streamed {
+		t.Errorf("got %s over the stream, want %s as a read returns it", streamed, want)
 	}
 
 	all.write(`{"action":"ping"}`)
@@ -329,8 +328,8 @@ func streamResumes(t *testing.T, start starter) {
 	once(t, 0, total, lives...)
 }
 
-// A stream goes on when the function that delivers is killed: what it had sent
-// without noting it comes again, nothing is missed.
+// If the delivering function is killed, the stream continues. The entries that it sent without
+// recording that come again, and none is missing.
 func TestEndToEndStreamWithKilledFunctions(t *testing.T) {
 	const total, size, kills = 2000, 50, 2
 	processes := &environments{Handler: slog.DiscardHandler, pids: map[string][]int{}}

@@ -18,7 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/local/runtimehost"
 )
 
-// output is what functions print.
+// output collects what functions print.
 type output struct {
 	mu   sync.Mutex
 	text bytes.Buffer

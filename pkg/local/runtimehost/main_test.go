@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// command tells the function what to do; all of it can be combined.
+// command is what the function must do. Its fields can be combined.
 type command struct {
 	Text, Print, Fail, Panic string
 	Sleep                    time.Duration
@@ -50,7 +50,7 @@ type command struct {
 	Answer                   int // bytes
 }
 
-// report is what the function saw.
+// report is what the function observed of its invocation.
 type report struct {
 	Text, RequestID, ARN, Trace string
 	PID, Concurrent             int

@@ -156,7 +156,7 @@ func blobsReadBack(t *testing.T, x BlobsUnderTest) {
 	wantBlob(t, x.Blobs, tenant, "odd", odd)
 }
 
-// blobsLarge has contents around and over what is sent to S3 at once.
+// blobsLarge has contents around and over the size of one part of an S3 upload.
 func blobsLarge(t *testing.T, x BlobsUnderTest) {
 	tenant := newTenant(t)
 	const once = 16 << 20

@@ -19,10 +19,10 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// epoch is around when the entries of the suites happened.
+// epoch is about the time of the suites' entries.
 var epoch = time.Date(2026, 3, 29, 0, 59, 59, 0, time.UTC)
 
-// record is an entry with what an oracle knows of it beside its text.
+// record is an entry with the values that the oracle needs.
 type record struct {
 	audit.Entry
 	leaves map[string][]string // of the metadata, by path
@@ -68,7 +68,7 @@ func (g *generator) recordAt(at time.Time) record {
 	return r
 }
 
-// plain makes an entry with nothing but what is required.
+// plain makes an entry with only the required fields.
 func (g *generator) plain(at time.Time) record {
 	var random [10]byte
 	binary.BigEndian.PutUint64(random[:], g.Uint64())
@@ -84,7 +84,7 @@ func (g *generator) plain(at time.Time) record {
 	return record{Entry: e, leaves: map[string][]string{}}
 }
 
-// addMetadata gives the record an object; its scalars are remembered as they are spelled in JSON.
+// addMetadata gives the record an object; it records the scalars as they are spelled in JSON.
 func (g *generator) addMetadata(r *record) {
 	if g.IntN(4) == 0 {
 		return
@@ -115,8 +115,8 @@ func (g *generator) addMetadata(r *record) {
 	r.Metadata, _ = json.Marshal(object) // of scalars, cannot fail
 }
 
-// like returns the record as another tenant might have it: the same id and
-// values, but for what tells them apart.
+// like returns the record for another tenant: the same id and values, with the differences that
+// keep the two apart.
 func (r record) like(tenant audit.TenantID) record {
 	r.Tenant = tenant
 	r.UserAgent = "of " + string(tenant)
@@ -134,7 +134,7 @@ func entriesOf(records []record) []audit.Entry {
 // sameEntries fails the test unless the entries are equal in every field.
 func sameEntries(t *testing.T, got, want []audit.Entry) {
 	t.Helper()
-	if reflect.DeepEqual(got, want) { // far faster than a diff, but it tells nil from empty
+	if reflect.DeepEqual(got, want) { // far faster than a diff, but it distinguishes nil from empty
 		return
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {

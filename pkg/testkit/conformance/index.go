@@ -108,7 +108,7 @@ func (x IndexUnderTest) find(t *testing.T, tenant audit.TenantID, f audit.Filter
 }
 
 // walk pages to the end of the list, in its order. With backwards it walks to
-// the list's end first and returns what it meets on the way back.
+// the list's end first and returns what it finds on the way back.
 func (x IndexUnderTest) walk(t *testing.T, tenant audit.TenantID, f audit.Filter, request audit.PageRequest, backwards bool) []audit.Entry {
 	t.Helper()
 	var found []audit.Entry

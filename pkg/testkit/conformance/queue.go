@@ -137,7 +137,7 @@ func queueDelivers(t *testing.T, open func(time.Duration, int) MessageQueue) {
 
 func queueKeepsBodies(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Minute, 5)
-	large := make([]byte, 60<<10) // what a packed message has
+	large := make([]byte, 60<<10) // the size of a packed message
 	for i := range large {
 		large[i] = "ABCabc+/="[i*i%9]
 	}

@@ -12,18 +12,18 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-// SenderUnderTest is a gateway as the suite needs it.
+// SenderUnderTest has the gateway that the Sender suite tests, and its clients.
 type SenderUnderTest struct {
 	Sender stream.Sender
-	// Connect connects a client, which is gone after the test.
+	// Connect connects a client that is closed after the test.
 	Connect func(t *testing.T) SenderClient
 }
 
 // SenderClient is a client of the gateway.
 type SenderClient interface {
-	// ID is what the gateway calls the connection.
+	// ID is the connection's id at the gateway.
 	ID() string
-	// Read returns the next text; an error once the connection has ended.
+	// Read returns the next text. It returns an error once the connection has ended.
 	Read(ctx context.Context) ([]byte, error)
 	// Leave closes the connection, as a client does.
 	Leave() error

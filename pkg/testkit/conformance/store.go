@@ -76,7 +76,7 @@ func storeIsIdempotent(t *testing.T, s EntryStore) {
 	first := g.record()
 	appendAll(t, s, g.tenant, []audit.Entry{first.Entry, first.Entry})
 	again := first.Entry
-	again.ReceivedAt = again.ReceivedAt.Add(time.Hour) // a retry differs in what the server makes
+	again.ReceivedAt = again.ReceivedAt.Add(time.Hour) // a retry differs in the server's fields
 	appended := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{g.record().Entry, again}))
 	if len(appended.Rejections) > 0 {
 		t.Fatalf("Append of a retry: got rejections %v, want none", appended.Rejections)
@@ -271,8 +271,8 @@ func storeConcurrently(t *testing.T, s EntryStore) {
 	}
 }
 
-// storeCancelled cancels calls at every moment. What was acknowledged is there,
-// and the next call works.
+// storeCancelled cancels calls at any time. Every acknowledged entry is stored, and the next call
+// works.
 func storeCancelled(t *testing.T, s EntryStore) {
 	g := newGenerator(newTenant(t), 12)
 	if _, err := s.Append(cancelled(t), g.tenant, []audit.Entry{g.record().Entry}); !errors.Is(err, context.Canceled) {
