@@ -294,7 +294,7 @@ func TestSchemas(t *testing.T) {
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertContent()
 	schemas := map[string]*jsonschema.Schema{}
-	for _, name := range []string{"envelope", "purge", "delivery"} {
+	for _, name := range []string{"envelope", "job", "delivery"} {
 		schema, err := compiler.Compile(filepath.Join("schemas", name+".json"))
 		if err != nil {
 			t.Fatal(err)
@@ -309,8 +309,8 @@ func TestSchemas(t *testing.T) {
 		for i, message := range event.Records {
 			name := "envelope"
 			switch {
-			case s.function == "purge-tenant":
-				name = "purge"
+			case s.function == "run-jobs":
+				name = "job"
 			case strings.Contains(message.Body, `"connection"`):
 				name = "delivery"
 			}
@@ -329,7 +329,8 @@ func TestSchemas(t *testing.T) {
 			`{"v":1,"tenant":"acme","count":1,"encoding":"gzip","data":"AAAA"}`, `{"v":1,"tenant":"acme","count":1,"encoding":"zstd","data":"?"}`,
 			`{"v":1,"tenant":"acme","count":1,"encoding":"zstd","data":"AAAA","more":1}`},
 		"delivery": {`{}`, `{"v":2,"tenant":"acme","connection":"c"}`, `{"v":1,"tenant":"acme","connection":""}`, `{"v":1,"tenant":"","connection":"c"}`},
-		"purge":    {`{}`, `{"v":2,"tenant":"acme","job":"j"}`, `{"v":1,"tenant":"acme","job":""}`, `{"v":1,"tenant":"","job":"j"}`},
+		"job": {`{}`, `{"v":2,"tenant":"acme","job":"j","generation":0}`, `{"v":1,"tenant":"acme","job":"","generation":0}`,
+			`{"v":1,"tenant":"","job":"j","generation":0}`, `{"v":1,"tenant":"acme","job":"j"}`, `{"v":1,"tenant":"acme","job":"j","generation":-1}`},
 	} {
 		for _, body := range bodies {
 			value, err := jsonschema.UnmarshalJSON(strings.NewReader(body))

@@ -9,6 +9,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
@@ -22,7 +23,7 @@ type fixtures struct {
 	Entries    []json.RawMessage `json:"entries"` // as stores keep them
 	Keys       []keyFixture      `json:"keys"`
 	Quarantine []itemFixture     `json:"quarantine"`
-	Jobs       []audit.Job       `json:"jobs"`
+	Jobs       []jobs.Job        `json:"jobs"`
 	// Connections are those of clients of the live stream.
 	Connections []connectionFixture `json:"connections"`
 }
@@ -60,6 +61,7 @@ const (
 	keySecret                 = "ocelot_c2FtcGxlLWtleS1vZi10aGUtZXZlbnRzLWZvbGRlci0"
 	itemID                    = "00112233445566778899aabbccddeeff"
 	purgeJob                  = "purge-gone"
+	failedJob                 = "failed-acme"
 	connected                 = "JaWwEeHxIAMCFZA="
 	subscribed                = "KbXxFfIyJBNDGAB="
 	noEntryID                 = "0190163d-8694-739b-aea5-966c26f8ad90"
@@ -97,7 +99,11 @@ func theFixtures() fixtures {
 			Permissions: []string{string(access.LogsWrite), string(access.LogsStream)}, CreatedAt: sampleTime}},
 		Quarantine: []itemFixture{{ID: itemID, Step: audit.StepIndex, Code: audit.CodeUnstorable,
 			Reason: "the index refused it", QuarantinedAt: sampleTime, Entry: storedText(3)}},
-		Jobs: []audit.Job{{ID: purgeJob, Kind: audit.JobPurgeTenant, Tenant: gone, State: audit.JobQueued, CreatedAt: sampleTime, UpdatedAt: sampleTime}},
+		Jobs: []jobs.Job{
+			{ID: purgeJob, Kind: jobs.KindPurgeTenant, Tenant: gone, State: jobs.StateQueued, CreatedBy: "op", CreatedAt: sampleTime, ResumeAt: sampleTime},
+			{ID: failedJob, Kind: jobs.KindPurgeTenant, Tenant: acme, State: jobs.StateFailed, Progress: 0.5, Count: 2, CreatedBy: "op", CreatedAt: sampleTime,
+				StartedAt: sampleTime, FinishedAt: sampleTime, Error: "the tenant is not being deleted", Generation: 1, ResumeAt: sampleTime},
+		},
 		Connections: []connectionFixture{
 			{ID: connected, Tenant: acme, Principal: auditor.Within(acme, access.LogsStream)},
 			{ID: subscribed, Tenant: acme, Principal: auditor.Within(acme, access.LogsStream), Subscribed: true},

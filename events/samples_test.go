@@ -73,6 +73,18 @@ func requests() map[string]map[string]request {
 			"ndjson":        {as: admin, header: map[string]string{"Content-Type": "application/x-ndjson"}, body: entryText + "\n" + entryText + "\n", status: 202},
 			"one-is-faulty": {as: admin, header: jsonBody, body: "[" + entryText + `,{"user_id":"ada"}]`, status: 207},
 		},
+		"cancel-job": {
+			"finished": {as: operator, ids: map[string]string{"id": failedJob}, status: 409},
+			"unknown":  {as: operator, ids: map[string]string{"id": "none"}, status: 404},
+		},
+		"get-job": {
+			"found":   {as: auditor, ids: map[string]string{"id": failedJob}, status: 200},
+			"unknown": {as: auditor, ids: map[string]string{"id": "none"}, status: 404},
+		},
+		"list-jobs": {
+			"listed":        {as: auditor, query: url.Values{"state": {"failed"}}, status: 200},
+			"unknown-state": {as: auditor, query: url.Values{"state": {"done"}}, status: 422},
+		},
 		"create-key": {
 			"created":   {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"name":"ci","permissions":["logs:write"]}`, status: 201},
 			"forbidden": {as: auditor, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"name":"ci","permissions":["logs:write"]}`, status: 403},
@@ -256,8 +268,8 @@ func failing(places ...int) want {
 }
 
 // deadLettering adds to w that n messages went to the dead-letter queue.
-func deadLettering(n int64, w want) want {
-	w.DeadLetters = n
+func deadLettering(w want) want {
+	w.DeadLetters = 1
 	return w
 }
 
@@ -302,19 +314,22 @@ func samples(t *testing.T) []sample {
 		w.Sent = sent
 		return w
 	}
-	purge := `{"v":1,"tenant":"gone","job":"` + purgeJob + `"}`
+	purge := `{"v":1,"tenant":"gone","job":"` + purgeJob + `","generation":0}`
 	return append(all,
 		sample{"persist-logs", "stored", sqsEvent(manifest.QueueIngest, packed(t, 4, 5), packed(t, 6)), failing()},
 		sample{"persist-logs", "stored-already", sqsEvent(manifest.QueueIngestPriority, packed(t, 1, 2)), failing()},
-		sample{"persist-logs", "one-is-unreadable", sqsEvent(manifest.QueueIngest, packed(t, 4), "not a message"), deadLettering(1, failing())},
+		sample{"persist-logs", "one-is-unreadable", sqsEvent(manifest.QueueIngest, packed(t, 4), "not a message"), deadLettering(failing())},
 		sample{"index-logs", "indexed", sqsEvent(manifest.QueueIndex, packed(t, 1, 2)), failing()},
-		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, "not a message", packed(t, 1)), deadLettering(1, failing())},
+		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, "not a message", packed(t, 1)), deadLettering(failing())},
 		sample{"index-logs", "one-is-of-a-later-release", sqsEvent(manifest.QueueIndex, `{"v":99}`, packed(t, 1)), failing(0)},
 		sample{"stream-logs", "delivered", sqsEvent(manifest.QueueStream, packed(t, 1, 2)), live(failing(), "entries")},
 		sample{"stream-logs", "resumed", sqsEvent(manifest.QueueStream, `{"v":1,"tenant":"acme","connection":"`+subscribed+`"}`), failing()},
-		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(deadLettering(1, failing()), "entries")},
-		sample{"purge-tenant", "purged", sqsEvent(manifest.QueuePurge, purge), failing()},
-		sample{"purge-tenant", "unknown-job", sqsEvent(manifest.QueuePurge, `{"v":1,"tenant":"gone","job":"none"}`), failing(0)},
+		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(deadLettering(failing()), "entries")},
+		sample{"run-jobs", "purged", sqsEvent(manifest.QueueJobs, purge), failing()},
+		sample{"run-jobs", "stale", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"gone","job":"`+purgeJob+`","generation":7}`), failing()},
+		sample{"run-jobs", "one-is-unreadable", sqsEvent(manifest.QueueJobs, "not a message"), deadLettering(failing())},
+		sample{"plan-jobs", "planned", scheduleEvent("plan-jobs"), want{Done: true}},
+		sample{"plan-jobs", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"prepare-partitions", "prepared", scheduleEvent("prepare-partitions"), want{Done: true}},
 		sample{"prepare-partitions", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"reconcile-index", "reconciled", scheduleEvent("reconcile-index"), want{Done: true}},

@@ -31,6 +31,7 @@ const (
 	TenantsDelete     Permission = "tenants:delete" // platform operators only
 	KeysRead          Permission = "keys:read"
 	KeysManage        Permission = "keys:manage"
+	JobsRead          Permission = "jobs:read" // every job of the tenant; who may start a kind of job sees that kind without it
 )
 
 // Role is a named set of permissions.

@@ -13,26 +13,32 @@ import (
 // the tenant. The caller must restrict every read to the returned Scope. A grant
 // for AnyTenant applies in every tenant; for AnyTenant itself, only that grant
 // counts. LogsReadOwn implies LogsRead, LogsSearch and LogsStats with a Scope of
-// the principal's own entries.
+// the principal's own entries. A permission that starts jobs implies JobsRead; package jobs
+// decides which jobs the principal sees.
 func (p Principal) Authorize(tenant audit.TenantID, perm Permission) (Scope, error) {
 	scope := Scope{Resources: p.Resources}
 	switch {
 	case tenant == "":
-	case p.has(tenant, perm) && perm != LogsReadOwn:
+	case p.Has(tenant, perm) && perm != LogsReadOwn:
 		return scope, nil
-	case readableOwn(perm) && p.has(tenant, LogsReadOwn) && p.Subject != "":
+	case readableOwn(perm) && p.Has(tenant, LogsReadOwn) && p.Subject != "":
 		scope.Owner = p.Subject // not empty: an empty owner would not restrict
+		return scope, nil
+	case perm == JobsRead && slices.ContainsFunc(startingJobs, func(start Permission) bool { return p.Has(tenant, start) }):
 		return scope, nil
 	}
 	return Scope{}, fmt.Errorf("%s in tenant %q: %w", perm, tenant, audit.ErrForbidden)
 }
+
+// startingJobs are the permissions that start jobs.
+var startingJobs = []Permission{TenantsDelete}
 
 // Delegate returns audit.ErrForbidden unless the principal may give an API key
 // these permissions in the tenant, restricted to these resources. It may give
 // only what it has itself, no wider. LogsReadOwn does not let it give LogsRead.
 func (p Principal) Delegate(tenant audit.TenantID, perms []Permission, resources []Resource) error {
 	for _, perm := range perms {
-		if perm.Platform() || !p.has(tenant, perm) {
+		if perm.Platform() || !p.Has(tenant, perm) {
 			return fmt.Errorf("delegate %s in tenant %q: %w", perm, tenant, audit.ErrForbidden)
 		}
 	}
@@ -56,7 +62,7 @@ func (p Principal) Delegate(tenant audit.TenantID, perms []Permission, resources
 // Within returns the principal restricted to the tenant and to those of the
 // permissions that it has there.
 func (p Principal) Within(tenant audit.TenantID, perms ...Permission) Principal {
-	granted := slices.DeleteFunc(slices.Clone(perms), func(perm Permission) bool { return !p.has(tenant, perm) })
+	granted := slices.DeleteFunc(slices.Clone(perms), func(perm Permission) bool { return !p.Has(tenant, perm) })
 	p.Grants = map[audit.TenantID][]Permission{tenant: granted}
 	return p
 }
@@ -77,8 +83,8 @@ func (p Principal) TenantIDs() (ids []audit.TenantID, all bool) {
 	return ids, all
 }
 
-// has reports whether perm was granted for the tenant or for AnyTenant.
-func (p Principal) has(tenant audit.TenantID, perm Permission) bool {
+// Has reports whether perm was granted for the tenant or for AnyTenant.
+func (p Principal) Has(tenant audit.TenantID, perm Permission) bool {
 	if slices.Contains(p.Grants[AnyTenant], perm) {
 		return true
 	}

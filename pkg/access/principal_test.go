@@ -42,6 +42,7 @@ func TestRoles(t *testing.T) {
 		access.TenantsDelete:     {none, none, none, all},
 		access.KeysRead:          {all, none, none, all},
 		access.KeysManage:        {all, none, none, all},
+		access.JobsRead:          {all, all, none, all},
 	}
 	if len(table) != len(access.Permissions()) {
 		t.Fatalf("the table has %d permissions, the package %d", len(table), len(access.Permissions()))

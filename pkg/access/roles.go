@@ -8,7 +8,7 @@ func Permissions() []Permission {
 		LogsWrite, LogsRead, LogsReadOwn, LogsReadSensitive, LogsSearch, LogsStats, LogsExport, LogsStream, LogsCleanup,
 		QuarantineRead, QuarantineManage,
 		TenantsRead, TenantsUpdate, TenantsCreate, TenantsDelete,
-		KeysRead, KeysManage,
+		KeysRead, KeysManage, JobsRead,
 	}
 }
 
@@ -28,7 +28,7 @@ func (r Role) Permissions() []Permission {
 	case RoleAdmin:
 		return slices.DeleteFunc(Permissions(), Permission.Platform)
 	case RoleAuditor:
-		return []Permission{LogsRead, LogsSearch, LogsStats, LogsExport, LogsStream, TenantsRead}
+		return []Permission{LogsRead, LogsSearch, LogsStats, LogsExport, LogsStream, TenantsRead, JobsRead}
 	case RoleUser:
 		return []Permission{LogsWrite, LogsReadOwn, TenantsRead}
 	case RoleOperator:

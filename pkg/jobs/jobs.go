@@ -1,41 +1,155 @@
-// Package jobs does the long pieces of work that outlive the request that
-// started them. A request writes the job's record and queues its message; the
-// job's worker receives the message and updates the record until the job ends.
+// Package jobs does what takes longer than a request: today the deletion of a tenant.
+// Service starts, shows and cancels jobs. Worker runs them in slices of a few minutes, so
+// that no job is bounded by the time of one invocation. Plan resumes those that stand still.
+//
+// A job has a generation, which each delivery of its message raises. A worker saves only
+// while the generation is its own. So a worker that slept, or whose message was delivered
+// twice, does no harm, whatever its clock says.
 package jobs
 
 import (
 	"context"
+	"encoding/json"
+	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Store stores the records of jobs.
-type Store interface {
-	// CreateJob adds a job. It returns audit.ErrConflict if the id is taken.
-	CreateJob(ctx context.Context, job audit.Job) error
-	// UpdateJob replaces a job. It returns audit.ErrNotFound if none exists.
-	UpdateJob(ctx context.Context, job audit.Job) error
-	// Job returns a job of the tenant. It returns audit.ErrNotFound if none exists.
-	Job(ctx context.Context, tenant audit.TenantID, id string) (audit.Job, error)
+// Kind is what a job does.
+type Kind string
+
+// KindPurgeTenant removes a deleted tenant from every store.
+const KindPurgeTenant Kind = "purge_tenant"
+
+// Definition describes a kind of job.
+type Definition struct {
+	Kind Kind
+	// Permission is what a caller needs to start, see and cancel jobs of this kind.
+	Permission access.Permission
+	// Cancelable says that a job of this kind may be canceled before its end.
+	Cancelable bool
 }
 
-// Tenants is the part of tenants.Store that a worker uses.
+// Definitions returns every kind of job.
+func Definitions() []Definition {
+	return []Definition{{Kind: KindPurgeTenant, Permission: access.TenantsDelete}}
+}
+
+// State is the state of a job.
+type State string
+
+// The states of a job. The last three are final, but for a failed deletion of a tenant,
+// which can be started again.
+const (
+	StateQueued    State = "queued"
+	StateRunning   State = "running"
+	StateSucceeded State = "succeeded"
+	StateFailed    State = "failed"
+	StateCanceled  State = "cancelled" // the spelling of the HTTP API
+)
+
+// States returns every state.
+func States() []State {
+	return []State{StateQueued, StateRunning, StateSucceeded, StateFailed, StateCanceled}
+}
+
+// Finished reports whether no worker works on a job in this state.
+func (s State) Finished() bool { return s != StateQueued && s != StateRunning }
+
+// Job is work that continues after the request that started it. Times have whole
+// milliseconds. The JSON form is that of the embedded engine's file.
+type Job struct {
+	ID        string         `json:"id"` // unique within the tenant
+	Kind      Kind           `json:"kind"`
+	Tenant    audit.TenantID `json:"tenant_id"`
+	State     State          `json:"state"`
+	Progress  float64        `json:"progress"`   // 0 to 1
+	Count     int64          `json:"count"`      // records handled so far
+	CreatedBy string         `json:"created_by"` // the subject of who started it
+	CreatedAt time.Time      `json:"created_at"`
+	// StartedAt is when a worker first took the job, FinishedAt when it reached a final
+	// state. They are zero before.
+	StartedAt  time.Time `json:"started_at,omitzero"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+	Error      string    `json:"error,omitempty"` // why it failed, for the caller
+
+	// Checkpoint is how far the job is, in the form of its kind; nil: it has not begun.
+	Checkpoint json.RawMessage `json:"checkpoint,omitempty"`
+	// Generation counts the deliveries of the job's message.
+	Generation int64 `json:"generation"`
+	// Failures counts the slices that failed since the last that did not.
+	Failures int `json:"failures,omitempty"`
+	// ResumeAt is when Plan sends the job's message again unless the job is saved before. By
+	// then its message was lost or its worker killed.
+	ResumeAt time.Time `json:"resume_at"`
+}
+
+// Retention is how long a finished job can be seen. Stores remove it afterwards.
+const Retention = 90 * 24 * time.Hour
+
+// Filter selects jobs. An empty list selects all.
+type Filter struct {
+	Kinds  []Kind
+	States []State
+}
+
+// Position is a place in a tenant's list of jobs, which begins with the newest.
+type Position struct {
+	CreatedAt time.Time
+	ID        string
+}
+
+// Store stores jobs.
+type Store interface {
+	// CreateJob adds a job. It returns audit.ErrConflict if the tenant has one with this id.
+	CreateJob(ctx context.Context, job Job) error
+	// UpdateJob replaces a job whose stored generation is the given one. It returns
+	// audit.ErrPrecondition if it is another, and audit.ErrNotFound if none exists.
+	UpdateJob(ctx context.Context, job Job, generation int64) error
+	// Job returns a job of the tenant. It returns audit.ErrNotFound if none exists.
+	Job(ctx context.Context, tenant audit.TenantID, id string) (Job, error)
+	// Jobs returns up to limit jobs of the tenant, the newest first, after a position
+	// (nil: from the newest), and whether more follow.
+	Jobs(ctx context.Context, tenant audit.TenantID, filter Filter, after *Position, limit int) (list []Job, more bool, err error)
+	// OverdueJobs returns up to limit jobs of all tenants that are not finished and whose
+	// ResumeAt is not after a time, the earliest first.
+	OverdueJobs(ctx context.Context, at time.Time, limit int) ([]Job, error)
+}
+
+// Queue sends messages to the workers. Both calls return nil only once the message is
+// durable in the queue. SendAfter delays its delivery by up to MaxDelay.
+type Queue interface {
+	Send(ctx context.Context, bodies []string) error
+	SendAfter(ctx context.Context, delay time.Duration, body string) error
+}
+
+// MaxDelay is the longest delay of a message. SQS allows no longer one.
+const MaxDelay = 15 * time.Minute
+
+// Purger removes the records of a deleted tenant from one store, in steps: it removes
+// about limit records and returns how many it removed, 0 only if the tenant has none left.
+// It may remove more than limit at once if that is one cheap operation, such as dropping an
+// index. Several calls may run at the same time.
+type Purger interface {
+	Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error)
+}
+
+// Counter counts the records that a Purger would remove.
+type Counter interface {
+	Count(ctx context.Context, tenant audit.TenantID) (int64, error)
+}
+
+// NamedPurger is a store to purge. Name appears in errors.
+type NamedPurger struct {
+	Name   string
+	Purger Purger
+}
+
+// Tenants finds and tombstones tenants; see tenants.Store.
 type Tenants interface {
 	// Tenant returns one tenant. It returns audit.ErrNotFound if none exists or if it was purged.
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 	// Tombstone removes the record and reserves the id for ever. Repeating it is not an error.
 	Tombstone(ctx context.Context, id audit.TenantID) error
-}
-
-// Purger is a store that can remove a tenant. Purge removes up to limit of the
-// tenant's records and returns how many it removed; 0 means that none is left.
-// It never removes a record of another tenant. It may be repeated at any time.
-type Purger interface {
-	Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error)
-}
-
-// NamedPurger is a store with its name in error messages.
-type NamedPurger struct {
-	Name   string
-	Purger Purger
 }

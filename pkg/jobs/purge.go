@@ -4,200 +4,190 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// PurgeWorker removes deleted tenants from every store.
-type PurgeWorker struct {
+// TenantPurge is the Runner of KindPurgeTenant. It removes the tenant from every store, in
+// passes. The second begins when no consumer can write for the tenant any more. A pass that
+// finds nothing is the last, and the tenant is tombstoned.
+type TenantPurge struct {
 	Tenants Tenants // tenants.Cache.Fresh if the process has a cache
-	Jobs    Store
-	// Stores are purged in this order. The first is the system of record: the
-	// job counts the records removed from it.
+	// Stores are purged in this order. The job counts the records of the first one, the
+	// system of record.
 	Stores []NamedPurger
-	// DrainPeriod is how long after the deletion a consumer may still write for
-	// the tenant. The purge does not end earlier. It is zero if no consumer
-	// caches the tenant's record.
+	// DrainPeriod is how long after the deletion a consumer may still write for the tenant.
 	DrainPeriod time.Duration
 	Now         func() time.Time
+	Log         *slog.Logger
 }
 
 const (
-	purgeChunk   = 1000 // records removed by one call of a store
-	saveInterval = time.Second
-	saveTimeout  = 5 * time.Second // for the last save of a run that was stopped
+	// purgeStep is how many records one call of a store removes.
+	purgeStep = 5000
+	// minPasses is how often every store is purged at least. A pass that removes something
+	// after the drain period is followed by another.
+	minPasses = 2
+	// countTimeout bounds counting the records before the first is removed.
+	countTimeout = 30 * time.Second
 )
 
-// Handle does the job of one message of the purge queue. It purges every store
-// until a whole pass finds nothing, so that records written during the purge
-// are removed too. Then it tombstones the tenant. It may be stopped and
-// repeated at any point.
-//
-// If the tenant was put under legal hold since the deletion, the job fails and
-// Handle returns nil. Deleting the tenant again restarts the job. After an error
-// the message must be delivered again.
-func (w *PurgeWorker) Handle(ctx context.Context, body string) error {
-	m, err := ParsePurgeMessage(body)
-	if err != nil {
-		return err
-	}
-	job, err := w.Jobs.Job(ctx, m.Tenant, m.Job)
-	if err != nil {
-		return fmt.Errorf("purge tenant %s: %w", m.Tenant, err)
-	}
-	if job.State == audit.JobSucceeded {
-		return nil
-	}
-	run := &purgeRun{PurgeWorker: w, job: job}
-	if err := run.all(ctx); err != nil {
-		return errors.Join(fmt.Errorf("purge tenant %s: %w", m.Tenant, err), run.saveStopped(ctx))
-	}
-	return nil
+// purgeCheckpoint says how far a purge is.
+type purgeCheckpoint struct {
+	Begun bool `json:"begun"` // whether Found was counted
+	Pass  int  `json:"pass"`
+	Store int  `json:"store"` // its position in Stores
+	Dirty bool `json:"dirty"` // whether the pass has removed something
+	// Found counts the records of the first store at the beginning, zero if that would have
+	// taken too long. Removed counts the records that were removed from it. A worker that is
+	// killed does not save its last step, so Removed can be too low. Found lacks what
+	// arrived later.
+	Found   int64 `json:"found"`
+	Removed int64 `json:"removed"`
 }
 
-// purgeRun is one attempt at a job.
+func (c *purgeCheckpoint) count() int64 { return max(c.Found, c.Removed) }
+
+// Reasons of purges that fail.
+const (
+	reasonLegalHold = "the tenant was put under legal hold"
+	reasonNotGone   = "the tenant is not being deleted"
+)
+
+// Run implements Runner.
+func (p *TenantPurge) Run(ctx context.Context, s *Slice) (Result, error) {
+	run := &purgeRun{TenantPurge: p, Slice: s}
+	if err := s.Read(&run.at); err != nil {
+		return Result{}, err
+	}
+	result, err := run.all(ctx)
+	if err != nil {
+		return result, fmt.Errorf("purge tenant %s: %w", s.Job.Tenant, err)
+	}
+	return result, nil
+}
+
+// purgeRun is one slice of a purge.
 type purgeRun struct {
-	*PurgeWorker
-	job     audit.Job
-	savedAt time.Time
+	*TenantPurge
+	*Slice
+	at purgeCheckpoint
 }
 
-var (
-	errLegalHold  = errors.New("the tenant was put under legal hold")
-	errTombstoned = errors.New("the tenant is tombstoned")
-)
-
-// all purges the tenant and records how the job ended.
-func (r *purgeRun) all(ctx context.Context) error {
-	err := r.purge(ctx)
-	switch {
-	case errors.Is(err, errLegalHold):
-		r.job.State, r.job.Error = audit.JobFailed, errLegalHold.Error()
-		return r.save(ctx)
-	case errors.Is(err, errTombstoned): // by an earlier or a concurrent run
-		if done, err := r.Jobs.Job(ctx, r.job.Tenant, r.job.ID); err != nil || done.State == audit.JobSucceeded {
-			return err
+func (r *purgeRun) all(ctx context.Context) (Result, error) {
+	if err := r.check(ctx); errors.Is(err, audit.ErrNotFound) {
+		return Result{Done: true}, nil // an earlier worker was killed after the tombstone
+	} else if err != nil {
+		return Result{}, err
+	}
+	if !r.at.Begun {
+		r.at.Begun, r.at.Found = true, r.countRecords(ctx)
+		if err := r.save(ctx); err != nil {
+			return Result{}, err
 		}
-	case err != nil:
-		return err
 	}
-	r.job.State, r.job.Error, r.job.Progress = audit.JobSucceeded, "", 1
-	return r.save(ctx)
-}
-
-// minPasses is how often every store is purged at least. The last pass finds nothing.
-const minPasses = 2
-
-// purge empties the stores and tombstones the tenant.
-func (r *purgeRun) purge(ctx context.Context) error {
-	if err := r.check(ctx); err != nil {
-		return err
-	}
-	r.job.State, r.job.Error = audit.JobRunning, ""
-	if err := r.save(ctx); err != nil {
-		return err
-	}
-	for pass, removed := 0, 1; removed > 0 || pass < minPasses; pass++ {
-		if pass == minPasses-1 {
-			if err := r.drain(ctx); err != nil {
-				return err
+	for again := true; again; {
+		if wait := r.drainTime(); r.at.Pass > 0 && wait > 0 {
+			return Result{Wait: wait}, r.save(ctx)
+		}
+		for ; r.at.Store < len(r.Stores); r.at.Store++ {
+			if empty, err := r.empty(ctx); err != nil || !empty {
+				return Result{}, err
 			}
 		}
-		removed = 0
-		for i, store := range r.Stores {
-			n, err := r.empty(ctx, store, i == 0)
-			if err != nil {
-				return err
-			}
-			removed += n
-			r.advance(pass*len(r.Stores)+i+1, minPasses*len(r.Stores)+1)
-		}
+		r.at.Pass++
+		again = r.at.Pass < minPasses || r.at.Dirty
+		r.at.Store, r.at.Dirty = 0, false
 	}
-	return r.Tenants.Tombstone(ctx, r.job.Tenant)
+	if err := r.save(ctx); err != nil { // another worker, if there is one, finds nothing to do
+		return Result{}, err
+	}
+	return Result{Done: true}, r.Tenants.Tombstone(ctx, r.Job.Tenant)
 }
 
-// check returns an error if the tenant must not be purged now.
+// countRecords counts the records of the first store. It returns 0 if the store cannot count
+// them in time, because the count is for people and the removal is owed.
+func (r *purgeRun) countRecords(ctx context.Context) int64 {
+	counter, ok := r.Stores[0].Purger.(Counter)
+	if !ok {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, countTimeout)
+	defer cancel()
+	n, err := counter.Count(ctx, r.Job.Tenant)
+	if err != nil {
+		r.Log.WarnContext(ctx, "the records of a deleted tenant could not be counted", "tenant", r.Job.Tenant, "error", err)
+		return 0
+	}
+	return n
+}
+
+// drainTime returns how long a consumer may still write for the tenant.
+func (r *purgeRun) drainTime() time.Duration {
+	return r.Job.CreatedAt.Add(r.DrainPeriod).Sub(r.Now())
+}
+
+// check returns audit.ErrNotFound if the tenant is tombstoned, and a *FailedError if it must
+// not be purged.
 func (r *purgeRun) check(ctx context.Context) error {
-	tenant, err := r.Tenants.Tenant(ctx, r.job.Tenant)
+	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
 	switch {
-	case errors.Is(err, audit.ErrNotFound):
-		return errTombstoned
 	case err != nil:
 		return err
 	case tenant.Status != audit.TenantDeleting:
-		return fmt.Errorf("the tenant is %s, not deleting", tenant.Status)
+		return &FailedError{Reason: reasonNotGone}
 	case tenant.Settings.LegalHold:
-		return errLegalHold
+		return &FailedError{Reason: reasonLegalHold}
 	}
 	return nil
 }
 
-// empty removes every record of the tenant from one store. The job counts them if counted.
-func (r *purgeRun) empty(ctx context.Context, store NamedPurger, counted bool) (removed int, err error) {
+// empty removes the tenant's records from one store. It reports false if the slice ended
+// before that.
+func (r *purgeRun) empty(ctx context.Context) (bool, error) {
+	store := r.Stores[r.at.Store]
 	for {
-		if err := r.check(ctx); err != nil {
-			return removed, err
-		}
-		n, err := store.Purger.Purge(ctx, r.job.Tenant, purgeChunk)
+		n, err := store.Purger.Purge(ctx, r.Job.Tenant, purgeStep)
 		if err != nil {
-			return removed, fmt.Errorf("store %s: %w", store.Name, err)
+			return false, fmt.Errorf("store %s: %w", store.Name, err)
+		}
+		if r.at.Store == 0 {
+			r.at.Removed += int64(n)
 		}
 		if n == 0 {
-			return removed, nil
+			return true, r.save(ctx)
 		}
-		removed += n
-		if counted {
-			r.job.Count += int64(n)
+		r.at.Dirty = true
+		r.advance()
+		if err := r.SaveIfDue(ctx, r.at); err != nil {
+			return false, err
 		}
-		if err := r.saveIfDue(ctx); err != nil {
-			return removed, err
+		if r.TimeUp() {
+			return false, nil
+		}
+		if err := r.check(ctx); err != nil { // a legal hold stops it at once
+			return false, errors.Join(err, r.save(ctx))
 		}
 	}
 }
 
-// advance raises the job's progress to done of total steps. It stays below 1
-// while passes are added, and never goes back.
-func (r *purgeRun) advance(done, total int) {
-	r.job.Progress = max(r.job.Progress, min(float64(done), float64(total-1))/float64(total))
-}
-
-// drain waits until DrainPeriod has passed since the deletion.
-func (r *purgeRun) drain(ctx context.Context) error {
-	wait := r.job.CreatedAt.Add(r.DrainPeriod).Sub(r.Now())
-	if wait <= 0 {
-		return nil
+// advance updates what the job shows.
+func (r *purgeRun) advance() {
+	steps := float64(minPasses * len(r.Stores))
+	done := float64(r.at.Pass*len(r.Stores) + r.at.Store)
+	if r.at.Pass == 0 && r.at.Store == 0 && r.at.Found > 0 {
+		done += min(1, float64(r.at.Removed)/float64(r.at.Found))
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	r.Job.Progress = max(r.Job.Progress, min(done, steps)/(steps+1))
+	r.Job.Count = r.at.Removed
+	if r.at.Pass > 0 || r.at.Store > 0 {
+		r.Job.Count = r.at.count()
 	}
-}
-
-// saveIfDue saves the job if the last save is saveInterval ago.
-func (r *purgeRun) saveIfDue(ctx context.Context) error {
-	if r.Now().Sub(r.savedAt) < saveInterval {
-		return nil
-	}
-	return r.save(ctx)
 }
 
 func (r *purgeRun) save(ctx context.Context) error {
-	r.savedAt = r.Now()
-	r.job.UpdatedAt = r.savedAt.UTC().Truncate(time.Millisecond)
-	return r.Jobs.UpdateJob(ctx, r.job)
-}
-
-// saveStopped saves the progress of a run that an error ended, even if ctx is done.
-func (r *purgeRun) saveStopped(ctx context.Context) error {
-	if r.savedAt.IsZero() {
-		return nil // the run changed nothing
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
-	defer cancel()
-	return r.save(ctx)
+	r.advance()
+	return r.Save(ctx, r.at)
 }

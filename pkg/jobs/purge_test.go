@@ -1,9 +1,11 @@
 package jobs_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,6 +30,7 @@ type records struct {
 	byTenant    map[audit.TenantID]int
 	err         error
 	beforeChunk func()
+	afterChunk  func()
 	chunks      int // calls of Purge that did not fail
 }
 
@@ -41,15 +44,29 @@ func (r *records) Purge(ctx context.Context, tenant audit.TenantID, limit int) (
 	n := min(limit, r.byTenant[tenant])
 	r.byTenant[tenant] -= n
 	r.chunks++
+	if r.afterChunk != nil {
+		r.afterChunk()
+	}
 	return n, nil
 }
 
 // queue stores the messages that are sent.
-type queue struct{ bodies []string }
+type queue struct {
+	bodies []string
+	delays []time.Duration
+	err    error
+}
 
 func (q *queue) Send(_ context.Context, bodies []string) error {
-	q.bodies = append(q.bodies, bodies...)
-	return nil
+	for _, body := range bodies {
+		q.bodies, q.delays = append(q.bodies, body), append(q.delays, 0)
+	}
+	return q.err
+}
+
+func (q *queue) SendAfter(_ context.Context, delay time.Duration, body string) error {
+	q.bodies, q.delays = append(q.bodies, body), append(q.delays, delay)
+	return q.err
 }
 
 // discard drops the entries that tenants.Service records.
@@ -60,18 +77,27 @@ func (discard) Record(context.Context, audit.Tenant, audit.Entry) error { return
 // purge is a worker over two fake stores and the embedded engine's keys, with
 // one deleted tenant, acme.
 type purge struct {
-	*jobs.PurgeWorker
+	*jobs.Worker
+	*jobs.TenantPurge
+	jobs           *jobs.Service
 	db             *sqlite.DB
 	service        *tenants.Service
 	queue          *queue
 	now            time.Time
+	log            bytes.Buffer
 	entries, index *records
-	job            audit.Job // as Delete returned it
+	job            jobs.Job // as Delete returned it
 }
 
 func newPurge(t *testing.T) *purge {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"))
+	p := &purge{
+		queue: &queue{}, now: epoch,
+		entries: &records{byTenant: map[audit.TenantID]int{"acme": 12_500, "globex": 7}},
+		index:   &records{byTenant: map[audit.TenantID]int{"acme": 5000, "globex": 7}},
+	}
+	clock := func() time.Time { return p.now }
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlite.WithClock(clock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,19 +106,19 @@ func newPurge(t *testing.T) *purge {
 			t.Error(err)
 		}
 	})
-	p := &purge{
-		db: db, queue: &queue{}, now: epoch,
-		entries: &records{byTenant: map[audit.TenantID]int{"acme": 2500, "globex": 7}},
-		index:   &records{byTenant: map[audit.TenantID]int{"acme": 1000, "globex": 7}},
-	}
-	clock := func() time.Time { return p.now }
+	p.db = db
+	log := slog.New(slog.NewTextHandler(&p.log, nil))
+	p.jobs = &jobs.Service{Store: db.Jobs(), Queue: p.queue, Now: clock}
 	p.service = &tenants.Service{
-		Tenants: db.Tenants(), Keys: db.Keys(), Jobs: db.Jobs(), Purge: p.queue, Recorder: discard{},
+		Tenants: db.Tenants(), Keys: db.Keys(), Jobs: p.jobs, Recorder: discard{},
 		Now: clock, Random: func(b []byte) { copy(b, "not random") },
 	}
-	p.PurgeWorker = &jobs.PurgeWorker{
-		Tenants: db.Tenants(), Jobs: db.Jobs(), Now: clock,
+	p.TenantPurge = &jobs.TenantPurge{
+		Tenants: db.Tenants(), Now: clock, Log: log,
 		Stores: []jobs.NamedPurger{{Name: "entries", Purger: p.entries}, {Name: "index", Purger: p.index}, {Name: "keys", Purger: db.Keys()}},
+	}
+	p.Worker = &jobs.Worker{
+		Store: db.Jobs(), Queue: p.queue, Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: p.TenantPurge}, Now: clock, Log: log,
 	}
 	p.create(t, "acme")
 	if _, _, err := p.service.CreateKey(t.Context(), operator, tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}}); err != nil {
@@ -121,21 +147,28 @@ func (p *purge) setLegalHold(t *testing.T, on bool) {
 	}
 }
 
-// handle has the worker handle the last message that was sent.
-func (p *purge) handle(ctx context.Context) error {
-	return p.Handle(ctx, p.queue.bodies[len(p.queue.bodies)-1])
-}
+// last returns the message that was sent last.
+func (p *purge) last() string { return p.queue.bodies[len(p.queue.bodies)-1] }
 
-// mustHandle fails the test if handle does.
-func (p *purge) mustHandle(t *testing.T) {
+// handle has the worker handle the last message.
+func (p *purge) handle(t *testing.T) {
 	t.Helper()
-	if err := p.handle(t.Context()); err != nil {
+	if err := p.Handle(t.Context(), p.last()); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// finish has the worker handle messages until no more is sent.
+func (p *purge) finish(t *testing.T) {
+	t.Helper()
+	for sent := 0; sent < len(p.queue.bodies); {
+		sent = len(p.queue.bodies)
+		p.handle(t)
+	}
+}
+
 // checkJob compares the stored job with what it should be.
-func (p *purge) checkJob(t *testing.T, state audit.JobState, count int64) audit.Job {
+func (p *purge) checkJob(t *testing.T, state jobs.State, count int64) jobs.Job {
 	t.Helper()
 	job := p.stored(t)
 	if job.State != state {
@@ -147,7 +180,7 @@ func (p *purge) checkJob(t *testing.T, state audit.JobState, count int64) audit.
 	return job
 }
 
-func (p *purge) stored(t *testing.T) audit.Job {
+func (p *purge) stored(t *testing.T) jobs.Job {
 	t.Helper()
 	job, err := p.db.Jobs().Job(t.Context(), "acme", p.job.ID)
 	if err != nil {
@@ -160,7 +193,7 @@ func (p *purge) stored(t *testing.T) audit.Job {
 // that no other tenant lost a record.
 func (p *purge) checkPurged(t *testing.T, count int64) {
 	t.Helper()
-	job := p.checkJob(t, audit.JobSucceeded, count)
+	job := p.checkJob(t, jobs.StateSucceeded, count)
 	if job.Progress != 1 {
 		t.Errorf("progress %v, want 1", job.Progress)
 	}
@@ -197,8 +230,8 @@ func TestPurge(t *testing.T) {
 		p.now = p.now.Add(2 * time.Second)
 		progress = append(progress, p.stored(t).Progress)
 	}
-	p.mustHandle(t)
-	p.checkPurged(t, 2500)
+	p.finish(t)
+	p.checkPurged(t, 12_500)
 	if !slices.IsSorted(progress) {
 		t.Errorf("progress %v, want it to rise", progress)
 	}
@@ -208,12 +241,22 @@ func TestPurge(t *testing.T) {
 	if most := slices.Max(progress); most >= 1 {
 		t.Errorf("progress %v before the end, want less than 1", most)
 	}
+	job := p.stored(t)
+	if !job.StartedAt.Equal(epoch.Truncate(time.Millisecond)) {
+		t.Errorf("started at %v, want %v", job.StartedAt, epoch)
+	}
+	if job.FinishedAt.Before(job.StartedAt) {
+		t.Errorf("finished at %v, want it after the start at %v", job.FinishedAt, job.StartedAt)
+	}
+	if job.CreatedBy != "op" {
+		t.Errorf("created by %q, want op", job.CreatedBy)
+	}
 	chunks := p.entries.chunks
-	p.mustHandle(t) // the message is delivered again
+	p.finish(t) // the message is delivered again
 	if p.entries.chunks != chunks {
 		t.Errorf("the second delivery purged %d chunks, want 0", p.entries.chunks-chunks)
 	}
-	p.checkPurged(t, 2500)
+	p.checkPurged(t, 12_500)
 }
 
 // TestPurgeRemovesLateWrites: a consumer writes after the first pass.
@@ -226,54 +269,139 @@ func TestPurgeRemovesLateWrites(t *testing.T) {
 			p.entries.byTenant["acme"] += 10
 		}
 	}
-	p.mustHandle(t)
-	p.checkPurged(t, 2530)
+	p.finish(t)
+	p.checkPurged(t, 12_530)
 }
 
-func TestPurgeWaitsForDrainPeriod(t *testing.T) {
+func TestPurgeWaitsForTheDrainPeriod(t *testing.T) {
 	p := newPurge(t)
 	p.DrainPeriod = time.Hour
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if err := p.handle(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("before the drain period ended: %v, want DeadlineExceeded", err)
+	p.handle(t)
+	p.checkJob(t, jobs.StateRunning, 12_500)
+	if got := p.queue.delays[len(p.queue.delays)-1]; got != jobs.MaxDelay {
+		t.Errorf("the next slice comes after %v, want %v", got, jobs.MaxDelay)
 	}
-	p.checkJob(t, audit.JobRunning, 2500)
-	p.now = p.now.Add(time.Hour)
+	p.now = p.now.Add(59 * time.Minute)
+	p.handle(t)
+	p.checkJob(t, jobs.StateRunning, 12_500)
+	if got, want := p.queue.delays[len(p.queue.delays)-1], time.Minute+time.Millisecond; got > want {
+		t.Errorf("the next slice comes after %v, want at most %v", got, want)
+	}
+	p.now = p.now.Add(time.Minute)
 	p.entries.byTenant["acme"] = 5
-	p.mustHandle(t)
-	p.checkPurged(t, 2505)
+	p.finish(t)
+	p.checkPurged(t, 12_505)
 }
 
-// TestPurgeResumes stops the worker at every chunk, by an error or by the end of its time.
-func TestPurgeResumes(t *testing.T) {
-	for _, stop := range []string{"error", "end of time"} {
-		for at := range 8 { // every chunk of a complete run
-			t.Run(fmt.Sprint(stop, " at ", at), func(t *testing.T) {
-				p := newPurge(t)
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				n := 0
-				stopAt := func(store *records) func() {
-					return func() {
-						store.err = nil
-						if n++; n == at+1 && stop == "error" {
-							store.err = errDown
-						} else if n == at+1 {
-							cancel()
-						}
+// TestPurgeIsDoneInSlices: a slice ends when its time is up, and the next continues.
+func TestPurgeIsDoneInSlices(t *testing.T) {
+	p := newPurge(t)
+	p.SliceTime = time.Second
+	p.entries.beforeChunk = func() { p.now = p.now.Add(time.Second) }
+	p.handle(t)
+	if left := p.entries.byTenant["acme"]; left != 7500 {
+		t.Errorf("the first slice left %d entries, want 7500", left)
+	}
+	p.checkJob(t, jobs.StateRunning, 5000)
+	p.finish(t)
+	p.checkPurged(t, 12_500)
+}
+
+// TestPurgeResumesAfterAFailure: a store fails at each of the steps.
+func TestPurgeResumesAfterAFailure(t *testing.T) {
+	for at := range 8 { // every step of a complete run
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			p := newPurge(t)
+			n := 0
+			failAt := func(store *records) func() {
+				return func() {
+					store.err = nil
+					if n++; n == at+1 {
+						store.err = errDown
 					}
 				}
-				p.entries.beforeChunk, p.index.beforeChunk = stopAt(p.entries), stopAt(p.index)
-				if err := p.handle(ctx); err == nil {
-					t.Fatal("the run was not stopped")
-				}
-				p.checkJob(t, audit.JobRunning, int64(2500-p.entries.byTenant["acme"]))
-				p.mustHandle(t)
-				p.checkPurged(t, 2500)
-			})
-		}
+			}
+			p.entries.beforeChunk, p.index.beforeChunk = failAt(p.entries), failAt(p.index)
+			p.handle(t)
+			p.checkJob(t, jobs.StateRunning, int64(12_500-p.entries.byTenant["acme"]))
+			if got := p.queue.delays[len(p.queue.delays)-1]; got == 0 {
+				t.Error("the slice is repeated at once, want a delay")
+			}
+			if !strings.Contains(p.log.String(), "down") {
+				t.Errorf("the log %q does not have the cause", p.log.String())
+			}
+			p.finish(t)
+			p.checkPurged(t, 12_500)
+			if got := p.stored(t).Failures; got != 1 {
+				t.Errorf("%d failures in a row, want 1", got)
+			}
+		})
 	}
+}
+
+// counted is a store that counts its records.
+type counted struct{ *records }
+
+func (c counted) Count(_ context.Context, tenant audit.TenantID) (int64, error) {
+	return int64(c.byTenant[tenant]), nil
+}
+
+// TestPurgeResumesAfterAKill: the worker is killed before and after each of its steps.
+// The planner sends the message again, and the count is right.
+func TestPurgeResumesAfterAKill(t *testing.T) {
+	for at := range 20 {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			p := newPurge(t)
+			p.Stores[0].Purger = counted{p.entries}
+			kill := &killed{Store: p.db.Jobs()}
+			p.Store = kill
+			n := 0
+			p.entries.beforeChunk = func() {
+				if n++; n == at/2+1 {
+					kill.dead = at%2 == 0 // before the step
+				}
+			}
+			p.entries.afterChunk = func() {
+				if n == at/2+1 {
+					kill.dead = true
+				}
+			}
+			_ = p.Handle(t.Context(), p.last()) // what a killed worker returns goes nowhere
+			p.Store, p.entries.beforeChunk, p.entries.afterChunk = kill.Store, nil, nil
+			old := p.last()
+			p.plan(t)
+			p.finish(t)
+			p.checkPurged(t, 12_500)
+			if err := p.Handle(t.Context(), old); err != nil {
+				t.Errorf("the stale message: %v", err)
+			}
+			p.checkPurged(t, 12_500)
+		})
+	}
+}
+
+// killed is a store of jobs that saves nothing more once its worker is dead.
+type killed struct {
+	jobs.Store
+	dead bool
+}
+
+func (k *killed) UpdateJob(ctx context.Context, job jobs.Job, generation int64) error {
+	if k.dead {
+		return errDown
+	}
+	return k.Store.UpdateJob(ctx, job, generation)
+}
+
+// plan lets the time pass after which a job stands still, and runs the planner.
+func (p *purge) plan(t *testing.T) int {
+	t.Helper()
+	p.now = p.now.Add(time.Hour)
+	sent, err := p.jobs.Plan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sent
 }
 
 func TestLegalHoldStopsPurge(t *testing.T) {
@@ -284,13 +412,15 @@ func TestLegalHoldStopsPurge(t *testing.T) {
 			p.setLegalHold(t, true)
 		}
 	}
-	p.mustHandle(t)
-	if job := p.checkJob(t, audit.JobFailed, 2000); !strings.Contains(job.Error, "legal hold") {
+	p.finish(t)
+	if job := p.checkJob(t, jobs.StateFailed, 10_000); !strings.Contains(job.Error, "legal hold") {
 		t.Errorf("the job's error is %q, want one about the legal hold", job.Error)
 	}
-	p.mustHandle(t) // the message is delivered again
-	if left := p.entries.byTenant["acme"]; left != 500 {
-		t.Errorf("%d entries are left, want 500", left)
+	if left := p.entries.byTenant["acme"]; left != 2500 {
+		t.Errorf("%d entries are left, want 2500", left)
+	}
+	if sent := p.plan(t); sent != 0 {
+		t.Errorf("the planner resumed %d jobs, want 0: the job failed", sent)
 	}
 	if _, err := p.service.Delete(t.Context(), operator, "acme"); !errors.Is(err, audit.ErrConflict) {
 		t.Errorf("delete under legal hold: %v, want ErrConflict", err)
@@ -303,19 +433,29 @@ func TestLegalHoldStopsPurge(t *testing.T) {
 	if job.ID != p.job.ID {
 		t.Errorf("deleting again started job %s, want %s", job.ID, p.job.ID)
 	}
-	p.mustHandle(t)
-	p.checkPurged(t, 2500)
+	p.finish(t)
+	p.checkPurged(t, 12_500)
 }
 
-func TestConcurrentPurges(t *testing.T) {
-	p := newPurge(t)
-	p.index.beforeChunk = func() {
-		p.index.beforeChunk = nil
-		p.mustHandle(t) // another worker does the whole job meanwhile
-	}
-	p.mustHandle(t)
-	if job := p.stored(t); job.State != audit.JobSucceeded {
-		t.Errorf("the job is %s, want %s", job.State, audit.JobSucceeded)
+// TestASleepingWorkerDoesNoHarm: while a worker sleeps in the middle of a step, another
+// takes the job and finishes it. The clock of the sleeper is a day off.
+func TestASleepingWorkerDoesNoHarm(t *testing.T) {
+	for _, skew := range []time.Duration{-24 * time.Hour, 0, 24 * time.Hour} {
+		t.Run(skew.String(), func(t *testing.T) {
+			p := newPurge(t)
+			p.index.beforeChunk = func() {
+				p.index.beforeChunk = nil
+				p.plan(t)
+				p.finish(t)
+				p.checkPurged(t, 12_500)
+				p.now = p.now.Add(skew)
+			}
+			before := p.last()
+			if err := p.Handle(t.Context(), before); err != nil {
+				t.Errorf("the sleeper: %v, want nil: its message is stale", err)
+			}
+			p.checkPurged(t, 12_500)
+		})
 	}
 }
 
@@ -329,34 +469,25 @@ func TestPurgeAfterTombstone(t *testing.T) {
 	if err := p.db.Tenants().Tombstone(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}
-	p.mustHandle(t)
+	p.finish(t)
 	p.checkPurged(t, 0)
 }
 
-func TestPurgeRejects(t *testing.T) {
+func TestPurgeOfAnActiveTenantFails(t *testing.T) {
 	p := newPurge(t)
 	p.create(t, "globex")
-	job := audit.Job{ID: "j", Kind: audit.JobPurgeTenant, Tenant: "globex", State: audit.JobQueued}
-	if err := p.db.Jobs().CreateJob(t.Context(), job); err != nil {
+	if _, err := p.jobs.Start(t.Context(), jobs.Job{ID: "j", Kind: jobs.KindPurgeTenant, Tenant: "globex"}); err != nil {
 		t.Fatal(err)
 	}
-	for name, body := range map[string]string{
-		"not JSON":             "purge acme",
-		"empty":                "",
-		"no version":           `{"tenant":"acme","job":"` + p.job.ID + `"}`,
-		"newer version":        `{"v":2,"tenant":"acme","job":"` + p.job.ID + `"}`,
-		"unknown job":          `{"v":1,"tenant":"acme","job":"x"}`,
-		"another tenant's job": `{"v":1,"tenant":"globex","job":"` + p.job.ID + `"}`,
-		"an active tenant":     `{"v":1,"tenant":"globex","job":"j"}`,
-	} {
-		if err := p.Handle(t.Context(), body); err == nil {
-			t.Errorf("%s: no error, want one", name)
-		}
+	p.handle(t)
+	job, err := p.db.Jobs().Job(t.Context(), "globex", "j")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if job.State != jobs.StateFailed {
+		t.Errorf("the job is %s, want %s", job.State, jobs.StateFailed)
 	}
 	if n := p.entries.byTenant["globex"]; n != 7 {
 		t.Errorf("globex has %d entries, want 7", n)
-	}
-	if n := p.entries.byTenant["acme"]; n != 2500 {
-		t.Errorf("acme has %d entries, want 2500", n)
 	}
 }

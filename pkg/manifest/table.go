@@ -13,7 +13,7 @@ const (
 	QueueIngest         QueueName = "ingest"
 	QueueIngestPriority QueueName = "ingest-priority"
 	QueueIndex          QueueName = "index"
-	QueuePurge          QueueName = "purge"
+	QueueJobs           QueueName = "jobs"
 	QueueStream         QueueName = "stream"
 )
 
@@ -68,13 +68,17 @@ var queues = []Queue{
 	{Name: QueueIngest, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueIngestPriority, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueIndex, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
-	{Name: QueuePurge, VisibilityTimeout: 90 * time.Minute, MaxReceives: maxReceives},
+	{Name: QueueJobs, VisibilityTimeout: 60 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueStream, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 }
 
 // prepareEvery is the interval between the starts of prepare-partitions, which works a
 // month ahead.
 const prepareEvery = 6 * time.Hour
+
+// planEvery is the interval between the starts of plan-jobs. With jobs.Service.Plan it bounds
+// how long a job stands still whose worker was killed.
+const planEvery = 2 * time.Minute
 
 // ReconcileEvery is the interval between the starts of reconcile-index.
 const ReconcileEvery = 15 * time.Minute
@@ -138,6 +142,11 @@ var functions = []Function{
 		Grants:  slices.Concat(read(ResourceKeys, ResourceTokens), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
+		Name: "cancel-job", Summary: "Cancel a job",
+		Trigger: route(http.MethodDelete, "/jobs/{id}", access.JobsRead, TenantFromHeader),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs)), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
 		Name: "connect-stream", Summary: "Open a client's connection to the live stream",
 		Trigger: socket(SocketConnect),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens, ResourceCursorKey), write(ResourceKeys, ResourceConnections)), MemoryMB: small, Timeout: 10 * time.Second,
@@ -181,7 +190,7 @@ var functions = []Function{
 		Name: "delete-tenant", Summary: "Delete a tenant and everything it has",
 		Trigger: route(http.MethodDelete, "/tenants/{id}", access.TenantsDelete, TenantFromPath),
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceJobs), write(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)), recording),
+			read(ResourceTenants, ResourceJobs), write(ResourceTenants, ResourceJobs, QueueResource(QueueJobs)), recording),
 		MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
@@ -198,6 +207,11 @@ var functions = []Function{
 		Name: "get-health", Summary: "Report the state of each dependency",
 		Trigger: route(http.MethodGet, "/health", "", TenantNone),
 		Grants:  read(ResourceEntries, ResourceIndex, QueueResource(QueueIngest)), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "get-job", Summary: "Return the state of a job",
+		Trigger: route(http.MethodGet, "/jobs/{id}", access.JobsRead, TenantFromHeader),
+		Grants:  read(ResourceTenants, ResourceJobs), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "get-log", Summary: "Return one entry with its status",
@@ -223,6 +237,11 @@ var functions = []Function{
 		Name: "index-logs", Summary: "Add stored entries to the search index",
 		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIndex, 20)}},
 		Grants:  slices.Concat(read(ResourceTenants, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), deadLettering(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
+	},
+	{
+		Name: "list-jobs", Summary: "List the jobs that the caller may see",
+		Trigger: route(http.MethodGet, "/jobs", access.JobsRead, TenantFromHeader, "kind", "state", "limit", "cursor"),
+		Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "list-keys", Summary: "List a tenant's API keys",
@@ -252,19 +271,16 @@ var functions = []Function{
 		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "plan-jobs", Summary: "Send again the messages of jobs that stand still",
+		Trigger: Trigger{Schedule: &Schedule{Every: planEvery}},
+		Grants:  slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 50 * time.Second,
+	},
+	{
 		Name: "prepare-partitions", Summary: "Create the collections of the next month with their indexes",
 		Trigger: Trigger{Schedule: &Schedule{Every: prepareEvery}},
 		Grants: slices.Concat(
 			read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections)),
 		MemoryMB: small, Timeout: 10 * time.Minute,
-	},
-	{
-		Name: "purge-tenant", Summary: "Remove a deleted tenant's records from every store",
-		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueuePurge, BatchSize: 1, MaxConcurrency: 2}}},
-		Grants: slices.Concat(
-			read(ResourceTenants, ResourceJobs, QueueResource(QueuePurge)),
-			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections, ResourceJobs, QueueResource(QueuePurge)), deadLettering(QueuePurge)),
-		MemoryMB: medium, Timeout: 15 * time.Minute,
 	},
 	{
 		Name: "reconcile-index", Summary: "Find stored entries that the search index lacks and index them again",
@@ -283,6 +299,14 @@ var functions = []Function{
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine, QueueResource(QueueIndex)), recording),
 		MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant",
+		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceEntries, ResourceJobs, QueueResource(QueueJobs)),
+			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections, ResourceJobs, QueueResource(QueueJobs)), deadLettering(QueueJobs)),
+		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},
 	{
 		Name: "search-logs", Summary: "List entries by filter and full text",

@@ -197,11 +197,11 @@ func TestFunctionsReachTheIndexAndTheirQueue(t *testing.T) {
 		{"reconcile-index", "es:ESHttpPost", "${OpenSearchDomainArn}/*/_search"},
 		{"index-logs", "es:ESHttpPut", "${OpenSearchDomainArn}/*"},
 		{"index-logs", "es:ESHttpPost", "${OpenSearchDomainArn}/*"},
-		{"purge-tenant", "es:ESHttpDelete", "${OpenSearchDomainArn}/*"},
+		{"run-jobs", "es:ESHttpDelete", "${OpenSearchDomainArn}/*"},
 		{"persist-logs", "sqs:ChangeMessageVisibility", "IngestQueue.Arn"},
 		{"persist-logs", "sqs:ChangeMessageVisibility", "IngestPriorityQueue.Arn"},
 		{"index-logs", "sqs:ChangeMessageVisibility", "IndexQueue.Arn"},
-		{"purge-tenant", "sqs:ChangeMessageVisibility", "PurgeQueue.Arn"},
+		{"run-jobs", "sqs:ChangeMessageVisibility", "JobsQueue.Arn"},
 		{"stream-logs", "sqs:ChangeMessageVisibility", "StreamQueue.Arn"},
 	} {
 		if !slices.ContainsFunc(given[test.function], func(m may) bool { return m.Action == test.action && m.Resource == test.resource }) {

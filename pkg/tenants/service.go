@@ -12,9 +12,13 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
+
+// Jobs starts jobs; see jobs.Service.
+type Jobs interface {
+	Start(ctx context.Context, job jobs.Job) (jobs.Job, error)
+}
 
 // Recorder writes the service's own entries into a tenant's log.
 type Recorder interface {
@@ -33,8 +37,7 @@ type Recorder interface {
 type Service struct {
 	Tenants  Store // Cache.Fresh, where the process has a Cache, so that it sees these changes at once
 	Keys     KeyStore
-	Jobs     jobs.Store
-	Purge    ingest.Queue
+	Jobs     Jobs
 	Recorder Recorder
 	Now      func() time.Time
 	Random   func(b []byte)
@@ -177,32 +180,31 @@ func (s *Service) undo(ctx context.Context, cause error, back func(ctx context.C
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 
-// Delete marks the tenant as deleting and queues the job that purges it. It
-// returns audit.ErrConflict while the tenant is under legal hold. Deleting again
-// returns the same job. It restarts the job if the job failed or has made no
-// progress for heartbeatTimeout.
-func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID) (audit.Job, error) {
+// Delete marks the tenant as deleting and starts the job that purges it. It returns
+// audit.ErrConflict while the tenant is under legal hold. Deleting again returns the same
+// job, and starts it again if it failed.
+func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID) (jobs.Job, error) {
 	tenant, err := s.Tenants.Tenant(ctx, id)
 	if err != nil {
-		return audit.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
+		return jobs.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
 	}
 	if err := checkLegalHold(&tenant); err != nil {
-		return audit.Job{}, err
+		return jobs.Job{}, err
 	}
 	if tenant.Status != audit.TenantDeleting {
 		entry := audit.Entry{UserID: by.Subject, Action: actionDelete, ResourceType: resourceTenant, ResourceID: string(id), Before: stateOf(tenant)}
 		if err := s.record(ctx, tenant, entry); err != nil {
-			return audit.Job{}, err
+			return jobs.Job{}, err
 		}
 		_, tenant, err = s.change(ctx, id, func(t *audit.Tenant) error {
 			t.Status = audit.TenantDeleting
 			return checkLegalHold(t)
 		})
 		if err != nil {
-			return audit.Job{}, err
+			return jobs.Job{}, err
 		}
 	}
-	return s.startPurge(ctx, tenant)
+	return s.startPurge(ctx, by, tenant)
 }
 
 func checkLegalHold(tenant *audit.Tenant) error {
@@ -212,39 +214,11 @@ func checkLegalHold(tenant *audit.Tenant) error {
 	return nil
 }
 
-// heartbeatTimeout is the time without progress after which a running purge counts
-// as dead. A Lambda runs for at most that long.
-const heartbeatTimeout = 15 * time.Minute
-
-// startPurge makes sure that the tenant's only purge job exists and is queued or running.
-func (s *Service) startPurge(ctx context.Context, tenant audit.Tenant) (audit.Job, error) {
-	now := s.now()
-	job := audit.Job{
-		ID: purgeJobID(tenant), Kind: audit.JobPurgeTenant, Tenant: tenant.ID, State: audit.JobQueued, CreatedAt: now, UpdatedAt: now,
-	}
-	err := s.Jobs.CreateJob(ctx, job)
-	if errors.Is(err, audit.ErrConflict) {
-		job, err = s.Jobs.Job(ctx, tenant.ID, job.ID)
-	}
+// startPurge makes sure that the tenant's only purge job exists and has not failed.
+func (s *Service) startPurge(ctx context.Context, by access.Principal, tenant audit.Tenant) (jobs.Job, error) {
+	job, err := s.Jobs.Start(ctx, jobs.Job{ID: purgeJobID(tenant), Kind: jobs.KindPurgeTenant, Tenant: tenant.ID, CreatedBy: by.Subject})
 	if err != nil {
-		return audit.Job{}, fmt.Errorf("purge job of tenant %s: %w", tenant.ID, err)
-	}
-	alive := job.State == audit.JobRunning && now.Sub(job.UpdatedAt) < heartbeatTimeout
-	if alive || job.State == audit.JobSucceeded {
-		return job, nil
-	}
-	if job.State == audit.JobFailed {
-		job.State, job.Error, job.UpdatedAt = audit.JobQueued, "", now
-		if err := s.Jobs.UpdateJob(ctx, job); err != nil {
-			return audit.Job{}, fmt.Errorf("purge job of tenant %s: %w", tenant.ID, err)
-		}
-	}
-	body, err := jobs.PurgeMessage{Tenant: tenant.ID, Job: job.ID}.Encode()
-	if err == nil {
-		err = s.Purge.Send(ctx, []string{body})
-	}
-	if err != nil {
-		return audit.Job{}, fmt.Errorf("queue the purge of tenant %s: %w", tenant.ID, err)
+		return jobs.Job{}, fmt.Errorf("purge tenant %s: %w", tenant.ID, err)
 	}
 	return job, nil
 }
@@ -252,7 +226,7 @@ func (s *Service) startPurge(ctx context.Context, tenant audit.Tenant) (audit.Jo
 // purgeJobID derives the job's id from the tenant's id and creation time, so that
 // deleting twice starts one job.
 func purgeJobID(tenant audit.Tenant) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", audit.JobPurgeTenant, tenant.ID, tenant.CreatedAt.UnixMilli()))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", jobs.KindPurgeTenant, tenant.ID, tenant.CreatedAt.UnixMilli()))
 	return hex.EncodeToString(sum[:16])
 }
 

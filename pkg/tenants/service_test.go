@@ -13,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -58,6 +59,10 @@ func (q *queue) Send(_ context.Context, bodies []string) error {
 	return q.err
 }
 
+func (q *queue) SendAfter(ctx context.Context, _ time.Duration, body string) error {
+	return q.Send(ctx, []string{body})
+}
+
 // store is a real one whose updates a test can come between.
 type store struct {
 	tenants.Store
@@ -92,7 +97,8 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"))
+	f := &fixture{recorder: &recorder{}, queue: &queue{}, now: epoch}
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlite.WithClock(f.clock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,9 +107,9 @@ func newFixture(t *testing.T) *fixture {
 			t.Error(err)
 		}
 	})
-	f := &fixture{db: db, store: &store{Store: db.Tenants()}, recorder: &recorder{}, queue: &queue{}, now: epoch}
+	f.db, f.store = db, &store{Store: db.Tenants()}
 	f.Service = &tenants.Service{
-		Tenants: f.store, Keys: db.Keys(), Jobs: db.Jobs(), Purge: f.queue, Recorder: f.recorder,
+		Tenants: f.store, Keys: db.Keys(), Jobs: &jobs.Service{Store: db.Jobs(), Queue: f.queue, Now: f.clock}, Recorder: f.recorder,
 		Now: f.clock,
 		Random: func(b []byte) {
 			for i := range b {
@@ -353,10 +359,10 @@ func TestDelete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job.Kind != audit.JobPurgeTenant || job.Tenant != "acme" || job.State != audit.JobQueued || len(job.ID) != 32 {
+	if job.Kind != jobs.KindPurgeTenant || job.Tenant != "acme" || job.State != jobs.StateQueued || len(job.ID) != 32 {
 		t.Errorf("job %+v", job)
 	}
-	want := `{"v":1,"tenant":"acme","job":"` + job.ID + `"}`
+	want := `{"v":1,"tenant":"acme","job":"` + job.ID + `","generation":0}`
 	if !slices.Equal(f.queue.bodies, []string{want}) {
 		t.Errorf("sent %v, want %s", f.queue.bodies, want)
 	}
@@ -371,23 +377,14 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// TestDeleteAgain: the same job, and a new message only where the job needs one.
+// TestDeleteAgain: the same job, and another message only if it waits or failed. The planner
+// resumes a job that stands still.
 func TestDeleteAgain(t *testing.T) {
-	tests := []struct {
-		name      string
-		state     audit.JobState
-		heard     time.Duration // ago
-		wantState audit.JobState
-		wantSent  bool
-	}{
-		{"queued", audit.JobQueued, time.Hour, audit.JobQueued, true},
-		{"running", audit.JobRunning, time.Minute, audit.JobRunning, false},
-		{"running, silent", audit.JobRunning, time.Hour, audit.JobRunning, true},
-		{"failed", audit.JobFailed, 0, audit.JobQueued, true},
-		{"succeeded", audit.JobSucceeded, time.Hour, audit.JobSucceeded, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+	for state, wantState := range map[jobs.State]jobs.State{
+		jobs.StateQueued: jobs.StateQueued, jobs.StateRunning: jobs.StateRunning, jobs.StateSucceeded: jobs.StateSucceeded,
+		jobs.StateFailed: jobs.StateQueued,
+	} {
+		t.Run(string(state), func(t *testing.T) {
 			f := newFixture(t)
 			f.acme(t, nil)
 			first, err := f.Delete(t.Context(), operator, "acme")
@@ -395,26 +392,39 @@ func TestDeleteAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			changed := first
-			changed.State, changed.UpdatedAt, changed.Count, changed.Error = tt.state, f.now.Add(-tt.heard), 7, "e"
-			if err := f.Jobs.UpdateJob(t.Context(), changed); err != nil {
+			changed.State, changed.Count, changed.Error, changed.FinishedAt = state, 7, "e", f.now
+			if err := f.db.Jobs().UpdateJob(t.Context(), changed, 0); err != nil {
 				t.Fatal(err)
 			}
 			again, err := f.Delete(t.Context(), operator, "acme")
 			if err != nil {
-				t.Error(err)
-			} else if again.ID != first.ID || again.State != tt.wantState || again.Count != 7 {
-				t.Errorf("again %+v", again)
+				t.Fatal(err)
 			}
-			if sent := len(f.queue.bodies) == 2; sent != tt.wantSent {
-				t.Errorf("%d messages, want another %v", len(f.queue.bodies), tt.wantSent)
+			if again.ID != first.ID {
+				t.Errorf("deleting again returns job %s, want %s", again.ID, first.ID)
 			}
-			if stored, err := f.Jobs.Job(t.Context(), "acme", first.ID); err != nil {
-				t.Error(err)
-			} else if stored.State != tt.wantState {
-				t.Errorf("stored %+v", stored)
+			if again.State != wantState {
+				t.Errorf("deleting again returns a job that is %s, want %s", again.State, wantState)
 			}
-			if len(f.recorder.entries) != 1 {
-				t.Errorf("%d deletions recorded", len(f.recorder.entries))
+			if again.Count != 7 {
+				t.Errorf("the job's count is %d, want 7", again.Count)
+			}
+			wantSent := 1
+			if state == jobs.StateFailed || state == jobs.StateQueued { // the first message may have been lost
+				wantSent = 2
+			}
+			if got := len(f.queue.bodies); got != wantSent {
+				t.Errorf("%d messages were sent, want %d", got, wantSent)
+			}
+			stored, err := f.db.Jobs().Job(t.Context(), "acme", first.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stored.State != wantState {
+				t.Errorf("the stored job is %s, want %s", stored.State, wantState)
+			}
+			if got := len(f.recorder.entries); got != 1 {
+				t.Errorf("%d deletions are recorded, want 1", got)
 			}
 		})
 	}

@@ -28,6 +28,7 @@ import (
 
 // Entries is the system of record.
 type Entries interface {
+	jobs.Counter
 	ingest.Store
 	search.Reader
 	search.IDLister
@@ -104,7 +105,7 @@ type Stores struct {
 	DeadLetters func(name manifest.QueueName) ingest.Queue
 	// Source delays and dead-letters the messages of a function's queues.
 	Source lambdaedge.Source
-	// DrainPeriod is how long a consumer may still write for a deleted tenant; see jobs.PurgeWorker.
+	// DrainPeriod is how long a consumer may still write for a deleted tenant; see jobs.TenantPurge.
 	DrainPeriod time.Duration
 	// Grace is how long indexing a stored entry may take; see search.Reconciler.
 	Grace time.Duration
@@ -207,10 +208,15 @@ func (s *Services) Quarantine() *quarantine.Service {
 	}
 }
 
+// Jobs starts, shows and cancels jobs.
+func (s *Services) Jobs() *jobs.Service {
+	return &jobs.Service{Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now}
+}
+
 // Tenants administers tenants and keys.
 func (s *Services) Tenants() *tenants.Service {
 	return &tenants.Service{
-		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Stores.Jobs, Purge: s.Stores.Queue(manifest.QueuePurge),
+		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Jobs(),
 		Recorder: s.accept(), Now: time.Now, Random: random,
 	}
 }

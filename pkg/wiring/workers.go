@@ -42,17 +42,32 @@ func (s *Services) StreamLogs() lambdaedge.BatchHandler {
 	return lambdaedge.EachMessage(s.Stream().Deliver)
 }
 
-// PurgeTenant returns what does the job of one message of the purge queue.
-func (s *Services) PurgeTenant() lambdaedge.BatchHandler {
-	worker := &jobs.PurgeWorker{
-		Tenants: s.tenants().Fresh(), Jobs: s.Stores.Jobs, Now: time.Now, DrainPeriod: s.Stores.DrainPeriod,
+// RunJobs returns what does a slice of the job of one message of the jobs queue.
+func (s *Services) RunJobs() lambdaedge.BatchHandler {
+	purge := &jobs.TenantPurge{
+		Tenants: s.tenants().Fresh(), Now: time.Now, DrainPeriod: s.Stores.DrainPeriod, Log: s.Log,
 		Stores: []jobs.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
 			{Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
 		},
 	}
+	worker := &jobs.Worker{
+		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge},
+		Now: time.Now, Log: s.Log,
+	}
 	return lambdaedge.EachMessage(worker.Handle)
+}
+
+// PlanJobs returns one run that sends again the messages of jobs that stand still.
+func (s *Services) PlanJobs() func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		sent, err := s.Jobs().Plan(ctx)
+		if sent > 0 {
+			s.Log.InfoContext(ctx, "jobs that stood still were queued again", "jobs", sent)
+		}
+		return err
+	}
 }
 
 // PreparePartitions returns one run that creates the collections of this month and of

@@ -95,6 +95,7 @@ func Components() []Component {
 		)},
 		{"TenantList", listOf("Tenant")},
 		{"Job", jobSchema()},
+		{"JobList", listOf("Job")},
 		{"NewKey", newKeySchema()},
 		{"Key", object(keyFields()...)},
 		{"KeyWithSecret", object(append(keyFields(), required("secret", anyText("The secret. No later response shows it. Send it as `Authorization: ApiKey <secret>`.")))...)},
@@ -252,12 +253,15 @@ func settingsSchema(answer bool) *Schema {
 func jobSchema() *Schema {
 	return object(
 		required("id", anyText("")),
-		required("kind", oneOf("", string(audit.JobPurgeTenant))),
+		required("kind", oneOf("", httpapi.JobKinds()...)),
 		required("tenant_id", tenantIDSchema("")),
-		required("state", oneOf("", textsOf(audit.JobQueued, audit.JobRunning, audit.JobSucceeded, audit.JobFailed)...)),
+		required("state", oneOf("", httpapi.JobStates()...)),
 		required("progress", &Schema{Type: "number", Minimum: new(int64), Maximum: limitOf(1), Description: "From 0 to 1."}),
 		required("count", count("Records handled so far.")),
-		required("created_at", timestamp("")), required("updated_at", timestamp("")),
+		required("created_by", anyText("The subject of the credential that started it.")),
+		required("created_at", timestamp("")),
+		optional("started_at", timestamp("Left out while it is queued for the first time.")),
+		optional("finished_at", timestamp("Left out while it is not finished.")),
 		optional("error", anyText("Why it failed.")),
 	)
 }

@@ -80,13 +80,14 @@ const (
 	groupQuarantine = "Quarantine"
 	groupTenants    = "Tenants"
 	groupKeys       = "API keys"
+	groupJobs       = "Jobs"
 	groupService    = "Service"
 )
 
 // Operations returns every operation, in the order of the page.
 func Operations() []Operation {
 	var all []Operation
-	for _, group := range [][]Operation{logOperations(), streamOperations(), quarantineOperations(), tenantOperations(), keyOperations(), serviceOperations()} {
+	for _, group := range [][]Operation{logOperations(), streamOperations(), quarantineOperations(), tenantOperations(), keyOperations(), jobOperations(), serviceOperations()} {
 		all = append(all, group...)
 	}
 	functions := functionsByName()

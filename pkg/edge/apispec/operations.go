@@ -266,8 +266,45 @@ func tenantOperations() []Operation {
 			Name: "delete-tenant", Group: groupTenants,
 			Description:    "For platform operators. The tenant is closed at once and a job removes its records from every store. A repeated request returns the same job. The request is itself recorded in the tenant's log.",
 			Parameters:     []Parameter{tenantParameter()},
-			Responses:      []Response{jsonResponse(http.StatusAccepted, "Job", "The job.")},
+			Responses:      []Response{jsonResponse(http.StatusAccepted, "Job", "The job.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The job's path."})},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemConflict, "The tenant is under legal hold."}},
+		},
+	}
+}
+
+func jobOperations() []Operation {
+	id := Parameter{Name: "id", In: InPath, Required: true, Schema: anyText(""), Description: "The job's id."}
+	choice := func(name, description string, choices []string) Parameter {
+		return Parameter{Name: name, In: InQuery, Schema: oneOf("", choices...), Description: description}
+	}
+	return []Operation{
+		{
+			Name: "list-jobs", Group: groupJobs,
+			Description: "The newest first. With jobs:read every job of the tenant, otherwise those of the kinds that the credential may start. An operator also sees the jobs of a deleted tenant. A finished job can be seen for 90 days.",
+			Parameters: []Parameter{
+				choice("kind", "Only jobs of this kind.", httpapi.JobKinds()), choice("state", "Only jobs in this state.", httpapi.JobStates()),
+				limitParameter(), cursorParameter(),
+			},
+			Responses:      []Response{jsonResponse(http.StatusOK, "JobList", "One page of jobs.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "A parameter is invalid."}},
+		},
+		{
+			Name: "get-job", Group: groupJobs,
+			Description:    "The state of a job, with its progress.",
+			Parameters:     []Parameter{id},
+			Responses:      []Response{jsonResponse(http.StatusOK, "Job", "The job.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "There is no such job, or the credential may not see it."}},
+		},
+		{
+			Name: "cancel-job", Group: groupJobs,
+			Description: "No worker continues the job. What it did remains done. The deletion of a tenant cannot be cancelled.",
+			Parameters:  []Parameter{id},
+			Responses:   []Response{jsonResponse(http.StatusOK, "Job", "The cancelled job.")},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemForbidden, "The credential may not start jobs of this kind."},
+				{httpapi.ProblemNotFound, "There is no such job, or the credential may not see it."},
+				{httpapi.ProblemConflict, "The job is finished, or is of a kind that cannot be cancelled."},
+			},
 		},
 	}
 }

@@ -119,7 +119,11 @@ func (s *story) administration() {
 	s.record("create-key", "A key that only writes", "admin", "POST", "/tenants/acme/keys", `{"name":"checkout service","permissions":["logs:write"],"expires_at":"2027-03-02T00:00:00Z"}`).decode(s.t, &key)
 	s.record("list-keys", "The keys", "admin", "GET", "/tenants/acme/keys", "")
 	s.record("delete-key", "Revoke it", "admin", "DELETE", "/tenants/acme/keys/"+key.ID, "")
-	s.record("delete-tenant", "The job that purges it", "operator", "DELETE", "/tenants/initech", "")
+	var job struct{ ID string }
+	s.record("delete-tenant", "The job that purges it", "operator", "DELETE", "/tenants/initech", "").decode(s.t, &job)
+	s.record("get-job", "How far it is", "operator", "GET", "/jobs/"+job.ID, "", "X-Tenant-ID", "initech")
+	s.record("list-jobs", "The tenant's jobs", "operator", "GET", "/jobs?state=queued", "", "X-Tenant-ID", "initech")
+	s.record("cancel-job", "A deletion goes on", "operator", "DELETE", "/jobs/"+job.ID, "", "X-Tenant-ID", "initech")
 	s.record("get-health", "All is well", "", "GET", "/health", "")
 }
 

@@ -115,6 +115,9 @@ func TestClosedTenantsAnswerByteForByteTheSame(t *testing.T) {
 		}
 		target := strings.Replace(route.Path, "{id}", "019cad3c-8a40-7000-8000-000000000000", 1)
 		for _, as := range []string{"admin", "operator"} {
+			if as == "operator" && route.Permission == access.JobsRead {
+				continue // an operator sees the jobs of deleted tenants
+			}
 			bodies := map[string]string{}
 			for _, tenant := range []string{"globex", "no-such", "leaving"} {
 				if as == "operator" && tenant == "globex" {

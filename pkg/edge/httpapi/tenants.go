@@ -245,9 +245,7 @@ func DeleteTenant(gate *Gate, s *tenants.Service) http.Handler {
 		if err != nil {
 			return nil, explain(err, audit.ErrConflict, ProblemConflict, "The tenant is under legal hold, which stops every deletion.")
 		}
-		w := writer{b: make([]byte, 0, 256)}
-		appendJob(&w, &job)
-		return jsonResponse(http.StatusAccepted, &w), nil
+		return jobStarted(&job), nil
 	})
 }
 
@@ -305,21 +303,5 @@ func appendSettings(w *writer, s *audit.Settings) {
 	w.word("tier", string(s.Tier))
 	w.word("isolation", string(s.Isolation))
 	w.boolean("archive", s.Archive)
-	w.close('}')
-}
-
-func appendJob(w *writer, j *audit.Job) {
-	w.open('{')
-	w.text("id", j.ID)
-	w.word("kind", string(j.Kind))
-	w.text("tenant_id", string(j.Tenant))
-	w.word("state", string(j.State))
-	w.number("progress", j.Progress)
-	w.integer("count", j.Count)
-	w.time("created_at", j.CreatedAt)
-	w.time("updated_at", j.UpdatedAt)
-	if j.Error != "" {
-		w.text("error", j.Error)
-	}
 	w.close('}')
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -225,9 +226,12 @@ func TestDeleteTenantAnswersTheSameJobAgain(t *testing.T) {
 	w := newWorld(t)
 	w.call("admin", "DELETE", "/tenants/acme", "", nil).want(t, 403, "forbidden")
 	first := w.call("operator", "DELETE", "/tenants/acme", "", nil).want(t, 202, "")
-	var job audit.Job
+	var job jobs.Job
 	first.decode(t, &job)
-	first.is(t, `{"id":"`+job.ID+`","kind":"purge_tenant","tenant_id":"acme","state":"queued","progress":0,"count":0,"created_at":"2026-03-02T09:30:00.000Z","updated_at":"2026-03-02T09:30:00.000Z"}`)
+	first.is(t, `{"id":"`+job.ID+`","kind":"purge_tenant","tenant_id":"acme","state":"queued","progress":0,"count":0,"created_by":"op","created_at":"2026-03-02T09:30:00.000Z"}`)
+	if got, want := first.header.Get("Location"), "/api/v1/jobs/"+job.ID; got != want {
+		t.Errorf("Location is %q, want %q", got, want)
+	}
 	w.advance(time.Minute)
 	w.call("operator", "DELETE", "/tenants/acme", "", nil).want(t, 202, "").is(t, first.body)
 	w.call("admin", "GET", "/logs", "", nil).want(t, 403, "forbidden")

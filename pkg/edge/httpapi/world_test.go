@@ -29,6 +29,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
@@ -53,10 +54,11 @@ type world struct {
 
 	db                             *sqlite.DB
 	standard, priority, index      *queue
-	purge, live, dead              *queue
+	work, live, dead               *queue
 	sent                           []string // over connections
 	cursors                        *cursor.Signer
 	ingest                         *ingest.Service
+	jobs                           *jobs.Service
 	search                         *search.Service
 	quarantine                     *quarantine.Service
 	tenants                        *tenants.Service
@@ -210,7 +212,7 @@ func newWorld(t testing.TB) *world {
 		}
 	})
 	w.db = db
-	for _, q := range []**queue{&w.standard, &w.priority, &w.index, &w.purge, &w.live, &w.dead} {
+	for _, q := range []**queue{&w.standard, &w.priority, &w.index, &w.work, &w.live, &w.dead} {
 		*q = &queue{faults: w.faults}
 	}
 	w.build()
@@ -230,8 +232,9 @@ func (w *world) build() {
 	w.quarantine = &quarantine.Service{
 		Store: w.db.Quarantine(), Standard: w.standard, Priority: w.priority, Index: w.index, Recorder: w.ingest, Now: w.clock,
 	}
+	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queue: w.work, Now: w.clock}
 	w.tenants = &tenants.Service{
-		Tenants: store, Keys: w.db.Keys(), Jobs: w.db.Jobs(), Purge: w.purge, Recorder: w.ingest, Now: w.clock, Random: w.fill,
+		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Recorder: w.ingest, Now: w.clock, Random: w.fill,
 	}
 	w.stream = &stream.Service{
 		Segments: w.db.StreamLog(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: sockets{w}, Queue: w.live,
@@ -247,6 +250,7 @@ func (s worldServices) Gate() *httpapi.Gate                { return s.w.gate }
 func (s worldServices) Cursors() *cursor.Signer            { return s.w.cursors }
 func (s worldServices) Dependencies() []httpapi.Dependency { return s.w.dependencies() }
 func (s worldServices) Ingest() *ingest.Service            { return s.w.ingest }
+func (s worldServices) Jobs() *jobs.Service                { return s.w.jobs }
 func (s worldServices) Quarantine() *quarantine.Service    { return s.w.quarantine }
 func (s worldServices) Search() *search.Service            { return s.w.search }
 func (s worldServices) Stream() *stream.Service            { return s.w.stream }

@@ -44,6 +44,8 @@ const (
 	indexStreamID       = "tenant_ids"
 	indexSubscribed     = "tenant_subscribed"
 	indexIsolation      = "isolation"
+	indexJobsCreated    = "tenant_created"
+	indexJobsOverdue    = "resume"
 )
 
 // Indexes selects the indexes of partitions.
@@ -133,6 +135,19 @@ func connectionIndexes() []mongo.IndexModel {
 		{Keys: ascending(fieldTenant, fieldSubscribed, fieldKey), Options: options.Index().SetName(indexSubscribed)},
 		expiryIndex(),
 	}
+}
+
+func jobIndexes() []mongo.IndexModel {
+	byCreation := bson.D{{Key: fieldTenant, Value: 1}, {Key: fieldCreatedAt, Value: -1}, {Key: fieldID, Value: -1}}
+	return []mongo.IndexModel{
+		{Keys: byCreation, Options: options.Index().SetName(indexJobsCreated)},
+		{Keys: ascending(fieldResumeAt), Options: options.Index().SetName(indexJobsOverdue).SetSparse(true)},
+		expiryIndex(),
+	}
+}
+
+func (db *DB) ensureJobs(ctx context.Context) error {
+	return db.ensure(ctx, collectionJobs, func(view mongo.IndexView) error { return create(ctx, view, jobIndexes()) })
 }
 
 func (db *DB) ensureKeys(ctx context.Context) error {

@@ -2,6 +2,8 @@ package mongostore
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,63 +11,160 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
-// Jobs keeps jobs, each under its tenant. It implements jobs.Store.
+// Jobs keeps jobs, each under its tenant. It implements jobs.Store. MongoDB removes a
+// finished job about a minute after its expires_at.
 type Jobs struct{ db *DB }
 
 // Jobs returns the jobs.
 func (db *DB) Jobs() *Jobs { return &Jobs{db} }
 
+const (
+	fieldKind       = "kind"
+	fieldState      = "state"
+	fieldGeneration = "generation"
+	fieldResumeAt   = "resume_at"
+)
+
+// jobDocument is the stored form of a job. resume_at is set while the job is not finished,
+// and expires_at afterwards.
 type jobDocument struct {
-	Key       string    `bson:"_id"`
-	ID        string    `bson:"id"`
-	Tenant    string    `bson:"tenant_id"`
-	Kind      string    `bson:"kind"`
-	State     string    `bson:"state"`
-	Progress  float64   `bson:"progress"`
-	Count     int64     `bson:"count"`
-	CreatedAt time.Time `bson:"created_at"`
-	UpdatedAt time.Time `bson:"updated_at"`
-	Error     string    `bson:"error,omitempty"`
+	Key        string     `bson:"_id"`
+	ID         string     `bson:"id"`
+	Tenant     string     `bson:"tenant_id"`
+	Kind       string     `bson:"kind"`
+	State      string     `bson:"state"`
+	Progress   float64    `bson:"progress"`
+	Count      int64      `bson:"count"`
+	CreatedBy  string     `bson:"created_by"`
+	CreatedAt  time.Time  `bson:"created_at"`
+	StartedAt  *time.Time `bson:"started_at,omitempty"`
+	FinishedAt *time.Time `bson:"finished_at,omitempty"`
+	Error      string     `bson:"error,omitempty"`
+	Checkpoint string     `bson:"checkpoint,omitempty"` // JSON
+	Generation int64      `bson:"generation"`
+	Failures   int        `bson:"failures,omitempty"`
+	ResumeAt   *time.Time `bson:"resume_at,omitempty"`
+	LastResume *time.Time `bson:"last_resume_at,omitempty"` // resume_at of a finished job
+	ExpiresAt  *time.Time `bson:"expires_at,omitempty"`
 }
 
-func newJobDocument(j *audit.Job) jobDocument {
-	return jobDocument{
+func newJobDocument(j *jobs.Job) jobDocument {
+	doc := jobDocument{
 		Key: keyOf(j.Tenant, j.ID), ID: j.ID, Tenant: string(j.Tenant), Kind: string(j.Kind), State: string(j.State),
-		Progress: j.Progress, Count: j.Count, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt, Error: j.Error,
+		Progress: j.Progress, Count: j.Count, CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, StartedAt: optional(j.StartedAt),
+		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Failures: j.Failures,
 	}
+	if j.State.Finished() {
+		doc.LastResume, doc.ExpiresAt = optional(j.ResumeAt), optional(j.FinishedAt.Add(jobs.Retention))
+	} else {
+		doc.ResumeAt = optional(j.ResumeAt)
+	}
+	return doc
+}
+
+func readJob(raw bson.Raw) (jobs.Job, error) {
+	var doc jobDocument
+	if err := bson.Unmarshal(raw, &doc); err != nil {
+		return jobs.Job{}, fmt.Errorf("the record %w", errStored)
+	}
+	job := jobs.Job{
+		ID: doc.ID, Kind: jobs.Kind(doc.Kind), Tenant: audit.TenantID(doc.Tenant), State: jobs.State(doc.State),
+		Progress: doc.Progress, Count: doc.Count, CreatedBy: doc.CreatedBy, CreatedAt: doc.CreatedAt.UTC(),
+		StartedAt: required(doc.StartedAt), FinishedAt: required(doc.FinishedAt), Error: doc.Error,
+		Generation: doc.Generation, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt),
+	}
+	if job.State.Finished() {
+		job.ResumeAt = required(doc.LastResume)
+	}
+	if doc.Checkpoint != "" {
+		job.Checkpoint = json.RawMessage(doc.Checkpoint)
+	}
+	return job, nil
 }
 
 // CreateJob implements jobs.Store. Times are kept to the millisecond.
-func (s *Jobs) CreateJob(ctx context.Context, job audit.Job) error {
-	if err := s.db.insertOne(ctx, collectionJobs, newJobDocument(&job)); err != nil {
+func (s *Jobs) CreateJob(ctx context.Context, job jobs.Job) error {
+	err := s.db.ensureJobs(ctx)
+	if err == nil {
+		err = s.db.insertOne(ctx, collectionJobs, newJobDocument(&job))
+	}
+	if err != nil {
 		return fmt.Errorf("create job %s of %s: %w", job.ID, job.Tenant, err)
 	}
 	return nil
 }
 
 // UpdateJob implements jobs.Store.
-func (s *Jobs) UpdateJob(ctx context.Context, job audit.Job) error {
+func (s *Jobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) error {
 	doc := newJobDocument(&job)
-	if err := s.db.replaceOne(ctx, collectionJobs, withKey(doc.Key), doc); err != nil {
+	err := s.db.replaceOne(ctx, collectionJobs, append(withKey(doc.Key), bson.E{Key: fieldGeneration, Value: generation}), doc)
+	if errors.Is(err, audit.ErrNotFound) {
+		if _, readErr := s.db.read(ctx, collectionJobs, readpref.Primary(), doc.Key); !errors.Is(readErr, audit.ErrNotFound) {
+			err = errors.Join(audit.ErrPrecondition, readErr)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("update job %s of %s: %w", job.ID, job.Tenant, err)
 	}
 	return nil
 }
 
 // Job implements jobs.Store.
-func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (audit.Job, error) {
-	var doc jobDocument
+func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (jobs.Job, error) {
+	var job jobs.Job
 	raw, err := s.db.read(ctx, collectionJobs, readpref.Primary(), keyOf(tenant, id))
-	if err == nil && bson.Unmarshal(raw, &doc) != nil {
-		err = fmt.Errorf("the record %w", errStored)
+	if err == nil {
+		job, err = readJob(raw)
 	}
 	if err != nil {
-		return audit.Job{}, fmt.Errorf("job %s of %s: %w", id, tenant, err)
+		return jobs.Job{}, fmt.Errorf("job %s of %s: %w", id, tenant, err)
 	}
-	return audit.Job{
-		ID: doc.ID, Kind: audit.JobKind(doc.Kind), Tenant: audit.TenantID(doc.Tenant), State: audit.JobState(doc.State),
-		Progress: doc.Progress, Count: doc.Count, CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Error: doc.Error,
-	}, nil
+	return job, nil
+}
+
+// Jobs implements jobs.Store.
+func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filter, after *jobs.Position, limit int) (list []jobs.Job, more bool, err error) {
+	query := ofTenant(tenant)
+	if after != nil {
+		query = append(query, bson.E{Key: "$or", Value: bson.A{
+			bson.D{{Key: fieldCreatedAt, Value: bson.D{{Key: "$lt", Value: after.CreatedAt}}}},
+			bson.D{{Key: fieldCreatedAt, Value: after.CreatedAt}, {Key: fieldID, Value: bson.D{{Key: "$lt", Value: after.ID}}}},
+		}}, bson.E{Key: fieldCreatedAt, Value: bson.D{{Key: "$lte", Value: after.CreatedAt}}})
+	}
+	if len(filter.Kinds) > 0 {
+		query = append(query, bson.E{Key: fieldKind, Value: bson.D{{Key: "$in", Value: filter.Kinds}}})
+	}
+	if len(filter.States) > 0 {
+		query = append(query, bson.E{Key: fieldState, Value: bson.D{{Key: "$in", Value: filter.States}}})
+	}
+	order := bson.D{{Key: fieldCreatedAt, Value: -1}, {Key: fieldID, Value: -1}}
+	err = s.db.list(ctx, collectionJobs, indexJobsCreated, order, limit+1, query, func(doc bson.Raw) (bool, error) {
+		if more = len(list) == limit; more {
+			return false, nil
+		}
+		job, err := readJob(doc)
+		list = append(list, job)
+		return true, err
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("list jobs of %s: %w", tenant, err)
+	}
+	return list, more, nil
+}
+
+// OverdueJobs implements jobs.Store.
+func (s *Jobs) OverdueJobs(ctx context.Context, at time.Time, limit int) (list []jobs.Job, err error) {
+	query := bson.D{{Key: fieldResumeAt, Value: bson.D{{Key: "$lte", Value: at}}}}
+	err = s.db.list(ctx, collectionJobs, indexJobsOverdue, ascending(fieldResumeAt), limit, query, func(doc bson.Raw) (bool, error) {
+		job, err := readJob(doc)
+		list = append(list, job)
+		return true, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list overdue jobs: %w", err)
+	}
+	return list, nil
 }

@@ -2,7 +2,6 @@ package mongostore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -12,12 +11,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// maxPurge is the most documents that one call of a Purge removes.
-const maxPurge = 1000
+// maxPurge is the most documents that one call of a Purge deletes one by one.
+const maxPurge = 5000
 
-// Purge implements jobs.Purger. It drops the partitions of a dedicated tenant once
-// they are empty. It does not need to know the isolation, because the tenant's record
-// may be gone.
+// Purge implements jobs.Purger. It drops a partition of a dedicated tenant as a whole. It
+// does not need to know the isolation, because the tenant's record may be gone.
 func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := s.db.purgeEntries(ctx, tenant, min(limit, maxPurge))
 	if err != nil {
@@ -34,36 +32,63 @@ func (db *DB) purgeEntries(ctx context.Context, tenant audit.TenantID, limit int
 			return 0, err
 		}
 		for _, p := range partitions {
-			n, err := db.purge(ctx, p.String(), indexID, tenant, limit-purged, keysIn(tenant, audit.Time{}).condition())
+			n, err := 0, error(nil)
+			if p.tenant == "" {
+				n, err = db.purge(ctx, p.String(), indexID, tenant, limit-purged, keysIn(tenant, audit.Time{}).condition())
+			} else {
+				n, err = db.purgePartition(ctx, p)
+			}
 			if err != nil {
 				return 0, err
 			}
 			if purged += n; purged >= limit {
 				return purged, nil
 			}
-			if p.tenant == "" {
-				continue
-			}
-			if err := db.dropIfEmpty(ctx, p); err != nil {
-				return 0, err
-			}
 		}
 	}
 	return purged, nil
 }
 
-// dropIfEmpty drops a partition that has no entry of any tenant. The drop can lose only
-// entries of a deleted tenant that are being written now. The record stays, so that
-// the next purge finds an entry that a late write stores.
-func (db *DB) dropIfEmpty(ctx context.Context, p partition) error {
-	_, err := db.findOne(ctx, p.String(), indexID, everything())
-	if err == nil || !errors.Is(err, audit.ErrNotFound) {
-		return err
+// purgePartition drops the partition of a dedicated tenant and returns how many entries it
+// had. Entries that are written at this moment may be dropped without being counted. The
+// record of the partition stays, so that the next purge finds an entry that a late write
+// stores.
+func (db *DB) purgePartition(ctx context.Context, p partition) (int, error) {
+	n, err := db.countEntries(ctx, p, p.tenant)
+	if err != nil {
+		return 0, err
 	}
 	if err := db.setIndexes(ctx, p, ""); err != nil {
-		return err
+		return 0, err
 	}
-	return db.drop(ctx, p.String())
+	return int(n), db.drop(ctx, p.String())
+}
+
+// Count implements jobs.Counter.
+func (s *Entries) Count(ctx context.Context, tenant audit.TenantID) (int64, error) {
+	var total int64
+	for _, family := range []audit.TenantID{"", tenant} {
+		partitions, err := s.db.readRegistered(ctx, family)
+		for i := 0; err == nil && i < len(partitions); i++ {
+			var n int64
+			n, err = s.db.countEntries(ctx, partitions[i], tenant)
+			total += n
+		}
+		if err != nil {
+			return 0, fmt.Errorf("count entries of %s: %w", tenant, err)
+		}
+	}
+	return total, nil
+}
+
+// countEntries counts the tenant's entries in a partition, by their keys alone.
+func (db *DB) countEntries(ctx context.Context, p partition, tenant audit.TenantID) (int64, error) {
+	collection, err := db.collection(p.String())
+	if err != nil {
+		return 0, err
+	}
+	n, err := collection.CountDocuments(ctx, append(ofTenant(tenant), keysIn(tenant, audit.Time{}).condition()), options.Count().SetHint(indexID))
+	return n, failure(ctx, err)
 }
 
 // purge deletes up to limit documents of the tenant, at most maxPurge. The index must

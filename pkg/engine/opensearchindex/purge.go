@@ -8,33 +8,31 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Purge implements jobs.Purger. Its records are entries. It removes the whole
-// index of a month with at most limit entries. After the last index it removes
-// the template.
-func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+// Purge implements jobs.Purger. Its records are entries. It removes the index of one
+// month as a whole, whatever the limit. After the last index it removes the template.
+func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, _ int) (int, error) {
 	f, err := x.family(tenant)
 	if err != nil {
 		return 0, fmt.Errorf("purge index: %w", err)
 	}
-	n, err := x.purge(ctx, f, limit)
+	n, err := x.purge(ctx, f)
 	if err != nil {
 		return 0, fmt.Errorf("purge index of %s: %w", tenant, err)
 	}
 	return n, nil
 }
 
-func (x *Index) purge(ctx context.Context, f family, limit int) (int, error) {
+func (x *Index) purge(ctx context.Context, f family) (int, error) {
 	indexes, err := x.indexes(ctx, f)
 	if err != nil {
 		return 0, err
 	}
 	for _, index := range indexes {
-		if n, err := x.purgeIndex(ctx, index, limit); err != nil || n > 0 {
+		if n, err := x.purgeIndex(ctx, index); err != nil || n > 0 {
 			return n, err
 		}
 	}
@@ -74,26 +72,23 @@ func (x *Index) indexes(ctx context.Context, f family) ([]string, error) {
 	return names, nil
 }
 
-// purgeIndex removes up to limit entries, and the index if it has no more. It
-// returns 0 if another purge has removed the index.
-func (x *Index) purgeIndex(ctx context.Context, index string, limit int) (int, error) {
-	n, err := x.deleteFrom(ctx, index, limit)
+// purgeIndex removes an index and returns how many entries it had. It returns 0 if another
+// purge has removed the index.
+func (x *Index) purgeIndex(ctx context.Context, index string) (int, error) {
+	n, err := x.deleteIndex(ctx, index)
 	if isNotFound(err) {
 		return 0, nil
 	}
 	return n, err
 }
 
-func (x *Index) deleteFrom(ctx context.Context, index string, limit int) (int, error) {
+func (x *Index) deleteIndex(ctx context.Context, index string) (int, error) {
 	if err := x.refresh(ctx, index); err != nil {
 		return 0, err
 	}
 	n, err := x.countIndex(ctx, index)
 	if err != nil {
 		return 0, err
-	}
-	if n > limit {
-		return x.deleteEntries(ctx, index, limit)
 	}
 	return n, x.manage(ctx, http.MethodDelete, "/"+index, nil)
 }
@@ -131,33 +126,4 @@ func (x *Index) refresh(ctx context.Context, index string) error {
 	}
 	_, err = x.sendWrite(ctx, refresh)
 	return err
-}
-
-// deleteTimeout bounds one deletion. OpenSearch completes a deletion after the
-// timeout, and the next call finds fewer entries.
-const deleteTimeout = 2 * time.Minute
-
-func (x *Index) deleteEntries(ctx context.Context, index string, limit int) (int, error) {
-	body, err := json.Marshal(query{"query": query{"match_all": query{}}, "max_docs": limit})
-	if err != nil {
-		return 0, err
-	}
-	path := "/" + index + "/_delete_by_query"
-	raw, err := x.sendWithin(ctx, deleteTimeout, httpRequest{method: http.MethodPost, path: path, body: body, query: url.Values{
-		"conflicts": {"proceed"}, "refresh": {"true"},
-	}})
-	if err != nil {
-		return 0, asUnavailable(err)
-	}
-	var result struct {
-		Deleted  int               `json:"deleted"`
-		Failures []json.RawMessage `json:"failures"`
-	}
-	if err := json.Unmarshal(raw, &result); err != nil {
-		return 0, err
-	}
-	if result.Deleted == 0 {
-		return 0, &audit.UnavailableError{Err: fmt.Errorf("nothing of %s was deleted, %d failures", index, len(result.Failures))}
-	}
-	return result.Deleted, nil
 }

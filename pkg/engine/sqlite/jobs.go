@@ -3,9 +3,12 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 // Jobs stores jobs, each under its tenant. It implements jobs.Store.
@@ -14,12 +17,27 @@ type Jobs struct{ db *DB }
 // Jobs returns the jobs in this file.
 func (db *DB) Jobs() *Jobs { return &Jobs{db} }
 
-// CreateJob implements jobs.Store.
-func (s *Jobs) CreateJob(ctx context.Context, job audit.Job) error {
+// maxRemovedJobs is how many old jobs the creation of a job removes.
+const maxRemovedJobs = 10
+
+// CreateJob implements jobs.Store. It also removes a few jobs that finished longer than
+// jobs.Retention ago.
+func (s *Jobs) CreateJob(ctx context.Context, job jobs.Job) error {
 	doc, err := json.Marshal(job)
 	if err == nil {
-		err = s.db.changeOne(ctx, audit.ErrConflict,
-			`INSERT INTO jobs (tenant, id, doc) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, string(job.Tenant), job.ID, string(doc))
+		err = s.db.write(ctx, func(b *batch) error {
+			old := s.db.now().Add(-jobs.Retention)
+			if _, err := b.exec(`DELETE FROM jobs WHERE (tenant, id) IN (SELECT tenant, id FROM jobs WHERE finished < ? LIMIT ?)`,
+				old.UnixMilli(), maxRemovedJobs); err != nil {
+				return err
+			}
+			n, err := b.exec(`INSERT INTO jobs (tenant, id, kind, state, created, resume, finished, generation, doc)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, append([]any{string(job.Tenant), job.ID}, jobColumns(&job, doc)...)...)
+			if err == nil && n == 0 {
+				err = audit.ErrConflict
+			}
+			return err
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("create job %s of %s: %w", job.ID, job.Tenant, err)
@@ -27,12 +45,34 @@ func (s *Jobs) CreateJob(ctx context.Context, job audit.Job) error {
 	return nil
 }
 
+// jobColumns returns the columns of a job after its key. resume is NULL for a finished job,
+// finished for another.
+func jobColumns(job *jobs.Job, doc []byte) []any {
+	var resume, finished any
+	if job.State.Finished() {
+		finished = job.FinishedAt.UnixMilli()
+	} else {
+		resume = job.ResumeAt.UnixMilli()
+	}
+	return []any{string(job.Kind), string(job.State), job.CreatedAt.UnixMilli(), resume, finished, job.Generation, string(doc)}
+}
+
 // UpdateJob implements jobs.Store.
-func (s *Jobs) UpdateJob(ctx context.Context, job audit.Job) error {
+func (s *Jobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) error {
 	doc, err := json.Marshal(job)
 	if err == nil {
-		err = s.db.changeOne(ctx, audit.ErrNotFound,
-			`UPDATE jobs SET doc = ? WHERE tenant = ? AND id = ?`, string(doc), string(job.Tenant), job.ID)
+		err = s.db.write(ctx, func(b *batch) error {
+			n, err := b.exec(`UPDATE jobs SET kind = ?, state = ?, created = ?, resume = ?, finished = ?, generation = ?, doc = ?
+				WHERE tenant = ? AND id = ? AND generation = ?`, append(jobColumns(&job, doc), string(job.Tenant), job.ID, generation)...)
+			if err != nil || n > 0 {
+				return err
+			}
+			found, err := b.int64(ctx, `SELECT count(*) FROM jobs WHERE tenant = ? AND id = ?`, string(job.Tenant), job.ID)
+			if err == nil && found == 0 {
+				return unchanged(audit.ErrNotFound)
+			}
+			return errors.Join(err, unchanged(audit.ErrPrecondition))
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("update job %s of %s: %w", job.ID, job.Tenant, err)
@@ -41,8 +81,8 @@ func (s *Jobs) UpdateJob(ctx context.Context, job audit.Job) error {
 }
 
 // Job implements jobs.Store.
-func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (audit.Job, error) {
-	var job audit.Job
+func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (jobs.Job, error) {
+	var job jobs.Job
 	var doc []byte
 	err := s.db.snapshot(ctx, func(c *conn) error {
 		return c.row(ctx, `SELECT doc FROM jobs WHERE tenant = ? AND id = ?`, []any{string(tenant), id}, []any{&doc})
@@ -51,7 +91,64 @@ func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (audit
 		err = json.Unmarshal(doc, &job)
 	}
 	if err != nil {
-		return audit.Job{}, fmt.Errorf("job %s of %s: %w", id, tenant, notFound(err))
+		return jobs.Job{}, fmt.Errorf("job %s of %s: %w", id, tenant, notFound(err))
 	}
 	return job, nil
+}
+
+// Jobs implements jobs.Store.
+func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filter, after *jobs.Position, limit int) (list []jobs.Job, more bool, err error) {
+	created, id := int64(1<<62), ""
+	if after != nil {
+		created, id = after.CreatedAt.UnixMilli(), after.ID
+	}
+	kinds, err := json.Marshal(filter.Kinds)
+	if err == nil {
+		var states []byte
+		if states, err = json.Marshal(filter.States); err == nil {
+			list, err = s.read(ctx, `SELECT doc FROM jobs WHERE tenant = ?1 AND (created, id) < (?2, ?3)
+				AND (json_array_length(?4) = 0 OR kind IN (SELECT value FROM json_each(?4)))
+				AND (json_array_length(?5) = 0 OR state IN (SELECT value FROM json_each(?5)))
+				ORDER BY created DESC, id DESC LIMIT ?6`, string(tenant), created, id, arrayText(kinds), arrayText(states), limit+1)
+		}
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("list jobs of %s: %w", tenant, err)
+	}
+	if more = len(list) > limit; more {
+		list = list[:limit]
+	}
+	return list, more, nil
+}
+
+// arrayText returns the JSON text of a list, which is null for a nil list.
+func arrayText(text []byte) string {
+	if string(text) == "null" {
+		return "[]"
+	}
+	return string(text)
+}
+
+// OverdueJobs implements jobs.Store.
+func (s *Jobs) OverdueJobs(ctx context.Context, at time.Time, limit int) ([]jobs.Job, error) {
+	list, err := s.read(ctx, `SELECT doc FROM jobs WHERE resume <= ? ORDER BY resume LIMIT ?`, at.UnixMilli(), limit)
+	if err != nil {
+		return nil, fmt.Errorf("list overdue jobs: %w", err)
+	}
+	return list, nil
+}
+
+// read returns the jobs that a constant query selects.
+func (s *Jobs) read(ctx context.Context, query string, args ...any) ([]jobs.Job, error) {
+	var list []jobs.Job
+	var doc []byte
+	err := s.db.snapshot(ctx, func(c *conn) error {
+		return c.each(ctx, query, args, []any{&doc}, func() (bool, error) {
+			var job jobs.Job
+			err := json.Unmarshal(doc, &job)
+			list = append(list, job)
+			return true, err
+		})
+	})
+	return list, err
 }

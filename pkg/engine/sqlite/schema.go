@@ -134,6 +134,24 @@ CREATE INDEX connections_by_expiry ON connections (expires);
 `, `
 -- Its row says that the full-text table may have words of removed entries; see purge.go.
 CREATE TABLE pending_merge (number INTEGER PRIMARY KEY);
+
+-- Jobs. A job is not finished if resume is not NULL; then finished is NULL.
+DROP TABLE jobs;
+CREATE TABLE jobs (
+	tenant     TEXT NOT NULL,
+	id         TEXT NOT NULL,
+	kind       TEXT NOT NULL,
+	state      TEXT NOT NULL,
+	created    INTEGER NOT NULL, -- Unix milliseconds, as are all times here
+	resume     INTEGER,
+	finished   INTEGER,
+	generation INTEGER NOT NULL,
+	doc        TEXT NOT NULL,
+	PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+CREATE INDEX jobs_by_creation ON jobs (tenant, created, id);
+CREATE INDEX jobs_overdue ON jobs (resume) WHERE resume IS NOT NULL;
+CREATE INDEX jobs_finished ON jobs (finished) WHERE finished IS NOT NULL;
 `}
 
 // migrate migrates the file to the current schema.

@@ -400,15 +400,32 @@ func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {
 	other.bulk([]string{entryText(1)})
 	admin.eventually(2)
 	operator := s.as(s.operator(), "")
-	if got := operator.do("DELETE", "/tenants/acme", "", nil); got.status != http.StatusAccepted {
+	var job struct{ ID, State string }
+	got := operator.do("DELETE", "/tenants/acme", "", nil)
+	if got.status != http.StatusAccepted {
 		t.Fatalf("delete: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
 	}
+	got.decode(t, &job)
 	deadline := time.Now().Add(3 * time.Minute) // on servers a purge waits a minute for consumers elsewhere
 	for operator.get("/tenants/acme", nil).status != http.StatusNotFound {
 		if time.Now().After(deadline) {
 			t.Fatal("the tenant still exists, want it deleted")
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+	var done struct {
+		State string
+		Count int
+	}
+	onDeleted := s.as(s.operator(), "acme")
+	for done.State != "succeeded" && time.Now().Before(deadline) { // the job ends just after the tenant
+		onDeleted.get("/jobs/"+job.ID, nil).decode(t, &done)
+	}
+	if done.State != "succeeded" {
+		t.Errorf("the job is %s, want succeeded", done.State)
+	}
+	if done.Count < 2 {
+		t.Errorf("the job removed %d entries, want 2 at least", done.Count) // the deletion itself is recorded too
 	}
 	if got := admin.get("/logs", nil); got.status != http.StatusForbidden {
 		t.Errorf("the deleted tenant's list: got status %d, want %d: %s", got.status, http.StatusForbidden, got.body)

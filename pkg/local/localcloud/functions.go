@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -25,6 +26,7 @@ type HTTPServices interface {
 	Cursors() *cursor.Signer
 	Dependencies() []httpapi.Dependency
 	Ingest() *ingest.Service
+	Jobs() *jobs.Service
 	Quarantine() *quarantine.Service
 	Search() *search.Service
 	Stream() *stream.Service

@@ -17,6 +17,7 @@ import (
 // HTTPFunctions returns the handlers of routes by function name, as the mains start them.
 func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 	return map[string]http.Handler{
+		"cancel-job":           httpapi.CancelJob(s.Gate(), s.Jobs()),
 		"create-key":           httpapi.CreateKey(s.Gate(), s.Tenants()),
 		"create-log":           httpapi.CreateLog(s.Gate(), s.Ingest()),
 		"create-logs-bulk":     httpapi.CreateLogsBulk(s.Gate(), s.Ingest()),
@@ -27,10 +28,12 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"delete-tenant":        httpapi.DeleteTenant(s.Gate(), s.Tenants()),
 		"get-docs":             apidocs.GetDocs(s.Gate()),
 		"get-health":           httpapi.GetHealth(s.Gate(), s.Dependencies()),
+		"get-job":              httpapi.GetJob(s.Gate(), s.Jobs()),
 		"get-log":              httpapi.GetLog(s.Gate(), s.Search()),
 		"get-openapi":          apispec.GetOpenAPI(s.Gate()),
 		"get-stats":            httpapi.GetStats(s.Gate(), s.Search()),
 		"get-tenant":           httpapi.GetTenant(s.Gate(), s.Tenants()),
+		"list-jobs":            httpapi.ListJobs(s.Gate(), s.Jobs(), s.Cursors()),
 		"list-keys":            httpapi.ListKeys(s.Gate(), s.Tenants()),
 		"list-quarantine":      httpapi.ListQuarantine(s.Gate(), s.Quarantine(), s.Cursors()),
 		"list-tenants":         httpapi.ListTenants(s.Gate(), s.Tenants(), s.Cursors()),
@@ -63,7 +66,7 @@ func QueueFunctions(s *wiring.Services) map[string]lambdaedge.BatchHandler {
 	return map[string]lambdaedge.BatchHandler{
 		"index-logs":   s.IndexLogs(),
 		"persist-logs": s.PersistLogs(),
-		"purge-tenant": s.PurgeTenant(),
+		"run-jobs":     s.RunJobs(),
 		"stream-logs":  s.StreamLogs(),
 	}
 }
@@ -71,6 +74,7 @@ func QueueFunctions(s *wiring.Services) map[string]lambdaedge.BatchHandler {
 // ScheduleFunctions returns the scheduled runs by function name, as the mains start them.
 func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
+		"plan-jobs":          s.PlanJobs(),
 		"prepare-partitions": s.PreparePartitions(),
 		"reconcile-index":    s.ReconcileIndex(),
 	}

@@ -16,6 +16,7 @@ import (
 // mayCall has the roles that may call a function in their own tenant. It is written by hand on
 // purpose, so that it does not depend on the code under test.
 var mayCall = map[string]string{
+	"cancel-job":           "admin operator auditor", // each sees only what it may see, and cancels only what it may start
 	"create-key":           "admin operator",
 	"create-log":           "admin operator user",
 	"create-logs-bulk":     "admin operator user",
@@ -26,10 +27,12 @@ var mayCall = map[string]string{
 	"delete-tenant":        "operator",
 	"get-docs":             "admin operator auditor user nobody",
 	"get-health":           "admin operator auditor user nobody",
+	"get-job":              "admin operator auditor",
 	"get-log":              "admin operator auditor user",
 	"get-openapi":          "admin operator auditor user nobody",
 	"get-stats":            "admin operator auditor user",
 	"get-tenant":           "admin operator auditor user",
+	"list-jobs":            "admin operator auditor",
 	"list-keys":            "admin operator",
 	"list-quarantine":      "admin operator",
 	"list-tenants":         "admin operator auditor user",

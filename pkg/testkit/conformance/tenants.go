@@ -267,39 +267,3 @@ func keysPurge(t *testing.T, s KeyStore) {
 	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), tenant)), nil)
 	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), other.Tenant)), []tenants.Key{other})
 }
-
-// Jobs tests an adapter of jobs.Store.
-func Jobs(t *testing.T, open func(t *testing.T) jobs.Store) {
-	t.Run("CreateReadUpdate", func(t *testing.T) { jobsRoundTrip(t, open(t)) })
-	t.Run("TenantsAreApart", func(t *testing.T) { jobsKeepTenantsApart(t, open(t)) })
-}
-
-func newJob(tenant audit.TenantID) audit.Job {
-	return audit.Job{
-		ID: randomHex(8), Kind: audit.JobPurgeTenant, Tenant: tenant, State: audit.JobQueued, CreatedAt: epoch, UpdatedAt: epoch,
-	}
-}
-
-func jobsRoundTrip(t *testing.T, s jobs.Store) {
-	job := newJob(newTenant(t))
-	_, err := s.Job(t.Context(), job.Tenant, job.ID)
-	wantError(t, err, audit.ErrNotFound)
-	wantError(t, s.UpdateJob(t.Context(), job), audit.ErrNotFound)
-	noError(t, s.CreateJob(t.Context(), job))
-	wantError(t, s.CreateJob(t.Context(), job), audit.ErrConflict)
-	same(t, must[audit.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
-	job.State, job.Progress, job.Count, job.Error, job.UpdatedAt = audit.JobFailed, 0.25, 1<<40, `it's "broken"`, epoch.Add(time.Second)
-	noError(t, s.UpdateJob(t.Context(), job))
-	same(t, must[audit.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
-}
-
-func jobsKeepTenantsApart(t *testing.T, s jobs.Store) {
-	mine := newJob(newTenant(t))
-	noError(t, s.CreateJob(t.Context(), mine))
-	theirs := mine
-	theirs.Tenant, theirs.Count = mine.Tenant+"-2", 7
-	_, err := s.Job(t.Context(), theirs.Tenant, mine.ID)
-	wantError(t, err, audit.ErrNotFound)
-	wantError(t, s.UpdateJob(t.Context(), theirs), audit.ErrNotFound)
-	same(t, must[audit.Job](t)(s.Job(t.Context(), mine.Tenant, mine.ID)), mine)
-}

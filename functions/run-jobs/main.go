@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
-// Command purge-tenant is the Lambda function with this task:
-// Remove a deleted tenant's records from every store.
+// Command run-jobs is the Lambda function with this task:
+// Do a slice of a job, such as the deletion of a tenant.
 package main
 
 import (
@@ -20,5 +20,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartQueue(services.PurgeTenant(), services.Stores.Source)
+	lambdaedge.StartQueue(services.RunJobs(), services.Stores.Source)
 }

@@ -1,0 +1,171 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+const noJob = "The tenant has no job with this id that the credential may see."
+
+// ListJobs answers GET /jobs: one page of the jobs that the caller may see, the newest first.
+func ListJobs(gate *Gate, s *jobs.Service, cursors *cursor.Signer) http.Handler {
+	return gate.endpoint("list-jobs", func(req *request) (*response, error) {
+		limit, err := req.limit()
+		if err != nil {
+			return nil, err
+		}
+		filter, err := jobFilter(req.params)
+		if err != nil {
+			return nil, err
+		}
+		list := jobListName(req.tenant.ID, req.params)
+		pagePath, err := req.pagePath(cursors, list)
+		if err != nil {
+			return nil, err
+		}
+		after, err := jobPosition(pagePath.after())
+		if err != nil {
+			return nil, err
+		}
+		found, more, err := s.List(req.Context(), req.principal, req.tenant.ID, filter, after, limit)
+		if err != nil {
+			return nil, err
+		}
+		w := writer{b: make([]byte, 0, 128+384*len(found))}
+		w.open('{')
+		w.name("items")
+		w.open('[')
+		last := ""
+		for i := range found {
+			appendJob(&w, &found[i])
+			last = strconv.FormatInt(found[i].CreatedAt.UnixMilli(), 10) + " " + found[i].ID
+		}
+		w.close(']')
+		pagePath.links(&w, cursors, list, last, more)
+		w.close('}')
+		return jsonResponse(http.StatusOK, &w), nil
+	})
+}
+
+// jobListName names the list that a cursor is valid for.
+func jobListName(tenant audit.TenantID, params url.Values) string {
+	filters := url.Values{"kind": params["kind"], "state": params["state"]}
+	return "jobs of " + string(tenant) + "\n" + filters.Encode()
+}
+
+// jobPosition reads an element of a page path: Unix milliseconds, a space, and the job's id.
+func jobPosition(text string) (*jobs.Position, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // the beginning of the list has no position
+	}
+	created, id, _ := strings.Cut(text, " ")
+	millis, err := strconv.ParseInt(created, 10, 64)
+	if err != nil {
+		return nil, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor from a page of this list")
+	}
+	return &jobs.Position{CreatedAt: time.UnixMilli(millis).UTC(), ID: id}, nil
+}
+
+// jobFilter reads ?kind= and ?state=.
+func jobFilter(params url.Values) (jobs.Filter, error) {
+	var filter jobs.Filter
+	if text := params.Get("kind"); text != "" {
+		if !slices.ContainsFunc(jobs.Definitions(), func(d jobs.Definition) bool { return string(d.Kind) == text }) {
+			return filter, audit.Invalid("?kind", "invalid_choice", "must be a kind of job: %s", strings.Join(JobKinds(), ", "))
+		}
+		filter.Kinds = append(filter.Kinds, jobs.Kind(text))
+	}
+	if text := params.Get("state"); text != "" {
+		if !slices.Contains(jobs.States(), jobs.State(text)) {
+			return filter, audit.Invalid("?state", "invalid_choice", "must be a state of a job: %s", strings.Join(JobStates(), ", "))
+		}
+		filter.States = append(filter.States, jobs.State(text))
+	}
+	return filter, nil
+}
+
+// JobKinds returns the kinds of jobs as the API spells them.
+func JobKinds() []string {
+	var kinds []string
+	for _, d := range jobs.Definitions() {
+		kinds = append(kinds, string(d.Kind))
+	}
+	return kinds
+}
+
+// JobStates returns the states of jobs as the API spells them.
+func JobStates() []string {
+	var states []string
+	for _, s := range jobs.States() {
+		states = append(states, string(s))
+	}
+	return states
+}
+
+// GetJob answers GET /jobs/{id}: the state of one job.
+func GetJob(gate *Gate, s *jobs.Service) http.Handler {
+	return gate.endpoint("get-job", func(req *request) (*response, error) {
+		job, err := s.Job(req.Context(), req.principal, req.tenant.ID, req.PathValue("id"))
+		if err != nil {
+			return nil, explain(err, audit.ErrNotFound, ProblemNotFound, noJob)
+		}
+		return jobResponse(http.StatusOK, &job), nil
+	})
+}
+
+// CancelJob answers DELETE /jobs/{id}: no worker continues the job.
+func CancelJob(gate *Gate, s *jobs.Service) http.Handler {
+	return gate.endpoint("cancel-job", func(req *request) (*response, error) {
+		job, err := s.Cancel(req.Context(), req.principal, req.tenant.ID, req.PathValue("id"))
+		switch {
+		case errors.Is(err, jobs.ErrFinished):
+			return nil, ProblemConflict.problem("The job is finished.")
+		case errors.Is(err, jobs.ErrNotCancelable):
+			return nil, ProblemConflict.problem("A job of this kind cannot be cancelled.")
+		case errors.Is(err, audit.ErrForbidden):
+			return nil, ProblemForbidden.problem("The credential does not allow starting or cancelling jobs of this kind.")
+		case err != nil:
+			return nil, explain(err, audit.ErrNotFound, ProblemNotFound, noJob)
+		}
+		return jobResponse(http.StatusOK, &job), nil
+	})
+}
+
+func jobResponse(status int, job *jobs.Job) *response {
+	w := writer{b: make([]byte, 0, 384)}
+	appendJob(&w, job)
+	return jsonResponse(status, &w)
+}
+
+// jobStarted is the response of a request that started a job: where its state can be read.
+func jobStarted(job *jobs.Job) *response {
+	return jobResponse(http.StatusAccepted, job).set("Location", manifest.BasePath+"/jobs/"+job.ID)
+}
+
+func appendJob(w *writer, j *jobs.Job) {
+	w.open('{')
+	w.text("id", j.ID)
+	w.word("kind", string(j.Kind))
+	w.text("tenant_id", string(j.Tenant))
+	w.word("state", string(j.State))
+	w.number("progress", j.Progress)
+	w.integer("count", j.Count)
+	w.text("created_by", j.CreatedBy)
+	w.time("created_at", j.CreatedAt)
+	w.optionalTime("started_at", j.StartedAt)
+	w.optionalTime("finished_at", j.FinishedAt)
+	if j.Error != "" {
+		w.text("error", j.Error)
+	}
+	w.close('}')
+}

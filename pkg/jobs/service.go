@@ -1,0 +1,235 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// MaxQueued is how many jobs of one tenant may be queued at the same time. Requests that
+// start jobs at the same moment can exceed it by their number.
+const MaxQueued = 20
+
+// ErrTooManyQueued says that the tenant has MaxQueued queued jobs. It is an audit.ErrConflict.
+var ErrTooManyQueued = fmt.Errorf("the tenant has %d queued jobs: %w", MaxQueued, audit.ErrConflict)
+
+// Service starts, shows and cancels jobs.
+type Service struct {
+	Store Store
+	Queue Queue
+	Now   func() time.Time
+	// Definitions are the kinds of jobs; nil: those of Definitions.
+	Definitions []Definition
+}
+
+func (s *Service) definitions() []Definition {
+	if s.Definitions != nil {
+		return s.Definitions
+	}
+	return Definitions()
+}
+
+// Start adds a queued job and sends its message. The caller sets ID, Kind, Tenant and
+// CreatedBy. If the tenant has a job with this id, Start returns that one. It starts it
+// again if it failed. It returns ErrTooManyQueued if the tenant has MaxQueued queued jobs.
+// Jobs of a kind that cannot be canceled are the service's duty and are not limited.
+func (s *Service) Start(ctx context.Context, job Job) (Job, error) {
+	job.State, job.CreatedAt = StateQueued, now(s.Now)
+	job.ResumeAt = job.CreatedAt.Add(idleTimeout)
+	if err := s.checkQueued(ctx, &job); err != nil {
+		return Job{}, err
+	}
+	err := s.Store.CreateJob(ctx, job)
+	if errors.Is(err, audit.ErrConflict) {
+		return s.startAgain(ctx, job)
+	}
+	if err != nil {
+		return Job{}, err
+	}
+	// If this fails, Plan sends the message later. The caller still learns of the failure.
+	return job, send(ctx, s.Queue, &job, 0)
+}
+
+func (s *Service) checkQueued(ctx context.Context, job *Job) error {
+	if !s.cancelable(job.Kind) {
+		return nil
+	}
+	limited := Filter{States: []State{StateQueued}}
+	for _, d := range s.definitions() {
+		if d.Cancelable {
+			limited.Kinds = append(limited.Kinds, d.Kind)
+		}
+	}
+	queued, _, err := s.Store.Jobs(ctx, job.Tenant, limited, nil, MaxQueued)
+	if err != nil {
+		return fmt.Errorf("count the queued jobs of %s: %w", job.Tenant, err)
+	}
+	if len(queued) >= MaxQueued {
+		return fmt.Errorf("start a job of %s: %w", job.Tenant, ErrTooManyQueued)
+	}
+	return nil
+}
+
+// startAgain returns the stored job, which it queues again if it failed. The message of a
+// queued job may have been lost, and a second one does no harm.
+func (s *Service) startAgain(ctx context.Context, job Job) (Job, error) {
+	stored, err := s.Store.Job(ctx, job.Tenant, job.ID)
+	switch {
+	case err != nil:
+		return Job{}, err
+	case stored.State == StateQueued:
+		return stored, send(ctx, s.Queue, &stored, 0)
+	case stored.State != StateFailed:
+		return stored, nil
+	}
+	read := stored.Generation
+	stored.State, stored.Error, stored.FinishedAt, stored.ResumeAt = StateQueued, "", time.Time{}, job.ResumeAt
+	stored.Generation++
+	err = s.Store.UpdateJob(ctx, stored, read)
+	if errors.Is(err, audit.ErrPrecondition) { // another request has just started it again
+		return s.Store.Job(ctx, job.Tenant, job.ID)
+	}
+	if err != nil {
+		return Job{}, err
+	}
+	return stored, send(ctx, s.Queue, &stored, 0)
+}
+
+func (s *Service) cancelable(kind Kind) bool {
+	return slices.ContainsFunc(s.definitions(), func(d Definition) bool { return d.Kind == kind && d.Cancelable })
+}
+
+// visible returns the kinds of jobs that the caller may see in the tenant: all with
+// access.JobsRead, otherwise those that the caller may start.
+func (s *Service) visible(by access.Principal, tenant audit.TenantID) []Kind {
+	kinds := []Kind{}
+	all := by.Has(tenant, access.JobsRead)
+	for _, d := range s.definitions() {
+		if all || by.Has(tenant, d.Permission) {
+			kinds = append(kinds, d.Kind)
+		}
+	}
+	return kinds
+}
+
+// List returns up to limit jobs of the tenant that the caller may see, the newest first,
+// and whether more follow.
+func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.TenantID, filter Filter, after *Position, limit int) (list []Job, more bool, err error) {
+	kinds := s.visible(by, tenant)
+	if len(filter.Kinds) > 0 {
+		kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return !slices.Contains(filter.Kinds, k) })
+	}
+	if len(kinds) == 0 {
+		return nil, false, nil
+	}
+	return s.Store.Jobs(ctx, tenant, Filter{Kinds: kinds, States: filter.States}, after, limit)
+}
+
+// Job returns a job of the tenant. It returns audit.ErrNotFound if none exists or if the
+// caller may not see it.
+func (s *Service) Job(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Job, error) {
+	job, err := s.Store.Job(ctx, tenant, id)
+	if err == nil && !slices.Contains(s.visible(by, tenant), job.Kind) {
+		err = fmt.Errorf("job %s of %s: %w", id, tenant, audit.ErrNotFound)
+	}
+	if err != nil {
+		return Job{}, err
+	}
+	return job, nil
+}
+
+// Errors of Cancel. Both are an audit.ErrConflict.
+var (
+	ErrFinished      = fmt.Errorf("the job is finished: %w", audit.ErrConflict)
+	ErrNotCancelable = fmt.Errorf("a job of this kind cannot be canceled: %w", audit.ErrConflict)
+)
+
+// maxCancels is how often Cancel tries while a worker saves the job.
+const maxCancels = 8
+
+// Cancel ends a job. A worker notices it at its next save; what it did until then remains.
+// Canceling a canceled job is not an error. Cancel returns audit.ErrNotFound if the caller
+// may not see the job, audit.ErrForbidden if the caller may not start jobs of its kind,
+// ErrFinished, or ErrNotCancelable.
+func (s *Service) Cancel(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Job, error) {
+	for range maxCancels {
+		job, err := s.Job(ctx, by, tenant, id)
+		if err != nil {
+			return Job{}, err
+		}
+		if err := s.mayCancel(by, &job); err != nil || job.State == StateCanceled {
+			return job, err
+		}
+		read := job.Generation
+		job.Generation++
+		job.State, job.FinishedAt = StateCanceled, now(s.Now)
+		if err = s.Store.UpdateJob(ctx, job, read); !errors.Is(err, audit.ErrPrecondition) {
+			return job, err
+		}
+	}
+	return Job{}, &audit.UnavailableError{Err: fmt.Errorf("cancel job %s of %s: it changes too often", id, tenant)}
+}
+
+func (s *Service) mayCancel(by access.Principal, job *Job) error {
+	i := slices.IndexFunc(s.definitions(), func(d Definition) bool { return d.Kind == job.Kind })
+	switch d := s.definitions()[i]; {
+	case !by.Has(job.Tenant, d.Permission):
+		return fmt.Errorf("cancel job %s of %s: %w", job.ID, job.Tenant, audit.ErrForbidden)
+	case job.State == StateCanceled:
+		return nil
+	case job.State.Finished():
+		return ErrFinished
+	case !d.Cancelable:
+		return ErrNotCancelable
+	}
+	return nil
+}
+
+// planPage and planLimit bound one run of Plan.
+const (
+	planPage  = 100
+	planLimit = 2000
+)
+
+// Plan sends again the messages of jobs that stand still: whose message was lost, or whose
+// worker was killed. It handles those that wait longest first, up to 2,000 a run, and
+// returns how many it sent. A job that only waits in the queue gets a second message, which
+// is stale once the first one was handled.
+func (s *Service) Plan(ctx context.Context) (sent int, err error) {
+	at := now(s.Now)
+	for sent < planLimit {
+		page, err := s.Store.OverdueJobs(ctx, at, planPage)
+		if err != nil {
+			return sent, fmt.Errorf("list the jobs that stand still: %w", err)
+		}
+		for i := range page {
+			if err := s.resume(ctx, &page[i]); err != nil {
+				return sent, err
+			}
+			sent++
+		}
+		if len(page) < planPage {
+			return sent, nil
+		}
+	}
+	return sent, nil
+}
+
+// resume sends the job's message. It first moves ResumeAt, so that the next run of Plan
+// does not send it again.
+func (s *Service) resume(ctx context.Context, job *Job) error {
+	job.ResumeAt = now(s.Now).Add(idleTimeout)
+	err := s.Store.UpdateJob(ctx, *job, job.Generation)
+	if errors.Is(err, audit.ErrPrecondition) || errors.Is(err, audit.ErrNotFound) {
+		return nil // a worker has it
+	}
+	if err != nil {
+		return fmt.Errorf("resume job %s of %s: %w", job.ID, job.Tenant, err)
+	}
+	return send(ctx, s.Queue, job, 0)
+}

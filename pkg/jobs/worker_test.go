@@ -1,0 +1,394 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+)
+
+// kindExample is a kind of job that can be canceled and that an admin may start.
+const kindExample jobs.Kind = "example"
+
+// runnerFunc is a Runner.
+type runnerFunc func(ctx context.Context, s *jobs.Slice) (jobs.Result, error)
+
+func (f runnerFunc) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) { return f(ctx, s) }
+
+// fixture is a service and a worker over the embedded engine.
+type fixture struct {
+	*jobs.Service
+	worker *jobs.Worker
+	queue  *queue
+	now    time.Time
+}
+
+func newFixture(t *testing.T, run runnerFunc) *fixture {
+	t.Helper()
+	f := &fixture{queue: &queue{}, now: epoch}
+	clock := func() time.Time { return f.now }
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlite.WithClock(clock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	f.Service = &jobs.Service{
+		Store: db.Jobs(), Queue: f.queue, Now: clock,
+		Definitions: append(jobs.Definitions(), jobs.Definition{Kind: kindExample, Permission: access.LogsExport, Cancelable: true}),
+	}
+	f.worker = &jobs.Worker{
+		Store: db.Jobs(), Queue: f.queue, Runners: map[jobs.Kind]jobs.Runner{kindExample: run}, Now: clock,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	return f
+}
+
+func (f *fixture) start(t *testing.T, id string) jobs.Job {
+	t.Helper()
+	job, err := f.Start(t.Context(), jobs.Job{ID: id, Kind: kindExample, Tenant: "acme", CreatedBy: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+// handle has the worker handle the nth message.
+func (f *fixture) handle(t *testing.T, n int) {
+	t.Helper()
+	if err := f.worker.Handle(t.Context(), f.queue.bodies[n]); err != nil {
+		t.Errorf("handle message %d: %v", n, err)
+	}
+}
+
+func (f *fixture) stored(t *testing.T, id string) jobs.Job {
+	t.Helper()
+	job, err := f.Store.Job(t.Context(), "acme", id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+func (f *fixture) wantState(t *testing.T, id string, want jobs.State) {
+	t.Helper()
+	if got := f.stored(t, id).State; got != want {
+		t.Errorf("the job is %s, want %s", got, want)
+	}
+}
+
+// steps is a runner that counts its slices in the checkpoint, and ends after three.
+func steps(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+	var done int
+	if err := s.Read(&done); err != nil {
+		return jobs.Result{}, err
+	}
+	done++
+	s.Job.Count = int64(done)
+	return jobs.Result{Done: done == 3}, s.Save(ctx, done)
+}
+
+func TestAJobContinuesInSlices(t *testing.T) {
+	f := newFixture(t, steps)
+	f.start(t, "j")
+	for n := range 3 {
+		f.handle(t, n)
+		if got, want := f.stored(t, "j").Count, int64(n+1); got != want {
+			t.Errorf("after slice %d the count is %d, want %d", n+1, got, want)
+		}
+	}
+	f.wantState(t, "j", jobs.StateSucceeded)
+	if got := len(f.queue.bodies); got != 3 {
+		t.Errorf("%d messages were sent, want 3", got)
+	}
+}
+
+func TestAMessageThatComesAgainHasNoEffect(t *testing.T) {
+	f := newFixture(t, steps)
+	f.start(t, "j")
+	f.handle(t, 0)
+	f.handle(t, 0)
+	if got := f.stored(t, "j").Count; got != 1 {
+		t.Errorf("the count is %d, want 1", got)
+	}
+	if got := len(f.queue.bodies); got != 2 {
+		t.Errorf("%d messages were sent, want 2", got)
+	}
+}
+
+func TestAFailureThatPassesIsRepeated(t *testing.T) {
+	fail := true
+	f := newFixture(t, func(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+		if fail {
+			return jobs.Result{}, errDown
+		}
+		return jobs.Result{Done: true}, nil
+	})
+	f.start(t, "j")
+	for n := range 10 {
+		f.handle(t, n)
+	}
+	f.wantState(t, "j", jobs.StateRunning)
+	first, last := f.queue.delays[1], f.queue.delays[10]
+	if first < time.Second || first > 2*time.Second {
+		t.Errorf("the first delay is %v, want from 1s to 2s", first)
+	}
+	if last < 2*time.Minute || last > 5*time.Minute {
+		t.Errorf("the tenth delay is %v, want from 2m30s to 5m", last)
+	}
+	if got := f.stored(t, "j").Error; got != "" {
+		t.Errorf("the job shows the error %q, want none: it is not over", got)
+	}
+	fail = false
+	f.handle(t, 10)
+	f.wantState(t, "j", jobs.StateSucceeded)
+}
+
+func TestAPanicIsRepeated(t *testing.T) {
+	f := newFixture(t, func(context.Context, *jobs.Slice) (jobs.Result, error) { panic("content") })
+	f.start(t, "j")
+	f.handle(t, 0)
+	f.wantState(t, "j", jobs.StateRunning)
+	if got := len(f.queue.bodies); got != 2 {
+		t.Errorf("%d messages were sent, want 2", got)
+	}
+}
+
+func TestAFailureThatDoesNotPassEndsTheJob(t *testing.T) {
+	f := newFixture(t, func(context.Context, *jobs.Slice) (jobs.Result, error) {
+		return jobs.Result{}, errors.Join(errDown, &jobs.FailedError{Reason: "the range is empty"})
+	})
+	f.start(t, "j")
+	f.handle(t, 0)
+	f.wantState(t, "j", jobs.StateFailed)
+	if got, want := f.stored(t, "j").Error, "the range is empty"; got != want {
+		t.Errorf("the job's error is %q, want %q", got, want)
+	}
+}
+
+func TestUnknownJobsAndKinds(t *testing.T) {
+	f := newFixture(t, steps)
+	unknown := `{"v":1,"tenant":"acme","job":"x","generation":0}`
+	if err := f.worker.Handle(t.Context(), unknown); err != nil {
+		t.Errorf("a message of a job that no longer exists: %v, want nil", err)
+	}
+	f.start(t, "j")
+	if err := f.worker.Handle(t.Context(), `{"v":1,"tenant":"globex","job":"j","generation":0}`); err != nil {
+		t.Errorf("a message of another tenant: %v, want nil", err)
+	}
+	f.wantState(t, "j", jobs.StateQueued)
+	delete(f.worker.Runners, kindExample)
+	if err := f.worker.Handle(t.Context(), f.queue.bodies[0]); err == nil {
+		t.Error("a job of a later release: no error, want one, so that the message waits")
+	}
+	f.wantState(t, "j", jobs.StateQueued)
+}
+
+func TestACanceledJobStopsAtItsNextSave(t *testing.T) {
+	var f *fixture
+	saved := 0
+	f = newFixture(t, func(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+		if _, err := f.Cancel(ctx, admin, "acme", "j"); err != nil {
+			t.Error(err)
+		}
+		if err := s.Save(ctx, 1); err != nil {
+			return jobs.Result{}, err
+		}
+		saved++
+		return jobs.Result{}, nil
+	})
+	f.start(t, "j")
+	f.handle(t, 0)
+	f.wantState(t, "j", jobs.StateCanceled)
+	if saved != 0 {
+		t.Error("the worker saved after the job was canceled")
+	}
+	if got := len(f.queue.bodies); got != 1 {
+		t.Errorf("%d messages were sent, want 1", got)
+	}
+	if got := f.stored(t, "j").FinishedAt; got.IsZero() {
+		t.Error("the job has no finished_at")
+	}
+}
+
+// TestPlanResumesWhatStandsStill: a job whose first message was lost, and one whose worker
+// was killed after it took the job.
+func TestPlanResumesWhatStandsStill(t *testing.T) {
+	f := newFixture(t, steps)
+	f.queue.err = errDown
+	if _, err := f.Start(t.Context(), jobs.Job{ID: "lost", Kind: kindExample, Tenant: "acme"}); !errors.Is(err, errDown) {
+		t.Fatalf("start: %v, want the queue's error", err)
+	}
+	f.queue.err = nil
+	f.start(t, "killed")
+	killed := f.stored(t, "killed")
+	killed.Generation, killed.State = 1, jobs.StateRunning
+	if err := f.Store.UpdateJob(t.Context(), killed, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.queue.bodies = nil
+	plan := func(after time.Duration, want int) {
+		t.Helper()
+		f.now = f.now.Add(after)
+		sent, err := f.Plan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sent != want {
+			t.Errorf("%d jobs were resumed, want %d", sent, want)
+		}
+	}
+	plan(2*time.Minute, 0)
+	plan(2*time.Minute, 2)
+	plan(time.Minute, 0) // their messages wait in the queue
+	for n := 0; n < len(f.queue.bodies); n++ {
+		f.handle(t, n)
+	}
+	f.wantState(t, "lost", jobs.StateSucceeded)
+	f.wantState(t, "killed", jobs.StateSucceeded)
+	plan(24*time.Hour, 0)
+}
+
+// TestPlanLeavesWaitingJobs: a job that waits for its time does not stand still.
+func TestPlanLeavesWaitingJobs(t *testing.T) {
+	f := newFixture(t, func(context.Context, *jobs.Slice) (jobs.Result, error) {
+		return jobs.Result{Wait: 10 * time.Minute}, nil
+	})
+	f.start(t, "j")
+	f.handle(t, 0)
+	for minute := range 13 {
+		f.now = f.now.Add(time.Minute)
+		sent, err := f.Plan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := minute / 12; sent != want {
+			t.Errorf("minute %d: %d jobs were resumed, want %d", minute+1, sent, want)
+		}
+	}
+}
+
+func TestPlanHandlesManyJobs(t *testing.T) {
+	f := newFixture(t, steps)
+	for n := range 250 {
+		err := f.Store.CreateJob(t.Context(), jobs.Job{
+			ID: string(rune('a'+n%26)) + string(rune('a'+n/26)), Kind: kindExample, Tenant: "acme", State: jobs.StateQueued, ResumeAt: f.now,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent, err := f.Plan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sent != 250 {
+		t.Errorf("%d jobs were resumed, want 250", sent)
+	}
+}
+
+var (
+	admin    = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": access.RoleAdmin.Permissions()}}
+	auditor  = access.Principal{Subject: "aud", Grants: map[audit.TenantID][]access.Permission{"acme": access.RoleAuditor.Permissions()}}
+	exporter = access.Principal{Subject: "exp", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsExport}}}
+	reader   = access.Principal{Subject: "rea", Grants: map[audit.TenantID][]access.Permission{"acme": {access.JobsRead}}}
+	nobody   = access.Principal{Subject: "nob", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsWrite}}}
+)
+
+func TestWhoSeesAJob(t *testing.T) {
+	f := newFixture(t, steps)
+	f.start(t, "export")
+	if _, err := f.Start(t.Context(), jobs.Job{ID: "purge", Kind: jobs.KindPurgeTenant, Tenant: "acme"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		by   access.Principal
+		want int
+	}{"admin": {admin, 2}, "auditor": {auditor, 2}, "operator": {operator, 2}, "exporter": {exporter, 1}, "reader": {reader, 2}, "nobody": {nobody, 0}} {
+		list, more, err := f.List(t.Context(), c.by, "acme", jobs.Filter{}, nil, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if more {
+			t.Errorf("%s: more jobs follow, want none", name)
+		}
+		if len(list) != c.want {
+			t.Errorf("%s sees %d jobs, want %d", name, len(list), c.want)
+		}
+		_, err = f.Job(t.Context(), c.by, "acme", "purge")
+		if seen := err == nil; seen != (c.want == 2) {
+			t.Errorf("%s reads the purge: %v", name, err)
+		}
+	}
+}
+
+func TestWhoCancelsAJob(t *testing.T) {
+	f := newFixture(t, steps)
+	f.start(t, "j")
+	if _, err := f.Start(t.Context(), jobs.Job{ID: "purge", Kind: jobs.KindPurgeTenant, Tenant: "acme"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		by   access.Principal
+		id   string
+		want error
+	}{
+		"one who only reads":   {reader, "j", audit.ErrForbidden},
+		"one who sees nothing": {nobody, "j", audit.ErrNotFound},
+		"an unknown job":       {admin, "x", audit.ErrNotFound},
+		"a deletion, operator": {operator, "purge", jobs.ErrNotCancelable},
+		"a deletion, admin":    {admin, "purge", audit.ErrForbidden},
+		"one who may start it": {exporter, "j", nil},
+	} {
+		if _, err := f.Cancel(t.Context(), c.by, "acme", c.id); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	if _, err := f.Cancel(t.Context(), admin, "acme", "j"); err != nil {
+		t.Errorf("cancel again: %v", err)
+	}
+	f.wantState(t, "j", jobs.StateCanceled)
+	f.start(t, "done")
+	for n := range f.queue.bodies {
+		_ = f.worker.Handle(t.Context(), f.queue.bodies[n]) // the purge has no runner here
+	}
+	for n := 3; n < len(f.queue.bodies); n++ {
+		f.handle(t, n)
+	}
+	f.wantState(t, "done", jobs.StateSucceeded)
+	if _, err := f.Cancel(t.Context(), admin, "acme", "done"); !errors.Is(err, jobs.ErrFinished) {
+		t.Errorf("cancel a finished job: %v, want ErrFinished", err)
+	}
+}
+
+func TestQueuedJobsAreLimited(t *testing.T) {
+	f := newFixture(t, steps)
+	for n := range jobs.MaxQueued {
+		f.start(t, string(rune('a'+n)))
+	}
+	start := func(id string, kind jobs.Kind) error {
+		_, err := f.Start(t.Context(), jobs.Job{ID: id, Kind: kind, Tenant: "acme"})
+		return err
+	}
+	if err := start("more", kindExample); !errors.Is(err, jobs.ErrTooManyQueued) {
+		t.Errorf("one more: %v, want ErrTooManyQueued", err)
+	}
+	if err := start("purge", jobs.KindPurgeTenant); err != nil {
+		t.Errorf("the deletion of the tenant: %v", err)
+	}
+	f.handle(t, 0) // it runs now
+	if err := start("more", kindExample); err != nil {
+		t.Errorf("one more once another runs: %v", err)
+	}
+}

@@ -1,0 +1,205 @@
+package conformance
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+)
+
+// Jobs tests an adapter of jobs.Store.
+func Jobs(t *testing.T, open func(t *testing.T) jobs.Store) {
+	t.Run("CreateReadUpdate", func(t *testing.T) { jobsRoundTrip(t, open(t)) })
+	t.Run("UpdateIsConditional", func(t *testing.T) { jobsUpdateIsConditional(t, open(t)) })
+	t.Run("ConcurrentClaims", func(t *testing.T) { jobsConcurrentClaims(t, open(t)) })
+	t.Run("TenantsAreApart", func(t *testing.T) { jobsKeepTenantsApart(t, open(t)) })
+	t.Run("Pages", func(t *testing.T) { jobsPages(t, open(t)) })
+	t.Run("Filters", func(t *testing.T) { jobsFilters(t, open(t)) })
+	t.Run("Overdue", func(t *testing.T) { jobsOverdue(t, open(t)) })
+}
+
+func newJob(tenant audit.TenantID) jobs.Job {
+	created := time.Now().UTC().Truncate(time.Millisecond) // stores remove what finished long ago
+	return jobs.Job{
+		ID: randomHex(8), Kind: jobs.KindPurgeTenant, Tenant: tenant, State: jobs.StateQueued, CreatedBy: "op",
+		CreatedAt: created, ResumeAt: created.Add(time.Minute),
+	}
+}
+
+func jobsRoundTrip(t *testing.T, s jobs.Store) {
+	job := newJob(newTenant(t))
+	_, err := s.Job(t.Context(), job.Tenant, job.ID)
+	wantError(t, err, audit.ErrNotFound)
+	wantError(t, s.UpdateJob(t.Context(), job, 0), audit.ErrNotFound)
+	noError(t, s.CreateJob(t.Context(), job))
+	wantError(t, s.CreateJob(t.Context(), job), audit.ErrConflict)
+	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
+	job.State, job.Progress, job.Count, job.Error, job.Failures = jobs.StateFailed, 0.25, 1<<40, `it's "broken"`, 7
+	job.StartedAt, job.FinishedAt = job.CreatedAt.Add(time.Second), job.CreatedAt.Add(time.Hour)
+	job.Checkpoint, job.Generation = json.RawMessage(`{"pass":1,"name":"ü \"x\""}`), 3
+	noError(t, s.UpdateJob(t.Context(), job, 0))
+	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
+}
+
+func jobsUpdateIsConditional(t *testing.T, s jobs.Store) {
+	job := newJob(newTenant(t))
+	noError(t, s.CreateJob(t.Context(), job))
+	claimed := job
+	claimed.Generation = 1
+	noError(t, s.UpdateJob(t.Context(), claimed, 0))
+	stale := job
+	stale.Count = 99
+	wantError(t, s.UpdateJob(t.Context(), stale, 0), audit.ErrPrecondition)
+	wantError(t, s.UpdateJob(t.Context(), stale, 2), audit.ErrPrecondition)
+	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), claimed)
+	claimed.Count = 5
+	noError(t, s.UpdateJob(t.Context(), claimed, 1)) // the same generation
+	noError(t, s.UpdateJob(t.Context(), claimed, 1)) // and the same content
+	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), claimed)
+}
+
+// jobsConcurrentClaims: of several workers with the same message, one gets the job.
+func jobsConcurrentClaims(t *testing.T, s jobs.Store) {
+	job := newJob(newTenant(t))
+	noError(t, s.CreateJob(t.Context(), job))
+	const workers = 8
+	errs := make(chan error, workers)
+	for i := range workers {
+		go func() {
+			claimed := job
+			claimed.Generation, claimed.Count = 1, int64(i)
+			errs <- s.UpdateJob(t.Context(), claimed, 0)
+		}()
+	}
+	won := 0
+	for range workers {
+		if err := <-errs; err == nil {
+			won++
+		} else {
+			wantError(t, err, audit.ErrPrecondition)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d workers claimed the job, want 1", won)
+	}
+}
+
+func jobsKeepTenantsApart(t *testing.T, s jobs.Store) {
+	mine := newJob(newTenant(t))
+	noError(t, s.CreateJob(t.Context(), mine))
+	theirs := mine
+	theirs.Tenant, theirs.Count = mine.Tenant+"-2", 7
+	_, err := s.Job(t.Context(), theirs.Tenant, mine.ID)
+	wantError(t, err, audit.ErrNotFound)
+	wantError(t, s.UpdateJob(t.Context(), theirs, 0), audit.ErrNotFound)
+	noError(t, s.CreateJob(t.Context(), theirs)) // ids are unique within a tenant
+	same(t, must[jobs.Job](t)(s.Job(t.Context(), mine.Tenant, mine.ID)), mine)
+	if got := listJobs(t, s, mine.Tenant, jobs.Filter{}, 10); len(got) != 1 {
+		t.Errorf("the tenant's list has %d jobs, want 1", len(got))
+	}
+}
+
+// listJobs reads a whole list in pages of a size.
+func listJobs(t *testing.T, s jobs.Store, tenant audit.TenantID, filter jobs.Filter, size int) []jobs.Job {
+	t.Helper()
+	var all []jobs.Job
+	var after *jobs.Position
+	for {
+		page, more, err := s.Jobs(t.Context(), tenant, filter, after, size)
+		noError(t, err)
+		if len(page) > size {
+			t.Fatalf("a page has %d jobs, want at most %d", len(page), size)
+		}
+		all = append(all, page...)
+		if !more {
+			return all
+		}
+		if len(page) == 0 {
+			t.Fatal("an empty page says that more follow")
+		}
+		last := page[len(page)-1]
+		after = &jobs.Position{CreatedAt: last.CreatedAt, ID: last.ID}
+	}
+}
+
+func jobsPages(t *testing.T, s jobs.Store) {
+	tenant := newTenant(t)
+	var want []jobs.Job
+	for i := range 9 {
+		job := newJob(tenant)
+		job.ID, job.CreatedAt = fmt.Sprintf("%02d", i), job.CreatedAt.Add(time.Duration(i/3)*time.Millisecond) // three at a time
+		noError(t, s.CreateJob(t.Context(), job))
+		want = append([]jobs.Job{job}, want...)
+	}
+	for size := 1; size <= 10; size++ {
+		same(t, listJobs(t, s, tenant, jobs.Filter{}, size), want)
+	}
+	same(t, listJobs(t, s, tenant+"-2", jobs.Filter{}, 10), nil)
+}
+
+func jobsFilters(t *testing.T, s jobs.Store) {
+	tenant := newTenant(t)
+	byState := map[jobs.State]jobs.Job{}
+	for _, state := range jobs.States() {
+		job := newJob(tenant)
+		job.State = state
+		if state.Finished() {
+			job.FinishedAt = job.CreatedAt
+		}
+		if state == jobs.StateFailed {
+			job.Kind = "other"
+		}
+		noError(t, s.CreateJob(t.Context(), job))
+		byState[state] = job
+	}
+	for name, c := range map[string]struct {
+		filter jobs.Filter
+		want   []jobs.State
+	}{
+		"a state":          {jobs.Filter{States: []jobs.State{jobs.StateQueued}}, []jobs.State{jobs.StateQueued}},
+		"a kind":           {jobs.Filter{Kinds: []jobs.Kind{"other"}}, []jobs.State{jobs.StateFailed}},
+		"an unknown kind":  {jobs.Filter{Kinds: []jobs.Kind{"unknown"}}, nil},
+		"a kind and state": {jobs.Filter{Kinds: []jobs.Kind{"other"}, States: []jobs.State{jobs.StateQueued}}, nil},
+		"everything":       {jobs.Filter{Kinds: []jobs.Kind{"other", jobs.KindPurgeTenant}, States: jobs.States()}, jobs.States()},
+	} {
+		got := listJobs(t, s, tenant, c.filter, 2)
+		if len(got) != len(c.want) {
+			t.Errorf("%s selects %d jobs, want %d", name, len(got), len(c.want))
+		}
+		for _, job := range got {
+			same(t, job, byState[job.State])
+		}
+	}
+}
+
+func jobsOverdue(t *testing.T, s jobs.Store) {
+	tenant := newTenant(t)
+	create := func(state jobs.State, resumeAt time.Time) jobs.Job {
+		job := newJob(tenant)
+		job.State, job.ResumeAt = state, resumeAt.Truncate(time.Millisecond)
+		if state.Finished() {
+			job.FinishedAt = job.CreatedAt
+		}
+		noError(t, s.CreateJob(t.Context(), job))
+		return job
+	}
+	// Other jobs of the store are later: this suite is the only one with a time this early.
+	begin := time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
+	second := create(jobs.StateRunning, begin.Add(time.Second))
+	first := create(jobs.StateQueued, begin)
+	for _, state := range []jobs.State{jobs.StateSucceeded, jobs.StateFailed, jobs.StateCanceled} {
+		create(state, begin)
+	}
+	create(jobs.StateRunning, begin.Add(time.Second+time.Millisecond))
+	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(time.Second), 10)), []jobs.Job{first, second})
+	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(time.Second), 1)), []jobs.Job{first})
+	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(-time.Millisecond), 10)), nil)
+	for _, job := range []jobs.Job{first, second} { // the next run on the same store finds none of them
+		done := job
+		done.State, done.FinishedAt = jobs.StateSucceeded, done.CreatedAt
+		noError(t, s.UpdateJob(t.Context(), done, 0))
+	}
+}
