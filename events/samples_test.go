@@ -267,7 +267,7 @@ func failing(places ...int) want {
 	return want{BatchItemFailures: &failures}
 }
 
-// deadLettering adds to w that n messages went to the dead-letter queue.
+// deadLettering adds to w that a message went to the dead-letter queue.
 func deadLettering(w want) want {
 	w.DeadLetters = 1
 	return w

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -270,8 +271,19 @@ func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what str
 	check("tenant", err)
 	_, err = db.PreparePartitions(t.Context())
 	check("prepare partitions", err)
+	job := jobs.Job{ID: "1", Kind: jobs.KindPurgeTenant, Tenant: "acme", State: jobs.StateQueued, CreatedAt: march, ResumeAt: march}
+	check("create a job", db.Jobs().CreateJob(t.Context(), job))
+	check("update a job", db.Jobs().UpdateJob(t.Context(), job, 0))
 	_, err = db.Jobs().Job(t.Context(), "acme", "none")
 	check("job", err)
+	for _, after := range []*jobs.Position{nil, {CreatedAt: march, ID: "2"}} {
+		_, _, err = db.Jobs().Jobs(t.Context(), "acme", jobs.Filter{States: jobs.States(), Kinds: []jobs.Kind{job.Kind}}, after, 10)
+		check("list jobs", err)
+	}
+	_, err = db.Jobs().OverdueJobs(t.Context(), march, 10)
+	check("overdue jobs", err)
+	_, err = db.Entries(shared).Count(t.Context(), "acme")
+	check("count entries", err)
 }
 
 // exerciseStream leaves a stream and a connection behind, on which a plan can be asked for.
@@ -329,7 +341,7 @@ func hintOf(command bson.Raw) string {
 // queriedIndexes are all but those that only keep documents or serve operators.
 var queriedIndexes = []string{
 	"_id_", "user", "action", "severity", "resource", "isolation",
-	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_subscribed",
+	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_subscribed", "resume",
 }
 
 func TestEveryQueryNamesItsIndex(t *testing.T) {
@@ -366,8 +378,18 @@ func TestEveryQueryNamesItsIndex(t *testing.T) {
 			t.Errorf("a write does not go by _id: %s", command)
 		}
 	}
-	// Aggregation would need an index of its own kind.
-	if others := sent.named("aggregate", "count"); len(others) > 0 {
+	for _, command := range sent.named("aggregate") { // counts the entries of a tenant by their keys
+		if hint := hintOf(command); hint != "_id_" {
+			t.Errorf("a count names the index %q, want _id_: %s", hint, command)
+		}
+		match := command.Lookup("pipeline", "0", "$match").Document()
+		for _, field := range []string{"tenant_id", "_id"} {
+			if match.Lookup(field).IsZero() {
+				t.Errorf("a count does not restrict %s: %s", field, command)
+			}
+		}
+	}
+	if others := sent.named("count"); len(others) > 0 {
 		t.Errorf("there are commands without a check here: %v", others)
 	}
 }

@@ -65,6 +65,9 @@ func purgeAll(t *testing.T, db *sqlite.DB, tenant audit.TenantID) {
 			if n, err = store.Purge(t.Context(), tenant, 300); err != nil {
 				t.Fatalf("purge %s: %v", name, err)
 			}
+			if n > 300 {
+				t.Errorf("one purge of %s removed %d records, want at most 300", name, n)
+			}
 		}
 	}
 }

@@ -395,7 +395,7 @@ func indexPurges(t *testing.T, x IndexUnderTest) {
 	x.put(t, g.tenant, records)
 	x.put(t, g.tenant, records[:10]) // putting again leaves nothing behind
 	x.put(t, other, kept)
-	if n := purgeAll(t, x.Index, g.tenant, 10); n != 25 {
+	if n := purgeWhole(t, x.Index, g.tenant, 10); n != 25 {
 		t.Fatalf("Purge removed %d entries, want 25", n)
 	}
 	f := audit.Filter{Where: audit.Equals{Field: audit.FieldResourceType, Values: []string{"order", "invoice"}}}

@@ -93,7 +93,7 @@ func storeIsIdempotent(t *testing.T, s EntryStore) {
 	}
 	got := must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, first.ID))
 	sameEntries(t, []audit.Entry{got}, []audit.Entry{first.Entry})
-	if n := purgeAll(t, s, g.tenant, 100); n != 2 {
+	if n := purgeWhole(t, s, g.tenant, 100); n != 2 {
 		t.Fatalf("%d entries were stored, want 2", n)
 	}
 }
@@ -175,7 +175,7 @@ func storePurges(t *testing.T, s EntryStore) {
 	appendAll(t, s, g.tenant, entriesOf(records))
 	kept := records[0].like(other)
 	appendAll(t, s, other, []audit.Entry{kept.Entry})
-	if n := purgeAll(t, s, g.tenant, 10); n != 25 {
+	if n := purgeWhole(t, s, g.tenant, 10); n != 25 {
 		t.Fatalf("Purge removed %d entries, want 25", n)
 	}
 	_, err := s.Entry(t.Context(), g.tenant, records[0].ID)
@@ -225,7 +225,7 @@ func storeCrowdedMillisecond(t *testing.T, s EntryStore) {
 	for _, e := range entries {
 		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, e.ID))}, []audit.Entry{e})
 	}
-	if n := purgeAll(t, s, g.tenant, 1000); n != len(entries) {
+	if n := purgeWhole(t, s, g.tenant, 1000); n != len(entries) {
 		t.Fatalf("%d entries were stored, want %d", n, len(entries))
 	}
 }
@@ -265,7 +265,7 @@ func storeConcurrently(t *testing.T, s EntryStore) {
 		for _, r := range records {
 			sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), tenant, r.ID))}, []audit.Entry{r.like(tenant).Entry})
 		}
-		if n := purgeAll(t, s, tenant, 1000); n != len(records) {
+		if n := purgeWhole(t, s, tenant, 1000); n != len(records) {
 			t.Fatalf("%s has %d entries, want %d", tenant, n, len(records))
 		}
 	}
