@@ -52,6 +52,8 @@ const AnyTenant audit.TenantID = "*"
 type Principal struct {
 	// Subject is the token's sub, or "key:<id>" for an API key.
 	Subject string `json:"sub"`
+	// KeyID is the id of the API key; "": the caller has a token.
+	KeyID string `json:"key,omitempty"`
 	// Grants are the permissions for each tenant, or for AnyTenant.
 	Grants map[audit.TenantID][]Permission `json:"grants"`
 	// Resources restrict every read to these; empty: no restriction.

@@ -44,6 +44,7 @@ type Key struct {
 func (k Key) Principal() Principal {
 	return Principal{
 		Subject:   "key:" + k.ID,
+		KeyID:     k.ID,
 		Grants:    map[audit.TenantID][]Permission{k.Tenant: k.Permissions},
 		Resources: k.Resources,
 		ExpiresAt: k.ExpiresAt,

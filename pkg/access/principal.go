@@ -33,6 +33,15 @@ func (p Principal) Authorize(tenant audit.TenantID, perm Permission) (Scope, err
 // startingJobs are the permissions that start jobs.
 var startingJobs = []Permission{TenantsDelete}
 
+// SubmittedBy names the credential, for audit.Entry.SubmittedBy: "key:<id>" for an API key,
+// "sub:<subject>" for a token. No token can look like a key or like the service itself.
+func (p Principal) SubmittedBy() string {
+	if p.KeyID != "" {
+		return "key:" + p.KeyID
+	}
+	return "sub:" + p.Subject
+}
+
 // Delegate returns audit.ErrForbidden unless the principal may give an API key
 // these permissions in the tenant, restricted to these resources. It may give
 // only what it has itself, no wider. LogsReadOwn does not let it give LogsRead.

@@ -220,3 +220,19 @@ func TestPrincipalInContext(t *testing.T) {
 		t.Errorf("got subject %q, want %q", p.Subject, "u")
 	}
 }
+
+func TestSubmittedBy(t *testing.T) {
+	key := access.Key{ID: "7", Tenant: "acme"}.Principal()
+	for _, test := range []struct {
+		principal access.Principal
+		want      string
+	}{
+		{key, "key:7"}, {key.Within("acme", access.LogsWrite), "key:7"},
+		{access.Principal{Subject: "ann"}, "sub:ann"}, {access.Principal{Subject: "service"}, "sub:service"},
+		{access.Principal{Subject: "key:7"}, "sub:key:7"}, // a token with the subject of a key
+	} {
+		if got := test.principal.SubmittedBy(); got != test.want {
+			t.Errorf("%+v submits as %q, want %q", test.principal, got, test.want)
+		}
+	}
+}

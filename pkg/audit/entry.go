@@ -83,10 +83,15 @@ type Entry struct {
 	Message        string
 	IdempotencyKey string
 	ReceivedAt     time.Time // UTC, whole milliseconds
-	ExpiresAt      time.Time // zero: kept for ever
-	Changed        []string  // dotted paths at which Before and After differ, sorted
-	Digest         Digest    // never leaves the service
+	// SubmittedBy is the credential that the entry came with: SubmittedByService, or what
+	// access.Principal.SubmittedBy returns. UserID is who acted, as the client says.
+	SubmittedBy string
+	Changed     []string // dotted paths at which Before and After differ, sorted
+	Digest      Digest   // never leaves the service
 }
+
+// SubmittedByService is the SubmittedBy of the service's own entries.
+const SubmittedByService = "service"
 
 // Status is the last step that an entry has completed.
 type Status string

@@ -10,6 +10,9 @@ type Filter struct {
 	From  time.Time // inclusive, whole milliseconds; zero: no lower bound
 	To    time.Time // exclusive, whole milliseconds; zero: no upper bound
 	Where Expr      // nil: every entry
+	// Unexpired is the condition that Settings.Visible adds; nil: every entry. It is as small
+	// as the rules of a tenant. Its conditions do not count towards an index's limits of Where.
+	Unexpired Expr
 }
 
 // Expr is a condition on an entry: And, Or, Not, Equals, Text or Time. Every index
@@ -67,13 +70,14 @@ const (
 	FieldSeverity     Field = "severity"
 	FieldIPAddress    Field = "ip_address"
 	FieldChanged      Field = "changed"
+	FieldSubmittedBy  Field = "submitted_by"
 )
 
 // FilterFields returns the fields outside the metadata, in their usual order.
 func FilterFields() []Field {
 	return []Field{
 		FieldUserID, FieldSessionID, FieldRequestID, FieldAction, FieldResourceType, FieldResourceID,
-		FieldSeverity, FieldIPAddress, FieldChanged,
+		FieldSeverity, FieldIPAddress, FieldChanged, FieldSubmittedBy,
 	}
 }
 
@@ -110,6 +114,8 @@ func (e *Entry) Value(field Field) string {
 		if e.IPAddress.IsValid() {
 			return e.IPAddress.String()
 		}
+	case FieldSubmittedBy:
+		return e.SubmittedBy
 	}
 	return ""
 }

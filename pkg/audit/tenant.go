@@ -81,6 +81,7 @@ const (
 const (
 	MaxTenantName      = 256    // bytes
 	MaxRetentionDays   = 36_500 // a hundred years
+	MaxRetentionRules  = 16
 	MaxSensitiveFields = 256
 	MaxSensitivePath   = 256 // bytes
 )
@@ -99,8 +100,14 @@ type Tenant struct {
 
 // Settings are a tenant's choices for its own log.
 type Settings struct {
-	// RetentionDays is how long an entry is stored after its timestamp; 0: for ever.
+	// RetentionDays is how long an entry is kept after its timestamp; 0: for ever.
 	RetentionDays int `json:"retention_days"`
+	// RetentionRules replace RetentionDays for the entries that they match. The first
+	// match counts.
+	RetentionRules []RetentionRule `json:"retention_rules"`
+	// SearchableDays is how long lists, searches and counts have an entry; 0: as long as it
+	// is kept.
+	SearchableDays int `json:"searchable_days"`
 	// LogLevels are the severities that are stored. Other entries get the status "filtered".
 	LogLevels []Severity `json:"log_levels"`
 	// SensitiveFields are dotted paths, in addition to the default list. "**." means any depth.
@@ -118,7 +125,7 @@ type Settings struct {
 // DefaultSettings returns the settings of a tenant that is created without any.
 func DefaultSettings() Settings {
 	return Settings{
-		RetentionDays: 365, LogLevels: Severities(), SensitiveFields: []string{}, Masking: true,
+		RetentionDays: 365, RetentionRules: []RetentionRule{}, LogLevels: Severities(), SensitiveFields: []string{}, Masking: true,
 		Tier: TierStandard, Isolation: IsolationShared,
 	}
 }
@@ -138,10 +145,8 @@ func (t *Tenant) Validate() []FieldError {
 	case len(t.Name) > MaxTenantName:
 		add("/name", "too_long", "must be at most %d bytes", MaxTenantName)
 	}
+	faults = append(faults, t.Settings.retentionFaults()...)
 	s := &t.Settings
-	if s.RetentionDays < 0 || s.RetentionDays > MaxRetentionDays {
-		add("/settings/retention_days", "out_of_range", "must be from 0 (kept for ever) to %d", MaxRetentionDays)
-	}
 	if len(s.LogLevels) == 0 {
 		add("/settings/log_levels", "required", "must name at least one severity")
 	}
@@ -165,10 +170,53 @@ func (t *Tenant) Validate() []FieldError {
 // HasLogLevel reports whether entries of this severity are stored.
 func (s *Settings) HasLogLevel(severity Severity) bool { return slices.Contains(s.LogLevels, severity) }
 
-// ExpiryOf returns when an entry of time t expires; the zero time means never.
-func (s *Settings) ExpiryOf(t time.Time) time.Time {
-	if s.RetentionDays == 0 {
-		return time.Time{}
+// retentionFaults returns every fault of the settings about retention.
+func (s *Settings) retentionFaults() []FieldError {
+	var faults []FieldError
+	add := func(pointer, code, format string, args ...any) {
+		faults = append(faults, FieldError{Pointer: "/settings/" + pointer, Code: code, Detail: fmt.Sprintf(format, args...)})
 	}
-	return t.Add(time.Duration(s.RetentionDays) * 24 * time.Hour)
+	days := func(pointer string, days int, zero string) {
+		if days < 0 || days > MaxRetentionDays {
+			add(pointer, "out_of_range", "must be from 0 (%s) to %d", zero, MaxRetentionDays)
+		}
+	}
+	days("retention_days", s.RetentionDays, "kept for ever")
+	days("searchable_days", s.SearchableDays, "as long as it is kept")
+	if longest := s.longestRetention(); longest > 0 && s.SearchableDays > longest && s.SearchableDays <= MaxRetentionDays {
+		add("searchable_days", "out_of_range", "must be at most the longest retention, which is %d days", longest)
+	}
+	if len(s.RetentionRules) > MaxRetentionRules {
+		add("retention_rules", "too_many", "must be at most %d rules", MaxRetentionRules)
+		return faults
+	}
+	for i, r := range s.RetentionRules {
+		rule := fmt.Sprintf("retention_rules/%d", i)
+		field, value := r.condition()
+		switch {
+		case (r.Action == "") == (r.Severity == nil):
+			add(rule, "invalid_rule", "must have either action or severity")
+		case r.Severity == nil && !isAction(r.Action):
+			add(rule+"/action", "invalid_action", "must match %s", ActionPattern)
+		case slices.ContainsFunc(s.RetentionRules[:i], func(other RetentionRule) bool {
+			otherField, otherValue := other.condition()
+			return otherField == field && otherValue == value
+		}):
+			add(rule+"/"+string(field), "repeated", "must not be in two rules: the first one decides")
+		}
+		days(rule+"/days", r.Days, "kept for ever")
+	}
+	return faults
+}
+
+// longestRetention returns the most days that an entry can be kept; 0: for ever.
+func (s *Settings) longestRetention() int {
+	longest := s.RetentionDays
+	for _, r := range s.RetentionRules {
+		if longest == 0 || r.Days == 0 {
+			return 0
+		}
+		longest = max(longest, r.Days)
+	}
+	return longest
 }

@@ -31,7 +31,8 @@ const (
 	nameMessage        = "message"
 	nameIdempotencyKey = "idempotency_key"
 	nameReceivedAt     = "received_at"
-	nameExpiresAt      = "expires_at"
+	nameExpiresAt      = "expires_at" // public form only
+	nameSubmittedBy    = "submitted_by"
 	nameChanged        = "changed"
 	nameDigest         = "digest" // stored form only
 )
@@ -103,7 +104,7 @@ var fieldNames = func() map[string]string {
 	for _, n := range []string{
 		nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID,
 		nameTimestamp, nameIPAddress, nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage,
-		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameChanged, nameDigest,
+		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameDigest,
 	} {
 		names[n] = n
 	}

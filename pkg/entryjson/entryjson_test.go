@@ -128,7 +128,7 @@ func TestObjectsComeBackByteForByte(t *testing.T) {
 			t.Errorf("%.60s: %v", object, err)
 			continue
 		}
-		public := entryjson.AppendPublic(nil, &stored)
+		public := entryjson.AppendPublic(nil, &stored, time.Time{})
 		var fields map[string]json.RawMessage
 		if err := json.Unmarshal(public, &fields); err != nil {
 			t.Errorf("%.60s: %v", object, err)
@@ -156,7 +156,7 @@ func fullEntry() audit.Entry {
 		Timestamp: time.UnixMilli(1_700_000_000_123).UTC(), IPAddress: netip.MustParseAddr("2001:db8::1"), UserAgent: "<agent>",
 		Before: audit.Object(`{"a":1}`), After: audit.Object(`{"a":2}`), Metadata: audit.Object(`{"b":[1.0]}`),
 		Severity: audit.SeverityCritical, Message: "line\nbreak", IdempotencyKey: "k",
-		ReceivedAt: time.UnixMilli(1_700_000_001_000).UTC(), ExpiresAt: time.UnixMilli(1_800_000_000_000).UTC(),
+		ReceivedAt: time.UnixMilli(1_700_000_001_000).UTC(), SubmittedBy: "sub:ü",
 		Changed: []string{"a", "b.c\"d"}, Digest: audit.Digest{1, 2, 3},
 	}
 }
@@ -194,7 +194,7 @@ func TestParseStoredErrorsCarryNoContent(t *testing.T) {
 
 func TestPublicFormHasNoDigest(t *testing.T) {
 	entry := fullEntry()
-	if text := entryjson.AppendPublic(nil, &entry); bytes.Contains(text, []byte("digest")) {
+	if text := entryjson.AppendPublic(nil, &entry, time.Time{}); bytes.Contains(text, []byte("digest")) {
 		t.Errorf("got text %q, want it without %q", text, []byte("digest"))
 	} else if !json.Valid(text) {
 		t.Errorf("got text %q, want valid JSON", text)

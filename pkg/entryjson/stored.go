@@ -13,12 +13,13 @@ import (
 )
 
 // AppendPublic appends the entry as clients get it: the fields that are set, without
-// the digest.
-func AppendPublic(dst []byte, e *audit.Entry) []byte {
-	return append(appendFields(dst, e), '}')
+// the digest. expiresAt is the entry's end by the tenant's current settings; zero: never.
+func AppendPublic(dst []byte, e *audit.Entry, expiresAt time.Time) []byte {
+	return append(appendTime(appendFields(dst, e), nameExpiresAt, expiresAt), '}')
 }
 
-// AppendStored appends the entry as queues and stores have it: AppendPublic and the digest.
+// AppendStored appends the entry as queues and stores have it: the fields that are set
+// and the digest.
 func AppendStored(dst []byte, e *audit.Entry) []byte {
 	dst = append(appendFields(dst, e), `,"`+nameDigest+`":"`...)
 	dst = hex.AppendEncode(dst, e.Digest[:])
@@ -62,7 +63,7 @@ func appendFields(dst []byte, e *audit.Entry) []byte {
 	text(nameMessage, e.Message)
 	text(nameIdempotencyKey, e.IdempotencyKey)
 	dst = appendTime(dst, nameReceivedAt, e.ReceivedAt)
-	dst = appendTime(dst, nameExpiresAt, e.ExpiresAt)
+	text(nameSubmittedBy, e.SubmittedBy)
 	return appendChanged(dst, e.Changed)
 }
 
@@ -115,8 +116,8 @@ func appendTime(dst []byte, name string, t time.Time) []byte {
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
 // ParseStored parses the text of AppendStored. It also parses the text of AppendPublic,
-// with a zero digest. It ignores unknown fields, so that it can parse the text of a
-// later version. The result has no reference to text.
+// with a zero digest. It ignores expires_at and unknown fields, so that it can parse the text
+// of an earlier or later version. The result has no reference to text.
 func ParseStored(text []byte) (audit.Entry, error) {
 	var e audit.Entry
 	var fault error
@@ -197,8 +198,8 @@ func storedText(e *audit.Entry, name, text string) (err error) {
 		e.IdempotencyKey = text
 	case nameReceivedAt:
 		e.ReceivedAt, err = storedTime(text)
-	case nameExpiresAt:
-		e.ExpiresAt, err = storedTime(text)
+	case nameSubmittedBy:
+		e.SubmittedBy = text
 	case nameDigest:
 		if len(text) != 2*len(e.Digest) {
 			return errStored

@@ -50,10 +50,13 @@ type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 }
 
-// Origin is the source of a request: the defaults of ip_address and user_agent.
+// Origin is the source of a request: submitted_by, and the defaults of ip_address and
+// user_agent.
 type Origin struct {
-	IPAddress netip.Addr
-	UserAgent string
+	// SubmittedBy is the credential; see access.Principal.SubmittedBy.
+	SubmittedBy string
+	IPAddress   netip.Addr
+	UserAgent   string
 }
 
 // Outcome is the result of one submitted entry.
@@ -71,6 +74,6 @@ const (
 	Accepted  OutcomeStatus = "accepted"
 	Duplicate OutcomeStatus = "duplicate" // the same identity twice in one request
 	Filtered  OutcomeStatus = "filtered"  // its severity is outside the tenant's log_levels
-	Expired   OutcomeStatus = "expired"   // older than the tenant's retention
+	Expired   OutcomeStatus = "expired"   // past its end, or older than the tenant's searchable_days
 	Rejected  OutcomeStatus = "rejected"
 )

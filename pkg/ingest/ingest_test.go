@@ -20,6 +20,8 @@ import (
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 123_000_000, time.UTC)
 
+func clock() time.Time { return now }
+
 // queue keeps what was sent; err makes it refuse.
 type queue struct {
 	bodies []string
@@ -74,6 +76,11 @@ var origin = ingest.Origin{IPAddress: netip.MustParseAddr("192.0.2.9"), UserAgen
 
 func TestSubmitDecidesOnEachEntryAlone(t *testing.T) {
 	derived := audit.DeriveEntryID("acme", now, "k")
+	failure, critical := audit.SeverityError, audit.SeverityCritical
+	rules := func(s *audit.Settings) {
+		s.RetentionRules = []audit.RetentionRule{{Severity: &failure}, {Action: "CREATE", Days: 10}, {Severity: &critical}}
+	}
+	searchable := func(s *audit.Settings) { s.SearchableDays = 30 }
 	for name, test := range map[string]struct {
 		members, pointer, code string
 		status                 ingest.OutcomeStatus
@@ -93,10 +100,16 @@ func TestSubmitDecidesOnEachEntryAlone(t *testing.T) {
 		"at retention":        {members: `,"timestamp":"2025-11-23T12:00:00.123Z"`, status: ingest.Expired},
 		"just in retention":   {members: `,"timestamp":"2025-11-23T12:00:00.124Z"`, status: ingest.Accepted},
 		"kept for ever":       {members: `,"timestamp":"1970-01-01T00:00:00Z"`, status: ingest.Accepted, settings: func(s *audit.Settings) { s.RetentionDays = 0 }},
+		"rule, at its end":    {members: `,"timestamp":"2026-11-13T12:00:00.123Z"`, status: ingest.Expired, settings: rules},
+		"rule, before":        {members: `,"timestamp":"2026-11-13T12:00:00.124Z"`, status: ingest.Accepted, settings: rules},
+		"the first rule":      {members: `,"timestamp":"1970-01-01T00:00:00Z","severity":"CRITICAL"`, status: ingest.Expired, settings: rules},
+		"other severity":      {members: `,"timestamp":"2020-01-01T00:00:00Z","severity":"ERROR"`, status: ingest.Accepted, settings: rules},
+		"as old as lists":     {members: `,"timestamp":"2026-10-24T12:00:00.123Z"`, status: ingest.Accepted, settings: searchable},
+		"older than lists":    {members: `,"timestamp":"2026-10-24T12:00:00.122Z"`, status: ingest.Expired, settings: searchable},
 		"filtered":            {members: `,"severity":"INFO"`, status: ingest.Filtered, settings: func(s *audit.Settings) { s.LogLevels = []audit.Severity{audit.SeverityError} }},
 		"own tenant":          {members: `,"tenant_id":"acme"`, status: ingest.Accepted},
 		"foreign tenant":      {members: `,"tenant_id":"other"`, status: ingest.Rejected, pointer: "/tenant_id", code: "tenant_mismatch"},
-		"made by the service": {members: `,"received_at":5,"expires_at":"x","changed":[1]`, status: ingest.Accepted},
+		"made by the service": {members: `,"received_at":5,"expires_at":"x","changed":[1],"submitted_by":{}`, status: ingest.Accepted},
 		"message at limit":    {members: `,"message":"` + strings.Repeat("m", audit.MaxMessage) + `"`, status: ingest.Accepted},
 		"message over limit":  {members: `,"message":"` + strings.Repeat("m", audit.MaxMessage+1) + `"`, status: ingest.Rejected, pointer: "/message", code: "too_long"},
 		"odd action":          {members: `,"action":"x"`, status: ingest.Rejected, pointer: "/action", code: "duplicate_key"},
@@ -175,18 +188,32 @@ func TestDefaultsAreFilledInOnlyWhereNothingWasSent(t *testing.T) {
 	if got[0].ReceivedAt != now {
 		t.Errorf("got received at %v, want %v", got[0].ReceivedAt, now)
 	}
-	if got[0].ExpiresAt != now.AddDate(0, 0, 365) {
-		t.Errorf("got expires at %v, want %v", got[0].ExpiresAt, now.AddDate(0, 0, 365))
-	}
 	if got[0].Tenant != "acme" {
 		t.Errorf("got tenant %q, want %q", got[0].Tenant, "acme")
+	}
+}
+
+func TestSubmittedByIsTheCredential(t *testing.T) {
+	s, standard, _ := service()
+	from := origin
+	from.SubmittedBy = "key:7"
+	if _, err := s.Submit(t.Context(), tenant(nil), from, [][]byte{text(`,"submitted_by":"service"`)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Record(t.Context(), tenant(nil), audit.Entry{UserID: "ann", Action: "A", ResourceType: "r", SubmittedBy: "key:7"}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"key:7", audit.SubmittedByService} {
+		if got := standard.entries(t)[i].SubmittedBy; got != want {
+			t.Errorf("entry %d was submitted by %q, want %q", i, got, want)
+		}
 	}
 }
 
 func TestRetriesHaveOneIdentityWhateverTheCaller(t *testing.T) {
 	s, standard, _ := service()
 	body := text(`,"idempotency_key":"k","timestamp":"2026-11-01T00:00:00Z"`)
-	for _, from := range []ingest.Origin{origin, {UserAgent: "another"}} {
+	for _, from := range []ingest.Origin{origin, {UserAgent: "another", SubmittedBy: "key:7"}} {
 		if _, err := s.Submit(t.Context(), tenant(nil), from, [][]byte{body}); err != nil {
 			t.Fatal(err)
 		}
@@ -357,6 +384,7 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			index, stream, quarantine := &queue{}, &queue{}, &held{}
 			p := ingest.Persister{
+				Now:   clock,
 				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
 				Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}, Stream: stream,
 			}
@@ -387,7 +415,7 @@ func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
 		"gone": {}, "on its way": {"acme": {ID: "acme", Status: audit.TenantDeleting}},
 	} {
 		entries := &store{}
-		p := ingest.Persister{Store: entries, Tenants: tenants, Index: &queue{}}
+		p := ingest.Persister{Now: clock, Store: entries, Tenants: tenants, Index: &queue{}}
 		if err := persist(t, &p, packed(t, 2)); err != nil {
 			t.Error(err)
 		} else if len(entries.entries) != 0 {
@@ -404,7 +432,7 @@ func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 		"subscribers": {Store: &store{}, Index: &queue{}, Subscribers: subscribers{err: broken}},
 		"stream":      {Store: &store{}, Index: &queue{}, Subscribers: subscribers{exist: true}, Stream: &queue{err: broken}},
 	} {
-		p.Tenants = directory{"acme": tenant(nil)}
+		p.Tenants, p.Now = directory{"acme": tenant(nil)}, clock
 		if err := persist(t, &p, packed(t, 1)); !errors.Is(err, broken) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -420,7 +448,7 @@ func TestPersistBuriesPoisonAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead, index, entries := &queue{}, &queue{}, &store{}
-	p := ingest.Persister{Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}}
+	p := ingest.Persister{Now: clock, Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}}
 	if err := persist(t, &p, bodies[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -494,6 +522,7 @@ func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
 	}}
 	index := &lockedQueue{}
 	p := ingest.Persister{
+		Now:   clock,
 		Store: entries, Index: index, DeadLetters: &lockedQueue{}, Subscribers: subscribers{},
 		Tenants: directory{"acme": {ID: "acme"}, "globex": {ID: "globex"}, "down": {ID: "down"}},
 	}
@@ -527,5 +556,87 @@ func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
 	}
 	if got, want := len(index.bodies), 1+2; got != want {
 		t.Errorf("forwarded %d messages, want %d", got, want)
+	}
+}
+
+// TestPersistDropsOnlyWhatExpiredLongAgo: an entry that was accepted is stored unless its end
+// is over seven days past. The clock that accepted it can have been wrong, and settings can
+// change.
+func TestPersistDropsOnlyWhatExpiredLongAgo(t *testing.T) {
+	const day = 24 * time.Hour
+	ages := []time.Duration{0, 10 * day, 11 * day, 17 * day, 17*day + time.Millisecond, 400 * day}
+	var entries []audit.Entry
+	for i, age := range ages {
+		at := now.Add(-age)
+		entries = append(entries, audit.Entry{
+			ID: audit.NewEntryID(at, [10]byte{byte(i)}), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at,
+		})
+	}
+	bodies, err := envelope.Pack("acme", entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := func(s *audit.Settings) { s.RetentionDays = 10 }
+	for name, test := range map[string]struct {
+		settings func(*audit.Settings)
+		stored   int
+	}{
+		"ten days":         {short, 4},
+		"for ever":         {func(s *audit.Settings) { s.RetentionDays = 0 }, 6},
+		"a rule":           {func(s *audit.Settings) { short(s); s.RetentionRules = []audit.RetentionRule{{Action: "A", Days: 1}} }, 1},
+		"searchable_days":  {func(s *audit.Settings) { s.RetentionDays, s.SearchableDays = 0, 1 }, 6},
+		"under legal hold": {func(s *audit.Settings) { short(s); s.LegalHold = true }, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			system, index, dropped := &store{}, &queue{}, 0
+			p := ingest.Persister{
+				Now: clock, Store: system, Index: index, Tenants: directory{"acme": tenant(test.settings)}, Subscribers: subscribers{},
+				Dropped: func(_ context.Context, tenant audit.TenantID, entries int) {
+					if tenant != "acme" {
+						t.Errorf("counted for %s, want acme", tenant)
+					}
+					dropped += entries
+				},
+			}
+			if err := persist(t, &p, bodies[0]); err != nil {
+				t.Fatal(err)
+			}
+			if got := len(system.entries); got != test.stored {
+				t.Errorf("stored %d entries, want %d", got, test.stored)
+			}
+			if got := len(index.entries(t)); got != test.stored {
+				t.Errorf("forwarded %d entries, want %d", got, test.stored)
+			}
+			if want := len(entries) - test.stored; dropped != want {
+				t.Errorf("counted %d entries, want %d", dropped, want)
+			}
+		})
+	}
+}
+
+// TestPersistCountsOnlyOnce: a message that fails is delivered again, and counts then.
+func TestPersistCountsOnlyOnce(t *testing.T) {
+	at := now.AddDate(-3, 0, 0)
+	old := audit.Entry{ID: audit.NewEntryID(at, [10]byte{1}), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at}
+	young := old
+	young.ID, young.Timestamp = audit.NewEntryID(now, [10]byte{1}), now
+	bodies, err := envelope.Pack("acme", []audit.Entry{old, young})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped := 0
+	p := ingest.Persister{
+		Now: clock, Store: &store{err: errors.New("down")}, Index: &queue{}, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{},
+		Dropped: func(_ context.Context, _ audit.TenantID, entries int) { dropped += entries },
+	}
+	if err := persist(t, &p, bodies[0]); err == nil {
+		t.Fatal("no error from a store that is down")
+	}
+	p.Store = &store{}
+	if err := persist(t, &p, bodies[0]); err != nil {
+		t.Fatal(err)
+	}
+	if dropped != 1 {
+		t.Errorf("counted %d entries, want 1", dropped)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,7 +25,16 @@ type Persister struct {
 	Stream      Queue
 	// DeadLetters gets the lines that cannot be read as an entry.
 	DeadLetters Queue
+	Now         func() time.Time
+	// Dropped gets the number of entries that were not stored because they expired more than
+	// maxOverdue ago; nil: nothing counts them. It is called concurrently.
+	Dropped func(ctx context.Context, tenant audit.TenantID, entries int)
 }
+
+// maxOverdue is how long after its end an accepted entry is still stored. The end is that of
+// the tenant's settings at the time of storing. The time covers clocks that differ, and
+// settings that are lengthened again.
+const maxOverdue = 7 * 24 * time.Hour
 
 // maxTenantsAtOnce bounds the tenants whose entries are stored at the same time.
 const maxTenantsAtOnce = 10
@@ -33,8 +44,9 @@ const maxTenantsAtOnce = 10
 //
 // A message without an error may be deleted. Each of its entries is then stored and on
 // the queues of the next steps, or in quarantine with its reason. An unreadable line is
-// a dead letter. If the tenant is deleted or being deleted, the entries are dropped. A
-// message with an error must be delivered again.
+// a dead letter. If the tenant is deleted or being deleted, the entries are dropped. So
+// are entries that expired more than maxOverdue ago. A message with an error must be
+// delivered again.
 func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
 	return envelope.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
 		var running errgroup.Group
@@ -74,14 +86,52 @@ func (p *Persister) persistTenant(ctx context.Context, messages []envelope.Messa
 
 func (p *Persister) persistTogether(ctx context.Context, messages []envelope.Message) error {
 	tenant := messages[0].Contents.Tenant
-	deleted, err := audit.IsDeleted(p.Tenants.Tenant(ctx, tenant))
+	record, err := p.Tenants.Tenant(ctx, tenant)
+	deleted, err := audit.IsDeleted(record, err)
 	if err != nil {
 		return fmt.Errorf("persist %s: %w", tenant, err)
 	}
 	if deleted {
 		return nil
 	}
-	entries := envelope.Entries(messages)
+	all := envelope.Entries(messages)
+	entries := p.withoutOverdue(&record, all)
+	if err := p.store(ctx, messages, entries); err != nil {
+		return err
+	}
+	// Last, so that messages that are delivered again during an outage neither send dead
+	// letters nor count each time.
+	if err := p.deadLetterPoison(ctx, messages); err != nil {
+		return fmt.Errorf("persist %s: %w", tenant, err)
+	}
+	if dropped := len(all) - len(entries); dropped > 0 && p.Dropped != nil {
+		p.Dropped(ctx, tenant, dropped)
+	}
+	return nil
+}
+
+// withoutOverdue returns the entries without those whose end was more than maxOverdue ago. A
+// legal hold keeps all of them.
+func (p *Persister) withoutOverdue(tenant *audit.Tenant, entries []audit.Entry) []audit.Entry {
+	before := p.Now().Add(-maxOverdue)
+	overdue := func(e *audit.Entry) bool {
+		end := tenant.Settings.ExpiryOf(e)
+		return !tenant.Settings.LegalHold && !end.IsZero() && end.Before(before)
+	}
+	for i := range entries {
+		if overdue(&entries[i]) { // rare: only then are entries copied
+			return slices.DeleteFunc(slices.Clone(entries), func(e audit.Entry) bool { return overdue(&e) })
+		}
+	}
+	return entries
+}
+
+// store stores the entries of the messages and sends them to the next steps.
+func (p *Persister) store(ctx context.Context, messages []envelope.Message, entries []audit.Entry) error {
+	tenant := messages[0].Contents.Tenant
+	if len(entries) == 0 {
+		return nil
+	}
 	appended, err := p.Store.Append(ctx, tenant, entries)
 	if err != nil {
 		return fmt.Errorf("persist %d entries of %s: %w", len(entries), tenant, err)
@@ -91,14 +141,7 @@ func (p *Persister) persistTogether(ctx context.Context, messages []envelope.Mes
 			return fmt.Errorf("quarantine %d entries of %s: %w", len(appended.Rejections), tenant, err)
 		}
 	}
-	if err := p.forward(ctx, messages, entries, appended); err != nil {
-		return err
-	}
-	// Last, so that messages that are delivered again during an outage do not send dead letters each time.
-	if err := p.deadLetterPoison(ctx, messages); err != nil {
-		return fmt.Errorf("persist %s: %w", tenant, err)
-	}
-	return nil
+	return p.forward(ctx, messages, entries, appended)
 }
 
 // forward sends the stored entries to the next steps. The message that first brought a
@@ -132,7 +175,7 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 // repack returns the messages for the next steps: the message itself if it is the only
 // one and all of its entries are new, else new messages with the new entries of all.
 func repack(messages []envelope.Message, entries []audit.Entry, appended Appended) ([]string, error) {
-	unchanged := len(appended.Rejections) == 0 && len(appended.Repeated) == 0
+	unchanged := len(appended.Rejections) == 0 && len(appended.Repeated) == 0 && len(entries) == len(messages[0].Contents.Entries)
 	if unchanged && len(messages) == 1 && len(messages[0].Contents.Poison) == 0 {
 		return []string{messages[0].Body}, nil
 	}

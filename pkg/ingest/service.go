@@ -44,11 +44,11 @@ func (s *Service) SubmitKeyed(ctx context.Context, tenant audit.Tenant, origin O
 
 // Record writes an entry about an action of the service into the tenant's log.
 // The caller sets user, action, resource, states, metadata and message. Record
-// sets the rest. The tenant's log_levels do not apply.
+// sets the rest. The tenant's log_levels and retention_rules do not apply.
 func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error {
 	now := s.now()
 	entry.Tenant, entry.Timestamp, entry.ReceivedAt = tenant.ID, now, now
-	entry.ExpiresAt = tenant.Settings.ExpiryOf(now)
+	entry.SubmittedBy = audit.SubmittedByService
 	entry.ID = audit.NewEntryID(now, s.random())
 	changed, err := entryjson.Changed(entry.Before, entry.After)
 	if err != nil {
@@ -150,7 +150,7 @@ func (b *batch) submit(text []byte, key string) Outcome {
 	switch settings := &b.tenant.Settings; {
 	case !settings.HasLogLevel(entry.Severity):
 		return Outcome{ID: entry.ID, Status: Filtered}
-	case settings.RetentionDays > 0 && !settings.ExpiryOf(entry.Timestamp).After(b.now):
+	case !settings.IsVisible(entry, b.now):
 		return Outcome{ID: entry.ID, Status: Expired}
 	}
 	changed, err := entryjson.Changed(entry.Before, entry.After)
@@ -158,7 +158,6 @@ func (b *batch) submit(text []byte, key string) Outcome {
 		return rejected(entry.ID, audit.Invalid("/after_state", "invalid_json", "must be a JSON object that can be compared with before_state"))
 	}
 	entry.Changed = changed
-	entry.ExpiresAt = b.tenant.Settings.ExpiryOf(entry.Timestamp)
 	b.seen[entry.ID] = entry.Digest
 	b.packer.Add(entry)
 	return Outcome{ID: entry.ID, Status: Accepted}
@@ -202,7 +201,7 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 	if faults = b.identify(s); len(faults) > 0 {
 		return faults
 	}
-	s.Tenant, s.ReceivedAt = b.tenant.ID, b.now
+	s.Tenant, s.ReceivedAt, s.SubmittedBy = b.tenant.ID, b.now, b.origin.SubmittedBy
 	if !s.HasIPAddress {
 		s.IPAddress = b.origin.IPAddress
 	}

@@ -1,5 +1,6 @@
 // Package quarantine stores accepted entries that a later step rejected, each with
-// its reason, until an administrator retries or deletes them.
+// its reason, until an administrator retries or deletes them. An item is kept as long as
+// its entry would be by the tenant's current settings.
 package quarantine
 
 import (
@@ -19,9 +20,7 @@ type Item struct {
 	Code          string
 	Reason        string
 	QuarantinedAt time.Time
-	// ExpiresAt is when the tenant's retention of the entry ends; zero: never.
-	ExpiresAt time.Time
-	Entry     audit.Entry
+	Entry         audit.Entry
 }
 
 // Store stores items. Every method is limited to one tenant.

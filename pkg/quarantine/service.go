@@ -54,7 +54,7 @@ func (s *Service) Add(ctx context.Context, tenant audit.TenantID, step string, e
 		}
 		seen[id] = true
 		items = append(items, Item{
-			ID: id, Step: step, Code: r.Code, Reason: cut(r.Reason, maxReason), QuarantinedAt: now, ExpiresAt: e.ExpiresAt, Entry: e,
+			ID: id, Step: step, Code: r.Code, Reason: cut(r.Reason, maxReason), QuarantinedAt: now, Entry: e,
 		})
 	}
 	if len(items) == 0 {
@@ -92,12 +92,27 @@ func cut(text string, limit int) string {
 	return text[:limit]
 }
 
+// IsExpired reports whether the item's entry has reached its end by the tenant's current
+// settings. Such an item must not be shown.
+func (s *Service) IsExpired(tenant *audit.Tenant, item *Item) bool {
+	return tenant.Settings.IsExpired(&item.Entry, s.Now())
+}
+
+// item returns an item that has not expired.
+func (s *Service) item(ctx context.Context, tenant *audit.Tenant, id string) (Item, error) {
+	item, err := s.Store.Item(ctx, tenant.ID, id)
+	if err == nil && s.IsExpired(tenant, &item) {
+		return Item{}, audit.ErrNotFound
+	}
+	return item, err
+}
+
 // Retry sends the item's entry to the queue of its step and then removes the item.
 // If the step rejects the entry again, the item returns under the same id. After
 // an error the item still exists. The step may process the entry anyway, which
 // does no harm.
 func (s *Service) Retry(ctx context.Context, by access.Principal, tenant audit.Tenant, id string) error {
-	item, err := s.Store.Item(ctx, tenant.ID, id)
+	item, err := s.item(ctx, &tenant, id)
 	if err != nil {
 		return fmt.Errorf("retry quarantine item of %s: %w", tenant.ID, err)
 	}
@@ -166,7 +181,7 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, tenant audit.
 	if tenant.Settings.LegalHold {
 		return fmt.Errorf("delete quarantine item of %s: it is under legal hold: %w", tenant.ID, audit.ErrConflict)
 	}
-	item, err := s.Store.Item(ctx, tenant.ID, id)
+	item, err := s.item(ctx, &tenant, id)
 	if err != nil {
 		return fmt.Errorf("delete quarantine item of %s: %w", tenant.ID, err)
 	}

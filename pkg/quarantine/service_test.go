@@ -106,7 +106,7 @@ func newFixture(t *testing.T) *fixture {
 func entry(n byte) audit.Entry {
 	return audit.Entry{
 		ID: audit.NewEntryID(epoch, [10]byte{n}), Tenant: "acme", UserID: "u1", Action: "VIEW", ResourceType: "order", Timestamp: epoch, ReceivedAt: epoch,
-		ExpiresAt: epoch.AddDate(1, 0, 0), Message: "a secret message", Metadata: audit.Object(`{"n":1e400}`), Digest: audit.Digest{n},
+		Message: "a secret message", Metadata: audit.Object(`{"n":1e400}`), Digest: audit.Digest{n},
 	}
 }
 
@@ -157,9 +157,6 @@ func TestAdd(t *testing.T) {
 		}
 		if !item.QuarantinedAt.Equal(epoch) {
 			t.Errorf("%+v: got quarantined at %v, want %v", item, item.QuarantinedAt, epoch)
-		}
-		if !item.ExpiresAt.Equal(epoch.AddDate(1, 0, 0)) {
-			t.Errorf("%+v: got expires at %v, want %v", item, item.ExpiresAt, epoch.AddDate(1, 0, 0))
 		}
 		if item.Entry.UserID != "u1" {
 			t.Errorf("%+v: got user ID %q, want %q", item, item.Entry.UserID, "u1")

@@ -44,7 +44,8 @@ func NewCandidate(e audit.Entry) *Candidate {
 
 // Matches reports whether the entry matches the filter, as an index would decide.
 func (c *Candidate) Matches(filter audit.Filter) bool {
-	return c.within(filter.From, filter.To) && (filter.Where == nil || c.meets(filter.Where))
+	return c.within(filter.From, filter.To) && (filter.Where == nil || c.meets(filter.Where)) &&
+		(filter.Unexpired == nil || c.meets(filter.Unexpired))
 }
 
 func (c *Candidate) meets(e audit.Expr) bool {

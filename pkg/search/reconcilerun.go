@@ -19,7 +19,7 @@ type TenantLister interface {
 
 // ReconcileRun reconciles every tenant that is not being deleted. One run compares
 // today, yesterday and one older day of each tenant, in UTC. The clock chooses the older
-// day. With n older days, counted from the oldest entry within the retention, each is
+// day. With n older days, counted from the oldest entry that reads can return, each is
 // compared at least once in 2n runs.
 type ReconcileRun struct {
 	Reconciler *Reconciler
@@ -147,11 +147,7 @@ func (r *reconcileRun) tenant(ctx context.Context, t *audit.Tenant) error {
 // if the tenant has no entry that old.
 func (r *reconcileRun) olderDay(ctx context.Context, t *audit.Tenant) (time.Time, error) {
 	yesterday := r.today.Add(-oneDay)
-	var from time.Time
-	if days := t.Settings.RetentionDays; days > 0 {
-		from = r.today.AddDate(0, 0, -days)
-	}
-	oldest, err := r.Reconciler.Store.IDs(ctx, t.ID, from, yesterday, audit.EntryID{}, 1)
+	oldest, err := r.Reconciler.Store.IDs(ctx, t.ID, t.Settings.VisibleFrom(r.today), yesterday, audit.EntryID{}, 1)
 	if err != nil || len(oldest) == 0 {
 		return time.Time{}, err
 	}

@@ -36,7 +36,16 @@ type List struct {
 	// Degraded says that the entries come from the system of record, because the
 	// index is unavailable. The two can differ by the most recent entries.
 	Degraded bool
+	// SearchableFrom is the earliest timestamp in the list because of the tenant's
+	// searchable_days; zero: it has no such bound.
+	SearchableFrom time.Time
 }
+
+// visibleStep is the longest time for which a list or a count can have an entry after its
+// end. Within a step all requests have the same bounds, so that an index can cache them.
+const visibleStep = time.Minute
+
+func (s *Service) roundedNow() time.Time { return s.Now().UTC().Truncate(visibleStep) }
 
 // Find answers GET /logs. params are the query parameters: filters, q, from,
 // to, sort, limit, cursor. Unknown or faulty ones are an *audit.ValidationError.
@@ -57,12 +66,14 @@ func (s *Service) Find(ctx context.Context, tenant audit.Tenant, scope access.Sc
 		return List{}, err
 	}
 	filter.Where = audit.All(filter.Where, scope.Expr())
+	now := s.roundedNow()
+	filter = tenant.Settings.Visible(filter, now)
 	page, degraded, err := s.find(ctx, tenant, filter, request)
 	if err != nil {
 		return List{}, err
 	}
 	answer := s.list(list, request, page)
-	answer.Degraded = degraded
+	answer.Degraded, answer.SearchableFrom = degraded, tenant.Settings.SearchableFrom(now)
 	return answer, nil
 }
 
@@ -163,6 +174,7 @@ func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.S
 		return audit.Stats{}, request, err
 	}
 	filter.Where = audit.All(filter.Where, scope.Expr())
+	filter = tenant.Settings.Visible(filter, s.roundedNow())
 	stats, err = s.Index.Stats(ctx, tenant.ID, filter, request)
 	return stats, request, err
 }
@@ -177,7 +189,8 @@ type Found struct {
 const recent = 5 * time.Minute
 
 // Entry answers GET /logs/{id}. It returns audit.ErrNotFound if the entry does not
-// exist or is outside the scope, and a *NotYetError if it may still be in a queue.
+// exist, has expired or is outside the scope, a *NotYetError if it may still be in a
+// queue, and an *ArchivedError if it is older than the tenant's searchable_days.
 func (s *Service) Entry(ctx context.Context, tenant audit.Tenant, scope access.Scope, id audit.EntryID) (Found, error) {
 	entry, err := s.Reader.Entry(ctx, tenant.ID, id)
 	if errors.Is(err, audit.ErrNotFound) && s.Now().Sub(id.Time()) < recent {
@@ -186,8 +199,11 @@ func (s *Service) Entry(ctx context.Context, tenant audit.Tenant, scope access.S
 	if err != nil {
 		return Found{}, err
 	}
-	if !scope.Allows(&entry) {
+	switch now := s.Now(); {
+	case !scope.Allows(&entry), tenant.Settings.IsExpired(&entry, now):
 		return Found{}, audit.ErrNotFound
+	case !tenant.Settings.IsSearchable(&entry, now):
+		return Found{}, &ArchivedError{SearchableDays: tenant.Settings.SearchableDays}
 	}
 	found := Found{Entry: entry, Status: audit.StatusStored}
 	// The entry comes from the system of record. If the index does not answer,
@@ -209,3 +225,11 @@ type NotYetError struct{ RetryAfter time.Duration }
 func (e *NotYetError) Error() string { return "not stored yet" }
 
 func (e *NotYetError) Unwrap() error { return audit.ErrNotFound }
+
+// ArchivedError says that an entry is kept but is older than the tenant's searchable_days.
+// It is an audit.ErrNotFound.
+type ArchivedError struct{ SearchableDays int }
+
+func (e *ArchivedError) Error() string { return "not searchable any more" }
+
+func (e *ArchivedError) Unwrap() error { return audit.ErrNotFound }

@@ -25,31 +25,32 @@ func (s *Service) Deliver(ctx context.Context, body string) error {
 		if m.Version != resumeVersion {
 			return fmt.Errorf("deliver: resume message version %d, known is %d", m.Version, resumeVersion)
 		}
-		return s.ifTenantExists(ctx, m.Tenant, func() error {
-			return s.deliver(ctx, newWindow(s, m.Tenant, nil), m.Connection)
+		return s.ifTenantExists(ctx, m.Tenant, func(tenant audit.Tenant) error {
+			return s.deliver(ctx, newWindow(s, tenant, nil), m.Connection)
 		})
 	}
 	contents, err := envelope.Unpack(body)
 	if err != nil {
 		return fmt.Errorf("deliver: %w", err)
 	}
-	return s.ifTenantExists(ctx, contents.Tenant, func() error { return s.deliverNew(ctx, contents) })
+	return s.ifTenantExists(ctx, contents.Tenant, func(tenant audit.Tenant) error { return s.deliverNew(ctx, tenant, contents) })
 }
 
 // ifTenantExists calls do unless the tenant is deleted or being deleted.
-func (s *Service) ifTenantExists(ctx context.Context, id audit.TenantID, do func() error) error {
-	deleted, err := audit.IsDeleted(s.Tenants.Tenant(ctx, id))
+func (s *Service) ifTenantExists(ctx context.Context, id audit.TenantID, do func(tenant audit.Tenant) error) error {
+	tenant, err := s.Tenants.Tenant(ctx, id)
+	deleted, err := audit.IsDeleted(tenant, err)
 	if err != nil {
 		return fmt.Errorf("deliver %s: %w", id, err)
 	}
 	if deleted {
 		return nil
 	}
-	return do()
+	return do(tenant)
 }
 
 // deliverNew appends entries to their tenant's stream and delivers them.
-func (s *Service) deliverNew(ctx context.Context, contents envelope.Contents) error {
+func (s *Service) deliverNew(ctx context.Context, tenant audit.Tenant, contents envelope.Contents) error {
 	ids := make([]audit.EntryID, len(contents.Entries))
 	for i := range contents.Entries {
 		ids[i] = contents.Entries[i].ID
@@ -57,7 +58,7 @@ func (s *Service) deliverNew(ctx context.Context, contents envelope.Contents) er
 	if err := s.Segments.Append(ctx, contents.Tenant, ids); err != nil {
 		return fmt.Errorf("append %d entries to the stream of %s: %w", len(ids), contents.Tenant, err)
 	}
-	if err := s.deliverAll(ctx, contents.Tenant, contents.Entries); err != nil {
+	if err := s.deliverAll(ctx, tenant, contents.Entries); err != nil {
 		return err
 	}
 	if len(contents.Poison) > 0 { // the sender packs readable entries only: the message was damaged
@@ -67,10 +68,10 @@ func (s *Service) deliverNew(ctx context.Context, contents envelope.Contents) er
 }
 
 // deliverAll delivers to every subscriber of the tenant, each independently.
-func (s *Service) deliverAll(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error {
-	ids, err := s.Connections.Subscribed(ctx, tenant)
+func (s *Service) deliverAll(ctx context.Context, tenant audit.Tenant, entries []audit.Entry) error {
+	ids, err := s.Connections.Subscribed(ctx, tenant.ID)
 	if err != nil {
-		return fmt.Errorf("find the subscribers of %s: %w", tenant, err)
+		return fmt.Errorf("find the subscribers of %s: %w", tenant.ID, err)
 	}
 	var (
 		w       = newWindow(s, tenant, entries)
@@ -106,7 +107,7 @@ func (s *Service) deliver(ctx context.Context, w *window, id string) error {
 			contended, err = d.attempt(ctx)
 		}
 		if err != nil {
-			return fmt.Errorf("deliver to a subscriber of %s: %w", w.tenant, err)
+			return fmt.Errorf("deliver to a subscriber of %s: %w", w.tenant.ID, err)
 		}
 	}
 	return nil

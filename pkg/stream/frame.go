@@ -2,6 +2,7 @@ package stream
 
 import (
 	"slices"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -53,8 +54,8 @@ func (b *batch) text(cursor string) []byte {
 
 // itemOf returns the entry's text as clients see it. If the text is too long for a frame,
 // it leaves out the longest fields and names them.
-func itemOf(e *audit.Entry) []byte {
-	text := entryjson.AppendPublic(nil, e)
+func itemOf(e *audit.Entry, expiresAt time.Time) []byte {
+	text := entryjson.AppendPublic(nil, e, expiresAt)
 	if len(text) <= itemBytes {
 		return text
 	}
@@ -62,7 +63,7 @@ func itemOf(e *audit.Entry) []byte {
 	var omitted []string
 	for len(text) > itemBytes && len(omitted) < len(longFields) {
 		omitted = append(omitted, omitLongest(&shorter))
-		text = entryjson.AppendPublic(text[:0], &shorter)
+		text = entryjson.AppendPublic(text[:0], &shorter, expiresAt)
 		text = append(text[:len(text)-1], `,"omitted":`...)
 		names, err := json.Marshal(omitted)
 		if err != nil {

@@ -22,7 +22,7 @@ const (
 // sendPending sends the pending entries until the delivery's time is up, and
 // reports whether entries are still pending then.
 func (d *delivery) sendPending(ctx context.Context) (pending bool, err error) {
-	if d.Tenant != d.window.tenant {
+	if d.Tenant != d.window.tenant.ID {
 		return false, errors.New("the connection is of another tenant")
 	}
 	sub := d.Subscription
@@ -126,12 +126,13 @@ func (d *delivery) sendSegment(ctx context.Context, segment Segment, filter audi
 		return err
 	}
 	var b batch
+	settings, now := &d.window.tenant.Settings, d.Now()
 	for i := d.Subscription.At.Within; i < len(segment.IDs); i++ {
 		c := candidates[segment.IDs[i]]
-		if c == nil || !c.Matches(filter) { // nil: the entry was deleted
+		if c == nil || !settings.IsVisible(&c.Entry, now) || !c.Matches(filter) { // nil: the entry was deleted
 			continue
 		}
-		item := itemOf(&c.Entry)
+		item := itemOf(&c.Entry, settings.ExpiryOf(&c.Entry))
 		if !b.fits(item) {
 			if err := d.sendBatch(ctx, &b, Position{Segment: segment.Number - 1, Within: i}); err != nil || d.timeUp() {
 				return err

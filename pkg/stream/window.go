@@ -13,7 +13,7 @@ import (
 // that the segments are read once for all subscribers.
 type window struct {
 	*Service
-	tenant audit.TenantID
+	tenant audit.Tenant // as at the message's delivery
 	// stored are the entries of the message itself. They need not be read.
 	stored map[audit.EntryID]*search.Candidate
 
@@ -26,7 +26,7 @@ type window struct {
 // entries has about a megabyte.
 const maxWindow = 2 * readSegments
 
-func newWindow(s *Service, tenant audit.TenantID, entries []audit.Entry) *window {
+func newWindow(s *Service, tenant audit.Tenant, entries []audit.Entry) *window {
 	w := &window{
 		Service: s, tenant: tenant, stored: make(map[audit.EntryID]*search.Candidate, len(entries)),
 		read: map[int64][]Segment{}, loaded: map[int64]map[audit.EntryID]*search.Candidate{},
@@ -45,7 +45,7 @@ func (w *window) after(ctx context.Context, number int64) ([]Segment, error) {
 	if known {
 		return segments, nil
 	}
-	segments, err := w.Segments.Read(ctx, w.tenant, number, readSegments)
+	segments, err := w.Segments.Read(ctx, w.tenant.ID, number, readSegments)
 	if err != nil || len(segments) == 0 { // not cached: the stream grows at its end
 		return nil, err
 	}
@@ -76,9 +76,9 @@ func (w *window) candidates(ctx context.Context, segment Segment) (map[audit.Ent
 		}
 	}
 	if len(missing) > 0 {
-		entries, err := w.Reader.EntriesByID(ctx, w.tenant, missing)
+		entries, err := w.Reader.EntriesByID(ctx, w.tenant.ID, missing)
 		if err != nil {
-			return nil, fmt.Errorf("read %d entries of %s: %w", len(missing), w.tenant, err)
+			return nil, fmt.Errorf("read %d entries of %s: %w", len(missing), w.tenant.ID, err)
 		}
 		for i := range entries {
 			found[entries[i].ID] = search.NewCandidate(entries[i])

@@ -206,8 +206,9 @@ type frame struct {
 	Type   string
 	Cursor string
 	Items  []struct {
-		ID      string
-		Omitted []string
+		ID        string
+		Omitted   []string
+		ExpiresAt time.Time `json:"expires_at"`
 	}
 	Error *struct{ Status int }
 }

@@ -79,6 +79,9 @@ func complete(tenant *audit.Tenant) error {
 	if tenant.Settings.SensitiveFields == nil {
 		tenant.Settings.SensitiveFields = []string{}
 	}
+	if tenant.Settings.RetentionRules == nil {
+		tenant.Settings.RetentionRules = []audit.RetentionRule{}
+	}
 	if faults := tenant.Validate(); len(faults) > 0 {
 		return &audit.ValidationError{Fields: faults}
 	}

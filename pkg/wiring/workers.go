@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -26,9 +27,21 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 	persister := &ingest.Persister{
 		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.tenants(), Index: s.Stores.Queue(manifest.QueueIndex),
 		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
-		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest),
+		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), Now: time.Now,
+		Dropped: s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)),
 	}
 	return lambdaedge.Together(persister.Persist)
+}
+
+// countDropped returns what logs and counts accepted entries that were not stored, without
+// their content.
+func (s *Services) countDropped(w *metrics.Writer) func(ctx context.Context, tenant audit.TenantID, entries int) {
+	return func(ctx context.Context, tenant audit.TenantID, entries int) {
+		s.Log.WarnContext(ctx, "accepted entries had expired long ago and were not stored", "tenant", string(tenant), "entries", entries)
+		if err := w.Write(tenant, []metrics.Metric{{Name: "Expired", Unit: metrics.Count, Value: float64(entries)}}, nil); err != nil {
+			s.Log.ErrorContext(ctx, "a metric was not written", "error", err)
+		}
+	}
 }
 
 // IndexLogs returns what indexes the entries of a batch of the index queue.

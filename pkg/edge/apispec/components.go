@@ -61,11 +61,11 @@ func Components() []Component {
 		{"EntryWithStatus", withStatus(entrySchema())},
 		{"Accepted", object(
 			required("id", entryID("The entry's id. An entry that was not stored has one as well.")),
-			required("status", oneOf("`accepted`: it is stored soon, exactly once. `filtered`: its severity is outside the tenant's log_levels. `expired`: it is older than the tenant's retention.",
+			required("status", oneOf("`accepted`: it is stored soon, exactly once. `filtered`: its severity is outside the tenant's log_levels. `expired`: it is past its end by the tenant's retention, or older than searchable_days.",
 				textsOf(ingest.Accepted, ingest.Filtered, ingest.Expired)...)),
 		)},
 		{"BulkAnswer", bulkSchema()},
-		{"EntryList", listOf("Entry")},
+		{"EntryList", entryListSchema()},
 		{"Stats", statsSchema()},
 		{"QuarantineItem", quarantineSchema()},
 		{"QuarantineList", listOf("QuarantineItem")},
@@ -73,6 +73,7 @@ func Components() []Component {
 			required("id", anyText("The item's id.")),
 			required("status", oneOf("The entry goes through its step again.", string(audit.StatusAccepted))),
 		)},
+		{"RetentionRule", retentionRuleSchema()},
 		{"Settings", settingsSchema(true)},
 		{"SettingsChange", settingsSchema(false)},
 		{"NewTenant", object(
@@ -145,6 +146,7 @@ func newEntrySchema() *Schema {
 		optional("id", entryID("Your own UUID of version 7. Its time must be the timestamp's. Default: the service creates one.").orNull()),
 		optional("tenant_id", tenantIDSchema("Must equal X-Tenant-ID. It does not select the tenant.").orNull()),
 		optional("received_at", ignored()), optional("expires_at", ignored()), optional("changed", ignored()),
+		optional("submitted_by", ignored()),
 	).withDescription(fmt.Sprintf("An entry as a client sends it: at most %d KiB of JSON, %d levels deep. Unknown members are refused: put custom data into metadata. "+
 		"Duplicate keys, invalid UTF-8 and lone surrogates are refused, because they could not be returned exactly.", audit.MaxEntryBytes>>10, audit.MaxDepth))
 }
@@ -167,7 +169,8 @@ func entrySchema() *Schema {
 		optional("message", anyText("")),
 		optional("idempotency_key", anyText("")),
 		required("received_at", timestamp("When the service accepted it.")),
-		optional("expires_at", timestamp("When the tenant's retention of it ends. Left out if it never ends.")),
+		optional("submitted_by", anyText("The credential it came with: `key:` and the id of an API key, `sub:` and a token's sub, or `service` for the service's own entries.")),
+		optional("expires_at", timestamp("When the tenant's current retention of it ends. Left out if it never ends.")),
 	).withDescription("An entry as it is stored. Fields without a value are left out. Objects and numbers keep the spelling that the client sent.")
 }
 
@@ -183,6 +186,14 @@ func listOf(name string) *Schema {
 		return anyText("The cursor of the " + which + " page, for ?cursor=. It is null if there is none.").orNull()
 	}
 	return object(required("items", list(ref(name))), required("next", cursor("next")), required("prev", cursor("previous")))
+}
+
+// entryListSchema is a list of entries with its bound.
+func entryListSchema() *Schema {
+	schema := listOf("Entry")
+	schema.Properties = append(schema.Properties, optional("searchable_from",
+		timestamp("The list has no entry with an earlier timestamp, because of the tenant's searchable_days. Left out if that is 0.")))
+	return schema
 }
 
 func bulkSchema() *Schema {
@@ -219,7 +230,7 @@ func quarantineSchema() *Schema {
 		required("code", anyText("A stable word for programs, such as identity_conflict.")),
 		required("reason", anyText("One sentence for people.")),
 		required("quarantined_at", timestamp("")),
-		optional("expires_at", timestamp("When the tenant's retention of the entry ends.")),
+		optional("expires_at", timestamp("When the tenant's current retention of the entry ends. Left out if it never ends.")),
 		required("entry", ref("Entry")),
 	)
 }
@@ -238,8 +249,12 @@ func settingsSchema(answer bool) *Schema {
 	levels.MinItems, levels.UniqueItems = 1, answer
 	paths := list(&Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxSensitivePath})
 	paths.MaxItems = audit.MaxSensitiveFields
+	rules := list(ref("RetentionRule")).withDescription("Retention of single actions or severities instead of retention_days. The first rule that matches counts. Rules do not apply to the service's own entries.")
+	rules.MaxItems = audit.MaxRetentionRules
 	return object(
-		f("retention_days", integer(0, audit.MaxRetentionDays, "How long an entry is kept after its timestamp. 0 keeps it forever."), initial.RetentionDays),
+		f("retention_days", integer(0, audit.MaxRetentionDays, "How long an entry is kept after its timestamp. 0 keeps it forever. A change applies to stored entries too, within a minute."), initial.RetentionDays),
+		f("retention_rules", rules, []string{}),
+		f("searchable_days", integer(0, audit.MaxRetentionDays, "How long after its timestamp lists, searches, counts and the stream have an entry. 0: as long as it is kept. At most the longest retention."), initial.SearchableDays),
 		f("log_levels", levels.withDescription("The severities that are stored. Entries of others get the status `filtered`."), namesOf(initial.LogLevels)),
 		f("sensitive_fields", paths.withDescription("Dotted paths, `**.` matches any depth. Not in effect in this version."), initial.SensitiveFields),
 		f("masking", boolean("Sensitive fields are hidden from readers without logs:read_sensitive. Not in effect in this version."), initial.Masking),
@@ -248,6 +263,14 @@ func settingsSchema(answer bool) *Schema {
 		f("isolation", oneOf("Whether the tenant's entries share storage with other tenants' entries or have their own.", textsOf(audit.IsolationShared, audit.IsolationDedicated)...), string(initial.Isolation)),
 		f("archive", boolean("Every day is written to the archive before it may be deleted. Not in effect in this version."), initial.Archive),
 	)
+}
+
+func retentionRuleSchema() *Schema {
+	return object(
+		optional("action", actionSchema().withDescription("The action that the rule is about.")),
+		optional("severity", severities("The severity that the rule is about.")),
+		required("days", integer(0, audit.MaxRetentionDays, "How long such an entry is kept after its timestamp. 0 keeps it forever.")),
+	).withDescription("A rule names either an action or a severity. No two rules name the same.")
 }
 
 func jobSchema() *Schema {

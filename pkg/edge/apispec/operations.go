@@ -40,8 +40,11 @@ func logOperations() []Operation {
 				"The body may be compressed (Content-Encoding: gzip or zstd).",
 			Parameters: []Parameter{{In: InHeader, Name: httpapi.IdempotencyKeyHeader, Description: "The entry's idempotency_key, beside it. If the entry has one too, both must be equal.",
 				Schema: &Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxIdempotencyKey, Pattern: `^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`}}},
-			Body:      &RequestBody{Description: "One entry.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewEntry")},
-			Responses: []Response{jsonResponse(http.StatusAccepted, "Accepted", "The entry was accepted. `status` says what happens to it.")},
+			Body: &RequestBody{Description: "One entry.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewEntry")},
+			Responses: []Response{
+				jsonResponse(http.StatusOK, "Accepted", "The entry is valid and is not stored. `status` says why: `filtered` or `expired`."),
+				jsonResponse(http.StatusAccepted, "Accepted", "The entry was accepted."),
+			},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemTooLarge, fmt.Sprintf("The entry is larger than %d KiB.", audit.MaxEntryBytes>>10)},
 				{httpapi.ProblemInvalid, "A field of the entry is invalid. `errors` names each."},
@@ -66,7 +69,7 @@ func logOperations() []Operation {
 		{
 			Name: "search-logs", Group: groupRead,
 			Description: "Every parameter narrows the list; a filter given several times chooses entries with any of its values. " + filterLimits +
-				"Following next and prev neither repeats nor skips an entry. New entries appear at the newest end. " +
+				"Entries past their expires_at are left out, at most a minute late. Following next and prev neither repeats nor skips an entry. New entries appear at the newest end. " +
 				"A page can be shorter than limit and still have a next.",
 			Parameters: append(filterParameters(),
 				Parameter{Name: search.ParamSort, In: InQuery, Description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).", Schema: orEmpty(oneOf("", "-timestamp", "+timestamp", "timestamp").withDefault("-timestamp"))},
@@ -89,11 +92,12 @@ func logOperations() []Operation {
 		{
 			Name: "get-log", Group: groupRead,
 			Description: "An entry can be read as soon as it is stored, before searches find it. " +
-				"An entry outside the credential's scope is not found.",
+				"An entry outside the credential's scope, or past its expires_at, is not found.",
 			Parameters: []Parameter{{Name: "id", In: InPath, Required: true, Schema: entryID(""), Description: "The entry's id."}},
 			Responses:  []Response{jsonResponse(http.StatusOK, "EntryWithStatus", "The entry and its status.")},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemNotFound, "The tenant has no entry with this id."},
+				{httpapi.ProblemArchived, "The entry is older than the tenant's searchable_days."},
 				{httpapi.ProblemNotYet, "The id's time is under five minutes ago, so the entry may be under way; Retry-After says when to ask again."},
 			},
 		},

@@ -165,6 +165,31 @@ func (d *document) texts(name string, to *[]string) {
 	*to = texts
 }
 
+// objects returns the objects of an array member. It returns false if the member is
+// missing or has anything else.
+func (d *document) objects(name string) ([]*document, bool) {
+	value, ok := d.pop(name, jsontext.KindBeginArray, "an array of JSON objects")
+	if !ok {
+		return nil, false
+	}
+	objects := []*document{}
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(value))
+	_, err := decoder.ReadToken() // the bracket
+	for err == nil && decoder.PeekKind() != jsontext.KindEndArray {
+		var element jsontext.Value
+		if element, err = decoder.ReadValue(); err != nil {
+			break
+		}
+		if element.Kind() != jsontext.KindBeginObject {
+			d.fault(name, "wrong_type", "must be an array of JSON objects")
+			return nil, false
+		}
+		at := d.at.AppendToken(name).AppendToken(strconv.Itoa(len(objects)))
+		objects = append(objects, &document{at: at, members: membersOf(element), faults: d.faults})
+	}
+	return objects, true
+}
+
 func (d *document) time(name string, to *time.Time) {
 	var text string
 	value, ok := d.pop(name, jsontext.KindString, "an RFC 3339 time")

@@ -33,6 +33,9 @@ func CreateLog(gate *Gate, s *ingest.Service) http.Handler {
 		w.open('{')
 		appendOutcome(&w, &outcome)
 		w.close('}')
+		if outcome.Status != ingest.Accepted {
+			return jsonResponse(http.StatusOK, &w), nil
+		}
 		return jsonResponse(http.StatusAccepted, &w), nil
 	})
 }
@@ -148,14 +151,16 @@ func appendOutcome(w *writer, o *ingest.Outcome) {
 	w.word("status", string(o.Status))
 }
 
-// origin is the client's address and user agent. Forwarding headers are a client's claim
+// origin is the client's credential, address and user agent. Forwarding headers are a client's claim
 // and are not read; behind API Gateway RemoteAddr is the gateway's source address.
 func (req *request) origin() ingest.Origin {
 	agent := req.UserAgent()
 	if len(agent) > audit.MaxUserAgent {
 		agent = agent[:audit.MaxUserAgent]
 	}
-	return ingest.Origin{IPAddress: remoteIP(req.RemoteAddr), UserAgent: strings.ToValidUTF8(agent, "")}
+	return ingest.Origin{
+		SubmittedBy: req.principal.SubmittedBy(), IPAddress: remoteIP(req.RemoteAddr), UserAgent: strings.ToValidUTF8(agent, ""),
+	}
 }
 
 // remoteIP reads "address" or "address:port". It returns the zero Addr for anything else.
@@ -182,11 +187,12 @@ func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 		w.open('[')
 		for i := range list.Entries {
 			w.next()
-			w.b = entryjson.AppendPublic(w.b, &list.Entries[i])
+			appendEntry(&w, &req.tenant, &list.Entries[i])
 		}
 		w.close(']')
 		w.cursor("next", list.Next)
 		w.cursor("prev", list.Prev)
+		w.optionalTime("searchable_from", list.SearchableFrom)
 		w.close('}')
 		answer := jsonResponse(http.StatusOK, &w)
 		if list.Degraded {
@@ -194,6 +200,11 @@ func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 		}
 		return answer, nil
 	})
+}
+
+// appendEntry writes an entry with its end by the tenant's current settings.
+func appendEntry(w *writer, tenant *audit.Tenant, e *audit.Entry) {
+	w.b = entryjson.AppendPublic(w.b, e, tenant.Settings.ExpiryOf(e))
 }
 
 // DegradedHeader names the engine that was unavailable while another one answered.
@@ -210,7 +221,8 @@ func GetLog(gate *Gate, s *search.Service) http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		w := writer{b: entryjson.AppendPublic(make([]byte, 0, 2048), &found.Entry)}
+		w := writer{b: make([]byte, 0, 2048)}
+		appendEntry(&w, &req.tenant, &found.Entry)
 		w.b = w.b[:len(w.b)-1] // reopens the object
 		w.word("status", string(found.Status))
 		w.close('}')

@@ -30,6 +30,7 @@ var (
 	ProblemSuspended        = ProblemKind{http.StatusForbidden, "tenant_suspended", "The tenant is suspended"}
 	ProblemNotFound         = ProblemKind{http.StatusNotFound, "not_found", "Not found"}
 	ProblemNotYet           = ProblemKind{http.StatusNotFound, "not_stored_yet", "Not stored yet"}
+	ProblemArchived         = ProblemKind{http.StatusNotFound, "archived", "Not searchable any more"}
 	ProblemMethodNotAllowed = ProblemKind{http.StatusMethodNotAllowed, "method_not_allowed", "Method not allowed"}
 	ProblemConflict         = ProblemKind{http.StatusConflict, "conflict", "Conflict"}
 	ProblemPrecondition     = ProblemKind{http.StatusPreconditionFailed, "precondition_failed", "Changed in the meantime"}
@@ -46,7 +47,7 @@ var (
 // ProblemKinds returns every kind of problem, by status.
 func ProblemKinds() []ProblemKind {
 	return []ProblemKind{
-		ProblemMalformed, ProblemUnauthenticated, ProblemForbidden, ProblemSuspended, ProblemNotFound, ProblemNotYet, ProblemMethodNotAllowed,
+		ProblemMalformed, ProblemUnauthenticated, ProblemForbidden, ProblemSuspended, ProblemNotFound, ProblemNotYet, ProblemArchived, ProblemMethodNotAllowed,
 		ProblemConflict, ProblemPrecondition, ProblemTooLarge, ProblemMediaType, ProblemInvalid, ProblemNoPrecondition, ProblemTooMany,
 		ProblemInternal, ProblemUnavailable, ProblemTimeout,
 	}
@@ -114,6 +115,7 @@ func problemOf(err error, permission access.Permission) *problem {
 		validation  *audit.ValidationError
 		unavailable *audit.UnavailableError
 		notYet      *search.NotYetError
+		archived    *search.ArchivedError
 	)
 	switch {
 	case errors.As(err, &reported):
@@ -125,6 +127,8 @@ func problemOf(err error, permission access.Permission) *problem {
 	case errors.As(err, &notYet):
 		return ProblemNotYet.problem("No entry with this id is stored yet; it may be under way.").
 			with("Retry-After", retrySeconds(notYet.RetryAfter))
+	case errors.As(err, &archived):
+		return ProblemArchived.problem("The entry is older than the tenant's searchable_days, which is " + strconv.Itoa(archived.SearchableDays) + ".")
 	case errors.Is(err, audit.ErrNotFound):
 		return ProblemNotFound.problem("There is nothing with this id.")
 	case errors.Is(err, audit.ErrConflict):

@@ -5,7 +5,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
-	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 )
 
@@ -33,8 +32,8 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 		last := ""
 		for i := range items {
 			start := len(w.b)
-			if req.scope.Allows(&items[i].Entry) {
-				appendItem(&w, &items[i])
+			if req.scope.Allows(&items[i].Entry) && !s.IsExpired(&req.tenant, &items[i]) {
+				appendItem(&w, &req.tenant, &items[i])
 			}
 			if len(w.b) > audit.MaxPageBytes && last != "" {
 				w.b, more = w.b[:start], true
@@ -49,16 +48,16 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 	})
 }
 
-func appendItem(w *writer, item *quarantine.Item) {
+func appendItem(w *writer, tenant *audit.Tenant, item *quarantine.Item) {
 	w.open('{')
 	w.text("id", item.ID)
 	w.word("step", item.Step)
 	w.text("code", item.Code)
 	w.text("reason", item.Reason)
 	w.time("quarantined_at", item.QuarantinedAt)
-	w.optionalTime("expires_at", item.ExpiresAt)
+	w.optionalTime("expires_at", tenant.Settings.ExpiryOf(&item.Entry))
 	w.name("entry")
-	w.b = entryjson.AppendPublic(w.b, &item.Entry)
+	appendEntry(w, tenant, &item.Entry)
 	w.close('}')
 }
 

@@ -111,6 +111,8 @@ func readSettings(body *document, to *audit.Settings) {
 		return
 	}
 	d.integer("retention_days", &to.RetentionDays)
+	readRetentionRules(d, &to.RetentionRules)
+	d.integer("searchable_days", &to.SearchableDays)
 	readLogLevels(d, &to.LogLevels)
 	d.texts("sensitive_fields", &to.SensitiveFields)
 	d.boolean("masking", &to.Masking)
@@ -121,6 +123,32 @@ func readSettings(body *document, to *audit.Settings) {
 	to.Tier, to.Isolation = audit.Tier(tier), audit.Isolation(isolation)
 	d.boolean("archive", &to.Archive)
 	d.close()
+}
+
+// readRetentionRules reads the rules. It replaces all of them.
+func readRetentionRules(d *document, to *[]audit.RetentionRule) {
+	objects, ok := d.objects("retention_rules")
+	if !ok {
+		return
+	}
+	rules := make([]audit.RetentionRule, len(objects))
+	for i, o := range objects {
+		o.text("action", &rules[i].Action)
+		if _, given := o.members["days"]; !given {
+			o.fault("days", "required", "is required")
+		}
+		o.integer("days", &rules[i].Days)
+		var name string
+		if o.text("severity", &name); name != "" {
+			severity, err := audit.ParseSeverity(name)
+			if err != nil {
+				o.fault("severity", "invalid_choice", err.Error())
+			}
+			rules[i].Severity = &severity
+		}
+		o.close()
+	}
+	*to = rules
 }
 
 // readLogLevels reads severities, sorts them and removes duplicates.
@@ -291,6 +319,8 @@ func appendTenant(w *writer, t *audit.Tenant) {
 func appendSettings(w *writer, s *audit.Settings) {
 	w.open('{')
 	w.integer("retention_days", int64(s.RetentionDays))
+	appendRetentionRules(w, s.RetentionRules)
+	w.integer("searchable_days", int64(s.SearchableDays))
 	w.name("log_levels")
 	w.open('[')
 	for _, severity := range s.LogLevels {
@@ -304,4 +334,20 @@ func appendSettings(w *writer, s *audit.Settings) {
 	w.word("isolation", string(s.Isolation))
 	w.boolean("archive", s.Archive)
 	w.close('}')
+}
+
+func appendRetentionRules(w *writer, rules []audit.RetentionRule) {
+	w.name("retention_rules")
+	w.open('[')
+	for _, r := range rules {
+		w.open('{')
+		if r.Severity != nil {
+			w.word("severity", r.Severity.String())
+		} else {
+			w.text("action", r.Action)
+		}
+		w.integer("days", int64(r.Days))
+		w.close('}')
+	}
+	w.close(']')
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-const defaultSettings = `{"retention_days":365,"log_levels":["INFO","WARNING","ERROR","CRITICAL"],"sensitive_fields":[],"masking":true,"legal_hold":false,"tier":"standard","isolation":"shared","archive":false}`
+const defaultSettings = `{"retention_days":365,"retention_rules":[],"searchable_days":0,"log_levels":["INFO","WARNING","ERROR","CRITICAL"],"sensitive_fields":[],"masking":true,"legal_hold":false,"tier":"standard","isolation":"shared","archive":false}`
 
 func TestTenantIsCreatedReadAndChanged(t *testing.T) {
 	w := newWorld(t)

@@ -324,7 +324,7 @@ func (w *world) fill(b []byte) {
 // processQueues stores and indexes every queued entry.
 func (w *world) processQueues() {
 	w.t.Helper()
-	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Subscribers: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead}
+	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Subscribers: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead, Now: w.clock}
 	indexer := &search.Indexer{Index: w.db.Index(), Quarantine: w.quarantine, Tenants: w.db.Tenants()}
 	for _, body := range append(w.standard.take(), w.priority.take()...) {
 		if err := persister.Persist(w.t.Context(), []string{body})[0]; err != nil {

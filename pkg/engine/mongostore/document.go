@@ -34,7 +34,8 @@ const (
 	fieldMessage        = "message"
 	fieldIdempotencyKey = "idempotency_key"
 	fieldReceivedAt     = "received_at"
-	fieldExpiresAt      = "expires_at"
+	fieldSubmittedBy    = "submitted_by"
+	fieldExpiresAt      = "expires_at"   // when MongoDB removes a document that is not an entry
 	fieldDeletableAt    = "deletable_at" // when MongoDB removes the entry; an entry is stored without it
 	fieldChanged        = "changed"
 	fieldDigest         = "digest"
@@ -82,7 +83,7 @@ func appendEntry(dst []byte, e *audit.Entry) []byte {
 	text(fieldMessage, e.Message)
 	text(fieldIdempotencyKey, e.IdempotencyKey)
 	date(fieldReceivedAt, e.ReceivedAt)
-	date(fieldExpiresAt, e.ExpiresAt)
+	text(fieldSubmittedBy, e.SubmittedBy)
 	if len(e.Changed) > 0 {
 		dst = bsoncore.AppendArrayElement(dst, fieldChanged, stringArray(e.Changed))
 	}
@@ -162,8 +163,6 @@ func readField(e *audit.Entry, name string, value bson.RawValue) error {
 		return readDate(value, &e.Timestamp)
 	case fieldReceivedAt:
 		return readDate(value, &e.ReceivedAt)
-	case fieldExpiresAt:
-		return readDate(value, &e.ExpiresAt)
 	case fieldBefore:
 		return readObject(value, &e.Before)
 	case fieldAfter:
@@ -210,6 +209,8 @@ func readText(e *audit.Entry, name, text string) (err error) {
 		e.Message = text
 	case fieldIdempotencyKey:
 		e.IdempotencyKey = text
+	case fieldSubmittedBy:
+		e.SubmittedBy = text
 	}
 	if err != nil {
 		return errStored

@@ -56,7 +56,7 @@ func wantBack(t interface {
 func TestDocumentHoldsFieldsUnderTheirOwnNames(t *testing.T) {
 	e := newEntry("acme", march, 1)
 	e.SessionID, e.RequestID, e.UserAgent, e.Message, e.IdempotencyKey = "s", "r", "agent", "text", "key"
-	e.IPAddress, e.ExpiresAt, e.Changed = netip.MustParseAddr("::ffff:10.0.0.1"), march.Add(time.Hour), []string{"a.b", "c"}
+	e.IPAddress, e.SubmittedBy, e.Changed = netip.MustParseAddr("::ffff:10.0.0.1"), "key:7", []string{"a.b", "c"}
 	e.Before, e.After = audit.Object(`{"state":"new","lines":[{"n":1},[2,[3]]]}`), audit.Object(`{}`)
 	e.Metadata = audit.Object(`{"count":9007199254740993,"rate":0.25,"ok":true,"none":null,"tags":["x","é"]}`)
 	var got bson.M
@@ -67,7 +67,7 @@ func TestDocumentHoldsFieldsUnderTheirOwnNames(t *testing.T) {
 		"id": e.ID.String(), "tenant_id": "acme", "user_id": "user-1", "session_id": "s", "request_id": "r",
 		"action": "UPDATE", "resource_type": "order", "resource_id": "1", "timestamp": bson.NewDateTimeFromTime(march), "ip_address": "::ffff:10.0.0.1",
 		"user_agent": "agent", "severity": "WARNING", "message": "text", "idempotency_key": "key",
-		"received_at": bson.NewDateTimeFromTime(e.ReceivedAt), "expires_at": bson.NewDateTimeFromTime(e.ExpiresAt),
+		"received_at": bson.NewDateTimeFromTime(e.ReceivedAt), "submitted_by": "key:7",
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %v (%T), want %v", name, got[name], got[name], want)

@@ -21,6 +21,7 @@ var choices = map[audit.Field][]string{
 	audit.FieldUserID: {"ann", "bob", "Ann"}, audit.FieldSessionID: {"", "s1", "s2"}, audit.FieldRequestID: {"", "r1"},
 	audit.FieldAction: {"CREATE", "DELETE", "user.login"}, audit.FieldResourceType: {"order", "invoice", "user"}, audit.FieldResourceID: {"", "1", "10"},
 	audit.FieldSeverity: {"INFO", "WARNING", "ERROR", "CRITICAL"}, audit.FieldIPAddress: {"", "10.0.0.1", "2001:db8::1"}, audit.FieldChanged: {"", "a", "b.c"},
+	audit.FieldSubmittedBy: {"", "key:1", "service"},
 }
 
 type corpus struct{ *rand.Rand }
@@ -38,6 +39,7 @@ func (c corpus) entry(tenant audit.TenantID) audit.Entry {
 	e := newEntry(tenant, c.time(), c.Uint32())
 	e.UserID, e.SessionID, e.RequestID, e.Action = c.value(audit.FieldUserID), c.value(audit.FieldSessionID), c.value(audit.FieldRequestID), c.value(audit.FieldAction)
 	e.ResourceType, e.ResourceID = c.value(audit.FieldResourceType), c.value(audit.FieldResourceID)
+	e.SubmittedBy = c.value(audit.FieldSubmittedBy)
 	e.Severity, _ = audit.ParseSeverity(c.value(audit.FieldSeverity))
 	e.IPAddress, _ = netip.ParseAddr(c.value(audit.FieldIPAddress))
 	if changed := c.value(audit.FieldChanged); changed != "" {

@@ -117,10 +117,7 @@ func keyIndexes() []mongo.IndexModel {
 }
 
 func quarantineIndexes() []mongo.IndexModel {
-	return []mongo.IndexModel{
-		{Keys: ascending(fieldTenant, fieldKey), Options: options.Index().SetName(indexQuarantineItem)},
-		expiryIndex(),
-	}
+	return []mongo.IndexModel{{Keys: ascending(fieldTenant, fieldKey), Options: options.Index().SetName(indexQuarantineItem)}}
 }
 
 func segmentIndexes() []mongo.IndexModel {

@@ -130,7 +130,7 @@ func TestEnsureIndexesMakesCollectionsAndPartitions(t *testing.T) {
 		"logs_2026_12": fullIndexes, "logs_2027_01": fullIndexes,
 		"tenants":         {"_id_": "_id", "isolation": "settings.isolation,_id"},
 		"keys":            {"_id_": "_id", "hash": "hash unique", "tenant_created": "tenant_id,created_at,_id"},
-		"quarantine":      {"_id_": "_id", "tenant_item": "tenant_id,_id", "expiry": "expires_at expires after 0"},
+		"quarantine":      {"_id_": "_id", "tenant_item": "tenant_id,_id"},
 		"stream_segments": {"_id_": "_id", "tenant_ids": "tenant_id,ids", "expiry": "expires_at expires after 0"},
 		"connections":     {"_id_": "_id", "tenant_subscribed": "tenant_id,subscribed,_id", "expiry": "expires_at expires after 0"},
 	} {

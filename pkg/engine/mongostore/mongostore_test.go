@@ -82,6 +82,14 @@ func TestConformance(t *testing.T) {
 			return open(t, uri, newDatabase(t, uri), mongostore.WithIndexes(mongostore.IndexesLean)).Entries(shared)
 		})
 	})
+	t.Run("Expiry", func(t *testing.T) {
+		conformance.Expiry(t, func(t *testing.T) conformance.ExpiryUnderTest { return expiryUnderTest(db(t)) })
+	})
+	t.Run("ExpiryWithLeanIndexes", func(t *testing.T) {
+		conformance.Expiry(t, func(t *testing.T) conformance.ExpiryUnderTest {
+			return expiryUnderTest(open(t, uri, newDatabase(t, uri), mongostore.WithIndexes(mongostore.IndexesLean)))
+		})
+	})
 	t.Run("Quarantine", func(t *testing.T) {
 		conformance.Quarantine(t, func(t *testing.T) conformance.QuarantineStore { return db(t).Quarantine() })
 	})
@@ -104,4 +112,18 @@ func TestConformance(t *testing.T) {
 			return open(t, uri, name, mongostore.WithClock(now)).Connections()
 		})
 	})
+}
+
+// expiryUnderTest reads the lists of a search index that is down, and single entries.
+func expiryUnderTest(db *mongostore.DB) conformance.ExpiryUnderTest {
+	entries := db.Entries(shared)
+	return conformance.ExpiryUnderTest{
+		Put: func(t *testing.T, tenant audit.TenantID, batch []audit.Entry) {
+			t.Helper()
+			if _, err := entries.Append(t.Context(), tenant, batch); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Index: db.Index(shared), Reader: entries,
+	}
 }

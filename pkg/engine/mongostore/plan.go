@@ -63,7 +63,6 @@ var indexedFields = [...]struct {
 // *audit.ValidationError if the filter is too complex.
 func newPlan(filter audit.Filter, indexes Indexes) (plan, error) {
 	p := plan{index: indexID, time: audit.Time{From: filter.From, To: filter.To}}
-	c := compiler{}
 	var equals []audit.Equals
 	var rest []audit.Expr
 	for _, e := range conditions(filter.Where) {
@@ -85,14 +84,23 @@ func newPlan(filter audit.Filter, indexes Indexes) (plan, error) {
 	if err := p.choose(indexes, equals, &rest); err != nil {
 		return p, err
 	}
-	for _, e := range rest {
+	if err := p.addRest(rest...); err != nil || filter.Unexpired == nil {
+		return p, err
+	}
+	return p, p.addRest(filter.Unexpired) // it needs no index, and has limits of its own
+}
+
+// addRest adds conditions that no index answers.
+func (p *plan) addRest(exprs ...audit.Expr) error {
+	c := compiler{}
+	for _, e := range exprs {
 		condition, err := c.compile(e, maxLevels)
 		if err != nil {
-			return p, err
+			return err
 		}
 		p.rest = append(p.rest, condition)
 	}
-	return p, nil
+	return nil
 }
 
 // conditions returns the conditions that must all hold. It flattens nested Ands.

@@ -38,9 +38,6 @@ func itemDocument(tenant audit.TenantID, item *quarantine.Item) (bson.Raw, error
 	doc = bsoncore.AppendStringElement(doc, fieldCode, item.Code)
 	doc = bsoncore.AppendStringElement(doc, fieldReason, item.Reason)
 	doc = bsoncore.AppendTimeElement(doc, fieldQuarantinedAt, item.QuarantinedAt)
-	if !item.ExpiresAt.IsZero() {
-		doc = bsoncore.AppendTimeElement(doc, fieldExpiresAt, item.ExpiresAt)
-	}
 	inner, doc := bsoncore.AppendDocumentElementStart(doc, fieldEntry)
 	doc, err := bsoncore.AppendDocumentEnd(appendEntry(doc, &item.Entry), inner)
 	if err != nil {
@@ -60,11 +57,6 @@ func readItem(doc bson.Raw) (quarantine.Item, error) {
 	}
 	if err := readDate(doc.Lookup(fieldQuarantinedAt), &item.QuarantinedAt); err != nil {
 		return item, fmt.Errorf("field %s %w", fieldQuarantinedAt, err)
-	}
-	if expires := doc.Lookup(fieldExpiresAt); !expires.IsZero() {
-		if err := readDate(expires, &item.ExpiresAt); err != nil {
-			return item, fmt.Errorf("field %s %w", fieldExpiresAt, err)
-		}
 	}
 	entry, ok := doc.Lookup(fieldEntry).DocumentOK()
 	if !ok {

@@ -36,14 +36,50 @@ type tenantDocument struct {
 }
 
 type settingsDocument struct {
-	RetentionDays   int      `bson:"retention_days"`
-	LogLevels       []string `bson:"log_levels"`
-	SensitiveFields []string `bson:"sensitive_fields"`
-	Masking         bool     `bson:"masking"`
-	LegalHold       bool     `bson:"legal_hold"`
-	Tier            string   `bson:"tier"`
-	Isolation       string   `bson:"isolation"`
-	Archive         bool     `bson:"archive"`
+	RetentionDays   int            `bson:"retention_days"`
+	RetentionRules  []ruleDocument `bson:"retention_rules"`
+	SearchableDays  int            `bson:"searchable_days"`
+	LogLevels       []string       `bson:"log_levels"`
+	SensitiveFields []string       `bson:"sensitive_fields"`
+	Masking         bool           `bson:"masking"`
+	LegalHold       bool           `bson:"legal_hold"`
+	Tier            string         `bson:"tier"`
+	Isolation       string         `bson:"isolation"`
+	Archive         bool           `bson:"archive"`
+}
+
+// ruleDocument is a retention rule. It has an action or a severity.
+type ruleDocument struct {
+	Action   string `bson:"action,omitempty"`
+	Severity string `bson:"severity,omitempty"`
+	Days     int    `bson:"days"`
+}
+
+func newRuleDocuments(rules []audit.RetentionRule) []ruleDocument {
+	docs := make([]ruleDocument, len(rules))
+	for i, r := range rules {
+		docs[i] = ruleDocument{Action: r.Action, Days: r.Days}
+		if r.Severity != nil {
+			docs[i].Severity = r.Severity.String()
+		}
+	}
+	return docs
+}
+
+func readRules(docs []ruleDocument) ([]audit.RetentionRule, error) {
+	rules := make([]audit.RetentionRule, len(docs))
+	for i, doc := range docs {
+		rules[i] = audit.RetentionRule{Action: doc.Action, Days: doc.Days}
+		if doc.Severity == "" {
+			continue
+		}
+		severity, err := audit.ParseSeverity(doc.Severity)
+		if err != nil {
+			return nil, fmt.Errorf("field retention_rules %w", errStored)
+		}
+		rules[i].Severity = &severity
+	}
+	return rules, nil
 }
 
 func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
@@ -55,7 +91,8 @@ func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
 	return tenantDocument{
 		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version,
 		Settings: settingsDocument{
-			RetentionDays: s.RetentionDays, LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,
+			RetentionDays: s.RetentionDays, RetentionRules: newRuleDocuments(s.RetentionRules), SearchableDays: s.SearchableDays,
+			LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,
 			LegalHold: s.LegalHold, Tier: string(s.Tier), Isolation: string(s.Isolation), Archive: s.Archive,
 		},
 	}
@@ -74,11 +111,16 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 			return audit.Tenant{}, fmt.Errorf("field log_levels %w", errStored)
 		}
 	}
+	rules, err := readRules(s.RetentionRules)
+	if err != nil {
+		return audit.Tenant{}, err
+	}
 	return audit.Tenant{
 		ID: audit.TenantID(doc.ID), Name: doc.Name, Status: audit.TenantStatus(doc.Status),
 		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version,
 		Settings: audit.Settings{
-			RetentionDays: s.RetentionDays, LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,
+			RetentionDays: s.RetentionDays, RetentionRules: rules, SearchableDays: s.SearchableDays,
+			LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,
 			LegalHold: s.LegalHold, Tier: audit.Tier(s.Tier), Isolation: audit.Isolation(s.Isolation), Archive: s.Archive,
 		},
 	}, nil

@@ -71,8 +71,6 @@ type Config struct {
 	WriteBudget time.Duration
 	// Timeouts bound single calls. Zero fields have the values of DefaultTimeouts.
 	Timeouts Timeouts
-	// Now is the clock that decides what has expired. nil is time.Now.
-	Now func() time.Time
 }
 
 func (c Config) newClient() (*opensearch.Client, error) {
@@ -148,9 +146,6 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.WriteBudget == 0 {
 		c.WriteBudget = DefaultWriteBudget
-	}
-	if c.Now == nil {
-		c.Now = time.Now
 	}
 	c.Timeouts = c.Timeouts.complete()
 	return c, nil

@@ -74,7 +74,6 @@ func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, 
 	d.text(fieldMessage, strings.Join(audit.Words(e.Message), " "))
 	d.time(fieldTimestamp, e.Timestamp)
 	d.time(fieldReceivedAt, e.ReceivedAt)
-	d.time(fieldExpiresAt, e.ExpiresAt)
 	changed := make([]string, len(e.Changed))
 	for i, path := range e.Changed {
 		changed[i] = shorten(path, maxValue)

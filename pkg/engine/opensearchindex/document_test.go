@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -197,7 +196,7 @@ func TestDocumentIsReadable(t *testing.T) {
 	prefix := newPrefix(t, url)
 	x := open(t, url, prefix, waitForRefresh)
 	e := newEntry(acme, 0)
-	e.Message, e.ExpiresAt, e.Metadata = "Payment FAILED, twice!", begin.Add(24*time.Hour), audit.Object(`{"region":"eu"}`)
+	e.Message, e.SubmittedBy, e.Metadata = "Payment FAILED, twice!", "key:7", audit.Object(`{"region":"eu"}`)
 	put(t, x, acme, e)
 	var document struct {
 		Source map[string]any `json:"_source"`
@@ -206,7 +205,7 @@ func TestDocumentIsReadable(t *testing.T) {
 	delete(document.Source, "entry")
 	want := map[string]any{
 		"id": e.ID.String(), "tenant_id": "acme", "user_id": "u1", "action": "CREATE", "resource_type": "order", "severity": "INFO",
-		"timestamp": "2026-01-31T12:00:00.000Z", "received_at": "2026-01-31T12:00:00.000Z", "expires_at": "2026-02-01T12:00:00.000Z",
+		"timestamp": "2026-01-31T12:00:00.000Z", "received_at": "2026-01-31T12:00:00.000Z", "submitted_by": "key:7",
 		"message": "payment failed twice", "tokens": []any{"region=eu"},
 	}
 	if diff := cmp.Diff(want, document.Source); diff != "" {

@@ -33,7 +33,6 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if err != nil {
 		return audit.Page{}, err
 	}
-	where = x.unexpired(where)
 	r := pageReader{index: x, family: f, where: where, request: request, from: request.From}
 	if err := r.read(ctx); err != nil {
 		return audit.Page{}, err

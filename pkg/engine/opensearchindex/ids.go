@@ -59,9 +59,8 @@ func (x *Index) ownerOf(ctx context.Context, f family, id audit.EntryID) (audit.
 // maxIDs is OpenSearch's max_result_window.
 const maxIDs = 10_000
 
-// IDs implements search.IDLister. It also lists expired entries: the system of
-// record removes them later, and an id in only one of the two lists counts as
-// missing from the other.
+// IDs implements search.IDLister. It also lists expired entries, as the system of
+// record does.
 func (x *Index) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
 	ctx, cancel := context.WithTimeout(ctx, x.config.Timeouts.Count)
 	defer cancel()

@@ -27,6 +27,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestExpiry(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	conformance.Expiry(t, func(t *testing.T) conformance.ExpiryUnderTest {
+		x := open(t, url, prefix)
+		return conformance.ExpiryUnderTest{Put: conformance.IndexUnderTest{Index: x}.Put, Index: x, Counts: true}
+	})
+}
+
 func open(t *testing.T, url, prefix string, changes ...func(*opensearchindex.Config)) *opensearchindex.Index {
 	t.Helper()
 	config := opensearchindex.Config{

@@ -19,7 +19,6 @@ const (
 	fieldMessage        = "message"
 	fieldIdempotencyKey = "idempotency_key"
 	fieldReceivedAt     = "received_at"
-	fieldExpiresAt      = "expires_at"
 	fieldTokens         = "tokens" // the scalar leaves of the metadata
 	fieldEntry          = "entry"  // the stored entry's text
 )
@@ -38,7 +37,7 @@ func mapping() map[string]any {
 	stored := map[string]any{"type": "keyword", "index": false, "doc_values": false}
 	properties := map[string]any{
 		fieldID: keyword, fieldTenant: keyword, fieldTokens: keyword,
-		fieldTimestamp: date, fieldReceivedAt: date, fieldExpiresAt: date,
+		fieldTimestamp: date, fieldReceivedAt: date,
 		// The field has the words of audit.Words, separated by spaces, so that all
 		// engines find the same words.
 		fieldMessage:   map[string]any{"type": "text", "analyzer": "whitespace", "norms": false},

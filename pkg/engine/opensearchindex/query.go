@@ -10,10 +10,11 @@ import (
 )
 
 // Limits of an expression. OpenSearch 3 allows 20 levels of bool queries, of
-// which compile adds one. Lucene allows 1,024 clauses in all.
+// which compile adds one. Lucene allows 1,024 clauses in all. The tenant and its
+// rules of retention take up to 100 of them.
 const (
 	maxNesting = 19
-	maxClauses = 1000
+	maxClauses = 920
 )
 
 // query is a query of OpenSearch's language.
@@ -40,17 +41,14 @@ func compile(f family, filter audit.Filter) (query, error) {
 		}
 		clauses = append(clauses, rendered)
 	}
+	if unexpired := audit.Normalize(filter.Unexpired); !matchesAll(unexpired) {
+		rendered, err := render(unexpired)
+		if err != nil {
+			return nil, err
+		}
+		clauses = append(clauses, rendered)
+	}
 	return query{"bool": query{"filter": clauses}}, nil
-}
-
-// unexpired excludes expired entries from a query of compile. They stay longer in
-// the index than in the system of record, which removes them within about a
-// minute. The time is in whole minutes, so that OpenSearch can cache the response
-// to a repeated query.
-func (x *Index) unexpired(where query) query {
-	until := x.config.Now().Truncate(time.Minute).UnixMilli()
-	expired := query{"range": query{fieldExpiresAt: query{"format": "epoch_millis", "lt": until}}}
-	return query{"bool": query{"filter": where["bool"].(query)["filter"], "must_not": expired}}
 }
 
 func term(field, value string) query { return query{"term": query{field: value}} }

@@ -59,7 +59,7 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	if err != nil {
 		return stats, err
 	}
-	c := counter{index: x, ctx: ctx, family: f, where: x.unexpired(where), request: request}
+	c := counter{index: x, ctx: ctx, family: f, where: where, request: request}
 	if request.Interval > 0 {
 		if err := c.checkBuckets(); err != nil {
 			return stats, err

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
@@ -212,51 +211,6 @@ func TestGroupsLeaveBucketsForOtherCounts(t *testing.T) {
 		if diff := gocmp.Diff(ranking(counts, 58), stats.Groups); diff != "" {
 			t.Errorf("interval %v: groups differ (-want +got):\n%s", interval, diff)
 		}
-	}
-}
-
-// TestExpiredEntriesAreNotFound: searches omit expired entries, which the index still has.
-func TestExpiredEntriesAreNotFound(t *testing.T) {
-	url := enginetest.OpenSearch(t)
-	x := open(t, url, newPrefix(t, url), waitForRefresh, func(c *opensearchindex.Config) {
-		c.Now = func() time.Time { return begin.Add(time.Hour) }
-	})
-	entries := newEntries(acme, 4)
-	for i, expires := range []time.Time{{}, begin.Add(time.Hour - time.Minute), begin.Add(time.Hour), begin.Add(time.Hour + time.Minute)} {
-		entries[i].ExpiresAt, entries[i].ResourceID = expires, fmt.Sprint(i)
-	}
-	put(t, x, acme, entries...)
-	request := audit.StatsRequest{GroupBy: []audit.Field{audit.FieldResourceID}, Top: 10, Interval: time.Hour}
-	not := audit.Not{Expr: audit.Equals{Field: audit.FieldUserID, Values: []string{"nobody"}}}
-	for _, where := range []audit.Expr{nil, not} {
-		var found []string
-		for _, e := range find(t, x, where) {
-			found = append(found, e.ResourceID)
-		}
-		if !slices.Equal(found, []string{"0", "2", "3"}) {
-			t.Errorf("found the entries %v, want 0, 2 and 3", found)
-		}
-		stats, err := x.Stats(t.Context(), acme, audit.Filter{Where: where}, request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if stats.Total != 3 {
-			t.Errorf("total is %d, want 3", stats.Total)
-		}
-		if len(stats.Groups) != 3 {
-			t.Errorf("groups are %+v, want 3", stats.Groups)
-		}
-		if len(stats.Histogram) != 1 || stats.Histogram[0].Count != 3 {
-			t.Errorf("the histogram is %+v, want one bucket of 3", stats.Histogram)
-		}
-	}
-	// The reconciler needs the ids of all entries.
-	ids, err := x.IDs(t.Context(), acme, begin, begin.Add(time.Hour), audit.EntryID{}, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(ids) != 4 {
-		t.Errorf("listed %d ids, want 4", len(ids))
 	}
 }
 

@@ -67,7 +67,7 @@ func (c *corpus) entry(tenant audit.TenantID) audit.Entry {
 		Metadata: audit.Object(fmt.Sprintf(`{"region":"eu-%d","service":"billing","version":"1.%d","trace":{"id":"%d","sampled":true}}`,
 			c.rnd.IntN(4), c.rnd.IntN(100), c.rnd.Int64())),
 		Severity: audit.Severity(min(c.rnd.ExpFloat64(), 3)), Message: c.text(16), Changed: []string{"name", "state", "total"},
-		ExpiresAt: at.Add(365 * 24 * time.Hour),
+		SubmittedBy: "key:0123456789abcdef",
 	}
 	for i := range e.Digest {
 		e.Digest[i] = byte(c.rnd.Uint32())
@@ -314,6 +314,9 @@ func benchmarkPages(b *testing.B, db *sqlite.DB, c *corpus, n int) {
 		{"word", audit.Filter{Where: audit.Text{Words: c.words[500:501]}}},
 		{"phrase", audit.Filter{Where: audit.Text{Words: c.words[10:12]}}},
 		{"prefix", audit.Filter{Where: audit.Text{Words: []string{c.words[500][:3]}, Prefix: true}}},
+		{"newest_and_16_rules", sixteenRules(0)},
+		{"newest_and_16_rules_that_hide_a_quarter", sixteenRules(30)},
+		{"newest_and_16_rules_that_hide_most", sixteenRules(60)},
 		{"one_letter_prefix", audit.Filter{Where: audit.Text{Words: []string{"a"}, Prefix: true}}},
 	} {
 		b.Run(q.name, func(b *testing.B) {
@@ -330,6 +333,17 @@ func benchmarkPages(b *testing.B, db *sqlite.DB, c *corpus, n int) {
 	}
 }
 
+// sixteenRules is the filter of a tenant with 16 rules, when the corpus is so many days old.
+// By 30 days the action CREATE has expired, by 60 days what is not CRITICAL.
+func sixteenRules(age int) audit.Filter {
+	critical := audit.SeverityCritical
+	s := audit.Settings{RetentionDays: 50, RetentionRules: []audit.RetentionRule{{Action: "CREATE", Days: 20}, {Severity: &critical}}}
+	for i := len(s.RetentionRules); i < audit.MaxRetentionRules; i++ {
+		s.RetentionRules = append(s.RetentionRules, audit.RetentionRule{Action: fmt.Sprintf("ACTION-%d", i), Days: 30 + i})
+	}
+	return s.Visible(audit.Filter{}, corpusStart.AddDate(0, 0, age).Add(time.Hour))
+}
+
 func benchmarkStats(b *testing.B, db *sqlite.DB) {
 	dense := audit.Filter{Where: audit.Equals{Field: audit.FieldAction, Values: []string{"CREATE"}}}
 	for _, q := range []struct {
@@ -339,6 +353,8 @@ func benchmarkStats(b *testing.B, db *sqlite.DB) {
 	}{
 		{"total", audit.Filter{}, audit.StatsRequest{}},
 		{"total_dense", dense, audit.StatsRequest{}},
+		{"total_and_16_rules", sixteenRules(0), audit.StatsRequest{}},
+		{"total_and_16_rules_that_hide_a_quarter", sixteenRules(30), audit.StatsRequest{}},
 		{"by_action", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldAction}, Top: 10}},
 		{"by_user_dense", dense, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldUserID}, Top: 10}},
 		{"by_request", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldRequestID}, Top: 10}},

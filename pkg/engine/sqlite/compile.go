@@ -3,6 +3,7 @@ package sqlite
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -29,30 +30,61 @@ type piece struct {
 	match string
 }
 
-// compile returns the pieces of a filter in rising order of their keys. It leaves
-// out ranges without matches. It returns an *audit.ValidationError at "?q" if the
-// filter is too complex.
-func compile(tenant int64, filter audit.Filter) ([]piece, error) {
-	chosen := everything.within(filter.From, filter.To)
-	if chosen.empty() {
-		return nil, nil
+// plan is a compiled filter.
+type plan struct {
+	compiler compiler
+	pieces   []piece // without the condition that entries have not expired
+	// unexpired is that condition, and expiries are the keys at which it changes.
+	unexpired audit.Expr
+	expiries  []int64
+}
+
+// newPlan compiles a filter. It returns an *audit.ValidationError at "?q" if the filter is
+// too complex.
+func newPlan(tenant int64, filter audit.Filter) (*plan, error) {
+	p := &plan{compiler: compiler{tokens: tokenizer{tenant: tenant}, rendered: map[term]string{}}}
+	var err error
+	if p.pieces, err = p.compiler.compile(filter); err != nil || filter.Unexpired == nil {
+		return p, err
 	}
+	p.unexpired, p.expiries = filter.Unexpired, timeCuts(filter.Unexpired)
+	return p, nil
+}
+
+// within yields the pieces of the range in the order of their keys. It compiles the
+// condition that entries have not expired as it goes, because a page seldom needs more than
+// the first piece.
+func (p *plan) within(bounds span, falling bool) iter.Seq2[piece, error] {
+	return func(yield func(piece, error) bool) {
+		for _, whole := range inOrder(p.pieces, falling) {
+			whole.span = whole.intersect(bounds)
+			for _, part := range inOrder(whole.divide(p.expiries), falling) {
+				match, matches, err := p.compiler.restrict(whole.match, p.unexpired, part)
+				if (matches || err != nil) && !yield(piece{part, match}, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// inOrder yields the values forwards or, if falling, backwards.
+func inOrder[T any](values []T, falling bool) iter.Seq2[int, T] {
+	if falling {
+		return slices.Backward(values)
+	}
+	return slices.All(values)
+}
+
+// compile returns the pieces of a filter in rising order of their keys. It leaves
+// out ranges without matches, and the condition that entries have not expired.
+func (c *compiler) compile(filter audit.Filter) ([]piece, error) {
 	cuts := timeCuts(filter.Where)
 	if len(cuts) > maxTimeCuts {
 		return nil, audit.Invalid("?q", "too_complex", "must have at most %d different times", maxTimeCuts)
 	}
-	c := compiler{tokens: tokenizer{tenant: tenant}}
 	var pieces []piece
-	first := chosen.first
-	for _, cut := range append(cuts, everything.last) {
-		part := span{max(first, chosen.first), min(cut, chosen.last)}
-		if cut != everything.last {
-			part.last = min(cut-1, chosen.last)
-			first = cut
-		}
-		if part.empty() {
-			continue
-		}
+	for _, part := range everything.within(filter.From, filter.To).divide(cuts) {
 		match, matches, err := c.piece(filter.Where, part)
 		if err != nil {
 			return nil, err
@@ -97,21 +129,32 @@ func timeCuts(e audit.Expr) []int64 {
 	return slices.Compact(cuts)
 }
 
-type compiler struct{ tokens tokenizer }
+type compiler struct {
+	tokens   tokenizer
+	rendered map[term]string // the tokens so far: pieces repeat them
+}
+
+type term struct {
+	field audit.Field
+	value string
+}
+
+// token returns the phrase of a field's value.
+func (c *compiler) token(field audit.Field, value string) string {
+	text, known := c.rendered[term{field, value}]
+	if !known {
+		text = `"` + c.tokens.token(field, value) + `"`
+		c.rendered[term{field, value}] = text
+	}
+	return text
+}
 
 // piece returns the full-text expression for the range. matches is false if
 // nothing in the range can match.
 func (c *compiler) piece(e audit.Expr, at span) (match string, matches bool, err error) {
-	normal := audit.Normalize(audit.ReplaceConditions(e, at.simplify))
-	switch e := normal.(type) {
-	case audit.And:
-		if len(e) == 0 {
-			return "", true, nil
-		}
-	case audit.Or:
-		if len(e) == 0 {
-			return "", false, nil
-		}
+	normal := at.normalize(e)
+	if matchesAll(normal) || matchesNone(normal) {
+		return "", matchesAll(normal), nil
 	}
 	if audit.CountConditions(normal) > maxMatchTerms {
 		return "", false, audit.Invalid("?q", "too_complex", "must have at most %d values and phrases", maxMatchTerms)
@@ -124,6 +167,43 @@ func (c *compiler) piece(e audit.Expr, at span) (match string, matches bool, err
 		return "", false, audit.Invalid("?q", "too_complex", "must not be nested so deeply")
 	}
 	return m.text, true, nil
+}
+
+// restrict adds the condition that entries have not expired to the full-text expression of
+// the range. The sum is deeper by a few levels. maxMatchStack leaves room for them.
+func (c *compiler) restrict(match string, unexpired audit.Expr, at span) (restricted string, matches bool, err error) {
+	if unexpired == nil {
+		return match, true, nil
+	}
+	normal := at.normalize(unexpired)
+	if matchesAll(normal) || matchesNone(normal) {
+		return match, matchesAll(normal), nil
+	}
+	operator := " AND "
+	if not, ok := normal.(audit.Not); ok && match != "" {
+		operator, normal = " NOT ", not.Expr
+	}
+	m, err := c.render(normal)
+	if err != nil || match == "" {
+		return m.text, true, err
+	}
+	return "(" + match + operator + m.text + ")", true, nil
+}
+
+// normalize returns the normal form of an expression within the range. Only conditions on
+// tokens remain.
+func (s span) normalize(e audit.Expr) audit.Expr {
+	return audit.Normalize(audit.ReplaceConditions(e, s.simplify))
+}
+
+func matchesAll(normal audit.Expr) bool {
+	and, ok := normal.(audit.And)
+	return ok && len(and) == 0
+}
+
+func matchesNone(normal audit.Expr) bool {
+	or, ok := normal.(audit.Or)
+	return ok && len(or) == 0
 }
 
 // simplify decides a condition on time for the range, which no bound of the
@@ -168,7 +248,7 @@ func (c *compiler) render(e audit.Expr) (rendered, error) {
 	case audit.Not:
 		return c.renderAnd(audit.And{e})
 	case audit.Equals:
-		return rendered{`"` + c.tokens.token(e.Field, e.Values[0]) + `"`, stackOfPhrase}, nil // simplify left one value
+		return rendered{c.token(e.Field, e.Values[0]), stackOfPhrase}, nil // simplify left one value
 	case audit.Text:
 		return rendered{c.phrase(e), stackOfPhrase}, nil
 	default:

@@ -42,6 +42,14 @@ func TestIndex(t *testing.T) {
 	})
 }
 
+func TestExpiry(t *testing.T) {
+	conformance.Expiry(t, func(t *testing.T) conformance.ExpiryUnderTest {
+		db := open(t)
+		put := conformance.IndexUnderTest{Index: db.Index(), Store: db.Entries()}.Put
+		return conformance.ExpiryUnderTest{Put: put, Index: db.Index(), Counts: true, Reader: db.Entries()}
+	})
+}
+
 func TestQuarantine(t *testing.T) {
 	conformance.Quarantine(t, func(t *testing.T) conformance.QuarantineStore { return open(t).Quarantine() })
 }

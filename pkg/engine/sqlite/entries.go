@@ -80,20 +80,15 @@ type entryRow struct {
 	id      audit.EntryID
 	millis  int64
 	arrived time.Time
-	expires any // int64 or nil
 	digest  []byte
 	doc     []byte
 }
 
 func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
-	row := entryRow{
+	return entryRow{
 		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(), arrived: e.ReceivedAt,
 		digest: e.Digest[:], doc: entryjson.AppendStored(nil, e),
 	}
-	if !e.ExpiresAt.IsZero() {
-		row.expires = e.ExpiresAt.UnixMilli()
-	}
-	return row
 }
 
 // appendEntry stores a new entry. For others it adds a repetition or a rejection to
@@ -153,8 +148,8 @@ func (b *batch) insertInOtherSlot(row *entryRow) (*audit.Rejection, error) {
 }
 
 func (b *batch) insertEntryAt(row *entryRow, slot uint32) (bool, error) {
-	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, expires, digest, doc) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		keyOf(row.millis, slot), row.tenant, row.id[:], row.expires, row.digest, row.doc)
+	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, digest, doc) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		keyOf(row.millis, slot), row.tenant, row.id[:], row.digest, row.doc)
 	return changed == 1, err
 }
 

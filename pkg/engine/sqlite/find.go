@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -45,17 +46,19 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if err != nil || !known {
 		return audit.Page{}, err
 	}
-	pieces, err := compile(number, filter)
+	plan, err := newPlan(number, filter)
 	if err != nil {
 		return audit.Page{}, err
 	}
-	if falling {
-		slices.Reverse(pieces)
-	}
 	r := pageReader{ctx: ctx, tenant: number, falling: falling, limit: request.Limit, maxBytes: request.MaxBytes}
 	err = x.db.snapshot(ctx, func(c *conn) error {
-		for _, p := range pieces {
-			p.first, p.last = max(p.first, bounds.first), min(p.last, bounds.last)
+		if bounds, err = c.occupied(ctx, plan, bounds); err != nil {
+			return err
+		}
+		for p, err := range plan.within(bounds, falling) {
+			if err != nil {
+				return err
+			}
 			if more, err := r.read(c, p); err != nil || !more {
 				return err
 			}
@@ -67,6 +70,29 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	}
 	return r.page(request.Backwards), nil
 }
+
+// occupied returns the part of a range from the tenant's first key to its last one. It
+// avoids full-text queries of ranges without entries if rules divide the range into many.
+// Otherwise it returns the range.
+func (c *conn) occupied(ctx context.Context, p *plan, s span) (span, error) {
+	if len(p.expiries) == 0 || s.empty() {
+		return s, nil
+	}
+	args := []any{p.compiler.tokens.tenant, s.first, s.last}
+	err := c.row(ctx, firstKeyIn, args, []any{&s.first})
+	if err == nil {
+		err = c.row(ctx, lastKeyIn, args, []any{&s.last})
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return span{0, -1}, nil
+	}
+	return s, err
+}
+
+const (
+	firstKeyIn = `SELECT key FROM facets WHERE tenant = ? AND key BETWEEN ? AND ? ORDER BY key LIMIT 1`
+	lastKeyIn  = `SELECT key FROM facets WHERE tenant = ? AND key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1`
+)
 
 // spanFrom returns the keys after the position in the direction of the list.
 func spanFrom(from *audit.Position, falling bool) (span, error) {

@@ -53,6 +53,25 @@ var everything = span{math.MinInt64, math.MaxInt64}
 
 func (s span) empty() bool { return s.first > s.last }
 
+func (s span) intersect(other span) span {
+	return span{max(s.first, other.first), min(s.last, other.last)}
+}
+
+// divide divides s before each of the keys, which are in rising order. No part is empty.
+func (s span) divide(cuts []int64) []span {
+	var parts []span
+	for _, cut := range cuts {
+		if s.first < cut && cut <= s.last {
+			parts = append(parts, span{s.first, cut - 1})
+			s.first = cut
+		}
+	}
+	if !s.empty() {
+		parts = append(parts, s)
+	}
+	return parts
+}
+
 // within returns the part of s that lies in the time from ≤ t < to; a zero bound is open.
 func (s span) within(from, to time.Time) span {
 	if !from.IsZero() {

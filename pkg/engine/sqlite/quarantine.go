@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -28,14 +27,14 @@ func (q *Quarantine) Put(ctx context.Context, tenant audit.TenantID, items []qua
 	for i := range items {
 		item := &items[i]
 		rows[i] = []any{
-			number, item.ID, item.Step, item.Code, item.Reason, item.QuarantinedAt.UnixNano(), nanosOrNull(item.ExpiresAt),
+			number, item.ID, item.Step, item.Code, item.Reason, item.QuarantinedAt.UnixNano(),
 			entryjson.AppendStored(nil, &item.Entry),
 		}
 	}
 	err = q.db.write(ctx, func(b *batch) error {
 		for _, row := range rows {
-			_, err := b.exec(`INSERT INTO quarantine (tenant, id, step, code, reason, quarantined, expires, doc)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, row...)
+			_, err := b.exec(`INSERT INTO quarantine (tenant, id, step, code, reason, quarantined, doc)
+				VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, row...)
 			if err != nil {
 				return err
 			}
@@ -48,23 +47,17 @@ func (q *Quarantine) Put(ctx context.Context, tenant audit.TenantID, items []qua
 	return nil
 }
 
-// nanosOrNull returns the column of a time. It is NULL for the zero time.
-func nanosOrNull(t time.Time) sql.NullInt64 {
-	return sql.NullInt64{Int64: t.UnixNano(), Valid: !t.IsZero()}
-}
-
-const quarantineColumns = `id, step, code, reason, quarantined, expires, doc`
+const quarantineColumns = `id, step, code, reason, quarantined, doc`
 
 // quarantineRow is a row with the quarantineColumns.
 type quarantineRow struct {
 	item        quarantine.Item
 	quarantined int64
-	expires     sql.NullInt64
 	doc         []byte
 }
 
 func (r *quarantineRow) dest() []any {
-	return []any{&r.item.ID, &r.item.Step, &r.item.Code, &r.item.Reason, &r.quarantined, &r.expires, &r.doc}
+	return []any{&r.item.ID, &r.item.Step, &r.item.Code, &r.item.Reason, &r.quarantined, &r.doc}
 }
 
 func (r *quarantineRow) read() (quarantine.Item, error) {
@@ -75,9 +68,6 @@ func (r *quarantineRow) read() (quarantine.Item, error) {
 	item := r.item
 	item.Entry = entry
 	item.QuarantinedAt = time.Unix(0, r.quarantined).UTC()
-	if r.expires.Valid {
-		item.ExpiresAt = time.Unix(0, r.expires.Int64).UTC()
-	}
 	return item, nil
 }
 

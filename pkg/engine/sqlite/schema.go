@@ -18,12 +18,11 @@ CREATE TABLE tenant_numbers (
 
 -- The system of record. key is the order of the list, see key.go; doc is the stored JSON text.
 CREATE TABLE entries (
-	key     INTEGER PRIMARY KEY,
-	tenant  INTEGER NOT NULL,
-	id      BLOB NOT NULL,
-	expires INTEGER, -- Unix milliseconds, NULL: never
-	digest  BLOB NOT NULL,
-	doc     BLOB NOT NULL
+	key    INTEGER PRIMARY KEY,
+	tenant INTEGER NOT NULL,
+	id     BLOB NOT NULL,
+	digest BLOB NOT NULL,
+	doc    BLOB NOT NULL
 );
 CREATE UNIQUE INDEX entries_by_id ON entries (tenant, id);
 
@@ -51,8 +50,7 @@ CREATE TABLE quarantine (
 	step        TEXT NOT NULL,
 	code        TEXT NOT NULL,
 	reason      TEXT NOT NULL,
-	quarantined INTEGER NOT NULL, -- Unix nanoseconds, as is expires
-	expires     INTEGER,          -- NULL: never
+	quarantined INTEGER NOT NULL, -- Unix nanoseconds
 	doc         BLOB NOT NULL
 );
 CREATE UNIQUE INDEX quarantine_by_id ON quarantine (tenant, id);

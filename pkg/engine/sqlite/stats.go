@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -34,12 +35,22 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	if err != nil || !known {
 		return stats, err
 	}
-	pieces, err := compile(number, filter)
-	if err != nil || len(pieces) == 0 {
+	plan, err := newPlan(number, filter)
+	if err != nil || len(plan.pieces) == 0 {
 		return stats, err
 	}
-	s := counter{ctx: ctx, tenant: number, pieces: pieces}
+	s := counter{ctx: ctx, tenant: number}
 	err = x.db.snapshot(ctx, func(c *conn) error {
+		bounds, err := c.occupied(ctx, plan, everything)
+		if err != nil {
+			return err
+		}
+		for p, err := range plan.within(bounds, false) {
+			if err != nil {
+				return err
+			}
+			s.pieces = appendPiece(s.pieces, p)
+		}
 		s.conn = c
 		return s.count(&stats, request)
 	})
@@ -105,12 +116,25 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	return err
 }
 
-// total counts the entries and returns the milliseconds of the first and the last.
+// total counts the entries and returns the milliseconds of the first and the last. It
+// counts each piece alone, because SQLite counts a union of pieces half as fast.
 func (s *counter) total(stats *audit.Stats) (first, last int64, err error) {
-	var firstKey, lastKey sql.NullInt64
-	from, args := s.from(nil, false)
-	err = s.row(`SELECT count(*), min(key), max(key)`+from, args, &stats.Total, &firstKey, &lastKey)
-	return millisOf(firstKey.Int64), millisOf(lastKey.Int64), err
+	first, last = math.MaxInt64, math.MinInt64
+	for i := range s.pieces {
+		one := *s
+		one.pieces = s.pieces[i : i+1]
+		var count int64
+		var firstKey, lastKey sql.NullInt64
+		from, args := one.from(nil, false)
+		if err := s.row(`SELECT count(*), min(key), max(key)`+from, args, &count, &firstKey, &lastKey); err != nil {
+			return 0, 0, err
+		}
+		if count > 0 {
+			stats.Total += count
+			first, last = min(first, millisOf(firstKey.Int64)), max(last, millisOf(lastKey.Int64))
+		}
+	}
+	return first, last, nil
 }
 
 func (s *counter) row(query string, args []any, dest ...any) error {

@@ -56,9 +56,7 @@ func (g *generator) recordAt(at time.Time) record {
 	r.IPAddress = pick(g, netip.Addr{}, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1"))
 	r.Severity = pick(g, audit.Severities()...)
 	r.Changed = pick(g, nil, []string{"a"}, []string{"a", "b.c"}, []string{"total"})
-	if g.IntN(3) > 0 {
-		r.ExpiresAt = r.Timestamp.AddDate(100, 0, 0) // MongoDB deletes what has expired
-	}
+	r.SubmittedBy = pick(g, "", "key:1", "sub:ann", audit.SubmittedByService)
 	var words []string
 	for range g.IntN(6) {
 		words = append(words, pick(g, vocabulary...))
@@ -150,6 +148,7 @@ func (r *record) values(field audit.Field) []string {
 	single := map[audit.Field]string{
 		audit.FieldUserID: r.UserID, audit.FieldSessionID: r.SessionID, audit.FieldRequestID: r.RequestID, audit.FieldAction: r.Action,
 		audit.FieldResourceType: r.ResourceType, audit.FieldResourceID: r.ResourceID, audit.FieldSeverity: r.Severity.String(),
+		audit.FieldSubmittedBy: r.SubmittedBy,
 	}
 	if r.IPAddress.IsValid() {
 		single[audit.FieldIPAddress] = r.IPAddress.String()
@@ -204,7 +203,7 @@ func hasPhrase(words []string, e audit.Text) bool {
 }
 
 func (r *record) chosen(f audit.Filter) bool {
-	return inTime(r.Timestamp, f.From, f.To) && r.matches(f.Where)
+	return inTime(r.Timestamp, f.From, f.To) && r.matches(f.Where) && r.matches(f.Unexpired)
 }
 
 // filter makes a random filter.
@@ -218,6 +217,10 @@ func (g *generator) filter() audit.Filter {
 	}
 	if g.IntN(8) > 0 {
 		f.Where = g.expr(3)
+	}
+	if g.IntN(3) == 0 {
+		settings := g.retention()
+		f = settings.Visible(f, epoch.Add(time.Duration(g.IntN(100))*time.Hour))
 	}
 	return f
 }
@@ -272,7 +275,8 @@ var filterChoices = map[audit.Field][]string{
 	audit.FieldUserID: {"ann", "Ann", "carol"}, audit.FieldSessionID: {"s1", "s2", ""}, audit.FieldRequestID: {"r1", "R1"},
 	audit.FieldAction: {"CREATE", "create", "user.login"}, audit.FieldResourceType: {"order", "invoice"}, audit.FieldResourceID: {"1", "10"},
 	audit.FieldSeverity: {"INFO", "CRITICAL", "ERROR"}, audit.FieldIPAddress: {"10.0.0.1", "2001:db8::1"}, audit.FieldChanged: {"a", "b.c", "b"},
-	"metadata.region": {"eu", "", "1", "true", "null"}, "metadata.http.status": {"200", "404"}, "metadata.tags": {"a", "3"}, "metadata.http": {"200"},
+	audit.FieldSubmittedBy: {"key:1", "service", "sub:Ann"},
+	"metadata.region":      {"eu", "", "1", "true", "null"}, "metadata.http.status": {"200", "404"}, "metadata.tags": {"a", "3"}, "metadata.http": {"200"},
 }
 
 func (g *generator) field() audit.Field {
@@ -286,4 +290,19 @@ func (g *generator) equals() audit.Equals {
 		e.Values = append(e.Values, pick(g, filterChoices[e.Field]...))
 	}
 	return e
+}
+
+// retention makes random settings about expiry. Their ends are around epoch.
+func (g *generator) retention() audit.Settings {
+	s := audit.Settings{RetentionDays: g.IntN(3), SearchableDays: g.IntN(4)}
+	rules := []audit.RetentionRule{{Action: "CREATE"}, {Action: "DELETE"}, {Action: "user.login"}, {Action: "create"}}
+	for _, severity := range audit.Severities() {
+		rules = append(rules, audit.RetentionRule{Severity: &severity})
+	}
+	g.Shuffle(len(rules), func(i, j int) { rules[i], rules[j] = rules[j], rules[i] })
+	for _, r := range rules[:g.IntN(len(rules)+1)] {
+		r.Days = g.IntN(3)
+		s.RetentionRules = append(s.RetentionRules, r)
+	}
+	return s
 }

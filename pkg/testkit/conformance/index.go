@@ -60,7 +60,12 @@ func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 // put stores and indexes the records and waits until they are found.
 func (x IndexUnderTest) put(t *testing.T, tenant audit.TenantID, records []record) {
 	t.Helper()
-	entries := entriesOf(records)
+	x.Put(t, tenant, entriesOf(records))
+}
+
+// Put stores and indexes the entries and waits until they are found.
+func (x IndexUnderTest) Put(t *testing.T, tenant audit.TenantID, entries []audit.Entry) {
+	t.Helper()
 	if x.Store != nil {
 		appendAll(t, x.Store, tenant, entries)
 	}

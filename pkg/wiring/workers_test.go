@@ -1,0 +1,74 @@
+package wiring_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+)
+
+// TestPersistLogsCountsWhatItDrops: the operator sees in a metric and in the log that
+// accepted entries were not stored, and nothing of their content.
+func TestPersistLogsCountsWhatItDrops(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), embedded.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := db.Tenants().Create(t.Context(), audit.Tenant{ID: "acme", Status: audit.TenantActive, Settings: audit.DefaultSettings(), Version: 1}); err != nil {
+		t.Fatal(err)
+	}
+	var entries []audit.Entry
+	for i, at := range []time.Time{time.Now().AddDate(-2, 0, 0), time.Now().AddDate(-2, 0, 1), time.Now()} {
+		at = at.UTC().Truncate(time.Millisecond)
+		entries = append(entries, audit.Entry{
+			ID: audit.NewEntryID(at, [10]byte{byte(i)}), Tenant: "acme", UserID: "secret", Action: "A", ResourceType: "r", Timestamp: at, ReceivedAt: at,
+		})
+	}
+	bodies, err := envelope.Pack("acme", entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log, metrics bytes.Buffer
+	services := wiring.New(embedded.Stores(db), wiring.Security{}, slog.New(slog.NewTextHandler(&log, nil)))
+	services.Metrics = &metrics
+	if err := services.PersistLogs()(t.Context(), bodies)[0]; err != nil {
+		t.Fatal(err)
+	}
+	stored, err := db.Entries().IDs(t.Context(), "acme", time.Time{}, time.Time{}, audit.EntryID{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(stored) != 1 {
+		t.Errorf("stored %d entries, want 1", len(stored))
+	}
+	var line struct {
+		Service, Tenant string
+		Expired         float64
+	}
+	if err := json.Unmarshal(metrics.Bytes(), &line); err != nil {
+		t.Fatalf("metrics %q: %v", metrics.String(), err)
+	}
+	if line.Service != "persist-logs" || line.Tenant != "acme" || line.Expired != 2 {
+		t.Errorf("metrics are %+v, want 2 expired of acme", line)
+	}
+	if !strings.Contains(log.String(), "tenant=acme entries=2") {
+		t.Errorf("the log says %q, want the tenant and 2 entries", log.String())
+	}
+	if strings.Contains(log.String()+metrics.String(), "secret") {
+		t.Error("the log or the metrics have content of an entry")
+	}
+}
