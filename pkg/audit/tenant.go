@@ -94,6 +94,9 @@ type Tenant struct {
 	CreatedAt time.Time    `json:"created_at"`
 	UpdatedAt time.Time    `json:"updated_at"`
 	Settings  Settings     `json:"settings"`
+	// Placements are where the search index has the tenant's entries, ordered by Since. They
+	// only grow, so that an entry that is indexed again meets its own document.
+	Placements []Placement `json:"placements,omitempty"`
 	// Version counts the changes of this record from 1; it is the ETag.
 	Version int64 `json:"-"`
 }

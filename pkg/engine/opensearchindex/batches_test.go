@@ -66,7 +66,7 @@ func TestAClosedIndexFailsItsTenantAlone(t *testing.T) {
 	for _, b := range batches {
 		put(t, open(t, url, prefix, waitForRefresh), b.Tenant, b.Entries...)
 	}
-	closed := url + "/" + prefix + "-tenant-1-2026.01"
+	closed := url + "/" + prefix + "-t-tenant-1.2026.01"
 	engineRequest(t, http.MethodPost, closed+"/_close", nil, nil)
 	t.Cleanup(func() { engineRequest(t, http.MethodPost, closed+"/_open", nil, nil) })
 	results := x.Put(t.Context(), batches)

@@ -43,9 +43,9 @@ func TestManyKeysDoNotGrowTheMapping(t *testing.T) {
 		entries[i].After = entries[i].Metadata
 	}
 	put(t, x, acme, entries[0])
-	before := stateOf(t, url, prefix+"-acme-2026.01").Mappings
+	before := stateOf(t, url, prefix+"-t-acme.2026.01").Mappings
 	put(t, x, acme, entries...)
-	if after := stateOf(t, url, prefix+"-acme-2026.01").Mappings; !reflect.DeepEqual(before, after) {
+	if after := stateOf(t, url, prefix+"-t-acme.2026.01").Mappings; !reflect.DeepEqual(before, after) {
 		t.Errorf("the mapping is %v, want it unchanged: %v", after, before)
 	}
 	for _, key := range []int{0, 4321, keys - 1} {
@@ -169,7 +169,7 @@ func TestRefusedDocumentIsRejectedAlone(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	prefix := newPrefix(t, url)
 	x := open(t, url, prefix, waitForRefresh)
-	index := prefix + "-acme-2026.01"
+	index := prefix + "-t-acme.2026.01"
 	engineRequest(t, http.MethodPut, url+"/"+index, map[string]any{"mappings": map[string]any{"properties": map[string]any{"session_id": map[string]any{"type": "integer"}}}}, nil)
 	entries := newEntries(acme, 100)
 	entries[42].SessionID = "a secret"
@@ -201,7 +201,7 @@ func TestDocumentIsReadable(t *testing.T) {
 	var document struct {
 		Source map[string]any `json:"_source"`
 	}
-	engineRequest(t, http.MethodGet, url+"/"+prefix+"-acme-2026.01/_doc/"+e.ID.String(), nil, &document)
+	engineRequest(t, http.MethodGet, url+"/"+prefix+"-t-acme.2026.01/_doc/acme:"+e.ID.String(), nil, &document)
 	delete(document.Source, "entry")
 	want := map[string]any{
 		"id": e.ID.String(), "tenant_id": "acme", "user_id": "u1", "action": "CREATE", "resource_type": "order", "severity": "INFO",

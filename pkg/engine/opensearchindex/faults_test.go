@@ -263,7 +263,7 @@ func TestClosedMonth(t *testing.T) {
 	march.Timestamp = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	march.ID = audit.DeriveEntryID(acme, march.Timestamp, "march")
 	put(t, x, acme, january)
-	closed := url + "/" + prefix + "-acme-2026.01"
+	closed := url + "/" + prefix + "-t-acme.2026.01"
 	engineRequest(t, http.MethodPost, closed+"/_close", nil, nil)
 	_, putErr := search.PutEntries(t.Context(), x, acme, []audit.Entry{january, march})
 	_, findErr := x.Find(t.Context(), acme, audit.Filter{}, audit.PageRequest{Limit: 5})

@@ -25,15 +25,15 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if request.Limit < 1 || request.Limit > audit.MaxPageLimit {
 		return audit.Page{}, audit.Invalid("?limit", "out_of_range", "must be from 1 to %d", audit.MaxPageLimit)
 	}
-	f, err := x.family(tenant)
+	s, err := x.scope(ctx, tenant)
 	if err != nil {
 		return audit.Page{}, err
 	}
-	where, err := compile(f, filter)
+	where, err := compile(s.tenant, filter)
 	if err != nil {
 		return audit.Page{}, err
 	}
-	r := pageReader{index: x, family: f, where: where, request: request, from: request.From}
+	r := pageReader{index: x, scope: s.within(filter.From, filter.To), where: where, request: request, from: request.From}
 	if err := r.read(ctx); err != nil {
 		return audit.Page{}, err
 	}
@@ -43,7 +43,7 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 // pageReader reads one page. It needs one search if the entries have the usual size.
 type pageReader struct {
 	index   *Index
-	family  family
+	scope   scope
 	where   query
 	request audit.PageRequest
 
@@ -75,8 +75,8 @@ func (r *pageReader) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		response, found, err := r.index.search(ctx, r.family, body)
-		if err != nil || !found {
+		response, err := r.index.search(ctx, r.scope, body)
+		if err != nil {
 			return err
 		}
 		for i := range response.Hits.Hits {

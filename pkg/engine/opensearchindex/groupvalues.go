@@ -43,7 +43,7 @@ func (g *grouping) fullValue(field audit.Field, short string) (string, error) {
 	if path, ofMetadata := field.MetadataPath(); ofMetadata {
 		indexed, value = fieldTokens, tokenPrefix(path)+short
 	}
-	found, _, err := g.index.search(g.ctx, g.family, query{
+	found, err := g.index.search(g.ctx, g.scope, query{
 		"size": 1, "_source": []string{fieldEntry}, "track_total_hits": false,
 		"query": query{"bool": query{"filter": []query{g.where, term(indexed, value)}}},
 	})

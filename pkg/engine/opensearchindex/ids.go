@@ -2,11 +2,7 @@ package opensearchindex
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -15,45 +11,24 @@ import (
 // Contains implements search.Index. It sees what searches see: an entry within a
 // second after Put returned.
 func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (bool, error) {
-	f, err := x.family(tenant)
+	s, err := x.scope(ctx, tenant)
 	if err != nil {
 		return false, fmt.Errorf("look for %s in the index: %w", id, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, x.config.Timeouts.Contains)
 	defer cancel()
-	owner, err := x.ownerOf(ctx, f, id)
-	if errors.Is(err, audit.ErrNotFound) {
-		return false, nil
+	// The id gives the month but not the time of the receipt: the entry can be in each of
+	// the tenant's families.
+	at := id.Time()
+	where, err := compile(tenant, audit.Filter{From: at, To: at.Add(time.Millisecond)})
+	if err == nil {
+		var r searchResponse
+		both := query{"bool": query{"filter": []any{where, term(fieldID, id.String())}}}
+		if r, err = x.search(ctx, s.within(at, at), query{"size": 0, "query": both, "track_total_hits": true}); err == nil {
+			return r.Hits.Total.Value > 0, nil
+		}
 	}
-	if err != nil {
-		return false, fmt.Errorf("look for %s of %s in the index: %w", id, tenant, err)
-	}
-	return owner == tenant, nil
-}
-
-// ownerOf returns the tenant of an indexed entry. It returns audit.ErrNotFound
-// if the entry or its month is not in the index.
-func (x *Index) ownerOf(ctx context.Context, f family, id audit.EntryID) (audit.TenantID, error) {
-	path := "/" + f.writeAlias(monthOf(id)) + "/_doc/" + id.String()
-	body, err := x.sendRead(ctx, httpRequest{method: http.MethodGet, path: path, query: url.Values{
-		"realtime": {"false"}, "_source_includes": {fieldTenant},
-	}})
-	var response *responseError
-	if errors.As(err, &response) && response.status == http.StatusNotFound && (len(response.kinds) == 0 || response.has(kindNotFound)) {
-		return "", audit.ErrNotFound
-	}
-	if err != nil {
-		return "", err
-	}
-	var document struct {
-		Source struct {
-			Tenant audit.TenantID `json:"tenant_id"`
-		} `json:"_source"`
-	}
-	if err := json.Unmarshal(body, &document); err != nil {
-		return "", unexpectedResponse(err)
-	}
-	return document.Source.Tenant, nil
+	return false, fmt.Errorf("look for %s of %s in the index: %w", id, tenant, err)
 }
 
 // maxIDs is OpenSearch's max_result_window.
@@ -72,15 +47,15 @@ func (x *Index) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Ti
 }
 
 func (x *Index) ids(ctx context.Context, tenant audit.TenantID, filter audit.Filter, after audit.EntryID, limit int) ([]audit.EntryID, error) {
-	f, err := x.family(tenant)
+	s, err := x.scope(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
-	where, err := compile(f, filter)
+	where, err := compile(s.tenant, filter)
 	if err != nil {
 		return nil, err
 	}
-	response, _, err := x.search(ctx, f, query{
+	response, err := x.search(ctx, s.within(filter.From, filter.To), query{
 		"size": min(limit, maxIDs), "query": where, "_source": []string{fieldID}, "track_total_hits": false,
 		"sort": []query{{fieldID: "asc"}}, "search_after": []string{after.String()},
 	})

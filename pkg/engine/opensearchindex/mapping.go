@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -52,52 +53,84 @@ func mapping() map[string]any {
 	}
 }
 
-func (x *Index) settings() map[string]any {
-	return map[string]any{"index": map[string]any{
-		"number_of_shards": x.config.Shards, "number_of_replicas": x.config.Replicas,
+// settings returns the settings of an index with a number of primary shards. With more than
+// one shard, a tenant's documents in a pool go to some of them.
+func (x *Index) settings(f family, shards int) map[string]any {
+	index := map[string]any{
+		"number_of_shards": shards, "number_of_replicas": x.config.Replicas,
 		"refresh_interval": "1s",               // search.Index promises a second
 		"codec":            "best_compression", // written once, read seldom
 		"translog":         map[string]any{"durability": "request"},
-	}}
+	}
+	if partition := partitionSize(shards); f.pool && partition > 1 {
+		index["routing_partition_size"] = partition
+	}
+	return map[string]any{"index": index}
 }
 
-// template returns the index template of a family. Its pattern also matches the
-// indexes of tenants whose id continues after a hyphen. Their own template has a
-// higher priority, because their id is longer.
-func (x *Index) template(f family) map[string]any {
-	return map[string]any{
-		"index_patterns": []string{f.alias + "-*"},
-		"priority":       templatePriority + len(f.tenant),
+// partitionSize is the number of shards that the documents of one tenant in a pool may go
+// to. OpenSearch wants less than the number of shards.
+func partitionSize(shards int) int { return max(1, shards/2) }
+
+// mappingOf returns the mapping of a family's indexes. Documents of a pool must have a routing.
+func mappingOf(f family) map[string]any {
+	m := mapping()
+	if f.pool {
+		m["_routing"] = map[string]any{"required": true}
+	}
+	return m
+}
+
+// templates records whether this process has put the templates.
+type templates struct {
+	mu  sync.Mutex
+	put bool
+}
+
+// templateOf returns the name and the body of the template of own families, or of pools.
+func (x *Index) templateOf(pool bool) (name string, body map[string]any) {
+	f := family{stem: x.config.Prefix + "-t-", pool: pool}
+	name = x.config.Prefix + "-own"
+	if pool {
+		name, f.stem = x.config.Prefix+"-pool", x.config.Prefix+"-p"
+	}
+	return name, map[string]any{
+		"index_patterns": []string{f.stem + "*"},
+		"priority":       templatePriority,
 		"version":        schemaVersion,
-		"template":       map[string]any{"settings": x.settings(), "mappings": mapping()},
+		"template":       map[string]any{"settings": x.settings(f, x.config.Shards), "mappings": mappingOf(f)},
 	}
 }
 
-// prepare creates the family's index for the month with its aliases, unless it
-// exists. Several writers may call it at the same time.
-func (x *Index) prepare(ctx context.Context, f family, month string) error {
-	if err := x.manage(ctx, http.MethodPut, "/_index_template/"+f.alias, x.template(f)); err != nil {
-		return fmt.Errorf("put template %s: %w", f.alias, err)
+// putTemplates puts both templates, once in the life of the process. OpenSearch creates an
+// index at its first write, with what its template says.
+func (x *Index) putTemplates(ctx context.Context) error {
+	x.templates.mu.Lock()
+	defer x.templates.mu.Unlock()
+	if x.templates.put {
+		return nil
 	}
-	aliases := map[string]any{f.alias: map[string]any{}, f.writeAlias(month): map[string]any{}}
-	err := x.manage(ctx, http.MethodPut, "/"+f.index(month), map[string]any{"aliases": aliases})
+	for _, pool := range []bool{false, true} {
+		name, body := x.templateOf(pool)
+		if err := x.manage(ctx, http.MethodPut, "/_index_template/"+name, body); err != nil {
+			return fmt.Errorf("put template %s: %w", name, err)
+		}
+	}
+	x.templates.put = true
+	return nil
+}
+
+// create creates an index, unless it exists. Several processes may call it at the same time.
+func (x *Index) create(ctx context.Context, f family, month string, shards int) error {
+	err := x.manage(ctx, http.MethodPut, "/"+f.index(month), map[string]any{"settings": x.settings(f, shards), "mappings": mappingOf(f)})
 	var response *responseError
 	if errors.As(err, &response) && response.has(kindExists) {
-		err = x.addAliases(ctx, f, month)
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("create index %s: %w", f.index(month), err)
 	}
 	return nil
-}
-
-// addAliases adds the aliases to an index that may exist without them.
-func (x *Index) addAliases(ctx context.Context, f family, month string) error {
-	var actions []any
-	for _, alias := range []string{f.alias, f.writeAlias(month)} {
-		actions = append(actions, map[string]any{"add": map[string]any{"index": f.index(month), "alias": alias}})
-	}
-	return x.manage(ctx, http.MethodPost, "/_aliases", map[string]any{"actions": actions})
 }
 
 // manage changes the cluster's state. Its requests have no content of entries.

@@ -15,7 +15,6 @@ import (
 )
 
 type indexState struct {
-	Aliases  map[string]any `json:"aliases"`
 	Settings struct {
 		Index struct {
 			Codec string `json:"codec"`
@@ -68,21 +67,17 @@ func TestTenantsWithACommonPrefix(t *testing.T) {
 	prefix := newPrefix(t, url)
 	x := open(t, url, prefix, waitForRefresh)
 	others := []audit.TenantID{"acme-2", "acme-2026", "acme-2026-01", "acm"}
-	for _, tenant := range append(others, acme) { // acme's pattern matches most of the others
+	for _, tenant := range append(others, acme) { // acme's name begins most of the others'
 		march := newEntry(tenant, 0)
 		march.Timestamp = time.Date(2026, 3, 31, 23, 59, 59, 999e6, time.UTC)
 		march.ID = audit.DeriveEntryID(tenant, march.Timestamp, "march")
 		put(t, x, tenant, newEntry(tenant, 0), march)
 	}
 	for _, tenant := range append(others, acme) {
-		alias := prefix + "-" + string(tenant)
-		indexes := []string{alias + "-2026.01", alias + "-2026.03"}
+		stem := prefix + "-t-" + string(tenant)
+		indexes := []string{stem + ".2026.01", stem + ".2026.03"}
 		for _, index := range indexes {
 			state := stateOf(t, url, index)
-			aliases := slices.Sorted(maps.Keys(state.Aliases))
-			if want := []string{alias, index + "-write"}; !slices.Equal(aliases, want) {
-				t.Errorf("index %s has the aliases %v, want %v", index, aliases, want)
-			}
 			if got := state.Mappings.Dynamic; got != "false" {
 				t.Errorf("index %s has the dynamic mapping %q, want the template's %q", index, got, "false")
 			}
@@ -102,13 +97,8 @@ func TestTenantsWithACommonPrefix(t *testing.T) {
 			t.Errorf("after the purge of acme %s has %d entries, want 2", tenant, n)
 		}
 	}
-	var want []string
-	for _, tenant := range others {
-		want = append(want, prefix+"-"+string(tenant))
-	}
-	slices.Sort(want)
-	if names := templatesOf(t, url, prefix+"-*"); !slices.Equal(names, want) {
-		t.Errorf("after the purge of acme the templates are %v, want %v", names, want)
+	if names, want := templatesOf(t, url, prefix+"-*"), []string{prefix + "-own", prefix + "-pool"}; !slices.Equal(names, want) {
+		t.Errorf("the templates are %v, want %v", names, want)
 	}
 	if names := indexesOf(t, url, prefix+"-*"); len(names) != 2*len(others) {
 		t.Errorf("after the purge of acme the indexes are %v, want %d", names, 2*len(others))
@@ -130,24 +120,20 @@ func purge(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID) int {
 	}
 }
 
-// TestPutRestoresIndexAndAliases: Put creates a removed index and adds lost aliases.
-func TestPutRestoresIndexAndAliases(t *testing.T) {
+// TestPutRestoresAnIndex: Put creates a removed index again, with its mapping.
+func TestPutRestoresAnIndex(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	prefix := newPrefix(t, url)
 	x := open(t, url, prefix, waitForRefresh)
-	index := prefix + "-acme-2026.01"
+	index := prefix + "-t-acme.2026.01"
 	put(t, x, acme, newEntries(acme, 5)...)
 	engineRequest(t, http.MethodDelete, url+"/"+index, nil, nil)
 	if n := total(t, x, acme); n != 0 {
 		t.Fatalf("the removed index has %d entries, want 0", n)
 	}
 	put(t, x, acme, newEntries(acme, 5)...)
-	engineRequest(t, http.MethodPost, url+"/_aliases", map[string]any{"actions": []any{
-		map[string]any{"remove": map[string]any{"index": index, "aliases": []string{prefix + "-acme", index + "-write"}}},
-	}}, nil)
-	put(t, x, acme, newEntry(acme, 7))
-	if n := total(t, x, acme); n != 6 {
-		t.Fatalf("the index has %d entries, want 6", n)
+	if n := total(t, x, acme); n != 5 {
+		t.Fatalf("the index has %d entries, want 5", n)
 	}
 	got := slices.Sorted(maps.Keys(stateOf(t, url, index).Mappings.Properties))
 	want := slices.Sorted(maps.Keys(opensearchindex.Mapping()["properties"].(map[string]any)))

@@ -1,14 +1,12 @@
 // Package opensearchindex is the search index in OpenSearch (2.4 or later).
 //
-// Each tenant has a template, <prefix>-<tenant>, and one index a month,
-// <prefix>-<tenant>-YYYY.MM. Old entries share the indexes of a few months (see
-// monthOf). Searches read all months through the alias <prefix>-<tenant>. Writes
-// go to a month through its alias <prefix>-<tenant>-YYYY.MM-write, with
-// require_alias, so that OpenSearch never creates an index by itself.
+// A tenant's entries lie in indexes of its own, one a month, or in those of a pool that
+// it shares with other tenants; its placements say which (see names.go). Old entries share
+// the indexes of a few months (see monthOf). There are no aliases. Two templates give new
+// indexes their mapping.
 //
-// Prefixes and tenant ids have no dots, so names of two tenants never coincide.
-// No search or write addresses indexes by a wildcard. Every search also filters
-// by tenant_id.
+// One type, scope, makes every request about entries. It gives the names of the indexes,
+// the condition on tenant_id that every search has, and the routing within a pool.
 //
 // A document (see document.go) has the searchable fields under the entry's own
 // names, the metadata as tokens, and the whole stored entry as text. So no
@@ -41,8 +39,10 @@ type Index struct {
 	config Config
 	// client creates the client at the first request. Creating it is the slowest
 	// part of a function's start, and most functions never need it.
-	client func() (*opensearch.Client, error)
-	limits groupLimits
+	client     func() (*opensearch.Client, error)
+	limits     groupLimits
+	placements Placements // nil: every tenant has its own family
+	templates  *templates
 }
 
 // Open returns the index. It connects at the first request.
@@ -51,7 +51,7 @@ func Open(config Config) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open OpenSearch index: %w", err)
 	}
-	return &Index{config: config, client: sync.OnceValues(config.newClient), limits: defaultGroupLimits()}, nil
+	return &Index{config: config, client: sync.OnceValues(config.newClient), limits: defaultGroupLimits(), templates: &templates{}}, nil
 }
 
 // Close closes idle connections.

@@ -8,26 +8,30 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Purge implements jobs.Purger. Its records are entries. It removes the index of one
-// month as a whole, whatever the limit. After the last index it removes the template.
-func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, _ int) (int, error) {
-	f, err := x.family(tenant)
-	if err != nil {
+// Purge implements jobs.Purger. Its records are entries. It removes each index of the
+// tenant's own family as a whole, whatever the limit, and about limit documents of the
+// pools. It does not need the tenant's placements: it looks in every pool.
+func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	if _, err := audit.ParseTenantID(string(tenant)); err != nil {
 		return 0, fmt.Errorf("purge index: %w", err)
 	}
-	n, err := x.purge(ctx, f)
+	n, err := x.purgeOwn(ctx, tenant)
+	if err == nil && n == 0 {
+		n, err = x.purgePools(ctx, tenant, limit)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("purge index of %s: %w", tenant, err)
 	}
 	return n, nil
 }
 
-func (x *Index) purge(ctx context.Context, f family) (int, error) {
-	indexes, err := x.indexes(ctx, f)
+func (x *Index) purgeOwn(ctx context.Context, tenant audit.TenantID) (int, error) {
+	indexes, err := x.indexes(ctx, x.ownFamily(tenant))
 	if err != nil {
 		return 0, err
 	}
@@ -36,19 +40,12 @@ func (x *Index) purge(ctx context.Context, f family) (int, error) {
 			return n, err
 		}
 	}
-	err = x.manage(ctx, http.MethodDelete, "/_index_template/"+f.alias, nil)
-	var response *responseError
-	if errors.As(err, &response) && response.status == http.StatusNotFound {
-		err = nil
-	}
-	return 0, err
+	return 0, nil
 }
 
-// indexes returns the sorted names of the family's indexes. They include
-// indexes that have lost their alias.
+// indexes returns the sorted names of the family's indexes.
 func (x *Index) indexes(ctx context.Context, f family) ([]string, error) {
-	// The pattern also matches tenants whose id continues after a hyphen.
-	body, err := x.sendWrite(ctx, httpRequest{method: http.MethodGet, path: "/_resolve/index/" + f.alias + "-*", query: url.Values{
+	body, err := x.sendWrite(ctx, httpRequest{method: http.MethodGet, path: "/_resolve/index/" + f.index("*"), query: url.Values{
 		"expand_wildcards": {"open,closed,hidden"},
 	}})
 	if err != nil {
@@ -64,12 +61,52 @@ func (x *Index) indexes(ctx context.Context, f family) ([]string, error) {
 	}
 	var names []string
 	for _, index := range resolved.Indices {
-		if f.owns(index.Name) {
+		if f.has(index.Name) {
 			names = append(names, index.Name)
 		}
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// deleteTimeout bounds one deletion by query. OpenSearch completes the deletion after the
+// timeout, and the next call finds fewer documents.
+const deleteTimeout = 2 * time.Minute
+
+// purgePools deletes up to limit of the tenant's documents from the pools. A closed index
+// makes it fail, so that its documents are not left behind.
+func (x *Index) purgePools(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	everyPool := family{stem: x.config.Prefix + "-p", pool: true}
+	s := scope{tenant: tenant, placements: []placement{{family: everyPool}}}
+	path := "/" + s.patterns(x.config.Now())
+	if _, err := x.sendWrite(ctx, httpRequest{method: http.MethodPost, path: path + "/_refresh"}); err != nil {
+		return 0, err
+	}
+	where, err := compile(tenant, audit.Filter{})
+	if err != nil {
+		return 0, err
+	}
+	body, err := json.Marshal(query{"query": where, "max_docs": limit})
+	if err != nil {
+		return 0, err
+	}
+	raw, err := x.sendWithin(ctx, deleteTimeout, httpRequest{method: http.MethodPost, path: path + "/_delete_by_query", body: body,
+		query: s.parameters(url.Values{"conflicts": {"proceed"}, "refresh": {"true"}})})
+	if err != nil {
+		return 0, asUnavailable(err)
+	}
+	var result struct {
+		Total    int               `json:"total"`
+		Deleted  int               `json:"deleted"`
+		Failures []json.RawMessage `json:"failures"`
+	}
+	if err := json.Unmarshal(raw, &result); err != nil {
+		return 0, err
+	}
+	if result.Deleted == 0 && (result.Total > 0 || len(result.Failures) > 0) { // others write them at this moment
+		return 0, &audit.UnavailableError{Err: fmt.Errorf("of %d documents none was deleted, %d failures", result.Total, len(result.Failures))}
+	}
+	return result.Deleted, nil
 }
 
 // purgeIndex removes an index and returns how many entries it had. It returns 0 if another

@@ -21,7 +21,7 @@ type item struct {
 	batch  int // position among Put's batches
 	index  int // position in the batch
 	family family
-	month  string // names the index
+	month  string // with the family it names the index
 	lines  []byte // the action and the document
 }
 
@@ -34,16 +34,21 @@ func (x *Index) Put(ctx context.Context, batches []search.Batch) []search.PutRes
 	w := &bulkWrite{Index: x, results: make([]search.PutResult, len(batches)), delays: newRetries(x.config.WriteBudget)}
 	var items []item
 	for i, b := range batches {
-		f, err := x.family(b.Tenant)
+		s, err := x.scope(ctx, b.Tenant)
 		if err != nil {
 			w.results[i].Err = err
 			continue
 		}
-		added, rejections := newItems(f, b.Entries)
+		added, rejections := newItems(s, b.Entries)
 		for j := range added {
 			added[j].batch = i
 		}
 		items, w.results[i].Rejections = append(items, added...), rejections
+	}
+	if len(items) > 0 {
+		if err := x.putTemplates(ctx); err != nil {
+			w.fail(items, err)
+		}
 	}
 	for _, run := range divide(items, x.config.MaxBulkBytes) {
 		w.write(ctx, run)
@@ -56,12 +61,11 @@ func (x *Index) Put(ctx context.Context, batches []search.Batch) []search.PutRes
 	return w.results
 }
 
-func newItems(f family, entries []audit.Entry) (items []item, rejections []audit.Rejection) {
+func newItems(s scope, entries []audit.Entry) (items []item, rejections []audit.Rejection) {
 	for i := range entries {
 		e := &entries[i]
-		month := monthOf(e.ID)
-		lines := fmt.Appendf(nil, `{"index":{"_index":%q,"_id":%q,"require_alias":true}}`+"\n", f.writeAlias(month), e.ID.String())
-		lines, err := appendDocument(lines, f.tenant, e)
+		f, month := s.familyAt(e.ReceivedAt), monthOf(e.ID)
+		lines, err := appendDocument(appendAction(nil, s.tenant, f.index(month), f.pool, e.ID), s.tenant, e)
 		if err != nil {
 			rejections = append(rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: "the metadata is not a JSON object that can be indexed"})
 			continue
@@ -69,6 +73,14 @@ func newItems(f family, entries []audit.Entry) (items []item, rejections []audit
 		items = append(items, item{index: i, family: f, month: month, lines: append(lines, '\n')})
 	}
 	return items, rejections
+}
+
+// appendAction appends the line of a bulk request that precedes a document.
+func appendAction(dst []byte, tenant audit.TenantID, index string, pool bool, id audit.EntryID) []byte {
+	if pool {
+		return fmt.Appendf(dst, `{"index":{"_index":%q,"_id":%q,"routing":%q}}`+"\n", index, documentID(tenant, id), tenant)
+	}
+	return fmt.Appendf(dst, `{"index":{"_index":%q,"_id":%q}}`+"\n", index, documentID(tenant, id))
 }
 
 // divide divides items into runs of at most maxBytes. A larger item is a run of its own.
@@ -138,7 +150,7 @@ func (w *bulkWrite) apply(ctx context.Context, result *bulkResult) {
 		w.fail([]item{f.item}, f.err)
 	}
 	for _, missing := range result.missing {
-		if err := w.prepare(ctx, missing.family, missing.month); err != nil {
+		if err := w.create(ctx, missing.family, missing.month, w.config.Shards); err != nil {
 			w.fail([]item{missing}, err)
 		}
 	}
@@ -226,7 +238,7 @@ func (b *bulkResult) add(sent item, response itemResponse) {
 		b.rejections = append(b.rejections, rejection{batch: sent.batch, Rejection: audit.Rejection{
 			Index: sent.index, Code: CodeRefused, Reason: "OpenSearch refuses the document: " + err.kinds[len(err.kinds)-1],
 		}})
-	default: // not the entry's fault: for example, the index is closed or lost its write alias
+	default: // not the entry's fault: for example, the index is closed
 		b.failures = append(b.failures, itemFailure{item: sent, err: asUnavailable(err)})
 	}
 }

@@ -22,8 +22,8 @@ type query = map[string]any
 
 // compile returns the query of a filter. It returns an *audit.ValidationError at
 // "?q" if the filter is too complex.
-func compile(f family, filter audit.Filter) (query, error) {
-	clauses := []any{term(fieldTenant, string(f.tenant))}
+func compile(tenant audit.TenantID, filter audit.Filter) (query, error) {
+	clauses := []any{term(fieldTenant, string(tenant))}
 	if bounds := timeRange(filter.From, filter.To); bounds != nil {
 		clauses = append(clauses, bounds)
 	}

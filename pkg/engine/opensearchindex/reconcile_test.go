@@ -57,7 +57,7 @@ func TestReconcileEntriesRemovedByHand(t *testing.T) {
 	x := open(t, url, prefix, waitForRefresh)
 	entries := record(newEntries(acme, 2000))
 	put(t, x, acme, entries...)
-	engineRequest(t, http.MethodPost, url+"/"+prefix+"-acme/_delete_by_query?refresh=true", map[string]any{"query": map[string]any{
+	engineRequest(t, http.MethodPost, url+"/"+prefix+"-t-acme.*/_delete_by_query?refresh=true", map[string]any{"query": map[string]any{
 		"terms": map[string]any{"id": []string{entries[0].ID.String(), entries[777].ID.String(), entries[1999].ID.String()}},
 	}}, nil)
 	r := search.Reconciler{

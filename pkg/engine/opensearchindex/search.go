@@ -36,29 +36,37 @@ type hit struct {
 // aggregation has the same form.
 type aggregations map[string]json.RawMessage
 
-// search searches all months of a tenant. found is false if the tenant has
-// none. A response of only some shards is an error.
-func (x *Index) search(ctx context.Context, f family, body query) (r searchResponse, found bool, err error) {
+// search searches the indexes of a scope. The body's query must have the tenant's condition,
+// which compile gives it. A response of only some shards is an error.
+func (x *Index) search(ctx context.Context, s scope, body query) (r searchResponse, err error) {
 	text, err := json.Marshal(body)
 	if err != nil {
-		return r, false, err
+		return r, err
 	}
-	raw, err := x.sendRead(ctx, httpRequest{method: http.MethodPost, path: "/" + f.alias + "/_search", body: text, query: url.Values{
+	raw, err := x.sendRead(ctx, httpRequest{method: http.MethodPost, path: "/" + s.patterns(x.config.Now()) + "/_search", body: text, query: s.parameters(url.Values{
 		"allow_partial_search_results": {"false"},
 		// Only the _source of hits, and no list of distinct users.
 		"filter_path": {"timed_out,_shards.failed,hits.total,hits.hits._source,aggregations,-aggregations." + aggUsers + ".buckets"},
-	}})
-	switch {
-	case isNotFound(err):
-		return r, false, nil
-	case err != nil:
-		return r, false, complexityError(err)
+	})})
+	if err != nil {
+		return r, complexityError(err)
 	}
 	if err := json.Unmarshal(raw, &r); err != nil {
-		return r, false, unexpectedResponse(err)
+		return r, unexpectedResponse(err)
 	}
 	if r.TimedOut || r.Shards.Failed > 0 {
-		return r, false, &audit.UnavailableError{Err: fmt.Errorf("OpenSearch answers in part: timed out %t, %d shards failed", r.TimedOut, r.Shards.Failed)}
+		return r, &audit.UnavailableError{Err: fmt.Errorf("OpenSearch answers in part: timed out %t, %d shards failed", r.TimedOut, r.Shards.Failed)}
 	}
-	return r, true, nil
+	return r, nil
+}
+
+// parameters adds to the parameters of a request what it needs for the scope's indexes. A
+// closed index makes the request fail, so that its entries are not silently absent.
+func (s scope) parameters(values url.Values) url.Values {
+	values.Set("expand_wildcards", "open,closed,hidden")
+	values.Set("allow_no_indices", "true")
+	if routing := s.routing(); routing != "" {
+		values.Set("routing", routing)
+	}
+	return values
 }

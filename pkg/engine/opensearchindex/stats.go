@@ -51,15 +51,15 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	if err := request.Validate(); err != nil {
 		return stats, err
 	}
-	f, err := x.family(tenant)
+	s, err := x.scope(ctx, tenant)
 	if err != nil {
 		return stats, err
 	}
-	where, err := compile(f, filter)
+	where, err := compile(s.tenant, filter)
 	if err != nil {
 		return stats, err
 	}
-	c := counter{index: x, ctx: ctx, family: f, where: where, request: request}
+	c := counter{index: x, ctx: ctx, scope: s.within(filter.From, filter.To), where: where, request: request}
 	if request.Interval > 0 {
 		if err := c.checkBuckets(); err != nil {
 			return stats, err
@@ -72,18 +72,18 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 type counter struct {
 	index   *Index
 	ctx     context.Context
-	family  family
+	scope   scope
 	where   query
 	request audit.StatsRequest
 }
 
 // search computes aggregations over the entries of the request.
 func (c *counter) search(aggs query) (searchResponse, error) {
-	r, _, err := c.index.search(c.ctx, c.family, query{"size": 0, "query": c.where, "track_total_hits": true, "aggs": aggs})
+	r, err := c.index.search(c.ctx, c.scope, query{"size": 0, "query": c.where, "track_total_hits": true, "aggs": aggs})
 	return r, err
 }
 
-// aggregate is search without the total. It returns nil if the tenant has no index.
+// aggregate is search without the total.
 func (c *counter) aggregate(aggs query) (aggregations, error) {
 	r, err := c.search(aggs)
 	return r.Aggregations, err
