@@ -328,6 +328,8 @@ func samples(t *testing.T) []sample {
 		sample{"run-jobs", "purged", sqsEvent(manifest.QueueJobs, purge), failing()},
 		sample{"run-jobs", "stale", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"gone","job":"`+purgeJob+`","generation":7}`), failing()},
 		sample{"run-jobs", "one-is-unreadable", sqsEvent(manifest.QueueJobs, "not a message"), deadLettering(failing())},
+		sample{"place-tenants", "placed", scheduleEvent("place-tenants"), want{Done: true}},
+		sample{"place-tenants", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"plan-jobs", "planned", scheduleEvent("plan-jobs"), want{Done: true}},
 		sample{"plan-jobs", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"prepare-partitions", "prepared", scheduleEvent("prepare-partitions"), want{Done: true}},

@@ -86,7 +86,11 @@ type Engines struct {
 	OpenSearchSigned    bool   // OPENSEARCH_AUTH is "aws" (sign every request) and not "none", the default
 	OpenSearchPrefix    string // OPENSEARCH_PREFIX of the indexes' names; default "ocelot"
 	OpenSearchReplicas  int    // OPENSEARCH_REPLICAS, 0 to 5; default 1
-	QueuePrefix         string // OCELOT_QUEUE_PREFIX of the queues' names; default "ocelot"
+	// SearchSeparateTenants is OCELOT_SEARCH_SEPARATE_TENANTS: up to this many tenants, each
+	// has search indexes of its own. From 0 to 10,000, default 200.
+	SearchSeparateTenants int
+	SearchPools           int    // OCELOT_SEARCH_POOLS that the other tenants share, 1 to 100; default 16
+	QueuePrefix           string // OCELOT_QUEUE_PREFIX of the queues' names; default "ocelot"
 }
 
 // NamesQueues reports whether the environment names an endpoint of SQS. On a laptop
@@ -231,6 +235,8 @@ type variables struct {
 	OpenSearchAuth     string `env:"OPENSEARCH_AUTH" envDefault:"none"`
 	OpenSearchPrefix   string `env:"OPENSEARCH_PREFIX" envDefault:"ocelot"`
 	OpenSearchReplicas string `env:"OPENSEARCH_REPLICAS" envDefault:"1"`
+	SeparateTenants    string `env:"OCELOT_SEARCH_SEPARATE_TENANTS" envDefault:"200"`
+	SearchPools        string `env:"OCELOT_SEARCH_POOLS" envDefault:"16"`
 	QueuePrefix        string `env:"OCELOT_QUEUE_PREFIX" envDefault:"ocelot"`
 
 	Region          string `env:"AWS_REGION"`
@@ -279,12 +285,14 @@ func (r *reader) function() Function {
 func (r *reader) engines() Engines {
 	return Engines{
 		AWS: r.aws(), MongoURI: Secret(r.MongoURI), MongoDatabase: r.MongoDatabase, OpenSearchURL: Secret(r.OpenSearchURL),
-		MongoIndexes:        r.choice("OCELOT_MONGO_INDEXES", r.MongoIndexes, "full", "lean"),
-		MongoReadPreference: r.choice("OCELOT_MONGO_READ_PREFERENCE", r.MongoReads, "primary", "primaryPreferred", "secondaryPreferred", "nearest"),
-		OpenSearchSigned:    r.choice("OPENSEARCH_AUTH", r.OpenSearchAuth, "none", "aws") == "aws",
-		OpenSearchPrefix:    r.OpenSearchPrefix,
-		OpenSearchReplicas:  r.number("OPENSEARCH_REPLICAS", r.OpenSearchReplicas, 5),
-		QueuePrefix:         r.QueuePrefix,
+		MongoIndexes:          r.choice("OCELOT_MONGO_INDEXES", r.MongoIndexes, "full", "lean"),
+		MongoReadPreference:   r.choice("OCELOT_MONGO_READ_PREFERENCE", r.MongoReads, "primary", "primaryPreferred", "secondaryPreferred", "nearest"),
+		OpenSearchSigned:      r.choice("OPENSEARCH_AUTH", r.OpenSearchAuth, "none", "aws") == "aws",
+		OpenSearchPrefix:      r.OpenSearchPrefix,
+		OpenSearchReplicas:    r.number("OPENSEARCH_REPLICAS", r.OpenSearchReplicas, 0, 5),
+		SearchSeparateTenants: r.number("OCELOT_SEARCH_SEPARATE_TENANTS", r.SeparateTenants, 0, 10_000),
+		SearchPools:           r.number("OCELOT_SEARCH_POOLS", r.SearchPools, 1, 100),
+		QueuePrefix:           r.QueuePrefix,
 	}
 }
 
@@ -332,10 +340,10 @@ func (r *reader) choice(variable, text string, choices ...string) string {
 }
 
 // number reads a whole number from 0 to limit.
-func (r *reader) number(variable, text string, limit int) int {
+func (r *reader) number(variable, text string, lowest, highest int) int {
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 || n > limit {
-		r.fault(variable, "must be a whole number from 0 to %d", limit)
+	if err != nil || n < lowest || n > highest {
+		r.fault(variable, "must be a whole number from %d to %d", lowest, highest)
 	}
 	return n
 }

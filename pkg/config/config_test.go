@@ -20,7 +20,7 @@ func setenv(t *testing.T, variables map[string]string) {
 	t.Helper()
 	for _, name := range []string{
 		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
-		"MONGODB_URI", "MONGODB_DATABASE", "OCELOT_MONGO_INDEXES", "OCELOT_MONGO_READ_PREFERENCE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_QUEUE_PREFIX",
+		"MONGODB_URI", "MONGODB_DATABASE", "OCELOT_MONGO_INDEXES", "OCELOT_MONGO_READ_PREFERENCE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_SEARCH_SEPARATE_TENANTS", "OCELOT_SEARCH_POOLS", "OCELOT_QUEUE_PREFIX",
 		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
 		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "OCELOT_STREAM_URL",
 	} {
@@ -66,7 +66,7 @@ func TestReadCloud(t *testing.T) {
 		Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo},
 		Engines: config.Engines{MongoURI: config.Secret("mongodb://m"), MongoDatabase: "ocelot", OpenSearchURL: config.Secret("https://o"),
 			MongoIndexes: "full", MongoReadPreference: "primary",
-			OpenSearchPrefix: "ocelot", OpenSearchReplicas: 1, QueuePrefix: "ocelot",
+			OpenSearchPrefix: "ocelot", OpenSearchReplicas: 1, SearchSeparateTenants: 200, SearchPools: 16, QueuePrefix: "ocelot",
 			AWS: config.AWS{
 				Region: "eu-north-1", AccessKeyID: "id", SecretAccessKey: config.Secret("key"), SessionToken: config.Secret("token"),
 				Endpoints: map[string]string{"SQS": "http://q", config.SocketsService: "https://g/live"},
@@ -80,6 +80,9 @@ func TestReadCloud(t *testing.T) {
 	required["OPENSEARCH_AUTH"], required["OPENSEARCH_REPLICAS"], required["MONGODB_DATABASE"], required["OCELOT_QUEUE_PREFIX"] = "aws", "0", "audit", "prod"
 	required["OCELOT_MONGO_INDEXES"], required["OCELOT_MONGO_READ_PREFERENCE"] = "lean", "secondaryPreferred"
 	setenv(t, required)
+	required["OCELOT_SEARCH_SEPARATE_TENANTS"], required["OCELOT_SEARCH_POOLS"] = "0", "100"
+	setenv(t, required)
+	want.SearchSeparateTenants, want.SearchPools = 0, 100
 	want.MongoIndexes, want.MongoReadPreference = "lean", "secondaryPreferred"
 	want.OpenSearchSigned, want.OpenSearchReplicas, want.MongoDatabase, want.QueuePrefix = true, 0, "audit", "prod"
 	if got, err := config.ReadCloud(manifest.Dependencies()...); err != nil {
@@ -176,6 +179,8 @@ func TestFaults(t *testing.T) {
 		{"OPENSEARCH_AUTH", "hunter2", "none, aws"},
 		{"OPENSEARCH_REPLICAS", "hunter2", "from 0 to 5"},
 		{"OPENSEARCH_REPLICAS", "6", "from 0 to 5"},
+		{"OCELOT_SEARCH_SEPARATE_TENANTS", "10001", "from 0 to 10000"},
+		{"OCELOT_SEARCH_POOLS", "0", "from 1 to 100"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.variable+" "+tt.want, func(t *testing.T) {

@@ -35,6 +35,8 @@ func (c Cloud) Environ() []string {
 		"OPENSEARCH_AUTH="+map[bool]string{false: "none", true: "aws"}[c.OpenSearchSigned],
 		"OPENSEARCH_PREFIX="+c.OpenSearchPrefix,
 		"OPENSEARCH_REPLICAS="+strconv.Itoa(c.OpenSearchReplicas),
+		"OCELOT_SEARCH_SEPARATE_TENANTS="+strconv.Itoa(c.SearchSeparateTenants),
+		"OCELOT_SEARCH_POOLS="+strconv.Itoa(c.SearchPools),
 		"OCELOT_QUEUE_PREFIX="+c.QueuePrefix,
 		"AWS_REGION="+c.AWS.Region,
 		"AWS_ACCESS_KEY_ID="+c.AWS.AccessKeyID,

@@ -76,6 +76,9 @@ var queues = []Queue{
 // month ahead.
 const prepareEvery = 6 * time.Hour
 
+// placeEvery is the interval between the starts of place-tenants, which looks at whole months.
+const placeEvery = 12 * time.Hour
+
 // planEvery is the interval between the starts of plan-jobs. With jobs.Service.Plan it bounds
 // how long a job stands still whose worker was killed.
 const planEvery = 2 * time.Minute
@@ -269,6 +272,11 @@ var functions = []Function{
 		Name: "ping-stream", Summary: "Answer a client's ping",
 		Trigger: socket("ping"),
 		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "place-tenants", Summary: "Give large tenants search indexes of their own and prepare those of the next month",
+		Trigger: Trigger{Schedule: &Schedule{Every: placeEvery}},
+		Grants:  slices.Concat(read(ResourceTenants, ResourceIndex), write(ResourceTenants, ResourceIndex)), MemoryMB: small, Timeout: 5 * time.Minute,
 	},
 	{
 		Name: "plan-jobs", Summary: "Send again the messages of jobs that stand still",

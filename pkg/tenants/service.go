@@ -39,8 +39,10 @@ type Service struct {
 	Keys     KeyStore
 	Jobs     Jobs
 	Recorder Recorder
-	Now      func() time.Time
-	Random   func(b []byte)
+	// Placing decides where the search index has the entries of a new tenant.
+	Placing Placing
+	Now     func() time.Time
+	Random  func(b []byte)
 }
 
 // The actions and resource types of the service's own entries.
@@ -68,6 +70,11 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 	if err := complete(&tenant); err != nil {
 		return audit.Tenant{}, err
 	}
+	placement, err := s.Placing.first(ctx, s.Tenants, &tenant)
+	if err != nil {
+		return audit.Tenant{}, fmt.Errorf("create tenant %s: %w", tenant.ID, err)
+	}
+	tenant.Placements = []audit.Placement{placement}
 	if err := s.Tenants.Create(ctx, tenant); err != nil {
 		return audit.Tenant{}, fmt.Errorf("create tenant %s by %s: %w", tenant.ID, by.Subject, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
@@ -87,8 +88,15 @@ type Queue interface {
 type Stores struct {
 	Entries Entries
 	Index   Index
+	// PlaceIndex returns Index with each tenant's entries where its placements say; nil: the
+	// engine has one place for all.
+	PlaceIndex func(placements func(ctx context.Context, tenant audit.TenantID) ([]audit.Placement, error)) Index
 	// Degraded answers lists while Index is unavailable. If it is nil, such lists fail.
 	Degraded search.Finder
+	// Sizes measures the index; nil if it has one place for all tenants.
+	Sizes tenants.IndexSizes
+	// Placing decides where Index has the entries of tenants.
+	Placing tenants.Placing
 	// Partitions is nil if the system of record has nothing to prepare.
 	Partitions Partitions
 	Quarantine Quarantine
@@ -149,6 +157,9 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	}
 	s := &Services{Stores: stores, Log: log, Metrics: io.Discard}
 	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, tenantTTL, time.Now) })
+	if stores.PlaceIndex != nil {
+		s.Stores.Index = stores.PlaceIndex(s.placements)
+	}
 	s.cursors = sync.OnceValue(func() *cursor.Signer {
 		if len(security.CursorKey) == 0 {
 			return nil // the function was not granted the key
@@ -171,6 +182,13 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 }
 
 func random(b []byte) { _, _ = rand.Read(b) } // never fails, see crypto/rand
+
+// placements returns where the search index has a tenant's entries. A record of up to 15
+// minutes may answer, because a placement begins later than that after it was made.
+func (s *Services) placements(ctx context.Context, tenant audit.TenantID) ([]audit.Placement, error) {
+	record, err := s.tenants().StaleIfError().Tenant(ctx, tenant)
+	return record.Placements, err
+}
 
 // Dependencies are checked by the health endpoint.
 func (s *Services) Dependencies() []httpapi.Dependency { return s.Stores.Dependencies }
@@ -216,7 +234,7 @@ func (s *Services) Jobs() *jobs.Service {
 // Tenants administers tenants and keys.
 func (s *Services) Tenants() *tenants.Service {
 	return &tenants.Service{
-		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Jobs(),
+		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Jobs(), Placing: s.Stores.Placing,
 		Recorder: s.accept(), Now: time.Now, Random: random,
 	}
 }

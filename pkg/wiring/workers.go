@@ -12,6 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
 // The workers: functions that a queue, a schedule or the gateway itself invokes. Each
@@ -80,6 +81,18 @@ func (s *Services) PlanJobs() func(ctx context.Context) error {
 			s.Log.InfoContext(ctx, "jobs that stood still were queued again", "jobs", sent)
 		}
 		return err
+	}
+}
+
+// PlaceTenants returns one run that gives large tenants indexes of their own, and prepares
+// the indexes of the next month.
+func (s *Services) PlaceTenants() func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		if s.Stores.Sizes == nil {
+			return nil
+		}
+		placer := &tenants.Placer{Tenants: s.tenants().Fresh(), Sizes: s.Stores.Sizes, Placing: s.Stores.Placing, Now: time.Now, Log: s.Log}
+		return placer.Run(ctx)
 	}
 }
 

@@ -33,6 +33,13 @@ type tenantDocument struct {
 	UpdatedAt time.Time        `bson:"updated_at"`
 	Settings  settingsDocument `bson:"settings"`
 	Version   int64            `bson:"version"`
+	// Placements stay out of the settings: clients do not see them.
+	Placements []placementDocument `bson:"placements,omitempty"`
+}
+
+type placementDocument struct {
+	Since  time.Time `bson:"since"`
+	Family string    `bson:"family"`
 }
 
 type settingsDocument struct {
@@ -88,8 +95,12 @@ func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
 	for i, severity := range s.LogLevels {
 		levels[i] = severity.String()
 	}
+	placements := make([]placementDocument, len(t.Placements))
+	for i, p := range t.Placements {
+		placements[i] = placementDocument(p)
+	}
 	return tenantDocument{
-		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version,
+		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version, Placements: placements,
 		Settings: settingsDocument{
 			RetentionDays: s.RetentionDays, RetentionRules: newRuleDocuments(s.RetentionRules), SearchableDays: s.SearchableDays,
 			LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,
@@ -115,9 +126,13 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 	if err != nil {
 		return audit.Tenant{}, err
 	}
+	placements := make([]audit.Placement, len(doc.Placements))
+	for i, p := range doc.Placements {
+		placements[i] = audit.Placement{Since: p.Since.UTC(), Family: p.Family}
+	}
 	return audit.Tenant{
 		ID: audit.TenantID(doc.ID), Name: doc.Name, Status: audit.TenantStatus(doc.Status),
-		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version,
+		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version, Placements: placements,
 		Settings: audit.Settings{
 			RetentionDays: s.RetentionDays, RetentionRules: rules, SearchableDays: s.SearchableDays,
 			LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,

@@ -71,6 +71,9 @@ type Config struct {
 	WriteBudget time.Duration
 	// Timeouts bound single calls. Zero fields have the values of DefaultTimeouts.
 	Timeouts Timeouts
+	// Now is the clock that decides which months a request without an end asks for. nil is
+	// time.Now.
+	Now func() time.Time
 }
 
 func (c Config) newClient() (*opensearch.Client, error) {
@@ -146,6 +149,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.WriteBudget == 0 {
 		c.WriteBudget = DefaultWriteBudget
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	c.Timeouts = c.Timeouts.complete()
 	return c, nil

@@ -17,7 +17,8 @@ import (
 type indexState struct {
 	Settings struct {
 		Index struct {
-			Codec string `json:"codec"`
+			Codec  string `json:"codec"`
+			Shards string `json:"number_of_shards"`
 		} `json:"index"`
 	} `json:"settings"`
 	Mappings struct {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
 var (
@@ -30,6 +31,7 @@ var (
 	_ search.IndexWriter = (*Index)(nil)
 	_ search.IDLister    = (*Index)(nil)
 	_ jobs.Purger        = (*Index)(nil)
+	_ tenants.IndexSizes = (*Index)(nil)
 )
 
 // Index is the search index of all tenants. It implements search.Index,

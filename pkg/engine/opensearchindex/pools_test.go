@@ -3,6 +3,7 @@ package opensearchindex_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"testing"
@@ -203,6 +204,67 @@ func checkPages(t *testing.T, x search.Index, want []audit.Entry, size int) {
 	for i := range want {
 		if got[i] != want[i].ID {
 			t.Fatalf("in pages of %d entry %d is %s, want %s", size, i, got[i], want[i].ID)
+		}
+	}
+}
+
+// TestSizesOfFamilies: the sizes of a month, and the preparation of another.
+func TestSizesOfFamilies(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	prefix := newPrefix(t, url)
+	own := open(t, url, prefix, waitForRefresh)
+	pooled := own.WithPlacements(inPool)
+	put(t, own, "large", newEntries("large", 30)...)
+	put(t, pooled, "small-1", newEntries("small-1", 5)...)
+	put(t, pooled, "small-2", newEntries("small-2", 7)...)
+	ownSizes, pools, err := own.Sizes(t.Context(), begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := map[audit.TenantID]int64{"large": 30}; !maps.Equal(ownSizes, want) {
+		t.Errorf("the own families have %v, want %v", ownSizes, want)
+	}
+	if want := map[string]int64{"p07": 12}; !maps.Equal(pools, want) {
+		t.Errorf("the pools have %v, want %v", pools, want)
+	}
+	for smallest, want := range map[int64][]audit.TenantID{1: {"small-2", "small-1"}, 6: {"small-2"}, 8: nil} {
+		got, err := own.LargestInPools(t.Context(), begin, smallest, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("the tenants with %d entries are %v, want %v", smallest, got, want)
+		}
+	}
+	next := time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
+	for range 2 { // preparing again is no error
+		if err := own.Prepare(t.Context(), "p07", "", next, 3); err != nil {
+			t.Fatal(err)
+		}
+		if err := own.Prepare(t.Context(), audit.FamilyOwn, "large", next, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for index, want := range map[string]string{"-p07-2026.02": "3", "-t-large.2026.02": "2"} {
+		if got := stateOf(t, url, prefix+index).Settings.Index.Shards; got != want {
+			t.Errorf("index %s has %s shards, want %s", index, got, want)
+		}
+	}
+	february := newEntry("small-1", 0)
+	february.Timestamp = next
+	february.ID = audit.DeriveEntryID("small-1", next, "february")
+	put(t, pooled, "small-1", february)
+	if n := total(t, pooled, "small-1"); n != 6 {
+		t.Errorf("small-1 has %d entries, want 6", n)
+	}
+	if sizes, _, err := own.Sizes(t.Context(), begin.AddDate(-1, 0, 0)); err != nil {
+		t.Fatal(err)
+	} else if len(sizes) != 0 {
+		t.Errorf("a month without indexes has the sizes %v, want none", sizes)
+	}
+	for _, family := range []string{"", "*", "p1", "x"} {
+		if err := own.Prepare(t.Context(), family, "large", next, 1); err == nil {
+			t.Errorf("prepare family %q: no error, want one", family)
 		}
 	}
 }

@@ -74,6 +74,7 @@ func QueueFunctions(s *wiring.Services) map[string]lambdaedge.BatchHandler {
 // ScheduleFunctions returns the scheduled runs by function name, as the mains start them.
 func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
+		"place-tenants":      s.PlaceTenants(),
 		"plan-jobs":          s.PlanJobs(),
 		"prepare-partitions": s.PreparePartitions(),
 		"reconcile-index":    s.ReconcileIndex(),

@@ -38,6 +38,7 @@ func someTenant(id audit.TenantID) audit.Tenant {
 	settings.SearchableDays = 200
 	return audit.Tenant{
 		ID: id, Name: `Größe & Söhne <"'>`, Status: audit.TenantActive, CreatedAt: epoch, UpdatedAt: epoch, Settings: settings, Version: 1,
+		Placements: []audit.Placement{{Since: epoch, Family: "p07"}},
 	}
 }
 
@@ -56,6 +57,7 @@ func tenantsRoundTrip(t *testing.T, s tenants.Store) {
 	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), want.ID)), want)
 	want.Name, want.Status, want.UpdatedAt, want.Version = "Other", audit.TenantSuspended, epoch.Add(time.Hour), 2
 	want.Settings.RetentionRules, want.Settings.SearchableDays = nil, 0
+	want.Placements = append(want.Placements, audit.Placement{Since: epoch.Add(30 * 24 * time.Hour), Family: audit.FamilyOwn})
 	want.Settings.RetentionDays, want.Settings.LegalHold, want.Settings.LogLevels = 0, true, []audit.Severity{audit.SeverityError}
 	noError(t, s.Update(t.Context(), want))
 	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), want.ID)), want)

@@ -5,10 +5,12 @@ package searchindex
 import (
 	"context"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/secretvalue"
@@ -33,7 +35,11 @@ func Use(stores *wiring.Stores, engines config.Engines) error {
 	if err != nil {
 		return err
 	}
-	stores.Index = index
+	stores.Index, stores.Sizes = index, index
+	stores.Placing = tenants.Placing{Separate: engines.SearchSeparateTenants, Pools: engines.SearchPools}
+	stores.PlaceIndex = func(placements func(context.Context, audit.TenantID) ([]audit.Placement, error)) wiring.Index {
+		return index.WithPlacements(placements)
+	}
 	stores.Dependencies = append(stores.Dependencies, httpapi.Dependency{Name: "search", Check: index.Ping})
 	return nil
 }
