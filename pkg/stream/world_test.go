@@ -326,6 +326,15 @@ func (c *client) wants(t *testing.T, entries ...audit.Entry) {
 	}
 }
 
+// awaits is wants for a client that another worker may be delivering to at this moment.
+func (c *client) awaits(t *testing.T, entries ...audit.Entry) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); len(c.ids()) < len(entries) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	c.wants(t, entries...)
+}
+
 // queue keeps what is sent, with the time from which it may be handled.
 type queue struct {
 	world *world
