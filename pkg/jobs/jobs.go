@@ -135,9 +135,10 @@ type Purger interface {
 	Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error)
 }
 
-// Counter counts the records that a Purger would remove.
+// Counter counts the records that a Purger would remove. They are restricted to from ≤
+// timestamp < to; a zero bound is open.
 type Counter interface {
-	Count(ctx context.Context, tenant audit.TenantID) (int64, error)
+	Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error)
 }
 
 // NamedPurger is a store to purge. Name appears in errors.

@@ -116,7 +116,7 @@ func (r *purgeRun) countRecords(ctx context.Context) int64 {
 	}
 	ctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()
-	n, err := counter.Count(ctx, r.Job.Tenant)
+	n, err := counter.Count(ctx, r.Job.Tenant, time.Time{}, time.Time{})
 	if err != nil {
 		r.Log.WarnContext(ctx, "the records of a deleted tenant could not be counted", "tenant", r.Job.Tenant, "error", err)
 		return 0

@@ -342,7 +342,7 @@ func TestPurgeResumesAfterAFailure(t *testing.T) {
 // counted is a store that counts its records.
 type counted struct{ *records }
 
-func (c counted) Count(_ context.Context, tenant audit.TenantID) (int64, error) {
+func (c counted) Count(_ context.Context, tenant audit.TenantID, _, _ time.Time) (int64, error) {
 	return int64(c.byTenant[tenant]), nil
 }
 

@@ -18,6 +18,8 @@ type IDLister interface {
 	// return fewer than limit although more follow. An empty result means that none is
 	// left.
 	IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error)
+	// Count returns the number of these entries.
+	Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error)
 }
 
 // Queue takes messages for the indexer; see ingest.Queue.
@@ -65,9 +67,7 @@ const repairBatch = 100
 func (r *Reconciler) Reconcile(ctx context.Context, tenant audit.TenantID, day time.Time) (Reconciliation, error) {
 	day = day.UTC().Truncate(24 * time.Hour)
 	c := comparison{Reconciler: r, found: Reconciliation{Tenant: tenant, Day: day}, now: r.Now()}
-	stored := &idStream{lister: r.Store, tenant: tenant, from: day, to: day.Add(24 * time.Hour)}
-	indexed := &idStream{lister: r.Index, tenant: tenant, from: stored.from, to: stored.to}
-	err := c.merge(ctx, stored, indexed)
+	err := c.compare(ctx, day, day.Add(24*time.Hour))
 	if err == nil {
 		err = c.repair(ctx)
 	}
@@ -83,6 +83,35 @@ type comparison struct {
 	found   Reconciliation
 	now     time.Time
 	missing []audit.Entry // to be sent
+}
+
+// compare compares a range by its counts, and by its ids only if the counts differ. The
+// index holds only what is stored, so equal counts mean equal entries: it is counted first,
+// so that an entry that is stored meanwhile makes the counts differ. A day with many entries
+// is then compared hour by hour.
+func (c *comparison) compare(ctx context.Context, from, to time.Time) error {
+	tenant := c.found.Tenant
+	indexed, err := c.Index.Count(ctx, tenant, from, to)
+	if err != nil {
+		return fmt.Errorf("count the index: %w", err)
+	}
+	stored, err := c.Store.Count(ctx, tenant, from, to)
+	switch {
+	case err != nil:
+		return fmt.Errorf("count the store: %w", err)
+	case stored == indexed:
+		c.found.Stored += stored
+		c.found.Indexed += indexed
+		return nil
+	case stored <= reconcilePage || to.Sub(from) <= time.Hour:
+		return c.merge(ctx, &idStream{lister: c.Store, tenant: tenant, from: from, to: to}, &idStream{lister: c.Index, tenant: tenant, from: from, to: to})
+	}
+	for ; from.Before(to); from = from.Add(time.Hour) {
+		if err := c.compare(ctx, from, from.Add(time.Hour)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // merge reads both lists in parallel.

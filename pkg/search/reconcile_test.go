@@ -49,6 +49,15 @@ func (s *entrySet) IDs(_ context.Context, tenant audit.TenantID, from, to time.T
 	return ids[:min(limit, 7, len(ids))], s.err // shorter than what was asked for, as a lister may be
 }
 
+func (s *entrySet) Count(_ context.Context, _ audit.TenantID, from, to time.Time) (n int64, err error) {
+	for _, e := range s.entries {
+		if !e.Timestamp.Before(from) && e.Timestamp.Before(to) {
+			n++
+		}
+	}
+	return n, s.err
+}
+
 func (s *entrySet) Entry(_ context.Context, _ audit.TenantID, id audit.EntryID) (audit.Entry, error) {
 	e, found := s.entries[id]
 	if !found {
@@ -186,5 +195,58 @@ func TestReconcileFails(t *testing.T) {
 		if got, err := newReconciler(store, index, q).Reconcile(t.Context(), acme, day); !errors.Is(err, failure) || got.Repaired > 0 {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
+	}
+}
+
+// listings counts the pages of ids that are asked for.
+type listings struct {
+	*entrySet
+	pages int
+}
+
+func (l *listings) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
+	l.pages++
+	if to.Sub(from) > time.Hour {
+		return nil, errors.New("more than an hour was listed")
+	}
+	return l.entrySet.IDs(ctx, tenant, from, to, after, limit)
+}
+
+// TestReconcileListsOnlyWhatDiffers: a day with many entries of which one is missing. Ids are
+// listed of its hour alone, and of no hour once it is indexed.
+func TestReconcileListsOnlyWhatDiffers(t *testing.T) {
+	const perHour = 500
+	var entries []audit.Entry
+	for i := range 24 * perHour {
+		at := day.Add(time.Duration(i) * time.Hour / perHour)
+		entries = append(entries, storedEntry(i, at, at.Add(time.Second)))
+	}
+	store, index, q := &listings{entrySet: newEntrySet(entries...)}, &listings{entrySet: newEntrySet(entries...)}, &queue{}
+	missing := entries[13*perHour+7]
+	delete(index.entries, missing.ID)
+	r := &search.Reconciler{Store: store, Index: index, Reader: store, Queue: q, Grace: time.Hour, Now: func() time.Time { return now }}
+	got, err := r.Reconcile(t.Context(), acme, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Stored != int64(len(entries)) {
+		t.Errorf("%d entries are stored, want %d", got.Stored, len(entries))
+	}
+	if got.Repaired != 1 {
+		t.Errorf("%d entries are repaired, want 1", got.Repaired)
+	}
+	if sent := q.sent(t); !slices.Equal(sent, []audit.EntryID{missing.ID}) {
+		t.Errorf("sent %v, want the one that is missing", sent)
+	}
+	if most := 2 * (perHour/7 + 2); store.pages+index.pages > most {
+		t.Errorf("asked for %d pages of ids, want at most %d: those of one hour", store.pages+index.pages, most)
+	}
+	index.entries[missing.ID] = missing
+	store.pages, index.pages = 0, 0
+	if _, err := r.Reconcile(t.Context(), acme, day); err != nil {
+		t.Fatal(err)
+	}
+	if pages := store.pages + index.pages; pages != 0 {
+		t.Errorf("asked for %d pages of ids although the counts are equal, want 0", pages)
 	}
 }

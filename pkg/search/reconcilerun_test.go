@@ -54,6 +54,18 @@ func (w *world) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Ti
 	return ids, nil
 }
 
+func (w *world) Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (n int64, err error) {
+	if w.list != nil {
+		err = w.list(ctx, tenant)
+	}
+	for _, e := range w.stored {
+		if !e.Timestamp.Before(from) && e.Timestamp.Before(to) {
+			n++
+		}
+	}
+	return n, err
+}
+
 func (w *world) publish(r search.Reconciliation) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

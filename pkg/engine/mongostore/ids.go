@@ -65,3 +65,41 @@ func (db *DB) idsIn(ctx context.Context, p partition, tenant audit.TenantID, t a
 	})
 	return ids, err
 }
+
+// Count implements search.IDLister and jobs.Counter. It counts keys, and reads the primary.
+func (s *Entries) Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error) {
+	n, err := s.count(ctx, tenant, audit.Time{From: from, To: to})
+	if err != nil {
+		return 0, fmt.Errorf("count entries of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+func (s *Entries) count(ctx context.Context, tenant audit.TenantID, t audit.Time) (total int64, err error) {
+	isolation, err := s.isolation.of(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
+	partitions, err := s.db.partitions(ctx, tenant, isolation, t)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range partitions {
+		n, err := s.db.countEntries(ctx, p, tenant, t)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", p, err)
+		}
+		total += n
+	}
+	return total, nil
+}
+
+// countEntries counts the tenant's entries in a partition, by their keys alone.
+func (db *DB) countEntries(ctx context.Context, p partition, tenant audit.TenantID, t audit.Time) (int64, error) {
+	collection, err := db.collection(p.String())
+	if err != nil {
+		return 0, err
+	}
+	n, err := collection.CountDocuments(ctx, append(ofTenant(tenant), keysIn(tenant, t).condition()), options.Count().SetHint(indexID))
+	return n, failure(ctx, err)
+}

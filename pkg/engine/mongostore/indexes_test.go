@@ -282,7 +282,7 @@ func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what str
 	}
 	_, err = db.Jobs().OverdueJobs(t.Context(), march, 10)
 	check("overdue jobs", err)
-	_, err = db.Entries(shared).Count(t.Context(), "acme")
+	_, err = db.Entries(shared).Count(t.Context(), "acme", time.Time{}, time.Time{})
 	check("count entries", err)
 }
 

@@ -54,7 +54,7 @@ func (db *DB) purgeEntries(ctx context.Context, tenant audit.TenantID, limit int
 // record of the partition stays, so that the next purge finds an entry that a late write
 // stores.
 func (db *DB) purgePartition(ctx context.Context, p partition) (int, error) {
-	n, err := db.countEntries(ctx, p, p.tenant)
+	n, err := db.countEntries(ctx, p, p.tenant, audit.Time{})
 	if err != nil {
 		return 0, err
 	}
@@ -62,33 +62,6 @@ func (db *DB) purgePartition(ctx context.Context, p partition) (int, error) {
 		return 0, err
 	}
 	return int(n), db.drop(ctx, p.String())
-}
-
-// Count implements jobs.Counter.
-func (s *Entries) Count(ctx context.Context, tenant audit.TenantID) (int64, error) {
-	var total int64
-	for _, family := range []audit.TenantID{"", tenant} {
-		partitions, err := s.db.readRegistered(ctx, family)
-		for i := 0; err == nil && i < len(partitions); i++ {
-			var n int64
-			n, err = s.db.countEntries(ctx, partitions[i], tenant)
-			total += n
-		}
-		if err != nil {
-			return 0, fmt.Errorf("count entries of %s: %w", tenant, err)
-		}
-	}
-	return total, nil
-}
-
-// countEntries counts the tenant's entries in a partition, by their keys alone.
-func (db *DB) countEntries(ctx context.Context, p partition, tenant audit.TenantID) (int64, error) {
-	collection, err := db.collection(p.String())
-	if err != nil {
-		return 0, err
-	}
-	n, err := collection.CountDocuments(ctx, append(ofTenant(tenant), keysIn(tenant, audit.Time{}).condition()), options.Count().SetHint(indexID))
-	return n, failure(ctx, err)
 }
 
 // purge deletes up to limit documents of the tenant, at most maxPurge. The index must

@@ -2,7 +2,9 @@ package opensearchindex
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -56,7 +58,7 @@ func (x *Index) ids(ctx context.Context, tenant audit.TenantID, filter audit.Fil
 		return nil, err
 	}
 	response, err := x.search(ctx, s.within(filter.From, filter.To), query{
-		"size": min(limit, maxIDs), "query": where, "_source": []string{fieldID}, "track_total_hits": false,
+		"size": min(limit, maxIDs), "query": where, "_source": false, "track_total_hits": false,
 		"sort": []query{{fieldID: "asc"}}, "search_after": []string{after.String()},
 	})
 	if err != nil {
@@ -64,9 +66,31 @@ func (x *Index) ids(ctx context.Context, tenant audit.TenantID, filter audit.Fil
 	}
 	ids := make([]audit.EntryID, len(response.Hits.Hits))
 	for i := range response.Hits.Hits {
-		if ids[i], err = audit.ParseEntryID(response.Hits.Hits[i].Source.ID); err != nil {
+		// The sort value is the id. Reading it from _source takes twenty times as long.
+		var text string
+		if err := json.Unmarshal(slices.Concat(response.Hits.Hits[i].Sort...), &text); err != nil {
+			return nil, unexpectedResponse(err)
+		}
+		if ids[i], err = audit.ParseEntryID(text); err != nil {
 			return nil, err
 		}
 	}
 	return ids, nil
+}
+
+// Count implements search.IDLister.
+func (x *Index) Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, x.config.Timeouts.Count)
+	defer cancel()
+	s, err := x.scope(ctx, tenant)
+	if err == nil {
+		var where query
+		if where, err = compile(tenant, audit.Filter{From: from, To: to}); err == nil {
+			var r searchResponse
+			if r, err = x.search(ctx, s.within(from, to), query{"size": 0, "query": where, "track_total_hits": true}); err == nil {
+				return r.Hits.Total.Value, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("count entries of %s: %w", tenant, err)
 }

@@ -27,9 +27,9 @@ type searchResponse struct {
 
 type hit struct {
 	Source struct {
-		ID    string `json:"id"`
 		Entry string `json:"entry"`
 	} `json:"_source"`
+	Sort []json.RawMessage `json:"sort"`
 }
 
 // aggregations are results of aggregations by their names. A bucket of an
@@ -45,8 +45,8 @@ func (x *Index) search(ctx context.Context, s scope, body query) (r searchRespon
 	}
 	raw, err := x.sendRead(ctx, httpRequest{method: http.MethodPost, path: "/" + s.patterns(x.config.Now()) + "/_search", body: text, query: s.parameters(url.Values{
 		"allow_partial_search_results": {"false"},
-		// Only the _source of hits, and no list of distinct users.
-		"filter_path": {"timed_out,_shards.failed,hits.total,hits.hits._source,aggregations,-aggregations." + aggUsers + ".buckets"},
+		// Only the _source and the sort values of hits, and no list of distinct users.
+		"filter_path": {"timed_out,_shards.failed,hits.total,hits.hits._source,hits.hits.sort,aggregations,-aggregations." + aggUsers + ".buckets"},
 	})})
 	if err != nil {
 		return r, complexityError(err)

@@ -252,18 +252,3 @@ func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (
 	}
 	return n, nil
 }
-
-// Count implements jobs.Counter.
-func (s *Entries) Count(ctx context.Context, tenant audit.TenantID) (n int64, err error) {
-	number, known, err := s.db.number(ctx, tenant)
-	if err == nil && known {
-		err = s.db.snapshot(ctx, func(c *conn) error {
-			n, err = c.int64(ctx, `SELECT count(*) FROM entries INDEXED BY entries_by_id WHERE tenant = ?`, number)
-			return err
-		})
-	}
-	if err != nil {
-		return 0, fmt.Errorf("count entries of %s: %w", tenant, err)
-	}
-	return n, nil
-}

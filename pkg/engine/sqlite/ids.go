@@ -17,8 +17,11 @@ const maxIDs = 10_000
 const (
 	listStoredIDs = `SELECT id FROM entries INDEXED BY entries_by_id
 		WHERE tenant = ? AND id > ? AND id < ? ORDER BY id LIMIT ?`
+	countStored    = `SELECT count(*) FROM entries INDEXED BY entries_by_id WHERE tenant = ? AND id > ? AND id < ?`
 	listIndexedIDs = `SELECT e.id FROM entries e INDEXED BY entries_by_id CROSS JOIN facets f ON f.tenant = e.tenant AND f.key = e.key
 		WHERE e.tenant = ? AND e.id > ? AND e.id < ? ORDER BY e.id LIMIT ?`
+	countIndexed = `SELECT count(*) FROM entries e INDEXED BY entries_by_id CROSS JOIN facets f ON f.tenant = e.tenant AND f.key = e.key
+		WHERE e.tenant = ? AND e.id > ? AND e.id < ?`
 )
 
 // IDs implements search.IDLister.
@@ -29,6 +32,31 @@ func (s *Entries) IDs(ctx context.Context, tenant audit.TenantID, from, to time.
 // IDs implements search.IDLister.
 func (x *Index) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
 	return x.db.ids(ctx, listIndexedIDs, tenant, audit.Time{From: from, To: to}, after, limit)
+}
+
+// Count implements search.IDLister and jobs.Counter.
+func (s *Entries) Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error) {
+	return s.db.countIDs(ctx, countStored, tenant, audit.Time{From: from, To: to})
+}
+
+// Count implements search.IDLister.
+func (x *Index) Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error) {
+	return x.db.countIDs(ctx, countIndexed, tenant, audit.Time{From: from, To: to})
+}
+
+func (db *DB) countIDs(ctx context.Context, query string, tenant audit.TenantID, t audit.Time) (n int64, err error) {
+	number, known, err := db.number(ctx, tenant)
+	if err == nil && known {
+		above, below := idBounds(t)
+		err = db.snapshot(ctx, func(c *conn) error {
+			n, err = c.int64(ctx, query, number, above[:], below[:])
+			return err
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count entries of %s: %w", tenant, err)
+	}
+	return n, nil
 }
 
 func (db *DB) ids(ctx context.Context, query string, tenant audit.TenantID, t audit.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {

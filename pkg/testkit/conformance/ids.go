@@ -24,7 +24,7 @@ func crowd(g *generator) []record {
 	return records
 }
 
-// listsIDs tests a search.IDLister that has these records.
+// listsIDs tests a search.IDLister that has these records: their ids and their number.
 func listsIDs(t *testing.T, lister search.IDLister, tenant audit.TenantID, records []record) {
 	t.Helper()
 	day := epoch.Truncate(24 * time.Hour)
@@ -45,6 +45,9 @@ func listsIDs(t *testing.T, lister search.IDLister, tenant audit.TenantID, recor
 			}
 		}
 		slices.SortFunc(want, func(a, b audit.EntryID) int { return bytes.Compare(a[:], b[:]) })
+		if n := must[int64](t)(lister.Count(t.Context(), tenant, window.From, window.To)); n != int64(len(want)) {
+			t.Fatalf("%s: counted %d entries, want %d", name, n, len(want))
+		}
 		for _, limit := range []int{7, 100_000} {
 			if got := walkIDs(t, lister, tenant, window, limit); !slices.Equal(got, want) {
 				t.Fatalf("%s, %d at a time: %d ids %v, want %d %v", name, limit, len(got), got, len(want), want)
