@@ -138,7 +138,7 @@ func removeFromOpenSearch(t *testing.T, url string, tenant audit.TenantID, ids [
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/ocelot-"+string(tenant)+"/_delete_by_query?refresh=true", bytes.NewReader(query))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/ocelot-t-"+string(tenant)+".*/_delete_by_query?refresh=true", bytes.NewReader(query))
 	if err != nil {
 		t.Fatal(err)
 	}
