@@ -41,18 +41,13 @@ func (x *Index) poolFamily(pool string) family {
 
 func (f family) index(month string) string { return f.stem + month }
 
-// placement is a family from a time on.
-type placement struct {
-	since time.Time
-	family
-}
-
 // scope is one tenant's part of the index. Every request about entries is made from it: it
 // alone gives the names of indexes, the tenant's condition and the routing.
 type scope struct {
+	index      *Index
 	tenant     audit.TenantID
-	placements []placement // at least one, ordered by since
-	from, to   time.Time   // restrict the months; zero: open
+	placements []audit.Placement // at least one, ordered by Since
+	from, to   time.Time         // restrict the months; zero: open
 }
 
 // scope returns the tenant's part of the index. It returns an error for an invalid tenant
@@ -61,28 +56,31 @@ func (x *Index) scope(ctx context.Context, tenant audit.TenantID) (scope, error)
 	if _, err := audit.ParseTenantID(string(tenant)); err != nil {
 		return scope{}, err
 	}
-	s := scope{tenant: tenant}
-	var recorded []audit.Placement
-	if x.placements != nil {
-		var err error
-		if recorded, err = x.placements(ctx, tenant); err != nil {
-			return scope{}, fmt.Errorf("find the placements: %w", err)
-		}
+	s := scope{index: x, tenant: tenant, placements: []audit.Placement{{Family: audit.FamilyOwn}}}
+	if x.placements == nil {
+		return s, nil
 	}
-	if len(recorded) == 0 {
-		recorded = []audit.Placement{{Family: audit.FamilyOwn}}
+	recorded, err := x.placements(ctx, tenant)
+	if err != nil {
+		return scope{}, fmt.Errorf("find the placements: %w", err)
 	}
 	for _, p := range recorded {
-		switch {
-		case p.Family == audit.FamilyOwn:
-			s.placements = append(s.placements, placement{p.Since, x.ownFamily(tenant)})
-		case audit.IsPool(p.Family):
-			s.placements = append(s.placements, placement{p.Since, x.poolFamily(p.Family)})
-		default:
+		if p.Family != audit.FamilyOwn && !audit.IsPool(p.Family) {
 			return scope{}, fmt.Errorf("the placement %q is no family of indexes", p.Family)
 		}
 	}
+	if len(recorded) > 0 {
+		s.placements = recorded
+	}
 	return s, nil
+}
+
+// family returns a family of the scope by its name in a placement.
+func (s scope) family(name string) family {
+	if name == audit.FamilyOwn {
+		return s.index.ownFamily(s.tenant)
+	}
+	return s.index.poolFamily(name)
 }
 
 // within returns the scope for entries with from ≤ timestamp < to. A zero bound is open.
@@ -91,15 +89,9 @@ func (s scope) within(from, to time.Time) scope {
 	return s
 }
 
-// familyAt returns the family of an entry that was received at a time; see audit.FamilyAt.
+// familyAt returns the family of an entry that was received at a time.
 func (s scope) familyAt(receivedAt time.Time) family {
-	f := s.placements[0].family
-	for _, p := range s.placements[1:] {
-		if !p.since.After(receivedAt) {
-			f = p.family
-		}
-	}
-	return f
+	return s.family(audit.FamilyAt(s.placements, receivedAt))
 }
 
 const (
@@ -117,9 +109,9 @@ const (
 func (s scope) families() []family {
 	var found []family
 	for i, p := range s.placements {
-		ended := i+1 < len(s.placements) && !s.from.IsZero() && s.placements[i+1].since.Before(s.from.Add(-maxLead))
-		if !ended && !slices.Contains(found, p.family) {
-			found = append(found, p.family)
+		ended := i+1 < len(s.placements) && !s.from.IsZero() && s.placements[i+1].Since.Before(s.from.Add(-maxLead))
+		if f := s.family(p.Family); !ended && !slices.Contains(found, f) {
+			found = append(found, f)
 		}
 	}
 	return found
@@ -127,9 +119,9 @@ func (s scope) families() []family {
 
 // patterns returns what addresses the indexes of the scope in a path. Each name ends with a
 // wildcard, so that a month without an index is no error and a closed index is one.
-func (s scope) patterns(now time.Time) string {
+func (s scope) patterns() string {
 	months := []string{""}
-	if named := monthsOf(s.from, s.to, now); len(named) > 0 && len(named) <= maxNamedMonths {
+	if named := monthsOf(s.from, s.to, s.index.config.Now()); len(named) > 0 && len(named) <= maxNamedMonths {
 		months = named
 	}
 	var patterns []string

@@ -76,9 +76,7 @@ const deleteTimeout = 2 * time.Minute
 // purgePools deletes up to limit of the tenant's documents from the pools. A closed index
 // makes it fail, so that its documents are not left behind.
 func (x *Index) purgePools(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	everyPool := family{stem: x.config.Prefix + "-p", pool: true}
-	s := scope{tenant: tenant, placements: []placement{{family: everyPool}}}
-	path := "/" + s.patterns(x.config.Now())
+	path := "/" + x.config.Prefix + "-p*"
 	if _, err := x.sendWrite(ctx, httpRequest{method: http.MethodPost, path: path + "/_refresh"}); err != nil {
 		return 0, err
 	}
@@ -91,7 +89,7 @@ func (x *Index) purgePools(ctx context.Context, tenant audit.TenantID, limit int
 		return 0, err
 	}
 	raw, err := x.sendWithin(ctx, deleteTimeout, httpRequest{method: http.MethodPost, path: path + "/_delete_by_query", body: body,
-		query: s.parameters(url.Values{"conflicts": {"proceed"}, "refresh": {"true"}})})
+		query: parameters(string(tenant), url.Values{"conflicts": {"proceed"}, "refresh": {"true"}})})
 	if err != nil {
 		return 0, asUnavailable(err)
 	}

@@ -43,7 +43,7 @@ func (x *Index) search(ctx context.Context, s scope, body query) (r searchRespon
 	if err != nil {
 		return r, err
 	}
-	raw, err := x.sendRead(ctx, httpRequest{method: http.MethodPost, path: "/" + s.patterns(x.config.Now()) + "/_search", body: text, query: s.parameters(url.Values{
+	raw, err := x.sendRead(ctx, httpRequest{method: http.MethodPost, path: "/" + s.patterns() + "/_search", body: text, query: parameters(s.routing(), url.Values{
 		"allow_partial_search_results": {"false"},
 		// Only the _source and the sort values of hits, and no list of distinct users.
 		"filter_path": {"timed_out,_shards.failed,hits.total,hits.hits._source,hits.hits.sort,aggregations,-aggregations." + aggUsers + ".buckets"},
@@ -60,12 +60,12 @@ func (x *Index) search(ctx context.Context, s scope, body query) (r searchRespon
 	return r, nil
 }
 
-// parameters adds to the parameters of a request what it needs for the scope's indexes. A
+// parameters adds to the parameters of a request what it needs for patterns of indexes. A
 // closed index makes the request fail, so that its entries are not silently absent.
-func (s scope) parameters(values url.Values) url.Values {
+func parameters(routing string, values url.Values) url.Values {
 	values.Set("expand_wildcards", "open,closed,hidden")
 	values.Set("allow_no_indices", "true")
-	if routing := s.routing(); routing != "" {
+	if routing != "" {
 		values.Set("routing", routing)
 	}
 	return values
