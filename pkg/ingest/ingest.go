@@ -5,6 +5,7 @@ package ingest
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -30,6 +31,12 @@ type Appended struct {
 	// Repeated are the entries that a client sent again: they are stored with another
 	// ReceivedAt. An entry whose message was delivered again is not among them.
 	Repeated []int
+}
+
+// Activity registers the days, in UTC, to which entries are about to be added; see
+// search.Activity.
+type Activity interface {
+	Touch(ctx context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error
 }
 
 // Quarantine stores entries that a step rejected.

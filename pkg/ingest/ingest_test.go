@@ -640,3 +640,63 @@ func TestPersistCountsOnlyOnce(t *testing.T) {
 		t.Errorf("counted %d entries, want 1", dropped)
 	}
 }
+
+// days records the registrations.
+type days struct {
+	touched []string
+	err     error
+}
+
+func (d *days) Touch(_ context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error {
+	for _, day := range days {
+		d.touched = append(d.touched, fmt.Sprint(tenant, day.Format(" 01-02"), due.Sub(now)))
+	}
+	return d.err
+}
+
+// TestPersistRegistersTheDaysOfEntries: before it stores them, each day once in ten minutes.
+func TestPersistRegistersTheDaysOfEntries(t *testing.T) {
+	register, clockNow := &days{err: errors.New("down")}, now
+	clock := func() time.Time { return clockNow }
+	entries := &store{}
+	p := ingest.Persister{
+		Now: clock, Store: entries, Tenants: directory{"acme": tenant(nil)}, Index: &queue{}, Subscribers: subscribers{},
+		Days: &ingest.ActiveDays{Register: register, Grace: time.Hour, Now: clock},
+	}
+	send := func(ages ...int) error {
+		var sent []audit.Entry
+		for i, age := range ages {
+			at := now.AddDate(0, 0, -age)
+			sent = append(sent, audit.Entry{ID: audit.DeriveEntryID("acme", at, fmt.Sprint(i)), Tenant: "acme", UserID: "u", Action: "CREATE",
+				ResourceType: "x", Timestamp: at, ReceivedAt: now})
+		}
+		bodies, err := envelope.Pack("acme", sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Persist(t.Context(), bodies)[0]
+	}
+	if err := send(0); err == nil {
+		t.Error("the register is down: got no error")
+	}
+	if len(entries.entries) > 0 {
+		t.Error("entries are stored although their day is not registered")
+	}
+	register.err, register.touched = nil, nil
+	for range 3 {
+		if err := send(0, 1, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	day := func(age int) string { return fmt.Sprint("acme", now.AddDate(0, 0, -age).Format(" 01-02")) }
+	if want := []string{day(0) + "1h0m0s", day(1) + "1h0m0s"}; !slices.Equal(register.touched, want) {
+		t.Errorf("registered %v, want %v", register.touched, want)
+	}
+	clockNow = clockNow.Add(10 * time.Minute)
+	if err := send(1); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(register.touched), 3; got != want {
+		t.Errorf("registered %d times after ten minutes, want %d", got, want)
+	}
+}

@@ -25,7 +25,9 @@ type Persister struct {
 	Stream      Queue
 	// DeadLetters gets the lines that cannot be read as an entry.
 	DeadLetters Queue
-	Now         func() time.Time
+	// Days registers the days of entries, from which the index is reconciled; nil: nothing does.
+	Days *ActiveDays
+	Now  func() time.Time
 	// Dropped gets the number of entries that were not stored because they expired more than
 	// maxOverdue ago; nil: nothing counts them. It is called concurrently.
 	Dropped func(ctx context.Context, tenant audit.TenantID, entries int)
@@ -131,6 +133,11 @@ func (p *Persister) store(ctx context.Context, messages []envelope.Message, entr
 	tenant := messages[0].Contents.Tenant
 	if len(entries) == 0 {
 		return nil
+	}
+	if p.Days != nil { // before the entries: a day without entries does no harm
+		if err := p.Days.touch(ctx, tenant, entries); err != nil {
+			return fmt.Errorf("persist %d entries of %s: %w", len(entries), tenant, err)
+		}
 	}
 	appended, err := p.Store.Append(ctx, tenant, entries)
 	if err != nil {

@@ -83,8 +83,8 @@ const placeEvery = 12 * time.Hour
 // how long a job stands still whose worker was killed.
 const planEvery = 2 * time.Minute
 
-// ReconcileEvery is the interval between the starts of reconcile-index.
-const ReconcileEvery = 15 * time.Minute
+// reconcileEvery is the interval between the starts of reconcile-index.
+const reconcileEvery = 15 * time.Minute
 
 func route(method, path string, permission access.Permission, from TenantSource, query ...string) Trigger {
 	return Trigger{Route: &Route{Method: method, Path: path, Permission: permission, TenantFrom: from, Query: query}}
@@ -292,9 +292,9 @@ var functions = []Function{
 	},
 	{
 		Name: "reconcile-index", Summary: "Find stored entries that the search index lacks and index them again",
-		Trigger: Trigger{Schedule: &Schedule{Every: ReconcileEvery}},
+		Trigger: Trigger{Schedule: &Schedule{Every: reconcileEvery}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, ResourceIndex), write(QueueResource(QueueIndex))), MemoryMB: medium, Timeout: 10 * time.Minute,
+			read(ResourceTenants, ResourceEntries, ResourceIndex), write(ResourceEntries, QueueResource(QueueIndex))), MemoryMB: medium, Timeout: 10 * time.Minute,
 	},
 	{
 		Name: "refuse-message", Summary: "Report what is wrong with a client's message",

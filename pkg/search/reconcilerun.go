@@ -5,27 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/bits"
 	"sync"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// TenantLister lists tenants, ordered by id; see tenants.Store.
-type TenantLister interface {
-	List(ctx context.Context, only []audit.TenantID, after audit.TenantID, limit int) (tenants []audit.Tenant, more bool, err error)
-}
-
-// ReconcileRun reconciles every tenant that is not being deleted. One run compares
-// today, yesterday and one older day of each tenant, in UTC. The clock chooses the older
-// day. With n older days, counted from the oldest entry that reads can return, each is
-// compared at least once in 2n runs.
+// ReconcileRun reconciles the days of the register that are due, those that wait longest
+// first. A day is due some time after entries were added to it, again after as long, and
+// then only after recheckAfter: so an index that lost entries later is repaired too.
 type ReconcileRun struct {
 	Reconciler *Reconciler
-	Tenants    TenantLister
-	// Every is the time from one run to the next.
-	Every time.Duration
+	Activity   Activity
+	Tenants    Tenants
 	// Publish gets each result. It is called concurrently.
 	Publish func(Reconciliation) error
 	Log     *slog.Logger
@@ -33,136 +25,127 @@ type ReconcileRun struct {
 
 const (
 	oneDay = 24 * time.Hour
-	// maxConcurrentTenants are compared at the same time, so that a tenant with
-	// many entries does not delay all others.
-	maxConcurrentTenants = 4
-	tenantsPerPage       = 1000
+	// enoughChecks is how many comparisons without a difference a day needs after its last
+	// entry. They are the grace apart. A process that stores entries touches their day more
+	// often than that, so the second comparison sees all of them.
+	enoughChecks = 2
+	// recheckAfter is when a day that has had its checks is compared again.
+	recheckAfter = 30 * oneDay
+	// claimTime is how long a day that is being compared is not due for another run. It is
+	// longer than a run. A day that fails is due after it.
+	claimTime = 15 * time.Minute
+	// maxConcurrentDays are compared at the same time, so that a day with many entries does
+	// not delay all others.
+	maxConcurrentDays = 4
+	daysPerPage       = 500
 )
 
-// Run does one run. It logs the failure of a tenant and continues with the
-// others. The error says how many tenants failed, or how many were not finished
-// when ctx ended. Each run begins with another tenant, so that no tenant is
-// always the last.
+// Run does one run. It logs the failure of a day and continues with the others. The error
+// says how many days failed, or that the time was too short for all of them.
 func (s *ReconcileRun) Run(ctx context.Context) error {
-	tenants, err := s.tenants(ctx)
-	if err != nil {
-		return fmt.Errorf("list the tenants to reconcile: %w", err)
-	}
-	now := s.Reconciler.Now().UTC()
-	r := reconcileRun{ReconcileRun: s, number: now.UnixNano() / int64(s.Every), today: now.Truncate(oneDay)}
-	unfinished := r.all(ctx, tenants)
-	switch {
-	case unfinished == 0:
-		return nil
-	case ctx.Err() != nil:
-		return fmt.Errorf("reconcile: %d of %d tenants were not finished: %w", unfinished, len(tenants), ctx.Err())
-	}
-	return fmt.Errorf("reconcile: %d of %d tenants failed", unfinished, len(tenants))
-}
-
-// tenants returns the tenants that are not being deleted.
-func (s *ReconcileRun) tenants(ctx context.Context) ([]audit.Tenant, error) {
-	var kept []audit.Tenant
-	var after audit.TenantID
+	r := reconcileRun{ReconcileRun: s, at: s.Reconciler.Now()}
 	for {
-		page, more, err := s.Tenants.List(ctx, nil, after, tenantsPerPage)
+		page, err := s.Activity.DueDays(ctx, r.at, daysPerPage)
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("reconcile: %w", err)
 		}
-		for _, t := range page {
-			after = t.ID
-			if t.Status != audit.TenantDeleting {
-				kept = append(kept, t)
-			}
+		if len(page) == 0 {
+			break
 		}
-		if !more {
-			return kept, nil
+		claimed := r.all(ctx, page)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("reconcile: %d days were compared before the time ran out: %w", r.done, ctx.Err())
+		case claimed == 0:
+			return fmt.Errorf("reconcile: none of %d days could be claimed", len(page))
 		}
 	}
+	if r.failed > 0 {
+		return fmt.Errorf("reconcile: %d of %d days failed", r.failed, r.done+r.failed)
+	}
+	return nil
 }
 
 // reconcileRun is one run.
 type reconcileRun struct {
 	*ReconcileRun
-	number int64
-	today  time.Time // its beginning
+	at time.Time // its beginning
+
+	mu           sync.Mutex
+	done, failed int
 }
 
-// all reconciles the tenants and returns how many could not be finished.
-func (r *reconcileRun) all(ctx context.Context, tenants []audit.Tenant) (unfinished int) {
-	var mu sync.Mutex
+// all reconciles the days and returns how many it could claim.
+func (r *reconcileRun) all(ctx context.Context, days []ActiveDay) (claimed int) {
 	var working sync.WaitGroup
-	next := make(chan audit.Tenant)
-	for range min(maxConcurrentTenants, len(tenants)) {
+	next := make(chan ActiveDay)
+	for range min(maxConcurrentDays, len(days)) {
 		working.Go(func() {
-			for t := range next {
-				if err := r.tenant(ctx, &t); err != nil {
-					r.report(ctx, t.ID, err)
-					mu.Lock()
-					unfinished++
-					mu.Unlock()
+			for day := range next {
+				if err := r.Activity.Check(ctx, day, r.Reconciler.Now().Add(claimTime)); err != nil {
+					r.report(ctx, day, err)
+					continue
+				}
+				err := r.day(ctx, day)
+				r.count(err, &claimed)
+				if err != nil {
+					r.report(ctx, day, err)
 				}
 			}
 		})
 	}
-	for i := range tenants {
-		next <- tenants[(i+int(r.number%int64(len(tenants))))%len(tenants)]
+	for _, day := range days {
+		next <- day
 	}
 	close(next)
 	working.Wait()
-	return unfinished
+	return claimed
 }
 
-// report logs the failure of a tenant. Run reports the end of ctx, once for all tenants.
-func (r *reconcileRun) report(ctx context.Context, tenant audit.TenantID, err error) {
+func (r *reconcileRun) count(err error, claimed *int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*claimed++
+	if err == nil {
+		r.done++
+	} else {
+		r.failed++
+	}
+}
+
+// report logs the failure of a day. Run reports the end of ctx, once for all days.
+func (r *reconcileRun) report(ctx context.Context, day ActiveDay, err error) {
 	if ctx.Err() == nil {
-		r.Log.ErrorContext(ctx, "reconciling failed", "tenant", string(tenant), "error", err)
+		r.Log.ErrorContext(ctx, "reconciling failed", "tenant", string(day.Tenant), "day", day.Day.Format(time.DateOnly), "error", err)
 	}
 }
 
-// tenant reconciles the days of one tenant. After a failed day it continues with the next.
-func (r *reconcileRun) tenant(ctx context.Context, t *audit.Tenant) error {
-	days := []time.Time{r.today, r.today.Add(-oneDay)}
-	older, err := r.olderDay(ctx, t)
+// day reconciles one day and notes when it is due again.
+func (r *reconcileRun) day(ctx context.Context, day ActiveDay) error {
+	tenant, err := r.Tenants.Tenant(ctx, day.Tenant)
+	deleted, err := audit.IsDeleted(tenant, err)
 	if err != nil {
-		err = fmt.Errorf("find the older days: %w", err)
-	} else if !older.IsZero() {
-		days = append(days, older)
+		return err
 	}
-	errs := []error{err}
-	for _, day := range days {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		found, err := r.Reconciler.Reconcile(ctx, t.ID, day)
-		if err == nil {
-			err = r.Publish(found)
-		}
-		errs = append(errs, err)
+	if deleted || day.Day.Add(oneDay).Before(tenant.Settings.VisibleFrom(r.at)) {
+		return r.Activity.Check(ctx, day, time.Time{}) // nobody reads it any more
 	}
-	return errors.Join(errs...)
-}
-
-// olderDay returns the older day that this run compares. It returns the zero time
-// if the tenant has no entry that old.
-func (r *reconcileRun) olderDay(ctx context.Context, t *audit.Tenant) (time.Time, error) {
-	yesterday := r.today.Add(-oneDay)
-	oldest, err := r.Reconciler.Store.IDs(ctx, t.ID, t.Settings.VisibleFrom(r.today), yesterday, audit.EntryID{}, 1)
-	if err != nil || len(oldest) == 0 {
-		return time.Time{}, err
+	found, err := r.Reconciler.Reconcile(ctx, day.Tenant, day.Day)
+	if err != nil {
+		return err
 	}
-	days := int(yesterday.Sub(oldest[0].Time().Truncate(oneDay)) / oneDay)
-	return yesterday.AddDate(0, 0, -1-turn(r.number, days)), nil
-}
-
-// turn returns which of n days a run compares; 0 is the latest. The length of the cycle
-// is a power of two below 2n, so that it stays the same while n grows by one each day.
-// The cycle goes into the past, as the days do, so that no day is skipped at midnight.
-func turn(run int64, n int) int {
-	cycle := 1 << bits.Len(uint(n-1))
-	t := int(run & int64(cycle-1))
-	if t >= n {
-		t -= cycle / 2
+	publishErr := r.Publish(found)
+	day.Checks++
+	if found.Pending > 0 || found.Repaired > 0 {
+		day.Checks = 0
 	}
-	return t
+	wait := r.Reconciler.Grace
+	if day.Checks >= enoughChecks {
+		wait = recheckAfter
+	}
+	due := r.Reconciler.Now().Add(wait)
+	if !due.After(r.at) {
+		due = r.at.Add(time.Millisecond) // not in this run
+	}
+	return errors.Join(publishErr, r.Activity.Check(ctx, day, due))
 }

@@ -25,18 +25,19 @@ type world struct {
 	// list is asked before each list of ids.
 	list func(ctx context.Context, tenant audit.TenantID) error
 
+	register register
+
 	mu        sync.Mutex
 	published []search.Reconciliation
 	log       strings.Builder
 }
 
-func (w *world) List(_ context.Context, only []audit.TenantID, after audit.TenantID, limit int) ([]audit.Tenant, bool, error) {
-	from := slices.IndexFunc(w.tenants, func(t audit.Tenant) bool { return t.ID > after })
-	if from < 0 || only != nil {
-		return nil, false, nil
+func (w *world) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, error) {
+	i := slices.IndexFunc(w.tenants, func(t audit.Tenant) bool { return t.ID == id })
+	if i < 0 {
+		return audit.Tenant{}, audit.ErrNotFound
 	}
-	page := w.tenants[from:min(from+min(limit, 3), len(w.tenants))]
-	return page, from+len(page) < len(w.tenants), nil
+	return w.tenants[i], nil
 }
 
 func (w *world) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
@@ -73,12 +74,69 @@ func (w *world) publish(r search.Reconciliation) error {
 	return nil
 }
 
-const every = 15 * time.Minute
+// register is the register of active days.
+type register struct {
+	mu   sync.Mutex
+	days []registered
+	err  error // of Check
+}
+
+type registered struct {
+	search.ActiveDay
+	due time.Time // zero: none
+}
+
+func (r *register) Touch(context.Context, audit.TenantID, []time.Time, time.Time) error {
+	panic("the reconciler touches no day")
+}
+
+func (r *register) add(tenant audit.TenantID, ago int, due time.Time) {
+	r.days = append(r.days, registered{search.ActiveDay{Tenant: tenant, Day: now.Truncate(24*time.Hour).AddDate(0, 0, -ago), Touches: 1}, due})
+}
+
+func (r *register) DueDays(_ context.Context, at time.Time, limit int) ([]search.ActiveDay, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortStableFunc(r.days, func(a, b registered) int { return a.due.Compare(b.due) })
+	var due []search.ActiveDay
+	for _, d := range r.days {
+		if !d.due.IsZero() && !d.due.After(at) && len(due) < min(limit, 3) {
+			due = append(due, d.ActiveDay)
+		}
+	}
+	return due, nil
+}
+
+func (r *register) Check(ctx context.Context, day search.ActiveDay, due time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil || ctx.Err() != nil {
+		return errors.Join(r.err, ctx.Err())
+	}
+	for i := range r.days {
+		if d := &r.days[i]; d.Tenant == day.Tenant && d.Day.Equal(day.Day) && d.Touches == day.Touches {
+			d.Checks, d.due = day.Checks, due
+		}
+	}
+	return nil
+}
+
+// due returns when a day is due.
+func (r *register) due(tenant audit.TenantID, ago int) time.Time {
+	for _, d := range r.days {
+		if d.Tenant == tenant && d.Day.Equal(now.Truncate(24*time.Hour).AddDate(0, 0, -ago)) {
+			return d.due
+		}
+	}
+	return time.Time{}
+}
+
+const grace = time.Hour
 
 func (w *world) reconcileRun() *search.ReconcileRun {
 	return &search.ReconcileRun{
-		Reconciler: &search.Reconciler{Store: w, Index: w, Now: func() time.Time { return w.clock }},
-		Tenants:    w, Every: every, Publish: w.publish, Log: slog.New(slog.NewJSONHandler(&w.log, nil)),
+		Reconciler: &search.Reconciler{Store: w, Index: w, Grace: grace, Now: func() time.Time { return w.clock }},
+		Activity:   &w.register, Tenants: w, Publish: w.publish, Log: slog.New(slog.NewJSONHandler(&w.log, nil)),
 	}
 }
 
@@ -109,76 +167,71 @@ func oneEachDay(n int) []audit.Entry {
 	return entries
 }
 
-func TestReconcileRunReconcilesEveryTenant(t *testing.T) {
-	w := &world{clock: now, stored: oneEachDay(2), tenants: []audit.Tenant{
-		tenant("a", audit.TenantActive, 0), tenant("b", audit.TenantSuspended, 365), tenant("c", audit.TenantDeleting, 0),
-		tenant("d", audit.TenantActive, 1), tenant("e", audit.TenantActive, 2),
+func TestReconcileRunComparesTheDaysThatAreDue(t *testing.T) {
+	w := &world{clock: now, stored: oneEachDay(9), tenants: []audit.Tenant{
+		tenant("a", audit.TenantActive, 0), tenant("b", audit.TenantSuspended, 365), tenant("c", audit.TenantDeleting, 0), tenant("d", audit.TenantActive, 5),
 	}}
+	for _, id := range []audit.TenantID{"a", "b", "c", "d", "gone"} {
+		for ago := range 8 {
+			w.register.add(id, ago, now.Add(-time.Duration(ago)*time.Minute))
+		}
+	}
+	w.register.add("a", 8, now.Add(time.Millisecond)) // later
 	if err := w.reconcileRun().Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for id, want := range map[audit.TenantID][]int{"a": {0, 1, 2}, "b": {0, 1, 2}, "c": nil, "d": {0, 1}, "e": {0, 1, 2}} {
-		if got := w.days(id); !slices.Equal(got, want) {
-			t.Errorf("of %s the days %v ago were reconciled, want %v", id, got, want)
+	all := []int{0, 1, 2, 3, 4, 5, 6, 7}
+	for id, want := range map[audit.TenantID][]int{"a": all, "b": all, "c": nil, "d": all[:6], "gone": nil} {
+		got := w.days(id)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("of %s the days %v ago were compared, want %v", id, got, want)
 		}
 	}
 	for _, r := range w.published {
-		if r.Stored != 1 || r.Indexed != 1 {
-			t.Errorf("%+v, want one entry, stored and indexed", r)
+		if r.Stored != 1 {
+			t.Errorf("%+v: %d entries are stored, want 1", r, r.Stored)
 		}
 	}
 	if w.log.Len() > 0 {
 		t.Errorf("logged %s", &w.log)
 	}
+	if due := w.register.due("a", 3); !due.Equal(now.Add(grace)) {
+		t.Errorf("a day without a difference is due at %v, want %v", due, now.Add(grace))
+	}
+	for _, c := range []struct {
+		tenant audit.TenantID
+		ago    int
+	}{{"c", 3}, {"gone", 3}, {"d", 7}} {
+		if due := w.register.due(c.tenant, c.ago); !due.IsZero() {
+			t.Errorf("the day %d ago of %s is due at %v, want never: nobody reads it", c.ago, c.tenant, due)
+		}
+	}
+	w.clock = now.Add(grace) // the second check
+	if err := w.reconcileRun().Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if due, want := w.register.due("a", 3), w.clock.AddDate(0, 0, 30); !due.Equal(want) {
+		t.Errorf("a day with two checks is due at %v, want %v", due, want)
+	}
 }
 
 func TestReconcileRunOfNothing(t *testing.T) {
-	if err := (&world{clock: now}).reconcileRun().Run(t.Context()); err != nil {
-		t.Error(err)
-	}
 	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
 	if err := w.reconcileRun().Run(t.Context()); err != nil {
 		t.Error(err)
-	} else if !slices.Equal(w.days("a"), []int{0, 1}) {
-		t.Errorf("reconciled %v", w.published)
 	}
-}
-
-// TestReconcileRunTakesTurnsWithTheOlderDays: however many there are, no day waits
-// longer than promised, midnights included.
-func TestReconcileRunTakesTurnsWithTheOlderDays(t *testing.T) {
-	for _, kept := range []int{2, 3, 4, 5, 9, 33, 100, 365} {
-		w := &world{clock: now, stored: oneEachDay(kept), tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
-		s := w.reconcileRun()
-		oldest := now.Truncate(24*time.Hour).AddDate(0, 0, -kept)
-		seen := map[time.Time]int{} // the run
-		for run := range 6*kept + 200 {
-			w.published = nil
-			if err := s.Run(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if len(w.published) != 3 {
-				t.Fatalf("%d days were reconciled, want 3", len(w.published))
-			}
-			seen[w.published[2].Day] = run
-			today := w.clock.Truncate(24 * time.Hour)
-			for day := oldest; day.Before(today.AddDate(0, 0, -1)); day = day.AddDate(0, 0, 1) {
-				older := int(today.Sub(oldest)/(24*time.Hour)) - 1
-				// A day that has just become an older one has not been waiting before.
-				became := int(day.AddDate(0, 0, 2).Sub(now) / every)
-				if waits := run - max(seen[day], became); waits > 2*older {
-					t.Fatalf("of %d older days, that of %s waits for %d runs", older, day.Format(time.DateOnly), waits)
-				}
-			}
-			w.clock = w.clock.Add(every)
-		}
+	if len(w.published) > 0 {
+		t.Errorf("compared %v although no day is due", w.published)
 	}
 }
 
 func TestReconcileRunGoesOnWhereOneTenantFails(t *testing.T) {
 	w := &world{clock: now, stored: oneEachDay(2)}
 	for i := range 20 {
-		w.tenants = append(w.tenants, tenant(audit.TenantID(fmt.Sprintf("t%02d", i)), audit.TenantActive, 0))
+		id := audit.TenantID(fmt.Sprintf("t%02d", i))
+		w.tenants = append(w.tenants, tenant(id, audit.TenantActive, 0))
+		w.register.add(id, 0, now)
 	}
 	w.list = func(_ context.Context, tenant audit.TenantID) error {
 		if tenant == "t03" || tenant == "t04" {
@@ -187,37 +240,65 @@ func TestReconcileRunGoesOnWhereOneTenantFails(t *testing.T) {
 		return nil
 	}
 	err := w.reconcileRun().Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "2 of 20 tenants failed") {
-		t.Errorf("error %v", err)
+	if err == nil || !strings.Contains(err.Error(), "2 of 20 days failed") {
+		t.Errorf("got the error %v, want one that counts the days", err)
 	}
-	if len(w.published) != 18*3 {
-		t.Errorf("%d days were reconciled, want %d", len(w.published), 18*3)
+	if got := len(w.published); got != 18 {
+		t.Errorf("%d days were compared, want 18", got)
 	}
-	if log := w.log.String(); strings.Count(log, "\n") != 2 || !strings.Contains(log, `"tenant":"t03"`) || !strings.Contains(log, "the store is down") {
-		t.Errorf("logged %s", log)
+	log := w.log.String()
+	if got := strings.Count(log, "\n"); got != 2 {
+		t.Errorf("%d lines are logged, want 2", got)
+	}
+	for _, want := range []string{`"tenant":"t03"`, "the store is down"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("logged %s, want %s in it", log, want)
+		}
+	}
+	if due := w.register.due("t03", 0); !due.After(now) {
+		t.Errorf("the day that failed is due at %v, want later than %v", due, now)
 	}
 }
 
 func TestReconcileRunSaysThatItsResultIsNotPublished(t *testing.T) {
 	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
+	w.register.add("a", 0, now)
 	s := w.reconcileRun()
 	s.Publish = func(search.Reconciliation) error { return errors.New("closed") }
-	if err := s.Run(t.Context()); err == nil || !strings.Contains(w.log.String(), "closed") {
-		t.Errorf("%v, logged %s", err, &w.log)
+	if err := s.Run(t.Context()); err == nil {
+		t.Error("got no error")
+	}
+	if !strings.Contains(w.log.String(), "closed") {
+		t.Errorf("logged %s, want the cause in it", &w.log)
 	}
 }
 
-// TestReconcileRunGivesEveryTenantATurn: one tenant takes all the time of a run, and
-// the time is too short for the others; still each is reconciled after a few runs.
-func TestReconcileRunGivesEveryTenantATurn(t *testing.T) {
+// TestReconcileRunEndsWhereNothingCanBeClaimed: the store of the register is down.
+func TestReconcileRunEndsWhereNothingCanBeClaimed(t *testing.T) {
+	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
+	w.register.add("a", 0, now)
+	w.register.err = errors.New("down")
+	if err := w.reconcileRun().Run(t.Context()); err == nil {
+		t.Error("got no error")
+	}
+	if len(w.published) > 0 {
+		t.Errorf("compared %v", w.published)
+	}
+}
+
+// TestReconcileRunGivesEveryDayATurn: one tenant takes all the time of a run, and the time is
+// too short for the others; still each is compared after a few runs.
+func TestReconcileRunGivesEveryDayATurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{clock: now}
 		const tenants = 40
 		for i := range tenants {
-			w.tenants = append(w.tenants, tenant(audit.TenantID(fmt.Sprintf("t%02d", i)), audit.TenantActive, 0))
+			id := audit.TenantID(fmt.Sprintf("t%02d", i))
+			w.tenants = append(w.tenants, tenant(id, audit.TenantActive, 0))
+			w.register.add(id, 0, now)
 		}
 		w.list = func(ctx context.Context, tenant audit.TenantID) error {
-			wait := 12 * time.Second // five lists for each
+			wait := time.Minute // two counts for each
 			if tenant == "t07" {
 				wait = time.Hour
 			}
@@ -228,22 +309,19 @@ func TestReconcileRunGivesEveryTenantATurn(t *testing.T) {
 				return nil
 			}
 		}
-		for range tenants {
+		for range 4 {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			if err := w.reconcileRun().Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatalf("error %v, want that the time ran out", err)
+				t.Fatalf("got the error %v, want that the time ran out", err)
 			}
 			cancel()
-			w.clock = w.clock.Add(every)
+			w.clock = w.clock.Add(15 * time.Minute)
 		}
 		for i := range tenants {
 			id := audit.TenantID(fmt.Sprintf("t%02d", i))
-			if n := len(w.days(id)); (n < 2*tenants/2) != (id == "t07") {
-				t.Errorf("%s was reconciled for %d days in %d runs", id, n, tenants)
+			if n := len(w.days(id)); (n > 0) == (id == "t07") {
+				t.Errorf("%s was compared %d times, want once at least, and t07 never", id, n)
 			}
-		}
-		if w.log.Len() > 0 {
-			t.Errorf("logged %s", &w.log)
 		}
 	})
 }

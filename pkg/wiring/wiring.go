@@ -66,6 +66,12 @@ type StreamLog interface {
 	jobs.Purger
 }
 
+// Activity is the register of active days.
+type Activity interface {
+	search.Activity
+	jobs.Purger
+}
+
 // Connections are the records of the live streams' connections.
 type Connections interface {
 	stream.Connections
@@ -100,6 +106,7 @@ type Stores struct {
 	// Partitions is nil if the system of record has nothing to prepare.
 	Partitions Partitions
 	Quarantine Quarantine
+	Activity   Activity
 	Tenants    tenants.Store
 	Keys       Keys
 	Jobs       jobs.Store

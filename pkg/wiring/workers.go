@@ -28,7 +28,7 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 	persister := &ingest.Persister{
 		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.tenants(), Index: s.Stores.Queue(manifest.QueueIndex),
 		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
-		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), Now: time.Now,
+		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
 		Dropped: s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)),
 	}
 	return lambdaedge.Together(persister.Persist)
@@ -64,6 +64,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
 			{Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
+			{Name: "activity", Purger: s.Stores.Activity},
 		},
 	}
 	worker := &jobs.Worker{
@@ -114,15 +115,15 @@ func (s *Services) PreparePartitions() func(ctx context.Context) error {
 	}
 }
 
-// ReconcileIndex returns one run over every tenant: it finds stored entries that the
-// index lacks and queues them again. Its results are metrics.
+// ReconcileIndex returns one run over the days that are due: it finds stored entries that
+// the index lacks and queues them again. Its results are metrics.
 func (s *Services) ReconcileIndex() func(ctx context.Context) error {
 	run := &search.ReconcileRun{
 		Reconciler: &search.Reconciler{
 			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
 			Grace: s.Stores.Grace, Now: time.Now,
 		},
-		Tenants: s.Stores.Tenants, Every: manifest.ReconcileEvery, Log: s.Log,
+		Activity: s.Stores.Activity, Tenants: s.tenants(), Log: s.Log,
 		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
 	}
 	return run.Run

@@ -20,6 +20,7 @@ const (
 	collectionPartitions  = "partitions"
 	collectionKeys        = "keys"
 	collectionJobs        = "jobs"
+	collectionActivity    = "activity"
 	collectionQuarantine  = "quarantine"
 	collectionStreams     = "streams"
 	collectionSegments    = "stream_segments"
@@ -40,12 +41,13 @@ const (
 	indexExpiry         = "expiry"
 	indexKeyHash        = "hash"
 	indexKeyTenant      = "tenant_created"
-	indexQuarantineItem = "tenant_item"
+	indexQuarantineItem = "tenant_item" // of activity too
 	indexStreamID       = "tenant_ids"
 	indexSubscribed     = "tenant_subscribed"
 	indexIsolation      = "isolation"
 	indexJobsCreated    = "tenant_created"
 	indexJobsOverdue    = "resume"
+	indexActivityDue    = "due"
 )
 
 // Indexes selects the indexes of partitions.
@@ -132,6 +134,17 @@ func connectionIndexes() []mongo.IndexModel {
 		{Keys: ascending(fieldTenant, fieldSubscribed, fieldKey), Options: options.Index().SetName(indexSubscribed)},
 		expiryIndex(),
 	}
+}
+
+func activityIndexes() []mongo.IndexModel {
+	return []mongo.IndexModel{
+		{Keys: ascending(fieldDue), Options: options.Index().SetName(indexActivityDue).SetSparse(true)},
+		{Keys: ascending(fieldTenant, fieldKey), Options: options.Index().SetName(indexQuarantineItem)},
+	}
+}
+
+func (db *DB) ensureActivity(ctx context.Context) error {
+	return db.ensure(ctx, collectionActivity, func(view mongo.IndexView) error { return create(ctx, view, activityIndexes()) })
 }
 
 func jobIndexes() []mongo.IndexModel {

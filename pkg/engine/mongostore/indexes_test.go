@@ -280,6 +280,17 @@ func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what str
 		_, _, err = db.Jobs().Jobs(t.Context(), "acme", jobs.Filter{States: jobs.States(), Kinds: []jobs.Kind{job.Kind}}, after, 10)
 		check("list jobs", err)
 	}
+	activity, days := db.Activity(), []time.Time{march.Truncate(24 * time.Hour)}
+	for range 2 {
+		check("touch a day", activity.Touch(t.Context(), "acme", days, march))
+	}
+	due, err := activity.DueDays(t.Context(), march, 10)
+	check("due days", err)
+	for _, day := range due {
+		check("check a day", activity.Check(t.Context(), day, time.Time{}))
+	}
+	_, err = activity.Purge(t.Context(), "acme", 10)
+	check("purge the days", err)
 	_, err = db.Jobs().OverdueJobs(t.Context(), march, 10)
 	check("overdue jobs", err)
 	_, err = db.Entries(shared).Count(t.Context(), "acme", time.Time{}, time.Time{})
@@ -341,7 +352,7 @@ func hintOf(command bson.Raw) string {
 // queriedIndexes are all but those that only keep documents or serve operators.
 var queriedIndexes = []string{
 	"_id_", "user", "action", "severity", "resource", "isolation",
-	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_subscribed", "resume",
+	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_subscribed", "resume", "due",
 }
 
 func TestEveryQueryNamesItsIndex(t *testing.T) {

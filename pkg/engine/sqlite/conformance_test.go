@@ -62,6 +62,10 @@ func TestKeys(t *testing.T) {
 	conformance.Keys(t, func(t *testing.T) conformance.KeyStore { return open(t).Keys() })
 }
 
+func TestActivity(t *testing.T) {
+	conformance.Activity(t, func(t *testing.T) conformance.ActivityRegister { return open(t).Activity() })
+}
+
 func TestJobs(t *testing.T) {
 	conformance.Jobs(t, func(t *testing.T) jobs.Store { return open(t).Jobs() })
 }

@@ -150,6 +150,17 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_by_creation ON jobs (tenant, created, id);
 CREATE INDEX jobs_overdue ON jobs (resume) WHERE resume IS NOT NULL;
 CREATE INDEX jobs_finished ON jobs (finished) WHERE finished IS NOT NULL;
+
+-- The register of active days. due is NULL for a day that has been checked.
+CREATE TABLE active_days (
+	tenant  TEXT NOT NULL,
+	day     INTEGER NOT NULL, -- since 1970-01-01
+	touches INTEGER NOT NULL,
+	checks  INTEGER NOT NULL,
+	due     INTEGER, -- Unix milliseconds
+	PRIMARY KEY (tenant, day)
+) WITHOUT ROWID;
+CREATE INDEX active_days_due ON active_days (due) WHERE due IS NOT NULL;
 `}
 
 // migrate migrates the file to the current schema.

@@ -358,6 +358,9 @@ func theScheduleRuns(t *testing.T, start starter) {
 	} else if len(appended.Rejections) > 0 {
 		t.Fatalf("got the rejections %v, want none", appended.Rejections)
 	}
+	if err := stores.Activity.Touch(t.Context(), "acme", []time.Time{received.Truncate(24 * time.Hour), received.Add(-total * time.Millisecond).Truncate(24 * time.Hour)}, received); err != nil {
+		t.Fatal(err)
+	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}

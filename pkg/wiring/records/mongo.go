@@ -37,7 +37,7 @@ func Use(stores *wiring.Stores, engines config.Engines) error {
 	isolated := isolation(mongo.Tenants())
 	stores.Entries, stores.Degraded, stores.Partitions = mongo.Entries(isolated), mongo.Index(isolated), mongo
 	stores.Quarantine, stores.Tenants, stores.Keys, stores.Jobs = mongo.Quarantine(), mongo.Tenants(), mongo.Keys(), mongo.Jobs()
-	stores.StreamLog, stores.Connections = mongo.StreamLog(), mongo.Connections()
+	stores.StreamLog, stores.Connections, stores.Activity = mongo.StreamLog(), mongo.Connections(), mongo.Activity()
 	stores.Placing = tenants.Placing{Separate: engines.SearchSeparateTenants, Pools: engines.SearchPools}
 	// Not essential: while MongoDB is down, accepted entries wait in the queue.
 	stores.Dependencies = append(stores.Dependencies, httpapi.Dependency{Name: "entries", Check: mongo.Ping})
