@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -324,4 +325,34 @@ func TestReconcileRunGivesEveryDayATurn(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestReconcileRunOverTwentyThousandTenants counts the commands of a run: it reads pages of
+// the register and counts the days that are due, whatever the number of tenants.
+func TestReconcileRunOverTwentyThousandTenants(t *testing.T) {
+	const tenants, active = 20_000, 300
+	w := &world{clock: now}
+	for i := range tenants {
+		id := audit.TenantID(fmt.Sprintf("t%05d", i))
+		w.tenants = append(w.tenants, tenant(id, audit.TenantActive, 0))
+		if i < active {
+			w.register.add(id, 0, now)
+		} else {
+			w.register.add(id, 0, now.AddDate(0, 0, 30))
+		}
+	}
+	var commands atomic.Int64
+	w.list = func(context.Context, audit.TenantID) error {
+		commands.Add(1)
+		return nil
+	}
+	if err := w.reconcileRun().Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := commands.Load(), int64(2*active); got != want {
+		t.Errorf("%d commands were sent to store and index, want %d: two counts for each day that is due", got, want)
+	}
+	if got := len(w.published); got != active {
+		t.Errorf("%d days were compared, want %d", got, active)
+	}
 }

@@ -12,5 +12,8 @@ func (x *Index) UseSmallGroupLimits() {
 // Mapping returns the mapping of the template.
 func Mapping() map[string]any { return mapping() }
 
+// DocumentID returns the _id of an entry's document.
+func DocumentID(tenant audit.TenantID, id audit.EntryID) string { return documentID(tenant, id) }
+
 // MonthOf returns the month that an entry's index is named after.
 func MonthOf(id audit.EntryID) string { return monthOf(id) }

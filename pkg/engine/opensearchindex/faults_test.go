@@ -101,7 +101,7 @@ func TestThrottledItemsAreSentAgainAlone(t *testing.T) {
 		if unlucky(e.ID.String()) {
 			want = 3
 		}
-		if got := h.sent[e.ID.String()]; got != want {
+		if got := h.sent[opensearchindex.DocumentID(acme, e.ID)]; got != want {
 			t.Fatalf("entry %s was sent %d times, want %d", e.ID, got, want)
 		}
 	}

@@ -85,6 +85,7 @@ func servers(t *testing.T, data string) config.Engines {
 	engines := config.Engines{
 		MongoURI: config.Secret(enginetest.Mongo(t)), MongoDatabase: own,
 		OpenSearchURL: config.Secret(enginetest.OpenSearch(t)), OpenSearchPrefix: own, QueuePrefix: own,
+		SearchSeparateTenants: 1, SearchPools: 2, // some tenants have their own indexes, others share pools
 	}
 	engines.AWS = config.AWS{
 		Region: "elasticmq", AccessKeyID: "id", SecretAccessKey: config.Secret("secret"),
