@@ -44,23 +44,28 @@ const (
 // says how many days failed, or that the time was too short for all of them.
 func (s *ReconcileRun) Run(ctx context.Context) error {
 	r := reconcileRun{ReconcileRun: s, at: s.Reconciler.Now()}
-	for {
-		page, err := s.Activity.DueDays(ctx, r.at, daysPerPage)
-		if err != nil {
-			return fmt.Errorf("reconcile: %w", err)
-		}
-		if len(page) == 0 {
-			break
-		}
-		claimed := r.all(ctx, page)
-		switch {
-		case ctx.Err() != nil:
-			return fmt.Errorf("reconcile: %d days were compared before the time ran out: %w", r.done, ctx.Err())
-		case claimed == 0:
-			return fmt.Errorf("reconcile: none of %d days could be claimed", len(page))
-		}
+	var working sync.WaitGroup
+	days := make(chan ActiveDay)
+	for range maxConcurrentDays {
+		working.Go(func() {
+			for day := range days {
+				err := r.day(ctx, day)
+				r.count(err)
+				if err != nil {
+					r.report(ctx, day, err)
+				}
+			}
+		})
 	}
-	if r.failed > 0 {
+	err := r.claim(ctx, days)
+	close(days)
+	working.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("reconcile: %d days were compared before the time ran out: %w", r.done, ctx.Err())
+	case err != nil:
+		return fmt.Errorf("reconcile: %w", err)
+	case r.failed > 0:
 		return fmt.Errorf("reconcile: %d of %d days failed", r.failed, r.done+r.failed)
 	}
 	return nil
@@ -75,37 +80,36 @@ type reconcileRun struct {
 	done, failed int
 }
 
-// all reconciles the days and returns how many it could claim.
-func (r *reconcileRun) all(ctx context.Context, days []ActiveDay) (claimed int) {
-	var working sync.WaitGroup
-	next := make(chan ActiveDay)
-	for range min(maxConcurrentDays, len(days)) {
-		working.Go(func() {
-			for day := range next {
-				if err := r.Activity.Check(ctx, day, r.Reconciler.Now().Add(claimTime)); err != nil {
-					r.report(ctx, day, err)
-					continue
-				}
-				err := r.day(ctx, day)
-				r.count(err, &claimed)
-				if err != nil {
-					r.report(ctx, day, err)
-				}
+// claim sends the days that are due to the workers. Each is claimed first, so that no later
+// page and no other run has it.
+func (r *reconcileRun) claim(ctx context.Context, days chan<- ActiveDay) error {
+	for {
+		page, err := r.Activity.DueDays(ctx, r.at, daysPerPage)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		claimed := 0
+		for _, day := range page {
+			if err := r.Activity.Check(ctx, day, r.Reconciler.Now().Add(claimTime)); err != nil {
+				r.report(ctx, day, err)
+				continue
 			}
-		})
+			claimed++
+			select {
+			case days <- day:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if claimed == 0 {
+			return fmt.Errorf("none of %d days could be claimed", len(page))
+		}
 	}
-	for _, day := range days {
-		next <- day
-	}
-	close(next)
-	working.Wait()
-	return claimed
 }
 
-func (r *reconcileRun) count(err error, claimed *int) {
+func (r *reconcileRun) count(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	*claimed++
 	if err == nil {
 		r.done++
 	} else {
