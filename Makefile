@@ -53,6 +53,7 @@ cover: ## print the statement coverage of both, which must have run with COVER=1
 verify: lint vulnerabilities lint-template lint-api ## check format, code, generated files, template and API description
 
 generate: ## write the generated files again
+	go generate ./pkg/wiring/mains # first: others run what it writes
 	go generate ./...
 
 lint:

@@ -22,7 +22,7 @@ const (
 	streamPerTick     = bulkSize + streamSingles
 	streamEntries     = streamTicks * streamPerTick
 	streamSubscribers = 20
-	streamPatience    = 30 * time.Second // from the last request until everything is delivered
+	streamTimeout     = 30 * time.Second // from the last request until everything is delivered
 )
 
 // measureStream sends the same load to no subscriber, to one and to many.
@@ -66,7 +66,7 @@ func (b *bench) streamTo(ctx context.Context, subscribers int) (result streamed,
 		return streamed{}, err
 	}
 	defer func() { _ = s.abandon() }() // does nothing after end
-	ctx, cancel := context.WithTimeout(ctx, streamTicks*streamTick+streamPatience)
+	ctx, cancel := context.WithTimeout(ctx, streamTicks*streamTick+streamTimeout)
 	defer cancel()
 	group, groupCtx := errgroup.WithContext(ctx)
 	var listening sync.WaitGroup

@@ -161,7 +161,7 @@ func (s *crashingService) ready() {
 	s.url.Store(s.process.URL)
 }
 
-// crash kills the service and starts it anew, without waiting until it answers.
+// crash kills the service and starts it again, without waiting until it answers.
 func (s *crashingService) crash() {
 	s.t.Helper()
 	if err := s.process.Kill(); err != nil {

@@ -37,7 +37,7 @@ type forbidden struct {
 // leaf packages import nothing, so that importing them makes no cycle: a cycle would stop the linter.
 var (
 	leaves = []string{"pkg/leaf", "pkg/edge/leaf", "pkg/wiring/leaf", "cmd/leaf"}
-	fresh  = []string{"pkg/audit/fresh", "pkg/fresh", "pkg/engine/fresh", "pkg/edge/fresh", "pkg/wiring/fresh", "pkg/local/fresh",
+	fresh  = []string{"pkg/audit/fresh", "pkg/access/fresh", "pkg/fresh", "pkg/engine/fresh", "pkg/edge/fresh", "pkg/wiring/fresh", "pkg/local/fresh",
 		"pkg/testkit/fresh", "functions/fresh", "cmd/fresh", "internal/fresh", "fresh"}
 )
 
@@ -49,6 +49,7 @@ var imports = []forbidden{
 	{"new package of the domain → use case", "pkg/audit/fresh", "pkg/cursor", "domain"},
 	{"manifest → use case", "pkg/manifest", "pkg/cursor", "manifest"},
 	{"access → use case", "pkg/access", "pkg/leaf", "access"},
+	{"new package of access → engine", "pkg/access/fresh", "pkg/engine/secrets", "access"},
 	{"access → HTTP", "pkg/access", "net/http", "access"},
 	{"access → other module", "pkg/access", "github.com/google/uuid", "access"},
 	{"use case → engine", "pkg/search", "pkg/engine/secrets", "use-cases"},

@@ -70,7 +70,7 @@ func TestPackOfNothingIsNothing(t *testing.T) {
 	if bodies, err := envelope.Pack("acme", nil); err != nil {
 		t.Error(err)
 	} else if len(bodies) != 0 {
-		t.Errorf("%d messages", len(bodies))
+		t.Errorf("packed into %d messages, want 0", len(bodies))
 	}
 }
 
@@ -82,7 +82,7 @@ func TestABulkOfHundredIsOneMessage(t *testing.T) {
 	if bodies, err := envelope.Pack("acme", entries); err != nil {
 		t.Error(err)
 	} else if len(bodies) != 1 {
-		t.Errorf("%d messages", len(bodies))
+		t.Errorf("packed into %d messages, want 1", len(bodies))
 	}
 }
 

@@ -97,7 +97,7 @@ func TestLinesOfSeveralStayWhole(t *testing.T) {
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	for _, line := range lines {
 		if !json.Valid([]byte(line)) {
-			t.Fatalf("%q", line)
+			t.Fatalf("the line %q is no JSON", line)
 		}
 	}
 	if len(lines) != 400 {

@@ -18,8 +18,12 @@ func TestParseFilter(t *testing.T) {
 	f, err := search.ParseFilter(url.Values{"action": {"A", "B"}, "q": {"severity>=ERROR paid"}, "metadata.a": {"1"}, "from": {"2026-01-01"}})
 	if err != nil {
 		t.Fatal(err)
-	} else if f.Where == nil || f.From.IsZero() {
-		t.Fatalf("%+v", f)
+	}
+	if f.Where == nil {
+		t.Fatal("the filter has no condition, want one")
+	}
+	if f.From.IsZero() {
+		t.Fatal("the filter has no beginning, want one")
 	}
 	e := audit.Entry{Action: "B", Severity: audit.SeverityCritical, Message: "Order was PAID", Metadata: audit.Object(`{"a":1}`), Timestamp: f.From}
 	if !search.NewCandidate(e).Matches(f) {

@@ -72,10 +72,10 @@ func TestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := cache.Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("buried: %v", err)
+		t.Errorf("tombstoned: %v", err)
 	}
 	if err := cache.Create(t.Context(), audit.Tenant{ID: "acme"}); !errors.Is(err, audit.ErrConflict) {
-		t.Errorf("created anew: %v", err)
+		t.Errorf("created again: %v", err)
 	}
 }
 

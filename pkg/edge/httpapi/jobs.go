@@ -33,9 +33,13 @@ func ListJobs(gate *Gate, s *jobs.Service, cursors *cursor.Signer) http.Handler 
 		if err != nil {
 			return nil, err
 		}
-		after, err := jobPosition(pagePath.after())
-		if err != nil {
-			return nil, err
+		var after *jobs.Position
+		if text := pagePath.after(); text != "" {
+			position, err := jobPosition(text)
+			if err != nil {
+				return nil, err
+			}
+			after = &position
 		}
 		found, more, err := s.List(req.Context(), req.principal, req.tenant.ID, filter, after, limit)
 		if err != nil {
@@ -64,16 +68,13 @@ func jobListName(tenant audit.TenantID, params url.Values) string {
 }
 
 // jobPosition reads an element of a page path: Unix milliseconds, a space, and the job's id.
-func jobPosition(text string) (*jobs.Position, error) {
-	if text == "" {
-		return nil, nil //nolint:nilnil // the beginning of the list has no position
-	}
+func jobPosition(text string) (jobs.Position, error) {
 	created, id, _ := strings.Cut(text, " ")
 	millis, err := strconv.ParseInt(created, 10, 64)
 	if err != nil {
-		return nil, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor from a page of this list")
+		return jobs.Position{}, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor from a page of this list")
 	}
-	return &jobs.Position{CreatedAt: time.UnixMilli(millis).UTC(), ID: id}, nil
+	return jobs.Position{CreatedAt: time.UnixMilli(millis).UTC(), ID: id}, nil
 }
 
 // jobFilter reads ?kind= and ?state=.

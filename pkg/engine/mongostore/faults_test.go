@@ -24,7 +24,7 @@ const (
 )
 
 // deliver appends a batch as a queue does: until it is taken. It returns how
-// often it had to begin anew.
+// often it had to start again.
 func deliver(t *testing.T, store *mongostore.Entries, batch []audit.Entry) (failures int) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); ; failures++ {

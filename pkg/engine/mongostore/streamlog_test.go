@@ -225,7 +225,7 @@ func TestSlowerAppendTakesWhatIsLeft(t *testing.T) {
 	r.want(t, head, []uint32{2, 3}, []uint32{4}, []uint32{1, 5})
 }
 
-func TestAppendToAStreamThatBeganAnewIsOfTheOldOne(t *testing.T) {
+func TestAppendToAStreamThatWasOpenedAgainIsOfTheOldOne(t *testing.T) {
 	r := newRaced(t, "insert")
 	r.open(t, r.second, time.Hour)
 	var head int64
@@ -284,7 +284,7 @@ func TestClocksMayDiffer(t *testing.T) {
 	}
 	r.now = r.now.Add(time.Hour)
 	if got := r.open(t, r.first, time.Hour); got != head+1 {
-		t.Fatalf("Open = %d, want the last segment %d: it began anew with a stream that is open", got, head+1)
+		t.Fatalf("Open = %d, want the last segment %d: it started again with a stream that is open", got, head+1)
 	}
 	r.want(t, head, []uint32{1})
 }

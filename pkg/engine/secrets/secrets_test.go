@@ -92,7 +92,7 @@ func TestOtherValuesStayAsTheyAre(t *testing.T) {
 		want(t, r, value, value)
 	}
 	if n := s.calls.Load(); n != 0 {
-		t.Errorf("%d calls", n)
+		t.Errorf("made %d calls, want 0", n)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestASecretIsKeptForAWhile(t *testing.T) {
 	now = now.Add(time.Second)
 	want(t, r, someARN, "second")
 	if n := s.calls.Load(); n != 2 {
-		t.Errorf("%d calls", n)
+		t.Errorf("made %d calls, want 2", n)
 	}
 	s.is("of another")
 	want(t, r, strings.Replace(someARN, "mongodb", "other", 1), "of another")
@@ -139,7 +139,7 @@ func TestThoseWhoAskAtOnceShareOneCall(t *testing.T) {
 	close(answer)
 	running.Wait()
 	if n := s.calls.Load(); n != 1 {
-		t.Errorf("%d calls", n)
+		t.Errorf("made %d calls, want 1", n)
 	}
 }
 

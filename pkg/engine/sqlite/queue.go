@@ -7,10 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-// maxDelay is the longest delay of a message, as in SQS.
-const maxDelay = 15 * time.Minute
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+)
 
 // maxRedrive is the number of dead letters that one transaction moves back.
 const maxRedrive = 1000
@@ -55,8 +54,8 @@ func (q *Queue) Send(ctx context.Context, bodies []string) error { return q.send
 // SendAfter implements stream.Queue. The message becomes visible after the delay of
 // at most 15 minutes, at once if it is 0 or less.
 func (q *Queue) SendAfter(ctx context.Context, delay time.Duration, body string) error {
-	if delay > maxDelay {
-		return fmt.Errorf("send to queue %s after %s: the delay is %s at most", q.name, delay, maxDelay)
+	if delay > jobs.MaxDelay {
+		return fmt.Errorf("send to queue %s after %s: the delay is %s at most", q.name, delay, jobs.MaxDelay)
 	}
 	return q.send(ctx, []string{body}, max(0, delay))
 }

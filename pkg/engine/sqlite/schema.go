@@ -55,7 +55,7 @@ CREATE TABLE quarantine (
 );
 CREATE UNIQUE INDEX quarantine_by_id ON quarantine (tenant, id);
 
--- A tenant without doc is buried: its id stays taken.
+-- A tenant without doc is tombstoned: its id stays taken.
 CREATE TABLE tenants (
 	id      TEXT PRIMARY KEY,
 	version INTEGER NOT NULL,

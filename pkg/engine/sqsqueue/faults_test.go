@@ -16,7 +16,7 @@ import (
 const (
 	faultMessages   = 10_000
 	faultVisibility = 3 * time.Second // after which a message comes again whose delivery was lost
-	faultPatience   = 5 * time.Minute
+	faultTimeout    = 5 * time.Minute
 )
 
 func TestConformanceThroughAProxyThatDoesHarm(t *testing.T) {
@@ -77,7 +77,7 @@ type passed struct {
 func passThrough(t *testing.T, q *sqsqueue.Queue, at func(received int)) *passed {
 	t.Helper()
 	const senders, consumers, each = 8, 4, 25
-	ctx, cancel := context.WithTimeout(t.Context(), faultPatience)
+	ctx, cancel := context.WithTimeout(t.Context(), faultTimeout)
 	defer cancel()
 	var running sync.WaitGroup
 	for sender := range senders {

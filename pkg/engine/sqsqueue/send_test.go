@@ -232,7 +232,7 @@ func TestTheURLIsAskedForOnce(t *testing.T) {
 
 // TestPackedMessagesHaveOnlyCharactersThatSQSTakes holds for whatever an entry
 // or an unreadable line has: the data is base64, the tenant a slug, and the
-// reason a line is buried with has nothing of the line.
+// reason a line is dead-lettered with has nothing of the line.
 func TestPackedMessagesHaveOnlyCharactersThatSQSTakes(t *testing.T) {
 	q := newStrict(t, &strict{}, sqsqueue.Options{})
 	rapid.Check(t, func(t *rapid.T) {
@@ -249,7 +249,7 @@ func TestPackedMessagesHaveOnlyCharactersThatSQSTakes(t *testing.T) {
 		}
 		member := text.Draw(t, "member")
 		for _, line := range []string{member, `{"` + member + `":1}`, `{"action":"` + member + `"}`, `{"timestamp":"` + member + `"}`} {
-			messages = append(messages, buried(t, line))
+			messages = append(messages, deadLetterOf(t, line))
 		}
 		if err := q.Send(context.Background(), messages); err != nil {
 			t.Fatal(err)
@@ -257,8 +257,8 @@ func TestPackedMessagesHaveOnlyCharactersThatSQSTakes(t *testing.T) {
 	})
 }
 
-// buried returns what goes to the dead letters for the line.
-func buried(t *rapid.T, line string) string {
+// deadLetterOf returns what goes to the dead letters for the line.
+func deadLetterOf(t *rapid.T, line string) string {
 	t.Helper()
 	message, err := envelope.PackPoison("acme", envelope.Poison{Line: []byte(line)})
 	if err != nil {

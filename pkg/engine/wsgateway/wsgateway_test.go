@@ -161,7 +161,7 @@ func TestIDsAreEscapedAsTheyAreSigned(t *testing.T) {
 	}
 }
 
-func TestSendDoesNotCallInVain(t *testing.T) {
+func TestSendMakesNoCallThatCannotSucceed(t *testing.T) {
 	s, gateway := newService(t)
 	for _, id := range []string{"", ".", ".."} {
 		if err := gateway.Send(t.Context(), id, []byte("text")); !errors.Is(err, stream.ErrGone) {

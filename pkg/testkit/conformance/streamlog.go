@@ -132,7 +132,7 @@ func (s streamUnderTest) wantHead(t *testing.T, tenant audit.TenantID, want int6
 	}
 }
 
-func (s streamUnderTest) wantListening(t *testing.T, tenant audit.TenantID, want bool) {
+func (s streamUnderTest) wantSubscribers(t *testing.T, tenant audit.TenantID, want bool) {
 	t.Helper()
 	if got := must[bool](t)(s.HasSubscribers(t.Context(), tenant)); got != want {
 		t.Fatalf("HasSubscribers = %v, want %v", got, want)
@@ -142,11 +142,11 @@ func (s streamUnderTest) wantListening(t *testing.T, tenant audit.TenantID, want
 func streamNeverOpened(t *testing.T, s streamUnderTest) {
 	tenant := newTenant(t)
 	s.add(t, tenant, someIDs(0, 3))
-	s.wantListening(t, tenant, false)
+	s.wantSubscribers(t, tenant, false)
 	s.wantHead(t, tenant, 0)
 	s.wantExpired(t, tenant, -1, 0, 1, 1<<62)
 	head := s.open(t, tenant)
-	s.wantListening(t, tenant, true)
+	s.wantSubscribers(t, tenant, true)
 	s.wantHead(t, tenant, head)
 	s.wantSegments(t, tenant, head, 10)
 	s.wantExpired(t, tenant, -1, 0, head-1, head+1, 1<<62)
@@ -202,10 +202,10 @@ func streamCloses(t *testing.T, s streamUnderTest) {
 	head := must[int64](t)(s.Open(t.Context(), tenant, s.in(time.Hour)))
 	s.add(t, tenant, someIDs(0, 2))
 	s.advance(time.Hour - time.Millisecond)
-	s.wantListening(t, tenant, true)
+	s.wantSubscribers(t, tenant, true)
 	s.add(t, tenant, someIDs(2, 4))
 	s.advance(time.Millisecond)
-	s.wantListening(t, tenant, false)
+	s.wantSubscribers(t, tenant, false)
 	s.add(t, tenant, someIDs(4, 6))
 	s.wantHead(t, tenant, head+2)
 	s.wantSegments(t, tenant, head, 10, someIDs(0, 2), someIDs(2, 4)) // what it has can be read
@@ -219,12 +219,12 @@ func streamStaysOpen(t *testing.T, s streamUnderTest) {
 		t.Fatalf("Open = %d, want the last segment %d", got, head+1)
 	}
 	s.advance(90 * time.Minute)
-	s.wantListening(t, tenant, true)
+	s.wantSubscribers(t, tenant, true)
 	if got := must[int64](t)(s.Open(t.Context(), tenant, s.in(time.Hour))); got != head+1 {
 		t.Fatalf("Open = %d, want the last segment %d", got, head+1)
 	}
 	s.advance(45 * time.Minute)
-	s.wantListening(t, tenant, true)
+	s.wantSubscribers(t, tenant, true)
 	s.add(t, tenant, someIDs(0, 4))
 	s.wantSegments(t, tenant, head, 10, someIDs(0, 2), someIDs(2, 4))
 }
@@ -239,7 +239,7 @@ func streamReopens(t *testing.T, s streamUnderTest) {
 	if second <= first+2 {
 		t.Fatalf("the number after reopening is %d, want one after %d", second, first+2)
 	}
-	s.wantListening(t, tenant, true)
+	s.wantSubscribers(t, tenant, true)
 	s.wantHead(t, tenant, second)
 	s.wantExpired(t, tenant, first-1, first, first+1, first+2, second-1, second+1)
 	s.wantSegments(t, tenant, second, 10)
@@ -454,7 +454,7 @@ func streamKeepsTenantsApart(t *testing.T, s streamUnderTest) {
 	yours, theirs := mine+"-2", mine+"0" // in a text's order one lies right before a slash, the other behind
 	head := s.open(t, mine)
 	s.add(t, mine, someIDs(0, 2))
-	s.wantListening(t, yours, false)
+	s.wantSubscribers(t, yours, false)
 	s.add(t, yours, someIDs(0, 2))
 	s.wantExpired(t, yours, head)
 	for _, other := range []audit.TenantID{yours, theirs} {
@@ -481,7 +481,7 @@ func streamPurges(t *testing.T, s streamUnderTest) {
 	if n := purgeAll(t, s, mine, 4); n < 16 {
 		t.Fatalf("Purge removed %d records, want at least the stream and its 15 segments", n)
 	}
-	s.wantListening(t, mine, false)
+	s.wantSubscribers(t, mine, false)
 	s.wantHead(t, mine, 0)
 	s.wantExpired(t, mine, head, head+15)
 	s.wantHead(t, yours, kept+15)
@@ -500,7 +500,7 @@ func streamOpensInPurge(t *testing.T, s streamUnderTest) {
 	for limit := range 3 {
 		must[int](t)(s.Purge(t.Context(), tenant, limit))
 	}
-	s.wantListening(t, tenant, false)
+	s.wantSubscribers(t, tenant, false)
 	again := s.open(t, tenant)
 	s.add(t, tenant, someIDs(0, 6))
 	s.wantSegments(t, tenant, again, 10, someIDs(0, 6))
@@ -518,11 +518,11 @@ func streamCancelled(t *testing.T, s streamUnderTest) {
 	head := s.open(t, tenant)
 	ctx := cancelled(t)
 	_, openErr := s.Open(ctx, tenant, s.in(time.Hour))
-	_, listeningErr := s.HasSubscribers(ctx, tenant)
+	_, subscribersErr := s.HasSubscribers(ctx, tenant)
 	_, headErr := s.Head(ctx, tenant)
 	_, readErr := s.Read(ctx, tenant, head, 10)
 	_, purgeErr := s.Purge(ctx, tenant, 10)
-	for _, err := range []error{openErr, listeningErr, headErr, readErr, purgeErr, s.Append(ctx, tenant, someIDs(0, 3))} {
+	for _, err := range []error{openErr, subscribersErr, headErr, readErr, purgeErr, s.Append(ctx, tenant, someIDs(0, 3))} {
 		wantError(t, err, context.Canceled)
 	}
 	s.add(t, tenant, someIDs(0, 3))

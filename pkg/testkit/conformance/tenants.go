@@ -25,7 +25,7 @@ func Tenants(t *testing.T, open func(t *testing.T) tenants.Store) {
 		"UpdateAsksForTheVersion": tenantsCheckVersions,
 		"OneOfManyUpdatesWins":    tenantsUpdateConcurrently,
 		"ListPagesAndRestricts":   tenantsList,
-		"BuriedIdsStayTaken":      tenantsBury,
+		"TombstonedIDsStayTaken":  tenantsTombstone,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -152,7 +152,7 @@ func tenantsList(t *testing.T, s tenants.Store) {
 	same(t, found, []audit.Tenant{someTenant(ids[0])})
 }
 
-func tenantsBury(t *testing.T, s tenants.Store) {
+func tenantsTombstone(t *testing.T, s tenants.Store) {
 	tenant := someTenant(newTenant(t))
 	noError(t, s.Create(t.Context(), tenant))
 	noError(t, s.Tombstone(t.Context(), tenant.ID))
@@ -162,10 +162,10 @@ func tenantsBury(t *testing.T, s tenants.Store) {
 	found, more, err := s.List(t.Context(), []audit.TenantID{tenant.ID}, "", 10)
 	noError(t, err)
 	if len(found) > 0 {
-		t.Fatalf("a buried tenant is listed: got found %v, want none", found)
+		t.Fatalf("a tombstoned tenant is listed: got found %v, want none", found)
 	}
 	if more {
-		t.Fatal("a buried tenant is listed: more is true, want false")
+		t.Fatal("a tombstoned tenant is listed: more is true, want false")
 	}
 	wantError(t, s.Create(t.Context(), tenant), audit.ErrConflict)
 	tenant.Version = 2
