@@ -148,8 +148,8 @@ func (r *reconcileRun) day(ctx context.Context, day ActiveDay) error {
 		wait = recheckAfter
 	}
 	due := r.Reconciler.Now().Add(wait)
-	if !due.After(r.at) {
-		due = r.at.Add(time.Millisecond) // not in this run
+	if next := r.at.Add(time.Millisecond); due.Before(next) {
+		due = next // not in this run: the register has whole milliseconds
 	}
 	return errors.Join(publishErr, r.Activity.Check(ctx, day, due))
 }
