@@ -139,8 +139,8 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 	return found > 0, nil
 }
 
-// Purge implements jobs.Purger. It returns 0 only once the full-text table has no more
-// words of removed entries.
+// Purge implements jobs.Purger. It returns 0 only once the segments of the full-text table
+// that had words of removed entries are merged.
 func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := x.db.purgeTenant(ctx, tenant, limit, (*batch).purgeIndex)
 	if err == nil && n == 0 {

@@ -7,9 +7,10 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// What a purge removes cannot be read from the file afterwards. SQLite overwrites it with
-// zeros (secure_delete), the writer erases the write-ahead log, and mergeTerms rewrites the
-// full-text table, which only marks rows as removed.
+// A purge overwrites what it removes with zeros (secure_delete). The writer erases the
+// write-ahead log, and mergeTerms rewrites the full-text table, which only marks rows as
+// removed. Copies that SQLite left in the free part of a page when it moved a row can remain
+// on pages that tenants share.
 
 // maxPurge is the maximum number of records that one Purge removes, so that other
 // writes do not wait for long.
@@ -64,9 +65,13 @@ const mergePages = 100
 // were removed since the last merge. Each step is an operation of its own, so that other
 // writes continue. A canceled merge continues at the next call.
 func (db *DB) mergeTerms(ctx context.Context) error {
-	for more := true; more; {
+	// A negative number makes FTS5 group all segments that exist now, to merge them into one.
+	// Only the first step does so. Otherwise each step would begin again with the segments that
+	// other writes have added since, and the merge would never end while they pile up.
+	pages := -mergePages
+	for more := true; more; pages = mergePages {
 		err := db.write(ctx, func(b *batch) (err error) {
-			more, err = b.mergeTermsOnce()
+			more, err = b.mergeTermsOnce(pages)
 			return err
 		})
 		if err != nil {
@@ -76,7 +81,7 @@ func (db *DB) mergeTerms(ctx context.Context) error {
 	return nil
 }
 
-func (b *batch) mergeTermsOnce() (more bool, err error) {
+func (b *batch) mergeTermsOnce(pages int) (more bool, err error) {
 	pending, err := b.int64(context.Background(), `SELECT count(*) FROM pending_merge`)
 	if err != nil || pending == 0 {
 		return false, err
@@ -88,8 +93,7 @@ func (b *batch) mergeTermsOnce() (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	// A negative number makes FTS5 merge all segments into one, in as many steps as needed.
-	if _, err := b.exec(`INSERT INTO terms (terms, rank) VALUES ('merge', ?)`, -mergePages); err != nil {
+	if _, err := b.exec(`INSERT INTO terms (terms, rank) VALUES ('merge', ?)`, pages); err != nil {
 		return false, err
 	}
 	after, err := b.int64(context.Background(), `SELECT total_changes()`)

@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -117,5 +118,67 @@ func TestWhatIsPurgedCannotBeReadFromTheFile(t *testing.T) {
 	}
 	if got := len(page.Entries); got != 1 {
 		t.Errorf("found %d entries of the other tenant by a word, want 1", got)
+	}
+}
+
+// TestAPurgeEndsWhileOthersWrite: another tenant's entries are indexed all the time. The
+// merge ends, and nothing of the other is lost.
+func TestAPurgeEndsWhileOthersWrite(t *testing.T) {
+	if testing.Short() {
+		t.Skip("60,000 entries take several seconds; run without -short")
+	}
+	path := filepath.Join(t.TempDir(), "o.db")
+	db := openAt(t, path)
+	corpus := newCorpus()
+	const before = 60_000 // enough for a merge of many steps
+	for n := 0; n < before; n += 1000 {
+		entries := corpus.entries("other", 1000)
+		if _, err := db.Entries().Append(t.Context(), "other", entries); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := search.PutEntries(t.Context(), db.Index(), "other", entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fillMarked(t, db, "acme", marker)
+	stop, written := make(chan struct{}), make(chan int, 1)
+	go func() {
+		n := 0
+		defer func() { written <- n }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			entries := corpus.entries("other", 10)
+			time.Sleep(10 * time.Millisecond)
+			if _, err := db.Entries().Append(t.Context(), "other", entries); err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := search.PutEntries(t.Context(), db.Index(), "other", entries); err != nil {
+				t.Error(err)
+				return
+			}
+			n += len(entries)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for n := 1; n > 0; {
+		var err error
+		if n, err = db.Index().Purge(ctx, "acme", 300); err != nil {
+			t.Fatalf("purge while another tenant writes: %v", err)
+		}
+	}
+	close(stop)
+	want := int64(before + <-written)
+	got, err := db.Index().Count(t.Context(), "other", time.Time{}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		t.Errorf("the index has %d entries of the other tenant, want %d", got, want)
 	}
 }
