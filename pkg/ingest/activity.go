@@ -40,12 +40,13 @@ type activeDay struct {
 func (a *ActiveDays) touch(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error {
 	a.once.Do(func() { a.touched = ttlcache.New[activeDay, struct{}](maxTouched) })
 	now := a.Now()
-	var days []time.Time
+	var seen, days []time.Time // seen so that the cache is asked once for each day
 	for i := range entries {
 		day := entries[i].Timestamp.UTC().Truncate(24 * time.Hour)
-		if slices.Contains(days, day) {
+		if slices.Contains(seen, day) {
 			continue
 		}
+		seen = append(seen, day)
 		if known, found := a.touched.Get(activeDay{tenant, day}); !found || !known.Fresh(now, touchTTL) {
 			days = append(days, day)
 		}

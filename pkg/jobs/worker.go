@@ -171,11 +171,9 @@ func (s *Slice) Read(checkpoint any) error {
 // audit.ErrPrecondition if another worker has the job or the job was canceled: the runner
 // must then return the error without a further step.
 func (s *Slice) Save(ctx context.Context, checkpoint any) error {
-	text, err := json.Marshal(checkpoint)
-	if err != nil {
-		return fmt.Errorf("encode the checkpoint: %w", err)
+	if err := s.keep(checkpoint); err != nil {
+		return err
 	}
-	s.Job.Checkpoint = text
 	return s.store(ctx, s.Job.Generation)
 }
 
@@ -185,6 +183,10 @@ func (s *Slice) SaveIfDue(ctx context.Context, checkpoint any) error {
 	if s.worker.Now().Sub(s.savedAt) >= saveInterval {
 		return s.Save(ctx, checkpoint)
 	}
+	return s.keep(checkpoint)
+}
+
+func (s *Slice) keep(checkpoint any) error {
 	text, err := json.Marshal(checkpoint)
 	if err != nil {
 		return fmt.Errorf("encode the checkpoint: %w", err)

@@ -48,18 +48,11 @@ func (p Placing) PoolOf(tenant audit.TenantID) string {
 
 // isSmall reports whether a deployment with another tenants has no more than Separate.
 func (p Placing) isSmall(ctx context.Context, store Store, another int) (bool, error) {
-	if p.Separate < another {
-		return false, nil
-	}
-	limit := p.Separate - another
-	if limit == 0 {
-		limit = 1
-	}
-	list, more, err := store.List(ctx, nil, "", limit)
+	list, _, err := store.List(ctx, nil, "", p.Separate+1)
 	if err != nil {
 		return false, fmt.Errorf("count the tenants: %w", err)
 	}
-	return !more && len(list)+another <= p.Separate, nil
+	return len(list)+another <= p.Separate, nil
 }
 
 // first returns the first placement of a new tenant.

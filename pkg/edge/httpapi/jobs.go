@@ -81,13 +81,13 @@ func jobPosition(text string) (jobs.Position, error) {
 func jobFilter(params url.Values) (jobs.Filter, error) {
 	var filter jobs.Filter
 	if text := params.Get("kind"); text != "" {
-		if !slices.ContainsFunc(jobs.Definitions(), func(d jobs.Definition) bool { return string(d.Kind) == text }) {
+		if !slices.Contains(JobKinds(), text) {
 			return filter, audit.Invalid("?kind", "invalid_choice", "must be a kind of job: %s", strings.Join(JobKinds(), ", "))
 		}
 		filter.Kinds = append(filter.Kinds, jobs.Kind(text))
 	}
 	if text := params.Get("state"); text != "" {
-		if !slices.Contains(jobs.States(), jobs.State(text)) {
+		if !slices.Contains(JobStates(), text) {
 			return filter, audit.Invalid("?state", "invalid_choice", "must be a state of a job: %s", strings.Join(JobStates(), ", "))
 		}
 		filter.States = append(filter.States, jobs.State(text))

@@ -22,15 +22,22 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 	// The id gives the month but not the time of the receipt: the entry can be in each of
 	// the tenant's families.
 	at := id.Time()
-	where, err := compile(tenant, audit.Filter{From: at, To: at.Add(time.Millisecond)})
-	if err == nil {
-		var r searchResponse
-		both := query{"bool": query{"filter": []any{where, term(fieldID, id.String())}}}
-		if r, err = x.search(ctx, s.within(at, at), query{"size": 0, "query": both, "track_total_hits": true}); err == nil {
-			return r.Hits.Total.Value > 0, nil
-		}
+	n, err := x.countIn(ctx, s, audit.Filter{From: at, To: at.Add(time.Millisecond)}, term(fieldID, id.String()))
+	if err != nil {
+		return false, fmt.Errorf("look for %s of %s in the index: %w", id, tenant, err)
 	}
-	return false, fmt.Errorf("look for %s of %s in the index: %w", id, tenant, err)
+	return n > 0, nil
+}
+
+// countIn counts the documents of a scope that match the filter and the other conditions.
+func (x *Index) countIn(ctx context.Context, s scope, filter audit.Filter, others ...query) (int64, error) {
+	where, err := compile(s.tenant, filter)
+	if err != nil {
+		return 0, err
+	}
+	both := query{"bool": query{"filter": append(others, where)}}
+	r, err := x.search(ctx, s.within(filter.From, filter.To), query{"size": 0, "query": both, "track_total_hits": true})
+	return r.Hits.Total.Value, err
 }
 
 // maxIDs is OpenSearch's max_result_window.
@@ -83,14 +90,12 @@ func (x *Index) Count(ctx context.Context, tenant audit.TenantID, from, to time.
 	ctx, cancel := context.WithTimeout(ctx, x.config.Timeouts.Count)
 	defer cancel()
 	s, err := x.scope(ctx, tenant)
-	if err == nil {
-		var where query
-		if where, err = compile(tenant, audit.Filter{From: from, To: to}); err == nil {
-			var r searchResponse
-			if r, err = x.search(ctx, s.within(from, to), query{"size": 0, "query": where, "track_total_hits": true}); err == nil {
-				return r.Hits.Total.Value, nil
-			}
-		}
+	if err != nil {
+		return 0, fmt.Errorf("count entries of %s: %w", tenant, err)
 	}
-	return 0, fmt.Errorf("count entries of %s: %w", tenant, err)
+	n, err := x.countIn(ctx, s, audit.Filter{From: from, To: to})
+	if err != nil {
+		return 0, fmt.Errorf("count entries of %s: %w", tenant, err)
+	}
+	return n, nil
 }

@@ -67,11 +67,14 @@ func (s *Jobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) er
 			if err != nil || n > 0 {
 				return err
 			}
-			found, err := b.int64(ctx, `SELECT count(*) FROM jobs WHERE tenant = ? AND id = ?`, string(job.Tenant), job.ID)
-			if err == nil && found == 0 {
+			found, err := b.int64(context.Background(), `SELECT count(*) FROM jobs WHERE tenant = ? AND id = ?`, string(job.Tenant), job.ID)
+			switch {
+			case err != nil:
+				return err
+			case found == 0:
 				return unchanged(audit.ErrNotFound)
 			}
-			return errors.Join(err, unchanged(audit.ErrPrecondition))
+			return unchanged(audit.ErrPrecondition)
 		})
 	}
 	if err != nil {
@@ -102,15 +105,13 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 	if after != nil {
 		created, id = after.CreatedAt.UnixMilli(), after.ID
 	}
-	kinds, err := json.Marshal(filter.Kinds)
-	if err == nil {
-		var states []byte
-		if states, err = json.Marshal(filter.States); err == nil {
-			list, err = s.read(ctx, `SELECT doc FROM jobs WHERE tenant = ?1 AND (created, id) < (?2, ?3)
-				AND (json_array_length(?4) = 0 OR kind IN (SELECT value FROM json_each(?4)))
-				AND (json_array_length(?5) = 0 OR state IN (SELECT value FROM json_each(?5)))
-				ORDER BY created DESC, id DESC LIMIT ?6`, string(tenant), created, id, arrayText(kinds), arrayText(states), limit+1)
-		}
+	kinds, kindsErr := json.Marshal(filter.Kinds) // null, the text of a nil list, has the length 0 too
+	states, statesErr := json.Marshal(filter.States)
+	if err = errors.Join(kindsErr, statesErr); err == nil {
+		list, err = s.read(ctx, `SELECT doc FROM jobs WHERE tenant = ?1 AND (created, id) < (?2, ?3)
+			AND (json_array_length(?4) = 0 OR kind IN (SELECT value FROM json_each(?4)))
+			AND (json_array_length(?5) = 0 OR state IN (SELECT value FROM json_each(?5)))
+			ORDER BY created DESC, id DESC LIMIT ?6`, string(tenant), created, id, string(kinds), string(states), limit+1)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("list jobs of %s: %w", tenant, err)
@@ -119,14 +120,6 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 		list = list[:limit]
 	}
 	return list, more, nil
-}
-
-// arrayText returns the JSON text of a list, which is null for a nil list.
-func arrayText(text []byte) string {
-	if string(text) == "null" {
-		return "[]"
-	}
-	return string(text)
 }
 
 // OverdueJobs implements jobs.Store.
