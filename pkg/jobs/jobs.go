@@ -83,6 +83,8 @@ type Job struct {
 	// ResumeAt is when Plan sends the job's message again unless the job is saved before. By
 	// then its message was lost or its worker killed.
 	ResumeAt time.Time `json:"resume_at"`
+	// Resent counts how often Plan has sent the message since a worker last took the job.
+	Resent int `json:"resent,omitempty"`
 }
 
 // Retention is how long a finished job can be seen. Stores remove it afterwards.
@@ -113,8 +115,8 @@ type Store interface {
 	// (nil: from the newest), and whether more follow.
 	Jobs(ctx context.Context, tenant audit.TenantID, filter Filter, after *Position, limit int) (list []Job, more bool, err error)
 	// OverdueJobs returns up to limit jobs of all tenants that are not finished and whose
-	// ResumeAt is not after a time, the earliest first.
-	OverdueJobs(ctx context.Context, at time.Time, limit int) ([]Job, error)
+	// ResumeAt is not after at, or later than latest. The earliest come first.
+	OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]Job, error)
 }
 
 // Queue sends messages to the workers. Both calls return nil only once the message is
@@ -151,6 +153,8 @@ type NamedPurger struct {
 type Tenants interface {
 	// Tenant returns one tenant. It returns audit.ErrNotFound if none exists or if it was purged.
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
-	// Tombstone removes the record and reserves the id for ever. Repeating it is not an error.
-	Tombstone(ctx context.Context, id audit.TenantID) error
+	// Tombstone removes the record if its stored Version is the given one, and reserves the
+	// id for ever. It returns audit.ErrPrecondition if the version is another. Repeating it
+	// is not an error.
+	Tombstone(ctx context.Context, id audit.TenantID, version int64) error
 }

@@ -77,7 +77,7 @@ type purgeRun struct {
 }
 
 func (r *purgeRun) all(ctx context.Context) (Result, error) {
-	if err := r.check(ctx); errors.Is(err, audit.ErrNotFound) {
+	if _, err := r.check(ctx); errors.Is(err, audit.ErrNotFound) {
 		return Result{Done: true}, nil // an earlier worker was killed after the tombstone
 	} else if err != nil {
 		return Result{}, err
@@ -104,7 +104,21 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 	if err := r.save(ctx); err != nil { // another worker, if there is one, finds nothing to do
 		return Result{}, err
 	}
-	return Result{Done: true}, r.Tenants.Tombstone(ctx, r.Job.Tenant)
+	return r.tombstone(ctx)
+}
+
+// tombstone removes the tenant's record, unless the record has changed since the last check:
+// then the next slice checks it again.
+func (r *purgeRun) tombstone(ctx context.Context) (Result, error) {
+	tenant, err := r.check(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	err = r.Tenants.Tombstone(ctx, tenant.ID, tenant.Version)
+	if errors.Is(err, audit.ErrPrecondition) {
+		return Result{}, nil
+	}
+	return Result{Done: true}, err
 }
 
 // countRecords counts the records of the first store. It returns 0 if the store cannot count
@@ -129,19 +143,19 @@ func (r *purgeRun) drainTime() time.Duration {
 	return r.Job.CreatedAt.Add(r.DrainPeriod).Sub(r.Now())
 }
 
-// check returns audit.ErrNotFound if the tenant is tombstoned, and a *FailedError if it must
-// not be purged.
-func (r *purgeRun) check(ctx context.Context) error {
+// check returns the tenant's record. It returns audit.ErrNotFound if the tenant is
+// tombstoned, and a *FailedError if it must not be purged.
+func (r *purgeRun) check(ctx context.Context) (audit.Tenant, error) {
 	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
 	switch {
 	case err != nil:
-		return err
+		return tenant, err
 	case tenant.Status != audit.TenantDeleting:
-		return &FailedError{Reason: reasonNotGone}
+		return tenant, &FailedError{Reason: reasonNotGone}
 	case tenant.Settings.LegalHold:
-		return &FailedError{Reason: reasonLegalHold}
+		return tenant, &FailedError{Reason: reasonLegalHold}
 	}
-	return nil
+	return tenant, nil
 }
 
 // empty removes the tenant's records from one store. It reports false if the slice ended
@@ -167,7 +181,7 @@ func (r *purgeRun) empty(ctx context.Context) (bool, error) {
 		if r.TimeUp() {
 			return false, nil
 		}
-		if err := r.check(ctx); err != nil { // a legal hold stops it at once
+		if _, err := r.check(ctx); err != nil { // a legal hold stops it at once
 			return false, errors.Join(err, r.save(ctx))
 		}
 	}

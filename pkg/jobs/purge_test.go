@@ -466,7 +466,11 @@ func TestPurgeAfterTombstone(t *testing.T) {
 	if _, err := p.db.Keys().Purge(t.Context(), "acme", 10); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.db.Tenants().Tombstone(t.Context(), "acme"); err != nil {
+	tenant, err := p.db.Tenants().Tenant(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.db.Tenants().Tombstone(t.Context(), "acme", tenant.Version); err != nil {
 		t.Fatal(err)
 	}
 	p.finish(t)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 // MaxQueued is how many jobs of one tenant may be queued at the same time. Requests that
@@ -196,14 +197,22 @@ const (
 	planLimit = 2000
 )
 
+// resends are the times until Plan sends the message of a waiting job once more. They grow,
+// so that a long queue does not fill with copies.
+var resends = backoff.Policy{First: idleTimeout, Max: 30 * time.Minute}
+
+// maxResumeAhead is longer than any worker or Plan sets ResumeAt ahead. A later ResumeAt is
+// that of a worker with a wrong clock.
+const maxResumeAhead = time.Hour
+
 // Plan sends again the messages of jobs that stand still: whose message was lost, or whose
 // worker was killed. It handles those that wait longest first, up to 2,000 a run, and
-// returns how many it sent. A job that only waits in the queue gets a second message, which
-// is stale once the first one was handled.
+// returns how many it sent. A job that only waits in the queue gets further messages, ever
+// more rarely. They are stale once the first one was handled.
 func (s *Service) Plan(ctx context.Context) (sent int, err error) {
 	at := now(s.Now)
 	for sent < planLimit {
-		page, err := s.Store.OverdueJobs(ctx, at, planPage)
+		page, err := s.Store.OverdueJobs(ctx, at, at.Add(maxResumeAhead), planPage)
 		if err != nil {
 			return sent, fmt.Errorf("list the jobs that stand still: %w", err)
 		}
@@ -223,7 +232,8 @@ func (s *Service) Plan(ctx context.Context) (sent int, err error) {
 // resume sends the job's message. It first moves ResumeAt, so that the next run of Plan
 // does not send it again.
 func (s *Service) resume(ctx context.Context, job *Job) error {
-	job.ResumeAt = now(s.Now).Add(idleTimeout)
+	job.Resent++
+	job.ResumeAt = now(s.Now).Add(resends.Delay(job.Resent))
 	err := s.Store.UpdateJob(ctx, *job, job.Generation)
 	if errors.Is(err, audit.ErrPrecondition) || errors.Is(err, audit.ErrNotFound) {
 		return nil // a worker has it

@@ -209,7 +209,7 @@ func (s *Slice) store(ctx context.Context, generation int64) error {
 func (s *Slice) claim(ctx context.Context) error {
 	read := s.Job.Generation
 	s.Job.Generation++
-	s.Job.State = StateRunning
+	s.Job.State, s.Job.Resent = StateRunning, 0
 	if s.Job.StartedAt.IsZero() {
 		s.Job.StartedAt = now(s.worker.Now)
 	}

@@ -132,7 +132,7 @@ func (c *Cache) Update(ctx context.Context, tenant audit.Tenant) error {
 }
 
 // Tombstone implements Store.
-func (c *Cache) Tombstone(ctx context.Context, id audit.TenantID) error {
+func (c *Cache) Tombstone(ctx context.Context, id audit.TenantID, version int64) error {
 	defer c.Forget(id)
-	return c.Store.Tombstone(ctx, id)
+	return c.Store.Tombstone(ctx, id, version)
 }

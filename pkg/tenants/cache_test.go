@@ -68,7 +68,7 @@ func TestCache(t *testing.T) {
 		t.Error(err)
 	}
 	read()
-	if err := cache.Tombstone(t.Context(), "acme"); err != nil {
+	if err := cache.Tombstone(t.Context(), "acme", read().Version); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := cache.Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {

@@ -21,8 +21,10 @@ type Store interface {
 	// Update replaces the record if the stored Version is tenant.Version-1. It
 	// returns audit.ErrPrecondition if it is another, and audit.ErrNotFound if none exists.
 	Update(ctx context.Context, tenant audit.Tenant) error
-	// Tombstone removes the record and reserves the id for ever. Repeating it is not an error.
-	Tombstone(ctx context.Context, id audit.TenantID) error
+	// Tombstone removes the record if its stored Version is the given one, and reserves the
+	// id for ever. It returns audit.ErrPrecondition if the version is another, and
+	// audit.ErrNotFound if no such tenant ever existed. Repeating it is not an error.
+	Tombstone(ctx context.Context, id audit.TenantID, version int64) error
 }
 
 // Key is an API key as it is stored. The secret itself is never stored.

@@ -291,7 +291,7 @@ func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what str
 	}
 	_, err = activity.Purge(t.Context(), "acme", 10)
 	check("purge the days", err)
-	_, err = db.Jobs().OverdueJobs(t.Context(), march, 10)
+	_, err = db.Jobs().OverdueJobs(t.Context(), march, march.Add(time.Hour), 10)
 	check("overdue jobs", err)
 	_, err = db.Entries(shared).Count(t.Context(), "acme", time.Time{}, time.Time{})
 	check("count entries", err)

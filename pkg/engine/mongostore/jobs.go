@@ -47,6 +47,7 @@ type jobDocument struct {
 	Generation int64      `bson:"generation"`
 	Failures   int        `bson:"failures,omitempty"`
 	ResumeAt   *time.Time `bson:"resume_at,omitempty"`
+	Resent     int        `bson:"resent,omitempty"`
 	LastResume *time.Time `bson:"last_resume_at,omitempty"` // resume_at of a finished job
 	ExpiresAt  *time.Time `bson:"expires_at,omitempty"`
 }
@@ -55,7 +56,7 @@ func newJobDocument(j *jobs.Job) jobDocument {
 	doc := jobDocument{
 		Key: keyOf(j.Tenant, j.ID), ID: j.ID, Tenant: string(j.Tenant), Kind: string(j.Kind), State: string(j.State),
 		Progress: j.Progress, Count: j.Count, CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, StartedAt: optional(j.StartedAt),
-		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Failures: j.Failures,
+		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Failures: j.Failures, Resent: j.Resent,
 	}
 	if j.State.Finished() {
 		doc.LastResume, doc.ExpiresAt = optional(j.ResumeAt), optional(j.FinishedAt.Add(jobs.Retention))
@@ -74,7 +75,7 @@ func readJob(raw bson.Raw) (jobs.Job, error) {
 		ID: doc.ID, Kind: jobs.Kind(doc.Kind), Tenant: audit.TenantID(doc.Tenant), State: jobs.State(doc.State),
 		Progress: doc.Progress, Count: doc.Count, CreatedBy: doc.CreatedBy, CreatedAt: doc.CreatedAt.UTC(),
 		StartedAt: required(doc.StartedAt), FinishedAt: required(doc.FinishedAt), Error: doc.Error,
-		Generation: doc.Generation, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt),
+		Generation: doc.Generation, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt), Resent: doc.Resent,
 	}
 	if job.State.Finished() {
 		job.ResumeAt = required(doc.LastResume)
@@ -156,8 +157,11 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 }
 
 // OverdueJobs implements jobs.Store.
-func (s *Jobs) OverdueJobs(ctx context.Context, at time.Time, limit int) (list []jobs.Job, err error) {
-	query := bson.D{{Key: fieldResumeAt, Value: bson.D{{Key: "$lte", Value: at}}}}
+func (s *Jobs) OverdueJobs(ctx context.Context, at, latest time.Time, limit int) (list []jobs.Job, err error) {
+	query := bson.D{{Key: "$or", Value: bson.A{
+		bson.D{{Key: fieldResumeAt, Value: bson.D{{Key: "$lte", Value: at}}}},
+		bson.D{{Key: fieldResumeAt, Value: bson.D{{Key: "$gt", Value: latest}}}},
+	}}}
 	err = s.db.list(ctx, collectionJobs, indexJobsOverdue, ascending(fieldResumeAt), limit, query, func(doc bson.Raw) (bool, error) {
 		job, err := readJob(doc)
 		list = append(list, job)

@@ -22,7 +22,7 @@ const (
 	fieldCreatedAt = "created_at"
 	fieldVersion   = "version"
 	fieldIsolation = "settings.isolation"
-	fieldTombstone = "buried" // set if only the id is left, which stays taken
+	fieldTombstone = "tombstone" // set if only the id is left, which stays taken
 )
 
 type tenantDocument struct {
@@ -172,10 +172,15 @@ func (s *Tenants) read(ctx context.Context, id audit.TenantID) (bson.Raw, error)
 	if err != nil {
 		return nil, err
 	}
-	if tombstone, _ := doc.Lookup(fieldTombstone).BooleanOK(); tombstone {
+	if isTombstone(doc) {
 		return nil, audit.ErrNotFound
 	}
 	return doc, nil
+}
+
+func isTombstone(doc bson.Raw) bool {
+	tombstone, _ := doc.Lookup(fieldTombstone).BooleanOK()
+	return tombstone
 }
 
 // List implements tenants.Store.
@@ -218,24 +223,23 @@ func (s *Tenants) Update(ctx context.Context, tenant audit.Tenant) error {
 	return nil
 }
 
-// Tombstone implements tenants.Store. It also reserves an id that never belonged to a tenant.
-func (s *Tenants) Tombstone(ctx context.Context, id audit.TenantID) error {
-	if err := retry(ctx, func() error { return s.tombstone(ctx, id) }); err != nil {
+// Tombstone implements tenants.Store.
+func (s *Tenants) Tombstone(ctx context.Context, id audit.TenantID, version int64) error {
+	if err := retry(ctx, func() error { return s.tombstone(ctx, id, version) }); err != nil {
 		return fmt.Errorf("tombstone tenant %s: %w", id, err)
 	}
 	return nil
 }
 
-// tombstone uses no upsert: concurrent first upserts of one _id can fail.
-func (s *Tenants) tombstone(ctx context.Context, id audit.TenantID) error {
-	tombstone := append(withKey(string(id)), bson.E{Key: fieldTombstone, Value: true})
-	err := s.db.replaceOne(ctx, collectionTenants, withKey(string(id)), tombstone)
+func (s *Tenants) tombstone(ctx context.Context, id audit.TenantID, version int64) error {
+	current := append(withKey(string(id)), bson.E{Key: fieldVersion, Value: version}, notTombstone())
+	err := s.db.replaceOne(ctx, collectionTenants, current, append(withKey(string(id)), bson.E{Key: fieldTombstone, Value: true}))
 	if !errors.Is(err, audit.ErrNotFound) {
 		return err
 	}
-	err = s.db.insertOne(ctx, collectionTenants, tombstone)
-	if errors.Is(err, audit.ErrConflict) { // another call created the document first
-		return s.db.replaceOne(ctx, collectionTenants, withKey(string(id)), tombstone)
+	stored, err := s.db.read(ctx, collectionTenants, readpref.Primary(), string(id))
+	if err != nil || isTombstone(stored) {
+		return err
 	}
-	return err
+	return audit.ErrPrecondition
 }

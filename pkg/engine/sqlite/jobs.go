@@ -123,8 +123,8 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 }
 
 // OverdueJobs implements jobs.Store.
-func (s *Jobs) OverdueJobs(ctx context.Context, at time.Time, limit int) ([]jobs.Job, error) {
-	list, err := s.read(ctx, `SELECT doc FROM jobs WHERE resume <= ? ORDER BY resume LIMIT ?`, at.UnixMilli(), limit)
+func (s *Jobs) OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]jobs.Job, error) {
+	list, err := s.read(ctx, `SELECT doc FROM jobs WHERE resume <= ? OR resume > ? ORDER BY resume LIMIT ?`, at.UnixMilli(), latest.UnixMilli(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list overdue jobs: %w", err)
 	}

@@ -109,14 +109,30 @@ func (b *batch) updateTenant(tenant audit.Tenant, doc []byte) error {
 	return err
 }
 
-// Tombstone implements tenants.Store. It also reserves an id that no tenant ever had.
-func (s *Tenants) Tombstone(ctx context.Context, id audit.TenantID) error {
-	err := s.db.write(ctx, func(b *batch) error {
-		_, err := b.exec(`INSERT INTO tenants (id, version) VALUES (?, 0) ON CONFLICT DO UPDATE SET doc = NULL`, string(id))
-		return err
-	})
+// Tombstone implements tenants.Store.
+func (s *Tenants) Tombstone(ctx context.Context, id audit.TenantID, version int64) error {
+	err := s.db.write(ctx, func(b *batch) error { return b.tombstone(id, version) })
 	if err != nil {
 		return fmt.Errorf("write tombstone of tenant %s: %w", id, err)
 	}
 	return nil
+}
+
+func (b *batch) tombstone(id audit.TenantID, version int64) error {
+	changed, err := b.exec(`UPDATE tenants SET doc = NULL WHERE id = ? AND (version = ? OR doc IS NULL)`, string(id), version)
+	if err != nil {
+		return err
+	}
+	if changed > 0 {
+		b.writer.eraseLogSoon()
+		return nil
+	}
+	known, err := b.int64(context.Background(), `SELECT count(*) FROM tenants WHERE id = ?`, string(id))
+	switch {
+	case err != nil:
+		return err
+	case known == 0:
+		return unchanged(audit.ErrNotFound)
+	}
+	return unchanged(audit.ErrPrecondition)
 }

@@ -39,7 +39,7 @@ func jobsRoundTrip(t *testing.T, s jobs.Store) {
 	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
 	job.State, job.Progress, job.Count, job.Error, job.Failures = jobs.StateFailed, 0.25, 1<<40, `it's "broken"`, 7
 	job.StartedAt, job.FinishedAt = job.CreatedAt.Add(time.Second), job.CreatedAt.Add(time.Hour)
-	job.Checkpoint, job.Generation = json.RawMessage(`{"pass":1,"name":"ü \"x\""}`), 3
+	job.Checkpoint, job.Generation, job.Resent = json.RawMessage(`{"pass":1,"name":"ü \"x\""}`), 3, 2
 	noError(t, s.UpdateJob(t.Context(), job, 0))
 	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
 }
@@ -194,10 +194,13 @@ func jobsOverdue(t *testing.T, s jobs.Store) {
 		create(state, begin)
 	}
 	create(jobs.StateRunning, begin.Add(time.Second+time.Millisecond))
-	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(time.Second), 10)), []jobs.Job{first, second})
-	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(time.Second), 1)), []jobs.Job{first})
-	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(-time.Millisecond), 10)), nil)
-	for _, job := range []jobs.Job{first, second} { // the next run on the same store finds none of them
+	never := begin.AddDate(200, 0, 0) // no job is later
+	ahead := create(jobs.StateRunning, never)
+	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(time.Second), never, 10)), []jobs.Job{first, second})
+	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(time.Second), never, 1)), []jobs.Job{first})
+	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(-time.Millisecond), never, 10)), nil)
+	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin, never.Add(-time.Millisecond), 10)), []jobs.Job{first, ahead})
+	for _, job := range []jobs.Job{first, second, ahead} { // the next run on the same store finds none of them
 		done := job
 		done.State, done.FinishedAt = jobs.StateSucceeded, done.CreatedAt
 		noError(t, s.UpdateJob(t.Context(), done, 0))

@@ -155,8 +155,14 @@ func tenantsList(t *testing.T, s tenants.Store) {
 func tenantsTombstone(t *testing.T, s tenants.Store) {
 	tenant := someTenant(newTenant(t))
 	noError(t, s.Create(t.Context(), tenant))
-	noError(t, s.Tombstone(t.Context(), tenant.ID))
-	noError(t, s.Tombstone(t.Context(), tenant.ID))
+	changed := tenant
+	changed.Version = 2
+	noError(t, s.Update(t.Context(), changed))
+	wantError(t, s.Tombstone(t.Context(), tenant.ID, 1), audit.ErrPrecondition)
+	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), tenant.ID)), changed)
+	wantError(t, s.Tombstone(t.Context(), tenant.ID+"-2", 1), audit.ErrNotFound)
+	noError(t, s.Tombstone(t.Context(), tenant.ID, 2))
+	noError(t, s.Tombstone(t.Context(), tenant.ID, 2))
 	_, err := s.Tenant(t.Context(), tenant.ID)
 	wantError(t, err, audit.ErrNotFound)
 	found, more, err := s.List(t.Context(), []audit.TenantID{tenant.ID}, "", 10)
@@ -168,7 +174,7 @@ func tenantsTombstone(t *testing.T, s tenants.Store) {
 		t.Fatal("a tombstoned tenant is listed: more is true, want false")
 	}
 	wantError(t, s.Create(t.Context(), tenant), audit.ErrConflict)
-	tenant.Version = 2
+	tenant.Version = 3
 	wantError(t, s.Update(t.Context(), tenant), audit.ErrNotFound)
 }
 

@@ -1,0 +1,56 @@
+package jobs_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+)
+
+// planAfter lets time pass and wants that one run of Plan resumes so many jobs.
+func (f *fixture) planAfter(t *testing.T, d time.Duration, want int) {
+	t.Helper()
+	f.now = f.now.Add(d)
+	sent, err := f.Plan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sent != want {
+		t.Errorf("%s later %d jobs were resumed, want %d", d, sent, want)
+	}
+}
+
+// TestPlanTrustsNoWorkersClock: the clock of a worker was 30 days ahead, and its message was
+// lost.
+func TestPlanTrustsNoWorkersClock(t *testing.T) {
+	f := newFixture(t, func(context.Context, *jobs.Slice) (jobs.Result, error) { return jobs.Result{Done: true}, nil })
+	job := f.start(t, "j")
+	job.State, job.Generation, job.ResumeAt = jobs.StateRunning, 1, f.now.AddDate(0, 0, 30) // as that worker saved it
+	if err := f.Store.UpdateJob(t.Context(), job, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.planAfter(t, 2*time.Minute, 1)
+	f.handle(t, 1)
+	f.wantState(t, "j", jobs.StateSucceeded)
+}
+
+// TestPlanSendsEverMoreRarely: a job waits in the queue for a day.
+func TestPlanSendsEverMoreRarely(t *testing.T) {
+	f := newFixture(t, steps)
+	f.start(t, "j")
+	for range 12 * 60 {
+		f.now = f.now.Add(2 * time.Minute)
+		if _, err := f.Plan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, most := len(f.queue.bodies), 55; got > most {
+		t.Errorf("%d messages were sent in a day, want at most %d", got, most)
+	}
+	if got, least := len(f.queue.bodies), 45; got < least {
+		t.Errorf("%d messages were sent in a day, want at least %d", got, least)
+	}
+	f.handle(t, 0)
+	f.wantState(t, "j", jobs.StateRunning)
+}
