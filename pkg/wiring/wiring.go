@@ -107,10 +107,12 @@ type Stores struct {
 	Partitions Partitions
 	Quarantine Quarantine
 	Activity   Activity
-	Tenants    tenants.Store
-	Keys       Keys
-	Jobs       jobs.Store
-	StreamLog  StreamLog
+	// FreeSpace erases what removed records left in a file; nil if the engines have none.
+	FreeSpace jobs.Purger
+	Tenants   tenants.Store
+	Keys      Keys
+	Jobs      jobs.Store
+	StreamLog StreamLog
 	// Connections are the records of connections, Sockets the connections themselves.
 	Connections Connections
 	Sockets     stream.Sender

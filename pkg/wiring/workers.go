@@ -67,6 +67,9 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "activity", Purger: s.Stores.Activity},
 		},
 	}
+	if s.Stores.FreeSpace != nil { // last: it erases what the others leave
+		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace})
+	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge},
 		Now: time.Now, Log: s.Log,

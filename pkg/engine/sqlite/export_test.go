@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // LimitPages makes the file full once it has this many pages.
@@ -11,4 +12,14 @@ func (db *DB) LimitPages(ctx context.Context, pages int) error {
 		_, err := b.link.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", pages))
 		return err
 	})
+}
+
+// Snapshot holds a snapshot of the file for a while, and returns the number of its tables.
+func (db *DB) Snapshot(ctx context.Context, d time.Duration) (tables int64, err error) {
+	err = db.snapshot(ctx, func(c *conn) error {
+		tables, err = c.int64(ctx, `SELECT count(*) FROM sqlite_schema`) // the snapshot begins here
+		time.Sleep(d)
+		return err
+	})
+	return tables, err
 }

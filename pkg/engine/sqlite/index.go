@@ -139,13 +139,9 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 	return found > 0, nil
 }
 
-// Purge implements jobs.Purger. It returns 0 only once the segments of the full-text table
-// that had words of removed entries are merged.
+// Purge implements jobs.Purger. FreeSpace removes the words from the full-text table.
 func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := x.db.purgeTenant(ctx, tenant, limit, (*batch).purgeIndex)
-	if err == nil && n == 0 {
-		err = x.db.mergeTerms(ctx)
-	}
 	if err != nil {
 		return 0, fmt.Errorf("purge index of %s: %w", tenant, err)
 	}
@@ -167,7 +163,7 @@ func (b *batch) purgeIndex(tenant int64, limit int) (int, error) {
 		return 0, err
 	}
 	if len(keys) > 0 {
-		if err := b.run(`INSERT INTO pending_merge (number) VALUES (1) ON CONFLICT DO NOTHING`); err != nil {
+		if _, err := b.exec(`INSERT INTO pending_merge (number) VALUES (?) ON CONFLICT DO NOTHING`, mergeOwed); err != nil {
 			return 0, err
 		}
 	}

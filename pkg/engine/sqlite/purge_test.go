@@ -61,14 +61,21 @@ func purgeAll(t *testing.T, db *sqlite.DB, tenant audit.TenantID) {
 		"entries": db.Entries(), "index": db.Index(), "quarantine": db.Quarantine(), "keys": db.Keys(),
 		"stream": db.StreamLog(), "connections": db.Connections(),
 	} {
-		for n := 1; n > 0; {
-			var err error
-			if n, err = store.Purge(t.Context(), tenant, 300); err != nil {
-				t.Fatalf("purge %s: %v", name, err)
-			}
-			if n > 300 {
-				t.Errorf("one purge of %s removed %d records, want at most 300", name, n)
-			}
+		purgeStore(t, name, store, tenant, 300)
+	}
+	purgeStore(t, "free space", db.FreeSpace(), tenant, 1<<30)
+}
+
+// purgeStore purges one store. One call removes most records at most.
+func purgeStore(t *testing.T, name string, store jobs.Purger, tenant audit.TenantID, most int) {
+	t.Helper()
+	for n := 1; n > 0; {
+		var err error
+		if n, err = store.Purge(t.Context(), tenant, most); err != nil {
+			t.Fatalf("purge %s: %v", name, err)
+		}
+		if n > most {
+			t.Errorf("one purge of %s removed %d records, want at most %d", name, n, most)
 		}
 	}
 }
@@ -93,6 +100,19 @@ func countInFiles(t *testing.T, path, text string) map[string]int {
 	return counts
 }
 
+// wantErased wants that the text soon stands nowhere in the files.
+func wantErased(t *testing.T, path, text string) {
+	t.Helper()
+	var found map[string]int
+	for range 100 { // the writer erases the log a moment later
+		if found = countInFiles(t, path, text); len(found) == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("%q stands in the files after the purge, so often: %v, want none", text, found)
+}
+
 func TestWhatIsPurgedCannotBeReadFromTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "o.db")
 	db := openAt(t, path)
@@ -102,16 +122,7 @@ func TestWhatIsPurgedCannotBeReadFromTheFile(t *testing.T) {
 		t.Fatal("the marker is not in the files before the purge")
 	}
 	purgeAll(t, db, "acme")
-	var found map[string]int
-	for range 50 { // the writer erases the log a moment later
-		if found = countInFiles(t, path, marker); len(found) == 0 {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	if len(found) > 0 {
-		t.Errorf("the marker stands in the files after the purge, so often: %v, want none", found)
-	}
+	wantErased(t, path, marker)
 	page, err := db.Index().Find(t.Context(), "other", audit.Filter{Where: audit.Text{Words: []string{"kept7word9"}}}, audit.PageRequest{Limit: 10})
 	if err != nil {
 		t.Fatal(err)
@@ -166,10 +177,12 @@ func TestAPurgeEndsWhileOthersWrite(t *testing.T) {
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for n := 1; n > 0; {
-		var err error
-		if n, err = db.Index().Purge(ctx, "acme", 300); err != nil {
-			t.Fatalf("purge while another tenant writes: %v", err)
+	for _, store := range []jobs.Purger{db.Index(), db.FreeSpace()} {
+		for n := 1; n > 0; {
+			var err error
+			if n, err = store.Purge(ctx, "acme", 300); err != nil {
+				t.Fatalf("purge while another tenant writes: %v", err)
+			}
 		}
 	}
 	close(stop)

@@ -130,7 +130,7 @@ CREATE TABLE connections (
 CREATE INDEX connections_by_tenant ON connections (tenant, subscription IS NOT NULL);
 CREATE INDEX connections_by_expiry ON connections (expires);
 `, `
--- Its row says that the full-text table may have words of removed entries; see purge.go.
+-- Its rows say that the full-text table may have words of removed entries; see freespace.go.
 CREATE TABLE pending_merge (number INTEGER PRIMARY KEY);
 
 -- Jobs. A job is not finished if resume is not NULL; then finished is NULL.
@@ -161,6 +161,10 @@ CREATE TABLE active_days (
 	PRIMARY KEY (tenant, day)
 ) WITHOUT ROWID;
 CREATE INDEX active_days_due ON active_days (due) WHERE due IS NOT NULL;
+`, `
+-- Its row is the page at which erasing the free space continues, 0 once it is done; see
+-- freespace.go. Each removal begins a new round.
+CREATE TABLE pending_scrub (number INTEGER PRIMARY KEY, round INTEGER NOT NULL, page INTEGER NOT NULL);
 `}
 
 // migrate migrates the file to the current schema.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
 // The writer truncates the write-ahead log itself if readers keep SQLite from
@@ -34,6 +36,7 @@ type writer struct {
 	groups     int
 	logUrgent  bool      // the log had urgentLogBytes at the last check
 	eraseLogAt time.Time // when to erase removed records from the log; zero: it has none
+	eraseTries int       // attempts that failed since it was last erased
 
 	shared      bool  // other processes write to the file too
 	lastMessage int64 // the highest number of a message that this process knows of
@@ -127,6 +130,9 @@ func (w *writer) syncLastMessage() error {
 func (w *writer) close() error {
 	close(w.closing)
 	<-w.closed
+	if !w.eraseLogAt.IsZero() {
+		w.truncateLog(w.busy) // the last to close the file erases it anyway
+	}
 	return errors.Join(w.conn.close(), w.pool.Close())
 }
 
@@ -173,7 +179,9 @@ func (w *writer) loop() {
 const (
 	// eraseLogDelay lets the removals that follow each other be erased together.
 	eraseLogDelay = 500 * time.Millisecond
-	// eraseLogWait bounds the wait of one attempt for readers. Writers wait as long.
+	// eraseLogWait bounds the wait of the first attempt for readers. Writers wait as long. The
+	// wait doubles with each attempt, up to the writer's busy time: a read that begins while an
+	// attempt waits for others does not delay it, so only the longest read has to be shorter.
 	eraseLogWait = 50 * time.Millisecond
 )
 
@@ -198,9 +206,10 @@ func (w *writer) eraseTimer() <-chan time.Time {
 func (w *writer) eraseLogIfDue() {
 	switch {
 	case w.eraseLogAt.IsZero() || time.Now().Before(w.eraseLogAt):
-	case w.truncateLog(eraseLogWait):
-		w.eraseLogAt = time.Time{}
+	case w.truncateLog(backoff.Policy{First: eraseLogWait, Max: w.busy}.Delay(w.eraseTries + 1)):
+		w.eraseLogAt, w.eraseTries = time.Time{}, 0
 	default:
+		w.eraseTries++
 		w.eraseLogAt = time.Now().Add(eraseLogDelay)
 	}
 }

@@ -1,0 +1,240 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// FreeSpace erases what is left of removed records in the file. It implements jobs.Purger and
+// works for all tenants: a purge of it comes after those of the stores.
+//
+// The full-text table only marks a row as removed, until a merge rewrites its segments. And
+// when SQLite moves a row to another page, the old page keeps a copy in its free part, which
+// deleting the row does not reach.
+type FreeSpace struct{ db *DB }
+
+// FreeSpace returns the free space of this file.
+func (db *DB) FreeSpace() *FreeSpace { return &FreeSpace{db} }
+
+const (
+	// mergePages is how many pages of the full-text table one step rewrites: about 10 ms of work.
+	mergePages = 100
+	// scrubPages is how many pages one step reads, scrubWrites how many it writes at once.
+	scrubPages  = 2000
+	scrubWrites = 100
+	// maxScrubbed is the number of pages from which on the first byte of a page no longer says
+	// what the page is; see freePart. The file has 256 GiB then.
+	maxScrubbed = 1 << 25
+)
+
+// Purge implements jobs.Purger. It does one step and returns the number of its pages, 0 once
+// nothing is left to erase. Other writes continue between two steps. A file of 256 GiB or more
+// is not scrubbed from there on.
+func (f *FreeSpace) Purge(ctx context.Context, _ audit.TenantID, _ int) (int, error) {
+	merged, err := f.db.mergeTerms(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("merge the full-text table: %w", err)
+	}
+	if merged {
+		return mergePages, nil
+	}
+	n, err := f.db.scrub(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("scrub the free space: %w", err)
+	}
+	return n, nil
+}
+
+// Rows of pending_merge.
+const (
+	mergeOwed    = 1 // rows were removed since the last merge began
+	mergeStarted = 2
+)
+
+// mergeTerms does a step of merging the full-text table, until it has no words of removed
+// rows. It reports whether there was something to do.
+func (db *DB) mergeTerms(ctx context.Context) (merged bool, err error) {
+	err = db.write(ctx, func(b *batch) (err error) {
+		merged, err = b.mergeTerms()
+		return err
+	})
+	return merged, err
+}
+
+func (b *batch) mergeTerms() (merged bool, err error) {
+	// A negative number makes FTS5 group all segments that exist now, to merge them into one.
+	// Only the first step does so. Otherwise each step would begin again with the segments that
+	// other writes have added since, and the merge would never end while they pile up.
+	pages := mergePages
+	started, err := b.hasPendingMerge(mergeStarted)
+	if err != nil {
+		return false, err
+	}
+	if !started {
+		if owed, err := b.hasPendingMerge(mergeOwed); err != nil || !owed {
+			return false, err
+		}
+		if _, err := b.exec(`UPDATE pending_merge SET number = ? WHERE number = ?`, mergeStarted, mergeOwed); err != nil {
+			return false, err
+		}
+		pages = -mergePages
+	}
+	more, err := b.mergeTermsOnce(pages)
+	if err != nil || more {
+		return more, err
+	}
+	_, err = b.exec(`DELETE FROM pending_merge WHERE number = ?`, mergeStarted)
+	return true, err
+}
+
+func (b *batch) hasPendingMerge(number int) (bool, error) {
+	n, err := b.int64(context.Background(), `SELECT count(*) FROM pending_merge WHERE number = ?`, number)
+	return n > 0, err
+}
+
+// mergeTermsOnce rewrites some pages. It reports whether the merge continues.
+func (b *batch) mergeTermsOnce(pages int) (more bool, err error) {
+	if err := b.flush(); err != nil {
+		return false, err
+	}
+	before, err := b.int64(context.Background(), `SELECT total_changes()`)
+	if err != nil {
+		return false, err
+	}
+	if _, err := b.exec(`INSERT INTO terms (terms, rank) VALUES ('merge', ?)`, pages); err != nil {
+		return false, err
+	}
+	after, err := b.int64(context.Background(), `SELECT total_changes()`)
+	b.writer.eraseLogSoon()
+	// The documentation of FTS5: a merge that changes fewer than two rows had nothing to do.
+	return after-before >= 2, err
+}
+
+// scrub erases the free parts of the next pages, and returns how many it looked at. A purge
+// that removes records meanwhile makes it begin again with the first page.
+func (db *DB) scrub(ctx context.Context) (int, error) {
+	var round, first, end int64
+	var found []int64
+	err := db.snapshot(ctx, func(c *conn) (err error) {
+		err = c.row(ctx, `SELECT round, page FROM pending_scrub`, nil, []any{&round, &first})
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if end, err = c.int64(ctx, `SELECT page_count FROM pragma_page_count`); err != nil {
+			return err
+		}
+		end = max(first, min(end+1, first+scrubPages, maxScrubbed))
+		found, err = c.remnants(ctx, first, end)
+		return err
+	})
+	if err != nil || first == 0 {
+		return 0, err
+	}
+	for len(found) > 0 {
+		n := min(len(found), scrubWrites)
+		if err := db.write(ctx, func(b *batch) error { return b.erase(found[:n]) }); err != nil {
+			return 0, err
+		}
+		found = found[n:]
+	}
+	return int(end - first), db.write(ctx, func(b *batch) error {
+		next := end
+		if first >= end {
+			next = 0
+		}
+		_, err := b.exec(`UPDATE pending_scrub SET page = ? WHERE round = ?`, next, round)
+		return err
+	})
+}
+
+// remnants returns those of the pages from first to before end whose free part is not empty.
+func (c *conn) remnants(ctx context.Context, first, end int64) (found []int64, err error) {
+	for number := first; number < end; number++ {
+		page, err := c.page(ctx, number)
+		if err != nil {
+			return nil, err
+		}
+		if !isZero(freePart(number, page)) {
+			found = append(found, number)
+		}
+	}
+	return found, nil
+}
+
+func (c *conn) page(ctx context.Context, number int64) (page []byte, err error) {
+	err = c.row(ctx, `SELECT data FROM sqlite_dbpage WHERE pgno = ?`, []any{number}, []any{&page})
+	return page, err
+}
+
+// erase overwrites the free parts of pages with zeros.
+func (b *batch) erase(pages []int64) error {
+	if err := b.flush(); err != nil {
+		return err
+	}
+	for _, number := range pages {
+		page, err := b.page(context.Background(), number)
+		if err != nil {
+			return err
+		}
+		free := freePart(number, page)
+		if isZero(free) {
+			continue // it was used meanwhile
+		}
+		clear(free)
+		if _, err := b.exec(`UPDATE sqlite_dbpage SET data = ? WHERE pgno = ?`, page, number); err != nil {
+			return err
+		}
+	}
+	b.writer.eraseLogSoon()
+	return nil
+}
+
+func isZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Types of B-tree pages.
+const (
+	interiorIndex = 2
+	interiorTable = 5
+	leafIndex     = 10
+	leafTable     = 13
+)
+
+// freePart returns the part of a B-tree page between the list of its cells and the cells,
+// which SQLite does not use. It returns nil for other pages: they begin with the number of
+// another page, of four bytes, so their first byte is 0 in a file of fewer than maxScrubbed
+// pages. The format is that of https://www.sqlite.org/fileformat2.html#b_tree_pages.
+func freePart(number int64, page []byte) []byte {
+	const fileHeader = 100
+	header := page
+	if number == 1 {
+		header = page[fileHeader:]
+	}
+	size := 8
+	switch header[0] {
+	case interiorIndex, interiorTable:
+		size = 12
+	case leafIndex, leafTable:
+	default:
+		return nil
+	}
+	begin := len(page) - len(header) + size + 2*(int(header[3])<<8|int(header[4]))
+	cells := int(header[5])<<8 | int(header[6])
+	if cells > len(page) || begin > cells {
+		return nil // no page that SQLite wrote
+	}
+	return page[begin:cells]
+}
