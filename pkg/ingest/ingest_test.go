@@ -700,3 +700,25 @@ func TestPersistRegistersTheDaysOfEntries(t *testing.T) {
 		t.Errorf("registered %d times after ten minutes, want %d", got, want)
 	}
 }
+
+// TestNoSpaceForEntries: a full disk refuses the entries of clients. The service's own records
+// are queued nevertheless, because a deletion, which makes space, is recorded first.
+func TestNoSpaceForEntries(t *testing.T) {
+	s, standard, _ := service()
+	s.CheckSpace = func(context.Context) error { return &audit.UnavailableError{Err: audit.ErrStorageFull} }
+	if _, err := s.Submit(t.Context(), tenant(nil), origin, [][]byte{text("")}); !errors.Is(err, audit.ErrStorageFull) {
+		t.Errorf("submit: %v, want ErrStorageFull", err)
+	}
+	if _, err := s.SubmitKeyed(t.Context(), tenant(nil), origin, text(""), ""); !errors.Is(err, audit.ErrStorageFull) {
+		t.Errorf("submit one: %v, want ErrStorageFull", err)
+	}
+	if got := len(standard.bodies); got != 0 {
+		t.Errorf("%d messages were sent, want 0", got)
+	}
+	if err := s.Record(t.Context(), tenant(nil), audit.Entry{UserID: "u", Action: "A", ResourceType: "r"}); err != nil {
+		t.Errorf("record: %v, want nil", err)
+	}
+	if got := len(standard.entries(t)); got != 1 {
+		t.Errorf("%d entries were sent, want the record alone", got)
+	}
+}

@@ -20,6 +20,10 @@ type Service struct {
 	Now                func() time.Time
 	// Random fills b with random bytes for ids; crypto/rand in production.
 	Random func(b []byte)
+	// CheckSpace returns an error if the queues must take no more entries of clients; nil: they
+	// always may. The service's own records are queued nevertheless, so that changes such as a
+	// deletion, which makes space, can be recorded.
+	CheckSpace func(ctx context.Context) error
 }
 
 // Submit accepts the JSON texts of entries, each independently: a faulty one is
@@ -31,7 +35,7 @@ func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin
 	for i, text := range texts {
 		b.outcomes[i] = b.submit(text, "")
 	}
-	return b.outcomes, s.send(ctx, tenant, &b.packer)
+	return b.outcomes, s.accept(ctx, tenant, &b.packer)
 }
 
 // SubmitKeyed is Submit of one text with the idempotency key of the
@@ -39,7 +43,7 @@ func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin
 func (s *Service) SubmitKeyed(ctx context.Context, tenant audit.Tenant, origin Origin, text []byte, key string) (Outcome, error) {
 	b := s.batch(tenant, origin, text)
 	outcome := b.submit(text, key)
-	return outcome, s.send(ctx, tenant, &b.packer)
+	return outcome, s.accept(ctx, tenant, &b.packer)
 }
 
 // Record writes an entry about an action of the service into the tenant's log.
@@ -75,6 +79,16 @@ func QueueOf(tenant audit.Tenant, standard, priority Queue) Queue {
 		return priority
 	}
 	return standard
+}
+
+// accept sends the entries of a client.
+func (s *Service) accept(ctx context.Context, tenant audit.Tenant, packer *envelope.Packer) error {
+	if s.CheckSpace != nil && packer.Len() > 0 {
+		if err := s.CheckSpace(ctx); err != nil {
+			return &audit.UnavailableError{Err: fmt.Errorf("accept %d entries of %s: %w", packer.Len(), tenant.ID, err)}
+		}
+	}
+	return s.send(ctx, tenant, packer)
 }
 
 func (s *Service) send(ctx context.Context, tenant audit.Tenant, packer *envelope.Packer) error {

@@ -118,6 +118,8 @@ type Stores struct {
 	Sockets     stream.Sender
 	// Queue returns the sending side of a queue.
 	Queue func(name manifest.QueueName) Queue
+	// CheckSpace returns an error if the queues must take no more entries; nil: they always may.
+	CheckSpace func(ctx context.Context) error
 	// DeadLetters returns the sending side of a queue's dead-letter queue.
 	DeadLetters func(name manifest.QueueName) ingest.Queue
 	// Source delays and dead-letters the messages of a function's queues.
@@ -181,7 +183,7 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	s.accept = sync.OnceValue(func() *ingest.Service {
 		return &ingest.Service{
 			Standard: stores.Queue(manifest.QueueIngest), Priority: stores.Queue(manifest.QueueIngestPriority),
-			Now: time.Now, Random: random,
+			Now: time.Now, Random: random, CheckSpace: stores.CheckSpace,
 		}
 	})
 	s.gate = sync.OnceValue(func() *httpapi.Gate {

@@ -176,7 +176,7 @@ func (db *DB) Ping(ctx context.Context) error {
 		err = db.write(ctx, func(*batch) error { return nil })
 	}
 	if err == nil {
-		err = db.checkSpace()
+		err = db.CheckSpace(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("ping: %w", err)

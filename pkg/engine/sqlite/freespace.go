@@ -121,7 +121,7 @@ func (db *DB) scrub(ctx context.Context) (int, error) {
 	var found []int64
 	err := db.snapshot(ctx, func(c *conn) (err error) {
 		err = c.row(ctx, `SELECT round, page FROM pending_scrub`, nil, []any{&round, &first})
-		if errors.Is(err, sql.ErrNoRows) {
+		if errors.Is(err, sql.ErrNoRows) || err == nil && first == 0 {
 			return nil
 		}
 		if err != nil {

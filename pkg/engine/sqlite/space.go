@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -13,8 +14,10 @@ import (
 )
 
 const (
-	// minFree is the free space, in bytes, below which the disk counts as full. The
-	// write-ahead log usually takes less.
+	// minFree is the space, in bytes, below which the disk counts as full. What remains is for
+	// the entries that were accepted before, and for removals, which need space in the
+	// write-ahead log. Free pages of the file count as half of it at most, because the log is
+	// on the disk.
 	minFree = 64 << 20
 	// fullMemory is how long Ping reports a write that failed for lack of space. A quota
 	// can make writes fail although the disk has space.
@@ -31,8 +34,9 @@ func (db *DB) writeError(err error) error {
 	return unavailable(err)
 }
 
-// checkSpace returns an audit.ErrStorageFull if the disk is full or nearly so.
-func (db *DB) checkSpace() error {
+// CheckSpace returns an audit.ErrStorageFull, which is an *audit.UnavailableError, if the disk
+// is full or nearly so.
+func (db *DB) CheckSpace(ctx context.Context) error {
 	if at := db.fullAt.Load(); at != 0 && db.now().Sub(time.Unix(0, at)) < fullMemory {
 		return &audit.UnavailableError{Err: fmt.Errorf("%w: a write failed at %s", audit.ErrStorageFull, time.Unix(0, at).UTC().Format(time.RFC3339))}
 	}
@@ -40,8 +44,28 @@ func (db *DB) checkSpace() error {
 	if err != nil {
 		return fmt.Errorf("find the free space: %w", err)
 	}
-	if free < minFree {
+	if free >= minFree {
+		return nil
+	}
+	reusable, err := db.reusableBytes(ctx)
+	if err != nil {
+		return err
+	}
+	if free+min(reusable, minFree/2) < minFree {
 		return &audit.UnavailableError{Err: fmt.Errorf("%w: %d bytes are free", audit.ErrStorageFull, free)}
 	}
 	return nil
+}
+
+// reusableBytes returns the size of the free pages of the file.
+func (db *DB) reusableBytes(ctx context.Context) (uint64, error) {
+	var pages int64
+	err := db.snapshot(ctx, func(c *conn) (err error) {
+		pages, err = c.int64(ctx, `PRAGMA freelist_count`)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count the free pages: %w", err)
+	}
+	return uint64(pages) * pageBytes, nil //nolint:gosec // a count is not negative
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
@@ -123,7 +124,10 @@ func open(ctx context.Context, o Options) (*sqlite.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Recover(ctx); err != nil {
+	err = db.Recover(ctx)
+	if errors.Is(err, audit.ErrStorageFull) { // the service starts, so that something can be deleted
+		o.Log.WarnContext(ctx, "messages in flight return only after their visibility timeout", "error", err)
+	} else if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	if o.Lambda == nil || allOutside(o.Engines) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -136,7 +137,12 @@ func (r *runner) serve(ctx context.Context) error {
 
 func (r *runner) ready(ctx context.Context, listener net.Listener) error {
 	if !r.Empty {
-		if err := seed(ctx, r.services.Tenants(), r.services.Stores.Tenants, r.services.Ingest()); err != nil && ctx.Err() == nil {
+		err := seed(ctx, r.services.Tenants(), r.services.Stores.Tenants, r.services.Ingest())
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, audit.ErrStorageFull):
+			r.Log.WarnContext(ctx, "the demo data is not complete", "error", err)
+		default:
 			return err
 		}
 	}
