@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
@@ -155,12 +156,12 @@ func grantedQueues(f manifest.Function, stores wiring.Stores) (queue func(manife
 // deniedQueue is a queue that the function may not write.
 type deniedQueue manifest.QueueName
 
-func (q deniedQueue) Send(context.Context, []string) error {
+func (q deniedQueue) Send(context.Context, audit.TenantID, []string) error {
 	return fmt.Errorf("the manifest grants no writing of the queue %s", string(q))
 }
 
-func (q deniedQueue) SendAfter(ctx context.Context, _ time.Duration, body string) error {
-	return q.Send(ctx, []string{body})
+func (q deniedQueue) SendAfter(ctx context.Context, tenant audit.TenantID, _ time.Duration, body string) error {
+	return q.Send(ctx, tenant, []string{body})
 }
 
 func load(t *testing.T, path string, into any) {

@@ -36,7 +36,7 @@ func (oneTenant) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) {
 type queue func(bodies []string)
 
 // Send implements ingest.Queue.
-func (q queue) Send(_ context.Context, bodies []string) error {
+func (q queue) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
 	q(bodies)
 	return nil
 }

@@ -44,7 +44,7 @@ func TestRedrive(t *testing.T) {
 	folder := t.TempDir()
 	db := openFolder(t, folder)
 	for _, name := range []manifest.QueueName{manifest.QueueIngest, manifest.QueueIndex} {
-		if err := embedded.Stores(db).DeadLetters(name).Send(t.Context(), []string{"a", "b"}); err != nil {
+		if err := embedded.Stores(db).DeadLetters(name).Send(t.Context(), "acme", []string{"a", "b"}); err != nil {
 			t.Fatal(err)
 		}
 	}

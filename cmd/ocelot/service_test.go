@@ -88,5 +88,5 @@ func addDeadLetters(folder string, name manifest.QueueName, n int) error {
 	for i := range messages {
 		messages[i] = fmt.Sprintf("message %d", i)
 	}
-	return errors.Join(embedded.Stores(db).DeadLetters(name).Send(ctx, messages), db.Close())
+	return errors.Join(embedded.Stores(db).DeadLetters(name).Send(ctx, "acme", messages), db.Close())
 }

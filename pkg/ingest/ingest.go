@@ -11,9 +11,10 @@ import (
 )
 
 // Queue sends messages to one consumer. Send returns nil only once every body is
-// durable in the queue. After an error some of them may be in it.
+// durable in the queue. After an error some of them may be in it. The queue is fair: the
+// messages of one tenant do not delay those of others. An empty tenant is one of its own.
 type Queue interface {
-	Send(ctx context.Context, bodies []string) error
+	Send(ctx context.Context, tenant audit.TenantID, bodies []string) error
 }
 
 // Store is the system of record. Append returns once every entry that it does

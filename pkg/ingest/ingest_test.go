@@ -28,7 +28,7 @@ type queue struct {
 	err    error
 }
 
-func (q *queue) Send(_ context.Context, bodies []string) error {
+func (q *queue) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
 	if q.err != nil {
 		return q.err
 	}
@@ -489,10 +489,10 @@ type lockedQueue struct {
 	queue
 }
 
-func (q *lockedQueue) Send(ctx context.Context, bodies []string) error {
+func (q *lockedQueue) Send(ctx context.Context, tenant audit.TenantID, bodies []string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.queue.Send(ctx, bodies)
+	return q.queue.Send(ctx, tenant, bodies)
 }
 
 func messageOf(t *testing.T, tenant audit.TenantID, user string) string {

@@ -162,7 +162,7 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 	if len(bodies) == 0 {
 		return nil
 	}
-	if err := p.Index.Send(ctx, bodies); err != nil {
+	if err := p.Index.Send(ctx, tenant, bodies); err != nil {
 		return fmt.Errorf("enqueue entries of %s for the index: %w", tenant, err)
 	}
 	// After the entries are stored: a later subscriber gets later entries only.
@@ -173,7 +173,7 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 	if !subscribed {
 		return nil
 	}
-	if err := p.Stream.Send(ctx, bodies); err != nil {
+	if err := p.Stream.Send(ctx, tenant, bodies); err != nil {
 		return fmt.Errorf("enqueue entries of %s for the stream: %w", tenant, err)
 	}
 	return nil
@@ -226,7 +226,7 @@ func (p *Persister) deadLetterPoison(ctx context.Context, messages []envelope.Me
 	if len(bodies) == 0 {
 		return nil
 	}
-	if err := p.DeadLetters.Send(ctx, bodies); err != nil {
+	if err := p.DeadLetters.Send(ctx, messages[0].Contents.Tenant, bodies); err != nil {
 		return fmt.Errorf("dead-letter %d unreadable entries: %w", len(bodies), err)
 	}
 	return nil

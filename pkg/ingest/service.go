@@ -99,7 +99,7 @@ func (s *Service) send(ctx context.Context, tenant audit.Tenant, packer *envelop
 	if err != nil {
 		return err
 	}
-	if err := QueueOf(tenant, s.Standard, s.Priority).Send(ctx, messages); err != nil {
+	if err := QueueOf(tenant, s.Standard, s.Priority).Send(ctx, tenant.ID, messages); err != nil {
 		return &audit.UnavailableError{Err: fmt.Errorf("enqueue %d entries of %s: %w", packer.Len(), tenant.ID, err)}
 	}
 	return nil

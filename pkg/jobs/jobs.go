@@ -122,8 +122,8 @@ type Store interface {
 // Queue sends messages to the workers. Both calls return nil only once the message is
 // durable in the queue. SendAfter delays its delivery by up to MaxDelay.
 type Queue interface {
-	Send(ctx context.Context, bodies []string) error
-	SendAfter(ctx context.Context, delay time.Duration, body string) error
+	Send(ctx context.Context, tenant audit.TenantID, bodies []string) error
+	SendAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration, body string) error
 }
 
 // MaxDelay is the longest delay of a message. SQS allows no longer one.

@@ -57,14 +57,14 @@ type queue struct {
 	err    error
 }
 
-func (q *queue) Send(_ context.Context, bodies []string) error {
+func (q *queue) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
 	for _, body := range bodies {
 		q.bodies, q.delays = append(q.bodies, body), append(q.delays, 0)
 	}
 	return q.err
 }
 
-func (q *queue) SendAfter(_ context.Context, delay time.Duration, body string) error {
+func (q *queue) SendAfter(_ context.Context, _ audit.TenantID, delay time.Duration, body string) error {
 	q.bodies, q.delays = append(q.bodies, body), append(q.delays, delay)
 	return q.err
 }

@@ -234,9 +234,9 @@ func (s *Slice) requeue(ctx context.Context, wait time.Duration) error {
 func send(ctx context.Context, q Queue, job *Job, wait time.Duration) error {
 	body, err := messageOf(job)
 	if err == nil && wait > 0 {
-		err = q.SendAfter(ctx, wait, body)
+		err = q.SendAfter(ctx, job.Tenant, wait, body)
 	} else if err == nil {
-		err = q.Send(ctx, []string{body})
+		err = q.Send(ctx, job.Tenant, []string{body})
 	}
 	if err != nil {
 		return fmt.Errorf("queue job %s of %s: %w", job.ID, job.Tenant, err)

@@ -169,7 +169,7 @@ func (s *Service) send(ctx context.Context, tenant audit.Tenant, item *Item) err
 	if err != nil {
 		return fmt.Errorf("quarantine item %s: %w", item.ID, err)
 	}
-	if err := queue.Send(ctx, messages); err != nil {
+	if err := queue.Send(ctx, tenant.ID, messages); err != nil {
 		return &audit.UnavailableError{Err: fmt.Errorf("enqueue quarantine item %s of %s: %w", item.ID, tenant.ID, err)}
 	}
 	return nil

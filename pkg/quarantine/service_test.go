@@ -31,7 +31,7 @@ type queue struct {
 	onSend func(body string) // plays the consumer
 }
 
-func (q *queue) Send(_ context.Context, bodies []string) error {
+func (q *queue) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
 	if q.err != nil {
 		return q.err
 	}

@@ -24,7 +24,7 @@ type IDLister interface {
 
 // Queue takes messages for the indexer; see ingest.Queue.
 type Queue interface {
-	Send(ctx context.Context, bodies []string) error
+	Send(ctx context.Context, tenant audit.TenantID, bodies []string) error
 }
 
 // Reconciler finds entries that are stored but not indexed, and sends them to the index
@@ -177,7 +177,7 @@ func (c *comparison) repair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Queue.Send(ctx, bodies); err != nil {
+	if err := c.Queue.Send(ctx, c.found.Tenant, bodies); err != nil {
 		return fmt.Errorf("send %d missing entries to the index queue: %w", len(c.missing), err)
 	}
 	c.found.Repaired += int64(len(c.missing))

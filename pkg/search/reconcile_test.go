@@ -84,7 +84,7 @@ type queue struct {
 	err    error
 }
 
-func (q *queue) Send(_ context.Context, bodies []string) error {
+func (q *queue) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
 	q.bodies = append(q.bodies, bodies...)
 	return q.err
 }

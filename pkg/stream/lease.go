@@ -41,7 +41,7 @@ const resumeVersion = 1
 func (s *Service) resume(ctx context.Context, c Connection, delay time.Duration) error {
 	body, err := json.Marshal(resumeMessage{Version: resumeVersion, Tenant: c.Tenant, Connection: c.ID})
 	if err == nil {
-		err = s.Queue.SendAfter(ctx, delay, string(body))
+		err = s.Queue.SendAfter(ctx, c.Tenant, delay, string(body))
 	}
 	if err != nil {
 		return fmt.Errorf("send a resume message: %w", err)

@@ -160,7 +160,7 @@ type Sender interface {
 // once the body is durable. The message is delivered after the delay, which is at
 // most 15 minutes (SQS).
 type Queue interface {
-	SendAfter(ctx context.Context, delay time.Duration, body string) error
+	SendAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration, body string) error
 }
 
 // Tenants finds tenants. Tenant returns audit.ErrNotFound if none exists.

@@ -348,7 +348,7 @@ type waiting struct {
 	body string
 }
 
-func (q *queue) SendAfter(_ context.Context, delay time.Duration, body string) error {
+func (q *queue) SendAfter(_ context.Context, _ audit.TenantID, delay time.Duration, body string) error {
 	due := q.world.clock().Add(delay)
 	q.mu.Lock()
 	defer q.mu.Unlock()

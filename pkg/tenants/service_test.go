@@ -52,15 +52,15 @@ type queue struct {
 	err    error
 }
 
-func (q *queue) Send(_ context.Context, bodies []string) error {
+func (q *queue) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
 	if q.err == nil {
 		q.bodies = append(q.bodies, bodies...)
 	}
 	return q.err
 }
 
-func (q *queue) SendAfter(ctx context.Context, _ time.Duration, body string) error {
-	return q.Send(ctx, []string{body})
+func (q *queue) SendAfter(ctx context.Context, tenant audit.TenantID, _ time.Duration, body string) error {
+	return q.Send(ctx, tenant, []string{body})
 }
 
 // store is a real one whose updates a test can come between.

@@ -29,9 +29,11 @@ var errNotGranted = errors.New("the function was not granted it")
 // absentQueue is a queue that the function was not granted.
 type absentQueue manifest.QueueName
 
-func (q absentQueue) Send(context.Context, []string) error { return q.err() }
+func (q absentQueue) Send(context.Context, audit.TenantID, []string) error { return q.err() }
 
-func (q absentQueue) SendAfter(context.Context, time.Duration, string) error { return q.err() }
+func (q absentQueue) SendAfter(context.Context, audit.TenantID, time.Duration, string) error {
+	return q.err()
+}
 
 func (q absentQueue) err() error {
 	return fmt.Errorf("send to the queue %s: %w", string(q), errNotGranted)

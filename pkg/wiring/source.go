@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -36,12 +37,12 @@ func SourceOf[Q received](named func(manifest.QueueName) string, queue func(mani
 			}
 			return queue(name).ChangeVisibility(ctx, receipt, after)
 		},
-		DeadLetter: func(ctx context.Context, text, body string) error {
+		DeadLetter: func(ctx context.Context, text string, tenant audit.TenantID, body string) error {
 			name, err := find(text)
 			if err != nil {
 				return err
 			}
-			return deadLetters(name).Send(ctx, []string{body})
+			return deadLetters(name).Send(ctx, tenant, []string{body})
 		},
 	}
 }

@@ -107,6 +107,8 @@ type Stores struct {
 	Partitions Partitions
 	Quarantine Quarantine
 	Activity   Activity
+	// LocalDeadLetters are the dead letters in a file; nil if the queues are elsewhere.
+	LocalDeadLetters jobs.Purger
 	// FreeSpace erases what removed records left in a file; nil if the engines have none.
 	FreeSpace jobs.Purger
 	Tenants   tenants.Store

@@ -67,6 +67,9 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "activity", Purger: s.Stores.Activity},
 		},
 	}
+	if s.Stores.LocalDeadLetters != nil {
+		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "dead letters", Purger: s.Stores.LocalDeadLetters})
+	}
 	if s.Stores.FreeSpace != nil { // last: it erases what the others leave
 		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace})
 	}

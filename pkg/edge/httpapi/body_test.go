@@ -447,7 +447,7 @@ func BenchmarkCreateLogs(b *testing.B) {
 
 type discard struct{}
 
-func (discard) Send(context.Context, []string) error { return nil }
+func (discard) Send(context.Context, audit.TenantID, []string) error { return nil }
 
 // plainEntry is an entry as a program would declare it for encoding/json.
 type plainEntry struct {

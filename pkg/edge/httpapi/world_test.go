@@ -77,7 +77,7 @@ type queue struct {
 	bodies []string
 }
 
-func (q *queue) Send(_ context.Context, bodies []string) error {
+func (q *queue) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
 	if err := q.faults.get("queue"); err != nil {
 		return err
 	}
@@ -88,8 +88,8 @@ func (q *queue) Send(_ context.Context, bodies []string) error {
 }
 
 // SendAfter keeps the body; what is done with it later is not this test's concern.
-func (q *queue) SendAfter(ctx context.Context, _ time.Duration, body string) error {
-	return q.Send(ctx, []string{body})
+func (q *queue) SendAfter(ctx context.Context, tenant audit.TenantID, _ time.Duration, body string) error {
+	return q.Send(ctx, tenant, []string{body})
 }
 
 // sockets keeps what is sent over connections. Frames that are too long are refused,

@@ -37,8 +37,8 @@ type Source struct {
 	// ChangeVisibility delays the next delivery of a message, counted from now. receipt
 	// identifies the current delivery.
 	ChangeVisibility func(ctx context.Context, queue, receipt string, after time.Duration) error
-	// DeadLetter sends a message to the queue's dead-letter queue.
-	DeadLetter func(ctx context.Context, queue, body string) error
+	// DeadLetter sends a message of a tenant to the queue's dead-letter queue.
+	DeadLetter func(ctx context.Context, queue string, tenant audit.TenantID, body string) error
 }
 
 // BatchHandler handles the messages of a batch. It returns one error, or nil, for each.
@@ -124,11 +124,19 @@ func finalCalls(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // deadLetter reports whether it could send the message to the dead-letter queue.
 func deadLetter(ctx context.Context, message events.SQSMessage, source Source, reason error) bool {
-	err := source.DeadLetter(ctx, queueName(message.EventSourceARN), message.Body)
+	err := source.DeadLetter(ctx, queueName(message.EventSourceARN), tenantOf(&message), message.Body)
 	slog.ErrorContext(ctx, "message cannot be read and goes to the dead-letter queue", "queue", queueName(message.EventSourceARN),
 		"message_id", message.MessageId, "error", errors.Join(reason, err))
 	return err == nil
 }
+
+// tenantOf returns the tenant of a message, which is its message group. It is empty for a
+// message without one.
+func tenantOf(m *events.SQSMessage) audit.TenantID { return audit.TenantID(m.Attributes[MessageGroupID]) }
+
+// MessageGroupID is the attribute of an SQS message that names its tenant. On standard queues
+// SQS uses it for fairness.
+const MessageGroupID = "MessageGroupId"
 
 // delay delays the next delivery of the messages. Best effort: otherwise they return
 // after the queue's visibility timeout.

@@ -30,7 +30,7 @@ func batchOf(n int) events.SQSEvent {
 // ignore delays and dead-letters nothing.
 var ignore = lambdaedge.Source{
 	ChangeVisibility: func(context.Context, string, string, time.Duration) error { return nil },
-	DeadLetter:       func(context.Context, string, string) error { return nil },
+	DeadLetter:       func(context.Context, string, audit.TenantID, string) error { return nil },
 }
 
 // queueOf returns the function that hands each message to handle.
@@ -287,7 +287,7 @@ func TestQueueDeadLettersUnreadableMessages(t *testing.T) {
 			delayed = append(delayed, receipt)
 			return nil
 		},
-		DeadLetter: func(_ context.Context, queue, body string) error {
+		DeadLetter: func(_ context.Context, queue string, _ audit.TenantID, body string) error {
 			if body == "2" {
 				return errors.New("queue is down")
 			}
@@ -395,7 +395,7 @@ func TestTogetherReturnsOutcomesBeforeTheDeadline(t *testing.T) {
 		var delayed atomic.Int64
 		source := lambdaedge.Source{
 			ChangeVisibility: func(context.Context, string, string, time.Duration) error { delayed.Add(1); return nil },
-			DeadLetter:       func(context.Context, string, string) error { return nil },
+			DeadLetter:       func(context.Context, string, audit.TenantID, string) error { return nil },
 		}
 		event := batchOf(10)
 		for i := range event.Records {
@@ -431,7 +431,7 @@ func TestManyUnreadableMessagesDoNotPassTheDeadline(t *testing.T) {
 		defer cancel()
 		source := lambdaedge.Source{
 			ChangeVisibility: func(context.Context, string, string, time.Duration) error { return nil },
-			DeadLetter: func(ctx context.Context, _, _ string) error {
+			DeadLetter: func(ctx context.Context, _ string, _ audit.TenantID, _ string) error {
 				select {
 				case <-time.After(time.Minute):
 					return nil

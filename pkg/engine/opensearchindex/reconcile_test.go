@@ -47,7 +47,7 @@ func (r record) Entry(_ context.Context, _ audit.TenantID, id audit.EntryID) (au
 // directQueue is an index queue that indexes messages when they are sent.
 type directQueue struct{ index search.IndexWriter }
 
-func (q directQueue) Send(ctx context.Context, bodies []string) error {
+func (q directQueue) Send(ctx context.Context, tenant audit.TenantID, bodies []string) error {
 	for _, body := range bodies {
 		contents, err := envelope.Unpack(body)
 		if err != nil {

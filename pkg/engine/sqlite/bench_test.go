@@ -148,7 +148,7 @@ func (p *pipeline) persist(ctx context.Context) func(body string) error {
 		if _, err := p.db.Entries().Append(ctx, entries[0].Tenant, entries); err != nil {
 			return err
 		}
-		return p.index.Send(ctx, []string{body})
+		return p.index.Send(ctx, "acme", []string{body})
 	}
 }
 
@@ -190,7 +190,7 @@ func (p *pipeline) run(tb testing.TB, c *corpus, n int, report func(done int)) {
 	for range 8 {
 		work(func() error {
 			for body := range bodies {
-				if err := p.ingest.Send(ctx, []string{body}); err != nil {
+				if err := p.ingest.Send(ctx, "acme", []string{body}); err != nil {
 					return err
 				}
 			}
@@ -384,7 +384,7 @@ func BenchmarkSend(b *testing.B) {
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if err := q.Send(b.Context(), bodies); err != nil {
+			if err := q.Send(b.Context(), "acme", bodies); err != nil {
 				b.Error(err)
 			}
 		}

@@ -95,7 +95,7 @@ func (q messageQueue) Receive(ctx context.Context, n int, wait time.Duration) ([
 	received, err := q.Queue.Receive(ctx, n, wait)
 	messages := make([]conformance.QueueMessage, len(received))
 	for i, m := range received {
-		messages[i] = conformance.QueueMessage{ID: m.ID, Body: m.Body, Receipt: m.Receipt, ReceiveCount: m.ReceiveCount}
+		messages[i] = conformance.QueueMessage{ID: m.ID, Body: m.Body, Receipt: m.Receipt, ReceiveCount: m.ReceiveCount, Tenant: m.Tenant}
 	}
 	return messages, err
 }

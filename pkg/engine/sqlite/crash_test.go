@@ -208,7 +208,7 @@ func crashEntries(ctx context.Context, db *sqlite.DB, report func(kind string, n
 func crashSend(ctx context.Context, db *sqlite.DB, report func(kind string, names ...string)) {
 	for {
 		bodies := []string{fmt.Sprint(rand.Uint64()), fmt.Sprint(rand.Uint64())}
-		if err := db.Queue("q", time.Minute, 5).Send(ctx, bodies); err != nil {
+		if err := db.Queue("q", time.Minute, 5).Send(ctx, "acme", bodies); err != nil {
 			panic(err)
 		}
 		report("sent", bodies...)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -17,7 +18,7 @@ const maxRedrive = 1000
 // Queue is a queue with the semantics of SQS. It delivers each message at least
 // once. After each receive the message is invisible for a while. After too many
 // receives it goes to the dead-letter queue. Queue implements ingest.Queue and
-// stream.Queue.
+// stream.Queue. Tenants take turns; see turns.go.
 type Queue struct {
 	db          *DB
 	name        string
@@ -34,6 +35,7 @@ type Message struct {
 	Receipt      string // identifies this delivery; stale after the next delivery of the message
 	ReceiveCount int    // includes this delivery
 	SentAt       time.Time
+	Tenant       audit.TenantID // as it was sent
 }
 
 // Queue returns the queue of this name, which need not exist. A received message
@@ -49,38 +51,44 @@ func (db *DB) Queue(name string, visibility time.Duration, maxReceives int) *Que
 func deadLetterName(name string) string { return name + "-dlq" }
 
 // Send implements ingest.Queue.
-func (q *Queue) Send(ctx context.Context, bodies []string) error { return q.send(ctx, bodies, 0) }
+func (q *Queue) Send(ctx context.Context, tenant audit.TenantID, bodies []string) error {
+	return q.send(ctx, tenant, bodies, 0)
+}
 
 // SendAfter implements stream.Queue. The message becomes visible after the delay of
 // at most 15 minutes, at once if it is 0 or less.
-func (q *Queue) SendAfter(ctx context.Context, delay time.Duration, body string) error {
+func (q *Queue) SendAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration, body string) error {
 	if delay > jobs.MaxDelay {
 		return fmt.Errorf("send to queue %s after %s: the delay is %s at most", q.name, delay, jobs.MaxDelay)
 	}
-	return q.send(ctx, []string{body}, max(0, delay))
+	return q.send(ctx, tenant, []string{body}, max(0, delay))
 }
 
-func (q *Queue) send(ctx context.Context, bodies []string, delay time.Duration) error {
+func (q *Queue) send(ctx context.Context, tenant audit.TenantID, bodies []string, delay time.Duration) error {
 	if len(bodies) == 0 {
 		return nil
 	}
 	err := q.db.write(ctx, func(b *batch) error {
 		now := q.db.now()
-		visible := now.UnixMilli()
+		visible := int64(ready)
 		if delay > 0 {
 			visible = notBefore(now.Add(delay))
 		}
 		if err := b.writer.syncLastMessage(); err != nil {
 			return err
 		}
-		for _, body := range bodies {
+		turn, err := b.takeTurns(q.name, string(tenant), len(bodies))
+		if err != nil {
+			return err
+		}
+		for i, body := range bodies {
 			b.writer.lastMessage++
 			number := b.writer.lastMessage
 			if _, err := b.exec(`INSERT INTO bodies (number, body) VALUES (?, ?)`, number, body); err != nil {
 				return err
 			}
-			_, err := b.exec(`INSERT INTO messages (number, queue, visible, lease, receives, sent) VALUES (?, ?, ?, 0, 0, ?)`,
-				number, q.name, visible, now.UnixMilli())
+			_, err := b.exec(`INSERT INTO messages (number, queue, tenant, turn, visible, lease, receives, sent) VALUES (?, ?, ?, ?, ?, 0, 0, ?)`,
+				number, q.name, string(tenant), turn+int64(i), visible, now.UnixMilli())
 			if err != nil {
 				return err
 			}
@@ -93,6 +101,9 @@ func (q *Queue) send(ctx context.Context, bodies []string, delay time.Duration) 
 	q.arrivals.raise() // also for a delayed message: receivers recompute when to wake
 	return nil
 }
+
+// ready is the column visible of a message that can be received.
+const ready = 0
 
 // notBefore returns the Unix milliseconds of a time, rounded up.
 func notBefore(t time.Time) int64 { return t.Add(time.Millisecond - 1).UnixMilli() }
@@ -146,8 +157,11 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 		if err != nil {
 			return unchanged(err)
 		}
-		_, err = b.exec(`UPDATE messages SET visible = ? WHERE number = ? AND queue = ? AND lease = ?`,
-			q.db.now().Add(d).UnixMilli(), number, q.name, lease)
+		visible := int64(ready)
+		if d > 0 {
+			visible = q.db.now().Add(d).UnixMilli()
+		}
+		_, err = b.exec(`UPDATE messages SET visible = ? WHERE number = ? AND queue = ? AND lease = ?`, visible, number, q.name, lease)
 		return err
 	})
 	if err != nil {
@@ -162,9 +176,9 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 func (q *Queue) Depth(ctx context.Context) (visible, inFlight, dead int64, err error) {
 	err = q.db.snapshot(ctx, func(c *conn) error {
 		return c.row(ctx, `SELECT
-			(SELECT count(*) FROM messages WHERE queue = ?1 AND visible <= ?2),
-			(SELECT count(*) FROM messages WHERE queue = ?1 AND visible > ?2),
-			(SELECT count(*) FROM messages WHERE queue = ?3)`,
+			(SELECT count(*) FROM messages WHERE queue = ?1 AND visible = 0) + (SELECT count(*) FROM messages WHERE queue = ?1 AND visible > 0 AND visible <= ?2),
+			(SELECT count(*) FROM messages WHERE queue = ?1 AND visible > 0 AND visible > ?2),
+			(SELECT count(*) FROM messages WHERE queue = ?3 AND visible = 0) + (SELECT count(*) FROM messages WHERE queue = ?3 AND visible > 0)`,
 			[]any{q.name, q.db.now().UnixMilli(), deadLetterName(q.name)}, []any{&visible, &inFlight, &dead})
 	})
 	if err != nil {
@@ -176,21 +190,47 @@ func (q *Queue) Depth(ctx context.Context) (visible, inFlight, dead int64, err e
 // Redrive moves all dead letters back with zero receives and returns their number.
 func (q *Queue) Redrive(ctx context.Context) (moved int64, err error) {
 	for {
-		var changed int64
-		err := q.db.write(ctx, func(b *batch) error {
-			var err error
-			changed, err = b.exec(`UPDATE messages SET queue = ?, visible = ?, lease = lease + 1, receives = 0
-				WHERE number IN (SELECT number FROM messages WHERE queue = ? LIMIT ?)`,
-				q.name, q.db.now().UnixMilli(), deadLetterName(q.name), maxRedrive)
-			return err
+		var some []waitingMessage
+		err := q.db.write(ctx, func(b *batch) (err error) {
+			if some, err = b.anyMessages(deadLetterName(q.name), maxRedrive); err != nil {
+				return err
+			}
+			for _, w := range some {
+				if err := b.move(w, q.name); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		if err != nil {
 			return moved, fmt.Errorf("redrive queue %s: %w", q.name, err)
 		}
-		if changed == 0 {
+		if len(some) == 0 {
 			return moved, nil
 		}
-		moved += changed
+		moved += int64(len(some))
 		q.arrivals.raise()
 	}
+}
+
+// DeadLetters are the dead letters of all queues. It implements jobs.Purger.
+type DeadLetters struct{ db *DB }
+
+// DeadLetters returns the dead letters in this file.
+func (db *DB) DeadLetters() *DeadLetters { return &DeadLetters{db} }
+
+// Purge implements jobs.Purger.
+func (d *DeadLetters) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := d.db.purge(ctx, limit, func(b *batch, limit int) (int, error) {
+		const found = ` IN (SELECT number FROM messages INDEXED BY dead_letters WHERE queue GLOB '*-dlq' AND tenant = ? ORDER BY number LIMIT ?)`
+		if _, err := b.exec(`DELETE FROM bodies WHERE number`+found, string(tenant), limit); err != nil {
+			return 0, err
+		}
+		changed, err := b.exec(`DELETE FROM messages WHERE number`+found, string(tenant), limit)
+		return int(changed), err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("purge dead letters of %s: %w", tenant, err)
+	}
+	return n, nil
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Receive returns up to max visible messages, approximately in the order of
-// sending. If there is none, it waits for one, for wait at most. It may return none.
+// Receive returns up to max visible messages. Tenants take turns, and the messages of one come
+// approximately in the order of sending. If there is none, it waits for one, for wait at most. It may return none.
 func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration) ([]Message, error) {
 	deadline := time.Now().Add(wait)
 	if q.db.shared && wait > 0 {
@@ -50,17 +52,23 @@ func (q *Queue) receive(ctx context.Context, max int) (messages []Message, nextV
 	err = q.db.write(ctx, func(b *batch) error {
 		messages, nextVisible, dead = nil, idlePoll, 0
 		now := q.db.now()
+		if _, err := b.exec(`UPDATE messages SET visible = 0 WHERE queue = ? AND visible > 0 AND visible <= ?`, q.name, now.UnixMilli()); err != nil {
+			return err
+		}
 		for len(messages) < max {
-			waiting, err := b.visible(q.name, now, max-len(messages))
+			waiting, err := b.ready(q.name, max-len(messages))
 			if err != nil {
 				return err
 			}
 			if len(waiting) == 0 {
 				break
 			}
+			if err := b.receivedTurn(q.name, waiting[len(waiting)-1].turn); err != nil {
+				return err
+			}
 			for _, w := range waiting {
 				if q.maxReceives > 0 && w.receives >= q.maxReceives {
-					err = b.deadLetter(w, deadLetterName(q.name), now)
+					err = b.move(w, deadLetterName(q.name))
 					dead++
 				} else {
 					messages, err = b.deliver(w, now, q.visibility, messages)
@@ -73,11 +81,15 @@ func (q *Queue) receive(ctx context.Context, max int) (messages []Message, nextV
 		if len(messages) > 0 {
 			return nil
 		}
-		next, err := b.int64(context.Background(), `SELECT coalesce(min(visible), -1) FROM messages WHERE queue = ?`, q.name)
-		if err == nil && next >= 0 {
-			nextVisible = min(idlePoll, time.UnixMilli(next).Sub(now))
+		next, err := b.int64(context.Background(), `SELECT coalesce(min(visible), -1) FROM messages WHERE queue = ? AND visible > 0`, q.name)
+		if err != nil {
+			return err
 		}
-		return err
+		if next < 0 {
+			return b.forgetTurns(q.name)
+		}
+		nextVisible = min(idlePoll, time.UnixMilli(next).Sub(now))
+		return nil
 	})
 	if dead > 0 {
 		q.deadLetters.raise()
@@ -85,17 +97,30 @@ func (q *Queue) receive(ctx context.Context, max int) (messages []Message, nextV
 	return messages, nextVisible, err
 }
 
-// waitingMessage is a visible message.
+// waitingMessage is a message that waits in a queue.
 type waitingMessage struct {
-	number, lease, sent int64
-	receives            int
+	number, lease, sent, turn int64
+	receives                  int
+	tenant                    string
 }
 
-func (b *batch) visible(queue string, now time.Time, limit int) (waiting []waitingMessage, err error) {
+// ready returns the messages whose turn it is.
+func (b *batch) ready(queue string, limit int) ([]waitingMessage, error) {
+	return b.messages(`SELECT number, lease, receives, sent, tenant, turn FROM messages
+		WHERE queue = ? AND visible = 0 ORDER BY turn, number LIMIT ?`, queue, limit)
+}
+
+// anyMessages returns messages whether they are visible or not.
+func (b *batch) anyMessages(queue string, limit int) ([]waitingMessage, error) {
+	return b.messages(`SELECT * FROM (SELECT number, lease, receives, sent, tenant, turn FROM messages WHERE queue = ?1 AND visible = 0 LIMIT ?2)
+		UNION ALL SELECT * FROM (SELECT number, lease, receives, sent, tenant, turn FROM messages WHERE queue = ?1 AND visible > 0 LIMIT ?2)
+		LIMIT ?2`, queue, limit)
+}
+
+func (b *batch) messages(query, queue string, limit int) (waiting []waitingMessage, err error) {
 	var w waitingMessage
-	err = b.each(context.Background(), `SELECT number, lease, receives, sent FROM messages
-		WHERE queue = ? AND visible <= ? ORDER BY visible, number LIMIT ?`,
-		[]any{queue, now.UnixMilli(), limit}, []any{&w.number, &w.lease, &w.receives, &w.sent}, func() (bool, error) {
+	err = b.each(context.Background(), query, []any{queue, limit},
+		[]any{&w.number, &w.lease, &w.receives, &w.sent, &w.tenant, &w.turn}, func() (bool, error) {
 			waiting = append(waiting, w)
 			return true, nil
 		})
@@ -112,13 +137,16 @@ func (b *batch) deliver(w waitingMessage, now time.Time, visibility time.Duratio
 	_, err = b.exec(`UPDATE messages SET visible = ?, lease = ?, receives = ? WHERE number = ?`, notBefore(now.Add(visibility)), w.lease+1, w.receives+1, w.number)
 	return append(messages, Message{
 		ID: strconv.FormatInt(w.number, 10), Body: body, Receipt: fmt.Sprintf("%d.%d", w.number, w.lease+1),
-		ReceiveCount: w.receives + 1, SentAt: time.UnixMilli(w.sent).UTC(),
+		ReceiveCount: w.receives + 1, SentAt: time.UnixMilli(w.sent).UTC(), Tenant: audit.TenantID(w.tenant),
 	}), err
 }
 
-// deadLetter moves the message to a dead-letter queue.
-func (b *batch) deadLetter(w waitingMessage, queue string, now time.Time) error {
-	_, err := b.exec(`UPDATE messages SET queue = ?, visible = ?, lease = ?, receives = 0 WHERE number = ?`,
-		queue, now.UnixMilli(), w.lease+1, w.number)
+// move moves the message to another queue, where it is visible with zero receives.
+func (b *batch) move(w waitingMessage, queue string) error {
+	turn, err := b.takeTurns(queue, w.tenant, 1)
+	if err != nil {
+		return err
+	}
+	_, err = b.exec(`UPDATE messages SET queue = ?, turn = ?, visible = 0, lease = ?, receives = 0 WHERE number = ?`, queue, turn, w.lease+1, w.number)
 	return err
 }

@@ -15,7 +15,7 @@ func TestRecoverReleasesMessagesOfTheLastProcess(t *testing.T) {
 	}
 	defer db.Close()
 	queue := db.Queue("q", time.Hour, 2)
-	if err := queue.Send(t.Context(), []string{"a"}); err != nil {
+	if err := queue.Send(t.Context(), "acme", []string{"a"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 5 { // more often than a message may be received
@@ -57,7 +57,7 @@ func TestMessageThatEndsEachProcessBecomesADeadLetter(t *testing.T) {
 	}
 	defer db.Close()
 	queue := db.Queue("q", time.Hour, 2)
-	if err := queue.Send(t.Context(), []string{"a"}); err != nil {
+	if err := queue.Send(t.Context(), "acme", []string{"a"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 30 {
@@ -75,7 +75,7 @@ func TestRecoverKeepsDelays(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	db := open(t, sqlite.WithClock(func() time.Time { return now }))
 	queue := db.Queue("q", time.Hour, 2)
-	if err := queue.SendAfter(t.Context(), time.Minute, "a"); err != nil {
+	if err := queue.SendAfter(t.Context(), "acme", time.Minute, "a"); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Recover(t.Context()); err != nil {

@@ -59,7 +59,7 @@ func TestSharedFileIsCreatedOnce(t *testing.T) {
 				return
 			}
 			t.Cleanup(func() { _ = db.Close() })
-			if err := db.Queue("q", time.Minute, 5).Send(t.Context(), []string{fmt.Sprint(i)}); err != nil {
+			if err := db.Queue("q", time.Minute, 5).Send(t.Context(), "acme", []string{fmt.Sprint(i)}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -116,7 +116,7 @@ func TestSharedQueueDeliversOnce(t *testing.T) {
 	for i := range senders {
 		sending.Go(func() {
 			for j := range each {
-				if err := dbs[i].Queue("q", time.Minute, 5).Send(t.Context(), []string{fmt.Sprintf("%d.%d", i, j)}); err != nil {
+				if err := dbs[i].Queue("q", time.Minute, 5).Send(t.Context(), "acme", []string{fmt.Sprintf("%d.%d", i, j)}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -176,7 +176,7 @@ func TestSharedReceiveWakesUpForMessagesOfOtherProcesses(t *testing.T) {
 		close(received)
 	}()
 	time.Sleep(100 * time.Millisecond) // the receiver waits by now
-	if err := dbs[1].Queue("q", time.Minute, 5).Send(t.Context(), []string{"body"}); err != nil {
+	if err := dbs[1].Queue("q", time.Minute, 5).Send(t.Context(), "acme", []string{"body"}); err != nil {
 		t.Fatal(err)
 	}
 	sent := time.Now()
@@ -215,10 +215,10 @@ type sharedQueue struct {
 	sender *sqlite.Queue
 }
 
-func (q sharedQueue) Send(ctx context.Context, bodies []string) error {
-	return q.sender.Send(ctx, bodies)
+func (q sharedQueue) Send(ctx context.Context, tenant audit.TenantID, bodies []string) error {
+	return q.sender.Send(ctx, tenant, bodies)
 }
 
-func (q sharedQueue) SendAfter(ctx context.Context, delay time.Duration, body string) error {
-	return q.sender.SendAfter(ctx, delay, body)
+func (q sharedQueue) SendAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration, body string) error {
+	return q.sender.SendAfter(ctx, tenant, delay, body)
 }

@@ -92,7 +92,7 @@ func TestReopenedFileHasAllData(t *testing.T) {
 	if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Queue("q", time.Minute, 1).Send(t.Context(), []string{"body"}); err != nil {
+	if err := db.Queue("q", time.Minute, 1).Send(t.Context(), "acme", []string{"body"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
@@ -162,7 +162,7 @@ func TestFailingWriteFailsAlone(t *testing.T) {
 		callers.Go(func() {
 			g := newCorpus()
 			for range 50 {
-				err := q.Send(t.Context(), []string{"body"})
+				err := q.Send(t.Context(), "acme", []string{"body"})
 				if err != nil {
 					t.Error(err)
 				}
@@ -330,7 +330,7 @@ func TestLogStaysBounded(t *testing.T) {
 	var largest int64
 	bodies := []string{strings.Repeat("x", 4<<20)}
 	for range 128 {
-		if err := db.Queue("q", time.Minute, 0).Send(t.Context(), bodies); err != nil {
+		if err := db.Queue("q", time.Minute, 0).Send(t.Context(), "acme", bodies); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := os.Stat(path + "-wal"); err == nil {
@@ -354,7 +354,7 @@ func TestClockDecidesVisibility(t *testing.T) {
 		return now
 	}))
 	q := db.Queue("q", time.Hour, 5)
-	if err := q.Send(t.Context(), []string{"body"}); err != nil {
+	if err := q.Send(t.Context(), "acme", []string{"body"}); err != nil {
 		t.Fatal(err)
 	}
 	count := func() int {

@@ -80,7 +80,7 @@ func (q messageQueue) Receive(ctx context.Context, n int, wait time.Duration) ([
 	received, err := q.Queue.Receive(ctx, n, wait)
 	messages := make([]conformance.QueueMessage, len(received))
 	for i, m := range received {
-		messages[i] = conformance.QueueMessage{ID: m.ID, Body: m.Body, Receipt: m.Receipt, ReceiveCount: m.ReceiveCount}
+		messages[i] = conformance.QueueMessage{ID: m.ID, Body: m.Body, Receipt: m.Receipt, ReceiveCount: m.ReceiveCount, Tenant: m.Tenant}
 	}
 	return messages, err
 }
@@ -151,7 +151,7 @@ func TestConformanceOfAQueueThatIsNotThere(t *testing.T) {
 	q := sqsqueue.New(newClient(t), "test-"+uuid.NewString(), sqsqueue.Options{})
 	for name, err := range map[string]error{
 		"ping": q.Ping(t.Context()),
-		"send": q.Send(t.Context(), []string{"x"}),
+		"send": q.Send(t.Context(), "acme", []string{"x"}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "find queue") {
 			t.Errorf("%s: got error %v, want one with %q", name, err, "find queue")

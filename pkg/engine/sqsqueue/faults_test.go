@@ -87,7 +87,7 @@ func passThrough(t *testing.T, q *sqsqueue.Queue, at func(received int)) *passed
 				for i := from; i < from+each; i++ {
 					bodies = append(bodies, fmt.Sprintf("message %d", i))
 				}
-				for q.Send(ctx, bodies) != nil && ctx.Err() == nil {
+				for q.Send(ctx, "acme", bodies) != nil && ctx.Err() == nil {
 					time.Sleep(50 * time.Millisecond)
 				}
 			}

@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
 const (
@@ -26,6 +28,7 @@ type Message struct {
 	Receipt      string // identifies this delivery; stale after the next delivery
 	ReceiveCount int    // including this delivery
 	SentAt       time.Time
+	Tenant       audit.TenantID // as it was sent
 }
 
 // Receive returns up to n visible messages, at most MaxBatch. If there is none, it
@@ -59,6 +62,7 @@ func (q *Queue) receiveOnce(ctx context.Context, url *string, n int, seconds int
 		QueueUrl: url, MaxNumberOfMessages: int32(n), WaitTimeSeconds: seconds,
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{
 			types.MessageSystemAttributeNameApproximateReceiveCount, types.MessageSystemAttributeNameSentTimestamp,
+			types.MessageSystemAttributeNameMessageGroupId,
 		},
 	})
 	if err != nil {
@@ -74,6 +78,7 @@ func (q *Queue) receiveOnce(ctx context.Context, url *string, n int, seconds int
 		messages[i] = Message{
 			ID: aws.ToString(m.MessageId), Body: aws.ToString(m.Body), Receipt: aws.ToString(m.ReceiptHandle),
 			ReceiveCount: count, SentAt: time.UnixMilli(sent).UTC(),
+			Tenant: audit.TenantID(m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)]),
 		}
 	}
 	return messages, nil

@@ -59,21 +59,25 @@ func (e *SendError) Error() string {
 // up. Before it sends anything, it returns audit.ErrTooLarge for a body over the
 // limit, and ErrBody for a body that SQS never accepts. A message may be in the
 // queue twice if an answer of SQS is lost.
-func (q *Queue) Send(ctx context.Context, bodies []string) error { return q.send(ctx, bodies, 0) }
+func (q *Queue) Send(ctx context.Context, tenant audit.TenantID, bodies []string) error {
+	return q.send(ctx, tenant, bodies, 0)
+}
 
 // SendAfter implements stream.Queue. It sends as Send does, and the message becomes
 // visible after the delay, rounded up to a second. A delay of 0 or less is none. A
 // delay over MaxDelay is an error, and nothing is sent.
-func (q *Queue) SendAfter(ctx context.Context, delay time.Duration, body string) error {
+func (q *Queue) SendAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration, body string) error {
 	if delay > MaxDelay {
 		return fmt.Errorf("send to %s after %s: SQS delays a message for %s at most", q.name, delay, MaxDelay)
 	}
 	delay = max(0, delay)
-	return q.send(ctx, []string{body}, int32((delay+time.Second-1)/time.Second)) // rounded up: too long is better than too short
+	return q.send(ctx, tenant, []string{body}, int32((delay+time.Second-1)/time.Second)) // rounded up: too long is better than too short
 }
 
-// send sends the bodies with a delay in seconds.
-func (q *Queue) send(ctx context.Context, bodies []string, delay int32) error {
+// send sends the bodies with a delay in seconds. The tenant is their message group: on a
+// standard queue SQS delivers the messages of a group with a large backlog after others (see
+// "Amazon SQS fair queues" in its developer guide). It does not order them.
+func (q *Queue) send(ctx context.Context, tenant audit.TenantID, bodies []string, delay int32) error {
 	for i, body := range bodies {
 		if err := q.check(body); err != nil {
 			return fmt.Errorf("send to %s: body %d: %w", q.name, i, err)
@@ -89,7 +93,7 @@ func (q *Queue) send(ctx context.Context, bodies []string, delay int32) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxConcurrentBatches)
 	for _, batch := range batches(bodies, q.maxBytes) {
-		group.Go(func() error { return q.sendBatch(ctx, url, batch, delay) })
+		group.Go(func() error { return q.sendBatch(ctx, url, tenant, batch, delay) })
 	}
 	return group.Wait()
 }
@@ -145,9 +149,9 @@ func batches(bodies []string, maxBytes int) [][]message {
 }
 
 // sendBatch sends until every message is in the queue, one is refused, or the attempts are used up.
-func (q *Queue) sendBatch(ctx context.Context, url *string, pending []message, delay int32) error {
+func (q *Queue) sendBatch(ctx context.Context, url *string, tenant audit.TenantID, pending []message, delay int32) error {
 	for attempt := 1; ; attempt++ {
-		failed, err := q.sendOnce(ctx, url, pending, delay)
+		failed, err := q.sendOnce(ctx, url, tenant, pending, delay)
 		if err != nil {
 			return fmt.Errorf("send %d messages to %s: %w", len(pending), q.name, err)
 		}
@@ -166,10 +170,14 @@ func (q *Queue) sendBatch(ctx context.Context, url *string, pending []message, d
 }
 
 // sendOnce sends a batch once. It returns the messages that SQS does not confirm.
-func (q *Queue) sendOnce(ctx context.Context, url *string, batch []message, delay int32) ([]SendFailure, error) {
+func (q *Queue) sendOnce(ctx context.Context, url *string, tenant audit.TenantID, batch []message, delay int32) ([]SendFailure, error) {
 	entries := make([]types.SendMessageBatchRequestEntry, len(batch))
+	var group *string
+	if tenant != "" {
+		group = aws.String(string(tenant))
+	}
 	for i := range batch {
-		entries[i] = types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: &batch[i].body, DelaySeconds: delay}
+		entries[i] = types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: &batch[i].body, DelaySeconds: delay, MessageGroupId: group}
 	}
 	answer, err := q.client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: url, Entries: entries})
 	if err != nil {

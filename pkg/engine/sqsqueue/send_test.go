@@ -59,7 +59,7 @@ func TestSendGroupsUpToTheLimits(t *testing.T) {
 			}
 			q := newStrict(t, service, options)
 			sent := bodies(test.sizes...)
-			if err := q.Send(t.Context(), sent); err != nil {
+			if err := q.Send(t.Context(), "acme", sent); err != nil {
 				t.Fatal(err)
 			}
 			slices.Sort(service.batches)
@@ -94,7 +94,7 @@ func TestSendRefusesWhatSQSWouldBeforeAnythingIsSent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			service := &strict{}
-			err := newStrict(t, service, sqsqueue.Options{}).Send(t.Context(), []string{"good", test.body})
+			err := newStrict(t, service, sqsqueue.Options{}).Send(t.Context(), "acme", []string{"good", test.body})
 			if !errors.Is(err, test.want) {
 				t.Fatalf("got %v, want %v", err, test.want)
 			}
@@ -116,7 +116,7 @@ func TestSendRepeatsOnlyWhatFailed(t *testing.T) {
 		return "", false
 	}}
 	q := newStrict(t, service, sqsqueue.Options{Backoff: noBackoff})
-	if err := q.Send(t.Context(), []string{"0", "1", "2", "3", "4"}); err != nil {
+	if err := q.Send(t.Context(), "acme", []string{"0", "1", "2", "3", "4"}); err != nil {
 		t.Fatal(err)
 	}
 	if want := []int{5, 2, 2, 2}; !slices.Equal(service.batches, want) {
@@ -146,7 +146,7 @@ func TestSendAfterCountsInSecondsAndNeverTooFew(t *testing.T) {
 		service := &strict{fail: func(_ string, try int) (string, bool) {
 			return map[bool]string{true: "InternalError"}[try == 1], false // a repeated message has the delay again
 		}}
-		err := newStrict(t, service, sqsqueue.Options{Backoff: noBackoff}).SendAfter(t.Context(), test.delay, "x")
+		err := newStrict(t, service, sqsqueue.Options{Backoff: noBackoff}).SendAfter(t.Context(), "acme", test.delay, "x")
 		if (err == nil) != (test.want != nil) {
 			t.Errorf("%v: got error %v, want sent %v", test.delay, err, test.want != nil)
 		}
@@ -160,7 +160,7 @@ func TestSendAfterRefusesTheBodiesThatSendDoes(t *testing.T) {
 	service := &strict{}
 	q := newStrict(t, service, sqsqueue.Options{})
 	for body, want := range map[string]error{"": sqsqueue.ErrBody, "\x00": sqsqueue.ErrBody, strings.Repeat("x", sqsqueue.MaxBytes+1): audit.ErrTooLarge} {
-		if err := q.SendAfter(t.Context(), time.Second, body); !errors.Is(err, want) {
+		if err := q.SendAfter(t.Context(), "acme", time.Second, body); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	}
@@ -188,7 +188,7 @@ func TestSendTellsWhatIsNotInTheQueue(t *testing.T) {
 			}}
 			sent := bodies(slices.Repeat([]int{1}, 25)...)
 			sent[12] = "poison"
-			err := newStrict(t, service, sqsqueue.Options{Backoff: noBackoff}).Send(t.Context(), sent)
+			err := newStrict(t, service, sqsqueue.Options{Backoff: noBackoff}).Send(t.Context(), "acme", sent)
 			var failure *sqsqueue.SendError
 			if !errors.As(err, &failure) {
 				t.Fatalf("got %v", err)
@@ -212,7 +212,7 @@ func TestSendEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	service := &strict{fail: func(string, int) (string, bool) { return "InternalError", false }}
 	q := newStrict(t, service, sqsqueue.Options{Backoff: func(int) time.Duration { cancel(); return time.Hour }})
-	if err := q.Send(ctx, []string{"x"}); !errors.Is(err, context.Canceled) {
+	if err := q.Send(ctx, "acme", []string{"x"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -221,7 +221,7 @@ func TestTheURLIsAskedForOnce(t *testing.T) {
 	service := &strict{}
 	q := newStrict(t, service, sqsqueue.Options{})
 	for range 3 {
-		if err := q.Send(t.Context(), []string{"x"}); err != nil {
+		if err := q.Send(t.Context(), "acme", []string{"x"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -251,7 +251,7 @@ func TestPackedMessagesHaveOnlyCharactersThatSQSTakes(t *testing.T) {
 		for _, line := range []string{member, `{"` + member + `":1}`, `{"action":"` + member + `"}`, `{"timestamp":"` + member + `"}`} {
 			messages = append(messages, deadLetterOf(t, line))
 		}
-		if err := q.Send(context.Background(), messages); err != nil {
+		if err := q.Send(context.Background(), "acme", messages); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -291,7 +291,7 @@ func TestSendCostsAtMostOneTwentiethOfARequestPerEntry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := q.Send(t.Context(), messages); err != nil {
+		if err := q.Send(t.Context(), "acme", messages); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -144,6 +144,9 @@ func eventOf(queue string, messages []sqlite.Message) events.SQSEvent {
 				"ApproximateReceiveCount": strconv.Itoa(m.ReceiveCount), "SentTimestamp": strconv.FormatInt(m.SentAt.UnixMilli(), 10),
 			},
 		}
+		if m.Tenant != "" {
+			event.Records[i].Attributes[lambdaedge.MessageGroupID] = string(m.Tenant)
+		}
 	}
 	return event
 }

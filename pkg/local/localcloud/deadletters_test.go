@@ -37,7 +37,7 @@ func TestEndToEndDeadLettersPoisonAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	sqs := queues.New(engines)
-	if err := sqs.Queue(manifest.QueueIngest).Send(t.Context(), bodies); err != nil {
+	if err := sqs.Queue(manifest.QueueIngest).Send(t.Context(), "acme", bodies); err != nil {
 		t.Fatal(err)
 	}
 	admin.eventually(99)
@@ -65,7 +65,7 @@ func TestEndToEndRedrivesDeadLetters(t *testing.T) {
 	sqs := queues.New(engines)
 	queue, deadLetters := sqs.Queue(manifest.QueueIngest), sqs.Queue(manifest.QueueIngest.DeadLetters())
 	for range 2 {
-		if err := deadLetters.Send(t.Context(), append(bodies, bodies...)); err != nil {
+		if err := deadLetters.Send(t.Context(), "acme", append(bodies, bodies...)); err != nil {
 			t.Fatal(err)
 		}
 		reports := 0

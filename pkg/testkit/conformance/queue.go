@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
@@ -17,6 +18,7 @@ import (
 type QueueMessage struct {
 	ID, Body, Receipt string
 	ReceiveCount      int
+	Tenant            audit.TenantID
 }
 
 // MessageQueue is the sending and receiving side of a queue.
@@ -53,6 +55,7 @@ func Queue(t *testing.T, open func(t *testing.T, visibility time.Duration, maxRe
 		"RedriveBringsDeadLettersBack": queueRedrives,
 		"ConsumersAtOnceGetEachOnce":   queueConcurrently,
 		"CancelledCallsDoNoHarm":       queueCancelled,
+		"NamesTheTenant":               queueNamesTheTenant,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, func(visibility time.Duration, maxReceives int) MessageQueue { return open(t, visibility, maxReceives) })
@@ -110,12 +113,12 @@ func sortedBodies(messages []QueueMessage) []string {
 func queueDelivers(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Minute, 5)
 	wantEmpty(t, q)
-	noError(t, q.Send(t.Context(), nil))
+	noError(t, q.Send(t.Context(), "acme", nil))
 	var sent []string
 	for i := range 25 {
 		sent = append(sent, fmt.Sprintf("body %02d", i))
 	}
-	noError(t, q.Send(t.Context(), sent))
+	noError(t, q.Send(t.Context(), "acme", sent))
 	wantDepth(t, q, 25, 0, 0)
 	got := receive(t, q, 25)
 	if bodies := sortedBodies(got); !slices.Equal(bodies, sent) {
@@ -142,7 +145,7 @@ func queueKeepsBodies(t *testing.T, open func(time.Duration, int) MessageQueue) 
 		large[i] = "ABCabc+/="[i*i%9]
 	}
 	sent := []string{string(large), `{"json":"\u0000"}`, `'; DROP TABLE messages; --`, "größe 日本", "x"}
-	noError(t, q.Send(t.Context(), sent))
+	noError(t, q.Send(t.Context(), "acme", sent))
 	slices.Sort(sent)
 	if got := sortedBodies(receive(t, q, len(sent))); !slices.Equal(got, sent) {
 		t.Fatalf("got the bodies %q, want %q", got, sent)
@@ -152,7 +155,7 @@ func queueKeepsBodies(t *testing.T, open func(time.Duration, int) MessageQueue) 
 func queueHides(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	const visibility = 3 * time.Second
 	q := open(visibility, 5)
-	noError(t, q.Send(t.Context(), []string{"one"}))
+	noError(t, q.Send(t.Context(), "acme", []string{"one"}))
 	received := time.Now()
 	first := receive(t, q, 1)[0]
 	wantEmpty(t, q)
@@ -173,7 +176,7 @@ func queueHides(t *testing.T, open func(time.Duration, int) MessageQueue) {
 
 func queueIgnoresStaleReceipts(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Minute, 5)
-	noError(t, q.Send(t.Context(), []string{"one", "two"}))
+	noError(t, q.Send(t.Context(), "acme", []string{"one", "two"}))
 	got := receive(t, q, 2)
 	noError(t, q.ChangeVisibility(t.Context(), got[0].Receipt, 0))
 	again := receive(t, q, 1)[0]
@@ -189,7 +192,7 @@ func queueIgnoresStaleReceipts(t *testing.T, open func(time.Duration, int) Messa
 func queueChangesVisibility(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	const visibility = 3 * time.Second
 	q := open(visibility, 5)
-	noError(t, q.Send(t.Context(), []string{"one"}))
+	noError(t, q.Send(t.Context(), "acme", []string{"one"}))
 	m := receive(t, q, 1)[0]
 	noError(t, q.ChangeVisibility(t.Context(), m.Receipt, time.Minute))
 	time.Sleep(visibility + 200*time.Millisecond) // past the queue's own timeout
@@ -209,7 +212,7 @@ func queueWaits(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	var sender sync.WaitGroup
 	sender.Go(func() {
 		time.Sleep(200 * time.Millisecond)
-		if err := q.Send(t.Context(), []string{"late"}); err != nil {
+		if err := q.Send(t.Context(), "acme", []string{"late"}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -251,7 +254,7 @@ func queueDelays(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	sent := map[string]time.Time{}
 	for body, delay := range delays {
 		sent[body] = time.Now() // before it is in the queue
-		noError(t, q.SendAfter(t.Context(), delay, body))
+		noError(t, q.SendAfter(t.Context(), "acme", delay, body))
 	}
 	for body, at := range receiveUntil(t, q, len(delays)) {
 		if after := at.Sub(sent[body]); after < delays[body] || after > max(0, delays[body])+timeout/2 {
@@ -266,7 +269,7 @@ func queueWakesUp(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	var sender sync.WaitGroup
 	sender.Go(func() { // while the other side waits
 		time.Sleep(200 * time.Millisecond)
-		if err := q.SendAfter(t.Context(), time.Second, "late"); err != nil {
+		if err := q.SendAfter(t.Context(), "acme", time.Second, "late"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -288,11 +291,11 @@ func queueWakesUp(t *testing.T, open func(time.Duration, int) MessageQueue) {
 func queueLimitsDelays(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Minute, 5)
 	const limit = 15 * time.Minute
-	if err := q.SendAfter(t.Context(), limit+1, "never"); err == nil {
+	if err := q.SendAfter(t.Context(), "acme", limit+1, "never"); err == nil {
 		t.Error("a delay over the limit was accepted, want an error")
 	}
 	wantDepth(t, q, 0, 0, 0)
-	noError(t, q.SendAfter(t.Context(), limit, "later"))
+	noError(t, q.SendAfter(t.Context(), "acme", limit, "later"))
 	wantDepth(t, q, 0, 1, 0)
 	wantEmpty(t, q)
 }
@@ -309,7 +312,7 @@ func deadLetter(t *testing.T, q MessageQueue, maxReceives int) {
 
 func queueBuries(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Minute, 2)
-	noError(t, q.Send(t.Context(), []string{"poison"}))
+	noError(t, q.Send(t.Context(), "acme", []string{"poison"}))
 	first := receive(t, q, 1)[0]
 	noError(t, q.ChangeVisibility(t.Context(), first.Receipt, 0))
 	deadLetter(t, q, 1)
@@ -321,7 +324,7 @@ func queueBuries(t *testing.T, open func(time.Duration, int) MessageQueue) {
 func queueRedrives(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Minute, 2)
 	for range 2 { // the same letter may die and be brought back again and again
-		noError(t, q.Send(t.Context(), []string{"poison"}))
+		noError(t, q.Send(t.Context(), "acme", []string{"poison"}))
 		deadLetter(t, q, 2)
 		wantDepth(t, q, 0, 0, 1)
 		noError(t, q.Redrive(t.Context()))
@@ -353,7 +356,7 @@ func queueConcurrently(t *testing.T, open func(time.Duration, int) MessageQueue)
 	for s := range senders {
 		workers.Go(func() {
 			for i := range each {
-				if err := q.Send(ctx, []string{fmt.Sprintf("%d-%d", s, i)}); err != nil {
+				if err := q.Send(ctx, "acme", []string{fmt.Sprintf("%d-%d", s, i)}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -394,7 +397,7 @@ func queueConcurrently(t *testing.T, open func(time.Duration, int) MessageQueue)
 
 func queueCancelled(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Second, 100)
-	if err := q.Send(cancelled(t), []string{"never"}); !errors.Is(err, context.Canceled) {
+	if err := q.Send(cancelled(t), "acme", []string{"never"}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Send with a cancelled context: %v, want context.Canceled", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -406,13 +409,13 @@ func queueCancelled(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	for i := range 40 {
 		body := fmt.Sprint(i)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*50)*time.Microsecond)
-		if q.Send(ctx, []string{body}) == nil {
+		if q.Send(ctx, "acme", []string{body}) == nil {
 			sent = append(sent, body)
 		}
 		_, _ = q.Receive(ctx, 1, 0) // received messages return after the visibility timeout
 		cancel()
 	}
-	noError(t, q.Send(t.Context(), []string{"last"}))
+	noError(t, q.Send(t.Context(), "acme", []string{"last"}))
 	got := map[string]bool{}
 	eventually(t, "receiving what was acknowledged", func() bool {
 		for _, m := range must[[]QueueMessage](t)(q.Receive(t.Context(), 10, 100*time.Millisecond)) {
@@ -420,4 +423,36 @@ func queueCancelled(t *testing.T, open func(time.Duration, int) MessageQueue) {
 		}
 		return got["last"] && !slices.ContainsFunc(sent, func(body string) bool { return !got[body] })
 	})
+}
+
+// queueNamesTheTenant: the tenant of a message stays known, also as a dead letter and after a
+// redrive.
+func queueNamesTheTenant(t *testing.T, open func(time.Duration, int) MessageQueue) {
+	q := open(time.Millisecond, 1)
+	want := map[string]audit.TenantID{"a": "acme", "b": "globex-2", "none": ""}
+	for body, tenant := range want {
+		noError(t, q.Send(t.Context(), tenant, []string{body}))
+	}
+	check := func() {
+		t.Helper()
+		for _, m := range receive(t, q, len(want)) {
+			if m.Tenant != want[m.Body] {
+				t.Errorf("message %q is of tenant %q, want %q", m.Body, m.Tenant, want[m.Body])
+			}
+		}
+	}
+	check()
+	for deadline := time.Now().Add(timeout); ; time.Sleep(10 * time.Millisecond) {
+		must[[]QueueMessage](t)(q.Receive(t.Context(), 10, 0)) // moves what was received too often
+		_, _, dead, err := q.Depth(t.Context())
+		noError(t, err)
+		if dead == int64(len(want)) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d messages are dead letters, want %d", dead, len(want))
+		}
+	}
+	noError(t, q.Redrive(t.Context()))
+	check()
 }

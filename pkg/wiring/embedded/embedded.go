@@ -47,7 +47,7 @@ func UseIndex(stores *wiring.Stores, db *sqlite.DB) { stores.Index = db.Index() 
 
 // UseQueues puts the engine under the queues.
 func UseQueues(stores *wiring.Stores, db *sqlite.DB) {
-	stores.CheckSpace = db.CheckSpace
+	stores.CheckSpace, stores.LocalDeadLetters = db.CheckSpace, db.DeadLetters()
 	stores.Queue = func(name manifest.QueueName) wiring.Queue { return Queue(db, name) }
 	stores.DeadLetters = func(name manifest.QueueName) ingest.Queue {
 		return db.Queue(Named(name.DeadLetters()), deadLetterVisibility, 0)

@@ -1,0 +1,49 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+)
+
+// A queue is fair by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing",
+// SIGCOMM 1996). Each message has a turn, and messages are received in the order of their
+// turns. A message follows the last one of its tenant, but it never has an earlier turn than
+// what was received last. So the messages of a tenant with a long backlog lie between those
+// of others, and a tenant without a backlog is next.
+
+// takeTurns returns the first of n consecutive turns of the tenant in the queue.
+func (b *batch) takeTurns(queue, tenant string, n int) (first int64, err error) {
+	received, err := b.turnOr0(`SELECT turn FROM queue_turns WHERE queue = ?`, queue)
+	if err != nil {
+		return 0, err
+	}
+	last, err := b.turnOr0(`SELECT turn FROM tenant_turns WHERE queue = ? AND tenant = ?`, queue, tenant)
+	if err != nil {
+		return 0, err
+	}
+	last = max(last, received)
+	_, err = b.exec(`INSERT INTO tenant_turns (queue, tenant, turn) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET turn = ?3`,
+		queue, tenant, last+int64(n))
+	return last + 1, err
+}
+
+func (b *batch) turnOr0(query string, args ...any) (int64, error) {
+	turn, err := b.int64(context.Background(), query, args...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return turn, err
+}
+
+// receivedTurn notes the turn of a message that was received.
+func (b *batch) receivedTurn(queue string, turn int64) error {
+	_, err := b.exec(`INSERT INTO queue_turns (queue, turn) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET turn = ?2 WHERE turn < ?2`, queue, turn)
+	return err
+}
+
+// forgetTurns removes what an empty queue knows about tenants.
+func (b *batch) forgetTurns(queue string) error {
+	_, err := b.exec(`DELETE FROM tenant_turns WHERE queue = ?`, queue)
+	return err
+}

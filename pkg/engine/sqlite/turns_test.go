@@ -1,0 +1,93 @@
+package sqlite_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+)
+
+// receiveTenants receives n messages and returns how many are of each tenant.
+func receiveTenants(t *testing.T, q *sqlite.Queue, n int) map[audit.TenantID]int {
+	t.Helper()
+	messages, err := q.Receive(t.Context(), n, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := map[audit.TenantID]int{}
+	receipts := make([]string, len(messages))
+	for i, m := range messages {
+		of[m.Tenant]++
+		receipts[i] = m.Receipt
+	}
+	if err := q.Delete(t.Context(), receipts); err != nil {
+		t.Fatal(err)
+	}
+	return of
+}
+
+func sendMany(t *testing.T, q *sqlite.Queue, tenant audit.TenantID, n int) {
+	t.Helper()
+	bodies := make([]string, n)
+	for i := range bodies {
+		bodies[i] = fmt.Sprint(i)
+	}
+	if err := q.Send(t.Context(), tenant, bodies); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTenantsTakeTurns: a tenant that sends a little is served at once, whatever the backlog
+// of another, each time it sends.
+func TestTenantsTakeTurns(t *testing.T) {
+	q := open(t).Queue("q", time.Minute, 5)
+	sendMany(t, q, "big", 2000)
+	receiveTenants(t, q, 100)
+	for round := range 5 {
+		sendMany(t, q, "big", 100)
+		sendMany(t, q, "small", 5)
+		if got := receiveTenants(t, q, 10)["small"]; got != 5 {
+			t.Errorf("round %d: %d of the next 10 messages are of the small tenant, want all its 5", round, got)
+		}
+	}
+	sendMany(t, q, "small", 500)
+	of := receiveTenants(t, q, 400)
+	for _, tenant := range []audit.TenantID{"big", "small"} {
+		if of[tenant] != 200 {
+			t.Errorf("%d of 400 messages are of %s, want half of them: both have a backlog", of[tenant], tenant)
+		}
+	}
+}
+
+// TestTurnsAreNotSaved: a tenant that had the queue for itself has no disadvantage later.
+func TestTurnsAreNotSaved(t *testing.T) {
+	q := open(t).Queue("q", time.Minute, 5)
+	sendMany(t, q, "first", 1000)
+	receiveTenants(t, q, 1000)
+	receiveTenants(t, q, 1) // finds the queue empty
+	sendMany(t, q, "first", 100)
+	sendMany(t, q, "second", 100)
+	if got := receiveTenants(t, q, 100)["first"]; got != 50 {
+		t.Errorf("%d of 100 messages are of the first tenant, want 50", got)
+	}
+}
+
+func TestDeadLettersOfATenantArePurged(t *testing.T) {
+	db := open(t)
+	dead := db.Queue("q-dlq", time.Minute, 0)
+	sendMany(t, dead, "acme", 25)
+	sendMany(t, dead, "other", 3)
+	sendMany(t, db.Queue("q", time.Minute, 5), "acme", 2)
+	purgeStore(t, "dead letters", db.DeadLetters(), "acme", 10)
+	for name, want := range map[string]int64{"q-dlq": 3, "q": 2} {
+		visible, _, _, err := db.Queue(name, time.Minute, 5).Depth(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if visible != want {
+			t.Errorf("the queue %s has %d messages, want %d", name, visible, want)
+		}
+	}
+}
