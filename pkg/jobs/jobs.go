@@ -81,7 +81,8 @@ type Job struct {
 	// Failures counts the slices that failed since the last that did not.
 	Failures int `json:"failures,omitempty"`
 	// ResumeAt is when Plan sends the job's message again unless the job is saved before. By
-	// then its message was lost or its worker killed.
+	// then its message was lost or its worker killed. A store need not keep it once the job is
+	// finished.
 	ResumeAt time.Time `json:"resume_at"`
 	// Resent counts how often Plan has sent the message since a worker last took the job.
 	Resent int `json:"resent,omitempty"`
