@@ -20,8 +20,8 @@ type Placement struct {
 const FamilyOwn = "own"
 
 // MinPlacementNotice is how far ahead a placement begins. By then every process knows it:
-// records are cached for up to 15 minutes, and clocks may be a day off.
-const MinPlacementNotice = 25 * time.Hour
+// records are cached for up to 15 minutes.
+const MinPlacementNotice = MaxClockError + time.Hour
 
 // maxPlacements bounds a tenant's placements: two changes a month for over forty years.
 const maxPlacements = 1000

@@ -16,6 +16,15 @@ import (
 // BasePath is where the HTTP API begins.
 const BasePath = "/api/v1"
 
+// The headers of the HTTP API.
+const (
+	TenantHeader    = "X-Tenant-ID"  // of a request: the tenant whose log it is
+	RequestIDHeader = "X-Request-Id" // of a request and its answer, in the canonical form of net/http
+)
+
+// AuthorizerTTL is how long API Gateway caches the answers of the authorizer.
+const AuthorizerTTL = 60 * time.Second
+
 // Function is one Lambda: the folder functions/<Name>.
 type Function struct {
 	Name    string // verb-noun

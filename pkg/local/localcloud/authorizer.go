@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	// policyTTL is how long API Gateway caches an authorizer's answer in our deployments.
-	policyTTL = 60 * time.Second
 	// maxPolicies bounds the cache. A policy has at most 8 KB.
 	maxPolicies = 1000
 )
@@ -84,7 +82,7 @@ func (a *authorizer) policy(ctx context.Context, route manifest.Route, event eve
 	if p, found := a.cached(key); found && complete {
 		return p, nil
 	}
-	expiresAt := a.now().Add(policyTTL)
+	expiresAt := a.now().Add(manifest.AuthorizerTTL)
 	response, err := a.function(ctx, lambdaedge.AuthorizerEvent(event, methodARN(&event)))
 	if err == nil {
 		err = wellFormed(response)
