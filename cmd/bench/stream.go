@@ -104,8 +104,8 @@ func (b *bench) streamTo(ctx context.Context, subscribers int) (result streamed,
 // errAll ends a stream that has brought everything.
 var errAll = errors.New("everything is there")
 
-// listen returns when each entry came, by its request id. It calls listening
-// once the stream runs, or has failed.
+// listen returns when each entry came, by its request id. It calls listening once the
+// stream runs, or has failed.
 func (s *service) listen(ctx context.Context, listening func()) (map[string]time.Time, error) {
 	begun := sync.OnceFunc(listening)
 	defer begun()

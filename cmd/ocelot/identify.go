@@ -103,8 +103,8 @@ func with(line []byte, members map[string]member, values map[string]string) []by
 			follows = true
 		}
 	}
-	// From the end, so that no edit moves the place of another; of two at the
-	// same place the later one comes to stand first, and ends in its comma.
+	// From the end, so that no edit moves the place of another. Of two edits at the same
+	// place, the later one is inserted first and ends in its comma.
 	slices.SortStableFunc(edits, func(a, b edit) int { return b.start - a.start })
 	out := slices.Clone(line)
 	for _, e := range edits {

@@ -130,10 +130,10 @@ type Queue interface {
 // MaxDelay is the longest delay of a message. SQS allows no longer one.
 const MaxDelay = 15 * time.Minute
 
-// Purger removes the records of a deleted tenant from one store, in steps: it removes
-// about limit records and returns how many it removed, 0 only if the tenant has none left.
-// It may remove more than limit at once if that is one cheap operation, such as dropping an
-// index. Several calls may run at the same time.
+// Purger removes the records of a deleted tenant from one store, in steps. Purge removes
+// about limit records and returns how many it removed. It returns 0 only if the tenant has
+// none left. It may remove more than limit at once if that is one cheap operation, such as
+// dropping an index. Several calls may run at the same time.
 type Purger interface {
 	Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error)
 }

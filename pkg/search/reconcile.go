@@ -87,9 +87,9 @@ type comparison struct {
 }
 
 // compare compares a range by its counts, and by its ids only if the counts differ. The
-// index holds only what is stored, so equal counts mean equal entries: it is counted first,
-// so that an entry that is stored meanwhile makes the counts differ. A day with many entries
-// is then compared hour by hour.
+// index holds only what is stored, so equal counts mean equal entries. It is counted
+// first, so that an entry that is stored meanwhile makes the counts differ. A day with
+// many entries is then compared hour by hour.
 func (c *comparison) compare(ctx context.Context, from, to time.Time) error {
 	tenant := c.found.Tenant
 	indexed, err := c.Index.Count(ctx, tenant, from, to)

@@ -28,10 +28,10 @@ type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 }
 
-// Gate is what every function's requests pass on their way in and out: request
-// id, authentication, tenant, permission, limits, compression, problem
-// documents, access log, recovery from panics. Every exported field is
-// required. One Gate serves all functions; it must not be copied after first use.
+// Gate is what every request passes on its way in and out. It handles the request id,
+// authentication, tenant, permission, limits, compression, problem documents, the
+// access log and panics. Every exported field is required. One Gate serves all
+// functions; it must not be copied after first use.
 type Gate struct {
 	// Authenticator verifies the credential if the request's context has no principal.
 	// Behind API Gateway the authorizer sets the principal.

@@ -12,8 +12,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// IDs implements search.IDLister. It goes by _id from the given id on, and returns
-// only ids on the wire. It may read from a secondary, which can be behind.
+// IDs implements search.IDLister. It reads in the order of _id from the given id on.
+// MongoDB sends only the ids. It may read from a secondary, which can be behind.
 func (s *Entries) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
 	ids, err := s.ids(ctx, tenant, audit.Time{From: from, To: to}, after, min(limit, search.MaxIDs))
 	if err != nil {

@@ -54,7 +54,7 @@ func (db *DB) purgeFrom(ctx context.Context, p partition, tenant audit.TenantID,
 }
 
 // purgePartition drops the partition of a dedicated tenant and returns how many entries it
-// had. Entries that are written at this moment may be dropped without being counted. The
+// had. Entries that are written at the same time may be dropped without being counted. The
 // record of the partition stays, so that the next purge finds an entry that a late write
 // stores.
 func (db *DB) purgePartition(ctx context.Context, p partition) (int, error) {

@@ -133,7 +133,7 @@ func (s scope) patterns() string {
 }
 
 // routing returns the routing of requests, "" if they go to every shard. Only pools are
-// routed, so a request that also addresses an own family is not.
+// routed. A request that also addresses a tenant's own family is not.
 func (s scope) routing() string {
 	for _, f := range s.families() {
 		if !f.pool {

@@ -38,7 +38,7 @@ func (x *Index) Sizes(ctx context.Context, month time.Time) (own map[audit.Tenan
 	for _, index := range listed {
 		n, err := strconv.ParseInt(index.Count, 10, 64)
 		if err != nil {
-			continue // its shards do not answer at this moment
+			continue // its shards do not answer now
 		}
 		if name, ok := strings.CutPrefix(index.Index, ownPrefix); ok {
 			own[audit.TenantID(strings.TrimSuffix(name, "."+suffix))] = n

@@ -193,7 +193,7 @@ func (w *writer) eraseLogSoon() {
 	}
 }
 
-// eraseTimer returns a channel that fires when the log is to be erased.
+// eraseTimer returns a channel that fires when it is time to erase the log.
 func (w *writer) eraseTimer() <-chan time.Time {
 	if w.eraseLogAt.IsZero() {
 		return nil

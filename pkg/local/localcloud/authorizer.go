@@ -23,9 +23,9 @@ const (
 	maxPolicies = 1000
 )
 
-// authorizer invokes the authorizer function and applies its policy to the called method. As
-// API Gateway does, it caches a policy by the request's identity sources and applies it to
-// later requests with the same sources, whatever method they call.
+// authorizer invokes the authorizer function and applies its policy to the called method.
+// As API Gateway does, it caches a policy by the request's identity sources. It applies
+// the policy to later requests with the same sources, whatever method they call.
 type authorizer struct {
 	function authorizerFunction
 	now      func() time.Time
