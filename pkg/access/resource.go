@@ -91,7 +91,7 @@ func (s Scope) Expr() audit.Expr {
 }
 
 // resourceExpr uses one condition for all resources that are a type, and one for the ids
-// of each other type. Many resources thus result in a small expression.
+// of each other type. Many resources therefore result in a small expression.
 func (s Scope) resourceExpr() audit.Expr {
 	var types, typesWithIDs []string
 	ids := map[string][]string{}

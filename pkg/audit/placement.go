@@ -48,10 +48,10 @@ func FamilyAt(placements []Placement, receivedAt time.Time) string {
 
 // Place adds a placement to the record, unless the tenant's last one has the family
 // already. It reports whether it did. The placement begins MinPlacementNotice after now. It
-// returns an error if the family is no family, or if the tenant has too many placements.
+// returns an error if the family is not valid, or if the tenant has too many placements.
 func (t *Tenant) Place(family string, now time.Time) (bool, error) {
 	if family != FamilyOwn && !IsPool(family) {
-		return false, fmt.Errorf("%q is no family of indexes", family)
+		return false, fmt.Errorf("%q is not a family of indexes", family)
 	}
 	last := Placement{Family: FamilyOwn}
 	if n := len(t.Placements); n > 0 {

@@ -55,7 +55,7 @@ func problemFrom(response *http.Response, body []byte) *Problem {
 	p := &Problem{}
 	mediaType, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";")
 	if strings.TrimSpace(mediaType) != "application/problem+json" || json.Unmarshal(body, p) != nil {
-		*p = Problem{Detail: "the answer is no problem document; is this address an Ocelot service?"}
+		*p = Problem{Detail: "the answer is not a problem document. Is this address an Ocelot service?"}
 		if location := response.Header.Get("Location"); location != "" {
 			p.Detail = "the service redirects to " + location + "; use that address"
 		}

@@ -94,7 +94,7 @@ func (d *delivery) yield(ctx context.Context) error {
 	return d.resume(ctx, d.Connection, resumeAfterYield)
 }
 
-// The ends of a delivery that are no failures of the service; ErrGone is another.
+// The ends of a delivery that are not failures of the service. ErrGone is another.
 var (
 	// errNotSent says that the gateway did not accept a frame.
 	errNotSent = errors.New("the frame was not sent")

@@ -104,7 +104,7 @@ func logOperations() []Operation {
 	}
 }
 
-// bulkItem is anything: what is no NewEntry is rejected by itself.
+// bulkItem is anything. An item that is not a NewEntry is rejected alone.
 func bulkItem() *Schema {
 	return &Schema{AnyOf: []*Schema{ref("NewEntry"), {Description: "Anything else is rejected alone."}}}
 }

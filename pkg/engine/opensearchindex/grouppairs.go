@@ -78,7 +78,7 @@ func (g *grouping) countPairsWithin(outer ranking) (groupCounts, error) {
 }
 
 // indexedValues returns the values as their field is indexed, but not the
-// blank one of a path of the metadata, which is no token.
+// blank one of a path of the metadata, which is not a token.
 func indexedValues(field audit.Field, r ranking) []string {
 	path, ofMetadata := field.MetadataPath()
 	indexed := []string{}

@@ -66,7 +66,7 @@ func (x *Index) scope(ctx context.Context, tenant audit.TenantID) (scope, error)
 	}
 	for _, p := range recorded {
 		if p.Family != audit.FamilyOwn && !audit.IsPool(p.Family) {
-			return scope{}, fmt.Errorf("the placement %q is no family of indexes", p.Family)
+			return scope{}, fmt.Errorf("the placement %q is not a family of indexes", p.Family)
 		}
 	}
 	if len(recorded) > 0 {
@@ -117,7 +117,7 @@ func (s scope) families() []family {
 }
 
 // patterns returns what addresses the indexes of the scope in a path. Each name ends with a
-// wildcard, so that a month without an index is no error and a closed index is one.
+// wildcard, so that a month without an index is not an error and a closed index is one.
 func (s scope) patterns() string {
 	months := []string{""}
 	if named := monthsOf(s.from, s.to, s.index.config.Now()); len(named) > 0 && len(named) <= maxNamedMonths {

@@ -98,7 +98,7 @@ func (x *Index) Prepare(ctx context.Context, name string, tenant audit.TenantID,
 		}
 		f = x.ownFamily(tenant)
 	case !audit.IsPool(name):
-		return fmt.Errorf("%q is no family of indexes", name)
+		return fmt.Errorf("%q is not a family of indexes", name)
 	}
 	return x.create(ctx, f, monthAt(month), shards)
 }
