@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // figure is one line of the table.
@@ -52,16 +53,33 @@ func table(figures []figure) string {
 // render is the whole document.
 func render(machine string, begun time.Time, took time.Duration, figures []figure) string {
 	var b strings.Builder
-	b.WriteString("# Performance\n\nMeasured and written by `make bench` (cmd/bench); not edited by hand.\n\n")
+	b.WriteString("# Performance\n\n`make bench` (cmd/bench) measures and writes this page. Do not edit it by hand.\n\n")
 	fmt.Fprintf(&b, "- Date: %s, within %s\n%s\n", begun.UTC().Format(time.DateOnly), took.Round(time.Second), machine)
 	b.WriteString(table(figures))
 	b.WriteString("\nHow each was measured:\n\n")
 	for _, f := range figures {
 		if f.how != "" {
-			fmt.Fprintf(&b, "- **%s**: %s\n", f.name, f.how)
+			b.WriteString(item("**" + f.name + ".** " + f.how))
 		}
 	}
 	return b.String()
+}
+
+// item returns an item of a Markdown list, in lines of at most 100 columns.
+func item(text string) string {
+	var b strings.Builder
+	b.WriteString("-")
+	column := 1
+	for word := range strings.FieldsSeq(text) {
+		length := 1 + utf8.RuneCountInString(word)
+		if column+length > 100 {
+			b.WriteString("\n ")
+			column = 1
+		}
+		b.WriteString(" " + word)
+		column += length
+	}
+	return b.String() + "\n"
 }
 
 // quantile returns the q-quantile (0 to 1) of values, which it sorts.

@@ -121,7 +121,7 @@ func measureIngest(ctx context.Context, _ *bench) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	how := fmt.Sprintf("processor time (getrusage) of the whole handler, from the request to the queue, over that of encoding/json decoding the same bytes into a struct with maps for the objects; %d pairs in turn", cpuPairs)
+	how := fmt.Sprintf("Processor time (getrusage) of the whole handler, from the request to the queue. It is divided by the time that encoding/json takes to decode the same bytes. That decodes into a struct with maps for the objects. %d pairs in turn.", cpuPairs)
 	return []figure{
 		atMost("ingest handler, bulk of 100 one-KB entries ÷ decoding", "%.2f", bulk.ratio, 1.0, how),
 		noBound("… one entry of it, decoding the same", "", "%.1f µs, %.1f µs", micros(bulk.a)/bulkSize, micros(bulk.b)/bulkSize),
@@ -174,9 +174,9 @@ func measureSQS(ctx context.Context, _ *bench) ([]figure, error) {
 	perEntry := func(requests float64) float64 { return requests / (sqsBulks * bulkSize) }
 	return []figure{
 		atMost("SQS: 64 KB chunks billed for sending one entry, bulks of 100", "%.3f", perEntry(float64(sent)), 0.05,
-			fmt.Sprintf("%d different bulks through the handler; a message has %d bytes on average", sqsBulks, total/len(sizes))),
+			fmt.Sprintf("%d different bulks through the handler. A message has %d bytes on average.", sqsBulks, total/len(sizes))),
 		atMost("SQS: all billed requests for one entry, until it is indexed", "%.3f", perEntry(wholeWay(sizes)), 0.05,
-			"sending, receiving and deleting on the ingest and the index queue, in the manifest's batch sizes, batches full; where every batch has one message only it is six for each bulk"),
+			"Sending, receiving and deleting on the ingest and the index queue, in full batches of the manifest's sizes. If every batch had one message only, it would be six for each bulk."),
 	}, nil
 }
 

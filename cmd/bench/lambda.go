@@ -50,7 +50,7 @@ func measureLambda(ctx context.Context, b *bench) ([]figure, error) {
 		}
 		figures = append(figures,
 			atMost("start of "+name+" to its first poll ÷ a bare handler's", "%.2f", starts.ratio, 2.0,
-				fmt.Sprintf("over the engines of production, from exec to the first request to the Runtime API, against cmd/bench/bare; %d pairs in turn", startRuns)),
+				fmt.Sprintf("Over the engines of production, from exec to the first request to the Runtime API, against cmd/bench/bare. %d pairs in turn.", startRuns)),
 			noBound("… the function, the bare handler: median", "", "%.1f ms, %.1f ms", millis(starts.a), millis(starts.b)))
 	}
 	name, size, err := b.largestFunction(ctx)
@@ -58,7 +58,7 @@ func measureLambda(ctx context.Context, b *bench) ([]figure, error) {
 		return nil, err
 	}
 	return append(figures,
-		atMost("largest function, stripped, arm64", "%.1f MB", float64(size)/1e6, maxFunctionMB, name+", of all functions built as `make lambdas` does")), nil
+		atMost("largest function, stripped, arm64", "%.1f MB", float64(size)/1e6, maxFunctionMB, "The largest is "+name+", of all functions built as `make lambdas` does.")), nil
 }
 
 // buildLambdas builds packages as the Makefile builds functions: one to a file,

@@ -39,10 +39,10 @@ func measureEmbedded(ctx context.Context, b *bench) ([]figure, error) {
 	}
 	return []figure{
 		atLeast("embedded, accept → durable → findable, bulks of 100: entries/s", "%.0f", median(rates), 4000,
-			fmt.Sprintf("`ocelot dev` as a process of its own, %s entries over HTTP by %d connections, until GET /logs/stats counts all; the sender shares the cores", thousands(2*loadEntries), loadConnections)),
+			fmt.Sprintf("`ocelot dev` as a process of its own, %s entries over HTTP by %d connections, until GET /logs/stats counts all. The sender shares the cores.", thousands(2*loadEntries), loadConnections)),
 		noBound("… processor time of the service for one entry", "", "%.0f µs", micros(median(perEntry))),
 		atMost("processor time for twice the entries", "%.2f ×", median(ratios), 2.2,
-			fmt.Sprintf("of the whole process, %s against %s entries, each into a new folder; %d pairs in turn", thousands(2*loadEntries), thousands(loadEntries), loadPairs)),
+			fmt.Sprintf("Of the whole process, %s against %s entries, each into a new folder. %d pairs in turn.", thousands(2*loadEntries), thousands(loadEntries), loadPairs)),
 	}, nil
 }
 
@@ -126,7 +126,7 @@ func measureLatency(ctx context.Context, b *bench) ([]figure, error) {
 	if _, err := s.end(); err != nil {
 		return nil, err
 	}
-	how := fmt.Sprintf("%d single entries one after the other over HTTP, durable when accepted; then GET /logs by the entry's request_id every millisecond until it is there", latencyEntries)
+	how := fmt.Sprintf("%d single entries one after the other over HTTP, durable when accepted. Then GET /logs by the entry's request_id every millisecond until it is there.", latencyEntries)
 	return []figure{
 		noBound("request → accepted, single entry: p50, p99", how, "%.1f ms, %.1f ms", millis(median(accepted)), millis(quantile(accepted, 0.99))),
 		noBound("accepted → found by a search: p50, p99", "", "%.1f ms, %.1f ms", millis(median(found)), millis(quantile(found, 0.99))),

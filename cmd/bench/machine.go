@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// describeMachine is a Markdown list of what the figures depend on. What the
-// system does not tell is called unknown.
+// describeMachine is a Markdown list of what the figures depend on. What the system does
+// not report is called unknown.
 func describeMachine() string {
 	memory := "unknown"
 	if kib, err := strconv.Atoi(strings.TrimSuffix(fieldOf("/proc/meminfo", "MemTotal"), " kB")); err == nil {

@@ -1,7 +1,7 @@
-// Command bench measures the figures of Ocelot's specification (section 12) and
-// writes them as a table. Ratios are measured in one run on one machine, the two
-// sides in turn, and are the median of the ratios of neighbours, so that what
-// else the machine does falls on both.
+// Command bench measures the figures of Ocelot's specification (section 12) and writes
+// them as a table. A ratio is measured in one run on one machine, with its two sides in
+// turn. It is the median of the ratios of neighbours, so that what else the machine
+// does affects both sides.
 package main
 
 import (

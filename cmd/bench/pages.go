@@ -99,7 +99,7 @@ func pagesAtIndex(ctx context.Context, data string, entries *corpus, more, size 
 		}
 		name := fmt.Sprintf("%s at %s entries, index: p50", page.name, thousands(size))
 		if i == 0 && size == largest {
-			figures = append(figures, atMost(name, "%.2f ms", millis(median(took)), 2, fmt.Sprintf("%d reads straight at the embedded index", pageReads)))
+			figures = append(figures, atMost(name, "%.2f ms", millis(median(took)), 2, fmt.Sprintf("%d reads straight at the embedded index.", pageReads)))
 			continue
 		}
 		figures = append(figures, noBound(name, "", "%.2f ms", millis(median(took))))
@@ -188,7 +188,7 @@ func (b *bench) pagesOverHTTP(ctx context.Context, data string, size int) ([]fig
 		}
 		how := ""
 		if size == largest {
-			how = fmt.Sprintf("%d reads over one connection; `ocelot dev` over the same folder", pageReads)
+			how = fmt.Sprintf("%d reads over one connection. `ocelot dev` over the same folder.", pageReads)
 		}
 		figures = append(figures, noBound(fmt.Sprintf("%s at %s entries, HTTP: p50, p99", page.name, thousands(size)), how,
 			"%.2f ms, %.2f ms", millis(median(took)), millis(quantile(took, 0.99))))
@@ -206,7 +206,7 @@ func (b *bench) pagesOverHTTP(ctx context.Context, data string, size int) ([]fig
 
 // memoryAfterReads reads in many ways at once, then looks at the service's memory.
 func (s *service) memoryAfterReads(ctx context.Context) (figure, error) {
-	const name, how = "memory of `ocelot dev` at 1,000,000 entries, highest", "VmHWM of /proc after pages of 50 and 1,000, filters, full text and statistics, four clients at once"
+	const name, how = "memory of `ocelot dev` at 1,000,000 entries, highest", "VmHWM of /proc after pages of 50 and 1,000, filters, full text and statistics, four clients at once."
 	if runtime.GOOS != "linux" {
 		return noBound(name, how, "not measured: needs /proc"), nil
 	}
@@ -221,7 +221,7 @@ func (s *service) memoryAfterReads(ctx context.Context) (figure, error) {
 	if err != nil {
 		return figure{}, err
 	}
-	return atMost(name, "%.0f MB", highest, 500, fmt.Sprintf("%s; %.0f MB after it", how, now)), nil
+	return atMost(name, "%.0f MB", highest, 500, fmt.Sprintf("%s It was %.0f MB at the end.", how, now)), nil
 }
 
 // readMuch pages through 20,000 entries and asks for statistics.

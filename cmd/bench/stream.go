@@ -42,13 +42,13 @@ func measureStream(ctx context.Context, b *bench) ([]figure, error) {
 	rate := float64(streamPerTick) / streamTick.Seconds()
 	return []figure{
 		atMost("accepted → delivered to a live subscriber: p99", "%.1f ms", millis(quantile(one.delays, 0.99)), 1000,
-			fmt.Sprintf("`ocelot dev` as a process of its own, %s one-KB entries at %.0f a second, four fifths in bulks of %d and the rest single; from the 202 to the frame, for each entry; sender and subscribers share the cores",
+			fmt.Sprintf("`ocelot dev` as a process of its own, %s one-KB entries at %.0f a second, four fifths in bulks of %d and the rest single. From the 202 to the frame, for each entry. Sender and subscribers share the cores.",
 				thousands(streamEntries), rate, bulkSize)),
 		noBound("… p50, highest", "", "%.1f ms, %.1f ms", millis(median(one.delays)), millis(quantile(one.delays, 1))),
 		atMost(fmt.Sprintf("… to %d subscribers who each get everything: p99", streamSubscribers), "%.1f ms", millis(quantile(many.delays, 0.99)), 1000, ""),
 		noBound("… p50, highest", "", "%.1f ms, %.1f ms", millis(median(many.delays)), millis(quantile(many.delays, 1))),
 		noBound(fmt.Sprintf("processor time of the service to deliver one entry: to one subscriber, to each of %d", streamSubscribers),
-			"what the process used beyond the same load without a subscriber", "%.0f µs, %.1f µs",
+			"What the process used beyond the same load without a subscriber.", "%.0f µs, %.1f µs",
 			micros((one.cpu-nobody.cpu)/streamEntries), micros(many.cpu-nobody.cpu)/(streamEntries*streamSubscribers)),
 	}, nil
 }
@@ -59,7 +59,7 @@ type streamed struct {
 	cpu    time.Duration   // of the service
 }
 
-// streamTo sends the load to a fresh service with so many subscribers.
+// streamTo sends the load to a fresh service with a number of subscribers.
 func (b *bench) streamTo(ctx context.Context, subscribers int) (result streamed, err error) {
 	s, err := b.startFresh(ctx)
 	if err != nil {
@@ -104,8 +104,8 @@ func (b *bench) streamTo(ctx context.Context, subscribers int) (result streamed,
 // errAll ends a stream that has brought everything.
 var errAll = errors.New("everything is there")
 
-// listen returns when each entry came, by its request id. It calls listening
-// once the stream runs, or has failed.
+// listen returns when each entry came, by its request id. It calls listening once the
+// stream runs, or has failed.
 func (s *service) listen(ctx context.Context, listening func()) (map[string]time.Time, error) {
 	begun := sync.OnceFunc(listening)
 	defer begun()

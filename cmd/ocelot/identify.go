@@ -30,7 +30,7 @@ type member struct {
 // idempotency key stays as it is. One with a timestamp gets a hash of the line
 // as its key: the same line is the same entry whenever it is sent. One without
 // gets the time and a random id: repeating a request stores it once, but sending
-// the file again stores it a second time. A line that is no JSON object stays as
+// the file again stores it a second time. A line that is not a JSON object stays as
 // it is: the service refuses it.
 func (i *identifier) identify(line []byte) []byte {
 	members, ok := topLevel(line)
@@ -50,7 +50,7 @@ func (i *identifier) identify(line []byte) []byte {
 }
 
 // topLevel finds the members that make an identity; ok is false if the line
-// is no JSON object.
+// is not a JSON object.
 func topLevel(line []byte) (members map[string]member, ok bool) {
 	decoder := jsontext.NewDecoder(bytes.NewReader(line), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if decoder.PeekKind() != '{' {
@@ -103,8 +103,8 @@ func with(line []byte, members map[string]member, values map[string]string) []by
 			follows = true
 		}
 	}
-	// From the end, so that no edit moves the place of another; of two at the
-	// same place the later one comes to stand first, and ends in its comma.
+	// From the end, so that no edit moves the place of another. Of two edits at the same
+	// place, the later one is inserted first and ends in its comma.
 	slices.SortStableFunc(edits, func(a, b edit) int { return b.start - a.start })
 	out := slices.Clone(line)
 	for _, e := range edits {

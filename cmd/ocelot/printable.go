@@ -9,9 +9,9 @@ import (
 	"github.com/rivo/uniseg"
 )
 
-// printable is the text with everything that could steer a terminal or hide
-// what stands there (control characters, direction marks, broken UTF-8) spelled
-// out, such as \n, \x1b or \u202e.
+// printable returns the text with characters spelled out that could control a terminal or
+// hide text, such as \n, \x1b or \u202e. These are control characters, direction marks
+// and broken UTF-8.
 func printable(text string) string {
 	if !strings.ContainsFunc(text, hidden) && utf8.ValidString(text) {
 		return text

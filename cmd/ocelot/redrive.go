@@ -63,7 +63,7 @@ func (c *redriveCmd) named() ([]manifest.QueueName, error) {
 	for _, text := range c.Queues {
 		name := manifest.QueueName(text)
 		if !slices.Contains(all, name) {
-			return nil, usagef("%q is no queue; the queues are %s", text, joined(all))
+			return nil, usagef("%q is not a queue. The queues are %s", text, joined(all))
 		}
 		found = append(found, name)
 	}

@@ -271,7 +271,7 @@ func (s *sending) reportStop(rest []item) {
 }
 
 // report writes a line in place of the progress bar, which comes back by
-// itself. The bar is decoration: that it cannot be drawn is no failure.
+// itself. The bar is decoration: it is not a failure if it cannot be drawn.
 func (s *sending) report(format string, args ...any) {
 	if s.bar != nil {
 		_ = s.bar.Clear()

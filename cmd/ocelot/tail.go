@@ -115,7 +115,7 @@ func (t *tail) advance(cursor string) error {
 	return nil
 }
 
-// end reports how to continue. The end of ctx is no failure.
+// end reports how to continue. The end of ctx is not a failure.
 func (t *tail) end(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = nil

@@ -97,20 +97,51 @@ var imports = []forbidden{
 	{"edge → SQL", "pkg/edge/httpapi", "database/sql", "edge"},
 	{"new edge → engine", "pkg/edge/fresh", "pkg/engine/sqlite", "edge"},
 	{"new edge → runner", "pkg/edge/fresh", "pkg/local/runtimehost", "edge"},
+	{"edge → API description", "pkg/edge/lambdaedge", "pkg/edge/apispec", "edge"},
+	{"new edge → documentation page", "pkg/edge/fresh", "pkg/edge/apidocs", "edge"},
+	{"API description → engine", "pkg/edge/apispec", "pkg/engine/secrets", "api-documents"},
+	{"API description → Lambda", "pkg/edge/apidocs", "github.com/aws/aws-lambda-go/events", "api-documents"},
 	{"wiring → runner", "pkg/wiring/embedded", "pkg/local/runtimehost", "wiring"},
 	{"new wiring → test kit", "pkg/wiring/fresh", "pkg/testkit/conformance", "wiring"},
+	{"wiring → client", "pkg/wiring/queues", "pkg/client", "wiring"},
+	{"wiring → API description", "pkg/wiring/fromenv", "pkg/edge/apispec", "wiring"},
+	{"new wiring → documentation page", "pkg/wiring/fresh", "pkg/edge/apidocs", "wiring"},
+	{"new wiring → unlisted engine", "pkg/wiring/fresh", "pkg/engine/fileblob", "wiring"},
+	{"wiring → other module", "pkg/wiring/records", "github.com/coder/websocket", "wiring"},
+	{"generator of mains → engine", "pkg/wiring/mains", "pkg/engine/secrets", "mains"},
 	{"runner → client", "pkg/local/localcloud", "pkg/client", "local"},
 	{"new runner → test kit", "pkg/local/fresh", "pkg/testkit/enginetest", "local"},
+	{"runner → template", "pkg/local/localcloud", "pkg/samtemplate", "local"},
+	{"new runner → unlisted engine", "pkg/local/fresh", "pkg/engine/mongostore", "local"},
+	{"runner → other module", "pkg/local/runtimehost", "github.com/alecthomas/kong", "local"},
 	{"conformance → engine", "pkg/testkit/conformance", "pkg/engine/sqlite", "conformance"},
+	{"conformance → settings", "pkg/testkit/conformance", "pkg/config", "conformance"},
+	{"conformance → other module", "pkg/testkit/conformance", "github.com/google/uuid", "conformance"},
 	{"new test kit → program", "pkg/testkit/fresh", "cmd/leaf", "testkit"},
+	{"new test kit → engine", "pkg/testkit/fresh", "pkg/engine/sqlite", "testkit"},
+	{"new test kit → edge", "pkg/testkit/fresh", "pkg/edge/httpapi", "testkit"},
+	{"test kit → other module", "pkg/testkit/enginetest", "github.com/google/uuid", "testkit"},
 	{"function → engine", "functions/get-log", "pkg/engine/sqlite", "functions"},
 	{"new function → use case", "functions/fresh", "pkg/search", "functions"},
+	{"function → API description", "functions/search-logs", "pkg/edge/apispec", "functions"},
+	{"new function → documentation page", "functions/fresh", "pkg/edge/apidocs", "functions"},
+	{"function → embedded engine", "functions/get-stats", "pkg/wiring/embedded", "functions"},
+	{"function → other module", "functions/create-log", "github.com/google/uuid", "functions"},
+	{"function of the documents → handlers", "functions/get-docs", "pkg/edge/httpapi", "document-functions"},
+	{"function of the documents → database", "functions/get-openapi", "pkg/wiring/records", "document-functions"},
 	{"command line → test kit", "cmd/ocelot", "pkg/testkit/enginetest", "cmd"},
 	{"new command → test kit", "cmd/fresh", "pkg/testkit/conformance", "cmd"},
+	{"command line → unlisted engine", "cmd/ocelot", "pkg/engine/mongostore", "cmd"},
+	{"command line → other module", "cmd/ocelot", "github.com/google/uuid", "cmd"},
+	{"new command → edge", "cmd/fresh", "pkg/edge/httpapi", "cmd"},
+	{"new command → wiring", "cmd/fresh", "pkg/wiring/fromenv", "cmd"},
+	{"benchmark → unlisted engine", "cmd/bench", "pkg/engine/opensearchindex", "bench"},
+	{"benchmark → use case", "cmd/bench", "pkg/tenants", "bench"},
+	{"benchmark → other module", "cmd/bench", "github.com/alecthomas/kong", "bench"},
 	{"new check → wiring", "internal/fresh", "pkg/wiring", "internal"},
 	{"new folder → engine", "fresh", "pkg/engine/sqlite", "elsewhere"},
 	{"new folder → edge", "fresh", "pkg/edge/httpapi", "elsewhere"},
-	{"reading the environment by a module", "cmd/fresh", "github.com/caarlos0/env/v11", "settings"},
+	{"reading the environment by a module", "fresh", "github.com/caarlos0/env/v11", "settings"},
 }
 
 // TestWalls adds every forbidden import to a copy of the tree. The linter has to report each by its rule, and nothing else:
@@ -164,6 +195,35 @@ func compare(t *testing.T, want map[string]string, issues []issue) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("what the linter reports (-want +got):\n%s", diff)
+	}
+}
+
+// TestFunctionsLinkNoDescription checks that only the functions that return the API's description and its page link them,
+// whatever way an import takes.
+func TestFunctionsLinkNoDescription(t *testing.T) {
+	want := map[string][]string{
+		"functions/get-docs":    {"pkg/edge/apidocs"},
+		"functions/get-openapi": {"pkg/edge/apispec"},
+	}
+	for _, tags := range []string{"", "embedded"} {
+		cmd := exec.Command("go", "list", "-tags", tags, "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./functions/...")
+		cmd.Dir = root
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string][]string{}
+		for line := range strings.Lines(string(out)) {
+			packages := strings.Fields(strings.ReplaceAll(line, module+"/", ""))
+			for _, linked := range packages[1:] {
+				if linked == "pkg/edge/apidocs" || linked == "pkg/edge/apispec" {
+					got[packages[0]] = append(got[packages[0]], linked)
+				}
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("with the build tag %q, what functions link (-want +got):\n%s", tags, diff)
+		}
 	}
 }
 

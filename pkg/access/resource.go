@@ -90,8 +90,8 @@ func (s Scope) Expr() audit.Expr {
 	return audit.All(owner, s.resourceExpr())
 }
 
-// resourceExpr uses one condition for all resources that are a type, and one for the
-// ids of each other type, so that many resources result in a small expression.
+// resourceExpr uses one condition for all resources that are a type, and one for the ids
+// of each other type. Many resources therefore result in a small expression.
 func (s Scope) resourceExpr() audit.Expr {
 	var types, typesWithIDs []string
 	ids := map[string][]string{}

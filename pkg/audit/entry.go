@@ -25,6 +25,7 @@ const (
 	MaxMessage         = 8 << 10
 	MaxIdempotencyKey  = 256
 	MaxFutureTimestamp = 24 * time.Hour // the largest lead of a timestamp over the service's clock
+	MaxClockError      = 24 * time.Hour // how far a clock of the service may be off
 )
 
 // The limits of a bulk, one request with many entries.

@@ -91,9 +91,9 @@ func (s *Settings) VisibleFrom(now time.Time) time.Time {
 	return later(kept, s.SearchableFrom(now))
 }
 
-// keptFrom returns the earliest timestamp of the entries that are kept for so many days
-// and have not expired. Timestamps have whole milliseconds. The zero time means that all
-// are kept.
+// keptFrom returns the earliest timestamp of the entries that are kept for a number of
+// days and have not expired. Timestamps have whole milliseconds. The zero time means
+// that all are kept.
 func keptFrom(now time.Time, days int) time.Time {
 	if days == 0 {
 		return time.Time{}
@@ -138,8 +138,8 @@ func (s *Settings) unexpired(now, from time.Time) Expr {
 	return all
 }
 
-// keptByRules returns the condition of the entries in the time that match a rule which keeps
-// them, whether or not it is the first one that matches.
+// keptByRules returns the condition of the entries in the time that match a rule which
+// keeps them. That rule need not be the first one that matches.
 func (s *Settings) keptByRules(now, from, to time.Time) (kept Or) {
 	always := map[Field][]string{}
 	for i := range s.RetentionRules {

@@ -20,8 +20,8 @@ type Placement struct {
 const FamilyOwn = "own"
 
 // MinPlacementNotice is how far ahead a placement begins. By then every process knows it:
-// records are cached for up to 15 minutes, and clocks may be a day off.
-const MinPlacementNotice = 25 * time.Hour
+// records are cached for up to 15 minutes.
+const MinPlacementNotice = MaxClockError + time.Hour
 
 // maxPlacements bounds a tenant's placements: two changes a month for over forty years.
 const maxPlacements = 1000
@@ -48,10 +48,10 @@ func FamilyAt(placements []Placement, receivedAt time.Time) string {
 
 // Place adds a placement to the record, unless the tenant's last one has the family
 // already. It reports whether it did. The placement begins MinPlacementNotice after now. It
-// returns an error if the family is no family, or if the tenant has too many placements.
+// returns an error if the family is not valid, or if the tenant has too many placements.
 func (t *Tenant) Place(family string, now time.Time) (bool, error) {
 	if family != FamilyOwn && !IsPool(family) {
-		return false, fmt.Errorf("%q is no family of indexes", family)
+		return false, fmt.Errorf("%q is not a family of indexes", family)
 	}
 	last := Placement{Family: FamilyOwn}
 	if n := len(t.Placements); n > 0 {

@@ -30,8 +30,8 @@ func Sign(ctx context.Context, cfg aws.Config, r *http.Request, body []byte, ser
 	return nil
 }
 
-// Endpoint returns the configured address of a service, by the service's id in the
-// SDK. It returns "" if the service's own address is to be used.
+// Endpoint returns the configured address of a service, by the service's id in the SDK.
+// It returns "" for the service's own address.
 func Endpoint(ctx context.Context, cfg aws.Config, service string) string {
 	for _, source := range cfg.ConfigSources {
 		if named, ok := source.(endpoints); ok {

@@ -65,7 +65,7 @@ func (c *Client) Bulk(ctx context.Context, entries [][]byte) (Bulk, error) {
 // check returns an error if the answer does not have a result for every entry.
 func (b *Bulk) check(sent int) error {
 	if len(b.Items) == 0 && b.Accepted == sent {
-		return nil // nothing to tell of any of them
+		return nil // every entry was accepted
 	}
 	counted := map[ingest.OutcomeStatus]int{}
 	for i, item := range b.Items {

@@ -207,7 +207,7 @@ func (c *Client) header() http.Header {
 		header.Set("User-Agent", c.config.UserAgent)
 	}
 	if c.config.Tenant != "" {
-		header.Set("X-Tenant-ID", c.config.Tenant)
+		header.Set(manifest.TenantHeader, c.config.Tenant)
 	}
 	switch {
 	case c.config.Token == "":

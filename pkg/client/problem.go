@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 // Problem is an answer with an error status. It has the service's problem document, or what is
@@ -54,7 +55,7 @@ func problemFrom(response *http.Response, body []byte) *Problem {
 	p := &Problem{}
 	mediaType, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";")
 	if strings.TrimSpace(mediaType) != "application/problem+json" || json.Unmarshal(body, p) != nil {
-		*p = Problem{Detail: "the answer is no problem document; is this address an Ocelot service?"}
+		*p = Problem{Detail: "the answer is not a problem document. Is this address an Ocelot service?"}
 		if location := response.Header.Get("Location"); location != "" {
 			p.Detail = "the service redirects to " + location + "; use that address"
 		}
@@ -64,7 +65,7 @@ func problemFrom(response *http.Response, body []byte) *Problem {
 		p.Title = http.StatusText(p.Status)
 	}
 	if p.RequestID == "" {
-		p.RequestID = response.Header.Get("X-Request-Id")
+		p.RequestID = response.Header.Get(manifest.RequestIDHeader)
 	}
 	p.RetryAfter = retryAfter(response.Header.Get("Retry-After"), response.Header.Get("Date"))
 	return p

@@ -204,7 +204,7 @@ func (f *follower) complete(ctx context.Context, items []item) error {
 			case !errors.As(err, &problem) || isTransient(err):
 				return &connectionError{err}
 			}
-			return nil // it comes as it is: it may not be read, or is no more
+			return nil // it comes as it is: it may not be read, or no longer exists
 		})
 	}
 	return group.Wait()

@@ -56,9 +56,9 @@ type Embedded struct {
 	Sockets string
 }
 
-// AWS is a function's AWS account. Lambda sets these variables. They are read here
-// and not by the SDK: its search for profiles, roles and sign-ins costs time at every
-// start, and a function needs none of it.
+// AWS is a function's AWS account. Lambda sets these variables. They are read here and
+// not by the SDK, whose search for profiles, roles and sign-ins costs time at every
+// start. A function needs none of these.
 type AWS struct {
 	Region          string // AWS_REGION
 	AccessKeyID     string // AWS_ACCESS_KEY_ID

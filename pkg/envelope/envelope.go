@@ -75,8 +75,8 @@ func newEncoder(options ...zstd.EOption) *zstd.Encoder {
 	return e
 }
 
-// Packer collects entries of one tenant and packs them into messages. A Packer of which
-// only Tenant is set is ready for use.
+// Packer collects entries of one tenant and packs them into messages. A Packer is ready
+// for use if only Tenant is set.
 type Packer struct {
 	Tenant audit.TenantID
 	lines  []byte

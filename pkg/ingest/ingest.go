@@ -30,7 +30,7 @@ type Store interface {
 type Appended struct {
 	Rejections []audit.Rejection
 	// Repeated are the entries that a client sent again: they are stored with another
-	// ReceivedAt. An entry whose message was delivered again is not among them.
+	// ReceivedAt. This does not include an entry whose message was delivered again.
 	Repeated []int
 }
 

@@ -179,8 +179,9 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 	return nil
 }
 
-// repack returns the messages for the next steps: the message itself if it is the only
-// one and all of its entries are new, else new messages with the new entries of all.
+// repack returns the messages for the next steps. If there is one message and all of its
+// entries are new, that is the message itself. Otherwise it packs the new entries of all
+// messages again.
 func repack(messages []envelope.Message, entries []audit.Entry, appended Appended) ([]string, error) {
 	unchanged := len(appended.Rejections) == 0 && len(appended.Repeated) == 0 && len(entries) == len(messages[0].Contents.Entries)
 	if unchanged && len(messages) == 1 && len(messages[0].Contents.Poison) == 0 {

@@ -233,7 +233,7 @@ func (b *batch) identify(s *entryjson.Submitted) []audit.FieldError {
 	case s.IdempotencyKey != "":
 		s.ID = audit.DeriveEntryID(b.tenant.ID, s.Timestamp, s.IdempotencyKey)
 		if !own.IsZero() && own != s.ID {
-			return audit.Invalid("/id", "id_mismatch", "must be left out where an idempotency key decides it").Fields
+			return audit.Invalid("/id", "id_mismatch", "must be left out if an idempotency key decides it").Fields
 		}
 	case own.IsZero():
 		s.ID = audit.NewEntryID(s.Timestamp, b.service.random())

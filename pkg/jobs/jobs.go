@@ -81,7 +81,8 @@ type Job struct {
 	// Failures counts the slices that failed since the last that did not.
 	Failures int `json:"failures,omitempty"`
 	// ResumeAt is when Plan sends the job's message again unless the job is saved before. By
-	// then its message was lost or its worker killed.
+	// then its message was lost or its worker killed. A store need not keep it once the job is
+	// finished.
 	ResumeAt time.Time `json:"resume_at"`
 	// Resent counts how often Plan has sent the message since a worker last took the job.
 	Resent int `json:"resent,omitempty"`
@@ -129,10 +130,10 @@ type Queue interface {
 // MaxDelay is the longest delay of a message. SQS allows no longer one.
 const MaxDelay = 15 * time.Minute
 
-// Purger removes the records of a deleted tenant from one store, in steps: it removes
-// about limit records and returns how many it removed, 0 only if the tenant has none left.
-// It may remove more than limit at once if that is one cheap operation, such as dropping an
-// index. Several calls may run at the same time.
+// Purger removes the records of a deleted tenant from one store, in steps. Purge removes
+// about limit records and returns how many it removed. It returns 0 only if the tenant has
+// none left. It may remove more than limit at once if that is one cheap operation, such as
+// dropping an index. Several calls may run at the same time.
 type Purger interface {
 	Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error)
 }

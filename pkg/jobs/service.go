@@ -13,7 +13,7 @@ import (
 )
 
 // MaxQueued is how many jobs of one tenant may be queued at the same time. Requests that
-// start jobs at the same moment can exceed it by their number.
+// start jobs at the same time can exceed it by their number.
 const MaxQueued = 20
 
 // ErrTooManyQueued says that the tenant has MaxQueued queued jobs. It is an audit.ErrConflict.

@@ -1,8 +1,8 @@
-// Package manifest is the one table of Ocelot's functions: what triggers each,
-// which permission it asks for, which query parameters it takes, which queue it
-// serves, what it may touch and how large it is. The functions' mains, the local
-// runner, the authorizer, the OpenAPI document, the SAM template and the tests
-// read it here. It holds data only.
+// Package manifest is the one table of Ocelot's functions. A row says what triggers a
+// function, which permission it asks for and which query parameters it takes. It also
+// says which queue it serves, what it may touch and how large it is. The functions'
+// mains, the local runner, the authorizer, the OpenAPI document, the SAM template and
+// the tests read it here. It holds data only.
 package manifest
 
 import (
@@ -15,6 +15,15 @@ import (
 
 // BasePath is where the HTTP API begins.
 const BasePath = "/api/v1"
+
+// The headers of the HTTP API.
+const (
+	TenantHeader    = "X-Tenant-ID"  // of a request: the tenant whose log it is
+	RequestIDHeader = "X-Request-Id" // of a request and its answer, in the canonical form of net/http
+)
+
+// AuthorizerTTL is how long API Gateway caches the answers of the authorizer.
+const AuthorizerTTL = 60 * time.Second
 
 // Function is one Lambda: the folder functions/<Name>.
 type Function struct {
@@ -82,9 +91,9 @@ type QueueTrigger struct {
 	Queue     QueueName
 	BatchSize int           // messages
 	Window    time.Duration // how long a batch may wait to fill
-	// MaxConcurrency is how many invocations of the queue may run at the same time, so
-	// that a full queue does not open more connections than the stores can bear. SQS
-	// allows 2 to 1,000.
+	// MaxConcurrency is how many invocations of the queue may run at the same time.
+	// Without it, a full queue would open more connections than the stores can serve.
+	// SQS allows 2 to 1,000.
 	MaxConcurrency int
 }
 

@@ -58,10 +58,9 @@ func deadLettering(queues ...QueueName) []Grant {
 }
 
 // maxReceives is how often a message is received before it goes to the dead-letter
-// queue. SQS allows at most 1,000. A message fails while an engine is
-// down and returns within two minutes, so an outage of a day sends no message to the
-// dead-letter queue. Messages that can never be read go there at once (see
-// lambdaedge.Queue).
+// queue. SQS allows at most 1,000. While an engine is down, a message fails and returns
+// within two minutes. An outage of a day therefore sends no message to the dead-letter
+// queue. Messages that can never be read go there at once (see lambdaedge.Queue).
 const maxReceives = 1000
 
 var queues = []Queue{

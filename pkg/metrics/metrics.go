@@ -19,8 +19,9 @@ const Namespace = "Ocelot"
 
 const (
 	dimensionService = "service"
-	// propertyTenant is a property and no dimension: CloudWatch bills every combination of
-	// dimension values as a metric of its own, and there can be 20,000 tenants.
+	// propertyTenant is a property and not a dimension. CloudWatch bills every
+	// combination of dimension values as a metric of its own, and there can be 20,000
+	// tenants.
 	propertyTenant = "tenant"
 )
 

@@ -12,7 +12,7 @@ import (
 // slog.Default. Log and error have the type of the panic's value and not the value, which
 // may contain entry content.
 //
-// A goroutine that handles a part of a batch must call it: a panic there would end the
+// A goroutine that handles a part of a batch must call it. A panic there would end the
 // process and the work on all other parts.
 func Recovered(ctx context.Context, f func() error) (err error) {
 	defer func() {

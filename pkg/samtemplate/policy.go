@@ -54,8 +54,9 @@ func secrets(f manifest.Function) []node {
 	return []node{allow(named, "secretsmanager:GetSecretValue"), onlyIf(secretsOwnKey, decrypt)}
 }
 
-// queues allows a function to get the attributes of the queues that it may read, to send
-// to those that it may write, and to delay messages of the queues that trigger it.
+// queues returns the statements about queues. A function gets the attributes of queues
+// that it may read, and sends to those that it may write. It delays messages of those
+// that trigger it.
 func queues(f manifest.Function) []node {
 	var statements []node
 	for _, q := range manifest.Queues() {

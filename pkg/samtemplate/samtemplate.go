@@ -163,14 +163,14 @@ func api() node {
 	authorizer := func(headers ...string) node {
 		return node{
 			"FunctionArn": arn(functionID("authorize-request")), "FunctionPayloadType": "REQUEST",
-			"Identity": node{"Headers": headers, "ReauthorizeEvery": 60}, // seconds
+			"Identity": node{"Headers": headers, "ReauthorizeEvery": int(manifest.AuthorizerTTL.Seconds())},
 		}
 	}
 	return node{"Type": "AWS::Serverless::Api", "Properties": node{
 		"StageName": stage, "EndpointConfiguration": node{"Type": "REGIONAL"}, "TracingEnabled": true,
 		"BinaryMediaTypes": []string{"*~1*"}, // compressed bodies, in and out
 		"Auth": node{"Authorizers": node{
-			callerInTenant: authorizer("Authorization", "X-Tenant-ID"), caller: authorizer("Authorization"),
+			callerInTenant: authorizer("Authorization", manifest.TenantHeader), caller: authorizer("Authorization"),
 		}},
 		"GatewayResponses": gatewayResponses(),
 	}}
@@ -183,7 +183,7 @@ func api() node {
 func gatewayResponses() node {
 	responses := node{}
 	for _, answer := range httpapi.GatewayAnswers("$context.requestId") {
-		headers := node{"X-Request-Id": "context.requestId"}
+		headers := node{manifest.RequestIDHeader: "context.requestId"}
 		for name, values := range answer.Header {
 			headers[name] = "'" + values[0] + "'"
 		}

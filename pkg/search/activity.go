@@ -12,7 +12,7 @@ import (
 type ActiveDay struct {
 	Tenant audit.TenantID
 	Day    time.Time // its beginning
-	// Touches counts how often the day was touched. It tells whether entries have come
+	// Touches counts how often the day was touched. It shows whether entries have come
 	// between the reading of the record and its change.
 	Touches int64
 	// Checks counts the comparisons since the last touch that found nothing missing.
@@ -28,7 +28,8 @@ type Activity interface {
 	Touch(ctx context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error
 	// DueDays returns up to limit days that are due at a time, those that wait longest first.
 	DueDays(ctx context.Context, at time.Time, limit int) ([]ActiveDay, error)
-	// Check notes that a day was compared, unless it was touched since it was read: it
-	// stores day.Checks and when the day is due again; zero: not before it is touched.
+	// Check notes that a day was compared, unless it was touched since it was read. It
+	// stores day.Checks and when the day is due again. A zero time means: not before it
+	// is touched.
 	Check(ctx context.Context, day ActiveDay, due time.Time) error
 }

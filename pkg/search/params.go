@@ -12,7 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// The names of query parameters beside the filter fields.
+// The names of the query parameters that are not filter fields.
 const (
 	ParamQuery    = "q"
 	ParamFrom     = "from"

@@ -295,7 +295,7 @@ func fieldTerm(t token) (audit.Expr, error) {
 	}
 	if t.operator == ":" || t.operator == "=" {
 		if !t.quoted && strings.Contains(t.value, "*") {
-			return nil, invalidQuery("has a * in the value of %s at byte %d, where it is no wildcard: a field is compared whole; put a value with a * of its own into quotes", audit.BoundedName(t.field), t.offset+1)
+			return nil, invalidQuery("has a * in the value of %s at byte %d, where it is not a wildcard: put a value with a * into quotes", audit.BoundedName(t.field), t.offset+1)
 		}
 		value, err := normalValue(field, t.value)
 		if err != nil {

@@ -15,8 +15,8 @@ import (
 type IDLister interface {
 	// IDs returns the ids of the tenant's entries with from ≤ timestamp < to
 	// that are greater than after, in rising order. A zero bound is open. It may
-	// return fewer than limit although more follow. An empty result means that none is
-	// left.
+	// return fewer than limit although more follow, and returns at most MaxIDs. An empty
+	// result means that none is left.
 	IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error)
 	// Count returns the number of these entries.
 	Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error)
@@ -56,8 +56,9 @@ type Reconciliation struct {
 	Lag time.Duration
 }
 
-// reconcilePage is how many ids are compared at once; they have 160 KB.
-const reconcilePage = 10_000
+// MaxIDs is how many ids one call of IDs returns at most, and how many are compared at once.
+// They have 160 KB. It is OpenSearch's max_result_window.
+const MaxIDs = 10_000
 
 // repairBatch is how many missing entries are read and sent together.
 const repairBatch = 100
@@ -86,9 +87,9 @@ type comparison struct {
 }
 
 // compare compares a range by its counts, and by its ids only if the counts differ. The
-// index holds only what is stored, so equal counts mean equal entries: it is counted first,
-// so that an entry that is stored meanwhile makes the counts differ. A day with many entries
-// is then compared hour by hour.
+// index holds only what is stored, so equal counts mean equal entries. It is counted
+// first, so that an entry that is stored meanwhile makes the counts differ. A day with
+// many entries is then compared hour by hour.
 func (c *comparison) compare(ctx context.Context, from, to time.Time) error {
 	tenant := c.found.Tenant
 	indexed, err := c.Index.Count(ctx, tenant, from, to)
@@ -103,7 +104,7 @@ func (c *comparison) compare(ctx context.Context, from, to time.Time) error {
 		c.found.Stored += stored
 		c.found.Indexed += indexed
 		return nil
-	case stored <= reconcilePage || to.Sub(from) <= time.Hour:
+	case stored <= MaxIDs || to.Sub(from) <= time.Hour:
 		return c.merge(ctx, &idStream{lister: c.Store, tenant: tenant, from: from, to: to}, &idStream{lister: c.Index, tenant: tenant, from: from, to: to})
 	}
 	for ; from.Before(to); from = from.Add(time.Hour) {
@@ -199,7 +200,7 @@ type idStream struct {
 // peek returns the next id; more is false at the end.
 func (s *idStream) peek(ctx context.Context) (id audit.EntryID, more bool, err error) {
 	if len(s.page) == 0 && !s.ended {
-		if s.page, err = s.lister.IDs(ctx, s.tenant, s.from, s.to, s.after, reconcilePage); err != nil {
+		if s.page, err = s.lister.IDs(ctx, s.tenant, s.from, s.to, s.after, MaxIDs); err != nil {
 			return id, false, err
 		}
 		s.ended = len(s.page) == 0

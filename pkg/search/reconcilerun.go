@@ -12,8 +12,9 @@ import (
 )
 
 // ReconcileRun reconciles the days of the register that are due, those that wait longest
-// first. A day is due some time after entries were added to it, again after as long, and
-// then only after recheckAfter: so an index that lost entries later is repaired too.
+// first. A day is due some time after entries were added to it, and once more after the
+// same time. Then it is due after recheckAfter, so that an index that lost entries later
+// is repaired too.
 type ReconcileRun struct {
 	Reconciler *Reconciler
 	Activity   Activity

@@ -27,8 +27,8 @@ type Index interface {
 }
 
 // IndexWriter makes entries findable. Put writes the entries of all batches in as few
-// requests as possible, and returns one result for each batch: the failure of one tenant's
-// entries is not that of another's. Putting an entry again is not an error.
+// requests as possible. It returns one result for each batch, because one tenant's
+// entries can fail while another's are written. Putting an entry again is not an error.
 type IndexWriter interface {
 	Put(ctx context.Context, batches []Batch) []PutResult
 }

@@ -188,9 +188,9 @@ type Found struct {
 // recent is the age of an id up to which its entry may still be in a queue.
 const recent = 5 * time.Minute
 
-// Entry answers GET /logs/{id}. It returns audit.ErrNotFound if the entry does not
-// exist, has expired or is outside the scope, a *NotYetError if it may still be in a
-// queue, and an *ArchivedError if it is older than the tenant's searchable_days.
+// Entry answers GET /logs/{id}. It returns audit.ErrNotFound if the entry does not exist,
+// has expired or is outside the scope. It returns a *NotYetError if the entry may still
+// be in a queue, and an *ArchivedError if it is older than the tenant's searchable_days.
 func (s *Service) Entry(ctx context.Context, tenant audit.Tenant, scope access.Scope, id audit.EntryID) (Found, error) {
 	entry, err := s.Reader.Entry(ctx, tenant.ID, id)
 	if errors.Is(err, audit.ErrNotFound) && s.Now().Sub(id.Time()) < recent {

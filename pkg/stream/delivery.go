@@ -42,13 +42,13 @@ func (d *delivery) timeUp() bool { return d.Now().After(d.deadline) }
 // and reports contended if another worker asked for the lease and there is time
 // left: the caller must then try again.
 //
-// A worker that finds the lease taken returns at once and relies on the holder.
-// So the holder releases the lease for good only in two cases: it has checked for
-// pending entries after the other worker asked, or a message resumes the
-// delivery. That message is the one being handled, which is delivered again after
-// an error, or one that is sent after the release. A message sent before the
-// release could find the lease taken and be lost. If the holder is killed in
-// between, the message that watch sent resumes after the lease.
+// A worker that finds the lease taken returns at once and relies on the holder. The
+// holder therefore releases the lease for good only in two cases. Either it has checked
+// for pending entries after the other worker asked, or a message resumes the delivery.
+// That message is the one being handled, which is delivered again after an error, or
+// one that is sent after the release. A message sent before the release could find the
+// lease taken and be lost. If the holder is killed in between, the message that watch
+// sent resumes after the lease.
 func (d *delivery) attempt(ctx context.Context) (contended bool, err error) {
 	pending, err := d.sendPending(ctx)
 	if err = d.finish(ctx, err); err != nil {
@@ -94,7 +94,7 @@ func (d *delivery) yield(ctx context.Context) error {
 	return d.resume(ctx, d.Connection, resumeAfterYield)
 }
 
-// The ends of a delivery that are no failures of the service; ErrGone is another.
+// The ends of a delivery that are not failures of the service. ErrGone is another.
 var (
 	// errNotSent says that the gateway did not accept a frame.
 	errNotSent = errors.New("the frame was not sent")

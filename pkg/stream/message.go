@@ -111,7 +111,7 @@ func decodeStrict(body []byte, to any) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &wrong):
-		return audit.Invalid(audit.BoundedName(string(wrong.JSONPointer)), "unknown_field", "is no member of this message")
+		return audit.Invalid(audit.BoundedName(string(wrong.JSONPointer)), "unknown_field", "is not a member of this message")
 	case errors.As(err, &wrong):
 		return audit.Invalid(audit.BoundedName(string(wrong.JSONPointer)), "invalid_type", "must not be a JSON %s", wrong.JSONKind)
 	}

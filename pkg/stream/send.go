@@ -101,7 +101,7 @@ func (d *delivery) tooFarBehind(ctx context.Context) (bool, error) {
 	return head-max(d.Subscription.At.Segment, d.Subscription.Replay) > MaxBehind, err
 }
 
-// skip moves the position to the head of the stream. It tells the client the
+// skip moves the position to the head of the stream. It reports to the client the
 // position after which entries are left out.
 func (d *delivery) skip(ctx context.Context) error {
 	head, err := d.Segments.Head(ctx, d.Tenant)

@@ -116,10 +116,10 @@ type Connections interface {
 	// Save stores the subscription (nil: none) and extends the lease to the given
 	// time. It returns audit.ErrPrecondition if the holder has lost the lease.
 	Save(ctx context.Context, id, holder string, s *Subscription, until time.Time) error
-	// Release releases the lease and returns true. If another holder called Acquire
-	// since the lease was acquired, or since Release returned false last, it keeps
-	// the lease and returns false: entries may be pending. If the holder has lost
-	// the lease, Release returns true.
+	// Release releases the lease and returns true. It keeps the lease and returns false
+	// if another holder called Acquire since the lease was acquired, or since Release
+	// returned false last. Entries may then be pending. If the holder has lost the
+	// lease, Release returns true.
 	Release(ctx context.Context, id, holder string) (released bool, err error)
 }
 

@@ -30,8 +30,8 @@ type ticket struct {
 
 // Ticket returns a text with which a client that cannot set headers can connect within
 // TicketTTL. It carries the principal's rights in the tenant. It returns an
-// *audit.ValidationError if the principal is restricted to so many resources that the
-// ticket would have more than MaxTicketBytes.
+// *audit.ValidationError if the principal is restricted to too many resources for a
+// ticket of MaxTicketBytes.
 func (s *Service) Ticket(principal access.Principal, tenant audit.TenantID) (text string, until time.Time, err error) {
 	until = s.Now().Add(TicketTTL)
 	payload, err := json.Marshal(ticket{

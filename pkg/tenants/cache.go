@@ -65,9 +65,9 @@ func (c *Cache) load(ctx context.Context, id audit.TenantID, now time.Time) (aud
 
 type record = ttlcache.Entry[cachedTenant]
 
-// Fresh returns a Store that reads past the cache, for callers that must see
-// recent changes by other processes, such as Service and the worker that purges.
-// What it reads and changes updates the cache.
+// Fresh returns a Store that reads past the cache. It is for callers that must see
+// recent changes by other processes, such as Service and the worker that purges. What
+// it reads and changes updates the cache.
 func (c *Cache) Fresh() Store { return fresh{c} }
 
 type fresh struct{ *Cache }

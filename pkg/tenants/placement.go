@@ -27,8 +27,8 @@ const (
 	maxChanges = 500
 )
 
-// ShardsFor returns how many primary shards a family needs for a month with so many entries,
-// and a fifth more.
+// ShardsFor returns how many primary shards a family needs for a month with a number of
+// entries and a fifth more.
 func ShardsFor(entries int64) int {
 	return int(max(1, (entries+entries/5+EntriesPerShard-1)/EntriesPerShard))
 }
@@ -80,7 +80,7 @@ type IndexSizes interface {
 	// month, up to limit, the largest first.
 	LargestInPools(ctx context.Context, month time.Time, smallest int64, limit int) ([]audit.TenantID, error)
 	// Prepare creates the index of a family for a month with a number of primary shards,
-	// unless it exists. The tenant is that of an own family.
+	// unless it exists. tenant is used only for a family that is the tenant's own.
 	Prepare(ctx context.Context, family string, tenant audit.TenantID, month time.Time, shards int) error
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// fill puts queues that fail in the place of those that were not opened, so that a
-// use case which a function never lets send can still be made.
+// fill replaces the queues that were not opened by queues that fail. A function can then
+// create a use case whose sending methods it never calls.
 func (s *Stores) fill() {
 	if s.Queue == nil {
 		s.Queue = func(name manifest.QueueName) Queue { return absentQueue(name) }

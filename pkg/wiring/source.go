@@ -27,7 +27,7 @@ func SourceOf[Q received](named func(manifest.QueueName) string, queue func(mani
 		if name, ok := names[text]; ok {
 			return name, nil
 		}
-		return "", fmt.Errorf("%q is no queue of this deployment", text)
+		return "", fmt.Errorf("%q is not a queue of this deployment", text)
 	}
 	return lambdaedge.Source{
 		ChangeVisibility: func(ctx context.Context, text, receipt string, after time.Duration) error {

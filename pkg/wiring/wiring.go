@@ -157,9 +157,9 @@ type Services struct {
 	authorizer func() *access.Authenticator
 }
 
-// tenantTTL is the maximum age of a cached tenant record. A process sees its own
+// TenantTTL is the maximum age of a cached tenant record. A process sees its own
 // changes at once.
-const tenantTTL = 5 * time.Second
+const TenantTTL = 5 * time.Second
 
 // New returns the use cases over the stores. A function that was not granted a
 // resource may leave out its store: what needs the store then fails.
@@ -169,7 +169,7 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 		security.Tokens = noTokens{}
 	}
 	s := &Services{Stores: stores, Log: log, Metrics: io.Discard}
-	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, tenantTTL, time.Now) })
+	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, TenantTTL, time.Now) })
 	if stores.PlaceIndex != nil {
 		s.Stores.Index = stores.PlaceIndex(s.placements)
 	}

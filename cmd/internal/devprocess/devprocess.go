@@ -1,6 +1,6 @@
-// Package devprocess runs `ocelot dev --empty` as a process of its own, for
-// tests and measurements that look at the service from outside: at its death,
-// its memory, its time.
+// Package devprocess runs `ocelot dev --empty` as a process of its own, for tests and
+// measurements that look at the service from outside. They look at its death, its memory
+// and its processor time.
 package devprocess
 
 import (
@@ -46,9 +46,9 @@ type Process struct {
 	err    error
 }
 
-// Start runs the program over the data folder at a port of the loopback address
-// that it chooses itself, with more arguments of `ocelot dev` where there are any.
-// The service's log goes to log. It does not wait until requests are answered.
+// Start runs the program over the data folder, with more arguments of `ocelot dev` if
+// any are given. The program chooses a port of the loopback address. The service's log
+// goes to log. It does not wait until requests are answered.
 func Start(program, data string, log *os.File, more ...string) (*Process, error) {
 	p := &Process{
 		data: data, urls: make(chan string, 1), exited: make(chan struct{}),

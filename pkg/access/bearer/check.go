@@ -9,8 +9,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// check returns the first fault because of which the token would be useless or would
-// grant less than its author expects.
+// check returns the first fault that makes the token useless, or makes it grant less than
+// its author expects.
 func check(token Token) error {
 	switch {
 	case token.Subject == "" || len(token.Subject) > audit.MaxUserID:

@@ -3,6 +3,7 @@ package apispec
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,9 +53,9 @@ func info() map[string]any {
 		"title":   "Ocelot",
 		"version": "1",
 		"description": "An audit-log service: who did what, to which resource, when, from where and what changed.\n\n" +
-			"Every request carries `Authorization` and, unless its path names the tenant, `X-Tenant-ID`. " +
-			"Every answer carries `X-Request-Id`, the client's own if it sent one. " +
-			"Errors are problem documents of RFC 9457. Answers over 1 KiB are gzip-compressed if the client accepts it. " +
+			"Every request carries `Authorization` and, unless its path names the tenant, `" + manifest.TenantHeader + "`. " +
+			"Every answer carries `" + manifest.RequestIDHeader + "`, the client's own if it sent one. " +
+			fmt.Sprintf("Errors are problem documents of RFC 9457. Answers over %d KiB are gzip-compressed if the client accepts it. ", httpapi.MinGzip>>10) +
 			"Lists page by opaque cursors: pass `next` or `prev` as `?cursor=`. " +
 			"Unknown query parameters are refused, and so is a single-valued one that appears twice. " +
 			"Lengths of text are counted in bytes of UTF-8.",
@@ -179,7 +180,7 @@ func documentContent(mediaType string, schema *Schema, examples map[string]any) 
 
 // documentHeaders describes these headers and those of every response.
 func documentHeaders(headers []Header) map[string]any {
-	d := map[string]any{"X-Request-Id": map[string]any{
+	d := map[string]any{manifest.RequestIDHeader: map[string]any{
 		"description": "Names the request in the service's log.", "required": true, "schema": anyText("").document(),
 	}}
 	for _, h := range headers {

@@ -120,11 +120,8 @@ func (op *Operation) complete(functions map[string]manifest.Function) {
 	op.ErrorResponses = byStatus(append(append(op.commonErrorResponses(), op.ErrorResponses...), unknownParameter))
 }
 
-// TenantHeader is the header that names the tenant of a request.
-const TenantHeader = "X-Tenant-ID"
-
 func tenantHeader() Parameter {
-	return Parameter{Name: TenantHeader, In: InHeader, Required: true, Schema: tenantIDSchema(""), Description: "The tenant whose log it is."}
+	return Parameter{Name: manifest.TenantHeader, In: InHeader, Required: true, Schema: tenantIDSchema(""), Description: "The tenant whose log it is."}
 }
 
 // commonErrorResponses returns the problems that follow from the operation's

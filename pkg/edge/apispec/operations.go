@@ -38,7 +38,7 @@ func logOperations() []Operation {
 			Description: "After a 202 response the entry is durable and will be stored exactly once. " +
 				"To repeat a request safely, send a timestamp and an idempotency key (in the entry or as Idempotency-Key). " +
 				"The body may be compressed (Content-Encoding: gzip or zstd).",
-			Parameters: []Parameter{{In: InHeader, Name: httpapi.IdempotencyKeyHeader, Description: "The entry's idempotency_key, beside it. If the entry has one too, both must be equal.",
+			Parameters: []Parameter{{In: InHeader, Name: httpapi.IdempotencyKeyHeader, Description: "The entry's idempotency_key, in addition to it. If the entry has one too, both must be equal.",
 				Schema: &Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxIdempotencyKey, Pattern: `^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`}}},
 			Body: &RequestBody{Description: "One entry.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewEntry")},
 			Responses: []Response{
@@ -98,13 +98,13 @@ func logOperations() []Operation {
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemNotFound, "The tenant has no entry with this id."},
 				{httpapi.ProblemArchived, "The entry is older than the tenant's searchable_days."},
-				{httpapi.ProblemNotYet, "The id's time is under five minutes ago, so the entry may be under way; Retry-After says when to ask again."},
+				{httpapi.ProblemNotYet, "The id's time is under five minutes ago, so the entry may still be in a queue. Retry-After says when to ask again."},
 			},
 		},
 	}
 }
 
-// bulkItem is anything: what is no NewEntry is rejected by itself.
+// bulkItem is anything. An item that is not a NewEntry is rejected alone.
 func bulkItem() *Schema {
 	return &Schema{AnyOf: []*Schema{ref("NewEntry"), {Description: "Anything else is rejected alone."}}}
 }
@@ -125,8 +125,8 @@ func orEmpty(s *Schema) *Schema {
 	return (&Schema{AnyOf: []*Schema{s.withDefault(nil), oneOf("", "")}}).withDefault(initial)
 }
 
-// The lengths of filter values stand in words, not as maxLength: what passes
-// them by far is turned away by the server in front, with a 431.
+// The description states the lengths of filter values, instead of maxLength: the server
+// in front answers 431 to values that are much longer.
 func filterParameters() []Parameter {
 	parameters := make([]Parameter, 0, len(audit.FilterFields())+4)
 	for _, f := range audit.FilterFields() {
@@ -144,8 +144,9 @@ func filterParameters() []Parameter {
 
 var filterLimits = fmt.Sprintf("All filters together have at most %d values, each of at most %d bytes. ", search.MaxFilterValues, search.MaxFilterValueBytes)
 
-const queryHelp = "Full text and field operators: `payment failed` (both words of the message), `\"payment failed\"` (side by side), `fail*` (how a word begins), " +
-	"`action:DELETE` (a field's whole value; quote one with spaces or with `*`), `severity>=ERROR`, `timestamp:2026-01-31` (that day in UTC; also `<`, `<=`, `>`, `>=`, and RFC 3339 times), `metadata.plan:gold`, `-word` (without), `a OR b`, parentheses."
+const queryHelp = "Full text and field operators. `payment failed` finds both words in the message, `\"payment failed\"` finds them side by side, and `fail*` finds words that begin so. " +
+	"`action:DELETE` compares a field's whole value. Quote a value with spaces or with `*`. `severity>=ERROR` compares by rank, and `metadata.plan:gold` compares a nested value. " +
+	"`timestamp:2026-01-31` is that day in UTC. RFC 3339 times and `<`, `<=`, `>`, `>=` work too. `-word` excludes a word, `a OR b` finds either, and parentheses group."
 
 func filterParameter(f audit.Field) Parameter {
 	p := Parameter{Name: string(f), In: InQuery, Repeatable: true, Description: "Entries whose `" + string(f) + "` is this.", Schema: anyText("")}

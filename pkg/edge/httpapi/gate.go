@@ -28,10 +28,10 @@ type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 }
 
-// Gate is what every function's requests pass on their way in and out: request
-// id, authentication, tenant, permission, limits, compression, problem
-// documents, access log, recovery from panics. Every exported field is
-// required. One Gate serves all functions; it must not be copied after first use.
+// Gate is what every request passes on its way in and out. It handles the request id,
+// authentication, tenant, permission, limits, compression, problem documents, the
+// access log and panics. Every exported field is required. One Gate serves all
+// functions; it must not be copied after first use.
 type Gate struct {
 	// Authenticator verifies the credential if the request's context has no principal.
 	// Behind API Gateway the authorizer sets the principal.
@@ -191,7 +191,7 @@ func (e *endpoint) tenantID(req *request) (audit.TenantID, error) {
 	return id, nil
 }
 
-const tenantHeaderName = "X-Tenant-Id" // in the canonical form of net/http
+var tenantHeaderName = http.CanonicalHeaderKey(manifest.TenantHeader)
 
 func tenantHeader(req *request, required bool) (audit.TenantID, error) {
 	values := req.Header[tenantHeaderName]
@@ -241,7 +241,7 @@ func ChangesLog(r *manifest.Route) bool {
 // requestID returns the client's id of the request if it is safe to repeat in
 // headers and logs, otherwise a new one.
 func (g *Gate) requestID(r *http.Request) string {
-	if values := r.Header["X-Request-Id"]; len(values) == 1 && validRequestID(values[0]) {
+	if values := r.Header[manifest.RequestIDHeader]; len(values) == 1 && validRequestID(values[0]) {
 		return values[0]
 	}
 	return g.NewRequestID()

@@ -47,10 +47,10 @@ const quotaPeriod = time.Hour
 
 // gatewayProblems names every type of
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html.
-// No method of the API uses AWS signatures. API Gateway therefore reports a bad
-// signature, or an error without a type of its own, only for an unknown path or
-// method: these become 404. Failures, timeouts and throttling of a function or
-// authorizer are temporary: these become errors that a client can retry.
+// No method of the API uses AWS signatures. API Gateway therefore reports a bad signature, or an
+// error without a type of its own, only for an unknown path or method. These become 404. Failures,
+// timeouts and throttling of a function or authorizer are temporary. These become errors that a
+// client can retry.
 func gatewayProblems() []gatewayProblem {
 	absent := ProblemNotFound.problem("There is no endpoint with this path and method. " + manifest.BasePath + "/docs lists the endpoints.")
 	forbidden := ProblemForbidden.problem("The credential does not allow this here.")

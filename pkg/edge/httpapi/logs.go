@@ -62,7 +62,7 @@ func submitOne(req *request, s *ingest.Service, text []byte) (ingest.Outcome, er
 	return outcomes[0], nil
 }
 
-// refused is the problem of an entry that came alone: text that is no JSON and
+// refused returns the problem of an entry that was sent alone. Text that is not JSON and
 // text that is too long are faults of the whole body.
 func refused(err *audit.ValidationError) error {
 	p := invalid(err)

@@ -125,7 +125,7 @@ func problemOf(err error, permission access.Permission) *problem {
 	case errors.As(err, &unavailable):
 		return retryLater(unavailable.RetryAfter)
 	case errors.As(err, &notYet):
-		return ProblemNotYet.problem("No entry with this id is stored yet; it may be under way.").
+		return ProblemNotYet.problem("No entry with this id is stored yet. It may still be in a queue.").
 			with("Retry-After", retrySeconds(notYet.RetryAfter))
 	case errors.As(err, &archived):
 		return ProblemArchived.problem("The entry is older than the tenant's searchable_days, which is " + strconv.Itoa(archived.SearchableDays) + ".")

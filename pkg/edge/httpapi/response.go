@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 // response is a complete answer. Bodies are bounded (audit.MaxPageBytes), so
@@ -32,13 +34,13 @@ func (r *response) set(name, value string) *response {
 	return r
 }
 
-// minGzip is the size over which a body is compressed when the client accepts it, in bytes.
-const minGzip = 1 << 10
+// MinGzip is the size over which a body is compressed when the client accepts it, in bytes.
+const MinGzip = 1 << 10
 
 // send writes the response and returns how many bytes of body went out.
 func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, error) {
 	h := w.Header()
-	h["X-Request-Id"] = []string{req.id}
+	h[manifest.RequestIDHeader] = []string{req.id}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	h["Cache-Control"] = []string{"no-store"}
 	for name, values := range res.header {
@@ -48,7 +50,7 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 	if len(body) > 0 {
 		h["Content-Type"] = []string{res.contentType}
 	}
-	if len(body) > minGzip {
+	if len(body) > MinGzip {
 		h["Vary"] = []string{"Accept-Encoding"}
 		if acceptsGzip(req.Header["Accept-Encoding"]) {
 			h["Content-Encoding"] = []string{"gzip"}
@@ -129,7 +131,7 @@ func weighted(part string) (coding string, q float64) {
 func HeaderName(name string) string {
 	switch name {
 	case tenantHeaderName:
-		return "X-Tenant-ID"
+		return manifest.TenantHeader
 	case "Etag":
 		return "ETag"
 	case "Www-Authenticate":

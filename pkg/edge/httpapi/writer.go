@@ -36,7 +36,7 @@ func (w *writer) name(name string) {
 	w.b = append(w.b, '"', ':')
 }
 
-// quoted appends a string value. Bytes that are no UTF-8 come out as U+FFFD.
+// quoted appends a string value. Bytes that are not UTF-8 come out as U+FFFD.
 func (w *writer) quoted(value string) {
 	w.next()
 	w.b, _ = jsontext.AppendQuote(w.b, value) // the error says only that it replaced

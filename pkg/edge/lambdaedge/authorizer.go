@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	tenantHeader        = "X-Tenant-ID"
 	authorizationHeader = "Authorization"
 	// maxAuthorizerResponse is API Gateway's limit for an authorizer's response, 8 KB,
 	// less a margin for differences in its JSON.
@@ -97,7 +96,7 @@ func authorize(event events.APIGatewayCustomAuthorizerRequestTypeRequest, header
 	case route.Permission == "":
 		return newAuthorizerResponse(p, policy{allowed: []string{event.MethodArn}})
 	case route.TenantFrom == manifest.TenantFromHeader:
-		tenant, err := audit.ParseTenantID(strings.Join(header.Values(tenantHeader), ","))
+		tenant, err := audit.ParseTenantID(strings.Join(header.Values(manifest.TenantHeader), ","))
 		if err != nil {
 			return newAuthorizerResponse(restricted(p), policy{allowed: []string{event.MethodArn}})
 		}

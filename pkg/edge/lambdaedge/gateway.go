@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 // MaxEventBody is the largest request body that fits into an event: an event has at
@@ -70,7 +71,7 @@ func contextFrom(r *http.Request, resource string) events.APIGatewayProxyRequest
 	}
 	return events.APIGatewayProxyRequestContext{
 		ResourcePath: resource, Path: "/" + localStage + r.URL.Path, Stage: localStage, HTTPMethod: r.Method,
-		RequestID: r.Header.Get(requestIDHeader), Protocol: r.Proto, DomainName: r.Host,
+		RequestID: r.Header.Get(manifest.RequestIDHeader), Protocol: r.Proto, DomainName: r.Host,
 		Identity: events.APIGatewayRequestIdentity{SourceIP: address, UserAgent: r.UserAgent()},
 	}
 }

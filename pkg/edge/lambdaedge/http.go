@@ -12,17 +12,20 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-// MaxResponseBytes is the maximum size of a function's response as JSON. Lambda's
-// limit is 6 MB. The difference is room for the names of fields.
-const MaxResponseBytes = 6<<20 - 64<<10
+const (
+	// MaxPayload is Lambda's limit for an event and for a response, in bytes.
+	MaxPayload = 6 << 20
+	// MaxResponseBytes is the maximum size of a function's response as JSON. The rest of
+	// the payload is room for the names of fields.
+	MaxResponseBytes = MaxPayload - 64<<10
+)
 
 // responseReserve is how long before the function's deadline a handler's context ends.
 // The handler can then still respond.
 const responseReserve = 250 * time.Millisecond
-
-const requestIDHeader = "X-Request-Id"
 
 // HTTP returns the Lambda function that answers REST API (payload version 1)
 // proxy events with h.
@@ -76,7 +79,7 @@ func serve(w http.ResponseWriter, h http.Handler, r *http.Request) (ok bool) {
 		if v := recover(); v != nil {
 			// The value may contain what a client sent, so only its type is logged.
 			slog.ErrorContext(r.Context(), "the handler panicked",
-				"request_id", r.Header.Get(requestIDHeader), "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+				"request_id", r.Header.Get(manifest.RequestIDHeader), "panic", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 		}
 	}()
 	h.ServeHTTP(w, r)
@@ -118,7 +121,7 @@ func parsePrincipal(event events.APIGatewayProxyRequest) (p access.Principal, kn
 
 // requestID returns the client's request id, or the gateway's if the client sent none.
 func requestID(event events.APIGatewayProxyRequest) string {
-	if id := headersOf(event.Headers, event.MultiValueHeaders).Get(requestIDHeader); id != "" {
+	if id := headersOf(event.Headers, event.MultiValueHeaders).Get(manifest.RequestIDHeader); id != "" {
 		return id
 	}
 	return event.RequestContext.RequestID
@@ -146,7 +149,7 @@ func problemResponse(event events.APIGatewayProxyRequest, status int, code, deta
 		"X-Content-Type-Options": {"nosniff"},
 	}
 	if id := requestID(event); id != "" {
-		header[requestIDHeader] = []string{id}
+		header[manifest.RequestIDHeader] = []string{id}
 	}
 	return events.APIGatewayProxyResponse{StatusCode: status, MultiValueHeaders: header, Body: string(body)}
 }

@@ -201,7 +201,7 @@ func callBatch(ctx context.Context, bodies []string, handle BatchHandler) []erro
 
 // Together returns a handler of batches whose context ends before the function's deadline.
 // A call that waits for an engine then fails early enough for handle to return the outcome
-// of every message: finished messages stay finished, and the others are delayed.
+// of every message. Finished messages stay finished, and the others are delayed.
 func Together(handle BatchHandler) BatchHandler {
 	return func(ctx context.Context, bodies []string) []error {
 		if deadline, has := ctx.Deadline(); has {

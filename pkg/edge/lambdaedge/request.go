@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 // requestFrom returns the event's HTTP request. Its error says what is wrong with the
@@ -51,8 +53,8 @@ func requestFrom(ctx context.Context, event events.APIGatewayProxyRequest) (*htt
 	}
 	header.Del("Host")              // net/http has it in Host only
 	header.Del("Transfer-Encoding") // the gateway has decoded it
-	if header.Get(requestIDHeader) == "" && event.RequestContext.RequestID != "" {
-		header.Set(requestIDHeader, event.RequestContext.RequestID)
+	if header.Get(manifest.RequestIDHeader) == "" && event.RequestContext.RequestID != "" {
+		header.Set(manifest.RequestIDHeader, event.RequestContext.RequestID)
 	}
 	request.Header = header
 	if address := event.RequestContext.Identity.SourceIP; address != "" {

@@ -67,8 +67,8 @@ type record struct {
 	rejection   string // why the server rejects the document permanently
 }
 
-// fingerprint tells whether two entries of one identity have the same content,
-// and whether they were received at the same time.
+// fingerprint shows whether two entries of one identity have the same content, and
+// whether they were received at the same time.
 type fingerprint struct {
 	digest     audit.Digest
 	receivedAt int64 // Unix milliseconds

@@ -26,9 +26,9 @@ const maxNesting = 90
 var errNotBSON = errors.New("mongostore: no BSON for this text")
 
 // toBSON appends the BSON document that is closest to a JSON object. Numbers that
-// are no 64-bit integer become doubles. Numbers that overflow a double become
+// are not 64-bit integers become doubles. Numbers that overflow a double become
 // null. It omits members whose name is empty, begins with a dollar, or has a dot
-// or a NUL, because not every server stores them. It fails if text is no JSON
+// or a NUL, because not every server stores them. It fails if text is not a JSON
 // object or is nested deeper than maxNesting.
 func toBSON(dst []byte, text audit.Object) ([]byte, error) {
 	d := jsontext.NewDecoder(bytes.NewReader(text))

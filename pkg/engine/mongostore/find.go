@@ -32,9 +32,9 @@ type Index struct {
 func (db *DB) Index(isolation IsolationFunc) *Index { return &Index{db: db, isolation: isolation} }
 
 // Find implements search.Index. It answers a filter that has a time alone, or
-// resource_id, user_id, action or severity with up to 100 values. Such a filter
-// may have further conditions on any field except message and metadata. With
-// IndexesLean it answers action and severity only beside resource_id or user_id.
+// resource_id, user_id, action or severity with up to 100 values. Such a filter may
+// have further conditions on any field except message and metadata. With IndexesLean it
+// answers action and severity only together with resource_id or user_id.
 func (x *Index) Find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (audit.Page, error) {
 	page, err := x.find(ctx, tenant, filter, request)
 	if err != nil {

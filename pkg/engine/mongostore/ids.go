@@ -9,15 +9,13 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// maxIDs is the most ids that one call returns, which is about a megabyte on the wire.
-const maxIDs = 10_000
-
-// IDs implements search.IDLister. It goes by _id from the given id on, and returns
-// only ids on the wire. It may read from a secondary, which can be behind.
+// IDs implements search.IDLister. It reads in the order of _id from the given id on.
+// MongoDB sends only the ids. It may read from a secondary, which can be behind.
 func (s *Entries) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
-	ids, err := s.ids(ctx, tenant, audit.Time{From: from, To: to}, after, min(limit, maxIDs))
+	ids, err := s.ids(ctx, tenant, audit.Time{From: from, To: to}, after, min(limit, search.MaxIDs))
 	if err != nil {
 		return nil, fmt.Errorf("list ids of %s: %w", tenant, err)
 	}

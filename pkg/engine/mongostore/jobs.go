@@ -48,7 +48,6 @@ type jobDocument struct {
 	Failures   int        `bson:"failures,omitempty"`
 	ResumeAt   *time.Time `bson:"resume_at,omitempty"`
 	Resent     int        `bson:"resent,omitempty"`
-	LastResume *time.Time `bson:"last_resume_at,omitempty"` // resume_at of a finished job
 	ExpiresAt  *time.Time `bson:"expires_at,omitempty"`
 }
 
@@ -59,7 +58,7 @@ func newJobDocument(j *jobs.Job) jobDocument {
 		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Failures: j.Failures, Resent: j.Resent,
 	}
 	if j.State.Finished() {
-		doc.LastResume, doc.ExpiresAt = optional(j.ResumeAt), optional(j.FinishedAt.Add(jobs.Retention))
+		doc.ExpiresAt = optional(j.FinishedAt.Add(jobs.Retention))
 	} else {
 		doc.ResumeAt = optional(j.ResumeAt)
 	}
@@ -76,9 +75,6 @@ func readJob(raw bson.Raw) (jobs.Job, error) {
 		Progress: doc.Progress, Count: doc.Count, CreatedBy: doc.CreatedBy, CreatedAt: doc.CreatedAt.UTC(),
 		StartedAt: required(doc.StartedAt), FinishedAt: required(doc.FinishedAt), Error: doc.Error,
 		Generation: doc.Generation, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt), Resent: doc.Resent,
-	}
-	if job.State.Finished() {
-		job.ResumeAt = required(doc.LastResume)
 	}
 	if doc.Checkpoint != "" {
 		job.Checkpoint = json.RawMessage(doc.Checkpoint)

@@ -76,10 +76,11 @@ func (s *Keys) CreateKey(ctx context.Context, key tenants.Key) error {
 	return nil
 }
 
-// maxKeys is the most keys that one call returns.
-const maxKeys = 10_000
+// maxKeys is the most keys that one call returns. Requests at the same time can exceed
+// tenants.MaxKeys.
+const maxKeys = 10 * tenants.MaxKeys
 
-// Keys implements tenants.KeyStore. It fails if the tenant has more than 10,000 keys.
+// Keys implements tenants.KeyStore. It fails if the tenant has more than maxKeys keys.
 func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID) ([]tenants.Key, error) {
 	var keys []tenants.Key
 	order := ascending(fieldCreatedAt, fieldKey)

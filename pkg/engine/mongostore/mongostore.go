@@ -1,7 +1,7 @@
 // Package mongostore is the system of record on MongoDB 6 and later, Atlas and
-// DocumentDB: entries in partitions by time, the quarantine, tenants, keys, jobs,
-// the live stream's order and its connections, and the lists that MongoDB's own
-// indexes can answer while the search index is down.
+// DocumentDB. It stores entries in partitions by time. It also stores the quarantine,
+// tenants, keys, jobs, the live stream's order and its connections. While the search
+// index is down, it answers the lists that MongoDB's own indexes can answer.
 //
 // A majority acknowledges every write, and a read returns only what a majority
 // has. The package needs no transactions, change streams, pipeline updates,

@@ -37,9 +37,8 @@ const (
 	maxFamilies = 1000
 	// maxComputed is how many partitions a call reads without a look at the records.
 	maxComputed = 3
-	// maxAhead is how far in the future the newest entries can be: 24 hours, and as
-	// much for clocks that differ.
-	maxAhead = 48 * time.Hour
+	// maxAhead is how far in the future the newest entries can be.
+	maxAhead = audit.MaxFutureTimestamp + audit.MaxClockError
 )
 
 // registry caches the records of partitions: those of the shared ones under "", and

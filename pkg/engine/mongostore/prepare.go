@@ -21,10 +21,11 @@ const (
 )
 
 // PreparePartitions creates the indexes of every collection that is not a partition,
-// and the partitions of this month and of the next one: the shared ones, and those of
-// the years of dedicated tenants. It creates at most 1,000 partitions and reports
-// whether more remain for the next call. To call it again is cheap. A write creates a
-// partition that is missing, so that PreparePartitions only saves writes that time.
+// and the partitions of this month and of the next one. These are the shared ones, and
+// those of the years of dedicated tenants. It creates at most 1,000 partitions and
+// reports whether more remain for the next call. To call it again is cheap. A write
+// creates a partition that is missing, so that PreparePartitions only saves writes that
+// time.
 func (db *DB) PreparePartitions(ctx context.Context) (more bool, err error) {
 	if more, err = db.preparePartitions(ctx, maxPrepared); err != nil {
 		return false, fmt.Errorf("prepare partitions: %w", err)

@@ -32,12 +32,7 @@ func (db *DB) purgeEntries(ctx context.Context, tenant audit.TenantID, limit int
 			return 0, err
 		}
 		for _, p := range partitions {
-			n, err := 0, error(nil)
-			if p.tenant == "" {
-				n, err = db.purge(ctx, p.String(), indexID, tenant, limit-purged, keysIn(tenant, audit.Time{}).condition())
-			} else {
-				n, err = db.purgePartition(ctx, p)
-			}
+			n, err := db.purgeFrom(ctx, p, tenant, limit-purged)
 			if err != nil {
 				return 0, err
 			}
@@ -49,8 +44,17 @@ func (db *DB) purgeEntries(ctx context.Context, tenant audit.TenantID, limit int
 	return purged, nil
 }
 
+// purgeFrom removes entries of the tenant from one partition: up to limit from a shared one, and
+// all from the tenant's own.
+func (db *DB) purgeFrom(ctx context.Context, p partition, tenant audit.TenantID, limit int) (int, error) {
+	if p.tenant == "" {
+		return db.purge(ctx, p.String(), indexID, tenant, limit, keysIn(tenant, audit.Time{}).condition())
+	}
+	return db.purgePartition(ctx, p)
+}
+
 // purgePartition drops the partition of a dedicated tenant and returns how many entries it
-// had. Entries that are written at this moment may be dropped without being counted. The
+// had. Entries that are written at the same time may be dropped without being counted. The
 // record of the partition stays, so that the next purge finds an entry that a late write
 // stores.
 func (db *DB) purgePartition(ctx context.Context, p partition) (int, error) {

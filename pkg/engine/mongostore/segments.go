@@ -196,8 +196,8 @@ func (l *StreamLog) read(ctx context.Context, tenant audit.TenantID, after int64
 		case after == h.Number:
 			return nil, nil
 		}
-		// The next segment expired, or was appended after the segments were read:
-		// the second attempt tells which.
+		// The next segment expired, or was appended after the segments were read. The
+		// second attempt shows which.
 	}
 	return nil, stream.ErrExpired
 }

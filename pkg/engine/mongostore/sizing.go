@@ -17,7 +17,7 @@ type Workload struct {
 }
 
 // The constants of IndexBytes. WiredTiger stores an index as a B-tree with prefix
-// compression: a cell has only the bytes in which its key differs from the key before it.
+// compression. A cell has only the bytes in which its key differs from the key before it.
 const (
 	cellBytes     = 3   // the cell's header: lengths of prefix and suffix
 	recordIDBytes = 4   // the record number after the key, of up to 2^25 records
@@ -31,9 +31,9 @@ const (
 )
 
 // IndexBytes returns how many bytes the indexes of a partition take for each entry,
-// according to a model of WiredTiger. It assumes that no key shares more with its
-// neighbour than the fields before _id, the hash of the tenant, and the bytes of the
-// milliseconds that are equal on average.
+// according to a model of WiredTiger. A key shares with its neighbour the fields before
+// _id and the hash of the tenant. It also shares the bytes of the milliseconds that are
+// equal on average. The model assumes that it shares no more.
 func IndexBytes(set Indexes, w Workload) float64 {
 	bytes := w.keyCell(0, w.Tenants) + // _id
 		w.fieldCell(w.UserID, w.UsersPerTenant) + w.fieldCell(w.ResourceID, w.ResourcesPerTenant)
@@ -47,16 +47,17 @@ func IndexBytes(set Indexes, w Workload) float64 {
 	return bytes / pageFill
 }
 
-// fieldCell returns the bytes of a cell in an index on the tenant, a field with so many
-// values in each tenant, and _id. The first cell of each value has the whole key.
+// fieldCell returns the bytes of a cell in an index on the tenant, a field, and _id.
+// values is the number of the field's values in each tenant. The first cell of each value
+// has the whole key.
 func (w Workload) fieldCell(length, values int) float64 {
 	whole := float64(stringBytes + w.TenantID + stringBytes + length + tenantHashBytes)
 	firsts := float64(values) / float64(w.EntriesPerTenant)
 	return firsts*whole + w.keyCell(binaryBytes, w.Tenants*values)
 }
 
-// keyCell returns the bytes of a cell whose neighbour belongs to the same one of the
-// groups: those in which two ids differ, and the bytes around them.
+// keyCell returns the bytes of a cell whose neighbour is of the same group. The cell has
+// the bytes in which the two ids differ, and those around them.
 func (w Workload) keyCell(around, groups int) float64 {
 	gap := monthMillis * float64(groups) / float64(w.Tenants*w.EntriesPerTenant)
 	millis := min(max(math.Ceil(math.Log2(max(gap, 1))/8), 1), 6)

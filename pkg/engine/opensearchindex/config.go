@@ -37,8 +37,8 @@ type Timeouts struct {
 	Write time.Duration
 }
 
-// DefaultTimeouts returns timeouts for functions with 25 s for lists and
-// statistics, 5 s of it for the system of record, and 30 s for writes.
+// DefaultTimeouts returns timeouts for functions with 25 s for lists and statistics, and
+// 30 s for writes. 5 of the 25 s are for the system of record.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{Find: 8 * time.Second, Contains: time.Second, Count: 20 * time.Second, Write: 8 * time.Second}
 }

@@ -17,9 +17,9 @@ import (
 // words of the message, and the tokens of the metadata. Under "entry" it has the
 // text of entryjson.AppendStored, from which entries are read.
 //
-// States and metadata are only in that text. OpenSearch would parse them as
-// objects: it refuses member names over 50,000 bytes and numbers of over a
-// thousand digits, and it rewrites numbers when it filters _source.
+// States and metadata are only in that text. OpenSearch would parse them as objects. It
+// refuses member names over 50,000 bytes and numbers of over a thousand digits. It
+// rewrites numbers when it filters _source.
 //
 // Lucene limits a keyword term to 32,766 bytes, so all values are shortened. The
 // path of a token is shortened more: an entry of 256 KiB can have 60,000 leaves

@@ -64,7 +64,7 @@ func (r *pageReader) nextSize() int {
 		return min(missing, maxFirstSearch)
 	}
 	meanBytes := r.bytes/len(r.entries) + 1
-	fitting := maxFirstSearch * (256 << 10) / meanBytes / 4 // the next ones may be larger
+	fitting := maxFirstSearch * audit.MaxEntryBytes / meanBytes / 4 // the next ones may be larger
 	return min(missing, max(fitting, maxFirstSearch))
 }
 

@@ -30,7 +30,7 @@ func (c groupCounts) addListed(values groupValues, count int64, top int) {
 	}
 }
 
-// top returns the n largest groups of so many fields, the largest first.
+// top returns the n largest groups of a number of fields, the largest first.
 func (c groupCounts) top(n, fields int) []audit.Group {
 	groups := make([]audit.Group, 0, len(c))
 	for values, count := range c {

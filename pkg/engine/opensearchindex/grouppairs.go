@@ -11,8 +11,8 @@ var errUncertain = errors.New("the ranking of pairs is not certain")
 
 // outerRanking ranks the values of the first of two fields.
 func (g *grouping) outerRanking() query {
-	// A search of pairs has these buckets for each value of the first field: one
-	// for the value, Top for those of the second field, one for the entries
+	// A search of pairs has these buckets for each value of the first field. One is for
+	// the value, Top are for those of the second field, and one is for the entries
 	// without a second field. The entries without a first field have as many.
 	bucketsPerValue := 1 + g.request.Top + 1
 	size := min(g.index.limits.outerValues, maxBuckets/bucketsPerValue-1)
@@ -44,10 +44,10 @@ func (g *grouping) countPairs(aggs aggregations) (groupCounts, error) {
 	return counts, nil
 }
 
-// countPairsWithin counts the values of the second field within those of the
-// first. The search needs the values of the first: OpenSearch merges the pairs
-// of every value that a shard returns, also of those that it leaves out later,
-// and all of them count towards maxBuckets.
+// countPairsWithin counts the values of the second field within those of the first. The
+// search names the values of the first. Otherwise OpenSearch would merge the pairs of
+// every value that a shard returns, also of those that it leaves out later. All of them
+// would count towards maxBuckets.
 func (g *grouping) countPairsWithin(outer ranking) (groupCounts, error) {
 	inner := rankingOf(g.fields[1], g.request.Top, g.index.limits.innerShardValues)
 	aggs, err := g.aggregate(rankingWithin(g.fields[0], indexedValues(g.fields[0], outer), inner))
@@ -78,7 +78,7 @@ func (g *grouping) countPairsWithin(outer ranking) (groupCounts, error) {
 }
 
 // indexedValues returns the values as their field is indexed, but not the
-// blank one of a path of the metadata, which is no token.
+// blank one of a path of the metadata, which is not a token.
 func indexedValues(field audit.Field, r ranking) []string {
 	path, ofMetadata := field.MetadataPath()
 	indexed := []string{}

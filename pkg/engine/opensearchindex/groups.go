@@ -7,10 +7,10 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Groups are exact or refused. By itself OpenSearch is exact only for few
-// groups: each shard ranks its own groups and returns the first of them, and
-// the merged ranking can miss a group or count too little for it. So a request
-// takes the first of these ways that proves its answer exact:
+// Groups are exact or refused. By itself OpenSearch is exact only for few groups. Each
+// shard ranks its own groups and returns the first of them. The merged ranking can miss
+// a group or count too little for it. So a request takes the first of these ways that
+// proves its answer exact:
 //
 //   - One field (groupranking.go): a ranking in which each shard returns up to
 //     100,000 values. It is exact if no shard has more.

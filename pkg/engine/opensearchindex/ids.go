@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // Contains implements search.Index. It sees what searches see: an entry within a
@@ -40,9 +41,6 @@ func (x *Index) countIn(ctx context.Context, s scope, filter audit.Filter, other
 	return r.Hits.Total.Value, err
 }
 
-// maxIDs is OpenSearch's max_result_window.
-const maxIDs = 10_000
-
 // IDs implements search.IDLister. It also lists expired entries, as the system of
 // record does.
 func (x *Index) IDs(ctx context.Context, tenant audit.TenantID, from, to time.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
@@ -65,7 +63,7 @@ func (x *Index) ids(ctx context.Context, tenant audit.TenantID, filter audit.Fil
 		return nil, err
 	}
 	response, err := x.search(ctx, s.within(filter.From, filter.To), query{
-		"size": min(limit, maxIDs), "query": where, "_source": false, "track_total_hits": false,
+		"size": min(limit, search.MaxIDs), "query": where, "_source": false, "track_total_hits": false,
 		"sort": []query{{fieldID: "asc"}}, "search_after": []string{after.String()},
 	})
 	if err != nil {

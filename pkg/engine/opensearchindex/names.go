@@ -66,7 +66,7 @@ func (x *Index) scope(ctx context.Context, tenant audit.TenantID) (scope, error)
 	}
 	for _, p := range recorded {
 		if p.Family != audit.FamilyOwn && !audit.IsPool(p.Family) {
-			return scope{}, fmt.Errorf("the placement %q is no family of indexes", p.Family)
+			return scope{}, fmt.Errorf("the placement %q is not a family of indexes", p.Family)
 		}
 	}
 	if len(recorded) > 0 {
@@ -95,9 +95,8 @@ func (s scope) familyAt(receivedAt time.Time) family {
 }
 
 const (
-	// maxLead is longer than an entry's timestamp can be after its receipt: a day, and
-	// clocks that are a day off.
-	maxLead = 49 * time.Hour
+	// maxLead is longer than an entry's timestamp can be after its receipt.
+	maxLead = audit.MaxFutureTimestamp + audit.MaxClockError + time.Hour
 	// maxNamedMonths is how many months of a family a request names one by one. A request
 	// for more addresses all months of the family.
 	maxNamedMonths = 24
@@ -118,7 +117,7 @@ func (s scope) families() []family {
 }
 
 // patterns returns what addresses the indexes of the scope in a path. Each name ends with a
-// wildcard, so that a month without an index is no error and a closed index is one.
+// wildcard, so that a month without an index is not an error and a closed index is one.
 func (s scope) patterns() string {
 	months := []string{""}
 	if named := monthsOf(s.from, s.to, s.index.config.Now()); len(named) > 0 && len(named) <= maxNamedMonths {
@@ -134,7 +133,7 @@ func (s scope) patterns() string {
 }
 
 // routing returns the routing of requests, "" if they go to every shard. Only pools are
-// routed, so a request that also addresses an own family is not.
+// routed. A request that also addresses a tenant's own family is not.
 func (s scope) routing() string {
 	for _, f := range s.families() {
 		if !f.pool {

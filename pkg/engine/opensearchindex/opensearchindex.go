@@ -1,9 +1,9 @@
 // Package opensearchindex is the search index in OpenSearch (2.4 or later).
 //
 // A tenant's entries lie in indexes of its own, one a month, or in those of a pool that
-// it shares with other tenants; its placements say which (see names.go). Old entries share
-// the indexes of a few months (see monthOf). There are no aliases. Two templates give new
-// indexes their mapping.
+// it shares with other tenants. Its placements say which (see names.go). Old entries
+// share the indexes of a few months (see monthOf). There are no aliases. Two templates
+// give new indexes their mapping.
 //
 // One type, scope, makes every request about entries. It gives the names of the indexes,
 // the condition on tenant_id that every search has, and the routing within a pool.

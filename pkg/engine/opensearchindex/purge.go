@@ -101,7 +101,7 @@ func (x *Index) purgePools(ctx context.Context, tenant audit.TenantID, limit int
 	if err := json.Unmarshal(raw, &result); err != nil {
 		return 0, err
 	}
-	if result.Deleted == 0 && (result.Total > 0 || len(result.Failures) > 0) { // others write them at this moment
+	if result.Deleted == 0 && (result.Total > 0 || len(result.Failures) > 0) { // others write them at the same time
 		return 0, &audit.UnavailableError{Err: fmt.Errorf("of %d documents none was deleted, %d failures", result.Total, len(result.Failures))}
 	}
 	return result.Deleted, nil

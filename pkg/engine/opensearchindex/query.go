@@ -9,9 +9,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Limits of an expression. OpenSearch 3 allows 20 levels of bool queries, of
-// which compile adds one. Lucene allows 1,024 clauses in all. The tenant and its
-// rules of retention take up to 100 of them.
+// Limits of an expression. OpenSearch 3 allows 20 levels of bool queries, and compile
+// adds one. Lucene allows 1,024 clauses in all. The tenant and its rules of retention
+// take up to 100 of them.
 const (
 	maxNesting = 19
 	maxClauses = 920

@@ -38,7 +38,7 @@ func (x *Index) Sizes(ctx context.Context, month time.Time) (own map[audit.Tenan
 	for _, index := range listed {
 		n, err := strconv.ParseInt(index.Count, 10, 64)
 		if err != nil {
-			continue // its shards do not answer at this moment
+			continue // its shards do not answer now
 		}
 		if name, ok := strings.CutPrefix(index.Index, ownPrefix); ok {
 			own[audit.TenantID(strings.TrimSuffix(name, "."+suffix))] = n
@@ -98,7 +98,7 @@ func (x *Index) Prepare(ctx context.Context, name string, tenant audit.TenantID,
 		}
 		f = x.ownFamily(tenant)
 	case !audit.IsPool(name):
-		return fmt.Errorf("%q is no family of indexes", name)
+		return fmt.Errorf("%q is not a family of indexes", name)
 	}
 	return x.create(ctx, f, monthAt(month), shards)
 }

@@ -142,7 +142,7 @@ func newCallError(response *http.Response, text []byte) *callError {
 	var document struct {
 		Type string `json:"__type"`
 	}
-	_ = json.Unmarshal(text, &document) // without a code the status tells
+	_ = json.Unmarshal(text, &document) // without a code the status decides
 	code := document.Type
 	if code == "" {
 		code, _, _ = strings.Cut(response.Header.Get("X-Amzn-Errortype"), ":")

@@ -241,8 +241,8 @@ type fileLock struct {
 	conn *sql.Conn
 }
 
-// lockTimeout is how long a shared lock waits for an exclusive one. Another DB may
-// have that for a moment, while it fails to open the file for itself.
+// lockTimeout is how long a shared lock waits for an exclusive one. Another DB may have
+// that briefly, while it fails to open the file for itself.
 const lockTimeout = 500 * time.Millisecond
 
 func lockFile(ctx context.Context, path string, shared bool) (*fileLock, error) {

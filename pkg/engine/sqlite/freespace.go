@@ -12,9 +12,9 @@ import (
 // FreeSpace erases what is left of removed records in the file. It implements jobs.Purger and
 // works for all tenants: a purge of it comes after those of the stores.
 //
-// The full-text table only marks a row as removed, until a merge rewrites its segments. And
-// when SQLite moves a row to another page, the old page keeps a copy in its free part, which
-// deleting the row does not reach.
+// The full-text table only marks a row as removed, until a merge rewrites its segments.
+// And when SQLite moves a row to another page, the old page keeps a copy in its free
+// part. Deleting the row does not reach that copy.
 type FreeSpace struct{ db *DB }
 
 // FreeSpace returns the free space of this file.
@@ -214,9 +214,10 @@ const (
 )
 
 // freePart returns the part of a B-tree page between the list of its cells and the cells,
-// which SQLite does not use. It returns nil for other pages: they begin with the number of
-// another page, of four bytes, so their first byte is 0 in a file of fewer than maxScrubbed
-// pages. The format is that of https://www.sqlite.org/fileformat2.html#b_tree_pages.
+// which SQLite does not use. It returns nil for other pages. They begin with the number
+// of another page, of four bytes. Their first byte is 0 in a file of fewer than
+// maxScrubbed pages. The format is that of
+// https://www.sqlite.org/fileformat2.html#b_tree_pages.
 func freePart(number int64, page []byte) []byte {
 	const fileHeader = 100
 	header := page

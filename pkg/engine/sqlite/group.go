@@ -79,8 +79,8 @@ func (w *writer) runGroup(first *operation) (ops []*operation, failed bool, err 
 	return nil, false, nil
 }
 
-// nextOperation returns another operation for a group of so many. It returns nil
-// if none is waiting or the group has reached a bound.
+// nextOperation returns another operation for a group that has a number of them. It
+// returns nil if none is waiting or the group has reached a bound.
 func (w *writer) nextOperation(size int, start time.Time) *operation {
 	if size >= maxGroup || time.Since(start) > maxGroupTime {
 		return nil

@@ -9,10 +9,8 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
-
-// maxIDs is the maximum number of ids that one call returns.
-const maxIDs = 10_000
 
 const (
 	listStoredIDs = `SELECT id FROM entries INDEXED BY entries_by_id
@@ -74,7 +72,7 @@ func (db *DB) ids(ctx context.Context, query string, tenant audit.TenantID, t au
 	var ids []audit.EntryID
 	var id sql.RawBytes
 	err = db.snapshot(ctx, func(c *conn) error {
-		return c.each(ctx, query, []any{number, above[:], below[:], min(limit, maxIDs)}, []any{&id}, func() (bool, error) {
+		return c.each(ctx, query, []any{number, above[:], below[:], min(limit, search.MaxIDs)}, []any{&id}, func() (bool, error) {
 			ids = append(ids, audit.EntryID(id))
 			return true, nil
 		})

@@ -7,9 +7,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// A purge overwrites what it removes with zeros (secure_delete), but copies of removed records
-// remain in three places: the writer erases the write-ahead log, and FreeSpace the full-text
-// table and the free parts of pages.
+// A purge overwrites what it removes with zeros (secure_delete), but copies of removed
+// records remain in three places. The writer erases those in the write-ahead log.
+// FreeSpace erases those in the full-text table and in the free parts of pages.
 
 // maxPurge is the maximum number of records that one Purge removes, so that other
 // writes do not wait for long.

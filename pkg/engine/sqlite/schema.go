@@ -184,7 +184,7 @@ CREATE TABLE tenant_turns (
 
 // migrate migrates the file to the current schema.
 func (c *conn) migrate(ctx context.Context) error {
-	// Another process may create the file at this moment. It creates the tables and
+	// Another process may create the file at the same time. It creates the tables and
 	// the application id in one transaction, so count the tables first.
 	tables, err := c.int64(ctx, `SELECT count(*) FROM sqlite_schema`)
 	if err != nil {

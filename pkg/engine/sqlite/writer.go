@@ -179,9 +179,10 @@ func (w *writer) loop() {
 const (
 	// eraseLogDelay lets the removals that follow each other be erased together.
 	eraseLogDelay = 500 * time.Millisecond
-	// eraseLogWait bounds the wait of the first attempt for readers. Writers wait as long. The
-	// wait doubles with each attempt, up to the writer's busy time: a read that begins while an
-	// attempt waits for others does not delay it, so only the longest read has to be shorter.
+	// eraseLogWait bounds the wait of the first attempt for readers. Writers wait as
+	// long. The wait doubles with each attempt, up to the writer's busy time. A read that
+	// begins while an attempt waits for others does not delay it. Only the longest read
+	// must therefore be shorter.
 	eraseLogWait = 50 * time.Millisecond
 )
 
@@ -193,7 +194,7 @@ func (w *writer) eraseLogSoon() {
 	}
 }
 
-// eraseTimer returns a channel that fires when the log is to be erased.
+// eraseTimer returns a channel that fires when it is time to erase the log.
 func (w *writer) eraseTimer() <-chan time.Time {
 	if w.eraseLogAt.IsZero() {
 		return nil

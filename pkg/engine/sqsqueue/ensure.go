@@ -12,9 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
 
-// retention is SQS's maximum, as in the deployed stacks. A message keeps its age
+// Retention is SQS's maximum, as in the deployed stacks. A message keeps its age
 // when SQS moves it to the dead-letter queue.
-const retention = 14 * 24 * time.Hour
+const Retention = 14 * 24 * time.Hour
 
 // Config describes a queue that EnsureQueues creates.
 type Config struct {
@@ -37,7 +37,7 @@ func EnsureQueues(ctx context.Context, client *sqs.Client, queues []Config) erro
 
 func ensure(ctx context.Context, client *sqs.Client, queue Config) error {
 	q := New(client, queue.Name, Options{})
-	attributes := map[string]string{string(types.QueueAttributeNameMessageRetentionPeriod): seconds(retention)}
+	attributes := map[string]string{string(types.QueueAttributeNameMessageRetentionPeriod): seconds(Retention)}
 	if err := create(ctx, client, q.deadLetters.name, attributes); err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func ensure(ctx context.Context, client *sqs.Client, queue Config) error {
 		return fmt.Errorf("create queue %s: %w", queue.Name, err)
 	}
 	return create(ctx, client, queue.Name, map[string]string{
-		string(types.QueueAttributeNameMessageRetentionPeriod): seconds(retention),
+		string(types.QueueAttributeNameMessageRetentionPeriod): seconds(Retention),
 		string(types.QueueAttributeNameVisibilityTimeout):      seconds(queue.VisibilityTimeout),
 		string(types.QueueAttributeNameRedrivePolicy):          string(policy),
 	})

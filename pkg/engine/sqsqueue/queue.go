@@ -24,8 +24,6 @@ const (
 	MaxBytes = 1 << 20
 	// MaxBatch is the most messages that one call can send, receive or delete.
 	MaxBatch = 10
-	// MaxDelay is the longest delay of a message in SQS.
-	MaxDelay = 15 * time.Minute
 )
 
 const maxAttempts = 7 // of one call, by the SDK: within 1.6 s on average

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 const (
@@ -65,10 +66,10 @@ func (q *Queue) Send(ctx context.Context, tenant audit.TenantID, bodies []string
 
 // SendAfter implements stream.Queue. It sends as Send does, and the message becomes
 // visible after the delay, rounded up to a second. A delay of 0 or less is none. A
-// delay over MaxDelay is an error, and nothing is sent.
+// delay over jobs.MaxDelay is an error, and nothing is sent.
 func (q *Queue) SendAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration, body string) error {
-	if delay > MaxDelay {
-		return fmt.Errorf("send to %s after %s: SQS delays a message for %s at most", q.name, delay, MaxDelay)
+	if delay > jobs.MaxDelay {
+		return fmt.Errorf("send to %s after %s: SQS delays a message for %s at most", q.name, delay, jobs.MaxDelay)
 	}
 	delay = max(0, delay)
 	return q.send(ctx, tenant, []string{body}, int32((delay+time.Second-1)/time.Second)) // rounded up: too long is better than too short

@@ -36,11 +36,11 @@ type Gateway struct {
 
 // New returns the gateway whose @connections API is at the endpoint, such as
 // https://{api}.execute-api.{region}.amazonaws.com/{stage}. It opens no
-// connection. It returns an error if the endpoint is no http or https URL.
+// connection. It returns an error if the endpoint is not an http or https URL.
 func New(endpoint string, cfg aws.Config) (*Gateway, error) {
 	base, err := url.Parse(strings.TrimRight(endpoint, "/"))
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || base.RawQuery != "" || base.Fragment != "" {
-		return nil, errors.New("the address of the @connections API is no http or https URL") // the address may contain a secret
+		return nil, errors.New("the address of the @connections API is not an http or https URL") // the address may contain a secret
 	}
 	return &Gateway{base: base, cfg: awsconfig.WithClient(cfg)}, nil
 }

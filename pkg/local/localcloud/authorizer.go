@@ -19,15 +19,13 @@ import (
 )
 
 const (
-	// policyTTL is how long API Gateway caches an authorizer's answer in our deployments.
-	policyTTL = 60 * time.Second
 	// maxPolicies bounds the cache. A policy has at most 8 KB.
 	maxPolicies = 1000
 )
 
-// authorizer invokes the authorizer function and applies its policy to the called method. As
-// API Gateway does, it caches a policy by the request's identity sources and applies it to
-// later requests with the same sources, whatever method they call.
+// authorizer invokes the authorizer function and applies its policy to the called method.
+// As API Gateway does, it caches a policy by the request's identity sources. It applies
+// the policy to later requests with the same sources, whatever method they call.
 type authorizer struct {
 	function authorizerFunction
 	now      func() time.Time
@@ -84,7 +82,7 @@ func (a *authorizer) policy(ctx context.Context, route manifest.Route, event eve
 	if p, found := a.cached(key); found && complete {
 		return p, nil
 	}
-	expiresAt := a.now().Add(policyTTL)
+	expiresAt := a.now().Add(manifest.AuthorizerTTL)
 	response, err := a.function(ctx, lambdaedge.AuthorizerEvent(event, methodARN(&event)))
 	if err == nil {
 		err = wellFormed(response)

@@ -179,9 +179,9 @@ func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
 		"-ldflags", "-s -w", "-o", folder+string(filepath.Separator), modulePath+"/functions/...")
-	// The target is this machine, whatever the environment says. The temporary folder is on
-	// the same file system, so that go build renames each finished program into place and no
-	// process sees a partial one.
+	// The target is this machine, whatever the environment says. The temporary folder is
+	// on the same file system. go build therefore renames each finished program into
+	// place, and no process sees a partial one.
 	build.Env = append(build.Environ(), "GOOS=", "GOARCH=", "GOTMPDIR="+filepath.Dir(folder))
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", errors.Join(fmt.Errorf("build the functions: %w\n%s", err, out), ctx.Err())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
@@ -51,23 +52,19 @@ func (c *consumer) run(ctx context.Context) {
 	}
 }
 
-const (
-	// maxReceive is the maximum number of messages of one receive. It is the limit of SQS.
-	maxReceive = 10
-	// maxBatchBytes is the size at which a batch ends. Lambda limits an event to 6 MB.
-	maxBatchBytes = 4 << 20
-)
+// maxBatchBytes is the size at which a batch ends. Lambda limits an event to 6 MB.
+const maxBatchBytes = 4 << 20
 
 // receive waits for a message and returns it with the other messages that are visible then, up
 // to the function's batch size. Lambda would also wait for the trigger's window. On a laptop,
 // entries should be found at once.
 func (c *consumer) receive(ctx context.Context) ([]sqlite.Message, error) {
-	batch, err := c.queue.Receive(ctx, min(maxReceive, c.trigger.BatchSize), pollWait)
+	batch, err := c.queue.Receive(ctx, min(sqsqueue.MaxBatch, c.trigger.BatchSize), pollWait)
 	if err != nil {
 		return nil, err
 	}
 	for received := len(batch); received > 0 && len(batch) < c.trigger.BatchSize && sizeOf(batch) < maxBatchBytes; {
-		more, err := c.queue.Receive(ctx, min(maxReceive, c.trigger.BatchSize-len(batch)), 0)
+		more, err := c.queue.Receive(ctx, min(sqsqueue.MaxBatch, c.trigger.BatchSize-len(batch)), 0)
 		if err != nil {
 			c.log.Warn("receive failed", "queue", string(c.trigger.Queue), "error", err)
 		}

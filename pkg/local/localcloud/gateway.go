@@ -20,9 +20,9 @@ import (
 
 // gateway stands in for API Gateway. It turns requests into REST API (v1) proxy events after
 // the authorizer has allowed them. For the answers that API Gateway itself gives
-// (httpapi.GatewayAnswers), it uses the same problem documents, with two more precise cases:
-// 405 with Allow instead of 404 for an unknown method of a path, and 400 instead of 401 for a
-// missing X-Tenant-ID.
+// (httpapi.GatewayAnswers), it uses the same problem documents. Two cases are more precise:
+// it answers 405 with Allow to an unknown method of a path, not 404. It answers 400 to a
+// missing X-Tenant-ID, not 401.
 type gateway struct {
 	gate       *httpapi.Gate // only for such answers
 	authorizer *authorizer

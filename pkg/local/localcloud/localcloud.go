@@ -1,8 +1,8 @@
-// Package localcloud runs the whole service on one machine: every function of
-// the manifest over the embedded engine, its routes on one HTTP server, its
-// queues polled as Lambda polls them. The functions run in this process, or as
-// the real Lambda binaries behind a Runtime API, given the events that API
-// Gateway and SQS would give them.
+// Package localcloud runs the whole service on one machine, with every function of the
+// manifest. One HTTP server has all routes, and the queues are polled as Lambda polls
+// them. The engine is the embedded one, unless settings name another. The functions run
+// in this process, or as the real Lambda binaries behind a Runtime API. The binaries
+// get the events that API Gateway and SQS would send.
 package localcloud
 
 import (
@@ -214,7 +214,7 @@ func (r *runner) drain(ctx context.Context, server *http.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
-		return fmt.Errorf("finish the requests under way: %w", err)
+		return fmt.Errorf("finish the running requests: %w", err)
 	}
 	r.sockets.close(ctx)
 	for {

@@ -48,7 +48,7 @@ func (m *frameMeter) measure(b []byte) {
 func (m *frameMeter) begin(first byte, length uint64) {
 	const final, control = 0x80, 0x08
 	m.rest = length
-	if first&control != 0 { // a control frame is no part of a message
+	if first&control != 0 { // a control frame is not part of a message
 		return
 	}
 	if length > stream.MaxFrameBytes {

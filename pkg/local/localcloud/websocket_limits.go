@@ -10,8 +10,8 @@ import (
 type socketLimits struct {
 	idle time.Duration // without a message in either direction
 	life time.Duration
-	// write is how long a client may read nothing. It also bounds how long the
-	// rest may take once the connection is to be closed.
+	// write is how long a client may read nothing. It also bounds how long the rest may
+	// take once the service closes the connection.
 	write time.Duration
 	// frames and bytes bound what waits for the client.
 	frames, bytes int

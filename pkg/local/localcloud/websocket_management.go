@@ -18,10 +18,10 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
-// managementAPI is the gateway's @connections API. Functions in other processes
-// send to clients through it. It has its own server on loopback, and the first
-// segment of its path is random, so that only those who get its URL reach it. A
-// request needs the form of a signature; the API does not verify the signature.
+// managementAPI is the gateway's @connections API. Functions in other processes send to
+// clients through it. It has its own server on loopback. The first segment of its path
+// is random, so that only those who get its URL reach it. A request needs the form of a
+// signature; the API does not verify the signature.
 type managementAPI struct {
 	gateway *socketGateway
 	stage   string // the random segment

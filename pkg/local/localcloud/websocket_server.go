@@ -72,7 +72,7 @@ func (srv *socketServer) refuse(w http.ResponseWriter, r *http.Request, err erro
 // handshake returns the connection that the request asks for, and its $connect event.
 func (srv *socketServer) handshake(r *http.Request) (*socket, socketRequest, error) {
 	if !validHandshake(r) {
-		return nil, socketRequest{}, httpapi.Malformed("The request is no handshake of WebSocket's version 13.")
+		return nil, socketRequest{}, httpapi.Malformed("The request is not a handshake of WebSocket's version 13.")
 	}
 	event, err := lambdaedge.EventFromRequest(r, manifest.BasePath+manifest.StreamPath, nil)
 	if err != nil { // a handshake has no body, so only the query can be wrong

@@ -45,7 +45,7 @@ type Function struct {
 // Host manages the execution environments of one function.
 type Host struct {
 	function Function
-	slots    chan struct{} // taken by every invocation under way
+	slots    chan struct{} // taken by every running invocation
 	closing  chan struct{}
 
 	mu     sync.Mutex

@@ -22,7 +22,7 @@ import (
 // epoch is about the time of the suites' entries.
 var epoch = time.Date(2026, 3, 29, 0, 59, 59, 0, time.UTC)
 
-// record is an entry with the values that the oracle needs.
+// record is an entry with the values that the reference implementation needs.
 type record struct {
 	audit.Entry
 	leaves map[string][]string // of the metadata, by path
@@ -140,7 +140,7 @@ func sameEntries(t *testing.T, got, want []audit.Entry) {
 	}
 }
 
-// values returns the values of a field as the oracle sees them.
+// values returns the values of a field that conditions compare.
 func (r *record) values(field audit.Field) []string {
 	if path, ok := field.MetadataPath(); ok {
 		return r.leaves[path]
@@ -162,7 +162,7 @@ func (r *record) values(field audit.Field) []string {
 	return []string{single[field]}
 }
 
-// matches is the oracle of every condition.
+// matches is the reference implementation of every condition.
 func (r *record) matches(e audit.Expr) bool {
 	switch e := e.(type) {
 	case nil:
@@ -180,7 +180,7 @@ func (r *record) matches(e audit.Expr) bool {
 	case audit.Text:
 		return hasPhrase(audit.Words(r.Message), e)
 	}
-	panic(fmt.Sprintf("no oracle for %T", e))
+	panic(fmt.Sprintf("no reference implementation for %T", e))
 }
 
 func inTime(at, from, to time.Time) bool {

@@ -68,7 +68,8 @@ type aged struct {
 	visible     bool
 }
 
-// entryOf makes the entry. Its request_id is its id, so that counts tell which entries they have.
+// entryOf makes the entry. Its request_id is its id, so that counts show which entries
+// they have.
 func (a aged) entryOf(g *generator) audit.Entry {
 	e := g.plain(noon.Add(-a.age)).Entry
 	e.Action, e.Severity, e.SubmittedBy = a.action, a.severity, a.submittedBy

@@ -13,7 +13,7 @@ type Gap string
 // The gaps.
 const (
 	// SegmentsAreFiles is of versitygw 1.8.0.
-	SegmentsAreFiles Gap = "versitygw keeps the segments of a key as folders and files of its own: no key can lie below another one, and no segment longer than 255 bytes"
+	SegmentsAreFiles Gap = "versitygw keeps the segments of a key as folders and files. No key can lie below another one, and no segment can have more than 255 bytes"
 	// NoAuthentication is of the KMS of ministack 1.5.33.
 	NoAuthentication Gap = "ministack's KMS does not authenticate what it decrypts: what was altered or wrapped under another key unwraps to nonsense"
 )

@@ -161,7 +161,8 @@ func corpusOf(g *generator, n int) []record {
 	return records
 }
 
-// wantChosen fails the test unless found is exactly what the oracle chooses, in the order.
+// wantChosen fails the test unless found is exactly what the reference implementation
+// chooses, in the order.
 func wantChosen(t *testing.T, records []record, f audit.Filter, order audit.Order, found []audit.Entry) {
 	t.Helper()
 	var want []audit.Entry
@@ -247,7 +248,7 @@ func sameStats(a, b audit.Stats) bool {
 		slices.EqualFunc(a.Histogram, b.Histogram, func(x, y audit.Bucket) bool { return x.Count == y.Count && x.Start.Equal(y.Start) })
 }
 
-// countAll is the oracle of statistics.
+// countAll is the reference implementation of statistics.
 func countAll(records []record, f audit.Filter, request audit.StatsRequest) audit.Stats {
 	var stats audit.Stats
 	users := map[string]bool{}

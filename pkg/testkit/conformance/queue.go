@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
@@ -290,7 +291,7 @@ func queueWakesUp(t *testing.T, open func(time.Duration, int) MessageQueue) {
 
 func queueLimitsDelays(t *testing.T, open func(time.Duration, int) MessageQueue) {
 	q := open(time.Minute, 5)
-	const limit = 15 * time.Minute
+	const limit = jobs.MaxDelay
 	if err := q.SendAfter(t.Context(), "acme", limit+1, "never"); err == nil {
 		t.Error("a delay over the limit was accepted, want an error")
 	}

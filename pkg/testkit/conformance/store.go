@@ -144,7 +144,7 @@ func storeKeepsTenantsApart(t *testing.T, s EntryStore) {
 	g := newGenerator(newTenant(t), 5)
 	mine := g.record()
 	yours := mine.like(g.tenant + "-2")
-	yours.Digest = audit.Digest{7} // the same id with other content is no conflict between tenants
+	yours.Digest = audit.Digest{7} // the same id with other content is not a conflict between tenants
 	appendAll(t, s, mine.Tenant, []audit.Entry{mine.Entry})
 	_, err := s.Entry(t.Context(), yours.Tenant, mine.ID)
 	wantError(t, err, audit.ErrNotFound)

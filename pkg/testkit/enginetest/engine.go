@@ -152,7 +152,7 @@ func (e *Engine) launch() (p *process, offset int64, err error) {
 	cmd := exec.Command(args[0], append(args[1:], e.folder)...)
 	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+AccessKey, "AWS_SECRET_ACCESS_KEY="+SecretKey, "AWS_REGION="+Region)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = e.folder, log, log
-	if _, err := cmd.StdinPipe(); err != nil { // nothing is sent: its end tells the engine to end
+	if _, err := cmd.StdinPipe(); err != nil { // nothing is sent: when it ends, the engine ends
 		return nil, 0, err
 	}
 	if err := cmd.Start(); err != nil {

@@ -74,7 +74,7 @@ func Answer(status int, body string) HTTPFault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_, _ = io.WriteString(w, body) // a client that is gone is no concern
+		_, _ = io.WriteString(w, body) // a client that is gone does not matter
 	}
 }
 

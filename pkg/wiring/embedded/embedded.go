@@ -17,7 +17,7 @@ const File = "ocelot.db"
 const (
 	// deadLetterVisibility is how long a dead letter stays hidden after it was received.
 	deadLetterVisibility = time.Minute
-	// drainPeriod covers writes that are under way: one process has one cache of tenants.
+	// drainPeriod covers writes that have begun. One process has one cache of tenants.
 	drainPeriod = 5 * time.Second
 )
 

@@ -13,7 +13,8 @@ import (
 type Settings = config.Cloud
 
 // drainPeriod is how long a consumer may still write for a tenant after its
-// deletion: its record can be cached, and a batch takes up to half a minute.
+// deletion. It caches the tenant's record for wiring.TenantTTL, and then works on a
+// batch for up to half a minute.
 const drainPeriod = time.Minute
 
 func read(needs ...manifest.Dependency) (Settings, error) { return config.ReadCloud(needs...) }

@@ -18,9 +18,8 @@ import (
 type Settings = config.Embedded
 
 // drainPeriod is how long a consumer may still write for a tenant after its
-// deletion: another process caches the tenant's record for five seconds, and a
-// batch into a local file takes no longer.
-const drainPeriod = 10 * time.Second
+// deletion. Another process caches the tenant's record, and then writes its batch.
+const drainPeriod = wiring.TenantTTL + 5*time.Second
 
 func read(needs ...manifest.Dependency) (Settings, error) { return config.ReadEmbedded(needs...) }
 

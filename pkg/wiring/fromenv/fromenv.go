@@ -36,10 +36,10 @@ type Dependency struct {
 	Open func(ctx context.Context, o *Opening) error
 }
 
-// Services returns the use cases of a Lambda over its dependencies: the engines of
-// production, or the embedded engine if it was built with the tag "embedded". Log
-// lines go to standard output as JSON and become slog.Default. Metrics go to
-// standard output.
+// Services returns the use cases of a Lambda over its dependencies. These are the
+// engines of production, or the embedded engine if the Lambda was built with the tag
+// "embedded". Log lines go to standard output as JSON and become slog.Default. Metrics
+// go to standard output.
 func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services, error) {
 	needs := make([]manifest.Dependency, len(dependencies))
 	for i, d := range dependencies {

@@ -1,10 +1,10 @@
-// Package mains writes the main of every function, and the table with which the local
-// runner runs all of them in one process, from the manifest.
+// Package mains writes the main of every function from the manifest. It also writes the
+// table with which the local runner runs all of them in one process.
 //
-// A function's handler is found by its name: create-log is the constructor CreateLog
-// in pkg/edge, whose parameters are found by their types among the results of the
-// methods of wiring.Services. A worker without a constructor is the method of Services with
-// its name: persist-logs is Services.PersistLogs. A main opens the dependencies of the
+// A function's handler is found by its name: create-log is the constructor CreateLog in
+// pkg/edge. Its parameters are found by their types among the results of the methods of
+// wiring.Services. A worker without a constructor is the method of Services with its
+// name: persist-logs is Services.PersistLogs. A main opens the dependencies of the
 // function's grants and links no others.
 package mains
 

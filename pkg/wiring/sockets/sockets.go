@@ -1,6 +1,6 @@
-// Package sockets opens the connections of the WebSocket API for a Lambda: it sends
-// frames to clients through API Gateway, or through the local runner with the build
-// tag "embedded".
+// Package sockets opens the connections of the WebSocket API for a Lambda. It sends
+// frames to clients through API Gateway, or through the local runner with the build tag
+// "embedded".
 package sockets
 
 import (

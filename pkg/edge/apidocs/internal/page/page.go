@@ -99,7 +99,7 @@ func facts() []fact {
 		{"Errors", "Problem documents (RFC 9457) with `request_id` and one item for each faulty value. Unknown query parameters are refused."},
 		{"Lists", "`?limit=` up to 1,000. Pass `next` or `prev` back as `?cursor=`."},
 		{"Repeating a write", "Send `timestamp` and an idempotency key. The entry is then stored once, however often you send it."},
-		{"Compression", "Answers over 1 KiB are gzip-compressed if the client accepts it. Bodies may be sent with `Content-Encoding: gzip` or `zstd`."},
+		{"Compression", fmt.Sprintf("Answers over %d KiB are gzip-compressed if the client accepts it. Bodies may be sent with `Content-Encoding: gzip` or `zstd`.", httpapi.MinGzip>>10)},
 		{"Tracing", "`X-Request-Id` comes back in the answer, in its problem document and in the service's log."},
 	}
 }
@@ -117,7 +117,7 @@ func (op operation) OrderedParameters() []apispec.Parameter {
 // FormParameters returns the parameters of the form that sends a request. The
 // tenant's header has a field of its own, for all forms.
 func (op operation) FormParameters() []apispec.Parameter {
-	return slices.DeleteFunc(op.OrderedParameters(), func(p apispec.Parameter) bool { return p.Name == apispec.TenantHeader })
+	return slices.DeleteFunc(op.OrderedParameters(), func(p apispec.Parameter) bool { return p.Name == manifest.TenantHeader })
 }
 
 // BasePath returns the path that the route's is relative to.

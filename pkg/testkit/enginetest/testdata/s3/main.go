@@ -33,7 +33,7 @@ func main() {
 // Then it removes the folder and ends the process.
 func endWithParent(folder string) {
 	_, _ = io.Copy(io.Discard, os.Stdin) // nothing is ever sent
-	for range 5 {                        // a request under way may put a file back
+	for range 5 {                        // a running request may put a file back
 		_ = os.RemoveAll(folder)
 	}
 	os.Exit(1)
