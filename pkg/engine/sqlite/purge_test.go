@@ -119,7 +119,7 @@ func TestWhatIsPurgedCannotBeReadFromTheFile(t *testing.T) {
 	fillMarked(t, db, "acme", marker)
 	fillMarked(t, db, "other", "kept")
 	if found := countInFiles(t, path, marker); len(found) == 0 {
-		t.Fatal("the marker is not in the files before the purge")
+		t.Fatal("the marker is not in the files before the purge, want it there")
 	}
 	purgeAll(t, db, "acme")
 	wantErased(t, path, marker)

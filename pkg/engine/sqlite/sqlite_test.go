@@ -216,7 +216,7 @@ func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {
 	}
 	entries[1].Tenant = "globex"
 	if _, err := db.Entries().Append(t.Context(), "acme", entries[1:2]); err == nil {
-		t.Fatal("an entry of another tenant was appended")
+		t.Fatal("an entry of another tenant: got no error, want one")
 	}
 }
 
@@ -236,7 +236,7 @@ func TestAllTimesAreInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(appended.Rejections) > 0 {
-		t.Fatalf("Append rejected %+v", appended.Rejections)
+		t.Fatalf("Append rejected %+v, want none", appended.Rejections)
 	}
 	if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries); err != nil {
 		t.Fatal(err)
