@@ -200,11 +200,11 @@ func TestCacheIsStaleIfError(t *testing.T) {
 				if _, err := cache.StaleIfError().Tenant(t.Context(), "other"); !errors.Is(err, unavailable) {
 					t.Errorf("a record that was never read: got error %v, want %v", err, unavailable)
 				}
-				f.now = f.now.Add(15 * time.Minute)
+				f.now = f.now.Add(tenants.MaxStale)
 				if _, err := cache.StaleIfError().Tenant(t.Context(), "acme"); !errors.Is(err, unavailable) {
 					t.Errorf("after its time: got error %v, want %v", err, unavailable)
 				}
-				f.now = f.now.Add(-15 * time.Minute)
+				f.now = f.now.Add(-tenants.MaxStale)
 			}
 			store.Store, store.err = f.store, nil
 			if _, err := f.Update(t.Context(), admin, "acme", "New", audit.DefaultSettings(), 0); err != nil {

@@ -1,4 +1,7 @@
 package tenants
 
-// MaxCached is maxCached for the tests of package tenants_test.
-const MaxCached = maxCached
+// The limits of the cache, for the tests of package tenants_test.
+const (
+	MaxCached = maxCached
+	MaxStale  = maxStale
+)

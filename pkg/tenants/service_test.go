@@ -643,13 +643,13 @@ func TestCreateKeyFaults(t *testing.T) {
 		want  []string
 	}{
 		{"nothing", func(k *tenants.Key) { *k = tenants.Key{Tenant: "acme"} }, []string{"/name required", "/permissions required"}},
-		{"long name", func(k *tenants.Key) { k.Name = strings.Repeat("n", 129) }, []string{"/name too_long"}},
+		{"long name", func(k *tenants.Key) { k.Name = strings.Repeat("n", tenants.MaxKeyName+1) }, []string{"/name too_long"}},
 		{"broken name", func(k *tenants.Key) { k.Name = "\xff" }, []string{"/name invalid_utf8"}},
 		{"unknown permission", func(k *tenants.Key) { k.Permissions = []string{"logs:write", "logs:all"} }, []string{"/permissions/1 invalid_choice"}},
 		{"role for permission", func(k *tenants.Key) { k.Permissions = []string{"admin"} }, []string{"/permissions/0 invalid_choice"}},
 		{"platform permission", func(k *tenants.Key) { k.Permissions = []string{"tenants:create"} }, []string{"/permissions/0 invalid_choice"}},
 		{"malformed resources", func(k *tenants.Key) { k.Resources = []string{"user:", "order", ""} }, []string{"/resources/0 invalid_resource", "/resources/2 invalid_resource"}},
-		{"many resources", func(k *tenants.Key) { k.Resources = slices.Repeat([]string{"order"}, 101) }, []string{"/resources too_many"}},
+		{"many resources", func(k *tenants.Key) { k.Resources = slices.Repeat([]string{"order"}, tenants.MaxKeyResources+1) }, []string{"/resources too_many"}},
 		{"expired", func(k *tenants.Key) { k.ExpiresAt = epoch.Truncate(time.Millisecond) }, []string{"/expires_at in_past"}},
 	}
 	for _, tt := range tests {

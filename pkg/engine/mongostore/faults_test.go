@@ -44,7 +44,7 @@ func deliver(t *testing.T, store *mongostore.Entries, batch []audit.Entry) (fail
 		}
 		var unavailable *audit.UnavailableError
 		if !errors.As(err, &unavailable) && !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error = %v, want an *audit.UnavailableError", err)
+			t.Errorf("got error %v, want a %T or %v", err, unavailable, context.DeadlineExceeded)
 			return failures
 		}
 	}
