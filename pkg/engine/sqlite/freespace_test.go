@@ -78,7 +78,7 @@ func TestPurgeLeavesNoCopyOnSharedPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if found := countInFiles(t, path, marker); len(found) == 0 {
-		t.Fatal("the deleted entries left no copy, so the test shows nothing")
+		t.Fatal("the deleted entries left no copy, want one for the test to prove something")
 	}
 	db = openAt(t, path) // the erasure is still owed
 	purgeStore(t, "free space", db.FreeSpace(), "acme", 1<<30)
