@@ -63,14 +63,17 @@ func TestSamplesAreFresh(t *testing.T) {
 		if got, err := os.ReadFile(path); err != nil {
 			t.Error(err)
 		} else if !bytes.Equal(got, content) {
-			t.Errorf("%s is stale; run go generate ./events", path)
+			t.Errorf("got a stale %s, want what the generator writes; run go generate ./events", path)
 		}
 	}
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
-		if _, has := made[path]; err == nil && !has && entry.Type().IsRegular() && filepath.Ext(path) == ".json" && filepath.Dir(path) != "schemas" {
-			t.Errorf("%s is of no sample", path)
+		if err != nil || !entry.Type().IsRegular() || filepath.Ext(path) != ".json" || filepath.Dir(path) == "schemas" {
+			return err
 		}
-		return err
+		if _, has := made[path]; !has {
+			t.Errorf("%s is of no sample, want only files of samples", path)
+		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,11 +89,11 @@ func TestEveryFunctionHasSamples(t *testing.T) {
 	for _, f := range manifest.Functions() {
 		names = append(names, f.Name)
 		if have[f.Name] < 2 {
-			t.Errorf("%s has %d samples, not a success and a fault", f.Name, have[f.Name])
+			t.Errorf("%s has %d samples, want at least 2, a success and a fault", f.Name, have[f.Name])
 		}
 	}
 	if diff := cmp.Diff(names, slices.Sorted(maps.Keys(have))); diff != "" {
-		t.Error(diff)
+		t.Errorf("functions with samples (-want +got):\n%s", diff)
 	}
 }
 
@@ -202,7 +205,7 @@ func TestSamplesHold(t *testing.T) {
 				got := invoke(t, newServices(db, f, clients), f, path)
 				got.Sent, got.DeadLetters = clients.sent, deadLetters(t, db, f)
 				if diff := cmp.Diff(expected, got); diff != "" {
-					t.Error(diff)
+					t.Errorf("result of the call (-want +got):\n%s", diff)
 				}
 			})
 		}
@@ -339,7 +342,7 @@ func TestSchemas(t *testing.T) {
 				t.Fatal(err)
 			}
 			if schemas[name].Validate(value) == nil {
-				t.Errorf("%s takes %s", name, body)
+				t.Errorf("%s: got no error for %s, want one", name, body)
 			}
 		}
 	}

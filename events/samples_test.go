@@ -170,7 +170,7 @@ func routeOf(t *testing.T, function string) manifest.Route {
 			return *f.Trigger.Route
 		}
 	}
-	t.Fatalf("the manifest has no route of %s", function)
+	t.Fatalf("the manifest has no route of %s, want one", function)
 	return manifest.Route{}
 }
 
@@ -284,7 +284,7 @@ func packed(t *testing.T, numbers ...byte) string {
 	if err != nil {
 		t.Fatal(err)
 	} else if len(messages) != 1 {
-		t.Fatalf("%d messages", len(messages))
+		t.Fatalf("packed %d messages, want 1", len(messages))
 	}
 	return messages[0]
 }

@@ -39,8 +39,8 @@ func TestTableTellsWhatIsNotHeld(t *testing.T) {
 | too little | 3999 | ≥ 4000 | **no** |
 | without | 1 |  |  |
 `
-	if got != strings.TrimPrefix(want, "\n") {
-		t.Errorf("got\n%s", got)
+	if want := strings.TrimPrefix(want, "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -90,7 +90,7 @@ func crash(t *testing.T, entries, kills int, arguments ...string) {
 		s.ready()
 	}
 	if err := group.Wait(); err != nil {
-		t.Fatalf("%v; %d of %d entries were acknowledged", err, load.acknowledged.Load(), entries)
+		t.Fatalf("%v; %d entries were acknowledged, want %d", err, load.acknowledged.Load(), entries)
 	}
 	s.crash() // the queues are not empty yet
 	s.check(entries)
@@ -344,13 +344,13 @@ func (s *crashingService) check(entries int) {
 	listed := 0
 	for id := range s.list(reader) {
 		if !want[id] {
-			s.t.Fatalf("%s is there twice, or was never sent", id)
+			s.t.Fatalf("got %s again or without sending it, want each sent entry once", id)
 		}
 		delete(want, id)
 		listed++
 	}
 	if len(want) > 0 {
-		s.t.Errorf("%d acknowledged entries are missing of %d after %d crashes", len(want), entries, s.deaths)
+		s.t.Errorf("%d acknowledged entries are missing of %d after %d crashes, want 0", len(want), entries, s.deaths)
 	}
 	s.t.Logf("%d entries listed after %d crashes", listed, s.deaths)
 }
@@ -380,7 +380,7 @@ func (s *crashingService) drained(entries int) {
 		case stats.Total > found:
 			found, since = stats.Total, time.Now()
 		case time.Since(since) > crashStall:
-			s.t.Fatalf("%d of %d entries are found, and for %s no more", found, entries, crashStall)
+			s.t.Fatalf("found %d entries, and for %s no more, want %d", found, crashStall, entries)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

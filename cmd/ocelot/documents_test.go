@@ -185,7 +185,7 @@ func checkSyntax(t *testing.T, b *block, program string, args ...string) {
 	check := exec.CommandContext(t.Context(), program, args...)
 	check.Stdin = strings.NewReader(b.text)
 	if out, err := check.CombinedOutput(); err != nil {
-		t.Errorf("%s: %v\n%s", program, err, out)
+		t.Errorf("%s: got %v, want good syntax:\n%s", program, err, out)
 	}
 }
 
@@ -259,7 +259,7 @@ func (s *documentShell) run(t *testing.T, b *block) {
 			return
 		}
 		if b.answer == nil || time.Now().After(deadline) {
-			t.Fatalf("%v, printed\n%s\n%s", err, out, diff)
+			t.Fatalf("got error %v, want none; printed\n%s\n(-want +got):\n%s", err, out, diff)
 		}
 	}
 }
@@ -295,7 +295,7 @@ func (s *documentShell) start(t *testing.T, b *block) {
 	s.background = append(s.background, run)
 	for deadline := time.Now().Add(awaitTimeout); run.out.String() == ""; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("printed nothing for %v", awaitTimeout)
+			t.Fatalf("printed nothing for %v, want output", awaitTimeout)
 		}
 	}
 }
@@ -311,7 +311,7 @@ func (s *documentShell) end(t *testing.T) {
 			}
 		}
 		if diff != "" {
-			t.Errorf("line %d: printed\n%s\n%s", b.line, b.out, diff)
+			t.Errorf("line %d: printed\n%s\n(-want +got):\n%s", b.line, b.out, diff)
 		}
 		if err := syscall.Kill(-b.command.Process.Pid, syscall.SIGINT); err != nil {
 			t.Errorf("line %d: %v", b.line, err)
@@ -321,7 +321,7 @@ func (s *documentShell) end(t *testing.T) {
 			err = nil // the shell itself, after its command
 		}
 		if err != nil {
-			t.Errorf("line %d: after Ctrl-C: %v\n%s", b.line, err, b.out)
+			t.Errorf("line %d: after Ctrl-C: got error %v, want none; printed\n%s", b.line, err, b.out)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	for _, folder := range []string{unused, ".ocelot"} {
 		if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("a command that fails left %s: %v", folder, err)
+			t.Errorf("a command that fails left %s: got error %v, want %v", folder, err, os.ErrNotExist)
 		}
 	}
 }

@@ -93,7 +93,7 @@ func TestSearchPages(t *testing.T) {
 				limits = append(limits, params.Get("limit"))
 			}
 			if diff := cmp.Diff(c.limit, limits); diff != "" {
-				t.Error(diff)
+				t.Errorf("limits asked for (-want +got):\n%s", diff)
 			}
 			document := numbered(2345).read(t, 0, append([]string{"search", "-o", "json"}, c.args...)...).out
 			var list struct {
@@ -141,10 +141,10 @@ func TestSearchTakesDates(t *testing.T) {
 	got := s.read(t, 0, "search", "--from", "2026-11-20", "--to", "2026-11-21")
 	want := url.Values{"from": {"2026-11-20"}, "to": {"2026-11-21"}, "sort": {"-timestamp"}, "limit": {"50"}}
 	if got.code != 0 {
-		t.Fatalf("%+v", got)
+		t.Fatalf("got exit code %d, want 0: %s", got.code, got.err)
 	}
 	if diff := cmp.Diff(want, s.asked[0]); diff != "" {
-		t.Error(diff)
+		t.Errorf("asked for (-want +got):\n%s", diff)
 	}
 }
 
@@ -208,7 +208,7 @@ func TestStats(t *testing.T) {
 	}
 	asked := url.Values{"group_by": {"action,severity"}, "interval": {"1d"}, "top": {"5"}, "user_id": {"ada"}}
 	if diff := cmp.Diff(asked, s.asked[1]); diff != "" {
-		t.Error(diff)
+		t.Errorf("asked for (-want +got):\n%s", diff)
 	}
 }
 
@@ -231,7 +231,7 @@ func TestPrintable(t *testing.T) {
 		}
 		width := rapid.IntRange(1, 40).Draw(t, "width")
 		if cut := fit(got, width); uniseg.StringWidth(cut) > width {
-			t.Fatalf("%q is wider than %d", cut, width)
+			t.Fatalf("got %q of %d columns, want at most %d", cut, uniseg.StringWidth(cut), width)
 		}
 	})
 }

@@ -216,7 +216,7 @@ func TestSendTellsWhatIsRejected(t *testing.T) {
 	slices.Sort(told)
 	want := []string{file + ":3: /action: is required", file + ":4: /action: is required", file + ":5: is longer than 1048576 bytes"}
 	if diff := cmp.Diff(want, told); diff != "" {
-		t.Error(diff)
+		t.Errorf("error output (-want +got):\n%s", diff)
 	}
 }
 
@@ -240,7 +240,7 @@ func TestSendStopsWhenRefused(t *testing.T) {
 		t.Errorf("got error output %q, want it to contain %q", got.err, `403 T: why \x1b[31m`)
 	}
 	if s.requests > 3 {
-		t.Errorf("%d requests", s.requests)
+		t.Errorf("sent %d requests, want at most 3", s.requests)
 	}
 }
 
@@ -351,7 +351,7 @@ func TestSendFollowsAStreamUntilInterrupted(t *testing.T) {
 	select {
 	case <-s.received:
 	case <-wait:
-		t.Fatal("the entry was not sent")
+		t.Fatal("got no request within 20s, want the entry sent")
 	}
 	time.Sleep(time.Second) // the answer is under way
 	cancel(errors.New("interrupt signal received"))
@@ -367,7 +367,7 @@ func TestSendFollowsAStreamUntilInterrupted(t *testing.T) {
 			t.Errorf("got error output %q, want it to contain %q", got.err, "interrupt")
 		}
 	case <-wait:
-		t.Fatal("the command did not end")
+		t.Fatal("the command still runs 20s after its start, want it ended by the interrupt")
 	}
 }
 
@@ -428,16 +428,20 @@ func TestIdentifyKeepsTheEntry(t *testing.T) {
 		if err := json.Unmarshal(text, &got); err != nil {
 			t.Fatalf("%s becomes %s: %v", line, text, err)
 		}
-		if got["id"] == nil && (got["idempotency_key"] == nil || got["timestamp"] == nil && entry["idempotency_key"] == nil) {
-			t.Fatalf("%s becomes %s, which has no identity", line, text)
+		switch {
+		case got["id"] != nil:
+		case got["idempotency_key"] == nil:
+			t.Fatalf("%s becomes %s, want it with an id or an idempotency key", line, text)
+		case got["timestamp"] == nil && entry["idempotency_key"] == nil:
+			t.Fatalf("%s becomes %s, want a timestamp beside the new idempotency key", line, text)
 		}
 		for name, value := range entry {
 			if value != nil && !cmp.Equal(got[name], value) {
-				t.Fatalf("%s becomes %s", line, text)
+				t.Fatalf("%s becomes %s: got %s %v, want %v", line, text, name, got[name], value)
 			}
 		}
-		if !bytes.Equal(text, i.identify(bytes.Clone(text))) {
-			t.Fatalf("%s is changed again", text)
+		if again := i.identify(bytes.Clone(text)); !bytes.Equal(text, again) {
+			t.Fatalf("identified again: got %s, want %s", again, text)
 		}
 	})
 }

@@ -62,7 +62,7 @@ func tailCrashes(t *testing.T, entries, kills int, arguments ...string) {
 		s.ready()
 	}
 	if err := group.Wait(); err != nil {
-		t.Fatalf("%v; %d of %d entries were acknowledged", err, load.acknowledged.Load(), entries)
+		t.Fatalf("%v; %d entries were acknowledged, want %d", err, load.acknowledged.Load(), entries)
 	}
 	tail.await(entries)
 	tail.end()
@@ -111,7 +111,7 @@ func startTail(t *testing.T, s *crashingService) *tailing {
 	select {
 	case <-following:
 	case <-time.After(crashStall):
-		t.Fatal("the stream is not followed")
+		t.Fatalf("tail does not follow the stream after %s, want it to", crashStall)
 	}
 	return tail
 }
@@ -198,6 +198,6 @@ func (tail *tailing) check(entries int) {
 		tail.t.Errorf("got %d lines, want %d", tail.lines, entries)
 	}
 	if last := tail.said[len(tail.said)-1]; !strings.Contains(last, "--after ") {
-		tail.t.Errorf("tail says at its end: %s", last)
+		tail.t.Errorf("got last message %q, want one with %q", last, "--after ")
 	}
 }

@@ -137,11 +137,11 @@ func TestTailGoesOnAfterACut(t *testing.T) {
 		t.Errorf("got output %q, want %q", got.out, want)
 	}
 	if diff := cmp.Diff(asked, s.asked); diff != "" {
-		t.Error(diff)
+		t.Errorf("asked for (-want +got):\n%s", diff)
 	}
 	for _, want := range []string{"Following the live stream", "No connection: ", "left out", "--after c2 ", "To continue from here: --after c9\n"} {
 		if !strings.Contains(got.err, want) {
-			t.Errorf("%q is not said: %s", want, got.err)
+			t.Errorf("got error output %q, want it to contain %q", got.err, want)
 		}
 	}
 }
@@ -184,8 +184,8 @@ func TestTailTable(t *testing.T) {
 		t.Errorf("got output %q, want %q", got.out, want)
 	}
 	s = &liveSide{parts: s.parts}
-	if got := s.tail(t, 100, "LAST"); !strings.Contains(got.out, "\x1b[31mERROR   \x1b[0m") {
-		t.Errorf("on a terminal: %q", got.out)
+	if got, want := s.tail(t, 100, "LAST").out, "\x1b[31mERROR   \x1b[0m"; !strings.Contains(got, want) {
+		t.Errorf("on a terminal: got output %q, want it to contain %q", got, want)
 	}
 }
 
@@ -214,7 +214,7 @@ func TestTailKeepsItsCursor(t *testing.T) {
 	}
 	s := &liveSide{parts: [][]string{{liveBegin, liveFrame("c1", liveEntry(1, "A"))}}}
 	if got := s.tail(t, 0, "", "--cursor-file", filepath.Join(file, "x")); got.code != 1 {
-		t.Errorf("a file that cannot be: %+v", got)
+		t.Errorf("a file that cannot be: got exit code %d, want 1: %s", got.code, got.err)
 	}
 }
 

@@ -32,7 +32,7 @@ func TestToken(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got := command(t.Context(), strings.NewReader(""), 0, append([]string{"token", "--data", data, "--ttl", "2h"}, c.args...)...)
 			if got.code != 0 {
-				t.Fatalf("%+v", got)
+				t.Fatalf("got exit code %d, want 0: %s", got.code, got.err)
 			}
 			secret, err := localcloud.DevSecret(data)
 			if err != nil {
@@ -45,14 +45,14 @@ func TestToken(t *testing.T) {
 				}
 				p, err := verifier.Verify(t.Context(), strings.TrimSpace(got.out))
 				if (err == nil) != good {
-					t.Errorf("after %v: %v", after, err)
+					t.Errorf("after %v: got error %v, want good %v", after, err, good)
 				}
 				if !good {
 					continue
 				}
 				for id := range c.want.Grants { // the order is the principal's business
 					if diff := cmp.Diff(permissionSet(c.want.Grants[id]), permissionSet(p.Grants[id])); diff != "" {
-						t.Error(diff)
+						t.Errorf("permissions of %s (-want +got):\n%s", id, diff)
 					}
 				}
 				if want := testTime.Add(2*time.Hour + bearer.Leeway).Truncate(time.Second); !p.ExpiresAt.Equal(want) {
@@ -60,7 +60,7 @@ func TestToken(t *testing.T) {
 				}
 				c.want.Grants, p.Grants, p.ExpiresAt = nil, nil, time.Time{}
 				if diff := cmp.Diff(c.want, p); diff != "" {
-					t.Error(diff)
+					t.Errorf("principal (-want +got):\n%s", diff)
 				}
 			}
 		})

@@ -188,7 +188,7 @@ func compare(t *testing.T, want map[string]string, issues []issue) {
 	got := map[string]string{}
 	for _, issue := range issues {
 		if _, twice := got[issue.Pos.Filename]; twice {
-			t.Errorf("%s is reported twice: %s", issue.Pos.Filename, issue.Text)
+			t.Errorf("%s is reported twice, want once: %s", issue.Pos.Filename, issue.Text)
 		}
 		text, _, _ := strings.Cut(issue.Text, ": ")
 		got[issue.Pos.Filename] = text
@@ -246,7 +246,7 @@ func TestWallsCoverRules(t *testing.T) {
 	slices.Sort(rules)
 	slices.Sort(tried)
 	if diff := cmp.Diff(rules, slices.Compact(tried)); diff != "" {
-		t.Errorf("rules of .golangci.yml without a forbidden import (-), and rules that do not exist (+):\n%s", diff)
+		t.Errorf("rules with a forbidden import (-want of .golangci.yml +got):\n%s", diff)
 	}
 }
 
@@ -281,7 +281,7 @@ func linter(t *testing.T) string {
 	}
 	match := regexp.MustCompile(`(?m)^GOLANGCI_LINT\s*:= (\S+)@(\S+)$`).FindStringSubmatch(string(makefile))
 	if match == nil {
-		t.Fatal("the Makefile does not name golangci-lint")
+		t.Fatal("the Makefile does not name golangci-lint, want a line GOLANGCI_LINT := path@version")
 	}
 	bin := t.TempDir()
 	cmd := exec.Command("go", "install", match[1]+"@"+match[2])
@@ -297,7 +297,7 @@ func linter(t *testing.T) string {
 		if !wanted {
 			t.Skipf("golangci-lint %s is not on this machine: `make verify` downloads it and runs this test", match[2])
 		}
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("install golangci-lint: %v\n%s", err, out)
 	}
 	return filepath.Join(bin, path.Base(match[1]))
 }

@@ -99,7 +99,7 @@ func TestAuthenticateHeader(t *testing.T) {
 		if p, err := f.Authenticate(t.Context(), header); err != nil {
 			t.Error(err)
 		} else if p.Subject != "u1" {
-			t.Errorf("%q: %+v", header, p)
+			t.Errorf("%q: got subject %q, want %q", header, p.Subject, "u1")
 		}
 	}
 	for _, header := range []string{"ApiKey " + f.secret, "APIKEY " + f.secret, "apikey   " + f.secret} {
@@ -115,7 +115,7 @@ func TestAuthenticateHeader(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := p.Authorize("acme", access.LogsRead); err == nil {
-			t.Error("the key reads")
+			t.Errorf("%s: the key reads, want it without %s", header, access.LogsRead)
 		}
 	}
 	hostile := []string{
@@ -135,7 +135,7 @@ func TestAuthenticateHeader(t *testing.T) {
 	bare := &access.Authenticator{Now: time.Now}
 	for _, header := range []string{"Bearer a.b.c", "ApiKey " + f.secret} {
 		if _, err := bare.Authenticate(t.Context(), header); !errors.Is(err, audit.ErrUnauthenticated) {
-			t.Errorf("without ports: %v", err)
+			t.Errorf("without ports: got error %v, want %v", err, audit.ErrUnauthenticated)
 		}
 	}
 }
@@ -167,7 +167,7 @@ func TestKeyCache(t *testing.T) {
 		}
 	}
 	if f.keys.reads != 1 {
-		t.Errorf("%d reads for 100 requests", f.keys.reads)
+		t.Errorf("read %d times for 100 requests, want 1", f.keys.reads)
 	}
 	hash := access.HashSecret(f.secret)
 	key := f.keys.byHash[hash]
@@ -178,7 +178,7 @@ func TestKeyCache(t *testing.T) {
 	}
 	f.now = f.now.Add(time.Millisecond)
 	if err := use(); !errors.Is(err, audit.ErrUnauthenticated) {
-		t.Errorf("revoked and past the TTL: %v", err)
+		t.Errorf("revoked and past the TTL: got error %v, want %v", err, audit.ErrUnauthenticated)
 	}
 	f.keys.byHash[hash] = key
 	if err := use(); err != nil {
@@ -186,8 +186,12 @@ func TestKeyCache(t *testing.T) {
 	}
 	f.now = f.now.Add(access.DefaultKeyTTL)
 	f.keys.err = errors.New("down")
-	if err := use(); err == nil || errors.Is(err, audit.ErrUnauthenticated) {
-		t.Errorf("store down: %v, want an error that is not the credential's fault", err)
+	err := use()
+	if err == nil {
+		t.Error("store down: got no error, want one")
+	}
+	if errors.Is(err, audit.ErrUnauthenticated) {
+		t.Errorf("store down: got error %v, want one that is not %v", err, audit.ErrUnauthenticated)
 	}
 }
 
@@ -202,7 +206,7 @@ func TestKeyCacheIsBounded(t *testing.T) {
 		if p, err := f.Authenticate(t.Context(), "ApiKey "+secret(i)); err != nil {
 			t.Fatal(err)
 		} else if p.Subject != fmt.Sprintf("key:%d", i) {
-			t.Fatalf("key %d: %+v", i, p)
+			t.Fatalf("key %d: got subject %q, want %q", i, p.Subject, fmt.Sprintf("key:%d", i))
 		}
 	}
 	before := f.keys.reads
@@ -211,8 +215,8 @@ func TestKeyCacheIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if again := f.keys.reads - before; again < n-4096 {
-		t.Errorf("%d of %d keys were read again: the cache holds more than 4,096", again, n)
+	if again, least := f.keys.reads-before, n-access.MaxCachedKeys; again < least {
+		t.Errorf("read %d of %d keys again, want at least %d: the cache holds at most %d", again, n, least, access.MaxCachedKeys)
 	}
 }
 
@@ -251,11 +255,11 @@ func TestLastUseIsTriedAgainInTheNextMinute(t *testing.T) {
 	if got, want := len(f.keys.touches), 3; got != want { // from half past the minute
 		t.Errorf("tried %d times, want %d", got, want)
 	}
-	if log := f.log.String(); !strings.Contains(log, "00000000000000aa") {
-		t.Errorf("the log %q does not name the key", log)
+	if log, want := f.log.String(), "00000000000000aa"; !strings.Contains(log, want) {
+		t.Errorf("got log %q, want it to contain %q", log, want)
 	}
 	if log := f.log.String(); strings.Contains(log, f.secret) {
-		t.Errorf("the log %q has the secret", log)
+		t.Errorf("got log %q, want it without the secret", log)
 	}
 	f.keys.touchErr = nil
 	f.use(t, 3*time.Minute)
@@ -278,6 +282,6 @@ func TestAuthenticateConcurrently(t *testing.T) {
 	}
 	group.Wait()
 	if len(f.keys.touches) != 1 {
-		t.Errorf("touched %d times in one minute", len(f.keys.touches))
+		t.Errorf("touched %d times in one minute, want 1", len(f.keys.touches))
 	}
 }

@@ -44,8 +44,8 @@ func TestRoles(t *testing.T) {
 		access.KeysManage:        {all, none, none, all},
 		access.JobsRead:          {all, all, none, all},
 	}
-	if len(table) != len(access.Permissions()) {
-		t.Fatalf("the table has %d permissions, the package %d", len(table), len(access.Permissions()))
+	if got, want := len(table), len(access.Permissions()); got != want {
+		t.Fatalf("the table has %d permissions, want %d as the package", got, want)
 	}
 	for perm, wants := range table {
 		for i, role := range access.Roles() {
@@ -69,7 +69,7 @@ func TestRoles(t *testing.T) {
 			}
 			if role != access.RoleOperator {
 				if _, err := p.Authorize("other", perm); !errors.Is(err, audit.ErrForbidden) {
-					t.Errorf("%s %s in another tenant: %v", role, perm, err)
+					t.Errorf("%s %s in another tenant: got error %v, want %v", role, perm, err, audit.ErrForbidden)
 				}
 			}
 		}
@@ -119,7 +119,7 @@ func TestClaims(t *testing.T) {
 		})
 	}
 	if _, err := (access.Claims{Subject: "u", Resources: []string{"order", "user:"}}).Principal(); err == nil {
-		t.Error("a malformed resource was left out instead of refused")
+		t.Error("a malformed resource: got no error, want one")
 	}
 }
 
@@ -206,13 +206,13 @@ func TestPrincipalJSON(t *testing.T) {
 		t.Errorf("%s became %+v, want %+v", text, back, p)
 	}
 	if err := json.Unmarshal([]byte(`{"sub":"u","resources":[""]}`), &back); err == nil {
-		t.Error("an empty resource was read")
+		t.Error("an empty resource: got no error, want one")
 	}
 }
 
 func TestPrincipalInContext(t *testing.T) {
-	if _, ok := access.PrincipalFrom(context.Background()); ok {
-		t.Error("a principal out of nowhere")
+	if p, ok := access.PrincipalFrom(context.Background()); ok {
+		t.Errorf("got principal %+v from an empty context, want none", p)
 	}
 	if p, ok := access.PrincipalFrom(access.WithPrincipal(context.Background(), access.Principal{Subject: "u"})); !ok {
 		t.Error("ok is false, want true")

@@ -28,7 +28,7 @@ func TestParseResource(t *testing.T) {
 			t.Errorf("ParseResource(%q) = %+v, want %+v", text, got, want)
 		}
 		if got.String() != text {
-			t.Errorf("%q prints as %q", text, got)
+			t.Errorf("got text %q, want %q", got, text)
 		}
 	}
 	for _, text := range []string{
@@ -54,7 +54,7 @@ func FuzzResourceRoundTrip(f *testing.F) {
 		if err := back.UnmarshalText(text); err != nil {
 			t.Error(err)
 		} else if back != r {
-			t.Errorf("%+v became %q became %+v", r, text, back)
+			t.Errorf("got %+v from the text %q, want %+v", back, text, r)
 		}
 	})
 }
@@ -73,7 +73,7 @@ func matches(t *testing.T, expr audit.Expr, e *audit.Entry) bool {
 		value := map[audit.Field]string{audit.FieldUserID: e.UserID, audit.FieldResourceType: e.ResourceType, audit.FieldResourceID: e.ResourceID}[x.Field]
 		return slices.Contains(x.Values, value)
 	}
-	t.Fatalf("a scope made a %T", expr)
+	t.Fatalf("got an expression of type %T, want one a scope makes", expr)
 	return false
 }
 
@@ -116,16 +116,16 @@ func TestScope(t *testing.T) {
 				scope.Resources = append(scope.Resources, r)
 			}
 			expr := scope.Expr()
-			if (expr == nil) != (tt.want == len(entries)) {
-				t.Errorf("Expr = %v", expr)
+			if want := tt.want == len(entries); (expr == nil) != want {
+				t.Errorf("got expression %v, want none: %v", expr, want)
 			}
 			allowed := 0
 			for _, e := range entries {
 				if scope.Allows(e) {
 					allowed++
 				}
-				if scope.Allows(e) != matches(t, expr, e) {
-					t.Errorf("%s %s:%s: Allows %v, Expr does not agree", e.UserID, e.ResourceType, e.ResourceID, scope.Allows(e))
+				if got, want := scope.Allows(e), matches(t, expr, e); got != want {
+					t.Errorf("%s %s:%s: got Allows %v, want %v as Expr", e.UserID, e.ResourceType, e.ResourceID, got, want)
 				}
 			}
 			if allowed != tt.want {

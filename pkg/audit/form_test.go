@@ -29,10 +29,10 @@ func TestFormsAreThoseOfThePatterns(t *testing.T) {
 	for _, text := range formSamples() {
 		entry := audit.Entry{UserID: "u", ResourceType: "t", Action: text, Timestamp: at}
 		if got, want := entry.Validate(at) == nil, action.MatchString(text); got != want {
-			t.Errorf("action %q: good is %t, by the pattern %t", text, got, want)
+			t.Errorf("action %q: got good %t, want %t by the pattern", text, got, want)
 		}
 		if _, err := audit.ParseTenantID(text); (err == nil) != tenant.MatchString(text) {
-			t.Errorf("tenant id %q: %v, by the pattern good is %t", text, err, tenant.MatchString(text))
+			t.Errorf("tenant id %q: got error %v, want good %t by the pattern", text, err, tenant.MatchString(text))
 		}
 	}
 }

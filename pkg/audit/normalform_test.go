@@ -61,7 +61,7 @@ func TestNormalizeKeepsTheMeaning(t *testing.T) {
 		e := randomExpr(random, 5)
 		normal := audit.Normalize(e)
 		if fault := formFault(normal, true); fault != "" {
-			t.Fatalf("Normalize(%v) = %v, which has %s", e, normal, fault)
+			t.Fatalf("Normalize(%v) = %v, want it without %s", e, normal, fault)
 		}
 		for holds := range 8 {
 			if got, want := evaluate(normal, holds), evaluate(e, holds); got != want {

@@ -45,7 +45,7 @@ func TestPlace(t *testing.T) {
 		t.Errorf("the placement begins at %v, want %v", got, want)
 	}
 	if len(first) != 1 {
-		t.Error("the placements of a shared record were changed")
+		t.Errorf("got %d placements in a shared record, want 1", len(first))
 	}
 	place("p01", now.Add(-48*time.Hour)) // by a clock that is two days behind
 	if earlier, later := tenant.Placements[1].Since, tenant.Placements[2].Since; !later.After(earlier) {

@@ -42,7 +42,7 @@ func TestWithClientHidesWhatABodyCanDo(t *testing.T) {
 	defer server.Close()
 	cfg := awsconfig.WithClient(aws.Config{})
 	if again := awsconfig.WithClient(cfg); again.HTTPClient != cfg.HTTPClient {
-		t.Error("a configuration that has the client got another")
+		t.Errorf("a configuration that has the client: got client %v, want %v", again.HTTPClient, cfg.HTTPClient)
 	}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
 	if err != nil {
@@ -54,10 +54,10 @@ func TestWithClientHidesWhatABodyCanDo(t *testing.T) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	if _, writes := response.Body.(io.WriterTo); writes {
-		t.Error("the body can write itself")
+		t.Errorf("the body has type %T, want one that is no io.WriterTo", response.Body)
 	}
 	if _, writes := response.Body.(io.Writer); writes {
-		t.Error("the body can be written to")
+		t.Errorf("the body has type %T, want one that is no io.Writer", response.Body)
 	}
 	if text, err := bufio.NewReader(response.Body).ReadString(0); text != "text" {
 		t.Errorf("got text %q, want %q", text, "text")

@@ -53,7 +53,7 @@ func TestFailureTellsWhatMayWorkLater(t *testing.T) {
 			t.Errorf("got error %v, want %v", got, test.err)
 		}
 		if again := awsconfig.Retryer(3).IsErrorRetryable(test.err); again != test.later {
-			t.Errorf("%v is repeated: %v", test.err, again)
+			t.Errorf("%v: got retryable %v, want %v", test.err, again, test.later)
 		}
 	}
 }
@@ -62,14 +62,14 @@ func TestFailureOfAContextThatEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if got := awsconfig.Failure(ctx, answered(500, "InternalError")); !errors.Is(got, context.Canceled) {
-		t.Errorf("got %v", got)
+		t.Errorf("got error %v, want %v", got, context.Canceled)
 	}
 }
 
 func TestRetryerWaitsLongerEachTime(t *testing.T) {
 	r := awsconfig.Retryer(5)
-	if r.MaxAttempts() != 5 {
-		t.Errorf("%d tries", r.MaxAttempts())
+	if got := r.MaxAttempts(); got != 5 {
+		t.Errorf("got %d tries, want 5", got)
 	}
 	bound := 50 * time.Millisecond
 	for failed := 1; failed < 70; failed++ {
@@ -80,12 +80,12 @@ func TestRetryerWaitsLongerEachTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			if wait < 0 || wait >= bound {
-				t.Fatalf("waits %v after %d failures; less than %v", wait, failed, bound)
+				t.Fatalf("waits %v after %d failures, want 0 or more and less than %v", wait, failed, bound)
 			}
 			most = max(most, wait)
 		}
 		if most < bound/2 {
-			t.Errorf("waits up to %v after %d failures, of %v", most, failed, bound)
+			t.Errorf("waits at most %v after %d failures, want at least %v once", most, failed, bound/2)
 		}
 		bound = min(2*bound, 2*time.Second)
 	}

@@ -62,8 +62,8 @@ func TestBulk(t *testing.T) {
 		body, err := io.ReadAll(decoder)
 		if err != nil {
 			t.Error(err)
-		} else if string(body) != "{\"a\":1}\n{\"a\":2}\n" {
-			t.Errorf("body %q", body)
+		} else if want := "{\"a\":1}\n{\"a\":2}\n"; string(body) != want {
+			t.Errorf("got body %q, want %q", body, want)
 		}
 		want := map[string]string{
 			"Authorization": "Bearer e30.e30.e30", "X-Tenant-Id": "acme", "Content-Type": "application/x-ndjson",
@@ -113,20 +113,20 @@ func TestBulkRefusesAnAnswerThatDoesNotAddUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := connect(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) })
 			if got, err := c.Bulk(t.Context(), texts(`{}`, `{}`)); err == nil {
-				t.Errorf("answer %+v", got)
+				t.Errorf("got %+v, want an error", got)
 			}
 		})
 	}
 }
 
 func TestBulkKeepsTheServicesLimits(t *testing.T) {
-	c, _ := connect(t, func(http.ResponseWriter, *http.Request) { t.Error("was sent") })
+	c, _ := connect(t, func(http.ResponseWriter, *http.Request) { t.Error("got a request, want none") })
 	half := strings.Repeat("x", audit.MaxBulkUnpacked/2)
 	for name, entries := range map[string][][]byte{
 		"too many": slices.Repeat(texts(`{}`), audit.MaxBulkEntries+1), "too long": texts(half, half), "a line break": texts("{\n}"),
 	} {
 		if _, err := c.Bulk(t.Context(), entries); err == nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s: got no error, want one", name)
 		}
 	}
 }
@@ -158,7 +158,7 @@ func TestRetries(t *testing.T) {
 				if body, err := io.ReadAll(r.Body); err != nil {
 					t.Error(err)
 				} else if len(body) == 0 {
-					t.Errorf("try %d has the body %q", tries.Load(), body)
+					t.Errorf("try %d has an empty body, want the entries", tries.Load())
 				}
 				for name, value := range c.header {
 					w.Header().Set(name, value)
@@ -222,7 +222,7 @@ func TestRetriesUntilItWorks(t *testing.T) {
 		Groups: []client.Group{{Values: map[string]string{"action": "A", "metadata.x": ""}, Count: 3}},
 	}
 	if diff := cmp.Diff(want, stats); diff != "" {
-		t.Error(diff)
+		t.Errorf("statistics (-want +got):\n%s", diff)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestPausesGrowAndEnd(t *testing.T) {
 	c, pauses := connect(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
 		func(config *client.Config) { config.Jitter = func() float64 { return 0 }; config.Attempts = 12 })
 	if _, err := c.Search(t.Context(), nil); err == nil {
-		t.Fatal("no error")
+		t.Fatal("got no error, want one")
 	}
 	if len(*pauses) != 11 {
 		t.Fatalf("got %d pauses, want 11", len(*pauses))
@@ -278,7 +278,7 @@ func TestSearchAndEntry(t *testing.T) {
 		case r.URL.Path == "/base/api/v1/logs/"+id:
 			_, _ = io.WriteString(w, `{"id":"`+id+`","status":"indexed"}`)
 		default:
-			t.Errorf("asked for %s", r.URL)
+			t.Errorf("got a request for %s, want only those above", r.URL)
 		}
 	}, func(config *client.Config) { config.URL += "/base/api/v1/"; config.Token = "ocelot_secret" })
 	page, err := c.Search(t.Context(), url.Values{"action": {"A", "B"}, "metadata.a b": {"ü"}})
@@ -303,7 +303,7 @@ func TestSearchAndEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !json.Valid(entry) {
-		t.Errorf("entry %s, error %v", entry, err)
+		t.Errorf("got entry %s, want JSON", entry)
 	}
 }
 
@@ -325,7 +325,7 @@ func TestCredentials(t *testing.T) {
 func TestFollowsNoRedirect(t *testing.T) {
 	c, _ := connect(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/elsewhere" {
-			t.Error("followed")
+			t.Error("the redirect was followed, want no second request")
 		}
 		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 	})
@@ -360,7 +360,7 @@ func TestNewRefusesOddConfigurations(t *testing.T) {
 		{}, {URL: "localhost:8080"}, {URL: "ftp://host"}, {URL: "http://"}, {URL: "http://h", Token: "a\r\nX: y"}, {URL: "http://h", Tenant: "ü"},
 	} {
 		if _, err := client.New(config); err == nil {
-			t.Errorf("%+v: no error", config)
+			t.Errorf("%+v: got no error, want one", config)
 		}
 	}
 }

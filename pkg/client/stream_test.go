@@ -52,7 +52,7 @@ func (s *streamServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.played++
 	s.mu.Unlock()
 	if n >= len(s.parts) {
-		s.t.Errorf("handshake %d of %d", n+1, len(s.parts))
+		s.t.Errorf("got handshake %d, want at most %d", n+1, len(s.parts))
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}
@@ -143,8 +143,13 @@ func stream(t *testing.T, s *streamServer, events int, sub client.Subscription, 
 		for _, entry := range e.Entries {
 			line += " " + string(entry)
 		}
-		if e.Kind == client.StreamCut && (e.Err == nil || e.Pause <= 0) {
-			t.Errorf("cut by %v, pause %s", e.Err, e.Pause)
+		if e.Kind == client.StreamCut {
+			if e.Err == nil {
+				t.Error("a cut has no error, want one")
+			}
+			if e.Pause <= 0 {
+				t.Errorf("a cut by %v has the pause %s, want more than 0", e.Err, e.Pause)
+			}
 		}
 		if lines = append(lines, line); len(lines) == events {
 			return errEnough
@@ -197,7 +202,7 @@ func TestStreamGoesOnAfterCuts(t *testing.T) {
 	}
 	const ms = time.Millisecond
 	if diff := cmp.Diff([]time.Duration{200 * ms, 200 * ms, 7100 * ms, 800 * ms, 1600 * ms, 200 * ms}, pauses); diff != "" {
-		t.Error(diff)
+		t.Errorf("pauses (-want +got):\n%s", diff)
 	}
 }
 
@@ -375,7 +380,7 @@ func TestStreamPings(t *testing.T) {
 		t.Errorf("got error %v, want %v", err, errEnough)
 	}
 	if took := time.Since(begun); took > 30*time.Second {
-		t.Errorf("the silence was noticed after %s", took)
+		t.Errorf("the silence was noticed after %s, want at most 30s", took)
 	}
 }
 
@@ -390,7 +395,7 @@ func TestSlowHandlerIsNoCut(t *testing.T) {
 	c, _ := connect(t, s.ServeHTTP, func(c *client.Config) { c.PingEvery = pingEvery })
 	err := c.Stream(t.Context(), client.Subscription{}, func(e client.Event) error {
 		if e.Kind == client.StreamCut {
-			t.Errorf("cut: %v", e.Err)
+			t.Errorf("got a cut by %v, want none", e.Err)
 		}
 		if e.Cursor == "c2" {
 			return errEnough
@@ -399,7 +404,7 @@ func TestSlowHandlerIsNoCut(t *testing.T) {
 		return nil
 	})
 	if !errors.Is(err, errEnough) {
-		t.Error(err)
+		t.Errorf("got error %v, want %v", err, errEnough)
 	}
 }
 
@@ -419,7 +424,7 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 			c, _ := connect(t, s.ServeHTTP, func(c *client.Config) { c.Sleep = nil; c.Jitter = nil })
 			err := c.Stream(ctx, client.Subscription{}, func(client.Event) error { cancel(interrupted); return nil })
 			if !errors.Is(err, interrupted) {
-				t.Error(err)
+				t.Errorf("got error %v, want %v", err, interrupted)
 			}
 		})
 	}
@@ -544,10 +549,10 @@ func TestStreamAtAnAddressOfItsOwn(t *testing.T) {
 	c, _ := connect(t, nil, func(c *client.Config) { c.StreamURL = "ws" + strings.TrimPrefix(server.URL, "http") + "/live" })
 	err := c.Stream(t.Context(), client.Subscription{}, func(client.Event) error { return errEnough })
 	if !errors.Is(err, errEnough) {
-		t.Error(err)
+		t.Errorf("got error %v, want %v", err, errEnough)
 	}
 	if _, err := client.New(client.Config{URL: "http://host", StreamURL: "host/live"}); err == nil {
-		t.Error("an address without a scheme is taken")
+		t.Error("an address without a scheme: got no error, want one")
 	}
 }
 

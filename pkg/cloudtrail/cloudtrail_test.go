@@ -43,7 +43,7 @@ func entryOf(t *testing.T, record []byte) map[string]json.RawMessage {
 	}
 	var entry map[string]json.RawMessage
 	if err := json.Unmarshal(text, &entry); err != nil {
-		t.Fatalf("%v in %s", err, text)
+		t.Fatalf("read the entry %s: %v", text, err)
 	}
 	return entry
 }
@@ -63,7 +63,7 @@ func TestEntryOfAWholeRecord(t *testing.T) {
 		"metadata": string(record),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("entry (-want +got):\n%s", diff)
 	}
 }
 
@@ -105,7 +105,7 @@ func TestEntryOfOddRecords(t *testing.T) {
 				}
 			}
 			if string(got["metadata"]) != c.record {
-				t.Errorf("metadata is %s", got["metadata"])
+				t.Errorf("got metadata %s, want %s", got["metadata"], c.record)
 			}
 		})
 	}
@@ -114,7 +114,7 @@ func TestEntryOfOddRecords(t *testing.T) {
 func TestEntryRefusesWhatIsNoObject(t *testing.T) {
 	for _, record := range []string{`null`, `[]`, `"x"`, `12`} {
 		if text, err := cloudtrail.Entry([]byte(record)); err == nil {
-			t.Errorf("%s became %s", record, text)
+			t.Errorf("%s became %s, want an error", record, text)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func TestEntryHoldsLimits(t *testing.T) {
 			Metadata       json.RawMessage `json:"metadata"`
 		}
 		if err := json.Unmarshal(out, &e); err != nil {
-			t.Fatalf("%v in %s", err, out)
+			t.Fatalf("read the entry %s: %v", out, err)
 		}
 		entry := audit.Entry{
 			UserID: e.UserID, SessionID: e.SessionID, RequestID: e.RequestID, Action: e.Action, ResourceType: e.ResourceType,
@@ -160,12 +160,12 @@ func TestEntryHoldsLimits(t *testing.T) {
 		if faults := entry.Validate(time.Unix(1, 0)); faults != nil {
 			for _, f := range faults {
 				if f.Pointer != "/timestamp" {
-					t.Fatalf("%v in %s", faults, out)
+					t.Fatalf("got faults %v in %s, want none but of /timestamp", faults, out)
 				}
 			}
 		}
 		if !bytes.Equal(e.Metadata, record) {
-			t.Fatalf("metadata %s of record %s", e.Metadata, record)
+			t.Fatalf("got metadata %s, want %s", e.Metadata, record)
 		}
 	})
 }
@@ -208,7 +208,7 @@ func TestReader(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := records(c.text)
 			if diff := cmp.Diff(c.want, got); diff != "" {
-				t.Error(diff)
+				t.Errorf("records (-want +got):\n%s", diff)
 			}
 			if (err == nil) != (c.err == "") {
 				t.Errorf("got error %v, want %q", err, c.err)
@@ -235,7 +235,7 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func TestReaderStopsAtARecordThatIsTooLarge(t *testing.T) {
 	if _, err := cloudtrail.NewReader(&endless{}).Next(); !errors.Is(err, cloudtrail.ErrRecordTooLarge) {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want %v", err, cloudtrail.ErrRecordTooLarge)
 	}
 }
 
@@ -280,18 +280,18 @@ func TestRealLogs(t *testing.T) {
 		total += len(got)
 		for i, record := range got {
 			entry := entryOf(t, []byte(record))
-			if !bytes.Equal(entry["metadata"], compact(t, string(log.Records[i]))) {
-				t.Errorf("%s record %d is changed in its metadata", file, i+1)
+			if got, want := entry["metadata"], compact(t, string(log.Records[i])); !bytes.Equal(got, want) {
+				t.Errorf("%s record %d: got metadata %s, want %s", file, i+1, got, want)
 			}
 			keys[string(entry["idempotency_key"])] = true
 			for _, name := range []string{"timestamp", "action", "user_id", "resource_type", "message", "severity"} {
 				if len(entry[name]) == 0 {
-					t.Errorf("%s record %d has no %s", file, i+1, name)
+					t.Errorf("%s record %d has no %s, want one", file, i+1, name)
 				}
 			}
 		}
 	}
 	if len(keys) != total {
-		t.Errorf("%d records have %d keys", total, len(keys))
+		t.Errorf("%d records have %d keys, want one each", total, len(keys))
 	}
 }

@@ -38,16 +38,16 @@ func TestRoundTrip(t *testing.T) {
 			if got, err := s.Parse(list, text); err != nil {
 				t.Error(err)
 			} else if !bytes.Equal(got, payload) {
-				t.Errorf("%q became %q", payload, got)
+				t.Errorf("got payload %q, want %q", got, payload)
 			}
-			if url.QueryEscape(text) != text {
-				t.Errorf("%q is not URL-safe", text)
+			if escaped := url.QueryEscape(text); escaped != text {
+				t.Errorf("got cursor %q, which a URL writes as %q, want no difference", text, escaped)
 			}
 			if len(text) > cursor.MaxBytes {
-				t.Errorf("a cursor of %d bytes", len(text))
+				t.Errorf("got a cursor of %d bytes, want at most %d", len(text), cursor.MaxBytes)
 			}
 			if again := s.Sign(list, payload); again != text {
-				t.Errorf("signed twice: %q and %q", text, again)
+				t.Errorf("signed again: got %q, want %q", again, text)
 			}
 		}
 	}
@@ -114,7 +114,7 @@ func TestSignerOwnsItsKey(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("a short key was taken")
+			t.Error("a short key: got no panic, want one")
 		}
 	}()
 	cursor.NewSigner(key[:31])
@@ -125,8 +125,12 @@ func FuzzParse(f *testing.F) {
 	f.Add("l", s.Sign("l", []byte("p")))
 	f.Add("", "")
 	f.Fuzz(func(t *testing.T, list, text string) {
-		if payload, err := s.Parse(list, text); err == nil && s.Sign(list, payload) != text {
-			t.Errorf("Parse took %q, which Sign does not make", text)
+		payload, err := s.Parse(list, text)
+		if err != nil {
+			return
+		}
+		if again := s.Sign(list, payload); again != text {
+			t.Errorf("Parse took %q, want an error: Sign makes %q", text, again)
 		}
 	})
 }

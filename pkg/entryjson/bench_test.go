@@ -16,7 +16,7 @@ func BenchmarkParseSubmitted(b *testing.B) {
 	text := []byte(sample)
 	for b.Loop() {
 		if _, invalid := entryjson.ParseSubmitted(text); invalid != nil {
-			b.Fatal(invalid)
+			b.Fatalf("got %v, want no fault", invalid)
 		}
 	}
 }
@@ -24,7 +24,7 @@ func BenchmarkParseSubmitted(b *testing.B) {
 func BenchmarkParts(b *testing.B) {
 	submitted, invalid := entryjson.ParseSubmitted([]byte(sample))
 	if invalid != nil {
-		b.Fatal(invalid)
+		b.Fatalf("got %v, want no fault", invalid)
 	}
 	submitted.ID = audit.DeriveEntryID("acme", submitted.Timestamp, submitted.IdempotencyKey)
 	stored := entryjson.AppendStored(nil, &submitted.Entry)

@@ -52,7 +52,7 @@ func TestParseSubmittedNamesTheFault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, invalid := entryjson.ParseSubmitted([]byte(test.text))
 			if invalid == nil {
-				t.Fatal("was accepted")
+				t.Fatal("got no fault, want one")
 			}
 			got := invalid.Fields[0]
 			pointerMatches := got.Pointer == test.pointer || test.code == "invalid_json" && strings.HasPrefix(test.pointer, got.Pointer)
@@ -79,7 +79,7 @@ func TestParseSubmittedFindsEveryFault(t *testing.T) {
 func TestNullMeansAbsentAndKeepsNoDefault(t *testing.T) {
 	got, invalid := entryjson.ParseSubmitted([]byte(minimal(`"ip_address":null,"user_agent":null,"metadata":null,"message":null`)))
 	if invalid != nil {
-		t.Fatal(invalid)
+		t.Fatalf("got %v, want no fault", invalid)
 	}
 	if !got.HasIPAddress {
 		t.Error("has IP address is false, want true")
@@ -119,7 +119,7 @@ func TestObjectsComeBackByteForByte(t *testing.T) {
 		}
 		submitted, invalid := entryjson.ParseSubmitted([]byte(text))
 		if invalid != nil {
-			t.Errorf("%.60s: %v", object, invalid)
+			t.Errorf("%.60s: got %v, want no fault", object, invalid)
 			continue
 		}
 		submitted.ID = audit.NewEntryID(time.UnixMilli(1), [10]byte{})
@@ -133,8 +133,8 @@ func TestObjectsComeBackByteForByte(t *testing.T) {
 		if err := json.Unmarshal(public, &fields); err != nil {
 			t.Errorf("%.60s: %v", object, err)
 		}
-		if string(fields["metadata"]) != object {
-			t.Errorf("sent %.80s, got %.80s", object, fields["metadata"])
+		if got := string(fields["metadata"]); got != object {
+			t.Errorf("got metadata %.80s, want %.80s", got, object)
 		}
 	}
 }
@@ -142,7 +142,7 @@ func TestObjectsComeBackByteForByte(t *testing.T) {
 func TestWhiteSpaceIsDroppedOutsideStringsOnly(t *testing.T) {
 	submitted, invalid := entryjson.ParseSubmitted([]byte(minimal("\"metadata\": { \"a b\" :\t[ 1 , \"x \\\" y\" ] ,\n \"c\" : { } }")))
 	if invalid != nil {
-		t.Fatal(invalid)
+		t.Fatalf("got %v, want no fault", invalid)
 	}
 	if got, want := string(submitted.Metadata), `{"a b":[1,"x \" y"],"c":{}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -170,7 +170,7 @@ func TestStoredFormRoundTrips(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(entry, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-			t.Errorf("%s: %s", name, diff)
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }
@@ -220,17 +220,17 @@ func TestLeavesLeaveOutLongPaths(t *testing.T) {
 	if err := entryjson.Leaves(audit.Object(`{"`+long+`":1,"a":{"`+long+`":2},"b":3}`), func(string, string) { count++ }); err != nil {
 		t.Error(err)
 	} else if count != 1 {
-		t.Errorf("%d leaves", count)
+		t.Errorf("got %d leaves, want 1", count)
 	}
 }
 
 func TestWalkersRefuseMalformedObjects(t *testing.T) {
 	for _, text := range []string{`{`, `{"`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a":[1`, `{"a":{`, `x`, `{"a":"\`} {
 		if err := entryjson.Leaves(audit.Object(text), func(string, string) {}); err == nil && text != `{"a":` {
-			t.Errorf("Leaves took %s", text)
+			t.Errorf("Leaves of %s: got no error, want one", text)
 		}
 		if _, err := entryjson.Changed(audit.Object(text), audit.Object(`{"z":0}`)); err == nil && text != `{"a":` {
-			t.Errorf("Changed took %s", text)
+			t.Errorf("Changed of %s: got no error, want one", text)
 		}
 	}
 }
@@ -276,8 +276,8 @@ func TestChangedIsBounded(t *testing.T) {
 	got, err := entryjson.Changed(audit.Object(`{"x":{"y":{}}}`), audit.Object(`{"x":{"y":`+inner+`}}`))
 	if err != nil {
 		t.Error(err)
-	} else if !slices.Equal(got, []string{"x"}) {
-		t.Errorf("got %d paths", len(got))
+	} else if want := []string{"x"}; !slices.Equal(got, want) {
+		t.Errorf("got %d paths, want only %q", len(got), want)
 	}
 }
 
@@ -321,13 +321,13 @@ func TestWalkersAgreeWithEncodingJSON(t *testing.T) {
 		if changed, err := entryjson.Changed(audit.Object(text), submitted.Metadata); err != nil {
 			t.Fatal(err)
 		} else if changed != nil {
-			t.Fatalf("%s differs from itself: %v", text, changed)
+			t.Fatalf("%s differs from itself in %v, want no difference", text, changed)
 		}
 		leaves := 0
 		if err := entryjson.Leaves(submitted.Metadata, func(string, string) { leaves++ }); err != nil {
 			t.Fatal(err)
-		} else if leaves != countLeaves(value) {
-			t.Fatalf("%s: %d leaves", text, leaves)
+		} else if want := countLeaves(value); leaves != want {
+			t.Fatalf("%s: got %d leaves, want %d", text, leaves, want)
 		}
 	}
 }
@@ -354,20 +354,20 @@ func TestDigestTellsContentApart(t *testing.T) {
 	digest := func(member string) audit.Digest {
 		s, invalid := entryjson.ParseSubmitted([]byte(minimal(member)))
 		if invalid != nil {
-			t.Fatal(invalid)
+			t.Fatalf("got %v, want no fault", invalid)
 		}
 		return s.DigestOf()
 	}
 	same := digest(`"metadata":{"a":1},"message":"m"`)
-	if same != digest(`"message":"m" , "metadata": { "a" : 1 }`) {
-		t.Error("white space or field order changed the digest")
+	if other := digest(`"message":"m" , "metadata": { "a" : 1 }`); other != same {
+		t.Errorf("other white space and field order: got digest %x, want %x", other, same)
 	}
 	for _, other := range []string{
 		`"metadata":{"a":2},"message":"m"`, `"before_state":{"a":1},"message":"m"`, `"metadata":{"a":1},"user_agent":"m"`,
 		`"metadata":{"a":1},"message":"m","severity":"ERROR"`, `"metadata":{"a":1},"message":"m","ip_address":"::1"`,
 	} {
 		if digest(other) == same {
-			t.Errorf("%s has the digest of another content", other)
+			t.Errorf("%s has the digest %x of another content, want one of its own", other, same)
 		}
 	}
 }

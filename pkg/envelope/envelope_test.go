@@ -55,12 +55,12 @@ func TestPackKeepsEveryEntryInOrder(t *testing.T) {
 					t.Fatal(err)
 				}
 				if len(contents.Entries) > 1 && len(body) > envelope.TargetBytes {
-					t.Errorf("a message of %d entries has %d bytes", len(contents.Entries), len(body))
+					t.Errorf("a message of %d entries has %d bytes, want at most %d", len(contents.Entries), len(body), envelope.TargetBytes)
 				}
 				got = append(got, contents.Entries...)
 			}
 			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-				t.Error(diff)
+				t.Errorf("entries (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -126,7 +126,7 @@ func TestUnpackRefusesWhatIsNoMessage(t *testing.T) {
 		`{"v":1,"tenant":"acme","encoding":"zstd","data":"AAAA"}`,
 	} {
 		if _, err := envelope.Unpack(body); !errors.Is(err, audit.ErrUnreadable) {
-			t.Errorf("%s: %v", body, err)
+			t.Errorf("%s: got error %v, want %v", body, err, audit.ErrUnreadable)
 		}
 	}
 	// A later release may read it.
@@ -160,7 +160,7 @@ func TestMessagesUnpackToLittle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		} else if len(contents.Poison) > 0 {
-			t.Fatal(err, contents.Poison)
+			t.Fatalf("got poison %v, want none", contents.Poison)
 		}
 		size := 0
 		for _, e := range contents.Entries {
@@ -170,8 +170,8 @@ func TestMessagesUnpackToLittle(t *testing.T) {
 			size += len(e.Metadata)
 			got++
 		}
-		if size > 1<<20 && len(contents.Entries) > 1 {
-			t.Errorf("a message of %d bytes unpacks to %d entries with %d bytes", len(body), len(contents.Entries), size)
+		if most := 1 << 20; size > most && len(contents.Entries) > 1 {
+			t.Errorf("a message of %d bytes unpacks to %d entries with %d bytes, want at most %d", len(body), len(contents.Entries), size, most)
 		}
 	}
 	if got != len(entries) {
@@ -209,9 +209,9 @@ func TestMessagesOfTheFirstVersionAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	} else if len(contents.Poison) > 0 {
-		t.Fatalf("%d lines are poison", len(contents.Poison))
+		t.Fatalf("got %d lines of poison, want 0", len(contents.Poison))
 	}
 	if diff := cmp.Diff(versionOne(), contents.Entries, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
-		t.Error(diff)
+		t.Errorf("entries (-want +got):\n%s", diff)
 	}
 }

@@ -40,7 +40,7 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: got %d bytes, want at most %d", name, len(got), test.size)
 		}
 		if test.want == nil && !bytes.Equal(got, good) {
-			t.Errorf("%s: read %q", name, got)
+			t.Errorf("%s: read %q, want %q", name, got, good)
 		}
 		switch n, again := body.Read(make([]byte, 10)); {
 		case n != 0:

@@ -124,11 +124,17 @@ func TestSubmitDecidesOnEachEntryAlone(t *testing.T) {
 			if got.Status != test.status {
 				t.Fatalf("status %s (%v), want %s", got.Status, got.Err, test.status)
 			}
-			if test.code != "" && (got.Err.Fields[0].Code != test.code || got.Err.Fields[0].Pointer != test.pointer) {
-				t.Errorf("fault %+v, want %s at %s", got.Err.Fields[0], test.code, test.pointer)
+			if test.code != "" {
+				fault := got.Err.Fields[0]
+				if fault.Code != test.code {
+					t.Errorf("got code %q in the fault %+v, want %q", fault.Code, fault, test.code)
+				}
+				if fault.Pointer != test.pointer {
+					t.Errorf("got pointer %q in the fault %+v, want %q", fault.Pointer, fault, test.pointer)
+				}
 			}
-			if stored := len(standard.entries(t)); (stored == 1) != (test.status == ingest.Accepted) {
-				t.Errorf("%d entries on the queue", stored)
+			if stored, want := len(standard.entries(t)), test.status == ingest.Accepted; (stored == 1) != want {
+				t.Errorf("%d entries on the queue, want one: %t", stored, want)
 			}
 		})
 	}
@@ -154,7 +160,7 @@ func TestRequiredFieldsAndLimits(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			} else if (outcomes[0].Status == ingest.Accepted) != fits {
-				t.Errorf("%s of %d bytes: %s %v", field, length, outcomes[0].Status, outcomes[0].Err)
+				t.Errorf("%s of %d bytes: got status %s (%v), want accepted: %t", field, length, outcomes[0].Status, outcomes[0].Err, fits)
 			}
 		}
 	}
@@ -240,7 +246,7 @@ func TestTheSameIdentityTwiceInOneRequest(t *testing.T) {
 		}
 	}
 	if n := len(standard.entries(t)); n != 1 {
-		t.Errorf("%d entries on the queue", n)
+		t.Errorf("%d entries on the queue, want 1", n)
 	}
 }
 
@@ -254,10 +260,13 @@ func TestSubmitKeyed(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		} else if outcome.Status != want {
-			t.Errorf("%s: %s", members, outcome.Status)
+			t.Errorf("%s: got status %s, want %s", members, outcome.Status, want)
 		}
-		if want == ingest.Accepted && standard.entries(t)[0].IdempotencyKey != "k" {
-			t.Error("the key was not kept")
+		if want != ingest.Accepted {
+			continue
+		}
+		if got := standard.entries(t)[0].IdempotencyKey; got != "k" {
+			t.Errorf("%s: got idempotency key %q, want %q", members, got, "k")
 		}
 	}
 }
@@ -281,7 +290,7 @@ func TestAQueueThatRefusesIsUnavailable(t *testing.T) {
 	_, err := s.Submit(t.Context(), tenant(nil), origin, [][]byte{text(``)})
 	var unavailable *audit.UnavailableError
 	if !errors.As(err, &unavailable) {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v, want a %T", err, unavailable)
 	}
 }
 
@@ -391,7 +400,7 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 			if err := persist(t, &p, body); err != nil {
 				t.Fatal(err)
 			} else if len(stream.bodies) != 0 {
-				t.Fatalf("%d messages for nobody", len(stream.bodies))
+				t.Fatalf("sent %d messages for nobody, want 0", len(stream.bodies))
 			}
 			index.bodies, quarantine.reasons, p.Subscribers = nil, nil, subscribers{exist: true}
 			if err := persist(t, &p, body); err != nil {
@@ -401,10 +410,10 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 				t.Errorf("%d entries passed on, want %d", got, test.onward)
 			}
 			if !slices.Equal(stream.bodies, index.bodies) {
-				t.Errorf("the stream gets %v, the index %v", stream.bodies, index.bodies)
+				t.Errorf("the stream gets %v, want %v as the index", stream.bodies, index.bodies)
 			}
-			if len(quarantine.reasons) != len(test.appended.Rejections) {
-				t.Errorf("%d in quarantine", len(quarantine.reasons))
+			if got, want := len(quarantine.reasons), len(test.appended.Rejections); got != want {
+				t.Errorf("%d entries in quarantine, want %d", got, want)
 			}
 		})
 	}
@@ -419,7 +428,7 @@ func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
 		if err := persist(t, &p, packed(t, 2)); err != nil {
 			t.Error(err)
 		} else if len(entries.entries) != 0 {
-			t.Errorf("%s: %d stored", name, len(entries.entries))
+			t.Errorf("%s: stored %d entries, want 0", name, len(entries.entries))
 		}
 	}
 }
@@ -434,7 +443,7 @@ func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 	} {
 		p.Tenants, p.Now = directory{"acme": tenant(nil)}, clock
 		if err := persist(t, &p, packed(t, 1)); !errors.Is(err, broken) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want %v", name, err, broken)
 		}
 	}
 }
@@ -630,7 +639,7 @@ func TestPersistCountsOnlyOnce(t *testing.T) {
 		Dropped: func(_ context.Context, _ audit.TenantID, entries int) { dropped += entries },
 	}
 	if err := persist(t, &p, bodies[0]); err == nil {
-		t.Fatal("no error from a store that is down")
+		t.Fatal("a store that is down: got no error, want one")
 	}
 	p.Store = &store{}
 	if err := persist(t, &p, bodies[0]); err != nil {
@@ -677,10 +686,10 @@ func TestPersistRegistersTheDaysOfEntries(t *testing.T) {
 		return p.Persist(t.Context(), bodies)[0]
 	}
 	if err := send(0); err == nil {
-		t.Error("the register is down: got no error")
+		t.Error("the register is down: got no error, want one")
 	}
 	if len(entries.entries) > 0 {
-		t.Error("entries are stored although their day is not registered")
+		t.Errorf("stored %d entries although their day is not registered, want 0", len(entries.entries))
 	}
 	register.err, register.touched = nil, nil
 	for range 3 {

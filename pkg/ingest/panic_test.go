@@ -39,7 +39,7 @@ func TestPersistSurvivesAPanicOfOneMessage(t *testing.T) {
 		}
 	}
 	if err := outcomes[1]; err != nil && strings.Contains(err.Error(), "entry content") {
-		t.Error("the error repeats the panic's value")
+		t.Errorf("got error %v, want it without the panic's value", err)
 	}
 	if got := entries.stored["acme"] + entries.stored["globex"]; got != 2 {
 		t.Errorf("stored %d entries, want 2", got)

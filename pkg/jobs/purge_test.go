@@ -328,7 +328,7 @@ func TestPurgeResumesAfterAFailure(t *testing.T) {
 				t.Error("the slice is repeated at once, want a delay")
 			}
 			if !strings.Contains(p.log.String(), "down") {
-				t.Errorf("the log %q does not have the cause", p.log.String())
+				t.Errorf("got log %q, want it to contain %q", p.log.String(), "down")
 			}
 			p.finish(t)
 			p.checkPurged(t, 12_500)

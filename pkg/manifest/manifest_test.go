@@ -20,7 +20,7 @@ func TestFunctionsAreOrderedVerbNouns(t *testing.T) {
 	for _, f := range manifest.Functions() {
 		names = append(names, f.Name)
 		if !verbNoun.MatchString(f.Name) {
-			t.Errorf("the name %q does not match %s", f.Name, verbNoun)
+			t.Errorf("got name %q, want it to match %s", f.Name, verbNoun)
 		}
 	}
 	ordered := slices.Compact(slices.Sorted(slices.Values(names)))
@@ -109,14 +109,14 @@ func TestTriggersNameKnownQueuesAndGrantReadingThem(t *testing.T) {
 	for _, f := range manifest.Functions() {
 		for _, trigger := range f.Trigger.Queues {
 			if !slices.Contains(known, trigger.Queue) {
-				t.Errorf("%s is triggered by the queue %s, which does not exist", f.Name, trigger.Queue)
+				t.Errorf("%s is triggered by the queue %s, want one that exists", f.Name, trigger.Queue)
 			}
 			queue, deadLetters := manifest.QueueResource(trigger.Queue), manifest.QueueResource(trigger.Queue.DeadLetters())
 			if !slices.Contains(f.Grants, manifest.Grant{Resource: queue, Read: true}) {
-				t.Errorf("%s may not read %s, which triggers it", f.Name, queue)
+				t.Errorf("%s may not read %s, which triggers it, want a grant", f.Name, queue)
 			}
 			if !slices.Contains(f.Grants, manifest.Grant{Resource: deadLetters, Write: true}) {
-				t.Errorf("%s may not write %s", f.Name, deadLetters)
+				t.Errorf("%s may not write %s, want a grant", f.Name, deadLetters)
 			}
 		}
 	}
@@ -150,16 +150,16 @@ func TestGrantsNameKnownResources(t *testing.T) {
 		for _, g := range f.Grants {
 			granted[g.Resource] = true
 			if !known[g.Resource] {
-				t.Errorf("%s is granted %s, which does not exist", f.Name, g.Resource)
+				t.Errorf("%s is granted %s, want one that exists", f.Name, g.Resource)
 			}
 			if !g.Read && !g.Write {
-				t.Errorf("%s is granted neither reading nor writing %s", f.Name, g.Resource)
+				t.Errorf("%s is granted neither reading nor writing %s, want one", f.Name, g.Resource)
 			}
 		}
 	}
 	for r := range known {
 		if !granted[r] {
-			t.Errorf("no function is granted %s", r)
+			t.Errorf("no function is granted %s, want one", r)
 		}
 	}
 }
@@ -220,10 +220,10 @@ func TestTablesAreCopies(t *testing.T) {
 	manifest.Functions()[0].Name = "changed"
 	manifest.Queues()[0].Name = "changed"
 	if got := manifest.Functions()[0].Name; got == "changed" {
-		t.Error("changing the result of Functions changed the table")
+		t.Errorf("got name %q after a change of the result of Functions, want the table unchanged", got)
 	}
 	if got := manifest.Queues()[0].Name; got == "changed" {
-		t.Error("changing the result of Queues changed the table")
+		t.Errorf("got name %q after a change of the result of Queues, want the table unchanged", got)
 	}
 }
 

@@ -39,7 +39,7 @@ func TestWriteIsEmbeddedMetricFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(wanted, got); diff != "" {
-		t.Error(diff)
+		t.Errorf("line (-want +got):\n%s", diff)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestLinesOfSeveralStayWhole(t *testing.T) {
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	for _, line := range lines {
 		if !json.Valid([]byte(line)) {
-			t.Fatalf("the line %q is no JSON", line)
+			t.Fatalf("got line %q, want JSON", line)
 		}
 	}
 	if len(lines) != 400 {

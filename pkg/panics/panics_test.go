@@ -24,7 +24,7 @@ func TestRecovered(t *testing.T) {
 	}
 	err := panics.Recovered(t.Context(), func() error { panic("entry content") })
 	if err == nil {
-		t.Fatal("a panic is no error")
+		t.Fatal("a panic: got no error, want one")
 	}
 	if got, want := err.Error(), "panic of type string"; got != want {
 		t.Errorf("got the error %q, want %q", got, want)
@@ -33,6 +33,6 @@ func TestRecovered(t *testing.T) {
 		t.Errorf("got the log %s, want the stack in it", log.String())
 	}
 	if strings.Contains(log.String(), "entry content") {
-		t.Error("the log repeats the panic's value")
+		t.Errorf("got the log %s, want it without the panic's value", log.String())
 	}
 }

@@ -127,7 +127,7 @@ func (f *fixture) items(t *testing.T) []quarantine.Item {
 	if err != nil {
 		t.Fatal(err)
 	} else if more {
-		t.Fatal(err, more)
+		t.Fatalf("got %d items and more, want all in one page", len(items))
 	}
 	return items
 }
@@ -163,12 +163,12 @@ func TestAdd(t *testing.T) {
 		}
 		switch item.Entry.Digest[0] {
 		case 0:
-			if item.Reason != "first" {
-				t.Errorf("reason %q", item.Reason)
+			if want := "first"; item.Reason != want {
+				t.Errorf("got reason %q, want %q", item.Reason, want)
 			}
 		case 2:
-			if len(item.Reason) > 1024 || len(item.Reason) < 1020 {
-				t.Errorf("got a reason of %d bytes, want 1020 to 1024", len(item.Reason))
+			if n, most := len(item.Reason), quarantine.MaxReason; n > most || n < most-utf8.UTFMax {
+				t.Errorf("got a reason of %d bytes, want %d to %d", n, most-utf8.UTFMax, most)
 			}
 			if !utf8.ValidString(item.Reason) {
 				t.Errorf("got reason %q, want valid UTF-8", item.Reason)
@@ -192,7 +192,7 @@ func TestAdd(t *testing.T) {
 	}
 	for _, index := range []int{-1, 3} {
 		if err := f.Add(t.Context(), "acme", audit.StepIndex, entries, []audit.Rejection{{Index: index}}); err == nil {
-			t.Errorf("a reason for entry %d of 3 was taken", index)
+			t.Errorf("a reason for entry %d of 3: got no error, want one", index)
 		}
 	}
 }
@@ -238,7 +238,7 @@ func TestRetryChoosesTheQueue(t *testing.T) {
 			}
 			f.recorded(t, "quarantine.retry", id)
 			if err := f.Retry(t.Context(), admin, tt.tenant, id); !errors.Is(err, audit.ErrNotFound) {
-				t.Errorf("again: %v", err)
+				t.Errorf("again: got error %v, want %v", err, audit.ErrNotFound)
 			}
 		})
 	}
@@ -248,7 +248,7 @@ func TestRetryChoosesTheQueue(t *testing.T) {
 func (f *fixture) recorded(t *testing.T, action, id string) {
 	t.Helper()
 	if len(f.recorder.entries) != 1 {
-		t.Fatalf("%d entries recorded", len(f.recorder.entries))
+		t.Fatalf("recorded %d entries, want 1", len(f.recorder.entries))
 	}
 	e := f.recorder.entries[0]
 	var metadata map[string]string
@@ -282,7 +282,7 @@ func (f *fixture) recorded(t *testing.T, action, id string) {
 	if text, err := json.Marshal(e); err != nil {
 		t.Error(err)
 	} else if strings.Contains(string(text), "secret") {
-		t.Errorf("recorded content: %s", text)
+		t.Errorf("recorded %s, want it without content", text)
 	}
 }
 
@@ -325,8 +325,8 @@ func TestRetryFails(t *testing.T) {
 				if removals++; removals == 1 {
 					defer cancel() // and the caller goes away
 				}
-				if len(f.items(t)) == 0 {
-					t.Error("the entry was nowhere for a moment")
+				if n := len(f.items(t)); n == 0 {
+					t.Error("got 0 items for a moment, want the entry in quarantine until it is elsewhere")
 				}
 			}
 			err := f.Retry(ctx, admin, acme, before.ID)

@@ -75,7 +75,7 @@ func unless(t *testing.T, text json.RawMessage) (value json.RawMessage, where st
 	case string(choice.If[1]) == nothing:
 		return choice.If[2], "not " + where
 	}
-	t.Fatalf("both sides of %s have a value", text)
+	t.Fatalf("both sides of %s have a value, want one", text)
 	return nil, ""
 }
 
@@ -89,7 +89,7 @@ func rightsOf(t *testing.T, statement json.RawMessage, where string) []may {
 	if err := json.Unmarshal(statement, &s); err != nil {
 		t.Fatal(err)
 	} else if s.Effect != "Allow" {
-		t.Fatalf("statement %s", statement)
+		t.Fatalf("got effect %q in the statement %s, want %q", s.Effect, statement, "Allow")
 	}
 	resources := []json.RawMessage{s.Resource}
 	if s.Resource[0] == '[' {
@@ -131,7 +131,7 @@ func TestRolesAreTheManifestsGrants(t *testing.T) {
 		slices.SortFunc(got, order)
 		slices.SortFunc(want, order)
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s: -grants +role\n%s", f.Name, diff)
+			t.Errorf("%s: rights (-want of the grants +got in the role):\n%s", f.Name, diff)
 		}
 	}
 }
@@ -205,12 +205,12 @@ func TestFunctionsReachTheIndexAndTheirQueue(t *testing.T) {
 		{"stream-logs", "sqs:ChangeMessageVisibility", "StreamQueue.Arn"},
 	} {
 		if !slices.ContainsFunc(given[test.function], func(m may) bool { return m.Action == test.action && m.Resource == test.resource }) {
-			t.Errorf("%s may not %s on %s", test.function, test.action, test.resource)
+			t.Errorf("%s may not %s on %s, want it allowed", test.function, test.action, test.resource)
 		}
 	}
 	for _, m := range given["create-log"] {
 		if strings.HasPrefix(m.Action, "es:") {
-			t.Errorf("create-log may %s on %s", m.Action, m.Resource)
+			t.Errorf("create-log may %s on %s, want no right on the index", m.Action, m.Resource)
 		}
 	}
 }
@@ -254,13 +254,13 @@ func TestReadersSendNoOtherCallsThanTheirRoleAllows(t *testing.T) {
 		sent = nil
 		err := read()
 		if len(sent) == 0 {
-			t.Errorf("%s sends nothing: %v", name, err)
+			t.Errorf("%s sends nothing, want a request: %v", name, err)
 		}
 		for _, call := range sent {
 			method, target, _ := strings.Cut(call, " ")
 			action := "es:ESHttp" + method[:1] + strings.ToLower(method[1:])
 			if !slices.ContainsFunc(role, func(m may) bool { return m.Action == action && covers(m.Resource, target) }) {
-				t.Errorf("%s sends %s, which the role of search-logs does not allow", name, call)
+				t.Errorf("%s sends %s, want only what the role of search-logs allows", name, call)
 			}
 		}
 	}

@@ -22,7 +22,7 @@ func TestTemplateFileIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("template.yaml is stale: run go generate ./pkg/samtemplate")
+		t.Error("got a stale template.yaml, want what the generator writes: run go generate ./pkg/samtemplate")
 	}
 }
 
@@ -91,7 +91,8 @@ func TestTemplateHasEveryFunctionAndQueue(t *testing.T) {
 	if got, want := count["AWS::SQS::Queue"], 2*len(manifest.Queues()); got != want {
 		t.Errorf("%d queues, want %d: one and its dead letters for each", got, want)
 	}
-	if _, ok := template.Resources[manifest.CamelCase("create-log")+"Function"]; !ok {
-		t.Error("CreateLogFunction is missing")
+	name := manifest.CamelCase("create-log") + "Function"
+	if _, ok := template.Resources[name]; !ok {
+		t.Errorf("the template has no %s, want one", name)
 	}
 }

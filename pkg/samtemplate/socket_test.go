@@ -48,8 +48,8 @@ func TestTemplateHasARouteOfTheWebSocketAPIForEachFunctionOfOne(t *testing.T) {
 		if route.Properties.Target.Text != "integrations/${"+name+"Integration}" {
 			t.Errorf("%s: got target %q, want %q", f.Name, route.Properties.Target.Text, "integrations/${"+name+"Integration}")
 		}
-		if uri := integration.Properties.IntegrationURI.Text; !strings.HasSuffix(uri, "/functions/${"+name+"Function.Arn}/invocations") {
-			t.Errorf("%s has the integration %s", f.Name, uri)
+		if got, want := integration.Properties.IntegrationURI.Text, "/functions/${"+name+"Function.Arn}/invocations"; !strings.HasSuffix(got, want) {
+			t.Errorf("%s: got integration %q, want it to end with %q", f.Name, got, want)
 		}
 		if p := permission.Properties; p.FunctionName.Ref != name+"Function" {
 			t.Errorf("%s: got function %q, want %q", f.Name, p.FunctionName.Ref, name+"Function")

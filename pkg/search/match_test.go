@@ -27,15 +27,15 @@ func TestParseFilter(t *testing.T) {
 	}
 	e := audit.Entry{Action: "B", Severity: audit.SeverityCritical, Message: "Order was PAID", Metadata: audit.Object(`{"a":1}`), Timestamp: f.From}
 	if !search.NewCandidate(e).Matches(f) {
-		t.Error("the entry is not chosen")
+		t.Errorf("%+v is not chosen, want it chosen", e)
 	}
 	if e.Severity = audit.SeverityInfo; search.NewCandidate(e).Matches(f) {
-		t.Error("an entry of another severity is chosen")
+		t.Errorf("an entry of severity %s is chosen, want only %s", e.Severity, audit.SeverityCritical)
 	}
 	for _, faulty := range []url.Values{{"limit": {"3"}}, {"sort": {"timestamp"}}, {"cursor": {"x"}}, {"color": {"red"}}, {"q": {`"`}}, {"from": {"now"}}} {
 		var invalid *audit.ValidationError
 		if _, err := search.ParseFilter(faulty); !errors.As(err, &invalid) {
-			t.Errorf("%v: %v", faulty, err)
+			t.Errorf("%v: got error %v, want a %T", faulty, err, invalid)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,20 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
+
+// wantFault checks that err is about this pointer, and returns its first fault.
+func wantFault(t *testing.T, what string, err error, pointer string) audit.FieldError {
+	t.Helper()
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) {
+		t.Errorf("%s: got error %v, want a %T of %s", what, err, invalid, pointer)
+		return audit.FieldError{}
+	}
+	if got := invalid.Fields[0].Pointer; got != pointer {
+		t.Errorf("%s: got a fault of %s, want %s: %v", what, got, pointer, err)
+	}
+	return invalid.Fields[0]
+}
 
 func equals(field audit.Field, values ...string) audit.Equals {
 	return audit.Equals{Field: field, Values: values}
@@ -72,7 +87,7 @@ func TestParseQuery(t *testing.T) {
 			continue
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s: %s", text, diff)
+			t.Errorf("%s (-want +got):\n%s", text, diff)
 		}
 	}
 }
@@ -86,19 +101,18 @@ func TestParseQueryRefuses(t *testing.T) {
 		strings.Repeat("a", search.MaxQueryBytes+1), strings.Repeat("-", 3000) + "(",
 	} {
 		_, err := search.ParseQuery(text)
-		var invalid *audit.ValidationError
-		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != "?q" {
-			t.Errorf("%.40q: %v", text, err)
-		}
+		wantFault(t, fmt.Sprintf("%.40q", text), err, "?q")
 	}
 }
 
 // A wildcard that finds nothing would look like an answer.
 func TestParseQueryNamesTheFieldOfAWildcard(t *testing.T) {
 	_, err := search.ParseQuery(`paid user_id:ann*`)
-	var invalid *audit.ValidationError
-	if !errors.As(err, &invalid) || !strings.Contains(invalid.Fields[0].Detail, "user_id") || !strings.Contains(invalid.Fields[0].Detail, "wildcard") {
-		t.Error(err)
+	fault := wantFault(t, "a wildcard", err, "?q")
+	for _, want := range []string{"user_id", "wildcard"} {
+		if !strings.Contains(fault.Detail, want) {
+			t.Errorf("got detail %q, want it to contain %q", fault.Detail, want)
+		}
 	}
 }
 
@@ -108,7 +122,7 @@ func FuzzParseQuery(f *testing.F) {
 		_, err := search.ParseQuery(text)
 		var invalid *audit.ValidationError
 		if err != nil && !errors.As(err, &invalid) {
-			t.Fatalf("%q: %v", text, err)
+			t.Fatalf("%q: got error %v, want none or a %T", text, err, invalid)
 		}
 	})
 }

@@ -195,7 +195,7 @@ func TestReconcileRunComparesTheDaysThatAreDue(t *testing.T) {
 		}
 	}
 	if w.log.Len() > 0 {
-		t.Errorf("logged %s", &w.log)
+		t.Errorf("logged %s, want nothing", &w.log)
 	}
 	if due := w.register.due("a", 3); !due.Equal(now.Add(grace)) {
 		t.Errorf("a day without a difference is due at %v, want %v", due, now.Add(grace))
@@ -223,7 +223,7 @@ func TestReconcileRunOfNothing(t *testing.T) {
 		t.Error(err)
 	}
 	if len(w.published) > 0 {
-		t.Errorf("compared %v although no day is due", w.published)
+		t.Errorf("compared %v although no day is due, want nothing", w.published)
 	}
 }
 
@@ -267,7 +267,7 @@ func TestReconcileRunSaysThatItsResultIsNotPublished(t *testing.T) {
 	s := w.reconcileRun()
 	s.Publish = func(search.Reconciliation) error { return errors.New("closed") }
 	if err := s.Run(t.Context()); err == nil {
-		t.Error("got no error")
+		t.Error("a report that fails: got no error, want one")
 	}
 	if !strings.Contains(w.log.String(), "closed") {
 		t.Errorf("logged %s, want the cause in it", &w.log)
@@ -280,10 +280,10 @@ func TestReconcileRunEndsWhereNothingCanBeClaimed(t *testing.T) {
 	w.register.add("a", 0, now)
 	w.register.err = errors.New("down")
 	if err := w.reconcileRun().Run(t.Context()); err == nil {
-		t.Error("got no error")
+		t.Error("a register that is down: got no error, want one")
 	}
 	if len(w.published) > 0 {
-		t.Errorf("compared %v", w.published)
+		t.Errorf("compared %v, want nothing", w.published)
 	}
 }
 

@@ -58,6 +58,17 @@ func onePage() audit.Page {
 	return audit.Page{Entries: make([]audit.Entry, 1), First: &at, Last: &at, More: true}
 }
 
+// wantPages checks whether a list has cursors of a next and a previous page.
+func wantPages(t *testing.T, what string, list search.List, next, previous bool) {
+	t.Helper()
+	if got := list.Next != ""; got != next {
+		t.Fatalf("%s: got the next cursor %q, want one: %t", what, list.Next, next)
+	}
+	if got := list.Prev != ""; got != previous {
+		t.Fatalf("%s: got the previous cursor %q, want one: %t", what, list.Prev, previous)
+	}
+}
+
 func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
 	x := &index{page: onePage()}
 	s := newService(x)
@@ -65,23 +76,29 @@ func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
 	first, err := s.Find(t.Context(), acmeTenant, access.Scope{}, params)
 	if err != nil {
 		t.Fatal(err)
-	} else if first.Next == "" || first.Prev != "" {
-		t.Fatalf("the first page: %+v", first)
 	}
+	wantPages(t, "first page", first, true, false)
 	params.Set("cursor", first.Next)
 	second, err := s.Find(t.Context(), acmeTenant, access.Scope{}, params)
 	if err != nil {
 		t.Fatal(err)
-	} else if second.Next == "" || second.Prev == "" || x.request.Backwards || x.request.From.Tie != "7" {
-		t.Fatalf("the second page: %+v, asked for %+v", second, x.request)
+	}
+	wantPages(t, "second page", second, true, true)
+	if x.request.Backwards {
+		t.Fatalf("second page: asked for %+v, want it forwards", x.request)
+	}
+	if got := x.request.From.Tie; got != "7" {
+		t.Fatalf("second page: asked from the tie %q, want %q", got, "7")
 	}
 	params.Set("cursor", second.Prev)
 	x.page.More = false
 	back, err := s.Find(t.Context(), acmeTenant, access.Scope{}, params)
 	if err != nil {
 		t.Fatal(err)
-	} else if back.Next == "" || back.Prev != "" || !x.request.Backwards {
-		t.Fatalf("back at the beginning: %+v", back)
+	}
+	wantPages(t, "back at the beginning", back, true, false)
+	if !x.request.Backwards {
+		t.Fatalf("back at the beginning: asked for %+v, want it backwards", x.request)
 	}
 	for name, find := range map[string]func() error{
 		"another tenant": func() error {
@@ -97,10 +114,7 @@ func TestCursorsLeadBothWaysAndAreOfTheirListOnly(t *testing.T) {
 			return err
 		},
 	} {
-		var invalid *audit.ValidationError
-		if err := find(); !errors.As(err, &invalid) || invalid.Fields[0].Pointer != "?cursor" {
-			t.Errorf("the cursor in %s: %v", name, err)
-		}
+		wantFault(t, "the cursor in "+name, find(), "?cursor")
 	}
 	params.Set("limit", "3") // may change from page to page
 	if _, err := s.Find(t.Context(), acmeTenant, access.Scope{}, params); err != nil {
@@ -114,8 +128,11 @@ func TestScopesAreAddedToEveryFilter(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, ok := x.filter.Where.(audit.And)
-	if !ok || len(all) != 2 {
-		t.Fatalf("asked for %#v, want the query and the scope", x.filter.Where)
+	if !ok {
+		t.Fatalf("asked for %#v, want a %T of the query and the scope", x.filter.Where, all)
+	}
+	if len(all) != 2 {
+		t.Fatalf("asked for %#v, want 2 parts, the query and the scope", all)
 	}
 }
 
@@ -127,19 +144,13 @@ func TestFaultyParameters(t *testing.T) {
 		"?user_id": {"user_id": {"\xff"}}, "?": {"user_id": make([]string, search.MaxFilterValues+1)},
 	} {
 		_, err := newService(&index{}).Find(t.Context(), acmeTenant, access.Scope{}, params)
-		var invalid *audit.ValidationError
-		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != name {
-			t.Errorf("%s: %v", name, err)
-		}
+		wantFault(t, "find", err, name)
 	}
 	for name, params := range map[string]url.Values{
 		"?group_by": {"group_by": {"action,action"}}, "?interval": {"interval": {"5y"}}, "?top": {"top": {"0"}}, "?sort": {"sort": {"-timestamp"}},
 	} {
 		_, _, err := newService(&index{}).Stats(t.Context(), acmeTenant, access.Scope{}, params)
-		var invalid *audit.ValidationError
-		if !errors.As(err, &invalid) || invalid.Fields[0].Pointer != name {
-			t.Errorf("stats %s: %v", name, err)
-		}
+		wantFault(t, "stats", err, name)
 	}
 }
 
@@ -149,28 +160,35 @@ func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {
 	s.Degraded = &index{page: onePage()}
 	var log strings.Builder
 	s.Log = slog.New(slog.NewTextHandler(&log, nil))
-	if list, err := s.Find(t.Context(), acmeTenant, access.Scope{}, nil); err != nil {
+	list, err := s.Find(t.Context(), acmeTenant, access.Scope{}, nil)
+	if err != nil {
 		t.Error(err)
-	} else if !list.Degraded || len(list.Entries) != 1 {
-		t.Errorf("%+v", list)
 	}
-	if !strings.Contains(log.String(), "tenant=acme") || !strings.Contains(log.String(), "down") {
-		t.Errorf("the operator sees it %q", &log)
+	if !list.Degraded {
+		t.Errorf("got %+v, want a degraded list", list)
+	}
+	if len(list.Entries) != 1 {
+		t.Errorf("got %d entries, want 1", len(list.Entries))
+	}
+	for _, want := range []string{"tenant=acme", "down"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("got log %q, want it to contain %q", &log, want)
+		}
 	}
 	s.Degraded = &index{err: down}
 	if _, err := s.Find(t.Context(), acmeTenant, access.Scope{}, nil); !errors.Is(err, down) {
-		t.Errorf("what nobody can answer: %v", err)
+		t.Errorf("what nobody can answer: got error %v, want %v", err, down)
 	}
 	s.Degraded = &index{page: onePage()}
 	late, cancel := context.WithCancel(t.Context())
 	cancel()
 	if list, err := s.Find(late, acmeTenant, access.Scope{}, nil); !errors.Is(err, down) {
-		t.Errorf("the system of record was asked when the time was over: %+v, %v", list, err)
+		t.Errorf("when the time was over: got %+v and error %v, want %v without a call of the system of record", list, err, down)
 	}
 	s = newService(&index{err: audit.Invalid("?q", "too_complex", "too complex")})
 	s.Degraded = &index{page: onePage()}
 	if _, err := s.Find(t.Context(), acmeTenant, access.Scope{}, nil); err == nil {
-		t.Error("a faulty query was answered by the system of record")
+		t.Error("a faulty query: got no error, want one and no answer of the system of record")
 	}
 }
 
@@ -182,30 +200,38 @@ func TestEntryTellsHowFarItIs(t *testing.T) {
 	if found, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, entry.ID); err != nil {
 		t.Error(err)
 	} else if found.Status != audit.StatusIndexed {
-		t.Errorf("%+v", found)
+		t.Errorf("got status %s, want %s", found.Status, audit.StatusIndexed)
 	}
 	s.Index = &index{}
 	if found, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, entry.ID); err != nil {
 		t.Error(err)
 	} else if found.Status != audit.StatusStored {
-		t.Errorf("not indexed: %+v", found)
+		t.Errorf("not indexed: got status %s, want %s", found.Status, audit.StatusStored)
 	}
 	s.Index = &index{contains: true, err: errors.New("down")}
 	if found, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, entry.ID); err != nil {
 		t.Error(err)
 	} else if found.Status != audit.StatusStored {
-		t.Errorf("index down: %+v", found)
+		t.Errorf("index down: got status %s, want %s", found.Status, audit.StatusStored)
 	}
 	if _, err := s.Entry(t.Context(), acmeTenant, access.Scope{Owner: "bob"}, entry.ID); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("outside the scope: %v", err)
+		t.Errorf("outside the scope: got error %v, want %v", err, audit.ErrNotFound)
 	}
 	s.Reader = oneEntry{err: audit.ErrNotFound}
 	var notYet *search.NotYetError
-	if _, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, entry.ID); !errors.As(err, &notYet) || !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("under way: %v", err)
+	_, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, entry.ID)
+	if !errors.As(err, &notYet) {
+		t.Errorf("under way: got error %v, want a %T", err, notYet)
+	}
+	if !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("under way: got error %v, want %v", err, audit.ErrNotFound)
 	}
 	old := audit.NewEntryID(noon.Add(-5*time.Minute), [10]byte{1})
-	if _, err := s.Entry(t.Context(), acmeTenant, access.Scope{}, old); errors.As(err, &notYet) || !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("five minutes old: %v", err)
+	_, err = s.Entry(t.Context(), acmeTenant, access.Scope{}, old)
+	if errors.As(err, &notYet) {
+		t.Errorf("five minutes old: got error %v, want one that is no %T", err, notYet)
+	}
+	if !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("five minutes old: got error %v, want %v", err, audit.ErrNotFound)
 	}
 }

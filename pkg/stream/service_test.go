@@ -27,12 +27,8 @@ func TestSubscribersGetWhatIsStored(t *testing.T) {
 	w.publish(c)
 	all.wants(t, a, b, c)
 	errorsOnly.wants(t, b)
-	if got := all.got(); !slices.Equal(got, []string{"subscribed", "entries", "entries"}) {
-		t.Errorf("frames %v", got)
-	}
-	if got := silent.got(); got != nil {
-		t.Errorf("a client that has not subscribed got %v", got)
-	}
+	all.wantsFrames(t, "subscribed", "entries", "entries")
+	silent.wantsFrames(t)
 	for _, message := range w.store(a, b) { // queues can deliver a message twice
 		if err := w.Deliver(t.Context(), message); err != nil {
 			t.Fatal(err)
@@ -62,7 +58,7 @@ func TestStreamsAreNarrowedAndKeptApart(t *testing.T) {
 	// A resume message for a connection of another tenant reveals nothing.
 	w.store(w.entry(func(e *audit.Entry) { e.ResourceID = "7" }))
 	if err := w.Deliver(t.Context(), `{"v":1,"tenant":"acme","connection":"foreign"}`); err == nil {
-		t.Error("a connection of another tenant is delivered to")
+		t.Error("a connection of another tenant: got no error, want one")
 	}
 	foreign.wants(t, theirs)
 }
@@ -79,7 +75,7 @@ func TestResumeWithoutGapOrRepeat(t *testing.T) {
 		w.publish(e)
 	}
 	if _, err := w.Connections.Connection(t.Context(), "c1"); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("the connection that is gone: %v", err)
+		t.Errorf("the connection that is gone: got error %v, want %v", err, audit.ErrNotFound)
 	}
 	second := w.subscribe("c2", `{}`, at)
 	second.wants(t, missed...)
@@ -161,14 +157,14 @@ func TestEveryEntryOnceUnderLoad(t *testing.T) {
 	}
 	running.Wait()
 	for i := range got {
-		if len(got[i]) != 5*writers*each {
-			t.Errorf("subscriber %d got %d entries, %d were stored", i, len(got[i]), 5*writers*each)
+		if want := 5 * writers * each; len(got[i]) != want {
+			t.Errorf("subscriber %d got %d entries, want the %d stored", i, len(got[i]), want)
 		}
 		if !slices.Equal(got[i], got[0]) {
-			t.Errorf("subscriber %d got another order than the first", i)
+			t.Errorf("subscriber %d got the order %v, want %v as the first", i, got[i], got[0])
 		}
 		if unique := slices.Compact(slices.Sorted(slices.Values(got[i]))); len(unique) != len(got[i]) {
-			t.Errorf("subscriber %d got %d entries twice", i, len(got[i])-len(unique))
+			t.Errorf("subscriber %d got %d entries twice, want 0", i, len(got[i])-len(unique))
 		}
 	}
 }
@@ -204,10 +200,10 @@ func TestSlowClientsAreTriedAgainAndThenCut(t *testing.T) {
 		t.Errorf("the queue has %d messages, want 0", w.queue.len())
 	}
 	if _, err := w.Connections.Connection(t.Context(), "slow"); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("the connection that was cut: %v", err)
+		t.Errorf("the connection that was cut: got error %v, want %v", err, audit.ErrNotFound)
 	}
-	if !strings.Contains(w.log.String(), "too slow") {
-		t.Errorf("log: %s", w.log)
+	if want := "too slow"; !strings.Contains(w.log.String(), want) {
+		t.Errorf("got log %s, want it to contain %q", w.log, want)
 	}
 }
 
@@ -272,9 +268,7 @@ func TestAPingResumesDelivery(t *testing.T) {
 	}
 	w.deliverQueued()
 	c.wants(t, e)
-	if got := c.got(); !slices.Equal(got, []string{"subscribed", "pong", "entries"}) {
-		t.Errorf("frames %v", got)
-	}
+	c.wantsFrames(t, "subscribed", "pong", "entries")
 }
 
 func TestAStreamThatFallsFarBehindGoesOnLive(t *testing.T) {
@@ -294,8 +288,8 @@ func TestAStreamThatFallsFarBehindGoesOnLive(t *testing.T) {
 	w.pass(time.Minute)
 	live := w.entry(nil)
 	w.publish(live)
-	if got := c.got(); !slices.Equal(got, []string{"subscribed", "lagged"}) {
-		t.Fatalf("frames %v", got)
+	if got, want := c.got(), []string{"subscribed", "lagged"}; !slices.Equal(got, want) {
+		t.Fatalf("got frames %v, want %v", got, want)
 	}
 	after := c.last().Cursor
 	next := w.entry(nil)
@@ -305,7 +299,7 @@ func TestAStreamThatFallsFarBehindGoesOnLive(t *testing.T) {
 	// Asked for, all of it comes.
 	w.say("c", `{}`, after)
 	if got := c.got(); slices.Contains(got[3:], "lagged") {
-		t.Errorf("frames %v", got)
+		t.Errorf("got frames %v, want none of type %q after the third", got, "lagged")
 	}
 	c.wants(t, next, live, next) // what was appended without being stored is gone, as if it was deleted
 }
@@ -322,11 +316,11 @@ func TestLongEntriesLackWhatDoesNotFit(t *testing.T) {
 	w.publish(e, fits)
 	c.wants(t, e, fits)
 	items := c.frames[1].Items // both in one frame: what was left out made room
-	if got := items[0].Omitted; !slices.Equal(got, []string{"before_state", "after_state", "message"}) {
-		t.Errorf("omitted %v", got)
+	if got, want := items[0].Omitted, []string{"before_state", "after_state", "message"}; !slices.Equal(got, want) {
+		t.Errorf("omitted %v, want %v", got, want)
 	}
 	if got := items[1].Omitted; got != nil {
-		t.Errorf("omitted %v of an entry that fits", got)
+		t.Errorf("omitted %v of an entry that fits, want nothing", got)
 	}
 }
 
@@ -354,20 +348,18 @@ func TestConnectionsEnd(t *testing.T) {
 	w.say("c", `{}`, "")
 	w.pass(time.Minute)
 	if err := w.Ping(t.Context(), "c", []byte(`{}`)); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("a ping when the credential has ended: %v", err)
+		t.Errorf("a ping when the credential has ended: got error %v, want %v", err, audit.ErrNotFound)
 	}
-	if got := c.got(); !slices.Equal(got, []string{"subscribed"}) {
-		t.Errorf("frames %v", got)
-	}
+	c.wantsFrames(t, "subscribed")
 	if err := w.Subscribe(t.Context(), "c", []byte(`{"action":"subscribe"}`)); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("a subscription when the credential has ended: %v", err)
+		t.Errorf("a subscription when the credential has ended: got error %v, want %v", err, audit.ErrNotFound)
 	}
 	w.publish(w.entry(nil))
 	if c.wants(t); !c.cut {
-		t.Error("a connection whose credential has ended is not cut")
+		t.Error("a connection whose credential has ended is not cut, want it cut")
 	}
 	if err := w.Connect(t.Context(), "d", brief, tenant); !errors.Is(err, audit.ErrUnauthenticated) {
-		t.Errorf("a connection with a credential that has ended: %v", err)
+		t.Errorf("a connection with a credential that has ended: got error %v, want %v", err, audit.ErrUnauthenticated)
 	}
 
 	u := w.subscribe("u", `{}`, "")
@@ -375,14 +367,12 @@ func TestConnectionsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.publish(w.entry(nil))
-	if got := u.got(); !slices.Equal(got, []string{"subscribed", "unsubscribed"}) {
-		t.Errorf("frames %v", got)
-	}
+	u.wantsFrames(t, "subscribed", "unsubscribed")
 	if err := w.Disconnect(t.Context(), "u", nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Ping(t.Context(), "u", []byte(`{}`)); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("a ping over a connection that has ended: %v", err)
+		t.Errorf("a ping over a connection that has ended: got error %v, want %v", err, audit.ErrNotFound)
 	}
 }
 
@@ -425,15 +415,15 @@ func TestFaultyMessages(t *testing.T) {
 			t.Fatalf("%.50s…: got %d faults, want at most %d", message, len(invalid.Fields), audit.MaxFaults)
 		}
 		for _, fault := range invalid.Fields {
-			if len(fault.Pointer) > 200 {
-				t.Errorf("%.50s…: a pointer of %d bytes", message, len(fault.Pointer))
+			if most := 200; len(fault.Pointer) > most {
+				t.Errorf("%.50s…: got a pointer of %d bytes, want at most %d", message, len(fault.Pointer), most)
 			}
 		}
 	}
 	for _, message := range []string{`{}`, `{"action":"shout"}`, `no`, ``} {
 		var invalid *audit.ValidationError
 		if err := w.Refuse(t.Context(), "c", []byte(message)); !errors.As(err, &invalid) {
-			t.Errorf("%s: %v", message, err)
+			t.Errorf("%s: got error %v, want a %T", message, err, invalid)
 		}
 	}
 	if _, acquired, err := w.Connections.Acquire(t.Context(), "c", "me", w.clock().Add(time.Second)); err != nil {
@@ -492,12 +482,12 @@ func TestTickets(t *testing.T) {
 	c := w.subscribe("c", `{}`, "")
 	for _, bogus := range []string{"", "x", text[:len(text)-2], c.last().Cursor} {
 		if _, _, err := w.Redeem(bogus); !errors.Is(err, audit.ErrUnauthenticated) {
-			t.Errorf("%q: %v", bogus, err)
+			t.Errorf("%q: got error %v, want %v", bogus, err, audit.ErrUnauthenticated)
 		}
 	}
 	w.pass(stream.TicketTTL)
 	if _, _, err := w.Redeem(text); !errors.Is(err, audit.ErrUnauthenticated) {
-		t.Errorf("an old ticket: %v", err)
+		t.Errorf("an old ticket: got error %v, want %v", err, audit.ErrUnauthenticated)
 	}
 	longest := 0
 	for err == nil {
@@ -524,7 +514,7 @@ func TestFailuresAreReportedAndRepeatable(t *testing.T) {
 	down := errors.New("down")
 	w.queue.fail = down
 	if err := w.Deliver(t.Context(), messages[0]); !errors.Is(err, down) {
-		t.Errorf("delivery with the queue down: %v", err)
+		t.Errorf("delivery with the queue down: got error %v, want %v", err, down)
 	}
 	w.queue.fail = nil
 	w.pass(time.Minute)
@@ -534,7 +524,7 @@ func TestFailuresAreReportedAndRepeatable(t *testing.T) {
 	c.wants(t, e)
 	for _, body := range []string{``, `{}`, `{"v":2,"tenant":"acme","connection":"c"}`} {
 		if err := w.Deliver(t.Context(), body); err == nil {
-			t.Errorf("%q is no message", body)
+			t.Errorf("%q is no message: got no error, want one", body)
 		}
 	}
 	if err := w.Deliver(t.Context(), `{"v":1,"tenant":"acme","connection":"gone"}`); err != nil {

@@ -63,7 +63,7 @@ func (w *world) deliverNext() {
 	w.t.Helper()
 	body, due := w.queue.take(w.clock())
 	if !due {
-		w.t.Fatal("no delivery is due")
+		w.t.Fatal("no delivery is due, want one")
 	}
 	if err := w.Deliver(w.t.Context(), body); err != nil {
 		w.t.Fatal(err)
@@ -164,7 +164,7 @@ func TestAFailedDeliveryKeepsNoLease(t *testing.T) {
 	w.Reader = failing{func() error { w.requestLease(); return down }}
 	body, _ := w.queue.take(w.clock())
 	if err := w.Deliver(t.Context(), body); !errors.Is(err, down) {
-		t.Fatal(err)
+		t.Fatalf("got error %v, want %v", err, down)
 	}
 	w.Reader = reader
 	w.deliverQueued() // the message that abort sent
@@ -184,7 +184,7 @@ func TestADeliveryThatCannotReleaseItsLeaseIsResumed(t *testing.T) {
 	w.Reader, w.Connections = failing{func() error { return down }}, &hooked{Connections: w.Connections, stuck: down}
 	body, _ := w.queue.take(w.clock())
 	if err := w.Deliver(t.Context(), body); !errors.Is(err, down) {
-		t.Fatal(err)
+		t.Fatalf("got error %v, want %v", err, down)
 	}
 	w.Reader, w.Connections = reader, connections
 	w.pass(2 * time.Second)
@@ -215,7 +215,7 @@ func TestEveryLeaseIsWatched(t *testing.T) {
 		w.queue.mu.Lock()
 		defer w.queue.mu.Unlock()
 		if !slices.ContainsFunc(w.queue.wait, func(waiting waiting) bool { return waiting.due.After(until) }) {
-			t.Errorf("no message resumes after the lease until %s", until)
+			t.Errorf("got no message that resumes after the lease until %s, want one", until)
 		}
 	}}
 	c.before = func() { w.pass(2900 * time.Millisecond) }
@@ -223,7 +223,7 @@ func TestEveryLeaseIsWatched(t *testing.T) {
 		w.deliverNext()
 	}
 	if c.wants(t, missed...); saves == 0 {
-		t.Error("nothing was saved")
+		t.Error("saved 0 times, want at least once")
 	}
 }
 

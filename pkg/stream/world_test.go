@@ -319,6 +319,13 @@ func idsOf(entries ...audit.Entry) (ids []string) {
 	return ids
 }
 
+func (c *client) wantsFrames(t *testing.T, types ...string) {
+	t.Helper()
+	if got := c.got(); !slices.Equal(got, types) {
+		t.Errorf("got frames %v, want %v", got, types)
+	}
+}
+
 func (c *client) wants(t *testing.T, entries ...audit.Entry) {
 	t.Helper()
 	if got, want := c.ids(), idsOf(entries...); !slices.Equal(got, want) {

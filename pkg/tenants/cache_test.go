@@ -28,41 +28,44 @@ func TestCache(t *testing.T) {
 	}
 	other := *f.Service // another process
 	f.acme(t, nil)
-	if read().Name != "Acme" {
-		t.Error("a tenant just created cannot be used")
+	if got := read().Name; got != "Acme" {
+		t.Errorf("a tenant just created: got name %q, want %q", got, "Acme")
 	}
 	f.store.reads = 0
 	for range 100 {
 		read()
 	}
 	if f.store.reads != 0 {
-		t.Errorf("%d reads of a record that is there", f.store.reads)
+		t.Errorf("read a record that is there %d times, want 0", f.store.reads)
 	}
 	if _, err := other.Update(t.Context(), admin, "acme", "by another", audit.DefaultSettings(), 0); err != nil {
 		t.Fatal(err)
 	}
 	f.now = f.now.Add(5*time.Second - 1)
 	if got := read().Name; got != "Acme" {
-		t.Errorf("within its time: %s", got)
+		t.Errorf("within its time: got name %q, want %q", got, "Acme")
 	}
 	f.now = f.now.Add(1)
 	if got := read().Name; got != "by another" {
-		t.Errorf("after its time: %s", got)
+		t.Errorf("after its time: got name %q, want %q", got, "by another")
 	}
 
 	f.Tenants = cache.Fresh()
 	if _, err := f.Update(t.Context(), admin, "acme", "own", audit.DefaultSettings(), 0); err != nil {
 		t.Error(err)
-	} else if read().Name != "own" {
-		t.Errorf("its own change: %s", read().Name)
+	} else if got := read().Name; got != "own" {
+		t.Errorf("its own change: got name %q, want %q", got, "own")
 	}
 	if _, err := other.Update(t.Context(), admin, "acme", "by another", audit.DefaultSettings(), 0); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := cache.Fresh().Tenant(t.Context(), "acme"); err != nil {
 		t.Error(err)
-	} else if got.Name != "by another" || read().Name != "by another" {
-		t.Errorf("fresh: %+v, then %s", got, read().Name)
+	} else if got.Name != "by another" {
+		t.Errorf("fresh: got name %q, want %q", got.Name, "by another")
+	}
+	if got := read().Name; got != "by another" {
+		t.Errorf("after a fresh read: got name %q, want %q", got, "by another")
 	}
 	if _, err := f.Update(t.Context(), admin, "acme", "own", audit.DefaultSettings(), read().Version); err != nil {
 		t.Error(err)
@@ -72,10 +75,10 @@ func TestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := cache.Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("tombstoned: %v", err)
+		t.Errorf("tombstoned: got error %v, want %v", err, audit.ErrNotFound)
 	}
 	if err := cache.Create(t.Context(), audit.Tenant{ID: "acme"}); !errors.Is(err, audit.ErrConflict) {
-		t.Errorf("created again: %v", err)
+		t.Errorf("created again: got error %v, want %v", err, audit.ErrConflict)
 	}
 }
 
@@ -114,7 +117,7 @@ func TestCacheKeepsNoReadFromBeforeAChange(t *testing.T) {
 	if got, err := cache.Tenant(t.Context(), "acme"); err != nil {
 		t.Error(err)
 	} else if got.Name != "changed" {
-		t.Errorf("%+v: an old record was kept", got)
+		t.Errorf("got the record of %q, want that of %q", got.Name, "changed")
 	}
 }
 
@@ -131,19 +134,20 @@ func (m manyTenants) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant,
 
 func TestCacheIsBounded(t *testing.T) {
 	var reads int
+	const n = 6000
 	cache := tenants.NewCache(manyTenants{reads: &reads}, time.Hour, time.Now)
 	for range 2 {
-		for i := range 6000 {
+		for i := range n {
 			id := audit.TenantID(fmt.Sprint("t", i))
 			if got, err := cache.Tenant(t.Context(), id); err != nil {
 				t.Fatal(err)
 			} else if got.ID != id {
-				t.Fatalf("%s: %+v", id, got)
+				t.Fatalf("got the record of %s, want that of %s", got.ID, id)
 			}
 		}
 	}
-	if reads < 2*6000-4096 {
-		t.Errorf("%d reads: the cache holds more than 4,096", reads)
+	if least := 2*n - tenants.MaxCached; reads < least {
+		t.Errorf("read %d times, want at least %d: the cache holds at most %d", reads, least, tenants.MaxCached)
 	}
 }
 
@@ -183,7 +187,7 @@ func TestCacheIsStaleIfError(t *testing.T) {
 				if tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil {
 					t.Fatal(err)
 				} else if tenant.Name != "Acme" {
-					t.Fatalf("%+v", tenant)
+					t.Fatalf("got name %q, want %q", tenant.Name, "Acme")
 				}
 			}
 			if store.asked != 1 {
@@ -191,16 +195,16 @@ func TestCacheIsStaleIfError(t *testing.T) {
 			}
 			if err != nil {
 				if _, err := cache.Tenant(t.Context(), "acme"); !errors.Is(err, unavailable) {
-					t.Errorf("who must know it well: %v", err)
+					t.Errorf("who must know it well: got error %v, want %v", err, unavailable)
 				}
 				if _, err := cache.StaleIfError().Tenant(t.Context(), "other"); !errors.Is(err, unavailable) {
-					t.Errorf("a record that was never read: %v", err)
+					t.Errorf("a record that was never read: got error %v, want %v", err, unavailable)
 				}
-				f.now = f.now.Add(15 * time.Minute)
+				f.now = f.now.Add(tenants.MaxStale)
 				if _, err := cache.StaleIfError().Tenant(t.Context(), "acme"); !errors.Is(err, unavailable) {
-					t.Errorf("after its time: %v", err)
+					t.Errorf("after its time: got error %v, want %v", err, unavailable)
 				}
-				f.now = f.now.Add(-15 * time.Minute)
+				f.now = f.now.Add(-tenants.MaxStale)
 			}
 			store.Store, store.err = f.store, nil
 			if _, err := f.Update(t.Context(), admin, "acme", "New", audit.DefaultSettings(), 0); err != nil {
@@ -210,12 +214,12 @@ func TestCacheIsStaleIfError(t *testing.T) {
 			if tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil {
 				t.Error(err)
 			} else if tenant.Name != "New" {
-				t.Errorf("when the store is back: %+v", tenant)
+				t.Errorf("when the store is back: got name %q, want %q", tenant.Name, "New")
 			}
 			store.Store, store.err = nil, audit.ErrNotFound
 			f.now = f.now.Add(5 * time.Second)
 			if _, err := cache.StaleIfError().Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
-				t.Errorf("a tenant that is gone: %v", err)
+				t.Errorf("a tenant that is gone: got error %v, want %v", err, audit.ErrNotFound)
 			}
 		})
 	}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -146,9 +150,71 @@ func (f *fixture) stored(t *testing.T) audit.Tenant {
 	return tenant
 }
 
-func isUnavailable(err error) bool {
+// wantStored compares the whole record of the tenant.
+func (f *fixture) wantStored(t *testing.T, want audit.Tenant) {
+	t.Helper()
+	if diff := cmp.Diff(want, f.stored(t)); diff != "" {
+		t.Errorf("stored tenant (-want +got):\n%s", diff)
+	}
+}
+
+func (f *fixture) wantName(t *testing.T, want string) {
+	t.Helper()
+	if got := f.stored(t).Name; got != want {
+		t.Errorf("stored the name %q, want %q", got, want)
+	}
+}
+
+func (f *fixture) wantKeys(t *testing.T, want int) {
+	t.Helper()
+	keys, err := f.Keys.Keys(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(keys) != want {
+		t.Errorf("stored %d keys, want %d: %+v", len(keys), want, keys)
+	}
+}
+
+// wantActions compares the actions of all entries that were recorded.
+func (f *fixture) wantActions(t *testing.T, want ...string) {
+	t.Helper()
+	var got []string
+	for _, e := range f.recorder.entries {
+		got = append(got, e.Action)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("recorded the actions %q, want %q", got, want)
+	}
+}
+
+func (f *fixture) recorded(t *testing.T, i int) audit.Entry {
+	t.Helper()
+	if n := len(f.recorder.entries); n <= i {
+		t.Fatalf("recorded %d entries, want at least %d", n, i+1)
+	}
+	return f.recorder.entries[i]
+}
+
+// wantActor compares who did what to what, and leaves the rest of the entry.
+func wantActor(t *testing.T, got, want audit.Entry) {
+	t.Helper()
+	got = audit.Entry{Tenant: got.Tenant, UserID: got.UserID, Action: got.Action, ResourceType: got.ResourceType, ResourceID: got.ResourceID}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("recorded (-want +got):\n%s", diff)
+	}
+}
+
+// wantUnavailable fails the test unless err says that the recorder is down.
+func wantUnavailable(t *testing.T, what string, err error) {
+	t.Helper()
 	var unavailable *audit.UnavailableError
-	return errors.As(err, &unavailable)
+	if !errors.As(err, &unavailable) {
+		t.Fatalf("%s: got error %v, want a %T", what, err, unavailable)
+	}
+	if !errors.Is(err, errDown) {
+		t.Errorf("%s: got error %v, want %v", what, err, errDown)
+	}
 }
 
 func pointers(err error) []string {
@@ -171,12 +237,19 @@ func TestCreate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if created.Status != audit.TenantActive || created.Version != 1 || !created.CreatedAt.Equal(epoch.Truncate(time.Millisecond)) || created.Settings.SensitiveFields == nil {
-		t.Errorf("created %+v", created)
+	if created.Status != audit.TenantActive {
+		t.Errorf("created with the status %s, want %s", created.Status, audit.TenantActive)
 	}
-	if got := f.stored(t); got.Name != "Acme" || got.Version != 1 || !got.CreatedAt.Equal(created.CreatedAt) {
-		t.Errorf("stored %+v", got)
+	if created.Version != 1 {
+		t.Errorf("created with the version %d, want 1", created.Version)
 	}
+	if want := epoch.Truncate(time.Millisecond); !created.CreatedAt.Equal(want) {
+		t.Errorf("created at %v, want %v", created.CreatedAt, want)
+	}
+	if created.Settings.SensitiveFields == nil {
+		t.Error("created without a list of sensitive fields, want an empty one")
+	}
+	f.wantStored(t, created)
 	if _, err := f.Create(t.Context(), operator, created); !errors.Is(err, audit.ErrConflict) {
 		t.Errorf("again: %v, want ErrConflict", err)
 	}
@@ -185,9 +258,7 @@ func TestCreate(t *testing.T) {
 	if got := pointers(err); !slices.Equal(got, want) {
 		t.Errorf("faults %v, want %v", got, want)
 	}
-	if len(f.recorder.entries) != 0 {
-		t.Errorf("a creation was recorded: %v", f.recorder.entries)
-	}
+	f.wantActions(t)
 }
 
 func TestUpdate(t *testing.T) {
@@ -200,14 +271,14 @@ func TestUpdate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := f.stored(t); updated.Version != 2 || got.Version != 2 || got.Name != "Acme & Söhne" || got.Settings.RetentionDays != 30 ||
-		!got.CreatedAt.Equal(tenant.CreatedAt) || !got.UpdatedAt.Equal(f.now.Truncate(time.Millisecond)) || got.Status != audit.TenantActive {
-		t.Errorf("stored %+v", got)
+	if updated.Version != 2 {
+		t.Errorf("updated to the version %d, want 2", updated.Version)
 	}
-	if len(f.recorder.entries) != 1 {
-		t.Fatalf("%d entries recorded", len(f.recorder.entries))
-	}
-	e := f.recorder.entries[0]
+	want := tenant
+	want.Version, want.Name, want.Settings, want.UpdatedAt = 2, "Acme & Söhne", settings, f.now.Truncate(time.Millisecond)
+	f.wantStored(t, want)
+	f.wantActions(t, "tenant.update")
+	e := f.recorded(t, 0)
 	var before, after struct {
 		Name     string
 		Settings audit.Settings
@@ -215,9 +286,18 @@ func TestUpdate(t *testing.T) {
 	if err := errors.Join(json.Unmarshal(e.Before, &before), json.Unmarshal(e.After, &after)); err != nil {
 		t.Fatal(err)
 	}
-	if e.Tenant != "acme" || e.UserID != "ada" || e.Action != "tenant.update" || e.ResourceType != "tenant" || e.ResourceID != "acme" ||
-		before.Name != "Acme" || before.Settings.RetentionDays != 365 || after.Name != "Acme & Söhne" || after.Settings.RetentionDays != 30 {
-		t.Errorf("recorded %+v", e)
+	wantActor(t, e, audit.Entry{Tenant: "acme", UserID: "ada", Action: "tenant.update", ResourceType: "tenant", ResourceID: "acme"})
+	if before.Name != "Acme" {
+		t.Errorf("recorded the name %q before, want %q", before.Name, "Acme")
+	}
+	if got := before.Settings.RetentionDays; got != 365 {
+		t.Errorf("recorded %d days of retention before, want 365", got)
+	}
+	if after.Name != "Acme & Söhne" {
+		t.Errorf("recorded the name %q after, want %q", after.Name, "Acme & Söhne")
+	}
+	if got := after.Settings.RetentionDays; got != 30 {
+		t.Errorf("recorded %d days of retention after, want 30", got)
 	}
 
 	for _, version := range []int64{1, 3, -1} {
@@ -228,16 +308,18 @@ func TestUpdate(t *testing.T) {
 	if overwritten, err := f.Update(t.Context(), admin, "acme", "y", settings, 0); err != nil {
 		t.Error(err)
 	} else if overwritten.Version != 3 {
-		t.Errorf("overwriting: %+v", overwritten)
+		t.Errorf("overwriting: got version %d, want 3", overwritten.Version)
 	}
-	if _, err := f.Update(t.Context(), admin, "acme", "", settings, 0); !slices.Equal(pointers(err), []string{"/name required"}) {
-		t.Errorf("no name: %v", err)
+	_, err = f.Update(t.Context(), admin, "acme", "", settings, 0)
+	if got, want := pointers(err), []string{"/name required"}; !slices.Equal(got, want) {
+		t.Errorf("no name: got faults %v, want %v", got, want)
 	}
 	if _, err := f.Update(t.Context(), admin, "globex", "x", settings, 0); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("unknown: %v, want ErrNotFound", err)
 	}
-	if len(f.recorder.entries) != 2 || f.stored(t).Version != 3 {
-		t.Errorf("%d entries for two changes, version %d", len(f.recorder.entries), f.stored(t).Version)
+	f.wantActions(t, "tenant.update", "tenant.update")
+	if got := f.stored(t).Version; got != 3 {
+		t.Errorf("stored the version %d after two changes, want 3", got)
 	}
 }
 
@@ -257,20 +339,20 @@ func TestUpdateAgainstOthers(t *testing.T) {
 	interfere(3)
 	if updated, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 0); err != nil {
 		t.Error(err)
-	} else if updated.Version != 5 || f.stored(t).Name != "new" {
-		t.Errorf("overwriting: %+v", updated)
+	} else if updated.Version != 5 {
+		t.Errorf("overwriting: got version %d, want 5", updated.Version)
 	}
+	f.wantName(t, "new")
 	interfere(1)
-	if _, err := f.Update(t.Context(), admin, "acme", "newer", tenant.Settings, 5); !errors.Is(err, audit.ErrPrecondition) || f.stored(t).Name != "new" {
+	if _, err := f.Update(t.Context(), admin, "acme", "newer", tenant.Settings, 5); !errors.Is(err, audit.ErrPrecondition) {
 		t.Errorf("of a version: %v, want ErrPrecondition", err)
 	}
+	f.wantName(t, "new")
 	interfere(1000)
 	if _, err := f.Update(t.Context(), admin, "acme", "newest", tenant.Settings, 0); !errors.Is(err, audit.ErrPrecondition) {
 		t.Errorf("for ever: %v, want ErrPrecondition", err)
 	}
-	if len(f.recorder.entries) != 1 {
-		t.Errorf("%d entries for one change", len(f.recorder.entries))
-	}
+	f.wantActions(t, "tenant.update")
 }
 
 // TestNothingStandsUnrecorded fails every recording and looks what is left.
@@ -281,39 +363,33 @@ func TestNothingStandsUnrecorded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keysLeft := func() int {
-		keys, err := f.Keys.Keys(t.Context(), "acme")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(keys)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	f.recorder.before = cancel // the caller goes away in the middle
 	f.recorder.err = errDown
 	settings := tenant.Settings
 	settings.LegalHold = true
-	if _, err := f.Update(ctx, admin, "acme", "new", settings, 0); !isUnavailable(err) || !errors.Is(err, errDown) {
-		t.Errorf("update: %v, want *UnavailableError", err)
+	_, err = f.Update(ctx, admin, "acme", "new", settings, 0)
+	wantUnavailable(t, "update", err)
+	left := tenant
+	left.Version = 3 // the change and its undoing
+	f.wantStored(t, left)
+	_, secret, err := f.CreateKey(t.Context(), admin, tenants.Key{Tenant: "acme", Name: "k2", Permissions: []string{"logs:write"}})
+	wantUnavailable(t, "create key", err)
+	if secret != "" {
+		t.Errorf("create key: got the secret %q, want none", secret)
 	}
-	if got := f.stored(t); got.Name != "Acme" || got.Settings.LegalHold || got.Version != 3 || !got.UpdatedAt.Equal(tenant.UpdatedAt) {
-		t.Errorf("update left %+v", got)
+	f.wantKeys(t, 1)
+	wantUnavailable(t, "delete key", f.DeleteKey(t.Context(), admin, "acme", key.ID))
+	f.wantKeys(t, 1)
+	_, err = f.Delete(t.Context(), operator, "acme")
+	wantUnavailable(t, "delete", err)
+	if got := f.stored(t).Status; got != audit.TenantActive {
+		t.Errorf("delete: got the status %s, want %s", got, audit.TenantActive)
 	}
-	if _, secret, err := f.CreateKey(t.Context(), admin, tenants.Key{Tenant: "acme", Name: "k2", Permissions: []string{"logs:write"}}); !isUnavailable(err) || secret != "" {
-		t.Errorf("create key: %q, %v", secret, err)
+	if got := len(f.queue.bodies); got != 0 {
+		t.Errorf("delete: sent %d messages, want 0", got)
 	}
-	if keysLeft() != 1 {
-		t.Error("create key left a key")
-	}
-	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); !isUnavailable(err) || keysLeft() != 1 {
-		t.Errorf("delete key: %v, %d keys left", err, keysLeft())
-	}
-	if _, err := f.Delete(t.Context(), operator, "acme"); !isUnavailable(err) || f.stored(t).Status != audit.TenantActive || len(f.queue.bodies) != 0 {
-		t.Errorf("delete: %v, tenant %+v", err, f.stored(t))
-	}
-	if len(f.recorder.entries) != 1 { // the key
-		t.Errorf("%d entries recorded", len(f.recorder.entries))
-	}
+	f.wantActions(t, "key.create")
 
 	f.recorder.err = nil // retries start over
 	if _, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 3); err != nil {
@@ -321,19 +397,12 @@ func TestNothingStandsUnrecorded(t *testing.T) {
 	}
 	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); err != nil {
 		t.Error(err)
-	} else if keysLeft() != 0 {
-		t.Errorf("delete key")
 	}
+	f.wantKeys(t, 0)
 	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil {
 		t.Error(err)
 	}
-	var actions []string
-	for _, e := range f.recorder.entries {
-		actions = append(actions, e.Action)
-	}
-	if got := strings.Join(actions, " "); got != "key.create tenant.update key.delete tenant.delete" {
-		t.Errorf("recorded %s", got)
-	}
+	f.wantActions(t, "key.create", "tenant.update", "key.delete", "tenant.delete")
 }
 
 func TestUndoThatFails(t *testing.T) {
@@ -347,8 +416,9 @@ func TestUndoThatFails(t *testing.T) {
 		return nil
 	}
 	_, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 0)
-	if !isUnavailable(err) || !errors.Is(err, errDown) || !strings.Contains(err.Error(), "the undoing failed") {
-		t.Errorf("%v, want both failures", err)
+	wantUnavailable(t, "update", err)
+	if want := "the undoing failed"; !strings.Contains(err.Error(), want) {
+		t.Errorf("got error %v, want it to contain %q", err, want)
 	}
 }
 
@@ -359,21 +429,35 @@ func TestDelete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job.Kind != jobs.KindPurgeTenant || job.Tenant != "acme" || job.State != jobs.StateQueued || len(job.ID) != 32 {
-		t.Errorf("job %+v", job)
+	if job.Kind != jobs.KindPurgeTenant {
+		t.Errorf("got a job of the kind %q, want %q", job.Kind, jobs.KindPurgeTenant)
+	}
+	if job.Tenant != "acme" {
+		t.Errorf("got a job of %q, want %q", job.Tenant, "acme")
+	}
+	if job.State != jobs.StateQueued {
+		t.Errorf("got a job that is %q, want %q", job.State, jobs.StateQueued)
+	}
+	if len(job.ID) != 32 {
+		t.Errorf("got the job id %q of %d characters, want 32", job.ID, len(job.ID))
 	}
 	want := `{"v":1,"tenant":"acme","job":"` + job.ID + `","generation":0}`
 	if !slices.Equal(f.queue.bodies, []string{want}) {
 		t.Errorf("sent %v, want %s", f.queue.bodies, want)
 	}
-	if got := f.stored(t); got.Status != audit.TenantDeleting || got.Version != 2 {
-		t.Errorf("stored %+v", got)
+	got := f.stored(t)
+	if got.Status != audit.TenantDeleting {
+		t.Errorf("stored the status %s, want %s", got.Status, audit.TenantDeleting)
 	}
-	if len(f.recorder.entries) != 1 || f.recorder.entries[0].Action != "tenant.delete" || f.recorder.entries[0].UserID != "op" {
-		t.Errorf("recorded %+v", f.recorder.entries)
+	if got.Version != 2 {
+		t.Errorf("stored the version %d, want 2", got.Version)
+	}
+	f.wantActions(t, "tenant.delete")
+	if got := f.recorded(t, 0).UserID; got != "op" {
+		t.Errorf("recorded the user %q, want %q", got, "op")
 	}
 	if _, err := f.Delete(t.Context(), operator, "globex"); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("unknown: %v", err)
+		t.Errorf("unknown: %v, want ErrNotFound", err)
 	}
 }
 
@@ -466,8 +550,11 @@ func TestLegalHold(t *testing.T) {
 	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, audit.ErrConflict) {
 		t.Errorf("%v, want ErrConflict", err)
 	}
-	if f.stored(t).Status != audit.TenantActive || len(f.queue.bodies) != 0 {
-		t.Errorf("%+v, %d messages", f.stored(t), len(f.queue.bodies))
+	if got := f.stored(t).Status; got != audit.TenantActive {
+		t.Errorf("got the status %s, want %s", got, audit.TenantActive)
+	}
+	if got := len(f.queue.bodies); got != 0 {
+		t.Errorf("sent %d messages, want 0", got)
 	}
 }
 
@@ -482,50 +569,68 @@ func TestCreateKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(secret) != len("ocelot_")+43 || !strings.HasPrefix(secret, "ocelot_") || key.Hash != access.HashSecret(secret) || len(key.ID) != 16 || !key.LastUsedAt.IsZero() {
-		t.Errorf("%q, %+v", secret, key)
+	if want := len("ocelot_") + 43; len(secret) != want {
+		t.Errorf("got a secret of %d characters, want %d", len(secret), want)
 	}
-	if !slices.Equal(key.Permissions, []string{"logs:write", "logs:stats"}) {
-		t.Errorf("permissions %v", key.Permissions)
+	if !strings.HasPrefix(secret, "ocelot_") {
+		t.Errorf("got the secret %q, want it to begin with %q", secret, "ocelot_")
+	}
+	if want := access.HashSecret(secret); key.Hash != want {
+		t.Errorf("got the hash %x, want %x", key.Hash, want)
+	}
+	if len(key.ID) != 16 {
+		t.Errorf("got the id %q of %d characters, want 16", key.ID, len(key.ID))
+	}
+	if !key.LastUsedAt.IsZero() {
+		t.Errorf("got a key last used at %v, want never", key.LastUsedAt)
+	}
+	if want := []string{"logs:write", "logs:stats"}; !slices.Equal(key.Permissions, want) {
+		t.Errorf("got permissions %v, want %v", key.Permissions, want)
 	}
 	a := &access.Authenticator{Keys: tenants.KeyFinder{Store: f.Keys}, Now: f.clock}
 	p, err := a.Authenticate(t.Context(), "ApiKey "+secret)
 	if err != nil {
 		t.Fatal(err)
 	} else if p.Subject != "key:"+key.ID {
-		t.Fatalf("the key opens %+v", p)
+		t.Fatalf("the key opens the principal %q, want %q", p.Subject, "key:"+key.ID)
 	}
 	if scope, err := p.Authorize("acme", access.LogsStats); err != nil {
 		t.Error(err)
 	} else if len(scope.Resources) != 2 {
-		t.Errorf("scope %+v", scope)
+		t.Errorf("got %d resources in the scope, want 2: %+v", len(scope.Resources), scope)
 	}
 	if _, err := p.Authorize("acme", access.LogsRead); err == nil {
-		t.Error("the key reads")
+		t.Errorf("the key reads, want it without %s", access.LogsRead)
 	}
 	if keys, err := f.Keys.Keys(t.Context(), "acme"); err != nil {
 		t.Error(err)
-	} else if len(keys) != 1 || keys[0].LastUsedAt.IsZero() {
-		t.Errorf("keys %+v", keys)
+	} else if len(keys) != 1 {
+		t.Errorf("got %d keys, want 1: %+v", len(keys), keys)
+	} else if keys[0].LastUsedAt.IsZero() {
+		t.Error("got a key that was never used, want the time of its last use")
 	}
-	e := f.recorder.entries[0]
+	e := f.recorded(t, 0)
 	want := `{"name":"ingest","permissions":["logs:write","logs:stats"],"resources":["order","user:42"],"expires_at":"2026-03-01T13:00:00.123Z"}`
-	if e.Action != "key.create" || e.ResourceType != "api_key" || e.ResourceID != key.ID || string(e.After) != want || e.UserID != "ada" {
-		t.Errorf("recorded %+v: %s", e, e.After)
+	wantActor(t, e, audit.Entry{Tenant: "acme", UserID: "ada", Action: "key.create", ResourceType: "api_key", ResourceID: key.ID})
+	if string(e.After) != want {
+		t.Errorf("recorded %s after, want %s", e.After, want)
 	}
 	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); err != nil {
 		t.Fatal(err)
 	}
-	if e := f.recorder.entries[1]; e.Action != "key.delete" || e.ResourceID != key.ID || string(e.Before) != want {
-		t.Errorf("recorded %+v", e)
+	e = f.recorded(t, 1)
+	wantActor(t, e, audit.Entry{Tenant: "acme", UserID: "ada", Action: "key.delete", ResourceType: "api_key", ResourceID: key.ID})
+	if string(e.Before) != want {
+		t.Errorf("recorded %s before, want %s", e.Before, want)
 	}
 	fresh := &access.Authenticator{Keys: tenants.KeyFinder{Store: f.Keys}, Now: f.clock}
 	if _, err := fresh.Authenticate(t.Context(), "ApiKey "+secret); !errors.Is(err, audit.ErrUnauthenticated) {
-		t.Errorf("a revoked key: %v", err)
+		t.Errorf("a revoked key: %v, want ErrUnauthenticated", err)
 	}
-	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); !errors.Is(err, audit.ErrNotFound) || len(f.recorder.entries) != 2 {
-		t.Errorf("again: %v", err)
+	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("again: %v, want ErrNotFound", err)
 	}
+	f.wantActions(t, "key.create", "key.delete")
 }
 
 func TestCreateKeyFaults(t *testing.T) {
@@ -538,21 +643,25 @@ func TestCreateKeyFaults(t *testing.T) {
 		want  []string
 	}{
 		{"nothing", func(k *tenants.Key) { *k = tenants.Key{Tenant: "acme"} }, []string{"/name required", "/permissions required"}},
-		{"long name", func(k *tenants.Key) { k.Name = strings.Repeat("n", 129) }, []string{"/name too_long"}},
+		{"long name", func(k *tenants.Key) { k.Name = strings.Repeat("n", tenants.MaxKeyName+1) }, []string{"/name too_long"}},
 		{"broken name", func(k *tenants.Key) { k.Name = "\xff" }, []string{"/name invalid_utf8"}},
 		{"unknown permission", func(k *tenants.Key) { k.Permissions = []string{"logs:write", "logs:all"} }, []string{"/permissions/1 invalid_choice"}},
 		{"role for permission", func(k *tenants.Key) { k.Permissions = []string{"admin"} }, []string{"/permissions/0 invalid_choice"}},
 		{"platform permission", func(k *tenants.Key) { k.Permissions = []string{"tenants:create"} }, []string{"/permissions/0 invalid_choice"}},
 		{"malformed resources", func(k *tenants.Key) { k.Resources = []string{"user:", "order", ""} }, []string{"/resources/0 invalid_resource", "/resources/2 invalid_resource"}},
-		{"many resources", func(k *tenants.Key) { k.Resources = slices.Repeat([]string{"order"}, 101) }, []string{"/resources too_many"}},
+		{"many resources", func(k *tenants.Key) { k.Resources = slices.Repeat([]string{"order"}, tenants.MaxKeyResources+1) }, []string{"/resources too_many"}},
 		{"expired", func(k *tenants.Key) { k.ExpiresAt = epoch.Truncate(time.Millisecond) }, []string{"/expires_at in_past"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			key := good
 			tt.spoil(&key)
-			if _, secret, err := f.CreateKey(t.Context(), operator, key); !slices.Equal(pointers(err), tt.want) || secret != "" {
-				t.Errorf("%v, want %v", err, tt.want)
+			_, secret, err := f.CreateKey(t.Context(), operator, key)
+			if got := pointers(err); !slices.Equal(got, tt.want) {
+				t.Errorf("got faults %v, want %v", got, tt.want)
+			}
+			if secret != "" {
+				t.Errorf("got the secret %q, want none", secret)
 			}
 		})
 	}
@@ -566,13 +675,9 @@ func TestCreateKeyFaults(t *testing.T) {
 	unknown := good
 	unknown.Tenant = "globex"
 	if _, _, err := f.CreateKey(t.Context(), operator, unknown); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("unknown tenant: %v", err)
+		t.Errorf("unknown tenant: %v, want ErrNotFound", err)
 	}
-	if keys, err := f.Keys.Keys(t.Context(), "acme"); err != nil {
-		t.Error(err)
-	} else if len(keys) != 0 {
-		t.Errorf("%d keys were made", len(keys))
-	}
+	f.wantKeys(t, 0)
 }
 
 func TestTooManyKeys(t *testing.T) {
@@ -601,7 +706,7 @@ func TestKeyFinderFailsClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := (tenants.KeyFinder{Store: f.Keys}).KeyByHash(t.Context(), key.Hash); err == nil {
-			t.Errorf("a key with the resources %q is %+v", resources, got)
+			t.Errorf("a key with the resources %q: got %+v, want an error", resources, got)
 		}
 	}
 }

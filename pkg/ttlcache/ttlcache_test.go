@@ -35,7 +35,7 @@ func TestCacheIsBounded(t *testing.T) {
 	for key := range keys {
 		put(c, key)
 		if _, found := c.Get(0); !found {
-			t.Fatalf("key 0, the most recently used, is missing after key %d", key)
+			t.Fatalf("key 0, the most recently used, is missing after key %d, want it kept", key)
 		}
 	}
 	present := 0
@@ -46,7 +46,7 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 		present++
 		if entry.Value != key {
-			t.Errorf("key %d has value %d", key, entry.Value)
+			t.Errorf("key %d has value %d, want %d", key, entry.Value, key)
 		}
 		if key != 0 && key <= keys-size {
 			t.Errorf("key %d is present, want only key 0 and the last %d", key, size-1)
@@ -61,12 +61,12 @@ func TestUpdate(t *testing.T) {
 	c := ttlcache.New[int, int](10)
 	c.Update(1, func(_ ttlcache.Entry[int], found bool) (ttlcache.Entry[int], bool) {
 		if found {
-			t.Error("an empty cache has an entry")
+			t.Error("an empty cache has an entry, want none")
 		}
 		return ttlcache.Entry[int]{}, false
 	})
 	if _, found := c.Get(1); found {
-		t.Error("Update stored an entry although change returned false")
+		t.Error("Update stored an entry although change returned false, want none")
 	}
 	put(c, 1)
 	c.Update(1, func(entry ttlcache.Entry[int], found bool) (ttlcache.Entry[int], bool) {
@@ -84,7 +84,7 @@ func TestUpdate(t *testing.T) {
 	}
 	c.Remove(1)
 	if _, found := c.Get(1); found {
-		t.Error("the entry is present after Remove")
+		t.Error("the entry is present after Remove, want it gone")
 	}
 }
 

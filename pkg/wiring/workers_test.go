@@ -62,13 +62,19 @@ func TestPersistLogsCountsWhatItDrops(t *testing.T) {
 	if err := json.Unmarshal(metrics.Bytes(), &line); err != nil {
 		t.Fatalf("metrics %q: %v", metrics.String(), err)
 	}
-	if line.Service != "persist-logs" || line.Tenant != "acme" || line.Expired != 2 {
-		t.Errorf("metrics are %+v, want 2 expired of acme", line)
+	if line.Service != "persist-logs" {
+		t.Errorf("the metrics are of the service %q, want %q", line.Service, "persist-logs")
+	}
+	if line.Tenant != "acme" {
+		t.Errorf("the metrics are of the tenant %q, want %q", line.Tenant, "acme")
+	}
+	if line.Expired != 2 {
+		t.Errorf("the metrics have %v expired entries, want 2", line.Expired)
 	}
 	if !strings.Contains(log.String(), "tenant=acme entries=2") {
 		t.Errorf("the log says %q, want the tenant and 2 entries", log.String())
 	}
-	if strings.Contains(log.String()+metrics.String(), "secret") {
-		t.Error("the log or the metrics have content of an entry")
+	if printed := log.String() + metrics.String(); strings.Contains(printed, "secret") {
+		t.Errorf("the log and the metrics are %q, want them without content of an entry", printed)
 	}
 }

@@ -123,7 +123,7 @@ func jwk(t *testing.T, kid string, key crypto.Signer) map[string]string {
 	case ed25519.PrivateKey:
 		return map[string]string{"kty": "OKP", "kid": kid, "crv": "Ed25519", "alg": "EdDSA", "x": b64(k.Public().(ed25519.PublicKey))}
 	}
-	t.Fatalf("no JWK for a %T", key)
+	t.Fatalf("got a key of type %T, want one that has a JWK", key)
 	return nil
 }
 
@@ -238,7 +238,7 @@ func TestNewRefusesConfig(t *testing.T) {
 	for name, config := range tests {
 		t.Run(name, func(t *testing.T) {
 			if _, err := bearer.New(t.Context(), config); err == nil {
-				t.Error("accepted")
+				t.Error("got no error, want one")
 			}
 		})
 	}
@@ -345,7 +345,7 @@ func TestHeaderIsNoKeySource(t *testing.T) {
 		}
 	}
 	if n := evil.count(); n != 0 {
-		t.Errorf("the attacker's URL was asked %d times", n)
+		t.Errorf("asked the attacker's URL %d times, want 0", n)
 	}
 	critical := jwt.NewWithClaims(jwt.SigningMethodRS256, goodClaims())
 	critical.Header["kid"], critical.Header["crit"] = "rsa", []string{"exp"}
@@ -451,8 +451,8 @@ func TestAmbiguousTokens(t *testing.T) {
 		t.Run(name, func(t *testing.T) { refused(t, v, token) })
 	}
 	otherCase := good(t, v, raw(header, `{"sub":"u1","exp":1900000000,"tenants":["acme"],"role":"user","Tenants":["*"],"ROLE":"operator"}`, testSecret))
-	if _, all := otherCase.TenantIDs(); all {
-		t.Error("a claim counted under a name in another case")
+	if ids, all := otherCase.TenantIDs(); all {
+		t.Errorf("a claim with a name in another case: got tenants %v and all others, want only %q", ids, "acme")
 	}
 	last := plain[len(plain)-1]
 	for c := byte('A'); c <= 'z'; c++ { // the last character carries four bits; the others must be zero
@@ -476,7 +476,7 @@ func TestTokenSize(t *testing.T) {
 	}
 	good(t, v, sized(bearer.MaxTokenBytes-2))
 	if token := sized(bearer.MaxTokenBytes + 1); len(token) <= bearer.MaxTokenBytes {
-		t.Fatal("not over the limit")
+		t.Fatalf("the test's token has %d bytes, want more than %d", len(token), bearer.MaxTokenBytes)
 	} else {
 		refused(t, v, token)
 	}
@@ -507,7 +507,7 @@ func TestPrincipalOfToken(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := good(t, v, sign(t, jwt.SigningMethodHS256, testSecret, nil, tt.claims))
 			if p.Subject != "u1" {
-				t.Errorf("subject %q", p.Subject)
+				t.Errorf("got subject %q, want %q", p.Subject, "u1")
 			}
 			if _, err := p.Authorize(tt.tenant, tt.perm); (err == nil) != tt.want {
 				t.Errorf("Authorize = %v, want allowed %v", err, tt.want)
@@ -518,7 +518,7 @@ func TestPrincipalOfToken(t *testing.T) {
 	if scope, err := p.Authorize("acme", access.LogsSearch); err != nil {
 		t.Error(err)
 	} else if len(scope.Resources) != 2 {
-		t.Errorf("scope %+v", scope)
+		t.Errorf("got %d resources in the scope, want 2: %+v", len(scope.Resources), scope)
 	}
 }
 
@@ -604,7 +604,7 @@ func TestOutage(t *testing.T) {
 			now.Advance(bearer.DefaultRetryEvery)
 			refused(t, v, unknown)
 			if log.Len() == 0 {
-				t.Error("the failures were not logged")
+				t.Error("got an empty log, want the failures in it")
 			}
 		})
 	}
@@ -665,7 +665,7 @@ func TestMint(t *testing.T) {
 	if scope, err := p.Authorize("acme", access.KeysManage); err != nil {
 		t.Error(err)
 	} else if len(scope.Resources) != 1 {
-		t.Errorf("scope %+v", scope)
+		t.Errorf("got %d resources in the scope, want 1: %+v", len(scope.Resources), scope)
 	}
 	roles := minted
 	roles.Role, roles.Roles, roles.Tenants = "", map[string]access.Role{"*": access.RoleOperator, "acme": access.RoleAdmin}, []string{"*"}
@@ -676,7 +676,7 @@ func TestMint(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := bearer.Mint(testSecret[:31], minted); err == nil {
-		t.Error("a short secret was taken")
+		t.Error("a secret of 31 bytes: got no error, want one")
 	}
 	faults := map[string]func(*bearer.Token){
 		"no subject":           func(m *bearer.Token) { m.Subject = "" },
@@ -701,7 +701,7 @@ func TestMint(t *testing.T) {
 			bad := minted
 			spoil(&bad)
 			if text, err := bearer.Mint(testSecret, bad); err == nil {
-				t.Errorf("minted %s", text)
+				t.Errorf("minted %s, want an error", text)
 			}
 		})
 	}

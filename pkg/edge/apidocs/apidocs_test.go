@@ -28,7 +28,7 @@ func TestPageIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("page.html is stale; run go generate ./pkg/edge/apidocs")
+		t.Error("got a stale page.html, want what the generator writes; run go generate ./pkg/edge/apidocs")
 	}
 }
 
@@ -51,7 +51,7 @@ func TestPageLoadsNothingFromElsewhere(t *testing.T) {
 	}
 	for _, outside := range []string{`src=`, `<link rel="stylesheet"`, "@import", "url(", "http://", "https://", ` style="`, "onclick"} {
 		if at := strings.Index(body, outside); at >= 0 {
-			t.Errorf("the page contains %q: %.120s", outside, body[at:])
+			t.Errorf("the page contains %q, want it without: %.120s", outside, body[at:])
 		}
 	}
 }
@@ -68,7 +68,7 @@ func TestPolicyAllowsThePagesStyleAndScriptOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		if want := "<" + element + ">" + string(text) + "</" + element + ">"; !strings.Contains(body, want) {
-			t.Errorf("the page does not contain %s unchanged", file)
+			t.Errorf("the page does not contain %s unchanged, want it to", file)
 		}
 		sum := sha256.Sum256(text)
 		if want := element + "-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "';"; !strings.Contains(policy, want) {
@@ -80,8 +80,12 @@ func TestPolicyAllowsThePagesStyleAndScriptOnly(t *testing.T) {
 func TestPageShowsEveryRoute(t *testing.T) {
 	_, body := getDocs(t)
 	for _, f := range manifest.Functions() {
-		if route := f.Trigger.Route; route != nil && !strings.Contains(body, `data-path="`+route.Path+`"`) {
-			t.Errorf("the page does not show %s", route.Path)
+		route := f.Trigger.Route
+		if route == nil {
+			continue
+		}
+		if want := `data-path="` + route.Path + `"`; !strings.Contains(body, want) {
+			t.Errorf("the page does not show %s, want %s in it", route.Path, want)
 		}
 	}
 }

@@ -36,8 +36,12 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 		}
 		described++
 		item := doc.Paths.Value(route.Path)
-		if item == nil || item.GetOperation(route.Method) == nil {
-			t.Errorf("%s %s is not described", route.Method, route.Path)
+		if item == nil {
+			t.Errorf("%s is not described, want it with %s", route.Path, route.Method)
+			continue
+		}
+		if item.GetOperation(route.Method) == nil {
+			t.Errorf("%s %s is not described, want it to be", route.Method, route.Path)
 			continue
 		}
 		op := item.GetOperation(route.Method)
@@ -48,11 +52,11 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 			t.Errorf("%s: got security %v, want a permission %q", f.Name, op.Security, route.Permission)
 		}
 		if !strings.Contains(op.Description, string(route.Permission)) {
-			t.Errorf("%s does not name its permission %s", f.Name, route.Permission)
+			t.Errorf("%s: got description %q, want the permission %s in it", f.Name, op.Description, route.Permission)
 		}
 		header := op.Parameters.GetByInAndName("header", "X-Tenant-ID")
-		if (header != nil) != (route.TenantFrom == manifest.TenantFromHeader) {
-			t.Errorf("%s: X-Tenant-ID is %v", f.Name, header)
+		if want := route.TenantFrom == manifest.TenantFromHeader; (header != nil) != want {
+			t.Errorf("%s: got parameter X-Tenant-ID %v, want one: %t", f.Name, header, want)
 		}
 	}
 	operations := 0
@@ -60,7 +64,7 @@ func TestDocumentDescribesEveryRoute(t *testing.T) {
 		operations += len(item.Operations())
 	}
 	if operations != described {
-		t.Errorf("the document has %d operations, the manifest %d routes", operations, described)
+		t.Errorf("the document has %d operations, want %d as the manifest's routes", operations, described)
 	}
 }
 
@@ -87,7 +91,7 @@ func TestDocumentDescribesTheQueryParametersOfEachRoute(t *testing.T) {
 		slices.Sort(got)
 		slices.Sort(want)
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s: query parameters of the manifest (-) and of the document (+):\n%s", f.Name, diff)
+			t.Errorf("%s: query parameters (-want of the manifest +got in the document):\n%s", f.Name, diff)
 		}
 	}
 }
@@ -104,9 +108,9 @@ func TestOpenAPIFileIsFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(file, apispec.OpenAPI()) {
-		t.Error("openapi.json is stale; run go generate ./pkg/edge/apispec")
+		t.Error("got a stale openapi.json, want what the generator writes; run go generate ./pkg/edge/apispec")
 	}
-	if !bytes.Equal(apispec.OpenAPI(), apispec.OpenAPI()) {
-		t.Error("the document differs from one call to the next")
+	if first, second := apispec.OpenAPI(), apispec.OpenAPI(); !bytes.Equal(first, second) {
+		t.Errorf("the document differs from one call to the next, want none (-first +second):\n%s", cmp.Diff(string(first), string(second)))
 	}
 }

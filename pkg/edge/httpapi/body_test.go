@@ -114,8 +114,8 @@ func TestBulkBodies(t *testing.T) {
 			w.t = t
 			before := len(w.standard.take())
 			got := w.call("admin", "POST", "/logs/bulk", test.body, map[string]string{"Content-Type": test.media, "Content-Encoding": test.encoding}).want(t, test.status, test.code)
-			if sent := len(w.standard.take()); (sent > 0) != (test.status < 300) {
-				t.Errorf("%d messages were sent (%d before) with a %d", sent, before, got.status)
+			if sent, want := len(w.standard.take()), test.status < 300; (sent > 0) != want {
+				t.Errorf("%d messages were sent (%d before) with a %d, want some: %t", sent, before, got.status, want)
 			}
 		})
 	}
@@ -134,10 +134,10 @@ func TestBulkTellsWhereAnArrayBreaks(t *testing.T) {
 	body := "[" + entry("") + "," + entry("") + ` {"a":1}]`
 	p := w.call("admin", "POST", "/logs/bulk", body, nil).want(t, 400, "malformed_request").problem(t)
 	if want := fmt.Sprintf("at byte %d.", strings.Index(body, ` {"a"`)+1); !strings.Contains(p.Detail, want) {
-		t.Errorf("the detail %q does not say %q", p.Detail, want)
+		t.Errorf("got detail %q, want it to contain %q", p.Detail, want)
 	}
-	if len(w.standard.take()) != 0 {
-		t.Error("something was enqueued all the same")
+	if sent := len(w.standard.take()); sent != 0 {
+		t.Errorf("sent %d messages, want 0", sent)
 	}
 }
 
@@ -178,26 +178,26 @@ func TestBodiesAreReadNoFurtherThanTheirLimit(t *testing.T) {
 	announced := &counting{head: strings.NewReader("[")}
 	w.bulk(announced, audit.MaxBulkWire+1, nil).want(t, 413, "too_large")
 	if announced.read != 0 {
-		t.Errorf("%d bytes were read of a body that announced to be too large", announced.read)
+		t.Errorf("read %d bytes of a body that announced to be too large, want 0", announced.read)
 	}
 	endless := &counting{head: strings.NewReader("["), fill: ' '}
 	w.bulk(endless, -1, nil).want(t, 413, "too_large")
 	if endless.read > audit.MaxBulkWire+1 {
-		t.Errorf("%d bytes were read of an endless body", endless.read)
+		t.Errorf("read %d bytes of an endless body, want at most %d", endless.read, audit.MaxBulkWire+1)
 	}
 	// 4 MiB of gzip that would unpack to some 4 GiB.
 	bomb := gzipped(strings.Repeat(" ", 64<<20))
 	bombs := &counting{head: strings.NewReader(strings.Repeat(bomb, audit.MaxBulkWire/len(bomb)))}
 	w.bulk(bombs, -1, map[string]string{"Content-Encoding": "gzip"}).want(t, 413, "too_large")
-	if bombs.read > 64<<10 {
-		t.Errorf("%d bytes were read of a bomb that passes its limit in the first of them", bombs.read)
+	if most := int64(64 << 10); bombs.read > most {
+		t.Errorf("read %d bytes of a bomb that passes its limit in the first of them, want at most %d", bombs.read, most)
 	}
 	skippable := binary.LittleEndian.AppendUint32(nil, 0x184D2A50)
 	skippable = binary.LittleEndian.AppendUint32(skippable, 0xffffffff)
 	endlessFrame := &counting{head: bytes.NewReader(skippable)}
 	w.bulk(endlessFrame, -1, map[string]string{"Content-Encoding": "zstd"}).want(t, 413, "too_large")
 	if endlessFrame.read > audit.MaxBulkWire+1 {
-		t.Errorf("%d bytes were read of an endless zstd frame", endlessFrame.read)
+		t.Errorf("read %d bytes of an endless zstd frame, want at most %d", endlessFrame.read, audit.MaxBulkWire+1)
 	}
 }
 
@@ -234,8 +234,8 @@ func TestPooledBuffersDoNotLeakFromOneRequestToTheNext(t *testing.T) {
 		}
 		var answer struct{ Accepted int }
 		got.want(t, 202, "").decode(t, &answer)
-		if answer.Accepted != 1+i*7%13 {
-			t.Fatalf("request %d: %s", i, got.body)
+		if want := 1 + i*7%13; answer.Accepted != want {
+			t.Fatalf("request %d: accepted %d entries, want %d: %s", i, answer.Accepted, want, got.body)
 		}
 	}
 }
@@ -283,8 +283,8 @@ func TestBulkAnswer(t *testing.T) {
 		if (item.Error != nil) != (item.Status == "rejected") {
 			t.Errorf("item %d: %+v: got error %v, want one only if rejected", i, item, item.Error)
 		}
-		if item.Error != nil && (item.Error.Type != "urn:ocelot:problem:invalid" || item.Error.Status != 422 || item.Error.RequestID != "r-7" || len(item.Error.Errors) == 0) {
-			t.Errorf("item %d has the error %+v", i, item.Error)
+		if item.Error != nil {
+			item.Error.wantRejected(t, i)
 		}
 	}
 	if answer.Items[0].ID == nil {
@@ -293,7 +293,24 @@ func TestBulkAnswer(t *testing.T) {
 		t.Errorf("an identity sent twice: got ID %q, want %q", *answer.Items[0].ID, *answer.Items[1].ID)
 	}
 	if answer.Items[4].ID != nil {
-		t.Errorf("an unreadable entry has the id %s", *answer.Items[4].ID)
+		t.Errorf("an unreadable entry has the id %s, want none", *answer.Items[4].ID)
+	}
+}
+
+// wantRejected checks the error of a rejected item.
+func (p problemDocument) wantRejected(t *testing.T, index int) {
+	t.Helper()
+	if want := "urn:ocelot:problem:invalid"; p.Type != want {
+		t.Errorf("item %d: got error type %q, want %q", index, p.Type, want)
+	}
+	if want := http.StatusUnprocessableEntity; p.Status != want {
+		t.Errorf("item %d: got error status %d, want %d", index, p.Status, want)
+	}
+	if want := "r-7"; p.RequestID != want {
+		t.Errorf("item %d: got request id %q, want %q", index, p.RequestID, want)
+	}
+	if len(p.Errors) == 0 {
+		t.Errorf("item %d: got no faults of fields in %+v, want some", index, p)
 	}
 }
 
@@ -309,8 +326,8 @@ func TestFilteredEntriesAreAnsweredSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := w.call("admin", "POST", "/logs", entry(""), nil).want(t, 200, "")
-	if !strings.HasSuffix(got.body, `,"status":"filtered"}`) {
-		t.Errorf("got %s", got.body)
+	if want := `,"status":"filtered"}`; !strings.HasSuffix(got.body, want) {
+		t.Errorf("got %s, want it to end with %s", got.body, want)
 	}
 	w.call("admin", "POST", "/logs/bulk", "["+entry("")+","+entry(`,"severity":"ERROR"`)+"]", nil).want(t, 207, "")
 }
@@ -427,7 +444,7 @@ func BenchmarkCreateLogs(b *testing.B) {
 				answer := httptest.NewRecorder()
 				w.handler.ServeHTTP(answer, r)
 				if answer.Code != http.StatusAccepted {
-					b.Fatalf("%d %s", answer.Code, answer.Body)
+					b.Fatalf("got %d %s, want %d", answer.Code, answer.Body, http.StatusAccepted)
 				}
 				w.logs.Reset()
 			}

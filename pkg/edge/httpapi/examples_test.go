@@ -98,7 +98,7 @@ func (s *story) quarantines() {
 	var list struct{ Items []struct{ ID string } }
 	s.record("list-quarantine", "Other content under a used identity", "admin", "GET", "/logs/quarantine", "").decode(s.t, &list)
 	if len(list.Items) != 1 {
-		s.t.Fatalf("%d items are in quarantine", len(list.Items))
+		s.t.Fatalf("%d items are in quarantine, want 1", len(list.Items))
 	}
 	path := "/logs/quarantine/" + list.Items[0].ID
 	s.record("retry-quarantine", "Try again", "admin", "POST", path+"/retry", "")
@@ -154,7 +154,7 @@ func TestExamplesAreCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(file, text.Bytes()) {
-		t.Error("examples.json differs from the responses of the handlers; run go generate ./pkg/edge/apispec")
+		t.Error("got a stale examples.json, want the responses of the handlers; run go generate ./pkg/edge/apispec")
 	}
 }
 
@@ -255,7 +255,7 @@ func TestQuarantinePagesEndBeforeTheyAreTooLarge(t *testing.T) {
 		}
 		got := w.call("admin", "GET", "/logs/quarantine?limit=1000"+query, "", nil).want(t, 200, "")
 		if got.decode(t, &page); len(got.body) > audit.MaxPageBytes+8192 {
-			t.Errorf("a page has %d bytes", len(got.body))
+			t.Errorf("got a page of %d bytes, want at most %d", len(got.body), audit.MaxPageBytes+8192)
 		}
 		for _, item := range page.Items {
 			seen[item.ID] = true

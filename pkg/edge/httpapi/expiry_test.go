@@ -45,11 +45,12 @@ func TestRetentionSettingsAreReadAndShown(t *testing.T) {
 	}
 	w.configure(`{"masking":true}`)
 	if got := w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, ""); !strings.Contains(got.body, rules) {
-		t.Errorf("settings that were left out change: %s", got.body)
+		t.Errorf("settings that were left out: got %s, want it with %s", got.body, rules)
 	}
 	w.configure(`{"retention_rules":[],"searchable_days":0}`)
-	if got := w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, ""); !strings.Contains(got.body, `"retention_rules":[],"searchable_days":0`) {
-		t.Errorf("the rules stay: %s", got.body)
+	none := `"retention_rules":[],"searchable_days":0`
+	if got := w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, ""); !strings.Contains(got.body, none) {
+		t.Errorf("got %s, want it with %s", got.body, none)
 	}
 	for settings, want := range map[string]string{
 		`{"retention_rules":{}}`:                                                "/settings/retention_rules wrong_type",
@@ -170,8 +171,14 @@ func TestListsTellWhoSubmittedAnEntry(t *testing.T) {
 		}
 	}
 	w.call("admin", "GET", "/logs/stats?group_by=submitted_by", "", nil).want(t, 200, "").decode(t, &stats)
-	if len(stats.Groups) != 2 || stats.Groups[0].SubmittedBy != "service" || stats.Groups[0].Count != 2 {
-		t.Errorf("groups are %+v, want two of the service and one of the token", stats.Groups)
+	if len(stats.Groups) != 2 {
+		t.Fatalf("got groups %+v, want two", stats.Groups)
+	}
+	if got := stats.Groups[0].SubmittedBy; got != "service" {
+		t.Errorf("the first group is of %q, want %q", got, "service")
+	}
+	if got := stats.Groups[0].Count; got != 2 {
+		t.Errorf("the first group has %d entries, want 2", got)
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -101,8 +103,8 @@ func TestFaultsAreBounded(t *testing.T) {
 
 func TestUnauthenticatedTellsTheSchemes(t *testing.T) {
 	got := newWorld(t).call("", "GET", "/logs", "", nil).want(t, 401, "")
-	if header := got.header.Get("WWW-Authenticate"); header != `Bearer realm="ocelot", ApiKey realm="ocelot"` {
-		t.Errorf("WWW-Authenticate is %q", header)
+	if got, want := got.header.Get("WWW-Authenticate"), `Bearer realm="ocelot", ApiKey realm="ocelot"`; got != want {
+		t.Errorf("WWW-Authenticate is %q, want %q", got, want)
 	}
 }
 
@@ -193,7 +195,7 @@ func TestRequestID(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), "GET", manifest.BasePath+"/health", nil)
 	r.Header["X-Request-Id"] = []string{"a", "b"}
 	if id := w.send(r).header.Get("X-Request-Id"); id != "req-1" {
-		t.Errorf("two request ids became %q", id)
+		t.Errorf("two request ids became %q, want %q", id, "req-1")
 	}
 }
 
@@ -276,17 +278,17 @@ func TestAnswersAreCompressedWhereAccepted(t *testing.T) {
 	} {
 		got := w.call("", "GET", test.target, "", map[string]string{"Accept-Encoding": test.accept})
 		if zipped := got.header.Get("Content-Encoding") == "gzip"; zipped != test.gzip {
-			t.Errorf("%q: compressed is %v", test.accept, zipped)
+			t.Errorf("%q: compressed is %v, want %v", test.accept, zipped, test.gzip)
 		}
-		if got.header.Get("Content-Length") != fmt.Sprint(len(got.body)) {
-			t.Errorf("%q: Content-Length %s of %d bytes", test.accept, got.header.Get("Content-Length"), len(got.body))
+		if got, want := got.header.Get("Content-Length"), fmt.Sprint(len(got.body)); got != want {
+			t.Errorf("%q: Content-Length is %q, want %q", test.accept, got, want)
 		}
-		if vary := got.header.Get("Vary"); (vary == "Accept-Encoding") != (test.target != "/health") {
-			t.Errorf("%s: Vary is %q", test.target, vary)
+		if vary, want := got.header.Get("Vary"), test.target != "/health"; (vary == "Accept-Encoding") != want {
+			t.Errorf("%s: Vary is %q, want %q: %t", test.target, vary, "Accept-Encoding", want)
 		}
 		if test.gzip {
 			if text := gunzip(t, got.body); text != plain.body {
-				t.Errorf("%q: the text differs after decompression", test.accept)
+				t.Errorf("%q: after decompression (-want +got):\n%s", test.accept, cmp.Diff(plain.body, text))
 			}
 		}
 	}
@@ -345,8 +347,9 @@ func TestErrorsBecomeProblems(t *testing.T) {
 			if strings.Contains(got.body, "pq") {
 				t.Errorf("got body %q, want it without %q", got.body, "pq")
 			}
-			if logged := strings.Contains(w.logs.String(), "4111"); logged != (test.status >= 500 && errors.Is(test.err, secret)) {
-				t.Errorf("the log says %s", w.logs)
+			want := test.status >= 500 && errors.Is(test.err, secret)
+			if logged := strings.Contains(w.logs.String(), "4111"); logged != want {
+				t.Errorf("the log says %s, want it with %q: %t", w.logs, "4111", want)
 			}
 		})
 	}
@@ -356,8 +359,8 @@ func TestQueueDownIsARetryLater(t *testing.T) {
 	w := newWorld(t)
 	w.faults.set("queue", errors.New("sqs: throttled"))
 	got := w.call("admin", "POST", "/logs", entry(""), nil).want(t, 503, "unavailable")
-	if got.header.Get("Retry-After") != "1" {
-		t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+	if got := got.header.Get("Retry-After"); got != "1" {
+		t.Errorf("Retry-After is %q, want %q", got, "1")
 	}
 	w.call("admin", "POST", "/logs/bulk", "["+entry("")+"]", nil).want(t, 503, "unavailable")
 }
@@ -383,11 +386,11 @@ func TestAccessLogHasNoContent(t *testing.T) {
 	w.call("admin", "POST", "/logs", `{"hunter2":1}`, map[string]string{"Idempotency-Key": "hunter2"}).want(t, 422, "invalid")
 	w.call("hunter2", "GET", "/logs/hunter2", "", nil).want(t, 401, "")
 	if strings.Contains(w.logs.String(), "hunter2") {
-		t.Errorf("the log holds content: %s", w.logs)
+		t.Errorf("the log holds content, want it without %q: %s", "hunter2", w.logs)
 	}
 	lines := strings.Split(strings.TrimSpace(w.logs.String()), "\n")
 	if len(lines) != 4 {
-		t.Fatalf("%d lines for 4 requests", len(lines))
+		t.Fatalf("got %d lines for 4 requests, want 4: %s", len(lines), w.logs)
 	}
 	decoder := json.NewDecoder(bytes.NewBufferString(lines[0]))
 	var line struct {

@@ -65,7 +65,7 @@ func TestJobsAreListedTheNewestFirst(t *testing.T) {
 		t.Errorf("the second page has %s, want %s", got, want)
 	}
 	if second.Next != nil {
-		t.Errorf("the last page has a next cursor")
+		t.Errorf("the last page has the next cursor %q, want none", *second.Next)
 	}
 	if got, want := list("?limit=4&cursor="+*second.Prev).ids(), first.ids(); got != want {
 		t.Errorf("back on the first page: %s, want %s", got, want)

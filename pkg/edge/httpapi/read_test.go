@@ -35,12 +35,12 @@ func TestGetLogThatIsNotThere(t *testing.T) {
 	w := newWorld(t)
 	young := audit.NewEntryID(start.Add(-time.Minute), [10]byte{1})
 	old := audit.NewEntryID(start.Add(-time.Hour), [10]byte{1})
-	if got := w.call("admin", "GET", "/logs/"+young.String(), "", nil).want(t, 404, "not_stored_yet"); got.header.Get("Retry-After") != "1" {
-		t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+	if got := w.call("admin", "GET", "/logs/"+young.String(), "", nil).want(t, 404, "not_stored_yet").header.Get("Retry-After"); got != "1" {
+		t.Errorf("Retry-After is %q, want %q", got, "1")
 	}
 	for _, id := range []string{old.String(), "nope", "c2f5a3e0-1111-4111-8111-111111111111", "%00"} {
-		if got := w.call("admin", "GET", "/logs/"+id, "", nil).want(t, 404, "not_found"); got.header.Get("Retry-After") != "" {
-			t.Errorf("%s: Retry-After is %q", id, got.header.Get("Retry-After"))
+		if got := w.call("admin", "GET", "/logs/"+id, "", nil).want(t, 404, "not_found").header.Get("Retry-After"); got != "" {
+			t.Errorf("%s: Retry-After is %q, want none", id, got)
 		}
 	}
 }
@@ -60,7 +60,7 @@ func TestScopesNarrowSingleEntriesListsAndStats(t *testing.T) {
 	var list struct{ Items []struct{ ID string } }
 	w.call("user", "GET", "/logs", "", nil).want(t, 200, "").decode(t, &list)
 	if len(list.Items) != 2 {
-		t.Errorf("ann lists %v", list.Items)
+		t.Errorf("ann lists %v, want 2 entries", list.Items)
 	}
 	w.call("user", "GET", "/logs/stats", "", nil).want(t, 200, "").is(t, `{"total":2,"groups":[],"histogram":[],"distinct_users":1}`)
 }
@@ -98,7 +98,7 @@ func TestSearchLogsPages(t *testing.T) {
 		t.Errorf("third page: got ID %q, want %q", third.Items[0].ID, ids[4])
 	}
 	if back := get("&cursor=" + *third.Prev); fmt.Sprint(back.Items) != fmt.Sprint(second.Items) {
-		t.Errorf("back from the third page: %+v", back)
+		t.Errorf("back from the third page: got %+v, want %+v", back.Items, second.Items)
 	}
 	w.call("auditor", "GET", "/logs?user_id=ann&cursor="+*first.Next, "", nil).want(t, 422, "invalid")
 	w.call("auditor", "GET", "/logs?q=nothing", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
@@ -128,8 +128,8 @@ func TestHealth(t *testing.T) {
 	w.call("", "GET", "/health", "", nil).want(t, 200, "").is(t, health("ok", "unavailable", "degraded"))
 	w.essentialsDown = true
 	w.call("", "GET", "/health", "", nil).want(t, 503, "").is(t, health("unavailable", "unavailable", "unavailable"))
-	if !strings.Contains(w.logs.String(), `"dependency":"entries","error":"dial`) {
-		t.Errorf("the log does not tell why: %s", w.logs)
+	if want := `"dependency":"entries","error":"dial`; !strings.Contains(w.logs.String(), want) {
+		t.Errorf("got log %s, want it to contain %s", w.logs, want)
 	}
 }
 
@@ -157,8 +157,8 @@ func TestHealthDoesNotWaitForASilentDependency(t *testing.T) {
 	w.build()
 	began := time.Now()
 	w.call("", "GET", "/health", "", nil).want(t, 200, "")
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("the answer took %v", took)
+	if took, most := time.Since(began), 5*time.Second; took > most {
+		t.Errorf("the answer took %v, want at most %v", took, most)
 	}
 }
 

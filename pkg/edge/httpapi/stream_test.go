@@ -66,11 +66,11 @@ func TestWhoMayConnect(t *testing.T) {
 	} {
 		status, body := w.connect("of "+tt.name, tt.as, tt.tenant, tt.query)
 		if status != tt.status {
-			t.Errorf("%s: %d %s", tt.name, status, body)
+			t.Errorf("%s: got %d %s, want %d", tt.name, status, body, tt.status)
 		}
 		_, err := w.db.Connections().Connection(t.Context(), "of "+tt.name)
-		if (err == nil) != (status == 200) {
-			t.Errorf("%s: kept: %v", tt.name, err)
+		if want := status == 200; (err == nil) != want {
+			t.Errorf("%s: the connection's record: got error %v, want it kept: %t", tt.name, err, want)
 		}
 	}
 	c, err := w.db.Connections().Connection(t.Context(), "of a ticket that disagrees with the headers")
@@ -83,18 +83,18 @@ func TestWhoMayConnect(t *testing.T) {
 	}
 	w.advance(stream.TicketTTL)
 	if status, _ := w.connect("late", "", "", address.RawQuery); status != 401 {
-		t.Errorf("an old ticket: %d", status)
+		t.Errorf("an old ticket: got status %d, want 401", status)
 	}
 	w.faults.set("tenants", &audit.UnavailableError{Err: errors.New("down")})
 	if status, _ := w.connect("down", "auditor", "acme", ""); status != 503 {
-		t.Errorf("while the tenants cannot be read: %d", status)
+		t.Errorf("while the tenants cannot be read: got status %d, want 503", status)
 	}
 }
 
 func TestMessagesAreAnsweredOverTheConnection(t *testing.T) {
 	w := newWorld(t)
 	if status, body := w.connect("c", "auditor", "acme", ""); status != 200 {
-		t.Fatal(status, body)
+		t.Fatalf("connect: got %d %s, want 200", status, body)
 	}
 	say := func(handle func(*httpapi.Gate, *stream.Service) httpapi.Message, body string) (answers []string) {
 		t.Helper()
@@ -121,7 +121,7 @@ func TestMessagesAreAnsweredOverTheConnection(t *testing.T) {
 			}
 			if f.Error != nil {
 				if f.Error.RequestID != "req-1" {
-					t.Errorf("no request id: %s", text)
+					t.Errorf("got request id %q, want %q: %s", f.Error.RequestID, "req-1", text)
 				}
 				f.Type += " " + http.StatusText(f.Error.Status)
 			}
@@ -153,8 +153,8 @@ func TestMessagesAreAnsweredOverTheConnection(t *testing.T) {
 		}
 	}
 
-	if status, _ := w.connect("c", "auditor", "acme", ""); status != 200 {
-		t.Fatal(status)
+	if status, body := w.connect("c", "auditor", "acme", ""); status != 200 {
+		t.Fatalf("connect: got %d %s, want 200", status, body)
 	}
 	w.faults.set("queue", errors.New("queue.internal is down"))
 	w.sent = nil

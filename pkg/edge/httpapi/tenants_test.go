@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
@@ -33,8 +34,8 @@ func TestTenantIsCreatedReadAndChanged(t *testing.T) {
 	w.advance(time.Minute)
 	changed := w.call("operator", "PUT", "/tenants/initech", `{"name":"Initech","settings":{"legal_hold":true}}`, map[string]string{"If-Match": `"1"`}).want(t, 200, "")
 	changed.is(t, strings.NewReplacer("Initech <&>", "Initech", `"updated_at":"2026-03-02T09:30`, `"updated_at":"2026-03-02T09:31`, `"legal_hold":false`, `"legal_hold":true`).Replace(record))
-	if changed.header.Get("ETag") != `"2"` {
-		t.Errorf("the ETag is %s", changed.header.Get("ETag"))
+	if got := changed.header.Get("ETag"); got != `"2"` {
+		t.Errorf("the ETag is %s, want %s", got, `"2"`)
 	}
 	w.call("operator", "DELETE", "/tenants/initech", "", nil).want(t, 409, "conflict")
 }
@@ -199,8 +200,8 @@ func TestLongTrailsForgetPagesNearTheBeginning(t *testing.T) {
 		if p.Next == nil {
 			break
 		}
-		if len(*p.Next) > 4096 {
-			t.Fatalf("page %d: a cursor of %d bytes", seen, len(*p.Next))
+		if len(*p.Next) > cursor.MaxBytes {
+			t.Fatalf("page %d: got a cursor of %d bytes, want at most %d", seen, len(*p.Next), cursor.MaxBytes)
 		}
 		query = "?limit=1&cursor=" + *p.Next
 	}
@@ -237,7 +238,7 @@ func TestDeleteTenantAnswersTheSameJobAgain(t *testing.T) {
 	w.call("admin", "GET", "/logs", "", nil).want(t, 403, "forbidden")
 	var tenant audit.Tenant
 	if w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, "").decode(t, &tenant); tenant.Status != audit.TenantDeleting {
-		t.Errorf("the record says %s", tenant.Status)
+		t.Errorf("the record says %s, want %s", tenant.Status, audit.TenantDeleting)
 	}
 }
 
@@ -249,8 +250,8 @@ func TestKeys(t *testing.T) {
 	created.decode(t, &key)
 	fields := `{"id":"` + key.ID + `","tenant_id":"acme","name":"ci","permissions":["logs:write","logs:read"],"resources":["order:1"],"created_at":"2026-03-02T09:30:00.000Z","expires_at":"2026-03-31T22:00:00.000Z"`
 	created.is(t, fields+`,"secret":"`+key.Secret+`"}`)
-	if !strings.HasPrefix(key.Secret, "ocelot_") {
-		t.Errorf("the secret is %s", key.Secret)
+	if want := "ocelot_"; !strings.HasPrefix(key.Secret, want) {
+		t.Errorf("got secret %s, want it to begin with %s", key.Secret, want)
 	}
 	if _, err := w.db.Keys().KeyByHash(t.Context(), access.HashSecret(key.Secret)); err != nil {
 		t.Errorf("the secret does not find its key: %v", err)
@@ -261,7 +262,7 @@ func TestKeys(t *testing.T) {
 	w.call("admin", "DELETE", "/tenants/acme/keys/"+key.ID, "", nil).want(t, 204, "").is(t, "")
 	w.call("admin", "DELETE", "/tenants/acme/keys/"+key.ID, "", nil).want(t, 404, "not_found")
 	if strings.Contains(w.logs.String(), key.Secret) {
-		t.Error("the log holds the secret")
+		t.Error("the log holds the secret, want it without")
 	}
 }
 

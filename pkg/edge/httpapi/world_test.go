@@ -400,8 +400,13 @@ func (w *world) conforms(r *http.Request, got reply) {
 	if err := openapi3filter.ValidateResponse(r.Context(), input); err != nil {
 		w.t.Errorf("%s %s: the answer %d %.500s does not conform to the document: %v", r.Method, r.URL.Path, got.status, got.body, err)
 	}
-	if got.header.Get("X-Request-Id") == "" || got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Cache-Control") != "no-store" {
-		w.t.Errorf("%s %s: headers %v", r.Method, r.URL.Path, got.header)
+	if got.header.Get("X-Request-Id") == "" {
+		w.t.Errorf("%s %s: got no X-Request-Id, want one", r.Method, r.URL.Path)
+	}
+	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"} {
+		if value := got.header.Get(name); value != want {
+			w.t.Errorf("%s %s: got %s %q, want %q", r.Method, r.URL.Path, name, value, want)
+		}
 	}
 }
 
@@ -441,8 +446,14 @@ func pathOf(document *openapi3.T, path string) (string, *openapi3.PathItem) {
 // want checks the status and, for a problem, its code.
 func (r reply) want(t testing.TB, status int, code string) reply {
 	t.Helper()
-	if r.status != status || code != "" && r.problem(t).Type != "urn:ocelot:problem:"+code {
+	if r.status != status {
 		t.Fatalf("got %d %s, want %d %s", r.status, r.body, status, code)
+	}
+	if code == "" {
+		return r
+	}
+	if got, want := r.problem(t).Type, "urn:ocelot:problem:"+code; got != want {
+		t.Fatalf("got problem %s, want %s: %d %s", got, want, r.status, r.body)
 	}
 	return r
 }
@@ -465,11 +476,20 @@ type problemDocument struct {
 func (r reply) problem(t testing.TB) (p problemDocument) {
 	t.Helper()
 	if got := r.header.Get("Content-Type"); got != "application/problem+json" {
-		t.Fatalf("%d %s is of type %q, not a problem document", r.status, r.body, got)
+		t.Fatalf("%d %s: got type %q, want a problem document", r.status, r.body, got)
 	}
 	r.decode(t, &p)
-	if p.Status != r.status || p.RequestID != r.header.Get("X-Request-Id") || p.Title == "" || p.Detail == "" {
-		t.Errorf("the problem document %s of a %d is incomplete", r.body, r.status)
+	if p.Status != r.status {
+		t.Errorf("got status %d in the problem document %s, want %d", p.Status, r.body, r.status)
+	}
+	if want := r.header.Get("X-Request-Id"); p.RequestID != want {
+		t.Errorf("got request id %q in the problem document %s, want %q", p.RequestID, r.body, want)
+	}
+	if p.Title == "" {
+		t.Errorf("got no title in the problem document %s, want one", r.body)
+	}
+	if p.Detail == "" {
+		t.Errorf("got no detail in the problem document %s, want one", r.body)
 	}
 	return p
 }
@@ -481,7 +501,7 @@ func (r reply) decode(t testing.TB, to any) {
 		t.Fatalf("%d %s: %v", r.status, r.body, err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		t.Fatalf("%s has something after its JSON", r.body)
+		t.Fatalf("got more after the JSON, want only one value: %s", r.body)
 	}
 }
 

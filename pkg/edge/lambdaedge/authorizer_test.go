@@ -93,7 +93,7 @@ func TestAuthorizerOfASampleEvent(t *testing.T) {
 		Context: map[string]any{"principal": `{"sub":"u1","grants":{"acme":["logs:search"]},"resources":["order"]}`},
 	}
 	if diff := cmp.Diff(want, response); diff != "" {
-		t.Error(diff)
+		t.Errorf("response (-want +got):\n%s", diff)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestAuthorizerRefusals(t *testing.T) {
 		t.Errorf("a failure gives error %v, want %v", err, down)
 	}
 	never := func(context.Context, string) (access.Principal, error) {
-		t.Error("asked to authenticate")
+		t.Error("asked to authenticate, want no call")
 		return access.Principal{}, nil
 	}
 	for _, values := range [][]string{nil, {"Bearer a", "Bearer b"}} {
@@ -142,7 +142,7 @@ func TestAuthorizerDenies(t *testing.T) {
 				t.Fatal(err)
 			}
 			if opens(response.PolicyDocument, event.MethodArn) {
-				t.Errorf("response %+v", response)
+				t.Errorf("got response %+v, want one that does not allow %s", response, event.MethodArn)
 			}
 			last := response.PolicyDocument.Statement[len(response.PolicyDocument.Statement)-1]
 			if last.Effect != "Deny" {
@@ -168,10 +168,10 @@ func TestAuthorizerWithoutATenant(t *testing.T) {
 			t.Errorf("%s: opens(response.PolicyDocument, event.MethodArn) is false, want true", tenant)
 		}
 		if opens(response.PolicyDocument, stageARN+"GET/api/v1/logs") {
-			t.Errorf("%s: opens(response.PolicyDocument, stageARN+'GET/api/v1/logs') is true, want false", tenant)
+			t.Errorf("%s: the policy allows another tenant's path, want it refused", tenant)
 		}
 		if text := response.Context["principal"].(string); strings.Contains(text, "acme") {
-			t.Errorf("%q: principal %s", tenant, text)
+			t.Errorf("%q: got principal %s, want it without %q", tenant, text, "acme")
 		}
 	}
 }
@@ -294,7 +294,7 @@ func TestAuthorizerKeepsTheGatewaysLimit(t *testing.T) {
 			if response, err = lambdaedge.Authorizer(knows(grants(held)))(t.Context(), event); err != nil {
 				t.Error(err)
 			} else if !opens(response.PolicyDocument, event.MethodArn) {
-				t.Errorf("the policy does not allow the method: %+v", response.PolicyDocument)
+				t.Errorf("got policy %+v, want it to allow %s", response.PolicyDocument, event.MethodArn)
 			}
 		})
 	}

@@ -86,10 +86,10 @@ func TestHTTPHandsOnTheWholeRequest(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(url.Values{"action": {"CREATE", "DELETE"}, "q": {"a b&c=ü"}}, got.URL.Query()); diff != "" {
-		t.Error(diff)
+		t.Errorf("query (-want +got):\n%s", diff)
 	}
-	if cookies := got.Header["Cookie"]; !slices.Equal(cookies, []string{"a=1", "b=2"}) {
-		t.Errorf("cookies %q", cookies)
+	if got, want := got.Header["Cookie"], []string{"a=1", "b=2"}; !slices.Equal(got, want) {
+		t.Errorf("got cookies %q, want %q", got, want)
 	}
 	principal, known := access.PrincipalFrom(got.Context())
 	want := access.Principal{Subject: "u1", Grants: map[audit.TenantID][]access.Permission{"acme": {"logs:read"}},
@@ -121,7 +121,7 @@ func TestHTTPKeepsTheClientsRequestID(t *testing.T) {
 	event.MultiValueHeaders["x-request-id"] = []string{"mine"}
 	invoke(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if got := r.Header.Values("X-Request-Id"); !slices.Equal(got, []string{"mine"}) {
-			t.Errorf("request id %q", got)
+			t.Errorf("got request id %q, want only %q", got, "mine")
 		}
 	}), event)
 }
@@ -132,7 +132,7 @@ func TestHTTPTakesNoPrincipalFromAHeader(t *testing.T) {
 	event.MultiValueHeaders["principal"] = []string{`{"sub":"root","grants":{"*":["logs:read"]}}`}
 	invoke(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if p, known := access.PrincipalFrom(r.Context()); known {
-			t.Errorf("principal %+v", p)
+			t.Errorf("got principal %+v, want none", p)
 		}
 	}), event)
 }
@@ -168,7 +168,7 @@ func TestHTTPAnswers(t *testing.T) {
 		{"no content", "DELETE", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusNoContent)
 			if _, err := io.WriteString(w, "body"); err == nil {
-				t.Error("a 204 took a body")
+				t.Error("a 204 took a body, want an error")
 			}
 		}, 204, "", "", false},
 		{"the first status counts", "GET", func(w http.ResponseWriter, _ *http.Request) {
@@ -205,8 +205,8 @@ func TestHTTPAnswers(t *testing.T) {
 
 func problemOf(t *testing.T, response events.APIGatewayProxyResponse) map[string]any {
 	t.Helper()
-	if got := http.Header(response.MultiValueHeaders).Get("Content-Type"); got != "application/problem+json" {
-		t.Errorf("content type %q", got)
+	if got, want := http.Header(response.MultiValueHeaders).Get("Content-Type"), "application/problem+json"; got != want {
+		t.Errorf("got content type %q, want %q", got, want)
 	}
 	var problem map[string]any
 	if err := json.Unmarshal([]byte(response.Body), &problem); err != nil {
@@ -233,7 +233,7 @@ func TestHTTPRefusesAlienEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			event := load[events.APIGatewayProxyRequest](t, "proxy.json")
 			alter(&event)
-			response := invoke(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") }), event)
+			response := invoke(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called, want no call") }), event)
 			if problem := problemOf(t, response); response.StatusCode != http.StatusBadRequest {
 				t.Errorf("got status code %d, want %d: %s", response.StatusCode, http.StatusBadRequest, response.Body)
 			} else if problem["type"] != "urn:ocelot:problem:invalid_event" {
@@ -248,9 +248,9 @@ func TestHTTPRefusesABrokenPrincipal(t *testing.T) {
 	for _, principal := range []any{"{", 7, "", `{"grants":{"acme":["logs:read"]}}`, nil} {
 		event := load[events.APIGatewayProxyRequest](t, "proxy.json")
 		event.RequestContext.Authorizer["principal"] = principal
-		response := invoke(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") }), event)
+		response := invoke(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called, want no call") }), event)
 		if problemOf(t, response); response.StatusCode != http.StatusInternalServerError {
-			t.Errorf("%v: status %d", principal, response.StatusCode)
+			t.Errorf("%v: got status %d, want %d", principal, response.StatusCode, http.StatusInternalServerError)
 		}
 	}
 }
@@ -262,7 +262,7 @@ func TestHTTPSurvivesAPanic(t *testing.T) {
 		panic("entry content")
 	}), load[events.APIGatewayProxyRequest](t, "proxy.json"))
 	if problemOf(t, response); response.StatusCode != http.StatusInternalServerError {
-		t.Errorf("status %d", response.StatusCode)
+		t.Errorf("got status %d, want %d", response.StatusCode, http.StatusInternalServerError)
 	}
 	if text := log.String(); !strings.Contains(text, "panicked") {
 		t.Errorf("log: got text %q, want it to contain %q", text, "panicked")
@@ -294,13 +294,13 @@ func TestHTTPBoundsTheAnswer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(text) > 6<<20 {
-				t.Errorf("the answer's event has %d bytes", len(text))
+			if most := 6 << 20; len(text) > most { // Lambda's limit
+				t.Errorf("the answer's event has %d bytes, want at most %d", len(text), most)
 			}
 		})
 	}
-	if !strings.Contains(log.String(), "too large for Lambda") {
-		t.Errorf("log: %s", log)
+	if want := "too large for Lambda"; !strings.Contains(log.String(), want) {
+		t.Errorf("got log %s, want it to contain %q", log, want)
 	}
 }
 
@@ -365,8 +365,13 @@ func TestRequestRoundTrip(t *testing.T) {
 			if !bytes.Equal(gotBody, body) {
 				t.Fatalf("got body %q, want %q", gotBody, body)
 			}
-			if diff := cmp.Diff(sent.Header, got.Header) + cmp.Diff(query, got.URL.Query()); diff != "" && len(query) > 0 {
-				t.Fatal(diff)
+			if len(query) > 0 {
+				if diff := cmp.Diff(sent.Header, got.Header); diff != "" {
+					t.Fatalf("header (-want +got):\n%s", diff)
+				}
+				if diff := cmp.Diff(query, got.URL.Query()); diff != "" {
+					t.Fatalf("query (-want +got):\n%s", diff)
+				}
 			}
 			w.Header()["X-Odd"] = values
 			w.Header().Set("Content-Type", "application/octet-stream")
@@ -403,7 +408,7 @@ func TestEventFromRequestBoundsTheBody(t *testing.T) {
 	for size, fits := range map[int]bool{lambdaedge.MaxEventBody: true, lambdaedge.MaxEventBody + 1: false} {
 		r := httptest.NewRequest(http.MethodPost, "/api/v1/logs/bulk", bytes.NewReader(make([]byte, size)))
 		if _, err := lambdaedge.EventFromRequest(r, "/api/v1/logs/bulk", nil); (err == nil) != fits {
-			t.Errorf("%d bytes: %v", size, err)
+			t.Errorf("%d bytes: got error %v, want good %v", size, err, fits)
 		}
 	}
 }

@@ -132,7 +132,9 @@ func deadLetter(ctx context.Context, message events.SQSMessage, source Source, r
 
 // tenantOf returns the tenant of a message, which is its message group. It is empty for a
 // message without one.
-func tenantOf(m *events.SQSMessage) audit.TenantID { return audit.TenantID(m.Attributes[MessageGroupID]) }
+func tenantOf(m *events.SQSMessage) audit.TenantID {
+	return audit.TenantID(m.Attributes[MessageGroupID])
+}
 
 // MessageGroupID is the attribute of an SQS message that names its tenant. On standard queues
 // SQS uses it for fairness.

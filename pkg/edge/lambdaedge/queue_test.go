@@ -72,32 +72,32 @@ func TestQueueReportsOnlyFailedMessages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(failed(response), c.want) {
-				t.Errorf("response %+v", response)
+			if got := failed(response); !slices.Equal(got, c.want) {
+				t.Errorf("got failed messages %v, want %v", got, c.want)
 			}
 			if text, _ := json.Marshal(response); strings.Contains(string(text), "null") {
-				t.Errorf("response %s", text)
+				t.Errorf("got response %s, want it without null", text)
 			}
 		})
 	}
 	text := log.String()
 	for _, want := range []string{`"queue":"ingest"`, `"message_id":"2e1424d4-f796-459a-8184-9c92662be6da"`, `"receive_count":"4"`, "store is down"} {
 		if !strings.Contains(text, want) {
-			t.Errorf("the log lacks %s: %s", want, text)
+			t.Errorf("got log %s, want it to contain %s", text, want)
 		}
 	}
 	for _, content := range []string{"second", "entry content"} {
 		if strings.Contains(text, content) {
-			t.Errorf("the log has %q: %s", content, text)
+			t.Errorf("got log %s, want it without %q", text, content)
 		}
 	}
 }
 
 func TestQueueRejectsEventsNotFromSQS(t *testing.T) {
-	_, err := queueOf(func(context.Context, string) error { t.Error("handled"); return nil }, ignore)(
+	_, err := queueOf(func(context.Context, string) error { t.Error("a message was handled, want none"); return nil }, ignore)(
 		t.Context(), events.SQSEvent{Records: []events.SQSMessage{{MessageId: "m", Body: "x"}, {Body: "y"}}})
 	if err == nil {
-		t.Error("no error")
+		t.Error("got no error, want one")
 	}
 }
 
@@ -148,8 +148,8 @@ func TestQueueStartsNothingNearTheDeadline(t *testing.T) {
 		} else if got[0] != "m20" {
 			t.Errorf("got item 0 %q, want %q", got[0], "m20")
 		}
-		if took := time.Since(began); took >= 30*time.Second {
-			t.Errorf("answered after %v", took)
+		if took, before := time.Since(began), 30*time.Second; took >= before {
+			t.Errorf("answered after %v, want less than %v", took, before)
 		}
 		time.Sleep(time.Minute) // let the abandoned handlers end
 	})
@@ -210,8 +210,8 @@ func TestQueueDelaysFailedMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(failed(response), []string{"m0", "m1", "m2"}) {
-		t.Fatalf("failed %v", failed(response))
+	if got, want := failed(response), []string{"m0", "m1", "m2"}; !slices.Equal(got, want) {
+		t.Fatalf("got failed messages %v, want %v", got, want)
 	}
 	slices.SortFunc(calls, func(a, b call) int { return strings.Compare(a.receipt, b.receipt) })
 	want := []call{{"prod-index", "r0", 2 * time.Second}, {"prod-index", "r1", 8 * time.Second}, {"prod-index", "r2", 2 * time.Minute}}
@@ -269,8 +269,8 @@ func TestQueueDoesNotDelayUnfinishedMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(failed(response)) != 3 {
-			t.Errorf("failed %v", failed(response))
+		if got := failed(response); len(got) != 3 {
+			t.Errorf("got failed messages %v, want 3", got)
 		}
 		time.Sleep(time.Minute) // let the abandoned handlers end
 	})
@@ -380,7 +380,7 @@ func TestQueueReportsABatchThatDoesNotEnd(t *testing.T) {
 			t.Errorf("%d messages failed, want %d", got, want)
 		}
 		if ctx.Err() != nil {
-			t.Error("the function answered after its deadline")
+			t.Errorf("the function answered after its deadline, want before: %v", ctx.Err())
 		}
 	})
 }
@@ -416,7 +416,7 @@ func TestTogetherReturnsOutcomesBeforeTheDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, want := len(response.BatchItemFailures), 10-5; got != want && got != want+1 {
-			t.Errorf("%d messages failed, want about %d", got, want)
+			t.Errorf("%d messages failed, want %d or %d", got, want, want+1)
 		}
 		if got, want := delayed.Load(), int64(len(response.BatchItemFailures)); got != want {
 			t.Errorf("%d messages were delayed, want %d", got, want)
@@ -451,7 +451,7 @@ func TestManyUnreadableMessagesDoNotPassTheDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		if ctx.Err() != nil {
-			t.Error("the function answered after its deadline")
+			t.Errorf("the function answered after its deadline, want before: %v", ctx.Err())
 		}
 		if got, want := len(response.BatchItemFailures), 100; got != want {
 			t.Errorf("%d messages failed, want %d", got, want)

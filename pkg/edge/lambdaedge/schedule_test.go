@@ -38,24 +38,24 @@ func TestScheduleTellsFailures(t *testing.T) {
 		t.Errorf("error %v, want %v", err, failure)
 	}
 	if err := lambdaedge.Schedule(func(context.Context) error { panic("entry content") })(t.Context(), event); err == nil {
-		t.Error("a panic is no error")
+		t.Error("a panic: got no error, want one")
 	}
 	text := log.String()
 	for _, want := range []string{"store is down", `"event_id":"39a7b0a6-3c2d-4b8e-9f0a-0d5c4f1e2a3b"`, "panicked"} {
 		if !strings.Contains(text, want) {
-			t.Errorf("the log lacks %s: %s", want, text)
+			t.Errorf("got log %s, want it to contain %s", text, want)
 		}
 	}
 	if strings.Contains(text, "entry content") {
-		t.Errorf("the log has entry content: %s", text)
+		t.Errorf("got log %s, want it without entry content", text)
 	}
 }
 
 func TestScheduleRefusesOtherEvents(t *testing.T) {
-	function := lambdaedge.Schedule(func(context.Context) error { t.Error("ran"); return nil })
+	function := lambdaedge.Schedule(func(context.Context) error { t.Error("the schedule ran, want no call"); return nil })
 	for _, event := range []events.EventBridgeEvent{{}, {DetailType: "EC2 Instance State-change Notification", Source: "aws.ec2"}} {
 		if err := function(t.Context(), event); err == nil {
-			t.Errorf("%+v was taken", event)
+			t.Errorf("%+v: got no error, want one", event)
 		}
 	}
 }

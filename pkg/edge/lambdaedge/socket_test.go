@@ -63,7 +63,7 @@ func TestConnectHandsOnTheHandshake(t *testing.T) {
 		t.Errorf("the connection: got id %q, want %q", id, sampleConnection)
 	}
 	if p, known := access.PrincipalFrom(got.Context()); known {
-		t.Errorf("principal %+v", p)
+		t.Errorf("got principal %+v, want none", p)
 	}
 	if response.StatusCode != http.StatusForbidden {
 		t.Errorf("got status code %d, want %d: %s", response.StatusCode, http.StatusForbidden, response.Body)
@@ -85,7 +85,7 @@ func TestConnectHandsOnTheHandshake(t *testing.T) {
 func TestConnectTakesNoPrincipalFromTheEvent(t *testing.T) {
 	connectBy(t, func(_ http.ResponseWriter, r *http.Request) {
 		if p, known := access.PrincipalFrom(r.Context()); known {
-			t.Errorf("principal %+v", p)
+			t.Errorf("got principal %+v, want none", p)
 		}
 	}, func(e *events.APIGatewayWebsocketProxyRequest) {
 		e.RequestContext.Authorizer = map[string]any{"principal": `{"sub":"root","grants":{"*":["logs:stream"]}}`}
@@ -100,7 +100,7 @@ func TestConnectRefusesAlienEvents(t *testing.T) {
 		"no type":       func(e *events.APIGatewayWebsocketProxyRequest) { e.RequestContext.EventType = "" },
 		"empty":         func(e *events.APIGatewayWebsocketProxyRequest) { *e = events.APIGatewayWebsocketProxyRequest{} },
 	} {
-		response := connectBy(t, func(http.ResponseWriter, *http.Request) { t.Errorf("%s: the handler was called", name) }, alter)
+		response := connectBy(t, func(http.ResponseWriter, *http.Request) { t.Errorf("%s: the handler was called, want no call", name) }, alter)
 		if response.StatusCode != http.StatusBadRequest {
 			t.Errorf("%s: got status code %d, want %d: %s", name, response.StatusCode, http.StatusBadRequest, response.Body)
 		}
@@ -161,8 +161,12 @@ func TestMessageHandsOnMessagesAndEnds(t *testing.T) {
 			if response.Body != "" {
 				t.Errorf("%s: got body %q, want none", c.file, response.Body)
 			}
-			if text, _ := json.Marshal(response); !strings.Contains(string(text), `"statusCode":200`) {
-				t.Errorf("response %s", text)
+			text, err := json.Marshal(response)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := `"statusCode":200`; !strings.Contains(string(text), want) {
+				t.Errorf("got response %s, want it to contain %s", text, want)
 			}
 		}
 	}
@@ -187,11 +191,11 @@ func TestMessageTellsFailures(t *testing.T) {
 			}
 			for _, want := range []string{`"connection":"JaWwEeHxIAMCFZA="`, `"route":"subscribe"`, `"request_id":"JaWxRHeAIAMF5Qw="`} {
 				if !strings.Contains(log.String(), want) {
-					t.Errorf("the log lacks %s: %s", want, log)
+					t.Errorf("got log %s, want it to contain %s", log, want)
 				}
 			}
 			if strings.Contains(log.String(), "größe") {
-				t.Errorf("the log has the message: %s", log)
+				t.Errorf("got log %s, want it without the message", log)
 			}
 		})
 	}
@@ -207,12 +211,12 @@ func TestMessageRefusesAlienEvents(t *testing.T) {
 	} {
 		event := load[events.APIGatewayWebsocketProxyRequest](t, "message.json")
 		alter(&event)
-		response, err := lambdaedge.Message(func(context.Context, string, []byte) error { t.Errorf("%s: handled", name); return nil })(t.Context(), event)
+		response, err := lambdaedge.Message(func(context.Context, string, []byte) error { t.Errorf("%s: handled, want no call", name); return nil })(t.Context(), event)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if response.StatusCode != http.StatusBadRequest {
-			t.Errorf("%s: %+v, %v", name, response, err)
+			t.Errorf("%s: got status %d, want %d", name, response.StatusCode, http.StatusBadRequest)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func TestAURLIsGoodUntilItsLastSecond(t *testing.T) {
 		}
 	}
 	if got, _ := fetch(t, address+"&key=other"); got != 403 {
-		t.Errorf("with two keys: %d", got)
+		t.Errorf("with two keys: got %d, want 403", got)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestADamagedDownloadBreaksOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := fetch(t, address); err == nil {
-		t.Error("a damaged file came as if whole")
+		t.Error("a damaged file: got no error, want one")
 	}
 }
 

@@ -85,9 +85,14 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 			err = errors.Join(err, body.Close())
 		}
 		if !errors.Is(err, export.ErrContent) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want %v", name, err, export.ErrContent)
 		}
 	}
+}
+
+// foreign reports whether some file system refuses or changes r in a name.
+func foreign(r rune) bool {
+	return r >= 0x7f || r >= 'A' && r <= 'Z' || strings.ContainsRune(`\:*?"<>|`, r)
 }
 
 func TestPathsAreTheSameOnEveryFileSystem(t *testing.T) {
@@ -99,16 +104,21 @@ func TestPathsAreTheSameOnEveryFileSystem(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
-			name := entry.Name()
-			if len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r >= 0x7f || r >= 'A' && r <= 'Z' || strings.ContainsRune(`\:*?"<>|`, r) }) {
-				if path != folder {
-					t.Errorf("the key %q has a file called %s", key, name)
-				}
+			if path == folder {
+				return err
 			}
-			if other, known := seen[path]; !entry.IsDir() && !known {
+			if name := entry.Name(); len(name) > 255 {
+				t.Errorf("the key %q has a file name of %d bytes, want at most 255: %s", key, len(name), name)
+			} else if strings.ContainsFunc(name, foreign) {
+				t.Errorf("the key %q has a file called %s, want no sign that a file system may refuse or change", key, name)
+			}
+			if entry.IsDir() {
+				return err
+			}
+			if other, known := seen[path]; !known {
 				seen[path] = key
-			} else if !entry.IsDir() && other == key {
-				t.Errorf("the file of %q is another's", key)
+			} else if other == key {
+				t.Errorf("the keys %q and %q share a file, want one each", key, other)
 			}
 			return err
 		})
@@ -134,10 +144,10 @@ func TestNothingIsReadOutsideOfTheFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := b.Stat(t.Context(), "a", "key"); err == nil {
-		t.Error("a link out of the folder was followed")
+		t.Error("a link out of the folder: got no error from Stat, want one")
 	}
 	if err := b.Put(t.Context(), "a", "new", export.ContentOf([]byte("x"), "")); err == nil {
-		t.Error("a link out of the folder was written through")
+		t.Error("a link out of the folder: got no error from Put, want one")
 	}
 }
 
@@ -163,7 +173,7 @@ func TestFailuresLeaveNothingUnfinished(t *testing.T) {
 	c := export.ContentOf([]byte("content"), "")
 	c.Body = iotest.ErrReader(errors.New("broke"))
 	if err := b.Put(t.Context(), "a", "key", c); err == nil {
-		t.Error("content that broke was stored")
+		t.Error("content that broke: got no error from Put, want one")
 	}
 	for range 2 {
 		if err := b.Create(t.Context(), "a", "key", export.ContentOf([]byte("content"), "")); err != nil {
@@ -229,7 +239,7 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(listed) < acknowledged {
-		t.Fatalf("%d blobs of %d", len(listed), acknowledged)
+		t.Fatalf("got %d blobs, want at least the %d acknowledged", len(listed), acknowledged)
 	}
 	for _, blob := range listed { // those that were not acknowledged are whole too
 		body, _, err := b.Get(t.Context(), "a", blob.Key)
@@ -254,5 +264,5 @@ func writeUntilKilled(t *testing.T, folder string) {
 		}
 		fmt.Printf("stored %d\n", i+1)
 	}
-	t.Fatal("was not killed")
+	t.Fatal("wrote 100,000 blobs, want the process killed before")
 }

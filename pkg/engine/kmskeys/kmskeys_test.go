@@ -112,7 +112,7 @@ func TestConformanceOfADeletedKey(t *testing.T) {
 	if key, err := w.Unwrap(t.Context(), "a", wrapped); err != nil {
 		t.Error(err)
 	} else if string(key) != "key" {
-		t.Errorf("after the key came back: %q", key)
+		t.Errorf("after the key came back: got %q, want %q", key, "key")
 	}
 }
 

@@ -2,6 +2,7 @@ package localkeys_test
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -40,18 +41,18 @@ func TestTheKeyIsMadeOnce(t *testing.T) {
 	if key, err := open(t, folder).Unwrap(t.Context(), "a", wrapped); err != nil {
 		t.Error(err)
 	} else if string(key) != "key" {
-		t.Errorf("another process unwraps %q", key)
+		t.Errorf("another process unwraps %q, want %q", key, "key")
 	}
 	info, err := os.Stat(filepath.Join(folder, "master.key"))
 	if err != nil {
 		t.Error(err)
-	} else if info.Mode().Perm() != 0o600 {
-		t.Errorf("the key's file is %v", info)
+	} else if got := info.Mode().Perm(); got != 0o600 {
+		t.Errorf("the key's file has the mode %v, want %v", got, fs.FileMode(0o600))
 	}
 	if files, err := os.ReadDir(folder); err != nil {
 		t.Error(err)
 	} else if len(files) != 1 {
-		t.Errorf("the folder has %v", files)
+		t.Errorf("the folder has %v, want 1 file", files)
 	}
 }
 
@@ -65,7 +66,7 @@ func TestProcessesThatStartAtOnceHaveTheSameKey(t *testing.T) {
 	running.Wait()
 	for _, one := range wrappers {
 		if one == nil {
-			t.Fatal("a key was not opened")
+			t.Fatal("a key was not opened, want all")
 		}
 		wrapped, err := one.Wrap(t.Context(), "a", []byte("key"))
 		if err != nil {
@@ -74,7 +75,7 @@ func TestProcessesThatStartAtOnceHaveTheSameKey(t *testing.T) {
 		if key, err := wrappers[0].Unwrap(t.Context(), "a", wrapped); err != nil {
 			t.Error(err)
 		} else if !bytes.Equal(key, []byte("key")) {
-			t.Errorf("unwrapped %q", key)
+			t.Errorf("unwrapped %q, want %q", key, "key")
 		}
 	}
 }
@@ -87,12 +88,12 @@ func TestABrokenKeyIsNotReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := localkeys.Open(folder); err == nil {
-			t.Errorf("%q was taken for a key", text)
+			t.Errorf("a file with %q: got no error, want one", text)
 		}
 		if left, err := os.ReadFile(path); err != nil {
 			t.Error(err)
 		} else if string(left) != text {
-			t.Errorf("the file holds %q", left)
+			t.Errorf("the file holds %q, want %q as before", left, text)
 		}
 	}
 }

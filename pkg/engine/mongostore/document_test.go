@@ -94,7 +94,7 @@ func TestDocumentHoldsFieldsUnderTheirOwnNames(t *testing.T) {
 		t.Errorf("metadata: got none %v, want <nil>", metadata["none"])
 	}
 	if _, doubled := got["exact"]; doubled {
-		t.Error("text stands beside objects that BSON holds exactly")
+		t.Errorf("got the text %v beside objects that BSON holds exactly, want none", got["exact"])
 	}
 	minimal := newEntry("acme", march, 1)
 	wantBack(t, minimal)
@@ -138,7 +138,7 @@ func TestExactness(t *testing.T) {
 			t.Errorf("got the kept text %.60q, want %.60q", text, test.text)
 		}
 		if _, kept := doc.Lookup("exact", "before_state").StringValueOK(); kept {
-			t.Errorf("%.60s: the text of an exact neighbour is kept as well", test.text)
+			t.Errorf("%.60s: the text of an exact neighbour is kept as well, want none", test.text)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func appendAll(t testing.TB, store *mongostore.Entries, tenant audit.TenantID, e
 		t.Fatal(err)
 	}
 	if len(rejections) > 0 {
-		t.Fatalf("rejections %+v", rejections)
+		t.Fatalf("got rejections %+v, want none", rejections)
 	}
 }
 
@@ -129,7 +129,7 @@ func TestDedicatedTenantsHaveACollectionForEachYear(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !page.More {
-			t.Errorf("%s: the first page says that it is the last", tenant)
+			t.Errorf("%s: the first page says that it is the last, want more", tenant)
 		}
 		if diff := cmp.Diff([]audit.EntryID{entries[2].ID, entries[1].ID}, idsOf(page.Entries)); diff != "" {
 			t.Errorf("%s: the first page (-want +got):\n%s", tenant, diff)
@@ -204,7 +204,7 @@ func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(rejections) != 3 {
-		t.Fatalf("rejections %+v", rejections)
+		t.Fatalf("got rejections %+v, want 3", rejections)
 	}
 	for i, index := range []int{0, 2, 3} {
 		if rejections[i].Index != index {
@@ -219,7 +219,7 @@ func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {
 	}
 	wantStored(t, store, good)
 	if _, err := store.Append(t.Context(), "other", []audit.Entry{good}); err == nil {
-		t.Error("an entry of another tenant was taken")
+		t.Error("an entry of another tenant: got no error, want one")
 	}
 }
 
@@ -235,6 +235,6 @@ func TestWithoutIsolationNothingIsStored(t *testing.T) {
 		t.Errorf("Entry: %v, want audit.ErrNotFound", err)
 	}
 	if n := count(t, uri, name); n != 0 {
-		t.Errorf("%d documents are stored", n)
+		t.Errorf("%d documents are stored, want 0", n)
 	}
 }

@@ -86,7 +86,7 @@ func TestItemsFailAlone(t *testing.T) {
 	if faults, err := mongostore.ItemFaults(t.Context(), nil); err != nil {
 		t.Error(err)
 	} else if len(faults) > 0 {
-		t.Errorf("without an error the faults are %v", faults)
+		t.Errorf("without an error: got faults %v, want none", faults)
 	}
 	// Where the call as a whole is in doubt, no item is decided on.
 	for name, test := range map[string]struct {

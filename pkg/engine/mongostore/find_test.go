@@ -209,7 +209,7 @@ func listsAreWhatTheOracleFinds(t *testing.T, db *mongostore.DB, isolation mongo
 		if err != nil {
 			wantNoIndex(t, err)
 			if mustAnswer(filter.Where, indexes) {
-				t.Fatalf("filter %+v is refused: %v", filter, err)
+				t.Fatalf("filter %+v: got error %v, want none", filter, err)
 			}
 			refused++
 			continue
@@ -322,7 +322,7 @@ func TestListsRefuseWhatIsNoRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(page.Entries) != 1 {
-		t.Fatalf("the deepest filter: %d entries", len(page.Entries))
+		t.Fatalf("the deepest filter: found %d entries, want 1", len(page.Entries))
 	}
 }
 

@@ -157,7 +157,7 @@ func appendMakesPartitionsOnce(t *testing.T, uri string, indexes mongostore.Inde
 			if appended, err := db.Entries(isolation).Append(t.Context(), tenant, entries); err != nil {
 				t.Error(err)
 			} else if len(appended.Rejections) > 0 {
-				t.Errorf("rejections %+v", appended.Rejections)
+				t.Errorf("got rejections %+v, want none", appended.Rejections)
 			}
 		}
 	}
@@ -196,7 +196,7 @@ func exercise(t *testing.T, db *mongostore.DB) {
 		t.Helper()
 		// With lean indexes, some lists have no index.
 		if err != nil && !errors.Is(err, audit.ErrNotFound) && !errors.Is(err, mongostore.ErrNoIndex) {
-			t.Fatalf("%s: %v", what, err)
+			t.Fatalf("%s: got error %v, want none, %v or %v", what, err, audit.ErrNotFound, mongostore.ErrNoIndex)
 		}
 	}
 	entry := newEntry("acme", march, 1)
@@ -363,13 +363,13 @@ func TestEveryQueryNamesItsIndex(t *testing.T) {
 	for _, command := range sent.named("find") {
 		hint := hintOf(command)
 		if hint == "" {
-			t.Errorf("a query names no index: %s", command)
+			t.Errorf("a query names no index, want one: %s", command)
 		}
 		used[hint]++
 	}
 	for _, index := range queriedIndexes {
 		if used[index] == 0 {
-			t.Errorf("no query names the index %s", index)
+			t.Errorf("no query names the index %s, want one", index)
 		}
 	}
 	for _, command := range sent.named("delete", "update") {
@@ -380,13 +380,13 @@ func TestEveryQueryNamesItsIndex(t *testing.T) {
 		}
 		for _, write := range writes {
 			if write.Document().Lookup("q", "_id").IsZero() {
-				t.Errorf("a write does not go by _id: %s", write)
+				t.Errorf("a write does not go by _id, want it to: %s", write)
 			}
 		}
 	}
 	for _, command := range sent.named("findAndModify") {
 		if command.Lookup("query", "_id").IsZero() {
-			t.Errorf("a write does not go by _id: %s", command)
+			t.Errorf("a write does not go by _id, want it to: %s", command)
 		}
 	}
 	for _, command := range sent.named("aggregate") { // counts the entries of a tenant by their keys
@@ -396,12 +396,12 @@ func TestEveryQueryNamesItsIndex(t *testing.T) {
 		match := command.Lookup("pipeline", "0", "$match").Document()
 		for _, field := range []string{"tenant_id", "_id"} {
 			if match.Lookup(field).IsZero() {
-				t.Errorf("a count does not restrict %s: %s", field, command)
+				t.Errorf("a count does not restrict %s, want it to: %s", field, command)
 			}
 		}
 	}
 	if others := sent.named("count"); len(others) > 0 {
-		t.Errorf("there are commands without a check here: %v", others)
+		t.Errorf("got commands without a check here, want none: %v", others)
 	}
 }
 
@@ -437,7 +437,7 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 	}
 	for _, index := range queriedIndexes {
 		if !proven[index] {
-			t.Errorf("no query proves the index %s", index)
+			t.Errorf("no query proves the index %s, want one", index)
 		}
 	}
 }
@@ -504,7 +504,7 @@ func TestCommandsAskForAMajorityAndNoRetry(t *testing.T) {
 	}
 	for _, command := range reads {
 		if level, _ := command.Lookup("readConcern", "level").StringValueOK(); level != "majority" {
-			t.Errorf("a read may see what a majority does not have: %s", command)
+			t.Errorf("a read has the read concern %q, want %q: %s", level, "majority", command)
 		}
 	}
 }

@@ -69,7 +69,7 @@ func TestKeysAreInTheOrderOfLists(t *testing.T) {
 		}
 		other := mongostore.KeyOfEntry("acme2", a.ID)
 		if bytes.Equal(keyA[:16], other[:16]) {
-			t.Fatal("two tenants have the same prefix")
+			t.Fatalf("two tenants have the same prefix %x, want one each", keyA[:16])
 		}
 	})
 }
@@ -90,7 +90,7 @@ func TestKeyRangesAreTimeRanges(t *testing.T) {
 			t.Fatalf("%v in [%v, %v): %v, want %v", e.Timestamp, from, to, got, want)
 		}
 		if inRange(t, mongostore.KeyOfEntry("acme2", e.ID), condition) {
-			t.Fatal("the range has an entry of another tenant")
+			t.Fatal("the range has an entry of another tenant, want none")
 		}
 	})
 }
@@ -192,11 +192,11 @@ func TestNoCommandListsCollectionsAndEachNamesTheTenant(t *testing.T) {
 				query = command.Lookup("deletes", "0", "q", "tenant_id")
 			}
 			if query.IsZero() && !bytes.Equal(command.Lookup("filter").Value, []byte{5, 0, 0, 0, 0}) {
-				t.Errorf("a command does not name the tenant: %s", command)
+				t.Errorf("a command does not name the tenant, want it to: %s", command)
 			}
 		}
 		if checked < 20 {
-			t.Errorf("%d commands were checked: the test proves little", checked)
+			t.Errorf("checked %d commands, want at least 20 for the test to prove something", checked)
 		}
 	}
 }
@@ -258,7 +258,7 @@ func TestPreparePartitionsWorksAheadAndIsIdempotent(t *testing.T) {
 			t.Fatal(err)
 		}
 		if more {
-			t.Error("PreparePartitions says that more remain")
+			t.Error("PreparePartitions says that more remain, want none")
 		}
 		if diff := cmp.Diff(want, collections(t, uri, name, "logs_")); diff != "" {
 			t.Errorf("collections (-want +got):\n%s", diff)
@@ -315,7 +315,7 @@ func TestOpenRefusesUnknownSettings(t *testing.T) {
 		"indexes": mongostore.WithIndexes("some"), "read preference": mongostore.WithReadPreference("anywhere"),
 	} {
 		if _, err := mongostore.Open("mongodb://127.0.0.1", "ocelot", option); err == nil {
-			t.Errorf("unknown %s are accepted", what)
+			t.Errorf("unknown %s: got no error, want one", what)
 		}
 	}
 }

@@ -124,8 +124,8 @@ func TestWorkersOfManyProcessesMakeOneOrder(t *testing.T) {
 	}
 	var got []audit.EntryID
 	for i, segment := range segments {
-		if segment.Number != head+1+int64(i) {
-			t.Fatalf("segment %d after %d has the number %d", i+1, head, segment.Number)
+		if want := head + 1 + int64(i); segment.Number != want {
+			t.Fatalf("segment %d after %d has the number %d, want %d", i+1, head, segment.Number, want)
 		}
 		got = append(got, segment.IDs...)
 	}
@@ -265,7 +265,7 @@ func TestSlowerOpenJoinsTheFaster(t *testing.T) {
 			if listening, err := r.second.HasSubscribers(t.Context(), "acme"); err != nil {
 				t.Fatal(err)
 			} else if !listening {
-				t.Fatalf("HasSubscribers = %v: the slower Open took time from the faster", listening)
+				t.Fatalf("HasSubscribers = %v, want true: the slower Open took time from the faster", listening)
 			}
 		})
 	}
@@ -299,7 +299,7 @@ func TestReleaseBeforeItIsAskedIsNotMissed(t *testing.T) {
 		if released, err := holder.Release(t.Context(), "c", "a"); err != nil {
 			t.Error(err)
 		} else if !released {
-			t.Errorf("Release = %v", released)
+			t.Errorf("Release = %v, want true", released)
 		}
 	})).Connections()
 	if err := holder.Create(t.Context(), stream.Connection{ID: "c", Tenant: "acme", ExpiresAt: until}); err != nil {
@@ -308,17 +308,17 @@ func TestReleaseBeforeItIsAskedIsNotMissed(t *testing.T) {
 	if _, acquired, err := holder.Acquire(t.Context(), "c", "a", until); err != nil {
 		t.Fatal(err)
 	} else if !acquired {
-		t.Fatalf("Acquire = %v", acquired)
+		t.Fatalf("Acquire = %v, want true", acquired)
 	}
 	if _, acquired, err := late.Acquire(t.Context(), "c", "b", until); err != nil {
 		t.Fatal(err)
 	} else if !acquired {
-		t.Fatalf("Acquire of a lease that was released meanwhile = %v", acquired)
+		t.Fatalf("Acquire of a lease that was released meanwhile = %v, want true", acquired)
 	}
 	if released, err := late.Release(t.Context(), "c", "b"); err != nil {
 		t.Fatal(err)
 	} else if !released {
-		t.Fatalf("Release = %v: it was its own asking", released)
+		t.Fatalf("Release = %v, want true: it was its own asking", released)
 	}
 }
 
@@ -343,7 +343,7 @@ func TestAnyOneFaultChangesNothing(t *testing.T) {
 			script.calls(t, open(t, uri, name), "sound")
 			total := int(writes.Load())
 			if total < 8 {
-				t.Fatalf("there were only %d writes: the test proves little", total)
+				t.Fatalf("got %d writes, want at least 8 for the test to prove something", total)
 			}
 			for nth := 1; nth <= total; nth++ {
 				for harm, fault := range faults {
@@ -352,7 +352,7 @@ func TestAnyOneFaultChangesNothing(t *testing.T) {
 						uri, writes := faulty(t, engine, script.writes, nth, fault)
 						script.calls(t, open(t, uri, name), fmt.Sprintf("%s-%d", strings.ToLower(harm), nth))
 						if n := int(writes.Load()); n < nth {
-							t.Fatalf("there were only %d writes", n)
+							t.Fatalf("got %d writes, want at least %d", n, nth)
 						}
 					})
 				}

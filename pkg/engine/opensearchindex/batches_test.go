@@ -29,7 +29,7 @@ func wantPut(t *testing.T, results []search.PutResult) {
 			t.Errorf("batch %d: %v", i, result.Err)
 		}
 		if len(result.Rejections) > 0 {
-			t.Errorf("batch %d has rejections: %+v", i, result.Rejections)
+			t.Errorf("batch %d has rejections %+v, want none", i, result.Rejections)
 		}
 	}
 }

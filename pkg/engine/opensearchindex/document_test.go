@@ -28,6 +28,15 @@ func find(t *testing.T, x *opensearchindex.Index, where audit.Expr) []audit.Entr
 	return page.Entries
 }
 
+func wantOnly(t *testing.T, what string, found []audit.Entry, want audit.Entry) {
+	t.Helper()
+	if len(found) != 1 {
+		t.Errorf("%s: found %d entries, want only %s", what, len(found), want.ID)
+	} else if got := found[0].ID; got != want.ID {
+		t.Errorf("%s: found entry %s, want %s", what, got, want.ID)
+	}
+}
+
 func TestManyKeysDoNotGrowTheMapping(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	prefix := newPrefix(t, url)
@@ -50,9 +59,7 @@ func TestManyKeysDoNotGrowTheMapping(t *testing.T) {
 	}
 	for _, key := range []int{0, 4321, keys - 1} {
 		where := audit.Equals{Field: audit.MetadataField(fmt.Sprintf("key%d.n", key)), Values: []string{fmt.Sprint(key % perEntry)}}
-		if found := find(t, x, where); len(found) != 1 || found[0].ID != entries[key/perEntry].ID {
-			t.Errorf("key%d finds %d entries, want only entry %d", key, len(found), key/perEntry)
-		}
+		wantOnly(t, fmt.Sprintf("key%d", key), find(t, x, where), entries[key/perEntry])
 	}
 }
 
@@ -86,8 +93,9 @@ func TestNoFormIsRefused(t *testing.T) {
 		t.Fatalf("found %d entries, want %d", len(found), len(entries))
 	}
 	for i := range entries {
-		if string(entryjson.AppendStored(nil, &found[i])) != string(entryjson.AppendStored(nil, &entries[i])) {
-			t.Fatalf("entry %d is not returned byte for byte", i)
+		got, want := string(entryjson.AppendStored(nil, &found[i])), string(entryjson.AppendStored(nil, &entries[i]))
+		if got != want {
+			t.Fatalf("entry %d is returned as %.200q, want %.200q", i, got, want)
 		}
 	}
 	for i, where := range []audit.Expr{
@@ -100,9 +108,7 @@ func TestNoFormIsRefused(t *testing.T) {
 		if where == nil {
 			continue
 		}
-		if found := find(t, x, where); len(found) != 1 || found[0].ID != entries[i].ID {
-			t.Errorf("the condition finds %d entries, want only entry %d", len(found), i)
-		}
+		wantOnly(t, fmt.Sprintf("the condition on entry %d", i), find(t, x, where), entries[i])
 	}
 	for field, want := range map[audit.Field]string{"metadata.leaf": long, audit.FieldChanged: long} {
 		stats, err := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{field}, Top: 10})
@@ -110,7 +116,7 @@ func TestNoFormIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !slices.ContainsFunc(stats.Groups, func(g audit.Group) bool { return g.Values[0] == want }) {
-			t.Errorf("no group of %s has the full long value", field)
+			t.Errorf("got groups %.200v of %s, want one with the full long value", stats.Groups, field)
 		}
 	}
 }
@@ -140,9 +146,8 @@ func TestTokensAreUnambiguous(t *testing.T) {
 	put(t, x, acme, entries...)
 	for i, leaf := range leaves {
 		field := audit.MetadataField(leaf.path)
-		if found := find(t, x, audit.Equals{Field: field, Values: []string{leaf.value}}); len(found) != 1 || found[0].ID != entries[i].ID {
-			t.Errorf("%.80q = %.80q finds %d entries, want only entry %d", leaf.path, leaf.value, len(found), i)
-		}
+		found := find(t, x, audit.Equals{Field: field, Values: []string{leaf.value}})
+		wantOnly(t, fmt.Sprintf("%.80q = %.80q", leaf.path, leaf.value), found, entries[i])
 		want := map[string]int64{"": int64(len(leaves))}
 		for _, other := range leaves {
 			if other.path == leaf.path && other.value != "" {
@@ -182,9 +187,9 @@ func TestRefusedDocumentIsRejectedAlone(t *testing.T) {
 		t.Fatalf("rejections differ (-want +got):\n%s", diff)
 	}
 	if reason := rejections[0].Reason; reason == "" {
-		t.Error("the rejection has no reason")
+		t.Error("the rejection has no reason, want one")
 	} else if strings.Contains(reason, "secret") {
-		t.Errorf("the reason has content of the entry: %q", reason)
+		t.Errorf("got reason %q, want it without content of the entry", reason)
 	}
 	if n := total(t, x, acme); n != 99 {
 		t.Errorf("the index has %d entries, want 99", n)

@@ -180,7 +180,7 @@ func mustPut(t *testing.T, x *opensearchindex.Index, entries []audit.Entry) bool
 		t.Error(err)
 	}
 	if len(rejections) > 0 {
-		t.Errorf("Put rejected %+v", rejections)
+		t.Errorf("Put rejected %+v, want none", rejections)
 	}
 	return err == nil && len(rejections) == 0
 }
@@ -231,7 +231,7 @@ func TestShortBulkAnswerIsAnError(t *testing.T) {
 	defer server.Close()
 	x := open(t, server.URL, "test")
 	if _, err := search.PutEntries(t.Context(), x, acme, newEntries(acme, 2)); err == nil {
-		t.Fatal("Put returned nil for an entry that OpenSearch did not acknowledge")
+		t.Fatal("Put of an entry that OpenSearch did not acknowledge: got no error, want one")
 	}
 }
 
@@ -278,7 +278,7 @@ func TestClosedMonth(t *testing.T) {
 		t.Error(err)
 	}
 	if !contained {
-		t.Error("the entry of the open month is not indexed")
+		t.Error("the entry of the open month is not indexed, want it to be")
 	}
 	engineRequest(t, http.MethodPost, closed+"/_open?wait_for_active_shards=1", nil, nil)
 	if n := total(t, x, acme); n != 2 {
@@ -408,7 +408,7 @@ func TestKilledEngineKeepsWhatWasAcknowledged(t *testing.T) {
 		found := allIDs(t, x)
 		for id := range before {
 			if !found[id] {
-				t.Fatalf("%s was acknowledged before the kill and is lost", id)
+				t.Fatalf("%s was acknowledged before the kill and is lost, want it stored", id)
 			}
 		}
 	}

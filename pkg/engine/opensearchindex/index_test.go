@@ -105,7 +105,7 @@ func engineRequest(t *testing.T, method, url string, body, answer any) {
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode > 299 {
 		reason, _ := io.ReadAll(response.Body)
-		t.Fatalf("%s %s: %s: %s", method, url, response.Status, reason)
+		t.Fatalf("%s %s: got %s, want success: %s", method, url, response.Status, reason)
 	}
 	if answer != nil {
 		if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
@@ -142,7 +142,7 @@ func put(t *testing.T, x *opensearchindex.Index, tenant audit.TenantID, entries 
 		t.Fatal(err)
 	}
 	if len(rejections) > 0 {
-		t.Fatalf("Put rejected %+v", rejections)
+		t.Fatalf("Put rejected %+v, want none", rejections)
 	}
 }
 

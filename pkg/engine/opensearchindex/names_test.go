@@ -188,7 +188,7 @@ func TestOldEntries(t *testing.T) {
 			t.Error(err)
 		}
 		if !contained {
-			t.Errorf("the entry of %v is not indexed", e.Timestamp)
+			t.Errorf("the entry of %v is not indexed, want it to be", e.Timestamp)
 		}
 	}
 	if n := purge(t, x, acme); n != 406 {
@@ -223,9 +223,9 @@ func TestOpenRefuses(t *testing.T) {
 	} {
 		_, err := opensearchindex.Open(config)
 		if err == nil {
-			t.Errorf("%s: Open returned no error", name)
+			t.Errorf("%s: got no error from Open, want one", name)
 		} else if strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: the error has the password: %v", name, err)
+			t.Errorf("%s: got error %v, want it without the password", name, err)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func TestWriteIsRetriedAfterTimeouts(t *testing.T) {
 		t.Error(err)
 	}
 	if len(rejections) > 0 {
-		t.Errorf("Put rejected %+v", rejections)
+		t.Errorf("Put rejected %+v, want none", rejections)
 	}
 	if n := requests.Load(); n < 3 {
 		t.Errorf("sent %d requests, want at least 3", n)
@@ -139,7 +139,7 @@ func TestReadSideWithoutOpenSearch(t *testing.T) {
 				t.Error(err)
 			}
 			if !list.Degraded {
-				t.Error("the list is not marked as degraded")
+				t.Error("the list is not marked as degraded, want it to be")
 			}
 			if len(list.Entries) != 1 {
 				t.Errorf("the list has %d entries, want 1", len(list.Entries))
@@ -214,11 +214,11 @@ func TestClusterErrorsAreOutages(t *testing.T) {
 	}
 	const clauses = `{"error":{"type":"search_phase_execution_exception","root_cause":[{"type":"too_many_clauses"}]},"status":400}`
 	if err := errorsOf(t, 400, clauses)["Find"]; err == nil || !strings.Contains(err.Error(), "fewer conditions") {
-		t.Errorf("a query that is too complex: %v", err)
+		t.Errorf("a query that is too complex: got error %v, want one with %q", err, "fewer conditions")
 	}
 	const buckets = `{"error":{"type":"search_phase_execution_exception","caused_by":{"type":"too_many_buckets_exception"}},"status":503}`
 	if err := errorsOf(t, 503, buckets)["Stats"]; err == nil || !strings.Contains(err.Error(), "narrow the filter") {
-		t.Errorf("too many groups: %v", err)
+		t.Errorf("too many groups: got error %v, want one with %q", err, "narrow the filter")
 	}
 }
 
@@ -229,6 +229,6 @@ func timeoutOf(t *testing.T, function string) time.Duration {
 			return f.Timeout
 		}
 	}
-	t.Fatalf("no function %s", function)
+	t.Fatalf("the manifest has no function %s, want one", function)
 	return 0
 }

@@ -63,7 +63,7 @@ func TestAPoolNeverAnswersForAnotherTenant(t *testing.T) {
 		}
 		for _, e := range page.Entries {
 			if e.UserID != string(other) {
-				t.Errorf("%s: found an entry of %s", name, e.UserID)
+				t.Errorf("%s: found an entry of %s, want only those of %s", name, e.UserID, other)
 			}
 		}
 		stats, err := x.Stats(t.Context(), other, audit.Filter{Where: where}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldUserID}, Top: 10, Distinct: true})
@@ -172,7 +172,7 @@ func TestAPromotionAcrossTheEndOfAMonth(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !found {
-			t.Errorf("the entry of %v received at %v is not found by its id", e.Timestamp, e.ReceivedAt)
+			t.Errorf("the entry of %v received at %v is not found by its id, want it found", e.Timestamp, e.ReceivedAt)
 		}
 	}
 	if n := purge(t, x, acme); n != len(entries) {

@@ -72,7 +72,7 @@ func TestPagesOverManyMonths(t *testing.T) {
 				slices.Reverse(found)
 			}
 			if !slices.EqualFunc(found, entries, func(id audit.EntryID, e audit.Entry) bool { return id == e.ID }) {
-				t.Errorf("order %v, backwards %v: the %d entries found differ from the %d sorted by time and id", order, backwards, len(found), len(entries))
+				t.Errorf("order %v, backwards %v: the %d entries found differ from the %d sorted by time and id, want the same", order, backwards, len(found), len(entries))
 			}
 		}
 	}
@@ -126,7 +126,7 @@ func TestGroupsAreExactBeyondTheLimits(t *testing.T) {
 		}
 	}
 	if refusals == 0 {
-		t.Error("no groups were refused: the test did not reach the limits")
+		t.Error("got no refusal of groups, want some: the test did not reach the limits")
 	}
 }
 

@@ -97,7 +97,7 @@ func removeBucket(t *testing.T, client *s3.Client, bucket string) {
 	if err != nil {
 		t.Error(err)
 	} else if len(uploads.Uploads) > 0 {
-		t.Errorf("%d uploads are left unfinished", len(uploads.Uploads))
+		t.Errorf("%d uploads are left unfinished, want 0", len(uploads.Uploads))
 	}
 	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket})
 	for pages.HasMorePages() {
@@ -116,7 +116,7 @@ func removeBucket(t *testing.T, client *s3.Client, bucket string) {
 		if err != nil {
 			t.Fatal(err)
 		} else if len(deleted.Errors) > 0 {
-			t.Fatal(err, deleted.Errors)
+			t.Fatalf("got errors %v from the deletion, want none", deleted.Errors)
 		}
 	}
 	if _, err := client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &bucket}); err != nil {

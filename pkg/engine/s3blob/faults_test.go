@@ -113,8 +113,8 @@ func TestConformanceWhenAnswersAreLost(t *testing.T) {
 				if name == "small" && verb != "PUT" {
 					continue // sent at once
 				}
-				if seen.Load() <= lost {
-					t.Errorf("%s: no answer was lost", key)
+				if got := seen.Load(); got <= lost {
+					t.Errorf("%s: got %d requests, want more than the %d whose answer is lost", key, got, lost)
 				}
 				h.first(lost, match, enginetest.LoseAnswer())
 				if err := h.Put(t.Context(), "a", key, export.ContentOf(append(content, '+'), "")); err != nil {
@@ -123,7 +123,7 @@ func TestConformanceWhenAnswersAreLost(t *testing.T) {
 				want(t, h.direct, key, append(content, '+'))
 				h.first(lost, match, enginetest.LoseAnswer())
 				if err := h.Create(t.Context(), "a", key, export.ContentOf(content, "")); !errors.Is(err, audit.ErrConflict) {
-					t.Fatalf("create over other content, %s: %v", key, err)
+					t.Fatalf("create over other content, %s: got error %v, want %v", key, err, audit.ErrConflict)
 				}
 				want(t, h.direct, key, append(content, '+'))
 			}
@@ -142,10 +142,10 @@ func TestConformanceWhenTheUploadIsGone(t *testing.T) {
 	h.first(1, completion, gone)
 	var later *audit.UnavailableError
 	if err := h.Put(t.Context(), "a", "lost", content); !errors.As(err, &later) {
-		t.Errorf("an upload that is gone: %v", err)
+		t.Errorf("an upload that is gone: got error %v, want a %T", err, later)
 	}
 	if _, err := h.direct.Stat(t.Context(), "a", "lost"); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("got %v", err)
+		t.Errorf("after an upload that is gone: got error %v, want %v", err, audit.ErrNotFound)
 	}
 	h.first(1, completion, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
 		engine.ServeHTTP(httptest.NewRecorder(), r)
@@ -168,7 +168,7 @@ func dropStarted(t *testing.T, h harmed) {
 	}
 	for _, upload := range left.Uploads {
 		if !strings.Contains(*upload.Key, "/start/") {
-			t.Errorf("an upload of %s is left", *upload.Key)
+			t.Errorf("an upload of %s is left, want none", *upload.Key)
 		}
 		_, err := h.client.AbortMultipartUpload(t.Context(), &s3.AbortMultipartUploadInput{Bucket: &h.bucket, Key: upload.Key, UploadId: upload.UploadId})
 		if err != nil {
@@ -217,7 +217,7 @@ func wantUnavailable(t *testing.T, b *s3blob.Blobs) {
 			err := call(t.Context())
 			var later *audit.UnavailableError
 			if !errors.As(err, &later) {
-				t.Errorf("%s: %v", verb, err)
+				t.Errorf("%s: got error %v, want a %T", verb, err, later)
 			}
 		})
 	}
@@ -232,11 +232,11 @@ func TestConformanceWhenTimeIsShort(t *testing.T) {
 	started := time.Now()
 	for ctx.Err() == nil { // one call may give up before
 		if err := h.Put(ctx, "a", "key", export.ContentOf([]byte("x"), "")); ctx.Err() != nil && !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
+			t.Errorf("got error %v, want %v", err, context.DeadlineExceeded)
 		}
 	}
-	if took := time.Since(started); took > 2*time.Second {
-		t.Errorf("took %v", took)
+	if took, most := time.Since(started), 2*time.Second; took > most {
+		t.Errorf("took %v, want at most %v", took, most)
 	}
 }
 
@@ -248,18 +248,18 @@ func TestConformanceWhenBytesChangeOnTheWay(t *testing.T) {
 		}
 		h.first(1, method(http.MethodPut), changeRequest)
 		if err := h.Put(t.Context(), "a", name, export.ContentOf(append([]byte("+"), content...), "")); err == nil {
-			t.Errorf("%s: changed content was stored", name)
+			t.Errorf("%s: changed content: got no error from Put, want one", name)
 		}
 		want(t, h.direct, name, content)
 		h.first(1, method(http.MethodGet), changeAnswer)
 		if _, err := read(t.Context(), h.Blobs, name); !errors.Is(err, export.ErrContent) {
-			t.Errorf("%s: changed content was read, %v", name, err)
+			t.Errorf("%s: changed content: got error %v, want %v", name, err, export.ErrContent)
 		}
 		h.first(1, method(http.MethodGet), cutAnswer)
 		_, err := read(t.Context(), h.Blobs, name)
 		var later *audit.UnavailableError
 		if !errors.As(err, &later) {
-			t.Errorf("%s: a cut content is %v", name, err)
+			t.Errorf("%s: cut content: got error %v, want a %T", name, err, later)
 		}
 		h.proxy.Inject(nil)
 	}
@@ -312,7 +312,7 @@ func TestConformanceWhenPartsFail(t *testing.T) {
 	second := func(r *http.Request) bool { return r.URL.Query().Get("partNumber") == "2" }
 	h.first(1<<40, second, enginetest.Answer(http.StatusForbidden, `<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>`))
 	if err := h.Put(t.Context(), "a", "key", export.ContentOf(content, "")); err == nil {
-		t.Error("content without its second part was stored")
+		t.Error("content without its second part: got no error from Put, want one")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	h.proxy.Inject(func(r *http.Request) enginetest.HTTPFault {
@@ -322,10 +322,10 @@ func TestConformanceWhenPartsFail(t *testing.T) {
 		return nil
 	})
 	if err := h.Put(ctx, "a", "key", export.ContentOf(content, "")); !errors.Is(err, context.Canceled) {
-		t.Errorf("a cancelled upload: %v", err)
+		t.Errorf("a cancelled upload: got error %v, want %v", err, context.Canceled)
 	}
 	if _, err := h.direct.Stat(t.Context(), "a", "key"); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("got %v", err)
+		t.Errorf("after a cancelled upload: got error %v, want %v", err, audit.ErrNotFound)
 	} // newBucket looks for parts that are left
 }
 
@@ -388,8 +388,14 @@ func TestConformanceOfRefusals(t *testing.T) {
 		_, listErr := b.List(t.Context(), "a", "", "", 10)
 		for verb, err := range map[string]error{"get": getErr, "list": listErr, "put": b.Put(t.Context(), "a", "key", export.ContentOf(nil, "")), "delete": b.Delete(t.Context(), "a", "key"), "ping": b.Ping(t.Context())} {
 			var later *audit.UnavailableError
-			if err == nil || errors.Is(err, audit.ErrNotFound) || errors.As(err, &later) {
-				t.Errorf("%s with %s: got error %v, want one that is neither %v nor of type %T", verb, name, err, audit.ErrNotFound, later)
+			if err == nil {
+				t.Errorf("%s with %s: got no error, want one", verb, name)
+			}
+			if errors.Is(err, audit.ErrNotFound) {
+				t.Errorf("%s with %s: got error %v, want one other than %v", verb, name, err, audit.ErrNotFound)
+			}
+			if errors.As(err, &later) {
+				t.Errorf("%s with %s: got error %v, want one that is no %T", verb, name, err, later)
 			}
 		}
 	}
@@ -412,11 +418,11 @@ func TestConformanceOfForeignObjects(t *testing.T) {
 		_, getErr := read(t.Context(), b, key)
 		for verb, err := range map[string]error{"stat": statErr, "get": getErr} {
 			if !errors.Is(err, export.ErrContent) {
-				t.Errorf("%s of an object with metadata %v: %v", verb, metadata, err)
+				t.Errorf("%s of an object with metadata %v: got error %v, want %v", verb, metadata, err, export.ErrContent)
 			}
 		}
 		if err := b.Create(t.Context(), "a", key, export.ContentOf([]byte("x"), "")); !errors.Is(err, audit.ErrConflict) {
-			t.Errorf("create over an object with metadata %v: %v", metadata, err)
+			t.Errorf("create over an object with metadata %v: got error %v, want %v", metadata, err, audit.ErrConflict)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func TestAddressOfEachPartition(t *testing.T) {
 func TestAnUnknownPartitionIsAnError(t *testing.T) {
 	_, err := New(aws.Config{}, time.Now).address(t.Context(), arn.ARN{Partition: "aws-moon"}, "r-1")
 	if err == nil {
-		t.Fatal("got no error")
+		t.Fatal("got no error, want one")
 	}
 	for _, want := range []string{"aws-moon", "AWS_ENDPOINT_URL_SECRETS_MANAGER"} {
 		if !strings.Contains(err.Error(), want) {

@@ -134,7 +134,7 @@ func TestThoseWhoAskAtOnceShareOneCall(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // in which another call would come, if there were one
 	defer cancel()
 	if _, err := r.Resolve(ctx, someARN); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("who cannot wait gets %v", err)
+		t.Errorf("who cannot wait: got error %v, want %v", err, context.DeadlineExceeded)
 	}
 	close(answer)
 	running.Wait()
@@ -214,10 +214,10 @@ func TestConformance(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	if _, err := r.Resolve(t.Context(), arn); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("a deleted secret: %v", err)
+		t.Errorf("a deleted secret: got error %v, want %v", err, audit.ErrNotFound)
 	}
 	if _, err := r.Resolve(t.Context(), arn+"x"); !errors.Is(err, audit.ErrNotFound) {
-		t.Errorf("an absent secret: %v", err)
+		t.Errorf("an absent secret: got error %v, want %v", err, audit.ErrNotFound)
 	}
 }
 

@@ -61,7 +61,7 @@ func runUntilKilled(t *testing.T, path string, n int, reported map[string]bool) 
 		}
 	}
 	if err := child.Wait(); err == nil {
-		t.Fatalf("the child ended by itself after %d reports", len(reported))
+		t.Fatalf("the child ended by itself after %d reports, want it killed", len(reported))
 	}
 }
 
@@ -106,8 +106,8 @@ func checkAfterCrash(t *testing.T, path string, later time.Duration, reported ma
 				t.Errorf("lost: %s: %v", line, err)
 			}
 		case "deleted":
-			if found["sent "+name] > 0 {
-				t.Errorf("came back: %s", line)
+			if n := found["sent "+name]; n > 0 {
+				t.Errorf("came back: found %d times, want 0: %s", n, line)
 			}
 		case "sent":
 			if found[line] != 1 && !reported["deleted "+name] && !reported["received "+name] {
@@ -126,7 +126,7 @@ func checkAfterCrash(t *testing.T, path string, later time.Duration, reported ma
 	}
 	for _, kind := range []string{"stored", "indexed", "sent", "deleted"} {
 		if kinds[kind] == 0 {
-			t.Errorf("nothing was %s before the kill: the test checks nothing", kind)
+			t.Errorf("got 0 things %s before the kill, want some: the test checks nothing", kind)
 		}
 	}
 }

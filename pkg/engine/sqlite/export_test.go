@@ -23,3 +23,9 @@ func (db *DB) Snapshot(ctx context.Context, d time.Duration) (tables int64, err 
 	})
 	return tables, err
 }
+
+// The limits of the write-ahead log, for the tests of package sqlite_test.
+const (
+	MaxLogBytes    = maxLogBytes
+	UrgentLogBytes = urgentLogBytes
+)

@@ -100,17 +100,17 @@ func countInFiles(t *testing.T, path, text string) map[string]int {
 	return counts
 }
 
-// wantErased wants that the text soon stands nowhere in the files.
-func wantErased(t *testing.T, path, text string) {
+// wantErased wants that the marker soon stands nowhere in the files.
+func wantErased(t *testing.T, path string) {
 	t.Helper()
 	var found map[string]int
 	for range 100 { // the writer erases the log a moment later
-		if found = countInFiles(t, path, text); len(found) == 0 {
+		if found = countInFiles(t, path, marker); len(found) == 0 {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Errorf("%q stands in the files after the purge, so often: %v, want none", text, found)
+	t.Errorf("%q stands in the files after the purge, so often: %v, want none", marker, found)
 }
 
 func TestWhatIsPurgedCannotBeReadFromTheFile(t *testing.T) {
@@ -119,10 +119,10 @@ func TestWhatIsPurgedCannotBeReadFromTheFile(t *testing.T) {
 	fillMarked(t, db, "acme", marker)
 	fillMarked(t, db, "other", "kept")
 	if found := countInFiles(t, path, marker); len(found) == 0 {
-		t.Fatal("the marker is not in the files before the purge")
+		t.Fatal("the marker is not in the files before the purge, want it there")
 	}
 	purgeAll(t, db, "acme")
-	wantErased(t, path, marker)
+	wantErased(t, path)
 	page, err := db.Index().Find(t.Context(), "other", audit.Filter{Where: audit.Text{Words: []string{"kept7word9"}}}, audit.PageRequest{Limit: 10})
 	if err != nil {
 		t.Fatal(err)

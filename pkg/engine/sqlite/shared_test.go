@@ -182,7 +182,7 @@ func TestSharedReceiveWakesUpForMessagesOfOtherProcesses(t *testing.T) {
 	sent := time.Now()
 	at, ok := <-received
 	if !ok {
-		t.Fatal("the message was not received")
+		t.Fatal("the message was not received, want it once")
 	}
 	if delay := at.Sub(sent); delay > 5*time.Second {
 		t.Fatalf("received %s after sending, want at most 5s", delay)

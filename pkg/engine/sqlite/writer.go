@@ -180,10 +180,10 @@ const (
 	// eraseLogDelay lets the removals that follow each other be erased together.
 	eraseLogDelay = 500 * time.Millisecond
 	// eraseLogWait bounds the wait of the first attempt for readers. Writers wait as
-	// long. The wait doubles with each attempt, up to the writer's busy time. A read that
-	// begins while an attempt waits for others does not delay it. Only the longest read
-	// must therefore be shorter.
+	// long. The wait doubles with each attempt, up to the writer's busy time.
 	eraseLogWait = 50 * time.Millisecond
+	// checkpointWait is how long one checkpoint waits for readers. See truncateLog.
+	checkpointWait = 100 * time.Millisecond
 )
 
 // eraseLogSoon makes the writer erase the log. The log has copies of the pages from which
@@ -227,16 +227,27 @@ func (w *writer) limitLog() {
 
 // truncateLog copies the log into the file and truncates it. It reports whether it has
 // done so. It waits for current readers, for the given time at most.
+//
+// It makes several short attempts. A checkpoint waits for the lock of each old reader, and a
+// new reader can take the same lock over, for which the checkpoint waits in vain. The next
+// attempt sees that the new reader needs only the end of the log. No write comes between two
+// attempts, so once the log is copied, new readers no longer need it.
 func (w *writer) truncateLog(wait time.Duration) (truncated bool) {
-	if err := w.setBusyTimeout(wait); err != nil {
+	if err := w.setBusyTimeout(min(wait, checkpointWait)); err != nil {
 		return false
 	}
-	busy := int64(1)
-	err := w.conn.row(context.Background(), `PRAGMA wal_checkpoint(TRUNCATE)`, nil, []any{&busy, new(int64), new(int64)})
+	for end := time.Now().Add(wait); ; {
+		busy := int64(1)
+		err := w.conn.row(context.Background(), `PRAGMA wal_checkpoint(TRUNCATE)`, nil, []any{&busy, new(int64), new(int64)})
+		truncated = err == nil && busy == 0
+		if truncated || err != nil || !time.Now().Before(end) {
+			break
+		}
+	}
 	if resetErr := w.setBusyTimeout(w.busy); resetErr != nil {
 		_ = w.conn.close() // the next statement connects with the usual timeout
 	}
-	return err == nil && busy == 0
+	return truncated
 }
 
 func (w *writer) setBusyTimeout(d time.Duration) error {

@@ -118,8 +118,8 @@ func TestConformanceOfEnsureQueues(t *testing.T) {
 		}
 		if visible, inFlight, dead, err := q.Depth(t.Context()); err != nil {
 			t.Error(err)
-		} else if visible+inFlight+dead != 0 {
-			t.Errorf("%s holds %d, %d, %d", name, visible, inFlight, dead)
+		} else if got, want := [3]int64{visible, inFlight, dead}, [3]int64{}; got != want {
+			t.Errorf("%s holds %v messages visible, in flight and dead, want %v", name, got, want)
 		}
 		const timeout, policy = types.QueueAttributeNameVisibilityTimeout, types.QueueAttributeNameRedrivePolicy
 		got, err := client.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{

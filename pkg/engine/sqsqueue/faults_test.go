@@ -139,16 +139,16 @@ func (p *passed) add(messages []sqsqueue.Message, at func(received int)) bool {
 func wantAll(t *testing.T, q *sqsqueue.Queue, got *passed) {
 	t.Helper()
 	if len(got.seen) != faultMessages {
-		t.Fatalf("%d messages came, of %d", len(got.seen), faultMessages)
+		t.Fatalf("%d messages came, want %d", len(got.seen), faultMessages)
 	}
 	for i := range faultMessages {
 		if !got.seen[fmt.Sprintf("message %d", i)] {
-			t.Fatalf("message %d is lost", i)
+			t.Fatalf("message %d is lost, want it received", i)
 		}
 	}
 	if _, _, dead, err := q.Depth(t.Context()); err != nil {
 		t.Error(err)
 	} else if dead != 0 {
-		t.Errorf("%d dead letters", dead)
+		t.Errorf("%d dead letters, want 0", dead)
 	}
 }

@@ -69,7 +69,7 @@ func TestSendGroupsUpToTheLimits(t *testing.T) {
 			slices.Sort(sent)
 			slices.Sort(service.bodies)
 			if !slices.Equal(service.bodies, sent) {
-				t.Errorf("%d bodies came, of %d", len(service.bodies), len(sent))
+				t.Errorf("%d bodies came, want the %d sent: first %.50q, want %.50q", len(service.bodies), len(sent), service.bodies, sent)
 			}
 		})
 	}
@@ -102,7 +102,7 @@ func TestSendRefusesWhatSQSWouldBeforeAnythingIsSent(t *testing.T) {
 				t.Errorf("%d messages came, want %d", len(service.bodies), want)
 			}
 			if err != nil && test.body != "" && strings.Contains(err.Error(), test.body) {
-				t.Error("the error repeats the body")
+				t.Errorf("got error %v, want it without the body", err)
 			}
 		})
 	}
@@ -124,7 +124,7 @@ func TestSendRepeatsOnlyWhatFailed(t *testing.T) {
 	}
 	slices.Sort(service.bodies)
 	if want := []string{"0", "1", "2", "3", "4"}; !slices.Equal(service.bodies, want) {
-		t.Errorf("in the queue are %v", service.bodies)
+		t.Errorf("the queue has %v, want %v", service.bodies, want)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestSendAfterRefusesTheBodiesThatSendDoes(t *testing.T) {
 		}
 	}
 	if len(service.bodies) > 0 {
-		t.Errorf("%d messages came", len(service.bodies))
+		t.Errorf("%d messages came, want 0", len(service.bodies))
 	}
 }
 
@@ -191,7 +191,7 @@ func TestSendTellsWhatIsNotInTheQueue(t *testing.T) {
 			err := newStrict(t, service, sqsqueue.Options{Backoff: noBackoff}).Send(t.Context(), "acme", sent)
 			var failure *sqsqueue.SendError
 			if !errors.As(err, &failure) {
-				t.Fatalf("got %v", err)
+				t.Fatalf("got error %v, want a %T", err, failure)
 			}
 			switch {
 			case len(failure.Failed) != 1:
@@ -213,7 +213,7 @@ func TestSendEndsWithItsContext(t *testing.T) {
 	service := &strict{fail: func(string, int) (string, bool) { return "InternalError", false }}
 	q := newStrict(t, service, sqsqueue.Options{Backoff: func(int) time.Duration { cancel(); return time.Hour }})
 	if err := q.Send(ctx, "acme", []string{"x"}); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestTheURLIsAskedForOnce(t *testing.T) {
 		}
 	}
 	if service.lookups != 1 {
-		t.Errorf("asked %d times", service.lookups)
+		t.Errorf("asked for the queue's URL %d times, want 1", service.lookups)
 	}
 }
 
@@ -298,7 +298,7 @@ func TestSendCostsAtMostOneTwentiethOfARequestPerEntry(t *testing.T) {
 	perEntry := float64(service.billed) / (bulks * each)
 	t.Logf("%.4f billed requests of 64 KB per entry", perEntry)
 	if perEntry > 0.05 {
-		t.Errorf("%.4f billed requests per entry, at most 0.05", perEntry)
+		t.Errorf("got %.4f billed requests per entry, want at most 0.05", perEntry)
 	}
 }
 

@@ -19,7 +19,7 @@ func (c caller) configure(settings string) {
 	c.t.Helper()
 	got := c.do("PUT", "/tenants/"+string(c.tenant), `{"settings":`+settings+`}`, map[string]string{"If-Match": "*"})
 	if got.status != http.StatusOK {
-		c.t.Fatalf("change the settings to %s: %d %s", settings, got.status, got.body)
+		c.t.Fatalf("change the settings to %s: got %d %s, want %d", settings, got.status, got.body, http.StatusOK)
 	}
 }
 
@@ -70,7 +70,7 @@ func expiryFollowsTheSettings(t *testing.T, start starter) {
 		var accepted struct{ ID string }
 		got := admin.do("POST", "/logs", text, nil)
 		if got.status != http.StatusAccepted {
-			t.Fatalf("%s: %d %s", name, got.status, got.body)
+			t.Fatalf("%s: got %d %s, want %d", name, got.status, got.body, http.StatusAccepted)
 		}
 		got.decode(t, &accepted)
 		ids[name] = accepted.ID
@@ -93,8 +93,11 @@ func expiryFollowsTheSettings(t *testing.T, start starter) {
 		aged("x", "VIEW", "INFO", 31): "expired", aged("x", "user.login", "INFO", 11): "expired", aged("critical", "user.login", "CRITICAL", 5000): "accepted",
 	} {
 		got := admin.do("POST", "/logs", text, nil)
-		if status := map[string]int{"expired": 200, "accepted": 202}[want]; got.status != status || !strings.Contains(string(got.body), want) {
-			t.Errorf("%s: %d %s, want %d %s", text, got.status, got.body, status, want)
+		if status := map[string]int{"expired": 200, "accepted": 202}[want]; got.status != status {
+			t.Errorf("%s: got status %d, want %d: %s", text, got.status, status, got.body)
+		}
+		if !strings.Contains(string(got.body), want) {
+			t.Errorf("%s: got %s, want it to contain %q", text, got.body, want)
 		}
 	}
 	admin.wantNames("critical", "critical", "new")

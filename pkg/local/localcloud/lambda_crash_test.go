@@ -3,6 +3,7 @@ package localcloud_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +67,27 @@ func (e *environments) kill(t *testing.T, function string) bool {
 		err = process.Kill()
 	}
 	return err == nil // otherwise it has just ended
+}
+
+// alive returns the processes that run. It asks the system: the end of a process is logged a
+// moment after it has ended.
+func (e *environments) alive(t *testing.T) (pids []int) {
+	t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, pid := range slices.Concat(slices.Collect(maps.Values(e.pids))...) {
+		process, err := os.FindProcess(pid)
+		if err == nil {
+			err = process.Signal(syscall.Signal(0))
+		}
+		switch {
+		case err == nil:
+			pids = append(pids, pid)
+		case !errors.Is(err, os.ErrProcessDone):
+			t.Errorf("process %d: got error %v, want none or %v", pid, err, os.ErrProcessDone)
+		}
+	}
+	return pids
 }
 
 // endAll ends every process of a function and waits until the runner has noticed.
@@ -140,11 +163,9 @@ func killedEnvironmentsLoseNothing(t *testing.T, data string, engines config.Eng
 		t.Errorf("got %s in quarantine, want nothing", quarantined.Items)
 	}
 	s.stop()
-	processes.mu.Lock()
-	if left := slices.Concat(slices.Collect(maps.Values(processes.pids))...); len(left) > 0 {
+	if left := processes.alive(t); len(left) > 0 {
 		t.Errorf("processes %v outlive the service, want none", left)
 	}
-	processes.mu.Unlock()
 	again := startWith(t, options)
 	again.as(admin.authorization, "acme").eventually(total)
 }

@@ -81,7 +81,7 @@ func TestSchedulerSendsWhatEventBridgeSends(t *testing.T) {
 		`"detail-type":"Scheduled Event"`, `"source":"aws.scheduler"`, `"time":"2026-03-01T10:15:00Z"`, `"detail":"{}"`, `schedule/default/reconcile-index"`,
 	} {
 		if !strings.Contains(string(text), want) {
-			t.Errorf("%s lacks %s", text, want)
+			t.Errorf("got event %s, want it to contain %s", text, want)
 		}
 	}
 }

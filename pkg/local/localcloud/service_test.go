@@ -152,7 +152,7 @@ func startWith(t *testing.T, o localcloud.Options) *service {
 	case started := <-ready:
 		s.url, s.secret = started.URL, started.Secret
 	case err := <-ended:
-		t.Fatalf("the service did not start: %v", err)
+		t.Fatalf("the service ended with %v, want it to start", err)
 	}
 	t.Cleanup(s.stop)
 	return s

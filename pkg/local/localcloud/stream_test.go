@@ -99,7 +99,7 @@ func (s *subscriber) read() streamFrame {
 	defer cancel()
 	f, err := s.next(ctx)
 	if err != nil {
-		s.t.Fatalf("read: %v, after %d entries", err, len(s.items))
+		s.t.Fatalf("read after %d entries: got error %v, want a frame", len(s.items), err)
 	}
 	return f
 }

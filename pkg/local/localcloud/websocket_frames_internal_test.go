@@ -41,7 +41,7 @@ func TestLongSubscriptionsPassTheGateway(t *testing.T) {
 			return errStop
 		})
 		if !errors.Is(err, errStop) {
-			t.Fatal(err)
+			t.Fatalf("got error %v, want %v", err, errStop)
 		}
 		if want := `{"action":"subscribe","filter":{"q":["` + value + `"]}}`; s.await(lambdaedge.SocketEventMessage, i+1).Body != want {
 			t.Errorf("a subscription of %d bytes arrived changed, want it as it was sent", size)

@@ -32,7 +32,7 @@ func TestSocketGatewayClosesAfterDisconnectFunctions(t *testing.T) {
 	if n := len(s.received(lambdaedge.SocketEventDisconnect)); n != 5 {
 		t.Errorf("closed after %d $disconnect events, want 5", n)
 	} else if ctx.Err() != nil {
-		t.Errorf("closing took longer than %v", socketTimeout)
+		t.Errorf("closing took longer than %v, want less", socketTimeout)
 	}
 	_, response, err := websocket.Dial(t.Context(), s.url(), nil) //nolint:bodyclose // Dial closes it
 	if err == nil {

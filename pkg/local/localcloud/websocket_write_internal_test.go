@@ -23,7 +23,7 @@ func (s *socketTest) fill(c *socketClient) {
 		case err == nil:
 			busy = 0
 		case !errors.Is(err, stream.ErrBusy):
-			s.t.Fatal(err)
+			s.t.Fatalf("got error %v, want none or %v", err, stream.ErrBusy)
 		case busy == 50:
 			return
 		default:

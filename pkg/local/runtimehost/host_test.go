@@ -323,7 +323,7 @@ func TestOutputComesInLines(t *testing.T) {
 	text := printed.String()
 	for _, want := range []string{"do-things one\ndo-things two\ndo-things three\ndo-things xxx", "do-things last\n"} {
 		if !strings.Contains(text, want) {
-			t.Errorf("%.200q lacks %q", text, want)
+			t.Errorf("printed %.200q, want it to contain %q", text, want)
 		}
 	}
 	if n := strings.Count(text, "x"); n != 70_000 {

@@ -98,7 +98,7 @@ func purge(t *testing.T, p jobs.Purger, tenant audit.TenantID, step, most int) i
 	for {
 		n := must[int](t)(p.Purge(t.Context(), tenant, step))
 		if n > most {
-			t.Fatalf("Purge removed %d records, more than its limit of %d", n, most)
+			t.Fatalf("Purge removed %d records, want at most %d", n, most)
 		}
 		if n == 0 {
 			return total

@@ -114,16 +114,16 @@ func wantIDs(t *testing.T, name string, got []audit.EntryID, want []audit.Entry)
 	seen := map[audit.EntryID]bool{}
 	for _, id := range got {
 		if seen[id] {
-			t.Errorf("%s: shows %s twice", name, id)
+			t.Errorf("%s: shows %s twice, want it once", name, id)
 		}
 		seen[id] = true
 		if _, ok := wanted[id]; !ok {
-			t.Errorf("%s: shows %s of %s, which must be hidden", name, id, id.Time())
+			t.Errorf("%s: shows %s of %s, want it hidden", name, id, id.Time())
 		}
 	}
 	for id, e := range wanted {
 		if !seen[id] {
-			t.Errorf("%s: hides %s of %s (%s, %s, %q), which must be shown", name, id, id.Time(), e.Action, e.Severity, e.SubmittedBy)
+			t.Errorf("%s: hides %s of %s (%s, %s, %q), want it shown", name, id, id.Time(), e.Action, e.Severity, e.SubmittedBy)
 		}
 	}
 }
@@ -188,7 +188,7 @@ func (x ExpiryUnderTest) single(t *testing.T, tenant audit.Tenant, now time.Time
 		case err == nil:
 			ids = append(ids, all[i].ID)
 		case !errors.Is(err, audit.ErrNotFound):
-			t.Fatal(err)
+			t.Fatalf("read %s: got error %v, want none or %v", all[i].ID, err, audit.ErrNotFound)
 		}
 	}
 	return ids
@@ -298,7 +298,7 @@ func expiryFollowsSettings(t *testing.T, x ExpiryUnderTest) {
 		for _, ids := range x.read(t, tenantWith(g.tenant, audit.Settings{RetentionDays: days}), noon, before) {
 			for _, id := range ids {
 				if noon.Sub(id.Time()) >= time.Duration(days)*day {
-					t.Errorf("shows %s while entries are stored", id)
+					t.Errorf("shows %s while entries are stored, want it hidden", id)
 				}
 			}
 		}
@@ -343,7 +343,7 @@ func expiryAgreesWithTheOracle(t *testing.T, x ExpiryUnderTest) {
 		}
 		x.wantRead(t, tenantWith(g.tenant, settings), noon, all, want)
 		if t.Failed() {
-			t.Fatalf("settings %+v", settings)
+			t.Fatalf("got the failures above with the settings %+v, want none", settings)
 		}
 	}
 }
@@ -476,11 +476,11 @@ func mostAnswered(t *testing.T, ask func(n int) error) int {
 		case errors.As(err, &invalid):
 			high = n - 1
 		default:
-			t.Fatal(err)
+			t.Fatalf("a size of %d: got error %v, want none or a %T", n, err, invalid)
 		}
 	}
 	if most == 0 {
-		t.Fatal("no size is answered")
+		t.Fatal("no size is answered, want one")
 	}
 	return most
 }

@@ -33,7 +33,7 @@ func indexBatches(t *testing.T, x IndexUnderTest) {
 	for i, result := range results {
 		if i == 1 {
 			if x.Store == nil && result.Err == nil {
-				t.Error("an invalid tenant was accepted, want an error")
+				t.Error("an invalid tenant: got no error, want one")
 			}
 			continue
 		}

@@ -118,7 +118,7 @@ func listJobs(t *testing.T, s jobs.Store, tenant audit.TenantID, filter jobs.Fil
 			return all
 		}
 		if len(page) == 0 {
-			t.Fatal("an empty page says that more follow")
+			t.Fatal("an empty page says that more follow, want none")
 		}
 		last := page[len(page)-1]
 		after = &jobs.Position{CreatedAt: last.CreatedAt, ID: last.ID}

@@ -99,10 +99,15 @@ func presignerEnds(t *testing.T, x PresignerUnderTest) {
 	address := must[string](t)(x.Presigner.Presign(t.Context(), tenant, "key", "f", time.Second))
 	eventually(t, "the end of the URL", func() bool {
 		status, _, body := fetch(t, http.MethodGet, address)
-		if status != http.StatusOK && (status != http.StatusForbidden || bytes.Contains(body, []byte("secret"))) {
-			t.Fatalf("got %d %s, want %d, or %d without content", status, body, http.StatusOK, http.StatusForbidden)
+		switch {
+		case status == http.StatusOK:
+			return false
+		case status != http.StatusForbidden:
+			t.Fatalf("got status %d, want %d or %d: %s", status, http.StatusOK, http.StatusForbidden, body)
+		case bytes.Contains(body, []byte("secret")):
+			t.Fatalf("got %d %s, want it without the content", status, body)
 		}
-		return status == http.StatusForbidden
+		return true
 	})
 }
 

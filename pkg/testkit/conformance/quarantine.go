@@ -54,8 +54,20 @@ func sameItems(t *testing.T, got, want []quarantine.Item) {
 	}
 	for i := range want {
 		g, w := got[i], want[i]
-		if g.ID != w.ID || g.Step != w.Step || g.Code != w.Code || g.Reason != w.Reason || !g.QuarantinedAt.Equal(w.QuarantinedAt) {
-			t.Fatalf("item %d is %+v, want %+v", i, g, w)
+		if g.ID != w.ID {
+			t.Fatalf("item %d has the id %s, want %s", i, g.ID, w.ID)
+		}
+		if g.Step != w.Step {
+			t.Fatalf("item %d has the step %q, want %q", i, g.Step, w.Step)
+		}
+		if g.Code != w.Code {
+			t.Fatalf("item %d has the code %q, want %q", i, g.Code, w.Code)
+		}
+		if g.Reason != w.Reason {
+			t.Fatalf("item %d has the reason %q, want %q", i, g.Reason, w.Reason)
+		}
+		if !g.QuarantinedAt.Equal(w.QuarantinedAt) {
+			t.Fatalf("item %d is quarantined at %v, want %v", i, g.QuarantinedAt, w.QuarantinedAt)
 		}
 		sameEntries(t, []audit.Entry{g.Entry}, []audit.Entry{w.Entry})
 	}

@@ -258,8 +258,9 @@ func queueDelays(t *testing.T, open func(time.Duration, int) MessageQueue) {
 		noError(t, q.SendAfter(t.Context(), "acme", delay, body))
 	}
 	for body, at := range receiveUntil(t, q, len(delays)) {
-		if after := at.Sub(sent[body]); after < delays[body] || after > max(0, delays[body])+timeout/2 {
-			t.Errorf("%s was delivered after %v, want %v", body, after, delays[body])
+		least, most := delays[body], max(0, delays[body])+timeout/2
+		if after := at.Sub(sent[body]); after < least || after > most {
+			t.Errorf("%s was delivered after %v, want %v to %v", body, after, least, most)
 		}
 	}
 	wantDepth(t, q, 0, 0, 0)

@@ -116,8 +116,13 @@ func senderBounds(t *testing.T, u SenderUnderTest) {
 		}
 	}
 	err := u.Sender.Send(t.Context(), c.ID(), append(large, 'x'))
-	if err == nil || errors.Is(err, stream.ErrGone) || errors.Is(err, stream.ErrBusy) {
-		t.Fatalf("a frame that is too large: %v, want an error of its own", err)
+	if err == nil {
+		t.Fatal("a frame that is too large: got no error, want one")
+	}
+	for _, other := range []error{stream.ErrGone, stream.ErrBusy} {
+		if errors.Is(err, other) {
+			t.Fatalf("a frame that is too large: got error %v, want one other than %v", err, other)
+		}
 	}
 	noError(t, u.Sender.Send(t.Context(), c.ID(), []byte("after")))
 	if got := readText(t, c); got != "after" {

@@ -98,7 +98,7 @@ func tenantsUpdateConcurrently(t *testing.T, s tenants.Store) {
 			case err == nil:
 				won.Add(1)
 			case !errors.Is(err, audit.ErrPrecondition):
-				t.Error(err)
+				t.Errorf("got error %v, want none or %v", err, audit.ErrPrecondition)
 			}
 		})
 	}

@@ -261,7 +261,7 @@ func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited too long: %s", what)
+			t.Fatalf("waited 20s in vain, want %s", what)
 		}
 	}
 }

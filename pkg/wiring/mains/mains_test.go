@@ -25,7 +25,7 @@ func TestMainsAreCurrent(t *testing.T) {
 			continue
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("%s is stale: run go generate ./pkg/wiring/mains", path)
+			t.Errorf("got a stale %s, want what the generator writes: run go generate ./pkg/wiring/mains", path)
 		}
 	}
 	folders, err := filepath.Glob(filepath.Join(root, "functions", "*", "main.go"))
@@ -63,7 +63,7 @@ func TestAMainOpensWhatItsFunctionWasGranted(t *testing.T) {
 func TestAFunctionWithoutAHandlerIsAnError(t *testing.T) {
 	_, err := mains.Files(root, []manifest.Function{{Name: "paint-logs"}})
 	if err == nil {
-		t.Fatal("got no error")
+		t.Fatal("got no error, want one")
 	}
 	for _, want := range []string{"paint-logs", "PaintLogs"} {
 		if !strings.Contains(err.Error(), want) {

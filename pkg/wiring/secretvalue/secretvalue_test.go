@@ -25,8 +25,8 @@ func TestValuesThatAreNoARNsNeedNoCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(got) != "mongodb://m" {
-		t.Errorf("got another value than that of the environment")
+	if want := "mongodb://m"; string(got) != want {
+		t.Errorf("got value %q, want %q of the environment", string(got), want)
 	}
 }
 
@@ -57,12 +57,12 @@ func TestConformanceOfNamedSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		if string(got) != want {
-			t.Errorf("%s: got another value than that of the secret", variable)
+			t.Errorf("%s: got value %q, want %q of the secret", variable, string(got), want)
 		}
 	}
 	_, err := secretvalue.Resolve(t.Context(), o, "OCELOT_CURSOR_KEY", arnOf("value", "short"))
 	if err == nil {
-		t.Fatal("a secret that is too short was accepted")
+		t.Fatal("a secret that is too short: got no error, want one")
 	}
 	if text := err.Error(); !strings.Contains(text, "OCELOT_CURSOR_KEY") {
 		t.Errorf("got text %q, want it to contain %q", text, "OCELOT_CURSOR_KEY")

@@ -1,0 +1,4 @@
+package quarantine
+
+// MaxReason is maxReason for the tests of package quarantine_test.
+const MaxReason = maxReason

@@ -1,0 +1,7 @@
+package tenants
+
+// The limits of the cache, for the tests of package tenants_test.
+const (
+	MaxCached = maxCached
+	MaxStale  = maxStale
+)
