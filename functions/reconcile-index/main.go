@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command reconcile-index is the Lambda function with this task:
-// Find stored entries that the search index lacks and index them again.
+// Share out the days on which the search index is to be compared with the system of record.
 package main
 
 import (
@@ -12,11 +12,10 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command run-jobs is the Lambda function with this task:
-// Do a slice of a job, such as the deletion of a tenant.
+// Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index.
 package main
 
 import (

@@ -7,13 +7,18 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Message asks a worker to continue a job. events/schemas/job.json describes its JSON form.
+// Message asks a worker to continue a job, or to do a task. events/schemas/job.json describes
+// its JSON form.
 type Message struct {
 	Tenant audit.TenantID
-	Job    string // its id
+	Job    string // its id; empty: the message is a task
 	// Generation is that of the job when the message was sent. A message with another
 	// generation than the stored job is stale.
 	Generation int64
+
+	// Task and its Input are set for a task.
+	Task  TaskName
+	Input json.RawMessage
 }
 
 // messageVersion is the version of the JSON form. A message of a later version waits for
@@ -23,8 +28,11 @@ const messageVersion = 1
 type messageBody struct {
 	Version    int            `json:"v"`
 	Tenant     audit.TenantID `json:"tenant"`
-	Job        string         `json:"job"`
-	Generation int64          `json:"generation"`
+	Job        string         `json:"job,omitempty"`
+	Generation *int64         `json:"generation,omitempty"`
+
+	Task  TaskName        `json:"task,omitempty"`
+	Input json.RawMessage `json:"input,omitempty"`
 }
 
 // messageOf returns the message that continues the job.
@@ -34,9 +42,13 @@ func messageOf(job *Job) (string, error) {
 
 // Encode returns the body of a queue message.
 func (m Message) Encode() (string, error) {
-	body, err := json.Marshal(messageBody{Version: messageVersion, Tenant: m.Tenant, Job: m.Job, Generation: m.Generation})
+	b := messageBody{Version: messageVersion, Tenant: m.Tenant, Job: m.Job, Task: m.Task, Input: m.Input}
+	if m.Job != "" {
+		b.Generation = &m.Generation
+	}
+	body, err := json.Marshal(b)
 	if err != nil {
-		return "", fmt.Errorf("encode the message of job %s of %s: %w", m.Job, m.Tenant, err)
+		return "", fmt.Errorf("encode the message of job %s%s of %s: %w", m.Job, m.Task, m.Tenant, err)
 	}
 	return string(body), nil
 }
@@ -51,5 +63,9 @@ func ParseMessage(body string) (Message, error) {
 	if b.Version != messageVersion {
 		return Message{}, fmt.Errorf("job message: version %d, known is %d", b.Version, messageVersion)
 	}
-	return Message{Tenant: b.Tenant, Job: b.Job, Generation: b.Generation}, nil
+	m := Message{Tenant: b.Tenant, Job: b.Job, Task: b.Task, Input: b.Input}
+	if b.Generation != nil {
+		m.Generation = *b.Generation
+	}
+	return m, nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
@@ -21,8 +23,8 @@ func TestMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if parsed != message {
-		t.Errorf("parsed as %+v, want %+v", parsed, message)
+	if diff := cmp.Diff(message, parsed); diff != "" {
+		t.Errorf("parsed (-want +got):\n%s", diff)
 	}
 }
 

@@ -54,18 +54,23 @@ type Worker struct {
 	Store   Store
 	Queue   Queue
 	Runners map[Kind]Runner
+	Tasks   map[TaskName]Task
 	// SliceTime is how long a slice works; zero: the constant of this name.
 	SliceTime time.Duration
 	Now       func() time.Time
 	Log       *slog.Logger
 }
 
-// Handle runs the next slice of a message's job. After nil the message may be deleted. A
+// Handle runs the next slice of a message's job, or its task. After nil the message may be
+// deleted. A
 // stale message, and one whose job no longer exists, has no effect.
 func (w *Worker) Handle(ctx context.Context, body string) error {
 	m, err := ParseMessage(body)
 	if err != nil {
 		return err
+	}
+	if m.Task != "" {
+		return w.do(ctx, m)
 	}
 	job, err := w.Store.Job(ctx, m.Tenant, m.Job)
 	switch {
@@ -85,6 +90,17 @@ func (w *Worker) Handle(ctx context.Context, body string) error {
 		return ignoreStale(err)
 	}
 	return ignoreStale(w.run(ctx, s, runner))
+}
+
+func (w *Worker) do(ctx context.Context, m Message) error {
+	task, known := w.Tasks[m.Task]
+	if !known { // a later release wrote it
+		return fmt.Errorf("task of %s: no task %q", m.Tenant, m.Task)
+	}
+	if err := task(ctx, m.Tenant, m.Input); err != nil {
+		return fmt.Errorf("task %s of %s: %w", m.Task, m.Tenant, err)
+	}
+	return nil
 }
 
 func (w *Worker) sliceTime() time.Duration {

@@ -290,10 +290,10 @@ var functions = []Function{
 		MemoryMB: small, Timeout: 10 * time.Minute,
 	},
 	{
-		Name: "reconcile-index", Summary: "Find stored entries that the search index lacks and index them again",
+		Name: "reconcile-index", Summary: "Share out the days on which the search index is to be compared with the system of record",
 		Trigger: Trigger{Schedule: &Schedule{Every: reconcileEvery}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, ResourceIndex), write(ResourceEntries, QueueResource(QueueIndex))), MemoryMB: medium, Timeout: 10 * time.Minute,
+			read(ResourceEntries), write(ResourceEntries, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 5 * time.Minute,
 	},
 	{
 		Name: "refuse-message", Summary: "Report what is wrong with a client's message",
@@ -308,11 +308,12 @@ var functions = []Function{
 		MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant",
+		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, ResourceJobs, QueueResource(QueueJobs)),
-			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections, ResourceJobs, QueueResource(QueueJobs)), deadLettering(QueueJobs)),
+			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceJobs, QueueResource(QueueJobs)),
+			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections, ResourceJobs,
+				QueueResource(QueueJobs), QueueResource(QueueIndex)), deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},
 	{

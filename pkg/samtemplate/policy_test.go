@@ -194,7 +194,7 @@ func TestFunctionsReachTheIndexAndTheirQueue(t *testing.T) {
 		{"search-logs", "es:ESHttpPost", "${OpenSearchDomainArn}/*/_search"},
 		{"get-log", "es:ESHttpGet", "${OpenSearchDomainArn}/*"},
 		{"get-health", "es:ESHttpGet", "${OpenSearchDomainArn}/*"},
-		{"reconcile-index", "es:ESHttpPost", "${OpenSearchDomainArn}/*/_search"},
+		{"run-jobs", "es:ESHttpPost", "${OpenSearchDomainArn}/*"},
 		{"index-logs", "es:ESHttpPut", "${OpenSearchDomainArn}/*"},
 		{"index-logs", "es:ESHttpPost", "${OpenSearchDomainArn}/*"},
 		{"run-jobs", "es:ESHttpDelete", "${OpenSearchDomainArn}/*"},

@@ -74,8 +74,9 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace})
 	}
 	worker := &jobs.Worker{
-		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge},
-		Now: time.Now, Log: s.Log,
+		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now, Log: s.Log,
+		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge},
+		Tasks:   map[jobs.TaskName]jobs.Task{jobs.TaskReconcileIndex: s.reconcileTask().Do},
 	}
 	return lambdaedge.EachMessage(worker.Handle)
 }
@@ -121,10 +122,22 @@ func (s *Services) PreparePartitions() func(ctx context.Context) error {
 	}
 }
 
-// ReconcileIndex returns one run over the days that are due: it finds stored entries that
-// the index lacks and queues them again. Its results are metrics.
+// ReconcileIndex returns one run that shares out the days that are due: run-jobs compares
+// them.
 func (s *Services) ReconcileIndex() func(ctx context.Context) error {
-	run := &search.ReconcileRun{
+	plan := &search.ReconcilePlan{
+		Activity: s.Stores.Activity, Now: time.Now, Log: s.Log,
+		Share: func(ctx context.Context, tenant audit.TenantID, days []search.DueDay) error {
+			return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, jobs.TaskReconcileIndex, days)
+		},
+	}
+	return plan.Run
+}
+
+// reconcileTask returns what finds stored entries that the index lacks and queues them again.
+// Its results are metrics.
+func (s *Services) reconcileTask() *search.ReconcileTask {
+	return &search.ReconcileTask{
 		Reconciler: &search.Reconciler{
 			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
 			Grace: s.Stores.Grace, Now: time.Now,
@@ -132,7 +145,6 @@ func (s *Services) ReconcileIndex() func(ctx context.Context) error {
 		Activity: s.Stores.Activity, Tenants: s.tenants(), Log: s.Log,
 		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
 	}
-	return run.Run
 }
 
 // publishTo returns what writes the result of a tenant and day as metrics.

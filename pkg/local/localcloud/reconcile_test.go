@@ -179,7 +179,7 @@ func (r *reconciled) handle() {
 	for _, consumer := range []struct {
 		queue    manifest.QueueName
 		function string
-	}{{manifest.QueueIngest, "persist-logs"}, {manifest.QueueIndex, "index-logs"}} {
+	}{{manifest.QueueIngest, "persist-logs"}, {manifest.QueueJobs, "run-jobs"}, {manifest.QueueIndex, "index-logs"}} {
 		queue := embedded.Queue(r.db, consumer.queue)
 		for {
 			messages, err := queue.Receive(r.t.Context(), 10, 0)
@@ -204,7 +204,7 @@ func (r *reconciled) handle() {
 // published is the sum of the metrics of one run; Lag is the greatest.
 type published struct{ Stored, Indexed, Repaired, Lag float64 }
 
-// reconcile has the schedule's function run once.
+// reconcile has the schedule's function run once, and the workers do what it shares out.
 func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) {
 	r.t.Helper()
 	r.metrics.Reset()
@@ -212,6 +212,7 @@ func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) 
 	if err := run(r.t.Context(), events.EventBridgeEvent{DetailType: "Scheduled Event", Source: "aws.scheduler"}); err != nil {
 		r.t.Fatal(err)
 	}
+	r.handle()
 	for line := range strings.Lines(r.metrics.String()) {
 		var m struct {
 			published

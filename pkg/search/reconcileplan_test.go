@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -134,11 +135,39 @@ func (r *register) due(tenant audit.TenantID, ago int) time.Time {
 
 const grace = time.Hour
 
-func (w *world) reconcileRun() *search.ReconcileRun {
-	return &search.ReconcileRun{
-		Reconciler: &search.Reconciler{Store: w, Index: w, Grace: grace, Now: func() time.Time { return w.clock }},
-		Activity:   &w.register, Tenants: w, Publish: w.publish, Log: slog.New(slog.NewJSONHandler(&w.log, nil)),
+// reconcileRun is a run of the plan, and the tasks that it sends.
+type reconcileRun struct {
+	search.ReconcilePlan
+	search.ReconcileTask
+	tasks []sharedDays
+}
+
+type sharedDays struct {
+	tenant audit.TenantID
+	input  json.RawMessage
+}
+
+func (w *world) reconcileRun() *reconcileRun {
+	log, clock := slog.New(slog.NewJSONHandler(&w.log, nil)), func() time.Time { return w.clock }
+	r := &reconcileRun{ReconcileTask: search.ReconcileTask{
+		Reconciler: &search.Reconciler{Store: w, Index: w, Grace: grace, Now: clock},
+		Activity:   &w.register, Tenants: w, Publish: w.publish, Log: log,
+	}}
+	r.ReconcilePlan = search.ReconcilePlan{Activity: &w.register, Now: clock, Log: log, Share: func(_ context.Context, tenant audit.TenantID, days []search.DueDay) error {
+		input, err := json.Marshal(days)
+		r.tasks = append(r.tasks, sharedDays{tenant, input})
+		return err
+	}}
+	return r
+}
+
+// Run plans and does every task.
+func (r *reconcileRun) Run(ctx context.Context) error {
+	errs := []error{r.ReconcilePlan.Run(ctx)}
+	for _, task := range r.tasks {
+		errs = append(errs, r.Do(ctx, task.tenant, task.input))
 	}
+	return errors.Join(errs...)
 }
 
 // days returns the days that were published of a tenant, as how long ago they were.
@@ -241,8 +270,10 @@ func TestReconcileRunGoesOnWhereOneTenantFails(t *testing.T) {
 		return nil
 	}
 	err := w.reconcileRun().Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "2 of 20 days failed") {
-		t.Errorf("got the error %v, want one that counts the days", err)
+	for _, want := range []string{"reconcile 1 days of t03", "reconcile 1 days of t04"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got the error %v, want %q in it: the task is to be repeated", err, want)
+		}
 	}
 	if got := len(w.published); got != 18 {
 		t.Errorf("%d days were compared, want 18", got)
@@ -287,44 +318,89 @@ func TestReconcileRunEndsWhereNothingCanBeClaimed(t *testing.T) {
 	}
 }
 
-// TestReconcileRunGivesEveryDayATurn: one tenant takes all the time of a run, and the time is
-// too short for the others; still each is compared after a few runs.
-func TestReconcileRunGivesEveryDayATurn(t *testing.T) {
+// TestReconcileTaskWhoseTimeIsUp: one day takes longer than the task may. The others are
+// compared, and the task is repeated.
+func TestReconcileTaskWhoseTimeIsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{clock: now}
-		const tenants = 40
-		for i := range tenants {
-			id := audit.TenantID(fmt.Sprintf("t%02d", i))
-			w.tenants = append(w.tenants, tenant(id, audit.TenantActive, 0))
-			w.register.add(id, 0, now)
+		w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
+		var days []search.DueDay
+		for ago := range 8 {
+			w.register.add("a", ago, now)
+			days = append(days, search.DueDay{Day: now.Truncate(24*time.Hour).AddDate(0, 0, -ago), Touches: 1})
 		}
-		w.list = func(ctx context.Context, tenant audit.TenantID) error {
-			wait := time.Minute // two counts for each
-			if tenant == "t07" {
-				wait = time.Hour
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(wait):
+		var counts atomic.Int64
+		w.list = func(ctx context.Context, _ audit.TenantID) error {
+			if counts.Add(1) > 1 {
 				return nil
 			}
+			<-ctx.Done()
+			return ctx.Err()
 		}
-		for range 4 {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-			if err := w.reconcileRun().Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatalf("got the error %v, want that the time ran out", err)
-			}
-			cancel()
-			w.clock = w.clock.Add(15 * time.Minute)
+		input, err := json.Marshal(days)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for i := range tenants {
-			id := audit.TenantID(fmt.Sprintf("t%02d", i))
-			if n := len(w.days(id)); (n > 0) == (id == "t07") {
-				t.Errorf("%s was compared %d times, want once at least, and t07 never", id, n)
-			}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := w.reconcileRun().Do(ctx, "a", input); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got the error %v, want that the time ran out", err)
+		}
+		if got := len(w.days("a")); got != 7 {
+			t.Errorf("%d days were compared, want 7", got)
 		}
 	})
+}
+
+// TestReconcileSharesOut: a tenant with many days gets several tasks, and no day is in two.
+func TestReconcileSharesOut(t *testing.T) {
+	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0), tenant("b", audit.TenantActive, 0)}}
+	for ago := range 70 {
+		w.register.add("a", ago, now)
+	}
+	w.register.add("b", 0, now)
+	r := w.reconcileRun()
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.reconcileRun().Run(t.Context()); err != nil { // no day is due again
+		t.Fatal(err)
+	}
+	for id, want := range map[audit.TenantID]int{"a": 70, "b": 1} {
+		got := w.days(id)
+		slices.Sort(got)
+		if unique := len(slices.Compact(got)); unique != want || len(w.days(id)) != want {
+			t.Errorf("%d days of %s were compared %d times, want %d once each", unique, id, len(w.days(id)), want)
+		}
+	}
+	for _, task := range r.tasks {
+		if n := strings.Count(string(task.input), "day"); n > 20 {
+			t.Errorf("a task has %d days, want at most 20", n)
+		}
+	}
+}
+
+// TestReconcileComparesEverMoreRarely: a day without a difference.
+func TestReconcileComparesEverMoreRarely(t *testing.T) {
+	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
+	w.register.add("a", 0, now)
+	var waits []string
+	for range 9 {
+		if err := w.reconcileRun().Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		due := w.register.days[0].due
+		waits = append(waits, fmt.Sprint(due.Sub(w.clock).Hours()))
+		w.clock = due
+	}
+	if got, want := strings.Join(waits, " "), "1 720 1440 2880 5760 8640 8640 8640 8640"; got != want {
+		t.Errorf("the hours until the next comparison are %s, want %s", got, want)
+	}
+}
+
+func TestReconcileTaskThatCannotBeRead(t *testing.T) {
+	if err := (&world{}).reconcileRun().Do(t.Context(), "a", json.RawMessage(`{}`)); !errors.Is(err, audit.ErrUnreadable) {
+		t.Errorf("got %v, want ErrUnreadable", err)
+	}
 }
 
 // TestReconcileRunOverTwentyThousandTenants counts the commands of a run: it reads pages of

@@ -1,0 +1,106 @@
+package search
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// DueDay is an ActiveDay that is to be compared, without its tenant. Its JSON form is the
+// input of a task; see jobs.TaskReconcileIndex.
+type DueDay struct {
+	Day     time.Time `json:"day"`
+	Touches int64     `json:"touches"`
+	Checks  int       `json:"checks"`
+}
+
+// ReconcilePlan shares out the days of the register that are due, those that wait longest
+// first. ReconcileTask compares them.
+type ReconcilePlan struct {
+	Activity Activity
+	// Share sends days of one tenant to whoever compares them.
+	Share func(ctx context.Context, tenant audit.TenantID, days []DueDay) error
+	Now   func() time.Time
+	Log   *slog.Logger
+}
+
+const (
+	// claimTime is how long a day that was shared out is not due for another run. It is longer
+	// than its task waits and works. A day that fails, or whose task is lost, is due after it.
+	claimTime = time.Hour
+	// maxShared bounds the days of one run. A longer backlog waits for the next one, so that
+	// lost time does not fill the queue.
+	maxShared   = 10_000
+	daysPerPage = 500
+	// daysPerTask bounds the days of one task. They are compared within a few minutes, even if
+	// each takes some seconds.
+	daysPerTask = 20
+)
+
+// Run does one run. It logs the failure of a day and continues with the others. The error
+// says how many days failed, or that the time was too short for all of them.
+func (p *ReconcilePlan) Run(ctx context.Context) error {
+	at := p.Now()
+	shared, failed := 0, 0
+	for shared+failed < maxShared {
+		page, err := p.Activity.DueDays(ctx, at, daysPerPage)
+		if err != nil {
+			return fmt.Errorf("reconcile: %w", err)
+		}
+		claimed, err := p.share(ctx, page)
+		shared, failed = shared+claimed, failed+len(page)-claimed
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("reconcile: %d days were shared out before the time ran out: %w", shared, ctx.Err())
+		case claimed == 0 && len(page) > 0:
+			return fmt.Errorf("reconcile: none of %d days could be shared out: %w", len(page), err)
+		case len(page) == 0 && failed > 0:
+			return fmt.Errorf("reconcile: %d of %d days could not be shared out", failed, shared+failed)
+		case len(page) == 0:
+			return nil
+		}
+	}
+	return nil
+}
+
+// share claims the days, so that no later page and no other run has them, and sends them. It
+// returns the number of those that it could send, and the last failure.
+func (p *ReconcilePlan) share(ctx context.Context, page []ActiveDay) (shared int, failure error) {
+	report := func(tenant audit.TenantID, err error) {
+		failure = err
+		if ctx.Err() == nil { // Run reports the end of ctx, once for all days
+			p.Log.ErrorContext(ctx, "days were not shared out for reconciling", "tenant", string(tenant), "error", err)
+		}
+	}
+	for tenant, days := range byTenant(page) {
+		claimed := make([]DueDay, 0, len(days))
+		for _, day := range days {
+			if err := p.Activity.Check(ctx, day, p.Now().Add(claimTime)); err != nil {
+				report(tenant, err)
+				continue
+			}
+			claimed = append(claimed, DueDay{Day: day.Day, Touches: day.Touches, Checks: day.Checks})
+		}
+		for len(claimed) > 0 {
+			n := min(len(claimed), daysPerTask)
+			if err := p.Share(ctx, tenant, claimed[:n]); err != nil {
+				report(tenant, err)
+			} else {
+				shared += n
+			}
+			claimed = claimed[n:]
+		}
+	}
+	return shared, failure
+}
+
+func byTenant(page []ActiveDay) map[audit.TenantID][]ActiveDay {
+	days := map[audit.TenantID][]ActiveDay{}
+	for _, day := range page {
+		days[day.Tenant] = append(days[day.Tenant], day)
+	}
+	return days
+}
