@@ -43,11 +43,7 @@ func NewCache(store Store, ttl time.Duration, now func() time.Time) *Cache {
 
 // Tenant implements Store.
 func (c *Cache) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
-	now := c.now()
-	if record, found := c.records.Get(id); found && record.Fresh(now, c.ttl) {
-		return record.Value.tenant, nil
-	}
-	return c.load(ctx, id, now)
+	return c.WithMaxAge(c.ttl).Tenant(ctx, id)
 }
 
 // load reads the record from the store and caches it, unless a record changed meanwhile.
@@ -64,6 +60,24 @@ func (c *Cache) load(ctx context.Context, id audit.TenantID, now time.Time) (aud
 }
 
 type record = ttlcache.Entry[cachedTenant]
+
+// WithMaxAge returns a Store whose Tenant returns records up to another age than the cache's.
+// It serves consumers, whose decisions tolerate an older record.
+func (c *Cache) WithMaxAge(age time.Duration) Store { return withMaxAge{c, age} }
+
+type withMaxAge struct {
+	*Cache
+	age time.Duration
+}
+
+// Tenant implements Store.
+func (s withMaxAge) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	now := s.now()
+	if record, found := s.records.Get(id); found && record.Fresh(now, s.age) {
+		return record.Value.tenant, nil
+	}
+	return s.load(ctx, id, now)
+}
 
 // Fresh returns a Store that reads past the cache. It is for callers that must see
 // recent changes by other processes, such as Service and the worker that purges. What

@@ -224,3 +224,45 @@ func TestCacheIsStaleIfError(t *testing.T) {
 		})
 	}
 }
+
+// TestWithMaxAge: a consumer uses a record longer than others of the same cache, and sees a
+// change of its own process at once.
+func TestWithMaxAge(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t, nil)
+	cache := tenants.NewCache(f.store, 5*time.Second, func() time.Time { return f.now })
+	consumer := cache.WithMaxAge(time.Minute)
+	name := func(store tenants.Store) string {
+		t.Helper()
+		tenant, err := store.Tenant(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tenant.Name
+	}
+	rename := func(by tenants.Store, to string) {
+		t.Helper()
+		tenant, err := f.store.Tenant(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tenant.Name, tenant.Version = to, tenant.Version+1
+		if err := by.Update(t.Context(), tenant); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name(consumer)
+	rename(f.store, "by another process")
+	f.now = f.now.Add(time.Minute - 1)
+	if got, want := name(consumer), "Acme"; got != want {
+		t.Errorf("within a minute: got name %q, want %q", got, want)
+	}
+	f.now = f.now.Add(1)
+	if got, want := name(consumer), "by another process"; got != want {
+		t.Errorf("after a minute: got name %q, want %q", got, want)
+	}
+	rename(cache, "by this process")
+	if got, want := name(consumer), "by this process"; got != want {
+		t.Errorf("after a change of its own: got name %q, want %q", got, want)
+	}
+}

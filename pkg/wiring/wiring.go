@@ -126,6 +126,9 @@ type Stores struct {
 	DeadLetters func(name manifest.QueueName) ingest.Queue
 	// Source delays and dead-letters the messages of a function's queues.
 	Source lambdaedge.Source
+	// ConsumerTenantTTL is the maximum age of a tenant record for a consumer of a queue; zero:
+	// TenantTTL.
+	ConsumerTenantTTL time.Duration
 	// DrainPeriod is how long a consumer may still write for a deleted tenant; see jobs.TenantPurge.
 	DrainPeriod time.Duration
 	// Grace is how long indexing a stored entry may take; see search.Reconciler.
@@ -160,6 +163,12 @@ type Services struct {
 // TenantTTL is the maximum age of a cached tenant record. A process sees its own
 // changes at once.
 const TenantTTL = 5 * time.Second
+
+// consumerTenants finds tenants for consumers of queues. They may see a record of up to
+// Stores.ConsumerTenantTTL.
+func (s *Services) consumerTenants() tenants.Store {
+	return s.tenants().WithMaxAge(max(TenantTTL, s.Stores.ConsumerTenantTTL))
+}
 
 // New returns the use cases over the stores. A function that was not granted a
 // resource may leave out its store: what needs the store then fails.

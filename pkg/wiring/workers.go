@@ -26,7 +26,7 @@ func (s *Services) AuthorizeRequest() func(ctx context.Context, authorization st
 // PersistLogs returns what stores the entries of a batch of the ingest queues.
 func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 	persister := &ingest.Persister{
-		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.tenants(), Index: s.Stores.Queue(manifest.QueueIndex),
+		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Index: s.Stores.Queue(manifest.QueueIndex),
 		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
 		Dropped: s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)),
@@ -47,7 +47,7 @@ func (s *Services) countDropped(w *metrics.Writer) func(ctx context.Context, ten
 
 // IndexLogs returns what indexes the entries of a batch of the index queue.
 func (s *Services) IndexLogs() lambdaedge.BatchHandler {
-	indexer := &search.Indexer{Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.tenants()}
+	indexer := &search.Indexer{Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.consumerTenants()}
 	return lambdaedge.Together(indexer.IndexMessages)
 }
 
@@ -142,7 +142,7 @@ func (s *Services) reconcileTask() *search.ReconcileTask {
 			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
 			Grace: s.Stores.Grace, Now: time.Now,
 		},
-		Activity: s.Stores.Activity, Tenants: s.tenants(), Log: s.Log,
+		Activity: s.Stores.Activity, Tenants: s.consumerTenants(), Log: s.Log,
 		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
 	}
 }

@@ -406,7 +406,7 @@ func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {
 		t.Fatalf("delete: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
 	}
 	got.decode(t, &job)
-	deadline := time.Now().Add(3 * time.Minute) // on servers a purge waits a minute for consumers elsewhere
+	deadline := time.Now().Add(4 * time.Minute) // on servers a purge waits 100 seconds for consumers elsewhere
 	for operator.get("/tenants/acme", nil).status != http.StatusNotFound {
 		if time.Now().After(deadline) {
 			t.Fatal("the tenant still exists, want it deleted")

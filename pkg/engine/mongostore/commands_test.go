@@ -1,0 +1,93 @@
+package mongostore_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+)
+
+// sentMessages counts the messages of a queue.
+type sentMessages int
+
+func (n *sentMessages) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
+	*n += sentMessages(len(bodies))
+	return nil
+}
+
+// persisting is a persister over MongoDB whose commands are counted.
+type persisting struct {
+	ingest.Persister
+	now           time.Time
+	commands      commands
+	index, stream sentMessages
+}
+
+func newPersisting(t *testing.T) *persisting {
+	t.Helper()
+	p := &persisting{now: march.Add(time.Hour)}
+	uri := enginetest.Mongo(t)
+	db := open(t, uri, newDatabase(t, uri), mongostore.WithMonitor(p.commands.monitor()))
+	clock := func() time.Time { return p.now }
+	tenant := audit.Tenant{ID: "acme", Name: "Acme", Status: audit.TenantActive, CreatedAt: march, UpdatedAt: march, Settings: audit.DefaultSettings()}
+	if err := db.Tenants().Create(t.Context(), tenant); err != nil {
+		t.Fatal(err)
+	}
+	cache := tenants.NewCache(db.Tenants(), 5*time.Second, clock)
+	p.Persister = ingest.Persister{
+		Store: db.Entries(shared), Tenants: cache.WithMaxAge(time.Minute), Index: &p.index, Subscribers: db.StreamLog(), Stream: &p.stream,
+		Days: &ingest.ActiveDays{Register: db.Activity(), Grace: time.Hour, Now: clock}, Now: clock,
+	}
+	return p
+}
+
+// persist handles messages of one entry each and returns the commands that it sent.
+func (p *persisting) persist(t *testing.T, first, n uint32) []bson.Raw {
+	t.Helper()
+	before := len(p.commands.all())
+	var bodies []string
+	for i := range n {
+		packed, err := envelope.Pack("acme", []audit.Entry{newEntry("acme", march, first+i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies = append(bodies, packed...)
+	}
+	for i, err := range p.Persist(t.Context(), bodies) {
+		if err != nil {
+			t.Fatalf("message %d: %v", i, err)
+		}
+	}
+	return p.commands.all()[before:]
+}
+
+// TestCommandsOfPersisting: 100 messages of one entry of one tenant cost three commands at
+// most, counted as they leave the driver.
+func TestCommandsOfPersisting(t *testing.T) {
+	p := newPersisting(t)
+	p.persist(t, 0, 1) // what a process does once
+	for _, c := range []struct {
+		name        string
+		after       time.Duration
+		first, most int
+	}{
+		{"while tenant and day are known", time.Second, 1000, 2},
+		{"once the tenant's record is old", time.Minute, 2000, 3},
+	} {
+		p.now = p.now.Add(c.after)
+		if sent := p.persist(t, uint32(c.first), 100); len(sent) > c.most {
+			t.Errorf("%s: 100 messages cost %d commands, want at most %d: %v", c.name, len(sent), c.most, names(sent))
+		}
+	}
+	if p.index == 0 {
+		t.Error("no message went to the index queue, want the entries of all")
+	}
+}
