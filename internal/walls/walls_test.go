@@ -74,6 +74,8 @@ var imports = []forbidden{
 	{"AWS clients → use case", "pkg/awsconfig", "pkg/leaf", "awsconfig"},
 	{"client → edge", "pkg/client", "pkg/edge/httpapi", "client"},
 	{"settings → use case", "pkg/config", "pkg/leaf", "config"},
+	{"prices → engine", "pkg/cost", "pkg/engine/mongostore", "cost"},
+	{"prices → settings", "pkg/cost", "pkg/config", "cost"},
 	{"template → engine", "pkg/samtemplate", "pkg/engine/sqlite", "samtemplate"},
 	{"cache → use case", "pkg/ttlcache", "pkg/leaf", "ttlcache"},
 	{"engine → engine", "pkg/engine/mongostore", "pkg/engine/sqsqueue", "engine"},

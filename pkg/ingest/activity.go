@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// touchTTL is how long a process relies on its last registration of a day. It is well
+	// TouchTTL is how long a process relies on its last registration of a day. It is well
 	// below the time between two checks of a day; see search.Reconciler.Grace.
-	touchTTL = 10 * time.Minute
+	TouchTTL = 10 * time.Minute
 	// maxTouched bounds the days that a process remembers.
 	maxTouched = 16_384
 )
@@ -47,7 +47,7 @@ func (a *ActiveDays) touch(ctx context.Context, tenant audit.TenantID, entries [
 			continue
 		}
 		seen = append(seen, day)
-		if known, found := a.touched.Get(activeDay{tenant, day}); !found || !known.Fresh(now, touchTTL) {
+		if known, found := a.touched.Get(activeDay{tenant, day}); !found || !known.Fresh(now, TouchTTL) {
 			days = append(days, day)
 		}
 	}

@@ -38,8 +38,8 @@ type Persister struct {
 // settings that are lengthened again.
 const maxOverdue = 7 * 24 * time.Hour
 
-// maxTenantsAtOnce bounds the tenants whose entries are stored at the same time.
-const maxTenantsAtOnce = 10
+// MaxTenantsAtOnce bounds the tenants of a batch whose entries are stored at the same time.
+const MaxTenantsAtOnce = 10
 
 // Persist handles the messages of a batch and returns one error, or nil, for each. It
 // stores the entries of all messages of a tenant together, in one write.
@@ -52,7 +52,7 @@ const maxTenantsAtOnce = 10
 func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
 	return envelope.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
 		var running errgroup.Group
-		running.SetLimit(maxTenantsAtOnce)
+		running.SetLimit(MaxTenantsAtOnce)
 		for _, messages := range batch.ByTenant() {
 			running.Go(func() error {
 				for i, err := range p.persistTenant(ctx, messages) {

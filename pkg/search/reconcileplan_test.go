@@ -246,6 +246,15 @@ func TestReconcileRunComparesTheDaysThatAreDue(t *testing.T) {
 	}
 }
 
+// Two comparisons follow the last entry of a day, and others after 30, 90, 210 and 450 days.
+func TestChecksAfter(t *testing.T) {
+	for visible, want := range map[time.Duration]int{0: 2, 30*24*time.Hour - 1: 2, 30 * 24 * time.Hour: 3, 365 * 24 * time.Hour: 5, 450 * 24 * time.Hour: 6} {
+		if got := search.ChecksAfter(visible); got != want {
+			t.Errorf("a day that is visible for %s is compared %d times, want %d", visible, got, want)
+		}
+	}
+}
+
 func TestReconcileRunOfNothing(t *testing.T) {
 	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
 	if err := w.reconcileRun().Run(t.Context()); err != nil {

@@ -107,6 +107,21 @@ func (s *ReconcileTask) nextCheck(checks int) time.Duration {
 	if checks < enoughChecks {
 		return s.Reconciler.Grace
 	}
+	return recheckWait(checks)
+}
+
+// ChecksAfter returns how often a day is compared after its last entry, if it stays visible for
+// so long.
+func ChecksAfter(visible time.Duration) int {
+	checks := enoughChecks
+	for at := recheckWait(checks); at <= visible; at += recheckWait(checks) {
+		checks++
+	}
+	return checks
+}
+
+// recheckWait returns the time until a day is compared again that had enough comparisons.
+func recheckWait(checks int) time.Duration {
 	wait := recheckAfter
 	for ; checks > enoughChecks && wait < maxRecheck; checks-- {
 		wait *= 2

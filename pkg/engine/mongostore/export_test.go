@@ -13,7 +13,6 @@ var (
 	Convert       = convert
 	Failure       = failure
 	ItemFaults    = itemFaults
-	PartitionOf   = partitionOf
 	KeyOfEntry    = keyOfEntry
 	KeysIn        = keysIn
 )

@@ -85,6 +85,15 @@ func entryIndexes(set Indexes) []mongo.IndexModel {
 	return indexes
 }
 
+// IndexCount returns how many indexes a partition has, the _id included.
+func IndexCount(set Indexes) int {
+	n := 1 + len(entryIndexes(set))
+	if set == IndexesFull {
+		n++ // of the message
+	}
+	return n
+}
+
 // deletableIndex makes MongoDB delete an entry about a minute after its deletable_at.
 // The index is sparse: an entry without the field takes no space in it.
 func deletableIndex() mongo.IndexModel {

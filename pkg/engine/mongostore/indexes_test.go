@@ -114,6 +114,14 @@ var leanIndexes = map[string]string{
 	"deletable": "deletable_at expires after 0",
 }
 
+func TestIndexCount(t *testing.T) {
+	for indexes, want := range map[mongostore.Indexes]int{mongostore.IndexesFull: len(fullIndexes), mongostore.IndexesLean: len(leanIndexes)} {
+		if got := mongostore.IndexCount(indexes); got != want {
+			t.Errorf("%s: got %d indexes, want %d", indexes, got, want)
+		}
+	}
+}
+
 func TestEnsureIndexesMakesCollectionsAndPartitions(t *testing.T) {
 	uri := enginetest.Mongo(t)
 	name := newDatabase(t, uri)

@@ -46,6 +46,11 @@ func partitionOf(tenant audit.TenantID, isolation audit.Isolation, t time.Time) 
 	return sharedPartition(t)
 }
 
+// PartitionName returns the name of the collection that has a tenant's entries of the time.
+func PartitionName(tenant audit.TenantID, isolation audit.Isolation, t time.Time) string {
+	return partitionOf(tenant, isolation, t).String()
+}
+
 // String returns the name of the collection. A tenant id has no underscore. The last
 // part of the name has two digits if the partition is shared, and at least four if it
 // is dedicated. Two partitions therefore never have the same name, except with

@@ -44,7 +44,7 @@ func TestPartitionNames(t *testing.T) {
 		{longest[:40], audit.IsolationDedicated, "2026-03-29T00:59:59Z", "logs_" + string(longest[:40]) + "_2026"},
 		{longest, audit.IsolationDedicated, "2026-03-29T00:59:59Z", "logs_aaaaaaaaaaaaaaaaaaaaaaa_7d3e74a05d7db15b_2026"},
 	} {
-		name := mongostore.PartitionOf(test.tenant, test.isolation, at(test.time)).String()
+		name := mongostore.PartitionName(test.tenant, test.isolation, at(test.time))
 		if name != test.want {
 			t.Errorf("%s of %s at %s: %s, want %s", test.isolation, test.tenant, test.time, name, test.want)
 		}

@@ -53,6 +53,9 @@ func mapping() map[string]any {
 	}
 }
 
+// FieldCount returns the number of fields in the mapping of every index.
+func FieldCount() int { return len(mapping()["properties"].(map[string]any)) }
+
 // settings returns the settings of an index with a number of primary shards. With more than
 // one shard, a tenant's documents in a pool go to some of them.
 func (x *Index) settings(f family, shards int) map[string]any {
@@ -62,15 +65,15 @@ func (x *Index) settings(f family, shards int) map[string]any {
 		"codec":            "best_compression", // written once, read seldom
 		"translog":         map[string]any{"durability": "request"},
 	}
-	if partition := partitionSize(shards); f.pool && partition > 1 {
+	if partition := RoutingPartition(shards); f.pool && partition > 1 {
 		index["routing_partition_size"] = partition
 	}
 	return map[string]any{"index": index}
 }
 
-// partitionSize is the number of shards that the documents of one tenant in a pool may go
-// to. OpenSearch wants less than the number of shards.
-func partitionSize(shards int) int { return max(1, shards/2) }
+// RoutingPartition returns the number of shards that the documents of one tenant in a pool may
+// go to, of an index with so many. OpenSearch wants less than the number of shards.
+func RoutingPartition(shards int) int { return max(1, shards/2) }
 
 // mappingOf returns the mapping of a family's indexes. Documents of a pool must have a routing.
 func mappingOf(f family) map[string]any {

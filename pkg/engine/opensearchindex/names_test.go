@@ -63,6 +63,22 @@ func templatesOf(t *testing.T, url, pattern string) []string {
 }
 
 // TestTenantsWithACommonPrefix: names of tenants stay separate if one id begins with another.
+// OpenSearch refuses a partition as large as the index.
+func TestRoutingPartition(t *testing.T) {
+	for shards, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 2, 10: 5} {
+		if got := opensearchindex.RoutingPartition(shards); got != want {
+			t.Errorf("of %d shards a tenant has %d, want %d", shards, got, want)
+		}
+	}
+}
+
+// Every field that can be filtered on is in the mapping, beside nine others.
+func TestFieldCount(t *testing.T) {
+	if got, want := opensearchindex.FieldCount(), len(audit.FilterFields())+9; got != want {
+		t.Errorf("an index has %d fields, want %d", got, want)
+	}
+}
+
 func TestTenantsWithACommonPrefix(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	prefix := newPrefix(t, url)

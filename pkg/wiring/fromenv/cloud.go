@@ -12,13 +12,13 @@ import (
 // Settings are those of a function over the engines of production.
 type Settings = config.Cloud
 
-// consumerTenantTTL is how long consumers use a tenant's record. Settings take effect within
+// ConsumerTenantTTL is how long consumers use a tenant's record. Settings take effect within
 // that time.
-const consumerTenantTTL = time.Minute
+const ConsumerTenantTTL = time.Minute
 
 // drainPeriod is how long a consumer may still write for a tenant after its deletion: it uses
-// a record of up to consumerTenantTTL, and then works on a batch for up to half a minute. The
+// a record of up to ConsumerTenantTTL, and then works on a batch for up to half a minute. The
 // rest is for clocks that differ.
-const drainPeriod = consumerTenantTTL + 30*time.Second + 10*time.Second
+const drainPeriod = ConsumerTenantTTL + 30*time.Second + 10*time.Second
 
 func read(needs ...manifest.Dependency) (Settings, error) { return config.ReadCloud(needs...) }

@@ -17,8 +17,8 @@ import (
 // Settings are those of a function over the embedded engine.
 type Settings = config.Embedded
 
-// consumerTenantTTL is that of other functions: reading a record again is cheap here.
-const consumerTenantTTL = wiring.TenantTTL
+// ConsumerTenantTTL is that of other functions: reading a record again is cheap here.
+const ConsumerTenantTTL = wiring.TenantTTL
 
 // drainPeriod is how long a consumer may still write for a tenant after its
 // deletion. Another process caches the tenant's record, and then writes its batch.
