@@ -94,8 +94,9 @@ bin/lambdas/%/bootstrap: FORCE
 .PHONY: FORCE
 FORCE:
 
-bench: ## measure and write docs/performance.md
+bench: ## measure and write docs/performance.md, docs/scale.md and docs/queries.md (Java 17, Maven)
 	go run ./cmd/bench
+	go run ./pkg/testkit/enginetest/cmd/engines with opensearch -- go run ./cmd/bench -only queries
 
 clean: ## remove what was built
 	rm -rf bin

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // figure is one line of the table.
@@ -63,23 +62,6 @@ func render(machine string, begun time.Time, took time.Duration, figures []figur
 		}
 	}
 	return b.String()
-}
-
-// item returns an item of a Markdown list, in lines of at most 100 columns.
-func item(text string) string {
-	var b strings.Builder
-	b.WriteString("-")
-	column := 1
-	for word := range strings.FieldsSeq(text) {
-		length := 1 + utf8.RuneCountInString(word)
-		if column+length > 100 {
-			b.WriteString("\n ")
-			column = 1
-		}
-		b.WriteString(" " + word)
-		column += length
-	}
-	return b.String() + "\n"
 }
 
 // quantile returns the q-quantile (0 to 1) of values, which it sorts.

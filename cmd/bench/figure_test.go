@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/cost"
 )
 
 func TestQuantile(t *testing.T) {
@@ -59,9 +61,9 @@ func TestWholeWay(t *testing.T) {
 		want  float64
 	}{
 		{nil, 0},
-		{[]int{1}, 2 * 3},                        // sent, received, deleted, on two queues
-		{[]int{billedChunk, billedChunk}, 2 * 5}, // two sent, two chunks received, one delete
-		{[]int{billedChunk + 1}, 2 * 5},
+		{[]int{1}, 2 * 3}, // sent, received, deleted, on two queues
+		{[]int{cost.SQSChunk, cost.SQSChunk}, 2 * 5}, // two sent, two chunks received, one delete
+		{[]int{cost.SQSChunk + 1}, 2 * 5},
 		{make([]int, 20), 2 * 2}, // nothing but two deletes on each
 	} {
 		if got := wholeWay(c.sizes); got != c.want {

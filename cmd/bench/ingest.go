@@ -15,6 +15,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cost"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -143,9 +144,6 @@ func ingestRatio(ctx context.Context, handler http.Handler, path string, body []
 		func() error { return json.Unmarshal(body, target()) })
 }
 
-// billedChunk is what SQS bills as one request.
-const billedChunk = 64 << 10
-
 // sqsBulks is how many different bulks the billing is counted over.
 const sqsBulks = 200
 
@@ -180,7 +178,7 @@ func measureSQS(ctx context.Context, _ *bench) ([]figure, error) {
 	}, nil
 }
 
-func chunks(size int) int { return (size + billedChunk - 1) / billedChunk }
+func chunks(size int) int { return (size + cost.SQSChunk - 1) / cost.SQSChunk }
 
 // wholeWay counts the billed requests of messages that go through both queues:
 // each is sent alone, and received and deleted in full batches.
@@ -200,14 +198,11 @@ func wholeWay(sizes []int) float64 {
 	return billed
 }
 
-// maxReceive is the most messages that SQS returns at once.
-const maxReceive = 10
-
 func batchSize(name manifest.QueueName) int {
 	for _, f := range manifest.Functions() {
 		for _, t := range f.Trigger.Queues {
 			if t.Queue == name {
-				return min(t.BatchSize, maxReceive)
+				return min(t.BatchSize, cost.SQSReceive)
 			}
 		}
 	}

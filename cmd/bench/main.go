@@ -1,7 +1,7 @@
-// Command bench measures the figures of Ocelot's specification (section 12) and writes
-// them as a table. A ratio is measured in one run on one machine, with its two sides in
-// turn. It is the median of the ratios of neighbours, so that what else the machine
-// does affects both sides.
+// Command bench measures what Ocelot promises and writes the results as tables:
+// docs/performance.md and other pages beside it. A ratio is measured in one run on one machine,
+// with its two sides in turn. It is the median of the ratios of neighbours, so that what else the
+// machine does affects both sides.
 package main
 
 import (
@@ -24,7 +24,7 @@ func main() {
 	defer stop()
 	quick := flag.Bool("quick", false, "leave out what needs 1,000,000 entries")
 	out := flag.String("out", filepath.Join("docs", "performance.md"), "file to write")
-	only := flag.String("only", "", "measure only the parts with these names, separated by commas, and print them without writing the file")
+	only := flag.String("only", "", "only the parts and pages with these names, separated by commas: figures are printed and not written, a page is written")
 	flag.Parse()
 	if err := run(ctx, *quick, *out, *only); err != nil {
 		log.Print(err)
@@ -32,7 +32,8 @@ func main() {
 	}
 }
 
-// part is a group of figures that are measured together.
+// part is a group of figures that are measured together. docs/performance.md has those of all
+// parts.
 type part struct {
 	name    string
 	measure func(context.Context, *bench) ([]figure, error)
@@ -50,20 +51,40 @@ func parts() []part {
 	}
 }
 
-// named returns the parts with these names, separated by commas; all for "".
-func named(names string) ([]part, error) {
-	if names == "" {
-		return parts(), nil
+// page is a document of its own, beside docs/performance.md.
+type page struct {
+	name  string // of the file, without its extension
+	write func(context.Context, *bench) (string, error)
+	// named is set if the page is written only if it is named: it needs engines.
+	named bool
+}
+
+func pages() []page {
+	return []page{
+		{name: "scale", write: func(context.Context, *bench) (string, error) { return scalePage() }},
+		{name: "queries", write: queriesPage, named: true},
 	}
-	var found []part
+}
+
+// chosen returns the parts and pages with these names, separated by commas. For "" it returns
+// all parts, and all pages that need no name.
+func chosen(names string) (measured []part, written []page, err error) {
+	if names == "" {
+		return parts(), slices.DeleteFunc(pages(), func(p page) bool { return p.named }), nil
+	}
 	for name := range strings.SplitSeq(names, ",") {
 		i := slices.IndexFunc(parts(), func(p part) bool { return p.name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("%q is no part", name)
+		j := slices.IndexFunc(pages(), func(p page) bool { return p.name == name })
+		switch {
+		case i >= 0:
+			measured = append(measured, parts()[i])
+		case j >= 0:
+			written = append(written, pages()[j])
+		default:
+			return nil, nil, fmt.Errorf("%q is no part and no page", name)
 		}
-		found = append(found, parts()[i])
 	}
-	return found, nil
+	return measured, written, nil
 }
 
 // bench is what the parts share.
@@ -73,7 +94,7 @@ type bench struct {
 }
 
 func run(ctx context.Context, quick bool, out, only string) (err error) {
-	chosen, err := named(only)
+	measured, written, err := chosen(only)
 	if err != nil {
 		return err
 	}
@@ -83,24 +104,46 @@ func run(ctx context.Context, quick bool, out, only string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	b := &bench{folder: folder, quick: quick}
+	for _, p := range written {
+		log.Printf("writing %s", p.name)
+		document, err := p.write(ctx, b)
+		if err != nil {
+			return fmt.Errorf("write %s: %w", p.name, err)
+		}
+		if err := writeFile(filepath.Join(filepath.Dir(out), p.name+".md"), document); err != nil {
+			return err
+		}
+	}
+	if len(measured) == 0 {
+		return nil
+	}
+	document, err := measure(ctx, b, measured)
+	if err != nil || only != "" {
+		return err
+	}
+	return writeFile(out, document)
+}
+
+// measure measures the parts, prints their figures and returns docs/performance.md.
+func measure(ctx context.Context, b *bench, measured []part) (document string, err error) {
 	begun := time.Now()
 	var figures []figure
-	for _, p := range chosen {
+	for _, p := range measured {
 		log.Printf("measuring %s", p.name)
 		found, err := p.measure(ctx, b)
 		if err != nil {
-			return fmt.Errorf("measure %s: %w", p.name, err)
+			return "", fmt.Errorf("measure %s: %w", p.name, err)
 		}
 		figures = append(figures, found...)
 	}
-	document := render(describeMachine(), begun, time.Since(begun), figures)
 	fmt.Print(table(figures))
-	if only != "" {
-		return nil
+	return render(describeMachine(), begun, time.Since(begun), figures), nil
+}
+
+func writeFile(path, document string) error {
+	if err := os.WriteFile(path, []byte(document), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := os.WriteFile(out, []byte(document), 0o644); err != nil {
-		return fmt.Errorf("write the figures: %w", err)
-	}
-	log.Printf("wrote %s", out)
+	log.Printf("wrote %s", path)
 	return nil
 }

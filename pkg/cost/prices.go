@@ -60,9 +60,9 @@ func (p *Prices) lambda(invocations float64, each time.Duration, memoryMB int) f
 
 var forEver = math.Inf(1)
 
-// USEast1 returns list prices of us-east-1 without free tiers and discounts. They were written
-// down in November 2026 from the pages in the comments or from what others had published of
-// them. Check them before you budget.
+// USEast1 returns list prices of us-east-1 without free tiers and discounts, as of November 2026.
+// Those of SQS, of OpenSearch's data nodes, and of DocumentDB's disk and I/O were compared with
+// what others published in 2026. The rest is as it was known. Check them before you budget.
 func USEast1() Prices {
 	return Prices{
 		Region: "us-east-1", AsOf: "2026-11",
