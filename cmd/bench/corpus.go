@@ -93,6 +93,9 @@ func (c *corpus) entries(n int) [][]byte {
 const bulkSize = 100
 
 // bulk returns the next bulkSize entries as a JSON array.
-func (c *corpus) bulk() []byte {
-	return append(append([]byte{'['}, bytes.Join(c.entries(bulkSize), []byte{','})...), ']')
+func (c *corpus) bulk() []byte { return c.bulkOf(bulkSize) }
+
+// bulkOf returns the next n entries as a JSON array.
+func (c *corpus) bulkOf(n int) []byte {
+	return append(append([]byte{'['}, bytes.Join(c.entries(n), []byte{','})...), ']')
 }

@@ -83,7 +83,7 @@ func (b *bench) load(ctx context.Context, n int) (result loadResult, err error) 
 }
 
 // awaitCount returns once the service counts n entries.
-func (s *service) awaitCount(ctx context.Context, n int) error {
+func (s *caller) awaitCount(ctx context.Context, n int) error {
 	for {
 		stats, err := s.reader.Stats(ctx, nil)
 		if err != nil {
@@ -134,7 +134,7 @@ func measureLatency(ctx context.Context, b *bench) ([]figure, error) {
 }
 
 // awaitFound returns once a search finds the entry with the request id.
-func (s *service) awaitFound(ctx context.Context, request string) error {
+func (s *caller) awaitFound(ctx context.Context, request string) error {
 	for {
 		page, err := s.reader.Search(ctx, url.Values{"request_id": {request}, "limit": {"1"}})
 		if err != nil || len(page.Items) > 0 {

@@ -45,6 +45,7 @@ func parts() []part {
 		{"sqs", measureSQS},
 		{"embedded", measureEmbedded},
 		{"latency", measureLatency},
+		{"fairness", measureFairness},
 		{"stream", measureStream},
 		{"pages", measurePages},
 		{"lambda", measureLambda},

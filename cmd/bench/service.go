@@ -13,6 +13,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/cmd/internal/devprocess"
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/client"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
@@ -20,9 +21,16 @@ import (
 // service is `ocelot dev --empty` in a process of its own.
 type service struct {
 	*devprocess.Process
-	reader *client.Client
-	token  string
-	log    *os.File
+	caller
+	data string // the folder
+	log  *os.File
+}
+
+// caller sends and reads entries of one tenant.
+type caller struct {
+	url, token string
+	tenant     audit.TenantID
+	reader     *client.Client
 }
 
 // program builds the command line once and returns its path.
@@ -48,24 +56,31 @@ func (b *bench) startService(ctx context.Context, data string) (*service, error)
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	s := &service{Process: process, log: log}
+	s := &service{Process: process, data: data, log: log}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := s.prepare(ctx, data); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}
 	return s, nil
 }
 
-func (s *service) prepare(ctx context.Context, data string) (err error) {
+func (s *service) prepare(ctx context.Context) (err error) {
 	if err := s.Ready(ctx); err != nil {
 		return err
 	}
-	if s.token, err = devprocess.Token(data, benchTenant, access.RoleAdmin); err != nil {
-		return err
-	}
-	s.reader, err = client.New(client.Config{URL: s.URL, Token: s.token, Tenant: string(benchTenant)})
+	s.caller, err = s.callerOf(benchTenant)
 	return err
+}
+
+// callerOf returns a caller of a tenant, which may not exist yet.
+func (s *service) callerOf(tenant audit.TenantID) (caller, error) {
+	token, err := devprocess.Token(s.data, tenant, access.RoleAdmin)
+	if err != nil {
+		return caller{}, err
+	}
+	reader, err := client.New(client.Config{URL: s.URL, Token: token, Tenant: string(tenant)})
+	return caller{url: s.URL, token: token, tenant: tenant, reader: reader}, err
 }
 
 // startFresh runs the service over a new folder with the one tenant.
@@ -99,13 +114,13 @@ func (s *service) end() (time.Duration, error) {
 }
 
 // post sends a body, which has to be accepted whole.
-func (s *service) post(ctx context.Context, path string, body []byte) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+manifest.BasePath+path, bytes.NewReader(body))
+func (s *caller) post(ctx context.Context, path string, body []byte) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+manifest.BasePath+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	request.Header = http.Header{
-		"Content-Type": {"application/json"}, "Authorization": {"Bearer " + s.token}, "X-Tenant-Id": {string(benchTenant)},
+		"Content-Type": {"application/json"}, "Authorization": {"Bearer " + s.token}, "X-Tenant-Id": {string(s.tenant)},
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {

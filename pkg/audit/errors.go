@@ -80,6 +80,10 @@ func (e *ValidationError) Error() string {
 // ErrStorageFull means that a store has no space, or nearly none. Somebody must give it more.
 var ErrStorageFull = errors.New("the storage is full")
 
+// ErrBacklog means that a tenant's share of a queue is full: more of its messages wait than the
+// queue takes from one tenant. A retry succeeds once some were handled.
+var ErrBacklog = errors.New("too many messages of the tenant wait in the queue")
+
 // UnavailableError means that a dependency is unavailable now. A retry may succeed.
 type UnavailableError struct {
 	// RetryAfter is the delay before a retry; zero: one second.

@@ -130,7 +130,7 @@ func (op *Operation) commonErrorResponses() []ErrorResponse {
 	all := []ErrorResponse{
 		{httpapi.ProblemMalformed, "The query string cannot be read."},
 		{httpapi.ProblemInternal, "The service failed."},
-		{httpapi.ProblemTooMany, "Too many requests arrived, on AWS."},
+		{httpapi.ProblemTooMany, "Too many requests arrived, or too many entries of the tenant wait to be stored."},
 		{httpapi.ProblemTimeout, "The service did not answer in time, on AWS."},
 	}
 	all = append(all, accessErrorResponses(&op.Route)...)

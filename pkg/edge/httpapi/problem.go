@@ -38,7 +38,7 @@ var (
 	ProblemMediaType        = ProblemKind{http.StatusUnsupportedMediaType, "unsupported_media_type", "Unsupported media type"}
 	ProblemInvalid          = ProblemKind{http.StatusUnprocessableEntity, "invalid", "The input is invalid"}
 	ProblemNoPrecondition   = ProblemKind{http.StatusPreconditionRequired, "precondition_required", "If-Match is required"}
-	ProblemTooMany          = ProblemKind{http.StatusTooManyRequests, "too_many_requests", "Too many requests"} // of API Gateway alone
+	ProblemTooMany          = ProblemKind{http.StatusTooManyRequests, "too_many_requests", "Too many requests"}
 	ProblemInternal         = ProblemKind{http.StatusInternalServerError, "internal", "Internal error"}
 	ProblemUnavailable      = ProblemKind{http.StatusServiceUnavailable, "unavailable", "Temporarily unavailable"}
 	ProblemTimeout          = ProblemKind{http.StatusGatewayTimeout, "timeout", "No answer in time"} // of API Gateway alone
@@ -107,6 +107,9 @@ func explain(err, target error, k ProblemKind, detail string) error {
 
 func isNotFound(err error) bool { return errors.Is(err, audit.ErrNotFound) }
 
+// backlogRetryAfter is how long a client is to wait while its tenant's share of a queue is full.
+const backlogRetryAfter = 5 * time.Second
+
 // problemOf turns an error into a problem, in this one place. permission is the one
 // that the operation requires. No internal error's text reaches the client.
 func problemOf(err error, permission access.Permission) *problem {
@@ -122,6 +125,9 @@ func problemOf(err error, permission access.Permission) *problem {
 		return reported
 	case errors.As(err, &validation):
 		return invalid(validation)
+	case errors.Is(err, audit.ErrBacklog):
+		return ProblemTooMany.problem("Too many entries of this tenant wait to be stored. Send fewer, and send these again later.").
+			with("Retry-After", retrySeconds(backlogRetryAfter))
 	case errors.As(err, &unavailable):
 		return retryLater(unavailable.RetryAfter)
 	case errors.As(err, &notYet):

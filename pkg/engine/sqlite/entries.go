@@ -44,11 +44,11 @@ func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []a
 	if len(rows) == 0 {
 		return ingest.Appended{Rejections: unstorable}, nil
 	}
-	var appended ingest.Appended
-	err = s.db.write(ctx, func(b *batch) error {
-		appended = ingest.Appended{Rejections: slices.Clone(unstorable)}
-		for i := range rows {
-			if err := b.appendEntry(&rows[i], &appended); err != nil {
+	parts := make([]ingest.Appended, len(rows)) // by their first row
+	err = s.db.writeRows(ctx, len(rows), func(b *batch, from, to int) error {
+		parts[from] = ingest.Appended{} // the operation may be run again
+		for i := from; i < to; i++ {
+			if err := b.appendEntry(&rows[i], &parts[from]); err != nil {
 				return err
 			}
 		}
@@ -56,6 +56,11 @@ func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []a
 	})
 	if err != nil {
 		return ingest.Appended{}, fmt.Errorf("append to %s: %w", tenant, err)
+	}
+	appended := ingest.Appended{Rejections: unstorable}
+	for _, part := range parts {
+		appended.Rejections = append(appended.Rejections, part.Rejections...)
+		appended.Repeated = append(appended.Repeated, part.Repeated...)
 	}
 	slices.SortFunc(appended.Rejections, func(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) })
 	return appended, nil

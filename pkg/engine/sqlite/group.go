@@ -90,6 +90,11 @@ func (w *writer) nextOperation(size int, start time.Time) *operation {
 	case op := <-w.operations:
 		return op
 	default:
+	}
+	select {
+	case op := <-w.large:
+		return op
+	default:
 		return nil
 	}
 }

@@ -66,8 +66,8 @@ func (x *Index) putBatch(ctx context.Context, tenant audit.TenantID, entries []a
 	if len(rows) == 0 {
 		return rejections, nil
 	}
-	err = x.db.write(ctx, func(b *batch) error {
-		for i := range rows {
+	err = x.db.writeRows(ctx, len(rows), func(b *batch, from, to int) error {
+		for i := from; i < to; i++ {
 			if err := b.insertIndexRow(number, &rows[i]); err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -24,6 +25,7 @@ type Queue struct {
 	name        string
 	visibility  time.Duration
 	maxReceives int
+	backlog     Backlog
 	arrivals    *signal
 	deadLetters *signal // of the dead-letter queue
 }
@@ -48,6 +50,13 @@ func (db *DB) Queue(name string, visibility time.Duration, maxReceives int) *Que
 	}
 }
 
+// WithBacklog returns the queue with a bound on the messages of one tenant.
+func (q *Queue) WithBacklog(backlog Backlog) *Queue {
+	bounded := *q
+	bounded.backlog = backlog
+	return &bounded
+}
+
 func deadLetterName(name string) string { return name + "-dlq" }
 
 // Send implements ingest.Queue.
@@ -68,7 +77,26 @@ func (q *Queue) send(ctx context.Context, tenant audit.TenantID, bodies []string
 	if len(bodies) == 0 {
 		return nil
 	}
-	err := q.db.write(ctx, func(b *batch) error {
+	err := q.sendOnce(ctx, tenant, bodies, delay, true)
+	for end := time.Now().Add(slowTime); errors.Is(err, errSlow); {
+		if err := backoff.Sleep(ctx, slowPoll); err != nil {
+			return fmt.Errorf("send to queue %s: %w", q.name, err)
+		}
+		err = q.sendOnce(ctx, tenant, bodies, delay, time.Now().Before(end))
+	}
+	if err != nil {
+		return fmt.Errorf("send to queue %s: %w", q.name, err)
+	}
+	q.arrivals.raise() // also for a delayed message: receivers recompute when to wake
+	return nil
+}
+
+// sendOnce sends the messages. It returns errSlow if the tenant has to wait and may.
+func (q *Queue) sendOnce(ctx context.Context, tenant audit.TenantID, bodies []string, delay time.Duration, mayWait bool) error {
+	return q.db.write(ctx, func(b *batch) error {
+		if err := q.backlog.check(b, q.name, string(tenant), mayWait); err != nil {
+			return err
+		}
 		now := q.db.now()
 		visible := int64(ready)
 		if delay > 0 {
@@ -95,11 +123,6 @@ func (q *Queue) send(ctx context.Context, tenant audit.TenantID, bodies []string
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("send to queue %s: %w", q.name, err)
-	}
-	q.arrivals.raise() // also for a delayed message: receivers recompute when to wake
-	return nil
 }
 
 // ready is the column visible of a message that can be received.

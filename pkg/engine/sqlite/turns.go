@@ -4,6 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
 // A queue is fair by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing",
@@ -11,6 +14,45 @@ import (
 // turns. A message follows the last one of its tenant, but it never has an earlier turn than
 // what was received last. So the messages of a tenant with a long backlog lie between those
 // of others, and a tenant without a backlog is next.
+
+// Backlog bounds how many messages of one tenant wait in a queue without having been received.
+// The zero value has no bound.
+type Backlog struct {
+	// Slow is the number from which on Send waits for consumers, for slowTime at most, so that
+	// a tenant does not send faster than its entries are stored and found.
+	Slow int
+	// Full is the number from which on Send returns audit.ErrBacklog; 0: it never does.
+	Full int
+}
+
+const (
+	slowTime = time.Second
+	slowPoll = 10 * time.Millisecond // how often Send looks meanwhile
+)
+
+// errSlow says that Send has to wait for consumers.
+var errSlow = errors.New("the tenant has to wait")
+
+// check returns errSlow or audit.ErrBacklog if the tenant has too many messages in the queue.
+func (l Backlog) check(b *batch, queue, tenant string, mayWait bool) error {
+	if l.Slow == 0 && l.Full == 0 {
+		return nil
+	}
+	received, err := b.turnOr0(`SELECT turn FROM queue_turns WHERE queue = ?`, queue)
+	if err != nil {
+		return err
+	}
+	last, err := b.turnOr0(`SELECT turn FROM tenant_turns WHERE queue = ? AND tenant = ?`, queue, tenant)
+	switch waiting := last - received; {
+	case err != nil:
+		return err
+	case l.Full > 0 && waiting >= int64(l.Full):
+		return unchanged(audit.ErrBacklog)
+	case mayWait && waiting >= int64(l.Slow):
+		return unchanged(errSlow)
+	}
+	return nil
+}
 
 // takeTurns returns the first of n consecutive turns of the tenant in the queue.
 func (b *batch) takeTurns(queue, tenant string, n int) (first int64, err error) {

@@ -1,7 +1,10 @@
 package sqlite_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,4 +93,44 @@ func TestDeadLettersOfATenantArePurged(t *testing.T) {
 			t.Errorf("the queue %s has %d messages, want %d", name, visible, want)
 		}
 	}
+}
+
+// TestBacklog: a tenant with many waiting messages is slowed down, and refused once its share
+// is full. Others are not.
+func TestBacklog(t *testing.T) {
+	q := open(t).Queue("q", time.Minute, 5).WithBacklog(sqlite.Backlog{Slow: 10, Full: 20})
+	duration := func(tenant audit.TenantID) time.Duration {
+		t.Helper()
+		begun := time.Now()
+		sendMany(t, q, tenant, 1)
+		return time.Since(begun)
+	}
+	sendMany(t, q, "big", 10)
+	if d := duration("big"); d < 900*time.Millisecond {
+		t.Errorf("sending took %s with a backlog of 10, want about a second", d)
+	}
+	sendMany(t, q, "other", 1)
+	var received atomic.Int64
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		messages, err := q.Receive(context.Background(), 5, 0)
+		if err != nil {
+			t.Error(err)
+		}
+		received.Store(int64(len(messages)))
+	}()
+	sendMany(t, q, "big", 9) // waits until some were received
+	if received.Load() == 0 {
+		t.Error("sending did not wait for the consumer, want it to")
+	}
+	for n := 0; ; n++ {
+		err := q.Send(t.Context(), "big", []string{"x", "y", "z"})
+		if errors.Is(err, audit.ErrBacklog) {
+			break
+		}
+		if err != nil || n > 3 {
+			t.Fatalf("send %d more: %v, want ErrBacklog soon", n, err)
+		}
+	}
+	sendMany(t, q, "other", 1)
 }

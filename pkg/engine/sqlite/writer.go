@@ -31,6 +31,7 @@ type writer struct {
 	pool       *sql.DB
 	conn       conn
 	operations chan *operation
+	large      chan *operation // operations with many rows; see DB.writeRows
 	closing    chan struct{}
 	closed     chan struct{}
 	groups     int
@@ -88,7 +89,7 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 	}
 	w := &writer{
 		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared,
-		operations: make(chan *operation), closing: make(chan struct{}), closed: make(chan struct{}),
+		operations: make(chan *operation), large: make(chan *operation), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.conn.close(), pool.Close())
@@ -140,12 +141,40 @@ func (w *writer) close() error {
 // durable. If ctx ends before the writer claims the operation, it never runs.
 // Otherwise write waits for the result.
 func (db *DB) write(ctx context.Context, run func(b *batch) error) error {
+	return db.writeTo(ctx, db.writer.operations, run)
+}
+
+const (
+	// maxRows is the number of rows that writeRows writes in one operation: about 10 ms of work.
+	maxRows = 200
+	// fewRows is the number of rows from which on an operation is a large one.
+	fewRows = 20
+)
+
+// writeRows writes rows with one operation for each maxRows of them. The writer prefers other
+// operations to those with many rows, so that a tenant's bulks delay the entries of others
+// little. After an error some of the rows may be written.
+func (db *DB) writeRows(ctx context.Context, rows int, run func(b *batch, from, to int) error) error {
+	operations := db.writer.operations
+	if rows > fewRows {
+		operations = db.writer.large
+	}
+	for from := 0; from < rows; from += maxRows {
+		to := min(rows, from+maxRows)
+		if err := db.writeTo(ctx, operations, func(b *batch) error { return run(b, from, to) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (db *DB) writeTo(ctx context.Context, operations chan<- *operation, run func(b *batch) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	op := &operation{run: run, done: make(chan error, 1)}
 	select {
-	case db.writer.operations <- op:
+	case operations <- op:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-db.writer.closing:
@@ -169,6 +198,8 @@ func (w *writer) loop() {
 		case <-w.closing:
 			return
 		case op := <-w.operations:
+			w.commitGroup(op)
+		case op := <-w.large: // a group begins with either, so that neither waits for ever
 			w.commitGroup(op)
 		case <-w.eraseTimer():
 		}

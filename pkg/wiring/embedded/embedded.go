@@ -58,8 +58,17 @@ func UseQueues(stores *wiring.Stores, db *sqlite.DB) {
 // Named returns the name of a queue in the engine.
 func Named(name manifest.QueueName) string { return string(name) }
 
+// backlogs bound what one tenant may have in a queue, in messages of up to 64 KB. A tenant
+// is slowed down once it has about a second of work in a queue. The queues between functions
+// refuse nothing.
+var backlogs = map[manifest.QueueName]sqlite.Backlog{
+	manifest.QueueIngest:         {Slow: 64, Full: 10_000},
+	manifest.QueueIngestPriority: {Slow: 64, Full: 10_000},
+	manifest.QueueIndex:          {Slow: 64},
+}
+
 // Queue returns a queue of the manifest.
 func Queue(db *sqlite.DB, name manifest.QueueName) *sqlite.Queue {
 	q := manifest.QueueOf(name)
-	return db.Queue(Named(name), q.VisibilityTimeout, q.MaxReceives)
+	return db.Queue(Named(name), q.VisibilityTimeout, q.MaxReceives).WithBacklog(backlogs[name])
 }
