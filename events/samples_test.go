@@ -327,7 +327,7 @@ func samples(t *testing.T) []sample {
 		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(deadLettering(failing()), "entries")},
 		sample{"run-jobs", "purged", sqsEvent(manifest.QueueJobs, purge), failing()},
 		sample{"run-jobs", "stale", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"gone","job":"`+purgeJob+`","generation":7}`), failing()},
-		sample{"run-jobs", "compared", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"reconcile_index","input":[{"day":"2026-01-02T00:00:00Z","touches":1,"checks":0}]}`), failing()},
+		sample{"run-jobs", "compared", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"reconcile_index","input":[{"day":"2026-01-02T00:00:00Z","touches":1,"checks":0,"due":"2026-01-02T13:00:00Z"}]}`), failing()},
 		sample{"run-jobs", "one-is-unreadable", sqsEvent(manifest.QueueJobs, "not a message"), deadLettering(failing())},
 		sample{"place-tenants", "placed", scheduleEvent("place-tenants"), want{Done: true}},
 		sample{"place-tenants", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},

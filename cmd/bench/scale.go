@@ -171,7 +171,7 @@ Entries are sent in bulks of %d. All tenants have the standard tier.
 	b.WriteString("\n")
 	b.WriteString(item(fmt.Sprintf("The reconciler compares by counts. MongoDB walks %s keys of `_id` a second for it, and OpenSearch counts as many entries.", thousands(int(keys)))))
 	b.WriteString(item(fmt.Sprintf("Connections to the primary of MongoDB: at most %s by the consumers of queues, which is their maximum concurrency × %d, the pool of a process. Requests at peak need about %s.",
-		thousands(consumers), mongostore.DefaultPoolSize, thousands(requests))))
+		thousands(consumers), mongostore.PoolSize, thousands(requests))))
 }
 
 func rate(perSecond float64) string {

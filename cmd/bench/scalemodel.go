@@ -255,7 +255,7 @@ func (m *scaleModel) connections() (consumers, requests int) {
 	for _, f := range manifest.Functions() {
 		if f.DependsOn(manifest.DependencyRecords) {
 			for _, q := range f.Trigger.Queues {
-				consumers += q.MaxConcurrency * mongostore.DefaultPoolSize
+				consumers += q.MaxConcurrency * mongostore.PoolSize
 			}
 		}
 	}

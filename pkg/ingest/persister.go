@@ -23,8 +23,9 @@ type Persister struct {
 	Index       Queue
 	Subscribers Subscribers
 	Stream      Queue
-	// DeadLetters gets the lines that cannot be read as an entry.
-	DeadLetters Queue
+	// DeadLetters and PriorityDeadLetters get the lines that cannot be read as an entry, by the
+	// tenant's tier, as the queues do.
+	DeadLetters, PriorityDeadLetters Queue
 	// Days registers the days of entries, from which the index is reconciled; nil: nothing does.
 	Days *ActiveDays
 	Now  func() time.Time
@@ -103,7 +104,7 @@ func (p *Persister) persistTogether(ctx context.Context, messages []envelope.Mes
 	}
 	// Last, so that messages that are delivered again during an outage neither send dead
 	// letters nor count each time.
-	if err := p.deadLetterPoison(ctx, messages); err != nil {
+	if err := p.deadLetterPoison(ctx, &record, messages); err != nil {
 		return fmt.Errorf("persist %s: %w", tenant, err)
 	}
 	if dropped := len(all) - len(entries); dropped > 0 && p.Dropped != nil {
@@ -213,7 +214,7 @@ func (a Appended) new(entries []audit.Entry) []audit.Entry {
 
 // deadLetterPoison sends each unreadable line of the messages to the dead-letter queue,
 // as a message of its own with the reason.
-func (p *Persister) deadLetterPoison(ctx context.Context, messages []envelope.Message) error {
+func (p *Persister) deadLetterPoison(ctx context.Context, tenant *audit.Tenant, messages []envelope.Message) error {
 	var bodies []string
 	for _, m := range messages {
 		for _, poison := range m.Contents.Poison {
@@ -227,7 +228,7 @@ func (p *Persister) deadLetterPoison(ctx context.Context, messages []envelope.Me
 	if len(bodies) == 0 {
 		return nil
 	}
-	if err := p.DeadLetters.Send(ctx, messages[0].Contents.Tenant, bodies); err != nil {
+	if err := QueueOf(*tenant, p.DeadLetters, p.PriorityDeadLetters).Send(ctx, tenant.ID, bodies); err != nil {
 		return fmt.Errorf("dead-letter %d unreadable entries: %w", len(bodies), err)
 	}
 	return nil

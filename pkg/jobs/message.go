@@ -63,6 +63,9 @@ func ParseMessage(body string) (Message, error) {
 	if b.Version != messageVersion {
 		return Message{}, fmt.Errorf("job message: version %d, known is %d", b.Version, messageVersion)
 	}
+	if tenant, err := audit.ParseTenantID(string(b.Tenant)); err != nil || tenant != b.Tenant || (b.Job == "") == (b.Task == "") {
+		return Message{}, fmt.Errorf("job message: %w: it names no job or task of a tenant", audit.ErrUnreadable)
+	}
 	m := Message{Tenant: b.Tenant, Job: b.Job, Task: b.Task, Input: b.Input}
 	if b.Generation != nil {
 		m.Generation = *b.Generation

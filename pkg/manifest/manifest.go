@@ -105,6 +105,20 @@ type Schedule struct {
 // QueueName is a queue. Its dead-letter queue has the same name with "-dlq".
 type QueueName string
 
+// MaxConsumerTime returns the longest time that a function works on messages with entries.
+// The function that runs jobs is none of these.
+func MaxConsumerTime() time.Duration {
+	var longest time.Duration
+	for _, f := range functions {
+		for _, trigger := range f.Trigger.Queues {
+			if trigger.Queue != QueueJobs {
+				longest = max(longest, f.Timeout)
+			}
+		}
+	}
+	return longest
+}
+
 // DeadLetters returns the name of the queue's dead-letter queue.
 func (n QueueName) DeadLetters() QueueName { return n + "-dlq" }
 

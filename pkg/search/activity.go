@@ -28,6 +28,8 @@ type Activity interface {
 	Touch(ctx context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error
 	// DueDays returns up to limit days that are due at a time, those that wait longest first.
 	DueDays(ctx context.Context, at time.Time, limit int) ([]ActiveDay, error)
+	// DueAt returns when a day is due; zero: not before it is touched, or it is not registered.
+	DueAt(ctx context.Context, tenant audit.TenantID, day time.Time) (time.Time, error)
 	// Check notes that a day was compared, unless it was touched since it was read. It
 	// stores day.Checks and when the day is due again. A zero time means: not before it
 	// is touched.

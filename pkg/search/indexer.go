@@ -62,9 +62,32 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 			if i < len(results) {
 				err = x.finish(ctx, puts[i], results[i])
 			}
-			setOutcomes(outcomes, groups[i], err)
+			if len(groups[i]) > 1 && mayBeOneMessage(ctx, err) {
+				x.putEach(ctx, groups[i], outcomes)
+			} else {
+				setOutcomes(outcomes, groups[i], err)
+			}
 		}
 	})
+}
+
+// mayBeOneMessage reports whether the messages of a tenant may have failed because of one of
+// them.
+func mayBeOneMessage(ctx context.Context, err error) bool {
+	var unavailable *audit.UnavailableError
+	return err != nil && ctx.Err() == nil && !errors.As(err, &unavailable)
+}
+
+// putEach writes each message of a tenant alone, so that only the one at fault fails.
+func (x *Indexer) putEach(ctx context.Context, messages []envelope.Message, outcomes []error) {
+	for _, m := range messages {
+		put := Batch{Tenant: m.Contents.Tenant, Entries: m.Contents.Entries}
+		err := errors.New("the index returned no result")
+		if results := x.Index.Put(ctx, []Batch{put}); len(results) == 1 {
+			err = x.finish(ctx, put, results[0])
+		}
+		setOutcomes(outcomes, []envelope.Message{m}, err)
+	}
 }
 
 // findDeleted reports which groups' tenants are deleted. It looks the tenants up at the same

@@ -3,7 +3,6 @@ package search
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -22,6 +21,12 @@ type IDLister interface {
 	Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error)
 }
 
+// EntryReader reads entries from the system of record. EntriesByID returns those of the ids
+// that the tenant has, in any order.
+type EntryReader interface {
+	EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error)
+}
+
 // Queue takes messages for the indexer; see ingest.Queue.
 type Queue interface {
 	Send(ctx context.Context, tenant audit.TenantID, bodies []string) error
@@ -32,7 +37,7 @@ type Queue interface {
 type Reconciler struct {
 	Store  IDLister
 	Index  IDLister
-	Reader Reader
+	Reader EntryReader
 	Queue  Queue
 	// Grace is how long after its receipt an entry may be missing in the index. It
 	// should be longer than the longest backlog of the index queue. Otherwise entries
@@ -83,7 +88,7 @@ type comparison struct {
 	*Reconciler
 	found   Reconciliation
 	now     time.Time
-	missing []audit.Entry // to be sent
+	missing []audit.EntryID // that the index lacks, not yet read
 }
 
 // compare compares a range by its counts, and by its ids only if the counts differ. The
@@ -134,8 +139,10 @@ func (c *comparison) merge(ctx context.Context, stored, indexed *idStream) error
 			c.found.Extra++
 			indexed.skip()
 		case !moreIndexed, order < 0:
-			if err := c.addMissing(ctx, s); err != nil {
-				return err
+			if c.missing = append(c.missing, s); len(c.missing) == repairBatch {
+				if err := c.repair(ctx); err != nil {
+					return err
+				}
 			}
 			stored.skip()
 		default:
@@ -147,42 +154,38 @@ func (c *comparison) merge(ctx context.Context, stored, indexed *idStream) error
 	}
 }
 
-// addMissing records an entry that is not in the index.
-func (c *comparison) addMissing(ctx context.Context, id audit.EntryID) error {
-	entry, err := c.Reader.Entry(ctx, c.found.Tenant, id)
-	if errors.Is(err, audit.ErrNotFound) {
-		return nil // removed since it was listed
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", id, err)
-	}
-	c.found.Stored++
-	age := c.now.Sub(entry.ReceivedAt)
-	c.found.Lag = max(c.found.Lag, age)
-	if age < c.Grace {
-		c.found.Pending++
-		return nil
-	}
-	if c.missing = append(c.missing, entry); len(c.missing) < repairBatch {
-		return nil
-	}
-	return c.repair(ctx)
-}
-
-// repair sends the missing entries.
+// repair reads the missing entries and sends those that the index should have by now.
 func (c *comparison) repair(ctx context.Context) error {
 	if len(c.missing) == 0 {
 		return nil
 	}
-	bodies, err := envelope.Pack(c.found.Tenant, c.missing)
+	entries, err := c.Reader.EntriesByID(ctx, c.found.Tenant, c.missing)
+	if err != nil {
+		return fmt.Errorf("read %d missing entries: %w", len(c.missing), err)
+	}
+	c.missing = c.missing[:0]
+	c.found.Stored += int64(len(entries)) // the others were removed since they were listed
+	overdue := entries[:0]
+	for _, entry := range entries {
+		age := c.now.Sub(entry.ReceivedAt)
+		c.found.Lag = max(c.found.Lag, age)
+		if age < c.Grace {
+			c.found.Pending++
+		} else {
+			overdue = append(overdue, entry)
+		}
+	}
+	if len(overdue) == 0 {
+		return nil
+	}
+	bodies, err := envelope.Pack(c.found.Tenant, overdue)
 	if err != nil {
 		return err
 	}
 	if err := c.Queue.Send(ctx, c.found.Tenant, bodies); err != nil {
-		return fmt.Errorf("send %d missing entries to the index queue: %w", len(c.missing), err)
+		return fmt.Errorf("send %d missing entries to the index queue: %w", len(overdue), err)
 	}
-	c.found.Repaired += int64(len(c.missing))
-	c.missing = c.missing[:0]
+	c.found.Repaired += int64(len(overdue))
 	return nil
 }
 

@@ -58,12 +58,13 @@ func (s *entrySet) Count(_ context.Context, _ audit.TenantID, from, to time.Time
 	return n, s.err
 }
 
-func (s *entrySet) Entry(_ context.Context, _ audit.TenantID, id audit.EntryID) (audit.Entry, error) {
-	e, found := s.entries[id]
-	if !found {
-		return e, audit.ErrNotFound
+func (s *entrySet) EntriesByID(_ context.Context, _ audit.TenantID, ids []audit.EntryID) (found []audit.Entry, err error) {
+	for _, id := range ids {
+		if e, has := s.entries[id]; has {
+			found = append(found, e)
+		}
 	}
-	return e, nil
+	return found, nil
 }
 
 // reader reads entries, of which some are gone since they were listed.
@@ -72,11 +73,9 @@ type reader struct {
 	gone map[audit.EntryID]bool
 }
 
-func (r reader) Entry(ctx context.Context, tenant audit.TenantID, id audit.EntryID) (audit.Entry, error) {
-	if r.gone[id] {
-		return audit.Entry{}, audit.ErrNotFound
-	}
-	return r.entrySet.Entry(ctx, tenant, id)
+func (r reader) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+	left := slices.DeleteFunc(slices.Clone(ids), func(id audit.EntryID) bool { return r.gone[id] })
+	return r.entrySet.EntriesByID(ctx, tenant, left)
 }
 
 type queue struct {

@@ -15,6 +15,9 @@ type DueDay struct {
 	Day     time.Time `json:"day"`
 	Touches int64     `json:"touches"`
 	Checks  int       `json:"checks"`
+	// Due is when the day is due again unless it is compared before. If the register has
+	// another time, the task is an old one: the day was compared, touched, or shared out again.
+	Due time.Time `json:"due"`
 }
 
 // ReconcilePlan shares out the days of the register that are due, those that wait longest
@@ -78,11 +81,12 @@ func (p *ReconcilePlan) share(ctx context.Context, page []ActiveDay) (shared int
 	for tenant, days := range byTenant(page) {
 		claimed := make([]DueDay, 0, len(days))
 		for _, day := range days {
-			if err := p.Activity.Check(ctx, day, p.Now().Add(claimTime)); err != nil {
+			due := p.Now().Add(claimTime).UTC().Truncate(time.Millisecond) // as registers keep it
+			if err := p.Activity.Check(ctx, day, due); err != nil {
 				report(tenant, err)
 				continue
 			}
-			claimed = append(claimed, DueDay{Day: day.Day, Touches: day.Touches, Checks: day.Checks})
+			claimed = append(claimed, DueDay{Day: day.Day, Touches: day.Touches, Checks: day.Checks, Due: due})
 		}
 		for len(claimed) > 0 {
 			n := min(len(claimed), daysPerTask)

@@ -109,6 +109,17 @@ func (r *register) DueDays(_ context.Context, at time.Time, limit int) ([]search
 	return due, nil
 }
 
+func (r *register) DueAt(_ context.Context, tenant audit.TenantID, day time.Time) (time.Time, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range r.days {
+		if d.Tenant == tenant && d.Day.Equal(day) {
+			return d.due, nil
+		}
+	}
+	return time.Time{}, nil
+}
+
 func (r *register) Check(ctx context.Context, day search.ActiveDay, due time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,10 +243,13 @@ func TestReconcileRunComparesTheDaysThatAreDue(t *testing.T) {
 	for _, c := range []struct {
 		tenant audit.TenantID
 		ago    int
-	}{{"c", 3}, {"gone", 3}, {"d", 7}} {
+	}{{"c", 3}, {"gone", 3}} {
 		if due := w.register.due(c.tenant, c.ago); !due.IsZero() {
-			t.Errorf("the day %d ago of %s is due at %v, want never: nobody reads it", c.ago, c.tenant, due)
+			t.Errorf("the day %d ago of %s is due at %v, want never: the tenant is gone", c.ago, c.tenant, due)
 		}
+	}
+	if due, want := w.register.due("d", 7), now.AddDate(0, 0, 360); !due.Equal(want) { // until the settings change
+		t.Errorf("a day that nobody sees is due at %v, want %v", due, want)
 	}
 	w.clock = now.Add(grace) // the second check
 	if err := w.reconcileRun().Run(t.Context()); err != nil {
@@ -335,7 +349,7 @@ func TestReconcileTaskWhoseTimeIsUp(t *testing.T) {
 		var days []search.DueDay
 		for ago := range 8 {
 			w.register.add("a", ago, now)
-			days = append(days, search.DueDay{Day: now.Truncate(24*time.Hour).AddDate(0, 0, -ago), Touches: 1})
+			days = append(days, search.DueDay{Day: now.Truncate(24*time.Hour).AddDate(0, 0, -ago), Touches: 1, Due: now})
 		}
 		var counts atomic.Int64
 		w.list = func(ctx context.Context, _ audit.TenantID) error {
@@ -439,5 +453,32 @@ func TestReconcileRunOverTwentyThousandTenants(t *testing.T) {
 	}
 	if got := len(w.published); got != active {
 		t.Errorf("%d days were compared, want %d", got, active)
+	}
+}
+
+// TestReconcileTaskThatIsOld: a task waited so long that its day was shared out again. Only the
+// newer one compares, and doing it twice does nothing.
+func TestReconcileTaskThatIsOld(t *testing.T) {
+	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
+	w.register.add("a", 0, now)
+	r := w.reconcileRun()
+	for range 3 {
+		if err := r.ReconcilePlan.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.clock = w.clock.Add(2 * time.Hour)
+	}
+	if got := len(r.tasks); got != 3 {
+		t.Fatalf("%d tasks were sent, want 3", got)
+	}
+	for range 2 {
+		for _, task := range r.tasks {
+			if err := r.Do(t.Context(), task.tenant, task.input); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := len(w.days("a")); got != 1 {
+		t.Errorf("the day was compared %d times, want once", got)
 	}
 }

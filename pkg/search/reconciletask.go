@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/panics"
 )
 
 // ReconcileTask compares the days that ReconcilePlan shares out. It notes in the register
@@ -54,8 +55,7 @@ func (s *ReconcileTask) Do(ctx context.Context, tenant audit.TenantID, input jso
 	failures := make([]error, len(days))
 	for i, d := range days {
 		working.Go(func() error {
-			day := ActiveDay{Tenant: tenant, Day: d.Day, Touches: d.Touches, Checks: d.Checks}
-			if failures[i] = s.day(ctx, day); failures[i] != nil && ctx.Err() == nil {
+			if failures[i] = panics.Recovered(ctx, func() error { return s.day(ctx, tenant, d) }); failures[i] != nil && ctx.Err() == nil {
 				s.Log.ErrorContext(ctx, "reconciling failed", "tenant", string(tenant), "day", d.Day.Format(time.DateOnly), "error", failures[i])
 			}
 			return nil
@@ -78,17 +78,25 @@ func (s *ReconcileTask) Do(ctx context.Context, tenant audit.TenantID, input jso
 }
 
 // day reconciles one day and notes when it is due again.
-func (s *ReconcileTask) day(ctx context.Context, day ActiveDay) error {
-	at := s.Reconciler.Now()
-	tenant, err := s.Tenants.Tenant(ctx, day.Tenant)
+func (s *ReconcileTask) day(ctx context.Context, id audit.TenantID, d DueDay) error {
+	due, err := s.Activity.DueAt(ctx, id, d.Day)
+	if err != nil || !due.Equal(d.Due) {
+		return err // without an error: an old task
+	}
+	at, day := s.Reconciler.Now(), ActiveDay{Tenant: id, Day: d.Day, Touches: d.Touches, Checks: d.Checks}
+	tenant, err := s.Tenants.Tenant(ctx, id)
 	deleted, err := audit.IsDeleted(tenant, err)
 	if err != nil {
 		return err
 	}
 	if deleted || day.Day.Add(oneDay).Before(tenant.Settings.VisibleFrom(at)) {
-		return s.Activity.Check(ctx, day, time.Time{}) // nobody reads it any more
+		due = time.Time{} // the tenant is gone
+		if !deleted {     // nobody reads the day any more, unless the settings change
+			due = at.Add(maxRecheck)
+		}
+		return s.Activity.Check(ctx, day, due)
 	}
-	found, err := s.Reconciler.Reconcile(ctx, day.Tenant, day.Day)
+	found, err := s.Reconciler.Reconcile(ctx, id, day.Day)
 	if err != nil {
 		return err
 	}
@@ -97,8 +105,7 @@ func (s *ReconcileTask) day(ctx context.Context, day ActiveDay) error {
 	if found.Pending > 0 || found.Repaired > 0 {
 		day.Checks = 0
 	}
-	due := s.Reconciler.Now().Add(s.nextCheck(day.Checks))
-	return errors.Join(publishErr, s.Activity.Check(ctx, day, due))
+	return errors.Join(publishErr, s.Activity.Check(ctx, day, s.Reconciler.Now().Add(s.nextCheck(day.Checks))))
 }
 
 // nextCheck returns the time until a day is due that had this many comparisons without a

@@ -63,15 +63,19 @@ type record = ttlcache.Entry[cachedTenant]
 
 // WithMaxAge returns a Store whose Tenant returns records up to another age than the cache's.
 // It serves consumers, whose decisions tolerate an older record.
-func (c *Cache) WithMaxAge(age time.Duration) Store { return withMaxAge{c, age} }
+func (c *Cache) WithMaxAge(age time.Duration) Aged { return Aged{c, age} }
 
-type withMaxAge struct {
+// Aged is a Cache with a maximum age of its own. The records are those of the cache.
+type Aged struct {
 	*Cache
 	age time.Duration
 }
 
+// StaleIfError is that of the Cache for records of this age.
+func (s Aged) StaleIfError() Store { return staleIfError{s} }
+
 // Tenant implements Store.
-func (s withMaxAge) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+func (s Aged) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
 	now := s.now()
 	if record, found := s.records.Get(id); found && record.Fresh(now, s.age) {
 		return record.Value.tenant, nil
@@ -94,23 +98,23 @@ func (f fresh) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, err
 // StaleIfError returns a Store whose Tenant returns a record up to 15 minutes
 // old while the store is unavailable. It serves the acceptance of entries, which
 // can wait in a queue until the store is back.
-func (c *Cache) StaleIfError() Store { return staleIfError{c} }
+func (c *Cache) StaleIfError() Store { return c.WithMaxAge(c.ttl).StaleIfError() }
 
-type staleIfError struct{ *Cache }
+type staleIfError struct{ Aged }
 
 // Tenant implements Store.
 func (s staleIfError) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
 	now := s.now()
 	stale, found := s.records.Get(id)
 	if !found || !stale.Fresh(now, maxStale) {
-		return s.Cache.Tenant(ctx, id)
+		return s.Aged.Tenant(ctx, id)
 	}
 	if since := now.Sub(stale.Value.failedAt); since >= 0 && since < s.ttl {
 		return stale.Value.tenant, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, staleTimeout)
 	defer cancel()
-	tenant, err := s.Cache.Tenant(bounded, id)
+	tenant, err := s.Aged.Tenant(bounded, id)
 	var unavailable *audit.UnavailableError
 	if ctx.Err() == nil && (errors.As(err, &unavailable) || errors.Is(err, context.DeadlineExceeded)) {
 		s.markFailed(id, stale.ReadAt, now)

@@ -133,7 +133,8 @@ func (p *Placer) promote(ctx context.Context, last time.Time) error {
 	}
 	var errs []error
 	for _, tenant := range large {
-		errs = append(errs, p.place(ctx, tenant, func(*audit.Tenant) string { return audit.FamilyOwn }))
+		_, err := p.place(ctx, tenant, func(*audit.Tenant) string { return audit.FamilyOwn })
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -145,43 +146,46 @@ func (p *Placer) demote(ctx context.Context, own map[audit.TenantID]int64) error
 		if own[tenant] >= OwnEntries/4 || changes == maxChanges {
 			continue
 		}
-		changes++
-		errs = append(errs, p.place(ctx, tenant, func(t *audit.Tenant) string {
+		placed, err := p.place(ctx, tenant, func(t *audit.Tenant) string {
 			if t.Settings.Isolation == audit.IsolationDedicated {
 				return audit.FamilyOwn
 			}
 			return p.Placing.PoolOf(t.ID)
-		}))
+		})
+		errs = append(errs, err)
+		if placed {
+			changes++
+		}
 	}
 	return errors.Join(errs...)
 }
 
 // place adds a placement to a tenant's record, unless it is there already. A record that
 // others change at the same time is left to the next run.
-func (p *Placer) place(ctx context.Context, id audit.TenantID, family func(*audit.Tenant) string) error {
+func (p *Placer) place(ctx context.Context, id audit.TenantID, family func(*audit.Tenant) string) (placed bool, err error) {
 	tenant, err := p.Tenants.Tenant(ctx, id)
 	if errors.Is(err, audit.ErrNotFound) {
-		return nil // deleted
+		return false, nil // deleted
 	}
 	if err != nil {
-		return fmt.Errorf("place tenant %s: %w", id, err)
+		return false, fmt.Errorf("place tenant %s: %w", id, err)
 	}
 	wanted := family(&tenant)
 	changed, err := tenant.Place(wanted, p.Now())
 	if err != nil {
-		return fmt.Errorf("place tenant %s: %w", id, err)
+		return false, fmt.Errorf("place tenant %s: %w", id, err)
 	}
 	if !changed || tenant.Status == audit.TenantDeleting {
-		return nil
+		return false, nil
 	}
 	tenant.Version++
 	err = p.Tenants.Update(ctx, tenant)
 	if errors.Is(err, audit.ErrPrecondition) || errors.Is(err, audit.ErrNotFound) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("place tenant %s: %w", id, err)
+		return false, fmt.Errorf("place tenant %s: %w", id, err)
 	}
 	p.Log.InfoContext(ctx, "a tenant was placed", "tenant", id, "family", wanted)
-	return nil
+	return true, nil
 }

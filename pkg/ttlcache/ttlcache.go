@@ -17,9 +17,10 @@ type Entry[V any] struct {
 }
 
 // Fresh reports whether the entry is younger than ttl. An entry of the future
-// is not: the clock was set back.
+// is not: the clock was set back. It goes by the wall clock, because the monotonic clock of a
+// frozen Lambda may stand still.
 func (e Entry[V]) Fresh(now time.Time, ttl time.Duration) bool {
-	age := now.Sub(e.ReadAt)
+	age := now.Round(0).Sub(e.ReadAt.Round(0))
 	return age >= 0 && age < ttl
 }
 

@@ -6,6 +6,7 @@ package wiring
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -97,6 +98,9 @@ type Stores struct {
 	// PlaceIndex returns Index with each tenant's entries where its placements say; nil: the
 	// engine has one place for all.
 	PlaceIndex func(placements func(ctx context.Context, tenant audit.TenantID) ([]audit.Placement, error)) Index
+	// PlaceEntries returns Entries and Degraded with each tenant's entries where its isolation
+	// says; nil: the engine has one place for all.
+	PlaceEntries func(isolation func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)) (Entries, search.Finder)
 	// Degraded answers lists while Index is unavailable. If it is nil, such lists fail.
 	Degraded search.Finder
 	// Sizes measures the index; nil if it has one place for all tenants.
@@ -107,8 +111,9 @@ type Stores struct {
 	Partitions Partitions
 	Quarantine Quarantine
 	Activity   Activity
-	// LocalDeadLetters are the dead letters in a file; nil if the queues are elsewhere.
-	LocalDeadLetters jobs.Purger
+	// LocalMessages are the messages in a file, but for those of jobs; nil if the queues are
+	// elsewhere.
+	LocalMessages jobs.Purger
 	// FreeSpace erases what removed records left in a file; nil if the engines have none.
 	FreeSpace jobs.Purger
 	Tenants   tenants.Store
@@ -164,9 +169,19 @@ type Services struct {
 // changes at once.
 const TenantTTL = 5 * time.Second
 
+// maxClockSkew is more than the clocks of two processes differ.
+const maxClockSkew = 10 * time.Second
+
+// DrainPeriodOf returns how long a consumer may still write for a tenant after its deletion, if
+// it uses records of the tenant of up to an age: it reads an old record, and then works on a
+// batch for as long as its function may.
+func DrainPeriodOf(age time.Duration) time.Duration {
+	return age + manifest.MaxConsumerTime() + maxClockSkew
+}
+
 // consumerTenants finds tenants for consumers of queues. They may see a record of up to
 // Stores.ConsumerTenantTTL.
-func (s *Services) consumerTenants() tenants.Store {
+func (s *Services) consumerTenants() tenants.Aged {
 	return s.tenants().WithMaxAge(max(TenantTTL, s.Stores.ConsumerTenantTTL))
 }
 
@@ -179,6 +194,9 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	}
 	s := &Services{Stores: stores, Log: log, Metrics: io.Discard}
 	s.tenants = sync.OnceValue(func() *tenants.Cache { return tenants.NewCache(stores.Tenants, TenantTTL, time.Now) })
+	if stores.PlaceEntries != nil {
+		s.Stores.Entries, s.Stores.Degraded = stores.PlaceEntries(s.isolation)
+	}
 	if stores.PlaceIndex != nil {
 		s.Stores.Index = stores.PlaceIndex(s.placements)
 	}
@@ -208,8 +226,21 @@ func random(b []byte) { _, _ = rand.Read(b) } // never fails, see crypto/rand
 // placements returns where the search index has a tenant's entries. A record of up to 15
 // minutes may answer, because a placement begins later than that after it was made.
 func (s *Services) placements(ctx context.Context, tenant audit.TenantID) ([]audit.Placement, error) {
-	record, err := s.tenants().StaleIfError().Tenant(ctx, tenant)
+	record, err := s.consumerTenants().StaleIfError().Tenant(ctx, tenant)
 	return record.Placements, err
+}
+
+// isolationAge is the maximum age of a record that tells a tenant's isolation, which never
+// changes.
+const isolationAge = time.Hour
+
+// isolation returns whether a tenant's entries lie apart.
+func (s *Services) isolation(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error) {
+	record, err := s.tenants().WithMaxAge(isolationAge).Tenant(ctx, tenant)
+	if err != nil {
+		return "", fmt.Errorf("isolation of %s: %w", tenant, err)
+	}
+	return record.Settings.Isolation, nil
 }
 
 // Dependencies are checked by the health endpoint.

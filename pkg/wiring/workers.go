@@ -28,7 +28,8 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 	persister := &ingest.Persister{
 		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Index: s.Stores.Queue(manifest.QueueIndex),
 		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
-		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
+		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
+		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
 		Dropped: s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)),
 	}
 	return lambdaedge.Together(persister.Persist)
@@ -67,8 +68,8 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "activity", Purger: s.Stores.Activity},
 		},
 	}
-	if s.Stores.LocalDeadLetters != nil {
-		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "dead letters", Purger: s.Stores.LocalDeadLetters})
+	if s.Stores.LocalMessages != nil {
+		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "messages", Purger: s.Stores.LocalMessages})
 	}
 	if s.Stores.FreeSpace != nil { // last: it erases what the others leave
 		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace})

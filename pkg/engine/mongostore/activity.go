@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -39,12 +41,12 @@ func keyOfDay(tenant audit.TenantID, day time.Time) string {
 	return keyOf(tenant, day.UTC().Format(time.DateOnly))
 }
 
-// Touch implements search.Activity. It is one command for a day that is due, which is the
-// usual case, and two for another.
+// Touch implements search.Activity. It is one command if all days are due, which is the usual
+// case, and two or three otherwise.
 func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error {
 	err := a.db.ensureActivity(ctx)
-	for i := 0; err == nil && i < len(days); i++ {
-		err = retry(ctx, func() error { return a.touch(ctx, tenant, days[i], due) })
+	if err == nil {
+		err = retry(ctx, func() error { return a.touch(ctx, tenant, days, due) })
 	}
 	if err != nil {
 		return fmt.Errorf("register active days of %s: %w", tenant, err)
@@ -52,24 +54,56 @@ func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, days []time
 	return nil
 }
 
-func (a *Activity) touch(ctx context.Context, tenant audit.TenantID, day, due time.Time) error {
-	key, once := keyOfDay(tenant, day), bson.E{Key: "$inc", Value: bson.D{{Key: fieldTouches, Value: 1}}}
-	isDue := append(withKey(key), bson.E{Key: fieldChecks, Value: 0}, bson.E{Key: fieldDue, Value: bson.D{{Key: "$gt", Value: time.Unix(0, 0)}}})
-	err := a.db.updateOne(ctx, collectionActivity, isDue, bson.D{once})
-	if !errors.Is(err, audit.ErrNotFound) {
-		return err
-	}
+// touch first touches the days that are due. The others become due by an upsert, whose filter
+// leaves out days that are due: for these the server tries an insert, which conflicts.
+func (a *Activity) touch(ctx context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error {
 	collection, err := a.db.collection(collectionActivity)
 	if err != nil {
 		return err
 	}
-	_, err = collection.UpdateOne(ctx, withKey(key), bson.D{once, {Key: "$set", Value: bson.D{
-		{Key: fieldTenant, Value: string(tenant)}, {Key: fieldDay, Value: day}, {Key: fieldChecks, Value: 0}, {Key: fieldDue, Value: due},
-	}}}, options.UpdateOne().SetUpsert(true))
-	if mongo.IsDuplicateKeyError(err) { // another process has just made it
-		return a.db.updateOne(ctx, collectionActivity, withKey(key), bson.D{once})
+	once := bson.E{Key: "$inc", Value: bson.D{{Key: fieldTouches, Value: 1}}}
+	isDue := bson.D{{Key: fieldChecks, Value: 0}, {Key: fieldDue, Value: bson.D{{Key: "$gt", Value: time.Unix(0, 0)}}}}
+	touches, upserts := make([]mongo.WriteModel, len(days)), make([]mongo.WriteModel, len(days))
+	for i, day := range days {
+		key := withKey(keyOfDay(tenant, day))
+		touches[i] = mongo.NewUpdateOneModel().SetFilter(append(slices.Clone(key), isDue...)).SetUpdate(bson.D{once})
+		upserts[i] = mongo.NewUpdateOneModel().SetFilter(append(key, bson.E{Key: "$nor", Value: bson.A{isDue}})).SetUpsert(true).
+			SetUpdate(bson.D{once, {Key: "$set", Value: bson.D{
+				{Key: fieldTenant, Value: string(tenant)}, {Key: fieldDay, Value: day}, {Key: fieldChecks, Value: 0}, {Key: fieldDue, Value: due},
+			}}})
 	}
+	unordered := options.BulkWrite().SetOrdered(false)
+	result, err := collection.BulkWrite(ctx, touches, unordered)
+	if err != nil || result.MatchedCount == int64(len(days)) {
+		return failure(ctx, err)
+	}
+	_, err = collection.BulkWrite(ctx, upserts, unordered)
+	conflicts := onlyConflicts(err)
+	if len(conflicts) == 0 {
+		return failure(ctx, err)
+	}
+	var again []mongo.WriteModel // due since the first command, or touched by it already: once more does no harm
+	for _, i := range conflicts {
+		again = append(again, touches[i])
+	}
+	_, err = collection.BulkWrite(ctx, again, unordered)
 	return failure(ctx, err)
+}
+
+// onlyConflicts returns the indexes of the models whose keys conflict, if that is all for
+// which an unordered bulk failed.
+func onlyConflicts(err error) (indexes []int) {
+	var bulk mongo.BulkWriteException
+	if !errors.As(err, &bulk) || bulk.WriteConcernError != nil {
+		return nil
+	}
+	for _, e := range bulk.WriteErrors {
+		if !mongo.IsDuplicateKeyError(e.WriteError) {
+			return nil
+		}
+		indexes = append(indexes, e.Index)
+	}
+	return indexes
 }
 
 // DueDays implements search.Activity.
@@ -87,6 +121,22 @@ func (a *Activity) DueDays(ctx context.Context, at time.Time, limit int) (due []
 		return nil, fmt.Errorf("list active days: %w", err)
 	}
 	return due, nil
+}
+
+// DueAt implements search.Activity.
+func (a *Activity) DueAt(ctx context.Context, tenant audit.TenantID, day time.Time) (time.Time, error) {
+	raw, err := a.db.read(ctx, collectionActivity, readpref.Primary(), keyOfDay(tenant, day))
+	if errors.Is(err, audit.ErrNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("due time of %s of %s: %w", day.Format(time.DateOnly), tenant, err)
+	}
+	due, _ := raw.Lookup(fieldDue).TimeOK() // absent: zero
+	if due.IsZero() {
+		return time.Time{}, nil
+	}
+	return due.UTC(), nil
 }
 
 // Check implements search.Activity.

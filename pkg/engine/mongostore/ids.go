@@ -2,10 +2,12 @@ package mongostore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -92,11 +94,19 @@ func (s *Entries) count(ctx context.Context, tenant audit.TenantID, t audit.Time
 	return total, nil
 }
 
-// countEntries counts the tenant's entries in a partition, by their keys alone.
+// countEntries counts the tenant's entries in a partition. The index time answers it alone.
+// Without that index MongoDB reads the documents, whose keys it finds in the index of _id.
 func (db *DB) countEntries(ctx context.Context, p partition, tenant audit.TenantID, t audit.Time) (int64, error) {
 	collection, err := db.collection(p.String())
 	if err != nil {
 		return 0, err
+	}
+	if db.indexes == IndexesFull {
+		n, err := collection.CountDocuments(ctx, append(ofTenant(tenant), timeCondition(t)...), options.Count().SetHint(indexTime))
+		var server mongo.ServerError
+		if !errors.As(err, &server) || !server.HasErrorCode(codeBadValue) {
+			return n, failure(ctx, err)
+		} // else the partition was created with fewer indexes
 	}
 	n, err := collection.CountDocuments(ctx, append(ofTenant(tenant), keysIn(tenant, t).condition()), options.Count().SetHint(indexID))
 	return n, failure(ctx, err)

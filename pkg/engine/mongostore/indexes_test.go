@@ -397,19 +397,47 @@ func TestEveryQueryNamesItsIndex(t *testing.T) {
 			t.Errorf("a write does not go by _id, want it to: %s", command)
 		}
 	}
-	for _, command := range sent.named("aggregate") { // counts the entries of a tenant by their keys
-		if hint := hintOf(command); hint != "_id_" {
-			t.Errorf("a count names the index %q, want _id_: %s", hint, command)
+	for _, command := range sent.named("aggregate") { // counts the entries of a tenant, from an index alone
+		if hint := hintOf(command); hint != "time" {
+			t.Errorf("a count names the index %q, want time: %s", hint, command)
 		}
-		match := command.Lookup("pipeline", "0", "$match").Document()
-		for _, field := range []string{"tenant_id", "_id"} {
-			if match.Lookup(field).IsZero() {
-				t.Errorf("a count does not restrict %s, want it to: %s", field, command)
+		match, err := command.Lookup("pipeline", "0", "$match").Document().Elements()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, element := range match {
+			if key := element.Key(); key != "tenant_id" && key != "timestamp" {
+				t.Errorf("a count restricts %s, want only what its index has: %s", key, command)
 			}
 		}
 	}
-	if others := sent.named("count"); len(others) > 0 {
-		t.Errorf("got commands without a check here, want none: %v", others)
+	for _, command := range sent.named("count") { // of a dedicated partition, from the server's statistics
+		if query, err := command.LookupErr("query"); err == nil {
+			t.Errorf("a count has the query %s, want none", query)
+		}
+	}
+}
+
+// TestCountsWithFewerIndexes: a partition was created with lean indexes, and another process
+// counts it with full ones.
+func TestCountsWithFewerIndexes(t *testing.T) {
+	uri := enginetest.Mongo(t)
+	name := newDatabase(t, uri)
+	var entries []audit.Entry
+	for n := range uint32(50) {
+		entries = append(entries, newEntry("acme", march.Add(time.Duration(n)*time.Hour), n))
+	}
+	if _, err := open(t, uri, name, mongostore.WithIndexes(mongostore.IndexesLean)).Entries(shared).Append(t.Context(), "acme", entries); err != nil {
+		t.Fatal(err)
+	}
+	for _, indexes := range []mongostore.Indexes{mongostore.IndexesLean, mongostore.IndexesFull} {
+		got, err := open(t, uri, name, mongostore.WithIndexes(indexes)).Entries(shared).Count(t.Context(), "acme", march.Add(time.Hour), march.Add(11*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != 10 {
+			t.Errorf("%s: counted %d entries, want 10", indexes, got)
+		}
 	}
 }
 

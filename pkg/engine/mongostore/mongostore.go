@@ -23,13 +23,15 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
 // Defaults of a DB.
 const (
-	// DefaultPoolSize is the most connections of a process to each server. A Lambda
-	// handles one request or batch at a time, and thousands of Lambdas share a server.
-	DefaultPoolSize = 10
+	// PoolSize is the most connections of a process to each server. A Lambda handles one event
+	// at a time, and persist-logs stores the entries of that many tenants at once.
+	PoolSize = ingest.MaxTenantsAtOnce
 	// DefaultTimeout bounds a call whose context has no deadline.
 	DefaultTimeout = 30 * time.Second
 
@@ -42,7 +44,6 @@ const (
 // Its methods and those of its adapters are safe for concurrent use.
 type DB struct {
 	uri, name string
-	poolSize  uint64
 	timeout   time.Duration
 	monitor   *event.CommandMonitor
 	now       func() time.Time
@@ -61,9 +62,6 @@ type DB struct {
 
 // Option changes how a database is used.
 type Option func(*DB)
-
-// WithPoolSize sets the most connections to each server; see DefaultPoolSize.
-func WithPoolSize(connections uint64) Option { return func(db *DB) { db.poolSize = connections } }
 
 // WithTimeout bounds calls whose context has no deadline; see DefaultTimeout.
 func WithTimeout(d time.Duration) Option { return func(db *DB) { db.timeout = d } }
@@ -90,7 +88,7 @@ func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now
 // overrides the connection string. Its errors repeat only the hosts of the
 // connection string.
 func Open(uri, name string, opts ...Option) (*DB, error) {
-	db := &DB{uri: uri, name: name, poolSize: DefaultPoolSize, timeout: DefaultTimeout, now: time.Now,
+	db := &DB{uri: uri, name: name, timeout: DefaultTimeout, now: time.Now,
 		indexes: IndexesFull, readPreference: "primary", registry: newRegistry()}
 	for _, opt := range opts {
 		opt(db)
@@ -129,7 +127,7 @@ func (db *DB) clientOptions() (*options.ClientOptions, error) {
 		SetReadPreference(readpref.Primary()).
 		SetRetryWrites(false). // DocumentDB refuses them; see the package's comment
 		SetRetryReads(true).
-		SetMaxPoolSize(db.poolSize).
+		SetMaxPoolSize(PoolSize).
 		SetMaxConnIdleTime(idleTimeout).
 		SetConnectTimeout(connectTimeout).
 		SetServerSelectionTimeout(selectionTimeout).

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -76,14 +77,21 @@ const deleteTimeout = 2 * time.Minute
 // purgePools deletes up to limit of the tenant's documents from the pools. A closed index
 // makes it fail, so that its documents are not left behind.
 func (x *Index) purgePools(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	path := "/" + x.config.Prefix + "-p*"
-	if _, err := x.sendWrite(ctx, httpRequest{method: http.MethodPost, path: path + "/_refresh"}); err != nil {
-		return 0, err
-	}
 	where, err := compile(tenant, audit.Filter{})
 	if err != nil {
 		return 0, err
 	}
+	path := "/" + x.config.Prefix + "-p*"
+	names, err := x.poolsWith(ctx, path, tenant, where)
+	if err == nil && len(names) == 0 { // perhaps in what no refresh has made visible yet
+		if _, err = x.sendWrite(ctx, httpRequest{method: http.MethodPost, path: path + "/_refresh"}); err == nil {
+			names, err = x.poolsWith(ctx, path, tenant, where)
+		}
+	}
+	if err != nil || len(names) == 0 {
+		return 0, err
+	}
+	path = "/" + strings.Join(names, ",")
 	body, err := json.Marshal(query{"query": where, "max_docs": limit})
 	if err != nil {
 		return 0, err
@@ -105,6 +113,41 @@ func (x *Index) purgePools(ctx context.Context, tenant audit.TenantID, limit int
 		return 0, &audit.UnavailableError{Err: fmt.Errorf("of %d documents none was deleted, %d failures", result.Total, len(result.Failures))}
 	}
 	return result.Deleted, nil
+}
+
+// maxPurgedPools is how many indexes one deletion by query names. They fit into a URL, which
+// OpenSearch limits to 4,096 bytes.
+const maxPurgedPools = 20
+
+// poolsWith returns some of the pools' indexes that have documents of the tenant, so that only
+// those are searched and refreshed. It fails if an index is closed.
+func (x *Index) poolsWith(ctx context.Context, path string, tenant audit.TenantID, where query) ([]string, error) {
+	body, err := json.Marshal(query{"size": 0, "query": where, "aggs": query{"indexes": query{"terms": query{"field": "_index", "size": maxPurgedPools}}}})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := x.sendWrite(ctx, httpRequest{method: http.MethodPost, path: path + "/_search", body: body,
+		query: parameters(string(tenant), url.Values{"expand_wildcards": {"open,closed"}, "allow_partial_search_results": {"false"}})})
+	if err != nil {
+		return nil, err
+	}
+	var result struct {
+		Aggregations struct {
+			Indexes struct {
+				Buckets []struct {
+					Key string `json:"key"`
+				} `json:"buckets"`
+			} `json:"indexes"`
+		} `json:"aggregations"`
+	}
+	if err := json.Unmarshal(raw, &result); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, b := range result.Aggregations.Indexes.Buckets {
+		names = append(names, b.Key)
+	}
+	return names, nil
 }
 
 // purgeIndex removes an index and returns how many entries it had. It returns 0 if another

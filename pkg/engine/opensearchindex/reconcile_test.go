@@ -35,13 +35,13 @@ func (r record) IDs(_ context.Context, _ audit.TenantID, from, to time.Time, aft
 	return ids, nil
 }
 
-func (r record) Entry(_ context.Context, _ audit.TenantID, id audit.EntryID) (audit.Entry, error) {
+func (r record) EntriesByID(_ context.Context, _ audit.TenantID, ids []audit.EntryID) (found []audit.Entry, err error) {
 	for _, e := range r {
-		if e.ID == id {
-			return e, nil
+		if slices.Contains(ids, e.ID) {
+			found = append(found, e)
 		}
 	}
-	return audit.Entry{}, audit.ErrNotFound
+	return found, nil
 }
 
 // directQueue is an index queue that indexes messages when they are sent.

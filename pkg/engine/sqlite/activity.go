@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,6 +56,21 @@ func (a *Activity) DueDays(ctx context.Context, at time.Time, limit int) (due []
 		return nil, fmt.Errorf("list active days: %w", err)
 	}
 	return due, nil
+}
+
+// DueAt implements search.Activity.
+func (a *Activity) DueAt(ctx context.Context, tenant audit.TenantID, day time.Time) (due time.Time, err error) {
+	var millis sql.NullInt64
+	err = a.db.snapshot(ctx, func(c *conn) error {
+		return c.row(ctx, `SELECT due FROM active_days WHERE tenant = ? AND day = ?`, []any{string(tenant), dayNumber(day)}, []any{&millis})
+	})
+	switch {
+	case errors.Is(err, sql.ErrNoRows), err == nil && !millis.Valid:
+		return time.Time{}, nil
+	case err != nil:
+		return time.Time{}, fmt.Errorf("due time of %s of %s: %w", day.Format(time.DateOnly), tenant, err)
+	}
+	return time.UnixMilli(millis.Int64).UTC(), nil
 }
 
 // Check implements search.Activity.

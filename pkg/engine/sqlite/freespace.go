@@ -29,11 +29,13 @@ const (
 	// maxScrubbed is the number of pages from which on the first byte of a page no longer says
 	// what the page is; see freePart. The file has 256 GiB then.
 	maxScrubbed = 1 << 25
+	// eraseLog is the page of a round that has only the log left to erase.
+	eraseLog = -1
 )
 
 // Purge implements jobs.Purger. It does one step and returns the number of its pages, 0 once
-// nothing is left to erase. Other writes continue between two steps. A file of 256 GiB or more
-// is not scrubbed from there on.
+// nothing is left to erase. Other writes continue between two steps. It does not scrub a file
+// of 256 GiB or more.
 func (f *FreeSpace) Purge(ctx context.Context, _ audit.TenantID, _ int) (int, error) {
 	merged, err := f.db.mergeTerms(ctx)
 	if err != nil {
@@ -121,21 +123,29 @@ func (db *DB) scrub(ctx context.Context) (int, error) {
 	var found []int64
 	err := db.snapshot(ctx, func(c *conn) (err error) {
 		err = c.row(ctx, `SELECT round, page FROM pending_scrub`, nil, []any{&round, &first})
-		if errors.Is(err, sql.ErrNoRows) || err == nil && first == 0 {
+		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
-		if err != nil {
+		if err != nil || first <= 0 {
 			return err
 		}
 		if end, err = c.int64(ctx, `SELECT page_count FROM pragma_page_count`); err != nil {
 			return err
 		}
-		end = max(first, min(end+1, first+scrubPages, maxScrubbed))
+		if end >= maxScrubbed {
+			end = first
+		}
+		end = max(first, min(end+1, first+scrubPages))
 		found, err = c.remnants(ctx, first, end)
 		return err
 	})
-	if err != nil || first == 0 {
+	switch {
+	case err != nil:
 		return 0, err
+	case first == eraseLog:
+		return 1, db.eraseLog(ctx, round)
+	case first == 0:
+		return 0, nil
 	}
 	for len(found) > 0 {
 		n := min(len(found), scrubWrites)
@@ -144,14 +154,32 @@ func (db *DB) scrub(ctx context.Context) (int, error) {
 		}
 		found = found[n:]
 	}
-	return int(end - first), db.write(ctx, func(b *batch) error {
-		next := end
-		if first >= end {
-			next = 0
-		}
-		_, err := b.exec(`UPDATE pending_scrub SET page = ? WHERE round = ?`, next, round)
+	next := end
+	if first >= end {
+		next = eraseLog
+	}
+	return max(1, int(end-first)), db.scrubNext(ctx, round, next)
+}
+
+// scrubNext notes where the round continues, unless a removal has begun another.
+func (db *DB) scrubNext(ctx context.Context, round, page int64) error {
+	return db.write(ctx, func(b *batch) error {
+		_, err := b.exec(`UPDATE pending_scrub SET page = ? WHERE round = ?`, page, round)
 		return err
 	})
+}
+
+// eraseLog erases the log and ends the round. It returns an *audit.UnavailableError while
+// readers prevent it.
+func (db *DB) eraseLog(ctx context.Context, round int64) error {
+	erased, err := db.writer.eraseLogNow(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !erased:
+		return &audit.UnavailableError{Err: errors.New("a read prevents that the log is erased")}
+	}
+	return db.scrubNext(ctx, round, 0)
 }
 
 // remnants returns those of the pages from first to before end whose free part is not empty.

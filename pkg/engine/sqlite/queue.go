@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -180,10 +181,7 @@ func (q *Queue) ChangeVisibility(ctx context.Context, receipt string, d time.Dur
 		if err != nil {
 			return unchanged(err)
 		}
-		visible := int64(ready)
-		if d > 0 {
-			visible = q.db.now().Add(d).UnixMilli()
-		}
+		visible := max(1, q.db.now().Add(d).UnixMilli()) // it takes a new turn; see wake
 		_, err = b.exec(`UPDATE messages SET visible = ? WHERE number = ? AND queue = ? AND lease = ?`, visible, number, q.name, lease)
 		return err
 	})
@@ -236,24 +234,40 @@ func (q *Queue) Redrive(ctx context.Context) (moved int64, err error) {
 	}
 }
 
-// DeadLetters are the dead letters of all queues. It implements jobs.Purger.
-type DeadLetters struct{ db *DB }
+// Messages are the messages of all queues but those that it names. It implements
+// jobs.Purger.
+type Messages struct {
+	db     *DB
+	except string // a JSON array of queue names
+}
 
-// DeadLetters returns the dead letters in this file.
-func (db *DB) DeadLetters() *DeadLetters { return &DeadLetters{db} }
+// Messages returns the messages in this file, without those of some queues and their
+// dead-letter queues.
+func (db *DB) Messages(except ...string) *Messages {
+	names := []string{}
+	for _, name := range except {
+		names = append(names, name, deadLetterName(name))
+	}
+	list, err := json.Marshal(names)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return &Messages{db, string(list)}
+}
 
-// Purge implements jobs.Purger.
-func (d *DeadLetters) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	n, err := d.db.purge(ctx, limit, func(b *batch, limit int) (int, error) {
-		const found = ` IN (SELECT number FROM messages INDEXED BY dead_letters WHERE queue GLOB '*-dlq' AND tenant = ? ORDER BY number LIMIT ?)`
-		if _, err := b.exec(`DELETE FROM bodies WHERE number`+found, string(tenant), limit); err != nil {
+// Purge implements jobs.Purger. It looks through all messages, which are few unless there is
+// an outage.
+func (m *Messages) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := m.db.purge(ctx, limit, func(b *batch, limit int) (int, error) {
+		const found = ` IN (SELECT number FROM messages WHERE tenant = ? AND queue NOT IN (SELECT value FROM json_each(?)) ORDER BY number LIMIT ?)`
+		if _, err := b.exec(`DELETE FROM bodies WHERE number`+found, string(tenant), m.except, limit); err != nil {
 			return 0, err
 		}
-		changed, err := b.exec(`DELETE FROM messages WHERE number`+found, string(tenant), limit)
+		changed, err := b.exec(`DELETE FROM messages WHERE number`+found, string(tenant), m.except, limit)
 		return int(changed), err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("purge dead letters of %s: %w", tenant, err)
+		return 0, fmt.Errorf("purge messages of %s: %w", tenant, err)
 	}
 	return n, nil
 }

@@ -52,7 +52,7 @@ func (q *Queue) receive(ctx context.Context, max int) (messages []Message, nextV
 	err = q.db.write(ctx, func(b *batch) error {
 		messages, nextVisible, dead = nil, idlePoll, 0
 		now := q.db.now()
-		if _, err := b.exec(`UPDATE messages SET visible = 0 WHERE queue = ? AND visible > 0 AND visible <= ?`, q.name, now.UnixMilli()); err != nil {
+		if err := b.wake(q.name, now); err != nil {
 			return err
 		}
 		for len(messages) < max {
@@ -104,6 +104,29 @@ type waitingMessage struct {
 	tenant                    string
 }
 
+// maxWoken bounds the messages that become ready with one receive, so that it stays short.
+const maxWoken = 1000
+
+// wake makes messages ready whose time has come. They take new turns, so that a tenant whose
+// messages come again and again does not delay others.
+func (b *batch) wake(queue string, now time.Time) error {
+	woken, err := b.messages(`SELECT number, lease, receives, sent, tenant, turn FROM messages
+		WHERE queue = ? AND visible > 0 AND visible <= ? ORDER BY visible, number LIMIT ?`, queue, now.UnixMilli(), maxWoken)
+	if err != nil {
+		return err
+	}
+	for _, w := range woken {
+		turn, err := b.takeTurns(queue, w.tenant, 1)
+		if err != nil {
+			return err
+		}
+		if _, err := b.exec(`UPDATE messages SET visible = 0, turn = ? WHERE number = ?`, turn, w.number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ready returns the messages whose turn it is.
 func (b *batch) ready(queue string, limit int) ([]waitingMessage, error) {
 	return b.messages(`SELECT number, lease, receives, sent, tenant, turn FROM messages
@@ -117,9 +140,9 @@ func (b *batch) anyMessages(queue string, limit int) ([]waitingMessage, error) {
 		LIMIT ?2`, queue, limit)
 }
 
-func (b *batch) messages(query, queue string, limit int) (waiting []waitingMessage, err error) {
+func (b *batch) messages(query string, args ...any) (waiting []waitingMessage, err error) {
 	var w waitingMessage
-	err = b.each(context.Background(), query, []any{queue, limit},
+	err = b.each(context.Background(), query, args,
 		[]any{&w.number, &w.lease, &w.receives, &w.sent, &w.tenant, &w.turn}, func() (bool, error) {
 			waiting = append(waiting, w)
 			return true, nil

@@ -18,7 +18,7 @@ const maxUncounted = 20
 func (db *DB) Recover(ctx context.Context) error {
 	err := db.write(ctx, func(b *batch) error {
 		// Each delivery and each recovery raises the lease by one.
-		_, err := b.exec(`UPDATE messages SET visible = 0, lease = lease + 1,
+		_, err := b.exec(`UPDATE messages SET visible = 1, lease = lease + 1,
 			receives = CASE WHEN lease < 2 * ?2 THEN max(receives - 1, 0) ELSE receives END
 			WHERE visible > ?1 AND lease > 0`,
 			db.now().UnixMilli(), maxUncounted)

@@ -162,8 +162,8 @@ CREATE TABLE active_days (
 ) WITHOUT ROWID;
 CREATE INDEX active_days_due ON active_days (due) WHERE due IS NOT NULL;
 `, `
--- Its row is the page at which erasing the free space continues, 0 once it is done; see
--- freespace.go. Each removal begins a new round.
+-- Its row is the page at which erasing the free space continues: -1 if the log is still to be
+-- erased, and 0 once all is done. See freespace.go. Each removal begins a new round.
 CREATE TABLE pending_scrub (number INTEGER PRIMARY KEY, round INTEGER NOT NULL, page INTEGER NOT NULL);
 `, `
 -- Fair queues, see turns.go. A message is ready if visible is 0; else it becomes ready then.
@@ -172,7 +172,6 @@ ALTER TABLE messages ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
 DROP INDEX messages_by_queue;
 CREATE INDEX messages_ready ON messages (queue, turn, number) WHERE visible = 0;
 CREATE INDEX messages_hidden ON messages (queue, visible) WHERE visible > 0;
-CREATE INDEX dead_letters ON messages (tenant) WHERE queue GLOB '*-dlq';
 CREATE TABLE queue_turns (queue TEXT PRIMARY KEY, turn INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE tenant_turns (
 	queue  TEXT NOT NULL,

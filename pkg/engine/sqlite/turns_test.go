@@ -77,14 +77,34 @@ func TestTurnsAreNotSaved(t *testing.T) {
 	}
 }
 
-func TestDeadLettersOfATenantArePurged(t *testing.T) {
+// TestReturningMessagesTakeNewTurns: messages that fail again and again do not delay those of
+// another tenant.
+func TestReturningMessagesTakeNewTurns(t *testing.T) {
+	now := time.Now()
+	q := open(t, sqlite.WithClock(func() time.Time { return now })).Queue("q", time.Minute, 100)
+	sendMany(t, q, "failing", 500)
+	for range 3 {
+		for n := 0; n < 500; n += 100 {
+			if _, err := q.Receive(t.Context(), 100, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now = now.Add(2 * time.Minute) // all come again
+		sendMany(t, q, "small", 1)
+		if got := receiveTenants(t, q, 10)["small"]; got != 1 {
+			t.Errorf("%d of the next 10 messages are of the small tenant, want its one", got)
+		}
+	}
+}
+
+func TestMessagesOfATenantArePurged(t *testing.T) {
 	db := open(t)
-	dead := db.Queue("q-dlq", time.Minute, 0)
-	sendMany(t, dead, "acme", 25)
-	sendMany(t, dead, "other", 3)
+	sendMany(t, db.Queue("q-dlq", time.Minute, 0), "acme", 25)
+	sendMany(t, db.Queue("q-dlq", time.Minute, 0), "other", 3)
 	sendMany(t, db.Queue("q", time.Minute, 5), "acme", 2)
-	purgeStore(t, "dead letters", db.DeadLetters(), "acme", 10)
-	for name, want := range map[string]int64{"q-dlq": 3, "q": 2} {
+	sendMany(t, db.Queue("jobs", time.Minute, 5), "acme", 1)
+	purgeStore(t, "messages", db.Messages("jobs"), "acme", 10)
+	for name, want := range map[string]int64{"q-dlq": 3, "q": 0, "jobs": 1} {
 		visible, _, _, err := db.Queue(name, time.Minute, 5).Depth(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -32,6 +32,7 @@ type writer struct {
 	conn       conn
 	operations chan *operation
 	large      chan *operation // operations with many rows; see DB.writeRows
+	erasures   chan chan bool  // requests to erase the log at once; they get whether it was
 	closing    chan struct{}
 	closed     chan struct{}
 	groups     int
@@ -89,7 +90,7 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 	}
 	w := &writer{
 		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared,
-		operations: make(chan *operation), large: make(chan *operation), closing: make(chan struct{}), closed: make(chan struct{}),
+		operations: make(chan *operation), large: make(chan *operation), erasures: make(chan chan bool), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.conn.close(), pool.Close())
@@ -201,6 +202,8 @@ func (w *writer) loop() {
 			w.commitGroup(op)
 		case op := <-w.large: // a group begins with either, so that neither waits for ever
 			w.commitGroup(op)
+		case erased := <-w.erasures:
+			erased <- w.truncateLog(eraseLogNowWait)
 		case <-w.eraseTimer():
 		}
 		w.eraseLogIfDue()
@@ -213,6 +216,8 @@ const (
 	// eraseLogWait bounds the wait of the first attempt for readers. Writers wait as
 	// long. The wait doubles with each attempt, up to the writer's busy time.
 	eraseLogWait = 50 * time.Millisecond
+	// eraseLogNowWait bounds the wait of eraseLogNow for readers. Writers wait as long.
+	eraseLogNowWait = 500 * time.Millisecond
 	// checkpointWait is how long one checkpoint waits for readers. See truncateLog.
 	checkpointWait = 100 * time.Millisecond
 )
@@ -223,6 +228,19 @@ func (w *writer) eraseLogSoon() {
 	if w.eraseLogAt.IsZero() {
 		w.eraseLogAt = time.Now().Add(eraseLogDelay)
 	}
+}
+
+// eraseLogNow erases the log. It reports false if readers prevent it.
+func (w *writer) eraseLogNow(ctx context.Context) (erased bool, err error) {
+	answer := make(chan bool, 1)
+	select {
+	case w.erasures <- answer:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-w.closing:
+		return false, errClosed
+	}
+	return <-answer, nil
 }
 
 // eraseTimer returns a channel that fires when it is time to erase the log.

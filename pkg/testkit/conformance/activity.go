@@ -57,6 +57,8 @@ func daysAreDue(t *testing.T, a ActivityRegister) {
 	touch(t, a, other, activityDue, 0)
 	same(t, dueAt(t, a, activityDue.Add(-time.Millisecond), 10), nil)
 	same(t, dueAt(t, a, activityDue, 10), []search.ActiveDay{activeDay(other, 0, 1)})
+	same(t, must[time.Time](t)(a.DueAt(t.Context(), other, activityDay)), activityDue)
+	same(t, must[time.Time](t)(a.DueAt(t.Context(), other, activityDay.AddDate(0, 0, 1))), time.Time{})
 	if got := len(dueAt(t, a, activityDue.Add(time.Millisecond), 10)); got != 4 {
 		t.Errorf("%d days are due, want 4", got)
 	}

@@ -14,16 +14,13 @@ import (
 // File is the engine's file in a data folder.
 const File = "ocelot.db"
 
-const (
-	// deadLetterVisibility is how long a dead letter stays hidden after it was received.
-	deadLetterVisibility = time.Minute
-	// drainPeriod covers writes that have begun. One process has one cache of tenants.
-	drainPeriod = 5 * time.Second
-)
+// deadLetterVisibility is how long a dead letter stays hidden after it was received.
+const deadLetterVisibility = time.Minute
 
 // Stores returns every adapter of the engine, for a process that runs all functions.
 func Stores(db *sqlite.DB) wiring.Stores {
-	stores := wiring.Stores{DrainPeriod: drainPeriod, Grace: wiring.DefaultGrace, Dependencies: []httpapi.Dependency{Health(db)}}
+	// One process has one cache of tenants, so no record is old.
+	stores := wiring.Stores{DrainPeriod: wiring.DrainPeriodOf(0), Grace: wiring.DefaultGrace, Dependencies: []httpapi.Dependency{Health(db)}}
 	UseRecords(&stores, db)
 	UseIndex(&stores, db)
 	UseQueues(&stores, db)
@@ -47,7 +44,7 @@ func UseIndex(stores *wiring.Stores, db *sqlite.DB) { stores.Index = db.Index() 
 
 // UseQueues puts the engine under the queues.
 func UseQueues(stores *wiring.Stores, db *sqlite.DB) {
-	stores.CheckSpace, stores.LocalDeadLetters = db.CheckSpace, db.DeadLetters()
+	stores.CheckSpace, stores.LocalMessages = db.CheckSpace, db.Messages(Named(manifest.QueueJobs))
 	stores.Queue = func(name manifest.QueueName) wiring.Queue { return Queue(db, name) }
 	stores.DeadLetters = func(name manifest.QueueName) ingest.Queue {
 		return db.Queue(Named(name.DeadLetters()), deadLetterVisibility, 0)

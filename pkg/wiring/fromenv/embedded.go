@@ -5,7 +5,6 @@ package fromenv
 import (
 	"context"
 	"path/filepath"
-	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
@@ -19,10 +18,6 @@ type Settings = config.Embedded
 
 // ConsumerTenantTTL is that of other functions: reading a record again is cheap here.
 const ConsumerTenantTTL = wiring.TenantTTL
-
-// drainPeriod is how long a consumer may still write for a tenant after its
-// deletion. Another process caches the tenant's record, and then writes its batch.
-const drainPeriod = wiring.TenantTTL + 5*time.Second
 
 func read(needs ...manifest.Dependency) (Settings, error) { return config.ReadEmbedded(needs...) }
 

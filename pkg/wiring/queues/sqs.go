@@ -26,8 +26,8 @@ func open(_ context.Context, o *fromenv.Opening) error {
 func Use(stores *wiring.Stores, engines config.Engines) {
 	queues := New(engines)
 	stores.Queue = func(name manifest.QueueName) wiring.Queue { return queues.Queue(name) }
-	stores.CheckSpace = nil       // SQS has room for any number of messages
-	stores.LocalDeadLetters = nil // SQS removes dead letters after 14 days
+	stores.CheckSpace = nil    // SQS has room for any number of messages
+	stores.LocalMessages = nil // SQS removes messages after 14 days
 	stores.DeadLetters = func(name manifest.QueueName) ingest.Queue { return queues.Queue(name.DeadLetters()) }
 	stores.Source = wiring.SourceOf(queues.Named, queues.Queue, stores.DeadLetters)
 	stores.Dependencies = append(stores.Dependencies,

@@ -4,21 +4,17 @@ package records
 
 import (
 	"context"
-	"fmt"
-	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/secretvalue"
 )
-
-// isolationTTL is long because a tenant's isolation never changes.
-const isolationTTL = time.Hour
 
 func open(ctx context.Context, o *fromenv.Opening) (err error) {
 	engines := o.Settings.Engines
@@ -34,8 +30,10 @@ func Use(stores *wiring.Stores, engines config.Engines) error {
 	if err != nil {
 		return err
 	}
-	isolated := isolation(mongo.Tenants())
-	stores.Entries, stores.Degraded, stores.Partitions = mongo.Entries(isolated), mongo.Index(isolated), mongo
+	stores.PlaceEntries = func(isolation func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)) (wiring.Entries, search.Finder) {
+		return mongo.Entries(isolation), mongo.Index(isolation)
+	}
+	stores.Partitions = mongo
 	stores.Quarantine, stores.Tenants, stores.Keys, stores.Jobs = mongo.Quarantine(), mongo.Tenants(), mongo.Keys(), mongo.Jobs()
 	stores.StreamLog, stores.Connections, stores.Activity = mongo.StreamLog(), mongo.Connections(), mongo.Activity()
 	stores.Placing = tenants.Placing{Separate: engines.SearchSeparateTenants, Pools: engines.SearchPools}
@@ -54,16 +52,4 @@ func mongoOptions(engines config.Engines) []mongostore.Option {
 		options = append(options, mongostore.WithReadPreference(engines.MongoReadPreference))
 	}
 	return options
-}
-
-// isolation finds out whether a tenant's entries have a collection of their own.
-func isolation(store tenants.Store) mongostore.IsolationFunc {
-	cache := tenants.NewCache(store, isolationTTL, time.Now)
-	return func(ctx context.Context, id audit.TenantID) (audit.Isolation, error) {
-		tenant, err := cache.Tenant(ctx, id)
-		if err != nil {
-			return "", fmt.Errorf("isolation of %s: %w", id, err)
-		}
-		return tenant.Settings.Isolation, nil
-	}
 }
