@@ -155,7 +155,7 @@ var functions = []Function{
 	},
 	{
 		Name: "create-key", Summary: "Create an API key",
-		Trigger: route(http.MethodPost, "/tenants/{id}/keys", access.KeysManage, TenantFromPath),
+		Trigger: route(http.MethodPost, "/tenants/{id}/api-keys", access.KeysManage, TenantFromPath),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
@@ -180,7 +180,7 @@ var functions = []Function{
 	},
 	{
 		Name: "delete-key", Summary: "Revoke an API key",
-		Trigger: route(http.MethodDelete, "/tenants/{id}/keys/{key}", access.KeysManage, TenantFromPath),
+		Trigger: route(http.MethodDelete, "/tenants/{id}/api-keys/{key}", access.KeysManage, TenantFromPath),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
@@ -247,7 +247,7 @@ var functions = []Function{
 	},
 	{
 		Name: "list-keys", Summary: "List a tenant's API keys",
-		Trigger: route(http.MethodGet, "/tenants/{id}/keys", access.KeysRead, TenantFromPath),
+		Trigger: route(http.MethodGet, "/tenants/{id}/api-keys", access.KeysRead, TenantFromPath),
 		Grants:  read(ResourceTenants, ResourceKeys), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{

@@ -116,9 +116,9 @@ func (s *story) administration() {
 	s.record("update-tenant", "Someone was faster", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`, "If-Match", `"1"`)
 	s.record("update-tenant", "Without If-Match", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`)
 	var key struct{ ID string }
-	s.record("create-key", "A key that only writes", "admin", "POST", "/tenants/acme/keys", `{"name":"checkout service","permissions":["logs:write"],"expires_at":"2027-03-02T00:00:00Z"}`).decode(s.t, &key)
-	s.record("list-keys", "The keys", "admin", "GET", "/tenants/acme/keys", "")
-	s.record("delete-key", "Revoke it", "admin", "DELETE", "/tenants/acme/keys/"+key.ID, "")
+	s.record("create-key", "A key that only writes", "admin", "POST", "/tenants/acme/api-keys", `{"name":"checkout service","permissions":["logs:write"],"expires_at":"2027-03-02T00:00:00Z"}`).decode(s.t, &key)
+	s.record("list-keys", "The keys", "admin", "GET", "/tenants/acme/api-keys", "")
+	s.record("delete-key", "Revoke it", "admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "")
 	var job struct{ ID string }
 	s.record("delete-tenant", "The job that purges it", "operator", "DELETE", "/tenants/initech", "").decode(s.t, &job)
 	s.record("get-job", "How far it is", "operator", "GET", "/jobs/"+job.ID, "", "X-Tenant-ID", "initech")

@@ -45,7 +45,7 @@ func TestGateRefuses(t *testing.T) {
 		"retry in a suspended tenant":  {"operator", "POST", "/logs/quarantine/x/retry", map[string]string{"X-Tenant-ID": "sleepy"}, 403, "tenant_suspended"},
 		"read of a suspended tenant":   {"operator", "GET", "/logs", map[string]string{"X-Tenant-ID": "sleepy"}, 200, ""},
 		"record of a deleting tenant":  {"operator", "GET", "/tenants/leaving", none, 200, ""},
-		"keys of a deleting tenant":    {"operator", "GET", "/tenants/leaving/keys", none, 404, "not_found"},
+		"keys of a deleting tenant":    {"operator", "GET", "/tenants/leaving/api-keys", none, 404, "not_found"},
 		"unknown path tenant":          {"admin", "GET", "/tenants/no-such", none, 403, "forbidden"},
 		"malformed path tenant":        {"admin", "GET", "/tenants/N%20o", none, 403, "forbidden"},
 		"unknown path tenant, op":      {"operator", "GET", "/tenants/no-such", none, 404, "not_found"},

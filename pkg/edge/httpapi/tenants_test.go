@@ -244,8 +244,8 @@ func TestDeleteTenantAnswersTheSameJobAgain(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	w := newWorld(t)
-	w.call("admin", "GET", "/tenants/acme/keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
-	created := w.call("admin", "POST", "/tenants/acme/keys", `{"name":"ci","permissions":["logs:read","logs:write"],"resources":["order:1"],"expires_at":"2026-04-01T00:00:00+02:00"}`, nil).want(t, 201, "")
+	w.call("admin", "GET", "/tenants/acme/api-keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
+	created := w.call("admin", "POST", "/tenants/acme/api-keys", `{"name":"ci","permissions":["logs:read","logs:write"],"resources":["order:1"],"expires_at":"2026-04-01T00:00:00+02:00"}`, nil).want(t, 201, "")
 	var key struct{ ID, Secret string }
 	created.decode(t, &key)
 	fields := `{"id":"` + key.ID + `","tenant_id":"acme","name":"ci","permissions":["logs:write","logs:read"],"resources":["order:1"],"created_at":"2026-03-02T09:30:00.000Z","expires_at":"2026-03-31T22:00:00.000Z"`
@@ -256,11 +256,11 @@ func TestKeys(t *testing.T) {
 	if _, err := w.db.Keys().KeyByHash(t.Context(), access.HashSecret(key.Secret)); err != nil {
 		t.Errorf("the secret does not find its key: %v", err)
 	}
-	w.call("admin", "GET", "/tenants/acme/keys", "", nil).want(t, 200, "").is(t, `{"items":[`+fields+`}],"next":null,"prev":null}`)
-	w.call("operator", "GET", "/tenants/globex/keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
-	w.call("auditor", "GET", "/tenants/acme/keys", "", nil).want(t, 403, "forbidden")
-	w.call("admin", "DELETE", "/tenants/acme/keys/"+key.ID, "", nil).want(t, 204, "").is(t, "")
-	w.call("admin", "DELETE", "/tenants/acme/keys/"+key.ID, "", nil).want(t, 404, "not_found")
+	w.call("admin", "GET", "/tenants/acme/api-keys", "", nil).want(t, 200, "").is(t, `{"items":[`+fields+`}],"next":null,"prev":null}`)
+	w.call("operator", "GET", "/tenants/globex/api-keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
+	w.call("auditor", "GET", "/tenants/acme/api-keys", "", nil).want(t, 403, "forbidden")
+	w.call("admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "", nil).want(t, 204, "").is(t, "")
+	w.call("admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "", nil).want(t, 404, "not_found")
 	if strings.Contains(w.logs.String(), key.Secret) {
 		t.Error("the log holds the secret, want it without")
 	}
@@ -283,6 +283,6 @@ func TestKeysThatAreRefused(t *testing.T) {
 		{"operator", `{"name":"k","permissions":["logs:read_sensitive"]}`, 403, "forbidden"},
 		{"scoped", `{"name":"k","permissions":["logs:read"]}`, 403, "forbidden"},
 	} {
-		w.call(test.as, "POST", "/tenants/acme/keys", test.body, nil).want(t, test.status, test.code)
+		w.call(test.as, "POST", "/tenants/acme/api-keys", test.body, nil).want(t, test.status, test.code)
 	}
 }

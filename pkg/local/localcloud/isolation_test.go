@@ -97,7 +97,7 @@ func (s *stage) call(route manifest.Route, authorization string, tenant audit.Te
 		body = `{"id":"third","name":"Third"}`
 	case "PUT /tenants/{id}":
 		body = `{"name":"Renamed","settings":{"retention_days":0}}`
-	case "POST /tenants/{id}/keys":
+	case "POST /tenants/{id}/api-keys":
 		body = `{"name":"k","permissions":["logs:write"]}`
 	}
 	return c.do(route.Method, path, body, header)
