@@ -128,7 +128,7 @@ var (
 	// answering adds the grants needed to answer a client's message over a connection.
 	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
 	// delivering adds the grants needed to send a subscriber its pending entries.
-	delivering = slices.Concat(read(ResourceStream, ResourceCursorKey), write(ResourceStream, QueueResource(QueueStream)))
+	delivering = slices.Concat(read(ResourceStream, ResourceCursorKey, ResourceTenants, ResourceKeys), write(ResourceStream, QueueResource(QueueStream)))
 )
 
 const (
@@ -261,6 +261,11 @@ var functions = []Function{
 		Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "patch-tenant", Summary: "Merge a change into a tenant's name and settings, or suspend a tenant",
+		Trigger: route(http.MethodPatch, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
+		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants), recording), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
 		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
 		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIngest, 50), batchOf(QueueIngestPriority, 50)}},
 		Grants: slices.Concat(
@@ -325,7 +330,7 @@ var functions = []Function{
 		Name: "stream-logs", Summary: "Send stored entries to live subscribers",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10, MaxConcurrency: 50}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, QueueResource(QueueStream)), answering, delivering, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
+			read(ResourceEntries, QueueResource(QueueStream)), answering, delivering, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "subscribe-stream", Summary: "Start a client's subscription",

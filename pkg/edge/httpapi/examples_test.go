@@ -115,6 +115,9 @@ func (s *story) administration() {
 	s.record("update-tenant", "Keep entries for a year", "operator", "PUT", "/tenants/initech", `{"settings":{"retention_days":365}}`, "If-Match", `"1"`)
 	s.record("update-tenant", "Someone was faster", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`, "If-Match", `"1"`)
 	s.record("update-tenant", "Without If-Match", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`)
+	s.record("patch-tenant", "Rename it", "operator", "PATCH", "/tenants/initech", `{"name":"Initech Inc."}`, "If-Match", `"2"`)
+	s.record("patch-tenant", "Suspend it", "operator", "PATCH", "/tenants/initech", `{"status":"suspended"}`, "If-Match", `"3"`)
+	s.record("patch-tenant", "An administrator cannot", "admin", "PATCH", "/tenants/acme", `{"status":"suspended"}`, "If-Match", "*")
 	var key struct{ ID string }
 	s.record("create-key", "A key that only writes", "admin", "POST", "/tenants/acme/api-keys", `{"name":"checkout service","permissions":["logs:write"],"expires_at":"2027-03-02T00:00:00Z"}`).decode(s.t, &key)
 	s.record("list-keys", "The keys", "admin", "GET", "/tenants/acme/api-keys", "")

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,118 @@ func TestTenantDocumentsThatAreRefused(t *testing.T) {
 	}
 	w.call("operator", "POST", "/tenants", strings.Repeat(" ", 257<<10), nil).want(t, 413, "too_large")
 	w.call("operator", "POST", "/tenants", `{}`, map[string]string{"Content-Type": "application/x-ndjson"}).want(t, 415, "unsupported_media_type")
+}
+
+func TestPatchMergesNameAndSettings(t *testing.T) {
+	w := newWorld(t)
+	patch := func(as, body, match string) reply {
+		t.Helper()
+		return w.call(as, "PATCH", "/tenants/acme", body, map[string]string{"If-Match": match, "Content-Type": "application/merge-patch+json"})
+	}
+	var got audit.Tenant
+	changed := patch("admin", `{"settings":{"retention_days":30,"retention_rules":[{"severity":"ERROR","days":900}],"log_levels":["ERROR"]}}`, `"1"`).want(t, 200, "")
+	changed.decode(t, &got)
+	if tag := changed.header.Get("Etag"); tag != `"2"` {
+		t.Errorf("got ETag %s, want %q", tag, `"2"`)
+	}
+	if got.Name != "Acme" {
+		t.Errorf("got name %q, want it unchanged: %q", got.Name, "Acme")
+	}
+	if got.Settings.RetentionDays != 30 {
+		t.Errorf("got %d retention days, want 30", got.Settings.RetentionDays)
+	}
+	patch("admin", `{"name":"x"}`, `"1"`).want(t, 412, "precondition_failed")
+	patch("admin", `{"name":"x"}`, "").want(t, 428, "precondition_required")
+
+	got = audit.Tenant{}
+	patch("admin", `{"name":"Acme Ltd","settings":{"retention_days":null,"log_levels":null}}`, "*").want(t, 200, "").decode(t, &got)
+	if got.Name != "Acme Ltd" {
+		t.Errorf("got name %q, want %q", got.Name, "Acme Ltd")
+	}
+	want := audit.DefaultSettings()
+	if got.Settings.RetentionDays != want.RetentionDays {
+		t.Errorf("after null: got %d retention days, want the default %d", got.Settings.RetentionDays, want.RetentionDays)
+	}
+	if !slices.Equal(got.Settings.LogLevels, want.LogLevels) {
+		t.Errorf("after null: got log levels %v, want the default %v", got.Settings.LogLevels, want.LogLevels)
+	}
+	if n := len(got.Settings.RetentionRules); n != 1 {
+		t.Errorf("got %d retention rules, want the 1 that was not named", n)
+	}
+
+	got = audit.Tenant{}
+	patch("admin", `{"settings":null}`, "*").want(t, 200, "").decode(t, &got)
+	if n := len(got.Settings.RetentionRules); n != 0 {
+		t.Errorf("after null for all settings: got %d retention rules, want none", n)
+	}
+	if got.Name != "Acme Ltd" {
+		t.Errorf("after null for all settings: got name %q, want %q", got.Name, "Acme Ltd")
+	}
+}
+
+func TestPatchesThatAreRefused(t *testing.T) {
+	w := newWorld(t)
+	for _, test := range []struct {
+		as, tenant, body string
+		status           int
+		faults           string // pointer and code of each
+	}{
+		{"admin", "acme", `{"name":null}`, 422, "/name wrong_type"},
+		{"admin", "acme", `{"name":""}`, 422, "/name required"},
+		{"admin", "acme", `{"id":"globex"}`, 422, "/id unknown_field"},
+		{"admin", "acme", `{"created_at":null}`, 422, "/created_at unknown_field"},
+		{"admin", "acme", `{"settings":[]}`, 422, "/settings wrong_type"},
+		{"admin", "acme", `{"settings":{"colour":null}}`, 422, "/settings/colour unknown_field"},
+		{"admin", "acme", `{"settings":{"isolation":"dedicated"}}`, 422, "/settings/isolation immutable"},
+		{"operator", "acme", `{"settings":{"isolation":"dedicated"}}`, 422, "/settings/isolation immutable"},
+		{"admin", "acme", `{"status":"suspended"}`, 403, "/status forbidden"},
+		{"admin", "acme", `{"status":"active"}`, 403, "/status forbidden"},
+		{"operator", "acme", `{"status":"deleting"}`, 422, "/status invalid_choice"},
+		{"operator", "acme", `{"status":null}`, 422, "/status wrong_type"},
+		{"operator", "leaving", `{"status":"active"}`, 409, ""},
+		{"auditor", "acme", `{"name":"x"}`, 403, ""},
+		{"admin", "globex", `{"name":"x"}`, 403, ""},
+		{"admin", "acme", `[]`, 422, " wrong_type"},
+		{"admin", "acme", `{`, 400, ""},
+	} {
+		p := w.call(test.as, "PATCH", "/tenants/"+test.tenant, test.body, map[string]string{"If-Match": "*"}).want(t, test.status, "").problem(t)
+		var faults []string
+		for _, f := range p.Errors {
+			faults = append(faults, f.Pointer+" "+f.Code)
+		}
+		if got := strings.Join(faults, " "); got != test.faults {
+			t.Errorf("%s of %s as %s: got faults %q, want %q", test.body, test.tenant, test.as, got, test.faults)
+		}
+	}
+	var got audit.Tenant
+	w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, "").decode(t, &got)
+	if got.Status != audit.TenantActive {
+		t.Errorf("got status %q at the end, want %q", got.Status, audit.TenantActive)
+	}
+	w.call("operator", "PUT", "/tenants/acme", `{"status":"suspended"}`, map[string]string{"If-Match": "*"}).want(t, 422, "invalid")
+	w.call("admin", "PATCH", "/tenants/acme", `{}`, map[string]string{"If-Match": "*", "Content-Type": "text/plain"}).want(t, 415, "unsupported_media_type")
+}
+
+func TestAnOperatorSuspendsATenantAndEndsTheSuspension(t *testing.T) {
+	w := newWorld(t)
+	const entry = `{"user_id":"u","action":"CREATE","resource_type":"order"}`
+	status := func(to string) {
+		t.Helper()
+		var got audit.Tenant
+		w.call("operator", "PATCH", "/tenants/acme", `{"status":"`+to+`"}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+		if string(got.Status) != to {
+			t.Errorf("got status %q, want %q", got.Status, to)
+		}
+	}
+	w.call("admin", "POST", "/logs", entry, nil).want(t, 202, "")
+	status("suspended")
+	w.call("admin", "POST", "/logs", entry, nil).want(t, 403, "tenant_suspended")
+	w.call("admin", "POST", "/logs/stream/tickets", "", nil).want(t, 403, "tenant_suspended")
+	w.call("admin", "GET", "/logs", "", nil).want(t, 200, "")
+	w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, "")
+	status("active")
+	w.call("admin", "POST", "/logs", entry, nil).want(t, 202, "")
+	w.call("admin", "POST", "/logs/stream/tickets", "", nil).want(t, 201, "")
 }
 
 func TestListTenantsShowsAccessibleOnesInBothDirections(t *testing.T) {
