@@ -309,12 +309,8 @@ func streamEndsWithItsCredential(t *testing.T, start starter) {
 	for name, s := range map[string]*subscriber{"the key": direct, "a ticket of the key": byTicket} {
 		s.untilEnded(name, "credential_revoked", revoked)
 	}
-	if _, status, err := byKey.connect(""); err == nil || status != http.StatusUnauthorized {
-		t.Errorf("connect with the revoked key: got status %d and error %v, want %d", status, err, http.StatusUnauthorized)
-	}
-	if _, status, err := service.as("", "").connect(query); err == nil || status != http.StatusUnauthorized {
-		t.Errorf("connect with a ticket of the revoked key: got status %d and error %v, want %d", status, err, http.StatusUnauthorized)
-	}
+	byKey.connectsUntil("", http.StatusUnauthorized, revoked)
+	service.as("", "").connectsUntil(query, http.StatusUnauthorized, revoked)
 
 	operator := service.as(service.operator(), "")
 	setStatus := func(to string) {
@@ -325,28 +321,16 @@ func streamEndsWithItsCredential(t *testing.T, start starter) {
 		}
 	}
 	setStatus("suspended")
-	kept.untilEnded("a token", "tenant_suspended", time.Now())
+	suspended := time.Now()
+	kept.untilEnded("a token", "tenant_suspended", suspended)
 	sent := writer()
-	if _, status, err := admin.connect(""); err == nil || status != http.StatusForbidden {
-		t.Errorf("connect to the suspended tenant: got status %d and error %v, want %d", status, err, http.StatusForbidden)
-	}
+	admin.connectsUntil("", http.StatusForbidden, suspended)
 	if got := admin.get("/logs", nil); got.status != http.StatusOK {
 		t.Errorf("list of the suspended tenant: got status %d, want %d: %s", got.status, http.StatusOK, got.body)
 	}
 
 	setStatus("active")
-	deadline := time.Now().Add(maxEnd)
-	for {
-		conn, _, err := admin.connect("")
-		if err == nil {
-			_ = conn.CloseNow()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("connect after the suspension: got error %v, want a connection", err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	admin.connectsUntil("", http.StatusSwitchingProtocols, time.Now())
 	again := admin.subscribe(`{"action":"UPDATE"}`, kept.cursor)
 	updates := func() (n int) {
 		for _, item := range append(append([]map[string]json.RawMessage{}, kept.items...), again.items...) {
@@ -361,6 +345,25 @@ func streamEndsWithItsCredential(t *testing.T, start starter) {
 	}
 	if got := updates(); got != sent {
 		t.Errorf("got %d entries before and after the suspension, want %d", got, sent)
+	}
+}
+
+// connectsUntil connects until the handshake has the status, at most until maxEnd after since:
+// a process caches keys and tenants.
+func (c caller) connectsUntil(query string, want int, since time.Time) {
+	c.t.Helper()
+	for {
+		conn, status, err := c.connect(query)
+		if err == nil {
+			_ = conn.CloseNow()
+		}
+		if status == want {
+			return
+		}
+		if time.Since(since) > maxEnd {
+			c.t.Fatalf("connect: got status %d and error %v, want %d within %v", status, err, want, maxEnd)
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 
