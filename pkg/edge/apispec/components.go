@@ -82,8 +82,8 @@ func Components() []Component {
 			optional("settings", ref("SettingsChange").withDescription("Omitted fields take their defaults.")),
 		)},
 		{"TenantChange", object(
-			optional("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
-			optional("settings", ref("SettingsChange").withDescription("Omitted fields keep their values.")),
+			required("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
+			optional("settings", ref("SettingsChange").withDescription("Omitted fields take their defaults. The isolation stays as it is.")),
 		)},
 		{"SettingsPatch", settingsSchema(settingPatched, false)},
 		{"TenantPatch", object(

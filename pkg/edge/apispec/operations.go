@@ -255,7 +255,7 @@ func tenantOperations() []Operation {
 		},
 		{
 			Name: "update-tenant", Group: groupTenants,
-			Description: "Changes the name and the settings. Omitted fields keep their values. A tenant that is being deleted can be changed too, so that a legal hold can stop the deletion. If-Match prevents two callers from overwriting each other's changes. The change is itself recorded in the tenant's log.",
+			Description: "Replaces the name and the settings. Omitted settings take their defaults, except for the isolation, which cannot change. To change single settings, use PATCH. A tenant that is being deleted can be changed too, so that a legal hold can stop the deletion. If-Match prevents two callers from overwriting each other's changes. The change is itself recorded in the tenant's log.",
 			Parameters:  []Parameter{tenantParameter(), ifMatchParameter()},
 			Body:        &RequestBody{Description: "The change.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("TenantChange")},
 			Responses:   []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader(), notInEffectHeader())},

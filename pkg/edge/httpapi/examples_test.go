@@ -112,7 +112,7 @@ func (s *story) administration() {
 	s.record("create-tenant", "An id that is taken", "operator", "POST", "/tenants", `{"id":"initech","name":"Another"}`)
 	s.record("list-tenants", "What an administrator sees", "admin", "GET", "/tenants", "")
 	s.record("get-tenant", "A tenant", "operator", "GET", "/tenants/initech", "")
-	s.record("update-tenant", "Keep entries for a year", "operator", "PUT", "/tenants/initech", `{"settings":{"retention_days":365}}`, "If-Match", `"1"`)
+	s.record("update-tenant", "Keep entries for a year", "operator", "PUT", "/tenants/initech", `{"name":"Initech","settings":{"retention_days":365}}`, "If-Match", `"1"`)
 	s.record("update-tenant", "Someone was faster", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`, "If-Match", `"1"`)
 	s.record("update-tenant", "Without If-Match", "operator", "PUT", "/tenants/initech", `{"name":"Initech Inc."}`)
 	s.record("patch-tenant", "Rename it", "operator", "PATCH", "/tenants/initech", `{"name":"Initech Inc."}`, "If-Match", `"2"`)

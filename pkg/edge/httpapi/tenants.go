@@ -187,9 +187,13 @@ func GetTenant(gate *Gate, s *tenants.Service) http.Handler {
 	})
 }
 
-// UpdateTenant answers PUT /tenants/{id}: it changes name and settings.
+// UpdateTenant answers PUT /tenants/{id}: it replaces name and settings. Settings that the
+// body leaves out take their defaults, except for the isolation, which can never change.
 func UpdateTenant(gate *Gate, s *tenants.Service) http.Handler {
 	return changeTenant(gate, "update-tenant", s, []string{MediaJSON}, func(body *document, to *tenants.Change) {
+		isolation := to.Settings.Isolation
+		*to = tenants.Change{Settings: audit.DefaultSettings()}
+		to.Settings.Isolation = isolation
 		body.text("name", &to.Name)
 		readSettings(body, &to.Settings)
 	})

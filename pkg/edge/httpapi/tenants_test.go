@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/ocelot-audit/ocelot/pkg/access"
+
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -33,7 +36,7 @@ func TestTenantIsCreatedReadAndChanged(t *testing.T) {
 	w.call("operator", "POST", "/tenants", `{"id":"initech","name":"again"}`, nil).want(t, 409, "conflict")
 
 	w.advance(time.Minute)
-	changed := w.call("operator", "PUT", "/tenants/initech", `{"name":"Initech","settings":{"legal_hold":true}}`, map[string]string{"If-Match": `"1"`}).want(t, 200, "")
+	changed := w.call("operator", "PATCH", "/tenants/initech", `{"name":"Initech","settings":{"legal_hold":true}}`, map[string]string{"If-Match": `"1"`}).want(t, 200, "")
 	changed.is(t, strings.NewReplacer("Initech <&>", "Initech", `"updated_at":"2026-03-02T09:30`, `"updated_at":"2026-03-02T09:31`, `"legal_hold":false`, `"legal_hold":true`).Replace(record))
 	if got := changed.header.Get("ETag"); got != `"2"` {
 		t.Errorf("the ETag is %s, want %s", got, `"2"`)
@@ -80,11 +83,11 @@ func (r *racing) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, e
 	return t, err
 }
 
-func TestAnOverwritingPutLosesNoChangeOfOthers(t *testing.T) {
+func TestAnOverwritingPatchLosesNoChangeOfOthers(t *testing.T) {
 	w := newWorld(t)
 	w.tenants.Tenants = &racing{w.tenants.Tenants, 3}
 	var got audit.Tenant
-	w.call("admin", "PUT", "/tenants/acme", `{"settings":{"masking":false}}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+	w.call("admin", "PATCH", "/tenants/acme", `{"settings":{"masking":false}}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
 	if got.Settings.Masking {
 		t.Error("the settings: masking is true, want false")
 	}
@@ -92,7 +95,7 @@ func TestAnOverwritingPutLosesNoChangeOfOthers(t *testing.T) {
 		t.Errorf("the settings: got %d retention days, want 368", got.Settings.RetentionDays)
 	}
 	w.tenants.Tenants = &racing{w.tenants.Tenants, 1000}
-	w.call("admin", "PUT", "/tenants/acme", `{"name":"x"}`, map[string]string{"If-Match": "*"}).want(t, 412, "precondition_failed")
+	w.call("admin", "PATCH", "/tenants/acme", `{"name":"x"}`, map[string]string{"If-Match": "*"}).want(t, 412, "precondition_failed")
 }
 
 func TestTenantDocumentsThatAreRefused(t *testing.T) {
@@ -130,6 +133,48 @@ func TestTenantDocumentsThatAreRefused(t *testing.T) {
 	}
 	w.call("operator", "POST", "/tenants", strings.Repeat(" ", 257<<10), nil).want(t, 413, "too_large")
 	w.call("operator", "POST", "/tenants", `{}`, map[string]string{"Content-Type": "application/x-ndjson"}).want(t, 415, "unsupported_media_type")
+}
+
+func TestPutReplacesNameAndSettings(t *testing.T) {
+	w := newWorld(t)
+	put := func(body string) reply {
+		t.Helper()
+		return w.call("admin", "PUT", "/tenants/acme", body, map[string]string{"If-Match": "*"})
+	}
+	var got audit.Tenant
+	put(`{"name":"Acme","settings":{"retention_days":30,"legal_hold":true}}`).want(t, 200, "")
+	put(`{"name":"Acme Ltd","settings":{"masking":false}}`).want(t, 200, "").decode(t, &got)
+	want := audit.DefaultSettings()
+	want.Masking = false
+	if got.Name != "Acme Ltd" {
+		t.Errorf("got name %q, want %q", got.Name, "Acme Ltd")
+	}
+	if diff := cmp.Diff(want, got.Settings, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("the settings (-want +got):\n%s", diff)
+	}
+	if p := put(`{"settings":{}}`).want(t, 422, "invalid").problem(t); p.Errors[0].Pointer != "/name" {
+		t.Errorf("without a name: got a fault of %s, want of /name", p.Errors[0].Pointer)
+	}
+
+	dedicated, err := w.db.Tenants().Tenant(t.Context(), "globex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dedicated.Settings.Isolation, dedicated.Version = audit.IsolationDedicated, dedicated.Version+1
+	if err := w.db.Tenants().Update(t.Context(), dedicated); err != nil {
+		t.Fatal(err)
+	}
+	got = audit.Tenant{}
+	w.call("operator", "PUT", "/tenants/globex", `{"name":"Globex"}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+	if got.Settings.Isolation != audit.IsolationDedicated {
+		t.Errorf("got isolation %q, want it unchanged: %q", got.Settings.Isolation, audit.IsolationDedicated)
+	}
+	got = audit.Tenant{}
+	w.call("operator", "PATCH", "/tenants/globex", `{"settings":null}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+	if got.Settings.Isolation != audit.IsolationDedicated {
+		t.Errorf("after null for all settings: got isolation %q, want it unchanged: %q", got.Settings.Isolation, audit.IsolationDedicated)
+	}
+	w.call("operator", "PATCH", "/tenants/globex", `{"settings":{"isolation":null}}`, map[string]string{"If-Match": "*"}).want(t, 422, "invalid")
 }
 
 func TestPatchMergesNameAndSettings(t *testing.T) {
