@@ -145,6 +145,12 @@ func requests() map[string]map[string]request {
 			"listed":        {as: operator, status: 200},
 			"forged-cursor": {as: operator, query: url.Values{"cursor": {"AAAA"}}, status: 422},
 		},
+		"patch-tenant": {
+			"suspended": {as: operator, header: map[string]string{"Content-Type": "application/merge-patch+json", "If-Match": `"1"`}, ids: map[string]string{"id": "acme"},
+				body: `{"status":"suspended","settings":{"retention_days":null}}`, status: 200},
+			"not-an-operator": {as: admin, header: map[string]string{"Content-Type": "application/merge-patch+json", "If-Match": `"1"`}, ids: map[string]string{"id": "acme"},
+				body: `{"status":"suspended"}`, status: 403},
+		},
 		"retry-quarantine": {
 			"queued":  {as: admin, ids: map[string]string{"id": itemID}, status: 202},
 			"unknown": {as: admin, ids: map[string]string{"id": strings.Repeat("f", 32)}, status: 404},

@@ -208,7 +208,7 @@ func (m *scaleModel) mongoCommands() []command {
 		{"look for subscribers", a.subscribers, p.subscribers, "one for each tenant of a batch; it is not cached"},
 		{"read a tenant's record", a.records, p.records, fmt.Sprintf("each process of create-logs-bulk keeps it for %s, of persist-logs and index-logs for %s", short(wiring.TenantTTL), short(fromenv.ConsumerTenantTTL))},
 		{"register an active day", a.days, p.days, fmt.Sprintf("each process of persist-logs, once in %s for a tenant's day", short(ingest.TouchTTL))},
-		{"read an API key", a.keys, p.keys, "the authorizer, whose decision API Gateway keeps for a minute"},
+		{"read an API key", a.keys, p.keys, fmt.Sprintf("the authorizer, whose decision API Gateway keeps for %s", short(manifest.AuthorizerTTL))},
 		{"reconciler: count a day, claim and note it", 4 * days, 4 * days, "a count, two notes and the tenant's record for each comparison; run-jobs makes them"},
 		{"plan-jobs: list what stands still", planned, planned, fmt.Sprintf("every %s; more if there are jobs", short(every("plan-jobs")))},
 	}

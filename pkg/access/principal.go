@@ -100,6 +100,12 @@ func (p Principal) Has(tenant audit.TenantID, perm Permission) bool {
 	return !perm.Platform() && slices.Contains(p.Grants[tenant], perm)
 }
 
+// IsOperator reports whether the principal runs the platform: it has a permission that only
+// platform operators can have.
+func (p Principal) IsOperator() bool {
+	return slices.ContainsFunc(Permissions(), func(perm Permission) bool { return perm.Platform() && p.Has(AnyTenant, perm) })
+}
+
 // readableOwn reports whether LogsReadOwn implies perm.
 func readableOwn(perm Permission) bool {
 	return perm == LogsReadOwn || perm == LogsRead || perm == LogsSearch || perm == LogsStats

@@ -22,6 +22,24 @@ func principal(t *testing.T, c access.Claims) access.Principal {
 }
 
 // TestRoles writes the whole table out, so that no permission changes hands unseen.
+func TestOnlyThePlatformsPermissionsMakeAnOperator(t *testing.T) {
+	for _, role := range access.Roles() {
+		for _, tenant := range []string{"*", "acme"} {
+			p, err := access.Claims{Subject: "s", Tenants: []string{tenant}, Role: role}.Principal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := p.IsOperator(), role == access.RoleOperator && tenant == "*"; got != want {
+				t.Errorf("%s of %q: got operator %t, want %t", role, tenant, got, want)
+			}
+		}
+	}
+	key := access.Key{ID: "k", Tenant: "acme", Permissions: access.Permissions()}.Principal()
+	if key.IsOperator() {
+		t.Error("an API key is an operator, want none to be")
+	}
+}
+
 func TestRoles(t *testing.T) {
 	const none, all, own = "", "all", "own"
 	table := map[access.Permission][4]string{ // admin, auditor, user, operator

@@ -24,6 +24,31 @@ func NewEntryID(t time.Time, random [10]byte) EntryID {
 	return id
 }
 
+// IDSequence gives the entries of one request their ids. The first sequenceBits free bits
+// of an id count from a random start, so that entries of one millisecond keep the order of
+// the request. The other 52 free bits are random, so that ids of different requests do not
+// collide and cannot be guessed.
+type IDSequence struct{ next uint32 }
+
+// sequenceBits are enough for a random start and MaxBulkEntries further numbers.
+const sequenceBits = 22
+
+// NewIDSequence returns a sequence for up to MaxBulkEntries ids. random decides the start.
+func NewIDSequence(random [4]byte) IDSequence {
+	return IDSequence{next: binary.BigEndian.Uint32(random[:]) % (1<<sequenceBits - MaxBulkEntries)}
+}
+
+// NewEntryID returns the next id, for time t. Its last 52 bits are taken from random.
+func (s *IDSequence) NewEntryID(t time.Time, random [10]byte) EntryID {
+	id := NewEntryID(t, random)
+	n := s.next
+	s.next++
+	binary.BigEndian.PutUint16(id[6:8], uint16(n>>10)&0x0fff|0x7000) // 12 bits after the version
+	id[8] = byte(n>>4)&0x3f | 0x80                                   // 6 bits after the variant
+	id[9] = id[9]&0x0f | byte(n<<4)                                  // the last 4
+	return id
+}
+
 // DeriveEntryID returns the id of the identity (tenant, timestamp, idempotency
 // key): the same three always give the same id. The free bits are those of
 // SHA-256 over the tenant's length, the tenant and the key.

@@ -1,7 +1,9 @@
 package ingest_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -56,7 +58,7 @@ func service() (*ingest.Service, *queue, *queue) {
 	n := byte(0)
 	return &ingest.Service{
 		Standard: standard, Priority: priority, Now: func() time.Time { return now },
-		Random: func(b []byte) { n++; b[0], b[9] = n, n },
+		Random: func(b []byte) { n++; b[0], b[len(b)-1] = n, n },
 	}, standard, priority
 }
 
@@ -230,6 +232,33 @@ func TestRetriesHaveOneIdentityWhateverTheCaller(t *testing.T) {
 	}
 	if got[0].Digest != got[1].Digest {
 		t.Errorf("the retry has digest %v, want %v", got[1].Digest, got[0].Digest)
+	}
+}
+
+func TestEntriesOfOneRequestKeepTheirOrder(t *testing.T) {
+	s, q, _ := service()
+	s.Random = func(b []byte) { _, _ = rand.Read(b) } // never fails, see crypto/rand
+	texts := make([][]byte, audit.MaxBulkEntries)
+	for i := range texts {
+		texts[i] = text(fmt.Sprintf(`,"resource_id":"%d"`, i))
+	}
+	outcomes, err := s.Submit(t.Context(), tenant(nil), origin, texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < len(outcomes); i++ {
+		if before, id := outcomes[i-1].ID, outcomes[i].ID; bytes.Compare(before[:], id[:]) >= 0 {
+			t.Fatalf("entry %d: got id %s after %s, want a greater one", i, id, before)
+		}
+	}
+	stored := q.entries(t)
+	if len(stored) != len(texts) {
+		t.Fatalf("queued %d entries, want %d", len(stored), len(texts))
+	}
+	for i := range stored {
+		if stored[i].ID != outcomes[i].ID {
+			t.Fatalf("queued entry %d: got id %s, want %s", i, stored[i].ID, outcomes[i].ID)
+		}
 	}
 }
 

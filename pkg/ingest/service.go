@@ -113,13 +113,16 @@ type batch struct {
 	now      time.Time
 	outcomes []Outcome
 	seen     map[audit.EntryID]audit.Digest
+	ids      audit.IDSequence // of the entries that bring no identity
 	packer   envelope.Packer
 }
 
 func (s *Service) batch(tenant audit.Tenant, origin Origin, texts ...[]byte) *batch {
 	origin.UserAgent = cleanAgent(origin.UserAgent)
+	var start [4]byte
+	s.Random(start[:])
 	b := &batch{
-		service: s, tenant: tenant, origin: origin, now: s.now(),
+		ids: audit.NewIDSequence(start), service: s, tenant: tenant, origin: origin, now: s.now(),
 		outcomes: make([]Outcome, len(texts)), seen: make(map[audit.EntryID]audit.Digest, len(texts)),
 		packer: envelope.Packer{Tenant: tenant.ID},
 	}
@@ -226,7 +229,7 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 }
 
 // identify sets the entry's id: derived from its idempotency key, the client's
-// own, or a new one.
+// own, or the next one of the request.
 func (b *batch) identify(s *entryjson.Submitted) []audit.FieldError {
 	own := s.ID
 	switch {
@@ -236,7 +239,7 @@ func (b *batch) identify(s *entryjson.Submitted) []audit.FieldError {
 			return audit.Invalid("/id", "id_mismatch", "must be left out if an idempotency key decides it").Fields
 		}
 	case own.IsZero():
-		s.ID = audit.NewEntryID(s.Timestamp, b.service.random())
+		s.ID = b.ids.NewEntryID(s.Timestamp, b.service.random())
 	case !own.Time().Equal(s.Timestamp):
 		return audit.Invalid("/id", "id_mismatch", "must name the milliseconds of timestamp").Fields
 	}

@@ -142,7 +142,7 @@ func (p *purge) setLegalHold(t *testing.T, on bool) {
 	t.Helper()
 	settings := audit.DefaultSettings()
 	settings.LegalHold = on
-	if _, err := p.service.Update(t.Context(), operator, "acme", "Acme", settings, 0); err != nil {
+	if _, err := p.service.Update(t.Context(), operator, "acme", tenants.Change{Name: "Acme", Settings: settings}, 0); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -22,8 +22,10 @@ const (
 	RequestIDHeader = "X-Request-Id" // of a request and its answer, in the canonical form of net/http
 )
 
-// AuthorizerTTL is how long API Gateway caches the answers of the authorizer.
-const AuthorizerTTL = 60 * time.Second
+// AuthorizerTTL is how long API Gateway caches the answers of the authorizer. A revoked key
+// must stop working within a minute. The authorizer itself relies on a key that it read up to
+// access.DefaultKeyTTL ago, and may run until its timeout.
+const AuthorizerTTL = 50 * time.Second
 
 // Function is one Lambda: the folder functions/<Name>.
 type Function struct {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
@@ -241,5 +242,15 @@ func TestConsumersHaveABoundedConcurrency(t *testing.T) {
 	}
 	if limit := 200; total > limit {
 		t.Errorf("consumers run %d times at once, want at most %d", total, limit)
+	}
+}
+
+func TestARevokedKeyStopsWorkingWithinAMinute(t *testing.T) {
+	i := slices.IndexFunc(manifest.Functions(), func(f manifest.Function) bool { return f.Trigger.Authorizer })
+	if i < 0 {
+		t.Fatal("got no authorizer, want one")
+	}
+	if got := manifest.AuthorizerTTL + access.DefaultKeyTTL + manifest.Functions()[i].Timeout; got > time.Minute {
+		t.Errorf("a revoked key can work for %v, want at most a minute", got)
 	}
 }

@@ -128,7 +128,7 @@ var (
 	// answering adds the grants needed to answer a client's message over a connection.
 	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
 	// delivering adds the grants needed to send a subscriber its pending entries.
-	delivering = slices.Concat(read(ResourceStream, ResourceCursorKey), write(ResourceStream, QueueResource(QueueStream)))
+	delivering = slices.Concat(read(ResourceStream, ResourceCursorKey, ResourceTenants, ResourceKeys), write(ResourceStream, QueueResource(QueueStream)))
 )
 
 const (
@@ -155,7 +155,7 @@ var functions = []Function{
 	},
 	{
 		Name: "create-key", Summary: "Create an API key",
-		Trigger: route(http.MethodPost, "/tenants/{id}/keys", access.KeysManage, TenantFromPath),
+		Trigger: route(http.MethodPost, "/tenants/{id}/api-keys", access.KeysManage, TenantFromPath),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
@@ -180,7 +180,7 @@ var functions = []Function{
 	},
 	{
 		Name: "delete-key", Summary: "Revoke an API key",
-		Trigger: route(http.MethodDelete, "/tenants/{id}/keys/{key}", access.KeysManage, TenantFromPath),
+		Trigger: route(http.MethodDelete, "/tenants/{id}/api-keys/{key}", access.KeysManage, TenantFromPath),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
@@ -247,7 +247,7 @@ var functions = []Function{
 	},
 	{
 		Name: "list-keys", Summary: "List a tenant's API keys",
-		Trigger: route(http.MethodGet, "/tenants/{id}/keys", access.KeysRead, TenantFromPath),
+		Trigger: route(http.MethodGet, "/tenants/{id}/api-keys", access.KeysRead, TenantFromPath),
 		Grants:  read(ResourceTenants, ResourceKeys), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
@@ -259,6 +259,11 @@ var functions = []Function{
 		Name: "list-tenants", Summary: "List the tenants that the caller may access",
 		Trigger: route(http.MethodGet, "/tenants", access.TenantsRead, TenantNone, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "patch-tenant", Summary: "Merge a change into a tenant's name and settings, or suspend a tenant",
+		Trigger: route(http.MethodPatch, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
+		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
@@ -325,7 +330,7 @@ var functions = []Function{
 		Name: "stream-logs", Summary: "Send stored entries to live subscribers",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10, MaxConcurrency: 50}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, QueueResource(QueueStream)), answering, delivering, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
+			read(ResourceEntries, QueueResource(QueueStream)), answering, delivering, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "subscribe-stream", Summary: "Start a client's subscription",

@@ -189,20 +189,22 @@ type Found struct {
 const recent = 5 * time.Minute
 
 // Entry answers GET /logs/{id}. It returns audit.ErrNotFound if the entry does not exist,
-// has expired or is outside the scope. It returns a *NotYetError if the entry may still
-// be in a queue, and an *ArchivedError if it is older than the tenant's searchable_days.
+// has expired or is outside the scope. This is a *NotYetError if an entry with this id may
+// still be in a queue, so that the answer does not tell whether it is stored. Entry returns
+// an *ArchivedError if the entry is older than the tenant's searchable_days.
 func (s *Service) Entry(ctx context.Context, tenant audit.Tenant, scope access.Scope, id audit.EntryID) (Found, error) {
 	entry, err := s.Reader.Entry(ctx, tenant.ID, id)
-	if errors.Is(err, audit.ErrNotFound) && s.Now().Sub(id.Time()) < recent {
+	now := s.Now()
+	if err == nil && (!scope.Allows(&entry) || tenant.Settings.IsExpired(&entry, now)) {
+		err = audit.ErrNotFound
+	}
+	if errors.Is(err, audit.ErrNotFound) && now.Sub(id.Time()) < recent {
 		return Found{}, &NotYetError{RetryAfter: time.Second}
 	}
 	if err != nil {
 		return Found{}, err
 	}
-	switch now := s.Now(); {
-	case !scope.Allows(&entry), tenant.Settings.IsExpired(&entry, now):
-		return Found{}, audit.ErrNotFound
-	case !tenant.Settings.IsSearchable(&entry, now):
+	if !tenant.Settings.IsSearchable(&entry, now) {
 		return Found{}, &ArchivedError{SearchableDays: tenant.Settings.SearchableDays}
 	}
 	found := Found{Entry: entry, Status: audit.StatusStored}

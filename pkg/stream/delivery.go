@@ -112,8 +112,8 @@ func (d *delivery) finish(ctx context.Context, err error) error {
 		return d.Connections.Remove(ctx, d.ID)
 	case errors.Is(err, errLeaseLost):
 		return nil
-	case errors.Is(err, errSubscriptionEnded):
-		return d.cut(ctx, "its subscription has ended")
+	case errors.Is(err, errSubscriptionEnded), EndsConnection(err):
+		return d.end(ctx, err)
 	case errors.Is(err, errNotSent):
 		return d.retryLater(ctx)
 	}
@@ -132,6 +132,14 @@ func (d *delivery) retryLater(ctx context.Context) error {
 		return d.finish(ctx, err)
 	}
 	return d.resume(ctx, d.Connection, delay)
+}
+
+// end tells the client why its connection must not be used any longer, and closes it.
+func (d *delivery) end(ctx context.Context, reason error) error {
+	if err := d.Fail(ctx, d.ID, d.Problem(reason)); err != nil { // the next handshake tells it
+		d.Log.WarnContext(ctx, "a client was not told why its connection ends", "tenant", d.Tenant, "error", err)
+	}
+	return d.cut(ctx, reason.Error())
 }
 
 // cut closes the connection. Its client is expected to reconnect with its cursor.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
@@ -57,8 +56,8 @@ func (s *Service) newHolder() string {
 }
 
 // acquire acquires the connection's lease for a client's message. It waits up to
-// acquireTimeout for a delivery to release it. It returns audit.ErrNotFound if
-// the connection has ended, and an *audit.UnavailableError after the timeout.
+// acquireTimeout for a delivery to release it. It returns audit.ErrNotFound if the
+// connection has ended, the error of check, or an *audit.UnavailableError after the timeout.
 func (s *Service) acquire(ctx context.Context, id string) (c Connection, holder string, err error) {
 	holder = s.newHolder()
 	ctx, cancel := context.WithTimeout(ctx, acquireTimeout)
@@ -69,7 +68,7 @@ func (s *Service) acquire(ctx context.Context, id string) (c Connection, holder 
 			return Connection{}, "", fmt.Errorf("acquire the connection: %w", err)
 		}
 		if acquired {
-			if err := s.checkConnection(c); err != nil {
+			if err := s.check(ctx, c); err != nil {
 				return Connection{}, "", errors.Join(err, s.releaseAndResume(ctx, c, holder))
 			}
 			return c, holder, nil
@@ -80,16 +79,6 @@ func (s *Service) acquire(ctx context.Context, id string) (c Connection, holder 
 		case <-time.After(acquirePoll):
 		}
 	}
-}
-
-// checkConnection returns audit.ErrNotFound if the connection has expired, and
-// audit.ErrForbidden if its principal must not read the stream.
-func (s *Service) checkConnection(c Connection) error {
-	if !s.Now().Before(c.ExpiresAt) {
-		return fmt.Errorf("the connection has expired: %w", audit.ErrNotFound)
-	}
-	_, err := c.Principal.Authorize(c.Tenant, access.LogsStream)
-	return err
 }
 
 // releaseAndResume releases the lease. If another worker asked for it meanwhile,

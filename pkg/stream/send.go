@@ -29,6 +29,9 @@ func (d *delivery) sendPending(ctx context.Context) (pending bool, err error) {
 	if sub == nil || d.Now().Before(sub.RetryAt) {
 		return false, nil
 	}
+	if err := d.check(ctx, d.Connection); err != nil {
+		return false, err
+	}
 	filter, err := d.filter()
 	if err != nil {
 		return false, errors.Join(errSubscriptionEnded, err)
@@ -50,9 +53,6 @@ func (d *delivery) sendPending(ctx context.Context) (pending bool, err error) {
 
 // filter returns the condition of the entries that the subscriber asked for and may see.
 func (d *delivery) filter() (audit.Filter, error) {
-	if err := d.checkConnection(d.Connection); err != nil {
-		return audit.Filter{}, err
-	}
 	scope, err := d.Principal.Authorize(d.Tenant, access.LogsStream)
 	if err != nil {
 		return audit.Filter{}, err
@@ -159,8 +159,12 @@ func (d *delivery) sendBatch(ctx context.Context, b *batch, to Position) error {
 	return nil
 }
 
-// send sends one frame. It returns ErrGone or errNotSent if that fails.
+// send sends one frame with entries, or about them. It returns the error of check, or
+// ErrGone or errNotSent if sending fails.
 func (d *delivery) send(ctx context.Context, text []byte) error {
+	if err := d.check(ctx, d.Connection); err != nil { // loading the entries can have taken long
+		return err
+	}
 	err := d.Sender.Send(ctx, d.ID, text)
 	if err == nil || errors.Is(err, ErrGone) {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -14,26 +15,36 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
 
-// Service answers the messages of clients and delivers entries to them. Every
-// field is required. It is safe for concurrent use.
+// Service answers the messages of clients and delivers entries to them. Every exported
+// field is required. It is safe for concurrent use and must not be copied.
 type Service struct {
 	Segments    Log
 	Connections Connections
 	Reader      Reader
 	Sender      Sender
 	Queue       Queue // Deliver handles its messages
-	Tenants     Tenants
-	Cursors     *cursor.Signer
-	Now         func() time.Time
-	Random      func(b []byte) // fills b with random bytes
-	Log         *slog.Logger   // gets events of connections, never content
+	// Tenants may return records that are some seconds old. Nothing is sent to subscribers of
+	// a tenant that was suspended longer ago.
+	Tenants Tenants
+	Keys    Keys
+	Cursors *cursor.Signer
+	// Problem returns the problem document that tells a client why its connection ends.
+	Problem func(reason error) []byte
+	Now     func() time.Time
+	Random  func(b []byte) // fills b with random bytes
+	Log     *slog.Logger   // gets events of connections, never content
+
+	once    sync.Once
+	checked *ttlcache.Cache[checkedKey, struct{}] // see checkKey
 }
 
 // Connect stores a connection that is about to be made. The caller has verified
 // the principal and its permission access.LogsStream in the tenant. Connect
-// returns audit.ErrUnauthenticated if the credential has expired.
+// returns audit.ErrUnauthenticated if the credential has expired or was revoked, and
+// audit.ErrForbidden if the tenant is suspended or deleted.
 func (s *Service) Connect(ctx context.Context, id string, principal access.Principal, tenant audit.TenantID) error {
 	now := s.Now()
 	c := Connection{
@@ -45,6 +56,10 @@ func (s *Service) Connect(ctx context.Context, id string, principal access.Princ
 	}
 	if !now.Before(c.ExpiresAt) {
 		return fmt.Errorf("connect: the credential has expired: %w", audit.ErrUnauthenticated)
+	}
+	// A ticket can be a minute older than the revocation of its key.
+	if err := s.check(ctx, c); err != nil {
+		return fmt.Errorf("connect: %w", err)
 	}
 	if err := s.Connections.Create(ctx, c); err != nil {
 		return fmt.Errorf("connect to %s: %w", tenant, err)
@@ -62,7 +77,8 @@ func (s *Service) Disconnect(ctx context.Context, id string, _ []byte) error {
 
 // Subscribe starts the stream that the client asks for. It replaces the stream
 // that the connection had. It returns an *audit.ValidationError if the message
-// has faults, and audit.ErrNotFound if the connection has ended.
+// has faults, and an error for which EndsConnection is true if the client must not use the
+// connection any longer. It returns audit.ErrNotFound if the connection has ended.
 func (s *Service) Subscribe(ctx context.Context, id string, body []byte) error {
 	message, err := parseSubscribe(body)
 	if err != nil {
@@ -126,8 +142,8 @@ func (s *Service) Unsubscribe(ctx context.Context, id string, body []byte) error
 	return errors.Join(err, s.releaseAndResume(ctx, c, holder))
 }
 
-// Ping sends a pong with the position of the stream. It returns audit.ErrNotFound
-// if the connection has ended.
+// Ping sends a pong with the position of the stream. If the connection has ended or must
+// end, its errors are those of Subscribe.
 func (s *Service) Ping(ctx context.Context, id string, body []byte) error {
 	if err := parseBare(body); err != nil {
 		return err
@@ -136,7 +152,7 @@ func (s *Service) Ping(ctx context.Context, id string, body []byte) error {
 	if err != nil {
 		return fmt.Errorf("ping: %w", err)
 	}
-	if err := s.checkConnection(c); err != nil {
+	if err := s.check(ctx, c); err != nil {
 		return err
 	}
 	pong := frame{Type: "pong"}

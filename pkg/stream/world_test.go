@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
 const tenant audit.TenantID = "acme"
@@ -57,10 +58,17 @@ func newWorld(t *testing.T) *world {
 	w.queue.world = w
 	w.Service = &stream.Service{
 		Segments: w.db.StreamLog(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: w.gateway, Queue: w.queue,
-		Tenants: w.db.Tenants(), Cursors: cursor.NewSigner(make([]byte, cursor.MinKeyBytes)), Now: w.clock, Random: w.bits,
+		Tenants: w.db.Tenants(), Keys: tenants.KeyFinder{Store: w.db.Keys()}, Problem: problemOf,
+		Cursors: cursor.NewSigner(make([]byte, cursor.MinKeyBytes)), Now: w.clock, Random: w.bits,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	}
 	return w
+}
+
+// problemOf is a problem document whose detail is the reason.
+func problemOf(reason error) []byte {
+	text, _ := json.Marshal(map[string]string{"detail": reason.Error()}) // never fails
+	return text
 }
 
 func (w *world) clock() time.Time {
@@ -210,7 +218,7 @@ type frame struct {
 		Omitted   []string
 		ExpiresAt time.Time `json:"expires_at"`
 	}
-	Error *struct{ Status int }
+	Error *struct{ Detail string }
 }
 
 // client is a client behind the gateway.

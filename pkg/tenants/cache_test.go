@@ -38,7 +38,7 @@ func TestCache(t *testing.T) {
 	if f.store.reads != 0 {
 		t.Errorf("read a record that is there %d times, want 0", f.store.reads)
 	}
-	if _, err := other.Update(t.Context(), admin, "acme", "by another", audit.DefaultSettings(), 0); err != nil {
+	if _, err := other.Update(t.Context(), admin, "acme", tenants.Change{Name: "by another", Settings: audit.DefaultSettings()}, 0); err != nil {
 		t.Fatal(err)
 	}
 	f.now = f.now.Add(5*time.Second - 1)
@@ -51,12 +51,12 @@ func TestCache(t *testing.T) {
 	}
 
 	f.Tenants = cache.Fresh()
-	if _, err := f.Update(t.Context(), admin, "acme", "own", audit.DefaultSettings(), 0); err != nil {
+	if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "own", Settings: audit.DefaultSettings()}, 0); err != nil {
 		t.Error(err)
 	} else if got := read().Name; got != "own" {
 		t.Errorf("its own change: got name %q, want %q", got, "own")
 	}
-	if _, err := other.Update(t.Context(), admin, "acme", "by another", audit.DefaultSettings(), 0); err != nil {
+	if _, err := other.Update(t.Context(), admin, "acme", tenants.Change{Name: "by another", Settings: audit.DefaultSettings()}, 0); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := cache.Fresh().Tenant(t.Context(), "acme"); err != nil {
@@ -67,7 +67,7 @@ func TestCache(t *testing.T) {
 	if got := read().Name; got != "by another" {
 		t.Errorf("after a fresh read: got name %q, want %q", got, "by another")
 	}
-	if _, err := f.Update(t.Context(), admin, "acme", "own", audit.DefaultSettings(), read().Version); err != nil {
+	if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "own", Settings: audit.DefaultSettings()}, read().Version); err != nil {
 		t.Error(err)
 	}
 	read()
@@ -207,7 +207,7 @@ func TestCacheIsStaleIfError(t *testing.T) {
 				f.now = f.now.Add(-tenants.MaxStale)
 			}
 			store.Store, store.err = f.store, nil
-			if _, err := f.Update(t.Context(), admin, "acme", "New", audit.DefaultSettings(), 0); err != nil {
+			if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "New", Settings: audit.DefaultSettings()}, 0); err != nil {
 				t.Fatal(err)
 			}
 			f.now = f.now.Add(5 * time.Second)

@@ -105,12 +105,21 @@ func (k *Key) accessKey() (access.Key, error) {
 	return converted, nil
 }
 
-// KeyFinder implements access.KeyFinder over a KeyStore.
+// KeyFinder implements access.KeyFinder and stream.Keys over a KeyStore.
 type KeyFinder struct{ Store KeyStore }
 
 // KeyByHash implements access.KeyFinder.
 func (f KeyFinder) KeyByHash(ctx context.Context, hash [32]byte) (access.Key, error) {
 	key, err := f.Store.KeyByHash(ctx, hash)
+	if err != nil {
+		return access.Key{}, err
+	}
+	return key.accessKey()
+}
+
+// Key implements stream.Keys.
+func (f KeyFinder) Key(ctx context.Context, tenant audit.TenantID, id string) (access.Key, error) {
+	key, err := f.Store.Key(ctx, tenant, id)
 	if err != nil {
 		return access.Key{}, err
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -95,19 +94,31 @@ func complete(tenant *audit.Tenant) error {
 	return nil
 }
 
-// Update replaces name and settings. ifVersion is the version that the caller
+// Change has what Update writes.
+type Change struct {
+	Name     string
+	Settings audit.Settings
+	// Status is audit.TenantActive or audit.TenantSuspended; "": the status stays. Only
+	// platform operators may set it.
+	Status audit.TenantStatus
+}
+
+// Update replaces name, settings and status. ifVersion is the version that the caller
 // read; 0 overwrites any ("If-Match: *"). Update returns audit.ErrPrecondition if
 // the record has changed since. A tenant that is being deleted can be updated, so
-// that a legal hold can stop the deletion.
-func (s *Service) Update(ctx context.Context, by access.Principal, id audit.TenantID, name string, settings audit.Settings, ifVersion int64) (audit.Tenant, error) {
+// that a legal hold can stop the deletion. A change of its status is an audit.ErrConflict.
+func (s *Service) Update(ctx context.Context, by access.Principal, id audit.TenantID, to Change, ifVersion int64) (audit.Tenant, error) {
 	before, after, err := s.change(ctx, id, func(t *audit.Tenant) error {
 		if ifVersion != 0 && t.Version != ifVersion {
 			return audit.ErrPrecondition
 		}
-		if settings.Isolation != t.Settings.Isolation {
+		if to.Settings.Isolation != t.Settings.Isolation {
 			return audit.Invalid("/settings/isolation", "immutable", "must stay %s: it decides where the tenant's entries lie", t.Settings.Isolation)
 		}
-		t.Name, t.Settings = name, settings
+		t.Name, t.Settings = to.Name, to.Settings
+		if err := changeStatus(t, to.Status); err != nil {
+			return err
+		}
 		return complete(t)
 	})
 	if err != nil {
@@ -125,6 +136,20 @@ func (s *Service) Update(ctx context.Context, by access.Principal, id audit.Tena
 		})
 	}
 	return after, nil
+}
+
+// changeStatus suspends a tenant or ends its suspension. "" changes nothing.
+func changeStatus(t *audit.Tenant, to audit.TenantStatus) error {
+	switch {
+	case to == "" || to == t.Status:
+	case to != audit.TenantActive && to != audit.TenantSuspended:
+		return audit.Invalid("/status", "invalid_choice", "must be %s or %s", audit.TenantActive, audit.TenantSuspended)
+	case t.Status == audit.TenantDeleting:
+		return fmt.Errorf("the tenant is being deleted: %w", audit.ErrConflict)
+	default:
+		t.Status = to
+	}
+	return nil
 }
 
 // change applies edit to the tenant's record. It starts again if others changed
@@ -152,9 +177,10 @@ func (s *Service) change(ctx context.Context, id audit.TenantID, edit func(t *au
 // stateOf returns the part of a tenant's record that the log shows.
 func stateOf(tenant audit.Tenant) audit.Object {
 	return object(struct {
-		Name     string         `json:"name"`
-		Settings audit.Settings `json:"settings"`
-	}{tenant.Name, tenant.Settings})
+		Name     string             `json:"name"`
+		Status   audit.TenantStatus `json:"status"`
+		Settings audit.Settings     `json:"settings"`
+	}{tenant.Name, tenant.Status, tenant.Settings})
 }
 
 // object returns the JSON text of a struct. It panics if there is none.
@@ -295,15 +321,11 @@ func (s *Service) DeleteKey(ctx context.Context, by access.Principal, tenant aud
 	if err != nil {
 		return fmt.Errorf("delete key %s of %s: %w", id, tenant, err)
 	}
-	keys, err := s.Keys.Keys(ctx, tenant)
+	key, err := s.Keys.Key(ctx, tenant, id)
 	if err != nil {
-		return fmt.Errorf("delete key %s of %s: %w", id, tenant, err)
+		return fmt.Errorf("delete key of %s: %w", tenant, err)
 	}
-	i := slices.IndexFunc(keys, func(k Key) bool { return k.ID == id })
-	if i < 0 {
-		return fmt.Errorf("delete key of %s: %w", tenant, audit.ErrNotFound)
-	}
-	entry := audit.Entry{UserID: by.Subject, Action: actionDeleteKey, ResourceType: resourceKey, ResourceID: id, Before: keys[i].state()}
+	entry := audit.Entry{UserID: by.Subject, Action: actionDeleteKey, ResourceType: resourceKey, ResourceID: id, Before: key.state()}
 	if err := s.record(ctx, record, entry); err != nil {
 		return err
 	}

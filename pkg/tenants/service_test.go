@@ -267,7 +267,7 @@ func TestUpdate(t *testing.T) {
 	settings := tenant.Settings
 	settings.RetentionDays = 30
 	f.now = f.now.Add(time.Hour)
-	updated, err := f.Update(t.Context(), admin, "acme", "Acme & Söhne", settings, 1)
+	updated, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "Acme & Söhne", Settings: settings}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,25 +301,57 @@ func TestUpdate(t *testing.T) {
 	}
 
 	for _, version := range []int64{1, 3, -1} {
-		if _, err := f.Update(t.Context(), admin, "acme", "x", settings, version); !errors.Is(err, audit.ErrPrecondition) {
+		if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "x", Settings: settings}, version); !errors.Is(err, audit.ErrPrecondition) {
 			t.Errorf("version %d: %v, want ErrPrecondition", version, err)
 		}
 	}
-	if overwritten, err := f.Update(t.Context(), admin, "acme", "y", settings, 0); err != nil {
+	if overwritten, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "y", Settings: settings}, 0); err != nil {
 		t.Error(err)
 	} else if overwritten.Version != 3 {
 		t.Errorf("overwriting: got version %d, want 3", overwritten.Version)
 	}
-	_, err = f.Update(t.Context(), admin, "acme", "", settings, 0)
+	_, err = f.Update(t.Context(), admin, "acme", tenants.Change{Settings: settings}, 0)
 	if got, want := pointers(err), []string{"/name required"}; !slices.Equal(got, want) {
 		t.Errorf("no name: got faults %v, want %v", got, want)
 	}
-	if _, err := f.Update(t.Context(), admin, "globex", "x", settings, 0); !errors.Is(err, audit.ErrNotFound) {
+	if _, err := f.Update(t.Context(), admin, "globex", tenants.Change{Name: "x", Settings: settings}, 0); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("unknown: %v, want ErrNotFound", err)
 	}
 	f.wantActions(t, "tenant.update", "tenant.update")
 	if got := f.stored(t).Version; got != 3 {
 		t.Errorf("stored the version %d after two changes, want 3", got)
+	}
+}
+
+func TestUpdateOfTheStatusIsRecordedAndReversible(t *testing.T) {
+	f := newFixture(t)
+	tenant := f.acme(t, nil)
+	for i, status := range []audit.TenantStatus{audit.TenantSuspended, audit.TenantActive} {
+		updated, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: tenant.Name, Settings: tenant.Settings, Status: status}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if updated.Status != status {
+			t.Errorf("got status %q, want %q", updated.Status, status)
+		}
+		var before, after struct{ Status audit.TenantStatus }
+		e := f.recorded(t, i)
+		if err := errors.Join(json.Unmarshal(e.Before, &before), json.Unmarshal(e.After, &after)); err != nil {
+			t.Fatal(err)
+		}
+		if after.Status != status {
+			t.Errorf("recorded the status %q after, want %q", after.Status, status)
+		}
+		if before.Status == status {
+			t.Errorf("recorded the status %q before, want another", before.Status)
+		}
+	}
+	kept, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: tenant.Name, Settings: tenant.Settings}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept.Status != audit.TenantActive {
+		t.Errorf("without a status: got %q, want it as it was: %q", kept.Status, audit.TenantActive)
 	}
 }
 
@@ -337,19 +369,19 @@ func TestUpdateAgainstOthers(t *testing.T) {
 		}
 	}
 	interfere(3)
-	if updated, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 0); err != nil {
+	if updated, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "new", Settings: tenant.Settings}, 0); err != nil {
 		t.Error(err)
 	} else if updated.Version != 5 {
 		t.Errorf("overwriting: got version %d, want 5", updated.Version)
 	}
 	f.wantName(t, "new")
 	interfere(1)
-	if _, err := f.Update(t.Context(), admin, "acme", "newer", tenant.Settings, 5); !errors.Is(err, audit.ErrPrecondition) {
+	if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "newer", Settings: tenant.Settings}, 5); !errors.Is(err, audit.ErrPrecondition) {
 		t.Errorf("of a version: %v, want ErrPrecondition", err)
 	}
 	f.wantName(t, "new")
 	interfere(1000)
-	if _, err := f.Update(t.Context(), admin, "acme", "newest", tenant.Settings, 0); !errors.Is(err, audit.ErrPrecondition) {
+	if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "newest", Settings: tenant.Settings}, 0); !errors.Is(err, audit.ErrPrecondition) {
 		t.Errorf("for ever: %v, want ErrPrecondition", err)
 	}
 	f.wantActions(t, "tenant.update")
@@ -368,7 +400,7 @@ func TestNothingStandsUnrecorded(t *testing.T) {
 	f.recorder.err = errDown
 	settings := tenant.Settings
 	settings.LegalHold = true
-	_, err = f.Update(ctx, admin, "acme", "new", settings, 0)
+	_, err = f.Update(ctx, admin, "acme", tenants.Change{Name: "new", Settings: settings}, 0)
 	wantUnavailable(t, "update", err)
 	left := tenant
 	left.Version = 3 // the change and its undoing
@@ -392,7 +424,7 @@ func TestNothingStandsUnrecorded(t *testing.T) {
 	f.wantActions(t, "key.create")
 
 	f.recorder.err = nil // retries start over
-	if _, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 3); err != nil {
+	if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "new", Settings: tenant.Settings}, 3); err != nil {
 		t.Error(err)
 	}
 	if err := f.DeleteKey(t.Context(), admin, "acme", key.ID); err != nil {
@@ -415,7 +447,7 @@ func TestUndoThatFails(t *testing.T) {
 		}
 		return nil
 	}
-	_, err := f.Update(t.Context(), admin, "acme", "new", tenant.Settings, 0)
+	_, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "new", Settings: tenant.Settings}, 0)
 	wantUnavailable(t, "update", err)
 	if want := "the undoing failed"; !strings.Contains(err.Error(), want) {
 		t.Errorf("got error %v, want it to contain %q", err, want)
@@ -537,7 +569,7 @@ func TestLegalHold(t *testing.T) {
 	}
 	free := tenant.Settings
 	free.LegalHold = false
-	if _, err := f.Update(t.Context(), admin, "acme", "Acme", free, 0); err != nil {
+	if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "Acme", Settings: free}, 0); err != nil {
 		t.Fatal(err)
 	}
 	f.store.beforeUpdate = func(next audit.Tenant) error { // the hold comes in between

@@ -46,6 +46,8 @@ type KeyStore interface {
 	CreateKey(ctx context.Context, key Key) error
 	// Keys returns the tenant's keys ordered by CreatedAt, then ID.
 	Keys(ctx context.Context, tenant audit.TenantID) ([]Key, error)
+	// Key returns one key of the tenant. It returns audit.ErrNotFound if none exists.
+	Key(ctx context.Context, tenant audit.TenantID, id string) (Key, error)
 	// KeyByHash returns the key with this hash. It returns audit.ErrNotFound if none exists.
 	KeyByHash(ctx context.Context, hash [32]byte) (Key, error)
 	// TouchKey records that the key was used at t.

@@ -267,7 +267,8 @@ func (s *Services) Search() *search.Service {
 func (s *Services) Stream() *stream.Service {
 	return &stream.Service{
 		Segments: s.Stores.StreamLog, Connections: s.Stores.Connections, Reader: s.Stores.Entries, Sender: s.Stores.Sockets,
-		Queue: s.Stores.Queue(manifest.QueueStream), Tenants: s.tenants(), Cursors: s.cursors(), Now: time.Now, Random: random, Log: s.Log,
+		Queue: s.Stores.Queue(manifest.QueueStream), Tenants: s.tenants(), Keys: tenants.KeyFinder{Store: s.Stores.Keys},
+		Cursors: s.cursors(), Problem: httpapi.StreamProblem(uuid.NewString), Now: time.Now, Random: random, Log: s.Log,
 	}
 }
 

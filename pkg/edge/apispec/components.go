@@ -74,21 +74,31 @@ func Components() []Component {
 			required("status", oneOf("The entry goes through its step again.", string(audit.StatusAccepted))),
 		)},
 		{"RetentionRule", retentionRuleSchema()},
-		{"Settings", settingsSchema(true)},
-		{"SettingsChange", settingsSchema(false)},
+		{"Settings", settingsSchema(settingReturned, true)},
+		{"SettingsChange", settingsSchema(settingSent, false)},
 		{"NewTenant", object(
 			required("id", tenantIDSchema("The id, which can never be changed or used again.")),
 			required("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
 			optional("settings", ref("SettingsChange").withDescription("Omitted fields take their defaults.")),
 		)},
 		{"TenantChange", object(
+			required("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
+			optional("settings", ref("SettingsChange").withDescription("Omitted fields take their defaults. The isolation stays as it is.")),
+		)},
+		{"SettingsPatch", settingsSchema(settingPatched, false)},
+		{"TenantPatch", object(
 			optional("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
-			optional("settings", ref("SettingsChange").withDescription("Omitted fields keep their values.")),
+			optional("status", oneOf("For platform operators only. A suspended tenant can be read. It accepts no entries and has no live stream.",
+				textsOf(audit.TenantActive, audit.TenantSuspended)...)),
+			optional("settings", &Schema{
+				Description: "Omitted fields keep their values. null gives a setting, or all of them but isolation, the default.",
+				AnyOf:       []*Schema{ref("SettingsPatch"), {Type: "null"}},
+			}),
 		)},
 		{"Tenant", object(
 			required("id", tenantIDSchema("")),
 			required("name", anyText("")),
-			required("status", oneOf("A suspended tenant can be read but does not accept entries. A deleting tenant is being purged.",
+			required("status", oneOf("A suspended tenant can be read. It accepts no entries and has no live stream. A deleting tenant is being purged.",
 				textsOf(audit.TenantActive, audit.TenantSuspended, audit.TenantDeleting)...)),
 			required("created_at", timestamp("")),
 			required("updated_at", timestamp("")),
@@ -237,16 +247,20 @@ func quarantineSchema() *Schema {
 
 // settingsSchema describes settings. In a response every field is required, in a
 // change none is.
-func settingsSchema(answer bool) *Schema {
+// setting makes a property of settings. The last argument is the setting's default.
+type setting func(name string, s *Schema, value any) Property
+
+// The settings of a response, of a request, and of a merge patch.
+func settingReturned(name string, s *Schema, _ any) Property { return required(name, s) }
+func settingSent(name string, s *Schema, value any) Property {
+	return optional(name, s.withDefault(value))
+}
+func settingPatched(name string, s *Schema, _ any) Property { return optional(name, s.orNull()) }
+
+func settingsSchema(f setting, levelsUnique bool) *Schema {
 	initial := audit.DefaultSettings()
-	f := func(name string, s *Schema, value any) Property {
-		if answer {
-			return required(name, s)
-		}
-		return optional(name, s.withDefault(value))
-	}
 	levels := list(severities(""))
-	levels.MinItems, levels.UniqueItems = 1, answer
+	levels.MinItems, levels.UniqueItems = 1, levelsUnique
 	paths := list(&Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxSensitivePath})
 	paths.MaxItems = audit.MaxSensitiveFields
 	rules := list(ref("RetentionRule")).withDescription("Retention of single actions or severities instead of retention_days. The first rule that matches counts. Rules do not apply to the service's own entries.")

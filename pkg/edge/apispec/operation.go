@@ -160,7 +160,7 @@ func accessErrorResponses(route *manifest.Route) []ErrorResponse {
 	case manifest.TenantFromHeader:
 		all = append(all, ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID is missing or not a valid tenant id."},
 			ErrorResponse{httpapi.ProblemUnauthenticated, "X-Tenant-ID is missing, on AWS."})
-		if httpapi.ChangesLog(route) {
+		if httpapi.EndsWithSuspension(route) {
 			all = append(all, ErrorResponse{httpapi.ProblemSuspended, "The tenant is suspended."})
 		}
 	case manifest.TenantFromPath:

@@ -255,13 +255,28 @@ func tenantOperations() []Operation {
 		},
 		{
 			Name: "update-tenant", Group: groupTenants,
-			Description: "Changes the name and the settings. Omitted fields keep their values. A tenant that is being deleted can be changed too, so that a legal hold can stop the deletion. If-Match prevents two callers from overwriting each other's changes. The change is itself recorded in the tenant's log.",
-			Parameters: []Parameter{tenantParameter(), {In: InHeader, Name: httpapi.IfMatchHeader, Required: true, Schema: &Schema{Type: "string", Pattern: etagPattern},
-				Description: "The ETag of the record that the change is based on, or `*` to overwrite whatever is there. Without it the answer is 428."}},
-			Body:      &RequestBody{Description: "The change.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("TenantChange")},
-			Responses: []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader(), notInEffectHeader())},
+			Description: "Replaces the name and the settings. Omitted settings take their defaults, except for the isolation, which cannot change. To change single settings, use PATCH. A tenant that is being deleted can be changed too, so that a legal hold can stop the deletion. If-Match prevents two callers from overwriting each other's changes. The change is itself recorded in the tenant's log.",
+			Parameters:  []Parameter{tenantParameter(), ifMatchParameter()},
+			Body:        &RequestBody{Description: "The change.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("TenantChange")},
+			Responses:   []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader(), notInEffectHeader())},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemMalformed, "If-Match holds no entity tag."},
+				{httpapi.ProblemPrecondition, "The record changed since it was read."},
+				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
+				{httpapi.ProblemNoPrecondition, "If-Match is missing."},
+			},
+		},
+		{
+			Name: "patch-tenant", Group: groupTenants,
+			Description: "Merges a JSON Merge Patch (RFC 7396) into the name and the settings. Omitted fields keep their values, and null gives a setting its default. The isolation cannot change. " +
+				"A platform operator may also set `status`: `suspended` refuses new entries and ends the live stream within a minute, and `active` ends the suspension. The change is itself recorded in the tenant's log.",
+			Parameters: []Parameter{tenantParameter(), ifMatchParameter()},
+			Body:       &RequestBody{Description: "The merge patch.", MediaTypes: []string{httpapi.MediaMergePatch, httpapi.MediaJSON}, Schema: ref("TenantPatch")},
+			Responses:  []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader(), notInEffectHeader())},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemMalformed, "If-Match holds no entity tag."},
+				{httpapi.ProblemForbidden, "The body has `status`, and the caller is not a platform operator."},
+				{httpapi.ProblemConflict, "The tenant is being deleted, and the body has another `status`."},
 				{httpapi.ProblemPrecondition, "The record changed since it was read."},
 				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
 				{httpapi.ProblemNoPrecondition, "If-Match is missing."},
@@ -274,6 +289,13 @@ func tenantOperations() []Operation {
 			Responses:      []Response{jsonResponse(http.StatusAccepted, "Job", "The job.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The job's path."})},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemConflict, "The tenant is under legal hold."}},
 		},
+	}
+}
+
+func ifMatchParameter() Parameter {
+	return Parameter{
+		In: InHeader, Name: httpapi.IfMatchHeader, Required: true, Schema: &Schema{Type: "string", Pattern: etagPattern},
+		Description: "The ETag of the record that the change is based on, or `*` to overwrite whatever is there. Without it the answer is 428.",
 	}
 }
 

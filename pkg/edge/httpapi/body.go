@@ -28,10 +28,11 @@ const (
 
 // The media types of the API.
 const (
-	MediaJSON    = "application/json"
-	MediaNDJSON  = "application/x-ndjson"
-	MediaJSONL   = "application/jsonl"
-	MediaProblem = "application/problem+json"
+	MediaJSON       = "application/json"
+	MediaMergePatch = "application/merge-patch+json" // RFC 7396
+	MediaNDJSON     = "application/x-ndjson"
+	MediaJSONL      = "application/jsonl"
+	MediaProblem    = "application/problem+json"
 )
 
 // bodies reads the request bodies of one function within its limits.

@@ -214,6 +214,16 @@ func (d *document) object(name string) *document {
 	return &document{at: d.at.AppendToken(name), members: membersOf(value), faults: d.faults}
 }
 
+// popNull removes a member that is null, and reports whether there was one.
+func (d *document) popNull(name string) bool {
+	value, ok := d.members[name]
+	if !ok || value.Kind() != jsontext.KindNull {
+		return false
+	}
+	delete(d.members, name)
+	return true
+}
+
 // close adds a fault for each member that was not read.
 func (d *document) close() {
 	for _, name := range slices.Sorted(maps.Keys(d.members)) {

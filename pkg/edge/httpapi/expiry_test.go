@@ -9,7 +9,7 @@ import (
 // configure changes acme's settings.
 func (w *world) configure(settings string) {
 	w.t.Helper()
-	w.call("admin", "PUT", "/tenants/acme", `{"settings":`+settings+`}`, map[string]string{"If-Match": "*"}).want(w.t, 200, "")
+	w.call("admin", "PATCH", "/tenants/acme", `{"settings":`+settings+`}`, map[string]string{"If-Match": "*"}).want(w.t, 200, "")
 }
 
 type listed struct {
@@ -39,7 +39,7 @@ func (w *world) total() int {
 func TestRetentionSettingsAreReadAndShown(t *testing.T) {
 	w := newWorld(t)
 	const rules = `"retention_rules":[{"action":"user.login","days":90},{"severity":"CRITICAL","days":0}],"searchable_days":400`
-	changed := w.call("admin", "PUT", "/tenants/acme", `{"settings":{"retention_days":365,`+rules+`}}`, map[string]string{"If-Match": "*"}).want(t, 200, "")
+	changed := w.call("admin", "PATCH", "/tenants/acme", `{"settings":{"retention_days":365,`+rules+`}}`, map[string]string{"If-Match": "*"}).want(t, 200, "")
 	if !strings.Contains(changed.body, rules) {
 		t.Errorf("got %s, want it with %s", changed.body, rules)
 	}
@@ -63,7 +63,7 @@ func TestRetentionSettingsAreReadAndShown(t *testing.T) {
 		`{"retention_rules":[{"action":"A","days":1},{"action":"A","days":2}]}`: "/settings/retention_rules/1/action repeated",
 		`{"retention_days":30,"searchable_days":31}`:                            "/settings/searchable_days out_of_range",
 	} {
-		p := w.call("admin", "PUT", "/tenants/acme", `{"settings":`+settings+`}`, map[string]string{"If-Match": "*"}).want(t, 422, "invalid").problem(t)
+		p := w.call("admin", "PATCH", "/tenants/acme", `{"settings":`+settings+`}`, map[string]string{"If-Match": "*"}).want(t, 422, "invalid").problem(t)
 		if got := p.Errors[0].Pointer + " " + p.Errors[0].Code; got != want {
 			t.Errorf("%s: %s, want %s", settings, got, want)
 		}

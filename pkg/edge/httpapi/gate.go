@@ -165,8 +165,8 @@ func (e *endpoint) authorize(req *request) error {
 	}
 	tenant.ID = id // an operator sees the jobs of a tenant that no longer exists
 	req.tenant = tenant
-	if tenant.Status == audit.TenantSuspended && ChangesLog(&e.route) {
-		return ProblemSuspended.problem("The tenant is suspended: its log can be read and takes no changes.")
+	if tenant.Status == audit.TenantSuspended && EndsWithSuspension(&e.route) {
+		return suspended()
 	}
 	return nil
 }
@@ -232,10 +232,10 @@ func (e *endpoint) tenantError(req *request, tenant audit.Tenant, err error) err
 	return audit.ErrForbidden
 }
 
-// ChangesLog reports whether the route changes a tenant's log. A suspended tenant
-// forbids such requests.
-func ChangesLog(r *manifest.Route) bool {
-	return r.TenantFrom == manifest.TenantFromHeader && r.Method != http.MethodGet && r.Permission != access.LogsStream
+// EndsWithSuspension reports whether a suspended tenant forbids requests of the route: those
+// that change its log, and those that open its live stream.
+func EndsWithSuspension(r *manifest.Route) bool {
+	return r.TenantFrom == manifest.TenantFromHeader && (r.Method != http.MethodGet || r.Permission == access.LogsStream)
 }
 
 // requestID returns the client's id of the request if it is safe to repeat in

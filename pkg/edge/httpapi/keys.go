@@ -7,7 +7,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-// ListKeys answers GET /tenants/{id}/keys: every key of the tenant, without its secret.
+// ListKeys answers GET /tenants/{id}/api-keys: every key of the tenant, without its secret.
 func ListKeys(gate *Gate, s *tenants.Service) http.Handler {
 	return gate.endpoint("list-keys", func(req *request) (*response, error) {
 		keys, err := s.Keys.Keys(req.Context(), req.tenant.ID)
@@ -31,7 +31,7 @@ func ListKeys(gate *Gate, s *tenants.Service) http.Handler {
 	})
 }
 
-// CreateKey answers POST /tenants/{id}/keys with the key and, this once, its secret.
+// CreateKey answers POST /tenants/{id}/api-keys with the key and, this once, its secret.
 func CreateKey(gate *Gate, s *tenants.Service) http.Handler {
 	in := adminBodies()
 	return gate.endpoint("create-key", func(req *request) (*response, error) {
@@ -62,7 +62,7 @@ func CreateKey(gate *Gate, s *tenants.Service) http.Handler {
 	})
 }
 
-// DeleteKey answers DELETE /tenants/{id}/keys/{key}: the key opens nothing any
+// DeleteKey answers DELETE /tenants/{id}/api-keys/{key}: the key opens nothing any
 // more once other processes have forgotten it (at most a minute).
 func DeleteKey(gate *Gate, s *tenants.Service) http.Handler {
 	return gate.endpoint("delete-key", func(req *request) (*response, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
 // ProblemTypePrefix followed by a kind's code is the "type" of a problem document.
@@ -26,6 +27,7 @@ type ProblemKind struct {
 var (
 	ProblemMalformed        = ProblemKind{http.StatusBadRequest, "malformed_request", "The request is malformed"}
 	ProblemUnauthenticated  = ProblemKind{http.StatusUnauthorized, "unauthenticated", "No valid credential"}
+	ProblemRevoked          = ProblemKind{http.StatusUnauthorized, "credential_revoked", "The credential was revoked"} // of streams alone
 	ProblemForbidden        = ProblemKind{http.StatusForbidden, "forbidden", "Not allowed"}
 	ProblemSuspended        = ProblemKind{http.StatusForbidden, "tenant_suspended", "The tenant is suspended"}
 	ProblemNotFound         = ProblemKind{http.StatusNotFound, "not_found", "Not found"}
@@ -47,7 +49,7 @@ var (
 // ProblemKinds returns every kind of problem, by status.
 func ProblemKinds() []ProblemKind {
 	return []ProblemKind{
-		ProblemMalformed, ProblemUnauthenticated, ProblemForbidden, ProblemSuspended, ProblemNotFound, ProblemNotYet, ProblemArchived, ProblemMethodNotAllowed,
+		ProblemMalformed, ProblemUnauthenticated, ProblemRevoked, ProblemForbidden, ProblemSuspended, ProblemNotFound, ProblemNotYet, ProblemArchived, ProblemMethodNotAllowed,
 		ProblemConflict, ProblemPrecondition, ProblemTooLarge, ProblemMediaType, ProblemInvalid, ProblemNoPrecondition, ProblemTooMany,
 		ProblemInternal, ProblemUnavailable, ProblemTimeout,
 	}
@@ -79,6 +81,13 @@ func badHeader(name, code, detail string) *problem {
 	name = HeaderName(name)
 	p := ProblemMalformed.problem("The header " + name + " " + detail + ".")
 	p.fields = []audit.FieldError{{Pointer: "Header: " + name, Code: code, Detail: detail}}
+	return p
+}
+
+// forbiddenField is a 403 about one member of the body.
+func forbiddenField(pointer, detail string) *problem {
+	p := ProblemForbidden.problem(pointer + " " + detail + ".")
+	p.fields = []audit.FieldError{{Pointer: pointer, Code: ProblemForbidden.Code, Detail: detail}}
 	return p
 }
 
@@ -135,6 +144,10 @@ func problemOf(err error, permission access.Permission) *problem {
 			with("Retry-After", retrySeconds(notYet.RetryAfter))
 	case errors.As(err, &archived):
 		return ProblemArchived.problem("The entry is older than the tenant's searchable_days, which is " + strconv.Itoa(archived.SearchableDays) + ".")
+	case errors.Is(err, stream.ErrKeyRevoked):
+		return ProblemRevoked.problem("The API key was revoked.")
+	case errors.Is(err, stream.ErrTenantSuspended):
+		return suspended()
 	case errors.Is(err, audit.ErrNotFound):
 		return ProblemNotFound.problem("There is nothing with this id.")
 	case errors.Is(err, audit.ErrConflict):
@@ -152,6 +165,10 @@ func problemOf(err error, permission access.Permission) *problem {
 		return retryLater(0)
 	}
 	return failed()
+}
+
+func suspended() *problem {
+	return ProblemSuspended.problem("The tenant is suspended: its log can be read, takes no changes and has no live stream.")
 }
 
 func failed() *problem {

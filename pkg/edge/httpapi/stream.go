@@ -115,23 +115,32 @@ func PingStream(gate *Gate, s *stream.Service) Message { return message(gate, s,
 // RefuseMessage handles a message that the protocol does not define.
 func RefuseMessage(gate *Gate, s *stream.Service) Message { return message(gate, s, s.Refuse) }
 
-// message sends the client an error's problem document as an error frame. If the
-// connection has expired, message also closes it: the client must connect again.
+// StreamProblem returns what makes the problem document that tells a client why its
+// connection ends.
+func StreamProblem(newRequestID func() string) func(reason error) []byte {
+	return func(reason error) []byte { return streamProblem(reason).document(newRequestID()) }
+}
+
+func streamProblem(err error) *problem {
+	if isNotFound(err) { // the connection's record has gone, or its time is over
+		return ProblemUnauthenticated.problem("The connection has expired. Connect again.")
+	}
+	return problemOf(err, access.LogsStream)
+}
+
+// message sends the client an error's problem document as an error frame. It also closes a
+// connection that the client must not use any longer.
 func message(gate *Gate, s *stream.Service, handle Message) Message {
 	return func(ctx context.Context, connection string, body []byte) error {
 		err := handle(ctx, connection, body)
 		if err == nil {
 			return nil
 		}
-		p := problemOf(err, access.LogsStream)
-		expired := isNotFound(err)
-		if expired {
-			p = ProblemUnauthenticated.problem("The connection has expired. Connect again.")
-		}
+		p, ends := streamProblem(err), isNotFound(err) || stream.EndsConnection(err)
 		id := gate.NewRequestID()
 		gate.Log.LogAttrs(ctx, slog.LevelInfo, "message refused", slog.String("code", p.kind.Code), slog.String("request_id", id))
 		err = errors.Join(p.serverError(err), s.Fail(ctx, connection, p.document(id)))
-		if expired {
+		if ends {
 			err = errors.Join(err, s.Cut(ctx, connection))
 		}
 		return err

@@ -58,7 +58,7 @@ func TestWhoMayConnect(t *testing.T) {
 		{"a user", "user", "acme", "", 403},
 		{"a foreigner", "foreign", "acme", "", 403},
 		{"no tenant", "auditor", "", "", 400},
-		{"a suspended tenant", "operator", "sleepy", "", 200},
+		{"a suspended tenant", "operator", "sleepy", "", 403},
 		{"a tenant that is being deleted", "operator", "leaving", "", 403},
 		{"a forged ticket", "", "", "ticket=bogus", 401},
 		{"two tickets", "auditor", "acme", "ticket=a&ticket=b", 422},

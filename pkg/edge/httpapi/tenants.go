@@ -104,12 +104,18 @@ func CreateTenant(gate *Gate, s *tenants.Service) http.Handler {
 	})
 }
 
+// settingsField is the member of a tenant that has its settings.
+const settingsField = "settings"
+
 // readSettings changes the settings that the document names. The others keep their values.
 func readSettings(body *document, to *audit.Settings) {
-	d := body.object("settings")
-	if d == nil {
-		return
+	if d := body.object(settingsField); d != nil {
+		changeSettings(d, to)
 	}
+}
+
+// changeSettings changes the settings that d, the object of settings, has.
+func changeSettings(d *document, to *audit.Settings) {
 	d.integer("retention_days", &to.RetentionDays)
 	readRetentionRules(d, &to.RetentionRules)
 	d.integer("searchable_days", &to.SearchableDays)
@@ -181,15 +187,66 @@ func GetTenant(gate *Gate, s *tenants.Service) http.Handler {
 	})
 }
 
-// maxOverwrites is the number of attempts of a PUT with If-Match: *. An attempt fails
+// UpdateTenant answers PUT /tenants/{id}: it replaces name and settings. Settings that the
+// body leaves out take their defaults, except for the isolation, which can never change.
+func UpdateTenant(gate *Gate, s *tenants.Service) http.Handler {
+	return changeTenant(gate, "update-tenant", s, []string{MediaJSON}, func(body *document, to *tenants.Change) {
+		isolation := to.Settings.Isolation
+		*to = tenants.Change{Settings: audit.DefaultSettings()}
+		to.Settings.Isolation = isolation
+		body.text("name", &to.Name)
+		readSettings(body, &to.Settings)
+	})
+}
+
+// PatchTenant answers PATCH /tenants/{id}: it merges a JSON Merge Patch (RFC 7396) into name
+// and settings. A platform operator may also set the status.
+func PatchTenant(gate *Gate, s *tenants.Service) http.Handler {
+	return changeTenant(gate, "patch-tenant", s, []string{MediaMergePatch, MediaJSON}, func(body *document, to *tenants.Change) {
+		body.text("name", &to.Name)
+		status := string(to.Status)
+		body.text(statusField, &status)
+		to.Status = audit.TenantStatus(status)
+		mergeSettings(body, &to.Settings)
+	})
+}
+
+// statusField is the member that only a platform operator may change.
+const statusField = "status"
+
+// mergeSettings changes the settings that the merge patch names. null gives a setting its
+// default. If all settings are null, the isolation stays, because it can never change.
+func mergeSettings(body *document, to *audit.Settings) {
+	defaults := audit.DefaultSettings()
+	if body.popNull(settingsField) {
+		defaults.Isolation = to.Isolation
+		*to = defaults
+		return
+	}
+	d := body.object(settingsField)
+	if d == nil {
+		return
+	}
+	var w writer
+	appendSettings(&w, &defaults)
+	for name, value := range membersOf(w.b) {
+		if d.popNull(name) {
+			d.members[name] = value
+		}
+	}
+	changeSettings(d, to)
+}
+
+// maxOverwrites is the number of attempts of a change with If-Match: *. An attempt fails
 // if the record changes between read and write.
 const maxOverwrites = 5
 
-// UpdateTenant answers PUT /tenants/{id}. It requires If-Match, so that a client
-// cannot overwrite a change that it has not read. "*" overwrites any version.
-func UpdateTenant(gate *Gate, s *tenants.Service) http.Handler {
-	in := adminBodies()
-	return gate.endpoint("update-tenant", func(req *request) (*response, error) {
+// changeTenant returns the handler of a function that changes a tenant's record. It requires
+// If-Match, so that a client cannot overwrite a change that it has not read. "*" overwrites
+// any version. apply reads the members of the body.
+func changeTenant(gate *Gate, function string, s *tenants.Service, media []string, apply func(body *document, to *tenants.Change)) http.Handler {
+	in := &bodies{media: media, wire: maxAdminBody, unpacked: maxAdminBody}
+	return gate.endpoint(function, func(req *request) (*response, error) {
 		match, err := req.ifMatch()
 		if err != nil {
 			return nil, err
@@ -199,21 +256,21 @@ func UpdateTenant(gate *Gate, s *tenants.Service) http.Handler {
 			return nil, err
 		}
 		for attempt := 1; ; attempt++ {
-			updated, err := replaceTenant(req, s, match, body)
+			updated, err := applyChange(req, s, match, body.copy(), apply)
 			if match.any && errors.Is(err, audit.ErrPrecondition) && attempt < maxOverwrites {
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return nil, explain(err, audit.ErrConflict, ProblemConflict, "The tenant is being deleted: its status cannot change.")
 			}
 			return tenantResponse(http.StatusOK, &updated), nil
 		}
 	})
 }
 
-// replaceTenant reads the record, applies the body and writes the result. It returns
+// applyChange reads the record, applies the body and writes the result. It returns
 // audit.ErrPrecondition if match excludes the version, or if the record changed meanwhile.
-func replaceTenant(req *request, s *tenants.Service, match precondition, body *document) (audit.Tenant, error) {
+func applyChange(req *request, s *tenants.Service, match precondition, body *document, apply func(body *document, to *tenants.Change)) (audit.Tenant, error) {
 	current, err := s.Tenants.Tenant(req.Context(), req.tenant.ID)
 	if err != nil {
 		return audit.Tenant{}, err
@@ -221,14 +278,16 @@ func replaceTenant(req *request, s *tenants.Service, match precondition, body *d
 	if !match.matches(current.Version) {
 		return audit.Tenant{}, audit.ErrPrecondition
 	}
-	d := body.copy()
-	d.text("name", &current.Name)
-	readSettings(d, &current.Settings)
-	d.close()
-	if err := d.err(); err != nil {
+	to := tenants.Change{Name: current.Name, Settings: current.Settings}
+	apply(body, &to)
+	body.close()
+	if err := body.err(); err != nil {
 		return audit.Tenant{}, err
 	}
-	return s.Update(req.Context(), req.principal, current.ID, current.Name, current.Settings, current.Version)
+	if to.Status != "" && !req.principal.IsOperator() {
+		return audit.Tenant{}, forbiddenField("/"+statusField, "may be set by a platform operator only")
+	}
+	return s.Update(req.Context(), req.principal, current.ID, to, current.Version)
 }
 
 // precondition is a parsed If-Match.
@@ -308,10 +367,10 @@ func appendTenant(w *writer, t *audit.Tenant) {
 	w.open('{')
 	w.text("id", string(t.ID))
 	w.text("name", t.Name)
-	w.word("status", string(t.Status))
+	w.word(statusField, string(t.Status))
 	w.time("created_at", t.CreatedAt)
 	w.time("updated_at", t.UpdatedAt)
-	w.name("settings")
+	w.name(settingsField)
 	appendSettings(w, &t.Settings)
 	w.close('}')
 }

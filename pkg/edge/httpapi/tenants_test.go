@@ -3,9 +3,13 @@ package httpapi_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -32,7 +36,7 @@ func TestTenantIsCreatedReadAndChanged(t *testing.T) {
 	w.call("operator", "POST", "/tenants", `{"id":"initech","name":"again"}`, nil).want(t, 409, "conflict")
 
 	w.advance(time.Minute)
-	changed := w.call("operator", "PUT", "/tenants/initech", `{"name":"Initech","settings":{"legal_hold":true}}`, map[string]string{"If-Match": `"1"`}).want(t, 200, "")
+	changed := w.call("operator", "PATCH", "/tenants/initech", `{"name":"Initech","settings":{"legal_hold":true}}`, map[string]string{"If-Match": `"1"`}).want(t, 200, "")
 	changed.is(t, strings.NewReplacer("Initech <&>", "Initech", `"updated_at":"2026-03-02T09:30`, `"updated_at":"2026-03-02T09:31`, `"legal_hold":false`, `"legal_hold":true`).Replace(record))
 	if got := changed.header.Get("ETag"); got != `"2"` {
 		t.Errorf("the ETag is %s, want %s", got, `"2"`)
@@ -79,11 +83,11 @@ func (r *racing) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, e
 	return t, err
 }
 
-func TestAnOverwritingPutLosesNoChangeOfOthers(t *testing.T) {
+func TestAnOverwritingPatchLosesNoChangeOfOthers(t *testing.T) {
 	w := newWorld(t)
 	w.tenants.Tenants = &racing{w.tenants.Tenants, 3}
 	var got audit.Tenant
-	w.call("admin", "PUT", "/tenants/acme", `{"settings":{"masking":false}}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+	w.call("admin", "PATCH", "/tenants/acme", `{"settings":{"masking":false}}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
 	if got.Settings.Masking {
 		t.Error("the settings: masking is true, want false")
 	}
@@ -91,7 +95,7 @@ func TestAnOverwritingPutLosesNoChangeOfOthers(t *testing.T) {
 		t.Errorf("the settings: got %d retention days, want 368", got.Settings.RetentionDays)
 	}
 	w.tenants.Tenants = &racing{w.tenants.Tenants, 1000}
-	w.call("admin", "PUT", "/tenants/acme", `{"name":"x"}`, map[string]string{"If-Match": "*"}).want(t, 412, "precondition_failed")
+	w.call("admin", "PATCH", "/tenants/acme", `{"name":"x"}`, map[string]string{"If-Match": "*"}).want(t, 412, "precondition_failed")
 }
 
 func TestTenantDocumentsThatAreRefused(t *testing.T) {
@@ -129,6 +133,160 @@ func TestTenantDocumentsThatAreRefused(t *testing.T) {
 	}
 	w.call("operator", "POST", "/tenants", strings.Repeat(" ", 257<<10), nil).want(t, 413, "too_large")
 	w.call("operator", "POST", "/tenants", `{}`, map[string]string{"Content-Type": "application/x-ndjson"}).want(t, 415, "unsupported_media_type")
+}
+
+func TestPutReplacesNameAndSettings(t *testing.T) {
+	w := newWorld(t)
+	put := func(body string) reply {
+		t.Helper()
+		return w.call("admin", "PUT", "/tenants/acme", body, map[string]string{"If-Match": "*"})
+	}
+	var got audit.Tenant
+	put(`{"name":"Acme","settings":{"retention_days":30,"legal_hold":true}}`).want(t, 200, "")
+	put(`{"name":"Acme Ltd","settings":{"masking":false}}`).want(t, 200, "").decode(t, &got)
+	want := audit.DefaultSettings()
+	want.Masking = false
+	if got.Name != "Acme Ltd" {
+		t.Errorf("got name %q, want %q", got.Name, "Acme Ltd")
+	}
+	if diff := cmp.Diff(want, got.Settings, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("the settings (-want +got):\n%s", diff)
+	}
+	if p := put(`{"settings":{}}`).want(t, 422, "invalid").problem(t); p.Errors[0].Pointer != "/name" {
+		t.Errorf("without a name: got a fault of %s, want of /name", p.Errors[0].Pointer)
+	}
+
+	dedicated, err := w.db.Tenants().Tenant(t.Context(), "globex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dedicated.Settings.Isolation, dedicated.Version = audit.IsolationDedicated, dedicated.Version+1
+	if err := w.db.Tenants().Update(t.Context(), dedicated); err != nil {
+		t.Fatal(err)
+	}
+	got = audit.Tenant{}
+	w.call("operator", "PUT", "/tenants/globex", `{"name":"Globex"}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+	if got.Settings.Isolation != audit.IsolationDedicated {
+		t.Errorf("got isolation %q, want it unchanged: %q", got.Settings.Isolation, audit.IsolationDedicated)
+	}
+	got = audit.Tenant{}
+	w.call("operator", "PATCH", "/tenants/globex", `{"settings":null}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+	if got.Settings.Isolation != audit.IsolationDedicated {
+		t.Errorf("after null for all settings: got isolation %q, want it unchanged: %q", got.Settings.Isolation, audit.IsolationDedicated)
+	}
+	w.call("operator", "PATCH", "/tenants/globex", `{"settings":{"isolation":null}}`, map[string]string{"If-Match": "*"}).want(t, 422, "invalid")
+}
+
+func TestPatchMergesNameAndSettings(t *testing.T) {
+	w := newWorld(t)
+	patch := func(as, body, match string) reply {
+		t.Helper()
+		return w.call(as, "PATCH", "/tenants/acme", body, map[string]string{"If-Match": match, "Content-Type": "application/merge-patch+json"})
+	}
+	var got audit.Tenant
+	changed := patch("admin", `{"settings":{"retention_days":30,"retention_rules":[{"severity":"ERROR","days":900}],"log_levels":["ERROR"]}}`, `"1"`).want(t, 200, "")
+	changed.decode(t, &got)
+	if tag := changed.header.Get("Etag"); tag != `"2"` {
+		t.Errorf("got ETag %s, want %q", tag, `"2"`)
+	}
+	if got.Name != "Acme" {
+		t.Errorf("got name %q, want it unchanged: %q", got.Name, "Acme")
+	}
+	if got.Settings.RetentionDays != 30 {
+		t.Errorf("got %d retention days, want 30", got.Settings.RetentionDays)
+	}
+	patch("admin", `{"name":"x"}`, `"1"`).want(t, 412, "precondition_failed")
+	patch("admin", `{"name":"x"}`, "").want(t, 428, "precondition_required")
+
+	got = audit.Tenant{}
+	patch("admin", `{"name":"Acme Ltd","settings":{"retention_days":null,"log_levels":null}}`, "*").want(t, 200, "").decode(t, &got)
+	if got.Name != "Acme Ltd" {
+		t.Errorf("got name %q, want %q", got.Name, "Acme Ltd")
+	}
+	want := audit.DefaultSettings()
+	if got.Settings.RetentionDays != want.RetentionDays {
+		t.Errorf("after null: got %d retention days, want the default %d", got.Settings.RetentionDays, want.RetentionDays)
+	}
+	if !slices.Equal(got.Settings.LogLevels, want.LogLevels) {
+		t.Errorf("after null: got log levels %v, want the default %v", got.Settings.LogLevels, want.LogLevels)
+	}
+	if n := len(got.Settings.RetentionRules); n != 1 {
+		t.Errorf("got %d retention rules, want the 1 that was not named", n)
+	}
+
+	got = audit.Tenant{}
+	patch("admin", `{"settings":null}`, "*").want(t, 200, "").decode(t, &got)
+	if n := len(got.Settings.RetentionRules); n != 0 {
+		t.Errorf("after null for all settings: got %d retention rules, want none", n)
+	}
+	if got.Name != "Acme Ltd" {
+		t.Errorf("after null for all settings: got name %q, want %q", got.Name, "Acme Ltd")
+	}
+}
+
+func TestPatchesThatAreRefused(t *testing.T) {
+	w := newWorld(t)
+	for _, test := range []struct {
+		as, tenant, body string
+		status           int
+		faults           string // pointer and code of each
+	}{
+		{"admin", "acme", `{"name":null}`, 422, "/name wrong_type"},
+		{"admin", "acme", `{"name":""}`, 422, "/name required"},
+		{"admin", "acme", `{"id":"globex"}`, 422, "/id unknown_field"},
+		{"admin", "acme", `{"created_at":null}`, 422, "/created_at unknown_field"},
+		{"admin", "acme", `{"settings":[]}`, 422, "/settings wrong_type"},
+		{"admin", "acme", `{"settings":{"colour":null}}`, 422, "/settings/colour unknown_field"},
+		{"admin", "acme", `{"settings":{"isolation":"dedicated"}}`, 422, "/settings/isolation immutable"},
+		{"operator", "acme", `{"settings":{"isolation":"dedicated"}}`, 422, "/settings/isolation immutable"},
+		{"admin", "acme", `{"status":"suspended"}`, 403, "/status forbidden"},
+		{"admin", "acme", `{"status":"active"}`, 403, "/status forbidden"},
+		{"operator", "acme", `{"status":"deleting"}`, 422, "/status invalid_choice"},
+		{"operator", "acme", `{"status":null}`, 422, "/status wrong_type"},
+		{"operator", "leaving", `{"status":"active"}`, 409, ""},
+		{"auditor", "acme", `{"name":"x"}`, 403, ""},
+		{"admin", "globex", `{"name":"x"}`, 403, ""},
+		{"admin", "acme", `[]`, 422, " wrong_type"},
+		{"admin", "acme", `{`, 400, ""},
+	} {
+		p := w.call(test.as, "PATCH", "/tenants/"+test.tenant, test.body, map[string]string{"If-Match": "*"}).want(t, test.status, "").problem(t)
+		var faults []string
+		for _, f := range p.Errors {
+			faults = append(faults, f.Pointer+" "+f.Code)
+		}
+		if got := strings.Join(faults, " "); got != test.faults {
+			t.Errorf("%s of %s as %s: got faults %q, want %q", test.body, test.tenant, test.as, got, test.faults)
+		}
+	}
+	var got audit.Tenant
+	w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, "").decode(t, &got)
+	if got.Status != audit.TenantActive {
+		t.Errorf("got status %q at the end, want %q", got.Status, audit.TenantActive)
+	}
+	w.call("operator", "PUT", "/tenants/acme", `{"status":"suspended"}`, map[string]string{"If-Match": "*"}).want(t, 422, "invalid")
+	w.call("admin", "PATCH", "/tenants/acme", `{}`, map[string]string{"If-Match": "*", "Content-Type": "text/plain"}).want(t, 415, "unsupported_media_type")
+}
+
+func TestAnOperatorSuspendsATenantAndEndsTheSuspension(t *testing.T) {
+	w := newWorld(t)
+	const entry = `{"user_id":"u","action":"CREATE","resource_type":"order"}`
+	status := func(to string) {
+		t.Helper()
+		var got audit.Tenant
+		w.call("operator", "PATCH", "/tenants/acme", `{"status":"`+to+`"}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+		if string(got.Status) != to {
+			t.Errorf("got status %q, want %q", got.Status, to)
+		}
+	}
+	w.call("admin", "POST", "/logs", entry, nil).want(t, 202, "")
+	status("suspended")
+	w.call("admin", "POST", "/logs", entry, nil).want(t, 403, "tenant_suspended")
+	w.call("admin", "POST", "/logs/stream/tickets", "", nil).want(t, 403, "tenant_suspended")
+	w.call("admin", "GET", "/logs", "", nil).want(t, 200, "")
+	w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, "")
+	status("active")
+	w.call("admin", "POST", "/logs", entry, nil).want(t, 202, "")
+	w.call("admin", "POST", "/logs/stream/tickets", "", nil).want(t, 201, "")
 }
 
 func TestListTenantsShowsAccessibleOnesInBothDirections(t *testing.T) {
@@ -244,8 +402,8 @@ func TestDeleteTenantAnswersTheSameJobAgain(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	w := newWorld(t)
-	w.call("admin", "GET", "/tenants/acme/keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
-	created := w.call("admin", "POST", "/tenants/acme/keys", `{"name":"ci","permissions":["logs:read","logs:write"],"resources":["order:1"],"expires_at":"2026-04-01T00:00:00+02:00"}`, nil).want(t, 201, "")
+	w.call("admin", "GET", "/tenants/acme/api-keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
+	created := w.call("admin", "POST", "/tenants/acme/api-keys", `{"name":"ci","permissions":["logs:read","logs:write"],"resources":["order:1"],"expires_at":"2026-04-01T00:00:00+02:00"}`, nil).want(t, 201, "")
 	var key struct{ ID, Secret string }
 	created.decode(t, &key)
 	fields := `{"id":"` + key.ID + `","tenant_id":"acme","name":"ci","permissions":["logs:write","logs:read"],"resources":["order:1"],"created_at":"2026-03-02T09:30:00.000Z","expires_at":"2026-03-31T22:00:00.000Z"`
@@ -256,11 +414,11 @@ func TestKeys(t *testing.T) {
 	if _, err := w.db.Keys().KeyByHash(t.Context(), access.HashSecret(key.Secret)); err != nil {
 		t.Errorf("the secret does not find its key: %v", err)
 	}
-	w.call("admin", "GET", "/tenants/acme/keys", "", nil).want(t, 200, "").is(t, `{"items":[`+fields+`}],"next":null,"prev":null}`)
-	w.call("operator", "GET", "/tenants/globex/keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
-	w.call("auditor", "GET", "/tenants/acme/keys", "", nil).want(t, 403, "forbidden")
-	w.call("admin", "DELETE", "/tenants/acme/keys/"+key.ID, "", nil).want(t, 204, "").is(t, "")
-	w.call("admin", "DELETE", "/tenants/acme/keys/"+key.ID, "", nil).want(t, 404, "not_found")
+	w.call("admin", "GET", "/tenants/acme/api-keys", "", nil).want(t, 200, "").is(t, `{"items":[`+fields+`}],"next":null,"prev":null}`)
+	w.call("operator", "GET", "/tenants/globex/api-keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)
+	w.call("auditor", "GET", "/tenants/acme/api-keys", "", nil).want(t, 403, "forbidden")
+	w.call("admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "", nil).want(t, 204, "").is(t, "")
+	w.call("admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "", nil).want(t, 404, "not_found")
 	if strings.Contains(w.logs.String(), key.Secret) {
 		t.Error("the log holds the secret, want it without")
 	}
@@ -283,6 +441,6 @@ func TestKeysThatAreRefused(t *testing.T) {
 		{"operator", `{"name":"k","permissions":["logs:read_sensitive"]}`, 403, "forbidden"},
 		{"scoped", `{"name":"k","permissions":["logs:read"]}`, 403, "forbidden"},
 	} {
-		w.call(test.as, "POST", "/tenants/acme/keys", test.body, nil).want(t, test.status, test.code)
+		w.call(test.as, "POST", "/tenants/acme/api-keys", test.body, nil).want(t, test.status, test.code)
 	}
 }

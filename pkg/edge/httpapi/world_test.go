@@ -238,7 +238,8 @@ func (w *world) build() {
 	}
 	w.stream = &stream.Service{
 		Segments: w.db.StreamLog(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: sockets{w}, Queue: w.live,
-		Tenants: store, Cursors: w.cursors, Now: w.clock, Random: w.fill, Log: w.gate.Log,
+		Tenants: store, Keys: tenants.KeyFinder{Store: w.db.Keys()}, Cursors: w.cursors,
+		Problem: httpapi.StreamProblem(w.gate.NewRequestID), Now: w.clock, Random: w.fill, Log: w.gate.Log,
 	}
 	w.handler = httpapi.Router(w.gate, localcloud.HTTPFunctions(worldServices{w}))
 }

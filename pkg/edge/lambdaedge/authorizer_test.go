@@ -178,7 +178,7 @@ func TestAuthorizerWithoutATenant(t *testing.T) {
 
 // Whatever a cached policy is applied to, it decides as the principal's grants do.
 func TestAuthorizerPoliciesAreExact(t *testing.T) {
-	tenants := []audit.TenantID{"acme", "beta", "keys"}
+	tenants := []audit.TenantID{"acme", "beta", "api-keys"}
 	ids := map[string]string{"key": "00112233445566ff"}
 	rapid.Check(t, func(t *rapid.T) {
 		held := map[audit.TenantID][]access.Permission{}
@@ -286,8 +286,8 @@ func TestAuthorizerKeepsTheGatewaysLimit(t *testing.T) {
 			if opens(response.PolicyDocument, event.MethodArn) != c.fits {
 				t.Errorf("opens(response.PolicyDocument, event.MethodArn) is %v, want %v", opens(response.PolicyDocument, event.MethodArn), c.fits)
 			}
-			if opens(response.PolicyDocument, stageARN+"GET/api/v1/tenants/x/keys") {
-				t.Error("opens(response.PolicyDocument, stageARN+'GET/api/v1/tenants/x/keys') is true, want false")
+			if opens(response.PolicyDocument, stageARN+"GET/api/v1/tenants/x/api-keys") {
+				t.Error("opens(response.PolicyDocument, stageARN+'GET/api/v1/tenants/x/api-keys') is true, want false")
 			}
 			// Of one tenant's routes the principal always fits.
 			event = ask("GET", manifest.Route{Path: "/logs"}, last, nil)

@@ -98,6 +98,19 @@ func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID) ([]tenants.Key, 
 	return keys, nil
 }
 
+// Key implements tenants.KeyStore.
+func (s *Keys) Key(ctx context.Context, tenant audit.TenantID, id string) (tenants.Key, error) {
+	doc, err := s.db.findOne(ctx, collectionKeys, indexID, keyQuery(tenant, id))
+	if err != nil {
+		return tenants.Key{}, fmt.Errorf("key of %s: %w", tenant, err)
+	}
+	key, err := readKey(doc)
+	if err != nil {
+		return tenants.Key{}, fmt.Errorf("key of %s: %w", tenant, err)
+	}
+	return key, nil
+}
+
 // KeyByHash implements tenants.KeyStore.
 func (s *Keys) KeyByHash(ctx context.Context, hash [32]byte) (tenants.Key, error) {
 	key, err := s.keyByHash(ctx, hash)

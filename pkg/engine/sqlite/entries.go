@@ -130,12 +130,23 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 
 // insertInOtherSlot stores an entry if another entry of its millisecond has its slot.
 func (b *batch) insertInOtherSlot(row *entryRow) (*audit.Rejection, error) {
+	own := slotOf(row.id, 0)
+	last := min(own+nearSlots, slots-1)
+	near, err := b.freeSlot(row.millis, own, last)
+	if err != nil {
+		return nil, err
+	}
+	if near <= last {
+		if inserted, err := b.insertEntryAt(row, near); err != nil || inserted {
+			return nil, err
+		}
+	}
 	for probe := uint8(1); probe <= spreadProbes; probe++ {
 		if inserted, err := b.insertEntryAt(row, slotOf(row.id, probe)); err != nil || inserted {
 			return nil, err
 		}
 	}
-	slot, err := b.freeSlot(row.millis)
+	slot, err := b.freeSlot(row.millis, 0, slots-1)
 	if err != nil {
 		return nil, err
 	}
@@ -158,19 +169,20 @@ func (b *batch) insertEntryAt(row *entryRow, slot uint32) (bool, error) {
 	return changed == 1, err
 }
 
-// freeSlot returns the lowest free slot of a millisecond. It returns slots if there is none.
-func (b *batch) freeSlot(millis int64) (uint32, error) {
-	free := keyOf(millis, 0)
+// freeSlot returns the lowest free slot of a millisecond from first to last. It returns the
+// slot after last if there is none.
+func (b *batch) freeSlot(millis int64, first, last uint32) (uint32, error) {
+	free := keyOf(millis, first)
 	var key int64
 	err := b.each(context.Background(), `SELECT key FROM entries WHERE key BETWEEN ? AND ? ORDER BY key`,
-		[]any{free, keyOf(millis, slots-1)}, []any{&key}, func() (bool, error) {
+		[]any{free, keyOf(millis, last)}, []any{&key}, func() (bool, error) {
 			if key != free {
 				return false, nil
 			}
 			free++
 			return true, nil
 		})
-	return uint32(free - keyOf(millis, 0)), err
+	return first + uint32(free-keyOf(millis, first)), err
 }
 
 // Entry implements search.Reader.

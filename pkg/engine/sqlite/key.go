@@ -28,6 +28,11 @@ func millisOf(key int64) int64 { return int64((uint64(key) ^ signBit) >> slotBit
 
 func timeOf(key int64) time.Time { return time.UnixMilli(millisOf(key)).UTC() }
 
+// nearSlots is the number of slots after its own that an insert tries first. The entries
+// of a request have consecutive slots. If another entry has one of them, they move up
+// together and keep their order.
+const nearSlots = 64
+
 // spreadProbes is the number of slots that an insert tries before it searches the
 // millisecond for a free one. A hash spreads the probes, so that ids with the
 // same leading bits do not slow each other down.

@@ -68,21 +68,35 @@ func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID) ([]tenants.Key, 
 	return keys, nil
 }
 
+// Key implements tenants.KeyStore.
+func (s *Keys) Key(ctx context.Context, tenant audit.TenantID, id string) (tenants.Key, error) {
+	key, err := s.key(ctx, `tenant = ? AND id = ?`, string(tenant), id)
+	if err != nil {
+		return tenants.Key{}, fmt.Errorf("key of %s: %w", tenant, err)
+	}
+	return key, nil
+}
+
 // KeyByHash implements tenants.KeyStore.
 func (s *Keys) KeyByHash(ctx context.Context, hash [32]byte) (tenants.Key, error) {
-	var key tenants.Key
+	key, err := s.key(ctx, `hash = ?`, hash[:])
+	if err != nil {
+		return tenants.Key{}, fmt.Errorf("key by hash: %w", err)
+	}
+	return key, nil
+}
+
+// key returns the key that the condition chooses.
+func (s *Keys) key(ctx context.Context, where string, args ...any) (tenants.Key, error) {
 	var doc []byte
 	var lastUsed sql.NullInt64
 	err := s.db.snapshot(ctx, func(c *conn) error {
-		return c.row(ctx, `SELECT doc, last_used FROM keys WHERE hash = ?`, []any{hash[:]}, []any{&doc, &lastUsed})
+		return c.row(ctx, `SELECT doc, last_used FROM keys WHERE `+where, args, []any{&doc, &lastUsed})
 	})
-	if err == nil {
-		key, err = readKey(doc, lastUsed)
-	}
 	if err != nil {
-		return tenants.Key{}, fmt.Errorf("key by hash: %w", notFound(err))
+		return tenants.Key{}, notFound(err)
 	}
-	return key, nil
+	return readKey(doc, lastUsed)
 }
 
 // TouchKey implements tenants.KeyStore. It stores the latest use, truncated to the

@@ -73,6 +73,29 @@ func anEntryIsStoredOnceAndFound(t *testing.T, start starter) {
 	}
 }
 
+func TestEndToEndEntriesOfOneRequestKeepTheirOrder(t *testing.T) {
+	everyWay(t, entriesOfOneRequestKeepTheirOrder)
+}
+
+func entriesOfOneRequestKeepTheirOrder(t *testing.T, start starter) {
+	admin := start(t, t.TempDir()).tenantAdmin("acme")
+	entries := make([]string, audit.MaxBulkEntries)
+	for i := range entries {
+		entries[i] = fmt.Sprintf(`{"user_id":"ann","action":"UPDATE","resource_type":"order","resource_id":"%d","timestamp":"2026-01-02T03:04:05.678Z"}`, i)
+	}
+	admin.bulk(entries)
+	admin.eventually(len(entries))
+	list := admin.list(url.Values{"sort": {"timestamp"}, "limit": {fmt.Sprint(len(entries))}})
+	if len(list.Items) != len(entries) {
+		t.Fatalf("got %d entries, want %d", len(list.Items), len(entries))
+	}
+	for i, item := range list.Items {
+		if got, want := string(item["resource_id"]), fmt.Sprintf("%q", fmt.Sprint(i)); got != want {
+			t.Fatalf("entry %d of the list is %s, want %s", i, got, want)
+		}
+	}
+}
+
 func TestEndToEndAnIdentityWithOtherContentGoesToQuarantine(t *testing.T) {
 	everyWay(t, anIdentityWithOtherContentGoesToQuarantine)
 }

@@ -17,7 +17,7 @@ const settingsTimeout = time.Minute
 // configure changes the tenant's settings.
 func (c caller) configure(settings string) {
 	c.t.Helper()
-	got := c.do("PUT", "/tenants/"+string(c.tenant), `{"settings":`+settings+`}`, map[string]string{"If-Match": "*"})
+	got := c.do("PATCH", "/tenants/"+string(c.tenant), `{"settings":`+settings+`}`, map[string]string{"If-Match": "*"})
 	if got.status != http.StatusOK {
 		c.t.Fatalf("change the settings to %s: got %d %s, want %d", settings, got.status, got.body, http.StatusOK)
 	}

@@ -37,6 +37,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"list-keys":            httpapi.ListKeys(s.Gate(), s.Tenants()),
 		"list-quarantine":      httpapi.ListQuarantine(s.Gate(), s.Quarantine(), s.Cursors()),
 		"list-tenants":         httpapi.ListTenants(s.Gate(), s.Tenants(), s.Cursors()),
+		"patch-tenant":         httpapi.PatchTenant(s.Gate(), s.Tenants()),
 		"retry-quarantine":     httpapi.RetryQuarantine(s.Gate(), s.Quarantine()),
 		"search-logs":          httpapi.SearchLogs(s.Gate(), s.Search()),
 		"update-tenant":        httpapi.UpdateTenant(s.Gate(), s.Tenants()),

@@ -36,6 +36,7 @@ var mayCall = map[string]string{
 	"list-keys":            "admin operator",
 	"list-quarantine":      "admin operator",
 	"list-tenants":         "admin operator auditor user",
+	"patch-tenant":         "admin operator",
 	"retry-quarantine":     "admin operator",
 	"search-logs":          "admin operator auditor user",
 	"update-tenant":        "admin operator",
@@ -97,7 +98,9 @@ func (s *stage) call(route manifest.Route, authorization string, tenant audit.Te
 		body = `{"id":"third","name":"Third"}`
 	case "PUT /tenants/{id}":
 		body = `{"name":"Renamed","settings":{"retention_days":0}}`
-	case "POST /tenants/{id}/keys":
+	case "PATCH /tenants/{id}":
+		body = `{"name":"Renamed"}`
+	case "POST /tenants/{id}/api-keys":
 		body = `{"name":"k","permissions":["logs:write"]}`
 	}
 	return c.do(route.Method, path, body, header)

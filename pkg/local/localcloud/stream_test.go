@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 )
 
@@ -38,6 +39,7 @@ type streamFrame struct {
 	Type, Cursor string
 	Items        []map[string]json.RawMessage
 	Error        struct {
+		Type   string
 		Status int
 		Errors []audit.FieldError
 	}
@@ -61,7 +63,13 @@ func (c caller) connect(query string) (conn *websocket.Conn, status int, err err
 // subscribe connects and subscribes with the filter. It sends the cursor if that is not "".
 func (c caller) subscribe(filter, after string) *subscriber {
 	c.t.Helper()
-	conn, status, err := c.connect("")
+	return c.subscribeBy("", filter, after)
+}
+
+// subscribeBy is subscribe with a query string for the handshake.
+func (c caller) subscribeBy(query, filter, after string) *subscriber {
+	c.t.Helper()
+	conn, status, err := c.connect(query)
 	if err != nil {
 		c.t.Fatalf("connect: got status %d and error %v, want a connection", status, err)
 	}
@@ -273,6 +281,136 @@ func streamConnects(t *testing.T, start starter) {
 		t.Errorf("without an upgrade: got status %d, want it to differ from %d", got.status, http.StatusSwitchingProtocols)
 	} else if got.status < 400 {
 		t.Errorf("without an upgrade: got status %d, want at least 400", got.status)
+	}
+}
+
+func TestEndToEndStreamEndsWithItsCredential(t *testing.T) { everyWay(t, streamEndsWithItsCredential) }
+
+// maxEnd is how long after a revocation or a suspension a subscription may go on.
+const maxEnd = time.Minute
+
+// streamEndsWithItsCredential revokes a key and suspends a tenant while entries arrive.
+func streamEndsWithItsCredential(t *testing.T, start starter) {
+	service := start(t, t.TempDir())
+	admin := service.tenantAdmin("acme")
+	var key struct{ ID, Secret string }
+	admin.do("POST", "/tenants/acme/api-keys", `{"name":"k","permissions":["logs:stream"]}`, nil).decode(t, &key)
+	byKey := service.as("ApiKey "+key.Secret, "acme")
+	var ticket struct{ Ticket string }
+	byKey.do("POST", "/logs/stream/tickets", "", nil).decode(t, &ticket)
+	query := "?" + url.Values{"ticket": {ticket.Ticket}}.Encode()
+	direct, byTicket, kept := byKey.subscribe(`{}`, ""), service.as("", "").subscribeBy(query, `{}`, ""), admin.subscribe(`{}`, "")
+	writer := admin.writeSteadily()
+
+	if got := admin.do("DELETE", "/tenants/acme/api-keys/"+key.ID, "", nil); got.status != http.StatusNoContent {
+		t.Fatalf("revoke: got status %d, want %d: %s", got.status, http.StatusNoContent, got.body)
+	}
+	revoked := time.Now()
+	for name, s := range map[string]*subscriber{"the key": direct, "a ticket of the key": byTicket} {
+		s.untilEnded(name, "credential_revoked", revoked)
+	}
+	byKey.connectsUntil("", http.StatusUnauthorized, revoked)
+	service.as("", "").connectsUntil(query, http.StatusUnauthorized, revoked)
+
+	operator := service.as(service.operator(), "")
+	setStatus := func(to string) {
+		t.Helper()
+		got := operator.do("PATCH", "/tenants/acme", `{"status":"`+to+`"}`, map[string]string{"If-Match": "*"})
+		if got.status != http.StatusOK {
+			t.Fatalf("PATCH of the status to %s: got status %d, want %d: %s", to, got.status, http.StatusOK, got.body)
+		}
+	}
+	setStatus("suspended")
+	suspended := time.Now()
+	kept.untilEnded("a token", "tenant_suspended", suspended)
+	sent := writer()
+	admin.connectsUntil("", http.StatusForbidden, suspended)
+	if got := admin.get("/logs", nil); got.status != http.StatusOK {
+		t.Errorf("list of the suspended tenant: got status %d, want %d: %s", got.status, http.StatusOK, got.body)
+	}
+
+	setStatus("active")
+	admin.connectsUntil("", http.StatusSwitchingProtocols, time.Now())
+	again := admin.subscribe(`{"action":"UPDATE"}`, kept.cursor)
+	updates := func() (n int) {
+		for _, item := range append(append([]map[string]json.RawMessage{}, kept.items...), again.items...) {
+			if string(item["action"]) == `"UPDATE"` {
+				n++
+			}
+		}
+		return n
+	}
+	for updates() < sent {
+		again.read()
+	}
+	if got := updates(); got != sent {
+		t.Errorf("got %d entries before and after the suspension, want %d", got, sent)
+	}
+}
+
+// connectsUntil connects until the handshake has the status, at most until maxEnd after since:
+// a process caches keys and tenants.
+func (c caller) connectsUntil(query string, want int, since time.Time) {
+	c.t.Helper()
+	for {
+		conn, status, err := c.connect(query)
+		if err == nil {
+			_ = conn.CloseNow()
+		}
+		if status == want {
+			return
+		}
+		if time.Since(since) > maxEnd {
+			c.t.Fatalf("connect: got status %d and error %v, want %d within %v", status, err, want, maxEnd)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// writeSteadily sends an entry every few milliseconds until the tenant refuses one or stop is
+// called. stop returns how many were accepted.
+func (c caller) writeSteadily() (stop func() int) {
+	end, accepted := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		defer func() { accepted <- n }()
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			if c.do("POST", "/logs", entryText(n), nil).status != http.StatusAccepted {
+				return
+			}
+			n++
+		}
+	}()
+	stop = sync.OnceValue(func() int { close(end); return <-accepted })
+	c.t.Cleanup(func() { stop() })
+	return stop
+}
+
+// untilEnded reads until the service ends the connection. The last frame must name the code,
+// and it must come within maxEnd after since.
+func (s *subscriber) untilEnded(name, code string, since time.Time) {
+	s.t.Helper()
+	f := s.read()
+	for ; f.Type == "entries"; f = s.read() {
+		if late := time.Since(since); late > maxEnd {
+			s.t.Fatalf("%s: got entries after %v, want none after %v", name, late, maxEnd)
+		}
+	}
+	if f.Type != "error" {
+		s.t.Fatalf("%s: got frame %v, want one of type %q", name, f, "error")
+	}
+	if want := httpapi.ProblemTypePrefix + code; f.Error.Type != want {
+		s.t.Errorf("%s: got problem %q, want %q", name, f.Error.Type, want)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), maxEnd)
+	defer cancel()
+	if f, err := s.next(ctx); err == nil {
+		s.t.Errorf("%s: got frame %v after the error, want the end of the connection", name, f)
 	}
 }
 

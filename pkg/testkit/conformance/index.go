@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ type IndexUnderTest struct {
 func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 	for name, test := range map[string]func(t *testing.T, x IndexUnderTest){
 		"EveryFilterInEveryDirection":        indexFindsWhatTheOracleFinds,
+		"EntriesOfOneRequestKeepTheirOrder":  indexKeepsRequestOrder,
 		"StatsCountWhatTheOracleCounts":      indexCountsWhatTheOracleCounts,
 		"StatsAreChecked":                    indexChecksStats,
 		"PuttingAgainChangesNothing":         indexIsIdempotent,
@@ -218,6 +220,44 @@ func indexFindsWhatTheOracleFinds(t *testing.T, x IndexUnderTest) {
 				t.Fatalf("filter %+v: got entries of one millisecond in another order than the complete list, want the same", f)
 			}
 		}
+	}
+}
+
+// indexKeepsRequestOrder: the entries of a bulk request that have one timestamp come back
+// in their order, among entries of other requests.
+func indexKeepsRequestOrder(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 22)
+	var (
+		entries, bulk []audit.Entry
+		sequence      = audit.NewIDSequence([4]byte{0, 1, 2, 3})
+	)
+	for i := range audit.MaxBulkEntries {
+		e := g.plain(epoch).Entry
+		if i%100 == 50 { // the number of an entry that is yet to come
+			ahead := sequence
+			for range 10 {
+				e.ID = ahead.NewEntryID(epoch, [10]byte{9: byte(g.IntN(256))})
+			}
+			entries = append(entries, e)
+			e = g.plain(epoch).Entry
+		}
+		e.ID = sequence.NewEntryID(epoch, [10]byte{9: byte(g.IntN(256))})
+		e.UserID = "bulk"
+		e.Digest = sha256.Sum256(e.ID[:])
+		bulk = append(bulk, e)
+		entries = append(entries, e)
+	}
+	x.Put(t, g.tenant, entries)
+	ofBulk := audit.Filter{Where: audit.Equals{Field: audit.FieldUserID, Values: []string{"bulk"}}}
+	want := ids(bulk)
+	found := x.walk(t, g.tenant, ofBulk, audit.PageRequest{Order: audit.OldestFirst, Limit: 300}, false)
+	if got := ids(found); !slices.Equal(got, want) {
+		t.Errorf("oldest first: got %d entries of a bulk in another order, want its %d in their order", len(got), len(want))
+	}
+	slices.Reverse(want)
+	found = x.walk(t, g.tenant, ofBulk, audit.PageRequest{Order: audit.NewestFirst, Limit: 300}, false)
+	if got := ids(found); !slices.Equal(got, want) {
+		t.Errorf("newest first: got %d entries of a bulk in another order, want its %d in reverse order", len(got), len(want))
 	}
 }
 

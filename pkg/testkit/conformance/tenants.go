@@ -217,9 +217,12 @@ func keysRoundTrip(t *testing.T, s KeyStore) {
 	}
 	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), tenant)), []tenants.Key{third, first, second})
 	same(t, must[tenants.Key](t)(s.KeyByHash(t.Context(), second.Hash)), second)
+	same(t, must[tenants.Key](t)(s.Key(t.Context(), tenant, second.ID)), second)
 	noError(t, s.DeleteKey(t.Context(), tenant, second.ID))
 	wantError(t, s.DeleteKey(t.Context(), tenant, second.ID), audit.ErrNotFound)
 	_, err := s.KeyByHash(t.Context(), second.Hash)
+	wantError(t, err, audit.ErrNotFound)
+	_, err = s.Key(t.Context(), tenant, second.ID)
 	wantError(t, err, audit.ErrNotFound)
 	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), tenant)), []tenants.Key{third, first})
 }
@@ -246,6 +249,8 @@ func keysKeepTenantsApart(t *testing.T, s KeyStore) {
 	key := newKey(tenant, epoch)
 	noError(t, s.CreateKey(t.Context(), key))
 	same(t, must[[]tenants.Key](t)(s.Keys(t.Context(), other)), nil)
+	_, err := s.Key(t.Context(), other, key.ID)
+	wantError(t, err, audit.ErrNotFound)
 	wantError(t, s.DeleteKey(t.Context(), other, key.ID), audit.ErrNotFound)
 	if err := s.TouchKey(t.Context(), other, key.ID, epoch); err != nil {
 		wantError(t, err, audit.ErrNotFound)

@@ -1,0 +1,138 @@
+package httpapi_test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/tenants"
+)
+
+// hidden is something that exists and that a caller must not learn of.
+type hidden struct {
+	what, as string
+	// path is where it is, and absent is a path of the same form where nothing is.
+	path, absent string
+}
+
+// concealed has what the world hides, by the route's parameters.
+type concealed struct{ entries, items, jobs, keys, tenants []hidden }
+
+// conceal stores entries, quarantined entries, jobs and keys of two tenants.
+func (w *world) conceal() (c concealed) {
+	for _, age := range []time.Duration{time.Minute, time.Hour} {
+		at := start.Add(-age)
+		absent := "/" + audit.NewEntryID(at, [10]byte{0xff}).String()
+		for n, test := range []struct {
+			what, as, user, resource string
+			tenant                   audit.TenantID
+		}{
+			{"an entry of another tenant", "admin", "ann", "order", "globex"},
+			{"an entry of another resource", "scoped", "ann", "invoice", "acme"},
+			{"another user's entry", "user", "bob", "order", "acme"},
+		} {
+			e := audit.Entry{
+				ID: audit.NewEntryID(at, [10]byte{byte(n)}), Tenant: test.tenant, UserID: test.user, Action: "UPDATE", ResourceType: test.resource,
+				Timestamp: at, ReceivedAt: at,
+			}
+			if _, err := w.db.Entries().Append(w.t.Context(), test.tenant, []audit.Entry{e}); err != nil {
+				w.t.Fatal(err)
+			}
+			what := test.what + ", " + age.String() + " old"
+			c.entries = append(c.entries, hidden{what, test.as, "/" + e.ID.String(), absent})
+			if test.as == "user" {
+				continue // has no access to the quarantine
+			}
+			e.Digest = sha256.Sum256(e.ID[:])
+			item := quarantine.Item{
+				ID: fmt.Sprintf("%032x", len(c.items)), Step: audit.StepPersist, Code: "c", Reason: "r", QuarantinedAt: at, Entry: e,
+			}
+			if err := w.db.Quarantine().Put(w.t.Context(), test.tenant, []quarantine.Item{item}); err != nil {
+				w.t.Fatal(err)
+			}
+			c.items = append(c.items, hidden{"quarantined: " + what, test.as, "/" + item.ID, "/" + strings.Repeat("f", 32)})
+		}
+	}
+	w.addJob("globex", 1, jobs.StateQueued)
+	c.jobs = []hidden{{"a job of another tenant", "admin", "/job-01", "/job-02"}, {"a job, without a permission", "user", "/job-01", "/job-02"}}
+	key := tenants.Key{ID: "00112233445566aa", Tenant: "globex", Name: "k", Hash: sha256.Sum256([]byte("k")), Permissions: []string{"logs:read"}, CreatedAt: start}
+	if err := w.db.Keys().CreateKey(w.t.Context(), key); err != nil {
+		w.t.Fatal(err)
+	}
+	c.keys = []hidden{{"a key of another tenant", "admin", "/" + key.ID, "/00112233445566ff"}}
+	for _, other := range []string{"globex", "sleepy", "leaving", "Not_An_ID"} {
+		for _, as := range []string{"admin", "auditor", "user", "scoped"} {
+			c.tenants = append(c.tenants, hidden{"the tenant " + other, as, "/" + other, "/nowhere"})
+		}
+	}
+	return c
+}
+
+// Each route that names something by its id answers the same, to the last byte, for what the
+// caller must not see and for what does not exist.
+func TestHiddenIsAnsweredAsAbsent(t *testing.T) {
+	w := newWorld(t)
+	c := w.conceal()
+	matches := map[string]string{"If-Match": "*"}
+	for _, f := range manifest.Functions() {
+		route := f.Trigger.Route
+		if route == nil || !strings.Contains(route.Path, "{") {
+			continue
+		}
+		var (
+			of             []hidden
+			before, behind string // of the id in the path
+			body           string
+		)
+		switch f.Name {
+		case "get-log":
+			of, before = c.entries, "/logs"
+		case "retry-quarantine":
+			of, before, behind = c.items, "/logs/quarantine", "/retry"
+		case "delete-quarantine":
+			of, before = c.items, "/logs/quarantine"
+		case "get-job", "cancel-job":
+			of, before = c.jobs, "/jobs"
+		case "delete-key":
+			of, before = c.keys, "/tenants/acme/api-keys"
+		case "create-key":
+			of, before, behind, body = c.tenants, "/tenants", "/api-keys", `{"name":"k","permissions":["logs:read"]}`
+		case "list-keys":
+			of, before, behind = c.tenants, "/tenants", "/api-keys"
+		case "get-tenant", "delete-tenant":
+			of, before = c.tenants, "/tenants"
+		case "update-tenant", "patch-tenant":
+			of, before, body = c.tenants, "/tenants", `{"name":"x"}`
+		default:
+			t.Errorf("%s: the test has nothing hidden for its path %s, want something", f.Name, route.Path)
+		}
+		for _, method := range methodsOf(route) {
+			for _, h := range of {
+				got := w.call(h.as, method, before+h.path+behind, body, matches)
+				want := w.call(h.as, method, before+h.absent+behind, body, matches)
+				if got.status != 404 && got.status != 403 {
+					t.Errorf("%s %s: %s as %s: got status %d, want 404 or 403", method, route.Path, h.what, h.as, got.status)
+				}
+				if diff := cmp.Diff(want, got, cmp.AllowUnexported(reply{})); diff != "" {
+					t.Errorf("%s %s: %s as %s: the answer differs from that for what is absent (-absent +hidden):\n%s", method, route.Path, h.what, h.as, diff)
+				}
+			}
+		}
+	}
+}
+
+// methodsOf returns the method of a route, with HEAD for GET.
+func methodsOf(route *manifest.Route) []string {
+	if route.Method == "GET" {
+		return []string{"GET", "HEAD"}
+	}
+	return []string{route.Method}
+}
