@@ -54,7 +54,7 @@ type Config struct {
 	// Transport sends the requests. nil: the index creates one.
 	Transport http.RoundTripper
 
-	// Prefix begins the names of all aliases, indexes and templates. It has at most
+	// Prefix begins the names of all indexes and templates. It has at most
 	// 32 lower-case letters and digits, the first a letter. "" is DefaultPrefix.
 	// Services that share a domain need different prefixes.
 	Prefix string
