@@ -45,7 +45,7 @@ func socketEvent(kind, key, connection string) events.APIGatewayWebsocketProxyRe
 	}}
 }
 
-// connectEvent is a client's wish to connect.
+// connectEvent is a client's request to connect.
 func connectEvent(headers map[string]string) events.APIGatewayWebsocketProxyRequest {
 	event := socketEvent(lambdaedge.SocketEventConnect, manifest.SocketConnect, "LcYyGgJzKCOEHBC=")
 	event.Headers, event.MultiValueHeaders = map[string]string{}, map[string][]string{}

@@ -50,8 +50,8 @@ type queryEngine struct {
 	index search.Index
 	// put stores and indexes entries; nil: the engine is not measured.
 	put func(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error
-	// settle returns once what was put can be found.
-	settle func(ctx context.Context) error
+	// awaitFound returns once what was put can be found.
+	awaitFound func(ctx context.Context) error
 	// forget drops the answers that the engine keeps, so that every repetition is computed.
 	forget func(ctx context.Context) error
 	// size returns the bytes on disk.
@@ -132,16 +132,16 @@ func fillEngines(ctx context.Context, engines []*queryEngine, sizes querySizes) 
 	if counts[bigTenant] != sizes.big || counts[smallTenant] != sizes.small {
 		return nil, fmt.Errorf("the tenants have %d and %d entries, want %d and %d", counts[bigTenant], counts[smallTenant], sizes.big, sizes.small)
 	}
-	return samples, settleAll(ctx, engines)
+	return samples, awaitFoundAll(ctx, engines)
 }
 
-func settleAll(ctx context.Context, engines []*queryEngine) (err error) {
+func awaitFoundAll(ctx context.Context, engines []*queryEngine) (err error) {
 	for _, e := range engines {
 		if !e.measured() {
 			continue
 		}
-		if err := e.settle(ctx); err != nil {
-			return fmt.Errorf("settle %s: %w", e.name, err)
+		if err := e.awaitFound(ctx); err != nil {
+			return fmt.Errorf("awaitFound %s: %w", e.name, err)
 		}
 		if e.bytes, err = e.size(ctx); err != nil {
 			return fmt.Errorf("measure the size of %s: %w", e.name, err)

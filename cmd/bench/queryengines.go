@@ -73,7 +73,7 @@ func (b *bench) querySQLite(ctx context.Context) (*queryEngine, error) {
 		return errors.Join(err, allTaken(append(rejections, appended.Rejections...)))
 	}
 	return &queryEngine{
-		name: "SQLite", index: db.Index(), put: put, settle: nothingToDo, forget: nothingToDo,
+		name: "SQLite", index: db.Index(), put: put, awaitFound: nothingToDo, forget: nothingToDo,
 		size: func(context.Context) (int64, error) { return folderBytes(data) },
 		end:  func(context.Context) error { return db.Close() },
 	}, nil
@@ -104,7 +104,7 @@ func queryOpenSearch(engines config.Engines) (*queryEngine, error) {
 	if address == "" {
 		return &queryEngine{
 			name: "OpenSearch", absent: "set OPENSEARCH_URL, or run `make bench`, which starts one", index: notThere{},
-			settle: nothingToDo, end: nothingToDo,
+			awaitFound: nothingToDo, end: nothingToDo,
 		}, nil
 	}
 	prefix := benchPrefix()
@@ -122,7 +122,7 @@ func queryOpenSearch(engines config.Engines) (*queryEngine, error) {
 		return errors.Join(err, allTaken(rejections))
 	}
 	end := func(ctx context.Context) error { return errors.Join(admin.remove(ctx), index.Close()) }
-	return &queryEngine{name: "OpenSearch", index: index, put: put, settle: admin.settle, forget: admin.forget, size: admin.size, end: end}, nil
+	return &queryEngine{name: "OpenSearch", index: index, put: put, awaitFound: admin.awaitFound, forget: admin.forget, size: admin.size, end: end}, nil
 }
 
 // openSearchAdmin does to the indexes of the query times what no use case needs.
@@ -131,8 +131,8 @@ type openSearchAdmin struct {
 	indexes string // a pattern
 }
 
-// settle waits until searches find everything and the merges have ended.
-func (a openSearchAdmin) settle(ctx context.Context) error {
+// awaitFound waits until searches find everything and the merges have ended.
+func (a openSearchAdmin) awaitFound(ctx context.Context) error {
 	if _, err := a.do(ctx, http.MethodPost, "/_refresh"); err != nil {
 		return err
 	}
@@ -254,7 +254,7 @@ func queryMongo(engines config.Engines) (*queryEngine, error) {
 	}
 	shared := func(context.Context, audit.TenantID) (audit.Isolation, error) { return audit.IsolationShared, nil }
 	engine := &queryEngine{
-		name: "MongoDB", index: db.Index(shared), absent: "set MONGODB_URI and OPENSEARCH_URL", settle: nothingToDo, forget: nothingToDo, size: sizeUnknown, end: db.Close,
+		name: "MongoDB", index: db.Index(shared), absent: "set MONGODB_URI and OPENSEARCH_URL", awaitFound: nothingToDo, forget: nothingToDo, size: sizeUnknown, end: db.Close,
 	}
 	if !there {
 		return engine, nil

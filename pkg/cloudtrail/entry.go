@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -45,15 +44,15 @@ func Entry(record []byte) ([]byte, error) {
 	out.value("timestamp", r["eventTime"])
 	out.text("idempotency_key", key(r, record))
 	out.text("action", action(r.text("eventName")))
-	out.text("user_id", cut(actor(user), audit.MaxUserID))
+	out.text("user_id", audit.Cut(actor(user), audit.MaxUserID))
 	out.optional("session_id", user.text("accessKeyId"), audit.MaxSessionID)
 	out.optional("request_id", r.text("requestID"), audit.MaxRequestID)
-	out.text("resource_type", cut(resourceType(r), audit.MaxResourceType))
-	out.text("resource_id", cut(resourceID(r), audit.MaxResourceID))
+	out.text("resource_type", audit.Cut(resourceType(r), audit.MaxResourceType))
+	out.text("resource_id", audit.Cut(resourceID(r), audit.MaxResourceID))
 	out.orNull("ip_address", address(r.text("sourceIPAddress")))
 	out.orNull("user_agent", fitting(r.text("userAgent"), audit.MaxUserAgent))
 	out.text("severity", severity(r).String())
-	out.text("message", cut(message(r, user), audit.MaxMessage))
+	out.text("message", audit.Cut(message(r, user), audit.MaxMessage))
 	out.value("metadata", record)
 	return out.end(), nil
 }
@@ -226,17 +225,6 @@ func fitting(text string, limit int) string {
 		return ""
 	}
 	return text
-}
-
-// cut returns the beginning of the text up to the limit in bytes, with whole characters only.
-func cut(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit]
 }
 
 // writer writes one JSON object.

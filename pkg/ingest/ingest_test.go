@@ -477,7 +477,7 @@ func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 	}
 }
 
-func TestPersistBuriesPoisonAlone(t *testing.T) {
+func TestPersistDeadLettersPoisonAlone(t *testing.T) {
 	good := audit.Entry{ID: audit.NewEntryID(now, [10]byte{1}), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: now}
 	foreign := good
 	foreign.Tenant = "other"

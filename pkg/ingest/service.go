@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
@@ -136,15 +135,7 @@ func (s *Service) batch(tenant audit.Tenant, origin Origin, texts ...[]byte) *ba
 
 // cleanAgent makes the User-Agent header valid UTF-8 of at most audit.MaxUserAgent bytes.
 func cleanAgent(agent string) string {
-	agent = strings.ToValidUTF8(agent, "\uFFFD")
-	if len(agent) <= audit.MaxUserAgent {
-		return agent
-	}
-	cut := audit.MaxUserAgent
-	for !utf8.RuneStart(agent[cut]) {
-		cut--
-	}
-	return agent[:cut]
+	return audit.Cut(strings.ToValidUTF8(agent, "\uFFFD"), audit.MaxUserAgent)
 }
 
 // submit decides about one text and packs the entry if it is accepted.

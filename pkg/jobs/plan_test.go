@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -53,4 +55,14 @@ func TestPlanSendsEverMoreRarely(t *testing.T) {
 	}
 	f.handle(t, 0)
 	f.wantState(t, "j", jobs.StateRunning)
+}
+
+// TestWhoMayStartAJobMaySeeJobs: each permission that starts a kind of job admits to GET /jobs.
+func TestWhoMayStartAJobMaySeeJobs(t *testing.T) {
+	for _, d := range jobs.Definitions() {
+		by := access.Principal{Subject: "s", Grants: map[audit.TenantID][]access.Permission{access.AnyTenant: {d.Permission}}}
+		if _, err := by.Authorize("acme", access.JobsRead); err != nil {
+			t.Errorf("who may start %s: %v, want that its jobs can be listed", d.Kind, err)
+		}
+	}
 }

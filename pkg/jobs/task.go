@@ -15,7 +15,7 @@ type TaskName string
 const TaskReconcileIndex TaskName = "reconcile_index"
 
 // Task does a piece of work that has no record: clients do not see it, and it is not
-// resumed. Whoever sends it keeps track of what is done, and sends it again if it was lost.
+// resumed. The sender keeps track of what is done, and sends it again if it was lost.
 // Doing it twice must do no harm.
 type Task func(ctx context.Context, tenant audit.TenantID, input json.RawMessage) error
 

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -54,7 +53,7 @@ func (s *Service) Add(ctx context.Context, tenant audit.TenantID, step string, e
 		}
 		seen[id] = true
 		items = append(items, Item{
-			ID: id, Step: step, Code: r.Code, Reason: cut(r.Reason, maxReason), QuarantinedAt: now, Entry: e,
+			ID: id, Step: step, Code: r.Code, Reason: audit.Cut(r.Reason, maxReason), QuarantinedAt: now, Entry: e,
 		})
 	}
 	if len(items) == 0 {
@@ -79,17 +78,6 @@ func retryID(id string, now time.Time) string {
 func hashID(text []byte) string {
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
-}
-
-// cut shortens text to at most limit bytes without splitting a character.
-func cut(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit]
 }
 
 // IsExpired reports whether the item's entry has reached its end by the tenant's current

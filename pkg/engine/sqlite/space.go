@@ -67,5 +67,5 @@ func (db *DB) reusableBytes(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("count the free pages: %w", err)
 	}
-	return uint64(pages) * pageBytes, nil //nolint:gosec // a count is not negative
+	return uint64(pages) * pageBytes, nil
 }

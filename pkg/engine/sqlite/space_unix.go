@@ -11,5 +11,5 @@ func freeBytes(folder string) (uint64, error) {
 	if err := unix.Statfs(folder, &fs); err != nil {
 		return 0, err
 	}
-	return uint64(fs.Bavail) * uint64(fs.Bsize), nil //nolint:gosec,unconvert // the types differ between systems; no size is negative
+	return uint64(fs.Bavail) * uint64(fs.Bsize), nil //nolint:unconvert // the types differ between systems; no size is negative
 }
