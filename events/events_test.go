@@ -298,7 +298,7 @@ func TestSchemas(t *testing.T) {
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertContent()
 	schemas := map[string]*jsonschema.Schema{}
-	for _, name := range []string{"envelope", "job", "delivery"} {
+	for _, name := range []string{"envelope", "arrival", "job", "delivery"} {
 		schema, err := compiler.Compile(filepath.Join("schemas", name+".json"))
 		if err != nil {
 			t.Fatal(err)
@@ -315,6 +315,8 @@ func TestSchemas(t *testing.T) {
 			switch {
 			case s.function == "run-jobs":
 				name = "job"
+			case s.function == "order-logs":
+				name = "arrival"
 			case strings.Contains(message.Body, `"connection"`):
 				name = "delivery"
 			}
@@ -332,6 +334,9 @@ func TestSchemas(t *testing.T) {
 		"envelope": {`{}`, `{"v":1,"tenant":"Acme","count":1,"encoding":"zstd","data":"AAAA"}`, `{"v":1,"tenant":"acme","count":0,"encoding":"zstd","data":"AAAA"}`,
 			`{"v":1,"tenant":"acme","count":1,"encoding":"gzip","data":"AAAA"}`, `{"v":1,"tenant":"acme","count":1,"encoding":"zstd","data":"?"}`,
 			`{"v":1,"tenant":"acme","count":1,"encoding":"zstd","data":"AAAA","more":1}`},
+		"arrival": {`{}`, `{"v":2,"tenant":"acme","messages":[{"id":"AQAAAAAAAAAAAAAAAAAAAA==","entries":"AZ"}]}`, `{"v":1,"tenant":"acme","messages":[]}`,
+			`{"v":1,"tenant":"acme","messages":[{"id":"AQ==","entries":"AQAAAAAAAAAAAAAAAAAAAA=="}]}`,
+			`{"v":1,"tenant":"acme","messages":[{"id":"AQAAAAAAAAAAAAAAAAAAAA==","entries":""}]}`},
 		"delivery": {`{}`, `{"v":2,"tenant":"acme","connection":"c"}`, `{"v":1,"tenant":"acme","connection":""}`, `{"v":1,"tenant":"","connection":"c"}`},
 		"job": {`{}`, `{"v":2,"tenant":"acme","job":"j","generation":0}`, `{"v":1,"tenant":"acme","job":"","generation":0}`,
 			`{"v":1,"tenant":"","job":"j","generation":0}`, `{"v":1,"tenant":"acme","job":"j"}`, `{"v":1,"tenant":"acme","job":"j","generation":-1}`},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -118,14 +119,17 @@ func (f fixtures) put(ctx context.Context, stores wiring.Stores) error {
 			return err
 		}
 	}
-	for _, text := range f.Entries {
+	for i, text := range f.Entries {
 		entry, err := entryjson.ParseStored(text)
 		if err != nil {
 			return err
 		}
 		_, storeErr := stores.Entries.Append(ctx, entry.Tenant, []audit.Entry{entry})
 		_, indexErr := search.PutEntries(ctx, stores.Index, entry.Tenant, []audit.Entry{entry})
-		if err := errors.Join(storeErr, indexErr); err != nil {
+		arrivalErr := stores.Arrivals.Append(ctx, entry.Tenant, arrival.Segment{
+			First: int64(i) + 1, IDs: []audit.EntryID{entry.ID}, Messages: []audit.MessageID{{byte(i) + 1}}, WrittenAt: sampleTime,
+		})
+		if err := errors.Join(storeErr, indexErr, arrivalErr); err != nil {
 			return err
 		}
 	}

@@ -109,6 +109,10 @@ func requests() map[string]map[string]request {
 			"started":   {as: operator, ids: map[string]string{"id": "acme"}, status: 202},
 			"forbidden": {as: admin, ids: map[string]string{"id": "acme"}, status: 403},
 		},
+		"feed-logs": {
+			"read":          {as: auditor, query: url.Values{"action": {"UPDATE"}, "limit": {"10"}}, status: 200},
+			"forged-cursor": {as: auditor, query: url.Values{"cursor": {"AAAA"}}, status: 422},
+		},
 		"get-docs": {
 			"page":              {status: 200},
 			"unknown-parameter": {query: url.Values{"page": {"2"}}, status: 422},
@@ -295,6 +299,20 @@ func packed(t *testing.T, numbers ...byte) string {
 	return messages[0]
 }
 
+// arrived is the arrival of these of the sample entries with one ingest message.
+func arrived(t *testing.T, message byte, numbers ...byte) string {
+	t.Helper()
+	a := envelope.Arrival{Message: audit.MessageID{message}}
+	for _, n := range numbers {
+		a.IDs = append(a.IDs, storedEntry(n).ID)
+	}
+	messages, err := envelope.PackArrivals(acme, []envelope.Arrival{a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return messages[0]
+}
+
 // authorizerEvent asks about GET or POST /logs of a tenant with an API key.
 func authorizerEvent(t *testing.T, function, tenant, authorization string) events.APIGatewayCustomAuthorizerRequestTypeRequest {
 	t.Helper()
@@ -328,6 +346,9 @@ func samples(t *testing.T) []sample {
 		sample{"index-logs", "indexed", sqsEvent(manifest.QueueIndex, packed(t, 1, 2)), failing()},
 		sample{"index-logs", "one-is-unreadable", sqsEvent(manifest.QueueIndex, "not a message", packed(t, 1)), deadLettering(failing())},
 		sample{"index-logs", "one-is-of-a-later-release", sqsEvent(manifest.QueueIndex, `{"v":99}`, packed(t, 1)), failing(0)},
+		sample{"order-logs", "placed", sqsEvent(manifest.QueueArrival, arrived(t, 1, 2), arrived(t, 2, 4, 5)), failing()},
+		sample{"order-logs", "placed-already", sqsEvent(manifest.QueueArrival, arrived(t, 1, 1)), failing()},
+		sample{"order-logs", "one-is-unreadable", sqsEvent(manifest.QueueArrival, arrived(t, 3, 6), "not a message"), deadLettering(failing())},
 		sample{"stream-logs", "delivered", sqsEvent(manifest.QueueStream, packed(t, 1, 2)), live(failing(), "entries")},
 		sample{"stream-logs", "resumed", sqsEvent(manifest.QueueStream, `{"v":1,"tenant":"acme","connection":"`+subscribed+`"}`), failing()},
 		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(deadLettering(failing()), "entries")},

@@ -89,6 +89,9 @@ type Entry struct {
 	SubmittedBy string
 	Changed     []string // dotted paths at which Before and After differ, sorted
 	Digest      Digest   // never leaves the service
+	// QueueMessage is the ingest message that brings the entry to its store. Only its Tag is
+	// stored, and it is not read back: it is zero everywhere else.
+	QueueMessage MessageID
 }
 
 // SubmittedByService is the SubmittedBy of the service's own entries.

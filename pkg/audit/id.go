@@ -88,6 +88,17 @@ func ParseEntryID(s string) (EntryID, error) {
 	return id, nil
 }
 
+// MessageID identifies an ingest message: the queue message with which accepted entries reach
+// the system of record.
+type MessageID [16]byte
+
+// IsZero reports whether the id is unset.
+func (id MessageID) IsZero() bool { return id == MessageID{} }
+
+// Tag returns a short form that stores keep with an entry. It is 0 for an unset id. It tells
+// apart two messages that bring the same entry in the same millisecond.
+func (id MessageID) Tag() int64 { return int64(binary.BigEndian.Uint64(id[:8])) }
+
 // IsZero reports whether the id is unset.
 func (id EntryID) IsZero() bool { return id == EntryID{} }
 

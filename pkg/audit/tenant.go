@@ -186,7 +186,7 @@ func (s *Settings) retentionFaults() []FieldError {
 	}
 	days("retention_days", s.RetentionDays, "kept for ever")
 	days("searchable_days", s.SearchableDays, "as long as it is kept")
-	if longest := s.longestRetention(); longest > 0 && s.SearchableDays > longest && s.SearchableDays <= MaxRetentionDays {
+	if longest := s.LongestRetention(); longest > 0 && s.SearchableDays > longest && s.SearchableDays <= MaxRetentionDays {
 		add("searchable_days", "out_of_range", "must be at most the longest retention, which is %d days", longest)
 	}
 	if len(s.RetentionRules) > MaxRetentionRules {
@@ -212,8 +212,8 @@ func (s *Settings) retentionFaults() []FieldError {
 	return faults
 }
 
-// longestRetention returns the most days that an entry can be kept; 0: for ever.
-func (s *Settings) longestRetention() int {
+// LongestRetention returns the most days that an entry can be kept; 0: for ever.
+func (s *Settings) LongestRetention() int {
 	longest := s.RetentionDays
 	for _, r := range s.RetentionRules {
 		if longest == 0 || r.Days == 0 {

@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -16,6 +17,16 @@ type Message struct {
 	Index    int    // among the bodies of EachBatch
 	Body     string // as it was received
 	Contents Contents
+}
+
+// ID returns the id of the message, which is the same at each delivery. For a message without
+// one, for example of a dead-letter queue, that is the first half of the SHA-256 of its body.
+func (m *Message) ID() audit.MessageID {
+	if !m.Contents.ID.IsZero() {
+		return m.Contents.ID
+	}
+	sum := sha256.Sum256([]byte(m.Body))
+	return audit.MessageID(sum[:])
 }
 
 // Batch has messages that are handled together.

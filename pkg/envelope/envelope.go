@@ -42,6 +42,7 @@ const encodingZstd = "zstd"
 type message struct {
 	Version  int            `json:"v"`
 	Tenant   audit.TenantID `json:"tenant"`
+	ID       string         `json:"id,omitempty"` // base64 of an audit.MessageID
 	Count    int            `json:"count"`
 	Encoding string         `json:"encoding"`
 	Data     string         `json:"data"`
@@ -79,6 +80,9 @@ func newEncoder(options ...zstd.EOption) *zstd.Encoder {
 // for use if only Tenant is set.
 type Packer struct {
 	Tenant audit.TenantID
+	// Random fills b with random bytes. It gives each message its id; nil: messages have none.
+	// An ingest message needs an id; see Message.ID.
+	Random func(b []byte)
 	lines  []byte
 	ends   []int // the end of each line in lines
 }
@@ -118,7 +122,7 @@ func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 	if size := p.ends[last-1] - start; size > maxLines && last-first > 1 {
 		return p.packParts(messages, first, last, size/maxLines+1)
 	}
-	body, err := encode(message{Tenant: p.Tenant, Count: last - first}, p.lines[start:p.ends[last-1]])
+	body, err := encode(message{Tenant: p.Tenant, ID: p.newID(), Count: last - first}, p.lines[start:p.ends[last-1]])
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +131,19 @@ func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 	}
 	return p.packParts(messages, first, last, len(body)/TargetBytes+1)
 }
+
+// newID returns the text of a new message id, "" without Random.
+func (p *Packer) newID() string {
+	if p.Random == nil {
+		return ""
+	}
+	var id audit.MessageID
+	p.Random(id[:])
+	return messageIDEncoding.EncodeToString(id[:])
+}
+
+// messageIDEncoding has one spelling for each id.
+var messageIDEncoding = base64.RawURLEncoding.Strict()
 
 // packParts divides the entries into parts of at least one entry, and appends the
 // messages of each part.
@@ -192,6 +209,7 @@ func Pack(tenant audit.TenantID, entries []audit.Entry) ([]string, error) {
 // Contents is the content of a message.
 type Contents struct {
 	Tenant  audit.TenantID
+	ID      audit.MessageID // zero if the message has none; see Message.ID
 	Entries []audit.Entry
 	// Poison has the lines that are not an entry of the tenant.
 	Poison []Poison
@@ -227,6 +245,10 @@ func Unpack(body string) (Contents, error) {
 	if m.Encoding != encodingZstd {
 		return Contents{}, fmt.Errorf("%w: unknown encoding", audit.ErrUnreadable)
 	}
+	id, err := parseMessageID(m.ID)
+	if err != nil {
+		return Contents{}, err
+	}
 	packed, err := base64.StdEncoding.DecodeString(m.Data)
 	if err != nil {
 		return Contents{}, fmt.Errorf("%w: data is not base64", audit.ErrUnreadable)
@@ -235,7 +257,19 @@ func Unpack(body string) (Contents, error) {
 	if err != nil {
 		return Contents{}, fmt.Errorf("%w: data is not zstd of at most %d bytes", audit.ErrUnreadable, maxUnpacked)
 	}
-	return readLines(m.Tenant, lines), nil
+	contents := readLines(m.Tenant, lines)
+	contents.ID = id
+	return contents, nil
+}
+
+// parseMessageID reads what newID wrote. It returns the zero id for "".
+func parseMessageID(text string) (id audit.MessageID, err error) {
+	raw, err := messageIDEncoding.DecodeString(text)
+	if err != nil || len(raw) != 0 && len(raw) != len(id) {
+		return id, fmt.Errorf("%w: the id is not base64 of %d bytes", audit.ErrUnreadable, len(id))
+	}
+	copy(id[:], raw)
+	return id, nil
 }
 
 func readLines(tenant audit.TenantID, lines []byte) Contents {

@@ -30,7 +30,8 @@ type Store interface {
 type Appended struct {
 	Rejections []audit.Rejection
 	// Repeated are the entries that a client sent again: they are stored with another
-	// ReceivedAt. This does not include an entry whose message was delivered again.
+	// ReceivedAt, or with the Tag of another QueueMessage. A Tag of 0 is unknown and does not
+	// count. This does not include an entry whose message was delivered again.
 	Repeated []int
 }
 

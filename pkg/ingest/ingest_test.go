@@ -420,10 +420,10 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 		"both":     {ingest.Appended{Rejections: []audit.Rejection{{Index: 0}}, Repeated: []int{1, 2}}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			index, stream, quarantine := &queue{}, &queue{}, &held{}
+			index, stream, arrivals, quarantine := &queue{}, &queue{}, &queue{}, &held{}
 			p := ingest.Persister{
 				Now:   clock,
-				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, DeadLetters: &queue{},
+				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, Arrivals: arrivals, DeadLetters: &queue{},
 				Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}, Stream: stream,
 			}
 			if err := persist(t, &p, body); err != nil {
@@ -437,6 +437,21 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 			}
 			if got := len(index.entries(t)); got != test.onward {
 				t.Errorf("%d entries passed on, want %d", got, test.onward)
+			}
+			ids := map[audit.EntryID]bool{}
+			for _, body := range arrivals.bodies { // of the second delivery again
+				_, unpacked, err := envelope.UnpackArrivals(body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, a := range unpacked {
+					for _, id := range a.IDs {
+						ids[id] = true
+					}
+				}
+			}
+			if got := len(ids); got != test.onward {
+				t.Errorf("%d entries arrive, want %d", got, test.onward)
 			}
 			if !slices.Equal(stream.bodies, index.bodies) {
 				t.Errorf("the stream gets %v, want %v as the index", stream.bodies, index.bodies)
@@ -453,7 +468,7 @@ func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
 		"gone": {}, "on its way": {"acme": {ID: "acme", Status: audit.TenantDeleting}},
 	} {
 		entries := &store{}
-		p := ingest.Persister{Now: clock, Store: entries, Tenants: tenants, Index: &queue{}}
+		p := ingest.Persister{Now: clock, Store: entries, Tenants: tenants, Index: &queue{}, Arrivals: &queue{}}
 		if err := persist(t, &p, packed(t, 2)); err != nil {
 			t.Error(err)
 		} else if len(entries.entries) != 0 {
@@ -465,10 +480,11 @@ func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
 func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 	broken := errors.New("down")
 	for name, p := range map[string]ingest.Persister{
-		"store":       {Store: &store{err: broken}, Index: &queue{}},
+		"store":       {Store: &store{err: broken}, Index: &queue{}, Arrivals: &queue{}},
 		"index":       {Store: &store{}, Index: &queue{err: broken}},
-		"subscribers": {Store: &store{}, Index: &queue{}, Subscribers: subscribers{err: broken}},
-		"stream":      {Store: &store{}, Index: &queue{}, Subscribers: subscribers{exist: true}, Stream: &queue{err: broken}},
+		"arrivals":    {Store: &store{}, Index: &queue{}, Arrivals: &queue{err: broken}},
+		"subscribers": {Store: &store{}, Index: &queue{}, Arrivals: &queue{}, Subscribers: subscribers{err: broken}},
+		"stream":      {Store: &store{}, Index: &queue{}, Arrivals: &queue{}, Subscribers: subscribers{exist: true}, Stream: &queue{err: broken}},
 	} {
 		p.Tenants, p.Now = directory{"acme": tenant(nil)}, clock
 		if err := persist(t, &p, packed(t, 1)); !errors.Is(err, broken) {
@@ -486,7 +502,7 @@ func TestPersistDeadLettersPoisonAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead, index, entries := &queue{}, &queue{}, &store{}
-	p := ingest.Persister{Now: clock, Store: entries, Index: index, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}}
+	p := ingest.Persister{Now: clock, Store: entries, Index: index, Arrivals: &lockedQueue{}, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}}
 	if err := persist(t, &p, bodies[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -561,7 +577,7 @@ func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
 	index := &lockedQueue{}
 	p := ingest.Persister{
 		Now:   clock,
-		Store: entries, Index: index, DeadLetters: &lockedQueue{}, Subscribers: subscribers{},
+		Store: entries, Index: index, Arrivals: &lockedQueue{}, DeadLetters: &lockedQueue{}, Subscribers: subscribers{},
 		Tenants: directory{"acme": {ID: "acme"}, "globex": {ID: "globex"}, "down": {ID: "down"}},
 	}
 	var bodies []string
@@ -628,7 +644,7 @@ func TestPersistDropsOnlyWhatExpiredLongAgo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			system, index, dropped := &store{}, &queue{}, 0
 			p := ingest.Persister{
-				Now: clock, Store: system, Index: index, Tenants: directory{"acme": tenant(test.settings)}, Subscribers: subscribers{},
+				Now: clock, Store: system, Index: index, Arrivals: &queue{}, Tenants: directory{"acme": tenant(test.settings)}, Subscribers: subscribers{},
 				Dropped: func(_ context.Context, tenant audit.TenantID, entries int) {
 					if tenant != "acme" {
 						t.Errorf("counted for %s, want acme", tenant)
@@ -664,7 +680,7 @@ func TestPersistCountsOnlyOnce(t *testing.T) {
 	}
 	dropped := 0
 	p := ingest.Persister{
-		Now: clock, Store: &store{err: errors.New("down")}, Index: &queue{}, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{},
+		Now: clock, Store: &store{err: errors.New("down")}, Index: &queue{}, Arrivals: &queue{}, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{},
 		Dropped: func(_ context.Context, _ audit.TenantID, entries int) { dropped += entries },
 	}
 	if err := persist(t, &p, bodies[0]); err == nil {
@@ -698,7 +714,7 @@ func TestPersistRegistersTheDaysOfEntries(t *testing.T) {
 	clock := func() time.Time { return clockNow }
 	entries := &store{}
 	p := ingest.Persister{
-		Now: clock, Store: entries, Tenants: directory{"acme": tenant(nil)}, Index: &queue{}, Subscribers: subscribers{},
+		Now: clock, Store: entries, Tenants: directory{"acme": tenant(nil)}, Index: &queue{}, Arrivals: &queue{}, Subscribers: subscribers{},
 		Days: &ingest.ActiveDays{Register: register, Grace: time.Hour, Now: clock},
 	}
 	send := func(ages ...int) error {

@@ -15,12 +15,14 @@ import (
 )
 
 // Persister stores the entries of the ingest queues. It forwards them to the
-// index queue and, if the tenant has subscribers, to the stream queue.
+// index queue and, if the tenant has subscribers, to the stream queue. It sends their ids
+// to the arrival queue.
 type Persister struct {
 	Store       Store
 	Quarantine  Quarantine
 	Tenants     Tenants
 	Index       Queue
+	Arrivals    Queue // gets what envelope.PackArrivals returns
 	Subscribers Subscribers
 	Stream      Queue
 	// DeadLetters and PriorityDeadLetters get the lines that cannot be read as an entry, by the
@@ -97,6 +99,7 @@ func (p *Persister) persistTogether(ctx context.Context, messages []envelope.Mes
 	if deleted {
 		return nil
 	}
+	nameMessages(messages)
 	all := envelope.Entries(messages)
 	entries := p.withoutOverdue(&record, all)
 	if err := p.store(ctx, messages, entries); err != nil {
@@ -111,6 +114,16 @@ func (p *Persister) persistTogether(ctx context.Context, messages []envelope.Mes
 		p.Dropped(ctx, tenant, dropped)
 	}
 	return nil
+}
+
+// nameMessages sets the ingest message of each entry.
+func nameMessages(messages []envelope.Message) {
+	for i := range messages {
+		id, entries := messages[i].ID(), messages[i].Contents.Entries
+		for j := range entries {
+			entries[j].QueueMessage = id
+		}
+	}
 }
 
 // withoutOverdue returns the entries without those whose end was more than maxOverdue ago. A
@@ -156,15 +169,23 @@ func (p *Persister) store(ctx context.Context, messages []envelope.Message, entr
 // repeated entry forwarded it.
 func (p *Persister) forward(ctx context.Context, messages []envelope.Message, entries []audit.Entry, appended Appended) error {
 	tenant := messages[0].Contents.Tenant
-	bodies, err := repack(messages, entries, appended)
+	fresh := appended.new(entries)
+	if len(fresh) == 0 {
+		return nil
+	}
+	bodies, err := repack(messages, fresh)
 	if err != nil {
 		return err
 	}
-	if len(bodies) == 0 {
-		return nil
-	}
 	if err := p.Index.Send(ctx, tenant, bodies); err != nil {
 		return fmt.Errorf("enqueue entries of %s for the index: %w", tenant, err)
+	}
+	arrivals, err := envelope.PackArrivals(tenant, arrivalsOf(fresh))
+	if err != nil {
+		return err
+	}
+	if err := p.Arrivals.Send(ctx, tenant, arrivals); err != nil {
+		return fmt.Errorf("enqueue the arrival of entries of %s: %w", tenant, err)
 	}
 	// After the entries are stored: a later subscriber gets later entries only.
 	subscribed, err := p.Subscribers.HasSubscribers(ctx, tenant)
@@ -183,12 +204,30 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 // repack returns the messages for the next steps. If there is one message and all of its
 // entries are new, that is the message itself. Otherwise it packs the new entries of all
 // messages again.
-func repack(messages []envelope.Message, entries []audit.Entry, appended Appended) ([]string, error) {
-	unchanged := len(appended.Rejections) == 0 && len(appended.Repeated) == 0 && len(entries) == len(messages[0].Contents.Entries)
-	if unchanged && len(messages) == 1 && len(messages[0].Contents.Poison) == 0 {
-		return []string{messages[0].Body}, nil
+func repack(messages []envelope.Message, fresh []audit.Entry) ([]string, error) {
+	if first := &messages[0]; len(messages) == 1 && len(fresh) == len(first.Contents.Entries) && len(first.Contents.Poison) == 0 {
+		return []string{first.Body}, nil
 	}
-	return envelope.Pack(messages[0].Contents.Tenant, appended.new(entries))
+	return envelope.Pack(messages[0].Contents.Tenant, fresh)
+}
+
+// arrivalsOf returns the ids that each ingest message brought, each id once.
+func arrivalsOf(entries []audit.Entry) []envelope.Arrival {
+	var arrivals []envelope.Arrival
+	seen := make(map[audit.EntryID]bool, len(entries))
+	for i := range entries {
+		e := &entries[i]
+		if seen[e.ID] {
+			continue
+		}
+		seen[e.ID] = true
+		if last := len(arrivals) - 1; last < 0 || arrivals[last].Message != e.QueueMessage {
+			arrivals = append(arrivals, envelope.Arrival{Message: e.QueueMessage})
+		}
+		last := &arrivals[len(arrivals)-1]
+		last.IDs = append(last.IDs, e.ID)
+	}
+	return arrivals
 }
 
 // new returns the entries that were neither rejected nor repeated.

@@ -60,7 +60,7 @@ func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.E
 	entry.Changed = changed
 	submitted := entryjson.Submitted{Entry: entry}
 	entry.Digest = submitted.DigestOf()
-	packer := envelope.Packer{Tenant: tenant.ID}
+	packer := envelope.Packer{Tenant: tenant.ID, Random: s.Random}
 	packer.Add(&entry)
 	return s.send(ctx, tenant, &packer)
 }
@@ -123,7 +123,7 @@ func (s *Service) batch(tenant audit.Tenant, origin Origin, texts ...[]byte) *ba
 	b := &batch{
 		ids: audit.NewIDSequence(start), service: s, tenant: tenant, origin: origin, now: s.now(),
 		outcomes: make([]Outcome, len(texts)), seen: make(map[audit.EntryID]audit.Digest, len(texts)),
-		packer: envelope.Packer{Tenant: tenant.ID},
+		packer: envelope.Packer{Tenant: tenant.ID, Random: s.Random},
 	}
 	size := 0
 	for _, text := range texts {

@@ -133,6 +133,7 @@ var dependencyOf = map[manifest.Resource]manifest.Dependency{
 	manifest.ResourceStream:      manifest.DependencyRecords,
 	manifest.ResourceConnections: manifest.DependencyRecords,
 	manifest.ResourceIndex:       manifest.DependencySearch,
+	manifest.ResourceArrival:     manifest.DependencyRecords,
 	manifest.ResourceSockets:     manifest.DependencySockets,
 	manifest.ResourceCursorKey:   manifest.DependencyCursorKey,
 	manifest.ResourceTokens:      manifest.DependencyTokens,

@@ -13,6 +13,7 @@ const (
 	QueueIngest         QueueName = "ingest"
 	QueueIngestPriority QueueName = "ingest-priority"
 	QueueIndex          QueueName = "index"
+	QueueArrival        QueueName = "arrival"
 	QueueJobs           QueueName = "jobs"
 	QueueStream         QueueName = "stream"
 )
@@ -27,6 +28,7 @@ const (
 	ResourceQuarantine Resource = "quarantine" // entries in quarantine
 	ResourceCursorKey  Resource = "cursor-key" // the key that signs cursors and tickets
 	ResourceTokens     Resource = "tokens"     // the keys that verify bearer tokens
+	ResourceArrival    Resource = "arrival"    // the arrival log: the order in which entries were stored
 
 	ResourceStream      Resource = "stream"      // the order in which subscribers receive entries
 	ResourceConnections Resource = "connections" // the records of connected clients and their subscriptions
@@ -67,6 +69,7 @@ var queues = []Queue{
 	{Name: QueueIngest, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueIngestPriority, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueIndex, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
+	{Name: QueueArrival, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueJobs, VisibilityTimeout: 60 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueStream, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 }
@@ -201,6 +204,11 @@ var functions = []Function{
 		Grants:  write(ResourceConnections), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "feed-logs", Summary: "List entries in the order of their arrival",
+		Trigger: filtered("/logs/feed", access.LogsRead, "limit", "cursor"),
+		Grants:  read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceCursorKey), MemoryMB: large, Timeout: 25 * time.Second,
+	},
+	{
 		Name: "get-docs", Summary: "Return the documentation page",
 		Trigger:  route(http.MethodGet, "/docs", "", TenantNone),
 		MemoryMB: small, Timeout: 5 * time.Second,
@@ -261,6 +269,11 @@ var functions = []Function{
 		Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "order-logs", Summary: "Give stored entries their places in the arrival log",
+		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueArrival, 10)}},
+		Grants:  slices.Concat(read(ResourceTenants, ResourceArrival, QueueResource(QueueArrival)), write(ResourceArrival), deadLettering(QueueArrival)), MemoryMB: medium, Timeout: 30 * time.Second,
+	},
+	{
 		Name: "patch-tenant", Summary: "Merge a change into a tenant's name and settings, or suspend a tenant",
 		Trigger: route(http.MethodPatch, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
 		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants), recording), MemoryMB: small, Timeout: 10 * time.Second,
@@ -270,7 +283,7 @@ var functions = []Function{
 		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIngest, 50), batchOf(QueueIngestPriority, 50)}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceStream, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
-			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueStream)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
+			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueArrival), QueueResource(QueueStream)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "ping-stream", Summary: "Answer a client's ping",
@@ -291,7 +304,7 @@ var functions = []Function{
 		Name: "prepare-partitions", Summary: "Create the collections of the next month with their indexes",
 		Trigger: Trigger{Schedule: &Schedule{Every: prepareEvery}},
 		Grants: slices.Concat(
-			read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections)),
+			read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections)),
 		MemoryMB: small, Timeout: 10 * time.Minute,
 	},
 	{
@@ -317,7 +330,7 @@ var functions = []Function{
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceJobs, QueueResource(QueueJobs)),
-			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceStream, ResourceConnections, ResourceJobs,
+			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceJobs,
 				QueueResource(QueueJobs), QueueResource(QueueIndex)), deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},

@@ -21,6 +21,24 @@ func ParseFilter(query url.Values) (audit.Filter, error) {
 	return filter, p.err()
 }
 
+// FeedRequest is what the parameters of the feed ask for.
+type FeedRequest struct {
+	Filter audit.Filter
+	Limit  int
+	Cursor string // "" if none is given
+}
+
+// ParseFeed reads the parameters of the feed: those of ParseFilter, limit and cursor. It returns
+// an *audit.ValidationError if a parameter is unknown or faulty.
+func ParseFeed(query url.Values) (FeedRequest, error) {
+	p := params{values: query}
+	p.only(ParamLimit, ParamCursor)
+	request := FeedRequest{
+		Filter: p.filter(), Limit: p.number(ParamLimit, audit.DefaultPageLimit, audit.MaxPageLimit), Cursor: p.single(ParamCursor),
+	}
+	return request, p.err()
+}
+
 // Candidate is an entry to compare with several filters. It is safe for concurrent use.
 type Candidate struct {
 	Entry audit.Entry

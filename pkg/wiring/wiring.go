@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -64,6 +65,12 @@ const DefaultGrace = time.Hour
 // StreamLog is the order of the live streams.
 type StreamLog interface {
 	stream.Log
+	jobs.Purger
+}
+
+// Arrivals are the arrival logs.
+type Arrivals interface {
+	arrival.Log
 	jobs.Purger
 }
 
@@ -119,6 +126,7 @@ type Stores struct {
 	Tenants   tenants.Store
 	Keys      Keys
 	Jobs      jobs.Store
+	Arrivals  Arrivals
 	StreamLog StreamLog
 	// Connections are the records of connections, Sockets the connections themselves.
 	Connections Connections
@@ -261,6 +269,11 @@ func (s *Services) Ingest() *ingest.Service { return s.accept() }
 // Search answers the read side.
 func (s *Services) Search() *search.Service {
 	return &search.Service{Index: s.Stores.Index, Degraded: s.Stores.Degraded, Reader: s.Stores.Entries, Cursors: s.cursors(), Now: time.Now}
+}
+
+// Feed reads the arrival log.
+func (s *Services) Feed() *arrival.Feed {
+	return &arrival.Feed{Log: s.Stores.Arrivals, Reader: s.Stores.Entries, Cursors: s.cursors(), Now: time.Now}
 }
 
 // Stream answers clients of the live stream and delivers to them.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
@@ -27,7 +28,7 @@ func (s *Services) AuthorizeRequest() func(ctx context.Context, authorization st
 func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 	persister := &ingest.Persister{
 		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Index: s.Stores.Queue(manifest.QueueIndex),
-		Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
+		Arrivals: s.Stores.Queue(manifest.QueueArrival), Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
 		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
 		Dropped: s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)),
@@ -52,6 +53,12 @@ func (s *Services) IndexLogs() lambdaedge.BatchHandler {
 	return lambdaedge.Together(indexer.IndexMessages)
 }
 
+// OrderLogs returns what gives the entries of a batch of the arrival queue their places.
+func (s *Services) OrderLogs() lambdaedge.BatchHandler {
+	orderer := &arrival.Orderer{Log: s.Stores.Arrivals, Tenants: s.consumerTenants(), Now: time.Now}
+	return lambdaedge.Together(orderer.Order)
+}
+
 // StreamLogs returns what sends the entries of one message of the stream queue to subscribers.
 func (s *Services) StreamLogs() lambdaedge.BatchHandler {
 	return lambdaedge.EachMessage(s.Stream().Deliver)
@@ -64,7 +71,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		Stores: []jobs.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
-			{Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
+			{Name: "arrival", Purger: s.Stores.Arrivals}, {Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
 			{Name: "activity", Purger: s.Stores.Activity},
 		},
 	}

@@ -66,6 +66,7 @@ func Components() []Component {
 		)},
 		{"BulkAnswer", bulkSchema()},
 		{"EntryList", entryListSchema()},
+		{"Feed", feedSchema()},
 		{"Stats", statsSchema()},
 		{"QuarantineItem", quarantineSchema()},
 		{"QuarantineList", listOf("QuarantineItem")},
@@ -204,6 +205,14 @@ func entryListSchema() *Schema {
 	schema.Properties = append(schema.Properties, optional("searchable_from",
 		timestamp("The list has no entry with an earlier timestamp, because of the tenant's searchable_days. Left out if that is 0.")))
 	return schema
+}
+
+func feedSchema() *Schema {
+	return object(
+		required("items", list(ref("Entry")).withDescription("The entries in the order of their arrival.")),
+		required("next", anyText("The cursor for the request that continues here, now or at any later time.")),
+		required("more", boolean("Whether the log continues after next. Without it, ask again later.")),
+	)
 }
 
 func bulkSchema() *Schema {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -75,6 +76,17 @@ func logOperations() []Operation {
 				Parameter{Name: search.ParamSort, In: InQuery, Description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).", Schema: orEmpty(oneOf("", "-timestamp", "+timestamp", "timestamp").withDefault("-timestamp"))},
 				limitParameter(), cursorParameter()),
 			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader()), longRequest()},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
+		},
+		{
+			Name: "feed-logs", Group: groupRead,
+			Description: "For programs that copy the log, such as a SIEM agent. A walk from cursor to cursor gets every entry once, also while others write. " +
+				"An entry with an old timestamp comes when it arrives. Filters choose from what is read, and may change from request to request. " + filterLimits +
+				fmt.Sprintf("A request reads at most %d places or for %d seconds, so a page can be empty although more is true. ", arrival.MaxPlaces, int(arrival.MaxTime.Seconds())) +
+				"A cursor stays valid. If its place no longer exists, the feed continues at the oldest one.",
+			Parameters: append(filterParameters(), limitParameter(),
+				Parameter{Name: search.ParamCursor, In: InQuery, Description: "The next of an earlier page, or `" + arrival.FromNow + "` for the end of the log. Without it, the feed begins at the oldest place.", Schema: anyText("")}),
+			Responses:      []Response{jsonResponse(http.StatusOK, "Feed", "One page of entries."), longRequest()},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
 		},
 		{

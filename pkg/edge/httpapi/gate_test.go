@@ -94,7 +94,7 @@ func TestFaultsAreBounded(t *testing.T) {
 	for i := range 500 {
 		query.Set(fmt.Sprint("colour", i), "red")
 	}
-	for _, target := range []string{"/logs", "/logs/stats", "/tenants"} {
+	for _, target := range []string{"/logs", "/logs/feed", "/logs/stats", "/tenants"} {
 		if p := w.call("admin", "GET", target+"?"+query.Encode(), "", nil).want(t, 422, "invalid").problem(t); len(p.Errors) != audit.MaxFaults {
 			t.Errorf("%s tells %d faults, want %d", target, len(p.Errors), audit.MaxFaults)
 		}
@@ -218,6 +218,7 @@ func TestRouterOutsideOfTheManifest(t *testing.T) {
 		{"DELETE", "/api/v1/logs", 405, "GET, HEAD, POST"},
 		{"GET", "/api/v1/logs/bulk", 405, "POST"},
 		{"POST", "/api/v1/logs/stats", 405, "GET, HEAD"},
+		{"POST", "/api/v1/logs/feed", 405, "GET, HEAD"},
 		{"POST", "/api/v1/tenants/acme", 405, "DELETE, GET, HEAD, PATCH, PUT"},
 		{"PATCH", "/api/v1/tenants", 405, "GET, HEAD, POST"},
 		{"TRACE", "/api/v1/health", 405, "GET, HEAD"},

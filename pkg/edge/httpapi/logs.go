@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
@@ -183,13 +184,7 @@ func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 		}
 		w := writer{b: make([]byte, 0, 256+1024*len(list.Entries))}
 		w.open('{')
-		w.name("items")
-		w.open('[')
-		for i := range list.Entries {
-			w.next()
-			appendEntry(&w, &req.tenant, &list.Entries[i])
-		}
-		w.close(']')
+		appendItems(&w, &req.tenant, list.Entries)
 		w.cursor("next", list.Next)
 		w.cursor("prev", list.Prev)
 		w.optionalTime("searchable_from", list.SearchableFrom)
@@ -200,6 +195,34 @@ func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 		}
 		return answer, nil
 	})
+}
+
+// FeedLogs answers GET /logs/feed: entries in the order of their arrival.
+func FeedLogs(gate *Gate, feed *arrival.Feed) http.Handler {
+	return gate.endpoint("feed-logs", func(req *request) (*response, error) {
+		page, err := feed.Read(req.Context(), req.tenant, req.scope, req.params)
+		if err != nil {
+			return nil, err
+		}
+		w := writer{b: make([]byte, 0, 256+1024*len(page.Entries))}
+		w.open('{')
+		appendItems(&w, &req.tenant, page.Entries)
+		w.cursor("next", page.Next)
+		w.boolean("more", page.More)
+		w.close('}')
+		return jsonResponse(http.StatusOK, &w), nil
+	})
+}
+
+// appendItems writes the member items.
+func appendItems(w *writer, tenant *audit.Tenant, entries []audit.Entry) {
+	w.name("items")
+	w.open('[')
+	for i := range entries {
+		w.next()
+		appendEntry(w, tenant, &entries[i])
+	}
+	w.close(']')
 }
 
 // appendEntry writes an entry with its end by the tenant's current settings.

@@ -62,6 +62,10 @@ func TestScopesNarrowSingleEntriesListsAndStats(t *testing.T) {
 	if len(list.Items) != 2 {
 		t.Errorf("ann lists %v, want 2 entries", list.Items)
 	}
+	w.call("user", "GET", "/logs/feed", "", nil).want(t, 200, "").decode(t, &list)
+	if len(list.Items) != 2 {
+		t.Errorf("ann's feed has %v, want 2 entries", list.Items)
+	}
 	w.call("user", "GET", "/logs/stats", "", nil).want(t, 200, "").is(t, `{"total":2,"groups":[],"histogram":[],"distinct_users":1}`)
 }
 

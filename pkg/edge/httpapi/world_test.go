@@ -23,6 +23,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
@@ -54,12 +55,14 @@ type world struct {
 
 	db                             *sqlite.DB
 	standard, priority, index      *queue
+	arrivals                       *queue
 	work, live, dead               *queue
 	sent                           []string // over connections
 	cursors                        *cursor.Signer
 	ingest                         *ingest.Service
 	jobs                           *jobs.Service
 	search                         *search.Service
+	feed                           *arrival.Feed
 	quarantine                     *quarantine.Service
 	tenants                        *tenants.Service
 	stream                         *stream.Service
@@ -212,7 +215,7 @@ func newWorld(t testing.TB) *world {
 		}
 	})
 	w.db = db
-	for _, q := range []**queue{&w.standard, &w.priority, &w.index, &w.work, &w.live, &w.dead} {
+	for _, q := range []**queue{&w.standard, &w.priority, &w.index, &w.arrivals, &w.work, &w.live, &w.dead} {
 		*q = &queue{faults: w.faults}
 	}
 	w.build()
@@ -229,6 +232,7 @@ func (w *world) build() {
 	}
 	w.ingest = &ingest.Service{Standard: w.standard, Priority: w.priority, Now: w.clock, Random: w.fill}
 	w.search = &search.Service{Index: faultyIndex{w.db.Index(), w.faults}, Reader: w.db.Entries(), Cursors: w.cursors, Now: w.clock}
+	w.feed = &arrival.Feed{Log: w.db.Arrivals(), Reader: w.db.Entries(), Cursors: w.cursors, Now: w.clock}
 	w.quarantine = &quarantine.Service{
 		Store: w.db.Quarantine(), Standard: w.standard, Priority: w.priority, Index: w.index, Recorder: w.ingest, Now: w.clock,
 	}
@@ -250,6 +254,7 @@ type worldServices struct{ w *world }
 func (s worldServices) Gate() *httpapi.Gate                { return s.w.gate }
 func (s worldServices) Cursors() *cursor.Signer            { return s.w.cursors }
 func (s worldServices) Dependencies() []httpapi.Dependency { return s.w.dependencies() }
+func (s worldServices) Feed() *arrival.Feed                { return s.w.feed }
 func (s worldServices) Ingest() *ingest.Service            { return s.w.ingest }
 func (s worldServices) Jobs() *jobs.Service                { return s.w.jobs }
 func (s worldServices) Quarantine() *quarantine.Service    { return s.w.quarantine }
@@ -325,10 +330,16 @@ func (w *world) fill(b []byte) {
 // processQueues stores and indexes every queued entry.
 func (w *world) processQueues() {
 	w.t.Helper()
-	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Subscribers: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead, Now: w.clock}
+	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Arrivals: w.arrivals, Subscribers: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead, Now: w.clock}
 	indexer := &search.Indexer{Index: w.db.Index(), Quarantine: w.quarantine, Tenants: w.db.Tenants()}
 	for _, body := range append(w.standard.take(), w.priority.take()...) {
 		if err := persister.Persist(w.t.Context(), []string{body})[0]; err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	orderer := &arrival.Orderer{Log: w.db.Arrivals(), Tenants: w.db.Tenants(), Now: w.clock}
+	for _, body := range w.arrivals.take() {
+		if err := orderer.Order(w.t.Context(), []string{body})[0]; err != nil {
 			w.t.Fatal(err)
 		}
 	}

@@ -68,14 +68,20 @@ type record struct {
 }
 
 // fingerprint shows whether two entries of one identity have the same content, and
-// whether they were received at the same time.
+// whether the same message brought them.
 type fingerprint struct {
 	digest     audit.Digest
 	receivedAt int64 // Unix milliseconds
+	message    int64 // the tag of the ingest message; 0: unknown
 }
 
 func fingerprintOf(e *audit.Entry) fingerprint {
-	return fingerprint{digest: e.Digest, receivedAt: e.ReceivedAt.UnixMilli()}
+	return fingerprint{digest: e.Digest, receivedAt: e.ReceivedAt.UnixMilli(), message: e.QueueMessage.Tag()}
+}
+
+// repeats reports whether a client sent the entry again.
+func (f fingerprint) repeats(stored fingerprint) bool {
+	return f.receivedAt != stored.receivedAt || f.message != stored.message && f.message != 0 && stored.message != 0
 }
 
 // newBatches groups the entries by partition, earliest first. It returns a rejection
@@ -139,7 +145,7 @@ func (b *batch) compare(entries []audit.Entry, appended *ingest.Appended) {
 				appended.Rejections = append(appended.Rejections, audit.Rejection{
 					Index: i, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
 				})
-			case f.receivedAt != r.stored.receivedAt:
+			case f.repeats(*r.stored):
 				appended.Repeated = append(appended.Repeated, i)
 			}
 		}
@@ -186,7 +192,7 @@ func (db *DB) lookUp(ctx context.Context, tenant audit.TenantID, p partition, re
 	for i, r := range records {
 		byKey[r.key], keys[i] = r, r.key
 	}
-	o := options.Find().SetHint(indexID).SetProjection(ascending(fieldKey, fieldDigest, fieldReceivedAt))
+	o := options.Find().SetHint(indexID).SetProjection(ascending(fieldKey, fieldDigest, fieldReceivedAt, fieldQueueMessage))
 	return db.find(ctx, p.String(), entriesWithKeys(tenant, keys), o, func(doc bson.Raw) (bool, error) {
 		key, err := readEntryKey(doc)
 		if err != nil {
@@ -195,6 +201,7 @@ func (db *DB) lookUp(ctx context.Context, tenant audit.TenantID, p partition, re
 		stored := new(fingerprint)
 		// A document without the time counts as received at another time.
 		stored.receivedAt, _ = doc.Lookup(fieldReceivedAt).DateTimeOK()
+		stored.message, _ = doc.Lookup(fieldQueueMessage).Int64OK() // 0 without it
 		if err := readDigest(doc.Lookup(fieldDigest), &stored.digest); err != nil {
 			return false, err
 		}

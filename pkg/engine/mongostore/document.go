@@ -39,7 +39,8 @@ const (
 	fieldDeletableAt    = "deletable_at" // when MongoDB removes the entry; an entry is stored without it
 	fieldChanged        = "changed"
 	fieldDigest         = "digest"
-	fieldExact          = "exact" // the text of the objects that BSON cannot represent exactly
+	fieldQueueMessage   = "queue_message" // audit.MessageID.Tag of the ingest message
+	fieldExact          = "exact"         // the text of the objects that BSON cannot represent exactly
 )
 
 // keyOf returns the _id of a tenant's document that is not an entry, such as a job. A
@@ -88,6 +89,9 @@ func appendEntry(dst []byte, e *audit.Entry) []byte {
 		dst = bsoncore.AppendArrayElement(dst, fieldChanged, stringArray(e.Changed))
 	}
 	dst = bsoncore.AppendBinaryElement(dst, fieldDigest, bson.TypeBinaryGeneric, e.Digest[:])
+	if !e.QueueMessage.IsZero() {
+		dst = bsoncore.AppendInt64Element(dst, fieldQueueMessage, e.QueueMessage.Tag())
+	}
 	return appendObjects(dst, e)
 }
 

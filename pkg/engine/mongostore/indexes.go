@@ -24,30 +24,32 @@ const (
 	collectionQuarantine  = "quarantine"
 	collectionStreams     = "streams"
 	collectionSegments    = "stream_segments"
+	collectionArrivals    = "arrivals"
 	collectionConnections = "connections"
 )
 
 // The names of indexes. Queries give them as their hint. Those of partitions are short;
 // see maxTenantInName.
 const (
-	indexID             = "_id_" // MongoDB creates it
-	indexTime           = "time"
-	indexUser           = "user"
-	indexAction         = "action"
-	indexSeverity       = "severity"
-	indexResource       = "resource"
-	indexDeletable      = "deletable"
-	indexMessage        = "text"
-	indexExpiry         = "expiry"
-	indexKeyHash        = "hash"
-	indexKeyTenant      = "tenant_created"
-	indexQuarantineItem = "tenant_item" // of activity too
-	indexStreamID       = "tenant_ids"
-	indexSubscribed     = "tenant_subscribed"
-	indexIsolation      = "isolation"
-	indexJobsCreated    = "tenant_created"
-	indexJobsOverdue    = "resume"
-	indexActivityDue    = "due"
+	indexID              = "_id_" // MongoDB creates it
+	indexTime            = "time"
+	indexUser            = "user"
+	indexAction          = "action"
+	indexSeverity        = "severity"
+	indexResource        = "resource"
+	indexDeletable       = "deletable"
+	indexMessage         = "text"
+	indexExpiry          = "expiry"
+	indexKeyHash         = "hash"
+	indexKeyTenant       = "tenant_created"
+	indexQuarantineItem  = "tenant_item" // of activity too
+	indexStreamID        = "tenant_ids"
+	indexSubscribed      = "tenant_subscribed"
+	indexArrivalMessages = "tenant_messages"
+	indexIsolation       = "isolation"
+	indexJobsCreated     = "tenant_created"
+	indexJobsOverdue     = "resume"
+	indexActivityDue     = "due"
 )
 
 // Indexes selects the indexes of partitions.

@@ -110,6 +110,9 @@ func TestConformance(t *testing.T) {
 			return open(t, uri, name, mongostore.WithClock(now)).StreamLog()
 		})
 	})
+	t.Run("Arrivals", func(t *testing.T) {
+		conformance.Arrivals(t, func(t *testing.T) conformance.ArrivalLog { return db(t).Arrivals() })
+	})
 	t.Run("Connections", func(t *testing.T) {
 		conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
 			return open(t, uri, name, mongostore.WithClock(now)).Connections()

@@ -3,9 +3,12 @@ package mongostore
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -37,8 +40,8 @@ func (db *DB) entry(ctx context.Context, isolation IsolationFunc, tenant audit.T
 	return db.findOne(ctx, partitionOf(tenant, level, id.Time()).String(), indexID, query)
 }
 
-// EntriesByID implements stream.Reader. It reads from the primary, which has
-// the newest entries.
+// EntriesByID implements stream.Reader and arrival.Reader. It asks the servers that answer
+// lists. A secondary can be behind, so the primary is asked for the ids that it lacks.
 func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
 	entries, err := s.entriesByID(ctx, tenant, ids)
 	if err != nil {
@@ -55,20 +58,35 @@ func (s *Entries) entriesByID(ctx context.Context, tenant audit.TenantID, ids []
 	if err != nil {
 		return nil, err
 	}
-	keys := map[partition][]entryKey{}
+	keys := map[partition]map[entryKey]bool{} // of the entries that were not found yet
 	for _, id := range ids {
 		p := partitionOf(tenant, isolation, id.Time())
-		keys[p] = append(keys[p], keyOfEntry(tenant, id))
+		if keys[p] == nil {
+			keys[p] = map[entryKey]bool{}
+		}
+		keys[p][keyOfEntry(tenant, id)] = true
 	}
 	entries := make([]audit.Entry, 0, len(ids))
-	for p, keys := range keys {
-		err := s.db.find(ctx, p.String(), entriesWithKeys(tenant, keys), options.Find().SetHint(indexID), func(doc bson.Raw) (bool, error) {
-			entry, err := readEntry(doc)
-			entries = append(entries, entry)
-			return true, err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p, err)
+	servers := []*readpref.ReadPref{s.db.listsFrom}
+	if s.db.listsFrom.Mode() != readpref.PrimaryMode {
+		servers = append(servers, readpref.Primary())
+	}
+	for _, from := range servers {
+		for p, missing := range keys {
+			if len(missing) == 0 {
+				continue
+			}
+			err := s.db.findAt(ctx, p.String(), from, entriesWithKeys(tenant, slices.Collect(maps.Keys(missing))), options.Find().SetHint(indexID), func(doc bson.Raw) (bool, error) {
+				entry, err := readEntry(doc)
+				if err == nil {
+					entries = append(entries, entry)
+					delete(missing, keyOfEntry(tenant, entry.ID))
+				}
+				return true, err
+			})
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", p, err)
+			}
 		}
 	}
 	return entries, nil

@@ -76,6 +76,10 @@ func TestStreamLog(t *testing.T) {
 	})
 }
 
+func TestArrivals(t *testing.T) {
+	conformance.Arrivals(t, func(t *testing.T) conformance.ArrivalLog { return open(t).Arrivals() })
+}
+
 func TestConnections(t *testing.T) {
 	conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
 		return open(t, sqlite.WithClock(now)).Connections()

@@ -85,15 +85,21 @@ type entryRow struct {
 	id      audit.EntryID
 	millis  int64
 	arrived time.Time
+	message int64 // the tag of the ingest message; 0: unknown
 	digest  []byte
 	doc     []byte
 }
 
 func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
 	return entryRow{
-		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(), arrived: e.ReceivedAt,
+		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(), arrived: e.ReceivedAt, message: e.QueueMessage.Tag(),
 		digest: e.Digest[:], doc: entryjson.AppendStored(nil, e),
 	}
+}
+
+// repeats reports whether a client sent the entry again: another message brought the stored one.
+func (row *entryRow) repeats(arrived time.Time, message int64) bool {
+	return arrived.UnixMilli() != row.arrived.UnixMilli() || message != row.message && message != 0 && row.message != 0
 }
 
 // appendEntry stores a new entry. For others it adds a repetition or a rejection to
@@ -104,12 +110,13 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 		return err
 	}
 	var digest, doc []byte
-	err = b.row(context.Background(), `SELECT digest, doc FROM entries WHERE tenant = ? AND id = ?`,
-		[]any{row.tenant, row.id[:]}, []any{&digest, &doc})
+	var message int64
+	err = b.row(context.Background(), `SELECT digest, message, doc FROM entries WHERE tenant = ? AND id = ?`,
+		[]any{row.tenant, row.id[:]}, []any{&digest, &message, &doc})
 	switch {
 	case err == nil && bytes.Equal(digest, row.digest):
 		stored, err := entryjson.ParseStored(doc)
-		if err == nil && stored.ReceivedAt.UnixMilli() != row.arrived.UnixMilli() {
+		if err == nil && row.repeats(stored.ReceivedAt, message) {
 			appended.Repeated = append(appended.Repeated, row.index)
 		}
 		return err
@@ -164,8 +171,8 @@ func (b *batch) insertInOtherSlot(row *entryRow) (*audit.Rejection, error) {
 }
 
 func (b *batch) insertEntryAt(row *entryRow, slot uint32) (bool, error) {
-	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, digest, doc) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		keyOf(row.millis, slot), row.tenant, row.id[:], row.digest, row.doc)
+	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, digest, message, doc) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		keyOf(row.millis, slot), row.tenant, row.id[:], row.digest, row.message, row.doc)
 	return changed == 1, err
 }
 

@@ -179,6 +179,25 @@ CREATE TABLE tenant_turns (
 	turn   INTEGER NOT NULL,
 	PRIMARY KEY (queue, tenant)
 ) WITHOUT ROWID;
+`, `
+-- The tag of the ingest message that brought the entry; 0: unknown.
+ALTER TABLE entries ADD COLUMN message INTEGER NOT NULL DEFAULT 0;
+
+-- The arrival logs. A segment has the places from first on; ids and messages are one after the
+-- other. arrival_messages has the messages of all segments.
+CREATE TABLE arrival_segments (
+	tenant   INTEGER NOT NULL,
+	first    INTEGER NOT NULL,
+	written  INTEGER NOT NULL, -- Unix milliseconds
+	messages BLOB NOT NULL,
+	ids      BLOB NOT NULL
+);
+CREATE UNIQUE INDEX arrival_segments_by_number ON arrival_segments (tenant, first);
+CREATE TABLE arrival_messages (
+	tenant  INTEGER NOT NULL,
+	message BLOB NOT NULL,
+	PRIMARY KEY (tenant, message)
+) WITHOUT ROWID;
 `}
 
 // migrate migrates the file to the current schema.

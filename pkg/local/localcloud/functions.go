@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
@@ -25,6 +26,7 @@ type HTTPServices interface {
 	Gate() *httpapi.Gate
 	Cursors() *cursor.Signer
 	Dependencies() []httpapi.Dependency
+	Feed() *arrival.Feed
 	Ingest() *ingest.Service
 	Jobs() *jobs.Service
 	Quarantine() *quarantine.Service

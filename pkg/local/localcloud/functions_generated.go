@@ -26,6 +26,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"delete-key":           httpapi.DeleteKey(s.Gate(), s.Tenants()),
 		"delete-quarantine":    httpapi.DeleteQuarantine(s.Gate(), s.Quarantine()),
 		"delete-tenant":        httpapi.DeleteTenant(s.Gate(), s.Tenants()),
+		"feed-logs":            httpapi.FeedLogs(s.Gate(), s.Feed()),
 		"get-docs":             apidocs.GetDocs(s.Gate()),
 		"get-health":           httpapi.GetHealth(s.Gate(), s.Dependencies()),
 		"get-job":              httpapi.GetJob(s.Gate(), s.Jobs()),
@@ -66,6 +67,7 @@ func MessageFunctions(s *wiring.Services) map[string]httpapi.Message {
 func QueueFunctions(s *wiring.Services) map[string]lambdaedge.BatchHandler {
 	return map[string]lambdaedge.BatchHandler{
 		"index-logs":   s.IndexLogs(),
+		"order-logs":   s.OrderLogs(),
 		"persist-logs": s.PersistLogs(),
 		"run-jobs":     s.RunJobs(),
 		"stream-logs":  s.StreamLogs(),

@@ -25,6 +25,7 @@ var mayCall = map[string]string{
 	"delete-key":           "admin operator",
 	"delete-quarantine":    "admin operator",
 	"delete-tenant":        "operator",
+	"feed-logs":            "admin operator auditor user",
 	"get-docs":             "admin operator auditor user nobody",
 	"get-health":           "admin operator auditor user nobody",
 	"get-job":              "admin operator auditor",
@@ -186,7 +187,7 @@ func tenantsSeeTheirOwnOnly(t *testing.T, start starter) {
 		for _, role := range []string{"admin", "auditor", "user", "operator"} {
 			c := s.as(s.roles[role](tenant), tenant)
 			for _, path := range []string{
-				"/logs", "/logs?q=shared", "/logs?user_id=u&action=VIEW", "/logs/stats?group_by=user_id", "/logs/" + sharedID, "/logs/quarantine",
+				"/logs", "/logs?q=shared", "/logs?user_id=u&action=VIEW", "/logs/stats?group_by=user_id", "/logs/feed", "/logs/" + sharedID, "/logs/quarantine",
 			} {
 				got := c.do("GET", path, "", nil)
 				if bytes.Contains(got.body, []byte(other)) {

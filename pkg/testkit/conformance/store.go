@@ -32,6 +32,7 @@ func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){
 		"ReadsWhatWasAppended":            storeReadsBack,
 		"AppendingAgainIsNoError":         storeIsIdempotent,
+		"MessagesAreToldApart":            storeTellsMessagesApart,
 		"OtherContentIsAConflict":         storeReportsConflicts,
 		"ConflictsWithinOneCall":          storeReportsConflictsWithinOneCall,
 		"TenantsAreApart":                 storeKeepsTenantsApart,
@@ -95,6 +96,33 @@ func storeIsIdempotent(t *testing.T, s EntryStore) {
 	sameEntries(t, []audit.Entry{got}, []audit.Entry{first.Entry})
 	if n := purgeWhole(t, s, g.tenant, 100); n != 2 {
 		t.Fatalf("%d entries were stored, want 2", n)
+	}
+}
+
+// storeTellsMessagesApart: two clients send the same entry in the same millisecond.
+func storeTellsMessagesApart(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 3)
+	first := g.record().Entry
+	first.QueueMessage = audit.MessageID{1}
+	again := first
+	again.QueueMessage = audit.MessageID{2}
+	unknown := first
+	unknown.QueueMessage = audit.MessageID{}
+	for step, want := range [][]int{{1}, {1}} { // the second time, the store has the entry already
+		appended := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{first, again, first, unknown}))
+		if len(appended.Rejections) > 0 {
+			t.Fatalf("step %d: got rejections %v, want none", step, appended.Rejections)
+		}
+		if !slices.Equal(appended.Repeated, want) {
+			t.Fatalf("step %d: repeated %v, want %v", step, appended.Repeated, want)
+		}
+	}
+	unnamed := g.record().Entry
+	appendAll(t, s, g.tenant, []audit.Entry{unnamed})
+	unnamed.QueueMessage = audit.MessageID{3}
+	appended := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{unnamed}))
+	if len(appended.Repeated) > 0 {
+		t.Fatalf("an entry that was stored without a message: repeated %v, want none", appended.Repeated)
 	}
 }
 

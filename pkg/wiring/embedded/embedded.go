@@ -36,7 +36,8 @@ func Health(db *sqlite.DB) httpapi.Dependency {
 func UseRecords(stores *wiring.Stores, db *sqlite.DB) {
 	stores.Entries, stores.Quarantine = db.Entries(), db.Quarantine()
 	stores.Tenants, stores.Keys, stores.Jobs = db.Tenants(), db.Keys(), db.Jobs()
-	stores.StreamLog, stores.Connections, stores.Activity, stores.FreeSpace = db.StreamLog(), db.Connections(), db.Activity(), db.FreeSpace()
+	stores.Arrivals, stores.StreamLog, stores.Connections = db.Arrivals(), db.StreamLog(), db.Connections()
+	stores.Activity, stores.FreeSpace = db.Activity(), db.FreeSpace()
 }
 
 // UseIndex puts the engine under the search index.

@@ -1,0 +1,258 @@
+package mongostore
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+)
+
+// Arrivals stores the arrival log of each tenant. It implements arrival.Log and jobs.Purger.
+//
+// A log has one document for each segment. The first place of a segment is part of its _id,
+// and it follows from the segment before, which a majority has. Only one of two concurrent
+// workers can therefore insert the next segment. A unique index has the ids of the messages.
+// Reads go to the primary and return what a majority has.
+type Arrivals struct{ db *DB }
+
+// Arrivals returns the arrival logs.
+func (db *DB) Arrivals() *Arrivals { return &Arrivals{db} }
+
+const (
+	fieldCount     = "count"
+	fieldMessages  = "messages"
+	fieldWrittenAt = "written_at"
+)
+
+// arrivalKey is the _id of a segment: the hash of the tenant's id as in entryKey, and the first
+// place. The order of a tenant's keys is the order of its places.
+type arrivalKey [tenantHashBytes + 8]byte
+
+func keyOfArrival(tenant audit.TenantID, first int64) (key arrivalKey) {
+	entry := keyOfEntry(tenant, audit.EntryID{})
+	copy(key[:], entry[:tenantHashBytes])
+	binary.BigEndian.PutUint64(key[tenantHashBytes:], uint64(first))
+	return key
+}
+
+func (k arrivalKey) binary() bson.Binary {
+	return bson.Binary{Subtype: bson.TypeBinaryGeneric, Data: k[:]}
+}
+
+// arrivalDocument is a stored segment.
+type arrivalDocument struct {
+	Key       bson.Binary   `bson:"_id"` // an arrivalKey
+	Tenant    string        `bson:"tenant_id"`
+	Count     int32         `bson:"count"` // of the ids
+	IDs       bson.Binary   `bson:"ids"`   // one after the other
+	Messages  []bson.Binary `bson:"messages"`
+	WrittenAt time.Time     `bson:"written_at"`
+}
+
+func (d *arrivalDocument) first() int64 {
+	return int64(binary.BigEndian.Uint64(d.Key.Data[tenantHashBytes:]))
+}
+
+func (d *arrivalDocument) last() int64 { return d.first() + int64(d.Count) - 1 }
+
+func readArrival(raw bson.Raw) (arrivalDocument, error) {
+	var doc arrivalDocument
+	if err := bson.Unmarshal(raw, &doc); err != nil || len(doc.Key.Data) != len(arrivalKey{}) {
+		return doc, fmt.Errorf("a segment of the arrival log %w", errStored)
+	}
+	return doc, nil
+}
+
+func (d *arrivalDocument) segment() (arrival.Segment, error) {
+	ids, err := envelope.UnpackIDs(d.IDs.Data)
+	if err != nil || len(ids) != int(d.Count) {
+		return arrival.Segment{}, fmt.Errorf("segment %d of the arrival log %w", d.first(), errStored)
+	}
+	return arrival.Segment{First: d.first(), IDs: ids, WrittenAt: d.WrittenAt.UTC()}, nil
+}
+
+// arrivalsIn returns the query for the tenant's segments that begin from first to last.
+func arrivalsIn(tenant audit.TenantID, first, last int64) bson.D {
+	return append(ofTenant(tenant), arrivalRange(tenant, first, last))
+}
+
+func arrivalRange(tenant audit.TenantID, first, last int64) bson.E {
+	return bson.E{Key: fieldKey, Value: bson.D{
+		{Key: "$gte", Value: keyOfArrival(tenant, first).binary()}, {Key: "$lte", Value: keyOfArrival(tenant, last).binary()},
+	}}
+}
+
+// find visits up to limit segments in the order of their places, or the latest first. Without
+// fields, the documents are complete.
+func (a *Arrivals) find(ctx context.Context, query bson.D, order, limit int, fields []string, visit func(d arrivalDocument) error) error {
+	o := options.Find().SetSort(bson.D{{Key: fieldKey, Value: order}}).SetHint(indexID).SetLimit(int64(limit))
+	if len(fields) > 0 {
+		o.SetProjection(ascending(fields...))
+	}
+	return a.db.find(ctx, collectionArrivals, query, o, func(raw bson.Raw) (bool, error) {
+		doc, err := readArrival(raw)
+		if err == nil {
+			err = visit(doc)
+		}
+		return true, err
+	})
+}
+
+// Head implements arrival.Log.
+func (a *Arrivals) Head(ctx context.Context, tenant audit.TenantID) (head int64, err error) {
+	err = retry(ctx, func() error {
+		return a.find(ctx, arrivalsIn(tenant, 0, math.MaxInt64), -1, 1, []string{fieldKey, fieldCount}, func(d arrivalDocument) error {
+			head = d.last()
+			return nil
+		})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("head of the arrival log of %s: %w", tenant, err)
+	}
+	return head, nil
+}
+
+// Append implements arrival.Log. It returns audit.ErrConflict too if a retry finds what its
+// first try stored.
+func (a *Arrivals) Append(ctx context.Context, tenant audit.TenantID, s arrival.Segment) error {
+	doc := arrivalDocument{
+		Key: keyOfArrival(tenant, s.First).binary(), Tenant: string(tenant), Count: int32(len(s.IDs)),
+		IDs: bson.Binary{Data: envelope.PackIDs(s.IDs)}, Messages: messageBinaries(s.Messages), WrittenAt: s.WrittenAt,
+	}
+	err := a.db.ensureArrivals(ctx)
+	if err == nil {
+		err = retry(ctx, func() error { return a.db.insertOne(ctx, collectionArrivals, doc) })
+	}
+	if err != nil {
+		return fmt.Errorf("append to the arrival log of %s: %w", tenant, err)
+	}
+	return nil
+}
+
+func messageBinaries(ids []audit.MessageID) []bson.Binary {
+	values := make([]bson.Binary, len(ids))
+	for i, id := range ids {
+		values[i] = bson.Binary{Data: slices.Clone(id[:])}
+	}
+	return values
+}
+
+// Placed implements arrival.Log.
+func (a *Arrivals) Placed(ctx context.Context, tenant audit.TenantID, messages []audit.MessageID) ([]audit.MessageID, error) {
+	query := append(ofTenant(tenant), bson.E{Key: fieldMessages, Value: bson.D{{Key: "$in", Value: messageBinaries(messages)}}})
+	o := options.Find().SetHint(indexArrivalMessages).SetProjection(ascending(fieldKey, fieldMessages))
+	var placed []audit.MessageID
+	err := a.db.find(ctx, collectionArrivals, query, o, func(raw bson.Raw) (bool, error) {
+		doc, err := readArrival(raw)
+		for _, m := range doc.Messages {
+			if len(m.Data) != len(audit.MessageID{}) {
+				return false, fmt.Errorf("a message of the arrival log %w", errStored)
+			}
+			if id := audit.MessageID(m.Data); slices.Contains(messages, id) {
+				placed = append(placed, id)
+			}
+		}
+		return true, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for messages in the arrival log of %s: %w", tenant, err)
+	}
+	return placed, nil
+}
+
+// Read implements arrival.Log. At the end of the log it is one command, and else two.
+func (a *Arrivals) Read(ctx context.Context, tenant audit.TenantID, after int64, limit int) ([]arrival.Segment, error) {
+	segments, err := a.read(ctx, tenant, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the arrival log of %s after %d: %w", tenant, after, err)
+	}
+	return segments, nil
+}
+
+func (a *Arrivals) read(ctx context.Context, tenant audit.TenantID, after int64, limit int) (segments []arrival.Segment, err error) {
+	atEnd := false
+	add := func(d arrivalDocument) error {
+		if d.last() <= after {
+			atEnd = true // a segment that begins next to after would have been found
+			return nil
+		}
+		s, err := d.segment()
+		segments = append(segments, s)
+		return err
+	}
+	if after > 0 { // the segment that has the next place
+		if err := a.find(ctx, arrivalsIn(tenant, 0, after+1), -1, 1, nil, add); err != nil || atEnd {
+			return nil, err
+		}
+	}
+	if limit > len(segments) {
+		next := after + 1
+		if len(segments) > 0 {
+			next = segments[0].Last() + 1
+		}
+		err = a.find(ctx, arrivalsIn(tenant, next, math.MaxInt64), 1, limit-len(segments), nil, add)
+	}
+	return segments, err
+}
+
+// Prune implements arrival.Log.
+func (a *Arrivals) Prune(ctx context.Context, tenant audit.TenantID, before time.Time, limit int) (int, error) {
+	n, err := a.prune(ctx, tenant, before, limit)
+	if err != nil {
+		return 0, fmt.Errorf("prune the arrival log of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+func (a *Arrivals) prune(ctx context.Context, tenant audit.TenantID, before time.Time, limit int) (int, error) {
+	var oldest []arrivalDocument
+	fields := []string{fieldKey, fieldWrittenAt}
+	err := a.find(ctx, arrivalsIn(tenant, 0, math.MaxInt64), 1, limit+1, fields, func(d arrivalDocument) error {
+		oldest = append(oldest, d)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	keys := bson.A{}
+	for i := 0; i < len(oldest)-1 && oldest[i].WrittenAt.Before(before); i++ { // not the last one
+		keys = append(keys, oldest[i].Key)
+	}
+	if len(keys) == 0 {
+		return 0, nil
+	}
+	collection, err := a.db.collection(collectionArrivals)
+	if err != nil {
+		return 0, err
+	}
+	_, err = collection.DeleteMany(ctx, append(ofTenant(tenant), bson.E{Key: fieldKey, Value: bson.D{{Key: "$in", Value: keys}}}))
+	return len(keys), failure(ctx, err)
+}
+
+// Purge implements jobs.Purger.
+func (a *Arrivals) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := a.db.purge(ctx, collectionArrivals, indexID, tenant, limit, arrivalRange(tenant, 0, math.MaxInt64))
+	if err != nil {
+		return 0, fmt.Errorf("purge the arrival log of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+// arrivalIndexes returns the index of the messages, which is unique among the segments of a tenant.
+func arrivalIndexes() []mongo.IndexModel {
+	return []mongo.IndexModel{{Keys: ascending(fieldTenant, fieldMessages), Options: options.Index().SetName(indexArrivalMessages).SetUnique(true)}}
+}
+
+func (db *DB) ensureArrivals(ctx context.Context) error {
+	return db.ensure(ctx, collectionArrivals, func(view mongo.IndexView) error { return create(ctx, view, arrivalIndexes()) })
+}

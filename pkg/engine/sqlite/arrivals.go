@@ -1,0 +1,230 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+)
+
+// Arrivals stores the arrival log of each tenant. It implements arrival.Log and jobs.Purger.
+type Arrivals struct{ db *DB }
+
+// Arrivals returns the arrival logs in this file.
+func (db *DB) Arrivals() *Arrivals { return &Arrivals{db} }
+
+const idBytes = len(audit.EntryID{}) // a message id has as many
+
+// Head implements arrival.Log.
+func (a *Arrivals) Head(ctx context.Context, tenant audit.TenantID) (head int64, err error) {
+	number, known, err := a.db.number(ctx, tenant)
+	if err == nil && known {
+		err = a.db.snapshot(ctx, func(c *conn) error {
+			head, err = c.arrivalHead(ctx, number)
+			return err
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("head of the arrival log of %s: %w", tenant, err)
+	}
+	return head, nil
+}
+
+func (c *conn) arrivalHead(ctx context.Context, tenant int64) (int64, error) {
+	var first, size int64
+	err := c.row(ctx, `SELECT first, length(ids) FROM arrival_segments WHERE tenant = ? ORDER BY first DESC LIMIT 1`,
+		[]any{tenant}, []any{&first, &size})
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return first + size/int64(idBytes) - 1, err
+}
+
+// Append implements arrival.Log.
+func (a *Arrivals) Append(ctx context.Context, tenant audit.TenantID, s arrival.Segment) error {
+	number, err := a.db.ensureNumber(ctx, tenant)
+	if err == nil {
+		err = a.db.write(ctx, func(b *batch) error { return b.appendArrivals(number, &s) })
+	}
+	if err != nil {
+		return fmt.Errorf("append to the arrival log of %s: %w", tenant, err)
+	}
+	return nil
+}
+
+func (b *batch) appendArrivals(tenant int64, s *arrival.Segment) error {
+	head, err := b.arrivalHead(context.Background(), tenant)
+	if err != nil {
+		return err
+	}
+	if s.First != head+1 {
+		return unchanged(audit.ErrConflict)
+	}
+	messages := packMessageIDs(s.Messages)
+	for i := range s.Messages {
+		found, err := b.int64(context.Background(), `SELECT count(*) FROM arrival_messages WHERE tenant = ? AND message = ?`, tenant, s.Messages[i][:])
+		if err != nil {
+			return err
+		}
+		if found > 0 {
+			return unchanged(audit.ErrConflict)
+		}
+	}
+	for i := range s.Messages {
+		if _, err := b.exec(`INSERT INTO arrival_messages (tenant, message) VALUES (?, ?)`, tenant, s.Messages[i][:]); err != nil {
+			return err
+		}
+	}
+	_, err = b.exec(`INSERT INTO arrival_segments (tenant, first, written, messages, ids) VALUES (?, ?, ?, ?, ?)`,
+		tenant, s.First, s.WrittenAt.UnixMilli(), messages, envelope.PackIDs(s.IDs))
+	return err
+}
+
+func packMessageIDs(ids []audit.MessageID) []byte {
+	packed := make([]byte, 0, len(ids)*idBytes)
+	for _, id := range ids {
+		packed = append(packed, id[:]...)
+	}
+	return packed
+}
+
+// Placed implements arrival.Log.
+func (a *Arrivals) Placed(ctx context.Context, tenant audit.TenantID, messages []audit.MessageID) (placed []audit.MessageID, err error) {
+	number, known, err := a.db.number(ctx, tenant)
+	if err == nil && known {
+		err = a.db.snapshot(ctx, func(c *conn) error {
+			for _, id := range messages {
+				found, err := c.int64(ctx, `SELECT count(*) FROM arrival_messages WHERE tenant = ? AND message = ?`, number, id[:])
+				if err != nil {
+					return err
+				}
+				if found > 0 {
+					placed = append(placed, id)
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for messages in the arrival log of %s: %w", tenant, err)
+	}
+	return placed, nil
+}
+
+// Read implements arrival.Log.
+func (a *Arrivals) Read(ctx context.Context, tenant audit.TenantID, after int64, limit int) (segments []arrival.Segment, err error) {
+	number, known, err := a.db.number(ctx, tenant)
+	if err == nil && known {
+		err = a.db.snapshot(ctx, func(c *conn) error {
+			segments, err = c.arrivalSegments(ctx, number, after, limit)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the arrival log of %s after %d: %w", tenant, after, err)
+	}
+	return segments, nil
+}
+
+func (c *conn) arrivalSegments(ctx context.Context, tenant, after int64, limit int) (segments []arrival.Segment, err error) {
+	var s arrival.Segment
+	var written int64
+	var ids []byte
+	// The segment that has the place next to after is the last one that does not begin later.
+	err = c.each(ctx, `SELECT first, written, ids FROM arrival_segments WHERE tenant = ?1 AND first >= coalesce(
+		(SELECT max(first) FROM arrival_segments WHERE tenant = ?1 AND first <= ?2), 0)
+		AND first + length(ids) / ?4 > ?2 ORDER BY first LIMIT ?3`,
+		[]any{tenant, after + 1, limit, idBytes}, []any{&s.First, &written, &ids}, func() (bool, error) {
+			s.WrittenAt = time.UnixMilli(written).UTC()
+			if s.IDs, err = envelope.UnpackIDs(ids); err != nil {
+				return false, fmt.Errorf("segment %d: %w", s.First, err)
+			}
+			segments = append(segments, s)
+			return true, nil
+		})
+	return segments, err
+}
+
+// Prune implements arrival.Log.
+func (a *Arrivals) Prune(ctx context.Context, tenant audit.TenantID, before time.Time, limit int) (n int, err error) {
+	number, known, err := a.db.number(ctx, tenant)
+	if err == nil && known {
+		var old []int64
+		if old, err = a.oldSegments(ctx, number, before, limit); err == nil && len(old) > 0 {
+			n = len(old)
+			err = a.db.write(ctx, func(b *batch) error { return b.removeArrivals(number, old) })
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("prune the arrival log of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+// oldSegments returns the first places of the oldest segments if they were written before the
+// time. The last segment is not among them.
+func (a *Arrivals) oldSegments(ctx context.Context, tenant int64, before time.Time, limit int) (old []int64, err error) {
+	var first, written, last int64
+	err = a.db.snapshot(ctx, func(c *conn) error {
+		return c.each(ctx, `SELECT first, written, (SELECT max(first) FROM arrival_segments WHERE tenant = ?1)
+			FROM arrival_segments WHERE tenant = ?1 ORDER BY first LIMIT ?2`,
+			[]any{tenant, limit}, []any{&first, &written, &last}, func() (bool, error) {
+				if written >= before.UnixMilli() || first == last {
+					return false, nil
+				}
+				old = append(old, first)
+				return true, nil
+			})
+	})
+	return old, err
+}
+
+func (b *batch) removeArrivals(tenant int64, segments []int64) error {
+	for _, first := range segments {
+		var messages []byte
+		err := b.row(context.Background(), `SELECT messages FROM arrival_segments WHERE tenant = ? AND first = ?`, []any{tenant, first}, []any{&messages})
+		if errors.Is(err, sql.ErrNoRows) { // another call pruned it
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for ; len(messages) >= idBytes; messages = messages[idBytes:] {
+			if _, err := b.exec(`DELETE FROM arrival_messages WHERE tenant = ? AND message = ?`, tenant, messages[:idBytes]); err != nil {
+				return err
+			}
+		}
+		if _, err := b.exec(`DELETE FROM arrival_segments WHERE tenant = ? AND first = ?`, tenant, first); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Purge implements jobs.Purger. Its records are segments and the ids of messages.
+func (a *Arrivals) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := a.db.purgeTenant(ctx, tenant, limit, (*batch).purgeArrivals)
+	if err != nil {
+		return 0, fmt.Errorf("purge the arrival log of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+func (b *batch) purgeArrivals(tenant int64, limit int) (n int, err error) {
+	for _, query := range []string{
+		`DELETE FROM arrival_messages WHERE tenant = ?1 AND message IN (SELECT message FROM arrival_messages WHERE tenant = ?1 LIMIT ?2)`,
+		`DELETE FROM arrival_segments WHERE rowid IN (SELECT rowid FROM arrival_segments WHERE tenant = ?1 LIMIT ?2)`,
+	} {
+		changed, err := b.exec(query, tenant, max(limit-n, 0))
+		if err != nil {
+			return 0, err
+		}
+		n += int(changed)
+	}
+	return n, nil
+}

@@ -1,0 +1,118 @@
+package envelope
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// ArrivalVersion is the version of the messages that PackArrivals writes.
+const ArrivalVersion = 1
+
+// Arrival has the ids of the entries that one ingest message brought to the system of
+// record, in their order.
+type Arrival struct {
+	Message audit.MessageID
+	IDs     []audit.EntryID
+}
+
+// arrivalMessage is the JSON form of a message of the queue arrival. Its JSON Schema is
+// events/schemas/arrival.json.
+type arrivalMessage struct {
+	Version  int             `json:"v"`
+	Tenant   audit.TenantID  `json:"tenant"`
+	Messages []packedArrival `json:"messages"`
+}
+
+// packedArrival has the bytes of an id, and of one id after the other. JSON has them in base64.
+type packedArrival struct {
+	ID      []byte `json:"id"`
+	Entries []byte `json:"entries"`
+}
+
+// arrivalBytes is the size of an arrival in its message without the ids, in bytes.
+const arrivalBytes = 64
+
+// PackArrivals returns messages with the arrivals of a tenant, in their order. Each has up to
+// TargetBytes unless a single arrival is larger. Arrivals without ids are left out.
+func PackArrivals(tenant audit.TenantID, arrivals []Arrival) ([]string, error) {
+	var bodies []string
+	m := arrivalMessage{Version: ArrivalVersion, Tenant: tenant}
+	size := 0
+	flush := func() error {
+		if len(m.Messages) == 0 {
+			return nil
+		}
+		body, err := json.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("pack %d arrivals of %s: %w", len(m.Messages), tenant, err)
+		}
+		bodies, m.Messages, size = append(bodies, string(body)), nil, arrivalBytes
+		return nil
+	}
+	for _, a := range arrivals {
+		if len(a.IDs) == 0 {
+			continue
+		}
+		added := arrivalBytes + len(a.IDs)*len(audit.EntryID{})*4/3 // base64
+		if size+added > TargetBytes {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+		m.Messages = append(m.Messages, packedArrival{ID: slices.Clone(a.Message[:]), Entries: PackIDs(a.IDs)})
+		size += added
+	}
+	return bodies, flush()
+}
+
+// UnpackArrivals reads a message of PackArrivals. It returns audit.ErrUnreadable or ErrVersion
+// if it cannot.
+func UnpackArrivals(body string) (audit.TenantID, []Arrival, error) {
+	var m arrivalMessage
+	if err := json.Unmarshal([]byte(body), &m); err != nil {
+		return "", nil, fmt.Errorf("%w: not the JSON form of arrivals", audit.ErrUnreadable)
+	}
+	if m.Version < 1 {
+		return "", nil, fmt.Errorf("%w: no version", audit.ErrUnreadable)
+	}
+	if m.Version > ArrivalVersion {
+		return "", nil, fmt.Errorf("%w: %d, known are 1 to %d", ErrVersion, m.Version, ArrivalVersion)
+	}
+	if _, err := audit.ParseTenantID(string(m.Tenant)); err != nil {
+		return "", nil, fmt.Errorf("%w: no tenant", audit.ErrUnreadable)
+	}
+	arrivals := make([]Arrival, len(m.Messages))
+	for i, p := range m.Messages {
+		ids, err := UnpackIDs(p.Entries)
+		if err != nil || len(ids) == 0 || len(p.ID) != len(audit.MessageID{}) {
+			return "", nil, fmt.Errorf("%w: arrival %d has no id or no entries", audit.ErrUnreadable, i)
+		}
+		arrivals[i] = Arrival{Message: audit.MessageID(p.ID), IDs: ids}
+	}
+	return m.Tenant, arrivals, nil
+}
+
+// PackIDs returns the ids as bytes, one after the other.
+func PackIDs(ids []audit.EntryID) []byte {
+	packed := make([]byte, 0, len(ids)*len(audit.EntryID{}))
+	for _, id := range ids {
+		packed = append(packed, id[:]...)
+	}
+	return packed
+}
+
+// UnpackIDs returns the ids of PackIDs. It returns audit.ErrUnreadable for other bytes.
+func UnpackIDs(packed []byte) ([]audit.EntryID, error) {
+	const size = len(audit.EntryID{})
+	if len(packed)%size != 0 {
+		return nil, fmt.Errorf("%w: %d bytes are no ids", audit.ErrUnreadable, len(packed))
+	}
+	ids := make([]audit.EntryID, 0, len(packed)/size)
+	for id := range slices.Chunk(packed, size) {
+		ids = append(ids, audit.EntryID(id))
+	}
+	return ids, nil
+}

@@ -1,0 +1,329 @@
+package conformance
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+)
+
+// ArrivalLog keeps arrival logs.
+type ArrivalLog interface {
+	arrival.Log
+	jobs.Purger
+}
+
+// Arrivals tests an adapter of arrival.Log and jobs.Purger.
+func Arrivals(t *testing.T, open func(t *testing.T) ArrivalLog) {
+	for name, test := range map[string]func(t *testing.T, l ArrivalLog){
+		"EmptyLog":                 arrivalsEmpty,
+		"SegmentsFollowOneAnother": arrivalsInOrder,
+		"ATakenPlaceIsAConflict":   arrivalsTaken,
+		"AMessageIsPlacedOnce":     arrivalsPlacedOnce,
+		"LargeSegments":            arrivalsLarge,
+		"TenantsAreApart":          arrivalsApart,
+		"PruningKeepsTheLast":      arrivalsPruned,
+		"PurgeForgetsOneTenant":    arrivalsPurged,
+		"AppendersAtOnce":          arrivalsAppendedAtOnce,
+		"OrderersAtOnce":           arrivalsOrderedAtOnce,
+		"CancelledCalls":           arrivalsCancelled,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+// arrivalTime is when the segments of the tests were written.
+var arrivalTime = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// arrivalSegment returns a segment with count ids that follow from first. Its message has the
+// number first.
+func arrivalSegment(first int64, count int) arrival.Segment {
+	s := arrival.Segment{First: first, Messages: []audit.MessageID{messageNumber(first)}, WrittenAt: arrivalTime}
+	for i := range count {
+		s.IDs = append(s.IDs, entryNumber(first+int64(i)))
+	}
+	return s
+}
+
+func messageNumber(n int64) (id audit.MessageID) {
+	binary.BigEndian.PutUint64(id[8:], uint64(n))
+	return id
+}
+
+func entryNumber(n int64) audit.EntryID {
+	var random [10]byte
+	binary.BigEndian.PutUint64(random[2:], uint64(n))
+	return audit.NewEntryID(arrivalTime, random)
+}
+
+// appendArrivals appends segments with these numbers of ids to an empty log.
+func appendArrivals(t *testing.T, l ArrivalLog, tenant audit.TenantID, counts ...int) []arrival.Segment {
+	t.Helper()
+	var segments []arrival.Segment
+	first := int64(1)
+	for _, count := range counts {
+		s := arrivalSegment(first, count)
+		noError(t, l.Append(t.Context(), tenant, s))
+		s.Messages = nil // Read leaves them out
+		segments, first = append(segments, s), s.Last()+1
+	}
+	return segments
+}
+
+func wantArrivals(t *testing.T, l ArrivalLog, tenant audit.TenantID, after int64, limit int, want []arrival.Segment) {
+	t.Helper()
+	got := must[[]arrival.Segment](t)(l.Read(t.Context(), tenant, after, limit))
+	if len(got) == 0 && len(want) == 0 {
+		return
+	}
+	for i := range got {
+		got[i].Messages = nil
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("read up to %d segments after %d (-want +got):\n%s", limit, after, diff)
+	}
+}
+
+func wantArrivalHead(t *testing.T, l ArrivalLog, tenant audit.TenantID, want int64) {
+	t.Helper()
+	if got := must[int64](t)(l.Head(t.Context(), tenant)); got != want {
+		t.Fatalf("head %d, want %d", got, want)
+	}
+}
+
+func arrivalsEmpty(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	wantArrivalHead(t, l, tenant, 0)
+	for _, after := range []int64{0, 7} {
+		wantArrivals(t, l, tenant, after, 10, nil)
+	}
+	if placed := must[[]audit.MessageID](t)(l.Placed(t.Context(), tenant, []audit.MessageID{{1}})); len(placed) > 0 {
+		t.Fatalf("placed %v, want none", placed)
+	}
+	if n := must[int](t)(l.Prune(t.Context(), tenant, arrivalTime, 10)); n != 0 {
+		t.Fatalf("pruned %d segments, want 0", n)
+	}
+}
+
+func arrivalsInOrder(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	segments := appendArrivals(t, l, tenant, 3, 1, 5, 2)
+	wantArrivalHead(t, l, tenant, 11)
+	for after := range int64(14) {
+		next := slices.IndexFunc(segments, func(s arrival.Segment) bool { return s.Last() > after })
+		if next < 0 {
+			next = len(segments)
+		}
+		for _, limit := range []int{1, 2, 100} {
+			wantArrivals(t, l, tenant, after, limit, segments[next:min(next+limit, len(segments))])
+		}
+	}
+}
+
+func arrivalsTaken(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	segments := appendArrivals(t, l, tenant, 3, 2)
+	for _, first := range []int64{1, 4} {
+		late := arrivalSegment(first, 9)
+		late.Messages = []audit.MessageID{messageNumber(99)}
+		wantError(t, l.Append(t.Context(), tenant, late), audit.ErrConflict)
+	}
+	wantArrivalHead(t, l, tenant, 5)
+	wantArrivals(t, l, tenant, 0, 10, segments)
+	if placed := must[[]audit.MessageID](t)(l.Placed(t.Context(), tenant, []audit.MessageID{messageNumber(99)})); len(placed) > 0 {
+		t.Fatalf("placed %v although the place was taken, want none", placed)
+	}
+}
+
+func arrivalsPlacedOnce(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	first := arrivalSegment(1, 2)
+	first.Messages = []audit.MessageID{messageNumber(1), messageNumber(2)}
+	noError(t, l.Append(t.Context(), tenant, first))
+	second := arrivalSegment(3, 2)
+	second.Messages = []audit.MessageID{messageNumber(3), messageNumber(2)}
+	wantError(t, l.Append(t.Context(), tenant, second), audit.ErrConflict)
+	wantArrivalHead(t, l, tenant, 2)
+	asked := []audit.MessageID{messageNumber(1), messageNumber(2), messageNumber(3)}
+	placed := must[[]audit.MessageID](t)(l.Placed(t.Context(), tenant, asked))
+	slices.SortFunc(placed, func(a, b audit.MessageID) int { return slices.Compare(a[:], b[:]) })
+	if !slices.Equal(placed, asked[:2]) {
+		t.Fatalf("placed %v, want %v", placed, asked[:2])
+	}
+	second.Messages = second.Messages[:1]
+	noError(t, l.Append(t.Context(), tenant, second))
+	wantArrivalHead(t, l, tenant, 4)
+}
+
+func arrivalsLarge(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	segments := appendArrivals(t, l, tenant, 10_000, 1, 20_000)
+	wantArrivalHead(t, l, tenant, 30_001)
+	wantArrivals(t, l, tenant, 9_999, 3, segments)
+	wantArrivals(t, l, tenant, 10_000, 3, segments[1:])
+}
+
+func arrivalsApart(t *testing.T, l ArrivalLog) {
+	tenant, other := newTenant(t), newTenant(t)
+	segments := appendArrivals(t, l, tenant, 2, 2)
+	wantArrivalHead(t, l, other, 0)
+	wantArrivals(t, l, other, 0, 10, nil)
+	if placed := must[[]audit.MessageID](t)(l.Placed(t.Context(), other, []audit.MessageID{messageNumber(1)})); len(placed) > 0 {
+		t.Fatalf("the other tenant's log has %v, want none", placed)
+	}
+	mine := appendArrivals(t, l, other, 1) // with a message of the same id
+	wantArrivals(t, l, other, 0, 10, mine)
+	wantArrivals(t, l, tenant, 0, 10, segments)
+}
+
+func arrivalsPruned(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	var segments []arrival.Segment
+	for i, count := range []int{2, 3, 1, 4} {
+		s := arrivalSegment(int64([]int{1, 3, 6, 7}[i]), count)
+		s.WrittenAt = arrivalTime.Add(time.Duration(i) * time.Hour)
+		noError(t, l.Append(t.Context(), tenant, s))
+		s.Messages = nil
+		segments = append(segments, s)
+	}
+	for _, step := range []struct {
+		before     time.Duration
+		limit      int
+		want, left int
+	}{{0, 10, 0, 4}, {time.Hour, 10, 1, 3}, {1000 * time.Hour, 1, 1, 2}, {1000 * time.Hour, 10, 1, 1}, {1000 * time.Hour, 10, 0, 1}} {
+		if n := must[int](t)(l.Prune(t.Context(), tenant, arrivalTime.Add(step.before), step.limit)); n != step.want {
+			t.Fatalf("pruned %d segments written before %s, want %d", n, step.before, step.want)
+		}
+		for _, after := range []int64{0, 1} { // places that may be pruned
+			wantArrivals(t, l, tenant, after, 10, segments[4-step.left:])
+		}
+	}
+	wantArrivalHead(t, l, tenant, 10)
+	noError(t, l.Append(t.Context(), tenant, arrivalSegment(11, 1)))
+	wantArrivalHead(t, l, tenant, 11)
+}
+
+func arrivalsPurged(t *testing.T, l ArrivalLog) {
+	tenant, other := newTenant(t), newTenant(t)
+	appendArrivals(t, l, tenant, 2, 3, 1, 2)
+	kept := appendArrivals(t, l, other, 3)
+	purgeWhole(t, l, tenant, 3)
+	wantArrivalHead(t, l, tenant, 0)
+	wantArrivals(t, l, tenant, 0, 10, nil)
+	if placed := must[[]audit.MessageID](t)(l.Placed(t.Context(), tenant, []audit.MessageID{messageNumber(1)})); len(placed) > 0 {
+		t.Fatalf("the purged log has %v, want none", placed)
+	}
+	wantArrivals(t, l, other, 0, 10, kept)
+}
+
+// arrivalsAppendedAtOnce: of appenders with the same first place, one succeeds.
+func arrivalsAppendedAtOnce(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	const appenders = 8
+	results := make([]error, appenders)
+	var running sync.WaitGroup
+	for i := range appenders {
+		running.Go(func() {
+			s := arrivalSegment(1, i+1)
+			s.Messages = []audit.MessageID{messageNumber(int64(i))}
+			results[i] = l.Append(t.Context(), tenant, s)
+		})
+	}
+	running.Wait()
+	winner := -1
+	for i, err := range results {
+		switch {
+		case err == nil && winner >= 0:
+			t.Fatalf("appenders %d and %d both got place 1, want one", winner, i)
+		case err == nil:
+			winner = i
+		default:
+			wantError(t, err, audit.ErrConflict)
+		}
+	}
+	wantArrivalHead(t, l, tenant, int64(winner+1))
+}
+
+// orderedTenants finds every tenant.
+type orderedTenants struct{}
+
+func (orderedTenants) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, error) {
+	return audit.Tenant{ID: id, Settings: audit.DefaultSettings()}, nil
+}
+
+// arrivalsOrderedAtOnce: several orderers get the messages of one tenant in different batches
+// and orders, each message more than once.
+func arrivalsOrderedAtOnce(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	const orderers, messages, perMessage = 4, 60, 3
+	var bodies []string
+	want := map[audit.EntryID]bool{}
+	for m := range messages {
+		a := envelope.Arrival{Message: messageNumber(int64(m))}
+		for i := range perMessage {
+			a.IDs = append(a.IDs, entryNumber(int64(m*perMessage+i)))
+			want[a.IDs[i]] = true
+		}
+		bodies = append(bodies, must[[]string](t)(envelope.PackArrivals(tenant, []envelope.Arrival{a}))...)
+	}
+	var running sync.WaitGroup
+	for n := range orderers {
+		running.Go(func() {
+			o := &arrival.Orderer{Log: l, Tenants: orderedTenants{}, Now: time.Now}
+			rotated := slices.Concat(bodies[n*messages/orderers/2:], bodies[:n*messages/orderers/2])
+			for batch := range slices.Chunk(rotated, n+3) {
+				for _, err := range o.Order(t.Context(), append(batch[:len(batch):len(batch)], batch[0])) {
+					if err != nil {
+						t.Errorf("orderer %d: %v, want nil", n, err)
+					}
+				}
+			}
+		})
+	}
+	running.Wait()
+	next := int64(1)
+	for _, s := range must[[]arrival.Segment](t)(l.Read(t.Context(), tenant, 0, 10*messages)) {
+		if s.First != next {
+			t.Fatalf("a segment begins at %d, want %d", s.First, next)
+		}
+		for _, id := range s.IDs {
+			if !want[id] {
+				t.Fatalf("entry %s has two places or was never sent, want one place", id)
+			}
+			delete(want, id)
+		}
+		next = s.Last() + 1
+	}
+	if len(want) > 0 {
+		t.Fatalf("%d entries have no place, want 0", len(want))
+	}
+}
+
+func arrivalsCancelled(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	segments := appendArrivals(t, l, tenant, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, call := range map[string]func() error{
+		"head":   func() error { _, err := l.Head(ctx, tenant); return err },
+		"append": func() error { return l.Append(ctx, tenant, arrivalSegment(2, 1)) },
+		"placed": func() error { _, err := l.Placed(ctx, tenant, []audit.MessageID{{1}}); return err },
+		"read":   func() error { _, err := l.Read(ctx, tenant, 0, 1); return err },
+		"prune":  func() error { _, err := l.Prune(ctx, tenant, arrivalTime.Add(time.Hour), 1); return err },
+	} {
+		if err := call(); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v, want context.Canceled", name, err)
+		}
+	}
+	wantArrivals(t, l, tenant, 0, 10, segments)
+}
