@@ -31,6 +31,7 @@ type commands struct {
 	Send    sendCmd    `cmd:"" help:"Send entries from files or standard input."`
 	Search  searchCmd  `cmd:"" help:"List entries, the newest first."`
 	Tail    tailCmd    `cmd:"" help:"Follow the live stream of entries."`
+	Pull    pullCmd    `cmd:"" help:"Copy entries in the order of their arrival, each once, for cron and agents."`
 	Stats   statsCmd   `cmd:"" help:"Count entries by field and over time."`
 	Redrive redriveCmd `cmd:"" help:"Move dead letters back to their queues."`
 	Version versionCmd `cmd:"" help:"Print the version of this program."`

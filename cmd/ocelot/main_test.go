@@ -74,6 +74,8 @@ func TestExitCodes(t *testing.T) {
 		{"odd address of the stream", []string{"tail", "--token", "t", "--tenant", "a", "--stream-url", "host/live"}, 2, "wss://"},
 		{"two places to begin", []string{"tail", "--token", "t", "--tenant", "a", "--after", "c", "--cursor-file", "f"}, 2, "--cursor-file"},
 		{"odd limit", []string{"search", "--limit", "0"}, 2, "--limit"},
+		{"odd limit of pull", []string{"pull", "--limit", "-1"}, 2, "--limit"},
+		{"two places to pull from", []string{"pull", "--token", "t", "--tenant", "a", "--after", "c", "--cursor-file", "f"}, 2, "--cursor-file"},
 		{"three groups", []string{"stats", "--group-by", "action,severity,user_id"}, 2, "--group-by"},
 		{"missing file", []string{"send", "--token", "t", "--tenant", "a", "/nowhere/x.ndjson"}, 1, "/nowhere/x.ndjson"},
 		{"pattern without a match", []string{"send", "--token", "t", "--tenant", "a", "/nowhere/*.ndjson"}, 1, "no file matches"},

@@ -5,10 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/client"
 )
@@ -43,7 +39,7 @@ func (c *tailCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	after, err := c.startCursor()
+	after, err := startCursor(c.After, c.CursorFile)
 	if err != nil {
 		return err
 	}
@@ -54,18 +50,6 @@ func (c *tailCmd) Run(ctx context.Context, con *console) error {
 	}
 	err = service.Stream(ctx, client.Subscription{Filter: filter, After: after}, t.handle)
 	return t.end(ctx, err)
-}
-
-// startCursor returns the cursor to start after, "" to start now.
-func (c *tailCmd) startCursor() (string, error) {
-	if c.CursorFile == "" {
-		return c.After, nil
-	}
-	text, err := os.ReadFile(c.CursorFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("read the cursor: %w", err)
-	}
-	return strings.TrimSpace(string(text)), nil
 }
 
 // tail prints the events of a stream.
@@ -103,16 +87,7 @@ func (t *tail) advance(cursor string) error {
 	if t.file == "" {
 		return nil
 	}
-	// A file that is replaced has the old cursor or the new one.
-	next := t.file + ".next"
-	err := os.WriteFile(next, []byte(cursor+"\n"), 0o600)
-	if err == nil {
-		err = os.Rename(next, t.file)
-	}
-	if err != nil {
-		return fmt.Errorf("store the cursor: %w", err)
-	}
-	return nil
+	return storeCursor(t.file, cursor)
 }
 
 // end reports how to continue. The end of ctx is not a failure.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -97,6 +98,30 @@ func (c *Client) Search(ctx context.Context, params url.Values) (Page, error) {
 	}
 	var page Page
 	return page, decode("list", body, &page)
+}
+
+// FeedPage is one page of the feed. Next is the cursor after it, which is always set. More says
+// that the log continues there.
+type FeedPage struct {
+	Items []json.RawMessage `json:"items"`
+	Next  string            `json:"next"`
+	More  bool              `json:"more"`
+}
+
+// Feed returns one page of GET /logs/feed; params are its query parameters.
+func (c *Client) Feed(ctx context.Context, params url.Values) (FeedPage, error) {
+	body, err := c.do(ctx, apiRequest{method: http.MethodGet, path: "logs/feed", query: params})
+	if err != nil {
+		return FeedPage{}, err
+	}
+	var page FeedPage
+	if err := decode("feed", body, &page); err != nil {
+		return FeedPage{}, err
+	}
+	if page.Next == "" {
+		return FeedPage{}, errors.New("the service's feed has no cursor")
+	}
+	return page, nil
 }
 
 // Stats are the counts of GET /logs/stats.

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// startCursor returns the cursor to start after: the given one, or that of the file if it
+// exists. It returns "" if there is none.
+func startCursor(after, path string) (string, error) {
+	if path == "" {
+		return after, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the cursor: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// storeCursor replaces the file. If the machine stops at any time, the file has the old cursor
+// or the new one.
+func storeCursor(path, cursor string) error {
+	next := path + ".next"
+	err := writeDurably(next, cursor+"\n")
+	if err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		return fmt.Errorf("store the cursor: %w", err)
+	}
+	return nil
+}
+
+func writeDurably(path, text string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(text)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+// syncOutput makes what was printed durable if the output is a file.
+func syncOutput(out io.Writer) error {
+	file, isFile := out.(*os.File)
+	if !isFile {
+		return nil
+	}
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	return file.Sync()
+}
