@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -140,6 +141,7 @@ func TestEnsureIndexesMakesCollectionsAndPartitions(t *testing.T) {
 		"keys":            {"_id_": "_id", "hash": "hash unique", "tenant_created": "tenant_id,created_at,_id"},
 		"quarantine":      {"_id_": "_id", "tenant_item": "tenant_id,_id"},
 		"stream_segments": {"_id_": "_id", "tenant_ids": "tenant_id,ids", "expiry": "expires_at expires after 0"},
+		"arrivals":        {"_id_": "_id", "tenant_messages": "tenant_id,messages unique"},
 		"connections":     {"_id_": "_id", "tenant_subscribed": "tenant_id,subscribed,_id", "expiry": "expires_at expires after 0"},
 	} {
 		if got := listed(t, client(t, uri).Database(name).Collection(collection)); !maps.Equal(got, want) {
@@ -247,6 +249,7 @@ func exercise(t *testing.T, db *mongostore.DB) {
 	_, err = db.Entries(shared).EntriesByID(t.Context(), "acme", []audit.EntryID{entry.ID, newEntry("acme", march.AddDate(0, 1, 0), 1).ID})
 	check("entries by id", err)
 	exerciseAdministration(t, db, check)
+	exerciseArrivals(t, db, check)
 	exerciseStream(t, db, check)
 	_, err = db.Entries(shared).Purge(t.Context(), "acme", 10)
 	check("purge entries", err)
@@ -305,6 +308,34 @@ func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what str
 	check("count entries", err)
 }
 
+// exerciseArrivals leaves a segment behind, on which a plan can be asked for.
+func exerciseArrivals(t *testing.T, db *mongostore.DB, check func(what string, err error)) {
+	t.Helper()
+	arrivals := db.Arrivals()
+	for first := range int64(3) {
+		check("append arrivals", arrivals.Append(t.Context(), "acme", segmentOf(first+1, byte(first))))
+	}
+	_, err := arrivals.Head(t.Context(), "acme")
+	check("head of the arrivals", err)
+	_, err = arrivals.Placed(t.Context(), "acme", []audit.MessageID{{1}, {9}})
+	check("placed messages", err)
+	for after := range int64(4) {
+		_, err = arrivals.Read(t.Context(), "acme", after, 2)
+		check("read arrivals", err)
+	}
+	_, err = arrivals.Prune(t.Context(), "acme", march.Add(time.Hour), 1)
+	check("prune arrivals", err)
+	_, err = arrivals.Purge(t.Context(), "acme", 1)
+	check("purge arrivals", err)
+}
+
+// segmentOf returns a segment with one id that a message brought.
+func segmentOf(first int64, message byte) arrival.Segment {
+	return arrival.Segment{
+		First: first, IDs: []audit.EntryID{newEntry("acme", march, uint32(first)).ID}, Messages: []audit.MessageID{{message}}, WrittenAt: march,
+	}
+}
+
 // exerciseStream leaves a stream and a connection behind, on which a plan can be asked for.
 func exerciseStream(t *testing.T, db *mongostore.DB, check func(what string, err error)) {
 	t.Helper()
@@ -360,7 +391,7 @@ func hintOf(command bson.Raw) string {
 // queriedIndexes are all but those that only keep documents or serve operators.
 var queriedIndexes = []string{
 	"_id_", "user", "action", "severity", "resource", "isolation",
-	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_subscribed", "resume", "due",
+	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_messages", "tenant_subscribed", "resume", "due",
 }
 
 func TestEveryQueryNamesItsIndex(t *testing.T) {
