@@ -91,7 +91,7 @@ func feedHasEachEntryOnce(t *testing.T, start starter) {
 	const total = clients*requests*size + common
 	seen := acme.walk(url.Values{"limit": {"77"}}, total)
 	running.Wait()
-	acme.eventually(total)
+	acme.indexed(total)
 	for resource, times := range acme.walk(url.Values{"limit": {"1000"}}, total) {
 		if times != 1 {
 			t.Errorf("%s came %d times from the beginning, want once", resource, times)
@@ -104,6 +104,24 @@ func feedHasEachEntryOnce(t *testing.T, start starter) {
 		t.Errorf("the feed had %d entries, want %d", len(seen), total)
 	}
 	feedNarrows(t, acme)
+}
+
+// indexed waits until the index has n entries, so that the queues are likely to be empty. Unlike
+// eventually, it waits for an index that is too busy to answer.
+func (c caller) indexed(n int) {
+	c.t.Helper()
+	for deadline := time.Now().Add(120 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		got := c.get("/logs/stats", nil)
+		var s statsAnswer
+		if got.status == http.StatusOK {
+			if got.decode(c.t, &s); s.Total == n {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("the index has %d entries (status %d), want %d: %s", s.Total, got.status, n, got.body)
+		}
+	}
 }
 
 // feedEntry is an entry that is n days old, up to a year.
