@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cost"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
@@ -148,12 +150,8 @@ func ingestRatio(ctx context.Context, handler http.Handler, path string, body []
 const sqsBulks = 200
 
 func measureSQS(ctx context.Context, _ *bench) ([]figure, error) {
-	sizes := []int{}
-	into := acceptInto(queue(func(bodies []string) {
-		for _, body := range bodies {
-			sizes = append(sizes, len(body))
-		}
-	}))
+	var sent []string
+	into := acceptInto(queue(func(bodies []string) { sent = append(sent, bodies...) }))
 	s, err := newSender(ctx, httpapi.CreateLogsBulk(gate(), into), "/logs/bulk")
 	if err != nil {
 		return nil, err
@@ -164,45 +162,88 @@ func measureSQS(ctx context.Context, _ *bench) ([]figure, error) {
 			return nil, err
 		}
 	}
-	sent, total := 0, 0
+	sizes := sizesOf(sent)
+	billed, total := 0, 0
 	for _, size := range sizes {
-		sent += chunks(size)
+		billed += chunks(size)
 		total += size
+	}
+	arrivals, err := arrivalsOf(sent)
+	if err != nil {
+		return nil, err
 	}
 	perEntry := func(requests float64) float64 { return requests / (sqsBulks * bulkSize) }
 	return []figure{
-		atMost("SQS: 64 KB chunks billed for sending one entry, bulks of 100", "%.3f", perEntry(float64(sent)), 0.05,
+		atMost("SQS: 64 KB chunks billed for sending one entry, bulks of 100", "%.3f", perEntry(float64(billed)), 0.05,
 			fmt.Sprintf("%d different bulks through the handler. A message has %d bytes on average.", sqsBulks, total/len(sizes))),
 		atMost("SQS: all billed requests for one entry, until it is indexed", "%.3f", perEntry(wholeWay(sizes)), 0.05,
 			"Sending, receiving and deleting on the ingest and the index queue, in full batches of the manifest's sizes. If every batch had one message only, it would be six for each bulk."),
+		atMost("SQS: billed requests of the arrival log for one entry", "%.4f", perEntry(billedOn(manifest.QueueArrival, sizesOf(arrivals))), 0.01,
+			"Sending, receiving and deleting on the queue arrival, in full batches of the manifest's sizes."),
 	}, nil
+}
+
+func sizesOf(bodies []string) []int {
+	sizes := make([]int, len(bodies))
+	for i, body := range bodies {
+		sizes[i] = len(body)
+	}
+	return sizes
+}
+
+// arrivalsOf returns the messages about the arrival of what ingest messages bring, from full
+// batches of persist-logs.
+func arrivalsOf(ingested []string) ([]string, error) {
+	var bodies []string
+	for batch := range slices.Chunk(ingested, queueTrigger(manifest.QueueIngest).BatchSize) {
+		var arrivals []envelope.Arrival
+		for _, body := range batch {
+			contents, err := envelope.Unpack(body)
+			if err != nil {
+				return nil, err
+			}
+			a := envelope.Arrival{Message: contents.ID}
+			for i := range contents.Entries {
+				a.IDs = append(a.IDs, contents.Entries[i].ID)
+			}
+			arrivals = append(arrivals, a)
+		}
+		packed, err := envelope.PackArrivals(benchTenant, arrivals)
+		if err != nil {
+			return nil, err
+		}
+		bodies = append(bodies, packed...)
+	}
+	return bodies, nil
 }
 
 func chunks(size int) int { return (size + cost.SQSChunk - 1) / cost.SQSChunk }
 
-// wholeWay counts the billed requests of messages that go through both queues:
-// each is sent alone, and received and deleted in full batches.
+// wholeWay counts the billed requests of messages until they are indexed.
 func wholeWay(sizes []int) float64 {
+	return billedOn(manifest.QueueIngest, sizes) + billedOn(manifest.QueueIndex, sizes)
+}
+
+// billedOn counts the billed requests of messages on a queue: each is sent alone, and received and
+// deleted in full batches.
+func billedOn(queue manifest.QueueName, sizes []int) float64 {
 	billed := 0.0
-	for _, name := range []manifest.QueueName{manifest.QueueIngest, manifest.QueueIndex} {
-		batch := batchSize(name)
-		for first := 0; first < len(sizes); first += batch {
-			received := 0
-			for _, size := range sizes[first:min(first+batch, len(sizes))] {
-				billed += float64(chunks(size)) // sending
-				received += size
-			}
-			billed += float64(chunks(received)) + 1 // receiving and deleting
+	for batch := range slices.Chunk(sizes, min(queueTrigger(queue).BatchSize, cost.SQSReceive)) {
+		received := 0
+		for _, size := range batch {
+			billed += float64(chunks(size)) // sending
+			received += size
 		}
+		billed += float64(chunks(received)) + 1 // receiving and deleting
 	}
 	return billed
 }
 
-func batchSize(name manifest.QueueName) int {
+func queueTrigger(name manifest.QueueName) manifest.QueueTrigger {
 	for _, f := range manifest.Functions() {
 		for _, t := range f.Trigger.Queues {
 			if t.Queue == name {
-				return min(t.BatchSize, cost.SQSReceive)
+				return t
 			}
 		}
 	}

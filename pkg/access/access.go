@@ -15,8 +15,8 @@ type Permission string
 // The permissions.
 const (
 	LogsWrite         Permission = "logs:write"
-	LogsRead          Permission = "logs:read"           // one entry by its id
-	LogsReadOwn       Permission = "logs:read_own"       // implies read, search and stats of the principal's own entries
+	LogsRead          Permission = "logs:read"           // one entry by its id, and the feed
+	LogsReadOwn       Permission = "logs:read_own"       // implies read, feed, search and stats of the principal's own entries
 	LogsReadSensitive Permission = "logs:read_sensitive" // unmasked
 	LogsSearch        Permission = "logs:search"
 	LogsStats         Permission = "logs:stats"

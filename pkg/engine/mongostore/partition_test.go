@@ -344,6 +344,19 @@ func TestListsGoToTheServersOfTheReadPreference(t *testing.T) {
 		_, err := db.Entries(shared).Entry(ctx, "acme", newEntry("acme", march, 1).ID)
 		return err
 	})
+	many := from(func(ctx context.Context) error { // the last read is for what a secondary lacks
+		_, err := db.Entries(shared).EntriesByID(ctx, "acme", []audit.EntryID{newEntry("acme", march, 2).ID})
+		return err
+	})
+	for id, want := range map[uint32]int{1: 1, 2: 2} { // the second does not exist
+		before := len(sent.named("find"))
+		if _, err := db.Entries(shared).EntriesByID(t.Context(), "acme", []audit.EntryID{newEntry("acme", march, id).ID}); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(sent.named("find")) - before; got != want {
+			t.Errorf("entry %d: %d reads, want %d: what a server lacks is asked of the primary", id, got, want)
+		}
+	}
 	if list == "" {
 		t.Skip("NOT PROVEN HERE: the driver sends no read preference to a single server; set MONGODB_URI to a replica set to have it asserted")
 	}
@@ -352,5 +365,8 @@ func TestListsGoToTheServersOfTheReadPreference(t *testing.T) {
 	}
 	if point != "" && point != "primary" {
 		t.Errorf("a point read goes to %q, want the primary", point)
+	}
+	if many != "" && many != "primary" {
+		t.Errorf("the last read of entries by id goes to %q, want the primary", many)
 	}
 }

@@ -58,35 +58,40 @@ func (s *Entries) entriesByID(ctx context.Context, tenant audit.TenantID, ids []
 	if err != nil {
 		return nil, err
 	}
-	keys := map[partition]map[entryKey]bool{} // of the entries that were not found yet
+	missing := map[partition]map[entryKey]bool{}
 	for _, id := range ids {
 		p := partitionOf(tenant, isolation, id.Time())
-		if keys[p] == nil {
-			keys[p] = map[entryKey]bool{}
+		if missing[p] == nil {
+			missing[p] = map[entryKey]bool{}
 		}
-		keys[p][keyOfEntry(tenant, id)] = true
+		missing[p][keyOfEntry(tenant, id)] = true
 	}
-	entries := make([]audit.Entry, 0, len(ids))
-	servers := []*readpref.ReadPref{s.db.listsFrom}
-	if s.db.listsFrom.Mode() != readpref.PrimaryMode {
-		servers = append(servers, readpref.Primary())
+	entries, err := s.db.takeEntries(ctx, tenant, s.db.listsFrom, missing)
+	if err != nil || s.db.listsFrom.Mode() == readpref.PrimaryMode {
+		return entries, err
 	}
-	for _, from := range servers {
-		for p, missing := range keys {
-			if len(missing) == 0 {
-				continue
+	rest, err := s.db.takeEntries(ctx, tenant, readpref.Primary(), missing)
+	return append(entries, rest...), err
+}
+
+// takeEntries returns the entries with these keys that a server has, and removes their keys.
+func (db *DB) takeEntries(ctx context.Context, tenant audit.TenantID, from *readpref.ReadPref, missing map[partition]map[entryKey]bool) ([]audit.Entry, error) {
+	var entries []audit.Entry
+	for p, keys := range missing {
+		if len(keys) == 0 {
+			continue
+		}
+		query := entriesWithKeys(tenant, slices.Collect(maps.Keys(keys)))
+		err := db.findAt(ctx, p.String(), from, query, options.Find().SetHint(indexID), func(doc bson.Raw) (bool, error) {
+			entry, err := readEntry(doc)
+			if err == nil {
+				entries = append(entries, entry)
+				delete(keys, keyOfEntry(tenant, entry.ID))
 			}
-			err := s.db.findAt(ctx, p.String(), from, entriesWithKeys(tenant, slices.Collect(maps.Keys(missing))), options.Find().SetHint(indexID), func(doc bson.Raw) (bool, error) {
-				entry, err := readEntry(doc)
-				if err == nil {
-					entries = append(entries, entry)
-					delete(missing, keyOfEntry(tenant, entry.ID))
-				}
-				return true, err
-			})
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", p, err)
-			}
+			return true, err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p, err)
 		}
 	}
 	return entries, nil

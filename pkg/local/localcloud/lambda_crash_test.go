@@ -133,7 +133,7 @@ func killedEnvironmentsLoseNothing(t *testing.T, data string, engines config.Eng
 			}
 		})
 	}
-	victims := []string{"persist-logs", "create-logs-bulk", "persist-logs", "index-logs", "persist-logs", "authorize-request"}
+	victims := []string{"persist-logs", "create-logs-bulk", "persist-logs", "index-logs", "order-logs", "persist-logs", "authorize-request"}
 	for i := range kills {
 		for acknowledged.Load() < int64(i)*total/kills && !t.Failed() {
 			time.Sleep(time.Millisecond)
@@ -157,6 +157,11 @@ func killedEnvironmentsLoseNothing(t *testing.T, data string, engines config.Eng
 		t.Errorf("got %d ids, want %d", len(ids), total)
 	} else if n != total {
 		t.Errorf("got %d different ids, want %d", n, total)
+	}
+	for resource, times := range admin.walk(url.Values{"limit": {"1000"}}, total) {
+		if times != 1 {
+			t.Errorf("the feed has %s %d times, want once", resource, times)
+		}
 	}
 	var quarantined struct{ Items []json.RawMessage }
 	if admin.get("/logs/quarantine", nil).decode(t, &quarantined); len(quarantined.Items) > 0 {
