@@ -77,7 +77,7 @@ func (m *scaleModel) bounds() []figure {
 	}{{"bulks of 100", &m.bulk}, {"single entries", &m.single}} {
 		for _, rate := range []float64{scaleAverage, scalePeak} {
 			traffic := cost.TrafficOf(sent.w, rate)
-			for _, s := range []cost.Step{traffic.Persist, traffic.Index} {
+			for _, s := range []cost.Step{traffic.Persist, traffic.Index, traffic.Order} {
 				figures = append(figures, atMost(fmt.Sprintf("%s at once, %s, %s/s", s.Function, sent.name, thousands(int(rate))), "%.1f",
 					s.Concurrency, float64(s.MaxConcurrency), "the queue's maximum concurrency in the manifest; see [functions](#functions)"))
 			}
@@ -197,7 +197,7 @@ func (m *scaleModel) writeFunctions(b *strings.Builder) {
 	}{{"bulks", &m.bulk}, {"single", &m.single}} {
 		for _, perSecond := range []float64{scaleAverage, scalePeak} {
 			traffic := cost.TrafficOf(sent.w, perSecond)
-			for _, s := range []cost.Step{traffic.Authorize, traffic.Accept, traffic.Persist, traffic.Index} {
+			for _, s := range []cost.Step{traffic.Authorize, traffic.Accept, traffic.Persist, traffic.Index, traffic.Order} {
 				batch, most := "", "the account's"
 				if s.MaxConcurrency > 0 {
 					batch = fmt.Sprintf("%s, %s, %s", rate(s.Batch.Entries), rate(s.Batch.Messages), rate(s.Batch.Tenants))
@@ -307,6 +307,7 @@ limits the data nodes of one domain: check the quota for the largest volume.
 	row("Lambda: create-logs-bulk at once", "%.1f", func(v *volume) float64 { return v.traffic.Accept.Concurrency })
 	row("Lambda: persist-logs at once", "%.1f", func(v *volume) float64 { return v.traffic.Persist.Concurrency })
 	row("Lambda: index-logs at once", "%.1f", func(v *volume) float64 { return v.traffic.Index.Concurrency })
+	row("Lambda: order-logs at once", "%.1f", func(v *volume) float64 { return v.traffic.Order.Concurrency })
 }
 
 // writeAssumptions says what the figures rest on.

@@ -162,8 +162,8 @@ type command struct {
 
 // commandRates are those that depend on the rate of entries.
 type commandRates struct {
-	inserts, subscribers, records, days, keys float64 // MongoDB
-	bulks                                     float64 // OpenSearch
+	inserts, subscribers, places, records, days, keys float64 // MongoDB
+	bulks                                             float64 // OpenSearch
 }
 
 // indexedBytes is about what a one-KB entry takes in a bulk request: its text and its fields.
@@ -175,10 +175,12 @@ func ratesOf(w *cost.Workload, traffic *cost.Traffic) commandRates {
 		return cost.Reads(w.Shares, rate, step.Concurrency, ttl)
 	}
 	indexed := traffic.Index.Invocations * traffic.Index.Batch.Tenants
+	ordered := traffic.Order.Invocations * traffic.Order.Batch.Tenants
 	return commandRates{
-		inserts: written, subscribers: written,
+		inserts: written, subscribers: written, places: 2 * ordered,
 		records: read(traffic.Requests, &traffic.Accept, wiring.TenantTTL) +
-			read(written, &traffic.Persist, fromenv.ConsumerTenantTTL) + read(indexed, &traffic.Index, fromenv.ConsumerTenantTTL),
+			read(written, &traffic.Persist, fromenv.ConsumerTenantTTL) + read(indexed, &traffic.Index, fromenv.ConsumerTenantTTL) +
+			read(ordered, &traffic.Order, fromenv.ConsumerTenantTTL),
 		days:  read(written, &traffic.Persist, ingest.TouchTTL),
 		keys:  traffic.Authorize.Invocations,
 		bulks: traffic.Index.Invocations * math.Max(1, math.Ceil(traffic.Index.Batch.Entries*indexedBytes/opensearchindex.DefaultMaxBulkBytes)),
@@ -206,7 +208,8 @@ func (m *scaleModel) mongoCommands() []command {
 	return []command{
 		{"insert entries", a.inserts, p.inserts, "one for each tenant of a batch of persist-logs, if all entries are new and of one month"},
 		{"look for subscribers", a.subscribers, p.subscribers, "one for each tenant of a batch; it is not cached"},
-		{"read a tenant's record", a.records, p.records, fmt.Sprintf("each process of create-logs-bulk keeps it for %s, of persist-logs and index-logs for %s", short(wiring.TenantTTL), short(fromenv.ConsumerTenantTTL))},
+		{"arrival log: find the end, append", a.places, p.places, "two for each tenant of a batch of order-logs"},
+		{"read a tenant's record", a.records, p.records, fmt.Sprintf("each process of create-logs-bulk keeps it for %s, of the consumers of queues for %s", short(wiring.TenantTTL), short(fromenv.ConsumerTenantTTL))},
 		{"register an active day", a.days, p.days, fmt.Sprintf("each process of persist-logs, once in %s for a tenant's day", short(ingest.TouchTTL))},
 		{"read an API key", a.keys, p.keys, fmt.Sprintf("the authorizer, whose decision API Gateway keeps for %s", short(manifest.AuthorizerTTL))},
 		{"reconciler: count a day, claim and note it", 4 * days, 4 * days, "a count, two notes and the tenant's record for each comparison; run-jobs makes them"},

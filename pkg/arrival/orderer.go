@@ -21,8 +21,8 @@ const (
 	// maxSegment is the most ids of a segment, unless one message has more. A feed reads
 	// whole segments; this one has 64 KiB.
 	maxSegment = 4096
-	// maxTenantsAtOnce bounds the tenants whose logs grow at the same time.
-	maxTenantsAtOnce = 10
+	// MaxTenantsAtOnce bounds the tenants whose logs grow at the same time.
+	MaxTenantsAtOnce = 10
 	// maxAttempts bounds the attempts of orderers that append to one log at the same time. In
 	// each round one of them succeeds.
 	maxAttempts = 60
@@ -68,7 +68,7 @@ func (o *Orderer) Order(ctx context.Context, bodies []string) []error {
 		arrivals[tenant] = append(arrivals[tenant], unpacked...)
 	}
 	var running errgroup.Group
-	running.SetLimit(maxTenantsAtOnce)
+	running.SetLimit(MaxTenantsAtOnce)
 	for tenant, at := range indexes {
 		running.Go(func() error {
 			err := panics.Recovered(ctx, func() error { return o.order(ctx, tenant, arrivals[tenant]) })

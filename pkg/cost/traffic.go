@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
@@ -39,11 +40,19 @@ const (
 	MessageBytes = 1194
 )
 
+// What an id takes in a message of the queue arrival, and an ingest message beside its ids, in
+// bytes. See envelope.PackArrivals.
+const (
+	arrivalIDBytes      = 22
+	arrivalMessageBytes = 64
+)
+
 // What the functions need, on one processor.
 const (
 	acceptCPU  = 15 * time.Microsecond // docs/performance.md has 10 to 14
 	persistCPU = 40 * time.Microsecond // an entry unpacked, made a document and packed
 	indexCPU   = 40 * time.Microsecond // an entry unpacked and made a document
+	orderCPU   = 2 * time.Microsecond  // an id unpacked and packed
 	requestCPU = time.Millisecond      // an invocation without its entries
 	// The time that a function waits for others.
 	queueWait    = 10 * time.Millisecond // SQS takes messages
@@ -60,6 +69,7 @@ const (
 	functionAuthorizer = "authorize-request"
 	functionPersist    = "persist-logs"
 	functionIndex      = "index-logs"
+	functionOrder      = "order-logs"
 	functionSearch     = "search-logs"
 )
 
@@ -98,12 +108,13 @@ type Batch struct {
 type Traffic struct {
 	Requests                          float64 // to the API, a second
 	Authorize, Accept, Persist, Index Step
+	Order                             Step
 	Scheduled                         []Step
 }
 
 // Steps returns the steps in the order of an entry's way, then the schedules.
 func (t *Traffic) Steps() []Step {
-	return append([]Step{t.Authorize, t.Accept, t.Persist, t.Index}, t.Scheduled...)
+	return append([]Step{t.Authorize, t.Accept, t.Persist, t.Index, t.Order}, t.Scheduled...)
 }
 
 // TrafficOf returns what a rate of entries makes the functions do. It assumes that the tenants'
@@ -115,13 +126,13 @@ func TrafficOf(w *Workload, entriesPerSecond float64) Traffic {
 	persisting := persist(w, requests*sent, float64(w.EntriesPerRequest)/sent)
 	return Traffic{
 		Requests: requests, Authorize: authorize(w, requests), Accept: accept(w, requests),
-		Persist: persisting, Index: index(w, &persisting), Scheduled: schedules(),
+		Persist: persisting, Index: index(w, &persisting), Order: order(w, &persisting), Scheduled: schedules(),
 	}
 }
 
 func persist(w *Workload, messagesPerSecond, entriesPerMessage float64) Step {
-	s := consume(w, functionPersist, manifest.QueueIngest, messagesPerSecond, entriesPerMessage)
-	perTenant := 2*databaseWait + queueWait // look for subscribers, insert and send
+	s := consume(w, functionPersist, manifest.QueueIngest, messagesPerSecond, entriesPerMessage, bytesOf(w, entriesPerMessage))
+	perTenant := 2*databaseWait + queueWait // look for subscribers, insert and send to two queues at once
 	rounds := math.Ceil(s.Batch.Tenants / ingest.MaxTenantsAtOnce)
 	s.take(requestCPU+times(persistCPU, s.Batch.Entries), times(perTenant, rounds))
 	return s
@@ -134,8 +145,21 @@ func index(w *Workload, persisting *Step) Step {
 		forwarded = repacked(w, &persisting.Batch)
 		entries = persisting.Batch.Entries / forwarded
 	}
-	s := consume(w, functionIndex, manifest.QueueIndex, persisting.Invocations*forwarded, entries)
+	s := consume(w, functionIndex, manifest.QueueIndex, persisting.Invocations*forwarded, entries, bytesOf(w, entries))
 	s.take(requestCPU+times(indexCPU, s.Batch.Entries), searchWait)
+	return s
+}
+
+// order returns what order-logs makes of the messages that persist-logs sends: one for each tenant
+// of a batch.
+func order(w *Workload, persisting *Step) Step {
+	b := &persisting.Batch
+	tenants := max(b.Tenants, 1)
+	entries := b.Entries / tenants
+	bytes := arrivalMessageBytes*b.Messages/tenants + arrivalIDBytes*entries
+	s := consume(w, functionOrder, manifest.QueueArrival, persisting.Invocations*b.Tenants, entries, bytes)
+	rounds := math.Ceil(s.Batch.Tenants / arrival.MaxTenantsAtOnce)
+	s.take(requestCPU+times(orderCPU, s.Batch.Entries), times(2*databaseWait, rounds)) // find the end, append
 	return s
 }
 
@@ -213,8 +237,8 @@ func repacked(w *Workload, b *Batch) (messages float64) {
 }
 
 // consume returns the invocations of a queue's consumer and what SQS bills, without how long it
-// works.
-func consume(w *Workload, name string, queue manifest.QueueName, messagesPerSecond, entriesPerMessage float64) Step {
+// works. bytes is the size of a message.
+func consume(w *Workload, name string, queue manifest.QueueName, messagesPerSecond, entriesPerMessage, bytes float64) Step {
 	f := function(name)
 	s := Step{Function: name, MemoryMB: f.MemoryMB}
 	i := slices.IndexFunc(f.Trigger.Queues, func(t manifest.QueueTrigger) bool { return t.Queue == queue })
@@ -228,7 +252,6 @@ func consume(w *Workload, name string, queue manifest.QueueName, messagesPerSeco
 		s.SQSRequests = idle
 		return s
 	}
-	bytes := bytesOf(w, entriesPerMessage)
 	fullest := max(1, min(float64(trigger.BatchSize), math.Floor(maxEventBytes/bytes)))
 	inWindow := messagesPerSecond / pollers * max(trigger.Window, time.Millisecond).Seconds()
 	batch := min(max(1, inWindow), fullest)

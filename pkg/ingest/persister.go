@@ -177,15 +177,15 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 	if err != nil {
 		return err
 	}
-	if err := p.Index.Send(ctx, tenant, bodies); err != nil {
-		return fmt.Errorf("enqueue entries of %s for the index: %w", tenant, err)
-	}
 	arrivals, err := envelope.PackArrivals(tenant, arrivalsOf(fresh))
 	if err != nil {
 		return err
 	}
-	if err := p.Arrivals.Send(ctx, tenant, arrivals); err != nil {
-		return fmt.Errorf("enqueue the arrival of entries of %s: %w", tenant, err)
+	var sending errgroup.Group // at the same time, because each waits for its queue
+	sending.Go(func() error { return send(ctx, p.Index, tenant, bodies, "entries for the index") })
+	sending.Go(func() error { return send(ctx, p.Arrivals, tenant, arrivals, "the arrival of entries") })
+	if err := sending.Wait(); err != nil {
+		return err
 	}
 	// After the entries are stored: a later subscriber gets later entries only.
 	subscribed, err := p.Subscribers.HasSubscribers(ctx, tenant)
@@ -195,8 +195,14 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 	if !subscribed {
 		return nil
 	}
-	if err := p.Stream.Send(ctx, tenant, bodies); err != nil {
-		return fmt.Errorf("enqueue entries of %s for the stream: %w", tenant, err)
+	return send(ctx, p.Stream, tenant, bodies, "entries for the stream")
+}
+
+// send sends bodies to a queue.
+func send(ctx context.Context, to Queue, tenant audit.TenantID, bodies []string, what string) error {
+	err := panics.Recovered(ctx, func() error { return to.Send(ctx, tenant, bodies) })
+	if err != nil {
+		return fmt.Errorf("enqueue %s of %s: %w", what, tenant, err)
 	}
 	return nil
 }

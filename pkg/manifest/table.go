@@ -270,7 +270,7 @@ var functions = []Function{
 	},
 	{
 		Name: "order-logs", Summary: "Give stored entries their places in the arrival log",
-		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueArrival, 10)}},
+		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueArrival, 20)}},
 		Grants:  slices.Concat(read(ResourceTenants, ResourceArrival, QueueResource(QueueArrival)), write(ResourceArrival), deadLettering(QueueArrival)), MemoryMB: medium, Timeout: 30 * time.Second,
 	},
 	{
