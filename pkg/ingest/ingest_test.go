@@ -481,7 +481,7 @@ func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 	broken := errors.New("down")
 	for name, p := range map[string]ingest.Persister{
 		"store":       {Store: &store{err: broken}, Index: &queue{}, Arrivals: &queue{}},
-		"index":       {Store: &store{}, Index: &queue{err: broken}},
+		"index":       {Store: &store{}, Index: &queue{err: broken}, Arrivals: &queue{}},
 		"arrivals":    {Store: &store{}, Index: &queue{}, Arrivals: &queue{err: broken}},
 		"subscribers": {Store: &store{}, Index: &queue{}, Arrivals: &queue{}, Subscribers: subscribers{err: broken}},
 		"stream":      {Store: &store{}, Index: &queue{}, Arrivals: &queue{}, Subscribers: subscribers{exist: true}, Stream: &queue{err: broken}},
