@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -30,20 +28,10 @@ type devCmd struct {
 // devTokenTTL is how long the token that a start prints is valid.
 const devTokenTTL = 12 * time.Hour
 
-// memoryLimit is the size of the heap from which on garbage is collected more often, in
-// bytes. The process needs up to 110 MiB outside of it. See docs/operating.md.
-const memoryLimit = 192 << 20
-
-// limitMemory sets memoryLimit unless the environment sets GOMEMLIMIT.
-func limitMemory() {
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(memoryLimit)
-	}
-}
-
 // Run serves until ctx ends, and drains the queues then.
 func (c *devCmd) Run(ctx context.Context, con *console) error {
 	limitMemory()
+	go collectWhenIdle(ctx)
 	settings, err := config.ReadDev()
 	if err != nil {
 		return err

@@ -19,6 +19,8 @@ const (
 	// MaxPageBytes is the size at which a page ends early. A Lambda's response has at
 	// most 6 MB.
 	MaxPageBytes = 4 << 20
+	// MaxItemsBytes is what the items of a page take of it. The rest is for its cursors.
+	MaxItemsBytes = MaxPageBytes - 16<<10
 )
 
 // Position is the place of one entry in a tenant's list. Tie distinguishes entries of

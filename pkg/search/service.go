@@ -57,7 +57,7 @@ func (s *Service) Find(ctx context.Context, tenant audit.Tenant, scope access.Sc
 	p.only(ParamSort, ParamLimit, ParamCursor)
 	filter := p.filter()
 	request := audit.PageRequest{
-		Order: p.order(), Limit: p.number(ParamLimit, audit.DefaultPageLimit, audit.MaxPageLimit), MaxBytes: audit.MaxPageBytes,
+		Order: p.order(), Limit: p.number(ParamLimit, audit.DefaultPageLimit, audit.MaxPageLimit), MaxBytes: audit.MaxItemsBytes,
 	}
 	list := listName(tenant.ID, scope, query)
 	if text := p.single(ParamCursor); text != "" {

@@ -344,9 +344,10 @@ func keyOperations() []Operation {
 	return []Operation{
 		{
 			Name: "list-keys", Group: groupKeys,
-			Description: "Every key of the tenant on one page, the oldest first, without their secrets.",
-			Parameters:  []Parameter{tenantParameter()},
-			Responses:   []Response{jsonResponse(http.StatusOK, "KeyList", "The keys.")},
+			Description:    "The keys of the tenant, the oldest first, without their secrets.",
+			Parameters:     []Parameter{tenantParameter(), limitParameter(), cursorParameter()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "KeyList", "One page of keys.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The limit or the cursor is invalid."}},
 		},
 		{
 			Name: "create-key", Group: groupKeys,
