@@ -13,7 +13,7 @@ import (
 const (
 	// maxUnpackedAtOnce is the number of bytes of bodies that are handled at the same time.
 	// Their handling takes three to four times as much memory.
-	maxUnpackedAtOnce = 48 << 20
+	maxUnpackedAtOnce = 32 << 20
 	// maxLargeAtOnce is how many bodies of more than freeBody are received at the same
 	// time. Each takes as much memory as the client has sent, at most audit.MaxBulkWire.
 	maxLargeAtOnce = 40
