@@ -46,6 +46,7 @@ func parts() []part {
 		{"embedded", measureEmbedded},
 		{"latency", measureLatency},
 		{"fairness", measureFairness},
+		{"memory", measureMemory},
 		{"stream", measureStream},
 		{"pages", measurePages},
 		{"lambda", measureLambda},

@@ -30,6 +30,8 @@ const devTokenTTL = 12 * time.Hour
 
 // Run serves until ctx ends, and drains the queues then.
 func (c *devCmd) Run(ctx context.Context, con *console) error {
+	limitMemory()
+	go collectWhenIdle(ctx)
 	settings, err := config.ReadDev()
 	if err != nil {
 		return err

@@ -10,14 +10,15 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cursorkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.FromEnv, cursorkey.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartHTTP(httpapi.ListKeys(services.Gate(), services.Tenants()))
+	lambdaedge.StartHTTP(httpapi.ListKeys(services.Gate(), services.Tenants(), services.Cursors()))
 }

@@ -138,6 +138,8 @@ type Stats struct {
 type Group struct {
 	Values map[string]string
 	Count  int64
+	// Shortened is true if a value was too long for the answer.
+	Shortened bool
 }
 
 // UnmarshalJSON reads the flat form of the API: {"action":"CREATE","count":3}.
@@ -149,7 +151,13 @@ func (g *Group) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(members["count"], &g.Count); err != nil {
 		return fmt.Errorf("count of a group: %w", err)
 	}
+	if text := members["shortened"]; text != nil {
+		if err := json.Unmarshal(text, &g.Shortened); err != nil {
+			return fmt.Errorf("shortened of a group: %w", err)
+		}
+	}
 	delete(members, "count")
+	delete(members, "shortened")
 	g.Values = make(map[string]string, len(members))
 	for field, value := range members {
 		var s string

@@ -255,8 +255,8 @@ var functions = []Function{
 	},
 	{
 		Name: "list-keys", Summary: "List a tenant's API keys",
-		Trigger: route(http.MethodGet, "/tenants/{id}/api-keys", access.KeysRead, TenantFromPath),
-		Grants:  read(ResourceTenants, ResourceKeys), MemoryMB: small, Timeout: 10 * time.Second,
+		Trigger: route(http.MethodGet, "/tenants/{id}/api-keys", access.KeysRead, TenantFromPath, "limit", "cursor"),
+		Grants:  read(ResourceTenants, ResourceKeys, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "list-quarantine", Summary: "List quarantined entries",

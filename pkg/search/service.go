@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"time"
@@ -27,6 +28,8 @@ type Service struct {
 	// Log gets failures of the index that the response's status does not show; nil:
 	// slog's default.
 	Log *slog.Logger
+
+	turns statsTurns
 }
 
 // List is one page of entries with the cursors of its neighbours ("" if there is none).
@@ -54,7 +57,7 @@ func (s *Service) Find(ctx context.Context, tenant audit.Tenant, scope access.Sc
 	p.only(ParamSort, ParamLimit, ParamCursor)
 	filter := p.filter()
 	request := audit.PageRequest{
-		Order: p.order(), Limit: p.number(ParamLimit, audit.DefaultPageLimit, audit.MaxPageLimit), MaxBytes: audit.MaxPageBytes,
+		Order: p.order(), Limit: p.number(ParamLimit, audit.DefaultPageLimit, audit.MaxPageLimit), MaxBytes: audit.MaxItemsBytes,
 	}
 	list := listName(tenant.ID, scope, query)
 	if text := p.single(ParamCursor); text != "" {
@@ -163,7 +166,9 @@ func (s *Service) sign(list string, position audit.Position, backwards bool) str
 	return s.Cursors.Sign(list, payload)
 }
 
-// Stats answers GET /logs/stats: the filters of Find and group_by, interval, top.
+// Stats answers GET /logs/stats: the filters of Find and group_by, interval, top. A
+// process counts few statistics at the same time, and one for each tenant. Whose turn
+// does not come within seconds gets an *audit.UnavailableError.
 // request is what the parameters asked for.
 func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (stats audit.Stats, request audit.StatsRequest, err error) {
 	p := params{values: query}
@@ -175,8 +180,25 @@ func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.S
 	}
 	filter.Where = audit.All(filter.Where, scope.Expr())
 	filter = tenant.Settings.Visible(filter, s.roundedNow())
-	stats, err = s.Index.Stats(ctx, tenant.ID, filter, request)
+	stats, err = s.stats(ctx, tenant.ID, filter, request)
 	return stats, request, err
+}
+
+// stats counts when it is the tenant's turn. A count that takes too long is an
+// *audit.ValidationError, because it would take as long again.
+func (s *Service) stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
+	if err := s.turns.take(ctx, tenant, statsWait); err != nil {
+		return audit.Stats{}, fmt.Errorf("count entries of %s: %w", tenant, err)
+	}
+	defer s.turns.give(tenant)
+	bounded, cancel := context.WithTimeout(ctx, statsTimeout)
+	defer cancel()
+	stats, err := s.Index.Stats(bounded, tenant, filter, request)
+	var invalid *audit.ValidationError
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil && !errors.As(err, &invalid) {
+		return audit.Stats{}, audit.ErrTooManyEntries("they cannot be counted within %d seconds", int(statsTimeout.Seconds()))
+	}
+	return stats, err
 }
 
 // Found is one entry and its status.

@@ -231,9 +231,9 @@ func bulkSchema() *Schema {
 }
 
 func statsSchema() *Schema {
-	group := object(required("count", count("")))
+	group := object(required("count", count("")), optional("shortened", boolean("true if a value was too long. Left out otherwise.")))
 	group.Open, group.AdditionalProperties = true, &Schema{}
-	group.Description = "The fields of group_by, each with its value (\"\" if the entry has none), and the count."
+	group.Description = fmt.Sprintf("The fields of group_by, each with its value (\"\" if the entry has none), and the count. A value of more than %d bytes is its beginning, an ellipsis and its SHA-256 in base64url.", audit.MaxGroupValue)
 	return object(
 		required("total", count("The number of entries that match the filters.")),
 		required("groups", list(group).withDescription("The largest first. Empty without group_by.")),

@@ -91,7 +91,10 @@ func logOperations() []Operation {
 		},
 		{
 			Name: "get-stats", Group: groupRead,
-			Description: "Counts over the same filters as the list. Totals are exact. " + filterLimits,
+			Description: fmt.Sprintf("Counts over the same filters as the list. Totals and groups are exact. What cannot be counted exactly within the limits gets a 422 that says how to narrow it. "+
+				"Grouped by two fields, an entry may have at most %d pairs of values. Up to %d groups of all entries, with %d MiB of values, are always counted. "+
+				"An answer takes at most 25 seconds and has at most %d MiB. One tenant's statistics are counted one at a time; a request that waits too long for its turn gets a 503 with Retry-After. ",
+				audit.MaxEntryGroups, audit.MaxGroups, audit.MaxGroupBytes>>20, audit.MaxPageBytes>>20) + filterLimits,
 			Parameters: append(filterParameters(),
 				Parameter{Name: search.ParamGroupBy, In: InQuery, Description: fmt.Sprintf("Up to %d fields, separated by commas: filter fields or metadata.<path>.", audit.MaxGroupBy),
 					Schema: &Schema{Type: "string", Pattern: groupByPattern()}},
@@ -99,7 +102,7 @@ func logOperations() []Operation {
 					Schema: orEmpty(&Schema{Type: "string", Pattern: `^[1-9][0-9]{0,3}[smh]$|^(?:[1-9]|[1-9][0-9]|[12][0-9]{2})d$|^(?:[1-9]|[1-4][0-9])w$`})},
 				Parameter{Name: search.ParamTop, In: InQuery, Description: "How many groups are returned.", Schema: orEmpty(integer(1, audit.MaxTop, "").withDefault(audit.DefaultTop))}),
 			Responses:      []Response{jsonResponse(http.StatusOK, "Stats", "The counts."), longRequest()},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, fmt.Sprintf("A filter, q, group_by or interval is invalid, or the histogram would have more than %d buckets.", audit.MaxBuckets)}},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, fmt.Sprintf("A filter, q, group_by or interval is invalid, the histogram would have more than %d buckets, or the counts pass a limit. `errors` names the parameter to narrow.", audit.MaxBuckets)}},
 		},
 		{
 			Name: "get-log", Group: groupRead,
@@ -353,9 +356,10 @@ func keyOperations() []Operation {
 	return []Operation{
 		{
 			Name: "list-keys", Group: groupKeys,
-			Description: "Every key of the tenant on one page, the oldest first, without their secrets.",
-			Parameters:  []Parameter{tenantParameter()},
-			Responses:   []Response{jsonResponse(http.StatusOK, "KeyList", "The keys.")},
+			Description:    "The keys of the tenant, the oldest first, without their secrets.",
+			Parameters:     []Parameter{tenantParameter(), limitParameter(), cursorParameter()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "KeyList", "One page of keys.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The limit or the cursor is invalid."}},
 		},
 		{
 			Name: "create-key", Group: groupKeys,

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"mime"
@@ -43,19 +44,25 @@ type bodies struct {
 
 	buffers sync.Pool // *bodyBuffers
 	gzips   sync.Pool // *gzip.Reader
-	zstds   sync.Pool // *zstd.Decoder
+
+	zstdOnce sync.Once
+	zstd     *zstd.Decoder // has no state between calls
+	zstdErr  error
 }
 
 // bodyBuffers has the buffers to read and split one body. A pool reuses them.
 type bodyBuffers struct {
+	room    bodyRoom
+	wire    bytes.Buffer // a compressed body as sent
 	body    bytes.Buffer
 	source  bytes.Buffer
 	decoder *jsontext.Decoder
 	texts   [][]byte
 }
 
-// maxPooled is the largest body buffer, in bytes, that the pool reuses.
-const maxPooled = 4 << 20
+// maxPooled is the largest buffer, in bytes, that the pool reuses. A bulk of 1,000 usual
+// entries fits into it.
+const maxPooled = 1 << 20
 
 // read returns the body and its media type. The caller must release the buffers,
 // and must not use the body afterwards.
@@ -71,7 +78,9 @@ func (b *bodies) read(req *request) (s *bodyBuffers, media string, err error) {
 	if !ok {
 		s = &bodyBuffers{decoder: new(jsontext.Decoder)}
 	}
+	s.room = bodyRoom{memory: req.memory}
 	s.body.Reset()
+	s.wire.Reset()
 	if err := b.fill(s, req); err != nil {
 		b.release(s)
 		return nil, "", err
@@ -80,12 +89,15 @@ func (b *bodies) read(req *request) (s *bodyBuffers, media string, err error) {
 }
 
 func (b *bodies) release(s *bodyBuffers) {
-	if s.body.Cap() > maxPooled {
-		s.body = bytes.Buffer{}
+	for _, buffer := range []*bytes.Buffer{&s.body, &s.wire} {
+		if buffer.Cap() > maxPooled {
+			*buffer = bytes.Buffer{}
+		}
 	}
 	clear(s.texts)
 	s.texts = s.texts[:0]
 	s.source = bytes.Buffer{}
+	s.room.give()
 	b.buffers.Put(s)
 }
 
@@ -112,36 +124,51 @@ func (b *bodies) mediaType(values []string) (string, error) {
 	return media, nil
 }
 
-// fill reads and decompresses the whole body into the buffers.
+// fill reads and decompresses the whole body into the buffers. The body as sent takes
+// memory at the client's pace, and what it unpacks to only once there is room for it.
 func (b *bodies) fill(s *bodyBuffers, req *request) error {
-	wire := &limited{r: req.Body, left: b.wire}
 	unpack, err := b.unpacker(req.Header["Content-Encoding"])
 	if err != nil {
 		return err
 	}
-	if unpack == nil && req.ContentLength > 0 {
-		s.body.Grow(int(req.ContentLength) + bytes.MinRead) // at most b.wire
+	ctx := req.Context()
+	if err := s.room.receive(ctx, req.ContentLength); err != nil {
+		return err
 	}
+	wire := &limited{r: req.Body, left: b.wire}
 	if unpack == nil {
-		_, err = s.body.ReadFrom(wire)
+		err = b.receive(&s.body, wire, req.ContentLength)
+		if err == nil {
+			err = s.room.reserve(ctx, int64(s.body.Len()))
+		}
 	} else {
-		err = unpack(&s.body, wire)
+		err = unpack(ctx, s, wire, req.ContentLength)
 	}
+	var refused *problem
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.As(err, &refused):
+		return err
 	case wire.exceeded:
 		return tooLarge(b.wire, "as sent")
 	case errors.Is(err, errUnpackedLimit):
 		return tooLarge(b.unpacked, "after decompression")
-	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return ProblemTooLarge.problem("The zstd body needs a window larger than " + bytesText(maxZstdWindow) + ".")
-	case wire.failed != nil && req.Context().Err() != nil:
-		return req.Context().Err()
+	case ctx.Err() != nil:
+		return ctx.Err()
 	case wire.failed != nil:
 		return ProblemMalformed.problem("The body ended before it was complete.")
 	}
 	return ProblemMalformed.problem("The body is damaged, or its Content-Encoding is wrong.")
+}
+
+// receive reads the body as sent. length is what it announced.
+func (b *bodies) receive(to *bytes.Buffer, wire *limited, length int64) error {
+	if length > 0 {
+		to.Grow(int(length) + bytes.MinRead) // at most b.wire
+	}
+	_, err := to.ReadFrom(wire)
+	return err
 }
 
 // limited reads at most left bytes. It records why reading ended early: exceeded
@@ -174,20 +201,12 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errUnpackedLimit = errors.New("the body exceeds its limit after decompression")
-
-// unpackTo copies from r. It returns errUnpackedLimit if r has more than b.unpacked bytes.
-func (b *bodies) unpackTo(dst *bytes.Buffer, r io.Reader) error {
-	n, err := dst.ReadFrom(io.LimitReader(r, b.unpacked+1))
-	if err == nil && n > b.unpacked {
-		return errUnpackedLimit
-	}
-	return err
-}
+// unpacker decompresses a body of an announced length into the buffers.
+type unpacker func(ctx context.Context, s *bodyBuffers, wire *limited, length int64) error
 
 // unpacker returns the function that decompresses a body of this Content-Encoding.
 // It returns nil if the body is not compressed.
-func (b *bodies) unpacker(values []string) (func(dst *bytes.Buffer, wire io.Reader) error, error) {
+func (b *bodies) unpacker(values []string) (unpacker, error) {
 	if len(values) == 0 {
 		return nil, nil
 	}
@@ -204,35 +223,68 @@ func (b *bodies) unpacker(values []string) (func(dst *bytes.Buffer, wire io.Read
 	return nil, ProblemMediaType.problem("Content-Encoding must be gzip, zstd or identity.").with("Accept-Encoding", "gzip, zstd")
 }
 
-func (b *bodies) gunzip(dst *bytes.Buffer, wire io.Reader) error {
+// onePass is the size up to which a gzip body is unpacked in one pass, in bytes.
+const onePass = 1 << 20
+
+// gunzip unpacks a body that does not say its size. Only the beginning is kept at first.
+// Once the size is known and there is room, a larger body is unpacked again. A body that
+// is too large is read no further than that shows.
+func (b *bodies) gunzip(ctx context.Context, s *bodyBuffers, wire *limited, _ int64) error {
 	zr, ok := b.gzips.Get().(*gzip.Reader)
 	if !ok {
 		zr = new(gzip.Reader)
 	}
 	defer b.gzips.Put(zr)
-	if err := zr.Reset(wire); err != nil {
+	if err := zr.Reset(io.TeeReader(wire, &s.wire)); err != nil {
 		return err
 	}
-	return b.unpackTo(dst, zr)
+	kept, err := s.body.ReadFrom(io.LimitReader(zr, min(onePass, b.unpacked)))
+	if err != nil {
+		return err
+	}
+	left := b.unpacked - kept
+	more, err := io.Copy(io.Discard, io.LimitReader(zr, left+1))
+	switch {
+	case err != nil:
+		return err
+	case more > left:
+		return errUnpackedLimit
+	}
+	if err := s.room.reserve(ctx, kept+more); err != nil || more == 0 {
+		return err
+	}
+	if err := zr.Reset(&s.wire); err != nil {
+		return err
+	}
+	s.body = *bytes.NewBuffer(make([]byte, kept+more))
+	_, err = io.ReadFull(zr, s.body.Bytes())
+	return err
 }
 
-func (b *bodies) unzstd(dst *bytes.Buffer, wire io.Reader) error {
-	zr, ok := b.zstds.Get().(*zstd.Decoder)
-	if !ok {
-		var err error
-		// One goroutine and bounded memory, whatever size the frame declares.
-		zr, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(maxZstdWindow))
-		if err != nil {
-			return err
-		}
+// unzstd unpacks a body that need not say its size. There must be room for the limit, until
+// the size is known.
+func (b *bodies) unzstd(ctx context.Context, s *bodyBuffers, wire *limited, length int64) error {
+	b.zstdOnce.Do(func() {
+		// DecodeAll needs no window: what it has unpacked so far serves as one.
+		b.zstd, b.zstdErr = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderMaxMemory(uint64(b.unpacked)))
+	})
+	if b.zstdErr != nil {
+		return b.zstdErr
 	}
-	defer func() {
-		_ = zr.Reset(nil) // drops the reference to the request's body; never fails for nil
-		b.zstds.Put(zr)
-	}()
-	if err := zr.Reset(wire); err != nil {
+	if err := b.receive(&s.wire, wire, length); err != nil {
 		return err
 	}
-	return b.unpackTo(dst, zr)
+	if err := s.room.reserve(ctx, b.unpacked); err != nil {
+		return err
+	}
+	unpacked, err := b.zstd.DecodeAll(s.wire.Bytes(), s.body.AvailableBuffer())
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		return errUnpackedLimit
+	}
+	s.body = *bytes.NewBuffer(unpacked)
+	s.room.shrink(int64(len(unpacked)))
+	return err
 }
+
+var errUnpackedLimit = errors.New("the body exceeds its limit after decompression")

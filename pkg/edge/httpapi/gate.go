@@ -43,7 +43,8 @@ type Gate struct {
 	// NewRequestID names a request that came without a usable X-Request-Id.
 	NewRequestID func() string
 
-	gzips sync.Pool // *gzip.Writer
+	gzips  sync.Pool // *gzip.Writer
+	bodies bodyMemory
 }
 
 // request is one request during its handling by a function.
@@ -54,6 +55,7 @@ type request struct {
 	scope     access.Scope
 	tenant    audit.Tenant // the zero Tenant if the route has no single tenant
 	params    url.Values
+	memory    *bodyMemory
 }
 
 // handlerFunc answers a request that passed the gate.
@@ -87,7 +89,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve sends what answer makes of the request, and logs it.
 func (g *Gate) serve(w http.ResponseWriter, r *http.Request, route manifest.Route, answer handlerFunc) {
 	start := g.Now()
-	req := &request{Request: r, id: g.requestID(r)}
+	req := &request{Request: r, id: g.requestID(r), memory: g.bodies.ready()}
 	res, err := answer(req)
 	if err != nil {
 		res = problemOf(err, route.Permission).response(req.id)

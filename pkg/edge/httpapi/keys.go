@@ -2,33 +2,61 @@ package httpapi
 
 import (
 	"net/http"
+	"sort"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-// ListKeys answers GET /tenants/{id}/api-keys: every key of the tenant, without its secret.
-func ListKeys(gate *Gate, s *tenants.Service) http.Handler {
+// ListKeys answers GET /tenants/{id}/api-keys: one page of the tenant's keys, the oldest
+// first, without their secrets.
+func ListKeys(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Handler {
 	return gate.endpoint("list-keys", func(req *request) (*response, error) {
+		limit, err := req.limit()
+		if err != nil {
+			return nil, err
+		}
+		list := "keys of " + string(req.tenant.ID)
+		pagePath, err := req.pagePath(cursors, list)
+		if err != nil {
+			return nil, err
+		}
 		keys, err := s.Keys.Keys(req.Context(), req.tenant.ID)
 		if err != nil {
 			return nil, err
 		}
-		w := writer{b: make([]byte, 0, 64+256*len(keys))}
+		w := writer{b: make([]byte, 0, 64+256*min(limit, len(keys)))}
 		w.open('{')
 		w.name("items")
 		w.open('[')
-		for i := range keys {
+		read := func(after string, limit int) ([]tenants.Key, bool, error) {
+			begin := keysAfter(keys, after)
+			end := min(begin+limit, len(keys))
+			return keys[begin:end], end < len(keys), nil
+		}
+		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(key *tenants.Key) string {
 			w.open('{')
-			appendKey(&w, &keys[i])
+			appendKey(&w, key)
 			w.close('}')
+			return keyPosition(key)
+		})
+		if err != nil {
+			return nil, err
 		}
 		w.close(']')
-		w.cursor("next", "")
-		w.cursor("prev", "")
+		pagePath.links(&w, cursors, list, last, more)
 		w.close('}')
 		return jsonResponse(http.StatusOK, &w), nil
 	})
+}
+
+// keyPosition is a key's place in the order of tenants.KeyStore.Keys, as text that sorts like it.
+func keyPosition(k *tenants.Key) string { return k.CreatedAt.UTC().Format(timeFormat) + " " + k.ID }
+
+// keysAfter returns the index of the first key after a position. The key there may be deleted.
+func keysAfter(keys []tenants.Key, position string) int {
+	return sort.Search(len(keys), func(i int) bool { return keyPosition(&keys[i]) > position })
 }
 
 // CreateKey answers POST /tenants/{id}/api-keys with the key and, this once, its secret.

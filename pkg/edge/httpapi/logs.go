@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -267,6 +268,9 @@ func GetStats(gate *Gate, s *search.Service) http.Handler {
 		appendHistogram(&w, stats.Histogram)
 		w.integer("distinct_users", stats.DistinctUsers)
 		w.close('}')
+		if len(w.b) > audit.MaxPageBytes { // most characters of the values need an escape
+			return nil, audit.Invalid("?"+search.ParamTop, "too_large", "must be smaller: the answer would have more than %s", bytesText(audit.MaxPageBytes))
+		}
 		return jsonResponse(http.StatusOK, &w), nil
 	})
 }
@@ -282,6 +286,9 @@ func appendGroups(w *writer, groups []audit.Group, by []audit.Field) {
 			w.quoted(value)
 		}
 		w.integer("count", groups[i].Count)
+		if slices.ContainsFunc(groups[i].Values, audit.IsShortened) {
+			w.boolean("shortened", true)
+		}
 		w.close('}')
 	}
 	w.close(']')

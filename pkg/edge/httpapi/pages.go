@@ -66,3 +66,32 @@ func (t pagePath) sign(cursors *cursor.Signer, list string) string {
 	payload, _ := json.Marshal(t) // strings never fail
 	return cursors.Sign(list, payload)
 }
+
+// readPart is how many items a list reads at once. The largest have 256 KiB each.
+const readPart = 50
+
+// appendPage appends up to limit items of a list that read returns in parts. It ends
+// before audit.MaxItemsBytes, but not before the first item. appendItem returns the id
+// of the item, and may append nothing. last is the id of the last item.
+func appendPage[T any](
+	w *writer, after string, limit int, read func(after string, limit int) ([]T, bool, error), appendItem func(*T) (id string),
+) (last string, more bool, err error) {
+	begin, first := len(w.b), true
+	for more = true; more && limit > 0; {
+		var items []T
+		if items, more, err = read(after, min(limit, readPart)); err != nil {
+			return "", false, err
+		}
+		for i := range items {
+			start := len(w.b)
+			id := appendItem(&items[i])
+			if len(w.b)-begin > audit.MaxItemsBytes && !first {
+				w.b = w.b[:start]
+				return last, true, nil
+			}
+			last, after, first = id, id, false
+		}
+		limit -= len(items)
+	}
+	return last, more, nil
+}

@@ -21,25 +21,21 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 		if err != nil {
 			return nil, err
 		}
-		items, more, err := s.Store.List(req.Context(), req.tenant.ID, pagePath.after(), limit)
-		if err != nil {
-			return nil, err
-		}
-		w := writer{b: make([]byte, 0, 128+1536*len(items))}
+		w := writer{b: make([]byte, 0, 128+1536*min(limit, readPart))}
 		w.open('{')
 		w.name("items")
 		w.open('[')
-		last := ""
-		for i := range items {
-			start := len(w.b)
-			if req.scope.Allows(&items[i].Entry) && !s.IsExpired(&req.tenant, &items[i]) {
-				appendItem(&w, &req.tenant, &items[i])
+		read := func(after string, limit int) ([]quarantine.Item, bool, error) {
+			return s.Store.List(req.Context(), req.tenant.ID, after, limit)
+		}
+		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(item *quarantine.Item) string {
+			if req.scope.Allows(&item.Entry) && !s.IsExpired(&req.tenant, item) {
+				appendItem(&w, &req.tenant, item)
 			}
-			if len(w.b) > audit.MaxPageBytes && last != "" {
-				w.b, more = w.b[:start], true
-				break
-			}
-			last = items[i].ID
+			return item.ID
+		})
+		if err != nil {
+			return nil, err
 		}
 		w.close(']')
 		pagePath.links(&w, cursors, list, last, more)

@@ -33,18 +33,19 @@ func ListTenants(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Ha
 		if err != nil {
 			return nil, err
 		}
-		page, more, err := s.Tenants.List(req.Context(), only, audit.TenantID(pagePath.after()), limit)
-		if err != nil {
-			return nil, err
-		}
-		w := writer{b: make([]byte, 0, 128+512*len(page))}
+		w := writer{b: make([]byte, 0, 128+512*min(limit, readPart))}
 		w.open('{')
 		w.name("items")
 		w.open('[')
-		last := ""
-		for i := range page {
-			appendTenant(&w, &page[i])
-			last = string(page[i].ID)
+		read := func(after string, limit int) ([]audit.Tenant, bool, error) {
+			return s.Tenants.List(req.Context(), only, audit.TenantID(after), limit)
+		}
+		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(tenant *audit.Tenant) string {
+			appendTenant(&w, tenant)
+			return string(tenant.ID)
+		})
+		if err != nil {
+			return nil, err
 		}
 		w.close(']')
 		pagePath.links(&w, cursors, list, last, more)

@@ -1,11 +1,9 @@
 package opensearchindex
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
+	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -26,37 +24,18 @@ import (
 // at a path of 1,024 bytes. Their tokens would take 60 MB; shortened they take
 // less than 6 MB.
 const (
-	maxValue = 1024
+	maxValue = audit.MaxGroupValue // so that groups have the values as they are indexed
 	maxPath  = 64
 )
-
-// shorten returns text of at most limit bytes unchanged. It replaces longer text
-// by its beginning and its SHA-256. The result is still longer than limit, so
-// that it never equals unshortened text.
-func shorten(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	sum := sha256.Sum256([]byte(text))
-	hash := base64.RawURLEncoding.EncodeToString(sum[:]) // 43 bytes
-	cut := limit + 1 - len(hash)
-	for !utf8.RuneStart(text[cut]) {
-		cut-- // by at most 3 bytes, which the ellipsis adds again
-	}
-	return text[:cut] + "…" + hash
-}
-
-// isShortened reports whether shorten changed the value.
-func isShortened(value string) bool { return len(value) > maxValue }
 
 var pathEscapes = strings.NewReplacer(`\`, `\\`, `=`, `\=`)
 
 // tokenPrefix returns the beginning of all tokens of a metadata path. Its last
 // character is its only unescaped "=", so that a token belongs to one path only.
-func tokenPrefix(path string) string { return pathEscapes.Replace(shorten(path, maxPath)) + "=" }
+func tokenPrefix(path string) string { return pathEscapes.Replace(audit.Shorten(path, maxPath)) + "=" }
 
 // token returns the token of a scalar leaf of the metadata.
-func token(path, value string) string { return tokenPrefix(path) + shorten(value, maxValue) }
+func token(path, value string) string { return tokenPrefix(path) + audit.Shorten(value, maxValue) }
 
 // appendDocument appends the document of an entry as one line of JSON. It returns
 // an error only if the metadata is not a JSON object of entryjson.
@@ -66,7 +45,7 @@ func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, 
 	d.text(fieldTenant, string(tenant))
 	for _, field := range audit.FilterFields() {
 		if field != audit.FieldChanged {
-			d.text(string(field), shorten(e.Value(field), maxValue))
+			d.text(string(field), audit.Shorten(e.Value(field), maxValue))
 		}
 	}
 	d.text(fieldUserAgent, e.UserAgent)
@@ -76,30 +55,37 @@ func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, 
 	d.time(fieldReceivedAt, e.ReceivedAt)
 	changed := make([]string, len(e.Changed))
 	for i, path := range e.Changed {
-		changed[i] = shorten(path, maxValue)
+		changed[i] = audit.Shorten(path, maxValue)
 	}
 	d.texts(string(audit.FieldChanged), changed)
-	tokens, err := tokensOf(e.Metadata)
+	tokens, widths, err := tokensOf(e.Metadata)
 	if err != nil {
 		return dst, err
 	}
 	d.texts(fieldTokens, tokens)
+	d.texts(fieldWidths, append(widths, widthTokens(changedPrefix, len(e.Changed))...))
 	d.text(fieldEntry, string(entryjson.AppendStored(nil, e)))
 	return append(d.out, '}'), nil
 }
 
-// tokensOf returns the tokens of the metadata's leaves, each once.
-func tokensOf(metadata audit.Object) ([]string, error) {
+// tokensOf returns the tokens of the metadata's leaves, each once, and the width
+// tokens of its paths.
+func tokensOf(metadata audit.Object) (tokens, widths []string, err error) {
 	seen := map[string]struct{}{}
-	var tokens []string
-	err := entryjson.Leaves(metadata, func(path, value string) {
+	values := map[string]int{} // by the prefix of their path
+	err = entryjson.Leaves(metadata, func(path, value string) {
 		t := token(path, value)
 		if _, repeated := seen[t]; !repeated {
 			seen[t] = struct{}{}
 			tokens = append(tokens, t)
+			values[tokenPrefix(path)]++
 		}
 	})
-	return tokens, err
+	for prefix, n := range values {
+		widths = append(widths, widthTokens(prefix, n)...)
+	}
+	slices.Sort(widths) // an entry always has the same document
+	return tokens, widths, err
 }
 
 // documentWriter writes the members of one object.

@@ -15,6 +15,9 @@ import (
 // attempt. A retry may succeed.
 var errTimeout = errors.New("OpenSearch does not answer in time")
 
+// errLargeResponse means that a response is larger than its request allows.
+var errLargeResponse = errors.New("OpenSearch's answer is too large")
+
 // responseError is a response without a 2xx status. Its text has no content of entries.
 type responseError struct {
 	status int
@@ -122,7 +125,7 @@ func isTemporary(err error) bool {
 	switch {
 	case errors.As(err, &response):
 		return isTemporaryStatus(response.status) && !response.has(kindTooManyBuckets)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, errLargeResponse):
 		return false
 	}
 	return true // an error of the connection
@@ -140,7 +143,7 @@ func asUnavailable(err error) error {
 	var unavailable *audit.UnavailableError
 	var response *responseError
 	switch {
-	case err == nil, errors.As(err, &unavailable), errors.Is(err, context.Canceled):
+	case err == nil, errors.As(err, &unavailable), errors.Is(err, context.Canceled), errors.Is(err, errLargeResponse):
 		return err
 	case errors.As(err, &response) && response.has(requestErrorKinds()...):
 		return err

@@ -5,9 +5,12 @@ import "github.com/ocelot-audit/ocelot/pkg/audit"
 // UseSmallGroupLimits lets a handful of values exceed the limits of groups.
 func (x *Index) UseSmallGroupLimits() {
 	x.limits = groupLimits{
-		shardValues: 3, outerValues: 3, outerShardValues: 50, innerShardValues: 50, pageSize: 4, firstPageSize: 3,
+		shardValues: 3, spareValues: 1, outerValues: 3, outerShardValues: 50, innerShardValues: 50, pageSize: 4, firstPageSize: 3, listed: 1000,
 	}
 }
+
+// UseShortLists makes lists of groups end after a number of groups.
+func (x *Index) UseShortLists(listed int) { x.limits.listed = listed }
 
 // Mapping returns the mapping of the template.
 func Mapping() map[string]any { return mapping() }

@@ -1,7 +1,6 @@
 package opensearchindex
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -13,8 +12,9 @@ type groupValues [audit.MaxGroupBy]string
 // groupCounts are the numbers of entries in groups.
 type groupCounts map[groupValues]int64
 
-// maxGroupCounts bounds the counts in memory while pages are read.
-const maxGroupCounts = 50_000
+// maxGroupCounts bounds the counts in memory while pages are read, to about 20 MB of the
+// longest values.
+const maxGroupCounts = 10_000
 
 // addListed adds a group that is listed once. It may drop groups that are not
 // among the first top groups.
@@ -36,12 +36,6 @@ func (c groupCounts) top(n, fields int) []audit.Group {
 	for values, count := range c {
 		groups = append(groups, audit.Group{Values: slices.Clone(values[:fields]), Count: count})
 	}
-	sortGroups(groups)
+	audit.SortGroups(groups)
 	return groups[:min(n, len(groups))]
-}
-
-func sortGroups(groups []audit.Group) {
-	slices.SortFunc(groups, func(a, b audit.Group) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), slices.Compare(a.Values, b.Values))
-	})
 }

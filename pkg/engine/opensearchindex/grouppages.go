@@ -50,11 +50,38 @@ func (g *grouping) requestPage(aggs query) (page, error) {
 	return readPage(answer)
 }
 
+// checkListable returns errUncertain if the fields have clearly more values than may be
+// listed, so that no page is requested in vain. Fields of the metadata are not checked.
+func (g *grouping) checkListable() error {
+	aggs := query{}
+	for i, field := range g.fields {
+		aggs[strconv.Itoa(i)] = query{"cardinality": query{"field": string(field), "precision_threshold": distinctPrecision}}
+	}
+	answer, err := g.aggregate(aggs)
+	for _, text := range answer {
+		var estimate struct {
+			Value int `json:"value"`
+		}
+		if err := json.Unmarshal(text, &estimate); err != nil {
+			return err
+		}
+		const certainty = 1.1 // the estimate's error is about one percent
+		if float64(estimate.Value) > certainty*float64(g.index.limits.listed) {
+			return errUncertain
+		}
+	}
+	return err
+}
+
 // countPages counts the groups of a page and of all that follow. size is the
-// requested size of the given page. A zero page with size 0 is before the first.
+// requested size of the given page. A zero page with size 0 is before the first. It
+// returns errUncertain if there are too many.
 func (g *grouping) countPages(p page, size int) (groupCounts, error) {
 	counts := groupCounts{}
-	for {
+	for listed := 0; ; {
+		if listed += len(p.Buckets); listed > g.index.limits.listed {
+			return nil, errUncertain
+		}
 		for _, bucket := range p.Buckets {
 			var values groupValues
 			for i := range g.fields {
@@ -76,7 +103,8 @@ func (g *grouping) countPages(p page, size int) (groupCounts, error) {
 }
 
 // countTokens counts the values of a path of the metadata, but not the blank
-// one. It lists the tokens from the path's prefix to the end of those with it.
+// one. It lists the tokens from the path's prefix to the end of those with it, and
+// returns errUncertain if there are too many.
 func (g *grouping) countTokens(prefix string) (groupCounts, error) {
 	counts := groupCounts{}
 	sources := []query{{fieldTokens: query{"terms": query{"field": fieldTokens}}}}
@@ -84,10 +112,13 @@ func (g *grouping) countTokens(prefix string) (groupCounts, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
+	for listed := 0; ; {
 		p, err := g.requestPage(pageOf(sources, g.index.limits.pageSize, after))
 		if err != nil {
 			return nil, err
+		}
+		if listed += len(p.Buckets); listed > g.index.limits.listed {
+			return nil, errUncertain
 		}
 		for _, bucket := range p.Buckets {
 			value, ours := strings.CutPrefix(*bucket.Key[fieldTokens], prefix)

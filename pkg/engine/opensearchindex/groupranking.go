@@ -37,13 +37,19 @@ func rankingOf(field audit.Field, size, shardSize int) query {
 // rankingWithin returns the aggregations of rankingOf for the given indexed
 // values of the field, each with the inner aggregations within it.
 func rankingWithin(field audit.Field, indexed []string, inner query) query {
+	ranking := rankingAmong(field, indexed)
+	for _, agg := range ranking {
+		agg.(query)["aggs"] = inner
+	}
+	return ranking
+}
+
+// rankingAmong returns the aggregations of rankingOf for the given indexed values.
+func rankingAmong(field audit.Field, indexed []string) query {
 	// A shard that returns fewer values than it may has returned all of them.
 	size := len(indexed) + 1
 	ranking := rankingOf(field, size, size)
 	ranking[aggGroups].(query)["terms"].(query)["include"] = indexed
-	for _, agg := range ranking {
-		agg.(query)["aggs"] = inner
-	}
 	return ranking
 }
 
@@ -61,10 +67,13 @@ func escapeRegexp(text string) string {
 
 // ranking is the answer to rankingOf.
 type ranking struct {
-	values []rankedValue
+	values []rankedValue // the blank value of a path of the metadata is the last
 	// exact is true if every shard returned all of its values. Otherwise
-	// OpenSearch may have counted too little, and the ranking has no values.
+	// OpenSearch may have counted too little.
 	exact bool
+	// maxError bounds the entries of a value that the shards did not return. It is negative
+	// if there is no bound.
+	maxError int64
 	// complete is true if the ranking has all values of the field.
 	complete bool
 	// least bounds the entries of each value that the ranking leaves out.
@@ -88,10 +97,7 @@ func readRanking(aggs aggregations, field audit.Field) (ranking, error) {
 	if err := json.Unmarshal(aggs[aggGroups], &terms); err != nil {
 		return ranking{}, err
 	}
-	if terms.MaxError != 0 {
-		return ranking{}, nil
-	}
-	r := ranking{exact: true, complete: terms.Others == 0}
+	r := ranking{exact: terms.MaxError == 0, maxError: terms.MaxError, complete: terms.Others == 0}
 	path, ofMetadata := field.MetadataPath()
 	for _, bucket := range terms.Buckets {
 		v := rankedValue{inner: bucket}
@@ -121,8 +127,9 @@ func readBlank(aggs aggregations) (blank rankedValue, err error) {
 	return blank, err
 }
 
-// countValues counts the values of a single field. It lists all of them if a
-// shard had too many for an exact ranking.
+// countValues counts the values of a single field. If a shard had too many for an exact
+// ranking, it counts the most frequent ones again. It lists all values if that does not
+// prove them the most frequent ones.
 func (g *grouping) countValues(aggs aggregations) (groupCounts, error) {
 	field := g.fields[0]
 	r, err := readRanking(aggs, field)
@@ -130,11 +137,42 @@ func (g *grouping) countValues(aggs aggregations) (groupCounts, error) {
 		return nil, err
 	}
 	if !r.exact {
-		return g.listValues(field, aggs)
+		counts, err := g.countCandidates(field, r)
+		if errors.Is(err, errUncertain) {
+			return g.listValues(field, aggs)
+		}
+		return counts, err
 	}
+	return r.counts(), nil
+}
+
+func (r *ranking) counts() groupCounts {
 	counts := groupCounts{}
 	for _, v := range r.values {
 		counts[groupValues{v.value}] += v.count
+	}
+	return counts
+}
+
+// countCandidates counts the values of an inexact ranking exactly. Another value has at
+// most the entries of the last one, and those that shards did not return. It returns
+// errUncertain if that may make it one of the most frequent.
+func (g *grouping) countCandidates(field audit.Field, r ranking) (groupCounts, error) {
+	if r.maxError < 0 {
+		return nil, errUncertain
+	}
+	aggs, err := g.aggregate(rankingAmong(field, indexedValues(field, r)))
+	if err != nil || aggs == nil {
+		return nil, err
+	}
+	exact, err := readRanking(aggs, field)
+	if err != nil {
+		return nil, err
+	}
+	counts := exact.counts()
+	top := counts.top(g.request.Top, 1)
+	if !exact.exact || len(top) < g.request.Top || top[len(top)-1].Count <= r.least+r.maxError {
+		return nil, errUncertain
 	}
 	return counts, nil
 }
@@ -143,6 +181,9 @@ func (g *grouping) countValues(aggs aggregations) (groupCounts, error) {
 func (g *grouping) listValues(field audit.Field, aggs aggregations) (groupCounts, error) {
 	path, ofMetadata := field.MetadataPath()
 	if !ofMetadata {
+		if err := g.checkListable(); err != nil {
+			return nil, err
+		}
 		return g.countPages(page{}, 0)
 	}
 	counts, err := g.countTokens(tokenPrefix(path))

@@ -13,14 +13,16 @@ import (
 // proves its answer exact:
 //
 //   - One field (groupranking.go): a ranking in which each shard returns up to
-//     100,000 values. It is exact if no shard has more.
+//     100,000 values. It is exact if no shard has more. If not, its values are counted
+//     again, exactly. They are the largest if no value that shards left out can be as
+//     frequent.
 //   - Two fields outside the metadata (grouppages.go): the first page of a list
 //     of all pairs. It is exact if it has all of them.
 //   - Two fields (grouppairs.go): rankings of the second field within the most
 //     frequent values of the first. They are exact if no pair of another value
 //     can be as frequent as the pairs that are returned.
-//   - All pages of the list (grouppages.go). Only values of one field and pairs
-//     outside the metadata can be listed. Other pairs are refused.
+//   - All pages of the list (grouppages.go), up to audit.MaxGroups groups. Only values of
+//     one field and pairs outside the metadata can be listed. Other pairs are refused.
 //
 // A multi_terms aggregation would rank pairs directly, but takes 3 to 7 times
 // as long as a page of the list.
@@ -28,17 +30,19 @@ import (
 // groupLimits are the numbers of values and pairs that are requested.
 type groupLimits struct {
 	shardValues      int // of a single field, from each shard
+	spareValues      int // of a single field, beyond those that are returned
 	outerValues      int // of the first of two fields, whose pairs are counted
 	outerShardValues int // of the first of two fields, from each shard
 	innerShardValues int // of the second field for one value of the first, from each shard
 	pageSize         int // groups on a page
 	firstPageSize    int // groups on the page that the main search returns
+	listed           int // groups on all pages
 }
 
 func defaultGroupLimits() groupLimits {
 	return groupLimits{
-		shardValues: 100_000, outerValues: 1000, outerShardValues: 100_000, innerShardValues: 1000,
-		pageSize: 50_000, firstPageSize: 10_000,
+		shardValues: 100_000, spareValues: 100, outerValues: 1000, outerShardValues: 100_000, innerShardValues: 1000,
+		pageSize: 50_000, firstPageSize: 10_000, listed: audit.MaxGroups,
 	}
 }
 
@@ -72,7 +76,7 @@ func (g *grouping) aggregations() query {
 	case len(g.fields) == 0:
 		return nil
 	case len(g.fields) == 1:
-		return rankingOf(g.fields[0], g.request.Top, g.index.limits.shardValues)
+		return rankingOf(g.fields[0], g.request.Top+g.index.limits.spareValues, g.index.limits.shardValues)
 	case g.canListPairs():
 		return g.pageOfPairs(g.index.limits.firstPageSize, nil)
 	default:
@@ -90,7 +94,7 @@ func (g *grouping) read(aggs aggregations) ([]audit.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.restoreValues(counts.top(g.request.Top, len(g.fields)))
+	return counts.top(g.request.Top, len(g.fields)), nil
 }
 
 func (g *grouping) count(aggs aggregations) (groupCounts, error) {
@@ -115,10 +119,13 @@ func (g *grouping) countListablePairs(aggs aggregations) (groupCounts, error) {
 		return g.countPages(first, g.index.limits.firstPageSize)
 	}
 	counts, err := g.searchPairs()
-	if isTooManyGroups(err) {
-		return g.countPages(first, g.index.limits.firstPageSize)
+	if !isTooManyGroups(err) {
+		return counts, err
 	}
-	return counts, err
+	if err := g.checkListable(); err != nil {
+		return nil, err
+	}
+	return g.countPages(first, g.index.limits.firstPageSize)
 }
 
 // searchPairs is countPairs with a search of its own for the values of the first field.
@@ -130,21 +137,16 @@ func (g *grouping) searchPairs() (groupCounts, error) {
 	return g.countPairs(aggs)
 }
 
-// errTooManyGroups says that no way proves the groups exact.
-func errTooManyGroups() error {
-	return audit.Invalid("?group_by", "too_many_groups", "must have fewer different values for these fields: narrow the filter")
-}
-
 // isTooManyGroups reports whether a ranking failed because of its many groups.
 func isTooManyGroups(err error) bool {
 	var response *responseError
-	return errors.Is(err, errUncertain) || errors.As(err, &response) && response.has(kindTooManyBuckets)
+	return errors.Is(err, errUncertain) || errors.Is(err, errLargeResponse) || errors.As(err, &response) && response.has(kindTooManyBuckets)
 }
 
-// groupsError turns the errors of isTooManyGroups into errTooManyGroups.
+// groupsError turns the errors of isTooManyGroups into an *audit.ValidationError.
 func groupsError(err error) error {
 	if isTooManyGroups(err) {
-		return errTooManyGroups()
+		return audit.ErrTooManyGroups()
 	}
 	return err
 }

@@ -21,6 +21,7 @@ const (
 	fieldIdempotencyKey = "idempotency_key"
 	fieldReceivedAt     = "received_at"
 	fieldTokens         = "tokens" // the scalar leaves of the metadata
+	fieldWidths         = "widths" // the paths with many values; see groupwidths.go
 	fieldEntry          = "entry"  // the stored entry's text
 )
 
@@ -37,7 +38,7 @@ func mapping() map[string]any {
 	// so it may have any length.
 	stored := map[string]any{"type": "keyword", "index": false, "doc_values": false}
 	properties := map[string]any{
-		fieldID: keyword, fieldTenant: keyword, fieldTokens: keyword,
+		fieldID: keyword, fieldTenant: keyword, fieldTokens: keyword, fieldWidths: keyword,
 		fieldTimestamp: date, fieldReceivedAt: date,
 		// The field has the words of audit.Words, separated by spaces, so that all
 		// engines find the same words.

@@ -2,12 +2,14 @@ package opensearchindex_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -72,6 +74,54 @@ func TestSilentServerTimesOut(t *testing.T) {
 				t.Errorf("the caller's context has ended: %v", ctx.Err())
 			}
 		})
+	}
+}
+
+// TestSearchesAreBounded: a search says how long it may take, ends with its caller, and
+// its answer is not read without bound.
+func TestSearchesAreBounded(t *testing.T) {
+	asked := make(chan string, 10)
+	left := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked <- r.URL.Query().Get("cancel_after_time_interval") + " " + string(body)
+		<-r.Context().Done()
+		close(left)
+	}))
+	defer server.Close()
+	x := open(t, server.URL, "test", func(c *opensearchindex.Config) { c.Timeouts = opensearchindex.DefaultTimeouts() })
+	ctx, leave := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() {
+		_, err := x.Stats(ctx, acme, audit.Filter{}, audit.StatsRequest{})
+		result <- err
+	}()
+	request := <-asked
+	leave()
+	if err := <-result; !errors.Is(err, context.Canceled) {
+		t.Errorf("got error %v, want context.Canceled", err)
+	}
+	<-left // the connection is closed, at which OpenSearch cancels the search
+	if !regexp.MustCompile(`^(1[0-9]{4}|20000)ms .*"timeout":"(1[0-9]{4}|20000)ms"`).MatchString(request) {
+		t.Errorf("the search is %s, want a timeout of at most 20 seconds", request)
+	}
+}
+
+func TestLargeAnswersAreRefused(t *testing.T) {
+	part := `"` + strings.Repeat("x", 1<<20) + `",`
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"aggregations":{"groups":[`)
+		for range audit.MaxGroupBytes >> 20 {
+			_, _ = io.WriteString(w, part)
+		}
+		_, _ = io.WriteString(w, `""]}}`)
+	}))
+	defer server.Close()
+	x := open(t, server.URL, "test")
+	_, err := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldUserID}, Top: 1})
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) {
+		t.Errorf("got error %v, want a %T", err, invalid)
 	}
 }
 
@@ -217,8 +267,8 @@ func TestClusterErrorsAreOutages(t *testing.T) {
 		t.Errorf("a query that is too complex: got error %v, want one with %q", err, "fewer conditions")
 	}
 	const buckets = `{"error":{"type":"search_phase_execution_exception","caused_by":{"type":"too_many_buckets_exception"}},"status":503}`
-	if err := errorsOf(t, 503, buckets)["Stats"]; err == nil || !strings.Contains(err.Error(), "narrow the filter") {
-		t.Errorf("too many groups: got error %v, want one with %q", err, "narrow the filter")
+	if err := errorsOf(t, 503, buckets)["Stats"]; err == nil || !strings.Contains(err.Error(), "narrow from and to") {
+		t.Errorf("too many groups: got error %v, want one with %q", err, "narrow from and to")
 	}
 }
 

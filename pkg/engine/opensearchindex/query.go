@@ -148,7 +148,7 @@ func renderEquals(e audit.Equals) query {
 		if ofMetadata {
 			terms[i] = token(path, value)
 		} else {
-			terms[i] = shorten(value, maxValue)
+			terms[i] = audit.Shorten(value, maxValue)
 		}
 	}
 	field := string(e.Field)

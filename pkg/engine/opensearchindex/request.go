@@ -18,6 +18,9 @@ type httpRequest struct {
 	path   string
 	query  url.Values
 	body   []byte
+	// maxResponse limits the body of the response, in bytes. A larger one is an
+	// errLargeResponse. 0: no limit.
+	maxResponse int64
 }
 
 // send sends the request once and returns the body of the response. A response
@@ -44,9 +47,16 @@ func (x *Index) send(ctx context.Context, r httpRequest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(response.Body)
+	source := io.Reader(response.Body)
+	if r.maxResponse > 0 {
+		source = io.LimitReader(source, r.maxResponse+1)
+	}
+	body, err := io.ReadAll(source)
 	if err != nil {
 		return nil, err
+	}
+	if r.maxResponse > 0 && int64(len(body)) > r.maxResponse {
+		return nil, errLargeResponse
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		return nil, newResponseError(response.StatusCode, body)

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -38,16 +41,32 @@ type aggregations map[string]json.RawMessage
 
 // search searches the indexes of a scope. The body's query must have the tenant's condition,
 // which compile gives it. A response of only some shards is an error.
-func (x *Index) search(ctx context.Context, s scope, body query) (r searchResponse, err error) {
+func (x *Index) search(ctx context.Context, s scope, body query) (searchResponse, error) {
+	return x.searchWithin(ctx, s, body, 0)
+}
+
+// searchWithin is search with a limit of the response, in bytes; 0: none. OpenSearch ends
+// the search when ctx ends: it cancels the search of a closed connection, and gets the
+// time that is left, in case a proxy keeps the connection open.
+func (x *Index) searchWithin(ctx context.Context, s scope, body query, maxResponse int64) (r searchResponse, err error) {
+	values := url.Values{
+		"allow_partial_search_results": {"false"},
+		// Only the _source and the sort values of hits, and no list of distinct users.
+		"filter_path": {"timed_out,_shards.failed,hits.total,hits.hits._source,hits.hits.sort,aggregations,-aggregations." + aggUsers + ".buckets"},
+	}
+	if deadline, bounded := ctx.Deadline(); bounded {
+		left := strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10) + "ms"
+		body = maps.Clone(body)
+		body["timeout"] = left
+		values.Set("cancel_after_time_interval", left)
+	}
 	text, err := json.Marshal(body)
 	if err != nil {
 		return r, err
 	}
-	raw, err := x.sendRead(ctx, httpRequest{method: http.MethodPost, path: "/" + s.patterns() + "/_search", body: text, query: parameters(s.routing(), url.Values{
-		"allow_partial_search_results": {"false"},
-		// Only the _source and the sort values of hits, and no list of distinct users.
-		"filter_path": {"timed_out,_shards.failed,hits.total,hits.hits._source,hits.hits.sort,aggregations,-aggregations." + aggUsers + ".buckets"},
-	})})
+	raw, err := x.sendRead(ctx, httpRequest{
+		method: http.MethodPost, path: "/" + s.patterns() + "/_search", body: text, query: parameters(s.routing(), values), maxResponse: maxResponse,
+	})
 	if err != nil {
 		return r, complexityError(err)
 	}

@@ -31,8 +31,8 @@ const (
 
 // Stats implements search.Index. Total, histogram and groups are exact. Distinct
 // users are exact up to 10,000 and an estimate above (HyperLogLog++, error about
-// one percent). Two fields, one of them of the metadata, can have too many
-// pairs for an exact ranking: that is an *audit.ValidationError at "?group_by".
+// one percent). Groups that cannot be counted exactly within the limits are an
+// *audit.ValidationError at "?group_by".
 //
 // One search computes everything if it can. More than about ten thousand groups,
 // or two fields with one of the metadata, need later searches, which may see
@@ -77,10 +77,14 @@ type counter struct {
 	request audit.StatsRequest
 }
 
+// maxStatsResponse limits the answer to a search for counts, in bytes. Only many long
+// values pass it.
+const maxStatsResponse = audit.MaxGroupBytes
+
 // search computes aggregations over the entries of the request.
 func (c *counter) search(aggs query) (searchResponse, error) {
-	r, err := c.index.search(c.ctx, c.scope, query{"size": 0, "query": c.where, "track_total_hits": true, "aggs": aggs})
-	return r, err
+	body := query{"size": 0, "query": c.where, "track_total_hits": true, "aggs": aggs}
+	return c.index.searchWithin(c.ctx, c.scope, body, maxStatsResponse)
 }
 
 // aggregate is search without the total.
@@ -116,6 +120,11 @@ func errIntervalTooSmall() error {
 
 func (c *counter) count() (stats audit.Stats, err error) {
 	g := newGrouping(c)
+	if len(g.fields) == 2 {
+		if err := g.checkWidths(); err != nil {
+			return stats, err
+		}
+	}
 	aggs := c.aggregations()
 	maps.Copy(aggs, g.aggregations())
 	r, err := c.search(aggs)

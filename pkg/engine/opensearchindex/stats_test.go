@@ -130,6 +130,47 @@ func TestGroupsAreExactBeyondTheLimits(t *testing.T) {
 	}
 }
 
+// TestFrequentValuesAmongMany: the most frequent values are found among more values than
+// shards return and lists may have, if they are certain.
+func TestFrequentValuesAmongMany(t *testing.T) {
+	url := enginetest.OpenSearch(t)
+	x := open(t, url, newPrefix(t, url), waitForRefresh)
+	entries := newEntries(acme, 400)
+	for i := range entries { // 4 months, 300 values, two of them frequent
+		e := &entries[i]
+		e.Timestamp = begin.AddDate(0, i%4, 0).Add(time.Duration(i) * time.Millisecond)
+		e.ID = audit.DeriveEntryID(acme, e.Timestamp, fmt.Sprint(i))
+		e.ResourceID, e.UserID = fmt.Sprint(i), fmt.Sprint(i)
+		if i < 100 {
+			e.ResourceID = fmt.Sprint("frequent", min(i%4/3, 1))
+		}
+		e.Metadata = audit.Object(`{"id":"` + e.ResourceID + `"}`)
+	}
+	put(t, x, acme, entries...)
+	x.UseSmallGroupLimits()
+	x.UseShortLists(100)
+	for _, field := range []audit.Field{audit.FieldResourceID, "metadata.id"} {
+		got, err := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{field}, Top: 1})
+		if err != nil {
+			t.Fatalf("by %s: %v", field, err)
+		}
+		if diff := gocmp.Diff([]audit.Group{{Values: []string{"frequent0"}, Count: 75}}, got.Groups); diff != "" {
+			t.Errorf("by %s differs (-want +got):\n%s", field, diff)
+		}
+	}
+	for _, by := range [][]audit.Field{{audit.FieldUserID}, {"metadata.id"}, {audit.FieldUserID, audit.FieldResourceID}} {
+		_, err := x.Stats(t.Context(), acme, audit.Filter{}, audit.StatsRequest{GroupBy: by, Top: 3})
+		var invalid *audit.ValidationError
+		if !errors.As(err, &invalid) {
+			t.Errorf("by %v: got error %v, want a %T", by, err, invalid)
+			continue
+		}
+		if got := invalid.Fields[0].Code; got != "too_many_groups" {
+			t.Errorf("by %v: got code %q, want too_many_groups", by, got)
+		}
+	}
+}
+
 func ranking(counts map[string]int64, top int) []audit.Group {
 	var groups []audit.Group
 	for values, n := range counts {

@@ -24,6 +24,22 @@ func (db *DB) Snapshot(ctx context.Context, d time.Duration) (tables int64, err 
 	return tables, err
 }
 
+// Endless runs a query that never ends: with rows it returns one row after the other,
+// otherwise none.
+func (db *DB) Endless(ctx context.Context, rows bool) error {
+	query := `WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n`
+	if !rows {
+		query = `SELECT count(*) FROM (` + query + `)`
+	}
+	return db.snapshot(ctx, func(c *conn) error {
+		var n int64
+		return c.eachUnprepared(ctx, query, nil, []any{&n}, func() (bool, error) { return true, nil })
+	})
+}
+
+// MaxGroupedDocs is the limit of the documents that are read for groups.
+const MaxGroupedDocs = maxGroupedDocs
+
 // The limits of the write-ahead log, for the tests of package sqlite_test.
 const (
 	MaxLogBytes    = maxLogBytes

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -11,12 +10,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
-
-// maxGroups limits the groups that are counted in memory, about 50 MB. Groups by
-// fields that only documents have are counted there.
-const maxGroups = 200_000
 
 // Stats implements search.Index.
 func (x *Index) Stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
@@ -111,7 +105,7 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 		}
 	}
 	if len(request.GroupBy) > 0 {
-		stats.Groups, err = s.groups(request.GroupBy, request.Top)
+		stats.Groups, err = s.groups(request.GroupBy, request.Top, stats.Total)
 	}
 	return err
 }
@@ -164,11 +158,11 @@ func (s *counter) histogram(first, last, interval int64) ([]audit.Bucket, error)
 	return buckets, err
 }
 
-func (s *counter) groups(by []audit.Field, top int) ([]audit.Group, error) {
+func (s *counter) groups(by []audit.Field, top int, entries int64) ([]audit.Group, error) {
 	columns := make([]string, len(by))
 	for i, field := range by {
 		if !slices.Contains(facetColumns[:], field) {
-			return s.groupsOfDocs(by, top)
+			return s.groupsOfDocs(by, top, entries)
 		}
 		columns[i] = string(field) // a constant of audit, which is the column's name
 	}
@@ -195,73 +189,13 @@ func (s *counter) groupsOfColumns(columns []string, top int) ([]audit.Group, err
 		dest = append(dest, &values[i])
 	}
 	err := s.conn.eachUnprepared(s.ctx, query, append(args, top), append(dest, &n), func() (bool, error) {
-		groups = append(groups, audit.Group{Values: slices.Clone(values), Count: n})
+		group := audit.Group{Values: make([]string, len(values)), Count: n}
+		for i, value := range values {
+			group.Values[i] = audit.Shorten(value, audit.MaxGroupValue)
+		}
+		groups = append(groups, group)
 		return true, nil
 	})
+	audit.SortGroups(groups) // shortened values may sort in another order
 	return groups, err
-}
-
-// groupsOfDocs groups by fields that only documents have: changed paths and metadata.
-func (s *counter) groupsOfDocs(by []audit.Field, top int) ([]audit.Group, error) {
-	counts := map[[audit.MaxGroupBy]string]int64{}
-	from, args := s.from(nil, true)
-	var doc sql.RawBytes
-	err := s.conn.eachUnprepared(s.ctx, `SELECT doc`+from, args, []any{&doc}, func() (bool, error) {
-		e, err := entryjson.ParseStored(doc)
-		if err != nil {
-			return false, err
-		}
-		values := make([][]string, audit.MaxGroupBy)
-		for i := range values {
-			values[i] = []string{""}
-			if i < len(by) {
-				if values[i], err = groupValues(&e, by[i]); err != nil {
-					return false, err
-				}
-			}
-		}
-		for _, first := range values[0] {
-			for _, second := range values[1] {
-				counts[[audit.MaxGroupBy]string{first, second}]++
-			}
-		}
-		if len(counts) > maxGroups {
-			return false, audit.Invalid("?group_by", "too_many_groups", "must have at most %d different values for these fields", maxGroups)
-		}
-		return true, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	groups := make([]audit.Group, 0, len(counts))
-	for values, n := range counts {
-		groups = append(groups, audit.Group{Values: slices.Clone(values[:len(by)]), Count: n})
-	}
-	slices.SortFunc(groups, func(a, b audit.Group) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), slices.Compare(a.Values, b.Values))
-	})
-	return groups[:min(top, len(groups))], nil
-}
-
-// groupValues returns the distinct values of a field, "" if there is none.
-func groupValues(e *audit.Entry, field audit.Field) ([]string, error) {
-	path, ofMetadata := field.MetadataPath()
-	var values []string
-	if !ofMetadata {
-		values = slices.Clone(e.Values(field))
-	} else if len(e.Metadata) > 0 {
-		err := entryjson.Leaves(e.Metadata, func(leaf, value string) {
-			if leaf == path {
-				values = append(values, value)
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	if len(values) == 0 {
-		return []string{""}, nil
-	}
-	slices.Sort(values)
-	return slices.Compact(values), nil
 }

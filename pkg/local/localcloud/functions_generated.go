@@ -35,7 +35,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"get-stats":            httpapi.GetStats(s.Gate(), s.Search()),
 		"get-tenant":           httpapi.GetTenant(s.Gate(), s.Tenants()),
 		"list-jobs":            httpapi.ListJobs(s.Gate(), s.Jobs(), s.Cursors()),
-		"list-keys":            httpapi.ListKeys(s.Gate(), s.Tenants()),
+		"list-keys":            httpapi.ListKeys(s.Gate(), s.Tenants(), s.Cursors()),
 		"list-quarantine":      httpapi.ListQuarantine(s.Gate(), s.Quarantine(), s.Cursors()),
 		"list-tenants":         httpapi.ListTenants(s.Gate(), s.Tenants(), s.Cursors()),
 		"patch-tenant":         httpapi.PatchTenant(s.Gate(), s.Tenants()),

@@ -49,6 +49,9 @@ type Started struct {
 const (
 	// drainTimeout bounds how long a stop waits for requests and queues.
 	drainTimeout = 30 * time.Second
+	// requestTimeout is how long the API works on a request. It is the longest timeout of a
+	// function with a route.
+	requestTimeout = 25 * time.Second
 	// pollersPerQueue lets one batch be handled while the next is received.
 	pollersPerQueue = 2
 	// inUseTimeout is how long a start waits while the file is in use. The functions of
@@ -157,7 +160,7 @@ func (r *runner) server() *http.Server {
 	return &http.Server{
 		Handler:           r.routes(),
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       2 * time.Minute,
+		ReadTimeout:       requestTimeout + 5*time.Second, // so that a slow request still gets an answer
 		WriteTimeout:      2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -165,10 +168,19 @@ func (r *runner) server() *http.Server {
 	}
 }
 
+// within lets a handler work on a request for a time, as Lambda does.
+func within(d time.Duration, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), d)
+		defer cancel()
+		handler.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
 // routes mounts the API, the WebSocket API and, for people, the short addresses
 // of the API's pages.
 func (r *runner) routes() http.Handler {
-	api := httpapi.Router(r.services.Gate(), r.functions.handlers())
+	api := within(requestTimeout, httpapi.Router(r.services.Gate(), r.functions.handlers()))
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
 	stream := &socketServer{gateway: r.sockets, gate: r.services.Gate(), functions: socketFunctions(r.functions)}

@@ -1,0 +1,131 @@
+package audit
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"slices"
+	"time"
+	"unicode/utf8"
+)
+
+// StatsRequest says which counts to return.
+type StatsRequest struct {
+	GroupBy  []Field       // at most MaxGroupBy
+	Top      int           // groups returned; the largest first, equal ones by their values
+	Interval time.Duration // of the histogram, whole seconds; zero: none
+	Distinct bool          // count distinct users
+}
+
+// Limits of a StatsRequest.
+const (
+	MaxGroupBy  = 2
+	DefaultTop  = 10
+	MaxTop      = 1000
+	MaxBuckets  = 10_000 // of a histogram
+	MinInterval = time.Second
+)
+
+// Limits of what is counted for a StatsRequest. What passes one is a *ValidationError.
+const (
+	// MaxEntryGroups is the number of groups that one entry may count under. An entry
+	// of the full size has fewer values at one path, so that only two arrays, whose
+	// values are counted in pairs, pass it.
+	MaxEntryGroups = 50_000
+	// MaxGroups is the number of groups that an index may count one by one. An index
+	// with a cheaper way to find the largest ones may take more.
+	MaxGroups = 200_000
+	// MaxGroupBytes is the size of the values of such groups together.
+	MaxGroupBytes = 32 << 20
+	// MaxGroupValue is the length of a value in a group, in bytes. See Shorten.
+	MaxGroupValue = 1024
+)
+
+// Validate returns the first fault as a *ValidationError. Indexes call it. The HTTP
+// API checks a client's parameters itself.
+func (r *StatsRequest) Validate() error {
+	if len(r.GroupBy) > MaxGroupBy {
+		return Invalid("?group_by", "too_many", "must name at most %d fields", MaxGroupBy)
+	}
+	for _, field := range r.GroupBy {
+		_, ofMetadata := field.MetadataPath()
+		if !ofMetadata && !slices.Contains(FilterFields(), field) {
+			return Invalid("?group_by", "invalid_choice", "must name fields of an entry")
+		}
+	}
+	if r.Top > MaxTop {
+		return Invalid("?top", "out_of_range", "must be at most %d", MaxTop)
+	}
+	if r.Interval != 0 && (r.Interval < MinInterval || r.Interval%time.Second != 0) {
+		return Invalid("?interval", "out_of_range", "must be whole seconds, one at least")
+	}
+	return nil
+}
+
+// Stats is the result of a StatsRequest. Total is exact.
+type Stats struct {
+	Total         int64
+	Groups        []Group
+	Histogram     []Bucket // from the first to the last bucket with entries, with the empty ones between them
+	DistinctUsers int64
+}
+
+// Group is the count of the entries with these values. An entry without a
+// value counts under "". An entry with several (an array in the metadata)
+// counts once under each. Values are shortened to MaxGroupValue.
+type Group struct {
+	Values []string // one for each of GroupBy
+	Count  int64
+}
+
+// SortGroups sorts groups as answers have them: the largest first, equal ones by their values.
+func SortGroups(groups []Group) {
+	slices.SortFunc(groups, func(a, b Group) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), slices.Compare(a.Values, b.Values))
+	})
+}
+
+// Shorten returns text of at most limit bytes unchanged. It replaces longer text
+// by its beginning, "…" and its SHA-256 in base64. The result is still longer than
+// limit, so that it never equals unshortened text. limit must be at least 50.
+func Shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	sum := sha256.Sum256([]byte(text))
+	hash := base64.RawURLEncoding.EncodeToString(sum[:]) // 43 bytes
+	cut := limit + 1 - len(hash)
+	for !utf8.RuneStart(text[cut]) {
+		cut-- // by at most 3 bytes, which the ellipsis adds again
+	}
+	return text[:cut] + "…" + hash
+}
+
+// IsShortened reports whether a value of a group was shortened.
+func IsShortened(value string) bool { return len(value) > MaxGroupValue }
+
+// ErrTooManyEntryGroups returns the error of an entry that passes MaxEntryGroups.
+func ErrTooManyEntryGroups() error {
+	return Invalid("?group_by", "too_many_pairs",
+		"must not lead to more than %d pairs of values in one entry; group by one of the fields, or leave such entries out by a filter", MaxEntryGroups)
+}
+
+// ErrTooManyGroups returns the error of groups that cannot be counted exactly within the limits.
+func ErrTooManyGroups() error {
+	return Invalid("?group_by", "too_many_groups",
+		"must lead to fewer different values: up to %d, of %d MiB together, are always counted; narrow from and to, add a filter, or group by one field",
+		MaxGroups, MaxGroupBytes>>20)
+}
+
+// ErrTooManyEntries returns the error of a count over more entries than can be
+// counted in a request's time.
+func ErrTooManyEntries(format string, args ...any) error {
+	return Invalid("?from", "too_many_entries", "must leave fewer entries: "+format+"; narrow from and to, or add a filter", args...)
+}
+
+// Bucket is the count of the entries with Start ≤ timestamp < Start + Interval.
+// Starts are whole multiples of the interval since 1970-01-01T00:00:00Z.
+type Bucket struct {
+	Start time.Time
+	Count int64
+}

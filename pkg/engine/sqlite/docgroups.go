@@ -1,0 +1,129 @@
+package sqlite
+
+import (
+	"database/sql"
+	"slices"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+// maxGroupedDocs limits the documents that are read to count groups. Reading them
+// takes about as long as a request may. More of them are refused at once.
+const maxGroupedDocs = 2_000_000
+
+// groupsOfDocs groups by fields that only documents have: changed paths and
+// metadata. entries is the number of entries to read.
+func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audit.Group, error) {
+	if entries > maxGroupedDocs {
+		return nil, audit.ErrTooManyEntries("at most %d can be grouped by changed or metadata", maxGroupedDocs)
+	}
+	tally := groupTally{counts: map[groupKey]int64{}}
+	from, args := s.from(nil, true)
+	var doc sql.RawBytes
+	err := s.conn.eachUnprepared(s.ctx, `SELECT doc`+from, args, []any{&doc}, func() (bool, error) {
+		e, err := entryjson.ParseStored(doc)
+		if err != nil {
+			return false, err
+		}
+		values, err := valuesOf(&e, by)
+		if err != nil {
+			return false, err
+		}
+		return true, tally.add(values)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return tally.top(top, len(by)), nil
+}
+
+// groupKey has the values of one group. Those of a single field are followed by "".
+type groupKey [audit.MaxGroupBy]string
+
+// groupTally counts groups within the limits of audit.
+type groupTally struct {
+	counts map[groupKey]int64
+	bytes  int // of all values
+}
+
+// add counts an entry under each combination of its values.
+func (t *groupTally) add(values [audit.MaxGroupBy][]string) error {
+	if len(values[0])*len(values[1]) > audit.MaxEntryGroups {
+		return audit.ErrTooManyEntryGroups()
+	}
+	for _, first := range values[0] {
+		for _, second := range values[1] {
+			if err := t.count(groupKey{first, second}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *groupTally) count(key groupKey) error {
+	if n := t.counts[key]; n > 0 {
+		t.counts[key] = n + 1
+		return nil
+	}
+	for i := range key {
+		key[i] = strings.Clone(key[i]) // without the text that it was cut from
+		t.bytes += len(key[i])
+	}
+	if len(t.counts) == audit.MaxGroups || t.bytes > audit.MaxGroupBytes {
+		return audit.ErrTooManyGroups()
+	}
+	t.counts[key] = 1
+	return nil
+}
+
+// top returns the n largest groups of a number of fields.
+func (t *groupTally) top(n, fields int) []audit.Group {
+	groups := make([]audit.Group, 0, len(t.counts))
+	for values, count := range t.counts {
+		groups = append(groups, audit.Group{Values: slices.Clone(values[:fields]), Count: count})
+	}
+	audit.SortGroups(groups)
+	return groups[:min(n, len(groups))]
+}
+
+// valuesOf returns the values of one or two fields. A missing field has the value "".
+func valuesOf(e *audit.Entry, by []audit.Field) (values [audit.MaxGroupBy][]string, err error) {
+	for i := range values {
+		values[i] = []string{""}
+		if i < len(by) {
+			if values[i], err = groupValues(e, by[i]); err != nil {
+				return values, err
+			}
+		}
+	}
+	return values, nil
+}
+
+// groupValues returns the distinct values of a field, "" if there is none.
+func groupValues(e *audit.Entry, field audit.Field) ([]string, error) {
+	path, ofMetadata := field.MetadataPath()
+	var values []string
+	add := func(value string) { values = append(values, audit.Shorten(value, audit.MaxGroupValue)) }
+	if !ofMetadata {
+		for _, value := range e.Values(field) {
+			add(value)
+		}
+	} else if len(e.Metadata) > 0 {
+		err := entryjson.Leaves(e.Metadata, func(leaf, value string) {
+			if leaf == path {
+				add(value)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(values) == 0 {
+		return []string{""}, nil
+	}
+	slices.Sort(values)
+	return slices.Compact(values), nil
+}

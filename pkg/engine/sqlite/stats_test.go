@@ -1,0 +1,90 @@
+package sqlite_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+// TestReadsEndWithTheirContext: a caller that goes away ends its query.
+func TestReadsEndWithTheirContext(t *testing.T) {
+	db := open(t)
+	for _, rows := range []bool{false, true} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := db.Endless(ctx, rows); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("rows %t: got error %v, want context.DeadlineExceeded", rows, err)
+		}
+		cancel()
+	}
+}
+
+// TestGroupsAreBounded: groups that are counted in memory are bounded by number and size.
+func TestGroupsAreBounded(t *testing.T) {
+	db := open(t)
+	add := func(tenant audit.TenantID, n int, value func(i, j int) string) {
+		t.Helper()
+		entries := newCorpus().entries(tenant, n)
+		for i := range entries {
+			values := make([]string, 100)
+			for j := range values {
+				values[j] = value(i, j)
+			}
+			metadata, err := json.Marshal(map[string][]string{"v": values})
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries[i].Metadata = metadata
+		}
+		if _, err := db.Entries().Append(t.Context(), tenant, entries); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := search.PutEntries(t.Context(), db.Index(), tenant, entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("many", audit.MaxGroups/100+1, func(i, j int) string { return fmt.Sprintf("%d.%d", i, j) })
+	add("most", audit.MaxGroups/100-1, func(i, j int) string { return fmt.Sprintf("%d.%d", i, j) })
+	long := strings.Repeat("x", 1000)
+	add("long", audit.MaxGroupBytes/100_000+2, func(i, j int) string { return fmt.Sprintf("%d.%d.%s", i, j, long) })
+	for tenant, refused := range map[audit.TenantID]bool{"many": true, "most": false, "long": true} {
+		_, err := db.Index().Stats(t.Context(), tenant, audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{"metadata.v"}, Top: 1})
+		var invalid *audit.ValidationError
+		if got := errors.As(err, &invalid); got != refused {
+			t.Errorf("%s: got error %v, want a refusal: %t", tenant, err, refused)
+		}
+		if refused && invalid != nil && invalid.Fields[0].Code != "too_many_groups" {
+			t.Errorf("%s: got code %q, want too_many_groups", tenant, invalid.Fields[0].Code)
+		}
+	}
+}
+
+// TestManyDocumentsAreRefusedAtOnce: no document is read if there are too many of them.
+func TestManyDocumentsAreRefusedAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills two million rows; run without -short")
+	}
+	path := filepath.Join(t.TempDir(), "ocelot.db")
+	if err := openAt(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, path, fmt.Sprintf(`INSERT INTO tenant_numbers VALUES (1, 'globex'); INSERT INTO facets
+		WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+		SELECT 1, i, 'u', '', '', 'A', 'r', i, 'INFO', '' FROM n`, sqlite.MaxGroupedDocs))
+	db := openAt(t, path)
+	for field, refused := range map[audit.Field]bool{"metadata.a": true, audit.FieldResourceID: false} {
+		_, err := db.Index().Stats(t.Context(), "globex", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{field}, Top: 1})
+		var invalid *audit.ValidationError
+		if got := errors.As(err, &invalid); got != refused {
+			t.Errorf("by %s: got error %v, want a refusal: %t", field, err, refused)
+		}
+	}
+}
