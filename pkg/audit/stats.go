@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"slices"
 	"time"
-	"unicode/utf8"
 )
 
 // StatsRequest says which counts to return.
@@ -94,11 +93,8 @@ func Shorten(text string, limit int) string {
 	}
 	sum := sha256.Sum256([]byte(text))
 	hash := base64.RawURLEncoding.EncodeToString(sum[:]) // 43 bytes
-	cut := limit + 1 - len(hash)
-	for !utf8.RuneStart(text[cut]) {
-		cut-- // by at most 3 bytes, which the ellipsis adds again
-	}
-	return text[:cut] + "…" + hash
+	// Cut takes at most 3 bytes more, which the ellipsis adds again.
+	return Cut(text, limit+1-len(hash)) + "…" + hash
 }
 
 // IsShortened reports whether a value of a group was shortened.

@@ -74,7 +74,7 @@ func TestRoutingPartition(t *testing.T) {
 
 // Every field that can be filtered on is in the mapping, beside nine others.
 func TestFieldCount(t *testing.T) {
-	if got, want := opensearchindex.FieldCount(), len(audit.FilterFields())+9; got != want {
+	if got, want := opensearchindex.FieldCount(), len(audit.FilterFields())+10; got != want {
 		t.Errorf("an index has %d fields, want %d", got, want)
 	}
 }
