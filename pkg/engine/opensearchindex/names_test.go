@@ -72,7 +72,7 @@ func TestRoutingPartition(t *testing.T) {
 	}
 }
 
-// Every field that can be filtered on is in the mapping, beside nine others.
+// Every field that can be filtered on is in the mapping, beside ten others.
 func TestFieldCount(t *testing.T) {
 	if got, want := opensearchindex.FieldCount(), len(audit.FilterFields())+10; got != want {
 		t.Errorf("an index has %d fields, want %d", got, want)
