@@ -133,9 +133,10 @@ func (db *DB) scrub(ctx context.Context) (int, error) {
 			return err
 		}
 		if end >= maxScrubbed {
-			end = first
+			end = first // nothing to scrub
+		} else {
+			end = max(first, min(end+1, first+scrubPages))
 		}
-		end = max(first, min(end+1, first+scrubPages))
 		found, err = c.remnants(ctx, first, end)
 		return err
 	})
