@@ -17,8 +17,7 @@ import (
 const followPause = 2 * time.Second
 
 type pullCmd struct {
-	serviceFlags
-	queryFlags
+	readFlags
 	After      string `placeholder:"CURSOR" xor:"after" help:"Continue after this cursor, or begin at the end of the log with now. Without it, pull begins at the oldest entry."`
 	CursorFile string `type:"path" placeholder:"FILE" xor:"after" help:"Continue after the cursor in this file, if it exists, and write the cursor of what was printed to it."`
 	Limit      int    `short:"n" default:"0" help:"Number of entries; 0 for all up to the end of the log."`
@@ -40,11 +39,7 @@ func (c *pullCmd) Validate() error {
 
 // Run prints the entries that have arrived.
 func (c *pullCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.connect()
-	if err != nil {
-		return err
-	}
-	params, err := c.params(con.now())
+	service, params, err := c.open(con)
 	if err != nil {
 		return err
 	}

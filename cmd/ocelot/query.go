@@ -10,7 +10,24 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/client"
 )
+
+// readFlags choose a service and its entries.
+type readFlags struct {
+	serviceFlags
+	queryFlags
+}
+
+// open returns a client of the service, and the flags as query parameters of the API.
+func (f *readFlags) open(con *console) (*client.Client, url.Values, error) {
+	service, err := f.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	params, err := f.params(con.now())
+	return service, params, err
+}
 
 // queryFlags choose entries.
 type queryFlags struct {

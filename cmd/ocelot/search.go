@@ -14,8 +14,7 @@ import (
 )
 
 type searchCmd struct {
-	serviceFlags
-	queryFlags
+	readFlags
 	outputFlag
 	colorFlag
 	Sort  string `enum:"-timestamp,+timestamp,timestamp" default:"-timestamp" help:"-timestamp (the newest first) or timestamp (the oldest first)."`
@@ -40,11 +39,7 @@ type entryPrinter interface {
 
 // Run prints the entries.
 func (c *searchCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.connect()
-	if err != nil {
-		return err
-	}
-	params, err := c.params(con.now())
+	service, params, err := c.open(con)
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,7 @@ import (
 )
 
 type statsCmd struct {
-	serviceFlags
-	queryFlags
+	readFlags
 	colorFlag
 	Output   string   `short:"o" enum:"auto,table,json" default:"auto" help:"table or json; auto is table on a terminal, else json."`
 	GroupBy  []string `placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity."`
@@ -38,11 +37,7 @@ func (c *statsCmd) Validate() error {
 
 // Run prints the counts.
 func (c *statsCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.connect()
-	if err != nil {
-		return err
-	}
-	params, err := c.params(con.now())
+	service, params, err := c.open(con)
 	if err != nil {
 		return err
 	}
