@@ -192,8 +192,6 @@ func (o *Orderer) prune(ctx context.Context, tenant audit.TenantID, settings *au
 	if err != nil || n == maxPruned { // more may remain for the next call
 		return err
 	}
-	o.pruned.Update(tenant, func(ttlcache.Entry[struct{}], bool) (ttlcache.Entry[struct{}], bool) {
-		return ttlcache.Entry[struct{}]{ReadAt: now}, true
-	})
+	o.pruned.Put(tenant, ttlcache.Entry[struct{}]{ReadAt: now})
 	return nil
 }

@@ -58,9 +58,7 @@ func (a *ActiveDays) touch(ctx context.Context, tenant audit.TenantID, entries [
 		return fmt.Errorf("register the days of entries: %w", err)
 	}
 	for _, day := range days {
-		a.touched.Update(activeDay{tenant, day}, func(ttlcache.Entry[struct{}], bool) (ttlcache.Entry[struct{}], bool) {
-			return ttlcache.Entry[struct{}]{ReadAt: now}, true
-		})
+		a.touched.Put(activeDay{tenant, day}, ttlcache.Entry[struct{}]{ReadAt: now})
 	}
 	return nil
 }

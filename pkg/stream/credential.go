@@ -87,8 +87,6 @@ func (s *Service) checkKey(ctx context.Context, key checkedKey, now time.Time) e
 	if err != nil {
 		return fmt.Errorf("check an API key of %s: %w", key.tenant, err)
 	}
-	s.checked.Update(key, func(ttlcache.Entry[struct{}], bool) (ttlcache.Entry[struct{}], bool) {
-		return ttlcache.Entry[struct{}]{ReadAt: now}, true
-	})
+	s.checked.Put(key, ttlcache.Entry[struct{}]{ReadAt: now})
 	return nil
 }

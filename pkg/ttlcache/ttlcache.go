@@ -48,6 +48,13 @@ func (c *Cache[K, V]) Get(key K) (Entry[V], bool) {
 	return c.entries.Get(key)
 }
 
+// Put stores an entry in place of the one that the key has.
+func (c *Cache[K, V]) Put(key K, entry Entry[V]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries.Add(key, entry)
+}
+
 // Update calls change with the entry of the key and whether there is one. It
 // stores the returned entry if change returns true. No other operation happens
 // in between, so change must be quick and must not use the cache.
