@@ -94,3 +94,9 @@ type UnavailableError struct {
 func (e *UnavailableError) Error() string { return "unavailable: " + e.Err.Error() }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// IsUnavailable reports whether an error is an *UnavailableError.
+func IsUnavailable(err error) bool {
+	var unavailable *UnavailableError
+	return errors.As(err, &unavailable)
+}

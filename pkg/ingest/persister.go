@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -76,8 +75,7 @@ func (p *Persister) persistTenant(ctx context.Context, messages []envelope.Messa
 	if err == nil {
 		return outcomes
 	}
-	var unavailable *audit.UnavailableError
-	if len(messages) == 1 || ctx.Err() != nil || errors.As(err, &unavailable) {
+	if len(messages) == 1 || ctx.Err() != nil || audit.IsUnavailable(err) {
 		for i := range outcomes {
 			outcomes[i] = err
 		}

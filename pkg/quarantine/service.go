@@ -190,8 +190,7 @@ func (s *Service) record(ctx context.Context, by access.Principal, tenant audit.
 			UserID: by.Subject, Action: action, ResourceType: "quarantine_item", ResourceID: item.ID, Metadata: metadata,
 		})
 	}
-	var unavailable *audit.UnavailableError
-	if err == nil || errors.As(err, &unavailable) {
+	if err == nil || audit.IsUnavailable(err) {
 		return err
 	}
 	return &audit.UnavailableError{Err: fmt.Errorf("record %s in %s: %w", action, tenant.ID, err)}

@@ -56,12 +56,7 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 		if len(puts) == 0 {
 			return
 		}
-		results := x.Index.Put(ctx, puts)
-		for i := range puts {
-			err := errors.New("the index returned no result")
-			if i < len(results) {
-				err = x.finish(ctx, puts[i], results[i])
-			}
+		for i, err := range x.put(ctx, puts) {
 			if len(groups[i]) > 1 && mayBeOneMessage(ctx, err) {
 				x.putEach(ctx, groups[i], outcomes)
 			} else {
@@ -74,20 +69,27 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 // mayBeOneMessage reports whether the messages of a tenant may have failed because of one of
 // them.
 func mayBeOneMessage(ctx context.Context, err error) bool {
-	var unavailable *audit.UnavailableError
-	return err != nil && ctx.Err() == nil && !errors.As(err, &unavailable)
+	return err != nil && ctx.Err() == nil && !audit.IsUnavailable(err)
 }
 
 // putEach writes each message of a tenant alone, so that only the one at fault fails.
 func (x *Indexer) putEach(ctx context.Context, messages []envelope.Message, outcomes []error) {
 	for _, m := range messages {
 		put := Batch{Tenant: m.Contents.Tenant, Entries: m.Contents.Entries}
-		err := errors.New("the index returned no result")
-		if results := x.Index.Put(ctx, []Batch{put}); len(results) == 1 {
-			err = x.finish(ctx, put, results[0])
-		}
-		setOutcomes(outcomes, []envelope.Message{m}, err)
+		setOutcomes(outcomes, []envelope.Message{m}, x.put(ctx, []Batch{put})[0])
 	}
+}
+
+// put writes batches with one call and returns one error, or nil, for each.
+func (x *Indexer) put(ctx context.Context, batches []Batch) []error {
+	results, errs := x.Index.Put(ctx, batches), make([]error, len(batches))
+	for i := range batches {
+		errs[i] = errors.New("the index returned no result")
+		if i < len(results) {
+			errs[i] = x.finish(ctx, batches[i], results[i])
+		}
+	}
+	return errs
 }
 
 // findDeleted reports which groups' tenants are deleted. It looks the tenants up at the same

@@ -84,8 +84,7 @@ func (s *Service) Find(ctx context.Context, tenant audit.Tenant, scope access.Sc
 // leaves enough time for that; see Finder.
 func (s *Service) find(ctx context.Context, tenant audit.Tenant, filter audit.Filter, request audit.PageRequest) (page audit.Page, degraded bool, err error) {
 	page, err = s.Index.Find(ctx, tenant.ID, filter, request)
-	var unavailable *audit.UnavailableError
-	if s.Degraded == nil || ctx.Err() != nil || !errors.As(err, &unavailable) {
+	if s.Degraded == nil || ctx.Err() != nil || !audit.IsUnavailable(err) {
 		return page, false, err
 	}
 	s.logUnanswered(ctx, tenant.ID, err)

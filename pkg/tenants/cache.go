@@ -115,8 +115,7 @@ func (s staleIfError) Tenant(ctx context.Context, id audit.TenantID) (audit.Tena
 	bounded, cancel := context.WithTimeout(ctx, staleTimeout)
 	defer cancel()
 	tenant, err := s.Aged.Tenant(bounded, id)
-	var unavailable *audit.UnavailableError
-	if ctx.Err() == nil && (errors.As(err, &unavailable) || errors.Is(err, context.DeadlineExceeded)) {
+	if ctx.Err() == nil && (audit.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded)) {
 		s.markFailed(id, stale.ReadAt, now)
 		return stale.Value.tenant, nil
 	}

@@ -197,8 +197,7 @@ func (s *Service) record(ctx context.Context, tenant audit.Tenant, entry audit.E
 	if err == nil {
 		return nil
 	}
-	var unavailable *audit.UnavailableError
-	if errors.As(err, &unavailable) {
+	if audit.IsUnavailable(err) {
 		return err
 	}
 	return &audit.UnavailableError{Err: fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, err)}

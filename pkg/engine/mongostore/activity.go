@@ -78,32 +78,19 @@ func (a *Activity) touch(ctx context.Context, tenant audit.TenantID, days []time
 		return failure(ctx, err)
 	}
 	_, err = collection.BulkWrite(ctx, upserts, unordered)
-	conflicts := onlyConflicts(err)
-	if len(conflicts) == 0 {
-		return failure(ctx, err)
+	faults, err := itemFaults(ctx, err)
+	if err != nil || len(faults) == 0 {
+		return err
 	}
 	var again []mongo.WriteModel // due since the first command, or touched by it already: once more does no harm
-	for _, i := range conflicts {
+	for i, fault := range faults {
+		if !mongo.IsDuplicateKeyError(fault) {
+			return failure(ctx, fault)
+		}
 		again = append(again, touches[i])
 	}
 	_, err = collection.BulkWrite(ctx, again, unordered)
 	return failure(ctx, err)
-}
-
-// onlyConflicts returns the indexes of the models whose keys conflict, if that is all for
-// which an unordered bulk failed.
-func onlyConflicts(err error) (indexes []int) {
-	var bulk mongo.BulkWriteException
-	if !errors.As(err, &bulk) || bulk.WriteConcernError != nil {
-		return nil
-	}
-	for _, e := range bulk.WriteErrors {
-		if !mongo.IsDuplicateKeyError(e.WriteError) {
-			return nil
-		}
-		indexes = append(indexes, e.Index)
-	}
-	return indexes
 }
 
 // DueDays implements search.Activity.

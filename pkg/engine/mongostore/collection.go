@@ -142,8 +142,8 @@ func (db *DB) insertMany(ctx context.Context, name string, docs []bson.Raw) (map
 	return itemFaults(ctx, err)
 }
 
-// itemFaults returns the faults of single documents that an InsertMany reports,
-// by the document's index. It returns an error if the error concerns the whole call.
+// itemFaults returns the faults of single documents that an unordered write of many
+// reports, by the document's index. It returns an error if the error concerns the whole call.
 func itemFaults(ctx context.Context, err error) (map[int]mongo.WriteError, error) {
 	var bulk mongo.BulkWriteException
 	if !errors.As(err, &bulk) || bulk.WriteConcernError != nil {

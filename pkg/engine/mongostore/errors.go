@@ -125,8 +125,7 @@ var retryDelays = [...]time.Duration{50 * time.Millisecond, 250 * time.Milliseco
 func retry(ctx context.Context, operation func() error) error {
 	err := operation()
 	for _, delay := range retryDelays {
-		var unavailable *audit.UnavailableError
-		if !errors.As(err, &unavailable) {
+		if !audit.IsUnavailable(err) {
 			return err
 		}
 		if err := backoff.Sleep(ctx, delay); err != nil {

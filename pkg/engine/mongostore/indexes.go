@@ -193,9 +193,8 @@ func createEntryIndexes(ctx context.Context, view mongo.IndexView, set Indexes) 
 		return err
 	}
 	err := create(ctx, view, []mongo.IndexModel{messageIndex()})
-	var unavailable *audit.UnavailableError
 	var refused *serverFailure
-	if errors.As(err, &refused) && !errors.As(err, &unavailable) {
+	if errors.As(err, &refused) && !audit.IsUnavailable(err) {
 		return nil // DocumentDB has no such index, and no query needs it
 	}
 	return err

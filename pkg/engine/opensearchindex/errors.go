@@ -140,10 +140,9 @@ func isTemporaryStatus(status int) bool {
 // request itself. The cluster causes all others, some of them with a 4xx status:
 // a closed or blocked index, an expired role, no shards left.
 func asUnavailable(err error) error {
-	var unavailable *audit.UnavailableError
 	var response *responseError
 	switch {
-	case err == nil, errors.As(err, &unavailable), errors.Is(err, context.Canceled), errors.Is(err, errLargeResponse):
+	case err == nil, audit.IsUnavailable(err), errors.Is(err, context.Canceled), errors.Is(err, errLargeResponse):
 		return err
 	case errors.As(err, &response) && response.has(requestErrorKinds()...):
 		return err
