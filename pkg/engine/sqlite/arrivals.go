@@ -208,23 +208,11 @@ func (b *batch) removeArrivals(tenant int64, segments []int64) error {
 
 // Purge implements jobs.Purger. Its records are segments and the ids of messages.
 func (a *Arrivals) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	n, err := a.db.purgeTenant(ctx, tenant, limit, (*batch).purgeArrivals)
+	n, err := a.db.purgeTenant(ctx, tenant, limit, purgeRows(
+		`DELETE FROM arrival_messages WHERE tenant = ?1 AND message IN (SELECT message FROM arrival_messages WHERE tenant = ?1 LIMIT ?2)`,
+		`DELETE FROM arrival_segments WHERE rowid IN (SELECT rowid FROM arrival_segments WHERE tenant = ?1 LIMIT ?2)`))
 	if err != nil {
 		return 0, fmt.Errorf("purge the arrival log of %s: %w", tenant, err)
-	}
-	return n, nil
-}
-
-func (b *batch) purgeArrivals(tenant int64, limit int) (n int, err error) {
-	for _, query := range []string{
-		`DELETE FROM arrival_messages WHERE tenant = ?1 AND message IN (SELECT message FROM arrival_messages WHERE tenant = ?1 LIMIT ?2)`,
-		`DELETE FROM arrival_segments WHERE rowid IN (SELECT rowid FROM arrival_segments WHERE tenant = ?1 LIMIT ?2)`,
-	} {
-		changed, err := b.exec(query, tenant, max(limit-n, 0))
-		if err != nil {
-			return 0, err
-		}
-		n += int(changed)
 	}
 	return n, nil
 }

@@ -38,11 +38,18 @@ func (db *DB) purgeTenant(ctx context.Context, tenant audit.TenantID, limit int,
 	return db.purge(ctx, limit, func(b *batch, limit int) (int, error) { return remove(b, number, limit) })
 }
 
-// purgeRows returns what runs a constant DELETE with the parameters tenant number and limit.
-func purgeRows(query string) func(b *batch, tenant int64, limit int) (int, error) {
-	return func(b *batch, tenant int64, limit int) (int, error) {
-		changed, err := b.exec(query, tenant, limit)
-		return int(changed), err
+// purgeRows returns what runs constant DELETEs one after the other. Each has the parameters
+// tenant number and limit, which is what the ones before have left of it.
+func purgeRows(queries ...string) func(b *batch, tenant int64, limit int) (int, error) {
+	return func(b *batch, tenant int64, limit int) (n int, err error) {
+		for _, query := range queries {
+			changed, err := b.exec(query, tenant, max(limit-n, 0))
+			if err != nil {
+				return 0, err
+			}
+			n += int(changed)
+		}
+		return n, nil
 	}
 }
 

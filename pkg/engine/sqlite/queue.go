@@ -95,7 +95,11 @@ func (q *Queue) send(ctx context.Context, tenant audit.TenantID, bodies []string
 // sendOnce sends the messages. It returns errSlow if the tenant has to wait and may.
 func (q *Queue) sendOnce(ctx context.Context, tenant audit.TenantID, bodies []string, delay time.Duration, mayWait bool) error {
 	return q.db.write(ctx, func(b *batch) error {
-		if err := q.backlog.check(b, q.name, string(tenant), mayWait); err != nil {
+		turns, err := b.turnsOf(q.name, string(tenant))
+		if err != nil {
+			return err
+		}
+		if err := q.backlog.check(turns, mayWait); err != nil {
 			return err
 		}
 		now := q.db.now()
@@ -106,7 +110,7 @@ func (q *Queue) sendOnce(ctx context.Context, tenant audit.TenantID, bodies []st
 		if err := b.writer.syncLastMessage(); err != nil {
 			return err
 		}
-		turn, err := b.takeTurns(q.name, string(tenant), len(bodies))
+		turn, err := b.takeTurns(q.name, string(tenant), turns, len(bodies))
 		if err != nil {
 			return err
 		}

@@ -116,7 +116,7 @@ func (b *batch) wake(queue string, now time.Time) error {
 		return err
 	}
 	for _, w := range woken {
-		turn, err := b.takeTurns(queue, w.tenant, 1)
+		turn, err := b.takeTurn(queue, w.tenant)
 		if err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func (b *batch) deliver(w waitingMessage, now time.Time, visibility time.Duratio
 
 // move moves the message to another queue, where it is visible with zero receives.
 func (b *batch) move(w waitingMessage, queue string) error {
-	turn, err := b.takeTurns(queue, w.tenant, 1)
+	turn, err := b.takeTurn(queue, w.tenant)
 	if err != nil {
 		return err
 	}

@@ -237,28 +237,15 @@ func (c *conn) segments(ctx context.Context, tenant, after int64, limit int, now
 }
 
 // Purge implements jobs.Purger. Its records are ids of entries, segments, and the
-// stream itself.
-func (l *StreamLog) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	n, err := l.db.purgeTenant(ctx, tenant, limit, (*batch).purgeStream)
-	if err != nil {
-		return 0, fmt.Errorf("purge the stream of %s: %w", tenant, err)
-	}
-	return n, nil
-}
-
-// purgeStream removes the stream itself first, which closes it. It removes the
+// stream itself. It removes the stream itself first, which closes it. It removes the
 // segments last, because openStream reads the last used number from them.
-func (b *batch) purgeStream(tenant int64, limit int) (n int, err error) {
-	for _, query := range []string{
+func (l *StreamLog) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	n, err := l.db.purgeTenant(ctx, tenant, limit, purgeRows(
 		`DELETE FROM streams WHERE tenant = ?1 AND ?2 > 0`,
 		`DELETE FROM stream_ids WHERE tenant = ?1 AND id IN (SELECT id FROM stream_ids WHERE tenant = ?1 LIMIT ?2)`,
-		`DELETE FROM stream_segments WHERE rowid IN (SELECT rowid FROM stream_segments WHERE tenant = ?1 LIMIT ?2)`,
-	} {
-		changed, err := b.exec(query, tenant, max(limit-n, 0))
-		if err != nil {
-			return 0, err
-		}
-		n += int(changed)
+		`DELETE FROM stream_segments WHERE rowid IN (SELECT rowid FROM stream_segments WHERE tenant = ?1 LIMIT ?2)`))
+	if err != nil {
+		return 0, fmt.Errorf("purge the stream of %s: %w", tenant, err)
 	}
 	return n, nil
 }

@@ -33,41 +33,46 @@ const (
 // errSlow says that Send has to wait for consumers.
 var errSlow = errors.New("the tenant has to wait")
 
-// check returns errSlow or audit.ErrBacklog if the tenant has too many messages in the queue.
-func (l Backlog) check(b *batch, queue, tenant string, mayWait bool) error {
-	if l.Slow == 0 && l.Full == 0 {
-		return nil
-	}
-	received, err := b.turnOr0(`SELECT turn FROM queue_turns WHERE queue = ?`, queue)
-	if err != nil {
-		return err
-	}
-	last, err := b.turnOr0(`SELECT turn FROM tenant_turns WHERE queue = ? AND tenant = ?`, queue, tenant)
-	switch waiting := last - received; {
-	case err != nil:
-		return err
+// check returns errSlow or audit.ErrBacklog if a tenant has too many messages in the queue.
+func (l Backlog) check(t turns, mayWait bool) error {
+	switch waiting := t.last - t.received; {
 	case l.Full > 0 && waiting >= int64(l.Full):
 		return unchanged(audit.ErrBacklog)
-	case mayWait && waiting >= int64(l.Slow):
+	case l.Slow > 0 && mayWait && waiting >= int64(l.Slow):
 		return unchanged(errSlow)
 	}
 	return nil
 }
 
-// takeTurns returns the first of n consecutive turns of the tenant in the queue.
-func (b *batch) takeTurns(queue, tenant string, n int) (first int64, err error) {
-	received, err := b.turnOr0(`SELECT turn FROM queue_turns WHERE queue = ?`, queue)
-	if err != nil {
-		return 0, err
+// turns says where a queue and a tenant are.
+type turns struct {
+	received int64 // the greatest turn of the queue that was received
+	last     int64 // the tenant's last turn
+}
+
+func (b *batch) turnsOf(queue, tenant string) (t turns, err error) {
+	if t.received, err = b.turnOr0(`SELECT turn FROM queue_turns WHERE queue = ?`, queue); err != nil {
+		return t, err
 	}
-	last, err := b.turnOr0(`SELECT turn FROM tenant_turns WHERE queue = ? AND tenant = ?`, queue, tenant)
-	if err != nil {
-		return 0, err
-	}
-	last = max(last, received)
+	t.last, err = b.turnOr0(`SELECT turn FROM tenant_turns WHERE queue = ? AND tenant = ?`, queue, tenant)
+	return t, err
+}
+
+// takeTurns gives the tenant n consecutive turns and returns the first.
+func (b *batch) takeTurns(queue, tenant string, t turns, n int) (first int64, err error) {
+	last := max(t.last, t.received)
 	_, err = b.exec(`INSERT INTO tenant_turns (queue, tenant, turn) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET turn = ?3`,
 		queue, tenant, last+int64(n))
 	return last + 1, err
+}
+
+// takeTurn gives the tenant its next turn.
+func (b *batch) takeTurn(queue, tenant string) (int64, error) {
+	t, err := b.turnsOf(queue, tenant)
+	if err != nil {
+		return 0, err
+	}
+	return b.takeTurns(queue, tenant, t, 1)
 }
 
 func (b *batch) turnOr0(query string, args ...any) (int64, error) {

@@ -99,7 +99,16 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 	return w, nil
 }
 
+// connectRetries are the delays between attempts to connect. The first connection switches a
+// new file to the write-ahead log. SQLite does not wait if several processes do so at once.
+var connectRetries = backoff.Policy{First: 5 * time.Millisecond, Max: 100 * time.Millisecond, Jitter: backoff.FullJitter}
+
+const maxConnects = 50
+
 func (w *writer) prepare(ctx context.Context) error {
+	if err := connectRetries.Retry(ctx, maxConnects, isBusy, w.conn.connect); err != nil {
+		return err
+	}
 	if err := w.conn.migrate(ctx); err != nil {
 		return err
 	}
@@ -257,7 +266,6 @@ func (w *writer) eraseLogIfDue() {
 	switch {
 	case w.eraseLogAt.IsZero() || time.Now().Before(w.eraseLogAt):
 	case w.truncateLog(backoff.Policy{First: eraseLogWait, Max: w.busy}.Delay(w.eraseTries + 1)):
-		w.eraseLogAt, w.eraseTries = time.Time{}, 0
 	default:
 		w.eraseTries++
 		w.eraseLogAt = time.Now().Add(eraseLogDelay)
@@ -295,6 +303,9 @@ func (w *writer) truncateLog(wait time.Duration) (truncated bool) {
 	}
 	if resetErr := w.setBusyTimeout(w.busy); resetErr != nil {
 		_ = w.conn.close() // the next statement connects with the usual timeout
+	}
+	if truncated {
+		w.eraseLogAt, w.eraseTries = time.Time{}, 0 // nothing is left to erase
 	}
 	return truncated
 }
