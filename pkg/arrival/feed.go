@@ -2,9 +2,7 @@ package arrival
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"math"
 	"net/url"
 	"time"
 
@@ -22,13 +20,8 @@ const (
 	// MaxTime is how long a request looks for entries.
 	MaxTime = 5 * time.Second
 
-	// minLoad and maxLoad bound the entries that are read at once. An entry has up to
-	// audit.MaxEntryBytes.
+	// minLoad is the fewest entries that are read at once.
 	minLoad = 16
-	maxLoad = 128
-	// minSegments and maxSegments bound the segments of one read. It doubles while they are small.
-	minSegments = 8
-	maxSegments = 128
 )
 
 // restOfPage is the size of a page without its entries, in bytes.
@@ -74,12 +67,8 @@ func (f *Feed) Read(ctx context.Context, tenant audit.Tenant, scope access.Scope
 			return FeedPage{}, fmt.Errorf("feed of %s after %d: %w", tenant.ID, r.at, err)
 		}
 	}
-	return FeedPage{Entries: r.entries, Next: f.Cursors.Sign(feedName(tenant.ID), binary.BigEndian.AppendUint64(nil, uint64(r.at))), More: more}, nil
+	return FeedPage{Entries: r.entries, Next: Cursor(f.Cursors, tenant.ID, r.at), More: more}, nil
 }
-
-// feedName names the feed of a tenant. Its cursors are valid with any filter and scope: a
-// cursor is a place, and every request checks what its caller may read.
-func feedName(tenant audit.TenantID) string { return "feed\n" + string(tenant) }
 
 // start returns the place after which a request begins.
 func (f *Feed) start(ctx context.Context, tenant audit.TenantID, text string) (int64, error) {
@@ -93,14 +82,11 @@ func (f *Feed) start(ctx context.Context, tenant audit.TenantID, text string) (i
 		}
 		return head, nil
 	}
-	payload, err := f.Cursors.Parse(feedName(tenant), text)
-	if err != nil {
-		return 0, audit.Invalid("?"+search.ParamCursor, "invalid_cursor", `must be a cursor that this tenant's feed gave, or "now"`)
+	place, ok := ParseCursor(f.Cursors, tenant, text)
+	if !ok {
+		return 0, audit.Invalid("?"+search.ParamCursor, "invalid_cursor", `must be a cursor that this tenant's feed or stream gave, or "now"`)
 	}
-	if len(payload) != 8 || binary.BigEndian.Uint64(payload) > math.MaxInt64 {
-		return 0, audit.Invalid("?"+search.ParamCursor, "invalid_cursor", "must be a cursor of this feed")
-	}
-	return int64(binary.BigEndian.Uint64(payload)), nil
+	return place, nil
 }
 
 // feedRead is one request.
@@ -121,48 +107,17 @@ type feedRead struct {
 // run reads until the page is full or the request has reached a limit. It reports whether
 // places follow.
 func (r *feedRead) run(ctx context.Context) (more bool, err error) {
-	for count := minSegments; ; count = min(2*count, maxSegments) {
-		segments, err := r.Log.Read(ctx, r.tenant.ID, r.at, count)
-		if err != nil || len(segments) == 0 {
+	walk := &Walk{Log: r.Log, Reader: r.Reader, Tenant: r.tenant.ID, After: r.at}
+	for !r.full() {
+		places, err := walk.Next(ctx, min(max(minLoad, r.limit-len(r.entries)), MaxPlaces-r.places))
+		if err != nil || len(places) == 0 {
 			return false, err
 		}
-		for i := range segments {
-			full, err := r.segment(ctx, &segments[i])
-			if err != nil {
-				return false, err
-			}
-			if full {
-				return r.follows(ctx, segments[len(segments)-1].Last())
-			}
-		}
-	}
-}
-
-// follows reports whether the log has a place after the last one that was read. last is a
-// place that it has.
-func (r *feedRead) follows(ctx context.Context, last int64) (bool, error) {
-	if r.at < last {
-		return true, nil
-	}
-	segments, err := r.Log.Read(ctx, r.tenant.ID, r.at, 1)
-	return len(segments) > 0, err
-}
-
-// segment reads the places of a segment after the last one that was read. It reports whether
-// the page is full.
-func (r *feedRead) segment(ctx context.Context, s *Segment) (full bool, err error) {
-	r.at = max(r.at, s.First-1) // places before the oldest were pruned
-	for r.at < s.Last() {
-		if r.full() {
+		if full := r.take(places); full {
 			return true, nil
 		}
-		ids := s.IDs[r.at-s.First+1:]
-		ids = ids[:min(len(ids), max(minLoad, min(maxLoad, r.limit-len(r.entries))), MaxPlaces-r.places)]
-		if full, err = r.load(ctx, ids); err != nil || full {
-			return full, err
-		}
 	}
-	return r.full(), nil
+	return walk.More(ctx)
 }
 
 // full reports whether the request has reached a limit. However slow the log is, each request
@@ -171,29 +126,18 @@ func (r *feedRead) full() bool {
 	return len(r.entries) >= r.limit || r.places >= MaxPlaces || r.places > 0 && r.Now().After(r.deadline)
 }
 
-// load reads the entries at the next places and adds those that match. It reports whether the
-// page ended before all of them.
-func (r *feedRead) load(ctx context.Context, ids []audit.EntryID) (full bool, err error) {
-	stored, err := r.Reader.EntriesByID(ctx, r.tenant.ID, ids)
-	if err != nil {
-		return false, err
-	}
-	byID := make(map[audit.EntryID]*audit.Entry, len(stored))
-	for i := range stored {
-		byID[stored[i].ID] = &stored[i]
-	}
+// take adds the entries that match. It reports whether the page ended before all places.
+func (r *feedRead) take(places []Place) (full bool) {
 	now := r.Now()
-	for _, id := range ids {
-		e := byID[id] // nil: it was removed
-		if e != nil && r.tenant.Settings.IsVisible(e, now) && search.NewCandidate(*e).Matches(r.filter) {
-			if !r.add(e) {
-				return true, nil
-			}
+	for _, p := range places {
+		e := p.Entry
+		if e != nil && r.tenant.Settings.IsVisible(e, now) && search.NewCandidate(*e).Matches(r.filter) && !r.add(e) {
+			return true
 		}
-		r.at++
+		r.at = p.Number
 		r.places++
 	}
-	return false, nil
+	return false
 }
 
 // add adds an entry to the page, unless the page has no room for it.
