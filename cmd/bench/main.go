@@ -22,7 +22,7 @@ func main() {
 	log.SetFlags(log.Ltime)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	quick := flag.Bool("quick", false, "leave out what needs 1,000,000 entries")
+	quick := flag.Bool("quick", false, "leave out what needs 1,000,000 entries, and send fewer beside the floor")
 	out := flag.String("out", filepath.Join("docs", "performance.md"), "file to write")
 	only := flag.String("only", "", "only the parts and pages with these names, separated by commas: figures are printed and not written, a page is written")
 	flag.Parse()
@@ -43,6 +43,7 @@ func parts() []part {
 	return []part{
 		{"ingest", measureIngest},
 		{"sqs", measureSQS},
+		{"beside", measureBeside},
 		{"embedded", measureEmbedded},
 		{"latency", measureLatency},
 		{"fairness", measureFairness},

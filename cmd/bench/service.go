@@ -113,6 +113,12 @@ func (s *service) end() (time.Duration, error) {
 	return cpu, errors.Join(err, s.log.Close())
 }
 
+// httpClient keeps a connection for each of the benchmark's senders.
+var httpClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+
+// refusedError is an answer that asks to send the request again later.
+type refusedError struct{ error }
+
 // post sends a body, which has to be accepted whole.
 func (s *caller) post(ctx context.Context, path string, body []byte) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+manifest.BasePath+path, bytes.NewReader(body))
@@ -122,7 +128,7 @@ func (s *caller) post(ctx context.Context, path string, body []byte) error {
 	request.Header = http.Header{
 		"Content-Type": {"application/json"}, "Authorization": {"Bearer " + s.token}, "X-Tenant-Id": {string(s.tenant)},
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := httpClient.Do(request)
 	if err != nil {
 		return err
 	}
@@ -130,8 +136,27 @@ func (s *caller) post(ctx context.Context, path string, body []byte) error {
 	if err = errors.Join(err, response.Body.Close()); err != nil {
 		return err
 	}
-	if response.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("POST %s: %s %s", path, response.Status, answer)
+	switch response.StatusCode {
+	case http.StatusAccepted:
+		return nil
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return refusedError{fmt.Errorf("POST %s: %s %s", path, response.Status, answer)}
 	}
-	return nil
+	return fmt.Errorf("POST %s: %s %s", path, response.Status, answer)
+}
+
+// refusedPause is how long a sender waits after a refusal.
+const refusedPause = 50 * time.Millisecond
+
+// postUntilAccepted is post, again and again while the service refuses the body.
+func (s *caller) postUntilAccepted(ctx context.Context, path string, body []byte) error {
+	for {
+		err := s.post(ctx, path, body)
+		if !errors.As(err, new(refusedError)) {
+			return err
+		}
+		if err := pauseFor(ctx, refusedPause); err != nil {
+			return err
+		}
+	}
 }

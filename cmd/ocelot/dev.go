@@ -20,6 +20,7 @@ type devCmd struct {
 	Addr  string `default:"127.0.0.1:8080" help:"Address to listen on; port 0 takes a free one."`
 	Data  string `default:".ocelot" type:"path" help:"Folder of the data and the development key; created if missing."`
 	Empty bool   `help:"Start without the demo tenant and its entries."`
+	Pprof string `placeholder:"ADDR" help:"Loopback address to serve profiles of this process on (net/http/pprof), for example 127.0.0.1:6060."`
 
 	Lambda    bool   `help:"Run each function's real Lambda binary with AWS events, instead of everything in this process."`
 	Functions string `type:"path" placeholder:"DIR" help:"With --lambda: folder of built binaries (DIR/<function>/bootstrap). By default ocelot builds them into the user's cache folder."`
@@ -38,6 +39,13 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 	}
 	log := slog.New(slog.NewTextHandler(con.err, &slog.HandlerOptions{Level: settings.LogLevel}))
 	slog.SetDefault(log) // the Lambda edge logs there
+	if c.Pprof != "" {
+		end, err := serveProfiles(con, c.Pprof)
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	var lambda *localcloud.Lambda
 	switch {
 	case c.Lambda:

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -26,10 +27,15 @@ import (
 // Build compiles the command line as `make build` does and returns the program's
 // path in the folder. The working folder must be within the module.
 func Build(ctx context.Context, folder string) (string, error) {
-	program := filepath.Join(folder, "ocelot")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "github.com/ocelot-audit/ocelot/cmd/ocelot")
+	return BuildProgram(ctx, folder, "cmd/ocelot")
+}
+
+// BuildProgram is Build for another program, in a folder of the module.
+func BuildProgram(ctx context.Context, folder, source string) (string, error) {
+	program := filepath.Join(folder, path.Base(source))
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "github.com/ocelot-audit/ocelot/"+source)
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build cmd/ocelot: %w\n%s", err, out)
+		return "", fmt.Errorf("build %s: %w\n%s", source, err, out)
 	}
 	return program, nil
 }
@@ -50,10 +56,18 @@ type Process struct {
 // any are given. The program chooses a port of the loopback address. The service's log
 // goes to log. It does not wait until requests are answered.
 func Start(program, data string, log *os.File, more ...string) (*Process, error) {
-	p := &Process{
-		data: data, urls: make(chan string, 1), exited: make(chan struct{}),
-		cmd: exec.Command(program, append([]string{"dev", "--empty", "--addr", "127.0.0.1:0", "--data", data}, more...)...),
+	p, err := StartProgram(program, log, append([]string{"dev", "--empty", "--addr", "127.0.0.1:0", "--data", data}, more...)...)
+	if err != nil {
+		return nil, err
 	}
+	p.data = data
+	return p, nil
+}
+
+// StartProgram runs a program that prints its address and answers at the path of the health
+// endpoint, as `ocelot dev` does. Its standard error goes to log.
+func StartProgram(program string, log *os.File, args ...string) (*Process, error) {
+	p := &Process{urls: make(chan string, 1), exited: make(chan struct{}), cmd: exec.Command(program, args...)}
 	p.cmd.Stderr = log
 	output, err := p.cmd.StdoutPipe()
 	if err != nil {
