@@ -7,58 +7,60 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
 
 const (
 	// TouchTTL is how long a process relies on its last registration of a day. It is well
-	// below the time between two checks of a day; see search.Reconciler.Grace.
+	// below the time between two checks of a day; see ActiveDays.Grace.
 	TouchTTL = 10 * time.Minute
 	// maxTouched bounds the days that a process remembers.
 	maxTouched = 16_384
 )
 
-// ActiveDays registers the days of entries before they are stored, each once in a while.
+// ActiveDays registers the days of entries before they are stored, each once in a while. So no
+// entry is stored on a day that the register does not have, whatever is lost later.
 type ActiveDays struct {
 	Register Activity
-	// Grace is how long indexing may take: a day is due for a check that much later.
+	// Grace is how long the later steps may take: a day is due for a check that much later.
 	Grace time.Duration
 	Now   func() time.Time
 
 	once    sync.Once
-	touched *ttlcache.Cache[activeDay, struct{}]
+	touched *ttlcache.Cache[tenantReceipt, struct{}]
 }
 
-// activeDay is a day of a tenant.
-type activeDay struct {
-	tenant audit.TenantID
-	day    time.Time
+// tenantReceipt is a receipt of a tenant.
+type tenantReceipt struct {
+	tenant  audit.TenantID
+	receipt activity.Receipt
 }
 
 // touch registers the days of the entries that this process has not registered lately.
 func (a *ActiveDays) touch(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error {
-	a.once.Do(func() { a.touched = ttlcache.New[activeDay, struct{}](maxTouched) })
+	a.once.Do(func() { a.touched = ttlcache.New[tenantReceipt, struct{}](maxTouched) })
 	now := a.Now()
-	var seen, days []time.Time // seen so that the cache is asked once for each day
+	var seen, receipts []activity.Receipt // seen so that the cache is asked once for each
 	for i := range entries {
-		day := entries[i].Timestamp.UTC().Truncate(24 * time.Hour)
-		if slices.Contains(seen, day) {
+		r := activity.ReceiptOf(&entries[i])
+		if slices.Contains(seen, r) {
 			continue
 		}
-		seen = append(seen, day)
-		if known, found := a.touched.Get(activeDay{tenant, day}); !found || !known.Fresh(now, TouchTTL) {
-			days = append(days, day)
+		seen = append(seen, r)
+		if known, found := a.touched.Get(tenantReceipt{tenant, r}); !found || !known.Fresh(now, TouchTTL) {
+			receipts = append(receipts, r)
 		}
 	}
-	if len(days) == 0 {
+	if len(receipts) == 0 {
 		return nil
 	}
-	if err := a.Register.Touch(ctx, tenant, days, now.Add(a.Grace)); err != nil {
+	if err := a.Register.Touch(ctx, tenant, receipts, now.Add(a.Grace)); err != nil {
 		return fmt.Errorf("register the days of entries: %w", err)
 	}
-	for _, day := range days {
-		a.touched.Put(activeDay{tenant, day}, ttlcache.Entry[struct{}]{ReadAt: now})
+	for _, r := range receipts {
+		a.touched.Put(tenantReceipt{tenant, r}, ttlcache.Entry[struct{}]{ReadAt: now})
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
@@ -35,10 +36,9 @@ type Appended struct {
 	Repeated []int
 }
 
-// Activity registers the days, in UTC, to which entries are about to be added; see
-// search.Activity.
+// Activity registers receipts of entries that are about to be stored; see activity.Register.
 type Activity interface {
-	Touch(ctx context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error
+	Touch(ctx context.Context, tenant audit.TenantID, receipts []activity.Receipt, due time.Time) error
 }
 
 // Quarantine stores entries that a step rejected.

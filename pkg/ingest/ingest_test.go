@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
@@ -701,9 +702,9 @@ type days struct {
 	err     error
 }
 
-func (d *days) Touch(_ context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error {
-	for _, day := range days {
-		d.touched = append(d.touched, fmt.Sprint(tenant, day.Format(" 01-02"), due.Sub(now)))
+func (d *days) Touch(_ context.Context, tenant audit.TenantID, receipts []activity.Receipt, due time.Time) error {
+	for _, r := range receipts {
+		d.touched = append(d.touched, fmt.Sprint(tenant, r.Received.Format(" 01-02"), r.Day.Format(" 01-02"), due.Sub(now)))
 	}
 	return d.err
 }
@@ -742,7 +743,9 @@ func TestPersistRegistersTheDaysOfEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	day := func(age int) string { return fmt.Sprint("acme", now.AddDate(0, 0, -age).Format(" 01-02")) }
+	day := func(age int) string {
+		return fmt.Sprint("acme", now.Format(" 01-02"), now.AddDate(0, 0, -age).Format(" 01-02"))
+	}
 	if want := []string{day(0) + "1h0m0s", day(1) + "1h0m0s"}; !slices.Equal(register.touched, want) {
 		t.Errorf("registered %v, want %v", register.touched, want)
 	}

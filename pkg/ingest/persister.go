@@ -27,7 +27,7 @@ type Persister struct {
 	// DeadLetters and PriorityDeadLetters get the lines that cannot be read as an entry, by the
 	// tenant's tier, as the queues do.
 	DeadLetters, PriorityDeadLetters Queue
-	// Days registers the days of entries, from which the index is reconciled; nil: nothing does.
+	// Days registers the days of entries, from which their way on is checked; nil: nothing does.
 	Days *ActiveDays
 	Now  func() time.Time
 	// Dropped gets the number of entries that were not stored because they expired more than

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
@@ -84,50 +85,50 @@ type register struct {
 }
 
 type registered struct {
-	search.ActiveDay
+	activity.Day
 	due time.Time // zero: none
 }
 
-func (r *register) Touch(context.Context, audit.TenantID, []time.Time, time.Time) error {
+func (r *register) Touch(context.Context, audit.TenantID, []activity.Receipt, time.Time) error {
 	panic("the reconciler touches no day")
 }
 
 func (r *register) add(tenant audit.TenantID, ago int, due time.Time) {
-	r.days = append(r.days, registered{search.ActiveDay{Tenant: tenant, Day: now.Truncate(24*time.Hour).AddDate(0, 0, -ago), Touches: 1}, due})
+	r.days = append(r.days, registered{activity.Day{Work: activity.Index, Tenant: tenant, Receipt: activity.Receipt{Day: now.Truncate(24*time.Hour).AddDate(0, 0, -ago)}, Touches: 1}, due})
 }
 
-func (r *register) DueDays(_ context.Context, at time.Time, limit int) ([]search.ActiveDay, error) {
+func (r *register) DueDays(_ context.Context, _ activity.Work, at time.Time, limit int) ([]activity.Day, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	slices.SortStableFunc(r.days, func(a, b registered) int { return a.due.Compare(b.due) })
-	var due []search.ActiveDay
+	var due []activity.Day
 	for _, d := range r.days {
 		if !d.due.IsZero() && !d.due.After(at) && len(due) < min(limit, 3) {
-			due = append(due, d.ActiveDay)
+			due = append(due, d.Day)
 		}
 	}
 	return due, nil
 }
 
-func (r *register) DueAt(_ context.Context, tenant audit.TenantID, day time.Time) (time.Time, error) {
+func (r *register) DueAt(_ context.Context, day activity.Day) (time.Time, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.days {
-		if d.Tenant == tenant && d.Day.Equal(day) {
+		if d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Receipt.Day) {
 			return d.due, nil
 		}
 	}
 	return time.Time{}, nil
 }
 
-func (r *register) Check(ctx context.Context, day search.ActiveDay, due time.Time) error {
+func (r *register) Check(ctx context.Context, day activity.Day, due time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.err != nil || ctx.Err() != nil {
 		return errors.Join(r.err, ctx.Err())
 	}
 	for i := range r.days {
-		if d := &r.days[i]; d.Tenant == day.Tenant && d.Day.Equal(day.Day) && d.Touches == day.Touches {
+		if d := &r.days[i]; d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Receipt.Day) && d.Touches == day.Touches {
 			d.Checks, d.due = day.Checks, due
 		}
 	}
@@ -137,7 +138,7 @@ func (r *register) Check(ctx context.Context, day search.ActiveDay, due time.Tim
 // due returns when a day is due.
 func (r *register) due(tenant audit.TenantID, ago int) time.Time {
 	for _, d := range r.days {
-		if d.Tenant == tenant && d.Day.Equal(now.Truncate(24*time.Hour).AddDate(0, 0, -ago)) {
+		if d.Tenant == tenant && d.Receipt.Day.Equal(now.Truncate(24*time.Hour).AddDate(0, 0, -ago)) {
 			return d.due
 		}
 	}
@@ -148,9 +149,10 @@ const grace = time.Hour
 
 // reconcileRun is a run of the plan, and the tasks that it sends.
 type reconcileRun struct {
-	search.ReconcilePlan
-	search.ReconcileTask
-	tasks []sharedDays
+	plan      activity.Plan
+	reconcile search.ReconcileTask
+	task      activity.Task
+	tasks     []sharedDays
 }
 
 type sharedDays struct {
@@ -160,11 +162,9 @@ type sharedDays struct {
 
 func (w *world) reconcileRun() *reconcileRun {
 	log, clock := slog.New(slog.NewJSONHandler(&w.log, nil)), func() time.Time { return w.clock }
-	r := &reconcileRun{ReconcileTask: search.ReconcileTask{
-		Reconciler: &search.Reconciler{Store: w, Index: w, Grace: grace, Now: clock},
-		Activity:   &w.register, Tenants: w, Publish: w.publish, Log: log,
-	}}
-	r.ReconcilePlan = search.ReconcilePlan{Activity: &w.register, Now: clock, Log: log, Share: func(_ context.Context, tenant audit.TenantID, days []search.DueDay) error {
+	r := &reconcileRun{reconcile: search.ReconcileTask{Reconciler: &search.Reconciler{Store: w, Index: w, Grace: grace, Now: clock}, Publish: w.publish}}
+	r.task = activity.Task{Work: activity.Index, Register: &w.register, Tenants: w, Check: r.reconcile.Check, Log: log}
+	r.plan = activity.Plan{Work: activity.Index, Register: &w.register, Now: clock, Log: log, Share: func(_ context.Context, tenant audit.TenantID, days []activity.DueDay) error {
 		input, err := json.Marshal(days)
 		r.tasks = append(r.tasks, sharedDays{tenant, input})
 		return err
@@ -174,9 +174,9 @@ func (w *world) reconcileRun() *reconcileRun {
 
 // Run plans and does every task.
 func (r *reconcileRun) Run(ctx context.Context) error {
-	errs := []error{r.ReconcilePlan.Run(ctx)}
+	errs := []error{r.plan.Run(ctx)}
 	for _, task := range r.tasks {
-		errs = append(errs, r.Do(ctx, task.tenant, task.input))
+		errs = append(errs, r.task.Do(ctx, task.tenant, task.input))
 	}
 	return errors.Join(errs...)
 }
@@ -293,7 +293,7 @@ func TestReconcileRunGoesOnWhereOneTenantFails(t *testing.T) {
 		return nil
 	}
 	err := w.reconcileRun().Run(t.Context())
-	for _, want := range []string{"reconcile 1 days of t03", "reconcile 1 days of t04"} {
+	for _, want := range []string{"check 1 days of t03", "check 1 days of t04"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got the error %v, want %q in it: the task is to be repeated", err, want)
 		}
@@ -319,7 +319,7 @@ func TestReconcileRunSaysThatItsResultIsNotPublished(t *testing.T) {
 	w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
 	w.register.add("a", 0, now)
 	s := w.reconcileRun()
-	s.Publish = func(search.Reconciliation) error { return errors.New("closed") }
+	s.reconcile.Publish = func(search.Reconciliation) error { return errors.New("closed") }
 	if err := s.Run(t.Context()); err == nil {
 		t.Error("a report that fails: got no error, want one")
 	}
@@ -346,10 +346,10 @@ func TestReconcileRunEndsWhereNothingCanBeClaimed(t *testing.T) {
 func TestReconcileTaskWhoseTimeIsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{clock: now, tenants: []audit.Tenant{tenant("a", audit.TenantActive, 0)}}
-		var days []search.DueDay
+		var days []activity.DueDay
 		for ago := range 8 {
 			w.register.add("a", ago, now)
-			days = append(days, search.DueDay{Day: now.Truncate(24*time.Hour).AddDate(0, 0, -ago), Touches: 1, Due: now})
+			days = append(days, activity.DueDay{Day: now.Truncate(24*time.Hour).AddDate(0, 0, -ago), Touches: 1, Due: now})
 		}
 		var counts atomic.Int64
 		w.list = func(ctx context.Context, _ audit.TenantID) error {
@@ -365,7 +365,7 @@ func TestReconcileTaskWhoseTimeIsUp(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := w.reconcileRun().Do(ctx, "a", input); !errors.Is(err, context.DeadlineExceeded) {
+		if err := w.reconcileRun().task.Do(ctx, "a", input); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got the error %v, want that the time ran out", err)
 		}
 		if got := len(w.days("a")); got != 7 {
@@ -421,7 +421,7 @@ func TestReconcileComparesEverMoreRarely(t *testing.T) {
 }
 
 func TestReconcileTaskThatCannotBeRead(t *testing.T) {
-	if err := (&world{}).reconcileRun().Do(t.Context(), "a", json.RawMessage(`{}`)); !errors.Is(err, audit.ErrUnreadable) {
+	if err := (&world{}).reconcileRun().task.Do(t.Context(), "a", json.RawMessage(`{}`)); !errors.Is(err, audit.ErrUnreadable) {
 		t.Errorf("got %v, want ErrUnreadable", err)
 	}
 }
@@ -463,7 +463,7 @@ func TestReconcileTaskThatIsOld(t *testing.T) {
 	w.register.add("a", 0, now)
 	r := w.reconcileRun()
 	for range 3 {
-		if err := r.ReconcilePlan.Run(t.Context()); err != nil {
+		if err := r.plan.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		w.clock = w.clock.Add(2 * time.Hour)
@@ -473,7 +473,7 @@ func TestReconcileTaskThatIsOld(t *testing.T) {
 	}
 	for range 2 {
 		for _, task := range r.tasks {
-			if err := r.Do(t.Context(), task.tenant, task.input); err != nil {
+			if err := r.task.Do(t.Context(), task.tenant, task.input); err != nil {
 				t.Fatal(err)
 			}
 		}

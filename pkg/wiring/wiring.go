@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
@@ -76,7 +77,7 @@ type Arrivals interface {
 
 // Activity is the register of active days.
 type Activity interface {
-	search.Activity
+	activity.Register
 	jobs.Purger
 }
 

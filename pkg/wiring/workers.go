@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
@@ -133,9 +134,9 @@ func (s *Services) PreparePartitions() func(ctx context.Context) error {
 // ReconcileIndex returns one run that shares out the days that are due: run-jobs compares
 // them.
 func (s *Services) ReconcileIndex() func(ctx context.Context) error {
-	plan := &search.ReconcilePlan{
-		Activity: s.Stores.Activity, Now: time.Now, Log: s.Log,
-		Share: func(ctx context.Context, tenant audit.TenantID, days []search.DueDay) error {
+	plan := &activity.Plan{
+		Work: activity.Index, Register: s.Stores.Activity, Now: time.Now, Log: s.Log,
+		Share: func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
 			return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, jobs.TaskReconcileIndex, days)
 		},
 	}
@@ -144,14 +145,16 @@ func (s *Services) ReconcileIndex() func(ctx context.Context) error {
 
 // reconcileTask returns what finds stored entries that the index lacks and queues them again.
 // Its results are metrics.
-func (s *Services) reconcileTask() *search.ReconcileTask {
-	return &search.ReconcileTask{
+func (s *Services) reconcileTask() *activity.Task {
+	reconcile := &search.ReconcileTask{
 		Reconciler: &search.Reconciler{
 			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
 			Grace: s.Stores.Grace, Now: time.Now,
 		},
-		Activity: s.Stores.Activity, Tenants: s.consumerTenants(), Log: s.Log,
 		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
+	}
+	return &activity.Task{
+		Work: activity.Index, Register: s.Stores.Activity, Tenants: s.consumerTenants(), Check: reconcile.Check, Log: s.Log,
 	}
 }
 

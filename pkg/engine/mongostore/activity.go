@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -12,41 +11,60 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// Activity is the register of active days. It implements search.Activity and jobs.Purger.
+// Activity is the register of active days. It implements activity.Register and jobs.Purger.
 type Activity struct{ db *DB }
 
 // Activity returns the register.
 func (db *DB) Activity() *Activity { return &Activity{db} }
 
 const (
-	fieldDay     = "day"
-	fieldTouches = "touches"
-	fieldChecks  = "checks"
-	fieldDue     = "due_at" // absent for a day that has been checked
+	fieldWork     = "work"
+	fieldReceived = "received" // the day of receipt, absent if the work does not tell these days apart
+	fieldDay      = "day"      // of the timestamps, absent likewise
+	fieldTouches  = "touches"
+	fieldChecks   = "checks"
+	fieldDue      = "due_at" // absent for a day that is due only once it is touched
 )
 
+// dayDocument is a record. The zero time stands for an absent day.
 type dayDocument struct {
-	Key     string    `bson:"_id"`
-	Tenant  string    `bson:"tenant_id"`
-	Day     time.Time `bson:"day"`
-	Touches int64     `bson:"touches"`
-	Checks  int       `bson:"checks"`
+	Key      string    `bson:"_id"`
+	Work     string    `bson:"work"`
+	Tenant   string    `bson:"tenant_id"`
+	Received time.Time `bson:"received,omitempty"`
+	Day      time.Time `bson:"day,omitempty"`
+	Touches  int64     `bson:"touches"`
+	Checks   int       `bson:"checks"`
 }
 
-func keyOfDay(tenant audit.TenantID, day time.Time) string {
-	return keyOf(tenant, day.UTC().Format(time.DateOnly))
+func (d *dayDocument) record() activity.Day {
+	return activity.Day{
+		Work: activity.Work(d.Work), Tenant: audit.TenantID(d.Tenant), Receipt: activity.Receipt{Received: d.Received.UTC(), Day: d.Day.UTC()},
+		Touches: d.Touches, Checks: d.Checks,
+	}
 }
 
-// Touch implements search.Activity. It is one command if all days are due, which is the usual
-// case, and two or three otherwise.
-func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error {
+// keyOfDay returns the _id of a record, for example acme/places/2026-03-02/2026-03-01.
+func keyOfDay(d *activity.Day) string {
+	id := string(d.Work)
+	for _, day := range []time.Time{d.Received, d.Day} {
+		if !day.IsZero() {
+			id += "/" + day.UTC().Format(time.DateOnly)
+		}
+	}
+	return keyOf(d.Tenant, id)
+}
+
+// Touch implements activity.Register. It is one command, unless another process adds a record
+// at the same time.
+func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, receipts []activity.Receipt, due time.Time) error {
 	err := a.db.ensureActivity(ctx)
 	if err == nil {
-		err = retry(ctx, func() error { return a.touch(ctx, tenant, days, due) })
+		err = retry(ctx, func() error { return a.touch(ctx, activity.Days(tenant, receipts), due) })
 	}
 	if err != nil {
 		return fmt.Errorf("register active days of %s: %w", tenant, err)
@@ -54,54 +72,62 @@ func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, days []time
 	return nil
 }
 
-// touch first touches the days that are due. The others become due by an upsert, whose filter
-// leaves out days that are due: for these the server tries an insert, which conflicts.
-func (a *Activity) touch(ctx context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error {
+func (a *Activity) touch(ctx context.Context, days []activity.Day, due time.Time) error {
 	collection, err := a.db.collection(collectionActivity)
 	if err != nil {
 		return err
 	}
-	once := bson.E{Key: "$inc", Value: bson.D{{Key: fieldTouches, Value: 1}}}
-	isDue := bson.D{{Key: fieldChecks, Value: 0}, {Key: fieldDue, Value: bson.D{{Key: "$gt", Value: time.Unix(0, 0)}}}}
-	touches, upserts := make([]mongo.WriteModel, len(days)), make([]mongo.WriteModel, len(days))
-	for i, day := range days {
-		key := withKey(keyOfDay(tenant, day))
-		touches[i] = mongo.NewUpdateOneModel().SetFilter(append(slices.Clone(key), isDue...)).SetUpdate(bson.D{once})
-		upserts[i] = mongo.NewUpdateOneModel().SetFilter(append(key, bson.E{Key: "$nor", Value: bson.A{isDue}})).SetUpsert(true).
-			SetUpdate(bson.D{once, {Key: "$set", Value: bson.D{
-				{Key: fieldTenant, Value: string(tenant)}, {Key: fieldDay, Value: day}, {Key: fieldChecks, Value: 0}, {Key: fieldDue, Value: due},
-			}}})
+	touches := make([]mongo.WriteModel, len(days))
+	for i := range days {
+		touches[i] = touchOf(&days[i], due)
 	}
-	unordered := options.BulkWrite().SetOrdered(false)
-	result, err := collection.BulkWrite(ctx, touches, unordered)
-	if err != nil || result.MatchedCount == int64(len(days)) {
-		return failure(ctx, err)
-	}
-	_, err = collection.BulkWrite(ctx, upserts, unordered)
-	faults, err := itemFaults(ctx, err)
-	if err != nil || len(faults) == 0 {
-		return err
-	}
-	var again []mongo.WriteModel // due since the first command, or touched by it already: once more does no harm
-	for i, fault := range faults {
-		if !mongo.IsDuplicateKeyError(fault) {
-			return failure(ctx, fault)
+	for range 2 {
+		_, err := collection.BulkWrite(ctx, touches, options.BulkWrite().SetOrdered(false))
+		faults, err := itemFaults(ctx, err)
+		if err != nil || len(faults) == 0 {
+			return err
 		}
-		again = append(again, touches[i])
+		var again []mongo.WriteModel // another process added the record between the server's look and its insert
+		for i, fault := range faults {
+			if !mongo.IsDuplicateKeyError(fault) {
+				return failure(ctx, fault)
+			}
+			again = append(again, touches[i])
+		}
+		touches = again
 	}
-	_, err = collection.BulkWrite(ctx, again, unordered)
-	return failure(ctx, err)
+	return unavailable(fmt.Errorf("%d records were added by others", len(touches)))
 }
 
-// DueDays implements search.Activity.
-func (a *Activity) DueDays(ctx context.Context, at time.Time, limit int) (due []search.ActiveDay, err error) {
-	query := bson.D{{Key: fieldDue, Value: bson.D{{Key: "$lte", Value: at}}}}
-	err = a.db.list(ctx, collectionActivity, indexActivityDue, ascending(fieldDue), limit, query, func(raw bson.Raw) (bool, error) {
+// touchOf returns the upsert of one record.
+func touchOf(day *activity.Day, due time.Time) mongo.WriteModel {
+	created := bson.D{{Key: fieldWork, Value: string(day.Work)}, {Key: fieldTenant, Value: string(day.Tenant)}}
+	if !day.Received.IsZero() {
+		created = append(created, bson.E{Key: fieldReceived, Value: day.Received})
+	}
+	if !day.Day.IsZero() {
+		created = append(created, bson.E{Key: fieldDay, Value: day.Day})
+	}
+	model := mongo.NewUpdateOneModel().SetFilter(withKey(keyOfDay(day))).SetUpsert(true)
+	if !day.Work.IsDueOnTouch() {
+		created = append(created, bson.E{Key: fieldTouches, Value: 1}, bson.E{Key: fieldChecks, Value: 0}, bson.E{Key: fieldDue, Value: due})
+		return model.SetUpdate(bson.D{{Key: "$setOnInsert", Value: created}})
+	}
+	return model.SetUpdate(bson.D{
+		{Key: "$setOnInsert", Value: created}, {Key: "$inc", Value: bson.D{{Key: fieldTouches, Value: 1}}},
+		{Key: "$set", Value: bson.D{{Key: fieldChecks, Value: 0}}}, {Key: "$min", Value: bson.D{{Key: fieldDue, Value: due}}},
+	})
+}
+
+// DueDays implements activity.Register.
+func (a *Activity) DueDays(ctx context.Context, work activity.Work, at time.Time, limit int) (due []activity.Day, err error) {
+	query := bson.D{{Key: fieldWork, Value: string(work)}, {Key: fieldDue, Value: bson.D{{Key: "$lte", Value: at}}}}
+	err = a.db.list(ctx, collectionActivity, indexActivityDue, ascending(fieldWork, fieldDue), limit, query, func(raw bson.Raw) (bool, error) {
 		var doc dayDocument
 		if err := bson.Unmarshal(raw, &doc); err != nil {
 			return false, fmt.Errorf("the record %w", errStored)
 		}
-		due = append(due, search.ActiveDay{Tenant: audit.TenantID(doc.Tenant), Day: doc.Day.UTC(), Touches: doc.Touches, Checks: doc.Checks})
+		due = append(due, doc.record())
 		return true, nil
 	})
 	if err != nil {
@@ -110,14 +136,14 @@ func (a *Activity) DueDays(ctx context.Context, at time.Time, limit int) (due []
 	return due, nil
 }
 
-// DueAt implements search.Activity.
-func (a *Activity) DueAt(ctx context.Context, tenant audit.TenantID, day time.Time) (time.Time, error) {
-	raw, err := a.db.read(ctx, collectionActivity, readpref.Primary(), keyOfDay(tenant, day))
+// DueAt implements activity.Register.
+func (a *Activity) DueAt(ctx context.Context, day activity.Day) (time.Time, error) {
+	raw, err := a.db.read(ctx, collectionActivity, readpref.Primary(), keyOfDay(&day))
 	if errors.Is(err, audit.ErrNotFound) {
 		return time.Time{}, nil
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("due time of %s of %s: %w", day.Format(time.DateOnly), tenant, err)
+		return time.Time{}, fmt.Errorf("due time of %s: %w", keyOfDay(&day), err)
 	}
 	due, _ := raw.Lookup(fieldDue).TimeOK() // absent: zero
 	if due.IsZero() {
@@ -126,16 +152,16 @@ func (a *Activity) DueAt(ctx context.Context, tenant audit.TenantID, day time.Ti
 	return due.UTC(), nil
 }
 
-// Check implements search.Activity.
-func (a *Activity) Check(ctx context.Context, day search.ActiveDay, due time.Time) error {
+// Check implements activity.Register.
+func (a *Activity) Check(ctx context.Context, day activity.Day, due time.Time) error {
 	update := bson.D{{Key: "$set", Value: bson.D{{Key: fieldChecks, Value: day.Checks}, {Key: fieldDue, Value: due}}}}
 	if due.IsZero() {
 		update = bson.D{{Key: "$set", Value: bson.D{{Key: fieldChecks, Value: day.Checks}}}, {Key: "$unset", Value: bson.D{{Key: fieldDue, Value: ""}}}}
 	}
-	untouched := append(withKey(keyOfDay(day.Tenant, day.Day)), bson.E{Key: fieldTouches, Value: day.Touches})
+	untouched := append(withKey(keyOfDay(&day)), bson.E{Key: fieldTouches, Value: day.Touches})
 	err := a.db.updateOne(ctx, collectionActivity, untouched, update)
 	if err != nil && !errors.Is(err, audit.ErrNotFound) { // not found: it was touched meanwhile
-		return fmt.Errorf("check %s of %s: %w", day.Day.Format(time.DateOnly), day.Tenant, err)
+		return fmt.Errorf("check %s: %w", keyOfDay(&day), err)
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ const (
 	indexIsolation       = "isolation"
 	indexJobsCreated     = "tenant_created"
 	indexJobsOverdue     = "resume"
-	indexActivityDue     = "due"
+	indexActivityDue     = "work_due"
 )
 
 // Indexes selects the indexes of partitions.
@@ -149,7 +149,7 @@ func connectionIndexes() []mongo.IndexModel {
 
 func activityIndexes() []mongo.IndexModel {
 	return []mongo.IndexModel{
-		{Keys: ascending(fieldDue), Options: options.Index().SetName(indexActivityDue).SetSparse(true)},
+		{Keys: ascending(fieldWork, fieldDue), Options: options.Index().SetName(indexActivityDue)},
 		{Keys: ascending(fieldTenant, fieldKey), Options: options.Index().SetName(indexQuarantineItem)},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
@@ -142,6 +143,7 @@ func TestEnsureIndexesMakesCollectionsAndPartitions(t *testing.T) {
 		"quarantine":      {"_id_": "_id", "tenant_item": "tenant_id,_id"},
 		"stream_segments": {"_id_": "_id", "tenant_ids": "tenant_id,ids", "expiry": "expires_at expires after 0"},
 		"arrivals":        {"_id_": "_id", "tenant_messages": "tenant_id,messages unique"},
+		"activity":        {"_id_": "_id", "work_due": "work,due_at", "tenant_item": "tenant_id,_id"},
 		"connections":     {"_id_": "_id", "tenant_subscribed": "tenant_id,subscribed,_id", "expiry": "expires_at expires after 0"},
 	} {
 		if got := listed(t, client(t, uri).Database(name).Collection(collection)); !maps.Equal(got, want) {
@@ -291,16 +293,16 @@ func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what str
 		_, _, err = db.Jobs().Jobs(t.Context(), "acme", jobs.Filter{States: jobs.States(), Kinds: []jobs.Kind{job.Kind}}, after, 10)
 		check("list jobs", err)
 	}
-	activity, days := db.Activity(), []time.Time{march.Truncate(24 * time.Hour)}
+	register, day := db.Activity(), march.Truncate(24*time.Hour)
 	for range 2 {
-		check("touch a day", activity.Touch(t.Context(), "acme", days, march))
+		check("touch a day", register.Touch(t.Context(), "acme", []activity.Receipt{{Received: day, Day: day}}, march))
 	}
-	due, err := activity.DueDays(t.Context(), march, 10)
+	due, err := register.DueDays(t.Context(), activity.Index, march, 10)
 	check("due days", err)
 	for _, day := range due {
-		check("check a day", activity.Check(t.Context(), day, time.Time{}))
+		check("check a day", register.Check(t.Context(), day, time.Time{}))
 	}
-	_, err = activity.Purge(t.Context(), "acme", 10)
+	_, err = register.Purge(t.Context(), "acme", 10)
 	check("purge the days", err)
 	_, err = db.Jobs().OverdueJobs(t.Context(), march, march.Add(time.Hour), 10)
 	check("overdue jobs", err)
@@ -391,7 +393,7 @@ func hintOf(command bson.Raw) string {
 // queriedIndexes are all but those that only keep documents or serve operators.
 var queriedIndexes = []string{
 	"_id_", "user", "action", "severity", "resource", "isolation",
-	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_messages", "tenant_subscribed", "resume", "due",
+	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_messages", "tenant_subscribed", "resume", "work_due",
 }
 
 func TestEveryQueryNamesItsIndex(t *testing.T) {

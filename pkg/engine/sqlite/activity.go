@@ -7,27 +7,30 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// Activity is the register of active days. It implements search.Activity and jobs.Purger.
+// Activity is the register of active days. It implements activity.Register and jobs.Purger.
 type Activity struct{ db *DB }
 
 // Activity returns the register in this file.
 func (db *DB) Activity() *Activity { return &Activity{db} }
 
-// dayNumber returns the number of days from 1970 to the day.
-func dayNumber(day time.Time) int64 { return day.Unix() / int64(24*time.Hour/time.Second) }
+const secondsPerDay = int64(24 * time.Hour / time.Second)
 
-// Touch implements search.Activity.
-func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, days []time.Time, due time.Time) error {
+// dayNumber returns the number of days from 1970 to the day.
+func dayNumber(day time.Time) int64 { return day.Unix() / secondsPerDay }
+
+// dayOf is the inverse of dayNumber, also for the zero time.
+func dayOf(number int64) time.Time { return time.Unix(number*secondsPerDay, 0).UTC() }
+
+// Touch implements activity.Register.
+func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, receipts []activity.Receipt, due time.Time) error {
+	days := activity.Days(tenant, receipts)
 	err := a.db.write(ctx, func(b *batch) error {
-		for _, day := range days {
-			_, err := b.exec(`INSERT INTO active_days (tenant, day, touches, checks, due) VALUES (?1, ?2, 1, 0, ?3)
-				ON CONFLICT DO UPDATE SET touches = touches + 1, due = CASE WHEN checks = 0 AND due IS NOT NULL THEN due ELSE ?3 END, checks = 0`,
-				string(tenant), dayNumber(day), due.UnixMilli())
-			if err != nil {
+		for i := range days {
+			if err := b.touch(&days[i], due.UnixMilli()); err != nil {
 				return err
 			}
 		}
@@ -39,15 +42,25 @@ func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, days []time
 	return nil
 }
 
-// DueDays implements search.Activity.
-func (a *Activity) DueDays(ctx context.Context, at time.Time, limit int) (due []search.ActiveDay, err error) {
-	var d search.ActiveDay
+func (b *batch) touch(day *activity.Day, due int64) error {
+	conflict := `DO NOTHING`
+	if day.Work.IsDueOnTouch() {
+		conflict = `DO UPDATE SET touches = touches + 1, checks = 0, due = min(coalesce(due, excluded.due), excluded.due)`
+	}
+	_, err := b.exec(`INSERT INTO activity (work, tenant, received, day, touches, checks, due) VALUES (?, ?, ?, ?, 1, 0, ?) ON CONFLICT `+conflict,
+		string(day.Work), string(day.Tenant), dayNumber(day.Received), dayNumber(day.Day), due)
+	return err
+}
+
+// DueDays implements activity.Register.
+func (a *Activity) DueDays(ctx context.Context, work activity.Work, at time.Time, limit int) (due []activity.Day, err error) {
+	d := activity.Day{Work: work}
 	var tenant string
-	var day int64
+	var received, day int64
 	err = a.db.snapshot(ctx, func(c *conn) error {
-		return c.each(ctx, `SELECT tenant, day, touches, checks FROM active_days WHERE due <= ? ORDER BY due LIMIT ?`,
-			[]any{at.UnixMilli(), limit}, []any{&tenant, &day, &d.Touches, &d.Checks}, func() (bool, error) {
-				d.Tenant, d.Day = audit.TenantID(tenant), time.Unix(day*int64(24*time.Hour/time.Second), 0).UTC()
+		return c.each(ctx, `SELECT tenant, received, day, touches, checks FROM activity WHERE work = ? AND due <= ? ORDER BY due LIMIT ?`,
+			[]any{string(work), at.UnixMilli(), limit}, []any{&tenant, &received, &day, &d.Touches, &d.Checks}, func() (bool, error) {
+				d.Tenant, d.Receipt = audit.TenantID(tenant), activity.Receipt{Received: dayOf(received), Day: dayOf(day)}
 				due = append(due, d)
 				return true, nil
 			})
@@ -58,30 +71,31 @@ func (a *Activity) DueDays(ctx context.Context, at time.Time, limit int) (due []
 	return due, nil
 }
 
-// DueAt implements search.Activity.
-func (a *Activity) DueAt(ctx context.Context, tenant audit.TenantID, day time.Time) (due time.Time, err error) {
+// DueAt implements activity.Register.
+func (a *Activity) DueAt(ctx context.Context, day activity.Day) (due time.Time, err error) {
 	var millis sql.NullInt64
 	err = a.db.snapshot(ctx, func(c *conn) error {
-		return c.row(ctx, `SELECT due FROM active_days WHERE tenant = ? AND day = ?`, []any{string(tenant), dayNumber(day)}, []any{&millis})
+		return c.row(ctx, `SELECT due FROM activity WHERE work = ? AND tenant = ? AND received = ? AND day = ?`,
+			[]any{string(day.Work), string(day.Tenant), dayNumber(day.Received), dayNumber(day.Day)}, []any{&millis})
 	})
 	switch {
 	case errors.Is(err, sql.ErrNoRows), err == nil && !millis.Valid:
 		return time.Time{}, nil
 	case err != nil:
-		return time.Time{}, fmt.Errorf("due time of %s of %s: %w", day.Format(time.DateOnly), tenant, err)
+		return time.Time{}, fmt.Errorf("due time of %s of %s: %w", day.Day.Format(time.DateOnly), day.Tenant, err)
 	}
 	return time.UnixMilli(millis.Int64).UTC(), nil
 }
 
-// Check implements search.Activity.
-func (a *Activity) Check(ctx context.Context, day search.ActiveDay, due time.Time) error {
+// Check implements activity.Register.
+func (a *Activity) Check(ctx context.Context, day activity.Day, due time.Time) error {
 	var next any
 	if !due.IsZero() {
 		next = due.UnixMilli()
 	}
 	err := a.db.write(ctx, func(b *batch) error {
-		_, err := b.exec(`UPDATE active_days SET checks = ?, due = ? WHERE tenant = ? AND day = ? AND touches = ?`,
-			day.Checks, next, string(day.Tenant), dayNumber(day.Day), day.Touches)
+		_, err := b.exec(`UPDATE activity SET checks = ?, due = ? WHERE work = ? AND tenant = ? AND received = ? AND day = ? AND touches = ?`,
+			day.Checks, next, string(day.Work), string(day.Tenant), dayNumber(day.Received), dayNumber(day.Day), day.Touches)
 		return err
 	})
 	if err != nil {
@@ -93,8 +107,8 @@ func (a *Activity) Check(ctx context.Context, day search.ActiveDay, due time.Tim
 // Purge implements jobs.Purger.
 func (a *Activity) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := a.db.purge(ctx, limit, func(b *batch, limit int) (int, error) {
-		changed, err := b.exec(`DELETE FROM active_days WHERE tenant = ?1 AND day IN (SELECT day FROM active_days WHERE tenant = ?1 LIMIT ?2)`,
-			string(tenant), limit)
+		changed, err := b.exec(`DELETE FROM activity WHERE tenant = ?1 AND (work, received, day) IN (
+			SELECT work, received, day FROM activity WHERE tenant = ?1 LIMIT ?2)`, string(tenant), limit)
 		return int(changed), err
 	})
 	if err != nil {

@@ -198,6 +198,22 @@ CREATE TABLE arrival_messages (
 	message BLOB NOT NULL,
 	PRIMARY KEY (tenant, message)
 ) WITHOUT ROWID;
+`, `
+-- The register of active days, for each kind of work. The days, of receipt and of timestamps, are
+-- numbered from 1970. A kind that does not tell days apart has the number of the year 1's first day.
+CREATE TABLE activity (
+	work     TEXT NOT NULL,
+	tenant   TEXT NOT NULL,
+	received INTEGER NOT NULL,
+	day      INTEGER NOT NULL,
+	touches  INTEGER NOT NULL,
+	checks   INTEGER NOT NULL,
+	due      INTEGER, -- Unix milliseconds; NULL: not before it is touched
+	PRIMARY KEY (tenant, work, received, day)
+) WITHOUT ROWID;
+CREATE INDEX activity_due ON activity (work, due) WHERE due IS NOT NULL;
+INSERT INTO activity SELECT 'index', tenant, -719162, day, touches, checks, due FROM active_days;
+DROP TABLE active_days;
 `}
 
 // migrate migrates the file to the current schema.

@@ -20,6 +20,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -359,7 +360,7 @@ func theScheduleRuns(t *testing.T, start starter) {
 	} else if len(appended.Rejections) > 0 {
 		t.Fatalf("got the rejections %v, want none", appended.Rejections)
 	}
-	if err := stores.Activity.Touch(t.Context(), "acme", []time.Time{received.Truncate(24 * time.Hour), received.Add(-total * time.Millisecond).Truncate(24 * time.Hour)}, received); err != nil {
+	if err := stores.Activity.Touch(t.Context(), "acme", []activity.Receipt{activity.ReceiptOf(&entries[0]), activity.ReceiptOf(&entries[total-1])}, received); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

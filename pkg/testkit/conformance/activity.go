@@ -1,27 +1,31 @@
 package conformance
 
 import (
+	"cmp"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
-	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-// ActivityRegister is an adapter of search.Activity.
+// ActivityRegister is an adapter of activity.Register.
 type ActivityRegister interface {
-	search.Activity
+	activity.Register
 	jobs.Purger
 }
 
-// Activity tests an adapter of search.Activity and jobs.Purger. The register that open
+// Activity tests an adapter of activity.Register and jobs.Purger. The register that open
 // returns must be empty.
 func Activity(t *testing.T, open func(t *testing.T) ActivityRegister) {
 	t.Run("DaysAreDueOnceTouched", func(t *testing.T) { daysAreDue(t, open(t)) })
 	t.Run("ACheckedDayIsDueAgainWhenTouched", func(t *testing.T) { checkedDaysReturn(t, open(t)) })
 	t.Run("ATouchDuringACheckWins", func(t *testing.T) { touchesWin(t, open(t)) })
 	t.Run("TouchesAtOnce", func(t *testing.T) { touchesAtOnce(t, open(t)) })
+	t.Run("EachKindOfWorkHasItsRecords", func(t *testing.T) { kindsAreApart(t, open(t)) })
+	t.Run("ATouchDoesNotMakePruningDue", func(t *testing.T) { pruningStays(t, open(t)) })
 	t.Run("PurgeForgetsOneTenant", func(t *testing.T) { activityPurges(t, open(t)) })
 }
 
@@ -31,22 +35,22 @@ var (
 	activityDue = time.Date(2026, 3, 1, 13, 0, 0, 0, time.UTC)
 )
 
-func touch(t *testing.T, a search.Activity, tenant audit.TenantID, due time.Time, days ...int) {
+func touch(t *testing.T, a activity.Register, tenant audit.TenantID, due time.Time, days ...int) {
 	t.Helper()
-	var all []time.Time
+	var all []activity.Receipt
 	for _, n := range days {
-		all = append(all, activityDay.AddDate(0, 0, n))
+		all = append(all, activity.Receipt{Received: activityDay, Day: activityDay.AddDate(0, 0, n)})
 	}
 	noError(t, a.Touch(t.Context(), tenant, all, due))
 }
 
-func dueAt(t *testing.T, a search.Activity, at time.Time, limit int) []search.ActiveDay {
+func dueAt(t *testing.T, a activity.Register, at time.Time, limit int) []activity.Day {
 	t.Helper()
-	return must[[]search.ActiveDay](t)(a.DueDays(t.Context(), at, limit))
+	return must[[]activity.Day](t)(a.DueDays(t.Context(), activity.Index, at, limit))
 }
 
-func activeDay(tenant audit.TenantID, day int, touches int64) search.ActiveDay {
-	return search.ActiveDay{Tenant: tenant, Day: activityDay.AddDate(0, 0, day), Touches: touches}
+func activeDay(tenant audit.TenantID, day int, touches int64) activity.Day {
+	return activity.Day{Work: activity.Index, Tenant: tenant, Receipt: activity.Receipt{Day: activityDay.AddDate(0, 0, day)}, Touches: touches}
 }
 
 func daysAreDue(t *testing.T, a ActivityRegister) {
@@ -56,15 +60,15 @@ func daysAreDue(t *testing.T, a ActivityRegister) {
 	touch(t, a, tenant, activityDue.Add(time.Millisecond), 0, -20_000, 400)
 	touch(t, a, other, activityDue, 0)
 	same(t, dueAt(t, a, activityDue.Add(-time.Millisecond), 10), nil)
-	same(t, dueAt(t, a, activityDue, 10), []search.ActiveDay{activeDay(other, 0, 1)})
-	same(t, must[time.Time](t)(a.DueAt(t.Context(), other, activityDay)), activityDue)
-	same(t, must[time.Time](t)(a.DueAt(t.Context(), other, activityDay.AddDate(0, 0, 1))), time.Time{})
+	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(other, 0, 1)})
+	same(t, must[time.Time](t)(a.DueAt(t.Context(), activeDay(other, 0, 0))), activityDue)
+	same(t, must[time.Time](t)(a.DueAt(t.Context(), activeDay(other, 1, 0))), time.Time{})
 	if got := len(dueAt(t, a, activityDue.Add(time.Millisecond), 10)); got != 4 {
 		t.Errorf("%d days are due, want 4", got)
 	}
-	same(t, dueAt(t, a, activityDue.Add(time.Hour), 1), []search.ActiveDay{activeDay(other, 0, 1)}) // the one that waits longest
+	same(t, dueAt(t, a, activityDue.Add(time.Hour), 1), []activity.Day{activeDay(other, 0, 1)}) // the one that waits longest
 	touch(t, a, other, activityDue.Add(time.Hour), 0)
-	same(t, dueAt(t, a, activityDue, 10), []search.ActiveDay{activeDay(other, 0, 2)}) // a touch does not put it off
+	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(other, 0, 2)}) // a touch does not put it off
 }
 
 func checkedDaysReturn(t *testing.T, a ActivityRegister) {
@@ -74,18 +78,18 @@ func checkedDaysReturn(t *testing.T, a ActivityRegister) {
 	day.Checks = 1
 	noError(t, a.Check(t.Context(), day, activityDue.Add(time.Hour)))
 	same(t, dueAt(t, a, activityDue, 10), nil)
-	same(t, dueAt(t, a, activityDue.Add(time.Hour), 10), []search.ActiveDay{day})
+	same(t, dueAt(t, a, activityDue.Add(time.Hour), 10), []activity.Day{day})
 	day.Checks = 2
 	noError(t, a.Check(t.Context(), day, time.Time{}))
 	same(t, dueAt(t, a, activityDue.AddDate(10, 0, 0), 10), nil)
 	touch(t, a, tenant, activityDue.Add(2*time.Hour), 0)
 	same(t, dueAt(t, a, activityDue.Add(time.Hour), 10), nil)
-	same(t, dueAt(t, a, activityDue.Add(2*time.Hour), 10), []search.ActiveDay{activeDay(tenant, 0, 2)})
+	same(t, dueAt(t, a, activityDue.Add(2*time.Hour), 10), []activity.Day{activeDay(tenant, 0, 2)})
 	day = dueAt(t, a, activityDue.Add(2*time.Hour), 10)[0]
 	day.Checks = 1
 	noError(t, a.Check(t.Context(), day, activityDue.Add(9*time.Hour)))
 	touch(t, a, tenant, activityDue.Add(3*time.Hour), 0) // its first check was too early
-	same(t, dueAt(t, a, activityDue.Add(3*time.Hour), 10), []search.ActiveDay{activeDay(tenant, 0, 3)})
+	same(t, dueAt(t, a, activityDue.Add(3*time.Hour), 10), []activity.Day{activeDay(tenant, 0, 3)})
 }
 
 func touchesWin(t *testing.T, a ActivityRegister) {
@@ -95,9 +99,9 @@ func touchesWin(t *testing.T, a ActivityRegister) {
 	touch(t, a, tenant, activityDue, 0)
 	day.Checks = 2
 	noError(t, a.Check(t.Context(), day, time.Time{})) // it saw the entries before the touch only
-	same(t, dueAt(t, a, activityDue, 10), []search.ActiveDay{activeDay(tenant, 0, 2)})
+	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(tenant, 0, 2)})
 	noError(t, a.Check(t.Context(), activeDay(tenant, 7, 1), activityDue)) // a day that is not registered
-	same(t, dueAt(t, a, activityDue, 10), []search.ActiveDay{activeDay(tenant, 0, 2)})
+	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(tenant, 0, 2)})
 }
 
 func touchesAtOnce(t *testing.T, a ActivityRegister) {
@@ -105,12 +109,14 @@ func touchesAtOnce(t *testing.T, a ActivityRegister) {
 	const writers = 8
 	errs := make(chan error, writers)
 	for range writers {
-		go func() { errs <- a.Touch(t.Context(), tenant, []time.Time{activityDay}, activityDue) }()
+		go func() {
+			errs <- a.Touch(t.Context(), tenant, []activity.Receipt{{Received: activityDay, Day: activityDay}}, activityDue)
+		}()
 	}
 	for range writers {
 		noError(t, <-errs)
 	}
-	same(t, dueAt(t, a, activityDue, 10), []search.ActiveDay{activeDay(tenant, 0, writers)})
+	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(tenant, 0, writers)})
 }
 
 func activityPurges(t *testing.T, a ActivityRegister) {
@@ -118,8 +124,50 @@ func activityPurges(t *testing.T, a ActivityRegister) {
 	other := tenant + "-2"
 	touch(t, a, tenant, activityDue, 0, 1, 2, 3, 4)
 	touch(t, a, other, activityDue, 0)
-	if n := purgeAll(t, a, tenant, 2); n != 5 {
-		t.Errorf("Purge removed %d days, want 5", n)
+	if n := purgeAll(t, a, tenant, 2); n != 11 { // five for each kind that tells days apart, and one
+		t.Errorf("Purge removed %d records, want 11", n)
 	}
-	same(t, dueAt(t, a, activityDue, 10), []search.ActiveDay{activeDay(other, 0, 1)})
+	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(other, 0, 1)})
+}
+
+// kindsAreApart: days of receipt count for the work that tells them apart.
+func kindsAreApart(t *testing.T, a ActivityRegister) {
+	tenant := newTenant(t)
+	yesterday, today := activityDay.AddDate(0, 0, -1), activityDay
+	late := activity.Receipt{Received: today, Day: yesterday}
+	noError(t, a.Touch(t.Context(), tenant, []activity.Receipt{{Received: yesterday, Day: yesterday}}, activityDue))
+	noError(t, a.Touch(t.Context(), tenant, []activity.Receipt{late, {Received: today, Day: today}, late}, activityDue.Add(time.Minute)))
+	record := func(work activity.Work, touches int64, received, day time.Time) activity.Day {
+		return activity.Day{Work: work, Tenant: tenant, Receipt: activity.Receipt{Received: received, Day: day}, Touches: touches}
+	}
+	var none time.Time
+	for work, want := range map[activity.Work][]activity.Day{
+		activity.Index:  {record(activity.Index, 2, none, yesterday), record(activity.Index, 1, none, today)},
+		activity.Places: {record(activity.Places, 1, yesterday, yesterday), record(activity.Places, 1, today, yesterday), record(activity.Places, 1, today, today)},
+		activity.Prune:  {record(activity.Prune, 1, none, none)},
+	} {
+		due := must[[]activity.Day](t)(a.DueDays(t.Context(), work, activityDue.Add(time.Minute), 10))
+		slices.SortFunc(due, func(a, b activity.Day) int { return cmp.Or(a.Received.Compare(b.Received), a.Day.Compare(b.Day)) })
+		same(t, due, want)
+	}
+	checked := record(activity.Places, 1, today, yesterday)
+	noError(t, a.Check(t.Context(), checked, time.Time{}))
+	same(t, must[time.Time](t)(a.DueAt(t.Context(), checked)), time.Time{})
+	same(t, must[time.Time](t)(a.DueAt(t.Context(), record(activity.Places, 1, yesterday, yesterday))), activityDue)
+	same(t, must[time.Time](t)(a.DueAt(t.Context(), record(activity.Index, 2, none, yesterday))), activityDue)
+}
+
+func pruningStays(t *testing.T, a ActivityRegister) {
+	tenant := newTenant(t)
+	touch(t, a, tenant, activityDue, 0)
+	prune := activity.Day{Work: activity.Prune, Tenant: tenant, Touches: 1}
+	due := func(at time.Time) []activity.Day {
+		return must[[]activity.Day](t)(a.DueDays(t.Context(), activity.Prune, at, 10))
+	}
+	same(t, due(activityDue), []activity.Day{prune})
+	later := activityDue.AddDate(0, 0, 30)
+	noError(t, a.Check(t.Context(), prune, later))
+	touch(t, a, tenant, activityDue.Add(time.Hour), 0, 1)
+	same(t, due(later.Add(-time.Millisecond)), nil)
+	same(t, due(later), []activity.Day{prune})
 }

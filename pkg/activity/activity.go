@@ -1,0 +1,86 @@
+// Package activity is the register of active days: on which days a tenant's entries were
+// received, and of which days their timestamps are. Nothing scheduled has to ask every tenant:
+// it reads here what there is to do. Plan shares out the days that are due, and Task does the
+// work of those in one message.
+package activity
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Work is a kind of work on days. Each kind has its own records of a day.
+type Work string
+
+const (
+	// Index compares the index with the system of record. It has a record for each day of
+	// timestamps.
+	Index Work = "index"
+	// Places compares the arrival log with the system of record. It has a record for each
+	// Receipt.
+	Places Work = "places"
+	// Prune removes old parts of the arrival log. It has one record for each tenant.
+	Prune Work = "prune"
+)
+
+// IsDueOnTouch reports whether a touch makes a day due that was checked. Otherwise a touch only
+// adds the record.
+func (w Work) IsDueOnTouch() bool { return w != Prune }
+
+// Receipt is a day on which entries of a tenant were received, and the day of their timestamps.
+// Both are the beginning of the day in UTC.
+type Receipt struct {
+	Received, Day time.Time
+}
+
+// ReceiptOf returns the receipt of an entry.
+func ReceiptOf(e *audit.Entry) Receipt { return Receipt{dayOf(e.ReceivedAt), dayOf(e.Timestamp)} }
+
+func dayOf(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
+
+// Day is the record of a tenant's day for one kind of work. The days that the kind does not
+// tell apart are zero.
+type Day struct {
+	Work   Work
+	Tenant audit.TenantID
+	Receipt
+	// Touches counts how often the day was touched. It shows whether entries have come
+	// between the reading of the record and its change.
+	Touches int64
+	// Checks counts the checks since the last touch that found nothing to do.
+	Checks int
+}
+
+// Days returns the records, without their counts, that a touch of the receipts concerns.
+func Days(tenant audit.TenantID, receipts []Receipt) []Day {
+	var days []Day
+	add := func(work Work, r Receipt) {
+		if d := (Day{Work: work, Tenant: tenant, Receipt: r}); !slices.Contains(days, d) {
+			days = append(days, d)
+		}
+	}
+	for _, r := range receipts {
+		add(Index, Receipt{Day: r.Day})
+		add(Places, r)
+		add(Prune, Receipt{})
+	}
+	return days
+}
+
+// Register stores the records of days.
+type Register interface {
+	// Touch registers receipts of entries that are about to be stored. Their days are due at
+	// the given time, or at an earlier time that they have. So a busy day is checked too. See
+	// Work.IsDueOnTouch.
+	Touch(ctx context.Context, tenant audit.TenantID, receipts []Receipt, due time.Time) error
+	// DueDays returns up to limit days that are due at a time, those that wait longest first.
+	DueDays(ctx context.Context, work Work, at time.Time, limit int) ([]Day, error)
+	// DueAt returns when a day is due; zero: not before it is touched, or it is not registered.
+	DueAt(ctx context.Context, day Day) (time.Time, error)
+	// Check notes that a day was checked, unless it was touched since it was read. It stores
+	// day.Checks and when the day is due again. A zero time means: not before it is touched.
+	Check(ctx context.Context, day Day, due time.Time) error
+}
