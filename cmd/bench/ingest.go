@@ -21,6 +21,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/quota"
 )
 
 // benchTenant is the tenant of every entry.
@@ -55,6 +56,11 @@ func gate() *httpapi.Gate {
 	return &httpapi.Gate{
 		Tenants: oneTenant{}, Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: time.Now, NewRequestID: uuid.NewString,
 	}
+}
+
+// unlimited returns quotas without a limit.
+func unlimited() *quota.Limiter {
+	return quota.NewLimiter(quota.Limits{}, nil, time.Now, slog.New(slog.DiscardHandler))
 }
 
 // sender calls a handler with one body after the other.
@@ -116,11 +122,11 @@ type decoded struct {
 
 func measureIngest(ctx context.Context, _ *bench) ([]figure, error) {
 	into := acceptInto(queue(func([]string) {}))
-	bulk, err := ingestRatio(ctx, httpapi.CreateLogsBulk(gate(), into), "/logs/bulk", newCorpus(1).bulk(), func() any { return new([]decoded) })
+	bulk, err := ingestRatio(ctx, httpapi.CreateLogsBulk(gate(), into, unlimited()), "/logs/bulk", newCorpus(1).bulk(), func() any { return new([]decoded) })
 	if err != nil {
 		return nil, err
 	}
-	single, err := ingestRatio(ctx, httpapi.CreateLog(gate(), into), "/logs", newCorpus(1).entry(), func() any { return new(decoded) })
+	single, err := ingestRatio(ctx, httpapi.CreateLog(gate(), into, unlimited()), "/logs", newCorpus(1).entry(), func() any { return new(decoded) })
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +158,7 @@ const sqsBulks = 200
 func measureSQS(ctx context.Context, _ *bench) ([]figure, error) {
 	var sent []string
 	into := acceptInto(queue(func(bodies []string) { sent = append(sent, bodies...) }))
-	s, err := newSender(ctx, httpapi.CreateLogsBulk(gate(), into), "/logs/bulk")
+	s, err := newSender(ctx, httpapi.CreateLogsBulk(gate(), into, unlimited()), "/logs/bulk")
 	if err != nil {
 		return nil, err
 	}

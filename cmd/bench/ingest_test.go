@@ -10,7 +10,7 @@ import (
 // The benchmarks are the two sides of the ingest figures, for profiles.
 
 func BenchmarkIngestBulk(b *testing.B) {
-	s, err := newSender(b.Context(), httpapi.CreateLogsBulk(gate(), acceptInto(queue(func([]string) {}))), "/logs/bulk")
+	s, err := newSender(b.Context(), httpapi.CreateLogsBulk(gate(), acceptInto(queue(func([]string) {})), unlimited()), "/logs/bulk")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -18,7 +18,7 @@ func BenchmarkIngestBulk(b *testing.B) {
 }
 
 func BenchmarkIngestSingle(b *testing.B) {
-	s, err := newSender(b.Context(), httpapi.CreateLog(gate(), acceptInto(queue(func([]string) {}))), "/logs")
+	s, err := newSender(b.Context(), httpapi.CreateLog(gate(), acceptInto(queue(func([]string) {})), unlimited()), "/logs")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -20,5 +20,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartHTTP(httpapi.CreateLog(services.Gate(), services.Ingest()))
+	lambdaedge.StartHTTP(httpapi.CreateLog(services.Gate(), services.Ingest(), services.Quotas()))
 }

@@ -20,5 +20,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartHTTP(httpapi.CreateLogsBulk(services.Gate(), services.Ingest()))
+	lambdaedge.StartHTTP(httpapi.CreateLogsBulk(services.Gate(), services.Ingest(), services.Quotas()))
 }

@@ -137,9 +137,11 @@ type apiRequest struct {
 }
 
 // do sends the request. It retries after connection errors, timeouts, and the statuses 429, 502,
-// 503 and 504. It returns the body of a 2xx answer. Any other answer is a *Problem.
+// 503 and 504. A 429 with Retry-After is no failed attempt: the service works, and says when it
+// takes more. do returns the body of a 2xx answer. Any other answer is a *Problem.
 func (c *Client) do(ctx context.Context, r apiRequest) ([]byte, error) {
 	var wait retries
+	var throttled time.Duration // the time waited as the service asked
 	for attempt := 1; ; attempt++ {
 		body, err := c.once(ctx, r)
 		if err == nil {
@@ -152,7 +154,10 @@ func (c *Client) do(ctx context.Context, r apiRequest) ([]byte, error) {
 		if !retry {
 			return nil, fmt.Errorf("%s %s: %w", r.method, r.path, err)
 		}
-		if attempt == c.config.Attempts {
+		if isThrottled(err) && throttled < maxThrottled {
+			throttled += pause
+			attempt--
+		} else if attempt == c.config.Attempts {
 			return nil, fmt.Errorf("%s %s, given up after %d attempts: %w", r.method, r.path, attempt, err)
 		}
 		if err := c.config.Sleep(ctx, pause); err != nil {

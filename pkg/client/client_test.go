@@ -189,6 +189,45 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// TestWaitsForTheQuota gets more refusals than a request has attempts.
+func TestWaitsForTheQuota(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		refusals int64
+		accepted bool
+	}{
+		{"accepted in the end", 50, true},
+		{"refused for ever", 1 << 40, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var tries atomic.Int64
+			cl, pauses := connect(t, func(w http.ResponseWriter, _ *http.Request) {
+				if tries.Add(1) <= c.refusals {
+					w.Header().Set("Retry-After", "1")
+					w.WriteHeader(http.StatusTooManyRequests)
+					return
+				}
+				w.WriteHeader(http.StatusAccepted)
+				_, _ = io.WriteString(w, `{"accepted":1,"items":[{"index":0,"status":"accepted"}]}`)
+			}, func(config *client.Config) { config.Attempts = 3 })
+			_, err := cl.Bulk(t.Context(), texts(`{}`))
+			if c.accepted != (err == nil) {
+				t.Errorf("got error %v, want one: %t", err, !c.accepted)
+			}
+			var waited time.Duration
+			for _, pause := range *pauses {
+				waited += pause
+			}
+			if most := 20 * time.Minute; waited > most {
+				t.Errorf("waited %v, want at most %v", waited, most)
+			}
+			if least := time.Duration(min(c.refusals, 600)) * time.Second; waited < least {
+				t.Errorf("waited %v, want at least %v", waited, least)
+			}
+		})
+	}
+}
+
 func TestRetriesUntilItWorks(t *testing.T) {
 	var tries atomic.Int64
 	c, pauses := connect(t, func(w http.ResponseWriter, r *http.Request) {

@@ -15,6 +15,9 @@ const (
 	// maxRetryAfter is the longest Retry-After that the client waits for. If the service sends a
 	// longer one, the request fails at once.
 	maxRetryAfter = 5 * time.Minute
+	// maxThrottled is how long a request waits because the service receives too much. Several
+	// senders share a quota, so that one of them may be refused many times in a row.
+	maxThrottled = 15 * time.Minute
 )
 
 // connectionError means that a request got no complete response.
@@ -33,6 +36,12 @@ func isTransient(err error) bool {
 	var problem *Problem
 	transient := []int{http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
 	return errors.As(err, &problem) && slices.Contains(transient, problem.Status) && problem.RetryAfter <= maxRetryAfter
+}
+
+// isThrottled reports whether the service refused the request until a time that it named.
+func isThrottled(err error) bool {
+	var problem *Problem
+	return errors.As(err, &problem) && problem.Status == http.StatusTooManyRequests && problem.RetryAfter > 0
 }
 
 // retries counts the failures of a request, or of a stream since it last worked.

@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,7 +46,40 @@ type Function struct {
 	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API. If it
 	// is "", a ticket names the host of the request for it.
 	StreamURL string
+	Rates     Rates
 }
+
+// Rate is a quota of entries. Its burst is that of the variable with the suffix _BURST, and ten
+// seconds of the rate if that is unset.
+type Rate struct {
+	PerSecond int // 0: no limit
+	Burst     int // entries at once after a pause
+}
+
+// Rates are the quotas: OCELOT_RATE_STANDARD and OCELOT_RATE_PRIORITY of a tenant by its tier,
+// OCELOT_RATE_CREDENTIAL of a credential. Over the engines of production they have defaults,
+// over the embedded engine there is no limit unless one is set.
+type Rates struct{ Standard, Priority, Credential Rate }
+
+// DefaultRates returns the texts of the quotas of a deployment by their variables.
+func DefaultRates() map[string]string {
+	return map[string]string{rateStandard: "1000", ratePriority: "5000", rateCredential: "2500"}
+}
+
+const (
+	rateStandard   = "OCELOT_RATE_STANDARD"
+	ratePriority   = "OCELOT_RATE_PRIORITY"
+	rateCredential = "OCELOT_RATE_CREDENTIAL"
+	burstSuffix    = "_BURST"
+)
+
+const (
+	maxRate = 1_000_000 // entries a second
+	// maxBurstSeconds is the longest time in which a burst is refilled.
+	maxBurstSeconds = 3600
+	// burstSeconds is the time in which a burst is refilled that is unset.
+	burstSeconds = 10
+)
 
 // Embedded is what a Lambda over the embedded engine reads.
 type Embedded struct {
@@ -109,6 +143,7 @@ type Dev struct {
 	Auth Auth
 	// Engines replace the parts of the embedded engine that they name.
 	Engines  Engines
+	Rates    Rates
 	LogLevel slog.Level // OCELOT_LOG_LEVEL: debug, info, warn (the default: the terminal is for people) or error
 }
 
@@ -130,7 +165,7 @@ func ReadEmbedded(needs ...manifest.Dependency) (Embedded, error) {
 	if err != nil {
 		return Embedded{}, err
 	}
-	function := r.function()
+	function := r.function(nil)
 	embedded := Embedded{Function: function, Data: r.Data, Sockets: r.sockets()}
 	if slices.ContainsFunc(needs, func(d manifest.Dependency) bool {
 		return d == manifest.DependencyRecords || d == manifest.DependencySearch || d == manifest.DependencyQueues
@@ -147,7 +182,7 @@ func ReadCloud(needs ...manifest.Dependency) (Cloud, error) {
 	if err != nil {
 		return Cloud{}, err
 	}
-	cloud := Cloud{Function: r.function(), Engines: r.engines()}
+	cloud := Cloud{Function: r.function(DefaultRates()), Engines: r.engines()}
 	r.requiredFor(manifest.DependencyRecords, "MONGODB_URI", r.MongoURI, "the connection string of the system of record")
 	r.requiredFor(manifest.DependencySearch, "OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
 	if len(needs) > 0 {
@@ -205,7 +240,7 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	dev := Dev{Auth: r.auth(), Engines: r.engines(), LogLevel: r.logLevel(slog.LevelWarn)}
+	dev := Dev{Auth: r.auth(), Engines: r.engines(), Rates: r.rates(nil), LogLevel: r.logLevel(slog.LevelWarn)}
 	if r.MongoURI != "" && r.OpenSearchURL == "" {
 		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
 	}
@@ -250,6 +285,13 @@ type variables struct {
 	EndpointSecrets string `env:"AWS_ENDPOINT_URL_SECRETS_MANAGER"`
 	EndpointSockets string `env:"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"`
 
+	RateStandard        string `env:"OCELOT_RATE_STANDARD"`
+	RateStandardBurst   string `env:"OCELOT_RATE_STANDARD_BURST"`
+	RatePriority        string `env:"OCELOT_RATE_PRIORITY"`
+	RatePriorityBurst   string `env:"OCELOT_RATE_PRIORITY_BURST"`
+	RateCredential      string `env:"OCELOT_RATE_CREDENTIAL"`
+	RateCredentialBurst string `env:"OCELOT_RATE_CREDENTIAL_BURST"`
+
 	LogLevel  string `env:"OCELOT_LOG_LEVEL"`
 	StreamURL string `env:"OCELOT_STREAM_URL"`
 	JWTSecret string `env:"OCELOT_JWT_SECRET"`
@@ -274,11 +316,32 @@ func (r *reader) fault(variable, format string, args ...any) {
 // after the calls that find faults.
 func (r *reader) err() error { return errors.Join(r.faults...) }
 
-func (r *reader) function() Function {
+// function reads a Function. rates are the texts of the quotas that are unset, by variable.
+func (r *reader) function(rates map[string]string) Function {
 	r.requiredFor(manifest.DependencyCursorKey, "OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
 	return Function{
 		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"),
+		Rates:     r.rates(rates),
+	}
+}
+
+func (r *reader) rates(unset map[string]string) Rates {
+	rate := func(variable, text, burst string) Rate {
+		if text == "" {
+			text = cmp.Or(unset[variable], "0")
+		}
+		rate := Rate{PerSecond: r.number(variable, text, 0, maxRate)}
+		rate.Burst = burstSeconds * rate.PerSecond
+		if burst != "" {
+			rate.Burst = r.number(variable+burstSuffix, burst, 1, max(1, maxBurstSeconds*rate.PerSecond))
+		}
+		return rate
+	}
+	return Rates{
+		Standard:   rate(rateStandard, r.RateStandard, r.RateStandardBurst),
+		Priority:   rate(ratePriority, r.RatePriority, r.RatePriorityBurst),
+		Credential: rate(rateCredential, r.RateCredential, r.RateCredentialBurst),
 	}
 }
 
@@ -339,7 +402,7 @@ func (r *reader) choice(variable, text string, choices ...string) string {
 	return text
 }
 
-// number reads a whole number from 0 to limit.
+// number reads a whole number from lowest to highest.
 func (r *reader) number(variable, text string, lowest, highest int) int {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < lowest || n > highest {

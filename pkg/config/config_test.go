@@ -22,6 +22,7 @@ func setenv(t *testing.T, variables map[string]string) {
 		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
 		"MONGODB_URI", "MONGODB_DATABASE", "OCELOT_MONGO_INDEXES", "OCELOT_MONGO_READ_PREFERENCE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_SEARCH_SEPARATE_TENANTS", "OCELOT_SEARCH_POOLS", "OCELOT_QUEUE_PREFIX",
 		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+		"OCELOT_RATE_STANDARD", "OCELOT_RATE_STANDARD_BURST", "OCELOT_RATE_PRIORITY", "OCELOT_RATE_PRIORITY_BURST", "OCELOT_RATE_CREDENTIAL", "OCELOT_RATE_CREDENTIAL_BURST",
 		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "OCELOT_STREAM_URL",
 	} {
 		t.Setenv(name, variables[name])
@@ -63,7 +64,10 @@ func TestReadCloud(t *testing.T) {
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live"}
 	setenv(t, required)
 	want := config.Cloud{
-		Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo},
+		Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo, Rates: config.Rates{
+			Standard: config.Rate{PerSecond: 1000, Burst: 10_000}, Priority: config.Rate{PerSecond: 5000, Burst: 50_000},
+			Credential: config.Rate{PerSecond: 2500, Burst: 25_000},
+		}},
 		Engines: config.Engines{MongoURI: config.Secret("mongodb://m"), MongoDatabase: "ocelot", OpenSearchURL: config.Secret("https://o"),
 			MongoIndexes: "full", MongoReadPreference: "primary",
 			OpenSearchPrefix: "ocelot", OpenSearchReplicas: 1, SearchSeparateTenants: 200, SearchPools: 16, QueuePrefix: "ocelot",
@@ -230,5 +234,34 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		if strings.Contains(printed.String(), form) {
 			t.Errorf("the secret came out as %q, want it hidden", form)
 		}
+	}
+}
+
+func TestRates(t *testing.T) {
+	for name, c := range map[string]struct {
+		variables map[string]string
+		want      config.Rate // of the standard tier; the zero Rate with a fault
+		fault     string
+	}{
+		"unset":                     {nil, config.Rate{}, ""},
+		"a rate":                    {map[string]string{"OCELOT_RATE_STANDARD": "50"}, config.Rate{PerSecond: 50, Burst: 500}, ""},
+		"a rate and a burst":        {map[string]string{"OCELOT_RATE_STANDARD": "50", "OCELOT_RATE_STANDARD_BURST": "7"}, config.Rate{PerSecond: 50, Burst: 7}, ""},
+		"no number":                 {map[string]string{"OCELOT_RATE_STANDARD": "many"}, config.Rate{}, "OCELOT_RATE_STANDARD must be"},
+		"too many":                  {map[string]string{"OCELOT_RATE_STANDARD": "1000001"}, config.Rate{}, "OCELOT_RATE_STANDARD must be"},
+		"no burst":                  {map[string]string{"OCELOT_RATE_STANDARD": "1", "OCELOT_RATE_STANDARD_BURST": "0"}, config.Rate{}, "OCELOT_RATE_STANDARD_BURST must be"},
+		"more than an hour of rate": {map[string]string{"OCELOT_RATE_STANDARD": "1", "OCELOT_RATE_STANDARD_BURST": "3601"}, config.Rate{}, "OCELOT_RATE_STANDARD_BURST must be"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			setenv(t, c.variables)
+			got, err := config.ReadDev()
+			switch {
+			case c.fault == "" && err != nil:
+				t.Errorf("got the error %v, want none", err)
+			case c.fault != "" && (err == nil || !strings.Contains(err.Error(), c.fault)):
+				t.Errorf("got the error %v, want one with %q", err, c.fault)
+			case c.fault == "" && got.Rates.Standard != c.want:
+				t.Errorf("got %+v, want %+v", got.Rates.Standard, c.want)
+			}
+		})
 	}
 }

@@ -12,15 +12,26 @@ func (e Embedded) Environ() []string {
 }
 
 func (f Function) environ() []string {
-	return []string{
-		"OCELOT_CURSOR_KEY=" + string(f.CursorKey),
-		"OCELOT_LOG_LEVEL=" + strings.ToLower(f.LogLevel.String()),
-		"OCELOT_STREAM_URL=" + f.StreamURL,
-		"OCELOT_JWT_SECRET=" + string(f.Auth.JWTSecret),
-		"OIDC_JWKS_URL=" + f.Auth.JWKSURL,
-		"OIDC_ISSUER=" + f.Auth.Issuer,
-		"OIDC_AUDIENCE=" + f.Auth.Audience,
+	return append(f.Rates.environ(),
+		"OCELOT_CURSOR_KEY="+string(f.CursorKey),
+		"OCELOT_LOG_LEVEL="+strings.ToLower(f.LogLevel.String()),
+		"OCELOT_STREAM_URL="+f.StreamURL,
+		"OCELOT_JWT_SECRET="+string(f.Auth.JWTSecret),
+		"OIDC_JWKS_URL="+f.Auth.JWKSURL,
+		"OIDC_ISSUER="+f.Auth.Issuer,
+		"OIDC_AUDIENCE="+f.Auth.Audience,
+	)
+}
+
+func (r Rates) environ() []string {
+	var environ []string
+	for variable, rate := range map[string]Rate{rateStandard: r.Standard, ratePriority: r.Priority, rateCredential: r.Credential} {
+		environ = append(environ, variable+"="+strconv.Itoa(rate.PerSecond))
+		if rate.PerSecond > 0 {
+			environ = append(environ, variable+burstSuffix+"="+strconv.Itoa(rate.Burst))
+		}
 	}
+	return environ
 }
 
 // Environ returns the environment from which ReadCloud reads c, as "NAME=value".

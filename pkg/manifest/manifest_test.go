@@ -134,6 +134,7 @@ var dependencyOf = map[manifest.Resource]manifest.Dependency{
 	manifest.ResourceConnections: manifest.DependencyRecords,
 	manifest.ResourceIndex:       manifest.DependencySearch,
 	manifest.ResourceArrival:     manifest.DependencyRecords,
+	manifest.ResourceQuotas:      manifest.DependencyRecords,
 	manifest.ResourceSockets:     manifest.DependencySockets,
 	manifest.ResourceCursorKey:   manifest.DependencyCursorKey,
 	manifest.ResourceTokens:      manifest.DependencyTokens,

@@ -29,6 +29,7 @@ const (
 	ResourceCursorKey  Resource = "cursor-key" // the key that signs cursors and tickets
 	ResourceTokens     Resource = "tokens"     // the keys that verify bearer tokens
 	ResourceArrival    Resource = "arrival"    // the arrival log: the order in which entries were stored
+	ResourceQuotas     Resource = "quotas"     // how much of their quotas the tenants have used
 
 	ResourceStream      Resource = "stream"      // the order in which subscribers receive entries
 	ResourceConnections Resource = "connections" // the records of connected clients and their subscriptions
@@ -128,6 +129,8 @@ var (
 	ingestQueues = []Resource{QueueResource(QueueIngest), QueueResource(QueueIngestPriority)}
 	// recording adds the grants needed to write an audit entry about a change.
 	recording = write(ingestQueues...)
+	// accepting are the grants needed to accept entries.
+	accepting = slices.Concat(read(ResourceTenants, ResourceQuotas), write(ResourceQuotas), write(ingestQueues...))
 	// answering adds the grants needed to answer a client's message over a connection.
 	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
 	// delivering adds the grants needed to send a subscriber its pending entries.
@@ -164,12 +167,12 @@ var functions = []Function{
 	{
 		Name: "create-log", Summary: "Accept one entry",
 		Trigger: route(http.MethodPost, "/logs", access.LogsWrite, TenantFromHeader),
-		Grants:  slices.Concat(read(ResourceTenants), write(ingestQueues...)), MemoryMB: medium, Timeout: 10 * time.Second,
+		Grants:  accepting, MemoryMB: medium, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "create-logs-bulk", Summary: "Accept up to 1,000 entries",
 		Trigger: route(http.MethodPost, "/logs/bulk", access.LogsWrite, TenantFromHeader),
-		Grants:  slices.Concat(read(ResourceTenants), write(ingestQueues...)), MemoryMB: large, Timeout: 20 * time.Second,
+		Grants:  accepting, MemoryMB: large, Timeout: 20 * time.Second,
 	},
 	{
 		Name: "create-stream-ticket", Summary: "Create a ticket that lets a browser connect to the live stream",
@@ -304,7 +307,7 @@ var functions = []Function{
 		Name: "prepare-partitions", Summary: "Create the collections of the next month with their indexes",
 		Trigger: Trigger{Schedule: &Schedule{Every: prepareEvery}},
 		Grants: slices.Concat(
-			read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections)),
+			read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas)),
 		MemoryMB: small, Timeout: 10 * time.Minute,
 	},
 	{
@@ -330,7 +333,7 @@ var functions = []Function{
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceJobs, QueueResource(QueueJobs)),
-			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceJobs,
+			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs,
 				QueueResource(QueueJobs), QueueResource(QueueIndex)), deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},

@@ -93,6 +93,11 @@ func environment(f manifest.Function) node {
 	for _, d := range f.Dependencies() {
 		names = append(names, config.Variables(d)...)
 	}
+	if accepts(f) {
+		for variable, parameter := range rateParameters {
+			names, values[variable] = append(names, variable), ref(parameter)
+		}
+	}
 	read := node{}
 	for _, name := range names {
 		if value, set := values[name]; set {
@@ -100,6 +105,17 @@ func environment(f manifest.Function) node {
 		}
 	}
 	return read
+}
+
+// rateParameters are the parameters of quotas by the variables that have them.
+var rateParameters = map[string]string{
+	"OCELOT_RATE_STANDARD": "RateStandard", "OCELOT_RATE_PRIORITY": "RatePriority", "OCELOT_RATE_CREDENTIAL": "RateCredential",
+}
+
+// accepts reports whether the function accepts entries, for which there are quotas.
+func accepts(f manifest.Function) bool {
+	_, write := granted(f, manifest.ResourceQuotas)
+	return write && f.Trigger.Route != nil
 }
 
 // The parameters that are also used outside of environments.
@@ -116,15 +132,21 @@ func parameters() node {
 	optional := func(description string) node {
 		return node{"Type": "String", "Description": description, "Default": ""}
 	}
+	rate := func(variable, description string) node {
+		return node{"Type": "Number", "Description": description + ", in entries a second; 0: no limit", "Default": config.DefaultRates()[variable]}
+	}
 	return node{
-		cursorKeySecret: text("The ARN of the secret that signs cursors, at least 32 bytes"),
-		mongoSecret:     text("The ARN of the secret that is MongoDB's connection string"),
-		openSearchURL:   text("The endpoint of the OpenSearch domain; without OpenSearchDomainArn, the ARN of the secret that is its URL with user and password"),
-		openSearchARN:   optional("The ARN of the OpenSearch domain, which signed requests are sent to; empty where user and password prove who asks"),
-		secretsKeyARN:   optional("The ARN of the KMS key of the secrets; empty where that is aws/secretsmanager"),
-		"JwksUrl":       text("The keys of bearer tokens"),
-		"Issuer":        text("The issuer of bearer tokens"),
-		"Audience":      text("The audience of bearer tokens"),
+		"RateStandard":   rate("OCELOT_RATE_STANDARD", "The quota of a tenant"),
+		"RatePriority":   rate("OCELOT_RATE_PRIORITY", "The quota of a tenant with the tier priority"),
+		"RateCredential": rate("OCELOT_RATE_CREDENTIAL", "The quota of an API key or the subject of a token"),
+		cursorKeySecret:  text("The ARN of the secret that signs cursors, at least 32 bytes"),
+		mongoSecret:      text("The ARN of the secret that is MongoDB's connection string"),
+		openSearchURL:    text("The endpoint of the OpenSearch domain; without OpenSearchDomainArn, the ARN of the secret that is its URL with user and password"),
+		openSearchARN:    optional("The ARN of the OpenSearch domain, which signed requests are sent to; empty where user and password prove who asks"),
+		secretsKeyARN:    optional("The ARN of the KMS key of the secrets; empty where that is aws/secretsmanager"),
+		"JwksUrl":        text("The keys of bearer tokens"),
+		"Issuer":         text("The issuer of bearer tokens"),
+		"Audience":       text("The audience of bearer tokens"),
 	}
 }
 

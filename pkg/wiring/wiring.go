@@ -25,6 +25,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -75,6 +76,12 @@ type Arrivals interface {
 	jobs.Purger
 }
 
+// Quotas has the accounts of the tenants' quotas.
+type Quotas interface {
+	quota.Leases
+	jobs.Purger
+}
+
 // Activity is the register of active days.
 type Activity interface {
 	activity.Register
@@ -119,6 +126,9 @@ type Stores struct {
 	Partitions Partitions
 	Quarantine Quarantine
 	Activity   Activity
+	Quotas     Quotas
+	// Limits are the quotas of entries.
+	Limits quota.Limits
 	// LocalMessages are the messages in a file, but for those of jobs; nil if the queues are
 	// elsewhere.
 	LocalMessages jobs.Purger
@@ -172,6 +182,7 @@ type Services struct {
 	accept     func() *ingest.Service
 	cursors    func() *cursor.Signer
 	authorizer func() *access.Authenticator
+	limiter    func() *quota.Limiter
 }
 
 // TenantTTL is the maximum age of a cached tenant record. A process sees its own
@@ -224,6 +235,7 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 			Now: time.Now, Random: random, CheckSpace: stores.CheckSpace,
 		}
 	})
+	s.limiter = sync.OnceValue(func() *quota.Limiter { return quota.NewLimiter(stores.Limits, stores.Quotas, time.Now, log) })
 	s.gate = sync.OnceValue(func() *httpapi.Gate {
 		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString}
 	})
@@ -266,6 +278,9 @@ func (s *Services) Cursors() *cursor.Signer { return s.cursors() }
 
 // Ingest accepts entries.
 func (s *Services) Ingest() *ingest.Service { return s.accept() }
+
+// Quotas limits how many entries are accepted.
+func (s *Services) Quotas() *quota.Limiter { return s.limiter() }
 
 // Search answers the read side.
 func (s *Services) Search() *search.Service {

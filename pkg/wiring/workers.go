@@ -73,7 +73,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
 			{Name: "arrival", Purger: s.Stores.Arrivals}, {Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
-			{Name: "activity", Purger: s.Stores.Activity},
+			{Name: "activity", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
 		},
 	}
 	if s.Stores.LocalMessages != nil {

@@ -209,6 +209,8 @@ func errorHeaders(responses []ErrorResponse) []Header {
 		switch r.Kind {
 		case httpapi.ProblemUnauthenticated:
 			headers = append(headers, Header{Name: "WWW-Authenticate", Required: true, Schema: anyText(""), Description: "The accepted schemes."})
+		case httpapi.ProblemQuota:
+			headers = append(headers, quotaHeaders()...)
 		case httpapi.ProblemUnavailable, httpapi.ProblemTooMany:
 			headers = append(headers, Header{Name: "Retry-After", Required: true, Schema: count(""), Description: "Seconds to wait."})
 		case httpapi.ProblemNotYet:

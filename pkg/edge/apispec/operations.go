@@ -21,6 +21,16 @@ func degradedHeader() Header {
 	}
 }
 
+// quotaHeaders are on the answers of operations that accept entries.
+func quotaHeaders() []Header {
+	return []Header{
+		{Name: httpapi.RateLimitHeader, Schema: anyText(""),
+			Description: "What is left of each quota that applies: `r` entries, of which no more than that should be sent within `t` seconds. A list of structured fields, by draft-ietf-httpapi-ratelimit-headers."},
+		{Name: httpapi.RateLimitPolicyHeader, Schema: anyText(""),
+			Description: "The quotas that apply, `tenant` and `credential`: `q` entries in `w` seconds, all of which may come at once. There is none without a quota."},
+	}
+}
+
 func jsonResponse(status int, component, description string, headers ...Header) Response {
 	return Response{Status: status, Description: description, MediaType: httpapi.MediaJSON, Schema: ref(component), Headers: headers}
 }
@@ -31,6 +41,8 @@ func longRequest() Response {
 	return Response{Status: http.StatusRequestHeaderFieldsTooLarge, MediaType: "text/plain", Schema: anyText(""), FromServer: true,
 		Description: "The filters are longer than the server or the gateway before it takes (from 8 KiB on)."}
 }
+
+const quotaDescription = "The tenant or the credential sent more entries a second than its quota allows. None of the request was accepted."
 
 func logOperations() []Operation {
 	return []Operation{
@@ -43,12 +55,13 @@ func logOperations() []Operation {
 				Schema: &Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxIdempotencyKey, Pattern: `^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`}}},
 			Body: &RequestBody{Description: "One entry.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewEntry")},
 			Responses: []Response{
-				jsonResponse(http.StatusOK, "Accepted", "The entry is valid and is not stored. `status` says why: `filtered` or `expired`."),
-				jsonResponse(http.StatusAccepted, "Accepted", "The entry was accepted."),
+				jsonResponse(http.StatusOK, "Accepted", "The entry is valid and is not stored. `status` says why: `filtered` or `expired`.", quotaHeaders()...),
+				jsonResponse(http.StatusAccepted, "Accepted", "The entry was accepted.", quotaHeaders()...),
 			},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemTooLarge, fmt.Sprintf("The entry is larger than %d KiB.", audit.MaxEntryBytes>>10)},
 				{httpapi.ProblemInvalid, "A field of the entry is invalid. `errors` names each."},
+				{httpapi.ProblemQuota, quotaDescription},
 			},
 		},
 		{
@@ -59,12 +72,13 @@ func logOperations() []Operation {
 			Body: &RequestBody{Description: "The entries.", MediaTypes: []string{httpapi.MediaJSON, httpapi.MediaNDJSON, httpapi.MediaJSONL}, OnePerLine: true,
 				Schema: &Schema{Type: "array", Items: bulkItem(), MinItems: 1, MaxItems: audit.MaxBulkEntries}},
 			Responses: []Response{
-				jsonResponse(http.StatusAccepted, "BulkAnswer", "Every entry was accepted."),
-				jsonResponse(http.StatusMultiStatus, "BulkAnswer", "Not every entry was accepted. `items` has the result of each."),
+				jsonResponse(http.StatusAccepted, "BulkAnswer", "Every entry was accepted.", quotaHeaders()...),
+				jsonResponse(http.StatusMultiStatus, "BulkAnswer", "Not every entry was accepted. `items` has the result of each.", quotaHeaders()...),
 			},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemTooLarge, "The body is too large as sent or unpacked."},
 				{httpapi.ProblemInvalid, fmt.Sprintf("There is no entry in the body, or more than %d.", audit.MaxBulkEntries)},
+				{httpapi.ProblemQuota, quotaDescription},
 			},
 		},
 		{

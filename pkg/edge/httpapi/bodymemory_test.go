@@ -46,7 +46,7 @@ func newCrowd(t *testing.T) *crowd {
 	c := &crowd{queue: waitingQueue{waiting: make(chan struct{}, 100), open: make(chan struct{})}, gate: w.gate, replies: make(chan *httptest.ResponseRecorder, 100)}
 	service := *w.ingest
 	service.Standard, service.Priority = c.queue, c.queue
-	c.handler = httpapi.CreateLogsBulk(w.gate, &service)
+	c.handler = httpapi.CreateLogsBulk(w.gate, &service, w.limiter)
 	return c
 }
 

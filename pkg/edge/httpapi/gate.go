@@ -15,6 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/quota"
 )
 
 // Authenticator verifies the value of an Authorization header. It returns
@@ -56,6 +57,7 @@ type request struct {
 	tenant    audit.Tenant // the zero Tenant if the route has no single tenant
 	params    url.Values
 	memory    *bodyMemory
+	quotas    []quota.State // after the request; empty: it is subject to none
 }
 
 // handlerFunc answers a request that passed the gate.
@@ -94,6 +96,7 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, route manifest.Rout
 	if err != nil {
 		res = problemOf(err, route.Permission).response(req.id)
 	}
+	res.setQuotas(req.quotas)
 	sent, writeErr := g.send(w, req, res)
 	g.log(req, route, start, res.status, sent, err, writeErr)
 }

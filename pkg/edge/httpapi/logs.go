@@ -12,11 +12,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // CreateLog answers POST /logs: it accepts one entry.
-func CreateLog(gate *Gate, s *ingest.Service) http.Handler {
+func CreateLog(gate *Gate, s *ingest.Service, limiter *quota.Limiter) http.Handler {
 	in := &bodies{media: []string{MediaJSON}, wire: maxEntryBody, unpacked: maxEntryBody}
 	return gate.endpoint("create-log", func(req *request) (*response, error) {
 		body, _, err := in.read(req)
@@ -24,6 +25,9 @@ func CreateLog(gate *Gate, s *ingest.Service) http.Handler {
 			return nil, err
 		}
 		defer in.release(body)
+		if err := req.takeQuota(limiter, 1); err != nil {
+			return nil, err
+		}
 		outcome, err := submitOne(req, s, body.body.Bytes())
 		if err != nil {
 			return nil, err
@@ -78,8 +82,8 @@ func refused(err *audit.ValidationError) error {
 }
 
 // CreateLogsBulk answers POST /logs/bulk: it accepts up to audit.MaxBulkEntries
-// entries, each on its own.
-func CreateLogsBulk(gate *Gate, s *ingest.Service) http.Handler {
+// entries, each on its own. All of them count for the quotas, before any is looked at.
+func CreateLogsBulk(gate *Gate, s *ingest.Service, limiter *quota.Limiter) http.Handler {
 	in := &bodies{media: []string{MediaJSON, MediaNDJSON, MediaJSONL}, wire: audit.MaxBulkWire, unpacked: audit.MaxBulkUnpacked}
 	return gate.endpoint("create-logs-bulk", func(req *request) (*response, error) {
 		body, media, err := in.read(req)
@@ -97,6 +101,9 @@ func CreateLogsBulk(gate *Gate, s *ingest.Service) http.Handler {
 		}
 		if len(texts) == 0 {
 			return nil, audit.Invalid("", "too_few", "must hold at least one entry")
+		}
+		if err := req.takeQuota(limiter, len(texts)); err != nil {
+			return nil, err
 		}
 		outcomes, err := s.Submit(req.Context(), req.tenant, req.origin(), texts)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
@@ -41,6 +42,7 @@ var (
 	ProblemInvalid          = ProblemKind{http.StatusUnprocessableEntity, "invalid", "The input is invalid"}
 	ProblemNoPrecondition   = ProblemKind{http.StatusPreconditionRequired, "precondition_required", "If-Match is required"}
 	ProblemTooMany          = ProblemKind{http.StatusTooManyRequests, "too_many_requests", "Too many requests"}
+	ProblemQuota            = ProblemKind{http.StatusTooManyRequests, "quota_exceeded", "The quota is used up"}
 	ProblemInternal         = ProblemKind{http.StatusInternalServerError, "internal", "Internal error"}
 	ProblemUnavailable      = ProblemKind{http.StatusServiceUnavailable, "unavailable", "Temporarily unavailable"}
 	ProblemTimeout          = ProblemKind{http.StatusGatewayTimeout, "timeout", "No answer in time"} // of API Gateway alone
@@ -50,7 +52,7 @@ var (
 func ProblemKinds() []ProblemKind {
 	return []ProblemKind{
 		ProblemMalformed, ProblemUnauthenticated, ProblemRevoked, ProblemForbidden, ProblemSuspended, ProblemNotFound, ProblemNotYet, ProblemArchived, ProblemMethodNotAllowed,
-		ProblemConflict, ProblemPrecondition, ProblemTooLarge, ProblemMediaType, ProblemInvalid, ProblemNoPrecondition, ProblemTooMany,
+		ProblemConflict, ProblemPrecondition, ProblemTooLarge, ProblemMediaType, ProblemInvalid, ProblemNoPrecondition, ProblemTooMany, ProblemQuota,
 		ProblemInternal, ProblemUnavailable, ProblemTimeout,
 	}
 }
@@ -128,12 +130,15 @@ func problemOf(err error, permission access.Permission) *problem {
 		unavailable *audit.UnavailableError
 		notYet      *search.NotYetError
 		archived    *search.ArchivedError
+		exceeded    *quota.ExceededError
 	)
 	switch {
 	case errors.As(err, &reported):
 		return reported
 	case errors.As(err, &validation):
 		return invalid(validation)
+	case errors.As(err, &exceeded):
+		return quotaExceeded(exceeded)
 	case errors.Is(err, audit.ErrBacklog):
 		return ProblemTooMany.problem("Too many entries of this tenant wait to be stored. Send fewer, and send these again later.").
 			with("Retry-After", retrySeconds(backlogRetryAfter))

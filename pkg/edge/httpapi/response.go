@@ -136,6 +136,10 @@ func HeaderName(name string) string {
 		return "ETag"
 	case "Www-Authenticate":
 		return "WWW-Authenticate"
+	case "Ratelimit":
+		return RateLimitHeader
+	case "Ratelimit-Policy":
+		return RateLimitPolicyHeader
 	}
 	return name
 }

@@ -34,6 +34,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -60,6 +61,7 @@ type world struct {
 	sent                           []string // over connections
 	cursors                        *cursor.Signer
 	ingest                         *ingest.Service
+	limiter                        *quota.Limiter
 	jobs                           *jobs.Service
 	search                         *search.Service
 	feed                           *arrival.Feed
@@ -245,6 +247,12 @@ func (w *world) build() {
 		Tenants: store, Keys: tenants.KeyFinder{Store: w.db.Keys()}, Cursors: w.cursors,
 		Problem: httpapi.StreamProblem(w.gate.NewRequestID), Now: w.clock, Random: w.fill, Log: w.gate.Log,
 	}
+	w.limit(quota.Limits{})
+}
+
+// limit sets the quotas.
+func (w *world) limit(limits quota.Limits) {
+	w.limiter = quota.NewLimiter(limits, w.db.Quotas(), w.clock, w.gate.Log)
 	w.handler = httpapi.Router(w.gate, localcloud.HTTPFunctions(worldServices{w}))
 }
 
@@ -258,6 +266,7 @@ func (s worldServices) Feed() *arrival.Feed                { return s.w.feed }
 func (s worldServices) Ingest() *ingest.Service            { return s.w.ingest }
 func (s worldServices) Jobs() *jobs.Service                { return s.w.jobs }
 func (s worldServices) Quarantine() *quarantine.Service    { return s.w.quarantine }
+func (s worldServices) Quotas() *quota.Limiter             { return s.w.limiter }
 func (s worldServices) Search() *search.Service            { return s.w.search }
 func (s worldServices) Stream() *stream.Service            { return s.w.stream }
 func (s worldServices) StreamURL() httpapi.StreamURL       { return "wss://stream.acme.example" }

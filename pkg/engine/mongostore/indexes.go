@@ -26,6 +26,7 @@ const (
 	collectionSegments    = "stream_segments"
 	collectionArrivals    = "arrivals"
 	collectionConnections = "connections"
+	collectionQuotas      = "quotas"
 )
 
 // The names of indexes. Queries give them as their hint. Those of partitions are short;

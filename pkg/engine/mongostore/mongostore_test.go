@@ -102,6 +102,11 @@ func TestConformance(t *testing.T) {
 	t.Run("Activity", func(t *testing.T) {
 		conformance.Activity(t, func(t *testing.T) conformance.ActivityRegister { return open(t, uri, newDatabase(t, uri)).Activity() })
 	})
+	t.Run("Quotas", func(t *testing.T) {
+		conformance.Quotas(t, func(t *testing.T, now func() time.Time) (first, second conformance.QuotaStore) {
+			return db(t).Quotas(), open(t, uri, name, mongostore.WithClock(now)).Quotas()
+		})
+	})
 	t.Run("Jobs", func(t *testing.T) {
 		conformance.Jobs(t, func(t *testing.T) jobs.Store { return db(t).Jobs() })
 	})

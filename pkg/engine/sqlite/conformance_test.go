@@ -86,6 +86,13 @@ func TestConnections(t *testing.T) {
 	})
 }
 
+func TestQuotas(t *testing.T) {
+	conformance.Quotas(t, func(t *testing.T, now func() time.Time) (first, second conformance.QuotaStore) {
+		path := filepath.Join(t.TempDir(), "ocelot.db")
+		return openAt(t, path, sqlite.WithSharedFile()).Quotas(), openAt(t, path, sqlite.WithSharedFile(), sqlite.WithClock(now)).Quotas()
+	})
+}
+
 func TestQueue(t *testing.T) {
 	conformance.Queue(t, func(t *testing.T, visibility time.Duration, maxReceives int) conformance.MessageQueue {
 		return messageQueue{open(t).Queue("q", visibility, maxReceives)}

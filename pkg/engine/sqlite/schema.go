@@ -214,6 +214,9 @@ CREATE TABLE activity (
 CREATE INDEX activity_due ON activity (work, due) WHERE due IS NOT NULL;
 INSERT INTO activity SELECT 'index', tenant, -719162, day, touches, checks, due FROM active_days;
 DROP TABLE active_days;
+`, `
+-- The accounts of the tenants' quotas; see quota.Account. full_at is in Unix microseconds.
+CREATE TABLE quotas (tenant TEXT PRIMARY KEY, full_at INTEGER NOT NULL) WITHOUT ROWID;
 `}
 
 // migrate migrates the file to the current schema.

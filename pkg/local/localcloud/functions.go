@@ -14,6 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -30,6 +31,7 @@ type HTTPServices interface {
 	Ingest() *ingest.Service
 	Jobs() *jobs.Service
 	Quarantine() *quarantine.Service
+	Quotas() *quota.Limiter
 	Search() *search.Service
 	Stream() *stream.Service
 	StreamURL() httpapi.StreamURL

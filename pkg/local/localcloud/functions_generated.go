@@ -19,8 +19,8 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 	return map[string]http.Handler{
 		"cancel-job":           httpapi.CancelJob(s.Gate(), s.Jobs()),
 		"create-key":           httpapi.CreateKey(s.Gate(), s.Tenants()),
-		"create-log":           httpapi.CreateLog(s.Gate(), s.Ingest()),
-		"create-logs-bulk":     httpapi.CreateLogsBulk(s.Gate(), s.Ingest()),
+		"create-log":           httpapi.CreateLog(s.Gate(), s.Ingest(), s.Quotas()),
+		"create-logs-bulk":     httpapi.CreateLogsBulk(s.Gate(), s.Ingest(), s.Quotas()),
 		"create-stream-ticket": httpapi.CreateStreamTicket(s.Gate(), s.Stream(), s.StreamURL()),
 		"create-tenant":        httpapi.CreateTenant(s.Gate(), s.Tenants()),
 		"delete-key":           httpapi.DeleteKey(s.Gate(), s.Tenants()),

@@ -33,6 +33,8 @@ type Options struct {
 	Tokens func(ctx context.Context, devSecret []byte) (access.TokenVerifier, error)
 	// Engines replace parts of the embedded engine; those that are not set do not.
 	Engines config.Engines
+	// Rates are the quotas of entries.
+	Rates config.Rates
 	// Lambda runs the functions as Lambda binaries; nil: in this process.
 	Lambda *Lambda
 	Log    *slog.Logger
@@ -80,6 +82,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	sockets := newSocketGateway(defaultSocketLimits(), o.Log)
 	engine.stores.Sockets = sockets
+	engine.stores.Limits = wiring.LimitsOf(o.Rates)
 	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
 	functions, err := functionsOf(o, services, sockets, secret)
 	if err != nil {

@@ -38,6 +38,7 @@ func UseRecords(stores *wiring.Stores, db *sqlite.DB) {
 	stores.Tenants, stores.Keys, stores.Jobs = db.Tenants(), db.Keys(), db.Jobs()
 	stores.Arrivals, stores.StreamLog, stores.Connections = db.Arrivals(), db.StreamLog(), db.Connections()
 	stores.Activity, stores.FreeSpace = db.Activity(), db.FreeSpace()
+	stores.Quotas = db.Quotas()
 }
 
 // UseIndex puts the engine under the search index.
