@@ -302,7 +302,7 @@ func packed(t *testing.T, numbers ...byte) string {
 // arrived is the arrival of these of the sample entries with one ingest message.
 func arrived(t *testing.T, message byte, numbers ...byte) string {
 	t.Helper()
-	a := envelope.Arrival{Message: audit.MessageID{message}}
+	a := envelope.Arrival{Message: audit.MessageID{message}, Received: sampleTime}
 	for _, n := range numbers {
 		a.IDs = append(a.IDs, storedEntry(n).ID)
 	}
@@ -355,6 +355,8 @@ func samples(t *testing.T) []sample {
 		sample{"run-jobs", "purged", sqsEvent(manifest.QueueJobs, purge), failing()},
 		sample{"run-jobs", "stale", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"gone","job":"`+purgeJob+`","generation":7}`), failing()},
 		sample{"run-jobs", "compared", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"reconcile_index","input":[{"day":"2026-01-02T00:00:00Z","touches":1,"checks":0,"due":"2026-01-02T13:00:00Z"}]}`), failing()},
+		sample{"run-jobs", "places-compared", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"reconcile_arrivals","input":[{"received":"2026-01-02T00:00:00Z","day":"2026-01-02T00:00:00Z","touches":1,"checks":0,"due":"2026-01-02T13:00:00Z"}]}`), failing()},
+		sample{"run-jobs", "pruned", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"prune_arrivals","input":[{"touches":1,"checks":0,"due":"2026-01-02T13:00:00Z"}]}`), failing()},
 		sample{"run-jobs", "one-is-unreadable", sqsEvent(manifest.QueueJobs, "not a message"), deadLettering(failing())},
 		sample{"place-tenants", "placed", scheduleEvent("place-tenants"), want{Done: true}},
 		sample{"place-tenants", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},

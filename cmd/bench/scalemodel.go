@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cost"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
@@ -199,11 +200,19 @@ func comparisons(w *cost.Workload) (days, keys float64) {
 	return days, perDay * (hours/2 + after) / secondsPerDay
 }
 
+// placesCompared returns how many receipts the reconciler of the arrival log compares in a second.
+func placesCompared(w *cost.Workload) float64 {
+	perDay := w.EntriesPerMonth / cost.DaysPerMonth
+	times := 24 / arrival.CheckInterval.Hours() // a day with entries all the time is compared after each
+	return (times*cost.Active(w.Shares, perDay/times) + arrival.EnoughChecks*cost.Active(w.Shares, perDay)) / secondsPerDay
+}
+
 // mongoCommands returns what MongoDB is asked in a second.
 func (m *scaleModel) mongoCommands() []command {
 	average, peak := cost.TrafficOf(&m.bulk, scaleAverage), cost.TrafficOf(&m.bulk, scalePeak)
 	a, p := ratesOf(&m.bulk, &average), ratesOf(&m.bulk, &peak)
 	days, _ := comparisons(&m.bulk)
+	receipts, pruned := placesCompared(&m.bulk), float64(len(m.bulk.Shares))/arrival.MaxPruneInterval.Seconds()
 	planned := 1 / every("plan-jobs").Seconds()
 	return []command{
 		{"insert entries", a.inserts, p.inserts, "one for each tenant of a batch of persist-logs, if all entries are new and of one month"},
@@ -213,6 +222,8 @@ func (m *scaleModel) mongoCommands() []command {
 		{"register an active day", a.days, p.days, fmt.Sprintf("each process of persist-logs, once in %s for a tenant's day", short(ingest.TouchTTL))},
 		{"read an API key", a.keys, p.keys, fmt.Sprintf("the authorizer, whose decision API Gateway keeps for %s", short(manifest.AuthorizerTTL))},
 		{"reconciler: count a day, claim and note it", 4 * days, 4 * days, "a count, two notes and the tenant's record for each comparison; run-jobs makes them"},
+		{"reconciler: count a day's places, claim and note it", 5 * receipts, 5 * receipts, "two counts, two notes and the tenant's record for each comparison; run-jobs makes them"},
+		{"arrival log: prune", 5 * pruned, 5 * pruned, fmt.Sprintf("each log at least every %s: the tenant's record, the oldest segments, two notes", short(arrival.MaxPruneInterval))},
 		{"plan-jobs: list what stands still", planned, planned, fmt.Sprintf("every %s; more if there are jobs", short(every("plan-jobs")))},
 	}
 }

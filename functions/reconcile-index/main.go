@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command reconcile-index is the Lambda function with this task:
-// Share out the days on which the search index is to be compared with the system of record.
+// Share out the days on which the search index and the arrival log are to be compared with the system of record.
 package main
 
 import (

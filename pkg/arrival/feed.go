@@ -80,7 +80,7 @@ func (f *Feed) start(ctx context.Context, tenant audit.TenantID, text string) (i
 		if err != nil {
 			return 0, fmt.Errorf("feed of %s: %w", tenant, err)
 		}
-		return head, nil
+		return head.Last, nil
 	}
 	place, ok := ParseCursor(f.Cursors, tenant, text)
 	if !ok {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,7 +13,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
-	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
 
 const (
@@ -26,17 +24,13 @@ const (
 	// maxAttempts bounds the attempts of orderers that append to one log at the same time. In
 	// each round one of them succeeds.
 	maxAttempts = 60
-	// keptAfterRetention is how long a segment is kept after the longest retention of its
-	// tenant. An accepted entry can be a day in the future and is stored for up to seven days
-	// after its end.
-	keptAfterRetention = 8 * 24 * time.Hour
-	// pruneEvery is how often a process prunes the log of a tenant that grows.
-	pruneEvery = 10 * time.Minute
-	// maxPruned is the most segments that are pruned at once.
-	maxPruned = 100
-	// maxPruneTimes bounds the tenants whose last pruning a process remembers.
-	maxPruneTimes = 16_384
 )
+
+// appendDelays are the delays after an append that lost to another one.
+var appendDelays = backoff.Policy{First: 2 * time.Millisecond, Max: 100 * time.Millisecond, Jitter: backoff.FullJitter}
+
+// errLost says that others appended to the log all the time.
+var errLost = &audit.UnavailableError{RetryAfter: time.Second, Err: fmt.Errorf("lost to other appends %d times", maxAttempts)}
 
 // Orderer gives the entries of the arrival queue their places. Several may work on one tenant
 // at the same time. It is safe for concurrent use.
@@ -44,9 +38,6 @@ type Orderer struct {
 	Log     Log
 	Tenants Tenants
 	Now     func() time.Time
-
-	once   sync.Once
-	pruned *ttlcache.Cache[audit.TenantID, struct{}]
 }
 
 // Order handles the messages of a batch and returns one error, or nil, for each. A message
@@ -54,7 +45,6 @@ type Orderer struct {
 // deleted. A message with an error must be delivered again. Handling a message again adds
 // nothing.
 func (o *Orderer) Order(ctx context.Context, bodies []string) []error {
-	o.once.Do(func() { o.pruned = ttlcache.New[audit.TenantID, struct{}](maxPruneTimes) })
 	outcomes := make([]error, len(bodies))
 	indexes := map[audit.TenantID][]int{}
 	arrivals := map[audit.TenantID][]envelope.Arrival{}
@@ -82,7 +72,7 @@ func (o *Orderer) Order(ctx context.Context, bodies []string) []error {
 	return outcomes
 }
 
-// order appends the arrivals of a tenant and prunes its log.
+// order appends the arrivals of a tenant.
 func (o *Orderer) order(ctx context.Context, id audit.TenantID, arrivals []envelope.Arrival) error {
 	tenant, err := o.Tenants.Tenant(ctx, id)
 	deleted, err := audit.IsDeleted(tenant, err)
@@ -98,9 +88,6 @@ func (o *Orderer) order(ctx context.Context, id audit.TenantID, arrivals []envel
 		if err := o.append(ctx, id, next); err != nil {
 			return fmt.Errorf("order entries of %s: %w", id, err)
 		}
-	}
-	if err := o.prune(ctx, id, &tenant.Settings); err != nil {
-		return fmt.Errorf("prune the arrival log of %s: %w", id, err)
 	}
 	return nil
 }
@@ -131,13 +118,19 @@ func cutSegment(arrivals []envelope.Arrival) (next, rest []envelope.Arrival) {
 
 // append appends one segment with the arrivals that the log does not have.
 func (o *Orderer) append(ctx context.Context, tenant audit.TenantID, arrivals []envelope.Arrival) error {
-	delays := backoff.Policy{First: 2 * time.Millisecond, Max: 100 * time.Millisecond, Jitter: backoff.FullJitter}
+	var repaired time.Time // the arrivals have no entry that the reconciler placed until then
 	for attempt := 1; attempt <= maxAttempts; attempt++ {
 		head, err := o.Log.Head(ctx, tenant)
 		if err != nil {
 			return err
 		}
-		err = o.Log.Append(ctx, tenant, segmentOf(head+1, arrivals, o.Now()))
+		if head.RepairedAt.After(repaired) {
+			if arrivals, err = o.withoutRepaired(ctx, tenant, arrivals, head.RepairedAt); err != nil || len(arrivals) == 0 {
+				return err
+			}
+			repaired = head.RepairedAt
+		}
+		err = o.Log.Append(ctx, tenant, segmentOf(head, arrivals, o.Now()))
 		if !errors.Is(err, audit.ErrConflict) {
 			return err
 		}
@@ -146,17 +139,17 @@ func (o *Orderer) append(ctx context.Context, tenant audit.TenantID, arrivals []
 			return err
 		}
 		if len(missing) == len(arrivals) { // another orderer took the number
-			if err := backoff.Sleep(ctx, delays.Delay(attempt)); err != nil {
+			if err := backoff.Sleep(ctx, appendDelays.Delay(attempt)); err != nil {
 				return err
 			}
 		}
 		arrivals = missing
 	}
-	return &audit.UnavailableError{RetryAfter: time.Second, Err: fmt.Errorf("lost to other orderers %d times", maxAttempts)}
+	return errLost
 }
 
-func segmentOf(first int64, arrivals []envelope.Arrival, now time.Time) Segment {
-	s := Segment{First: first, WrittenAt: now.UTC().Truncate(time.Millisecond)}
+func segmentOf(head Head, arrivals []envelope.Arrival, now time.Time) Segment {
+	s := Segment{First: head.Last + 1, WrittenAt: now.UTC().Truncate(time.Millisecond), RepairedAt: head.RepairedAt}
 	for _, a := range arrivals {
 		s.IDs = append(s.IDs, a.IDs...)
 		s.Messages = append(s.Messages, a.Message)
@@ -177,21 +170,33 @@ func (o *Orderer) withoutPlaced(ctx context.Context, tenant audit.TenantID, arri
 	return slices.DeleteFunc(slices.Clone(arrivals), func(a envelope.Arrival) bool { return slices.Contains(placed, a.Message) }), nil
 }
 
-// prune removes old segments, once in a while. Nothing is pruned under legal hold or if some
-// entries are kept for ever.
-func (o *Orderer) prune(ctx context.Context, tenant audit.TenantID, settings *audit.Settings) error {
-	longest := settings.LongestRetention()
-	if settings.LegalHold || longest == 0 {
-		return nil
+// withoutRepaired returns the arrivals without the entries that the reconciler has placed, the
+// last time at repairedAt. It looks only for entries that were received before that, by clocks
+// that may differ. So it costs nothing unless the reconciler has lately placed some.
+func (o *Orderer) withoutRepaired(ctx context.Context, tenant audit.TenantID, arrivals []envelope.Arrival, repairedAt time.Time) ([]envelope.Arrival, error) {
+	var old []audit.EntryID
+	for _, a := range arrivals {
+		if a.Received.Before(repairedAt.Add(maxSkew)) {
+			old = append(old, a.IDs...)
+		}
 	}
-	now := o.Now()
-	if last, found := o.pruned.Get(tenant); found && last.Fresh(now, pruneEvery) {
-		return nil
+	if len(old) == 0 {
+		return arrivals, nil
 	}
-	n, err := o.Log.Prune(ctx, tenant, now.AddDate(0, 0, -longest).Add(-keptAfterRetention), maxPruned)
-	if err != nil || n == maxPruned { // more may remain for the next call
-		return err
+	repaired, err := o.Log.Repaired(ctx, tenant, old)
+	if err != nil || len(repaired) == 0 {
+		return arrivals, err
 	}
-	o.pruned.Put(tenant, ttlcache.Entry[struct{}]{ReadAt: now})
-	return nil
+	placed := make(map[audit.EntryID]bool, len(repaired))
+	for _, id := range repaired {
+		placed[id] = true
+	}
+	rest := make([]envelope.Arrival, 0, len(arrivals))
+	for _, a := range arrivals {
+		a.IDs = slices.DeleteFunc(slices.Clone(a.IDs), func(id audit.EntryID) bool { return placed[id] })
+		if len(a.IDs) > 0 {
+			rest = append(rest, a)
+		}
+	}
+	return rest, nil
 }

@@ -37,7 +37,7 @@ func (k *killing) call(do func() error) error {
 	return err
 }
 
-func (k *killing) Head(ctx context.Context, tenant audit.TenantID) (head int64, err error) {
+func (k *killing) Head(ctx context.Context, tenant audit.TenantID) (head arrival.Head, err error) {
 	err = k.call(func() error { head, err = k.Log.Head(ctx, tenant); return err })
 	return head, err
 }
@@ -49,11 +49,6 @@ func (k *killing) Append(ctx context.Context, tenant audit.TenantID, s arrival.S
 func (k *killing) Placed(ctx context.Context, tenant audit.TenantID, messages []audit.MessageID) (placed []audit.MessageID, err error) {
 	err = k.call(func() error { placed, err = k.Log.Placed(ctx, tenant, messages); return err })
 	return placed, err
-}
-
-func (k *killing) Prune(ctx context.Context, tenant audit.TenantID, before time.Time, limit int) (n int, err error) {
-	err = k.call(func() error { n, err = k.Log.Prune(ctx, tenant, before, limit); return err })
-	return n, err
 }
 
 // arrivals stores count entries in messages of three and returns the messages.
@@ -143,8 +138,8 @@ func TestMessagesOfABatchFailAlone(t *testing.T) {
 		}
 	}
 	w.wantDense(ids)
-	if head, err := w.db.Arrivals().Head(t.Context(), "gone"); err != nil || head != 0 {
-		t.Errorf("the log of a deleted tenant has head %d (%v), want 0", head, err)
+	if head, err := w.db.Arrivals().Head(t.Context(), "gone"); err != nil || head.Last != 0 {
+		t.Errorf("the log of a deleted tenant has head %d (%v), want 0", head.Last, err)
 	}
 }
 
@@ -183,43 +178,5 @@ func TestLargeBatchesAreSeveralSegments(t *testing.T) {
 	}
 	if want := []int{4000, 4000, 2000}; !slices.Equal(sizes, want) {
 		t.Errorf("segments of %v ids, want %v", sizes, want)
-	}
-}
-
-// TestPruning: by the longest retention and eight days, never under legal hold, and never the
-// last segment.
-func TestPruning(t *testing.T) {
-	for name, test := range map[string]struct {
-		settings func(*audit.Settings)
-		age      int // days of the first segment when the last one arrives
-		want     int64
-	}{
-		"not yet": {func(s *audit.Settings) { s.RetentionDays = 30 }, 38, 1},
-		"due":     {func(s *audit.Settings) { s.RetentionDays = 30 }, 39, 4},
-		"a rule": {func(s *audit.Settings) {
-			s.RetentionDays, s.RetentionRules = 30, []audit.RetentionRule{{Action: "A", Days: 60}}
-		}, 39, 1},
-		"for ever":   {func(s *audit.Settings) { s.RetentionDays = 0 }, 4000, 1},
-		"legal hold": {func(s *audit.Settings) { s.RetentionDays, s.LegalHold = 30, true }, 4000, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			record := w.tenants["acme"]
-			test.settings(&record.Settings)
-			w.tenants["acme"] = record
-			w.arrive(w.entry(0, nil), w.entry(0, nil), w.entry(0, nil))
-			w.now = w.now.AddDate(0, 0, test.age)
-			w.arrive(w.entry(0, nil))
-			segments, err := w.db.Arrivals().Read(t.Context(), "acme", 0, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := segments[0].First; got != test.want {
-				t.Errorf("the oldest place is %d, want %d", got, test.want)
-			}
-			if head, err := w.db.Arrivals().Head(t.Context(), "acme"); err != nil || head != 4 {
-				t.Errorf("head %d (%v), want 4", head, err)
-			}
-		})
 	}
 }

@@ -82,7 +82,7 @@ func (w *world) arrival(number int, entries ...audit.Entry) string {
 	if _, err := w.db.Entries().Append(w.t.Context(), entries[0].Tenant, entries); err != nil {
 		w.t.Fatal(err)
 	}
-	a := envelope.Arrival{Message: messageID(number)}
+	a := envelope.Arrival{Message: messageID(number), Received: entries[0].ReceivedAt}
 	for i := range entries {
 		a.IDs = append(a.IDs, entries[i].ID)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -15,7 +16,10 @@ const ArrivalVersion = 1
 // record, in their order.
 type Arrival struct {
 	Message audit.MessageID
-	IDs     []audit.EntryID
+	// Received is when the service received the first of the entries, to the millisecond. It is
+	// zero if that is unknown.
+	Received time.Time
+	IDs      []audit.EntryID
 }
 
 // arrivalMessage is the JSON form of a message of the queue arrival. Its JSON Schema is
@@ -28,12 +32,13 @@ type arrivalMessage struct {
 
 // packedArrival has the bytes of an id, and of one id after the other. JSON has them in base64.
 type packedArrival struct {
-	ID      []byte `json:"id"`
-	Entries []byte `json:"entries"`
+	ID       []byte `json:"id"`
+	Received int64  `json:"received,omitempty"` // Unix milliseconds
+	Entries  []byte `json:"entries"`
 }
 
 // arrivalBytes is the size of an arrival in its message without the ids, in bytes.
-const arrivalBytes = 64
+const arrivalBytes = 96
 
 // PackArrivals returns messages with the arrivals of a tenant, in their order. Each has up to
 // TargetBytes unless a single arrival is larger. Arrivals without ids are left out.
@@ -62,7 +67,11 @@ func PackArrivals(tenant audit.TenantID, arrivals []Arrival) ([]string, error) {
 				return nil, err
 			}
 		}
-		m.Messages = append(m.Messages, packedArrival{ID: slices.Clone(a.Message[:]), Entries: PackIDs(a.IDs)})
+		packed := packedArrival{ID: slices.Clone(a.Message[:]), Entries: PackIDs(a.IDs)}
+		if !a.Received.IsZero() {
+			packed.Received = a.Received.UnixMilli()
+		}
+		m.Messages = append(m.Messages, packed)
 		size += added
 	}
 	return bodies, flush()
@@ -91,6 +100,9 @@ func UnpackArrivals(body string) (audit.TenantID, []Arrival, error) {
 			return "", nil, fmt.Errorf("%w: arrival %d has no id or no entries", audit.ErrUnreadable, i)
 		}
 		arrivals[i] = Arrival{Message: audit.MessageID(p.ID), IDs: ids}
+		if p.Received != 0 {
+			arrivals[i].Received = time.UnixMilli(p.Received).UTC()
+		}
 	}
 	return m.Tenant, arrivals, nil
 }

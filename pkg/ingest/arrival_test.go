@@ -1,7 +1,9 @@
 package ingest_test
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -50,7 +52,7 @@ func arrivalOf(t *testing.T, body string) envelope.Arrival {
 		t.Fatal(err)
 	}
 	m := envelope.Message{Body: body, Contents: contents}
-	a := envelope.Arrival{Message: m.ID()}
+	a := envelope.Arrival{Message: m.ID(), Received: contents.Entries[0].ReceivedAt}
 	for i := range contents.Entries {
 		a.IDs = append(a.IDs, contents.Entries[i].ID)
 	}
@@ -80,6 +82,27 @@ func TestPersistSendsArrivals(t *testing.T) {
 		if diff := cmp.Diff(want, arrivalsOf(t, arrivals)); diff != "" {
 			t.Errorf("delivery %d: arrivals (-want +got):\n%s", delivery, diff)
 		}
+	}
+}
+
+// TestArrivalsSayWhenTheirFirstEntryWasReceived: an old message is known by it.
+func TestArrivalsSayWhenTheirFirstEntryWasReceived(t *testing.T) {
+	var entries []audit.Entry
+	for i, age := range []time.Duration{time.Hour, 2 * time.Hour, 0} {
+		entries = append(entries, audit.Entry{ID: audit.DeriveEntryID("acme", now, fmt.Sprint(i)), Tenant: "acme", UserID: "u", Action: "CREATE",
+			ResourceType: "x", Timestamp: now, ReceivedAt: now.Add(-age)})
+	}
+	bodies, err := envelope.Pack("acme", entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrivals := &queue{}
+	p := ingest.Persister{Now: clock, Store: &store{}, Index: &queue{}, Arrivals: arrivals, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}}
+	if err := persist(t, &p, bodies[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := arrivalsOf(t, arrivals)[0].Received, now.Add(-2*time.Hour).Truncate(time.Millisecond); !got.Equal(want) {
+		t.Errorf("received at %s, want %s", got, want)
 	}
 }
 

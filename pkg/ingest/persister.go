@@ -226,10 +226,13 @@ func arrivalsOf(entries []audit.Entry) []envelope.Arrival {
 		}
 		seen[e.ID] = true
 		if last := len(arrivals) - 1; last < 0 || arrivals[last].Message != e.QueueMessage {
-			arrivals = append(arrivals, envelope.Arrival{Message: e.QueueMessage})
+			arrivals = append(arrivals, envelope.Arrival{Message: e.QueueMessage, Received: e.ReceivedAt})
 		}
 		last := &arrivals[len(arrivals)-1]
 		last.IDs = append(last.IDs, e.ID)
+		if e.ReceivedAt.Before(last.Received) {
+			last.Received = e.ReceivedAt
+		}
 	}
 	return arrivals
 }

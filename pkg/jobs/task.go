@@ -11,8 +11,16 @@ import (
 // TaskName names a kind of task.
 type TaskName string
 
-// TaskReconcileIndex compares days of a tenant in the system of record and in the index.
-const TaskReconcileIndex TaskName = "reconcile_index"
+// The names of tasks. The input of each is a list of activity.DueDay.
+const (
+	// TaskReconcileIndex compares days of a tenant in the system of record and in the index.
+	TaskReconcileIndex TaskName = "reconcile_index"
+	// TaskReconcileArrivals compares days of a tenant in the system of record and in the
+	// arrival log.
+	TaskReconcileArrivals TaskName = "reconcile_arrivals"
+	// TaskPruneArrivals removes old segments of a tenant's arrival log.
+	TaskPruneArrivals TaskName = "prune_arrivals"
+)
 
 // Task does a piece of work that has no record: clients do not see it, and it is not
 // resumed. The sender keeps track of what is done, and sends it again if it was lost.

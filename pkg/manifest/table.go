@@ -311,7 +311,7 @@ var functions = []Function{
 		MemoryMB: small, Timeout: 10 * time.Minute,
 	},
 	{
-		Name: "reconcile-index", Summary: "Share out the days on which the search index is to be compared with the system of record",
+		Name: "reconcile-index", Summary: "Share out the days on which the search index and the arrival log are to be compared with the system of record",
 		Trigger: Trigger{Schedule: &Schedule{Every: reconcileEvery}},
 		Grants: slices.Concat(
 			read(ResourceEntries), write(ResourceEntries, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 5 * time.Minute,
@@ -332,7 +332,7 @@ var functions = []Function{
 		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceJobs, QueueResource(QueueJobs)),
+			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceJobs, QueueResource(QueueJobs)),
 			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs,
 				QueueResource(QueueJobs), QueueResource(QueueIndex)), deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,

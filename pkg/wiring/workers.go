@@ -2,6 +2,7 @@ package wiring
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -84,8 +85,10 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now, Log: s.Log,
-		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge},
-		Tasks:   map[jobs.TaskName]jobs.Task{jobs.TaskReconcileIndex: s.reconcileTask().Do},
+		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge}, Tasks: map[jobs.TaskName]jobs.Task{},
+	}
+	for name, task := range s.dayTasks() {
+		worker.Tasks[name] = task.Do
 	}
 	return lambdaedge.EachMessage(worker.Handle)
 }
@@ -132,29 +135,44 @@ func (s *Services) PreparePartitions() func(ctx context.Context) error {
 }
 
 // ReconcileIndex returns one run that shares out the days that are due: run-jobs compares
-// them.
+// them, and prunes arrival logs.
 func (s *Services) ReconcileIndex() func(ctx context.Context) error {
-	plan := &activity.Plan{
-		Work: activity.Index, Register: s.Stores.Activity, Now: time.Now, Log: s.Log,
-		Share: func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
-			return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, jobs.TaskReconcileIndex, days)
-		},
+	return func(ctx context.Context) error {
+		var failures []error
+		for name, task := range s.dayTasks() {
+			plan := &activity.Plan{
+				Work: task.Work, Register: s.Stores.Activity, Now: time.Now, Log: s.Log,
+				Share: func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
+					return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, name, days)
+				},
+			}
+			failures = append(failures, plan.Run(ctx))
+		}
+		return errors.Join(failures...)
 	}
-	return plan.Run
 }
 
-// reconcileTask returns what finds stored entries that the index lacks and queues them again.
-// Its results are metrics.
-func (s *Services) reconcileTask() *activity.Task {
-	reconcile := &search.ReconcileTask{
+// dayTasks returns the work on days of the register.
+func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
+	index := &search.ReconcileTask{
 		Reconciler: &search.Reconciler{
 			Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Queue: s.Stores.Queue(manifest.QueueIndex),
 			Grace: s.Stores.Grace, Now: time.Now,
 		},
 		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
 	}
-	return &activity.Task{
-		Work: activity.Index, Register: s.Stores.Activity, Tenants: s.consumerTenants(), Check: reconcile.Check, Log: s.Log,
+	arrivals := &arrival.Reconciler{
+		Log: s.Stores.Arrivals, Store: s.Stores.Entries, Reader: s.Stores.Entries, Now: time.Now,
+		Publish: publishPlacesTo(metrics.New(s.Metrics, "reconcile-arrivals", time.Now)),
+	}
+	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Now: time.Now}
+	task := func(work activity.Work, t activity.Tenants, check func(context.Context, *audit.Tenant, activity.Day) (activity.Outcome, error)) *activity.Task {
+		return &activity.Task{Work: work, Register: s.Stores.Activity, Tenants: t, Check: check, Log: s.Log}
+	}
+	return map[jobs.TaskName]*activity.Task{
+		jobs.TaskReconcileIndex:    task(activity.Index, s.consumerTenants(), index.Check),
+		jobs.TaskReconcileArrivals: task(activity.Places, s.consumerTenants(), arrivals.Check),
+		jobs.TaskPruneArrivals:     task(activity.Prune, s.tenants().Fresh(), pruner.Check), // a legal hold counts at once
 	}
 }
 
@@ -165,5 +183,16 @@ func publishTo(w *metrics.Writer) func(search.Reconciliation) error {
 			{Name: "Stored", Unit: metrics.Count, Value: float64(r.Stored)}, {Name: "Indexed", Unit: metrics.Count, Value: float64(r.Indexed)},
 			{Name: "Repaired", Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
 		}, map[string]any{"day": r.Day.Format(time.DateOnly), "pending": r.Pending, "extra": r.Extra})
+	}
+}
+
+// publishPlacesTo returns what writes the result of a tenant and receipt as metrics.
+func publishPlacesTo(w *metrics.Writer) func(arrival.Reconciliation) error {
+	return func(r arrival.Reconciliation) error {
+		return w.Write(r.Tenant, []metrics.Metric{
+			{Name: "Repaired", Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
+		}, map[string]any{
+			"received": r.Received.Format(time.DateOnly), "day": r.Day.Format(time.DateOnly), "stored": r.Stored, "placed": r.Placed, "pending": r.Pending,
+		})
 	}
 }

@@ -29,9 +29,13 @@ type Arrivals struct{ db *DB }
 func (db *DB) Arrivals() *Arrivals { return &Arrivals{db} }
 
 const (
-	fieldCount     = "count"
-	fieldMessages  = "messages"
-	fieldWrittenAt = "written_at"
+	fieldCount      = "count"
+	fieldMessages   = "messages"
+	fieldWrittenAt  = "written_at"
+	fieldDays       = "days"
+	fieldDayCounts  = "day_counts"
+	fieldRepair     = "repair"
+	fieldRepairedAt = "repaired_at"
 )
 
 // arrivalKey is the _id of a segment: the hash of the tenant's id as in entryKey, and the first
@@ -57,6 +61,11 @@ type arrivalDocument struct {
 	IDs       bson.Binary   `bson:"ids"`   // one after the other
 	Messages  []bson.Binary `bson:"messages"`
 	WrittenAt time.Time     `bson:"written_at"`
+	// Days are the days of the timestamps, since 1970, and DayCounts how many ids have each.
+	Days       []int32   `bson:"days"`
+	DayCounts  []int32   `bson:"day_counts"`
+	Repair     bool      `bson:"repair,omitempty"`
+	RepairedAt time.Time `bson:"repaired_at,omitempty"`
 }
 
 func (d *arrivalDocument) first() int64 {
@@ -78,7 +87,7 @@ func (d *arrivalDocument) segment() (arrival.Segment, error) {
 	if err != nil || len(ids) != int(d.Count) {
 		return arrival.Segment{}, fmt.Errorf("segment %d of the arrival log %w", d.first(), errStored)
 	}
-	return arrival.Segment{First: d.first(), IDs: ids, WrittenAt: d.WrittenAt.UTC()}, nil
+	return arrival.Segment{First: d.first(), IDs: ids, WrittenAt: d.WrittenAt.UTC(), Repair: d.Repair, RepairedAt: d.RepairedAt.UTC()}, nil
 }
 
 // arrivalsIn returns the query for the tenant's segments that begin from first to last.
@@ -109,15 +118,15 @@ func (a *Arrivals) find(ctx context.Context, query bson.D, order, limit int, fie
 }
 
 // Head implements arrival.Log.
-func (a *Arrivals) Head(ctx context.Context, tenant audit.TenantID) (head int64, err error) {
+func (a *Arrivals) Head(ctx context.Context, tenant audit.TenantID) (head arrival.Head, err error) {
 	err = retry(ctx, func() error {
-		return a.find(ctx, arrivalsIn(tenant, 0, math.MaxInt64), -1, 1, []string{fieldKey, fieldCount}, func(d arrivalDocument) error {
-			head = d.last()
+		return a.find(ctx, arrivalsIn(tenant, 0, math.MaxInt64), -1, 1, []string{fieldKey, fieldCount, fieldRepairedAt}, func(d arrivalDocument) error {
+			head = arrival.Head{Last: d.last(), RepairedAt: d.RepairedAt.UTC()}
 			return nil
 		})
 	})
 	if err != nil {
-		return 0, fmt.Errorf("head of the arrival log of %s: %w", tenant, err)
+		return arrival.Head{}, fmt.Errorf("head of the arrival log of %s: %w", tenant, err)
 	}
 	return head, nil
 }
@@ -128,6 +137,10 @@ func (a *Arrivals) Append(ctx context.Context, tenant audit.TenantID, s arrival.
 	doc := arrivalDocument{
 		Key: keyOfArrival(tenant, s.First).binary(), Tenant: string(tenant), Count: int32(len(s.IDs)),
 		IDs: bson.Binary{Data: envelope.PackIDs(s.IDs)}, Messages: messageBinaries(s.Messages), WrittenAt: s.WrittenAt,
+		Repair: s.Repair, RepairedAt: s.RepairedAt,
+	}
+	for _, d := range s.Days() {
+		doc.Days, doc.DayCounts = append(doc.Days, int32(d.Day)), append(doc.DayCounts, int32(d.Count))
 	}
 	err := a.db.ensureArrivals(ctx)
 	if err == nil {
@@ -205,6 +218,77 @@ func (a *Arrivals) read(ctx context.Context, tenant audit.TenantID, after int64,
 	return segments, err
 }
 
+// onDays visits the segments that have an id of one of the days, in any order.
+func (a *Arrivals) onDays(ctx context.Context, tenant audit.TenantID, days any, conditions bson.D, fields []string, visit func(d *arrivalDocument) error) error {
+	query := append(append(ofTenant(tenant), bson.E{Key: fieldDays, Value: days}), conditions...)
+	o := options.Find().SetHint(indexArrivalDays).SetProjection(ascending(fields...))
+	return a.db.find(ctx, collectionArrivals, query, o, func(raw bson.Raw) (bool, error) {
+		doc, err := readArrival(raw)
+		if err == nil {
+			err = visit(&doc)
+		}
+		return true, err
+	})
+}
+
+// PlacesOn implements arrival.Log.
+func (a *Arrivals) PlacesOn(ctx context.Context, tenant audit.TenantID, day time.Time) (n int64, err error) {
+	number := int32(arrival.DayNumber(day))
+	err = a.onDays(ctx, tenant, number, nil, []string{fieldKey, fieldDays, fieldDayCounts}, func(d *arrivalDocument) error {
+		i := slices.Index(d.Days, number)
+		if i < 0 || i >= len(d.DayCounts) {
+			return fmt.Errorf("segment %d of the arrival log %w", d.first(), errStored)
+		}
+		n += int64(d.DayCounts[i])
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count the places of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+// VisitDay implements arrival.Log.
+func (a *Arrivals) VisitDay(ctx context.Context, tenant audit.TenantID, day time.Time, visit func(ids []audit.EntryID)) error {
+	err := a.onDays(ctx, tenant, int32(arrival.DayNumber(day)), nil, []string{fieldKey, fieldCount, fieldIDs}, func(d *arrivalDocument) error {
+		s, err := d.segment()
+		if err == nil {
+			visit(s.IDs)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the places of %s on %s: %w", tenant, day.Format(time.DateOnly), err)
+	}
+	return nil
+}
+
+// Repaired implements arrival.Log. It is one command.
+func (a *Arrivals) Repaired(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (repaired []audit.EntryID, err error) {
+	asked := make(map[audit.EntryID]bool, len(ids))
+	for _, id := range ids {
+		asked[id] = true
+	}
+	var days []int32
+	for _, d := range (&arrival.Segment{IDs: ids}).Days() {
+		days = append(days, int32(d.Day))
+	}
+	ofReconciler := bson.D{{Key: fieldRepair, Value: true}}
+	err = a.onDays(ctx, tenant, bson.D{{Key: "$in", Value: days}}, ofReconciler, []string{fieldKey, fieldCount, fieldIDs}, func(d *arrivalDocument) error {
+		s, err := d.segment()
+		for _, id := range s.IDs {
+			if asked[id] {
+				repaired = append(repaired, id)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for places of the reconciler of %s: %w", tenant, err)
+	}
+	return repaired, nil
+}
+
 // Prune implements arrival.Log.
 func (a *Arrivals) Prune(ctx context.Context, tenant audit.TenantID, before time.Time, limit int) (int, error) {
 	n, err := a.prune(ctx, tenant, before, limit)
@@ -248,9 +332,13 @@ func (a *Arrivals) Purge(ctx context.Context, tenant audit.TenantID, limit int) 
 	return n, nil
 }
 
-// arrivalIndexes returns the index of the messages, which is unique among the segments of a tenant.
+// arrivalIndexes returns the index of the messages, which is unique among the segments of a
+// tenant, and that of the days.
 func arrivalIndexes() []mongo.IndexModel {
-	return []mongo.IndexModel{{Keys: ascending(fieldTenant, fieldMessages), Options: options.Index().SetName(indexArrivalMessages).SetUnique(true)}}
+	return []mongo.IndexModel{
+		{Keys: ascending(fieldTenant, fieldMessages), Options: options.Index().SetName(indexArrivalMessages).SetUnique(true)},
+		{Keys: ascending(fieldTenant, fieldDays, fieldRepair), Options: options.Index().SetName(indexArrivalDays)},
+	}
 }
 
 func (db *DB) ensureArrivals(ctx context.Context) error {

@@ -47,6 +47,7 @@ const (
 	indexStreamID        = "tenant_ids"
 	indexSubscribed      = "tenant_subscribed"
 	indexArrivalMessages = "tenant_messages"
+	indexArrivalDays     = "tenant_days"
 	indexIsolation       = "isolation"
 	indexJobsCreated     = "tenant_created"
 	indexJobsOverdue     = "resume"

@@ -142,7 +142,7 @@ func TestEnsureIndexesMakesCollectionsAndPartitions(t *testing.T) {
 		"keys":            {"_id_": "_id", "hash": "hash unique", "tenant_created": "tenant_id,created_at,_id"},
 		"quarantine":      {"_id_": "_id", "tenant_item": "tenant_id,_id"},
 		"stream_segments": {"_id_": "_id", "tenant_ids": "tenant_id,ids", "expiry": "expires_at expires after 0"},
-		"arrivals":        {"_id_": "_id", "tenant_messages": "tenant_id,messages unique"},
+		"arrivals":        {"_id_": "_id", "tenant_messages": "tenant_id,messages unique", "tenant_days": "tenant_id,days,repair"},
 		"activity":        {"_id_": "_id", "work_due": "work,due_at", "tenant_item": "tenant_id,_id"},
 		"connections":     {"_id_": "_id", "tenant_subscribed": "tenant_id,subscribed,_id", "expiry": "expires_at expires after 0"},
 	} {
@@ -325,6 +325,11 @@ func exerciseArrivals(t *testing.T, db *mongostore.DB, check func(what string, e
 		_, err = arrivals.Read(t.Context(), "acme", after, 2)
 		check("read arrivals", err)
 	}
+	_, err = arrivals.PlacesOn(t.Context(), "acme", march)
+	check("count places", err)
+	check("visit a day", arrivals.VisitDay(t.Context(), "acme", march, func([]audit.EntryID) {}))
+	_, err = arrivals.Repaired(t.Context(), "acme", segmentOf(1, 1).IDs)
+	check("repaired entries", err)
 	_, err = arrivals.Prune(t.Context(), "acme", march.Add(time.Hour), 1)
 	check("prune arrivals", err)
 	_, err = arrivals.Purge(t.Context(), "acme", 1)
@@ -393,7 +398,7 @@ func hintOf(command bson.Raw) string {
 // queriedIndexes are all but those that only keep documents or serve operators.
 var queriedIndexes = []string{
 	"_id_", "user", "action", "severity", "resource", "isolation",
-	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_messages", "tenant_subscribed", "resume", "work_due",
+	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_messages", "tenant_days", "tenant_subscribed", "resume", "work_due",
 }
 
 func TestEveryQueryNamesItsIndex(t *testing.T) {

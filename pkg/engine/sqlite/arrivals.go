@@ -21,7 +21,7 @@ func (db *DB) Arrivals() *Arrivals { return &Arrivals{db} }
 const idBytes = len(audit.EntryID{}) // a message id has as many
 
 // Head implements arrival.Log.
-func (a *Arrivals) Head(ctx context.Context, tenant audit.TenantID) (head int64, err error) {
+func (a *Arrivals) Head(ctx context.Context, tenant audit.TenantID) (head arrival.Head, err error) {
 	number, known, err := a.db.number(ctx, tenant)
 	if err == nil && known {
 		err = a.db.snapshot(ctx, func(c *conn) error {
@@ -30,19 +30,35 @@ func (a *Arrivals) Head(ctx context.Context, tenant audit.TenantID) (head int64,
 		})
 	}
 	if err != nil {
-		return 0, fmt.Errorf("head of the arrival log of %s: %w", tenant, err)
+		return arrival.Head{}, fmt.Errorf("head of the arrival log of %s: %w", tenant, err)
 	}
 	return head, nil
 }
 
-func (c *conn) arrivalHead(ctx context.Context, tenant int64) (int64, error) {
-	var first, size int64
-	err := c.row(ctx, `SELECT first, length(ids) FROM arrival_segments WHERE tenant = ? ORDER BY first DESC LIMIT 1`,
-		[]any{tenant}, []any{&first, &size})
+func (c *conn) arrivalHead(ctx context.Context, tenant int64) (arrival.Head, error) {
+	var first, size, repaired int64
+	err := c.row(ctx, `SELECT first, length(ids), repaired FROM arrival_segments WHERE tenant = ? ORDER BY first DESC LIMIT 1`,
+		[]any{tenant}, []any{&first, &size, &repaired})
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
+		return arrival.Head{}, nil
 	}
-	return first + size/int64(idBytes) - 1, err
+	return arrival.Head{Last: first + size/int64(idBytes) - 1, RepairedAt: timeOrZero(repaired)}, err
+}
+
+// timeOrZero returns the time of Unix milliseconds, the zero time for 0.
+func timeOrZero(millis int64) time.Time {
+	if millis == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(millis).UTC()
+}
+
+// millisOrZero is the inverse of timeOrZero.
+func millisOrZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }
 
 // Append implements arrival.Log.
@@ -62,7 +78,7 @@ func (b *batch) appendArrivals(tenant int64, s *arrival.Segment) error {
 	if err != nil {
 		return err
 	}
-	if s.First != head+1 {
+	if s.First != head.Last+1 {
 		return unchanged(audit.ErrConflict)
 	}
 	messages := packMessageIDs(s.Messages)
@@ -80,8 +96,13 @@ func (b *batch) appendArrivals(tenant int64, s *arrival.Segment) error {
 			return err
 		}
 	}
-	_, err = b.exec(`INSERT INTO arrival_segments (tenant, first, written, messages, ids) VALUES (?, ?, ?, ?, ?)`,
-		tenant, s.First, s.WrittenAt.UnixMilli(), messages, envelope.PackIDs(s.IDs))
+	for _, d := range s.Days() {
+		if _, err := b.exec(`INSERT INTO arrival_days (tenant, day, first, count) VALUES (?, ?, ?, ?)`, tenant, d.Day, s.First, d.Count); err != nil {
+			return err
+		}
+	}
+	_, err = b.exec(`INSERT INTO arrival_segments (tenant, first, written, messages, ids, repair, repaired) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		tenant, s.First, s.WrittenAt.UnixMilli(), messages, envelope.PackIDs(s.IDs), s.Repair, millisOrZero(s.RepairedAt))
 	return err
 }
 
@@ -133,14 +154,14 @@ func (a *Arrivals) Read(ctx context.Context, tenant audit.TenantID, after int64,
 
 func (c *conn) arrivalSegments(ctx context.Context, tenant, after int64, limit int) (segments []arrival.Segment, err error) {
 	var s arrival.Segment
-	var written int64
+	var written, repaired int64
 	var ids []byte
 	// The segment that has the place next to after is the last one that does not begin later.
-	err = c.each(ctx, `SELECT first, written, ids FROM arrival_segments WHERE tenant = ?1 AND first >= coalesce(
+	err = c.each(ctx, `SELECT first, written, repair, repaired, ids FROM arrival_segments WHERE tenant = ?1 AND first >= coalesce(
 		(SELECT max(first) FROM arrival_segments WHERE tenant = ?1 AND first <= ?2), 0)
 		AND first + length(ids) / ?4 > ?2 ORDER BY first LIMIT ?3`,
-		[]any{tenant, after + 1, limit, idBytes}, []any{&s.First, &written, &ids}, func() (bool, error) {
-			s.WrittenAt = time.UnixMilli(written).UTC()
+		[]any{tenant, after + 1, limit, idBytes}, []any{&s.First, &written, &s.Repair, &repaired, &ids}, func() (bool, error) {
+			s.WrittenAt, s.RepairedAt = time.UnixMilli(written).UTC(), timeOrZero(repaired)
 			if s.IDs, err = envelope.UnpackIDs(ids); err != nil {
 				return false, fmt.Errorf("segment %d: %w", s.First, err)
 			}
@@ -148,6 +169,71 @@ func (c *conn) arrivalSegments(ctx context.Context, tenant, after int64, limit i
 			return true, nil
 		})
 	return segments, err
+}
+
+// PlacesOn implements arrival.Log.
+func (a *Arrivals) PlacesOn(ctx context.Context, tenant audit.TenantID, day time.Time) (n int64, err error) {
+	number, known, err := a.db.number(ctx, tenant)
+	if err == nil && known {
+		err = a.db.snapshot(ctx, func(c *conn) error {
+			n, err = c.int64(ctx, `SELECT coalesce(sum(count), 0) FROM arrival_days WHERE tenant = ? AND day = ?`, number, arrival.DayNumber(day))
+			return err
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count the places of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+// VisitDay implements arrival.Log.
+func (a *Arrivals) VisitDay(ctx context.Context, tenant audit.TenantID, day time.Time, visit func(ids []audit.EntryID)) error {
+	return a.visit(ctx, tenant, day, `SELECT s.ids FROM arrival_days d CROSS JOIN arrival_segments s ON s.tenant = d.tenant AND s.first = d.first
+		WHERE d.tenant = ? AND d.day = ?`, visit)
+}
+
+// visit calls visit with the ids of the tenant's segments that the query selects for a day.
+func (a *Arrivals) visit(ctx context.Context, tenant audit.TenantID, day time.Time, query string, visit func(ids []audit.EntryID)) error {
+	number, known, err := a.db.number(ctx, tenant)
+	if err == nil && known {
+		var packed []byte
+		err = a.db.snapshot(ctx, func(c *conn) error {
+			return c.each(ctx, query, []any{number, arrival.DayNumber(day)}, []any{&packed}, func() (bool, error) {
+				ids, err := envelope.UnpackIDs(packed)
+				if err == nil {
+					visit(ids)
+				}
+				return true, err
+			})
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("read the places of %s on %s: %w", tenant, day.Format(time.DateOnly), err)
+	}
+	return nil
+}
+
+// Repaired implements arrival.Log.
+func (a *Arrivals) Repaired(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (repaired []audit.EntryID, err error) {
+	asked := make(map[audit.EntryID]bool, len(ids))
+	for _, id := range ids {
+		asked[id] = true
+	}
+	for _, day := range (&arrival.Segment{IDs: ids}).Days() {
+		err := a.visit(ctx, tenant, time.Unix(day.Day*secondsPerDay, 0), `SELECT s.ids FROM arrival_days d CROSS JOIN arrival_segments s
+			ON s.tenant = d.tenant AND s.first = d.first WHERE d.tenant = ? AND d.day = ? AND s.repair`, func(ids []audit.EntryID) {
+			for _, id := range ids {
+				if asked[id] {
+					repaired = append(repaired, id)
+					delete(asked, id) // a segment is visited once for each of its days
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return repaired, nil
 }
 
 // Prune implements arrival.Log.
@@ -186,8 +272,8 @@ func (a *Arrivals) oldSegments(ctx context.Context, tenant int64, before time.Ti
 
 func (b *batch) removeArrivals(tenant int64, segments []int64) error {
 	for _, first := range segments {
-		var messages []byte
-		err := b.row(context.Background(), `SELECT messages FROM arrival_segments WHERE tenant = ? AND first = ?`, []any{tenant, first}, []any{&messages})
+		var messages, packed []byte
+		err := b.row(context.Background(), `SELECT messages, ids FROM arrival_segments WHERE tenant = ? AND first = ?`, []any{tenant, first}, []any{&messages, &packed})
 		if errors.Is(err, sql.ErrNoRows) { // another call pruned it
 			continue
 		}
@@ -199,6 +285,15 @@ func (b *batch) removeArrivals(tenant int64, segments []int64) error {
 				return err
 			}
 		}
+		ids, err := envelope.UnpackIDs(packed)
+		if err != nil {
+			return fmt.Errorf("segment %d: %w", first, err)
+		}
+		for _, d := range (&arrival.Segment{IDs: ids}).Days() {
+			if _, err := b.exec(`DELETE FROM arrival_days WHERE tenant = ? AND day = ? AND first = ?`, tenant, d.Day, first); err != nil {
+				return err
+			}
+		}
 		if _, err := b.exec(`DELETE FROM arrival_segments WHERE tenant = ? AND first = ?`, tenant, first); err != nil {
 			return err
 		}
@@ -206,10 +301,11 @@ func (b *batch) removeArrivals(tenant int64, segments []int64) error {
 	return nil
 }
 
-// Purge implements jobs.Purger. Its records are segments and the ids of messages.
+// Purge implements jobs.Purger. Its records are segments, their days and the ids of messages.
 func (a *Arrivals) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
 	n, err := a.db.purgeTenant(ctx, tenant, limit, purgeRows(
 		`DELETE FROM arrival_messages WHERE tenant = ?1 AND message IN (SELECT message FROM arrival_messages WHERE tenant = ?1 LIMIT ?2)`,
+		`DELETE FROM arrival_days WHERE tenant = ?1 AND (day, first) IN (SELECT day, first FROM arrival_days WHERE tenant = ?1 LIMIT ?2)`,
 		`DELETE FROM arrival_segments WHERE rowid IN (SELECT rowid FROM arrival_segments WHERE tenant = ?1 LIMIT ?2)`))
 	if err != nil {
 		return 0, fmt.Errorf("purge the arrival log of %s: %w", tenant, err)

@@ -52,3 +52,30 @@ func TestPlacesTakeLittleSpace(t *testing.T) {
 	}
 	t.Logf("a place takes %.1f bytes", got)
 }
+
+// TestPlacesOfOlderFilesAreCounted: a file of the schema before the days of places.
+func TestPlacesOfOlderFilesAreCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ocelot.db")
+	at := time.Date(2026, 11, 23, 23, 59, 59, 0, time.UTC)
+	db := openAt(t, path)
+	s := arrival.Segment{First: 1, Messages: []audit.MessageID{{1}}, WrittenAt: at}
+	for i := range 5 {
+		s.IDs = append(s.IDs, audit.DeriveEntryID("acme", at.Add(time.Duration(i)*400*time.Millisecond), fmt.Sprint(i)))
+	}
+	if err := db.Arrivals().Append(t.Context(), "acme", s); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, path, `DROP TABLE arrival_days; ALTER TABLE arrival_segments DROP COLUMN repair; ALTER TABLE arrival_segments DROP COLUMN repaired; PRAGMA user_version = 8`)
+	db = openAt(t, path)
+	for day, want := range map[time.Time]int64{at: 3, at.Add(time.Second): 2} {
+		if got, err := db.Arrivals().PlacesOn(t.Context(), "acme", day); err != nil || got != want {
+			t.Errorf("%d places on %s (%v), want %d", got, day.Format(time.DateOnly), err, want)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -217,6 +217,32 @@ DROP TABLE active_days;
 `, `
 -- The accounts of the tenants' quotas; see quota.Account. full_at is in Unix microseconds.
 CREATE TABLE quotas (tenant TEXT PRIMARY KEY, full_at INTEGER NOT NULL) WITHOUT ROWID;
+`, `
+-- Segments of the reconciler, and when the last of them was written; 0: there is none.
+ALTER TABLE arrival_segments ADD COLUMN repair INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE arrival_segments ADD COLUMN repaired INTEGER NOT NULL DEFAULT 0;
+
+-- How many ids of a segment have timestamps on a day; the days are numbered from 1970.
+CREATE TABLE arrival_days (
+	tenant INTEGER NOT NULL,
+	day    INTEGER NOT NULL,
+	first  INTEGER NOT NULL,
+	count  INTEGER NOT NULL,
+	PRIMARY KEY (tenant, day, first)
+) WITHOUT ROWID;
+-- An id begins with the milliseconds of its timestamp, 12 hexadecimal digits.
+INSERT INTO arrival_days
+WITH RECURSIVE
+	places (tenant, first, i) AS (
+		SELECT tenant, first, 0 FROM arrival_segments
+		UNION ALL SELECT p.tenant, p.first, p.i + 1 FROM places p JOIN arrival_segments s ON s.tenant = p.tenant AND s.first = p.first
+			WHERE 16 * (p.i + 1) < length(s.ids)),
+	digits (tenant, first, i, digit, millis) AS (
+		SELECT tenant, first, i, 0, 0 FROM places
+		UNION ALL SELECT d.tenant, d.first, d.i, d.digit + 1,
+			16 * d.millis + instr('0123456789ABCDEF', substr(hex(substr(s.ids, 16 * d.i + 1, 6)), d.digit + 1, 1)) - 1
+			FROM digits d JOIN arrival_segments s ON s.tenant = d.tenant AND s.first = d.first WHERE d.digit < 12)
+SELECT tenant, millis / 86400000, first, count(*) FROM digits WHERE digit = 12 GROUP BY 1, 2, 3;
 `}
 
 // migrate migrates the file to the current schema.

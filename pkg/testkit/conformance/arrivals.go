@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
@@ -33,9 +34,13 @@ func Arrivals(t *testing.T, open func(t *testing.T) ArrivalLog) {
 		"LargeSegments":            arrivalsLarge,
 		"TenantsAreApart":          arrivalsApart,
 		"PruningKeepsTheLast":      arrivalsPruned,
+		"PruningUnderAReader":      arrivalsPrunedUnderReader,
+		"PlacesOfADay":             arrivalsOfDay,
+		"SegmentsOfTheReconciler":  arrivalsRepaired,
 		"PurgeForgetsOneTenant":    arrivalsPurged,
 		"AppendersAtOnce":          arrivalsAppendedAtOnce,
 		"OrderersAtOnce":           arrivalsOrderedAtOnce,
+		"ReconcilersAtOnce":        arrivalsReconciledAtOnce,
 		"CancelledCalls":           arrivalsCancelled,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -96,7 +101,7 @@ func wantArrivals(t *testing.T, l ArrivalLog, tenant audit.TenantID, after int64
 
 func wantArrivalHead(t *testing.T, l ArrivalLog, tenant audit.TenantID, want int64) {
 	t.Helper()
-	if got := must[int64](t)(l.Head(t.Context(), tenant)); got != want {
+	if got := must[arrival.Head](t)(l.Head(t.Context(), tenant)).Last; got != want {
 		t.Fatalf("head %d, want %d", got, want)
 	}
 }
@@ -213,6 +218,106 @@ func arrivalsPruned(t *testing.T, l ArrivalLog) {
 	wantArrivalHead(t, l, tenant, 11)
 }
 
+// arrivalsPrunedUnderReader: a reader that stands in a segment continues at the oldest one that
+// is left.
+func arrivalsPrunedUnderReader(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	segments := appendArrivals(t, l, tenant, 3, 3, 3)
+	later := arrivalSegment(10, 2)
+	later.WrittenAt = arrivalTime.Add(time.Hour)
+	noError(t, l.Append(t.Context(), tenant, later))
+	later.Messages = nil
+	const at = 2 // within the first segment
+	wantArrivals(t, l, tenant, at, 1, segments[:1])
+	if n := must[int](t)(l.Prune(t.Context(), tenant, arrivalTime.Add(time.Minute), 2)); n != 2 {
+		t.Fatalf("pruned %d segments, want 2", n)
+	}
+	wantArrivals(t, l, tenant, at, 10, []arrival.Segment{segments[2], later})
+	wantArrivals(t, l, tenant, 8, 10, []arrival.Segment{segments[2], later}) // within the oldest that is left
+	must[int](t)(l.Prune(t.Context(), tenant, arrivalTime.AddDate(9, 0, 0), 10))
+	for _, after := range []int64{0, at, 8, 9, 10} {
+		wantArrivals(t, l, tenant, after, 10, []arrival.Segment{later})
+	}
+	wantArrivals(t, l, tenant, 11, 10, nil)
+}
+
+// mixedSegment returns a segment with two ids of the day of arrivalTime and one of the day before.
+func mixedSegment(first int64) arrival.Segment {
+	s := arrivalSegment(first, 2)
+	s.IDs = append(s.IDs, audit.NewEntryID(arrivalTime.AddDate(0, 0, -1), [10]byte{9: byte(first)}))
+	return s
+}
+
+// visitedIDs returns the ids of the segments of a day, in their order.
+func visitedIDs(t *testing.T, l ArrivalLog, tenant audit.TenantID, day time.Time) []audit.EntryID {
+	t.Helper()
+	var all []audit.EntryID
+	noError(t, l.VisitDay(t.Context(), tenant, day, func(ids []audit.EntryID) { all = append(all, ids...) }))
+	slices.SortFunc(all, func(a, b audit.EntryID) int { return slices.Compare(a[:], b[:]) })
+	return all
+}
+
+func arrivalsOfDay(t *testing.T, l ArrivalLog) {
+	tenant, other := newTenant(t), newTenant(t)
+	today := arrivalTime.Truncate(24 * time.Hour)
+	yesterday := today.AddDate(0, 0, -1)
+	wantPlaces := func(day time.Time, want int64) {
+		t.Helper()
+		if got := must[int64](t)(l.PlacesOn(t.Context(), tenant, day)); got != want {
+			t.Fatalf("%d places on %s, want %d", got, day.Format(time.DateOnly), want)
+		}
+	}
+	wantPlaces(today, 0)
+	if got := visitedIDs(t, l, tenant, today); len(got) > 0 {
+		t.Fatalf("visited %v of an empty log, want none", got)
+	}
+	appendArrivals(t, l, other, 5)
+	first, second := mixedSegment(1), arrivalSegment(4, 1)
+	noError(t, l.Append(t.Context(), tenant, first))
+	noError(t, l.Append(t.Context(), tenant, second))
+	wantPlaces(today, 3)
+	wantPlaces(yesterday, 1)
+	wantPlaces(yesterday.AddDate(0, 0, -1), 0)
+	if got, want := len(visitedIDs(t, l, tenant, today)), 4; got != want { // those of yesterday among them
+		t.Fatalf("visited %d ids of today's segments, want %d", got, want)
+	}
+	if got, want := visitedIDs(t, l, tenant, yesterday), []audit.EntryID{first.IDs[2], first.IDs[0], first.IDs[1]}; !slices.Equal(got, want) {
+		t.Fatalf("visited %v of yesterday's segments, want %v", got, want)
+	}
+	must[int](t)(l.Prune(t.Context(), tenant, arrivalTime.Add(time.Hour), 10))
+	wantPlaces(today, 1)
+	wantPlaces(yesterday, 0)
+}
+
+func arrivalsRepaired(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	repairedAt := arrivalTime.Add(time.Minute)
+	noError(t, l.Append(t.Context(), tenant, mixedSegment(1)))
+	if got := must[arrival.Head](t)(l.Head(t.Context(), tenant)).RepairedAt; !got.IsZero() {
+		t.Fatalf("a log without repairs was repaired at %s, want never", got)
+	}
+	repair := mixedSegment(4)
+	repair.Repair, repair.RepairedAt = true, repairedAt
+	noError(t, l.Append(t.Context(), tenant, repair))
+	after := arrivalSegment(7, 1)
+	after.RepairedAt = repairedAt
+	noError(t, l.Append(t.Context(), tenant, after))
+	if got := must[arrival.Head](t)(l.Head(t.Context(), tenant)); got != (arrival.Head{Last: 7, RepairedAt: repairedAt}) {
+		t.Fatalf("head %+v, want the place 7, repaired at %s", got, repairedAt)
+	}
+	repair.Messages, after.Messages = nil, nil
+	wantArrivals(t, l, tenant, 3, 10, []arrival.Segment{repair, after})
+	asked := slices.Concat(mixedSegment(1).IDs, repair.IDs, after.IDs, []audit.EntryID{entryNumber(99)})
+	got := must[[]audit.EntryID](t)(l.Repaired(t.Context(), tenant, asked))
+	slices.SortFunc(got, func(a, b audit.EntryID) int { return slices.Compare(a[:], b[:]) })
+	if want := []audit.EntryID{repair.IDs[2], repair.IDs[0], repair.IDs[1]}; !slices.Equal(got, want) {
+		t.Fatalf("the reconciler placed %v, want %v", got, want)
+	}
+	if got := must[[]audit.EntryID](t)(l.Repaired(t.Context(), newTenant(t), asked)); len(got) > 0 {
+		t.Fatalf("the reconciler placed %v of another tenant, want none", got)
+	}
+}
+
 func arrivalsPurged(t *testing.T, l ArrivalLog) {
 	tenant, other := newTenant(t), newTenant(t)
 	appendArrivals(t, l, tenant, 2, 3, 1, 2)
@@ -222,6 +327,9 @@ func arrivalsPurged(t *testing.T, l ArrivalLog) {
 	wantArrivals(t, l, tenant, 0, 10, nil)
 	if placed := must[[]audit.MessageID](t)(l.Placed(t.Context(), tenant, []audit.MessageID{messageNumber(1)})); len(placed) > 0 {
 		t.Fatalf("the purged log has %v, want none", placed)
+	}
+	if n := must[int64](t)(l.PlacesOn(t.Context(), tenant, arrivalTime)); n != 0 {
+		t.Fatalf("the purged log has %d places on a day, want 0", n)
 	}
 	wantArrivals(t, l, other, 0, 10, kept)
 }
@@ -309,6 +417,88 @@ func arrivalsOrderedAtOnce(t *testing.T, l ArrivalLog) {
 	}
 }
 
+// storedIDs is a system of record with entries of these ids, in rising order, which were
+// received at arrivalTime.
+type storedIDs []audit.EntryID
+
+func (s storedIDs) Count(_ context.Context, _ audit.TenantID, from, to time.Time) (n int64, err error) {
+	for _, id := range s {
+		if !id.Time().Before(from) && id.Time().Before(to) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func (s storedIDs) IDs(_ context.Context, _ audit.TenantID, from, to time.Time, after audit.EntryID, limit int) (ids []audit.EntryID, err error) {
+	for _, id := range s {
+		if !id.Time().Before(from) && id.Time().Before(to) && slices.Compare(id[:], after[:]) > 0 && len(ids) < min(limit, 7) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (s storedIDs) EntriesByID(_ context.Context, tenant audit.TenantID, ids []audit.EntryID) (entries []audit.Entry, err error) {
+	for _, id := range ids {
+		if slices.Contains(s, id) {
+			entries = append(entries, audit.Entry{ID: id, Tenant: tenant, Timestamp: id.Time(), ReceivedAt: arrivalTime})
+		}
+	}
+	return entries, nil
+}
+
+// arrivalsReconciledAtOnce: reconcilers and orderers place the same entries at the same time. The
+// messages of some entries are lost.
+func arrivalsReconciledAtOnce(t *testing.T, l ArrivalLog) {
+	tenant := newTenant(t)
+	const messages, perMessage, lost = 40, 3, 9
+	var bodies []string
+	var stored storedIDs
+	for n := range int64(messages*perMessage + lost) {
+		stored = append(stored, entryNumber(n))
+	}
+	for m := range messages {
+		a := envelope.Arrival{Message: messageNumber(int64(m)), Received: arrivalTime, IDs: stored[m*perMessage : (m+1)*perMessage]}
+		bodies = append(bodies, must[[]string](t)(envelope.PackArrivals(tenant, []envelope.Arrival{a}))...)
+	}
+	now := func() time.Time { return arrivalTime.Add(2 * time.Hour) }
+	record, day := audit.Tenant{ID: tenant}, arrivalTime.Truncate(24*time.Hour)
+	var running sync.WaitGroup
+	for n := range 2 {
+		running.Go(func() {
+			o := &arrival.Orderer{Log: l, Tenants: orderedTenants{}, Now: now}
+			for batch := range slices.Chunk(slices.Concat(bodies[10*n:], bodies[:10*n]), n+3) {
+				for _, err := range o.Order(t.Context(), batch) {
+					if err != nil {
+						t.Errorf("orderer %d: %v, want nil", n, err)
+					}
+				}
+			}
+		})
+		running.Go(func() {
+			r := &arrival.Reconciler{Log: l, Store: stored, Reader: stored, Now: now, Publish: func(arrival.Reconciliation) error { return nil }}
+			for range 3 {
+				if _, err := r.Check(t.Context(), &record, activity.Day{Tenant: tenant, Receipt: activity.Receipt{Received: day, Day: day}}); err != nil {
+					t.Errorf("reconciler %d: %v, want nil", n, err)
+				}
+			}
+		})
+	}
+	running.Wait()
+	var placed []audit.EntryID
+	for _, s := range must[[]arrival.Segment](t)(l.Read(t.Context(), tenant, 0, 10*messages)) {
+		if want := int64(len(placed)) + 1; s.First != want {
+			t.Fatalf("a segment begins at %d, want %d", s.First, want)
+		}
+		placed = append(placed, s.IDs...)
+	}
+	slices.SortFunc(placed, func(a, b audit.EntryID) int { return slices.Compare(a[:], b[:]) })
+	if diff := cmp.Diff([]audit.EntryID(stored), placed); diff != "" {
+		t.Fatalf("entries with a place (-want +got):\n%s", diff)
+	}
+}
+
 func arrivalsCancelled(t *testing.T, l ArrivalLog) {
 	tenant := newTenant(t)
 	segments := appendArrivals(t, l, tenant, 1)
@@ -319,7 +509,13 @@ func arrivalsCancelled(t *testing.T, l ArrivalLog) {
 		"append": func() error { return l.Append(ctx, tenant, arrivalSegment(2, 1)) },
 		"placed": func() error { _, err := l.Placed(ctx, tenant, []audit.MessageID{{1}}); return err },
 		"read":   func() error { _, err := l.Read(ctx, tenant, 0, 1); return err },
-		"prune":  func() error { _, err := l.Prune(ctx, tenant, arrivalTime.Add(time.Hour), 1); return err },
+		"count":  func() error { _, err := l.PlacesOn(ctx, tenant, arrivalTime); return err },
+		"visit":  func() error { return l.VisitDay(ctx, tenant, arrivalTime, func([]audit.EntryID) {}) },
+		"repaired": func() error {
+			_, err := l.Repaired(ctx, tenant, []audit.EntryID{entryNumber(1)})
+			return err
+		},
+		"prune": func() error { _, err := l.Prune(ctx, tenant, arrivalTime.Add(time.Hour), 1); return err },
 	} {
 		if err := call(); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: got %v, want context.Canceled", name, err)
