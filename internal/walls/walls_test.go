@@ -79,6 +79,7 @@ var imports = []forbidden{
 	{"settings → use case", "pkg/config", "pkg/leaf", "config"},
 	{"prices → engine", "pkg/cost", "pkg/engine/mongostore", "cost"},
 	{"prices → settings", "pkg/cost", "pkg/config", "cost"},
+	{"rights → template", "pkg/rights", "pkg/samtemplate", "rights"},
 	{"template → engine", "pkg/samtemplate", "pkg/engine/sqlite", "samtemplate"},
 	{"cache → use case", "pkg/ttlcache", "pkg/leaf", "ttlcache"},
 	{"engine → engine", "pkg/engine/mongostore", "pkg/engine/sqsqueue", "engine"},

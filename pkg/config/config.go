@@ -216,6 +216,26 @@ func Variables(d manifest.Dependency) []string {
 // CommonVariables returns the names of the variables that every function reads.
 func CommonVariables() []string { return []string{"OCELOT_LOG_LEVEL", "OCELOT_STREAM_URL"} }
 
+// FunctionVariables returns the names of the variables that a function over the engines of
+// production reads. A deployment sets those of them that have no default.
+func FunctionVariables(f manifest.Function) []string {
+	names := CommonVariables()
+	for _, d := range f.Dependencies() {
+		names = append(names, Variables(d)...)
+	}
+	if accepts(f) {
+		names = append(names, rateStandard, ratePriority, rateCredential)
+	}
+	return names
+}
+
+// accepts reports whether the function accepts entries, for which there are quotas.
+func accepts(f manifest.Function) bool {
+	return f.Trigger.Route != nil && slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool {
+		return g.Resource == manifest.ResourceQuotas && g.Write
+	})
+}
+
 // CheckSecret returns an error if a secret has fewer than MinSecretBytes bytes. It is
 // for secrets that were fetched after the environment was read.
 func CheckSecret(variable string, value Secret) error {

@@ -3,6 +3,7 @@ package manifest
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -40,6 +41,12 @@ const queueResourcePrefix = "queue/"
 
 // QueueResource returns a queue as a resource.
 func QueueResource(name QueueName) Resource { return queueResourcePrefix + Resource(name) }
+
+// Queue returns the queue that the resource is. It returns false if the resource is none.
+func (r Resource) Queue() (QueueName, bool) {
+	name, is := strings.CutPrefix(string(r), queueResourcePrefix)
+	return QueueName(name), is
+}
 
 // Queues returns every queue.
 func Queues() []Queue {

@@ -6,7 +6,6 @@ package samtemplate
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/rights"
 )
 
 //go:generate go run ./internal/generate ../../template.yaml
@@ -89,17 +89,11 @@ func environment(f manifest.Function) node {
 
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": node{"Fn::Sub": "https://" + socketHost},
 	}
-	names := config.CommonVariables()
-	for _, d := range f.Dependencies() {
-		names = append(names, config.Variables(d)...)
-	}
-	if accepts(f) {
-		for variable, parameter := range rateParameters {
-			names, values[variable] = append(names, variable), ref(parameter)
-		}
+	for variable, parameter := range rateParameters {
+		values[variable] = ref(parameter)
 	}
 	read := node{}
-	for _, name := range names {
+	for _, name := range config.FunctionVariables(f) {
 		if value, set := values[name]; set {
 			read[name] = value // the others have defaults
 		}
@@ -110,12 +104,6 @@ func environment(f manifest.Function) node {
 // rateParameters are the parameters of quotas by the variables that have them.
 var rateParameters = map[string]string{
 	"OCELOT_RATE_STANDARD": "RateStandard", "OCELOT_RATE_PRIORITY": "RatePriority", "OCELOT_RATE_CREDENTIAL": "RateCredential",
-}
-
-// accepts reports whether the function accepts entries, for which there are quotas.
-func accepts(f manifest.Function) bool {
-	_, write := granted(f, manifest.ResourceQuotas)
-	return write && f.Trigger.Route != nil
 }
 
 // The parameters that are also used outside of environments.
@@ -250,21 +238,13 @@ func addFunction(resources node, f manifest.Function) {
 	if f.Trigger.Schedule != nil {
 		properties["EventInvokeConfig"] = noRetry()
 	}
-	if feedsItself(f) {
-		properties["RecursiveLoop"] = "Allow" // otherwise Lambda stops after 16 rounds
+	if rights.FeedsItself(f) {
+		properties["RecursiveLoop"] = "Allow"
 	}
 	resources[functionID(f.Name)] = node{"Type": "AWS::Serverless::Function", "Properties": properties}
 	if f.Trigger.Socket != nil {
 		addSocketRoute(resources, f)
 	}
-}
-
-// feedsItself reports whether the function sends to a queue that triggers it.
-func feedsItself(f manifest.Function) bool {
-	return slices.ContainsFunc(f.Trigger.Queues, func(t manifest.QueueTrigger) bool {
-		_, write := granted(f, manifest.QueueResource(t.Queue))
-		return write
-	})
 }
 
 func events(f manifest.Function) node {

@@ -1,0 +1,165 @@
+// Package rights says which calls to AWS the grants of a function need: IAM actions on
+// targets. A deployment template turns each target into the ARN of its own resource.
+package rights
+
+import (
+	"slices"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// Right allows actions of IAM on targets.
+type Right struct {
+	Actions []string
+	Targets []Target
+	// Via restricts the right to calls that this service makes for the function, as a
+	// pattern of the condition key kms:ViaService. "" does not restrict it.
+	Via string
+}
+
+// Target is what an action applies to.
+type Target struct {
+	Kind Kind
+	Name string
+}
+
+// Kind is the kind of a target. It says what the target's name is.
+type Kind string
+
+// The kinds of targets.
+const (
+	Secret     Kind = "secret"      // the variable of pkg/config whose value is the secret's ARN
+	SecretsKey Kind = "secrets-key" // no name: the key that encrypts the secrets
+	Queue      Kind = "queue"       // the queue, as in pkg/manifest
+	Index      Kind = "index"       // a pattern of paths below the address of the search index
+	Sockets    Kind = "sockets"     // the HTTP method of a call about a connection of the WebSocket API
+)
+
+// The variables of pkg/config that hold secrets.
+const (
+	CursorKey = "OCELOT_CURSOR_KEY"
+	Records   = "MONGODB_URI"
+	Search    = "OPENSEARCH_URL" // a secret only if requests to the index are not signed
+)
+
+// Of returns what the function's own calls need. MongoDB identifies a function by the
+// user in its URI, so that records need no right but the one to that secret.
+func Of(f manifest.Function) []Right {
+	return slices.Concat(secrets(f), queues(f), index(f), sockets(f))
+}
+
+// Polling returns what Lambda needs of the function's role to poll the queues that
+// trigger the function.
+func Polling(f manifest.Function) []Right {
+	var all []Right
+	for _, t := range f.Trigger.Queues {
+		all = append(all, right(queue(t.Queue), "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"))
+	}
+	return all
+}
+
+// FeedsItself reports whether the function sends to a queue that triggers it. Lambda
+// stops such a function after 16 rounds unless its recursive loop is allowed.
+func FeedsItself(f manifest.Function) bool {
+	return slices.ContainsFunc(f.Trigger.Queues, func(t manifest.QueueTrigger) bool {
+		_, write := granted(f, manifest.QueueResource(t.Queue))
+		return write
+	})
+}
+
+func right(target Target, actions ...string) Right {
+	return Right{Actions: actions, Targets: []Target{target}}
+}
+
+func queue(name manifest.QueueName) Target { return Target{Queue, string(name)} }
+
+func granted(f manifest.Function, r manifest.Resource) (read, write bool) {
+	for _, g := range f.Grants {
+		if g.Resource == r {
+			read, write = read || g.Read, write || g.Write
+		}
+	}
+	return read, write
+}
+
+// secrets allows a function to fetch the secrets that its environment names, and to
+// decrypt them.
+func secrets(f manifest.Function) []Right {
+	var named []Target
+	for _, secret := range []struct {
+		of       manifest.Dependency
+		variable string
+	}{{manifest.DependencyCursorKey, CursorKey}, {manifest.DependencyRecords, Records}, {manifest.DependencySearch, Search}} {
+		if f.DependsOn(secret.of) {
+			named = append(named, Target{Secret, secret.variable})
+		}
+	}
+	if len(named) == 0 {
+		return nil
+	}
+	decrypt := right(Target{Kind: SecretsKey}, "kms:Decrypt")
+	decrypt.Via = "secretsmanager.*.amazonaws.com"
+	return []Right{{Actions: []string{"secretsmanager:GetSecretValue"}, Targets: named}, decrypt}
+}
+
+// queues returns the rights on queues. A function gets the attributes of queues that it
+// may read, and sends to those that it may write. It delays messages of those that
+// trigger it.
+func queues(f manifest.Function) []Right {
+	var all []Right
+	for _, name := range queueNames(f) {
+		read, write := granted(f, manifest.QueueResource(name))
+		actions := []string{"sqs:GetQueueUrl"}
+		if read {
+			actions = append(actions, "sqs:GetQueueAttributes")
+		}
+		if write {
+			actions = append(actions, "sqs:SendMessage")
+		}
+		if triggeredBy(f, name) {
+			actions = append(actions, "sqs:ChangeMessageVisibility")
+		}
+		all = append(all, right(queue(name), actions...))
+	}
+	return all
+}
+
+// queueNames returns each queue that triggers the function or stands in its grants, once.
+func queueNames(f manifest.Function) []manifest.QueueName {
+	var names []manifest.QueueName
+	for _, t := range f.Trigger.Queues {
+		names = append(names, t.Queue)
+	}
+	for _, g := range f.Grants {
+		if name, is := g.Resource.Queue(); is {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func triggeredBy(f manifest.Function, name manifest.QueueName) bool {
+	return slices.ContainsFunc(f.Trigger.Queues, func(t manifest.QueueTrigger) bool { return t.Queue == name })
+}
+
+// index allows a function to call the search index with signed requests. A search is a
+// POST. A function that only reads may POST to the search paths only.
+func index(f manifest.Function) []Right {
+	everything := Target{Index, "/*"}
+	switch read, write := granted(f, manifest.ResourceIndex); {
+	case write:
+		return []Right{right(everything, "es:ESHttpGet", "es:ESHttpPost", "es:ESHttpPut", "es:ESHttpDelete")}
+	case read:
+		return []Right{right(everything, "es:ESHttpGet"), right(Target{Index, "/*/_search"}, "es:ESHttpPost")}
+	}
+	return nil
+}
+
+// sockets allows a function to send over connections and to close them.
+func sockets(f manifest.Function) []Right {
+	if _, write := granted(f, manifest.ResourceSockets); !write {
+		return nil
+	}
+	return []Right{{Actions: []string{"execute-api:ManageConnections"}, Targets: []Target{{Sockets, "POST"}, {Sockets, "DELETE"}}}}
+}
