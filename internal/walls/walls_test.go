@@ -41,6 +41,17 @@ var (
 		"pkg/testkit/fresh", "functions/fresh", "cmd/fresh", "internal/fresh", "fresh"}
 )
 
+// stacks is a module of its own in the tree, which the linter takes in a run of its own.
+const stacks = "cdk"
+
+var stackImports = []forbidden{
+	{"stacks → engine", stacks, "pkg/engine/fresh", "cdk"},
+	{"stacks → edge", stacks, "pkg/edge/leaf", "cdk"},
+	{"stacks → wiring", stacks, "pkg/wiring/leaf", "cdk"},
+	{"stacks → use case", stacks, "pkg/leaf", "cdk"},
+	{"stacks → other module", stacks, "github.com/fatih/color", "cdk"},
+}
+
 var imports = []forbidden{
 	{"domain → use case", "pkg/audit", "pkg/leaf", "domain"},
 	{"delays → use case", "pkg/backoff", "pkg/leaf", "domain"},
@@ -79,7 +90,7 @@ var imports = []forbidden{
 	{"settings → use case", "pkg/config", "pkg/leaf", "config"},
 	{"prices → engine", "pkg/cost", "pkg/engine/mongostore", "cost"},
 	{"prices → settings", "pkg/cost", "pkg/config", "cost"},
-	{"rights → template", "pkg/rights", "pkg/samtemplate", "rights"},
+	{"rights → use case", "pkg/rights", "pkg/leaf", "rights"},
 	{"template → engine", "pkg/samtemplate", "pkg/engine/sqlite", "samtemplate"},
 	{"cache → use case", "pkg/ttlcache", "pkg/leaf", "ttlcache"},
 	{"engine → engine", "pkg/engine/mongostore", "pkg/engine/sqsqueue", "engine"},
@@ -156,19 +167,8 @@ func TestWalls(t *testing.T) {
 	tool := linter(t)
 	tree := t.TempDir()
 	copySources(t, tree)
-	for _, folder := range slices.Concat(leaves, fresh) {
-		write(t, filepath.Join(tree, folder, "new.go"), "package "+packageOf(folder)+"\n")
-	}
-	want := map[string]string{}
-	for i, f := range imports {
-		file := path.Join(f.folder, fmt.Sprintf("wall%d.go", i))
-		imported := f.path
-		if top, _, _ := strings.Cut(imported, "/"); top == "pkg" || top == "cmd" {
-			imported = module + "/" + imported
-		}
-		write(t, filepath.Join(tree, file), fmt.Sprintf("package %s\n\nimport _ %q\n", packageOf(f.folder), imported))
-		want[file] = fmt.Sprintf("import '%s' is not allowed from list '%s'", imported, f.rule)
-	}
+	addPackages(t, tree)
+	want := addImports(t, tree, imports)
 	for _, folder := range []string{"pkg/search", "pkg/engine/sqlite", "pkg/fresh", "cmd/ocelot"} {
 		file := path.Join(folder, "environment.go")
 		write(t, filepath.Join(tree, file), "package "+packageOf(folder)+"\n\nimport \"os\"\n\nvar _ = os.Getenv(\"HOME\")\n")
@@ -186,6 +186,39 @@ func TestWalls(t *testing.T) {
 	}
 	want[tagged] = "import '" + module + "/pkg/local/runtimehost' is not allowed from list 'wiring'"
 	compare(t, want, run(t, tool, tree, "--build-tags", "embedded", "./"+path.Dir(tagged)))
+}
+
+// TestWallsOfTheStacks does the same with the module of the stacks.
+func TestWallsOfTheStacks(t *testing.T) {
+	tool := linter(t)
+	tree := t.TempDir()
+	copySources(t, tree)
+	addPackages(t, tree)
+	compare(t, addImports(t, tree, stackImports), run(t, tool, filepath.Join(tree, stacks), "./..."))
+}
+
+// addPackages adds the packages that are new.
+func addPackages(t *testing.T, tree string) {
+	t.Helper()
+	for _, folder := range slices.Concat(leaves, fresh) {
+		write(t, filepath.Join(tree, folder, "new.go"), "package "+packageOf(folder)+"\n")
+	}
+}
+
+// addImports adds each import in a file of its own, and returns what the linter has to report of each file.
+func addImports(t *testing.T, tree string, imports []forbidden) map[string]string {
+	t.Helper()
+	want := map[string]string{}
+	for i, f := range imports {
+		file := path.Join(f.folder, fmt.Sprintf("wall%d.go", i))
+		imported := f.path
+		if top, _, _ := strings.Cut(imported, "/"); top == "pkg" || top == "cmd" {
+			imported = module + "/" + imported
+		}
+		write(t, filepath.Join(tree, file), fmt.Sprintf("package %s\n\nimport _ %q\n", packageOf(f.folder), imported))
+		want[file] = fmt.Sprintf("import '%s' is not allowed from list '%s'", imported, f.rule)
+	}
+	return want
 }
 
 // compare checks what the linter reports, by file.
@@ -246,7 +279,7 @@ func TestWallsCoverRules(t *testing.T) {
 		rules = append(rules, match[1])
 	}
 	var tried []string
-	for _, f := range imports {
+	for _, f := range slices.Concat(imports, stackImports) {
 		tried = append(tried, f.rule)
 	}
 	slices.Sort(rules)
@@ -320,7 +353,7 @@ func copySources(t *testing.T, to string) {
 			return err
 		}
 		if entry.IsDir() {
-			if name == "bin" || name != "." && strings.HasPrefix(name, ".") {
+			if name == "bin" || name == "cdk/cdk.out" || name != "." && strings.HasPrefix(name, ".") {
 				return filepath.SkipDir
 			}
 			return os.MkdirAll(filepath.Join(to, name), 0o755)
@@ -353,7 +386,7 @@ func packageOf(folder string) string {
 	switch parent, name := path.Split(folder); {
 	case slices.Contains(leaves, folder):
 		return name
-	case parent == "functions/", parent == "cmd/":
+	case parent == "functions/", parent == "cmd/", folder == stacks:
 		return "main"
 	default:
 		return name

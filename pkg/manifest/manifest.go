@@ -6,6 +6,7 @@
 package manifest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -102,6 +103,14 @@ type QueueTrigger struct {
 // Schedule invokes a function at a fixed interval.
 type Schedule struct {
 	Every time.Duration // whole minutes, longer than the function's timeout
+}
+
+// Expression returns the interval as EventBridge Scheduler spells it.
+func (s Schedule) Expression() string {
+	if s.Every == time.Minute {
+		return "rate(1 minute)"
+	}
+	return fmt.Sprintf("rate(%d minutes)", s.Every/time.Minute)
 }
 
 // QueueName is a queue. Its dead-letter queue has the same name with "-dlq".

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -266,7 +265,7 @@ func events(f manifest.Function) node {
 		found[manifest.CamelCase(string(q.Queue))] = node{"Type": "SQS", "Properties": properties}
 	}
 	if s := f.Trigger.Schedule; s != nil {
-		found["Schedule"] = node{"Type": "ScheduleV2", "Properties": node{"ScheduleExpression": rate(s.Every), "RetryPolicy": noRetry()}}
+		found["Schedule"] = node{"Type": "ScheduleV2", "Properties": node{"ScheduleExpression": s.Expression(), "RetryPolicy": noRetry()}}
 	}
 	return found
 }
@@ -279,14 +278,6 @@ func method(r *manifest.Route, name string) node {
 		properties["Auth"] = node{"Authorizer": authorizerOf(r)}
 	}
 	return node{"Type": "Api", "Properties": properties}
-}
-
-// rate returns EventBridge Scheduler's expression for an interval of whole minutes.
-func rate(every time.Duration) string {
-	if every == time.Minute {
-		return "rate(1 minute)"
-	}
-	return fmt.Sprintf("rate(%d minutes)", every/time.Minute)
 }
 
 // noRetry disables retries of scheduled runs: the next run does the work of a failed one.

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+func operationChecks() []check {
+	const alarm, composite = "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"
+	return []check{
+		{"alarms", alarmFaults, []mutation{
+			removed(alarm), without(alarm, "AlarmActions"), without(alarm, "AlarmDescription"), with(alarm, "AlarmDescription", "docs/operations.md#no-such-heading"),
+			with(alarm, "Dimensions", []any{}),
+		}},
+		{"promises", promiseFaults, []mutation{removed(composite), with(composite, "AlarmRule", "FALSE"), without(composite, "AlarmActions"), removed("AWS::SNS::Topic"), without("AWS::SNS::Topic", "KmsMasterKeyId")}},
+		{"dashboard", dashboardFaults, []mutation{removed("AWS::CloudWatch::Dashboard"), with("AWS::CloudWatch::Dashboard", "DashboardBody", "{}")}},
+	}
+}
+
+// watching returns the alarms about a metric of a thing, by the value of a dimension.
+func (e environment) watching(metric, name string) []found {
+	return slices.DeleteFunc(e.stacks.of("AWS::CloudWatch::Alarm"), func(a found) bool {
+		return a.text("MetricName") != metric || !slices.ContainsFunc(list(a.get("Dimensions")), func(d any) bool { return textOf(at(d, "Value")) == name })
+	})
+}
+
+func alarmFaults(e environment) []string {
+	var f faults
+	want := func(metric, name string) {
+		if len(e.watching(metric, name)) == 0 {
+			f.addf("got no alarm about %s of %s, want one", metric, name)
+		}
+	}
+	for _, q := range e.queues {
+		want("ApproximateAgeOfOldestMessage", e.name(string(q.Name)))
+		want("ApproximateNumberOfMessagesVisible", e.name(string(q.Name)))
+		want("ApproximateNumberOfMessagesVisible", e.name(string(q.Name.DeadLetters())))
+	}
+	for _, function := range e.functions {
+		want("Errors", e.name(function.Name))
+	}
+	for _, path := range []string{"/logs", "/logs/bulk"} {
+		want("5XXError", manifest.BasePath+path)
+	}
+	want("Repaired", "reconcile-index")
+	want("Expired", "persist-logs")
+	want("ClusterStatus.red", e.name("search"))
+	want("FreeStorageSpace", e.name("search"))
+	headings, err := runbookHeadings()
+	if err != nil {
+		f.addf("%v", err)
+	}
+	rule := ""
+	for _, composite := range e.stacks.of("AWS::CloudWatch::CompositeAlarm") {
+		rule += composite.text("AlarmRule")
+	}
+	for _, alarm := range e.stacks.of("AWS::CloudWatch::Alarm") {
+		page, heading, _ := strings.Cut(alarm.text("AlarmDescription"), "#")
+		if page != runbookPage || !slices.Contains(headings, heading) {
+			f.addf("%s: got the description %q, want a heading of %s", alarm.id, alarm.text("AlarmDescription"), runbookPage)
+		}
+		if alarm.get("AlarmActions") == nil && !strings.Contains(rule, "${"+alarm.id+"}") {
+			f.addf("%s tells nobody, want it published or in the composite alarm", alarm.id)
+		}
+	}
+	return f
+}
+
+var heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+
+func runbookHeadings() ([]string, error) {
+	text, err := os.ReadFile("../" + runbookPage)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, match := range heading.FindAllStringSubmatch(string(text), -1) {
+		all = append(all, strings.TrimPrefix(runbook(match[1]), runbookPage+"#"))
+	}
+	return all, nil
+}
+
+// promiseFaults looks for what section "Promises" of the runbook lists.
+func promiseFaults(e environment) []string {
+	var f faults
+	for _, topic := range f.some(e.stacks, "AWS::SNS::Topic") {
+		f.want(topic, "KmsMasterKeyId", "alias/"+e.name(storesKey))
+	}
+	for _, composite := range f.some(e.stacks, "AWS::CloudWatch::CompositeAlarm") {
+		f.want(composite, "AlarmActions", e.topicARN())
+		for _, promise := range []struct{ metric, name string }{
+			{"5XXError", manifest.BasePath + "/logs"}, {"ApproximateAgeOfOldestMessage", e.name("ingest")}, {"ApproximateAgeOfOldestMessage", e.name("index")},
+			{"ApproximateAgeOfOldestMessage", e.name("stream")}, {"ApproximateNumberOfMessagesVisible", e.name("ingest-dlq")}, {"Repaired", "reconcile-index"},
+		} {
+			for _, alarm := range e.watching(promise.metric, promise.name) {
+				if !strings.Contains(composite.text("AlarmRule"), `ALARM("${`+alarm.id+`}")`) {
+					f.addf("the composite alarm lacks %s, want it there", alarm.id)
+				}
+			}
+		}
+	}
+	return f
+}
+
+func dashboardFaults(e environment) []string {
+	var f faults
+	for _, dashboard := range f.some(e.stacks, "AWS::CloudWatch::Dashboard") {
+		body := dashboard.text("DashboardBody")
+		for _, part := range []string{e.name("ingest"), e.name("ingest-dlq"), e.name("search"), e.name("persist-logs"), "reconcile-index", "5XXError"} {
+			if !strings.Contains(body, part) {
+				f.addf("the dashboard lacks %s, want it there", part)
+			}
+		}
+	}
+	return f
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscodedeploy"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
+	"github.com/aws/constructs-go/constructs/v10"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/rights"
+)
+
+// liveAlias is the alias that everything invokes. A rollout moves it to a new version.
+const liveAlias = "live"
+
+// functionStack is a stack of functions with what their rollouts share.
+type functionStack struct {
+	*deployment
+	stack   awscdk.Stack
+	net     *network
+	stores  *data
+	rollout *rollout // nil: a new version is live at once
+}
+
+// addFunctions adds the functions in two stacks: those with a route of the REST API and the
+// authorizer, and all others.
+func addFunctions(d *deployment, net *network, stores *data) {
+	newFunctionStack := func(name, description string) *functionStack {
+		s := &functionStack{deployment: d, stack: d.newStack(name, description, stores.stack), net: net, stores: stores}
+		if !d.Basic {
+			s.rollout = newRollout(s)
+		}
+		return s
+	}
+	http := newFunctionStack("FunctionsHttp", "Ocelot: the functions of the REST API")
+	workers := newFunctionStack("FunctionsWorkers", "Ocelot: the functions of queues, schedules and the live stream")
+	for _, f := range d.functions {
+		if f.Trigger.Route != nil || f.Trigger.Authorizer {
+			http.add(f)
+		} else {
+			workers.add(f)
+		}
+	}
+}
+
+// add adds a function with its version, alias, role, log group, alarm and deployment
+// group, and with the queues or the schedule that trigger it.
+func (s *functionStack) add(f manifest.Function) {
+	scope := constructs.NewConstruct(s.stack, text(manifest.CamelCase(f.Name)))
+	group := newLogGroup(scope, s.deployment, "Log", "/aws/lambda/"+s.name(f.Name))
+	props := &awslambda.FunctionProps{
+		FunctionName: text(s.name(f.Name)), Description: text(f.Summary), Runtime: awslambda.Runtime_PROVIDED_AL2023(), Architecture: awslambda.Architecture_ARM_64(),
+		Handler: text("bootstrap"), Code: awslambda.Code_FromAsset(text(filepath.Join(s.bootstraps, f.Name)), nil),
+		MemorySize: number(f.MemoryMB), Timeout: awscdk.Duration_Seconds(number(f.Timeout.Seconds())), Environment: s.environment(f),
+		Role: s.role(scope, f), LogGroup: group, Tracing: awslambda.Tracing_ACTIVE,
+	}
+	if acceptsEntries(f) && s.Accepting > 0 {
+		props.ReservedConcurrentExecutions = number(s.Accepting)
+	}
+	if inVPC(f) {
+		props.Vpc, props.VpcSubnets = s.net.vpc, &awsec2.SubnetSelection{SubnetGroupName: text(functionSubnets)}
+		props.SecurityGroups = s.securityGroups(scope, f)
+	}
+	if rights.FeedsItself(f) {
+		props.RecursiveLoop = awslambda.RecursiveLoop_ALLOW
+	}
+	function := awslambda.NewFunction(scope, text("Function"), props)
+	alias := awslambda.NewAlias(scope, text("Live"), &awslambda.AliasProps{AliasName: text(liveAlias), Version: function.CurrentVersion()})
+	alarm := s.addAlarm(scope, f)
+	if s.rollout != nil {
+		s.rollout.add(scope, f, alias, alarm)
+	}
+	s.addPollers(scope, f, alias)
+	s.addSchedule(scope, f, alias)
+}
+
+// acceptsEntries reports whether the function must not wait for the others' executions.
+func acceptsEntries(f manifest.Function) bool {
+	return f.Trigger.Route != nil && f.Trigger.Route.Permission == access.LogsWrite
+}
+
+// inVPC reports whether the function calls anything.
+func inVPC(f manifest.Function) bool { return len(f.Dependencies()) > 0 }
+
+func (s *functionStack) securityGroups(scope constructs.Construct, f manifest.Function) *[]awsec2.ISecurityGroup {
+	of := func(id string, group awsec2.CfnSecurityGroup) awsec2.ISecurityGroup {
+		return awsec2.SecurityGroup_FromSecurityGroupId(scope, text(id), group.AttrGroupId(), &awsec2.SecurityGroupImportOptions{Mutable: truth(false)})
+	}
+	groups := []awsec2.ISecurityGroup{of("FunctionsGroup", s.net.functions)}
+	if f.DependsOn(manifest.DependencyTokens) {
+		groups = append(groups, of("IssuersGroup", s.net.issuers))
+	}
+	return &groups
+}
+
+// environment returns the variables of pkg/config that the function reads. The value of a
+// secret is its ARN: the function fetches the secret from Secrets Manager.
+func (s *functionStack) environment(f manifest.Function) *map[string]*string {
+	stream := "wss://" + s.stores.socketHost()
+	if s.Domain.Stream != "" {
+		stream = "wss://" + s.Domain.Stream
+	}
+	known := map[string]string{
+		"OCELOT_LOG_LEVEL": s.LogLevel, "OCELOT_QUEUE_PREFIX": prefix + s.Name, "OCELOT_STREAM_URL": stream,
+		"OCELOT_CURSOR_KEY": s.secretARN(rights.CursorKey), "MONGODB_URI": s.secretARN(rights.Records),
+		"OPENSEARCH_URL": "https://" + *s.stores.search.AttrDomainEndpoint(), "OPENSEARCH_AUTH": "aws", "OPENSEARCH_REPLICAS": *jsonNumber(s.Search.Replicas),
+		"OIDC_JWKS_URL": s.Issuer.JWKSURL, "OIDC_ISSUER": s.Issuer.Issuer, "OIDC_AUDIENCE": s.Issuer.Audience,
+
+		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://" + s.stores.socketHost(),
+	}
+	variables := map[string]*string{}
+	for _, name := range config.FunctionVariables(f) {
+		if value, set := known[name]; set {
+			variables[name] = sub(value) // the others have defaults
+		}
+	}
+	return &variables
+}
+
+func (s *functionStack) addAlarm(scope constructs.Construct, f manifest.Function) awscloudwatch.CfnAlarm {
+	return awscloudwatch.NewCfnAlarm(scope, text("Errors"), &awscloudwatch.CfnAlarmProps{
+		AlarmName: text(s.name(f.Name, "errors")), AlarmDescription: text(runbook("Errors of a function")),
+		Namespace: text("AWS/Lambda"), MetricName: text("Errors"), Statistic: text("Sum"), Period: number(60),
+		Dimensions: &[]any{dimension("FunctionName", s.name(f.Name)), dimension("Resource", s.name(f.Name)+":"+liveAlias)},
+		Threshold:  number(0), ComparisonOperator: text("GreaterThanThreshold"), EvaluationPeriods: number(5), DatapointsToAlarm: number(2),
+		TreatMissingData: text("notBreaching"), AlarmActions: s.notify(), OkActions: s.notify(),
+	})
+}
+
+// addPollers has Lambda poll the queues that trigger the function.
+func (s *functionStack) addPollers(scope constructs.Construct, f manifest.Function, alias awslambda.Alias) {
+	for _, t := range f.Trigger.Queues {
+		awslambda.NewCfnEventSourceMapping(scope, text(manifest.CamelCase(string(t.Queue))+"Poller"), &awslambda.CfnEventSourceMappingProps{
+			FunctionName: alias.FunctionArn(), EventSourceArn: sub(s.queueARN(t.Queue)), BatchSize: number(t.BatchSize),
+			MaximumBatchingWindowInSeconds: number(t.Window.Seconds()), FunctionResponseTypes: texts("ReportBatchItemFailures"),
+			ScalingConfig: &awslambda.CfnEventSourceMapping_ScalingConfigProperty{MaximumConcurrency: number(t.MaxConcurrency)},
+		})
+	}
+}
+
+// addSchedule has EventBridge Scheduler invoke the function. A run that fails is not
+// repeated: the next one does its work.
+func (s *functionStack) addSchedule(scope constructs.Construct, f manifest.Function, alias awslambda.Alias) {
+	if f.Trigger.Schedule == nil {
+		return
+	}
+	role := awsiam.NewRole(scope, text("SchedulerRole"), &awsiam.RoleProps{
+		Description: text("Lets the schedule invoke " + f.Name),
+		AssumedBy: awsiam.NewServicePrincipal(text("scheduler.amazonaws.com"), &awsiam.ServicePrincipalOpts{
+			Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": sub("${AWS::AccountId}")}},
+		}),
+		InlinePolicies: &map[string]awsiam.PolicyDocument{"invoke": document(allow([]string{s.aliasARN(f.Name)}, "lambda:InvokeFunction"))},
+	})
+	awsscheduler.NewCfnSchedule(scope, text("Schedule"), &awsscheduler.CfnScheduleProps{
+		Name: text(s.name(f.Name)), Description: text(f.Summary), ScheduleExpression: text(f.Trigger.Schedule.Expression()),
+		FlexibleTimeWindow: &awsscheduler.CfnSchedule_FlexibleTimeWindowProperty{Mode: text("OFF")},
+		Target: &awsscheduler.CfnSchedule_TargetProperty{
+			Arn: alias.FunctionArn(), RoleArn: role.RoleArn(), RetryPolicy: &awsscheduler.CfnSchedule_RetryPolicyProperty{MaximumRetryAttempts: number(0)},
+		},
+	})
+	awslambda.NewCfnEventInvokeConfig(scope, text("NoRetry"), &awslambda.CfnEventInvokeConfigProps{
+		FunctionName: text(s.name(f.Name)), Qualifier: alias.AliasName(), MaximumRetryAttempts: number(0),
+	})
+}
+
+// rollout is what the deployment groups of a stack share.
+type rollout struct {
+	*deployment
+	application awscodedeploy.CfnApplication
+	role        awsiam.IRole
+}
+
+func newRollout(s *functionStack) *rollout {
+	role := awsiam.NewRole(s.stack, text("RolloutRole"), &awsiam.RoleProps{
+		Description: text("Lets CodeDeploy move the aliases"), AssumedBy: awsiam.NewServicePrincipal(text("codedeploy.amazonaws.com"), nil),
+		InlinePolicies: &map[string]awsiam.PolicyDocument{"rollout": document(
+			allow([]string{ownARN("lambda", "function:"+s.name("*"))}, "lambda:UpdateAlias", "lambda:GetAlias", "lambda:GetProvisionedConcurrencyConfig"),
+			allow([]string{"*"}, "cloudwatch:DescribeAlarms"), // CloudWatch knows no resource of it
+		)},
+	})
+	return &rollout{
+		deployment: s.deployment, role: role,
+		application: awscodedeploy.NewCfnApplication(s.stack, text("Rollouts"), &awscodedeploy.CfnApplicationProps{ComputePlatform: text("Lambda")}),
+	}
+}
+
+// add has CodeDeploy move the alias to a new version, and back if the alarm goes off.
+func (r *rollout) add(scope constructs.Construct, f manifest.Function, alias awslambda.Alias, alarm awscloudwatch.CfnAlarm) {
+	group := awscodedeploy.NewCfnDeploymentGroup(scope, text("Rollout"), &awscodedeploy.CfnDeploymentGroupProps{
+		ApplicationName: r.application.Ref(), DeploymentGroupName: text(r.name(f.Name)), ServiceRoleArn: r.role.RoleArn(), DeploymentConfigName: text(r.Rollout),
+		DeploymentStyle: &awscodedeploy.CfnDeploymentGroup_DeploymentStyleProperty{
+			DeploymentOption: text("WITH_TRAFFIC_CONTROL"), DeploymentType: text("BLUE_GREEN"),
+		},
+		AlarmConfiguration: &awscodedeploy.CfnDeploymentGroup_AlarmConfigurationProperty{
+			Enabled: true, Alarms: &[]any{&awscodedeploy.CfnDeploymentGroup_AlarmProperty{Name: alarm.Ref()}},
+		},
+		AutoRollbackConfiguration: &awscodedeploy.CfnDeploymentGroup_AutoRollbackConfigurationProperty{
+			Enabled: true, Events: texts("DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_ALARM", "DEPLOYMENT_STOP_ON_REQUEST"),
+		},
+	})
+	alias.Node().DefaultChild().(awslambda.CfnAlias).CfnOptions().SetUpdatePolicy(&awscdk.CfnUpdatePolicy{
+		CodeDeployLambdaAliasUpdate: &awscdk.CfnCodeDeployLambdaAliasUpdate{
+			ApplicationName: r.application.Ref(), DeploymentGroupName: group.Ref(),
+		},
+	})
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// newSummary marks functions that a test adds. The OpenAPI document does not describe them.
+const newSummary = "A function that a test adds"
+
+// widened returns the table with a queue, and with functions that have a route, the queue
+// and a schedule.
+func widened() service {
+	s := table()
+	const queue manifest.QueueName = "fresh"
+	s.queues = append(s.queues, manifest.Queue{Name: queue, VisibilityTimeout: 5 * time.Minute, MaxReceives: 7})
+	base := manifest.Function{Summary: newSummary, MemoryMB: 384, Timeout: 40 * time.Second}
+	route, worker, planner := base, base, base
+	route.Name, route.Trigger = "fetch-fresh", manifest.Trigger{Route: &manifest.Route{
+		Method: http.MethodGet, Path: "/fresh/{name}", Permission: "logs:read", TenantFrom: manifest.TenantFromHeader,
+	}}
+	route.Grants = []manifest.Grant{{Resource: manifest.ResourceTenants, Read: true}, {Resource: manifest.QueueResource(queue), Write: true}}
+	worker.Name, worker.Trigger = "work-fresh", manifest.Trigger{Queues: []manifest.QueueTrigger{{Queue: queue, BatchSize: 3, MaxConcurrency: 9}}}
+	worker.Grants = []manifest.Grant{{Resource: manifest.QueueResource(queue), Read: true}, {Resource: manifest.QueueResource(queue.DeadLetters()), Write: true}}
+	planner.Name, planner.Trigger = "plan-fresh", manifest.Trigger{Schedule: &manifest.Schedule{Every: 7 * time.Minute}}
+	planner.Grants = []manifest.Grant{{Resource: manifest.QueueResource(queue), Write: true}}
+	s.functions = append(s.functions, route, worker, planner)
+	return s
+}
+
+// TestTheManifestAloneDecides adds rows to the table and finds in the templates everything
+// that they need: every check holds for the widened table.
+func TestTheManifestAloneDecides(t *testing.T) {
+	s := widened()
+	all, err := synthesise("widened", Environments()[2:], s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := environmentOf("prod", s, all)
+	for _, c := range checks() {
+		for _, fault := range c.faults(e) {
+			t.Errorf("%s: %s", c.name, fault)
+		}
+	}
+	if _, is := e.operationOf("/fresh/{name}", http.MethodGet); !is {
+		t.Error("got no route of the new function, want one")
+	}
+}
+
+// doubled returns twice the functions, routes and queues.
+func doubled() service {
+	s := table()
+	for _, q := range s.queues {
+		q.Name += "-twice"
+		s.queues = append(s.queues, q)
+	}
+	for _, f := range s.functions {
+		if f.Trigger.Authorizer {
+			continue
+		}
+		s.functions = append(s.functions, twice(f))
+	}
+	return s
+}
+
+func twice(f manifest.Function) manifest.Function {
+	f.Name += "-twice"
+	if f.Trigger.Route != nil {
+		route := *f.Trigger.Route
+		route.Path = "/twice" + route.Path
+		f.Trigger.Route = &route
+	}
+	if f.Trigger.Socket != nil {
+		f.Trigger.Socket = &manifest.Socket{Key: strings.TrimPrefix(f.Trigger.Socket.Key, "$") + "-twice"}
+	}
+	f.Trigger.Queues = slices.Clone(f.Trigger.Queues)
+	for i := range f.Trigger.Queues {
+		f.Trigger.Queues[i].Queue += "-twice"
+	}
+	return f
+}
+
+// The limits leave room below CloudFormation's 500 resources and 1 MB.
+const (
+	maxResources = 450
+	maxBytes     = 900_000
+)
+
+func TestStacksHoldTwiceTheFunctions(t *testing.T) {
+	s := doubled()
+	// The document describes the new routes too, so that it is twice as long.
+	var document map[string]any
+	if err := json.Unmarshal(s.document, &document); err != nil {
+		t.Fatal(err)
+	}
+	paths := document["paths"].(map[string]any)
+	for path, operations := range paths {
+		if !strings.HasPrefix(path, "/twice") {
+			paths["/twice"+path] = operations
+		}
+	}
+	text, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.document = text
+	all, err := synthesise("doubled", Environments()[2:], s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, stack := range all["prod"] {
+		if got := len(stack.Resources); got >= maxResources {
+			t.Errorf("%s has %d resources, want fewer than %d", name, got, maxResources)
+		}
+		text, err := json.MarshalIndent(stack, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(text); got >= maxBytes {
+			t.Errorf("%s has %d bytes, want fewer than %d", name, got, maxBytes)
+		}
+		t.Logf("%s: %d resources, %d bytes", name, len(stack.Resources), len(text))
+	}
+}
