@@ -27,7 +27,7 @@ func functionChecks() []check {
 		}},
 		{"environments", variableFaults, []mutation{
 			without(function, "Environment.Variables.MONGODB_URI"), without(function, "Environment.Variables.OIDC_JWKS_URL"),
-			with(function, "Environment.Variables.OPENSEARCH_AUTH", "none"), with(function, "Environment.Variables.OCELOT_LOG_LEVEL", "debug"),
+			with(function, "Environment.Variables.OPENSEARCH_AUTH", "none"), without(function, "Environment.Variables.OCELOT_RATE_STANDARD"), with(function, "Environment.Variables.OCELOT_LOG_LEVEL", "debug"),
 			without(function, "Environment.Variables.AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"),
 		}},
 		{"pollers", pollerFaults, []mutation{
@@ -150,6 +150,9 @@ func variableFaults(e environment) []string {
 			for _, name := range required[d] {
 				f.present(function, "Environment.Variables."+name)
 			}
+		}
+		if acceptsEntries(want) {
+			f.want(function, "Environment.Variables.OCELOT_RATE_STANDARD", strconv.Itoa(e.Rates.Standard))
 		}
 		if want.DependsOn(manifest.DependencySearch) {
 			f.want(function, "Environment.Variables.OPENSEARCH_AUTH", "aws")

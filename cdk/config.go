@@ -32,7 +32,8 @@ type Environment struct {
 	Origins     []string // that browsers may call the API from
 	Accepting   int      // concurrent executions reserved for each function that accepts entries; 0: none
 	Requests    float64  // a second that the REST API takes
-	Burst       int      // of the same
+	Rates       Rates
+	Burst       int // of the same
 	Search      Search
 	Database    Database
 	ExportDays  int    // exports are removed after that
@@ -49,6 +50,12 @@ type Domain struct {
 
 // Issuer is whose tokens the service accepts.
 type Issuer struct{ JWKSURL, Issuer, Audience string }
+
+// Rates are quotas of entries a second.
+type Rates struct {
+	Standard, Priority int // of a tenant by its tier
+	Credential         int // of a credential
+}
 
 // Search is the OpenSearch domain.
 type Search struct {
@@ -76,7 +83,7 @@ func Environments() []Environment {
 		Name: "dev", Region: "eu-central-1", Zones: []string{"eu-central-1a", "eu-central-1b"}, CIDR: "10.40.0.0/16", NATs: 1,
 		LogRetention: 7 * day, Rollout: "CodeDeployDefault.LambdaAllAtOnce", LogLevel: "debug",
 		Issuer:   Issuer{JWKSURL: "https://issuer.dev.example.com/.well-known/jwks.json", Issuer: "https://issuer.dev.example.com", Audience: "ocelot"},
-		Requests: 200, Burst: 400,
+		Requests: 200, Burst: 400, Rates: Rates{Standard: 100, Priority: 500, Credential: 250},
 		Search:     Search{Instance: "t3.small.search", Instances: 2, VolumeGB: 20, Replicas: 1},
 		Database:   Database{},
 		ExportDays: 7,
@@ -101,6 +108,7 @@ func Environments() []Environment {
 	prod.Issuer = Issuer{JWKSURL: "https://issuer.example.com/.well-known/jwks.json", Issuer: "https://issuer.example.com", Audience: "ocelot"}
 	prod.Origins = []string{"https://console.example.com"}
 	prod.Accepting, prod.Requests, prod.Burst = 400, 4000, 4000
+	prod.Rates = Rates{Standard: 1000, Priority: 5000, Credential: 2500}
 	prod.Search = Search{Instance: "r7g.2xlarge.search", Instances: 6, VolumeGB: 1000, Replicas: 2, Masters: "m7g.large.search", Warm: 3}
 	prod.Database = Database{Instances: 3, Instance: "db.r6g.2xlarge", BackupDays: 35}
 	prod.LockDays = 35

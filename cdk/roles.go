@@ -1,8 +1,6 @@
 package main
 
 import (
-	"strconv"
-
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/constructs-go/constructs/v10"
 
@@ -92,5 +90,3 @@ func allow(resources []string, actions ...string) awsiam.PolicyStatement {
 func document(statements ...awsiam.PolicyStatement) awsiam.PolicyDocument {
 	return awsiam.NewPolicyDocument(&awsiam.PolicyDocumentProps{Statements: &statements})
 }
-
-func jsonNumber(n int) *string { return text(strconv.Itoa(n)) }
