@@ -9,8 +9,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Receive returns up to max visible messages. Tenants take turns, and the messages of one come
-// approximately in the order of sending. If there is none, it waits for one, for wait at most. It may return none.
+// MaxReceived is the length of bodies, in bytes, at which a Receive ends: that of one full
+// message. Larger receives would make the entries of other tenants wait for longer.
+const MaxReceived = 48 << 10
+
+// Receive returns up to max visible messages, fewer once their bodies have MaxReceived bytes.
+// Tenants take turns, and the messages of one come approximately in the order of sending. If
+// there is none, it waits for one, for wait at most. It may return none.
 func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration) ([]Message, error) {
 	deadline := time.Now().Add(wait)
 	if q.db.shared && wait > 0 {
@@ -55,7 +60,7 @@ func (q *Queue) receive(ctx context.Context, max int) (messages []Message, nextV
 		if err := b.wake(q.name, now); err != nil {
 			return err
 		}
-		for len(messages) < max {
+		for size := 0; len(messages) < max && size < MaxReceived; {
 			waiting, err := b.ready(q.name, max-len(messages))
 			if err != nil {
 				return err
@@ -63,19 +68,23 @@ func (q *Queue) receive(ctx context.Context, max int) (messages []Message, nextV
 			if len(waiting) == 0 {
 				break
 			}
-			if err := b.receivedTurn(q.name, waiting[len(waiting)-1].turn); err != nil {
-				return err
-			}
-			for _, w := range waiting {
-				if q.maxReceives > 0 && w.receives >= q.maxReceives {
-					err = b.move(w, deadLetterName(q.name))
+			var last waitingMessage
+			for _, last = range waiting {
+				if q.maxReceives > 0 && last.receives >= q.maxReceives {
+					err = b.move(last, deadLetterName(q.name))
 					dead++
-				} else {
-					messages, err = b.deliver(w, now, q.visibility, messages)
+				} else if messages, err = b.deliver(last, now, q.visibility, messages); err == nil {
+					size += len(messages[len(messages)-1].Body)
 				}
 				if err != nil {
 					return err
 				}
+				if size >= MaxReceived {
+					break
+				}
+			}
+			if err := b.receivedTurn(q.name, last.turn); err != nil {
+				return err
 			}
 		}
 		if len(messages) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,4 +154,23 @@ func TestBacklog(t *testing.T) {
 		}
 	}
 	sendMany(t, q, "other", 1)
+}
+
+// TestLargeMessagesAreReceivedOneByOne: the message of another tenant does not wait for a batch
+// of ten, and has its turn after the one that was received.
+func TestLargeMessagesAreReceivedOneByOne(t *testing.T) {
+	q := open(t).Queue("q", time.Minute, 5)
+	large := strings.Repeat("x", sqlite.MaxReceived)
+	if err := q.Send(t.Context(), "big", []string{large, large, large, large}); err != nil {
+		t.Fatal(err)
+	}
+	if got := receiveTenants(t, q, 10)["big"]; got != 1 {
+		t.Errorf("received %d large messages at once, want 1", got)
+	}
+	sendMany(t, q, "small", 1)
+	receiveTenants(t, q, 10) // the one whose turn it was already
+	of := receiveTenants(t, q, 10)
+	if of["small"] != 1 {
+		t.Errorf("the message of the small tenant is not in the second batch after it was sent, want it there: %v", of)
+	}
 }

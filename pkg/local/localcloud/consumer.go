@@ -54,7 +54,7 @@ func (c *consumer) run(ctx context.Context) {
 
 // maxBatchBytes is the size at which a batch ends: some hundred entries. So another tenant's entry
 // does not wait long for a batch that is under way. Lambda limits an event to 6 MB.
-const maxBatchBytes = 256 << 10
+const maxBatchBytes = sqlite.MaxReceived
 
 // receive waits for a message and returns it with the other messages that are visible then, up
 // to the function's batch size. Lambda would also wait for the trigger's window. On a laptop,
