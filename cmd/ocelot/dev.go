@@ -56,7 +56,7 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 		return usagef("--functions needs --lambda")
 	}
 	return localcloud.Run(ctx, localcloud.Options{
-		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, Rates: settings.Rates, Lambda: lambda, Log: log,
+		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, Rates: settings.Rates, MaxBacklog: settings.MaxBacklog, Lambda: lambda, Log: log,
 		Tokens: func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
 			return bearer.New(ctx, bearer.Config{
 				Secret: secret, JWKSURL: settings.Auth.JWKSURL, Issuer: settings.Auth.Issuer, Audience: settings.Auth.Audience, Log: log,

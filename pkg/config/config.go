@@ -47,7 +47,17 @@ type Function struct {
 	// is "", a ticket names the host of the request for it.
 	StreamURL string
 	Rates     Rates
+	// MaxBacklog is OCELOT_MAX_BACKLOG, how many messages may wait to be stored: 1,000 to
+	// 1,000,000,000. Over the engines of production the default is 50,000,000, a day of single
+	// entries at 580/s. Over the embedded engine it is 40,000, which take up to 2.4 GB.
+	MaxBacklog int
 }
+
+// The defaults of Function.MaxBacklog.
+const (
+	cloudBacklog    = "50000000"
+	embeddedBacklog = "40000"
+)
 
 // Rate is a quota of entries. Its burst is that of the variable with the suffix _BURST, and ten
 // seconds of the rate if that is unset.
@@ -142,9 +152,11 @@ type Cloud struct {
 type Dev struct {
 	Auth Auth
 	// Engines replace the parts of the embedded engine that they name.
-	Engines  Engines
-	Rates    Rates
-	LogLevel slog.Level // OCELOT_LOG_LEVEL: debug, info, warn (the default: the terminal is for people) or error
+	Engines Engines
+	Rates   Rates
+	// MaxBacklog is that of Function over the embedded engine.
+	MaxBacklog int
+	LogLevel   slog.Level // OCELOT_LOG_LEVEL: debug, info, warn (the default: the terminal is for people) or error
 }
 
 // Auth configures which bearer tokens are valid.
@@ -165,7 +177,7 @@ func ReadEmbedded(needs ...manifest.Dependency) (Embedded, error) {
 	if err != nil {
 		return Embedded{}, err
 	}
-	function := r.function(nil)
+	function := r.function(nil, embeddedBacklog)
 	embedded := Embedded{Function: function, Data: r.Data, Sockets: r.sockets()}
 	if slices.ContainsFunc(needs, func(d manifest.Dependency) bool {
 		return d == manifest.DependencyRecords || d == manifest.DependencySearch || d == manifest.DependencyQueues
@@ -182,7 +194,7 @@ func ReadCloud(needs ...manifest.Dependency) (Cloud, error) {
 	if err != nil {
 		return Cloud{}, err
 	}
-	cloud := Cloud{Function: r.function(DefaultRates()), Engines: r.engines()}
+	cloud := Cloud{Function: r.function(DefaultRates(), cloudBacklog), Engines: r.engines()}
 	r.requiredFor(manifest.DependencyRecords, "MONGODB_URI", r.MongoURI, "the connection string of the system of record")
 	r.requiredFor(manifest.DependencySearch, "OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
 	if len(needs) > 0 {
@@ -260,7 +272,7 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	dev := Dev{Auth: r.auth(), Engines: r.engines(), Rates: r.rates(nil), LogLevel: r.logLevel(slog.LevelWarn)}
+	dev := Dev{Auth: r.auth(), Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), LogLevel: r.logLevel(slog.LevelWarn)}
 	if r.MongoURI != "" && r.OpenSearchURL == "" {
 		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
 	}
@@ -312,6 +324,8 @@ type variables struct {
 	RateCredential      string `env:"OCELOT_RATE_CREDENTIAL"`
 	RateCredentialBurst string `env:"OCELOT_RATE_CREDENTIAL_BURST"`
 
+	MaxBacklog string `env:"OCELOT_MAX_BACKLOG"`
+
 	LogLevel  string `env:"OCELOT_LOG_LEVEL"`
 	StreamURL string `env:"OCELOT_STREAM_URL"`
 	JWTSecret string `env:"OCELOT_JWT_SECRET"`
@@ -336,14 +350,19 @@ func (r *reader) fault(variable, format string, args ...any) {
 // after the calls that find faults.
 func (r *reader) err() error { return errors.Join(r.faults...) }
 
-// function reads a Function. rates are the texts of the quotas that are unset, by variable.
-func (r *reader) function(rates map[string]string) Function {
+// function reads a Function. rates are the texts of the quotas that are unset, by variable, and
+// backlog that of OCELOT_MAX_BACKLOG.
+func (r *reader) function(rates map[string]string, backlog string) Function {
 	r.requiredFor(manifest.DependencyCursorKey, "OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
 	return Function{
 		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"),
-		Rates:     r.rates(rates),
+		Rates:     r.rates(rates), MaxBacklog: r.maxBacklog(backlog),
 	}
+}
+
+func (r *reader) maxBacklog(unset string) int {
+	return r.number("OCELOT_MAX_BACKLOG", cmp.Or(r.MaxBacklog, unset), 1000, 1_000_000_000)
 }
 
 func (r *reader) rates(unset map[string]string) Rates {

@@ -12,7 +12,11 @@ func (e Embedded) Environ() []string {
 }
 
 func (f Function) environ() []string {
-	return append(f.Rates.environ(),
+	environ := f.Rates.environ()
+	if f.MaxBacklog > 0 {
+		environ = append(environ, "OCELOT_MAX_BACKLOG="+strconv.Itoa(f.MaxBacklog))
+	}
+	return append(environ,
 		"OCELOT_CURSOR_KEY="+string(f.CursorKey),
 		"OCELOT_LOG_LEVEL="+strings.ToLower(f.LogLevel.String()),
 		"OCELOT_STREAM_URL="+f.StreamURL,

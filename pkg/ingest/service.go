@@ -84,7 +84,7 @@ func QueueOf(tenant audit.Tenant, standard, priority Queue) Queue {
 func (s *Service) accept(ctx context.Context, tenant audit.Tenant, packer *envelope.Packer) error {
 	if s.CheckSpace != nil && packer.Len() > 0 {
 		if err := s.CheckSpace(ctx); err != nil {
-			return &audit.UnavailableError{Err: fmt.Errorf("accept %d entries of %s: %w", packer.Len(), tenant.ID, err)}
+			return unavailable(err, "accept %d entries of %s", packer.Len(), tenant.ID)
 		}
 	}
 	return s.send(ctx, tenant, packer)
@@ -99,7 +99,7 @@ func (s *Service) send(ctx context.Context, tenant audit.Tenant, packer *envelop
 		return err
 	}
 	if err := QueueOf(tenant, s.Standard, s.Priority).Send(ctx, tenant.ID, messages); err != nil {
-		return &audit.UnavailableError{Err: fmt.Errorf("enqueue %d entries of %s: %w", packer.Len(), tenant.ID, err)}
+		return unavailable(err, "enqueue %d entries of %s", packer.Len(), tenant.ID)
 	}
 	return nil
 }

@@ -137,7 +137,7 @@ var (
 	// recording adds the grants needed to write an audit entry about a change.
 	recording = write(ingestQueues...)
 	// accepting are the grants needed to accept entries.
-	accepting = slices.Concat(read(ResourceTenants, ResourceQuotas), write(ResourceQuotas), write(ingestQueues...))
+	accepting = slices.Concat(read(ResourceTenants, ResourceQuotas), read(ingestQueues...), write(ResourceQuotas), write(ingestQueues...))
 	// answering adds the grants needed to answer a client's message over a connection.
 	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
 	// delivering adds the grants needed to send a subscriber its pending entries.

@@ -146,6 +146,10 @@ type Stores struct {
 	Queue func(name manifest.QueueName) Queue
 	// CheckSpace returns an error if the queues must take no more entries; nil: they always may.
 	CheckSpace func(ctx context.Context) error
+	// Backlog returns about how many messages wait in the ingest queues, at most limit. MaxBacklog
+	// is how many may. Without one of them there is no bound.
+	Backlog    func(ctx context.Context, limit int64) (int64, error)
+	MaxBacklog int64
 	// DeadLetters returns the sending side of a queue's dead-letter queue.
 	DeadLetters func(name manifest.QueueName) ingest.Queue
 	// Source delays and dead-letters the messages of a function's queues.
@@ -232,7 +236,7 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	s.accept = sync.OnceValue(func() *ingest.Service {
 		return &ingest.Service{
 			Standard: stores.Queue(manifest.QueueIngest), Priority: stores.Queue(manifest.QueueIngestPriority),
-			Now: time.Now, Random: random, CheckSpace: stores.CheckSpace,
+			Now: time.Now, Random: random, CheckSpace: stores.checkSpace(),
 		}
 	})
 	s.limiter = sync.OnceValue(func() *quota.Limiter { return quota.NewLimiter(stores.Limits, stores.Quotas, time.Now, log) })
@@ -240,6 +244,22 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString}
 	})
 	return s
+}
+
+// checkSpace returns what refuses entries while the disk or the backlog is full.
+func (s *Stores) checkSpace() func(ctx context.Context) error {
+	if s.Backlog == nil || s.MaxBacklog == 0 {
+		return s.CheckSpace
+	}
+	backlog := &ingest.Backlog{
+		Count: func(ctx context.Context) (int64, error) { return s.Backlog(ctx, s.MaxBacklog) }, Max: s.MaxBacklog, Now: time.Now,
+	}
+	return func(ctx context.Context) error {
+		if err := backlog.Check(ctx); err != nil || s.CheckSpace == nil {
+			return err
+		}
+		return s.CheckSpace(ctx)
+	}
 }
 
 func random(b []byte) { _, _ = rand.Read(b) } // never fails, see crypto/rand

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 )
 
@@ -103,5 +105,37 @@ func TestTheServicesOwnEntriesAreNotRefused(t *testing.T) {
 	}
 	if n := len(w.standard.take()); n != 1 {
 		t.Errorf("the change queued %d records, want 1", n)
+	}
+}
+
+// TestAFullBacklogIsRefused: what is full as a whole is 503, a tenant's share 429.
+func TestAFullBacklogIsRefused(t *testing.T) {
+	full := &ingest.Backlog{Max: 1, Now: time.Now, Count: func(context.Context) (int64, error) { return 1, nil }}
+	for full.Check(t.Context()) == nil {
+		time.Sleep(time.Millisecond)
+	}
+	for name, c := range map[string]struct {
+		check, queue error
+		status       int
+		retryAfter   string
+	}{
+		"the whole":         {full.Check(t.Context()), nil, http.StatusServiceUnavailable, "30"},
+		"the tenant's part": {nil, audit.ErrBacklog, http.StatusTooManyRequests, "5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.ingest.CheckSpace = func(context.Context) error { return c.check }
+			w.faults.set("queue", c.queue)
+			got := w.call("admin", "POST", "/logs/bulk", bulkText(2), nil)
+			if got.status != c.status {
+				t.Errorf("got %d %s, want %d", got.status, got.body, c.status)
+			}
+			if after := got.header.Get("Retry-After"); after != c.retryAfter {
+				t.Errorf("Retry-After is %s, want %s", after, c.retryAfter)
+			}
+			if n := len(w.standard.take()); n != 0 {
+				t.Errorf("queued %d messages, want 0", n)
+			}
+		})
 	}
 }

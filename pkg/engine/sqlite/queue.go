@@ -212,6 +212,24 @@ func (q *Queue) Depth(ctx context.Context) (visible, inFlight, dead int64, err e
 	return visible, inFlight, dead, nil
 }
 
+// Waiting counts the messages of some queues that can be received now, up to limit.
+func (db *DB) Waiting(ctx context.Context, limit int64, queues ...string) (total int64, err error) {
+	err = db.snapshot(ctx, func(c *conn) error {
+		for _, name := range queues {
+			n, err := c.int64(ctx, `SELECT count(*) FROM (SELECT 1 FROM messages WHERE queue = ? AND visible = 0 LIMIT ?)`, name, limit-total)
+			if err != nil {
+				return err
+			}
+			total += n
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count the messages of %v: %w", queues, err)
+	}
+	return total, nil
+}
+
 // Redrive moves all dead letters back with zero receives and returns their number.
 func (q *Queue) Redrive(ctx context.Context) (moved int64, err error) {
 	for {

@@ -174,3 +174,23 @@ func TestLargeMessagesAreReceivedOneByOne(t *testing.T) {
 		t.Errorf("the message of the small tenant is not in the second batch after it was sent, want it there: %v", of)
 	}
 }
+
+func TestWaitingMessagesAreCounted(t *testing.T) {
+	db := open(t)
+	first, second := db.Queue("first", time.Minute, 5), db.Queue("second", time.Minute, 5)
+	sendMany(t, first, "acme", 20)
+	sendMany(t, second, "acme", 5)
+	sendMany(t, db.Queue("third", time.Minute, 5), "acme", 100)
+	if _, err := first.Receive(t.Context(), 4, 0); err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[int64]int64{1000: 21, 21: 21, 18: 18, 10: 10} {
+		got, err := db.Waiting(t.Context(), limit, "first", "second")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Errorf("up to %d, counted %d messages, want %d", limit, got, want)
+		}
+	}
+}

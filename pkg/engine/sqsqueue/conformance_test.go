@@ -158,3 +158,20 @@ func TestConformanceOfAQueueThatIsNotThere(t *testing.T) {
 		}
 	}
 }
+
+func TestWaitingMessagesAreCounted(t *testing.T) {
+	q := newQueue(t, newClient(t), time.Minute, 5)
+	if err := q.Send(t.Context(), "acme", []string{"a", "b", "c"}); err != nil {
+		t.Fatal(err)
+	}
+	var got int64
+	for end := time.Now().Add(10 * time.Second); got != 3 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		var err error
+		if got, err = q.Waiting(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got != 3 {
+		t.Errorf("counted %d messages, want 3", got)
+	}
+}

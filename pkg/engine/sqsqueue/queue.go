@@ -123,6 +123,20 @@ func (q *Queue) Ping(ctx context.Context) error {
 	return err
 }
 
+// Waiting returns about how many messages can be received now.
+func (q *Queue) Waiting(ctx context.Context) (int64, error) {
+	const shown = types.QueueAttributeNameApproximateNumberOfMessages
+	got, err := q.attributes(ctx, &q.self, shown)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(got[string(shown)], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("count the messages of queue %s: %w", q.name, err)
+	}
+	return n, nil
+}
+
 // Depth counts the messages. Visible messages can be received now. Messages in
 // flight were received and not deleted, or their delay is not over. The counts are
 // approximate while messages are sent and received.

@@ -56,7 +56,7 @@ func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret
 	if err != nil {
 		return nil, err
 	}
-	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), LogLevel: o.Lambda.LogLevel, Rates: o.Rates}
+	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), LogLevel: o.Lambda.LogLevel, Rates: o.Rates, MaxBacklog: o.MaxBacklog}
 	function.Auth.JWTSecret = secret
 	environ := config.Embedded{Data: data, Sockets: connections.url, Function: function}.Environ()
 	if allOutside(o.Engines) {

@@ -35,6 +35,8 @@ type Options struct {
 	Engines config.Engines
 	// Rates are the quotas of entries.
 	Rates config.Rates
+	// MaxBacklog is how many messages may wait to be stored.
+	MaxBacklog int
 	// Lambda runs the functions as Lambda binaries; nil: in this process.
 	Lambda *Lambda
 	Log    *slog.Logger
@@ -82,7 +84,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	sockets := newSocketGateway(defaultSocketLimits(), o.Log)
 	engine.stores.Sockets = sockets
-	engine.stores.Limits = wiring.LimitsOf(o.Rates)
+	engine.stores.Limits, engine.stores.MaxBacklog = wiring.LimitsOf(o.Rates), int64(o.MaxBacklog)
 	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
 	functions, err := functionsOf(o, services, sockets, secret)
 	if err != nil {

@@ -2,6 +2,7 @@
 package embedded
 
 import (
+	"context"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -47,6 +48,9 @@ func UseIndex(stores *wiring.Stores, db *sqlite.DB) { stores.Index = db.Index() 
 // UseQueues puts the engine under the queues.
 func UseQueues(stores *wiring.Stores, db *sqlite.DB) {
 	stores.CheckSpace, stores.LocalMessages = db.CheckSpace, db.Messages(Named(manifest.QueueJobs))
+	stores.Backlog = func(ctx context.Context, limit int64) (int64, error) {
+		return db.Waiting(ctx, limit, Named(manifest.QueueIngest), Named(manifest.QueueIngestPriority))
+	}
 	stores.Queue = func(name manifest.QueueName) wiring.Queue { return Queue(db, name) }
 	stores.DeadLetters = func(name manifest.QueueName) ingest.Queue {
 		return db.Queue(Named(name.DeadLetters()), deadLetterVisibility, 0)

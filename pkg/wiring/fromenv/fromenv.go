@@ -53,7 +53,7 @@ func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services
 	slog.SetDefault(log)
 	o := &Opening{Settings: settings, Log: log, Stores: wiring.Stores{
 		ConsumerTenantTTL: ConsumerTenantTTL, DrainPeriod: wiring.DrainPeriodOf(ConsumerTenantTTL), Grace: wiring.DefaultGrace, StreamURL: httpapi.StreamURL(settings.StreamURL),
-		Limits: wiring.LimitsOf(settings.Rates),
+		Limits: wiring.LimitsOf(settings.Rates), MaxBacklog: int64(settings.MaxBacklog),
 	}}
 	var faults []error
 	for _, d := range dependencies {

@@ -28,6 +28,17 @@ func Use(stores *wiring.Stores, engines config.Engines) {
 	stores.Queue = func(name manifest.QueueName) wiring.Queue { return queues.Queue(name) }
 	stores.CheckSpace = nil    // SQS has room for any number of messages
 	stores.LocalMessages = nil // SQS removes messages after 14 days
+	waiting := []*sqsqueue.Queue{queues.Queue(manifest.QueueIngest), queues.Queue(manifest.QueueIngestPriority)}
+	stores.Backlog = func(ctx context.Context, _ int64) (total int64, err error) {
+		for _, queue := range waiting {
+			n, err := queue.Waiting(ctx)
+			if err != nil {
+				return 0, err
+			}
+			total += n
+		}
+		return total, nil
+	}
 	stores.DeadLetters = func(name manifest.QueueName) ingest.Queue { return queues.Queue(name.DeadLetters()) }
 	stores.Source = wiring.SourceOf(queues.Named, queues.Queue, stores.DeadLetters)
 	stores.Dependencies = append(stores.Dependencies,
