@@ -36,6 +36,8 @@ const (
 	MaxGroups = 200_000
 	// MaxGroupBytes is the size of the values of such groups together.
 	MaxGroupBytes = 32 << 20
+	// MaxExactUsers is the number of distinct users up to which every index counts them exactly.
+	MaxExactUsers = 10_000
 	// MaxGroupValue is the length of a value in a group, in bytes. See Shorten.
 	MaxGroupValue = 1024
 )
@@ -61,7 +63,8 @@ func (r *StatsRequest) Validate() error {
 	return nil
 }
 
-// Stats is the result of a StatsRequest. Total is exact.
+// Stats is the result of a StatsRequest. All counts are exact, but more than MaxExactUsers
+// distinct users may be an estimate.
 type Stats struct {
 	Total         int64
 	Groups        []Group
@@ -77,11 +80,13 @@ type Group struct {
 	Count  int64
 }
 
-// SortGroups sorts groups as answers have them: the largest first, equal ones by their values.
-func SortGroups(groups []Group) {
-	slices.SortFunc(groups, func(a, b Group) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), slices.Compare(a.Values, b.Values))
-	})
+// SortGroups sorts groups as answers have them, see CompareGroups.
+func SortGroups(groups []Group) { slices.SortFunc(groups, CompareGroups) }
+
+// CompareGroups returns a negative number if a comes before b in answers: larger groups come
+// first, equal ones in the order of their values.
+func CompareGroups(a, b Group) int {
+	return cmp.Or(cmp.Compare(b.Count, a.Count), slices.Compare(a.Values, b.Values))
 }
 
 // Shorten returns text of at most limit bytes unchanged. It replaces longer text

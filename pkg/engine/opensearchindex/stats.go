@@ -23,7 +23,6 @@ const (
 )
 
 const (
-	maxExactDistinct = 10_000 // distinct users; above it they are an estimate
 	// distinctPrecision is OpenSearch's maximum. The estimate's error is about
 	// one percent.
 	distinctPrecision = 40_000
@@ -158,7 +157,7 @@ func (c *counter) aggregations() query {
 		}}
 	}
 	if c.request.Distinct {
-		aggs[aggUsers] = query{"terms": query{"field": string(audit.FieldUserID), "size": maxExactDistinct}}
+		aggs[aggUsers] = query{"terms": query{"field": string(audit.FieldUserID), "size": audit.MaxExactUsers}}
 		aggs[aggUserCount] = query{"stats_bucket": query{"buckets_path": aggUsers + ">_count"}}
 		aggs[aggUserEstimate] = query{"cardinality": query{"field": string(audit.FieldUserID), "precision_threshold": distinctPrecision}}
 	}
@@ -183,7 +182,7 @@ func readDistinctUsers(aggs aggregations) (int64, error) {
 		return 0, err
 	}
 	if users.Others > 0 {
-		return max(estimate.Value, maxExactDistinct+1), nil
+		return max(estimate.Value, audit.MaxExactUsers+1), nil
 	}
 	return count.Count, nil
 }

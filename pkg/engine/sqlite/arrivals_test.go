@@ -68,7 +68,7 @@ func TestPlacesOfOlderFilesAreCounted(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	execSQL(t, path, `DROP TABLE arrival_days; ALTER TABLE arrival_segments DROP COLUMN repair; ALTER TABLE arrival_segments DROP COLUMN repaired; PRAGMA user_version = 8`)
+	execSQL(t, path, undoFacets+`DROP TABLE arrival_days; ALTER TABLE arrival_segments DROP COLUMN repair; ALTER TABLE arrival_segments DROP COLUMN repaired; PRAGMA user_version = 8`)
 	db = openAt(t, path)
 	for day, want := range map[time.Time]int64{at: 3, at.Add(time.Second): 2} {
 		if got, err := db.Arrivals().PlacesOn(t.Context(), "acme", day); err != nil || got != want {

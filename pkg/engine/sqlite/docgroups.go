@@ -3,7 +3,6 @@ package sqlite
 import (
 	"database/sql"
 	"slices"
-	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
@@ -19,8 +18,8 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 	if entries > maxGroupedDocs {
 		return nil, audit.ErrTooManyEntries("at most %d can be grouped by changed or metadata", maxGroupedDocs)
 	}
-	tally := groupTally{counts: map[groupKey]int64{}}
-	from, args := s.from(nil, true)
+	groups := groupCounts{counts: map[groupKey]int64{}}
+	from, args := s.from()
 	var doc sql.RawBytes
 	err := s.conn.eachUnprepared(s.ctx, `SELECT doc`+from, args, []any{&doc}, func() (bool, error) {
 		e, err := entryjson.ParseStored(doc)
@@ -31,62 +30,30 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 		if err != nil {
 			return false, err
 		}
-		return true, tally.add(values)
+		return true, groups.addCombinations(values)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return tally.top(top, len(by)), nil
+	return groups.top(top, len(by)), nil
 }
 
 // groupKey has the values of one group. Those of a single field are followed by "".
 type groupKey [audit.MaxGroupBy]string
 
-// groupTally counts groups within the limits of audit.
-type groupTally struct {
-	counts map[groupKey]int64
-	bytes  int // of all values
-}
-
-// add counts an entry under each combination of its values.
-func (t *groupTally) add(values [audit.MaxGroupBy][]string) error {
+// addCombinations counts an entry under each combination of its values.
+func (g *groupCounts) addCombinations(values [audit.MaxGroupBy][]string) error {
 	if len(values[0])*len(values[1]) > audit.MaxEntryGroups {
 		return audit.ErrTooManyEntryGroups()
 	}
 	for _, first := range values[0] {
 		for _, second := range values[1] {
-			if err := t.count(groupKey{first, second}); err != nil {
-				return err
+			if g.add(groupKey{first, second}, 1); g.full {
+				return audit.ErrTooManyGroups()
 			}
 		}
 	}
 	return nil
-}
-
-func (t *groupTally) count(key groupKey) error {
-	if n := t.counts[key]; n > 0 {
-		t.counts[key] = n + 1
-		return nil
-	}
-	for i := range key {
-		key[i] = strings.Clone(key[i]) // without the text that it was cut from
-		t.bytes += len(key[i])
-	}
-	if len(t.counts) == audit.MaxGroups || t.bytes > audit.MaxGroupBytes {
-		return audit.ErrTooManyGroups()
-	}
-	t.counts[key] = 1
-	return nil
-}
-
-// top returns the n largest groups of a number of fields.
-func (t *groupTally) top(n, fields int) []audit.Group {
-	groups := make([]audit.Group, 0, len(t.counts))
-	for values, count := range t.counts {
-		groups = append(groups, audit.Group{Values: slices.Clone(values[:fields]), Count: count})
-	}
-	audit.SortGroups(groups)
-	return groups[:min(n, len(groups))]
 }
 
 // valuesOf returns the values of one or two fields. A missing field has the value "".

@@ -2,8 +2,13 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
 // LimitPages makes the file full once it has this many pages.
@@ -36,6 +41,39 @@ func (db *DB) Endless(ctx context.Context, rows bool) error {
 		return c.eachUnprepared(ctx, query, nil, []any{&n}, func() (bool, error) { return true, nil })
 	})
 }
+
+// LimitFolds moves recent facets after so many rows of a tenant, in steps of a few rows.
+func (db *DB) LimitFolds(ctx context.Context, at, rows, rewrites, least int) error {
+	return db.write(ctx, func(b *batch) error {
+		b.writer.folds = foldLimits{at: at, rows: rows, rewrites: rewrites, least: least}
+		return nil
+	})
+}
+
+// FillBlocks adds n entries of different resources and users to what is counted of a tenant. Their keys
+// begin with 0.
+func (db *DB) FillBlocks(ctx context.Context, tenant int64, n int) error {
+	return db.write(ctx, func(b *batch) error {
+		rows := make([]facetRow, n)
+		for i := range rows {
+			rows[i].key = int64(i)
+			rows[i].values[columnAction], rows[i].values[columnUserID] = "A", fmt.Sprint("user-", i)
+			rows[i].values[columnOf(audit.FieldResourceID)] = fmt.Sprint(i)
+		}
+		var counted rollupDeltas
+		counted.addRows(rows, 1)
+		return errors.Join(b.insertBlocks(tenant, span{0, int64(n - 1)}, rows), b.applyRollups(tenant, counted))
+	})
+}
+
+// FacetsBefore are the migrations before that of the facets into blocks.
+func FacetsBefore() []string {
+	i := slices.IndexFunc(migrations, func(script string) bool { return strings.Contains(script, "unpacked_facets") })
+	return migrations[:i]
+}
+
+// ApplicationID is what marks a file as Ocelot's.
+const ApplicationID = applicationID
 
 // MaxGroupedDocs is the limit of the documents that are read for groups.
 const MaxGroupedDocs = maxGroupedDocs

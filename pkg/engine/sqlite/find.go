@@ -14,10 +14,10 @@ import (
 
 // The queries of a page, with and without an expression, in both directions.
 const (
-	findAllRising = `SELECT f.key, e.doc FROM facets f CROSS JOIN entries e ON e.key = f.key
-		WHERE f.tenant = ? AND f.key BETWEEN ? AND ? ORDER BY f.key LIMIT ?`
-	findAllFalling = `SELECT f.key, e.doc FROM facets f CROSS JOIN entries e ON e.key = f.key
-		WHERE f.tenant = ? AND f.key BETWEEN ? AND ? ORDER BY f.key DESC LIMIT ?`
+	findAllRising = `SELECT k.key, e.doc FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key
+		WHERE k.tenant = ? AND k.key BETWEEN ? AND ? ORDER BY k.key LIMIT ?`
+	findAllFalling = `SELECT k.key, e.doc FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key
+		WHERE k.tenant = ? AND k.key BETWEEN ? AND ? ORDER BY k.key DESC LIMIT ?`
 	findMatchRising = `SELECT t.rowid, e.doc FROM terms t CROSS JOIN entries e ON e.key = t.rowid
 		WHERE t.terms MATCH ? AND t.rowid BETWEEN ? AND ? ORDER BY t.rowid LIMIT ?`
 	findMatchFalling = `SELECT t.rowid, e.doc FROM terms t CROSS JOIN entries e ON e.key = t.rowid
@@ -90,8 +90,8 @@ func (c *conn) occupied(ctx context.Context, p *plan, s span) (span, error) {
 }
 
 const (
-	firstKeyIn = `SELECT key FROM facets WHERE tenant = ? AND key BETWEEN ? AND ? ORDER BY key LIMIT 1`
-	lastKeyIn  = `SELECT key FROM facets WHERE tenant = ? AND key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1`
+	firstKeyIn = `SELECT key FROM indexed_keys WHERE tenant = ? AND key BETWEEN ? AND ? ORDER BY key LIMIT 1`
+	lastKeyIn  = `SELECT key FROM indexed_keys WHERE tenant = ? AND key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1`
 )
 
 // spanFrom returns the keys after the position in the direction of the list.

@@ -143,7 +143,7 @@ func (w *writer) runWithSavepoint(op *operation) (result, err error) {
 }
 
 // flush writes the full-text rows in the order of their keys. FTS5 would begin a
-// new segment at each key that is lower than the one before.
+// new segment at each key that is lower than the one before. Then it moves recent facets.
 func (b *batch) flush() error {
 	slices.SortFunc(b.terms, func(x, y termsRow) int { return cmp.Compare(x.key, y.key) })
 	for _, row := range b.terms {
@@ -152,7 +152,7 @@ func (b *batch) flush() error {
 		}
 	}
 	b.terms = b.terms[:0]
-	return nil
+	return b.foldRecent()
 }
 
 func (w *writer) begin() error { return w.conn.run(`BEGIN IMMEDIATE`) }

@@ -16,9 +16,9 @@ const (
 	listStoredIDs = `SELECT id FROM entries INDEXED BY entries_by_id
 		WHERE tenant = ? AND id > ? AND id < ? ORDER BY id LIMIT ?`
 	countStored    = `SELECT count(*) FROM entries INDEXED BY entries_by_id WHERE tenant = ? AND id > ? AND id < ?`
-	listIndexedIDs = `SELECT e.id FROM entries e INDEXED BY entries_by_id CROSS JOIN facets f ON f.tenant = e.tenant AND f.key = e.key
+	listIndexedIDs = `SELECT e.id FROM entries e INDEXED BY entries_by_id CROSS JOIN indexed_keys k ON k.tenant = e.tenant AND k.key = e.key
 		WHERE e.tenant = ? AND e.id > ? AND e.id < ? ORDER BY e.id LIMIT ?`
-	countIndexed = `SELECT count(*) FROM entries e INDEXED BY entries_by_id CROSS JOIN facets f ON f.tenant = e.tenant AND f.key = e.key
+	countIndexed = `SELECT count(*) FROM entries e INDEXED BY entries_by_id CROSS JOIN indexed_keys k ON k.tenant = e.tenant AND k.key = e.key
 		WHERE e.tenant = ? AND e.id > ? AND e.id < ?`
 )
 

@@ -23,7 +23,7 @@ func (db *DB) Index() *Index { return &Index{db} }
 // indexRow is an entry as it is indexed.
 type indexRow struct {
 	id     audit.EntryID
-	facets [8]string // in the order of the columns
+	facets [len(facetColumns)]string
 	body   string
 }
 
@@ -38,19 +38,9 @@ func newIndexRows(tenant int64, entries []audit.Entry) ([]indexRow, []audit.Reje
 			rejections = append(rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: "the metadata is not a JSON object that can be indexed"})
 			continue
 		}
-		row := indexRow{id: e.ID, body: body}
-		for j, column := range facetColumns {
-			row.facets[j] = e.Value(column)
-		}
-		rows = append(rows, row)
+		rows = append(rows, indexRow{id: e.ID, facets: facetsOf(e), body: body})
 	}
 	return rows, rejections
-}
-
-// facetColumns are the fields that are columns of facets, in their order.
-var facetColumns = [...]audit.Field{
-	audit.FieldUserID, audit.FieldSessionID, audit.FieldRequestID, audit.FieldAction,
-	audit.FieldResourceType, audit.FieldResourceID, audit.FieldSeverity, audit.FieldIPAddress,
 }
 
 // putBatch writes the entries of one tenant.
@@ -98,15 +88,10 @@ func (x *Index) Put(ctx context.Context, batches []search.Batch) []search.PutRes
 }
 
 func (b *batch) insertIndexRow(tenant int64, row *indexRow) error {
-	args := make([]any, 0, len(row.facets)+2)
-	for i := range row.facets {
-		args = append(args, row.facets[i])
-	}
-	args = append(args, tenant, row.id[:])
 	var key int64
-	err := b.row(context.Background(), `INSERT INTO facets
-		SELECT tenant, key, ?, ?, ?, ?, ?, ?, ?, ? FROM entries WHERE tenant = ? AND id = ?
-		ON CONFLICT DO NOTHING RETURNING key`, args, []any{&key})
+	err := b.row(context.Background(), `INSERT INTO indexed_keys
+		SELECT tenant, key FROM entries WHERE tenant = ? AND id = ?
+		ON CONFLICT DO NOTHING RETURNING key`, []any{tenant, row.id[:]}, []any{&key})
 	switch {
 	case errors.Is(err, sql.ErrNoRows): // not stored, or indexed before
 		return nil
@@ -114,7 +99,7 @@ func (b *batch) insertIndexRow(tenant int64, row *indexRow) error {
 		return err
 	}
 	b.terms = append(b.terms, termsRow{key: key, body: row.body})
-	return nil
+	return b.insertFacets(tenant, key, &row.facets)
 }
 
 // Contains implements search.Index.
@@ -129,7 +114,7 @@ func (x *Index) Contains(ctx context.Context, tenant audit.TenantID, id audit.En
 	var found int64
 	err = x.db.snapshot(ctx, func(c *conn) error {
 		var err error
-		found, err = c.int64(ctx, `SELECT count(*) FROM entries e JOIN facets f ON f.tenant = e.tenant AND f.key = e.key
+		found, err = c.int64(ctx, `SELECT count(*) FROM entries e JOIN indexed_keys k ON k.tenant = e.tenant AND k.key = e.key
 			WHERE e.tenant = ? AND e.id = ?`, number, id[:])
 		return err
 	})
@@ -154,7 +139,7 @@ func (b *batch) purgeIndex(tenant int64, limit int) (int, error) {
 	}
 	var keys []int64
 	var key int64
-	err := b.each(context.Background(), `SELECT key FROM facets WHERE tenant = ? ORDER BY key LIMIT ?`,
+	err := b.each(context.Background(), `SELECT key FROM indexed_keys WHERE tenant = ? ORDER BY key LIMIT ?`,
 		[]any{tenant, limit}, []any{&key}, func() (bool, error) {
 			keys = append(keys, key)
 			return true, nil
@@ -171,9 +156,9 @@ func (b *batch) purgeIndex(tenant int64, limit int) (int, error) {
 		if _, err := b.exec(`DELETE FROM terms WHERE rowid = ?`, key); err != nil {
 			return 0, err
 		}
-		if _, err := b.exec(`DELETE FROM facets WHERE tenant = ? AND key = ?`, tenant, key); err != nil {
+		if _, err := b.exec(`DELETE FROM indexed_keys WHERE tenant = ? AND key = ?`, tenant, key); err != nil {
 			return 0, err
 		}
 	}
-	return len(keys), nil
+	return len(keys), b.removeFacets(tenant, keys)
 }

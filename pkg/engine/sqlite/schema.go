@@ -243,6 +243,49 @@ WITH RECURSIVE
 			16 * d.millis + instr('0123456789ABCDEF', substr(hex(substr(s.ids, 16 * d.i + 1, 6)), d.digit + 1, 1)) - 1
 			FROM digits d JOIN arrival_segments s ON s.tenant = d.tenant AND s.first = d.first WHERE d.digit < 12)
 SELECT tenant, millis / 86400000, first, count(*) FROM digits WHERE digit = 12 GROUP BY 1, 2, 3;
+`, `
+-- The keys of the indexed entries, in the order of lists.
+CREATE TABLE indexed_keys (
+	tenant INTEGER NOT NULL,
+	key    INTEGER NOT NULL,
+	PRIMARY KEY (tenant, key)
+) WITHOUT ROWID;
+INSERT INTO indexed_keys SELECT tenant, key FROM facets;
+ALTER TABLE facets RENAME TO unpacked_facets; -- see unpacked.go
+
+-- What is counted, see facets.go. An entry is in one of the first two.
+CREATE TABLE recent_facets (
+	tenant INTEGER NOT NULL,
+	key    INTEGER NOT NULL,
+	facets BLOB NOT NULL, -- values, one after the other
+	PRIMARY KEY (tenant, key)
+) WITHOUT ROWID;
+CREATE TABLE facet_blocks (
+	number        INTEGER PRIMARY KEY,
+	tenant        INTEGER NOT NULL,
+	first         INTEGER NOT NULL, -- keys from here
+	last          INTEGER NOT NULL, -- to here
+	entries       INTEGER NOT NULL,
+	keys          BLOB NOT NULL,
+	severity      BLOB NOT NULL,
+	action        BLOB NOT NULL,
+	resource_type BLOB NOT NULL,
+	submitted_by  BLOB NOT NULL,
+	user_id       BLOB NOT NULL,
+	ip_address    BLOB NOT NULL,
+	resource_id   BLOB NOT NULL,
+	session_id    BLOB NOT NULL,
+	request_id    BLOB NOT NULL
+);
+CREATE UNIQUE INDEX facet_blocks_by_key ON facet_blocks (tenant, first);
+CREATE TABLE rollups (
+	tenant  INTEGER NOT NULL,
+	hours   INTEGER NOT NULL, -- 1 or 24
+	start   INTEGER NOT NULL, -- hour since 1970
+	entries INTEGER NOT NULL,
+	cells   BLOB, -- NULL: too many
+	PRIMARY KEY (tenant, hours, start)
+) WITHOUT ROWID;
 `}
 
 // migrate migrates the file to the current schema.

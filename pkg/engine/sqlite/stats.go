@@ -3,16 +3,16 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Stats implements search.Index.
+// Stats implements search.Index. Distinct users are exact up to maxUsers.
 func (x *Index) Stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
 	stats, err := x.stats(ctx, tenant, filter, request)
 	if err != nil {
@@ -35,6 +35,8 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	}
 	s := counter{ctx: ctx, tenant: number}
 	err = x.db.snapshot(ctx, func(c *conn) error {
+		s.conn = c
+		s.sections, s.counted = sectionsOf(filter)
 		bounds, err := c.occupied(ctx, plan, everything)
 		if err != nil {
 			return err
@@ -45,7 +47,6 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 			}
 			s.pieces = appendPiece(s.pieces, p)
 		}
-		s.conn = c
 		return s.count(&stats, request)
 	})
 	if err != nil {
@@ -56,146 +57,380 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 
 // counter answers one StatsRequest.
 type counter struct {
-	ctx    context.Context
-	conn   *conn
-	tenant int64
-	pieces []piece
-}
-
-// from returns a FROM clause that selects the key of the chosen entries, the given
-// columns of facets and, with docs, the documents.
-func (s *counter) from(columns []string, docs bool) (clause string, args []any) {
-	parts := make([]string, len(s.pieces))
-	for i, p := range s.pieces {
-		key, tables, where := "f.key", "facets f", "f.tenant = ? AND f.key BETWEEN ? AND ?"
-		values := []any{s.tenant, p.first, p.last}
-		if p.match != "" {
-			key, tables, where = "t.rowid", "terms t", "t.terms MATCH ? AND t.rowid BETWEEN ? AND ?"
-			values[0] = p.match
-			if len(columns) > 0 {
-				tables += " CROSS JOIN facets f ON f.tenant = ? AND f.key = t.rowid"
-				values = append([]any{s.tenant}, values...)
-			}
-		}
-		selected := append([]string{key + " AS key"}, columns...)
-		if docs {
-			tables += " CROSS JOIN entries e ON e.key = " + key
-			selected = append(selected, "e.doc AS doc")
-		}
-		parts[i] = fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(selected, ", "), tables, where)
-		args = append(args, values...)
-	}
-	return " FROM (" + strings.Join(parts, " UNION ALL ") + ")", args
+	ctx      context.Context
+	conn     *conn
+	tenant   int64
+	pieces   []piece
+	sections []section // the same as pieces, if counted is true
+	counted  bool      // no piece needs the full-text table
 }
 
 func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
-	first, last, err := s.total(stats)
-	if err != nil || stats.Total == 0 {
+	by, ofColumns := columnsOf(request.GroupBy)
+	totals := request
+	if !ofColumns {
+		totals.GroupBy, by = nil, nil
+	}
+	// Roll-ups do not count users. If they count the rest, users are counted alone.
+	alone := request.Distinct && s.counted && rollsUp(by)
+	totals.Distinct = request.Distinct && !alone
+	t := newTally(totals, by)
+	if err := s.run(t); err != nil {
 		return err
 	}
-	if request.Distinct {
-		from, args := s.from([]string{"f.user_id AS user_id"}, false)
-		if err := s.row(`SELECT count(DISTINCT user_id)`+from, args, &stats.DistinctUsers); err != nil {
+	stats.Total, stats.Histogram, stats.DistinctUsers = t.total, t.histogram(), t.users.estimate()
+	if stats.Total == 0 {
+		return nil
+	}
+	if alone {
+		users := newTally(audit.StatsRequest{Distinct: true}, nil)
+		if err := s.run(users); err != nil {
 			return err
 		}
+		stats.DistinctUsers = users.users.estimate()
 	}
-	if request.Interval > 0 {
-		if stats.Histogram, err = s.histogram(first, last, request.Interval.Milliseconds()); err != nil {
-			return err
-		}
-	}
-	if len(request.GroupBy) > 0 {
-		stats.Groups, err = s.groups(request.GroupBy, request.Top, stats.Total)
+	var err error
+	switch {
+	case !ofColumns:
+		stats.Groups, err = s.groupsOfDocs(request.GroupBy, request.Top, stats.Total)
+	case !t.groups.full:
+		stats.Groups = shortened(t.groups.top(request.Top, len(by)))
+	default:
+		stats.Groups, err = s.groupsInParts(by, request.Top, t.partsOfGroups())
+		stats.Groups = shortened(stats.Groups)
 	}
 	return err
 }
 
-// total counts the entries and returns the milliseconds of the first and the last. It
-// counts each piece alone, because SQLite counts a union of pieces half as fast.
-func (s *counter) total(stats *audit.Stats) (first, last int64, err error) {
-	first, last = math.MaxInt64, math.MinInt64
-	for i := range s.pieces {
-		one := *s
-		one.pieces = s.pieces[i : i+1]
-		var count int64
-		var firstKey, lastKey sql.NullInt64
-		from, args := one.from(nil, false)
-		if err := s.row(`SELECT count(*), min(key), max(key)`+from, args, &count, &firstKey, &lastKey); err != nil {
-			return 0, 0, err
-		}
-		if count > 0 {
-			stats.Total += count
-			first, last = min(first, millisOf(firstKey.Int64)), max(last, millisOf(lastKey.Int64))
-		}
-	}
-	return first, last, nil
-}
-
-func (s *counter) row(query string, args []any, dest ...any) error {
-	return s.conn.eachUnprepared(s.ctx, query, args, dest, func() (bool, error) { return true, nil })
-}
-
-// histogram returns the buckets of an interval in milliseconds.
-func (s *counter) histogram(first, last, interval int64) ([]audit.Bucket, error) {
-	start := first / interval
-	n := last/interval - start + 1
-	if n > audit.MaxBuckets {
-		return nil, audit.Invalid("?interval", "too_small", "must divide the range of the entries into at most %d buckets", audit.MaxBuckets)
-	}
-	buckets := make([]audit.Bucket, n)
-	for i := range buckets {
-		buckets[i].Start = time.UnixMilli((start + int64(i)) * interval).UTC()
-	}
-	from, args := s.from(nil, false)
-	var bucket, count int64
-	// The shift leaves the flipped sign bit in the milliseconds. The addend reverts it.
-	query := fmt.Sprintf(`SELECT ((key >> %d) + %d) / %d AS bucket, count(*)%s GROUP BY bucket`,
-		slotBits, int64(1)<<(63-slotBits), interval, from)
-	err := s.conn.eachUnprepared(s.ctx, query, args, []any{&bucket, &count}, func() (bool, error) {
-		buckets[bucket-start].Count = count
-		return true, nil
-	})
-	return buckets, err
-}
-
-func (s *counter) groups(by []audit.Field, top int, entries int64) ([]audit.Group, error) {
-	columns := make([]string, len(by))
-	for i, field := range by {
-		if !slices.Contains(facetColumns[:], field) {
-			return s.groupsOfDocs(by, top, entries)
-		}
-		columns[i] = string(field) // a constant of audit, which is the column's name
-	}
-	return s.groupsOfColumns(columns, top)
-}
-
-func (s *counter) groupsOfColumns(columns []string, top int) ([]audit.Group, error) {
-	qualified := make([]string, len(columns))
-	selected := make([]string, len(columns))
-	places := make([]string, len(columns))
-	for i, column := range columns {
-		selected[i] = fmt.Sprintf("value%d", i)
-		qualified[i] = fmt.Sprintf("f.%s AS %s", column, selected[i])
-		places[i] = fmt.Sprint(i + 1)
-	}
-	from, args := s.from(qualified, false)
-	query := fmt.Sprintf(`SELECT %s, count(*) AS n%s GROUP BY %s ORDER BY n DESC, %[3]s LIMIT ?`,
-		strings.Join(selected, ", "), from, strings.Join(places, ", "))
-	var groups []audit.Group
-	values := make([]string, len(columns))
-	var n int64
-	dest := make([]any, 0, len(columns)+1)
-	for i := range values {
-		dest = append(dest, &values[i])
-	}
-	err := s.conn.eachUnprepared(s.ctx, query, append(args, top), append(dest, &n), func() (bool, error) {
-		group := audit.Group{Values: make([]string, len(values)), Count: n}
-		for i, value := range values {
+// shortened shortens the values of groups.
+func shortened(groups []audit.Group) []audit.Group {
+	for _, group := range groups {
+		for i, value := range group.Values {
 			group.Values[i] = audit.Shorten(value, audit.MaxGroupValue)
 		}
-		groups = append(groups, group)
-		return true, nil
-	})
+	}
 	audit.SortGroups(groups) // shortened values may sort in another order
-	return groups, err
+	return groups
+}
+
+// columnsOf returns the columns of fields. ok is false if a field has none.
+func columnsOf(fields []audit.Field) (columns []int, ok bool) {
+	for _, field := range fields {
+		column := columnOf(field)
+		if column < 0 {
+			return nil, false
+		}
+		columns = append(columns, column)
+	}
+	return columns, true
+}
+
+// groupsInParts counts the groups part by part, because together they do not fit into memory. It
+// divides a part again if its groups do not fit either. It returns the largest groups.
+func (s *counter) groupsInParts(by []int, top int, parts []groupPart) ([]audit.Group, error) {
+	var largest []audit.Group
+	for len(parts) > 0 {
+		t := newTally(audit.StatsRequest{}, by)
+		t.groups.part, t.groupsOnly = parts[0], true
+		switch err := s.run(t); {
+		case errors.Is(err, errGroupsFull):
+			parts = append(parts[0].divide(1), parts[1:]...)
+			continue
+		case err != nil:
+			return nil, err
+		}
+		largest = append(largest, t.groups.top(top, len(by))...)
+		audit.SortGroups(largest)
+		largest, parts = largest[:min(top, len(largest))], parts[1:]
+	}
+	return largest, nil
+}
+
+// run counts all chosen entries.
+func (s *counter) run(t *tally) error {
+	if s.counted {
+		for _, section := range s.sections {
+			if err := s.countSection(t, section); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, p := range s.pieces {
+		if err := s.countPiece(t, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *counter) countPiece(t *tally, p piece) error {
+	switch {
+	case p.match == "":
+		return s.countSection(t, section{span: p.span})
+	case t.columns == 0:
+		return s.countKeys(t, p)
+	}
+	return s.countMatches(t, p)
+}
+
+// countSection counts the entries of a section: recent ones one by one, others by roll-ups as far
+// as these are fine enough, and by the blocks.
+func (s *counter) countSection(t *tally, section section) error {
+	if err := s.countRecent(t, section); err != nil {
+		return err
+	}
+	rest := []span{section.span}
+	if t.rollsUp() && section.where.rollsUp() {
+		var err error
+		if rest, err = s.countRollups(t, section); err != nil {
+			return err
+		}
+	}
+	for _, part := range rest {
+		if err := s.countBlocks(t, section.where, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recentAtOnce is the number of recent facets that are read at once.
+const recentAtOnce = 4096
+
+func (s *counter) countRecent(t *tally, section section) error {
+	rest := section.span
+	for !rest.empty() {
+		rows, err := s.conn.recentFacets(s.ctx, s.tenant, rest, recentAtOnce)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		block := newBlock(rows, t.columns|section.where.columns)
+		if err := t.addBlock(block, section.where.choose(block, rest)); err != nil {
+			return err
+		}
+		last := rows[len(rows)-1].key
+		if len(rows) < recentAtOnce || last == math.MaxInt64 {
+			return nil
+		}
+		rest.first = last + 1
+	}
+	return nil
+}
+
+func (s *counter) countBlocks(t *tally, where condition, part span) error {
+	return s.conn.eachBlock(s.ctx, s.tenant, part, t.columns|where.columns, func(_ blockAt, block *facetBlock) (bool, error) {
+		return true, t.addBlock(block, where.choose(block, part))
+	})
+}
+
+// countRollups counts the hours and days of a section that have roll-ups with what is asked. It
+// returns the parts that are left.
+func (s *counter) countRollups(t *tally, section section) (rest []span, err error) {
+	from, to := section.hours()
+	if from >= to {
+		return []span{section.span}, nil
+	}
+	if first := keyOf(from*hourMillis, 0); section.first < first {
+		rest = append(rest, span{section.first, first - 1})
+	}
+	if end := keyOf(to*hourMillis, 0); end <= section.last {
+		rest = append(rest, span{end, section.last})
+	}
+	hours := [][2]int64{{from, to}}
+	if t.rollsUpDays() {
+		if dayFrom, dayTo := (from+dayRollup-1)/dayRollup*dayRollup, to/dayRollup*dayRollup; dayFrom < dayTo {
+			days, err := s.addRollups(t, section.where, dayRollup, dayFrom, dayTo)
+			if err != nil {
+				return nil, err
+			}
+			hours = [][2]int64{{from, dayFrom}, {dayTo, to}}
+			for _, day := range days {
+				hours = append(hours, [2]int64{day, day + dayRollup})
+			}
+		}
+	}
+	for _, part := range hours {
+		uncounted, err := s.addRollups(t, section.where, hourRollup, part[0], part[1])
+		if err != nil {
+			return nil, err
+		}
+		for _, hour := range uncounted {
+			rest = append(rest, span{keyOf(hour*hourMillis, 0), keyOf((hour+1)*hourMillis, 0) - 1})
+		}
+	}
+	return rest, nil
+}
+
+// addRollups counts by the roll-ups of a length. It returns the starts of those without the
+// cells that are needed.
+func (s *counter) addRollups(t *tally, where condition, length, from, to int64) (uncounted []int64, err error) {
+	cells := len(t.by) > 0 || !where.all()
+	err = s.conn.eachRollup(s.ctx, s.tenant, length, from, to, cells, func(start int64, r rollup) error {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		switch {
+		case !cells:
+			return t.addCount(start, r.entries)
+		case r.cells == nil:
+			uncounted = append(uncounted, start)
+			return nil
+		}
+		for i := range r.cells {
+			if cell := &r.cells[i]; where.holds(cell.value) {
+				if err := t.addCell(start, cell); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return uncounted, err
+}
+
+// countKeys counts the entries of a full-text expression of which only the time matters.
+func (s *counter) countKeys(t *tally, p piece) error {
+	const matching = ` FROM terms WHERE terms MATCH ? AND rowid BETWEEN ? AND ?`
+	args := []any{p.match, p.first, p.last}
+	var n int64
+	var first, last sql.NullInt64
+	if err := s.conn.row(s.ctx, `SELECT count(*), min(rowid), max(rowid)`+matching, args, []any{&n, &first, &last}); err != nil || n == 0 {
+		return err
+	}
+	if t.interval == 0 {
+		t.total += n
+		return nil
+	}
+	// The sort is not begun if there are too many buckets.
+	for _, key := range []int64{first.Int64, last.Int64} {
+		if err := t.addToBucket(millisOf(key), 0); err != nil {
+			return err
+		}
+	}
+	// The shift leaves the flipped sign bit in the milliseconds. The addend reverts it.
+	query := fmt.Sprintf(`SELECT ((rowid >> %d) + %d) / ? AS bucket, count(*)%s GROUP BY bucket`, slotBits, int64(1)<<(63-slotBits), matching)
+	var bucket int64
+	return s.conn.each(s.ctx, query, append([]any{t.interval}, args...), []any{&bucket, &n}, func() (bool, error) {
+		t.total += n
+		return true, t.addToBucket(bucket*t.interval, n)
+	})
+}
+
+// matchesAtOnce is the number of matches whose facets are looked up together.
+const matchesAtOnce = 4096
+
+// countMatches counts the entries of a full-text expression.
+func (s *counter) countMatches(t *tally, p piece) error {
+	var key int64
+	keys := make([]int64, 0, matchesAtOnce)
+	finder := facetFinder{counter: s, tally: t}
+	err := s.conn.each(s.ctx, `SELECT rowid FROM terms WHERE terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid`,
+		[]any{p.match, p.first, p.last}, []any{&key}, func() (bool, error) {
+			if keys = append(keys, key); len(keys) < matchesAtOnce {
+				return true, nil
+			}
+			err := finder.add(keys)
+			keys = keys[:0]
+			return true, err
+		})
+	if err != nil {
+		return err
+	}
+	return finder.add(keys)
+}
+
+// facetFinder counts entries by their keys. It keeps the last block, because matches are in the
+// order of keys.
+type facetFinder struct {
+	*counter
+	tally  *tally
+	at     blockAt
+	block  *facetBlock
+	chosen []int32
+}
+
+func (f *facetFinder) add(keys []int64) error {
+	var recent []facetRow
+	for len(keys) > 0 {
+		if err := f.ctx.Err(); err != nil {
+			return err
+		}
+		if err := f.find(keys[0]); err != nil {
+			return err
+		}
+		n, err := f.addOfBlock(keys)
+		if err != nil {
+			return err
+		}
+		if keys = keys[n:]; n > 0 {
+			continue
+		}
+		row, found, err := f.recentRow(keys[0])
+		if err != nil {
+			return err
+		}
+		if found {
+			recent = append(recent, row)
+		}
+		keys = keys[1:]
+	}
+	if len(recent) == 0 {
+		return nil
+	}
+	block := newBlock(recent, f.tally.columns)
+	return f.tally.addBlock(block, condition{}.choose(block, everything))
+}
+
+// find reads the block that may have the key.
+func (f *facetFinder) find(key int64) error {
+	if f.block != nil && f.at.first <= key && key <= f.at.last {
+		return nil
+	}
+	f.block = nil
+	return f.conn.eachBlock(f.ctx, f.tenant, span{key, key}, f.tally.columns, func(at blockAt, block *facetBlock) (bool, error) {
+		f.at, f.block = at, block
+		return false, nil
+	})
+}
+
+// addOfBlock counts the first keys, as far as the block has them. It returns their number.
+func (f *facetFinder) addOfBlock(keys []int64) (n int, err error) {
+	if f.block == nil {
+		return 0, nil
+	}
+	f.chosen = f.chosen[:0]
+	for _, key := range keys {
+		i, found := slices.BinarySearch(f.block.keys, key)
+		if !found {
+			break
+		}
+		f.chosen = append(f.chosen, int32(i))
+	}
+	return len(f.chosen), f.tally.addBlock(f.block, f.chosen)
+}
+
+func (f *facetFinder) recentRow(key int64) (row facetRow, found bool, err error) {
+	rows, err := f.conn.recentFacets(f.ctx, f.tenant, span{key, key}, 1)
+	if err != nil || len(rows) == 0 {
+		return facetRow{}, false, err
+	}
+	return rows[0], true, nil
+}
+
+// from returns a FROM clause that selects the documents of the chosen entries.
+func (s *counter) from() (clause string, args []any) {
+	parts := make([]string, len(s.pieces))
+	for i, p := range s.pieces {
+		key, tables, where, value := "k.key", "indexed_keys k", "k.tenant = ? AND k.key BETWEEN ? AND ?", any(s.tenant)
+		if p.match != "" {
+			key, tables, where, value = "t.rowid", "terms t", "t.terms MATCH ? AND t.rowid BETWEEN ? AND ?", p.match
+		}
+		parts[i] = fmt.Sprintf("SELECT e.doc AS doc FROM %s CROSS JOIN entries e ON e.key = %s WHERE %s", tables, key, where)
+		args = append(args, value, p.first, p.last)
+	}
+	return " FROM (" + strings.Join(parts, " UNION ALL ") + ")", args
 }

@@ -76,10 +76,12 @@ func TestManyDocumentsAreRefusedAtOnce(t *testing.T) {
 	if err := openAt(t, path).Close(); err != nil {
 		t.Fatal(err)
 	}
-	execSQL(t, path, fmt.Sprintf(`INSERT INTO tenant_numbers VALUES (1, 'globex'); INSERT INTO facets
-		WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-		SELECT 1, i, 'u', '', '', 'A', 'r', i, 'INFO', '' FROM n`, sqlite.MaxGroupedDocs))
+	execSQL(t, path, fmt.Sprintf(`INSERT INTO tenant_numbers VALUES (1, 'globex'); INSERT INTO indexed_keys
+		WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < %d) SELECT 1, i FROM n`, sqlite.MaxGroupedDocs))
 	db := openAt(t, path)
+	if err := db.FillBlocks(t.Context(), 1, sqlite.MaxGroupedDocs+1); err != nil {
+		t.Fatal(err)
+	}
 	for field, refused := range map[audit.Field]bool{"metadata.a": true, audit.FieldResourceID: false} {
 		_, err := db.Index().Stats(t.Context(), "globex", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{field}, Top: 1})
 		var invalid *audit.ValidationError

@@ -99,7 +99,7 @@ func TestFileOfTheFirstReleaseIsMigrated(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	execSQL(t, path, `DROP TABLE streams; DROP TABLE stream_segments; DROP TABLE stream_ids; DROP TABLE connections; DROP TABLE pending_merge; DROP TABLE pending_scrub; DROP TABLE queue_turns; DROP TABLE tenant_turns; DROP INDEX messages_ready; DROP INDEX messages_hidden;
+	execSQL(t, path, undoFacets+`DROP TABLE streams; DROP TABLE stream_segments; DROP TABLE stream_ids; DROP TABLE connections; DROP TABLE pending_merge; DROP TABLE pending_scrub; DROP TABLE queue_turns; DROP TABLE tenant_turns; DROP INDEX messages_ready; DROP INDEX messages_hidden;
 		ALTER TABLE messages DROP COLUMN tenant; ALTER TABLE messages DROP COLUMN turn; CREATE INDEX messages_by_queue ON messages (queue, visible, number);
 		DROP INDEX jobs_by_creation; DROP INDEX jobs_overdue; DROP INDEX jobs_finished; DROP TABLE activity;
 		ALTER TABLE entries DROP COLUMN message; DROP TABLE arrival_segments; DROP TABLE arrival_messages; DROP TABLE arrival_days; DROP TABLE quotas; PRAGMA user_version = 1`)

@@ -42,6 +42,9 @@ type writer struct {
 
 	shared      bool  // other processes write to the file too
 	lastMessage int64 // the highest number of a message that this process knows of
+
+	folds    foldLimits
+	foldings map[int64]*folding // by tenant
 }
 
 // operation is one write. run may be called a second time after a rollback.
@@ -56,6 +59,7 @@ type batch struct {
 	*conn
 	writer *writer
 	terms  []termsRow
+	folds  []int64 // tenants with enough recent facets to move
 }
 
 // termsRow is a row of the full-text table that is written at the group's end.
@@ -89,7 +93,7 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 		return nil, err
 	}
 	w := &writer{
-		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared,
+		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared, folds: defaultFolds, foldings: map[int64]*folding{},
 		operations: make(chan *operation), large: make(chan *operation), erasures: make(chan chan bool), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := w.prepare(ctx); err != nil {
@@ -110,6 +114,9 @@ func (w *writer) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := w.conn.migrate(ctx); err != nil {
+		return err
+	}
+	if err := w.packFacets(ctx); err != nil {
 		return err
 	}
 	w.eraseLogSoon() // an earlier process may have been killed before it did

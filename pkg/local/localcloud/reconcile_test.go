@@ -89,7 +89,8 @@ func removeFromFile(t *testing.T, path string, ids []string) {
 		}
 		for _, statement := range []string{
 			`DELETE FROM terms WHERE rowid IN (SELECT key FROM entries WHERE id = ?)`,
-			`DELETE FROM facets WHERE key IN (SELECT key FROM entries WHERE id = ?)`,
+			`DELETE FROM indexed_keys WHERE key IN (SELECT key FROM entries WHERE id = ?)`,
+			`DELETE FROM recent_facets WHERE key IN (SELECT key FROM entries WHERE id = ?)`,
 		} {
 			result, err := file.ExecContext(t.Context(), statement, parsed[:])
 			if err != nil {

@@ -1,0 +1,150 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Facets are the fields of indexed entries that are counted. A new entry has them in a row of
+// its own (recent_facets). Once a tenant has foldAt of these, they move into blocks of columns
+// (facet_blocks), which are counted fast, and into roll-ups, which need no counting; see fold.go.
+
+// facetColumns are the fields that are columns of a block, in their order. Columns that are
+// counted often, and small, come first.
+var facetColumns = [...]audit.Field{
+	audit.FieldSeverity, audit.FieldAction, audit.FieldResourceType, audit.FieldSubmittedBy, audit.FieldUserID,
+	audit.FieldIPAddress, audit.FieldResourceID, audit.FieldSessionID, audit.FieldRequestID,
+}
+
+// Columns by their place in facetColumns.
+const (
+	columnSeverity = iota
+	columnAction
+	columnResourceType
+	columnSubmittedBy
+	columnUserID
+)
+
+// columnOf returns the place of a field in facetColumns, -1 if it has none.
+func columnOf(field audit.Field) int { return slices.Index(facetColumns[:], field) }
+
+// facetRow is an indexed entry.
+type facetRow struct {
+	key    int64
+	values [len(facetColumns)]string
+}
+
+func facetsOf(e *audit.Entry) (values [len(facetColumns)]string) {
+	for i, field := range facetColumns {
+		values[i] = e.Value(field)
+	}
+	return values
+}
+
+// errBadFacets says that the file has facets that this package did not write.
+var errBadFacets = errors.New("the facets are damaged")
+
+// appendFacets appends the values, each with its length before it.
+func appendFacets(dst []byte, values *[len(facetColumns)]string) []byte {
+	for _, value := range values {
+		dst = appendText(dst, value)
+	}
+	return dst
+}
+
+func appendText(dst []byte, text string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(text))), text...)
+}
+
+func parseFacets(data []byte) (values [len(facetColumns)]string, err error) {
+	p := parser{text: string(data)}
+	for i := range values {
+		values[i] = p.string()
+	}
+	return values, p.end()
+}
+
+// parser reads what this package encodes. After a fault it returns zero values, and end an
+// error. The strings that it returns share the text's memory.
+type parser struct {
+	text   string
+	failed bool
+}
+
+func (p *parser) uvarint() uint64 {
+	var n uint64
+	for i := 0; i < len(p.text) && i < binary.MaxVarintLen64; i++ {
+		n |= uint64(p.text[i]&0x7f) << (7 * i)
+		if p.text[i] < 0x80 {
+			p.text = p.text[i+1:]
+			return n
+		}
+	}
+	p.text, p.failed = "", true
+	return 0
+}
+
+// count returns a number of values of at least one byte each.
+func (p *parser) count() int {
+	n := p.uvarint()
+	if n > uint64(len(p.text)) {
+		p.text, p.failed = "", true
+		return 0
+	}
+	return int(n)
+}
+
+func (p *parser) bytes(n int) string {
+	if n > len(p.text) {
+		p.text, p.failed = "", true
+		return ""
+	}
+	part := p.text[:n]
+	p.text = p.text[n:]
+	return part
+}
+
+func (p *parser) string() string { return p.bytes(p.count()) }
+
+// strings returns a list of strings with its length before it.
+func (p *parser) strings() []string {
+	values := make([]string, p.count())
+	for i := range values {
+		values[i] = p.string()
+	}
+	return values
+}
+
+// end returns errBadFacets if there was a fault or something is left.
+func (p *parser) end() error {
+	if p.failed || p.text != "" {
+		return errBadFacets
+	}
+	return nil
+}
+
+// insertFacets adds an entry that is indexed now.
+func (b *batch) insertFacets(tenant, key int64, values *[len(facetColumns)]string) error {
+	if _, err := b.exec(`INSERT INTO recent_facets (tenant, key, facets) VALUES (?, ?, ?)`, tenant, key, appendFacets(nil, values)); err != nil {
+		return err
+	}
+	return b.noteRecent(tenant)
+}
+
+// recentFacets returns up to limit rows of recent_facets within the span, in the order of their keys.
+func (c *conn) recentFacets(ctx context.Context, tenant int64, s span, limit int) (rows []facetRow, err error) {
+	var row facetRow
+	var data []byte
+	err = c.each(ctx, `SELECT key, facets FROM recent_facets WHERE tenant = ? AND key BETWEEN ? AND ? ORDER BY key LIMIT ?`,
+		[]any{tenant, s.first, s.last, limit}, []any{&row.key, &data}, func() (bool, error) {
+			var err error
+			row.values, err = parseFacets(data)
+			rows = append(rows, row)
+			return true, err
+		})
+	return rows, err
+}

@@ -1,0 +1,184 @@
+package sqlite
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sort"
+)
+
+// foldLimits bound the work of moving recent facets into blocks.
+type foldLimits struct {
+	// at is the number of new rows of a tenant after which they are moved.
+	at int
+	// rows is the number of rows that one step reads, and rewrites of the blocks that it writes.
+	// A step takes about 20 ms at most.
+	rows, rewrites int
+	// least is the number of rows below which a block is not rewritten. Rows that are far from
+	// each other stay recent until others of their time arrive, so that entries in a random order
+	// cost a bounded amount of writing.
+	least int
+}
+
+var defaultFolds = foldLimits{at: 1024, rows: 4096, rewrites: 16, least: 32}
+
+// folding is what the writer knows of the recent facets of a tenant.
+type folding struct {
+	added int   // rows since the last step, about
+	from  int64 // the key from which the next step reads
+}
+
+// noteRecent counts a row of recent_facets. flush moves them if they are enough.
+func (b *batch) noteRecent(tenant int64) error {
+	f := b.writer.foldings[tenant]
+	if f == nil {
+		// An earlier process may have left some.
+		n, err := b.int64(context.Background(), `SELECT count(*) FROM (SELECT 1 FROM recent_facets WHERE tenant = ? LIMIT ?)`, tenant, b.writer.folds.at)
+		if err != nil {
+			return err
+		}
+		f = &folding{added: int(n), from: math.MinInt64}
+		b.writer.foldings[tenant] = f
+	} else {
+		f.added++
+	}
+	if f.added >= b.writer.folds.at && !slices.Contains(b.folds, tenant) {
+		b.folds = append(b.folds, tenant)
+	}
+	return nil
+}
+
+// foldRecent moves the recent facets of the tenants that have enough of them.
+func (b *batch) foldRecent() error {
+	for _, tenant := range b.folds {
+		if err := b.fold(tenant, b.writer.foldings[tenant]); err != nil {
+			return err
+		}
+	}
+	b.folds = b.folds[:0]
+	return nil
+}
+
+// fold does one step: it moves a tenant's recent facets into blocks and counts them in the
+// roll-ups. A rollback may undo it. Then f is not exact, which does no harm.
+func (b *batch) fold(tenant int64, f *folding) error {
+	rows, err := b.recentFacets(context.Background(), tenant, span{f.from, math.MaxInt64}, b.writer.folds.rows)
+	if err != nil {
+		return err
+	}
+	f.added, f.from = 0, math.MinInt64
+	if len(rows) == b.writer.folds.rows {
+		f.from = rows[len(rows)-1].key // it is read again
+	}
+	var counted rollupDeltas
+	for rewrites := 0; len(rows) > 0; {
+		if rewrites == b.writer.folds.rewrites {
+			f.from, f.added = rows[0].key, b.writer.folds.at // the next row continues
+			break
+		}
+		target, next, err := b.blockFor(tenant, rows[0].key)
+		if err != nil {
+			return err
+		}
+		n := sort.Search(len(rows), func(i int) bool { return rows[i].key >= next })
+		if n >= b.writer.folds.least {
+			if err := b.foldRun(tenant, target, rows[:n]); err != nil {
+				return err
+			}
+			counted.addRows(rows[:n], 1)
+			rewrites++
+		}
+		rows = rows[n:]
+	}
+	return b.applyRollups(tenant, counted)
+}
+
+// blockFor returns the block that a key belongs to, nil if it precedes all blocks, and the first
+// key of the next block.
+func (b *batch) blockFor(tenant, key int64) (target *blockAt, next int64, err error) {
+	var at blockAt
+	err = b.each(context.Background(), `SELECT number, first, last, entries FROM facet_blocks WHERE tenant = ? AND first <= ? ORDER BY first DESC LIMIT 1`,
+		[]any{tenant, key}, []any{&at.number, &at.first, &at.last, &at.entries}, func() (bool, error) {
+			target = &at
+			return true, nil
+		})
+	if err != nil {
+		return nil, 0, err
+	}
+	next, err = b.int64(context.Background(), `SELECT coalesce(min(first), ?) FROM facet_blocks WHERE tenant = ? AND first > ?`, int64(math.MaxInt64), tenant, key)
+	return target, next, err
+}
+
+// foldRun moves rows that belong to one block, if target is not nil.
+func (b *batch) foldRun(tenant int64, target *blockAt, run []facetRow) error {
+	s := span{run[0].key, run[len(run)-1].key}
+	rows := run
+	if target != nil && (s.first <= target.last || target.entries+len(run) <= maxBlock) {
+		_, stored, err := b.readBlock(tenant, target.first)
+		if err != nil {
+			return err
+		}
+		if err := b.deleteBlock(target.number); err != nil {
+			return err
+		}
+		rows = mergeRows(stored, run)
+		s.first, s.last = target.first, max(s.last, target.last)
+	}
+	if err := b.insertBlocks(tenant, s, rows); err != nil {
+		return err
+	}
+	_, err := b.exec(`DELETE FROM recent_facets WHERE tenant = ? AND key BETWEEN ? AND ?`, tenant, run[0].key, run[len(run)-1].key)
+	return err
+}
+
+// removeFacets removes entries from what is counted. The keys are in rising order.
+func (b *batch) removeFacets(tenant int64, keys []int64) error {
+	var blocked []int64
+	for _, key := range keys {
+		removed, err := b.exec(`DELETE FROM recent_facets WHERE tenant = ? AND key = ?`, tenant, key)
+		if err != nil {
+			return err
+		}
+		if removed == 0 {
+			blocked = append(blocked, key)
+		}
+	}
+	var uncounted rollupDeltas
+	for len(blocked) > 0 {
+		at, rows, err := b.readBlock(tenant, blocked[0])
+		if err != nil {
+			return err
+		}
+		n := sort.Search(len(blocked), func(i int) bool { return blocked[i] > at.last })
+		if n == 0 || rows == nil {
+			blocked = blocked[1:] // the entry has no facets
+			continue
+		}
+		gone, kept := splitRows(rows, blocked[:n])
+		if err := b.replaceBlock(tenant, at, kept); err != nil {
+			return err
+		}
+		uncounted.addRows(gone, -1)
+		blocked = blocked[n:]
+	}
+	return b.applyRollups(tenant, uncounted)
+}
+
+// splitRows divides rows by whether their keys are among the given ones.
+func splitRows(rows []facetRow, keys []int64) (gone, kept []facetRow) {
+	for _, row := range rows {
+		if _, found := slices.BinarySearch(keys, row.key); found {
+			gone = append(gone, row)
+		} else {
+			kept = append(kept, row)
+		}
+	}
+	return gone, kept
+}
+
+func (b *batch) replaceBlock(tenant int64, at blockAt, rows []facetRow) error {
+	if err := b.deleteBlock(at.number); err != nil || len(rows) == 0 {
+		return err
+	}
+	return b.insertBlocks(tenant, at.span, rows)
+}

@@ -1,0 +1,350 @@
+package sqlite
+
+import (
+	"errors"
+	"hash/maphash"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// tally counts entries for one StatsRequest.
+type tally struct {
+	by       []int     // columns to group by
+	columns  columnSet // that addBlock reads
+	interval int64     // of the histogram in milliseconds; 0: none
+	// groupsOnly says that nothing but groups matters. Then errGroupsFull ends the count.
+	groupsOnly bool
+
+	total   int64
+	buckets map[int64]int64 // by their number since 1970
+	lowest  int64           // of buckets
+	highest int64
+	groups  groupCounts
+	fullAt  int64    // total when groups became full
+	users   *userSet // nil: not counted
+
+	codes []int64 // scratch: counts by code
+}
+
+func newTally(request audit.StatsRequest, by []int) *tally {
+	t := &tally{by: by, interval: request.Interval.Milliseconds(), groups: groupCounts{counts: map[groupKey]int64{}}}
+	for _, column := range by {
+		t.columns.add(column)
+	}
+	if request.Distinct {
+		t.users = &userSet{hashes: map[uint64]struct{}{}}
+		t.columns.add(columnUserID)
+	}
+	if t.interval > 0 {
+		t.buckets = map[int64]int64{}
+	}
+	return t
+}
+
+// rollsUp reports whether roll-ups have groups by the columns.
+func rollsUp(by []int) bool {
+	return !slices.ContainsFunc(by, func(column int) bool {
+		return column != columnSeverity && column != columnAction && column != columnResourceType
+	})
+}
+
+func (t *tally) rollsUp() bool {
+	return t.users == nil && rollsUp(t.by) && t.interval%hourMillis == 0
+}
+
+// rollsUpDays reports whether roll-ups of days are fine enough.
+func (t *tally) rollsUpDays() bool { return t.interval%(dayRollup*hourMillis) == 0 }
+
+// addToBucket counts n entries of a millisecond in the histogram.
+func (t *tally) addToBucket(millis, n int64) error {
+	if t.interval == 0 {
+		return nil
+	}
+	bucket := millis / t.interval
+	if len(t.buckets) == 0 {
+		t.lowest, t.highest = bucket, bucket
+	}
+	t.lowest, t.highest = min(t.lowest, bucket), max(t.highest, bucket)
+	if t.highest-t.lowest >= audit.MaxBuckets {
+		return audit.Invalid("?interval", "too_small", "must divide the range of the entries into at most %d buckets", audit.MaxBuckets)
+	}
+	t.buckets[bucket] += n
+	return nil
+}
+
+// histogram returns the buckets from the first to the last with entries.
+func (t *tally) histogram() []audit.Bucket {
+	if len(t.buckets) == 0 {
+		return nil
+	}
+	histogram := make([]audit.Bucket, t.highest-t.lowest+1)
+	for i := range histogram {
+		bucket := t.lowest + int64(i)
+		histogram[i] = audit.Bucket{Start: time.UnixMilli(bucket * t.interval).UTC(), Count: t.buckets[bucket]}
+	}
+	return histogram
+}
+
+// addCount counts n entries of a roll-up that begins at an hour.
+func (t *tally) addCount(hour, n int64) error {
+	t.total += n
+	return t.addToBucket(hour*hourMillis, n)
+}
+
+// addCell counts the entries of a cell of such a roll-up.
+func (t *tally) addCell(hour int64, cell *cellCount) error {
+	var key groupKey
+	for i, column := range t.by {
+		key[i] = cell.value(facetColumns[column])
+	}
+	if len(t.by) > 0 {
+		t.groups.add(key, cell.n)
+	}
+	if err := t.addCount(hour, cell.n); err != nil {
+		return err
+	}
+	return t.checkGroups()
+}
+
+// errGroupsFull says that the groups do not fit into memory.
+var errGroupsFull = errors.New("too many groups to count at once")
+
+func (t *tally) checkGroups() error {
+	switch {
+	case !t.groups.full:
+		return nil
+	case t.groupsOnly:
+		return errGroupsFull
+	case t.fullAt == 0:
+		t.fullAt = t.total
+	}
+	return nil
+}
+
+// partsOfGroups divides all groups into parts that probably fit into memory, if the entries
+// after fullAt have as many new groups as those before.
+func (t *tally) partsOfGroups() []groupPart {
+	halvings := 1
+	for n := t.fullAt; n < t.total; n *= 2 {
+		halvings++
+	}
+	return groupPart{}.divide(halvings)
+}
+
+// addBlock counts the chosen entries of a block, which are in rising order.
+func (t *tally) addBlock(b *facetBlock, chosen []int32) error {
+	if len(chosen) == 0 {
+		return nil
+	}
+	t.total += int64(len(chosen))
+	t.addUsers(b, chosen)
+	t.addGroups(b, chosen)
+	if err := t.checkGroups(); err != nil || t.interval == 0 {
+		return err
+	}
+	var n, end int64 // entries before the end of a bucket, in milliseconds
+	for i, entry := range chosen {
+		millis := millisOf(b.keys[entry])
+		if millis >= end {
+			if i > 0 {
+				if err := t.addToBucket(end-1, n); err != nil {
+					return err
+				}
+			}
+			n, end = 0, (millis/t.interval+1)*t.interval
+		}
+		n++
+	}
+	return t.addToBucket(end-1, n)
+}
+
+// zeroCodes returns n counts that are zero.
+func (t *tally) zeroCodes(n int) []int64 {
+	if n > len(t.codes) {
+		t.codes = make([]int64, n)
+	}
+	counts := t.codes[:n]
+	clear(counts)
+	return counts
+}
+
+func (t *tally) addUsers(b *facetBlock, chosen []int32) {
+	if t.users == nil {
+		return
+	}
+	column := b.columns[columnUserID]
+	counts := t.zeroCodes(len(column.values))
+	for _, entry := range chosen {
+		counts[column.code(entry)]++
+	}
+	for code, n := range counts {
+		if n > 0 {
+			t.users.add(column.values[code])
+		}
+	}
+}
+
+// maxPairs is the number of pairs of codes up to which a block's pairs are counted by number.
+const maxPairs = 8 * maxBlock
+
+// addGroups counts by code first, so that each group of a block is looked up once.
+func (t *tally) addGroups(b *facetBlock, chosen []int32) {
+	switch len(t.by) {
+	case 1:
+		column := b.columns[t.by[0]]
+		counts := t.zeroCodes(len(column.values))
+		for _, entry := range chosen {
+			counts[column.code(entry)]++
+		}
+		for code, n := range counts {
+			if n > 0 {
+				t.groups.add(groupKey{column.values[code]}, n)
+			}
+		}
+	case 2:
+		t.addPairs(b.columns[t.by[0]], b.columns[t.by[1]], chosen)
+	}
+}
+
+func (t *tally) addPairs(x, y *facetColumn, chosen []int32) {
+	width := len(y.values)
+	if len(x.values)*width > maxPairs {
+		for _, entry := range chosen {
+			t.groups.add(groupKey{x.values[x.code(entry)], y.values[y.code(entry)]}, 1)
+		}
+		return
+	}
+	counts := t.zeroCodes(len(x.values) * width)
+	for _, entry := range chosen {
+		counts[x.code(entry)*width+y.code(entry)]++
+	}
+	for pair, n := range counts {
+		if n > 0 {
+			t.groups.add(groupKey{x.values[pair/width], y.values[pair%width]}, n)
+		}
+	}
+}
+
+var hashSeed = maphash.MakeSeed()
+
+// groupPart is a part of all groups: those whose hash ends with the bits. The zero groupPart has
+// all groups.
+type groupPart struct{ mask, bits uint64 }
+
+// divide halves the part a number of times.
+func (p groupPart) divide(halvings int) []groupPart {
+	parts := []groupPart{p}
+	for range halvings {
+		for _, half := range parts {
+			bit := half.mask + 1
+			parts = append(parts, groupPart{half.mask | bit, half.bits | bit})
+		}
+		for i := range len(parts) / 2 {
+			parts[i].mask |= parts[i].mask + 1
+		}
+	}
+	return parts
+}
+
+func (p groupPart) has(key groupKey) bool {
+	if p.mask == 0 {
+		return true
+	}
+	hash := maphash.String(hashSeed, key[0])
+	if key[1] != "" {
+		hash ^= bits.RotateLeft64(maphash.String(hashSeed, key[1]), 1)
+	}
+	return hash&p.mask == p.bits
+}
+
+// groupCounts counts groups within the limits of audit. Once it is full, it counts no more.
+type groupCounts struct {
+	counts map[groupKey]int64
+	bytes  int // of all values
+	part   groupPart
+	full   bool
+}
+
+func (g *groupCounts) add(key groupKey, n int64) {
+	if g.full || !g.part.has(key) {
+		return
+	}
+	if before := g.counts[key]; before > 0 {
+		g.counts[key] = before + n
+		return
+	}
+	for i := range key {
+		key[i] = strings.Clone(key[i]) // without the block that it was cut from
+		g.bytes += len(key[i])
+	}
+	if len(g.counts) == audit.MaxGroups || g.bytes > audit.MaxGroupBytes {
+		g.full, g.counts = true, nil
+		return
+	}
+	g.counts[key] = n
+}
+
+// topAtOnce is the number of groups that top sorts beside those that it keeps.
+const topAtOnce = 1000
+
+// top returns the n largest groups of a number of fields.
+func (g *groupCounts) top(n, fields int) []audit.Group {
+	var largest []audit.Group
+	cut := func() {
+		audit.SortGroups(largest)
+		largest = largest[:min(n, len(largest))]
+	}
+	sorted := false // at least n groups are, and a group after the last of them is none of the largest
+	for values, count := range g.counts {
+		group := audit.Group{Values: values[:fields], Count: count}
+		if sorted && audit.CompareGroups(group, largest[n-1]) > 0 {
+			continue
+		}
+		group.Values = slices.Clone(group.Values)
+		if largest = append(largest, group); len(largest) == n+topAtOnce {
+			cut()
+			sorted = n > 0
+		}
+	}
+	cut()
+	return largest
+}
+
+// maxUsers is the number of distinct users up to which they are counted exactly. Beyond, the
+// count is an estimate with an error of less than 1 % in most cases.
+const maxUsers = 1 << 17
+
+// userSet counts distinct users in bounded memory. It keeps those hashes that begin with level
+// zeros, which are 1/2^level of all. The level does not depend on the order of the users.
+type userSet struct {
+	hashes map[uint64]struct{}
+	level  int
+}
+
+func (u *userSet) add(user string) {
+	hash := maphash.String(hashSeed, user)
+	if hash>>(64-u.level) != 0 {
+		return
+	}
+	u.hashes[hash] = struct{}{}
+	for len(u.hashes) > maxUsers {
+		u.level++
+		for hash := range u.hashes {
+			if hash>>(64-u.level) != 0 {
+				delete(u.hashes, hash)
+			}
+		}
+	}
+}
+
+// estimate returns the number of distinct users, 0 for a nil set.
+func (u *userSet) estimate() int64 {
+	if u == nil {
+		return 0
+	}
+	return int64(len(u.hashes)) << u.level
+}
