@@ -48,6 +48,34 @@ func writeDurably(path, text string) error {
 	return errors.Join(err, file.Close())
 }
 
+// endTornLine ends the last line of the output if it is a file that a killed run left in the
+// middle of a line. The next entry must not be glued to it. Systems that do not let a program
+// read the file of its standard output keep the line as it is.
+func endTornLine(out io.Writer) error {
+	file, isFile := out.(*os.File)
+	if !isFile {
+		return nil
+	}
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return err
+	}
+	reader, err := os.Open(file.Name())
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	defer func() { _ = reader.Close() }() // it was only read
+	last := make([]byte, 1)
+	if read, err := reader.Stat(); err != nil || !os.SameFile(info, read) {
+		return nil //nolint:nilerr // it is another file
+	}
+	if _, err := reader.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = file.WriteString("\n")
+	return err
+}
+
 // syncOutput makes what was printed durable if the output is a file.
 func syncOutput(out io.Writer) error {
 	file, isFile := out.(*os.File)

@@ -44,6 +44,9 @@ func (c *pullCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	cursor, err := startCursor(c.After, c.CursorFile)
+	if err == nil {
+		err = endTornLine(con.out)
+	}
 	if err != nil {
 		return err
 	}
@@ -104,7 +107,8 @@ func (p *pull) page(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	out := bufio.NewWriter(p.con.out)
+	// One write for the whole page, so that a kill seldom leaves the beginning of a line.
+	out := bufio.NewWriterSize(p.con.out, audit.MaxPageBytes)
 	if err := errors.Join((&linePrinter{out}).page(page.Items), out.Flush()); err != nil {
 		return false, err
 	}

@@ -1,0 +1,219 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// TestPullSurvivesCrashes kills the service, and `ocelot pull`, with SIGKILL again and again
+// while entries are sent and pulled. Their timestamps are old and say nothing about their
+// arrival. Whatever was acknowledged has to be printed, and once after dropping what pull may
+// repeat.
+func TestPullSurvivesCrashes(t *testing.T) {
+	entries, kills := 30_000, 5
+	if testing.Short() {
+		entries, kills = 6_000, 2
+	}
+	pullCrashes(t, entries, kills)
+}
+
+// TestPullSurvivesCrashesLambda is TestPullSurvivesCrashes with the functions as Lambda
+// binaries, so that persist-logs, order-logs and feed-logs die each by itself.
+func TestPullSurvivesCrashesLambda(t *testing.T) {
+	pullCrashes(t, 10_000, 3, lambdaArguments(t)...)
+}
+
+func pullCrashes(t *testing.T, entries, kills int, arguments ...string) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("random seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	s := startCrashing(t, arguments...)
+	address, err := url.Parse(s.process.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.arguments = append(s.arguments, "--addr", address.Host)
+	pulled := newPulling(t, s)
+
+	load := &crashLoad{service: s, entries: int64(entries)}
+	ctx, cancel := load.untilItStalls(t.Context())
+	defer cancel()
+	sending, ctx := errgroup.WithContext(ctx)
+	for range 2 {
+		sending.Go(func() error { return load.client(ctx, crashBulk) })
+		sending.Go(func() error { return load.client(ctx, 1) })
+	}
+	sent := make(chan struct{})
+	var reading errgroup.Group
+	reading.Go(func() error { return pulled.untilSent(rand.New(rand.NewPCG(seed, 1)), sent) })
+	for _, at := range killPoints(random, entries, kills) {
+		load.await(ctx, int64(at))
+		time.Sleep(time.Duration(random.Int64N(int64(50 * time.Millisecond))))
+		s.crash()
+		s.ready()
+	}
+	err = sending.Wait()
+	close(sent)
+	if err := errors.Join(err, reading.Wait()); err != nil {
+		t.Fatalf("%v; %d entries were acknowledged, want %d", err, load.acknowledged.Load(), entries)
+	}
+	pulled.check(entries)
+	t.Logf("%d lines pulled by %d runs, of which %d were killed, over %d crashes", pulled.lines, pulled.runs, pulled.killed, s.deaths)
+}
+
+// pulling is `ocelot pull` as cron runs it, one process after the other with one file each for
+// the cursor and the entries.
+type pulling struct {
+	t            *testing.T
+	program      string
+	environment  []string
+	cursor, file string
+	runs, killed int
+
+	lines, torn int
+	printed     map[audit.EntryID]int
+}
+
+func newPulling(t *testing.T, s *crashingService) *pulling {
+	folder := t.TempDir()
+	return &pulling{
+		t: t, program: s.program, cursor: filepath.Join(folder, "cursor"), file: filepath.Join(folder, "entries.ndjson"), printed: map[audit.EntryID]int{},
+		environment: append(os.Environ(), "OCELOT_URL="+s.process.URL, "OCELOT_TOKEN="+s.token, "OCELOT_TENANT="+string(crashTenant)),
+	}
+}
+
+// untilSent pulls until all entries are sent. It kills every run after a short time.
+func (p *pulling) untilSent(random *rand.Rand, sent <-chan struct{}) error {
+	for {
+		select {
+		case <-sent:
+			return nil
+		case <-time.After(100 * time.Millisecond):
+		}
+		if _, err := p.run(time.Duration(20+random.Int64N(400)) * time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// run runs pull once and kills it after some time, if it still runs; 0: never. It reports
+// whether pull succeeded.
+func (p *pulling) run(kill time.Duration) (succeeded bool, err error) {
+	out, err := os.OpenFile(p.file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	cmd := exec.Command(p.program, "pull", "--cursor-file", p.cursor)
+	cmd.Env, cmd.Stdout = p.environment, out
+	if err := cmd.Start(); err != nil {
+		return false, err
+	}
+	p.runs++
+	if kill > 0 {
+		timer := time.AfterFunc(kill, func() { _ = cmd.Process.Kill() }) // it may have ended
+		defer timer.Stop()
+	}
+	err = cmd.Wait()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		if exit.ExitCode() < 0 { // by a signal
+			p.killed++
+		}
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// check pulls the rest and compares what was printed with what was acknowledged. A killed run
+// may repeat a page and leave the beginning of a line.
+func (p *pulling) check(entries int) {
+	p.t.Helper()
+	p.rest(entries)
+	missing := 0
+	for n := range entries {
+		if p.printed[crashID(int64(n))] == 0 {
+			missing++
+		}
+	}
+	if missing > 0 {
+		p.t.Errorf("%d of %d entries are missing, want none", missing, entries)
+	}
+	if len(p.printed) > entries {
+		p.t.Errorf("%d different entries were printed, want %d", len(p.printed), entries)
+	}
+	if most := p.killed * audit.MaxPageLimit; p.lines-len(p.printed) > most {
+		p.t.Errorf("%d lines are repetitions, want at most %d: a page for each run that was killed", p.lines-len(p.printed), most)
+	}
+	if p.torn > p.killed {
+		p.t.Errorf("%d lines are no JSON, want at most %d: one for each run that was killed", p.torn, p.killed)
+	}
+}
+
+// rest pulls until so many entries are printed, or for too long.
+func (p *pulling) rest(entries int) {
+	p.t.Helper()
+	for deadline := time.Now().Add(crashStall); len(p.printed) < entries && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if _, err := p.run(0); err != nil {
+			p.t.Fatal(err)
+		}
+		p.read()
+	}
+}
+
+// read counts the lines of the file.
+func (p *pulling) read() {
+	p.t.Helper()
+	text, err := os.ReadFile(p.file)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.lines, p.torn = 0, 0
+	clear(p.printed)
+	for line := range bytes.Lines(text) {
+		var entry struct{ ID audit.EntryID }
+		if err := json.Unmarshal(line, &entry); err != nil {
+			p.torn++
+			continue
+		}
+		p.lines++
+		p.printed[entry.ID]++
+	}
+}
+
+// TestPullBeginsANewLine: after a run that was killed in the middle of a line.
+func TestPullBeginsANewLine(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("a program on this system cannot read the file of its standard output; run it on Linux")
+	}
+	s := startCrashing(t)
+	load := &crashLoad{service: s, entries: 1}
+	ctx, cancel := load.untilItStalls(t.Context())
+	defer cancel()
+	if err := load.client(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	p := newPulling(t, s)
+	if err := os.WriteFile(p.file, []byte("{\"id"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.rest(1)
+	if p.torn != 1 {
+		t.Errorf("%d lines are no JSON, want 1", p.torn)
+	}
+	if p.printed[crashID(0)] != 1 {
+		t.Errorf("the entry is printed %d times, want once", p.printed[crashID(0)])
+	}
+}
