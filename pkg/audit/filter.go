@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 )
@@ -15,8 +16,8 @@ type Filter struct {
 	Unexpired Expr
 }
 
-// Expr is a condition on an entry: And, Or, Not, Equals, Text or Time. Every index
-// supports exactly these.
+// Expr is a condition on an entry: And, Or or Not, or one of the conditions below. Every
+// index supports exactly these.
 type Expr interface{ expr() }
 
 // And is true if all of its conditions are true. An empty And is true.
@@ -29,17 +30,17 @@ type Or []Expr
 type Not struct{ Expr Expr }
 
 // Equals is true if the field has one of the values, byte for byte. Values have the
-// field's normal form: addresses as netip prints them, severities in upper case. A
-// field with several values (Changed, an array in the metadata) matches if one of
-// them matches.
+// field's normal form: addresses as netip prints them, without an IPv4-mapped form,
+// severities in upper case, numbers as decimal.Canonical spells them. A field with several
+// values (Changed, an array in the metadata) matches if one of them matches.
 type Equals struct {
 	Field  Field
 	Values []string
 }
 
 // Text is true if the message contains the words as a phrase: adjacent and in this
-// order. Words have the form that the function Words returns. With Prefix, the last
-// word may be the beginning of a longer one.
+// order. Words have the form that words.Split returns. With Prefix, the last word may be
+// the beginning of a longer one.
 type Text struct {
 	Words  []string
 	Prefix bool
@@ -48,12 +49,45 @@ type Text struct {
 // Time is true if From ≤ timestamp < To. A zero bound is open.
 type Time struct{ From, To time.Time }
 
-func (And) expr()    {}
-func (Or) expr()     {}
-func (Not) expr()    {}
-func (Equals) expr() {}
-func (Text) expr()   {}
-func (Time) expr()   {}
+// Received is true if From ≤ received_at < To. A zero bound is open.
+type Received struct{ From, To time.Time }
+
+// MaxPrefix is the length of the longest value of a Prefix, in bytes.
+const MaxPrefix = 64
+
+// Prefix is true if the field has a value that begins with Value, byte for byte. Value has 1 to
+// MaxPrefix bytes, which need not be whole characters. Values have the form of Equals.
+type Prefix struct {
+	Field Field
+	Value string
+}
+
+// Has is true if the field has a value. A path of the metadata has one if a scalar is there or
+// below.
+type Has struct{ Field Field }
+
+// Number is true if the path of the metadata has a number with From ≤ key < To, where key is
+// that of decimal.Number.Key. An empty bound is open.
+type Number struct {
+	Field    Field
+	From, To string
+}
+
+// Network is true if the address of the entry is in the network, which is masked. An IPv4
+// network has the IPv4-mapped addresses too.
+type Network struct{ Prefix netip.Prefix }
+
+func (And) expr()      {}
+func (Or) expr()       {}
+func (Not) expr()      {}
+func (Equals) expr()   {}
+func (Text) expr()     {}
+func (Time) expr()     {}
+func (Received) expr() {}
+func (Prefix) expr()   {}
+func (Has) expr()      {}
+func (Number) expr()   {}
+func (Network) expr()  {}
 
 // Field names the field of a condition or a grouping: one of the constants below, or
 // MetadataField of a path.
@@ -112,7 +146,7 @@ func (e *Entry) Value(field Field) string {
 		return e.Severity.String()
 	case FieldIPAddress:
 		if e.IPAddress.IsValid() {
-			return e.IPAddress.String()
+			return e.IPAddress.Unmap().String()
 		}
 	case FieldSubmittedBy:
 		return e.SubmittedBy

@@ -1,9 +1,6 @@
 package audit
 
-import (
-	"iter"
-	"strings"
-)
+import "iter"
 
 // Normalize returns an equivalent expression in normal form, so that a compiler
 // meets only these cases:
@@ -12,8 +9,8 @@ import (
 //     top, never inside another expression. There is no nil.
 //   - Any other And or Or has at least two parts. No part is of its parent's kind.
 //   - Not contains a condition, an And or an Or, never another Not.
-//   - Equals has at least one value, Text at least one word as Words returns
-//     it, and Time at least one bound.
+//   - Equals has at least one value, Text at least one word, Time and Received at least
+//     one bound.
 //
 // The parts keep their order. Conditions that exclude or imply one another stay.
 func Normalize(e Expr) Expr {
@@ -31,12 +28,14 @@ func Normalize(e Expr) Expr {
 			return Or{}
 		}
 	case Text:
-		words := Words(strings.Join(e.Words, " "))
-		if len(words) == 0 {
+		if len(e.Words) == 0 {
 			return And{}
 		}
-		return Text{Words: words, Prefix: e.Prefix}
 	case Time:
+		if e.From.IsZero() && e.To.IsZero() {
+			return And{}
+		}
+	case Received:
 		if e.From.IsZero() && e.To.IsZero() {
 			return And{}
 		}
@@ -109,7 +108,7 @@ func negate(e Expr) Expr {
 	return Not{e}
 }
 
-// ReplaceConditions returns the expression with each Equals, Text and Time
+// ReplaceConditions returns the expression with each condition
 // replaced by the expression that replace returns for it.
 func ReplaceConditions(e Expr, replace func(condition Expr) Expr) Expr {
 	switch e := e.(type) {
@@ -134,7 +133,7 @@ func ReplaceConditions(e Expr, replace func(condition Expr) Expr) Expr {
 	}
 }
 
-// Conditions yields each Equals, Text and Time of the expression in order.
+// Conditions yields each condition of the expression in order: what is no And, Or or Not.
 func Conditions(e Expr) iter.Seq[Expr] {
 	return func(yield func(Expr) bool) { yieldConditions(e, yield) }
 }

@@ -192,6 +192,17 @@ func TestParseStoredErrorsCarryNoContent(t *testing.T) {
 	}
 }
 
+func TestAncestors(t *testing.T) {
+	for path, want := range map[string][]string{"": nil, "a": nil, "a.b.c": {"a", "a.b"}, ".a": {""}, "a..b": {"a", "a."}} {
+		if got := slices.Collect(entryjson.Ancestors(path)); !slices.Equal(got, want) {
+			t.Errorf("ancestors of %q: got %q, want %q", path, got, want)
+		}
+	}
+	if got := len(slices.Collect(entryjson.Ancestors(strings.Repeat(".", 1000)))); got != entryjson.MaxAncestors {
+		t.Errorf("got %d ancestors of a long path, want %d", got, entryjson.MaxAncestors)
+	}
+}
+
 func TestPublicFormHasNoDigest(t *testing.T) {
 	entry := fullEntry()
 	if text := entryjson.AppendPublic(nil, &entry, time.Time{}); bytes.Contains(text, []byte("digest")) {
@@ -203,10 +214,10 @@ func TestPublicFormHasNoDigest(t *testing.T) {
 
 func TestLeaves(t *testing.T) {
 	var got []string
-	err := entryjson.Leaves(audit.Object(`{"a":{"b":"x\n\u0041"},"c":[1.0,{"d":null},[true]],"e.f":"","g":{},"h":[]}`), func(path, value string) {
-		got = append(got, path+"="+value)
+	err := entryjson.Leaves(audit.Object(`{"a":{"b":"x\n\u0041"},"c":[1.0,{"d":null},[true]],"e.f":"","g":{},"h":[]}`), func(leaf entryjson.Leaf) {
+		got = append(got, leaf.Path+"="+leaf.Value)
 	})
-	want := []string{"a.b=x\nA", "c=1.0", "c.d=null", "c=true", "e.f="}
+	want := []string{"a.b=x\nA", "c=1", "c.d=null", "c=true", "e.f="}
 	if err != nil {
 		t.Error(err)
 	} else if !slices.Equal(got, want) {
@@ -217,7 +228,7 @@ func TestLeaves(t *testing.T) {
 func TestLeavesLeaveOutLongPaths(t *testing.T) {
 	long := strings.Repeat("k", entryjson.MaxLeafPath+1)
 	count := 0
-	if err := entryjson.Leaves(audit.Object(`{"`+long+`":1,"a":{"`+long+`":2},"b":3}`), func(string, string) { count++ }); err != nil {
+	if err := entryjson.Leaves(audit.Object(`{"`+long+`":1,"a":{"`+long+`":2},"b":3}`), func(entryjson.Leaf) { count++ }); err != nil {
 		t.Error(err)
 	} else if count != 1 {
 		t.Errorf("got %d leaves, want 1", count)
@@ -226,7 +237,7 @@ func TestLeavesLeaveOutLongPaths(t *testing.T) {
 
 func TestWalkersRefuseMalformedObjects(t *testing.T) {
 	for _, text := range []string{`{`, `{"`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a":[1`, `{"a":{`, `x`, `{"a":"\`} {
-		if err := entryjson.Leaves(audit.Object(text), func(string, string) {}); err == nil && text != `{"a":` {
+		if err := entryjson.Leaves(audit.Object(text), func(entryjson.Leaf) {}); err == nil && text != `{"a":` {
 			t.Errorf("Leaves of %s: got no error, want one", text)
 		}
 		if _, err := entryjson.Changed(audit.Object(text), audit.Object(`{"z":0}`)); err == nil && text != `{"a":` {
@@ -248,7 +259,10 @@ func TestChanged(t *testing.T) {
 		"order does not count": {`{"a":1,"b":{"x":1,"y":2}}`, `{"b":{"y":2,"x":1},"a":1}`, nil},
 		"spelling of a string": {`{"a":"A"}`, `{"a":"\u0041"}`, nil},
 		"spelling of a key":    {`{"a":1}`, `{"\u0061":1}`, nil},
-		"spelling of a number": {`{"a":1}`, `{"a":1.0}`, []string{"a"}},
+		"spelling of a number": {`{"a":1,"b":0.10}`, `{"a":1.0,"b":1e-1}`, nil},
+		"numbers in an array":  {`{"a":[1,{"b":2.50}]}`, `{"a":[1.0,{"b":2.5}]}`, nil},
+		"digits in a string":   {`{"a":["1.0"]}`, `{"a":["1"]}`, []string{"a"}},
+		"large integers":       {`{"a":9007199254740993}`, `{"a":9007199254740992}`, []string{"a"}},
 		"arrays are whole":     {`{"a":[1,{"b":2,"c":3}]}`, `{"a":[1,{"c":3,"b":2}]}`, nil},
 		"an array's element":   {`{"a":[1,2]}`, `{"a":[2,1]}`, []string{"a"}},
 		"type":                 {`{"a":{}}`, `{"a":[]}`, []string{"a"}},
@@ -324,7 +338,7 @@ func TestWalkersAgreeWithEncodingJSON(t *testing.T) {
 			t.Fatalf("%s differs from itself in %v, want no difference", text, changed)
 		}
 		leaves := 0
-		if err := entryjson.Leaves(submitted.Metadata, func(string, string) { leaves++ }); err != nil {
+		if err := entryjson.Leaves(submitted.Metadata, func(entryjson.Leaf) { leaves++ }); err != nil {
 			t.Fatal(err)
 		} else if want := countLeaves(value); leaves != want {
 			t.Fatalf("%s: got %d leaves, want %d", text, leaves, want)
@@ -384,7 +398,7 @@ func FuzzParseSubmitted(f *testing.F) {
 		if _, err := entryjson.Changed(submitted.Before, submitted.After); err != nil {
 			t.Fatal(err)
 		}
-		if err := entryjson.Leaves(submitted.Metadata, func(string, string) {}); err != nil {
+		if err := entryjson.Leaves(submitted.Metadata, func(entryjson.Leaf) {}); err != nil {
 			t.Fatal(err)
 		}
 		submitted.ID = audit.NewEntryID(time.UnixMilli(1), [10]byte{})

@@ -3,11 +3,13 @@ package entryjson
 import (
 	"bytes"
 	"errors"
+	"iter"
 	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/decimal"
 )
 
 // The functions of this file traverse text that a decoder has checked and that compact
@@ -167,11 +169,19 @@ func appendUnquoted(dst, raw []byte) ([]byte, error) {
 	return jsontext.AppendUnquote(dst, raw)
 }
 
-// Leaves calls visit with the dotted path and the value of every scalar leaf of the
-// object, in the order of the text. The value is a string's content, or the text of a
-// number, true, false or null. An element of an array has the path of the array. Leaves
-// skips a leaf whose path is longer than MaxLeafPath.
-func Leaves(object audit.Object, visit func(path, value string)) error {
+// Leaf is a scalar in an object.
+type Leaf struct {
+	// Path is the dotted path. An element of an array has the path of the array.
+	Path string
+	// Value is a string's content, a number in the form of decimal.Canonical, or the text of
+	// true, false or null.
+	Value    string
+	IsNumber bool
+}
+
+// Leaves calls visit with every scalar leaf of the object, in the order of the text. It skips a
+// leaf whose path is longer than MaxLeafPath.
+func Leaves(object audit.Object, visit func(Leaf)) error {
 	if len(object) == 0 {
 		return nil
 	}
@@ -179,17 +189,35 @@ func Leaves(object audit.Object, visit func(path, value string)) error {
 	return eachMember(object, w.member)
 }
 
+// MaxAncestors is the number of paths that Ancestors yields at most.
+const MaxAncestors = audit.MaxDepth
+
+// Ancestors yields the beginnings of a dotted path that end before a dot, the shortest first.
+func Ancestors(path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		n := 0
+		for i := range len(path) {
+			if path[i] != '.' {
+				continue
+			}
+			if n++; n > MaxAncestors || !yield(path[:i]) {
+				return
+			}
+		}
+	}
+}
+
 type leafWalk struct {
 	path    []byte
 	scratch []byte
-	visit   func(path, value string)
+	visit   func(Leaf)
 }
 
 func (w *leafWalk) value(raw []byte) error {
 	if len(raw) == 0 {
 		return errMalformed
 	}
-	switch raw[0] {
+	switch kindOf(raw) {
 	case '{':
 		return eachMember(raw, w.member)
 	case '[':
@@ -199,9 +227,11 @@ func (w *leafWalk) value(raw []byte) error {
 		if w.scratch, err = appendUnquoted(w.scratch[:0], raw); err != nil {
 			return err
 		}
-		w.visit(string(w.path), string(w.scratch))
+		w.visit(Leaf{Path: string(w.path), Value: string(w.scratch)})
+	case '0':
+		w.visit(Leaf{Path: string(w.path), Value: decimal.Canonical(string(raw)), IsNumber: true})
 	default:
-		w.visit(string(w.path), string(raw))
+		w.visit(Leaf{Path: string(w.path), Value: string(raw)})
 	}
 	return nil
 }
@@ -371,7 +401,7 @@ func (d *difference) member(m rawMember, was []byte) error {
 	if bothObjects && !d.topOnly {
 		return d.objects(was, m.value)
 	}
-	if len(m.value) > 0 && len(was) > 0 && m.value[0] == was[0] {
+	if len(m.value) > 0 && len(was) > 0 && kindOf(m.value) == kindOf(was) {
 		same, err := sameValue(was, m.value)
 		if err != nil || same {
 			return err
@@ -385,11 +415,16 @@ func (d *difference) member(m rawMember, was []byte) error {
 	return nil
 }
 
+// kindOf returns the first byte of a value, '0' for every number.
+func kindOf(raw []byte) byte {
+	if c := raw[0]; c != '-' && (c < '0' || c > '9') {
+		return c
+	}
+	return '0'
+}
+
 // sameValue compares two values of the same kind by their normal forms.
 func sameValue(a, b []byte) (bool, error) {
-	if a[0] == '-' || a[0] >= '0' && a[0] <= '9' {
-		return false, nil // numbers differ by their spelling
-	}
 	normalA, err := normalForm(a)
 	if err != nil {
 		return false, err
@@ -401,8 +436,36 @@ func sameValue(a, b []byte) (bool, error) {
 	return bytes.Equal(normalA, normalB), nil
 }
 
-// normalForm returns raw with sorted members and with one spelling of each string. It
-// does not change numbers.
+// normalForm returns raw with sorted members, and with one spelling of each string and number.
 func normalForm(raw []byte) ([]byte, error) {
-	return jsontext.AppendFormat(nil, raw, jsontext.ReorderRawObjects(true))
+	sorted, err := jsontext.AppendFormat(nil, raw, jsontext.ReorderRawObjects(true))
+	if err != nil {
+		return nil, err
+	}
+	return canonicalNumbers(sorted)
+}
+
+// canonicalNumbers returns compact text with each number in the form of decimal.Canonical.
+func canonicalNumbers(text []byte) ([]byte, error) {
+	canonical := make([]byte, 0, len(text))
+	for i := 0; i < len(text); {
+		end := i + 1
+		switch c := text[i]; {
+		case c == '"':
+			var err error
+			if end, err = stringEnd(text, i); err != nil {
+				return nil, err
+			}
+		case kindOf(text[i:]) == '0':
+			for end < len(text) && bytes.IndexByte([]byte(",]}"), text[end]) < 0 {
+				end++
+			}
+			canonical = append(canonical, decimal.Canonical(string(text[i:end]))...)
+			i = end
+			continue
+		}
+		canonical = append(canonical, text[i:end]...)
+		i = end
+	}
+	return canonical, nil
 }

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/decimal"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/words"
 )
 
 // ParseFilter reads the parameters of a list that choose entries: the filter
@@ -44,17 +46,17 @@ type Candidate struct {
 	Entry audit.Entry
 	// Computed once, and only if a filter needs it.
 	words  func() []string
-	leaves func() map[string][]string
+	leaves func() map[string][]entryjson.Leaf
 }
 
 // NewCandidate returns the entry as a candidate.
 func NewCandidate(e audit.Entry) *Candidate {
 	c := &Candidate{Entry: e}
-	c.words = sync.OnceValue(func() []string { return audit.Words(c.Entry.Message) })
-	c.leaves = sync.OnceValue(func() map[string][]string {
-		leaves := map[string][]string{}
+	c.words = sync.OnceValue(func() []string { return words.Split(c.Entry.Message) })
+	c.leaves = sync.OnceValue(func() map[string][]entryjson.Leaf {
+		leaves := map[string][]entryjson.Leaf{}
 		// Stored metadata is well-formed. If it is not, the leaves before the fault count.
-		_ = entryjson.Leaves(c.Entry.Metadata, func(path, value string) { leaves[path] = append(leaves[path], value) })
+		_ = entryjson.Leaves(c.Entry.Metadata, func(leaf entryjson.Leaf) { leaves[leaf.Path] = append(leaves[leaf.Path], leaf) })
 		return leaves
 	})
 	return c
@@ -62,7 +64,7 @@ func NewCandidate(e audit.Entry) *Candidate {
 
 // Matches reports whether the entry matches the filter, as an index would decide.
 func (c *Candidate) Matches(filter audit.Filter) bool {
-	return c.within(filter.From, filter.To) && (filter.Where == nil || c.meets(filter.Where)) &&
+	return within(c.Entry.Timestamp, filter.From, filter.To) && (filter.Where == nil || c.meets(filter.Where)) &&
 		(filter.Unexpired == nil || c.meets(filter.Unexpired))
 }
 
@@ -74,27 +76,73 @@ func (c *Candidate) meets(e audit.Expr) bool {
 		return slices.ContainsFunc(e, c.meets)
 	case audit.Not:
 		return !c.meets(e.Expr)
-	case audit.Equals:
-		return slices.ContainsFunc(c.values(e.Field), func(value string) bool { return slices.Contains(e.Values, value) })
 	case audit.Text:
 		return c.hasWords(e)
 	case audit.Time:
-		return c.within(e.From, e.To)
+		return within(c.Entry.Timestamp, e.From, e.To)
+	case audit.Received:
+		return within(c.Entry.ReceivedAt, e.From, e.To)
+	case audit.Network:
+		return e.Prefix.Contains(c.Entry.IPAddress.Unmap())
+	}
+	return c.meetsField(e)
+}
+
+// meetsField decides a condition on the values of one field.
+func (c *Candidate) meetsField(e audit.Expr) bool {
+	switch e := e.(type) {
+	case audit.Equals:
+		return slices.ContainsFunc(c.values(e.Field), func(value string) bool { return slices.Contains(e.Values, value) })
+	case audit.Prefix:
+		return slices.ContainsFunc(c.values(e.Field), func(value string) bool { return strings.HasPrefix(value, e.Value) })
+	case audit.Has:
+		return c.has(e.Field)
+	case audit.Number:
+		path, _ := e.Field.MetadataPath()
+		numbers := decimal.Range{From: e.From, To: e.To}
+		return slices.ContainsFunc(c.leaves()[path], func(leaf entryjson.Leaf) bool {
+			return leaf.IsNumber && numbers.Contains(decimal.KeyOf(leaf.Value))
+		})
 	}
 	return false
 }
 
-// within reports whether from ≤ timestamp < to; a zero bound is open.
-func (c *Candidate) within(from, to time.Time) bool {
-	at := c.Entry.Timestamp
+// has reports whether the field has a value. A path of the metadata has one if a scalar is there
+// or below.
+func (c *Candidate) has(field audit.Field) bool {
+	path, ofMetadata := field.MetadataPath()
+	if !ofMetadata {
+		return len(c.values(field)) > 0
+	}
+	for leaf := range c.leaves() {
+		if leaf == path {
+			return true
+		}
+		for ancestor := range entryjson.Ancestors(leaf) {
+			if ancestor == path {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// within reports whether from ≤ at < to. A zero bound is open.
+func within(at, from, to time.Time) bool {
 	return (from.IsZero() || !at.Before(from)) && (to.IsZero() || at.Before(to))
 }
 
 func (c *Candidate) values(field audit.Field) []string {
-	if path, ofMetadata := field.MetadataPath(); ofMetadata {
-		return c.leaves()[path]
+	path, ofMetadata := field.MetadataPath()
+	if !ofMetadata {
+		return c.Entry.Values(field)
 	}
-	return c.Entry.Values(field)
+	leaves := c.leaves()[path]
+	values := make([]string, len(leaves))
+	for i := range leaves {
+		values[i] = leaves[i].Value
+	}
+	return values
 }
 
 // hasWords reports whether the message has the words next to each other.

@@ -82,7 +82,7 @@ func (p *params) filter() audit.Filter {
 		}
 		equals := audit.Equals{Field: field}
 		for _, value := range p.values[name] {
-			normal, err := normalValue(field, value)
+			normal, err := normalValues(field, value)
 			switch {
 			case len(value) > MaxFilterValueBytes:
 				p.fault(name, "too_long", "must be at most "+strconv.Itoa(MaxFilterValueBytes)+" bytes")
@@ -91,7 +91,7 @@ func (p *params) filter() audit.Filter {
 			case err != nil:
 				p.fault(name, "invalid_value", err.Error())
 			}
-			equals.Values = append(equals.Values, normal)
+			equals.Values = append(equals.Values, normal...)
 			count++
 		}
 		conditions = append(conditions, equals)

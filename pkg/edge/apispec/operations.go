@@ -174,8 +174,11 @@ func filterParameters() []Parameter {
 var filterLimits = fmt.Sprintf("All filters together have at most %d values, each of at most %d bytes. ", search.MaxFilterValues, search.MaxFilterValueBytes)
 
 const queryHelp = "Full text and field operators. `payment failed` finds both words in the message, `\"payment failed\"` finds them side by side, and `fail*` finds words that begin so. " +
-	"`action:DELETE` compares a field's whole value. Quote a value with spaces or with `*`. `severity>=ERROR` compares by rank, and `metadata.plan:gold` compares a nested value. " +
-	"`timestamp:2026-01-31` is that day in UTC. RFC 3339 times and `<`, `<=`, `>`, `>=` work too. `-word` excludes a word, `a OR b` finds either, and parentheses group."
+	"`action:DELETE` compares a field's whole value, `action:(a OR b)` several, and `action:user.*` the beginning. `has:session_id` finds entries with a value. " +
+	"Quote a value with spaces or with `*`. In quotes, `\\\"` and `\\\\` stand for a quote and a backslash. " +
+	"`severity>=ERROR` compares by rank. `metadata.plan:gold` compares a nested value, `metadata.amount>=100` a number, and `metadata.\"a:b\":c` names any member. " +
+	"`ip_address:203.0.113.0/24` is a network. `timestamp:2026-01-31` is that day in UTC, and `received_at` works likewise. RFC 3339 times and `<`, `<=`, `>`, `>=` work too. " +
+	"`-word` excludes a word, `a OR b` finds either, and parentheses group."
 
 func filterParameter(f audit.Field) Parameter {
 	p := Parameter{Name: string(f), In: InQuery, Repeatable: true, Description: "Entries whose `" + string(f) + "` is this.", Schema: anyText("")}

@@ -85,7 +85,7 @@ func valuesOf(e *audit.Entry, field audit.Field) []string {
 		audit.FieldResourceType: e.ResourceType, audit.FieldResourceID: e.ResourceID, audit.FieldSeverity: e.Severity.String(),
 	}
 	if e.IPAddress.IsValid() {
-		values[audit.FieldIPAddress] = e.IPAddress.String()
+		values[audit.FieldIPAddress] = e.IPAddress.Unmap().String()
 	}
 	switch {
 	case field == audit.FieldChanged:
@@ -113,6 +113,8 @@ func matches(e *audit.Entry, condition audit.Expr) bool {
 		return !matches(e, c.Expr)
 	case audit.Time:
 		return within(e.Timestamp, c.From, c.To)
+	case audit.Received:
+		return within(e.ReceivedAt, c.From, c.To)
 	case audit.Equals:
 		return slices.ContainsFunc(valuesOf(e, c.Field), func(v string) bool { return slices.Contains(c.Values, v) })
 	}

@@ -102,7 +102,7 @@ func (db *DB) countEntries(ctx context.Context, p partition, tenant audit.Tenant
 		return 0, err
 	}
 	if db.indexes == IndexesFull {
-		n, err := collection.CountDocuments(ctx, append(ofTenant(tenant), timeCondition(t)...), options.Count().SetHint(indexTime))
+		n, err := collection.CountDocuments(ctx, append(ofTenant(tenant), timeCondition(fieldTimestamp, t.From, t.To)...), options.Count().SetHint(indexTime))
 		var server mongo.ServerError
 		if !errors.As(err, &server) || !server.HasErrorCode(codeBadValue) {
 			return n, failure(ctx, err)

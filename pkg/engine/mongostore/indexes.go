@@ -116,7 +116,7 @@ func tenantIndexes() []mongo.IndexModel {
 
 // messageIndex is the full-text index of the message, without stemming and stop
 // words. It is for operators. The queries of this package do not use it, because
-// MongoDB's words and phrases differ from audit.Words.
+// MongoDB's words and phrases differ from words.Split.
 func messageIndex() mongo.IndexModel {
 	return mongo.IndexModel{
 		Keys:    bson.D{{Key: fieldTenant, Value: 1}, {Key: fieldMessage, Value: "text"}},

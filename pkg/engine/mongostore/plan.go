@@ -3,6 +3,7 @@ package mongostore
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -139,7 +140,7 @@ func (p *plan) choose(indexes Indexes, equals []audit.Equals, rest *[]audit.Expr
 			return false
 		}
 		scans *= len(equals[i].Values)
-		p.equals = append(p.equals, bson.E{Key: string(field), Value: in(equals[i].Values)})
+		p.equals = append(p.equals, bson.E{Key: string(field), Value: in(spellings(equals[i]))})
 		equals = slices.Delete(slices.Clone(equals), i, i+1)
 		return true
 	}
@@ -179,12 +180,17 @@ func (c *compiler) compile(e audit.Expr, levels int) (bson.D, error) {
 		inner, err := c.compile(e.Expr, levels-1)
 		return bson.D{{Key: "$nor", Value: bson.A{inner}}}, err
 	case audit.Time:
-		return timeCondition(e), nil
+		return timeCondition(fieldTimestamp, e.From, e.To), nil
+	case audit.Received:
+		return timeCondition(fieldReceivedAt, e.From, e.To), nil
 	case audit.Equals:
 		if _, ok := e.Field.MetadataPath(); ok {
 			return nil, noIndex("MongoDB does not compare metadata by its spelling")
 		}
-		return bson.D{{Key: string(e.Field), Value: in(e.Values)}}, nil
+		return bson.D{{Key: string(e.Field), Value: in(spellings(e))}}, nil
+	}
+	if _, ok := e.(audit.Text); !ok {
+		return nil, noIndex("only the search index answers prefixes, networks, has and comparisons of numbers")
 	}
 	return nil, noIndex("only the search index finds words of the message")
 }
@@ -204,23 +210,37 @@ func (c *compiler) list(operator string, parts []audit.Expr, empty func() bson.D
 	return bson.D{{Key: operator, Value: list}}, nil
 }
 
+// spellings returns the values of a condition as documents spell them. Documents have addresses as
+// they were sent, so an IPv4 address can stand there in its IPv4-mapped form.
+func spellings(e audit.Equals) []string {
+	values := e.Values
+	if e.Field == audit.FieldIPAddress {
+		for _, value := range e.Values {
+			if address, err := netip.ParseAddr(value); err == nil && address.Is4() {
+				values = append(slices.Clip(values), netip.AddrFrom16(address.As16()).String())
+			}
+		}
+	}
+	return values
+}
+
 // everything returns a condition that every document matches, nothing one that none matches.
 func everything() bson.D { return bson.D{} }
 
 func nothing() bson.D { return bson.D{{Key: fieldKey, Value: in(nil)}} }
 
-func timeCondition(t audit.Time) bson.D {
+func timeCondition(field string, from, to time.Time) bson.D {
 	bounds := bson.D{}
-	if !t.From.IsZero() {
-		bounds = append(bounds, bson.E{Key: "$gte", Value: t.From})
+	if !from.IsZero() {
+		bounds = append(bounds, bson.E{Key: "$gte", Value: from})
 	}
-	if !t.To.IsZero() {
-		bounds = append(bounds, bson.E{Key: "$lt", Value: t.To})
+	if !to.IsZero() {
+		bounds = append(bounds, bson.E{Key: "$lt", Value: to})
 	}
 	if len(bounds) == 0 {
 		return everything()
 	}
-	return bson.D{{Key: fieldTimestamp, Value: bounds}}
+	return bson.D{{Key: field, Value: bounds}}
 }
 
 // query returns the query for the tenant's entries with these keys.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/words"
 )
 
 // A document has the filterable fields of the entry under their own names, the
@@ -30,9 +31,12 @@ const (
 
 var pathEscapes = strings.NewReplacer(`\`, `\\`, `=`, `\=`)
 
+// pathToken returns the token of a metadata path. It has no unescaped "=".
+func pathToken(path string) string { return pathEscapes.Replace(audit.Shorten(path, maxPath)) }
+
 // tokenPrefix returns the beginning of all tokens of a metadata path. Its last
 // character is its only unescaped "=", so that a token belongs to one path only.
-func tokenPrefix(path string) string { return pathEscapes.Replace(audit.Shorten(path, maxPath)) + "=" }
+func tokenPrefix(path string) string { return pathToken(path) + "=" }
 
 // token returns the token of a scalar leaf of the metadata.
 func token(path, value string) string { return tokenPrefix(path) + audit.Shorten(value, maxValue) }
@@ -50,7 +54,7 @@ func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, 
 	}
 	d.text(fieldUserAgent, e.UserAgent)
 	d.text(fieldIdempotencyKey, e.IdempotencyKey)
-	d.text(fieldMessage, strings.Join(audit.Words(e.Message), " "))
+	d.text(fieldMessage, strings.Join(words.Split(e.Message), " "))
 	d.time(fieldTimestamp, e.Timestamp)
 	d.time(fieldReceivedAt, e.ReceivedAt)
 	changed := make([]string, len(e.Changed))
@@ -58,34 +62,73 @@ func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, 
 		changed[i] = audit.Shorten(path, maxValue)
 	}
 	d.texts(string(audit.FieldChanged), changed)
-	tokens, widths, err := tokensOf(e.Metadata)
-	if err != nil {
+	var m metadataTokens
+	if err := m.read(e.Metadata); err != nil {
 		return dst, err
 	}
-	d.texts(fieldTokens, tokens)
-	d.texts(fieldWidths, append(widths, widthTokens(changedPrefix, len(e.Changed))...))
+	d.texts(fieldTokens, m.tokens.list)
+	d.texts(fieldObjects, m.objects.list)
+	d.texts(fieldNumbers, m.numbers.list)
+	d.texts(fieldWidths, append(m.widths, widthTokens(changedPrefix, len(e.Changed))...))
+	if e.IPAddress.IsValid() {
+		d.text(fieldAddress, e.IPAddress.Unmap().WithZone("").String())
+	}
 	d.text(fieldEntry, string(entryjson.AppendStored(nil, e)))
 	return append(d.out, '}'), nil
 }
 
-// tokensOf returns the tokens of the metadata's leaves, each once, and the width
-// tokens of its paths.
-func tokensOf(metadata audit.Object) (tokens, widths []string, err error) {
-	seen := map[string]struct{}{}
+// tokenSet has tokens, each once, in the order in which they were added.
+type tokenSet struct {
+	list []string
+	seen map[string]struct{}
+}
+
+func (s *tokenSet) add(token string) (added bool) {
+	if _, seen := s.seen[token]; seen {
+		return false
+	}
+	if s.seen == nil {
+		s.seen = map[string]struct{}{}
+	}
+	s.seen[token] = struct{}{}
+	s.list = append(s.list, token)
+	return true
+}
+
+// metadataTokens are the tokens of an entry's metadata.
+type metadataTokens struct {
+	tokens  tokenSet // of the leaves
+	objects tokenSet // of the paths with leaves below
+	numbers tokenSet
+	widths  []string // of the paths with many values
+}
+
+// read reads the tokens of an object. An object always has the same tokens in the same order.
+func (m *metadataTokens) read(metadata audit.Object) error {
 	values := map[string]int{} // by the prefix of their path
-	err = entryjson.Leaves(metadata, func(path, value string) {
-		t := token(path, value)
-		if _, repeated := seen[t]; !repeated {
-			seen[t] = struct{}{}
-			tokens = append(tokens, t)
-			values[tokenPrefix(path)]++
+	last := ""
+	err := entryjson.Leaves(metadata, func(leaf entryjson.Leaf) {
+		if m.tokens.add(token(leaf.Path, leaf.Value)) {
+			values[tokenPrefix(leaf.Path)]++
+		}
+		if leaf.IsNumber {
+			for _, t := range numberTokens(leaf.Path, leaf.Value) {
+				m.numbers.add(t)
+			}
+		}
+		if leaf.Path == last { // another element of an array
+			return
+		}
+		last = leaf.Path
+		for ancestor := range entryjson.Ancestors(leaf.Path) {
+			m.objects.add(pathToken(ancestor))
 		}
 	})
 	for prefix, n := range values {
-		widths = append(widths, widthTokens(prefix, n)...)
+		m.widths = append(m.widths, widthTokens(prefix, n)...)
 	}
-	slices.Sort(widths) // an entry always has the same document
-	return tokens, widths, err
+	slices.Sort(m.widths)
+	return err
 }
 
 // documentWriter writes the members of one object.

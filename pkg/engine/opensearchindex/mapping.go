@@ -20,9 +20,12 @@ const (
 	fieldMessage        = "message"
 	fieldIdempotencyKey = "idempotency_key"
 	fieldReceivedAt     = "received_at"
-	fieldTokens         = "tokens" // the scalar leaves of the metadata
-	fieldWidths         = "widths" // the paths with many values; see groupwidths.go
-	fieldEntry          = "entry"  // the stored entry's text
+	fieldTokens         = "tokens"  // the scalar leaves of the metadata
+	fieldWidths         = "widths"  // the paths with many values; see groupwidths.go
+	fieldObjects        = "objects" // the paths of the metadata with scalars below
+	fieldNumbers        = "numbers" // the numbers of the metadata; see numbers.go
+	fieldAddress        = "address" // the address as a number, for networks
+	fieldEntry          = "entry"   // the stored entry's text
 )
 
 // schemaVersion is the version of the mapping. The template and every index have it.
@@ -37,10 +40,13 @@ func mapping() map[string]any {
 	// A stored field is only for people who read the document. It is not indexed,
 	// so it may have any length.
 	stored := map[string]any{"type": "keyword", "index": false, "doc_values": false}
+	// A matched field is only for conditions. Nothing is sorted or grouped by it.
+	matched := map[string]any{"type": "keyword", "doc_values": false}
 	properties := map[string]any{
 		fieldID: keyword, fieldTenant: keyword, fieldTokens: keyword, fieldWidths: keyword,
-		fieldTimestamp: date, fieldReceivedAt: date,
-		// The field has the words of audit.Words, separated by spaces, so that all
+		fieldTimestamp: date, fieldReceivedAt: date, fieldObjects: matched, fieldNumbers: matched,
+		fieldAddress: map[string]any{"type": "ip", "doc_values": false},
+		// The field has the words of words.Split, separated by spaces, so that all
 		// engines find the same words.
 		fieldMessage:   map[string]any{"type": "text", "analyzer": "whitespace", "norms": false},
 		fieldUserAgent: stored, fieldIdempotencyKey: stored, fieldEntry: stored,

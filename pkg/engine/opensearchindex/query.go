@@ -24,11 +24,11 @@ type query = map[string]any
 // "?q" if the filter is too complex.
 func compile(tenant audit.TenantID, filter audit.Filter) (query, error) {
 	clauses := []any{term(fieldTenant, string(tenant))}
-	if bounds := timeRange(filter.From, filter.To); bounds != nil {
+	if bounds := timeRange(fieldTimestamp, filter.From, filter.To); bounds != nil {
 		clauses = append(clauses, bounds)
 	}
 	where := audit.Normalize(filter.Where)
-	if audit.CountConditions(where) > maxClauses {
+	if countClauses(where) > maxClauses {
 		return nil, audit.Invalid("?q", "too_complex", "must have at most %d conditions", maxClauses)
 	}
 	if nesting(where) > maxNesting {
@@ -53,8 +53,8 @@ func compile(tenant audit.TenantID, filter audit.Filter) (query, error) {
 
 func term(field, value string) query { return query{"term": query{field: value}} }
 
-// timeRange returns the query of a time range, nil if both bounds are open.
-func timeRange(from, to time.Time) query {
+// timeRange returns the query of a range of a time, nil if both bounds are open.
+func timeRange(field string, from, to time.Time) query {
 	bounds := query{"format": "epoch_millis"}
 	if !from.IsZero() {
 		bounds["gte"] = from.UnixMilli()
@@ -65,7 +65,7 @@ func timeRange(from, to time.Time) query {
 	if len(bounds) == 1 {
 		return nil
 	}
-	return query{"range": query{fieldTimestamp: bounds}}
+	return query{"range": query{field: bounds}}
 }
 
 // The functions below take expressions in the normal form of audit.Normalize.
@@ -86,6 +86,8 @@ func nesting(e audit.Expr) int {
 		parts = e
 	case audit.Not:
 		parts = []audit.Expr{e.Expr}
+	case audit.Number, audit.Has, audit.Network:
+		return 1
 	default:
 		return 0
 	}
@@ -94,6 +96,22 @@ func nesting(e audit.Expr) int {
 		deepest = max(deepest, nesting(part))
 	}
 	return deepest + 1
+}
+
+// countClauses returns a bound of the clauses of the rendered expression.
+func countClauses(e audit.Expr) int {
+	n := 0
+	for condition := range audit.Conditions(e) {
+		switch condition.(type) {
+		case audit.Number:
+			n += clausesOfNumber
+		case audit.Has, audit.Network:
+			n += 2
+		default:
+			n++
+		}
+	}
+	return n
 }
 
 func render(e audit.Expr) (query, error) {
@@ -114,7 +132,17 @@ func render(e audit.Expr) (query, error) {
 	case audit.Text:
 		return renderText(e), nil
 	case audit.Time:
-		return timeRange(e.From, e.To), nil
+		return timeRange(fieldTimestamp, e.From, e.To), nil
+	case audit.Received:
+		return timeRange(fieldReceivedAt, e.From, e.To), nil
+	case audit.Prefix:
+		return renderPrefix(e), nil
+	case audit.Has:
+		return renderHas(e), nil
+	case audit.Number:
+		return renderNumber(e), nil
+	case audit.Network:
+		return renderNetwork(e.Prefix), nil
 	default:
 		return nil, fmt.Errorf("opensearchindex: cannot compile a %T", e)
 	}

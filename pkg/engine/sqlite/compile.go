@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"cmp"
-	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -42,7 +41,7 @@ type plan struct {
 // newPlan compiles a filter. It returns an *audit.ValidationError at "?q" if the filter is
 // too complex.
 func newPlan(tenant int64, filter audit.Filter) (*plan, error) {
-	p := &plan{compiler: compiler{tokens: tokenizer{tenant: tenant}, rendered: map[term]string{}}}
+	p := &plan{compiler: compiler{tokens: newTokenizer(tenant), rendered: map[term]string{}}}
 	var err error
 	if p.pieces, err = p.compiler.compile(filter); err != nil || filter.Unexpired == nil {
 		return p, err
@@ -132,6 +131,7 @@ func timeCuts(e audit.Expr) []int64 {
 type compiler struct {
 	tokens   tokenizer
 	rendered map[term]string // the tokens so far: pieces repeat them
+	phrases  int             // in the expression in progress
 }
 
 type term struct {
@@ -143,7 +143,7 @@ type term struct {
 func (c *compiler) token(field audit.Field, value string) string {
 	text, known := c.rendered[term{field, value}]
 	if !known {
-		text = `"` + c.tokens.token(field, value) + `"`
+		text = exactly(c.tokens.term(field, value))
 		c.rendered[term{field, value}] = text
 	}
 	return text
@@ -159,9 +159,13 @@ func (c *compiler) piece(e audit.Expr, at span) (match string, matches bool, err
 	if audit.CountConditions(normal) > maxMatchTerms {
 		return "", false, audit.Invalid("?q", "too_complex", "must have at most %d values and phrases", maxMatchTerms)
 	}
+	c.phrases = 0
 	m, err := c.render(normal)
 	if err != nil {
 		return "", false, err
+	}
+	if c.phrases > maxMatchTerms {
+		return "", false, audit.Invalid("?q", "too_complex", "must have fewer comparisons")
 	}
 	if m.stack > maxMatchStack {
 		return "", false, audit.Invalid("?q", "too_complex", "must not be nested so deeply")
@@ -251,9 +255,15 @@ func (c *compiler) render(e audit.Expr) (rendered, error) {
 		return rendered{c.token(e.Field, e.Values[0]), stackOfPhrase}, nil // simplify left one value
 	case audit.Text:
 		return rendered{c.phrase(e), stackOfPhrase}, nil
-	default:
-		return rendered{}, fmt.Errorf("sqlite: cannot compile a %T", e)
+	case audit.Prefix:
+		return rendered{beginning(c.tokens.term(e.Field, e.Value)), stackOfPhrase}, nil
 	}
+	phrases, err := c.alternatives(e)
+	if err != nil || len(phrases) == 0 {
+		return c.none(), err
+	}
+	c.phrases += len(phrases)
+	return anyOf(phrases), nil
 }
 
 // renderAnd returns "positive NOT negative". FTS5 has no unary NOT: if no part
@@ -277,6 +287,24 @@ func (c *compiler) renderAnd(e audit.And) (rendered, error) {
 	return bracket(" NOT ", []rendered{included, excluded}), nil
 }
 
+// exactly returns the phrase of a token.
+func exactly(token string) string { return `"` + token + `"` }
+
+// beginning returns the phrase of all tokens that begin so.
+func beginning(start string) string { return exactly(start) + " *" }
+
+// anyOf returns the expression that one of the phrases matches.
+func anyOf(phrases []string) rendered {
+	parts := make([]rendered, len(phrases))
+	for i, phrase := range phrases {
+		parts[i] = rendered{phrase, stackOfPhrase}
+	}
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return bracket(" OR ", parts)
+}
+
 // phrase returns a phrase of words. They consist of letters, marks and digits,
 // so nothing in them can end the phrase.
 func (c *compiler) phrase(e audit.Text) string {
@@ -298,6 +326,9 @@ func (c *compiler) phrase(e audit.Text) string {
 func (c *compiler) all() rendered {
 	return rendered{`"` + string(appendToken(nil, c.tokens.tenant, tokenAll)) + `"`, stackOfPhrase}
 }
+
+// none returns an expression that no entry matches.
+func (c *compiler) none() rendered { return bracket(" NOT ", []rendered{c.all(), c.all()}) }
 
 // join joins one or more expressions by an operator. Those that need most of
 // the parser's stack come first, where the parser has used least of it.

@@ -79,9 +79,9 @@ func groupValues(e *audit.Entry, field audit.Field) ([]string, error) {
 			add(value)
 		}
 	} else if len(e.Metadata) > 0 {
-		err := entryjson.Leaves(e.Metadata, func(leaf, value string) {
-			if leaf == path {
-				add(value)
+		err := entryjson.Leaves(e.Metadata, func(leaf entryjson.Leaf) {
+			if leaf.Path == path {
+				add(leaf.Value)
 			}
 		})
 		if err != nil {

@@ -28,7 +28,7 @@ type indexRow struct {
 }
 
 func newIndexRows(tenant int64, entries []audit.Entry) ([]indexRow, []audit.Rejection) {
-	t := tokenizer{tenant: tenant, seen: map[termHash]struct{}{}}
+	t := newTokenizer(tenant)
 	rows := make([]indexRow, 0, len(entries))
 	var rejections []audit.Rejection
 	for i := range entries {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -17,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/decimal"
+	"github.com/ocelot-audit/ocelot/pkg/words"
 )
 
 // epoch is about the time of the suites' entries.
@@ -25,7 +28,8 @@ var epoch = time.Date(2026, 3, 29, 0, 59, 59, 0, time.UTC)
 // record is an entry with the values that the reference implementation needs.
 type record struct {
 	audit.Entry
-	leaves map[string][]string // of the metadata, by path
+	leaves  map[string][]string // of the metadata, by path
+	numbers map[string][]string // those of the leaves that are numbers
 }
 
 // generator makes entries whose values repeat often enough to be filtered by.
@@ -40,7 +44,7 @@ func newGenerator(tenant audit.TenantID, seed uint64) *generator {
 
 func pick[T any](g *generator, values ...T) T { return values[g.IntN(len(values))] }
 
-var vocabulary = []string{"invoice", "in", "invoices", "refund", "Order", "order", "größe", "naïve", "日本", "2024", "v2", "ÅNGSTRÖM"}
+var vocabulary = []string{"invoice", "in", "invoices", "refund", "Order", "order", "größe", "naïve", "日本", "2024", "v2", "ÅNGSTRÖM", "modifie\u0301", "modifié", "ΟΔΟΣ", "οδος", "数据库", "ผู้ใช้"}
 
 // record makes an entry. Many share a millisecond.
 func (g *generator) record() record {
@@ -53,7 +57,8 @@ func (g *generator) recordAt(at time.Time) record {
 	r.RequestID = pick(g, "", "r1", "R1")
 	r.ResourceID = pick(g, "", "1", "2", "10")
 	r.UserAgent = pick(g, "", "curl/8")
-	r.IPAddress = pick(g, netip.Addr{}, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1"))
+	r.IPAddress = pick(g, netip.Addr{}, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::ffff:10.0.0.1"),
+		netip.MustParseAddr("10.0.7.255"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("a00::1"))
 	r.Severity = pick(g, audit.Severities()...)
 	r.Changed = pick(g, nil, []string{"a"}, []string{"a", "b.c"}, []string{"total"})
 	r.SubmittedBy = pick(g, "", "key:1", "sub:ann", audit.SubmittedByService)
@@ -79,10 +84,10 @@ func (g *generator) plain(at time.Time) record {
 		ResourceType: pick(g, "order", "invoice"), Timestamp: at, ReceivedAt: at.Add(time.Second),
 	}
 	e.Digest = sha256.Sum256(e.ID[:])
-	return record{Entry: e, leaves: map[string][]string{}}
+	return record{Entry: e, leaves: map[string][]string{}, numbers: map[string][]string{}}
 }
 
-// addMetadata gives the record an object; it records the scalars as they are spelled in JSON.
+// addMetadata gives the record an object; it records the scalars in the form of conditions.
 func (g *generator) addMetadata(r *record) {
 	if g.IntN(4) == 0 {
 		return
@@ -92,16 +97,19 @@ func (g *generator) addMetadata(r *record) {
 		text, isText := value.(string)
 		if !isText {
 			spelled, _ := json.Marshal(value) // scalars only
-			text = string(spelled)
+			text = decimal.Canonical(string(spelled))
+			if decimal.KeyOf(text) != "" {
+				r.numbers[path] = append(r.numbers[path], text)
+			}
 		}
 		r.leaves[path] = append(r.leaves[path], text)
 		return value
 	}
 	if g.IntN(2) == 0 {
-		object["region"] = put("region", pick[any](g, "eu", "us", "", 1, true, nil))
+		object["region"] = put("region", pick[any](g, "eu", "us", "", 1, json.Number("1.0"), json.Number("-2.50e0"), true, nil))
 	}
 	if g.IntN(2) == 0 {
-		object["http"] = map[string]any{"status": put("http.status", pick[any](g, 200, 404, "200"))}
+		object["http"] = map[string]any{"status": put("http.status", pick[any](g, 200, 404, json.Number("250.750"), "200"))}
 	}
 	if g.IntN(2) == 0 {
 		tags := []any{}
@@ -151,7 +159,7 @@ func (r *record) values(field audit.Field) []string {
 		audit.FieldSubmittedBy: r.SubmittedBy,
 	}
 	if r.IPAddress.IsValid() {
-		single[audit.FieldIPAddress] = r.IPAddress.String()
+		single[audit.FieldIPAddress] = r.IPAddress.Unmap().String()
 	}
 	if field == audit.FieldChanged {
 		return r.Changed
@@ -175,10 +183,25 @@ func (r *record) matches(e audit.Expr) bool {
 		return !r.matches(e.Expr)
 	case audit.Equals:
 		return slices.ContainsFunc(r.values(e.Field), func(v string) bool { return slices.Contains(e.Values, v) })
+	case audit.Prefix:
+		return slices.ContainsFunc(r.values(e.Field), func(v string) bool { return strings.HasPrefix(v, e.Value) })
+	case audit.Has:
+		path, ofMetadata := e.Field.MetadataPath()
+		return len(r.values(e.Field)) > 0 || ofMetadata && slices.ContainsFunc(slices.Collect(maps.Keys(r.leaves)), func(leaf string) bool { return strings.HasPrefix(leaf, path+".") })
+	case audit.Number:
+		path, _ := e.Field.MetadataPath()
+		return slices.ContainsFunc(r.numbers[path], func(n string) bool {
+			key := decimal.KeyOf(n)
+			return e.From <= key && (e.To == "" || key < e.To)
+		})
+	case audit.Network:
+		return r.IPAddress.IsValid() && e.Prefix.Contains(r.IPAddress.Unmap())
 	case audit.Time:
 		return inTime(r.Timestamp, e.From, e.To)
+	case audit.Received:
+		return inTime(r.ReceivedAt, e.From, e.To)
 	case audit.Text:
-		return hasPhrase(audit.Words(r.Message), e)
+		return hasPhrase(words.Split(r.Message), e)
 	}
 	panic(fmt.Sprintf("no reference implementation for %T", e))
 }
@@ -241,14 +264,49 @@ func (g *generator) expr(depth int) audit.Expr {
 			return audit.Or(g.exprs(depth - 1))
 		}
 	}
-	switch g.IntN(5) {
-	case 0:
+	switch g.IntN(10) {
+	case 0, 1:
 		return audit.Time{From: pick(g, time.Time{}, g.time()), To: pick(g, time.Time{}, g.time())}
-	case 1:
+	case 2, 3:
 		return g.text()
+	case 4:
+		return audit.Has{Field: g.field()}
+	case 5:
+		return g.prefix()
+	case 6:
+		return pick(g, g.number(), audit.Expr(audit.Received{From: pick(g, time.Time{}, g.time()), To: pick(g, time.Time{}, g.time())}), g.network())
 	default:
 		return g.equals()
 	}
+}
+
+// prefix makes a condition on the beginning of a value.
+func (g *generator) prefix() audit.Expr {
+	p := audit.Prefix{Field: g.field()}
+	value := pick(g, filterChoices[p.Field]...)
+	if value == "" {
+		return audit.Has{Field: p.Field}
+	}
+	p.Value = value[:1+g.IntN(len(value))]
+	return p
+}
+
+// number makes a condition that compares numbers.
+func (g *generator) number() audit.Expr {
+	n := audit.Number{Field: pick[audit.Field](g, "metadata.region", "metadata.http.status", "metadata.tags")}
+	bound := func() string {
+		key := decimal.KeyOf(pick(g, "-1", "0", "1", "2.5", "3", "200", "250.75", "404"))
+		return pick(g, "", key, decimal.After(key))
+	}
+	n.From, n.To = bound(), bound()
+	return n
+}
+
+// network makes a condition on the network of the address.
+func (g *generator) network() audit.Expr {
+	address := pick(g, netip.MustParseAddr("10.0.7.0"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("a00::"))
+	bits := g.IntN(address.BitLen() + 1)
+	return audit.Network{Prefix: netip.PrefixFrom(address, bits).Masked()}
 }
 
 func (g *generator) exprs(depth int) []audit.Expr {
@@ -260,9 +318,9 @@ func (g *generator) exprs(depth int) []audit.Expr {
 }
 
 func (g *generator) text() audit.Text {
-	text := audit.Text{Words: audit.Words(pick(g, vocabulary...)), Prefix: g.IntN(2) == 0}
+	text := audit.Text{Words: words.Split(pick(g, vocabulary...)), Prefix: g.IntN(2) == 0}
 	if g.IntN(2) == 0 {
-		text.Words = append(text.Words, audit.Words(pick(g, vocabulary...))...)
+		text.Words = append(text.Words, words.Split(pick(g, vocabulary...))...)
 	}
 	if text.Prefix {
 		last := []rune(text.Words[len(text.Words)-1])
@@ -276,7 +334,7 @@ var filterChoices = map[audit.Field][]string{
 	audit.FieldAction: {"CREATE", "create", "user.login"}, audit.FieldResourceType: {"order", "invoice"}, audit.FieldResourceID: {"1", "10"},
 	audit.FieldSeverity: {"INFO", "CRITICAL", "ERROR"}, audit.FieldIPAddress: {"10.0.0.1", "2001:db8::1"}, audit.FieldChanged: {"a", "b.c", "b"},
 	audit.FieldSubmittedBy: {"key:1", "service", "sub:Ann"},
-	"metadata.region":      {"eu", "", "1", "true", "null"}, "metadata.http.status": {"200", "404"}, "metadata.tags": {"a", "3"}, "metadata.http": {"200"},
+	"metadata.region":      {"eu", "", "1", "true", "null"}, "metadata.http.status": {"200", "404", "250.75"}, "metadata.tags": {"a", "3"}, "metadata.http": {"200"},
 }
 
 func (g *generator) field() audit.Field {

@@ -17,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/words"
 )
 
 // SearchIndex is a search index with its writing side.
@@ -583,11 +584,11 @@ func indexHostileText(t *testing.T, x IndexUnderTest) {
 			}
 		}
 		for _, prefix := range []bool{false, true} {
-			words := audit.Words(text)
-			if len(words) == 0 {
+			phrase := words.Split(text)
+			if len(phrase) == 0 {
 				continue
 			}
-			f := audit.Filter{Where: audit.Text{Words: words, Prefix: prefix}}
+			f := audit.Filter{Where: audit.Text{Words: phrase, Prefix: prefix}}
 			wantChosen(t, records, f, audit.NewestFirst, x.walk(t, g.tenant, f, audit.PageRequest{Limit: 50}, false))
 		}
 	}
@@ -613,7 +614,7 @@ func indexHostileEntries(t *testing.T, x IndexUnderTest) {
 	for _, where := range []audit.Expr{
 		nil, audit.Equals{Field: "metadata.n", Values: []string{"19999"}}, audit.Equals{Field: audit.MetadataField(deepPath), Values: []string{"x"}},
 		audit.Equals{Field: "metadata.long", Values: wordy.leaves["long"]},
-		audit.Text{Words: audit.Words(strings.Repeat("x", 200))}, audit.Text{Words: audit.Words(strings.Repeat("x", 300))},
+		audit.Text{Words: words.Split(strings.Repeat("x", 200))}, audit.Text{Words: words.Split(strings.Repeat("x", 300))},
 		audit.Text{Words: []string{"a", "a", "a"}}, audit.Text{Words: []string{"xxx"}, Prefix: true},
 	} {
 		f := audit.Filter{Where: where}

@@ -1,0 +1,206 @@
+package search
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+type tokenKind uint8
+
+const (
+	tokenTerm tokenKind = iota
+	tokenOpen
+	tokenClose
+	tokenNot
+	tokenOr
+	tokenAnd
+)
+
+// token is one piece of a query. A term that names a field has an operator. If it is open, its
+// values follow in parentheses.
+type token struct {
+	kind     tokenKind
+	offset   int
+	field    string
+	operator string // ":", "=", ">", ">=", "<", "<=", "" where no field is named
+	value    string
+	quoted   bool
+	open     bool
+}
+
+// scanner divides a query into tokens.
+type scanner struct {
+	text   string
+	at     int // the next byte
+	tokens []token
+}
+
+// scan divides a query into tokens. It leaves out symbols that stand alone.
+func scan(text string) ([]token, error) {
+	s := scanner{text: text}
+	for s.at < len(text) {
+		if err := s.next(); err != nil {
+			return nil, err
+		}
+		if len(s.tokens) > MaxQueryTerms {
+			return nil, audit.Invalid("?q", "too_many_terms", "must have at most %d terms", MaxQueryTerms)
+		}
+	}
+	return s.tokens, nil
+}
+
+// rest returns what is left of the text.
+func (s *scanner) rest() string { return s.text[s.at:] }
+
+// add adds a token of one byte.
+func (s *scanner) add(kind tokenKind) {
+	s.tokens = append(s.tokens, token{kind: kind, offset: s.at})
+	s.at++
+}
+
+// next reads one token, white space or a symbol.
+func (s *scanner) next() error {
+	r, size := utf8.DecodeRuneInString(s.rest())
+	switch {
+	case unicode.IsSpace(r):
+		s.at += size
+	case r == '(':
+		s.add(tokenOpen)
+	case r == ')':
+		s.add(tokenClose)
+	case r == '-' && s.negates():
+		s.add(tokenNot)
+	case r == '-' || strings.ContainsRune(":=<>", r): // a symbol beside words
+		s.at++
+	default:
+		return s.term()
+	}
+	return nil
+}
+
+// negates reports whether something follows the minus sign that it can exclude.
+func (s *scanner) negates() bool {
+	r, size := utf8.DecodeRuneInString(s.text[s.at+1:])
+	return size > 0 && !unicode.IsSpace(r) && r != ')'
+}
+
+// isBare reports whether a word or a value without quotes can contain the character.
+func isBare(r rune) bool { return !unicode.IsSpace(r) && r != '(' && r != ')' && r != '"' }
+
+// bare reads the longest text of bare characters other than those in stop.
+func (s *scanner) bare(stop string) string {
+	text := s.rest()
+	if end := strings.IndexFunc(text, func(r rune) bool { return !isBare(r) || strings.ContainsRune(stop, r) }); end >= 0 {
+		text = text[:end]
+	}
+	s.at += len(text)
+	return text
+}
+
+// term reads a word, a phrase, a keyword, or a field with its value.
+func (s *scanner) term() error {
+	t := token{offset: s.at}
+	name, quoted, err := s.name(":=<>")
+	if err != nil {
+		return err
+	}
+	if operator := s.operator(); operator != "" {
+		if known := isTermField(name); known || !quoted && s.valueFollows() {
+			t.field, t.operator = name, operator
+			return s.value(t)
+		}
+	} else if !quoted {
+		t.kind = map[string]tokenKind{"OR": tokenOr, "AND": tokenAnd, "NOT": tokenNot}[name]
+	}
+	t.value, t.quoted = name, quoted
+	s.tokens = append(s.tokens, t)
+	return nil
+}
+
+// name reads a word, a text in quotes, or the name of a field in the metadata with parts in
+// quotes. The characters in stop end it.
+func (s *scanner) name(stop string) (name string, quoted bool, err error) {
+	if s.text[s.at] == '"' {
+		name, err = s.quote()
+		return name, true, err
+	}
+	name = s.bare(stop)
+	for strings.HasPrefix(name, metadataPrefix) && strings.HasPrefix(s.rest(), `"`) {
+		part, err := s.quote()
+		if err != nil {
+			return "", false, err
+		}
+		name += part + s.bare(stop)
+	}
+	return name, false, nil
+}
+
+// metadataPrefix begins the names of fields in the metadata.
+var metadataPrefix = string(audit.MetadataField(""))
+
+// operator reads an operator, "" if none follows.
+func (s *scanner) operator() string {
+	for _, operator := range []string{">=", "<=", ":", "=", ">", "<"} {
+		if strings.HasPrefix(s.rest(), operator) {
+			s.at += len(operator)
+			return operator
+		}
+	}
+	return ""
+}
+
+// valueFollows reports whether a value stands right after an operator.
+func (s *scanner) valueFollows() bool {
+	r, size := utf8.DecodeRuneInString(s.rest())
+	return size > 0 && !unicode.IsSpace(r) && r != ')'
+}
+
+// value reads what stands after an operator.
+func (s *scanner) value(t token) error {
+	equality := t.operator == ":" || t.operator == "="
+	switch {
+	case equality && t.field != fieldHas && strings.HasPrefix(s.rest(), "("):
+		t.open = true
+	case strings.HasPrefix(s.rest(), `"`):
+		var err error
+		if t.value, err = s.quote(); err != nil {
+			return err
+		}
+		t.quoted = true
+	case !s.valueFollows():
+		return invalidQuery("has no value for %s at byte %d", audit.BoundedName(t.field), s.at+1)
+	case t.field == fieldHas:
+		var err error
+		if t.value, _, err = s.name(""); err != nil {
+			return err
+		}
+		t.quoted = true // a field's name has no wildcard
+	default:
+		t.value = s.bare("")
+	}
+	s.tokens = append(s.tokens, t)
+	return nil
+}
+
+// quote reads a text in quotes. In it, a backslash before a quote or a backslash stands for that
+// character. Before any other character it is itself.
+func (s *scanner) quote() (string, error) {
+	start := s.at
+	var value strings.Builder
+	for s.at++; s.at < len(s.text); s.at++ {
+		c := s.text[s.at]
+		if c == '"' {
+			s.at++
+			return value.String(), nil
+		}
+		if c == '\\' && s.at+1 < len(s.text) && (s.text[s.at+1] == '"' || s.text[s.at+1] == '\\') {
+			s.at++
+			c = s.text[s.at]
+		}
+		value.WriteByte(c)
+	}
+	return "", invalidQuery("has a quote that is not closed at byte %d", start+1)
+}
