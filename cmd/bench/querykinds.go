@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"net/url"
 	"slices"
 	"time"
@@ -59,6 +60,23 @@ func listQueries() []namedQuery {
 		text("a word and `action`", rareWord+" action:"+audit.ActionView),
 		text("`severity>=ERROR`", "severity>=ERROR"),
 		text("no entry has the word", "nowhere"),
+		{"the beginning of a `user_id`", func(sample *audit.Entry) url.Values {
+			return valuesOf(search.ParamQuery, `user_id:`+sample.UserID[:len(sample.UserID)-1]+`*`)
+		}},
+		{"the beginning of a `session_id`", func(sample *audit.Entry) url.Values {
+			return valuesOf(search.ParamQuery, `session_id:`+sample.SessionID[:len(sample.SessionID)*2/3]+`*`)
+		}},
+		text("`metadata.latency_ms>=495`, one in a hundred", "metadata.latency_ms>=495"),
+		text("`metadata.latency_ms>100`, four in five", "metadata.latency_ms>100"),
+		text("`has:session_id`", "has:session_id"),
+		text("`has:metadata.trace`, a value for each entry", "has:metadata.trace"),
+		{"a network of 65,536 addresses", func(sample *audit.Entry) url.Values {
+			return valuesOf(search.ParamQuery, "ip_address:"+netip.PrefixFrom(sample.IPAddress.Unmap(), 16).Masked().String())
+		}},
+		{"`received_at`, an hour", func(sample *audit.Entry) url.Values {
+			from := sample.ReceivedAt.Truncate(time.Hour)
+			return valuesOf(search.ParamQuery, "received_at>="+from.Format(time.RFC3339)+" received_at<"+from.Add(time.Hour).Format(time.RFC3339))
+		}},
 	})
 }
 
