@@ -130,7 +130,7 @@ func TestTrafficOfBulks(t *testing.T) {
 	near(t, "entries of a batch of index-logs", traffic.Index.Batch.Entries, 200)
 	near(t, "requests to the index queue", traffic.Index.SQSRequests, 5+5+5)
 	near(t, "entries of a batch of order-logs", traffic.Order.Batch.Entries, 200)
-	near(t, "bytes of a message about arrivals", traffic.Order.Batch.MessageBytes, 2*64+200*22)
+	near(t, "bytes of a message about arrivals", traffic.Order.Batch.MessageBytes, 2*96+200*22)
 	near(t, "requests to the arrival queue", traffic.Order.SQSRequests, 5+5+5)
 	// An invocation and 200 entries on 1,024 of 1,769 MB, two waits for MongoDB and one for SQS.
 	want := (time.Millisecond+200*40*time.Microsecond)*1769/1024 + 26*time.Millisecond
@@ -138,6 +138,21 @@ func TestTrafficOfBulks(t *testing.T) {
 		t.Errorf("persist-logs takes %s, want %s", got, want)
 	}
 	near(t, "persist-logs at once", traffic.Persist.Concurrency, 5*traffic.Persist.Duration.Seconds())
+}
+
+// In full batches, the arrival log costs at most 0.01 billed requests for each entry.
+func TestArrivalsOfFullBatches(t *testing.T) {
+	w := aDay()
+	const rate = 20_000
+	traffic := cost.TrafficOf(&w, rate)
+	if got := traffic.Persist.Batch.Messages; got < 20 {
+		t.Fatalf("a batch of persist-logs has %.1f messages, want at least 20 for the test to prove something", got)
+	}
+	got := traffic.Order.SQSRequests / rate
+	if got > 0.01 {
+		t.Errorf("the arrival queue takes %.4f billed requests for each entry, want at most 0.01", got)
+	}
+	t.Logf("the arrival queue takes %.4f billed requests for each entry", got)
 }
 
 // Two tenants alike: half of the batches of two messages have both.

@@ -44,7 +44,7 @@ const (
 // bytes. See envelope.PackArrivals.
 const (
 	arrivalIDBytes      = 22
-	arrivalMessageBytes = 64
+	arrivalMessageBytes = 96
 )
 
 // What the functions need, on one processor.
