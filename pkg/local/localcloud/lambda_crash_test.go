@@ -107,7 +107,8 @@ func (e *environments) endAll(t *testing.T, function string) {
 	}
 }
 
-// The test kills functions under load. Every acknowledged entry must be stored once.
+// The test kills functions under load. Every acknowledged entry must be stored once, and a reader
+// of the feed must get it once.
 func TestEndToEndLambdaKilledEnvironmentsLoseNothing(t *testing.T) {
 	t.Run("embedded", func(t *testing.T) { killedEnvironmentsLoseNothing(t, t.TempDir(), config.Engines{}) })
 	t.Run("on servers", func(t *testing.T) {
@@ -133,7 +134,9 @@ func killedEnvironmentsLoseNothing(t *testing.T, data string, engines config.Eng
 			}
 		})
 	}
-	victims := []string{"persist-logs", "create-logs-bulk", "persist-logs", "index-logs", "order-logs", "persist-logs", "authorize-request"}
+	read := make(chan map[string]int, 1)
+	go func() { read <- admin.walkUnderKills(total) }()
+	victims := []string{"persist-logs", "order-logs", "create-logs-bulk", "feed-logs", "persist-logs", "index-logs", "order-logs", "authorize-request"}
 	for i := range kills {
 		for acknowledged.Load() < int64(i)*total/kills && !t.Failed() {
 			time.Sleep(time.Millisecond)
@@ -158,9 +161,14 @@ func killedEnvironmentsLoseNothing(t *testing.T, data string, engines config.Eng
 	} else if n != total {
 		t.Errorf("got %d different ids, want %d", n, total)
 	}
-	for resource, times := range admin.walk(url.Values{"limit": {"1000"}}, total) {
-		if times != 1 {
-			t.Errorf("the feed has %s %d times, want once", resource, times)
+	for reader, seen := range map[string]map[string]int{"after the kills": admin.walk(url.Values{"limit": {"1000"}}, total), "during the kills": <-read} {
+		if len(seen) != total {
+			t.Errorf("%s: the feed has %d entries, want %d", reader, len(seen), total)
+		}
+		for resource, times := range seen {
+			if times != 1 {
+				t.Errorf("%s: the feed has %s %d times, want once", reader, resource, times)
+			}
 		}
 	}
 	var quarantined struct{ Items []json.RawMessage }
@@ -173,6 +181,31 @@ func killedEnvironmentsLoseNothing(t *testing.T, data string, engines config.Eng
 	}
 	again := startWith(t, options)
 	again.as(admin.authorization, "acme").eventually(total)
+}
+
+// walkUnderKills follows the feed until it has seen n entries. It repeats requests that fail. It
+// returns how often it saw each resource.
+func (c caller) walkUnderKills(n int) map[string]int {
+	seen, query := map[string]int{}, url.Values{"limit": {"300"}}
+	for deadline := time.Now().Add(2 * time.Minute); len(seen) < n && time.Now().Before(deadline) && !c.t.Failed(); {
+		got := c.get("/logs/feed", query)
+		if got.status >= http.StatusInternalServerError {
+			continue
+		}
+		var page feedAnswer
+		if err := json.Unmarshal(got.body, &page); err != nil || got.status != http.StatusOK {
+			c.t.Errorf("feed: got status %d (%v), want %d: %s", got.status, err, http.StatusOK, got.body)
+			return seen
+		}
+		for _, item := range page.Items {
+			seen[item.ResourceID]++
+		}
+		query.Set("cursor", page.Next)
+		if !page.More {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	return seen
 }
 
 // submit sends a bulk request until it is acknowledged. It returns how often it was refused.
