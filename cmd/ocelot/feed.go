@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"iter"
@@ -13,10 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
-	"github.com/klauspost/compress/gzip"
-
-	"github.com/ocelot-audit/ocelot/pkg/cloudtrail"
+	"github.com/ocelot-audit/ocelot/pkg/importers"
 )
 
 // maxText is the longest text that is sent as one entry, in bytes. It is well
@@ -26,61 +23,170 @@ const maxText = 1 << 20
 
 const stdinName = "-"
 
-// item is one entry of the input.
+// item is one record of the input.
 type item struct {
 	place string // "file:line"
-	text  []byte // without line breaks
+	text  []byte // the entry, without line breaks
+	// original is the record as it was read, for --rejects.
+	original []byte
 	// reason is why the entry cannot be sent, "" if it can.
 	reason string
+	// note is why the record or file is passed over, "" if it is not.
+	note string
+	// passed is the number of files that the note is about, if it is about several.
+	passed int
 }
 
-// feed reads entries from files, one file after the other.
+// feed reads records from files, one file after the other.
 type feed struct {
-	paths []string
-	stdin io.Reader
-	// items reads one input.
-	items func(name string, r io.Reader) iter.Seq2[item, error]
+	arguments []string
+	stdin     io.Reader
+	format    importers.Format
+	identify  func(entry []byte) []byte
 	// progress gets the number of bytes read since the last call.
 	progress func(n int)
+
+	// Two arguments can name the same file, which is read once.
+	seen map[uint64]bool
+	seed maphash.Seed
 }
 
-// all returns the entries of every input. After an error it skips the rest of
+// all returns the records of every input. After an error it skips the rest of
 // that input and continues with the next one.
 func (f *feed) all(ctx context.Context) iter.Seq2[item, error] {
 	return func(yield func(item, error) bool) {
-		for _, path := range f.paths {
-			for it, err := range f.one(path) {
-				if ctx.Err() != nil || !yield(it, err) {
-					return
-				}
+		f.seen, f.seed = map[uint64]bool{}, maphash.MakeSeed()
+		more := func(it item, err error) bool { return ctx.Err() == nil && yield(it, err) }
+		if len(f.arguments) == 0 {
+			f.one(stdinName, more)
+			return
+		}
+		for _, argument := range f.arguments {
+			if !f.argument(argument, more) {
+				return
 			}
 		}
 	}
 }
 
-func (f *feed) one(path string) iter.Seq2[item, error] {
-	return func(yield func(item, error) bool) {
-		input := io.NopCloser(f.stdin)
-		if path != stdinName {
-			file, err := os.Open(path)
-			if err != nil {
-				yield(item{}, err)
-				return
-			}
-			input = file
+// argument reads what an argument names: standard input, a file, or a folder.
+func (f *feed) argument(argument string, yield func(item, error) bool) bool {
+	if argument == stdinName {
+		return f.one(stdinName, yield)
+	}
+	info, err := os.Stat(argument)
+	if err != nil {
+		return yield(item{}, err)
+	}
+	if info.IsDir() {
+		return f.folder(argument, yield)
+	}
+	return f.file(argument, yield)
+}
+
+// logEndings are the endings of the files of a folder that are read, before .gz or .zst.
+var logEndings = []string{".json", ".jsonl", ".ndjson", ".log"}
+
+// isLog reports whether a file of a folder is read.
+func isLog(path string) bool {
+	for _, packed := range []string{".gz", ".zst"} {
+		path = strings.TrimSuffix(path, packed)
+	}
+	return slices.ContainsFunc(logEndings, func(ending string) bool { return strings.HasSuffix(path, ending) })
+}
+
+// folder reads the files below a folder in the order of their names. It passes over files that are
+// no logs by their names.
+func (f *feed) folder(folder string, yield func(item, error) bool) bool {
+	passed, more := 0, true
+	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			more = yield(item{}, err)
+		case entry.IsDir():
+		case !entry.Type().IsRegular() || !isLog(path):
+			passed++
+		default:
+			more = f.file(path, yield)
 		}
-		defer func() { _ = input.Close() }() // it was only read
-		text, err := unpacked(&counter{input, f.progress})
+		if !more {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	switch {
+	case !more:
+		return false
+	case err != nil:
+		return yield(item{}, err)
+	case passed > 0:
+		return yield(item{place: folder, passed: passed, note: fmt.Sprintf("%d files passed over: their names do not end in %s, with or without .gz or .zst",
+			passed, strings.Join(logEndings, ", "))}, nil)
+	}
+	return true
+}
+
+// file reads a file unless it was read before.
+func (f *feed) file(path string, yield func(item, error) bool) bool {
+	if len(f.arguments) > 1 {
+		whole, err := filepath.EvalSymlinks(path)
+		if err == nil {
+			whole, err = filepath.Abs(whole)
+		}
 		if err != nil {
-			yield(item{}, fmt.Errorf("%s: %w", path, err))
-			return
+			return yield(item{}, err)
 		}
-		for it, err := range f.items(path, text) {
-			if !yield(it, err) {
-				return
-			}
+		if id := maphash.String(f.seed, whole); !f.seen[id] {
+			f.seen[id] = true
+		} else {
+			return yield(item{place: path, note: "passed over: it was read before"}, nil)
 		}
 	}
+	return f.one(path, yield)
+}
+
+func (f *feed) one(path string, yield func(item, error) bool) bool {
+	input := io.NopCloser(f.stdin)
+	if path != stdinName {
+		file, err := os.Open(path)
+		if err != nil {
+			return yield(item{}, err)
+		}
+		input = file
+	}
+	defer func() { _ = input.Close() }() // it was only read
+	text, err := importers.NewText(&counter{input, f.progress})
+	if err != nil {
+		return yield(item{}, fmt.Errorf("%s: %w", path, err))
+	}
+	defer text.Close()
+	for record, err := range importers.Read(text, f.format) {
+		place := path + ":" + record.Place()
+		if err != nil {
+			return yield(item{}, fmt.Errorf("%s: %w", place, err))
+		}
+		if !yield(f.item(place, &record), nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// item returns what is to be done with a record.
+func (f *feed) item(place string, record *importers.Record) item {
+	it := item{place: place, text: record.Entry, original: record.Original, note: record.Note}
+	switch {
+	case record.Note != "":
+	case record.Err != nil:
+		it.reason = record.Err.Error()
+	case len(record.Entry) > maxText:
+		it.reason = fmt.Sprintf("is longer than %d bytes", maxText)
+	case !utf8.Valid(record.Entry):
+		it.reason = "has text that is neither valid UTF-8 nor valid UTF-16"
+	default:
+		it.text = f.identify(record.Entry)
+	}
+	return it
 }
 
 // counter reports how much was read.
@@ -95,153 +201,43 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unpacked returns the text of an input. It unpacks gzip.
-func unpacked(r io.Reader) (*bufio.Reader, error) {
-	buffered := bufio.NewReaderSize(r, 64<<10)
-	start, err := buffered.Peek(2)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	if !bytes.Equal(start, []byte{0x1f, 0x8b}) {
-		return buffered, nil
-	}
-	unzipped, err := gzip.NewReader(buffered)
-	if err != nil {
-		return nil, fmt.Errorf("gzip: %w", err)
-	}
-	return bufio.NewReaderSize(unzipped, 64<<10), nil
-}
-
-// cloudTrailItems reads a CloudTrail log file.
-func cloudTrailItems(name string, r io.Reader) iter.Seq2[item, error] {
-	return func(yield func(item, error) bool) {
-		records := cloudtrail.NewReader(r)
-		for n := 1; ; n++ {
-			record, err := records.Next()
-			if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				return
-			}
-			it := item{place: fmt.Sprintf("%s: record %d", name, n)}
-			if err != nil {
-				yield(item{}, fmt.Errorf("%s: the rest of the file is skipped: %w", it.place, err))
-				return
-			}
-			if it.text, err = cloudtrail.Entry(record); err != nil {
-				it.reason = err.Error()
-			}
-			if !yield(limited(it), nil) {
-				return
-			}
-		}
-	}
-}
-
-// ndjsonItems reads one entry from each line that is not blank.
-func ndjsonItems(identify func(line []byte) []byte) func(name string, r io.Reader) iter.Seq2[item, error] {
-	return func(name string, r io.Reader) iter.Seq2[item, error] {
-		return func(yield func(item, error) bool) {
-			lines := bufio.NewReaderSize(r, 64<<10)
-			for n := 1; ; n++ {
-				line, err := readLine(lines)
-				if err != nil && !errors.Is(err, io.EOF) {
-					yield(item{}, fmt.Errorf("%s:%d: %w", name, n, err))
-					return
-				}
-				if n == 1 {
-					line = bytes.TrimPrefix(line, []byte("\ufeff"))
-				}
-				if line = bytes.Trim(line, " \t\r\n"); len(line) > 0 {
-					it := limited(item{place: fmt.Sprintf("%s:%d", name, n), text: line})
-					if it.reason == "" {
-						it.text = identify(line)
-					}
-					if !yield(it, nil) {
-						return
-					}
-				}
-				if err != nil {
-					return
-				}
-			}
-		}
-	}
-}
-
-// limited gives an item that is too long a reason instead of its text.
-func limited(it item) item {
-	if len(it.text) > maxText {
-		it.text, it.reason = nil, fmt.Sprintf("is longer than %d bytes", maxText)
-	}
-	return it
-}
-
-// readLine reads a line. It cuts a line that is longer than maxText a little
-// after that length. The caller owns the result.
-func readLine(r *bufio.Reader) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := r.ReadSlice('\n')
-		if room := maxText + 64 - len(line); room > 0 {
-			line = append(line, part[:min(len(part), room)]...)
-		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return line, err
-		}
-	}
-}
-
-// inputs finds the files that the arguments name: files, folders (every file
-// below that ends like a log), patterns, "-" for standard input. They keep the
-// arguments' order; what a folder or pattern gives is sorted by name.
-func inputs(arguments []string, endings []string) ([]string, error) {
-	if len(arguments) == 0 {
-		return []string{stdinName}, nil
-	}
+// inputs checks that every argument names something, and expands patterns. What a pattern gives is
+// sorted by name.
+func inputs(arguments []string) ([]string, error) {
 	var paths []string
 	for _, argument := range arguments {
-		found, err := inputsOf(argument, endings)
-		if err != nil {
+		_, err := os.Stat(argument)
+		switch {
+		case argument == stdinName, err == nil:
+			paths = append(paths, argument)
+			continue
+		case !strings.ContainsAny(argument, "*?["):
 			return nil, err
 		}
-		paths = append(paths, found...)
+		matches, err := filepath.Glob(argument)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", argument, err)
+		}
+		if len(matches) == 0 {
+			return nil, fmt.Errorf("%s: no file matches", argument)
+		}
+		paths = append(paths, matches...)
 	}
 	return paths, nil
 }
 
-func inputsOf(argument string, endings []string) ([]string, error) {
-	if argument == stdinName {
-		return []string{stdinName}, nil
-	}
-	info, err := os.Stat(argument)
-	switch {
-	case err == nil && info.IsDir():
-		return filesBelow(argument, endings)
-	case err == nil:
-		return []string{argument}, nil
-	case !strings.ContainsAny(argument, "*?["):
-		return nil, err
-	}
-	matches, err := filepath.Glob(argument)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", argument, err)
-	}
-	if len(matches) == 0 {
-		return nil, fmt.Errorf("%s: no file matches", argument)
-	}
-	return inputs(matches, endings)
-}
-
-func filesBelow(folder string, endings []string) ([]string, error) {
-	var paths []string
-	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
-		name := strings.TrimSuffix(path, ".gz")
-		if err == nil && entry.Type().IsRegular() && slices.ContainsFunc(endings, func(e string) bool { return strings.HasSuffix(name, e) }) {
-			paths = append(paths, path)
+// totalSize returns the bytes of the inputs, -1 if that is not known: of a folder or a pipe.
+func totalSize(paths []string) int64 {
+	var total int64
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil || !info.Mode().IsRegular() {
+			return -1
 		}
-		return err
-	})
-	if err == nil && len(paths) == 0 {
-		err = fmt.Errorf("%s: no file below ends in %s (or that and .gz)", folder, strings.Join(endings, ", "))
+		total += info.Size()
 	}
-	return paths, err
+	if len(paths) == 0 {
+		return -1
+	}
+	return total
 }

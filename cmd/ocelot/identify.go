@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -17,6 +18,8 @@ import (
 type identifier struct {
 	now    func() time.Time
 	random func(b []byte)
+	// equal numbers the equal lines of a run.
+	equal occurrences
 }
 
 // member is where a top-level member's value stands in a line.
@@ -28,7 +31,8 @@ type member struct {
 
 // identify returns the line with an identity. One that has an id or an
 // idempotency key stays as it is. One with a timestamp gets a hash of the line
-// as its key: the same line is the same entry whenever it is sent. One without
+// as its key, and its number if equal lines came before it in this run. So equal
+// lines are as many entries, and sending them again adds none. One without
 // gets the time and a random id: repeating a request stores it once, but sending
 // the file again stores it a second time. A line that is not a JSON object stays as
 // it is: the service refuses it.
@@ -39,7 +43,11 @@ func (i *identifier) identify(line []byte) []byte {
 	}
 	if members["timestamp"].given {
 		sum := sha256.Sum256(line)
-		return with(line, members, map[string]string{"idempotency_key": "sha256:" + hex.EncodeToString(sum[:])})
+		key := "sha256:" + hex.EncodeToString(sum[:])
+		if n := i.equal.next(sum); n > 1 {
+			key += ":" + strconv.FormatUint(uint64(n), 10)
+		}
+		return with(line, members, map[string]string{"idempotency_key": key})
 	}
 	var bits [10]byte
 	i.random(bits[:])

@@ -64,7 +64,7 @@ func TestExitCodes(t *testing.T) {
 		{"no token", []string{"search", "--tenant", "acme"}, 2, "OCELOT_TOKEN"},
 		{"no tenant", []string{"search", "--token", "t"}, 2, "OCELOT_TENANT"},
 		{"odd address", []string{"stats", "--url", "host:80", "--token", "t", "--tenant", "a"}, 2, "http://"},
-		{"odd format", []string{"send", "--from", "csv"}, 2, "ndjson"},
+		{"odd format", []string{"send", "--format", "csv"}, 2, "ndjson"},
 		{"batch too large", []string{"send", "--batch", "1001"}, 2, "1000"},
 		{"no batch", []string{"send", "--batch", "0"}, 2, "--batch"},
 		{"no concurrency", []string{"send", "--concurrency", "0"}, 2, "--concurrency"},

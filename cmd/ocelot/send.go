@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"sync"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/client"
+	"github.com/ocelot-audit/ocelot/pkg/importers"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
@@ -25,21 +25,39 @@ const maxBatchText = audit.MaxBulkWire - 64<<10 - maxText
 
 type sendCmd struct {
 	serviceFlags
-	From        string   `enum:"ndjson,cloudtrail" default:"ndjson" help:"What the files are: ndjson (one entry as JSON on each line) or cloudtrail (AWS CloudTrail log files)."`
-	Batch       int      `default:"500" help:"Entries in one request, up to 1,000."`
-	Concurrency int      `default:"2" help:"Requests at the same time, up to 64."`
-	Files       []string `arg:"" optional:"" name:"file" help:"Files, folders or patterns; compressed with gzip or not. Standard input if there is none, or for -."`
+	Format      formatFlag `default:"auto" placeholder:"FORMAT" help:"What the files have: auto recognizes each record. ndjson and json are entries, on lines or in any layout. cloudtrail, github, okta, gcp and k8s are audit logs of these services."`
+	Rejects     string     `placeholder:"FILE" help:"A new file for rejected entries, to mend and send again."`
+	Batch       int        `default:"500" help:"Entries in one request, up to 1,000."`
+	Concurrency int        `default:"2" help:"Requests at the same time, up to 64."`
+	Files       []string   `arg:"" optional:"" name:"file" help:"Files, folders or patterns. Standard input if there is none, or for -."`
+}
+
+// formatFlag is the value of --format.
+type formatFlag struct{ importers.Format }
+
+// UnmarshalText parses the name of a format.
+func (f *formatFlag) UnmarshalText(text []byte) (err error) {
+	f.Format, err = importers.ParseFormat(string(text))
+	return err
 }
 
 // Help is what --help adds.
 func (*sendCmd) Help() string {
-	return `ocelot repeats requests until the service answers; nothing is stored twice. An entry without an id and an idempotency key
-gets one. With a timestamp, the key is a hash of the line: you can send the same file again, and identical lines are one entry.
-Without a timestamp, the entry gets the time and a random id, which prevents duplicates within this run only.
+	return `Files may be compressed with gzip or zstd, and be UTF-8 or UTF-16. Of a folder, every file below is read whose name ends in .json,
+.jsonl, .ndjson or .log, with or without .gz or .zst. Records of AWS CloudTrail are found in log files, arrays, lines, answers of
+lookup-events, events of EventBridge and subscriptions of CloudWatch Logs. The metadata of an entry is the whole record.
 
-The last line of standard output is one JSON object: {"accepted":n,"duplicate":n,"filtered":n,"expired":n,"rejected":n}. "accepted"
-counts entries that the service stores or had stored already. Standard error names each rejected entry with its file, line and
-reason. After a rejected entry or another failure the exit code is 1.`
+ocelot repeats requests until the service answers; nothing is stored twice. An entry without an id and an idempotency key gets
+one. With a timestamp, the key is a hash of the line and its number among equal lines: equal lines are as many entries, in one file
+or in several of one run, and you can send the same files again. After two million different lines without a key, the numbers also
+depend on the order of the lines. Without a timestamp, the entry gets the time and a random id, which prevents duplicates within
+this run only.
+
+The last line of standard output is one JSON object:
+{"accepted":n,"duplicate":n,"filtered":n,"expired":n,"rejected":n,"skipped":n}. "accepted" counts entries that the service stores or
+had stored already. "skipped" counts what was passed over, such as digest files. Standard error names each rejected entry with its
+file, line and reason. The file of --rejects keeps it with its identity, unless it is longer than 16 MiB. After a rejected entry or
+another failure the exit code is 1.`
 }
 
 // Validate checks the numbers.
@@ -59,18 +77,23 @@ func (c *sendCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	endings := []string{".ndjson", ".jsonl"}
-	items := ndjsonItems((&identifier{now: con.now, random: con.random}).identify)
-	if c.From == "cloudtrail" {
-		endings, items = []string{".json"}, cloudTrailItems
-	}
-	paths, err := inputs(c.Files, endings)
+	paths, err := inputs(c.Files)
 	if err != nil {
 		return err
 	}
-	s := &sending{client: service, con: con, batch: c.Batch, bar: newProgress(con, paths)}
-	f := &feed{paths: paths, stdin: con.in, items: items, progress: s.read}
+	rejects, err := newRejects(c.Rejects)
+	if err != nil {
+		return err
+	}
+	s := &sending{client: service, con: con, batch: c.Batch, bar: newProgress(con, paths), rejects: rejects}
+	f := &feed{
+		arguments: paths, stdin: con.in, format: c.Format.Format, progress: s.read,
+		identify: (&identifier{now: con.now, random: con.random}).identify,
+	}
 	err = s.run(ctx, f.all(ctx), c.Concurrency)
+	if closeErr := rejects.close(); err == nil {
+		err = closeErr
+	}
 	s.finish()
 	if printErr := s.print(); printErr != nil {
 		return printErr
@@ -91,6 +114,7 @@ type counts struct {
 	Filtered  int `json:"filtered"`
 	Expired   int `json:"expired"`
 	Rejected  int `json:"rejected"`
+	Skipped   int `json:"skipped"`
 }
 
 // sending is one run of the command.
@@ -99,15 +123,19 @@ type sending struct {
 	con    *console
 	batch  int // entries in one request
 
-	mu     sync.Mutex // guards what follows
-	bar    *progressbar.ProgressBar
-	counts counts
-	failed bool // an input could not be read to its end
+	mu      sync.Mutex // guards what follows
+	bar     *progressbar.ProgressBar
+	counts  counts
+	rejects *rejects
+	failed  bool // an input could not be read to its end
 }
 
 // maxBatchDelay is how long an entry waits for others to share its request. It
 // keeps a slow input (tail -f log | ocelot send) from waiting for a full batch.
 const maxBatchDelay = time.Second
+
+// maxReadAhead bounds the entries that are read and not sent yet. Each has up to maxText bytes.
+const maxReadAhead = 64
 
 // fedItem is one element of the feed.
 type fedItem struct {
@@ -156,7 +184,7 @@ func (s *sending) run(ctx context.Context, items iter.Seq2[item, error], concurr
 // readAhead reads the items in its own goroutine, since a read of standard input
 // cannot be interrupted.
 func readAhead(ctx context.Context, items iter.Seq2[item, error]) <-chan fedItem {
-	incoming := make(chan fedItem, audit.MaxBulkEntries)
+	incoming := make(chan fedItem, maxReadAhead)
 	go func() {
 		defer close(incoming)
 		for it, err := range items {
@@ -176,8 +204,11 @@ func (s *sending) accepts(next fedItem) bool {
 	case next.err != nil:
 		s.reportFailure(next.err)
 		return false
+	case next.item.note != "":
+		s.skip(next.item)
+		return false
 	case next.item.reason != "":
-		s.reject(next.item.place, next.item.reason)
+		s.reject(next.item, next.item.reason)
 		return false
 	}
 	return true
@@ -225,7 +256,7 @@ func (s *sending) send(ctx context.Context, items []item) error {
 			if outcome.Error != nil && outcome.Error.Reason() != "" {
 				reason = outcome.Error.Reason()
 			}
-			s.reject(items[outcome.Index].place, reason)
+			s.reject(items[outcome.Index], reason)
 		}
 	}
 	return nil
@@ -244,12 +275,24 @@ func (s *sending) count(answer client.Bulk) {
 	}
 }
 
-// reject counts one entry and reports why.
-func (s *sending) reject(place, reason string) {
+// reject counts one entry, keeps it for --rejects and reports why.
+func (s *sending) reject(it item, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.Rejected++
-	s.report("%s: %s", place, reason)
+	s.report("%s: %s", it.place, reason)
+	if err := s.rejects.keep(it); err != nil {
+		s.failed = true
+		s.report("ocelot: %s", err)
+	}
+}
+
+// skip counts what is passed over and reports why.
+func (s *sending) skip(it item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Skipped += max(it.passed, 1)
+	s.report("%s: %s", it.place, it.note)
 }
 
 // reportFailure reports an input that could not be read or sent to its end.
@@ -311,16 +354,7 @@ func newProgress(con *console, paths []string) *progressbar.ProgressBar {
 	if !con.errTerminal {
 		return nil
 	}
-	var total int64
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil || !info.Mode().IsRegular() {
-			total = -1 // unknown
-			break
-		}
-		total += info.Size()
-	}
-	return newBar(total, con.err)
+	return newBar(totalSize(paths), con.err)
 }
 
 func newBar(total int64, w io.Writer) *progressbar.ProgressBar {

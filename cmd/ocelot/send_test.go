@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -162,8 +163,8 @@ func TestSendAgainAddsNothing(t *testing.T) {
 		if got.code != 0 {
 			t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
 		}
-		if got.out != `{"accepted":1234,"duplicate":0,"filtered":0,"expired":0,"rejected":0}`+"\n" {
-			t.Errorf("got output %q, want %q", got.out, `{"accepted":1234,"duplicate":0,"filtered":0,"expired":0,"rejected":0}`+"\n")
+		if got.out != `{"accepted":1234,"duplicate":0,"filtered":0,"expired":0,"rejected":0,"skipped":0}`+"\n" {
+			t.Errorf("got output %q, want %q", got.out, `{"accepted":1234,"duplicate":0,"filtered":0,"expired":0,"rejected":0,"skipped":0}`+"\n")
 		}
 		if got.err != "" {
 			t.Errorf("got error output %q, want none", got.err)
@@ -209,14 +210,117 @@ func TestSendTellsWhatIsRejected(t *testing.T) {
 	if got.code != 1 {
 		t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
 	}
-	if got.lastLine() != `{"accepted":2,"duplicate":0,"filtered":0,"expired":0,"rejected":3}` {
-		t.Errorf("got last line %q, want %q", got.lastLine(), `{"accepted":2,"duplicate":0,"filtered":0,"expired":0,"rejected":3}`)
+	if got.lastLine() != `{"accepted":2,"duplicate":0,"filtered":0,"expired":0,"rejected":3,"skipped":0}` {
+		t.Errorf("got last line %q, want %q", got.lastLine(), `{"accepted":2,"duplicate":0,"filtered":0,"expired":0,"rejected":3,"skipped":0}`)
 	}
 	told := strings.Split(strings.TrimSpace(got.err), "\n")
 	slices.Sort(told)
 	want := []string{file + ":3: /action: is required", file + ":4: /action: is required", file + ":5: is longer than 1048576 bytes"}
 	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("error output (-want +got):\n%s", diff)
+	}
+}
+
+// What the service or ocelot itself rejects is kept as it was sent, with its identity, so that it
+// can be mended and sent again.
+func TestSendKeepsRejects(t *testing.T) {
+	s := newService(t)
+	dir := t.TempDir()
+	file := write(t, filepath.Join(dir, "a.json"), "[\n"+`{"n":1,"timestamp":"2026-03-01T10:00:00Z"},`+"\n"+`{"eventName":"N","eventSource":"s","eventTime":null,"CloudTrailEvent":"["}]`)
+	rejects := filepath.Join(dir, "rejects.ndjson")
+	got := s.command("", "send", "--rejects", rejects, file)
+	if got.code != 1 {
+		t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
+	}
+	kept, err := os.ReadFile(rejects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sorted := strings.Split(strings.TrimSpace(string(kept)), "\n")
+	slices.Sort(sorted)
+	if len(sorted) != 2 {
+		t.Fatalf("got rejects %q, want 2 lines", kept)
+	}
+	if sorted[0] != "[" {
+		t.Errorf("got %q, want the record as it was read", sorted[0])
+	}
+	if cutHash(t, sorted[1]) != `{"idempotency_key":","n":1,"timestamp":"2026-03-01T10:00:00Z"}` {
+		t.Errorf("got %q, want the entry with its identity", sorted[1])
+	}
+	if got := s.command("", "send", "--rejects", rejects, file); got.code != 1 || !strings.Contains(got.err, "exists") {
+		t.Errorf("got exit code %d, %q, want 1 for a file that exists", got.code, got.err)
+	}
+}
+
+// Equal lines are as many entries, in one file and in several, and sending them again in any order
+// adds none.
+func TestSendCountsEqualLines(t *testing.T) {
+	s := newService(t)
+	dir := t.TempDir()
+	line := `{"action":"login.failed","timestamp":"2026-03-01T10:00:00Z"}` + "\n"
+	one := write(t, filepath.Join(dir, "1.ndjson"), strings.Repeat(line, 3))
+	two := write(t, filepath.Join(dir, "2.ndjson"), strings.Repeat(line, 2))
+	for _, files := range [][]string{{one, two}, {two, one}, {dir}, {two}, {one}} {
+		got := s.command("", append([]string{"send"}, files...)...)
+		if got.code != 0 {
+			t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+		}
+		if len(s.entries) != 5 {
+			t.Errorf("%v: got %d entries, want 5", files, len(s.entries))
+		}
+	}
+	got := s.command("", "send", one, dir)
+	if want := `{"accepted":5,"duplicate":0,"filtered":0,"expired":0,"rejected":0,"skipped":1}`; got.lastLine() != want {
+		t.Errorf("got %q, want %q", got.lastLine(), want)
+	}
+	if !strings.Contains(got.err, one+": passed over: it was read before") {
+		t.Errorf("got error output %q, want it to say that a file was read before", got.err)
+	}
+}
+
+// Equal lines never share a number, whatever is counted beside them.
+func TestOccurrencesBeyondTheExactOnes(t *testing.T) {
+	var first [][32]byte
+	for range 2 {
+		o := occurrences{limit: 10}
+		for i := range 1000 {
+			sum := sha256.Sum256([]byte{byte(i % 50)})
+			n := o.next(sum)
+			if want := uint32(i/50 + 1); n != want {
+				t.Fatalf("line %d: got number %d, want %d", i, n, want)
+			}
+			first = append(first, sum)
+		}
+	}
+	o := occurrences{limit: 1, sketch: make([]uint32, sketchRows*sketchColumns)}
+	for i := range o.sketch {
+		o.sketch[i] = 7 // every counter is shared with others
+	}
+	o.next(first[0])
+	if a, b := o.next(first[1]), o.next(first[1]); b <= a {
+		t.Errorf("got number %d after %d, want a higher one", b, a)
+	}
+}
+
+func TestSendPassesOverDigests(t *testing.T) {
+	s := newService(t)
+	dir := filepath.Join(t.TempDir(), "AWSLogs/111122223333")
+	record := `{"eventTime":"2026-03-01T10:00:00Z","eventID":"e1","eventName":"N","eventSource":"s3.amazonaws.com"}`
+	write(t, filepath.Join(dir, "CloudTrail/eu-west-3/2026/03/01/a.json.gz"), gzipped(t, `{"Records":[`+record+`]}`))
+	digest := write(t, filepath.Join(dir, "CloudTrail-Digest/eu-west-3/2026/03/01/d.json.gz"),
+		gzipped(t, `{"awsAccountId":"111122223333","digestStartTime":"2026-03-01T09:00:00Z","digestEndTime":"2026-03-01T10:00:00Z","logFiles":[]}`))
+	got := s.command("", "send", dir)
+	if got.code != 0 {
+		t.Errorf("got exit code %d, want 0: %s", got.code, got.err)
+	}
+	if want := `{"accepted":1,"duplicate":0,"filtered":0,"expired":0,"rejected":0,"skipped":1}`; got.lastLine() != want {
+		t.Errorf("got %q, want %q", got.lastLine(), want)
+	}
+	if !strings.Contains(got.err, digest+":1: passed over") {
+		t.Errorf("got error output %q, want it to name %s", got.err, digest)
+	}
+	if _, has := s.entries[`"2026-03-01T10:00:00Z""e1"`]["ip_address"]; has {
+		t.Error("the entry has an ip_address, want none: the record has none")
 	}
 }
 
@@ -227,8 +331,8 @@ func TestSendStopsWhenRefused(t *testing.T) {
 	if got.code != 1 {
 		t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
 	}
-	if got.lastLine() != `{"accepted":0,"duplicate":0,"filtered":0,"expired":0,"rejected":0}` {
-		t.Errorf("got last line %q, want %q", got.lastLine(), `{"accepted":0,"duplicate":0,"filtered":0,"expired":0,"rejected":0}`)
+	if got.lastLine() != `{"accepted":0,"duplicate":0,"filtered":0,"expired":0,"rejected":0,"skipped":0}` {
+		t.Errorf("got last line %q, want %q", got.lastLine(), `{"accepted":0,"duplicate":0,"filtered":0,"expired":0,"rejected":0,"skipped":0}`)
 	}
 	if !strings.Contains(got.err, `-:1 to -:10 not acknowledged`) {
 		t.Errorf("got error output %q, want it to contain %q", got.err, `-:1 to -:10 not acknowledged`)
@@ -290,21 +394,21 @@ func TestSendCloudTrail(t *testing.T) {
 	broken := write(t, filepath.Join(dir, "2.json"), `{"Records":[`+record(3)+`,{"a":NaN},`+record(4)+`]}`)
 	write(t, filepath.Join(dir, "3.json"), `{"Records":[`+record(5)+`,7]}`)
 	for range 2 {
-		got := s.command("", "send", "--from", "cloudtrail", dir)
+		got := s.command("", "send", "--format", "cloudtrail", dir)
 		if got.code != 1 {
 			t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
 		}
 		if !strings.Contains(got.out, `"accepted":4,`) {
 			t.Errorf("got output %q, want it to contain %q", got.out, `"accepted":4,`)
 		}
-		if !strings.Contains(got.out, `"rejected":1}`) {
-			t.Errorf("got output %q, want it to contain %q", got.out, `"rejected":1}`)
+		if !strings.Contains(got.out, `"rejected":1,"skipped":0}`) {
+			t.Errorf("got output %q, want it to contain %q", got.out, `"rejected":1,"skipped":0}`)
 		}
-		if !strings.Contains(got.err, broken+": record 2: the rest of the file is skipped") {
-			t.Errorf("got error output %q, want it to contain %q", got.err, broken+": record 2: the rest of the file is skipped")
+		if !strings.Contains(got.err, broken+":1: record 2: the rest of the file is skipped") {
+			t.Errorf("got error output %q, want it to contain %q", got.err, broken+":1: record 2: the rest of the file is skipped")
 		}
-		if !strings.Contains(got.err, "3.json: record 2: the record is no JSON object") {
-			t.Errorf("got error output %q, want it to contain %q", got.err, "3.json: record 2: the record is no JSON object")
+		if !strings.Contains(got.err, "3.json:1: record 2: is no JSON object") {
+			t.Errorf("got error output %q, want it to contain %q", got.err, "3.json:1: record 2: is no JSON object")
 		}
 	}
 	if len(s.entries) != 4 {

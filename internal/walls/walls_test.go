@@ -80,6 +80,7 @@ var imports = []forbidden{
 	{"spelling → use case", "pkg/envelope", "pkg/leaf", "spelling"},
 	{"spelling → access", "pkg/cursor", "pkg/access", "spelling"},
 	{"spelling → HTTP", "pkg/cursor", "net/http", "spelling"},
+	{"importers → use case", "pkg/importers", "pkg/ingest", "spelling"},
 	{"new use case → engine", "pkg/fresh", "pkg/engine/sqlite", "use-cases"},
 	{"new use case → edge", "pkg/fresh", "pkg/edge/httpapi", "use-cases"},
 	{"new use case → wiring", "pkg/fresh", "pkg/wiring", "use-cases"},

@@ -3,7 +3,6 @@ package localcloud_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -12,7 +11,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/ocelot-audit/ocelot/pkg/cloudtrail"
+	"github.com/ocelot-audit/ocelot/pkg/importers"
 )
 
 // cloudTrailRecord returns a record in the form that CloudTrail writes.
@@ -33,12 +32,10 @@ func TestEndToEndLambdaFindsCloudTrailRecords(t *testing.T) {
 		if err := json.Compact(&compact, []byte(cloudTrailRecord(i))); err != nil {
 			t.Fatal(err)
 		}
-		entry, err := cloudtrail.Entry(compact.Bytes())
-		if err != nil {
-			t.Fatal(err)
-		}
 		records[fmt.Sprintf("e-%d", i)] = compact.String()
-		entries = append(entries, string(entry))
+		for _, record := range imported(t, &compact) {
+			entries = append(entries, string(record.Entry))
+		}
 	}
 	for range 2 { // the second time changes nothing
 		admin.bulk(entries)
@@ -81,15 +78,10 @@ func TestEndToEndCloudTrailFiles(t *testing.T) {
 	}
 	var records, entries []string
 	for _, file := range files {
-		found := recordsOf(t, file)
-		for _, record := range found {
-			entry, err := cloudtrail.Entry([]byte(record))
-			if err != nil {
-				t.Fatal(err)
-			}
-			entries = append(entries, string(entry))
+		for _, record := range recordsOf(t, file) {
+			entries = append(entries, string(record.Entry))
+			records = append(records, string(record.Original))
 		}
-		records = append(records, found...)
 	}
 	slices.Sort(records)
 	everyWay(t, func(t *testing.T, start starter) {
@@ -118,21 +110,26 @@ func TestEndToEndCloudTrailFiles(t *testing.T) {
 	})
 }
 
-func recordsOf(t *testing.T, file string) (found []string) {
+func recordsOf(t *testing.T, file string) []importers.Record {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for reader := cloudtrail.NewReader(f); ; {
-		record, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return found
-		}
+	return imported(t, f)
+}
+
+func imported(t *testing.T, text io.Reader) (found []importers.Record) {
+	t.Helper()
+	for record, err := range importers.Read(text, importers.CloudTrail) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found = append(found, string(record))
+		if record.Err != nil {
+			t.Fatal(record.Err)
+		}
+		found = append(found, record)
 	}
+	return found
 }

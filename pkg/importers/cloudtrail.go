@@ -1,0 +1,98 @@
+package importers
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+func isCloudTrail(r fields) bool { return r.has("eventTime", "eventName", "eventSource") }
+
+// isDigest reports whether an object is the digest of CloudTrail's log file validation. It lists
+// files and has no event.
+func isDigest(r fields) bool { return r.has("digestStartTime", "digestEndTime") }
+
+// cloudTrailEvent reads a record of AWS CloudTrail:
+//
+//	timestamp        eventTime
+//	idempotency_key  eventID
+//	action           eventName
+//	user_id          the first of userIdentity's arn, userName, principalId, invokedBy, type, accountId
+//	session_id       userIdentity.accessKeyId, which is different for each session of temporary credentials
+//	request_id       requestID
+//	resource_type    the type of the first of resources, else the service ("s3" of s3.amazonaws.com)
+//	resource_id      the ARN of the first of resources, else the best name among requestParameters
+//	ip_address       sourceIPAddress if it is an address
+//	user_agent       userAgent
+//	severity         ERROR if the record has an errorCode, else INFO
+func cloudTrailEvent(r fields) event {
+	user := r.object("userIdentity")
+	actor := user.firstOf("arn", "userName", "principalId", "invokedBy", "type", "accountId")
+	e := event{
+		time: r["eventTime"], key: r.text("eventID"), action: r.text("eventName"), user: actor,
+		session: user.text("accessKeyId"), request: r.text("requestID"),
+		resourceType: cloudTrailResourceType(r), resourceID: cloudTrailResourceID(r),
+		address: r.text("sourceIPAddress"), agent: r.text("userAgent"),
+		message: sentence(r.text("eventName"), awsService(r), actor, r.text("errorCode"), r.text("errorMessage")),
+	}
+	if r.text("errorCode") != "" {
+		e.severity = audit.SeverityError
+	}
+	return e
+}
+
+// awsService returns "s3" for the event source "s3.amazonaws.com".
+func awsService(r fields) string {
+	name, _, _ := strings.Cut(r.text("eventSource"), ".")
+	if name == "" {
+		return "aws"
+	}
+	return name
+}
+
+func cloudTrailResourceType(r fields) string {
+	if kind := r.first("resources").object("").text("type"); kind != "" {
+		return kind
+	}
+	return awsService(r)
+}
+
+// resourceNames are request parameters that identify a resource, the most specific first.
+var resourceNames = []string{
+	"resourceArn", "resourceARN", "arn", "aRN", "bucketName", "instanceId", "functionName", "secretId", "keyId", "roleArn", "policyArn",
+	"roleName", "userName", "groupName", "policyName", "instanceProfileName", "trailName", "tableName", "queueUrl", "topicArn",
+	"logGroupName", "stackName", "clusterName", "dBInstanceIdentifier", "groupId", "vpcId", "subnetId", "volumeId",
+	"snapshotId", "imageId", "accessKeyId", "resourceId", "name", "id",
+}
+
+func cloudTrailResourceID(r fields) string {
+	if arn := r.first("resources").object("").firstOf("ARN", "arn"); arn != "" {
+		return arn
+	}
+	parameters := r.object("requestParameters")
+	if bucket, object := parameters.text("bucketName"), parameters.text("key"); bucket != "" && object != "" {
+		return bucket + "/" + object
+	}
+	if name := parameters.firstOf(resourceNames...); name != "" {
+		return name
+	}
+	return likelyName(parameters)
+}
+
+// likelyName returns the first parameter, in the order of their names, whose name ends in ARN,
+// id or name.
+func likelyName(parameters fields) string {
+	for _, suffix := range []string{"arn", "id", "identifier", "name"} {
+		var found []string
+		for name := range parameters {
+			if strings.HasSuffix(strings.ToLower(name), suffix) && parameters.text(name) != "" {
+				found = append(found, name)
+			}
+		}
+		if len(found) > 0 {
+			return parameters.text(slices.Min(found))
+		}
+	}
+	return ""
+}
