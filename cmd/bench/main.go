@@ -49,6 +49,7 @@ func parts() []part {
 		{"fairness", measureFairness},
 		{"memory", measureMemory},
 		{"stream", measureStream},
+		{"counts", measureCounts},
 		{"pages", measurePages},
 		{"lambda", measureLambda},
 	}

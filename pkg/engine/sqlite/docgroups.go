@@ -18,7 +18,7 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 	if entries > maxGroupedDocs {
 		return nil, audit.ErrTooManyEntries("at most %d can be grouped by changed or metadata", maxGroupedDocs)
 	}
-	groups := groupCounts{counts: map[groupKey]int64{}}
+	var groups groupCounts
 	from, args := s.from()
 	var doc sql.RawBytes
 	err := s.conn.eachUnprepared(s.ctx, `SELECT doc`+from, args, []any{&doc}, func() (bool, error) {

@@ -31,7 +31,7 @@ type tally struct {
 }
 
 func newTally(request audit.StatsRequest, by []int) *tally {
-	t := &tally{by: by, interval: request.Interval.Milliseconds(), groups: groupCounts{counts: map[groupKey]int64{}}}
+	t := &tally{by: by, interval: request.Interval.Milliseconds()}
 	for _, column := range by {
 		t.columns.add(column)
 	}
@@ -263,29 +263,51 @@ func (p groupPart) has(key groupKey) bool {
 
 // groupCounts counts groups within the limits of audit. Once it is full, it counts no more.
 type groupCounts struct {
-	counts map[groupKey]int64
-	bytes  int // of all values
+	values [audit.MaxGroupBy]valueNumbers
+	counts map[groupNumber]int64
 	part   groupPart
 	full   bool
+}
+
+// groupNumber has the numbers of a group's values.
+type groupNumber [audit.MaxGroupBy]uint32
+
+// valueNumbers numbers the values of a field.
+type valueNumbers struct {
+	numbers map[string]uint32
+	values  []string
+	bytes   int // of all values
+}
+
+func (v *valueNumbers) number(value string) uint32 {
+	n, known := v.numbers[value]
+	if !known {
+		if v.numbers == nil {
+			v.numbers = map[string]uint32{}
+		}
+		n, value = uint32(len(v.values)), strings.Clone(value) // without the block that it was cut from
+		v.numbers[value] = n
+		v.values = append(v.values, value)
+		v.bytes += len(value)
+	}
+	return n
 }
 
 func (g *groupCounts) add(key groupKey, n int64) {
 	if g.full || !g.part.has(key) {
 		return
 	}
-	if before := g.counts[key]; before > 0 {
-		g.counts[key] = before + n
-		return
-	}
+	number, bytes := groupNumber{}, 0
 	for i := range key {
-		key[i] = strings.Clone(key[i]) // without the block that it was cut from
-		g.bytes += len(key[i])
+		number[i] = g.values[i].number(key[i])
+		bytes += g.values[i].bytes
 	}
-	if len(g.counts) == audit.MaxGroups || g.bytes > audit.MaxGroupBytes {
-		g.full, g.counts = true, nil
-		return
+	if g.counts == nil {
+		g.counts = map[groupNumber]int64{}
 	}
-	g.counts[key] = n
+	if g.counts[number] += n; len(g.counts) > audit.MaxGroups || bytes > audit.MaxGroupBytes {
+		*g = groupCounts{part: g.part, full: true}
+	}
 }
 
 // topAtOnce is the number of groups that top sorts beside those that it keeps.
@@ -299,7 +321,11 @@ func (g *groupCounts) top(n, fields int) []audit.Group {
 		largest = largest[:min(n, len(largest))]
 	}
 	sorted := false // at least n groups are, and a group after the last of them is none of the largest
-	for values, count := range g.counts {
+	var values [audit.MaxGroupBy]string
+	for numbers, count := range g.counts {
+		for i, n := range numbers {
+			values[i] = g.values[i].values[n]
+		}
 		group := audit.Group{Values: values[:fields], Count: count}
 		if sorted && audit.CompareGroups(group, largest[n-1]) > 0 {
 			continue
