@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -118,12 +119,12 @@ func slowest(ctx context.Context, db *sqlite.DB, filter audit.Filter, queries []
 // countsAt measures counts of all entries, which end at a time.
 func countsAt(ctx context.Context, db *sqlite.DB, size int, end time.Time, first bool) ([]figure, error) {
 	rolledUp := []countQuery{
-		{name: "total"}, by("by action", audit.FieldAction), by("by severity", audit.FieldSeverity), by("by resource type", audit.FieldResourceType),
+		{name: "total"}, {name: "total and distinct users", request: audit.StatsRequest{Distinct: true}}, by("by action", audit.FieldAction), by("by severity", audit.FieldSeverity), by("by resource type", audit.FieldResourceType),
 		by("by action and severity", audit.FieldAction, audit.FieldSeverity), histogram("by hour", time.Hour), histogram("by day", 24*time.Hour),
 	}
 	scanned := []countQuery{
 		by("by user", audit.FieldUserID), by("by user and action", audit.FieldUserID, audit.FieldAction), by("by resource", audit.FieldResourceID),
-		by("by submitter", audit.FieldSubmittedBy), {name: "distinct users", request: audit.StatsRequest{Distinct: true}}, histogram("by half hour", time.Hour/2),
+		by("by submitter", audit.FieldSubmittedBy), histogram("by half hour", time.Hour/2),
 	}
 	hours := audit.Filter{From: end.Add(-time.Duration(size/2) * countPause).Truncate(time.Hour), To: end.Add(-2 * time.Hour).Truncate(time.Hour)}
 	critical := audit.SeverityCritical
@@ -135,10 +136,10 @@ func countsAt(ctx context.Context, db *sqlite.DB, size int, end time.Time, first
 		queries []countQuery
 		how     string
 	}{
-		{"counts by action, severity, resource type, hour or day", audit.Filter{}, rolledUp,
+		{"counts by action, severity, resource type, hour or day, and of distinct users", audit.Filter{}, rolledUp,
 			fmt.Sprintf("The slowest of %d aggregates, straight at the embedded index. Median of %d reads. Small entries of one tenant, one a second.", len(rolledUp), countReads)},
 		{"… within half of the time, whole hours", hours, rolledUp, ""},
-		{"… under retention rules", retention.Visible(audit.Filter{}, end.Add(17*time.Minute)), rolledUp, ""},
+		{"… under retention rules", retention.Visible(audit.Filter{}, end.Add(17*time.Minute)), slices.DeleteFunc(slices.Clone(rolledUp), func(q countQuery) bool { return q.request.Distinct }), ""},
 	} {
 		took, name, err := slowest(ctx, db, of.filter, of.queries)
 		if err != nil {
@@ -155,7 +156,7 @@ func countsAt(ctx context.Context, db *sqlite.DB, size int, end time.Time, first
 	}
 	how := ""
 	if first {
-		how = "The slowest of the aggregates by user, by user and action, by resource, by submitter, by half hour, and of distinct users."
+		how = "The slowest of the aggregates by user, by user and action, by resource, by submitter and by half hour."
 	}
 	return append(figures, atMost(fmt.Sprintf("other counts over fields, at %s entries: slowest (%s) for one entry", thousands(size), name), "%.3f µs",
 		took*1000/float64(size), maxCountOne, how)), nil

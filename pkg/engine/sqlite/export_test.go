@@ -60,9 +60,9 @@ func (db *DB) FillBlocks(ctx context.Context, tenant int64, n int) error {
 			rows[i].values[columnAction], rows[i].values[columnUserID] = "A", fmt.Sprint("user-", i)
 			rows[i].values[columnOf(audit.FieldResourceID)] = fmt.Sprint(i)
 		}
-		var counted rollupDeltas
+		var counted facetDeltas
 		counted.addRows(rows, 1)
-		return errors.Join(b.insertBlocks(tenant, span{0, int64(n - 1)}, rows), b.applyRollups(tenant, counted))
+		return errors.Join(b.insertBlocks(tenant, span{0, int64(n - 1)}, rows), b.applyDeltas(tenant, counted))
 	})
 }
 
@@ -71,6 +71,9 @@ func FacetsBefore() []string {
 	i := slices.IndexFunc(migrations, func(script string) bool { return strings.Contains(script, "unpacked_facets") })
 	return migrations[:i]
 }
+
+// HashUser returns the hash of a user that files have.
+func HashUser(user string) uint64 { return hashUser(user) }
 
 // ApplicationID is what marks a file as Ocelot's.
 const ApplicationID = applicationID

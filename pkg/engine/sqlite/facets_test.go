@@ -266,7 +266,7 @@ func TestOddValuesAreCounted(t *testing.T) {
 }
 
 // undoFacets undoes the migration of facets in a file without indexed entries.
-const undoFacets = `DROP TABLE indexed_keys; DROP TABLE recent_facets; DROP TABLE facet_blocks; DROP TABLE rollups;
+const undoFacets = `DROP TABLE indexed_keys; DROP TABLE recent_facets; DROP TABLE facet_blocks; DROP TABLE rollups; DROP TABLE user_days;
 	CREATE TABLE facets (tenant INTEGER, key INTEGER); `
 
 // TestOlderFacetsArePacked opens a file from before facets were in blocks.
@@ -304,6 +304,40 @@ func TestOlderFacetsArePacked(t *testing.T) {
 	}
 	if n := rows(t, older, "facet_blocks"); n == 0 {
 		t.Error("there are no blocks, want some")
+	}
+}
+
+// TestHashesOfUsersStay: files have these hashes.
+func TestHashesOfUsersStay(t *testing.T) {
+	for user, want := range map[string]uint64{"user-1": 0x41a2fca5c68401c5, "": 0xefd01f60ba992926} {
+		if got := sqlite.HashUser(user); got != want {
+			t.Errorf("%q: got hash %#x, want %#x", user, got, want)
+		}
+	}
+}
+
+// TestDaysWithManyUsersAreCounted: a day with more users than it can have hashes of.
+func TestDaysWithManyUsersAreCounted(t *testing.T) {
+	db := open(t)
+	entries := newCorpus().entries("acme", 6000)
+	for i := range entries {
+		at := historyStart.Add(time.Duration(i) * 15 * time.Second)
+		entries[i].ID, entries[i].Timestamp, entries[i].UserID = audit.NewEntryID(at, [10]byte{9: byte(i)}), at, fmt.Sprintf("user-%d", i%5500)
+	}
+	for part := range slices.Chunk(entries, 1000) {
+		if _, err := db.Entries().Append(t.Context(), "acme", part); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := search.PutEntries(t.Context(), db.Index(), "acme", part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stats, err := db.Index().Stats(t.Context(), "acme", audit.Filter{}, audit.StatsRequest{Distinct: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := stats.DistinctUsers, int64(5500); got != want {
+		t.Errorf("counted %d distinct users, want %d", got, want)
 	}
 }
 

@@ -70,7 +70,7 @@ func (b *batch) fold(tenant int64, f *folding) error {
 	if len(rows) == b.writer.folds.rows {
 		f.from = rows[len(rows)-1].key // it is read again
 	}
-	var counted rollupDeltas
+	var counted facetDeltas
 	for rewrites := 0; len(rows) > 0; {
 		if rewrites == b.writer.folds.rewrites {
 			f.from, f.added = rows[0].key, b.writer.folds.at // the next row continues
@@ -90,7 +90,15 @@ func (b *batch) fold(tenant int64, f *folding) error {
 		}
 		rows = rows[n:]
 	}
-	return b.applyRollups(tenant, counted)
+	return b.applyDeltas(tenant, counted)
+}
+
+// applyDeltas changes what is counted of the entries in blocks.
+func (b *batch) applyDeltas(tenant int64, deltas facetDeltas) error {
+	if err := b.applyRollups(tenant, deltas.hours); err != nil {
+		return err
+	}
+	return b.applyUserDays(tenant, deltas.users)
 }
 
 // blockFor returns the block that a key belongs to, nil if it precedes all blocks, and the first
@@ -143,7 +151,7 @@ func (b *batch) removeFacets(tenant int64, keys []int64) error {
 			blocked = append(blocked, key)
 		}
 	}
-	var uncounted rollupDeltas
+	var uncounted facetDeltas
 	for len(blocked) > 0 {
 		at, rows, err := b.readBlock(tenant, blocked[0])
 		if err != nil {
@@ -161,7 +169,7 @@ func (b *batch) removeFacets(tenant int64, keys []int64) error {
 		uncounted.addRows(gone, -1)
 		blocked = blocked[n:]
 	}
-	return b.applyRollups(tenant, uncounted)
+	return b.applyDeltas(tenant, uncounted)
 }
 
 // splitRows divides rows by whether their keys are among the given ones.

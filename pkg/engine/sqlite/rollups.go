@@ -59,19 +59,32 @@ func hourOf(key int64) int64 { return millisOf(key) / hourMillis }
 // rollupDeltas are changes of roll-ups, by hour since 1970.
 type rollupDeltas map[int64]map[rollupCell]int64
 
+// facetDeltas are changes of what is counted.
+type facetDeltas struct {
+	hours rollupDeltas
+	users userDeltas
+}
+
 // addRows counts each row n times.
-func (d *rollupDeltas) addRows(rows []facetRow, n int64) {
-	if *d == nil {
-		*d = rollupDeltas{}
+func (d *facetDeltas) addRows(rows []facetRow, n int64) {
+	if d.hours == nil {
+		d.hours, d.users = rollupDeltas{}, userDeltas{}
 	}
 	for i := range rows {
 		hour := hourOf(rows[i].key)
-		cells := (*d)[hour]
+		cells := d.hours[hour]
 		if cells == nil {
 			cells = map[rollupCell]int64{}
-			(*d)[hour] = cells
+			d.hours[hour] = cells
 		}
 		cells[cellOf(&rows[i])] += n
+		day := hour - hour%dayRollup
+		users := d.users[day]
+		if users == nil {
+			users = map[uint64]int64{}
+			d.users[day] = users
+		}
+		users[hashUser(rows[i].values[columnUserID])] += n
 	}
 }
 

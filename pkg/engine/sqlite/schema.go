@@ -286,6 +286,15 @@ CREATE TABLE rollups (
 	cells   BLOB, -- NULL: too many
 	PRIMARY KEY (tenant, hours, start)
 ) WITHOUT ROWID;
+`, `
+-- The users of the entries that a roll-up of a day counts; NULL: unknown or too many. See userdays.go.
+CREATE TABLE user_days (
+	tenant INTEGER NOT NULL,
+	start  INTEGER NOT NULL, -- hour since 1970
+	users  BLOB
+);
+CREATE UNIQUE INDEX user_days_by_start ON user_days (tenant, start);
+INSERT INTO user_days SELECT tenant, start, NULL FROM rollups WHERE hours = 24;
 `}
 
 // migrate migrates the file to the current schema.

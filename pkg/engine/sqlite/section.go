@@ -51,6 +51,28 @@ func (s span) hours() (from, to int64) {
 	return (begin + hourMillis - 1) / hourMillis, end / hourMillis
 }
 
+// hourSpan returns the span of the hours from ≤ hour < to.
+func hourSpan(from, to int64) span {
+	return span{keyOf(from*hourMillis, 0), keyOf(to*hourMillis, 0) - 1}
+}
+
+// around returns the parts of s before and after its whole hours from ≤ hour < to.
+func (s span) around(from, to int64) (parts []span) {
+	whole := hourSpan(from, to)
+	if s.first < whole.first {
+		parts = append(parts, span{s.first, whole.first - 1})
+	}
+	if whole.last < s.last {
+		parts = append(parts, span{whole.last + 1, s.last})
+	}
+	return parts
+}
+
+// wholeDays returns the hours of the whole days within hours. There are none if from ≥ to.
+func wholeDays(from, to int64) (dayFrom, dayTo int64) {
+	return (from + dayRollup - 1) / dayRollup * dayRollup, to / dayRollup * dayRollup
+}
+
 // condition is a condition in normal form on columns of facets. The zero condition is true.
 type condition struct {
 	expr    audit.Expr

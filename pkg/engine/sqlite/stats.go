@@ -84,6 +84,7 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	}
 	if alone {
 		users := newTally(audit.StatsRequest{Distinct: true}, nil)
+		users.usersOnly = true
 		if err := s.run(users); err != nil {
 			return err
 		}
@@ -181,11 +182,15 @@ func (s *counter) countSection(t *tally, section section) error {
 		return err
 	}
 	rest := []span{section.span}
-	if t.rollsUp() && section.where.rollsUp() {
-		var err error
-		if rest, err = s.countRollups(t, section); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case t.usersOnly && section.where.all():
+		rest, err = s.countUserDays(t, section.span)
+	case t.rollsUp() && section.where.rollsUp():
+		rest, err = s.countRollups(t, section)
+	}
+	if err != nil {
+		return err
 	}
 	for _, part := range rest {
 		if err := s.countBlocks(t, section.where, part); err != nil {
@@ -234,15 +239,10 @@ func (s *counter) countRollups(t *tally, section section) (rest []span, err erro
 	if from >= to {
 		return []span{section.span}, nil
 	}
-	if first := keyOf(from*hourMillis, 0); section.first < first {
-		rest = append(rest, span{section.first, first - 1})
-	}
-	if end := keyOf(to*hourMillis, 0); end <= section.last {
-		rest = append(rest, span{end, section.last})
-	}
+	rest = section.around(from, to)
 	hours := [][2]int64{{from, to}}
 	if t.rollsUpDays() {
-		if dayFrom, dayTo := (from+dayRollup-1)/dayRollup*dayRollup, to/dayRollup*dayRollup; dayFrom < dayTo {
+		if dayFrom, dayTo := wholeDays(from, to); dayFrom < dayTo {
 			days, err := s.addRollups(t, section.where, dayRollup, dayFrom, dayTo)
 			if err != nil {
 				return nil, err
@@ -259,7 +259,7 @@ func (s *counter) countRollups(t *tally, section section) (rest []span, err erro
 			return nil, err
 		}
 		for _, hour := range uncounted {
-			rest = append(rest, span{keyOf(hour*hourMillis, 0), keyOf((hour+1)*hourMillis, 0) - 1})
+			rest = append(rest, hourSpan(hour, hour+hourRollup))
 		}
 	}
 	return rest, nil

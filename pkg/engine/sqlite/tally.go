@@ -18,6 +18,7 @@ type tally struct {
 	interval int64     // of the histogram in milliseconds; 0: none
 	// groupsOnly says that nothing but groups matters. Then errGroupsFull ends the count.
 	groupsOnly bool
+	usersOnly  bool // nothing but users matters, not even the total
 
 	total   int64
 	buckets map[int64]int64 // by their number since 1970
@@ -183,7 +184,7 @@ func (t *tally) addUsers(b *facetBlock, chosen []int32) {
 	}
 	for code, n := range counts {
 		if n > 0 {
-			t.users.add(column.values[code])
+			t.users.add(hashUser(column.values[code]))
 		}
 	}
 }
@@ -351,8 +352,7 @@ type userSet struct {
 	level  int
 }
 
-func (u *userSet) add(user string) {
-	hash := maphash.String(hashSeed, user)
+func (u *userSet) add(hash uint64) {
 	if hash>>(64-u.level) != 0 {
 		return
 	}
