@@ -159,9 +159,15 @@ func requests() map[string]map[string]request {
 			"queued":  {as: admin, ids: map[string]string{"id": itemID}, status: 202},
 			"unknown": {as: admin, ids: map[string]string{"id": strings.Repeat("f", 32)}, status: 404},
 		},
-		"search-logs": {
+		"list-logs": {
 			"found":     {as: auditor, query: url.Values{"action": {"CREATE", "UPDATE"}, "q": {`severity>=WARNING "order was paid"`}, "limit": {"10"}}, status: 200},
 			"bad-query": {as: auditor, query: url.Values{"q": {`"never closed`}}, status: 422},
+		},
+		"search-logs": {
+			"found": {as: auditor, header: map[string]string{"Content-Type": "application/json"},
+				body: `{"action":["CREATE","UPDATE"],"q":"severity>=WARNING \"order was paid\"","limit":10}`, status: 200},
+			"bad-value": {as: auditor, header: map[string]string{"Content-Type": "application/json"},
+				body: `{"action":{"is":"CREATE"}}`, status: 422},
 		},
 		"update-tenant": {
 			"updated": {as: admin, header: map[string]string{"Content-Type": "application/json", "If-Match": `"1"`}, ids: map[string]string{"id": "acme"},
@@ -367,7 +373,7 @@ func samples(t *testing.T) []sample {
 		sample{"reconcile-index", "reconciled", scheduleEvent("reconcile-index"), want{Done: true}},
 		sample{"reconcile-index", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"authorize-request", "allowed", authorizerEvent(t, "create-log", "acme", "ApiKey "+keySecret), want{Effect: "Allow"}},
-		sample{"authorize-request", "without-the-permission", authorizerEvent(t, "search-logs", "acme", "ApiKey "+keySecret), want{Effect: "Deny"}},
+		sample{"authorize-request", "without-the-permission", authorizerEvent(t, "list-logs", "acme", "ApiKey "+keySecret), want{Effect: "Deny"}},
 		sample{"authorize-request", "another-tenant", authorizerEvent(t, "create-log", "beta", "ApiKey "+keySecret), want{Effect: "Deny"}},
 		sample{"authorize-request", "unknown-key", authorizerEvent(t, "create-log", "acme", "ApiKey ocelot_unknown"), want{Error: "Unauthorized"}},
 	)

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command search-logs is the Lambda function with this task:
-// List entries by filter and full text.
+// List entries by a long filter.
 package main
 
 import (

@@ -226,7 +226,7 @@ func archivePart(w *Workload, p *Prices) Part {
 	return Part{Name: "S3 archive", USD: tiered(bytes/1e9, p.S3GB) + files*(p.S3Put*putsPerFile+p.S3Get)}
 }
 
-// searchDuration is how long search-logs works for a page, mostly waiting for OpenSearch.
+// searchDuration is how long list-logs works for a page, mostly waiting for OpenSearch.
 const searchDuration = 60 * time.Millisecond
 
 // Assumptions returns what no constant of other packages decides, in a few sentences each.

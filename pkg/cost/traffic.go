@@ -70,7 +70,7 @@ const (
 	functionPersist    = "persist-logs"
 	functionIndex      = "index-logs"
 	functionOrder      = "order-logs"
-	functionSearch     = "search-logs"
+	functionSearch     = "list-logs"
 )
 
 // function returns a function of the manifest.

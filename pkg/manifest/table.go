@@ -140,6 +140,8 @@ var (
 	accepting = slices.Concat(read(ResourceTenants, ResourceQuotas), read(ingestQueues...), write(ResourceQuotas), write(ingestQueues...))
 	// answering adds the grants needed to answer a client's message over a connection.
 	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
+	// listing are the grants needed to answer one page of entries.
+	listing = read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceCursorKey)
 	// delivering adds the grants needed to send a subscriber its pending entries.
 	delivering = slices.Concat(read(ResourceStream, ResourceCursorKey, ResourceTenants, ResourceKeys), write(ResourceStream, QueueResource(QueueStream)))
 )
@@ -269,6 +271,11 @@ var functions = []Function{
 		Grants:  read(ResourceTenants, ResourceKeys, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "list-logs", Summary: "List entries by filter and full text",
+		Trigger: filtered("/logs", access.LogsSearch, "sort", "limit", "cursor"),
+		Grants:  listing, MemoryMB: large, Timeout: 25 * time.Second,
+	},
+	{
 		Name: "list-quarantine", Summary: "List quarantined entries",
 		Trigger: route(http.MethodGet, "/logs/quarantine", access.QuarantineRead, TenantFromHeader, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceQuarantine, ResourceCursorKey), MemoryMB: medium, Timeout: 10 * time.Second,
@@ -345,9 +352,9 @@ var functions = []Function{
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},
 	{
-		Name: "search-logs", Summary: "List entries by filter and full text",
-		Trigger: filtered("/logs", access.LogsSearch, "sort", "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceCursorKey), MemoryMB: large, Timeout: 25 * time.Second,
+		Name: "search-logs", Summary: "List entries by a long filter",
+		Trigger: route(http.MethodPost, "/logs/search", access.LogsSearch, TenantFromHeader),
+		Grants:  listing, MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{
 		Name: "stream-logs", Summary: "Send stored entries to live subscribers",

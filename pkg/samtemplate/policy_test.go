@@ -191,7 +191,7 @@ func wanted(f manifest.Function) []may {
 func TestFunctionsReachTheIndexAndTheirQueue(t *testing.T) {
 	given := rights(t)
 	for _, test := range []struct{ function, action, resource string }{
-		{"search-logs", "es:ESHttpPost", "${OpenSearchDomainArn}/*/_search"},
+		{"list-logs", "es:ESHttpPost", "${OpenSearchDomainArn}/*/_search"},
 		{"get-log", "es:ESHttpGet", "${OpenSearchDomainArn}/*"},
 		{"get-health", "es:ESHttpGet", "${OpenSearchDomainArn}/*"},
 		{"run-jobs", "es:ESHttpPost", "${OpenSearchDomainArn}/*"},
@@ -249,7 +249,7 @@ func TestReadersSendNoOtherCallsThanTheirRoleAllows(t *testing.T) {
 		},
 		"Ping": func() error { return index.Ping(ctx) },
 	}
-	role := rights(t)["search-logs"]
+	role := rights(t)["list-logs"]
 	for name, read := range reads {
 		sent = nil
 		err := read()
@@ -260,7 +260,7 @@ func TestReadersSendNoOtherCallsThanTheirRoleAllows(t *testing.T) {
 			method, target, _ := strings.Cut(call, " ")
 			action := "es:ESHttp" + method[:1] + strings.ToLower(method[1:])
 			if !slices.ContainsFunc(role, func(m may) bool { return m.Action == action && covers(m.Resource, target) }) {
-				t.Errorf("%s sends %s, want only what the role of search-logs allows", name, call)
+				t.Errorf("%s sends %s, want only what the role of list-logs allows", name, call)
 			}
 		}
 	}

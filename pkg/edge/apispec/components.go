@@ -65,6 +65,7 @@ func Components() []Component {
 				textsOf(ingest.Accepted, ingest.Filtered, ingest.Expired)...)),
 		)},
 		{"BulkAnswer", bulkSchema()},
+		{"Search", searchSchema()},
 		{"EntryList", entryListSchema()},
 		{"Feed", feedSchema()},
 		{"Stats", statsSchema()},

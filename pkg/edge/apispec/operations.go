@@ -82,15 +82,21 @@ func logOperations() []Operation {
 			},
 		},
 		{
-			Name: "search-logs", Group: groupRead,
+			Name: "list-logs", Group: groupRead,
 			Description: "Every parameter narrows the list; a filter given several times chooses entries with any of its values. " + filterLimits +
 				"Entries past their expires_at are left out, at most a minute late. Following next and prev neither repeats nor skips an entry. New entries appear at the newest end. " +
 				"A page can be shorter than limit and still have a next.",
-			Parameters: append(filterParameters(),
-				Parameter{Name: search.ParamSort, In: InQuery, Description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).", Schema: orEmpty(oneOf("", "-timestamp", "+timestamp", "timestamp").withDefault("-timestamp"))},
-				limitParameter(), cursorParameter()),
+			Parameters:     listParameters(),
 			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader()), longRequest()},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
+		},
+		{
+			Name: "search-logs", Group: groupRead,
+			Description: "The list of GET /logs with its parameters as members of a JSON object: for long filters, and for values that must not stand in an address, where proxies and browsers keep it. " +
+				"A member is a string, a number, true or false, or an array of them. Cursors are valid for both. " + filterLimits,
+			Body: &RequestBody{Description: "The parameters.", MediaTypes: []string{httpapi.MediaJSON}, Schema: &Schema{Ref: "Search"}},
+			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader())},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemTooLarge, "The body is larger than 1 MiB."}, {httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
 		},
 		{
 			Name: "feed-logs", Group: groupRead,
@@ -179,6 +185,38 @@ const queryHelp = "Full text and field operators. `payment failed` finds both wo
 	"`severity>=ERROR` compares by rank. `metadata.plan:gold` compares a nested value, `metadata.amount>=100` a number, and `metadata.\"a:b\":c` names any member. " +
 	"`ip_address:203.0.113.0/24` is a network. `timestamp:2026-01-31` is that day in UTC, and `received_at` works likewise. RFC 3339 times and `<`, `<=`, `>`, `>=` work too. " +
 	"`-word` excludes a word, `a OR b` finds either, and parentheses group."
+
+// listParameters returns the parameters of a list of entries.
+func listParameters() []Parameter {
+	return append(filterParameters(),
+		Parameter{Name: search.ParamSort, In: InQuery, Description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).", Schema: orEmpty(oneOf("", "-timestamp", "+timestamp", "timestamp").withDefault("-timestamp"))},
+		limitParameter(), cursorParameter())
+}
+
+// searchSchema has the parameters of a list as members of an object.
+func searchSchema() *Schema {
+	names := []string{fieldPattern()}
+	s := &Schema{Type: "object", Open: true}
+	for _, p := range listParameters() {
+		if p.FreeForm { // the members metadata.<path>
+			s.AdditionalProperties = oneOrSeveral(&Schema{AnyOf: []*Schema{anyText(""), {Type: "number"}, {Type: "boolean"}}})
+			continue
+		}
+		names = append(names, p.Name)
+		schema := p.Schema
+		if p.Repeatable {
+			schema = oneOrSeveral(schema)
+		}
+		s.Properties = append(s.Properties, Property{Name: p.Name, Schema: schema.withDescription(p.Description)})
+	}
+	s.PropertyNames = `^(?:` + strings.Join(names, "|") + `)$`
+	return s
+}
+
+// oneOrSeveral returns the schema of a value or an array of values.
+func oneOrSeveral(value *Schema) *Schema {
+	return &Schema{AnyOf: []*Schema{value, {Type: "array", Items: value, MaxItems: search.MaxFilterValues}}}
+}
 
 func filterParameter(f audit.Field) Parameter {
 	p := Parameter{Name: string(f), In: InQuery, Repeatable: true, Description: "Entries whose `" + string(f) + "` is this.", Schema: anyText("")}

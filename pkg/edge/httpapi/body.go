@@ -21,6 +21,8 @@ import (
 const (
 	// maxEntryBody leaves room for white space around an entry of the full size.
 	maxEntryBody = audit.MaxEntryBytes + 4<<10
+	// maxSearchBody is the parameters of a search.
+	maxSearchBody = 1 << 20
 	// maxAdminBody is a tenant's or a key's document.
 	maxAdminBody = 256 << 10
 	// maxZstdWindow is what RFC 8878, section 3.1.1.1.2, recommends decoders to support.

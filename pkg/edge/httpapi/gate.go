@@ -240,7 +240,10 @@ func (e *endpoint) tenantError(req *request, tenant audit.Tenant, err error) err
 // EndsWithSuspension reports whether a suspended tenant forbids requests of the route: those
 // that change its log, and those that open its live stream.
 func EndsWithSuspension(r *manifest.Route) bool {
-	return r.TenantFrom == manifest.TenantFromHeader && (r.Method != http.MethodGet || r.Permission == access.LogsStream)
+	if r.TenantFrom != manifest.TenantFromHeader || r.Permission == access.LogsSearch {
+		return false
+	}
+	return r.Method != http.MethodGet || r.Permission == access.LogsStream
 }
 
 // requestID returns the client's id of the request if it is safe to repeat in

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -183,26 +184,48 @@ func remoteIP(remote string) netip.Addr {
 	return netip.Addr{}
 }
 
-// SearchLogs answers GET /logs: one page of entries by filter and full text.
+// ListLogs answers GET /logs: one page of entries by filter and full text.
+func ListLogs(gate *Gate, s *search.Service) http.Handler {
+	return gate.endpoint("list-logs", func(req *request) (*response, error) {
+		return findLogs(req, s, req.params)
+	})
+}
+
+// SearchLogs answers POST /logs/search: the same list, with its parameters as a JSON object.
 func SearchLogs(gate *Gate, s *search.Service) http.Handler {
+	in := &bodies{media: []string{MediaJSON}, wire: maxSearchBody, unpacked: maxSearchBody}
 	return gate.endpoint("search-logs", func(req *request) (*response, error) {
-		list, err := s.Find(req.Context(), req.tenant, req.scope, req.params)
+		body, err := readDocument(in, req)
 		if err != nil {
 			return nil, err
 		}
-		w := writer{b: make([]byte, 0, 256+1024*len(list.Entries))}
-		w.open('{')
-		appendItems(&w, &req.tenant, list.Entries)
-		w.cursor("next", list.Next)
-		w.cursor("prev", list.Prev)
-		w.optionalTime("searchable_from", list.SearchableFrom)
-		w.close('}')
-		answer := jsonResponse(http.StatusOK, &w)
-		if list.Degraded {
-			answer.set(DegradedHeader, "search")
+		params, err := search.Params(body.members)
+		if err != nil {
+			return nil, err
 		}
-		return answer, nil
+		answer, err := findLogs(req, s, params)
+		return answer, search.InBody(err, "")
 	})
+}
+
+// findLogs returns the page of the parameters.
+func findLogs(req *request, s *search.Service, params url.Values) (*response, error) {
+	list, err := s.Find(req.Context(), req.tenant, req.scope, params)
+	if err != nil {
+		return nil, err
+	}
+	w := writer{b: make([]byte, 0, 256+1024*len(list.Entries))}
+	w.open('{')
+	appendItems(&w, &req.tenant, list.Entries)
+	w.cursor("next", list.Next)
+	w.cursor("prev", list.Prev)
+	w.optionalTime("searchable_from", list.SearchableFrom)
+	w.close('}')
+	answer := jsonResponse(http.StatusOK, &w)
+	if list.Degraded {
+		answer.set(DegradedHeader, "search")
+	}
+	return answer, nil
 }
 
 // FeedLogs answers GET /logs/feed: entries in the order of their arrival.

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -183,5 +186,42 @@ func TestHealthTellsOfOthersThanTheSilentDependency(t *testing.T) {
 		t.Errorf("got %d times %q in %q, want 10", strings.Count(body, `"ok"`), `"ok"`, body)
 	case !strings.Contains(body, `"status":"degraded"}`):
 		t.Errorf("got body %q, want it to contain %q", body, `"status":"degraded"}`)
+	}
+}
+
+// TestSearchByBody: POST /logs/search gives the list of GET /logs, and each continues with the
+// other's cursors.
+func TestSearchByBody(t *testing.T) {
+	w := newWorld(t)
+	for i := range 3 {
+		w.call("admin", "POST", "/logs", entry(fmt.Sprintf(`,"metadata":{"n":%d.0}`, i)), nil).want(t, 202, "")
+	}
+	w.processQueues()
+	type list struct {
+		Items []struct{ ID string }
+		Next  string
+	}
+	var byQuery, byBody, rest list
+	w.call("auditor", "GET", "/logs?action=UPDATE&metadata.n=1&metadata.n=2&limit=1", "", nil).want(t, 200, "").decode(t, &byQuery)
+	w.call("auditor", "POST", "/logs/search", `{"action":"UPDATE","metadata.n":[1,2],"limit":1}`, nil).want(t, 200, "").decode(t, &byBody)
+	if diff := cmp.Diff(byQuery.Items, byBody.Items); diff != "" {
+		t.Errorf("items by body (-by query +by body):\n%s", diff)
+	}
+	if len(byBody.Items) != 1 {
+		t.Fatalf("got %d items, want 1", len(byBody.Items))
+	}
+	w.call("auditor", "POST", "/logs/search", fmt.Sprintf(`{"action":"UPDATE","metadata.n":[1,2],"limit":1,"cursor":%q}`, byQuery.Next), nil).want(t, 200, "").decode(t, &rest)
+	if len(rest.Items) != 1 {
+		t.Errorf("got %d items after the first, want 1", len(rest.Items))
+	}
+	w.call("operator", "POST", "/logs/search", `{}`, map[string]string{"X-Tenant-ID": "sleepy"}).want(t, 200, "")
+	p := w.call("auditor", "POST", "/logs/search", `{"colour":"red","q":"\"open","from":"x"}`, nil).want(t, 422, "invalid").problem(t)
+	var pointers []string
+	for _, fault := range p.Errors {
+		pointers = append(pointers, fault.Pointer)
+	}
+	slices.Sort(pointers)
+	if want := []string{"/colour", "/from", "/q"}; !slices.Equal(pointers, want) {
+		t.Errorf("got faults of %v, want %v", pointers, want)
 	}
 }

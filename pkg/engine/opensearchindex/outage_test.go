@@ -216,10 +216,10 @@ func TestTimeoutsFitTheFunctions(t *testing.T) {
 	const mongo, reserve = 5 * time.Second, time.Second
 	defaults := opensearchindex.DefaultTimeouts()
 	for name, times := range map[string][2]time.Duration{
-		"search-logs": {defaults.Find + mongo + reserve, timeoutOf(t, "search-logs")},
-		"get-log":     {defaults.Contains + mongo + reserve, timeoutOf(t, "get-log")},
-		"get-stats":   {defaults.Count + reserve, timeoutOf(t, "get-stats")},
-		"index-logs":  {opensearchindex.DefaultWriteBudget + defaults.Write + reserve, timeoutOf(t, "index-logs")},
+		"list-logs":  {defaults.Find + mongo + reserve, timeoutOf(t, "list-logs")},
+		"get-log":    {defaults.Contains + mongo + reserve, timeoutOf(t, "get-log")},
+		"get-stats":  {defaults.Count + reserve, timeoutOf(t, "get-stats")},
+		"index-logs": {opensearchindex.DefaultWriteBudget + defaults.Write + reserve, timeoutOf(t, "index-logs")},
 	} {
 		if times[0] > times[1] {
 			t.Errorf("%s can take %v, want at most its timeout of %v", name, times[0], times[1])

@@ -36,6 +36,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"get-tenant":           httpapi.GetTenant(s.Gate(), s.Tenants()),
 		"list-jobs":            httpapi.ListJobs(s.Gate(), s.Jobs(), s.Cursors()),
 		"list-keys":            httpapi.ListKeys(s.Gate(), s.Tenants(), s.Cursors()),
+		"list-logs":            httpapi.ListLogs(s.Gate(), s.Search()),
 		"list-quarantine":      httpapi.ListQuarantine(s.Gate(), s.Quarantine(), s.Cursors()),
 		"list-tenants":         httpapi.ListTenants(s.Gate(), s.Tenants(), s.Cursors()),
 		"patch-tenant":         httpapi.PatchTenant(s.Gate(), s.Tenants()),

@@ -39,6 +39,7 @@ var mayCall = map[string]string{
 	"list-tenants":         "admin operator auditor user",
 	"patch-tenant":         "admin operator",
 	"retry-quarantine":     "admin operator",
+	"list-logs":            "admin operator auditor user",
 	"search-logs":          "admin operator auditor user",
 	"update-tenant":        "admin operator",
 }
