@@ -6,6 +6,7 @@ GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CFN_LINT      := cfn-lint==1.58.0
 SAM           := aws-sam-translator==1.110.0
 SCHEMATHESIS  := schemathesis==4.32.5
+CDK_CLI       := aws-cdk@2.1148.1
 
 # Tools and downloads live outside the tree.
 CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocelot
@@ -18,7 +19,7 @@ ARCHES  := arm64 amd64
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api lambdas synth test-cdk bench cover clean
+.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api lambdas synth test-cdk test-deploy bench cover clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -113,6 +114,18 @@ cdk/cdk.out/manifest.json:
 test-cdk: cdk/cdk.out/manifest.json $(PYTHON_TOOLS) ## check the templates: assertions with their mutations, cdk-nag, cfn-lint (Node, Python 3)
 	cd cdk && $(CDK_ENV) CDK_VALIDATION=false go test -count=1 -timeout 10m ./...
 	$(PYTHON)/cfn-lint --ignore-checks $(CDK_LINT_IGNORES) -- cdk/cdk.out/*.template.json cdk/cdk.out/assembly-*/*.template.json
+
+CDK_PROGRAM := $(CACHE)/node/$(CDK_CLI)/node_modules/.bin/cdk
+
+$(CDK_PROGRAM):
+	npm install --silent --no-fund --no-audit --prefix $(CACHE)/node/$(CDK_CLI) $(CDK_CLI)
+
+HOST_ARCH := $(shell go env GOARCH)
+
+test-deploy: $(CDK_PROGRAM) $(foreach name,$(LAMBDAS),bin/lambdas/$(HOST_ARCH)/$(name)/bootstrap) ## deploy the stacks and template.yaml into an emulator of AWS and use them (Node, Java 17, Maven, Python 3)
+	go run ./pkg/testkit/enginetest/cmd/engines mongo opensearch ministack
+	cd cdk && $(CDK_ENV) CDK_VALIDATION=false OCELOT_TEST_ENGINES=1 OCELOT_TEST_DEPLOY=1 OCELOT_CDK_CLI=$(CDK_PROGRAM) \
+		go test -count=1 -timeout 15m -v -run '^(TestDeployment|TestSAMTemplate)$$' .
 
 bench: ## measure and write docs/performance.md, docs/scale.md and docs/queries.md (Java 17, Maven)
 	go run ./cmd/bench

@@ -217,7 +217,7 @@ func scheduleFaults(e environment) []string {
 		if may := rightsOf(e.stacks[schedule.stack].Resources[role]); !slices.Contains(may, "lambda:InvokeFunction "+e.aliasARN(want.Name)) {
 			f.addf("the schedule of %s may %v, want it to invoke the function", want.Name, may)
 		}
-		if _, is := e.stacks.named("AWS::Lambda::EventInvokeConfig", "FunctionName", e.name(want.Name)); !is {
+		if _, is := e.stacks.named("AWS::Lambda::EventInvokeConfig", "FunctionName", "${"+function.id+"}"); !is {
 			f.addf("%s: got no setting of retries, want none of them", want.Name)
 		}
 	}

@@ -43,5 +43,5 @@ func addDelivery(app awscdk.App, environments []Environment, stages []awscdk.Sta
 	}
 }
 
-// cliVersion is the version of the npm package aws-cdk; the Makefile has it too.
+// cliVersion is the version of the npm package aws-cdk.
 const cliVersion = "2.1148.1"

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -86,5 +88,24 @@ func TestBasicLeavesOutWhatSomeAccountsLack(t *testing.T) {
 func TestUnknownEnvironmentIsAnError(t *testing.T) {
 	if _, err := chosen("dev,nowhere", false); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("got the error %v, want one that names the environment", err)
+	}
+}
+
+// TestTheCommandLineHasOneVersion: the Makefile and the pages name it too.
+func TestTheCommandLineHasOneVersion(t *testing.T) {
+	for _, file := range []string{"../Makefile", "../docs/deploy.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		versions := regexp.MustCompile(`aws-cdk@([0-9.]+[0-9])`).FindAllStringSubmatch(string(text), -1)
+		if len(versions) == 0 {
+			t.Errorf("%s names no version of aws-cdk, want %s", file, cliVersion)
+		}
+		for _, v := range versions {
+			if v[1] != cliVersion {
+				t.Errorf("%s names aws-cdk %s, want %s", file, v[1], cliVersion)
+			}
+		}
 	}
 }

@@ -169,7 +169,7 @@ func (s *functionStack) addSchedule(scope constructs.Construct, f manifest.Funct
 		},
 	})
 	awslambda.NewCfnEventInvokeConfig(scope, text("NoRetry"), &awslambda.CfnEventInvokeConfigProps{
-		FunctionName: text(s.name(f.Name)), Qualifier: alias.AliasName(), MaximumRetryAttempts: number(0),
+		FunctionName: alias.Lambda().FunctionName(), Qualifier: alias.AliasName(), MaximumRetryAttempts: number(0),
 	})
 }
 

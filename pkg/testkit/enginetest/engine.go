@@ -151,6 +151,7 @@ func (e *Engine) launch() (p *process, offset int64, err error) {
 	args := append(e.kind.runtime.command(cache, e.kind), e.ports...)
 	cmd := exec.Command(args[0], append(args[1:], e.folder)...)
 	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+AccessKey, "AWS_SECRET_ACCESS_KEY="+SecretKey, "AWS_REGION="+Region)
+	cmd.Env = append(cmd.Env, e.kind.environment...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = e.folder, log, log
 	if _, err := cmd.StdinPipe(); err != nil { // nothing is sent: when it ends, the engine ends
 		return nil, 0, err

@@ -14,6 +14,7 @@
 package enginetest
 
 import (
+	"encoding/json"
 	"os"
 	"sync"
 	"testing"
@@ -97,6 +98,19 @@ func StartAWS(t testing.TB) *Engine {
 	return startOwn(t, aws)
 }
 
+// StartCloud starts the engine of AWS for this test only, and lets it run deployed functions;
+// see StartMongo. The functions get these values of variables instead of their own.
+func StartCloud(t testing.TB, variables map[string]string) *Engine {
+	t.Helper()
+	text, err := json.Marshal(variables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := aws
+	k.environment = []string{"FUNCTION_VARIABLES=" + string(text)}
+	return startOwn(t, k)
+}
+
 // The region and credentials of the engines of AWS services that are started here.
 const (
 	AccessKey = "test" // of an administrator
@@ -165,7 +179,9 @@ type kind struct {
 	heap      string   // of Java: the most it takes
 	source    []byte   // of others: the program that runs it
 	ports     int      // how many it listens on; the first is its clients'
-	url       func(addr string) string
+	// environment is set for its process.
+	environment []string
+	url         func(addr string) string
 }
 
 // as returns the engine as one of its services.
@@ -192,6 +208,7 @@ const (
 	elasticMQVersion  = "1.7.1"
 	versityVersion    = "1.8.0"
 	ministackVersion  = "1.5.33"
+	samVersion        = "1.110.0" // of the translator of SAM templates, which ministack uses
 )
 
 var (
@@ -233,8 +250,8 @@ var (
 		url: func(addr string) string { return "http://" + addr },
 	}
 	aws = kind{
-		name: "ministack", title: "an engine for many services of AWS", version: ministackVersion, runtime: python{},
-		artifacts: []string{"ministack==" + ministackVersion, "cryptography==50.0.2"},
+		name: "ministack", title: "an engine for many services of AWS", version: ministackVersion + "-sam-" + samVersion, runtime: python{},
+		artifacts: []string{"ministack==" + ministackVersion, "cryptography==50.0.2", "aws-sam-translator==" + samVersion},
 		source:    awsSource, ports: 1,
 		url: func(addr string) string { return "http://" + addr },
 	}

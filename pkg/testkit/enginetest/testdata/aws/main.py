@@ -1,7 +1,10 @@
 """Runs ministack in memory, until it is told to end or the process that holds the other end of its standard
-input is gone. Arguments: the port, and the folder of this engine."""
+input is gone. Arguments: the port, and the folder of this engine. If FUNCTION_VARIABLES is set, it runs functions of
+Lambda too: see run_functions."""
 
+import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -46,6 +49,49 @@ os.environ.update(
 )
 sys.argv = sys.argv[:1]
 
+VARIABLES = json.loads(os.environ.pop("FUNCTION_VARIABLES", "null"))
+ADDRESS = "http://127.0.0.1:" + PORT
+if VARIABLES is not None:
+    os.environ["AWS_ENDPOINT_URL"] = ADDRESS
+
 from ministack.app import main  # noqa: E402, it reads the variables above
 
+
+def run_functions():
+    """Lets deployed functions run here as on AWS. Four things differ. The addresses of AWS and of stores that the
+    emulator does not run are replaced in the functions' environments. SQS has no IAM action for batches: they are
+    judged as the single action. Plain HTTP to loopback counts as TLS, which policies ask for. Secrets Manager finds a
+    secret by its ARN without the random suffix, and IAM judges the whole one."""
+    from ministack import app
+    from ministack.core import iam_actions
+    from ministack.services import lambda_svc
+
+    environment = lambda_svc._provided_worker_env
+
+    def replaced(config, code_dir, port):
+        variables = environment(config, code_dir, port)
+        for name, value in VARIABLES.items():
+            if name in variables:
+                variables[name] = value
+        name = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
+        if name in variables:
+            variables[name] = re.sub(r"^https://([a-z0-9]+)\.execute-api\.[^/]+/", ADDRESS + r"/_aws/execute-api/\1/", variables[name])
+        return variables
+
+    lambda_svc._provided_worker_env = replaced
+
+    action_of = iam_actions.extract_iam_action
+
+    def single(*args, **kwargs):
+        action = action_of(*args, **kwargs)
+        return re.sub("^(sqs:.*)Batch$", r"\1", action) if action else action
+
+    iam_actions.extract_iam_action = single
+
+    pin = app.pin_request_origin
+    app.pin_request_origin = lambda source_ip, secure_transport: pin(source_ip, True)
+
+
+if VARIABLES is not None:
+    run_functions()
 main()
