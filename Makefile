@@ -56,6 +56,7 @@ verify: lint vulnerabilities lint-template lint-api ## check format, code, gener
 generate: ## write the generated files again
 	go generate ./pkg/wiring/mains # first: others run what it writes
 	go generate ./...
+	cd cdk && go mod tidy # it lists the modules of the packages that it imports
 
 lint:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above are not formatted" >&2; exit 1; }

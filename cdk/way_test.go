@@ -137,11 +137,11 @@ func (u *user) entryIsFound(word string) error {
 func (u *user) entryIsStreamed() error {
 	ctx, cancel := context.WithTimeout(u.t.Context(), 15*time.Second)
 	defer cancel()
-	connection, response, err := websocket.Dial(ctx, u.stream, &websocket.DialOptions{HTTPHeader: http.Header{
+	connection, _, err := websocket.Dial(ctx, u.stream, &websocket.DialOptions{HTTPHeader: http.Header{
 		"Authorization": {"Bearer " + u.admin}, "X-Tenant-ID": {u.tenant},
 	}})
 	if err != nil {
-		return fmt.Errorf("connect: %w (%v)", err, response)
+		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = connection.CloseNow() }()
 	if err := connection.Write(ctx, websocket.MessageText, []byte(`{"action":"subscribe"}`)); err != nil {
