@@ -71,6 +71,7 @@ func TestExitCodes(t *testing.T) {
 		{"odd filter", []string{"search", "--token", "t", "--tenant", "a", "--filter", "nix=1"}, 2, "FIELD=VALUE"},
 		{"filter without a value", []string{"search", "--token", "t", "--tenant", "a", "--filter", "action"}, 2, "FIELD=VALUE"},
 		{"odd time", []string{"stats", "--token", "t", "--tenant", "a", "--from", "yesterday"}, 2, "24h"},
+		{"hour of one digit", []string{"stats", "--token", "t", "--tenant", "a", "--from", "2026-01-31T9:30:00Z"}, 2, "24h"},
 		{"odd address of the stream", []string{"tail", "--token", "t", "--tenant", "a", "--stream-url", "host/live"}, 2, "wss://"},
 		{"two places to begin", []string{"tail", "--token", "t", "--tenant", "a", "--after", "c", "--cursor-file", "f"}, 2, "--cursor-file"},
 		{"odd limit", []string{"search", "--limit", "0"}, 2, "--limit"},

@@ -67,10 +67,11 @@ func (f *queryFlags) params(now time.Time) (url.Values, error) {
 // parseTime returns a time as the API reads it. RFC 3339 and dates stay as they
 // are; a duration counts back from now.
 func parseTime(text string, now time.Time) (string, error) {
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if _, err := time.Parse(layout, text); err == nil {
-			return text, nil
-		}
+	if _, err := audit.ParseTime(text); err == nil {
+		return text, nil
+	}
+	if _, err := time.Parse(time.DateOnly, text); err == nil {
+		return text, nil
 	}
 	ago, err := time.ParseDuration(text)
 	if days, isDays := strings.CutSuffix(text, "d"); isDays {

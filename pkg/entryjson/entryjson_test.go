@@ -35,6 +35,8 @@ func TestParseSubmittedNamesTheFault(t *testing.T) {
 		"array for object":     {minimal(`"metadata":[]`), "/metadata", "wrong_type"},
 		"bad id":               {minimal(`"id":"7"`), "/id", "invalid_id"},
 		"UUIDv4":               {minimal(`"id":"9b2d3f60-1111-4222-8333-123456789abc"`), "/id", "invalid_id"},
+		"hour of one digit":    {minimal(`"timestamp":"2026-01-31T9:30:00Z"`), "/timestamp", "invalid_timestamp"},
+		"offset of a day":      {minimal(`"timestamp":"2026-01-31T09:30:00+24:00"`), "/timestamp", "invalid_timestamp"},
 		"bad time":             {minimal(`"timestamp":"yesterday"`), "/timestamp", "invalid_timestamp"},
 		"bad address":          {minimal(`"ip_address":"300.1.1.1"`), "/ip_address", "invalid_ip_address"},
 		"address with zone":    {minimal(`"ip_address":"fe80::1%eth0"`), "/ip_address", "invalid_ip_address"},
@@ -413,4 +415,14 @@ func FuzzParseSubmitted(f *testing.F) {
 			t.Fatalf("got message %q, want %q", again.Message, submitted.Message)
 		}
 	})
+}
+
+func TestALeapSecondIsTheMillisecondBefore(t *testing.T) {
+	got, invalid := entryjson.ParseSubmitted([]byte(minimal(`"timestamp":"2016-12-31T23:59:60.5Z"`)))
+	if invalid != nil {
+		t.Fatal(invalid)
+	}
+	if want := time.Date(2016, 12, 31, 23, 59, 59, 999_000_000, time.UTC); !got.Timestamp.Equal(want) {
+		t.Errorf("got %s, want %s", got.Timestamp, want)
+	}
 }

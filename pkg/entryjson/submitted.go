@@ -135,14 +135,12 @@ func (p *submission) parse(r *reader, name string, raw jsontext.Value, parse fun
 	}
 }
 
-var errTimestamp = errors.New("must be an RFC 3339 time such as 2026-01-31T09:30:00.123Z")
-
 func (p *submission) timestamp(s string) error {
-	var t time.Time
-	if err := t.UnmarshalText([]byte(s)); err != nil {
-		return errTimestamp
+	t, err := audit.ParseTime(s)
+	if err != nil {
+		return err
 	}
-	p.entry.Timestamp, p.entry.HasTimestamp = t.UTC().Truncate(time.Millisecond), true
+	p.entry.Timestamp, p.entry.HasTimestamp = t.Truncate(time.Millisecond), true
 	return nil
 }
 

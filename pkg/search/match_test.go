@@ -32,7 +32,7 @@ func TestParseFilter(t *testing.T) {
 	if e.Severity = audit.SeverityInfo; search.NewCandidate(e).Matches(f) {
 		t.Errorf("an entry of severity %s is chosen, want only %s", e.Severity, audit.SeverityCritical)
 	}
-	for _, faulty := range []url.Values{{"limit": {"3"}}, {"sort": {"timestamp"}}, {"cursor": {"x"}}, {"color": {"red"}}, {"q": {`"`}}, {"from": {"now"}}} {
+	for _, faulty := range []url.Values{{"limit": {"3"}}, {"sort": {"timestamp"}}, {"cursor": {"x"}}, {"color": {"red"}}, {"q": {`"`}}, {"from": {"now"}}, {"from": {"2026-01-31T9:30:00Z"}}, {"q": {`timestamp>"2026-01-31T09:30:00,5Z"`}}} {
 		var invalid *audit.ValidationError
 		if _, err := search.ParseFilter(faulty); !errors.As(err, &invalid) {
 			t.Errorf("%v: got error %v, want a %T", faulty, err, invalid)

@@ -268,11 +268,10 @@ func parseSpan(text string) (first, end time.Time, err error) {
 	if day, err := time.Parse(time.DateOnly, text); err == nil {
 		return day, day.AddDate(0, 0, 1), nil
 	}
-	var t time.Time
-	if err := t.UnmarshalText([]byte(text)); err != nil {
+	t, err := audit.ParseTime(text)
+	if err != nil {
 		return t, t, errors.New("must be an RFC 3339 time such as 2026-01-31T09:30:00Z or a date such as 2026-01-31")
 	}
-	t = t.UTC()
 	if whole := t.Truncate(time.Millisecond); !whole.Equal(t) {
 		next := whole.Add(time.Millisecond)
 		return next, next, nil

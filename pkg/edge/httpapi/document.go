@@ -197,12 +197,12 @@ func (d *document) time(name string, to *time.Time) {
 		return
 	}
 	text = unquoted(value)
-	var t time.Time
-	if err := t.UnmarshalText([]byte(text)); err != nil {
-		d.fault(name, "invalid_time", "must be an RFC 3339 time such as 2026-01-31T09:30:00Z")
+	t, err := audit.ParseTime(text)
+	if err != nil {
+		d.fault(name, "invalid_time", err.Error())
 		return
 	}
-	*to = t.UTC().Truncate(time.Millisecond)
+	*to = t.Truncate(time.Millisecond)
 }
 
 // object returns the object member, or nil if it is missing or of another kind.
