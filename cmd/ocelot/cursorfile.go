@@ -62,12 +62,12 @@ func endTornLine(out io.Writer) error {
 	}
 	reader, err := os.Open(file.Name())
 	if err != nil {
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	defer func() { _ = reader.Close() }() // it was only read
 	last := make([]byte, 1)
 	if read, err := reader.Stat(); err != nil || !os.SameFile(info, read) {
-		return nil //nolint:nilerr // it is another file
+		return nil // it is another file
 	}
 	if _, err := reader.ReadAt(last, info.Size()-1); err != nil || last[0] == '\n' {
 		return err

@@ -103,24 +103,24 @@ func (p *pulling) untilSent(random *rand.Rand, sent <-chan struct{}) error {
 			return nil
 		case <-time.After(100 * time.Millisecond):
 		}
-		if _, err := p.run(time.Duration(20+random.Int64N(400)) * time.Millisecond); err != nil {
+		if err := p.run(time.Duration(20+random.Int64N(400)) * time.Millisecond); err != nil {
 			return err
 		}
 	}
 }
 
-// run runs pull once and kills it after some time, if it still runs; 0: never. It reports
-// whether pull succeeded.
-func (p *pulling) run(kill time.Duration) (succeeded bool, err error) {
+// run runs pull once and kills it after some time, if it still runs; 0: never. pull itself may
+// fail.
+func (p *pulling) run(kill time.Duration) (err error) {
 	out, err := os.OpenFile(p.file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	cmd := exec.Command(p.program, "pull", "--cursor-file", p.cursor)
 	cmd.Env, cmd.Stdout = p.environment, out
 	if err := cmd.Start(); err != nil {
-		return false, err
+		return err
 	}
 	p.runs++
 	if kill > 0 {
@@ -132,9 +132,9 @@ func (p *pulling) run(kill time.Duration) (succeeded bool, err error) {
 		if exit.ExitCode() < 0 { // by a signal
 			p.killed++
 		}
-		return false, nil
+		return nil
 	}
-	return err == nil, err
+	return err
 }
 
 // check pulls the rest and compares what was printed with what was acknowledged. A killed run
@@ -166,7 +166,7 @@ func (p *pulling) check(entries int) {
 func (p *pulling) rest(entries int) {
 	p.t.Helper()
 	for deadline := time.Now().Add(crashStall); len(p.printed) < entries && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if _, err := p.run(0); err != nil {
+		if err := p.run(0); err != nil {
 			p.t.Fatal(err)
 		}
 		p.read()

@@ -25,9 +25,9 @@ const (
 	// maxPruned is the most segments that are pruned at once, and pruneRounds how often one check prunes.
 	maxPruned   = 100
 	pruneRounds = 100
-	// minPruneInterval and MaxPruneInterval bound the time until a log is checked again. Settings
-	// can change meanwhile.
 	minPruneInterval = 24 * time.Hour
+	// MaxPruneInterval is the longest time until a log is checked again. Settings can change
+	// meanwhile.
 	MaxPruneInterval = 30 * 24 * time.Hour
 )
 

@@ -114,7 +114,7 @@ func (r *register) DueAt(_ context.Context, day activity.Day) (time.Time, error)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.days {
-		if d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Receipt.Day) {
+		if d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Day) {
 			return d.due, nil
 		}
 	}
@@ -128,7 +128,7 @@ func (r *register) Check(ctx context.Context, day activity.Day, due time.Time) e
 		return errors.Join(r.err, ctx.Err())
 	}
 	for i := range r.days {
-		if d := &r.days[i]; d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Receipt.Day) && d.Touches == day.Touches {
+		if d := &r.days[i]; d.Tenant == day.Tenant && d.Receipt.Day.Equal(day.Day) && d.Touches == day.Touches {
 			d.Checks, d.due = day.Checks, due
 		}
 	}
