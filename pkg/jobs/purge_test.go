@@ -206,7 +206,7 @@ func (p *purge) checkPurged(t *testing.T, count int64) {
 	if _, err := p.service.Create(t.Context(), operator, audit.Tenant{ID: "acme", Name: "Acme", Settings: audit.DefaultSettings()}); !errors.Is(err, audit.ErrConflict) {
 		t.Errorf("create a tenant with the same id: %v, want ErrConflict", err)
 	}
-	keys, err := p.db.Keys().Keys(t.Context(), "acme")
+	keys, _, err := p.db.Keys().Keys(t.Context(), "acme", nil, 10)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -292,7 +292,7 @@ func (s *Service) CreateKey(ctx context.Context, by access.Principal, key Key) (
 	if err != nil {
 		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
 	}
-	existing, err := s.Keys.Keys(ctx, key.Tenant)
+	existing, _, err := s.Keys.Keys(ctx, key.Tenant, nil, MaxKeys)
 	if err != nil {
 		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
 	}

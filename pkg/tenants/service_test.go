@@ -167,7 +167,7 @@ func (f *fixture) wantName(t *testing.T, want string) {
 
 func (f *fixture) wantKeys(t *testing.T, want int) {
 	t.Helper()
-	keys, err := f.Keys.Keys(t.Context(), "acme")
+	keys, _, err := f.Keys.Keys(t.Context(), "acme", nil, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -634,7 +634,7 @@ func TestCreateKey(t *testing.T) {
 	if _, err := p.Authorize("acme", access.LogsRead); err == nil {
 		t.Errorf("the key reads, want it without %s", access.LogsRead)
 	}
-	if keys, err := f.Keys.Keys(t.Context(), "acme"); err != nil {
+	if keys, _, err := f.Keys.Keys(t.Context(), "acme", nil, 100); err != nil {
 		t.Error(err)
 	} else if len(keys) != 1 {
 		t.Errorf("got %d keys, want 1: %+v", len(keys), keys)
@@ -724,8 +724,8 @@ func TestTooManyKeys(t *testing.T) {
 
 type fullKeys struct{ tenants.KeyStore }
 
-func (fullKeys) Keys(context.Context, audit.TenantID) ([]tenants.Key, error) {
-	return make([]tenants.Key, tenants.MaxKeys), nil
+func (fullKeys) Keys(_ context.Context, _ audit.TenantID, _ *tenants.KeyPosition, limit int) ([]tenants.Key, bool, error) {
+	return make([]tenants.Key, min(limit, tenants.MaxKeys)), limit < tenants.MaxKeys, nil
 }
 
 // TestKeyFinderFailsClosed: what is stored must not open more than was meant.

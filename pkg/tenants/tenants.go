@@ -40,12 +40,19 @@ type Key struct {
 	LastUsedAt  time.Time // to the minute, up to an hour before the last use; zero: not yet used
 }
 
+// KeyPosition is the place of a key in the list of its tenant. The key need not exist any more.
+type KeyPosition struct {
+	CreatedAt time.Time
+	ID        string
+}
+
 // KeyStore stores API keys.
 type KeyStore interface {
 	// CreateKey adds a key. It returns audit.ErrConflict if its id or hash is taken.
 	CreateKey(ctx context.Context, key Key) error
-	// Keys returns the tenant's keys ordered by CreatedAt, then ID.
-	Keys(ctx context.Context, tenant audit.TenantID) ([]Key, error)
+	// Keys returns up to limit keys of the tenant, ordered by CreatedAt, then ID, and whether
+	// more follow. They come after a position; nil: from the first on.
+	Keys(ctx context.Context, tenant audit.TenantID, after *KeyPosition, limit int) (keys []Key, more bool, err error)
 	// Key returns one key of the tenant. It returns audit.ErrNotFound if none exists.
 	Key(ctx context.Context, tenant audit.TenantID, id string) (Key, error)
 	// KeyByHash returns the key with this hash. It returns audit.ErrNotFound if none exists.

@@ -5,9 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
@@ -33,26 +31,26 @@ func ListJobs(gate *Gate, s *jobs.Service, cursors *cursor.Signer) http.Handler 
 		if err != nil {
 			return nil, err
 		}
-		var after *jobs.Position
-		if text := pagePath.after(); text != "" {
-			position, err := jobPosition(text)
-			if err != nil {
-				return nil, err
-			}
-			after = &position
-		}
-		found, more, err := s.List(req.Context(), req.principal, req.tenant.ID, filter, after, limit)
-		if err != nil {
-			return nil, err
-		}
-		w := writer{b: make([]byte, 0, 128+384*len(found))}
+		w := writer{b: make([]byte, 0, 128+384*limit)}
 		w.open('{')
 		w.name("items")
 		w.open('[')
-		last := ""
-		for i := range found {
-			appendJob(&w, &found[i])
-			last = strconv.FormatInt(found[i].CreatedAt.UnixMilli(), 10) + " " + found[i].ID
+		read := func(after string, limit int) ([]jobs.Job, bool, error) {
+			if after == "" {
+				return s.List(req.Context(), req.principal, req.tenant.ID, filter, nil, limit)
+			}
+			created, id, err := parsePosition(after)
+			if err != nil {
+				return nil, false, err
+			}
+			return s.List(req.Context(), req.principal, req.tenant.ID, filter, &jobs.Position{CreatedAt: created, ID: id}, limit)
+		}
+		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(job *jobs.Job) string {
+			appendJob(&w, job)
+			return positionText(job.CreatedAt, job.ID)
+		})
+		if err != nil {
+			return nil, err
 		}
 		w.close(']')
 		pagePath.links(&w, cursors, list, last, more)
@@ -65,16 +63,6 @@ func ListJobs(gate *Gate, s *jobs.Service, cursors *cursor.Signer) http.Handler 
 func jobListName(tenant audit.TenantID, params url.Values) string {
 	filters := url.Values{"kind": params["kind"], "state": params["state"]}
 	return "jobs of " + string(tenant) + "\n" + filters.Encode()
-}
-
-// jobPosition reads an element of a page path: Unix milliseconds, a space, and the job's id.
-func jobPosition(text string) (jobs.Position, error) {
-	created, id, _ := strings.Cut(text, " ")
-	millis, err := strconv.ParseInt(created, 10, 64)
-	if err != nil {
-		return jobs.Position{}, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor from a page of this list")
-	}
-	return jobs.Position{CreatedAt: time.UnixMilli(millis).UTC(), ID: id}, nil
 }
 
 // jobFilter reads ?kind= and ?state=.

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"sort"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
@@ -22,24 +21,25 @@ func ListKeys(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Handl
 		if err != nil {
 			return nil, err
 		}
-		keys, err := s.Keys.Keys(req.Context(), req.tenant.ID)
-		if err != nil {
-			return nil, err
-		}
-		w := writer{b: make([]byte, 0, 64+256*min(limit, len(keys)))}
+		w := writer{b: make([]byte, 0, 64+256*limit)}
 		w.open('{')
 		w.name("items")
 		w.open('[')
 		read := func(after string, limit int) ([]tenants.Key, bool, error) {
-			begin := keysAfter(keys, after)
-			end := min(begin+limit, len(keys))
-			return keys[begin:end], end < len(keys), nil
+			if after == "" {
+				return s.Keys.Keys(req.Context(), req.tenant.ID, nil, limit)
+			}
+			created, id, err := parsePosition(after)
+			if err != nil {
+				return nil, false, err
+			}
+			return s.Keys.Keys(req.Context(), req.tenant.ID, &tenants.KeyPosition{CreatedAt: created, ID: id}, limit)
 		}
 		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(key *tenants.Key) string {
 			w.open('{')
 			appendKey(&w, key)
 			w.close('}')
-			return keyPosition(key)
+			return positionText(key.CreatedAt, key.ID)
 		})
 		if err != nil {
 			return nil, err
@@ -49,14 +49,6 @@ func ListKeys(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Handl
 		w.close('}')
 		return jsonResponse(http.StatusOK, &w), nil
 	})
-}
-
-// keyPosition is a key's place in the order of tenants.KeyStore.Keys, as text that sorts like it.
-func keyPosition(k *tenants.Key) string { return k.CreatedAt.UTC().Format(timeFormat) + " " + k.ID }
-
-// keysAfter returns the index of the first key after a position. The key there may be deleted.
-func keysAfter(keys []tenants.Key, position string) int {
-	return sort.Search(len(keys), func(i int) bool { return keyPosition(&keys[i]) > position })
 }
 
 // CreateKey answers POST /tenants/{id}/api-keys with the key and, this once, its secret.

@@ -2,6 +2,9 @@ package httpapi
 
 import (
 	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
@@ -65,6 +68,22 @@ func (t pagePath) forwards(last string) pagePath {
 func (t pagePath) sign(cursors *cursor.Signer, list string) string {
 	payload, _ := json.Marshal(t) // strings never fail
 	return cursors.Sign(list, payload)
+}
+
+// positionText is an element of a page path for a list by time of creation: Unix milliseconds,
+// a space, and the item's id.
+func positionText(created time.Time, id string) string {
+	return strconv.FormatInt(created.UnixMilli(), 10) + " " + id
+}
+
+// parsePosition reads a positionText.
+func parsePosition(text string) (created time.Time, id string, err error) {
+	millisText, id, _ := strings.Cut(text, " ")
+	millis, err := strconv.ParseInt(millisText, 10, 64)
+	if err != nil {
+		return time.Time{}, "", audit.Invalid("?cursor", "invalid_cursor", "must be a cursor from a page of this list")
+	}
+	return time.UnixMilli(millis).UTC(), id, nil
 }
 
 // readPart is how many items a list reads at once. The largest have 256 KiB each.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -38,9 +39,9 @@ func (w *world) pages(path string) (ids []string, pages int) {
 	}
 }
 
-// TestPagesOfTenantsAndKeysEndBeforeTheyAreTooLarge: lists of the largest items end at
+// TestPagesEndBeforeTheyAreTooLarge: lists of the largest items end at
 // the limit of a page, and have every item once.
-func TestPagesOfTenantsAndKeysEndBeforeTheyAreTooLarge(t *testing.T) {
+func TestPagesEndBeforeTheyAreTooLarge(t *testing.T) {
 	w := newWorld(t)
 	const items = 150 // of some 60 KB each
 	settings := audit.DefaultSettings()
@@ -64,7 +65,16 @@ func TestPagesOfTenantsAndKeysEndBeforeTheyAreTooLarge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for path, least := range map[string]int{"/tenants": items, "/tenants/acme/api-keys": items} {
+	for i := range items {
+		job := jobs.Job{
+			ID: fmt.Sprintf("%032x", i), Tenant: "acme", Kind: jobs.KindPurgeTenant, State: jobs.StateFailed, CreatedBy: "op",
+			CreatedAt: w.clock(), FinishedAt: w.clock(), Error: strings.Repeat("e", 60_000),
+		}
+		if err := w.jobs.Store.CreateJob(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, least := range map[string]int{"/tenants": items, "/tenants/acme/api-keys": items, "/jobs": items} {
 		ids, pages := w.pages(path)
 		if pages < 2 {
 			t.Errorf("%s: got %d pages, want at least 2", path, pages)

@@ -270,7 +270,7 @@ func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what str
 	_, err = db.Quarantine().Purge(t.Context(), "acme", 10)
 	check("purge the quarantine", err)
 	check("create a key", db.Keys().CreateKey(t.Context(), tenants.Key{ID: "1", Tenant: "acme", Hash: [32]byte{1}, CreatedAt: march}))
-	_, err = db.Keys().Keys(t.Context(), "acme")
+	_, _, err = db.Keys().Keys(t.Context(), "acme", &tenants.KeyPosition{CreatedAt: march, ID: "0"}, 10)
 	check("list keys", err)
 	_, err = db.Keys().KeyByHash(t.Context(), [32]byte{1})
 	check("key by hash", err)

@@ -76,26 +76,28 @@ func (s *Keys) CreateKey(ctx context.Context, key tenants.Key) error {
 	return nil
 }
 
-// maxKeys is the most keys that one call returns. Requests at the same time can exceed
-// tenants.MaxKeys.
-const maxKeys = 10 * tenants.MaxKeys
-
-// Keys implements tenants.KeyStore. It fails if the tenant has more than maxKeys keys.
-func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID) ([]tenants.Key, error) {
-	var keys []tenants.Key
+// Keys implements tenants.KeyStore.
+func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID, after *tenants.KeyPosition, limit int) (keys []tenants.Key, more bool, err error) {
+	query := ofTenant(tenant)
+	if after != nil {
+		query = append(query, bson.E{Key: "$or", Value: bson.A{
+			bson.D{{Key: fieldCreatedAt, Value: bson.D{{Key: "$gt", Value: after.CreatedAt}}}},
+			bson.D{{Key: fieldCreatedAt, Value: after.CreatedAt}, {Key: fieldKey, Value: bson.D{{Key: "$gt", Value: after.ID}}}},
+		}}, bson.E{Key: fieldCreatedAt, Value: bson.D{{Key: "$gte", Value: after.CreatedAt}}})
+	}
 	order := ascending(fieldCreatedAt, fieldKey)
-	err := s.db.list(ctx, collectionKeys, indexKeyTenant, order, maxKeys+1, ofTenant(tenant), func(doc bson.Raw) (bool, error) {
-		if len(keys) == maxKeys {
-			return false, fmt.Errorf("there are more than %d", maxKeys)
+	err = s.db.list(ctx, collectionKeys, indexKeyTenant, order, limit+1, query, func(doc bson.Raw) (bool, error) {
+		if more = len(keys) == limit; more {
+			return false, nil
 		}
 		key, err := readKey(doc)
 		keys = append(keys, key)
 		return true, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list keys of %s: %w", tenant, err)
+		return nil, false, fmt.Errorf("list keys of %s: %w", tenant, err)
 	}
-	return keys, nil
+	return keys, more, nil
 }
 
 // Key implements tenants.KeyStore.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -50,22 +51,28 @@ func readKey(doc []byte, lastUsed sql.NullInt64) (tenants.Key, error) {
 }
 
 // Keys implements tenants.KeyStore.
-func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID) ([]tenants.Key, error) {
-	var keys []tenants.Key
+func (s *Keys) Keys(ctx context.Context, tenant audit.TenantID, after *tenants.KeyPosition, limit int) (keys []tenants.Key, more bool, err error) {
+	created, id := int64(math.MinInt64), ""
+	if after != nil {
+		created, id = after.CreatedAt.UnixNano(), after.ID
+	}
 	var doc sql.RawBytes
 	var lastUsed sql.NullInt64
-	err := s.db.snapshot(ctx, func(c *conn) error {
-		return c.each(ctx, `SELECT doc, last_used FROM keys WHERE tenant = ? ORDER BY created, id`,
-			[]any{string(tenant)}, []any{&doc, &lastUsed}, func() (bool, error) {
+	err = s.db.snapshot(ctx, func(c *conn) error {
+		return c.each(ctx, `SELECT doc, last_used FROM keys WHERE tenant = ? AND (created, id) > (?, ?) ORDER BY created, id LIMIT ?`,
+			[]any{string(tenant), created, id, limit + 1}, []any{&doc, &lastUsed}, func() (bool, error) {
+				if more = len(keys) == limit; more {
+					return false, nil
+				}
 				key, err := readKey(doc, lastUsed)
 				keys = append(keys, key)
 				return true, err
 			})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list keys of %s: %w", tenant, err)
+		return nil, false, fmt.Errorf("list keys of %s: %w", tenant, err)
 	}
-	return keys, nil
+	return keys, more, nil
 }
 
 // Key implements tenants.KeyStore.
