@@ -112,7 +112,7 @@ func logOperations() []Operation {
 		{
 			Name: "get-stats", Group: groupRead,
 			Description: fmt.Sprintf("Counts over the same filters as the list. Totals and groups are exact. What cannot be counted exactly within the limits gets a 422 that says how to narrow it. "+
-				"Grouped by two fields, an entry may have at most %d pairs of values. Up to %d groups of all entries, with %d MiB of values, are always counted. "+
+				"Grouped by two fields, an entry may have at most %d pairs of values; up to four times as many may be counted too, depending on the engine. Up to %d groups of all entries, with %d MiB of values, are always counted. "+
 				"An answer takes at most 25 seconds and has at most %d MiB. One tenant's statistics are counted one at a time; a request that waits too long for its turn gets a 503 with Retry-After. ",
 				audit.MaxEntryGroups, audit.MaxGroups, audit.MaxGroupBytes>>20, audit.MaxPageBytes>>20) + filterLimits,
 			Parameters: append(filterParameters(),

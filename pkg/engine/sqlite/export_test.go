@@ -86,3 +86,23 @@ const (
 	MaxLogBytes    = maxLogBytes
 	UrgentLogBytes = urgentLogBytes
 )
+
+// MatchPlans returns SQLite's plans of the queries of a page with an expression.
+func (db *DB) MatchPlans(ctx context.Context) (plans []string, err error) {
+	for _, query := range []string{findMatchRising, findMatchFalling} {
+		var steps []string
+		err := db.snapshot(ctx, func(c *conn) error {
+			var detail string
+			args := []any{"x", 0, 0, 1}
+			return c.eachUnprepared(ctx, `EXPLAIN QUERY PLAN `+query, args, []any{new(int), new(int), new(int), &detail}, func() (bool, error) {
+				steps = append(steps, detail)
+				return true, nil
+			})
+		})
+		if err != nil {
+			return nil, err
+		}
+		plans = append(plans, strings.Join(steps, "\n"))
+	}
+	return plans, nil
+}

@@ -12,16 +12,20 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
-// The queries of a page, with and without an expression, in both directions.
+// The queries of a page, with and without an expression, in both directions. Those with an
+// expression first find all keys of the page. SQLite's driver interrupts a query only until its
+// first row, and between two rows of a rare expression may lie the work of seconds.
 const (
 	findAllRising = `SELECT k.key, e.doc FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key
 		WHERE k.tenant = ? AND k.key BETWEEN ? AND ? ORDER BY k.key LIMIT ?`
 	findAllFalling = `SELECT k.key, e.doc FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key
 		WHERE k.tenant = ? AND k.key BETWEEN ? AND ? ORDER BY k.key DESC LIMIT ?`
-	findMatchRising = `SELECT t.rowid, e.doc FROM terms t CROSS JOIN entries e ON e.key = t.rowid
-		WHERE t.terms MATCH ? AND t.rowid BETWEEN ? AND ? ORDER BY t.rowid LIMIT ?`
-	findMatchFalling = `SELECT t.rowid, e.doc FROM terms t CROSS JOIN entries e ON e.key = t.rowid
-		WHERE t.terms MATCH ? AND t.rowid BETWEEN ? AND ? ORDER BY t.rowid DESC LIMIT ?`
+	findMatchRising = `WITH found (key) AS MATERIALIZED (SELECT rowid FROM terms
+			WHERE terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?)
+		SELECT found.key, e.doc FROM found CROSS JOIN entries e ON e.key = found.key`
+	findMatchFalling = `WITH found (key) AS MATERIALIZED (SELECT rowid FROM terms
+			WHERE terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?)
+		SELECT found.key, e.doc FROM found CROSS JOIN entries e ON e.key = found.key`
 )
 
 // Find implements search.Index.
