@@ -134,14 +134,6 @@ func (a *account) underWay() chan struct{} {
 	return a.pending
 }
 
-// give gives back entries of take.
-func (a *account) give(n int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.own.give(n)
-	a.accept(-n)
-}
-
 // remaining returns about how many entries of the quota are left for all processes, and how
 // long to wait until there is one.
 func (a *account) remaining(now time.Time, l Limit) (entries int64, wait time.Duration) {

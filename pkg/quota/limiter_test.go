@@ -160,7 +160,8 @@ func TestAStoreThatIsDownOrSlowStopsNobody(t *testing.T) {
 				if waited, most := time.Since(begun), 250*time.Millisecond; waited > most {
 					t.Errorf("five bulks waited %v for the store, want at most %v", waited, most)
 				}
-				if take(t, l, 1000) && take(t, l, 1000) {
+				take(t, l, 1000) // it may overdraw the quota
+				if take(t, l, 1000) {
 					t.Error("accepted two bulks more than the burst, want the process to refuse one")
 				}
 				time.Sleep(2 * time.Minute)
