@@ -298,7 +298,7 @@ func TestSchemas(t *testing.T) {
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertContent()
 	schemas := map[string]*jsonschema.Schema{}
-	for _, name := range []string{"envelope", "arrival", "job", "delivery"} {
+	for _, name := range []string{"envelope", "arrival", "job", "nudge"} {
 		schema, err := compiler.Compile(filepath.Join("schemas", name+".json"))
 		if err != nil {
 			t.Fatal(err)
@@ -312,13 +312,13 @@ func TestSchemas(t *testing.T) {
 		}
 		for i, message := range event.Records {
 			name := "envelope"
-			switch {
-			case s.function == "run-jobs":
+			switch s.function {
+			case "run-jobs":
 				name = "job"
-			case s.function == "order-logs":
+			case "order-logs":
 				name = "arrival"
-			case strings.Contains(message.Body, `"connection"`):
-				name = "delivery"
+			case "stream-logs":
+				name = "nudge"
 			}
 			faulty := strings.HasPrefix(message.Body, "not") || strings.Contains(message.Body, `"v":99`)
 			value, err := jsonschema.UnmarshalJSON(strings.NewReader(message.Body))
@@ -337,7 +337,7 @@ func TestSchemas(t *testing.T) {
 		"arrival": {`{}`, `{"v":2,"tenant":"acme","messages":[{"id":"AQAAAAAAAAAAAAAAAAAAAA==","entries":"AZ"}]}`, `{"v":1,"tenant":"acme","messages":[]}`,
 			`{"v":1,"tenant":"acme","messages":[{"id":"AQ==","entries":"AQAAAAAAAAAAAAAAAAAAAA=="}]}`,
 			`{"v":1,"tenant":"acme","messages":[{"id":"AQAAAAAAAAAAAAAAAAAAAA==","entries":""}]}`},
-		"delivery": {`{}`, `{"v":2,"tenant":"acme","connection":"c"}`, `{"v":1,"tenant":"acme","connection":""}`, `{"v":1,"tenant":"","connection":"c"}`},
+		"nudge": {`{}`, `{"v":2,"tenant":"acme"}`, `{"v":1,"tenant":""}`, `{"v":1,"tenant":"Acme"}`, `{"v":1,"tenant":"acme","more":1}`},
 		"job": {`{}`, `{"v":2,"tenant":"acme","job":"j","generation":0}`, `{"v":1,"tenant":"acme","job":"","generation":0}`,
 			`{"v":1,"tenant":"","job":"j","generation":0}`, `{"v":1,"tenant":"acme","job":"j"}`, `{"v":1,"tenant":"acme","job":"j","generation":-1}`},
 	} {

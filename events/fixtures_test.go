@@ -165,11 +165,10 @@ func (f fixtures) put(ctx context.Context, stores wiring.Stores) error {
 func (c connectionFixture) put(ctx context.Context, stores wiring.Stores) error {
 	made := stream.Connection{ID: c.ID, Tenant: c.Tenant, Principal: c.Principal, ConnectedAt: time.Now(), ExpiresAt: time.Now().Add(stream.MaxConnection)}
 	if c.Subscribed {
-		last, err := stores.StreamLog.Open(ctx, c.Tenant, time.Now().Add(stream.Retention))
-		if err != nil {
+		made.Subscription = &stream.Subscription{ID: "3f1c09d2a4b87e65"} // nothing was sent yet
+		if err := stores.Streams.Open(ctx, c.Tenant, made.ExpiresAt); err != nil {
 			return err
 		}
-		made.Subscription = &stream.Subscription{At: stream.Position{Segment: last}, Replay: last}
 	}
 	return stores.Connections.Create(ctx, made)
 }

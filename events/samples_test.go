@@ -340,6 +340,7 @@ func samples(t *testing.T) []sample {
 		}
 	}
 	all = append(all, socketSamples()...)
+	nudge := func(tenant audit.TenantID) string { return `{"v":1,"tenant":"` + string(tenant) + `"}` }
 	live := func(w want, sent ...string) want {
 		w.Sent = sent
 		return w
@@ -355,9 +356,9 @@ func samples(t *testing.T) []sample {
 		sample{"order-logs", "placed", sqsEvent(manifest.QueueArrival, arrived(t, 1, 2), arrived(t, 2, 4, 5)), failing()},
 		sample{"order-logs", "placed-already", sqsEvent(manifest.QueueArrival, arrived(t, 1, 1)), failing()},
 		sample{"order-logs", "one-is-unreadable", sqsEvent(manifest.QueueArrival, arrived(t, 3, 6), "not a message"), deadLettering(failing())},
-		sample{"stream-logs", "delivered", sqsEvent(manifest.QueueStream, packed(t, 1, 2)), live(failing(), "entries")},
-		sample{"stream-logs", "resumed", sqsEvent(manifest.QueueStream, `{"v":1,"tenant":"acme","connection":"`+subscribed+`"}`), failing()},
-		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, packed(t, 1), "not a message"), live(deadLettering(failing()), "entries")},
+		sample{"stream-logs", "delivered", sqsEvent(manifest.QueueStream, nudge(acme)), live(failing(), "subscribed", "entries")},
+		sample{"stream-logs", "no-subscribers", sqsEvent(manifest.QueueStream, nudge(gone)), failing()},
+		sample{"stream-logs", "one-is-unreadable", sqsEvent(manifest.QueueStream, nudge(gone), "not a message"), deadLettering(failing())},
 		sample{"run-jobs", "purged", sqsEvent(manifest.QueueJobs, purge), failing()},
 		sample{"run-jobs", "stale", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"gone","job":"`+purgeJob+`","generation":7}`), failing()},
 		sample{"run-jobs", "compared", sqsEvent(manifest.QueueJobs, `{"v":1,"tenant":"acme","task":"reconcile_index","input":[{"day":"2026-01-02T00:00:00Z","touches":1,"checks":0,"due":"2026-01-02T13:00:00Z"}]}`), failing()},

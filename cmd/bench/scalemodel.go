@@ -178,7 +178,7 @@ func ratesOf(w *cost.Workload, traffic *cost.Traffic) commandRates {
 	indexed := traffic.Index.Invocations * traffic.Index.Batch.Tenants
 	ordered := traffic.Order.Invocations * traffic.Order.Batch.Tenants
 	return commandRates{
-		inserts: written, subscribers: written, places: 2 * ordered,
+		inserts: written, subscribers: traffic.Order.Invocations, places: 2 * ordered,
 		records: read(traffic.Requests, &traffic.Accept, wiring.TenantTTL) +
 			read(written, &traffic.Persist, fromenv.ConsumerTenantTTL) + read(indexed, &traffic.Index, fromenv.ConsumerTenantTTL) +
 			read(ordered, &traffic.Order, fromenv.ConsumerTenantTTL),
@@ -216,7 +216,7 @@ func (m *scaleModel) mongoCommands() []command {
 	planned := 1 / every("plan-jobs").Seconds()
 	return []command{
 		{"insert entries", a.inserts, p.inserts, "one for each tenant of a batch of persist-logs, if all entries are new and of one month"},
-		{"look for subscribers", a.subscribers, p.subscribers, "one for each tenant of a batch; it is not cached"},
+		{"look for subscribers", a.subscribers, p.subscribers, "one for each batch of order-logs"},
 		{"arrival log: find the end, append", a.places, p.places, "two for each tenant of a batch of order-logs"},
 		{"read a tenant's record", a.records, p.records, fmt.Sprintf("each process of create-logs-bulk keeps it for %s, of the consumers of queues for %s", short(wiring.TenantTTL), short(fromenv.ConsumerTenantTTL))},
 		{"register an active day", a.days, p.days, fmt.Sprintf("each process of persist-logs, once in %s for a tenant's day", short(ingest.TouchTTL))},

@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command stream-logs is the Lambda function with this task:
-// Send stored entries to live subscribers.
+// Send the entries of a tenant to its live subscribers.
 package main
 
 import (

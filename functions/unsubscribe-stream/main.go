@@ -10,7 +10,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
-	"github.com/ocelot-audit/ocelot/pkg/wiring/cursorkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
@@ -18,7 +17,7 @@ import (
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, sockets.FromEnv, cursorkey.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, sockets.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

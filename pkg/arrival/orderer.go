@@ -37,6 +37,7 @@ var errLost = &audit.UnavailableError{RetryAfter: time.Second, Err: fmt.Errorf("
 type Orderer struct {
 	Log     Log
 	Tenants Tenants
+	Nudger  *Nudger // nil: there are no live streams
 	Now     func() time.Time
 }
 
@@ -69,7 +70,27 @@ func (o *Orderer) Order(ctx context.Context, bodies []string) []error {
 		})
 	}
 	_ = running.Wait() // the errors are in outcomes
+	o.nudge(ctx, indexes, outcomes)
 	return outcomes
+}
+
+// nudge tells the live streams about the logs of the tenants whose messages succeeded. If that
+// fails for a tenant, its messages have failed too.
+func (o *Orderer) nudge(ctx context.Context, indexes map[audit.TenantID][]int, outcomes []error) {
+	var grown []audit.TenantID
+	for tenant, at := range indexes {
+		if outcomes[at[0]] == nil {
+			grown = append(grown, tenant)
+		}
+	}
+	if o.Nudger == nil || len(grown) == 0 {
+		return
+	}
+	for i, err := range o.Nudger.Nudge(ctx, grown) {
+		for _, at := range indexes[grown[i]] {
+			outcomes[at] = err
+		}
+	}
 }
 
 // order appends the arrivals of a tenant.

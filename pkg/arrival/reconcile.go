@@ -24,6 +24,7 @@ type Reconciler struct {
 	Log    Log
 	Store  search.IDLister
 	Reader Reader
+	Nudger *Nudger // nil: there are no live streams
 	// Publish gets each result. It is called concurrently.
 	Publish func(Reconciliation) error
 	Now     func() time.Time
@@ -70,6 +71,9 @@ const maxSkew = 25 * time.Hour
 func (r *Reconciler) Check(ctx context.Context, tenant *audit.Tenant, day activity.Day) (activity.Outcome, error) {
 	c := &placing{Reconciler: r, day: day.Day, now: r.Now(), found: Reconciliation{Tenant: tenant.ID, Receipt: day.Receipt}, width: cmp.Or(r.width, maxCompared)}
 	err := c.compare(ctx)
+	if err == nil && c.found.Repaired > 0 && r.Nudger != nil {
+		err = r.Nudger.Nudge(ctx, []audit.TenantID{tenant.ID})[0]
+	}
 	if err == nil {
 		err = r.Publish(c.found)
 	}

@@ -36,6 +36,7 @@ type Walk struct {
 type Place struct {
 	Number int64
 	Entry  *audit.Entry // nil: it was removed
+	id     audit.EntryID
 }
 
 // Next returns up to limit places after After, at most MaxLoad, and moves After to the last of
@@ -48,10 +49,11 @@ func (w *Walk) Next(ctx context.Context, limit int) ([]Place, error) {
 	if more, err := w.More(ctx); err != nil || !more {
 		return nil, err
 	}
-	s := &w.segments[0]
-	first := max(w.After+1, s.First)
-	ids := s.IDs[first-s.First:]
-	ids = ids[:min(len(ids), limit, MaxLoad)]
+	places := w.ahead(min(limit, MaxLoad))
+	ids := make([]audit.EntryID, len(places))
+	for i := range places {
+		ids[i] = places[i].id
+	}
 	stored, err := w.Reader.EntriesByID(ctx, w.Tenant, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read %d entries of %s: %w", len(ids), w.Tenant, err)
@@ -60,14 +62,30 @@ func (w *Walk) Next(ctx context.Context, limit int) ([]Place, error) {
 	for i := range stored {
 		byID[stored[i].ID] = &stored[i]
 	}
-	places := make([]Place, len(ids))
-	for i, id := range ids {
-		places[i] = Place{Number: first + int64(i), Entry: byID[id]}
+	for i := range places {
+		places[i].Entry = byID[places[i].id]
 	}
-	if w.After = places[len(places)-1].Number; w.After == s.Last() {
+	w.After = places[len(places)-1].Number
+	for len(w.segments) > 0 && w.segments[0].Last() <= w.After {
 		w.segments = w.segments[1:]
 	}
 	return places, nil
+}
+
+// ahead returns up to limit places of the segments that were read ahead, without their entries.
+func (w *Walk) ahead(limit int) []Place {
+	places := make([]Place, 0, limit)
+	for i := range w.segments {
+		s := &w.segments[i]
+		first := max(w.After+1, s.First)
+		for j, id := range s.IDs[first-s.First:] {
+			if len(places) == limit {
+				return places
+			}
+			places = append(places, Place{Number: first + int64(j), id: id})
+		}
+	}
+	return places
 }
 
 // More reports whether the log has a place after After.

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
 // Subscription selects the entries of a stream.
@@ -51,21 +49,17 @@ type Event struct {
 	Pause time.Duration
 }
 
-// ErrCursorExpired means that the stream no longer reaches back to a cursor. Search finds the
-// entries after it.
-var ErrCursorExpired = errors.New("the cursor is older than what the stream keeps")
-
 // Stream follows the live stream. It ends when ctx ends, when handle returns an error, which
-// Stream returns, or when the service answers with a *Problem or ErrCursorExpired. After a
-// lost connection it connects again and resumes without a gap. If the service sends an entry
-// twice because a part of it was killed, handle gets it once. Only the first connection is
-// limited to Config.Attempts attempts.
+// Stream returns, or when the service answers with a *Problem. After a lost connection it
+// connects again and resumes without a gap. If the service sends an entry twice because a part
+// of it was killed, handle gets it once. Only the first connection is limited to
+// Config.Attempts attempts.
 //
 // Stream calls handle for one event at a time and reads nothing meanwhile. It reads the whole
 // entry if an entry is too long for a frame. If the caller may not read it, handle gets the
 // shortened entry, whose member "omitted" names the missing members.
 func (c *Client) Stream(ctx context.Context, s Subscription, handle func(Event) error) error {
-	f := &follower{Client: c, filter: s.Filter, cursor: s.After, handle: handle, seen: newMemory(maxSeen)}
+	f := &follower{Client: c, filter: s.Filter, cursor: s.After, handle: handle}
 	var wait retries
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
@@ -117,8 +111,8 @@ type follower struct {
 	filter url.Values
 	handle func(Event) error
 	cursor string
-	seen   *memory
-	begun  bool // it was subscribed once
+	place  int64 // of the last entry that handle got
+	begun  bool  // it was subscribed once
 
 	// State of the current connection:
 	subscribed bool
@@ -138,6 +132,7 @@ func (f *follower) emit(kind EventKind, entries []json.RawMessage, cursor string
 type frame struct {
 	Type   string            `json:"type"`
 	Items  []json.RawMessage `json:"items"`
+	Places []int64           `json:"places"` // of the items
 	Cursor string            `json:"cursor"`
 	Error  *Problem          `json:"error"`
 }
@@ -179,16 +174,11 @@ func (f *follower) refused(problem *Problem) error {
 		}
 		return &connectionError{problem}
 	}
-	for _, field := range problem.Fields {
-		if field.Pointer == "/after" && field.Code == "expired" {
-			return fmt.Errorf("%w: %w", ErrCursorExpired, problem)
-		}
-	}
 	return problem
 }
 
-// pong moves the cursor of an idle stream, so that it does not expire. Right after entries,
-// the cursor of a pong can still be the one before them.
+// pong moves the cursor of an idle stream past entries that the filter does not select. Right
+// after entries, the cursor of a pong can still be the one before them.
 func (f *follower) pong(cursor string) error {
 	if cursor == "" || cursor == f.cursor || time.Since(f.entriesAt) < f.config.PingEvery {
 		return nil
@@ -197,10 +187,18 @@ func (f *follower) pong(cursor string) error {
 	return f.emit(StreamEntries, nil, cursor)
 }
 
-// entries calls handle with the entries that it did not get before.
+// entries calls handle with the entries that it did not get before. Places rise, so those up to
+// the last one come again.
 func (f *follower) entries(ctx context.Context, got frame) error {
+	if len(got.Places) != len(got.Items) {
+		return fmt.Errorf("a frame of the stream has %d places for %d entries", len(got.Places), len(got.Items))
+	}
 	items := make([]item, 0, len(got.Items))
-	for _, text := range got.Items {
+	last := f.place
+	for i, text := range got.Items {
+		if got.Places[i] <= last {
+			continue
+		}
 		one := item{text: text}
 		if err := decode("entry", text, &one); err != nil {
 			return err
@@ -208,52 +206,17 @@ func (f *follower) entries(ctx context.Context, got frame) error {
 		if one.ID.IsZero() {
 			return errors.New("an entry of the stream has no id")
 		}
-		if !f.seen.has(one.ID) {
-			items = append(items, one)
-		}
+		items, last = append(items, one), got.Places[i]
 	}
 	if err := f.complete(ctx, items); err != nil {
 		return err
 	}
 	texts := make([]json.RawMessage, len(items))
 	for i := range items {
-		f.seen.add(items[i].ID)
 		texts[i] = items[i].text
 	}
-	f.cursor, f.progress = got.Cursor, true
+	f.place, f.cursor, f.progress = last, got.Cursor, true
 	err := f.emit(StreamEntries, texts, f.cursor)
 	f.entriesAt = time.Now()
 	return err
-}
-
-// maxSeen is more than the number of entries that can come twice, which is a few segments of
-// the stream. They do if the service is killed between sending them and saving the position.
-const maxSeen = 32 << 10
-
-// memory holds the ids that were added last.
-type memory struct {
-	known map[audit.EntryID]struct{}
-	order []audit.EntryID // a ring once it is full
-	next  int
-}
-
-func newMemory(most int) *memory {
-	return &memory{known: map[audit.EntryID]struct{}{}, order: make([]audit.EntryID, 0, most)}
-}
-
-func (m *memory) has(id audit.EntryID) bool {
-	_, known := m.known[id]
-	return known
-}
-
-// add adds an id and reports whether it is new.
-func (m *memory) add(id audit.EntryID) {
-	m.known[id] = struct{}{}
-	if len(m.order) < cap(m.order) {
-		m.order = append(m.order, id)
-		return
-	}
-	delete(m.known, m.order[m.next])
-	m.order[m.next] = id
-	m.next = (m.next + 1) % len(m.order)
 }

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
 // Workload is what a deployment has to do.
@@ -243,6 +245,7 @@ func Assumptions() []string {
 			insertsPerShard/1000, iopsPerShard/1000, databaseDiskGB/1000, documentDiskGB/1000),
 		fmt.Sprintf("A data node of OpenSearch indexes %d thousand documents a second, replicas included. It has a disk of up to %d TB. Disks have %d %% more than the shards need.",
 			indexedPerNode/1000, searchDiskGB/1000, diskReservePercent),
-		"No tenant has live subscribers. Nothing is sent twice. Lists and counts are not included unless a workload names them.",
+		fmt.Sprintf("No tenant has live subscribers: one that has costs up to %.1f writes a second to MongoDB, whatever its load. Nothing is sent twice. Lists and counts are not included unless a workload names them.",
+			stream.WritesPerSecond),
 	}
 }

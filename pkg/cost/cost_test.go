@@ -132,8 +132,8 @@ func TestTrafficOfBulks(t *testing.T) {
 	near(t, "entries of a batch of order-logs", traffic.Order.Batch.Entries, 200)
 	near(t, "bytes of a message about arrivals", traffic.Order.Batch.MessageBytes, 2*96+200*22)
 	near(t, "requests to the arrival queue", traffic.Order.SQSRequests, 5+5+5)
-	// An invocation and 200 entries on 1,024 of 1,769 MB, two waits for MongoDB and one for SQS.
-	want := (time.Millisecond+200*40*time.Microsecond)*1769/1024 + 26*time.Millisecond
+	// An invocation and 200 entries on 1,024 of 1,769 MB, a wait for MongoDB and one for SQS.
+	want := (time.Millisecond+200*40*time.Microsecond)*1769/1024 + 18*time.Millisecond
 	if got := traffic.Persist.Duration.Round(time.Microsecond); got != want.Round(time.Microsecond) {
 		t.Errorf("persist-logs takes %s, want %s", got, want)
 	}

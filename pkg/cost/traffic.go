@@ -132,7 +132,7 @@ func TrafficOf(w *Workload, entriesPerSecond float64) Traffic {
 
 func persist(w *Workload, messagesPerSecond, entriesPerMessage float64) Step {
 	s := consume(w, functionPersist, manifest.QueueIngest, messagesPerSecond, entriesPerMessage, bytesOf(w, entriesPerMessage))
-	perTenant := 2*databaseWait + queueWait // look for subscribers, insert and send to two queues at once
+	perTenant := databaseWait + queueWait // insert and send to two queues at once
 	rounds := math.Ceil(s.Batch.Tenants / ingest.MaxTenantsAtOnce)
 	s.take(requestCPU+times(persistCPU, s.Batch.Entries), times(perTenant, rounds))
 	return s
@@ -159,7 +159,8 @@ func order(w *Workload, persisting *Step) Step {
 	bytes := arrivalMessageBytes*b.Messages/tenants + arrivalIDBytes*entries
 	s := consume(w, functionOrder, manifest.QueueArrival, persisting.Invocations*b.Tenants, entries, bytes)
 	rounds := math.Ceil(s.Batch.Tenants / arrival.MaxTenantsAtOnce)
-	s.take(requestCPU+times(orderCPU, s.Batch.Entries), times(2*databaseWait, rounds)) // find the end, append
+	// Find the end, append, and look for streams that wait, once for all tenants.
+	s.take(requestCPU+times(orderCPU, s.Batch.Entries), times(2*databaseWait, rounds)+databaseWait)
 	return s
 }
 

@@ -68,7 +68,7 @@ func TestPersistSendsArrivals(t *testing.T) {
 		want = append(want, arrivalOf(t, body))
 	}
 	arrivals := &queue{}
-	p := ingest.Persister{Now: clock, Store: &store{}, Index: &queue{}, Arrivals: arrivals, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}}
+	p := ingest.Persister{Now: clock, Store: &store{}, Index: &queue{}, Arrivals: arrivals, Tenants: directory{"acme": tenant(nil)}}
 	for delivery := range 2 {
 		arrivals.bodies = nil
 		for i, err := range p.Persist(t.Context(), append(bodies[:3:3], bodies[1])) { // one of them twice
@@ -97,7 +97,7 @@ func TestArrivalsSayWhenTheirFirstEntryWasReceived(t *testing.T) {
 		t.Fatal(err)
 	}
 	arrivals := &queue{}
-	p := ingest.Persister{Now: clock, Store: &store{}, Index: &queue{}, Arrivals: arrivals, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}}
+	p := ingest.Persister{Now: clock, Store: &store{}, Index: &queue{}, Arrivals: arrivals, Tenants: directory{"acme": tenant(nil)}}
 	if err := persist(t, &p, bodies[0]); err != nil {
 		t.Fatal(err)
 	}

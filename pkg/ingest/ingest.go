@@ -48,12 +48,6 @@ type Quarantine interface {
 	Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
 }
 
-// Subscribers finds out whether a tenant's live stream has subscribers, to whom
-// stored entries must be sent; see stream.HasSubscribers.
-type Subscribers interface {
-	HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error)
-}
-
 // Tenants finds tenants. Tenant returns audit.ErrNotFound if none exists.
 type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)

@@ -365,16 +365,6 @@ func (h *held) Add(_ context.Context, _ audit.TenantID, step string, _ []audit.E
 	return nil
 }
 
-// subscribers reports whether a tenant has subscribers.
-type subscribers struct {
-	exist bool
-	err   error
-}
-
-func (a subscribers) HasSubscribers(context.Context, audit.TenantID) (bool, error) {
-	return a.exist, a.err
-}
-
 type directory map[audit.TenantID]audit.Tenant
 
 func (d directory) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, error) {
@@ -421,18 +411,12 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 		"both":     {ingest.Appended{Rejections: []audit.Rejection{{Index: 0}}, Repeated: []int{1, 2}}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			index, stream, arrivals, quarantine := &queue{}, &queue{}, &queue{}, &held{}
+			index, arrivals, quarantine := &queue{}, &queue{}, &held{}
 			p := ingest.Persister{
 				Now:   clock,
 				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, Arrivals: arrivals, DeadLetters: &queue{},
-				Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}, Stream: stream,
+				Tenants: directory{"acme": tenant(nil)},
 			}
-			if err := persist(t, &p, body); err != nil {
-				t.Fatal(err)
-			} else if len(stream.bodies) != 0 {
-				t.Fatalf("sent %d messages for nobody, want 0", len(stream.bodies))
-			}
-			index.bodies, quarantine.reasons, p.Subscribers = nil, nil, subscribers{exist: true}
 			if err := persist(t, &p, body); err != nil {
 				t.Fatal(err)
 			}
@@ -440,7 +424,7 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 				t.Errorf("%d entries passed on, want %d", got, test.onward)
 			}
 			ids := map[audit.EntryID]bool{}
-			for _, body := range arrivals.bodies { // of the second delivery again
+			for _, body := range arrivals.bodies {
 				_, unpacked, err := envelope.UnpackArrivals(body)
 				if err != nil {
 					t.Fatal(err)
@@ -453,9 +437,6 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 			}
 			if got := len(ids); got != test.onward {
 				t.Errorf("%d entries arrive, want %d", got, test.onward)
-			}
-			if !slices.Equal(stream.bodies, index.bodies) {
-				t.Errorf("the stream gets %v, want %v as the index", stream.bodies, index.bodies)
 			}
 			if got, want := len(quarantine.reasons), len(test.appended.Rejections); got != want {
 				t.Errorf("%d entries in quarantine, want %d", got, want)
@@ -481,11 +462,9 @@ func TestPersistDropsEntriesOfDeletedTenants(t *testing.T) {
 func TestPersistRefusesUntilEveryStepIsDone(t *testing.T) {
 	broken := errors.New("down")
 	for name, p := range map[string]ingest.Persister{
-		"store":       {Store: &store{err: broken}, Index: &queue{}, Arrivals: &queue{}},
-		"index":       {Store: &store{}, Index: &queue{err: broken}, Arrivals: &queue{}},
-		"arrivals":    {Store: &store{}, Index: &queue{}, Arrivals: &queue{err: broken}},
-		"subscribers": {Store: &store{}, Index: &queue{}, Arrivals: &queue{}, Subscribers: subscribers{err: broken}},
-		"stream":      {Store: &store{}, Index: &queue{}, Arrivals: &queue{}, Subscribers: subscribers{exist: true}, Stream: &queue{err: broken}},
+		"store":    {Store: &store{err: broken}, Index: &queue{}, Arrivals: &queue{}},
+		"index":    {Store: &store{}, Index: &queue{err: broken}, Arrivals: &queue{}},
+		"arrivals": {Store: &store{}, Index: &queue{}, Arrivals: &queue{err: broken}},
 	} {
 		p.Tenants, p.Now = directory{"acme": tenant(nil)}, clock
 		if err := persist(t, &p, packed(t, 1)); !errors.Is(err, broken) {
@@ -503,7 +482,7 @@ func TestPersistDeadLettersPoisonAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead, index, entries := &queue{}, &queue{}, &store{}
-	p := ingest.Persister{Now: clock, Store: entries, Index: index, Arrivals: &lockedQueue{}, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{}}
+	p := ingest.Persister{Now: clock, Store: entries, Index: index, Arrivals: &lockedQueue{}, DeadLetters: dead, Tenants: directory{"acme": tenant(nil)}}
 	if err := persist(t, &p, bodies[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -578,7 +557,7 @@ func TestPersistWritesOnceForEachTenantOfABatch(t *testing.T) {
 	index := &lockedQueue{}
 	p := ingest.Persister{
 		Now:   clock,
-		Store: entries, Index: index, Arrivals: &lockedQueue{}, DeadLetters: &lockedQueue{}, Subscribers: subscribers{},
+		Store: entries, Index: index, Arrivals: &lockedQueue{}, DeadLetters: &lockedQueue{},
 		Tenants: directory{"acme": {ID: "acme"}, "globex": {ID: "globex"}, "down": {ID: "down"}},
 	}
 	var bodies []string
@@ -645,7 +624,7 @@ func TestPersistDropsOnlyWhatExpiredLongAgo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			system, index, dropped := &store{}, &queue{}, 0
 			p := ingest.Persister{
-				Now: clock, Store: system, Index: index, Arrivals: &queue{}, Tenants: directory{"acme": tenant(test.settings)}, Subscribers: subscribers{},
+				Now: clock, Store: system, Index: index, Arrivals: &queue{}, Tenants: directory{"acme": tenant(test.settings)},
 				Dropped: func(_ context.Context, tenant audit.TenantID, entries int) {
 					if tenant != "acme" {
 						t.Errorf("counted for %s, want acme", tenant)
@@ -681,7 +660,7 @@ func TestPersistCountsOnlyOnce(t *testing.T) {
 	}
 	dropped := 0
 	p := ingest.Persister{
-		Now: clock, Store: &store{err: errors.New("down")}, Index: &queue{}, Arrivals: &queue{}, Tenants: directory{"acme": tenant(nil)}, Subscribers: subscribers{},
+		Now: clock, Store: &store{err: errors.New("down")}, Index: &queue{}, Arrivals: &queue{}, Tenants: directory{"acme": tenant(nil)},
 		Dropped: func(_ context.Context, _ audit.TenantID, entries int) { dropped += entries },
 	}
 	if err := persist(t, &p, bodies[0]); err == nil {
@@ -715,7 +694,7 @@ func TestPersistRegistersTheDaysOfEntries(t *testing.T) {
 	clock := func() time.Time { return clockNow }
 	entries := &store{}
 	p := ingest.Persister{
-		Now: clock, Store: entries, Tenants: directory{"acme": tenant(nil)}, Index: &queue{}, Arrivals: &queue{}, Subscribers: subscribers{},
+		Now: clock, Store: entries, Tenants: directory{"acme": tenant(nil)}, Index: &queue{}, Arrivals: &queue{},
 		Days: &ingest.ActiveDays{Register: register, Grace: time.Hour, Now: clock},
 	}
 	send := func(ages ...int) error {

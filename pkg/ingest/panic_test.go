@@ -27,7 +27,7 @@ func TestPersistSurvivesAPanicOfOneMessage(t *testing.T) {
 		err: func(audit.TenantID, []audit.Entry) error { return nil },
 	}}
 	p := ingest.Persister{
-		Now: clock, Store: entries, Index: &lockedQueue{}, Arrivals: &lockedQueue{}, DeadLetters: &lockedQueue{}, Subscribers: subscribers{},
+		Now: clock, Store: entries, Index: &lockedQueue{}, Arrivals: &lockedQueue{}, DeadLetters: &lockedQueue{},
 		Tenants: directory{"acme": {ID: "acme"}, "globex": {ID: "globex"}},
 	}
 	outcomes := p.Persist(t.Context(), []string{

@@ -13,17 +13,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/panics"
 )
 
-// Persister stores the entries of the ingest queues. It forwards them to the
-// index queue and, if the tenant has subscribers, to the stream queue. It sends their ids
-// to the arrival queue.
+// Persister stores the entries of the ingest queues. It forwards them to the index queue, and
+// their ids to the arrival queue.
 type Persister struct {
-	Store       Store
-	Quarantine  Quarantine
-	Tenants     Tenants
-	Index       Queue
-	Arrivals    Queue // gets what envelope.PackArrivals returns
-	Subscribers Subscribers
-	Stream      Queue
+	Store      Store
+	Quarantine Quarantine
+	Tenants    Tenants
+	Index      Queue
+	Arrivals   Queue // gets what envelope.PackArrivals returns
 	// DeadLetters and PriorityDeadLetters get the lines that cannot be read as an entry, by the
 	// tenant's tier, as the queues do.
 	DeadLetters, PriorityDeadLetters Queue
@@ -182,18 +179,7 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 	var sending errgroup.Group // at the same time, because each waits for its queue
 	sending.Go(func() error { return send(ctx, p.Index, tenant, bodies, "entries for the index") })
 	sending.Go(func() error { return send(ctx, p.Arrivals, tenant, arrivals, "the arrival of entries") })
-	if err := sending.Wait(); err != nil {
-		return err
-	}
-	// After the entries are stored: a later subscriber gets later entries only.
-	subscribed, err := p.Subscribers.HasSubscribers(ctx, tenant)
-	if err != nil {
-		return fmt.Errorf("find the subscribers of %s: %w", tenant, err)
-	}
-	if !subscribed {
-		return nil
-	}
-	return send(ctx, p.Stream, tenant, bodies, "entries for the stream")
+	return sending.Wait()
 }
 
 // send sends bodies to a queue.

@@ -32,7 +32,7 @@ const (
 	ResourceArrival    Resource = "arrival"    // the arrival log: the order in which entries were stored
 	ResourceQuotas     Resource = "quotas"     // how much of their quotas the tenants have used
 
-	ResourceStream      Resource = "stream"      // the order in which subscribers receive entries
+	ResourceStream      Resource = "stream"      // who sends to the subscribers of a tenant, and how far they are
 	ResourceConnections Resource = "connections" // the records of connected clients and their subscriptions
 	ResourceSockets     Resource = "sockets"     // the connections themselves; write: send over them
 )
@@ -142,8 +142,10 @@ var (
 	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
 	// listing are the grants needed to answer one page of entries.
 	listing = read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceCursorKey)
-	// delivering adds the grants needed to send a subscriber its pending entries.
-	delivering = slices.Concat(read(ResourceStream, ResourceCursorKey, ResourceTenants, ResourceKeys), write(ResourceStream, QueueResource(QueueStream)))
+	// checking adds the grants needed to find out whether a client may use its connection.
+	checking = read(ResourceTenants, ResourceKeys)
+	// nudging adds the grants needed to ask that a stream is looked at.
+	nudging = write(QueueResource(QueueStream))
 )
 
 const (
@@ -288,7 +290,8 @@ var functions = []Function{
 	{
 		Name: "order-logs", Summary: "Give stored entries their places in the arrival log",
 		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueArrival, 20)}},
-		Grants:  slices.Concat(read(ResourceTenants, ResourceArrival, QueueResource(QueueArrival)), write(ResourceArrival), deadLettering(QueueArrival)), MemoryMB: medium, Timeout: 30 * time.Second,
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceArrival, ResourceStream, QueueResource(QueueArrival)), write(ResourceArrival), nudging, deadLettering(QueueArrival)), MemoryMB: medium, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "patch-tenant", Summary: "Merge a change into a tenant's name and settings, or suspend a tenant",
@@ -299,13 +302,13 @@ var functions = []Function{
 		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
 		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIngest, 50), batchOf(QueueIngestPriority, 50)}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceStream, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
-			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueArrival), QueueResource(QueueStream)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
+			read(ResourceTenants, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
+			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueArrival)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "ping-stream", Summary: "Answer a client's ping",
 		Trigger: socket("ping"),
-		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  slices.Concat(answering, checking, read(ResourceStream, ResourceArrival, ResourceCursorKey), nudging), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "place-tenants", Summary: "Give large tenants search indexes of their own and prepare those of the next month",
@@ -346,9 +349,9 @@ var functions = []Function{
 		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceJobs, QueueResource(QueueJobs)),
+			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceJobs, QueueResource(QueueJobs)),
 			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs,
-				QueueResource(QueueJobs), QueueResource(QueueIndex)), deadLettering(QueueJobs)),
+				QueueResource(QueueJobs), QueueResource(QueueIndex)), nudging, deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},
 	{
@@ -357,20 +360,21 @@ var functions = []Function{
 		Grants:  listing, MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{
-		Name: "stream-logs", Summary: "Send stored entries to live subscribers",
+		Name: "stream-logs", Summary: "Send the entries of a tenant to its live subscribers",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10, MaxConcurrency: 50}}},
 		Grants: slices.Concat(
-			read(ResourceEntries, QueueResource(QueueStream)), answering, delivering, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
+			read(ResourceEntries, ResourceArrival, ResourceStream, ResourceCursorKey, QueueResource(QueueStream)), answering, checking,
+			write(ResourceStream), nudging, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "subscribe-stream", Summary: "Start a client's subscription",
 		Trigger: socket("subscribe"),
-		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  slices.Concat(answering, checking, read(ResourceArrival, ResourceCursorKey), write(ResourceStream), nudging), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "unsubscribe-stream", Summary: "End a client's subscription",
 		Trigger: socket("unsubscribe"),
-		Grants:  slices.Concat(answering, delivering), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  slices.Concat(answering, checking, write(ResourceStream), nudging), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "update-tenant", Summary: "Change a tenant's name and settings",

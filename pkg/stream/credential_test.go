@@ -191,11 +191,9 @@ func TestNothingIsSentWhileAKeyCannotBeChecked(t *testing.T) {
 	keys, down := w.Keys, &audit.UnavailableError{Err: errors.New("down")}
 	w.Keys = failingKeys{down}
 	w.pass(checkInterval)
-	entry := w.entry(nil)
-	for _, message := range w.store(entry) {
-		if err := w.Deliver(t.Context(), message); !errors.Is(err, down) {
-			t.Errorf("got error %v, want %v", err, down)
-		}
+	w.store(w.entry(nil))
+	if err := w.Deliver(t.Context(), nudge); !errors.Is(err, down) {
+		t.Errorf("got error %v, want %v", err, down)
 	}
 	listener.wants(t)
 	if listener.cut {

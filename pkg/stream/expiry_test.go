@@ -37,14 +37,48 @@ func (d *directory) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, 
 type replays struct {
 	*world
 	directory *directory
-	starts    map[audit.TenantID]string // cursors before the first entry
+	starts    map[audit.TenantID]string        // cursors before the first entry
+	lasts     map[audit.TenantID]audit.EntryID // the last entry of each
 	clients   int
+
+	reads sync.Mutex
+	last  audit.EntryID // of the tenant that is read
+	seen  bool          // it was read
+}
+
+// EntriesByID notes when the last entry is read.
+func (r *replays) EntriesByID(ctx context.Context, id audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+	r.reads.Lock()
+	r.seen = r.seen || slices.Contains(ids, r.last)
+	r.reads.Unlock()
+	return r.db.Entries().EntriesByID(ctx, id, ids)
+}
+
+// pauseAfterReading is pause once the last entry was read. The time stands still until then.
+func (r *replays) pauseAfterReading(ctx context.Context, d time.Duration) error {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+		r.reads.Lock()
+		seen := r.seen
+		r.reads.Unlock()
+		if seen {
+			break
+		}
+	}
+	return r.pause(ctx, d)
+}
+
+// watch sets the entry whose reading lets the time go on.
+func (r *replays) watch(last audit.EntryID) {
+	r.reads.Lock()
+	defer r.reads.Unlock()
+	r.last, r.seen = last, last.IsZero()
 }
 
 func newReplays(t *testing.T) *replays {
 	w := newWorld(t)
-	r := &replays{world: w, directory: &directory{tenants: map[audit.TenantID]audit.Tenant{}}, starts: map[audit.TenantID]string{}}
-	w.Tenants = r.directory
+	r := &replays{world: w, directory: &directory{tenants: map[audit.TenantID]audit.Tenant{}}, starts: map[audit.TenantID]string{}, lasts: map[audit.TenantID]audit.EntryID{}}
+	w.Tenants, w.Reader, w.Pause = r.directory, r, r.pauseAfterReading
+	r.watch(audit.EntryID{})
 	w.now = time.Date(2026, 6, 15, 11, 0, 0, 0, time.UTC) // shortly before the suite reads
 	return r
 }
@@ -75,10 +109,9 @@ func (r *replays) put(t *testing.T, id audit.TenantID, entries []audit.Entry) {
 		ids[i] = entries[i].ID
 	}
 	for some := range slices.Chunk(ids, 7) {
-		if err := r.Segments.Append(t.Context(), id, some); err != nil {
-			t.Fatal(err)
-		}
+		r.place(id, some...)
 	}
+	r.lasts[id] = ids[len(ids)-1]
 }
 
 func (r *replays) read(t *testing.T, tenant audit.Tenant, now time.Time) []audit.EntryID {
@@ -87,6 +120,8 @@ func (r *replays) read(t *testing.T, tenant audit.Tenant, now time.Time) []audit
 	r.mu.Lock()
 	r.now = now
 	r.mu.Unlock()
+	r.watch(r.lasts[tenant.ID])
+	defer r.watch(audit.EntryID{})
 	var ids []audit.EntryID
 	for _, text := range r.client(tenant.ID, r.starts[tenant.ID]).ids() {
 		id, err := audit.ParseEntryID(text)

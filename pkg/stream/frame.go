@@ -2,6 +2,7 @@ package stream
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -19,37 +20,51 @@ type frame struct {
 }
 
 const (
-	entriesBegin = `{"type":"entries","items":[`
-	entriesEnd   = `],"cursor":"`
-	entriesClose = `"}`
+	entriesBegin  = `{"type":"entries","items":[`
+	entriesPlaces = `],"places":[`
+	entriesEnd    = `],"cursor":"`
+	entriesClose  = `"}`
 	// cursorBytes is more than the length of any cursor, in bytes.
 	cursorBytes = 120
-	// itemBytes is the maximum length of a frame's items with their commas, in bytes.
-	itemBytes = MaxFrameBytes - len(entriesBegin) - len(entriesEnd) - len(entriesClose) - cursorBytes
+	// placeBytes is the length of the longest place with its comma, in bytes.
+	placeBytes = 20
+	// contentBytes is the maximum length of a frame's items and places with their commas, in bytes.
+	contentBytes = MaxFrameBytes - len(entriesBegin) - len(entriesPlaces) - len(entriesEnd) - len(entriesClose) - cursorBytes
+	// itemBytes is the maximum length of an item, in bytes.
+	itemBytes = contentBytes - placeBytes
 )
 
-// batch is a frame of entries that is being filled.
-type batch struct {
-	items []byte
+// entriesFrame is the text of a frame of entries.
+type entriesFrame struct {
+	text []byte
+	last int64 // the place of its last entry
 }
 
-// fits reports whether the item still fits into the batch.
-func (b *batch) fits(item []byte) bool {
-	return len(b.items) == 0 || len(b.items)+1+len(item) <= itemBytes
+// frameBuilder is a frame of entries that is being filled.
+type frameBuilder struct {
+	items, places []byte
+	last          int64 // the place of the last entry; 0: there is none
 }
 
-func (b *batch) add(item []byte) {
-	if len(b.items) > 0 {
-		b.items = append(b.items, ',')
+// add adds an entry. It reports false if the frame has no room for it.
+func (b *frameBuilder) add(item []byte, place int64) bool {
+	if len(b.items)+len(",")+len(item)+len(b.places)+placeBytes > contentBytes && b.last > 0 {
+		return false
 	}
-	b.items = append(b.items, item...)
+	if b.last > 0 {
+		b.items, b.places = append(b.items, ','), append(b.places, ',')
+	}
+	b.items, b.places, b.last = append(b.items, item...), strconv.AppendInt(b.places, place, 10), place
+	return true
 }
 
-// text returns the frame with its cursor.
-func (b *batch) text(cursor string) []byte {
-	text := make([]byte, 0, MaxFrameBytes)
-	text = append(append(text, entriesBegin...), b.items...)
-	return append(append(append(text, entriesEnd...), cursor...), entriesClose...)
+// frame returns the frame with the cursor behind it.
+func (b *frameBuilder) frame(cursor string) entriesFrame {
+	size := len(b.items) + len(b.places) + len(cursor) + MaxFrameBytes - contentBytes
+	text := append(make([]byte, 0, size), entriesBegin...)
+	text = append(append(text, b.items...), entriesPlaces...)
+	text = append(append(text, b.places...), entriesEnd...)
+	return entriesFrame{text: append(append(text, cursor...), entriesClose...), last: b.last}
 }
 
 // itemOf returns the entry's text as clients see it. If the text is too long for a frame,

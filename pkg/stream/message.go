@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"encoding/binary"
 	"errors"
 	"maps"
 	"net/url"
@@ -11,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
@@ -118,31 +118,10 @@ func decodeStrict(body []byte, to any) error {
 	return audit.Invalid("", "invalid_json", "must be one JSON object, its members each once")
 }
 
-// errNoCursor means that a text is not a cursor of the stream.
-var errNoCursor = audit.Invalid("/after", "invalid_cursor", "must be a cursor that this tenant's stream gave")
+// errNoCursor means that a text is not a cursor of the tenant's log.
+var errNoCursor = audit.Invalid("/after", "invalid_cursor", "must be a cursor that this tenant's stream or feed gave")
 
-// listOf returns the list name for which the cursors of a tenant's stream are signed.
-func listOf(tenant audit.TenantID) string { return "stream of " + string(tenant) }
-
-// cursor returns the text of a position.
-func (s *Service) cursor(tenant audit.TenantID, at Position) string {
-	payload := binary.AppendVarint(nil, at.Segment)
-	return s.Cursors.Sign(listOf(tenant), binary.AppendVarint(payload, int64(at.Within)))
-}
-
-// position reads a cursor.
-func (s *Service) position(tenant audit.TenantID, text string) (Position, error) {
-	payload, err := s.Cursors.Parse(listOf(tenant), text)
-	if err != nil {
-		return Position{}, errNoCursor
-	}
-	segment, n := binary.Varint(payload)
-	if n <= 0 {
-		return Position{}, errNoCursor
-	}
-	within, n := binary.Varint(payload[n:])
-	if n <= 0 {
-		return Position{}, errNoCursor
-	}
-	return Position{Segment: segment, Within: int(within)}, nil
+// cursor returns the cursor after a place.
+func (s *Service) cursor(tenant audit.TenantID, place int64) string {
+	return arrival.Cursor(s.Cursors, tenant, place)
 }

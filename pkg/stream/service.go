@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
@@ -21,9 +22,10 @@ import (
 // Service answers the messages of clients and delivers entries to them. Every exported
 // field is required. It is safe for concurrent use and must not be copied.
 type Service struct {
-	Segments    Log
+	Arrivals    arrival.Log
 	Connections Connections
-	Reader      Reader
+	Streams     Streams
+	Reader      arrival.Reader
 	Sender      Sender
 	Queue       Queue // Deliver handles its messages
 	// Tenants may return records that are some seconds old. Nothing is sent to subscribers of
@@ -34,8 +36,9 @@ type Service struct {
 	// Problem returns the problem document that tells a client why its connection ends.
 	Problem func(reason error) []byte
 	Now     func() time.Time
-	Random  func(b []byte) // fills b with random bytes
-	Log     *slog.Logger   // gets events of connections, never content
+	Pause   func(ctx context.Context, d time.Duration) error // waits; it returns ctx's error if ctx ends first
+	Random  func(b []byte)                                   // fills b with random bytes
+	Log     *slog.Logger                                     // gets events of connections, never content
 
 	once    sync.Once
 	checked *ttlcache.Cache[checkedKey, struct{}] // see checkKey
@@ -75,71 +78,79 @@ func (s *Service) Disconnect(ctx context.Context, id string, _ []byte) error {
 	return nil
 }
 
-// Subscribe starts the stream that the client asks for. It replaces the stream
-// that the connection had. It returns an *audit.ValidationError if the message
-// has faults, and an error for which EndsConnection is true if the client must not use the
-// connection any longer. It returns audit.ErrNotFound if the connection has ended.
+// Subscribe starts the stream that the client asks for. It replaces the stream that the
+// connection had. A pump sends the answer, so that the answer is before the first entries.
+// Subscribe returns an *audit.ValidationError if the message has faults, and an error for which
+// EndsConnection is true if the client must not use the connection any longer. It returns
+// audit.ErrNotFound if the connection has ended, and ErrTooManySubscribers.
 func (s *Service) Subscribe(ctx context.Context, id string, body []byte) error {
 	message, err := parseSubscribe(body)
 	if err != nil {
 		return err
 	}
-	c, holder, err := s.acquire(ctx, id)
+	c, err := s.connection(ctx, id)
 	if err != nil {
 		return err
 	}
-	subscribed, err := s.subscription(ctx, c, message)
-	if err == nil {
-		err = s.Connections.Save(ctx, id, holder, &subscribed, s.Now().Add(leaseTime))
+	head, err := s.Arrivals.Head(ctx, c.Tenant)
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
 	}
-	if err == nil {
-		err = s.sendFrame(ctx, c, frame{Type: "subscribed", Cursor: s.cursor(c.Tenant, subscribed.At)})
+	wanted := Subscription{ID: s.newID(), Filter: message.filter, After: head.Last, Replay: head.Last}
+	if message.after != "" {
+		place, ok := arrival.ParseCursor(s.Cursors, c.Tenant, message.after)
+		if !ok {
+			return errNoCursor
+		}
+		wanted.After = place
 	}
-	if err = errors.Join(err, s.releaseAndResume(ctx, c, holder)); err != nil {
-		return err
-	}
-	// Entries appended meanwhile found no subscription, and entries after the cursor
-	// must be replayed.
-	return s.resume(ctx, c, 0)
+	return s.change(ctx, c, wanted)
 }
 
-// subscription returns the subscription that the message asks for.
-func (s *Service) subscription(ctx context.Context, c Connection, message subscribe) (Subscription, error) {
-	// The last cursor of the connection must be valid for Retention too.
-	head, err := s.Segments.Open(ctx, c.Tenant, c.ExpiresAt.Add(Retention))
+// connection returns the connection, if its client may use it.
+func (s *Service) connection(ctx context.Context, id string) (Connection, error) {
+	c, err := s.Connections.Connection(ctx, id)
 	if err != nil {
-		return Subscription{}, fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
+		return Connection{}, fmt.Errorf("read the connection: %w", err)
 	}
-	wanted := Subscription{Filter: message.filter, At: Position{Segment: head}, Replay: head}
-	if message.after == "" {
-		return wanted, nil
-	}
-	if wanted.At, err = s.position(c.Tenant, message.after); err != nil {
-		return Subscription{}, err
-	}
-	_, err = s.Segments.Read(ctx, c.Tenant, wanted.At.Segment, 1)
-	if errors.Is(err, ErrExpired) {
-		return Subscription{}, audit.Invalid("/after", "expired", "must be a cursor of the last %d hours; what came before can be searched", int(Retention.Hours()))
-	}
-	if err != nil {
-		return Subscription{}, fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
-	}
-	return wanted, nil
+	return c, s.check(ctx, c)
 }
 
-// Unsubscribe ends the client's stream. Its errors are those of Subscribe.
+// openAfterwards is how long a stream stays open after its last connection. It is more than the
+// clocks of two processes differ.
+const openAfterwards = time.Minute
+
+// change replaces the connection's subscription. The stream is opened after that: a pump that
+// finds no subscription closes the stream only if it was not opened meanwhile.
+func (s *Service) change(ctx context.Context, c Connection, wanted Subscription) error {
+	if err := s.Connections.Subscribe(ctx, c.ID, wanted); err != nil {
+		return fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
+	}
+	// After the subscription: of two that are one too many, at least one is refused.
+	n, err := s.Connections.CountSubscribed(ctx, c.Tenant)
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
+	}
+	if n > MaxSubscribers {
+		return errors.Join(ErrTooManySubscribers, s.Connections.EndSubscription(ctx, c.ID, wanted.ID))
+	}
+	if err := s.Streams.Open(ctx, c.Tenant, c.ExpiresAt.Add(openAfterwards)); err != nil {
+		return fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
+	}
+	return s.nudge(ctx, c.Tenant, 0)
+}
+
+// Unsubscribe ends the client's stream. A pump sends the answer, which is after the last
+// entries. Its errors are those of Subscribe.
 func (s *Service) Unsubscribe(ctx context.Context, id string, body []byte) error {
 	if err := parseBare(body); err != nil {
 		return err
 	}
-	c, holder, err := s.acquire(ctx, id)
+	c, err := s.connection(ctx, id)
 	if err != nil {
 		return err
 	}
-	if err = s.Connections.Save(ctx, id, holder, nil, s.Now().Add(leaseTime)); err == nil {
-		err = s.sendFrame(ctx, c, frame{Type: "unsubscribed"})
-	}
-	return errors.Join(err, s.releaseAndResume(ctx, c, holder))
+	return s.change(ctx, c, Subscription{ID: s.newID(), Ended: true})
 }
 
 // Ping sends a pong with the position of the stream. If the connection has ended or must
@@ -148,29 +159,30 @@ func (s *Service) Ping(ctx context.Context, id string, body []byte) error {
 	if err := parseBare(body); err != nil {
 		return err
 	}
-	c, err := s.Connections.Connection(ctx, id)
+	c, err := s.connection(ctx, id)
 	if err != nil {
-		return fmt.Errorf("ping: %w", err)
-	}
-	if err := s.check(ctx, c); err != nil {
 		return err
 	}
-	pong := frame{Type: "pong"}
-	if c.Subscription != nil {
-		pong.Cursor = s.cursor(c.Tenant, c.Subscription.At)
+	if c.Subscription == nil || c.Subscription.Ended {
+		return s.sendFrame(ctx, c, frame{Type: "pong"})
 	}
-	if err := s.sendFrame(ctx, c, pong); err != nil || c.Subscription == nil {
-		return err
-	}
-	// If a delivery was killed, this resumes it at the latest.
-	head, err := s.Segments.Head(ctx, c.Tenant)
-	if err != nil {
+	state, err := s.Streams.Stream(ctx, c.Tenant)
+	if err != nil && !errors.Is(err, audit.ErrNotFound) {
 		return fmt.Errorf("ping: %w", err)
 	}
-	if head > c.Subscription.At.Segment {
-		return s.resume(ctx, c, 0)
+	place := max(c.Subscription.After, state.Progress[c.Subscription.ID].Place)
+	if err := s.sendFrame(ctx, c, frame{Type: "pong", Cursor: s.cursor(c.Tenant, place)}); err != nil {
+		return err
 	}
-	return nil
+	// If a pump was killed, this resumes it at the latest.
+	if state.LeasedUntil.After(s.Now()) {
+		return nil
+	}
+	pending, err := s.pending(ctx, c.Tenant, &state)
+	if err != nil || !pending {
+		return err
+	}
+	return s.nudge(ctx, c.Tenant, 0)
 }
 
 // Refuse handles a message without a known action. It returns an *audit.ValidationError.

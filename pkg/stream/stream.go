@@ -1,10 +1,10 @@
-// Package stream sends entries to subscribers as they are stored. Service
-// handles the messages of clients and delivers entries.
+// Package stream sends entries to subscribers as they get their places in the arrival log.
+// Service handles the messages of clients and delivers entries.
 //
-// The order of a tenant's stream is the order of its Log. The Log has the ids of
-// the last 24 hours (Retention). A subscriber that reconnects with its cursor
-// gets every entry that was appended after it, once. Nothing is appended for a
-// tenant that had no subscriber for that long.
+// A subscription's position is a place of the tenant's arrival log. One pump at a time sends
+// the entries of a tenant: it holds the lease on the tenant's stream, reads the log for all
+// subscribers, and saves their positions once a second. Replay and live delivery are the same
+// reading. docs/design/stream-delivery.md shows the states.
 package stream
 
 import (
@@ -17,52 +17,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Retention is how long a cursor is valid. A tenant's stream stays open for
-// Retention after the latest possible end of its last subscription.
-const Retention = 24 * time.Hour
+// MaxSubscribers is the most subscribers of a tenant.
+const MaxSubscribers = 1000
 
-// Position is a place in a tenant's stream: after the first Within entries of the
-// segment that follows Segment.
-type Position struct {
-	Segment int64
-	Within  int
-}
-
-// Segment is a part of a tenant's stream: the ids of entries in their order. While
-// a stream stays open, its segments have consecutive numbers.
-type Segment struct {
-	Number int64
-	IDs    []audit.EntryID
-}
-
-// ErrExpired says that the entries after a position are no longer available.
-var ErrExpired = errors.New("the stream does not reach that far back")
-
-// HasSubscribers finds out whether a tenant has subscribers.
-type HasSubscribers interface {
-	// HasSubscribers reports whether the tenant's stream is open. It returns true
-	// for every entry that is stored after Open returned, until the stream closes.
-	HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error)
-}
-
-// Log stores the order of every tenant's stream. It stores a segment for Retention.
-type Log interface {
-	HasSubscribers
-	// Open opens the tenant's stream, or extends it, until the given time. It
-	// returns the number of the last segment. If the stream was not open, the
-	// numbers continue, but every earlier segment is expired.
-	Open(ctx context.Context, tenant audit.TenantID, until time.Time) (int64, error)
-	// Append adds one segment with the ids that the stream does not have yet, each
-	// once, in their order. It does nothing if the stream is not open or has all
-	// ids, so it may be repeated at any time. After an error the segment may exist.
-	Append(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error
-	// Head returns the number of the last segment.
-	Head(ctx context.Context, tenant audit.TenantID) (int64, error)
-	// Read returns up to limit segments after the number after, in their order and
-	// without a gap. It returns none at the end of the stream. It returns ErrExpired
-	// if the next segment is no longer available, or if the stream was closed since.
-	Read(ctx context.Context, tenant audit.TenantID, after int64, limit int) ([]Segment, error)
-}
+// ErrTooManySubscribers says that the tenant has MaxSubscribers.
+var ErrTooManySubscribers = errors.New("the tenant has too many subscribers")
 
 // Connection is a client's connection.
 type Connection struct {
@@ -76,57 +35,87 @@ type Connection struct {
 	Subscription *Subscription
 }
 
-// Subscription is what a client asked for and the progress of sending it.
+// Subscription is what a client asked for. It never changes.
 type Subscription struct {
+	ID     string     // unique
 	Filter url.Values // the parameters of a list that choose entries
-	At     Position   // everything before it was sent
-	// Replay is the last segment at the time of the subscription. The client asked
-	// for everything up to it, so sending skips none of that.
+	After  int64      // the place after which the client asked to begin
+	// Replay is the last place at the time of the subscription. The client asked for
+	// everything up to it, so sending skips none of that.
 	Replay int64
-	// Tries counts the failed deliveries in a row. No delivery is tried before
-	// RetryAt: a message in the queue resumes then.
-	Tries   int
-	RetryAt time.Time
-	// WatchedUntil is when a message in the queue resumes the delivery at the
-	// latest, in case a worker is killed before it saves its progress.
-	WatchedUntil time.Time
+	// Ended says that the client has unsubscribed. It waits for the answer.
+	Ended bool
 }
 
-// Connections stores connections. A worker holds a connection's lease while it
-// sends entries over it or changes its subscription, so that frames stay in order. All
-// times are stored to the millisecond.
+// Connections stores connections. All times are stored to the millisecond.
 type Connections interface {
 	// Create stores a new connection until shortly after its ExpiresAt. It returns
 	// audit.ErrConflict if the id is taken.
 	Create(ctx context.Context, c Connection) error
 	// Connection returns a connection. It returns audit.ErrNotFound if none exists.
 	Connection(ctx context.Context, id string) (Connection, error)
-	// Subscribed returns the ids of the tenant's connections that have a
-	// subscription, in any order.
-	Subscribed(ctx context.Context, tenant audit.TenantID) ([]string, error)
-	// Remove removes the connection, even if somebody holds its lease. Removing it
-	// again is not an error.
+	// Subscribe replaces the connection's subscription. It returns audit.ErrNotFound if the
+	// connection does not exist.
+	Subscribe(ctx context.Context, id string, s Subscription) error
+	// EndSubscription removes the subscription of this id from the connection. It does nothing
+	// if the connection has another one or does not exist.
+	EndSubscription(ctx context.Context, id, subscription string) error
+	// CountSubscribed counts the tenant's connections that have a subscription.
+	CountSubscribed(ctx context.Context, tenant audit.TenantID) (int, error)
+	// Subscribed returns the tenant's connections that have a subscription, in any order.
+	Subscribed(ctx context.Context, tenant audit.TenantID) ([]Connection, error)
+	// Remove removes the connection. Removing it again is not an error.
 	Remove(ctx context.Context, id string) error
-
-	// Acquire acquires the connection's lease until the given time. holder is a
-	// unique name. If another holder has a lease that has not expired, acquired is
-	// false, and that holder's next Release returns false. Acquire returns
-	// audit.ErrNotFound if the connection does not exist.
-	Acquire(ctx context.Context, id, holder string, until time.Time) (c Connection, acquired bool, err error)
-	// Save stores the subscription (nil: none) and extends the lease to the given
-	// time. It returns audit.ErrPrecondition if the holder has lost the lease.
-	Save(ctx context.Context, id, holder string, s *Subscription, until time.Time) error
-	// Release releases the lease and returns true. It keeps the lease and returns false
-	// if another holder called Acquire since the lease was acquired, or since Release
-	// returned false last. Entries may then be pending. If the holder has lost the
-	// lease, Release returns true.
-	Release(ctx context.Context, id, holder string) (released bool, err error)
 }
 
-// Reader reads entries from the system of record.
-type Reader interface {
-	// EntriesByID returns the entries with these ids that the tenant has, in any order.
-	EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error)
+// Progress is how far a subscription is.
+type Progress struct {
+	Place     int64 // everything up to it was sent, or is not for the subscriber
+	Announced bool  // the client was told that it is subscribed
+	// Tries counts the failed deliveries in a row. No delivery is tried before RetryAt.
+	Tries   int
+	RetryAt time.Time // zero: now
+}
+
+// State is the state of a tenant's open stream.
+type State struct {
+	// Changes rises with every Open, so with every change of a subscription.
+	Changes int64
+	// LeasedUntil is the end of the lease. The stream is free from then on.
+	LeasedUntil time.Time
+	// WatchedUntil is when a message in the queue looks at the stream at the latest, in case
+	// the holder of the lease is killed.
+	WatchedUntil time.Time
+	Progress     map[string]Progress // by the ids of subscriptions
+	Rest         Rest                // as the last Release said
+}
+
+// Rest says what everybody has: every subscription that had begun by Changes has everything up
+// to Place. The zero Rest says nothing.
+type Rest struct{ Changes, Place int64 }
+
+// Streams stores the stream of each tenant that has subscribers: who sends its entries, and
+// how far its subscriptions are. A stream is open until a time. All times are stored to the
+// millisecond.
+type Streams interface {
+	// Open opens the tenant's stream until the given time. A stream that is open for longer
+	// stays so. Open raises Changes.
+	Open(ctx context.Context, tenant audit.TenantID, until time.Time) error
+	// Stream returns the tenant's stream. It returns audit.ErrNotFound if it is not open.
+	Stream(ctx context.Context, tenant audit.TenantID) (State, error)
+	// Acquire acquires the lease on the stream for a holder, a unique name, and sets
+	// LeasedUntil and WatchedUntil. If another holder has a lease that has not expired,
+	// acquired is false. Acquire returns audit.ErrNotFound if the stream is not open.
+	Acquire(ctx context.Context, tenant audit.TenantID, holder string, leased, watched time.Time) (s State, acquired bool, err error)
+	// Save replaces the progress of all subscriptions and renews the lease, in one write. It
+	// returns audit.ErrPrecondition if the holder has lost the lease.
+	Save(ctx context.Context, tenant audit.TenantID, holder string, progress map[string]Progress, leased, watched time.Time) error
+	// Release releases the lease and stores Rest. It does nothing if the holder has lost the lease.
+	Release(ctx context.Context, tenant audit.TenantID, holder string, rest Rest) error
+	// Close closes the stream, unless Changes has risen or the holder has lost the lease.
+	Close(ctx context.Context, tenant audit.TenantID, holder string, changes int64) error
+	// Idle returns those of the tenants whose stream is open and has no holder, in any order.
+	Idle(ctx context.Context, tenants []audit.TenantID) ([]audit.TenantID, error)
 }
 
 // Limits of the WebSocket API. They are API Gateway's quotas.

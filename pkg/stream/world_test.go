@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
@@ -35,6 +36,7 @@ type world struct {
 	gateway *gateway
 	queue   *queue
 	log     *logged
+	orderer *arrival.Orderer
 
 	mu     sync.Mutex
 	now    time.Time
@@ -57,12 +59,22 @@ func newWorld(t *testing.T) *world {
 	}
 	w.queue.world = w
 	w.Service = &stream.Service{
-		Segments: w.db.StreamLog(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: w.gateway, Queue: w.queue,
+		Arrivals: w.db.Arrivals(), Streams: w.db.Streams(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: w.gateway, Queue: w.queue,
 		Tenants: w.db.Tenants(), Keys: tenants.KeyFinder{Store: w.db.Keys()}, Problem: problemOf,
-		Cursors: cursor.NewSigner(make([]byte, cursor.MinKeyBytes)), Now: w.clock, Random: w.bits,
+		Cursors: cursor.NewSigner(make([]byte, cursor.MinKeyBytes)), Now: w.clock, Pause: w.pause, Random: w.bits,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	}
+	w.orderer = &arrival.Orderer{
+		Log: w.db.Arrivals(), Tenants: anyTenant{}, Now: w.clock, Nudger: &arrival.Nudger{Streams: w.db.Streams(), Queue: w.queue},
+	}
 	return w
+}
+
+// anyTenant says that every tenant is active.
+type anyTenant struct{}
+
+func (anyTenant) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, error) {
+	return audit.Tenant{ID: id, Status: audit.TenantActive}, nil
 }
 
 // problemOf is a problem document whose detail is the reason.
@@ -134,35 +146,57 @@ func (w *world) entries(n int) []audit.Entry {
 	return entries
 }
 
-// store stores the entries as persist-logs does and returns the messages that it
-// sends where somebody listens.
-func (w *world) store(entries ...audit.Entry) []string {
+// pause lets the clock run. Other goroutines have some time meanwhile.
+func (w *world) pause(ctx context.Context, d time.Duration) error {
+	w.pass(d)
+	time.Sleep(time.Millisecond)
+	return ctx.Err()
+}
+
+// store stores the entries as persist-logs does, and gives them places as order-logs does.
+func (w *world) store(entries ...audit.Entry) {
 	w.t.Helper()
-	if _, err := w.db.Entries().Append(w.t.Context(), entries[0].Tenant, entries); err != nil {
+	w.storeFor(entries[0].Tenant, entries...)
+}
+
+func (w *world) storeFor(id audit.TenantID, entries ...audit.Entry) {
+	w.t.Helper()
+	if _, err := w.db.Entries().Append(w.t.Context(), id, entries); err != nil {
 		w.t.Fatal(err)
 	}
-	listening, err := w.Segments.HasSubscribers(w.t.Context(), entries[0].Tenant)
+	ids := make([]audit.EntryID, len(entries))
+	for i := range entries {
+		ids[i] = entries[i].ID
+	}
+	w.place(id, ids...)
+}
+
+// place gives ids their places, as one message of persist-logs has them, and nudges.
+func (w *world) place(id audit.TenantID, ids ...audit.EntryID) {
+	w.t.Helper()
+	for _, err := range w.orderer.Order(w.t.Context(), []string{w.arrivalOf(id, ids...)}) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// arrivalOf returns a message of persist-logs about ids.
+func (w *world) arrivalOf(id audit.TenantID, ids ...audit.EntryID) string {
+	w.t.Helper()
+	var message audit.MessageID
+	w.bits(message[:8])
+	bodies, err := envelope.PackArrivals(id, []envelope.Arrival{{Message: message, IDs: ids}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if !listening {
-		return nil
-	}
-	messages, err := envelope.Pack(entries[0].Tenant, entries)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return messages
+	return bodies[0]
 }
 
 // publish stores the entries and delivers them.
 func (w *world) publish(entries ...audit.Entry) {
 	w.t.Helper()
-	for _, message := range w.store(entries...) {
-		if err := w.Deliver(w.t.Context(), message); err != nil {
-			w.t.Fatal(err)
-		}
-	}
+	w.store(entries...)
 	w.deliverQueued()
 }
 
@@ -193,7 +227,15 @@ func (w *world) subscribe(id, filter, after string) *client {
 	return c
 }
 
+// say subscribes and delivers.
 func (w *world) say(id, filter, after string) {
+	w.t.Helper()
+	w.send(id, filter, after)
+	w.deliverQueued()
+}
+
+// send subscribes.
+func (w *world) send(id, filter, after string) {
 	w.t.Helper()
 	message := map[string]any{"action": "subscribe", "filter": json.RawMessage(filter)}
 	if after != "" {
@@ -206,13 +248,13 @@ func (w *world) say(id, filter, after string) {
 	if err := w.Subscribe(w.t.Context(), id, text); err != nil {
 		w.t.Fatal(err)
 	}
-	w.deliverQueued()
 }
 
 // frame is what a client gets.
 type frame struct {
 	Type   string
 	Cursor string
+	Places []int64
 	Items  []struct {
 		ID        string
 		Omitted   []string
@@ -225,9 +267,10 @@ type frame struct {
 type client struct {
 	gateway *gateway
 	frames  []frame
-	fails   []error // what the next sends are answered with
-	stuck   error   // what every send is answered with
-	before  func()  // called before every send
+	fails   []error       // what the next sends are answered with
+	stuck   error         // what every send is answered with
+	before  func()        // called before every send
+	hang    chan struct{} // every send waits until it is closed
 	cut     bool
 }
 
@@ -251,6 +294,13 @@ func (g *gateway) Send(ctx context.Context, id string, text []byte) error {
 	if c != nil && c.before != nil {
 		c.before()
 	}
+	if c != nil && c.hang != nil {
+		select {
+		case <-c.hang:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var f frame
@@ -267,6 +317,9 @@ func (g *gateway) Send(ctx context.Context, id string, text []byte) error {
 		err := c.fails[0]
 		c.fails = c.fails[1:]
 		return err
+	}
+	if len(f.Places) != len(f.Items) {
+		return fmt.Errorf("a frame of %d entries has %d places", len(f.Items), len(f.Places))
 	}
 	c.frames = append(c.frames, f)
 	return ctx.Err()
@@ -341,13 +394,35 @@ func (c *client) wants(t *testing.T, entries ...audit.Entry) {
 	}
 }
 
-// awaits is wants for a client that another worker may be delivering to at this moment.
+// awaits is wants for a client to which a pump sends at this moment.
 func (c *client) awaits(t *testing.T, entries ...audit.Entry) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); len(c.ids()) < len(entries) && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	c.wants(t, entries...)
+}
+
+// once returns the ids of the entries as a client handles them: it drops what it has by place.
+// It fails the test if anything else comes twice or in another order.
+func (c *client) once(t *testing.T) (ids []string) {
+	t.Helper()
+	c.gateway.mu.Lock()
+	defer c.gateway.mu.Unlock()
+	var last int64
+	byPlace := map[int64]string{}
+	for _, f := range c.frames {
+		for i, item := range f.Items {
+			switch place := f.Places[i]; {
+			case place > last:
+				last, byPlace[place] = place, item.ID
+				ids = append(ids, item.ID)
+			case byPlace[place] != item.ID:
+				t.Fatalf("place %d came again with %s, want %s", place, item.ID, byPlace[place])
+			}
+		}
+	}
+	return ids
 }
 
 // queue keeps what is sent, with the time from which it may be handled.
@@ -371,6 +446,12 @@ func (q *queue) SendAfter(_ context.Context, _ audit.TenantID, delay time.Durati
 		q.wait = append(q.wait, waiting{due, body})
 	}
 	return q.fail
+}
+
+func (q *queue) put(due time.Time, body string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.wait = append(q.wait, waiting{due, body})
 }
 
 func (q *queue) take(now time.Time) (body string, due bool) {

@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
@@ -37,7 +38,7 @@ type Entries interface {
 	ingest.Store
 	search.Reader
 	search.IDLister
-	stream.Reader
+	arrival.Reader
 	jobs.Purger
 }
 
@@ -64,9 +65,9 @@ type Keys interface {
 // DefaultGrace is longer than indexing takes on a busy day.
 const DefaultGrace = time.Hour
 
-// StreamLog is the order of the live streams.
-type StreamLog interface {
-	stream.Log
+// Streams are the states of the live streams.
+type Streams interface {
+	stream.Streams
 	jobs.Purger
 }
 
@@ -138,7 +139,7 @@ type Stores struct {
 	Keys      Keys
 	Jobs      jobs.Store
 	Arrivals  Arrivals
-	StreamLog StreamLog
+	Streams   Streams
 	// Connections are the records of connections, Sockets the connections themselves.
 	Connections Connections
 	Sockets     stream.Sender
@@ -315,9 +316,9 @@ func (s *Services) Feed() *arrival.Feed {
 // Stream answers clients of the live stream and delivers to them.
 func (s *Services) Stream() *stream.Service {
 	return &stream.Service{
-		Segments: s.Stores.StreamLog, Connections: s.Stores.Connections, Reader: s.Stores.Entries, Sender: s.Stores.Sockets,
+		Arrivals: s.Stores.Arrivals, Streams: s.Stores.Streams, Connections: s.Stores.Connections, Reader: s.Stores.Entries, Sender: s.Stores.Sockets,
 		Queue: s.Stores.Queue(manifest.QueueStream), Tenants: s.tenants(), Keys: tenants.KeyFinder{Store: s.Stores.Keys},
-		Cursors: s.cursors(), Problem: httpapi.StreamProblem(uuid.NewString), Now: time.Now, Random: random, Log: s.Log,
+		Cursors: s.cursors(), Problem: httpapi.StreamProblem(uuid.NewString), Now: time.Now, Pause: backoff.Sleep, Random: random, Log: s.Log,
 	}
 }
 

@@ -30,7 +30,7 @@ func (s *Services) AuthorizeRequest() func(ctx context.Context, authorization st
 func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 	persister := &ingest.Persister{
 		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Index: s.Stores.Queue(manifest.QueueIndex),
-		Arrivals: s.Stores.Queue(manifest.QueueArrival), Subscribers: s.Stores.StreamLog, Stream: s.Stores.Queue(manifest.QueueStream),
+		Arrivals:    s.Stores.Queue(manifest.QueueArrival),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
 		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
 		Dropped: s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)),
@@ -57,11 +57,19 @@ func (s *Services) IndexLogs() lambdaedge.BatchHandler {
 
 // OrderLogs returns what gives the entries of a batch of the arrival queue their places.
 func (s *Services) OrderLogs() lambdaedge.BatchHandler {
-	orderer := &arrival.Orderer{Log: s.Stores.Arrivals, Tenants: s.consumerTenants(), Now: time.Now}
+	orderer := &arrival.Orderer{
+		Log: s.Stores.Arrivals, Tenants: s.consumerTenants(), Now: time.Now,
+		Nudger: s.nudger(),
+	}
 	return lambdaedge.Together(orderer.Order)
 }
 
-// StreamLogs returns what sends the entries of one message of the stream queue to subscribers.
+// nudger tells the live streams that arrival logs have grown.
+func (s *Services) nudger() *arrival.Nudger {
+	return &arrival.Nudger{Streams: s.Stores.Streams, Queue: s.Stores.Queue(manifest.QueueStream)}
+}
+
+// StreamLogs returns what sends entries to the subscribers of the tenant of one message.
 func (s *Services) StreamLogs() lambdaedge.BatchHandler {
 	return lambdaedge.EachMessage(s.Stream().Deliver)
 }
@@ -73,7 +81,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		Stores: []jobs.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
-			{Name: "arrival", Purger: s.Stores.Arrivals}, {Name: "stream", Purger: s.Stores.StreamLog}, {Name: "connections", Purger: s.Stores.Connections},
+			{Name: "arrival", Purger: s.Stores.Arrivals}, {Name: "stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
 			{Name: "activity", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
 		},
 	}
@@ -162,7 +170,7 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 		Publish: publishTo(metrics.New(s.Metrics, "reconcile-index", time.Now)),
 	}
 	arrivals := &arrival.Reconciler{
-		Log: s.Stores.Arrivals, Store: s.Stores.Entries, Reader: s.Stores.Entries, Now: time.Now,
+		Log: s.Stores.Arrivals, Store: s.Stores.Entries, Reader: s.Stores.Entries, Nudger: s.nudger(), Now: time.Now,
 		Publish: publishPlacesTo(metrics.New(s.Metrics, "reconcile-arrivals", time.Now)),
 	}
 	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Now: time.Now}

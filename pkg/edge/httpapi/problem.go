@@ -151,6 +151,8 @@ func problemOf(err error, permission access.Permission) *problem {
 		return ProblemArchived.problem("The entry is older than the tenant's searchable_days, which is " + strconv.Itoa(archived.SearchableDays) + ".")
 	case errors.Is(err, stream.ErrKeyRevoked):
 		return ProblemRevoked.problem("The API key was revoked.")
+	case errors.Is(err, stream.ErrTooManySubscribers):
+		return ProblemTooMany.problem("The tenant has " + strconv.Itoa(stream.MaxSubscribers) + " subscribers. Subscribe again when one has ended.")
 	case errors.Is(err, stream.ErrTenantSuspended):
 		return suspended()
 	case errors.Is(err, audit.ErrNotFound):

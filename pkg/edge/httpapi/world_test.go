@@ -243,9 +243,9 @@ func (w *world) build() {
 		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Recorder: w.ingest, Now: w.clock, Random: w.fill,
 	}
 	w.stream = &stream.Service{
-		Segments: w.db.StreamLog(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: sockets{w}, Queue: w.live,
+		Arrivals: w.db.Arrivals(), Streams: w.db.Streams(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: sockets{w}, Queue: w.live,
 		Tenants: store, Keys: tenants.KeyFinder{Store: w.db.Keys()}, Cursors: w.cursors,
-		Problem: httpapi.StreamProblem(w.gate.NewRequestID), Now: w.clock, Random: w.fill, Log: w.gate.Log,
+		Problem: httpapi.StreamProblem(w.gate.NewRequestID), Now: w.clock, Pause: w.pause, Random: w.fill, Log: w.gate.Log,
 	}
 	w.limit(quota.Limits{})
 }
@@ -336,10 +336,27 @@ func (w *world) fill(b []byte) {
 	}
 }
 
+// pause lets the clock run. Other goroutines have some time meanwhile.
+func (w *world) pause(ctx context.Context, d time.Duration) error {
+	w.advance(d)
+	time.Sleep(time.Millisecond)
+	return ctx.Err()
+}
+
+// processStream handles every queued message of the stream.
+func (w *world) processStream() {
+	w.t.Helper()
+	for _, body := range w.live.take() {
+		if err := w.stream.Deliver(w.t.Context(), body); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
 // processQueues stores and indexes every queued entry.
 func (w *world) processQueues() {
 	w.t.Helper()
-	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Arrivals: w.arrivals, Subscribers: w.db.StreamLog(), Stream: w.live, DeadLetters: w.dead, Now: w.clock}
+	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Arrivals: w.arrivals, DeadLetters: w.dead, Now: w.clock}
 	indexer := &search.Indexer{Index: w.db.Index(), Quarantine: w.quarantine, Tenants: w.db.Tenants()}
 	for _, body := range append(w.standard.take(), w.priority.take()...) {
 		if err := persister.Persist(w.t.Context(), []string{body})[0]; err != nil {

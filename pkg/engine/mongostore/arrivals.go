@@ -30,6 +30,7 @@ func (db *DB) Arrivals() *Arrivals { return &Arrivals{db} }
 
 const (
 	fieldCount      = "count"
+	fieldIDs        = "ids"
 	fieldMessages   = "messages"
 	fieldWrittenAt  = "written_at"
 	fieldDays       = "days"

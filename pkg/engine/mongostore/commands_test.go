@@ -26,9 +26,9 @@ func (n *sentMessages) Send(_ context.Context, _ audit.TenantID, bodies []string
 // persisting is a persister over MongoDB whose commands are counted.
 type persisting struct {
 	ingest.Persister
-	now                     time.Time
-	commands                commands
-	index, stream, arrivals sentMessages
+	now             time.Time
+	commands        commands
+	index, arrivals sentMessages
 }
 
 func newPersisting(t *testing.T) *persisting {
@@ -43,7 +43,7 @@ func newPersisting(t *testing.T) *persisting {
 	}
 	cache := tenants.NewCache(db.Tenants(), 5*time.Second, clock)
 	p.Persister = ingest.Persister{
-		Store: db.Entries(shared), Tenants: cache.WithMaxAge(time.Minute), Index: &p.index, Arrivals: &p.arrivals, Subscribers: db.StreamLog(), Stream: &p.stream,
+		Store: db.Entries(shared), Tenants: cache.WithMaxAge(time.Minute), Index: &p.index, Arrivals: &p.arrivals,
 		Days: &ingest.ActiveDays{Register: db.Activity(), Grace: time.Hour, Now: clock}, Now: clock,
 	}
 	return p

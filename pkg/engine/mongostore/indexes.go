@@ -23,7 +23,6 @@ const (
 	collectionActivity    = "activity"
 	collectionQuarantine  = "quarantine"
 	collectionStreams     = "streams"
-	collectionSegments    = "stream_segments"
 	collectionArrivals    = "arrivals"
 	collectionConnections = "connections"
 	collectionQuotas      = "quotas"
@@ -44,7 +43,6 @@ const (
 	indexKeyHash         = "hash"
 	indexKeyTenant       = "tenant_created"
 	indexQuarantineItem  = "tenant_item" // of activity too
-	indexStreamID        = "tenant_ids"
 	indexSubscribed      = "tenant_subscribed"
 	indexArrivalMessages = "tenant_messages"
 	indexArrivalDays     = "tenant_days"
@@ -135,13 +133,6 @@ func quarantineIndexes() []mongo.IndexModel {
 	return []mongo.IndexModel{{Keys: ascending(fieldTenant, fieldKey), Options: options.Index().SetName(indexQuarantineItem)}}
 }
 
-func segmentIndexes() []mongo.IndexModel {
-	return []mongo.IndexModel{
-		{Keys: ascending(fieldTenant, fieldIDs), Options: options.Index().SetName(indexStreamID)},
-		expiryIndex(),
-	}
-}
-
 func connectionIndexes() []mongo.IndexModel {
 	return []mongo.IndexModel{
 		{Keys: ascending(fieldTenant, fieldSubscribed, fieldKey), Options: options.Index().SetName(indexSubscribed)},
@@ -181,8 +172,8 @@ func (db *DB) ensureQuarantine(ctx context.Context) error {
 	return db.ensure(ctx, collectionQuarantine, func(view mongo.IndexView) error { return create(ctx, view, quarantineIndexes()) })
 }
 
-func (db *DB) ensureSegments(ctx context.Context) error {
-	return db.ensure(ctx, collectionSegments, func(view mongo.IndexView) error { return create(ctx, view, segmentIndexes()) })
+func (db *DB) ensureStreams(ctx context.Context) error {
+	return db.ensure(ctx, collectionStreams, func(view mongo.IndexView) error { return create(ctx, view, []mongo.IndexModel{expiryIndex()}) })
 }
 
 func (db *DB) ensureConnections(ctx context.Context) error {

@@ -138,13 +138,13 @@ func TestEnsureIndexesMakesCollectionsAndPartitions(t *testing.T) {
 	}
 	for collection, want := range map[string]map[string]string{
 		"logs_2026_12": fullIndexes, "logs_2027_01": fullIndexes,
-		"tenants":         {"_id_": "_id", "isolation": "settings.isolation,_id"},
-		"keys":            {"_id_": "_id", "hash": "hash unique", "tenant_created": "tenant_id,created_at,_id"},
-		"quarantine":      {"_id_": "_id", "tenant_item": "tenant_id,_id"},
-		"stream_segments": {"_id_": "_id", "tenant_ids": "tenant_id,ids", "expiry": "expires_at expires after 0"},
-		"arrivals":        {"_id_": "_id", "tenant_messages": "tenant_id,messages unique", "tenant_days": "tenant_id,days,repair"},
-		"activity":        {"_id_": "_id", "work_due": "work,due_at", "tenant_item": "tenant_id,_id"},
-		"connections":     {"_id_": "_id", "tenant_subscribed": "tenant_id,subscribed,_id", "expiry": "expires_at expires after 0"},
+		"tenants":     {"_id_": "_id", "isolation": "settings.isolation,_id"},
+		"keys":        {"_id_": "_id", "hash": "hash unique", "tenant_created": "tenant_id,created_at,_id"},
+		"quarantine":  {"_id_": "_id", "tenant_item": "tenant_id,_id"},
+		"streams":     {"_id_": "_id", "expiry": "expires_at expires after 0"},
+		"arrivals":    {"_id_": "_id", "tenant_messages": "tenant_id,messages unique", "tenant_days": "tenant_id,days,repair"},
+		"activity":    {"_id_": "_id", "work_due": "work,due_at", "tenant_item": "tenant_id,_id"},
+		"connections": {"_id_": "_id", "tenant_subscribed": "tenant_id,subscribed,_id", "expiry": "expires_at expires after 0"},
 	} {
 		if got := listed(t, client(t, uri).Database(name).Collection(collection)); !maps.Equal(got, want) {
 			t.Errorf("%s has the indexes %v, want %v", collection, got, want)
@@ -346,39 +346,40 @@ func segmentOf(first int64, message byte) arrival.Segment {
 // exerciseStream leaves a stream and a connection behind, on which a plan can be asked for.
 func exerciseStream(t *testing.T, db *mongostore.DB, check func(what string, err error)) {
 	t.Helper()
-	log, until := db.StreamLog(), time.Now().Add(time.Hour)
-	for i := range uint32(3) {
-		_, err := log.HasSubscribers(t.Context(), "acme")
-		check("listening", err)
-		head, err := log.Open(t.Context(), "acme", until)
-		check("open", err)
-		check("append to the stream", log.Append(t.Context(), "acme", []audit.EntryID{newEntry("acme", march, i).ID, newEntry("acme", march, i+1).ID}))
-		_, err = log.Read(t.Context(), "acme", head, 10)
-		check("read", err)
-		_, err = log.Head(t.Context(), "acme")
-		check("head", err)
+	streams, until := db.Streams(), time.Now().Add(time.Hour)
+	for range 2 {
+		check("open", streams.Open(t.Context(), "acme", until))
+		for _, holder := range []string{"x", "y"} {
+			_, _, err := streams.Acquire(t.Context(), "acme", holder, until, until)
+			check("acquire", err)
+		}
+		check("save", streams.Save(t.Context(), "acme", "x", map[string]stream.Progress{"s": {Place: 1}}, until, until))
+		check("release", streams.Release(t.Context(), "acme", "x", stream.Rest{}))
+		_, err := streams.Stream(t.Context(), "acme")
+		check("stream", err)
+		_, err = streams.Idle(t.Context(), []audit.TenantID{"acme", "globex"})
+		check("idle", err)
 	}
-	_, err := log.Purge(t.Context(), "acme", 2)
+	_, err := streams.Purge(t.Context(), "acme", 2)
 	check("purge the stream", err)
-	_, err = log.Open(t.Context(), "acme", until)
-	check("open", err)
+	check("open", streams.Open(t.Context(), "acme", until))
+	_, _, err = streams.Acquire(t.Context(), "acme", "x", until, until)
+	check("acquire", err)
+	check("close", streams.Close(t.Context(), "acme", "x", 1))
 	connections := db.Connections()
 	for _, id := range []string{"a", "b", "c"} {
 		check("create a connection", connections.Create(t.Context(), stream.Connection{ID: id, Tenant: "acme", ConnectedAt: march, ExpiresAt: until}))
-		for _, holder := range []string{"x", "y"} {
-			_, _, err := connections.Acquire(t.Context(), id, holder, until)
-			check("acquire", err)
+		for _, subscription := range []string{"x", "y"} {
+			check("subscribe", connections.Subscribe(t.Context(), id, stream.Subscription{ID: subscription}))
 		}
-		check("save", connections.Save(t.Context(), id, "x", &stream.Subscription{}, until))
-		for range 2 {
-			_, err := connections.Release(t.Context(), id, "x")
-			check("release", err)
-		}
+		check("end a subscription", connections.EndSubscription(t.Context(), id, "x"))
 		_, err = connections.Connection(t.Context(), id)
 		check("connection", err)
 	}
 	_, err = connections.Subscribed(t.Context(), "acme")
 	check("subscribed", err)
+	_, err = connections.CountSubscribed(t.Context(), "acme")
+	check("count the subscribed", err)
 	check("remove", connections.Remove(t.Context(), "a"))
 	_, err = connections.Purge(t.Context(), "acme", 1)
 	check("purge connections", err)
@@ -398,7 +399,7 @@ func hintOf(command bson.Raw) string {
 // queriedIndexes are all but those that only keep documents or serve operators.
 var queriedIndexes = []string{
 	"_id_", "user", "action", "severity", "resource", "isolation",
-	"hash", "tenant_created", "tenant_item", "tenant_ids", "tenant_messages", "tenant_days", "tenant_subscribed", "resume", "work_due",
+	"hash", "tenant_created", "tenant_item", "tenant_messages", "tenant_days", "tenant_subscribed", "resume", "work_due",
 }
 
 func TestEveryQueryNamesItsIndex(t *testing.T) {

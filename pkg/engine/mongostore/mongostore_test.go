@@ -110,9 +110,9 @@ func TestConformance(t *testing.T) {
 	t.Run("Jobs", func(t *testing.T) {
 		conformance.Jobs(t, func(t *testing.T) jobs.Store { return db(t).Jobs() })
 	})
-	t.Run("StreamLogs", func(t *testing.T) {
-		conformance.StreamLogs(t, func(t *testing.T, now func() time.Time) conformance.StreamLog {
-			return open(t, uri, name, mongostore.WithClock(now)).StreamLog()
+	t.Run("Streams", func(t *testing.T) {
+		conformance.Streams(t, func(t *testing.T, now func() time.Time) conformance.StreamStore {
+			return open(t, uri, name, mongostore.WithClock(now)).Streams()
 		})
 	})
 	t.Run("Arrivals", func(t *testing.T) {

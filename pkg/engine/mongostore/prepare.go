@@ -118,7 +118,7 @@ func (db *DB) unprepared(ctx context.Context, tenants []audit.TenantID) ([]parti
 // an index create it if it is missing. EnsureIndexes saves them that time.
 func (db *DB) EnsureIndexes(ctx context.Context) error {
 	for _, ensure := range []func(context.Context) error{
-		db.ensureTenants, db.ensureKeys, db.ensureQuarantine, db.ensureSegments, db.ensureConnections, db.ensureJobs, db.ensureActivity, db.ensureArrivals, db.ensureQuotas,
+		db.ensureTenants, db.ensureKeys, db.ensureQuarantine, db.ensureStreams, db.ensureConnections, db.ensureJobs, db.ensureActivity, db.ensureArrivals, db.ensureQuotas,
 	} {
 		if err := ensure(ctx); err != nil {
 			return err

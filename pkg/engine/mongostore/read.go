@@ -40,7 +40,7 @@ func (db *DB) entry(ctx context.Context, isolation IsolationFunc, tenant audit.T
 	return db.findOne(ctx, partitionOf(tenant, level, id.Time()).String(), indexID, query)
 }
 
-// EntriesByID implements stream.Reader and arrival.Reader. It asks the servers that answer
+// EntriesByID implements arrival.Reader. It asks the servers that answer
 // lists. A secondary can be behind, so the primary is asked for the ids that it lacks.
 func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
 	entries, err := s.entriesByID(ctx, tenant, ids)

@@ -70,9 +70,9 @@ func TestJobs(t *testing.T) {
 	conformance.Jobs(t, func(t *testing.T) jobs.Store { return open(t).Jobs() })
 }
 
-func TestStreamLog(t *testing.T) {
-	conformance.StreamLogs(t, func(t *testing.T, now func() time.Time) conformance.StreamLog {
-		return open(t, sqlite.WithClock(now)).StreamLog()
+func TestStreams(t *testing.T) {
+	conformance.Streams(t, func(t *testing.T, now func() time.Time) conformance.StreamStore {
+		return open(t, sqlite.WithClock(now)).Streams()
 	})
 }
 

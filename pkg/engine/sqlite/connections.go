@@ -42,7 +42,7 @@ func (s *Connections) create(ctx context.Context, c stream.Connection) error {
 		return err
 	}
 	return s.db.write(ctx, func(b *batch) error {
-		changed, err := b.exec(`INSERT INTO connections (id, tenant, expires, subscription, lease, asked, doc) VALUES (?, ?, ?, ?, 0, 0, ?)
+		changed, err := b.exec(`INSERT INTO connections (id, tenant, expires, subscription, doc) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT DO NOTHING`, c.ID, string(c.Tenant), c.ExpiresAt.UnixMilli(), subscription, string(doc))
 		switch {
 		case err != nil:
@@ -72,9 +72,15 @@ func subscriptionOrNull(s *stream.Subscription) (sql.NullString, error) {
 func (c *conn) connection(ctx context.Context, id string) (connection stream.Connection, err error) {
 	var doc, subscription []byte
 	err = c.row(ctx, `SELECT doc, subscription FROM connections WHERE id = ?`, []any{id}, []any{&doc, &subscription})
-	if err == nil {
-		err = json.Unmarshal(doc, &connection)
+	if err != nil {
+		return connection, err
 	}
+	return parseConnection(doc, subscription)
+}
+
+// parseConnection reads the columns of a connection. subscription is nil for none.
+func parseConnection(doc, subscription []byte) (connection stream.Connection, err error) {
+	err = json.Unmarshal(doc, &connection)
 	if err == nil && subscription != nil {
 		err = json.Unmarshal(subscription, &connection.Subscription)
 	}
@@ -93,21 +99,58 @@ func (s *Connections) Connection(ctx context.Context, id string) (connection str
 	return connection, nil
 }
 
+// Subscribe implements stream.Connections.
+func (s *Connections) Subscribe(ctx context.Context, id string, subscription stream.Subscription) error {
+	text, err := subscriptionOrNull(&subscription)
+	if err == nil {
+		err = s.db.changeOne(ctx, audit.ErrNotFound, `UPDATE connections SET subscription = ? WHERE id = ?`, text, id)
+	}
+	if err != nil {
+		return fmt.Errorf("subscribe connection %s: %w", id, err)
+	}
+	return nil
+}
+
+// EndSubscription implements stream.Connections.
+func (s *Connections) EndSubscription(ctx context.Context, id, subscription string) error {
+	err := s.db.write(ctx, func(b *batch) error {
+		_, err := b.exec(`UPDATE connections SET subscription = NULL WHERE id = ? AND subscription ->> 'ID' = ?`, id, subscription)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end the subscription of connection %s: %w", id, err)
+	}
+	return nil
+}
+
+// CountSubscribed implements stream.Connections.
+func (s *Connections) CountSubscribed(ctx context.Context, tenant audit.TenantID) (n int, err error) {
+	err = s.db.snapshot(ctx, func(c *conn) error {
+		count, err := c.int64(ctx, `SELECT count(*) FROM connections WHERE tenant = ? AND (subscription IS NOT NULL) = 1`, string(tenant))
+		n = int(count)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count the subscribed connections of %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
 // Subscribed implements stream.Connections.
-func (s *Connections) Subscribed(ctx context.Context, tenant audit.TenantID) ([]string, error) {
-	var ids []string
-	var id string
-	err := s.db.snapshot(ctx, func(c *conn) error {
-		return c.each(ctx, `SELECT id FROM connections WHERE tenant = ? AND (subscription IS NOT NULL) = 1`,
-			[]any{string(tenant)}, []any{&id}, func() (bool, error) {
-				ids = append(ids, id)
-				return true, nil
+func (s *Connections) Subscribed(ctx context.Context, tenant audit.TenantID) (subscribed []stream.Connection, err error) {
+	var doc, subscription []byte
+	err = s.db.snapshot(ctx, func(c *conn) error {
+		return c.each(ctx, `SELECT doc, subscription FROM connections WHERE tenant = ? AND (subscription IS NOT NULL) = 1`,
+			[]any{string(tenant)}, []any{&doc, &subscription}, func() (bool, error) {
+				connection, err := parseConnection(doc, subscription)
+				subscribed = append(subscribed, connection)
+				return true, err
 			})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the subscribed connections of %s: %w", tenant, err)
 	}
-	return ids, nil
+	return subscribed, nil
 }
 
 // Remove implements stream.Connections.
@@ -120,69 +163,6 @@ func (s *Connections) Remove(ctx context.Context, id string) error {
 		return fmt.Errorf("remove connection %s: %w", id, err)
 	}
 	return nil
-}
-
-// Acquire implements stream.Connections.
-func (s *Connections) Acquire(ctx context.Context, id, holder string, until time.Time) (c stream.Connection, acquired bool, err error) {
-	err = s.db.write(ctx, func(b *batch) error {
-		c, acquired, err = b.acquire(id, holder, s.db.now(), until)
-		return err
-	})
-	if err != nil {
-		return stream.Connection{}, false, fmt.Errorf("acquire connection %s: %w", id, err)
-	}
-	return c, acquired, nil
-}
-
-func (b *batch) acquire(id, holder string, now, until time.Time) (c stream.Connection, acquired bool, err error) {
-	acquiredRows, err := b.exec(`UPDATE connections SET holder = ?1, lease = ?2, asked = 0
-		WHERE id = ?3 AND (holder IS NULL OR holder = ?1 OR lease <= ?4)`, holder, until.UnixMilli(), id, now.UnixMilli())
-	if err != nil {
-		return c, false, err
-	}
-	if acquiredRows == 1 {
-		c, err = b.connection(context.Background(), id)
-		return c, true, err
-	}
-	found, err := b.exec(`UPDATE connections SET asked = 1 WHERE id = ?`, id)
-	if err == nil && found == 0 {
-		err = unchanged(audit.ErrNotFound)
-	}
-	return c, false, err
-}
-
-// Save implements stream.Connections. A lease that has expired is still the
-// holder's, unless another acquired it.
-func (s *Connections) Save(ctx context.Context, id, holder string, subscription *stream.Subscription, until time.Time) error {
-	text, err := subscriptionOrNull(subscription)
-	if err == nil {
-		err = s.db.changeOne(ctx, audit.ErrPrecondition, `UPDATE connections SET subscription = ?, lease = ? WHERE id = ? AND holder = ?`,
-			text, until.UnixMilli(), id, holder)
-	}
-	if err != nil {
-		return fmt.Errorf("save the subscription of connection %s: %w", id, err)
-	}
-	return nil
-}
-
-// Release implements stream.Connections.
-func (s *Connections) Release(ctx context.Context, id, holder string) (released bool, err error) {
-	err = s.db.write(ctx, func(b *batch) error {
-		released, err = b.release(id, holder)
-		return err
-	})
-	if err != nil {
-		return false, fmt.Errorf("release connection %s: %w", id, err)
-	}
-	return released, nil
-}
-
-func (b *batch) release(id, holder string) (released bool, err error) {
-	if _, err := b.exec(`UPDATE connections SET holder = NULL WHERE id = ? AND holder = ? AND asked = 0`, id, holder); err != nil {
-		return false, err
-	}
-	contended, err := b.exec(`UPDATE connections SET asked = 0 WHERE id = ? AND holder = ?`, id, holder)
-	return contended == 0, err
 }
 
 // Purge implements jobs.Purger.

@@ -16,7 +16,7 @@ import (
 )
 
 // Entries is the system of record. It implements ingest.Store, search.Reader,
-// search.IDLister, stream.Reader and jobs.Purger.
+// search.IDLister, arrival.Reader and jobs.Purger.
 type Entries struct{ db *DB }
 
 // Entries returns the system of record in this file.
@@ -215,7 +215,7 @@ func (s *Entries) Entry(ctx context.Context, tenant audit.TenantID, id audit.Ent
 	return entry, nil
 }
 
-// EntriesByID implements stream.Reader.
+// EntriesByID implements arrival.Reader.
 func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
 	number, known, err := s.db.number(ctx, tenant)
 	if err == nil && !known {

@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -363,4 +364,18 @@ func TestManyUsersAreEstimated(t *testing.T) {
 	if got := stats.DistinctUsers; got < users*98/100 || got > users*102/100 {
 		t.Errorf("counted %d distinct users, want %d within 2 %%", got, users)
 	}
+}
+
+// rows counts the rows of a table in an open file.
+func rows(t *testing.T, path, table string) (n int) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if err := db.QueryRow(`SELECT count(*) FROM ` + table).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

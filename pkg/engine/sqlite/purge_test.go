@@ -59,7 +59,7 @@ func purgeAll(t *testing.T, db *sqlite.DB, tenant audit.TenantID) {
 	t.Helper()
 	for name, store := range map[string]jobs.Purger{
 		"entries": db.Entries(), "index": db.Index(), "quarantine": db.Quarantine(), "keys": db.Keys(),
-		"arrival": db.Arrivals(), "stream": db.StreamLog(), "connections": db.Connections(),
+		"arrival": db.Arrivals(), "stream": db.Streams(), "connections": db.Connections(),
 	} {
 		purgeStore(t, name, store, tenant, 300)
 	}

@@ -295,6 +295,27 @@ CREATE TABLE user_days (
 );
 CREATE UNIQUE INDEX user_days_by_start ON user_days (tenant, start);
 INSERT INTO user_days SELECT tenant, start, NULL FROM rollups WHERE hours = 24;
+`, `
+-- The live stream. Its order is the arrival log now.
+DROP TABLE stream_segments;
+DROP TABLE stream_ids;
+DROP TABLE streams;
+CREATE TABLE streams (
+	tenant       INTEGER PRIMARY KEY,
+	until        INTEGER NOT NULL, -- Unix milliseconds, as are all times here
+	changes      INTEGER NOT NULL,
+	holder       TEXT, -- of the lease, NULL: nobody
+	leased       INTEGER NOT NULL,
+	watched      INTEGER NOT NULL,
+	progress     TEXT NOT NULL,
+	rest_changes INTEGER NOT NULL,
+	rest_place   INTEGER NOT NULL
+);
+CREATE INDEX streams_by_end ON streams (until);
+DELETE FROM connections; -- they ended with the process
+ALTER TABLE connections DROP COLUMN holder;
+ALTER TABLE connections DROP COLUMN lease;
+ALTER TABLE connections DROP COLUMN asked;
 `}
 
 // migrate migrates the file to the current schema.

@@ -20,40 +20,48 @@ type inTurn[T any] struct {
 
 func (p *inTurn[T]) next() T { return p.of[int(p.calls.Add(1))%len(p.of)] }
 
-func TestSharedStreamLog(t *testing.T) {
-	conformance.StreamLogs(t, func(t *testing.T, now func() time.Time) conformance.StreamLog {
-		var l sharedLog
+func TestSharedStreams(t *testing.T) {
+	conformance.Streams(t, func(t *testing.T, now func() time.Time) conformance.StreamStore {
+		var s sharedStreams
 		for _, db := range openShared(t, 3, sqlite.WithClock(now)) {
-			l.of = append(l.of, db.StreamLog())
+			s.of = append(s.of, db.Streams())
 		}
-		return &l
+		return &s
 	})
 }
 
-type sharedLog struct{ inTurn[*sqlite.StreamLog] }
+type sharedStreams struct{ inTurn[*sqlite.Streams] }
 
-func (l *sharedLog) HasSubscribers(ctx context.Context, tenant audit.TenantID) (bool, error) {
-	return l.next().HasSubscribers(ctx, tenant)
+func (s *sharedStreams) Open(ctx context.Context, tenant audit.TenantID, until time.Time) error {
+	return s.next().Open(ctx, tenant, until)
 }
 
-func (l *sharedLog) Open(ctx context.Context, tenant audit.TenantID, until time.Time) (int64, error) {
-	return l.next().Open(ctx, tenant, until)
+func (s *sharedStreams) Stream(ctx context.Context, tenant audit.TenantID) (stream.State, error) {
+	return s.next().Stream(ctx, tenant)
 }
 
-func (l *sharedLog) Append(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
-	return l.next().Append(ctx, tenant, ids)
+func (s *sharedStreams) Acquire(ctx context.Context, tenant audit.TenantID, holder string, leased, watched time.Time) (stream.State, bool, error) {
+	return s.next().Acquire(ctx, tenant, holder, leased, watched)
 }
 
-func (l *sharedLog) Head(ctx context.Context, tenant audit.TenantID) (int64, error) {
-	return l.next().Head(ctx, tenant)
+func (s *sharedStreams) Save(ctx context.Context, tenant audit.TenantID, holder string, progress map[string]stream.Progress, leased, watched time.Time) error {
+	return s.next().Save(ctx, tenant, holder, progress, leased, watched)
 }
 
-func (l *sharedLog) Read(ctx context.Context, tenant audit.TenantID, after int64, limit int) ([]stream.Segment, error) {
-	return l.next().Read(ctx, tenant, after, limit)
+func (s *sharedStreams) Release(ctx context.Context, tenant audit.TenantID, holder string, rest stream.Rest) error {
+	return s.next().Release(ctx, tenant, holder, rest)
 }
 
-func (l *sharedLog) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	return l.next().Purge(ctx, tenant, limit)
+func (s *sharedStreams) Close(ctx context.Context, tenant audit.TenantID, holder string, changes int64) error {
+	return s.next().Close(ctx, tenant, holder, changes)
+}
+
+func (s *sharedStreams) Idle(ctx context.Context, tenants []audit.TenantID) ([]audit.TenantID, error) {
+	return s.next().Idle(ctx, tenants)
+}
+
+func (s *sharedStreams) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	return s.next().Purge(ctx, tenant, limit)
 }
 
 func TestSharedConnections(t *testing.T) {
@@ -76,24 +84,24 @@ func (s *sharedConnections) Connection(ctx context.Context, id string) (stream.C
 	return s.next().Connection(ctx, id)
 }
 
-func (s *sharedConnections) Subscribed(ctx context.Context, tenant audit.TenantID) ([]string, error) {
+func (s *sharedConnections) Subscribe(ctx context.Context, id string, subscription stream.Subscription) error {
+	return s.next().Subscribe(ctx, id, subscription)
+}
+
+func (s *sharedConnections) EndSubscription(ctx context.Context, id, subscription string) error {
+	return s.next().EndSubscription(ctx, id, subscription)
+}
+
+func (s *sharedConnections) CountSubscribed(ctx context.Context, tenant audit.TenantID) (int, error) {
+	return s.next().CountSubscribed(ctx, tenant)
+}
+
+func (s *sharedConnections) Subscribed(ctx context.Context, tenant audit.TenantID) ([]stream.Connection, error) {
 	return s.next().Subscribed(ctx, tenant)
 }
 
 func (s *sharedConnections) Remove(ctx context.Context, id string) error {
 	return s.next().Remove(ctx, id)
-}
-
-func (s *sharedConnections) Acquire(ctx context.Context, id, holder string, until time.Time) (stream.Connection, bool, error) {
-	return s.next().Acquire(ctx, id, holder, until)
-}
-
-func (s *sharedConnections) Save(ctx context.Context, id, holder string, subscription *stream.Subscription, until time.Time) error {
-	return s.next().Save(ctx, id, holder, subscription, until)
-}
-
-func (s *sharedConnections) Release(ctx context.Context, id, holder string) (bool, error) {
-	return s.next().Release(ctx, id, holder)
 }
 
 func (s *sharedConnections) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {

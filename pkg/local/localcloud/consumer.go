@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -26,6 +27,8 @@ type consumer struct {
 	source   string // the queue's name, as in its ARN
 	function queueFunction
 	log      *slog.Logger
+	// slots has room for an element for each batch that is handled; nil: run handles one at a time.
+	slots chan struct{}
 }
 
 const (
@@ -35,20 +38,34 @@ const (
 	errorPause = time.Second
 )
 
-// run receives until ctx ends. It finishes a batch that it has started.
+// run receives until ctx ends. It finishes the batches that it has started.
 func (c *consumer) run(ctx context.Context) {
+	var handling sync.WaitGroup
+	defer handling.Wait()
 	for ctx.Err() == nil {
 		messages, err := c.receive(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			c.log.Error("receive failed", "queue", string(c.trigger.Queue), "error", err)
 			pause(ctx, errorPause)
-		case len(messages) > 0:
-			if err := c.handle(context.WithoutCancel(ctx), messages); err != nil {
-				c.log.Error("batch failed", "queue", string(c.trigger.Queue), "error", err)
-				pause(ctx, errorPause)
-			}
+		case len(messages) == 0:
+		case c.slots == nil:
+			c.finish(ctx, messages)
+		default:
+			c.slots <- struct{}{}
+			handling.Go(func() {
+				defer func() { <-c.slots }()
+				c.finish(ctx, messages)
+			})
 		}
+	}
+}
+
+// finish handles a batch, also after ctx has ended.
+func (c *consumer) finish(ctx context.Context, messages []sqlite.Message) {
+	if err := c.handle(context.WithoutCancel(ctx), messages); err != nil {
+		c.log.Error("batch failed", "queue", string(c.trigger.Queue), "error", err)
+		pause(ctx, errorPause)
 	}
 }
 

@@ -213,6 +213,9 @@ func (r *runner) startConsumers(ctx context.Context) (wait func()) {
 				trigger: trigger, timeout: f.Timeout, queue: r.engine.queue(trigger.Queue), source: r.engine.named(trigger.Queue),
 				function: r.functions.ofQueue(f), log: r.Log,
 			}
+			if trigger.Queue == manifest.QueueStream { // its function mostly waits
+				c.slots = make(chan struct{}, trigger.MaxConcurrency)
+			}
 			for range pollersPerQueue {
 				running.Go(func() { c.run(ctx) })
 			}

@@ -2,13 +2,9 @@ package conformance
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +20,7 @@ type ConnectionStore interface {
 	jobs.Purger
 }
 
-// connectionsUnderTest are connections and the clock of their leases.
+// connectionsUnderTest are connections and their clock.
 type connectionsUnderTest struct {
 	ConnectionStore
 	*clock
@@ -38,12 +34,8 @@ func Connections(t *testing.T, open func(t *testing.T, now func() time.Time) Con
 		"IdsAreTakenOnce":                  connectionsAreUnique,
 		"AbsentIsNotFound":                 connectionsAbsent,
 		"SubscribedAreListed":              connectionsSubscribe,
-		"OneHolderAtATime":                 connectionsLease,
-		"LeasesEndWithTheirTime":           connectionsLeaseEnds,
-		"WhoAskedIsNotForgotten":           connectionsReportContention,
-		"OneOfManyHoldersWins":             connectionsAcquireConcurrently,
-		"EveryWakeUpIsHandled":             connectionsLoseNothing,
-		"RemovedWhileLeased":               connectionsRemove,
+		"OnlyItsSubscriptionEnds":          connectionsEndSubscription,
+		"RemovedIsGone":                    connectionsRemove,
 		"PurgeForgetsOneTenant":            connectionsPurge,
 		"CancelledCallsReturnTheirContext": connectionsCancelled,
 	} {
@@ -69,37 +61,9 @@ func (s connectionsUnderTest) create(t *testing.T, tenant audit.TenantID) stream
 	return c
 }
 
-func (s connectionsUnderTest) acquire(t *testing.T, id, holder string) stream.Connection {
+func (s connectionsUnderTest) subscribe(t *testing.T, id string, subscription stream.Subscription) {
 	t.Helper()
-	c, acquired, err := s.Acquire(t.Context(), id, holder, s.in(time.Minute))
-	noError(t, err)
-	if !acquired {
-		t.Fatalf("%s cannot acquire the lease, want it acquired", holder)
-	}
-	return c
-}
-
-func (s connectionsUnderTest) wantTaken(t *testing.T, id, holder string) {
-	t.Helper()
-	_, acquired, err := s.Acquire(t.Context(), id, holder, s.in(time.Minute))
-	noError(t, err)
-	if acquired {
-		t.Fatalf("%s acquired the lease of another, want it taken", holder)
-	}
-}
-
-func (s connectionsUnderTest) wantRelease(t *testing.T, id, holder string, want bool) {
-	t.Helper()
-	if released := must[bool](t)(s.Release(t.Context(), id, holder)); released != want {
-		t.Fatalf("Release by %s = %v, want %v", holder, released, want)
-	}
-}
-
-func (s connectionsUnderTest) subscribe(t *testing.T, id string, subscription *stream.Subscription) {
-	t.Helper()
-	s.acquire(t, id, "subscriber")
-	noError(t, s.Save(t.Context(), id, "subscriber", subscription, s.in(time.Minute)))
-	s.wantRelease(t, id, "subscriber", true)
+	noError(t, s.Subscribe(t.Context(), id, subscription))
 }
 
 // hostileFilter has every hostile text as a name and as a value.
@@ -124,21 +88,18 @@ func connectionsRoundTrip(t *testing.T, s connectionsUnderTest) {
 		want.Principal.Resources = append(want.Principal.Resources, access.Resource{Type: "user", ID: text})
 	}
 	noError(t, s.Create(t.Context(), want))
-	for _, subscription := range []*stream.Subscription{
-		nil, {}, {Filter: hostileFilter(), At: stream.Position{Segment: 1<<62 + 1, Within: 1 << 30}, Replay: 1<<62 + 3,
-			Tries: 3, RetryAt: epoch.Add(time.Millisecond), WatchedUntil: epoch.Add(time.Hour)},
-		{Filter: url.Values{"q": {"refund"}}, At: stream.Position{Segment: 7}}, nil,
+	same(t, must[stream.Connection](t)(s.Connection(t.Context(), want.ID)), want)
+	for _, subscription := range []stream.Subscription{
+		{ID: "a"}, {ID: "b", Filter: hostileFilter(), After: 1<<62 + 1, Replay: 1<<62 + 3},
+		{ID: "c", Filter: url.Values{"q": {"refund"}}, After: 7}, {ID: "d", Ended: true},
 	} {
-		want.Subscription = subscription
-		s.acquire(t, want.ID, "a")
-		noError(t, s.Save(t.Context(), want.ID, "a", subscription, s.in(time.Minute)))
+		want.Subscription = &subscription
+		s.subscribe(t, want.ID, subscription)
 		same(t, must[stream.Connection](t)(s.Connection(t.Context(), want.ID)), want)
-		s.wantRelease(t, want.ID, "a", true)
-		same(t, s.acquire(t, want.ID, "b"), want)
-		s.wantRelease(t, want.ID, "b", true)
+		same(t, must[[]stream.Connection](t)(s.Subscribed(t.Context(), tenant)), []stream.Connection{want})
 	}
 	fine := s.connection(tenant)
-	fine.Subscription = &stream.Subscription{Filter: hostileFilter(), Replay: 3}
+	fine.Subscription = &stream.Subscription{ID: "e", Filter: hostileFilter(), Replay: 3}
 	kept := fine
 	fine.ConnectedAt, fine.ExpiresAt = fine.ConnectedAt.Add(999_999), fine.ExpiresAt.Add(999_999).In(time.FixedZone("", 3600))
 	noError(t, s.Create(t.Context(), fine))
@@ -162,13 +123,8 @@ func (s connectionsUnderTest) wantAbsent(t *testing.T, id string) {
 	t.Helper()
 	_, err := s.Connection(t.Context(), id)
 	wantError(t, err, audit.ErrNotFound)
-	_, acquired, err := s.Acquire(t.Context(), id, "a", s.in(time.Minute))
-	wantError(t, err, audit.ErrNotFound)
-	if acquired {
-		t.Fatal("acquired the lease of an absent connection, want an error")
-	}
-	wantError(t, s.Save(t.Context(), id, "a", &stream.Subscription{}, s.in(time.Minute)), audit.ErrPrecondition)
-	s.wantRelease(t, id, "a", true)
+	wantError(t, s.Subscribe(t.Context(), id, stream.Subscription{ID: "a"}), audit.ErrNotFound)
+	noError(t, s.EndSubscription(t.Context(), id, "a"))
 	noError(t, s.Remove(t.Context(), id))
 }
 
@@ -183,11 +139,17 @@ func connectionsAbsent(t *testing.T, s connectionsUnderTest) {
 
 func (s connectionsUnderTest) wantSubscribed(t *testing.T, tenant audit.TenantID, want ...string) {
 	t.Helper()
-	got := must[[]string](t)(s.Subscribed(t.Context(), tenant))
+	var got []string
+	for _, c := range must[[]stream.Connection](t)(s.Subscribed(t.Context(), tenant)) {
+		got = append(got, c.ID)
+	}
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Fatalf("the subscribed connections are %v, want %v", got, want)
+	}
+	if n := must[int](t)(s.CountSubscribed(t.Context(), tenant)); n != len(want) {
+		t.Fatalf("CountSubscribed = %d, want %d", n, len(want))
 	}
 }
 
@@ -197,176 +159,41 @@ func connectionsSubscribe(t *testing.T, s connectionsUnderTest) {
 	s.wantSubscribed(t, tenant)
 	first, second, theirs := s.create(t, tenant), s.create(t, tenant), s.create(t, other)
 	s.wantSubscribed(t, tenant)
-	s.subscribe(t, first.ID, &stream.Subscription{Filter: url.Values{"q": {"x"}}})
-	s.subscribe(t, theirs.ID, &stream.Subscription{})
+	s.subscribe(t, first.ID, stream.Subscription{ID: "a", Filter: url.Values{"q": {"x"}}})
+	s.subscribe(t, theirs.ID, stream.Subscription{ID: "b"})
 	s.wantSubscribed(t, tenant, first.ID)
-	s.subscribe(t, second.ID, &stream.Subscription{})
+	s.subscribe(t, second.ID, stream.Subscription{ID: "c"})
 	s.wantSubscribed(t, tenant, first.ID, second.ID)
-	s.acquire(t, second.ID, "a") // a lease makes no difference
-	s.wantSubscribed(t, tenant, first.ID, second.ID)
-	s.subscribe(t, first.ID, nil)
+	noError(t, s.EndSubscription(t.Context(), first.ID, "a"))
 	s.wantSubscribed(t, tenant, second.ID)
 	noError(t, s.Remove(t.Context(), second.ID))
 	s.wantSubscribed(t, tenant)
 	s.wantSubscribed(t, other, theirs.ID)
 }
 
-func connectionsLease(t *testing.T, s connectionsUnderTest) {
-	c, other := s.create(t, newTenant(t)), s.create(t, newTenant(t))
-	wantError(t, s.Save(t.Context(), c.ID, "a", &stream.Subscription{}, s.in(time.Minute)), audit.ErrPrecondition)
-	s.wantRelease(t, c.ID, "a", true)
-	s.acquire(t, c.ID, "a")
-	s.acquire(t, other.ID, "b") // another connection's lease is another
-	s.acquire(t, c.ID, "a")     // the answer may have been lost
-	s.wantTaken(t, c.ID, "b")
-	wantError(t, s.Save(t.Context(), c.ID, "b", &stream.Subscription{Replay: 2}, s.in(time.Minute)), audit.ErrPrecondition)
-	s.wantRelease(t, c.ID, "b", true) // nothing to release
-	s.wantTaken(t, c.ID, "c")
-	noError(t, s.Save(t.Context(), c.ID, "a", &stream.Subscription{Replay: 1}, s.in(time.Minute)))
-	same(t, must[stream.Connection](t)(s.Connection(t.Context(), c.ID)).Subscription, &stream.Subscription{Replay: 1})
-	s.wantRelease(t, c.ID, "a", false)
-	s.wantRelease(t, c.ID, "a", true)
-	wantError(t, s.Save(t.Context(), c.ID, "a", nil, s.in(time.Minute)), audit.ErrPrecondition)
-	s.acquire(t, c.ID, "b")
-	s.wantRelease(t, c.ID, "b", true)
-}
-
-func connectionsLeaseEnds(t *testing.T, s connectionsUnderTest) {
+func connectionsEndSubscription(t *testing.T, s connectionsUnderTest) {
 	c := s.create(t, newTenant(t))
-	s.acquire(t, c.ID, "a")
-	s.advance(time.Minute - time.Millisecond)
-	s.wantTaken(t, c.ID, "b")
-	noError(t, s.Save(t.Context(), c.ID, "a", nil, s.in(time.Minute))) // which has it last longer
-	s.advance(time.Minute - time.Millisecond)
-	s.wantTaken(t, c.ID, "b")
-	s.advance(time.Millisecond)
-	s.acquire(t, c.ID, "b")
-	wantError(t, s.Save(t.Context(), c.ID, "a", &stream.Subscription{}, s.in(time.Minute)), audit.ErrPrecondition)
-	s.wantRelease(t, c.ID, "a", true) // that is not b's lease
-	s.wantTaken(t, c.ID, "a")
-	s.wantRelease(t, c.ID, "b", false)
-	s.wantRelease(t, c.ID, "b", true)
-}
-
-func connectionsReportContention(t *testing.T, s connectionsUnderTest) {
-	c := s.create(t, newTenant(t))
-	s.acquire(t, c.ID, "a")
-	s.wantRelease(t, c.ID, "a", true) // no other worker tried to acquire it
-	s.acquire(t, c.ID, "a")
-	s.wantTaken(t, c.ID, "b")
-	s.wantTaken(t, c.ID, "c")
-	noError(t, s.Save(t.Context(), c.ID, "a", nil, s.in(time.Minute))) // keeps the flag
-	s.wantRelease(t, c.ID, "a", false)
-	s.wantTaken(t, c.ID, "b")
-	s.wantRelease(t, c.ID, "a", false)
-	s.wantRelease(t, c.ID, "a", true)
-	// A new holder of the lease sees everything, so earlier requests for it are obsolete.
-	s.acquire(t, c.ID, "a")
-	s.wantTaken(t, c.ID, "b")
-	s.advance(time.Minute)
-	s.acquire(t, c.ID, "c")
-	s.wantRelease(t, c.ID, "c", true)
-}
-
-func connectionsAcquireConcurrently(t *testing.T, s connectionsUnderTest) {
-	c := s.create(t, newTenant(t))
-	for round := range 5 {
-		var won atomic.Int32
-		var holders sync.WaitGroup
-		for h := range 8 {
-			holders.Go(func() {
-				_, acquired, err := s.Acquire(t.Context(), c.ID, strconv.Itoa(8*round+h), s.in(time.Minute))
-				if err != nil {
-					t.Error(err)
-				}
-				if acquired {
-					won.Add(1)
-				}
-			})
-		}
-		holders.Wait()
-		if won.Load() != 1 {
-			t.Fatalf("%d of 8 holders got the lease, want 1", won.Load())
-		}
-		s.advance(time.Minute)
+	noError(t, s.EndSubscription(t.Context(), c.ID, "a")) // it has none
+	s.subscribe(t, c.ID, stream.Subscription{ID: "a"})
+	s.subscribe(t, c.ID, stream.Subscription{ID: "b"})
+	noError(t, s.EndSubscription(t.Context(), c.ID, "a"))
+	s.wantSubscribed(t, c.Tenant, c.ID)
+	for range 2 { // the answer may have been lost
+		noError(t, s.EndSubscription(t.Context(), c.ID, "b"))
+		s.wantSubscribed(t, c.Tenant)
 	}
-}
-
-// connectionsLoseNothing adds to a stream with several workers and wakes its delivery. The
-// holder of the lease delivers everything until no worker asks again. In the end everything is
-// delivered, by one worker at a time.
-func connectionsLoseNothing(t *testing.T, s connectionsUnderTest) {
-	const workers, each = 8, 25
-	c := s.create(t, newTenant(t))
-	s.subscribe(t, c.ID, &stream.Subscription{})
-	w := wakeUps{s: s, id: c.ID}
-	var running sync.WaitGroup
-	for worker := range workers {
-		running.Go(func() {
-			for i := range each {
-				w.added.Add(1)
-				if err := w.deliver(t, strconv.Itoa(worker*each+i)); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	running.Wait()
-	got := must[stream.Connection](t)(s.Connection(t.Context(), c.ID))
-	if got.Subscription.At.Segment != workers*each {
-		t.Fatalf("delivered up to %d, want %d: a wake-up was lost", got.Subscription.At.Segment, workers*each)
-	}
-	t.Logf("%d added in %d deliveries, %d of them because of contention", workers*each, w.deliveries.Load(), w.contended.Load())
-	s.acquire(t, c.ID, "last") // every worker released the lease
-}
-
-// wakeUps simulates a stream whose only content is a number of entries.
-type wakeUps struct {
-	s                     connectionsUnderTest
-	id                    string
-	added, inside         atomic.Int64
-	delivered             int64 // guarded by the lease: the race detector reports two holders
-	deliveries, contended atomic.Int64
-}
-
-func (w *wakeUps) deliver(t *testing.T, holder string) error {
-	c, acquired, err := w.s.Acquire(t.Context(), w.id, holder, w.s.in(time.Minute))
-	if err != nil || !acquired {
-		return err
-	}
-	if w.inside.Add(1) != 1 {
-		return errors.New("two have the lease")
-	}
-	if c.Subscription.At.Segment != w.delivered {
-		return errors.New("the lease came without what its last holder saved")
-	}
-	for {
-		w.deliveries.Add(1)
-		w.delivered = w.added.Load()
-		position := &stream.Subscription{At: stream.Position{Segment: w.delivered}}
-		if err := w.s.Save(t.Context(), w.id, holder, position, w.s.in(time.Minute)); err != nil {
-			return err
-		}
-		w.inside.Add(-1) // another worker may acquire it after the release
-		released, err := w.s.Release(t.Context(), w.id, holder)
-		if err != nil || released {
-			return err
-		}
-		w.inside.Add(1)
-		w.contended.Add(1)
-	}
+	same(t, must[stream.Connection](t)(s.Connection(t.Context(), c.ID)), c)
 }
 
 func connectionsRemove(t *testing.T, s connectionsUnderTest) {
 	tenant := newTenant(t)
 	c := s.create(t, tenant)
-	s.subscribe(t, c.ID, &stream.Subscription{})
-	s.acquire(t, c.ID, "a")
+	s.subscribe(t, c.ID, stream.Subscription{ID: "a"})
 	noError(t, s.Remove(t.Context(), c.ID))
 	s.wantAbsent(t, c.ID)
 	s.wantSubscribed(t, tenant)
-	noError(t, s.Create(t.Context(), c)) // a new connection has no lease
-	same(t, s.acquire(t, c.ID, "b"), c)
+	noError(t, s.Create(t.Context(), c)) // a new connection has no subscription
+	same(t, must[stream.Connection](t)(s.Connection(t.Context(), c.ID)), c)
 }
 
 func connectionsPurge(t *testing.T, s connectionsUnderTest) {
@@ -380,11 +207,10 @@ func connectionsPurge(t *testing.T, s connectionsUnderTest) {
 		c := s.create(t, tenant)
 		ids = append(ids, c.ID)
 		if i%2 == 0 {
-			s.subscribe(t, c.ID, &stream.Subscription{})
+			s.subscribe(t, c.ID, stream.Subscription{ID: "a"})
 		}
 	}
 	kept := s.create(t, other)
-	s.acquire(t, ids[0], "a")
 	if n := purgeAll(t, s, tenant, 10); n != 25 {
 		t.Fatalf("Purge removed %d connections, want 25", n)
 	}
@@ -398,18 +224,15 @@ func connectionsPurge(t *testing.T, s connectionsUnderTest) {
 
 func connectionsCancelled(t *testing.T, s connectionsUnderTest) {
 	c := s.create(t, newTenant(t))
-	s.acquire(t, c.ID, "a")
 	ctx := cancelled(t)
 	_, readErr := s.Connection(ctx, c.ID)
 	_, subscribedErr := s.Subscribed(ctx, c.Tenant)
-	_, _, acquireErr := s.Acquire(ctx, c.ID, "a", s.in(time.Minute))
-	_, releaseErr := s.Release(ctx, c.ID, "a")
+	_, countErr := s.CountSubscribed(ctx, c.Tenant)
 	for _, err := range []error{
-		readErr, subscribedErr, acquireErr, releaseErr, s.Create(ctx, s.connection(c.Tenant)), s.Remove(ctx, c.ID),
-		s.Save(ctx, c.ID, "a", nil, s.in(time.Minute)),
+		readErr, subscribedErr, countErr, s.Create(ctx, s.connection(c.Tenant)), s.Remove(ctx, c.ID),
+		s.Subscribe(ctx, c.ID, stream.Subscription{ID: "a"}), s.EndSubscription(ctx, c.ID, "a"),
 	} {
 		wantError(t, err, context.Canceled)
 	}
-	s.wantTaken(t, c.ID, "b")
-	s.wantRelease(t, c.ID, "a", false)
+	same(t, must[stream.Connection](t)(s.Connection(t.Context(), c.ID)), c)
 }

@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
-	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
 // EntryStore is a system of record.
@@ -22,11 +22,11 @@ type EntryStore interface {
 	ingest.Store
 	search.Reader
 	search.IDLister
-	stream.Reader
+	arrival.Reader
 	jobs.Purger
 }
 
-// Store tests an adapter of ingest.Store, search.Reader, search.IDLister, stream.Reader and
+// Store tests an adapter of ingest.Store, search.Reader, search.IDLister, arrival.Reader and
 // jobs.Purger.
 func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){

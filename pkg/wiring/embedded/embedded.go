@@ -37,7 +37,7 @@ func Health(db *sqlite.DB) httpapi.Dependency {
 func UseRecords(stores *wiring.Stores, db *sqlite.DB) {
 	stores.Entries, stores.Quarantine = db.Entries(), db.Quarantine()
 	stores.Tenants, stores.Keys, stores.Jobs = db.Tenants(), db.Keys(), db.Jobs()
-	stores.Arrivals, stores.StreamLog, stores.Connections = db.Arrivals(), db.StreamLog(), db.Connections()
+	stores.Arrivals, stores.Streams, stores.Connections = db.Arrivals(), db.Streams(), db.Connections()
 	stores.Activity, stores.FreeSpace = db.Activity(), db.FreeSpace()
 	stores.Quotas = db.Quotas()
 }

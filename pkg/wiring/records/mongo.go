@@ -35,7 +35,7 @@ func Use(stores *wiring.Stores, engines config.Engines) error {
 	}
 	stores.Partitions = mongo
 	stores.Quarantine, stores.Tenants, stores.Keys, stores.Jobs = mongo.Quarantine(), mongo.Tenants(), mongo.Keys(), mongo.Jobs()
-	stores.Arrivals, stores.StreamLog, stores.Connections, stores.Activity = mongo.Arrivals(), mongo.StreamLog(), mongo.Connections(), mongo.Activity()
+	stores.Arrivals, stores.Streams, stores.Connections, stores.Activity = mongo.Arrivals(), mongo.Streams(), mongo.Connections(), mongo.Activity()
 	stores.Quotas = mongo.Quotas()
 	stores.Placing = tenants.Placing{Separate: engines.SearchSeparateTenants, Pools: engines.SearchPools}
 	// Not essential: while MongoDB is down, accepted entries wait in the queue.

@@ -1,0 +1,66 @@
+package arrival
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/panics"
+)
+
+// Streams finds the live streams that nobody serves; see stream.Streams.
+type Streams interface {
+	// Idle returns those of the tenants that have subscribers and whose stream has no holder,
+	// in any order. A holder looks at the log once more after it has left the stream.
+	Idle(ctx context.Context, tenants []audit.TenantID) ([]audit.TenantID, error)
+}
+
+// Queue sends messages to the function that serves the live streams. SendAfter returns nil only
+// once the body is durable.
+type Queue interface {
+	SendAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration, body string) error
+}
+
+// Nudger tells the live streams that logs have grown.
+type Nudger struct {
+	Streams Streams
+	Queue   Queue
+}
+
+// Nudge sends a message for each of the tenants that has subscribers and whose stream nobody
+// serves. It returns an error, or nil, for each tenant. The caller has appended to the logs
+// before. Tenants without subscribers cost their share of one query.
+func (n *Nudger) Nudge(ctx context.Context, tenants []audit.TenantID) []error {
+	outcomes := make([]error, len(tenants))
+	idle, err := n.Streams.Idle(ctx, tenants)
+	var sending errgroup.Group
+	sending.SetLimit(MaxTenantsAtOnce)
+	for i, tenant := range tenants {
+		if err != nil {
+			outcomes[i] = fmt.Errorf("nudge the stream of %s: %w", tenant, err)
+		} else if slices.Contains(idle, tenant) {
+			sending.Go(func() error {
+				outcomes[i] = panics.Recovered(ctx, func() error { return n.send(ctx, tenant) })
+				return nil
+			})
+		}
+	}
+	_ = sending.Wait() // the errors are in outcomes
+	return outcomes
+}
+
+func (n *Nudger) send(ctx context.Context, tenant audit.TenantID) error {
+	body, err := envelope.PackNudge(tenant)
+	if err == nil {
+		err = n.Queue.SendAfter(ctx, tenant, 0, body)
+	}
+	if err != nil {
+		return fmt.Errorf("nudge the stream of %s: %w", tenant, err)
+	}
+	return nil
+}
