@@ -426,3 +426,24 @@ func TestALeapSecondIsTheMillisecondBefore(t *testing.T) {
 		t.Errorf("got %s, want %s", got.Timestamp, want)
 	}
 }
+
+func TestDigestsCompareObjectsAsJSON(t *testing.T) {
+	digest := func(metadata string) audit.Digest {
+		submitted, invalid := entryjson.ParseSubmitted([]byte(minimal(`"metadata":` + metadata)))
+		if invalid != nil {
+			t.Fatal(invalid)
+		}
+		return submitted.DigestOf()
+	}
+	const text = `{"a":1,"b":{"c":[1,2],"d":"é/"}}`
+	for _, same := range []string{`{"b":{"d":"é/","c":[1,2]},"a":1}`, ` { "a" : 1, "b": {"c" :[ 1,2 ],"d":"\u00e9\/"} } `} {
+		if digest(same) != digest(text) {
+			t.Errorf("%s has another digest than %s, want the same", same, text)
+		}
+	}
+	for _, other := range []string{`{"a":1,"b":{"c":[2,1],"d":"é/"}}`, `{"a":"1","b":{"c":[1,2],"d":"é/"}}`, `{"a":1,"b":{"c":[1,2],"d":"É/"}}`, `{"a":1}`} {
+		if digest(other) == digest(text) {
+			t.Errorf("%s has the digest of %s, want another", other, text)
+		}
+	}
+}

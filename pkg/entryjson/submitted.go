@@ -212,35 +212,47 @@ func boundedPointer(p jsontext.Pointer) string {
 	return string(p)
 }
 
-// DigestOf returns the digest of the fields that the client sent. Call it after setting
+// DigestOf returns the digest of the fields that the client sent. Objects count as JSON: neither
+// the order of members nor white space matters. Call it after setting
 // an idempotency key from a header and before setting any default.
 func (s *Submitted) DigestOf() audit.Digest {
-	parts := make([]byte, 0, 4<<10) // on the stack; a larger one moves to the heap
+	c := canonicals.Get().(*canonical)
+	defer c.free()
+	c.out = c.out[:0]
 	text := func(tag byte, value string) {
 		if value != "" {
-			parts = append(appendPart(parts, tag, len(value)), value...)
+			c.out = append(appendPart(c.out, tag, len(value)), value...)
 		}
 	}
-	raw := func(tag byte, value []byte) { parts = append(appendPart(parts, tag, len(value)), value...) }
+	raw := func(tag byte, value []byte) { c.out = append(appendPart(c.out, tag, len(value)), value...) }
+	object := func(tag byte, o audit.Object) {
+		start := len(c.out)
+		c.out = appendPart(c.out, tag, 0)
+		c.append(o)
+		appendPart(c.out[:start], tag, len(c.out)-start-partHeader)
+	}
 	text(1, s.UserID)
 	text(2, s.SessionID)
 	text(3, s.RequestID)
 	text(4, s.Action)
 	text(5, s.ResourceType)
 	text(6, s.ResourceID)
-	parts = binary.BigEndian.AppendUint64(appendPart(parts, 7, 8), uint64(s.Timestamp.UnixMilli()))
+	c.out = binary.BigEndian.AppendUint64(appendPart(c.out, 7, 8), uint64(s.Timestamp.UnixMilli()))
 	if s.IPAddress.IsValid() {
 		raw(8, s.IPAddress.AsSlice())
 	}
 	text(9, s.UserAgent)
-	raw(10, s.Before)
-	raw(11, s.After)
-	raw(12, s.Metadata)
-	parts = append(appendPart(parts, 13, 1), byte(s.Severity))
+	object(10, s.Before)
+	object(11, s.After)
+	object(12, s.Metadata)
+	c.out = append(appendPart(c.out, 13, 1), byte(s.Severity))
 	text(14, s.Message)
 	text(15, s.IdempotencyKey)
-	return sha256.Sum256(parts)
+	return sha256.Sum256(c.out)
 }
+
+// partHeader is the size of what appendPart appends, in bytes.
+const partHeader = 1 + 8
 
 // appendPart appends the field and the length of a part of a digest, so that the parts
 // of different entries differ.
