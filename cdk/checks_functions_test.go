@@ -27,7 +27,7 @@ func functionChecks() []check {
 		}},
 		{"environments", variableFaults, []mutation{
 			without(function, "Environment.Variables.MONGODB_URI"), without(function, "Environment.Variables.OIDC_JWKS_URL"),
-			with(function, "Environment.Variables.OPENSEARCH_AUTH", "none"), without(function, "Environment.Variables.OCELOT_RATE_STANDARD"), with(function, "Environment.Variables.OCELOT_LOG_LEVEL", "debug"),
+			with(function, "Environment.Variables.OPENSEARCH_AUTH", "none"), without(function, "Environment.Variables.OCELOT_ORIGINS"), without(function, "Environment.Variables.OCELOT_RATE_STANDARD"), with(function, "Environment.Variables.OCELOT_LOG_LEVEL", "debug"),
 			without(function, "Environment.Variables.AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"),
 		}},
 		{"pollers", pollerFaults, []mutation{
@@ -146,6 +146,7 @@ func variableFaults(e environment) []string {
 			}
 		}
 		f.want(function, "Environment.Variables.OCELOT_LOG_LEVEL", e.LogLevel)
+		f.want(function, "Environment.Variables.OCELOT_ORIGINS", strings.Join(e.Origins, ","))
 		for _, d := range want.Dependencies() {
 			for _, name := range required[d] {
 				f.present(function, "Environment.Variables."+name)

@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
@@ -110,7 +111,7 @@ func (s *functionStack) environment(f manifest.Function) *map[string]*string {
 		stream = "wss://" + s.Domain.Stream
 	}
 	known := map[string]string{
-		"OCELOT_LOG_LEVEL": s.LogLevel, "OCELOT_QUEUE_PREFIX": prefix + s.Name, "OCELOT_STREAM_URL": stream,
+		"OCELOT_LOG_LEVEL": s.LogLevel, "OCELOT_QUEUE_PREFIX": prefix + s.Name, "OCELOT_STREAM_URL": stream, "OCELOT_ORIGINS": strings.Join(s.Origins, ","),
 		"OCELOT_CURSOR_KEY": s.secretARN(rights.CursorKey), "MONGODB_URI": s.secretARN(rights.Records),
 		"OPENSEARCH_URL": "https://" + *s.stores.search.AttrDomainEndpoint(), "OPENSEARCH_AUTH": "aws", "OPENSEARCH_REPLICAS": strconv.Itoa(s.Search.Replicas),
 		"OIDC_JWKS_URL": s.Issuer.JWKSURL, "OIDC_ISSUER": s.Issuer.Issuer, "OIDC_AUDIENCE": s.Issuer.Audience,

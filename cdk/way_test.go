@@ -137,7 +137,7 @@ func (u *user) entryIsFound(word string) error {
 func (u *user) entryIsStreamed() error {
 	ctx, cancel := context.WithTimeout(u.t.Context(), 15*time.Second)
 	defer cancel()
-	connection, _, err := websocket.Dial(ctx, u.stream, &websocket.DialOptions{HTTPHeader: http.Header{
+	connection, _, err := websocket.Dial(ctx, u.stream, &websocket.DialOptions{HTTPHeader: http.Header{ //nolint:bodyclose // Dial closes it
 		"Authorization": {"Bearer " + u.admin}, "X-Tenant-ID": {u.tenant},
 	}})
 	if err != nil {

@@ -46,7 +46,10 @@ type Function struct {
 	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API. If it
 	// is "", a ticket names the host of the request for it.
 	StreamURL string
-	Rates     Rates
+	// Origins are OCELOT_ORIGINS, separated by commas: the pages of which browsers show a
+	// page's script the service's answers, such as https://console.example.com. nil: none.
+	Origins []string
+	Rates   Rates
 	// MaxBacklog is OCELOT_MAX_BACKLOG, how many messages may wait to be stored: 1,000 to
 	// 1,000,000,000. Over the engines of production the default is 50,000,000, a day of single
 	// entries at 580/s. Over the embedded engine it is 40,000, which take up to 2.4 GB.
@@ -226,7 +229,9 @@ func Variables(d manifest.Dependency) []string {
 }
 
 // CommonVariables returns the names of the variables that every function reads.
-func CommonVariables() []string { return []string{"OCELOT_LOG_LEVEL", "OCELOT_STREAM_URL"} }
+func CommonVariables() []string {
+	return []string{"OCELOT_LOG_LEVEL", "OCELOT_STREAM_URL", "OCELOT_ORIGINS"}
+}
 
 // FunctionVariables returns the names of the variables that a function over the engines of
 // production reads. A deployment sets those of them that have no default.
@@ -328,6 +333,7 @@ type variables struct {
 
 	LogLevel  string `env:"OCELOT_LOG_LEVEL"`
 	StreamURL string `env:"OCELOT_STREAM_URL"`
+	Origins   string `env:"OCELOT_ORIGINS"`
 	JWTSecret string `env:"OCELOT_JWT_SECRET"`
 	JWKSURL   string `env:"OIDC_JWKS_URL"`
 	Issuer    string `env:"OIDC_ISSUER"`
@@ -356,8 +362,8 @@ func (r *reader) function(rates map[string]string, backlog string) Function {
 	r.requiredFor(manifest.DependencyCursorKey, "OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
 	return Function{
 		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo),
-		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"),
-		Rates:     r.rates(rates), MaxBacklog: r.maxBacklog(backlog),
+		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"), Origins: r.origins(),
+		Rates: r.rates(rates), MaxBacklog: r.maxBacklog(backlog),
 	}
 }
 
@@ -464,6 +470,21 @@ func (r *reader) address(variable, text string, schemes ...string) string {
 		r.fault(variable, "must be an absolute %s URL", strings.Join(schemes, " or "))
 	}
 	return text
+}
+
+// origins reads origins as browsers spell them: a scheme and a host without a path.
+func (r *reader) origins() []string {
+	if r.Origins == "" {
+		return nil
+	}
+	origins := strings.Split(r.Origins, ",")
+	for _, origin := range origins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https"}, u.Scheme) || origin != u.Scheme+"://"+u.Host {
+			r.fault("OCELOT_ORIGINS", "must be origins such as https://console.example.com, separated by commas")
+		}
+	}
+	return origins
 }
 
 func (r *reader) secret(variable, text string) Secret {

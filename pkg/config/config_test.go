@@ -23,7 +23,7 @@ func setenv(t *testing.T, variables map[string]string) {
 		"MONGODB_URI", "MONGODB_DATABASE", "OCELOT_MONGO_INDEXES", "OCELOT_MONGO_READ_PREFERENCE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_SEARCH_SEPARATE_TENANTS", "OCELOT_SEARCH_POOLS", "OCELOT_QUEUE_PREFIX",
 		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
 		"OCELOT_RATE_STANDARD", "OCELOT_RATE_STANDARD_BURST", "OCELOT_RATE_PRIORITY", "OCELOT_RATE_PRIORITY_BURST", "OCELOT_RATE_CREDENTIAL", "OCELOT_RATE_CREDENTIAL_BURST", "OCELOT_MAX_BACKLOG",
-		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "OCELOT_STREAM_URL",
+		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "OCELOT_STREAM_URL", "OCELOT_ORIGINS",
 	} {
 		t.Setenv(name, variables[name])
 	}
@@ -42,10 +42,10 @@ func TestReadEmbedded(t *testing.T) {
 	setenv(t, map[string]string{
 		"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "OCELOT_LOG_LEVEL": "Debug", "OCELOT_JWT_SECRET": secret + "!",
 		"OIDC_JWKS_URL": "https://issuer.test/keys", "OIDC_ISSUER": "https://issuer.test", "OIDC_AUDIENCE": "ocelot",
-		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live", "OCELOT_STREAM_URL": "wss://g/live",
+		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live", "OCELOT_STREAM_URL": "wss://g/live", "OCELOT_ORIGINS": "https://a.test,http://localhost:3000",
 	})
 	full := config.Embedded{Data: "/data", Sockets: "https://g/live", Function: config.Function{
-		StreamURL: "wss://g/live", MaxBacklog: 40_000,
+		StreamURL: "wss://g/live", Origins: []string{"https://a.test", "http://localhost:3000"}, MaxBacklog: 40_000,
 		CursorKey: config.Secret(secret), LogLevel: slog.LevelDebug,
 		Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},
 	}}
@@ -177,6 +177,9 @@ func TestFaults(t *testing.T) {
 		{"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "", "required"},
 		{"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "wss://hunter2", "absolute"},
 		{"OCELOT_STREAM_URL", "https://hunter2", "absolute"},
+		{"OCELOT_ORIGINS", "https://a.test,hunter2", "origins"},
+		{"OCELOT_ORIGINS", "https://hunter2/", "origins"},
+		{"OCELOT_ORIGINS", "*", "origins"},
 		{"MONGODB_URI", "", "required"},
 		{"OPENSEARCH_URL", "", "required"},
 		{"AWS_REGION", "", "required"},

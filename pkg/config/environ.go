@@ -20,6 +20,7 @@ func (f Function) environ() []string {
 		"OCELOT_CURSOR_KEY="+string(f.CursorKey),
 		"OCELOT_LOG_LEVEL="+strings.ToLower(f.LogLevel.String()),
 		"OCELOT_STREAM_URL="+f.StreamURL,
+		"OCELOT_ORIGINS="+strings.Join(f.Origins, ","),
 		"OCELOT_JWT_SECRET="+string(f.Auth.JWTSecret),
 		"OIDC_JWKS_URL="+f.Auth.JWKSURL,
 		"OIDC_ISSUER="+f.Auth.Issuer,

@@ -14,7 +14,7 @@ func TestEnvironIsReadBack(t *testing.T) {
 	for _, want := range []config.Embedded{
 		{Data: "/data", Sockets: "http://g", Function: config.Function{CursorKey: config.Secret(secret), LogLevel: slog.LevelWarn, MaxBacklog: 40_000}},
 		{Data: "/data folder=", Sockets: "https://g/live", Function: config.Function{
-			StreamURL: "wss://g/live", MaxBacklog: 5000,
+			StreamURL: "wss://g/live", Origins: []string{"https://a.test"}, MaxBacklog: 5000,
 			Rates:     config.Rates{Standard: config.Rate{PerSecond: 5, Burst: 70}, Credential: config.Rate{PerSecond: 1, Burst: 1}},
 			CursorKey: config.Secret(secret + "="), LogLevel: slog.LevelDebug,
 			Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},

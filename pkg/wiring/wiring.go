@@ -166,6 +166,8 @@ type Stores struct {
 	Dependencies []httpapi.Dependency
 	// StreamURL is the public address of the WebSocket API.
 	StreamURL httpapi.StreamURL
+	// Origins are the pages to which browsers may show answers; see httpapi.Gate.
+	Origins []string
 }
 
 // Security has the secrets of one process.
@@ -242,7 +244,7 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	})
 	s.limiter = sync.OnceValue(func() *quota.Limiter { return quota.NewLimiter(stores.Limits, stores.Quotas, time.Now, log) })
 	s.gate = sync.OnceValue(func() *httpapi.Gate {
-		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString}
+		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString, Origins: stores.Origins}
 	})
 	return s
 }

@@ -43,6 +43,9 @@ type Gate struct {
 	Now func() time.Time
 	// NewRequestID names a request that came without a usable X-Request-Id.
 	NewRequestID func() string
+	// Origins are the pages, such as https://console.example.com, to which browsers may show
+	// answers (CORS). The gateway answers their preflight requests.
+	Origins []string
 
 	gzips  sync.Pool // *gzip.Writer
 	bodies bodyMemory

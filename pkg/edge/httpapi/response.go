@@ -3,6 +3,7 @@ package httpapi
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,12 +47,13 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 	for name, values := range res.header {
 		h[name] = values
 	}
+	g.allowOrigin(h, req)
 	body := res.body
 	if len(body) > 0 {
 		h["Content-Type"] = []string{res.contentType}
 	}
 	if len(body) > MinGzip {
-		h["Vary"] = []string{"Accept-Encoding"}
+		h["Vary"] = append(h["Vary"], "Accept-Encoding")
 		if acceptsGzip(req.Header["Accept-Encoding"]) {
 			h["Content-Encoding"] = []string{"gzip"}
 			body = g.compress(body)
@@ -65,6 +67,21 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 		return 0, nil
 	}
 	return w.Write(body)
+}
+
+// exposedHeaders are those that a page's script may read besides the ones it always may.
+const exposedHeaders = "ETag, Location, Retry-After, RateLimit, RateLimit-Policy, " + manifest.RequestIDHeader + ", Ocelot-Degraded, Ocelot-Not-In-Effect"
+
+// allowOrigin lets the browser show the answer to the page that asked, if that is a known one.
+func (g *Gate) allowOrigin(h http.Header, req *request) {
+	if len(g.Origins) == 0 {
+		return
+	}
+	h["Vary"] = []string{"Origin"} // for caches: the answer differs
+	if origin := req.Header["Origin"]; len(origin) == 1 && slices.Contains(g.Origins, origin[0]) {
+		h["Access-Control-Allow-Origin"] = origin
+		h["Access-Control-Expose-Headers"] = []string{exposedHeaders}
+	}
 }
 
 // buffer collects the output of a gzip writer.

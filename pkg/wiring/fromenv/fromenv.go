@@ -52,7 +52,7 @@ func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: settings.LogLevel}))
 	slog.SetDefault(log)
 	o := &Opening{Settings: settings, Log: log, Stores: wiring.Stores{
-		ConsumerTenantTTL: ConsumerTenantTTL, DrainPeriod: wiring.DrainPeriodOf(ConsumerTenantTTL), Grace: wiring.DefaultGrace, StreamURL: httpapi.StreamURL(settings.StreamURL),
+		ConsumerTenantTTL: ConsumerTenantTTL, DrainPeriod: wiring.DrainPeriodOf(ConsumerTenantTTL), Grace: wiring.DefaultGrace, StreamURL: httpapi.StreamURL(settings.StreamURL), Origins: settings.Origins,
 		Limits: wiring.LimitsOf(settings.Rates), MaxBacklog: int64(settings.MaxBacklog),
 	}}
 	var faults []error
