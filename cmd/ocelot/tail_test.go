@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ type liveSide struct {
 	t       *testing.T
 	parts   [][]string // the frames of each connection, after which it is cut but for the last one
 	playing sync.WaitGroup
+	earlier http.HandlerFunc // the feed and the search; nil: they are not asked
 
 	mu    sync.Mutex
 	asked []string // the subscriptions
@@ -47,6 +49,10 @@ func (s *liveSide) over() bool {
 func (s *liveSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.playing.Add(1)
 	defer s.playing.Done()
+	if s.earlier != nil && strings.HasPrefix(r.URL.Path, "/api/v1/logs") && r.URL.Path != "/api/v1/logs/stream" {
+		s.earlier(w, r)
+		return
+	}
 	if r.URL.Path != "/api/v1/logs/stream" || s.over() {
 		w.WriteHeader(http.StatusForbidden)
 		return
@@ -157,6 +163,64 @@ func TestTailGoesOnAfterACut(t *testing.T) {
 	for _, want := range []string{"Following the live stream", "No connection: ", "left out", "--after c2 ", "To continue from here: --after c9\n"} {
 		if !strings.Contains(got.err, want) {
 			t.Errorf("got error output %q, want it to contain %q", got.err, want)
+		}
+	}
+}
+
+// An entry that arrives between the cursor and the search comes from both, and is printed once.
+func TestTailBeginsWithEarlierEntries(t *testing.T) {
+	received := time.Now().UTC().Format(time.RFC3339)
+	entry := func(n int, action string) string {
+		return strings.Replace(liveEntry(n, action), "{", `{"received_at":"`+received+`",`, 1)
+	}
+	one, two, three := entry(1, "A"), entry(2, "B"), entry(3, "LAST")
+	for _, c := range []struct {
+		name  string
+		args  []string
+		query string   // of the search
+		pages []string // of the search, in its order
+	}{
+		{"the newest", []string{"-n", "2", "-f", "user_id=ada"}, "limit=2&user_id=ada", []string{two + "," + one}},
+		{"since", []string{"--since", "2026-03-01T00:00:00Z"}, "from=2026-03-01T00%3A00%3A00Z&limit=1000&sort=timestamp", []string{one, two}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var asked []string
+			s := &liveSide{parts: [][]string{{`{"type":"subscribed","cursor":"now1"}`, liveFrame("c2", two), liveFrame("c3", three)}}}
+			pages := c.pages
+			s.earlier = func(w http.ResponseWriter, r *http.Request) {
+				asked = append(asked, r.URL.Path[len("/api/v1"):]+"?"+r.URL.RawQuery)
+				if r.URL.Path == "/api/v1/logs/feed" {
+					_, _ = fmt.Fprint(w, `{"items":[],"next":"now1","more":false}`)
+					return
+				}
+				next := "null"
+				if len(pages) > 1 {
+					next = `"p2"`
+				}
+				_, _ = fmt.Fprintf(w, `{"items":[%s],"next":%s,"prev":null}`, pages[0], next)
+				pages = pages[1:]
+			}
+			got := s.tail(t, 0, "LAST", c.args...)
+			if got.code != 0 {
+				t.Fatalf("got exit code %d, want 0: %s", got.code, got.err)
+			}
+			if want := one + "\n" + two + "\n" + three + "\n"; got.out != want {
+				t.Errorf("got output %s, want %s", got.out, want)
+			}
+			if want := []string{"/logs/feed?cursor=now&limit=1", "/logs?" + c.query}; !slices.Equal(asked[:2], want) {
+				t.Errorf("asked for %q, want %q", asked[:2], want)
+			}
+			if !strings.Contains(s.asked[0], `"after":"now1"`) {
+				t.Errorf("subscribed with %s, want it after the cursor of the feed", s.asked[0])
+			}
+		})
+	}
+	for _, args := range [][]string{{"-n", "1001"}, {"-n", "1", "--since", "1h"}, {"--since", "1h", "--after", "c"}, {"--since", "yesterday"}} {
+		s := &liveSide{earlier: func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprint(w, `{"items":[],"next":"now1","more":false}`)
+		}}
+		if got := s.tail(t, 0, "", args...); got.code != 2 {
+			t.Errorf("%q: got exit code %d, want 2: %s", args, got.code, got.err)
 		}
 	}
 }
