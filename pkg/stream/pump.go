@@ -24,8 +24,8 @@ const (
 	lookEvery = 100 * time.Millisecond
 	// minPoll and maxPoll bound the interval in which a pump looks for entries. It is short
 	// after entries, and doubles.
-	minPoll = 20 * time.Millisecond
-	maxPoll = 160 * time.Millisecond
+	minPoll = 10 * time.Millisecond
+	maxPoll = 50 * time.Millisecond
 	// stopTime is how long a pump waits for a frame that is being sent when its time is up.
 	stopTime = time.Second
 	// loadsAtOnce is how many subscribers that are behind read entries at the same time.
