@@ -136,11 +136,11 @@ func (f *feed) file(path string, yield func(item, error) bool) bool {
 		if err != nil {
 			return yield(item{}, err)
 		}
-		if id := maphash.String(f.seed, whole); !f.seen[id] {
-			f.seen[id] = true
-		} else {
+		id := maphash.String(f.seed, whole)
+		if f.seen[id] {
 			return yield(item{place: path, note: "passed over: it was read before"}, nil)
 		}
+		f.seen[id] = true
 	}
 	return f.one(path, yield)
 }

@@ -401,7 +401,10 @@ func TestALineIsReadBeforeTheNextComes(t *testing.T) {
 			return
 		}
 		defer text.Close()
-		for record := range importers.Read(text, importers.Auto) {
+		for record, err := range importers.Read(text, importers.Auto) {
+			if err != nil {
+				t.Error(err)
+			}
 			got <- string(record.Entry)
 			return
 		}
