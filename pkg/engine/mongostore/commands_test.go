@@ -91,3 +91,14 @@ func TestCommandsOfPersisting(t *testing.T) {
 		t.Error("no message went to the index queue, want the entries of all")
 	}
 }
+
+// TestCommandsOfPersistingInTheWorstMinute: the tenant's record is old, and the day is to be
+// registered, at the same time. The registration is one command.
+func TestCommandsOfPersistingInTheWorstMinute(t *testing.T) {
+	p := newPersisting(t)
+	p.persist(t, 0, 1) // what a process does once
+	p.now = p.now.Add(ingest.TouchTTL)
+	if sent := p.persist(t, 1000, 100); len(sent) > 3 {
+		t.Errorf("100 messages cost %d commands, want at most 3: %v", len(sent), names(sent))
+	}
+}
