@@ -23,8 +23,8 @@ const (
 	// after its end.
 	keptAfterRetention = 8 * 24 * time.Hour
 	// maxPruned is the most segments that are pruned at once, and pruneRounds how often one check prunes.
-	maxPruned   = 100
-	pruneRounds = 100
+	maxPruned        = 100
+	pruneRounds      = 100
 	minPruneInterval = 24 * time.Hour
 	// MaxPruneInterval is the longest time until a log is checked again. Settings can change
 	// meanwhile.

@@ -87,7 +87,7 @@ func TestAuthorizerOfASampleEvent(t *testing.T) {
 	want := events.APIGatewayCustomAuthorizerResponse{
 		PrincipalID: "u1",
 		PolicyDocument: events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17", Statement: []events.IAMPolicyStatement{
-			{Action: []string{"execute-api:Invoke"}, Effect: "Allow", Resource: []string{stageARN + "GET/api/v1/logs", stageARN + "HEAD/api/v1/logs"}},
+			{Action: []string{"execute-api:Invoke"}, Effect: "Allow", Resource: []string{stageARN + "GET/api/v1/logs", stageARN + "HEAD/api/v1/logs", stageARN + "POST/api/v1/logs/search"}},
 		}},
 		// Narrowed to the tenant that was asked for.
 		Context: map[string]any{"principal": `{"sub":"u1","grants":{"acme":["logs:search"]},"resources":["order"]}`},
