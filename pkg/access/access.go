@@ -14,7 +14,8 @@ type Permission string
 
 // The permissions.
 const (
-	LogsWrite         Permission = "logs:write"
+	LogsWrite         Permission = "logs:write"          // entries of any user_id
+	LogsWriteOwn      Permission = "logs:write_own"      // only entries whose user_id is the principal's subject
 	LogsRead          Permission = "logs:read"           // one entry by its id, and the feed
 	LogsReadOwn       Permission = "logs:read_own"       // implies read, feed, search and stats of the principal's own entries
 	LogsReadSensitive Permission = "logs:read_sensitive" // unmasked
@@ -41,7 +42,7 @@ type Role string
 const (
 	RoleAdmin    Role = "admin"    // everything within the tenant
 	RoleAuditor  Role = "auditor"  // reads everything, masked; writes nothing
-	RoleUser     Role = "user"     // writes; reads its own entries
+	RoleUser     Role = "user"     // writes and reads its own entries
 	RoleOperator Role = "operator" // runs the platform: every tenant, masked; with tenants "*" only
 )
 
@@ -69,7 +70,7 @@ type Resource struct {
 	ID   string
 }
 
-// Scope restricts what a principal reads. The zero Scope restricts nothing.
+// Scope restricts what a principal reads and writes. The zero Scope restricts nothing.
 type Scope struct {
 	Owner     string     // only entries with this user_id; "": any
 	Resources []Resource // only entries of these resources; empty: any

@@ -13,15 +13,15 @@ import (
 // the tenant. The caller must restrict every read to the returned Scope. A grant
 // for AnyTenant applies in every tenant; for AnyTenant itself, only that grant
 // counts. LogsReadOwn implies LogsRead, LogsSearch and LogsStats with a Scope of
-// the principal's own entries. A permission that starts jobs implies JobsRead; package jobs
+// the principal's own entries, and LogsWriteOwn implies LogsWrite likewise. A permission that starts jobs implies JobsRead; package jobs
 // decides which jobs the principal sees.
 func (p Principal) Authorize(tenant audit.TenantID, perm Permission) (Scope, error) {
 	scope := Scope{Resources: p.Resources}
 	switch {
 	case tenant == "":
-	case p.Has(tenant, perm) && perm != LogsReadOwn:
+	case p.Has(tenant, perm) && perm != LogsReadOwn && perm != LogsWriteOwn:
 		return scope, nil
-	case readableOwn(perm) && p.Has(tenant, LogsReadOwn) && p.Subject != "":
+	case p.hasOwn(tenant, perm) && p.Subject != "":
 		scope.Owner = p.Subject // not empty: an empty owner would not restrict
 		return scope, nil
 	case perm == JobsRead && slices.ContainsFunc(startingJobs, func(start Permission) bool { return p.Has(tenant, start) }):
@@ -44,7 +44,8 @@ func (p Principal) SubmittedBy() string {
 
 // Delegate returns audit.ErrForbidden unless the principal may give an API key
 // these permissions in the tenant, restricted to these resources. It may give
-// only what it has itself, no wider. LogsReadOwn does not let it give LogsRead.
+// only what it has itself, no wider. LogsReadOwn does not let it give LogsRead, nor
+// LogsWriteOwn LogsWrite.
 func (p Principal) Delegate(tenant audit.TenantID, perms []Permission, resources []Resource) error {
 	for _, perm := range perms {
 		if perm.Platform() || !p.Has(tenant, perm) {
@@ -106,9 +107,15 @@ func (p Principal) IsOperator() bool {
 	return slices.ContainsFunc(Permissions(), func(perm Permission) bool { return perm.Platform() && p.Has(AnyTenant, perm) })
 }
 
-// readableOwn reports whether LogsReadOwn implies perm.
-func readableOwn(perm Permission) bool {
-	return perm == LogsReadOwn || perm == LogsRead || perm == LogsSearch || perm == LogsStats
+// hasOwn reports whether LogsReadOwn or LogsWriteOwn was granted and implies perm.
+func (p Principal) hasOwn(tenant audit.TenantID, perm Permission) bool {
+	switch perm {
+	case LogsReadOwn, LogsRead, LogsSearch, LogsStats:
+		return p.Has(tenant, LogsReadOwn)
+	case LogsWriteOwn, LogsWrite:
+		return p.Has(tenant, LogsWriteOwn)
+	}
+	return false
 }
 
 // Claims are the statements of an issuer about a caller, not yet interpreted.

@@ -43,7 +43,8 @@ func TestOnlyThePlatformsPermissionsMakeAnOperator(t *testing.T) {
 func TestRoles(t *testing.T) {
 	const none, all, own = "", "all", "own"
 	table := map[access.Permission][4]string{ // admin, auditor, user, operator
-		access.LogsWrite:         {all, none, all, all},
+		access.LogsWrite:         {all, none, own, all},
+		access.LogsWriteOwn:      {own, none, own, own},
 		access.LogsRead:          {all, all, own, all},
 		access.LogsReadOwn:       {own, none, own, own},
 		access.LogsReadSensitive: {all, none, none, none},
@@ -192,7 +193,8 @@ func TestDelegate(t *testing.T) {
 		{"operator gives reading", operator, "acme", []access.Permission{access.LogsRead}, nil, true},
 		{"operator gives unmasking", operator, "acme", []access.Permission{access.LogsReadSensitive}, nil, false},
 		{"own reading becomes all reading", user, "acme", []access.Permission{access.LogsRead}, nil, false},
-		{"own reading passed on", user, "acme", []access.Permission{access.LogsReadOwn, access.LogsWrite}, nil, true},
+		{"own writing becomes all writing", user, "acme", []access.Permission{access.LogsWrite}, nil, false},
+		{"own reading and writing passed on", user, "acme", []access.Permission{access.LogsReadOwn, access.LogsWriteOwn}, nil, true},
 		{"narrowed to everything", narrowed, "acme", []access.Permission{access.LogsRead}, nil, false},
 		{"narrowed to its own", narrowed, "acme", []access.Permission{access.LogsRead}, []access.Resource{{Type: "order", ID: "7"}, {Type: "user", ID: "42"}}, true},
 		{"narrowed to the whole type", narrowed, "acme", []access.Permission{access.LogsRead}, []access.Resource{{Type: "user"}}, false},

@@ -5,7 +5,7 @@ import "slices"
 // Permissions returns every permission, in the order of their declaration.
 func Permissions() []Permission {
 	return []Permission{
-		LogsWrite, LogsRead, LogsReadOwn, LogsReadSensitive, LogsSearch, LogsStats, LogsExport, LogsStream, LogsCleanup,
+		LogsWrite, LogsWriteOwn, LogsRead, LogsReadOwn, LogsReadSensitive, LogsSearch, LogsStats, LogsExport, LogsStream, LogsCleanup,
 		QuarantineRead, QuarantineManage,
 		TenantsRead, TenantsUpdate, TenantsCreate, TenantsDelete,
 		KeysRead, KeysManage, JobsRead,
@@ -30,7 +30,7 @@ func (r Role) Permissions() []Permission {
 	case RoleAuditor:
 		return []Permission{LogsRead, LogsSearch, LogsStats, LogsExport, LogsStream, TenantsRead, JobsRead}
 	case RoleUser:
-		return []Permission{LogsWrite, LogsReadOwn, TenantsRead}
+		return []Permission{LogsWriteOwn, LogsReadOwn, TenantsRead}
 	case RoleOperator:
 		return slices.DeleteFunc(Permissions(), func(p Permission) bool { return p == LogsReadSensitive })
 	}

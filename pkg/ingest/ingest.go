@@ -53,13 +53,16 @@ type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 }
 
-// Origin is the source of a request: submitted_by, and the defaults of ip_address and
-// user_agent.
+// Origin is the source of a request.
 type Origin struct {
 	// SubmittedBy is the credential; see access.Principal.SubmittedBy.
 	SubmittedBy string
-	IPAddress   netip.Addr
-	UserAgent   string
+	// Owner is the only user_id that the credential may write; "": any.
+	Owner string
+	// IPAddress and UserAgent are the defaults of an entry. They are zero if the caller is not
+	// the user: the address of a backend or an importer says nothing.
+	IPAddress netip.Addr
+	UserAgent string
 }
 
 // Outcome is the result of one submitted entry.

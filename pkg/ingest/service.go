@@ -185,6 +185,9 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 	if s.ClaimedTenant != "" && s.ClaimedTenant != string(b.tenant.ID) {
 		add("/tenant_id", "tenant_mismatch", "must be the tenant of the request or be left out")
 	}
+	if owner := b.origin.Owner; owner != "" && s.UserID != "" && s.UserID != owner {
+		add("/user_id", "not_own", "must be the subject of the credential, which may write only its own entries")
+	}
 	if key != "" && s.IdempotencyKey != "" && s.IdempotencyKey != key {
 		add("/idempotency_key", "key_mismatch", "must agree with the Idempotency-Key header")
 	}

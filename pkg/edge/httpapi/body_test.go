@@ -384,6 +384,7 @@ func TestIdempotencyKeyHeaderIsGivenOnceAndNotEmpty(t *testing.T) {
 	}
 }
 
+// TestCallersAddressAndAgentAreTheDefaults: of a user that writes a single entry as itself.
 func TestCallersAddressAndAgentAreTheDefaults(t *testing.T) {
 	w := newWorld(t)
 	for _, test := range []struct{ remote, agent, wantIP, wantAgent string }{
@@ -394,7 +395,7 @@ func TestCallersAddressAndAgentAreTheDefaults(t *testing.T) {
 		{"somewhere", "a", "", "a"},
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), "POST", manifest.BasePath+"/logs", strings.NewReader(entry("")))
-		r.Header = http.Header{"Authorization": {"Bearer admin"}, "X-Tenant-Id": {"acme"}, "Content-Type": {"application/json"},
+		r.Header = http.Header{"Authorization": {"Bearer user"}, "X-Tenant-Id": {"acme"}, "Content-Type": {"application/json"},
 			"User-Agent": {test.agent}, "X-Forwarded-For": {"203.0.113.99"}, "Forwarded": {"for=203.0.113.99"}, "X-Real-Ip": {"203.0.113.99"}}
 		r.RemoteAddr = test.remote
 		var accepted struct{ ID string }
@@ -411,6 +412,56 @@ func TestCallersAddressAndAgentAreTheDefaults(t *testing.T) {
 		if stored.UserAgent != test.wantAgent {
 			t.Errorf("%s: %s: got user agent %q, want %q", test.remote, test.agent, stored.UserAgent, test.wantAgent)
 		}
+	}
+}
+
+// TestTheAddressOfABackendIsNoDefault: neither of a credential that writes for others, nor of a
+// bulk.
+func TestTheAddressOfABackendIsNoDefault(t *testing.T) {
+	w := newWorld(t)
+	for _, test := range []struct{ as, path string }{{"admin", "/logs"}, {"admin", "/logs/bulk"}, {"user", "/logs/bulk"}} {
+		body := entry("")
+		if test.path == "/logs/bulk" {
+			body = "[" + body + "]"
+		}
+		w.call(test.as, "POST", test.path, body, map[string]string{"User-Agent": "backend/1"}).want(t, 202, "")
+	}
+	w.processQueues()
+	var list struct {
+		Items []struct {
+			IPAddress string `json:"ip_address"`
+			UserAgent string `json:"user_agent"`
+		}
+	}
+	w.call("admin", "GET", "/logs", "", nil).want(t, 200, "").decode(t, &list)
+	if got, want := len(list.Items), 3; got != want {
+		t.Fatalf("got %d entries, want %d", got, want)
+	}
+	for i, item := range list.Items {
+		if item.IPAddress != "" {
+			t.Errorf("entry %d: got IP address %q, want none", i, item.IPAddress)
+		}
+		if item.UserAgent != "" {
+			t.Errorf("entry %d: got user agent %q, want none", i, item.UserAgent)
+		}
+	}
+}
+
+// TestUsersWriteOnlyTheirOwnEntries: a bulk keeps what is the caller's own.
+func TestUsersWriteOnlyTheirOwnEntries(t *testing.T) {
+	w := newWorld(t)
+	foreign := strings.Replace(entry(""), `"ann"`, `"bob"`, 1)
+	p := w.call("user", "POST", "/logs", foreign, nil).want(t, 422, "invalid").problem(t)
+	if got, want := p.Errors[0].Pointer, "/user_id"; got != want {
+		t.Errorf("got a fault of %s, want %s", got, want)
+	}
+	var answer struct{ Accepted, Rejected int }
+	w.call("user", "POST", "/logs/bulk", "["+entry("")+","+foreign+"]", nil).want(t, 207, "").decode(t, &answer)
+	if answer.Accepted != 1 {
+		t.Errorf("accepted %d entries, want 1", answer.Accepted)
+	}
+	if answer.Rejected != 1 {
+		t.Errorf("rejected %d entries, want 1", answer.Rejected)
 	}
 }
 

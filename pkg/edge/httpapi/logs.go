@@ -60,9 +60,9 @@ func submitOne(req *request, s *ingest.Service, text []byte) (ingest.Outcome, er
 	case len(keys) == 1 && keys[0] == "":
 		return ingest.Outcome{}, badHeader(IdempotencyKeyHeader, "empty", "must not be empty")
 	case len(keys) == 1:
-		return s.SubmitKeyed(req.Context(), req.tenant, req.origin(), text, keys[0])
+		return s.SubmitKeyed(req.Context(), req.tenant, req.originOfOne(), text, keys[0])
 	}
-	outcomes, err := s.Submit(req.Context(), req.tenant, req.origin(), [][]byte{text})
+	outcomes, err := s.Submit(req.Context(), req.tenant, req.originOfOne(), [][]byte{text})
 	if err != nil {
 		return ingest.Outcome{}, err
 	}
@@ -161,16 +161,24 @@ func appendOutcome(w *writer, o *ingest.Outcome) {
 	w.word("status", string(o.Status))
 }
 
-// origin is the client's credential, address and user agent. Forwarding headers are a client's claim
-// and are not read; behind API Gateway RemoteAddr is the gateway's source address.
+// origin is the client's credential.
 func (req *request) origin() ingest.Origin {
-	agent := req.UserAgent()
-	if len(agent) > audit.MaxUserAgent {
-		agent = agent[:audit.MaxUserAgent]
+	return ingest.Origin{SubmittedBy: req.principal.SubmittedBy(), Owner: req.scope.Owner}
+}
+
+// originOfOne is the origin of a single entry. A user who writes as itself sends from its own
+// address. Forwarding headers are a client's claim and are not read; behind API Gateway RemoteAddr
+// is the gateway's source address.
+func (req *request) originOfOne() ingest.Origin {
+	origin := req.origin()
+	if origin.Owner != "" {
+		agent := req.UserAgent()
+		if len(agent) > audit.MaxUserAgent {
+			agent = agent[:audit.MaxUserAgent]
+		}
+		origin.IPAddress, origin.UserAgent = remoteIP(req.RemoteAddr), strings.ToValidUTF8(agent, "")
 	}
-	return ingest.Origin{
-		SubmittedBy: req.principal.SubmittedBy(), IPAddress: remoteIP(req.RemoteAddr), UserAgent: strings.ToValidUTF8(agent, ""),
-	}
+	return origin
 }
 
 // remoteIP reads "address" or "address:port". It returns the zero Addr for anything else.

@@ -30,7 +30,7 @@ func TestGetLogAddsTheStatus(t *testing.T) {
 	id := w.wrote(`,"timestamp":"2026-03-02T10:00:00.5+01:00","ip_address":null,"message":"<b>&","metadata":{"n": 1.0, "u":"\u00e4"}`)
 	w.call("admin", "GET", "/logs/"+id, "", nil).want(t, 200, "").is(t,
 		`{"id":"`+id+`","tenant_id":"acme","user_id":"ann","action":"UPDATE","resource_type":"order","timestamp":"2026-03-02T09:00:00.500Z",`+
-			`"user_agent":"test","metadata":{"n":1.0,"u":"\u00e4"},"severity":"INFO","message":"<b>&","received_at":"2026-03-02T09:30:00.000Z",`+
+			`"metadata":{"n":1.0,"u":"\u00e4"},"severity":"INFO","message":"<b>&","received_at":"2026-03-02T09:30:00.000Z",`+
 			`"submitted_by":"sub:admin","expires_at":"2027-03-02T09:00:00.500Z","status":"indexed"}`)
 }
 
