@@ -75,7 +75,7 @@ func (s *Service) check(ctx context.Context, c Connection) error {
 
 // checkKey returns ErrKeyRevoked unless the API key exists.
 func (s *Service) checkKey(ctx context.Context, key checkedKey, now time.Time) error {
-	s.once.Do(func() { s.checked = ttlcache.New[checkedKey, struct{}](maxCheckedKeys) })
+	s.once.Do(s.makeCaches)
 	if last, found := s.checked.Get(key); found && last.Fresh(now, keyTTL) {
 		return nil
 	}

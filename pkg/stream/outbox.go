@@ -131,7 +131,10 @@ func (o *outbox) run(ctx context.Context) {
 	if broken := panics.Recovered(ctx, func() error { err = o.deliver(ctx); return nil }); broken != nil {
 		err = errors.Join(errSubscriptionEnded, broken) // it would break every pump
 	}
-	if ctx.Err() != nil { // the pump has failed, or is late
+	switch {
+	case errors.Is(context.Cause(ctx), errLate) && errors.Is(err, errNotSent): // counts as an attempt
+		ctx = context.WithoutCancel(ctx)
+	case ctx.Err() != nil: // the pump has failed
 		err = errStopped
 	}
 	err = o.finish(ctx, err)
@@ -169,22 +172,16 @@ func (o *outbox) retryLater(ctx context.Context) {
 	o.set(func(state *boxState) { state.Tries, state.RetryAt = tries, at })
 }
 
-// close tells the client why its connection must not be used any longer, and closes it.
+// close ends the subscription and the connection.
 func (o *outbox) close(ctx context.Context, reason error) {
-	if err := o.Fail(ctx, o.ID, o.Problem(reason)); err != nil { // the next handshake tells it
-		o.Log.WarnContext(ctx, "a client was not told why its connection ends", "tenant", o.Tenant, "error", err)
-	}
-	o.cut(ctx, reason.Error())
+	o.end()
+	o.Service.end(ctx, o.Connection, reason)
 }
 
-// cut closes the connection. Its client is expected to reconnect with its cursor. If that
-// fails, the next pump tries it again.
+// cut ends the subscription and cuts the connection.
 func (o *outbox) cut(ctx context.Context, why string) {
-	o.Log.InfoContext(ctx, "a connection is cut", "tenant", o.Tenant, "why", why)
 	o.end()
-	if err := o.Cut(ctx, o.ID); err != nil {
-		o.Log.WarnContext(ctx, "a connection was not cut", "tenant", o.Tenant, "error", err)
-	}
+	o.Service.cut(ctx, o.Connection, why)
 }
 
 // deliver sends the entries after the position, until the outbox is stopped.

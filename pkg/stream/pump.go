@@ -26,8 +26,9 @@ const (
 	// after entries, and doubles.
 	minPoll = 10 * time.Millisecond
 	maxPoll = 50 * time.Millisecond
-	// stopTime is how long a pump waits for a frame that is being sent when its time is up.
-	stopTime = time.Second
+	// stopTime is how long a pump waits for a frame that is being sent when its time is up. The
+	// other subscribers wait as long.
+	stopTime = 200 * time.Millisecond
 	// loadsAtOnce is how many subscribers that are behind read entries at the same time.
 	loadsAtOnce = 4
 )
@@ -81,8 +82,12 @@ func (s *Service) pump(ctx context.Context, tenant audit.TenantID, deadline time
 	if state.LeasedUntil.After(s.Now()) {
 		return false, nil
 	}
-	if pending, err := s.pending(ctx, tenant, &state); err != nil || !pending {
+	pending, err := s.pending(ctx, tenant, &state)
+	if err != nil {
 		return false, err
+	}
+	if !pending {
+		return false, s.checkConnections(ctx, tenant)
 	}
 	watched, err := s.watch(ctx, tenant, state.WatchedUntil) // before the lease, which is never without it
 	if err != nil {
@@ -137,8 +142,8 @@ var errLeaseLost = errors.New("the lease is lost")
 // run sends until nothing is pending or the time is up, saves the positions and releases the
 // lease.
 func (p *pump) run(ctx context.Context) (again bool, err error) {
-	bounded, cancel := context.WithCancel(ctx)
-	defer cancel()
+	bounded, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	pending, err := p.work(bounded)
 	p.stop(cancel, err != nil)
 	if errors.Is(err, errLeaseLost) {
@@ -172,9 +177,12 @@ func (p *pump) leave(ctx context.Context, pending bool) (again bool, err error) 
 	}
 	switch {
 	case pending:
-		return false, p.nudge(ctx, p.tenant, 0)
+		return false, errors.Join(p.nudge(ctx, p.tenant, 0), p.checkConnections(ctx, p.tenant))
 	case !retryAt.IsZero():
 		err = p.nudge(ctx, p.tenant, max(0, retryAt.Sub(p.Now()))+maxClockSkew)
+	}
+	if err == nil {
+		err = p.checkConnections(ctx, p.tenant)
 	}
 	if err != nil {
 		return false, err
@@ -335,16 +343,19 @@ func (p *pump) failure() error {
 	return nil
 }
 
+// errLate is the cause of the end of a frame that took too long when the pump's time was up.
+var errLate = errors.New("the client is slow")
+
 // stop ends all deliveries after their current frame. A frame that takes too long, or any frame
 // after a failure, is cut short: another pump sends it again.
-func (p *pump) stop(cancel context.CancelFunc, failed bool) {
+func (p *pump) stop(cancel context.CancelCauseFunc, failed bool) {
 	for _, box := range p.boxes {
 		box.stop()
 	}
 	if failed {
-		cancel()
+		cancel(nil)
 	}
-	timer := time.AfterFunc(stopTime, cancel)
+	timer := time.AfterFunc(stopTime, func() { cancel(errLate) })
 	defer timer.Stop()
 	for _, box := range p.boxes {
 		box.wait()

@@ -41,7 +41,8 @@ type Service struct {
 	Log     *slog.Logger                                     // gets events of connections, never content
 
 	once    sync.Once
-	checked *ttlcache.Cache[checkedKey, struct{}] // see checkKey
+	checked *ttlcache.Cache[checkedKey, struct{}]     // see checkKey
+	checks  *ttlcache.Cache[audit.TenantID, struct{}] // see checkConnections; ReadAt is when the next one is due
 }
 
 // Connect stores a connection that is about to be made. The caller has verified
