@@ -343,15 +343,15 @@ func TestErrorsBecomeProblems(t *testing.T) {
 			if got.header.Get("Retry-After") != test.retryAfter {
 				t.Errorf("Retry-After is %q, want %q", got.header.Get("Retry-After"), test.retryAfter)
 			}
-			if strings.Contains(got.body, "4111") {
-				t.Errorf("got body %q, want it without %q", got.body, "4111")
+			if strings.Contains(got.body, "4111 1111") {
+				t.Errorf("got body %q, want it without %q", got.body, "4111 1111")
 			}
 			if strings.Contains(got.body, "pq") {
 				t.Errorf("got body %q, want it without %q", got.body, "pq")
 			}
 			want := test.status >= 500 && errors.Is(test.err, secret)
-			if logged := strings.Contains(w.logs.String(), "4111"); logged != want {
-				t.Errorf("the log says %s, want it with %q: %t", w.logs, "4111", want)
+			if logged := strings.Contains(w.logs.String(), "4111 1111"); logged != want {
+				t.Errorf("the log says %s, want it with %q: %t", w.logs, "4111 1111", want)
 			}
 		})
 	}
