@@ -15,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
@@ -22,10 +23,11 @@ func TestEndToEndAnEntryIsStoredOnceAndFound(t *testing.T) { everyWay(t, anEntry
 
 func anEntryIsStoredOnceAndFound(t *testing.T, start starter) {
 	admin := start(t, t.TempDir()).tenantAdmin("acme")
+	ann := admin.as(admin.roleToken("acme", access.RoleUser, "ann"), "acme") // whose address is taken
 	const entry = `{"user_id":"ann","action":"DELETE","resource_type":"order","resource_id":"42","timestamp":"2026-01-02T03:04:05.678Z","idempotency_key":"k1","severity":"ERROR","message":"Order 42 was cancelled","metadata":{"region":"eu"},"before_state":{"a":1},"after_state":{"a":2}}`
 	var id string
 	for range 3 { // a retry repeats timestamp and key
-		got := admin.do("POST", "/logs", entry, nil)
+		got := ann.do("POST", "/logs", entry, nil)
 		var accepted struct{ ID, Status string }
 		got.decode(t, &accepted)
 		if got.status != http.StatusAccepted {
