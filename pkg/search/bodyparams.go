@@ -12,16 +12,16 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Params reads the parameters of a list from the members of a JSON object. A value is a string, a
-// number, true or false, or an array of them. For another value it returns an
-// *audit.ValidationError with the pointer of the member.
+// Params reads the parameters of a list from the members of a JSON object. A value is a string or an
+// array of strings. The limit may also be a number, and values of the metadata numbers, true and
+// false. For another value it returns an *audit.ValidationError with the pointer of the member.
 func Params(members map[string]jsontext.Value) (url.Values, error) {
 	params := url.Values{}
 	var faults []audit.FieldError
 	for _, name := range slices.Sorted(maps.Keys(members)) {
-		values, ok := scalars(members[name])
+		values, ok := scalars(members[name], kindsOf(name))
 		if !ok {
-			faults = append(faults, audit.FieldError{Pointer: memberPointer("", name), Code: "wrong_type", Detail: "must be a string, a number, true, false, or an array of them"})
+			faults = append(faults, audit.FieldError{Pointer: memberPointer("", name), Code: "wrong_type", Detail: "must be a string, or an array of strings; limit may be a number, and metadata.<path> numbers, true and false"})
 			continue
 		}
 		params[name] = values
@@ -29,10 +29,21 @@ func Params(members map[string]jsontext.Value) (url.Values, error) {
 	return params, audit.InvalidFields(faults)
 }
 
-// scalars reads a scalar, or an array of scalars, other than null.
-func scalars(value jsontext.Value) ([]string, bool) {
+// kindsOf returns the kinds of values that a parameter may have.
+func kindsOf(name string) []jsontext.Kind {
+	switch {
+	case strings.HasPrefix(name, metadataPrefix):
+		return []jsontext.Kind{jsontext.KindString, jsontext.KindNumber, jsontext.KindTrue, jsontext.KindFalse}
+	case name == ParamLimit:
+		return []jsontext.Kind{jsontext.KindString, jsontext.KindNumber}
+	}
+	return []jsontext.Kind{jsontext.KindString}
+}
+
+// scalars reads a scalar of one of the kinds, or an array of them.
+func scalars(value jsontext.Value, kinds []jsontext.Kind) ([]string, bool) {
 	if value.Kind() != jsontext.KindBeginArray {
-		text, ok := scalar(value)
+		text, ok := scalar(value, kinds)
 		return []string{text}, ok
 	}
 	texts := []string{}
@@ -43,7 +54,7 @@ func scalars(value jsontext.Value) ([]string, bool) {
 		if element, err = decoder.ReadValue(); err != nil {
 			break
 		}
-		text, ok := scalar(element)
+		text, ok := scalar(element, kinds)
 		if !ok {
 			return nil, false
 		}
@@ -52,15 +63,15 @@ func scalars(value jsontext.Value) ([]string, bool) {
 	return texts, err == nil
 }
 
-func scalar(value jsontext.Value) (text string, ok bool) {
-	switch value.Kind() {
-	case jsontext.KindString:
-		unquoted, err := jsontext.AppendUnquote(nil, value)
-		return string(unquoted), err == nil
-	case jsontext.KindNumber, jsontext.KindTrue, jsontext.KindFalse:
+func scalar(value jsontext.Value, kinds []jsontext.Kind) (text string, ok bool) {
+	if !slices.Contains(kinds, value.Kind()) {
+		return "", false
+	}
+	if value.Kind() != jsontext.KindString {
 		return string(value), true
 	}
-	return "", false
+	unquoted, err := jsontext.AppendUnquote(nil, value)
+	return string(unquoted), err == nil
 }
 
 var escapePointer = strings.NewReplacer("~", "~0", "/", "~1") // RFC 6901

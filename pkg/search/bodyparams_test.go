@@ -23,7 +23,7 @@ func TestParams(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("parameters (-want +got):\n%s", diff)
 	}
-	for _, value := range []string{`null`, `{}`, `[null]`, `[["a"]]`, `[{}]`} {
+	for _, value := range []string{`1`, `[true]`, `null`, `{}`, `[null]`, `[["a"]]`, `[{}]`} {
 		_, err := search.Params(map[string]jsontext.Value{"a/b": jsontext.Value(value)})
 		wantFault(t, value, err, "/a~1b")
 	}

@@ -93,7 +93,7 @@ func logOperations() []Operation {
 		{
 			Name: "search-logs", Group: groupRead,
 			Description: "The list of GET /logs with its parameters as members of a JSON object: for long filters, and for values that must not stand in an address, where proxies and browsers keep it. " +
-				"A member is a string, a number, true or false, or an array of them. Cursors are valid for both. " + filterLimits,
+				"A member is a string or an array of strings. Values of `metadata.<path>` may be numbers, true and false. Cursors are valid for both. " + filterLimits,
 			Body:           &RequestBody{Description: "The parameters.", MediaTypes: []string{httpapi.MediaJSON}, Schema: &Schema{Ref: "Search"}},
 			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader())},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemTooLarge, "The body is larger than 1 MiB."}, {httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
