@@ -204,6 +204,9 @@ func searchSchema() *Schema {
 		}
 		names = append(names, p.Name)
 		schema := p.Schema
+		if schema.Pattern != "" { // a value that no entry can have finds nothing
+			schema = anyText("")
+		}
 		if p.Repeatable {
 			schema = oneOrSeveral(schema)
 		}
