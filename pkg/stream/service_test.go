@@ -204,6 +204,25 @@ func TestASlowClientDelaysNobody(t *testing.T) {
 	}
 }
 
+// TestAHangingClientIsCut: a frame that is being sent when a pump ends counts as an attempt, so
+// that a client that hangs is soon tried less often, and cut after a minute.
+func TestAHangingClientIsCut(t *testing.T) {
+	w := newWorld(t)
+	hanging, other := w.subscribe("hanging", `{}`, ""), w.subscribe("other", `{}`, "")
+	hanging.set(func(c *client) { c.hang = make(chan struct{}) })
+	var sent []audit.Entry
+	for range 12 {
+		sent = append(sent, w.entry(nil))
+		w.publish(sent[len(sent)-1])
+		w.pass(15 * time.Second)
+		w.deliverQueued()
+	}
+	other.wants(t, sent...)
+	if !hanging.cut {
+		t.Error("the hanging connection is open after three minutes, want it cut")
+	}
+}
+
 // lock acquires the lease on the tenant's stream, as a pump that is killed then.
 func (w *world) lock(holder string, d time.Duration) {
 	w.t.Helper()

@@ -1,6 +1,6 @@
 // Package mongostore is the system of record on MongoDB 6 and later, Atlas and
 // DocumentDB. It stores entries in partitions by time. It also stores the quarantine,
-// tenants, keys, jobs, the live stream's order and its connections. While the search
+// tenants, keys, jobs, the arrival log, the live stream and its connections. While the search
 // index is down, it answers the lists that MongoDB's own indexes can answer.
 //
 // A majority acknowledges every write, and a read returns only what a majority
