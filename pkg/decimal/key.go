@@ -1,7 +1,5 @@
 package decimal
 
-import "fmt"
-
 // The parts of a key: the sign, the exponent, the digits. A byte-wise comparison of keys
 // compares the numbers. A key consists of lower-case letters and digits.
 const (
@@ -20,7 +18,9 @@ func (n Number) Key() string {
 	if n.digits == "" {
 		return zeroKey
 	}
-	digits := fmt.Sprintf("%03d", n.exponent+exponentOffset) + n.digits[:min(len(n.digits), MaxDigits)]
+	exponent := n.exponent + exponentOffset
+	digits := string([]byte{'0' + byte(exponent/100), '0' + byte(exponent/10%10), '0' + byte(exponent%10)}) +
+		n.digits[:min(len(n.digits), MaxDigits)]
 	if n.negative {
 		return signNegative + complement(digits) + endNegative
 	}

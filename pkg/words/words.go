@@ -27,7 +27,7 @@ func Split(text string) []string {
 	if isASCII(text) {
 		return splitASCII(text)
 	}
-	text = norm.NFC.String(strings.Map(foldCherokee, cases.Fold().String(norm.NFD.String(text))))
+	text = norm.NFC.String(strings.Map(foldCherokee, fold.String(norm.NFD.String(text))))
 	var words []string
 	start := -1 // of the word in progress; -1: none
 	end := func(at int) {
@@ -57,6 +57,8 @@ func Split(text string) []string {
 	end(len(text))
 	return words
 }
+
+var fold = cases.Fold() // has no state
 
 // foldCherokee folds the letters of Cherokee, which fold to capitals. The package cases exchanges
 // capitals and small letters instead.

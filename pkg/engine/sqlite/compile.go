@@ -143,7 +143,7 @@ type term struct {
 func (c *compiler) token(field audit.Field, value string) string {
 	text, known := c.rendered[term{field, value}]
 	if !known {
-		text = exactly(c.tokens.term(field, value))
+		text = exactly(c.tokens.term(nil, c.tokens.field(field), value))
 		c.rendered[term{field, value}] = text
 	}
 	return text
@@ -256,7 +256,7 @@ func (c *compiler) render(e audit.Expr) (rendered, error) {
 	case audit.Text:
 		return rendered{c.phrase(e), stackOfPhrase}, nil
 	case audit.Prefix:
-		return rendered{beginning(c.tokens.term(e.Field, e.Value)), stackOfPhrase}, nil
+		return rendered{beginning(c.tokens.term(nil, c.tokens.field(e.Field), e.Value)), stackOfPhrase}, nil
 	}
 	phrases, err := c.alternatives(e)
 	if err != nil || len(phrases) == 0 {
@@ -288,10 +288,10 @@ func (c *compiler) renderAnd(e audit.And) (rendered, error) {
 }
 
 // exactly returns the phrase of a token.
-func exactly(token string) string { return `"` + token + `"` }
+func exactly(token []byte) string { return `"` + string(token) + `"` }
 
 // beginning returns the phrase of all tokens that begin so.
-func beginning(start string) string { return exactly(start) + " *" }
+func beginning(start []byte) string { return exactly(start) + " *" }
 
 // anyOf returns the expression that one of the phrases matches.
 func anyOf(phrases []string) rendered {
@@ -324,7 +324,7 @@ func (c *compiler) phrase(e audit.Text) string {
 
 // all returns the phrase that every entry of the tenant matches.
 func (c *compiler) all() rendered {
-	return rendered{`"` + string(appendToken(nil, c.tokens.tenant, tokenAll)) + `"`, stackOfPhrase}
+	return rendered{exactly(appendToken(nil, c.tokens.tenant, tokenAll)), stackOfPhrase}
 }
 
 // none returns an expression that no entry matches.

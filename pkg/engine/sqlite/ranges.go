@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -16,10 +15,11 @@ func (c *compiler) alternatives(condition audit.Expr) ([]string, error) {
 	case audit.Has:
 		return c.has(e.Field), nil
 	case audit.Number:
+		field := c.tokens.field(e.Field)
 		whole, parts := numberLevels.Cover(decimal.Range{From: e.From, To: e.To})
 		return c.inRange(numberLevels, whole, parts,
-			func(b decimal.Bucket) string { return c.tokens.numberBucket(e.Field, b) },
-			func(key string) string { return c.tokens.number(e.Field, key) }), nil
+			func(b decimal.Bucket) []byte { return c.tokens.numberBucket(nil, field, b) },
+			func(key string) []byte { return c.tokens.number(nil, field, key) }), nil
 	case audit.Received:
 		var received decimal.Range
 		if !e.From.IsZero() {
@@ -29,7 +29,9 @@ func (c *compiler) alternatives(condition audit.Expr) ([]string, error) {
 			received.To = timeKey(e.To)
 		}
 		whole, parts := timeLevels.Cover(received)
-		return c.inRange(timeLevels, whole, parts, c.tokens.timeBucket, c.tokens.time), nil
+		return c.inRange(timeLevels, whole, parts,
+			func(b decimal.Bucket) []byte { return c.tokens.timeBucket(nil, b) },
+			func(key string) []byte { return c.tokens.time(nil, key) }), nil
 	case audit.Network:
 		return c.inNetwork(e.Prefix), nil
 	}
@@ -38,15 +40,15 @@ func (c *compiler) alternatives(condition audit.Expr) ([]string, error) {
 
 // has returns the phrases of the entries that have the field.
 func (c *compiler) has(field audit.Field) []string {
-	phrases := []string{beginning(c.tokens.term(field, ""))}
+	phrases := []string{beginning(c.tokens.term(nil, c.tokens.field(field), ""))}
 	if path, ofMetadata := field.MetadataPath(); ofMetadata {
-		phrases = append(phrases, exactly(c.tokens.object(path)))
+		phrases = append(phrases, exactly(c.tokens.object(nil, path)))
 	}
 	return phrases
 }
 
 // inRange returns the phrases of a range that a Cover has divided.
-func (c *compiler) inRange(levels decimal.Levels, whole []decimal.Bucket, parts []decimal.Range, bucket func(decimal.Bucket) string, number func(key string) string) []string {
+func (c *compiler) inRange(levels decimal.Levels, whole []decimal.Bucket, parts []decimal.Range, bucket func(decimal.Bucket) []byte, number func(key string) []byte) []string {
 	var phrases []string
 	for _, b := range whole {
 		if len(b.Start) == levels[b.Level] {
@@ -71,15 +73,15 @@ func (c *compiler) inRange(levels decimal.Levels, whole []decimal.Bucket, parts 
 // leads to up to eight phrases.
 func (c *compiler) inNetwork(network netip.Prefix) []string {
 	address, bits := network.Addr(), network.Bits()
-	digits := hex.EncodeToString(address.AsSlice())
+	digits := hexDigits(address)
 	whole, rest := bits/4, bits%4
 	if rest == 0 {
-		return []string{beginning(c.tokens.network(address, digits[:whole]))}
+		return []string{beginning(c.tokens.network(nil, address, digits[:whole]))}
 	}
-	divided, _ := strconv.ParseUint(digits[whole:whole+1], 16, 8) // of hexadecimal digits
+	divided, _ := strconv.ParseUint(string(digits[whole:whole+1]), 16, 8) // of hexadecimal digits
 	var phrases []string
 	for last := divided; last < divided+1<<(4-rest); last++ {
-		phrases = append(phrases, beginning(c.tokens.network(address, digits[:whole]+strconv.FormatUint(last, 16))))
+		phrases = append(phrases, beginning(c.tokens.network(nil, address, strconv.AppendUint(digits[:whole:whole], last, 16))))
 	}
 	return phrases
 }

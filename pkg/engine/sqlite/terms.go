@@ -70,7 +70,7 @@ type tokenizer struct {
 	tenant int64
 	body   []byte
 	fields map[audit.Field]string // the hashes so far
-	seen   map[string]struct{}
+	seen   map[string]struct{}    // the tokens of the metadata so far
 }
 
 // newTokenizer returns a tokenizer for entries of a tenant, or for queries.
@@ -94,19 +94,23 @@ func (t *tokenizer) field(field audit.Field) string {
 	return hash
 }
 
-// start returns the beginning of the tokens of a kind and a field.
-func (t *tokenizer) start(kind byte, field audit.Field) []byte {
-	return append(appendToken(nil, t.tenant, kind), t.field(field)...)
+// The functions below append tokens to dst. field is the hash of a field. The key of a number or
+// a time, and the start of a bucket, may be the beginning of several: then the result is the
+// beginning of their tokens.
+
+// start appends the beginning of the tokens of a kind and a field.
+func (t *tokenizer) start(dst []byte, kind byte, field string) []byte {
+	return append(appendToken(dst, t.tenant, kind), field...)
 }
 
-// term returns the token of a field's value.
-func (t *tokenizer) term(field audit.Field, value string) string {
-	token := t.start(tokenTerm, field)
+// term appends the token of a field's value.
+func (t *tokenizer) term(dst []byte, field, value string) []byte {
+	dst = t.start(dst, tokenTerm, field)
 	if len(value) <= maxTermValue {
-		return string(appendValue(token, value))
+		return appendValue(dst, value)
 	}
 	sum := sha256.Sum256([]byte(value))
-	return string(termEncoding.AppendEncode(append(appendValue(token, value[:maxTermValue]), hashMark), sum[:valueHashBytes]))
+	return termEncoding.AppendEncode(append(appendValue(dst, value[:maxTermValue]), hashMark), sum[:valueHashBytes])
 }
 
 // appendValue appends a value in the characters of tokens. The beginning of a value is
@@ -123,57 +127,57 @@ func appendValue(dst []byte, value string) []byte {
 	return dst
 }
 
-// object returns the token of a path of the metadata with scalars below.
-func (t *tokenizer) object(path string) string {
-	return string(t.start(tokenObject, audit.MetadataField(path)))
+// object appends the token of a path of the metadata with scalars below.
+func (t *tokenizer) object(dst []byte, path string) []byte {
+	return t.start(dst, tokenObject, t.field(audit.MetadataField(path)))
 }
 
-// number returns the token of a number's key, or the beginning of tokens.
-func (t *tokenizer) number(field audit.Field, key string) string {
-	return string(append(t.start(tokenNumber, field), key...))
+// number appends the token of a number's key.
+func (t *tokenizer) number(dst []byte, field, key string) []byte {
+	return append(t.start(dst, tokenNumber, field), key...)
 }
 
-// numberBucket returns the token of a bucket of numbers, or the beginning of tokens.
-func (t *tokenizer) numberBucket(field audit.Field, b decimal.Bucket) string {
-	return string(append(t.start(tokenNumberBucket+byte(b.Level), field), b.Start...))
+// numberBucket appends the token of a bucket of numbers.
+func (t *tokenizer) numberBucket(dst []byte, field string, b decimal.Bucket) []byte {
+	return append(t.start(dst, tokenNumberBucket+byte(b.Level), field), b.Start...)
 }
 
-// time returns the token of the key of received_at, or the beginning of tokens.
-func (t *tokenizer) time(key string) string {
-	return string(append(appendToken(nil, t.tenant, tokenTime), key...))
+// time appends the token of the key of received_at.
+func (t *tokenizer) time(dst []byte, key string) []byte {
+	return append(t.start(dst, tokenTime, ""), key...)
 }
 
-// timeBucket returns the token of a bucket of received_at, or the beginning of tokens.
-func (t *tokenizer) timeBucket(b decimal.Bucket) string {
-	return string(append(appendToken(nil, t.tenant, tokenTimeBucket+byte(b.Level)), b.Start...))
+// timeBucket appends the token of a bucket of received_at.
+func (t *tokenizer) timeBucket(dst []byte, b decimal.Bucket) []byte {
+	return append(t.start(dst, tokenTimeBucket+byte(b.Level), ""), b.Start...)
 }
 
 // timeKey returns the key of a time, in milliseconds.
 func timeKey(at time.Time) string { return decimal.KeyOf(strconv.FormatInt(at.UnixMilli(), 10)) }
 
-// address returns the token of an address.
-func (t *tokenizer) address(address netip.Addr) string {
-	address = address.Unmap()
-	return t.network(address, hex.EncodeToString(address.AsSlice()))
-}
-
-// network returns the beginning of the tokens of a network of the address's family, whose
-// addresses begin with these hexadecimal digits.
-func (t *tokenizer) network(address netip.Addr, digits string) string {
+// network appends the token of an address, or the beginning of those of a network of the
+// address's family. digits are the first hexadecimal ones.
+func (t *tokenizer) network(dst []byte, address netip.Addr, digits []byte) []byte {
 	family := "6"
 	if address.Is4() {
 		family = "4"
 	}
-	return string(appendToken(nil, t.tenant, tokenAddress)) + family + digits
+	return append(t.start(dst, tokenAddress, family), digits...)
 }
 
-// add appends a token unless the body has it.
-func (t *tokenizer) add(token string) {
-	if _, seen := t.seen[token]; seen {
-		return
+// hexDigits returns the hexadecimal digits of an address, which is not IPv4-mapped.
+func hexDigits(address netip.Addr) []byte { return hex.AppendEncode(nil, address.AsSlice()) }
+
+// next returns the body with a space, to which the next token is appended.
+func (t *tokenizer) next() []byte { return append(t.body, ' ') }
+
+// once takes a body that has one token more, unless it took the same token before.
+func (t *tokenizer) once(longer []byte) {
+	token := longer[len(t.body)+1:]
+	if _, seen := t.seen[string(token)]; !seen {
+		t.seen[string(token)] = struct{}{}
+		t.body = longer
 	}
-	t.seen[token] = struct{}{}
-	t.body = append(append(t.body, ' '), token...)
 }
 
 // tokenize returns the body of an entry. The words of the message come first, in
@@ -185,17 +189,19 @@ func (t *tokenizer) tokenize(e *audit.Entry) (string, error) {
 		t.body = appendWord(append(t.body, ' '), t.tenant, word)
 	}
 	for _, field := range audit.FilterFields() {
+		hash := t.field(field)
 		for _, value := range e.Values(field) {
-			t.add(t.term(field, value))
+			t.body = t.term(t.next(), hash, value)
 		}
 	}
 	if e.IPAddress.IsValid() {
-		t.add(t.address(e.IPAddress))
+		address := e.IPAddress.Unmap()
+		t.body = t.network(t.next(), address, hexDigits(address))
 	}
 	received := timeKey(e.ReceivedAt)
-	t.add(t.time(received))
+	t.body = t.time(t.next(), received)
 	for _, b := range timeLevels.Buckets(received) {
-		t.add(t.timeBucket(b))
+		t.body = t.timeBucket(t.next(), b)
 	}
 	if len(e.Metadata) > 0 {
 		if err := t.addMetadata(e.Metadata); err != nil {
@@ -207,30 +213,28 @@ func (t *tokenizer) tokenize(e *audit.Entry) (string, error) {
 
 // addMetadata appends the tokens of the metadata's scalars.
 func (t *tokenizer) addMetadata(metadata audit.Object) error {
-	last := ""
+	last, hash := "", ""
 	return entryjson.Leaves(metadata, func(leaf entryjson.Leaf) {
-		field := audit.MetadataField(leaf.Path)
-		t.add(t.term(field, leaf.Value))
+		if hash == "" || leaf.Path != last { // not another element of an array
+			last, hash = leaf.Path, t.field(audit.MetadataField(leaf.Path))
+			for ancestor := range entryjson.Ancestors(leaf.Path) {
+				t.once(t.object(t.next(), ancestor))
+			}
+		}
+		t.once(t.term(t.next(), hash, leaf.Value))
 		if leaf.IsNumber {
-			t.addNumber(field, decimal.KeyOf(leaf.Value))
-		}
-		if leaf.Path == last { // another element of an array
-			return
-		}
-		last = leaf.Path
-		for ancestor := range entryjson.Ancestors(leaf.Path) {
-			t.add(t.object(ancestor))
+			t.addNumber(hash, decimal.KeyOf(leaf.Value))
 		}
 	})
 }
 
 // addNumber appends the tokens of a number. A number out of range has none.
-func (t *tokenizer) addNumber(field audit.Field, key string) {
+func (t *tokenizer) addNumber(field, key string) {
 	if key == "" {
 		return
 	}
-	t.add(t.number(field, key))
+	t.once(t.number(t.next(), field, key))
 	for _, b := range numberLevels.Buckets(key) {
-		t.add(t.numberBucket(field, b))
+		t.once(t.numberBucket(t.next(), field, b))
 	}
 }
