@@ -40,6 +40,11 @@ func kindsOf(name string) []jsontext.Kind {
 	return []jsontext.Kind{jsontext.KindString}
 }
 
+// Texts reads a string or an array of strings, as a filter has them. ok is false for another value.
+func Texts(value jsontext.Value) (texts []string, ok bool) {
+	return scalars(value, []jsontext.Kind{jsontext.KindString})
+}
+
 // scalars reads a scalar of one of the kinds, or an array of them.
 func scalars(value jsontext.Value, kinds []jsontext.Kind) ([]string, bool) {
 	if value.Kind() != jsontext.KindBeginArray {
@@ -74,10 +79,8 @@ func scalar(value jsontext.Value, kinds []jsontext.Kind) (text string, ok bool) 
 	return string(unquoted), err == nil
 }
 
-var escapePointer = strings.NewReplacer("~", "~0", "/", "~1") // RFC 6901
-
 func memberPointer(object, name string) string {
-	return object + "/" + escapePointer.Replace(audit.BoundedName(name))
+	return string(jsontext.Pointer(object).AppendToken(audit.BoundedName(name)))
 }
 
 // InBody returns an error with the pointers of faults changed from query parameters to members

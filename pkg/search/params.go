@@ -65,7 +65,7 @@ func (p *params) only(names ...string) {
 			continue
 		}
 		if _, err := parseField(name); err != nil {
-			p.fault(name, "unknown_parameter", "is not a parameter of this endpoint; filters are "+joinFields()+" and metadata.<path>")
+			p.fault(name, "unknown_parameter", "is not a parameter of this endpoint; filters are "+fieldNames+" and metadata.<path>")
 		}
 	}
 }

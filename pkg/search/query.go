@@ -221,16 +221,19 @@ func parseField(name string) (audit.Field, error) {
 			return field, nil
 		}
 	}
-	return "", fmt.Errorf("must be one of %s or metadata.<path>", joinFields())
+	return "", errUnknownField
 }
 
-func joinFields() string {
+// fieldNames are the names of the filter fields outside the metadata, for error messages.
+var fieldNames = func() string {
 	names := make([]string, 0, len(audit.FilterFields()))
 	for _, f := range audit.FilterFields() {
 		names = append(names, string(f))
 	}
 	return strings.Join(names, ", ")
-}
+}()
+
+var errUnknownField = errors.New("must be one of " + fieldNames + " or metadata.<path>")
 
 // normalValues converts a value into the forms that the index compares. A number in the metadata
 // is found by its value, and a text that is spelled like one by its spelling.

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -38,7 +37,7 @@ func parseSubscribe(body []byte) (subscribe, error) {
 	message := subscribe{filter: url.Values{}}
 	var faults []audit.FieldError
 	for _, name := range slices.Sorted(maps.Keys(text.Filter)) {
-		values, ok := texts(text.Filter[name])
+		values, ok := search.Texts(text.Filter[name])
 		if !ok {
 			faults = append(faults, audit.Invalid("?"+audit.BoundedName(name), "invalid_type", "must be a text or an array of texts").Fields...)
 			continue
@@ -50,7 +49,7 @@ func parseSubscribe(body []byte) (subscribe, error) {
 		faults = append(faults, invalid.Fields...)
 	}
 	if len(faults) > 0 {
-		return subscribe{}, audit.InvalidFields(inFilter(faults))
+		return subscribe{}, search.InBody(audit.InvalidFields(faults), "/filter")
 	}
 	if text.After != nil {
 		message.after = *text.After
@@ -59,40 +58,6 @@ func parseSubscribe(body []byte) (subscribe, error) {
 		}
 	}
 	return message, nil
-}
-
-// texts reads a text or an array of texts.
-func texts(raw jsontext.Value) ([]string, bool) {
-	var one *string
-	if err := json.Unmarshal(raw, &one); err == nil && one != nil {
-		return []string{*one}, true
-	}
-	var several []*string
-	if err := json.Unmarshal(raw, &several); err != nil || several == nil {
-		return nil, false
-	}
-	values := make([]string, len(several))
-	for i, value := range several {
-		if value == nil {
-			return nil, false
-		}
-		values[i] = *value
-	}
-	return values, true
-}
-
-var escapePointer = strings.NewReplacer("~", "~0", "/", "~1") // RFC 6901
-
-// inFilter changes the pointers of faults from query parameters to members of the filter.
-func inFilter(faults []audit.FieldError) []audit.FieldError {
-	for i, fault := range faults {
-		if name := strings.TrimPrefix(fault.Pointer, "?"); name != "" {
-			faults[i].Pointer = "/filter/" + escapePointer.Replace(name)
-		} else {
-			faults[i].Pointer = "/filter"
-		}
-	}
-	return faults
 }
 
 // parseBare checks a message that has only an action.
