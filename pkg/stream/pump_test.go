@@ -374,8 +374,13 @@ func TestReplayGoesLiveWithoutAGap(t *testing.T) {
 // replaying is a subscriber of the test, with the entries that it has to get.
 type replaying struct {
 	*client
-	from int // how many entries were stored before its cursor
+	from    int // how many entries were stored before its cursor
+	refused int // how many frames it has refused or will refuse
 }
+
+// mostRefused keeps the subscribers of the test from being cut: the stream cuts a client that
+// refuses eight frames in a row.
+const mostRefused = 5
 
 func replayRandomly(t *testing.T, random *rand.Rand) {
 	w := newWorld(t)
@@ -395,13 +400,16 @@ func replayRandomly(t *testing.T, random *rand.Rand) {
 			if len(subscribers) < 8 {
 				from := random.IntN(len(all) + 1)
 				id := fmt.Sprintf("s%d", len(subscribers))
-				subscribers = append(subscribers, replaying{w.connect(id, auditor, tenant), from})
+				subscribers = append(subscribers, replaying{client: w.connect(id, auditor, tenant), from: from})
 				w.send(id, `{}`, arrival.Cursor(w.Cursors, tenant, int64(from)))
 			}
 		case 4:
 			if n := len(subscribers); n > 0 {
-				c := subscribers[random.IntN(n)]
-				c.set(func(c *client) { c.fails = append(c.fails, stream.ErrBusy) })
+				s := &subscribers[random.IntN(n)]
+				if s.refused < mostRefused {
+					s.refused++
+					s.set(func(c *client) { c.fails = append(c.fails, stream.ErrBusy) })
+				}
 			}
 		case 5:
 			w.pass(time.Duration(random.IntN(6000)) * time.Millisecond)
