@@ -96,6 +96,24 @@ func crash(t *testing.T, entries, kills int, arguments ...string) {
 	s.check(entries)
 }
 
+// sendThroughCrashes sends the entries with four clients, and kills the service at random points.
+func (l *crashLoad) sendThroughCrashes(random *rand.Rand, kills int) error {
+	ctx, cancel := l.untilItStalls(l.service.t.Context())
+	defer cancel()
+	sending, ctx := errgroup.WithContext(ctx)
+	for range 2 {
+		sending.Go(func() error { return l.client(ctx, crashBulk) })
+		sending.Go(func() error { return l.client(ctx, 1) })
+	}
+	for _, at := range killPoints(random, int(l.entries), kills) {
+		l.await(ctx, int64(at))
+		time.Sleep(time.Duration(random.Int64N(int64(50 * time.Millisecond))))
+		l.service.crash()
+		l.service.ready()
+	}
+	return sending.Wait()
+}
+
 // killPoints are numbers of acknowledged entries, in rising order.
 func killPoints(random *rand.Rand, entries, kills int) []int {
 	points := make([]int, kills)
@@ -140,6 +158,16 @@ func startCrashing(t *testing.T, arguments ...string) *crashingService {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// keepAddress makes the service come back at its present address.
+func (s *crashingService) keepAddress() {
+	s.t.Helper()
+	address, err := url.Parse(s.process.URL)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.arguments = append(s.arguments, "--addr", address.Host)
 }
 
 func (s *crashingService) start() {

@@ -46,13 +46,11 @@ func inputCases() []inputCase {
 	}
 }
 
-// TestInputs sends each file twice and asks for what is in it.
-func TestInputs(t *testing.T) {
-	if found, err := filepath.Glob(inputFolder + "/*.ndjson"); err != nil || len(found) == 0 {
-		t.Skip("wants the folder ../shared/cases beside the repository")
-	}
+// startForInputs starts a service and returns the folder with its data.
+func startForInputs(t *testing.T) (s *testService, folder string) {
+	t.Helper()
 	unsetEnvironment(t)
-	folder := t.TempDir()
+	folder = t.TempDir()
 	s, err := startService(folder)
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +60,15 @@ func TestInputs(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return s, folder
+}
+
+// TestInputs sends each file twice and asks for what is in it.
+func TestInputs(t *testing.T) {
+	if found, err := filepath.Glob(inputFolder + "/*.ndjson"); err != nil || len(found) == 0 {
+		t.Skip("wants the folder ../shared/cases beside the repository")
+	}
+	s, folder := startForInputs(t)
 	for i, c := range inputCases() {
 		t.Run(c.name, func(t *testing.T) {
 			w := newInputWorld(t, s, folder, fmt.Sprintf("inputs-%d", i))
@@ -84,17 +91,7 @@ func TestInputsKeepTheirOrder(t *testing.T) {
 	if found, err := filepath.Glob(path); err != nil || len(found) == 0 {
 		t.Skip("wants the folder ../shared/cases beside the repository")
 	}
-	unsetEnvironment(t)
-	folder := t.TempDir()
-	s, err := startService(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	s, folder := startForInputs(t)
 	w := newInputWorld(t, s, folder, "inputs-order")
 	lines, err := os.ReadFile(path)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,31 +40,14 @@ func pullCrashes(t *testing.T, entries, kills int, arguments ...string) {
 	t.Logf("random seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	s := startCrashing(t, arguments...)
-	address, err := url.Parse(s.process.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.arguments = append(s.arguments, "--addr", address.Host)
+	s.keepAddress()
 	pulled := newPulling(t, s)
 
 	load := &crashLoad{service: s, entries: int64(entries)}
-	ctx, cancel := load.untilItStalls(t.Context())
-	defer cancel()
-	sending, ctx := errgroup.WithContext(ctx)
-	for range 2 {
-		sending.Go(func() error { return load.client(ctx, crashBulk) })
-		sending.Go(func() error { return load.client(ctx, 1) })
-	}
 	sent := make(chan struct{})
 	var reading errgroup.Group
 	reading.Go(func() error { return pulled.untilSent(rand.New(rand.NewPCG(seed, 1)), sent) })
-	for _, at := range killPoints(random, entries, kills) {
-		load.await(ctx, int64(at))
-		time.Sleep(time.Duration(random.Int64N(int64(50 * time.Millisecond))))
-		s.crash()
-		s.ready()
-	}
-	err = sending.Wait()
+	err := load.sendThroughCrashes(random, kills)
 	close(sent)
 	if err := errors.Join(err, reading.Wait()); err != nil {
 		t.Fatalf("%v; %d entries were acknowledged, want %d", err, load.acknowledged.Load(), entries)

@@ -5,15 +5,12 @@ import (
 	"encoding/json"
 	"io"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -40,28 +37,11 @@ func tailCrashes(t *testing.T, entries, kills int, arguments ...string) {
 	t.Logf("random seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	s := startCrashing(t, arguments...)
-	address, err := url.Parse(s.process.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.arguments = append(s.arguments, "--addr", address.Host)
+	s.keepAddress()
 	tail := startTail(t, s)
 
 	load := &crashLoad{service: s, entries: int64(entries)}
-	ctx, cancel := load.untilItStalls(t.Context())
-	defer cancel()
-	group, ctx := errgroup.WithContext(ctx)
-	for range 2 {
-		group.Go(func() error { return load.client(ctx, crashBulk) })
-		group.Go(func() error { return load.client(ctx, 1) })
-	}
-	for _, at := range killPoints(random, entries, kills) {
-		load.await(ctx, int64(at))
-		time.Sleep(time.Duration(random.Int64N(int64(50 * time.Millisecond))))
-		s.crash()
-		s.ready()
-	}
-	if err := group.Wait(); err != nil {
+	if err := load.sendThroughCrashes(random, kills); err != nil {
 		t.Fatalf("%v; %d entries were acknowledged, want %d", err, load.acknowledged.Load(), entries)
 	}
 	tail.await(entries)

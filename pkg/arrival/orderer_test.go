@@ -106,15 +106,7 @@ func TestOrderersAtOnce(t *testing.T) {
 	var running sync.WaitGroup
 	for n := range 5 {
 		running.Go(func() {
-			o := &arrival.Orderer{Log: w.db.Arrivals(), Tenants: w.tenants, Now: w.orderer.Now}
-			mine := slices.Concat(bodies[13*n:], bodies[:13*n])
-			for batch := range slices.Chunk(mine, 2+n) {
-				for _, err := range o.Order(t.Context(), batch) {
-					if err != nil {
-						t.Errorf("orderer %d: %v, want nil", n, err)
-					}
-				}
-			}
+			w.orderBy(n, slices.Concat(bodies[13*n:], bodies[:13*n]))
 		})
 	}
 	running.Wait()

@@ -224,15 +224,7 @@ func TestReconcilersAndOrderersAtOnce(t *testing.T) {
 	var running sync.WaitGroup
 	for n := range 3 {
 		running.Go(func() {
-			o := &arrival.Orderer{Log: w.db.Arrivals(), Tenants: w.tenants, Now: w.orderer.Now}
-			mine := slices.Concat(bodies[7*n:], bodies[:7*n])
-			for batch := range slices.Chunk(mine, 2+n) {
-				for _, err := range o.Order(t.Context(), batch) {
-					if err != nil {
-						t.Errorf("orderer %d: %v, want nil", n, err)
-					}
-				}
-			}
+			w.orderBy(n, slices.Concat(bodies[7*n:], bodies[:7*n]))
 		})
 		running.Go(func() {
 			r := arrival.WithWidth(w.reconciler(), int64(1+40*n)) // some compare by parts of the day

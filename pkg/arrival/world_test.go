@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,18 @@ func (w *world) walk(query, cursor string) (entries []audit.Entry, next string) 
 }
 
 // names returns the resource ids of the entries.
+// orderBy lets an orderer of its own, the nth, handle the bodies in batches.
+func (w *world) orderBy(n int, bodies []string) {
+	o := &arrival.Orderer{Log: w.db.Arrivals(), Tenants: w.tenants, Now: w.orderer.Now}
+	for batch := range slices.Chunk(bodies, 2+n) {
+		for _, err := range o.Order(w.t.Context(), batch) {
+			if err != nil {
+				w.t.Errorf("orderer %d: %v, want nil", n, err)
+			}
+		}
+	}
+}
+
 func names(entries []audit.Entry) string {
 	texts := make([]string, len(entries))
 	for i := range entries {

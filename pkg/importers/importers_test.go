@@ -2,7 +2,6 @@ package importers_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -192,19 +191,6 @@ func quoted(t *testing.T, text string) string {
 	return string(b)
 }
 
-func gzipped(t *testing.T, text string) string {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	if _, err := io.WriteString(w, text); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
 // Each wrapper carries two records, and what else there is.
 func TestWrappers(t *testing.T) {
 	record := func(i int) string { return compact(t, samples[i].record) }
@@ -222,7 +208,7 @@ func TestWrappers(t *testing.T) {
 		{"EventBridge", `{"version":"0","id":"i","detail-type":"AWS API Call via CloudTrail","source":"aws.s3","detail":` + ct + "}\n" +
 			`{"version":"0","id":"j","detail-type":"AWS API Call via CloudTrail","source":"aws.s3","resources":[],"detail":` + ct + "}\n", ct},
 		{"subscription", subscription, ct},
-		{"subscription of Lambda", `{"awslogs":{"data":"` + base64.StdEncoding.EncodeToString([]byte(gzipped(t, subscription))) + `"}}`, ct},
+		{"subscription of Lambda", `{"awslogs":{"data":"` + base64.StdEncoding.EncodeToString([]byte(importers.PackGzip(t, subscription))) + `"}}`, ct},
 		{"filter-log-events", `{"events":[{"timestamp":1,"message":` + quoted(t, ct) + `},{"timestamp":1,"message":` + quoted(t, ct) + `}]}`, ct},
 		{"EventList", `{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[` + k8s + "," + k8s + "]}", k8s},
 		{"event hook", `{"eventType":"com.okta.event_hook","eventTypeVersion":"1.0","data":{"events":[` + okta + "," + okta + "]}}", okta},

@@ -22,7 +22,8 @@ func utf16Bytes(text string, order binary.AppendByteOrder) string {
 	return string(b)
 }
 
-func packGzip(t *testing.T, text string) string {
+// PackGzip returns the text in gzip.
+func PackGzip(t *testing.T, text string) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -61,9 +62,9 @@ func TestTextOfEveryEncoding(t *testing.T) {
 		"UTF-8": text, "UTF-8 with a mark": "\ufeff" + text,
 		"UTF-16 LE": utf16Bytes("\ufeff"+text, binary.LittleEndian), "UTF-16 BE": utf16Bytes("\ufeff"+text, binary.BigEndian),
 		"UTF-16 LE without a mark": utf16Bytes(text, binary.LittleEndian), "UTF-16 BE without a mark": utf16Bytes(text, binary.BigEndian),
-		"gzip": packGzip(t, text), "gzip members": packGzip(t, text[:9]) + packGzip(t, text[9:]),
+		"gzip": PackGzip(t, text), "gzip members": PackGzip(t, text[:9]) + PackGzip(t, text[9:]),
 		"zstd": packZstd(t, text), "zstd frames": packZstd(t, text[:9]) + packZstd(t, text[9:]),
-		"gzip twice": packGzip(t, packGzip(t, text)), "gzip of UTF-16": packGzip(t, utf16Bytes("\ufeff"+text, binary.BigEndian)),
+		"gzip twice": PackGzip(t, PackGzip(t, text)), "gzip of UTF-16": PackGzip(t, utf16Bytes("\ufeff"+text, binary.BigEndian)),
 	} {
 		for _, reader := range []func(io.Reader) io.Reader{iotest.OneByteReader, func(r io.Reader) io.Reader { return r }} {
 			got, err := readText(reader(strings.NewReader(file)), bombBytes)
@@ -78,7 +79,7 @@ func TestTextOfEveryEncoding(t *testing.T) {
 }
 
 func TestTextThatCannotBeRead(t *testing.T) {
-	packed := packGzip(t, strings.Repeat("some text ", 1000))
+	packed := PackGzip(t, strings.Repeat("some text ", 1000))
 	for _, c := range []struct{ name, file, want string }{
 		{"UTF-32 LE", "\xff\xfe\x00\x00{\x00\x00\x00", "UTF-32"},
 		{"UTF-32 BE", "\x00\x00\xfe\xff\x00\x00\x00{", "UTF-32"},
@@ -86,7 +87,7 @@ func TestTextThatCannotBeRead(t *testing.T) {
 		{"gzip cut off", packed[:len(packed)-9], "unexpected EOF"},
 		{"gzip header", "\x1f\x8bxx", "gzip"},
 		{"zstd garbage", "\x28\xb5\x2f\xfd\xff\xff\xff\xff", "unpack"},
-		{"packed too often", packGzip(t, packGzip(t, packGzip(t, packGzip(t, "x")))), "more than 3 times"},
+		{"packed too often", PackGzip(t, PackGzip(t, PackGzip(t, PackGzip(t, "x")))), "more than 3 times"},
 	} {
 		_, err := readText(strings.NewReader(c.file), bombBytes)
 		if err == nil {
@@ -111,14 +112,14 @@ func TestHalvesOfSurrogatePairsAreInvalidUTF8(t *testing.T) {
 func TestBombsAreRefused(t *testing.T) {
 	zeros := strings.Repeat("\x00", 8<<20)
 	for name, file := range map[string]string{
-		"gzip": packGzip(t, zeros), "zstd": packZstd(t, zeros), "gzip in zstd": packZstd(t, packGzip(t, zeros)),
+		"gzip": PackGzip(t, zeros), "zstd": packZstd(t, zeros), "gzip in zstd": packZstd(t, PackGzip(t, zeros)),
 	} {
 		if _, err := readText(strings.NewReader(file), 1<<20); !errors.Is(err, ErrBomb) {
 			t.Errorf("%s: got error %v, want %v", name, err, ErrBomb)
 		}
 	}
 	text := strings.Repeat("log ", 1<<10)
-	if _, err := readText(strings.NewReader(packGzip(t, text)), int64(len(text))); err != nil {
+	if _, err := readText(strings.NewReader(PackGzip(t, text)), int64(len(text))); err != nil {
 		t.Errorf("a small file that compresses well: %v", err)
 	}
 }

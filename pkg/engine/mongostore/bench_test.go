@@ -1,16 +1,14 @@
 package mongostore_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
-	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
@@ -62,29 +60,7 @@ func BenchmarkAppend(b *testing.B) {
 // this package.
 func BenchmarkOrder(b *testing.B) {
 	uri := enginetest.Mongo(b)
-	o := &arrival.Orderer{Log: open(b, uri, newDatabase(b, uri)).Arrivals(), Tenants: allTenants{}, Now: time.Now}
-	messages := uint32(0)
-	for b.Loop() {
-		b.StopTimer()
-		var arrivals []envelope.Arrival
-		for range 100 {
-			messages++
-			a := envelope.Arrival{Received: march, IDs: []audit.EntryID{newEntry("acme", march, messages).ID}}
-			binary.BigEndian.PutUint32(a.Message[:], messages)
-			arrivals = append(arrivals, a)
-		}
-		bodies, err := envelope.PackArrivals("acme", arrivals)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
-		for _, err := range o.Order(b.Context(), bodies) {
-			if err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
-	b.ReportMetric(float64(messages)/b.Elapsed().Seconds(), "messages/s")
+	conformance.BenchmarkOrder(b, open(b, uri, newDatabase(b, uri)).Arrivals(), 1)
 }
 
 // BenchmarkPage reads the 50 newest at 10,000 entries. The engine of the

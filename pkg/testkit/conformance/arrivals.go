@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -522,4 +523,38 @@ func arrivalsCancelled(t *testing.T, l ArrivalLog) {
 		}
 	}
 	wantArrivals(t, l, tenant, 0, 10, segments)
+}
+
+// BenchmarkOrder measures the messages and the places of one tenant that one orderer handles, in
+// batches of 100 messages.
+func BenchmarkOrder(b *testing.B, log arrival.Log, perMessage int) {
+	const tenant, messages = "acme", 100
+	o := &arrival.Orderer{Log: log, Tenants: orderedTenants{}, Now: time.Now}
+	places, handled := 0, 0
+	for b.Loop() {
+		b.StopTimer()
+		arrivals := make([]envelope.Arrival, messages)
+		for i := range arrivals {
+			handled++
+			a := &arrivals[i]
+			a.Received = epoch
+			binary.BigEndian.PutUint64(a.Message[:], uint64(handled))
+			for range perMessage {
+				places++
+				a.IDs = append(a.IDs, audit.DeriveEntryID(tenant, epoch, fmt.Sprint(places)))
+			}
+		}
+		bodies, err := envelope.PackArrivals(tenant, arrivals)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		for _, err := range o.Order(b.Context(), bodies) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(handled)/b.Elapsed().Seconds(), "messages/s")
+	b.ReportMetric(float64(places)/b.Elapsed().Seconds(), "places/s")
 }
