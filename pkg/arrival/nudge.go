@@ -45,7 +45,7 @@ func (n *Nudger) Nudge(ctx context.Context, tenants []audit.TenantID) []error {
 			outcomes[i] = fmt.Errorf("nudge the stream of %s: %w", tenant, err)
 		} else if slices.Contains(idle, tenant) {
 			sending.Go(func() error {
-				outcomes[i] = panics.Recovered(ctx, func() error { return n.send(ctx, tenant) })
+				outcomes[i] = panics.Recovered(ctx, func() error { return SendNudge(ctx, n.Queue, tenant, 0) })
 				return nil
 			})
 		}
@@ -54,10 +54,11 @@ func (n *Nudger) Nudge(ctx context.Context, tenants []audit.TenantID) []error {
 	return outcomes
 }
 
-func (n *Nudger) send(ctx context.Context, tenant audit.TenantID) error {
+// SendNudge sends a message that asks to look at the tenant's stream after the delay.
+func SendNudge(ctx context.Context, q Queue, tenant audit.TenantID, delay time.Duration) error {
 	body, err := envelope.PackNudge(tenant)
 	if err == nil {
-		err = n.Queue.SendAfter(ctx, tenant, 0, body)
+		err = q.SendAfter(ctx, tenant, delay, body)
 	}
 	if err != nil {
 		return fmt.Errorf("nudge the stream of %s: %w", tenant, err)

@@ -228,15 +228,10 @@ func Variables(d manifest.Dependency) []string {
 	return nil
 }
 
-// CommonVariables returns the names of the variables that every function reads.
-func CommonVariables() []string {
-	return []string{"OCELOT_LOG_LEVEL", "OCELOT_STREAM_URL", "OCELOT_ORIGINS"}
-}
-
 // FunctionVariables returns the names of the variables that a function over the engines of
 // production reads. A deployment sets those of them that have no default.
 func FunctionVariables(f manifest.Function) []string {
-	names := CommonVariables()
+	names := []string{"OCELOT_LOG_LEVEL", "OCELOT_STREAM_URL", "OCELOT_ORIGINS"} // of every function
 	for _, d := range f.Dependencies() {
 		names = append(names, Variables(d)...)
 	}
@@ -373,10 +368,7 @@ func (r *reader) maxBacklog(unset string) int {
 
 func (r *reader) rates(unset map[string]string) Rates {
 	rate := func(variable, text, burst string) Rate {
-		if text == "" {
-			text = cmp.Or(unset[variable], "0")
-		}
-		rate := Rate{PerSecond: r.number(variable, text, 0, maxRate)}
+		rate := Rate{PerSecond: r.number(variable, cmp.Or(text, unset[variable], "0"), 0, maxRate)}
 		rate.Burst = burstSeconds * rate.PerSecond
 		if burst != "" {
 			rate.Burst = r.number(variable+burstSuffix, burst, 1, max(1, maxBurstSeconds*rate.PerSecond))

@@ -84,14 +84,8 @@ func UnpackArrivals(body string) (audit.TenantID, []Arrival, error) {
 	if err := json.Unmarshal([]byte(body), &m); err != nil {
 		return "", nil, fmt.Errorf("%w: not the JSON form of arrivals", audit.ErrUnreadable)
 	}
-	if m.Version < 1 {
-		return "", nil, fmt.Errorf("%w: no version", audit.ErrUnreadable)
-	}
-	if m.Version > ArrivalVersion {
-		return "", nil, fmt.Errorf("%w: %d, known are 1 to %d", ErrVersion, m.Version, ArrivalVersion)
-	}
-	if _, err := audit.ParseTenantID(string(m.Tenant)); err != nil {
-		return "", nil, fmt.Errorf("%w: no tenant", audit.ErrUnreadable)
+	if err := checkHead(m.Version, ArrivalVersion, m.Tenant); err != nil {
+		return "", nil, err
 	}
 	arrivals := make([]Arrival, len(m.Messages))
 	for i, p := range m.Messages {

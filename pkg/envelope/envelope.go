@@ -226,6 +226,20 @@ type Poison struct {
 // ErrVersion means that a later release packed the message.
 var ErrVersion = errors.New("unknown version of an entries message")
 
+// checkHead checks the version and the tenant of a message. known is the last version that can be
+// read.
+func checkHead(version, known int, tenant audit.TenantID) error {
+	switch _, err := audit.ParseTenantID(string(tenant)); {
+	case version < 1:
+		return fmt.Errorf("%w: no version", audit.ErrUnreadable)
+	case version > known:
+		return fmt.Errorf("%w: %d, known are 1 to %d", ErrVersion, version, known)
+	case err != nil:
+		return fmt.Errorf("%w: no tenant", audit.ErrUnreadable)
+	}
+	return nil
+}
+
 // Unpack unpacks a message. It returns unreadable lines as Poison. It returns
 // audit.ErrUnreadable or ErrVersion if the whole body is unreadable.
 func Unpack(body string) (Contents, error) {
@@ -233,14 +247,8 @@ func Unpack(body string) (Contents, error) {
 	if err := json.Unmarshal([]byte(body), &m); err != nil {
 		return Contents{}, fmt.Errorf("%w: not its JSON form", audit.ErrUnreadable)
 	}
-	if m.Version < 1 {
-		return Contents{}, fmt.Errorf("%w: no version", audit.ErrUnreadable)
-	}
-	if m.Version > Version {
-		return Contents{}, fmt.Errorf("%w: %d, known are 1 to %d", ErrVersion, m.Version, Version)
-	}
-	if _, err := audit.ParseTenantID(string(m.Tenant)); err != nil {
-		return Contents{}, fmt.Errorf("%w: no tenant", audit.ErrUnreadable)
+	if err := checkHead(m.Version, Version, m.Tenant); err != nil {
+		return Contents{}, err
 	}
 	if m.Encoding != encodingZstd {
 		return Contents{}, fmt.Errorf("%w: unknown encoding", audit.ErrUnreadable)

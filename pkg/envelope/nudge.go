@@ -34,14 +34,8 @@ func UnpackNudge(body string) (audit.TenantID, error) {
 	if err := json.Unmarshal([]byte(body), &m); err != nil {
 		return "", fmt.Errorf("%w: not the JSON form of a nudge", audit.ErrUnreadable)
 	}
-	if m.Version < 1 {
-		return "", fmt.Errorf("%w: no version", audit.ErrUnreadable)
-	}
-	if m.Version > NudgeVersion {
-		return "", fmt.Errorf("%w: %d, known are 1 to %d", ErrVersion, m.Version, NudgeVersion)
-	}
-	if _, err := audit.ParseTenantID(string(m.Tenant)); err != nil {
-		return "", fmt.Errorf("%w: no tenant", audit.ErrUnreadable)
+	if err := checkHead(m.Version, NudgeVersion, m.Tenant); err != nil {
+		return "", err
 	}
 	return m.Tenant, nil
 }

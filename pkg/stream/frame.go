@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -17,6 +18,15 @@ type frame struct {
 	Type   string         `json:"type"`
 	Cursor string         `json:"cursor,omitempty"`
 	Error  jsontext.Value `json:"error,omitempty"`
+}
+
+// text returns the frame as JSON.
+func (f frame) text() ([]byte, error) {
+	text, err := json.Marshal(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s frame: %w", f.Type, err)
+	}
+	return text, nil
 }
 
 const (

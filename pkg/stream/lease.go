@@ -3,11 +3,10 @@ package stream
 import (
 	"context"
 	"encoding/hex"
-	"fmt"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/envelope"
 )
 
 const (
@@ -24,14 +23,7 @@ const (
 
 // nudge sends a message that asks to look at the tenant's stream after the delay.
 func (s *Service) nudge(ctx context.Context, tenant audit.TenantID, delay time.Duration) error {
-	body, err := envelope.PackNudge(tenant)
-	if err == nil {
-		err = s.Queue.SendAfter(ctx, tenant, delay, body)
-	}
-	if err != nil {
-		return fmt.Errorf("nudge the stream of %s: %w", tenant, err)
-	}
-	return nil
+	return arrival.SendNudge(ctx, s.Queue, tenant, delay)
 }
 
 // watch makes sure that a message is queued that looks at the stream after a lease that begins

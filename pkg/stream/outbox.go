@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -256,7 +254,7 @@ func (o *outbox) announce(ctx context.Context) error {
 	if state.Announced {
 		return nil
 	}
-	if err := o.sendFrame(ctx, frame{Type: "subscribed", Cursor: o.cursor(o.Tenant, state.Place)}); err != nil {
+	if err := o.tell(ctx, frame{Type: "subscribed", Cursor: o.cursor(o.Tenant, state.Place)}); err != nil {
 		return err
 	}
 	o.set(func(state *boxState) { state.Announced = true })
@@ -265,7 +263,7 @@ func (o *outbox) announce(ctx context.Context) error {
 
 // unsubscribed tells the client that it is not subscribed any more.
 func (o *outbox) unsubscribed(ctx context.Context) error {
-	if err := o.sendFrame(ctx, frame{Type: "unsubscribed"}); err != nil {
+	if err := o.tell(ctx, frame{Type: "unsubscribed"}); err != nil {
 		return err
 	}
 	o.end()
@@ -279,7 +277,7 @@ func (o *outbox) skip(ctx context.Context) error {
 	if head-max(place, o.Subscription.Replay) <= MaxBehind {
 		return nil
 	}
-	if err := o.sendFrame(ctx, frame{Type: "lagged", Cursor: o.cursor(o.Tenant, place)}); err != nil {
+	if err := o.tell(ctx, frame{Type: "lagged", Cursor: o.cursor(o.Tenant, place)}); err != nil {
 		return err
 	}
 	o.walk = nil
@@ -334,11 +332,11 @@ func (o *outbox) advance(place int64) {
 	o.set(func(state *boxState) { state.Place = max(state.Place, place) })
 }
 
-// sendFrame sends a frame without entries.
-func (o *outbox) sendFrame(ctx context.Context, f frame) error {
-	text, err := json.Marshal(f)
+// tell sends a frame without entries.
+func (o *outbox) tell(ctx context.Context, f frame) error {
+	text, err := f.text()
 	if err != nil {
-		return fmt.Errorf("%s frame: %w", f.Type, err)
+		return err
 	}
 	return o.send(ctx, text)
 }

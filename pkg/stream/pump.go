@@ -248,8 +248,11 @@ func (p *pump) look(ctx context.Context) (grown bool, err error) {
 		}
 	}
 	since := p.Now().Sub(p.savedAt)
-	if since >= saveEvery && !maps.Equal(p.progress(), p.state.Progress) || since >= renewAfter {
-		return grown, p.save(ctx)
+	if since < saveEvery {
+		return grown, nil
+	}
+	if progress := p.progress(); since >= renewAfter || !maps.Equal(progress, p.state.Progress) {
+		return grown, p.save(ctx, progress)
 	}
 	return grown, nil
 }
@@ -367,15 +370,16 @@ func (p *pump) stop(cancel context.CancelCauseFunc, failed bool) {
 
 // saveChanges saves the positions if any has changed.
 func (p *pump) saveChanges(ctx context.Context) error {
-	if maps.Equal(p.progress(), p.state.Progress) {
+	progress := p.progress()
+	if maps.Equal(progress, p.state.Progress) {
 		return nil
 	}
-	return p.save(ctx)
+	return p.save(ctx, progress)
 }
 
 // save stores the positions and renews the lease.
-func (p *pump) save(ctx context.Context) error {
-	now, progress := p.Now(), p.progress()
+func (p *pump) save(ctx context.Context, progress map[string]Progress) error {
+	now := p.Now()
 	watched, err := p.watch(ctx, p.tenant, p.state.WatchedUntil)
 	if err != nil {
 		return err

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -197,9 +196,9 @@ func (s *Service) Refuse(_ context.Context, _ string, body []byte) error {
 // Fail sends the client an error frame. problem is the JSON text of a problem
 // document. It returns nil if the client is gone.
 func (s *Service) Fail(ctx context.Context, id string, problem []byte) error {
-	text, err := json.Marshal(frame{Type: "error", Error: problem})
+	text, err := frame{Type: "error", Error: problem}.text()
 	if err != nil {
-		return fmt.Errorf("error frame: %w", err)
+		return err
 	}
 	if err := s.Sender.Send(ctx, id, text); err != nil && !errors.Is(err, ErrGone) {
 		return fmt.Errorf("send an error frame: %w", err)
@@ -214,9 +213,9 @@ func (s *Service) Cut(ctx context.Context, id string) error {
 
 // sendFrame sends one frame. If the client is gone, it removes the connection.
 func (s *Service) sendFrame(ctx context.Context, c Connection, f frame) error {
-	text, err := json.Marshal(f)
+	text, err := f.text()
 	if err != nil {
-		return fmt.Errorf("%s frame: %w", f.Type, err)
+		return err
 	}
 	err = s.Sender.Send(ctx, c.ID, text)
 	if errors.Is(err, ErrGone) {

@@ -147,9 +147,9 @@ func (s *Services) PreparePartitions() func(ctx context.Context) error {
 func (s *Services) ReconcileIndex() func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		var failures []error
-		for name, task := range s.dayTasks() {
+		for name, work := range dayWork {
 			plan := &activity.Plan{
-				Work: task.Work, Register: s.Stores.Activity, Now: time.Now, Log: s.Log,
+				Work: work, Register: s.Stores.Activity, Now: time.Now, Log: s.Log,
 				Share: func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
 					return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, name, days)
 				},
@@ -160,7 +160,12 @@ func (s *Services) ReconcileIndex() func(ctx context.Context) error {
 	}
 }
 
-// dayTasks returns the work on days of the register.
+// dayWork are the kinds of work on days of the register, by the tasks that do them.
+var dayWork = map[jobs.TaskName]activity.Work{
+	jobs.TaskReconcileIndex: activity.Index, jobs.TaskReconcileArrivals: activity.Places, jobs.TaskPruneArrivals: activity.Prune,
+}
+
+// dayTasks returns the tasks of dayWork.
 func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 	index := &search.ReconcileTask{
 		Reconciler: &search.Reconciler{
@@ -174,14 +179,15 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 		Publish: publishPlacesTo(metrics.New(s.Metrics, "reconcile-arrivals", time.Now)),
 	}
 	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Now: time.Now}
-	task := func(work activity.Work, t activity.Tenants, check func(context.Context, *audit.Tenant, activity.Day) (activity.Outcome, error)) *activity.Task {
-		return &activity.Task{Work: work, Register: s.Stores.Activity, Tenants: t, Check: check, Log: s.Log}
+	tasks := map[jobs.TaskName]*activity.Task{
+		jobs.TaskReconcileIndex:    {Tenants: s.consumerTenants(), Check: index.Check},
+		jobs.TaskReconcileArrivals: {Tenants: s.consumerTenants(), Check: arrivals.Check},
+		jobs.TaskPruneArrivals:     {Tenants: s.tenants().Fresh(), Check: pruner.Check}, // a legal hold counts at once
 	}
-	return map[jobs.TaskName]*activity.Task{
-		jobs.TaskReconcileIndex:    task(activity.Index, s.consumerTenants(), index.Check),
-		jobs.TaskReconcileArrivals: task(activity.Places, s.consumerTenants(), arrivals.Check),
-		jobs.TaskPruneArrivals:     task(activity.Prune, s.tenants().Fresh(), pruner.Check), // a legal hold counts at once
+	for name, task := range tasks {
+		task.Work, task.Register, task.Log = dayWork[name], s.Stores.Activity, s.Log
 	}
+	return tasks
 }
 
 // publishTo returns what writes the result of a tenant and day as metrics.

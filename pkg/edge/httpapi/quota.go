@@ -3,7 +3,6 @@ package httpapi
 import (
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 )
@@ -46,5 +45,5 @@ func quotaExceeded(err *quota.ExceededError) *problem {
 		whose = "this credential"
 	}
 	return ProblemQuota.problem("The quota of entries of "+whose+" is used up. No entry of this request was accepted. Send it again later.").
-		with("Retry-After", retrySeconds(max(err.RetryAfter, time.Second)))
+		with("Retry-After", retrySeconds(err.RetryAfter))
 }

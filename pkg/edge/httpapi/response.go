@@ -70,7 +70,7 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 }
 
 // exposedHeaders are those that a page's script may read besides the ones it always may.
-const exposedHeaders = "ETag, Location, Retry-After, RateLimit, RateLimit-Policy, " + manifest.RequestIDHeader + ", Ocelot-Degraded, Ocelot-Not-In-Effect"
+const exposedHeaders = "ETag, Location, Retry-After, " + RateLimitHeader + ", " + RateLimitPolicyHeader + ", " + manifest.RequestIDHeader + ", " + DegradedHeader + ", " + NotInEffectHeader
 
 // allowOrigin lets the browser show the answer to the page that asked, if that is a known one.
 func (g *Gate) allowOrigin(h http.Header, req *request) {

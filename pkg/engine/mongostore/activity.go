@@ -146,9 +146,6 @@ func (a *Activity) DueAt(ctx context.Context, day activity.Day) (time.Time, erro
 		return time.Time{}, fmt.Errorf("due time of %s: %w", keyOfDay(&day), err)
 	}
 	due, _ := raw.Lookup(fieldDue).TimeOK() // absent: zero
-	if due.IsZero() {
-		return time.Time{}, nil
-	}
 	return due.UTC(), nil
 }
 

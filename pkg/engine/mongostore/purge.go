@@ -2,6 +2,7 @@ package mongostore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -22,6 +23,21 @@ func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (
 		return 0, fmt.Errorf("purge entries of %s: %w", tenant, err)
 	}
 	return n, nil
+}
+
+// purgeOne removes the document whose key is the tenant, unless limit is 0.
+func (db *DB) purgeOne(ctx context.Context, collection string, tenant audit.TenantID, limit int) (int, error) {
+	if limit < 1 {
+		return 0, nil
+	}
+	err := db.deleteOne(ctx, collection, withKey(string(tenant)))
+	if errors.Is(err, audit.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return 1, nil
 }
 
 func (db *DB) purgeEntries(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {

@@ -2,7 +2,6 @@ package mongostore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -94,15 +93,9 @@ func (s *Quotas) update(ctx context.Context, tenant audit.TenantID, operator str
 
 // Purge implements jobs.Purger.
 func (s *Quotas) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	if limit < 1 {
-		return 0, nil
-	}
-	err := s.db.deleteOne(ctx, collectionQuotas, withKey(string(tenant)))
-	switch {
-	case errors.Is(err, audit.ErrNotFound):
-		return 0, nil
-	case err != nil:
+	n, err := s.db.purgeOne(ctx, collectionQuotas, tenant, limit)
+	if err != nil {
 		return 0, fmt.Errorf("purge the quota of %s: %w", tenant, err)
 	}
-	return 1, nil
+	return n, nil
 }

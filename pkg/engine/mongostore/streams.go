@@ -8,7 +8,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
@@ -213,7 +212,7 @@ func (s *Streams) Idle(ctx context.Context, tenants []audit.TenantID) (idle []au
 		{Key: fieldKey, Value: in(keys)}, {Key: fieldExpiresAt, Value: bson.D{{Key: "$gt", Value: now}}}, {Key: fieldLeasedUntil, Value: bson.D{{Key: "$lte", Value: now}}},
 	}
 	o := options.Find().SetHint(indexID).SetProjection(ascending(fieldKey))
-	err = s.db.findAt(ctx, collectionStreams, readpref.Primary(), query, o, func(doc bson.Raw) (bool, error) {
+	err = s.db.find(ctx, collectionStreams, query, o, func(doc bson.Raw) (bool, error) {
 		id, ok := doc.Lookup(fieldKey).StringValueOK()
 		if !ok {
 			return false, fmt.Errorf("the _id of a stream %w", errStored)
@@ -229,17 +228,11 @@ func (s *Streams) Idle(ctx context.Context, tenants []audit.TenantID) (idle []au
 
 // Purge implements jobs.Purger.
 func (s *Streams) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	if limit < 1 {
-		return 0, nil
-	}
-	err := s.db.deleteOne(ctx, collectionStreams, withKey(string(tenant)))
-	if errors.Is(err, audit.ErrNotFound) {
-		return 0, nil
-	}
+	n, err := s.db.purgeOne(ctx, collectionStreams, tenant, limit)
 	if err != nil {
 		return 0, fmt.Errorf("purge the stream of %s: %w", tenant, err)
 	}
-	return 1, nil
+	return n, nil
 }
 
 // maxContention bounds the attempts of workers that change one stream at the same time.
