@@ -218,9 +218,10 @@ USD for a million entries that are kept for %d years, %d months of them searchab
 with the entries: the bill of a month, less that of the same month without any entry.
 %s
 Prices are list prices of %s, %s, in `+"`pkg/cost/prices.go`"+` with their sources. Check them
-before you budget. Not included: backups, data transfer, WAF, support, discounts.
+before you budget.
+Not included: %s.
 
-| part |`, scaleYears, scaleMonths, costVariants, cost.USEast1().Region, cost.USEast1().AsOf)
+| part |`, scaleYears, scaleMonths, costVariants, cost.USEast1().Region, cost.USEast1().AsOf, cost.NotIncluded)
 	for _, v := range m.variant {
 		fmt.Fprintf(b, " %s |", v.name)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -73,13 +72,8 @@ func parseTime(text string, now time.Time) (string, error) {
 	if _, err := time.Parse(time.DateOnly, text); err == nil {
 		return text, nil
 	}
-	ago, err := time.ParseDuration(text)
-	if days, isDays := strings.CutSuffix(text, "d"); isDays {
-		var n int64
-		n, err = strconv.ParseInt(days, 10, 16) // 2^15 days are 89 years
-		ago = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil || ago < 0 {
+	ago, err := parseDuration(text)
+	if err != nil {
 		return "", errors.New("must be a time such as 2026-03-01T10:00:00Z, a date such as 2026-03-01, or how long ago, such as 90m, 24h or 7d")
 	}
 	return now.Add(-ago).UTC().Format(time.RFC3339), nil

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
@@ -12,13 +11,13 @@ import (
 )
 
 type tokenCmd struct {
-	Data        string        `default:".ocelot" placeholder:"FOLDER" help:"Data folder of the service; a new folder gets a key."`
-	Tenant      []string      `required:"" env:"OCELOT_TENANT" help:"Tenants that the token is valid for; '*' for all."`
-	Role        string        `enum:"admin,auditor,user,operator,none" default:"none" help:"One of admin, auditor, user, operator (with the tenant '*'), or none with --permissions."`
-	Sub         string        `default:"developer" placeholder:"NAME" help:"Subject of the token."`
-	Permissions []string      `placeholder:"PERMISSION" help:"Permissions in addition to the role's, for example logs:read_sensitive."`
-	Resources   []string      `placeholder:"RESOURCE" help:"Restrict every read to these, for example order or user:42."`
-	TTL         time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
+	Data        string       `default:".ocelot" placeholder:"FOLDER" help:"Data folder of the service; a new folder gets a key."`
+	Tenant      []string     `required:"" env:"OCELOT_TENANT" help:"Tenants that the token is valid for; '*' for all."`
+	Role        string       `enum:"admin,auditor,user,operator,none" default:"none" help:"One of admin, auditor, user, operator (with the tenant '*'), or none with --permissions."`
+	Sub         string       `default:"developer" placeholder:"NAME" help:"Subject of the token."`
+	Permissions []string     `placeholder:"PERMISSION" help:"Permissions in addition to the role's, for example logs:read_sensitive."`
+	Resources   []string     `placeholder:"RESOURCE" help:"Restrict every read to these, for example order or user:42."`
+	TTL         durationFlag `name:"ttl" default:"1h" help:"How long the token is valid, such as 30m, 12h or 90d."`
 }
 
 // Help is what --help adds.
@@ -31,7 +30,7 @@ func (*tokenCmd) Help() string {
 // Validate checks what the flags mean together.
 func (c *tokenCmd) Validate() error {
 	switch role := access.Role(c.Role); {
-	case c.TTL <= 0:
+	case c.TTL.Duration == 0:
 		return errors.New("--ttl must be more than zero")
 	case len(c.Tenant) == 0: // an empty variable counts as given
 		return errNoTenant
@@ -65,7 +64,7 @@ func (c *tokenCmd) Run(con *console) error {
 		Claims: access.Claims{
 			Subject: c.Sub, Tenants: c.Tenant, Role: role, Permissions: c.Permissions, Resources: c.Resources,
 		},
-		IssuedAt: now, ExpiresAt: now.Add(c.TTL),
+		IssuedAt: now, ExpiresAt: now.Add(c.TTL.Duration),
 	})
 	if err != nil {
 		return &usageError{err}

@@ -4,8 +4,7 @@
 // sources.
 //
 // An Estimate is a model. It is the bill of a month in the steady state: entries have arrived at
-// one rate for as long as they are kept. It leaves out backups, data transfer, WAF, support and
-// discounts.
+// one rate for as long as they are kept. See NotIncluded for what it leaves out.
 package cost
 
 import (
@@ -16,6 +15,9 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
+
+// NotIncluded is what no estimate has.
+const NotIncluded = "backups, data transfer, alarms, traces, firewall, support, discounts"
 
 // Workload is what a deployment has to do.
 type Workload struct {
@@ -170,7 +172,7 @@ func price(w *Workload, p *Prices) *Estimate {
 	e := &Estimate{Traffic: TrafficOf(w, w.perSecond()), Sizes: SizesOf(w), entries: w.EntriesPerMonth}
 	e.Parts = append(functionParts(w, p, &e.Traffic), databaseParts(w, p, &e.Sizes)...)
 	e.Parts = append(e.Parts, searchParts(p, &e.Sizes.Search)...)
-	e.Parts = append(e.Parts, archivePart(w, p))
+	e.Parts = append(e.Parts, archivePart(w, p), networkPart(w, p))
 	return e
 }
 
@@ -192,6 +194,16 @@ func functionParts(w *Workload, p *Prices, t *Traffic) []Part {
 		{Name: "KMS and secrets", USD: kmsKeys*p.KMSKey + secrets*p.Secret},
 		{Name: "CloudWatch logs", USD: invocations * logBytes / 1e9 * (p.LogsIngestGB + p.LogsStoredGB)},
 	}
+}
+
+// networkPart prices the addresses of AWS services and of Atlas in the VPC, and the way out of it.
+// What flows over them is compressed and small beside the stores.
+func networkPart(w *Workload, p *Prices) Part {
+	endpoints := InterfaceEndpoints
+	if w.Database == Atlas {
+		endpoints++
+	}
+	return Part{Name: "Network", USD: HoursPerMonth * Zones * (float64(endpoints)*p.EndpointZoneHour + p.NATHour)}
 }
 
 func searchParts(p *Prices, s *SearchSize) []Part {

@@ -22,6 +22,9 @@ type Prices struct {
 	S3GB           []Tier
 	S3Put, S3Get   float64 // one request
 
+	EndpointZoneHour float64 // an interface endpoint in one zone
+	NATHour          float64 // a NAT gateway
+
 	SearchNodeHour   float64 // a data node with 64 GB
 	SearchMasterHour float64
 	SearchDiskGB     float64 // gp3
@@ -81,6 +84,8 @@ func USEast1() Prices {
 		// https://aws.amazon.com/s3/pricing/, Standard
 		S3GB:  []Tier{{50e3, 0.023}, {500e3, 0.022}, {forEver, 0.021}},
 		S3Put: 0.005e-3, S3Get: 0.0004e-3,
+		// https://aws.amazon.com/privatelink/pricing/ and https://aws.amazon.com/vpc/pricing/
+		EndpointZoneHour: 0.01, NATHour: 0.045,
 		// https://aws.amazon.com/opensearch-service/pricing/: r6g.2xlarge.search, m6g.large.search
 		// and gp3. UltraWarm is not used: its indexes refuse entries that come late.
 		SearchNodeHour: 0.669, SearchMasterHour: 0.128, SearchDiskGB: 0.122,
@@ -96,4 +101,10 @@ func USEast1() Prices {
 const (
 	kmsKeys = 1
 	secrets = 4 // the addresses of MongoDB and OpenSearch, the cursor key, the tokens' secret
+
+	// Zones is how many zones the environment prod of the CDK stacks has, each with a NAT
+	// gateway. A test of cdk compares both numbers with its templates.
+	Zones = 3
+	// InterfaceEndpoints are the addresses of AWS services in the VPC. Atlas has one more.
+	InterfaceEndpoints = 3
 )

@@ -31,8 +31,10 @@ const (
 // The nodes that sizes are counted in. A store that needs no more than the smallest number of
 // them has smaller ones; see nodeScales.
 const (
+	// NodeGB is the memory of a node of the scale 1.
+	NodeGB = 64
 	// db.r6g.2xlarge, or M60 of Atlas: 8 processors, 64 GB.
-	databaseRAMGB = 64
+	databaseRAMGB = NodeGB
 	// databaseCache is the part of the memory that holds pages.
 	databaseCache = 0.5
 	nodesPerShard = 3
@@ -47,7 +49,7 @@ const (
 	iopsPerShard = 6000
 
 	// r6g.2xlarge.search: 8 processors, 64 GB, half of it heap.
-	searchHeapGB = 32
+	searchHeapGB = NodeGB / 2
 	// searchDiskGB is the disk of a data node.
 	searchDiskGB  = 3000
 	searchMasters = 3
