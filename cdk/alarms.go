@@ -21,7 +21,7 @@ type alarm struct {
 	promise    bool
 	namespace  string
 	metric     string
-	statistic  string
+	statistic  string // of CloudWatch, or a percentile such as p99
 	dimensions []*awscloudwatch.CfnAlarm_DimensionProperty
 	period     int // seconds
 	of, last   int // periods
@@ -36,7 +36,7 @@ func alarms(d *deployment) []alarm {
 
 // The ages in seconds of the oldest message that the service tolerates.
 const (
-	lateAge = 60   // what an entry may take from its acceptance until it is found
+	lateAge = 60   // what an entry may take from its acceptance until it is found, and until subscribers get it
 	jobAge  = 3600 // of a job's message, which may wait for slices of other jobs
 )
 
@@ -95,9 +95,22 @@ func metricAlarms() []alarm {
 			dimensions: []*awscloudwatch.CfnAlarm_DimensionProperty{dimension("service", service)},
 		}
 	}
-	gaps := own("IndexGaps", "The index lacked entries", "reconcile-index", "Repaired", 900)
-	gaps.promise = true
-	return []alarm{gaps, own("ExpiredEntries", "Accepted entries ended before they were stored", "persist-logs", "Expired", 300)}
+	promised := func(a alarm) alarm {
+		a.promise = true
+		return a
+	}
+	late := func(id, heading, service, metric string) alarm {
+		a := promised(own(id, heading, service, metric, 60))
+		a.statistic, a.above, a.of, a.last = "p99", lateAge, 3, 5
+		return a
+	}
+	return []alarm{
+		late("SearchableLate", "Entries are found late", "index-logs", metrics.SearchableAfter),
+		late("DeliveredLate", "Subscribers get entries late", "stream-logs", metrics.DeliveredAfter),
+		promised(own("IndexGaps", "The index lacked entries", "reconcile-index", "Repaired", 900)),
+		promised(own("ArrivalGaps", "The arrival log lacked entries", "reconcile-arrivals", "Repaired", 900)),
+		own("ExpiredEntries", "Accepted entries ended before they were stored", "persist-logs", "Expired", 300),
+	}
 }
 
 func searchAlarms(d *deployment) []alarm {
@@ -126,8 +139,13 @@ func (a alarm) add(d *deployment, stack awscdk.Stack) awscloudwatch.CfnAlarm {
 	}
 	props := &awscloudwatch.CfnAlarmProps{
 		AlarmName: text(d.name(a.id)), AlarmDescription: text(runbook(a.heading)), Namespace: text(a.namespace), MetricName: text(a.metric),
-		Statistic: text(a.statistic), Dimensions: &dimensions, Period: number(a.period), EvaluationPeriods: number(a.last), DatapointsToAlarm: number(a.of),
+		Dimensions: &dimensions, Period: number(a.period), EvaluationPeriods: number(a.last), DatapointsToAlarm: number(a.of),
 		Threshold: number(a.above), ComparisonOperator: text(comparison), TreatMissingData: text("notBreaching"),
+	}
+	if strings.HasPrefix(a.statistic, "p") {
+		props.ExtendedStatistic = text(a.statistic)
+	} else {
+		props.Statistic = text(a.statistic)
 	}
 	if !a.promise || d.Basic {
 		props.AlarmActions, props.OkActions = d.notify(), d.notify()

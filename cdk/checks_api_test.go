@@ -34,6 +34,7 @@ func apiChecks() []check {
 		{"gateway responses", responseFaults, []mutation{
 			without(api, "Body.x-amazon-apigateway-gateway-responses.THROTTLED"), with(api, "Body.x-amazon-apigateway-gateway-responses.UNAUTHORIZED.statusCode", 200.0),
 			without(api, "Body.x-amazon-apigateway-gateway-responses.ACCESS_DENIED.responseTemplates"),
+			withoutHeader("Strict-Transport-Security"),
 		}},
 		{"stage", stageFaults, []mutation{
 			without(stage, "AccessLogSetting"), with(stage, "TracingEnabled", false), with(stage, "MethodSettings.0.DataTraceEnabled", true), without(stage, "MethodSettings.0.ThrottlingRateLimit"),
@@ -50,7 +51,7 @@ func apiChecks() []check {
 		}},
 		{"CORS", corsFaults, []mutation{
 			without(api, logs+".options"), with(api, logs+".options.x-amazon-apigateway-integration.responses.default.responseTemplates.application/json", ""),
-			without(api, "Body.x-amazon-apigateway-gateway-responses.UNAUTHORIZED.responseParameters.gatewayresponse.header.Access-Control-Allow-Origin").onKey(),
+			withoutHeader("Access-Control-Allow-Origin"),
 		}},
 		{"WebSocket API", socketFaults, []mutation{
 			removed("AWS::ApiGatewayV2::Route"), removed("AWS::ApiGatewayV2::Integration"), without("AWS::ApiGatewayV2::Stage", "AccessLogSettings"),
@@ -60,11 +61,11 @@ func apiChecks() []check {
 	}
 }
 
-// onKey replaces a mutation of a key with dots, which a path cannot name.
-func (m mutation) onKey() mutation {
-	return mutation{m.name, func(s stacks) bool {
+// withoutHeader takes a header from the refusal of an unknown credential.
+func withoutHeader(name string) mutation {
+	return mutation{"refusals without " + name, func(s stacks) bool {
 		parameters, is := s.of("AWS::ApiGateway::RestApi")[0].get("Body.x-amazon-apigateway-gateway-responses.UNAUTHORIZED.responseParameters").(map[string]any)
-		delete(parameters, "gatewayresponse.header.Access-Control-Allow-Origin")
+		delete(parameters, "gatewayresponse.header."+name)
 		return is
 	}}
 }
@@ -206,6 +207,9 @@ func responseFaults(e environment) []string {
 		if got, want := textOf(parameters["gatewayresponse.header.Content-Type"]), "'application/problem+json'"; got != want {
 			f.addf("%s: got Content-Type %s, want %s", answer.Type, got, want)
 		}
+		if got, want := textOf(parameters["gatewayresponse.header.Strict-Transport-Security"]), "'"+httpapi.HTTPSOnly+"'"; got != want {
+			f.addf("%s: got Strict-Transport-Security %s, want %s", answer.Type, got, want)
+		}
 	}
 	return f
 }
@@ -288,6 +292,12 @@ func corsFaults(e environment) []string {
 		if is != (len(e.Origins) > 0) {
 			f.addf("%s: got OPTIONS %t, want %t", path, is, len(e.Origins) > 0)
 			continue
+		}
+		if is {
+			headers, _ := at(op, "x-amazon-apigateway-integration.responses.default.responseParameters").(map[string]any)
+			if got, want := textOf(headers["method.response.header.Strict-Transport-Security"]), "'"+httpapi.HTTPSOnly+"'"; got != want {
+				f.addf("%s: got OPTIONS with Strict-Transport-Security %s, want %s", path, got, want)
+			}
 		}
 		for _, origin := range e.Origins {
 			template := textOf(at(op, "x-amazon-apigateway-integration.responses.default.responseTemplates.application/json"))

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/metrics"
 )
 
 func operationChecks() []check {
@@ -15,6 +16,10 @@ func operationChecks() []check {
 		{"alarms", alarmFaults, []mutation{
 			removed(alarm), without(alarm, "AlarmActions"), without(alarm, "AlarmDescription"), with(alarm, "AlarmDescription", "docs/operations.md#no-such-heading"),
 			with(alarm, "Dimensions", []any{}),
+		}},
+		{"percentiles", percentileFaults, []mutation{
+			withValue(alarm, "MetricName", metrics.SearchableAfter, "Threshold", 600.0), withValue(alarm, "MetricName", metrics.DeliveredAfter, "ExtendedStatistic", "p50"),
+			withValue(alarm, "MetricName", metrics.SearchableAfter, "MetricName", "Other"), withValue(alarm, "MetricName", metrics.DeliveredAfter, "Namespace", "Other"),
 		}},
 		{"promises", promiseFaults, []mutation{removed(composite), with(composite, "AlarmRule", "FALSE"), without(composite, "AlarmActions"), removed("AWS::SNS::Topic"), without("AWS::SNS::Topic", "KmsMasterKeyId")}},
 		{"dashboard", dashboardFaults, []mutation{removed("AWS::CloudWatch::Dashboard"), with("AWS::CloudWatch::Dashboard", "DashboardBody", "{}")}},
@@ -47,6 +52,7 @@ func alarmFaults(e environment) []string {
 		want("5XXError", manifest.BasePath+path)
 	}
 	want("Repaired", "reconcile-index")
+	want("Repaired", "reconcile-arrivals")
 	want("Expired", "persist-logs")
 	want("ClusterStatus.red", e.name("search"))
 	want("FreeStorageSpace", e.name("search"))
@@ -65,6 +71,27 @@ func alarmFaults(e environment) []string {
 		}
 		if alarm.get("AlarmActions") == nil && !strings.Contains(rule, "${"+alarm.id+"}") {
 			f.addf("%s tells nobody, want it published or in the composite alarm", alarm.id)
+		}
+	}
+	return f
+}
+
+// percentileFaults looks for the promises about time: p99 within a minute.
+func percentileFaults(e environment) []string {
+	var f faults
+	for metric, service := range map[string]string{metrics.SearchableAfter: "index-logs", metrics.DeliveredAfter: "stream-logs"} {
+		alarms := e.watching(metric, service)
+		if len(alarms) != 1 {
+			f.addf("got %d alarms about %s of %s, want 1", len(alarms), metric, service)
+		}
+		for _, alarm := range alarms {
+			f.want(alarm, "Namespace", metrics.Namespace)
+			f.want(alarm, "ExtendedStatistic", "p99")
+			f.want(alarm, "Threshold", "60")
+			f.want(alarm, "ComparisonOperator", "GreaterThanThreshold")
+			if got := len(list(alarm.get("Dimensions"))); got != 1 {
+				f.addf("%s: got %d dimensions, want the service alone", alarm.id, got)
+			}
 		}
 	}
 	return f
@@ -95,6 +122,7 @@ func promiseFaults(e environment) []string {
 		for _, promise := range []struct{ metric, name string }{
 			{"5XXError", manifest.BasePath + "/logs"}, {"ApproximateAgeOfOldestMessage", e.name("ingest")}, {"ApproximateAgeOfOldestMessage", e.name("index")},
 			{"ApproximateAgeOfOldestMessage", e.name("stream")}, {"ApproximateNumberOfMessagesVisible", e.name("ingest-dlq")}, {"Repaired", "reconcile-index"},
+			{"Repaired", "reconcile-arrivals"}, {metrics.SearchableAfter, "index-logs"}, {metrics.DeliveredAfter, "stream-logs"},
 		} {
 			for _, alarm := range e.watching(promise.metric, promise.name) {
 				if !strings.Contains(composite.text("AlarmRule"), `ALARM("${`+alarm.id+`}")`) {

@@ -116,6 +116,20 @@ func with(kind, path string, value any) mutation {
 	}}
 }
 
+// withValue changes a property of the resource of the type whose property key has this value.
+func withValue(kind, key, is, path string, value any) mutation {
+	return mutation{fmt.Sprintf("%s of %s with %s %v", kind, is, path, value), func(s stacks) bool {
+		parent, last := split(path)
+		for _, r := range s.of(kind) {
+			if m, found := r.get(parent).(map[string]any); found && r.text(key) == is {
+				m[last] = value
+				return true
+			}
+		}
+		return false
+	}}
+}
+
 // removed takes the first resource of the type away.
 func removed(kind string) mutation {
 	return mutation{"a " + kind + " removed", func(s stacks) bool {

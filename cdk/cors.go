@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
@@ -35,6 +36,7 @@ func preflight(path string, methods, origins []string) node {
 		"method.response.header." + header("Allow-Headers"): "'" + strings.Join(headers, ",") + "'",
 		"method.response.header." + header("Max-Age"):       "'86400'",
 		"method.response.header.Vary":                       "'Origin'",
+		"method.response.header.Strict-Transport-Security":  "'" + httpapi.HTTPSOnly + "'",
 	}
 	for name := range fixed {
 		answers[strings.TrimPrefix(name, "method.response.header.")] = node{"schema": node{"type": "string"}}

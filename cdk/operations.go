@@ -97,6 +97,7 @@ func dashboard(d *deployment) node {
 	widgets := []node{
 		widget("Requests", "Sum", api, with("4XXError"), with("5XXError")),
 		widget("Latency, p99", "p99", with("Latency"), with("IntegrationLatency")),
+		widget("From acceptance to search and to subscribers, p99, seconds", "p99", []any{metrics.Namespace, metrics.SearchableAfter, "service", "index-logs"}, []any{metrics.Namespace, metrics.DeliveredAfter, "service", "stream-logs"}),
 		widget("Age of the oldest message, seconds", "Maximum", age...),
 		widget("Messages waiting", "Maximum", depth...),
 		widget("Dead letters", "Maximum", dead...),
@@ -104,7 +105,7 @@ func dashboard(d *deployment) node {
 		widget("Duration, p99", "p99", durations...),
 		widget("Search: CPU and memory, %", "Maximum", search("CPUUtilization"), search("JVMMemoryPressure")),
 		widget("Search: free space, MB", "Minimum", search("FreeStorageSpace")),
-		widget("Reconciliation", "Sum", []any{metrics.Namespace, "Stored", "service", "reconcile-index"}, []any{metrics.Namespace, "Repaired", "service", "reconcile-index"}),
+		widget("Reconciliation", "Sum", []any{metrics.Namespace, "Stored", "service", "reconcile-index"}, []any{metrics.Namespace, "Repaired", "service", "reconcile-index"}, []any{metrics.Namespace, "Repaired", "service", "reconcile-arrivals"}),
 	}
 	const columns, height = 2, 6
 	for i := range widgets {

@@ -17,6 +17,13 @@ import (
 // Namespace is the namespace of the metrics in CloudWatch.
 const Namespace = "Ocelot"
 
+// The metrics that alarms watch over their percentiles, in seconds: how long after its receipt
+// an entry was written to the search index, and was sent to the first live subscriber.
+const (
+	SearchableAfter = "SearchableAfter"
+	DeliveredAfter  = "DeliveredAfter"
+)
+
 const (
 	dimensionService = "service"
 	// propertyTenant is a property and not a dimension. CloudWatch bills every
@@ -37,11 +44,16 @@ const (
 	Seconds Unit = "Seconds"
 )
 
-// Metric is one value of a metric.
+// MaxValues is the maximum number of values of a metric of one line; CloudWatch accepts no more.
+const MaxValues = 100
+
+// Metric is one value of a metric, or several.
 type Metric struct {
 	Name  string
 	Unit  Unit
 	Value float64
+	// Values are up to MaxValues values, of which CloudWatch makes percentiles. They replace Value.
+	Values []float64
 }
 
 // Writer writes metrics of one service. It is safe for concurrent use.
@@ -77,8 +89,8 @@ type metadata struct {
 	CloudWatchMetrics []directive
 }
 
-// Write writes up to 100 metrics with the dimension service. The tenant and the
-// properties are members of the log event and are not metrics. It returns an error for
+// Write writes up to 100 metrics with the dimension service. The tenant, unless it is "", and
+// the properties are members of the log event and are not metrics. It returns an error for
 // a property with the name of another member, and for a value that is not a number.
 func (w *Writer) Write(tenant audit.TenantID, metrics []Metric, properties map[string]any) error {
 	line, err := w.line(tenant, metrics, properties)
@@ -98,10 +110,13 @@ func (w *Writer) line(tenant audit.TenantID, metrics []Metric, properties map[st
 		return nil, fmt.Errorf("%d metrics are more than the %d of a line", len(metrics), maxMetrics)
 	}
 	d := directive{Namespace: Namespace, Dimensions: [][]string{{dimensionService}}, Metrics: []definition{}}
-	root := map[string]any{dimensionService: w.service, propertyTenant: tenant}
+	root := map[string]any{dimensionService: w.service}
+	if tenant != "" {
+		root[propertyTenant] = tenant
+	}
 	for _, m := range metrics {
 		d.Metrics = append(d.Metrics, definition{Name: m.Name, Unit: m.Unit})
-		if err := add(root, m.Name, m.Value); err != nil {
+		if err := m.addTo(root); err != nil {
 			return nil, err
 		}
 	}
@@ -117,9 +132,19 @@ func (w *Writer) line(tenant audit.TenantID, metrics []Metric, properties map[st
 	return append(line, '\n'), err
 }
 
+func (m Metric) addTo(root map[string]any) error {
+	switch {
+	case len(m.Values) > MaxValues:
+		return fmt.Errorf("%d values of %s are more than the %d of a line", len(m.Values), m.Name, MaxValues)
+	case len(m.Values) > 0:
+		return add(root, m.Name, m.Values)
+	}
+	return add(root, m.Name, m.Value)
+}
+
 // add adds a member to the line.
 func add(root map[string]any, name string, value any) error {
-	if _, taken := root[name]; taken || name == "" {
+	if _, taken := root[name]; taken || name == "" || name == propertyTenant {
 		return fmt.Errorf("the name %q is taken or empty", name)
 	}
 	root[name] = value

@@ -43,6 +43,24 @@ func TestWriteIsEmbeddedMetricFormat(t *testing.T) {
 	}
 }
 
+func TestWriteTakesSeveralValues(t *testing.T) {
+	var out bytes.Buffer
+	w := metrics.New(&out, "index-logs", clock)
+	if err := w.Write("", []metrics.Metric{{Name: "Delay", Unit: metrics.Seconds, Values: []float64{0.5, 2}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	var line map[string]any
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{0.5, 2.0}, line["Delay"]); diff != "" {
+		t.Errorf("values (-want +got):\n%s", diff)
+	}
+	if tenant, is := line["tenant"]; is {
+		t.Errorf("got the tenant %v, want none", tenant)
+	}
+}
+
 func TestWriteRefusesWhatCloudWatchWouldDrop(t *testing.T) {
 	many := make([]metrics.Metric, 101)
 	for i := range many {
@@ -60,6 +78,7 @@ func TestWriteRefusesWhatCloudWatchWouldDrop(t *testing.T) {
 		"property like a metric":  {one, map[string]any{"Lag": 1}},
 		"property like the frame": {one, map[string]any{"_aws": 1}},
 		"no number":               {[]metrics.Metric{{Name: "Lag", Value: math.NaN()}}, nil},
+		"too many values":         {[]metrics.Metric{{Name: "Lag", Values: make([]float64, 101)}}, nil},
 	} {
 		var out bytes.Buffer
 		if err := metrics.New(&out, "s", clock).Write("acme", c.values, c.properties); err == nil {

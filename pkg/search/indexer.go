@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
@@ -26,7 +28,15 @@ type Indexer struct {
 	Index      IndexWriter
 	Quarantine Quarantine
 	Tenants    Tenants
+	Now        func() time.Time
+	// Searchable gets, for each message that is indexed, how long ago the service received the
+	// first of its entries; nil: nothing measures it.
+	Searchable func(ctx context.Context, delays []time.Duration)
 }
+
+// maxFirstDelay is the age at which a message cannot be the first one with its entries: no queue
+// keeps one for longer. Reconciliation sends such messages, for example after an index was lost.
+const maxFirstDelay = 14 * 24 * time.Hour
 
 // IndexMessages handles the messages of a batch and returns one error, or nil, for each.
 // It writes the entries of all messages together.
@@ -63,7 +73,31 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 				setOutcomes(outcomes, groups[i], err)
 			}
 		}
+		x.measure(ctx, groups, outcomes)
 	})
+}
+
+// measure reports the delays of the messages that are indexed.
+func (x *Indexer) measure(ctx context.Context, groups [][]envelope.Message, outcomes []error) {
+	if x.Searchable == nil {
+		return
+	}
+	now := x.Now()
+	var delays []time.Duration
+	for _, messages := range groups {
+		for _, m := range messages {
+			if outcomes[m.Index] != nil || len(m.Contents.Entries) == 0 {
+				continue
+			}
+			first := slices.MinFunc(m.Contents.Entries, func(a, b audit.Entry) int { return a.ReceivedAt.Compare(b.ReceivedAt) }).ReceivedAt
+			if delay := now.Sub(first); delay < maxFirstDelay {
+				delays = append(delays, max(0, delay)) // clocks differ
+			}
+		}
+	}
+	if len(delays) > 0 {
+		x.Searchable(ctx, delays)
+	}
 }
 
 // mayBeOneMessage reports whether the messages of a tenant may have failed because of one of

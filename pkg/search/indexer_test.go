@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -93,4 +95,49 @@ func TestIndexerWritesABatchWithOneCall(t *testing.T) {
 	if got := quarantine["rejected"]; got != 1 {
 		t.Errorf("%d entries are in quarantine, want 1", got)
 	}
+}
+
+func TestIndexerMeasuresWhatItIndexed(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC)
+	index := &batchIndex{results: map[audit.TenantID]search.PutResult{"broken": {Err: errors.New("down")}}}
+	var delays []time.Duration
+	x := &search.Indexer{
+		Index: index, Quarantine: quarantined{}, Tenants: existing{"deleted": true}, Now: func() time.Time { return now },
+		Searchable: func(_ context.Context, d []time.Duration) { delays = append(delays, d...) },
+	}
+	var bodies []string
+	for _, m := range []struct {
+		tenant   audit.TenantID
+		received []time.Duration // ago
+	}{
+		{"acme", []time.Duration{2 * time.Second, 5 * time.Second, time.Second}},
+		{"acme", []time.Duration{time.Minute}},
+		{"acme", []time.Duration{-time.Second}},        // another clock
+		{"acme", []time.Duration{15 * 24 * time.Hour}}, // sent by the reconciler
+		{"broken", []time.Duration{time.Hour}}, {"deleted", []time.Duration{time.Hour}},
+	} {
+		bodies = append(bodies, receivedMessage(t, m.tenant, now, m.received))
+	}
+	x.IndexMessages(t.Context(), bodies)
+	want := []time.Duration{5 * time.Second, time.Minute, 0}
+	if diff := cmp.Diff(want, delays); diff != "" {
+		t.Errorf("delays (-want +got):\n%s", diff)
+	}
+}
+
+// receivedMessage returns a message with entries that were received some time ago.
+func receivedMessage(t *testing.T, tenant audit.TenantID, now time.Time, ago []time.Duration) string {
+	t.Helper()
+	entries := make([]audit.Entry, len(ago))
+	for i, d := range ago {
+		at := now.Add(-d)
+		entries[i] = audit.Entry{
+			ID: audit.NewEntryID(at, [10]byte{byte(i)}), Tenant: tenant, UserID: "u", Action: "A", ResourceType: "r", Timestamp: at, ReceivedAt: at,
+		}
+	}
+	bodies, err := envelope.Pack(tenant, entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bodies[0]
 }

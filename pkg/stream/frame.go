@@ -46,8 +46,9 @@ const (
 
 // entriesFrame is the text of a frame of entries.
 type entriesFrame struct {
-	text []byte
-	last int64 // the place of its last entry
+	text     []byte
+	last     int64     // the place of its last entry
+	received time.Time // when the service received its last entry
 }
 
 // frameBuilder is a frame of entries that is being filled.
@@ -69,12 +70,12 @@ func (b *frameBuilder) add(item []byte, place int64) bool {
 }
 
 // frame returns the frame with the cursor behind it.
-func (b *frameBuilder) frame(cursor string) entriesFrame {
+func (b *frameBuilder) frame(cursor string, received time.Time) entriesFrame {
 	size := len(b.items) + len(b.places) + len(cursor) + MaxFrameBytes - contentBytes
 	text := append(make([]byte, 0, size), entriesBegin...)
 	text = append(append(text, b.items...), entriesPlaces...)
 	text = append(append(text, b.places...), entriesEnd...)
-	return entriesFrame{text: append(append(text, cursor...), entriesClose...), last: b.last}
+	return entriesFrame{text: append(append(text, cursor...), entriesClose...), last: b.last, received: received}
 }
 
 // itemOf returns the entry's text as clients see it. If the text is too long for a frame,

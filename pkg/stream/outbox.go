@@ -221,6 +221,9 @@ func (o *outbox) sendPart(ctx context.Context, p *part) error {
 			return err
 		}
 		o.advance(p.frames[i].last)
+		if p.frames[i].last > o.Subscription.Replay {
+			o.delays.add(p.frames[i].last, o.Now(), p.frames[i].received)
+		}
 	}
 	o.advance(p.to)
 	if o.stopped() {

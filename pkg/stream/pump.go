@@ -105,6 +105,11 @@ func (s *Service) pump(ctx context.Context, tenant audit.TenantID, deadline time
 		Service: s, tenant: tenant, holder: holder, deadline: deadline, state: state, savedAt: s.Now(), lookedAt: s.Now(),
 		tail: newTail(s, tenant), boxes: map[string]*outbox{}, loads: make(chan struct{}, loadsAtOnce),
 	}
+	defer func() {
+		if values := p.delays.taken(); s.Delivered != nil && len(values) > 0 {
+			s.Delivered(ctx, tenant, values)
+		}
+	}()
 	return p.run(ctx)
 }
 
@@ -127,6 +132,7 @@ type pump struct {
 
 	state    State // as it was read and saved last
 	tail     *tail
+	delays   delays
 	boxes    map[string]*outbox // by the ids of connections
 	retired  []*outbox          // those of connections that are not subscribed any more
 	loads    chan struct{}      // has an element for each subscriber that reads entries by itself

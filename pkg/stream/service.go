@@ -38,6 +38,9 @@ type Service struct {
 	Pause   func(ctx context.Context, d time.Duration) error // waits; it returns ctx's error if ctx ends first
 	Random  func(b []byte)                                   // fills b with random bytes
 	Log     *slog.Logger                                     // gets events of connections, never content
+	// Delivered gets the delays of entries that were sent live: for each second of a pump, the
+	// longest one from the receipt of an entry until a subscriber got it; nil: nothing measures it.
+	Delivered func(ctx context.Context, tenant audit.TenantID, delays []time.Duration)
 
 	once    sync.Once
 	checked *ttlcache.Cache[checkedKey, struct{}]     // see checkKey

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -264,9 +265,10 @@ func (b *batch) part(v view, after int64, cursor func(place int64) string) *part
 func (b *batch) newPart(v view, after int64, cursor func(place int64) string) *part {
 	p := &part{to: b.last}
 	var f frameBuilder
+	var received time.Time // of the last entry in f
 	flush := func() {
 		if f.last > 0 {
-			p.frames = append(p.frames, f.frame(cursor(f.last)))
+			p.frames = append(p.frames, f.frame(cursor(f.last), received))
 			f = frameBuilder{}
 		}
 	}
@@ -278,6 +280,7 @@ func (b *batch) newPart(v view, after int64, cursor func(place int64) string) *p
 			flush()
 			f.add(item, e.place)
 		}
+		received = e.Entry.ReceivedAt
 	}
 	flush()
 	return p

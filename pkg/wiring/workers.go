@@ -3,6 +3,7 @@ package wiring
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -51,8 +52,27 @@ func (s *Services) countDropped(w *metrics.Writer) func(ctx context.Context, ten
 
 // IndexLogs returns what indexes the entries of a batch of the index queue.
 func (s *Services) IndexLogs() lambdaedge.BatchHandler {
-	indexer := &search.Indexer{Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.consumerTenants()}
+	delayed := s.publishDelays(metrics.New(s.Metrics, "index-logs", time.Now), metrics.SearchableAfter)
+	indexer := &search.Indexer{
+		Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Now: time.Now,
+		Searchable: func(ctx context.Context, delays []time.Duration) { delayed(ctx, "", delays) },
+	}
 	return lambdaedge.Together(indexer.IndexMessages)
+}
+
+// publishDelays returns what writes delays as a metric.
+func (s *Services) publishDelays(w *metrics.Writer, name string) func(ctx context.Context, tenant audit.TenantID, delays []time.Duration) {
+	return func(ctx context.Context, tenant audit.TenantID, delays []time.Duration) {
+		for values := range slices.Chunk(delays, metrics.MaxValues) {
+			seconds := make([]float64, len(values))
+			for i, v := range values {
+				seconds[i] = v.Seconds()
+			}
+			if err := w.Write(tenant, []metrics.Metric{{Name: name, Unit: metrics.Seconds, Values: seconds}}, nil); err != nil {
+				s.Log.ErrorContext(ctx, "a metric was not written", "error", err)
+			}
+		}
+	}
 }
 
 // OrderLogs returns what gives the entries of a batch of the arrival queue their places.
@@ -71,7 +91,9 @@ func (s *Services) nudger() *arrival.Nudger {
 
 // StreamLogs returns what sends entries to the subscribers of the tenant of one message.
 func (s *Services) StreamLogs() lambdaedge.BatchHandler {
-	return lambdaedge.EachMessage(s.Stream().Deliver)
+	pump := s.Stream()
+	pump.Delivered = s.publishDelays(metrics.New(s.Metrics, "stream-logs", time.Now), metrics.DeliveredAfter)
+	return lambdaedge.EachMessage(pump.Deliver)
 }
 
 // RunJobs returns what does a slice of the job of one message of the jobs queue.

@@ -25,7 +25,7 @@ func GatewayAnswers(requestID string) []GatewayAnswer {
 	for i, t := range problems {
 		res := t.problem.response(requestID)
 		header := http.Header{
-			"Cache-Control": {"no-store"}, "Content-Type": {res.contentType}, "X-Content-Type-Options": {"nosniff"},
+			"Cache-Control": {"no-store"}, "Content-Type": {res.contentType}, "X-Content-Type-Options": {"nosniff"}, transportHeader: {HTTPSOnly},
 		}
 		for name, values := range res.header {
 			header[name] = values

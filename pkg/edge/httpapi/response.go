@@ -44,6 +44,9 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 	h[manifest.RequestIDHeader] = []string{req.id}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	h["Cache-Control"] = []string{"no-store"}
+	if cameOverTLS(req.Request) {
+		h[transportHeader] = []string{HTTPSOnly}
+	}
 	for name, values := range res.header {
 		h[name] = values
 	}
@@ -67,6 +70,20 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 		return 0, nil
 	}
 	return w.Write(body)
+}
+
+const transportHeader = "Strict-Transport-Security"
+
+// HTTPSOnly is the value of Strict-Transport-Security (RFC 6797). Browsers then call the host
+// and the hosts below it over HTTPS only, for a year.
+const HTTPSOnly = "max-age=31536000; includeSubDomains"
+
+// cameOverTLS reports whether the client spoke HTTPS: to this process, or to the gateway in
+// front of it. Browsers ignore the header on a plain answer, so a client that claims HTTPS gains
+// nothing.
+func cameOverTLS(r *http.Request) bool {
+	forwarded := r.Header["X-Forwarded-Proto"]
+	return r.TLS != nil || len(forwarded) == 1 && forwarded[0] == "https"
 }
 
 // exposedHeaders are those that a page's script may read besides the ones it always may.

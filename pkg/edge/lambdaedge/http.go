@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
@@ -150,6 +151,9 @@ func problemResponse(event events.APIGatewayProxyRequest, status int, code, deta
 	}
 	if id := requestID(event); id != "" {
 		header[manifest.RequestIDHeader] = []string{id}
+	}
+	if headersOf(event.Headers, event.MultiValueHeaders).Get("X-Forwarded-Proto") == "https" {
+		header["Strict-Transport-Security"] = []string{httpapi.HTTPSOnly}
 	}
 	return events.APIGatewayProxyResponse{StatusCode: status, MultiValueHeaders: header, Body: string(body)}
 }
