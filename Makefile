@@ -7,6 +7,7 @@ CFN_LINT      := cfn-lint==1.58.0
 SAM           := aws-sam-translator==1.110.0
 SCHEMATHESIS  := schemathesis==4.32.5
 CDK_CLI       := aws-cdk@2.1148.1
+NEWMAN        := newman@6.2.2
 
 # Tools and downloads live outside the tree.
 CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocelot
@@ -19,7 +20,7 @@ ARCHES  := arm64 amd64
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api lambdas synth test-cdk test-deploy bench cover clean
+.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api test-postman lambdas synth test-cdk test-deploy bench cover clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -86,7 +87,15 @@ lint-template: $(PYTHON_TOOLS)
 	$(PYTHON)/cfn-lint template.yaml
 
 lint-api: build $(PYTHON_TOOLS)
-	PATH="$(PYTHON):$$PATH" sh scripts/lint-api.sh
+	PATH="$(PYTHON):$$PATH" sh scripts/with-service.sh sh scripts/lint-api.sh
+
+NEWMAN_PROGRAM := $(CACHE)/node/$(NEWMAN)/node_modules/.bin/newman
+
+$(NEWMAN_PROGRAM):
+	npm install --silent --no-fund --no-audit --prefix $(CACHE)/node/$(NEWMAN) $(NEWMAN)
+
+test-postman: build $(NEWMAN_PROGRAM) ## run the Postman collection against a service (Node)
+	sh scripts/with-service.sh sh scripts/test-postman.sh $(NEWMAN_PROGRAM)
 
 lambdas: $(foreach arch,$(ARCHES),$(foreach name,$(LAMBDAS),bin/lambdas/$(arch)/$(name)/bootstrap)) ## build every function for arm64 and amd64
 	@sh scripts/check-sizes.sh bin/lambdas
