@@ -67,14 +67,7 @@ type Head struct {
 // Log stores the arrival log of every tenant. What Head, Placed and Read return is durable
 // and stays.
 type Log interface {
-	// Head returns the end of the log. It can be behind other appends.
-	Head(ctx context.Context, tenant audit.TenantID) (Head, error)
-	// Append adds a segment with at least one id and one message. Its First is one more than
-	// the last place. Append returns audit.ErrConflict, and adds nothing, if First is taken
-	// or if the log has one of the messages. After another error the segment may exist.
-	Append(ctx context.Context, tenant audit.TenantID, s Segment) error
-	// Placed returns those of the messages that the log has, in any order.
-	Placed(ctx context.Context, tenant audit.TenantID, messages []audit.MessageID) ([]audit.MessageID, error)
+	Appender
 	// Read returns up to limit segments in their order: the one that has the place next to
 	// after, and those that follow it. If that place was pruned, the first one is the oldest
 	// segment. Read returns none at the end of the log.
@@ -84,11 +77,23 @@ type Log interface {
 	// VisitDay calls visit with the ids of each segment that has such an entry, in any order.
 	// Ids of other days are among them. visit must neither keep the ids nor use a store.
 	VisitDay(ctx context.Context, tenant audit.TenantID, day time.Time, visit func(ids []audit.EntryID)) error
-	// Repaired returns those of the ids that segments of Reconciler have, in any order.
-	Repaired(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.EntryID, error)
 	// Prune removes up to limit segments that were written before the time, the oldest first.
 	// It keeps the last segment. It returns how many it removed.
 	Prune(ctx context.Context, tenant audit.TenantID, before time.Time, limit int) (int, error)
+}
+
+// Appender is the part of Log that gives places.
+type Appender interface {
+	// Head returns the end of the log. It can be behind other appends.
+	Head(ctx context.Context, tenant audit.TenantID) (Head, error)
+	// Append adds a segment with at least one id and one message. Its First is one more than
+	// the last place. Append returns audit.ErrConflict, and adds nothing, if First is taken
+	// or if the log has one of the messages. After another error the segment may exist.
+	Append(ctx context.Context, tenant audit.TenantID, s Segment) error
+	// Placed returns those of the messages that the log has, in any order.
+	Placed(ctx context.Context, tenant audit.TenantID, messages []audit.MessageID) ([]audit.MessageID, error)
+	// Repaired returns those of the ids that segments of Reconciler have, in any order.
+	Repaired(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.EntryID, error)
 }
 
 // Reader reads entries from the system of record.

@@ -103,11 +103,20 @@ func (o *Orderer) order(ctx context.Context, id audit.TenantID, arrivals []envel
 	if deleted {
 		return nil
 	}
+	if err := Assign(ctx, o.Log, id, arrivals, o.Now); err != nil {
+		return fmt.Errorf("order entries of %s: %w", id, err)
+	}
+	return nil
+}
+
+// Assign gives the entries of a tenant's arrivals their places in its log. The entries are stored.
+// It returns nil once all of them have their places. Placing an arrival again adds nothing.
+func Assign(ctx context.Context, log Appender, tenant audit.TenantID, arrivals []envelope.Arrival, now func() time.Time) error {
 	for rest := withoutRepeats(arrivals); len(rest) > 0; {
 		var next []envelope.Arrival
 		next, rest = cutSegment(rest)
-		if err := o.append(ctx, id, next); err != nil {
-			return fmt.Errorf("order entries of %s: %w", id, err)
+		if err := assign(ctx, log, tenant, next, now); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -137,25 +146,25 @@ func cutSegment(arrivals []envelope.Arrival) (next, rest []envelope.Arrival) {
 	return arrivals, nil
 }
 
-// append appends one segment with the arrivals that the log does not have.
-func (o *Orderer) append(ctx context.Context, tenant audit.TenantID, arrivals []envelope.Arrival) error {
+// assign appends one segment with the arrivals that the log does not have.
+func assign(ctx context.Context, log Appender, tenant audit.TenantID, arrivals []envelope.Arrival, now func() time.Time) error {
 	var repaired time.Time // the arrivals have no entry that the reconciler placed until then
 	for attempt := 1; attempt <= maxAttempts; attempt++ {
-		head, err := o.Log.Head(ctx, tenant)
+		head, err := log.Head(ctx, tenant)
 		if err != nil {
 			return err
 		}
 		if head.RepairedAt.After(repaired) {
-			if arrivals, err = o.withoutRepaired(ctx, tenant, arrivals, head.RepairedAt); err != nil || len(arrivals) == 0 {
+			if arrivals, err = withoutRepaired(ctx, log, tenant, arrivals, head.RepairedAt); err != nil || len(arrivals) == 0 {
 				return err
 			}
 			repaired = head.RepairedAt
 		}
-		err = o.Log.Append(ctx, tenant, segmentOf(head, arrivals, o.Now()))
+		err = log.Append(ctx, tenant, segmentOf(head, arrivals, now()))
 		if !errors.Is(err, audit.ErrConflict) {
 			return err
 		}
-		missing, err := o.withoutPlaced(ctx, tenant, arrivals)
+		missing, err := withoutPlaced(ctx, log, tenant, arrivals)
 		if err != nil || len(missing) == 0 {
 			return err
 		}
@@ -179,12 +188,12 @@ func segmentOf(head Head, arrivals []envelope.Arrival, now time.Time) Segment {
 }
 
 // withoutPlaced returns the arrivals whose messages the log does not have.
-func (o *Orderer) withoutPlaced(ctx context.Context, tenant audit.TenantID, arrivals []envelope.Arrival) ([]envelope.Arrival, error) {
+func withoutPlaced(ctx context.Context, log Appender, tenant audit.TenantID, arrivals []envelope.Arrival) ([]envelope.Arrival, error) {
 	messages := make([]audit.MessageID, len(arrivals))
 	for i, a := range arrivals {
 		messages[i] = a.Message
 	}
-	placed, err := o.Log.Placed(ctx, tenant, messages)
+	placed, err := log.Placed(ctx, tenant, messages)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +203,7 @@ func (o *Orderer) withoutPlaced(ctx context.Context, tenant audit.TenantID, arri
 // withoutRepaired returns the arrivals without the entries that the reconciler has placed, the
 // last time at repairedAt. It looks only for entries that were received before that, by clocks
 // that may differ. So it costs nothing unless the reconciler has lately placed some.
-func (o *Orderer) withoutRepaired(ctx context.Context, tenant audit.TenantID, arrivals []envelope.Arrival, repairedAt time.Time) ([]envelope.Arrival, error) {
+func withoutRepaired(ctx context.Context, log Appender, tenant audit.TenantID, arrivals []envelope.Arrival, repairedAt time.Time) ([]envelope.Arrival, error) {
 	var old []audit.EntryID
 	for _, a := range arrivals {
 		if a.Received.Before(repairedAt.Add(maxSkew)) {
@@ -204,7 +213,7 @@ func (o *Orderer) withoutRepaired(ctx context.Context, tenant audit.TenantID, ar
 	if len(old) == 0 {
 		return arrivals, nil
 	}
-	repaired, err := o.Log.Repaired(ctx, tenant, old)
+	repaired, err := log.Repaired(ctx, tenant, old)
 	if err != nil || len(repaired) == 0 {
 		return arrivals, err
 	}

@@ -22,6 +22,29 @@ type Arrival struct {
 	IDs      []audit.EntryID
 }
 
+// ArrivalsOf returns the ids that each ingest message of the entries brought, each id once. The
+// QueueMessage of the entries is set.
+func ArrivalsOf(entries []audit.Entry) []Arrival {
+	var arrivals []Arrival
+	seen := make(map[audit.EntryID]bool, len(entries))
+	for i := range entries {
+		e := &entries[i]
+		if seen[e.ID] {
+			continue
+		}
+		seen[e.ID] = true
+		if last := len(arrivals) - 1; last < 0 || arrivals[last].Message != e.QueueMessage {
+			arrivals = append(arrivals, Arrival{Message: e.QueueMessage, Received: e.ReceivedAt})
+		}
+		last := &arrivals[len(arrivals)-1]
+		last.IDs = append(last.IDs, e.ID)
+		if e.ReceivedAt.Before(last.Received) {
+			last.Received = e.ReceivedAt
+		}
+	}
+	return arrivals
+}
+
 // arrivalMessage is the JSON form of a message of the queue arrival. Its JSON Schema is
 // events/schemas/arrival.json.
 type arrivalMessage struct {

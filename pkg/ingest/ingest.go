@@ -36,6 +36,52 @@ type Appended struct {
 	Repeated []int
 }
 
+// New returns the entries that were neither rejected nor repeated.
+func (a Appended) New(entries []audit.Entry) []audit.Entry {
+	if len(a.Rejections) == 0 && len(a.Repeated) == 0 {
+		return entries
+	}
+	skip := make(map[int]bool, len(a.Rejections)+len(a.Repeated))
+	for _, r := range a.Rejections {
+		skip[r.Index] = true
+	}
+	for _, i := range a.Repeated {
+		skip[i] = true
+	}
+	fresh := make([]audit.Entry, 0, len(entries)-len(skip))
+	for i := range entries {
+		if !skip[i] {
+			fresh = append(fresh, entries[i])
+		}
+	}
+	return fresh
+}
+
+// Committer takes entries the whole way: it stores them as Store does, makes the new ones
+// findable, and gives them their places in the arrival log. A message's entries become durable
+// in all three together or in none. An engine has a Committer if it keeps all three in one place.
+type Committer interface {
+	// Commit handles the entries of several tenants and returns one result for each load. The
+	// QueueMessage of each entry is set, and those of one message follow each other. Doing all of
+	// it again adds nothing.
+	Commit(ctx context.Context, loads []Load) []Committed
+}
+
+// Load has entries of one tenant.
+type Load struct {
+	Tenant  audit.TenantID
+	Entries []audit.Entry
+}
+
+// Committed is the result of a load. Err is nil only once everything is durable. After an error
+// any message of the load may be.
+type Committed struct {
+	Appended
+	// Unindexed are the stored entries that the index had to refuse, by their indexes.
+	Unindexed []audit.Rejection
+	Err       error
+}
+
 // Activity registers receipts of entries that are about to be stored; see activity.Register.
 type Activity interface {
 	Touch(ctx context.Context, tenant audit.TenantID, receipts []activity.Receipt, due time.Time) error

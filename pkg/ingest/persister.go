@@ -14,13 +14,18 @@ import (
 )
 
 // Persister stores the entries of the ingest queues. It forwards them to the index queue, and
-// their ids to the arrival queue.
+// their ids to the arrival queue. Or a Committer takes them the whole way at once.
 type Persister struct {
 	Store      Store
 	Quarantine Quarantine
 	Tenants    Tenants
 	Index      Queue
 	Arrivals   Queue // gets what envelope.PackArrivals returns
+	// Committer does what Store and the consumers of Index and Arrivals do; nil: they do it. Nudge
+	// then tells the live streams of tenants that their arrival logs have grown, as
+	// arrival.Nudger does; nil: there are no live streams.
+	Committer Committer
+	Nudge     func(ctx context.Context, tenants []audit.TenantID) []error
 	// DeadLetters and PriorityDeadLetters get the lines that cannot be read as an entry, by the
 	// tenant's tier, as the queues do.
 	DeadLetters, PriorityDeadLetters Queue
@@ -44,69 +49,119 @@ const MaxTenantsAtOnce = 10
 // stores the entries of all messages of a tenant together, in one write.
 //
 // A message without an error may be deleted. Each of its entries is then stored and on
-// the queues of the next steps, or in quarantine with its reason. An unreadable line is
-// a dead letter. If the tenant is deleted or being deleted, the entries are dropped. So
-// are entries that expired more than maxOverdue ago. A message with an error must be
-// delivered again.
+// the queues of the next steps, or in quarantine with its reason. With a Committer the next
+// steps are done as well. An unreadable line is a dead letter. If the tenant is deleted or being
+// deleted, the entries are dropped. So are entries that expired more than maxOverdue ago. A
+// message with an error must be delivered again.
 func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
 	return envelope.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
-		var running errgroup.Group
-		running.SetLimit(MaxTenantsAtOnce)
-		for _, messages := range batch.ByTenant() {
-			running.Go(func() error {
-				for i, err := range p.persistTenant(ctx, messages) {
-					outcomes[messages[i].Index] = err
-				}
-				return nil
-			})
+		groups := batch.ByTenant()
+		if p.Committer != nil {
+			p.persistGroups(ctx, groups, outcomes)
+			return
 		}
-		_ = running.Wait() // the errors are in outcomes
+		eachAtOnce(len(groups), func(i int) { p.persistGroups(ctx, groups[i:i+1], outcomes) })
 	})
 }
 
-// persistTenant handles messages of one tenant. If together they fail for a reason that
-// may be one message's fault, it handles each message alone.
-func (p *Persister) persistTenant(ctx context.Context, messages []envelope.Message) []error {
-	outcomes := make([]error, len(messages))
-	err := panics.Recovered(ctx, func() error { return p.persistTogether(ctx, messages) })
-	if err == nil {
-		return outcomes
+// eachAtOnce calls do with 0 to n-1, up to MaxTenantsAtOnce at the same time.
+func eachAtOnce(n int, do func(i int)) {
+	var running errgroup.Group
+	running.SetLimit(MaxTenantsAtOnce)
+	for i := range n {
+		running.Go(func() error {
+			do(i)
+			return nil
+		})
 	}
-	if len(messages) == 1 || ctx.Err() != nil || audit.IsUnavailable(err) {
-		for i := range outcomes {
-			outcomes[i] = err
-		}
-		return outcomes
-	}
-	for i := range messages {
-		outcomes[i] = panics.Recovered(ctx, func() error { return p.persistTogether(ctx, messages[i:i+1]) })
-	}
-	return outcomes
+	_ = running.Wait() // do keeps the errors
 }
 
-func (p *Persister) persistTogether(ctx context.Context, messages []envelope.Message) error {
-	tenant := messages[0].Contents.Tenant
-	record, err := p.Tenants.Tenant(ctx, tenant)
-	deleted, err := audit.IsDeleted(record, err)
-	if err != nil {
-		return fmt.Errorf("persist %s: %w", tenant, err)
+// persistGroups handles messages, grouped by tenant, and sets their outcomes. What fails together
+// for a reason that may be one tenant's or one message's is done again with each alone.
+func (p *Persister) persistGroups(ctx context.Context, groups [][]envelope.Message, outcomes []error) {
+	results := p.persistTogether(ctx, groups)
+	for i, messages := range groups {
+		err := results[i]
+		switch {
+		case err == nil || ctx.Err() != nil || audit.IsUnavailable(err) || len(groups) == 1 && len(messages) == 1:
+			for _, m := range messages {
+				outcomes[m.Index] = err
+			}
+		case len(groups) > 1:
+			p.persistGroups(ctx, groups[i:i+1], outcomes)
+		default:
+			for j := range messages {
+				p.persistGroups(ctx, [][]envelope.Message{messages[j : j+1]}, outcomes)
+			}
+		}
 	}
-	if deleted {
+}
+
+// load is what there is to do for the messages of one tenant.
+type load struct {
+	messages []envelope.Message
+	tenant   audit.Tenant
+	dropped  bool          // the tenant is deleted
+	entries  []audit.Entry // without those that are overdue
+	overdue  int
+}
+
+// persistTogether handles messages, grouped by tenant. It returns one error, or nil, for each group.
+func (p *Persister) persistTogether(ctx context.Context, groups [][]envelope.Message) []error {
+	loads, errs := make([]load, len(groups)), make([]error, len(groups))
+	each := func(step func(l *load) error) {
+		eachAtOnce(len(groups), func(i int) {
+			if errs[i] == nil && !loads[i].dropped {
+				errs[i] = panics.Recovered(ctx, func() error { return step(&loads[i]) })
+			}
+		})
+	}
+	for i := range groups {
+		loads[i].messages = groups[i]
+	}
+	each(func(l *load) error { return p.prepare(ctx, l) })
+	if p.Committer != nil {
+		p.commit(ctx, loads, errs)
+	} else {
+		each(func(l *load) error { return p.store(ctx, l) })
+	}
+	each(func(l *load) error { return p.finish(ctx, l) })
+	return errs
+}
+
+// prepare finds out what has to be stored, and registers its days.
+func (p *Persister) prepare(ctx context.Context, l *load) error {
+	id := l.messages[0].Contents.Tenant
+	record, err := p.Tenants.Tenant(ctx, id)
+	l.tenant = record
+	if l.dropped, err = audit.IsDeleted(record, err); err != nil {
+		return fmt.Errorf("persist %s: %w", id, err)
+	}
+	if l.dropped {
 		return nil
 	}
-	nameMessages(messages)
-	all := envelope.Entries(messages)
-	entries := p.withoutOverdue(&record, all)
-	if err := p.store(ctx, messages, entries); err != nil {
-		return err
+	nameMessages(l.messages)
+	all := envelope.Entries(l.messages)
+	l.entries = p.withoutOverdue(&record, all)
+	l.overdue = len(all) - len(l.entries)
+	if p.Days == nil || len(l.entries) == 0 {
+		return nil
 	}
-	// Last, so that messages that are delivered again during an outage neither send dead
-	// letters nor count each time.
-	if err := p.deadLetterPoison(ctx, &record, messages); err != nil {
-		return fmt.Errorf("persist %s: %w", tenant, err)
+	if err := p.Days.touch(ctx, id, l.entries); err != nil { // before the entries: a day without entries does no harm
+		return fmt.Errorf("persist %d entries of %s: %w", len(l.entries), id, err)
 	}
-	if dropped := len(all) - len(entries); dropped > 0 && p.Dropped != nil {
-		p.Dropped(ctx, tenant, dropped)
+	return nil
+}
+
+// finish comes last, so that messages that are delivered again during an outage neither send
+// dead letters nor count each time.
+func (p *Persister) finish(ctx context.Context, l *load) error {
+	if err := p.deadLetterPoison(ctx, &l.tenant, l.messages); err != nil {
+		return fmt.Errorf("persist %s: %w", l.tenant.ID, err)
+	}
+	if l.overdue > 0 && p.Dropped != nil {
+		p.Dropped(ctx, l.tenant.ID, l.overdue)
 	}
 	return nil
 }
@@ -137,34 +192,86 @@ func (p *Persister) withoutOverdue(tenant *audit.Tenant, entries []audit.Entry) 
 	return entries
 }
 
-// store stores the entries of the messages and sends them to the next steps.
-func (p *Persister) store(ctx context.Context, messages []envelope.Message, entries []audit.Entry) error {
-	tenant := messages[0].Contents.Tenant
-	if len(entries) == 0 {
+// store stores the entries and sends them to the next steps.
+func (p *Persister) store(ctx context.Context, l *load) error {
+	tenant := l.messages[0].Contents.Tenant
+	if len(l.entries) == 0 {
 		return nil
 	}
-	if p.Days != nil { // before the entries: a day without entries does no harm
-		if err := p.Days.touch(ctx, tenant, entries); err != nil {
-			return fmt.Errorf("persist %d entries of %s: %w", len(entries), tenant, err)
-		}
-	}
-	appended, err := p.Store.Append(ctx, tenant, entries)
+	appended, err := p.Store.Append(ctx, tenant, l.entries)
 	if err != nil {
-		return fmt.Errorf("persist %d entries of %s: %w", len(entries), tenant, err)
+		return fmt.Errorf("persist %d entries of %s: %w", len(l.entries), tenant, err)
 	}
-	if len(appended.Rejections) > 0 {
-		if err := p.Quarantine.Add(ctx, tenant, audit.StepPersist, entries, appended.Rejections); err != nil {
-			return fmt.Errorf("quarantine %d entries of %s: %w", len(appended.Rejections), tenant, err)
+	if err := p.quarantine(ctx, tenant, audit.StepPersist, l.entries, appended.Rejections); err != nil {
+		return err
+	}
+	return p.forward(ctx, l.messages, l.entries, appended)
+}
+
+func (p *Persister) quarantine(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	if err := p.Quarantine.Add(ctx, tenant, step, entries, reasons); err != nil {
+		return fmt.Errorf("quarantine %d entries of %s: %w", len(reasons), tenant, err)
+	}
+	return nil
+}
+
+// commit takes the entries of all loads the whole way. It sets the errors of those that fail.
+func (p *Persister) commit(ctx context.Context, loads []load, errs []error) {
+	var batch []Load
+	var at []int // in loads
+	for i := range loads {
+		if l := &loads[i]; errs[i] == nil && !l.dropped && len(l.entries) > 0 {
+			batch, at = append(batch, Load{Tenant: l.messages[0].Contents.Tenant, Entries: l.entries}), append(at, i)
 		}
 	}
-	return p.forward(ctx, messages, entries, appended)
+	if len(batch) == 0 {
+		return
+	}
+	var results []Committed
+	err := panics.Recovered(ctx, func() error {
+		results = p.Committer.Commit(ctx, batch)
+		return nil
+	})
+	if err == nil && len(results) != len(batch) {
+		err = fmt.Errorf("the engine returned %d results for %d loads", len(results), len(batch))
+	}
+	var grown []audit.TenantID
+	var grownAt []int
+	for i, b := range batch {
+		if errs[at[i]] = err; err != nil {
+			continue
+		}
+		if errs[at[i]] = p.committed(ctx, b, &results[i]); errs[at[i]] == nil {
+			grown, grownAt = append(grown, b.Tenant), append(grownAt, at[i])
+		}
+	}
+	if len(grown) == 0 || p.Nudge == nil {
+		return
+	}
+	for i, err := range p.Nudge(ctx, grown) {
+		errs[grownAt[i]] = err
+	}
+}
+
+// committed puts what was refused into the quarantine.
+func (p *Persister) committed(ctx context.Context, l Load, result *Committed) error {
+	if result.Err != nil {
+		return fmt.Errorf("persist %d entries of %s: %w", len(l.Entries), l.Tenant, result.Err)
+	}
+	if err := p.quarantine(ctx, l.Tenant, audit.StepPersist, l.Entries, result.Rejections); err != nil {
+		return err
+	}
+	return p.quarantine(ctx, l.Tenant, audit.StepIndex, l.Entries, result.Unindexed)
 }
 
 // forward sends the stored entries to the next steps. The message that first brought a
 // repeated entry forwarded it.
 func (p *Persister) forward(ctx context.Context, messages []envelope.Message, entries []audit.Entry, appended Appended) error {
 	tenant := messages[0].Contents.Tenant
-	fresh := appended.new(entries)
+	fresh := appended.New(entries)
 	if len(fresh) == 0 {
 		return nil
 	}
@@ -172,7 +279,7 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 	if err != nil {
 		return err
 	}
-	arrivals, err := envelope.PackArrivals(tenant, arrivalsOf(fresh))
+	arrivals, err := envelope.PackArrivals(tenant, envelope.ArrivalsOf(fresh))
 	if err != nil {
 		return err
 	}
@@ -199,49 +306,6 @@ func repack(messages []envelope.Message, fresh []audit.Entry) ([]string, error) 
 		return []string{first.Body}, nil
 	}
 	return envelope.Pack(messages[0].Contents.Tenant, fresh)
-}
-
-// arrivalsOf returns the ids that each ingest message brought, each id once.
-func arrivalsOf(entries []audit.Entry) []envelope.Arrival {
-	var arrivals []envelope.Arrival
-	seen := make(map[audit.EntryID]bool, len(entries))
-	for i := range entries {
-		e := &entries[i]
-		if seen[e.ID] {
-			continue
-		}
-		seen[e.ID] = true
-		if last := len(arrivals) - 1; last < 0 || arrivals[last].Message != e.QueueMessage {
-			arrivals = append(arrivals, envelope.Arrival{Message: e.QueueMessage, Received: e.ReceivedAt})
-		}
-		last := &arrivals[len(arrivals)-1]
-		last.IDs = append(last.IDs, e.ID)
-		if e.ReceivedAt.Before(last.Received) {
-			last.Received = e.ReceivedAt
-		}
-	}
-	return arrivals
-}
-
-// new returns the entries that were neither rejected nor repeated.
-func (a Appended) new(entries []audit.Entry) []audit.Entry {
-	if len(a.Rejections) == 0 && len(a.Repeated) == 0 {
-		return entries
-	}
-	skip := make(map[int]bool, len(a.Rejections)+len(a.Repeated))
-	for _, r := range a.Rejections {
-		skip[r.Index] = true
-	}
-	for _, i := range a.Repeated {
-		skip[i] = true
-	}
-	fresh := make([]audit.Entry, 0, len(entries)-len(skip))
-	for i := range entries {
-		if !skip[i] {
-			fresh = append(fresh, entries[i])
-		}
-	}
-	return fresh
 }
 
 // deadLetterPoison sends each unreadable line of the messages to the dead-letter queue,

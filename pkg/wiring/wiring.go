@@ -125,6 +125,8 @@ type Stores struct {
 	Placing tenants.Placing
 	// Partitions is nil if the system of record has nothing to prepare.
 	Partitions Partitions
+	// Committer stores, indexes and orders entries at once; nil: the functions of the queues do.
+	Committer  ingest.Committer
 	Quarantine Quarantine
 	Activity   Activity
 	Quotas     Quotas

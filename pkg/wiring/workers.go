@@ -34,7 +34,11 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 		Arrivals:    s.Stores.Queue(manifest.QueueArrival),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
 		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
-		Dropped: s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)),
+		Committer: s.Stores.Committer,
+		Dropped:   s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)),
+	}
+	if persister.Committer != nil {
+		persister.Nudge = s.nudger().Nudge
 	}
 	return lambdaedge.Together(persister.Persist)
 }

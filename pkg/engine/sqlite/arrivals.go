@@ -65,7 +65,19 @@ func millisOrZero(t time.Time) int64 {
 func (a *Arrivals) Append(ctx context.Context, tenant audit.TenantID, s arrival.Segment) error {
 	number, err := a.db.ensureNumber(ctx, tenant)
 	if err == nil {
-		err = a.db.write(ctx, func(b *batch) error { return b.appendArrivals(number, &s) })
+		err = a.db.write(ctx, func(b *batch) error {
+			head, err := b.arrivalHead(ctx, number)
+			switch {
+			case err != nil:
+				return err
+			case s.First != head.Last+1:
+				return unchanged(audit.ErrConflict)
+			}
+			if err = b.appendArrivals(number, &s); errors.Is(err, audit.ErrConflict) {
+				return unchanged(err)
+			}
+			return err
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("append to the arrival log of %s: %w", tenant, err)
@@ -73,24 +85,17 @@ func (a *Arrivals) Append(ctx context.Context, tenant audit.TenantID, s arrival.
 	return nil
 }
 
+// appendArrivals appends a segment at the end of a log. It returns audit.ErrConflict, and writes
+// nothing, if the log has one of the messages.
 func (b *batch) appendArrivals(tenant int64, s *arrival.Segment) error {
-	head, err := b.arrivalHead(context.Background(), tenant)
+	placed, err := b.placedMessages(context.Background(), tenant, s.Messages)
 	if err != nil {
 		return err
 	}
-	if s.First != head.Last+1 {
-		return unchanged(audit.ErrConflict)
+	if len(placed) > 0 {
+		return audit.ErrConflict
 	}
 	messages := packMessageIDs(s.Messages)
-	for i := range s.Messages {
-		found, err := b.int64(context.Background(), `SELECT count(*) FROM arrival_messages WHERE tenant = ? AND message = ?`, tenant, s.Messages[i][:])
-		if err != nil {
-			return err
-		}
-		if found > 0 {
-			return unchanged(audit.ErrConflict)
-		}
-	}
 	for i := range s.Messages {
 		if _, err := b.exec(`INSERT INTO arrival_messages (tenant, message) VALUES (?, ?)`, tenant, s.Messages[i][:]); err != nil {
 			return err
@@ -119,20 +124,25 @@ func (a *Arrivals) Placed(ctx context.Context, tenant audit.TenantID, messages [
 	number, known, err := a.db.number(ctx, tenant)
 	if err == nil && known {
 		err = a.db.snapshot(ctx, func(c *conn) error {
-			for _, id := range messages {
-				found, err := c.int64(ctx, `SELECT count(*) FROM arrival_messages WHERE tenant = ? AND message = ?`, number, id[:])
-				if err != nil {
-					return err
-				}
-				if found > 0 {
-					placed = append(placed, id)
-				}
-			}
-			return nil
+			placed, err = c.placedMessages(ctx, number, messages)
+			return err
 		})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for messages in the arrival log of %s: %w", tenant, err)
+	}
+	return placed, nil
+}
+
+func (c *conn) placedMessages(ctx context.Context, tenant int64, messages []audit.MessageID) (placed []audit.MessageID, err error) {
+	for i := range messages {
+		found, err := c.int64(ctx, `SELECT count(*) FROM arrival_messages WHERE tenant = ? AND message = ?`, tenant, messages[i][:])
+		if err != nil {
+			return nil, err
+		}
+		if found > 0 {
+			placed = append(placed, messages[i])
+		}
 	}
 	return placed, nil
 }
@@ -188,23 +198,11 @@ func (a *Arrivals) PlacesOn(ctx context.Context, tenant audit.TenantID, day time
 
 // VisitDay implements arrival.Log.
 func (a *Arrivals) VisitDay(ctx context.Context, tenant audit.TenantID, day time.Time, visit func(ids []audit.EntryID)) error {
-	return a.visit(ctx, tenant, day, `SELECT s.ids FROM arrival_days d CROSS JOIN arrival_segments s ON s.tenant = d.tenant AND s.first = d.first
-		WHERE d.tenant = ? AND d.day = ?`, visit)
-}
-
-// visit calls visit with the ids of the tenant's segments that the query selects for a day.
-func (a *Arrivals) visit(ctx context.Context, tenant audit.TenantID, day time.Time, query string, visit func(ids []audit.EntryID)) error {
 	number, known, err := a.db.number(ctx, tenant)
 	if err == nil && known {
-		var packed []byte
 		err = a.db.snapshot(ctx, func(c *conn) error {
-			return c.each(ctx, query, []any{number, arrival.DayNumber(day)}, []any{&packed}, func() (bool, error) {
-				ids, err := envelope.UnpackIDs(packed)
-				if err == nil {
-					visit(ids)
-				}
-				return true, err
-			})
+			return c.visitSegments(ctx, number, arrival.DayNumber(day), `SELECT s.ids FROM arrival_days d CROSS JOIN arrival_segments s
+				ON s.tenant = d.tenant AND s.first = d.first WHERE d.tenant = ? AND d.day = ?`, visit)
 		})
 	}
 	if err != nil {
@@ -213,14 +211,40 @@ func (a *Arrivals) visit(ctx context.Context, tenant audit.TenantID, day time.Ti
 	return nil
 }
 
+// visitSegments calls visit with the ids of the tenant's segments that the query selects for a day.
+func (c *conn) visitSegments(ctx context.Context, tenant, day int64, query string, visit func(ids []audit.EntryID)) error {
+	var packed []byte
+	return c.each(ctx, query, []any{tenant, day}, []any{&packed}, func() (bool, error) {
+		ids, err := envelope.UnpackIDs(packed)
+		if err == nil {
+			visit(ids)
+		}
+		return true, err
+	})
+}
+
 // Repaired implements arrival.Log.
 func (a *Arrivals) Repaired(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (repaired []audit.EntryID, err error) {
+	number, known, err := a.db.number(ctx, tenant)
+	if err == nil && known {
+		err = a.db.snapshot(ctx, func(c *conn) error {
+			repaired, err = c.repairedIDs(ctx, number, ids)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for repaired places of %s: %w", tenant, err)
+	}
+	return repaired, nil
+}
+
+func (c *conn) repairedIDs(ctx context.Context, tenant int64, ids []audit.EntryID) (repaired []audit.EntryID, err error) {
 	asked := make(map[audit.EntryID]bool, len(ids))
 	for _, id := range ids {
 		asked[id] = true
 	}
 	for _, day := range (&arrival.Segment{IDs: ids}).Days() {
-		err := a.visit(ctx, tenant, time.Unix(day.Day*secondsPerDay, 0), `SELECT s.ids FROM arrival_days d CROSS JOIN arrival_segments s
+		err := c.visitSegments(ctx, tenant, day.Day, `SELECT s.ids FROM arrival_days d CROSS JOIN arrival_segments s
 			ON s.tenant = d.tenant AND s.first = d.first WHERE d.tenant = ? AND d.day = ? AND s.repair`, func(ids []audit.EntryID) {
 			for _, id := range ids {
 				if asked[id] {

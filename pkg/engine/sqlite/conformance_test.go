@@ -115,3 +115,12 @@ func (q messageQueue) Redrive(ctx context.Context) error {
 	_, err := q.Queue.Redrive(ctx)
 	return err
 }
+
+func TestCommitter(t *testing.T) {
+	conformance.Committer(t, func(t *testing.T) conformance.CommitterUnderTest {
+		db := open(t)
+		return conformance.CommitterUnderTest{
+			Committer: db.Committer(), Entries: db.Entries(), Index: conformance.IndexUnderTest{Index: db.Index(), Store: db.Entries()}, Arrivals: db.Arrivals(),
+		}
+	})
+}

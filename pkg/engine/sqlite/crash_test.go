@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
@@ -92,11 +94,18 @@ func checkAfterCrash(t *testing.T, path string, later time.Duration, reported ma
 		}
 	}
 	receiveAll(t, db, found)
+	findPlaces(t, db, found)
 	kinds := map[string]int{}
 	for line := range reported {
 		kind, name, _ := strings.Cut(line, " ")
 		kinds[kind]++
 		switch kind {
+		case "placed":
+			for _, step := range []string{line, "indexed " + name} {
+				if found[step] != 1 {
+					t.Errorf("found %d times, want 1: %s", found[step], step)
+				}
+			}
 		case "stored":
 			id, err := audit.ParseEntryID(name)
 			if err != nil {
@@ -124,9 +133,35 @@ func checkAfterCrash(t *testing.T, path string, later time.Duration, reported ma
 			t.Errorf("found %d times, want 1: %s", n, line)
 		}
 	}
-	for _, kind := range []string{"stored", "indexed", "sent", "deleted"} {
+	for _, kind := range []string{"stored", "indexed", "sent", "deleted", "placed"} {
 		if kinds[kind] == 0 {
 			t.Errorf("got 0 things %s before the kill, want some: the test checks nothing", kind)
+		}
+	}
+}
+
+// findPlaces counts the places of entries. A log without a gap has each place once.
+func findPlaces(t *testing.T, db *sqlite.DB, found map[string]int) {
+	t.Helper()
+	for after := int64(0); ; {
+		segments, err := db.Arrivals().Read(t.Context(), crashTenant, after, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(segments) == 0 {
+			return
+		}
+		for _, s := range segments {
+			if s.First != after+1 {
+				t.Errorf("got a segment that begins at %d, want %d", s.First, after+1)
+			}
+			for _, id := range s.IDs {
+				found["placed "+id.String()]++
+				if _, err := db.Entries().Entry(t.Context(), crashTenant, id); err != nil {
+					t.Errorf("the entry %s has a place: %v", id, err)
+				}
+			}
+			after = s.Last()
 		}
 	}
 }
@@ -170,6 +205,7 @@ func TestCrashChild(t *testing.T) {
 	}
 	for range 4 {
 		go crashEntries(t.Context(), db, report)
+		go crashCommit(t.Context(), db, report)
 		go crashSend(t.Context(), db, report)
 		go crashReceive(t.Context(), db, report)
 	}
@@ -202,6 +238,31 @@ func crashEntries(ctx context.Context, db *sqlite.DB, report func(kind string, n
 			panic(fmt.Sprintf("Put rejected %+v", rejections))
 		}
 		report("indexed", ids...)
+	}
+}
+
+// crashCommit takes entries the whole way. An entry that has a place is stored and indexed.
+func crashCommit(ctx context.Context, db *sqlite.DB, report func(kind string, names ...string)) {
+	g := newCorpus()
+	g.rnd = rand.New(rand.NewPCG(rand.Uint64(), 0))
+	for {
+		load := ingest.Load{Tenant: crashTenant, Entries: g.entries(crashTenant, 5)}
+		var message audit.MessageID
+		binary.BigEndian.PutUint64(message[:], rand.Uint64())
+		names := make([]string, len(load.Entries))
+		for i := range load.Entries {
+			load.Entries[i].Message += " crash"
+			load.Entries[i].QueueMessage = message
+			names[i] = load.Entries[i].ID.String()
+		}
+		result := db.Committer().Commit(ctx, []ingest.Load{load})[0]
+		if result.Err != nil {
+			panic(result.Err)
+		}
+		if len(result.Rejections)+len(result.Unindexed)+len(result.Repeated) > 0 {
+			panic(fmt.Sprintf("Commit refused %+v", result))
+		}
+		report("placed", names...)
 	}
 }
 

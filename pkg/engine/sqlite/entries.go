@@ -88,6 +88,9 @@ type entryRow struct {
 	message int64 // the tag of the ingest message; 0: unknown
 	digest  []byte
 	doc     []byte
+
+	stored bool  // it is new and was inserted
+	key    int64 // then
 }
 
 func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
@@ -105,6 +108,7 @@ func (row *entryRow) repeats(arrived time.Time, message int64) bool {
 // appendEntry stores a new entry. For others it adds a repetition or a rejection to
 // appended. It inserts first and looks for a conflict only if that fails.
 func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
+	row.stored = false // the operation may be run again
 	inserted, err := b.insertEntryAt(row, slotOf(row.id, 0))
 	if err != nil || inserted {
 		return err
@@ -171,9 +175,11 @@ func (b *batch) insertInOtherSlot(row *entryRow) (*audit.Rejection, error) {
 }
 
 func (b *batch) insertEntryAt(row *entryRow, slot uint32) (bool, error) {
+	row.key = keyOf(row.millis, slot)
 	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, digest, message, doc) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		keyOf(row.millis, slot), row.tenant, row.id[:], row.digest, row.message, row.doc)
-	return changed == 1, err
+		row.key, row.tenant, row.id[:], row.digest, row.message, row.doc)
+	row.stored = changed == 1
+	return row.stored, err
 }
 
 // freeSlot returns the lowest free slot of a millisecond from first to last. It returns the

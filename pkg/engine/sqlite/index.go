@@ -35,12 +35,17 @@ func newIndexRows(tenant int64, entries []audit.Entry) ([]indexRow, []audit.Reje
 		e := &entries[i]
 		body, err := t.tokenize(e)
 		if err != nil {
-			rejections = append(rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: "the metadata is not a JSON object that can be indexed"})
+			rejections = append(rejections, unindexable(i))
 			continue
 		}
 		rows = append(rows, indexRow{id: e.ID, facets: facetsOf(e), body: body})
 	}
 	return rows, rejections
+}
+
+// unindexable is the rejection of an entry that has no tokens.
+func unindexable(index int) audit.Rejection {
+	return audit.Rejection{Index: index, Code: audit.CodeUnstorable, Reason: "the metadata is not a JSON object that can be indexed"}
 }
 
 // putBatch writes the entries of one tenant.
@@ -98,6 +103,19 @@ func (b *batch) insertIndexRow(tenant int64, row *indexRow) error {
 	case err != nil:
 		return err
 	}
+	return b.insertIndexed(tenant, key, row)
+}
+
+// insertIndexedKey indexes an entry that was stored under the key in this transaction.
+func (b *batch) insertIndexedKey(tenant, key int64, row *indexRow) error {
+	inserted, err := b.exec(`INSERT INTO indexed_keys (tenant, key) VALUES (?, ?) ON CONFLICT DO NOTHING`, tenant, key)
+	if err != nil || inserted == 0 {
+		return err
+	}
+	return b.insertIndexed(tenant, key, row)
+}
+
+func (b *batch) insertIndexed(tenant, key int64, row *indexRow) error {
 	b.terms = append(b.terms, termsRow{key: key, body: row.body})
 	return b.insertFacets(tenant, key, &row.facets)
 }

@@ -150,16 +150,18 @@ func parseReceipt(receipt string) (number, lease int64, err error) {
 // Delete removes the messages of these deliveries. It ignores receipts that are
 // stale or whose message no longer exists.
 func (q *Queue) Delete(ctx context.Context, receipts []string) error {
-	err := q.db.write(ctx, func(b *batch) error {
-		for _, receipt := range receipts {
-			if err := b.deleteMessage(q.name, receipt); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := q.db.write(ctx, func(b *batch) error { return b.deleteMessages(q.name, receipts) })
 	if err != nil {
 		return fmt.Errorf("delete from queue %s: %w", q.name, err)
+	}
+	return nil
+}
+
+func (b *batch) deleteMessages(queue string, receipts []string) error {
+	for _, receipt := range receipts {
+		if err := b.deleteMessage(queue, receipt); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -9,21 +9,28 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// MaxReceived is the length of bodies, in bytes, at which a Receive ends: that of one full
-// message. Larger receives would make the entries of other tenants wait for longer.
-const MaxReceived = 48 << 10
+// MaxReceived is the length of bodies, in bytes, at which a Receive ends: those of about a
+// thousand entries. Larger receives would make the entries of other tenants wait for longer.
+const MaxReceived = 256 << 10
 
 // Receive returns up to max visible messages, fewer once their bodies have MaxReceived bytes.
 // Tenants take turns, and the messages of one come approximately in the order of sending. If
 // there is none, it waits for one, for wait at most. It may return none.
 func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration) ([]Message, error) {
+	return q.DeleteAndReceive(ctx, nil, max, wait)
+}
+
+// DeleteAndReceive does Delete and Receive in one transaction. The deletions are durable before
+// it waits.
+func (q *Queue) DeleteAndReceive(ctx context.Context, receipts []string, max int, wait time.Duration) ([]Message, error) {
 	deadline := time.Now().Add(wait)
 	if q.db.shared && wait > 0 {
 		q.db.watcher.start()
 	}
 	for {
 		arrival := q.arrivals.next()
-		messages, nextVisible, err := q.receive(ctx, max)
+		messages, nextVisible, err := q.receive(ctx, receipts, max)
+		receipts = nil
 		if err != nil {
 			return nil, fmt.Errorf("receive from queue %s: %w", q.name, err)
 		}
@@ -50,12 +57,15 @@ func (q *Queue) Receive(ctx context.Context, max int, wait time.Duration) ([]Mes
 // so for other processes that share the file.
 const idlePoll = time.Minute
 
-// receive returns up to max messages that are visible now. If there is none,
-// nextVisible is the time until one may be visible.
-func (q *Queue) receive(ctx context.Context, max int) (messages []Message, nextVisible time.Duration, err error) {
+// receive deletes deliveries, and returns up to max messages that are visible now. If there is
+// none, nextVisible is the time until one may be visible.
+func (q *Queue) receive(ctx context.Context, receipts []string, max int) (messages []Message, nextVisible time.Duration, err error) {
 	dead := 0
 	err = q.db.write(ctx, func(b *batch) error {
 		messages, nextVisible, dead = nil, idlePoll, 0
+		if err := b.deleteMessages(q.name, receipts); err != nil {
+			return err
+		}
 		now := q.db.now()
 		if err := b.wake(q.name, now); err != nil {
 			return err

@@ -172,10 +172,7 @@ const (
 // operations to those with many rows, so that a tenant's bulks delay the entries of others
 // little. After an error some of the rows may be written.
 func (db *DB) writeRows(ctx context.Context, rows int, run func(b *batch, from, to int) error) error {
-	operations := db.writer.operations
-	if rows > fewRows {
-		operations = db.writer.large
-	}
+	operations := db.operationsFor(rows)
 	for from := 0; from < rows; from += maxRows {
 		to := min(rows, from+maxRows)
 		if err := db.writeTo(ctx, operations, func(b *batch) error { return run(b, from, to) }); err != nil {
@@ -183,6 +180,14 @@ func (db *DB) writeRows(ctx context.Context, rows int, run func(b *batch, from, 
 		}
 	}
 	return nil
+}
+
+// operationsFor returns the channel for operations with that many rows.
+func (db *DB) operationsFor(rows int) chan<- *operation {
+	if rows > fewRows {
+		return db.writer.large
+	}
+	return db.writer.operations
 }
 
 func (db *DB) writeTo(ctx context.Context, operations chan<- *operation, run func(b *batch) error) error {

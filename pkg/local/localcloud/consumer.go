@@ -14,7 +14,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
-	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
@@ -27,6 +26,8 @@ type consumer struct {
 	source   string // the queue's name, as in its ARN
 	function queueFunction
 	log      *slog.Logger
+	// batchSize is the most messages of a batch.
+	batchSize int
 	// slots has room for an element for each batch that is handled; nil: run handles one at a time.
 	slots chan struct{}
 }
@@ -38,66 +39,57 @@ const (
 	errorPause = time.Second
 )
 
-// run receives until ctx ends. It finishes the batches that it has started.
+// run receives until ctx ends. It handles together what is visible then. Lambda would also wait for
+// the trigger's window. On a laptop, entries should be found at once. run finishes the batches that
+// it has started.
 func (c *consumer) run(ctx context.Context) {
 	var handling sync.WaitGroup
 	defer handling.Wait()
+	var done []string // receipts of messages that are to be deleted
 	for ctx.Err() == nil {
-		messages, err := c.receive(ctx)
+		messages, err := c.queue.DeleteAndReceive(ctx, done, c.batchSize, pollWait)
+		if err != nil {
+			if ctx.Err() == nil {
+				c.log.Error("receive failed", "queue", string(c.trigger.Queue), "error", err)
+				pause(ctx, errorPause)
+			}
+			continue // deleting a message again does nothing
+		}
+		done = nil
 		switch {
-		case err != nil && ctx.Err() == nil:
-			c.log.Error("receive failed", "queue", string(c.trigger.Queue), "error", err)
-			pause(ctx, errorPause)
 		case len(messages) == 0:
 		case c.slots == nil:
-			c.finish(ctx, messages)
+			done = c.finish(ctx, messages)
 		default:
 			c.slots <- struct{}{}
 			handling.Go(func() {
 				defer func() { <-c.slots }()
-				c.finish(ctx, messages)
+				c.delete(ctx, c.finish(ctx, messages))
 			})
 		}
 	}
+	c.delete(ctx, done)
 }
 
-// finish handles a batch, also after ctx has ended.
-func (c *consumer) finish(ctx context.Context, messages []sqlite.Message) {
-	if err := c.handle(context.WithoutCancel(ctx), messages); err != nil {
+// delete deletes messages at once, also after ctx has ended.
+func (c *consumer) delete(ctx context.Context, done []string) {
+	if len(done) == 0 {
+		return
+	}
+	if err := c.queue.Delete(context.WithoutCancel(ctx), done); err != nil {
+		c.log.Error("delete failed", "queue", string(c.trigger.Queue), "error", err)
+	}
+}
+
+// finish handles a batch, also after ctx has ended. It returns the receipts of the messages that
+// are done.
+func (c *consumer) finish(ctx context.Context, messages []sqlite.Message) (done []string) {
+	done, err := c.handle(context.WithoutCancel(ctx), messages)
+	if err != nil {
 		c.log.Error("batch failed", "queue", string(c.trigger.Queue), "error", err)
 		pause(ctx, errorPause)
 	}
-}
-
-// maxBatchBytes is the size at which a batch ends: some hundred entries. So another tenant's entry
-// does not wait long for a batch that is under way. Lambda limits an event to 6 MB.
-const maxBatchBytes = sqlite.MaxReceived
-
-// receive waits for a message and returns it with the other messages that are visible then, up
-// to the function's batch size. Lambda would also wait for the trigger's window. On a laptop,
-// entries should be found at once.
-func (c *consumer) receive(ctx context.Context) ([]sqlite.Message, error) {
-	batch, err := c.queue.Receive(ctx, min(sqsqueue.MaxBatch, c.trigger.BatchSize), pollWait)
-	if err != nil {
-		return nil, err
-	}
-	for received := len(batch); received > 0 && len(batch) < c.trigger.BatchSize && sizeOf(batch) < maxBatchBytes; {
-		more, err := c.queue.Receive(ctx, min(sqsqueue.MaxBatch, c.trigger.BatchSize-len(batch)), 0)
-		if err != nil {
-			c.log.Warn("receive failed", "queue", string(c.trigger.Queue), "error", err)
-		}
-		batch, received = append(batch, more...), len(more)
-	}
-	return batch, nil
-}
-
-// sizeOf returns the length of all bodies, in bytes.
-func sizeOf(messages []sqlite.Message) int {
-	size := 0
-	for _, m := range messages {
-		size += len(m.Body)
-	}
-	return size
+	return done
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -107,12 +99,11 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// handle invokes the function with one batch. The function itself delays a failed message. If
-// the invocation fails, handle delays all messages by the same rule. On AWS they would return
-// after the visibility timeout.
-func (c *consumer) handle(ctx context.Context, messages []sqlite.Message) error {
+// handle invokes the function with one batch. It returns the receipts of the messages that did
+// not fail. The function itself delays a failed message. If the invocation fails, handle delays
+// all messages by the same rule. On AWS they would return after the visibility timeout.
+func (c *consumer) handle(ctx context.Context, messages []sqlite.Message) (done []string, err error) {
 	failed, err := c.invoke(ctx, messages)
-	var done []string
 	for _, m := range messages {
 		switch {
 		case err == nil && !failed[m.ID]:
@@ -123,10 +114,7 @@ func (c *consumer) handle(ctx context.Context, messages []sqlite.Message) error 
 			}
 		}
 	}
-	if len(done) == 0 {
-		return err
-	}
-	return errors.Join(err, c.queue.Delete(ctx, done))
+	return done, err
 }
 
 // invoke returns the ids of the messages that the function reports as failed. If it reports an

@@ -20,7 +20,9 @@ import (
 
 // queue is the receiving side of a queue, with the semantics of SQS.
 type queue interface {
-	Receive(ctx context.Context, max int, wait time.Duration) ([]sqlite.Message, error)
+	// DeleteAndReceive deletes deliveries, and receives up to max messages if the queue can
+	// receive as many at once.
+	DeleteAndReceive(ctx context.Context, receipts []string, max int, wait time.Duration) ([]sqlite.Message, error)
 	Delete(ctx context.Context, receipts []string) error
 	ChangeVisibility(ctx context.Context, receipt string, d time.Duration) error
 	Depth(ctx context.Context) (visible, inFlight, dead int64, err error)
@@ -98,17 +100,45 @@ type sqsSource struct{ *sqsqueue.Queue }
 // receiveWait is how long a receive waits; its answer may take as long again, twice.
 const receiveWait = time.Second
 
-// Receive does not end with its context, but after at most three seconds: SQS
-// hides the messages of an interrupted receive until their visibility timeout.
-func (s sqsSource) Receive(ctx context.Context, max int, wait time.Duration) ([]sqlite.Message, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*receiveWait)
+// DeleteAndReceive does not end with its context, but after at most three seconds: SQS
+// hides the messages of an interrupted receive until their visibility timeout. It receives again
+// until there is none, or a batch is full.
+func (s sqsSource) DeleteAndReceive(ctx context.Context, receipts []string, max int, wait time.Duration) ([]sqlite.Message, error) {
+	ctx = context.WithoutCancel(ctx)
+	if len(receipts) > 0 {
+		if err := s.Delete(ctx, receipts); err != nil {
+			return nil, err
+		}
+	}
+	batch, err := s.receiveOnce(ctx, max, min(wait, receiveWait))
+	for received := len(batch); err == nil && received > 0 && len(batch) < max && sizeOf(batch) < sqlite.MaxReceived; {
+		more, moreErr := s.receiveOnce(ctx, max-len(batch), 0)
+		if moreErr != nil {
+			break // what was received is handled first
+		}
+		batch, received = append(batch, more...), len(more)
+	}
+	return batch, err
+}
+
+func (s sqsSource) receiveOnce(ctx context.Context, max int, wait time.Duration) ([]sqlite.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*receiveWait)
 	defer cancel()
-	received, err := s.Queue.Receive(ctx, max, min(wait, receiveWait))
+	received, err := s.Receive(ctx, max, wait)
 	messages := make([]sqlite.Message, len(received))
 	for i, m := range received {
 		messages[i] = sqlite.Message(m)
 	}
 	return messages, err
+}
+
+// sizeOf returns the length of all bodies, in bytes.
+func sizeOf(messages []sqlite.Message) int {
+	size := 0
+	for _, m := range messages {
+		size += len(m.Body)
+	}
+	return size
 }
 
 // open opens the file. It first opens it for this process alone: that shows that

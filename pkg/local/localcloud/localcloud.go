@@ -58,6 +58,8 @@ const (
 	requestTimeout = 25 * time.Second
 	// pollersPerQueue lets one batch be handled while the next is received.
 	pollersPerQueue = 2
+	// maxGathered is the most messages that a function in this process handles together.
+	maxGathered = 1000
 	// inUseTimeout is how long a start waits while the file is in use. The functions of
 	// a killed runner end shortly after it.
 	inUseTimeout = 2 * time.Second
@@ -211,7 +213,10 @@ func (r *runner) startConsumers(ctx context.Context) (wait func()) {
 		for _, trigger := range f.Trigger.Queues {
 			c := &consumer{
 				trigger: trigger, timeout: f.Timeout, queue: r.engine.queue(trigger.Queue), source: r.engine.named(trigger.Queue),
-				function: r.functions.ofQueue(f), log: r.Log,
+				function: r.functions.ofQueue(f), log: r.Log, batchSize: trigger.BatchSize,
+			}
+			if trigger.Window > 0 && r.Lambda == nil { // it handles together what has gathered
+				c.batchSize = maxGathered
 			}
 			if trigger.Queue == manifest.QueueStream { // its function mostly waits
 				c.slots = make(chan struct{}, trigger.MaxConcurrency)

@@ -18,10 +18,11 @@ const File = "ocelot.db"
 // deadLetterVisibility is how long a dead letter stays hidden after it was received.
 const deadLetterVisibility = time.Minute
 
-// Stores returns every adapter of the engine, for a process that runs all functions.
+// Stores returns every adapter of the engine, for a process that runs all functions. There
+// persist-logs does the work of index-logs and order-logs with its own.
 func Stores(db *sqlite.DB) wiring.Stores {
 	// One process has one cache of tenants, so no record is old.
-	stores := wiring.Stores{DrainPeriod: wiring.DrainPeriodOf(0), Grace: wiring.DefaultGrace, Dependencies: []httpapi.Dependency{Health(db)}}
+	stores := wiring.Stores{Committer: db.Committer(), DrainPeriod: wiring.DrainPeriodOf(0), Grace: wiring.DefaultGrace, Dependencies: []httpapi.Dependency{Health(db)}}
 	UseRecords(&stores, db)
 	UseIndex(&stores, db)
 	UseQueues(&stores, db)

@@ -30,6 +30,7 @@ func Use(stores *wiring.Stores, engines config.Engines) error {
 	if err != nil {
 		return err
 	}
+	stores.Committer = nil // entries and their index lie apart
 	stores.PlaceEntries = func(isolation func(ctx context.Context, tenant audit.TenantID) (audit.Isolation, error)) (wiring.Entries, search.Finder) {
 		return mongo.Entries(isolation), mongo.Index(isolation)
 	}

@@ -36,6 +36,7 @@ func Use(stores *wiring.Stores, engines config.Engines) error {
 		return err
 	}
 	stores.Index, stores.Sizes = index, index
+	stores.Committer = nil // entries and their index lie apart
 	stores.Placing = tenants.Placing{Separate: engines.SearchSeparateTenants, Pools: engines.SearchPools}
 	stores.PlaceIndex = func(placements func(context.Context, audit.TenantID) ([]audit.Placement, error)) wiring.Index {
 		return index.WithPlacements(placements)

@@ -1,0 +1,264 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/panics"
+)
+
+// Committer takes entries the whole way in one transaction: it stores and indexes them and gives
+// them their places. It implements ingest.Committer.
+type Committer struct{ db *DB }
+
+// Committer returns what takes entries the whole way in this file.
+func (db *DB) Committer() *Committer { return &Committer{db} }
+
+const (
+	// commitRows is the number of entries from which on an operation of Commit takes no further
+	// message: about 30 ms of work. The full-text table gets a segment for each transaction, so
+	// larger ones cost less.
+	commitRows = 1000
+	// preparers is how many loads are prepared at the same time.
+	preparers = 2
+)
+
+// landing is a load that is ready to be written.
+type landing struct {
+	number  int64 // of the tenant
+	load    ingest.Load
+	rows    []landingRow
+	refused []audit.Rejection // entries without a row
+	failed  error
+}
+
+// landingRow is an entry that is ready to be written.
+type landingRow struct {
+	entryRow
+	facets   [len(facetColumns)]string
+	body     string
+	unstated error // why it cannot be indexed
+}
+
+// stretch is a part of a load: whole messages, which become durable together.
+type stretch struct {
+	load     int
+	from, to int // rows
+	result   ingest.Committed
+}
+
+// Commit implements ingest.Committer.
+func (c *Committer) Commit(ctx context.Context, loads []ingest.Load) []ingest.Committed {
+	landings := make([]landing, len(loads))
+	var preparing errgroup.Group
+	preparing.SetLimit(preparers)
+	for i := range loads {
+		preparing.Go(func() error {
+			landings[i].failed = panics.Recovered(ctx, func() error { return c.prepare(ctx, &landings[i], loads[i]) })
+			return nil
+		})
+	}
+	_ = preparing.Wait() // the errors are in landings
+	results := make([]ingest.Committed, len(loads))
+	for i := range landings {
+		results[i] = ingest.Committed{Appended: ingest.Appended{Rejections: landings[i].refused}, Err: landings[i].failed}
+	}
+	for _, stretches := range operationsOf(landings) {
+		err := c.db.writeTo(ctx, c.db.operationsFor(rowsOf(stretches)), func(b *batch) error { return c.write(b, landings, stretches) })
+		for i := range stretches {
+			add(&results[stretches[i].load], &stretches[i].result, err)
+		}
+	}
+	for i := range results {
+		if results[i].Err != nil {
+			results[i] = ingest.Committed{Err: fmt.Errorf("commit to %s: %w", loads[i].Tenant, results[i].Err)}
+		}
+		slices.SortFunc(results[i].Rejections, byIndex)
+	}
+	return results
+}
+
+func byIndex(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) }
+
+// add adds the result of a part of a load.
+func add(to, part *ingest.Committed, err error) {
+	to.Err = errors.Join(to.Err, err)
+	to.Rejections = append(to.Rejections, part.Rejections...)
+	to.Repeated = append(to.Repeated, part.Repeated...)
+	to.Unindexed = append(to.Unindexed, part.Unindexed...)
+}
+
+// prepare does what needs no transaction.
+func (c *Committer) prepare(ctx context.Context, l *landing, load ingest.Load) (err error) {
+	l.load = load
+	if l.number, err = c.db.ensureNumber(ctx, load.Tenant); err != nil {
+		return err
+	}
+	t := newTokenizer(l.number)
+	l.rows = make([]landingRow, 0, len(load.Entries))
+	for i := range load.Entries {
+		e := &load.Entries[i]
+		if e.Tenant != load.Tenant {
+			return fmt.Errorf("entry %s is of tenant %s", e.ID, e.Tenant)
+		}
+		if reason := unstorableReason(e); reason != "" {
+			l.refused = append(l.refused, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: reason})
+			continue
+		}
+		row := landingRow{entryRow: newEntryRow(l.number, i, e), facets: facetsOf(e)}
+		row.body, row.unstated = t.tokenize(e)
+		l.rows = append(l.rows, row)
+	}
+	return nil
+}
+
+// operationsOf divides what is ready into operations of up to commitRows rows, unless a message
+// has more.
+func operationsOf(landings []landing) (operations [][]stretch) {
+	var stretches []stretch
+	size := 0
+	for i := range landings {
+		l := &landings[i]
+		if l.failed != nil {
+			continue
+		}
+		for from := 0; from < len(l.rows); {
+			to := l.endOfMessages(from, max(1, commitRows-size))
+			stretches, size = append(stretches, stretch{load: i, from: from, to: to}), size+to-from
+			if from = to; size >= commitRows {
+				operations, stretches, size = append(operations, stretches), nil, 0
+			}
+		}
+	}
+	if len(stretches) > 0 {
+		operations = append(operations, stretches)
+	}
+	return operations
+}
+
+// endOfMessages returns the end of the message that has the n-th row after from, or its last one.
+func (l *landing) endOfMessages(from, n int) int {
+	to := min(from+n, len(l.rows))
+	for to < len(l.rows) && l.messageOf(to) == l.messageOf(to-1) {
+		to++
+	}
+	return to
+}
+
+func (l *landing) messageOf(row int) audit.MessageID {
+	return l.load.Entries[l.rows[row].index].QueueMessage
+}
+
+func rowsOf(stretches []stretch) (n int) {
+	for i := range stretches {
+		n += stretches[i].to - stretches[i].from
+	}
+	return n
+}
+
+// write stores, indexes and places what the stretches have.
+func (c *Committer) write(b *batch, landings []landing, stretches []stretch) error {
+	for i := range stretches {
+		s := &stretches[i]
+		s.result = ingest.Committed{} // the operation may be run again
+		l := &landings[s.load]
+		for j := s.from; j < s.to; j++ {
+			if err := b.land(&l.rows[j], &s.result); err != nil {
+				return err
+			}
+		}
+		if err := c.place(b, l, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// land stores and indexes an entry. An entry that was stored before may not be indexed yet.
+func (b *batch) land(row *landingRow, result *ingest.Committed) error {
+	others := len(result.Rejections) + len(result.Repeated)
+	if err := b.appendEntry(&row.entryRow, &result.Appended); err != nil {
+		return err
+	}
+	if len(result.Rejections)+len(result.Repeated) > others {
+		return nil
+	}
+	if row.unstated != nil {
+		result.Unindexed = append(result.Unindexed, unindexable(row.index))
+		return nil
+	}
+	indexed := indexRow{id: row.id, facets: row.facets, body: row.body}
+	if row.stored {
+		return b.insertIndexedKey(row.tenant, row.key, &indexed)
+	}
+	return b.insertIndexRow(row.tenant, &indexed)
+}
+
+// place gives the new entries of a stretch their places.
+func (c *Committer) place(b *batch, l *landing, s *stretch) error {
+	entries := make([]audit.Entry, 0, s.to-s.from)
+	skip := make(map[int]bool, len(s.result.Rejections)+len(s.result.Repeated))
+	for _, r := range s.result.Rejections {
+		skip[r.Index] = true
+	}
+	for _, i := range s.result.Repeated {
+		skip[i] = true
+	}
+	for i := s.from; i < s.to; i++ {
+		if index := l.rows[i].index; !skip[index] {
+			entries = append(entries, l.load.Entries[index])
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	log := &ownLog{batch: b, number: l.number}
+	return arrival.Assign(context.Background(), log, l.load.Tenant, envelope.ArrivalsOf(entries), c.db.now)
+}
+
+// ownLog is a tenant's arrival log within a transaction. It implements arrival.Appender.
+type ownLog struct {
+	*batch
+	number int64
+	head   *arrival.Head // nil: not read yet
+}
+
+// Head implements arrival.Appender.
+func (l *ownLog) Head(ctx context.Context, _ audit.TenantID) (arrival.Head, error) {
+	if l.head == nil {
+		head, err := l.arrivalHead(ctx, l.number)
+		if err != nil {
+			return head, err
+		}
+		l.head = &head
+	}
+	return *l.head, nil
+}
+
+// Append implements arrival.Appender.
+func (l *ownLog) Append(_ context.Context, _ audit.TenantID, s arrival.Segment) error {
+	err := l.appendArrivals(l.number, &s)
+	if err == nil {
+		l.head.Last = s.Last()
+	}
+	return err
+}
+
+// Placed implements arrival.Appender.
+func (l *ownLog) Placed(ctx context.Context, _ audit.TenantID, messages []audit.MessageID) ([]audit.MessageID, error) {
+	return l.placedMessages(ctx, l.number, messages)
+}
+
+// Repaired implements arrival.Appender.
+func (l *ownLog) Repaired(ctx context.Context, _ audit.TenantID, ids []audit.EntryID) ([]audit.EntryID, error) {
+	return l.repairedIDs(ctx, l.number, ids)
+}
