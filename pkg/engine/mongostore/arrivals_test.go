@@ -58,34 +58,6 @@ func wantPlaces(t *testing.T, log *mongostore.Arrivals, want map[audit.EntryID]b
 	}
 }
 
-// TestCommandsOfOrderLogs: 100 messages of one entry of one tenant are few commands on the wire.
-func TestCommandsOfOrderLogs(t *testing.T) {
-	uri := enginetest.Mongo(t)
-	var sent commands
-	db := open(t, uri, newDatabase(t, uri), mongostore.WithMonitor(sent.monitor()))
-	if err := db.EnsureIndexes(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	record := audit.Tenant{ID: "acme", Name: "Acme", Status: audit.TenantActive, CreatedAt: march, UpdatedAt: march, Settings: audit.DefaultSettings()}
-	if err := db.Tenants().Create(t.Context(), record); err != nil {
-		t.Fatal(err)
-	}
-	bodies, ids := arrivalMessages(t, 100)
-	o := &arrival.Orderer{Log: db.Arrivals(), Tenants: db.Tenants(), Now: time.Now}
-	for delivery, most := range []int{5, 5} { // the second one finds everything in place
-		before := len(sent.sent)
-		for _, err := range o.Order(t.Context(), bodies) {
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got := len(sent.sent) - before; got > most {
-			t.Errorf("delivery %d: %d commands, want at most %d", delivery, got, most)
-		}
-	}
-	wantPlaces(t, db.Arrivals(), ids)
-}
-
 // allTenants finds every tenant.
 type allTenants struct{}
 
