@@ -16,8 +16,8 @@ const (
 	renewAfter = leaseTime / 3
 	// watchDelay is the delay of the message that looks at the stream after a lease.
 	watchDelay = 2 * leaseTime
-	// maxClockSkew is more than the clocks of two workers differ. A message must not reach a
-	// worker whose clock says that it is too early.
+	// maxClockSkew is more than two workers differ in what they take for the time of the store;
+	// see Streams. A message must not reach a worker that takes it for too early.
 	maxClockSkew = 100 * time.Millisecond
 )
 

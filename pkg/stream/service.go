@@ -119,8 +119,7 @@ func (s *Service) connection(ctx context.Context, id string) (Connection, error)
 	return c, s.check(ctx, c)
 }
 
-// openAfterwards is how long a stream stays open after its last connection. It is more than the
-// clocks of two processes differ.
+// openAfterwards is how long a stream stays open after its last connection.
 const openAfterwards = time.Minute
 
 // change replaces the connection's subscription. The stream is opened after that: a pump that

@@ -47,7 +47,8 @@ type Subscription struct {
 	Ended bool
 }
 
-// Connections stores connections. All times are stored to the millisecond.
+// Connections stores connections. All times are stored to the millisecond. They are by the clock
+// of the process that calls; see Streams.
 type Connections interface {
 	// Create stores a new connection until shortly after its ExpiresAt. It returns
 	// audit.ErrConflict if the id is taken.
@@ -94,9 +95,25 @@ type State struct {
 // to Place. The zero Rest says nothing.
 type Rest struct{ Changes, Place int64 }
 
+// MaxAhead is the most by which LeasedUntil, WatchedUntil and RetryAt are ahead of the present.
+const MaxAhead = time.Minute
+
+// Plausible returns t, or the zero time if t is further ahead of now than MaxAhead. It is for
+// adapters of Streams.
+func Plausible(t, now time.Time) time.Time {
+	if t.After(now.Add(MaxAhead)) {
+		return time.Time{}
+	}
+	return t
+}
+
 // Streams stores the stream of each tenant that has subscribers: who sends its entries, and
-// how far its subscriptions are. A stream is open until a time. All times are stored to the
-// millisecond.
+// how far its subscriptions are. A stream is open until a time.
+//
+// All times are stored to the millisecond. Callers and answers go by the clock of the process
+// that calls. The store keeps times by a clock of its own, so that the clocks of two processes
+// may differ by any amount. What is further ahead than MaxAhead was stored while the store's
+// clock was wrong. It counts as past.
 type Streams interface {
 	// Open opens the tenant's stream until the given time. A stream that is open for longer
 	// stays so. Open raises Changes.
@@ -104,7 +121,7 @@ type Streams interface {
 	// Stream returns the tenant's stream. It returns audit.ErrNotFound if it is not open.
 	Stream(ctx context.Context, tenant audit.TenantID) (State, error)
 	// Acquire acquires the lease on the stream for a holder, a unique name, and sets
-	// LeasedUntil and WatchedUntil. If another holder has a lease that has not expired,
+	// LeasedUntil and WatchedUntil, which are at most MaxAhead away. If another holder has a lease that has not expired,
 	// acquired is false. Acquire returns audit.ErrNotFound if the stream is not open.
 	Acquire(ctx context.Context, tenant audit.TenantID, holder string, leased, watched time.Time) (s State, acquired bool, err error)
 	// Save replaces the progress of all subscriptions and renews the lease, in one write. It

@@ -16,7 +16,8 @@ import (
 )
 
 // Connections keeps the clients' connections. It implements stream.Connections
-// and jobs.Purger. MongoDB removes a connection about a minute after its ExpiresAt.
+// and jobs.Purger. The times of connections are stored by the server's clock. MongoDB removes a
+// connection about a minute after its ExpiresAt.
 type Connections struct{ db *DB }
 
 // Connections returns the connections.
@@ -46,14 +47,14 @@ type subscriptionDocument struct {
 	Ended  bool   `bson:"ended"`
 }
 
-func newConnectionDocument(c *stream.Connection) (connectionDocument, error) {
+func newConnectionDocument(c *stream.Connection, skew time.Duration) (connectionDocument, error) {
 	principal, err := json.Marshal(c.Principal)
 	if err != nil {
 		return connectionDocument{}, err
 	}
 	subscription, err := newSubscriptionDocument(c.Subscription)
 	return connectionDocument{
-		ID: c.ID, Tenant: string(c.Tenant), Principal: string(principal), ConnectedAt: c.ConnectedAt, ExpiresAt: c.ExpiresAt,
+		ID: c.ID, Tenant: string(c.Tenant), Principal: string(principal), ConnectedAt: c.ConnectedAt.Add(skew), ExpiresAt: c.ExpiresAt.Add(skew),
 		Subscribed: subscription != nil, Subscription: subscription,
 	}, err
 }
@@ -70,12 +71,12 @@ func newSubscriptionDocument(s *stream.Subscription) (*subscriptionDocument, err
 	return &subscriptionDocument{ID: s.ID, Filter: string(filter), After: s.After, Replay: s.Replay, Ended: s.Ended}, nil
 }
 
-func readConnection(raw bson.Raw) (stream.Connection, error) {
+func readConnection(raw bson.Raw, skew time.Duration) (stream.Connection, error) {
 	var doc connectionDocument
 	if err := bson.Unmarshal(raw, &doc); err != nil {
 		return stream.Connection{}, fmt.Errorf("a connection %w", errStored)
 	}
-	c := stream.Connection{ID: doc.ID, Tenant: audit.TenantID(doc.Tenant), ConnectedAt: doc.ConnectedAt.UTC(), ExpiresAt: doc.ExpiresAt.UTC()}
+	c := stream.Connection{ID: doc.ID, Tenant: audit.TenantID(doc.Tenant), ConnectedAt: doc.ConnectedAt.Add(-skew).UTC(), ExpiresAt: doc.ExpiresAt.Add(-skew).UTC()}
 	if err := json.Unmarshal([]byte(doc.Principal), &c.Principal); err != nil {
 		return stream.Connection{}, fmt.Errorf("the principal of a connection %w", errStored)
 	}
@@ -90,29 +91,45 @@ func readConnection(raw bson.Raw) (stream.Connection, error) {
 
 // Create implements stream.Connections.
 func (s *Connections) Create(ctx context.Context, c stream.Connection) error {
-	doc, err := newConnectionDocument(&c)
-	if err == nil {
-		err = s.db.ensureConnections(ctx) // an index removes the connection when it expires
-	}
-	if err == nil {
-		err = s.db.insertOne(ctx, collectionConnections, doc)
-	}
-	if err != nil {
+	if err := s.create(ctx, &c); err != nil {
 		return fmt.Errorf("create connection %s of %s: %w", c.ID, c.Tenant, err)
 	}
 	return nil
 }
 
+func (s *Connections) create(ctx context.Context, c *stream.Connection) error {
+	skew, err := s.db.skew(ctx)
+	if err != nil {
+		return err
+	}
+	doc, err := newConnectionDocument(c, skew)
+	if err != nil {
+		return err
+	}
+	if err := s.db.ensureConnections(ctx); err != nil { // an index removes the connection when it expires
+		return err
+	}
+	return s.db.insertOne(ctx, collectionConnections, doc)
+}
+
 // Connection implements stream.Connections.
 func (s *Connections) Connection(ctx context.Context, id string) (c stream.Connection, err error) {
-	doc, err := s.db.read(ctx, collectionConnections, readpref.Primary(), id)
+	skew, err := s.db.skew(ctx)
 	if err == nil {
-		c, err = readConnection(doc)
+		c, err = s.read(ctx, id, skew)
 	}
 	if err != nil {
 		return stream.Connection{}, fmt.Errorf("connection %s: %w", id, err)
 	}
 	return c, nil
+}
+
+func (s *Connections) read(ctx context.Context, id string, skew time.Duration) (stream.Connection, error) {
+	doc, err := s.db.read(ctx, collectionConnections, readpref.Primary(), id)
+	if err != nil {
+		return stream.Connection{}, err
+	}
+	return readConnection(doc, skew)
 }
 
 // Subscribe implements stream.Connections.
@@ -155,11 +172,14 @@ func (s *Connections) CountSubscribed(ctx context.Context, tenant audit.TenantID
 
 // Subscribed implements stream.Connections.
 func (s *Connections) Subscribed(ctx context.Context, tenant audit.TenantID) (subscribed []stream.Connection, err error) {
-	err = s.findSubscribed(ctx, tenant, options.Find(), func(doc bson.Raw) error {
-		c, err := readConnection(doc)
-		subscribed = append(subscribed, c)
-		return err
-	})
+	skew, err := s.db.skew(ctx)
+	if err == nil {
+		err = s.findSubscribed(ctx, tenant, options.Find(), func(doc bson.Raw) error {
+			c, err := readConnection(doc, skew)
+			subscribed = append(subscribed, c)
+			return err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list the subscribed connections of %s: %w", tenant, err)
 	}

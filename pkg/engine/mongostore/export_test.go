@@ -2,6 +2,7 @@ package mongostore
 
 import (
 	"context"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -30,3 +31,8 @@ func PrepareAtMost(ctx context.Context, db *DB, limit int) (more bool, err error
 
 // Condition returns the bounds of _id.
 func (r keyRange) Condition() bson.D { return r.condition().Value.(bson.D) }
+
+// WithServerClock replaces the clock of the server.
+func WithServerClock(now func() time.Time) Option {
+	return func(db *DB) { db.serverTime = func(ctx context.Context) (time.Time, error) { return now(), ctx.Err() } }
+}

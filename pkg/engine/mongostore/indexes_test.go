@@ -346,14 +346,14 @@ func segmentOf(first int64, message byte) arrival.Segment {
 // exerciseStream leaves a stream and a connection behind, on which a plan can be asked for.
 func exerciseStream(t *testing.T, db *mongostore.DB, check func(what string, err error)) {
 	t.Helper()
-	streams, until := db.Streams(), time.Now().Add(time.Hour)
+	streams, until, leased := db.Streams(), time.Now().Add(time.Hour), time.Now().Add(stream.MaxAhead/2)
 	for range 2 {
 		check("open", streams.Open(t.Context(), "acme", until))
 		for _, holder := range []string{"x", "y"} {
-			_, _, err := streams.Acquire(t.Context(), "acme", holder, until, until)
+			_, _, err := streams.Acquire(t.Context(), "acme", holder, leased, leased)
 			check("acquire", err)
 		}
-		check("save", streams.Save(t.Context(), "acme", "x", map[string]stream.Progress{"s": {Place: 1}}, until, until))
+		check("save", streams.Save(t.Context(), "acme", "x", map[string]stream.Progress{"s": {Place: 1}}, leased, leased))
 		check("release", streams.Release(t.Context(), "acme", "x", stream.Rest{}))
 		_, err := streams.Stream(t.Context(), "acme")
 		check("stream", err)

@@ -49,6 +49,9 @@ type DB struct {
 	now       func() time.Time
 	indexes   Indexes
 
+	serverTime func(ctx context.Context) (time.Time, error)
+	clocks     clockSkew
+
 	readPreference string // of lists
 	listsFrom      *readpref.ReadPref
 
@@ -90,6 +93,7 @@ func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now
 func Open(uri, name string, opts ...Option) (*DB, error) {
 	db := &DB{uri: uri, name: name, timeout: DefaultTimeout, now: time.Now,
 		indexes: IndexesFull, readPreference: "primary", registry: newRegistry()}
+	db.serverTime = db.handshakeTime
 	for _, opt := range opts {
 		opt(db)
 	}

@@ -110,18 +110,20 @@ func TestConformance(t *testing.T) {
 	t.Run("Jobs", func(t *testing.T) {
 		conformance.Jobs(t, func(t *testing.T) jobs.Store { return db(t).Jobs() })
 	})
-	t.Run("Streams", func(t *testing.T) {
-		conformance.Streams(t, func(t *testing.T, now func() time.Time) conformance.StreamStore {
-			return open(t, uri, name, mongostore.WithClock(now)).Streams()
+	for _, skew := range skews {
+		t.Run("Streams"+skew.String(), func(t *testing.T) {
+			conformance.Streams(t, func(t *testing.T, now func() time.Time) conformance.StreamStore {
+				return open(t, uri, name, skew.clocks(now)...).Streams()
+			})
 		})
-	})
+		t.Run("Connections"+skew.String(), func(t *testing.T) {
+			conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
+				return open(t, uri, name, skew.clocks(now)...).Connections()
+			})
+		})
+	}
 	t.Run("Arrivals", func(t *testing.T) {
 		conformance.Arrivals(t, func(t *testing.T) conformance.ArrivalLog { return db(t).Arrivals() })
-	})
-	t.Run("Connections", func(t *testing.T) {
-		conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
-			return open(t, uri, name, mongostore.WithClock(now)).Connections()
-		})
 	})
 }
 

@@ -15,8 +15,8 @@ import (
 )
 
 // Streams stores the live stream of each tenant that has subscribers: one document, whose _id
-// is the tenant's id. It implements stream.Streams and jobs.Purger. MongoDB removes a stream
-// about a minute after its end.
+// is the tenant's id. It implements stream.Streams and jobs.Purger. All times are stored by the
+// server's clock. MongoDB removes a stream about a minute after its end.
 type Streams struct{ db *DB }
 
 // Streams returns the streams.
@@ -55,32 +55,39 @@ type restDocument struct {
 	Place   int64 `bson:"place"`
 }
 
-func newProgressDocuments(progress map[string]stream.Progress) []progressDocument {
+func newProgressDocuments(progress map[string]stream.Progress, skew time.Duration) []progressDocument {
 	docs := make([]progressDocument, 0, len(progress))
 	for id, p := range progress {
-		docs = append(docs, progressDocument{Subscription: id, Place: p.Place, Announced: p.Announced, Tries: int64(p.Tries), RetryAt: p.RetryAt})
+		docs = append(docs, progressDocument{Subscription: id, Place: p.Place, Announced: p.Announced, Tries: int64(p.Tries), RetryAt: shift(p.RetryAt, skew)})
 	}
 	return docs
 }
 
-func readStream(raw bson.Raw) (stream.State, error) {
+// readStream reads a stream at a time of the server's clock.
+func readStream(raw bson.Raw, now time.Time, skew time.Duration) (stream.State, error) {
+	own := func(t time.Time) time.Time { return shift(stream.Plausible(t.UTC(), now), -skew) }
 	var doc streamDocument
 	if err := bson.Unmarshal(raw, &doc); err != nil {
 		return stream.State{}, fmt.Errorf("a stream %w", errStored)
 	}
 	state := stream.State{
-		Changes: doc.Changes, LeasedUntil: doc.Leased.UTC(), WatchedUntil: doc.Watched.UTC(),
+		Changes: doc.Changes, LeasedUntil: own(doc.Leased), WatchedUntil: own(doc.Watched),
 		Progress: make(map[string]stream.Progress, len(doc.Progress)), Rest: stream.Rest{Changes: doc.Rest.Changes, Place: doc.Rest.Place},
 	}
 	for _, p := range doc.Progress {
-		state.Progress[p.Subscription] = stream.Progress{Place: p.Place, Announced: p.Announced, Tries: int(p.Tries), RetryAt: p.RetryAt.UTC()}
+		state.Progress[p.Subscription] = stream.Progress{Place: p.Place, Announced: p.Announced, Tries: int(p.Tries), RetryAt: own(p.RetryAt)}
 	}
 	return state, nil
 }
 
-// openStream matches a tenant's stream if it is open.
-func (s *Streams) openStream(tenant audit.TenantID) bson.D {
-	return append(withKey(string(tenant)), bson.E{Key: fieldExpiresAt, Value: bson.D{{Key: "$gt", Value: s.db.now()}}})
+// free is the condition that a stream has no holder at a time of the server's clock.
+func free(now time.Time) bson.E {
+	return bson.E{Key: fieldLeasedUntil, Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: now}, {Key: "$lte", Value: now.Add(stream.MaxAhead)}}}}}
+}
+
+// openStream matches a tenant's stream if it is open at a time of the server's clock.
+func openStream(tenant audit.TenantID, now time.Time) bson.D {
+	return append(withKey(string(tenant)), bson.E{Key: fieldExpiresAt, Value: bson.D{{Key: "$gt", Value: now}}})
 }
 
 // leasedStream matches a tenant's stream if the holder has its lease.
@@ -103,14 +110,19 @@ func (s *Streams) Open(ctx context.Context, tenant audit.TenantID, until time.Ti
 
 // open is not done if another process opened or removed the stream at the same time.
 func (s *Streams) open(ctx context.Context, tenant audit.TenantID, until time.Time) (done bool, err error) {
+	skew, err := s.db.skew(ctx)
+	if err != nil {
+		return false, err
+	}
+	now, until := s.db.wallClock().Add(skew), until.Add(skew)
 	change := bson.D{
 		{Key: "$max", Value: bson.D{{Key: fieldExpiresAt, Value: until}}}, {Key: "$inc", Value: bson.D{{Key: fieldChanges, Value: int64(1)}}},
 	}
-	err = s.db.updateOne(ctx, collectionStreams, s.openStream(tenant), change)
+	err = s.db.updateOne(ctx, collectionStreams, openStream(tenant, now), change)
 	if !errors.Is(err, audit.ErrNotFound) {
 		return err == nil, err
 	}
-	expired := append(withKey(string(tenant)), bson.E{Key: fieldExpiresAt, Value: bson.D{{Key: "$lte", Value: s.db.now()}}})
+	expired := append(withKey(string(tenant)), bson.E{Key: fieldExpiresAt, Value: bson.D{{Key: "$lte", Value: now}}})
 	if err := s.db.deleteOne(ctx, collectionStreams, expired); err != nil && !errors.Is(err, audit.ErrNotFound) {
 		return false, err
 	}
@@ -123,14 +135,24 @@ func (s *Streams) open(ctx context.Context, tenant audit.TenantID, until time.Ti
 
 // Stream implements stream.Streams.
 func (s *Streams) Stream(ctx context.Context, tenant audit.TenantID) (state stream.State, err error) {
-	doc, err := s.db.findOne(ctx, collectionStreams, indexID, s.openStream(tenant))
+	skew, err := s.db.skew(ctx)
 	if err == nil {
-		state, err = readStream(doc)
+		state, err = s.read(ctx, tenant, skew)
 	}
 	if err != nil {
 		return stream.State{}, fmt.Errorf("stream of %s: %w", tenant, err)
 	}
 	return state, nil
+}
+
+// read returns the stream. It returns audit.ErrNotFound if it is not open.
+func (s *Streams) read(ctx context.Context, tenant audit.TenantID, skew time.Duration) (stream.State, error) {
+	now := s.db.wallClock().Add(skew)
+	doc, err := s.db.findOne(ctx, collectionStreams, indexID, openStream(tenant, now))
+	if err != nil {
+		return stream.State{}, err
+	}
+	return readStream(doc, now, skew)
 }
 
 // Acquire implements stream.Streams.
@@ -146,28 +168,40 @@ func (s *Streams) Acquire(ctx context.Context, tenant audit.TenantID, holder str
 }
 
 func (s *Streams) acquire(ctx context.Context, tenant audit.TenantID, holder string, leased, watched time.Time) (stream.State, bool, error) {
-	free := bson.E{Key: "$or", Value: bson.A{
-		bson.D{{Key: fieldLeasedUntil, Value: bson.D{{Key: "$lte", Value: s.db.now()}}}}, bson.D{{Key: fieldHolder, Value: holder}},
-	}}
-	doc, err := s.db.findOneAndUpdate(ctx, collectionStreams, append(s.openStream(tenant), free),
-		set(bson.E{Key: fieldHolder, Value: holder}, bson.E{Key: fieldLeasedUntil, Value: leased}, bson.E{Key: fieldWatched, Value: watched}))
-	acquired := err == nil
+	skew, err := s.db.skew(ctx)
+	if err != nil {
+		return stream.State{}, false, err
+	}
+	now := s.db.wallClock().Add(skew)
+	available := bson.E{Key: "$or", Value: bson.A{bson.D{free(now)}, bson.D{{Key: fieldHolder, Value: holder}}}}
+	doc, err := s.db.findOneAndUpdate(ctx, collectionStreams, append(openStream(tenant, now), available), set(append(
+		leaseFields(leased, watched, skew), bson.E{Key: fieldHolder, Value: holder})...))
 	if errors.Is(err, audit.ErrNotFound) { // is it taken, or not open?
-		doc, err = s.db.findOne(ctx, collectionStreams, indexID, s.openStream(tenant))
+		state, err := s.read(ctx, tenant, skew)
+		return state, false, err
 	}
 	if err != nil {
 		return stream.State{}, false, err
 	}
-	state, err := readStream(doc)
-	return state, acquired, err
+	state, err := readStream(doc, now, skew)
+	return state, err == nil, err
+}
+
+// leaseFields are the fields of a lease.
+func leaseFields(leased, watched time.Time, skew time.Duration) []bson.E {
+	return []bson.E{{Key: fieldLeasedUntil, Value: leased.Add(skew)}, {Key: fieldWatched, Value: watched.Add(skew)}}
 }
 
 // Save implements stream.Streams. An expired lease still belongs to the holder until another
 // acquires it.
 func (s *Streams) Save(ctx context.Context, tenant audit.TenantID, holder string, progress map[string]stream.Progress, leased, watched time.Time) error {
 	err := retry(ctx, func() error {
-		return s.db.updateOne(ctx, collectionStreams, leasedStream(tenant, holder), set(
-			bson.E{Key: fieldProgress, Value: newProgressDocuments(progress)}, bson.E{Key: fieldLeasedUntil, Value: leased}, bson.E{Key: fieldWatched, Value: watched}))
+		skew, err := s.db.skew(ctx)
+		if err != nil {
+			return err
+		}
+		return s.db.updateOne(ctx, collectionStreams, leasedStream(tenant, holder), set(append(
+			leaseFields(leased, watched, skew), bson.E{Key: fieldProgress, Value: newProgressDocuments(progress, skew)})...))
 	})
 	if errors.Is(err, audit.ErrNotFound) {
 		err = audit.ErrPrecondition
@@ -207,9 +241,12 @@ func (s *Streams) Idle(ctx context.Context, tenants []audit.TenantID) (idle []au
 	for i, tenant := range tenants {
 		keys[i] = string(tenant)
 	}
-	now := s.db.now()
+	now, err := s.db.serverNow(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for idle streams: %w", err)
+	}
 	query := bson.D{
-		{Key: fieldKey, Value: in(keys)}, {Key: fieldExpiresAt, Value: bson.D{{Key: "$gt", Value: now}}}, {Key: fieldLeasedUntil, Value: bson.D{{Key: "$lte", Value: now}}},
+		{Key: fieldKey, Value: in(keys)}, {Key: fieldExpiresAt, Value: bson.D{{Key: "$gt", Value: now}}}, free(now),
 	}
 	o := options.Find().SetHint(indexID).SetProjection(ascending(fieldKey))
 	err = s.db.find(ctx, collectionStreams, query, o, func(doc bson.Raw) (bool, error) {

@@ -12,7 +12,7 @@ import (
 )
 
 // Streams stores the live stream of each tenant that has subscribers. It implements
-// stream.Streams and jobs.Purger.
+// stream.Streams and jobs.Purger. Its clock is the machine's, which can be set back.
 type Streams struct{ db *DB }
 
 // Streams returns the streams in this file.
@@ -66,8 +66,13 @@ func (c *conn) stream(ctx context.Context, tenant int64, now time.Time) (state s
 	if err != nil {
 		return state, notFound(err)
 	}
-	state.LeasedUntil, state.WatchedUntil = timeOrZero(leased), timeOrZero(watched)
-	return state, json.Unmarshal(progress, &state.Progress)
+	state.LeasedUntil, state.WatchedUntil = stream.Plausible(timeOrZero(leased), now), stream.Plausible(timeOrZero(watched), now)
+	err = json.Unmarshal(progress, &state.Progress)
+	for id, p := range state.Progress {
+		p.RetryAt = stream.Plausible(p.RetryAt, now)
+		state.Progress[id] = p
+	}
+	return state, err
 }
 
 // Acquire implements stream.Streams.
@@ -80,8 +85,8 @@ func (s *Streams) Acquire(ctx context.Context, tenant audit.TenantID, holder str
 		err = s.db.write(ctx, func(b *batch) error {
 			now := s.db.now()
 			changed, err := b.exec(`UPDATE streams SET holder = ?1, leased = ?2, watched = ?3
-				WHERE tenant = ?4 AND until > ?5 AND (leased <= ?5 OR holder = ?1)`,
-				holder, leased.UnixMilli(), watched.UnixMilli(), number, now.UnixMilli())
+				WHERE tenant = ?4 AND until > ?5 AND (leased <= ?5 OR leased > ?6 OR holder = ?1)`,
+				holder, leased.UnixMilli(), watched.UnixMilli(), number, now.UnixMilli(), now.Add(stream.MaxAhead).UnixMilli())
 			if err != nil {
 				return err
 			}
@@ -154,9 +159,11 @@ func (s *Streams) Idle(ctx context.Context, tenants []audit.TenantID) (idle []au
 			numbers[tenant] = number
 		}
 	}
+	now := s.db.now()
 	err = s.db.snapshot(ctx, func(c *conn) error {
 		for tenant, number := range numbers {
-			n, err := c.int64(ctx, `SELECT count(*) FROM streams WHERE tenant = ?1 AND until > ?2 AND leased <= ?2`, number, s.db.now().UnixMilli())
+			n, err := c.int64(ctx, `SELECT count(*) FROM streams WHERE tenant = ?1 AND until > ?2 AND (leased <= ?2 OR leased > ?3)`,
+				number, now.UnixMilli(), now.Add(stream.MaxAhead).UnixMilli())
 			if err != nil {
 				return err
 			}

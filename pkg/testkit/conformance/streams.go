@@ -53,6 +53,7 @@ func Streams(t *testing.T, open func(t *testing.T, now func() time.Time) StreamS
 		"ComeBackAsSaved":                  streamsSave,
 		"OneHolderAtATime":                 streamsLease,
 		"LeasesEndWithTheirTime":           streamsLeaseEnds,
+		"LeasesEndIfTheClockIsSetBack":     streamsClockSetBack,
 		"OneOfManyHoldersWins":             streamsAcquireConcurrently,
 		"NoChangeIsMissed":                 streamsLoseNothing,
 		"ClosedOnlyWithoutChanges":         streamsClose,
@@ -81,7 +82,7 @@ func (s streamsUnderTest) stream(t *testing.T, tenant audit.TenantID) stream.Sta
 // acquire acquires the lease for a minute.
 func (s streamsUnderTest) acquire(t *testing.T, tenant audit.TenantID, holder string) stream.State {
 	t.Helper()
-	state, acquired, err := s.Acquire(t.Context(), tenant, holder, s.in(time.Minute), s.in(time.Hour))
+	state, acquired, err := s.Acquire(t.Context(), tenant, holder, s.in(time.Minute), s.in(50*time.Second))
 	noError(t, err)
 	if !acquired {
 		t.Fatalf("%s cannot acquire the lease, want it acquired", holder)
@@ -91,7 +92,7 @@ func (s streamsUnderTest) acquire(t *testing.T, tenant audit.TenantID, holder st
 
 func (s streamsUnderTest) wantTaken(t *testing.T, tenant audit.TenantID, holder string) {
 	t.Helper()
-	_, acquired, err := s.Acquire(t.Context(), tenant, holder, s.in(time.Minute), s.in(time.Hour))
+	_, acquired, err := s.Acquire(t.Context(), tenant, holder, s.in(time.Minute), s.in(50*time.Second))
 	noError(t, err)
 	if acquired {
 		t.Fatalf("%s acquired the lease of another, want it taken", holder)
@@ -99,14 +100,14 @@ func (s streamsUnderTest) wantTaken(t *testing.T, tenant audit.TenantID, holder 
 }
 
 func (s streamsUnderTest) save(ctx context.Context, tenant audit.TenantID, holder string, progress map[string]stream.Progress) error {
-	return s.Save(ctx, tenant, holder, progress, s.in(time.Minute), s.in(time.Hour))
+	return s.Save(ctx, tenant, holder, progress, s.in(time.Minute), s.in(50*time.Second))
 }
 
 func (s streamsUnderTest) wantAbsent(t *testing.T, tenant audit.TenantID) {
 	t.Helper()
 	_, err := s.Stream(t.Context(), tenant)
 	wantError(t, err, audit.ErrNotFound)
-	_, acquired, err := s.Acquire(t.Context(), tenant, "a", s.in(time.Minute), s.in(time.Hour))
+	_, acquired, err := s.Acquire(t.Context(), tenant, "a", s.in(time.Minute), s.in(50*time.Second))
 	wantError(t, err, audit.ErrNotFound)
 	if acquired {
 		t.Fatal("acquired the lease of an absent stream, want an error")
@@ -160,7 +161,7 @@ func streamsEnd(t *testing.T, s streamsUnderTest) {
 func streamsSave(t *testing.T, s streamsUnderTest) {
 	tenant := newTenant(t)
 	s.open(t, tenant, 3*time.Hour)
-	want := stream.State{Changes: s.stream(t, tenant).Changes, LeasedUntil: s.in(time.Minute), WatchedUntil: s.in(time.Hour), Progress: map[string]stream.Progress{}}
+	want := stream.State{Changes: s.stream(t, tenant).Changes, LeasedUntil: s.in(time.Minute), WatchedUntil: s.in(50 * time.Second), Progress: map[string]stream.Progress{}}
 	same(t, s.acquire(t, tenant, "a"), want)
 	same(t, s.stream(t, tenant), want)
 	for _, progress := range []map[string]stream.Progress{
@@ -168,15 +169,15 @@ func streamsSave(t *testing.T, s streamsUnderTest) {
 		{"y": {Place: 7}, "z.$": {Announced: true}}, {},
 	} {
 		s.advance(time.Second)
-		noError(t, s.Save(t.Context(), tenant, "a", progress, s.in(2*time.Minute), s.in(2*time.Hour)))
-		want.Progress, want.LeasedUntil, want.WatchedUntil = progress, s.in(2*time.Minute), s.in(2*time.Hour)
+		noError(t, s.Save(t.Context(), tenant, "a", progress, s.in(50*time.Second), s.in(55*time.Second)))
+		want.Progress, want.LeasedUntil, want.WatchedUntil = progress, s.in(50*time.Second), s.in(55*time.Second)
 		same(t, s.stream(t, tenant), want)
 	}
 	for _, rest := range []stream.Rest{{Changes: 1, Place: 1<<62 + 3}, {}} {
 		noError(t, s.Release(t.Context(), tenant, "a", rest))
 		want.Rest, want.LeasedUntil = rest, time.Time{}
 		same(t, s.stream(t, tenant), want)
-		want.LeasedUntil, want.WatchedUntil = s.in(time.Minute), s.in(time.Hour)
+		want.LeasedUntil, want.WatchedUntil = s.in(time.Minute), s.in(50*time.Second)
 		same(t, s.acquire(t, tenant, "a"), want)
 	}
 }
@@ -224,6 +225,33 @@ func streamsLeaseEnds(t *testing.T, s streamsUnderTest) {
 	s.wantTaken(t, tenant, "a")
 }
 
+// streamsClockSetBack has a clock of the store that was a day ahead. A holder that was killed
+// meanwhile delays nobody.
+func streamsClockSetBack(t *testing.T, s streamsUnderTest) {
+	const day = 24 * time.Hour
+	tenant := newTenant(t)
+	s.advance(day)
+	s.open(t, tenant, time.Hour)
+	s.acquire(t, tenant, "a")
+	late := map[string]stream.Progress{"x": {Place: 1, Announced: true, Tries: 1, RetryAt: s.in(time.Second)}}
+	noError(t, s.save(t.Context(), tenant, "a", late))
+	s.advance(-day)
+	got := s.stream(t, tenant)
+	if !got.LeasedUntil.IsZero() {
+		t.Errorf("the stream is leased until %s, want it free", got.LeasedUntil)
+	}
+	if !got.WatchedUntil.IsZero() {
+		t.Errorf("the stream is watched until %s, want it not watched", got.WatchedUntil)
+	}
+	if at := got.Progress["x"].RetryAt; !at.IsZero() {
+		t.Errorf("the subscriber is tried again at %s, want now", at)
+	}
+	s.wantIdle(t, []audit.TenantID{tenant}, tenant)
+	s.acquire(t, tenant, "b")
+	wantError(t, s.save(t.Context(), tenant, "a", nil), audit.ErrPrecondition)
+	s.wantTaken(t, tenant, "c")
+}
+
 func streamsAcquireConcurrently(t *testing.T, s streamsUnderTest) {
 	tenant := newTenant(t)
 	s.open(t, tenant, time.Hour)
@@ -232,7 +260,7 @@ func streamsAcquireConcurrently(t *testing.T, s streamsUnderTest) {
 		var holders sync.WaitGroup
 		for h := range 8 {
 			holders.Go(func() {
-				_, acquired, err := s.Acquire(t.Context(), tenant, strconv.Itoa(8*round+h), s.in(time.Minute), s.in(time.Hour))
+				_, acquired, err := s.Acquire(t.Context(), tenant, strconv.Itoa(8*round+h), s.in(time.Minute), s.in(50*time.Second))
 				if err != nil {
 					t.Error(err)
 				}
@@ -288,7 +316,7 @@ type looks struct {
 
 func (l *looks) look(t *testing.T, holder string) error {
 	for {
-		state, acquired, err := l.s.Acquire(t.Context(), l.tenant, holder, l.s.in(time.Minute), l.s.in(time.Hour))
+		state, acquired, err := l.s.Acquire(t.Context(), l.tenant, holder, l.s.in(time.Minute), l.s.in(50*time.Second))
 		if err != nil || !acquired {
 			return err
 		}
@@ -399,7 +427,7 @@ func streamsCancelled(t *testing.T, s streamsUnderTest) {
 	want := s.stream(t, tenant)
 	ctx := cancelled(t)
 	_, readErr := s.Stream(ctx, tenant)
-	_, _, acquireErr := s.Acquire(ctx, tenant, "a", s.in(time.Minute), s.in(time.Hour))
+	_, _, acquireErr := s.Acquire(ctx, tenant, "a", s.in(time.Minute), s.in(50*time.Second))
 	_, idleErr := s.Idle(ctx, []audit.TenantID{tenant})
 	for _, err := range []error{
 		readErr, acquireErr, idleErr, s.Open(ctx, tenant, s.in(time.Hour)), s.save(ctx, tenant, "a", nil),
