@@ -30,6 +30,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/timezones"
 )
 
 //go:generate go test -run ^TestSamplesAreFresh$ -count 1 . -update
@@ -128,6 +129,8 @@ func newServices(db *sqlite.DB, f manifest.Function, clients *sockets) *wiring.S
 			stores.Queue, stores.DeadLetters = grantedQueues(f, stores)
 		case manifest.DependencySockets:
 			stores.Sockets = clients
+		case manifest.DependencyTimeZones:
+			timezones.Use(&stores)
 		case manifest.DependencyCursorKey:
 			security.CursorKey = make([]byte, 32)
 		}

@@ -31,7 +31,7 @@ func (f *readFlags) open(con *console) (*client.Client, url.Values, error) {
 // queryFlags choose entries.
 type queryFlags struct {
 	Filter []string `sep:"none" short:"f" placeholder:"FIELD=VALUE" group:"Entries:" help:"Only entries whose field has the value; repeatable; an entry matches any of one field's values. Fields: user_id, session_id, request_id, action, resource_type, resource_id, severity, ip_address, changed, metadata.<path>."`
-	From   string   `placeholder:"TIME" group:"Entries:" help:"Only entries from this time on: RFC 3339, a date (midnight in UTC), or a duration before now (90m, 24h, 7d)."`
+	From   string   `placeholder:"TIME" group:"Entries:" help:"Only entries from this time on: RFC 3339, a date (midnight in UTC, for stats in --time-zone), or a duration before now (90m, 24h, 7d)."`
 	To     string   `placeholder:"TIME" group:"Entries:" help:"Only entries before this time: RFC 3339, a date, or a duration before now."`
 	Query  []string `arg:"" optional:"" help:"Full text and field operators, such as: login severity>=ERROR -test. Put -- before a query that begins with a hyphen."`
 }

@@ -212,6 +212,32 @@ func TestStats(t *testing.T) {
 	}
 }
 
+func TestStatsByTimeZone(t *testing.T) {
+	s := &readSide{stats: `{"total":0,"groups":[],"histogram":[],"distinct_users":0}`}
+	for _, c := range []struct {
+		machine string
+		args    []string
+		want    string
+	}{
+		{"", []string{"--time-zone", "Europe/Berlin"}, "Europe/Berlin"},
+		{"America/New_York", []string{"--local"}, "America/New_York"},
+		{":America/New_York", []string{"--local"}, "America/New_York"},
+		{"/usr/share/zoneinfo/Asia/Kolkata", []string{"--local"}, "Asia/Kolkata"},
+		{"America/New_York", nil, ""},
+	} {
+		t.Setenv("TZ", c.machine)
+		if got := s.read(t, 0, append([]string{"stats"}, c.args...)...); got.code != 0 {
+			t.Errorf("TZ=%s %v: got exit code %d, want 0: %s", c.machine, c.args, got.code, got.err)
+		}
+		if got := s.asked[len(s.asked)-1].Get("time_zone"); got != c.want {
+			t.Errorf("TZ=%s %v: asked for time_zone %q, want %q", c.machine, c.args, got, c.want)
+		}
+	}
+	if got := s.read(t, 0, "stats", "--local", "--time-zone", "UTC"); got.code != exitUsage {
+		t.Errorf("two time zones: got exit code %d, want %d", got.code, exitUsage)
+	}
+}
+
 func TestPrintable(t *testing.T) {
 	for text, want := range map[string]string{
 		"plain ä 日本 🦁": "plain ä 日本 🦁", "a\nb\tc": `a\nb\tc`, "\x1b[31m": `\x1b[31m`, "\u009b31m": `\u009b31m`, "a\u202eb": `a\u202eb`,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -18,10 +19,13 @@ import (
 type statsCmd struct {
 	readFlags
 	colorFlag
-	Output   string   `short:"o" enum:"auto,table,json" default:"auto" help:"table or json; auto is table on a terminal, else json."`
-	GroupBy  []string `placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity."`
-	Interval string   `placeholder:"DURATION" help:"Count over time by this interval, such as 1h."`
-	Top      int      `default:"10" help:"Number of groups, the largest first."`
+	Output      string   `short:"o" enum:"auto,table,json" default:"auto" help:"table or json; auto is table on a terminal, else json."`
+	GroupBy     []string `placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity."`
+	Interval    string   `placeholder:"DURATION" help:"Count over time by this interval, such as 1h."`
+	TimeZone    string   `placeholder:"NAME" xor:"zone" help:"Time zone of the intervals and of dates in --from and --to, such as Europe/Berlin; by default UTC."`
+	Local       bool     `xor:"zone" help:"Use the time zone of this machine."`
+	Top         int      `default:"10" help:"Number of groups, the largest first."`
+	MachineZone string   `env:"TZ" hidden:""`
 }
 
 // Validate checks the numbers.
@@ -48,6 +52,13 @@ func (c *statsCmd) Run(ctx context.Context, con *console) error {
 	if c.Interval != "" {
 		params.Set("interval", c.Interval)
 	}
+	zone, err := c.zone()
+	if err != nil {
+		return err
+	}
+	if zone != "" {
+		params.Set("time_zone", zone)
+	}
 	stats, err := service.Stats(ctx, params)
 	if err != nil {
 		return err
@@ -58,6 +69,29 @@ func (c *statsCmd) Run(ctx context.Context, con *console) error {
 	}
 	out := bufio.NewWriter(con.out)
 	return errors.Join(c.table(out, c.palette(con), stats), out.Flush())
+}
+
+// zone returns the name of the time zone that was chosen, "" if none was.
+func (c *statsCmd) zone() (string, error) {
+	if !c.Local {
+		return c.TimeZone, nil
+	}
+	name := strings.TrimPrefix(c.MachineZone, ":")
+	if name == "" {
+		const link = "/etc/localtime" // on Linux and macOS a link into the tz database
+		target, err := filepath.EvalSymlinks(link)
+		if err != nil {
+			return "", usagef("--local: this machine does not tell the name of its time zone; use --time-zone: %w", err)
+		}
+		name = filepath.ToSlash(target)
+	}
+	if _, ofDatabase, found := strings.Cut(name, "zoneinfo/"); found {
+		name = ofDatabase
+	}
+	if strings.HasPrefix(name, "/") {
+		return "", usagef("--local: this machine does not tell the name of its time zone; use --time-zone")
+	}
+	return name, nil
 }
 
 // table prints the counts for people.

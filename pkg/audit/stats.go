@@ -13,7 +13,9 @@ type StatsRequest struct {
 	GroupBy  []Field       // at most MaxGroupBy
 	Top      int           // groups returned; the largest first, equal ones by their values
 	Interval time.Duration // of the histogram, whole seconds; zero: none
-	Distinct bool          // count distinct users
+	// Zone is the time zone of the histogram's buckets; nil: UTC. See Buckets.
+	Zone     *time.Location
+	Distinct bool // count distinct users
 }
 
 // Limits of a StatsRequest.
@@ -124,9 +126,8 @@ func ErrTooManyEntries(format string, args ...any) error {
 	return Invalid("?from", "too_many_entries", "must leave fewer entries: "+format+"; narrow from and to, or add a filter", args...)
 }
 
-// Bucket is the count of the entries with Start ≤ timestamp < Start + Interval.
-// Starts are whole multiples of the interval since 1970-01-01T00:00:00Z.
+// Bucket is the count of the entries from Start to before the start of the next one. See Buckets.
 type Bucket struct {
-	Start time.Time
+	Start time.Time // in the zone of the request
 	Count int64
 }

@@ -160,12 +160,13 @@ const (
 	DependencySockets   Dependency = "sockets"    // the WebSocket API's connections
 	DependencyCursorKey Dependency = "cursor-key" // the key that signs cursors and tickets
 	DependencyTokens    Dependency = "tokens"     // the keys that verify bearer tokens
+	DependencyTimeZones Dependency = "time-zones" // the tz database, which is part of the binary
 )
 
 // Dependencies returns every dependency.
 func Dependencies() []Dependency {
 	return []Dependency{
-		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyTokens,
+		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyTokens, DependencyTimeZones,
 	}
 }
 
@@ -180,6 +181,8 @@ func (r Resource) Dependency() Dependency {
 		return DependencyCursorKey
 	case r == ResourceTokens:
 		return DependencyTokens
+	case r == ResourceTimeZones:
+		return DependencyTimeZones
 	case strings.HasPrefix(string(r), queueResourcePrefix):
 		return DependencyQueues
 	}

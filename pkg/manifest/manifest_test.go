@@ -138,6 +138,7 @@ var dependencyOf = map[manifest.Resource]manifest.Dependency{
 	manifest.ResourceSockets:     manifest.DependencySockets,
 	manifest.ResourceCursorKey:   manifest.DependencyCursorKey,
 	manifest.ResourceTokens:      manifest.DependencyTokens,
+	manifest.ResourceTimeZones:   manifest.DependencyTimeZones,
 }
 
 func TestGrantsNameKnownResources(t *testing.T) {

@@ -29,6 +29,7 @@ const (
 	ResourceQuarantine Resource = "quarantine" // entries in quarantine
 	ResourceCursorKey  Resource = "cursor-key" // the key that signs cursors and tickets
 	ResourceTokens     Resource = "tokens"     // the keys that verify bearer tokens
+	ResourceTimeZones  Resource = "time-zones" // the tz database
 	ResourceArrival    Resource = "arrival"    // the arrival log: the order in which entries were stored
 	ResourceQuotas     Resource = "quotas"     // how much of their quotas the tenants have used
 
@@ -249,8 +250,8 @@ var functions = []Function{
 	},
 	{
 		Name: "get-stats", Summary: "Count entries by field and over time",
-		Trigger: filtered("/logs/stats", access.LogsStats, "group_by", "interval", "top"),
-		Grants:  read(ResourceTenants, ResourceIndex), MemoryMB: medium, Timeout: 25 * time.Second,
+		Trigger: filtered("/logs/stats", access.LogsStats, "group_by", "interval", "time_zone", "top"),
+		Grants:  read(ResourceTenants, ResourceIndex, ResourceTimeZones), MemoryMB: medium, Timeout: 25 * time.Second,
 	},
 	{
 		Name: "get-tenant", Summary: "Return one tenant",

@@ -3,6 +3,7 @@ package search
 import (
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ const (
 	ParamCursor   = "cursor"
 	ParamGroupBy  = "group_by"
 	ParamInterval = "interval"
+	ParamTimeZone = "time_zone"
 	ParamTop      = "top"
 )
 
@@ -35,6 +37,7 @@ const (
 type params struct {
 	values url.Values
 	faults []audit.FieldError
+	zone   *time.Location // of dates in from and to, and of the histogram; nil: UTC
 }
 
 func (p *params) fault(name, code, detail string) {
@@ -124,7 +127,7 @@ func (p *params) time(name string) time.Time {
 		return time.Time{}
 	}
 	// A "+" of an offset that was not percent-encoded arrives as a space.
-	t, err := parseTime(strings.ReplaceAll(text, " ", "+"))
+	t, err := parseTime(strings.ReplaceAll(text, " ", "+"), p.zone)
 	if err != nil {
 		p.fault(name, "invalid_time", err.Error())
 	}
@@ -156,9 +159,33 @@ func (p *params) order() audit.Order {
 	return audit.NewestFirst
 }
 
+// maxZoneName is longer than every name in the tz database.
+const maxZoneName = 64
+
+// ZonePattern matches the names of the tz database. It leaves out the names of files that a
+// machine keeps beside the zones, such as right/, which counts leap seconds.
+const ZonePattern = `^[A-Z][A-Za-z0-9_+-]*(?:/[A-Za-z][A-Za-z0-9_+-]*)*$`
+
+var zoneName = regexp.MustCompile(ZonePattern)
+
+// timeZone reads time_zone.
+func (p *params) timeZone(load func(name string) (*time.Location, error)) *time.Location {
+	name := p.single(ParamTimeZone)
+	if name == "" {
+		return nil
+	}
+	if len(name) <= maxZoneName && zoneName.MatchString(name) && name != "Local" {
+		if zone, err := load(name); err == nil {
+			return zone
+		}
+	}
+	p.fault(ParamTimeZone, "unknown_time_zone", "must be a name of the tz database, such as Europe/Berlin or UTC, in its spelling")
+	return nil
+}
+
 // stats reads group_by, interval and top.
 func (p *params) stats() audit.StatsRequest {
-	request := audit.StatsRequest{Top: p.number(ParamTop, audit.DefaultTop, audit.MaxTop), Distinct: true}
+	request := audit.StatsRequest{Top: p.number(ParamTop, audit.DefaultTop, audit.MaxTop), Distinct: true, Zone: p.zone}
 	for _, list := range p.values[ParamGroupBy] {
 		for name := range strings.SplitSeq(list, ",") {
 			field, err := parseField(name)

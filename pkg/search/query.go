@@ -257,12 +257,27 @@ func normalValues(field audit.Field, value string) ([]string, error) {
 	return []string{value}, nil
 }
 
-// parseTime reads an RFC 3339 time or a date, which means midnight in UTC. It rounds up
-// to a millisecond. Entries have whole milliseconds, so the same entries are before the
-// rounded time as before the exact one.
-func parseTime(text string) (time.Time, error) {
+// parseTime reads an RFC 3339 time or a date, which means the beginning of that day in the zone. A
+// nil zone is UTC. It rounds up to a millisecond. Entries have whole milliseconds, so the same
+// entries are before the rounded time as before the exact one.
+func parseTime(text string, zone *time.Location) (time.Time, error) {
 	first, _, err := parseSpan(text)
+	if day, notADate := time.Parse(time.DateOnly, text); notADate == nil && zone != nil {
+		return startOfDay(day, zone), nil
+	}
 	return first, err
+}
+
+// startOfDay returns the first time of a date in the zone, or of the next one if the zone left
+// out the date.
+func startOfDay(date time.Time, zone *time.Location) time.Time {
+	const hours = 36 // no clock differs from UTC by more, even in a day that a zone left out
+	buckets := audit.NewBuckets(24*time.Hour, zone)
+	_, start := buckets.Of(date.Add(-hours * time.Hour).UnixMilli())
+	for time.UnixMilli(start).In(zone).Format(time.DateOnly) < date.Format(time.DateOnly) {
+		_, start = buckets.Of(start)
+	}
+	return time.UnixMilli(start).UTC()
 }
 
 // parseSpan reads a text of parseTime as a span, from first to before end. A date is a

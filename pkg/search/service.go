@@ -24,6 +24,8 @@ type Service struct {
 	Degraded Finder
 	Reader   Reader
 	Cursors  *cursor.Signer
+	// TimeZone returns a zone of the tz database. Only Stats needs it.
+	TimeZone func(name string) (*time.Location, error)
 	Now      func() time.Time
 	// Log gets failures of the index that the response's status does not show; nil:
 	// slog's default.
@@ -165,13 +167,14 @@ func (s *Service) sign(list string, position audit.Position, backwards bool) str
 	return s.Cursors.Sign(list, payload)
 }
 
-// Stats answers GET /logs/stats: the filters of Find and group_by, interval, top. A
+// Stats answers GET /logs/stats: the filters of Find and group_by, interval, time_zone, top. A
 // process counts few statistics at the same time, and one for each tenant. Whose turn
 // does not come within seconds gets an *audit.UnavailableError.
 // request is what the parameters asked for.
 func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (stats audit.Stats, request audit.StatsRequest, err error) {
 	p := params{values: query}
-	p.only(ParamGroupBy, ParamInterval, ParamTop)
+	p.only(ParamGroupBy, ParamInterval, ParamTimeZone, ParamTop)
+	p.zone = p.timeZone(s.TimeZone)
 	filter := p.filter()
 	request = p.stats()
 	if err := p.err(); err != nil {

@@ -23,11 +23,17 @@ type index struct {
 	filter   audit.Filter
 	request  audit.PageRequest
 	contains bool
+	counted  audit.StatsRequest
 }
 
 func (x *index) Find(_ context.Context, _ audit.TenantID, filter audit.Filter, request audit.PageRequest) (audit.Page, error) {
 	x.filter, x.request = filter, request
 	return x.page, x.err
+}
+
+func (x *index) Stats(_ context.Context, _ audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
+	x.filter, x.counted = filter, request
+	return audit.Stats{}, x.err
 }
 
 func (x *index) Contains(context.Context, audit.TenantID, audit.EntryID) (bool, error) {
@@ -49,7 +55,7 @@ var (
 )
 
 func newService(x *index) *search.Service {
-	return &search.Service{Index: x, Cursors: cursor.NewSigner(make([]byte, 32)), Now: func() time.Time { return noon }}
+	return &search.Service{Index: x, Cursors: cursor.NewSigner(make([]byte, 32)), TimeZone: time.LoadLocation, Now: func() time.Time { return noon }}
 }
 
 // onePage has an entry and says that more follow.
@@ -152,6 +158,45 @@ func TestFaultyParameters(t *testing.T) {
 		_, _, err := newService(&index{}).Stats(t.Context(), acmeTenant, access.Scope{}, params)
 		wantFault(t, "stats", err, name)
 	}
+}
+
+func TestTimeZone(t *testing.T) {
+	for _, c := range []struct{ zone, from, to, wantFrom, wantTo string }{
+		{"", "2026-03-29", "2026-03-30", "2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z"},
+		{"UTC", "2026-03-29", "2026-03-30", "2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z"},
+		{"Europe/Berlin", "2026-03-29", "2026-03-30", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"},
+		{"Europe/Berlin", "2026-03-29T00:00:00Z", "2026-03-30", "2026-03-29T00:00:00Z", "2026-03-29T22:00:00Z"},
+		{"America/Argentina/Buenos_Aires", "2026-03-29", "2026-03-30", "2026-03-29T03:00:00Z", "2026-03-30T03:00:00Z"},
+		{"America/Sao_Paulo", "2018-11-04", "2018-11-05", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"}, // no midnight
+		{"Pacific/Apia", "2011-12-30", "2011-12-31", "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z"},      // no such day
+		{"Pacific/Kiritimati", "2026-03-29", "2026-03-30", "2026-03-28T10:00:00Z", "2026-03-29T10:00:00Z"},
+		{"Etc/GMT+12", "2026-03-29", "2026-03-30", "2026-03-29T12:00:00Z", "2026-03-30T12:00:00Z"},
+	} {
+		x := &index{}
+		params := url.Values{"time_zone": {c.zone}, "from": {c.from}, "to": {c.to}, "interval": {"1d"}}
+		if _, _, err := newService(x).Stats(t.Context(), acmeTenant, access.Scope{}, params); err != nil {
+			t.Errorf("%v: %v", params, err)
+			continue
+		}
+		if got := x.filter.From.Format(time.RFC3339); got != c.wantFrom {
+			t.Errorf("%v: got from %s, want %s", params, got, c.wantFrom)
+		}
+		if got := x.filter.To.Format(time.RFC3339); got != c.wantTo {
+			t.Errorf("%v: got to %s, want %s", params, got, c.wantTo)
+		}
+		if got := x.counted.Zone; c.zone != "" && got.String() != c.zone {
+			t.Errorf("%v: got the zone %v, want %s", params, got, c.zone)
+		}
+	}
+	for _, name := range []string{
+		"Local", "Mars/Olympus", "europe/berlin", "right/Europe/Berlin", "posixrules", "../etc/passwd", "/etc/localtime", "Europe/../Europe/Berlin",
+		"Europe", "Europe/", "+01:00", " UTC", "Europe/Berlin\x00", strings.Repeat("A", 5000),
+	} {
+		_, _, err := newService(&index{}).Stats(t.Context(), acmeTenant, access.Scope{}, url.Values{"time_zone": {name}})
+		wantFault(t, "stats", err, "?time_zone")
+	}
+	_, err := newService(&index{}).Find(t.Context(), acmeTenant, access.Scope{}, url.Values{"time_zone": {"UTC"}})
+	wantFault(t, "find", err, "?time_zone")
 }
 
 func TestWhileTheIndexIsDownTheSystemOfRecordAnswers(t *testing.T) {

@@ -168,6 +168,8 @@ type Stores struct {
 	Dependencies []httpapi.Dependency
 	// StreamURL is the public address of the WebSocket API.
 	StreamURL httpapi.StreamURL
+	// TimeZone returns a zone of the tz database; nil: there is none. See search.Service.
+	TimeZone func(name string) (*time.Location, error)
 	// Origins are the pages to which browsers may show answers; see httpapi.Gate.
 	Origins []string
 }
@@ -309,7 +311,7 @@ func (s *Services) Quotas() *quota.Limiter { return s.limiter() }
 
 // Search answers the read side.
 func (s *Services) Search() *search.Service {
-	return &search.Service{Index: s.Stores.Index, Degraded: s.Stores.Degraded, Reader: s.Stores.Entries, Cursors: s.cursors(), Now: time.Now}
+	return &search.Service{Index: s.Stores.Index, Degraded: s.Stores.Degraded, Reader: s.Stores.Entries, Cursors: s.cursors(), TimeZone: s.Stores.TimeZone, Now: time.Now}
 }
 
 // Feed reads the arrival log.

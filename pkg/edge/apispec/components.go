@@ -238,7 +238,7 @@ func statsSchema() *Schema {
 	return object(
 		required("total", count("The number of entries that match the filters.")),
 		required("groups", list(group).withDescription("The largest first. Empty without group_by.")),
-		required("histogram", list(object(required("start", timestamp("")), required("count", count("")))).withDescription("From the first to the last interval with entries. Empty without interval.")),
+		required("histogram", list(object(required("start", timestamp("With the offset of time_zone.")), required("count", count("")))).withDescription("From the first to the last interval with entries. Empty without interval.")),
 		required("distinct_users", count(fmt.Sprintf("The number of different user_id values. More than %d may be an estimate.", audit.MaxExactUsers))),
 	)
 }

@@ -120,9 +120,12 @@ func logOperations() []Operation {
 					Schema: &Schema{Type: "string", Pattern: groupByPattern()}},
 				Parameter{Name: search.ParamInterval, In: InQuery, Description: "The width of the histogram's buckets: a number and one of s, m, h, d, w, at most 366 days.",
 					Schema: orEmpty(&Schema{Type: "string", Pattern: `^[1-9][0-9]{0,3}[smh]$|^(?:[1-9]|[1-9][0-9]|[12][0-9]{2})d$|^(?:[1-9]|[1-4][0-9])w$`})},
+				Parameter{Name: search.ParamTimeZone, In: InQuery, Description: "The time zone of the histogram, and of dates in from and to: a name of the tz database, such as Europe/Berlin. " +
+					"Days begin at midnight there, and have 23 or 25 hours when its clocks change. Starts have its offset. Dates in q stay days in UTC. The default is UTC.",
+					Schema: orEmpty(&Schema{Type: "string", Pattern: search.ZonePattern})},
 				Parameter{Name: search.ParamTop, In: InQuery, Description: "How many groups are returned.", Schema: orEmpty(integer(1, audit.MaxTop, "").withDefault(audit.DefaultTop))}),
 			Responses:      []Response{jsonResponse(http.StatusOK, "Stats", "The counts."), longRequest()},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, fmt.Sprintf("A filter, q, group_by or interval is invalid, the histogram would have more than %d buckets, or the counts pass a limit. `errors` names the parameter to narrow.", audit.MaxBuckets)}},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, fmt.Sprintf("A filter, q, group_by, interval or time_zone is invalid, the histogram would have more than %d buckets, or the counts pass a limit. `errors` names the parameter to narrow.", audit.MaxBuckets)}},
 		},
 		{
 			Name: "get-log", Group: groupRead,

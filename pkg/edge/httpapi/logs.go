@@ -337,7 +337,7 @@ func appendHistogram(w *writer, histogram []audit.Bucket) {
 	w.open('[')
 	for i := range histogram {
 		w.open('{')
-		w.time("start", histogram[i].Start)
+		w.localTime("start", histogram[i].Start)
 		w.integer("count", histogram[i].Count)
 		w.close('}')
 	}

@@ -122,6 +122,9 @@ func TestStatsShape(t *testing.T) {
 			`"histogram":[{"start":"2026-03-02T07:00:00.000Z","count":1},{"start":"2026-03-02T08:00:00.000Z","count":0},{"start":"2026-03-02T09:00:00.000Z","count":1}],"distinct_users":1}`)
 	w.call("auditor", "GET", "/logs/stats?group_by=metadata.count", "", nil).want(t, 200, "").is(t,
 		`{"total":2,"groups":[{"metadata.count":"x","count":2}],"histogram":[],"distinct_users":1}`)
+	w.call("auditor", "GET", "/logs/stats?interval=1d&time_zone=Asia/Kolkata&from=2026-03-02&to=2026-03-03", "", nil).want(t, 200, "").is(t,
+		`{"total":2,"groups":[],"histogram":[{"start":"2026-03-02T00:00:00.000+05:30","count":2}],"distinct_users":1}`)
+	w.call("auditor", "GET", "/logs/stats?time_zone=Asia/Nowhere", "", nil).want(t, 422, "invalid")
 	w.call("auditor", "GET", "/logs/stats?limit=1", "", nil).want(t, 422, "invalid")
 }
 

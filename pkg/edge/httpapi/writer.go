@@ -84,6 +84,14 @@ func (w *writer) time(name string, t time.Time) {
 	w.b = append(w.b, '"')
 }
 
+// localTime writes t with the offset of its zone.
+func (w *writer) localTime(name string, t time.Time) {
+	w.name(name)
+	w.b = append(w.b, '"')
+	w.b = t.AppendFormat(w.b, "2006-01-02T15:04:05.000Z07:00")
+	w.b = append(w.b, '"')
+}
+
 // optionalTime writes t like time does. It writes nothing if t is zero.
 func (w *writer) optionalTime(name string, t time.Time) {
 	if !t.IsZero() {

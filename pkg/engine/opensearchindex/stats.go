@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"strconv"
 	"time"
 
@@ -60,6 +61,7 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	}
 	c := counter{index: x, ctx: ctx, scope: s.within(filter.From, filter.To), where: where, request: request}
 	if request.Interval > 0 {
+		c.clock = audit.NewBuckets(request.Interval, request.Zone)
 		if err := c.checkBuckets(); err != nil {
 			return stats, err
 		}
@@ -74,6 +76,8 @@ type counter struct {
 	scope   scope
 	where   query
 	request audit.StatsRequest
+	clock   *audit.Buckets // of the histogram; nil: none
+	periods []audit.Period // the zone's, in the time of the entries
 }
 
 // maxStatsResponse limits the answer to a search for counts, in bytes. Only many long
@@ -92,7 +96,8 @@ func (c *counter) aggregate(aggs query) (aggregations, error) {
 	return r.Aggregations, err
 }
 
-// checkBuckets refuses a histogram with too many buckets before OpenSearch computes it.
+// checkBuckets refuses a histogram with too many buckets before OpenSearch computes it. It sets
+// the periods.
 func (c *counter) checkBuckets() error {
 	r, err := c.search(query{
 		aggFirst: query{"min": query{"field": fieldTimestamp}}, aggLast: query{"max": query{"field": fieldTimestamp}},
@@ -106,15 +111,12 @@ func (c *counter) checkBuckets() error {
 	if err := errors.Join(json.Unmarshal(r.Aggregations[aggFirst], &first), json.Unmarshal(r.Aggregations[aggLast], &last)); err != nil {
 		return err
 	}
-	interval := c.request.Interval.Milliseconds()
-	if int64(last.Value)/interval-int64(first.Value)/interval >= audit.MaxBuckets {
-		return errIntervalTooSmall()
+	from, to := int64(first.Value), int64(last.Value)
+	if c.clock.Exceed(from, to) {
+		return audit.ErrTooManyBuckets()
 	}
+	c.periods = c.clock.Periods(from, to)
 	return nil
-}
-
-func errIntervalTooSmall() error {
-	return audit.Invalid("?interval", "too_small", "must divide the range of the entries into at most %d buckets", audit.MaxBuckets)
 }
 
 func (c *counter) count() (stats audit.Stats, err error) {
@@ -139,8 +141,8 @@ func (c *counter) count() (stats audit.Stats, err error) {
 			return stats, err
 		}
 	}
-	if c.request.Interval > 0 {
-		if stats.Histogram, err = readHistogram(r.Aggregations, c.request.Interval); err != nil {
+	if c.clock != nil {
+		if stats.Histogram, err = c.readHistogram(r.Aggregations); err != nil {
 			return stats, err
 		}
 	}
@@ -151,10 +153,15 @@ func (c *counter) count() (stats audit.Stats, err error) {
 // aggregations returns the aggregations for everything but the groups.
 func (c *counter) aggregations() query {
 	aggs := query{}
-	if c.request.Interval > 0 {
-		aggs[aggHistogram] = query{"date_histogram": query{
-			"field": fieldTimestamp, "fixed_interval": strconv.FormatInt(int64(c.request.Interval/time.Second), 10) + "s", "min_doc_count": 1,
-		}}
+	for i, period := range c.periods {
+		aggs[histogramOf(i)] = query{
+			"filter": timesOf(period),
+			"aggs": query{aggHistogram: query{"date_histogram": query{
+				"field": fieldTimestamp, "min_doc_count": 1,
+				"fixed_interval": strconv.FormatInt(int64(c.request.Interval/time.Second), 10) + "s",
+				"offset":         strconv.FormatInt(-period.Offset/1000, 10) + "s",
+			}}},
+		}
 	}
 	if c.request.Distinct {
 		aggs[aggUsers] = query{"terms": query{"field": string(audit.FieldUserID), "size": audit.MaxExactUsers}}
@@ -187,29 +194,43 @@ func readDistinctUsers(aggs aggregations) (int64, error) {
 	return count.Count, nil
 }
 
+// histogramOf returns the name of the histogram of a period.
+func histogramOf(i int) string { return aggHistogram + "_" + strconv.Itoa(i) }
+
+// timesOf returns the query of the timestamps in a period.
+func timesOf(p audit.Period) query {
+	var from, to time.Time
+	if p.Start > math.MinInt64 {
+		from = time.UnixMilli(p.Start)
+	}
+	if p.End < math.MaxInt64 {
+		to = time.UnixMilli(p.End)
+	}
+	if times := timeRange(fieldTimestamp, from, to); times != nil {
+		return times
+	}
+	return query{"match_all": query{}}
+}
+
 // readHistogram returns all buckets from the first to the last with entries.
-func readHistogram(aggs aggregations, interval time.Duration) ([]audit.Bucket, error) {
-	var counted struct {
-		Buckets []struct {
-			Start int64 `json:"key"` // Unix milliseconds
-			Count int64 `json:"doc_count"`
-		} `json:"buckets"`
+func (c *counter) readHistogram(aggs aggregations) ([]audit.Bucket, error) {
+	counts := map[int64]int64{}
+	for i, period := range c.periods {
+		var counted struct {
+			Histogram struct {
+				Buckets []struct {
+					Start int64 `json:"key"` // Unix milliseconds
+					Count int64 `json:"doc_count"`
+				} `json:"buckets"`
+			} `json:"histogram"`
+		}
+		if err := json.Unmarshal(aggs[histogramOf(i)], &counted); err != nil {
+			return nil, err
+		}
+		for _, b := range counted.Histogram.Buckets {
+			start, _ := c.clock.Of(max(b.Start, period.Start))
+			counts[start] += b.Count
+		}
 	}
-	if err := json.Unmarshal(aggs[aggHistogram], &counted); err != nil || len(counted.Buckets) == 0 {
-		return nil, err
-	}
-	step := interval.Milliseconds()
-	first, last := counted.Buckets[0].Start, counted.Buckets[len(counted.Buckets)-1].Start
-	n := (last-first)/step + 1
-	if n > audit.MaxBuckets { // entries were added after checkBuckets
-		return nil, errIntervalTooSmall()
-	}
-	buckets := make([]audit.Bucket, n)
-	for i := range buckets {
-		buckets[i].Start = time.UnixMilli(first + int64(i)*step).UTC()
-	}
-	for _, b := range counted.Buckets {
-		buckets[(b.Start-first)/step].Count = b.Count
-	}
-	return buckets, nil
+	return c.clock.Fill(counts)
 }

@@ -78,7 +78,11 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	if err := s.run(t); err != nil {
 		return err
 	}
-	stats.Total, stats.Histogram, stats.DistinctUsers = t.total, t.histogram(), t.users.estimate()
+	var err error
+	if stats.Histogram, err = t.histogram(); err != nil {
+		return err
+	}
+	stats.Total, stats.DistinctUsers = t.total, t.users.estimate()
 	if stats.Total == 0 {
 		return nil
 	}
@@ -90,7 +94,6 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 		}
 		stats.DistinctUsers = users.users.estimate()
 	}
-	var err error
 	switch {
 	case !ofColumns:
 		stats.Groups, err = s.groupsOfDocs(request.GroupBy, request.Top, stats.Total)
@@ -240,45 +243,50 @@ func (s *counter) countRollups(t *tally, section section) (rest []span, err erro
 		return []span{section.span}, nil
 	}
 	rest = section.around(from, to)
-	hours := [][2]int64{{from, to}}
-	if t.rollsUpDays() {
-		if dayFrom, dayTo := wholeDays(from, to); dayFrom < dayTo {
-			days, err := s.addRollups(t, section.where, dayRollup, dayFrom, dayTo)
-			if err != nil {
-				return nil, err
-			}
-			hours = [][2]int64{{from, dayFrom}, {dayTo, to}}
-			for _, day := range days {
-				hours = append(hours, [2]int64{day, day + dayRollup})
-			}
-		}
-	}
-	for _, part := range hours {
-		uncounted, err := s.addRollups(t, section.where, hourRollup, part[0], part[1])
+	hours := []hourRange{{from, to}}
+	if dayFrom, dayTo := wholeDays(from, to); dayFrom < dayTo && t.rollsUpDays() {
+		days, err := s.addRollups(t, section.where, dayRollup, dayFrom, dayTo)
 		if err != nil {
 			return nil, err
 		}
-		for _, hour := range uncounted {
-			rest = append(rest, hourSpan(hour, hour+hourRollup))
+		hours = append([]hourRange{{from, dayFrom}, {dayTo, to}}, days...)
+	}
+	for _, part := range hours {
+		uncounted, err := s.addRollups(t, section.where, hourRollup, part.from, part.to)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range uncounted {
+			rest = append(rest, hourSpan(r.from, r.to))
 		}
 	}
 	return rest, nil
 }
 
-// addRollups counts by the roll-ups of a length. It returns the starts of those without the
-// cells that are needed.
-func (s *counter) addRollups(t *tally, where condition, length, from, to int64) (uncounted []int64, err error) {
+// hourRange is the hours from ≤ hour < to, as numbers since 1970.
+type hourRange struct{ from, to int64 }
+
+// addRollups counts by the roll-ups of a length. It returns the hours of those without the cells
+// that are needed, and of those that are longer than a bucket of the histogram.
+func (s *counter) addRollups(t *tally, where condition, length, from, to int64) (uncounted []hourRange, err error) {
 	cells := len(t.by) > 0 || !where.all()
+	leave := func(start int64) {
+		if n := len(uncounted); n > 0 && uncounted[n-1].to == start {
+			uncounted[n-1].to = start + length
+		} else {
+			uncounted = append(uncounted, hourRange{start, start + length})
+		}
+	}
 	err = s.conn.eachRollup(s.ctx, s.tenant, length, from, to, cells, func(start int64, r rollup) error {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
 		switch {
+		case !t.holdsHours(start, start+length) || cells && r.cells == nil:
+			leave(start)
+			return nil
 		case !cells:
 			return t.addCount(start, r.entries)
-		case r.cells == nil:
-			uncounted = append(uncounted, start)
-			return nil
 		}
 		for i := range r.cells {
 			if cell := &r.cells[i]; where.holds(cell.value) {
@@ -301,22 +309,41 @@ func (s *counter) countKeys(t *tally, p piece) error {
 	if err := s.conn.row(s.ctx, `SELECT count(*), min(rowid), max(rowid)`+matching, args, []any{&n, &first, &last}); err != nil || n == 0 {
 		return err
 	}
-	if t.interval == 0 {
+	if t.clock == nil {
 		t.total += n
 		return nil
 	}
 	// The sort is not begun if there are too many buckets.
-	for _, key := range []int64{first.Int64, last.Int64} {
-		if err := t.addToBucket(millisOf(key), 0); err != nil {
+	low, high := millisOf(first.Int64), millisOf(last.Int64)
+	for _, millis := range []int64{low, high} {
+		if err := t.addToBucket(millis, 0); err != nil {
 			return err
 		}
 	}
-	// The shift leaves the flipped sign bit in the milliseconds. The addend reverts it.
-	query := fmt.Sprintf(`SELECT ((rowid >> %d) + %d) / ? AS bucket, count(*)%s GROUP BY bucket`, slotBits, int64(1)<<(63-slotBits), matching)
-	var bucket int64
-	return s.conn.each(s.ctx, query, append([]any{t.interval}, args...), []any{&bucket, &n}, func() (bool, error) {
+	for _, period := range t.clock.Periods(low, high) {
+		if err := s.countKeysOf(t, p, period); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countKeysOf counts the entries of a full-text expression in a time with one offset.
+func (s *counter) countKeysOf(t *tally, p piece, period audit.Period) error {
+	keys := p.intersect(span{keyOf(max(period.Start, 0), 0), math.MaxInt64})
+	if period.End <= maxMillis {
+		keys.last = min(keys.last, keyOf(period.End, 0)-1)
+	}
+	interval := t.interval.Milliseconds()
+	// SQLite divides towards zero, so the addend makes all numbers positive. It is whole buckets.
+	addend := (dayRollup*hourMillis/interval + 1) * interval
+	// The shift leaves the flipped sign bit in the milliseconds, which the other addend reverts.
+	query := fmt.Sprintf(`SELECT ((rowid >> %d) + %d) / ? AS bucket, count(*) FROM terms WHERE terms MATCH ? AND rowid BETWEEN ? AND ? GROUP BY bucket`,
+		slotBits, int64(1)<<(63-slotBits)+period.Offset+addend)
+	var bucket, n int64
+	return s.conn.each(s.ctx, query, []any{interval, p.match, keys.first, keys.last}, []any{&bucket, &n}, func() (bool, error) {
 		t.total += n
-		return true, t.addToBucket(bucket*t.interval, n)
+		return true, t.addToBucket(max(bucket*interval-addend-period.Offset, period.Start), n)
 	})
 }
 

@@ -13,15 +13,16 @@ import (
 
 // tally counts entries for one StatsRequest.
 type tally struct {
-	by       []int     // columns to group by
-	columns  columnSet // that addBlock reads
-	interval int64     // of the histogram in milliseconds; 0: none
+	by       []int          // columns to group by
+	columns  columnSet      // that addBlock reads
+	clock    *audit.Buckets // of the histogram; nil: none
+	interval time.Duration  // of the histogram
 	// groupsOnly says that nothing but groups matters. Then errGroupsFull ends the count.
 	groupsOnly bool
 	usersOnly  bool // nothing but users matters, not even the total
 
 	total   int64
-	buckets map[int64]int64 // by their number since 1970
+	buckets map[int64]int64 // by their starts
 	lowest  int64           // of buckets
 	highest int64
 	groups  groupCounts
@@ -32,7 +33,7 @@ type tally struct {
 }
 
 func newTally(request audit.StatsRequest, by []int) *tally {
-	t := &tally{by: by, interval: request.Interval.Milliseconds()}
+	t := &tally{by: by, interval: request.Interval}
 	for _, column := range by {
 		t.columns.add(column)
 	}
@@ -41,7 +42,7 @@ func newTally(request audit.StatsRequest, by []int) *tally {
 		t.columns.add(columnUserID)
 	}
 	if t.interval > 0 {
-		t.buckets = map[int64]int64{}
+		t.buckets, t.clock = map[int64]int64{}, audit.NewBuckets(t.interval, request.Zone)
 	}
 	return t
 }
@@ -54,40 +55,45 @@ func rollsUp(by []int) bool {
 }
 
 func (t *tally) rollsUp() bool {
-	return t.users == nil && rollsUp(t.by) && t.interval%hourMillis == 0
+	return t.users == nil && rollsUp(t.by) && t.interval%time.Hour == 0
 }
 
-// rollsUpDays reports whether roll-ups of days are fine enough.
-func (t *tally) rollsUpDays() bool { return t.interval%(dayRollup*hourMillis) == 0 }
+// rollsUpDays reports whether a bucket of the histogram can have a day.
+func (t *tally) rollsUpDays() bool { return t.clock == nil || t.interval >= dayRollup*time.Hour }
+
+// holdsHours reports whether the hours from ≤ hour < to belong to one bucket, and whether that
+// consists of whole hours. Otherwise the roll-ups of these hours are too coarse.
+func (t *tally) holdsHours(from, to int64) bool {
+	if t.clock == nil {
+		return true
+	}
+	start, end := t.clock.Of(from * hourMillis)
+	return start%hourMillis == 0 && end%hourMillis == 0 && to*hourMillis <= end
+}
 
 // addToBucket counts n entries of a millisecond in the histogram.
 func (t *tally) addToBucket(millis, n int64) error {
-	if t.interval == 0 {
+	if t.clock == nil {
 		return nil
 	}
-	bucket := millis / t.interval
+	start, _ := t.clock.Of(millis)
 	if len(t.buckets) == 0 {
-		t.lowest, t.highest = bucket, bucket
+		t.lowest, t.highest = start, start
 	}
-	t.lowest, t.highest = min(t.lowest, bucket), max(t.highest, bucket)
-	if t.highest-t.lowest >= audit.MaxBuckets {
-		return audit.Invalid("?interval", "too_small", "must divide the range of the entries into at most %d buckets", audit.MaxBuckets)
+	t.lowest, t.highest = min(t.lowest, start), max(t.highest, start)
+	if t.clock.Exceed(t.lowest, t.highest) {
+		return audit.ErrTooManyBuckets()
 	}
-	t.buckets[bucket] += n
+	t.buckets[start] += n
 	return nil
 }
 
 // histogram returns the buckets from the first to the last with entries.
-func (t *tally) histogram() []audit.Bucket {
-	if len(t.buckets) == 0 {
-		return nil
+func (t *tally) histogram() ([]audit.Bucket, error) {
+	if t.clock == nil {
+		return nil, nil
 	}
-	histogram := make([]audit.Bucket, t.highest-t.lowest+1)
-	for i := range histogram {
-		bucket := t.lowest + int64(i)
-		histogram[i] = audit.Bucket{Start: time.UnixMilli(bucket * t.interval).UTC(), Count: t.buckets[bucket]}
-	}
-	return histogram
+	return t.clock.Fill(t.buckets)
 }
 
 // addCount counts n entries of a roll-up that begins at an hour.
@@ -144,7 +150,7 @@ func (t *tally) addBlock(b *facetBlock, chosen []int32) error {
 	t.total += int64(len(chosen))
 	t.addUsers(b, chosen)
 	t.addGroups(b, chosen)
-	if err := t.checkGroups(); err != nil || t.interval == 0 {
+	if err := t.checkGroups(); err != nil || t.clock == nil {
 		return err
 	}
 	var n, end int64 // entries before the end of a bucket, in milliseconds
@@ -156,7 +162,8 @@ func (t *tally) addBlock(b *facetBlock, chosen []int32) error {
 					return err
 				}
 			}
-			n, end = 0, (millis/t.interval+1)*t.interval
+			n = 0
+			_, end = t.clock.Of(millis)
 		}
 		n++
 	}

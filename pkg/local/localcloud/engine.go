@@ -16,6 +16,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/timezones"
 )
 
 // queue is the receiving side of a queue, with the semantics of SQS.
@@ -51,6 +52,7 @@ func openEngine(ctx context.Context, o Options) (*engine, error) {
 		queue: func(name manifest.QueueName) queue { return embedded.Queue(db, name) },
 		named: embedded.Named,
 	}
+	timezones.Use(&e.stores)
 	if err := e.useOutside(ctx, o.Engines); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

@@ -41,6 +41,7 @@ func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 		"EveryFilterInEveryDirection":        indexFindsWhatTheOracleFinds,
 		"EntriesOfOneRequestKeepTheirOrder":  indexKeepsRequestOrder,
 		"StatsCountWhatTheOracleCounts":      indexCountsWhatTheOracleCounts,
+		"StatsFollowTheClockOfATimeZone":     indexCountsByTimeZone,
 		"StatsAreChecked":                    indexChecksStats,
 		"StatsRefuseManyPairs":               indexRefusesManyPairs,
 		"StatsShortenLongValues":             indexShortensValues,

@@ -7,9 +7,69 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
+
+// indexCountsByTimeZone: buckets of a day and of an hour are those that the clock of a zone shows.
+func indexCountsByTimeZone(t *testing.T, x IndexUnderTest) {
+	for name, change := range map[string]string{
+		"Europe/Berlin": "2026-10-25T01:00:00Z", "America/New_York": "2026-03-08T07:00:00Z", "Asia/Kolkata": "2026-03-08T18:30:00Z",
+		"Australia/Lord_Howe": "2026-04-04T15:00:00Z", "Pacific/Apia": "2011-12-30T10:00:00Z", // its 30 December did not come
+	} {
+		zone := must[*time.Location](t)(time.LoadLocation(name))
+		g := newGenerator(newTenant(t), 37)
+		first := must[time.Time](t)(time.Parse(time.RFC3339, change)).Add(-48 * time.Hour)
+		entries := make([]audit.Entry, 1200) // enough for roll-ups
+		for i := range entries {
+			entries[i] = g.plain(first.Add(time.Duration(i) * 5 * time.Minute)).Entry
+			entries[i].Action, entries[i].Message = []string{"CREATE", "DELETE"}[i%2], []string{"paid", "open"}[i%2]
+		}
+		x.Put(t, g.tenant, entries)
+		hour := "2006-01-02T15 Z07:00"
+		if name == "Australia/Lord_Howe" {
+			hour = "2006-01-02T15" // an hour with 90 minutes has two offsets
+		}
+		for _, f := range []audit.Filter{
+			{}, {Where: audit.Text{Words: []string{"paid"}}}, {Where: audit.Equals{Field: audit.FieldAction, Values: []string{"CREATE"}}},
+			{Where: audit.Equals{Field: audit.FieldUserID, Values: []string{"ann"}}},
+		} {
+			wantByClock(t, x, entries, f, audit.StatsRequest{Interval: 24 * time.Hour, Zone: zone}, time.DateOnly)
+			wantByClock(t, x, entries, f, audit.StatsRequest{Interval: time.Hour, Zone: zone}, hour)
+		}
+	}
+}
+
+// wantByClock counts the entries by what the clock of the zone shows in a form.
+func wantByClock(t *testing.T, x IndexUnderTest, entries []audit.Entry, f audit.Filter, request audit.StatsRequest, form string) {
+	t.Helper()
+	var want []audit.Bucket
+	for i := range entries {
+		at, n := entries[i].Timestamp.In(request.Zone), len(want)
+		switch r := (record{Entry: entries[i]}); {
+		case n == 0 || want[n-1].Start.Format(form) != at.Format(form):
+			if r.chosen(f) {
+				want = append(want, audit.Bucket{Start: at, Count: 1})
+			}
+		case r.chosen(f):
+			want[n-1].Count++
+		}
+	}
+	stats := must[audit.Stats](t)(x.Index.Stats(t.Context(), entries[0].Tenant, f, request))
+	got := slices.DeleteFunc(stats.Histogram, func(b audit.Bucket) bool { return b.Count == 0 })
+	same := func(a, b audit.Bucket) bool {
+		return a.Start.Format(form) == b.Start.Format(form) && a.Count == b.Count
+	}
+	if !slices.EqualFunc(got, want, same) {
+		t.Fatalf("%s by %v, filter %+v:\n got %v\nwant %v", request.Zone, request.Interval, f, got, want)
+	}
+	for i := 1; i < len(stats.Histogram); i++ {
+		if before, start := stats.Histogram[i-1].Start, stats.Histogram[i].Start; start.Sub(before) > 25*time.Hour {
+			t.Errorf("%s by %v: got %v after %v, want no gap", request.Zone, request.Interval, start, before)
+		}
+	}
+}
 
 // arrays returns metadata with an array of n different numbers at each of the paths.
 func arrays(t *testing.T, sizes map[string]int) audit.Object {

@@ -36,6 +36,7 @@ var starters = map[trigger]string{
 var dependencyPackages = map[manifest.Dependency]string{
 	manifest.DependencyRecords: "records", manifest.DependencySearch: "searchindex", manifest.DependencyQueues: "queues",
 	manifest.DependencySockets: "sockets", manifest.DependencyCursorKey: "cursorkey", manifest.DependencyTokens: "tokens",
+	manifest.DependencyTimeZones: "timezones",
 }
 
 // trigger is what kind of event invokes a function.
