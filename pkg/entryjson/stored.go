@@ -26,45 +26,64 @@ func AppendStored(dst []byte, e *audit.Entry) []byte {
 	return append(dst, `"}`...)
 }
 
+// AppendDocument appends the entry without its id, tenant, timestamp and digest. A store uses
+// it that has these beside the text. ParseStored parses it.
+func AppendDocument(dst []byte, e *audit.Entry) []byte {
+	begin := len(dst)
+	dst = appendEvent(appendSubject(dst, e), e)
+	dst[begin] = '{' // instead of the first comma
+	return append(dst, '}')
+}
+
 // appendFields appends the object without its closing brace.
 func appendFields(dst []byte, e *audit.Entry) []byte {
 	dst = append(dst, `{"`+nameID+`":"`...)
 	dst, _ = e.ID.AppendText(dst) // never fails
 	dst = append(dst, '"')
-	text := func(name, value string) {
-		if value != "" {
-			dst = appendName(dst, name)
-			dst = appendString(dst, value)
-		}
-	}
-	object := func(name string, value audit.Object) {
-		if len(value) > 0 {
-			dst = appendName(dst, name)
-			dst = append(dst, value...)
-		}
-	}
-	text(nameTenant, string(e.Tenant))
-	text(nameUserID, e.UserID)
-	text(nameSessionID, e.SessionID)
-	text(nameRequestID, e.RequestID)
-	text(nameAction, e.Action)
-	text(nameResourceType, e.ResourceType)
-	text(nameResourceID, e.ResourceID)
-	dst = appendTime(dst, nameTimestamp, e.Timestamp)
+	dst = appendText(dst, nameTenant, string(e.Tenant))
+	return appendEvent(appendTime(appendSubject(dst, e), nameTimestamp, e.Timestamp), e)
+}
+
+// appendSubject appends who did what to which resource, after a comma. An entry always has an action.
+func appendSubject(dst []byte, e *audit.Entry) []byte {
+	dst = appendText(dst, nameUserID, e.UserID)
+	dst = appendText(dst, nameSessionID, e.SessionID)
+	dst = appendText(dst, nameRequestID, e.RequestID)
+	dst = appendText(dst, nameAction, e.Action)
+	dst = appendText(dst, nameResourceType, e.ResourceType)
+	return appendText(dst, nameResourceID, e.ResourceID)
+}
+
+// appendEvent appends the fields that follow the timestamp.
+func appendEvent(dst []byte, e *audit.Entry) []byte {
 	if e.IPAddress.IsValid() {
 		dst = append(appendName(dst, nameIPAddress), '"')
 		dst = append(e.IPAddress.AppendTo(dst), '"')
 	}
-	text(nameUserAgent, e.UserAgent)
-	object(nameBefore, e.Before)
-	object(nameAfter, e.After)
-	object(nameMetadata, e.Metadata)
-	text(nameSeverity, e.Severity.String())
-	text(nameMessage, e.Message)
-	text(nameIdempotencyKey, e.IdempotencyKey)
+	dst = appendText(dst, nameUserAgent, e.UserAgent)
+	dst = appendObject(dst, nameBefore, e.Before)
+	dst = appendObject(dst, nameAfter, e.After)
+	dst = appendObject(dst, nameMetadata, e.Metadata)
+	dst = appendText(dst, nameSeverity, e.Severity.String())
+	dst = appendText(dst, nameMessage, e.Message)
+	dst = appendText(dst, nameIdempotencyKey, e.IdempotencyKey)
 	dst = appendTime(dst, nameReceivedAt, e.ReceivedAt)
-	text(nameSubmittedBy, e.SubmittedBy)
+	dst = appendText(dst, nameSubmittedBy, e.SubmittedBy)
 	return appendChanged(dst, e.Changed)
+}
+
+func appendText(dst []byte, name, value string) []byte {
+	if value == "" {
+		return dst
+	}
+	return appendString(appendName(dst, name), value)
+}
+
+func appendObject(dst []byte, name string, value audit.Object) []byte {
+	if len(value) == 0 {
+		return dst
+	}
+	return append(appendName(dst, name), value...)
 }
 
 func appendChanged(dst []byte, changed []string) []byte {
@@ -116,7 +135,7 @@ func appendTime(dst []byte, name string, t time.Time) []byte {
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
 // ParseStored parses the text of AppendStored. It also parses the text of AppendPublic,
-// with a zero digest. It ignores expires_at and unknown fields, so that it can parse the text
+// with a zero digest, and that of AppendDocument, without what it lacks. It ignores expires_at and unknown fields, so that it can parse the text
 // of an earlier or later version. The result has no reference to text.
 func ParseStored(text []byte) (audit.Entry, error) {
 	var e audit.Entry

@@ -57,6 +57,9 @@ func TestPlacesTakeLittleSpace(t *testing.T) {
 const undoStreams = `CREATE TABLE stream_segments (tenant INTEGER); CREATE TABLE stream_ids (tenant INTEGER); DROP INDEX streams_by_end;
 	ALTER TABLE connections ADD COLUMN holder TEXT; ALTER TABLE connections ADD COLUMN lease INTEGER; ALTER TABLE connections ADD COLUMN asked INTEGER; `
 
+// undoDocs undoes the migration of documents in a file without entries.
+const undoDocs = `DROP TABLE recent_docs; DROP TABLE doc_blocks; ALTER TABLE entries ADD COLUMN doc BLOB; `
+
 // TestPlacesOfOlderFilesAreCounted: a file of the schema before the days of places.
 func TestPlacesOfOlderFilesAreCounted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
@@ -72,7 +75,7 @@ func TestPlacesOfOlderFilesAreCounted(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	execSQL(t, path, undoFacets+undoStreams+`DROP TABLE arrival_days; ALTER TABLE arrival_segments DROP COLUMN repair; ALTER TABLE arrival_segments DROP COLUMN repaired; PRAGMA user_version = 8`)
+	execSQL(t, path, undoFacets+undoStreams+undoDocs+`DROP TABLE arrival_days; ALTER TABLE arrival_segments DROP COLUMN repair; ALTER TABLE arrival_segments DROP COLUMN repaired; PRAGMA user_version = 8`)
 	db = openAt(t, path)
 	for day, want := range map[time.Time]int64{at: 3, at.Add(time.Second): 2} {
 		if got, err := db.Arrivals().PlacesOn(t.Context(), "acme", day); err != nil || got != want {

@@ -53,6 +53,7 @@ type landingRow struct {
 type stretch struct {
 	load     int
 	from, to int // rows
+	chunks   []docChunk
 	result   ingest.Committed
 }
 
@@ -133,7 +134,7 @@ func operationsOf(landings []landing) (operations [][]stretch) {
 		}
 		for from := 0; from < len(l.rows); {
 			to := l.endOfMessages(from, max(1, commitRows-size))
-			stretches, size = append(stretches, stretch{load: i, from: from, to: to}), size+to-from
+			stretches, size = append(stretches, stretch{load: i, from: from, to: to, chunks: l.chunks(from, to)}), size+to-from
 			if from = to; size >= commitRows {
 				operations, stretches, size = append(operations, stretches), nil, 0
 			}
@@ -158,6 +159,14 @@ func (l *landing) messageOf(row int) audit.MessageID {
 	return l.load.Entries[l.rows[row].index].QueueMessage
 }
 
+func (l *landing) chunks(from, to int) []docChunk {
+	rows := make([]*entryRow, to-from)
+	for i := range rows {
+		rows[i] = &l.rows[from+i].entryRow
+	}
+	return docChunks(rows)
+}
+
 func rowsOf(stretches []stretch) (n int) {
 	for i := range stretches {
 		n += stretches[i].to - stretches[i].from
@@ -171,8 +180,13 @@ func (c *Committer) write(b *batch, landings []landing, stretches []stretch) err
 		s := &stretches[i]
 		s.result = ingest.Committed{} // the operation may be run again
 		l := &landings[s.load]
-		for j := s.from; j < s.to; j++ {
-			if err := b.land(&l.rows[j], &s.result); err != nil {
+		next := s.from
+		for i := range s.chunks {
+			err := b.writeChunk(&s.chunks[i], func(*entryRow) error {
+				next++
+				return b.land(&l.rows[next-1], &s.result)
+			})
+			if err != nil {
 				return err
 			}
 		}

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"database/sql"
 	"slices"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -19,10 +18,10 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 		return nil, audit.ErrTooManyEntries("at most %d can be grouped by changed or metadata", maxGroupedDocs)
 	}
 	var groups groupCounts
-	from, args := s.from()
-	var doc sql.RawBytes
-	err := s.conn.eachUnprepared(s.ctx, `SELECT doc`+from, args, []any{&doc}, func() (bool, error) {
-		e, err := entryjson.ParseStored(doc)
+	query, args := s.chosen()
+	docs := docReader{conn: s.conn}
+	err := docs.eachUnprepared(s.ctx, query, args, func() (bool, error) {
+		e, err := docs.entry(s.ctx)
 		if err != nil {
 			return false, err
 		}

@@ -44,11 +44,13 @@ func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []a
 	if len(rows) == 0 {
 		return ingest.Appended{Rejections: unstorable}, nil
 	}
-	parts := make([]ingest.Appended, len(rows)) // by their first row
-	err = s.db.writeRows(ctx, len(rows), func(b *batch, from, to int) error {
+	chunks := docChunks(pointersTo(rows))
+	parts := make([]ingest.Appended, len(chunks)) // by their first chunk
+	err = s.db.writeSteps(ctx, len(chunks), maxRows/blockDocs, s.db.operationsFor(len(rows)), func(b *batch, from, to int) error {
 		parts[from] = ingest.Appended{} // the operation may be run again
 		for i := from; i < to; i++ {
-			if err := b.appendEntry(&rows[i], &parts[from]); err != nil {
+			err := b.writeChunk(&chunks[i], func(row *entryRow) error { return b.appendEntry(row, &parts[from]) })
+			if err != nil {
 				return err
 			}
 		}
@@ -88,6 +90,8 @@ type entryRow struct {
 	message int64 // the tag of the ingest message; 0: unknown
 	digest  []byte
 	doc     []byte
+	block   int64 // 0: the document is stored alone
+	place   int   // in the block
 
 	stored bool  // it is new and was inserted
 	key    int64 // then
@@ -96,7 +100,7 @@ type entryRow struct {
 func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
 	return entryRow{
 		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(), arrived: e.ReceivedAt, message: e.QueueMessage.Tag(),
-		digest: e.Digest[:], doc: entryjson.AppendStored(nil, e),
+		digest: e.Digest[:], doc: entryjson.AppendDocument(nil, e),
 	}
 }
 
@@ -113,23 +117,24 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 	if err != nil || inserted {
 		return err
 	}
-	var digest, doc []byte
-	var message int64
-	err = b.row(context.Background(), `SELECT digest, message, doc FROM entries WHERE tenant = ? AND id = ?`,
-		[]any{row.tenant, row.id[:]}, []any{&digest, &message, &doc})
-	switch {
-	case err == nil && bytes.Equal(digest, row.digest):
-		stored, err := entryjson.ParseStored(doc)
-		if err == nil && row.repeats(stored.ReceivedAt, message) {
+	stored := docReader{conn: b.conn}
+	known, repeated := false, false
+	err = stored.each(context.Background(), entryByID, []any{row.tenant, row.id[:]}, func() (bool, error) {
+		known = true
+		if !bytes.Equal(stored.digest, row.digest) {
+			appended.Rejections = append(appended.Rejections, audit.Rejection{
+				Index: row.index, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
+			})
+			return false, nil
+		}
+		e, err := stored.entry(context.Background())
+		repeated = row.repeats(e.ReceivedAt, stored.message)
+		return false, err
+	})
+	if err != nil || known {
+		if repeated && err == nil {
 			appended.Repeated = append(appended.Repeated, row.index)
 		}
-		return err
-	case err == nil:
-		appended.Rejections = append(appended.Rejections, audit.Rejection{
-			Index: row.index, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
-		})
-		return nil
-	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
 	rejection, err := b.insertInOtherSlot(row)
@@ -138,6 +143,9 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 	}
 	return err
 }
+
+// entryByID finds an entry of a tenant.
+const entryByID = `SELECT ` + entryColumns + ` FROM entries e` + joinDocs + `WHERE e.tenant = ? AND e.id = ?`
 
 // insertInOtherSlot stores an entry if another entry of its millisecond has its slot.
 func (b *batch) insertInOtherSlot(row *entryRow) (*audit.Rejection, error) {
@@ -176,9 +184,17 @@ func (b *batch) insertInOtherSlot(row *entryRow) (*audit.Rejection, error) {
 
 func (b *batch) insertEntryAt(row *entryRow, slot uint32) (bool, error) {
 	row.key = keyOf(row.millis, slot)
-	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, digest, message, doc) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		row.key, row.tenant, row.id[:], row.digest, row.message, row.doc)
-	row.stored = changed == 1
+	return b.insertEntry(row)
+}
+
+// insertEntry stores the entry with its key, unless the key or the id is taken.
+func (b *batch) insertEntry(row *entryRow) (bool, error) {
+	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, digest, message, block, place) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		row.key, row.tenant, row.id[:], row.digest, row.message, row.block, row.place)
+	row.stored = err == nil && changed == 1
+	if row.stored && row.block == 0 {
+		err = b.insertRecentDoc(row.tenant, row.key, row.doc)
+	}
 	return row.stored, err
 }
 
@@ -208,15 +224,13 @@ func (s *Entries) Entry(ctx context.Context, tenant audit.TenantID, id audit.Ent
 	if err != nil {
 		return entry, fmt.Errorf("entry %s of %s: %w", id, tenant, err)
 	}
-	var doc []byte
 	err = s.db.snapshot(ctx, func(c *conn) error {
-		return c.row(ctx, `SELECT doc FROM entries WHERE tenant = ? AND id = ?`, []any{number, id[:]}, []any{&doc})
+		r := docReader{conn: c, tenant: tenant}
+		entry, err = r.byID(ctx, number, id)
+		return err
 	})
-	if err == nil {
-		entry, err = entryjson.ParseStored(doc)
-	}
 	if err != nil {
-		return audit.Entry{}, fmt.Errorf("entry %s of %s: %w", id, tenant, notFound(err))
+		return audit.Entry{}, fmt.Errorf("entry %s of %s: %w", id, tenant, err)
 	}
 	return entry, nil
 }
@@ -230,7 +244,8 @@ func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []
 	var entries []audit.Entry
 	if err == nil {
 		err = s.db.snapshot(ctx, func(c *conn) error {
-			entries, err = c.entriesByID(ctx, number, ids)
+			r := docReader{conn: c, tenant: tenant}
+			entries, err = r.byIDs(ctx, number, ids)
 			return err
 		})
 	}
@@ -240,7 +255,23 @@ func (s *Entries) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []
 	return entries, nil
 }
 
-func (c *conn) entriesByID(ctx context.Context, tenant int64, ids []audit.EntryID) ([]audit.Entry, error) {
+// byID returns the tenant's entry with the id. It returns audit.ErrNotFound if there is none.
+func (r *docReader) byID(ctx context.Context, tenant int64, id audit.EntryID) (entry audit.Entry, err error) {
+	found := false
+	err = r.each(ctx, entryByID, []any{tenant, id[:]}, func() (bool, error) {
+		found = true
+		var err error
+		entry, err = r.entry(ctx)
+		return false, err
+	})
+	if err == nil && !found {
+		err = audit.ErrNotFound
+	}
+	return entry, err
+}
+
+// byIDs returns the tenant's entries with the ids, as far as there are any.
+func (r *docReader) byIDs(ctx context.Context, tenant int64, ids []audit.EntryID) ([]audit.Entry, error) {
 	entries := make([]audit.Entry, 0, len(ids))
 	seen := make(map[audit.EntryID]bool, len(ids))
 	for _, id := range ids {
@@ -248,17 +279,12 @@ func (c *conn) entriesByID(ctx context.Context, tenant int64, ids []audit.EntryI
 			continue
 		}
 		seen[id] = true
-		var doc []byte
-		err := c.row(ctx, `SELECT doc FROM entries WHERE tenant = ? AND id = ?`, []any{tenant, id[:]}, []any{&doc})
-		if errors.Is(err, sql.ErrNoRows) {
+		entry, err := r.byID(ctx, tenant, id)
+		if errors.Is(err, audit.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
-		}
-		entry, err := entryjson.ParseStored(doc)
-		if err != nil {
-			return nil, fmt.Errorf("entry %s: %w", id, err)
 		}
 		entries = append(entries, entry)
 	}
@@ -275,8 +301,7 @@ func notFound(err error) error {
 
 // Purge implements jobs.Purger.
 func (s *Entries) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
-	n, err := s.db.purgeTenant(ctx, tenant, limit, purgeRows(`DELETE FROM entries WHERE key IN (
-		SELECT key FROM entries INDEXED BY entries_by_id WHERE tenant = ? LIMIT ?)`))
+	n, err := s.db.purgeTenant(ctx, tenant, limit, (*batch).purgeEntries)
 	if err != nil {
 		return 0, fmt.Errorf("purge entries of %s: %w", tenant, err)
 	}

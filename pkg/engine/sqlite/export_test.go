@@ -11,7 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// LimitPages makes the file full once it has this many pages.
+// LimitPages makes the file full once it has this many pages, or at once if it has more.
 func (db *DB) LimitPages(ctx context.Context, pages int) error {
 	return db.write(ctx, func(b *batch) error {
 		_, err := b.link.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", pages))
@@ -66,10 +66,9 @@ func (db *DB) FillBlocks(ctx context.Context, tenant int64, n int) error {
 	})
 }
 
-// FacetsBefore are the migrations before that of the facets into blocks.
-func FacetsBefore() []string {
-	i := slices.IndexFunc(migrations, func(script string) bool { return strings.Contains(script, "unpacked_facets") })
-	return migrations[:i]
+// MigrationsBefore are the migrations before the one that has the text.
+func MigrationsBefore(text string) []string {
+	return migrations[:slices.IndexFunc(migrations, func(script string) bool { return strings.Contains(script, text) })]
 }
 
 // HashUser returns the hash of a user that files have.

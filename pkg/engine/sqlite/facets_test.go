@@ -17,6 +17,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
@@ -270,11 +271,11 @@ func TestOddValuesAreCounted(t *testing.T) {
 const undoFacets = `DROP TABLE indexed_keys; DROP TABLE recent_facets; DROP TABLE facet_blocks; DROP TABLE rollups; DROP TABLE user_days;
 	CREATE TABLE facets (tenant INTEGER, key INTEGER); `
 
-// TestOlderFacetsArePacked opens a file from before facets were in blocks.
-func TestOlderFacetsArePacked(t *testing.T) {
-	folder := t.TempDir()
-	current, older := filepath.Join(folder, "current.db"), filepath.Join(folder, "older.db")
-	entries := newCorpus().entries("acme", 3000)
+// writeOlderFile writes a file of the schema before the migration that has the text, with entries
+// of the tenant acme.
+func writeOlderFile(t *testing.T, path, before string, entries []audit.Entry) {
+	t.Helper()
+	current := filepath.Join(t.TempDir(), "current.db")
 	db := openAt(t, current)
 	if _, err := db.Entries().Append(t.Context(), "acme", entries); err != nil {
 		t.Fatal(err)
@@ -282,12 +283,25 @@ func TestOlderFacetsArePacked(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before := sqlite.FacetsBefore()
-	execSQL(t, older, strings.Join(before, "\n")+fmt.Sprintf(`; PRAGMA application_id = %d; PRAGMA user_version = %d;
-		ATTACH '%s' AS c; INSERT INTO tenant_numbers SELECT * FROM c.tenant_numbers;
-		INSERT INTO entries (key, tenant, id, digest, message, doc) SELECT key, tenant, id, digest, message, doc FROM c.entries;
-		INSERT INTO facets SELECT tenant, key, 'u', 's', 'q', 'a', 't', 'r', 'INFO', '' FROM c.entries`, sqlite.ApplicationID, len(before), current))
-	db = openAt(t, older)
+	migrations := sqlite.MigrationsBefore(before)
+	var script strings.Builder
+	fmt.Fprintf(&script, `%s; PRAGMA application_id = %d; PRAGMA user_version = %d;
+		ATTACH '%s' AS c; INSERT INTO tenant_numbers SELECT * FROM c.tenant_numbers; BEGIN; `,
+		strings.Join(migrations, "\n"), sqlite.ApplicationID, len(migrations), current)
+	for i := range entries {
+		fmt.Fprintf(&script, `INSERT INTO entries (key, tenant, id, digest, message, doc)
+			SELECT key, tenant, id, digest, message, x'%x' FROM c.entries WHERE id = x'%x'; `, entryjson.AppendStored(nil, &entries[i]), entries[i].ID[:])
+	}
+	execSQL(t, path, script.String()+`COMMIT`)
+}
+
+// TestOlderFacetsArePacked opens a file from before facets were in blocks.
+func TestOlderFacetsArePacked(t *testing.T) {
+	older := filepath.Join(t.TempDir(), "older.db")
+	entries := newCorpus().entries("acme", 3000)
+	writeOlderFile(t, older, "unpacked_facets", entries)
+	execSQL(t, older, `INSERT INTO facets SELECT tenant, key, 'u', 's', 'q', 'a', 't', 'r', 'INFO', '' FROM entries`)
+	db := openAt(t, older)
 	h := &history{db: db, tenant: "acme", indexed: map[audit.EntryID]audit.Entry{}}
 	for _, e := range entries {
 		h.indexed[e.ID] = e

@@ -9,23 +9,22 @@ import (
 	"strconv"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
 // The queries of a page, with and without an expression, in both directions. Those with an
 // expression first find all keys of the page. SQLite's driver interrupts a query only until its
 // first row, and between two rows of a rare expression may lie the work of seconds.
 const (
-	findAllRising = `SELECT k.key, e.doc FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key
+	findAllRising = `SELECT ` + entryColumns + ` FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key` + joinDocs + `
 		WHERE k.tenant = ? AND k.key BETWEEN ? AND ? ORDER BY k.key LIMIT ?`
-	findAllFalling = `SELECT k.key, e.doc FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key
+	findAllFalling = `SELECT ` + entryColumns + ` FROM indexed_keys k CROSS JOIN entries e ON e.key = k.key` + joinDocs + `
 		WHERE k.tenant = ? AND k.key BETWEEN ? AND ? ORDER BY k.key DESC LIMIT ?`
 	findMatchRising = `WITH found (key) AS MATERIALIZED (SELECT rowid FROM terms
 			WHERE terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?)
-		SELECT found.key, e.doc FROM found CROSS JOIN entries e ON e.key = found.key`
+		SELECT ` + entryColumns + ` FROM found CROSS JOIN entries e ON e.key = found.key` + joinDocs
 	findMatchFalling = `WITH found (key) AS MATERIALIZED (SELECT rowid FROM terms
 			WHERE terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?)
-		SELECT found.key, e.doc FROM found CROSS JOIN entries e ON e.key = found.key`
+		SELECT ` + entryColumns + ` FROM found CROSS JOIN entries e ON e.key = found.key` + joinDocs
 )
 
 // Find implements search.Index.
@@ -54,8 +53,9 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if err != nil {
 		return audit.Page{}, err
 	}
-	r := pageReader{ctx: ctx, tenant: number, falling: falling, limit: request.Limit, maxBytes: request.MaxBytes}
+	r := pageReader{ctx: ctx, tenant: number, docs: docReader{tenant: tenant}, falling: falling, limit: request.Limit, maxBytes: request.MaxBytes}
 	err = x.db.snapshot(ctx, func(c *conn) error {
+		r.docs.conn = c
 		if bounds, err = c.occupied(ctx, plan, bounds); err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 			if err != nil {
 				return err
 			}
-			if more, err := r.read(c, p); err != nil || !more {
+			if more, err := r.read(p); err != nil || !more {
 				return err
 			}
 		}
@@ -122,6 +122,7 @@ func spanFrom(from *audit.Position, falling bool) (span, error) {
 type pageReader struct {
 	ctx      context.Context
 	tenant   int64
+	docs     docReader
 	falling  bool
 	limit    int
 	maxBytes int
@@ -132,8 +133,11 @@ type pageReader struct {
 	more    bool
 }
 
+// documentRest is the size, in bytes, of what an entry's text has beside its document.
+const documentRest = 200
+
 // read adds the piece's entries to the page. more is false if the page is full.
-func (r *pageReader) read(c *conn, p piece) (more bool, err error) {
+func (r *pageReader) read(p piece) (more bool, err error) {
 	if p.empty() {
 		return true, nil
 	}
@@ -148,20 +152,27 @@ func (r *pageReader) read(c *conn, p piece) (more bool, err error) {
 		}
 	}
 	args = append(args, p.first, p.last, r.limit+1-len(r.entries))
-	var key int64
-	var doc sql.RawBytes
-	err = c.each(r.ctx, query, args, []any{&key, &doc}, func() (bool, error) {
-		if len(r.entries) == r.limit || (r.maxBytes > 0 && len(r.entries) > 0 && r.bytes+len(doc) > r.maxBytes) {
+	err = r.docs.each(r.ctx, query, args, func() (bool, error) {
+		if len(r.entries) == r.limit {
 			r.more = true
 			return false, nil
 		}
-		entry, err := entryjson.ParseStored(doc)
+		doc, err := r.docs.document(r.ctx)
 		if err != nil {
-			return false, fmt.Errorf("entry with key %d: %w", key, err)
+			return false, err
 		}
-		r.keys = append(r.keys, key)
+		size := len(doc) + documentRest
+		if r.maxBytes > 0 && len(r.entries) > 0 && r.bytes+size > r.maxBytes {
+			r.more = true
+			return false, nil
+		}
+		entry, err := r.docs.parse(doc)
+		if err != nil {
+			return false, fmt.Errorf("entry with key %d: %w", r.docs.key, err)
+		}
+		r.keys = append(r.keys, r.docs.key)
 		r.entries = append(r.entries, entry)
-		r.bytes += len(doc)
+		r.bytes += size
 		return true, nil
 	})
 	return !r.more, err

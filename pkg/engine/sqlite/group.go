@@ -143,7 +143,8 @@ func (w *writer) runWithSavepoint(op *operation) (result, err error) {
 }
 
 // flush writes the full-text rows in the order of their keys. FTS5 would begin a
-// new segment at each key that is lower than the one before. Then it moves recent facets.
+// new segment at each key that is lower than the one before. Then it moves recent facets
+// and documents.
 func (b *batch) flush() error {
 	slices.SortFunc(b.terms, func(x, y termsRow) int { return cmp.Compare(x.key, y.key) })
 	for _, row := range b.terms {
@@ -152,6 +153,9 @@ func (b *batch) flush() error {
 		}
 	}
 	b.terms = b.terms[:0]
+	if err := b.packRecent(); err != nil {
+		return err
+	}
 	return b.foldRecent()
 }
 

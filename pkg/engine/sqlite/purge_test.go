@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
@@ -80,7 +83,8 @@ func purgeStore(t *testing.T, name string, store jobs.Purger, tenant audit.Tenan
 	}
 }
 
-// countInFiles returns how often the text stands in the file and its log.
+// countInFiles returns how often the text stands in the file and its log, or in what a
+// compressed block there begins with.
 func countInFiles(t *testing.T, path, text string) map[string]int {
 	t.Helper()
 	counts := map[string]int{}
@@ -93,11 +97,34 @@ func countInFiles(t *testing.T, path, text string) map[string]int {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := bytes.Count(content, []byte(text)); n > 0 {
+		if n := bytes.Count(content, []byte(text)) + countInFrames(t, content, text); n > 0 {
 			counts[filepath.Base(p)] = n
 		}
 	}
 	return counts
+}
+
+// countInFrames returns how often the text stands in zstd frames within the content. Frames that
+// are cut or overwritten count as far as they can be read.
+func countInFrames(t *testing.T, content []byte, text string) (n int) {
+	t.Helper()
+	reader, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	magic := []byte{0x28, 0xb5, 0x2f, 0xfd}
+	for i := bytes.Index(content, magic); i >= 0; {
+		content = content[i:]
+		if err := reader.Reset(bytes.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		unpacked, _ := io.ReadAll(io.LimitReader(reader, 1<<20)) // what follows the frame is none
+		n += bytes.Count(unpacked, []byte(text))
+		content = content[len(magic):]
+		i = bytes.Index(content, magic)
+	}
+	return n
 }
 
 // wantErased wants that the marker soon stands nowhere in the files.

@@ -316,6 +316,31 @@ DELETE FROM connections; -- they ended with the process
 ALTER TABLE connections DROP COLUMN holder;
 ALTER TABLE connections DROP COLUMN lease;
 ALTER TABLE connections DROP COLUMN asked;
+`, `
+-- The documents of entries, see docs.go. Those of older files are in unpacked_entries at first;
+-- see unpackeddocs.go.
+DROP INDEX entries_by_id;
+ALTER TABLE entries RENAME TO unpacked_entries;
+CREATE TABLE entries (
+	key     INTEGER PRIMARY KEY,
+	tenant  INTEGER NOT NULL,
+	id      BLOB NOT NULL,
+	digest  BLOB NOT NULL,
+	message INTEGER NOT NULL, -- the tag of the ingest message that brought the entry; 0: unknown
+	block   INTEGER NOT NULL, -- 0: the document is in recent_docs
+	place   INTEGER NOT NULL  -- of the document in its block
+);
+CREATE UNIQUE INDEX entries_by_id ON entries (tenant, id);
+CREATE TABLE recent_docs (
+	tenant INTEGER NOT NULL,
+	key    INTEGER NOT NULL,
+	doc    BLOB NOT NULL,
+	PRIMARY KEY (tenant, key)
+) WITHOUT ROWID;
+CREATE TABLE doc_blocks (
+	number INTEGER PRIMARY KEY,
+	docs   BLOB NOT NULL -- see docblock.go
+);
 `}
 
 // migrate migrates the file to the current schema.

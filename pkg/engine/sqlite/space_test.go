@@ -15,10 +15,11 @@ func TestPingReportsAFullDisk(t *testing.T) {
 	if err := db.Ping(t.Context()); err != nil {
 		t.Fatalf("ping before the disk is full: %v", err)
 	}
-	if err := db.LimitPages(t.Context(), 60); err != nil {
+	if err := db.LimitPages(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	_, err := db.Entries().Append(t.Context(), "acme", markedEntries("acme", 100, marker))
+	entries := newCorpus().entries("acme", 1000)
+	_, err := db.Entries().Append(t.Context(), "acme", entries)
 	if !errors.Is(err, audit.ErrStorageFull) {
 		t.Errorf("append to a full file: %v, want ErrStorageFull", err)
 	}
@@ -36,7 +37,7 @@ func TestPingReportsAFullDisk(t *testing.T) {
 	if err := db.LimitPages(t.Context(), 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Entries().Append(t.Context(), "acme", markedEntries("acme", 100, marker)); err != nil {
+	if _, err := db.Entries().Append(t.Context(), "acme", entries); err != nil {
 		t.Errorf("append once there is space again: %v", err)
 	}
 }

@@ -274,9 +274,9 @@ func TestFullMillisecondRejects(t *testing.T) {
 	}
 	e := newCorpus().entries("acme", 2)
 	at := time.UnixMilli(1 << 41).UTC() // its keys begin at zero
-	execSQL(t, path, `INSERT INTO tenant_numbers VALUES (1, 'globex'); INSERT INTO entries (key, tenant, id, digest, doc)
+	execSQL(t, path, `INSERT INTO tenant_numbers VALUES (1, 'globex'); INSERT INTO entries (key, tenant, id, digest, message, block, place)
 		WITH RECURSIVE slot (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM slot WHERE n < (1 << 22) - 1)
-		SELECT n, 1, n, '', '' FROM slot WHERE n <> 1234567`)
+		SELECT n, 1, n, '', 0, 1, 0 FROM slot WHERE n <> 1234567`)
 	db := openAt(t, path)
 	for i := range e {
 		e[i].Timestamp, e[i].ID = at, audit.NewEntryID(at, [10]byte{9: byte(i)})

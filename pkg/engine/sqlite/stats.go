@@ -448,16 +448,16 @@ func (f *facetFinder) recentRow(key int64) (row facetRow, found bool, err error)
 	return rows[0], true, nil
 }
 
-// from returns a FROM clause that selects the documents of the chosen entries.
-func (s *counter) from() (clause string, args []any) {
+// chosen returns a query for the chosen entries.
+func (s *counter) chosen() (query string, args []any) {
 	parts := make([]string, len(s.pieces))
 	for i, p := range s.pieces {
 		key, tables, where, value := "k.key", "indexed_keys k", "k.tenant = ? AND k.key BETWEEN ? AND ?", any(s.tenant)
 		if p.match != "" {
 			key, tables, where, value = "t.rowid", "terms t", "t.terms MATCH ? AND t.rowid BETWEEN ? AND ?", p.match
 		}
-		parts[i] = fmt.Sprintf("SELECT e.doc AS doc FROM %s CROSS JOIN entries e ON e.key = %s WHERE %s", tables, key, where)
+		parts[i] = fmt.Sprintf("SELECT "+entryColumns+" FROM %s CROSS JOIN entries e ON e.key = %s"+joinDocs+"WHERE %s", tables, key, where)
 		args = append(args, value, p.first, p.last)
 	}
-	return " FROM (" + strings.Join(parts, " UNION ALL ") + ")", args
+	return strings.Join(parts, " UNION ALL "), args
 }

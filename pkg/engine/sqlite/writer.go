@@ -45,6 +45,8 @@ type writer struct {
 
 	folds    foldLimits
 	foldings map[int64]*folding // by tenant
+
+	recentDocs map[int64]int // their number by tenant, about
 }
 
 // operation is one write. run may be called a second time after a rollback.
@@ -60,6 +62,7 @@ type batch struct {
 	writer *writer
 	terms  []termsRow
 	folds  []int64 // tenants with enough recent facets to move
+	packs  []int64 // tenants with enough recent documents to pack
 }
 
 // termsRow is a row of the full-text table that is written at the group's end.
@@ -93,7 +96,7 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 		return nil, err
 	}
 	w := &writer{
-		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared, folds: defaultFolds, foldings: map[int64]*folding{},
+		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared, folds: defaultFolds, foldings: map[int64]*folding{}, recentDocs: map[int64]int{},
 		operations: make(chan *operation), large: make(chan *operation), erasures: make(chan chan bool), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := w.prepare(ctx); err != nil {
@@ -116,7 +119,10 @@ func (w *writer) prepare(ctx context.Context) error {
 	if err := w.conn.migrate(ctx); err != nil {
 		return err
 	}
-	if err := w.packFacets(ctx); err != nil {
+	if err := w.migrateRows(ctx, "pack documents", (*batch).packOlderDocs); err != nil {
+		return err
+	}
+	if err := w.migrateRows(ctx, "pack facets", (*batch).packOlderFacets); err != nil {
 		return err
 	}
 	w.eraseLogSoon() // an earlier process may have been killed before it did
@@ -172,9 +178,13 @@ const (
 // operations to those with many rows, so that a tenant's bulks delay the entries of others
 // little. After an error some of the rows may be written.
 func (db *DB) writeRows(ctx context.Context, rows int, run func(b *batch, from, to int) error) error {
-	operations := db.operationsFor(rows)
-	for from := 0; from < rows; from += maxRows {
-		to := min(rows, from+maxRows)
+	return db.writeSteps(ctx, rows, maxRows, db.operationsFor(rows), run)
+}
+
+// writeSteps writes n parts with one operation for each step of them.
+func (db *DB) writeSteps(ctx context.Context, n, step int, operations chan<- *operation, run func(b *batch, from, to int) error) error {
+	for from := 0; from < n; from += step {
+		to := min(n, from+step)
 		if err := db.writeTo(ctx, operations, func(b *batch) error { return run(b, from, to) }); err != nil {
 			return err
 		}

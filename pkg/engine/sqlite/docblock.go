@@ -1,0 +1,93 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// A block has documents of one tenant, which are compressed together: a zstd frame (RFC 8878) of
+// their number, the length of each, and their texts. The numbers are varints as in package
+// encoding/binary. A removed document has the length 0, so that the others keep their places.
+const (
+	// blockDocs and blockBytes bound the documents of a block. A larger document has one for
+	// itself. Reading one document unpacks its block, which takes about 10 µs.
+	blockDocs  = 16
+	blockBytes = 64 << 10
+	// maxBlockBytes bounds the memory for an unpacked block. It is far more than a block has.
+	maxBlockBytes = 16 << 20
+)
+
+// The codecs have no state between calls and may be used concurrently.
+var (
+	blockEncoder = sync.OnceValue(func() *zstd.Encoder {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(blockBytes), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic(fmt.Sprintf("zstd encoder: %v", err)) // the options are constant
+		}
+		return e
+	})
+	blockDecoder = sync.OnceValue(func() *zstd.Decoder {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxBlockBytes), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			panic(fmt.Sprintf("zstd decoder: %v", err)) // the options are constant
+		}
+		return d
+	})
+)
+
+// packDocs returns the block of documents.
+func packDocs(docs [][]byte) []byte {
+	size := binary.MaxVarintLen32 * (len(docs) + 1)
+	for _, doc := range docs {
+		size += len(doc)
+	}
+	text := binary.AppendUvarint(make([]byte, 0, size), uint64(len(docs)))
+	for _, doc := range docs {
+		text = binary.AppendUvarint(text, uint64(len(doc)))
+	}
+	for _, doc := range docs {
+		text = append(text, doc...)
+	}
+	return blockEncoder().EncodeAll(text, nil)
+}
+
+// errBadDocs says that the file has documents that this package did not write.
+var errBadDocs = errors.New("the documents are damaged")
+
+// unpackDocs returns the documents of a block.
+func unpackDocs(data []byte) ([][]byte, error) {
+	text, err := blockDecoder().DecodeAll(data, nil)
+	if err != nil {
+		return nil, errBadDocs // the error of zstd could quote content
+	}
+	number := func() int {
+		n, size := binary.Uvarint(text)
+		if size <= 0 || n > maxBlockBytes {
+			err, n = errBadDocs, 0
+		}
+		text = text[max(size, 0):]
+		return int(n)
+	}
+	count := number()
+	if count > len(text) { // each has a length of at least a byte
+		return nil, errBadDocs
+	}
+	docs, lengths := make([][]byte, count), make([]int, count)
+	for i := range lengths {
+		lengths[i] = number()
+	}
+	for i, length := range lengths {
+		if err != nil || length > len(text) {
+			return nil, errBadDocs
+		}
+		docs[i], text = text[:length:length], text[length:]
+	}
+	if err != nil || len(text) > 0 {
+		return nil, errBadDocs
+	}
+	return docs, nil
+}

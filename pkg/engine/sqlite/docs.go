@@ -1,0 +1,340 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+// A row of entries says where the entry's document is: at a place of a block (doc_blocks), or
+// alone (recent_docs) if block is 0. Documents that are written together become blocks at once.
+// Others are packed when their tenant has packAt of them.
+
+const (
+	// fewDocs and fewDocBytes are what the documents of a chunk must reach to become a block at once.
+	fewDocs     = 8
+	fewDocBytes = 16 << 10
+	// packAt is the number of a tenant's recent documents that are packed.
+	packAt = blockDocs
+)
+
+// docChunk is entries that are written one after the other, and whose documents may form a block.
+type docChunk struct {
+	rows  []*entryRow
+	block []byte // nil: the documents stay alone
+}
+
+// docChunks divides entries of one tenant, and packs their documents.
+func docChunks(rows []*entryRow) []docChunk {
+	var chunks []docChunk
+	each := blockDocs // about the same number in each chunk
+	if n := (len(rows) + blockDocs - 1) / blockDocs; n > 0 {
+		each = (len(rows) + n - 1) / n
+	}
+	for len(rows) > 0 {
+		n, bytes := 1, len(rows[0].doc)
+		for n < min(each, len(rows)) && bytes+len(rows[n].doc) <= blockBytes {
+			bytes += len(rows[n].doc)
+			n++
+		}
+		chunk := docChunk{rows: rows[:n]}
+		if n >= fewDocs || bytes >= fewDocBytes {
+			chunk.block = packDocs(docsOf(chunk.rows))
+		}
+		chunks, rows = append(chunks, chunk), rows[n:]
+	}
+	return chunks
+}
+
+func docsOf(rows []*entryRow) [][]byte {
+	docs := make([][]byte, len(rows))
+	for i, row := range rows {
+		docs[i] = row.doc
+	}
+	return docs
+}
+
+func pointersTo[T any](values []T) []*T {
+	pointers := make([]*T, len(values))
+	for i := range values {
+		pointers[i] = &values[i]
+	}
+	return pointers
+}
+
+// writeChunk writes the entries of a chunk one after the other. write stores an entry if it is new.
+func (b *batch) writeChunk(chunk *docChunk, write func(row *entryRow) error) error {
+	var block int64
+	if chunk.block != nil {
+		var err error
+		if block, err = b.insertDocs(chunk.block); err != nil {
+			return err
+		}
+	}
+	var docs [][]byte
+	for _, row := range chunk.rows {
+		row.block, row.place = block, len(docs)
+		if err := write(row); err != nil {
+			return err
+		}
+		if row.stored {
+			docs = append(docs, row.doc)
+		}
+	}
+	if block == 0 || len(docs) == len(chunk.rows) {
+		return nil
+	}
+	return b.replaceDocs(block, docs) // without those of entries that were stored before
+}
+
+func (b *batch) insertDocs(block []byte) (number int64, err error) {
+	err = b.row(context.Background(), `INSERT INTO doc_blocks (docs) VALUES (?) RETURNING number`, []any{block}, []any{&number})
+	return number, err
+}
+
+// replaceDocs writes a block again, or removes it if no document is left.
+func (b *batch) replaceDocs(number int64, docs [][]byte) error {
+	for _, doc := range docs {
+		if len(doc) > 0 {
+			_, err := b.exec(`UPDATE doc_blocks SET docs = ? WHERE number = ?`, packDocs(docs), number)
+			return err
+		}
+	}
+	_, err := b.exec(`DELETE FROM doc_blocks WHERE number = ?`, number)
+	return err
+}
+
+// insertRecentDoc stores a document alone. flush packs those of the tenant if they are enough.
+func (b *batch) insertRecentDoc(tenant, key int64, doc []byte) error {
+	if _, err := b.exec(`INSERT INTO recent_docs (tenant, key, doc) VALUES (?, ?, ?)`, tenant, key, doc); err != nil {
+		return err
+	}
+	n, known := b.writer.recentDocs[tenant]
+	if !known { // an earlier process may have left some
+		stored, err := b.int64(context.Background(), `SELECT count(*) FROM recent_docs WHERE tenant = ?`, tenant)
+		if err != nil {
+			return err
+		}
+		n = int(stored) - 1
+	}
+	b.writer.recentDocs[tenant] = n + 1
+	if n+1 >= packAt && !slices.Contains(b.packs, tenant) {
+		b.packs = append(b.packs, tenant)
+	}
+	return nil
+}
+
+// packRecent packs the recent documents of the tenants that have enough of them.
+func (b *batch) packRecent() error {
+	for _, tenant := range b.packs {
+		if err := b.packTenant(tenant); err != nil {
+			return err
+		}
+	}
+	b.packs = b.packs[:0]
+	return nil
+}
+
+// maxPacked bounds the documents that one step packs.
+const maxPacked = 1024
+
+// packTenant moves the recent documents of a tenant into blocks. A rollback may undo it. Then the
+// number of recent documents is not exact, which does no harm.
+func (b *batch) packTenant(tenant int64) error {
+	var rows []entryRow
+	var key int64
+	var doc []byte
+	err := b.each(context.Background(), `SELECT key, doc FROM recent_docs WHERE tenant = ? ORDER BY key LIMIT ?`,
+		[]any{tenant, maxPacked}, []any{&key, &doc}, func() (bool, error) {
+			rows = append(rows, entryRow{key: key, doc: doc})
+			return true, nil
+		})
+	if err != nil {
+		return err
+	}
+	b.writer.recentDocs[tenant] = 0
+	for _, chunk := range docChunks(pointersTo(rows)) {
+		if chunk.block == nil {
+			b.writer.recentDocs[tenant] += len(chunk.rows)
+			continue
+		}
+		if err := b.packChunk(tenant, &chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *batch) packChunk(tenant int64, chunk *docChunk) error {
+	block, err := b.insertDocs(chunk.block)
+	if err != nil {
+		return err
+	}
+	for place := range chunk.rows {
+		if _, err := b.exec(`UPDATE entries SET block = ?, place = ? WHERE key = ?`, block, place, chunk.rows[place].key); err != nil {
+			return err
+		}
+	}
+	_, err = b.exec(`DELETE FROM recent_docs WHERE tenant = ? AND key BETWEEN ? AND ?`, tenant, chunk.rows[0].key, chunk.rows[len(chunk.rows)-1].key)
+	return err
+}
+
+// The columns and the join of a query that docReader runs. e stands for entries.
+const (
+	entryColumns = `e.key, e.id, e.digest, e.message, e.block, e.place, r.doc`
+	joinDocs     = ` LEFT JOIN recent_docs r ON e.block = 0 AND r.tenant = e.tenant AND r.key = e.key `
+)
+
+// docReader reads entries of one tenant. It keeps the blocks that it read last, because entries
+// that are stored together are often read together.
+type docReader struct {
+	conn   *conn
+	tenant audit.TenantID
+
+	// The current row.
+	key, message, block int64
+	place               int
+	id, digest, recent  sql.RawBytes
+
+	blocks map[int64][][]byte
+}
+
+// maxBlocksKept bounds the blocks that a docReader keeps, of 64 KiB each at most, or one document.
+const maxBlocksKept = 64
+
+// each visits the rows of a constant query until visit returns false.
+func (r *docReader) each(ctx context.Context, query string, args []any, visit func() (more bool, err error)) error {
+	return r.conn.each(ctx, query, args, r.columns(), visit)
+}
+
+// eachUnprepared is each for a query that is not a constant.
+func (r *docReader) eachUnprepared(ctx context.Context, query string, args []any, visit func() (more bool, err error)) error {
+	return r.conn.eachUnprepared(ctx, query, args, r.columns(), visit)
+}
+
+func (r *docReader) columns() []any {
+	return []any{&r.key, &r.id, &r.digest, &r.message, &r.block, &r.place, &r.recent}
+}
+
+// document returns the document of the current row, until the next row.
+func (r *docReader) document(ctx context.Context) ([]byte, error) {
+	if r.block == 0 {
+		return r.recent, nil
+	}
+	docs, kept := r.blocks[r.block]
+	if !kept {
+		var err error
+		if docs, err = r.conn.readDocs(ctx, r.block); err != nil {
+			return nil, err
+		}
+		if r.blocks == nil || len(r.blocks) == maxBlocksKept {
+			r.blocks = map[int64][][]byte{}
+		}
+		r.blocks[r.block] = docs
+	}
+	if r.place >= len(docs) {
+		return nil, errBadDocs
+	}
+	return docs[r.place], nil
+}
+
+// readDocs returns the documents of a block.
+func (c *conn) readDocs(ctx context.Context, block int64) ([][]byte, error) {
+	var data []byte
+	err := c.row(ctx, `SELECT docs FROM doc_blocks WHERE number = ?`, []any{block}, []any{&data})
+	if errors.Is(err, sql.ErrNoRows) {
+		err = errBadDocs
+	}
+	var docs [][]byte
+	if err == nil {
+		docs, err = unpackDocs(data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("block %d: %w", block, err)
+	}
+	return docs, nil
+}
+
+// entry returns the entry of the current row, and the size of its document in bytes.
+func (r *docReader) entry(ctx context.Context) (e audit.Entry, err error) {
+	doc, err := r.document(ctx)
+	if err == nil {
+		e, err = r.parse(doc)
+	}
+	if err != nil {
+		return audit.Entry{}, fmt.Errorf("entry with key %d: %w", r.key, err)
+	}
+	return e, nil
+}
+
+// parse returns the current row's entry, which has the document.
+func (r *docReader) parse(doc []byte) (audit.Entry, error) {
+	e, err := entryjson.ParseStored(doc)
+	if err != nil {
+		return audit.Entry{}, err
+	}
+	if len(r.id) != len(e.ID) || len(r.digest) != len(e.Digest) {
+		return audit.Entry{}, errBadDocs
+	}
+	e.ID, e.Tenant, e.Digest = audit.EntryID(r.id), r.tenant, audit.Digest(r.digest)
+	e.Timestamp = e.ID.Time()
+	return e, nil
+}
+
+// removeEntries removes rows of entries, and their documents.
+func (b *batch) removeEntries(tenant int64, entries []docPlace) error {
+	places := map[int64][]int{} // by block
+	for _, e := range entries {
+		if _, err := b.exec(`DELETE FROM entries WHERE key = ?`, e.key); err != nil {
+			return err
+		}
+		if e.block != 0 {
+			places[e.block] = append(places[e.block], e.place)
+			continue
+		}
+		if _, err := b.exec(`DELETE FROM recent_docs WHERE tenant = ? AND key = ?`, tenant, e.key); err != nil {
+			return err
+		}
+	}
+	for block, removed := range places {
+		docs, err := b.readDocs(context.Background(), block)
+		if err != nil {
+			return err
+		}
+		for _, place := range removed {
+			if place >= len(docs) {
+				return errBadDocs
+			}
+			docs[place] = nil
+		}
+		if err := b.replaceDocs(block, docs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// docPlace says where the document of an entry is.
+type docPlace struct {
+	key, block int64
+	place      int
+}
+
+func (b *batch) purgeEntries(tenant int64, limit int) (int, error) {
+	var entries []docPlace
+	var e docPlace
+	err := b.each(context.Background(), `SELECT key, block, place FROM entries INDEXED BY entries_by_id WHERE tenant = ? LIMIT ?`,
+		[]any{tenant, limit}, []any{&e.key, &e.block, &e.place}, func() (bool, error) {
+			entries = append(entries, e)
+			return true, nil
+		})
+	if err != nil {
+		return 0, err
+	}
+	return len(entries), b.removeEntries(tenant, entries)
+}
