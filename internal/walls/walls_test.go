@@ -92,6 +92,7 @@ var imports = []forbidden{
 	{"prices → engine", "pkg/cost", "pkg/engine/mongostore", "cost"},
 	{"prices → settings", "pkg/cost", "pkg/config", "cost"},
 	{"rights → use case", "pkg/rights", "pkg/leaf", "rights"},
+	{"diagrams → use case", "pkg/diagrams", "pkg/leaf", "diagrams"},
 	{"template → engine", "pkg/samtemplate", "pkg/engine/sqlite", "samtemplate"},
 	{"cache → use case", "pkg/ttlcache", "pkg/leaf", "ttlcache"},
 	{"engine → engine", "pkg/engine/mongostore", "pkg/engine/sqsqueue", "engine"},
