@@ -103,17 +103,28 @@ type cachedKey struct {
 func (a *Authenticator) Authenticate(ctx context.Context, authorization string) (Principal, error) {
 	scheme, credential, found := strings.Cut(strings.Trim(authorization, " \t"), " ")
 	credential = strings.TrimLeft(credential, " ")
-	if !found || !isToken68(credential) {
-		return Principal{}, fmt.Errorf("authorization header: %w", audit.ErrUnauthenticated)
+	if !found {
+		return Principal{}, refused("The Authorization header must have a scheme before the credential: Bearer for a token, or ApiKey for an API key.")
 	}
+	if !isToken68(credential) {
+		return Principal{}, refused("The credential in the Authorization header has characters that no token or API key has.")
+	}
+	isKey := strings.HasPrefix(credential, secretPrefix)
 	switch {
+	case strings.EqualFold(scheme, "Bearer") && isKey:
+		return Principal{}, refused("The credential is an API key, not a token: send it as Authorization: ApiKey <key>.")
 	case strings.EqualFold(scheme, "Bearer") && a.Tokens != nil:
 		return a.Tokens.Verify(ctx, credential)
+	case strings.EqualFold(scheme, "ApiKey") && !isKey && strings.Count(credential, ".") == tokenDots:
+		return Principal{}, refused("The credential is a token, not an API key: send it as Authorization: Bearer <token>.")
 	case strings.EqualFold(scheme, "ApiKey") && a.Keys != nil:
 		return a.apiKey(ctx, credential)
 	}
-	return Principal{}, fmt.Errorf("authorization scheme: %w", audit.ErrUnauthenticated)
+	return Principal{}, refused("The scheme of the Authorization header must be Bearer for a token, or ApiKey for an API key.")
 }
+
+// tokenDots is the number of dots in a JWT.
+const tokenDots = 2
 
 // isToken68 reports whether s has the form of a credential: RFC 9110, section 11.2.
 func isToken68(s string) bool {
@@ -131,19 +142,19 @@ func isToken68(s string) bool {
 func (a *Authenticator) apiKey(ctx context.Context, secret string) (Principal, error) {
 	bits, hasPrefix := strings.CutPrefix(secret, secretPrefix)
 	if !hasPrefix || len(bits) != base64.RawURLEncoding.EncodedLen(secretBytes) {
-		return Principal{}, fmt.Errorf("API key: not of the form of one: %w", audit.ErrUnauthenticated)
+		return Principal{}, refused("The API key is not complete, or is none: one begins with ocelot_ and has 50 characters.")
 	}
 	now := a.Now()
 	hash := HashSecret(secret)
 	key, err := a.find(ctx, hash, now)
 	if errors.Is(err, audit.ErrNotFound) {
-		return Principal{}, fmt.Errorf("API key: unknown: %w", audit.ErrUnauthenticated)
+		return Principal{}, refused("The API key does not exist here. It may have been revoked, or belong to another service.")
 	}
 	if err != nil {
 		return Principal{}, fmt.Errorf("find API key: %w", err)
 	}
 	if !key.ExpiresAt.IsZero() && !now.Before(key.ExpiresAt) {
-		return Principal{}, fmt.Errorf("API key %s: expired: %w", key.ID, audit.ErrUnauthenticated)
+		return Principal{}, refused("The API key has expired. Create a new one.")
 	}
 	a.touch(ctx, hash, key, now)
 	return key.Principal(), nil

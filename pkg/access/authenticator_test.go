@@ -129,6 +129,19 @@ func TestAuthenticateHeader(t *testing.T) {
 			t.Errorf("%.40q: %+v, %v, want ErrUnauthenticated", header, p, err)
 		}
 	}
+	for header, want := range map[string]string{
+		"Bearer " + f.secret: "ApiKey <key>", "ApiKey a.b.c": "Bearer <token>", "Basic dXNlcjpwYXNz": "must be Bearer", "a.b.c": "scheme before the credential",
+		"ApiKey " + f.secret[:20]: "50 characters",
+	} {
+		var refused *access.RefusedError
+		if _, err := f.Authenticate(t.Context(), header); !errors.As(err, &refused) {
+			t.Errorf("%.20q: got %v, want a %T", header, err, refused)
+		} else if !strings.Contains(refused.Detail, want) {
+			t.Errorf("%.20q: got the detail %q, want %q in it", header, refused.Detail, want)
+		} else if strings.Contains(refused.Error(), f.secret[:20]) {
+			t.Errorf("%.20q: got %q, want no part of the credential", header, refused)
+		}
+	}
 	if f.keys.reads != 2 { // the good key and secret(2)
 		t.Errorf("the store was asked %d times, want 2: malformed secrets must not reach it", f.keys.reads)
 	}

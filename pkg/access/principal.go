@@ -27,7 +27,34 @@ func (p Principal) Authorize(tenant audit.TenantID, perm Permission) (Scope, err
 	case perm == JobsRead && slices.ContainsFunc(startingJobs, func(start Permission) bool { return p.Has(tenant, start) }):
 		return scope, nil
 	}
-	return Scope{}, fmt.Errorf("%s in tenant %q: %w", perm, tenant, audit.ErrForbidden)
+	_, all := p.TenantIDs()
+	_, some := p.Grants[tenant]
+	return Scope{}, &DeniedError{Tenant: tenant, Permission: perm, Foreign: !all && !some}
+}
+
+// DeniedError says that a credential may not do something in a tenant. It is an
+// audit.ErrForbidden. It does not tell whether the tenant exists.
+type DeniedError struct {
+	Tenant     audit.TenantID
+	Permission Permission
+	Foreign    bool // the credential allows nothing in the tenant
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("%s in tenant %q: forbidden", e.Permission, e.Tenant)
+}
+
+func (e *DeniedError) Unwrap() error { return audit.ErrForbidden }
+
+// Detail is one sentence for the caller, which says what to do.
+func (e *DeniedError) Detail() string {
+	if e.Tenant == AnyTenant {
+		return fmt.Sprintf("The credential does not have the permission %s in every tenant, which this needs.", e.Permission)
+	}
+	if e.Foreign {
+		return "The credential is not for this tenant, or there is no such tenant. Check the tenant's id."
+	}
+	return fmt.Sprintf("The credential does not have the permission %s in this tenant.", e.Permission)
 }
 
 // startingJobs are the permissions that start jobs.

@@ -59,6 +59,12 @@ func InvalidFields(faults []FieldError) error {
 	return &ValidationError{Fields: faults[:min(len(faults), MaxFaults)]}
 }
 
+// ErrEmptyCursor returns the error of a cursor without text. As the beginning of the list it would
+// let a client read the same page for ever.
+func ErrEmptyCursor() *ValidationError {
+	return Invalid("?cursor", "invalid_cursor", "must not be empty: leave it out for the first page, and stop when next is null")
+}
+
 // BoundedName shortens a name that a client chose to its first 64 bytes, so that a
 // fault can repeat it.
 func BoundedName(name string) string {

@@ -45,7 +45,9 @@ func (p *Problem) Reason() string {
 	}
 	parts := make([]string, len(p.Fields))
 	for i, f := range p.Fields {
-		parts[i] = f.Pointer + ": " + f.Detail
+		if parts[i] = f.Detail; f.Pointer != "" {
+			parts[i] = f.Pointer + ": " + f.Detail
+		}
 	}
 	return strings.Join(parts, "; ")
 }

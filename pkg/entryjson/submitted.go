@@ -25,20 +25,30 @@ type Submitted struct {
 	// HasIPAddress and HasUserAgent report whether the client sent ip_address and
 	// user_agent. A null ("unknown") counts as sent, so that it gets no default.
 	HasIPAddress, HasUserAgent bool
+	// Unreadable says that the text is no JSON object as a whole, so that members are missing.
+	Unreadable bool
 	// ClaimedTenant is the body's tenant_id. It must equal the authorized tenant.
 	ClaimedTenant string
 }
 
+// clientFields are the fields that a client can send.
+var clientFields = strings.Join([]string{
+	nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID, nameTimestamp, nameIPAddress,
+	nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage, nameIdempotencyKey,
+}, ", ")
+
 // ParseSubmitted parses one entry that a client sent. The error lists the faults, up to
 // the first syntax error. ParseSubmitted does not call audit.Entry.Validate. The result
-// has no reference to text.
+// has no reference to text. Beside an error it has the members that could be read. Unreadable
+// says that text is not a JSON object as a whole.
 func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
 	text = bytes.TrimSpace(text)
 	if len(text) > audit.MaxEntryBytes {
-		return Submitted{}, audit.Invalid("", "too_large", "must be at most %d bytes of JSON", audit.MaxEntryBytes)
+		return Submitted{Unreadable: true}, audit.Invalid("", "too_large", "must be at most %d bytes of JSON", audit.MaxEntryBytes)
 	}
 	p := submission{}
 	if err := readObject(text, p.member); err != nil {
+		p.entry.Unreadable = true
 		p.faults = append(p.faults, syntaxFault(text, err))
 	}
 	if len(p.faults) > 0 {
@@ -51,6 +61,7 @@ func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
 type submission struct {
 	entry  Submitted
 	faults []audit.FieldError
+	listed bool // a fault lists the fields
 }
 
 func (p *submission) fault(name, code, format string, args ...any) {
@@ -102,7 +113,11 @@ func (p *submission) member(r *reader, name string, raw jsontext.Value) {
 	case nameIdempotencyKey:
 		p.text(r, name, raw, &e.IdempotencyKey)
 	default:
-		p.fault(name, "unknown_field", "is not a field of an entry; put custom data into metadata")
+		detail := "is not a field of an entry; put custom data into metadata"
+		if !p.listed { // once is enough, and keeps answers short
+			p.listed, detail = true, detail+". The fields are "+clientFields
+		}
+		p.fault(name, "unknown_field", "%s", detail)
 	}
 }
 

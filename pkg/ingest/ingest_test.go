@@ -95,7 +95,7 @@ func TestSubmitDecidesOnEachEntryAlone(t *testing.T) {
 		"key":                 {members: `,"idempotency_key":"k","timestamp":"2026-11-23T12:00:00.123Z"`, status: ingest.Accepted},
 		"key, no time":        {members: `,"idempotency_key":"k"`, status: ingest.Rejected, pointer: "/timestamp", code: "required"},
 		"key and its id":      {members: `,"idempotency_key":"k","timestamp":"2026-11-23T12:00:00.123Z","id":"` + derived.String() + `"`, status: ingest.Accepted},
-		"key and another id":  {members: `,"idempotency_key":"k","timestamp":"2026-11-23T12:00:00.123Z","id":"019ab0c4-d9fb-7000-8000-000000000001"`, status: ingest.Rejected, pointer: "/id", code: "id_mismatch"},
+		"key, id, other time": {members: `,"idempotency_key":"k","timestamp":"2026-11-23T12:00:00.123Z","id":"019ab0c4-d9fb-7000-8000-000000000001"`, status: ingest.Rejected, pointer: "/id", code: "id_mismatch"},
 		"23 h ahead":          {members: `,"timestamp":"2026-11-24T11:00:00Z"`, status: ingest.Accepted},
 		"a day ahead":         {members: `,"timestamp":"2026-11-24T12:00:00.123Z"`, status: ingest.Accepted},
 		"1 ms over a day":     {members: `,"timestamp":"2026-11-24T12:00:00.124Z"`, status: ingest.Rejected, pointer: "/timestamp", code: "in_future"},
@@ -277,6 +277,57 @@ func TestTheSameIdentityTwiceInOneRequest(t *testing.T) {
 	}
 	if n := len(standard.entries(t)); n != 1 {
 		t.Errorf("%d entries on the queue, want 1", n)
+	}
+}
+
+// submit submits the texts in one request.
+func submit(t *testing.T, texts ...string) []ingest.Outcome {
+	t.Helper()
+	s, _, _ := service()
+	bodies := make([][]byte, len(texts))
+	for i := range texts {
+		bodies[i] = []byte(texts[i])
+	}
+	outcomes, err := s.Submit(t.Context(), tenant(nil), origin, bodies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return outcomes
+}
+
+// TestFaultsOfShapeAndValuesComeTogether: a client need not mend its entry twice.
+func TestFaultsOfShapeAndValuesComeTogether(t *testing.T) {
+	outcome := submit(t, `{"action":"no action","resource_type":5,"message":true,"timestamp":"soon","ip_address":"x","user_id":""}`)[0]
+	var got []string
+	for _, fault := range outcome.Err.Fields {
+		got = append(got, fault.Pointer+" "+fault.Code)
+	}
+	want := []string{
+		"/resource_type wrong_type", "/message wrong_type", "/timestamp invalid_timestamp", "/ip_address invalid_ip_address",
+		"/user_id required", "/action invalid_action",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+	if got := submit(t, `{"action":5,`)[0].Err.Fields; len(got) != 2 { // wrong_type and invalid_json
+		t.Errorf("a text that ends early: got %+v, want no fault of members that may come later", got)
+	}
+}
+
+// TestAnIDOfTheClientIsTheIdentity, with and without a key.
+func TestAnIDOfTheClientIsTheIdentity(t *testing.T) {
+	const id, other = "019ab0c4-d9fb-7000-8000-0000000000ab", "019ab0c4-d9fb-7000-8000-0000000000ac"
+	entry := func(id, key, message string) string {
+		return `{"id":"` + id + `","idempotency_key":"` + key + `","user_id":"u","action":"VIEW","resource_type":"r","message":"` + message + `"}`
+	}
+	outcomes := submit(t, entry(id, "k", "a"), entry(id, "k", "a"), entry(other, "k", "b"), entry(id, "k2", "c"))
+	for i, want := range []ingest.OutcomeStatus{ingest.Accepted, ingest.Duplicate, ingest.Accepted, ingest.Rejected} {
+		if got := outcomes[i].Status; got != want {
+			t.Errorf("entry %d: got %s, want %s: %v", i, got, want, outcomes[i].Err)
+		}
+	}
+	if got := outcomes[0].ID.String(); got != id {
+		t.Errorf("got the id %s, want the client's %s", got, id)
 	}
 }
 

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,7 +143,7 @@ func cleanAgent(agent string) string {
 func (b *batch) submit(text []byte, key string) Outcome {
 	submitted, invalid := entryjson.ParseSubmitted(text)
 	if invalid != nil {
-		return rejected(audit.EntryID{}, invalid)
+		return rejected(audit.EntryID{}, b.withValueFaults(&submitted, key, invalid))
 	}
 	entry := &submitted.Entry
 	if faults := b.complete(&submitted, key); len(faults) > 0 {
@@ -175,6 +176,22 @@ func rejected(id audit.EntryID, invalid *audit.ValidationError) Outcome {
 	return Outcome{ID: id, Status: Rejected, Err: invalid}
 }
 
+// withValueFaults returns the faults of an entry's shape and those of the values of its other
+// fields, so that a client sees all of them at once.
+func (b *batch) withValueFaults(s *entryjson.Submitted, key string, shape *audit.ValidationError) *audit.ValidationError {
+	if s.Unreadable {
+		return shape
+	}
+	faults := shape.Fields
+	for _, fault := range b.complete(s, key) {
+		known := slices.ContainsFunc(shape.Fields, func(f audit.FieldError) bool { return f.Pointer == fault.Pointer })
+		if !known && len(faults) < audit.MaxFaults {
+			faults = append(faults, fault)
+		}
+	}
+	return &audit.ValidationError{Fields: faults}
+}
+
 // complete sets the fields that the client left out, the identity and the digest.
 // It returns every fault.
 func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError {
@@ -194,7 +211,7 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 	if key != "" {
 		s.IdempotencyKey = key
 	}
-	if s.IdempotencyKey != "" && !s.HasTimestamp {
+	if s.IdempotencyKey != "" && !s.HasTimestamp && s.ID.IsZero() {
 		add("/timestamp", "required", "is required with an idempotency key: a retry must repeat both")
 	}
 	switch {
@@ -222,20 +239,17 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 	return nil
 }
 
-// identify sets the entry's id: derived from its idempotency key, the client's
-// own, or the next one of the request.
+// identify sets the entry's id: the client's own, the one derived from its idempotency key, or
+// the next one of the request.
 func (b *batch) identify(s *entryjson.Submitted) []audit.FieldError {
-	own := s.ID
 	switch {
+	case !s.ID.IsZero() && !s.ID.Time().Equal(s.Timestamp):
+		return audit.Invalid("/id", "id_mismatch", "must name the milliseconds of timestamp").Fields
+	case !s.ID.IsZero():
 	case s.IdempotencyKey != "":
 		s.ID = audit.DeriveEntryID(b.tenant.ID, s.Timestamp, s.IdempotencyKey)
-		if !own.IsZero() && own != s.ID {
-			return audit.Invalid("/id", "id_mismatch", "must be left out if an idempotency key decides it").Fields
-		}
-	case own.IsZero():
+	default:
 		s.ID = b.ids.NewEntryID(s.Timestamp, b.service.random())
-	case !own.Time().Equal(s.Timestamp):
-		return audit.Invalid("/id", "id_mismatch", "must name the milliseconds of timestamp").Fields
 	}
 	return nil
 }

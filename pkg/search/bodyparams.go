@@ -18,6 +18,9 @@ import (
 func Params(members map[string]jsontext.Value) (url.Values, error) {
 	params := url.Values{}
 	var faults []audit.FieldError
+	if len(members) > maxParams {
+		return nil, audit.Invalid("", "too_many_values", "must have at most %d filters and filter values", MaxFilterValues)
+	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		values, ok := scalars(members[name], kindsOf(name))
 		if !ok {

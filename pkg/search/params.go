@@ -31,6 +31,8 @@ const (
 const (
 	MaxFilterValues     = 500  // of all fields together
 	MaxFilterValueBytes = 4096 // of one value
+	// maxParams is more than the different parameters of a request that passes the other limits.
+	maxParams = MaxFilterValues + 20
 )
 
 // params reads query parameters and collects their faults.
@@ -61,16 +63,30 @@ func (p *params) single(name string) string {
 	}
 }
 
-// only reports parameters that are neither filters nor in names.
+// only reports parameters that are neither filters nor in names. If there are too many parameters,
+// it reports only that, and drops them.
 func (p *params) only(names ...string) {
+	if len(p.values) > maxParams {
+		p.values = nil
+		p.tooManyValues()
+		return
+	}
+	known := append([]string{ParamQuery, ParamFrom, ParamTo}, names...)
 	for _, name := range slices.Sorted(maps.Keys(p.values)) {
-		if slices.Contains(names, name) || slices.Contains([]string{ParamQuery, ParamFrom, ParamTo}, name) {
+		if slices.Contains(known, name) {
 			continue
 		}
-		if _, err := parseField(name); err != nil {
-			p.fault(name, "unknown_parameter", "is not a parameter of this endpoint; filters are "+fieldNames+" and metadata.<path>")
+		if _, err := parseField(name); err != nil && len(p.faults) < audit.MaxFaults {
+			p.fault(name, "unknown_parameter", "is not a parameter of this endpoint, which has "+strings.Join(known, ", ")+", "+fieldNames+" and metadata.<path>")
 		}
 	}
+	if slices.Equal(p.values[ParamCursor], []string{""}) {
+		p.add(audit.ErrEmptyCursor())
+	}
+}
+
+func (p *params) tooManyValues() {
+	p.faults = append(p.faults, audit.FieldError{Pointer: "?", Code: "too_many_values", Detail: "must have at most " + strconv.Itoa(MaxFilterValues) + " filters and filter values"})
 }
 
 // filter reads the filter fields, from, to and q.
@@ -95,12 +111,12 @@ func (p *params) filter() audit.Filter {
 				p.fault(name, "invalid_value", err.Error())
 			}
 			equals.Values = append(equals.Values, normal...)
-			count++
 		}
+		count += max(1, len(p.values[name]))
 		conditions = append(conditions, equals)
 	}
 	if count > MaxFilterValues {
-		p.faults = append(p.faults, audit.FieldError{Pointer: "?", Code: "too_many_values", Detail: "must have at most " + strconv.Itoa(MaxFilterValues) + " filter values"})
+		p.tooManyValues()
 	}
 	filter.From, filter.To = p.time(ParamFrom), p.time(ParamTo)
 	if !filter.From.IsZero() && !filter.To.IsZero() && filter.To.Before(filter.From) {

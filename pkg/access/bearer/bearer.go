@@ -138,7 +138,7 @@ func checkURL(text string) error {
 // keys cannot be fetched.
 func (v *Verifier) Verify(ctx context.Context, token string) (access.Principal, error) {
 	if len(token) > MaxTokenBytes {
-		return access.Principal{}, fmt.Errorf("bearer token: over %d bytes: %w", MaxTokenBytes, audit.ErrUnauthenticated)
+		return access.Principal{}, &access.RefusedError{Detail: fmt.Sprintf("The token has more than %d bytes.", MaxTokenBytes)}
 	}
 	var c claims
 	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) { return v.key(ctx, t) })
@@ -147,15 +147,41 @@ func (v *Verifier) Verify(ctx context.Context, token string) (access.Principal, 
 		return access.Principal{}, unavailable
 	}
 	if err != nil {
-		return access.Principal{}, fmt.Errorf("bearer token: %w: %w", audit.ErrUnauthenticated, err)
+		return access.Principal{}, &access.RefusedError{Detail: reason(err), Err: err}
 	}
 	p, err := c.access().Principal()
 	if err != nil {
-		return access.Principal{}, fmt.Errorf("bearer token: %w: %w", audit.ErrUnauthenticated, err)
+		return access.Principal{}, &access.RefusedError{Detail: badClaims, Err: err}
 	}
 	p.ExpiresAt = c.fields.ExpiresAt.date().Add(Leeway).UTC()
 	return p, nil
 }
+
+// reason says why the parser refused a token. The parser checks the signature before it checks the
+// claims, so that nobody learns from a forged token what would be accepted.
+func reason(err error) string {
+	for _, r := range []struct {
+		err    error
+		detail string
+	}{
+		{jwt.ErrTokenMalformed, "The credential is not a JSON Web Token."},
+		{jwt.ErrTokenUnverifiable, "The token is not signed with a key that this service accepts. It may be for another service, or of another data folder."},
+		{jwt.ErrTokenSignatureInvalid, "The token is not signed with a key that this service accepts. It may be for another service, or of another data folder."},
+		{jwt.ErrTokenExpired, "The token has expired. Get a new one."},
+		{jwt.ErrTokenNotValidYet, "The token is not valid yet."},
+		{jwt.ErrTokenUsedBeforeIssued, "The token was issued in the future. Check the clock of its issuer."},
+		{jwt.ErrTokenInvalidIssuer, "The token has another issuer than this service expects."},
+		{jwt.ErrTokenInvalidAudience, "The token is for another audience than this service."},
+		{jwt.ErrTokenRequiredClaimMissing, "The token lacks a claim that this service requires, such as exp."},
+	} {
+		if errors.Is(err, r.err) {
+			return r.detail
+		}
+	}
+	return badClaims
+}
+
+const badClaims = "The claims of the token are not those of a caller: it needs sub, tenants, and role or permissions."
 
 // key returns the key for the token's algorithm, so that a key is only used with its
 // own algorithm. The parser has checked that the algorithm is allowed.

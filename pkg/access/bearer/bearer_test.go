@@ -415,6 +415,29 @@ func TestClaimChecks(t *testing.T) {
 	}
 }
 
+// TestRefusalsSayWhy: the reason is told only of a token whose signature is valid.
+func TestRefusalsSayWhy(t *testing.T) {
+	v := newVerifier(t, bearer.Config{Secret: testSecret, Issuer: "https://issuer.test", Audience: "ocelot"})
+	expired := with("exp", epoch.Add(-time.Hour).Unix())
+	for token, want := range map[string]string{
+		sign(t, jwt.SigningMethodHS256, testSecret, nil, expired):                             "has expired",
+		sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 32)), nil, expired):        "not signed with a key that this service accepts",
+		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("iss", "https://other.test")):   "another issuer",
+		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("aud", "x")):                    "another audience",
+		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("nbf", epoch.Add(1e12).Unix())): "not valid yet",
+		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("exp", nil)):                    "lacks a claim",
+		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("sub", nil)):                    "needs sub",
+		"abc": "not a JSON Web Token",
+	} {
+		var refused *access.RefusedError
+		if _, err := v.Verify(t.Context(), token); !errors.As(err, &refused) {
+			t.Errorf("%q: got %v, want a %T", want, err, refused)
+		} else if !strings.Contains(refused.Detail, want) {
+			t.Errorf("got the detail %q, want %q in it", refused.Detail, want)
+		}
+	}
+}
+
 func TestAmbiguousTokens(t *testing.T) {
 	v := newVerifier(t, bearer.Config{Secret: testSecret})
 	const header, claims = `{"alg":"HS256","typ":"JWT"}`, `{"sub":"u1","exp":1900000000,"tenants":["acme"],"role":"user"}`

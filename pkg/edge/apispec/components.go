@@ -117,7 +117,7 @@ func Components() []Component {
 		{"Health", healthSchema()},
 		{"Problem", problemSchema()},
 		{"FieldError", object(
-			required("pointer", anyText("RFC 6901 JSON pointer of the faulty value, or `?name` for a query parameter, or `Header: Name`.")),
+			optional("pointer", anyText("RFC 6901 JSON pointer of the faulty value, or `?name` for a query parameter, or `Header: Name`. A fault of the whole entry or body has none.")),
 			required("code", anyText("A stable word for programs.")),
 			required("detail", anyText("One sentence for people. It never repeats the value.")),
 		)},

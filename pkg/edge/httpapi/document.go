@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -20,6 +21,7 @@ type document struct {
 	at      jsontext.Pointer
 	members map[string]jsontext.Value
 	faults  *[]audit.FieldError // shared with the objects inside
+	known   []string            // the names of the members that were asked for
 }
 
 // readDocument reads the body of an administrative request.
@@ -36,10 +38,13 @@ func readDocument(in *bodies, req *request) (*document, error) {
 
 // parse reads the members of the one object that text is.
 func (d *document) parse(text []byte) error {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return errEmptyBody()
+	}
 	decoder := jsontext.NewDecoder(bytes.NewBuffer(text))
 	value, err := decoder.ReadValue()
 	if err == nil && len(bytes.TrimLeft(text[decoder.InputOffset():], " \t\r\n")) > 0 {
-		return malformedAt(decoder.InputOffset())
+		return malformedAt(decoder.InputOffset(), "")
 	}
 	if err != nil {
 		return malformedDocument(err, decoder.InputOffset())
@@ -78,7 +83,7 @@ func malformedDocument(err error, offset int64) error {
 		}
 		offset = syntactic.ByteOffset
 	}
-	return malformedAt(offset)
+	return malformedAt(offset, "")
 }
 
 func (d *document) fault(name, code, detail string) {
@@ -88,6 +93,7 @@ func (d *document) fault(name, code, detail string) {
 // pop removes and returns a member. It returns false if the member is missing or of
 // another kind. It adds a fault for a member of another kind.
 func (d *document) pop(name string, kind jsontext.Kind, what string) (value jsontext.Value, ok bool) {
+	d.known = append(d.known, name)
 	value, ok = d.members[name]
 	if !ok {
 		return nil, false
@@ -113,6 +119,7 @@ func unquoted(value jsontext.Value) string {
 }
 
 func (d *document) boolean(name string, to *bool) {
+	d.known = append(d.known, name)
 	value, ok := d.members[name]
 	if !ok {
 		return
@@ -227,7 +234,7 @@ func (d *document) popNull(name string) bool {
 // close adds a fault for each member that was not read.
 func (d *document) close() {
 	for _, name := range slices.Sorted(maps.Keys(d.members)) {
-		d.fault(audit.BoundedName(name), "unknown_field", "is not a field of this document")
+		d.fault(audit.BoundedName(name), "unknown_field", "is not a field here, which are "+strings.Join(slices.Compact(slices.Sorted(slices.Values(d.known))), ", "))
 	}
 }
 

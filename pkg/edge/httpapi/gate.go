@@ -146,7 +146,7 @@ func (e *endpoint) authenticate(req *request) error {
 		req.principal = p
 		// API Gateway caches what the authorizer said, beyond the credential's end.
 		if ends := p.ExpiresAt; !ends.IsZero() && !e.gate.Now().Before(ends) {
-			return audit.ErrUnauthenticated
+			return &access.RefusedError{Detail: "The credential has expired. Get a new one."}
 		}
 		return nil
 	}
@@ -168,7 +168,7 @@ func (e *endpoint) authorize(req *request) error {
 		return err
 	}
 	tenant, err := e.gate.Tenants.Tenant(req.Context(), id)
-	if err := e.tenantError(req, tenant, err); err != nil {
+	if err := e.tenantError(req, id, tenant, err); err != nil {
 		return err
 	}
 	tenant.ID = id // an operator sees the jobs of a tenant that no longer exists
@@ -191,7 +191,7 @@ func (e *endpoint) tenantID(req *request) (audit.TenantID, error) {
 	}
 	id, err := audit.ParseTenantID(req.PathValue("id"))
 	if err != nil { // no tenant has such an id
-		return "", e.tenantError(req, audit.Tenant{}, audit.ErrNotFound)
+		return "", e.tenantError(req, audit.TenantID(audit.BoundedName(req.PathValue("id"))), audit.Tenant{}, audit.ErrNotFound)
 	}
 	if header != "" && header != id {
 		return "", badHeader(tenantHeaderName, "disagrees", "must be left out or agree with the tenant that the path names")
@@ -207,13 +207,13 @@ func tenantHeader(req *request, required bool) (audit.TenantID, error) {
 	case len(values) == 0 && !required:
 		return "", nil
 	case len(values) == 0 || values[0] == "":
-		return "", badHeader(tenantHeaderName, "required", "is required")
+		return "", badHeader(tenantHeaderName, "required", "is required: it names the tenant, such as acme")
 	case len(values) > 1:
 		return "", badHeader(tenantHeaderName, "repeated", "must be given once")
 	}
 	id, err := audit.ParseTenantID(values[0])
 	if err != nil {
-		return "", badHeader(tenantHeaderName, "invalid_tenant_id", "must match "+audit.TenantIDPattern)
+		return "", badHeader(tenantHeaderName, "invalid_tenant_id", "must be the id of a tenant: up to 63 lower-case letters, digits and hyphens between them")
 	}
 	return id, nil
 }
@@ -222,7 +222,7 @@ func tenantHeader(req *request, required bool) (audit.TenantID, error) {
 // A tenant that does not exist, or is being deleted, is forbidden like a foreign
 // one. A caller with access to every tenant gets "not found" if the path names it, and sees
 // the jobs of a deleted tenant.
-func (e *endpoint) tenantError(req *request, tenant audit.Tenant, err error) error {
+func (e *endpoint) tenantError(req *request, id audit.TenantID, tenant audit.Tenant, err error) error {
 	deleting := err == nil && tenant.Status == audit.TenantDeleting && e.route.Path != "/tenants/{id}"
 	if err == nil && !deleting {
 		return nil
@@ -237,7 +237,7 @@ func (e *endpoint) tenantError(req *request, tenant audit.Tenant, err error) err
 	case all && e.route.TenantFrom == manifest.TenantFromPath:
 		return ProblemNotFound.problem("There is no tenant with this id.")
 	}
-	return audit.ErrForbidden
+	return &access.DeniedError{Tenant: id, Permission: e.route.Permission, Foreign: true}
 }
 
 // EndsWithSuspension reports whether a suspended tenant forbids requests of the route: those

@@ -79,9 +79,9 @@ func TestGateRefuses(t *testing.T) {
 func TestUnknownParametersAreNamed(t *testing.T) {
 	p := newWorld(t).call("admin", "GET", "/tenants?limit=1&limit=2&colour=red&"+strings.Repeat("ä", 50)+"=1", "", nil).want(t, 422, "invalid").problem(t)
 	want := []audit.FieldError{
-		{Pointer: "?colour", Code: "unknown_parameter", Detail: "is not a parameter of this endpoint"},
+		{Pointer: "?colour", Code: "unknown_parameter", Detail: "is not a parameter of this endpoint, which has limit, cursor"},
 		{Pointer: "?limit", Code: "repeated", Detail: "must be given once"},
-		{Pointer: "?" + strings.Repeat("ä", 32) + "…", Code: "unknown_parameter", Detail: "is not a parameter of this endpoint"},
+		{Pointer: "?" + strings.Repeat("ä", 32) + "…", Code: "unknown_parameter", Detail: "is not a parameter of this endpoint, which has limit, cursor"},
 	}
 	if fmt.Sprint(p.Errors) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", p.Errors, want)

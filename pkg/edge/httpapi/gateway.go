@@ -53,11 +53,10 @@ const quotaPeriod = time.Hour
 // client can retry.
 func gatewayProblems() []gatewayProblem {
 	absent := ProblemNotFound.problem("There is no endpoint with this path and method. " + manifest.BasePath + "/docs lists the endpoints.")
-	forbidden := ProblemForbidden.problem("The credential does not allow this here.")
+	forbidden := ProblemForbidden.problem("The credential does not allow this here: it lacks the permission, or it is not for this tenant. Check X-Tenant-ID.")
 	malformed := ProblemMalformed.problem("The endpoint does not accept this request.")
-	unauthenticated := problemOf(audit.ErrUnauthenticated, "")
-	unauthenticated.detail = "The request needs a valid Authorization header: a Bearer token or an ApiKey. Under " +
-		manifest.BasePath + "/logs it also needs an X-Tenant-ID header."
+	noCredential := unauthenticated("The request needs an Authorization header: Bearer with a token that has not expired, or ApiKey with an API key. Under " +
+		manifest.BasePath + "/logs it also needs an X-Tenant-ID header.")
 	tooMany := func(after time.Duration) *problem {
 		return ProblemTooMany.problem("The service received more requests than it accepts. Send fewer, and send this one again later.").
 			with("Retry-After", retrySeconds(after))
@@ -81,7 +80,7 @@ func gatewayProblems() []gatewayProblem {
 		{"REQUEST_TOO_LARGE", problemOf(audit.ErrTooLarge, "")},
 		{"RESOURCE_NOT_FOUND", absent},
 		{"THROTTLED", tooMany(time.Second)},
-		{"UNAUTHORIZED", unauthenticated},
+		{"UNAUTHORIZED", noCredential},
 		{"UNSUPPORTED_MEDIA_TYPE", ProblemMediaType.problem("The endpoint does not accept this Content-Type.")},
 		{"WAF_FILTERED", ProblemForbidden.problem("The request was refused before it reached the service.")},
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
@@ -54,7 +55,7 @@ func submitOne(req *request, s *ingest.Service, text []byte) (ingest.Outcome, er
 	keys := req.Header[IdempotencyKeyHeader]
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
-		return ingest.Outcome{}, ProblemMalformed.problem("The body is empty.")
+		return ingest.Outcome{}, errEmptyBody()
 	case len(keys) > 1:
 		return ingest.Outcome{}, badHeader(IdempotencyKeyHeader, "repeated", "must be given once")
 	case len(keys) == 1 && keys[0] == "":
@@ -69,10 +70,12 @@ func submitOne(req *request, s *ingest.Service, text []byte) (ingest.Outcome, er
 	return outcomes[0], nil
 }
 
+func errEmptyBody() error { return ProblemMalformed.problem("The body is empty.") }
+
 // refused returns the problem of an entry that was sent alone. Text that is not JSON and
 // text that is too long are faults of the whole body.
 func refused(err *audit.ValidationError) error {
-	p := invalid(err)
+	p := invalid(err, "The entry")
 	switch err.Fields[0].Code {
 	case "invalid_json":
 		p.kind = ProblemMalformed
@@ -130,7 +133,7 @@ func bulkResponse(outcomes []ingest.Outcome, requestID string) *response {
 		appendOutcome(&w, &outcomes[i])
 		if outcomes[i].Err != nil {
 			w.name("error")
-			invalid(outcomes[i].Err).append(&w, requestID)
+			invalid(outcomes[i].Err, "The entry").append(&w, requestID)
 		}
 		w.close('}')
 	}
@@ -277,6 +280,9 @@ func GetLog(gate *Gate, s *search.Service) http.Handler {
 	return gate.endpoint("get-log", func(req *request) (*response, error) {
 		id, err := audit.ParseEntryID(req.PathValue("id"))
 		if err != nil { // no entry has such an id
+			if manifest.StreamPath == "/logs/"+req.PathValue("id") {
+				return nil, ProblemNotFound.problem("This is the address of the live stream, which needs a WebSocket client. Connect with ocelot tail, or see " + manifest.BasePath + "/docs.")
+			}
 			return nil, ProblemNotFound.problem("There is no entry with this id; an id is a UUID of version 7.")
 		}
 		found, err := s.Entry(req.Context(), req.tenant, req.scope, id)

@@ -93,15 +93,15 @@ func forbiddenField(pointer, detail string) *problem {
 	return p
 }
 
-// invalid is the 422 of a validation error.
-func invalid(err *audit.ValidationError) *problem {
+// invalid is the 422 of a validation error. whole names what a fault without a pointer is about.
+func invalid(err *audit.ValidationError, whole string) *problem {
 	p := ProblemInvalid.problem("")
 	p.fields = err.Fields
 	switch first := err.Fields[0]; {
 	case len(err.Fields) > 1:
 		p.detail = strconv.Itoa(len(err.Fields)) + " values are invalid; see errors."
 	case first.Pointer == "":
-		p.detail = "The value " + first.Detail + "."
+		p.detail = whole + " " + first.Detail + "."
 	default:
 		p.detail = first.Pointer + " " + first.Detail + "."
 	}
@@ -131,12 +131,14 @@ func problemOf(err error, permission access.Permission) *problem {
 		notYet      *search.NotYetError
 		archived    *search.ArchivedError
 		exceeded    *quota.ExceededError
+		credential  *access.RefusedError
+		denied      *access.DeniedError
 	)
 	switch {
 	case errors.As(err, &reported):
 		return reported
 	case errors.As(err, &validation):
-		return invalid(validation)
+		return invalid(validation, "The body")
 	case errors.As(err, &exceeded):
 		return quotaExceeded(exceeded)
 	case errors.Is(err, audit.ErrBacklog):
@@ -161,9 +163,12 @@ func problemOf(err error, permission access.Permission) *problem {
 		return ProblemConflict.problem("It conflicts with what is there already.")
 	case errors.Is(err, audit.ErrPrecondition):
 		return ProblemPrecondition.problem("It was changed since it was read; read it again.")
+	case errors.As(err, &credential):
+		return unauthenticated(credential.Detail)
 	case errors.Is(err, audit.ErrUnauthenticated):
-		return ProblemUnauthenticated.problem("The request needs a valid Authorization header: a Bearer token or an ApiKey.").
-			with("Www-Authenticate", `Bearer realm="ocelot", ApiKey realm="ocelot"`)
+		return unauthenticated("The request needs an Authorization header: Bearer <token>, or ApiKey <key>.")
+	case errors.As(err, &denied):
+		return ProblemForbidden.problem(denied.Detail())
 	case errors.Is(err, audit.ErrForbidden):
 		return ProblemForbidden.problem("The credential does not allow " + string(permission) + " here.")
 	case errors.Is(err, audit.ErrTooLarge):
@@ -172,6 +177,10 @@ func problemOf(err error, permission access.Permission) *problem {
 		return retryLater(0)
 	}
 	return failed()
+}
+
+func unauthenticated(detail string) *problem {
+	return ProblemUnauthenticated.problem(detail).with("Www-Authenticate", `Bearer realm="ocelot", ApiKey realm="ocelot"`)
 }
 
 func suspended() *problem {
@@ -216,7 +225,9 @@ func (p *problem) append(w *writer, requestID string) {
 		w.open('[')
 		for i := range p.fields {
 			w.open('{')
-			w.text("pointer", p.fields[i].Pointer)
+			if pointer := p.fields[i].Pointer; pointer != "" { // a fault of the whole has none
+				w.text("pointer", pointer)
+			}
 			w.text("code", p.fields[i].Code)
 			w.text("detail", p.fields[i].Detail)
 			w.close('}')

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -23,11 +24,21 @@ func (e *endpoint) parseQuery(req *request) error {
 	if e.route.Filters {
 		return nil
 	}
+	if slices.Equal(values["cursor"], []string{""}) {
+		return audit.ErrEmptyCursor()
+	}
+	unknown := "is not a parameter of this endpoint, which has none"
+	if len(e.route.Query) > 0 {
+		unknown = "is not a parameter of this endpoint, which has " + strings.Join(e.route.Query, ", ")
+	}
 	var faults []audit.FieldError
 	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if len(faults) == audit.MaxFaults {
+			break
+		}
 		switch {
 		case !slices.Contains(e.route.Query, name):
-			faults = append(faults, audit.FieldError{Pointer: "?" + audit.BoundedName(name), Code: "unknown_parameter", Detail: "is not a parameter of this endpoint"})
+			faults = append(faults, audit.FieldError{Pointer: "?" + audit.BoundedName(name), Code: "unknown_parameter", Detail: unknown})
 		case len(values[name]) > 1:
 			faults = append(faults, audit.FieldError{Pointer: "?" + name, Code: "repeated", Detail: "must be given once"})
 		}

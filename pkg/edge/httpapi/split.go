@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -62,7 +63,7 @@ func (s *bodyBuffers) elements() ([][]byte, error) {
 	}
 	end := int(d.InputOffset())
 	if rest := bytes.TrimLeft(body[end:], " \t\r\n"); len(rest) > 0 {
-		return nil, malformedAt(int64(len(body) - len(rest)))
+		return nil, malformedAt(int64(len(body)-len(rest)), noEntryAccepted)
 	}
 	return s.texts, nil
 }
@@ -71,12 +72,15 @@ func malformedArray(err error, offset int64) error {
 	if syntactic := (*jsontext.SyntacticError)(nil); errors.As(err, &syntactic) {
 		offset = syntactic.ByteOffset
 	}
-	return malformedAt(offset)
+	return malformedAt(offset, noEntryAccepted)
 }
 
-func malformedAt(offset int64) error {
-	return ProblemMalformed.problem("The body is not valid JSON, at byte " + strconv.FormatInt(offset, 10) + ". No entry was accepted.")
+// malformedAt is the error of a body that is not JSON. outcome is a sentence about what follows.
+func malformedAt(offset int64, outcome string) error {
+	return ProblemMalformed.problem(strings.TrimSpace("The body is not valid JSON, at byte " + strconv.FormatInt(offset, 10) + ". " + outcome))
 }
+
+const noEntryAccepted = "No entry was accepted."
 
 // bytesText prints a limit for people.
 func bytesText(n int64) string {
