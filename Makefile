@@ -8,6 +8,7 @@ SAM           := aws-sam-translator==1.110.0
 SCHEMATHESIS  := schemathesis==4.32.5
 CDK_CLI       := aws-cdk@2.1148.1
 NEWMAN        := newman@6.2.2
+COMPOSE       := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
 # Tools and downloads live outside the tree.
 CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ocelot
@@ -20,7 +21,7 @@ ARCHES  := arm64 amd64
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api test-postman lambdas synth test-cdk test-deploy bench cover clean
+.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api test-postman lambdas synth test-cdk test-deploy binaries release image bench cover clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -69,6 +70,7 @@ lint:
 	cd cdk && go vet ./... && go mod tidy -diff && go run $(GOLANGCI_LINT) run
 	OCELOT_TEST_WALLS=1 go test -count=1 ./internal/walls
 	go run $(ACTIONLINT) .github/workflows/*.yml
+	go run $(COMPOSE) docker-compose.yml >/dev/null
 	go test -count=1 -run '(Current|Fresh)$$|^TestManifest' ./...
 
 vulnerabilities:
@@ -136,6 +138,19 @@ test-deploy: $(CDK_PROGRAM) $(foreach name,$(LAMBDAS),bin/lambdas/$(HOST_ARCH)/$
 	go run ./pkg/testkit/enginetest/cmd/engines mongo opensearch ministack
 	cd cdk && $(CDK_ENV) CDK_VALIDATION=false OCELOT_TEST_ENGINES=1 OCELOT_TEST_DEPLOY=1 OCELOT_CDK_CLI=$(CDK_PROGRAM) \
 		go test -count=1 -timeout 15m -v -run '^(TestDeployment|TestSAMTemplate)$$' .
+
+PLATFORMS := $(foreach os,linux darwin windows,$(os)/amd64 $(os)/arm64)
+
+binaries: $(addprefix binary/,$(PLATFORMS)) ## check that the command line builds for every platform
+
+binary/%: FORCE
+	@GOOS=$(firstword $(subst /, ,$*)) GOARCH=$(lastword $(subst /, ,$*)) CGO_ENABLED=0 go build -trimpath -o /dev/null ./cmd/ocelot
+
+release: ## make the archives, checksums and lists of parts of a release in bin/release
+	go run ./internal/release -version "$(VERSION)" -epoch "$$(git log -1 --format=%ct)" -out bin/release
+
+image: release ## build the container image of the embedded service (Docker)
+	docker build --file Dockerfile --tag "ocelot:$(VERSION)" --tag ocelot:latest bin/release/image
 
 bench: ## measure and write docs/performance.md, docs/scale.md and docs/queries.md (Java 17, Maven)
 	go run ./cmd/bench

@@ -26,6 +26,8 @@ const (
 
 // commands is the grammar of the command line.
 type commands struct {
+	ShowVersion versionFlag `name:"version" help:"Print the version of this program."`
+
 	Dev     devCmd     `cmd:"" help:"Run the service on this machine."`
 	Token   tokenCmd   `cmd:"" help:"Print a token signed with the development key of a data folder."`
 	Send    sendCmd    `cmd:"" help:"Send entries from files or standard input."`
