@@ -73,7 +73,7 @@ func (c *Committer) Commit(ctx context.Context, loads []ingest.Load) []ingest.Co
 	for i := range landings {
 		results[i] = ingest.Committed{Appended: ingest.Appended{Rejections: landings[i].refused}, Err: landings[i].failed}
 	}
-	for _, stretches := range operationsOf(landings) {
+	for _, stretches := range operationsOf(landings, &c.db.writer.blocks) {
 		err := c.db.writeTo(ctx, c.db.operationsFor(rowsOf(stretches)), func(b *batch) error { return c.write(b, landings, stretches) })
 		for i := range stretches {
 			add(&results[stretches[i].load], &stretches[i].result, err)
@@ -124,7 +124,7 @@ func (c *Committer) prepare(ctx context.Context, l *landing, load ingest.Load) (
 
 // operationsOf divides what is ready into operations of up to commitRows rows, unless a message
 // has more.
-func operationsOf(landings []landing) (operations [][]stretch) {
+func operationsOf(landings []landing, sizer *blockSizer) (operations [][]stretch) {
 	var stretches []stretch
 	size := 0
 	for i := range landings {
@@ -134,7 +134,7 @@ func operationsOf(landings []landing) (operations [][]stretch) {
 		}
 		for from := 0; from < len(l.rows); {
 			to := l.endOfMessages(from, max(1, commitRows-size))
-			stretches, size = append(stretches, stretch{load: i, from: from, to: to, chunks: l.chunks(from, to)}), size+to-from
+			stretches, size = append(stretches, stretch{load: i, from: from, to: to, chunks: l.chunks(sizer, from, to)}), size+to-from
 			if from = to; size >= commitRows {
 				operations, stretches, size = append(operations, stretches), nil, 0
 			}
@@ -159,12 +159,12 @@ func (l *landing) messageOf(row int) audit.MessageID {
 	return l.load.Entries[l.rows[row].index].QueueMessage
 }
 
-func (l *landing) chunks(from, to int) []docChunk {
+func (l *landing) chunks(sizer *blockSizer, from, to int) []docChunk {
 	rows := make([]*entryRow, to-from)
 	for i := range rows {
 		rows[i] = &l.rows[from+i].entryRow
 	}
-	return docChunks(rows)
+	return sizer.chunks(rows)
 }
 
 func rowsOf(stretches []stretch) (n int) {

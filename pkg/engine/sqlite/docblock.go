@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -15,8 +17,14 @@ import (
 const (
 	// blockDocs and blockBytes bound the documents of a block. A larger document has one for
 	// itself. Reading one document unpacks its block, which takes about 10 µs.
-	blockDocs  = 16
+	blockDocs  = 256
 	blockBytes = 64 << 10
+	// cellBytes is what blocks may fill of a page of the file, which must have a whole number of them.
+	cellBytes = pageBytes - pageBytes/64
+	// targetBytes is the size that blocks should have: two of them fill a page.
+	targetBytes = cellBytes / 2
+	// headBytes is what the first documents of such a block take more than those that follow.
+	headBytes = targetBytes / 5
 	// maxBlockBytes bounds the memory for an unpacked block. It is far more than a block has.
 	maxBlockBytes = 16 << 20
 )
@@ -38,6 +46,46 @@ var (
 		return d
 	})
 )
+
+// blockSizer knows how well documents compress, from the blocks so far. It is safe for
+// concurrent use.
+type blockSizer struct {
+	text atomic.Int64 // the bytes of documents that compress to targetBytes, about; 0: none yet
+}
+
+// firstText is the assumption for the first block.
+const firstText = 24 << 10
+
+// bytes returns how many bytes of documents a block of targetBytes has.
+func (s *blockSizer) bytes() int {
+	text := s.text.Load()
+	if text == 0 {
+		text = firstText
+	}
+	return int(min(max(text, targetBytes), blockBytes))
+}
+
+// note learns from a block.
+func (s *blockSizer) note(text, block int) {
+	fitting := int64(text) * (targetBytes - headBytes) / int64(max(block-headBytes, 1))
+	if before := s.text.Load(); before > 0 {
+		fitting = before + (fitting-before)/8
+	}
+	s.text.Store(fitting)
+}
+
+// parts returns into how many blocks documents should be divided, so that they fill as few pages
+// as possible.
+func (s *blockSizer) parts(text int) int {
+	best, pages := 1, math.Inf(1)
+	for parts := 1; parts <= 2+2*text/s.bytes(); parts++ {
+		size := headBytes + (targetBytes-headBytes)*(text/parts)/s.bytes()
+		if need := float64(parts) / float64(cellBytes/size); need < pages { // infinite if one is larger than a page
+			best, pages = parts, need
+		}
+	}
+	return best
+}
 
 // packDocs returns the block of documents.
 func packDocs(docs [][]byte) []byte {

@@ -13,14 +13,12 @@ import (
 
 // A row of entries says where the entry's document is: at a place of a block (doc_blocks), or
 // alone (recent_docs) if block is 0. Documents that are written together become blocks at once.
-// Others are packed when their tenant has packAt of them.
+// Others are packed when their tenant has enough of them for a block.
 
+// fewDocs and fewDocBytes are what the documents of a chunk must reach to become a block at once.
 const (
-	// fewDocs and fewDocBytes are what the documents of a chunk must reach to become a block at once.
 	fewDocs     = 8
 	fewDocBytes = 16 << 10
-	// packAt is the number of a tenant's recent documents that are packed.
-	packAt = blockDocs
 )
 
 // docChunk is entries that are written one after the other, and whose documents may form a block.
@@ -29,26 +27,31 @@ type docChunk struct {
 	block []byte // nil: the documents stay alone
 }
 
-// docChunks divides entries of one tenant, and packs their documents.
-func docChunks(rows []*entryRow) []docChunk {
+// chunks divides entries of one tenant into chunks of about the same size, and packs their documents.
+func (s *blockSizer) chunks(rows []*entryRow) []docChunk {
 	var chunks []docChunk
-	each := blockDocs // about the same number in each chunk
-	if n := (len(rows) + blockDocs - 1) / blockDocs; n > 0 {
-		each = (len(rows) + n - 1) / n
-	}
-	for len(rows) > 0 {
+	left := bytesOf(rows)
+	for parts := s.parts(left); len(rows) > 0; parts = max(1, parts-1) {
 		n, bytes := 1, len(rows[0].doc)
-		for n < min(each, len(rows)) && bytes+len(rows[n].doc) <= blockBytes {
+		for n < min(blockDocs, len(rows)) && bytes < left/parts && bytes+len(rows[n].doc) <= blockBytes {
 			bytes += len(rows[n].doc)
 			n++
 		}
 		chunk := docChunk{rows: rows[:n]}
 		if n >= fewDocs || bytes >= fewDocBytes {
 			chunk.block = packDocs(docsOf(chunk.rows))
+			s.note(bytes, len(chunk.block))
 		}
-		chunks, rows = append(chunks, chunk), rows[n:]
+		chunks, rows, left = append(chunks, chunk), rows[n:], left-bytes
 	}
 	return chunks
+}
+
+func bytesOf(rows []*entryRow) (n int) {
+	for _, row := range rows {
+		n += len(row.doc)
+	}
+	return n
 }
 
 func docsOf(rows []*entryRow) [][]byte {
@@ -114,16 +117,18 @@ func (b *batch) insertRecentDoc(tenant, key int64, doc []byte) error {
 	if _, err := b.exec(`INSERT INTO recent_docs (tenant, key, doc) VALUES (?, ?, ?)`, tenant, key, doc); err != nil {
 		return err
 	}
-	n, known := b.writer.recentDocs[tenant]
-	if !known { // an earlier process may have left some
-		stored, err := b.int64(context.Background(), `SELECT count(*) FROM recent_docs WHERE tenant = ?`, tenant)
+	bytes, known := b.writer.recentDocs[tenant]
+	if known {
+		bytes += len(doc)
+	} else { // an earlier process may have left some
+		stored, err := b.int64(context.Background(), `SELECT sum(length(doc)) FROM recent_docs WHERE tenant = ?`, tenant)
 		if err != nil {
 			return err
 		}
-		n = int(stored) - 1
+		bytes = int(stored)
 	}
-	b.writer.recentDocs[tenant] = n + 1
-	if n+1 >= packAt && !slices.Contains(b.packs, tenant) {
+	b.writer.recentDocs[tenant] = bytes
+	if bytes+len(doc) > b.writer.blocks.bytes() && !slices.Contains(b.packs, tenant) {
 		b.packs = append(b.packs, tenant)
 	}
 	return nil
@@ -144,7 +149,7 @@ func (b *batch) packRecent() error {
 const maxPacked = 1024
 
 // packTenant moves the recent documents of a tenant into blocks. A rollback may undo it. Then the
-// number of recent documents is not exact, which does no harm.
+// size of the recent documents is not exact, which does no harm.
 func (b *batch) packTenant(tenant int64) error {
 	var rows []entryRow
 	var key int64
@@ -158,9 +163,9 @@ func (b *batch) packTenant(tenant int64) error {
 		return err
 	}
 	b.writer.recentDocs[tenant] = 0
-	for _, chunk := range docChunks(pointersTo(rows)) {
+	for _, chunk := range b.writer.blocks.chunks(pointersTo(rows)) {
 		if chunk.block == nil {
-			b.writer.recentDocs[tenant] += len(chunk.rows)
+			b.writer.recentDocs[tenant] += bytesOf(chunk.rows)
 			continue
 		}
 		if err := b.packChunk(tenant, &chunk); err != nil {

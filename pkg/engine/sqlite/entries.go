@@ -22,6 +22,9 @@ type Entries struct{ db *DB }
 // Entries returns the system of record in this file.
 func (db *DB) Entries() *Entries { return &Entries{db} }
 
+// chunksAtOnce is the number of chunks that Append writes in one operation: about maxRows rows.
+const chunksAtOnce = 8
+
 // Append implements ingest.Store.
 func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (ingest.Appended, error) {
 	number, err := s.db.ensureNumber(ctx, tenant)
@@ -44,9 +47,9 @@ func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []a
 	if len(rows) == 0 {
 		return ingest.Appended{Rejections: unstorable}, nil
 	}
-	chunks := docChunks(pointersTo(rows))
+	chunks := s.db.writer.blocks.chunks(pointersTo(rows))
 	parts := make([]ingest.Appended, len(chunks)) // by their first chunk
-	err = s.db.writeSteps(ctx, len(chunks), maxRows/blockDocs, s.db.operationsFor(len(rows)), func(b *batch, from, to int) error {
+	err = s.db.writeSteps(ctx, len(chunks), chunksAtOnce, s.db.operationsFor(len(rows)), func(b *batch, from, to int) error {
 		parts[from] = ingest.Appended{} // the operation may be run again
 		for i := from; i < to; i++ {
 			err := b.writeChunk(&chunks[i], func(row *entryRow) error { return b.appendEntry(row, &parts[from]) })

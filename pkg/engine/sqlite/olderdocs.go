@@ -40,7 +40,7 @@ func (b *batch) packOlderDocs() (more bool, err error) {
 		return false, err
 	}
 	for _, rows := range byTenant {
-		for _, chunk := range docChunks(pointersTo(rows)) {
+		for _, chunk := range b.writer.blocks.chunks(pointersTo(rows)) {
 			err := b.writeChunk(&chunk, func(row *entryRow) error {
 				_, err := b.insertEntry(row)
 				return err

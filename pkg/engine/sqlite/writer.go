@@ -46,7 +46,8 @@ type writer struct {
 	folds    foldLimits
 	foldings map[int64]*folding // by tenant
 
-	recentDocs map[int64]int // their number by tenant, about
+	blocks     blockSizer
+	recentDocs map[int64]int // their size in bytes by tenant, about
 }
 
 // operation is one write. run may be called a second time after a rollback.
