@@ -13,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // devCmd runs the whole service in this process.
@@ -37,7 +38,7 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(con.err, &slog.HandlerOptions{Level: settings.LogLevel}))
+	log := slog.New(trace.Logging(slog.NewTextHandler(con.err, &slog.HandlerOptions{Level: settings.LogLevel})))
 	slog.SetDefault(log) // the Lambda edge logs there
 	if c.Pprof != "" {
 		end, err := serveProfiles(con, c.Pprof)
@@ -80,7 +81,7 @@ func (c *devCmd) lambda(ctx context.Context, con *console, settings config.Dev) 
 			return nil, err
 		}
 	}
-	return &localcloud.Lambda{Bootstraps: folder, Auth: settings.Auth, LogLevel: settings.LogLevel, Output: con.err}, nil
+	return &localcloud.Lambda{Bootstraps: folder, Auth: settings.Auth, LogLevel: settings.LogLevel, TraceDaemon: settings.TraceDaemon, Output: con.err}, nil
 }
 
 // printGreeting prints the addresses, and a token for the demo tenant.

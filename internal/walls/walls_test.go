@@ -56,6 +56,7 @@ var imports = []forbidden{
 	{"domain → use case", "pkg/audit", "pkg/leaf", "domain"},
 	{"delays → use case", "pkg/backoff", "pkg/leaf", "domain"},
 	{"panics → use case", "pkg/panics", "pkg/leaf", "domain"},
+	{"traces → use case", "pkg/trace", "pkg/leaf", "domain"},
 	{"domain → other module", "pkg/audit", "github.com/google/uuid", "domain"},
 	{"new package of the domain → use case", "pkg/audit/fresh", "pkg/cursor", "domain"},
 	{"manifest → use case", "pkg/manifest", "pkg/cursor", "manifest"},

@@ -11,6 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // Streams finds the live streams that nobody serves; see stream.Streams.
@@ -34,8 +35,9 @@ type Nudger struct {
 
 // Nudge sends a message for each of the tenants that has subscribers and whose stream nobody
 // serves. It returns an error, or nil, for each tenant. The caller has appended to the logs
-// before. Tenants without subscribers cost their share of one query.
-func (n *Nudger) Nudge(ctx context.Context, tenants []audit.TenantID) []error {
+// before. traces are those of the requests that made a log grow, by tenant; nil: they are unknown.
+// Tenants without subscribers cost their share of one query.
+func (n *Nudger) Nudge(ctx context.Context, tenants []audit.TenantID, traces map[audit.TenantID][]trace.Trace) []error {
 	outcomes := make([]error, len(tenants))
 	idle, err := n.Streams.Idle(ctx, tenants)
 	var sending errgroup.Group
@@ -45,7 +47,7 @@ func (n *Nudger) Nudge(ctx context.Context, tenants []audit.TenantID) []error {
 			outcomes[i] = fmt.Errorf("nudge the stream of %s: %w", tenant, err)
 		} else if slices.Contains(idle, tenant) {
 			sending.Go(func() error {
-				outcomes[i] = panics.Recovered(ctx, func() error { return SendNudge(ctx, n.Queue, tenant, 0) })
+				outcomes[i] = panics.Recovered(ctx, func() error { return SendNudge(ctx, n.Queue, tenant, 0, traces[tenant]...) })
 				return nil
 			})
 		}
@@ -54,11 +56,12 @@ func (n *Nudger) Nudge(ctx context.Context, tenants []audit.TenantID) []error {
 	return outcomes
 }
 
-// SendNudge sends a message that asks to look at the tenant's stream after the delay.
-func SendNudge(ctx context.Context, q Queue, tenant audit.TenantID, delay time.Duration) error {
-	body, err := envelope.PackNudge(tenant)
+// SendNudge sends a message that asks to look at the tenant's stream after the delay, on behalf
+// of the requests with these traces.
+func SendNudge(ctx context.Context, q Queue, tenant audit.TenantID, delay time.Duration, traces ...trace.Trace) error {
+	body, err := envelope.PackNudge(tenant, traces...)
 	if err == nil {
-		err = q.SendAfter(ctx, tenant, delay, body)
+		err = q.SendAfter(trace.WithFirst(ctx, traces), tenant, delay, body)
 	}
 	if err != nil {
 		return fmt.Errorf("nudge the stream of %s: %w", tenant, err)

@@ -1,9 +1,11 @@
 package arrival
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 const (
@@ -39,6 +42,9 @@ type Orderer struct {
 	Tenants Tenants
 	Nudger  *Nudger // nil: there are no live streams
 	Now     func() time.Time
+	// Worked gets what was done for the requests of a tenant; nil: nothing follows it. It is
+	// called concurrently.
+	Worked func(ctx context.Context, w trace.Work)
 }
 
 // Order handles the messages of a batch and returns one error, or nil, for each. A message
@@ -70,23 +76,34 @@ func (o *Orderer) Order(ctx context.Context, bodies []string) []error {
 		})
 	}
 	_ = running.Wait() // the errors are in outcomes
-	o.nudge(ctx, indexes, outcomes)
+	o.nudge(ctx, indexes, arrivals, outcomes)
 	return outcomes
+}
+
+// tracesOf returns the traces of the arrivals, each once.
+func tracesOf(arrivals []envelope.Arrival) []trace.Trace {
+	lists := make([][]trace.Trace, len(arrivals))
+	for i := range arrivals {
+		lists[i] = arrivals[i].Traces
+	}
+	return trace.Merge(lists...)
 }
 
 // nudge tells the live streams about the logs of the tenants whose messages succeeded. If that
 // fails for a tenant, its messages have failed too.
-func (o *Orderer) nudge(ctx context.Context, indexes map[audit.TenantID][]int, outcomes []error) {
+func (o *Orderer) nudge(ctx context.Context, indexes map[audit.TenantID][]int, arrivals map[audit.TenantID][]envelope.Arrival, outcomes []error) {
 	var grown []audit.TenantID
+	traces := make(map[audit.TenantID][]trace.Trace, len(indexes))
 	for tenant, at := range indexes {
 		if outcomes[at[0]] == nil {
 			grown = append(grown, tenant)
+			traces[tenant] = tracesOf(arrivals[tenant])
 		}
 	}
 	if o.Nudger == nil || len(grown) == 0 {
 		return
 	}
-	for i, err := range o.Nudger.Nudge(ctx, grown) {
+	for i, err := range o.Nudger.Nudge(ctx, grown, traces) {
 		for _, at := range indexes[grown[i]] {
 			outcomes[at] = err
 		}
@@ -95,6 +112,7 @@ func (o *Orderer) nudge(ctx context.Context, indexes map[audit.TenantID][]int, o
 
 // order appends the arrivals of a tenant.
 func (o *Orderer) order(ctx context.Context, id audit.TenantID, arrivals []envelope.Arrival) error {
+	start := o.Now()
 	tenant, err := o.Tenants.Tenant(ctx, id)
 	deleted, err := audit.IsDeleted(tenant, err)
 	if err != nil {
@@ -103,23 +121,36 @@ func (o *Orderer) order(ctx context.Context, id audit.TenantID, arrivals []envel
 	if deleted {
 		return nil
 	}
-	if err := Assign(ctx, o.Log, id, arrivals, o.Now); err != nil {
+	placed, err := Assign(ctx, o.Log, id, arrivals, o.Now)
+	if err != nil {
 		return fmt.Errorf("order entries of %s: %w", id, err)
+	}
+	if o.Worked != nil {
+		o.Worked(ctx, trace.Work{Tenant: string(id), Traces: tracesOf(arrivals), Start: start, Attrs: []slog.Attr{
+			slog.Int("messages", len(arrivals)), slog.Int64("first_place", placed.First), slog.Int64("last_place", placed.Last),
+		}})
 	}
 	return nil
 }
 
+// Places are the first and the last place that an Assign gave; zero: it gave none.
+type Places struct{ First, Last int64 }
+
 // Assign gives the entries of a tenant's arrivals their places in its log. The entries are stored.
-// It returns nil once all of them have their places. Placing an arrival again adds nothing.
-func Assign(ctx context.Context, log Appender, tenant audit.TenantID, arrivals []envelope.Arrival, now func() time.Time) error {
+// It returns no error once all of them have their places. Placing an arrival again adds nothing.
+func Assign(ctx context.Context, log Appender, tenant audit.TenantID, arrivals []envelope.Arrival, now func() time.Time) (given Places, err error) {
 	for rest := withoutRepeats(arrivals); len(rest) > 0; {
 		var next []envelope.Arrival
 		next, rest = cutSegment(rest)
-		if err := assign(ctx, log, tenant, next, now); err != nil {
-			return err
+		segment, err := assign(ctx, log, tenant, next, now)
+		if err != nil {
+			return Places{}, err
+		}
+		if len(segment.IDs) > 0 {
+			given = Places{First: cmp.Or(given.First, segment.First), Last: segment.Last()}
 		}
 	}
-	return nil
+	return given, nil
 }
 
 // withoutRepeats returns the arrivals with each message once.
@@ -146,36 +177,38 @@ func cutSegment(arrivals []envelope.Arrival) (next, rest []envelope.Arrival) {
 	return arrivals, nil
 }
 
-// assign appends one segment with the arrivals that the log does not have.
-func assign(ctx context.Context, log Appender, tenant audit.TenantID, arrivals []envelope.Arrival, now func() time.Time) error {
+// assign appends one segment with the arrivals that the log does not have, and returns it. It is
+// empty if the log has them all.
+func assign(ctx context.Context, log Appender, tenant audit.TenantID, arrivals []envelope.Arrival, now func() time.Time) (Segment, error) {
 	var repaired time.Time // the arrivals have no entry that the reconciler placed until then
 	for attempt := 1; attempt <= maxAttempts; attempt++ {
 		head, err := log.Head(ctx, tenant)
 		if err != nil {
-			return err
+			return Segment{}, err
 		}
 		if head.RepairedAt.After(repaired) {
 			if arrivals, err = withoutRepaired(ctx, log, tenant, arrivals, head.RepairedAt); err != nil || len(arrivals) == 0 {
-				return err
+				return Segment{}, err
 			}
 			repaired = head.RepairedAt
 		}
-		err = log.Append(ctx, tenant, segmentOf(head, arrivals, now()))
+		segment := segmentOf(head, arrivals, now())
+		err = log.Append(ctx, tenant, segment)
 		if !errors.Is(err, audit.ErrConflict) {
-			return err
+			return segment, err
 		}
 		missing, err := withoutPlaced(ctx, log, tenant, arrivals)
 		if err != nil || len(missing) == 0 {
-			return err
+			return Segment{}, err
 		}
 		if len(missing) == len(arrivals) { // another orderer took the number
 			if err := backoff.Sleep(ctx, appendDelays.Delay(attempt)); err != nil {
-				return err
+				return Segment{}, err
 			}
 		}
 		arrivals = missing
 	}
-	return errLost
+	return Segment{}, errLost
 }
 
 func segmentOf(head Head, arrivals []envelope.Arrival, now time.Time) Segment {

@@ -72,7 +72,7 @@ func (r *Reconciler) Check(ctx context.Context, tenant *audit.Tenant, day activi
 	c := &placing{Reconciler: r, day: day.Day, now: r.Now(), found: Reconciliation{Tenant: tenant.ID, Receipt: day.Receipt}, width: cmp.Or(r.width, maxCompared)}
 	err := c.compare(ctx)
 	if err == nil && c.found.Repaired > 0 && r.Nudger != nil {
-		err = r.Nudger.Nudge(ctx, []audit.TenantID{tenant.ID})[0]
+		err = r.Nudger.Nudge(ctx, []audit.TenantID{tenant.ID}, nil)[0]
 	}
 	if err == nil {
 		err = r.Publish(c.found)

@@ -14,6 +14,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 
 	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // dialTimeout is well below a function's timeout, so that there is time to retry
@@ -71,7 +72,9 @@ type client struct{ next aws.HTTPClient }
 
 // Do implements aws.HTTPClient.
 func (c client) Do(r *http.Request) (*http.Response, error) {
+	start := time.Now()
 	response, err := c.next.Do(r)
+	trace.Called(r.Context(), r.URL.Host, start, err != nil || response.StatusCode >= http.StatusInternalServerError)
 	if response != nil && response.Body != nil {
 		response.Body = struct{ io.ReadCloser }{response.Body}
 	}

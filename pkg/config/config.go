@@ -50,6 +50,11 @@ type Function struct {
 	// page's script the service's answers, such as https://console.example.com. nil: none.
 	Origins []string
 	Rates   Rates
+	// Name is AWS_LAMBDA_FUNCTION_NAME, the function's name on AWS.
+	Name string
+	// TraceDaemon is AWS_XRAY_DAEMON_ADDRESS, where segments of traces go. Lambda sets it; "":
+	// nowhere.
+	TraceDaemon string
 	// MaxBacklog is OCELOT_MAX_BACKLOG, how many messages may wait to be stored: 1,000 to
 	// 1,000,000,000. Over the engines of production the default is 50,000,000, a day of single
 	// entries at 580/s. Over the embedded engine it is 40,000, which take up to 2.4 GB.
@@ -159,7 +164,9 @@ type Dev struct {
 	Rates   Rates
 	// MaxBacklog is that of Function over the embedded engine.
 	MaxBacklog int
-	LogLevel   slog.Level // OCELOT_LOG_LEVEL: debug, info, warn (the default: the terminal is for people) or error
+	// TraceDaemon is that of Function, for functions that run as Lambda binaries.
+	TraceDaemon string
+	LogLevel    slog.Level // OCELOT_LOG_LEVEL: debug, info, warn (the default: the terminal is for people) or error
 }
 
 // Auth configures which bearer tokens are valid.
@@ -272,7 +279,7 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	dev := Dev{Auth: r.auth(), Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), LogLevel: r.logLevel(slog.LevelWarn)}
+	dev := Dev{Auth: r.auth(), Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
 	if r.MongoURI != "" && r.OpenSearchURL == "" {
 		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
 	}
@@ -326,6 +333,9 @@ type variables struct {
 
 	MaxBacklog string `env:"OCELOT_MAX_BACKLOG"`
 
+	Name        string `env:"AWS_LAMBDA_FUNCTION_NAME"`
+	TraceDaemon string `env:"AWS_XRAY_DAEMON_ADDRESS"`
+
 	LogLevel  string `env:"OCELOT_LOG_LEVEL"`
 	StreamURL string `env:"OCELOT_STREAM_URL"`
 	Origins   string `env:"OCELOT_ORIGINS"`
@@ -358,7 +368,7 @@ func (r *reader) function(rates map[string]string, backlog string) Function {
 	return Function{
 		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"), Origins: r.origins(),
-		Rates: r.rates(rates), MaxBacklog: r.maxBacklog(backlog),
+		Rates: r.rates(rates), MaxBacklog: r.maxBacklog(backlog), Name: r.Name, TraceDaemon: r.TraceDaemon,
 	}
 }
 

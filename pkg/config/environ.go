@@ -16,6 +16,9 @@ func (f Function) environ() []string {
 	if f.MaxBacklog > 0 {
 		environ = append(environ, "OCELOT_MAX_BACKLOG="+strconv.Itoa(f.MaxBacklog))
 	}
+	if f.TraceDaemon != "" {
+		environ = append(environ, "AWS_XRAY_DAEMON_ADDRESS="+f.TraceDaemon)
+	}
 	return append(environ,
 		"OCELOT_CURSOR_KEY="+string(f.CursorKey),
 		"OCELOT_LOG_LEVEL="+strings.ToLower(f.LogLevel.String()),

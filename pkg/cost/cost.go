@@ -179,11 +179,11 @@ func price(w *Workload, p *Prices) *Estimate {
 // functionParts prices everything but the stores.
 func functionParts(w *Workload, p *Prices, t *Traffic) []Part {
 	requests := t.Requests*secondsPerMonth + w.SearchesPerMonth
-	invocations, queued := w.SearchesPerMonth, 0.0
+	logged, queued := w.SearchesPerMonth*logBytes, 0.0
 	lambda := p.lambda(w.SearchesPerMonth, searchDuration, memoryOf(functionSearch))
 	for _, step := range t.Steps() {
 		monthly := step.Invocations * secondsPerMonth
-		invocations += monthly
+		logged += monthly * (logBytes + tenantLogBytes*step.Batch.Tenants + traceLogBytes*step.Batch.Messages)
 		queued += step.SQSRequests * secondsPerMonth
 		lambda += p.lambda(monthly, step.Duration, step.MemoryMB)
 	}
@@ -192,7 +192,7 @@ func functionParts(w *Workload, p *Prices, t *Traffic) []Part {
 		{Name: "Lambda", USD: lambda},
 		{Name: "SQS", USD: tiered(queued, p.SQSRequest)},
 		{Name: "KMS and secrets", USD: kmsKeys*p.KMSKey + secrets*p.Secret},
-		{Name: "CloudWatch logs", USD: invocations * logBytes / 1e9 * (p.LogsIngestGB + p.LogsStoredGB)},
+		{Name: "CloudWatch logs", USD: logged / 1e9 * (p.LogsIngestGB + p.LogsStoredGB)},
 	}
 }
 

@@ -134,7 +134,7 @@ func TestTrafficOfBulks(t *testing.T) {
 	near(t, "entries of a batch of index-logs", traffic.Index.Batch.Entries, 200)
 	near(t, "requests to the index queue", traffic.Index.SQSRequests, 5+5+5)
 	near(t, "entries of a batch of order-logs", traffic.Order.Batch.Entries, 200)
-	near(t, "bytes of a message about arrivals", traffic.Order.Batch.MessageBytes, 2*96+200*22)
+	near(t, "bytes of a message about arrivals", traffic.Order.Batch.MessageBytes, 2*164+200*22)
 	near(t, "requests to the arrival queue", traffic.Order.SQSRequests, 5+5+5)
 	// An invocation and 200 entries on 1,024 of 1,769 MB, a wait for MongoDB and one for SQS.
 	want := (time.Millisecond+200*40*time.Microsecond)*1769/1024 + 18*time.Millisecond

@@ -44,7 +44,7 @@ const (
 // bytes. See envelope.PackArrivals.
 const (
 	arrivalIDBytes      = 22
-	arrivalMessageBytes = 96
+	arrivalMessageBytes = 164
 )
 
 // What the functions need, on one processor.
@@ -60,6 +60,9 @@ const (
 	searchWait   = 80 * time.Millisecond // a bulk request
 	// logBytes is what an invocation writes to the log, Lambda's own three lines included.
 	logBytes = 600
+	// What a consumer's lines have for each tenant of a batch, and for the trace of each message.
+	tenantLogBytes = 230
+	traceLogBytes  = 40
 )
 
 // The functions that an entry passes.

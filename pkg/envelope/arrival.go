@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // ArrivalVersion is the version of the messages that PackArrivals writes.
@@ -19,6 +20,7 @@ type Arrival struct {
 	// Received is when the service received the first of the entries, to the millisecond. It is
 	// zero if that is unknown.
 	Received time.Time
+	Traces   []trace.Trace // of the request that brought the entries
 	IDs      []audit.EntryID
 }
 
@@ -57,11 +59,12 @@ type arrivalMessage struct {
 type packedArrival struct {
 	ID       []byte `json:"id"`
 	Received int64  `json:"received,omitempty"` // Unix milliseconds
+	Traces   traces `json:"traces,omitempty"`
 	Entries  []byte `json:"entries"`
 }
 
-// arrivalBytes is the size of an arrival in its message without the ids, in bytes.
-const arrivalBytes = 96
+// arrivalBytes is the size of an arrival in its message without the ids, with one trace, in bytes.
+const arrivalBytes = 96 + 68
 
 // PackArrivals returns messages with the arrivals of a tenant, in their order. Each has up to
 // TargetBytes unless a single arrival is larger. Arrivals without ids are left out.
@@ -90,7 +93,7 @@ func PackArrivals(tenant audit.TenantID, arrivals []Arrival) ([]string, error) {
 				return nil, err
 			}
 		}
-		packed := packedArrival{ID: slices.Clone(a.Message[:]), Entries: PackIDs(a.IDs)}
+		packed := packedArrival{ID: slices.Clone(a.Message[:]), Traces: a.Traces, Entries: PackIDs(a.IDs)}
 		if !a.Received.IsZero() {
 			packed.Received = a.Received.UnixMilli()
 		}
@@ -116,7 +119,7 @@ func UnpackArrivals(body string) (audit.TenantID, []Arrival, error) {
 		if err != nil || len(ids) == 0 || len(p.ID) != len(audit.MessageID{}) {
 			return "", nil, fmt.Errorf("%w: arrival %d has no id or no entries", audit.ErrUnreadable, i)
 		}
-		arrivals[i] = Arrival{Message: audit.MessageID(p.ID), IDs: ids}
+		arrivals[i] = Arrival{Message: audit.MessageID(p.ID), Traces: p.Traces, IDs: ids}
 		if p.Received != 0 {
 			arrivals[i].Received = time.UnixMilli(p.Received).UTC()
 		}

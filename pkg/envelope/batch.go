@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // maxBatch bounds the lines of a Batch, in bytes, unless a single message is larger.
@@ -78,6 +79,15 @@ func (b Batch) ByTenant() [][]Message {
 		groups[i] = append(groups[i], m)
 	}
 	return groups
+}
+
+// TracesOf returns the traces of the messages, each once.
+func TracesOf(messages []Message) []trace.Trace {
+	lists := make([][]trace.Trace, len(messages))
+	for i := range messages {
+		lists[i] = messages[i].Contents.Traces
+	}
+	return trace.Merge(lists...)
 }
 
 // Entries returns the entries of the messages, in their order.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // Version is the version of the messages that Pack writes. Unpack reads this version
@@ -43,6 +44,7 @@ type message struct {
 	Version  int            `json:"v"`
 	Tenant   audit.TenantID `json:"tenant"`
 	ID       string         `json:"id,omitempty"` // base64 of an audit.MessageID
+	Traces   traces         `json:"traces,omitempty"`
 	Count    int            `json:"count"`
 	Encoding string         `json:"encoding"`
 	Data     string         `json:"data"`
@@ -83,8 +85,32 @@ type Packer struct {
 	// Random fills b with random bytes. It gives each message its id; nil: messages have none.
 	// An ingest message needs an id; see Message.ID.
 	Random func(b []byte)
+	// Traces are those of the entries that are added next. A message has those of its entries.
+	Traces []trace.Trace
 	lines  []byte
 	ends   []int // the end of each line in lines
+	traced []tracedRun
+}
+
+// tracedRun are the traces of the entries from an index up to the next run.
+type tracedRun struct {
+	from   int
+	traces []trace.Trace
+}
+
+// tracesOf returns the traces of the entries with the indexes first to last-1.
+func (p *Packer) tracesOf(first, last int) traces {
+	var lists [][]trace.Trace
+	for i, run := range p.traced {
+		end := len(p.ends)
+		if i+1 < len(p.traced) {
+			end = p.traced[i+1].from
+		}
+		if run.from < last && end > first {
+			lists = append(lists, run.traces)
+		}
+	}
+	return trace.Merge(lists...)
 }
 
 // Grow reserves memory for this number of entries. size is the total size of their
@@ -97,6 +123,9 @@ func (p *Packer) Grow(entries, size int) {
 
 // Add adds an entry. The packer has no reference to it afterwards.
 func (p *Packer) Add(e *audit.Entry) {
+	if n := len(p.traced); n == 0 && len(p.Traces) > 0 || n > 0 && !slices.Equal(p.traced[n-1].traces, p.Traces) {
+		p.traced = append(p.traced, tracedRun{len(p.ends), p.Traces})
+	}
 	p.lines = append(entryjson.AppendStored(p.lines, e), '\n')
 	p.ends = append(p.ends, len(p.lines))
 }
@@ -122,7 +151,7 @@ func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 	if size := p.ends[last-1] - start; size > maxLines && last-first > 1 {
 		return p.packParts(messages, first, last, size/maxLines+1)
 	}
-	body, err := encode(message{Tenant: p.Tenant, ID: p.newID(), Count: last - first}, p.lines[start:p.ends[last-1]])
+	body, err := encode(message{Tenant: p.Tenant, ID: p.newID(), Traces: p.tracesOf(first, last), Count: last - first}, p.lines[start:p.ends[last-1]])
 	if err != nil {
 		return nil, err
 	}
@@ -210,6 +239,7 @@ func Pack(tenant audit.TenantID, entries []audit.Entry) ([]string, error) {
 type Contents struct {
 	Tenant  audit.TenantID
 	ID      audit.MessageID // zero if the message has none; see Message.ID
+	Traces  []trace.Trace   // of the requests that brought the entries
 	Entries []audit.Entry
 	// Poison has the lines that are not an entry of the tenant.
 	Poison []Poison
@@ -266,7 +296,7 @@ func Unpack(body string) (Contents, error) {
 		return Contents{}, fmt.Errorf("%w: data is not zstd of at most %d bytes", audit.ErrUnreadable, maxUnpacked)
 	}
 	contents := readLines(m.Tenant, lines)
-	contents.ID = id
+	contents.ID, contents.Traces = id, m.Traces
 	return contents, nil
 }
 

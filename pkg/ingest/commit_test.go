@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // committer keeps what was committed. It fails loads with an entry of the user "bad", and panics
@@ -55,7 +56,7 @@ func TestPersistCommitsABatchAtOnce(t *testing.T) {
 	c := &committer{}
 	p := committing(c, &held{})
 	var nudged []audit.TenantID
-	p.Nudge = func(_ context.Context, tenants []audit.TenantID) []error {
+	p.Nudge = func(_ context.Context, tenants []audit.TenantID, _ map[audit.TenantID][]trace.Trace) []error {
 		nudged = append(nudged, tenants...)
 		return make([]error, len(tenants))
 	}
@@ -138,7 +139,9 @@ func TestPersistDoesNotTryAgainWhileTheEngineIsUnavailable(t *testing.T) {
 func TestPersistFailsUntilTheStreamsKnow(t *testing.T) {
 	p := committing(&committer{}, &held{})
 	down := errors.New("down")
-	p.Nudge = func(context.Context, []audit.TenantID) []error { return []error{down} }
+	p.Nudge = func(context.Context, []audit.TenantID, map[audit.TenantID][]trace.Trace) []error {
+		return []error{down}
+	}
 	if err := persist(t, p, packed(t, 1)); !errors.Is(err, down) {
 		t.Errorf("got error %v, want %v", err, down)
 	}

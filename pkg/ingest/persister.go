@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // Persister stores the entries of the ingest queues. It forwards them to the index queue, and
@@ -25,7 +27,7 @@ type Persister struct {
 	// then tells the live streams of tenants that their arrival logs have grown, as
 	// arrival.Nudger does; nil: there are no live streams.
 	Committer Committer
-	Nudge     func(ctx context.Context, tenants []audit.TenantID) []error
+	Nudge     func(ctx context.Context, tenants []audit.TenantID, traces map[audit.TenantID][]trace.Trace) []error
 	// DeadLetters and PriorityDeadLetters get the lines that cannot be read as an entry, by the
 	// tenant's tier, as the queues do.
 	DeadLetters, PriorityDeadLetters Queue
@@ -35,6 +37,9 @@ type Persister struct {
 	// Dropped gets the number of entries that were not stored because they expired more than
 	// maxOverdue ago; nil: nothing counts them. It is called concurrently.
 	Dropped func(ctx context.Context, tenant audit.TenantID, entries int)
+	// Worked gets what was done for the requests of a tenant; nil: nothing follows it. It is
+	// called concurrently.
+	Worked func(ctx context.Context, w trace.Work)
 }
 
 // maxOverdue is how long after its end an accepted entry is still stored. The end is that of
@@ -120,13 +125,14 @@ func (p *Persister) persistTogether(ctx context.Context, groups [][]envelope.Mes
 	for i := range groups {
 		loads[i].messages = groups[i]
 	}
+	start := p.Now()
 	each(func(l *load) error { return p.prepare(ctx, l) })
 	if p.Committer != nil {
 		p.commit(ctx, loads, errs)
 	} else {
 		each(func(l *load) error { return p.store(ctx, l) })
 	}
-	each(func(l *load) error { return p.finish(ctx, l) })
+	each(func(l *load) error { return p.finish(ctx, l, start) })
 	return errs
 }
 
@@ -156,12 +162,17 @@ func (p *Persister) prepare(ctx context.Context, l *load) error {
 
 // finish comes last, so that messages that are delivered again during an outage neither send
 // dead letters nor count each time.
-func (p *Persister) finish(ctx context.Context, l *load) error {
+func (p *Persister) finish(ctx context.Context, l *load, start time.Time) error {
 	if err := p.deadLetterPoison(ctx, &l.tenant, l.messages); err != nil {
 		return fmt.Errorf("persist %s: %w", l.tenant.ID, err)
 	}
 	if l.overdue > 0 && p.Dropped != nil {
 		p.Dropped(ctx, l.tenant.ID, l.overdue)
+	}
+	if p.Worked != nil {
+		p.Worked(ctx, trace.Work{Tenant: string(l.tenant.ID), Traces: envelope.TracesOf(l.messages), Start: start, Attrs: []slog.Attr{
+			slog.Int("messages", len(l.messages)), slog.Int("entries", len(l.entries)),
+		}})
 	}
 	return nil
 }
@@ -240,18 +251,20 @@ func (p *Persister) commit(ctx context.Context, loads []load, errs []error) {
 	}
 	var grown []audit.TenantID
 	var grownAt []int
+	traces := make(map[audit.TenantID][]trace.Trace, len(batch))
 	for i, b := range batch {
 		if errs[at[i]] = err; err != nil {
 			continue
 		}
 		if errs[at[i]] = p.committed(ctx, b, &results[i]); errs[at[i]] == nil {
 			grown, grownAt = append(grown, b.Tenant), append(grownAt, at[i])
+			traces[b.Tenant] = envelope.TracesOf(loads[at[i]].messages)
 		}
 	}
 	if len(grown) == 0 || p.Nudge == nil {
 		return
 	}
-	for i, err := range p.Nudge(ctx, grown) {
+	for i, err := range p.Nudge(ctx, grown, traces) {
 		errs[grownAt[i]] = err
 	}
 }
@@ -279,10 +292,15 @@ func (p *Persister) forward(ctx context.Context, messages []envelope.Message, en
 	if err != nil {
 		return err
 	}
-	arrivals, err := envelope.PackArrivals(tenant, envelope.ArrivalsOf(fresh))
+	arrived, traces := envelope.ArrivalsOf(fresh), tracesByMessage(messages)
+	for i := range arrived {
+		arrived[i].Traces = traces[arrived[i].Message]
+	}
+	arrivals, err := envelope.PackArrivals(tenant, arrived)
 	if err != nil {
 		return err
 	}
+	ctx = trace.WithFirst(ctx, envelope.TracesOf(messages))
 	var sending errgroup.Group // at the same time, because each waits for its queue
 	sending.Go(func() error { return send(ctx, p.Index, tenant, bodies, "entries for the index") })
 	sending.Go(func() error { return send(ctx, p.Arrivals, tenant, arrivals, "the arrival of entries") })
@@ -305,7 +323,21 @@ func repack(messages []envelope.Message, fresh []audit.Entry) ([]string, error) 
 	if first := &messages[0]; len(messages) == 1 && len(fresh) == len(first.Contents.Entries) && len(first.Contents.Poison) == 0 {
 		return []string{first.Body}, nil
 	}
-	return envelope.Pack(messages[0].Contents.Tenant, fresh)
+	traces, p := tracesByMessage(messages), envelope.Packer{Tenant: messages[0].Contents.Tenant}
+	for i := range fresh {
+		p.Traces = traces[fresh[i].QueueMessage]
+		p.Add(&fresh[i])
+	}
+	return p.Messages()
+}
+
+// tracesByMessage returns the traces of each message.
+func tracesByMessage(messages []envelope.Message) map[audit.MessageID][]trace.Trace {
+	traces := make(map[audit.MessageID][]trace.Trace, len(messages))
+	for i := range messages {
+		traces[messages[i].ID()] = messages[i].Contents.Traces
+	}
+	return traces
 }
 
 // deadLetterPoison sends each unreadable line of the messages to the dead-letter queue,

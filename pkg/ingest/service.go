@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // Service accepts entries: it reads, validates and completes them and sends them
@@ -31,7 +32,7 @@ type Service struct {
 // is nil only once every accepted entry is durable in the queue. Submit keeps no
 // reference to texts.
 func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin, texts [][]byte) ([]Outcome, error) {
-	b := s.batch(tenant, origin, texts...)
+	b := s.batch(ctx, tenant, origin, texts...)
 	for i, text := range texts {
 		b.outcomes[i] = b.submit(text, "")
 	}
@@ -41,7 +42,7 @@ func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin
 // SubmitKeyed is Submit of one text with the idempotency key of the
 // Idempotency-Key header. A key in the text must be the same.
 func (s *Service) SubmitKeyed(ctx context.Context, tenant audit.Tenant, origin Origin, text []byte, key string) (Outcome, error) {
-	b := s.batch(tenant, origin, text)
+	b := s.batch(ctx, tenant, origin, text)
 	outcome := b.submit(text, key)
 	return outcome, s.accept(ctx, tenant, &b.packer)
 }
@@ -61,9 +62,18 @@ func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.E
 	entry.Changed = changed
 	submitted := entryjson.Submitted{Entry: entry}
 	entry.Digest = submitted.DigestOf()
-	packer := envelope.Packer{Tenant: tenant.ID, Random: s.Random}
+	packer := s.packer(ctx, tenant.ID)
 	packer.Add(&entry)
 	return s.send(ctx, tenant, &packer)
+}
+
+// packer returns a packer of ingest messages. They name the trace of the request.
+func (s *Service) packer(ctx context.Context, tenant audit.TenantID) envelope.Packer {
+	p := envelope.Packer{Tenant: tenant, Random: s.Random}
+	if t, has := trace.From(ctx); has {
+		p.Traces = []trace.Trace{t}
+	}
+	return p
 }
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
@@ -117,14 +127,14 @@ type batch struct {
 	packer   envelope.Packer
 }
 
-func (s *Service) batch(tenant audit.Tenant, origin Origin, texts ...[]byte) *batch {
+func (s *Service) batch(ctx context.Context, tenant audit.Tenant, origin Origin, texts ...[]byte) *batch {
 	origin.UserAgent = cleanAgent(origin.UserAgent)
 	var start [4]byte
 	s.Random(start[:])
 	b := &batch{
 		ids: audit.NewIDSequence(start), service: s, tenant: tenant, origin: origin, now: s.now(),
 		outcomes: make([]Outcome, len(texts)), seen: make(map[audit.EntryID]audit.Digest, len(texts)),
-		packer: envelope.Packer{Tenant: tenant.ID, Random: s.Random},
+		packer: s.packer(ctx, tenant.ID),
 	}
 	size := 0
 	for _, text := range texts {

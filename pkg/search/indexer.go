@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // Quarantine keeps entries that the index must refuse; see ingest.Quarantine.
@@ -32,6 +34,8 @@ type Indexer struct {
 	// Searchable gets, for each message that is indexed, how long ago the service received the
 	// first of its entries; nil: nothing measures it.
 	Searchable func(ctx context.Context, delays []time.Duration)
+	// Worked gets what was done for the requests of a tenant; nil: nothing follows it.
+	Worked func(ctx context.Context, w trace.Work)
 }
 
 // maxFirstDelay is the age at which a message cannot be the first one with its entries: no queue
@@ -46,6 +50,7 @@ const maxFirstDelay = 14 * 24 * time.Hour
 // before forwards none, so the message was damaged.
 func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 	return envelope.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
+		start := x.Now()
 		all := batch.ByTenant()
 		deleted, failed := x.findDeleted(ctx, all)
 		var groups [][]envelope.Message
@@ -74,7 +79,27 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 			}
 		}
 		x.measure(ctx, groups, outcomes)
+		x.follow(ctx, groups, outcomes, start)
 	})
+}
+
+// follow reports what was indexed for each tenant.
+func (x *Indexer) follow(ctx context.Context, groups [][]envelope.Message, outcomes []error, start time.Time) {
+	if x.Worked == nil {
+		return
+	}
+	for _, messages := range groups {
+		tenant, entries := messages[0].Contents.Tenant, 0
+		indexed := slices.DeleteFunc(slices.Clone(messages), func(m envelope.Message) bool { return outcomes[m.Index] != nil })
+		for _, m := range indexed {
+			entries += len(m.Contents.Entries)
+		}
+		if len(indexed) > 0 {
+			x.Worked(ctx, trace.Work{Tenant: string(tenant), Traces: envelope.TracesOf(indexed), Start: start, Attrs: []slog.Attr{
+				slog.Int("messages", len(indexed)), slog.Int("entries", entries),
+			}})
+		}
+	}
 }
 
 // measure reports the delays of the messages that are indexed.

@@ -66,7 +66,7 @@ func TestIndexerWritesABatchWithOneCall(t *testing.T) {
 		"rejected": {Rejections: []audit.Rejection{{Index: 0, Code: "index_refused"}}},
 	}}
 	quarantine := quarantined{}
-	x := &search.Indexer{Index: index, Quarantine: quarantine, Tenants: existing{"deleted": true}}
+	x := &search.Indexer{Index: index, Quarantine: quarantine, Tenants: existing{"deleted": true}, Now: time.Now}
 	var bodies []string
 	for _, tenant := range []audit.TenantID{"acme", "broken", "globex", "acme", "deleted", "rejected"} {
 		bodies = append(bodies, messageOf(t, tenant))

@@ -221,9 +221,7 @@ func (o *outbox) sendPart(ctx context.Context, p *part) error {
 			return err
 		}
 		o.advance(p.frames[i].last)
-		if p.frames[i].last > o.Subscription.Replay {
-			o.delays.add(p.frames[i].last, o.Now(), p.frames[i].received)
-		}
+		o.delivery.add(&p.frames[i], o.Subscription.Replay, o.Now())
 	}
 	o.advance(p.to)
 	if o.stopped() {

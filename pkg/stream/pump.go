@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 const (
@@ -41,10 +42,11 @@ const WritesPerSecond = float64(time.Second)/float64(saveEvery) + 3*float64(time
 // After nil the message may be deleted. After an error it must be delivered again.
 // docs/design/stream-delivery.md shows the states of a stream.
 func (s *Service) Deliver(ctx context.Context, body string) error {
-	id, err := envelope.UnpackNudge(body)
+	id, traces, err := envelope.UnpackNudge(body)
 	if err != nil {
 		return fmt.Errorf("deliver: %w", err)
 	}
+	ctx = trace.WithFirst(ctx, traces)
 	tenant, err := s.Tenants.Tenant(ctx, id)
 	deleted, err := audit.IsDeleted(tenant, err)
 	if err != nil {
@@ -55,7 +57,7 @@ func (s *Service) Deliver(ctx context.Context, body string) error {
 	}
 	deadline := s.Now().Add(pumpTime)
 	for again := true; again; {
-		if again, err = s.pump(ctx, id, deadline); err != nil {
+		if again, err = s.pump(ctx, id, traces, deadline); err != nil {
 			return fmt.Errorf("deliver to %s: %w", id, err)
 		}
 		if again && !s.Now().Before(deadline) {
@@ -71,7 +73,7 @@ func (s *Service) Deliver(ctx context.Context, body string) error {
 // A worker that finds the lease taken returns at once, as order-logs does. The holder looks at
 // the log once more after it has released the lease, so it sees every entry that had its place
 // before. If the holder is killed, the message that watch sent looks after the lease.
-func (s *Service) pump(ctx context.Context, tenant audit.TenantID, deadline time.Time) (again bool, err error) {
+func (s *Service) pump(ctx context.Context, tenant audit.TenantID, traces []trace.Trace, deadline time.Time) (again bool, err error) {
 	state, err := s.Streams.Stream(ctx, tenant)
 	if errors.Is(err, audit.ErrNotFound) {
 		return false, nil // it has no subscribers
@@ -105,11 +107,7 @@ func (s *Service) pump(ctx context.Context, tenant audit.TenantID, deadline time
 		Service: s, tenant: tenant, holder: holder, deadline: deadline, state: state, savedAt: s.Now(), lookedAt: s.Now(),
 		tail: newTail(s, tenant), boxes: map[string]*outbox{}, loads: make(chan struct{}, loadsAtOnce),
 	}
-	defer func() {
-		if values := p.delays.taken(); s.Delivered != nil && len(values) > 0 {
-			s.Delivered(ctx, tenant, values)
-		}
-	}()
+	defer s.report(ctx, tenant, traces, p.savedAt, &p.delivery)
 	return p.run(ctx)
 }
 
@@ -132,7 +130,7 @@ type pump struct {
 
 	state    State // as it was read and saved last
 	tail     *tail
-	delays   delays
+	delivery delivery
 	boxes    map[string]*outbox // by the ids of connections
 	retired  []*outbox          // those of connections that are not subscribed any more
 	loads    chan struct{}      // has an element for each subscriber that reads entries by itself

@@ -15,6 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
 
@@ -41,6 +42,8 @@ type Service struct {
 	// Delivered gets the delays of entries that were sent live: for each second of a pump, the
 	// longest one from the receipt of an entry until a subscriber got it; nil: nothing measures it.
 	Delivered func(ctx context.Context, tenant audit.TenantID, delays []time.Duration)
+	// Worked gets what a pump sent; nil: nothing follows it.
+	Worked func(ctx context.Context, w trace.Work)
 
 	once    sync.Once
 	checked *ttlcache.Cache[checkedKey, struct{}]     // see checkKey

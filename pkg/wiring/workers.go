@@ -17,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // The workers: functions that a queue, a schedule or the gateway itself invokes. Each
@@ -35,10 +36,10 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
 		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
 		Committer: s.Stores.Committer,
-		Dropped:   s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)),
+		Dropped:   s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)), Worked: s.follow("entries stored"),
 	}
 	if persister.Committer != nil {
-		persister.Nudge = s.nudger().Nudge
+		persister.Nudge, persister.Worked = s.nudger().Nudge, s.follow("entries stored, indexed and ordered")
 	}
 	return lambdaedge.Together(persister.Persist)
 }
@@ -59,9 +60,18 @@ func (s *Services) IndexLogs() lambdaedge.BatchHandler {
 	delayed := s.publishDelays(metrics.New(s.Metrics, "index-logs", time.Now), metrics.SearchableAfter)
 	indexer := &search.Indexer{
 		Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Now: time.Now,
-		Searchable: func(ctx context.Context, delays []time.Duration) { delayed(ctx, "", delays) },
+		Searchable: func(ctx context.Context, delays []time.Duration) { delayed(ctx, "", delays) }, Worked: s.follow("entries indexed"),
 	}
 	return lambdaedge.Together(indexer.IndexMessages)
+}
+
+// follow returns what logs the work of a step with the traces of its requests, and records it in
+// those that are sampled.
+func (s *Services) follow(message string) func(ctx context.Context, w trace.Work) {
+	return func(ctx context.Context, w trace.Work) {
+		w.Record(time.Now())
+		w.Log(ctx, s.Log, message)
+	}
 }
 
 // publishDelays returns what writes delays as a metric.
@@ -83,7 +93,7 @@ func (s *Services) publishDelays(w *metrics.Writer, name string) func(ctx contex
 func (s *Services) OrderLogs() lambdaedge.BatchHandler {
 	orderer := &arrival.Orderer{
 		Log: s.Stores.Arrivals, Tenants: s.consumerTenants(), Now: time.Now,
-		Nudger: s.nudger(),
+		Nudger: s.nudger(), Worked: s.follow("entries ordered"),
 	}
 	return lambdaedge.Together(orderer.Order)
 }
@@ -97,6 +107,7 @@ func (s *Services) nudger() *arrival.Nudger {
 func (s *Services) StreamLogs() lambdaedge.BatchHandler {
 	pump := s.Stream()
 	pump.Delivered = s.publishDelays(metrics.New(s.Metrics, "stream-logs", time.Now), metrics.DeliveredAfter)
+	pump.Worked = s.follow("entries sent to subscribers")
 	return lambdaedge.EachMessage(pump.Deliver)
 }
 

@@ -11,29 +11,49 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
+// traced returns the function with the trace of its invocation in its context.
+func traced[E, A any](function func(context.Context, E) (A, error)) func(context.Context, E) (A, error) {
+	return func(ctx context.Context, event E) (A, error) { return function(withTrace(ctx), event) }
+}
+
+// invocationTrace is the key under which aws-lambda-go has the invocation's trace in the context,
+// in the form of trace.Header.
+const invocationTrace = "x-amzn-trace-id"
+
+func withTrace(ctx context.Context) context.Context {
+	header, _ := ctx.Value(invocationTrace).(string)
+	if t, ok := trace.ParseHeader(header); ok {
+		return trace.With(ctx, t)
+	}
+	return ctx
+}
+
 // StartHTTP serves API Gateway's events with h until the runtime ends the process.
-func StartHTTP(h http.Handler) { lambda.Start(HTTP(h)) }
+func StartHTTP(h http.Handler) { lambda.Start(traced(HTTP(h))) }
 
 // StartQueue serves SQS batches with handle until the runtime ends the process.
 func StartQueue(handle BatchHandler, source Source) {
-	lambda.Start(Queue(handle, source))
+	lambda.Start(traced(Queue(handle, source)))
 }
 
 // StartSchedule serves a schedule's events with run until the runtime ends the process.
-func StartSchedule(run func(ctx context.Context) error) { lambda.Start(Schedule(run)) }
+func StartSchedule(run func(ctx context.Context) error) {
+	lambda.Start(Schedule(func(ctx context.Context) error { return run(withTrace(ctx)) }))
+}
 
 // StartConnect serves a WebSocket API's $connect events with h until the runtime ends the process.
-func StartConnect(h http.Handler) { lambda.Start(Connect(h)) }
+func StartConnect(h http.Handler) { lambda.Start(traced(Connect(h))) }
 
 // StartMessage serves the message and $disconnect events of a WebSocket API with handle
 // until the runtime ends the process.
 func StartMessage(handle func(ctx context.Context, connection string, body []byte) error) {
-	lambda.Start(Message(handle))
+	lambda.Start(traced(Message(handle)))
 }
 
 // StartAuthorizer serves API Gateway's authorizer events until the runtime ends the process.
 func StartAuthorizer(authenticate func(ctx context.Context, authorization string) (access.Principal, error)) {
-	lambda.Start(Authorizer(authenticate))
+	lambda.Start(traced(Authorizer(authenticate)))
 }

@@ -14,7 +14,9 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 const (
@@ -64,7 +66,8 @@ var errUnfinished = errors.New("not finished: the function's deadline is near")
 // Near the deadline, messages that are not finished are reported as failed, so handle
 // must be idempotent. They, and messages whose delay could not be set, return after the
 // queue's visibility timeout. If handle panics, each message is handed to it alone.
-// Failures are logged with the message id and the receive count, never with the body.
+// Failures are logged with the message id, the receive count, the tenant and the traces, never
+// with the body.
 //
 // An event with a record that has no message id is not from SQS and fails as a whole.
 func Queue(handle BatchHandler, source Source) func(context.Context, events.SQSEvent) (events.SQSEventResponse, error) {
@@ -86,7 +89,7 @@ func Queue(handle BatchHandler, source Source) func(context.Context, events.SQSE
 			}
 			message := event.Records[i]
 			slog.ErrorContext(ctx, "message failed", "queue", queueName(message.EventSourceARN), "message_id", message.MessageId,
-				"receive_count", message.Attributes["ApproximateReceiveCount"], "error", err)
+				"receive_count", message.Attributes["ApproximateReceiveCount"], "tenant", string(tenantOf(&message)), trace.IDs(envelope.Traces(message.Body)), "error", err)
 			response.BatchItemFailures = append(response.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
 			if !errors.Is(err, errUnfinished) {
 				delayed = append(delayed, message)
@@ -126,7 +129,7 @@ func finalCalls(ctx context.Context) (context.Context, context.CancelFunc) {
 func deadLetter(ctx context.Context, message events.SQSMessage, source Source, reason error) bool {
 	err := source.DeadLetter(ctx, queueName(message.EventSourceARN), tenantOf(&message), message.Body)
 	slog.ErrorContext(ctx, "message cannot be read and goes to the dead-letter queue", "queue", queueName(message.EventSourceARN),
-		"message_id", message.MessageId, "error", errors.Join(reason, err))
+		"message_id", message.MessageId, "tenant", string(tenantOf(&message)), trace.IDs(envelope.Traces(message.Body)), "error", errors.Join(reason, err))
 	return err == nil
 }
 

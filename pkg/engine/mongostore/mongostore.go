@@ -25,6 +25,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // Defaults of a DB.
@@ -78,8 +79,8 @@ func WithIndexes(indexes Indexes) Option { return func(db *DB) { db.indexes = in
 // reads go to the primary, which is also the default for lists.
 func WithReadPreference(name string) Option { return func(db *DB) { db.readPreference = name } }
 
-// WithMonitor reports every command to the monitor, for traces. A command's body
-// has content of entries and must not be logged.
+// WithMonitor reports every command to the monitor, and records none in traces. A command's
+// body has content of entries and must not be logged.
 func WithMonitor(m *event.CommandMonitor) Option { return func(db *DB) { db.monitor = m } }
 
 // WithClock sets the clock; the default is time.Now.
@@ -136,13 +137,27 @@ func (db *DB) clientOptions() (*options.ClientOptions, error) {
 		SetConnectTimeout(connectTimeout).
 		SetServerSelectionTimeout(selectionTimeout).
 		SetTimeout(db.timeout)
-	if db.monitor != nil {
+	switch {
+	case db.monitor != nil:
 		o.SetMonitor(db.monitor)
+	case trace.Recording():
+		o.SetMonitor(traceMonitor())
 	}
 	if err := o.Validate(); err != nil {
 		return nil, errConnectionString
 	}
 	return o, nil
+}
+
+// traceMonitor records commands in their traces.
+func traceMonitor() *event.CommandMonitor {
+	record := func(ctx context.Context, took time.Duration, failed bool) {
+		trace.Called(ctx, "MongoDB", time.Now().Add(-took), failed)
+	}
+	return &event.CommandMonitor{
+		Succeeded: func(ctx context.Context, e *event.CommandSucceededEvent) { record(ctx, e.Duration, false) },
+		Failed:    func(ctx context.Context, e *event.CommandFailedEvent) { record(ctx, e.Duration, true) },
+	}
 }
 
 // errClosed is the error of every call after Close.

@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/opensearch-project/opensearch-go/v4"
 	"github.com/opensearch-project/opensearch-go/v4/signer/awsv2"
+
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // Defaults of a Config.
@@ -82,7 +84,7 @@ func (c Config) newClient() (*opensearch.Client, error) {
 		transport = newTransport()
 	}
 	options := opensearch.Config{
-		Addresses: c.URLs, Username: c.Username, Password: c.Password, Transport: transport,
+		Addresses: c.URLs, Username: c.Username, Password: c.Password, Transport: traced{transport},
 		// This package retries within its own budgets.
 		DisableRetry: true,
 		// Background health checks are unsigned and would outlast a Lambda invocation.
@@ -100,6 +102,16 @@ func (c Config) newClient() (*opensearch.Client, error) {
 		return nil, errInvalidURL
 	}
 	return client, nil
+}
+
+// traced records requests in their traces.
+type traced struct{ next http.RoundTripper }
+
+func (t traced) RoundTrip(r *http.Request) (*http.Response, error) {
+	start := time.Now()
+	response, err := t.next.RoundTrip(r)
+	trace.Called(r.Context(), "OpenSearch", start, err != nil || response.StatusCode >= http.StatusInternalServerError)
+	return response, err
 }
 
 const (

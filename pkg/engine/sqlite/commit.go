@@ -236,7 +236,8 @@ func (c *Committer) place(b *batch, l *landing, s *stretch) error {
 		return nil
 	}
 	log := &ownLog{batch: b, number: l.number}
-	return arrival.Assign(context.Background(), log, l.load.Tenant, envelope.ArrivalsOf(entries), c.db.now)
+	_, err := arrival.Assign(context.Background(), log, l.load.Tenant, envelope.ArrivalsOf(entries), c.db.now)
+	return err
 }
 
 // ownLog is a tenant's arrival log within a transaction. It implements arrival.Appender.

@@ -19,6 +19,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 func TestConformance(t *testing.T) {
@@ -173,5 +174,35 @@ func TestWaitingMessagesAreCounted(t *testing.T) {
 	}
 	if got != 3 {
 		t.Errorf("counted %d messages, want 3", got)
+	}
+}
+
+// X-Ray links the trace of the consumer to the one that the message names.
+func TestMessagesNameTheTraceOfTheirSender(t *testing.T) {
+	client := newClient(t)
+	q := newQueue(t, client, time.Minute, 5)
+	in, _ := trace.Parse("00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01")
+	for _, ctx := range []context.Context{trace.With(t.Context(), in), t.Context()} {
+		if err := q.Send(ctx, "acme", []string{"x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const attribute = types.MessageSystemAttributeNameAWSTraceHeader
+	got := map[string]int{}
+	for end := time.Now().Add(10 * time.Second); len(got) < 2 && time.Now().Before(end); {
+		answer, err := client.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{
+			QueueUrl: urlOf(t, client, q.Name()), MaxNumberOfMessages: 10, MessageSystemAttributeNames: []types.MessageSystemAttributeName{attribute},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range answer.Messages {
+			got[m.Attributes[string(attribute)]]++
+		}
+	}
+	for _, want := range []string{in.Header(), ""} {
+		if got[want] != 1 {
+			t.Errorf("got %d messages with the trace %q, want 1; all: %v", got[want], want, got)
+		}
 	}
 }

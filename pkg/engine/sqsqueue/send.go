@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 const (
@@ -177,8 +178,11 @@ func (q *Queue) sendOnce(ctx context.Context, url *string, tenant audit.TenantID
 	if tenant != "" {
 		group = aws.String(string(tenant))
 	}
+	attributes := traceAttribute(ctx)
 	for i := range batch {
-		entries[i] = types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: &batch[i].body, DelaySeconds: delay, MessageGroupId: group}
+		entries[i] = types.SendMessageBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(i)), MessageBody: &batch[i].body, DelaySeconds: delay, MessageGroupId: group, MessageSystemAttributes: attributes,
+		}
 	}
 	answer, err := q.client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: url, Entries: entries})
 	if err != nil {
@@ -202,6 +206,18 @@ func (q *Queue) sendOnce(ctx context.Context, url *string, tenant audit.TenantID
 		failed = append(failed, SendFailure{Index: batch[i].index, Code: aws.ToString(reason.Code), Refused: reason.SenderFault})
 	}
 	return failed, nil
+}
+
+// traceAttribute returns the attribute by which X-Ray links the consumer's trace to that of the
+// context. SQS does not count it for a message's size. Without a trace it is nil.
+func traceAttribute(ctx context.Context) map[string]types.MessageSystemAttributeValue {
+	t, has := trace.From(ctx)
+	if !has {
+		return nil
+	}
+	return map[string]types.MessageSystemAttributeValue{
+		string(types.MessageSystemAttributeNameForSendsAWSTraceHeader): {DataType: aws.String("String"), StringValue: aws.String(t.Header())},
+	}
 }
 
 // only returns the messages that failed.

@@ -32,6 +32,8 @@ type Lambda struct {
 	// Auth configures the tokens that are valid in addition to those of the development key.
 	Auth     config.Auth
 	LogLevel slog.Level // of the functions' own log
+	// TraceDaemon is the address of a daemon of X-Ray that gets the functions' segments; "": none.
+	TraceDaemon string
 	// Output gets the functions' log as whole lines. It must be safe for concurrent use.
 	Output io.Writer
 }
@@ -56,7 +58,7 @@ func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret
 	if err != nil {
 		return nil, err
 	}
-	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), LogLevel: o.Lambda.LogLevel, Rates: o.Rates, MaxBacklog: o.MaxBacklog}
+	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), LogLevel: o.Lambda.LogLevel, TraceDaemon: o.Lambda.TraceDaemon, Rates: o.Rates, MaxBacklog: o.MaxBacklog}
 	function.Auth.JWTSecret = secret
 	environ := config.Embedded{Data: data, Sockets: connections.url, Function: function}.Environ()
 	if allOutside(o.Engines) {

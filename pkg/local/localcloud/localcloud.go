@@ -165,7 +165,7 @@ func (r *runner) ready(ctx context.Context, listener net.Listener) error {
 // server returns the HTTP server. Its timeouts bound what a slow or hostile client can use.
 func (r *runner) server() *http.Server {
 	return &http.Server{
-		Handler:           r.routes(),
+		Handler:           traced(r.routes()),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       requestTimeout + 5*time.Second, // so that a slow request still gets an answer
 		WriteTimeout:      2 * time.Minute,

@@ -1,11 +1,8 @@
 package runtimehost
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -54,15 +51,8 @@ func (e *environment) writeEvent(w http.ResponseWriter, inv *invocation) {
 	header.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
 	header.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(now.Add(e.function.Timeout).UnixMilli(), 10))
 	header.Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:"+region+":"+account+":function:"+e.function.Name)
-	header.Set("Lambda-Runtime-Trace-Id", traceID(now))
+	header.Set("Lambda-Runtime-Trace-Id", inv.trace.Header())
 	_, _ = w.Write(inv.event) // if the process does not read it, it never answers and times out
-}
-
-// traceID returns the id of a trace that is not sampled.
-func traceID(now time.Time) string {
-	id := make([]byte, 20)
-	_, _ = rand.Read(id) // never fails, see crypto/rand
-	return fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", now.Unix(), hex.EncodeToString(id[:12]), hex.EncodeToString(id[12:]))
 }
 
 func (e *environment) receiveResponse(w http.ResponseWriter, r *http.Request) {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 const (
@@ -43,6 +45,7 @@ type environment struct {
 // invocation is one event that a function handles.
 type invocation struct {
 	id    string
+	trace trace.Trace
 	event []byte
 	done  chan outcome // has room for one
 }
@@ -131,8 +134,8 @@ func (e *environment) kill() {
 
 // invoke sends the event to the process and waits for the answer. begun reports whether the
 // process may have received the event.
-func (e *environment) invoke(event []byte) (answer []byte, begun bool, err error) {
-	inv := &invocation{id: uuid.NewString(), event: event, done: make(chan outcome, 1)}
+func (e *environment) invoke(t trace.Trace, event []byte) (answer []byte, begun bool, err error) {
+	inv := &invocation{id: uuid.NewString(), trace: t, event: event, done: make(chan outcome, 1)}
 	initTimer := time.NewTimer(e.function.InitTime)
 	defer initTimer.Stop()
 	select {

@@ -7,6 +7,7 @@ package runtimehost
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
 // MaxPayload is the maximum size of an event and of an answer, in bytes. It is Lambda's limit.
@@ -81,7 +84,7 @@ var (
 
 // Invoke runs the function at most once and returns its answer. ctx bounds only the wait for
 // an environment: as with Lambda, an invocation that has started runs to its end. A failure of
-// the function is a *FunctionError.
+// the function is a *FunctionError. The invocation belongs to the trace of ctx, or to a new one.
 func (h *Host) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	if len(event) > MaxPayload {
 		return nil, h.failed(ErrTooLarge)
@@ -94,12 +97,16 @@ func (h *Host) Invoke(ctx context.Context, event []byte) ([]byte, error) {
 	case <-h.closing:
 		return nil, h.failed(ErrClosed)
 	}
+	t, traced := trace.From(ctx)
+	if !traced {
+		t = trace.New(time.Now(), func(b []byte) { _, _ = rand.Read(b) }) // never fails, see crypto/rand
+	}
 	for {
 		e, fresh, err := h.acquire()
 		if err != nil {
 			return nil, h.failed(err)
 		}
-		answer, begun, err := e.invoke(event)
+		answer, begun, err := e.invoke(t, event)
 		h.release(e)
 		if begun || fresh {
 			return answer, h.failed(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/trace"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 )
 
@@ -39,7 +40,7 @@ type Dependency struct {
 // Services returns the use cases of a Lambda over its dependencies. These are the
 // engines of production, or the embedded engine if the Lambda was built with the tag
 // "embedded". Log lines go to standard output as JSON and become slog.Default. Metrics
-// go to standard output.
+// go to standard output. Segments of traces go to the daemon that the environment names.
 func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services, error) {
 	needs := make([]manifest.Dependency, len(dependencies))
 	for i, d := range dependencies {
@@ -49,8 +50,9 @@ func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: settings.LogLevel}))
+	log := slog.New(trace.Logging(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: settings.LogLevel})))
 	slog.SetDefault(log)
+	recordTraces(ctx, log, settings.Name, settings.TraceDaemon)
 	o := &Opening{Settings: settings, Log: log, Stores: wiring.Stores{
 		ConsumerTenantTTL: ConsumerTenantTTL, DrainPeriod: wiring.DrainPeriodOf(ConsumerTenantTTL), Grace: wiring.DefaultGrace, StreamURL: httpapi.StreamURL(settings.StreamURL), Origins: settings.Origins,
 		Limits: wiring.LimitsOf(settings.Rates), MaxBacklog: int64(settings.MaxBacklog),
@@ -67,4 +69,17 @@ func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services
 	services := wiring.New(o.Stores, o.Security, log)
 	services.Metrics = os.Stdout
 	return services, nil
+}
+
+// recordTraces has the segments of traces sent to a daemon. A function works without them.
+func recordTraces(ctx context.Context, log *slog.Logger, function, daemon string) {
+	if daemon == "" {
+		return
+	}
+	recorder, err := trace.NewRecorder(daemon, function)
+	if err != nil {
+		log.WarnContext(ctx, "traces are not recorded", "error", err)
+		return
+	}
+	trace.SetRecorder(recorder)
 }
