@@ -32,11 +32,15 @@ type commands struct {
 	Token   tokenCmd   `cmd:"" help:"Print a token signed with the development key of a data folder."`
 	Send    sendCmd    `cmd:"" help:"Send entries from files or standard input."`
 	Search  searchCmd  `cmd:"" help:"List entries, the newest first."`
+	Get     getCmd     `cmd:"" help:"Print one entry with its status."`
 	Tail    tailCmd    `cmd:"" help:"Follow the live stream of entries."`
 	Pull    pullCmd    `cmd:"" help:"Copy entries in the order of their arrival, each once, for cron and agents."`
 	Stats   statsCmd   `cmd:"" help:"Count entries by field and over time."`
 	Cost    costCmd    `cmd:"" help:"Price a workload on AWS, part by part."`
 	Redrive redriveCmd `cmd:"" help:"Move dead letters back to their queues."`
+
+	Completion completionCmd `cmd:"" help:"Print a script that completes command lines."`
+
 	Version versionCmd `cmd:"" help:"Print the version of this program."`
 }
 
@@ -109,8 +113,11 @@ func run(ctx context.Context, args []string, con *console) (code int) {
 	if err != nil {
 		panic(err) // the grammar is fixed
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "help":
+		args = append(args[1:len(args):len(args)], "--help")
 	}
 	command, err := parser.Parse(args)
 	if err != nil {

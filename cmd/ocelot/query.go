@@ -16,6 +16,7 @@ import (
 type readFlags struct {
 	serviceFlags
 	queryFlags
+	timeFlags
 }
 
 // open returns a client of the service, and the flags as query parameters of the API.
@@ -24,20 +25,24 @@ func (f *readFlags) open(con *console) (*client.Client, url.Values, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	params, err := f.params(con.now())
+	params, err := f.params()
+	if err == nil {
+		err = f.addTimes(params, con.now())
+	}
+	if err == nil {
+		err = f.reach()
+	}
 	return service, params, err
 }
 
 // queryFlags choose entries.
 type queryFlags struct {
 	Filter []string `sep:"none" short:"f" placeholder:"FIELD=VALUE" group:"Entries:" help:"Only entries whose field has the value; repeatable; an entry matches any of one field's values. Fields: user_id, session_id, request_id, action, resource_type, resource_id, severity, ip_address, changed, metadata.<path>."`
-	From   string   `placeholder:"TIME" group:"Entries:" help:"Only entries from this time on: RFC 3339, a date (midnight in UTC, for stats in --time-zone), or a duration before now (90m, 24h, 7d)."`
-	To     string   `placeholder:"TIME" group:"Entries:" help:"Only entries before this time: RFC 3339, a date, or a duration before now."`
 	Query  []string `arg:"" optional:"" help:"Full text and field operators, such as: login severity>=ERROR -test. Put -- before a query that begins with a hyphen."`
 }
 
 // params are the flags as query parameters of the API.
-func (f *queryFlags) params(now time.Time) (url.Values, error) {
+func (f *queryFlags) params() (url.Values, error) {
 	params := url.Values{}
 	if q := strings.Join(f.Query, " "); q != "" {
 		params.Set("q", q)
@@ -50,17 +55,28 @@ func (f *queryFlags) params(now time.Time) (url.Values, error) {
 		}
 		params.Add(field, value)
 	}
-	for name, text := range map[string]string{"from": f.From, "to": f.To} {
-		if text == "" {
+	return params, nil
+}
+
+// timeFlags choose entries by their timestamps.
+type timeFlags struct {
+	Since string `aliases:"from" placeholder:"TIME" group:"Entries:" help:"Only entries from this time on: RFC 3339, a date (midnight in UTC, for stats in --time-zone), or a duration before now (90m, 24h, 7d)."`
+	Until string `aliases:"to" placeholder:"TIME" group:"Entries:" help:"Only entries before this time: RFC 3339, a date, or a duration before now."`
+}
+
+// addTimes sets the query parameters of the API.
+func (f *timeFlags) addTimes(params url.Values, now time.Time) error {
+	for _, flag := range []struct{ name, text, parameter string }{{"since", f.Since, "from"}, {"until", f.Until, "to"}} {
+		if flag.text == "" {
 			continue
 		}
-		at, err := parseTime(text, now)
+		at, err := parseTime(flag.text, now)
 		if err != nil {
-			return nil, usagef("--%s %s: %w", name, text, err)
+			return usagef("--%s %s: %w", flag.name, flag.text, err)
 		}
-		params.Set(name, at)
+		params.Set(flag.parameter, at)
 	}
-	return params, nil
+	return nil
 }
 
 // parseTime returns a time as the API reads it. RFC 3339 and dates stay as they
@@ -81,7 +97,7 @@ func parseTime(text string, now time.Time) (string, error) {
 
 // outputFlag chooses the output format.
 type outputFlag struct {
-	Output string `short:"o" enum:"auto,table,json,ndjson" default:"auto" help:"table, json or ndjson; auto is table on a terminal, else ndjson."`
+	Output string `short:"o" enum:"auto,table,json,ndjson,csv" default:"auto" help:"table, json, ndjson or csv; auto is table on a terminal, else ndjson."`
 }
 
 // palette colors words for a terminal; the zero palette does not.

@@ -123,7 +123,7 @@ func TestSearchWithoutEntries(t *testing.T) {
 
 func TestSearchAsksForWhatItWasTold(t *testing.T) {
 	s := numbered(1)
-	got := s.read(t, 0, "search", "-f", "action=A,B", "--filter=action=C", "-f", "metadata.a.b=x=y", "--from", "36h", "--to", "2026-03-01T00:00:00+01:00",
+	got := s.read(t, 0, "search", "-f", "action=A,B", "--filter=action=C", "-f", "metadata.a.b=x=y", "--since", "36h", "--until", "2026-03-01T00:00:00+01:00",
 		"--sort", "+timestamp", "severity>=ERROR", `"exact phrase"`)
 	want := url.Values{
 		"action": {"A,B", "C"}, "metadata.a.b": {"x=y"}, "from": {"2026-02-27T22:20:30Z"}, "to": {"2026-03-01T00:00:00+01:00"},

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,6 +82,8 @@ func (f *outputFlag) printer(con *console, out *bufio.Writer, colors palette) en
 	switch {
 	case f.Output == "json":
 		return &jsonPrinter{out: out}
+	case f.Output == "csv":
+		return &csvPrinter{out: csv.NewWriter(out)}
 	case f.Output == "table" || f.Output == "auto" && con.outTerminal:
 		return &tablePrinter{out: out, con: con, palette: colors}
 	}

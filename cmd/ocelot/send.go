@@ -78,6 +78,9 @@ func (c *sendCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	paths, err := inputs(c.Files)
+	if err == nil {
+		err = c.reach()
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,11 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/client"
 )
@@ -44,4 +49,39 @@ func newClient(config client.Config) (*client.Client, error) {
 		return nil, &usageError{err}
 	}
 	return c, nil
+}
+
+// reach returns an error if no service listens. A client tries again for half a minute, so that a
+// restart of the service does not end a command that is under way. A service that is not there
+// when a command begins is reported at once.
+func (f *serviceFlags) reach() error {
+	address := cmp.Or(f.URL, defaultURL)
+	if refuses(address) {
+		return fmt.Errorf("no service listens at %s. Start one with ocelot dev, or name another address with --url or OCELOT_URL", address)
+	}
+	return nil
+}
+
+// connectTimeout bounds the check whether a service listens.
+const connectTimeout = time.Second
+
+// windowsRefused is what Windows says about a port that nobody listens on (WSAECONNREFUSED).
+const windowsRefused = syscall.Errno(10061)
+
+// refuses reports whether the host of an address refuses connections. It leaves every other
+// failure to the client, and asks nobody if there is a proxy in between.
+func refuses(address string) bool {
+	request, err := http.NewRequest(http.MethodGet, address, http.NoBody)
+	if err != nil {
+		return false
+	}
+	if proxy, err := http.ProxyFromEnvironment(request); err != nil || proxy != nil {
+		return false
+	}
+	port := cmp.Or(request.URL.Port(), map[string]string{"http": "80", "https": "443"}[request.URL.Scheme])
+	connection, err := net.DialTimeout("tcp", net.JoinHostPort(request.URL.Hostname(), port), connectTimeout)
+	if err == nil {
+		_ = connection.Close() // nothing was sent
+	}
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, windowsRefused)
 }

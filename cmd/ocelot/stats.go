@@ -19,10 +19,10 @@ import (
 type statsCmd struct {
 	readFlags
 	colorFlag
-	Output      string   `short:"o" enum:"auto,table,json" default:"auto" help:"table or json; auto is table on a terminal, else json."`
+	Output      string   `short:"o" enum:"auto,table,json,csv" default:"auto" help:"table, json or csv; auto is table on a terminal, else json. csv needs either --group-by or --interval."`
 	GroupBy     []string `placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity."`
 	Interval    string   `placeholder:"DURATION" help:"Count over time by this interval, such as 1h."`
-	TimeZone    string   `placeholder:"NAME" xor:"zone" help:"Time zone of the intervals and of dates in --from and --to, such as Europe/Berlin; by default UTC."`
+	TimeZone    string   `placeholder:"NAME" xor:"zone" help:"Time zone of the intervals and of dates in --since and --until, such as Europe/Berlin; by default UTC."`
 	Local       bool     `xor:"zone" help:"Use the time zone of this machine."`
 	Top         int      `default:"10" help:"Number of groups, the largest first."`
 	MachineZone string   `env:"TZ" hidden:""`
@@ -35,6 +35,9 @@ func (c *statsCmd) Validate() error {
 	}
 	if c.Top < 1 || c.Top > audit.MaxTop {
 		return fmt.Errorf("--top must be from 1 to %d", audit.MaxTop)
+	}
+	if c.Output == "csv" && (len(c.GroupBy) > 0) == (c.Interval != "") {
+		return errors.New("--output csv needs either --group-by or --interval")
 	}
 	return nil
 }
@@ -66,6 +69,9 @@ func (c *statsCmd) Run(ctx context.Context, con *console) error {
 	if c.Output == "json" || c.Output == "auto" && !con.outTerminal {
 		_, err := fmt.Fprintf(con.out, "%s\n", strings.TrimSpace(string(stats.Text)))
 		return err
+	}
+	if c.Output == "csv" {
+		return c.csv(con.out, stats)
 	}
 	out := bufio.NewWriter(con.out)
 	return errors.Join(c.table(out, c.palette(con), stats), out.Flush())

@@ -54,11 +54,14 @@ func (c *tailCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	filter, err := c.params(con.now())
+	filter, err := c.params()
 	if err != nil {
 		return err
 	}
 	after, err := startCursor(c.After, c.CursorFile)
+	if err == nil {
+		err = c.reach()
+	}
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
@@ -11,7 +12,7 @@ import (
 )
 
 type tokenCmd struct {
-	Data        string       `default:".ocelot" placeholder:"FOLDER" help:"Data folder of the service; a new folder gets a key."`
+	Data        string       `default:".ocelot" placeholder:"FOLDER" help:"Data folder of ocelot dev."`
 	Tenant      []string     `required:"" env:"OCELOT_TENANT" help:"Tenants that the token is valid for; '*' for all."`
 	Role        string       `enum:"admin,auditor,user,operator,none" default:"none" help:"One of admin, auditor, user, operator (with the tenant '*'), or none with --permissions."`
 	Sub         string       `default:"developer" placeholder:"NAME" help:"Subject of the token."`
@@ -51,7 +52,10 @@ func (c *tokenCmd) Validate() error {
 
 // Run prints the token.
 func (c *tokenCmd) Run(con *console) error {
-	secret, err := localcloud.DevSecret(c.Data)
+	secret, err := localcloud.ExistingDevSecret(c.Data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s is no data folder: ocelot dev --data %s makes one", c.Data, c.Data)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 
 func TestToken(t *testing.T) {
 	unsetEnvironment(t)
-	data := t.TempDir() + "/data"
+	data := dataFolder(t)
 	for _, c := range []struct {
 		name string
 		args []string
@@ -67,6 +68,32 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// dataFolder returns a folder with a development key.
+func dataFolder(t *testing.T) string {
+	t.Helper()
+	data := t.TempDir() + "/data"
+	if _, err := localcloud.DevSecret(data); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A token of a new key would be good for no service.
+func TestTokenRefusesAFolderWithoutAKey(t *testing.T) {
+	unsetEnvironment(t)
+	data := t.TempDir()
+	got := command(t.Context(), strings.NewReader(""), 0, "token", "--data", data, "--tenant", "acme", "--role", "admin")
+	if got.code != exitFailure {
+		t.Errorf("got exit code %d, want %d", got.code, exitFailure)
+	}
+	if !strings.Contains(got.err, "is no data folder") {
+		t.Errorf("got %q, want it to say that the folder is none", got.err)
+	}
+	if files, err := os.ReadDir(data); err != nil || len(files) > 0 {
+		t.Errorf("got files %v, %v in the folder, want none", files, err)
+	}
+}
+
 func permissionSet(permissions []access.Permission) map[access.Permission]bool {
 	set := map[access.Permission]bool{}
 	for _, p := range permissions {
@@ -78,7 +105,7 @@ func permissionSet(permissions []access.Permission) map[access.Permission]bool {
 func TestTokenRefusesWhatItDoesNotKnow(t *testing.T) {
 	unsetEnvironment(t)
 	for _, args := range [][]string{{"--permissions", "logs:fly"}, {"--resources", ":"}, {"--tenant", "Not A Slug"}} {
-		got := command(t.Context(), strings.NewReader(""), 0, append([]string{"token", "--data", t.TempDir(), "--tenant", "acme", "--role", "admin"}, args...)...)
+		got := command(t.Context(), strings.NewReader(""), 0, append([]string{"token", "--data", dataFolder(t), "--tenant", "acme", "--role", "admin"}, args...)...)
 		if got.code != 2 {
 			t.Errorf("%s: got exit code %d, want 2: %s", args, got.code, got.err)
 		}

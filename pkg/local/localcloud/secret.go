@@ -33,6 +33,12 @@ func DevSecret(dataDir string) ([]byte, error) {
 	return readSecret(path)
 }
 
+// ExistingDevSecret returns the key of a data folder that has one. It returns fs.ErrNotExist for
+// any other folder, and creates nothing.
+func ExistingDevSecret(dataDir string) ([]byte, error) {
+	return readSecret(filepath.Join(dataDir, secretFile))
+}
+
 func readSecret(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
