@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-lambda-go/events"
 
@@ -159,8 +161,8 @@ var ErrNoSources = errors.New("the functions can only be built with Go and withi
 
 // BuildBootstraps builds every function for this machine as <folder>/<function>. If all
 // engines of production are named, it builds for these, else for the embedded engine. The
-// folder is in the user's cache; each checkout and kind of engines has its own. Programs that
-// are up to date are not built again. Except on Windows, several processes may build at the
+// folder is in the user's cache; each checkout and kind of engines has its own. It is removed by a
+// later build once nobody has built there for a month. Programs that are up to date are not built again. Except on Windows, several processes may build at the
 // same time. The error is ErrNoSources if the working folder is not within Ocelot's sources.
 func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string, err error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
@@ -179,6 +181,9 @@ func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return "", fmt.Errorf("make the folder of the bootstraps: %w", err)
 	}
+	if err := removeUnused(filepath.Dir(folder), folder, time.Now()); err != nil {
+		return "", fmt.Errorf("remove bootstraps of other checkouts: %w", err)
+	}
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
 		"-ldflags", "-s -w", "-o", folder+string(filepath.Separator), modulePath+"/functions/...")
 	// The target is this machine, whatever the environment says. The temporary folder is
@@ -189,4 +194,32 @@ func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string
 		return "", errors.Join(fmt.Errorf("build the functions: %w\n%s", err, out), ctx.Err())
 	}
 	return folder, nil
+}
+
+// unusedAfter is how long a folder of bootstraps stays after the last build there. A checkout's
+// functions take about 400 MB.
+const unusedAfter = 30 * 24 * time.Hour
+
+// removeUnused marks a folder as used, and removes those beside it that are not used any more.
+func removeUnused(parent, used string, now time.Time) error {
+	if err := os.Chtimes(used, now, now); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) { // another process removed it
+			continue
+		}
+		if err == nil && now.Sub(info.ModTime()) > unusedAfter {
+			err = os.RemoveAll(filepath.Join(parent, entry.Name()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
