@@ -70,15 +70,22 @@ func HashSecret(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 // DefaultKeyTTL is how long an Authenticator uses an API key's record before it reads it again.
 const DefaultKeyTTL = 5 * time.Second
 
-// maxCachedKeys bounds an Authenticator's memory to about 2 MB.
-const maxCachedKeys = 4096
+// TokenTTL is how long an Authenticator uses the result of a token's verification, as API Gateway
+// does with that of the authorizer. A token that expires earlier is refused then.
+const TokenTTL = time.Minute
+
+// maxCachedKeys and maxCachedTokens bound an Authenticator's memory to some megabytes.
+const (
+	maxCachedKeys   = 4096
+	maxCachedTokens = 1024
+)
 
 // touchTimeout bounds the time that a request spends on recording a key's last use.
 const touchTimeout = 2 * time.Second
 
 // Authenticator turns the Authorization header into a Principal. It is safe for
 // concurrent use and must not be copied. A revoked API key remains valid for up
-// to KeyTTL in a process that has just used it.
+// to KeyTTL in a process that has just used it. Callers must not change a Principal.
 type Authenticator struct {
 	Tokens TokenVerifier // nil: no bearer token is accepted
 	Keys   KeyFinder     // nil: no API key is accepted
@@ -86,8 +93,9 @@ type Authenticator struct {
 	Log    *slog.Logger  // gets failures to record a key's last use; nil: they are dropped
 	KeyTTL time.Duration // zero: DefaultKeyTTL
 
-	once  sync.Once
-	cache *ttlcache.Cache[[32]byte, cachedKey] // by hash; see keyCache
+	once     sync.Once
+	cache    *ttlcache.Cache[[32]byte, cachedKey] // by hash; see keyCache
+	verified *ttlcache.Cache[[32]byte, Principal] // of tokens, by hash
 }
 
 // cachedKey is a key as it was read, and when its use was recorded last.
@@ -114,7 +122,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, authorization string) 
 	case strings.EqualFold(scheme, "Bearer") && isKey:
 		return Principal{}, refused("The credential is an API key, not a token: send it as Authorization: ApiKey <key>.")
 	case strings.EqualFold(scheme, "Bearer") && a.Tokens != nil:
-		return a.Tokens.Verify(ctx, credential)
+		return a.token(ctx, credential)
 	case strings.EqualFold(scheme, "ApiKey") && !isKey && strings.Count(credential, ".") == tokenDots:
 		return Principal{}, refused("The credential is a token, not an API key: send it as Authorization: Bearer <token>.")
 	case strings.EqualFold(scheme, "ApiKey") && a.Keys != nil:
@@ -192,9 +200,34 @@ func (a *Authenticator) find(ctx context.Context, hash [32]byte, now time.Time) 
 type keyEntry = ttlcache.Entry[cachedKey]
 
 func (a *Authenticator) keyCache() *ttlcache.Cache[[32]byte, cachedKey] {
-	a.once.Do(func() { a.cache = ttlcache.New[[32]byte, cachedKey](maxCachedKeys) })
+	a.makeCaches()
 	return a.cache
 }
+
+func (a *Authenticator) makeCaches() {
+	a.once.Do(func() {
+		a.cache = ttlcache.New[[32]byte, cachedKey](maxCachedKeys)
+		a.verified = ttlcache.New[[32]byte, Principal](maxCachedTokens)
+	})
+}
+
+// token verifies a token, unless it did so less than TokenTTL ago. A token that is refused is
+// never cached.
+func (a *Authenticator) token(ctx context.Context, token string) (Principal, error) {
+	a.makeCaches()
+	hash, now := sha256.Sum256([]byte(token)), a.Now()
+	if entry, found := a.verified.Get(hash); found && entry.Fresh(now, TokenTTL) && now.Before(entry.Value.ExpiresAt) {
+		return entry.Value, nil
+	}
+	p, err := a.Tokens.Verify(ctx, token)
+	if err == nil && len(token) <= maxCachedToken {
+		a.verified.Put(hash, ttlcache.Entry[Principal]{Value: p, ReadAt: now})
+	}
+	return p, err
+}
+
+// maxCachedToken is the length of the longest token that is cached, in bytes.
+const maxCachedToken = 4 << 10
 
 const (
 	// touchInterval is the time between two records of a key's use. A record each minute

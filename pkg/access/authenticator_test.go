@@ -208,6 +208,55 @@ func TestKeyCache(t *testing.T) {
 	}
 }
 
+// counter counts the verifications of any token.
+type counter struct {
+	calls   int
+	expires time.Time
+	err     error
+}
+
+func (c *counter) Verify(_ context.Context, token string) (access.Principal, error) {
+	c.calls++
+	return access.Principal{Subject: token, ExpiresAt: c.expires}, c.err
+}
+
+func TestTokenCache(t *testing.T) {
+	f := newFixture()
+	start := f.now
+	c := &counter{expires: start.Add(access.TokenTTL + 10*time.Second)}
+	f.Tokens = c
+	for _, step := range []struct {
+		what, token string
+		at          time.Duration
+		err         error
+		calls       int
+	}{
+		{"first", "a", 0, nil, 1},
+		{"again", "a", access.TokenTTL - time.Millisecond, nil, 1},
+		{"another", "b", 0, nil, 2},
+		{"old", "a", access.TokenTTL, nil, 3},
+		{"again, then", "a", access.TokenTTL + 10*time.Second - time.Millisecond, nil, 3},
+		{"expired", "a", access.TokenTTL + 10*time.Second, audit.ErrUnauthenticated, 4},
+		{"refused", "c", 0, audit.ErrUnauthenticated, 5},
+		{"refused again", "c", 0, audit.ErrUnauthenticated, 6},
+		{"the clock was set back", "a", -time.Hour, nil, 7},
+		{"too long", strings.Repeat("A", 5000), 0, nil, 8},
+		{"too long again", strings.Repeat("A", 5000), 0, nil, 9},
+	} {
+		f.now, c.err = start.Add(step.at), step.err
+		p, err := f.Authenticate(t.Context(), "Bearer "+step.token)
+		if !errors.Is(err, step.err) {
+			t.Errorf("%s: got error %v, want %v", step.what, err, step.err)
+		}
+		if p.Subject != step.token {
+			t.Errorf("%s: got the principal of %.20q, want %.20q", step.what, p.Subject, step.token)
+		}
+		if got, want := c.calls, step.calls; got != want {
+			t.Errorf("%s: %d verifications, want %d", step.what, got, want)
+		}
+	}
+}
+
 func TestKeyCacheIsBounded(t *testing.T) {
 	f := newFixture()
 	f.KeyTTL = time.Hour

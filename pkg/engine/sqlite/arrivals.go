@@ -88,17 +88,16 @@ func (a *Arrivals) Append(ctx context.Context, tenant audit.TenantID, s arrival.
 // appendArrivals appends a segment at the end of a log. It returns audit.ErrConflict, and writes
 // nothing, if the log has one of the messages.
 func (b *batch) appendArrivals(tenant int64, s *arrival.Segment) error {
-	placed, err := b.placedMessages(context.Background(), tenant, s.Messages)
-	if err != nil {
-		return err
-	}
-	if len(placed) > 0 {
-		return audit.ErrConflict
-	}
-	messages := packMessageIDs(s.Messages)
 	for i := range s.Messages {
-		if _, err := b.exec(`INSERT INTO arrival_messages (tenant, message) VALUES (?, ?)`, tenant, s.Messages[i][:]); err != nil {
+		inserted, err := b.exec(`INSERT INTO arrival_messages (tenant, message) VALUES (?, ?) ON CONFLICT DO NOTHING`, tenant, s.Messages[i][:])
+		switch {
+		case err != nil:
 			return err
+		case inserted == 0:
+			if err := b.removeMessages(tenant, s.Messages[:i]); err != nil {
+				return err
+			}
+			return audit.ErrConflict
 		}
 	}
 	for _, d := range s.Days() {
@@ -106,9 +105,21 @@ func (b *batch) appendArrivals(tenant int64, s *arrival.Segment) error {
 			return err
 		}
 	}
-	_, err = b.exec(`INSERT INTO arrival_segments (tenant, first, written, messages, ids, repair, repaired) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		tenant, s.First, s.WrittenAt.UnixMilli(), messages, envelope.PackIDs(s.IDs), s.Repair, millisOrZero(s.RepairedAt))
+	_, err := b.exec(`INSERT INTO arrival_segments (tenant, first, written, messages, ids, repair, repaired) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		tenant, s.First, s.WrittenAt.UnixMilli(), packMessageIDs(s.Messages), envelope.PackIDs(s.IDs), s.Repair, millisOrZero(s.RepairedAt))
+	if err == nil {
+		b.writer.noteHead(tenant, arrival.Head{Last: s.Last(), RepairedAt: s.RepairedAt})
+	}
 	return err
+}
+
+func (b *batch) removeMessages(tenant int64, messages []audit.MessageID) error {
+	for i := range messages {
+		if _, err := b.exec(`DELETE FROM arrival_messages WHERE tenant = ? AND message = ?`, tenant, messages[i][:]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func packMessageIDs(ids []audit.MessageID) []byte {

@@ -244,28 +244,19 @@ func (c *Committer) place(b *batch, l *landing, s *stretch) error {
 type ownLog struct {
 	*batch
 	number int64
-	head   *arrival.Head // nil: not read yet
 }
 
 // Head implements arrival.Appender.
 func (l *ownLog) Head(ctx context.Context, _ audit.TenantID) (arrival.Head, error) {
-	if l.head == nil {
-		head, err := l.arrivalHead(ctx, l.number)
-		if err != nil {
-			return head, err
-		}
-		l.head = &head
+	if head, known := l.writer.recall.heads[l.number]; known {
+		return head, nil
 	}
-	return *l.head, nil
+	return l.arrivalHead(ctx, l.number)
 }
 
 // Append implements arrival.Appender.
 func (l *ownLog) Append(_ context.Context, _ audit.TenantID, s arrival.Segment) error {
-	err := l.appendArrivals(l.number, &s)
-	if err == nil {
-		l.head.Last = s.Last()
-	}
-	return err
+	return l.appendArrivals(l.number, &s)
 }
 
 // Placed implements arrival.Appender.

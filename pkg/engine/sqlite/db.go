@@ -54,6 +54,7 @@ type DB struct {
 
 	signalsMu sync.Mutex
 	signals   map[string]*signal
+	backlogs  map[string]*backlog
 
 	closeOnce sync.Once
 	closeErr  error
@@ -83,7 +84,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	db := &DB{now: time.Now, numbers: map[audit.TenantID]int64{}, signals: map[string]*signal{}}
+	db := &DB{now: time.Now, numbers: map[audit.TenantID]int64{}, signals: map[string]*signal{}, backlogs: map[string]*backlog{}}
 	for _, opt := range opts {
 		opt(db)
 	}

@@ -85,7 +85,14 @@ func (w *writer) nextOperation(size int, start time.Time) *operation {
 	if size >= maxGroup || time.Since(start) > maxGroupTime {
 		return nil
 	}
+	if op := w.waitingOperation(); op != nil {
+		return op
+	}
 	runtime.Gosched() // lets callers that just got a result send their next operation
+	return w.waitingOperation()
+}
+
+func (w *writer) waitingOperation() *operation {
 	select {
 	case op := <-w.operations:
 		return op
@@ -131,6 +138,7 @@ func (w *writer) runWithSavepoint(op *operation) (result, err error) {
 		result = b.flush()
 	}
 	if result != nil {
+		w.forget()
 		if err := w.conn.run(`ROLLBACK TO operation`); err != nil {
 			return nil, err
 		}
@@ -172,6 +180,7 @@ func (w *writer) commit() error {
 // rollback ends the transaction. If SQLite has none or cannot end it, rollback
 // closes the connection, which ends the transaction too.
 func (w *writer) rollback() {
+	w.forget()
 	if err := w.conn.run(`ROLLBACK`); err != nil {
 		_ = w.conn.close() // callers get the first error
 	}

@@ -27,6 +27,7 @@ type Queue struct {
 	visibility  time.Duration
 	maxReceives int
 	backlog     Backlog
+	waiting     *backlog
 	arrivals    *signal
 	deadLetters *signal // of the dead-letter queue
 }
@@ -47,11 +48,11 @@ type Message struct {
 func (db *DB) Queue(name string, visibility time.Duration, maxReceives int) *Queue {
 	return &Queue{
 		db: db, name: name, visibility: visibility, maxReceives: maxReceives,
-		arrivals: db.signal(name), deadLetters: db.signal(deadLetterName(name)),
+		waiting: db.backlogOf(name), arrivals: db.signal(name), deadLetters: db.signal(deadLetterName(name)),
 	}
 }
 
-// WithBacklog returns the queue with a bound on the messages of one tenant.
+// WithBacklog returns the queue with bounds on what waits in it.
 func (q *Queue) WithBacklog(backlog Backlog) *Queue {
 	bounded := *q
 	bounded.backlog = backlog
@@ -78,18 +79,43 @@ func (q *Queue) send(ctx context.Context, tenant audit.TenantID, bodies []string
 	if len(bodies) == 0 {
 		return nil
 	}
-	err := q.sendOnce(ctx, tenant, bodies, delay, true)
-	for end := time.Now().Add(slowTime); errors.Is(err, errSlow); {
-		if err := backoff.Sleep(ctx, slowPoll); err != nil {
-			return fmt.Errorf("send to queue %s: %w", q.name, err)
-		}
-		err = q.sendOnce(ctx, tenant, bodies, delay, time.Now().Before(end))
-	}
+	err := q.sendWithin(ctx, tenant, bodies, delay)
 	if err != nil {
 		return fmt.Errorf("send to queue %s: %w", q.name, err)
 	}
 	q.arrivals.raise() // also for a delayed message: receivers recompute when to wake
 	return nil
+}
+
+// sendWithin sends the messages within the bounds of the backlog.
+func (q *Queue) sendWithin(ctx context.Context, tenant audit.TenantID, bodies []string, delay time.Duration) error {
+	if q.backlog.Ahead == 0 || q.db.shared || delay > 0 {
+		return q.sendSlowly(ctx, tenant, bodies, delay)
+	}
+	size := 0
+	for _, body := range bodies {
+		size += len(body)
+	}
+	if err := q.waiting.enter(ctx, tenant, size, q.backlog.Ahead); err != nil {
+		return err
+	}
+	err := q.sendSlowly(ctx, tenant, bodies, delay)
+	if err != nil {
+		q.waiting.leave(tenant, size)
+	}
+	return err
+}
+
+// sendSlowly sends the messages, after a while if the tenant has to wait.
+func (q *Queue) sendSlowly(ctx context.Context, tenant audit.TenantID, bodies []string, delay time.Duration) error {
+	err := q.sendOnce(ctx, tenant, bodies, delay, true)
+	for end := time.Now().Add(slowTime); errors.Is(err, errSlow); {
+		if err := backoff.Sleep(ctx, slowPoll); err != nil {
+			return err
+		}
+		err = q.sendOnce(ctx, tenant, bodies, delay, time.Now().Before(end))
+	}
+	return err
 }
 
 // sendOnce sends the messages. It returns errSlow if the tenant has to wait and may.
@@ -157,25 +183,30 @@ func (q *Queue) Delete(ctx context.Context, receipts []string) error {
 	return nil
 }
 
+// deleteMessages removes the messages of these deliveries, and ignores stale receipts.
 func (b *batch) deleteMessages(queue string, receipts []string) error {
-	for _, receipt := range receipts {
-		if err := b.deleteMessage(queue, receipt); err != nil {
-			return err
+	if len(receipts) == 0 {
+		return nil
+	}
+	deliveries := make([][2]int64, len(receipts))
+	for i, receipt := range receipts {
+		number, lease, err := parseReceipt(receipt)
+		if err != nil {
+			return unchanged(err)
 		}
+		deliveries[i] = [2]int64{number, lease}
 	}
-	return nil
-}
-
-func (b *batch) deleteMessage(queue, receipt string) error {
-	number, lease, err := parseReceipt(receipt)
+	list, err := json.Marshal(deliveries)
 	if err != nil {
-		return err
+		return unchanged(err)
 	}
-	deleted, err := b.exec(`DELETE FROM messages WHERE number = ? AND queue = ? AND lease = ?`, number, queue, lease)
+	deleted, err := b.exec(`DELETE FROM messages WHERE queue = ?1 AND (number, lease) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))`, queue, string(list))
 	if err != nil || deleted == 0 {
 		return err
 	}
-	_, err = b.exec(`DELETE FROM bodies WHERE number = ?`, number)
+	// The body of a message that has been delivered again stays.
+	_, err = b.exec(`DELETE FROM bodies WHERE number IN (SELECT value ->> 0 FROM json_each(?1))
+		AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.number = bodies.number)`, string(list))
 	return err
 }
 

@@ -34,6 +34,7 @@ func (q *Queue) DeleteAndReceive(ctx context.Context, receipts []string, max int
 		if err != nil {
 			return nil, fmt.Errorf("receive from queue %s: %w", q.name, err)
 		}
+		q.leaveBacklog(messages)
 		left := time.Until(deadline)
 		if len(messages) > 0 || left <= 0 {
 			return messages, nil
@@ -48,6 +49,18 @@ func (q *Queue) DeleteAndReceive(ctx context.Context, receipts []string, max int
 		timer.Stop()
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("receive from queue %s: %w", q.name, err)
+		}
+	}
+}
+
+// leaveBacklog counts what was received.
+func (q *Queue) leaveBacklog(messages []Message) {
+	if len(messages) == 0 {
+		q.waiting.clear()
+	}
+	for _, m := range messages {
+		if m.ReceiveCount == 1 {
+			q.waiting.leave(m.Tenant, len(m.Body))
 		}
 	}
 }
@@ -70,32 +83,18 @@ func (q *Queue) receive(ctx context.Context, receipts []string, max int) (messag
 		if err := b.wake(q.name, now); err != nil {
 			return err
 		}
-		for size := 0; len(messages) < max && size < MaxReceived; {
-			waiting, err := b.ready(q.name, max-len(messages))
-			if err != nil {
+		for more := true; more && len(messages) < max; {
+			var exhausted []waitingMessage
+			if messages, exhausted, err = b.deliver(q, now, max-len(messages), messages); err != nil {
 				return err
 			}
-			if len(waiting) == 0 {
-				break
-			}
-			var last waitingMessage
-			for _, last = range waiting {
-				if q.maxReceives > 0 && last.receives >= q.maxReceives {
-					err = b.move(last, deadLetterName(q.name))
-					dead++
-				} else if messages, err = b.deliver(last, now, q.visibility, messages); err == nil {
-					size += len(messages[len(messages)-1].Body)
-				}
-				if err != nil {
+			for _, m := range exhausted {
+				if err := b.move(m, deadLetterName(q.name)); err != nil {
 					return err
 				}
-				if size >= MaxReceived {
-					break
-				}
 			}
-			if err := b.receivedTurn(q.name, last.turn); err != nil {
-				return err
-			}
+			dead += len(exhausted)
+			more = len(exhausted) > 0 && len(messages) == 0 // others may follow those that moved
 		}
 		if len(messages) > 0 {
 			return nil
@@ -146,12 +145,6 @@ func (b *batch) wake(queue string, now time.Time) error {
 	return nil
 }
 
-// ready returns the messages whose turn it is.
-func (b *batch) ready(queue string, limit int) ([]waitingMessage, error) {
-	return b.messages(`SELECT number, lease, receives, sent, tenant, turn FROM messages
-		WHERE queue = ? AND visible = 0 ORDER BY turn, number LIMIT ?`, queue, limit)
-}
-
 // anyMessages returns messages whether they are visible or not.
 func (b *batch) anyMessages(queue string, limit int) ([]waitingMessage, error) {
 	return b.messages(`SELECT * FROM (SELECT number, lease, receives, sent, tenant, turn FROM messages WHERE queue = ?1 AND visible = 0 LIMIT ?2)
@@ -169,18 +162,46 @@ func (b *batch) messages(query string, args ...any) (waiting []waitingMessage, e
 	return waiting, err
 }
 
-// deliver makes the message invisible and appends its delivery to messages.
-func (b *batch) deliver(w waitingMessage, now time.Time, visibility time.Duration, messages []Message) ([]Message, error) {
+// deliver makes up to max messages invisible whose turn it is, and appends their deliveries to
+// messages. It ends before a message that has been received too often, and returns those.
+func (b *batch) deliver(q *Queue, now time.Time, max int, messages []Message) (_ []Message, exhausted []waitingMessage, err error) {
+	var w, last waitingMessage
 	var body string
-	err := b.row(context.Background(), `SELECT body FROM bodies WHERE number = ?`, []any{w.number}, []any{&body})
+	size, delivered := 0, 0
+	err = b.each(context.Background(), `SELECT m.number, m.lease, m.receives, m.sent, m.tenant, m.turn, b.body
+		FROM messages m CROSS JOIN bodies b ON b.number = m.number
+		WHERE m.queue = ? AND m.visible = 0 ORDER BY m.turn, m.number LIMIT ?`, []any{q.name, max},
+		[]any{&w.number, &w.lease, &w.receives, &w.sent, &w.tenant, &w.turn, &body}, func() (bool, error) {
+			if q.maxReceives > 0 && w.receives >= q.maxReceives {
+				exhausted = append(exhausted, w)
+				return delivered == 0, nil
+			}
+			if len(exhausted) > 0 {
+				return false, nil
+			}
+			messages = append(messages, Message{
+				ID: strconv.FormatInt(w.number, 10), Body: body, Receipt: receiptOf(w.number, w.lease+1),
+				ReceiveCount: w.receives + 1, SentAt: time.UnixMilli(w.sent).UTC(), Tenant: audit.TenantID(w.tenant),
+			})
+			last, size, delivered = w, size+len(body), delivered+1
+			return size < MaxReceived, nil
+		})
 	if err != nil {
-		return messages, fmt.Errorf("body of message %d: %w", w.number, err)
+		return nil, nil, err
 	}
-	_, err = b.exec(`UPDATE messages SET visible = ?, lease = ?, receives = ? WHERE number = ?`, notBefore(now.Add(visibility)), w.lease+1, w.receives+1, w.number)
-	return append(messages, Message{
-		ID: strconv.FormatInt(w.number, 10), Body: body, Receipt: fmt.Sprintf("%d.%d", w.number, w.lease+1),
-		ReceiveCount: w.receives + 1, SentAt: time.UnixMilli(w.sent).UTC(), Tenant: audit.TenantID(w.tenant),
-	}), err
+	if delivered == 0 {
+		return messages, exhausted, nil
+	}
+	_, err = b.exec(`UPDATE messages SET visible = ?, lease = lease + 1, receives = receives + 1
+		WHERE queue = ? AND visible = 0 AND (turn, number) <= (?, ?)`, notBefore(now.Add(q.visibility)), q.name, last.turn, last.number)
+	if err != nil {
+		return nil, nil, err
+	}
+	return messages, exhausted, b.receivedTurn(q.name, last.turn)
+}
+
+func receiptOf(number, lease int64) string {
+	return strconv.FormatInt(number, 10) + "." + strconv.FormatInt(lease, 10)
 }
 
 // move moves the message to another queue, where it is visible with zero receives.

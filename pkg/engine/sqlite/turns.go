@@ -15,20 +15,8 @@ import (
 // what was received last. So the messages of a tenant with a long backlog lie between those
 // of others, and a tenant without a backlog is next.
 
-// Backlog bounds how many messages of one tenant wait in a queue without having been received.
-// The zero value has no bound.
-type Backlog struct {
-	// Slow is the number from which on Send waits for consumers, for slowTime at most, so that
-	// a tenant does not send faster than its entries are stored and found.
-	Slow int
-	// Full is the number from which on Send returns audit.ErrBacklog; 0: it never does.
-	Full int
-}
-
-const (
-	slowTime = time.Second
-	slowPoll = 10 * time.Millisecond // how often Send looks meanwhile
-)
+// slowPoll is how often Send looks while it waits because of Backlog.Slow.
+const slowPoll = 10 * time.Millisecond
 
 // errSlow says that Send has to wait for consumers.
 var errSlow = errors.New("the tenant has to wait")
@@ -51,10 +39,20 @@ type turns struct {
 }
 
 func (b *batch) turnsOf(queue, tenant string) (t turns, err error) {
-	if t.received, err = b.turnOr0(`SELECT turn FROM queue_turns WHERE queue = ?`, queue); err != nil {
+	known := b.writer.recalledTurns(queue)
+	if known != nil && known.received >= 0 {
+		t.received = known.received
+	} else if t.received, err = b.turnOr0(`SELECT turn FROM queue_turns WHERE queue = ?`, queue); err != nil {
 		return t, err
 	}
-	t.last, err = b.turnOr0(`SELECT turn FROM tenant_turns WHERE queue = ? AND tenant = ?`, queue, tenant)
+	last, found := int64(0), false
+	if known != nil {
+		known.received = t.received
+		last, found = known.tenants[tenant]
+	}
+	if t.last = last; !found {
+		t.last, err = b.turnOr0(`SELECT turn FROM tenant_turns WHERE queue = ? AND tenant = ?`, queue, tenant)
+	}
 	return t, err
 }
 
@@ -63,6 +61,9 @@ func (b *batch) takeTurns(queue, tenant string, t turns, n int) (first int64, er
 	last := max(t.last, t.received)
 	_, err = b.exec(`INSERT INTO tenant_turns (queue, tenant, turn) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET turn = ?3`,
 		queue, tenant, last+int64(n))
+	if known := b.writer.recalledTurns(queue); known != nil && err == nil {
+		known.tenants[tenant] = last + int64(n)
+	}
 	return last + 1, err
 }
 
@@ -86,11 +87,17 @@ func (b *batch) turnOr0(query string, args ...any) (int64, error) {
 // receivedTurn notes the turn of a message that was received.
 func (b *batch) receivedTurn(queue string, turn int64) error {
 	_, err := b.exec(`INSERT INTO queue_turns (queue, turn) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET turn = ?2 WHERE turn < ?2`, queue, turn)
+	if known := b.writer.recalledTurns(queue); known != nil && known.received >= 0 && err == nil {
+		known.received = max(known.received, turn)
+	}
 	return err
 }
 
 // forgetTurns removes what an empty queue knows about tenants.
 func (b *batch) forgetTurns(queue string) error {
 	_, err := b.exec(`DELETE FROM tenant_turns WHERE queue = ?`, queue)
+	if known := b.writer.recalledTurns(queue); known != nil {
+		clear(known.tenants)
+	}
 	return err
 }

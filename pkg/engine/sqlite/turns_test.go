@@ -194,3 +194,31 @@ func TestWaitingMessagesAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// TestAcceptingGoesOnOnceAConsumerReceives: a client waits while much is ahead of it.
+func TestAcceptingGoesOnOnceAConsumerReceives(t *testing.T) {
+	q := open(t).Queue("q", time.Minute, 5).WithBacklog(sqlite.Backlog{Ahead: 1000})
+	large := []string{strings.Repeat("x", 2000)}
+	if err := q.Send(t.Context(), "big", large); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Send(cancelledSoon(t), "big", large); !errors.Is(err, context.Canceled) {
+		t.Errorf("a client that goes while it waits: got error %v, want %v", err, context.Canceled)
+	}
+	if _, err := q.Receive(t.Context(), 100, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Send(t.Context(), "big", large); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := receiveTenants(t, q, 100)["big"], 1; got != want {
+		t.Errorf("received %d more messages, want %d", got, want)
+	}
+}
+
+// cancelledSoon returns a context that ends before Send stops waiting.
+func cancelledSoon(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	return ctx
+}

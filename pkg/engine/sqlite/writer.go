@@ -43,6 +43,7 @@ type writer struct {
 	shared      bool  // other processes write to the file too
 	lastMessage int64 // the highest number of a message that this process knows of
 
+	recall   recall
 	folds    foldLimits
 	foldings map[int64]*folding // by tenant
 
@@ -100,6 +101,7 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared, folds: defaultFolds, foldings: map[int64]*folding{}, recentDocs: map[int64]int{},
 		operations: make(chan *operation), large: make(chan *operation), erasures: make(chan chan bool), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
+	w.forget()
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.conn.close(), pool.Close())
 	}

@@ -28,6 +28,9 @@ type consumer struct {
 	log      *slog.Logger
 	// batchSize is the most messages of a batch.
 	batchSize int
+	// receiving is locked by the poller that receives. received is the size of the last batch.
+	receiving sync.Mutex
+	received  int
 	// slots has room for an element for each batch that is handled; nil: run handles one at a time.
 	slots chan struct{}
 }
@@ -35,6 +38,11 @@ type consumer struct {
 const (
 	// pollWait is how long one receive waits for messages, as with SQS's long polling.
 	pollWait = 10 * time.Second
+	// busyBatch is the size of a batch after which more messages are expected soon, fullBatch that
+	// of one that is large enough. gatherTime is how long a poller then waits for them. An entry of
+	// a batch of two hundred costs half of what one of a batch of twenty costs.
+	busyBatch, fullBatch = 8, 200
+	gatherTime           = 50 * time.Millisecond
 	// errorPause is the pause after an error of the engine.
 	errorPause = time.Second
 )
@@ -47,7 +55,7 @@ func (c *consumer) run(ctx context.Context) {
 	defer handling.Wait()
 	var done []string // receipts of messages that are to be deleted
 	for ctx.Err() == nil {
-		messages, err := c.queue.DeleteAndReceive(ctx, done, c.batchSize, pollWait)
+		messages, err := c.receive(ctx, done)
 		if err != nil {
 			if ctx.Err() == nil {
 				c.log.Error("receive failed", "queue", string(c.trigger.Queue), "error", err)
@@ -69,6 +77,23 @@ func (c *consumer) run(ctx context.Context) {
 		}
 	}
 	c.delete(ctx, done)
+}
+
+// receive deletes what is done and receives the next batch. One poller of a queue receives at a
+// time. Otherwise each would get a few of the messages that could be handled together.
+func (c *consumer) receive(ctx context.Context, done []string) (messages []sqlite.Message, err error) {
+	if !c.receiving.TryLock() {
+		c.delete(ctx, done) // the other poller may wait for long
+		done = nil
+		c.receiving.Lock()
+	}
+	defer c.receiving.Unlock()
+	if c.received >= busyBatch && c.received < fullBatch && c.received < c.batchSize {
+		pause(ctx, gatherTime)
+	}
+	messages, err = c.queue.DeleteAndReceive(ctx, done, c.batchSize, pollWait)
+	c.received = len(messages)
+	return messages, err
 }
 
 // delete deletes messages at once, also after ctx has ended.

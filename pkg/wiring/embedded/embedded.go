@@ -62,13 +62,16 @@ func UseQueues(stores *wiring.Stores, db *sqlite.DB) {
 // Named returns the name of a queue in the engine.
 func Named(name manifest.QueueName) string { return string(name) }
 
-// backlogs bound what one tenant may have in a queue, in messages of up to 64 KB. A tenant
-// is slowed down once it has about a second of work in a queue. The queues between functions
-// refuse nothing.
+// ahead is how much may wait in a queue before senders wait too: about a thousand entries in
+// bulks, which a consumer receives at once.
+const ahead = sqlite.MaxReceived
+
+// backlogs bound what may wait in a queue. A tenant is slowed down once it has about a second of
+// work there. The queues between functions refuse nothing.
 var backlogs = map[manifest.QueueName]sqlite.Backlog{
-	manifest.QueueIngest:         {Slow: 64, Full: 10_000},
-	manifest.QueueIngestPriority: {Slow: 64, Full: 10_000},
-	manifest.QueueIndex:          {Slow: 64},
+	manifest.QueueIngest:         {Ahead: ahead, Slow: 64, Full: 10_000},
+	manifest.QueueIngestPriority: {Ahead: ahead, Slow: 64, Full: 10_000},
+	manifest.QueueIndex:          {Ahead: ahead, Slow: 64},
 }
 
 // Queue returns a queue of the manifest.
