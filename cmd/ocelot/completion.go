@@ -59,14 +59,10 @@ func completions(app *kong.Application) []commandWords {
 	var all []commandWords
 	for _, node := range app.Children {
 		c := commandWords{name: node.Name, help: node.Help}
-		for _, group := range node.AllFlags(true) {
-			for _, flag := range group {
-				f := flagWords{name: "--" + flag.Name, help: flag.Help, takesValue: !flag.IsBool()}
-				if flag.Enum != "" {
-					f.values = flag.EnumSlice()
-				}
-				c.flags = append(c.flags, f)
-			}
+		c.addFlags(node)
+		for _, child := range node.Children {
+			c.values = append(c.values, child.Name)
+			c.addFlags(child)
 		}
 		slices.SortFunc(c.flags, func(a, b flagWords) int { return strings.Compare(a.name, b.name) })
 		for _, argument := range node.Positional {
@@ -77,6 +73,22 @@ func completions(app *kong.Application) []commandWords {
 		all = append(all, c)
 	}
 	return all
+}
+
+// addFlags adds the flags of a command or of one of its parts, each once.
+func (c *commandWords) addFlags(node *kong.Node) {
+	for _, group := range node.AllFlags(true) {
+		for _, flag := range group {
+			f := flagWords{name: "--" + flag.Name, help: flag.Help, takesValue: !flag.IsBool()}
+			if slices.ContainsFunc(c.flags, func(known flagWords) bool { return known.name == f.name }) {
+				continue
+			}
+			if flag.Enum != "" {
+				f.values = flag.EnumSlice()
+			}
+			c.flags = append(c.flags, f)
+		}
+	}
 }
 
 // bashScript completes by the words before the cursor. Where a flag or an argument can have any

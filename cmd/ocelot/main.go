@@ -39,6 +39,11 @@ type commands struct {
 	Cost    costCmd    `cmd:"" help:"Price a workload on AWS, part by part."`
 	Redrive redriveCmd `cmd:"" help:"Move dead letters back to their queues."`
 
+	Tenant     tenantCmd     `cmd:"" help:"Administer tenants."`
+	APIKey     apiKeyCmd     `cmd:"" name:"api-key" help:"Administer the API keys of a tenant."`
+	Quarantine quarantineCmd `cmd:"" help:"Administer entries that a step refused."`
+	Job        jobCmd        `cmd:"" help:"Administer long-running jobs."`
+
 	Completion completionCmd `cmd:"" help:"Print a script that completes command lines."`
 
 	Version versionCmd `cmd:"" help:"Print the version of this program."`

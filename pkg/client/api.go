@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 
@@ -194,4 +195,31 @@ func (c *Client) Entry(ctx context.Context, id audit.EntryID) (json.RawMessage, 
 	}
 	var text json.RawMessage
 	return text, decode("entry", body, &text)
+}
+
+// Change sends one request that changes something, and returns the text of its answer. It does
+// not try again: the service may have done it before its answer was lost. Path is relative to
+// the base path, and escaped. Body is sent as JSON unless it is nil.
+func (c *Client) Change(ctx context.Context, method, path string, header http.Header, body any) (json.RawMessage, error) {
+	r := apiRequest{method: method, path: path, header: http.Header{"Content-Type": {"application/json"}}}
+	maps.Copy(r.header, header)
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		}
+		r.body = text
+	} else {
+		r.header.Del("Content-Type")
+	}
+	answer, err := c.once(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return answer, nil
+}
+
+// Read returns the text of a GET. Path is relative to the base path, and escaped.
+func (c *Client) Read(ctx context.Context, path string, params url.Values) (json.RawMessage, error) {
+	return c.do(ctx, apiRequest{method: http.MethodGet, path: path, query: params})
 }

@@ -1,0 +1,361 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/client"
+)
+
+// tenantCmd administers tenants. A platform operator may do so.
+type tenantCmd struct {
+	List   tenantListCmd   `cmd:"" help:"List the tenants that the token may access, one a line."`
+	Get    tenantGetCmd    `cmd:"" help:"Print a tenant and its settings."`
+	Create tenantCreateCmd `cmd:"" help:"Create a tenant."`
+	Update tenantUpdateCmd `cmd:"" help:"Change a tenant's name, settings or status."`
+	Delete tenantDeleteCmd `cmd:"" help:"Delete a tenant and everything it has."`
+}
+
+// apiKeyCmd administers the API keys of the tenant.
+type apiKeyCmd struct {
+	List   keyListCmd   `cmd:"" help:"List the keys of the tenant, one a line."`
+	Create keyCreateCmd `cmd:"" help:"Create a key. Its secret is shown this once."`
+	Revoke keyRevokeCmd `cmd:"" help:"Revoke a key."`
+}
+
+// quarantineCmd administers the entries that a step refused.
+type quarantineCmd struct {
+	List  quarantineListCmd  `cmd:"" help:"List the entries in quarantine with their reasons, one a line."`
+	Retry quarantineRetryCmd `cmd:"" help:"Send an entry through its step again."`
+	Drop  quarantineDropCmd  `cmd:"" help:"Delete an entry in quarantine."`
+}
+
+// jobCmd administers the tenant's long-running jobs.
+type jobCmd struct {
+	List   jobListCmd   `cmd:"" help:"List the jobs, one a line."`
+	Get    jobGetCmd    `cmd:"" help:"Print a job."`
+	Cancel jobCancelCmd `cmd:"" help:"Cancel a job."`
+}
+
+// credentialFlags are those of commands that name no tenant or name it as an argument.
+type credentialFlags struct {
+	URL   string `name:"url" env:"OCELOT_URL" placeholder:"URL" group:"Service:" help:"Address of the service; by default http://127.0.0.1:8080."`
+	Token string `env:"OCELOT_TOKEN" placeholder:"TOKEN" group:"Service:" help:"JWT or API key. Prefer OCELOT_TOKEN: other users can see a command line."`
+}
+
+// open returns a client for requests about a tenant, or none.
+func (f *credentialFlags) open(tenant string) (*client.Client, error) {
+	if f.Token == "" {
+		return nil, usagef("a token is needed: --token or OCELOT_TOKEN")
+	}
+	c, err := newClient(client.Config{URL: cmp.Or(f.URL, defaultURL), Token: f.Token, Tenant: tenant, UserAgent: "ocelot/" + buildVersion()})
+	if err != nil {
+		return nil, err
+	}
+	return c, (&serviceFlags{URL: f.URL}).reach()
+}
+
+// openTenant returns a client for requests of the tenant.
+func (f *serviceFlags) openTenant() (*client.Client, error) {
+	if f.Tenant == "" {
+		return nil, &usageError{errNoTenant}
+	}
+	return (&credentialFlags{URL: f.URL, Token: f.Token}).open(f.Tenant)
+}
+
+// printAll prints the items of all pages of a list, one a line.
+func printAll(ctx context.Context, con *console, c *client.Client, path string) error {
+	out := bufio.NewWriter(con.out)
+	params := url.Values{"limit": {strconv.Itoa(audit.MaxPageLimit)}}
+	for {
+		text, err := c.Read(ctx, path, params)
+		if err != nil {
+			return errors.Join(err, out.Flush())
+		}
+		var page client.Page
+		if err := json.Unmarshal(text, &page); err != nil {
+			return fmt.Errorf("the service's list is not as it should be: %w", err)
+		}
+		if err := (&linePrinter{out}).page(page.Items); err != nil {
+			return err
+		}
+		if page.Next == nil {
+			return out.Flush()
+		}
+		params.Set("cursor", *page.Next)
+	}
+}
+
+// printAnswer prints what a request answered. An answer without a body prints nothing.
+func printAnswer(con *console, answer json.RawMessage, err error) error {
+	if err != nil || len(answer) == 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(con.out, "%s\n", strings.TrimSpace(string(answer)))
+	return err
+}
+
+func tenantPath(id string) string { return "tenants/" + url.PathEscape(id) }
+
+type tenantListCmd struct{ credentialFlags }
+
+// Run prints the tenants.
+func (c *tenantListCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.open("")
+	if err != nil {
+		return err
+	}
+	return printAll(ctx, con, service, "tenants")
+}
+
+type tenantGetCmd struct {
+	credentialFlags
+	ID string `arg:"" help:"Id of the tenant."`
+}
+
+// Run prints the tenant.
+func (c *tenantGetCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.open(c.ID)
+	if err != nil {
+		return err
+	}
+	answer, err := service.Read(ctx, tenantPath(c.ID), nil)
+	return printAnswer(con, answer, err)
+}
+
+// settingFlag has settings of a tenant as name=value.
+type settingFlag struct {
+	Set []string `sep:"none" placeholder:"NAME=VALUE" help:"A setting, such as retention_days=365 or log_levels=[\"ERROR\"]; repeatable. The value is JSON, or text."`
+}
+
+// settings returns them as the API takes them, nil if there are none.
+func (f *settingFlag) settings() (map[string]any, error) {
+	if len(f.Set) == 0 {
+		return nil, nil
+	}
+	settings := map[string]any{}
+	for _, setting := range f.Set {
+		name, value, ok := strings.Cut(setting, "=")
+		if !ok || name == "" {
+			return nil, usagef("--set %s: must be NAME=VALUE", setting)
+		}
+		if json.Valid([]byte(value)) {
+			settings[name] = json.RawMessage(value)
+		} else {
+			settings[name] = value
+		}
+	}
+	return settings, nil
+}
+
+type tenantCreateCmd struct {
+	credentialFlags
+	settingFlag
+	ID   string `arg:"" help:"Id of the tenant, which can never be changed or used again."`
+	Name string `placeholder:"NAME" help:"What people call the tenant; by default its id."`
+}
+
+// Run creates the tenant and prints it.
+func (c *tenantCreateCmd) Run(ctx context.Context, con *console) error {
+	settings, err := c.settings()
+	if err != nil {
+		return err
+	}
+	body := map[string]any{"id": c.ID, "name": cmp.Or(c.Name, c.ID)}
+	if settings != nil {
+		body["settings"] = settings
+	}
+	service, err := c.open("")
+	if err != nil {
+		return err
+	}
+	answer, err := service.Change(ctx, http.MethodPost, "tenants", nil, body)
+	return printAnswer(con, answer, err)
+}
+
+type tenantUpdateCmd struct {
+	credentialFlags
+	settingFlag
+	ID     string `arg:"" help:"Id of the tenant."`
+	Name   string `placeholder:"NAME" help:"What people call the tenant."`
+	Status string `enum:"active,suspended," default:"" placeholder:"STATUS" help:"active or suspended; see the chapter about tenants in docs/operations.md."`
+}
+
+// Run changes what the flags name, and prints the tenant.
+func (c *tenantUpdateCmd) Run(ctx context.Context, con *console) error {
+	settings, err := c.settings()
+	if err != nil {
+		return err
+	}
+	body := map[string]any{}
+	if settings != nil {
+		body["settings"] = settings
+	}
+	for name, value := range map[string]string{"name": c.Name, "status": c.Status} {
+		if value != "" {
+			body[name] = value
+		}
+	}
+	if len(body) == 0 {
+		return usagef("nothing to change: use --name, --set or --status")
+	}
+	service, err := c.open(c.ID)
+	if err != nil {
+		return err
+	}
+	header := http.Header{"If-Match": {"*"}, "Content-Type": {"application/merge-patch+json"}}
+	answer, err := service.Change(ctx, http.MethodPatch, tenantPath(c.ID), header, body)
+	return printAnswer(con, answer, err)
+}
+
+type tenantDeleteCmd struct {
+	credentialFlags
+	ID  string `arg:"" help:"Id of the tenant."`
+	Yes bool   `help:"Delete it. Nothing brings it back."`
+}
+
+// Run starts the deletion and prints its job.
+func (c *tenantDeleteCmd) Run(ctx context.Context, con *console) error {
+	if !c.Yes {
+		return usagef("this deletes every entry of %s for ever: say so with --yes", c.ID)
+	}
+	service, err := c.open(c.ID)
+	if err != nil {
+		return err
+	}
+	answer, err := service.Change(ctx, http.MethodDelete, tenantPath(c.ID), nil, nil)
+	return printAnswer(con, answer, err)
+}
+
+type keyListCmd struct{ serviceFlags }
+
+// Run prints the keys.
+func (c *keyListCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	return printAll(ctx, con, service, tenantPath(c.Tenant)+"/api-keys")
+}
+
+type keyCreateCmd struct {
+	serviceFlags
+	Name        string        `arg:"" help:"What people call the key."`
+	Permissions []string      `required:"" placeholder:"PERMISSION" help:"What the key may do, for example logs:write."`
+	Resources   []string      `placeholder:"RESOURCE" help:"Restrict every read to these, for example order or user:42."`
+	Valid       *durationFlag `placeholder:"DURATION" help:"How long the key works, such as 90d; by default until it is revoked."`
+}
+
+// Run creates the key and prints it with its secret.
+func (c *keyCreateCmd) Run(ctx context.Context, con *console) error {
+	body := map[string]any{"name": c.Name, "permissions": c.Permissions}
+	if len(c.Resources) > 0 {
+		body["resources"] = c.Resources
+	}
+	if c.Valid != nil {
+		body["expires_at"] = con.now().Add(c.Valid.Duration).UTC().Format(time.RFC3339)
+	}
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	answer, err := service.Change(ctx, http.MethodPost, tenantPath(c.Tenant)+"/api-keys", nil, body)
+	return printAnswer(con, answer, err)
+}
+
+type keyRevokeCmd struct {
+	serviceFlags
+	ID string `arg:"" help:"Id of the key."`
+}
+
+// Run revokes the key.
+func (c *keyRevokeCmd) Run(ctx context.Context, con *console) error {
+	return c.change(ctx, con, http.MethodDelete, tenantPath(c.Tenant)+"/api-keys/"+url.PathEscape(c.ID))
+}
+
+// change sends a request without a body and prints its answer.
+func (f *serviceFlags) change(ctx context.Context, con *console, method, path string) error {
+	service, err := f.openTenant()
+	if err != nil {
+		return err
+	}
+	answer, err := service.Change(ctx, method, path, nil, nil)
+	return printAnswer(con, answer, err)
+}
+
+type quarantineListCmd struct{ serviceFlags }
+
+// Run prints the entries.
+func (c *quarantineListCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	return printAll(ctx, con, service, "logs/quarantine")
+}
+
+type quarantineRetryCmd struct {
+	serviceFlags
+	ID string `arg:"" help:"Id of the item."`
+}
+
+// Run retries the entry.
+func (c *quarantineRetryCmd) Run(ctx context.Context, con *console) error {
+	return c.change(ctx, con, http.MethodPost, "logs/quarantine/"+url.PathEscape(c.ID)+"/retry")
+}
+
+type quarantineDropCmd struct {
+	serviceFlags
+	ID string `arg:"" help:"Id of the item."`
+}
+
+// Run deletes the entry.
+func (c *quarantineDropCmd) Run(ctx context.Context, con *console) error {
+	return c.change(ctx, con, http.MethodDelete, "logs/quarantine/"+url.PathEscape(c.ID))
+}
+
+type jobListCmd struct{ serviceFlags }
+
+// Run prints the jobs.
+func (c *jobListCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	return printAll(ctx, con, service, "jobs")
+}
+
+type jobGetCmd struct {
+	serviceFlags
+	ID string `arg:"" help:"Id of the job."`
+}
+
+// Run prints the job.
+func (c *jobGetCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	answer, err := service.Read(ctx, "jobs/"+url.PathEscape(c.ID), nil)
+	return printAnswer(con, answer, err)
+}
+
+type jobCancelCmd struct {
+	serviceFlags
+	ID string `arg:"" help:"Id of the job."`
+}
+
+// Run cancels the job.
+func (c *jobCancelCmd) Run(ctx context.Context, con *console) error {
+	return c.change(ctx, con, http.MethodDelete, "jobs/"+url.PathEscape(c.ID))
+}
