@@ -54,6 +54,7 @@ func alarmFaults(e environment) []string {
 	want("Repaired", "reconcile-index")
 	want("Repaired", "reconcile-arrivals")
 	want("Expired", "persist-logs")
+	want(metrics.IdentityConflicts, "persist-logs")
 	want("ClusterStatus.red", e.name("search"))
 	want("FreeStorageSpace", e.name("search"))
 	headings, err := runbookHeadings()

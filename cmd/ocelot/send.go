@@ -56,8 +56,10 @@ this run only.
 The last line of standard output is one JSON object:
 {"accepted":n,"duplicate":n,"filtered":n,"expired":n,"rejected":n,"skipped":n}. "accepted" counts entries that the service stores or
 had stored already. "skipped" counts what was passed over, such as digest files. Standard error names each rejected entry with its
-file, line and reason. The file of --rejects keeps it with its identity, unless it is longer than 16 MiB. After a rejected entry or
-another failure the exit code is 1.`
+file, line and reason. At its end ocelot waits up to 30 seconds until the entries are stored, and names those whose identity another
+entry had with other content. These are in quarantine. It needs quarantine:read and logs:read, and otherwise says that they are
+unchecked. The file of --rejects keeps it with its identity, unless it is longer than 16 MiB. After a rejected
+entry, one in quarantine or another failure the exit code is 1.`
 }
 
 // Validate checks the numbers.
@@ -93,7 +95,11 @@ func (c *sendCmd) Run(ctx context.Context, con *console) error {
 		arguments: paths, stdin: con.in, format: c.Format.Format, progress: s.read,
 		identify: (&identifier{now: con.now, random: con.random}).identify,
 	}
+	started := time.Now()
 	err = s.run(ctx, f.all(ctx), c.Concurrency)
+	if err == nil {
+		s.checkConflicts(ctx, started)
+	}
 	if closeErr := rejects.close(); err == nil {
 		err = closeErr
 	}
@@ -130,7 +136,8 @@ type sending struct {
 	bar     *progressbar.ProgressBar
 	counts  counts
 	rejects *rejects
-	failed  bool // an input could not be read to its end
+	sent    sent
+	failed  bool // an input could not be read to its end, or an entry is in quarantine
 }
 
 // maxBatchDelay is how long an entry waits for others to share its request. It
@@ -252,7 +259,7 @@ func (s *sending) send(ctx context.Context, items []item) error {
 		s.reportFailure(fmt.Errorf("%s to %s not acknowledged: %w", items[0].place, items[len(items)-1].place, err))
 		return errReported
 	}
-	s.count(answer)
+	s.count(items, answer)
 	for _, outcome := range answer.Items {
 		if outcome.Status == ingest.Rejected {
 			reason := "rejected without a reason"
@@ -266,9 +273,10 @@ func (s *sending) send(ctx context.Context, items []item) error {
 }
 
 // count adds what the service took. reject counts the rejected entries.
-func (s *sending) count(answer client.Bulk) {
+func (s *sending) count(items []item, answer client.Bulk) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sent.add(items, answer)
 	s.counts.Accepted += answer.Accepted
 	s.counts.Duplicate += answer.Duplicate
 	s.counts.Filtered += answer.Filtered

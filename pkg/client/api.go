@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
@@ -99,6 +100,34 @@ func (c *Client) Search(ctx context.Context, params url.Values) (Page, error) {
 	}
 	var page Page
 	return page, decode("list", body, &page)
+}
+
+// QuarantinePage is one page of the quarantine.
+type QuarantinePage struct {
+	Items []QuarantineItem `json:"items"`
+	Next  *string          `json:"next"`
+}
+
+// QuarantineItem is an entry that a step had to refuse, and why.
+type QuarantineItem struct {
+	ID     string          `json:"id"`
+	Code   string          `json:"code"`
+	Reason string          `json:"reason"`
+	Entry  json.RawMessage `json:"entry"`
+}
+
+// Quarantine returns one page of GET /logs/quarantine, the first one if the cursor is "".
+func (c *Client) Quarantine(ctx context.Context, cursor string) (QuarantinePage, error) {
+	params := url.Values{"limit": {strconv.Itoa(audit.MaxPageLimit)}}
+	if cursor != "" {
+		params.Set("cursor", cursor)
+	}
+	body, err := c.do(ctx, apiRequest{method: http.MethodGet, path: "logs/quarantine", query: params})
+	if err != nil {
+		return QuarantinePage{}, err
+	}
+	var page QuarantinePage
+	return page, decode("quarantine", body, &page)
 }
 
 // FeedPage is one page of the feed. Next is the cursor after it, which is always set. More says

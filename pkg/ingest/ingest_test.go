@@ -462,14 +462,17 @@ func TestPersistPassesOnWhatWasStored(t *testing.T) {
 		"both":     {ingest.Appended{Rejections: []audit.Rejection{{Index: 0}}, Repeated: []int{1, 2}}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			index, arrivals, quarantine := &queue{}, &queue{}, &held{}
+			index, arrivals, quarantine, conflicts := &queue{}, &queue{}, &held{}, 0
 			p := ingest.Persister{
-				Now:   clock,
+				Now: clock, Conflicts: func(_ context.Context, _ audit.TenantID, entries int) { conflicts += entries },
 				Store: &store{appended: test.appended}, Quarantine: quarantine, Index: index, Arrivals: arrivals, DeadLetters: &queue{},
 				Tenants: directory{"acme": tenant(nil)},
 			}
 			if err := persist(t, &p, body); err != nil {
 				t.Fatal(err)
+			}
+			if want := map[string]int{"some": 1}[name]; conflicts != want {
+				t.Errorf("counted %d conflicts of identity, want %d", conflicts, want)
 			}
 			if got := len(index.entries(t)); got != test.onward {
 				t.Errorf("%d entries passed on, want %d", got, test.onward)

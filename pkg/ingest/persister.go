@@ -40,6 +40,9 @@ type Persister struct {
 	// Worked gets what was done for the requests of a tenant; nil: nothing follows it. It is
 	// called concurrently.
 	Worked func(ctx context.Context, w trace.Work)
+	// Conflicts gets the number of entries that went to the quarantine because another entry has
+	// their identity; nil: nothing counts them. It is called concurrently.
+	Conflicts func(ctx context.Context, tenant audit.TenantID, entries int)
 }
 
 // maxOverdue is how long after its end an accepted entry is still stored. The end is that of
@@ -225,6 +228,15 @@ func (p *Persister) quarantine(ctx context.Context, tenant audit.TenantID, step 
 	}
 	if err := p.Quarantine.Add(ctx, tenant, step, entries, reasons); err != nil {
 		return fmt.Errorf("quarantine %d entries of %s: %w", len(reasons), tenant, err)
+	}
+	conflicts := 0
+	for _, r := range reasons {
+		if r.Code == audit.CodeIdentityConflict {
+			conflicts++
+		}
+	}
+	if conflicts > 0 && p.Conflicts != nil {
+		p.Conflicts(ctx, tenant, conflicts)
 	}
 	return nil
 }

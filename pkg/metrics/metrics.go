@@ -24,6 +24,10 @@ const (
 	DeliveredAfter  = "DeliveredAfter"
 )
 
+// IdentityConflicts counts entries that went to the quarantine because another entry has their
+// identity.
+const IdentityConflicts = "IdentityConflicts"
+
 const (
 	dimensionService = "service"
 	// propertyTenant is a property and not a dimension. CloudWatch bills every

@@ -1,6 +1,7 @@
 package search_test
 
 import (
+	"fmt"
 	"net/url"
 	"testing"
 
@@ -40,4 +41,29 @@ func TestInBody(t *testing.T) {
 	if err := search.InBody(audit.ErrNotFound, ""); err != audit.ErrNotFound { //nolint:errorlint // it is the same one
 		t.Errorf("got error %v, want %v", err, audit.ErrNotFound)
 	}
+}
+
+// TestManyParametersAreRefusedAtOnce: neither names nor empty arrays cost work beyond the bound.
+func TestManyParametersAreRefusedAtOnce(t *testing.T) {
+	for _, value := range []string{`[]`, `"x"`, `{}`} {
+		for _, name := range []string{"metadata.a%d", "unknown%d"} {
+			members := map[string]jsontext.Value{}
+			for i := range 40_000 {
+				members[fmt.Sprintf(name, i)] = jsontext.Value(value)
+			}
+			_, err := search.Params(members)
+			wantFault(t, name+" "+value, err, "")
+		}
+	}
+	params := url.Values{}
+	for i := range search.MaxFilterValues + 1 {
+		params[fmt.Sprintf("metadata.a%d", i)] = nil
+	}
+	_, err := search.ParseFilter(params)
+	wantFault(t, "fields without values", err, "?")
+	for i := range 40_000 {
+		params[fmt.Sprintf("unknown%d", i)] = []string{"x"}
+	}
+	_, err = search.ParseFilter(params)
+	wantFault(t, "unknown names", err, "?")
 }

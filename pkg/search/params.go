@@ -99,9 +99,9 @@ func (p *params) filter() audit.Filter {
 		if err != nil {
 			continue
 		}
-		equals := audit.Equals{Field: field}
+		var values []string
 		for _, value := range p.values[name] {
-			normal, err := normalValues(field, value)
+			normal, err := normalValue(field, value)
 			switch {
 			case len(value) > MaxFilterValueBytes:
 				p.fault(name, "too_long", "must be at most "+strconv.Itoa(MaxFilterValueBytes)+" bytes")
@@ -110,10 +110,10 @@ func (p *params) filter() audit.Filter {
 			case err != nil:
 				p.fault(name, "invalid_value", err.Error())
 			}
-			equals.Values = append(equals.Values, normal...)
+			values = append(values, normal)
 		}
 		count += max(1, len(p.values[name]))
-		conditions = append(conditions, equals)
+		conditions = append(conditions, equality(field, values...))
 	}
 	if count > MaxFilterValues {
 		p.tooManyValues()

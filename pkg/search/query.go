@@ -2,7 +2,6 @@ package search
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -235,26 +234,41 @@ var fieldNames = func() string {
 
 var errUnknownField = errors.New("must be one of " + fieldNames + " or metadata.<path>")
 
-// normalValues converts a value into the forms that the index compares. A number in the metadata
-// is found by its value, and a text that is spelled like one by its spelling.
-func normalValues(field audit.Field, value string) ([]string, error) {
+// normalValue converts a value into the form that the index compares.
+func normalValue(field audit.Field, value string) (string, error) {
 	switch field {
 	case audit.FieldSeverity:
 		severity, err := audit.ParseSeverity(value)
-		return []string{severity.String()}, err
+		return severity.String(), err
 	case audit.FieldIPAddress:
 		address, err := netip.ParseAddr(value)
 		if err != nil {
-			return nil, fmt.Errorf("must be an IPv4 or IPv6 address")
+			return "", errors.New("must be an IPv4 or IPv6 address")
 		}
-		return []string{address.Unmap().String()}, nil
+		return address.Unmap().String(), nil
 	}
-	if _, ofMetadata := field.MetadataPath(); ofMetadata {
-		if canonical := decimal.Canonical(value); canonical != value {
-			return []string{value, canonical}, nil
+	return value, nil
+}
+
+// equality returns the condition that a field has one of the values, which are in normal form. A
+// number in the metadata is found by its value, and a text that is spelled like one by its
+// spelling alone.
+func equality(field audit.Field, values ...string) audit.Expr {
+	var spelled audit.Expr = audit.Equals{Field: field, Values: values}
+	if _, ofMetadata := field.MetadataPath(); !ofMetadata {
+		return spelled
+	}
+	either := audit.Or{spelled}
+	for _, value := range values {
+		if decimal.Canonical(value) != value { // else spelled finds the number too
+			key := decimal.KeyOf(value)
+			either = append(either, audit.Number{Field: field, From: key, To: decimal.After(key)})
 		}
 	}
-	return []string{value}, nil
+	if len(either) == 1 {
+		return spelled
+	}
+	return either
 }
 
 // parseTime reads an RFC 3339 time or a date, which means the beginning of that day in the zone. A

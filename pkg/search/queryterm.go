@@ -85,11 +85,11 @@ func equalityTerm(t token, field audit.Field) (audit.Expr, error) {
 	if field == audit.FieldIPAddress && strings.Contains(t.value, "/") {
 		return networkTerm(t)
 	}
-	values, err := normalValues(field, t.value)
+	value, err := normalValue(field, t.value)
 	if err != nil {
 		return nil, invalidQuery("%s %s at byte %d", t.field, err, t.offset+1)
 	}
-	return audit.Equals{Field: field, Values: values}, nil
+	return equality(field, value), nil
 }
 
 // prefixTerm returns the condition that a field has a value that begins with a text.

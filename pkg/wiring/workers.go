@@ -30,13 +30,16 @@ func (s *Services) AuthorizeRequest() func(ctx context.Context, authorization st
 
 // PersistLogs returns what stores the entries of a batch of the ingest queues.
 func (s *Services) PersistLogs() lambdaedge.BatchHandler {
+	counts := metrics.New(s.Metrics, "persist-logs", time.Now)
 	persister := &ingest.Persister{
 		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Index: s.Stores.Queue(manifest.QueueIndex),
 		Arrivals:    s.Stores.Queue(manifest.QueueArrival),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
 		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
 		Committer: s.Stores.Committer,
-		Dropped:   s.countDropped(metrics.New(s.Metrics, "persist-logs", time.Now)), Worked: s.follow("entries stored"),
+		Dropped:   s.countEntries(counts, "Expired", "accepted entries had expired long ago and were not stored"),
+		Conflicts: s.countEntries(counts, metrics.IdentityConflicts, "entries with the identity and not the content of others went to the quarantine"),
+		Worked:    s.follow("entries stored"),
 	}
 	if persister.Committer != nil {
 		persister.Nudge, persister.Worked = s.nudger().Nudge, s.follow("entries stored, indexed and ordered")
@@ -44,12 +47,12 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 	return lambdaedge.Together(persister.Persist)
 }
 
-// countDropped returns what logs and counts accepted entries that were not stored, without
+// countEntries returns what logs and counts accepted entries that were not stored, without
 // their content.
-func (s *Services) countDropped(w *metrics.Writer) func(ctx context.Context, tenant audit.TenantID, entries int) {
+func (s *Services) countEntries(w *metrics.Writer, metric, message string) func(ctx context.Context, tenant audit.TenantID, entries int) {
 	return func(ctx context.Context, tenant audit.TenantID, entries int) {
-		s.Log.WarnContext(ctx, "accepted entries had expired long ago and were not stored", "tenant", string(tenant), "entries", entries)
-		if err := w.Write(tenant, []metrics.Metric{{Name: "Expired", Unit: metrics.Count, Value: float64(entries)}}, nil); err != nil {
+		s.Log.WarnContext(ctx, message, "tenant", string(tenant), "entries", entries)
+		if err := w.Write(tenant, []metrics.Metric{{Name: metric, Unit: metrics.Count, Value: float64(entries)}}, nil); err != nil {
 			s.Log.ErrorContext(ctx, "a metric was not written", "error", err)
 		}
 	}

@@ -50,6 +50,7 @@ func logOperations() []Operation {
 			Name: "create-log", Group: groupWrite,
 			Description: "After a 202 response the entry is durable and will be stored exactly once. " +
 				"To repeat a request safely, send a timestamp and an idempotency key (in the entry or as Idempotency-Key). " +
+				"An entry's identity is its id, or its timestamp and idempotency key. " + conflictHelp +
 				"The body may be compressed (Content-Encoding: gzip or zstd).",
 			Parameters: []Parameter{{In: InHeader, Name: httpapi.IdempotencyKeyHeader, Description: "The entry's idempotency_key, in addition to it. If the entry has one too, both must be equal.",
 				Schema: &Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxIdempotencyKey, Pattern: `^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$`}}},
@@ -68,7 +69,7 @@ func logOperations() []Operation {
 			Name: "create-logs-bulk", Group: groupWrite,
 			Description: fmt.Sprintf("Up to %d entries, %d MiB on the wire and %d MiB unpacked, as a JSON array or as NDJSON (one entry a line), "+
 				"as they are or compressed (Content-Encoding: gzip or zstd). Each entry is accepted or rejected on its own. One bad entry, or a broken line of NDJSON, does not affect the others. "+
-				"Only an array that is not valid JSON is rejected as a whole.", audit.MaxBulkEntries, audit.MaxBulkWire>>20, audit.MaxBulkUnpacked>>20),
+				"Only an array that is not valid JSON is rejected as a whole. "+conflictHelp, audit.MaxBulkEntries, audit.MaxBulkWire>>20, audit.MaxBulkUnpacked>>20),
 			Body: &RequestBody{Description: "The entries.", MediaTypes: []string{httpapi.MediaJSON, httpapi.MediaNDJSON, httpapi.MediaJSONL}, OnePerLine: true,
 				Schema: &Schema{Type: "array", Items: bulkItem(), MinItems: 1, MaxItems: audit.MaxBulkEntries}},
 			Responses: []Response{
@@ -141,6 +142,11 @@ func logOperations() []Operation {
 		},
 	}
 }
+
+// conflictHelp says what happens to an entry whose identity another one has.
+const conflictHelp = "If another entry has this identity, the same content is a repetition, and nothing changes. " +
+	"Content is compared as JSON, so neither the order of members nor white space matters. Other content is accepted too, because the answer comes before the comparison. " +
+	"Then the first entry stays, and the new one goes to the quarantine with the code `identity_conflict` (GET /logs/quarantine). "
 
 // bulkItem is anything. An item that is not a NewEntry is rejected alone.
 func bulkItem() *Schema {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/decimal"
 )
 
 // Limits of an expression. OpenSearch 3 allows 20 levels of bool queries, and compile
@@ -102,9 +103,13 @@ func nesting(e audit.Expr) int {
 func countClauses(e audit.Expr) int {
 	n := 0
 	for condition := range audit.Conditions(e) {
-		switch condition.(type) {
+		switch e := condition.(type) {
 		case audit.Number:
-			n += clausesOfNumber
+			if e.To == decimal.After(e.From) { // one key
+				n++
+			} else {
+				n += clausesOfNumber
+			}
 		case audit.Has, audit.Network:
 			n += 2
 		default:

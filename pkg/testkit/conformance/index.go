@@ -41,6 +41,7 @@ func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 		"EveryFilterInEveryDirection":        indexFindsWhatTheOracleFinds,
 		"EntriesOfOneRequestKeepTheirOrder":  indexKeepsRequestOrder,
 		"StatsCountWhatTheOracleCounts":      indexCountsWhatTheOracleCounts,
+		"NumbersByValueTextsBySpelling":      indexFindsNumbersByValue,
 		"StatsFollowTheClockOfATimeZone":     indexCountsByTimeZone,
 		"StatsAreChecked":                    indexChecksStats,
 		"StatsRefuseManyPairs":               indexRefusesManyPairs,
@@ -262,6 +263,46 @@ func indexKeepsRequestOrder(t *testing.T, x IndexUnderTest) {
 	found = x.walk(t, g.tenant, ofBulk, audit.PageRequest{Order: audit.NewestFirst, Limit: 300}, false)
 	if got := ids(found); !slices.Equal(got, want) {
 		t.Errorf("newest first: got %d entries of a bulk in another order, want its %d in reverse order", len(got), len(want))
+	}
+}
+
+// indexFindsNumbersByValue: 1 and 1.0 are one number, "1" and "1.0" are two texts.
+func indexFindsNumbersByValue(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 38)
+	var entries []audit.Entry
+	for i, value := range []string{`1`, `1.0`, `"1"`, `"1.0"`, `[2,"1.0"]`, `{"y":1}`, `1e0`, `true`} {
+		e := g.plain(epoch.Add(time.Duration(i) * time.Second)).Entry
+		e.RequestID, e.Metadata = value, []byte(`{"x":`+value+`}`)
+		entries = append(entries, e)
+	}
+	x.Put(t, g.tenant, entries)
+	for query, want := range map[string][]string{
+		`metadata.x:1`:        {`1`, `1.0`, `"1"`, `1e0`},
+		`metadata.x:1.0`:      {`1`, `1.0`, `"1.0"`, `[2,"1.0"]`, `1e0`},
+		`metadata.x:"1.0"`:    {`1`, `1.0`, `"1.0"`, `[2,"1.0"]`, `1e0`},
+		`metadata.x:100e-2`:   {`1`, `1.0`, `1e0`},
+		`metadata.x:2.00`:     {`[2,"1.0"]`},
+		`-metadata.x:1.00`:    {`"1"`, `"1.0"`, `[2,"1.0"]`, `{"y":1}`, `true`},
+		`metadata.x:(2 OR 3)`: {`[2,"1.0"]`},
+		`metadata.x>=1`:       {`1`, `1.0`, `[2,"1.0"]`, `1e0`},
+	} {
+		where := must[audit.Expr](t)(search.ParseQuery(query))
+		page := x.find(t, g.tenant, audit.Filter{Where: where}, audit.PageRequest{Order: audit.OldestFirst, Limit: 100})
+		var got, live []string
+		for _, e := range page.Entries {
+			got = append(got, e.RequestID)
+		}
+		for _, e := range entries {
+			if search.NewCandidate(e).Matches(audit.Filter{Where: where}) {
+				live = append(live, e.RequestID)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: found %q, want %q", query, got, want)
+		}
+		if !slices.Equal(live, want) {
+			t.Errorf("%s: the stream chose %q, want %q", query, live, want)
+		}
 	}
 }
 
