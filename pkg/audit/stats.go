@@ -42,6 +42,9 @@ const (
 	MaxExactUsers = 10_000
 	// MaxGroupValue is the length of a value in a group, in bytes. See Shorten.
 	MaxGroupValue = 1024
+	// MaxStatsTime is how long statistics may be counted. An index returns ErrSlowStats as soon
+	// as it foresees that they take longer.
+	MaxStatsTime = 18 * time.Second
 )
 
 // Validate returns the first fault as a *ValidationError. Indexes call it. The HTTP
@@ -124,6 +127,11 @@ func ErrTooManyGroups() error {
 // counted in a request's time.
 func ErrTooManyEntries(format string, args ...any) error {
 	return Invalid("?from", "too_many_entries", "must leave fewer entries: "+format+"; narrow from and to, or add a filter", args...)
+}
+
+// ErrSlowStats returns the error of statistics that take longer than MaxStatsTime.
+func ErrSlowStats() error {
+	return ErrTooManyEntries("they cannot be counted within %d seconds", int(MaxStatsTime.Seconds()))
 }
 
 // Bucket is the count of the entries from Start to before the start of the next one. See Buckets.

@@ -2,6 +2,7 @@ package search
 
 // The limits of statistics, for the tests of package search_test.
 const (
-	StatsWait    = statsWait
-	StatsTimeout = statsTimeout
+	StatsWait     = statsWait
+	QuickTime     = quickTime
+	StatsDeadline = statsDeadline
 )

@@ -187,21 +187,57 @@ func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.S
 }
 
 // stats counts when it is the tenant's turn. A count that takes too long is an
-// *audit.ValidationError, because it would take as long again.
+// *audit.ValidationError, because it would take as long again. One that others have kept from
+// being counted is an *audit.UnavailableError.
 func (s *Service) stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
-	if err := s.turns.take(ctx, tenant, statsWait); err != nil {
-		return audit.Stats{}, fmt.Errorf("count entries of %s: %w", tenant, err)
-	}
-	defer s.turns.give(tenant)
-	bounded, cancel := context.WithTimeout(ctx, statsTimeout)
+	whole, cancel := context.WithTimeoutCause(ctx, statsDeadline, errStatsBusy)
 	defer cancel()
-	stats, err := s.Index.Stats(bounded, tenant, filter, request)
-	var invalid *audit.ValidationError
-	if err != nil && bounded.Err() != nil && ctx.Err() == nil && !errors.As(err, &invalid) {
-		return audit.Stats{}, audit.ErrTooManyEntries("they cannot be counted within %d seconds", int(statsTimeout.Seconds()))
+	for long := false; ; long = true {
+		stats, err := s.takeTurn(whole, tenant, long, func(turn context.Context) (audit.Stats, error) {
+			return s.Index.Stats(turn, tenant, filter, request)
+		})
+		var invalid *audit.ValidationError
+		switch {
+		case err == nil, ctx.Err() != nil, errors.As(err, &invalid):
+			return stats, err
+		case errors.Is(err, errEvicted) && whole.Err() == nil:
+			continue
+		case errors.Is(err, errStatsBusy), errors.Is(err, errEvicted), whole.Err() != nil:
+			err = fmt.Errorf("count entries of %s: %w", tenant, &audit.UnavailableError{RetryAfter: statsWait, Err: errStatsBusy})
+		}
+		return audit.Stats{}, err
 	}
-	return stats, err
 }
+
+// takeTurn counts in one turn. It returns errEvicted if the count must begin again in the long
+// lane, and errStatsBusy if no turn came.
+func (s *Service) takeTurn(ctx context.Context, tenant audit.TenantID, long bool, count func(ctx context.Context) (audit.Stats, error)) (audit.Stats, error) {
+	evictable, evict := context.WithCancelCause(ctx)
+	defer evict(nil)
+	turn, err := s.turns.take(ctx, tenant, long, evict)
+	if err != nil {
+		return audit.Stats{}, err
+	}
+	defer s.turns.give(turn)
+	outgrow := time.AfterFunc(quickTime, func() { s.turns.outgrow(turn) })
+	defer outgrow.Stop()
+	bounded, cancel := context.WithTimeoutCause(evictable, audit.MaxStatsTime, errStatsTooLong)
+	defer cancel()
+	stats, err := count(bounded)
+	var invalid *audit.ValidationError
+	switch {
+	case err == nil || bounded.Err() == nil || errors.As(err, &invalid):
+		return stats, err
+	case errors.Is(context.Cause(bounded), errEvicted):
+		return audit.Stats{}, errEvicted
+	case errors.Is(context.Cause(bounded), errStatsTooLong):
+		return audit.Stats{}, audit.ErrSlowStats()
+	}
+	return audit.Stats{}, err
+}
+
+// errStatsTooLong is the cause of the end of a count that takes longer than audit.MaxStatsTime.
+var errStatsTooLong = errors.New("the count takes too long")
 
 // Found is one entry and its status.
 type Found struct {

@@ -45,6 +45,7 @@ type Index struct {
 	limits     groupLimits
 	placements Placements // nil: every tenant has its own family
 	templates  *templates
+	paces      *paces
 }
 
 // Open returns the index. It connects at the first request.
@@ -53,7 +54,7 @@ func Open(config Config) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open OpenSearch index: %w", err)
 	}
-	return &Index{config: config, client: sync.OnceValues(config.newClient), limits: defaultGroupLimits(), templates: &templates{}}, nil
+	return &Index{config: config, client: sync.OnceValues(config.newClient), limits: defaultGroupLimits(), templates: &templates{}, paces: &paces{}}, nil
 }
 
 // Close closes idle connections.

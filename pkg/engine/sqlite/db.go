@@ -44,8 +44,9 @@ type DB struct {
 	read    *sql.DB
 	readers chan *conn // the readers that are not in use
 	now     func() time.Time
-	shared  bool     // other processes may write to the file too
-	watcher *watcher // of their writes; nil if the file is not shared
+	timing  func() time.Time // for the forecasts of counts
+	shared  bool             // other processes may write to the file too
+	watcher *watcher         // of their writes; nil if the file is not shared
 
 	fullAt atomic.Int64 // Unix nanoseconds of the last write for which the disk had no space; 0: none
 
@@ -84,7 +85,7 @@ func Open(ctx context.Context, path string, opts ...Option) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	db := &DB{now: time.Now, numbers: map[audit.TenantID]int64{}, signals: map[string]*signal{}, backlogs: map[string]*backlog{}}
+	db := &DB{now: time.Now, timing: time.Now, numbers: map[audit.TenantID]int64{}, signals: map[string]*signal{}, backlogs: map[string]*backlog{}}
 	for _, opt := range opts {
 		opt(db)
 	}

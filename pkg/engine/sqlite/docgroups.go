@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"slices"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -8,7 +9,8 @@ import (
 )
 
 // maxGroupedDocs limits the documents that are read to count groups. Reading them
-// takes about as long as a request may. More of them are refused at once.
+// takes about as long as a request may. More of them are refused before the first is read. Fewer
+// large ones are refused once their time is foreseen.
 const maxGroupedDocs = 2_000_000
 
 // groupsOfDocs groups by fields that only documents have: changed paths and
@@ -20,7 +22,15 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 	var groups groupCounts
 	query, args := s.chosen()
 	docs := docReader{conn: s.conn}
+	var done int64
+	s.forecast.begin()
 	err := docs.eachUnprepared(s.ctx, query, args, func() (bool, error) {
+		if s.forecast.due() {
+			if err := s.forecast.check(done, entries); err != nil {
+				return false, err
+			}
+		}
+		done++
 		e, err := docs.entry(s.ctx)
 		if err != nil {
 			return false, err
@@ -29,7 +39,7 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 		if err != nil {
 			return false, err
 		}
-		return true, groups.addCombinations(values)
+		return true, groups.addCombinations(s.ctx, values)
 	})
 	if err != nil {
 		return nil, err
@@ -41,11 +51,14 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 type groupKey [audit.MaxGroupBy]string
 
 // addCombinations counts an entry under each combination of its values.
-func (g *groupCounts) addCombinations(values [audit.MaxGroupBy][]string) error {
+func (g *groupCounts) addCombinations(ctx context.Context, values [audit.MaxGroupBy][]string) error {
 	if len(values[0])*len(values[1]) > audit.MaxEntryGroups {
 		return audit.ErrTooManyEntryGroups()
 	}
 	for _, first := range values[0] {
+		if err := ctx.Err(); err != nil { // an entry can have MaxEntryGroups
+			return err
+		}
 		for _, second := range values[1] {
 			if g.add(groupKey{first, second}, 1); g.full {
 				return audit.ErrTooManyGroups()

@@ -105,3 +105,6 @@ func (db *DB) MatchPlans(ctx context.Context) (plans []string, err error) {
 	}
 	return plans, nil
 }
+
+// WithTiming sets the clock of the forecasts of counts.
+func WithTiming(now func() time.Time) Option { return func(db *DB) { db.timing = now } }

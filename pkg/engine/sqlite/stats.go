@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -33,7 +34,7 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	if err != nil || len(plan.pieces) == 0 {
 		return stats, err
 	}
-	s := counter{ctx: ctx, tenant: number}
+	s := counter{ctx: ctx, tenant: number, forecast: newForecast(x.db.timing)}
 	err = x.db.snapshot(ctx, func(c *conn) error {
 		s.conn = c
 		s.sections, s.counted = sectionsOf(filter)
@@ -63,6 +64,7 @@ type counter struct {
 	pieces   []piece
 	sections []section // the same as pieces, if counted is true
 	counted  bool      // no piece needs the full-text table
+	forecast *forecast
 }
 
 func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
@@ -74,10 +76,11 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	// Roll-ups do not count users. If they count the rest, users are counted alone.
 	alone := request.Distinct && s.counted && rollsUp(by)
 	totals.Distinct = request.Distinct && !alone
-	t := newTally(totals, by)
+	t, began := newTally(totals, by), s.forecast.now()
 	if err := s.run(t); err != nil {
 		return err
 	}
+	pass := s.forecast.now().Sub(began)
 	var err error
 	if stats.Histogram, err = t.histogram(); err != nil {
 		return err
@@ -100,7 +103,7 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	case !t.groups.full:
 		stats.Groups = shortened(t.groups.top(request.Top, len(by)))
 	default:
-		stats.Groups, err = s.groupsInParts(by, request.Top, t.partsOfGroups())
+		stats.Groups, err = s.groupsInParts(by, request.Top, t.partsOfGroups(), pass)
 		stats.Groups = shortened(stats.Groups)
 	}
 	return err
@@ -130,10 +133,14 @@ func columnsOf(fields []audit.Field) (columns []int, ok bool) {
 }
 
 // groupsInParts counts the groups part by part, because together they do not fit into memory. It
-// divides a part again if its groups do not fit either. It returns the largest groups.
-func (s *counter) groupsInParts(by []int, top int, parts []groupPart) ([]audit.Group, error) {
+// divides a part again if its groups do not fit either. It returns the largest groups. pass is
+// how long it takes to count one part.
+func (s *counter) groupsInParts(by []int, top int, parts []groupPart, pass time.Duration) ([]audit.Group, error) {
 	var largest []audit.Group
 	for len(parts) > 0 {
+		if err := s.forecast.allow(time.Duration(len(parts)) * pass); err != nil {
+			return nil, err
+		}
 		t := newTally(audit.StatsRequest{}, by)
 		t.groups.part, t.groupsOnly = parts[0], true
 		switch err := s.run(t); {
@@ -195,12 +202,7 @@ func (s *counter) countSection(t *tally, section section) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range rest {
-		if err := s.countBlocks(t, section.where, part); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.countBlocks(t, section.where, rest)
 }
 
 // recentAtOnce is the number of recent facets that are read at once.
@@ -229,10 +231,27 @@ func (s *counter) countRecent(t *tally, section section) error {
 	return nil
 }
 
-func (s *counter) countBlocks(t *tally, where condition, part span) error {
-	return s.conn.eachBlock(s.ctx, s.tenant, part, t.columns|where.columns, func(_ blockAt, block *facetBlock) (bool, error) {
-		return true, t.addBlock(block, where.choose(block, part))
-	})
+func (s *counter) countBlocks(t *tally, where condition, parts []span) error {
+	var done int64
+	total, err := s.foreseeable(parts)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		err := s.conn.eachBlock(s.ctx, s.tenant, part, t.columns|where.columns, func(at blockAt, block *facetBlock) (bool, error) {
+			if s.forecast.due() {
+				if err := s.forecast.check(done, total); err != nil {
+					return false, err
+				}
+			}
+			done += int64(at.entries)
+			return true, t.addBlock(block, where.choose(block, part))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // countRollups counts the hours and days of a section that have roll-ups with what is asked. It
@@ -355,6 +374,7 @@ func (s *counter) countMatches(t *tally, p piece) error {
 	var key int64
 	keys := make([]int64, 0, matchesAtOnce)
 	finder := facetFinder{counter: s, tally: t}
+	s.forecast.begin()
 	err := s.conn.each(s.ctx, `SELECT rowid FROM terms WHERE terms MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid`,
 		[]any{p.match, p.first, p.last}, []any{&key}, func() (bool, error) {
 			if keys = append(keys, key); len(keys) < matchesAtOnce {
@@ -362,12 +382,29 @@ func (s *counter) countMatches(t *tally, p piece) error {
 			}
 			err := finder.add(keys)
 			keys = keys[:0]
+			if err == nil && s.forecast.due() {
+				err = s.foreseeMatches(p, key)
+			}
 			return true, err
 		})
 	if err != nil {
 		return err
 	}
 	return finder.add(keys)
+}
+
+// foreseeMatches checks how long the matches of a piece take of which those up to a key were
+// counted. Matches are taken to be as frequent among the entries that are left.
+func (s *counter) foreseeMatches(p piece, key int64) error {
+	done, err := s.entriesIn(span{p.first, key})
+	if err != nil {
+		return err
+	}
+	total, err := s.entriesIn(p.span)
+	if err != nil {
+		return err
+	}
+	return s.forecast.check(done, total)
 }
 
 // facetFinder counts entries by their keys. It keeps the last block, because matches are in the
