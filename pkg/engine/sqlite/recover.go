@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"fmt"
+
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 // maxUncounted is the number of deliveries that Recover does not count, for one message.
@@ -13,8 +15,10 @@ const maxUncounted = 20
 // handler. After maxUncounted deliveries of a message it counts them, because that
 // message may be what ends the process.
 //
-// Delayed messages without a delivery stay delayed. Call Recover after opening the
-// file and before receiving.
+// A job that a worker of that process ran stands still, so that jobs.Service.Plan resumes it now
+// and does not wait for a save of the worker. Delayed messages without a delivery stay delayed.
+//
+// Call Recover after opening the file for this process alone and before receiving.
 func (db *DB) Recover(ctx context.Context) error {
 	err := db.write(ctx, func(b *batch) error {
 		// Each delivery and each recovery raises the lease by one.
@@ -22,10 +26,14 @@ func (db *DB) Recover(ctx context.Context) error {
 			receives = CASE WHEN lease < 2 * ?2 THEN max(receives - 1, 0) ELSE receives END
 			WHERE visible > ?1 AND lease > 0`,
 			db.now().UnixMilli(), maxUncounted)
+		if err != nil {
+			return err
+		}
+		_, err = b.exec(`UPDATE jobs SET resume = ?1 WHERE resume > ?1 AND state = ?2`, db.now().UnixMilli(), string(jobs.StateRunning))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("recover messages in flight: %w", err)
+		return fmt.Errorf("recover messages in flight and jobs: %w", err)
 	}
 	return nil
 }

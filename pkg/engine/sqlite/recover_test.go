@@ -2,10 +2,12 @@ package sqlite_test
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 func TestRecoverReleasesMessagesOfTheLastProcess(t *testing.T) {
@@ -93,5 +95,38 @@ func TestRecoverKeepsDelays(t *testing.T) {
 		if len(got) != step.want {
 			t.Fatalf("at %s: received %d messages, want %d", now, len(got), step.want)
 		}
+	}
+}
+
+// TestRecoverFreesTheJobsOfTheLastProcess: a job whose worker was killed stands still at once. A
+// job that waits in the queue does not.
+func TestRecoverFreesTheJobsOfTheLastProcess(t *testing.T) {
+	db := open(t)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	for id, state := range map[string]jobs.State{"running": jobs.StateRunning, "queued": jobs.StateQueued} {
+		job := jobs.Job{ID: id, Kind: jobs.KindPurgeTenant, Tenant: "acme", State: state, CreatedAt: now, ResumeAt: now.Add(3 * time.Minute)}
+		if err := db.Jobs().CreateJob(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overdue := func() (ids []string) {
+		t.Helper()
+		list, err := db.Jobs().OverdueJobs(t.Context(), time.Now(), now.Add(time.Hour), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, job := range list {
+			ids = append(ids, job.ID)
+		}
+		return ids
+	}
+	if got := overdue(); len(got) > 0 {
+		t.Errorf("before: the jobs %v stand still, want none", got)
+	}
+	if err := db.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := overdue(), []string{"running"}; !slices.Equal(got, want) {
+		t.Errorf("afterwards: the jobs %v stand still, want %v", got, want)
 	}
 }
