@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -75,13 +76,13 @@ func (s *Service) end(ctx context.Context, c Connection, reason error) {
 	if err := s.Fail(ctx, c.ID, s.Problem(reason)); err != nil { // the next handshake tells it
 		s.Log.WarnContext(ctx, "a client was not told why its connection ends", "tenant", c.Tenant, "error", err)
 	}
-	s.cut(ctx, c, reason.Error())
+	s.cut(ctx, c, slog.LevelInfo, reason.Error())
 }
 
 // cut closes the connection. Its client is expected to reconnect with its cursor. If that
 // fails, the next pump or check tries it again.
-func (s *Service) cut(ctx context.Context, c Connection, why string) {
-	s.Log.InfoContext(ctx, "a connection is cut", "tenant", c.Tenant, "why", why)
+func (s *Service) cut(ctx context.Context, c Connection, level slog.Level, why string) {
+	s.Log.Log(ctx, level, "a connection is cut", "tenant", c.Tenant, "why", why)
 	if err := s.Cut(ctx, c.ID); err != nil {
 		s.Log.WarnContext(ctx, "a connection was not cut", "tenant", c.Tenant, "error", err)
 	}

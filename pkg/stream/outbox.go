@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -163,7 +164,8 @@ func (o *outbox) end() { o.set(func(state *boxState) { state.ended = true }) }
 func (o *outbox) retryLater(ctx context.Context) {
 	tries := o.status().Tries + 1
 	if tries > maxAttempts {
-		o.cut(ctx, "it was too slow for too long")
+		o.end()
+		o.cut(ctx, o.Connection, slog.LevelWarn, "it was too slow for too long")
 		return
 	}
 	at := o.Now().Add(backoff.Policy{First: minRetry, Max: maxRetry}.Delay(tries)).UTC().Truncate(time.Millisecond)
@@ -174,12 +176,6 @@ func (o *outbox) retryLater(ctx context.Context) {
 func (o *outbox) close(ctx context.Context, reason error) {
 	o.end()
 	o.Service.end(ctx, o.Connection, reason)
-}
-
-// cut ends the subscription and cuts the connection.
-func (o *outbox) cut(ctx context.Context, why string) {
-	o.end()
-	o.Service.cut(ctx, o.Connection, why)
 }
 
 // deliver sends the entries after the position, until the outbox is stopped.

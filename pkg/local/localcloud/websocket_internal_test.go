@@ -1,6 +1,7 @@
 package localcloud
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -29,11 +30,30 @@ type socketTest struct {
 	t       *testing.T
 	gateway *socketGateway
 	server  *httptest.Server
+	log     lockedBuffer
 
 	mu     sync.Mutex
 	events []socketRequest
 	// respond gives the functions' responses. If it is nil, they answer 200.
 	respond func(socketRequest) (events.APIGatewayProxyResponse, error)
+}
+
+// lockedBuffer is a text that goroutines write and read.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 func newSocketTest(t *testing.T, change func(*socketLimits), routes ...string) *socketTest {
@@ -42,8 +62,9 @@ func newSocketTest(t *testing.T, change func(*socketLimits), routes ...string) *
 	if change != nil {
 		change(&limits)
 	}
-	log := slog.New(slog.DiscardHandler)
-	s := &socketTest{t: t, gateway: newSocketGateway(limits, log)}
+	s := &socketTest{t: t}
+	log := slog.New(slog.NewTextHandler(&s.log, nil))
+	s.gateway = newSocketGateway(limits, log)
 	srv := &socketServer{
 		gateway: s.gateway, functions: map[string]socketFunction{},
 		gate: &httpapi.Gate{Log: log, Now: time.Now, NewRequestID: uuid.NewString},

@@ -10,16 +10,21 @@ import (
 type socketLimits struct {
 	idle time.Duration // without a message in either direction
 	life time.Duration
-	// write is how long a client may read nothing. It also bounds how long the rest may
-	// take once the service closes the connection.
+	// write is how long sending one frame may take. A client that reads slowly takes some of
+	// what the network has buffered before that shows here.
 	write time.Duration
+	// closing is how long the rest may take once the connection ends.
+	closing time.Duration
 	// frames and bytes bound what waits for the client.
 	frames, bytes int
 }
 
-// defaultSocketLimits returns API Gateway's limits, and our own where API Gateway has none.
+// defaultSocketLimits returns API Gateway's limits, and our own where API Gateway has none. A
+// frame may take longer than the minute after which the service cuts a client that is too slow.
 func defaultSocketLimits() socketLimits {
-	return socketLimits{idle: stream.MaxIdle, life: stream.MaxConnection, write: 10 * time.Second, frames: 256, bytes: 2 << 20}
+	return socketLimits{
+		idle: stream.MaxIdle, life: stream.MaxConnection, write: 90 * time.Second, closing: 10 * time.Second, frames: 256, bytes: 2 << 20,
+	}
 }
 
 const (

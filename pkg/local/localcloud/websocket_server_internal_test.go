@@ -53,7 +53,7 @@ func TestSocketGatewayWaitsForNoClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it waits most of its time
-			s := newSocketTest(t, func(l *socketLimits) { l.write, l.frames = 2*time.Second, 8 }, allRoutes...)
+			s := newSocketTest(t, func(l *socketLimits) { l.closing, l.frames = 2*time.Second, 8 }, allRoutes...)
 			network, err := net.Dial("tcp", strings.TrimPrefix(s.server.URL, "http://"))
 			if err != nil {
 				t.Fatal(err)

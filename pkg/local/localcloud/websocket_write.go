@@ -35,6 +35,9 @@ func (s *socket) wakeWriter() {
 
 // write sends the queued frames until the connection ends, and closes it.
 func (s *socket) write(network net.Conn) {
+	written := make(chan struct{})
+	defer close(written)
+	go s.boundClosing(network, written)
 	for {
 		frame, deadline, more := s.next()
 		if !more {
@@ -42,14 +45,34 @@ func (s *socket) write(network net.Conn) {
 		}
 		ctx, cancel := context.WithDeadline(context.Background(), deadline)
 		err := s.conn.Write(ctx, websocket.MessageText, frame)
+		late := ctx.Err() != nil
 		cancel()
 		if err != nil { // the client reads nothing, or is gone
+			if late {
+				s.gateway.log.Warn("a connection is cut", "connection", s.id, "why", "the client read too little for "+s.gateway.limits.write.String())
+			}
 			s.end(websocket.StatusAbnormalClosure, "", byClient)
 			break
 		}
 		s.markActive()
 	}
 	s.closeConn(network)
+}
+
+// boundClosing ends a frame that is still being sent some time after the connection has ended.
+func (s *socket) boundClosing(network net.Conn, written <-chan struct{}) {
+	select {
+	case <-s.ended:
+	case <-written:
+		return
+	}
+	timer := time.NewTimer(s.gateway.limits.closing)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		_ = network.SetWriteDeadline(time.Now()) // fails if it is closed already
+	case <-written:
+	}
 }
 
 // closeConn closes the connection, which has ended. A client that does not
@@ -59,8 +82,8 @@ func (s *socket) closeConn(network net.Conn) {
 		_ = s.conn.CloseNow() // it may be closed already
 		return
 	}
-	_ = network.SetDeadline(time.Now().Add(s.gateway.limits.write)) // fails if it is closed already
-	_ = s.conn.Close(s.ending.code, s.ending.reason)                // fails if the client does not answer
+	_ = network.SetDeadline(time.Now().Add(s.gateway.limits.closing)) // fails if it is closed already
+	_ = s.conn.Close(s.ending.code, s.ending.reason)                  // fails if the client does not answer
 }
 
 // next waits for a frame. more is false once the connection has ended and the
@@ -94,7 +117,7 @@ func (s *socket) pop() (frame []byte, deadline time.Time, ended bool) {
 	s.frames[0] = nil
 	s.frames, s.size = s.frames[1:], s.size-len(frame)
 	if ended {
-		return frame, s.ending.at.Add(s.gateway.limits.write), ended
+		return frame, s.ending.at.Add(s.gateway.limits.closing), ended
 	}
 	return frame, time.Now().Add(s.gateway.limits.write), ended
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,8 +69,19 @@ func TestSlowSocketIsCutAndDelaysNoOther(t *testing.T) {
 	} else if end.DisconnectStatusCode != 1006 {
 		t.Errorf("$disconnect: got status code %d, want 1006", end.DisconnectStatusCode)
 	}
+	if log := s.log.String(); !strings.Contains(log, "the client read too little for 6s") {
+		t.Errorf("the log has no reason of the cut: %s", log)
+	}
 	if err := s.gateway.Send(t.Context(), slow.id, []byte("late")); !errors.Is(err, stream.ErrGone) {
 		t.Errorf("a send after the end: got error %v, want %v", err, stream.ErrGone)
+	}
+}
+
+// TestTheServiceCutsSlowSocketsFirst: the service tells why, and gives a client that reads
+// slowly a minute for each frame. The gateway must not be faster.
+func TestTheServiceCutsSlowSocketsFirst(t *testing.T) {
+	if got, least := defaultSocketLimits().write, time.Minute+10*time.Second; got < least {
+		t.Errorf("a frame may take %s, want at least %s", got, least)
 	}
 }
 
