@@ -83,6 +83,11 @@ func (m *scaleModel) bounds() []figure {
 			}
 		}
 	}
+	for _, rate := range []float64{scaleAverage, scalePeak} {
+		pumps, most := cost.Streams(&m.single, rate)
+		figures = append(figures, atMost(fmt.Sprintf("tenants whose live stream is served at once, single entries, %s/s", thousands(int(rate))), "%.0f",
+			pumps, most, "if all 20,000 have a subscriber; maximum concurrency × batch size of stream-logs. Beyond that, a tenant waits for turns of five seconds"))
+	}
 	for _, v := range m.variant {
 		figures = append(figures, atMost("USD for a million entries: "+v.name, "%.2f", v.estimate.PerMillion(), maxUSDPerMillion,
 			map[bool]string{true: "what this version does", false: "a design that is not built yet"}[v.built]+"; see [cost](#cost)"))

@@ -245,6 +245,7 @@ const searchDuration = 60 * time.Millisecond
 
 // Assumptions returns what no constant of other packages decides, in a few sentences each.
 func Assumptions() []string {
+	busyReads, idleReads := stream.ReadsPerSecond()
 	return []string{
 		fmt.Sprintf("Processor time: %s to accept an entry, %s to persist and %s to index it, %s for an invocation. A function with %d MB has one processor.",
 			acceptCPU, persistCPU, indexCPU, requestCPU, vCPUMemoryMB),
@@ -257,7 +258,7 @@ func Assumptions() []string {
 			insertsPerShard/1000, iopsPerShard/1000, databaseDiskGB/1000, documentDiskGB/1000),
 		fmt.Sprintf("A data node of OpenSearch indexes %d thousand documents a second, replicas included. It has a disk of up to %d TB. Disks have %d %% more than the shards need.",
 			indexedPerNode/1000, searchDiskGB/1000, diskReservePercent),
-		fmt.Sprintf("No tenant has live subscribers: one that has costs up to %.1f writes a second to MongoDB, whatever its load. Nothing is sent twice. Lists and counts are not included unless a workload names them.",
-			stream.WritesPerSecond),
+		fmt.Sprintf("No tenant has live subscribers: one that has costs up to %.1f writes a second to MongoDB, whatever its load, and %.0f to %.0f reads of one small document while entries come. Nothing is sent twice. Lists and counts are not included unless a workload names them.",
+			stream.WritesPerSecond, idleReads, busyReads),
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
 
 const maxEntriesPerRequest = audit.MaxBulkEntries
@@ -73,6 +74,7 @@ const (
 	functionPersist    = "persist-logs"
 	functionIndex      = "index-logs"
 	functionOrder      = "order-logs"
+	functionStream     = "stream-logs"
 	functionSearch     = "list-logs"
 )
 
@@ -197,6 +199,19 @@ func Reads(shares []float64, rate, processes float64, ttl time.Duration) (total 
 		total += processes * asked / (1 + asked*ttl.Seconds())
 	}
 	return total
+}
+
+// Streams returns how many pumps of the live stream work at the same time if every tenant has a
+// subscriber, and at most how many can. A pump serves a tenant while its entries come, and for
+// stream.Linger. If more are needed, a tenant waits for the end of others' turns.
+func Streams(w *Workload, entriesPerSecond float64) (pumps, most float64) {
+	f := function(functionStream)
+	trigger := f.Trigger.Queues[0]
+	for _, share := range w.Shares {
+		requests := entriesPerSecond * share / float64(w.EntriesPerRequest)
+		pumps += 1 - math.Exp(-requests*stream.Linger.Seconds())
+	}
+	return pumps, float64(trigger.MaxConcurrency * trigger.BatchSize)
 }
 
 func accept(w *Workload, requests float64) Step {

@@ -16,17 +16,17 @@ const (
 	// pumpTime bounds the time for which one message sends, so that other tenants have their
 	// turn. What is pending then has a message of its own.
 	pumpTime = 5 * time.Second
-	// linger is how long a pump waits for more entries after the last ones.
-	linger = time.Second
+	// Linger is how long a pump waits for more entries after the last ones.
+	Linger = time.Second
 	// saveEvery is the interval in which positions are saved. After a pump was killed, what it
 	// sent since is sent again.
 	saveEvery = time.Second
 	// lookEvery is the interval in which a pump looks for changes of subscriptions.
-	lookEvery = 100 * time.Millisecond
+	lookEvery = 200 * time.Millisecond
 	// minPoll and maxPoll bound the interval in which a pump looks for entries. It is short
 	// after entries, and doubles.
-	minPoll = 10 * time.Millisecond
-	maxPoll = 50 * time.Millisecond
+	minPoll = 20 * time.Millisecond
+	maxPoll = 160 * time.Millisecond
 	// stopTime is how long a pump waits for a frame that is being sent when its time is up. The
 	// other subscribers wait as long.
 	stopTime = 200 * time.Millisecond
@@ -37,6 +37,14 @@ const (
 // WritesPerSecond is about how many writes a tenant's stream costs while entries arrive all the
 // time, for all of its subscribers: those of saveEvery, and three for each pump.
 const WritesPerSecond = float64(time.Second)/float64(saveEvery) + 3*float64(time.Second)/float64(pumpTime)
+
+// ReadsPerSecond is about how many reads a pump makes for all subscribers of its tenant: of the
+// end of the log, and of the state of the stream. With, entries come all the time, and without,
+// none come. The entries themselves are read once in addition.
+func ReadsPerSecond() (with, without float64) {
+	looks := float64(time.Second) / float64(lookEvery)
+	return looks + float64(time.Second)/float64(minPoll), looks + float64(time.Second)/float64(maxPoll)
+}
 
 // Deliver handles the body of one queue message, which asks to look at the stream of a tenant.
 // After nil the message may be deleted. After an error it must be delivered again.
@@ -226,8 +234,8 @@ func (p *pump) work(ctx context.Context) (pending bool, err error) {
 		case p.failure() != nil:
 			return false, p.failure()
 		case !now.Before(p.deadline):
-			return !rest || now.Sub(p.activeAt) < linger, nil
-		case len(p.boxes) == 0, rest && now.Sub(p.activeAt) >= linger:
+			return !rest || now.Sub(p.activeAt) < Linger, nil
+		case len(p.boxes) == 0, rest && now.Sub(p.activeAt) >= Linger:
 			return false, nil
 		}
 		if err := p.Pause(ctx, poll); err != nil {

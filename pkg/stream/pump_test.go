@@ -273,10 +273,26 @@ func TestTwoPumpsAtOnce(t *testing.T) {
 	}
 }
 
-// countingStreams counts writes.
+// countingStreams counts reads and writes.
 type countingStreams struct {
 	stream.Streams
-	writes *atomic.Int64
+	reads, writes *atomic.Int64
+}
+
+func (s countingStreams) Stream(ctx context.Context, tenant audit.TenantID) (stream.State, error) {
+	s.reads.Add(1)
+	return s.Streams.Stream(ctx, tenant)
+}
+
+// countingLog counts the looks at the end of the log.
+type countingLog struct {
+	arrival.Log
+	reads *atomic.Int64
+}
+
+func (l countingLog) Head(ctx context.Context, tenant audit.TenantID) (arrival.Head, error) {
+	l.reads.Add(1)
+	return l.Log.Head(ctx, tenant)
 }
 
 func (s countingStreams) Acquire(ctx context.Context, tenant audit.TenantID, holder string, leased, watched time.Time) (stream.State, bool, error) {
@@ -299,8 +315,8 @@ func (s countingStreams) Close(ctx context.Context, tenant audit.TenantID, holde
 	return s.Streams.Close(ctx, tenant, holder, changes)
 }
 
-// A stream with 50 subscribers costs about stream.WritesPerSecond for all of them together,
-// whatever the load.
+// A stream with 50 subscribers costs about stream.WritesPerSecond and stream.ReadsPerSecond for
+// all of them together, whatever the load.
 func TestWritesDoNotGrowWithLoadAndSubscribers(t *testing.T) {
 	const (
 		subscribers = 50
@@ -310,14 +326,15 @@ func TestWritesDoNotGrowWithLoadAndSubscribers(t *testing.T) {
 	for _, perSecond := range []int{1, 20, 200} {
 		t.Run(fmt.Sprint(perSecond), func(t *testing.T) {
 			w := newWorld(t)
-			var writes atomic.Int64
-			w.Streams = countingStreams{w.Streams, &writes}
+			var reads, writes atomic.Int64
+			w.Streams, w.Arrivals = countingStreams{w.Streams, &reads, &writes}, countingLog{w.Arrivals, &reads}
 			for i := range subscribers {
 				w.connect(fmt.Sprintf("s%d", i), auditor, tenant)
 				w.send(fmt.Sprintf("s%d", i), `{}`, "")
 			}
 			w.deliverQueued()
 			w.pass(time.Minute)
+			reads.Store(0)
 			writes.Store(0)
 			began, owed, sent := w.clock(), 0.0, 0
 			// The load comes while the pump pauses, as it does from other processes.
@@ -347,6 +364,12 @@ func TestWritesDoNotGrowWithLoadAndSubscribers(t *testing.T) {
 				t.Errorf("%d entries in %.0f s to %d subscribers cost %.1f writes a second, want at most %.1f", sent, took, subscribers, rate, limit)
 			} else {
 				t.Logf("%d entries in %.0f s to %d subscribers cost %.2f writes a second", sent, took, subscribers, rate)
+			}
+			most, _ := stream.ReadsPerSecond()
+			if rate := float64(reads.Load()) / took; rate > 1.2*most { // each pump begins and ends with some
+				t.Errorf("%d entries in %.0f s to %d subscribers cost %.1f reads a second, want at most %.1f", sent, took, subscribers, rate, 1.2*most)
+			} else {
+				t.Logf("%d entries in %.0f s to %d subscribers cost %.1f reads a second", sent, took, subscribers, rate)
 			}
 			for id, c := range w.gateway.clients {
 				if got := len(c.once(t)); got != sent {
