@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"math"
 	"regexp"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awswafv2"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
@@ -36,6 +38,7 @@ func addAPI(d *deployment, stores *data) {
 	})
 	addPermissions(d, stack, api)
 	stage := addStage(d, stack, api, fingerprint(body))
+	addUsagePlans(d, stack, api, stage)
 	addFirewall(d, stack, api, stage)
 	if d.Domain.API != "" {
 		addAPIDomain(d, stack, api, stage)
@@ -125,6 +128,37 @@ func addStage(d *deployment, stack awscdk.Stack, api awsapigateway.CfnRestApi, f
 	})
 	stage.AddResourceDependency(account, nil)
 	return stage
+}
+
+// standardShare is the share of the stage's requests that tenants of the standard tier may have
+// together. The rest is left for the other tier.
+const standardShare = 0.75
+
+// addUsagePlans bounds the requests of each tier together. The authorizer returns the key of the
+// tenant's tier (lambdaedge.Callers). A client cannot choose one, so that a key is no secret.
+func addUsagePlans(d *deployment, stack awscdk.Stack, api awsapigateway.CfnRestApi, stage awsapigateway.CfnStage) {
+	for tier, share := range map[audit.Tier]float64{audit.TierStandard: standardShare, audit.TierPriority: 1} {
+		id := manifest.CamelCase(string(tier))
+		key := awsapigateway.NewCfnApiKey(stack, text(id+"Key"), &awsapigateway.CfnApiKeyProps{
+			Name: text(d.name(string(tier))), Value: text(d.usageKey(tier)), Enabled: true,
+			Description: text("Counts the requests of tenants of the tier " + string(tier) + ". It opens nothing."),
+		})
+		plan := awsapigateway.NewCfnUsagePlan(stack, text(id+"Plan"), &awsapigateway.CfnUsagePlanProps{
+			UsagePlanName: text(d.name(string(tier))), Description: text("All tenants of the tier " + string(tier) + " together"),
+			ApiStages: &[]any{&awsapigateway.CfnUsagePlan_ApiStageProperty{ApiId: api.Ref(), Stage: stage.Ref()}},
+			Throttle: &awsapigateway.CfnUsagePlan_ThrottleSettingsProperty{
+				RateLimit: number(share * d.Requests), BurstLimit: number(math.Floor(share * float64(d.Burst))),
+			},
+		})
+		awsapigateway.NewCfnUsagePlanKey(stack, text(id+"PlanKey"), &awsapigateway.CfnUsagePlanKeyProps{
+			KeyId: key.Ref(), KeyType: text("API_KEY"), UsagePlanId: plan.Ref(),
+		})
+	}
+}
+
+// usageKey returns the API key of a tier. It is unique in the account and region.
+func (d *deployment) usageKey(tier audit.Tier) string {
+	return d.name("requests-of-" + string(tier) + "-tenants")
 }
 
 func apiLogFormat() string {

@@ -18,13 +18,19 @@ func apiChecks() []check {
 		{"routes", routeFaults, []mutation{
 			without(api, logs+".post"), without(api, logs+".head"), with(api, logs+".post.x-amazon-apigateway-integration.uri", "other"),
 			with(api, logs+".get.security", []any{}), with(api, logs+".get.x-amazon-apigateway-integration.type", "http"),
-			with(api, "Body.paths./api/v1/health.get.security", []any{node{caller: []any{}}}),
+			with(api, "Body.paths./api/v1/health.get.security", []any{node{caller: []any{}}}), with(api, logs+".get.security", []any{node{callerInTenant: []any{}}}),
 		}},
 		{"permissions", permissionFaults, []mutation{removed(permission), with(permission, "SourceArn", "*"), with(permission, "FunctionName", "other"), with(permission, "Principal", "*")}},
 		{"authorizers", authorizerFaults, []mutation{
 			with(api, "Body.components.securitySchemes.CallerInTenant.x-amazon-apigateway-authorizer.identitySource", "method.request.header.Authorization"),
 			with(api, "Body.components.securitySchemes.Caller.x-amazon-apigateway-authorizer.authorizerResultTtlInSeconds", 3600.0),
 			without(api, "Body.components.securitySchemes.Caller"),
+		}},
+		{"usage plans", usageFaults, []mutation{
+			without(api, "Body.x-amazon-apigateway-api-key-source"), without(api, "Body.components.securitySchemes.Usage"),
+			removed("AWS::ApiGateway::UsagePlan"), removed("AWS::ApiGateway::ApiKey"), removed("AWS::ApiGateway::UsagePlanKey"),
+			with("AWS::ApiGateway::UsagePlan", "Throttle.RateLimit", 0.0), with("AWS::ApiGateway::UsagePlan", "ApiStages", []any{}),
+			with("AWS::ApiGateway::UsagePlanKey", "UsagePlanId", "other"), with("AWS::ApiGateway::ApiKey", "Value", "another-key-than-that-of-the-authorizer"),
 		}},
 		{"validators", validatorFaults, []mutation{
 			without(api, "Body.x-amazon-apigateway-request-validator"), without(api, "Body.x-amazon-apigateway-request-validators.parameters"),
@@ -93,9 +99,9 @@ func routeFaults(e environment) []string {
 		}
 		security := "[]"
 		if r.Permission != "" {
-			security = `[{"Caller":[]}]`
+			security = `[{"Caller":[],"Usage":[]}]`
 			if r.TenantFrom == manifest.TenantFromHeader {
-				security = `[{"CallerInTenant":[]}]`
+				security = `[{"CallerInTenant":[],"Usage":[]}]`
 			}
 		}
 		for _, method := range methods {
@@ -157,6 +163,40 @@ func authorizerFaults(e environment) []string {
 		f.want(e.api(), path+"type", "request")
 		f.want(e.api(), path+"authorizerResultTtlInSeconds", strconv.Itoa(int(manifest.AuthorizerTTL.Seconds())))
 		f.want(e.api(), path+"authorizerUri", e.integration("authorize-request"))
+	}
+	return f
+}
+
+// usageFaults finds a tier whose requests are not counted by a plan of its own. A method takes its
+// key from the authorizer alone.
+func usageFaults(e environment) []string {
+	var f faults
+	f.want(e.api(), "Body.x-amazon-apigateway-api-key-source", "AUTHORIZER")
+	f.want(e.api(), "Body.components.securitySchemes.Usage.type", "apiKey")
+	f.want(e.api(), "Body.components.securitySchemes.Usage.name", "x-api-key")
+	authorizer, _ := e.stacks.named("AWS::Lambda::Function", "FunctionName", e.name("authorize-request"))
+	for tier, most := range map[string]float64{"standard": standardShare * e.Requests, "priority": e.Requests} {
+		key, is := e.stacks.named("AWS::ApiGateway::ApiKey", "Value", authorizer.text("Environment.Variables.OCELOT_USAGE_KEY_"+strings.ToUpper(tier)))
+		if !is {
+			f.addf("%s: got no API key that the authorizer returns, want one", tier)
+			continue
+		}
+		f.want(key, "Enabled", "true")
+		of, is := e.stacks.named("AWS::ApiGateway::UsagePlanKey", "KeyId", "${"+key.id+"}")
+		if !is {
+			f.addf("%s: got a key without a plan, want one", tier)
+			continue
+		}
+		plan, is := e.stacks.named("AWS::ApiGateway::UsagePlan", "UsagePlanName", e.name(tier))
+		if !is {
+			f.addf("%s: got no usage plan, want one", tier)
+			continue
+		}
+		f.want(of, "UsagePlanId", "${"+plan.id+"}")
+		f.want(plan, "Throttle.RateLimit", textOf(most))
+		f.present(plan, "Throttle.BurstLimit")
+		f.want(plan, "ApiStages.0.ApiId", "${"+e.api().id+"}")
+		f.present(plan, "ApiStages.0.Stage")
 	}
 	return f
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/rights"
@@ -116,6 +117,7 @@ func (s *functionStack) environment(f manifest.Function) *map[string]*string {
 		"OPENSEARCH_URL": "https://" + *s.stores.search.AttrDomainEndpoint(), "OPENSEARCH_AUTH": "aws", "OPENSEARCH_REPLICAS": strconv.Itoa(s.Search.Replicas),
 		"OIDC_JWKS_URL": s.Issuer.JWKSURL, "OIDC_ISSUER": s.Issuer.Issuer, "OIDC_AUDIENCE": s.Issuer.Audience,
 		"OCELOT_RATE_STANDARD": strconv.Itoa(s.Rates.Standard), "OCELOT_RATE_PRIORITY": strconv.Itoa(s.Rates.Priority), "OCELOT_RATE_CREDENTIAL": strconv.Itoa(s.Rates.Credential),
+		"OCELOT_USAGE_KEY_STANDARD": s.usageKey(audit.TierStandard), "OCELOT_USAGE_KEY_PRIORITY": s.usageKey(audit.TierPriority),
 
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://" + s.stores.socketHost(),
 	}

@@ -21,6 +21,9 @@ const (
 	caller         = "Caller"
 )
 
+// usage requires an API key of a usage plan, which the authorizer returns.
+const usage = "Usage"
+
 // The validators: API Gateway checks that required parameters are there, and bodies against
 // the models.
 const (
@@ -47,6 +50,7 @@ func gatewayDocument(source []byte, functions []manifest.Function, integration f
 		if f.Trigger.Authorizer {
 			schemes[callerInTenant] = authorizer(integration(f.Name), "Authorization", manifest.TenantHeader)
 			schemes[caller] = authorizer(integration(f.Name), "Authorization")
+			schemes[usage] = node{"type": "apiKey", "in": "header", "name": "x-api-key"}
 		}
 		r := f.Trigger.Route
 		if r == nil {
@@ -67,6 +71,7 @@ func gatewayDocument(source []byte, functions []manifest.Function, integration f
 	return node{
 		"openapi": "3.0.3", "info": node{"title": described.Info["title"], "version": described.Info["version"]}, "paths": paths,
 		"components":                             node{"schemas": models.found, "securitySchemes": schemes},
+		"x-amazon-apigateway-api-key-source":     "AUTHORIZER",
 		"x-amazon-apigateway-binary-media-types": []string{"*/*"}, // compressed bodies, in and out
 		"x-amazon-apigateway-request-validators": node{
 			checkParameters: node{"validateRequestParameters": true, "validateRequestBody": false},
@@ -120,7 +125,7 @@ func (op operation) document(f manifest.Function, models *models, uri string) no
 		if r.TenantFrom == manifest.TenantFromHeader {
 			name = callerInTenant
 		}
-		d["security"] = []node{{name: []string{}}}
+		d["security"] = []node{{name: []string{}, usage: []string{}}}
 	}
 	if schema := op.plainBody(); schema != nil && !acceptsEntries(f) { // whose bodies may be compressed
 		if converted, exact := models.convert(schema); exact {

@@ -55,6 +55,8 @@ type Function struct {
 	// TraceDaemon is AWS_XRAY_DAEMON_ADDRESS, where segments of traces go. Lambda sets it; "":
 	// nowhere.
 	TraceDaemon string
+	// UsageKeys are OCELOT_USAGE_KEY_STANDARD and OCELOT_USAGE_KEY_PRIORITY.
+	UsageKeys UsageKeys
 	// MaxBacklog is OCELOT_MAX_BACKLOG, how many messages may wait to be stored: 1,000 to
 	// 1,000,000,000. Over the engines of production the default is 50,000,000, a day of single
 	// entries at 580/s. Over the embedded engine it is 40,000, which take up to 2.4 GB.
@@ -98,6 +100,18 @@ const (
 	// burstSeconds is the time in which a burst is refilled that is unset.
 	burstSeconds = 10
 )
+
+// UsageKeys are the API keys of API Gateway's usage plans by the tier of a tenant; "": there is no
+// plan. They are names and no secrets: API Gateway takes a key from the authorizer alone.
+type UsageKeys struct{ Standard, Priority string }
+
+const (
+	usageKeyStandard = "OCELOT_USAGE_KEY_STANDARD"
+	usageKeyPriority = "OCELOT_USAGE_KEY_PRIORITY"
+)
+
+// MinUsageKey is the length of the shortest API key that API Gateway accepts.
+const MinUsageKey = 20
 
 // Embedded is what a Lambda over the embedded engine reads.
 type Embedded struct {
@@ -242,6 +256,9 @@ func FunctionVariables(f manifest.Function) []string {
 	for _, d := range f.Dependencies() {
 		names = append(names, Variables(d)...)
 	}
+	if f.Trigger.Authorizer {
+		names = append(names, usageKeyStandard, usageKeyPriority)
+	}
 	if accepts(f) {
 		names = append(names, rateStandard, ratePriority, rateCredential)
 	}
@@ -331,6 +348,9 @@ type variables struct {
 	RateCredential      string `env:"OCELOT_RATE_CREDENTIAL"`
 	RateCredentialBurst string `env:"OCELOT_RATE_CREDENTIAL_BURST"`
 
+	UsageKeyStandard string `env:"OCELOT_USAGE_KEY_STANDARD"`
+	UsageKeyPriority string `env:"OCELOT_USAGE_KEY_PRIORITY"`
+
 	MaxBacklog string `env:"OCELOT_MAX_BACKLOG"`
 
 	Name        string `env:"AWS_LAMBDA_FUNCTION_NAME"`
@@ -368,8 +388,20 @@ func (r *reader) function(rates map[string]string, backlog string) Function {
 	return Function{
 		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"), Origins: r.origins(),
-		Rates: r.rates(rates), MaxBacklog: r.maxBacklog(backlog), Name: r.Name, TraceDaemon: r.TraceDaemon,
+		Rates: r.rates(rates), UsageKeys: r.usageKeys(), MaxBacklog: r.maxBacklog(backlog), Name: r.Name, TraceDaemon: r.TraceDaemon,
 	}
+}
+
+func (r *reader) usageKeys() UsageKeys {
+	for variable, key := range map[string]string{usageKeyStandard: r.UsageKeyStandard, usageKeyPriority: r.UsageKeyPriority} {
+		if key != "" && len(key) < MinUsageKey {
+			r.fault(variable, "must have at least %d characters", MinUsageKey)
+		}
+	}
+	if (r.UsageKeyStandard == "") != (r.UsageKeyPriority == "") {
+		r.fault(usageKeyStandard, "and %s must both be set, or none of them", usageKeyPriority)
+	}
+	return UsageKeys{Standard: r.UsageKeyStandard, Priority: r.UsageKeyPriority}
 }
 
 func (r *reader) maxBacklog(unset string) int {

@@ -20,6 +20,8 @@ func (f Function) environ() []string {
 		environ = append(environ, "AWS_XRAY_DAEMON_ADDRESS="+f.TraceDaemon)
 	}
 	return append(environ,
+		usageKeyStandard+"="+f.UsageKeys.Standard,
+		usageKeyPriority+"="+f.UsageKeys.Priority,
 		"OCELOT_CURSOR_KEY="+string(f.CursorKey),
 		"OCELOT_LOG_LEVEL="+strings.ToLower(f.LogLevel.String()),
 		"OCELOT_STREAM_URL="+f.StreamURL,

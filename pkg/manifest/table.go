@@ -159,7 +159,7 @@ var functions = []Function{
 	{
 		Name: "authorize-request", Summary: "Check whether a request's credential may access its tenant",
 		Trigger: Trigger{Authorizer: true},
-		Grants:  slices.Concat(read(ResourceKeys, ResourceTokens), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
+		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
 		Name: "cancel-job", Summary: "Cancel a job",

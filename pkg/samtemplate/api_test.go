@@ -3,6 +3,7 @@ package samtemplate_test
 import (
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -23,7 +24,10 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 		Type       string
 		Properties struct {
 			Method, Path string
-			Auth         *struct{ Authorizer string }
+			Auth         *struct {
+				Authorizer     string
+				APIKeyRequired bool `json:"ApiKeyRequired"`
+			}
 		}
 	}
 	var template struct {
@@ -66,7 +70,59 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 				t.Errorf("%s: got no authorizer, want %q", f.Name, authorizerOf(r))
 			case auth.Authorizer != authorizerOf(r):
 				t.Errorf("%s: got authorizer %q, want %q", f.Name, auth.Authorizer, authorizerOf(r))
+			case !auth.APIKeyRequired:
+				t.Errorf("%s: %s is not counted by a usage plan, want it counted", f.Name, name)
 			}
+		}
+	}
+}
+
+// TestTiersHaveUsagePlans: each tier has a plan with one key, which the authorizer returns. API
+// Gateway takes it from no client.
+func TestTiersHaveUsagePlans(t *testing.T) {
+	text, err := samtemplate.Template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type reference struct{ Ref string }
+	var template struct {
+		Resources map[string]struct {
+			Type       string
+			Properties struct {
+				APIKeySourceType string `json:"ApiKeySourceType"`
+				Value            any
+				KeyID            reference `json:"KeyId"`
+				UsagePlanID      reference `json:"UsagePlanId"`
+				APIStages        []any     `json:"ApiStages"`
+				Throttle         struct{ RateLimit, BurstLimit reference }
+				Environment      struct{ Variables map[string]any }
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &template); err != nil {
+		t.Fatal(err)
+	}
+	if got := template.Resources["Api"].Properties.APIKeySourceType; got != "AUTHORIZER" {
+		t.Errorf("got the source of keys %q, want AUTHORIZER", got)
+	}
+	for tier, variable := range map[string]string{"Standard": "OCELOT_USAGE_KEY_STANDARD", "Priority": "OCELOT_USAGE_KEY_PRIORITY"} {
+		key, returned := template.Resources[tier+"Key"].Properties.Value, template.Resources["AuthorizeRequestFunction"].Properties.Environment.Variables[variable]
+		if key == nil || !reflect.DeepEqual(key, returned) {
+			t.Errorf("%s: the authorizer returns %v, want the key %v", tier, returned, key)
+		}
+		of := template.Resources[tier+"PlanKey"].Properties
+		if of.KeyID.Ref != tier+"Key" {
+			t.Errorf("%s: the plan has the key %q, want %q", tier, of.KeyID.Ref, tier+"Key")
+		}
+		if of.UsagePlanID.Ref != tier+"Plan" {
+			t.Errorf("%s: the key has the plan %q, want %q", tier, of.UsagePlanID.Ref, tier+"Plan")
+		}
+		plan := template.Resources[tier+"Plan"].Properties
+		if got := plan.Throttle.RateLimit.Ref; got != "Requests"+tier {
+			t.Errorf("%s: the plan's rate is %q, want %q", tier, got, "Requests"+tier)
+		}
+		if len(plan.APIStages) != 1 {
+			t.Errorf("%s: the plan has %d stages, want 1", tier, len(plan.APIStages))
 		}
 	}
 }

@@ -31,6 +31,7 @@ func arn(resource string) node { return node{"Fn::GetAtt": []string{resource, "A
 // Template returns the text of template.yaml.
 func Template() ([]byte, error) {
 	resources := node{"Api": api()}
+	addUsagePlans(resources)
 	addSocketAPI(resources)
 	for _, q := range manifest.Queues() {
 		addQueue(resources, q)
@@ -91,6 +92,9 @@ func environment(f manifest.Function) node {
 	for variable, parameter := range rateParameters {
 		values[variable] = ref(parameter)
 	}
+	for _, plan := range usagePlans {
+		values[plan.variable] = plan.key()
+	}
 	read := node{}
 	for _, name := range config.FunctionVariables(f) {
 		if value, set := values[name]; set {
@@ -122,7 +126,13 @@ func parameters() node {
 	rate := func(variable, description string) node {
 		return node{"Type": "Number", "Description": description + ", in entries a second; 0: no limit", "Default": config.DefaultRates()[variable]}
 	}
+	requests := func(description string, unset int) node {
+		return node{"Type": "Number", "Description": description, "Default": unset, "MinValue": 1}
+	}
 	return node{
+		usagePlans[0].parameter: requests("The requests a second of all tenants of the tier standard together", 1500),
+		usagePlans[1].parameter: requests("The requests a second of all tenants of the tier priority together", 2000),
+
 		"RateStandard":   rate("OCELOT_RATE_STANDARD", "The quota of a tenant"),
 		"RatePriority":   rate("OCELOT_RATE_PRIORITY", "The quota of a tenant with the tier priority"),
 		"RateCredential": rate("OCELOT_RATE_CREDENTIAL", "The quota of an API key or the subject of a token"),
@@ -177,12 +187,48 @@ func api() node {
 	}
 	return node{"Type": "AWS::Serverless::Api", "Properties": node{
 		"StageName": stage, "EndpointConfiguration": node{"Type": "REGIONAL"}, "TracingEnabled": true,
+		"ApiKeySourceType": "AUTHORIZER",
 		"BinaryMediaTypes": []string{"*~1*"}, // compressed bodies, in and out
 		"Auth": node{"Authorizers": node{
 			callerInTenant: authorizer("Authorization", manifest.TenantHeader), caller: authorizer("Authorization"),
 		}},
 		"GatewayResponses": gatewayResponses(),
 	}}
+}
+
+// usagePlan bounds the requests of the tenants of a tier together.
+type usagePlan struct {
+	tier                string
+	variable, parameter string // of the authorizer and of the template
+}
+
+var usagePlans = []usagePlan{
+	{"standard", "OCELOT_USAGE_KEY_STANDARD", "RequestsStandard"},
+	{"priority", "OCELOT_USAGE_KEY_PRIORITY", "RequestsPriority"},
+}
+
+// key returns the API key of the plan. It is unique in the account and region.
+func (p usagePlan) key() node {
+	return node{"Fn::Sub": prefix + "-requests-of-" + p.tier + "-tenants"}
+}
+
+// addUsagePlans adds a plan with a key for each tier. The authorizer returns the key of the
+// tenant's tier (lambdaedge.Callers). A client cannot choose one, so that a key is no secret.
+func addUsagePlans(resources node) {
+	for _, p := range usagePlans {
+		id, name := manifest.CamelCase(p.tier), node{"Fn::Sub": prefix + "-" + p.tier}
+		resources[id+"Key"] = node{"Type": "AWS::ApiGateway::ApiKey", "Properties": node{
+			"Name": name, "Value": p.key(), "Enabled": true, "Description": "Counts requests; it opens nothing",
+		}}
+		resources[id+"Plan"] = node{"Type": "AWS::ApiGateway::UsagePlan", "Properties": node{
+			"UsagePlanName": name, "Description": "All tenants of the tier " + p.tier + " together",
+			"ApiStages": []node{{"ApiId": ref("Api"), "Stage": ref("Api.Stage")}},
+			"Throttle":  node{"RateLimit": ref(p.parameter), "BurstLimit": ref(p.parameter)},
+		}}
+		resources[id+"PlanKey"] = node{"Type": "AWS::ApiGateway::UsagePlanKey", "Properties": node{
+			"KeyId": ref(id + "Key"), "KeyType": "API_KEY", "UsagePlanId": ref(id + "Plan"),
+		}}
+	}
 }
 
 // gatewayResponses gives API Gateway's own responses the form of the functions'
@@ -275,7 +321,7 @@ func events(f manifest.Function) node {
 func method(r *manifest.Route, name string) node {
 	properties := node{"RestApiId": ref("Api"), "Method": strings.ToLower(name), "Path": manifest.BasePath + r.Path}
 	if r.Permission != "" {
-		properties["Auth"] = node{"Authorizer": authorizerOf(r)}
+		properties["Auth"] = node{"Authorizer": authorizerOf(r), "ApiKeyRequired": true} // see addUsagePlans
 	}
 	return node{"Type": "Api", "Properties": properties}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
+	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
@@ -153,6 +154,8 @@ type Stores struct {
 	// is how many may. Without one of them there is no bound.
 	Backlog    func(ctx context.Context, limit int64) (int64, error)
 	MaxBacklog int64
+	// UsageKeys are the API keys of API Gateway's usage plans.
+	UsageKeys config.UsageKeys
 	// DeadLetters returns the sending side of a queue's dead-letter queue.
 	DeadLetters func(name manifest.QueueName) ingest.Queue
 	// Source delays and dead-letters the messages of a function's queues.

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -23,9 +22,25 @@ import (
 // The workers: functions that a queue, a schedule or the gateway itself invokes. Each
 // method has the name of its function.
 
-// AuthorizeRequest returns what verifies the value of an Authorization header.
-func (s *Services) AuthorizeRequest() func(ctx context.Context, authorization string) (access.Principal, error) {
-	return s.authorizer().Authenticate
+// AuthorizeRequest returns what finds out who calls.
+func (s *Services) AuthorizeRequest() lambdaedge.Callers {
+	return lambdaedge.Callers{Authenticate: s.authorizer().Authenticate, UsageKey: s.usageKey}
+}
+
+// usageKey returns the API key of the tenant's tier. It is that of the standard tier if the tier
+// cannot be found out: usage plans are coarse, and quotas count what they let pass.
+func (s *Services) usageKey(ctx context.Context, tenant audit.TenantID) string {
+	if s.Stores.UsageKeys.Priority == "" || tenant == "" {
+		return s.Stores.UsageKeys.Standard
+	}
+	record, err := s.tenants().StaleIfError().Tenant(ctx, tenant)
+	if err == nil && record.Settings.Tier == audit.TierPriority {
+		return s.Stores.UsageKeys.Priority
+	}
+	if err != nil && !errors.Is(err, audit.ErrNotFound) {
+		s.Log.WarnContext(ctx, "the tier of a tenant was not found out, so its requests count as standard", "tenant", string(tenant), "error", err)
+	}
+	return s.Stores.UsageKeys.Standard
 }
 
 // PersistLogs returns what stores the entries of a batch of the ingest queues.

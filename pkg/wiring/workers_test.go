@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
@@ -76,5 +77,40 @@ func TestPersistLogsCountsWhatItDrops(t *testing.T) {
 	}
 	if printed := log.String() + metrics.String(); strings.Contains(printed, "secret") {
 		t.Errorf("the log and the metrics are %q, want them without content of an entry", printed)
+	}
+}
+
+// TestUsageKeysFollowTheTier: a request counts under the key of its tenant's tier, and as
+// standard if that is not known.
+func TestUsageKeysFollowTheTier(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), embedded.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, tier := range map[audit.TenantID]audit.Tier{"acme": audit.TierStandard, "globex": audit.TierPriority} {
+		settings := audit.DefaultSettings()
+		settings.Tier = tier
+		if err := db.Tenants().Create(t.Context(), audit.Tenant{ID: id, Status: audit.TenantActive, Settings: settings, Version: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stores := embedded.Stores(db)
+	if got := wiring.New(stores, wiring.Security{}, slog.New(slog.DiscardHandler)).AuthorizeRequest().UsageKey(t.Context(), "globex"); got != "" {
+		t.Errorf("without keys: got the key %q, want none", got)
+	}
+	stores.UsageKeys = config.UsageKeys{Standard: "standard", Priority: "priority"}
+	callers := wiring.New(stores, wiring.Security{}, slog.New(slog.DiscardHandler)).AuthorizeRequest()
+	want := map[audit.TenantID]string{"acme": "standard", "globex": "priority", "": "standard", "unknown": "standard"}
+	for tenant, key := range want {
+		if got := callers.UsageKey(t.Context(), tenant); got != key {
+			t.Errorf("tenant %q: got the key %q, want %q", tenant, got, key)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cold := wiring.New(stores, wiring.Security{}, slog.New(slog.DiscardHandler)).AuthorizeRequest()
+	if got := cold.UsageKey(t.Context(), "globex"); got != "standard" {
+		t.Errorf("while the store is down: got the key %q, want standard", got)
 	}
 }

@@ -27,11 +27,20 @@ const (
 // errUnauthorized has the text for which API Gateway returns 401.
 var errUnauthorized = errors.New("Unauthorized")
 
+// Callers finds out who calls.
+type Callers struct {
+	// Authenticate verifies the value of an Authorization header.
+	Authenticate func(ctx context.Context, authorization string) (access.Principal, error)
+	// UsageKey returns the API key under which API Gateway counts the requests for a tenant, by
+	// its tier; "": none. The tenant is "" if the request is for none or for several.
+	UsageKey func(ctx context.Context, tenant audit.TenantID) string
+}
+
 // Authorizer returns the Lambda function that answers API Gateway's REQUEST
 // authorizer events. It returns an IAM policy and, in the response's context, the
 // principal for HTTP.
 //
-// If authenticate returns audit.ErrUnauthenticated, the client gets 401. If it returns
+// If Authenticate returns audit.ErrUnauthenticated, the client gets 401. If it returns
 // another error, the function fails and the client gets 503 with Retry-After. API
 // Gateway caches neither. If policy and principal exceed API Gateway's 8 KB, the policy
 // denies the request.
@@ -55,14 +64,14 @@ var errUnauthorized = errors.New("Unauthorized")
 // allow. It also denies the request itself if it is not allowed. The handlers check tenant
 // and permission again in any case. If X-Tenant-ID is missing or malformed, only the
 // called route is allowed, and its handler returns 400.
-func Authorizer(authenticate func(ctx context.Context, authorization string) (access.Principal, error)) func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
+func Authorizer(c Callers) func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 	return func(ctx context.Context, event events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 		header := headersOf(event.Headers, event.MultiValueHeaders)
 		credentials := header.Values(authorizationHeader)
 		if len(credentials) != 1 {
 			return events.APIGatewayCustomAuthorizerResponse{}, errUnauthorized
 		}
-		principal, err := authenticate(ctx, credentials[0])
+		principal, err := c.Authenticate(ctx, credentials[0])
 		if errors.Is(err, audit.ErrUnauthenticated) {
 			return events.APIGatewayCustomAuthorizerResponse{}, errUnauthorized
 		}
@@ -79,8 +88,27 @@ func Authorizer(authenticate func(ctx context.Context, authorization string) (ac
 			slog.ErrorContext(ctx, "making the policy failed", "request_id", event.RequestContext.RequestID, "error", err)
 			return events.APIGatewayCustomAuthorizerResponse{}, err
 		}
+		response.UsageIdentifierKey = c.UsageKey(ctx, countedTenant(event, header, principal))
 		return response, nil
 	}
+}
+
+// countedTenant returns the tenant for which a usage plan counts the request, "" for none or
+// several. Like the policy it depends only on the identity sources of the called route. A tenant
+// that the principal may not use does not count.
+func countedTenant(event events.APIGatewayCustomAuthorizerRequestTypeRequest, header http.Header, p access.Principal) audit.TenantID {
+	ids, all := p.TenantIDs()
+	if route, known := routeOf(event.HTTPMethod, event.Resource); known && route.TenantFrom == manifest.TenantFromHeader {
+		tenant, err := audit.ParseTenantID(strings.Join(header.Values(manifest.TenantHeader), ","))
+		if err != nil || !all && !slices.Contains(ids, tenant) {
+			return ""
+		}
+		return tenant
+	}
+	if all || len(ids) != 1 {
+		return ""
+	}
+	return ids[0]
 }
 
 // authorize returns the policy for an authenticated principal.

@@ -27,6 +27,13 @@ func knows(p access.Principal) func(context.Context, string) (access.Principal, 
 	return func(context.Context, string) (access.Principal, error) { return p, nil }
 }
 
+// callers authenticates, and counts requests under a key that names the tenant.
+func callers(authenticate func(context.Context, string) (access.Principal, error)) lambdaedge.Callers {
+	return lambdaedge.Callers{
+		Authenticate: authenticate, UsageKey: func(_ context.Context, tenant audit.TenantID) string { return "key of " + string(tenant) },
+	}
+}
+
 func grants(pairs map[audit.TenantID][]access.Permission) access.Principal {
 	return access.Principal{Subject: "u1", Grants: pairs}
 }
@@ -80,7 +87,7 @@ func matchesARN(pattern, arn string) bool {
 func TestAuthorizerOfASampleEvent(t *testing.T) {
 	p := grants(map[audit.TenantID][]access.Permission{"acme": {access.LogsSearch}, "other": {access.LogsWrite}})
 	p.Resources = []access.Resource{{Type: "order"}}
-	response, err := lambdaedge.Authorizer(knows(p))(t.Context(), load[events.APIGatewayCustomAuthorizerRequestTypeRequest](t, "authorizer.json"))
+	response, err := lambdaedge.Authorizer(callers(knows(p)))(t.Context(), load[events.APIGatewayCustomAuthorizerRequestTypeRequest](t, "authorizer.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,10 +97,53 @@ func TestAuthorizerOfASampleEvent(t *testing.T) {
 			{Action: []string{"execute-api:Invoke"}, Effect: "Allow", Resource: []string{stageARN + "GET/api/v1/logs", stageARN + "HEAD/api/v1/logs", stageARN + "POST/api/v1/logs/search"}},
 		}},
 		// Narrowed to the tenant that was asked for.
-		Context: map[string]any{"principal": `{"sub":"u1","grants":{"acme":["logs:search"]},"resources":["order"]}`},
+		Context:            map[string]any{"principal": `{"sub":"u1","grants":{"acme":["logs:search"]},"resources":["order"]}`},
+		UsageIdentifierKey: "key of acme",
 	}
 	if diff := cmp.Diff(want, response); diff != "" {
 		t.Errorf("response (-want +got):\n%s", diff)
+	}
+}
+
+// TestRequestsAreCountedForTheirTenant: the usage key depends on nothing but the identity sources
+// of the authorizer, whose answer is cached by them.
+func TestRequestsAreCountedForTheirTenant(t *testing.T) {
+	in := func(ids ...audit.TenantID) access.Principal {
+		held := map[audit.TenantID][]access.Permission{}
+		for _, id := range ids {
+			held[id] = []access.Permission{access.LogsSearch, access.TenantsRead}
+		}
+		return grants(held)
+	}
+	for _, c := range []struct {
+		name      string
+		principal access.Principal
+		resource  string
+		tenant    string // of the header
+		want      string
+	}{
+		{"the header's tenant", in("acme", "globex"), "/logs", "globex", "key of globex"},
+		{"the header's tenant, for an operator", in(access.AnyTenant), "/logs", "globex", "key of globex"},
+		{"a foreign tenant", in("acme"), "/logs", "globex", "key of "},
+		{"no header", in("acme"), "/logs", "", "key of "},
+		{"a malformed header", in("acme"), "/logs", "Not An Id", "key of "},
+		{"a path, for a principal of one tenant", in("acme"), "/tenants/{id}", "globex", "key of acme"},
+		{"a path, for a principal of two", in("acme", "globex"), "/tenants/{id}", "", "key of "},
+		{"a path, for an operator", in(access.AnyTenant), "/tenants/{id}", "", "key of "},
+	} {
+		event := load[events.APIGatewayCustomAuthorizerRequestTypeRequest](t, "authorizer.json")
+		event.Resource, event.HTTPMethod = manifest.BasePath+c.resource, http.MethodGet
+		event.Headers, event.MultiValueHeaders = map[string]string{"Authorization": "Bearer x"}, nil
+		if c.tenant != "" {
+			event.Headers[manifest.TenantHeader] = c.tenant
+		}
+		response, err := lambdaedge.Authorizer(callers(knows(c.principal)))(t.Context(), event)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if response.UsageIdentifierKey != c.want {
+			t.Errorf("%s: counted under %q, want %q", c.name, response.UsageIdentifierKey, c.want)
+		}
 	}
 }
 
@@ -103,11 +153,11 @@ func TestAuthorizerRefusals(t *testing.T) {
 	refuses := func(err error) func(context.Context, string) (access.Principal, error) {
 		return func(context.Context, string) (access.Principal, error) { return access.Principal{}, err }
 	}
-	if _, err := lambdaedge.Authorizer(refuses(fmt.Errorf("token expired: %w", audit.ErrUnauthenticated)))(t.Context(), event); err == nil || err.Error() != "Unauthorized" {
+	if _, err := lambdaedge.Authorizer(callers(refuses(fmt.Errorf("token expired: %w", audit.ErrUnauthenticated))))(t.Context(), event); err == nil || err.Error() != "Unauthorized" {
 		t.Errorf("an expired token gives error %v, want %q", err, "Unauthorized")
 	}
 	down := errors.New("the key store is down")
-	if _, err := lambdaedge.Authorizer(refuses(down))(t.Context(), event); !errors.Is(err, down) {
+	if _, err := lambdaedge.Authorizer(callers(refuses(down)))(t.Context(), event); !errors.Is(err, down) {
 		t.Errorf("a failure gives error %v, want %v", err, down)
 	}
 	never := func(context.Context, string) (access.Principal, error) {
@@ -117,13 +167,13 @@ func TestAuthorizerRefusals(t *testing.T) {
 	for _, values := range [][]string{nil, {"Bearer a", "Bearer b"}} {
 		bare := event
 		bare.Headers, bare.MultiValueHeaders = nil, map[string][]string{"Authorization": values}
-		if _, err := lambdaedge.Authorizer(never)(t.Context(), bare); err == nil || err.Error() != "Unauthorized" {
+		if _, err := lambdaedge.Authorizer(callers(never))(t.Context(), bare); err == nil || err.Error() != "Unauthorized" {
 			t.Errorf("%d credentials give error %v, want %q", len(values), err, "Unauthorized")
 		}
 	}
 	odd := event
 	odd.MethodArn = "not an ARN"
-	if _, err := lambdaedge.Authorizer(knows(grants(nil)))(t.Context(), odd); err == nil || err.Error() == "Unauthorized" {
+	if _, err := lambdaedge.Authorizer(callers(knows(grants(nil))))(t.Context(), odd); err == nil || err.Error() == "Unauthorized" {
 		t.Errorf("an odd ARN gives error %v, want one other than %q", err, "Unauthorized")
 	}
 }
@@ -137,7 +187,7 @@ func TestAuthorizerDenies(t *testing.T) {
 		"an unknown method":  ask("PATCH", manifest.Route{Path: "/logs"}, "acme", nil),
 	} {
 		t.Run(name, func(t *testing.T) {
-			response, err := lambdaedge.Authorizer(knows(p))(t.Context(), event)
+			response, err := lambdaedge.Authorizer(callers(knows(p)))(t.Context(), event)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +210,7 @@ func TestAuthorizerWithoutATenant(t *testing.T) {
 	p := grants(map[audit.TenantID][]access.Permission{"acme": {access.LogsWrite, access.LogsSearch}})
 	for _, tenant := range []string{"", "Not A Slug", "acme,other"} {
 		event := ask("POST", manifest.Route{Path: "/logs"}, tenant, nil)
-		response, err := lambdaedge.Authorizer(knows(p))(t.Context(), event)
+		response, err := lambdaedge.Authorizer(callers(knows(p)))(t.Context(), event)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +246,7 @@ func TestAuthorizerPoliciesAreExact(t *testing.T) {
 				header = rapid.SampledFrom([]string{"", "other"}).Draw(t, "a header that does not count")
 			}
 			ids["id"] = string(pathTenant)
-			response, err := lambdaedge.Authorizer(knows(p))(context.Background(), ask(by.Method, by, header, ids))
+			response, err := lambdaedge.Authorizer(callers(knows(p)))(context.Background(), ask(by.Method, by, header, ids))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -272,7 +322,7 @@ func TestAuthorizerKeepsTheGatewaysLimit(t *testing.T) {
 			}
 			last := fmt.Sprintf("tenant-%d", c.tenants-1)
 			event := ask("GET", manifest.Route{Path: "/tenants/{id}"}, "", map[string]string{"id": last})
-			response, err := lambdaedge.Authorizer(knows(grants(held)))(t.Context(), event)
+			response, err := lambdaedge.Authorizer(callers(knows(grants(held))))(t.Context(), event)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -291,7 +341,7 @@ func TestAuthorizerKeepsTheGatewaysLimit(t *testing.T) {
 			}
 			// Of one tenant's routes the principal always fits.
 			event = ask("GET", manifest.Route{Path: "/logs"}, last, nil)
-			if response, err = lambdaedge.Authorizer(knows(grants(held)))(t.Context(), event); err != nil {
+			if response, err = lambdaedge.Authorizer(callers(knows(grants(held))))(t.Context(), event); err != nil {
 				t.Error(err)
 			} else if !opens(response.PolicyDocument, event.MethodArn) {
 				t.Errorf("got policy %+v, want it to allow %s", response.PolicyDocument, event.MethodArn)

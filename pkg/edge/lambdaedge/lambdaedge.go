@@ -10,7 +10,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
-	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
@@ -54,6 +53,4 @@ func StartMessage(handle func(ctx context.Context, connection string, body []byt
 }
 
 // StartAuthorizer serves API Gateway's authorizer events until the runtime ends the process.
-func StartAuthorizer(authenticate func(ctx context.Context, authorization string) (access.Principal, error)) {
-	lambda.Start(traced(Authorizer(authenticate)))
-}
+func StartAuthorizer(c Callers) { lambda.Start(traced(Authorizer(c))) }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/edge/apidocs"
 	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -86,8 +85,8 @@ func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) 
 }
 
 // AuthorizerFunctions returns the authorizers by function name, as the mains start them.
-func AuthorizerFunctions(s *wiring.Services) map[string]func(ctx context.Context, authorization string) (access.Principal, error) {
-	return map[string]func(ctx context.Context, authorization string) (access.Principal, error){
+func AuthorizerFunctions(s *wiring.Services) map[string]lambdaedge.Callers {
+	return map[string]lambdaedge.Callers{
 		"authorize-request": s.AuthorizeRequest(),
 	}
 }

@@ -18,7 +18,7 @@ type entry struct{ Name, Handler string }
 
 func newTable() *table {
 	return &table{
-		imports:  []string{"context", "net/http", module + "pkg/access", module + "pkg/edge/httpapi", module + "pkg/edge/lambdaedge", module + "pkg/wiring"},
+		imports:  []string{"context", "net/http", module + "pkg/edge/httpapi", module + "pkg/edge/lambdaedge", module + "pkg/wiring"},
 		handlers: map[trigger][]entry{},
 	}
 }
@@ -75,8 +75,8 @@ func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) 
 }
 
 // AuthorizerFunctions returns the authorizers by function name, as the mains start them.
-func AuthorizerFunctions(s *wiring.Services) map[string]func(ctx context.Context, authorization string) (access.Principal, error) {
-	return map[string]func(ctx context.Context, authorization string) (access.Principal, error){
+func AuthorizerFunctions(s *wiring.Services) map[string]lambdaedge.Callers {
+	return map[string]lambdaedge.Callers{
 {{range .Handlers.authorizer}}		"{{.Name}}": {{.Handler}},
 {{end}}	}
 }

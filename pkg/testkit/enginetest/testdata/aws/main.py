@@ -58,10 +58,10 @@ from ministack.app import main  # noqa: E402, it reads the variables above
 
 
 def run_functions():
-    """Lets deployed functions run here as on AWS. Four things differ. The addresses of AWS and of stores that the
+    """Lets deployed functions run here as on AWS. Five things differ. The addresses of AWS and of stores that the
     emulator does not run are replaced in the functions' environments. SQS has no IAM action for batches: they are
     judged as the single action. Plain HTTP to loopback counts as TLS, which policies ask for. Secrets Manager finds a
-    secret by its ARN without the random suffix, and IAM judges the whole one."""
+    secret by its ARN without the random suffix, and IAM judges the whole one. API keys come from the authorizer."""
     from ministack import app
     from ministack.core import iam_actions
     from ministack.services import lambda_svc
@@ -90,6 +90,38 @@ def run_functions():
 
     pin = app.pin_request_origin
     app.pin_request_origin = lambda source_ip, secure_transport: pin(source_ip, True)
+
+    take_keys_from_authorizers()
+
+
+def take_keys_from_authorizers():
+    """Takes the API key of a request from its authorizer's answer, as an API with the key source AUTHORIZER does. The
+    emulator knows the header x-api-key alone, so a client's own is dropped."""
+    from ministack.services import apigateway_v1
+
+    name = "usageIdentifierKey"
+    invoke, authorize = apigateway_v1._invoke_authorizer_lambda, apigateway_v1._authorize_request_v1
+
+    async def invoked(*args, **kwargs):
+        result = await invoke(*args, **kwargs)
+        if result and not result.get("error"):
+            body = result.get("body")
+            body = json.loads(body) if isinstance(body, (str, bytes)) else body
+            if isinstance(body, dict) and body.get(name):
+                body = {**body, "context": {**(body.get("context") or {}), name: body[name]}}
+            result = {**result, "body": body}
+        return result
+
+    async def authorized(api_id, stage_name, method_obj, method, path, resource, headers, *rest, **kwargs):
+        error, context = await authorize(api_id, stage_name, method_obj, method, path, resource, headers, *rest, **kwargs)
+        for header in [header for header in headers if header.lower() == "x-api-key"]:
+            del headers[header]
+        if context and name in context:
+            context = dict(context)
+            headers["x-api-key"] = context.pop(name)
+        return error, context
+
+    apigateway_v1._invoke_authorizer_lambda, apigateway_v1._authorize_request_v1 = invoked, authorized
 
 
 if VARIABLES is not None:
