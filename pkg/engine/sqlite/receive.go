@@ -9,9 +9,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// MaxReceived is the length of bodies, in bytes, at which a Receive ends: those of about a
-// thousand entries. Larger receives would make the entries of other tenants wait for longer.
-const MaxReceived = 256 << 10
+// MaxReceived is the length of bodies, in bytes, at which a Receive ends: those of some hundred
+// entries. Larger receives would make the entries of other tenants wait for longer.
+const MaxReceived = 96 << 10
 
 // Receive returns up to max visible messages, fewer once their bodies have MaxReceived bytes.
 // Tenants take turns, and the messages of one come approximately in the order of sending. If

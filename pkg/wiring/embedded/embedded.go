@@ -62,8 +62,8 @@ func UseQueues(stores *wiring.Stores, db *sqlite.DB) {
 // Named returns the name of a queue in the engine.
 func Named(name manifest.QueueName) string { return string(name) }
 
-// ahead is how much may wait in a queue before senders wait too: about a thousand entries in
-// bulks, which a consumer receives at once.
+// ahead is how much may wait in a queue before senders wait too: some hundred entries in bulks,
+// which a consumer receives at once.
 const ahead = sqlite.MaxReceived
 
 // backlogs bound what may wait in a queue. A tenant is slowed down once it has about a second of
