@@ -59,11 +59,14 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 	return localcloud.Run(ctx, localcloud.Options{
 		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, Rates: settings.Rates, MaxBacklog: settings.MaxBacklog, Lambda: lambda, Log: log,
 		Tokens: func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
+			if settings.Auth.JWKSURL != "" {
+				secret = nil
+			}
 			return bearer.New(ctx, bearer.Config{
 				Secret: secret, JWKSURL: settings.Auth.JWKSURL, Issuer: settings.Auth.Issuer, Audience: settings.Auth.Audience, Log: log,
 			})
 		},
-		Ready: func(started localcloud.Started) { c.printGreeting(con, started) },
+		Ready: func(started localcloud.Started) { c.printGreeting(con, started, settings.Auth) },
 	})
 }
 
@@ -85,8 +88,12 @@ func (c *devCmd) lambda(ctx context.Context, con *console, settings config.Dev) 
 }
 
 // printGreeting prints the addresses, and a token for the demo tenant.
-func (c *devCmd) printGreeting(con *console, started localcloud.Started) {
+func (c *devCmd) printGreeting(con *console, started localcloud.Started, auth config.Auth) {
 	fmt.Fprintf(con.out, "Ocelot is ready.\n\n  API   %s/api/v1\n  Docs  %s/docs\n  Data  %s\n", started.URL, started.URL, c.Data)
+	if auth.JWKSURL != "" {
+		fmt.Fprintf(con.out, "\nTokens are those of %s. The service accepts none of the token command.\n", auth.Issuer)
+		return
+	}
 	if c.Empty {
 		fmt.Fprintf(con.out, "\nTo get a token that may create tenants:\n\n  %s token --data %s --tenant '*' --role operator\n", program(), c.Data)
 		return

@@ -186,9 +186,9 @@ type Dev struct {
 // Auth configures which bearer tokens are valid.
 type Auth struct {
 	JWKSURL   string // OIDC_JWKS_URL, an absolute URL with the keys of RS256, ES256 and EdDSA tokens
-	Issuer    string // OIDC_ISSUER; "": not checked
-	Audience  string // OIDC_AUDIENCE; "": not checked
-	JWTSecret Secret // OCELOT_JWT_SECRET, of HS256 tokens, for development; nil if unset
+	Issuer    string // OIDC_ISSUER; required with OIDC_JWKS_URL; "": not checked
+	Audience  string // OIDC_AUDIENCE; required with OIDC_JWKS_URL; "": not checked
+	JWTSecret Secret // OCELOT_JWT_SECRET, of HS256 tokens, for development, without OIDC_JWKS_URL; nil if unset
 }
 
 // Enabled reports whether any bearer token can be valid.
@@ -491,6 +491,16 @@ func (r *reader) number(variable, text string, lowest, highest int) int {
 }
 
 func (r *reader) auth() Auth {
+	if r.JWKSURL != "" {
+		for variable, text := range map[string]string{"OIDC_ISSUER": r.Issuer, "OIDC_AUDIENCE": r.Audience} {
+			if text == "" {
+				r.fault(variable, "is required with OIDC_JWKS_URL")
+			}
+		}
+		if r.JWTSecret != "" {
+			r.fault("OCELOT_JWT_SECRET", "must not be set with OIDC_JWKS_URL")
+		}
+	}
 	return Auth{
 		JWKSURL: r.address("OIDC_JWKS_URL", r.JWKSURL, "http", "https"), Issuer: r.Issuer, Audience: r.Audience,
 		JWTSecret: r.secret("OCELOT_JWT_SECRET", r.JWTSecret),

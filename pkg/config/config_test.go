@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -40,14 +41,14 @@ func TestReadEmbedded(t *testing.T) {
 		t.Error("Auth.Enabled() is true, want false")
 	}
 	setenv(t, map[string]string{
-		"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "OCELOT_LOG_LEVEL": "Debug", "OCELOT_JWT_SECRET": secret + "!",
+		"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "OCELOT_LOG_LEVEL": "Debug",
 		"OIDC_JWKS_URL": "https://issuer.test/keys", "OIDC_ISSUER": "https://issuer.test", "OIDC_AUDIENCE": "ocelot",
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live", "OCELOT_STREAM_URL": "wss://g/live", "OCELOT_ORIGINS": "https://a.test,http://localhost:3000",
 	})
 	full := config.Embedded{Data: "/data", Sockets: "https://g/live", Function: config.Function{
 		StreamURL: "wss://g/live", Origins: []string{"https://a.test", "http://localhost:3000"}, MaxBacklog: 40_000,
 		CursorKey: config.Secret(secret), LogLevel: slog.LevelDebug,
-		Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},
+		Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot"},
 	}}
 	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil {
 		t.Error(err)
@@ -162,6 +163,22 @@ func TestReadDev(t *testing.T) {
 		t.Error("Auth.Enabled() is false, want true")
 	} else if got.LogLevel != slog.LevelError {
 		t.Errorf("got log level %v, want %v", got.LogLevel, slog.LevelError)
+	}
+}
+
+// TestTokensOfAProviderNeedMore: a JWKS URL alone would accept tokens for other services.
+func TestTokensOfAProviderNeedMore(t *testing.T) {
+	whole := map[string]string{
+		"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live",
+		"OIDC_JWKS_URL": "https://issuer.test/keys", "OIDC_ISSUER": "https://issuer.test", "OIDC_AUDIENCE": "ocelot",
+	}
+	for variable, value := range map[string]string{"OIDC_ISSUER": "", "OIDC_AUDIENCE": "", "OCELOT_JWT_SECRET": secret} {
+		environ := maps.Clone(whole)
+		environ[variable] = value
+		setenv(t, environ)
+		if _, err := config.ReadEmbedded(manifest.Dependencies()...); err == nil || !strings.Contains(err.Error(), variable) {
+			t.Errorf("%s=%q: got error %v, want one that names the variable", variable, value, err)
+		}
 	}
 }
 

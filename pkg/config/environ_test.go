@@ -17,7 +17,10 @@ func TestEnvironIsReadBack(t *testing.T) {
 			StreamURL: "wss://g/live", Origins: []string{"https://a.test"}, MaxBacklog: 5000,
 			Rates:     config.Rates{Standard: config.Rate{PerSecond: 5, Burst: 70}, Credential: config.Rate{PerSecond: 1, Burst: 1}},
 			CursorKey: config.Secret(secret + "="), LogLevel: slog.LevelDebug,
-			Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot", JWTSecret: config.Secret(secret + "!")},
+			Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot"},
+		}},
+		{Data: "/data", Sockets: "http://g", Function: config.Function{
+			CursorKey: config.Secret(secret), MaxBacklog: 40_000, Auth: config.Auth{JWTSecret: config.Secret(secret + "!")},
 		}},
 	} {
 		variables := map[string]string{}

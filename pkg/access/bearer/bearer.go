@@ -18,8 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/MicahParks/jwkset"
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 
@@ -42,14 +40,15 @@ const (
 	DefaultRetryEvery   = 10 * time.Second
 )
 
-// Config says which tokens are valid. At least one of Secret and JWKSURL must be set.
+// Config says which tokens are valid. Either Secret or JWKSURL must be set.
 type Config struct {
 	// Secret verifies HS256 tokens; at least MinSecretBytes. Empty: HS256 is refused.
 	Secret []byte
 	// JWKSURL serves the keys of RS256, ES256 and EdDSA tokens. It must be https, or
 	// http on a loopback address. Empty: these algorithms are refused.
 	JWKSURL string
-	// Issuer and Audience must equal the token's. An empty one is not checked.
+	// Issuer and Audience must equal the token's. They must be set with a JWKSURL: a provider
+	// signs tokens for other services with the same keys. With a Secret, an empty one is not checked.
 	Issuer, Audience string
 
 	Now func() time.Time // nil: time.Now
@@ -67,8 +66,7 @@ type Config struct {
 // Verifier checks tokens. It is safe for concurrent use.
 type Verifier struct {
 	secret []byte
-	keys   *remoteKeys     // nil without a JWKS URL
-	lookup keyfunc.Keyfunc // nil without a JWKS URL
+	keys   *remoteKeys // nil without a JWKS URL
 	parser *jwt.Parser
 }
 
@@ -84,26 +82,29 @@ func New(ctx context.Context, config Config) (*Verifier, error) {
 	switch {
 	case len(config.Secret) == 0 && config.JWKSURL == "":
 		return nil, errors.New("bearer: neither a secret nor a JWKS URL is set")
-	case len(config.Secret) > 0 && len(config.Secret) < MinSecretBytes:
-		return nil, fmt.Errorf("bearer: the secret must have at least %d bytes", MinSecretBytes)
-	case len(config.Secret) > 0:
-		methods = append(methods, jwt.SigningMethodHS256.Alg())
-	}
-	if config.JWKSURL != "" {
+	case len(config.Secret) > 0 && config.JWKSURL != "":
+		return nil, errors.New("bearer: a secret and a JWKS URL exclude each other")
+	case config.JWKSURL != "" && (config.Issuer == "" || config.Audience == ""):
+		return nil, errors.New("bearer: a JWKS URL needs an issuer and an audience")
+	case config.JWKSURL != "":
 		if err := checkURL(config.JWKSURL); err != nil {
 			return nil, err
 		}
 		v.keys = newRemoteKeys(ctx, config)
-		var err error
-		v.lookup, err = keyfunc.New(keyfunc.Options{Ctx: ctx, Storage: v.keys, UseWhitelist: []jwkset.USE{"", jwkset.UseSig}})
-		if err != nil {
-			return nil, fmt.Errorf("bearer: %w", err)
+		for _, method := range remoteMethods {
+			methods = append(methods, method.Alg())
 		}
-		methods = append(methods, jwt.SigningMethodRS256.Alg(), jwt.SigningMethodES256.Alg(), jwt.SigningMethodEdDSA.Alg())
+	case len(config.Secret) < MinSecretBytes:
+		return nil, fmt.Errorf("bearer: the secret must have at least %d bytes", MinSecretBytes)
+	default:
+		methods = append(methods, jwt.SigningMethodHS256.Alg())
 	}
 	v.parser = jwt.NewParser(parserOptions(config, methods)...)
 	return v, nil
 }
+
+// remoteMethods are the algorithms of tokens whose keys a JWKS URL serves.
+var remoteMethods = []jwt.SigningMethod{jwt.SigningMethodRS256, jwt.SigningMethodES256, jwt.SigningMethodEdDSA}
 
 func parserOptions(config Config, methods []string) []jwt.ParserOption {
 	options := []jwt.ParserOption{
@@ -192,18 +193,19 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
 	if t.Method == jwt.SigningMethodHS256 {
 		return v.secret, nil
 	}
-	kid, ok := t.Header["kid"].(string)
-	if !ok || kid == "" || len(kid) > maxKeyID {
+	id, named := t.Header["kid"]
+	text, ok := id.(string)
+	if named && (!ok || text == "" || len(text) > maxKeyID) {
 		return nil, fmt.Errorf("kid must be a text of 1 to %d bytes", maxKeyID)
 	}
-	key, err := v.lookup.KeyfuncCtx(ctx)(t)
-	if err != nil && !v.keys.upToDate() {
+	found := v.keys.find(ctx, t.Method, text)
+	switch {
+	case len(found) == 0 && !v.keys.upToDate():
 		return nil, &audit.UnavailableError{Err: errors.New("the key is not known and the JWKS cannot be fetched")}
+	case len(found) == 0:
+		return nil, errors.New("no key is known for the token")
 	}
-	if err != nil {
-		return nil, err
-	}
-	return key, checkKey(t.Method, key)
+	return jwt.VerificationKeySet{Keys: found}, nil
 }
 
 // checkHeader refuses a header with duplicate names or with critical extensions, which

@@ -201,6 +201,9 @@ func newVerifier(t *testing.T, config bearer.Config) *bearer.Verifier {
 	if config.Now == nil {
 		config.Now = newClock().Now
 	}
+	if config.JWKSURL != "" {
+		config.Issuer, config.Audience = "https://issuer.test", "ocelot"
+	}
 	v, err := bearer.New(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -228,12 +231,14 @@ func TestNewRefusesConfig(t *testing.T) {
 	tests := map[string]bearer.Config{
 		"nothing":             {},
 		"short secret":        {Secret: testSecret[:31]},
-		"relative URL":        {JWKSURL: "/keys"},
-		"not a URL":           {JWKSURL: "http://[::1"},
-		"plain http":          {JWKSURL: "http://issuer.test/keys"},
-		"plain http by trick": {JWKSURL: "http://localhost.issuer.test/keys"},
-		"file":                {JWKSURL: "file://localhost/etc/keys"},
-		"short secret beside": {Secret: []byte("x"), JWKSURL: "https://issuer.test/keys"},
+		"relative URL":        {JWKSURL: "/keys", Issuer: "i", Audience: "a"},
+		"not a URL":           {JWKSURL: "http://[::1", Issuer: "i", Audience: "a"},
+		"plain http":          {JWKSURL: "http://issuer.test/keys", Issuer: "i", Audience: "a"},
+		"plain http by trick": {JWKSURL: "http://localhost.issuer.test/keys", Issuer: "i", Audience: "a"},
+		"file":                {JWKSURL: "file://localhost/etc/keys", Issuer: "i", Audience: "a"},
+		"secret beside":       {Secret: testSecret, JWKSURL: "https://issuer.test/keys", Issuer: "i", Audience: "a"},
+		"no issuer":           {JWKSURL: "https://issuer.test/keys", Audience: "a"},
+		"no audience":         {JWKSURL: "https://issuer.test/keys", Issuer: "i"},
 	}
 	for name, config := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -251,50 +256,49 @@ func TestAlgorithms(t *testing.T) {
 	forEncryption["use"] = "enc"
 	idp.publish(jwk(t, "rsa", k.rsa), jwk(t, "ec", k.ec), jwk(t, "ed", k.ed), jwk(t, "p384", k.p384), jwk(t, "small", k.smallRSA),
 		oct, forEncryption, map[string]string{"kty": "OKP", "crv": "Ed448", "kid": "448", "x": "AAAA"}, map[string]string{"kty": "?"})
-	both := newVerifier(t, bearer.Config{Secret: testSecret, JWKSURL: idp.URL})
 	onlyKeys := newVerifier(t, bearer.Config{JWKSURL: idp.URL})
 	onlySecret := newVerifier(t, bearer.Config{Secret: testSecret})
 	c := goodClaims()
 	rsaPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: mustDER(t, &k.rsa.PublicKey)})
 	tests := []struct {
-		name                       string
-		token                      string
-		both, onlyKeys, onlySecret bool
+		name                 string
+		token                string
+		onlyKeys, onlySecret bool
 	}{
-		{"RS256", sign(t, jwt.SigningMethodRS256, k.rsa, "rsa", c), true, true, false},
-		{"ES256", sign(t, jwt.SigningMethodES256, k.ec, "ec", c), true, true, false},
-		{"EdDSA", sign(t, jwt.SigningMethodEdDSA, k.ed, "ed", c), true, true, false},
-		{"HS256", sign(t, jwt.SigningMethodHS256, testSecret, nil, c), true, false, true},
-		{"HS256 with a kid", sign(t, jwt.SigningMethodHS256, testSecret, "rsa", c), true, false, true},
-		{"HS256 by another secret", sign(t, jwt.SigningMethodHS256, bytes.Repeat([]byte("x"), 32), nil, c), false, false, false},
-		{"HS256 by an empty secret", sign(t, jwt.SigningMethodHS256, []byte{}, nil, c), false, false, false},
-		{"HS256 by the RSA public key in PEM", sign(t, jwt.SigningMethodHS256, rsaPEM, "rsa", c), false, false, false},
-		{"HS256 by the RSA public key in DER", sign(t, jwt.SigningMethodHS256, mustDER(t, &k.rsa.PublicKey), "rsa", c), false, false, false},
-		{"HS256 by the modulus", sign(t, jwt.SigningMethodHS256, k.rsa.N.Bytes(), "rsa", c), false, false, false},
-		{"HS384", sign(t, jwt.SigningMethodHS384, testSecret, nil, c), false, false, false},
-		{"HS512", sign(t, jwt.SigningMethodHS512, testSecret, "oct", c), false, false, false},
-		{"none", sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, c), false, false, false},
-		{"none with a kid", sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "rsa", c), false, false, false},
-		{"None", b64([]byte(`{"alg":"None"}`)) + "." + b64([]byte(`{"sub":"u1"}`)) + ".", false, false, false},
-		{"no alg", raw(`{"typ":"JWT"}`, `{}`, testSecret), false, false, false},
-		{"alg a number", raw(`{"alg":256}`, `{}`, testSecret), false, false, false},
-		{"RS384", sign(t, jwt.SigningMethodRS384, k.rsa, "rsa", c), false, false, false},
-		{"PS256", sign(t, jwt.SigningMethodPS256, k.rsa, "rsa", c), false, false, false},
-		{"ES384", sign(t, jwt.SigningMethodES384, k.p384, "p384", c), false, false, false},
-		{"RS256 by a small key", sign(t, jwt.SigningMethodRS256, k.smallRSA, "small", c), false, false, false},
-		{"RS256 by a key for encryption", sign(t, jwt.SigningMethodRS256, k.rsa, "enc", c), false, false, false},
-		{"RS256 by another key under the kid", sign(t, jwt.SigningMethodRS256, k.otherRSA, "rsa", c), false, false, false},
-		{"RS256 with the kid of an EC key", sign(t, jwt.SigningMethodRS256, k.rsa, "ec", c), false, false, false},
-		{"ES256 with the kid of a P-384 key", sign(t, jwt.SigningMethodES256, k.ec, "p384", c), false, false, false},
-		{"EdDSA with the kid of an RSA key", sign(t, jwt.SigningMethodEdDSA, k.ed, "rsa", c), false, false, false},
-		{"no kid", sign(t, jwt.SigningMethodRS256, k.rsa, nil, c), false, false, false},
-		{"empty kid", sign(t, jwt.SigningMethodRS256, k.rsa, "", c), false, false, false},
-		{"kid a number", sign(t, jwt.SigningMethodRS256, k.rsa, 1, c), false, false, false},
-		{"kid a list", sign(t, jwt.SigningMethodRS256, k.rsa, []string{"rsa"}, c), false, false, false},
-		{"kid a path", sign(t, jwt.SigningMethodRS256, k.rsa, "../../dev/null", c), false, false, false},
-		{"kid an injection", sign(t, jwt.SigningMethodRS256, k.rsa, "rsa' OR '1'='1", c), false, false, false},
-		{"kid with NUL", sign(t, jwt.SigningMethodRS256, k.rsa, "rsa\x00", c), false, false, false},
-		{"kid long", sign(t, jwt.SigningMethodRS256, k.rsa, strings.Repeat("k", 257), c), false, false, false},
+		{"RS256", sign(t, jwt.SigningMethodRS256, k.rsa, "rsa", c), true, false},
+		{"ES256", sign(t, jwt.SigningMethodES256, k.ec, "ec", c), true, false},
+		{"EdDSA", sign(t, jwt.SigningMethodEdDSA, k.ed, "ed", c), true, false},
+		{"HS256", sign(t, jwt.SigningMethodHS256, testSecret, nil, c), false, true},
+		{"HS256 with a kid", sign(t, jwt.SigningMethodHS256, testSecret, "rsa", c), false, true},
+		{"HS256 by another secret", sign(t, jwt.SigningMethodHS256, bytes.Repeat([]byte("x"), 32), nil, c), false, false},
+		{"HS256 by an empty secret", sign(t, jwt.SigningMethodHS256, []byte{}, nil, c), false, false},
+		{"HS256 by the RSA public key in PEM", sign(t, jwt.SigningMethodHS256, rsaPEM, "rsa", c), false, false},
+		{"HS256 by the RSA public key in DER", sign(t, jwt.SigningMethodHS256, mustDER(t, &k.rsa.PublicKey), "rsa", c), false, false},
+		{"HS256 by the modulus", sign(t, jwt.SigningMethodHS256, k.rsa.N.Bytes(), "rsa", c), false, false},
+		{"HS384", sign(t, jwt.SigningMethodHS384, testSecret, nil, c), false, false},
+		{"HS512", sign(t, jwt.SigningMethodHS512, testSecret, "oct", c), false, false},
+		{"none", sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, c), false, false},
+		{"none with a kid", sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "rsa", c), false, false},
+		{"None", b64([]byte(`{"alg":"None"}`)) + "." + b64([]byte(`{"sub":"u1"}`)) + ".", false, false},
+		{"no alg", raw(`{"typ":"JWT"}`, `{}`, testSecret), false, false},
+		{"alg a number", raw(`{"alg":256}`, `{}`, testSecret), false, false},
+		{"RS384", sign(t, jwt.SigningMethodRS384, k.rsa, "rsa", c), false, false},
+		{"PS256", sign(t, jwt.SigningMethodPS256, k.rsa, "rsa", c), false, false},
+		{"ES384", sign(t, jwt.SigningMethodES384, k.p384, "p384", c), false, false},
+		{"RS256 by a small key", sign(t, jwt.SigningMethodRS256, k.smallRSA, "small", c), false, false},
+		{"RS256 by a key for encryption", sign(t, jwt.SigningMethodRS256, k.rsa, "enc", c), false, false},
+		{"RS256 by another key under the kid", sign(t, jwt.SigningMethodRS256, k.otherRSA, "rsa", c), false, false},
+		{"RS256 with the kid of an EC key", sign(t, jwt.SigningMethodRS256, k.rsa, "ec", c), false, false},
+		{"ES256 with the kid of a P-384 key", sign(t, jwt.SigningMethodES256, k.ec, "p384", c), false, false},
+		{"EdDSA with the kid of an RSA key", sign(t, jwt.SigningMethodEdDSA, k.ed, "rsa", c), false, false},
+		{"no kid, and one key fits", sign(t, jwt.SigningMethodRS256, k.rsa, nil, c), true, false},
+		{"empty kid", sign(t, jwt.SigningMethodRS256, k.rsa, "", c), false, false},
+		{"kid a number", sign(t, jwt.SigningMethodRS256, k.rsa, 1, c), false, false},
+		{"kid a list", sign(t, jwt.SigningMethodRS256, k.rsa, []string{"rsa"}, c), false, false},
+		{"kid a path", sign(t, jwt.SigningMethodRS256, k.rsa, "../../dev/null", c), false, false},
+		{"kid an injection", sign(t, jwt.SigningMethodRS256, k.rsa, "rsa' OR '1'='1", c), false, false},
+		{"kid with NUL", sign(t, jwt.SigningMethodRS256, k.rsa, "rsa\x00", c), false, false},
+		{"kid long", sign(t, jwt.SigningMethodRS256, k.rsa, strings.Repeat("k", 257), c), false, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -302,7 +306,7 @@ func TestAlgorithms(t *testing.T) {
 				name     string
 				verifier *bearer.Verifier
 				want     bool
-			}{{"both", both, tt.both}, {"JWKS", onlyKeys, tt.onlyKeys}, {"secret", onlySecret, tt.onlySecret}} {
+			}{{"JWKS", onlyKeys, tt.onlyKeys}, {"secret", onlySecret, tt.onlySecret}} {
 				_, err := v.verifier.Verify(t.Context(), tt.token)
 				if (err == nil) != v.want {
 					t.Errorf("%s: got error %v, want good %v", v.name, err, v.want)
@@ -633,6 +637,82 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestLenientJWKS: a set of a provider that serves other services too.
+func TestLenientJWKS(t *testing.T) {
+	k := testKeys()
+	edit := func(kid string, key crypto.Signer, members ...string) map[string]any {
+		m := map[string]any{}
+		for name, value := range jwk(t, kid, key) {
+			m[name] = value
+		}
+		for i := 0; i < len(members); i += 2 {
+			m[members[i]] = members[i+1]
+		}
+		return m
+	}
+	with := func(m map[string]any, name string, value any) map[string]any {
+		m[name] = value
+		return m
+	}
+	signed := func(method jwt.SigningMethod, key any, kid any) string {
+		return sign(t, method, key, kid, goodClaims())
+	}
+	rsaToken, ecToken := signed(jwt.SigningMethodRS256, k.rsa, "1"), signed(jwt.SigningMethodES256, k.ec, "1")
+	noID := signed(jwt.SigningMethodRS256, k.rsa, nil)
+	tests := []struct {
+		name  string
+		keys  []any
+		token string
+		want  bool
+	}{
+		{"elements that are no keys", []any{1, "x", nil, []int{1}, map[string]any{"kty": 7}, edit("1", k.rsa)}, rsaToken, true},
+		{"a twin for encryption after it", []any{edit("1", k.rsa), edit("1", k.otherRSA, "use", "enc")}, rsaToken, true},
+		{"a twin of another type after it", []any{edit("1", k.rsa), edit("1", k.ec)}, rsaToken, true},
+		{"a twin of another type before it", []any{edit("1", k.rsa), edit("1", k.ec)}, ecToken, true},
+		{"a twin of the same type", []any{edit("1", k.otherRSA), edit("1", k.rsa)}, rsaToken, true},
+		{"only twins that do not fit", []any{edit("1", k.otherRSA), edit("1", k.ec)}, rsaToken, false},
+		{"key_ops with verify", []any{with(edit("1", k.rsa), "key_ops", []string{"encrypt", "verify"})}, rsaToken, true},
+		{"key_ops without verify", []any{edit("2", k.ec), with(edit("1", k.rsa), "key_ops", []string{"encrypt"})}, rsaToken, false},
+		{"another alg", []any{edit("2", k.ec), edit("1", k.rsa, "alg", "PS256")}, rsaToken, false},
+		{"no kid and one key of the type", []any{edit("1", k.rsa), edit("2", k.ec)}, noID, true},
+		{"no kid and a key without one", []any{edit("", k.rsa)}, noID, true},
+		{"no kid and two keys of the type", []any{edit("1", k.rsa), edit("2", k.otherRSA)}, noID, false},
+		{"no kid and one key for signatures", []any{edit("1", k.rsa), edit("2", k.otherRSA, "use", "enc")}, noID, true},
+		{"a kid, and a key without one", []any{edit("", k.rsa)}, rsaToken, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			idp := newIssuer(t)
+			idp.answerWith(func(w http.ResponseWriter, _ *http.Request) {
+				_ = json.NewEncoder(w).Encode(map[string]any{"keys": test.keys})
+			})
+			v := newVerifier(t, bearer.Config{JWKSURL: idp.URL})
+			if test.want {
+				good(t, v, test.token)
+			} else {
+				refused(t, v, test.token)
+			}
+		})
+	}
+}
+
+// TestKeysEnd: keys that cannot be fetched again are trusted for a day.
+func TestKeysEnd(t *testing.T) {
+	k, idp, now := testKeys(), newIssuer(t), newClock()
+	idp.publish(jwk(t, "rsa", k.rsa))
+	v := newVerifier(t, bearer.Config{JWKSURL: idp.URL, Now: now.Now})
+	token := sign(t, jwt.SigningMethodRS256, k.rsa, "rsa", with("exp", epoch.Add(72*time.Hour).Unix()))
+	good(t, v, token)
+	idp.answerWith(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	now.Advance(24 * time.Hour)
+	good(t, v, token)
+	now.Advance(time.Minute)
+	var unavailable *audit.UnavailableError
+	if _, err := v.Verify(t.Context(), token); !errors.As(err, &unavailable) {
+		t.Errorf("after a day without keys: %v, want *UnavailableError", err)
+	}
+}
+
 // TestSlowJWKS: a fetch that hangs holds up only those who need its answer, and
 // those no longer than they want to wait.
 func TestSlowJWKS(t *testing.T) {
@@ -744,7 +824,7 @@ func BenchmarkVerifyRS256(b *testing.B) {
 	defer idp.Close()
 	key := testKeys().rsa
 	idp.publish(map[string]string{"kty": "RSA", "kid": "rsa", "n": b64(key.N.Bytes()), "e": b64(big.NewInt(int64(key.E)).Bytes())})
-	v, err := bearer.New(b.Context(), bearer.Config{JWKSURL: idp.URL, Now: newClock().Now})
+	v, err := bearer.New(b.Context(), bearer.Config{JWKSURL: idp.URL, Issuer: "https://issuer.test", Audience: "ocelot", Now: newClock().Now})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/MicahParks/jwkset"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Limits of one fetch of keys.
@@ -24,11 +26,13 @@ const (
 	maxJWKSBytes   = 1 << 20
 )
 
+// maxKeyAge is how long fetched keys are used while the URL is unavailable.
+const maxKeyAge = 24 * time.Hour
+
 // remoteKeys are the keys of a JWKS URL. They are fetched on use and not by a timer,
 // because a Lambda is frozen between requests. Fetched keys remain valid while the URL
-// is unavailable.
+// is unavailable, for maxKeyAge.
 type remoteKeys struct {
-	*jwkset.MemoryJWKSet
 	ctx                      context.Context // of the process: a fetch outlives the request that started it
 	url                      string
 	client                   *http.Client
@@ -37,14 +41,22 @@ type remoteKeys struct {
 	refreshEvery, retryEvery time.Duration
 
 	mu          sync.Mutex
+	keys        []verificationKey
 	fetching    chan struct{} // closed when the running fetch ends; nil: no fetch is running
 	attemptedAt time.Time     // start of the last fetch
 	loadedAt    time.Time     // start of the last successful fetch; zero: there was none
 }
 
+// verificationKey is a key that verifies signatures of one algorithm.
+type verificationKey struct {
+	id     string // "" if it has none
+	method jwt.SigningMethod
+	key    jwt.VerificationKey
+}
+
 func newRemoteKeys(ctx context.Context, config Config) *remoteKeys {
 	k := &remoteKeys{
-		MemoryJWKSet: jwkset.NewMemoryStorage(), ctx: ctx, url: config.JWKSURL, client: config.Client, now: config.Now,
+		ctx: ctx, url: config.JWKSURL, client: config.Client, now: config.Now,
 		log: config.Log, refreshEvery: config.RefreshEvery, retryEvery: config.RetryEvery,
 	}
 	if k.client == nil {
@@ -69,27 +81,45 @@ func (k *remoteKeys) upToDate() bool {
 	return k.loadedAt.Equal(k.attemptedAt)
 }
 
-// KeyRead returns the key with this id. It first fetches the keys again if the id is
-// unknown or the keys are old, but not more often than retryEvery allows. It returns a
-// known key even if the fetch takes too long.
-func (k *remoteKeys) KeyRead(ctx context.Context, id string) (jwkset.JWK, error) {
-	key, err := k.MemoryJWKSet.KeyRead(ctx, id)
-	unknown := err != nil
-	wait := k.refresh(unknown)
+// find returns the keys for a token: those for its algorithm with the id, or, if the id is
+// "", the only key for its algorithm. It first fetches the keys again if none fits or they are
+// old, but not more often than retryEvery allows. It returns known keys even if the fetch takes
+// too long.
+func (k *remoteKeys) find(ctx context.Context, method jwt.SigningMethod, id string) []jwt.VerificationKey {
+	found := k.known(method, id)
+	wait := k.refresh(len(found) == 0)
 	if wait == nil {
-		return key, err
+		return found
 	}
-	if !unknown {
+	if len(found) > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
 	}
 	select {
 	case <-wait:
-		return k.MemoryJWKSet.KeyRead(ctx, id)
+		return k.known(method, id)
 	case <-ctx.Done():
-		return key, err
+		return found
 	}
+}
+
+// known is find without a fetch.
+func (k *remoteKeys) known(method jwt.SigningMethod, id string) (found []jwt.VerificationKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.now().Sub(k.loadedAt) > maxKeyAge {
+		return nil
+	}
+	for _, key := range k.keys {
+		if key.method == method && (id == "" || id == key.id) {
+			found = append(found, key.key)
+		}
+	}
+	if id == "" && len(found) > 1 {
+		return nil // the token does not say which
+	}
+	return found
 }
 
 // refresh starts a fetch if one is due. It returns a channel that is closed when the
@@ -118,14 +148,14 @@ func (k *remoteKeys) startFetch() <-chan struct{} {
 	go func() {
 		ctx, cancel := context.WithTimeout(k.ctx, fetchTimeout)
 		defer cancel()
-		err := k.fetch(ctx)
+		keys, err := k.fetch(ctx)
 		if err != nil && k.log != nil {
 			k.log.WarnContext(ctx, "fetch JWKS", "error", err)
 		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if err == nil {
-			k.loadedAt = startedAt
+			k.keys, k.loadedAt = keys, startedAt
 		}
 		k.fetching = nil
 		close(done)
@@ -133,17 +163,16 @@ func (k *remoteKeys) startFetch() <-chan struct{} {
 	return done
 }
 
-// fetch replaces the keys by those of the URL. It ignores keys of unknown types. It
-// returns an error, and replaces nothing, if no key is usable.
-func (k *remoteKeys) fetch(ctx context.Context) error {
-	set, err := k.download(ctx)
+// fetch returns the keys of the URL. It passes over elements that are no keys for signatures of
+// a known algorithm. It returns an error if no key is left.
+func (k *remoteKeys) fetch(ctx context.Context) (keys []verificationKey, err error) {
+	found, err := k.download(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var keys []jwkset.JWK
 	var faults []error
-	for i, found := range set.Keys {
-		key, err := jwkset.NewJWKFromMarshal(found, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	for i, text := range found {
+		key, err := parseKey(text)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("key %d: %w", i, err))
 			continue
@@ -151,16 +180,40 @@ func (k *remoteKeys) fetch(ctx context.Context) error {
 		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return fmt.Errorf("no usable key in the JWKS: %w", errors.Join(faults...))
+		return nil, fmt.Errorf("no usable key in the JWKS: %w", errors.Join(faults...))
 	}
-	return k.KeyReplaceAll(ctx, keys)
+	return keys, nil
 }
 
-func (k *remoteKeys) download(ctx context.Context) (jwkset.JWKSMarshal, error) {
-	var set jwkset.JWKSMarshal
+// parseKey parses a JSON Web Key (RFC 7517) that may verify signatures.
+func parseKey(text []byte) (verificationKey, error) {
+	var m jwkset.JWKMarshal
+	if err := json.Unmarshal(text, &m); err != nil {
+		return verificationKey{}, errors.New("it has not the form of a key")
+	}
+	if m.USE != "" && m.USE != jwkset.UseSig {
+		return verificationKey{}, fmt.Errorf("its use is %.20q", m.USE)
+	}
+	if len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) {
+		return verificationKey{}, errors.New("its key_ops do not include verify")
+	}
+	parsed, err := jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	if err != nil {
+		return verificationKey{}, err
+	}
+	for _, method := range remoteMethods {
+		if checkKey(method, parsed.Key()) == nil && (m.ALG == "" || string(m.ALG) == method.Alg()) {
+			return verificationKey{id: m.KID, method: method, key: parsed.Key()}, nil
+		}
+	}
+	return verificationKey{}, errors.New("its type, size or alg is not one that this service accepts")
+}
+
+// download returns the elements of the set.
+func (k *remoteKeys) download(ctx context.Context) ([]json.RawMessage, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, http.NoBody)
 	if err != nil {
-		return set, errors.New("the JWKS URL is malformed")
+		return nil, errors.New("the JWKS URL is malformed")
 	}
 	response, err := k.client.Do(request)
 	if err != nil {
@@ -168,21 +221,24 @@ func (k *remoteKeys) download(ctx context.Context) (jwkset.JWKSMarshal, error) {
 		if errors.As(err, &at) {
 			err = at.Err
 		}
-		return set, err
+		return nil, err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return set, fmt.Errorf("status %d", response.StatusCode)
+		return nil, fmt.Errorf("status %d", response.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxJWKSBytes+1))
 	if err != nil {
-		return set, err
+		return nil, err
 	}
 	if len(body) > maxJWKSBytes {
-		return set, fmt.Errorf("the JWKS is over %d bytes", maxJWKSBytes)
+		return nil, fmt.Errorf("the JWKS is over %d bytes", maxJWKSBytes)
+	}
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(body, &set); err != nil {
-		return set, fmt.Errorf("decode JWKS: %w", err)
+		return nil, fmt.Errorf("decode JWKS: %w", err)
 	}
-	return set, nil
+	return set.Keys, nil
 }

@@ -61,7 +61,9 @@ func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret
 		return nil, err
 	}
 	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), LogLevel: o.Lambda.LogLevel, TraceDaemon: o.Lambda.TraceDaemon, Rates: o.Rates, MaxBacklog: o.MaxBacklog}
-	function.Auth.JWTSecret = secret
+	if function.Auth.JWKSURL == "" {
+		function.Auth.JWTSecret = secret
+	}
 	environ := config.Embedded{Data: data, Sockets: connections.url, Function: function}.Environ()
 	if allOutside(o.Engines) {
 		engines := o.Engines
