@@ -28,7 +28,7 @@ func addCORS(d *deployment, body node) {
 // preflight returns the operation that answers a preflight request. Its template names the
 // request's origin if that is one of the known ones.
 func preflight(path string, methods, origins []string) node {
-	headers := []string{"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-Match", manifest.TenantHeader, manifest.RequestIDHeader}
+	headers := []string{"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-Match", "If-None-Match", manifest.TenantHeader, manifest.RequestIDHeader}
 	header := func(name string) string { return "Access-Control-" + name }
 	answers := node{}
 	fixed := node{

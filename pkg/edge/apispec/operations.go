@@ -332,8 +332,8 @@ func tenantOperations() []Operation {
 		{
 			Name: "get-tenant", Group: groupTenants,
 			Description: "The record with its ETag.",
-			Parameters:  []Parameter{tenantParameter()},
-			Responses:   []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant.", etagHeader(), notInEffectHeader())},
+			Parameters:  []Parameter{tenantParameter(), ifNoneMatchParameter()},
+			Responses:   []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant.", etagHeader(), notInEffectHeader()), notModified(etagHeader())},
 		},
 		{
 			Name: "update-tenant", Group: groupTenants,
@@ -379,6 +379,23 @@ func ifMatchParameter() Parameter {
 		In: InHeader, Name: httpapi.IfMatchHeader, Required: true, Schema: &Schema{Type: "string", Pattern: etagPattern},
 		Description: "The ETag of the record that the change is based on, or `*` to overwrite whatever is there. Without it the answer is 428.",
 	}
+}
+
+func ifNoneMatchParameter() Parameter {
+	return Parameter{
+		In: InHeader, Name: httpapi.IfNoneMatchHeader, Schema: &Schema{Type: "string", Pattern: etagPattern},
+		Description: "ETags of the versions that the client has. If one of them is the current one, the answer is 304 without a body.",
+	}
+}
+
+// notModified is the response to a client that has the current version.
+func notModified(etag Header) Response {
+	return Response{Status: http.StatusNotModified, Description: "The client has the current version: If-None-Match names its ETag.", Headers: []Header{etag}}
+}
+
+// digestHeader is the ETag of a document that changes with the version of the service only.
+func digestHeader() Header {
+	return Header{Name: "ETag", Required: true, Schema: &Schema{Type: "string", Pattern: `^"[0-9a-f]{32}"$`}, Description: "A digest of the document, for If-None-Match."}
 }
 
 func jobOperations() []Operation {
@@ -463,12 +480,20 @@ func serviceOperations() []Operation {
 		{
 			Name: "get-openapi", Group: groupService,
 			Description: "This API as an OpenAPI 3.1 document. Public.",
-			Responses:   []Response{{Status: http.StatusOK, Description: "The document.", MediaType: httpapi.MediaJSON, Schema: anyObject("")}},
+			Parameters:  []Parameter{ifNoneMatchParameter()},
+			Responses: []Response{
+				{Status: http.StatusOK, Description: "The document.", MediaType: httpapi.MediaJSON, Schema: anyObject(""), Headers: []Header{digestHeader()}},
+				notModified(digestHeader()),
+			},
 		},
 		{
 			Name: "get-docs", Group: groupService,
 			Description: "This page. It loads nothing from elsewhere. Public.",
-			Responses:   []Response{{Status: http.StatusOK, Description: "The page.", MediaType: "text/html", Schema: anyText("")}},
+			Parameters:  []Parameter{ifNoneMatchParameter()},
+			Responses: []Response{
+				{Status: http.StatusOK, Description: "The page.", MediaType: "text/html", Schema: anyText(""), Headers: []Header{digestHeader()}},
+				notModified(digestHeader()),
+			},
 		},
 	}
 }

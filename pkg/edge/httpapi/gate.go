@@ -99,6 +99,7 @@ func (g *Gate) serve(w http.ResponseWriter, r *http.Request, route manifest.Rout
 	if err != nil {
 		res = problemOf(err, route.Permission).response(req.id)
 	}
+	res = res.conditional(r)
 	res.setQuotas(req.quotas)
 	sent, writeErr := g.send(w, req, res)
 	g.log(req, route, start, res.status, sent, err, writeErr)

@@ -52,17 +52,21 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 	}
 	g.allowOrigin(h, req)
 	body := res.body
+	if len(body) > MinGzip {
+		h["Vary"] = append(h["Vary"], "Accept-Encoding")
+	}
+	if res.status == http.StatusNotModified { // the other fields are those of the 200
+		w.WriteHeader(res.status)
+		return 0, nil
+	}
 	if len(body) > 0 {
 		h["Content-Type"] = []string{res.contentType}
 	}
-	if len(body) > MinGzip {
-		h["Vary"] = append(h["Vary"], "Accept-Encoding")
-		if acceptsGzip(req.Header["Accept-Encoding"]) {
-			h["Content-Encoding"] = []string{"gzip"}
-			body = g.compress(body)
-		}
+	if len(body) > MinGzip && acceptsGzip(req.Header["Accept-Encoding"]) {
+		h["Content-Encoding"] = []string{"gzip"}
+		body = g.compress(body)
 	}
-	if res.status != http.StatusNoContent && res.status != http.StatusNotModified {
+	if res.status != http.StatusNoContent {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
 	w.WriteHeader(res.status)

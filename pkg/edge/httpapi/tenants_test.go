@@ -65,6 +65,43 @@ func TestIfMatch(t *testing.T) {
 	}
 }
 
+func TestIfNoneMatch(t *testing.T) {
+	w := newWorld(t)
+	w.call("admin", "PATCH", "/tenants/acme", `{"name":"Acme"}`, map[string]string{"If-Match": "*"}).want(t, 200, "")
+	for _, test := range []struct {
+		path, match string
+		status      int
+	}{
+		{"/tenants/acme", `"1"`, 200},
+		{"/tenants/acme", "2", 200}, // no entity tag
+		{"/tenants/acme", `"2"`, 304},
+		{"/tenants/acme", `W/"2"`, 304}, // the comparison is weak
+		{"/tenants/acme", `"x",  "2"`, 304},
+		{"/tenants/acme", "*", 304},
+		{"/tenants/no-such", "*", 404},
+		{"/openapi.json", `"2"`, 200},
+		{"/openapi.json", w.call("", "GET", "/openapi.json", "", nil).header.Get("ETag"), 304},
+		{"/docs", w.call("", "GET", "/docs", "", nil).header.Get("ETag"), 304},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			got := w.call("operator", method, test.path, "", map[string]string{"If-None-Match": test.match})
+			if got.status != test.status {
+				t.Errorf("%s %s with If-None-Match %s: got status %d, want %d", method, test.path, test.match, got.status, test.status)
+			}
+			if test.status == 404 {
+				continue
+			}
+			if got.header.Get("ETag") == "" {
+				t.Errorf("%s %s with If-None-Match %s: got no ETag, want one", method, test.path, test.match)
+			}
+			if got.status == 304 && got.body != "" {
+				t.Errorf("%s %s with If-None-Match %s: got the body %.40q, want none", method, test.path, test.match, got.body)
+			}
+		}
+	}
+	w.call("operator", "DELETE", "/tenants/acme", "", map[string]string{"If-None-Match": "*"}).want(t, 202, "")
+}
+
 // racing changes the record between every reading and writing, a number of times.
 type racing struct {
 	tenants.Store
