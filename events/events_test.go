@@ -132,7 +132,8 @@ func newServices(db *sqlite.DB, f manifest.Function, clients *sockets) *wiring.S
 		case manifest.DependencyTimeZones:
 			timezones.Use(&stores)
 		case manifest.DependencyCursorKey:
-			security.CursorKey = make([]byte, 32)
+			keys := [][]byte{make([]byte, 32)}
+			security.CursorKeys = func() [][]byte { return keys }
 		}
 	}
 	return wiring.New(stores, security, slog.New(slog.DiscardHandler))

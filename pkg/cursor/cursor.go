@@ -30,8 +30,11 @@ const version = 1
 // exactly one spelling.
 var encoding = base64.RawURLEncoding.Strict()
 
+// MaxKeys is the most keys that are valid at the same time.
+const MaxKeys = 4
+
 // Signer signs and checks cursors with HMAC-SHA-256. It is safe for concurrent use.
-type Signer struct{ key []byte }
+type Signer struct{ keys func() [][]byte }
 
 // NewSigner returns a signer with a secret key. It panics if the key has fewer than
 // MinKeyBytes bytes, because cursors could be forged.
@@ -39,7 +42,27 @@ func NewSigner(key []byte) *Signer {
 	if len(key) < MinKeyBytes {
 		panic(fmt.Sprintf("cursor: the key must have at least %d bytes", MinKeyBytes))
 	}
-	return &Signer{key: bytes.Clone(key)}
+	keys := [][]byte{bytes.Clone(key)}
+	return &Signer{keys: func() [][]byte { return keys }}
+}
+
+// NewRotatingSigner returns a signer whose keys may change. keys returns those of ParseKeys and
+// is called for each cursor. The first key signs, and each of them verifies.
+func NewRotatingSigner(keys func() [][]byte) *Signer { return &Signer{keys: keys} }
+
+// ParseKeys reads one key, or up to MaxKeys keys with white space between them. Its errors
+// repeat nothing of the text.
+func ParseKeys(text []byte) ([][]byte, error) {
+	keys := bytes.Fields(text)
+	if len(keys) == 0 || len(keys) > MaxKeys {
+		return nil, fmt.Errorf("there must be 1 to %d keys, not %d", MaxKeys, len(keys))
+	}
+	for i, key := range keys {
+		if len(key) < MinKeyBytes {
+			return nil, fmt.Errorf("key %d must have at least %d bytes", i+1, MinKeyBytes)
+		}
+	}
+	return keys, nil
 }
 
 // Sign returns the cursor of the payload for a list. list names everything that
@@ -49,7 +72,7 @@ func (s *Signer) Sign(list string, payload []byte) string {
 	signed := make([]byte, 0, 1+len(payload)+sha256.Size)
 	signed = append(signed, version)
 	signed = append(signed, payload...)
-	return encoding.EncodeToString(append(signed, s.mac(list, signed)...))
+	return encoding.EncodeToString(append(signed, mac(s.keys()[0], list, signed)...))
 }
 
 // Parse returns the payload of a cursor that Sign made for the same list. For any other
@@ -63,11 +86,13 @@ func (s *Signer) Parse(list, text string) ([]byte, error) {
 	if err != nil || len(raw) < 1+sha256.Size || raw[0] != version || encoding.EncodedLen(len(raw)) != len(text) {
 		return nil, invalid()
 	}
-	signed, mac := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
-	if !hmac.Equal(mac, s.mac(list, signed)) {
-		return nil, invalid()
+	signed, sum := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
+	for _, key := range s.keys() {
+		if hmac.Equal(sum, mac(key, list, signed)) {
+			return signed[1:], nil
+		}
 	}
-	return signed[1:], nil
+	return nil, invalid()
 }
 
 func invalid() error {
@@ -76,8 +101,8 @@ func invalid() error {
 
 // mac returns the HMAC of the list's length, the list and the signed bytes. The length
 // keeps a part of a list's name from being read as the beginning of a payload.
-func (s *Signer) mac(list string, signed []byte) []byte {
-	h := hmac.New(sha256.New, s.key)
+func mac(key []byte, list string, signed []byte) []byte {
+	h := hmac.New(sha256.New, key)
 	var length [8]byte
 	binary.BigEndian.PutUint64(length[:], uint64(len(list)))
 	h.Write(length[:])

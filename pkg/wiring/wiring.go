@@ -179,8 +179,10 @@ type Stores struct {
 
 // Security has the secrets of one process.
 type Security struct {
-	Tokens    access.TokenVerifier // nil: no bearer token is valid
-	CursorKey []byte               // at least 32 bytes; nil: the function signs and verifies no cursors
+	Tokens access.TokenVerifier // nil: no bearer token is valid
+	// CursorKeys returns the keys of cursors; see cursor.NewRotatingSigner. nil: the function signs
+	// and verifies no cursors.
+	CursorKeys func() [][]byte
 }
 
 // Services makes the use cases over one set of adapters. Its methods return the
@@ -235,10 +237,10 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 		s.Stores.Index = stores.PlaceIndex(s.placements)
 	}
 	s.cursors = sync.OnceValue(func() *cursor.Signer {
-		if len(security.CursorKey) == 0 {
+		if security.CursorKeys == nil {
 			return nil // the function was not granted the key
 		}
-		return cursor.NewSigner(security.CursorKey)
+		return cursor.NewRotatingSigner(security.CursorKeys)
 	})
 	s.authorizer = sync.OnceValue(func() *access.Authenticator {
 		return &access.Authenticator{Tokens: security.Tokens, Keys: tenants.KeyFinder{Store: stores.Keys}, Now: time.Now, Log: log}

@@ -87,7 +87,8 @@ func Run(ctx context.Context, o Options) error {
 	sockets := newSocketGateway(defaultSocketLimits(), o.Log)
 	engine.stores.Sockets = sockets
 	engine.stores.Limits, engine.stores.MaxBacklog = wiring.LimitsOf(o.Rates), int64(o.MaxBacklog)
-	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKey: cursorKey(secret)}, o.Log)
+	keys := [][]byte{cursorKey(secret)}
+	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKeys: func() [][]byte { return keys }}, o.Log)
 	functions, err := functionsOf(o, services, sockets, secret)
 	if err != nil {
 		return errors.Join(err, engine.db.Close())

@@ -87,7 +87,7 @@ func embeddedServices(t *testing.T) *wiring.Services {
 			t.Error(err)
 		}
 	})
-	return wiring.New(embedded.Stores(db), wiring.Security{Tokens: refuseTokens{}, CursorKey: make([]byte, 32)}, discard())
+	return wiring.New(embedded.Stores(db), wiring.Security{Tokens: refuseTokens{}, CursorKeys: func() [][]byte { return [][]byte{make([]byte, 32)} }}, discard())
 }
 
 func TestManifestMatchesFolders(t *testing.T) {

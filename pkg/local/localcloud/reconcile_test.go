@@ -164,7 +164,7 @@ func removeFromOpenSearch(t *testing.T, url string, tenant audit.TenantID, ids [
 func (r *reconciled) serve(tenant audit.TenantID) caller {
 	r.t.Helper()
 	r.stores.Grace = 0
-	r.services = wiring.New(r.stores, wiring.Security{Tokens: anyAdministrator{tenant}, CursorKey: make([]byte, 32)}, discard())
+	r.services = wiring.New(r.stores, wiring.Security{Tokens: anyAdministrator{tenant}, CursorKeys: func() [][]byte { return [][]byte{make([]byte, 32)} }}, discard())
 	r.services.Metrics = &r.metrics
 	settings := audit.DefaultSettings()
 	err := r.stores.Tenants.Create(r.t.Context(), audit.Tenant{ID: tenant, Name: "Tenant", Status: audit.TenantActive, CreatedAt: time.Now(), UpdatedAt: time.Now(), Settings: settings})

@@ -1,19 +1,88 @@
-// Package cursorkey reads the key with which a Lambda signs cursors and tickets.
+// Package cursorkey reads the keys with which a Lambda signs and verifies cursors and tickets.
 package cursorkey
 
 import (
 	"context"
+	"fmt"
+	"sync"
+	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/secretvalue"
 )
 
-// FromEnv reads the key that the environment holds or names.
+// FromEnv reads the keys that the environment holds or names.
 var FromEnv = fromenv.Dependency{Name: manifest.DependencyCursorKey, Open: open}
 
+const variable = "OCELOT_CURSOR_KEY"
+
 func open(ctx context.Context, o *fromenv.Opening) error {
-	key, err := secretvalue.Resolve(ctx, o, "OCELOT_CURSOR_KEY", o.Settings.CursorKey)
-	o.Security.CursorKey = key
-	return err
+	fetch := func(ctx context.Context) (config.Secret, error) {
+		return secretvalue.Resolve(ctx, o, variable, o.Settings.CursorKey)
+	}
+	failed := func(err error) { o.Log.Warn("the earlier cursor keys remain in use", "error", err) }
+	ring, err := NewRing(ctx, fetch, time.Now, failed)
+	if err != nil {
+		return err
+	}
+	o.Security.CursorKeys = ring.Keys
+	return nil
+}
+
+const (
+	// RefreshEvery is how old keys may become. A secret may be cached for as long before.
+	RefreshEvery = time.Minute
+	// fetchTimeout bounds the time for which a request waits for fresh keys.
+	fetchTimeout = 2 * time.Second
+)
+
+// Ring has the keys of a secret that may change. It is safe for concurrent use.
+type Ring struct {
+	fetch  func(ctx context.Context) (config.Secret, error)
+	now    func() time.Time
+	failed func(err error)
+
+	mu   sync.Mutex
+	keys [][]byte
+	next time.Time // when the secret is fetched again
+}
+
+// NewRing fetches the keys. Later ones are fetched while the ring is used. failed gets the error
+// if that fails: the ring then keeps the keys that it has.
+func NewRing(ctx context.Context, fetch func(ctx context.Context) (config.Secret, error), now func() time.Time, failed func(err error)) (*Ring, error) {
+	r := &Ring{fetch: fetch, now: now, failed: failed}
+	return r, r.refresh(ctx)
+}
+
+// Keys returns the keys of the secret as it was at most RefreshEvery ago, or as it was when it
+// could be read last.
+func (r *Ring) Keys() [][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now().Before(r.next) {
+		return r.keys
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	if err := r.refresh(ctx); err != nil {
+		r.failed(err)
+	}
+	return r.keys
+}
+
+func (r *Ring) refresh(ctx context.Context) error {
+	r.next = r.now().Round(0).Add(RefreshEvery) // by the wall clock: a frozen process's other one may stand still
+	secret, err := r.fetch(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := cursor.ParseKeys(secret)
+	if err != nil {
+		return fmt.Errorf("%s: %w", variable, err)
+	}
+	r.keys = keys
+	return nil
 }
