@@ -28,9 +28,8 @@ type consumer struct {
 	log      *slog.Logger
 	// batchSize is the most messages of a batch.
 	batchSize int
-	// receiving is locked by the poller that receives. received is the size of the last batch.
+	// receiving is locked by the poller that receives.
 	receiving sync.Mutex
-	received  int
 	// slots has room for an element for each batch that is handled; nil: run handles one at a time.
 	slots chan struct{}
 }
@@ -38,11 +37,6 @@ type consumer struct {
 const (
 	// pollWait is how long one receive waits for messages, as with SQS's long polling.
 	pollWait = 10 * time.Second
-	// busyBatch is the size of a batch after which more messages are expected soon, fullBatch that
-	// of one that is large enough. gatherTime is how long a poller then waits for them. An entry of
-	// a batch of two hundred costs half of what one of a batch of twenty costs.
-	busyBatch, fullBatch = 8, 200
-	gatherTime           = 50 * time.Millisecond
 	// errorPause is the pause after an error of the engine.
 	errorPause = time.Second
 )
@@ -81,19 +75,14 @@ func (c *consumer) run(ctx context.Context) {
 
 // receive deletes what is done and receives the next batch. One poller of a queue receives at a
 // time. Otherwise each would get a few of the messages that could be handled together.
-func (c *consumer) receive(ctx context.Context, done []string) (messages []sqlite.Message, err error) {
+func (c *consumer) receive(ctx context.Context, done []string) ([]sqlite.Message, error) {
 	if !c.receiving.TryLock() {
 		c.delete(ctx, done) // the other poller may wait for long
 		done = nil
 		c.receiving.Lock()
 	}
 	defer c.receiving.Unlock()
-	if c.received >= busyBatch && c.received < fullBatch && c.received < c.batchSize {
-		pause(ctx, gatherTime)
-	}
-	messages, err = c.queue.DeleteAndReceive(ctx, done, c.batchSize, pollWait)
-	c.received = len(messages)
-	return messages, err
+	return c.queue.DeleteAndReceive(ctx, done, c.batchSize, pollWait)
 }
 
 // delete deletes messages at once, also after ctx has ended.
