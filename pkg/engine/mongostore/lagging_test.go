@@ -181,7 +181,11 @@ func TestFeedOverALaggingSecondary(t *testing.T) {
 	var got []audit.EntryID
 	members[1].finds.Store(0)
 	for after, more := "", true; more; {
-		page, err := feed.Read(t.Context(), tenant, access.Scope{}, url.Values{"cursor": {after}, "limit": {"7"}})
+		query := url.Values{"limit": {"7"}}
+		if after != "" {
+			query.Set("cursor", after)
+		}
+		page, err := feed.Read(t.Context(), tenant, access.Scope{}, query)
 		if err != nil {
 			t.Fatal(err)
 		}
