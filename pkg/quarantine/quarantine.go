@@ -5,6 +5,7 @@ package quarantine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -23,13 +24,35 @@ type Item struct {
 	Entry         audit.Entry
 }
 
+// Resource selects items by their entry's resource type, and by its resource id if ID is set.
+type Resource struct{ Type, ID string }
+
+// FirstIDs returns the first n ids that read finds for any of the resources, in order and each
+// once. read returns the first n ids for one resource, in any order. Stores use it for List.
+func FirstIDs(resources []Resource, n int, read func(r Resource, n int) ([]string, error)) ([]string, error) {
+	var first []string
+	for _, r := range resources {
+		ids, err := read(r, n)
+		if err != nil {
+			return nil, err
+		}
+		first = append(first, ids...)
+		slices.Sort(first)
+		first = slices.Compact(first)
+		first = first[:min(n, len(first))]
+	}
+	return first, nil
+}
+
 // Store stores items. Every method is limited to one tenant.
 type Store interface {
 	// Put stores the items durably. It does not change an item whose id exists.
 	Put(ctx context.Context, tenant audit.TenantID, items []Item) error
 	// List returns up to limit items after the item with the id after ("" for
-	// the beginning), ordered by id, and whether more follow.
-	List(ctx context.Context, tenant audit.TenantID, after string, limit int) (items []Item, more bool, err error)
+	// the beginning), ordered by id, and whether more follow. If resources are given, it
+	// returns only the items whose entries are of one of them. It reads no other items,
+	// so the time that it takes does not depend on them.
+	List(ctx context.Context, tenant audit.TenantID, resources []Resource, after string, limit int) (items []Item, more bool, err error)
 	// Item returns one item. It returns audit.ErrNotFound if none exists.
 	Item(ctx context.Context, tenant audit.TenantID, id string) (Item, error)
 	// Delete removes one item. It returns audit.ErrNotFound if none exists.

@@ -123,7 +123,7 @@ func (f *fixture) add(t *testing.T, step string, entries ...audit.Entry) {
 
 func (f *fixture) items(t *testing.T) []quarantine.Item {
 	t.Helper()
-	items, more, err := f.Store.List(t.Context(), "acme", "", 100)
+	items, more, err := f.Store.List(t.Context(), "acme", nil, "", 100)
 	if err != nil {
 		t.Fatal(err)
 	} else if more {

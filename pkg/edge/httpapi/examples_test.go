@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 )
 
 // examplesFile is where package apispec reads the examples.
@@ -201,6 +203,63 @@ func TestQuarantine(t *testing.T) {
 	w.call("admin", "DELETE", path, "", nil).want(t, 204, "")
 	w.call("admin", "DELETE", path, "", nil).want(t, 404, "not_found")
 	w.call("admin", "DELETE", "/logs/quarantine/nope", "", nil).want(t, 404, "not_found")
+}
+
+// TestQuarantinePagesOfAScopeAreFull: neither the length of a page nor its cursors tell of
+// items outside the caller's scope.
+func TestQuarantinePagesOfAScopeAreFull(t *testing.T) {
+	w := newWorld(t)
+	visible := map[string]bool{}
+	var items []quarantine.Item
+	for i := range 300 {
+		item := quarantine.Item{ID: fmt.Sprintf("%032x", i), Step: audit.StepPersist, Code: audit.CodeUnstorable, QuarantinedAt: start, Entry: audit.Entry{
+			ID: audit.NewEntryID(start, [10]byte{byte(i), byte(i >> 8)}), Tenant: "acme", UserID: "u", Action: "READ", ResourceType: "invoice", Timestamp: start, ReceivedAt: start,
+		}}
+		if i == 100 || i == 101 || i == 220 {
+			item.Entry.ResourceType = "order"
+			visible[item.ID] = true
+		}
+		items = append(items, item)
+	}
+	if err := w.db.Quarantine().Put(t.Context(), "acme", items); err != nil {
+		t.Fatal(err)
+	}
+	target := "/logs/quarantine?limit=1"
+	for pages := 1; ; pages++ {
+		var page struct {
+			Items      []struct{ ID string }
+			Next, Prev *string
+		}
+		w.call("scoped", "GET", target, "", nil).want(t, 200, "").decode(t, &page)
+		if len(page.Items) != 1 {
+			t.Fatalf("page %d: got %d items, want 1", pages, len(page.Items))
+		}
+		for _, link := range []*string{page.Next, page.Prev} {
+			if link == nil {
+				continue
+			}
+			payload, err := w.cursors.Parse("quarantine of acme", *link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var path []string
+			if err := json.Unmarshal(payload, &path); err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range path {
+				if id != "" && !visible[id] {
+					t.Errorf("page %d: a cursor names %s, want only ids that the caller may see", pages, id)
+				}
+			}
+		}
+		if page.Next == nil {
+			if pages != len(visible) {
+				t.Errorf("got %d pages, want %d", pages, len(visible))
+			}
+			return
+		}
+		target = "/logs/quarantine?limit=1&cursor=" + *page.Next
+	}
 }
 
 func TestQuarantineShowsWhatTheScopeReaches(t *testing.T) {

@@ -9,7 +9,8 @@ import (
 )
 
 // ListQuarantine answers GET /logs/quarantine: one page of the entries that a
-// step refused, each with the reason. A page ends before audit.MaxPageBytes.
+// step refused, each with the reason. A page ends before audit.MaxPageBytes. Neither its
+// length nor its cursors tell of items outside the caller's scope.
 func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) http.Handler {
 	return gate.endpoint("list-quarantine", func(req *request) (*response, error) {
 		limit, err := req.limit()
@@ -25,8 +26,12 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 		w.open('{')
 		w.name("items")
 		w.open('[')
+		resources := make([]quarantine.Resource, len(req.scope.Resources))
+		for i, r := range req.scope.Resources {
+			resources[i] = quarantine.Resource(r)
+		}
 		read := func(after string, limit int) ([]quarantine.Item, bool, error) {
-			return s.Store.List(req.Context(), req.tenant.ID, after, limit)
+			return s.Store.List(req.Context(), req.tenant.ID, resources, after, limit)
 		}
 		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(item *quarantine.Item) string {
 			if req.scope.Allows(&item.Entry) && !s.IsExpired(&req.tenant, item) {

@@ -43,6 +43,8 @@ const (
 	indexKeyHash         = "hash"
 	indexKeyTenant       = "tenant_created"
 	indexQuarantineItem  = "tenant_item" // of activity too
+	indexQuarantineType  = "tenant_type"
+	indexQuarantineOf    = "tenant_resource"
 	indexSubscribed      = "tenant_subscribed"
 	indexArrivalMessages = "tenant_messages"
 	indexArrivalDays     = "tenant_days"
@@ -130,7 +132,11 @@ func keyIndexes() []mongo.IndexModel {
 }
 
 func quarantineIndexes() []mongo.IndexModel {
-	return []mongo.IndexModel{{Keys: ascending(fieldTenant, fieldKey), Options: options.Index().SetName(indexQuarantineItem)}}
+	return []mongo.IndexModel{
+		{Keys: ascending(fieldTenant, fieldKey), Options: options.Index().SetName(indexQuarantineItem)},
+		{Keys: ascending(fieldTenant, fieldEntryType, fieldKey), Options: options.Index().SetName(indexQuarantineType)},
+		{Keys: ascending(fieldTenant, fieldEntryType, fieldEntryResource, fieldKey), Options: options.Index().SetName(indexQuarantineOf)},
+	}
 }
 
 func connectionIndexes() []mongo.IndexModel {

@@ -140,7 +140,7 @@ func TestEnsureIndexesMakesCollectionsAndPartitions(t *testing.T) {
 		"logs_2026_12": fullIndexes, "logs_2027_01": fullIndexes,
 		"tenants":     {"_id_": "_id", "isolation": "settings.isolation,_id"},
 		"keys":        {"_id_": "_id", "hash": "hash unique", "tenant_created": "tenant_id,created_at,_id"},
-		"quarantine":  {"_id_": "_id", "tenant_item": "tenant_id,_id"},
+		"quarantine":  {"_id_": "_id", "tenant_item": "tenant_id,_id", "tenant_type": "tenant_id,entry.resource_type,_id", "tenant_resource": "tenant_id,entry.resource_type,entry.resource_id,_id"},
 		"streams":     {"_id_": "_id", "expiry": "expires_at expires after 0"},
 		"arrivals":    {"_id_": "_id", "tenant_messages": "tenant_id,messages unique", "tenant_days": "tenant_id,days,repair"},
 		"activity":    {"_id_": "_id", "work_due": "work,due_at", "tenant_item": "tenant_id,_id"},
@@ -263,9 +263,11 @@ func exerciseAdministration(t *testing.T, db *mongostore.DB, check func(what str
 	for range 2 {
 		check("quarantine", db.Quarantine().Put(t.Context(), "acme", []quarantine.Item{item}))
 	}
-	_, _, err := db.Quarantine().List(t.Context(), "acme", "", 10)
-	check("list the quarantine", err)
-	_, err = db.Quarantine().Item(t.Context(), "acme", item.ID)
+	for _, resources := range [][]quarantine.Resource{nil, {{Type: "order"}, {Type: "order", ID: "1"}}} {
+		_, _, err := db.Quarantine().List(t.Context(), "acme", resources, "", 10)
+		check("list the quarantine", err)
+	}
+	_, err := db.Quarantine().Item(t.Context(), "acme", item.ID)
 	check("item", err)
 	_, err = db.Quarantine().Purge(t.Context(), "acme", 10)
 	check("purge the quarantine", err)
@@ -399,7 +401,7 @@ func hintOf(command bson.Raw) string {
 // queriedIndexes are all but those that only keep documents or serve operators.
 var queriedIndexes = []string{
 	"_id_", "user", "action", "severity", "resource", "isolation",
-	"hash", "tenant_created", "tenant_item", "tenant_messages", "tenant_days", "tenant_subscribed", "resume", "work_due",
+	"hash", "tenant_created", "tenant_item", "tenant_type", "tenant_resource", "tenant_messages", "tenant_days", "tenant_subscribed", "resume", "work_due",
 }
 
 func TestEveryQueryNamesItsIndex(t *testing.T) {

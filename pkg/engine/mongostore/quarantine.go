@@ -6,6 +6,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/x/bsonx/bsoncore"
 
@@ -27,6 +28,8 @@ const (
 	fieldReason        = "reason"
 	fieldQuarantinedAt = "quarantined_at"
 	fieldEntry         = "entry" // as in a partition, without _id
+	fieldEntryType     = fieldEntry + "." + fieldResourceType
+	fieldEntryResource = fieldEntry + "." + fieldResourceID
 )
 
 func itemDocument(tenant audit.TenantID, item *quarantine.Item) (bson.Raw, error) {
@@ -125,9 +128,16 @@ func (q *Quarantine) confirm(ctx context.Context, keys []string) error {
 }
 
 // List implements quarantine.Store.
-func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after string, limit int) (items []quarantine.Item, more bool, err error) {
-	query := append(ofTenant(tenant), bson.E{Key: fieldKey, Value: bson.D{{Key: "$gt", Value: keyOf(tenant, after)}}})
-	err = q.db.list(ctx, collectionQuarantine, indexQuarantineItem, ascending(fieldKey), limit+1, query, func(doc bson.Raw) (bool, error) {
+func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, resources []quarantine.Resource, after string, limit int) (items []quarantine.Item, more bool, err error) {
+	index, query := indexQuarantineItem, append(ofTenant(tenant), afterKey(tenant, after))
+	if len(resources) > 0 {
+		keys, err := q.keys(ctx, tenant, resources, after, limit+1)
+		if err != nil {
+			return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)
+		}
+		index, query = indexID, bson.D{{Key: fieldKey, Value: in(keys)}}
+	}
+	err = q.db.list(ctx, collectionQuarantine, index, ascending(fieldKey), limit+1, query, func(doc bson.Raw) (bool, error) {
 		if more = len(items) == limit; more {
 			return false, nil
 		}
@@ -139,6 +149,28 @@ func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after stri
 		return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)
 	}
 	return items, more, nil
+}
+
+// keys returns the first n keys after the one given of the items of the resources.
+func (q *Quarantine) keys(ctx context.Context, tenant audit.TenantID, resources []quarantine.Resource, after string, n int) ([]string, error) {
+	return quarantine.FirstIDs(resources, n, func(r quarantine.Resource, n int) (keys []string, err error) {
+		index, query := indexQuarantineType, append(ofTenant(tenant), bson.E{Key: fieldEntryType, Value: r.Type})
+		if r.ID != "" {
+			index, query = indexQuarantineOf, append(query, bson.E{Key: fieldEntryResource, Value: r.ID})
+		}
+		query = append(query, afterKey(tenant, after))
+		o := options.Find().SetSort(ascending(fieldKey)).SetHint(index).SetLimit(int64(n)).SetProjection(ascending(fieldKey))
+		err = q.db.find(ctx, collectionQuarantine, query, o, func(doc bson.Raw) (bool, error) {
+			keys = append(keys, doc.Lookup(fieldKey).StringValue())
+			return true, nil
+		})
+		return keys, err
+	})
+}
+
+// afterKey is the condition that an item follows the one with the id.
+func afterKey(tenant audit.TenantID, id string) bson.E {
+	return bson.E{Key: fieldKey, Value: bson.D{{Key: "$gt", Value: keyOf(tenant, id)}}}
 }
 
 // Item implements quarantine.Store.

@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 )
 
 // TestPlacesTakeLittleSpace: with messages of 100 entries, at most 40 bytes an entry, indexes
@@ -60,6 +61,37 @@ const undoStreams = `CREATE TABLE stream_segments (tenant INTEGER); CREATE TABLE
 // undoDocs undoes the migration of documents in a file without entries.
 const undoDocs = `DROP TABLE recent_docs; DROP TABLE doc_blocks; ALTER TABLE entries ADD COLUMN doc BLOB; `
 
+// undoQuarantine undoes the migration of the quarantine.
+const undoQuarantine = `DROP INDEX quarantine_by_type; DROP INDEX quarantine_by_resource;
+	ALTER TABLE quarantine DROP COLUMN resource_type; ALTER TABLE quarantine DROP COLUMN resource_id; `
+
+func TestQuarantineOfOlderFilesIsListedByResource(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ocelot.db")
+	db := openAt(t, path)
+	at := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	entry := audit.Entry{ID: audit.DeriveEntryID("acme", at, "1"), Tenant: "acme", ResourceType: "order", ResourceID: "ü", Timestamp: at, ReceivedAt: at}
+	if err := db.Quarantine().Put(t.Context(), "acme", []quarantine.Item{{ID: "1", QuarantinedAt: at, Entry: entry}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, path, undoQuarantine+`PRAGMA user_version = 13`)
+	db = openAt(t, path)
+	for r, want := range map[quarantine.Resource]int{{Type: "order"}: 1, {Type: "order", ID: "ü"}: 1, {Type: "order", ID: "u"}: 0, {Type: "user"}: 0} {
+		items, _, err := db.Quarantine().List(t.Context(), "acme", []quarantine.Resource{r}, "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(items); got != want {
+			t.Errorf("items of %v: got %d, want %d", r, got, want)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestPlacesOfOlderFilesAreCounted: a file of the schema before the days of places.
 func TestPlacesOfOlderFilesAreCounted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
@@ -75,7 +107,7 @@ func TestPlacesOfOlderFilesAreCounted(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	execSQL(t, path, undoFacets+undoStreams+undoDocs+`DROP TABLE arrival_days; ALTER TABLE arrival_segments DROP COLUMN repair; ALTER TABLE arrival_segments DROP COLUMN repaired; PRAGMA user_version = 8`)
+	execSQL(t, path, undoFacets+undoStreams+undoDocs+undoQuarantine+`DROP TABLE arrival_days; ALTER TABLE arrival_segments DROP COLUMN repair; ALTER TABLE arrival_segments DROP COLUMN repaired; PRAGMA user_version = 8`)
 	db = openAt(t, path)
 	for day, want := range map[time.Time]int64{at: 3, at.Add(time.Second): 2} {
 		if got, err := db.Arrivals().PlacesOn(t.Context(), "acme", day); err != nil || got != want {

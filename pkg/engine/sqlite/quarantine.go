@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -28,13 +29,13 @@ func (q *Quarantine) Put(ctx context.Context, tenant audit.TenantID, items []qua
 		item := &items[i]
 		rows[i] = []any{
 			number, item.ID, item.Step, item.Code, item.Reason, item.QuarantinedAt.UnixNano(),
-			entryjson.AppendStored(nil, &item.Entry),
+			entryjson.AppendStored(nil, &item.Entry), item.Entry.ResourceType, item.Entry.ResourceID,
 		}
 	}
 	err = q.db.write(ctx, func(b *batch) error {
 		for _, row := range rows {
-			_, err := b.exec(`INSERT INTO quarantine (tenant, id, step, code, reason, quarantined, doc)
-				VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, row...)
+			_, err := b.exec(`INSERT INTO quarantine (tenant, id, step, code, reason, quarantined, doc, resource_type, resource_id)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, row...)
 			if err != nil {
 				return err
 			}
@@ -72,7 +73,7 @@ func (r *quarantineRow) read() (quarantine.Item, error) {
 }
 
 // List implements quarantine.Store.
-func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after string, limit int) (items []quarantine.Item, more bool, err error) {
+func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, resources []quarantine.Resource, after string, limit int) (items []quarantine.Item, more bool, err error) {
 	number, known, err := q.db.number(ctx, tenant)
 	if err != nil {
 		return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)
@@ -80,10 +81,22 @@ func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after stri
 	if !known {
 		return nil, false, nil
 	}
+	where, args := `id > ?`, []any{number, after, limit + 1}
 	var row quarantineRow
 	err = q.db.snapshot(ctx, func(c *conn) error {
-		return c.each(ctx, `SELECT `+quarantineColumns+` FROM quarantine WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?`,
-			[]any{number, after, limit + 1}, row.dest(), func() (bool, error) {
+		if len(resources) > 0 {
+			ids, err := quarantineIDs(ctx, c, number, resources, after, limit+1)
+			if err != nil {
+				return err
+			}
+			list, err := json.Marshal(ids)
+			if err != nil {
+				return err
+			}
+			where, args = `id IN (SELECT value FROM json_each(?))`, []any{number, string(list), limit + 1}
+		}
+		return c.each(ctx, `SELECT `+quarantineColumns+` FROM quarantine WHERE tenant = ? AND `+where+` ORDER BY id LIMIT ?`,
+			args, row.dest(), func() (bool, error) {
 				if more = len(items) == limit; more {
 					return false, nil
 				}
@@ -96,6 +109,23 @@ func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, after stri
 		return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)
 	}
 	return items, more, nil
+}
+
+// quarantineIDs returns the first n ids after the one given of the items of the resources.
+func quarantineIDs(ctx context.Context, c *conn, number int64, resources []quarantine.Resource, after string, n int) ([]string, error) {
+	return quarantine.FirstIDs(resources, n, func(r quarantine.Resource, n int) (ids []string, err error) {
+		query, args := `SELECT id FROM quarantine INDEXED BY quarantine_by_type WHERE tenant = ? AND resource_type = ?`, []any{number, r.Type}
+		if r.ID != "" {
+			query = `SELECT id FROM quarantine INDEXED BY quarantine_by_resource WHERE tenant = ? AND resource_type = ? AND resource_id = ?`
+			args = append(args, r.ID)
+		}
+		var id string
+		err = c.each(ctx, query+` AND id > ? ORDER BY id LIMIT ?`, append(args, after, n), []any{&id}, func() (bool, error) {
+			ids = append(ids, id)
+			return true, nil
+		})
+		return ids, err
+	})
 }
 
 // Item implements quarantine.Store.

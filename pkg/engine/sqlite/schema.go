@@ -341,6 +341,15 @@ CREATE TABLE doc_blocks (
 	number INTEGER PRIMARY KEY,
 	docs   BLOB NOT NULL -- see docblock.go
 );
+`, `
+-- The resource of each item's entry, for readers who may see some resources only.
+ALTER TABLE quarantine ADD COLUMN resource_type TEXT NOT NULL DEFAULT '';
+ALTER TABLE quarantine ADD COLUMN resource_id TEXT NOT NULL DEFAULT '';
+UPDATE quarantine SET
+	resource_type = coalesce(CAST(doc AS TEXT) ->> '$.resource_type', ''),
+	resource_id   = coalesce(CAST(doc AS TEXT) ->> '$.resource_id', '');
+CREATE INDEX quarantine_by_type ON quarantine (tenant, resource_type, id);
+CREATE INDEX quarantine_by_resource ON quarantine (tenant, resource_type, resource_id, id);
 `}
 
 // migrate migrates the file to the current schema.

@@ -22,6 +22,7 @@ func Quarantine(t *testing.T, open func(t *testing.T) QuarantineStore) {
 	for name, test := range map[string]func(t *testing.T, s QuarantineStore){
 		"ListsAndReadsWhatWasPut":   quarantineReadsBack,
 		"PuttingAgainKeepsTheFirst": quarantineIsIdempotent,
+		"ListsOneResource":          quarantineListsResources,
 		"DeleteRemovesOne":          quarantineDeletes,
 		"TenantsAreApart":           quarantineKeepsTenantsApart,
 		"PurgeForgetsOneTenant":     quarantinePurges,
@@ -74,12 +75,12 @@ func sameItems(t *testing.T, got, want []quarantine.Item) {
 }
 
 // listItems pages through the quarantine.
-func listItems(t *testing.T, s QuarantineStore, tenant audit.TenantID, limit int) []quarantine.Item {
+func listItems(t *testing.T, s QuarantineStore, tenant audit.TenantID, limit int, resources ...quarantine.Resource) []quarantine.Item {
 	t.Helper()
 	var all []quarantine.Item
 	after := ""
 	for {
-		items, more, err := s.List(t.Context(), tenant, after, limit)
+		items, more, err := s.List(t.Context(), tenant, resources, after, limit)
 		noError(t, err)
 		all = append(all, items...)
 		if !more {
@@ -105,6 +106,42 @@ func quarantineReadsBack(t *testing.T, s QuarantineStore) {
 	}
 	_, err := s.Item(t.Context(), g.tenant, randomHex(16))
 	wantError(t, err, audit.ErrNotFound)
+}
+
+func quarantineListsResources(t *testing.T, s QuarantineStore) {
+	g := newGenerator(newTenant(t), 46)
+	items := newItems(g, 30)
+	for i := range items {
+		e := &items[i].Entry
+		switch {
+		case i%10 == 3:
+			e.ResourceType, e.ResourceID = "order", "1"
+		case i%10 == 5:
+			e.ResourceType, e.ResourceID = "order", ""
+		case i%10 == 9:
+			e.ResourceType, e.ResourceID = "user", "1"
+		default:
+			e.ResourceType, e.ResourceID = "Order", "1"
+		}
+	}
+	noError(t, s.Put(t.Context(), g.tenant, items))
+	resource := func(kind, id string) quarantine.Resource { return quarantine.Resource{Type: kind, ID: id} }
+	for _, resources := range [][]quarantine.Resource{
+		{resource("order", "")}, {resource("order", "1")}, {resource("order", "1"), resource("user", "")}, {resource("user", "1"), resource("order", ""), resource("order", "1")},
+		{resource("1", "order")}, {resource("user", "2")},
+	} {
+		var want []quarantine.Item
+		for _, item := range items {
+			if slices.ContainsFunc(resources, func(r quarantine.Resource) bool {
+				return r.Type == item.Entry.ResourceType && (r.ID == "" || r.ID == item.Entry.ResourceID)
+			}) {
+				want = append(want, item)
+			}
+		}
+		for _, limit := range []int{1, 2, 3, 100} {
+			sameItems(t, listItems(t, s, g.tenant, limit, resources...), want)
+		}
+	}
 }
 
 func quarantineIsIdempotent(t *testing.T, s QuarantineStore) {
