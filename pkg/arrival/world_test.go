@@ -127,7 +127,10 @@ func (w *world) read(query string, scope access.Scope) arrival.FeedPage {
 func (w *world) walk(query, cursor string) (entries []audit.Entry, next string) {
 	w.t.Helper()
 	for pages := 0; ; pages++ {
-		page := w.read(query+"&cursor="+cursor, access.Scope{})
+		if cursor != "" {
+			cursor = "&cursor=" + cursor
+		}
+		page := w.read(query+cursor, access.Scope{})
 		entries, cursor = append(entries, page.Entries...), page.Next
 		if !page.More {
 			return entries, cursor
