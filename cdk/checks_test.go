@@ -116,11 +116,11 @@ func with(kind, path string, value any) mutation {
 	}}
 }
 
-// withValue changes a property of the resource of the type whose property key has this value.
-func withValue(kind, key, is, path string, value any) mutation {
-	return mutation{fmt.Sprintf("%s of %s with %s %v", kind, is, path, value), func(s stacks) bool {
+// alarmWithValue changes a property of the alarm whose property key has this value.
+func alarmWithValue(key, is, path string, value any) mutation {
+	return mutation{fmt.Sprintf("alarm of %s with %s %v", is, path, value), func(s stacks) bool {
 		parent, last := split(path)
-		for _, r := range s.of(kind) {
+		for _, r := range s.of("AWS::CloudWatch::Alarm") {
 			if m, found := r.get(parent).(map[string]any); found && r.text(key) == is {
 				m[last] = value
 				return true

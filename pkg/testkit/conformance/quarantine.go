@@ -113,12 +113,12 @@ func quarantineListsResources(t *testing.T, s QuarantineStore) {
 	items := newItems(g, 30)
 	for i := range items {
 		e := &items[i].Entry
-		switch {
-		case i%10 == 3:
+		switch i % 10 {
+		case 3:
 			e.ResourceType, e.ResourceID = "order", "1"
-		case i%10 == 5:
+		case 5:
 			e.ResourceType, e.ResourceID = "order", ""
-		case i%10 == 9:
+		case 9:
 			e.ResourceType, e.ResourceID = "user", "1"
 		default:
 			e.ResourceType, e.ResourceID = "Order", "1"
