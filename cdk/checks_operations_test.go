@@ -18,8 +18,8 @@ func operationChecks() []check {
 			with(alarm, "Dimensions", []any{}),
 		}},
 		{"percentiles", percentileFaults, []mutation{
-			alarmWithValue("MetricName", metrics.SearchableAfter, "Threshold", 600.0), alarmWithValue("MetricName", metrics.DeliveredAfter, "ExtendedStatistic", "p50"),
-			alarmWithValue("MetricName", metrics.SearchableAfter, "MetricName", "Other"), alarmWithValue("MetricName", metrics.DeliveredAfter, "Namespace", "Other"),
+			alarmOn(metrics.SearchableAfter, "Threshold", 600.0), alarmOn(metrics.DeliveredAfter, "ExtendedStatistic", "p50"),
+			alarmOn(metrics.SearchableAfter, "MetricName", "Other"), alarmOn(metrics.DeliveredAfter, "Namespace", "Other"),
 		}},
 		{"promises", promiseFaults, []mutation{removed(composite), with(composite, "AlarmRule", "FALSE"), without(composite, "AlarmActions"), removed("AWS::SNS::Topic"), without("AWS::SNS::Topic", "KmsMasterKeyId")}},
 		{"dashboard", dashboardFaults, []mutation{removed("AWS::CloudWatch::Dashboard"), with("AWS::CloudWatch::Dashboard", "DashboardBody", "{}")}},

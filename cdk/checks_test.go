@@ -116,12 +116,12 @@ func with(kind, path string, value any) mutation {
 	}}
 }
 
-// alarmWithValue changes a property of the alarm whose property key has this value.
-func alarmWithValue(key, is, path string, value any) mutation {
-	return mutation{fmt.Sprintf("alarm of %s with %s %v", is, path, value), func(s stacks) bool {
+// alarmOn changes a property of the alarm on a metric.
+func alarmOn(metric, path string, value any) mutation {
+	return mutation{fmt.Sprintf("%s of the alarm on %s %v", path, metric, value), func(s stacks) bool {
 		parent, last := split(path)
 		for _, r := range s.of("AWS::CloudWatch::Alarm") {
-			if m, found := r.get(parent).(map[string]any); found && r.text(key) == is {
+			if m, found := r.get(parent).(map[string]any); found && r.text("MetricName") == metric {
 				m[last] = value
 				return true
 			}

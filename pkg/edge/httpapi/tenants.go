@@ -258,8 +258,11 @@ func changeTenant(gate *Gate, function string, s *tenants.Service, media []strin
 		}
 		for attempt := 1; ; attempt++ {
 			updated, err := applyChange(req, s, match, body.copy(), apply)
-			if match.any && errors.Is(err, audit.ErrPrecondition) && attempt < maxOverwrites {
-				continue
+			if match.any && errors.Is(err, audit.ErrPrecondition) {
+				if attempt < maxOverwrites {
+					continue
+				}
+				err = &audit.UnavailableError{Err: errors.New("others change the tenant's record all the time")}
 			}
 			if err != nil {
 				return nil, explain(err, audit.ErrConflict, ProblemConflict, "The tenant is being deleted: its status cannot change.")

@@ -33,7 +33,8 @@ func open(ctx context.Context, o *fromenv.Opening) error {
 }
 
 const (
-	// RefreshEvery is how old keys may become. A secret may be cached for as long before.
+	// RefreshEvery is how often the secret is read again. What is read may come from a cache of
+	// secrets, where it is up to five minutes old.
 	RefreshEvery = time.Minute
 	// fetchTimeout bounds the time for which a request waits for fresh keys.
 	fetchTimeout = 2 * time.Second
@@ -57,8 +58,8 @@ func NewRing(ctx context.Context, fetch func(ctx context.Context) (config.Secret
 	return r, r.refresh(ctx)
 }
 
-// Keys returns the keys of the secret as it was at most RefreshEvery ago, or as it was when it
-// could be read last.
+// Keys returns the keys that were read at most RefreshEvery ago, or when the secret could be read
+// last.
 func (r *Ring) Keys() [][]byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()

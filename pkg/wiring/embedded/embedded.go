@@ -66,8 +66,8 @@ func Named(name manifest.QueueName) string { return string(name) }
 // which a consumer receives at once.
 const ahead = sqlite.MaxReceived
 
-// backlogs bound what may wait in a queue. A tenant is slowed down once it has about a second of
-// work there. The queues between functions refuse nothing.
+// backlogs bound what may wait in a queue. A tenant is slowed down once its part of ahead waits
+// there, or 64 messages if other processes use the file too. The queues between functions refuse nothing.
 var backlogs = map[manifest.QueueName]sqlite.Backlog{
 	manifest.QueueIngest:         {Ahead: ahead, Slow: 64, Full: 10_000},
 	manifest.QueueIngestPriority: {Ahead: ahead, Slow: 64, Full: 10_000},
