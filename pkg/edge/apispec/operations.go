@@ -383,7 +383,7 @@ func ifMatchParameter() Parameter {
 
 func ifNoneMatchParameter() Parameter {
 	return Parameter{
-		In: InHeader, Name: httpapi.IfNoneMatchHeader, Schema: &Schema{Type: "string", Pattern: etagPattern},
+		In: InHeader, Name: httpapi.IfNoneMatchHeader, Schema: &Schema{Type: "string"},
 		Description: "ETags of the versions that the client has. If one of them is the current one, the answer is 304 without a body.",
 	}
 }
