@@ -68,6 +68,7 @@ func (s *blockSizer) bytes() int {
 // note learns from a block.
 func (s *blockSizer) note(text, block int) {
 	fitting := int64(text) * (targetBytes - headBytes) / int64(max(block-headBytes, 1))
+	fitting = min(max(fitting, targetBytes), blockBytes) // so that one tenant's documents change little
 	if before := s.text.Load(); before > 0 {
 		fitting = before + (fitting-before)/8
 	}

@@ -79,17 +79,17 @@ func (b *batch) writeChunk(chunk *docChunk, write func(row *entryRow) error) err
 			return err
 		}
 	}
-	var docs [][]byte
-	for _, row := range chunk.rows {
-		row.block, row.place = block, len(docs)
+	docs, whole := docsOf(chunk.rows), true
+	for place, row := range chunk.rows {
+		row.block, row.place = block, place
 		if err := write(row); err != nil {
 			return err
 		}
-		if row.stored {
-			docs = append(docs, row.doc)
+		if !row.stored {
+			docs[place], whole = nil, false
 		}
 	}
-	if block == 0 || len(docs) == len(chunk.rows) {
+	if block == 0 || whole {
 		return nil
 	}
 	return b.replaceDocs(block, docs) // without those of entries that were stored before

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -73,6 +74,24 @@ func TestDocumentsComeBackHoweverTheyAreWritten(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRepeatsWithinABlock writes entries twice in one write, with other times of receipt for each.
+func TestRepeatsWithinABlock(t *testing.T) {
+	db := openAt(t, filepath.Join(t.TempDir(), "ocelot.db"))
+	var want, written []audit.Entry
+	for i, e := range newCorpus().entries("acme", 6) {
+		e.ReceivedAt = e.ReceivedAt.Add(time.Duration(i) * time.Hour)
+		want, written = append(want, e), append(written, e, e)
+	}
+	appended, err := db.Entries().Append(t.Context(), "acme", written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(appended.Repeated) > 0 || len(appended.Rejections) > 0 {
+		t.Errorf("got %+v, want nothing: the same message brought both", appended)
+	}
+	wantStored(t, db, "acme", want)
 }
 
 // TestPurgeRemovesDocumentsOfBlocks purges in steps that end within blocks.
