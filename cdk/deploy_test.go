@@ -158,7 +158,7 @@ func TestSAMTemplate(t *testing.T) {
 		return created.ARN
 	}
 	parameters := map[string]string{
-		"MongoUriSecretArn": secret("mongo", c.mongo), "CursorKeySecretArn": secret("cursor", "a key of at least thirty-two bytes"),
+		"MongoUriSecretArn": secret("mongo", c.mongo), "CursorKeySecretArn": secret("cursor", "a-key-of-at-least-thirty-two-bytes"),
 		"OpenSearchUrl": secret("search", "http://search.invalid"), "JwksUrl": dev.Issuer.JWKSURL, "Issuer": dev.Issuer.Issuer, "Audience": dev.Issuer.Audience,
 	}
 	values := url.Values{
