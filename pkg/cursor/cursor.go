@@ -50,10 +50,10 @@ func NewSigner(key []byte) *Signer {
 // is called for each cursor. The first key signs, and each of them verifies.
 func NewRotatingSigner(keys func() [][]byte) *Signer { return &Signer{keys: keys} }
 
-// ParseKeys reads one key, or up to MaxKeys keys with white space between them. Its errors
-// repeat nothing of the text.
+// ParseKeys reads up to MaxKeys keys, one a line. A key may have spaces. Its errors repeat nothing
+// of the text.
 func ParseKeys(text []byte) ([][]byte, error) {
-	keys := bytes.Fields(text)
+	keys := bytes.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
 	if len(keys) == 0 || len(keys) > MaxKeys {
 		return nil, fmt.Errorf("there must be 1 to %d keys, not %d", MaxKeys, len(keys))
 	}

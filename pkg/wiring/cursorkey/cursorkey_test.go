@@ -36,7 +36,7 @@ func TestCursorsSurviveARotation(t *testing.T) {
 			t.Errorf("%s: the old cursor: got error %v, want it valid %t", step, err, want)
 		}
 	}
-	secret = second + " " + first
+	secret = second + "\n" + first
 	wantFirst("before the next look", first)
 	now = now.Add(cursorkey.RefreshEvery)
 	wantFirst("after it", second)
@@ -59,8 +59,9 @@ func TestCursorsSurviveARotation(t *testing.T) {
 func TestKeysThatAreNoneAreRefused(t *testing.T) {
 	key := strings.Repeat("k", 32)
 	for text, want := range map[string]int{
-		key: 1, key + "\n" + key: 2, " " + key + " ": 1, strings.Repeat(key+" ", 4): 4,
-		"": 0, " ": 0, "short": 0, key + " short": 0, strings.Repeat(key+" ", 5): 0,
+		key: 1, key + "\n" + key: 2, key + "\r\n" + key + "\r\n": 2, strings.Repeat(key+"\n", 4): 4,
+		"a key that is a sentence with several words": 1,
+		"": 0, "\n": 0, "short": 0, key + "\nshort": 0, strings.Repeat(key+"\n", 5): 0,
 	} {
 		keys, err := cursor.ParseKeys([]byte(text))
 		if got := err == nil; got != (want > 0) {
