@@ -12,19 +12,14 @@ type traces []trace.Trace
 // MarshalJSON implements json.Marshaler.
 func (t traces) MarshalJSON() ([]byte, error) {
 	const size = len(`"00-00000000000000000000000000000000-0000000000000000-00",`)
-	return t.append(make([]byte, 0, size*len(t)+2)), nil
-}
-
-// append appends the JSON array of the traces. Their texts need no escapes.
-func (t traces) append(b []byte) []byte {
-	b = append(b, '[')
+	text := append(make([]byte, 0, size*len(t)+2), '[')
 	for i, one := range t {
 		if i > 0 {
-			b = append(b, ',')
+			text = append(text, ',')
 		}
-		b = append(append(append(b, '"'), one.String()...), '"')
+		text = append(append(append(text, '"'), one.String()...), '"')
 	}
-	return append(b, ']')
+	return append(text, ']'), nil
 }
 
 // UnmarshalJSON implements json.Unmarshaler. It passes over what names no trace: a message is
