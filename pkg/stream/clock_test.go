@@ -1,7 +1,6 @@
 package stream_test
 
 import (
-	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -20,11 +19,7 @@ func (w *world) killWithWrongClock(killAt int64, wrong time.Duration) (c *client
 	w.store(entries...)
 	d := &dying{killAt: killAt}
 	victim := w.portsOf(d)
-	for body, due := w.queue.take(w.clock()); due; body, due = w.queue.take(w.clock()) {
-		if err := victim.Deliver(w.t.Context(), body); err != nil && !errors.Is(err, errKilled) {
-			w.t.Fatalf("killed before call %d: %v", killAt, err)
-		}
-	}
+	w.deliverUntilKilled(victim, killAt)
 	w.pass(-wrong)
 	return c, entries, d.dead()
 }

@@ -2,8 +2,8 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +21,8 @@ const (
 	maxCheckedStreams = 16_384
 	// maxEndedAtOnce is how many connections end at the same time.
 	maxEndedAtOnce = 32
+	// endTime is how long one worker has to end a connection. Then another may end it.
+	endTime = 10 * time.Second
 )
 
 // checkConnections closes the tenant's connections that must not be used any longer, and queues a
@@ -71,19 +73,31 @@ func (s *Service) makeCaches() {
 	s.checks = ttlcache.New[audit.TenantID, struct{}](maxCheckedStreams)
 }
 
-// end tells the client why its connection must not be used any longer, and closes it.
+// end ends a connection that must not be used any longer. If that fails, the next pump or check
+// tries it again.
 func (s *Service) end(ctx context.Context, c Connection, reason error) {
-	if err := s.Fail(ctx, c.ID, s.Problem(reason)); err != nil { // the next handshake tells it
-		s.Log.WarnContext(ctx, "a client was not told why its connection ends", "tenant", c.Tenant, "error", err)
+	s.Log.InfoContext(ctx, "a connection ends", "tenant", c.Tenant, "why", reason.Error())
+	if err := s.End(ctx, c.ID, s.Problem(reason)); err != nil {
+		s.Log.WarnContext(ctx, "a connection was not ended", "tenant", c.Tenant, "error", err)
 	}
-	s.cut(ctx, c, slog.LevelInfo, reason.Error())
 }
 
-// cut closes the connection. Its client is expected to reconnect with its cursor. If that
-// fails, the next pump or check tries it again.
-func (s *Service) cut(ctx context.Context, c Connection, level slog.Level, why string) {
-	s.Log.Log(ctx, level, "a connection is cut", "tenant", c.Tenant, "why", why)
-	if err := s.Cut(ctx, c.ID); err != nil {
-		s.Log.WarnContext(ctx, "a connection was not cut", "tenant", c.Tenant, "error", err)
+// End sends the client an error frame that says why its connection must not be used any longer,
+// closes the connection and removes it. problem is the JSON text of a problem document. Of
+// several workers that do so at the same time, one does it.
+func (s *Service) End(ctx context.Context, id string, problem []byte) error {
+	claimed, err := s.Connections.ClaimEnd(ctx, id, s.Now().Add(endTime))
+	if err != nil || !claimed {
+		return err
 	}
+	return errors.Join(s.Fail(ctx, id, problem), s.cut(ctx, id)) // without the frame, the next handshake tells it
+}
+
+// cut closes the connection and removes it. It is removed last, so that a check finds it and
+// closes it if a worker has died.
+func (s *Service) cut(ctx context.Context, id string) error {
+	if err := s.Sender.Cut(ctx, id); err != nil {
+		return err
+	}
+	return s.Connections.Remove(ctx, id)
 }

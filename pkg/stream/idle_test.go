@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -41,6 +42,57 @@ func TestAccessEndsWithoutEntries(t *testing.T) {
 	}
 	if w.queue.len() != 0 {
 		t.Errorf("the queue has %d messages after the last connection has ended, want 0", w.queue.len())
+	}
+}
+
+// TestOneWorkerEndsAConnection: while a worker ends it, others leave it alone.
+func TestOneWorkerEndsAConnection(t *testing.T) {
+	w := newWorld(t)
+	listener := w.connect("listener", w.createKey("k"), tenant)
+	w.say("listener", `{}`, "")
+	w.deliverQueued()
+	w.revoke("k")
+	w.pass(checkInterval)
+	listener.before = func() {
+		listener.before = nil
+		if err := w.End(t.Context(), "listener", problemOf(stream.ErrKeyRevoked)); err != nil {
+			t.Errorf("another worker ends the connection: got error %v, want none", err)
+		}
+		if listener.cut {
+			t.Error("another worker cut the connection before the client was told, want it open")
+		}
+	}
+	w.publish(w.entry(nil))
+	listener.wantEnded(t, stream.ErrKeyRevoked)
+	listener.wantsFrames(t, "subscribed", "error")
+}
+
+// TestAConnectionEndsAlthoughItsWorkerDies kills the worker before each of its calls. A check
+// tells the client and cuts it within a minute.
+func TestAConnectionEndsAlthoughItsWorkerDies(t *testing.T) {
+	for killAt := int64(1); ; killAt++ {
+		w := newWorld(t)
+		listener := w.connect("listener", w.createKey("k"), tenant)
+		w.say("listener", `{}`, "")
+		w.revoke("k")
+		w.pass(checkInterval)
+		w.store(w.entry(nil))
+		d := &dying{killAt: killAt}
+		w.deliverUntilKilled(w.portsOf(d), killAt)
+		for range 6 {
+			w.pass(10 * time.Second)
+			w.deliverQueued()
+		}
+		listener.wantEnded(t, stream.ErrKeyRevoked)
+		if _, err := w.Connections.Connection(t.Context(), "listener"); !errors.Is(err, audit.ErrNotFound) {
+			t.Errorf("the connection's record: got error %v, want %v", err, audit.ErrNotFound)
+		}
+		if t.Failed() {
+			t.Fatalf("killed before call %d", killAt)
+		}
+		if !d.dead() {
+			return
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -165,11 +164,20 @@ func (o *outbox) retryLater(ctx context.Context) {
 	tries := o.status().Tries + 1
 	if tries > maxAttempts {
 		o.end()
-		o.cut(ctx, o.Connection, slog.LevelWarn, "it was too slow for too long")
+		o.cutSlow(ctx)
 		return
 	}
 	at := o.Now().Add(backoff.Policy{First: minRetry, Max: maxRetry}.Delay(tries)).UTC().Truncate(time.Millisecond)
 	o.set(func(state *boxState) { state.Tries, state.RetryAt = tries, at })
+}
+
+// cutSlow closes the connection. Its client is expected to reconnect with its cursor. If that
+// fails, the next pump begins with new attempts.
+func (o *outbox) cutSlow(ctx context.Context) {
+	o.Log.WarnContext(ctx, "a connection is cut", "tenant", o.Tenant, "why", "it was too slow for too long")
+	if err := o.cut(ctx, o.ID); err != nil {
+		o.Log.WarnContext(ctx, "a connection was not cut", "tenant", o.Tenant, "error", err)
+	}
 }
 
 // close ends the subscription and the connection.
@@ -251,7 +259,7 @@ func (o *outbox) announce(ctx context.Context) error {
 	if state.Announced {
 		return nil
 	}
-	if err := o.tell(ctx, frame{Type: "subscribed", Cursor: o.cursor(o.Tenant, state.Place)}); err != nil {
+	if err := o.sendFrame(ctx, frame{Type: "subscribed", Cursor: o.cursor(o.Tenant, state.Place)}); err != nil {
 		return err
 	}
 	o.set(func(state *boxState) { state.Announced = true })
@@ -260,7 +268,7 @@ func (o *outbox) announce(ctx context.Context) error {
 
 // unsubscribed tells the client that it is not subscribed any more.
 func (o *outbox) unsubscribed(ctx context.Context) error {
-	if err := o.tell(ctx, frame{Type: "unsubscribed"}); err != nil {
+	if err := o.sendFrame(ctx, frame{Type: "unsubscribed"}); err != nil {
 		return err
 	}
 	o.end()
@@ -274,7 +282,7 @@ func (o *outbox) skip(ctx context.Context) error {
 	if head-max(place, o.Subscription.Replay) <= MaxBehind {
 		return nil
 	}
-	if err := o.tell(ctx, frame{Type: "lagged", Cursor: o.cursor(o.Tenant, place)}); err != nil {
+	if err := o.sendFrame(ctx, frame{Type: "lagged", Cursor: o.cursor(o.Tenant, place)}); err != nil {
 		return err
 	}
 	o.walk = nil
@@ -329,8 +337,8 @@ func (o *outbox) advance(place int64) {
 	o.set(func(state *boxState) { state.Place = max(state.Place, place) })
 }
 
-// tell sends a frame without entries.
-func (o *outbox) tell(ctx context.Context, f frame) error {
+// sendFrame sends a frame without entries.
+func (o *outbox) sendFrame(ctx context.Context, f frame) error {
 	text, err := f.text()
 	if err != nil {
 		return err

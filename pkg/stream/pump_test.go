@@ -126,6 +126,13 @@ func (c dyingConnections) EndSubscription(ctx context.Context, id, subscription 
 	return c.Connections.EndSubscription(ctx, id, subscription)
 }
 
+func (c dyingConnections) ClaimEnd(ctx context.Context, id string, until time.Time) (bool, error) {
+	if err := c.d.call(); err != nil {
+		return false, err
+	}
+	return c.Connections.ClaimEnd(ctx, id, until)
+}
+
 func (c dyingConnections) Remove(ctx context.Context, id string) error {
 	if err := c.d.call(); err != nil {
 		return err
@@ -192,11 +199,7 @@ func TestAKilledPumpLosesNothing(t *testing.T) {
 		w.store(wanted...)
 		w.send("errors", `{"severity":"ERROR"}`, live.last().Cursor) // so that a subscription is new
 		// The nudges of both are handled by the process that dies.
-		for body, due := w.queue.take(w.clock()); due; body, due = w.queue.take(w.clock()) {
-			if err := victim.Deliver(t.Context(), body); err != nil && !errors.Is(err, errKilled) {
-				t.Fatalf("killed before call %d: %v", killAt, err)
-			}
-		}
+		w.deliverUntilKilled(victim, killAt)
 		died := d.dead()
 		w.pass(11 * time.Second) // after the lease and the message of watch
 		w.deliverQueued()

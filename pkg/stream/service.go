@@ -211,11 +211,6 @@ func (s *Service) Fail(ctx context.Context, id string, problem []byte) error {
 	return nil
 }
 
-// Cut removes the connection and closes it.
-func (s *Service) Cut(ctx context.Context, id string) error {
-	return errors.Join(s.Connections.Remove(ctx, id), s.Sender.Cut(ctx, id))
-}
-
 // sendFrame sends one frame. If the client is gone, it removes the connection.
 func (s *Service) sendFrame(ctx context.Context, c Connection, f frame) error {
 	text, err := f.text()

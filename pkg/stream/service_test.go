@@ -117,7 +117,7 @@ func TestEveryEntryOnceUnderLoad(t *testing.T) {
 				if random.IntN(2) == 0 {
 					c.set(func(c *client) { c.stuck = stream.ErrGone })
 				}
-				_ = w.Cut(t.Context(), id)
+				_ = errors.Join(w.gateway.Cut(t.Context(), id), w.Disconnect(t.Context(), id, nil))
 				got[i] = append(got[i], c.once(t)...)
 				if f := c.last(); f.Cursor != "" {
 					after = f.Cursor

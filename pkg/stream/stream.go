@@ -65,6 +65,10 @@ type Connections interface {
 	CountSubscribed(ctx context.Context, tenant audit.TenantID) (int, error)
 	// Subscribed returns the tenant's connections that have a subscription, in any order.
 	Subscribed(ctx context.Context, tenant audit.TenantID) ([]Connection, error)
+	// ClaimEnd says that the caller ends the connection and has done so at the given time.
+	// claimed is false if another caller has said so and its time has not come. It is true for
+	// a connection that does not exist.
+	ClaimEnd(ctx context.Context, id string, until time.Time) (claimed bool, err error)
 	// Remove removes the connection. Removing it again is not an error.
 	Remove(ctx context.Context, id string) error
 }

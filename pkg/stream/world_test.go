@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -206,6 +207,16 @@ func (w *world) deliverQueued() {
 	for body, due := w.queue.take(w.clock()); due; body, due = w.queue.take(w.clock()) {
 		if err := w.Deliver(w.t.Context(), body); err != nil {
 			w.t.Fatal(err)
+		}
+	}
+}
+
+// deliverUntilKilled is deliverQueued by a process that is killed before its call killAt.
+func (w *world) deliverUntilKilled(victim *stream.Service, killAt int64) {
+	w.t.Helper()
+	for body, due := w.queue.take(w.clock()); due; body, due = w.queue.take(w.clock()) {
+		if err := victim.Deliver(w.t.Context(), body); err != nil && !errors.Is(err, errKilled) {
+			w.t.Fatalf("killed before call %d: %v", killAt, err)
 		}
 	}
 }

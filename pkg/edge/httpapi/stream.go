@@ -139,11 +139,11 @@ func message(gate *Gate, s *stream.Service, handle Message) Message {
 		p, ends := streamProblem(err), isNotFound(err) || stream.EndsConnection(err)
 		id := gate.NewRequestID()
 		gate.Log.LogAttrs(ctx, slog.LevelInfo, "message refused", slog.String("code", p.kind.Code), slog.String("request_id", id))
-		err = errors.Join(p.serverError(err), s.Fail(ctx, connection, p.document(id)))
+		answer := s.Fail
 		if ends {
-			err = errors.Join(err, s.Cut(ctx, connection))
+			answer = s.End
 		}
-		return err
+		return errors.Join(p.serverError(err), answer(ctx, connection, p.document(id)))
 	}
 }
 

@@ -27,6 +27,7 @@ func (db *DB) Connections() *Connections { return &Connections{db} }
 const (
 	fieldSubscribed   = "subscribed"
 	fieldSubscription = "subscription"
+	fieldEnding       = "ending" // somebody ends the connection until then; absent: nobody
 )
 
 type connectionDocument struct {
@@ -190,6 +191,36 @@ func (s *Connections) Subscribed(ctx context.Context, tenant audit.TenantID) (su
 func (s *Connections) findSubscribed(ctx context.Context, tenant audit.TenantID, o *options.FindOptionsBuilder, visit func(doc bson.Raw) error) error {
 	query := append(ofTenant(tenant), bson.E{Key: fieldSubscribed, Value: true})
 	return s.db.find(ctx, collectionConnections, query, o.SetHint(indexSubscribed), func(doc bson.Raw) (bool, error) { return true, visit(doc) })
+}
+
+// ClaimEnd implements stream.Connections. If the answer to an update is lost, the caller is
+// refused: the claim ends by itself.
+func (s *Connections) ClaimEnd(ctx context.Context, id string, until time.Time) (claimed bool, err error) {
+	err = retry(ctx, func() error {
+		claimed, err = s.claimEnd(ctx, id, until)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("claim the end of connection %s: %w", id, err)
+	}
+	return claimed, nil
+}
+
+func (s *Connections) claimEnd(ctx context.Context, id string, until time.Time) (claimed bool, err error) {
+	now, skew, err := s.db.serverNow(ctx)
+	if err != nil {
+		return false, err
+	}
+	free := bson.E{Key: fieldEnding, Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: now}}}}}
+	err = s.db.updateOne(ctx, collectionConnections, append(withKey(id), free), set(bson.E{Key: fieldEnding, Value: until.Add(skew)}))
+	if !errors.Is(err, audit.ErrNotFound) {
+		return err == nil, err
+	}
+	_, err = s.db.read(ctx, collectionConnections, readpref.Primary(), id)
+	if errors.Is(err, audit.ErrNotFound) {
+		return true, nil
+	}
+	return false, err
 }
 
 // Remove implements stream.Connections.

@@ -61,9 +61,12 @@ const undoStreams = `CREATE TABLE stream_segments (tenant INTEGER); CREATE TABLE
 // undoDocs undoes the migration of documents in a file without entries.
 const undoDocs = `DROP TABLE recent_docs; DROP TABLE doc_blocks; ALTER TABLE entries ADD COLUMN doc BLOB; `
 
-// undoQuarantine undoes the migration of the quarantine.
-const undoQuarantine = `DROP INDEX quarantine_by_type; DROP INDEX quarantine_by_resource;
+// undoQuarantine undoes the migration of the quarantine, and the later ones.
+const undoQuarantine = undoEnding + `DROP INDEX quarantine_by_type; DROP INDEX quarantine_by_resource;
 	ALTER TABLE quarantine DROP COLUMN resource_type; ALTER TABLE quarantine DROP COLUMN resource_id; `
+
+// undoEnding undoes the migration of the ends of connections.
+const undoEnding = `ALTER TABLE connections DROP COLUMN ending; `
 
 func TestQuarantineOfOlderFilesIsListedByResource(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -151,6 +152,25 @@ func (s *Connections) Subscribed(ctx context.Context, tenant audit.TenantID) (su
 		return nil, fmt.Errorf("list the subscribed connections of %s: %w", tenant, err)
 	}
 	return subscribed, nil
+}
+
+// ClaimEnd implements stream.Connections.
+func (s *Connections) ClaimEnd(ctx context.Context, id string, until time.Time) (claimed bool, err error) {
+	err = s.db.write(ctx, func(b *batch) error {
+		changed, err := b.exec(`UPDATE connections SET ending = ? WHERE id = ? AND ending <= ?`, until.UnixMilli(), id, s.db.now().UnixMilli())
+		if claimed = changed > 0; claimed || err != nil {
+			return err
+		}
+		_, err = b.connection(ctx, id)
+		if claimed = errors.Is(err, sql.ErrNoRows); claimed {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("claim the end of connection %s: %w", id, err)
+	}
+	return claimed, nil
 }
 
 // Remove implements stream.Connections.

@@ -251,7 +251,7 @@ CREATE TABLE indexed_keys (
 	PRIMARY KEY (tenant, key)
 ) WITHOUT ROWID;
 INSERT INTO indexed_keys SELECT tenant, key FROM facets;
-ALTER TABLE facets RENAME TO unpacked_facets; -- see unpacked.go
+ALTER TABLE facets RENAME TO unpacked_facets; -- see olderfacets.go
 
 -- What is counted, see facets.go. An entry is in one of the first two.
 CREATE TABLE recent_facets (
@@ -318,7 +318,7 @@ ALTER TABLE connections DROP COLUMN lease;
 ALTER TABLE connections DROP COLUMN asked;
 `, `
 -- The documents of entries, see docs.go. Those of older files are in unpacked_entries at first;
--- see unpackeddocs.go.
+-- see olderdocs.go.
 DROP INDEX entries_by_id;
 ALTER TABLE entries RENAME TO unpacked_entries;
 CREATE TABLE entries (
@@ -350,6 +350,8 @@ UPDATE quarantine SET
 	resource_id   = coalesce(CAST(doc AS TEXT) ->> '$.resource_id', '');
 CREATE INDEX quarantine_by_type ON quarantine (tenant, resource_type, id);
 CREATE INDEX quarantine_by_resource ON quarantine (tenant, resource_type, resource_id, id);
+`, `
+ALTER TABLE connections ADD COLUMN ending INTEGER NOT NULL DEFAULT 0; -- Unix milliseconds: somebody ends it until then
 `}
 
 // migrate migrates the file to the current schema.

@@ -100,6 +100,10 @@ func (s *sharedConnections) Subscribed(ctx context.Context, tenant audit.TenantI
 	return s.next().Subscribed(ctx, tenant)
 }
 
+func (s *sharedConnections) ClaimEnd(ctx context.Context, id string, until time.Time) (bool, error) {
+	return s.next().ClaimEnd(ctx, id, until)
+}
+
 func (s *sharedConnections) Remove(ctx context.Context, id string) error {
 	return s.next().Remove(ctx, id)
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -35,6 +37,7 @@ func Connections(t *testing.T, open func(t *testing.T, now func() time.Time) Con
 		"AbsentIsNotFound":                 connectionsAbsent,
 		"SubscribedAreListed":              connectionsSubscribe,
 		"OnlyItsSubscriptionEnds":          connectionsEndSubscription,
+		"OneEndsAConnection":               connectionsClaimEnd,
 		"RemovedIsGone":                    connectionsRemove,
 		"PurgeForgetsOneTenant":            connectionsPurge,
 		"CancelledCallsReturnTheirContext": connectionsCancelled,
@@ -125,6 +128,7 @@ func (s connectionsUnderTest) wantAbsent(t *testing.T, id string) {
 	wantError(t, err, audit.ErrNotFound)
 	wantError(t, s.Subscribe(t.Context(), id, stream.Subscription{ID: "a"}), audit.ErrNotFound)
 	noError(t, s.EndSubscription(t.Context(), id, "a"))
+	same(t, must[bool](t)(s.ClaimEnd(t.Context(), id, s.in(time.Minute))), true)
 	noError(t, s.Remove(t.Context(), id))
 }
 
@@ -185,6 +189,34 @@ func connectionsEndSubscription(t *testing.T, s connectionsUnderTest) {
 	same(t, must[stream.Connection](t)(s.Connection(t.Context(), c.ID)), c)
 }
 
+func connectionsClaimEnd(t *testing.T, s connectionsUnderTest) {
+	c, other := s.create(t, newTenant(t)), s.create(t, newTenant(t))
+	claims := make(chan bool, 10)
+	var claiming errgroup.Group
+	for range cap(claims) {
+		claiming.Go(func() error {
+			claimed, err := s.ClaimEnd(t.Context(), c.ID, s.in(time.Minute))
+			claims <- claimed
+			return err
+		})
+	}
+	noError(t, claiming.Wait())
+	n := 0
+	for range cap(claims) {
+		if <-claims {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d of %d callers end the connection, want 1", n, cap(claims))
+	}
+	same(t, must[bool](t)(s.ClaimEnd(t.Context(), other.ID, s.in(time.Minute))), true)
+	same(t, must[stream.Connection](t)(s.Connection(t.Context(), c.ID)), c)
+	same(t, must[bool](t)(s.ClaimEnd(t.Context(), c.ID, s.in(time.Minute))), false)
+	s.advance(time.Minute)
+	same(t, must[bool](t)(s.ClaimEnd(t.Context(), c.ID, s.in(time.Minute))), true) // the first has died
+}
+
 func connectionsRemove(t *testing.T, s connectionsUnderTest) {
 	tenant := newTenant(t)
 	c := s.create(t, tenant)
@@ -228,8 +260,9 @@ func connectionsCancelled(t *testing.T, s connectionsUnderTest) {
 	_, readErr := s.Connection(ctx, c.ID)
 	_, subscribedErr := s.Subscribed(ctx, c.Tenant)
 	_, countErr := s.CountSubscribed(ctx, c.Tenant)
+	_, claimErr := s.ClaimEnd(ctx, c.ID, s.in(time.Minute))
 	for _, err := range []error{
-		readErr, subscribedErr, countErr, s.Create(ctx, s.connection(c.Tenant)), s.Remove(ctx, c.ID),
+		readErr, subscribedErr, countErr, claimErr, s.Create(ctx, s.connection(c.Tenant)), s.Remove(ctx, c.ID),
 		s.Subscribe(ctx, c.ID, stream.Subscription{ID: "a"}), s.EndSubscription(ctx, c.ID, "a"),
 	} {
 		wantError(t, err, context.Canceled)
