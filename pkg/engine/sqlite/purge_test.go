@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,7 @@ func countInFiles(t *testing.T, path, text string) map[string]int {
 	if err != nil {
 		t.Fatal(err)
 	}
+	slices.Reverse(paths) // the log before the file: a checkpoint moves content from the log to the file
 	for _, p := range paths {
 		content, err := os.ReadFile(p)
 		if err != nil {
