@@ -92,6 +92,9 @@ func tracesOf(arrivals []envelope.Arrival) []trace.Trace {
 // nudge tells the live streams about the logs of the tenants whose messages succeeded. If that
 // fails for a tenant, its messages have failed too.
 func (o *Orderer) nudge(ctx context.Context, indexes map[audit.TenantID][]int, arrivals map[audit.TenantID][]envelope.Arrival, outcomes []error) {
+	if o.Nudger == nil {
+		return
+	}
 	var grown []audit.TenantID
 	traces := make(map[audit.TenantID][]trace.Trace, len(indexes))
 	for tenant, at := range indexes {
@@ -100,7 +103,7 @@ func (o *Orderer) nudge(ctx context.Context, indexes map[audit.TenantID][]int, a
 			traces[tenant] = tracesOf(arrivals[tenant])
 		}
 	}
-	if o.Nudger == nil || len(grown) == 0 {
+	if len(grown) == 0 {
 		return
 	}
 	for i, err := range o.Nudger.Nudge(ctx, grown, traces) {

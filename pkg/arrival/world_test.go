@@ -141,7 +141,6 @@ func (w *world) walk(query, cursor string) (entries []audit.Entry, next string) 
 	}
 }
 
-// names returns the resource ids of the entries.
 // orderBy lets an orderer of its own, the nth, handle the bodies in batches.
 func (w *world) orderBy(n int, bodies []string) {
 	o := &arrival.Orderer{Log: w.db.Arrivals(), Tenants: w.tenants, Now: w.orderer.Now}
@@ -154,6 +153,7 @@ func (w *world) orderBy(n int, bodies []string) {
 	}
 }
 
+// names returns the resource ids of the entries.
 func names(entries []audit.Entry) string {
 	texts := make([]string, len(entries))
 	for i := range entries {

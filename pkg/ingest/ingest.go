@@ -36,8 +36,8 @@ type Appended struct {
 	Repeated []int
 }
 
-// New returns the entries that were neither rejected nor repeated.
-func (a Appended) New(entries []audit.Entry) []audit.Entry {
+// new returns the entries that were neither rejected nor repeated.
+func (a Appended) new(entries []audit.Entry) []audit.Entry {
 	if len(a.Rejections) == 0 && len(a.Repeated) == 0 {
 		return entries
 	}

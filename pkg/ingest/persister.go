@@ -74,6 +74,10 @@ func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
 
 // eachAtOnce calls do with 0 to n-1, up to MaxTenantsAtOnce at the same time.
 func eachAtOnce(n int, do func(i int)) {
+	if n == 1 {
+		do(0)
+		return
+	}
 	var running errgroup.Group
 	running.SetLimit(MaxTenantsAtOnce)
 	for i := range n {
@@ -108,10 +112,10 @@ func (p *Persister) persistGroups(ctx context.Context, groups [][]envelope.Messa
 
 // load is what there is to do for the messages of one tenant.
 type load struct {
+	Load     // without the entries that are overdue
 	messages []envelope.Message
-	tenant   audit.Tenant
-	dropped  bool          // the tenant is deleted
-	entries  []audit.Entry // without those that are overdue
+	record   audit.Tenant
+	dropped  bool // the tenant is deleted
 	overdue  int
 }
 
@@ -126,7 +130,7 @@ func (p *Persister) persistTogether(ctx context.Context, groups [][]envelope.Mes
 		})
 	}
 	for i := range groups {
-		loads[i].messages = groups[i]
+		loads[i].messages, loads[i].Tenant = groups[i], groups[i][0].Contents.Tenant
 	}
 	start := p.Now()
 	each(func(l *load) error { return p.prepare(ctx, l) })
@@ -141,40 +145,44 @@ func (p *Persister) persistTogether(ctx context.Context, groups [][]envelope.Mes
 
 // prepare finds out what has to be stored, and registers its days.
 func (p *Persister) prepare(ctx context.Context, l *load) error {
-	id := l.messages[0].Contents.Tenant
-	record, err := p.Tenants.Tenant(ctx, id)
-	l.tenant = record
+	record, err := p.Tenants.Tenant(ctx, l.Tenant)
+	l.record = record
 	if l.dropped, err = audit.IsDeleted(record, err); err != nil {
-		return fmt.Errorf("persist %s: %w", id, err)
+		return fmt.Errorf("persist %s: %w", l.Tenant, err)
 	}
 	if l.dropped {
 		return nil
 	}
 	nameMessages(l.messages)
 	all := envelope.Entries(l.messages)
-	l.entries = p.withoutOverdue(&record, all)
-	l.overdue = len(all) - len(l.entries)
-	if p.Days == nil || len(l.entries) == 0 {
+	l.Entries = p.withoutOverdue(&record, all)
+	l.overdue = len(all) - len(l.Entries)
+	if p.Days == nil || len(l.Entries) == 0 {
 		return nil
 	}
-	if err := p.Days.touch(ctx, id, l.entries); err != nil { // before the entries: a day without entries does no harm
-		return fmt.Errorf("persist %d entries of %s: %w", len(l.entries), id, err)
+	if err := p.Days.touch(ctx, l.Tenant, l.Entries); err != nil { // before the entries: a day without entries does no harm
+		return l.failed(err)
 	}
 	return nil
+}
+
+// failed returns the error of a step that failed for all entries.
+func (l *Load) failed(err error) error {
+	return fmt.Errorf("persist %d entries of %s: %w", len(l.Entries), l.Tenant, err)
 }
 
 // finish comes last, so that messages that are delivered again during an outage neither send
 // dead letters nor count each time.
 func (p *Persister) finish(ctx context.Context, l *load, start time.Time) error {
-	if err := p.deadLetterPoison(ctx, &l.tenant, l.messages); err != nil {
-		return fmt.Errorf("persist %s: %w", l.tenant.ID, err)
+	if err := p.deadLetterPoison(ctx, &l.record, l.messages); err != nil {
+		return fmt.Errorf("persist %s: %w", l.Tenant, err)
 	}
 	if l.overdue > 0 && p.Dropped != nil {
-		p.Dropped(ctx, l.tenant.ID, l.overdue)
+		p.Dropped(ctx, l.Tenant, l.overdue)
 	}
 	if p.Worked != nil {
-		p.Worked(ctx, trace.Work{Tenant: string(l.tenant.ID), Traces: envelope.TracesOf(l.messages), Start: start, Attrs: []slog.Attr{
-			slog.Int("messages", len(l.messages)), slog.Int("entries", len(l.entries)),
+		p.Worked(ctx, trace.Work{Tenant: string(l.Tenant), Traces: envelope.TracesOf(l.messages), Start: start, Attrs: []slog.Attr{
+			slog.Int("messages", len(l.messages)), slog.Int("entries", len(l.Entries)),
 		}})
 	}
 	return nil
@@ -208,26 +216,25 @@ func (p *Persister) withoutOverdue(tenant *audit.Tenant, entries []audit.Entry) 
 
 // store stores the entries and sends them to the next steps.
 func (p *Persister) store(ctx context.Context, l *load) error {
-	tenant := l.messages[0].Contents.Tenant
-	if len(l.entries) == 0 {
+	if len(l.Entries) == 0 {
 		return nil
 	}
-	appended, err := p.Store.Append(ctx, tenant, l.entries)
+	appended, err := p.Store.Append(ctx, l.Tenant, l.Entries)
 	if err != nil {
-		return fmt.Errorf("persist %d entries of %s: %w", len(l.entries), tenant, err)
+		return l.failed(err)
 	}
-	if err := p.quarantine(ctx, tenant, audit.StepPersist, l.entries, appended.Rejections); err != nil {
+	if err := p.quarantine(ctx, &l.Load, audit.StepPersist, appended.Rejections); err != nil {
 		return err
 	}
-	return p.forward(ctx, l.messages, l.entries, appended)
+	return p.forward(ctx, l, appended)
 }
 
-func (p *Persister) quarantine(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error {
+func (p *Persister) quarantine(ctx context.Context, l *Load, step string, reasons []audit.Rejection) error {
 	if len(reasons) == 0 {
 		return nil
 	}
-	if err := p.Quarantine.Add(ctx, tenant, step, entries, reasons); err != nil {
-		return fmt.Errorf("quarantine %d entries of %s: %w", len(reasons), tenant, err)
+	if err := p.Quarantine.Add(ctx, l.Tenant, step, l.Entries, reasons); err != nil {
+		return fmt.Errorf("quarantine %d entries of %s: %w", len(reasons), l.Tenant, err)
 	}
 	conflicts := 0
 	for _, r := range reasons {
@@ -236,7 +243,7 @@ func (p *Persister) quarantine(ctx context.Context, tenant audit.TenantID, step 
 		}
 	}
 	if conflicts > 0 && p.Conflicts != nil {
-		p.Conflicts(ctx, tenant, conflicts)
+		p.Conflicts(ctx, l.Tenant, conflicts)
 	}
 	return nil
 }
@@ -246,8 +253,8 @@ func (p *Persister) commit(ctx context.Context, loads []load, errs []error) {
 	var batch []Load
 	var at []int // in loads
 	for i := range loads {
-		if l := &loads[i]; errs[i] == nil && !l.dropped && len(l.entries) > 0 {
-			batch, at = append(batch, Load{Tenant: l.messages[0].Contents.Tenant, Entries: l.entries}), append(at, i)
+		if l := &loads[i]; errs[i] == nil && !l.dropped && len(l.Entries) > 0 {
+			batch, at = append(batch, l.Load), append(at, i)
 		}
 	}
 	if len(batch) == 0 {
@@ -264,13 +271,14 @@ func (p *Persister) commit(ctx context.Context, loads []load, errs []error) {
 	var grown []audit.TenantID
 	var grownAt []int
 	traces := make(map[audit.TenantID][]trace.Trace, len(batch))
-	for i, b := range batch {
+	for i := range batch {
 		if errs[at[i]] = err; err != nil {
 			continue
 		}
-		if errs[at[i]] = p.committed(ctx, b, &results[i]); errs[at[i]] == nil {
-			grown, grownAt = append(grown, b.Tenant), append(grownAt, at[i])
-			traces[b.Tenant] = envelope.TracesOf(loads[at[i]].messages)
+		l := &batch[i]
+		if errs[at[i]] = p.committed(ctx, l, &results[i]); errs[at[i]] == nil {
+			grown, grownAt = append(grown, l.Tenant), append(grownAt, at[i])
+			traces[l.Tenant] = envelope.TracesOf(loads[at[i]].messages)
 		}
 	}
 	if len(grown) == 0 || p.Nudge == nil {
@@ -282,40 +290,40 @@ func (p *Persister) commit(ctx context.Context, loads []load, errs []error) {
 }
 
 // committed puts what was refused into the quarantine.
-func (p *Persister) committed(ctx context.Context, l Load, result *Committed) error {
+func (p *Persister) committed(ctx context.Context, l *Load, result *Committed) error {
 	if result.Err != nil {
-		return fmt.Errorf("persist %d entries of %s: %w", len(l.Entries), l.Tenant, result.Err)
+		return l.failed(result.Err)
 	}
-	if err := p.quarantine(ctx, l.Tenant, audit.StepPersist, l.Entries, result.Rejections); err != nil {
+	if err := p.quarantine(ctx, l, audit.StepPersist, result.Rejections); err != nil {
 		return err
 	}
-	return p.quarantine(ctx, l.Tenant, audit.StepIndex, l.Entries, result.Unindexed)
+	return p.quarantine(ctx, l, audit.StepIndex, result.Unindexed)
 }
 
 // forward sends the stored entries to the next steps. The message that first brought a
 // repeated entry forwarded it.
-func (p *Persister) forward(ctx context.Context, messages []envelope.Message, entries []audit.Entry, appended Appended) error {
-	tenant := messages[0].Contents.Tenant
-	fresh := appended.New(entries)
+func (p *Persister) forward(ctx context.Context, l *load, appended Appended) error {
+	fresh := appended.new(l.Entries)
 	if len(fresh) == 0 {
 		return nil
 	}
-	bodies, err := repack(messages, fresh)
+	traces := tracesByMessage(l.messages)
+	bodies, err := repack(l.messages, fresh, traces)
 	if err != nil {
 		return err
 	}
-	arrived, traces := envelope.ArrivalsOf(fresh), tracesByMessage(messages)
+	arrived := envelope.ArrivalsOf(fresh)
 	for i := range arrived {
 		arrived[i].Traces = traces[arrived[i].Message]
 	}
-	arrivals, err := envelope.PackArrivals(tenant, arrived)
+	arrivals, err := envelope.PackArrivals(l.Tenant, arrived)
 	if err != nil {
 		return err
 	}
-	ctx = trace.WithFirst(ctx, envelope.TracesOf(messages))
+	ctx = trace.WithFirst(ctx, envelope.TracesOf(l.messages))
 	var sending errgroup.Group // at the same time, because each waits for its queue
-	sending.Go(func() error { return send(ctx, p.Index, tenant, bodies, "entries for the index") })
-	sending.Go(func() error { return send(ctx, p.Arrivals, tenant, arrivals, "the arrival of entries") })
+	sending.Go(func() error { return send(ctx, p.Index, l.Tenant, bodies, "entries for the index") })
+	sending.Go(func() error { return send(ctx, p.Arrivals, l.Tenant, arrivals, "the arrival of entries") })
 	return sending.Wait()
 }
 
@@ -331,11 +339,11 @@ func send(ctx context.Context, to Queue, tenant audit.TenantID, bodies []string,
 // repack returns the messages for the next steps. If there is one message and all of its
 // entries are new, that is the message itself. Otherwise it packs the new entries of all
 // messages again.
-func repack(messages []envelope.Message, fresh []audit.Entry) ([]string, error) {
+func repack(messages []envelope.Message, fresh []audit.Entry, traces map[audit.MessageID][]trace.Trace) ([]string, error) {
 	if first := &messages[0]; len(messages) == 1 && len(fresh) == len(first.Contents.Entries) && len(first.Contents.Poison) == 0 {
 		return []string{first.Body}, nil
 	}
-	traces, p := tracesByMessage(messages), envelope.Packer{Tenant: messages[0].Contents.Tenant}
+	p := envelope.Packer{Tenant: messages[0].Contents.Tenant}
 	for i := range fresh {
 		p.Traces = traces[fresh[i].QueueMessage]
 		p.Add(&fresh[i])

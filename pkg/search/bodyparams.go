@@ -16,11 +16,11 @@ import (
 // array of strings. The limit may also be a number, and values of the metadata numbers, true and
 // false. For another value it returns an *audit.ValidationError with the pointer of the member.
 func Params(members map[string]jsontext.Value) (url.Values, error) {
+	if len(members) > maxParams {
+		return nil, errTooManyValues("")
+	}
 	params := url.Values{}
 	var faults []audit.FieldError
-	if len(members) > maxParams {
-		return nil, audit.Invalid("", "too_many_values", "must have at most %d filters and filter values", MaxFilterValues)
-	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		values, ok := scalars(members[name], kindsOf(name))
 		if !ok {

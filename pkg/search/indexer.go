@@ -114,7 +114,12 @@ func (x *Indexer) measure(ctx context.Context, groups [][]envelope.Message, outc
 			if outcomes[m.Index] != nil || len(m.Contents.Entries) == 0 {
 				continue
 			}
-			first := slices.MinFunc(m.Contents.Entries, func(a, b audit.Entry) int { return a.ReceivedAt.Compare(b.ReceivedAt) }).ReceivedAt
+			first := m.Contents.Entries[0].ReceivedAt
+			for i := range m.Contents.Entries {
+				if at := m.Contents.Entries[i].ReceivedAt; at.Before(first) {
+					first = at
+				}
+			}
 			if delay := now.Sub(first); delay < maxFirstDelay {
 				delays = append(delays, max(0, delay)) // clocks differ
 			}

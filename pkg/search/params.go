@@ -68,7 +68,7 @@ func (p *params) single(name string) string {
 func (p *params) only(names ...string) {
 	if len(p.values) > maxParams {
 		p.values = nil
-		p.tooManyValues()
+		p.add(errTooManyValues("?"))
 		return
 	}
 	known := append([]string{ParamQuery, ParamFrom, ParamTo}, names...)
@@ -85,8 +85,8 @@ func (p *params) only(names ...string) {
 	}
 }
 
-func (p *params) tooManyValues() {
-	p.faults = append(p.faults, audit.FieldError{Pointer: "?", Code: "too_many_values", Detail: "must have at most " + strconv.Itoa(MaxFilterValues) + " filters and filter values"})
+func errTooManyValues(pointer string) error {
+	return audit.Invalid(pointer, "too_many_values", "must have at most %d filters and filter values", MaxFilterValues)
 }
 
 // filter reads the filter fields, from, to and q.
@@ -116,7 +116,7 @@ func (p *params) filter() audit.Filter {
 		conditions = append(conditions, equality(field, values...))
 	}
 	if count > MaxFilterValues {
-		p.tooManyValues()
+		p.add(errTooManyValues("?"))
 	}
 	filter.From, filter.To = p.time(ParamFrom), p.time(ParamTo)
 	if !filter.From.IsZero() && !filter.To.IsZero() && filter.To.Before(filter.From) {

@@ -275,10 +275,12 @@ func equality(field audit.Field, values ...string) audit.Expr {
 // nil zone is UTC. It rounds up to a millisecond. Entries have whole milliseconds, so the same
 // entries are before the rounded time as before the exact one.
 func parseTime(text string, zone *time.Location) (time.Time, error) {
-	first, _, err := parseSpan(text)
-	if day, notADate := time.Parse(time.DateOnly, text); notADate == nil && zone != nil {
-		return startOfDay(day, zone), nil
+	if zone != nil {
+		if day, err := time.Parse(time.DateOnly, text); err == nil {
+			return startOfDay(day, zone), nil
+		}
 	}
+	first, _, err := parseSpan(text)
 	return first, err
 }
 

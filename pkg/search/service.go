@@ -190,7 +190,7 @@ func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.S
 // *audit.ValidationError, because it would take as long again. One that others have kept from
 // being counted is an *audit.UnavailableError.
 func (s *Service) stats(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.StatsRequest) (audit.Stats, error) {
-	whole, cancel := context.WithTimeoutCause(ctx, statsDeadline, errStatsBusy)
+	whole, cancel := context.WithTimeout(ctx, statsDeadline)
 	defer cancel()
 	for long := false; ; long = true {
 		stats, err := s.takeTurn(whole, tenant, long, func(turn context.Context) (audit.Stats, error) {
@@ -202,7 +202,7 @@ func (s *Service) stats(ctx context.Context, tenant audit.TenantID, filter audit
 			return stats, err
 		case errors.Is(err, errEvicted) && whole.Err() == nil:
 			continue
-		case errors.Is(err, errStatsBusy), errors.Is(err, errEvicted), whole.Err() != nil:
+		case errors.Is(err, errStatsBusy), whole.Err() != nil:
 			err = fmt.Errorf("count entries of %s: %w", tenant, &audit.UnavailableError{RetryAfter: statsWait, Err: errStatsBusy})
 		}
 		return audit.Stats{}, err

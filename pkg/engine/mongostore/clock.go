@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
 
 const (
@@ -20,20 +21,12 @@ const (
 	maxReadings = 3
 )
 
-// clockSkew is how far the server's clock is ahead of this process' clock. It goes by wall
-// clocks, because the monotonic clock of a frozen Lambda may stand still.
-type clockSkew struct {
-	mu     sync.Mutex
-	value  time.Duration // whole milliseconds
-	readAt time.Time
-}
-
-// skew returns how far the server's clock is ahead of this process' clock, as it was at most
-// skewTTL ago. Times that processes compare are stored by the server's clock: a process adds
+// skew returns how far the server's clock is ahead of this process' clock, in whole milliseconds,
+// as it was at most skewTTL ago. Times that processes compare are stored by the server's clock: a process adds
 // the skew before it stores a time, and subtracts it after it has read one.
 func (db *DB) skew(ctx context.Context) (time.Duration, error) {
-	if skew, fresh := db.clocks.at(db.wallClock()); fresh {
-		return skew, nil
+	if read, known := db.skews.Get(struct{}{}); known && read.Fresh(db.now(), skewTTL) {
+		return read.Value, nil
 	}
 	var skew, best time.Duration
 	var readAt time.Time
@@ -51,29 +44,17 @@ func (db *DB) skew(ctx context.Context) (time.Duration, error) {
 			break
 		}
 	}
-	db.clocks.set(skew, readAt)
+	db.skews.Put(struct{}{}, ttlcache.Entry[time.Duration]{Value: skew, ReadAt: readAt})
 	return skew, nil
 }
 
-func (c *clockSkew) at(now time.Time) (skew time.Duration, fresh bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	age := now.Sub(c.readAt)
-	return c.value, age >= 0 && age < skewTTL
-}
-
-func (c *clockSkew) set(skew time.Duration, readAt time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.value, c.readAt = skew, readAt
-}
-
+// wallClock is without the monotonic clock, which may stand still in a frozen Lambda.
 func (db *DB) wallClock() time.Time { return db.now().Round(0) }
 
-// serverNow returns the time of the server's clock.
-func (db *DB) serverNow(ctx context.Context) (time.Time, error) {
-	skew, err := db.skew(ctx)
-	return db.wallClock().Add(skew), err
+// serverNow returns the time of the server's clock, and its skew.
+func (db *DB) serverNow(ctx context.Context) (now time.Time, skew time.Duration, err error) {
+	skew, err = db.skew(ctx)
+	return db.wallClock().Add(skew), skew, err
 }
 
 // handshakeTime reads the clock of the primary, or of the router before it. The driver sends the

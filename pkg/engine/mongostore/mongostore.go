@@ -26,6 +26,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
+	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
 
 // Defaults of a DB.
@@ -51,7 +52,7 @@ type DB struct {
 	indexes   Indexes
 
 	serverTime func(ctx context.Context) (time.Time, error)
-	clocks     clockSkew
+	skews      *ttlcache.Cache[struct{}, time.Duration] // one entry; see skew
 
 	readPreference string // of lists
 	listsFrom      *readpref.ReadPref
@@ -93,7 +94,7 @@ func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now
 // connection string.
 func Open(uri, name string, opts ...Option) (*DB, error) {
 	db := &DB{uri: uri, name: name, timeout: DefaultTimeout, now: time.Now,
-		indexes: IndexesFull, readPreference: "primary", registry: newRegistry()}
+		indexes: IndexesFull, readPreference: "primary", registry: newRegistry(), skews: ttlcache.New[struct{}, time.Duration](1)}
 	db.serverTime = db.handshakeTime
 	for _, opt := range opts {
 		opt(db)

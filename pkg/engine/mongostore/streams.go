@@ -110,11 +110,11 @@ func (s *Streams) Open(ctx context.Context, tenant audit.TenantID, until time.Ti
 
 // open is not done if another process opened or removed the stream at the same time.
 func (s *Streams) open(ctx context.Context, tenant audit.TenantID, until time.Time) (done bool, err error) {
-	skew, err := s.db.skew(ctx)
+	now, skew, err := s.db.serverNow(ctx)
 	if err != nil {
 		return false, err
 	}
-	now, until := s.db.wallClock().Add(skew), until.Add(skew)
+	until = until.Add(skew)
 	change := bson.D{
 		{Key: "$max", Value: bson.D{{Key: fieldExpiresAt, Value: until}}}, {Key: "$inc", Value: bson.D{{Key: fieldChanges, Value: int64(1)}}},
 	}
@@ -135,9 +135,9 @@ func (s *Streams) open(ctx context.Context, tenant audit.TenantID, until time.Ti
 
 // Stream implements stream.Streams.
 func (s *Streams) Stream(ctx context.Context, tenant audit.TenantID) (state stream.State, err error) {
-	skew, err := s.db.skew(ctx)
+	now, skew, err := s.db.serverNow(ctx)
 	if err == nil {
-		state, err = s.read(ctx, tenant, skew)
+		state, err = s.read(ctx, tenant, now, skew)
 	}
 	if err != nil {
 		return stream.State{}, fmt.Errorf("stream of %s: %w", tenant, err)
@@ -145,9 +145,9 @@ func (s *Streams) Stream(ctx context.Context, tenant audit.TenantID) (state stre
 	return state, nil
 }
 
-// read returns the stream. It returns audit.ErrNotFound if it is not open.
-func (s *Streams) read(ctx context.Context, tenant audit.TenantID, skew time.Duration) (stream.State, error) {
-	now := s.db.wallClock().Add(skew)
+// read returns the stream. It returns audit.ErrNotFound if it is not open at a time of the server's
+// clock.
+func (s *Streams) read(ctx context.Context, tenant audit.TenantID, now time.Time, skew time.Duration) (stream.State, error) {
 	doc, err := s.db.findOne(ctx, collectionStreams, indexID, openStream(tenant, now))
 	if err != nil {
 		return stream.State{}, err
@@ -168,16 +168,15 @@ func (s *Streams) Acquire(ctx context.Context, tenant audit.TenantID, holder str
 }
 
 func (s *Streams) acquire(ctx context.Context, tenant audit.TenantID, holder string, leased, watched time.Time) (stream.State, bool, error) {
-	skew, err := s.db.skew(ctx)
+	now, skew, err := s.db.serverNow(ctx)
 	if err != nil {
 		return stream.State{}, false, err
 	}
-	now := s.db.wallClock().Add(skew)
 	available := bson.E{Key: "$or", Value: bson.A{bson.D{free(now)}, bson.D{{Key: fieldHolder, Value: holder}}}}
 	doc, err := s.db.findOneAndUpdate(ctx, collectionStreams, append(openStream(tenant, now), available), set(append(
 		leaseFields(leased, watched, skew), bson.E{Key: fieldHolder, Value: holder})...))
 	if errors.Is(err, audit.ErrNotFound) { // is it taken, or not open?
-		state, err := s.read(ctx, tenant, skew)
+		state, err := s.read(ctx, tenant, now, skew)
 		return state, false, err
 	}
 	if err != nil {
@@ -235,13 +234,13 @@ func (s *Streams) Close(ctx context.Context, tenant audit.TenantID, holder strin
 	return nil
 }
 
-// Idle implements stream.Streams. It is one command.
+// Idle implements stream.Streams. It is one command, and one more when the clocks must be compared.
 func (s *Streams) Idle(ctx context.Context, tenants []audit.TenantID) (idle []audit.TenantID, err error) {
 	keys := make([]string, len(tenants))
 	for i, tenant := range tenants {
 		keys[i] = string(tenant)
 	}
-	now, err := s.db.serverNow(ctx)
+	now, _, err := s.db.serverNow(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look for idle streams: %w", err)
 	}

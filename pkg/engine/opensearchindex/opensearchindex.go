@@ -54,7 +54,7 @@ func Open(config Config) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open OpenSearch index: %w", err)
 	}
-	return &Index{config: config, client: sync.OnceValues(config.newClient), limits: defaultGroupLimits(), templates: &templates{}, paces: &paces{}}, nil
+	return &Index{config: config, client: sync.OnceValues(config.newClient), limits: defaultGroupLimits(), templates: &templates{}, paces: newPaces()}, nil
 }
 
 // Close closes idle connections.

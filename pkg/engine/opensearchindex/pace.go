@@ -1,11 +1,10 @@
 package opensearchindex
 
 import (
-	"context"
-	"sync"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
 )
 
 const (
@@ -16,22 +15,19 @@ const (
 	paceTTL = time.Minute
 )
 
-// paces is how fast a process has seen the cluster count groups, so that it refuses at once what
-// has no chance. The zero value is ready for use. It has one element for each pair of fields, and
-// one name for all paths of the metadata.
+// paces is how fast a process has seen the cluster count groups, in nanoseconds for an entry, so
+// that it refuses at once what has no chance.
 type paces struct {
-	mu       sync.Mutex
-	perEntry map[paceKey]pace
+	seen *ttlcache.Cache[paceKey, float64]
 }
 
+// paceKey is what is grouped by, with one name for all paths of the metadata.
 type paceKey [audit.MaxGroupBy]audit.Field
 
-type pace struct {
-	perEntry time.Duration // times 1,000, because it is far below a microsecond
-	seenAt   time.Time
-}
+// maxPaces bounds the pairs of fields.
+const maxPaces = 256
 
-const paceScale = 1000
+func newPaces() *paces { return &paces{ttlcache.New[paceKey, float64](maxPaces)} }
 
 func paceKeyOf(by []audit.Field) (key paceKey) {
 	for i, field := range by {
@@ -46,31 +42,20 @@ func paceKeyOf(by []audit.Field) (key paceKey) {
 // check returns audit.ErrSlowStats if groups of so many entries take longer than
 // audit.MaxStatsTime at the pace that was seen last.
 func (p *paces) check(key paceKey, entries int64, now time.Time) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	seen, known := p.perEntry[key]
-	if !known || now.Sub(seen.seenAt) >= paceTTL {
-		return nil
-	}
-	if seen.perEntry.Seconds()/paceScale*float64(entries) > audit.MaxStatsTime.Seconds() {
+	seen, known := p.seen.Get(key)
+	if known && seen.Fresh(now, paceTTL) && seen.Value*float64(entries) > float64(audit.MaxStatsTime) {
 		return audit.ErrSlowStats()
 	}
 	return nil
 }
 
 // learn notes how long a count took. If it was ended before, it would have taken longer.
-func (p *paces) learn(ctx context.Context, key paceKey, entries int64, took time.Duration, now time.Time) {
+func (p *paces) learn(key paceKey, entries int64, took time.Duration, ended bool, now time.Time) {
 	if entries < minPaced {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.perEntry == nil {
-		p.perEntry = map[paceKey]pace{}
-	}
-	latest := pace{perEntry: paceScale * took / time.Duration(entries), seenAt: now}
-	if old := p.perEntry[key]; ctx.Err() != nil && old.perEntry > latest.perEntry {
-		return
-	}
-	p.perEntry[key] = latest
+	latest := ttlcache.Entry[float64]{Value: float64(took) / float64(entries), ReadAt: now}
+	p.seen.Update(key, func(old ttlcache.Entry[float64], _ bool) (ttlcache.Entry[float64], bool) {
+		return latest, !ended || old.Value <= latest.Value
+	})
 }

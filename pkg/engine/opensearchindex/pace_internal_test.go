@@ -1,7 +1,6 @@
 package opensearchindex
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -12,14 +11,12 @@ import (
 // TestSlowGroupsAreRefusedAtOnce: what took too long, or would have, is refused before it begins,
 // for the same fields and as many entries, until the pace is old.
 func TestSlowGroupsAreRefusedAtOnce(t *testing.T) {
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
 	trace, other := paceKeyOf([]audit.Field{"metadata.trace"}), paceKeyOf([]audit.Field{audit.FieldUserID, "metadata.x"})
 	at := time.Now()
-	var p paces
-	p.learn(ended, trace, 10_000_000, audit.MaxStatsTime, at) // it was ended
-	p.learn(t.Context(), other, 1_000_000, time.Second, at)
-	p.learn(t.Context(), other, minPaced-1, time.Hour, at) // too few to tell
+	p := newPaces()
+	p.learn(trace, 10_000_000, audit.MaxStatsTime, true, at) // it was ended
+	p.learn(other, 1_000_000, time.Second, false, at)
+	p.learn(other, minPaced-1, time.Hour, false, at) // too few to tell
 	for _, c := range []struct {
 		name    string
 		key     paceKey
@@ -41,11 +38,11 @@ func TestSlowGroupsAreRefusedAtOnce(t *testing.T) {
 			t.Errorf("%s: got error %v, want a refusal: %t", c.name, err, c.refused)
 		}
 	}
-	p.learn(ended, trace, 10_000_000, time.Second, at) // it was ended early, and says nothing
+	p.learn(trace, 10_000_000, time.Second, true, at) // it was ended early, and says nothing
 	if err := p.check(trace, 20_000_000, at); err == nil {
 		t.Error("got no error after a count that was ended early, want a refusal")
 	}
-	p.learn(t.Context(), trace, 10_000_000, time.Second, at)
+	p.learn(trace, 10_000_000, time.Second, false, at)
 	if err := p.check(trace, 20_000_000, at); err != nil {
 		t.Errorf("got error %v after a fast count, want none", err)
 	}

@@ -74,19 +74,22 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 
 // countInTime is count, unless groups of as many entries take too long.
 func (c *counter) countInTime() (audit.Stats, error) {
-	r, err := c.search(query{})
-	if err != nil {
-		return audit.Stats{}, err
+	if c.clock == nil { // else checkBuckets has counted them
+		r, err := c.search(query{})
+		if err != nil {
+			return audit.Stats{}, err
+		}
+		c.entries = r.Hits.Total.Value
 	}
-	entries, key, paces := r.Hits.Total.Value, paceKeyOf(c.request.GroupBy), c.index.paces
+	key, paces := paceKeyOf(c.request.GroupBy), c.index.paces
 	began := time.Now()
-	if err := paces.check(key, entries, began); err != nil {
+	if err := paces.check(key, c.entries, began); err != nil {
 		return audit.Stats{}, err
 	}
 	stats, err := c.count()
-	if err == nil || c.ctx.Err() != nil {
+	if ended := c.ctx.Err() != nil; err == nil || ended {
 		now := time.Now()
-		paces.learn(c.ctx, key, entries, now.Sub(began), now)
+		paces.learn(key, c.entries, now.Sub(began), ended, now)
 	}
 	return stats, err
 }
@@ -100,6 +103,7 @@ type counter struct {
 	request audit.StatsRequest
 	clock   *audit.Buckets // of the histogram; nil: none
 	periods []audit.Period // the zone's, in the time of the entries
+	entries int64          // their number, once they were counted
 }
 
 // maxStatsResponse limits the answer to a search for counts, in bytes. Only many long
@@ -119,12 +123,13 @@ func (c *counter) aggregate(aggs query) (aggregations, error) {
 }
 
 // checkBuckets refuses a histogram with too many buckets before OpenSearch computes it. It sets
-// the periods.
+// the periods and the number of entries.
 func (c *counter) checkBuckets() error {
 	r, err := c.search(query{
 		aggFirst: query{"min": query{"field": fieldTimestamp}}, aggLast: query{"max": query{"field": fieldTimestamp}},
 	})
-	if err != nil || r.Hits.Total.Value == 0 {
+	c.entries = r.Hits.Total.Value
+	if err != nil || c.entries == 0 {
 		return err
 	}
 	var first, last struct {

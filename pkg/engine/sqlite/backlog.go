@@ -31,11 +31,11 @@ type backlog struct {
 	mu      sync.Mutex
 	bytes   int
 	tenants map[audit.TenantID]int
-	less    chan struct{} // closed once less waits
+	less    *signal // raised once less waits
 }
 
 func newBacklog() *backlog {
-	return &backlog{tenants: map[audit.TenantID]int{}, less: make(chan struct{})}
+	return &backlog{tenants: map[audit.TenantID]int{}, less: newSignal()}
 }
 
 // backlogOf returns the backlog of the queue.
@@ -79,7 +79,7 @@ func (b *backlog) tryEnter(tenant audit.TenantID, size, ahead int, force bool) (
 		waiting++
 	}
 	if !force && b.bytes >= ahead && (own+size)*waiting > ahead {
-		return b.less, false
+		return b.less.next(), false
 	}
 	b.bytes += size
 	b.tenants[tenant] = own + size
@@ -99,7 +99,7 @@ func (b *backlog) leave(tenant audit.TenantID, size int) {
 	} else {
 		b.tenants[tenant] = own - size
 	}
-	b.tell()
+	b.less.raise()
 }
 
 // clear says that nothing waits.
@@ -108,12 +108,6 @@ func (b *backlog) clear() {
 	defer b.mu.Unlock()
 	if b.bytes > 0 {
 		b.bytes, b.tenants = 0, map[audit.TenantID]int{}
-		b.tell()
+		b.less.raise()
 	}
-}
-
-// tell wakes those who wait in enter.
-func (b *backlog) tell() {
-	close(b.less)
-	b.less = make(chan struct{})
 }

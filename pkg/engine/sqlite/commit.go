@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,9 +43,9 @@ type landing struct {
 // landingRow is an entry that is ready to be written.
 type landingRow struct {
 	entryRow
-	facets [len(facetColumns)]string
-	body   string
-	plain  bool // it has no tokens and cannot be indexed
+	indexed indexRow
+	plain   bool // it has no tokens and cannot be indexed
+	fresh   bool // it was neither rejected nor repeated
 }
 
 // stretch is a part of a load: whole messages, which become durable together.
@@ -88,13 +87,10 @@ func (c *Committer) Commit(ctx context.Context, loads []ingest.Load) []ingest.Co
 	return results
 }
 
-func byIndex(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) }
-
 // add adds the result of a part of a load.
 func add(to, part *ingest.Committed, err error) {
 	to.Err = errors.Join(to.Err, err)
-	to.Rejections = append(to.Rejections, part.Rejections...)
-	to.Repeated = append(to.Repeated, part.Repeated...)
+	addAppended(&to.Appended, &part.Appended)
 	to.Unindexed = append(to.Unindexed, part.Unindexed...)
 }
 
@@ -104,22 +100,15 @@ func (c *Committer) prepare(ctx context.Context, l *landing, load ingest.Load) (
 	if l.number, err = c.db.ensureNumber(ctx, load.Tenant); err != nil {
 		return err
 	}
+	rows, refused, err := newEntryRows(l.number, load.Tenant, load.Entries)
+	if err != nil {
+		return err
+	}
 	t := newTokenizer(l.number)
-	l.rows = make([]landingRow, 0, len(load.Entries))
-	for i := range load.Entries {
-		e := &load.Entries[i]
-		if e.Tenant != load.Tenant {
-			return fmt.Errorf("entry %s is of tenant %s", e.ID, e.Tenant)
-		}
-		if reason := unstorableReason(e); reason != "" {
-			l.refused = append(l.refused, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: reason})
-			continue
-		}
-		row := landingRow{entryRow: newEntryRow(l.number, i, e), facets: facetsOf(e)}
-		var err error
-		row.body, err = t.tokenize(e)
-		row.plain = err != nil
-		l.rows = append(l.rows, row)
+	l.refused, l.rows = refused, make([]landingRow, len(rows))
+	for i, row := range rows {
+		indexed, err := t.indexRow(&load.Entries[row.index])
+		l.rows[i] = landingRow{entryRow: row, indexed: indexed, plain: err != nil}
 	}
 	return nil
 }
@@ -205,33 +194,25 @@ func (b *batch) land(row *landingRow, result *ingest.Committed) error {
 	if err := b.appendEntry(&row.entryRow, &result.Appended); err != nil {
 		return err
 	}
-	if len(result.Rejections)+len(result.Repeated) > others {
+	if row.fresh = len(result.Rejections)+len(result.Repeated) == others; !row.fresh {
 		return nil
 	}
 	if row.plain {
 		result.Unindexed = append(result.Unindexed, unindexable(row.index))
 		return nil
 	}
-	indexed := indexRow{id: row.id, facets: row.facets, body: row.body}
 	if row.stored {
-		return b.insertIndexedKey(row.tenant, row.key, &indexed)
+		return b.insertIndexedKey(row.tenant, row.key, &row.indexed)
 	}
-	return b.insertIndexRow(row.tenant, &indexed)
+	return b.insertIndexRow(row.tenant, &row.indexed)
 }
 
-// place gives the new entries of a stretch their places.
+// place gives the fresh entries of a stretch their places.
 func (c *Committer) place(b *batch, l *landing, s *stretch) error {
 	entries := make([]audit.Entry, 0, s.to-s.from)
-	skip := make(map[int]bool, len(s.result.Rejections)+len(s.result.Repeated))
-	for _, r := range s.result.Rejections {
-		skip[r.Index] = true
-	}
-	for _, i := range s.result.Repeated {
-		skip[i] = true
-	}
-	for i := s.from; i < s.to; i++ {
-		if index := l.rows[i].index; !skip[index] {
-			entries = append(entries, l.load.Entries[index])
+	for i := range l.rows[s.from:s.to] {
+		if row := &l.rows[s.from+i]; row.fresh {
+			entries = append(entries, l.load.Entries[row.index])
 		}
 	}
 	if len(entries) == 0 {

@@ -113,29 +113,16 @@ func unpackDocs(data []byte) ([][]byte, error) {
 	if err != nil {
 		return nil, errBadDocs // the error of zstd could quote content
 	}
-	number := func() int {
-		n, size := binary.Uvarint(text)
-		if size <= 0 || n > maxBlockBytes {
-			err, n = errBadDocs, 0
-		}
-		text = text[max(size, 0):]
-		return int(n)
-	}
-	count := number()
-	if count > len(text) { // each has a length of at least a byte
-		return nil, errBadDocs
-	}
-	docs, lengths := make([][]byte, count), make([]int, count)
+	p := parser[[]byte]{text: text}
+	docs := make([][]byte, p.count())
+	lengths := make([]int, len(docs))
 	for i := range lengths {
-		lengths[i] = number()
+		lengths[i] = p.count()
 	}
 	for i, length := range lengths {
-		if err != nil || length > len(text) {
-			return nil, errBadDocs
-		}
-		docs[i], text = text[:length:length], text[length:]
+		docs[i] = p.bytes(length)
 	}
-	if err != nil || len(text) > 0 {
+	if p.end() != nil {
 		return nil, errBadDocs
 	}
 	return docs, nil

@@ -265,7 +265,7 @@ func (c *conn) readDocs(ctx context.Context, block int64) ([][]byte, error) {
 	return docs, nil
 }
 
-// entry returns the entry of the current row, and the size of its document in bytes.
+// entry returns the entry of the current row.
 func (r *docReader) entry(ctx context.Context) (e audit.Entry, err error) {
 	doc, err := r.document(ctx)
 	if err == nil {

@@ -31,18 +31,9 @@ func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []a
 	if err != nil {
 		return ingest.Appended{}, fmt.Errorf("append to %s: %w", tenant, err)
 	}
-	rows := make([]entryRow, 0, len(entries))
-	var unstorable []audit.Rejection
-	for i := range entries {
-		e := &entries[i]
-		if e.Tenant != tenant {
-			return ingest.Appended{}, fmt.Errorf("append to %s: entry %s is of tenant %s", tenant, e.ID, e.Tenant)
-		}
-		if reason := unstorableReason(e); reason != "" {
-			unstorable = append(unstorable, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: reason})
-			continue
-		}
-		rows = append(rows, newEntryRow(number, i, e))
+	rows, unstorable, err := newEntryRows(number, tenant, entries)
+	if err != nil {
+		return ingest.Appended{}, fmt.Errorf("append to %s: %w", tenant, err)
 	}
 	if len(rows) == 0 {
 		return ingest.Appended{Rejections: unstorable}, nil
@@ -63,13 +54,20 @@ func (s *Entries) Append(ctx context.Context, tenant audit.TenantID, entries []a
 		return ingest.Appended{}, fmt.Errorf("append to %s: %w", tenant, err)
 	}
 	appended := ingest.Appended{Rejections: unstorable}
-	for _, part := range parts {
-		appended.Rejections = append(appended.Rejections, part.Rejections...)
-		appended.Repeated = append(appended.Repeated, part.Repeated...)
+	for i := range parts {
+		addAppended(&appended, &parts[i])
 	}
-	slices.SortFunc(appended.Rejections, func(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) })
+	slices.SortFunc(appended.Rejections, byIndex)
 	return appended, nil
 }
+
+// addAppended adds the result of a part of the entries.
+func addAppended(to, part *ingest.Appended) {
+	to.Rejections = append(to.Rejections, part.Rejections...)
+	to.Repeated = append(to.Repeated, part.Repeated...)
+}
+
+func byIndex(a, b audit.Rejection) int { return cmp.Compare(a.Index, b.Index) }
 
 // unstorableReason returns why this store cannot have the entry, "" if it can.
 func unstorableReason(e *audit.Entry) string {
@@ -98,6 +96,23 @@ type entryRow struct {
 
 	stored bool  // it is new and was inserted
 	key    int64 // then
+}
+
+// newEntryRows returns the rows of entries of one tenant, and those that this store cannot have.
+func newEntryRows(number int64, tenant audit.TenantID, entries []audit.Entry) (rows []entryRow, unstorable []audit.Rejection, err error) {
+	rows = make([]entryRow, 0, len(entries))
+	for i := range entries {
+		e := &entries[i]
+		if e.Tenant != tenant {
+			return nil, nil, fmt.Errorf("entry %s is of tenant %s", e.ID, e.Tenant)
+		}
+		if reason := unstorableReason(e); reason != "" {
+			unstorable = append(unstorable, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: reason})
+			continue
+		}
+		rows = append(rows, newEntryRow(number, i, e))
+	}
+	return rows, unstorable, nil
 }
 
 func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {

@@ -128,8 +128,8 @@ func (c *facetColumn) append(dst []byte) []byte {
 }
 
 func parseColumn(data []byte, n int) (*facetColumn, error) {
-	p := parser{text: string(data)}
-	c := &facetColumn{values: p.strings()}
+	p := parser[string]{text: string(data)}
+	c := &facetColumn{values: p.parts()}
 	switch {
 	case len(c.values) == 1:
 		return c, p.end()

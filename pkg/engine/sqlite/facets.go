@@ -61,21 +61,21 @@ func appendText(dst []byte, text string) []byte {
 }
 
 func parseFacets(data []byte) (values [len(facetColumns)]string, err error) {
-	p := parser{text: string(data)}
+	p := parser[string]{text: string(data)}
 	for i := range values {
-		values[i] = p.string()
+		values[i] = p.part()
 	}
 	return values, p.end()
 }
 
 // parser reads what this package encodes. After a fault it returns zero values, and end an
-// error. The strings that it returns share the text's memory.
-type parser struct {
-	text   string
+// error. The parts that it returns share the text's memory.
+type parser[T string | []byte] struct {
+	text   T
 	failed bool
 }
 
-func (p *parser) uvarint() uint64 {
+func (p *parser[T]) uvarint() uint64 {
 	var n uint64
 	for i := 0; i < len(p.text) && i < binary.MaxVarintLen64; i++ {
 		n |= uint64(p.text[i]&0x7f) << (7 * i)
@@ -84,44 +84,47 @@ func (p *parser) uvarint() uint64 {
 			return n
 		}
 	}
-	p.text, p.failed = "", true
+	p.fail()
 	return 0
 }
 
+func (p *parser[T]) fail() { p.text, p.failed = p.text[:0], true }
+
 // count returns a number of values of at least one byte each.
-func (p *parser) count() int {
+func (p *parser[T]) count() int {
 	n := p.uvarint()
 	if n > uint64(len(p.text)) {
-		p.text, p.failed = "", true
+		p.fail()
 		return 0
 	}
 	return int(n)
 }
 
-func (p *parser) bytes(n int) string {
+func (p *parser[T]) bytes(n int) T {
 	if n > len(p.text) {
-		p.text, p.failed = "", true
-		return ""
+		p.fail()
+		return p.text
 	}
 	part := p.text[:n]
 	p.text = p.text[n:]
 	return part
 }
 
-func (p *parser) string() string { return p.bytes(p.count()) }
+// part returns a part with its length before it.
+func (p *parser[T]) part() T { return p.bytes(p.count()) }
 
-// strings returns a list of strings with its length before it.
-func (p *parser) strings() []string {
-	values := make([]string, p.count())
+// parts returns a list of parts with its length before it.
+func (p *parser[T]) parts() []T {
+	values := make([]T, p.count())
 	for i := range values {
-		values[i] = p.string()
+		values[i] = p.part()
 	}
 	return values
 }
 
 // end returns errBadFacets if there was a fault or something is left.
-func (p *parser) end() error {
-	if p.failed || p.text != "" {
+func (p *parser[T]) end() error {
+	if p.failed || len(p.text) > 0 {
 		return errBadFacets
 	}
 	return nil

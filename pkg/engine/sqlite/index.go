@@ -27,18 +27,22 @@ type indexRow struct {
 	body   string
 }
 
+func (t *tokenizer) indexRow(e *audit.Entry) (indexRow, error) {
+	body, err := t.tokenize(e)
+	return indexRow{id: e.ID, facets: facetsOf(e), body: body}, err
+}
+
 func newIndexRows(tenant int64, entries []audit.Entry) ([]indexRow, []audit.Rejection) {
 	t := newTokenizer(tenant)
 	rows := make([]indexRow, 0, len(entries))
 	var rejections []audit.Rejection
 	for i := range entries {
-		e := &entries[i]
-		body, err := t.tokenize(e)
+		row, err := t.indexRow(&entries[i])
 		if err != nil {
 			rejections = append(rejections, unindexable(i))
 			continue
 		}
-		rows = append(rows, indexRow{id: e.ID, facets: facetsOf(e), body: body})
+		rows = append(rows, row)
 	}
 	return rows, rejections
 }

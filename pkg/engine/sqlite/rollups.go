@@ -205,8 +205,8 @@ func parseCells(data []byte) ([]cellCount, error) {
 	if data == nil {
 		return nil, nil
 	}
-	p := parser{text: string(data)}
-	texts := p.strings()
+	p := parser[string]{text: string(data)}
+	texts := p.parts()
 	text := func() string {
 		n := p.uvarint()
 		if n >= uint64(len(texts)) {

@@ -8,17 +8,19 @@ func (db *DB) signal(name string) *signal {
 	defer db.signalsMu.Unlock()
 	s := db.signals[name]
 	if s == nil {
-		s = &signal{raised: make(chan struct{})}
+		s = newSignal()
 		db.signals[name] = s
 	}
 	return s
 }
 
-// signal wakes all receivers that wait for messages of one queue.
+// signal wakes all who wait for something of one queue.
 type signal struct {
 	mu     sync.Mutex
 	raised chan struct{}
 }
+
+func newSignal() *signal { return &signal{raised: make(chan struct{})} }
 
 // next returns a channel that is closed at the next raise.
 func (s *signal) next() <-chan struct{} {

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"testing"
@@ -44,7 +43,7 @@ func listsIDs(t *testing.T, lister search.IDLister, tenant audit.TenantID, recor
 				want = append(want, r.ID)
 			}
 		}
-		slices.SortFunc(want, func(a, b audit.EntryID) int { return bytes.Compare(a[:], b[:]) })
+		slices.SortFunc(want, byID)
 		if n := must[int64](t)(lister.Count(t.Context(), tenant, window.From, window.To)); n != int64(len(want)) {
 			t.Fatalf("%s: counted %d entries, want %d", name, n, len(want))
 		}
