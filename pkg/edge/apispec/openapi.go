@@ -160,10 +160,7 @@ func (op *Operation) documentResponses(examples []Example) map[string]any {
 }
 
 func (r *Response) document(examples []Example) map[string]any {
-	d := map[string]any{"description": r.Description}
-	if !r.FromServer {
-		d["headers"] = documentHeaders(r.Headers)
-	}
+	d := map[string]any{"description": r.Description, "headers": documentHeaders(r.Headers)}
 	if r.MediaType != "" {
 		d["content"] = documentContent(r.MediaType, r.Schema, responseExamples(examples, r.Status))
 	}

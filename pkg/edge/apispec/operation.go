@@ -53,9 +53,6 @@ type Response struct {
 	MediaType   string // "": no body
 	Schema      *Schema
 	Headers     []Header
-	// FromServer is set if the server in front of the functions sends the
-	// response: it lacks the headers that every function's response has.
-	FromServer bool
 }
 
 // Header is a header field of a response.
@@ -130,6 +127,7 @@ func (op *Operation) commonErrorResponses() []ErrorResponse {
 	all := []ErrorResponse{
 		{httpapi.ProblemMalformed, "The query string cannot be read."},
 		{httpapi.ProblemInternal, "The service failed."},
+		{httpapi.ProblemHeaders, "The request's line and header fields are too large: from 10,240 bytes on AWS."},
 		{httpapi.ProblemTooMany, "Too many requests arrived, or too many entries of the tenant wait to be stored."},
 		{httpapi.ProblemTimeout, "The service did not answer in time, on AWS."},
 	}

@@ -35,13 +35,6 @@ func jsonResponse(status int, component, description string, headers ...Header) 
 	return Response{Status: status, Description: description, MediaType: httpapi.MediaJSON, Schema: ref(component), Headers: headers}
 }
 
-// longRequest is the answer of the server itself to a request with a long query string. Only
-// operations with filters have one.
-func longRequest() Response {
-	return Response{Status: http.StatusRequestHeaderFieldsTooLarge, MediaType: "text/plain", Schema: anyText(""), FromServer: true,
-		Description: "The filters are longer than the server or the gateway before it takes (from 8 KiB on)."}
-}
-
 const quotaDescription = "The tenant or the credential sent more entries a second than its quota allows. None of the request was accepted."
 
 func logOperations() []Operation {
@@ -88,7 +81,7 @@ func logOperations() []Operation {
 				"Entries past their expires_at are left out, at most a minute late. Following next and prev neither repeats nor skips an entry. New entries appear at the newest end. " +
 				"A page can be shorter than limit and still have a next.",
 			Parameters:     listParameters(),
-			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader()), longRequest()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader())},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
 		},
 		{
@@ -107,7 +100,7 @@ func logOperations() []Operation {
 				"A cursor stays valid. If its place no longer exists, the feed continues at the oldest one.",
 			Parameters: append(filterParameters(), limitParameter(),
 				Parameter{Name: search.ParamCursor, In: InQuery, Description: "The next of an earlier page, or `" + arrival.FromNow + "` for the end of the log. Without it, the feed begins at the oldest place.", Schema: anyText("")}),
-			Responses:      []Response{jsonResponse(http.StatusOK, "Feed", "One page of entries."), longRequest()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "Feed", "One page of entries.")},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
 		},
 		{
@@ -125,7 +118,7 @@ func logOperations() []Operation {
 					"Days begin at midnight there, and have 23 or 25 hours when its clocks change. Starts have its offset. Dates in q stay days in UTC. The default is UTC.",
 					Schema: orEmpty(&Schema{Type: "string", Pattern: search.ZonePattern})},
 				Parameter{Name: search.ParamTop, In: InQuery, Description: "How many groups are returned.", Schema: orEmpty(integer(1, audit.MaxTop, "").withDefault(audit.DefaultTop))}),
-			Responses:      []Response{jsonResponse(http.StatusOK, "Stats", "The counts."), longRequest()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "Stats", "The counts.")},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, fmt.Sprintf("A filter, q, group_by, interval or time_zone is invalid, the histogram would have more than %d buckets, or the counts pass a limit. `errors` names the parameter to narrow.", audit.MaxBuckets)}},
 		},
 		{
@@ -169,8 +162,8 @@ func orEmpty(s *Schema) *Schema {
 	return (&Schema{AnyOf: []*Schema{s.withDefault(nil), oneOf("", "")}}).withDefault(initial)
 }
 
-// The description states the lengths of filter values, instead of maxLength: the server
-// in front answers 431 to values that are much longer.
+// The description states the lengths of filter values, instead of maxLength: values that are much
+// longer get a 431.
 func filterParameters() []Parameter {
 	parameters := make([]Parameter, 0, len(audit.FilterFields())+4)
 	for _, f := range audit.FilterFields() {

@@ -41,6 +41,7 @@ var (
 	ProblemMediaType        = ProblemKind{http.StatusUnsupportedMediaType, "unsupported_media_type", "Unsupported media type"}
 	ProblemInvalid          = ProblemKind{http.StatusUnprocessableEntity, "invalid", "The input is invalid"}
 	ProblemNoPrecondition   = ProblemKind{http.StatusPreconditionRequired, "precondition_required", "If-Match is required"}
+	ProblemHeaders          = ProblemKind{http.StatusRequestHeaderFieldsTooLarge, "headers_too_large", "The header fields are too large"}
 	ProblemTooMany          = ProblemKind{http.StatusTooManyRequests, "too_many_requests", "Too many requests"}
 	ProblemQuota            = ProblemKind{http.StatusTooManyRequests, "quota_exceeded", "The quota is used up"}
 	ProblemInternal         = ProblemKind{http.StatusInternalServerError, "internal", "Internal error"}
@@ -52,7 +53,7 @@ var (
 func ProblemKinds() []ProblemKind {
 	return []ProblemKind{
 		ProblemMalformed, ProblemUnauthenticated, ProblemRevoked, ProblemForbidden, ProblemSuspended, ProblemNotFound, ProblemNotYet, ProblemArchived, ProblemMethodNotAllowed,
-		ProblemConflict, ProblemPrecondition, ProblemTooLarge, ProblemMediaType, ProblemInvalid, ProblemNoPrecondition, ProblemTooMany, ProblemQuota,
+		ProblemConflict, ProblemPrecondition, ProblemTooLarge, ProblemMediaType, ProblemInvalid, ProblemNoPrecondition, ProblemHeaders, ProblemTooMany, ProblemQuota,
 		ProblemInternal, ProblemUnavailable, ProblemTimeout,
 	}
 }

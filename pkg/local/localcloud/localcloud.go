@@ -124,9 +124,10 @@ func (r *runner) serve(ctx context.Context) error {
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorkers()
 	wait := r.startConsumers(workers)
-	server := r.server()
+	server, own := r.server(), refusals{r.services.Gate()}
+	own.apply(server)
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() { failed <- server.Serve(own.listen(listener)) }()
 	if err := r.ready(ctx, listener); err != nil {
 		stopWorkers()
 		r.functions.close()
@@ -171,7 +172,7 @@ func (r *runner) server() *http.Server {
 		ReadTimeout:       requestTimeout + 5*time.Second, // so that a slow request still gets an answer
 		WriteTimeout:      2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(r.Log.Handler(), slog.LevelWarn),
 	}
 }
