@@ -18,11 +18,11 @@ func apiChecks() []check {
 		{"routes", routeFaults, []mutation{
 			without(api, logs+".post"), without(api, logs+".head"), with(api, logs+".post.x-amazon-apigateway-integration.uri", "other"),
 			with(api, logs+".get.security", []any{}), with(api, logs+".get.x-amazon-apigateway-integration.type", "http"),
-			with(api, "Body.paths./api/v1/health.get.security", []any{node{caller: []any{}}}), with(api, logs+".get.security", []any{node{callerInTenant: []any{}}}),
+			with(api, "Body.paths./api/v1/health.get.security", []any{node{caller: []any{}}}), with(api, logs+".get.security", []any{node{caller: []any{}}}),
 		}},
 		{"permissions", permissionFaults, []mutation{removed(permission), with(permission, "SourceArn", "*"), with(permission, "FunctionName", "other"), with(permission, "Principal", "*")}},
 		{"authorizers", authorizerFaults, []mutation{
-			with(api, "Body.components.securitySchemes.CallerInTenant.x-amazon-apigateway-authorizer.identitySource", "method.request.header.Authorization"),
+			with(api, "Body.components.securitySchemes.Caller.x-amazon-apigateway-authorizer.identitySource", "method.request.header.Authorization, method.request.header.X-Tenant-ID"),
 			with(api, "Body.components.securitySchemes.Caller.x-amazon-apigateway-authorizer.authorizerResultTtlInSeconds", 3600.0),
 			without(api, "Body.components.securitySchemes.Caller"),
 		}},
@@ -35,7 +35,8 @@ func apiChecks() []check {
 		{"validators", validatorFaults, []mutation{
 			without(api, "Body.x-amazon-apigateway-request-validator"), without(api, "Body.x-amazon-apigateway-request-validators.parameters"),
 			without(api, "Body.paths./api/v1/tenants/{id}.put.requestBody"), without(api, "Body.paths./api/v1/tenants/{id}/api-keys.post.x-amazon-apigateway-request-validator"),
-			without(api, "Body.components.schemas.NewKey"), with(api, logs+".post.parameters", []any{}),
+			without(api, "Body.components.schemas.NewKey"), with(api, logs+".post.parameters", []any{node{"name": "X-Tenant-ID", "in": "header", "required": true, "schema": node{"type": "string"}}}),
+			with(api, "Body.paths./api/v1/logs/{id}.get.parameters", []any{}),
 		}},
 		{"gateway responses", responseFaults, []mutation{
 			without(api, "Body.x-amazon-apigateway-gateway-responses.THROTTLED"), with(api, "Body.x-amazon-apigateway-gateway-responses.UNAUTHORIZED.statusCode", 200.0),
@@ -100,9 +101,6 @@ func routeFaults(e environment) []string {
 		security := "[]"
 		if r.Permission != "" {
 			security = `[{"Caller":[],"Usage":[]}]`
-			if r.TenantFrom == manifest.TenantFromHeader {
-				security = `[{"CallerInTenant":[],"Usage":[]}]`
-			}
 		}
 		for _, method := range methods {
 			op, is := e.operationOf(r.Path, method)
@@ -155,15 +153,11 @@ func permissionFaults(e environment) []string {
 
 func authorizerFaults(e environment) []string {
 	var f faults
-	for name, source := range map[string]string{
-		"Caller": "method.request.header.Authorization", "CallerInTenant": "method.request.header.Authorization, method.request.header.X-Tenant-ID",
-	} {
-		path := "Body.components.securitySchemes." + name + ".x-amazon-apigateway-authorizer."
-		f.want(e.api(), path+"identitySource", source)
-		f.want(e.api(), path+"type", "request")
-		f.want(e.api(), path+"authorizerResultTtlInSeconds", strconv.Itoa(int(manifest.AuthorizerTTL.Seconds())))
-		f.want(e.api(), path+"authorizerUri", e.integration("authorize-request"))
-	}
+	const path = "Body.components.securitySchemes.Caller.x-amazon-apigateway-authorizer."
+	f.want(e.api(), path+"identitySource", "method.request.header.Authorization") // each is required
+	f.want(e.api(), path+"type", "request")
+	f.want(e.api(), path+"authorizerResultTtlInSeconds", strconv.Itoa(int(manifest.AuthorizerTTL.Seconds())))
+	f.want(e.api(), path+"authorizerUri", e.integration("authorize-request"))
 	return f
 }
 
@@ -212,8 +206,8 @@ func validatorFaults(e environment) []string {
 			continue
 		}
 		op, _ := e.operationOf(r.Path, r.Method)
-		if r.TenantFrom == manifest.TenantFromHeader && function.Summary != newSummary && !requires(op, "X-Tenant-ID") {
-			f.addf("%s %s does not require X-Tenant-ID, want it required", r.Method, r.Path)
+		if requires(op, "X-Tenant-ID") { // an API key needs none
+			f.addf("%s %s requires X-Tenant-ID, want it optional", r.Method, r.Path)
 		}
 		for _, match := range pathParameter.FindAllStringSubmatch(r.Path, -1) {
 			if !requires(op, match[1]) {

@@ -14,12 +14,10 @@ import (
 // node is a part of a JSON document.
 type node = map[string]any
 
-// The authorizers. API Gateway caches a policy by its authorizer's identity sources, so that
-// routes with the tenant in the header have their own authorizer (see lambdaedge.Authorizer).
-const (
-	callerInTenant = "CallerInTenant"
-	caller         = "Caller"
-)
+// caller is the authorizer. API Gateway requires every identity source in a request, and not every
+// request needs a tenant (see lambdaedge.Authorizer). So its identity source is the credential
+// alone.
+const caller = "Caller"
 
 // usage requires an API key of a usage plan, which the authorizer returns.
 const usage = "Usage"
@@ -48,8 +46,7 @@ func gatewayDocument(source []byte, functions []manifest.Function, integration f
 	schemes := node{}
 	for _, f := range functions {
 		if f.Trigger.Authorizer {
-			schemes[callerInTenant] = authorizer(integration(f.Name), "Authorization", manifest.TenantHeader)
-			schemes[caller] = authorizer(integration(f.Name), "Authorization")
+			schemes[caller] = authorizer(integration(f.Name))
 			schemes[usage] = node{"type": "apiKey", "in": "header", "name": "x-api-key"}
 		}
 		r := f.Trigger.Route
@@ -81,15 +78,11 @@ func gatewayDocument(source []byte, functions []manifest.Function, integration f
 	}, nil
 }
 
-func authorizer(uri string, headers ...string) node {
-	sources := make([]string, len(headers))
-	for i, name := range headers {
-		sources[i] = "method.request.header." + name
-	}
+func authorizer(uri string) node {
 	return node{
 		"type": "apiKey", "in": "header", "name": "Authorization", "x-amazon-apigateway-authtype": "custom",
 		"x-amazon-apigateway-authorizer": node{
-			"type": "request", "authorizerUri": uri, "identitySource": strings.Join(sources, ", "),
+			"type": "request", "authorizerUri": uri, "identitySource": "method.request.header.Authorization",
 			"authorizerResultTtlInSeconds": int(manifest.AuthorizerTTL.Seconds()),
 		},
 	}
@@ -121,11 +114,7 @@ func (op operation) document(f manifest.Function, models *models, uri string) no
 		},
 	}
 	if r.Permission != "" {
-		name := caller
-		if r.TenantFrom == manifest.TenantFromHeader {
-			name = callerInTenant
-		}
-		d["security"] = []node{{name: []string{}, usage: []string{}}}
+		d["security"] = []node{{caller: []string{}, usage: []string{}}}
 	}
 	if schema := op.plainBody(); schema != nil && !acceptsEntries(f) { // whose bodies may be compressed
 		if converted, exact := models.convert(schema); exact {

@@ -325,8 +325,10 @@ func authorizerEvent(t *testing.T, function, tenant, authorization string) event
 	event := proxyEvent(t, function, request{header: map[string]string{"Authorization": authorization}})
 	delete(event.Headers, "X-Tenant-ID")
 	delete(event.MultiValueHeaders, "X-Tenant-ID")
-	event.Headers["X-Tenant-ID"] = tenant
-	event.MultiValueHeaders["X-Tenant-ID"] = []string{tenant}
+	if tenant != "" {
+		event.Headers["X-Tenant-ID"] = tenant
+		event.MultiValueHeaders["X-Tenant-ID"] = []string{tenant}
+	}
 	return lambdaedge.AuthorizerEvent(event, "arn:aws:execute-api:"+region+":"+accountID+":"+apiID+"/prod/"+event.HTTPMethod+event.Path)
 }
 
@@ -375,7 +377,7 @@ func samples(t *testing.T) []sample {
 		sample{"reconcile-index", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"authorize-request", "allowed", authorizerEvent(t, "create-log", "acme", "ApiKey "+keySecret), want{Effect: "Allow"}},
 		sample{"authorize-request", "without-the-permission", authorizerEvent(t, "list-logs", "acme", "ApiKey "+keySecret), want{Effect: "Deny"}},
-		sample{"authorize-request", "another-tenant", authorizerEvent(t, "create-log", "beta", "ApiKey "+keySecret), want{Effect: "Deny"}},
+		sample{"authorize-request", "without-a-tenant", authorizerEvent(t, "create-log", "", "ApiKey "+keySecret), want{Effect: "Allow"}},
 		sample{"authorize-request", "unknown-key", authorizerEvent(t, "create-log", "acme", "ApiKey ocelot_unknown"), want{Error: "Unauthorized"}},
 	)
 }

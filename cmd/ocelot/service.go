@@ -16,7 +16,7 @@ import (
 type serviceFlags struct {
 	URL    string `name:"url" env:"OCELOT_URL" placeholder:"URL" group:"Service:" help:"Address of the service; by default http://127.0.0.1:8080."`
 	Token  string `env:"OCELOT_TOKEN" placeholder:"TOKEN" group:"Service:" help:"JWT or API key. Prefer OCELOT_TOKEN: other users can see a command line."`
-	Tenant string `env:"OCELOT_TENANT" placeholder:"TENANT" group:"Service:" help:"Tenant of the log."`
+	Tenant string `env:"OCELOT_TENANT" placeholder:"TENANT" group:"Service:" help:"Tenant of the log. An API key needs none."`
 }
 
 // defaultURL is where ocelot dev listens.
@@ -37,7 +37,7 @@ func (f *serviceFlags) config() (client.Config, error) {
 	if f.Token == "" {
 		return client.Config{}, &usageError{errors.New("a token is needed: --token or OCELOT_TOKEN")}
 	}
-	if f.Tenant == "" {
+	if f.Tenant == "" && !client.IsAPIKey(f.Token) {
 		return client.Config{}, &usageError{errNoTenant}
 	}
 	return client.Config{URL: cmp.Or(f.URL, defaultURL), Token: f.Token, Tenant: f.Tenant, UserAgent: "ocelot/" + buildVersion()}, nil

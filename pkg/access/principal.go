@@ -120,6 +120,16 @@ func (p Principal) TenantIDs() (ids []audit.TenantID, all bool) {
 	return ids, all
 }
 
+// OnlyTenant returns the tenant of a principal that has access to one tenant alone, as every API
+// key has. Otherwise it returns false.
+func (p Principal) OnlyTenant() (audit.TenantID, bool) {
+	ids, all := p.TenantIDs()
+	if all || len(ids) != 1 {
+		return "", false
+	}
+	return ids[0], true
+}
+
 // Has reports whether perm was granted for the tenant or for AnyTenant.
 func (p Principal) Has(tenant audit.TenantID, perm Permission) bool {
 	if slices.Contains(p.Grants[AnyTenant], perm) {

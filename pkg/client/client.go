@@ -74,6 +74,10 @@ const (
 // apiKeyPrefix begins every API key.
 const apiKeyPrefix = "ocelot_"
 
+// IsAPIKey reports whether a credential is an API key, which belongs to one tenant and needs no
+// other name of it. Other credentials are tokens.
+func IsAPIKey(credential string) bool { return strings.HasPrefix(credential, apiKeyPrefix) }
+
 // New checks the configuration and returns a client. It opens no connection.
 func New(config Config) (*Client, error) {
 	base, err := url.Parse(config.URL)
@@ -216,7 +220,7 @@ func (c *Client) header() http.Header {
 	}
 	switch {
 	case c.config.Token == "":
-	case strings.HasPrefix(c.config.Token, apiKeyPrefix):
+	case IsAPIKey(c.config.Token):
 		header.Set("Authorization", "ApiKey "+c.config.Token)
 	default:
 		header.Set("Authorization", "Bearer "+c.config.Token)

@@ -84,7 +84,7 @@ type TenantSource uint8
 
 // The sources of a tenant's id.
 const (
-	TenantFromHeader TenantSource = iota // X-Tenant-ID is required
+	TenantFromHeader TenantSource = iota // X-Tenant-ID; a credential of one tenant needs none
 	TenantFromPath                       // the path parameter {id}; X-Tenant-ID may repeat it
 	TenantNone                           // the route belongs to no single tenant
 )

@@ -67,9 +67,9 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 				t.Errorf("%s is public: got authorizer %q, want none", f.Name, auth.Authorizer)
 			case r.Permission == "":
 			case auth == nil:
-				t.Errorf("%s: got no authorizer, want %q", f.Name, authorizerOf(r))
-			case auth.Authorizer != authorizerOf(r):
-				t.Errorf("%s: got authorizer %q, want %q", f.Name, auth.Authorizer, authorizerOf(r))
+				t.Errorf("%s: got no authorizer, want %q", f.Name, "Caller")
+			case auth.Authorizer != "Caller":
+				t.Errorf("%s: got authorizer %q, want %q", f.Name, auth.Authorizer, "Caller")
 			case !auth.APIKeyRequired:
 				t.Errorf("%s: %s is not counted by a usage plan, want it counted", f.Name, name)
 			}
@@ -125,14 +125,6 @@ func TestTiersHaveUsagePlans(t *testing.T) {
 			t.Errorf("%s: the plan has %d stages, want 1", tier, len(plan.APIStages))
 		}
 	}
-}
-
-// authorizerOf returns the name of the authorizer for a route with a permission.
-func authorizerOf(r *manifest.Route) string {
-	if r.TenantFrom == manifest.TenantFromHeader {
-		return "CallerInTenant"
-	}
-	return "Caller"
 }
 
 // gatewayResponse is an answer that API Gateway gives without a function.
@@ -191,7 +183,7 @@ func TestGatewayResponsesAreProblemDocuments(t *testing.T) {
 		"REQUEST_TOO_LARGE":              {413, "too_large", "", ""},
 		"RESOURCE_NOT_FOUND":             {404, "not_found", "", ""},
 		"THROTTLED":                      {429, "too_many_requests", "'1'", ""},
-		"UNAUTHORIZED":                   {401, "unauthenticated", "", "X-Tenant-ID"},
+		"UNAUTHORIZED":                   {401, "unauthenticated", "", "ApiKey with an API key"},
 		"UNSUPPORTED_MEDIA_TYPE":         {415, "unsupported_media_type", "", ""},
 		"WAF_FILTERED":                   {403, "forbidden", "", ""},
 	} {

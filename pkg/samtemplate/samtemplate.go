@@ -170,28 +170,21 @@ func functionID(name string) string { return manifest.CamelCase(name) + "Functio
 
 func queueID(name manifest.QueueName) string { return manifest.CamelCase(string(name)) + "Queue" }
 
-// The authorizers. API Gateway caches a policy by its authorizer's identity sources, so
-// routes with the tenant in the header have their own authorizer (see
-// lambdaedge.Authorizer).
-const (
-	callerInTenant = "CallerInTenant"
-	caller         = "Caller"
-)
+// caller is the name of the authorizer. API Gateway requires every identity source in a request,
+// and not every request needs a tenant (see lambdaedge.Authorizer). So its identity source is the
+// credential alone.
+const caller = "Caller"
 
 func api() node {
-	authorizer := func(headers ...string) node {
-		return node{
-			"FunctionArn": arn(functionID("authorize-request")), "FunctionPayloadType": "REQUEST",
-			"Identity": node{"Headers": headers, "ReauthorizeEvery": int(manifest.AuthorizerTTL.Seconds())},
-		}
+	authorizer := node{
+		"FunctionArn": arn(functionID("authorize-request")), "FunctionPayloadType": "REQUEST",
+		"Identity": node{"Headers": []string{"Authorization"}, "ReauthorizeEvery": int(manifest.AuthorizerTTL.Seconds())},
 	}
 	return node{"Type": "AWS::Serverless::Api", "Properties": node{
 		"StageName": stage, "EndpointConfiguration": node{"Type": "REGIONAL"}, "TracingEnabled": true,
 		"ApiKeySourceType": "AUTHORIZER",
 		"BinaryMediaTypes": []string{"*~1*"}, // compressed bodies, in and out
-		"Auth": node{"Authorizers": node{
-			callerInTenant: authorizer("Authorization", manifest.TenantHeader), caller: authorizer("Authorization"),
-		}},
+		"Auth":             node{"Authorizers": node{caller: authorizer}},
 		"GatewayResponses": gatewayResponses(),
 	}}
 }
@@ -247,14 +240,6 @@ func gatewayResponses() node {
 		}
 	}
 	return responses
-}
-
-// authorizerOf returns the name of the authorizer of a route that is not public.
-func authorizerOf(r *manifest.Route) string {
-	if r.TenantFrom == manifest.TenantFromHeader {
-		return callerInTenant
-	}
-	return caller
 }
 
 func addQueue(resources node, q manifest.Queue) {
@@ -321,7 +306,7 @@ func events(f manifest.Function) node {
 func method(r *manifest.Route, name string) node {
 	properties := node{"RestApiId": ref("Api"), "Method": strings.ToLower(name), "Path": manifest.BasePath + r.Path}
 	if r.Permission != "" {
-		properties["Auth"] = node{"Authorizer": authorizerOf(r), "ApiKeyRequired": true} // see addUsagePlans
+		properties["Auth"] = node{"Authorizer": caller, "ApiKeyRequired": true} // see addUsagePlans
 	}
 	return node{"Type": "Api", "Properties": properties}
 }

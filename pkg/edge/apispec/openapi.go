@@ -53,7 +53,7 @@ func info() map[string]any {
 		"title":   "Ocelot",
 		"version": "1",
 		"description": "An audit-log service: who did what, to which resource, when, from where and what changed.\n\n" +
-			"Every request carries `Authorization` and, unless its path names the tenant, `" + manifest.TenantHeader + "`. " +
+			"Every request carries `Authorization` and, unless its path names the tenant or the credential is for one tenant alone, `" + manifest.TenantHeader + "`. " +
 			"Every answer carries `" + manifest.RequestIDHeader + "`, the client's own if it sent one. " +
 			fmt.Sprintf("Errors are problem documents of RFC 9457. Answers over %d KiB are gzip-compressed if the client accepts it. ", httpapi.MinGzip>>10) +
 			"Lists page by opaque cursors: pass `next` or `prev` as `?cursor=`. " +
@@ -79,7 +79,7 @@ func securitySchemes() map[string]any {
 		"bearer": map[string]any{"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
 			"description": "A JWT with the claims sub, tenants and role."},
 		"apiKey": map[string]any{"type": "apiKey", "in": "header", "name": "Authorization",
-			"description": "`ApiKey <secret>`: a key of one tenant, which needs no JWT."},
+			"description": "`ApiKey <secret>`: a key of one tenant, which needs neither a JWT nor `" + manifest.TenantHeader + "`."},
 	}
 }
 

@@ -118,7 +118,8 @@ func (op *Operation) complete(functions map[string]manifest.Function) {
 }
 
 func tenantHeader() Parameter {
-	return Parameter{Name: manifest.TenantHeader, In: InHeader, Required: true, Schema: tenantIDSchema(""), Description: "The tenant whose log it is."}
+	return Parameter{Name: manifest.TenantHeader, In: InHeader, Schema: tenantIDSchema(""),
+		Description: "The tenant whose log it is. A credential of one tenant, such as an API key, needs none."}
 }
 
 // commonErrorResponses returns the problems that follow from the operation's
@@ -156,8 +157,7 @@ func accessErrorResponses(route *manifest.Route) []ErrorResponse {
 	}
 	switch route.TenantFrom {
 	case manifest.TenantFromHeader:
-		all = append(all, ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID is missing or not a valid tenant id."},
-			ErrorResponse{httpapi.ProblemUnauthenticated, "X-Tenant-ID is missing, on AWS."})
+		all = append(all, ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID is not a valid tenant id, or it is missing and the credential is not for exactly one tenant."})
 		if httpapi.EndsWithSuspension(route) {
 			all = append(all, ErrorResponse{httpapi.ProblemSuspended, "The tenant is suspended."})
 		}

@@ -186,9 +186,12 @@ func (e *endpoint) tenantID(req *request) (audit.TenantID, error) {
 	if e.route.TenantFrom == manifest.TenantNone {
 		return "", nil
 	}
-	header, err := tenantHeader(req, e.route.TenantFrom == manifest.TenantFromHeader)
-	if err != nil || e.route.TenantFrom == manifest.TenantFromHeader {
-		return header, err
+	header, err := tenantHeader(req)
+	if err != nil {
+		return "", err
+	}
+	if e.route.TenantFrom == manifest.TenantFromHeader {
+		return headerOrOnlyTenant(header, req.principal)
 	}
 	id, err := audit.ParseTenantID(req.PathValue("id"))
 	if err != nil { // no tenant has such an id
@@ -202,13 +205,24 @@ func (e *endpoint) tenantID(req *request) (audit.TenantID, error) {
 
 var tenantHeaderName = http.CanonicalHeaderKey(manifest.TenantHeader)
 
-func tenantHeader(req *request, required bool) (audit.TenantID, error) {
+// headerOrOnlyTenant returns the tenant of the header. Without a header it is the one tenant of
+// the credential.
+func headerOrOnlyTenant(header audit.TenantID, p access.Principal) (audit.TenantID, error) {
+	if header != "" {
+		return header, nil
+	}
+	if only, is := p.OnlyTenant(); is {
+		return only, nil
+	}
+	return "", badHeader(tenantHeaderName, "required", "is required, because the credential is not for exactly one tenant: it names the tenant, such as acme")
+}
+
+// tenantHeader returns the tenant of the header, "" if there is none.
+func tenantHeader(req *request) (audit.TenantID, error) {
 	values := req.Header[tenantHeaderName]
 	switch {
-	case len(values) == 0 && !required:
+	case len(values) == 0:
 		return "", nil
-	case len(values) == 0 || values[0] == "":
-		return "", badHeader(tenantHeaderName, "required", "is required: it names the tenant, such as acme")
 	case len(values) > 1:
 		return "", badHeader(tenantHeaderName, "repeated", "must be given once")
 	}

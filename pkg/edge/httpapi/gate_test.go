@@ -34,7 +34,13 @@ func TestGateRefuses(t *testing.T) {
 		"no credential":                {"", "GET", "/logs", none, 401, "unauthenticated"},
 		"unknown credential":           {"stranger", "GET", "/logs", none, 401, "unauthenticated"},
 		"401 before a missing tenant":  {"", "GET", "/logs", map[string]string{"X-Tenant-ID": ""}, 401, "unauthenticated"},
-		"no tenant":                    {"admin", "GET", "/logs", map[string]string{"X-Tenant-ID": ""}, 400, "malformed_request"},
+		"no tenant, of two":            {"both", "GET", "/logs", map[string]string{"X-Tenant-ID": ""}, 400, "malformed_request"},
+		"no tenant, of two, to write":  {"both", "POST", "/logs", map[string]string{"X-Tenant-ID": ""}, 400, "malformed_request"},
+		"no tenant, of all":            {"operator", "GET", "/logs", map[string]string{"X-Tenant-ID": ""}, 400, "malformed_request"},
+		"no tenant, of none":           {"nobody", "GET", "/logs", map[string]string{"X-Tenant-ID": ""}, 400, "malformed_request"},
+		"no tenant, of one":            {"admin", "GET", "/logs", map[string]string{"X-Tenant-ID": ""}, 200, ""},
+		"another tenant, of two":       {"both", "GET", "/logs", map[string]string{"X-Tenant-ID": "sleepy"}, 403, "forbidden"},
+		"no permission, of one tenant": {"writer", "GET", "/logs", map[string]string{"X-Tenant-ID": ""}, 403, "forbidden"},
 		"malformed tenant":             {"admin", "GET", "/logs", map[string]string{"X-Tenant-ID": "ACME!"}, 400, "malformed_request"},
 		"foreign tenant":               {"admin", "GET", "/logs", map[string]string{"X-Tenant-ID": "globex"}, 403, "forbidden"},
 		"unknown tenant":               {"admin", "GET", "/logs", map[string]string{"X-Tenant-ID": "no-such"}, 403, "forbidden"},
@@ -172,6 +178,24 @@ func TestRepeatedCredentialsAndTenantsAreRefused(t *testing.T) {
 	w.send(r).want(t, 401, "unauthenticated")
 	r.Header["Authorization"] = []string{"Bearer admin"}
 	w.send(r).want(t, 400, "malformed_request")
+}
+
+// A credential of one tenant needs no header. The answer to one of several says what to add.
+func TestACredentialOfOneTenantNeedsNoHeader(t *testing.T) {
+	w := newWorld(t)
+	without := map[string]string{"X-Tenant-ID": ""}
+	w.call("writer", "POST", "/logs", `{"user_id":"u-without-header","action":"VIEW","resource_type":"order"}`, without).want(t, 202, "")
+	w.processQueues()
+	if got := w.call("admin", "GET", "/logs?user_id=u-without-header", "", without).want(t, 200, ""); !strings.Contains(got.body, "u-without-header") {
+		t.Errorf("got the list %s, want the entry in it", got.body)
+	}
+	got := w.call("both", "GET", "/logs", "", without).want(t, 400, "malformed_request")
+	if want := "The header X-Tenant-ID is required, because the credential is not for exactly one tenant: it names the tenant, such as acme."; !strings.Contains(got.body, want) {
+		t.Errorf("got %s, want the detail %q", got.body, want)
+	}
+	r := httptest.NewRequestWithContext(t.Context(), "GET", manifest.BasePath+"/logs", nil)
+	r.Header["Authorization"], r.Header["X-Tenant-Id"] = []string{"Bearer admin"}, []string{""}
+	w.send(r).want(t, 400, "malformed_request") // a script's variable that is not set
 }
 
 func TestRequestID(t *testing.T) {

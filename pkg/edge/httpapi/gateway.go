@@ -55,8 +55,8 @@ func gatewayProblems() []gatewayProblem {
 	absent := ProblemNotFound.problem("There is no endpoint with this path and method. " + manifest.BasePath + "/docs lists the endpoints.")
 	forbidden := ProblemForbidden.problem("The credential does not allow this here: it lacks the permission, or it is not for this tenant. Check X-Tenant-ID.")
 	malformed := ProblemMalformed.problem("The endpoint does not accept this request.")
-	noCredential := unauthenticated("The request needs an Authorization header: Bearer with a token that has not expired, or ApiKey with an API key. Under " +
-		manifest.BasePath + "/logs it also needs an X-Tenant-ID header.")
+	noCredential := unauthenticated("The request needs an Authorization header with a valid credential: Bearer with a token, or ApiKey with an API key. " +
+		"The token may have expired, or the key may have been revoked.")
 	tooMany := func(after time.Duration) *problem {
 		return ProblemTooMany.problem("The service received more requests than it accepts. Send fewer, and send this one again later.").
 			with("Retry-After", retrySeconds(after))

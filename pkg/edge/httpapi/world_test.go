@@ -180,6 +180,9 @@ func principals() map[string]access.Principal {
 	orders := in("scoped", "acme", access.RoleAdmin)
 	orders.Resources = []access.Resource{{Type: "order"}}
 	return map[string]access.Principal{
+		"both": {Subject: "both", Grants: map[audit.TenantID][]access.Permission{
+			"acme": access.RoleAdmin.Permissions(), "globex": access.RoleAdmin.Permissions(),
+		}},
 		"admin":    in("admin", "acme", access.RoleAdmin),
 		"auditor":  in("auditor", "acme", access.RoleAuditor),
 		"user":     in("ann", "acme", access.RoleUser),

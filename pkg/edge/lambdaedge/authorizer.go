@@ -32,7 +32,7 @@ type Callers struct {
 	// Authenticate verifies the value of an Authorization header.
 	Authenticate func(ctx context.Context, authorization string) (access.Principal, error)
 	// UsageKey returns the API key under which API Gateway counts the requests for a tenant, by
-	// its tier; "": none. The tenant is "" if the request is for none or for several.
+	// its tier; "": none. The tenant is "" if the credential is for several.
 	UsageKey func(ctx context.Context, tenant audit.TenantID) string
 }
 
@@ -45,25 +45,25 @@ type Callers struct {
 // Gateway caches neither. If policy and principal exceed API Gateway's 8 KB, the policy
 // denies the request.
 //
-// API Gateway caches the policy by the authorizer's identity sources. It applies the
-// policy to every later request with the same identity sources, on any route. A policy
-// therefore depends only on the identity sources of the called route:
+// API Gateway caches the policy by the authorizer's one identity source, Authorization. It
+// applies the policy to every later request with the same credential: on any route, and with
+// any X-Tenant-ID or none. Policy and principal therefore depend on the credential alone. No
+// request can get what another tenant's request left in the cache, because both get the same.
+// The policy lists exactly those routes that the principal may call:
 //
-//   - Routes with the tenant in X-Tenant-ID have an authorizer with the identity sources
-//     Authorization and X-Tenant-ID. The policy lists exactly those routes that the
-//     principal may call in that tenant. The principal is restricted to its grants there.
-//   - All other routes work without X-Tenant-ID. They have an authorizer with the identity
-//     source Authorization only. The policy lists exactly those routes that the principal
-//     may call, with the ids of its tenants.
+//   - a route with the tenant in X-Tenant-ID if it may call it in one of its tenants. The
+//     handler decides about the tenant.
+//   - a route with the tenant in its path for each tenant in which it may call it.
+//   - a route without a tenant as its handler allows it.
 //
-// Two cases are left to the handlers, because a policy cannot express them. If the ids
-// exceed the 8 KB, the paths allow any tenant. If a principal has one permission in every
-// tenant and another in single tenants, the wildcard of the first may allow a path below it.
+// Three cases are left to the handlers, because a policy cannot express them: the tenant in
+// X-Tenant-ID; the tenant of a path, if the ids exceed the 8 KB; and a principal with one
+// permission in every tenant and another in single tenants, for which the wildcard of the first
+// may allow a path below it.
 //
 // The policy explicitly denies a route that only the wildcard of a listed route would
-// allow. It also denies the request itself if it is not allowed. The handlers check tenant
-// and permission again in any case. If X-Tenant-ID is missing or malformed, only the
-// called route is allowed, and its handler returns 400.
+// allow. It also denies the called method if the principal may not call it. The handlers check
+// tenant and permission again in any case.
 func Authorizer(c Callers) func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 	return func(ctx context.Context, event events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 		header := headersOf(event.Headers, event.MultiValueHeaders)
@@ -79,7 +79,7 @@ func Authorizer(c Callers) func(context.Context, events.APIGatewayCustomAuthoriz
 			slog.ErrorContext(ctx, "authentication failed", "request_id", event.RequestContext.RequestID, "error", err)
 			return events.APIGatewayCustomAuthorizerResponse{}, fmt.Errorf("authenticate request %s: %w", event.RequestContext.RequestID, err)
 		}
-		response, err := authorize(event, header, principal)
+		response, err := authorize(event, principal)
 		if errors.Is(err, errResponseTooLarge) {
 			slog.WarnContext(ctx, "the principal is too large for a policy", "request_id", event.RequestContext.RequestID, "error", err)
 			response, err = newAuthorizerResponse(access.Principal{Subject: principal.Subject}, policy{denied: []string{event.MethodArn}})
@@ -88,51 +88,21 @@ func Authorizer(c Callers) func(context.Context, events.APIGatewayCustomAuthoriz
 			slog.ErrorContext(ctx, "making the policy failed", "request_id", event.RequestContext.RequestID, "error", err)
 			return events.APIGatewayCustomAuthorizerResponse{}, err
 		}
-		response.UsageIdentifierKey = c.UsageKey(ctx, countedTenant(event, header, principal))
+		tenant, _ := principal.OnlyTenant()
+		response.UsageIdentifierKey = c.UsageKey(ctx, tenant)
 		return response, nil
 	}
 }
 
-// countedTenant returns the tenant for which a usage plan counts the request, "" for none or
-// several. Like the policy it depends only on the identity sources of the called route. A tenant
-// that the principal may not use does not count.
-func countedTenant(event events.APIGatewayCustomAuthorizerRequestTypeRequest, header http.Header, p access.Principal) audit.TenantID {
-	ids, all := p.TenantIDs()
-	if route, known := routeOf(event.HTTPMethod, event.Resource); known && route.TenantFrom == manifest.TenantFromHeader {
-		tenant, err := audit.ParseTenantID(strings.Join(header.Values(manifest.TenantHeader), ","))
-		if err != nil || !all && !slices.Contains(ids, tenant) {
-			return ""
-		}
-		return tenant
-	}
-	if all || len(ids) != 1 {
-		return ""
-	}
-	return ids[0]
-}
-
 // authorize returns the policy for an authenticated principal.
-func authorize(event events.APIGatewayCustomAuthorizerRequestTypeRequest, header http.Header, p access.Principal) (events.APIGatewayCustomAuthorizerResponse, error) {
+func authorize(event events.APIGatewayCustomAuthorizerRequestTypeRequest, p access.Principal) (events.APIGatewayCustomAuthorizerResponse, error) {
 	stage, err := stageOf(event.MethodArn)
 	if err != nil {
 		return events.APIGatewayCustomAuthorizerResponse{}, err
 	}
-	route, known := routeOf(event.HTTPMethod, event.Resource)
-	switch {
-	case !known:
-		return newAuthorizerResponse(p, policy{denied: []string{event.MethodArn}})
-	case route.Permission == "":
-		return newAuthorizerResponse(p, policy{allowed: []string{event.MethodArn}})
-	case route.TenantFrom == manifest.TenantFromHeader:
-		tenant, err := audit.ParseTenantID(strings.Join(header.Values(manifest.TenantHeader), ","))
-		if err != nil {
-			return newAuthorizerResponse(restricted(p), policy{allowed: []string{event.MethodArn}})
-		}
-		return newAuthorizerResponse(restricted(p, tenant), headerRoutes(p, tenant).policyFor(stage, event.MethodArn))
-	}
-	response, err := newAuthorizerResponse(p, otherRoutes(p, false).policyFor(stage, event.MethodArn))
+	response, err := newAuthorizerResponse(p, accessOf(p, false).policyFor(stage, event.MethodArn))
 	if errors.Is(err, errResponseTooLarge) {
-		return newAuthorizerResponse(p, otherRoutes(p, true).policyFor(stage, event.MethodArn))
+		return newAuthorizerResponse(p, accessOf(p, true).policyFor(stage, event.MethodArn))
 	}
 	return response, err
 }
@@ -145,32 +115,6 @@ func stageOf(methodARN string) (string, error) {
 		return "", errors.New("methodArn is not the ARN of an API's method")
 	}
 	return parts[0] + "/" + parts[1] + "/", nil
-}
-
-// routeOf returns the manifest's route with that method and resource. A HEAD has the
-// route of its GET.
-func routeOf(method, resource string) (manifest.Route, bool) {
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
-	for _, f := range manifest.Functions() {
-		if r := f.Trigger.Route; r != nil && r.Method == method && manifest.BasePath+r.Path == resource {
-			return *r, true
-		}
-	}
-	return manifest.Route{}, false
-}
-
-// restricted returns the principal with only the grants that apply in the tenants.
-func restricted(p access.Principal, tenants ...audit.TenantID) access.Principal {
-	grants := make(map[audit.TenantID][]access.Permission, len(tenants)+1)
-	for _, id := range append(tenants, access.AnyTenant) {
-		if permissions, ok := p.Grants[id]; ok {
-			grants[id] = permissions
-		}
-	}
-	p.Grants = grants
-	return p
 }
 
 // routeAccess has the routes that a principal may and may not call. A route is written
@@ -188,22 +132,16 @@ func (a *routeAccess) add(allowed bool, method, path string) {
 	}
 }
 
-// headerRoutes returns the access to the routes with X-Tenant-ID in one tenant.
-func headerRoutes(p access.Principal, tenant audit.TenantID) routeAccess {
+// accessOf returns the principal's access to all protected routes. If anyTenant is set, a route
+// whose path names the tenant allows every tenant's id if the principal may call it in some tenant.
+func accessOf(p access.Principal, anyTenant bool) routeAccess {
 	var a routeAccess
 	for _, r := range routes(manifest.TenantFromHeader) {
-		_, err := p.Authorize(tenant, r.Permission)
-		a.add(err == nil, r.Method, wildcards(r.Path))
+		a.add(mayCallSomewhere(p, r), r.Method, wildcards(r.Path))
 	}
-	return a
-}
-
-// otherRoutes returns the access to the routes without X-Tenant-ID. If anyTenant is set,
-// a route that the principal may call in some tenant allows every tenant's id.
-func otherRoutes(p access.Principal, anyTenant bool) routeAccess {
-	var a routeAccess
 	for _, r := range routes(manifest.TenantNone) {
-		a.add(mayCallWithoutTenant(p, r), r.Method, wildcards(r.Path))
+		_, err := p.Authorize(access.AnyTenant, r.Permission)
+		a.add(err == nil || r.Method == http.MethodGet && mayCallSomewhere(p, r), r.Method, wildcards(r.Path))
 	}
 	ids, all := p.TenantIDs()
 	for _, r := range routes(manifest.TenantFromPath) {
@@ -231,14 +169,10 @@ func otherRoutes(p access.Principal, anyTenant bool) routeAccess {
 	return a
 }
 
-// mayCallWithoutTenant reports whether the principal may call a route that belongs to no
-// single tenant. A GET needs the permission in any tenant, all else in every tenant.
-func mayCallWithoutTenant(p access.Principal, r manifest.Route) bool {
-	if _, err := p.Authorize(access.AnyTenant, r.Permission); err == nil {
-		return true
-	}
+// mayCallSomewhere reports whether the principal has the route's permission in some tenant.
+func mayCallSomewhere(p access.Principal, r manifest.Route) bool {
 	ids, _ := p.TenantIDs()
-	return r.Method == http.MethodGet && slices.ContainsFunc(ids, func(id audit.TenantID) bool {
+	return slices.ContainsFunc(append(ids, access.AnyTenant), func(id audit.TenantID) bool {
 		_, err := p.Authorize(id, r.Permission)
 		return err == nil
 	})
@@ -321,14 +255,14 @@ var errResponseTooLarge = errors.New("principal and policy exceed API Gateway's 
 
 // newAuthorizerResponse returns the authorizer's response: the policy and the principal.
 func newAuthorizerResponse(p access.Principal, d policy) (events.APIGatewayCustomAuthorizerResponse, error) {
-	principal, err := json.Marshal(p)
+	principal, err := formatPrincipal(p)
 	if err != nil {
-		return events.APIGatewayCustomAuthorizerResponse{}, fmt.Errorf("principal %s as JSON: %w", p.Subject, err)
+		return events.APIGatewayCustomAuthorizerResponse{}, err
 	}
 	response := events.APIGatewayCustomAuthorizerResponse{
 		PrincipalID:    p.Subject,
 		PolicyDocument: events.APIGatewayCustomAuthorizerPolicy{Version: "2012-10-17"},
-		Context:        map[string]any{principalKey: string(principal)},
+		Context:        map[string]any{principalKey: principal},
 	}
 	for _, s := range []struct {
 		effect    string

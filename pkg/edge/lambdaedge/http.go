@@ -97,29 +97,6 @@ func beforeDeadline(ctx context.Context, reserve time.Duration) (context.Context
 	return context.WithDeadline(ctx, deadline.Add(-reserve))
 }
 
-// principalKey is the member of the authorizer's context that has the principal as JSON text.
-const principalKey = "principal"
-
-// parsePrincipal returns the principal that Authorizer put into the request's context.
-// known is false if no authorizer ran.
-func parsePrincipal(event events.APIGatewayProxyRequest) (p access.Principal, known bool, err error) {
-	value, ok := event.RequestContext.Authorizer[principalKey]
-	if !ok {
-		return access.Principal{}, false, nil
-	}
-	text, isText := value.(string)
-	if !isText {
-		return access.Principal{}, false, fmt.Errorf("it is a %T, want a string", value)
-	}
-	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		return access.Principal{}, false, fmt.Errorf("parse its JSON: %w", err)
-	}
-	if p.Subject == "" {
-		return access.Principal{}, false, fmt.Errorf("it has no subject")
-	}
-	return p, true, nil
-}
-
 // requestID returns the client's request id, or the gateway's if the client sent none.
 func requestID(event events.APIGatewayProxyRequest) string {
 	if id := headersOf(event.Headers, event.MultiValueHeaders).Get(manifest.RequestIDHeader); id != "" {

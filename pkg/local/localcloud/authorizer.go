@@ -24,8 +24,9 @@ const (
 )
 
 // authorizer invokes the authorizer function and applies its policy to the called method.
-// As API Gateway does, it caches a policy by the request's identity sources. It applies
-// the policy to later requests with the same sources, whatever method they call.
+// As API Gateway does, it caches a policy by the request's identity source, the credential. It
+// applies the policy to later requests with the same credential, whatever method they call and
+// whatever tenant they name.
 type authorizer struct {
 	function authorizerFunction
 	now      func() time.Time
@@ -58,8 +59,8 @@ type cachedPolicy struct {
 // authorize returns the context that the authorizer passes to the function. The error is
 // audit.ErrUnauthenticated or audit.ErrForbidden, or an *audit.UnavailableError if there is no
 // policy. httpapi.GatewayAnswers has the same cases for API Gateway.
-func (a *authorizer) authorize(ctx context.Context, route manifest.Route, event events.APIGatewayProxyRequest) (map[string]any, error) {
-	p, err := a.policy(ctx, route, event)
+func (a *authorizer) authorize(ctx context.Context, event events.APIGatewayProxyRequest) (map[string]any, error) {
+	p, err := a.policy(ctx, event)
 	if err != nil {
 		return nil, err
 	}
@@ -74,12 +75,13 @@ func (a *authorizer) authorize(ctx context.Context, route manifest.Route, event 
 }
 
 // policy returns the policy from the cache, or invokes the function.
-func (a *authorizer) policy(ctx context.Context, route manifest.Route, event events.APIGatewayProxyRequest) (cachedPolicy, error) {
-	key, complete := identityOf(route, event)
-	if len(event.MultiValueHeaders["Authorization"]) == 0 {
+func (a *authorizer) policy(ctx context.Context, event events.APIGatewayProxyRequest) (cachedPolicy, error) {
+	credentials := event.MultiValueHeaders["Authorization"]
+	if len(credentials) == 0 {
 		return cachedPolicy{}, audit.ErrUnauthenticated // API Gateway does not invoke the function without one
 	}
-	if p, found := a.cached(key); found && complete {
+	key := sha256.Sum256([]byte(strings.Join(credentials, "\x00"))) // no header has a NUL
+	if p, found := a.cached(key); found {
 		return p, nil
 	}
 	expiresAt := a.now().Add(manifest.AuthorizerTTL)
@@ -95,28 +97,12 @@ func (a *authorizer) policy(ctx context.Context, route manifest.Route, event eve
 		return cachedPolicy{}, &audit.UnavailableError{Err: fmt.Errorf("authorize: %w", err)}
 	}
 	p := cachedPolicy{APIGatewayCustomAuthorizerResponse: response, expiresAt: expiresAt}
-	if complete {
-		a.store(key, p)
-	}
+	a.store(key, p)
 	return p, nil
 }
 
-// identity is a digest of the identity sources, so that the cache holds no credentials.
+// identity is a digest of the identity source, so that the cache holds no credentials.
 type identity [sha256.Size]byte
-
-// identityOf digests the identity sources of the route's authorizer. If they lack the tenant,
-// complete is false. API Gateway would answer 401. Here the function explains the fault, and
-// the policy applies to this request only.
-func identityOf(route manifest.Route, event events.APIGatewayProxyRequest) (key identity, complete bool) {
-	sources := []string{"caller", strings.Join(event.MultiValueHeaders["Authorization"], ",")}
-	complete = true
-	if route.TenantFrom == manifest.TenantFromHeader {
-		tenant := strings.Join(event.MultiValueHeaders["X-Tenant-Id"], ",")
-		_, err := audit.ParseTenantID(tenant)
-		sources, complete = append(sources, "in tenant", tenant), err == nil
-	}
-	return sha256.Sum256([]byte(strings.Join(sources, "\x00"))), complete // no header has a NUL
-}
 
 func (a *authorizer) cached(key identity) (cachedPolicy, bool) {
 	a.mu.Lock()

@@ -20,9 +20,8 @@ import (
 
 // gateway stands in for API Gateway. It turns requests into REST API (v1) proxy events after
 // the authorizer has allowed them. For the answers that API Gateway itself gives
-// (httpapi.GatewayAnswers), it uses the same problem documents. Two cases are more precise:
-// it answers 405 with Allow to an unknown method of a path, not 404. It answers 400 to a
-// missing X-Tenant-ID, not 401.
+// (httpapi.GatewayAnswers), it uses the same problem documents. One case is more precise:
+// it answers 405 with Allow to an unknown method of a path, not 404.
 type gateway struct {
 	gate       *httpapi.Gate // only for such answers
 	authorizer *authorizer
@@ -62,7 +61,7 @@ func (i *integration) invoke(r *http.Request) (response events.APIGatewayProxyRe
 		return response, err
 	}
 	if i.route.Permission != "" {
-		if event.RequestContext.Authorizer, err = i.authorizer.authorize(r.Context(), i.route, event); err != nil {
+		if event.RequestContext.Authorizer, err = i.authorizer.authorize(r.Context(), event); err != nil {
 			return response, err
 		}
 	}

@@ -1,7 +1,9 @@
 package localcloud_test
 
 import (
+	"encoding/json"
 	"log/slog"
+	"net/http"
 	"testing"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -12,14 +14,17 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 )
 
-// Like API Gateway, the runner caches a policy for a minute by credential and tenant, and applies
-// it to each method.
+// Like API Gateway, the runner caches a policy for a minute by credential, and applies it to each
+// method and tenant. A policy in the cache opens no other tenant.
 func TestLambdaCachesPolicies(t *testing.T) {
 	processes := &environments{Handler: slog.DiscardHandler, pids: map[string][]int{}}
 	s := startWith(t, localcloud.Options{Data: t.TempDir(), Log: slog.New(processes), Lambda: lambda(t, config.Engines{})})
 	s.tenantAdmin("acme")
 	credential := s.roleToken("acme", access.RoleAuditor, "a")
 	inTenant := func(tenant audit.TenantID) caller { return s.as(credential, tenant) }
+	s.tenantAdmin("globex")
+	two := s.token(access.Claims{Subject: "two", Tenants: []string{"acme", "globex"}, Roles: map[string]access.Role{"acme": access.RoleAdmin, "globex": access.RoleAuditor}})
+	key := s.as(s.key("acme", access.LogsWrite, access.LogsSearch), "")
 	for _, test := range []struct {
 		name    string
 		caller  caller
@@ -32,12 +37,21 @@ func TestLambdaCachesPolicies(t *testing.T) {
 		{"again", inTenant("acme"), "GET", "/logs", 200, false},
 		{"another method that is allowed", inTenant("acme"), "GET", "/logs/stats", 200, false},
 		{"another method that is not", inTenant("acme"), "POST", "/logs", 403, false},
-		{"another tenant", inTenant("other"), "GET", "/logs", 403, true},
-		{"no tenant in the header", inTenant(""), "GET", "/tenants/acme", 200, true},
+		{"another tenant", inTenant("other"), "GET", "/logs", 403, false},
+		{"another tenant that exists", inTenant("globex"), "GET", "/logs", 403, false},
+		{"no tenant in the header", inTenant(""), "GET", "/tenants/acme", 200, false},
+		{"another tenant in the path", inTenant(""), "GET", "/tenants/globex", 403, false},
 		{"a tenant in the header, which the path names too", inTenant("acme"), "GET", "/tenants/acme", 200, false},
 		{"another credential", s.as(s.roleToken("acme", access.RoleAuditor, "b"), "acme"), "GET", "/logs", 200, true},
-		{"no tenant where one is needed", inTenant(""), "GET", "/logs", 400, true},
-		{"the same without a tenant again", inTenant(""), "GET", "/logs", 400, true},
+		{"no tenant for a credential of one", inTenant(""), "GET", "/logs", 200, false},
+		{"a write in the first of two tenants", s.as(two, "acme"), "POST", "/logs", 202, true},
+		{"a write in the second, where it may only read", s.as(two, "globex"), "POST", "/logs", 403, false},
+		{"a read in the second", s.as(two, "globex"), "GET", "/logs", 200, false},
+		{"a third tenant", s.as(two, "other"), "GET", "/logs", 403, false},
+		{"no tenant for a credential of two", s.as(two, ""), "GET", "/logs", 400, false},
+		{"a key without a tenant writes", key, "POST", "/logs", 202, true},
+		{"a key without a tenant reads", key, "GET", "/logs", 200, false},
+		{"a key in another tenant", s.as(key.authorization, "globex"), "GET", "/logs", 403, false},
 	} {
 		processes.endAll(t, "authorize-request") // an invocation must then start one
 		body := ""
@@ -55,6 +69,39 @@ func TestLambdaCachesPolicies(t *testing.T) {
 			t.Errorf("%s: the authorizer is invoked %v, want %v", test.name, invoked, test.invoked)
 		}
 	}
+}
+
+// key returns the Authorization of a new API key.
+func (s *service) key(tenant audit.TenantID, permissions ...access.Permission) string {
+	s.t.Helper()
+	body, err := json.Marshal(map[string]any{"name": "k", "permissions": permissions})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	got := s.as(s.roleToken(tenant, access.RoleAdmin, "admin"), "").do("POST", "/tenants/"+string(tenant)+"/api-keys", string(body), nil)
+	if got.status != http.StatusCreated {
+		s.t.Fatalf("create a key: got status %d, want %d: %s", got.status, http.StatusCreated, got.body)
+	}
+	var created struct{ Secret string }
+	got.decode(s.t, &created)
+	return "ApiKey " + created.Secret
+}
+
+// A key without X-Tenant-ID writes and reads its tenant, and no other.
+func TestAKeyNeedsNoTenant(t *testing.T) {
+	embeddedWays(t, func(t *testing.T, start starter) {
+		s := start(t, t.TempDir())
+		acme, globex := s.tenantAdmin("acme"), s.tenantAdmin("globex")
+		globex.bulk([]string{entryText(1)})
+		key := s.as(s.key("acme", access.LogsWrite, access.LogsSearch, access.LogsStats), "")
+		key.bulk([]string{entryText(2), entryText(3)})
+		key.eventually(3) // with the entry about the key
+		acme.eventually(3)
+		globex.eventually(1)
+		got := s.as(s.token(access.Claims{Subject: "two", Tenants: []string{"acme", "globex"}, Role: access.RoleAdmin}), "").get("/logs", nil)
+		checkProblem(t, got, 400, "malformed_request",
+			"The header X-Tenant-ID is required, because the credential is not for exactly one tenant: it names the tenant, such as acme.")
+	})
 }
 
 func TestAllowsLikeIAM(t *testing.T) {

@@ -95,7 +95,7 @@ func facts() []fact {
 	return []fact{
 		{"Base", "`" + manifest.BasePath + "`"},
 		{"Credential", "`Authorization: Bearer <JWT>` or `Authorization: ApiKey <secret>`."},
-		{"Tenant", "`X-Tenant-ID: acme`, unless the path names the tenant. If the credential gives no access to the tenant, the answer is 403, even if the tenant does not exist."},
+		{"Tenant", "`X-Tenant-ID: acme`, unless the path names the tenant. A credential of one tenant, such as an API key, needs none. If the credential gives no access to the tenant, the answer is 403, even if the tenant does not exist."},
 		{"Errors", "Problem documents (RFC 9457) with `request_id` and one item for each faulty value. Unknown query parameters are refused."},
 		{"Lists", "`?limit=` up to 1,000. Pass `next` or `prev` back as `?cursor=`."},
 		{"Repeating a write", "Send `timestamp` and an idempotency key. The entry is then stored once, however often you send it."},

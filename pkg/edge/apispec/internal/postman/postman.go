@@ -241,11 +241,11 @@ func pathValue(path, parameter string) (string, error) {
 func headers(s *step, op *operation) (all []variable) {
 	for _, p := range op.Parameters {
 		value, given := s.values[p.Name]
+		if p.Name == "X-Tenant-ID" {
+			value, given = "{{tenant}}", true
+		}
 		if p.In != "header" || !p.Required && !given {
 			continue
-		}
-		if p.Name == "X-Tenant-ID" {
-			value = "{{tenant}}"
 		}
 		all = append(all, variable{Key: p.Name, Value: value, Description: p.Description})
 	}
