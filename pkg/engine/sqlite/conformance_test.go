@@ -17,7 +17,7 @@ func open(t *testing.T, opts ...sqlite.Option) *sqlite.DB {
 	return openAt(t, filepath.Join(t.TempDir(), "ocelot.db"), opts...)
 }
 
-func openAt(t *testing.T, path string, opts ...sqlite.Option) *sqlite.DB {
+func openAt(t testing.TB, path string, opts ...sqlite.Option) *sqlite.DB {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), path, opts...)
 	if err != nil {

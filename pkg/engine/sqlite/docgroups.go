@@ -19,7 +19,7 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 	if entries > maxGroupedDocs {
 		return nil, audit.ErrTooManyEntries("at most %d can be grouped by changed or metadata", maxGroupedDocs)
 	}
-	var groups groupCounts
+	groups := groupCounts{fields: len(by)}
 	query, args := s.chosen()
 	docs := docReader{conn: s.conn}
 	var done int64
@@ -44,7 +44,7 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 	if err != nil {
 		return nil, err
 	}
-	return groups.top(top, len(by)), nil
+	return groups.top(top), nil
 }
 
 // groupKey has the values of one group. Those of a single field are followed by "".

@@ -101,7 +101,7 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	case !ofColumns:
 		stats.Groups, err = s.groupsOfDocs(request.GroupBy, request.Top, stats.Total)
 	case !t.groups.full:
-		stats.Groups = shortened(t.groups.top(request.Top, len(by)))
+		stats.Groups = shortened(t.groups.top(request.Top))
 	default:
 		stats.Groups, err = s.groupsInParts(by, request.Top, t.partsOfGroups(), pass)
 		stats.Groups = shortened(stats.Groups)
@@ -150,7 +150,7 @@ func (s *counter) groupsInParts(by []int, top int, parts []groupPart, pass time.
 		case err != nil:
 			return nil, err
 		}
-		largest = append(largest, t.groups.top(top, len(by))...)
+		largest = append(largest, t.groups.top(top)...)
 		audit.SortGroups(largest)
 		largest, parts = largest[:min(top, len(largest))], parts[1:]
 	}

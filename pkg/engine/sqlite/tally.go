@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"hash/maphash"
+	"iter"
 	"math/bits"
 	"slices"
 	"strings"
@@ -33,7 +34,7 @@ type tally struct {
 }
 
 func newTally(request audit.StatsRequest, by []int) *tally {
-	t := &tally{by: by, interval: request.Interval}
+	t := &tally{by: by, interval: request.Interval, groups: groupCounts{fields: len(by)}}
 	for _, column := range by {
 		t.columns.add(column)
 	}
@@ -271,8 +272,10 @@ func (p groupPart) has(key groupKey) bool {
 
 // groupCounts counts groups within the limits of audit. Once it is full, it counts no more.
 type groupCounts struct {
+	fields int // of a group
 	values [audit.MaxGroupBy]valueNumbers
-	counts map[groupNumber]int64
+	ofOne  []int64               // by the number of the value, if groups are of one field
+	ofTwo  map[groupNumber]int64 // if they are of two
 	part   groupPart
 	full   bool
 }
@@ -305,36 +308,57 @@ func (g *groupCounts) add(key groupKey, n int64) {
 	if g.full || !g.part.has(key) {
 		return
 	}
-	number, bytes := groupNumber{}, 0
-	for i := range key {
-		number[i] = g.values[i].number(key[i])
-		bytes += g.values[i].bytes
+	first := g.values[0].number(key[0])
+	if g.fields == 1 {
+		if int(first) == len(g.ofOne) {
+			g.ofOne = append(g.ofOne, 0)
+		}
+		g.ofOne[first] += n
+	} else {
+		if g.ofTwo == nil {
+			g.ofTwo = map[groupNumber]int64{}
+		}
+		g.ofTwo[groupNumber{first, g.values[1].number(key[1])}] += n
 	}
-	if g.counts == nil {
-		g.counts = map[groupNumber]int64{}
+	if len(g.ofOne)+len(g.ofTwo) > audit.MaxGroups || g.values[0].bytes+g.values[1].bytes > audit.MaxGroupBytes {
+		*g = groupCounts{fields: g.fields, part: g.part, full: true}
 	}
-	if g.counts[number] += n; len(g.counts) > audit.MaxGroups || bytes > audit.MaxGroupBytes {
-		*g = groupCounts{part: g.part, full: true}
+}
+
+// all yields the groups and their counts in any order. The values are valid until the next group.
+func (g *groupCounts) all() iter.Seq2[[]string, int64] {
+	return func(yield func([]string, int64) bool) {
+		var values [audit.MaxGroupBy]string
+		for number, n := range g.ofOne {
+			values[0] = g.values[0].values[number]
+			if !yield(values[:1], n) {
+				return
+			}
+		}
+		for number, n := range g.ofTwo {
+			for i := range number {
+				values[i] = g.values[i].values[number[i]]
+			}
+			if !yield(values[:], n) {
+				return
+			}
+		}
 	}
 }
 
 // topAtOnce is the number of groups that top sorts beside those that it keeps.
 const topAtOnce = 1000
 
-// top returns the n largest groups of a number of fields.
-func (g *groupCounts) top(n, fields int) []audit.Group {
+// top returns the n largest groups.
+func (g *groupCounts) top(n int) []audit.Group {
 	var largest []audit.Group
 	cut := func() {
 		audit.SortGroups(largest)
 		largest = largest[:min(n, len(largest))]
 	}
 	sorted := false // at least n groups are, and a group after the last of them is none of the largest
-	var values [audit.MaxGroupBy]string
-	for numbers, count := range g.counts {
-		for i, n := range numbers {
-			values[i] = g.values[i].values[n]
-		}
-		group := audit.Group{Values: values[:fields], Count: count}
+	for values, count := range g.all() {
+		group := audit.Group{Values: values, Count: count}
 		if sorted && audit.CompareGroups(group, largest[n-1]) > 0 {
 			continue
 		}

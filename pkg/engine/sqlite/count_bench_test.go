@@ -1,0 +1,51 @@
+package sqlite_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+// BenchmarkCount counts by fields that no roll-up has. ns/entry is for one entry that is counted.
+func BenchmarkCount(b *testing.B) {
+	const size = 200_000
+	db := openAt(b, filepath.Join(b.TempDir(), "ocelot.db"))
+	random := rand.New(rand.NewPCG(5, 5))
+	next := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	for range size / 1000 {
+		entries := make([]audit.Entry, 1000)
+		for i := range entries {
+			next = next.Add(time.Second)
+			entries[i] = audit.Entry{
+				ID: audit.DeriveEntryID("acme", next, "1"), Tenant: "acme", Timestamp: next, ReceivedAt: next, Action: "VIEW",
+				UserID: fmt.Sprintf("user-%d", random.IntN(1000)), ResourceType: "order", ResourceID: fmt.Sprintf("resource-%d", random.IntN(20_000)),
+			}
+		}
+		if _, err := db.Entries().Append(b.Context(), "acme", entries); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := search.PutEntries(b.Context(), db.Index(), "acme", entries); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, request := range map[string]audit.StatsRequest{
+		"user":            {GroupBy: []audit.Field{audit.FieldUserID}, Top: 10},
+		"resource":        {GroupBy: []audit.Field{audit.FieldResourceID}, Top: 10},
+		"user and action": {GroupBy: []audit.Field{audit.FieldUserID, audit.FieldAction}, Top: 10},
+		"half hours":      {Interval: time.Hour / 2},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := db.Index().Stats(b.Context(), "acme", audit.Filter{}, request); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/size, "ns/entry")
+		})
+	}
+}
