@@ -46,7 +46,7 @@ func apiChecks() []check {
 		{"stage", stageFaults, []mutation{
 			without(stage, "AccessLogSetting"), with(stage, "TracingEnabled", false), with(stage, "MethodSettings.0.DataTraceEnabled", true), without(stage, "MethodSettings.0.ThrottlingRateLimit"),
 			with(stage, "AccessLogSetting.Format", "$context.path"), with(api, "DisableExecuteApiEndpoint", false), without(api, "Body.x-amazon-apigateway-binary-media-types"),
-			removed("AWS::ApiGateway::Deployment"), removed("AWS::ApiGateway::Account"),
+			removed("AWS::ApiGateway::Deployment"), removed("AWS::ApiGateway::Account"), compressing(),
 		}},
 		{"own domain", domainFaults, []mutation{
 			removed("AWS::ApiGateway::DomainName"), with("AWS::ApiGateway::DomainName", "SecurityPolicy", "TLS_1_0"), removed("AWS::ApiGateway::BasePathMapping"),
@@ -63,9 +63,17 @@ func apiChecks() []check {
 		{"WebSocket API", socketFaults, []mutation{
 			removed("AWS::ApiGatewayV2::Route"), removed("AWS::ApiGatewayV2::Integration"), without("AWS::ApiGatewayV2::Stage", "AccessLogSettings"),
 			with("AWS::ApiGatewayV2::Stage", "DefaultRouteSettings.DataTraceEnabled", true), with("AWS::ApiGatewayV2::Integration", "IntegrationUri", "other"),
-			without("AWS::ApiGatewayV2::Stage", "DefaultRouteSettings.ThrottlingRateLimit"),
+			without("AWS::ApiGatewayV2::Stage", "DefaultRouteSettings.ThrottlingRateLimit"), with("AWS::ApiGatewayV2::Stage", "AutoDeploy", false),
 		}},
 	}
+}
+
+// compressing has API Gateway pack and unpack bodies.
+func compressing() mutation {
+	return mutation{"an API that compresses", func(s stacks) bool {
+		s.of("AWS::ApiGateway::RestApi")[0].Properties["MinimumCompressionSize"] = 1024.0
+		return true
+	}}
 }
 
 // withoutHeader takes a header from the refusal of an unknown credential.
@@ -272,7 +280,12 @@ func stageFaults(e environment) []string {
 		}
 	}
 	f.some(e.stacks, "AWS::ApiGateway::Account")
+	// The functions pack answers and unpack requests. The API hands both on as they are.
 	f.want(e.api(), "Body.x-amazon-apigateway-binary-media-types", "*/*")
+	if got := e.api().get("MinimumCompressionSize"); got != nil {
+		f.addf("the API compresses from %v bytes, want never", got)
+	}
+	f.want(e.api(), "Body.x-amazon-apigateway-minimum-compression-size", "")
 	f.want(e.api(), "DisableExecuteApiEndpoint", strconv.FormatBool(e.Domain.API != ""))
 	return f
 }

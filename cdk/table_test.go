@@ -53,6 +53,42 @@ func TestTheManifestAloneDecides(t *testing.T) {
 	}
 }
 
+// A stage shows the API as it was when its deployment was made. So a changed API needs another
+// deployment, and an equal one must keep it.
+func TestAChangedAPIHasAnotherDeployment(t *testing.T) {
+	prod := Environments()[2]
+	moved := prod
+	moved.Origins = []string{"https://other.example.com"}
+	for name, test := range map[string]struct {
+		environment Environment
+		service     service
+		changed     bool
+	}{
+		"the same":            {prod, table(), false},
+		"with a new route":    {prod, widened(), true},
+		"with another origin": {moved, table(), true},
+	} {
+		all, err := synthesise("redeployed "+name, []Environment{test.environment}, test.service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, after := deploymentOf(t, synthesised["prod"]), deploymentOf(t, all["prod"])
+		if got := before != after; got != test.changed {
+			t.Errorf("%s: got the deployment %s after %s, want another one %t", name, after, before, test.changed)
+		}
+	}
+}
+
+// deploymentOf returns the logical id of the deployment that the REST API's stage shows.
+func deploymentOf(t *testing.T, s stacks) string {
+	t.Helper()
+	stages := s.of("AWS::ApiGateway::Stage")
+	if len(stages) != 1 {
+		t.Fatalf("got %d stages, want 1", len(stages))
+	}
+	return stages[0].text("DeploymentId")
+}
+
 // doubled returns twice the functions, routes and queues.
 func doubled() service {
 	s := table()
