@@ -57,9 +57,10 @@ type DB struct {
 	readPreference string // of lists
 	listsFrom      *readpref.ReadPref
 
-	mu     sync.Mutex
-	client *mongo.Client
-	closed bool
+	mu       sync.Mutex
+	client   *mongo.Client
+	closed   bool
+	rotation *rotation // nil: the connection string stays
 
 	catalog  catalog
 	registry registry
@@ -99,6 +100,9 @@ func Open(uri, name string, opts ...Option) (*DB, error) {
 	for _, opt := range opts {
 		opt(db)
 	}
+	if db.rotation != nil {
+		db.rotation.askedAt = db.wallClock() // the caller has just read it
+	}
 	if name == "" || strings.ContainsAny(name, `/\. "$*<>:|?`+"\x00") {
 		return nil, errors.New("mongodb: the database name is empty or has characters that MongoDB refuses")
 	}
@@ -115,7 +119,7 @@ func Open(uri, name string, opts ...Option) (*DB, error) {
 	if strings.HasPrefix(uri, "mongodb+srv://") {
 		return db, nil // parsing it would look up its name
 	}
-	if _, err := db.clientOptions(); err != nil {
+	if _, err := db.clientOptions(uri); err != nil {
 		return nil, err
 	}
 	return db, nil
@@ -125,8 +129,8 @@ func Open(uri, name string, opts ...Option) (*DB, error) {
 // connection string.
 var errConnectionString = errors.New("mongodb: the connection string cannot be read, or its DNS name not be looked up")
 
-func (db *DB) clientOptions() (*options.ClientOptions, error) {
-	o := options.Client().ApplyURI(db.uri)
+func (db *DB) clientOptions(uri string) (*options.ClientOptions, error) {
+	o := options.Client().ApplyURI(uri)
 	o.SetAppName("ocelot").
 		SetWriteConcern(writeconcern.Majority()).
 		SetReadConcern(readconcern.Majority()).
@@ -143,6 +147,9 @@ func (db *DB) clientOptions() (*options.ClientOptions, error) {
 		o.SetMonitor(db.monitor)
 	case trace.Recording():
 		o.SetMonitor(traceMonitor())
+	}
+	if db.rotation != nil {
+		o.SetPoolMonitor(db.rotation.monitor())
 	}
 	if err := o.Validate(); err != nil {
 		return nil, errConnectionString
@@ -168,13 +175,23 @@ var errClosed = errors.New("mongodb: the database is closed")
 func (db *DB) connected() (*mongo.Client, error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	switch {
-	case db.closed:
+	if db.closed {
 		return nil, errClosed
-	case db.client != nil:
+	}
+	db.followURI()
+	if db.client != nil {
 		return db.client, nil
 	}
-	o, err := db.clientOptions()
+	client, err := db.connect(db.uri)
+	if err == nil {
+		db.client = client
+	}
+	return client, err
+}
+
+// connect returns a client with the connection string.
+func (db *DB) connect(uri string) (*mongo.Client, error) {
+	o, err := db.clientOptions(uri)
 	if err != nil {
 		return nil, unavailable(err) // Open checked everything but a DNS name, which may be found later
 	}
@@ -182,7 +199,6 @@ func (db *DB) connected() (*mongo.Client, error) {
 	if err != nil {
 		return nil, errConnectionString
 	}
-	db.client = client
 	return client, nil
 }
 
@@ -211,6 +227,12 @@ func (db *DB) Close(ctx context.Context) error {
 	db.mu.Lock()
 	client := db.client
 	db.client, db.closed = nil, true
+	if db.rotation != nil {
+		for _, retired := range db.rotation.retired {
+			disconnect(retired)
+		}
+		db.rotation.retired = nil
+	}
 	db.mu.Unlock()
 	if client == nil {
 		return nil

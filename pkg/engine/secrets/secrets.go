@@ -14,8 +14,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 )
 
-// cacheTTL is how long a fetched secret is returned before it is fetched again.
-const cacheTTL = 5 * time.Minute
+// cacheTTL is how long a fetched secret is returned before it is fetched again. A rotated
+// password is found within it.
+const cacheTTL = time.Minute
 
 // Resolver replaces values of the configuration that are ARNs by their secrets.
 // Its methods may be called concurrently.
@@ -45,7 +46,7 @@ func IsARN(value string) bool {
 }
 
 // Resolve returns the secret if the value is an ARN, and the value otherwise. It
-// caches a secret for five minutes. It returns audit.ErrNotFound if the secret
+// caches a secret for a minute. It returns audit.ErrNotFound if the secret
 // does not exist or is scheduled for deletion, and an *audit.UnavailableError if a
 // later call may succeed. Errors have the ARN and never a secret.
 func (r *Resolver) Resolve(ctx context.Context, value string) (string, error) {

@@ -103,7 +103,7 @@ func TestASecretIsKeptForAWhile(t *testing.T) {
 	s.is("first")
 	want(t, r, someARN, "first")
 	s.is("second")
-	now = now.Add(5*time.Minute - time.Second)
+	now = now.Add(time.Minute - time.Second)
 	want(t, r, someARN, "first")
 	now = now.Add(time.Second)
 	want(t, r, someARN, "second")

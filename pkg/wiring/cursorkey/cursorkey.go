@@ -34,8 +34,8 @@ func open(ctx context.Context, o *fromenv.Opening) error {
 
 const (
 	// RefreshEvery is how often the secret is read again. What is read may come from a cache of
-	// secrets, where it is up to five minutes old.
-	RefreshEvery = time.Minute
+	// secrets, where it is up to a minute old.
+	RefreshEvery = 5 * time.Minute
 	// fetchTimeout bounds the time for which a request waits for fresh keys.
 	fetchTimeout = 2 * time.Second
 )

@@ -18,15 +18,23 @@ import (
 
 func open(ctx context.Context, o *fromenv.Opening) (err error) {
 	engines := o.Settings.Engines
-	if engines.MongoURI, err = secretvalue.Resolve(ctx, o, "MONGODB_URI", engines.MongoURI); err != nil {
+	named := engines.MongoURI
+	if engines.MongoURI, err = secretvalue.Resolve(ctx, o, variable, named); err != nil {
 		return err
 	}
-	return Use(&o.Stores, engines)
+	current := func(ctx context.Context) (string, error) {
+		uri, err := secretvalue.Resolve(ctx, o, variable, named)
+		return string(uri), err
+	}
+	failed := func(err error) { o.Log.Warn("the earlier connection string of MongoDB remains in use", "error", err) }
+	return Use(&o.Stores, engines, mongostore.WithCurrentURI(current, failed))
 }
 
+const variable = "MONGODB_URI"
+
 // Use puts MongoDB under every port of stored records. It connects when a port is used.
-func Use(stores *wiring.Stores, engines config.Engines) error {
-	mongo, err := mongostore.Open(string(engines.MongoURI), engines.MongoDatabase, mongoOptions(engines)...)
+func Use(stores *wiring.Stores, engines config.Engines, more ...mongostore.Option) error {
+	mongo, err := mongostore.Open(string(engines.MongoURI), engines.MongoDatabase, append(mongoOptions(engines), more...)...)
 	if err != nil {
 		return err
 	}
