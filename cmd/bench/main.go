@@ -25,8 +25,9 @@ func main() {
 	quick := flag.Bool("quick", false, "leave out what needs 1,000,000 entries, and send fewer beside the floor")
 	out := flag.String("out", filepath.Join("docs", "performance.md"), "file to write")
 	only := flag.String("only", "", "only the parts and pages with these names, separated by commas: figures are printed and not written, a page is written")
+	entries := flag.Int("entries", walkedEntries, "entries that are stored before the walk of the part arrival begins; 1000000 takes minutes")
 	flag.Parse()
-	if err := run(ctx, *quick, *out, *only); err != nil {
+	if err := run(ctx, &bench{quick: *quick, entries: *entries}, *out, *only); err != nil {
 		log.Print(err)
 		os.Exit(1)
 	}
@@ -49,6 +50,7 @@ func parts() []part {
 		{"fairness", measureFairness},
 		{"memory", measureMemory},
 		{"stream", measureStream},
+		{"arrival", measureArrival},
 		{"counts", measureCounts},
 		{"pages", measurePages},
 		{"lambda", measureLambda},
@@ -95,9 +97,11 @@ func chosen(names string) (measured []part, written []page, err error) {
 type bench struct {
 	folder string // for everything that is built and stored; removed at the end
 	quick  bool
+	// entries is how many the walk of the arrival log finds stored.
+	entries int
 }
 
-func run(ctx context.Context, quick bool, out, only string) (err error) {
+func run(ctx context.Context, b *bench, out, only string) (err error) {
 	measured, written, err := chosen(only)
 	if err != nil {
 		return err
@@ -107,7 +111,7 @@ func run(ctx context.Context, quick bool, out, only string) (err error) {
 		return fmt.Errorf("make a folder for the data: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	b := &bench{folder: folder, quick: quick}
+	b.folder = folder
 	for _, p := range written {
 		log.Printf("writing %s", p.name)
 		document, err := p.write(ctx, b)
