@@ -98,6 +98,16 @@ func crash(t *testing.T, entries, kills int, arguments ...string) {
 
 // sendThroughCrashes sends the entries with four clients, and kills the service at random points.
 func (l *crashLoad) sendThroughCrashes(random *rand.Rand, kills int) error {
+	return l.sendThrough(killPoints(random, int(l.entries), kills), func(int) {
+		time.Sleep(time.Duration(random.Int64N(int64(50 * time.Millisecond))))
+		l.service.crash()
+		l.service.ready()
+	})
+}
+
+// sendThrough sends the entries with four clients. It calls kill with 0, 1, … once as many are
+// acknowledged as the points say.
+func (l *crashLoad) sendThrough(points []int, kill func(i int)) error {
 	ctx, cancel := l.untilItStalls(l.service.t.Context())
 	defer cancel()
 	sending, ctx := errgroup.WithContext(ctx)
@@ -105,11 +115,9 @@ func (l *crashLoad) sendThroughCrashes(random *rand.Rand, kills int) error {
 		sending.Go(func() error { return l.client(ctx, crashBulk) })
 		sending.Go(func() error { return l.client(ctx, 1) })
 	}
-	for _, at := range killPoints(random, int(l.entries), kills) {
+	for i, at := range points {
 		l.await(ctx, int64(at))
-		time.Sleep(time.Duration(random.Int64N(int64(50 * time.Millisecond))))
-		l.service.crash()
-		l.service.ready()
+		kill(i)
 	}
 	return sending.Wait()
 }

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -33,6 +37,63 @@ func TestPullSurvivesCrashes(t *testing.T) {
 // binaries, so that persist-logs, order-logs and feed-logs die each by itself.
 func TestPullSurvivesCrashesLambda(t *testing.T) {
 	pullCrashes(t, 10_000, 3, lambdaArguments(t)...)
+}
+
+// TestPullSurvivesKilledFunctions kills one function at a time with SIGKILL, while its consumer,
+// the queues and the other functions go on: what accepts, what stores, what orders and what
+// answers pull.
+func TestPullSurvivesKilledFunctions(t *testing.T) {
+	const entries, kills = 10_000, 24
+	t.Setenv("OCELOT_LOG_LEVEL", "info") // killFunction reads the log
+	s := startCrashing(t, lambdaArguments(t)...)
+	pulled := newPulling(t, s)
+	load := &crashLoad{service: s, entries: entries}
+	sent := make(chan struct{})
+	var reading errgroup.Group
+	reading.Go(func() error { return pulled.untilSent(rand.New(rand.NewPCG(1, 1)), sent) })
+	killed := map[string]int{}
+	err := load.sendThrough(killPoints(rand.New(rand.NewPCG(1, 0)), entries, kills), func(i int) {
+		name := []string{"order-logs", "persist-logs", "feed-logs", "create-logs-bulk"}[i%4]
+		killed[name] += s.killFunction(name)
+	})
+	close(sent)
+	if err := errors.Join(err, reading.Wait()); err != nil {
+		t.Fatalf("%v; %d entries were acknowledged, want %d", err, load.acknowledged.Load(), entries)
+	}
+	pulled.check(entries)
+	if len(killed) < 4 || slices.Min(slices.Collect(maps.Values(killed))) == 0 {
+		t.Errorf("killed %v processes, want some of each of 4 functions for the test to prove something", killed)
+	}
+	t.Logf("%d lines pulled by %d runs, of which %d were killed; killed %v", pulled.lines, pulled.runs, pulled.killed, killed)
+}
+
+// environmentLine is what the service logs when it starts or loses a process of a function.
+var environmentLine = regexp.MustCompile(`msg="environment (started|ended)" function=(\S+) pid=(\d+)`)
+
+// killFunction kills the processes of a function, and returns how many it killed.
+func (s *crashingService) killFunction(name string) (killed int) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.log.Name())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	running := map[string]bool{}
+	for _, line := range environmentLine.FindAllStringSubmatch(string(text), -1) {
+		if line[2] == name {
+			running[line[3]] = line[1] == "started"
+		}
+	}
+	for text, runs := range running {
+		pid, err := strconv.Atoi(text)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		process, err := os.FindProcess(pid)
+		if runs && err == nil && process.Kill() == nil { // else it has just ended
+			killed++
+		}
+	}
+	return killed
 }
 
 func pullCrashes(t *testing.T, entries, kills int, arguments ...string) {
