@@ -18,16 +18,17 @@ const (
 	// less does not matter, and SQS bills a count like a message.
 	backlogRequests = 50
 	backlogTimeout  = 5 * time.Second
-	// backlogRetryAfter is when a client shall come again.
+	// backlogRetryAfter is what Retry-After says.
 	backlogRetryAfter = 30 * time.Second
 )
 
 // errBacklogFull says that the messages of all tenants together are too many.
 var errBacklogFull = errors.New("too many messages wait to be stored")
 
-// Backlog bounds the messages of all tenants together that wait to be stored. It counts beside
-// the requests, so that none waits for it. The bound can be passed by what is accepted between
-// two counts. It is safe for concurrent use, and must not be copied after its first use.
+// Backlog bounds the messages of all tenants together that wait to be stored. Once it is half
+// full, tenants have a part of their quotas only: see quota.Limiter. It counts beside the
+// requests, so that none waits for it. The bound can be passed by what is accepted between two
+// counts. It is safe for concurrent use, and must not be copied after its first use.
 type Backlog struct {
 	// Count returns about how many messages wait. It may stop counting at Max.
 	Count func(ctx context.Context) (int64, error)
@@ -38,7 +39,17 @@ type Backlog struct {
 	counting  bool
 	countedAt time.Time
 	requests  int // since then
-	full      bool
+	fill      float64
+}
+
+// halfFull is the fill from which on every count matters.
+const halfFull = 0.5
+
+// Fill returns how full the backlog was at the last count, from 0 to 1. It is 0 if that failed.
+func (b *Backlog) Fill() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fill
 }
 
 // Check returns an *audit.UnavailableError if the backlog was full at the last count. If a count
@@ -48,11 +59,11 @@ func (b *Backlog) Check(ctx context.Context) error {
 	defer b.mu.Unlock()
 	b.requests++
 	age := b.Now().Sub(b.countedAt)
-	if !b.counting && (b.full || b.requests >= backlogRequests) && (age >= backlogPeriod || age < 0) {
+	if !b.counting && (b.fill > halfFull || b.requests >= backlogRequests) && (age >= backlogPeriod || age < 0) {
 		b.counting, b.requests = true, 0
 		go b.count(context.WithoutCancel(ctx))
 	}
-	if b.full {
+	if b.fill >= 1 {
 		return &audit.UnavailableError{RetryAfter: backlogRetryAfter, Err: errBacklogFull}
 	}
 	return nil
@@ -69,7 +80,10 @@ func (b *Backlog) count(ctx context.Context) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.counting, b.countedAt = false, b.Now()
-	b.full = err == nil && n >= b.Max
+	b.fill = 0
+	if err == nil {
+		b.fill = min(1, float64(n)/float64(b.Max))
+	}
 }
 
 // unavailable returns the error of entries that were not accepted because of err.

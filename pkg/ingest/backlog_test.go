@@ -51,12 +51,18 @@ func TestAFullBacklogRefusesUntilItHasShrunk(t *testing.T) {
 		if want := 30 * time.Second; unavailable.RetryAfter != want {
 			t.Errorf("RetryAfter is %v, want %v", unavailable.RetryAfter, want)
 		}
+		if got := b.Fill(); got != 1 {
+			t.Errorf("a full backlog has a fill of %v, want 1", got)
+		}
 		waiting = 999
 		time.Sleep(10 * time.Second)
 		_ = b.Check(t.Context()) // one request is enough to look again
 		time.Sleep(2 * time.Second)
 		if err := b.Check(t.Context()); err != nil {
 			t.Errorf("after it has shrunk it returned %v, want nil", err)
+		}
+		if got, want := b.Fill(), 0.999; got != want {
+			t.Errorf("after it has shrunk its fill is %v, want %v", got, want)
 		}
 		waiting, failure = 1000, errors.New("down")
 		if err := seconds(20); err != nil {

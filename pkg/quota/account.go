@@ -85,7 +85,7 @@ func (a *account) accept(n int64) {
 	a.used += n
 }
 
-// begin notes that a lease begins, if it shall.
+// begin notes that a lease begins, if begins is true.
 func (a *account) begin(begins bool, now time.Time) bool {
 	if begins {
 		a.pending, a.leasedAt = make(chan struct{}), now

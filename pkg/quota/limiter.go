@@ -26,7 +26,7 @@ const (
 	// maxCredentials is for how many credentials it does. One that is forgotten begins with a full
 	// quota. The tenant's quota bounds what a tenant with more credentials can send.
 	maxCredentials = 32_768
-	// maxRetryAfter bounds the time after which a client shall come again.
+	// maxRetryAfter is the most that Retry-After says.
 	maxRetryAfter = time.Minute
 	// logPeriod is the shortest time between two log lines about failed leases.
 	logPeriod = time.Minute
@@ -56,6 +56,7 @@ type Limiter struct {
 	leases Leases
 	now    func() time.Time
 	log    *slog.Logger
+	fill   func() float64 // of the backlog; nil: there is no bound
 
 	seed        maphash.Seed
 	accounts    *ttlcache.Cache[audit.TenantID, *account]
@@ -83,6 +84,24 @@ func NewLimiter(limits Limits, leases Leases, now func() time.Time, log *slog.Lo
 	}
 }
 
+// WithBacklog makes the Limiter bound what waits to be stored, and returns it. fill returns how
+// full the backlog of all tenants is, from 0 to 1. Up to a half, quotas are not changed. Beyond
+// that each tenant has a part of its own, which falls to nothing at 1. So a tenant that sends
+// much is refused before the backlog is full, and one that sends little is not.
+func (l *Limiter) WithBacklog(fill func() float64) *Limiter {
+	l.fill = fill
+	return l
+}
+
+// limit returns the quota of a tenant at the present backlog.
+func (l *Limiter) limit(tenant *audit.Tenant) Limit {
+	limit := l.limits.of(tenant)
+	if l.fill == nil || limit.Rate == 0 {
+		return limit
+	}
+	return limit.part(2 * (1 - l.fill()))
+}
+
 // Take takes n entries from the quotas of the tenant and of the credential. It returns the
 // state of the quotas that have a limit, also with an *ExceededError. It waits for the store for
 // a quarter of a second at most, and only while the tenant is near its limit.
@@ -95,7 +114,7 @@ func (l *Limiter) Take(ctx context.Context, tenant *audit.Tenant, name string, n
 	if !taken {
 		return states, exceeded(state)
 	}
-	limit := l.limits.of(tenant)
+	limit := l.limit(tenant)
 	if limit.Rate == 0 {
 		return states, nil
 	}

@@ -291,3 +291,61 @@ func TestTiers(t *testing.T) {
 		}
 	})
 }
+
+// TestAFloodDoesNotFillTheBacklog: nothing is stored for a day, while a tenant sends as much as
+// it may and another one little. The first is refused, the other never.
+func TestAFloodDoesNotFillTheBacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const step, maxWaiting, quietEach = time.Second, 50_000_000, 30 // messages; entries of a step
+		limit := quota.Limit{Rate: 1000, Burst: 5000}
+		var store accounts
+		waiting, sent := 0, 0
+		l := store.process(quota.Limits{Standard: limit}, 0).WithBacklog(func() float64 { return float64(waiting) / maxWaiting })
+		quiet := &audit.Tenant{ID: "quiet"}
+		for range 24 * time.Hour / step {
+			for take(t, l, 1000) {
+				waiting, sent = waiting+1000, sent+1000
+			}
+			if _, err := l.Take(t.Context(), quiet, "key:2", quietEach); err != nil {
+				t.Fatalf("at a fill of %.3f the quiet tenant got %v, want no error", float64(waiting)/maxWaiting, err)
+			}
+			waiting += quietEach
+			time.Sleep(step)
+		}
+		if waiting >= maxWaiting {
+			t.Errorf("%d messages wait after a day, want under %d", waiting, maxWaiting)
+		}
+		if most := int(24 * time.Hour / time.Second * 1000); sent > most*6/10 {
+			t.Errorf("the flood sent %d entries, want at most 0.6 of its quota of %d", sent, most)
+		}
+		if sent < maxWaiting/2 {
+			t.Errorf("the flood sent %d entries, want at least %d: up to half of the backlog it has its quota", sent, maxWaiting/2)
+		}
+		waiting = 0
+		time.Sleep(time.Minute)
+		_, err := l.Take(t.Context(), acme, "key:1", 1)
+		if err != nil {
+			t.Errorf("once the backlog is gone, an entry got %v, want no error", err)
+		}
+	})
+}
+
+// TestALargeBacklogLowersTheQuotaThatAnswersTell also without a store.
+func TestALargeBacklogLowersTheQuotaThatAnswersTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			fill float64
+			rate int64
+		}{{0, 1000}, {0.5, 1000}, {0.75, 500}, {0.95, 100}, {1, 1}} {
+			store := accounts{err: errors.New("down")}
+			l := store.process(quota.Limits{Standard: quota.Limit{Rate: 1000, Burst: 5000}}, 0).WithBacklog(func() float64 { return c.fill })
+			states, err := l.Take(t.Context(), acme, "key:1", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := states[0].Limit.Rate; got < c.rate-1 || got > c.rate {
+				t.Errorf("at a fill of %v the rate is %d, want %d", c.fill, got, c.rate)
+			}
+		}
+	})
+}

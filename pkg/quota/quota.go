@@ -53,6 +53,14 @@ type Lease struct {
 // exist was full at 0.
 type Account struct{ Full int64 }
 
+// part returns a part of the quota, at least one entry a second. A part over 1 is the whole quota.
+func (l Limit) part(of float64) Limit {
+	if of >= 1 {
+		return l
+	}
+	return Limit{Rate: max(1, int64(of*float64(l.Rate))), Burst: max(1, int64(of*float64(l.Burst)))}
+}
+
 // Window is the time in which a full quota is refilled.
 func (l Limit) Window() time.Duration { return l.time(float64(l.Burst)) }
 

@@ -245,26 +245,40 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	s.authorizer = sync.OnceValue(func() *access.Authenticator {
 		return &access.Authenticator{Tokens: security.Tokens, Keys: tenants.KeyFinder{Store: stores.Keys}, Now: time.Now, Log: log}
 	})
+	backlog := stores.backlog()
 	s.accept = sync.OnceValue(func() *ingest.Service {
 		return &ingest.Service{
 			Standard: stores.Queue(manifest.QueueIngest), Priority: stores.Queue(manifest.QueueIngestPriority),
-			Now: time.Now, Random: random, CheckSpace: stores.checkSpace(),
+			Now: time.Now, Random: random, CheckSpace: stores.checkSpace(backlog),
 		}
 	})
-	s.limiter = sync.OnceValue(func() *quota.Limiter { return quota.NewLimiter(stores.Limits, stores.Quotas, time.Now, log) })
+	s.limiter = sync.OnceValue(func() *quota.Limiter {
+		limiter := quota.NewLimiter(stores.Limits, stores.Quotas, time.Now, log)
+		if backlog == nil {
+			return limiter
+		}
+		return limiter.WithBacklog(backlog.Fill)
+	})
 	s.gate = sync.OnceValue(func() *httpapi.Gate {
 		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString, Origins: stores.Origins}
 	})
 	return s
 }
 
-// checkSpace returns what refuses entries while the disk or the backlog is full.
-func (s *Stores) checkSpace() func(ctx context.Context) error {
+// backlog returns the bound of what waits to be stored; nil: there is none.
+func (s *Stores) backlog() *ingest.Backlog {
 	if s.Backlog == nil || s.MaxBacklog == 0 {
-		return s.CheckSpace
+		return nil
 	}
-	backlog := &ingest.Backlog{
+	return &ingest.Backlog{
 		Count: func(ctx context.Context) (int64, error) { return s.Backlog(ctx, s.MaxBacklog) }, Max: s.MaxBacklog, Now: time.Now,
+	}
+}
+
+// checkSpace returns what refuses entries while the disk or the backlog is full.
+func (s *Stores) checkSpace(backlog *ingest.Backlog) func(ctx context.Context) error {
+	if backlog == nil {
+		return s.CheckSpace
 	}
 	return func(ctx context.Context) error {
 		if err := backlog.Check(ctx); err != nil || s.CheckSpace == nil {
