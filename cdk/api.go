@@ -59,7 +59,7 @@ func (d *deployment) apiURL(api awsapigateway.CfnRestApi) string {
 	return *sub("https://" + *api.Ref() + ".execute-api.${AWS::Region}.${AWS::URLSuffix}/" + stageName + manifest.BasePath)
 }
 
-// fingerprint changes if the API's document changes, of which a deployment takes a copy.
+// fingerprint changes if the API's document changes. A deployment takes a copy of the document.
 func fingerprint(body node) string {
 	content, err := json.Marshal(body)
 	if err != nil {

@@ -103,7 +103,7 @@ func (s *data) addSecrets(d *deployment) {
 		})
 	}
 	add("CursorKey", rights.CursorKey, "Signs cursors and tickets")
-	add("MongoURI", rights.Records, "The connection string of the system of record; whoever deploys sets it")
+	add("MongoURI", rights.Records, "The connection string of the system of record; set it after the deployment")
 }
 
 func (s *data) addBuckets(d *deployment) {

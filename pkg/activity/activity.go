@@ -1,5 +1,5 @@
 // Package activity is the register of active days: on which days a tenant's entries were
-// received, and of which days their timestamps are. Nothing scheduled has to ask every tenant:
+// received, and the days of their timestamps. Nothing scheduled has to ask every tenant:
 // it reads here what there is to do. Plan shares out the days that are due, and Task does the
 // work of those in one message.
 package activity

@@ -25,7 +25,7 @@ type DueDay struct {
 type Plan struct {
 	Work     Work
 	Register Register
-	// Share sends days of one tenant to whoever does their work.
+	// Share sends days of one tenant to the workers that compare them.
 	Share func(ctx context.Context, tenant audit.TenantID, days []DueDay) error
 	Now   func() time.Time
 	Log   *slog.Logger

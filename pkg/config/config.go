@@ -46,8 +46,8 @@ type Function struct {
 	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API. If it
 	// is "", a ticket names the host of the request for it.
 	StreamURL string
-	// Origins are OCELOT_ORIGINS, separated by commas: the pages of which browsers show a
-	// page's script the service's answers, such as https://console.example.com. nil: none.
+	// Origins are OCELOT_ORIGINS, separated by commas, such as https://console.example.com. A browser
+	// lets the scripts of their pages read the service's answers. nil: none.
 	Origins []string
 	Rates   Rates
 	// Name is AWS_LAMBDA_FUNCTION_NAME, the function's name on AWS.

@@ -18,7 +18,7 @@ import (
 type event struct {
 	time json.RawMessage // a JSON string, RFC 3339
 	// key identifies the record among those of its time. Without one, equal records are told
-	// apart by whoever sends them.
+	// apart by their sender.
 	key                      string
 	action                   string
 	user                     string

@@ -56,7 +56,7 @@ type Metric struct {
 	Name  string
 	Unit  Unit
 	Value float64
-	// Values are up to MaxValues values, of which CloudWatch makes percentiles. They replace Value.
+	// Values are up to MaxValues values. CloudWatch computes percentiles from them. They replace Value.
 	Values []float64
 }
 

@@ -32,7 +32,7 @@ type tail struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed when anything below changes, and replaced
 	head    int64         // of the log, as it was seen last
-	walk    *arrival.Walk // nil: start was not called. Whoever sets reading uses it
+	walk    *arrival.Walk // nil: start was not called. The goroutine that sets reading uses it
 	reading bool
 	last    int64    // the last place that was read
 	batches []*batch // the last ones, without a gap

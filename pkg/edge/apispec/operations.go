@@ -25,7 +25,7 @@ func degradedHeader() Header {
 func quotaHeaders() []Header {
 	return []Header{
 		{Name: httpapi.RateLimitHeader, Schema: anyText(""),
-			Description: "What is left of each quota that applies: `r` entries, of which no more than that should be sent within `t` seconds. A list of structured fields, by draft-ietf-httpapi-ratelimit-headers."},
+			Description: "What is left of each quota that applies: send no more than `r` entries within `t` seconds. A list of structured fields, by draft-ietf-httpapi-ratelimit-headers."},
 		{Name: httpapi.RateLimitPolicyHeader, Schema: anyText(""),
 			Description: "The quotas that apply, `tenant` and `credential`: `q` entries in `w` seconds, all of which may come at once. There is none without a quota."},
 	}

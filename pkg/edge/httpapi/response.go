@@ -90,7 +90,7 @@ func cameOverTLS(r *http.Request) bool {
 	return r.TLS != nil || len(forwarded) == 1 && forwarded[0] == "https"
 }
 
-// exposedHeaders are those that a page's script may read besides the ones it always may.
+// exposedHeaders are those that a page's script may read in addition to those it always may.
 const exposedHeaders = "ETag, Location, Retry-After, " + RateLimitHeader + ", " + RateLimitPolicyHeader + ", " + manifest.RequestIDHeader + ", " + DegradedHeader + ", " + NotInEffectHeader
 
 // allowOrigin lets the browser show the answer to the page that asked, if that is a known one.

@@ -368,7 +368,7 @@ func TestListTenantsShowsAccessibleOnesInBothDirections(t *testing.T) {
 	} else if fmt.Sprint(backwards) != want {
 		t.Errorf("got backwards %q, want %q", fmt.Sprint(backwards), want)
 	}
-	// A cursor is good for whoever got it only.
+	// A cursor is good only for the caller who got it.
 	first := get("operator", "?limit=1")
 	w.call("admin", "GET", "/tenants?cursor="+*first.Next, "", nil).want(t, 422, "invalid")
 }

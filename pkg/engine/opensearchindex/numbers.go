@@ -8,7 +8,7 @@ import (
 )
 
 // A number of the metadata has three tokens: its key, and its buckets of numberLevels. A range
-// matches whole buckets, of which there are few, and few keys. OpenSearch looks at each
+// matches a few whole buckets and a few keys. OpenSearch looks at each
 // different token in a range, so a range of keys alone would take long.
 
 // numberLevels are the exponent of a number, and two digits.

@@ -9,7 +9,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/decimal"
 )
 
-// alternatives returns the phrases of which one matches if the condition is true.
+// alternatives returns phrases. One of them matches if the condition is true.
 func (c *compiler) alternatives(condition audit.Expr) ([]string, error) {
 	switch e := condition.(type) {
 	case audit.Has:

@@ -319,7 +319,7 @@ func (s *counter) addRollups(t *tally, where condition, length, from, to int64) 
 	return uncounted, err
 }
 
-// countKeys counts the entries of a full-text expression of which only the time matters.
+// countKeys counts the entries of a full-text expression if only their time matters.
 func (s *counter) countKeys(t *tally, p piece) error {
 	const matching = ` FROM terms WHERE terms MATCH ? AND rowid BETWEEN ? AND ?`
 	args := []any{p.match, p.first, p.last}
@@ -393,7 +393,7 @@ func (s *counter) countMatches(t *tally, p piece) error {
 	return finder.add(keys)
 }
 
-// foreseeMatches checks how long the matches of a piece take of which those up to a key were
+// foreseeMatches checks how long the matches of a piece take, after those up to a key were
 // counted. Matches are taken to be as frequent among the entries that are left.
 func (s *counter) foreseeMatches(p piece, key int64) error {
 	done, err := s.entriesIn(span{p.first, key})
