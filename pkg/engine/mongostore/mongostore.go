@@ -173,12 +173,12 @@ var errClosed = errors.New("mongodb: the database is closed")
 
 // connected returns the client, which opens its connections in the background.
 func (db *DB) connected() (*mongo.Client, error) {
+	db.followURI()
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.closed {
 		return nil, errClosed
 	}
-	db.followURI()
 	if db.client != nil {
 		return db.client, nil
 	}

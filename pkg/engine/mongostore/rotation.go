@@ -54,27 +54,39 @@ func (r *rotation) due(now time.Time) bool {
 	return age < 0 || age >= URIMaxAge || age >= URIMinAge && r.refused.Load()
 }
 
-// followURI takes up a changed connection string. The caller holds db.mu.
+// followURI takes up a changed connection string. One call at a time asks for it. Others go on
+// with the earlier one meanwhile.
 func (db *DB) followURI() {
-	r := db.rotation
-	if r == nil || !r.due(db.wallClock()) {
+	uri, due := db.beginToAsk()
+	if !due {
 		return
 	}
-	r.askedAt = db.wallClock()
-	r.refused.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), switchTimeout)
 	defer cancel()
-	uri, err := r.current(ctx)
-	if err == nil && uri != db.uri {
-		err = db.switchTo(ctx, uri)
+	current, err := db.rotation.current(ctx)
+	if err == nil && current != uri {
+		err = db.switchTo(ctx, current)
 	}
 	if err != nil {
-		r.failed(err)
+		db.rotation.failed(err)
 	}
 }
 
+// beginToAsk returns the present connection string, and whether it is time to ask for the current one.
+func (db *DB) beginToAsk() (uri string, due bool) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	r := db.rotation
+	if r == nil || db.closed || !r.due(db.wallClock()) {
+		return "", false
+	}
+	r.askedAt = db.wallClock()
+	r.refused.Store(false)
+	return db.uri, true
+}
+
 // switchTo replaces the client by one with another connection string, if the primary answers
-// it. Calls that use the earlier client can end. The caller holds db.mu.
+// it. Calls that use the earlier client can end.
 func (db *DB) switchTo(ctx context.Context, uri string) error {
 	client, err := db.connect(uri)
 	if err != nil {
@@ -83,6 +95,12 @@ func (db *DB) switchTo(ctx context.Context, uri string) error {
 	if err := failure(ctx, client.Ping(ctx, readpref.Primary())); err != nil {
 		disconnect(client)
 		return fmt.Errorf("the new connection string: %w", err)
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		go disconnect(client)
+		return errClosed
 	}
 	if old := db.client; old != nil {
 		db.rotation.retired = append(db.rotation.retired, old)

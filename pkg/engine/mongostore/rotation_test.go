@@ -130,6 +130,8 @@ type rotating struct {
 	now      time.Time
 	asked    int
 	failures []error
+	asking   chan struct{} // gets an element when the string is asked for; nil: it does not
+	answer   chan struct{} // the answer waits for an element of it; nil: it does not wait
 }
 
 func newRotating(t *testing.T) *rotating {
@@ -138,6 +140,10 @@ func newRotating(t *testing.T) *rotating {
 	r := &rotating{server: server, current: server.uri("first"), now: time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC)}
 	r.DB = open(t, r.current, "ocelot", mongostore.WithClock(r.clock), mongostore.WithCurrentURI(
 		func(context.Context) (string, error) {
+			if r.asking != nil {
+				r.asking <- struct{}{}
+				<-r.answer
+			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.asked++
@@ -223,6 +229,22 @@ func TestAChangedConnectionStringIsTakenUpByAge(t *testing.T) {
 	if got := r.server.logins.Load(); got != before+1 {
 		t.Errorf("got %d logins, want %d: the new client has its own", got, before+1)
 	}
+}
+
+// A slow secret store must not hold up calls that can go on with the present string.
+func TestCallsGoOnWhileTheConnectionStringIsAskedFor(t *testing.T) {
+	r := newRotating(t)
+	r.asking, r.answer = make(chan struct{}), make(chan struct{})
+	r.after(mongostore.URIMaxAge)
+	first := make(chan error, 1)
+	go func() { first <- r.Ping(t.Context()) }()
+	<-r.asking
+	r.works(t, "meanwhile")
+	r.answer <- struct{}{}
+	if err := <-first; err != nil {
+		t.Errorf("the call that asked: got error %v, want an answer", err)
+	}
+	r.wantAsked(t, "by one call of two", 1)
 }
 
 // A mistake in the secret must not end what works.
