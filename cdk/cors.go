@@ -1,8 +1,7 @@
 package main
 
 import (
-	"net/http"
-	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -16,11 +15,10 @@ func addCORS(d *deployment, body node) {
 		return
 	}
 	for path, operations := range body["paths"].(map[string]node) {
-		methods := []string{http.MethodOptions}
+		var methods []string
 		for method := range operations {
 			methods = append(methods, strings.ToUpper(method))
 		}
-		slices.Sort(methods)
 		operations["options"] = preflight(path, methods, d.Origins)
 	}
 }
@@ -28,13 +26,12 @@ func addCORS(d *deployment, body node) {
 // preflight returns the operation that answers a preflight request. Its template names the
 // request's origin if that is one of the known ones.
 func preflight(path string, methods, origins []string) node {
-	headers := []string{"Authorization", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-Match", "If-None-Match", manifest.TenantHeader, manifest.RequestIDHeader}
 	header := func(name string) string { return "Access-Control-" + name }
 	answers := node{}
 	fixed := node{
-		"method.response.header." + header("Allow-Methods"): "'" + strings.Join(methods, ",") + "'",
-		"method.response.header." + header("Allow-Headers"): "'" + strings.Join(headers, ",") + "'",
-		"method.response.header." + header("Max-Age"):       "'86400'",
+		"method.response.header." + header("Allow-Methods"): "'" + httpapi.PreflightMethods(methods) + "'",
+		"method.response.header." + header("Allow-Headers"): "'" + httpapi.PreflightHeaders() + "'",
+		"method.response.header." + header("Max-Age"):       "'" + strconv.Itoa(int(httpapi.PreflightAge.Seconds())) + "'",
 		"method.response.header.Vary":                       "'Origin'",
 		"method.response.header.Strict-Transport-Security":  "'" + httpapi.HTTPSOnly + "'",
 	}

@@ -57,7 +57,7 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 		return usagef("--functions needs --lambda")
 	}
 	return localcloud.Run(ctx, localcloud.Options{
-		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, Rates: settings.Rates, MaxBacklog: settings.MaxBacklog, Lambda: lambda, Log: log,
+		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, Rates: settings.Rates, MaxBacklog: settings.MaxBacklog, Origins: settings.Origins, Lambda: lambda, Log: log,
 		Tokens: func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
 			if settings.Auth.JWKSURL != "" {
 				secret = nil

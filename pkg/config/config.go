@@ -178,6 +178,8 @@ type Dev struct {
 	Rates   Rates
 	// MaxBacklog is that of Function over the embedded engine.
 	MaxBacklog int
+	// Origins are those of Function.
+	Origins []string
 	// TraceDaemon is that of Function, for functions that run as Lambda binaries.
 	TraceDaemon string
 	LogLevel    slog.Level // OCELOT_LOG_LEVEL: debug, info, warn (the default: the terminal is for people) or error
@@ -296,7 +298,7 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	dev := Dev{Auth: r.auth(), Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
+	dev := Dev{Auth: r.auth(), Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
 	if r.MongoURI != "" && r.OpenSearchURL == "" {
 		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
 	}

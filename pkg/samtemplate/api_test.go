@@ -48,6 +48,9 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 			methods["Head"] = http.MethodHead
 		}
 		events := template.Resources[manifest.CamelCase(f.Name)+"Function"].Properties.Events
+		if _, answers := events["Options"]; answers {
+			methods["Options"] = http.MethodOptions
+		}
 		if len(events) != len(methods) {
 			t.Errorf("%s has %d events, want %d", f.Name, len(events), len(methods))
 		}
@@ -63,6 +66,9 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 				t.Errorf("%s: %s: got path %q, want %q", f.Name, name, got.Properties.Path, manifest.BasePath+r.Path)
 			}
 			switch auth := got.Properties.Auth; {
+			case method == http.MethodOptions && auth != nil:
+				t.Errorf("%s: a preflight request, which has no credential: got authorizer %q, want none", f.Name, auth.Authorizer)
+			case method == http.MethodOptions:
 			case r.Permission == "" && auth != nil:
 				t.Errorf("%s is public: got authorizer %q, want none", f.Name, auth.Authorizer)
 			case r.Permission == "":
@@ -74,6 +80,54 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 				t.Errorf("%s: %s is not counted by a usage plan, want it counted", f.Name, name)
 			}
 		}
+	}
+}
+
+// TestBrowsersMayCallFromTheOrigins: each path answers preflight requests by one function, every
+// function of a route reads the origins, and API Gateway's own answers name the first.
+func TestBrowsersMayCallFromTheOrigins(t *testing.T) {
+	text, err := samtemplate.Template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var template struct {
+		Resources map[string]struct {
+			Properties struct {
+				Environment struct{ Variables map[string]any }
+				Events      map[string]struct {
+					Properties struct{ Method, Path string }
+				}
+				GatewayResponses map[string]struct {
+					ResponseParameters struct{ Headers map[string]any }
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &template); err != nil {
+		t.Fatal(err)
+	}
+	preflights, paths := map[string]int{}, map[string]bool{}
+	for _, f := range manifest.Functions() {
+		if f.Trigger.Route == nil {
+			continue
+		}
+		paths[manifest.BasePath+f.Trigger.Route.Path] = true
+		of := template.Resources[manifest.CamelCase(f.Name)+"Function"].Properties
+		if got, want := of.Environment.Variables["OCELOT_ORIGINS"], (map[string]any{"Ref": "Origins"}); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got the origins %v, want %v", f.Name, got, want)
+		}
+		if event, is := of.Events["Options"]; is && event.Properties.Method == "options" {
+			preflights[event.Properties.Path]++
+		}
+	}
+	for path := range paths {
+		if preflights[path] != 1 {
+			t.Errorf("%s: %d functions answer preflight requests, want 1", path, preflights[path])
+		}
+	}
+	got := template.Resources["Api"].Properties.GatewayResponses["UNAUTHORIZED"].ResponseParameters.Headers["Access-Control-Allow-Origin"]
+	if choice, is := got.(map[string]any); !is || choice["Fn::If"] == nil {
+		t.Errorf("a refusal allows the origin %v, want the first one if there is one", got)
 	}
 }
 
@@ -130,7 +184,7 @@ func TestTiersHaveUsagePlans(t *testing.T) {
 // gatewayResponse is an answer that API Gateway gives without a function.
 type gatewayResponse struct {
 	StatusCode         int
-	ResponseParameters struct{ Headers map[string]string }
+	ResponseParameters struct{ Headers map[string]any }
 	ResponseTemplates  map[string]string
 }
 
@@ -234,16 +288,17 @@ func (want wantGatewayResponse) checkProblem(t *testing.T, of string, response g
 	}
 }
 
-func (want wantGatewayResponse) checkHeaders(t *testing.T, of string, headers map[string]string) {
+func (want wantGatewayResponse) checkHeaders(t *testing.T, of string, headers map[string]any) {
 	t.Helper()
 	for name, value := range map[string]string{
 		"Content-Type": "'application/problem+json'", "X-Request-Id": "context.requestId", "Retry-After": want.retry,
 	} {
-		if got := headers[name]; got != value {
+		if got, _ := headers[name].(string); got != value {
 			t.Errorf("%s: got %s %q, want %q", of, name, got, value)
 		}
 	}
-	for name, value := range headers {
+	for name, expression := range headers {
+		value, _ := expression.(string)
 		if quoted := strings.TrimSuffix(strings.TrimPrefix(value, "'"), "'"); strings.Contains(quoted, "'") {
 			t.Errorf("%s: got %s with the value %s, want no quote inside", of, name, value)
 		}

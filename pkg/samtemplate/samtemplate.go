@@ -6,6 +6,7 @@ package samtemplate
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -86,6 +87,7 @@ func environment(f manifest.Function) node {
 		"OIDC_ISSUER":         ref("Issuer"),
 		"OIDC_AUDIENCE":       ref("Audience"),
 		"OCELOT_STREAM_URL":   node{"Fn::Sub": "wss://" + socketHost},
+		"OCELOT_ORIGINS":      ref(origins),
 
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": node{"Fn::Sub": "https://" + socketHost},
 	}
@@ -116,6 +118,7 @@ const (
 	openSearchURL   = "OpenSearchUrl"
 	openSearchARN   = "OpenSearchDomainArn"
 	secretsKeyARN   = "SecretsKeyArn"
+	origins         = "Origins"
 )
 
 func parameters() node {
@@ -141,6 +144,7 @@ func parameters() node {
 		openSearchURL:    text("The endpoint of the OpenSearch domain; without OpenSearchDomainArn, the ARN of the secret that is its URL with user and password"),
 		openSearchARN:    optional("The ARN of the OpenSearch domain, which signed requests are sent to; empty where user and password prove who asks"),
 		secretsKeyARN:    optional("The ARN of the KMS key of the secrets; empty where that is aws/secretsmanager"),
+		origins:          optional("The origins, separated by commas, of pages whose scripts may call the API in a browser; empty: none"),
 		"JwksUrl":        text("The keys of bearer tokens"),
 		"Issuer":         text("The issuer of bearer tokens"),
 		"Audience":       text("The audience of bearer tokens"),
@@ -151,11 +155,12 @@ func parameters() node {
 const (
 	openSearchSigned = "OpenSearchIsSigned"
 	secretsOwnKey    = "SecretsHaveTheirOwnKey"
+	browsersMayCall  = "BrowsersMayCall"
 )
 
 func conditions() node {
 	given := func(parameter string) node { return node{"Fn::Not": []node{{"Fn::Equals": []any{ref(parameter), ""}}}} }
-	return node{openSearchSigned: given(openSearchARN), secretsOwnKey: given(secretsKeyARN)}
+	return node{openSearchSigned: given(openSearchARN), secretsOwnKey: given(secretsKeyARN), browsersMayCall: given(origins)}
 }
 
 // when returns a node that is then if the condition is true, else otherwise.
@@ -231,7 +236,7 @@ func addUsagePlans(resources node) {
 func gatewayResponses() node {
 	responses := node{}
 	for _, answer := range httpapi.GatewayAnswers("$context.requestId") {
-		headers := node{manifest.RequestIDHeader: "context.requestId"}
+		headers := node{manifest.RequestIDHeader: "context.requestId", "Access-Control-Allow-Origin": when(browsersMayCall, firstOrigin(), noValue())}
 		for name, values := range answer.Header {
 			headers[name] = "'" + values[0] + "'"
 		}
@@ -240,6 +245,12 @@ func gatewayResponses() node {
 		}
 	}
 	return responses
+}
+
+// firstOrigin is a mapping expression. API Gateway cannot choose among several origins.
+func firstOrigin() node {
+	first := node{"Fn::Select": []any{0, node{"Fn::Split": []any{",", ref(origins)}}}}
+	return node{"Fn::Sub": []any{"'${Origin}'", node{"Origin": first}}}
 }
 
 func addQueue(resources node, q manifest.Queue) {
@@ -284,6 +295,9 @@ func events(f manifest.Function) node {
 		if r.Method == http.MethodGet {
 			found["Head"] = method(r, http.MethodHead)
 		}
+		if answersPreflight(f) {
+			found["Options"] = preflight(r)
+		}
 	}
 	for _, q := range f.Trigger.Queues {
 		properties := node{
@@ -309,6 +323,21 @@ func method(r *manifest.Route, name string) node {
 		properties["Auth"] = node{"Authorizer": caller, "ApiKeyRequired": true} // see addUsagePlans
 	}
 	return node{"Type": "Api", "Properties": properties}
+}
+
+// preflight returns the method of browsers' preflight requests, which have no credential.
+func preflight(r *manifest.Route) node {
+	return node{"Type": "Api", "Properties": node{"RestApiId": ref("Api"), "Method": "options", "Path": manifest.BasePath + r.Path}}
+}
+
+// answersPreflight reports whether the function answers the preflight requests of its path: the
+// first function of the path does.
+func answersPreflight(f manifest.Function) bool {
+	functions := manifest.Functions()
+	first := slices.IndexFunc(functions, func(other manifest.Function) bool {
+		return other.Trigger.Route != nil && other.Trigger.Route.Path == f.Trigger.Route.Path
+	})
+	return functions[first].Name == f.Name
 }
 
 // noRetry disables retries of scheduled runs: the next run does the work of a failed one.

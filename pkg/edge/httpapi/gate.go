@@ -44,7 +44,7 @@ type Gate struct {
 	// NewRequestID names a request that came without a usable X-Request-Id.
 	NewRequestID func() string
 	// Origins are the pages, such as https://console.example.com, to which browsers may show
-	// answers (CORS). The gateway answers their preflight requests.
+	// answers (CORS), and which may send requests.
 	Origins []string
 
 	gzips  sync.Pool // *gzip.Writer
@@ -88,6 +88,10 @@ func routeOf(function string) manifest.Route {
 }
 
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodOptions { // template.yaml routes those of a path to one of its functions
+		e.gate.options(w, r, e.route.Path, methodsOf(e.route.Path))
+		return
+	}
 	e.gate.serve(w, r, e.route, e.answer)
 }
 

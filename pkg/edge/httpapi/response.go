@@ -3,7 +3,6 @@ package httpapi
 import (
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -88,21 +87,6 @@ const HTTPSOnly = "max-age=31536000; includeSubDomains"
 func cameOverTLS(r *http.Request) bool {
 	forwarded := r.Header["X-Forwarded-Proto"]
 	return r.TLS != nil || len(forwarded) == 1 && forwarded[0] == "https"
-}
-
-// exposedHeaders are those that a page's script may read in addition to those it always may.
-const exposedHeaders = "ETag, Location, Retry-After, " + RateLimitHeader + ", " + RateLimitPolicyHeader + ", " + manifest.RequestIDHeader + ", " + DegradedHeader + ", " + NotInEffectHeader
-
-// allowOrigin lets the browser show the answer to the page that asked, if that is a known one.
-func (g *Gate) allowOrigin(h http.Header, req *request) {
-	if len(g.Origins) == 0 {
-		return
-	}
-	h["Vary"] = []string{"Origin"} // for caches: the answer differs
-	if origin := req.Header["Origin"]; len(origin) == 1 && slices.Contains(g.Origins, origin[0]) {
-		h["Access-Control-Allow-Origin"] = origin
-		h["Access-Control-Expose-Headers"] = []string{exposedHeaders}
-	}
 }
 
 // buffer collects the output of a gzip writer.

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
@@ -28,7 +27,7 @@ func Router(gate *Gate, handlers map[string]http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	for path, byMethod := range methods {
 		// Without a method in the pattern /logs/bulk stays apart from /logs/{id} for every method.
-		mux.Handle(manifest.BasePath+path, &pathHandler{gate: gate, path: path, methods: byMethod, allow: allowOf(byMethod)})
+		mux.Handle(manifest.BasePath+path, &pathHandler{gate: gate, path: path, methods: byMethod})
 	}
 	nothing := NotFound(gate)
 	mux.Handle("/", nothing)
@@ -41,16 +40,11 @@ func Router(gate *Gate, handlers map[string]http.Handler) http.Handler {
 	})
 }
 
-func allowOf(methods map[string]http.Handler) string {
-	return strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
-}
-
 // pathHandler serves one path of the manifest.
 type pathHandler struct {
 	gate    *Gate
 	path    string
 	methods map[string]http.Handler
-	allow   string
 }
 
 func (h *pathHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -58,9 +52,12 @@ func (h *pathHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r)
 		return
 	}
-	h.gate.serve(w, r, manifest.Route{Path: h.path}, func(*request) (*response, error) {
-		return nil, ProblemMethodNotAllowed.problem("This path accepts "+h.allow+".").with("Allow", h.allow)
-	})
+	methods := slices.Collect(maps.Keys(h.methods))
+	if r.Method == http.MethodOptions {
+		h.gate.options(w, r, h.path, methods)
+		return
+	}
+	h.gate.refuseMethod(w, r, h.path, methods)
 }
 
 // NotFound answers every request with the problem document of a path that does not exist.

@@ -37,6 +37,8 @@ type Options struct {
 	Rates config.Rates
 	// MaxBacklog is how many messages may wait to be stored.
 	MaxBacklog int
+	// Origins are the pages whose scripts may call the API; see httpapi.Gate.
+	Origins []string
 	// Lambda runs the functions as Lambda binaries; nil: in this process.
 	Lambda *Lambda
 	Log    *slog.Logger
@@ -87,6 +89,7 @@ func Run(ctx context.Context, o Options) error {
 	sockets := newSocketGateway(defaultSocketLimits(), o.Log)
 	engine.stores.Sockets = sockets
 	engine.stores.Limits, engine.stores.MaxBacklog = wiring.LimitsOf(o.Rates), int64(o.MaxBacklog)
+	engine.stores.Origins = o.Origins
 	keys := [][]byte{cursorKey(secret)}
 	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKeys: func() [][]byte { return keys }}, o.Log)
 	functions, err := functionsOf(o, services, sockets, secret)
