@@ -53,7 +53,7 @@ func TestRoles(t *testing.T) {
 		access.LogsExport:        {all, all, none, all},
 		access.LogsStream:        {all, all, none, all},
 		access.LogsCleanup:       {all, none, none, all},
-		access.QuarantineRead:    {all, none, none, all},
+		access.QuarantineRead:    {all, all, none, all},
 		access.QuarantineManage:  {all, none, none, all},
 		access.TenantsRead:       {all, all, all, all},
 		access.TenantsUpdate:     {all, none, none, all},

@@ -28,7 +28,7 @@ func (r Role) Permissions() []Permission {
 	case RoleAdmin:
 		return slices.DeleteFunc(Permissions(), Permission.Platform)
 	case RoleAuditor:
-		return []Permission{LogsRead, LogsSearch, LogsStats, LogsExport, LogsStream, TenantsRead, JobsRead}
+		return []Permission{LogsRead, LogsSearch, LogsStats, LogsExport, LogsStream, QuarantineRead, TenantsRead, JobsRead}
 	case RoleUser:
 		return []Permission{LogsWriteOwn, LogsReadOwn, TenantsRead}
 	case RoleOperator:

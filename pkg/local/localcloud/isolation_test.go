@@ -35,7 +35,7 @@ var mayCall = map[string]string{
 	"get-tenant":           "admin operator auditor user",
 	"list-jobs":            "admin operator auditor",
 	"list-keys":            "admin operator",
-	"list-quarantine":      "admin operator",
+	"list-quarantine":      "admin operator auditor",
 	"list-tenants":         "admin operator auditor user",
 	"patch-tenant":         "admin operator",
 	"retry-quarantine":     "admin operator",
