@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/cost"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
 	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -35,6 +38,7 @@ func scalePage() (string, error) {
 	m.writeMongo(&b)
 	m.writeCommands(&b)
 	m.writeFunctions(&b)
+	m.writeStreams(&b)
 	m.writeCost(&b)
 	m.writeSizing(&b)
 	writeAssumptions(&b)
@@ -71,28 +75,37 @@ func (m *scaleModel) bounds() []figure {
 		atMost("bytes of MongoDB's indexes for an entry, `lean`", "%.0f", m.lean, cost.DatabaseBytes/2, "half of the bytes of its compressed document; `IndexBytes` of pkg/engine/mongostore"),
 		atMost("SQS requests to send an entry, bulks of 100", "%.3f", m.sendsPerEntry(), maxSQSPerEntry, "64 KB chunks of one message to the ingest queue"),
 	}
-	for _, sent := range []struct {
-		name string
-		w    *cost.Workload
-	}{{"bulks of 100", &m.bulk}, {"single entries", &m.single}} {
+	for _, sent := range m.sent() {
 		for _, rate := range []float64{scaleAverage, scalePeak} {
-			traffic := cost.TrafficOf(sent.w, rate)
+			traffic := cost.TrafficOf(sent.workload, rate)
 			for _, s := range []cost.Step{traffic.Persist, traffic.Index, traffic.Order} {
 				figures = append(figures, atMost(fmt.Sprintf("%s at once, %s, %s/s", s.Function, sent.name, thousands(int(rate))), "%.1f",
 					s.Concurrency, float64(s.MaxConcurrency), "the queue's maximum concurrency in the manifest; see [functions](#functions)"))
 			}
 		}
 	}
-	for _, rate := range []float64{scaleAverage, scalePeak} {
-		pumps, most := cost.Streams(&m.single, rate)
-		figures = append(figures, atMost(fmt.Sprintf("tenants whose live stream is served at once, single entries, %s/s", thousands(int(rate))), "%.0f",
-			pumps, most, "if all 20,000 have a subscriber; maximum concurrency × batch size of stream-logs. Beyond that, a tenant waits for turns of five seconds"))
+	for _, sent := range m.sent() {
+		for _, rate := range []float64{scaleAverage, scalePeak} {
+			pumps, most := cost.Streams(sent.workload, rate)
+			figures = append(figures, atMost(fmt.Sprintf("tenants whose live stream is served at once, %s, %s/s", sent.name, thousands(int(rate))), "%.0f",
+				pumps, most, "if all have a subscriber; see [live streams](#live-streams)"))
+		}
 	}
 	for _, v := range m.variant {
 		figures = append(figures, atMost("USD for a million entries: "+v.name, "%.2f", v.estimate.PerMillion(), maxUSDPerMillion,
 			map[bool]string{true: "what this version does", false: "a design that is not built yet"}[v.built]+"; see [cost](#cost)"))
 	}
 	return figures
+}
+
+// sending is a way in which clients send the entries.
+type sending struct {
+	name     string
+	workload *cost.Workload
+}
+
+func (m *scaleModel) sent() []sending {
+	return []sending{{fmt.Sprintf("bulks of %d", bulkSize), &m.bulk}, {"single entries", &m.single}}
 }
 
 // sendsPerEntry returns the requests that sending to the ingest queue costs for an entry.
@@ -175,8 +188,8 @@ Entries are sent in bulks of %d. All tenants have the standard tier.
 	consumers, requests := m.connections()
 	b.WriteString("\n")
 	b.WriteString(item(fmt.Sprintf("The reconciler compares by counts. MongoDB walks %s keys of `_id` a second for it, and OpenSearch counts as many entries.", thousands(int(keys)))))
-	b.WriteString(item(fmt.Sprintf("Connections to the primary of MongoDB: at most %s by the consumers of queues, which is their maximum concurrency × %d, the pool of a process. Requests at peak need about %s.",
-		thousands(consumers), mongostore.PoolSize, thousands(requests))))
+	b.WriteString(item(fmt.Sprintf("Connections to the primary of MongoDB: at most %s by the consumers of queues, which is the maximum concurrency × %d, the pool of a process, or × %d for stream-logs. Requests at peak need about %s.",
+		thousands(consumers), mongostore.PoolSize, connectionsOf("stream-logs"), thousands(requests))))
 }
 
 func rate(perSecond float64) string {
@@ -213,6 +226,27 @@ func (m *scaleModel) writeFunctions(b *strings.Builder) {
 			}
 		}
 	}
+}
+
+// writeStreams says what happens if more streams have work than are served at once.
+func (m *scaleModel) writeStreams(b *strings.Builder) {
+	pumps, most := cost.Streams(&m.single, scalePeak)
+	consumers, _ := m.connections()
+	b.WriteString("\n## Live streams\n\n")
+	b.WriteString(paragraph(fmt.Sprintf("stream-logs serves %s tenants at once. A tenant takes one of these places while its entries come, and for %s after the last one. "+
+		"Tenants without a subscriber take none. If all %s have one, %s places are needed at %s single entries a second.",
+		thousands(int(most)), inWords(stream.Linger), thousands(scaleTenants), thousands(int(math.Ceil(pumps))), thousands(scalePeak))))
+	b.WriteString(paragraph(fmt.Sprintf("Each run of stream-logs opens up to %d connections to MongoDB. That is enough, because the tenants of a run wait for entries most of the time. "+
+		"All consumers together may have %s, so that requests find one.", connectionsOf("stream-logs"), thousands(consumers))))
+	b.WriteString(paragraph(fmt.Sprintf("If more places are needed, tenants take turns of %s, which message groups share out. Their entries come later. "+
+		"Nothing is lost: the store has the place of each subscriber, and the next turn continues there. "+
+		"A subscriber that falls %s places behind gets `lagged` with a cursor, and can read the rest from the feed.",
+		inWords(stream.TurnTime), thousands(stream.MaxBehind))))
+}
+
+// inWords prints a number of seconds.
+func inWords(d time.Duration) string {
+	return fmt.Sprintf("%g seconds", d.Seconds())
 }
 
 func (m *scaleModel) writeCost(b *strings.Builder) {

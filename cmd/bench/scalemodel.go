@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -262,6 +263,16 @@ func every(name string) time.Duration {
 	panic("bench: the manifest has no schedule " + name)
 }
 
+// connectionsOf returns the most connections of a process to one server of MongoDB.
+func connectionsOf(function string) int {
+	for _, f := range manifest.Functions() {
+		if f.Name == function {
+			return cmp.Or(f.Connections, mongostore.PoolSize)
+		}
+	}
+	panic("bench: the manifest has no function " + function)
+}
+
 // connections returns the most connections to one server of MongoDB: of the consumers at their
 // maximum concurrency, and of requests at peak. A process has at most a pool of them; a batch uses
 // one for each tenant that is written at the same time.
@@ -269,7 +280,7 @@ func (m *scaleModel) connections() (consumers, requests int) {
 	for _, f := range manifest.Functions() {
 		if f.DependsOn(manifest.DependencyRecords) {
 			for _, q := range f.Trigger.Queues {
-				consumers += q.MaxConcurrency * mongostore.PoolSize
+				consumers += q.MaxConcurrency * connectionsOf(f.Name)
 			}
 		}
 	}

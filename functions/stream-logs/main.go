@@ -17,7 +17,7 @@ import (
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, sockets.FromEnv, cursorkey.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.WithConnections(2), queues.FromEnv, sockets.FromEnv, cursorkey.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

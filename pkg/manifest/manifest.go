@@ -37,6 +37,9 @@ type Function struct {
 	Grants   []Grant
 	MemoryMB int
 	Timeout  time.Duration
+	// Connections is how many connections to a server of the records a process opens at most;
+	// 0: as many as the engine does by itself.
+	Connections int
 }
 
 // Trigger is what invokes a function: exactly one of its fields is set.

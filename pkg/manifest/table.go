@@ -362,10 +362,11 @@ var functions = []Function{
 	},
 	{
 		Name: "stream-logs", Summary: "Send the entries of a tenant to its live subscribers",
-		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10, MaxConcurrency: 50}}},
+		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10, MaxConcurrency: 250}}},
 		Grants: slices.Concat(
 			read(ResourceEntries, ResourceArrival, ResourceStream, ResourceCursorKey, QueueResource(QueueStream)), answering, checking,
 			write(ResourceStream), nudging, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
+		Connections: 2, // its tenants wait for entries most of the time
 	},
 	{
 		Name: "subscribe-stream", Summary: "Start a client's subscription",

@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// pumpTime bounds the time for which one message sends, so that other tenants have their
+	// TurnTime bounds the time for which one message sends, so that other tenants have their
 	// turn. What is pending then has a message of its own.
-	pumpTime = 5 * time.Second
+	TurnTime = 5 * time.Second
 	// Linger is how long a pump waits for more entries after the last ones.
-	Linger = time.Second
+	Linger = 750 * time.Millisecond
 	// saveEvery is the interval in which positions are saved. After a pump was killed, what it
 	// sent since is sent again.
 	saveEvery = time.Second
@@ -36,7 +36,7 @@ const (
 
 // WritesPerSecond is about how many writes a tenant's stream costs while entries arrive all the
 // time, for all of its subscribers: those of saveEvery, and three for each pump.
-const WritesPerSecond = float64(time.Second)/float64(saveEvery) + 3*float64(time.Second)/float64(pumpTime)
+const WritesPerSecond = float64(time.Second)/float64(saveEvery) + 3*float64(time.Second)/float64(TurnTime)
 
 // ReadsPerSecond is about how many reads a pump makes for all subscribers of its tenant: of the
 // end of the log, and of the state of the stream. With, entries come all the time, and without,
@@ -63,7 +63,7 @@ func (s *Service) Deliver(ctx context.Context, body string) error {
 	if deleted {
 		return nil
 	}
-	deadline := s.Now().Add(pumpTime)
+	deadline := s.Now().Add(TurnTime)
 	for again := true; again; {
 		if again, err = s.pump(ctx, id, traces, deadline); err != nil {
 			return fmt.Errorf("deliver to %s: %w", id, err)

@@ -36,3 +36,12 @@ func (r keyRange) Condition() bson.D { return r.condition().Value.(bson.D) }
 func WithServerClock(now func() time.Time) Option {
 	return func(db *DB) { db.serverTime = func(ctx context.Context) (time.Time, error) { return now(), ctx.Err() } }
 }
+
+// ConnectionsOf returns the most connections of the database to each server.
+func ConnectionsOf(db *DB) (uint64, error) {
+	o, err := db.clientOptions(db.uri)
+	if err != nil {
+		return 0, err
+	}
+	return *o.MaxPoolSize, nil
+}

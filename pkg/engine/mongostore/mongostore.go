@@ -31,8 +31,8 @@ import (
 
 // Defaults of a DB.
 const (
-	// PoolSize is the most connections of a process to each server. A Lambda handles one event
-	// at a time, and persist-logs stores the entries of that many tenants at once.
+	// PoolSize is the most connections of a process to each server, unless WithPoolSize changes
+	// it. A Lambda handles one event at a time, and persist-logs stores the entries of that many tenants at once.
 	PoolSize = ingest.MaxTenantsAtOnce
 	// DefaultTimeout bounds a call whose context has no deadline.
 	DefaultTimeout = 30 * time.Second
@@ -47,6 +47,7 @@ const (
 type DB struct {
 	uri, name string
 	timeout   time.Duration
+	poolSize  int
 	monitor   *event.CommandMonitor
 	now       func() time.Time
 	indexes   Indexes
@@ -72,6 +73,10 @@ type Option func(*DB)
 // WithTimeout bounds calls whose context has no deadline; see DefaultTimeout.
 func WithTimeout(d time.Duration) Option { return func(db *DB) { db.timeout = d } }
 
+// WithPoolSize bounds the connections of this process to each server; the default is PoolSize.
+// Calls wait until one is free.
+func WithPoolSize(n int) Option { return func(db *DB) { db.poolSize = n } }
+
 // WithIndexes selects the indexes of new partitions; the default is IndexesFull.
 // Partitions that exist keep theirs.
 func WithIndexes(indexes Indexes) Option { return func(db *DB) { db.indexes = indexes } }
@@ -94,7 +99,7 @@ func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now
 // overrides the connection string. Its errors repeat only the hosts of the
 // connection string.
 func Open(uri, name string, opts ...Option) (*DB, error) {
-	db := &DB{uri: uri, name: name, timeout: DefaultTimeout, now: time.Now,
+	db := &DB{uri: uri, name: name, timeout: DefaultTimeout, poolSize: PoolSize, now: time.Now,
 		indexes: IndexesFull, readPreference: "primary", registry: newRegistry(), skews: ttlcache.New[struct{}, time.Duration](1)}
 	db.serverTime = db.handshakeTime
 	for _, opt := range opts {
@@ -137,7 +142,7 @@ func (db *DB) clientOptions(uri string) (*options.ClientOptions, error) {
 		SetReadPreference(readpref.Primary()).
 		SetRetryWrites(false). // DocumentDB refuses them; see the package's comment
 		SetRetryReads(true).
-		SetMaxPoolSize(PoolSize).
+		SetMaxPoolSize(uint64(db.poolSize)).
 		SetMaxConnIdleTime(idleTimeout).
 		SetConnectTimeout(connectTimeout).
 		SetServerSelectionTimeout(selectionTimeout).

@@ -140,3 +140,19 @@ func expiryUnderTest(db *mongostore.DB) conformance.ExpiryUnderTest {
 		Index: db.Index(shared), Reader: entries,
 	}
 }
+
+func TestPoolSize(t *testing.T) {
+	const uri = "mongodb://127.0.0.1:1"
+	for _, c := range []struct {
+		options []mongostore.Option
+		want    uint64
+	}{{nil, mongostore.PoolSize}, {[]mongostore.Option{mongostore.WithPoolSize(2)}, 2}} {
+		got, err := mongostore.ConnectionsOf(open(t, uri, "ocelot", c.options...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != c.want {
+			t.Errorf("got %d connections, want %d", got, c.want)
+		}
+	}
+}

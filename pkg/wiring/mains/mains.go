@@ -108,7 +108,7 @@ import (
 {{end}})
 
 func main() {
-	services, err := fromenv.Services(context.Background(){{range .Dependencies}}, {{.}}.FromEnv{{end}})
+	services, err := fromenv.Services(context.Background(){{range .Dependencies}}, {{.}}{{end}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -120,7 +120,11 @@ func main(f manifest.Function, h handler) ([]byte, error) {
 	imports := append([]string{module + "pkg/edge/lambdaedge", module + "pkg/wiring/fromenv"}, h.imports...)
 	var dependencies []string
 	for _, d := range f.Dependencies() {
-		dependencies = append(dependencies, dependencyPackages[d])
+		opening := "FromEnv"
+		if d == manifest.DependencyRecords && f.Connections > 0 {
+			opening = fmt.Sprintf("WithConnections(%d)", f.Connections)
+		}
+		dependencies = append(dependencies, dependencyPackages[d]+"."+opening)
 		imports = append(imports, module+"pkg/wiring/"+dependencyPackages[d])
 	}
 	kind := triggerOf(f)

@@ -60,6 +60,19 @@ func TestAMainOpensWhatItsFunctionWasGranted(t *testing.T) {
 	}
 }
 
+func TestAMainBoundsItsConnections(t *testing.T) {
+	files, err := mains.Files(root, []manifest.Function{{
+		Name: "stream-logs", Summary: "Send entries", Trigger: manifest.Trigger{Queues: []manifest.QueueTrigger{{Queue: manifest.QueueStream}}},
+		Grants: []manifest.Grant{{Resource: manifest.ResourceStream, Read: true}}, Connections: 2,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, want := string(files["functions/stream-logs/main.go"]), "records.WithConnections(2)"; !strings.Contains(text, want) {
+		t.Errorf("got\n%s\nwant %q in it", text, want)
+	}
+}
+
 func TestAFunctionWithoutAHandlerIsAnError(t *testing.T) {
 	_, err := mains.Files(root, []manifest.Function{{Name: "paint-logs"}})
 	if err == nil {

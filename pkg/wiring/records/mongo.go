@@ -27,7 +27,11 @@ func open(ctx context.Context, o *fromenv.Opening) (err error) {
 		return string(uri), err
 	}
 	failed := func(err error) { o.Log.Warn("the earlier connection string of MongoDB remains in use", "error", err) }
-	return Use(&o.Stores, engines, mongostore.WithCurrentURI(current, failed))
+	options := []mongostore.Option{mongostore.WithCurrentURI(current, failed)}
+	if o.Connections > 0 {
+		options = append(options, mongostore.WithPoolSize(o.Connections))
+	}
+	return Use(&o.Stores, engines, options...)
 }
 
 const variable = "MONGODB_URI"
