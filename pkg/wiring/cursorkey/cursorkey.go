@@ -55,27 +55,38 @@ type Ring struct {
 // if that fails: the ring then keeps the keys that it has.
 func NewRing(ctx context.Context, fetch func(ctx context.Context) (config.Secret, error), now func() time.Time, failed func(err error)) (*Ring, error) {
 	r := &Ring{fetch: fetch, now: now, failed: failed}
+	r.claim()
 	return r, r.refresh(ctx)
 }
 
 // Keys returns the keys that were read at most RefreshEvery ago, or when the secret could be read
-// last.
+// last. One caller fetches them again. The others get the earlier ones meanwhile.
 func (r *Ring) Keys() [][]byte {
+	if r.claim() {
+		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+		defer cancel()
+		if err := r.refresh(ctx); err != nil {
+			r.failed(err)
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.now().Before(r.next) {
-		return r.keys
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
-	defer cancel()
-	if err := r.refresh(ctx); err != nil {
-		r.failed(err)
-	}
 	return r.keys
 }
 
-func (r *Ring) refresh(ctx context.Context) error {
+// claim reports whether the caller is to fetch the secret, because its time has come.
+func (r *Ring) claim() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now().Before(r.next) {
+		return false
+	}
 	r.next = r.now().Round(0).Add(RefreshEvery) // by the wall clock: a frozen process's other one may stand still
+	return true
+}
+
+// refresh fetches the keys. It holds no lock while it waits.
+func (r *Ring) refresh(ctx context.Context) error {
 	secret, err := r.fetch(ctx)
 	if err != nil {
 		return err
@@ -84,6 +95,8 @@ func (r *Ring) refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", variable, err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.keys = keys
 	return nil
 }

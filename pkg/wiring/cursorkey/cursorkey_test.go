@@ -72,3 +72,37 @@ func TestKeysThatAreNoneAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// While one caller fetches the keys, the others use the earlier ones and do not wait.
+func TestOneCallerFetchesForAll(t *testing.T) {
+	const first, second = "11111111111111111111111111111111", "22222222222222222222222222222222"
+	now, fetches := time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC), 0
+	var ring *cursorkey.Ring
+	fetch := func(ctx context.Context) (config.Secret, error) {
+		if fetches++; fetches == 1 {
+			return config.Secret(first), nil
+		}
+		other := make(chan [][]byte, 1)
+		go func() { other <- ring.Keys() }()
+		select {
+		case keys := <-other:
+			if got := string(keys[0]); got != first {
+				t.Errorf("meanwhile another caller got the key %s, want the earlier one %s", got, first)
+			}
+		case <-ctx.Done():
+			t.Error("another caller waits for the fetch, want the earlier keys at once")
+		}
+		return config.Secret(second), nil
+	}
+	ring, err := cursorkey.NewRing(t.Context(), fetch, func() time.Time { return now }, func(err error) { t.Errorf("got error %v, want none", err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(cursorkey.RefreshEvery)
+	if got := string(ring.Keys()[0]); got != second {
+		t.Errorf("got the key %s, want the new one %s", got, second)
+	}
+	if fetches != 2 {
+		t.Errorf("the secret was fetched %d times, want 2", fetches)
+	}
+}
