@@ -44,6 +44,7 @@ func words(w ...string) audit.Text { return audit.Text{Words: w} }
 
 func TestParseQuery(t *testing.T) {
 	day := time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC)
+	ipv4 := audit.Network{Prefix: netip.MustParsePrefix("0.0.0.0/0")}
 	for text, want := range map[string]audit.Expr{
 		``:                                     nil,
 		"  \t ":                                nil,
@@ -138,6 +139,12 @@ func TestParseQuery(t *testing.T) {
 		`received_at:2026-01-31`:           audit.Received{From: day, To: day.AddDate(0, 0, 1)},
 		`ip_address:203.0.113.9`:           equals(audit.FieldIPAddress, "203.0.113.9"),
 		`ip_address:::ffff:203.0.113.9`:    equals(audit.FieldIPAddress, "203.0.113.9"),
+		`ip_address:203.0*`:                audit.Prefix{Field: audit.FieldIPAddress, Value: "203.0"},
+		`ip_address:::ffff:203*`:           audit.And{ipv4, audit.Prefix{Field: audit.FieldIPAddress, Value: "203"}},
+		`ip_address:::FFFF:203.0.1*`:       audit.And{ipv4, audit.Prefix{Field: audit.FieldIPAddress, Value: "203.0.1"}},
+		`ip_address:::ffff:*`:              audit.Or{ipv4, audit.Prefix{Field: audit.FieldIPAddress, Value: "::ffff:"}},
+		`ip_address:::f*`:                  audit.Or{ipv4, audit.Prefix{Field: audit.FieldIPAddress, Value: "::f"}},
+		`ip_address:::fffe*`:               audit.Prefix{Field: audit.FieldIPAddress, Value: "::fffe"},
 		`ip_address:203.0.113.7/24`:        audit.Network{Prefix: netip.MustParsePrefix("203.0.113.0/24")},
 		`ip_address:"2001:db8::/32"`:       audit.Network{Prefix: netip.MustParsePrefix("2001:db8::/32")},
 		`ip_address:"::ffff:10.0.0.0/104"`: audit.Network{Prefix: netip.MustParsePrefix("10.0.0.0/8")},

@@ -102,9 +102,26 @@ func prefixTerm(t token, field audit.Field, value string) (audit.Expr, error) {
 	case field == audit.FieldSeverity:
 		return severities(func(s audit.Severity) bool { return strings.HasPrefix(s.String(), strings.ToUpper(value)) }), nil
 	case field == audit.FieldIPAddress:
-		value = strings.ToLower(value)
+		return addressPrefix(strings.ToLower(value)), nil
 	}
 	return audit.Prefix{Field: field, Value: value}, nil
+}
+
+// mappedPrefix begins the other spelling of each IPv4 address, ::ffff:203.0.113.9.
+const mappedPrefix = "::ffff:"
+
+// addressPrefix returns the condition that one of the address's spellings begins with a text. An
+// IPv4 address has two, and Prefix knows the one without ::ffff: alone.
+func addressPrefix(text string) audit.Expr {
+	ipv4 := audit.Network{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}
+	if rest, mapped := strings.CutPrefix(text, mappedPrefix); mapped && rest != "" {
+		return audit.And{ipv4, audit.Prefix{Field: audit.FieldIPAddress, Value: rest}}
+	}
+	asIs := audit.Prefix{Field: audit.FieldIPAddress, Value: text}
+	if strings.HasPrefix(mappedPrefix, text) {
+		return audit.Or{ipv4, asIs}
+	}
+	return asIs
 }
 
 // networkTerm returns the condition that the address is in a network.

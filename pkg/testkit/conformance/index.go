@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,7 @@ func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 		"EntriesOfOneRequestKeepTheirOrder":  indexKeepsRequestOrder,
 		"StatsCountWhatTheOracleCounts":      indexCountsWhatTheOracleCounts,
 		"NumbersByValueTextsBySpelling":      indexFindsNumbersByValue,
+		"AddressesByEitherSpelling":          indexFindsAddressesByEitherSpelling,
 		"StatsFollowTheClockOfATimeZone":     indexCountsByTimeZone,
 		"StatsAreChecked":                    indexChecksStats,
 		"StatsRefuseManyPairs":               indexRefusesManyPairs,
@@ -276,7 +278,7 @@ func indexFindsNumbersByValue(t *testing.T, x IndexUnderTest) {
 		entries = append(entries, e)
 	}
 	x.Put(t, g.tenant, entries)
-	for query, want := range map[string][]string{
+	x.findAsTheStream(t, g.tenant, entries, map[string][]string{
 		`metadata.x:1`:        {`1`, `1.0`, `"1"`, `1e0`},
 		`metadata.x:1.0`:      {`1`, `1.0`, `"1.0"`, `[2,"1.0"]`, `1e0`},
 		`metadata.x:"1.0"`:    {`1`, `1.0`, `"1.0"`, `[2,"1.0"]`, `1e0`},
@@ -285,9 +287,42 @@ func indexFindsNumbersByValue(t *testing.T, x IndexUnderTest) {
 		`-metadata.x:1.00`:    {`"1"`, `"1.0"`, `[2,"1.0"]`, `{"y":1}`, `true`},
 		`metadata.x:(2 OR 3)`: {`[2,"1.0"]`},
 		`metadata.x>=1`:       {`1`, `1.0`, `[2,"1.0"]`, `1e0`},
-	} {
+	})
+}
+
+// indexFindsAddressesByEitherSpelling: an IPv4 address has two spellings, by whatever one it was
+// sent.
+func indexFindsAddressesByEitherSpelling(t *testing.T, x IndexUnderTest) {
+	g := newGenerator(newTenant(t), 39)
+	var entries []audit.Entry
+	for i, address := range []string{"203.0.113.9", "::ffff:203.0.113.9", "20.3.0.1", "2030::1", "::ffff", "::fffe:203.0.113.9"} {
+		e := g.plain(epoch.Add(time.Duration(i) * time.Second)).Entry
+		e.RequestID, e.IPAddress = address, netip.MustParseAddr(address)
+		entries = append(entries, e)
+	}
+	x.Put(t, g.tenant, entries)
+	ipv4 := []string{"203.0.113.9", "::ffff:203.0.113.9", "20.3.0.1"}
+	x.findAsTheStream(t, g.tenant, entries, map[string][]string{
+		`ip_address:203.0.113.9`:        ipv4[:2],
+		`ip_address:::ffff:203.0.113.9`: ipv4[:2],
+		`ip_address:203*`:               {"203.0.113.9", "::ffff:203.0.113.9", "2030::1"},
+		`ip_address:::ffff:203*`:        ipv4[:2],
+		`ip_address:::FFFF:203.0.113.*`: ipv4[:2],
+		`ip_address:::ffff:20*`:         ipv4,
+		`ip_address:::ffff:*`:           ipv4,
+		`ip_address:::ffff*`:            {"203.0.113.9", "::ffff:203.0.113.9", "20.3.0.1", "::ffff"},
+		`ip_address:::fffe*`:            {"::fffe:203.0.113.9"},
+		`-ip_address:::ffff:203*`:       {"20.3.0.1", "2030::1", "::ffff", "::fffe:203.0.113.9"},
+	})
+}
+
+// findAsTheStream checks which entries, named by their request ids, a query selects in the index
+// and among those of the live stream. The oldest comes first.
+func (x IndexUnderTest) findAsTheStream(t *testing.T, tenant audit.TenantID, entries []audit.Entry, queries map[string][]string) {
+	t.Helper()
+	for query, want := range queries {
 		where := must[audit.Expr](t)(search.ParseQuery(query))
-		page := x.find(t, g.tenant, audit.Filter{Where: where}, audit.PageRequest{Order: audit.OldestFirst, Limit: 100})
+		page := x.find(t, tenant, audit.Filter{Where: where}, audit.PageRequest{Order: audit.OldestFirst, Limit: 100})
 		var got, live []string
 		for _, e := range page.Entries {
 			got = append(got, e.RequestID)
