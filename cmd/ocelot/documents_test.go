@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,10 +29,12 @@ import (
 //	```sh                       runs, in the order of the document, and must exit with 0
 //	```sh background            runs until the document ends, for example ocelot tail
 //	```sh no-run reason="…"     does not run; the reason says why
+//	```sh needs=node            is skipped if the program is not installed
 //	```json or ```text          directly after a sh block: what that block prints,
 //	                            on standard output and standard error together
 //	```json example             the same, but an id, a time or a cursor stands for any other
 //	```python, ```js            is checked for its syntax, if python3 or node is installed
+//	```go file=main.go          is written into the working folder, in any language
 //
 // In an answer "…" stands for any text, and white space of JSON does not count.
 // A block with an answer runs again until the answer is right, for at most 30
@@ -40,7 +43,9 @@ import (
 // Each document has a service of its own with the demo data, a working folder with
 // the files of testdata/documents, bin/ocelot, and the variables OCELOT_URL,
 // OCELOT_TENANT and OCELOT_TOKEN as make run prints them. A document writes the
-// service's address as 127.0.0.1:8080. make only checks that the targets exist.
+// service's address as 127.0.0.1:8080. make only checks that the targets exist. Programs of
+// a document listen on ports from 8091 to 8099, for which the test takes free ones. A
+// variable that a block exports is set in the blocks after it, as in a reader's terminal.
 func TestDocuments(t *testing.T) {
 	unsetEnvironment(t)
 	for _, path := range documents(t) {
@@ -82,6 +87,8 @@ type block struct {
 	language  string
 	attribute string // background, no-run or example; "" for none
 	reason    string // why a block with no-run does not run
+	file      string // where the text is written to, "" for nowhere
+	needs     string // the program without which a sh block is skipped, "" for none
 	text      string
 	answer    *block // of a sh block, nil if it has none
 }
@@ -91,7 +98,7 @@ var fence = regexp.MustCompile("^ {0,3}```(.*)$")
 // attributes are those that a language's blocks may have.
 var attributes = map[string]string{"sh": "background|no-run", "json": "example", "text": "example"}
 
-var infoString = regexp.MustCompile(`^([a-z]*)(?: (background|no-run|example))?(?: reason="([^"]+)")?$`)
+var infoString = regexp.MustCompile(`^([a-z]*)(?: (background|no-run|example))?(?: file=([a-z]+\.[a-z]+))?(?: needs=([a-z0-9]+))?(?: reason="([^"]+)")?$`)
 
 // parseBlocks returns a document's fenced blocks. It refuses an info string that
 // is not of the convention, and commands in an indented block, which would not run.
@@ -136,12 +143,18 @@ func parseInfo(info string) (*block, error) {
 	if parts == nil {
 		return nil, fmt.Errorf("the info string %q is not of the convention, see TestDocuments", info)
 	}
-	b := &block{language: parts[1], attribute: parts[2], reason: parts[3]}
+	b := &block{language: parts[1], attribute: parts[2], file: parts[3], needs: parts[4], reason: parts[5]}
 	if b.attribute != "" && !slices.Contains(strings.Split(attributes[b.language], "|"), b.attribute) {
 		return nil, fmt.Errorf("a %s block cannot be %s", b.language, b.attribute)
 	}
 	if (b.attribute == "no-run") != (b.reason != "") {
 		return nil, errors.New(`no-run needs reason="…", and only no-run takes one`)
+	}
+	if b.needs != "" && b.language != "sh" {
+		return nil, errors.New("only a sh block needs a program")
+	}
+	if b.file != "" && (b.language == "sh" || b.language == "") {
+		return nil, errors.New("a file has a language that is not sh")
 	}
 	return b, nil
 }
@@ -155,7 +168,14 @@ func checkDocument(t *testing.T, blocks []*block) {
 	}
 	for _, b := range blocks {
 		t.Run(fmt.Sprintf("line %d", b.line), func(t *testing.T) {
+			if b.needs != "" {
+				if _, err := exec.LookPath(b.needs); err != nil {
+					t.Skipf("%s is not installed: this block does not run", b.needs)
+				}
+			}
 			switch {
+			case b.file != "":
+				shell.write(t, b)
 			case b.language == "python":
 				checkSyntax(t, b, "python3", "-c", "import ast, sys; ast.parse(sys.stdin.read())")
 			case b.language == "js":
@@ -194,6 +214,7 @@ type documentShell struct {
 	folder     string
 	service    *testService
 	background []*backgroundBlock
+	ports      map[string]string // of the document's programs: the free port for the written one
 }
 
 // newDocumentShell makes the working folder and starts the service.
@@ -217,8 +238,13 @@ func newDocumentShell(t *testing.T) *documentShell {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shell := &documentShell{folder: folder, service: service}
+	shell := &documentShell{folder: folder, service: service, ports: map[string]string{}}
 	t.Cleanup(func() {
+		for _, b := range shell.background {
+			if b.command.ProcessState == nil { // the document failed before its end
+				_ = syscall.Kill(-b.command.Process.Pid, syscall.SIGKILL) // it may have ended
+			}
+		}
 		if err := service.stop(); err != nil {
 			t.Error(err)
 		}
@@ -234,9 +260,55 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, text, 0o600)
 }
 
+var programPort = regexp.MustCompile(`\b809[1-9]\b`)
+
+// withFreePorts returns a block's text with a free port for each that its programs listen on.
+func (s *documentShell) withFreePorts(t *testing.T, text string) string {
+	t.Helper()
+	return programPort.ReplaceAllStringFunc(text, func(port string) string {
+		if s.ports[port] == "" {
+			s.ports[port] = freePort(t)
+		}
+		return s.ports[port]
+	})
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }() // nothing connected to it
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// write writes a block's text to its file.
+func (s *documentShell) write(t *testing.T, b *block) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(s.folder, b.file), []byte(b.text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exports is the file that carries exported variables from block to block.
+const exports = ".exports"
+
 // command returns a block's shell, whose processes form a group of their own.
-func (s *documentShell) command(b *block) *exec.Cmd {
-	shell := exec.Command("sh", "-eu", "-c", b.text)
+func (s *documentShell) command(t *testing.T, b *block) *exec.Cmd {
+	t.Helper()
+	text := s.withFreePorts(t, b.text)
+	if _, err := os.Stat(filepath.Join(s.folder, exports)); err == nil {
+		text = ". ./" + exports + "\n" + text
+	}
+	if b.attribute != "background" {
+		text += "\nexport -p >" + exports + "\n"
+	}
+	shell := exec.Command("sh", "-eu", "-c", text)
 	shell.Dir = s.folder
 	shell.Env = os.Environ()
 	for name, value := range s.service.settings {
@@ -250,7 +322,7 @@ func (s *documentShell) command(b *block) *exec.Cmd {
 func (s *documentShell) run(t *testing.T, b *block) {
 	t.Helper()
 	for deadline := time.Now().Add(awaitTimeout); ; time.Sleep(100 * time.Millisecond) {
-		out, err := combinedOutput(s.command(b), time.Until(deadline)+time.Second)
+		out, err := combinedOutput(s.command(t, b), time.Until(deadline)+time.Second)
 		diff := ""
 		if b.answer != nil {
 			diff = s.compare(b.answer, string(out))
@@ -287,7 +359,7 @@ type backgroundBlock struct {
 // start starts a block in the background. It returns once the block has printed something.
 func (s *documentShell) start(t *testing.T, b *block) {
 	t.Helper()
-	run := &backgroundBlock{block: b, command: s.command(b), out: &sharedBuffer{}}
+	run := &backgroundBlock{block: b, command: s.command(t, b), out: &sharedBuffer{}}
 	run.command.Stdout, run.command.Stderr = run.out, run.out
 	if err := run.command.Start(); err != nil {
 		t.Fatal(err)
@@ -329,7 +401,11 @@ func (s *documentShell) end(t *testing.T) {
 // compare returns "" if the output is the answer, else the difference.
 func (s *documentShell) compare(answer *block, output string) string {
 	address := strings.TrimPrefix(s.service.settings["OCELOT_URL"], "http://")
-	got := normalized(answer, strings.ReplaceAll(output, address, "127.0.0.1:8080"))
+	output = strings.ReplaceAll(output, address, "127.0.0.1:8080")
+	for written, free := range s.ports {
+		output = strings.ReplaceAll(output, "127.0.0.1:"+free, "127.0.0.1:"+written)
+	}
+	got := normalized(answer, output)
 	want := normalized(answer, answer.text)
 	pattern := strings.ReplaceAll(regexp.QuoteMeta(want), "…", ".*")
 	if regexp.MustCompile("(?s)^" + pattern + "$").MatchString(got) {
@@ -425,6 +501,11 @@ func TestInfoStrings(t *testing.T) {
 		{"```sh no-run\ntrue\n```\n", "reason"},
 		{"```sh reason=\"x\"\ntrue\n```\n", "reason"},
 		{"```python background\n```\n", "cannot be background"},
+		{"```sh background needs=go\ngo run main.go\n```\n", ""},
+		{"```go file=main.go\npackage main\n```\n", ""},
+		{"```go file=../main.go\npackage main\n```\n", "convention"},
+		{"```go needs=go\npackage main\n```\n", "only a sh block"},
+		{"```sh file=a.sh\ntrue\n```\n", "not sh"},
 		{"```sh slowly\n```\n", "convention"},
 		{"```sh\ntrue\n", "no end"},
 		{"text\n\n    ocelot redrive\n", "fenced"},
