@@ -205,3 +205,22 @@ func FuzzParseQuery(f *testing.F) {
 		}
 	})
 }
+
+// A number beyond the range of comparisons is told the range.
+func TestNumbersBeyondTheRangeNameIt(t *testing.T) {
+	for _, text := range []string{`metadata.a>1e300`, `metadata.a<=-1e99`, `metadata.a>=1e-101`} {
+		_, err := search.ParseQuery(text)
+		if err == nil {
+			t.Errorf("%s: got no error, want one", text)
+			continue
+		}
+		if want := "from 1e-100 to below 1e99"; !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got the error %q, want it to contain %q", text, err, want)
+		}
+	}
+	for _, text := range []string{`metadata.a<9.99e98`, `metadata.a>1e-100`, `metadata.a>0`} {
+		if _, err := search.ParseQuery(text); err != nil {
+			t.Errorf("%s: got error %v, want none", text, err)
+		}
+	}
+}

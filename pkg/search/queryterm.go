@@ -143,7 +143,7 @@ func networkTerm(t token) (audit.Expr, error) {
 func numberTerm(t token, field audit.Field) (audit.Expr, error) {
 	key := decimal.KeyOf(t.value)
 	if key == "" {
-		return nil, invalidQuery("can compare %s with a number such as 100 or -2.5e3 only, at byte %d", audit.BoundedName(t.field), t.offset+1)
+		return nil, invalidQuery("can compare %[1]s with a number such as 100 or -2.5e3 only, from 1e-%[2]d to below 1e%[3]d, at byte %[4]d", audit.BoundedName(t.field), decimal.MaxExponent+1, decimal.MaxExponent, t.offset+1)
 	}
 	switch t.operator {
 	case ">=":
