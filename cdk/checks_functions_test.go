@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,7 +11,7 @@ import (
 )
 
 func functionChecks() []check {
-	const function, alias = "AWS::Lambda::Function", "AWS::Lambda::Alias"
+	const function, alias, rotation = "AWS::Lambda::Function", "AWS::Lambda::Alias", "AWS::SecretsManager::RotationSchedule"
 	return []check{
 		{"functions", functionFaults, []mutation{
 			with(function, "Architectures", []any{"x86_64"}), with(function, "Runtime", "provided.al2"), without(function, "TracingConfig"), with(function, "Timeout", 1.0),
@@ -34,6 +35,10 @@ func functionChecks() []check {
 			removed("AWS::Lambda::EventSourceMapping"), without("AWS::Lambda::EventSourceMapping", "FunctionResponseTypes"),
 			without("AWS::Lambda::EventSourceMapping", "ScalingConfig"), with("AWS::Lambda::EventSourceMapping", "BatchSize", 1.0),
 			withoutAction("sqs:ReceiveMessage"), withoutAction("sqs:DeleteMessage"), withoutAction("sqs:GetQueueAttributes"),
+		}},
+		{"rotations", rotationFaults, []mutation{
+			removed(rotation), with(rotation, "SecretId", "other"), with(rotation, "RotationRules.AutomaticallyAfterDays", 1000.0), with(rotation, "RotationLambdaARN", "other"),
+			secretsManager("SourceAccount", nil), secretsManager("SourceArn", "*"), secretsManager("Principal", "*"), undependent(rotation),
 		}},
 		{"schedules", scheduleFaults, []mutation{
 			removed("AWS::Scheduler::Schedule"), with("AWS::Scheduler::Schedule", "ScheduleExpression", "rate(1 day)"),
@@ -221,6 +226,64 @@ func scheduleFaults(e environment) []string {
 		if _, is := e.stacks.named("AWS::Lambda::EventInvokeConfig", "FunctionName", "${"+function.id+"}"); !is {
 			f.addf("%s: got no setting of retries, want none of them", want.Name)
 		}
+	}
+	return f
+}
+
+// secretsManager changes a property of the permission of Secrets Manager; nil removes it.
+func secretsManager(property string, value any) mutation {
+	return mutation{fmt.Sprintf("the permission of Secrets Manager with %s %v", property, value), func(s stacks) bool {
+		permission, is := s.named("AWS::Lambda::Permission", "Principal", "secretsmanager.amazonaws.com")
+		if is {
+			permission.Properties[property] = value
+		}
+		return is
+	}}
+}
+
+// undependent lets resources of a type be made before those that they need.
+func undependent(kind string) mutation {
+	return mutation{kind + " that depends on nothing", func(s stacks) bool {
+		for _, r := range s.of(kind) {
+			r.DependsOn = nil
+		}
+		return len(s.of(kind)) > 0
+	}}
+}
+
+// rotationFaults finds a secret that Secrets Manager does not, or cannot, have rotated.
+func rotationFaults(e environment) []string {
+	var f faults
+	count := 0
+	for _, want := range e.functions {
+		if want.Trigger.Rotation == nil {
+			continue
+		}
+		count++
+		function, _ := e.functionOf(want)
+		alias, _ := e.aliasOf(function)
+		schedule, is := e.stacks.named("AWS::SecretsManager::RotationSchedule", "RotationLambdaARN", "${"+alias.id+"}")
+		if !is {
+			f.addf("got no rotation by %s, want one", want.Name)
+			continue
+		}
+		f.want(schedule, "SecretId", "ocelot/"+e.Name+"/cursor-key")
+		f.want(schedule, "RotationRules.AutomaticallyAfterDays", strconv.Itoa(want.Trigger.Rotation.Days()))
+		permission, is := e.stacks.named("AWS::Lambda::Permission", "FunctionName", "${"+alias.id+"}")
+		if !is {
+			f.addf("%s: got no permission for Secrets Manager, want one", want.Name)
+			continue
+		}
+		f.want(permission, "Principal", "secretsmanager.amazonaws.com")
+		f.want(permission, "Action", "lambda:InvokeFunction")
+		f.want(permission, "SourceAccount", "${AWS::AccountId}")
+		f.want(permission, "SourceArn", ownARN("secretsmanager", "secret:ocelot/"+e.Name+"/cursor-key-??????"))
+		if !slices.Contains(schedule.DependsOn, permission.id) {
+			f.addf("the rotation by %s depends on %v, want %s: Secrets Manager invokes the function at once", want.Name, schedule.DependsOn, permission.id)
+		}
+	}
+	if got := len(e.stacks.of("AWS::SecretsManager::RotationSchedule")); got != count {
+		f.addf("got %d rotations, want %d", got, count)
 	}
 	return f
 }

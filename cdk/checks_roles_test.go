@@ -151,6 +151,11 @@ func (e environment) wantedRights(f manifest.Function) []string {
 	if secrets {
 		add(e.keyImport(), "kms:Decrypt")
 	}
+	if _, write := grantOf(f, "cursor-key"); write {
+		add(ownARN("secretsmanager", "secret:ocelot/"+e.Name+"/cursor-key-??????"),
+			"secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage")
+		add(e.keyImport(), "kms:GenerateDataKey")
+	}
 	e.wantQueues(f, add)
 	index := ownARN("es", "domain/"+e.name("search"))
 	switch read, write := grantOf(f, "search"); {

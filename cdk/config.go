@@ -19,7 +19,7 @@ type Environment struct {
 
 	// Basic leaves out what some accounts lack, and emulators of AWS too: NAT gateways, flow
 	// logs, outgoing rules of security groups, the firewall's association, canaries of
-	// CodeDeploy, composite alarms and the pipeline.
+	// CodeDeploy, composite alarms, schedules of rotations and the pipeline.
 	Basic bool
 	// Protected refuses the deletion of stacks and databases.
 	Protected bool

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsscheduler"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
 	"github.com/aws/constructs-go/constructs/v10"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -83,6 +84,7 @@ func (s *functionStack) add(f manifest.Function) {
 	}
 	s.addPollers(scope, f, alias)
 	s.addSchedule(scope, f, alias)
+	s.addRotation(scope, f, alias)
 }
 
 // acceptsEntries reports whether the function must not wait for the others' executions.
@@ -175,6 +177,29 @@ func (s *functionStack) addSchedule(scope constructs.Construct, f manifest.Funct
 		FunctionName: alias.Lambda().FunctionName(), Qualifier: alias.AliasName(), MaximumRetryAttempts: number(0),
 	})
 }
+
+// addRotation has Secrets Manager rotate a secret with the function: at once, so that its first
+// ring has a key that signs next, and then at its interval.
+func (s *functionStack) addRotation(scope constructs.Construct, f manifest.Function, alias awslambda.Alias) {
+	r := f.Trigger.Rotation
+	if r == nil {
+		return
+	}
+	permission := awslambda.NewCfnPermission(scope, text("RotationPermission"), &awslambda.CfnPermissionProps{
+		Action: text("lambda:InvokeFunction"), FunctionName: alias.FunctionArn(), Principal: text("secretsmanager.amazonaws.com"),
+		SourceAccount: awscdk.Aws_ACCOUNT_ID(), SourceArn: sub(s.secretARN(secretVariables[r.Secret]) + "-??????"),
+	})
+	if s.Basic {
+		return
+	}
+	awssecretsmanager.NewCfnRotationSchedule(scope, text("Rotation"), &awssecretsmanager.CfnRotationScheduleProps{
+		SecretId: text(s.secretName(secretVariables[r.Secret])), RotationLambdaArn: alias.FunctionArn(),
+		RotationRules: &awssecretsmanager.CfnRotationSchedule_RotationRulesProperty{AutomaticallyAfterDays: number(r.Days())},
+	}).AddResourceDependency(permission, nil)
+}
+
+// secretVariables are the variables of the secrets that rotate.
+var secretVariables = map[manifest.Resource]string{manifest.ResourceCursorKey: rights.CursorKey}
 
 // rollout is what the deployment groups of a stack share.
 type rollout struct {

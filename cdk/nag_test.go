@@ -86,7 +86,7 @@ var accepted = map[string]string{
 	"AwsSolutions-APIG2": "the document has the validators, which the rule looks for as resources; validatorFaults checks them",
 	"AwsSolutions-APIG4": "connect-stream authenticates, and $connect answers before any other route",
 	"AwsSolutions-S1":    "CloudTrail records who reads the buckets; a log bucket would need the same rule again",
-	"AwsSolutions-SMG4":  "the connection string and the cursor key change by the steps of docs/deploy.md, two users in turn",
+	"AwsSolutions-SMG4":  "the connection string changes by the steps of docs/deploy.md, two users in turn; the rule does not see the cursor key's rotation in another stack",
 	"AwsSolutions-OS3":   "the domain is in the VPC and accepts connections of the functions' group alone",
 	"AwsSolutions-DOC2":  "the port is no secret: only the functions' group reaches it",
 	"AwsSolutions-DOC3":  "DocumentDB manages the password in Secrets Manager, which the rule does not know",

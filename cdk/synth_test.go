@@ -26,8 +26,9 @@ type template struct {
 type resource struct {
 	Type           string
 	Properties     node
-	UpdatePolicy   node   `json:",omitempty"`
-	DeletionPolicy string `json:",omitempty"`
+	UpdatePolicy   node     `json:",omitempty"`
+	DeletionPolicy string   `json:",omitempty"`
+	DependsOn      []string `json:",omitempty"`
 }
 
 // stacks are the templates of an environment by the stack's name, such as Data.

@@ -3,18 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/coder/websocket"
 
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/rotation"
 )
 
 // user calls a deployed service.
@@ -69,6 +72,7 @@ func (u *user) way() []step {
 		{stepStream, u.entryIsStreamed},
 		{"poison to the dead-letter queue", u.poisonIsDead},
 		{"schedules fire", u.schedulesFire},
+		{"the key of cursors rotates", u.keyRotates},
 	}
 }
 
@@ -210,6 +214,37 @@ func (u *user) schedulesFire() error {
 		}
 		return nil
 	})
+}
+
+// keyRotates does the steps of a rotation, as Secrets Manager would. The emulator stores versions
+// of secrets, but does not rotate them.
+func (u *user) keyRotates() error {
+	const secret = "ocelot/dev/cursor-key"
+	current := func() []string {
+		var got struct{ SecretString string }
+		u.target(&got, "secretsmanager", "secretsmanager.GetSecretValue", map[string]string{"SecretId": secret})
+		return strings.Split(got.SecretString, "\n")
+	}
+	before, version := current(), rand.Text()+rand.Text()
+	for _, step := range []string{rotation.StepCreate, rotation.StepSet, rotation.StepTest, rotation.StepFinish} {
+		event, err := json.Marshal(map[string]string{"Step": step, "SecretId": secret, "ClientRequestToken": version})
+		if err != nil {
+			return err
+		}
+		var failed struct{ ErrorMessage string }
+		u.must(&failed, "lambda", http.MethodPost, lambdaFunctions+"ocelot-dev-rotate-cursor-key/invocations?Qualifier=live", nil, event)
+		if failed.ErrorMessage != "" {
+			return fmt.Errorf("%s: %s", step, failed.ErrorMessage)
+		}
+	}
+	after := current()
+	if got, want := len(after), len(before)+1; got != want {
+		return fmt.Errorf("the secret has %d keys, want %d", got, want)
+	}
+	if !slices.Contains(after, before[0]) {
+		return errors.New("the key that signed before is not in the secret, want it kept")
+	}
+	return nil
 }
 
 // deletesTenant creates a tenant and starts its deletion. It returns the job's id.

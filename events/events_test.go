@@ -28,6 +28,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/rotation"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/timezones"
@@ -134,10 +135,40 @@ func newServices(db *sqlite.DB, f manifest.Function, clients *sockets) *wiring.S
 		case manifest.DependencyCursorKey:
 			keys := [][]byte{make([]byte, 32)}
 			security.CursorKeys = func() [][]byte { return keys }
+			security.KeyVersions = func() (rotation.Versions, error) { return newVersions(), nil }
 		}
 	}
 	return wiring.New(stores, security, slog.New(slog.DiscardHandler))
 }
+
+// versions is a secret whose rotation was asked for.
+type versions map[string]string
+
+const (
+	currentVersion = "0d6f1b6e-58a5-4f6c-8f0d-2b1f5f0a9c11"
+	nextVersion    = "7c2f9a30-1f4e-4d8b-9b7e-5a3c1d2e4f60"
+)
+
+func newVersions() versions { return versions{currentVersion: strings.Repeat("k", 32)} }
+
+func (v versions) Stages(context.Context) (map[string][]string, error) {
+	return map[string][]string{currentVersion: {rotation.Current}, nextVersion: {rotation.Pending}}, nil
+}
+
+func (v versions) Value(_ context.Context, version string) (string, error) {
+	value, is := v[version]
+	if !is {
+		return "", audit.ErrNotFound
+	}
+	return value, nil
+}
+
+func (v versions) Put(_ context.Context, version, value string) error {
+	v[version] = value
+	return nil
+}
+
+func (v versions) Promote(context.Context, string, string) error { return nil }
 
 // grantedQueues returns the queues of stores. Sending fails unless the function is
 // granted to write the queue.
@@ -241,6 +272,13 @@ func invoke(t *testing.T, s *wiring.Services, f manifest.Function, path string) 
 		var event events.EventBridgeEvent
 		load(t, path, &event)
 		if err := lambdaedge.Schedule(localcloud.ScheduleFunctions(s)[f.Name])(t.Context(), event); err != nil {
+			return want{Error: err.Error()}
+		}
+		return want{Done: true}
+	case f.Trigger.Rotation != nil:
+		var event events.SecretsManagerSecretRotationEvent
+		load(t, path, &event)
+		if err := lambdaedge.Rotation(localcloud.RotationFunctions(s)[f.Name])(t.Context(), event); err != nil {
 			return want{Error: err.Error()}
 		}
 		return want{Done: true}

@@ -15,6 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/rotation"
 )
 
 // want is what a sample's function has to answer; see README.md.
@@ -265,6 +266,13 @@ func scheduleEvent(function string) events.EventBridgeEvent {
 	}
 }
 
+func rotationEvent(step string) events.SecretsManagerSecretRotationEvent {
+	return events.SecretsManagerSecretRotationEvent{
+		Step: step, ClientRequestToken: nextVersion,
+		SecretID: "arn:aws:secretsmanager:" + region + ":" + accountID + ":secret:ocelot/prod/cursor-key-AbCdEf",
+	}
+}
+
 // otherEvent is one that no schedule sends.
 func otherEvent() events.EventBridgeEvent {
 	event := scheduleEvent("")
@@ -375,6 +383,8 @@ func samples(t *testing.T) []sample {
 		sample{"prepare-partitions", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"reconcile-index", "reconciled", scheduleEvent("reconcile-index"), want{Done: true}},
 		sample{"reconcile-index", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
+		sample{"rotate-cursor-key", "created", rotationEvent(rotation.StepCreate), want{Done: true}},
+		sample{"rotate-cursor-key", "unknown-step", rotationEvent("deleteSecret"), want{Error: "the step is none of a rotation's"}},
 		sample{"authorize-request", "allowed", authorizerEvent(t, "create-log", "acme", "ApiKey "+keySecret), want{Effect: "Allow"}},
 		sample{"authorize-request", "without-the-permission", authorizerEvent(t, "list-logs", "acme", "ApiKey "+keySecret), want{Effect: "Deny"}},
 		sample{"authorize-request", "without-a-tenant", authorizerEvent(t, "create-log", "", "ApiKey "+keySecret), want{Effect: "Allow"}},

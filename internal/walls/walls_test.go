@@ -67,6 +67,7 @@ var imports = []forbidden{
 	{"use case → engine", "pkg/search", "pkg/engine/secrets", "use-cases"},
 	{"register of active days → engine", "pkg/activity", "pkg/engine/secrets", "use-cases"},
 	{"quotas → engine", "pkg/quota", "pkg/engine/secrets", "use-cases"},
+	{"rotation → engine", "pkg/rotation", "pkg/engine/secrets", "use-cases"},
 	{"arrival log → engine", "pkg/arrival", "pkg/engine/secrets", "use-cases"},
 	{"use case → edge", "pkg/ingest", "pkg/edge/leaf", "use-cases"},
 	{"use case → wiring", "pkg/tenants", "pkg/wiring/leaf", "use-cases"},

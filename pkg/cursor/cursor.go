@@ -30,8 +30,13 @@ const version = 1
 // exactly one spelling.
 var encoding = base64.RawURLEncoding.Strict()
 
-// MaxKeys is the most keys that are valid at the same time.
-const MaxKeys = 4
+const (
+	// MaxKeys is the most keys that are valid at the same time. If a key is added every 90 days, a
+	// cursor is valid for 15 years at least. A foreign cursor costs about 0.1 ms.
+	MaxKeys = 64
+	// recentKeys are the key that signs, the one that will sign next, and the one before.
+	recentKeys = 3
+)
 
 // Signer signs and checks cursors with HMAC-SHA-256. It is safe for concurrent use.
 type Signer struct{ keys func() [][]byte }
@@ -65,6 +70,18 @@ func ParseKeys(text []byte) ([][]byte, error) {
 	return keys, nil
 }
 
+// NextRing returns the keys after a rotation. The second key becomes the first one, which signs:
+// every process knows it since the rotation before. fresh becomes the second one. The others stay,
+// the latest first. If there are too many, the oldest one is left out. If there is one key only, it
+// goes on signing.
+func NextRing(keys [][]byte, fresh []byte) [][]byte {
+	if len(keys) == 1 {
+		return [][]byte{keys[0], fresh}
+	}
+	next := append([][]byte{keys[1], fresh, keys[0]}, keys[2:]...)
+	return next[:min(len(next), MaxKeys)]
+}
+
 // Sign returns the cursor of the payload for a list. list names everything that
 // determines the list's contents: tenant, filter and sort. The cursor is URL-safe. The
 // payload is signed and not encrypted.
@@ -77,7 +94,16 @@ func (s *Signer) Sign(list string, payload []byte) string {
 
 // Parse returns the payload of a cursor that Sign made for the same list. For any other
 // text it returns an *audit.ValidationError with the pointer "?cursor".
-func (s *Signer) Parse(list, text string) ([]byte, error) {
+func (s *Signer) Parse(list, text string) ([]byte, error) { return parse(s.keys(), list, text) }
+
+// ParseRecent is Parse for texts that live for minutes and give rights. It takes those of the three
+// newest keys only, so that an older key that somebody found out is worth nothing.
+func (s *Signer) ParseRecent(list, text string) ([]byte, error) {
+	keys := s.keys()
+	return parse(keys[:min(len(keys), recentKeys)], list, text)
+}
+
+func parse(keys [][]byte, list, text string) ([]byte, error) {
 	if len(text) > MaxBytes {
 		return nil, audit.Invalid("?cursor", "invalid_cursor", "must be at most %d bytes", MaxBytes)
 	}
@@ -87,7 +113,7 @@ func (s *Signer) Parse(list, text string) ([]byte, error) {
 		return nil, invalid()
 	}
 	signed, sum := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
-	for _, key := range s.keys() {
+	for _, key := range keys {
 		if hmac.Equal(sum, mac(key, list, signed)) {
 			return signed[1:], nil
 		}

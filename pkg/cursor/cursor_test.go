@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -118,6 +119,46 @@ func TestSignerOwnsItsKey(t *testing.T) {
 		}
 	}()
 	cursor.NewSigner(key[:31])
+}
+
+// ring returns keys that begin with these letters.
+func ring(letters string) [][]byte {
+	keys := make([][]byte, len(letters))
+	for i := range letters {
+		keys[i] = bytes.Repeat([]byte(letters[i:i+1]), cursor.MinKeyBytes)
+	}
+	return keys
+}
+
+func TestNextRing(t *testing.T) {
+	for before, want := range map[string]string{"a": "az", "ab": "bza", "abc": "bzac", "abcd": "bzacd"} {
+		got := cursor.NextRing(ring(before), ring("z")[0])
+		if !slices.EqualFunc(got, ring(want), bytes.Equal) {
+			t.Errorf("after %s: got the keys %s, want %s", before, got, want)
+		}
+	}
+	full := ring(strings.Repeat("a", cursor.MaxKeys-1) + "o")
+	got := cursor.NextRing(full, ring("z")[0])
+	if len(got) != cursor.MaxKeys {
+		t.Errorf("after a full ring: got %d keys, want %d", len(got), cursor.MaxKeys)
+	}
+	if last := got[len(got)-1]; bytes.Equal(last, full[len(full)-1]) {
+		t.Errorf("after a full ring: got the last key %s, want the oldest one left out", last)
+	}
+}
+
+func TestOldKeysVerifyCursorsOnly(t *testing.T) {
+	keys := ring("abcd")
+	s := cursor.NewRotatingSigner(func() [][]byte { return keys })
+	for i, k := range keys {
+		text := cursor.NewSigner(k).Sign("l", nil)
+		if _, err := s.Parse("l", text); err != nil {
+			t.Errorf("key %d: a cursor: got error %v, want it valid", i+1, err)
+		}
+		if _, err := s.ParseRecent("l", text); (err == nil) != (i < 3) {
+			t.Errorf("key %d: a ticket: got error %v, want it valid %t", i+1, err, i < 3)
+		}
+	}
 }
 
 func FuzzParse(f *testing.F) {

@@ -138,6 +138,8 @@ func triggerKind(f *manifest.Function) string {
 		return "Schedule"
 	case f.Trigger.Authorizer:
 		return "Authorizer"
+	case f.Trigger.Rotation != nil:
+		return "Rotation"
 	}
 	return "Queue"
 }

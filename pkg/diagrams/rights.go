@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -72,9 +73,9 @@ func drawRight(d *drawing, x, y float64, right string) {
 
 // kindTitles are the headings, in their order of kinds.
 var (
-	kinds      = []string{"REST", "Authorizer", "Queue", "Schedule", "WebSocket"}
+	kinds      = []string{"REST", "Authorizer", "Queue", "Schedule", "Rotation", "WebSocket"}
 	kindTitles = map[string]string{
-		"REST": "REST API", "Authorizer": "Authorizer of both APIs", "Queue": "Workers", "Schedule": "Schedules", "WebSocket": "WebSocket API",
+		"REST": "REST API", "Authorizer": "Authorizer of both APIs", "Queue": "Workers", "Schedule": "Schedules", "Rotation": "Rotation", "WebSocket": "WebSocket API",
 	}
 )
 
@@ -143,6 +144,8 @@ func triggerText(f *manifest.Function) string {
 		return t.Socket.Key
 	case t.Schedule != nil:
 		return "every " + interval(t.Schedule.Every)
+	case t.Rotation != nil:
+		return "every " + strconv.Itoa(t.Rotation.Days()) + " days"
 	case len(t.Queues) > 0:
 		var names []string
 		for _, q := range t.Queues {

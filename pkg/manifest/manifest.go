@@ -49,6 +49,7 @@ type Trigger struct {
 	Schedule   *Schedule
 	Authorizer bool
 	Socket     *Socket
+	Rotation   *Rotation
 }
 
 // StreamPath is where clients connect to the WebSocket API, relative to BasePath
@@ -107,6 +108,15 @@ type QueueTrigger struct {
 type Schedule struct {
 	Every time.Duration // whole minutes, longer than the function's timeout
 }
+
+// Rotation has Secrets Manager invoke a function to replace the value of a secret.
+type Rotation struct {
+	Secret Resource
+	Every  time.Duration // whole days, at most 1,000
+}
+
+// Days returns the interval in days.
+func (r Rotation) Days() int { return int(r.Every / (24 * time.Hour)) }
 
 // Expression returns the interval as EventBridge Scheduler spells it.
 func (s Schedule) Expression() string {

@@ -51,7 +51,7 @@ func TestFunctionsHaveOneTrigger(t *testing.T) {
 	for _, f := range manifest.Functions() {
 		triggers := 0
 		for _, set := range []bool{
-			f.Trigger.Route != nil, len(f.Trigger.Queues) > 0, f.Trigger.Schedule != nil, f.Trigger.Socket != nil, f.Trigger.Authorizer,
+			f.Trigger.Route != nil, len(f.Trigger.Queues) > 0, f.Trigger.Schedule != nil, f.Trigger.Socket != nil, f.Trigger.Authorizer, f.Trigger.Rotation != nil,
 		} {
 			if set {
 				triggers++
@@ -59,6 +59,24 @@ func TestFunctionsHaveOneTrigger(t *testing.T) {
 		}
 		if triggers != 1 {
 			t.Errorf("%s has %d triggers, want 1", f.Name, triggers)
+		}
+	}
+}
+
+func TestRotationsAreAsSecretsManagerTakesThem(t *testing.T) {
+	for _, f := range manifest.Functions() {
+		r := f.Trigger.Rotation
+		if r == nil {
+			continue
+		}
+		if r.Every%(24*time.Hour) != 0 {
+			t.Errorf("%s rotates every %s, want whole days", f.Name, r.Every)
+		}
+		if got := r.Days(); got < 1 || got > 1000 {
+			t.Errorf("%s rotates every %d days, want 1 to 1,000", f.Name, got)
+		}
+		if !slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return g.Resource == r.Secret && g.Write }) {
+			t.Errorf("%s has no grant to write %s, want the one of the secret that it rotates", f.Name, r.Secret)
 		}
 	}
 }

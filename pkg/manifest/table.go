@@ -27,7 +27,7 @@ const (
 	ResourceKeys       Resource = "keys"       // API keys
 	ResourceJobs       Resource = "jobs"       // jobs
 	ResourceQuarantine Resource = "quarantine" // entries in quarantine
-	ResourceCursorKey  Resource = "cursor-key" // the key that signs cursors and tickets
+	ResourceCursorKey  Resource = "cursor-key" // the keys that sign cursors and tickets; write: replace them
 	ResourceTokens     Resource = "tokens"     // the keys that verify bearer tokens
 	ResourceTimeZones  Resource = "time-zones" // the tz database
 	ResourceArrival    Resource = "arrival"    // the arrival log: the order in which entries were stored
@@ -96,6 +96,10 @@ const planEvery = 2 * time.Minute
 
 // reconcileEvery is the interval between the starts of reconcile-index.
 const reconcileEvery = 15 * time.Minute
+
+// rotateEvery is the interval between rotations of the key of cursors and tickets. A key verifies
+// tickets for three intervals at most, and cursors for as long as it is one of cursor.MaxKeys.
+const rotateEvery = 90 * 24 * time.Hour
 
 func route(method, path string, permission access.Permission, from TenantSource, query ...string) Trigger {
 	return Trigger{Route: &Route{Method: method, Path: path, Permission: permission, TenantFrom: from, Query: query}}
@@ -345,6 +349,11 @@ var functions = []Function{
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine, QueueResource(QueueIndex)), recording),
 		MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "rotate-cursor-key", Summary: "Add a key of cursors and tickets, and have the one before sign",
+		Trigger: Trigger{Rotation: &Rotation{Secret: ResourceCursorKey, Every: rotateEvery}},
+		Grants:  slices.Concat(read(ResourceCursorKey), write(ResourceCursorKey)), MemoryMB: small, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",

@@ -45,7 +45,7 @@ const (
 // Of returns what the function's own calls need. MongoDB identifies a function by the
 // user in its URI, so that records need no right but the one to that secret.
 func Of(f manifest.Function) []Right {
-	return slices.Concat(secrets(f), queues(f), index(f), sockets(f))
+	return slices.Concat(secrets(f), rotation(f), queues(f), index(f), sockets(f))
 }
 
 // Polling returns what Lambda needs of the function's role to poll the queues that
@@ -97,9 +97,25 @@ func secrets(f manifest.Function) []Right {
 	if len(named) == 0 {
 		return nil
 	}
-	decrypt := right(Target{Kind: SecretsKey}, "kms:Decrypt")
-	decrypt.Via = "secretsmanager.*.amazonaws.com"
-	return []Right{{Actions: []string{"secretsmanager:GetSecretValue"}, Targets: named}, decrypt}
+	return []Right{{Actions: []string{"secretsmanager:GetSecretValue"}, Targets: named}, bySecretsManager("kms:Decrypt")}
+}
+
+// bySecretsManager allows an action on the key of the secrets if Secrets Manager does it.
+func bySecretsManager(action string) Right {
+	r := right(Target{Kind: SecretsKey}, action)
+	r.Via = "secretsmanager.*.amazonaws.com"
+	return r
+}
+
+// rotation allows a function to store new values of the secret that it rotates.
+func rotation(f manifest.Function) []Right {
+	if _, write := granted(f, manifest.ResourceCursorKey); !write {
+		return nil
+	}
+	return []Right{
+		right(Target{Secret, CursorKey}, "secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"),
+		bySecretsManager("kms:GenerateDataKey"),
+	}
 }
 
 // queues returns the rights on queues. A function gets the attributes of queues that it

@@ -159,6 +159,12 @@ func wanted(f manifest.Function) []may {
 		return slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return is(g) && g.Read }),
 			slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return is(g) && g.Write })
 	}
+	if _, write := grants(manifest.ResourceCursorKey); write {
+		for _, action := range []string{"DescribeSecret", "PutSecretValue", "UpdateSecretVersionStage"} {
+			all = append(all, may{"secretsmanager:" + action, "CursorKeySecretArn", ""})
+		}
+		all = append(all, may{"kms:GenerateDataKey", "SecretsKeyArn", "SecretsHaveTheirOwnKey"})
+	}
 	switch read, write := grants(manifest.ResourceIndex); {
 	case write:
 		for _, method := range []string{"Get", "Post", "Put", "Delete"} {

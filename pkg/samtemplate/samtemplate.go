@@ -286,6 +286,13 @@ func addFunction(resources node, f manifest.Function) {
 	if f.Trigger.Socket != nil {
 		addSocketRoute(resources, f)
 	}
+	if f.Trigger.Rotation != nil {
+		// Who made the secret turns its rotation on; see docs/operations.md.
+		resources[manifest.CamelCase(f.Name)+"Permission"] = node{"Type": "AWS::Lambda::Permission", "Properties": node{
+			"Action": "lambda:InvokeFunction", "FunctionName": ref(functionID(f.Name)), "Principal": "secretsmanager.amazonaws.com",
+			"SourceAccount": ref("AWS::AccountId"),
+		}}
+	}
 }
 
 func events(f manifest.Function) node {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -65,6 +66,43 @@ func TestTemplateRunsSchedulesAtTheirRateAndNeverAgain(t *testing.T) {
 				t.Errorf("%s: got no maximum retry attempts, want one", f.Name)
 			} else if *r.MaximumRetryAttempts != 0 {
 				t.Errorf("%s: got %d maximum retry attempts, want 0", f.Name, *r.MaximumRetryAttempts)
+			}
+		}
+	}
+}
+
+func TestSecretsManagerOfTheAccountMayInvokeWhatRotates(t *testing.T) {
+	text, err := samtemplate.Template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var template struct {
+		Resources map[string]struct {
+			Type       string
+			Properties struct {
+				Action, Principal, FunctionName, SourceAccount any
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &template); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range manifest.Functions() {
+		if f.Trigger.Rotation == nil {
+			continue
+		}
+		got := template.Resources[manifest.CamelCase(f.Name)+"Permission"]
+		if got.Type != "AWS::Lambda::Permission" {
+			t.Errorf("%s: got type %q, want %q", f.Name, got.Type, "AWS::Lambda::Permission")
+		}
+		for property, values := range map[string][2]any{
+			"Action":        {got.Properties.Action, "lambda:InvokeFunction"},
+			"Principal":     {got.Properties.Principal, "secretsmanager.amazonaws.com"},
+			"FunctionName":  {got.Properties.FunctionName, map[string]any{"Ref": manifest.CamelCase(f.Name) + "Function"}},
+			"SourceAccount": {got.Properties.SourceAccount, map[string]any{"Ref": "AWS::AccountId"}},
+		} {
+			if diff := cmp.Diff(values[1], values[0]); diff != "" {
+				t.Errorf("%s: %s (-want +got):\n%s", f.Name, property, diff)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 )
@@ -419,6 +421,24 @@ func hugeSubscriptions() []string {
 		`{"action":"subscribe","filter":{"` + long + `":"x"}}`,
 		`{"action":"subscribe","filter":{"` + long + `":7}}`,
 		`{"action":"subscribe","` + long + `":7}`,
+	}
+}
+
+// A ticket gives rights: a key of long ago must not make one.
+func TestATicketOfAnOldKeyIsRefused(t *testing.T) {
+	w := newWorld(t)
+	text, _, err := w.Ticket(w.createKey("k"), tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := [][]byte{make([]byte, cursor.MinKeyBytes)} // of the world
+	w.Cursors = cursor.NewRotatingSigner(func() [][]byte { return keys })
+	for i := range 6 {
+		_, _, err := w.Redeem(text)
+		if want := i < 3; (err == nil) != want { // its key signs before and after the first rotation
+			t.Errorf("after %d rotations: got error %v, want the ticket good %t", i, err, want)
+		}
+		keys = cursor.NextRing(keys, bytes.Repeat([]byte{byte(i + 1)}, cursor.MinKeyBytes))
 	}
 }
 

@@ -51,7 +51,7 @@ func (s *Service) Ticket(principal access.Principal, tenant audit.TenantID) (tex
 // Redeem returns the principal and the tenant of a ticket. It returns
 // audit.ErrUnauthenticated if the ticket is forged or expired.
 func (s *Service) Redeem(text string) (access.Principal, audit.TenantID, error) {
-	payload, err := s.Cursors.Parse(ticketList, text)
+	payload, err := s.Cursors.ParseRecent(ticketList, text)
 	if err != nil {
 		return access.Principal{}, "", fmt.Errorf("ticket: %w", audit.ErrUnauthenticated)
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/rotation"
 )
 
 // fill replaces the queues that were not opened by queues that fail. A function can then
@@ -37,6 +39,16 @@ func (q absentQueue) SendAfter(context.Context, audit.TenantID, time.Duration, s
 
 func (q absentQueue) err() error {
 	return fmt.Errorf("send to the queue %s: %w", string(q), errNotGranted)
+}
+
+// keyVersions returns what opens the versions of the secret with the keys of cursors, once.
+func (s *Security) keyVersions() func() (rotation.Versions, error) {
+	if s.KeyVersions == nil {
+		return func() (rotation.Versions, error) {
+			return nil, fmt.Errorf("versions of the cursor keys: %w", errNotGranted)
+		}
+	}
+	return sync.OnceValues(s.KeyVersions)
 }
 
 // noTokens rejects every bearer token.

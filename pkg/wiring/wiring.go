@@ -28,6 +28,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
+	"github.com/ocelot-audit/ocelot/pkg/rotation"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -183,6 +184,9 @@ type Security struct {
 	// CursorKeys returns the keys of cursors; see cursor.NewRotatingSigner. nil: the function signs
 	// and verifies no cursors.
 	CursorKeys func() [][]byte
+	// KeyVersions opens the versions of the secret with the keys of cursors. nil: the function was
+	// not granted them, or the secret does not rotate here.
+	KeyVersions func() (rotation.Versions, error)
 }
 
 // Services makes the use cases over one set of adapters. Its methods return the
@@ -199,6 +203,7 @@ type Services struct {
 	cursors    func() *cursor.Signer
 	authorizer func() *access.Authenticator
 	limiter    func() *quota.Limiter
+	versions   func() (rotation.Versions, error)
 }
 
 // TenantTTL is the maximum age of a cached tenant record. A process sees its own
@@ -252,6 +257,7 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 			Now: time.Now, Random: random, CheckSpace: stores.checkSpace(backlog),
 		}
 	})
+	s.versions = security.keyVersions()
 	s.limiter = sync.OnceValue(func() *quota.Limiter {
 		limiter := quota.NewLimiter(stores.Limits, stores.Quotas, time.Now, log)
 		if backlog == nil {
@@ -344,6 +350,17 @@ func (s *Services) Stream() *stream.Service {
 		Arrivals: s.Stores.Arrivals, Streams: s.Stores.Streams, Connections: s.Stores.Connections, Reader: s.Stores.Entries, Sender: s.Stores.Sockets,
 		Queue: s.Stores.Queue(manifest.QueueStream), Tenants: s.tenants(), Keys: tenants.KeyFinder{Store: s.Stores.Keys},
 		Cursors: s.cursors(), Problem: httpapi.StreamProblem(uuid.NewString), Now: time.Now, Pause: backoff.Sleep, Random: random, Log: s.Log,
+	}
+}
+
+// RotateCursorKey returns the steps that replace the key of cursors and tickets.
+func (s *Services) RotateCursorKey() lambdaedge.RotateFunc {
+	return func(ctx context.Context, r rotation.Request) error {
+		versions, err := s.versions()
+		if err != nil {
+			return err
+		}
+		return (&rotation.Keys{Versions: versions, Random: random}).Rotate(ctx, r)
 	}
 }
 

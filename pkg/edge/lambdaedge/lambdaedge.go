@@ -1,6 +1,6 @@
 // Package lambdaedge adapts Ocelot's handlers to AWS Lambda's events. It converts API
 // Gateway proxy events to net/http and passes on the events of a WebSocket API, SQS
-// messages and schedules. It answers authorizer events with IAM policies. It logs to
+// messages, schedules and rotations of secrets. It answers authorizer events with IAM policies. It logs to
 // slog.Default, which a main sets before it starts.
 package lambdaedge
 
@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambda"
 
+	"github.com/ocelot-audit/ocelot/pkg/rotation"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
@@ -54,3 +55,8 @@ func StartMessage(handle func(ctx context.Context, connection string, body []byt
 
 // StartAuthorizer serves API Gateway's authorizer events until the runtime ends the process.
 func StartAuthorizer(c Callers) { lambda.Start(traced(Authorizer(c))) }
+
+// StartRotation serves Secrets Manager's events with rotate until the runtime ends the process.
+func StartRotation(rotate RotateFunc) {
+	lambda.Start(Rotation(func(ctx context.Context, r rotation.Request) error { return rotate(withTrace(ctx), r) }))
+}

@@ -17,7 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 )
 
-// The one call that a function makes is written here and not taken from the SDK's
+// The calls that functions make are written here and not taken from the SDK's
 // client of Secrets Manager. Initialising that client takes a tenth of a function's
 // start, and every function would pay for it.
 // Its form is that of https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html.
@@ -36,14 +36,32 @@ type value struct {
 	SecretBinary []byte
 }
 
-// fetch returns the secret's value. It tries again if a failure can pass.
+func (v value) text() string {
+	if v.SecretString != nil {
+		return *v.SecretString
+	}
+	return string(v.SecretBinary)
+}
+
+// fetch returns the secret's value.
 func (r *Resolver) fetch(ctx context.Context, id arn.ARN) (string, error) {
-	var text string
-	err := awsconfig.RetryPolicy().Retry(ctx, callTries, awsconfig.Retryer(callTries).IsErrorRetryable, func() (err error) {
-		text, err = r.try(ctx, id)
+	var v value
+	err := r.call(ctx, id, "GetSecretValue", map[string]any{}, &v)
+	return v.text(), err
+}
+
+// call makes a call about the secret, whose id it adds to the input. It tries again if a failure
+// can pass.
+func (r *Resolver) call(ctx context.Context, id arn.ARN, action string, input map[string]any, output any) error {
+	input["SecretId"] = id.String()
+	body, err := json.Marshal(input)
+	if err != nil {
 		return err
+	}
+	err = awsconfig.RetryPolicy().Retry(ctx, callTries, awsconfig.Retryer(callTries).IsErrorRetryable, func() error {
+		return r.try(ctx, id, action, body, output)
 	})
-	return text, outcome(ctx, err)
+	return outcome(ctx, err)
 }
 
 // outcome turns a failure into the domain's word for it.
@@ -58,37 +76,33 @@ func outcome(ctx context.Context, err error) error {
 	return awsconfig.Failure(ctx, err)
 }
 
-func (r *Resolver) try(ctx context.Context, id arn.ARN) (string, error) {
+func (r *Resolver) try(ctx context.Context, id arn.ARN, action string, body []byte, output any) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	request, err := r.request(ctx, id)
+	request, err := r.request(ctx, id, action, body)
 	if err != nil {
-		return "", err
+		return err
 	}
 	response, err := r.cfg.HTTPClient.Do(request)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxResponse))
 	if err != nil {
-		return "", fmt.Errorf("read the answer: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("read the answer: %w", io.ErrUnexpectedEOF)
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", newCallError(response, text)
+		return newCallError(response, text)
 	}
-	var v value
-	if err := json.Unmarshal(text, &v); err != nil {
-		return "", errors.New("the answer is not the JSON of a secret") // and may hold one
+	if err := json.Unmarshal(text, output); err != nil {
+		return errors.New("the answer is not the JSON of a secret") // and may hold one
 	}
-	if v.SecretString != nil {
-		return *v.SecretString, nil
-	}
-	return string(v.SecretBinary), nil
+	return nil
 }
 
 // request returns the signed request. A secret may lie in another region than the function.
-func (r *Resolver) request(ctx context.Context, id arn.ARN) (*http.Request, error) {
+func (r *Resolver) request(ctx context.Context, id arn.ARN, action string, body []byte) (*http.Request, error) {
 	region := id.Region
 	if region == "" {
 		region = r.cfg.Region
@@ -97,16 +111,12 @@ func (r *Resolver) request(ctx context.Context, id arn.ARN) (*http.Request, erro
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(map[string]string{"SecretId": id.String()})
-	if err != nil {
-		return nil, err
-	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(address, "/")+"/", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	request.Header.Set("X-Amz-Target", "secretsmanager.GetSecretValue")
+	request.Header.Set("X-Amz-Target", "secretsmanager."+action)
 	return request, awsconfig.Sign(ctx, r.cfg, request, body, signedName, region)
 }
 

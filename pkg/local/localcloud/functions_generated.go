@@ -90,3 +90,11 @@ func AuthorizerFunctions(s *wiring.Services) map[string]lambdaedge.Callers {
 		"authorize-request": s.AuthorizeRequest(),
 	}
 }
+
+// RotationFunctions returns the functions that rotate secrets by function name, as the mains start
+// them. The runner has no secrets that rotate.
+func RotationFunctions(s *wiring.Services) map[string]lambdaedge.RotateFunc {
+	return map[string]lambdaedge.RotateFunc{
+		"rotate-cursor-key": s.RotateCursorKey(),
+	}
+}

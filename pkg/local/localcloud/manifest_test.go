@@ -46,6 +46,8 @@ func hasSchedule(f manifest.Function) bool { return f.Trigger.Schedule != nil }
 
 func hasSocket(f manifest.Function) bool { return f.Trigger.Socket != nil }
 
+func isRotation(f manifest.Function) bool { return f.Trigger.Rotation != nil }
+
 func isAuthorizer(f manifest.Function) bool { return f.Trigger.Authorizer }
 
 // folders returns the subfolders of a folder of the repository that have a file of the pattern.
@@ -103,6 +105,7 @@ func TestManifestMatchesTheRunner(t *testing.T) {
 	connect, messages := localcloud.ConnectFunctions(services), localcloud.MessageFunctions(services)
 	same(t, "ConnectFunctions and MessageFunctions", slices.Concat(slices.Collect(maps.Keys(connect)), slices.Collect(maps.Keys(messages))), names(hasSocket))
 	same(t, "AuthorizerFunctions", slices.Sorted(maps.Keys(localcloud.AuthorizerFunctions(services))), names(isAuthorizer))
+	same(t, "RotationFunctions", slices.Sorted(maps.Keys(localcloud.RotationFunctions(services))), names(isRotation))
 	for name := range connect {
 		same(t, "ConnectFunctions", []string{name}, names(func(f manifest.Function) bool { return hasSocket(f) && f.Trigger.Socket.Key == manifest.SocketConnect }))
 	}

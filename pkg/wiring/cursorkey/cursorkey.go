@@ -28,7 +28,7 @@ func open(ctx context.Context, o *fromenv.Opening) error {
 	if err != nil {
 		return err
 	}
-	o.Security.CursorKeys = ring.Keys
+	o.Security.CursorKeys, o.Security.KeyVersions = ring.Keys, versions(o)
 	return nil
 }
 

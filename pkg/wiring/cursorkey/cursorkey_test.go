@@ -59,9 +59,9 @@ func TestCursorsSurviveARotation(t *testing.T) {
 func TestKeysThatAreNoneAreRefused(t *testing.T) {
 	key := strings.Repeat("k", 32)
 	for text, want := range map[string]int{
-		key: 1, key + "\n" + key: 2, key + "\r\n" + key + "\r\n": 2, strings.Repeat(key+"\n", 4): 4,
+		key: 1, key + "\n" + key: 2, key + "\r\n" + key + "\r\n": 2, strings.Repeat(key+"\n", cursor.MaxKeys): cursor.MaxKeys,
 		"a key that is a sentence with several words": 1,
-		"": 0, "\n": 0, "short": 0, key + "\nshort": 0, strings.Repeat(key+"\n", 5): 0,
+		"": 0, "\n": 0, "short": 0, key + "\nshort": 0, strings.Repeat(key+"\n", cursor.MaxKeys+1): 0,
 	} {
 		keys, err := cursor.ParseKeys([]byte(text))
 		if got := err == nil; got != (want > 0) {

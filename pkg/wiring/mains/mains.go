@@ -29,7 +29,7 @@ const RunnerFile = "pkg/local/localcloud/functions_generated.go"
 // starters are the functions of lambdaedge that start each kind of trigger.
 var starters = map[trigger]string{
 	triggerRoute: "StartHTTP", triggerQueue: "StartQueue", triggerSchedule: "StartSchedule",
-	triggerConnect: "StartConnect", triggerMessage: "StartMessage", triggerAuthorizer: "StartAuthorizer",
+	triggerConnect: "StartConnect", triggerMessage: "StartMessage", triggerAuthorizer: "StartAuthorizer", triggerRotation: "StartRotation",
 }
 
 // dependencyPackages are the packages of pkg/wiring that open each dependency.
@@ -49,6 +49,7 @@ const (
 	triggerConnect    trigger = "connect"
 	triggerMessage    trigger = "message"
 	triggerAuthorizer trigger = "authorizer"
+	triggerRotation   trigger = "rotation"
 )
 
 func triggerOf(f manifest.Function) trigger {
@@ -64,6 +65,8 @@ func triggerOf(f manifest.Function) trigger {
 		return triggerConnect
 	case t.Socket != nil:
 		return triggerMessage
+	case t.Rotation != nil:
+		return triggerRotation
 	}
 	return triggerAuthorizer
 }

@@ -80,6 +80,14 @@ func AuthorizerFunctions(s *wiring.Services) map[string]lambdaedge.Callers {
 {{range .Handlers.authorizer}}		"{{.Name}}": {{.Handler}},
 {{end}}	}
 }
+
+// RotationFunctions returns the functions that rotate secrets by function name, as the mains start
+// them. The runner has no secrets that rotate.
+func RotationFunctions(s *wiring.Services) map[string]lambdaedge.RotateFunc {
+	return map[string]lambdaedge.RotateFunc{
+{{range .Handlers.rotation}}		"{{.Name}}": {{.Handler}},
+{{end}}	}
+}
 `))
 
 func (t *table) render() ([]byte, error) {
