@@ -3,6 +3,7 @@ package envelope_test
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -198,6 +199,30 @@ func versionOne() []audit.Entry {
 		ID: audit.DeriveEntryID("acme", at, "k-2"), Tenant: "acme", UserID: "u", Action: "VIEW", ResourceType: "r", Timestamp: at, ReceivedAt: at,
 	}
 	return []audit.Entry{full, plain}
+}
+
+// A message is written by hand, and must be the JSON that others read.
+func TestMessagesAreJSONWhateverTheirReasonIs(t *testing.T) {
+	for _, reason := range []string{"", "why", `a "quoted" \ word`, "<a & b>\u2028", "line\n\x00", "half \xff rune", strings.Repeat("long ", 10_000)} {
+		body, err := envelope.PackPoison("acme", envelope.Poison{Line: []byte(`{"broken`), Reason: reason})
+		if err != nil {
+			t.Errorf("reason %.20q: %v", reason, err)
+			continue
+		}
+		var got map[string]any
+		if err := json.Unmarshal([]byte(body), &got); err != nil {
+			t.Errorf("reason %.20q: %v", reason, err)
+			continue
+		}
+		delete(got, "data")
+		want := map[string]any{"v": float64(envelope.Version), "tenant": "acme", "count": 1.0, "encoding": "zstd"}
+		if reason != "" {
+			want["reason"] = strings.ToValidUTF8(reason, "\uFFFD")
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("reason %.20q (-want +got):\n%s", reason, diff)
+		}
+	}
 }
 
 func TestMessagesOfTheFirstVersionAreRead(t *testing.T) {

@@ -12,14 +12,19 @@ type traces []trace.Trace
 // MarshalJSON implements json.Marshaler.
 func (t traces) MarshalJSON() ([]byte, error) {
 	const size = len(`"00-00000000000000000000000000000000-0000000000000000-00",`)
-	text := append(make([]byte, 0, size*len(t)+2), '[')
+	return t.append(make([]byte, 0, size*len(t)+2)), nil
+}
+
+// append appends the JSON array of the traces. Their texts need no escapes.
+func (t traces) append(b []byte) []byte {
+	b = append(b, '[')
 	for i, one := range t {
 		if i > 0 {
-			text = append(text, ',')
+			b = append(b, ',')
 		}
-		text = append(append(append(text, '"'), one.String()...), '"')
+		b = append(append(append(b, '"'), one.String()...), '"')
 	}
-	return append(text, ']'), nil
+	return append(b, ']')
 }
 
 // UnmarshalJSON implements json.Unmarshaler. It passes over what names no trace: a message is
