@@ -273,7 +273,7 @@ func Changed(before, after audit.Object) ([]string, error) {
 	if len(before) == 0 && len(after) == 0 {
 		return nil, nil
 	}
-	d := difference{}
+	d := difference{members: make([]rawMember, 0, usualMembers)}
 	if err := d.objects(orEmpty(before), orEmpty(after)); err != nil && !errors.Is(err, errTooMany) {
 		return nil, err
 	} else if err != nil {
@@ -285,6 +285,10 @@ func Changed(before, after audit.Object) ([]string, error) {
 	slices.Sort(d.paths)
 	return slices.Compact(d.paths), nil
 }
+
+// usualMembers is how many members the compared objects of most entries have together. For them
+// one allocation is enough.
+const usualMembers = 16
 
 var errTooMany = errors.New("entryjson: too many changed paths")
 
