@@ -13,7 +13,7 @@ import (
 
 // BenchmarkCount counts by fields that no roll-up has. ns/entry is for one entry that is counted.
 func BenchmarkCount(b *testing.B) {
-	const size = 200_000
+	const size = 300_000
 	db := openAt(b, filepath.Join(b.TempDir(), "ocelot.db"))
 	random := rand.New(rand.NewPCG(5, 5))
 	next := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
@@ -23,7 +23,8 @@ func BenchmarkCount(b *testing.B) {
 			next = next.Add(time.Second)
 			entries[i] = audit.Entry{
 				ID: audit.DeriveEntryID("acme", next, "1"), Tenant: "acme", Timestamp: next, ReceivedAt: next, Action: "VIEW",
-				UserID: fmt.Sprintf("user-%d", random.IntN(1000)), ResourceType: "order", ResourceID: fmt.Sprintf("resource-%d", random.IntN(20_000)),
+				SessionID: fmt.Sprintf("session-%d", random.Uint64()),
+				UserID:    fmt.Sprintf("user-%d", random.IntN(1000)), ResourceType: "order", ResourceID: fmt.Sprintf("resource-%d", random.IntN(20_000)),
 			}
 		}
 		if _, err := db.Entries().Append(b.Context(), "acme", entries); err != nil {
@@ -37,6 +38,7 @@ func BenchmarkCount(b *testing.B) {
 		"user":            {GroupBy: []audit.Field{audit.FieldUserID}, Top: 10},
 		"resource":        {GroupBy: []audit.Field{audit.FieldResourceID}, Top: 10},
 		"user and action": {GroupBy: []audit.Field{audit.FieldUserID, audit.FieldAction}, Top: 10},
+		"session":         {GroupBy: []audit.Field{audit.FieldSessionID}, Top: 10}, // more than fit into memory by value
 		"half hours":      {Interval: time.Hour / 2},
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -60,7 +60,7 @@ func (g *groupCounts) addCombinations(ctx context.Context, values [audit.MaxGrou
 			return err
 		}
 		for _, second := range values[1] {
-			if g.add(groupKey{first, second}, 1); g.full {
+			if g.add(groupKey{first, second}, 1); g.hashes != nil {
 				return audit.ErrTooManyGroups()
 			}
 		}

@@ -89,7 +89,7 @@ func (s *counter) foreseeable(parts []span) (total int64, err error) {
 func (s *counter) entriesIn(spans ...span) (n int64, err error) {
 	plain := *s
 	plain.forecast = nil
-	t := newTally(audit.StatsRequest{}, nil)
+	t := newTally(audit.StatsRequest{}, nil, nil)
 	for _, part := range spans {
 		if err := plain.countSection(t, section{span: part}); err != nil {
 			return 0, err

@@ -76,7 +76,8 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	// Roll-ups do not count users. If they count the rest, users are counted alone.
 	alone := request.Distinct && s.counted && rollsUp(by)
 	totals.Distinct = request.Distinct && !alone
-	t, began := newTally(totals, by), s.forecast.now()
+	groups := &groupCounts{fields: len(by)}
+	t, began := newTally(totals, by, groups), s.forecast.now()
 	if err := s.run(t); err != nil {
 		return err
 	}
@@ -90,7 +91,7 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 		return nil
 	}
 	if alone {
-		users := newTally(audit.StatsRequest{Distinct: true}, nil)
+		users := newTally(audit.StatsRequest{Distinct: true}, nil, nil)
 		users.usersOnly = true
 		if err := s.run(users); err != nil {
 			return err
@@ -100,12 +101,12 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	switch {
 	case !ofColumns:
 		stats.Groups, err = s.groupsOfDocs(request.GroupBy, request.Top, stats.Total)
-	case !t.groups.full:
-		stats.Groups = shortened(t.groups.top(request.Top))
+	case groups.hashes == nil:
+		stats.Groups = groups.top(request.Top)
 	default:
-		stats.Groups, err = s.groupsInParts(by, request.Top, t.partsOfGroups(), pass)
-		stats.Groups = shortened(stats.Groups)
+		stats.Groups, err = s.hashedGroups(t, request.Top, groups.hashes, pass)
 	}
+	stats.Groups = shortened(stats.Groups)
 	return err
 }
 
@@ -132,29 +133,70 @@ func columnsOf(fields []audit.Field) (columns []int, ok bool) {
 	return columns, true
 }
 
-// groupsInParts counts the groups part by part, because together they do not fit into memory. It
-// divides a part again if its groups do not fit either. It returns the largest groups. pass is
-// how long it takes to count one part.
-func (s *counter) groupsInParts(by []int, top int, parts []groupPart, pass time.Duration) ([]audit.Group, error) {
-	var largest []audit.Group
-	for len(parts) > 0 {
-		if err := s.forecast.allow(time.Duration(len(parts)) * pass); err != nil {
+// hashedGroups returns the largest groups, whose values do not fit into memory together. counted
+// has their hashes, unless these do not fit either. Then the groups are counted in parts. pass is
+// how long it takes to count all entries once.
+func (s *counter) hashedGroups(t *tally, top int, counted *hashCounts, pass time.Duration) ([]audit.Group, error) {
+	parts := []groupPart{{}}
+	if counted.full {
+		parts = t.partsOfGroups()
+	} else {
+		if err := s.forecast.allow(pass); err != nil {
 			return nil, err
 		}
-		t := newTally(audit.StatsRequest{}, by)
-		t.groups.part, t.groupsOnly = parts[0], true
-		switch err := s.run(t); {
-		case errors.Is(err, errGroupsFull):
+		if largest, exact, err := s.nameGroups(t.by, top, counted); exact || err != nil {
+			return largest, err
+		}
+	}
+	for hash := newGroupHash(); ; hash = newGroupHash() {
+		if largest, exact, err := s.groupsInParts(t.by, top, hash, parts, pass); exact || err != nil {
+			return largest, err
+		}
+	}
+}
+
+// groupsInParts counts the groups by a hash, part by part. It divides a part again if its hashes do
+// not fit into memory. It returns the largest groups, unless one of them shares its hash.
+func (s *counter) groupsInParts(by []int, top int, hash groupHash, parts []groupPart, pass time.Duration) (largest []audit.Group, exact bool, err error) {
+	for len(parts) > 0 {
+		if err := s.forecast.allow(2 * time.Duration(len(parts)) * pass); err != nil {
+			return nil, false, err
+		}
+		counted := newHashCounts(hash, parts[0])
+		err := s.runGroups(by, counted)
+		if errors.Is(err, errGroupsFull) {
 			parts = append(parts[0].divide(1), parts[1:]...)
 			continue
-		case err != nil:
-			return nil, err
 		}
-		largest = append(largest, t.groups.top(top)...)
+		if err != nil {
+			return nil, false, err
+		}
+		named, exact, err := s.nameGroups(by, top, counted)
+		if !exact || err != nil {
+			return nil, false, err
+		}
+		largest = append(largest, named...)
 		audit.SortGroups(largest)
 		largest, parts = largest[:min(top, len(largest))], parts[1:]
 	}
-	return largest, nil
+	return largest, true, nil
+}
+
+// nameGroups returns the largest groups of those that were counted by their hashes.
+func (s *counter) nameGroups(by []int, top int, counted *hashCounts) (largest []audit.Group, exact bool, err error) {
+	named := newNamedGroups(counted, top, len(by))
+	if err := s.runGroups(by, named); err != nil {
+		return nil, false, err
+	}
+	largest, exact = named.largest()
+	return largest, exact, nil
+}
+
+// runGroups counts groups and nothing else.
+func (s *counter) runGroups(by []int, groups grouping) error {
+	t := newTally(audit.StatsRequest{}, by, groups)
+	t.groupsOnly = true
+	return s.run(t)
 }
 
 // run counts all chosen entries.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +66,44 @@ func TestGroupsAreBounded(t *testing.T) {
 		if refused && invalid != nil && invalid.Fields[0].Code != "too_many_groups" {
 			t.Errorf("%s: got code %q, want too_many_groups", tenant, invalid.Fields[0].Code)
 		}
+	}
+}
+
+// TestMoreGroupsThanFitAreCounted: the values of a column do not fit into memory together.
+func TestMoreGroupsThanFitAreCounted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("200,000 entries take several seconds; run without -short")
+	}
+	db := open(t)
+	at := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	const often = 3 // sessions with several entries
+	for n := 0; n <= audit.MaxGroups; n += 1000 {
+		entries := make([]audit.Entry, 1000)
+		for i := range entries {
+			at = at.Add(time.Second)
+			session := fmt.Sprintf("session-%d", n+i)
+			if n == 0 && i > 0 && i <= often*(often+1)/2 {
+				session = fmt.Sprintf("often-%d", int(math.Sqrt(2*float64(i)-1)+0.5)) // 1, 2, 2, 3, 3, 3
+			}
+			entries[i] = audit.Entry{ID: audit.DeriveEntryID("acme", at, "1"), Tenant: "acme", Timestamp: at, ReceivedAt: at, Action: "VIEW", SessionID: session}
+		}
+		if _, err := db.Entries().Append(t.Context(), "acme", entries); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stats, err := db.Index().Stats(t.Context(), "acme", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldSessionID}, Top: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []audit.Group{
+		{Values: []string{"often-3"}, Count: 3}, {Values: []string{"often-2"}, Count: 2},
+		{Values: []string{"often-1"}, Count: 1}, {Values: []string{"session-0"}, Count: 1},
+	}
+	if !reflect.DeepEqual(stats.Groups, want) {
+		t.Errorf("got the groups %v, want %v", stats.Groups, want)
 	}
 }
 

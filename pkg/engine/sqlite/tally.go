@@ -2,9 +2,7 @@ package sqlite
 
 import (
 	"errors"
-	"hash/maphash"
 	"iter"
-	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -26,15 +24,15 @@ type tally struct {
 	buckets map[int64]int64 // by their starts
 	lowest  int64           // of buckets
 	highest int64
-	groups  groupCounts
+	groups  grouping
 	fullAt  int64    // total when groups became full
 	users   *userSet // nil: not counted
 
 	codes []int64 // scratch: counts by code
 }
 
-func newTally(request audit.StatsRequest, by []int) *tally {
-	t := &tally{by: by, interval: request.Interval, groups: groupCounts{fields: len(by)}}
+func newTally(request audit.StatsRequest, by []int, groups grouping) *tally {
+	t := &tally{by: by, interval: request.Interval, groups: groups}
 	for _, column := range by {
 		t.columns.add(column)
 	}
@@ -123,7 +121,7 @@ var errGroupsFull = errors.New("too many groups to count at once")
 
 func (t *tally) checkGroups() error {
 	switch {
-	case !t.groups.full:
+	case t.groups == nil || !t.groups.isFull():
 		return nil
 	case t.groupsOnly:
 		return errGroupsFull
@@ -133,8 +131,8 @@ func (t *tally) checkGroups() error {
 	return nil
 }
 
-// partsOfGroups divides all groups into parts that probably fit into memory, if the entries
-// after fullAt have as many new groups as those before.
+// partsOfGroups divides all groups into parts whose hashes probably fit into memory, if the
+// entries after fullAt have as many new groups as those before. The groups are full.
 func (t *tally) partsOfGroups() []groupPart {
 	halvings := 1
 	for n := t.fullAt; n < t.total; n *= 2 {
@@ -238,47 +236,25 @@ func (t *tally) addPairs(x, y *facetColumn, chosen []int32) {
 	}
 }
 
-var hashSeed = maphash.MakeSeed()
-
-// groupPart is a part of all groups: those whose hash ends with the bits. The zero groupPart has
-// all groups.
-type groupPart struct{ mask, bits uint64 }
-
-// divide halves the part a number of times.
-func (p groupPart) divide(halvings int) []groupPart {
-	parts := []groupPart{p}
-	for range halvings {
-		for _, half := range parts {
-			bit := half.mask + 1
-			parts = append(parts, groupPart{half.mask | bit, half.bits | bit})
-		}
-		for i := range len(parts) / 2 {
-			parts[i].mask |= parts[i].mask + 1
-		}
-	}
-	return parts
+// grouping counts groups.
+type grouping interface {
+	// add adds n entries to a group.
+	add(key groupKey, n int64)
+	// isFull reports whether there are more groups than fit into memory.
+	isFull() bool
 }
 
-func (p groupPart) has(key groupKey) bool {
-	if p.mask == 0 {
-		return true
-	}
-	hash := maphash.String(hashSeed, key[0])
-	if key[1] != "" {
-		hash ^= bits.RotateLeft64(maphash.String(hashSeed, key[1]), 1)
-	}
-	return hash&p.mask == p.bits
-}
-
-// groupCounts counts groups within the limits of audit. Once it is full, it counts no more.
+// groupCounts counts groups. Beyond the limits of audit it goes on with their hashes. It is a
+// grouping.
 type groupCounts struct {
 	fields int // of a group
 	values [audit.MaxGroupBy]valueNumbers
 	ofOne  []int64               // by the number of the value, if groups are of one field
 	ofTwo  map[groupNumber]int64 // if they are of two
-	part   groupPart
-	full   bool
+	hashes *hashCounts           // instead of all others; nil: not yet
 }
+
+func (g *groupCounts) isFull() bool { return g.hashes != nil && g.hashes.full }
 
 // groupNumber has the numbers of a group's values.
 type groupNumber [audit.MaxGroupBy]uint32
@@ -305,7 +281,8 @@ func (v *valueNumbers) number(value string) uint32 {
 }
 
 func (g *groupCounts) add(key groupKey, n int64) {
-	if g.full || !g.part.has(key) {
+	if g.hashes != nil {
+		g.hashes.add(key, n)
 		return
 	}
 	first := g.values[0].number(key[0])
@@ -321,8 +298,17 @@ func (g *groupCounts) add(key groupKey, n int64) {
 		g.ofTwo[groupNumber{first, g.values[1].number(key[1])}] += n
 	}
 	if len(g.ofOne)+len(g.ofTwo) > audit.MaxGroups || g.values[0].bytes+g.values[1].bytes > audit.MaxGroupBytes {
-		*g = groupCounts{fields: g.fields, part: g.part, full: true}
+		g.hash()
 	}
+}
+
+// hash goes on with hashes.
+func (g *groupCounts) hash() {
+	hashes := newHashCounts(newGroupHash(), groupPart{})
+	for values, n := range g.all() {
+		hashes.add(newGroupKey(values), n)
+	}
+	*g = groupCounts{fields: g.fields, hashes: hashes}
 }
 
 // all yields the groups and their counts in any order. The values are valid until the next group.
@@ -346,30 +332,13 @@ func (g *groupCounts) all() iter.Seq2[[]string, int64] {
 	}
 }
 
-// topAtOnce is the number of groups that top sorts beside those that it keeps.
-const topAtOnce = 1000
-
 // top returns the n largest groups.
 func (g *groupCounts) top(n int) []audit.Group {
-	var largest []audit.Group
-	cut := func() {
-		audit.SortGroups(largest)
-		largest = largest[:min(n, len(largest))]
-	}
-	sorted := false // at least n groups are, and a group after the last of them is none of the largest
+	top := topGroups{n: n}
 	for values, count := range g.all() {
-		group := audit.Group{Values: values, Count: count}
-		if sorted && audit.CompareGroups(group, largest[n-1]) > 0 {
-			continue
-		}
-		group.Values = slices.Clone(group.Values)
-		if largest = append(largest, group); len(largest) == n+topAtOnce {
-			cut()
-			sorted = n > 0
-		}
+		top.add(values, count)
 	}
-	cut()
-	return largest
+	return top.largest()
 }
 
 // maxUsers is the number of distinct users up to which they are counted exactly. Beyond, the
