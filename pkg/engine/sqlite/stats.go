@@ -102,11 +102,11 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	case !ofColumns:
 		stats.Groups, err = s.groupsOfDocs(request.GroupBy, request.Top, stats.Total)
 	case groups.hashes == nil:
-		stats.Groups = groups.top(request.Top)
+		stats.Groups = shortened(groups.top(request.Top))
 	default:
 		stats.Groups, err = s.hashedGroups(t, request.Top, groups.hashes, pass)
+		stats.Groups = shortened(stats.Groups)
 	}
-	stats.Groups = shortened(stats.Groups)
 	return err
 }
 
