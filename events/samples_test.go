@@ -179,18 +179,6 @@ func requests() map[string]map[string]request {
 	}
 }
 
-// routeOf is the route of a function that has one.
-func routeOf(t *testing.T, function string) manifest.Route {
-	t.Helper()
-	for _, f := range manifest.Functions() {
-		if f.Name == function && f.Trigger.Route != nil {
-			return *f.Trigger.Route
-		}
-	}
-	t.Fatalf("the manifest has no route of %s, want one", function)
-	return manifest.Route{}
-}
-
 const (
 	apiID     = "gy415nuibc"
 	accountID = "111122223333"
@@ -201,7 +189,7 @@ const (
 // proxyEvent is the event of a request, as API Gateway sends it.
 func proxyEvent(t *testing.T, function string, q request) events.APIGatewayProxyRequest {
 	t.Helper()
-	route := routeOf(t, function)
+	route := *manifest.FunctionOf(function).Trigger.Route
 	path := manifest.BasePath + route.Path
 	for name, id := range q.ids {
 		path = strings.Replace(path, "{"+name+"}", id, 1)

@@ -254,23 +254,11 @@ func short(d time.Duration) string {
 }
 
 // every returns the interval of a scheduled function.
-func every(name string) time.Duration {
-	for _, f := range manifest.Functions() {
-		if f.Name == name && f.Trigger.Schedule != nil {
-			return f.Trigger.Schedule.Every
-		}
-	}
-	panic("bench: the manifest has no schedule " + name)
-}
+func every(name string) time.Duration { return manifest.FunctionOf(name).Trigger.Schedule.Every }
 
 // connectionsOf returns the most connections of a process to one server of MongoDB.
 func connectionsOf(function string) int {
-	for _, f := range manifest.Functions() {
-		if f.Name == function {
-			return cmp.Or(f.Connections, mongostore.PoolSize)
-		}
-	}
-	panic("bench: the manifest has no function " + function)
+	return cmp.Or(manifest.FunctionOf(function).Connections, mongostore.PoolSize)
 }
 
 // connections returns the most connections to one server of MongoDB: of the consumers at their

@@ -78,17 +78,7 @@ const (
 	functionSearch     = "list-logs"
 )
 
-// function returns a function of the manifest.
-func function(name string) manifest.Function {
-	functions := manifest.Functions()
-	i := slices.IndexFunc(functions, func(f manifest.Function) bool { return f.Name == name })
-	if i < 0 {
-		panic("cost: the manifest has no function " + name)
-	}
-	return functions[i]
-}
-
-func memoryOf(name string) int { return function(name).MemoryMB }
+func memoryOf(name string) int { return manifest.FunctionOf(name).MemoryMB }
 
 // Step is what one function does in a second.
 type Step struct {
@@ -205,7 +195,7 @@ func Reads(shares []float64, rate, processes float64, ttl time.Duration) (total 
 // subscriber, and at most how many can. A pump serves a tenant while its entries come, and for
 // stream.Linger. If more are needed, a tenant waits for the end of others' turns.
 func Streams(w *Workload, entriesPerSecond float64) (pumps, most float64) {
-	f := function(functionStream)
+	f := manifest.FunctionOf(functionStream)
 	trigger := f.Trigger.Queues[0]
 	for _, share := range w.Shares {
 		requests := entriesPerSecond * share / float64(w.EntriesPerRequest)
@@ -258,7 +248,7 @@ func repacked(w *Workload, b *Batch) (messages float64) {
 // consume returns the invocations of a queue's consumer and what SQS bills, without how long it
 // works. bytes is the size of a message.
 func consume(w *Workload, name string, queue manifest.QueueName, messagesPerSecond, entriesPerMessage, bytes float64) Step {
-	f := function(name)
+	f := manifest.FunctionOf(name)
 	s := Step{Function: name, MemoryMB: f.MemoryMB}
 	i := slices.IndexFunc(f.Trigger.Queues, func(t manifest.QueueTrigger) bool { return t.Queue == queue })
 	if i < 0 {

@@ -7,6 +7,7 @@ package manifest
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -81,6 +82,14 @@ type Route struct {
 	// Filters is set if the route also takes the filters of a list: the fields of
 	// audit.FilterFields, metadata.<path>, from, to and q. The search service checks their names.
 	Filters bool
+}
+
+// Methods returns the methods of requests that the route serves: a GET serves HEAD as well.
+func (r Route) Methods() []string {
+	if r.Method == http.MethodGet {
+		return []string{http.MethodGet, http.MethodHead}
+	}
+	return []string{r.Method}
 }
 
 // TenantSource is where a request names its tenant.

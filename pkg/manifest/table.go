@@ -394,6 +394,15 @@ var functions = []Function{
 	},
 }
 
+// FunctionOf returns a function by its name. It panics if the table has none.
+func FunctionOf(name string) Function {
+	i := slices.IndexFunc(functions, func(f Function) bool { return f.Name == name })
+	if i < 0 {
+		panic("manifest: no function " + name)
+	}
+	return functions[i]
+}
+
 // QueueOf returns a queue by its name. It panics if the table has none.
 func QueueOf(name QueueName) Queue {
 	i := slices.IndexFunc(queues, func(q Queue) bool { return q.Name == name })

@@ -77,10 +77,7 @@ func methodsOf(path string) []string {
 	var methods []string
 	for _, f := range manifest.Functions() {
 		if r := f.Trigger.Route; r != nil && r.Path == path {
-			methods = append(methods, r.Method)
-			if r.Method == http.MethodGet {
-				methods = append(methods, http.MethodHead)
-			}
+			methods = append(methods, r.Methods()...)
 		}
 	}
 	return methods

@@ -79,10 +79,8 @@ func (g *Gate) endpoint(function string, handle handlerFunc) http.Handler {
 
 // routeOf returns the route of a function that is known to have one.
 func routeOf(function string) manifest.Route {
-	for _, f := range manifest.Functions() {
-		if f.Name == function && f.Trigger.Route != nil {
-			return *f.Trigger.Route
-		}
+	if r := manifest.FunctionOf(function).Trigger.Route; r != nil {
+		return *r
 	}
 	panic("httpapi: the manifest has no route for " + function)
 }

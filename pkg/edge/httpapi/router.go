@@ -19,9 +19,8 @@ func Router(gate *Gate, handlers map[string]http.Handler) http.Handler {
 		if methods[route.Path] == nil {
 			methods[route.Path] = map[string]http.Handler{}
 		}
-		methods[route.Path][route.Method] = handler
-		if route.Method == http.MethodGet {
-			methods[route.Path][http.MethodHead] = handler
+		for _, method := range route.Methods() {
+			methods[route.Path][method] = handler
 		}
 	}
 	mux := http.NewServeMux()

@@ -121,14 +121,13 @@ func stageOf(methodARN string) (string, error) {
 // "METHOD/path", with "*" for a parameter that may have any value.
 type routeAccess struct{ allowed, denied []string }
 
-func (a *routeAccess) add(allowed bool, method, path string) {
+func (a *routeAccess) add(allowed bool, r manifest.Route, path string) {
 	list := &a.denied
 	if allowed {
 		list = &a.allowed
 	}
-	*list = append(*list, method+manifest.BasePath+path)
-	if method == http.MethodGet {
-		*list = append(*list, http.MethodHead+manifest.BasePath+path)
+	for _, method := range r.Methods() {
+		*list = append(*list, method+manifest.BasePath+path)
 	}
 }
 
@@ -137,16 +136,16 @@ func (a *routeAccess) add(allowed bool, method, path string) {
 func accessOf(p access.Principal, anyTenant bool) routeAccess {
 	var a routeAccess
 	for _, r := range routes(manifest.TenantFromHeader) {
-		a.add(mayCallSomewhere(p, r), r.Method, wildcards(r.Path))
+		a.add(mayCallSomewhere(p, r), r, wildcards(r.Path))
 	}
 	for _, r := range routes(manifest.TenantNone) {
 		_, err := p.Authorize(access.AnyTenant, r.Permission)
-		a.add(err == nil || r.Method == http.MethodGet && mayCallSomewhere(p, r), r.Method, wildcards(r.Path))
+		a.add(err == nil || r.Method == http.MethodGet && mayCallSomewhere(p, r), r, wildcards(r.Path))
 	}
 	ids, all := p.TenantIDs()
 	for _, r := range routes(manifest.TenantFromPath) {
 		if _, err := p.Authorize(access.AnyTenant, r.Permission); all && err == nil {
-			a.add(true, r.Method, wildcards(r.Path))
+			a.add(true, r, wildcards(r.Path))
 			continue
 		}
 		var permitted []audit.TenantID
@@ -157,12 +156,12 @@ func accessOf(p access.Principal, anyTenant bool) routeAccess {
 		}
 		switch {
 		case len(permitted) == 0:
-			a.add(false, r.Method, wildcards(r.Path))
+			a.add(false, r, wildcards(r.Path))
 		case anyTenant:
-			a.add(true, r.Method, wildcards(r.Path))
+			a.add(true, r, wildcards(r.Path))
 		default:
 			for _, id := range permitted {
-				a.add(true, r.Method, wildcards(strings.Replace(r.Path, "{id}", string(id), 1)))
+				a.add(true, r, wildcards(strings.Replace(r.Path, "{id}", string(id), 1)))
 			}
 		}
 	}

@@ -221,10 +221,10 @@ func TestTimeoutsFitTheFunctions(t *testing.T) {
 	const mongo, reserve = 5 * time.Second, time.Second
 	defaults := opensearchindex.DefaultTimeouts()
 	for name, times := range map[string][2]time.Duration{
-		"list-logs":  {defaults.Find + mongo + reserve, timeoutOf(t, "list-logs")},
-		"get-log":    {defaults.Contains + mongo + reserve, timeoutOf(t, "get-log")},
-		"get-stats":  {defaults.Count + reserve, timeoutOf(t, "get-stats")},
-		"index-logs": {opensearchindex.DefaultWriteBudget + defaults.Write + reserve, timeoutOf(t, "index-logs")},
+		"list-logs":  {defaults.Find + mongo + reserve, manifest.FunctionOf("list-logs").Timeout},
+		"get-log":    {defaults.Contains + mongo + reserve, manifest.FunctionOf("get-log").Timeout},
+		"get-stats":  {defaults.Count + reserve, manifest.FunctionOf("get-stats").Timeout},
+		"index-logs": {opensearchindex.DefaultWriteBudget + defaults.Write + reserve, manifest.FunctionOf("index-logs").Timeout},
 	} {
 		if times[0] > times[1] {
 			t.Errorf("%s can take %v, want at most its timeout of %v", name, times[0], times[1])
@@ -275,15 +275,4 @@ func TestClusterErrorsAreOutages(t *testing.T) {
 	if err := errorsOf(t, 503, buckets)["Stats"]; err == nil || !strings.Contains(err.Error(), "narrow from and to") {
 		t.Errorf("too many groups: got error %v, want one with %q", err, "narrow from and to")
 	}
-}
-
-func timeoutOf(t *testing.T, function string) time.Duration {
-	t.Helper()
-	for _, f := range manifest.Functions() {
-		if f.Name == function {
-			return f.Timeout
-		}
-	}
-	t.Fatalf("the manifest has no function %s, want one", function)
-	return 0
 }

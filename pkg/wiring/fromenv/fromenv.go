@@ -26,9 +26,6 @@ type Opening struct {
 	Secrets interface {
 		Resolve(ctx context.Context, arn string) (string, error)
 	}
-	// Connections is how many connections to a server of the records the process may open;
-	// 0: as many as the engine does by itself. The embedded engine has none.
-	Connections int
 	// Shared is what one dependency opened and others use too, such as the embedded engine.
 	Shared any
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring/secretvalue"
 )
 
-func open(ctx context.Context, o *fromenv.Opening) (err error) {
+func open(ctx context.Context, o *fromenv.Opening, connections int) (err error) {
 	engines := o.Settings.Engines
 	named := engines.MongoURI
 	if engines.MongoURI, err = secretvalue.Resolve(ctx, o, variable, named); err != nil {
@@ -28,8 +28,8 @@ func open(ctx context.Context, o *fromenv.Opening) (err error) {
 	}
 	failed := func(err error) { o.Log.Warn("the earlier connection string of MongoDB remains in use", "error", err) }
 	options := []mongostore.Option{mongostore.WithCurrentURI(current, failed)}
-	if o.Connections > 0 {
-		options = append(options, mongostore.WithPoolSize(o.Connections))
+	if connections > 0 {
+		options = append(options, mongostore.WithPoolSize(connections))
 	}
 	return Use(&o.Stores, engines, options...)
 }

@@ -10,12 +10,10 @@ import (
 )
 
 // FromEnv opens the database that the environment names.
-var FromEnv = fromenv.Dependency{Name: manifest.DependencyRecords, Open: open}
+var FromEnv = WithConnections(0)
 
-// WithConnections is FromEnv with at most so many connections to a server.
+// WithConnections is FromEnv with at most so many connections to a server; 0: as many as the engine
+// opens by itself. The embedded engine has none.
 func WithConnections(n int) fromenv.Dependency {
-	return fromenv.Dependency{Name: manifest.DependencyRecords, Open: func(ctx context.Context, o *fromenv.Opening) error {
-		o.Connections = n
-		return open(ctx, o)
-	}}
+	return fromenv.Dependency{Name: manifest.DependencyRecords, Open: func(ctx context.Context, o *fromenv.Opening) error { return open(ctx, o, n) }}
 }

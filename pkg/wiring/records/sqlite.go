@@ -3,8 +3,12 @@
 package records
 
 import (
+	"context"
+
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 )
 
-var open = fromenv.Embedded(embedded.UseRecords)
+var useEmbedded = fromenv.Embedded(embedded.UseRecords)
+
+func open(ctx context.Context, o *fromenv.Opening, _ int) error { return useEmbedded(ctx, o) }
