@@ -7,19 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/samtemplate"
 )
 
 // TestMethodsAreThoseOfTheRoutes: SAM takes the name NONE of no authorizer only
 // where the API has one by default, which ours has not.
 func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
 	type event struct {
 		Type       string
 		Properties struct {
@@ -35,9 +28,7 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 			Properties struct{ Events map[string]event }
 		}
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	for _, f := range manifest.Functions() {
 		r := f.Trigger.Route
 		if r == nil {
@@ -86,10 +77,6 @@ func TestMethodsAreThoseOfTheRoutes(t *testing.T) {
 // TestBrowsersMayCallFromTheOrigins: each path answers preflight requests by one function, every
 // function of a route reads the origins, and API Gateway's own answers name the first.
 func TestBrowsersMayCallFromTheOrigins(t *testing.T) {
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var template struct {
 		Resources map[string]struct {
 			Properties struct {
@@ -103,9 +90,7 @@ func TestBrowsersMayCallFromTheOrigins(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	preflights, paths := map[string]int{}, map[string]bool{}
 	for _, f := range manifest.Functions() {
 		if f.Trigger.Route == nil {
@@ -134,10 +119,6 @@ func TestBrowsersMayCallFromTheOrigins(t *testing.T) {
 // TestTiersHaveUsagePlans: each tier has a plan with one key, which the authorizer returns. API
 // Gateway takes it from no client.
 func TestTiersHaveUsagePlans(t *testing.T) {
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
 	type reference struct{ Ref string }
 	var template struct {
 		Resources map[string]struct {
@@ -153,9 +134,7 @@ func TestTiersHaveUsagePlans(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	if got := template.Resources["Api"].Properties.APIKeySourceType; got != "AUTHORIZER" {
 		t.Errorf("got the source of keys %q, want AUTHORIZER", got)
 	}
@@ -190,10 +169,6 @@ type gatewayResponse struct {
 
 func gatewayResponses(t *testing.T) map[string]gatewayResponse {
 	t.Helper()
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var template struct {
 		Resources struct {
 			API struct {
@@ -203,9 +178,7 @@ func gatewayResponses(t *testing.T) map[string]gatewayResponse {
 			} `json:"Api"`
 		}
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	return template.Resources.API.Properties.GatewayResponses
 }
 

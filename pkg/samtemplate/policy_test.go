@@ -11,12 +11,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"sigs.k8s.io/yaml"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/opensearchindex"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/samtemplate"
 )
 
 // may is a function's right: an action on a resource, where a condition of the template holds.
@@ -25,10 +23,6 @@ type may struct{ Action, Resource, Where string }
 // rights are those that the template gives to each function, by the function's name.
 func rights(t *testing.T) map[string][]may {
 	t.Helper()
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var template struct {
 		Resources map[string]struct {
 			Properties struct {
@@ -36,9 +30,7 @@ func rights(t *testing.T) map[string][]may {
 			}
 		}
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	found := map[string][]may{}
 	for _, f := range manifest.Functions() {
 		policies := template.Resources[manifest.CamelCase(f.Name)+"Function"].Properties.Policies

@@ -3,28 +3,19 @@ package samtemplate_test
 import (
 	"testing"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/samtemplate"
 )
 
 // The template must not import an engine, so that it repeats how long queues keep messages.
 func TestQueuesKeepMessagesAsTheLocalOnesDo(t *testing.T) {
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var template struct {
 		Resources map[string]struct {
 			Type       string
 			Properties struct{ MessageRetentionPeriod float64 }
 		}
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	checked := 0
 	for name, resource := range template.Resources {
 		if resource.Type != "AWS::SQS::Queue" {

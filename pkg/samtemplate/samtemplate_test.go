@@ -27,11 +27,19 @@ func TestTemplateFileIsCurrent(t *testing.T) {
 	}
 }
 
-func TestTemplateRunsSchedulesAtTheirRateAndNeverAgain(t *testing.T) {
+// parse reads the template into a part of its structure.
+func parse(t *testing.T, template any) {
+	t.Helper()
 	text, err := samtemplate.Template()
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := yaml.Unmarshal(text, template); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTemplateRunsSchedulesAtTheirRateAndNeverAgain(t *testing.T) {
 	type retries struct{ MaximumRetryAttempts *int }
 	var template struct {
 		Resources map[string]struct {
@@ -47,9 +55,7 @@ func TestTemplateRunsSchedulesAtTheirRateAndNeverAgain(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	for _, f := range manifest.Functions() {
 		if f.Trigger.Schedule == nil {
 			continue
@@ -72,10 +78,6 @@ func TestTemplateRunsSchedulesAtTheirRateAndNeverAgain(t *testing.T) {
 }
 
 func TestSecretsManagerOfTheAccountMayInvokeWhatRotates(t *testing.T) {
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var template struct {
 		Resources map[string]struct {
 			Type       string
@@ -84,9 +86,7 @@ func TestSecretsManagerOfTheAccountMayInvokeWhatRotates(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	for _, f := range manifest.Functions() {
 		if f.Trigger.Rotation == nil {
 			continue
@@ -109,16 +109,10 @@ func TestSecretsManagerOfTheAccountMayInvokeWhatRotates(t *testing.T) {
 }
 
 func TestTemplateHasEveryFunctionAndQueue(t *testing.T) {
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var template struct {
 		Resources map[string]struct{ Type string }
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	count := map[string]int{}
 	for _, r := range template.Resources {
 		count[r.Type]++

@@ -4,10 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
-	"github.com/ocelot-audit/ocelot/pkg/samtemplate"
 )
 
 // sub is a text with names of resources in it.
@@ -16,10 +13,6 @@ type sub struct {
 }
 
 func TestTemplateHasARouteOfTheWebSocketAPIForEachFunctionOfOne(t *testing.T) {
-	text, err := samtemplate.Template()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var template struct {
 		Resources map[string]struct {
 			Type       string
@@ -30,9 +23,7 @@ func TestTemplateHasARouteOfTheWebSocketAPIForEachFunctionOfOne(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
+	parse(t, &template)
 	wanted := 0
 	for _, f := range manifest.Functions() {
 		if f.Trigger.Socket == nil {

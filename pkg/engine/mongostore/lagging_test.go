@@ -27,9 +27,8 @@ import (
 // member is a proxy that makes a single server look like a member of a replica set.
 type member struct {
 	listener net.Listener
-	engine   string   // host and port
-	hosts    []string // of all members, the primary first
-	running  sync.WaitGroup
+	engine   string       // host and port
+	hosts    []string     // of all members, the primary first
 	finds    atomic.Int64 // of entries
 }
 
@@ -47,31 +46,40 @@ func replicaSet(t *testing.T, engines ...*enginetest.Engine) (uri string, member
 	}
 	for _, m := range members {
 		m.hosts = hosts
-		m.running.Go(m.accept)
-		t.Cleanup(func() {
-			_ = m.listener.Close()
-			m.running.Wait()
-		})
+		serveConns(t, m.listener, m.serve)
 	}
 	return fmt.Sprintf("mongodb://%s,%s/?replicaSet=rs", hosts[0], hosts[1]), members
 }
 
-func (m *member) accept() {
-	for {
-		client, err := m.listener.Accept()
-		if err != nil {
-			return // closed at the end of the test
-		}
-		m.running.Go(func() {
-			defer func() { _ = client.Close() }()
-			engine, err := net.Dial("tcp", m.engine)
+// serveConns calls serve for each connection of a listener until the end of the test.
+func serveConns(t *testing.T, listener net.Listener, serve func(conn net.Conn)) {
+	t.Helper()
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
 			if err != nil {
-				return
+				return // closed at the end of the test
 			}
-			defer func() { _ = engine.Close() }()
-			for m.exchange(client, engine) == nil {
-			}
-		})
+			running.Go(func() {
+				defer func() { _ = conn.Close() }()
+				serve(conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		running.Wait()
+	})
+}
+
+func (m *member) serve(client net.Conn) {
+	engine, err := net.Dial("tcp", m.engine)
+	if err != nil {
+		return
+	}
+	defer func() { _ = engine.Close() }()
+	for m.exchange(client, engine) == nil {
 	}
 }
 

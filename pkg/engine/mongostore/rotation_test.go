@@ -16,18 +16,15 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
 // guarded is a server of MongoDB's wire protocol that knows one user and answers pings. The engine
 // of the other tests has no users.
 type guarded struct {
-	listener net.Listener
-	running  sync.WaitGroup
+	proxy    *enginetest.TCPProxy // in front of it
 	password atomic.Pointer[string]
 	logins   atomic.Int64 // that were accepted
-
-	mu    sync.Mutex
-	conns []net.Conn
 }
 
 func newGuarded(t *testing.T, password string) *guarded {
@@ -36,47 +33,25 @@ func newGuarded(t *testing.T, password string) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &guarded{listener: listener}
+	g := &guarded{}
 	g.password.Store(&password)
-	g.running.Go(g.accept)
-	t.Cleanup(func() {
-		_ = listener.Close()
-		g.cut()
-		g.running.Wait()
+	serveConns(t, listener, func(conn net.Conn) {
+		for g.exchange(conn) == nil {
+		}
 	})
+	g.proxy = enginetest.NewTCPProxy(t, listener.Addr().String()) // it ends first, and with it every connection
 	return g
 }
 
 // uri returns the connection string with a password.
 func (g *guarded) uri(password string) string {
-	return "mongodb://ocelot:" + password + "@" + g.listener.Addr().String() + "/?authMechanism=PLAIN&directConnection=true"
+	return "mongodb://ocelot:" + password + "@" + g.proxy.Addr() + "/?authMechanism=PLAIN&directConnection=true"
 }
 
 // cut ends every connection.
 func (g *guarded) cut() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, c := range g.conns {
-		_ = c.Close()
-	}
-	g.conns = nil
-}
-
-func (g *guarded) accept() {
-	for {
-		conn, err := g.listener.Accept()
-		if err != nil {
-			return // closed at the end of the test
-		}
-		g.mu.Lock()
-		g.conns = append(g.conns, conn)
-		g.mu.Unlock()
-		g.running.Go(func() {
-			defer func() { _ = conn.Close() }()
-			for g.exchange(conn) == nil {
-			}
-		})
-	}
+	g.proxy.Cut()
+	g.proxy.Restore()
 }
 
 // exchange answers one request.

@@ -264,12 +264,7 @@ func fill(b *testing.B, db *sqlite.DB, c *corpus, tenant audit.TenantID, n int) 
 	b.Helper()
 	for range n / 1000 {
 		entries := c.entries(tenant, 1000)
-		if _, err := db.Entries().Append(b.Context(), tenant, entries); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := search.PutEntries(b.Context(), db.Index(), tenant, entries); err != nil {
-			b.Fatal(err)
-		}
+		storeIndexed(b, db, tenant, entries)
 	}
 }
 

@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 )
@@ -29,6 +31,17 @@ func openAt(t testing.TB, path string, opts ...sqlite.Option) *sqlite.DB {
 		}
 	})
 	return db
+}
+
+// storeIndexed stores entries and indexes them.
+func storeIndexed(t testing.TB, db *sqlite.DB, tenant audit.TenantID, entries []audit.Entry) {
+	t.Helper()
+	if _, err := db.Entries().Append(t.Context(), tenant, entries); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := search.PutEntries(t.Context(), db.Index(), tenant, entries); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestStore(t *testing.T) {

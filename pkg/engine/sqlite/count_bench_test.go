@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // BenchmarkCount counts by fields that no roll-up has. ns/entry is for one entry that is counted.
@@ -27,12 +26,7 @@ func BenchmarkCount(b *testing.B) {
 				UserID:    fmt.Sprintf("user-%d", random.IntN(1000)), ResourceType: "order", ResourceID: fmt.Sprintf("resource-%d", random.IntN(20_000)),
 			}
 		}
-		if _, err := db.Entries().Append(b.Context(), "acme", entries); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := search.PutEntries(b.Context(), db.Index(), "acme", entries); err != nil {
-			b.Fatal(err)
-		}
+		storeIndexed(b, db, "acme", entries)
 	}
 	for name, request := range map[string]audit.StatsRequest{
 		"user":            {GroupBy: []audit.Field{audit.FieldUserID}, Top: 10},

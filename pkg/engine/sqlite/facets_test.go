@@ -244,12 +244,7 @@ func TestOddValuesAreCounted(t *testing.T) {
 		entries[i].Action, entries[i].ResourceType = fmt.Sprintf("action.%d", i), fmt.Sprintf("type-%d", i)
 	}
 	for part := range slices.Chunk(entries, 1000) {
-		if _, err := db.Entries().Append(t.Context(), "acme", part); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := search.PutEntries(t.Context(), db.Index(), "acme", part); err != nil {
-			t.Fatal(err)
-		}
+		storeIndexed(t, db, "acme", part)
 	}
 	stats, err := db.Index().Stats(t.Context(), "acme", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldAction}, Top: 2})
 	if err != nil {
@@ -340,12 +335,7 @@ func TestDaysWithManyUsersAreCounted(t *testing.T) {
 		entries[i].ID, entries[i].Timestamp, entries[i].UserID = audit.NewEntryID(at, [10]byte{9: byte(i)}), at, fmt.Sprintf("user-%d", i%5500)
 	}
 	for part := range slices.Chunk(entries, 1000) {
-		if _, err := db.Entries().Append(t.Context(), "acme", part); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := search.PutEntries(t.Context(), db.Index(), "acme", part); err != nil {
-			t.Fatal(err)
-		}
+		storeIndexed(t, db, "acme", part)
 	}
 	stats, err := db.Index().Stats(t.Context(), "acme", audit.Filter{}, audit.StatsRequest{Distinct: true})
 	if err != nil {

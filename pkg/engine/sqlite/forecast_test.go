@@ -8,7 +8,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
-	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // TestSlowCountsAreForeseen: a count that will take too long is refused after a small part of it.
@@ -23,12 +22,7 @@ func TestSlowCountsAreForeseen(t *testing.T) {
 		entries[i].Message = "paid"
 	}
 	for len(entries) > 0 {
-		if _, err := db.Entries().Append(t.Context(), "acme", entries[:atOnce]); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries[:atOnce]); err != nil {
-			t.Fatal(err)
-		}
+		storeIndexed(t, db, "acme", entries[:atOnce])
 		entries = entries[atOnce:]
 	}
 	word := audit.Filter{Where: audit.Text{Words: []string{"paid"}}}

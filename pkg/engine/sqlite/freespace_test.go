@@ -34,12 +34,7 @@ func fillMixed(t *testing.T, db *sqlite.DB, n int) {
 			ID: audit.NewEntryID(at, bits), Tenant: tenant, UserID: mark + "user", Action: "CREATE", ResourceType: "order", Timestamp: at, ReceivedAt: at,
 			Message: mark + " word", Metadata: audit.Object(`{"note":"` + strings.Repeat(mark+" ", 1+random.IntN(90)) + `"}`),
 		}
-		if _, err := db.Entries().Append(t.Context(), tenant, []audit.Entry{entry}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := search.PutEntries(t.Context(), db.Index(), tenant, []audit.Entry{entry}); err != nil {
-			t.Fatal(err)
-		}
+		storeIndexed(t, db, tenant, []audit.Entry{entry})
 	}
 }
 

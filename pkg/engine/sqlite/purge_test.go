@@ -46,12 +46,7 @@ func fillMarked(t *testing.T, db *sqlite.DB, tenant audit.TenantID, mark string)
 		for i := range entries {
 			entries[i].ID[15] = byte(part)
 		}
-		if _, err := db.Entries().Append(t.Context(), tenant, entries); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := search.PutEntries(t.Context(), db.Index(), tenant, entries); err != nil {
-			t.Fatal(err)
-		}
+		storeIndexed(t, db, tenant, entries)
 		item := quarantine.Item{ID: fmt.Sprint(part), Step: audit.StepIndex, Code: "test", Reason: mark + " reason", QuarantinedAt: entries[1].ReceivedAt, Entry: entries[1]}
 		if err := db.Quarantine().Put(t.Context(), tenant, []quarantine.Item{item}); err != nil {
 			t.Fatal(err)
@@ -173,12 +168,7 @@ func TestAPurgeEndsWhileOthersWrite(t *testing.T) {
 	const before = 60_000 // enough for a merge of many steps
 	for n := 0; n < before; n += 1000 {
 		entries := corpus.entries("other", 1000)
-		if _, err := db.Entries().Append(t.Context(), "other", entries); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := search.PutEntries(t.Context(), db.Index(), "other", entries); err != nil {
-			t.Fatal(err)
-		}
+		storeIndexed(t, db, "other", entries)
 	}
 	fillMarked(t, db, "acme", marker)
 	stop, written := make(chan struct{}), make(chan int, 1)

@@ -86,12 +86,7 @@ func TestReopenedFileHasAllData(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")
 	entries := newCorpus().entries("acme", 10)
 	db := openAt(t, path)
-	if _, err := db.Entries().Append(t.Context(), "acme", entries); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries); err != nil {
-		t.Fatal(err)
-	}
+	storeIndexed(t, db, "acme", entries)
 	if err := db.Queue("q", time.Minute, 1).Send(t.Context(), "acme", []string{"body"}); err != nil {
 		t.Fatal(err)
 	}

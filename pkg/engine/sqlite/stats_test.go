@@ -14,7 +14,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
-	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // TestReadsEndWithTheirContext: a caller that goes away ends its query.
@@ -46,12 +45,7 @@ func TestGroupsAreBounded(t *testing.T) {
 			}
 			entries[i].Metadata = metadata
 		}
-		if _, err := db.Entries().Append(t.Context(), tenant, entries); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := search.PutEntries(t.Context(), db.Index(), tenant, entries); err != nil {
-			t.Fatal(err)
-		}
+		storeIndexed(t, db, tenant, entries)
 	}
 	add("many", audit.MaxGroups/100+1, func(i, j int) string { return fmt.Sprintf("%d.%d", i, j) })
 	add("most", audit.MaxGroups/100-1, func(i, j int) string { return fmt.Sprintf("%d.%d", i, j) })
@@ -87,12 +81,7 @@ func TestMoreGroupsThanFitAreCounted(t *testing.T) {
 			}
 			entries[i] = audit.Entry{ID: audit.DeriveEntryID("acme", at, "1"), Tenant: "acme", Timestamp: at, ReceivedAt: at, Action: "VIEW", SessionID: session}
 		}
-		if _, err := db.Entries().Append(t.Context(), "acme", entries); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := search.PutEntries(t.Context(), db.Index(), "acme", entries); err != nil {
-			t.Fatal(err)
-		}
+		storeIndexed(t, db, "acme", entries)
 	}
 	stats, err := db.Index().Stats(t.Context(), "acme", audit.Filter{}, audit.StatsRequest{GroupBy: []audit.Field{audit.FieldSessionID}, Top: 4})
 	if err != nil {
