@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -42,12 +43,13 @@ type FieldError struct {
 // or message. It keeps the response short.
 const MaxFaults = 20
 
-// ValidationError lists the faults of one input. It has at least one.
+// ValidationError lists the faults of one input. It has at least one. Invalid and InvalidFields
+// bound the pointers.
 type ValidationError struct{ Fields []FieldError }
 
 // Invalid returns a ValidationError with one fault.
 func Invalid(pointer, code, format string, args ...any) *ValidationError {
-	return &ValidationError{Fields: []FieldError{{Pointer: pointer, Code: code, Detail: fmt.Sprintf(format, args...)}}}
+	return &ValidationError{Fields: []FieldError{{Pointer: BoundedPointer(pointer), Code: code, Detail: fmt.Sprintf(format, args...)}}}
 }
 
 // InvalidFields returns a ValidationError with the first MaxFaults of the faults, or
@@ -56,7 +58,11 @@ func InvalidFields(faults []FieldError) error {
 	if len(faults) == 0 {
 		return nil
 	}
-	return &ValidationError{Fields: faults[:min(len(faults), MaxFaults)]}
+	faults = slices.Clone(faults[:min(len(faults), MaxFaults)])
+	for i := range faults {
+		faults[i].Pointer = BoundedPointer(faults[i].Pointer)
+	}
+	return &ValidationError{Fields: faults}
 }
 
 // ErrEmptyCursor returns the error of a cursor without text. As the beginning of the list it would
@@ -65,14 +71,42 @@ func ErrEmptyCursor() *ValidationError {
 	return Invalid("?cursor", "invalid_cursor", "must not be empty: leave it out for the first page, and stop when next is null")
 }
 
+// maxName bounds a name that a client chose, in bytes.
+const maxName = 64
+
 // BoundedName shortens a name that a client chose to its first 64 bytes, so that a
 // fault can repeat it.
 func BoundedName(name string) string {
-	const limit = 64
-	if len(name) <= limit {
+	if len(name) <= maxName {
 		return name
 	}
-	return strings.ToValidUTF8(name[:limit], "") + "…"
+	return strings.ToValidUTF8(name[:maxName], "") + "…"
+}
+
+// maxPointer bounds the pointer of a fault, in bytes, because it repeats names that a client chose.
+const maxPointer = 256
+
+// BoundedPointer shortens the names in a fault's pointer as BoundedName does. If the pointer is
+// still too long, it returns that of an object or array around the value.
+func BoundedPointer(pointer string) string {
+	if name, isParameter := strings.CutPrefix(pointer, "?"); isParameter {
+		return "?" + BoundedName(name)
+	}
+	if len(pointer) <= maxName || !strings.HasPrefix(pointer, "/") { // a header is one of the API's
+		return pointer
+	}
+	var bounded strings.Builder
+	for name := range strings.SplitSeq(pointer[1:], "/") {
+		short := BoundedName(name)
+		if short != name {
+			short = strings.Replace(short, "~…", "…", 1) // half of an escape
+		}
+		if bounded.Len()+1+len(short) > maxPointer {
+			break
+		}
+		bounded.WriteString("/" + short)
+	}
+	return bounded.String()
 }
 
 func (e *ValidationError) Error() string {

@@ -57,7 +57,11 @@ func readObject(text []byte, member func(r *reader, name string, raw jsontext.Va
 	r.source = *bytes.NewBuffer(text)
 	r.decoder.Reset(&r.source)
 	defer func() { r.source = bytes.Buffer{} }()
-	if r.decoder.PeekKind() != jsontext.KindBeginObject {
+	switch r.decoder.PeekKind() {
+	case jsontext.KindBeginObject:
+	case jsontext.KindBeginArray: // whatever follows
+		return errNotObject
+	default:
 		if err := r.decoder.SkipValue(); err != nil {
 			return err
 		}

@@ -49,7 +49,7 @@ func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
 	p := submission{}
 	if err := readObject(text, p.member); err != nil {
 		p.entry.Unreadable = true
-		p.faults = append(p.faults, syntaxFault(text, err))
+		p.add(syntaxFault(text, err))
 	}
 	if len(p.faults) > 0 {
 		return p.entry, &audit.ValidationError{Fields: p.faults}
@@ -65,10 +65,13 @@ type submission struct {
 }
 
 func (p *submission) fault(name, code, format string, args ...any) {
+	p.add(audit.FieldError{Pointer: memberPointer(name), Code: code, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (p *submission) add(fault audit.FieldError) {
 	if len(p.faults) < audit.MaxFaults {
-		p.faults = append(p.faults, audit.FieldError{
-			Pointer: boundedPointer(jsontext.Pointer("").AppendToken(name)), Code: code, Detail: fmt.Sprintf(format, args...),
-		})
+		fault.Pointer = audit.BoundedPointer(fault.Pointer)
+		p.faults = append(p.faults, fault)
 	}
 }
 
@@ -179,13 +182,23 @@ func (p *submission) object(name string, raw jsontext.Value, to *audit.Object) {
 	case jsontext.KindBeginObject:
 		text, levels := compact(make([]byte, 0, len(raw)), raw)
 		if levels > audit.MaxDepth-1 { // the entry itself is the first level
-			p.fault(name, "too_deep", "must not be nested deeper than %d levels, the entry included", audit.MaxDepth)
+			p.add(tooDeep(memberPointer(name)))
 			return
 		}
 		*to = text
 	case jsontext.KindNull:
 	default:
 		p.fault(name, "wrong_type", "must be a JSON object")
+	}
+}
+
+func memberPointer(name string) string { return string(jsontext.Pointer("").AppendToken(name)) }
+
+// tooDeep is the fault of a member with too many levels.
+func tooDeep(pointer string) audit.FieldError {
+	return audit.FieldError{
+		Pointer: pointer, Code: "too_deep",
+		Detail: fmt.Sprintf("must not be nested deeper than %d levels, the entry included", audit.MaxDepth),
 	}
 }
 
@@ -199,8 +212,11 @@ func syntaxFault(text []byte, err error) audit.FieldError {
 		}
 		return audit.FieldError{Code: "invalid_json", Detail: detail}
 	}
+	if names := strings.Split(string(syntactic.JSONPointer), "/"); len(names) > audit.MaxDepth { // whatever the fault is there
+		return tooDeep("/" + names[1])
+	}
 	fault := audit.FieldError{
-		Pointer: boundedPointer(syntactic.JSONPointer), Code: "invalid_json",
+		Pointer: string(syntactic.JSONPointer), Code: "invalid_json",
 		Detail: "must be valid JSON, at byte " + strconv.FormatInt(syntactic.ByteOffset, 10),
 	}
 	at := text[min(max(int(syntactic.ByteOffset), 0), len(text)):]
@@ -214,17 +230,6 @@ func syntaxFault(text []byte, err error) audit.FieldError {
 		fault.Detail = "must not hold half of a surrogate pair, at byte " + strconv.FormatInt(syntactic.ByteOffset, 10)
 	}
 	return fault
-}
-
-// maxPointer bounds a pointer, in bytes, because it repeats a client's keys.
-const maxPointer = 512
-
-// boundedPointer returns the pointer or its longest parent of at most maxPointer bytes.
-func boundedPointer(p jsontext.Pointer) string {
-	for len(p) > maxPointer {
-		p = p.Parent()
-	}
-	return string(p)
 }
 
 // DigestOf returns the digest of the fields that the client sent. Objects count as JSON: neither

@@ -12,24 +12,25 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Params reads the parameters of a list from the members of a JSON object. A value is a string or an
-// array of strings. The limit may also be a number, and values of the metadata numbers, true and
-// false. For another value it returns an *audit.ValidationError with the pointer of the member.
-func Params(members map[string]jsontext.Value) (url.Values, error) {
+// paramsIn reads parameters from the members of a JSON object, as only does from a query string. A
+// value is a string or an array of strings. The limit may also be a number, and values of the
+// metadata numbers, true and false. A parameter with another value is a fault, and is dropped.
+func paramsIn(members map[string]jsontext.Value, names ...string) params {
+	p := params{values: url.Values{}}
 	if len(members) > maxParams {
-		return nil, errTooManyValues("")
+		p.add(errTooManyValues("?"))
+		return p
 	}
-	params := url.Values{}
-	var faults []audit.FieldError
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		values, ok := scalars(members[name], kindsOf(name))
-		if !ok {
-			faults = append(faults, audit.FieldError{Pointer: memberPointer("", name), Code: "wrong_type", Detail: "must be a string, or an array of strings; limit may be a number, and metadata.<path> numbers, true and false"})
+		if !ok && isParam(name, names) {
+			p.fault(name, "wrong_type", "must be a string, or an array of strings; limit may be a number, and metadata.<path> numbers, true and false")
 			continue
 		}
-		params[name] = values
+		p.values[name] = values
 	}
-	return params, audit.InvalidFields(faults)
+	p.only(names...)
+	return p
 }
 
 // kindsOf returns the kinds of values that a parameter may have.
@@ -41,11 +42,6 @@ func kindsOf(name string) []jsontext.Kind {
 		return []jsontext.Kind{jsontext.KindString, jsontext.KindNumber}
 	}
 	return []jsontext.Kind{jsontext.KindString}
-}
-
-// Texts reads a string or an array of strings, as a filter has them. ok is false for another value.
-func Texts(value jsontext.Value) (texts []string, ok bool) {
-	return scalars(value, []jsontext.Kind{jsontext.KindString})
 }
 
 // scalars reads a scalar of one of the kinds, or an array of them.
@@ -82,13 +78,9 @@ func scalar(value jsontext.Value, kinds []jsontext.Kind) (text string, ok bool) 
 	return string(unquoted), err == nil
 }
 
-func memberPointer(object, name string) string {
-	return string(jsontext.Pointer(object).AppendToken(audit.BoundedName(name)))
-}
-
-// InBody returns an error with the pointers of faults changed from query parameters to members
+// inBody returns an error with the pointers of faults changed from query parameters to members
 // of the object at a pointer. It returns other errors unchanged.
-func InBody(err error, object string) error {
+func inBody(err error, object jsontext.Pointer) error {
 	var invalid *audit.ValidationError
 	if !errors.As(err, &invalid) {
 		return err
@@ -98,9 +90,9 @@ func InBody(err error, object string) error {
 		name, isParameter := strings.CutPrefix(fault.Pointer, "?")
 		switch {
 		case isParameter && name == "":
-			faults[i].Pointer = object
+			faults[i].Pointer = string(object)
 		case isParameter:
-			faults[i].Pointer = memberPointer(object, name)
+			faults[i].Pointer = string(object.AppendToken(name))
 		}
 	}
 	return audit.InvalidFields(faults)

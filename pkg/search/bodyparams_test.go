@@ -1,6 +1,7 @@
 package search_test
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"testing"
@@ -12,12 +13,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-func TestParams(t *testing.T) {
-	got, err := search.Params(map[string]jsontext.Value{
-		"q": jsontext.Value(`"a \"b\""`), "limit": jsontext.Value(`10`), "action": jsontext.Value(`["A", "B"]`),
+func TestParseFilterIn(t *testing.T) {
+	got, err := search.ParseFilterIn(map[string]jsontext.Value{
+		"q": jsontext.Value(`"a \"b\""`), "action": jsontext.Value(`["A", "B"]`),
 		"metadata.n": jsontext.Value(`[1.0,true,"x"]`), "user_id": jsontext.Value(`[]`),
-	})
-	want := url.Values{"q": {`a "b"`}, "limit": {"10"}, "action": {"A", "B"}, "metadata.n": {"1.0", "true", "x"}, "user_id": {}}
+	}, "/filter")
+	want := url.Values{"q": {`a "b"`}, "action": {"A", "B"}, "metadata.n": {"1.0", "true", "x"}, "user_id": {}}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,21 +26,29 @@ func TestParams(t *testing.T) {
 		t.Errorf("parameters (-want +got):\n%s", diff)
 	}
 	for _, value := range []string{`1`, `[true]`, `null`, `{}`, `[null]`, `[["a"]]`, `[{}]`} {
-		_, err := search.Params(map[string]jsontext.Value{"a/b": jsontext.Value(value)})
+		_, err := search.ParseFilterIn(map[string]jsontext.Value{"user_id": jsontext.Value(value)}, "/filter")
+		wantFault(t, value, err, "/filter/user_id")
+		_, err = search.ParseFilterIn(map[string]jsontext.Value{"a/b": jsontext.Value(value)}, "")
 		wantFault(t, value, err, "/a~1b")
 	}
 }
 
-func TestInBody(t *testing.T) {
-	for pointer, want := range map[string]string{"?q": "/filter/q", "?": "/filter", "/other": "/other", "?metadata.a/b": "/filter/metadata.a~1b"} {
-		err := search.InBody(audit.Invalid(pointer, "code", "detail"), "/filter")
-		wantFault(t, pointer, err, want)
+// TestFaultsOfABodyComeAtOnce: those of shape, names and values.
+func TestFaultsOfABodyComeAtOnce(t *testing.T) {
+	_, err := search.ParseFilterIn(map[string]jsontext.Value{
+		"action": jsontext.Value(`{}`), "color": jsontext.Value(`1`), "from": jsontext.Value(`"soon"`), "q": jsontext.Value(`"(a"`),
+	}, "")
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) {
+		t.Fatalf("got error %v, want a %T", err, invalid)
 	}
-	if err := search.InBody(nil, ""); err != nil {
-		t.Errorf("got error %v, want none", err)
+	var got []string
+	for _, fault := range invalid.Fields {
+		got = append(got, fault.Pointer+" "+fault.Code)
 	}
-	if err := search.InBody(audit.ErrNotFound, ""); err != audit.ErrNotFound { //nolint:errorlint // it is the same one
-		t.Errorf("got error %v, want %v", err, audit.ErrNotFound)
+	want := []string{"/action wrong_type", "/color unknown_parameter", "/from invalid_time", "/q invalid_query"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
 	}
 }
 
@@ -51,7 +60,7 @@ func TestManyParametersAreRefusedAtOnce(t *testing.T) {
 			for i := range 40_000 {
 				members[fmt.Sprintf(name, i)] = jsontext.Value(value)
 			}
-			_, err := search.Params(members)
+			_, err := search.ParseFilterIn(members, "")
 			wantFault(t, name+" "+value, err, "")
 		}
 	}

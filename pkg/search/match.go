@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/decimal"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
@@ -21,6 +23,14 @@ func ParseFilter(query url.Values) (audit.Filter, error) {
 	p.only()
 	filter := p.filter()
 	return filter, p.err()
+}
+
+// ParseFilterIn is ParseFilter with the parameters as the members of the JSON object at a pointer,
+// to which the pointers of faults refer. query has the parameters as a query string has them.
+func ParseFilterIn(members map[string]jsontext.Value, object jsontext.Pointer) (query url.Values, err error) {
+	p := paramsIn(members)
+	p.filter()
+	return p.values, inBody(p.err(), object)
 }
 
 // FeedRequest is what the parameters of the feed ask for.

@@ -43,7 +43,7 @@ type params struct {
 }
 
 func (p *params) fault(name, code, detail string) {
-	p.faults = append(p.faults, audit.FieldError{Pointer: "?" + audit.BoundedName(name), Code: code, Detail: detail})
+	p.faults = append(p.faults, audit.FieldError{Pointer: "?" + name, Code: code, Detail: detail})
 }
 
 func (p *params) err() error {
@@ -71,18 +71,27 @@ func (p *params) only(names ...string) {
 		p.add(errTooManyValues("?"))
 		return
 	}
-	known := append([]string{ParamQuery, ParamFrom, ParamTo}, names...)
 	for _, name := range slices.Sorted(maps.Keys(p.values)) {
-		if slices.Contains(known, name) {
-			continue
-		}
-		if _, err := parseField(name); err != nil && len(p.faults) < audit.MaxFaults {
-			p.fault(name, "unknown_parameter", "is not a parameter of this endpoint, which has "+strings.Join(known, ", ")+", "+fieldNames+" and metadata.<path>")
+		if !isParam(name, names) && len(p.faults) < audit.MaxFaults {
+			known := strings.Join(append(slices.Clone(listParams), names...), ", ")
+			p.fault(name, "unknown_parameter", "is not a parameter of this endpoint, which has "+known+", "+fieldNames+" and metadata.<path>")
 		}
 	}
 	if slices.Equal(p.values[ParamCursor], []string{""}) {
 		p.add(audit.ErrEmptyCursor())
 	}
+}
+
+// listParams are the parameters of every list that are not filter fields.
+var listParams = []string{ParamQuery, ParamFrom, ParamTo}
+
+// isParam reports whether a parameter is a filter, or in names.
+func isParam(name string, names []string) bool {
+	if slices.Contains(listParams, name) || slices.Contains(names, name) {
+		return true
+	}
+	_, err := parseField(name)
+	return err == nil
 }
 
 func errTooManyValues(pointer string) error {

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
@@ -56,12 +58,27 @@ func (s *Service) roundedNow() time.Time { return s.Now().UTC().Truncate(visible
 // to, sort, limit, cursor. Unknown or faulty ones are an *audit.ValidationError.
 func (s *Service) Find(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (List, error) {
 	p := params{values: query}
-	p.only(ParamSort, ParamLimit, ParamCursor)
+	p.only(findParams...)
+	return s.findPage(ctx, tenant, scope, p)
+}
+
+// findParams are the parameters of a list in addition to filters.
+var findParams = []string{ParamSort, ParamLimit, ParamCursor}
+
+// FindBy is Find with the parameters as the members of a JSON object, to which the pointers of
+// faults refer. A value is a string or an array of strings. The limit may be a number, and values
+// of the metadata numbers, true and false.
+func (s *Service) FindBy(ctx context.Context, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value) (List, error) {
+	list, err := s.findPage(ctx, tenant, scope, paramsIn(members, findParams...))
+	return list, inBody(err, "")
+}
+
+func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope access.Scope, p params) (List, error) {
 	filter := p.filter()
 	request := audit.PageRequest{
 		Order: p.order(), Limit: p.number(ParamLimit, audit.DefaultPageLimit, audit.MaxPageLimit), MaxBytes: audit.MaxItemsBytes,
 	}
-	list := listName(tenant.ID, scope, query)
+	list := listName(tenant.ID, scope, p.values)
 	if text := p.single(ParamCursor); text != "" {
 		if err := s.place(&request, list, text); err != nil {
 			p.add(err)

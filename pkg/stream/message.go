@@ -2,9 +2,7 @@ package stream
 
 import (
 	"errors"
-	"maps"
 	"net/url"
-	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -34,23 +32,11 @@ func parseSubscribe(body []byte) (subscribe, error) {
 	if err := decodeStrict(body, &text); err != nil {
 		return subscribe{}, err
 	}
-	message := subscribe{filter: url.Values{}}
-	var faults []audit.FieldError
-	for _, name := range slices.Sorted(maps.Keys(text.Filter)) {
-		values, ok := search.Texts(text.Filter[name])
-		if !ok {
-			faults = append(faults, audit.Invalid("?"+audit.BoundedName(name), "invalid_type", "must be a text or an array of texts").Fields...)
-			continue
-		}
-		message.filter[name] = values
+	filter, err := search.ParseFilterIn(text.Filter, "/filter")
+	if err != nil {
+		return subscribe{}, err
 	}
-	var invalid *audit.ValidationError
-	if _, err := search.ParseFilter(message.filter); errors.As(err, &invalid) {
-		faults = append(faults, invalid.Fields...)
-	}
-	if len(faults) > 0 {
-		return subscribe{}, search.InBody(audit.InvalidFields(faults), "/filter")
-	}
+	message := subscribe{filter: filter}
 	if text.After != nil {
 		message.after = *text.After
 		if message.after == "" {
@@ -76,9 +62,9 @@ func decodeStrict(body []byte, to any) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &wrong):
-		return audit.Invalid(audit.BoundedName(string(wrong.JSONPointer)), "unknown_field", "is not a member of this message")
+		return audit.Invalid(string(wrong.JSONPointer), "unknown_field", "is not a member of this message")
 	case errors.As(err, &wrong):
-		return audit.Invalid(audit.BoundedName(string(wrong.JSONPointer)), "invalid_type", "must not be a JSON %s", wrong.JSONKind)
+		return audit.Invalid(string(wrong.JSONPointer), "wrong_type", "must not be a JSON %s", wrong.JSONKind)
 	}
 	return audit.Invalid("", "invalid_json", "must be one JSON object, its members each once")
 }

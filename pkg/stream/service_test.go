@@ -359,18 +359,18 @@ func TestFaultyMessages(t *testing.T) {
 	w.connect("c", auditor, tenant)
 	for _, tt := range []struct{ message, pointer, code string }{
 		{``, "", "invalid_json"},
-		{`[]`, "", "invalid_type"},
+		{`[]`, "", "wrong_type"},
 		{`{"action":"subscribe"} {}`, "", "invalid_json"},
 		{`{"action":"subscribe","action":"subscribe"}`, "", "invalid_json"},
 		{`{"action":"subscribe","filters":{}}`, "/filters", "unknown_field"},
-		{`{"action":"subscribe","filter":[]}`, "/filter", "invalid_type"},
-		{`{"action":"subscribe","filter":{"action":7}}`, "/filter/action", "invalid_type"},
-		{`{"action":"subscribe","filter":{"action":["A",null]}}`, "/filter/action", "invalid_type"},
+		{`{"action":"subscribe","filter":[]}`, "/filter", "wrong_type"},
+		{`{"action":"subscribe","filter":{"action":7}}`, "/filter/action", "wrong_type"},
+		{`{"action":"subscribe","filter":{"action":["A",null]}}`, "/filter/action", "wrong_type"},
 		{`{"action":"subscribe","filter":{"limit":"7"}}`, "/filter/limit", "unknown_parameter"},
 		{`{"action":"subscribe","filter":{"a/b":"7"}}`, "/filter/a~1b", "unknown_parameter"},
 		{`{"action":"subscribe","filter":{"severity":"LOUD"}}`, "/filter/severity", "invalid_value"},
 		{`{"action":"subscribe","filter":{"q":"\"open"}}`, "/filter/q", ""},
-		{`{"action":"subscribe","after":7}`, "/after", "invalid_type"},
+		{`{"action":"subscribe","after":7}`, "/after", "wrong_type"},
 		{`{"action":"subscribe","after":""}`, "/after", "invalid_cursor"},
 		{`{"action":"subscribe","after":"bogus"}`, "/after", "invalid_cursor"},
 	} {

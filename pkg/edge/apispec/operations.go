@@ -251,7 +251,7 @@ func streamOperations() []Operation {
 	return []Operation{{
 		Name: "create-stream-ticket", Group: groupStream,
 		Description: "For browsers, which cannot set headers when they open a WebSocket: the ticket stands for the credential in the query string of " + manifest.StreamPath +
-			", for a minute. Other clients connect there with Authorization and X-Tenant-ID. docs/streaming.md describes the messages.",
+			", for a minute. Other clients connect there with Authorization and, if it is for several tenants, X-Tenant-ID. docs/streaming.md describes the messages.",
 		Responses:      []Response{jsonResponse(http.StatusCreated, "StreamTicket", "The ticket and the address to connect to.")},
 		ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The credential is restricted to more resources than a ticket can contain."}},
 	}}

@@ -67,8 +67,12 @@ func (g *Gate) options(w http.ResponseWriter, r *http.Request, path string, meth
 // refuseMethod answers a request whose method the path does not have.
 func (g *Gate) refuseMethod(w http.ResponseWriter, r *http.Request, path string, methods []string) {
 	allow := strings.Join(slices.Sorted(slices.Values(methods)), ", ")
+	detail := "This path accepts " + allow + "."
+	if r.URL.Path == manifest.BasePath+manifest.StreamPath {
+		detail = streamNeedsWebSocket
+	}
 	g.serve(w, r, manifest.Route{Path: path}, func(*request) (*response, error) {
-		return nil, ProblemMethodNotAllowed.problem("This path accepts "+allow+".").with("Allow", allow)
+		return nil, ProblemMethodNotAllowed.problem(detail).with("Allow", allow)
 	})
 }
 

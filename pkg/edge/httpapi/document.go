@@ -234,7 +234,10 @@ func (d *document) popNull(name string) bool {
 // close adds a fault for each member that was not read.
 func (d *document) close() {
 	for _, name := range slices.Sorted(maps.Keys(d.members)) {
-		d.fault(audit.BoundedName(name), "unknown_field", "is not a field here, which are "+strings.Join(slices.Compact(slices.Sorted(slices.Values(d.known))), ", "))
+		if len(*d.faults) >= audit.MaxFaults {
+			return
+		}
+		d.fault(name, "unknown_field", "is not a field here, which are "+strings.Join(slices.Compact(slices.Sorted(slices.Values(d.known))), ", "))
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -198,7 +197,11 @@ func remoteIP(remote string) netip.Addr {
 // ListLogs answers GET /logs: one page of entries by filter and full text.
 func ListLogs(gate *Gate, s *search.Service) http.Handler {
 	return gate.endpoint("list-logs", func(req *request) (*response, error) {
-		return findLogs(req, s, req.params)
+		list, err := s.Find(req.Context(), req.tenant, req.scope, req.params)
+		if err != nil {
+			return nil, err
+		}
+		return listResponse(req, list), nil
 	})
 }
 
@@ -210,21 +213,15 @@ func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		params, err := search.Params(body.members)
+		list, err := s.FindBy(req.Context(), req.tenant, req.scope, body.members)
 		if err != nil {
 			return nil, err
 		}
-		answer, err := findLogs(req, s, params)
-		return answer, search.InBody(err, "")
+		return listResponse(req, list), nil
 	})
 }
 
-// findLogs returns the page of the parameters.
-func findLogs(req *request, s *search.Service, params url.Values) (*response, error) {
-	list, err := s.Find(req.Context(), req.tenant, req.scope, params)
-	if err != nil {
-		return nil, err
-	}
+func listResponse(req *request, list search.List) *response {
 	w := writer{b: make([]byte, 0, 256+1024*len(list.Entries))}
 	w.open('{')
 	appendItems(&w, &req.tenant, list.Entries)
@@ -236,7 +233,7 @@ func findLogs(req *request, s *search.Service, params url.Values) (*response, er
 	if list.Degraded {
 		answer.set(DegradedHeader, "search")
 	}
-	return answer, nil
+	return answer
 }
 
 // FeedLogs answers GET /logs/feed: entries in the order of their arrival.
@@ -281,7 +278,7 @@ func GetLog(gate *Gate, s *search.Service) http.Handler {
 		id, err := audit.ParseEntryID(req.PathValue("id"))
 		if err != nil { // no entry has such an id
 			if manifest.StreamPath == "/logs/"+req.PathValue("id") {
-				return nil, ProblemNotFound.problem("This is the address of the live stream, which needs a WebSocket client. Connect with ocelot tail, or see " + manifest.BasePath + "/docs.")
+				return nil, ProblemNotFound.problem(streamNeedsWebSocket)
 			}
 			return nil, ProblemNotFound.problem("There is no entry with this id; an id is a UUID of version 7.")
 		}

@@ -35,6 +35,10 @@ func TestMessagesSayWhatToDo(t *testing.T) {
 		{"writer", "GET", "/logs", "", nil, 403, "does not have the permission logs:search in this tenant", ""},
 		{"admin", "GET", "/logs", "", map[string]string{"X-Tenant-ID": "Acme Corp"}, 400, "lower-case letters, digits and hyphens", ""},
 		{"admin", "GET", "/logs/stream", "", nil, 404, "WebSocket", ""},
+		{"admin", "POST", "/logs/stream", "", nil, 405, "WebSocket", ""},
+		{"admin", "POST", "/logs/search", `{"q":1,"colour":1,"limit":"many"}`, nil, 422, "3 values are invalid", ""},
+		{"admin", "POST", "/logs", strings.Repeat("[", 100_000), nil, 400, "The entry must be a JSON object.", "pointer"},
+		{"admin", "POST", "/logs", `{"metadata":` + strings.Repeat("[", 100_000), nil, 422, "/metadata must not be nested deeper than 64 levels", ""},
 	} {
 		got := w.call(c.as, c.method, c.target, c.body, c.header)
 		if got.status != c.status {
@@ -52,4 +56,30 @@ func TestMessagesSayWhatToDo(t *testing.T) {
 // unescaped replaces the escapes of angle brackets, which are for browsers.
 func unescaped(body string) string {
 	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">").Replace(body)
+}
+
+// TestFaultsAreShort: a fault repeats no more than the beginning of a client's names.
+func TestFaultsAreShort(t *testing.T) {
+	w := newWorld(t)
+	const maxAnswer = 4 << 10
+	long := strings.Repeat("n", 50_000)
+	bodies := map[string][]string{}
+	for _, name := range []string{long, strings.Repeat("é", 3000), strings.Repeat("~/", 5000)} {
+		bodies["/logs"] = append(bodies["/logs"], `{"`+name+`":1}`, `{"user_id":"u","metadata":{"`+name+`":1,"`+name+`":2}}`)
+		bodies["/logs/search"] = append(bodies["/logs/search"],
+			`{"`+name+`":1}`, `{"metadata.`+name+`":{}}`, `{"`+name+`":"1","`+name+`":"2"}`, `{"q":"`+name[:4000]+`:x"}`)
+		bodies["/tenants/acme/api-keys"] = append(bodies["/tenants/acme/api-keys"], `{"`+name+`":1}`, `{"permissions":["`+name+`"]}`)
+	}
+	nested := strings.Repeat(`{"`+long[:200]+`":`, 500)
+	for target, texts := range bodies {
+		for _, text := range append(texts, nested, strings.Repeat("[", 100_000), `{"a":`+strings.Repeat("[", 100_000)) {
+			got := w.call("admin", "POST", target, text, nil)
+			if got.status < 400 || got.status > 499 {
+				t.Errorf("POST %s %.40s: got status %d, want one of a fault", target, text, got.status)
+			}
+			if len(got.body) > maxAnswer {
+				t.Errorf("POST %s %.40s: got an answer of %d bytes, want at most %d", target, text, len(got.body), maxAnswer)
+			}
+		}
+	}
 }

@@ -38,7 +38,7 @@ func (e *endpoint) parseQuery(req *request) error {
 		}
 		switch {
 		case !slices.Contains(e.route.Query, name):
-			faults = append(faults, audit.FieldError{Pointer: "?" + audit.BoundedName(name), Code: "unknown_parameter", Detail: unknown})
+			faults = append(faults, audit.FieldError{Pointer: "?" + name, Code: "unknown_parameter", Detail: unknown})
 		case len(values[name]) > 1:
 			faults = append(faults, audit.FieldError{Pointer: "?" + name, Code: "repeated", Detail: "must be given once"})
 		}

@@ -17,6 +17,9 @@ import (
 // headers when it connects.
 const ticketParam = "ticket"
 
+// streamNeedsWebSocket is the answer to a request to the stream's path that is no handshake.
+const streamNeedsWebSocket = "This is the address of the live stream, which needs a WebSocket client. Connect with ocelot tail, or see " + manifest.BasePath + "/docs."
+
 // connectRoute is the route by which the gate checks $connect.
 var connectRoute = manifest.Route{
 	Method: http.MethodGet, Path: manifest.StreamPath, Permission: access.LogsStream, TenantFrom: manifest.TenantFromHeader,

@@ -51,6 +51,8 @@ func (c caller) connect(query string) (conn *websocket.Conn, status int, err err
 	header := http.Header{}
 	if c.authorization != "" {
 		header.Set("Authorization", c.authorization)
+	}
+	if c.tenant != "" {
 		header.Set("X-Tenant-ID", string(c.tenant))
 	}
 	conn, response, err := websocket.Dial(c.t.Context(), c.url+"/api/v1/logs/stream"+query, &websocket.DialOptions{HTTPHeader: header}) //nolint:bodyclose // Dial closes it
@@ -239,6 +241,7 @@ func streamConnects(t *testing.T, start starter) {
 	service := start(t, t.TempDir())
 	admin := service.tenantAdmin("acme")
 	service.tenantAdmin("globex")
+	ofTwo := service.token(access.Claims{Subject: "admin", Tenants: []string{"acme", "globex"}, Role: access.RoleAdmin})
 	for name, tt := range map[string]struct {
 		as     caller
 		status int
@@ -246,7 +249,7 @@ func streamConnects(t *testing.T, start starter) {
 		"nobody":      {service.as("", "acme"), http.StatusUnauthorized},
 		"a user":      {service.as(service.roleToken("acme", access.RoleUser, "u"), "acme"), http.StatusForbidden},
 		"a foreigner": {service.as(service.roleToken("globex", access.RoleAdmin, "u"), "acme"), http.StatusForbidden},
-		"no tenant":   {service.as(admin.authorization, ""), http.StatusBadRequest},
+		"no tenant":   {service.as(ofTwo, ""), http.StatusBadRequest},
 		"nonsense":    {service.as("Bearer x", "acme"), http.StatusUnauthorized},
 	} {
 		if _, status, err := tt.as.connect(""); err == nil {
@@ -254,6 +257,11 @@ func streamConnects(t *testing.T, start starter) {
 		} else if status != tt.status {
 			t.Errorf("%s: got status %d, want %d", name, status, tt.status)
 		}
+	}
+	if conn, status, err := service.as(admin.authorization, "").connect(""); err != nil {
+		t.Errorf("a credential of one tenant without its name: got status %d and error %v, want a connection", status, err)
+	} else if err := conn.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Error(err)
 	}
 	var ticket struct{ URL string }
 	admin.do("POST", "/logs/stream/tickets", "", nil).decode(t, &ticket)
