@@ -47,30 +47,21 @@ type jobCmd struct {
 	Cancel jobCancelCmd `cmd:"" help:"Cancel a job."`
 }
 
-// credentialFlags are those of commands that name no tenant or name it as an argument.
-type credentialFlags struct {
-	URL   string `name:"url" env:"OCELOT_URL" placeholder:"URL" group:"Service:" help:"Address of the service; by default http://127.0.0.1:8080."`
-	Token string `env:"OCELOT_TOKEN" placeholder:"TOKEN" group:"Service:" help:"JWT or API key. Prefer OCELOT_TOKEN: other users can see a command line."`
-}
-
-// open returns a client for requests about a tenant, or none.
-func (f *credentialFlags) open(tenant string) (*client.Client, error) {
-	if f.Token == "" {
-		return nil, usagef("a token is needed: --token or OCELOT_TOKEN")
-	}
-	c, err := newClient(client.Config{URL: cmp.Or(f.URL, defaultURL), Token: f.Token, Tenant: tenant, UserAgent: "ocelot/" + buildVersion()})
-	if err != nil {
-		return nil, err
-	}
-	return c, (&serviceFlags{URL: f.URL}).reach()
-}
-
-// openTenant returns a client for requests of the tenant.
+// openTenant returns a client for requests whose path names the tenant.
 func (f *serviceFlags) openTenant() (*client.Client, error) {
 	if f.Tenant == "" {
 		return nil, &usageError{errNoTenant}
 	}
-	return (&credentialFlags{URL: f.URL, Token: f.Token}).open(f.Tenant)
+	return f.openLog()
+}
+
+// openLog returns a client for requests of the tenant that an API key need not name.
+func (f *serviceFlags) openLog() (*client.Client, error) {
+	service, err := f.connect()
+	if err != nil {
+		return nil, err
+	}
+	return service, f.reach()
 }
 
 // printAll prints the items of all pages of a list, one a line.
@@ -280,12 +271,17 @@ type keyRevokeCmd struct {
 
 // Run revokes the key.
 func (c *keyRevokeCmd) Run(ctx context.Context, con *console) error {
-	return c.change(ctx, con, http.MethodDelete, tenantPath(c.Tenant)+"/api-keys/"+url.PathEscape(c.ID))
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	answer, err := service.Change(ctx, http.MethodDelete, tenantPath(c.Tenant)+"/api-keys/"+url.PathEscape(c.ID), nil, nil)
+	return printAnswer(con, answer, err)
 }
 
 // change sends a request without a body and prints its answer.
 func (f *serviceFlags) change(ctx context.Context, con *console, method, path string) error {
-	service, err := f.openTenant()
+	service, err := f.openLog()
 	if err != nil {
 		return err
 	}
@@ -297,7 +293,7 @@ type quarantineListCmd struct{ serviceFlags }
 
 // Run prints the entries.
 func (c *quarantineListCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openTenant()
+	service, err := c.openLog()
 	if err != nil {
 		return err
 	}
@@ -328,7 +324,7 @@ type jobListCmd struct{ serviceFlags }
 
 // Run prints the jobs.
 func (c *jobListCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openTenant()
+	service, err := c.openLog()
 	if err != nil {
 		return err
 	}
@@ -342,7 +338,7 @@ type jobGetCmd struct {
 
 // Run prints the job.
 func (c *jobGetCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openTenant()
+	service, err := c.openLog()
 	if err != nil {
 		return err
 	}

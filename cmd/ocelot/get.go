@@ -16,15 +16,12 @@ type getCmd struct {
 
 // Run prints the entry as the service spells it.
 func (c *getCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.connect()
-	if err != nil {
-		return err
-	}
 	id, err := audit.ParseEntryID(c.ID)
 	if err != nil {
 		return usagef("%s: %w", c.ID, err)
 	}
-	if err := c.reach(); err != nil {
+	service, err := c.openLog()
+	if err != nil {
 		return err
 	}
 	entry, err := service.Entry(ctx, id)

@@ -6,23 +6,96 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"syscall"
 	"time"
 
+	"github.com/alecthomas/kong"
+
+	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
 	"github.com/ocelot-audit/ocelot/pkg/client"
 )
 
-// serviceFlags are the flags of every command that speaks to a service.
+// credentialFlags name a service and a credential. Commands that name no tenant, or have it as an
+// argument, have no other flags of the service.
+type credentialFlags struct {
+	Profile string `env:"OCELOT_PROFILE" placeholder:"NAME" group:"Service:" help:"Profile of the configuration file that gives what flags and environment do not; see docs/operations.md."`
+	URL     string `name:"url" env:"OCELOT_URL" placeholder:"URL" group:"Service:" help:"Address of the service; by default http://127.0.0.1:8080."`
+	Token   string `env:"OCELOT_TOKEN" placeholder:"TOKEN" group:"Service:" help:"JWT or API key. Prefer OCELOT_TOKEN: other users can see a command line."`
+
+	profile profile // what of it the flags and the environment do not replace
+}
+
+// serviceFlags are those of every other command that speaks to a service.
 type serviceFlags struct {
-	URL    string `name:"url" env:"OCELOT_URL" placeholder:"URL" group:"Service:" help:"Address of the service; by default http://127.0.0.1:8080."`
-	Token  string `env:"OCELOT_TOKEN" placeholder:"TOKEN" group:"Service:" help:"JWT or API key. Prefer OCELOT_TOKEN: other users can see a command line."`
-	Tenant string `env:"OCELOT_TENANT" placeholder:"TENANT" group:"Service:" help:"Tenant of the log. An API key needs none."`
+	credentialFlags
+	Tenant string `env:"OCELOT_TENANT" placeholder:"TENANT" group:"Service:" help:"Tenant of the log. An API key and a token of one tenant need none."`
 }
 
 // defaultURL is where ocelot dev listens.
 const defaultURL = "http://127.0.0.1:8080"
 
-var errNoTenant = errors.New("a tenant is needed: --tenant or OCELOT_TENANT")
+var errNoTenant = errors.New("a tenant is needed: --tenant or OCELOT_TENANT, or that of a profile")
+
+// AfterApply fills what neither flags nor environment give: from the profile, then by default.
+func (f *credentialFlags) AfterApply(con *console, line *kong.Context) error {
+	given, err := readProfile(con, f.Profile)
+	if err != nil {
+		return err
+	}
+	if f.Token != "" && given.Token != "" && f.Token != given.Token {
+		given.Tenant = "" // it is the tenant of another credential
+	}
+	for _, member := range []struct{ flag, variable, given, used string }{
+		{"url", "OCELOT_URL", given.URL, f.URL}, {"token", "OCELOT_TOKEN", given.Token, f.Token},
+	} {
+		replaced := member.given != "" && member.used != "" && member.given != member.used
+		if replaced && onLine(line, "profile") && !onLine(line, member.flag) {
+			con.report("ocelot: %s is set and replaces the %s of profile %s.", member.variable, member.flag, f.Profile)
+		}
+	}
+	f.profile = given
+	f.URL = cmp.Or(f.URL, given.URL, defaultURL)
+	f.Token = cmp.Or(f.Token, given.Token)
+	return nil
+}
+
+// onLine reports whether a flag stands on the command line.
+func onLine(line *kong.Context, name string) bool {
+	return slices.ContainsFunc(line.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == name })
+}
+
+// AfterApply also finds the tenant: by the profile, or as the only one of the token.
+func (f *serviceFlags) AfterApply(con *console, line *kong.Context) error {
+	if err := f.credentialFlags.AfterApply(con, line); err != nil {
+		return err
+	}
+	f.Tenant = cmp.Or(f.Tenant, f.profile.Tenant)
+	if f.Tenant == "" {
+		f.Tenant = bearer.OnlyTenant(f.Token)
+	}
+	return nil
+}
+
+// open returns a client for requests about a tenant, or none.
+func (f *credentialFlags) open(tenant string) (*client.Client, error) {
+	config, err := f.config(tenant)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newClient(config)
+	if err != nil {
+		return nil, err
+	}
+	return c, f.reach()
+}
+
+func (f *credentialFlags) config(tenant string) (client.Config, error) {
+	if f.Token == "" {
+		return client.Config{}, usagef("a token is needed: --token or OCELOT_TOKEN, or that of a profile")
+	}
+	return client.Config{URL: f.URL, Token: f.Token, Tenant: tenant, UserAgent: "ocelot/" + buildVersion()}, nil
+}
 
 // connect returns a client for the flags.
 func (f *serviceFlags) connect() (*client.Client, error) {
@@ -34,13 +107,11 @@ func (f *serviceFlags) connect() (*client.Client, error) {
 }
 
 func (f *serviceFlags) config() (client.Config, error) {
-	if f.Token == "" {
-		return client.Config{}, &usageError{errors.New("a token is needed: --token or OCELOT_TOKEN")}
-	}
-	if f.Tenant == "" && !client.IsAPIKey(f.Token) {
+	config, err := f.credentialFlags.config(f.Tenant)
+	if err == nil && f.Tenant == "" && !client.IsAPIKey(f.Token) {
 		return client.Config{}, &usageError{errNoTenant}
 	}
-	return client.Config{URL: cmp.Or(f.URL, defaultURL), Token: f.Token, Tenant: f.Tenant, UserAgent: "ocelot/" + buildVersion()}, nil
+	return config, err
 }
 
 func newClient(config client.Config) (*client.Client, error) {
@@ -54,10 +125,9 @@ func newClient(config client.Config) (*client.Client, error) {
 // reach returns an error if no service listens. A client tries again for half a minute, so that a
 // restart of the service does not end a command that is under way. A service that is not there
 // when a command begins is reported at once.
-func (f *serviceFlags) reach() error {
-	address := cmp.Or(f.URL, defaultURL)
-	if refuses(address) {
-		return fmt.Errorf("no service listens at %s. Start one with ocelot dev, or name another address with --url or OCELOT_URL", address)
+func (f *credentialFlags) reach() error {
+	if refuses(f.URL) {
+		return fmt.Errorf("no service listens at %s. Start one with ocelot dev, or name another address with --url, OCELOT_URL or --profile", f.URL)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,7 +50,7 @@ func (c *tailCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	config.StreamURL = c.StreamURL
+	config.StreamURL = cmp.Or(c.StreamURL, c.profile.StreamURL)
 	service, err := newClient(config)
 	if err != nil {
 		return err

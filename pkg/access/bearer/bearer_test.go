@@ -840,3 +840,28 @@ func BenchmarkVerifyRS256(b *testing.B) {
 		}
 	}
 }
+
+func TestOnlyTenant(t *testing.T) {
+	mint := func(tenants ...string) string {
+		text, err := bearer.Mint(testSecret, bearer.Token{
+			Claims:   access.Claims{Subject: "u1", Tenants: tenants, Permissions: []string{"logs:read"}},
+			IssuedAt: epoch, ExpiresAt: epoch.Add(time.Hour),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for _, tt := range []struct{ name, token, want string }{
+		{"one", mint("acme"), "acme"},
+		{"two", mint("acme", "globex"), ""},
+		{"all", mint("*"), ""},
+		{"API key", "ocelot_0123", ""},
+		{"no token", "", ""},
+		{"too long", mint("acme") + strings.Repeat("A", bearer.MaxTokenBytes), ""},
+	} {
+		if got := bearer.OnlyTenant(tt.token); got != tt.want {
+			t.Errorf("%s: got tenant %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
