@@ -1,6 +1,7 @@
 package envelope_test
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -30,7 +31,7 @@ func entry(n int, message string) audit.Entry {
 
 // noise returns text that does not compress.
 func noise(n int) string {
-	b := make([]byte, n*3/4)
+	b := make([]byte, (n*3+3)/4)
 	_, _ = rand.Read(b)
 	return base64.StdEncoding.EncodeToString(b)[:n]
 }
@@ -137,6 +138,46 @@ func TestUnpackRefusesWhatIsNoMessage(t *testing.T) {
 	} else if errors.Is(err, audit.ErrUnreadable) {
 		t.Errorf("a later version: got error %v, want one that is not %v", err, audit.ErrUnreadable)
 	}
+}
+
+// The sizes are those around which the frame's form changes.
+func TestFramesOfEverySizeAreCheckedAndRead(t *testing.T) {
+	for _, size := range []int{1, 255, 256, 257, 4 << 10, 4<<10 + 1, 64 << 10} {
+		line := []byte(noise(size))
+		body, err := envelope.PackPoison("acme", envelope.Poison{Line: line})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if contents, err := envelope.Unpack(body); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		} else if got := contents.Poison[0].Line; !bytes.Equal(got, line) {
+			t.Errorf("%d bytes: got %.40q, want %.40q", size, got, line)
+		}
+		if _, err := envelope.Unpack(withFlippedBit(t, body)); !errors.Is(err, audit.ErrUnreadable) {
+			t.Errorf("%d bytes and a flipped bit: got error %v, want %v", size, err, audit.ErrUnreadable)
+		}
+	}
+}
+
+// withFlippedBit returns the message with one bit of its lines changed.
+func withFlippedBit(t *testing.T, body string) string {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(body), &m); err != nil {
+		t.Fatal(err)
+	}
+	frame, err := base64.StdEncoding.DecodeString(m["data"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const checksum = 4 // bytes, at the end
+	frame[len(frame)-checksum-1] ^= 1
+	m["data"] = base64.StdEncoding.EncodeToString(frame)
+	changed, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(changed)
 }
 
 // TestMessagesUnpackToLittle packs entries that resemble each other so much that
