@@ -67,6 +67,14 @@ func (p *plan) within(bounds span, falling bool) iter.Seq2[piece, error] {
 	}
 }
 
+// hull returns the range from the first piece to the last one.
+func (p *plan) hull() span {
+	if len(p.pieces) == 0 {
+		return span{0, -1}
+	}
+	return span{p.pieces[0].first, p.pieces[len(p.pieces)-1].last}
+}
+
 // inOrder yields the values forwards or, if falling, backwards.
 func inOrder[T any](values []T, falling bool) iter.Seq2[int, T] {
 	if falling {

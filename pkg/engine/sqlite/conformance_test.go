@@ -49,10 +49,20 @@ func TestStore(t *testing.T) {
 }
 
 func TestIndex(t *testing.T) {
-	conformance.Index(t, func(t *testing.T) conformance.IndexUnderTest {
-		db := open(t)
-		return conformance.IndexUnderTest{Index: db.Index(), Store: db.Entries()}
-	})
+	for name, limit := range map[string]func(x *sqlite.Index){
+		"scans":               func(*sqlite.Index) {}, // which read all of the suite's few entries
+		"full text":           func(x *sqlite.Index) { x.LimitScans(1, 0) },
+		"one after the other": func(x *sqlite.Index) { x.LimitScans(3, 2) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			conformance.Index(t, func(t *testing.T) conformance.IndexUnderTest {
+				db := open(t)
+				index := db.Index()
+				limit(index)
+				return conformance.IndexUnderTest{Index: index, Store: db.Entries()}
+			})
+		})
+	}
 }
 
 func TestExpiry(t *testing.T) {

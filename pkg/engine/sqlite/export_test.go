@@ -29,6 +29,9 @@ func (db *DB) Snapshot(ctx context.Context, d time.Duration) (tables int64, err 
 	return tables, err
 }
 
+// LimitScans lets a scan end after few entries.
+func (x *Index) LimitScans(least, perMatch int) { x.scan = scanLimits{least, perMatch} }
+
 // Endless runs a query that never ends: with rows it returns one row after the other,
 // otherwise none.
 func (db *DB) Endless(ctx context.Context, rows bool) error {

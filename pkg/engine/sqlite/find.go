@@ -53,11 +53,16 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if err != nil {
 		return audit.Page{}, err
 	}
-	r := pageReader{ctx: ctx, tenant: number, docs: docReader{tenant: tenant}, falling: falling, limit: request.Limit, maxBytes: request.MaxBytes}
+	r := pageReader{ctx: ctx, tenant: number, docs: docReader{tenant: tenant}, falling: falling, limit: request.Limit, maxBytes: request.MaxBytes, scanLimits: x.scan}
 	err = x.db.snapshot(ctx, func(c *conn) error {
 		r.docs.conn = c
 		if bounds, err = c.occupied(ctx, plan, bounds); err != nil {
 			return err
+		}
+		if mergesTerms(filter.Where) {
+			if bounds, err = r.scan(filter, plan.hull().intersect(bounds)); err != nil || r.more {
+				return err
+			}
 		}
 		for p, err := range plan.within(bounds, falling) {
 			if err != nil {
@@ -108,14 +113,8 @@ func spanFrom(from *audit.Position, falling bool) (span, error) {
 	switch {
 	case err != nil || !timeOf(key).Equal(from.Time):
 		return s, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor that this list returned")
-	case falling && key == everything.first, !falling && key == everything.last:
-		return span{0, -1}, nil
-	case falling:
-		s.last = key - 1
-	default:
-		s.first = key + 1
 	}
-	return s, nil
+	return s.after(key, falling), nil
 }
 
 // pageReader reads one page.
@@ -126,6 +125,7 @@ type pageReader struct {
 	falling  bool
 	limit    int
 	maxBytes int
+	scanLimits
 
 	keys    []int64
 	entries []audit.Entry
@@ -153,29 +153,36 @@ func (r *pageReader) read(p piece) (more bool, err error) {
 	}
 	args = append(args, p.first, p.last, r.limit+1-len(r.entries))
 	err = r.docs.each(r.ctx, query, args, func() (bool, error) {
-		if len(r.entries) == r.limit {
-			r.more = true
-			return false, nil
+		doc, entry, err := r.current()
+		if err == nil {
+			r.add(doc, entry)
 		}
-		doc, err := r.docs.document(r.ctx)
-		if err != nil {
-			return false, err
-		}
-		size := len(doc) + documentRest
-		if r.maxBytes > 0 && len(r.entries) > 0 && r.bytes+size > r.maxBytes {
-			r.more = true
-			return false, nil
-		}
-		entry, err := r.docs.parse(doc)
-		if err != nil {
-			return false, fmt.Errorf("entry with key %d: %w", r.docs.key, err)
-		}
-		r.keys = append(r.keys, r.docs.key)
-		r.entries = append(r.entries, entry)
-		r.bytes += size
-		return true, nil
+		return !r.more, err
 	})
 	return !r.more, err
+}
+
+// current returns the current row's document and entry.
+func (r *pageReader) current() (doc []byte, entry audit.Entry, err error) {
+	if doc, err = r.docs.document(r.ctx); err != nil {
+		return nil, audit.Entry{}, err
+	}
+	if entry, err = r.docs.parse(doc); err != nil {
+		return nil, audit.Entry{}, fmt.Errorf("entry with key %d: %w", r.docs.key, err)
+	}
+	return doc, entry, nil
+}
+
+// add adds the current row's entry to the page. If the page is full, it sets more instead.
+func (r *pageReader) add(doc []byte, entry audit.Entry) {
+	size := len(doc) + documentRest
+	if len(r.entries) == r.limit || r.maxBytes > 0 && len(r.entries) > 0 && r.bytes+size > r.maxBytes {
+		r.more = true
+		return
+	}
+	r.keys = append(r.keys, r.docs.key)
+	r.entries = append(r.entries, entry)
+	r.bytes += size
 }
 
 func (r *pageReader) page(backwards bool) audit.Page {

@@ -15,10 +15,13 @@ import (
 // Index is the search index. It implements search.Index, search.IndexWriter,
 // search.IDLister and jobs.Purger. It reads order and documents from Entries of
 // the same file, and indexes only entries that are stored there.
-type Index struct{ db *DB }
+type Index struct {
+	db   *DB
+	scan scanLimits
+}
 
 // Index returns the search index in this file.
-func (db *DB) Index() *Index { return &Index{db} }
+func (db *DB) Index() *Index { return &Index{db, usualScan} }
 
 // indexRow is an entry as it is indexed.
 type indexRow struct {
