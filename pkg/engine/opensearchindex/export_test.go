@@ -20,3 +20,6 @@ func DocumentID(tenant audit.TenantID, id audit.EntryID) string { return documen
 
 // MonthOf returns the month that an entry's index is named after.
 func MonthOf(id audit.EntryID) string { return monthOf(id) }
+
+// ForeseeFrom makes counts of so many entries try a sample first.
+func (x *Index) ForeseeFrom(entries int64) { x.foresight.entries = entries }

@@ -3,6 +3,7 @@ package opensearchindex
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -34,10 +35,13 @@ func rankingOf(field audit.Field, size, shardSize int) query {
 	return query{aggGroups: query{"terms": terms}, aggBlank: query{"filter": blank}}
 }
 
-// rankingWithin returns the aggregations of rankingOf for the given indexed
-// values of the field, each with the inner aggregations within it.
-func rankingWithin(field audit.Field, indexed []string, inner query) query {
-	ranking := rankingAmong(field, indexed)
+// rankingWithin returns the aggregations of rankingOf for the given values of the field, each with
+// the inner aggregations within it.
+func rankingWithin(field audit.Field, values []rankedValue, inner query) query {
+	ranking := rankingAmong(field, indexedValues(field, values))
+	if !slices.ContainsFunc(values, rankedValue.blank) {
+		delete(ranking, aggBlank)
+	}
 	for _, agg := range ranking {
 		agg.(query)["aggs"] = inner
 	}
@@ -86,6 +90,8 @@ type rankedValue struct {
 	inner aggregations // of rankingWithin
 }
 
+func (v rankedValue) blank() bool { return v.value == "" }
+
 func readRanking(aggs aggregations, field audit.Field) (ranking, error) {
 	var terms struct {
 		// MaxError bounds the entries of a value that the shards did not return.
@@ -109,7 +115,7 @@ func readRanking(aggs aggregations, field audit.Field) (ranking, error) {
 		}
 		r.values, r.least = append(r.values, v), v.count
 	}
-	if !ofMetadata {
+	if !ofMetadata || aggs[aggBlank] == nil {
 		return r, nil
 	}
 	blank, err := readBlank(aggs)
@@ -161,7 +167,7 @@ func (g *grouping) countCandidates(field audit.Field, r ranking) (groupCounts, e
 	if r.maxError < 0 {
 		return nil, errUncertain
 	}
-	aggs, err := g.aggregate(rankingAmong(field, indexedValues(field, r)))
+	aggs, err := g.aggregate(rankingAmong(field, indexedValues(field, r.values)))
 	if err != nil || aggs == nil {
 		return nil, err
 	}

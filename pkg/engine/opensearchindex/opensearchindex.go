@@ -45,7 +45,8 @@ type Index struct {
 	limits     groupLimits
 	placements Placements // nil: every tenant has its own family
 	templates  *templates
-	paces      *paces
+	refusals   *refusals
+	foresight  foresightLimits
 }
 
 // Open returns the index. It connects at the first request.
@@ -54,7 +55,10 @@ func Open(config Config) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open OpenSearch index: %w", err)
 	}
-	return &Index{config: config, client: sync.OnceValues(config.newClient), limits: defaultGroupLimits(), templates: &templates{}, paces: newPaces()}, nil
+	return &Index{
+		config: config, client: sync.OnceValues(config.newClient), templates: &templates{},
+		limits: defaultGroupLimits(), refusals: newRefusals(), foresight: defaultForesightLimits(),
+	}, nil
 }
 
 // Close closes idle connections.

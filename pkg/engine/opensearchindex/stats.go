@@ -59,7 +59,7 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	if err != nil {
 		return stats, err
 	}
-	c := counter{index: x, ctx: ctx, scope: s.within(filter.From, filter.To), where: where, request: request}
+	c := counter{index: x, ctx: ctx, scope: s.within(filter.From, filter.To), where: where, request: request, began: time.Now()}
 	if request.Interval > 0 {
 		c.clock = audit.NewBuckets(request.Interval, request.Zone)
 		if err := c.checkBuckets(); err != nil {
@@ -69,11 +69,35 @@ func (x *Index) stats(ctx context.Context, tenant audit.TenantID, filter audit.F
 	if len(request.GroupBy) == 0 || request.Top == 0 {
 		return c.count()
 	}
-	return c.countInTime()
+	key, err := refusalKeyOf(s.tenant, filter, request)
+	if err != nil {
+		return stats, err
+	}
+	return c.countInTime(key)
 }
 
-// countInTime is count, unless groups of as many entries take too long.
-func (c *counter) countInTime() (audit.Stats, error) {
+// countInTime is count, unless it takes too long or did so a short time ago.
+func (c *counter) countInTime(key refusalKey) (audit.Stats, error) {
+	if c.index.refusals.has(key, c.began) {
+		return audit.Stats{}, audit.ErrSlowStats()
+	}
+	stats, err := c.countForeseen()
+	tooLong := c.ctx.Err() != nil && time.Since(c.began) > slowest
+	if errors.Is(err, errForeseen) {
+		tooLong, err = true, audit.ErrSlowStats()
+	}
+	if tooLong {
+		c.index.refusals.add(key, time.Now())
+	}
+	return stats, err
+}
+
+// slowest is the time after which a count that was ended had taken too long. The caller's time
+// began a little earlier.
+const slowest = audit.MaxStatsTime - time.Second
+
+// countForeseen is count with the number of entries, by which it is foreseen how long it takes.
+func (c *counter) countForeseen() (audit.Stats, error) {
 	if c.clock == nil { // else checkBuckets has counted them
 		r, err := c.search(query{})
 		if err != nil {
@@ -81,17 +105,7 @@ func (c *counter) countInTime() (audit.Stats, error) {
 		}
 		c.entries = r.Hits.Total.Value
 	}
-	key, paces := paceKeyOf(c.request.GroupBy), c.index.paces
-	began := time.Now()
-	if err := paces.check(key, c.entries, began); err != nil {
-		return audit.Stats{}, err
-	}
-	stats, err := c.count()
-	if ended := c.ctx.Err() != nil; err == nil || ended {
-		now := time.Now()
-		paces.learn(key, c.entries, now.Sub(began), ended, now)
-	}
-	return stats, err
+	return c.count()
 }
 
 // counter answers one StatsRequest.
@@ -104,6 +118,7 @@ type counter struct {
 	clock   *audit.Buckets // of the histogram; nil: none
 	periods []audit.Period // the zone's, in the time of the entries
 	entries int64          // their number, once they were counted
+	began   time.Time
 }
 
 // maxStatsResponse limits the answer to a search for counts, in bytes. Only many long
@@ -116,9 +131,17 @@ func (c *counter) search(aggs query) (searchResponse, error) {
 	return c.index.searchWithin(c.ctx, c.scope, body, maxStatsResponse)
 }
 
-// aggregate is search without the total.
+// searchForeseen is search, unless it is foreseen to take too long.
+func (c *counter) searchForeseen(aggs query) (searchResponse, error) {
+	if err := c.foresee(aggs); err != nil {
+		return searchResponse{}, err
+	}
+	return c.search(aggs)
+}
+
+// aggregate is searchForeseen without the total.
 func (c *counter) aggregate(aggs query) (aggregations, error) {
-	r, err := c.search(aggs)
+	r, err := c.searchForeseen(aggs)
 	return r.Aggregations, err
 }
 
@@ -155,7 +178,7 @@ func (c *counter) count() (stats audit.Stats, err error) {
 	}
 	aggs := c.aggregations()
 	maps.Copy(aggs, g.aggregations())
-	r, err := c.search(aggs)
+	r, err := c.searchForeseen(aggs)
 	if err != nil {
 		return stats, groupsError(err)
 	}
