@@ -19,6 +19,7 @@ PYTHON_TOOLS := $(CACHE)/python/$(subst ==,-,$(CFN_LINT)_$(SAM)_$(SCHEMATHESIS))
 LAMBDAS := $(notdir $(patsubst %/main.go,%,$(wildcard functions/*/main.go)))
 ARCHES  := arm64 amd64
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/ocelot-audit/ocelot/pkg/version.linked=$(VERSION)
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api test-postman lambdas synth test-cdk test-deploy binaries release image bench cover clean
@@ -27,7 +28,7 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 build: ## build bin/ocelot
-	go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ocelot ./cmd/ocelot
+	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ocelot ./cmd/ocelot
 
 run: build ## start the service with demo data on http://127.0.0.1:8080
 	bin/ocelot dev $(ARGS)
@@ -103,7 +104,7 @@ lambdas: $(foreach arch,$(ARCHES),$(foreach name,$(LAMBDAS),bin/lambdas/$(arch)/
 	@sh scripts/check-sizes.sh bin/lambdas
 
 bin/lambdas/%/bootstrap: FORCE
-	@GOOS=linux GOARCH=$(firstword $(subst /, ,$*)) CGO_ENABLED=0 go build -trimpath -tags lambda.norpc -ldflags "-s -w" -o $@ ./functions/$(lastword $(subst /, ,$*))
+	@GOOS=linux GOARCH=$(firstword $(subst /, ,$*)) CGO_ENABLED=0 go build -trimpath -tags lambda.norpc -ldflags "$(LDFLAGS)" -o $@ ./functions/$(lastword $(subst /, ,$*))
 
 .PHONY: FORCE
 FORCE:

@@ -119,7 +119,7 @@ Then try:
 
   %[5]s search 'severity>=ERROR'
   %[5]s stats --group-by action
-  curl -s $OCELOT_URL/api/v1/logs?limit=1 -H "Authorization: Bearer $OCELOT_TOKEN" -H "X-Tenant-ID: $OCELOT_TENANT"
+  curl -s "$OCELOT_URL/api/v1/logs?limit=1" -H "Authorization: Bearer $OCELOT_TOKEN" -H "X-Tenant-ID: $OCELOT_TENANT"
 
 Ctrl-C stops it; the data stays.
 `, devTokenTTL, url, localcloud.DemoTenant, token, program())

@@ -49,7 +49,7 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Print the version of this program."`
 }
 
-// console is the terminal or pipes of a command, its clock and its random source.
+// console is the terminal or pipes of a command, its clock, its time zone and its random source.
 type console struct {
 	in       io.Reader
 	out, err io.Writer
@@ -58,6 +58,7 @@ type console struct {
 	outTerminal, errTerminal bool
 	width                    int
 	now                      func() time.Time
+	zone                     *time.Location // of this machine
 	random                   func(b []byte)
 }
 
@@ -81,7 +82,7 @@ func main() {
 
 func newConsole() *console {
 	c := &console{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now, zone: time.Local,
 		random: func(b []byte) { _, _ = rand.Read(b) }, // never fails, see crypto/rand
 	}
 	c.outTerminal = term.IsTerminal(int(os.Stdout.Fd()))

@@ -33,6 +33,7 @@ func command(ctx context.Context, stdin io.Reader, terminalWidth int, args ...st
 	code := run(ctx, args, &console{
 		in: stdin, out: &out, err: &errOut, outTerminal: terminalWidth > 0, width: terminalWidth,
 		now:    func() time.Time { return testTime },
+		zone:   time.FixedZone("east", 2*60*60),
 		random: func(b []byte) { n++; b[len(b)-1] = n },
 	})
 	return result{code, out.String(), errOut.String()}

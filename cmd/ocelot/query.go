@@ -60,8 +60,10 @@ func (f *queryFlags) params() (url.Values, error) {
 
 // timeFlags choose entries by their timestamps.
 type timeFlags struct {
-	Since string `aliases:"from" placeholder:"TIME" group:"Entries:" help:"Only entries from this time on: RFC 3339, a date (midnight in UTC, for stats in --time-zone), or a duration before now (90m, 24h, 7d)."`
+	Since string `aliases:"from" placeholder:"TIME" group:"Entries:" help:"Only entries from this time on: RFC 3339, a date (midnight in UTC, or in the time zone that another flag names), or a duration before now (90m, 24h, 7d)."`
 	Until string `aliases:"to" placeholder:"TIME" group:"Entries:" help:"Only entries before this time: RFC 3339, a date, or a duration before now."`
+
+	dates *time.Location // of dates, nil: as the service reads them
 }
 
 // addTimes sets the query parameters of the API.
@@ -70,7 +72,7 @@ func (f *timeFlags) addTimes(params url.Values, now time.Time) error {
 		if flag.text == "" {
 			continue
 		}
-		at, err := parseTime(flag.text, now)
+		at, err := parseTime(flag.text, now, f.dates)
 		if err != nil {
 			return usagef("--%s %s: %w", flag.name, flag.text, err)
 		}
@@ -79,14 +81,19 @@ func (f *timeFlags) addTimes(params url.Values, now time.Time) error {
 	return nil
 }
 
-// parseTime returns a time as the API reads it. RFC 3339 and dates stay as they
-// are; a duration counts back from now.
-func parseTime(text string, now time.Time) (string, error) {
+// parseTime returns a time as the API reads it. RFC 3339 stays as it is, and so does a date
+// unless it is one of a zone. A duration counts back from now.
+func parseTime(text string, now time.Time, dates *time.Location) (string, error) {
 	if _, err := audit.ParseTime(text); err == nil {
 		return text, nil
 	}
-	if _, err := time.Parse(time.DateOnly, text); err == nil {
+	if _, err := time.Parse(time.DateOnly, text); err == nil && dates == nil {
 		return text, nil
+	}
+	if dates != nil {
+		if midnight, err := time.ParseInLocation(time.DateOnly, text, dates); err == nil {
+			return midnight.UTC().Format(time.RFC3339), nil
+		}
 	}
 	ago, err := parseDuration(text)
 	if err != nil {

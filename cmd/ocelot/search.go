@@ -18,6 +18,7 @@ type searchCmd struct {
 	readFlags
 	outputFlag
 	colorFlag
+	localFlag
 	Sort  string `enum:"-timestamp,+timestamp,timestamp" default:"-timestamp" help:"-timestamp (the newest first) or timestamp (the oldest first)."`
 	Limit int    `short:"n" default:"50" help:"Number of entries."`
 	All   bool   `help:"Every entry, without the limit."`
@@ -40,13 +41,14 @@ type entryPrinter interface {
 
 // Run prints the entries.
 func (c *searchCmd) Run(ctx context.Context, con *console) error {
+	c.dates = c.in(con)
 	service, params, err := c.open(con)
 	if err != nil {
 		return err
 	}
 	params.Set("sort", c.Sort)
 	out := bufio.NewWriter(con.out)
-	return c.print(ctx, service, params, c.printer(con, out, c.palette(con)), out)
+	return c.print(ctx, service, params, c.wrap(con, c.printer(con, out, c.palette(con))), out)
 }
 
 // print requests and prints page after page.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
 	"github.com/ocelot-audit/ocelot/pkg/client"
+	"github.com/ocelot-audit/ocelot/pkg/version"
 )
 
 // credentialFlags name a service and a credential. Commands that name no tenant, or have it as an
@@ -94,7 +95,7 @@ func (f *credentialFlags) config(tenant string) (client.Config, error) {
 	if f.Token == "" {
 		return client.Config{}, usagef("a token is needed: --token or OCELOT_TOKEN, or that of a profile")
 	}
-	return client.Config{URL: f.URL, Token: f.Token, Tenant: tenant, UserAgent: "ocelot/" + buildVersion()}, nil
+	return client.Config{URL: f.URL, Token: f.Token, Tenant: tenant, UserAgent: "ocelot/" + version.Build()}, nil
 }
 
 // connect returns a client for the flags.

@@ -37,7 +37,7 @@ func (r row) cells() []string {
 var columns = []struct {
 	title    string
 	maxWidth int
-}{{"TIMESTAMP", 24}, {"SEVERITY", 8}, {"USER", 28}, {"ACTION", 22}, {"RESOURCE", 32}, {"MESSAGE", 0}}
+}{{"TIMESTAMP", 29}, {"SEVERITY", 8}, {"USER", 28}, {"ACTION", 22}, {"RESOURCE", 32}, {"MESSAGE", 0}}
 
 const (
 	severityColumn = 1

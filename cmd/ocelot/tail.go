@@ -22,6 +22,7 @@ type tailCmd struct {
 	queryFlags
 	outputFlag
 	colorFlag
+	localFlag
 	StreamURL  string `name:"stream-url" env:"OCELOT_STREAM_URL" placeholder:"URL" group:"Service:" help:"Address of the live stream if it differs from the service's, as on AWS (wss://host/stage)."`
 	After      string `placeholder:"CURSOR" xor:"after" help:"Continue after this cursor of the stream or of pull; by default only entries stored from now on."`
 	CursorFile string `type:"path" placeholder:"FILE" xor:"after" help:"Continue after the cursor in this file, if it exists, and write the cursor of the last printed entry to it."`
@@ -71,8 +72,9 @@ func (c *tailCmd) Run(ctx context.Context, con *console) error {
 	if table, isTable := t.printer.(*tablePrinter); isTable {
 		t.printer = &liveTable{table}
 	}
+	t.printer = c.wrap(con, t.printer)
 	if c.Last > 0 || c.Since != "" {
-		if after, err = c.begin(ctx, service, t, filter, con.now()); err != nil {
+		if after, err = c.begin(ctx, con, service, t, filter); err != nil {
 			return err
 		}
 	}
@@ -82,14 +84,14 @@ func (c *tailCmd) Run(ctx context.Context, con *console) error {
 
 // begin prints the earlier entries. It returns the cursor after which the stream continues: it
 // is older than the search, so that no entry comes between the two.
-func (c *tailCmd) begin(ctx context.Context, service *client.Client, t *tail, filter url.Values, now time.Time) (after string, err error) {
+func (c *tailCmd) begin(ctx context.Context, con *console, service *client.Client, t *tail, filter url.Values) (after string, err error) {
 	feed, err := service.Feed(ctx, url.Values{"cursor": {"now"}, "limit": {"1"}})
 	if err != nil {
 		return "", err
 	}
 	params := maps.Clone(filter)
 	if c.Since != "" {
-		since, err := parseTime(c.Since, now)
+		since, err := parseTime(c.Since, con.now(), c.in(con))
 		if err != nil {
 			return "", usagef("--since %s: %w", c.Since, err)
 		}

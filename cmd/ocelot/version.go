@@ -3,13 +3,11 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/alecthomas/kong"
-)
 
-// version is set by the linker, as make build and make release do.
-var version string
+	"github.com/ocelot-audit/ocelot/pkg/version"
+)
 
 type versionCmd struct{}
 
@@ -33,27 +31,5 @@ func (versionFlag) BeforeReset(app *kong.Kong) error {
 }
 
 func versionLine() string {
-	return fmt.Sprintf("ocelot %s %s %s/%s", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
-
-// buildVersion is the version of the build, otherwise the module's version as the Go tool
-// recorded it.
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "(unknown)"
-	}
-	module := info.Main.Version
-	if module == "" {
-		module = "(devel)"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && module == "(devel)" {
-			module += " " + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return module
+	return fmt.Sprintf("ocelot %s %s %s/%s", version.Build(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -21,5 +21,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartHTTP(httpapi.GetHealth(services.Gate(), services.Dependencies()))
+	lambdaedge.StartHTTP(httpapi.GetHealth(services.Gate(), services.Version(), services.Dependencies()))
 }

@@ -129,7 +129,7 @@ func (s *settings) build(ctx context.Context, t target, to string) error {
 	if err != nil {
 		return err
 	}
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+s.version, "-o", absolute, "./cmd/ocelot")
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/ocelot-audit/ocelot/pkg/version.linked="+s.version, "-o", absolute, "./cmd/ocelot")
 	c.Dir = s.root
 	c.Env = append(c.Environ(), "GOOS="+t.os, "GOARCH="+t.arch, "CGO_ENABLED=0")
 	return run(c)

@@ -57,6 +57,7 @@ var imports = []forbidden{
 	{"delays → use case", "pkg/backoff", "pkg/leaf", "domain"},
 	{"panics → use case", "pkg/panics", "pkg/leaf", "domain"},
 	{"traces → use case", "pkg/trace", "pkg/leaf", "domain"},
+	{"version → use case", "pkg/version", "pkg/leaf", "domain"},
 	{"domain → other module", "pkg/audit", "github.com/google/uuid", "domain"},
 	{"new package of the domain → use case", "pkg/audit/fresh", "pkg/cursor", "domain"},
 	{"manifest → use case", "pkg/manifest", "pkg/cursor", "manifest"},

@@ -32,6 +32,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
+	"github.com/ocelot-audit/ocelot/pkg/version"
 )
 
 // Entries is the system of record.
@@ -318,6 +319,9 @@ func (s *Services) isolation(ctx context.Context, tenant audit.TenantID) (audit.
 
 // Dependencies are checked by the health endpoint.
 func (s *Services) Dependencies() []httpapi.Dependency { return s.Stores.Dependencies }
+
+// Version is the version of this program.
+func (*Services) Version() httpapi.Version { return httpapi.Version(version.Build()) }
 
 // StreamURL is the public address of the WebSocket API.
 func (s *Services) StreamURL() httpapi.StreamURL { return s.Stores.StreamURL }

@@ -353,6 +353,7 @@ func keyFields() []Property {
 
 func healthSchema() *Schema {
 	return object(
+		required("version", anyText("The version of the service's build.")),
 		required("status", oneOf("`degraded`: a dependency that is not essential is unavailable.", httpapi.HealthOK, httpapi.HealthDegraded, httpapi.HealthUnavailable)),
 		required("dependencies", list(object(required("name", anyText("")), required("status", oneOf("", httpapi.HealthOK, httpapi.HealthUnavailable)),
 			optional("reason", oneOf("Why it is unavailable. `storage_full`: its disk is full or nearly so.", httpapi.HealthStorageFull))))),

@@ -464,7 +464,7 @@ func serviceOperations() []Operation {
 	return []Operation{
 		{
 			Name: "get-health", Group: groupService,
-			Description: "The state of the service and of each dependency. Public.",
+			Description: "The version of the service, its state and that of each dependency. Public.",
 			Responses: []Response{
 				jsonResponse(http.StatusOK, "Health", "The service accepts entries."),
 				jsonResponse(http.StatusServiceUnavailable, "Health", "An essential dependency is unavailable, so the service accepts no entries."),

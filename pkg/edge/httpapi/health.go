@@ -32,15 +32,18 @@ const (
 // HealthStorageFull is the reason in a health answer for a dependency without space.
 const HealthStorageFull = "storage_full"
 
-// GetHealth answers GET /health with the state of each dependency: 200, or 503
+// Version is the version of the running program.
+type Version string
+
+// GetHealth answers GET /health with the version and the state of each dependency: 200, or 503
 // if an essential one is unavailable. The response contains no error's text.
-func GetHealth(gate *Gate, dependencies []Dependency) http.Handler {
+func GetHealth(gate *Gate, version Version, dependencies []Dependency) http.Handler {
 	return gate.endpoint("get-health", func(req *request) (*response, error) {
 		ctx, cancel := context.WithTimeout(req.Context(), healthTimeout)
 		defer cancel()
 		results := checkAll(ctx, dependencies)
 		overall, status := HealthOK, http.StatusOK
-		w := writer{b: make([]byte, 0, 64+48*len(dependencies))}
+		w := writer{b: make([]byte, 0, 128+48*len(dependencies))}
 		w.open('{')
 		w.name("dependencies")
 		w.open('[')
@@ -62,6 +65,7 @@ func GetHealth(gate *Gate, dependencies []Dependency) http.Handler {
 		}
 		w.close(']')
 		w.word("status", overall)
+		w.text("version", string(version))
 		w.close('}')
 		return jsonResponse(status, &w), nil
 	})

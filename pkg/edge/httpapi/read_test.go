@@ -131,7 +131,7 @@ func TestStatsShape(t *testing.T) {
 func TestHealth(t *testing.T) {
 	w := newWorld(t)
 	health := func(entries, search, overall string) string {
-		return `{"dependencies":[{"name":"entries","status":"` + entries + `"},{"name":"search","status":"` + search + `"}],"status":"` + overall + `"}`
+		return `{"dependencies":[{"name":"entries","status":"` + entries + `"},{"name":"search","status":"` + search + `"}],"status":"` + overall + `","version":"v1.4.0"}`
 	}
 	w.call("", "GET", "/health", "", nil).want(t, 200, "").is(t, health("ok", "ok", "ok"))
 	w.dependencyDown = true
@@ -149,11 +149,11 @@ func TestHealthReportsAFullDisk(t *testing.T) {
 		return fmt.Errorf("ping: %w", &audit.UnavailableError{Err: audit.ErrStorageFull})
 	}}
 	answer := httptest.NewRecorder()
-	httpapi.GetHealth(w.gate, []httpapi.Dependency{full}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
+	httpapi.GetHealth(w.gate, testVersion, []httpapi.Dependency{full}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
 	if answer.Code != http.StatusServiceUnavailable {
 		t.Errorf("answered %d, want 503", answer.Code)
 	}
-	want := `{"dependencies":[{"name":"embedded","status":"unavailable","reason":"storage_full"}],"status":"unavailable"}`
+	want := `{"dependencies":[{"name":"embedded","status":"unavailable","reason":"storage_full"}],"status":"unavailable","version":"v1.4.0"}`
 	if got := answer.Body.String(); got != want {
 		t.Errorf("answered %s, want %s", got, want)
 	}
@@ -181,14 +181,14 @@ func TestHealthTellsOfOthersThanTheSilentDependency(t *testing.T) {
 		})
 	}
 	answer := httptest.NewRecorder()
-	httpapi.GetHealth(w.gate, dependencies).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
+	httpapi.GetHealth(w.gate, testVersion, dependencies).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/health", http.NoBody))
 	switch body := answer.Body.String(); {
 	case answer.Code != 200:
 		t.Errorf("got code %d, want 200: %s", answer.Code, answer.Body)
 	case strings.Count(body, `"ok"`) != 10:
 		t.Errorf("got %d times %q in %q, want 10", strings.Count(body, `"ok"`), `"ok"`, body)
-	case !strings.Contains(body, `"status":"degraded"}`):
-		t.Errorf("got body %q, want it to contain %q", body, `"status":"degraded"}`)
+	case !strings.Contains(body, `"status":"degraded","version"`):
+		t.Errorf("got body %q, want it to contain %q", body, `"status":"degraded","version"`)
 	}
 }
 

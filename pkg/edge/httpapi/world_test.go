@@ -262,8 +262,14 @@ func (w *world) limit(limits quota.Limits) {
 // worldServices gives the handlers the parts of a world.
 type worldServices struct{ w *world }
 
-func (s worldServices) Gate() *httpapi.Gate                { return s.w.gate }
-func (s worldServices) Cursors() *cursor.Signer            { return s.w.cursors }
+func (s worldServices) Gate() *httpapi.Gate     { return s.w.gate }
+func (s worldServices) Cursors() *cursor.Signer { return s.w.cursors }
+
+// testVersion is the version that the tested service has.
+const testVersion httpapi.Version = "v1.4.0"
+
+func (worldServices) Version() httpapi.Version { return testVersion }
+
 func (s worldServices) Dependencies() []httpapi.Dependency { return s.w.dependencies() }
 func (s worldServices) Feed() *arrival.Feed                { return s.w.feed }
 func (s worldServices) Ingest() *ingest.Service            { return s.w.ingest }

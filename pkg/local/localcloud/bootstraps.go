@@ -23,6 +23,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/local/runtimehost"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/version"
 )
 
 // Lambda configures how functions run as Lambda binaries.
@@ -158,6 +159,9 @@ func invoke(ctx context.Context, host *runtimehost.Host, event, answer any) erro
 // modulePath is the module of the functions' sources.
 const modulePath = "github.com/ocelot-audit/ocelot"
 
+// healthFunction alone tells its version. So a commit does not link every function again.
+const healthFunction = modulePath + "/functions/get-health"
+
 // ErrNoSources is BuildBootstraps's error outside of Ocelot's sources or without Go.
 var ErrNoSources = errors.New("the functions can only be built with Go and within Ocelot's sources")
 
@@ -187,7 +191,7 @@ func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string
 		return "", fmt.Errorf("remove bootstraps of other checkouts: %w", err)
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
-		"-ldflags", "-s -w", "-o", folder+string(filepath.Separator), modulePath+"/functions/...")
+		"-ldflags", "-s -w", "-ldflags", healthFunction+"=-s -w "+version.LinkerFlag(version.Build()), "-o", folder+string(filepath.Separator), modulePath+"/functions/...")
 	// The target is this machine, whatever the environment says. The temporary folder is
 	// on the same file system. go build therefore renames each finished program into
 	// place, and no process sees a partial one.

@@ -27,6 +27,7 @@ type HTTPServices interface {
 	Gate() *httpapi.Gate
 	Cursors() *cursor.Signer
 	Dependencies() []httpapi.Dependency
+	Version() httpapi.Version
 	Feed() *arrival.Feed
 	Ingest() *ingest.Service
 	Jobs() *jobs.Service

@@ -27,7 +27,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"delete-tenant":        httpapi.DeleteTenant(s.Gate(), s.Tenants()),
 		"feed-logs":            httpapi.FeedLogs(s.Gate(), s.Feed()),
 		"get-docs":             apidocs.GetDocs(s.Gate()),
-		"get-health":           httpapi.GetHealth(s.Gate(), s.Dependencies()),
+		"get-health":           httpapi.GetHealth(s.Gate(), s.Version(), s.Dependencies()),
 		"get-job":              httpapi.GetJob(s.Gate(), s.Jobs()),
 		"get-log":              httpapi.GetLog(s.Gate(), s.Search()),
 		"get-openapi":          apispec.GetOpenAPI(s.Gate()),
