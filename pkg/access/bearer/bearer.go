@@ -148,19 +148,26 @@ func (v *Verifier) Verify(ctx context.Context, token string) (access.Principal, 
 		return access.Principal{}, unavailable
 	}
 	if err != nil {
-		return access.Principal{}, &access.RefusedError{Detail: reason(err), Err: err}
+		return access.Principal{}, &access.RefusedError{Detail: reason(err, &c), Err: err}
 	}
 	p, err := c.access().Principal()
-	if err != nil {
+	if err = errors.Join(c.fault, err); err != nil {
 		return access.Principal{}, &access.RefusedError{Detail: badClaims, Err: err}
 	}
 	p.ExpiresAt = c.fields.ExpiresAt.date().Add(Leeway).UTC()
 	return p, nil
 }
 
-// reason says why the parser refused a token. The parser checks the signature before it checks the
-// claims, so that nobody learns from a forged token what would be accepted.
-func reason(err error) string {
+// reason says why the parser refused a token with these claims. The parser checks the signature
+// before it checks the claims, so that nobody learns from a forged token what would be accepted.
+func reason(err error, c *claims) string {
+	var malformed *claimsError
+	if errors.As(err, &malformed) {
+		return malformed.Error()
+	}
+	if errors.Is(err, jwt.ErrTokenRequiredClaimMissing) {
+		return "The token lacks the claim " + c.missing() + ". Have its issuer add it."
+	}
 	for _, r := range []struct {
 		err    error
 		detail string
@@ -169,11 +176,10 @@ func reason(err error) string {
 		{jwt.ErrTokenUnverifiable, "The token is not signed with a key that this service accepts. It may be for another service, or of another data folder."},
 		{jwt.ErrTokenSignatureInvalid, "The token is not signed with a key that this service accepts. It may be for another service, or of another data folder."},
 		{jwt.ErrTokenExpired, "The token has expired. Get a new one."},
-		{jwt.ErrTokenNotValidYet, "The token is not valid yet."},
+		{jwt.ErrTokenNotValidYet, "The token is not valid yet. Wait until the time of its claim nbf, or check the clock of its issuer."},
 		{jwt.ErrTokenUsedBeforeIssued, "The token was issued in the future. Check the clock of its issuer."},
-		{jwt.ErrTokenInvalidIssuer, "The token has another issuer than this service expects."},
-		{jwt.ErrTokenInvalidAudience, "The token is for another audience than this service."},
-		{jwt.ErrTokenRequiredClaimMissing, "The token lacks a claim that this service requires, such as exp."},
+		{jwt.ErrTokenInvalidIssuer, "The token has another issuer than this service expects. Get one from the identity provider of this service."},
+		{jwt.ErrTokenInvalidAudience, "The token is for another audience than this service. Request one for this service."},
 	} {
 		if errors.Is(err, r.err) {
 			return r.detail

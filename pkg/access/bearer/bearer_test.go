@@ -422,16 +422,30 @@ func TestClaimChecks(t *testing.T) {
 // TestRefusalsSayWhy: the reason is told only of a token whose signature is valid.
 func TestRefusalsSayWhy(t *testing.T) {
 	v := newVerifier(t, bearer.Config{Secret: testSecret, Issuer: "https://issuer.test", Audience: "ocelot"})
-	expired := with("exp", epoch.Add(-time.Hour).Unix())
+	ours := func(pairs ...any) string { return sign(t, jwt.SigningMethodHS256, testSecret, nil, with(pairs...)) }
+	forged := func(pairs ...any) string {
+		return sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 32)), nil, with(pairs...))
+	}
+	hour := time.Hour
 	for token, want := range map[string]string{
-		sign(t, jwt.SigningMethodHS256, testSecret, nil, expired):                             "has expired",
-		sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 32)), nil, expired):        "not signed with a key that this service accepts",
-		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("iss", "https://other.test")):   "another issuer",
-		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("aud", "x")):                    "another audience",
-		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("nbf", epoch.Add(1e12).Unix())): "not valid yet",
-		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("exp", nil)):                    "lacks a claim",
-		sign(t, jwt.SigningMethodHS256, testSecret, nil, with("sub", nil)):                    "needs sub",
-		"abc": "not a JSON Web Token",
+		ours("exp", epoch.Add(-hour).Unix()):                "has expired. Get a new one",
+		ours("exp", nil):                                    "lacks the claim exp",
+		ours("exp", "2030-01-01"):                           "claim exp of the token must be a number",
+		ours("exp", json.RawMessage("1e300")):               "claim exp of the token must be a number: seconds since 1970, up to the year 9999",
+		ours("nbf", epoch.Add(hour).Unix()):                 "not valid yet. Wait until the time of its claim nbf",
+		ours("nbf", []int{1}):                               "claim nbf of the token must be a number",
+		ours("iat", epoch.Add(hour).Unix()):                 "Check the clock of its issuer",
+		ours("iss", "https://other.test"):                   "another issuer than this service expects. Get one from the identity provider",
+		ours("iss", nil):                                    "lacks the claim iss",
+		ours("aud", "x"):                                    "another audience than this service. Request one for this service",
+		ours("aud", nil):                                    "lacks the claim aud",
+		ours("sub", nil):                                    "needs sub",
+		ours("tenants", 1):                                  "claim tenants of the token has a value of the wrong type",
+		raw(`{"alg":"HS256"}`, `[]`, testSecret):            "must be a JSON object with each name once",
+		raw(`{"alg":"HS256"}`, `{"a":1,"a":2}`, testSecret): "must be a JSON object with each name once",
+		forged("exp", epoch.Add(-hour).Unix()):              "not signed with a key that this service accepts",
+		forged("exp", "2030-01-01"):                         "not signed with a key that this service accepts",
+		"abc":                                               "not a JSON Web Token",
 	} {
 		var refused *access.RefusedError
 		if _, err := v.Verify(t.Context(), token); !errors.As(err, &refused) {
@@ -666,9 +680,16 @@ func TestLenientJWKS(t *testing.T) {
 		want  bool
 	}{
 		{"elements that are no keys", []any{1, "x", nil, []int{1}, map[string]any{"kty": 7}, edit("1", k.rsa)}, rsaToken, true},
+		{"a twin for encryption before it", []any{edit("1", k.otherRSA, "use", "enc"), edit("1", k.rsa)}, rsaToken, true},
+		{"a twin of another type for encryption before it", []any{edit("1", k.rsa, "use", "enc"), edit("1", k.ec)}, ecToken, true},
+		{"a twin of another type for encryption after it", []any{edit("1", k.ec), edit("1", k.rsa, "use", "enc")}, ecToken, true},
+		{"a twin for encryption by key_ops before it", []any{with(edit("1", k.otherRSA), "key_ops", []string{"wrapKey"}), edit("1", k.rsa)}, rsaToken, true},
+		{"a twin for encryption by alg before it", []any{edit("1", k.otherRSA, "alg", "RSA-OAEP"), edit("1", k.rsa)}, rsaToken, true},
+		{"a token of its twin for encryption", []any{edit("1", k.rsa, "use", "enc"), edit("1", k.ec)}, rsaToken, false},
 		{"a twin for encryption after it", []any{edit("1", k.rsa), edit("1", k.otherRSA, "use", "enc")}, rsaToken, true},
 		{"a twin of another type after it", []any{edit("1", k.rsa), edit("1", k.ec)}, rsaToken, true},
 		{"a twin of another type before it", []any{edit("1", k.rsa), edit("1", k.ec)}, ecToken, true},
+		{"an EC key before an RSA key", []any{edit("1", k.ec), edit("1", k.rsa)}, rsaToken, true},
 		{"a twin of the same type", []any{edit("1", k.otherRSA), edit("1", k.rsa)}, rsaToken, true},
 		{"only twins that do not fit", []any{edit("1", k.otherRSA), edit("1", k.ec)}, rsaToken, false},
 		{"key_ops with verify", []any{with(edit("1", k.rsa), "key_ops", []string{"encrypt", "verify"})}, rsaToken, true},

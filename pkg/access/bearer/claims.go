@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -17,7 +18,15 @@ import (
 // claims are the claims of a token. They implement jwt.Claims.
 type claims struct {
 	fields claimFields
+	// fault is why they could not be read; nil: they were. It is known before the signature is
+	// checked, and told after that.
+	fault error
 }
+
+// claimsError says to a caller what is wrong with the claims of a token.
+type claimsError struct{ detail string }
+
+func (e *claimsError) Error() string { return e.detail }
 
 // claimFields has the supported claims. All others are ignored.
 type claimFields struct {
@@ -33,13 +42,40 @@ type claimFields struct {
 	Resources   []string         `json:"resources,omitempty"`
 }
 
-// UnmarshalJSON parses the claims. Names are case-sensitive, and a duplicate name is an
-// error.
+// UnmarshalJSON parses the claims. Names are case-sensitive. It returns no error, but keeps the
+// fault for GetExpirationTime.
 func (c *claims) UnmarshalJSON(text []byte) error {
-	if jsontext.Value(text).Kind() != '{' {
-		return errors.New("claims must be a JSON object")
+	err := json.Unmarshal(text, &c.fields)
+	var wrong *json.SemanticError
+	switch {
+	case err == nil && jsontext.Value(text).Kind() == jsontext.KindBeginObject:
+	case errors.As(err, &wrong) && wrong.JSONPointer != "":
+		c.fault = wrongClaim(strings.Split(string(wrong.JSONPointer), "/")[1])
+	default:
+		c.fault = &claimsError{"The claims of the token must be a JSON object with each name once."}
 	}
-	return json.Unmarshal(text, &c.fields)
+	return nil
+}
+
+// wrongClaim is the fault of a claim that has a name of claimFields.
+func wrongClaim(name string) error {
+	switch name {
+	case "exp", "nbf", "iat":
+		return &claimsError{"The claim " + name + " of the token must be a number: seconds since 1970, up to the year 9999."}
+	}
+	return &claimsError{"The claim " + name + " of the token has a value of the wrong type."}
+}
+
+// missing returns the name of a claim that every token must have and that is not there. The
+// service requires iss and aud if it is configured with them.
+func (c *claims) missing() string {
+	switch {
+	case c.fields.ExpiresAt == nil:
+		return "exp"
+	case c.fields.Issuer == "":
+		return "iss"
+	}
+	return "aud"
 }
 
 // MarshalJSON writes the claims that are set.
@@ -61,8 +97,11 @@ func (c *claims) access() access.Claims {
 	}
 }
 
-// GetExpirationTime implements jwt.Claims.
-func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.fields.ExpiresAt.date(), nil }
+// GetExpirationTime implements jwt.Claims. The parser calls it for every token whose signature is
+// valid, so that it returns the fault of all claims.
+func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) {
+	return c.fields.ExpiresAt.date(), c.fault
+}
 
 // GetIssuedAt implements jwt.Claims.
 func (c *claims) GetIssuedAt() (*jwt.NumericDate, error) { return c.fields.IssuedAt.date(), nil }

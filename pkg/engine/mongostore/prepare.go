@@ -114,8 +114,9 @@ func (db *DB) unprepared(ctx context.Context, tenants []audit.TenantID) ([]parti
 }
 
 // EnsureIndexes creates the indexes of every collection that is not a partition,
-// and the shared partitions of this month and of the next one. Calls that need
-// an index create it if it is missing. EnsureIndexes saves them that time.
+// and the shared partitions of this month and of the next one. A write creates the
+// indexes of its collection if they are missing. EnsureIndexes saves it that time. A read
+// by an index that does not exist fails.
 func (db *DB) EnsureIndexes(ctx context.Context) error {
 	for _, ensure := range []func(context.Context) error{
 		db.ensureTenants, db.ensureKeys, db.ensureQuarantine, db.ensureStreams, db.ensureConnections, db.ensureJobs, db.ensureActivity, db.ensureArrivals, db.ensureQuotas,

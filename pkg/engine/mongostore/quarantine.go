@@ -131,6 +131,9 @@ func (q *Quarantine) confirm(ctx context.Context, keys []string) error {
 func (q *Quarantine) List(ctx context.Context, tenant audit.TenantID, resources []quarantine.Resource, after string, limit int) (items []quarantine.Item, more bool, err error) {
 	index, query := indexQuarantineItem, append(ofTenant(tenant), afterKey(tenant, after))
 	if len(resources) > 0 {
+		if err := q.db.ensureQuarantine(ctx); err != nil { // those of resources are younger than others
+			return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)
+		}
 		keys, err := q.keys(ctx, tenant, resources, after, limit+1)
 		if err != nil {
 			return nil, false, fmt.Errorf("list the quarantine of %s: %w", tenant, err)

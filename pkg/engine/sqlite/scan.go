@@ -53,7 +53,7 @@ func (r *pageReader) scan(filter audit.Filter, bounds span) (rest span, err erro
 	scanned, matched, enough := 0, 0, true
 	args := []any{r.tenant, bounds.first, bounds.last, -1} // no limit: enough is one
 	err = r.docs.each(r.ctx, query, args, func() (bool, error) {
-		if enough = r.scanLimits.enough(scanned, matched); !enough {
+		if enough = r.enough(scanned, matched); !enough {
 			return false, nil
 		}
 		doc, entry, err := r.current()
