@@ -52,7 +52,7 @@ func (b *bench) startService(ctx context.Context, data string) (*service, error)
 	if err != nil {
 		return nil, fmt.Errorf("make the service's log: %w", err)
 	}
-	process, err := devprocess.Start(program, data, log)
+	process, err := devprocess.Start(program, data, log, "--quiet")
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}

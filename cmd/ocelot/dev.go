@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -21,10 +22,13 @@ type devCmd struct {
 	Addr  string `default:"127.0.0.1:8080" help:"Address to listen on; port 0 takes a free one."`
 	Data  string `default:".ocelot" type:"path" help:"Folder of the data and the development key; created if missing."`
 	Empty bool   `help:"Start without the demo tenant and its entries."`
+	Quiet bool   `help:"Do not print a line for each request on standard error."`
 	Pprof string `placeholder:"ADDR" help:"Loopback address to serve profiles of this process on (net/http/pprof), for example 127.0.0.1:6060."`
 
 	Lambda    bool   `help:"Run each function's real Lambda binary with AWS events, instead of everything in this process."`
 	Functions string `type:"path" placeholder:"DIR" help:"With --lambda: folder of built binaries (DIR/<function>/bootstrap). By default ocelot builds them into the user's cache folder."`
+
+	built string // the folder of functions that this run built, "" for none
 }
 
 // devTokenTTL is how long the token that a start prints is valid.
@@ -56,7 +60,7 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 	case c.Functions != "":
 		return usagef("--functions needs --lambda")
 	}
-	return localcloud.Run(ctx, localcloud.Options{
+	err = localcloud.Run(ctx, localcloud.Options{
 		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, Rates: settings.Rates, MaxBacklog: settings.MaxBacklog, Origins: settings.Origins, Lambda: lambda, Log: log,
 		Tokens: func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
 			if settings.Auth.JWKSURL != "" {
@@ -66,8 +70,37 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 				Secret: secret, JWKSURL: settings.Auth.JWKSURL, Issuer: settings.Auth.Issuer, Audience: settings.Auth.Audience, Log: log,
 			})
 		},
-		Ready: func(started localcloud.Started) { c.printGreeting(con, started, settings.Auth) },
+		Requests: c.requests(con),
+		Ready: func(started localcloud.Started) {
+			c.printGreeting(con, started, settings.Auth)
+			c.printPlaces(con.out)
+		},
 	})
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, windowsInUse) {
+		return fmt.Errorf("%w. Choose another address, for example --addr 127.0.0.1:0 for a free port", err)
+	}
+	return err
+}
+
+// windowsInUse is what Windows says about a port that is taken (WSAEADDRINUSE).
+const windowsInUse = syscall.Errno(10048)
+
+// requests returns what prints a line for each request, nil with --quiet.
+func (c *devCmd) requests(con *console) func(localcloud.Request) {
+	if c.Quiet {
+		return nil
+	}
+	return func(r localcloud.Request) {
+		con.report("%s %s %d %d B %.1f ms", r.Method, r.Path, r.Status, r.Bytes, float64(r.Duration.Microseconds())/1000)
+	}
+}
+
+// printPlaces says what stays on disk after the end.
+func (c *devCmd) printPlaces(out io.Writer) {
+	fmt.Fprintf(out, "\nCtrl-C stops it. The data stays: delete the folder %s to begin again.\n", c.Data)
+	if c.built != "" {
+		fmt.Fprintf(out, "The built functions are in %s. You may delete the folder after the end: the next start builds them again.\n", c.built)
+	}
 }
 
 // lambda builds the functions' binaries unless --functions names a folder.
@@ -83,6 +116,7 @@ func (c *devCmd) lambda(ctx context.Context, con *console, settings config.Dev) 
 		if err != nil {
 			return nil, err
 		}
+		c.built = folder
 	}
 	return &localcloud.Lambda{Bootstraps: folder, Auth: settings.Auth, LogLevel: settings.LogLevel, TraceDaemon: settings.TraceDaemon, Output: con.err}, nil
 }
@@ -120,8 +154,6 @@ Then try:
   %[5]s search 'severity>=ERROR'
   %[5]s stats --group-by action
   curl -s "$OCELOT_URL/api/v1/logs?limit=1" -H "Authorization: Bearer $OCELOT_TOKEN" -H "X-Tenant-ID: $OCELOT_TENANT"
-
-Ctrl-C stops it; the data stays.
 `, devTokenTTL, url, localcloud.DemoTenant, token, program())
 }
 

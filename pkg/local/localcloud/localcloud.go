@@ -42,6 +42,8 @@ type Options struct {
 	// Lambda runs the functions as Lambda binaries; nil: in this process.
 	Lambda *Lambda
 	Log    *slog.Logger
+	// Requests is called with each answered request, by several goroutines; nil: with none.
+	Requests func(Request)
 	// Ready is called once requests are answered.
 	Ready func(Started)
 }
@@ -162,15 +164,25 @@ func (r *runner) ready(ctx context.Context, listener net.Listener) error {
 		}
 	}
 	if r.Ready != nil {
-		r.Ready(Started{URL: "http://" + listener.Addr().String(), Secret: r.secret})
+		r.Ready(Started{URL: "http://" + openable(listener.Addr()), Secret: r.secret})
 	}
 	return nil
+}
+
+// openable returns an address that a browser on this machine can open. A listener on all addresses
+// has none of its own.
+func openable(address net.Addr) string {
+	host, port, err := net.SplitHostPort(address.String())
+	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address.String()
 }
 
 // server returns the HTTP server. Its timeouts bound what a slow or hostile client can use.
 func (r *runner) server() *http.Server {
 	return &http.Server{
-		Handler:           traced(r.routes()),
+		Handler:           traced(logged(r.routes(), r.Requests)),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       requestTimeout + 5*time.Second, // so that a slow request still gets an answer
 		WriteTimeout:      2 * time.Minute,
