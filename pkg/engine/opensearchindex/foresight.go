@@ -21,9 +21,10 @@ type foresightLimits struct {
 }
 
 func defaultForesightLimits() foresightLimits {
-	// A million entries take about a second. The sample then has enough of them to outweigh what
-	// a search costs by itself.
-	return foresightLimits{time: audit.MaxStatsTime, entries: 1_000_000, sample: 1.0 / 64}
+	// A search for many values has costs that hardly grow with its entries, such as sorting the
+	// values, and a busy cluster answers unevenly. A sample must be large to outweigh both: with
+	// 1/64 of a million entries, counts of a few seconds were refused.
+	return foresightLimits{time: audit.MaxStatsTime, entries: 2_000_000, sample: 1.0 / 16}
 }
 
 // foresightMargin is by how much a forecast may be wrong.

@@ -35,7 +35,7 @@ func (s *slowSearches) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	var delay time.Duration
-	if bytes.Contains(text, []byte(`"min_score":0.98`)) {
+	if bytes.Contains(text, []byte(`"min_score":0.93`)) {
 		delay = s.sample
 	}
 	var body struct {
@@ -75,7 +75,7 @@ func TestHopelessCountsAreRefusedAtOnce(t *testing.T) {
 		slow    *slowSearches
 		refused bool
 	}{
-		{"slow pass", one, &slowSearches{sample: 3 * time.Second}, true},
+		{"slow pass", one, &slowSearches{sample: 15 * time.Second}, true},
 		{"pass", one, &slowSearches{sample: 50 * time.Millisecond}, false},
 		{"slow pairs", two, &slowSearches{value: 200 * time.Millisecond}, true},
 		{"pairs", two, &slowSearches{value: 2 * time.Millisecond}, false},
