@@ -59,7 +59,7 @@ func (o Object) MarshalJSON() ([]byte, error) {
 	return o, nil
 }
 
-// Digest is the SHA-256 of the fields that a client sent, before defaults are set.
+// Digest is the SHA-256 of the fields that a client sent, without secrets and before defaults are set.
 // Two entries with the same identity and equal digests are a retry. With different
 // digests they are a conflict.
 type Digest [32]byte
@@ -87,8 +87,11 @@ type Entry struct {
 	// SubmittedBy is the credential that the entry came with: SubmittedByService, or what
 	// access.Principal.SubmittedBy returns. UserID is who acted, as the client says.
 	SubmittedBy string
-	Changed     []string // dotted paths at which Before and After differ, sorted
-	Digest      Digest   // never leaves the service
+	Changed     []string // dotted paths at which Before and After differed as they were sent, sorted
+	// Removed are the JSON pointers of the places of which a secret was removed, in the order of the
+	// entry. If there are very many, it has only the top-level fields that they are in.
+	Removed []string
+	Digest  Digest // never leaves the service
 	// QueueMessage is the ingest message that brings the entry to its store. Only its Tag is
 	// stored, and it is not read back: it is zero everywhere else.
 	QueueMessage MessageID

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -77,6 +78,31 @@ const (
 	IsolationDedicated Isolation = "dedicated"
 )
 
+// Detector names a kind of secret that is recognized by its form.
+type Detector string
+
+// The detectors.
+const (
+	DetectAWSKey     Detector = "aws_key"     // ids of AWS access keys, and secret access keys
+	DetectJWT        Detector = "jwt"         // JSON web tokens
+	DetectPAN        Detector = "pan"         // numbers of payment cards
+	DetectPrivateKey Detector = "private_key" // private keys in PEM
+)
+
+// Detectors returns every detector, sorted.
+func Detectors() []Detector {
+	return []Detector{DetectAWSKey, DetectJWT, DetectPAN, DetectPrivateKey}
+}
+
+// detectorNames returns the detectors as a text.
+func detectorNames() string {
+	names := make([]string, 0, len(Detectors()))
+	for _, d := range Detectors() {
+		names = append(names, string(d))
+	}
+	return strings.Join(names, ", ")
+}
+
 // Limits of a tenant's record.
 const (
 	MaxTenantName      = 256    // bytes
@@ -113,10 +139,13 @@ type Settings struct {
 	SearchableDays int `json:"searchable_days"`
 	// LogLevels are the severities that are stored. Other entries get the status "filtered".
 	LogLevels []Severity `json:"log_levels"`
-	// SensitiveFields are dotted paths, in addition to the default list. "**." means any depth.
+	// RemoveSecrets replaces the strings and numbers under names such as password before an entry is
+	// stored.
+	RemoveSecrets bool `json:"remove_secrets"`
+	// Detect are the kinds of secrets that are replaced within texts, under any name.
+	Detect []Detector `json:"detect"`
+	// SensitiveFields are dotted paths. "**." means any depth.
 	SensitiveFields []string `json:"sensitive_fields"`
-	// Masking hides sensitive fields from readers without logs:read_sensitive.
-	Masking bool `json:"masking"`
 	// LegalHold prevents every deletion.
 	LegalHold bool      `json:"legal_hold"`
 	Tier      Tier      `json:"tier"`
@@ -128,8 +157,8 @@ type Settings struct {
 // DefaultSettings returns the settings of a tenant that is created without any.
 func DefaultSettings() Settings {
 	return Settings{
-		RetentionDays: 365, RetentionRules: []RetentionRule{}, LogLevels: Severities(), SensitiveFields: []string{}, Masking: true,
-		Tier: TierStandard, Isolation: IsolationShared,
+		RetentionDays: 365, RetentionRules: []RetentionRule{}, LogLevels: Severities(),
+		RemoveSecrets: true, Detect: []Detector{}, SensitiveFields: []string{}, Tier: TierStandard, Isolation: IsolationShared,
 	}
 }
 
@@ -152,6 +181,12 @@ func (t *Tenant) Validate() []FieldError {
 	s := &t.Settings
 	if len(s.LogLevels) == 0 {
 		add("/settings/log_levels", "required", "must name at least one severity")
+	}
+	for _, d := range s.Detect {
+		if !slices.Contains(Detectors(), d) {
+			add("/settings/detect", "invalid_choice", "must have only %s", detectorNames())
+			break
+		}
 	}
 	if len(s.SensitiveFields) > MaxSensitiveFields {
 		add("/settings/sensitive_fields", "too_many", "must be at most %d paths", MaxSensitiveFields)

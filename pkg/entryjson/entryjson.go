@@ -34,6 +34,7 @@ const (
 	nameExpiresAt      = "expires_at" // public form only
 	nameSubmittedBy    = "submitted_by"
 	nameChanged        = "changed"
+	nameRemoved        = "removed"
 	nameDigest         = "digest" // stored form only
 )
 
@@ -108,7 +109,7 @@ var fieldNames = func() map[string]string {
 	for _, n := range []string{
 		nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID,
 		nameTimestamp, nameIPAddress, nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage,
-		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameDigest,
+		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameRemoved, nameDigest,
 	} {
 		names[n] = n
 	}

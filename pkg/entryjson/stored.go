@@ -69,7 +69,7 @@ func appendEvent(dst []byte, e *audit.Entry) []byte {
 	dst = appendText(dst, nameIdempotencyKey, e.IdempotencyKey)
 	dst = appendTime(dst, nameReceivedAt, e.ReceivedAt)
 	dst = appendText(dst, nameSubmittedBy, e.SubmittedBy)
-	return appendChanged(dst, e.Changed)
+	return appendTexts(appendTexts(dst, nameChanged, e.Changed), nameRemoved, e.Removed)
 }
 
 func appendText(dst []byte, name, value string) []byte {
@@ -86,16 +86,16 @@ func appendObject(dst []byte, name string, value audit.Object) []byte {
 	return append(appendName(dst, name), value...)
 }
 
-func appendChanged(dst []byte, changed []string) []byte {
-	if len(changed) == 0 {
+func appendTexts(dst []byte, name string, texts []string) []byte {
+	if len(texts) == 0 {
 		return dst
 	}
-	dst = append(appendName(dst, nameChanged), '[')
-	for i, path := range changed {
+	dst = append(appendName(dst, name), '[')
+	for i, text := range texts {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendString(dst, path)
+		dst = appendString(dst, text)
 	}
 	return append(dst, ']')
 }
@@ -174,7 +174,9 @@ func storedMember(e *audit.Entry, r *reader, name string, raw jsontext.Value) er
 	case nameMetadata:
 		return storedObject(raw, &e.Metadata)
 	case nameChanged:
-		return storedChanged(raw, &e.Changed)
+		return storedTexts(raw, &e.Changed)
+	case nameRemoved:
+		return storedTexts(raw, &e.Removed)
 	}
 	if _, known := fieldNames[name]; !known {
 		return nil
@@ -244,7 +246,7 @@ func storedObject(raw jsontext.Value, to *audit.Object) error {
 	return nil
 }
 
-func storedChanged(raw jsontext.Value, to *[]string) error {
+func storedTexts(raw jsontext.Value, to *[]string) error {
 	if raw.Kind() != jsontext.KindBeginArray {
 		return errStored
 	}

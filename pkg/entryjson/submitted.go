@@ -78,7 +78,7 @@ func (p *submission) add(fault audit.FieldError) {
 func (p *submission) member(r *reader, name string, raw jsontext.Value) {
 	e := &p.entry
 	switch name {
-	case nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged: // the service sets these and ignores a client's value
+	case nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameRemoved: // the service sets these and ignores a client's value
 	case nameID:
 		p.parse(r, name, raw, func(s string) (err error) { e.ID, err = audit.ParseEntryID(s); return err })
 	case nameTenant:

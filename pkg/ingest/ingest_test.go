@@ -112,7 +112,7 @@ func TestSubmitDecidesOnEachEntryAlone(t *testing.T) {
 		"filtered":            {members: `,"severity":"INFO"`, status: ingest.Filtered, settings: func(s *audit.Settings) { s.LogLevels = []audit.Severity{audit.SeverityError} }},
 		"own tenant":          {members: `,"tenant_id":"acme"`, status: ingest.Accepted},
 		"foreign tenant":      {members: `,"tenant_id":"other"`, status: ingest.Rejected, pointer: "/tenant_id", code: "tenant_mismatch"},
-		"made by the service": {members: `,"received_at":5,"expires_at":"x","changed":[1],"submitted_by":{}`, status: ingest.Accepted},
+		"made by the service": {members: `,"received_at":5,"expires_at":"x","changed":[1],"removed":"x","submitted_by":{}`, status: ingest.Accepted},
 		"message at limit":    {members: `,"message":"` + strings.Repeat("m", audit.MaxMessage) + `"`, status: ingest.Accepted},
 		"message over limit":  {members: `,"message":"` + strings.Repeat("m", audit.MaxMessage+1) + `"`, status: ingest.Rejected, pointer: "/message", code: "too_long"},
 		"odd action":          {members: `,"action":"x"`, status: ingest.Rejected, pointer: "/action", code: "duplicate_key"},

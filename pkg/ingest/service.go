@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
@@ -60,6 +61,9 @@ func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.E
 		return fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, err)
 	}
 	entry.Changed = changed
+	if invalid := protect.RemoveSecrets(&tenant.Settings, &entry); invalid != nil {
+		return fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, invalid)
+	}
 	submitted := entryjson.Submitted{Entry: entry}
 	entry.Digest = submitted.DigestOf()
 	packer := s.packer(ctx, tenant.ID)
@@ -120,6 +124,7 @@ type batch struct {
 	service  *Service
 	tenant   audit.Tenant
 	origin   Origin
+	agent    audit.Entry // has the origin's agent without secrets
 	now      time.Time
 	outcomes []Outcome
 	seen     map[audit.EntryID]audit.Digest
@@ -128,11 +133,12 @@ type batch struct {
 }
 
 func (s *Service) batch(ctx context.Context, tenant audit.Tenant, origin Origin, texts ...[]byte) *batch {
-	origin.UserAgent = cleanAgent(origin.UserAgent)
+	agent := audit.Entry{UserAgent: cleanAgent(origin.UserAgent)}
+	_ = protect.RemoveSecrets(&tenant.Settings, &agent) // its faults are about objects
 	var start [4]byte
 	s.Random(start[:])
 	b := &batch{
-		ids: audit.NewIDSequence(start), service: s, tenant: tenant, origin: origin, now: s.now(),
+		ids: audit.NewIDSequence(start), service: s, tenant: tenant, origin: origin, agent: agent, now: s.now(),
 		outcomes: make([]Outcome, len(texts)), seen: make(map[audit.EntryID]audit.Digest, len(texts)),
 		packer: s.packer(ctx, tenant.ID),
 	}
@@ -172,11 +178,6 @@ func (b *batch) submit(text []byte, key string) Outcome {
 	case !settings.IsVisible(entry, b.now):
 		return Outcome{ID: entry.ID, Status: Expired}
 	}
-	changed, err := entryjson.Changed(entry.Before, entry.After)
-	if err != nil {
-		return rejected(entry.ID, audit.Invalid("/after_state", "invalid_json", "must be a JSON object that can be compared with before_state"))
-	}
-	entry.Changed = changed
 	b.seen[entry.ID] = entry.Digest
 	b.packer.Add(entry)
 	return Outcome{ID: entry.ID, Status: Accepted}
@@ -202,8 +203,8 @@ func (b *batch) withValueFaults(s *entryjson.Submitted, key string, shape *audit
 	return &audit.ValidationError{Fields: faults}
 }
 
-// complete sets the fields that the client left out, the identity and the digest.
-// It returns every fault.
+// complete sets the fields that the client left out, removes secrets, and sets the identity and the
+// digest. It returns every fault.
 func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError {
 	var faults []audit.FieldError
 	add := func(pointer, code, detail string) {
@@ -235,7 +236,10 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 	if len(faults) > 0 {
 		return faults
 	}
-	s.Digest = s.DigestOf()
+	if invalid := b.protect(&s.Entry); invalid != nil {
+		return invalid.Fields
+	}
+	s.Digest = s.DigestOf() // of what is left, so that nobody can test a guess of a secret against it
 	if faults = b.identify(s); len(faults) > 0 {
 		return faults
 	}
@@ -244,9 +248,20 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 		s.IPAddress = b.origin.IPAddress
 	}
 	if !s.HasUserAgent {
-		s.UserAgent = b.origin.UserAgent
+		s.UserAgent = b.agent.UserAgent
+		s.Removed = append(s.Removed, b.agent.Removed...)
 	}
 	return nil
+}
+
+// protect removes secrets. What changed is found before, in what the client sent.
+func (b *batch) protect(entry *audit.Entry) *audit.ValidationError {
+	changed, err := entryjson.Changed(entry.Before, entry.After)
+	if err != nil {
+		return audit.Invalid("/after_state", "invalid_json", "must be a JSON object that can be compared with before_state")
+	}
+	entry.Changed = changed
+	return protect.RemoveSecrets(&b.tenant.Settings, entry)
 }
 
 // identify sets the entry's id: the client's own, the one derived from its idempotency key, or

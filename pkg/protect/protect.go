@@ -1,5 +1,5 @@
-// Package protect protects sensitive fields. So far it has the port of the master key
-// that wraps the tenants' keys.
+// Package protect removes secrets from entries before anything is stored. It also has the port of
+// the master key that wraps the tenants' keys.
 package protect
 
 import (

@@ -112,12 +112,13 @@ var longFields = []longField{
 	{"after_state", func(e *audit.Entry) int { return len(e.After) }, func(e *audit.Entry) { e.After = nil }},
 	{"metadata", func(e *audit.Entry) int { return len(e.Metadata) }, func(e *audit.Entry) { e.Metadata = nil }},
 	{"message", func(e *audit.Entry) int { return len(e.Message) }, func(e *audit.Entry) { e.Message = "" }},
-	{"changed", changedBytes, func(e *audit.Entry) { e.Changed = nil }},
+	{"changed", func(e *audit.Entry) int { return textsBytes(e.Changed) }, func(e *audit.Entry) { e.Changed = nil }},
+	{"removed", func(e *audit.Entry) int { return textsBytes(e.Removed) }, func(e *audit.Entry) { e.Removed = nil }},
 }
 
-func changedBytes(e *audit.Entry) (size int) {
-	for _, path := range e.Changed {
-		size += len(path) + len(`"",`)
+func textsBytes(texts []string) (size int) {
+	for _, text := range texts {
+		size += len(text) + len(`"",`)
 	}
 	return size
 }

@@ -82,6 +82,9 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 
 // complete validates a record and replaces absent lists by empty ones.
 func complete(tenant *audit.Tenant) error {
+	if tenant.Settings.Detect == nil {
+		tenant.Settings.Detect = []audit.Detector{}
+	}
 	if tenant.Settings.SensitiveFields == nil {
 		tenant.Settings.SensitiveFields = []string{}
 	}

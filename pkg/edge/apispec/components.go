@@ -7,6 +7,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -158,7 +159,7 @@ func newEntrySchema() *Schema {
 		optional("id", entryID("Your own UUID of version 7. Its time must be the timestamp's. Default: the service creates one.").orNull()),
 		optional("tenant_id", tenantIDSchema("Must equal X-Tenant-ID. It does not select the tenant.").orNull()),
 		optional("received_at", ignored()), optional("expires_at", ignored()), optional("changed", ignored()),
-		optional("submitted_by", ignored()),
+		optional("submitted_by", ignored()), optional("removed", ignored()),
 	).withDescription(fmt.Sprintf("An entry as a client sends it: at most %d KiB of JSON, %d levels deep. Unknown members are refused: put custom data into metadata. "+
 		"Duplicate keys, invalid UTF-8 and lone surrogates are refused, because they could not be returned exactly.", audit.MaxEntryBytes>>10, audit.MaxDepth))
 }
@@ -173,10 +174,11 @@ func entrySchema() *Schema {
 		required("resource_type", anyText("")), optional("resource_id", anyText("")),
 		required("timestamp", timestamp("When it happened, in UTC with milliseconds.")),
 		optional("ip_address", address("")), optional("user_agent", anyText("")),
-		optional("before_state", anyObject("As it was sent.")),
-		optional("after_state", anyObject("As it was sent.")),
-		optional("changed", list(anyText("")).withDescription("The dotted paths at which before_state and after_state differ, sorted.")),
-		optional("metadata", anyObject("As it was sent.")),
+		optional("before_state", anyObject("As it was sent, without secrets.")),
+		optional("after_state", anyObject("As it was sent, without secrets.")),
+		optional("changed", list(anyText("")).withDescription("The dotted paths at which before_state and after_state differed as they were sent, sorted.")),
+		optional("removed", list(anyText("")).withDescription(fmt.Sprintf("JSON pointers of the places at which `%s` stands for a secret of the client. If there are very many, only the top-level fields that they are in.", protect.Removed))),
+		optional("metadata", anyObject("As it was sent, without secrets.")),
 		required("severity", severities("")),
 		optional("message", anyText("")),
 		optional("idempotency_key", anyText("")),
@@ -271,6 +273,8 @@ func settingsSchema(f setting, levelsUnique bool) *Schema {
 	initial := audit.DefaultSettings()
 	levels := list(severities(""))
 	levels.MinItems, levels.UniqueItems = 1, levelsUnique
+	detectors := list(oneOf("", textsOf(audit.Detectors()...)...))
+	detectors.UniqueItems = levelsUnique
 	paths := list(&Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxSensitivePath})
 	paths.MaxItems = audit.MaxSensitiveFields
 	rules := list(ref("RetentionRule")).withDescription("Retention of single actions or severities instead of retention_days. The first rule that matches counts. Rules do not apply to the service's own entries.")
@@ -280,8 +284,9 @@ func settingsSchema(f setting, levelsUnique bool) *Schema {
 		f("retention_rules", rules, []string{}),
 		f("searchable_days", integer(0, audit.MaxRetentionDays, "How long after its timestamp lists, searches, counts and the stream have an entry. 0: as long as it is kept. At most the longest retention."), initial.SearchableDays),
 		f("log_levels", levels.withDescription("The severities that are stored. Entries of others get the status `filtered`."), namesOf(initial.LogLevels)),
+		f("remove_secrets", boolean(fmt.Sprintf("Strings and numbers under names such as password, token or api_key are replaced by `%s` before anything is stored.", protect.Removed)), initial.RemoveSecrets),
+		f("detect", detectors.withDescription("The kinds of secrets that are recognized by their form and replaced within texts, under any name."), textsOf(initial.Detect...)),
 		f("sensitive_fields", paths.withDescription("Dotted paths, `**.` matches any depth. Not in effect in this version."), initial.SensitiveFields),
-		f("masking", boolean("Sensitive fields are hidden from readers without logs:read_sensitive. Not in effect in this version."), initial.Masking),
 		f("legal_hold", boolean("Stops every deletion."), initial.LegalHold),
 		f("tier", oneOf("The ingest queue.", textsOf(audit.TierStandard, audit.TierPriority)...), string(initial.Tier)),
 		f("isolation", oneOf("Whether the tenant's entries share storage with other tenants' entries or have their own.", textsOf(audit.IsolationShared, audit.IsolationDedicated)...), string(initial.Isolation)),

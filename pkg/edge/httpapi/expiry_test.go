@@ -43,7 +43,7 @@ func TestRetentionSettingsAreReadAndShown(t *testing.T) {
 	if !strings.Contains(changed.body, rules) {
 		t.Errorf("got %s, want it with %s", changed.body, rules)
 	}
-	w.configure(`{"masking":true}`)
+	w.configure(`{"remove_secrets":true}`)
 	if got := w.call("admin", "GET", "/tenants/acme", "", nil).want(t, 200, ""); !strings.Contains(got.body, rules) {
 		t.Errorf("settings that were left out: got %s, want it with %s", got.body, rules)
 	}

@@ -121,8 +121,9 @@ func changeSettings(d *document, to *audit.Settings) {
 	readRetentionRules(d, &to.RetentionRules)
 	d.integer("searchable_days", &to.SearchableDays)
 	readLogLevels(d, &to.LogLevels)
+	d.boolean("remove_secrets", &to.RemoveSecrets)
+	readDetectors(d, &to.Detect)
 	d.texts("sensitive_fields", &to.SensitiveFields)
-	d.boolean("masking", &to.Masking)
 	d.boolean("legal_hold", &to.LegalHold)
 	tier, isolation := string(to.Tier), string(to.Isolation)
 	d.text("tier", &tier)
@@ -175,6 +176,21 @@ func readLogLevels(d *document, to *[]audit.Severity) {
 	}
 	slices.Sort(levels)
 	*to = slices.Compact(levels)
+}
+
+// readDetectors reads detectors, sorts them and removes duplicates. Validation refuses unknown ones.
+func readDetectors(d *document, to *[]audit.Detector) {
+	var names []string
+	if d.texts("detect", &names); names == nil {
+		return
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	detectors := make([]audit.Detector, len(names))
+	for i, name := range names {
+		detectors[i] = audit.Detector(name)
+	}
+	*to = detectors
 }
 
 // GetTenant answers GET /tenants/{id}, with the record's version as its ETag.
@@ -358,9 +374,6 @@ func notInEffect(s *audit.Settings) (idle []string) {
 	if len(s.SensitiveFields) > 0 {
 		idle = append(idle, "sensitive_fields")
 	}
-	if s.Masking {
-		idle = append(idle, "masking")
-	}
 	if s.Archive {
 		idle = append(idle, "archive")
 	}
@@ -390,8 +403,14 @@ func appendSettings(w *writer, s *audit.Settings) {
 		w.quoted(severity.String())
 	}
 	w.close(']')
+	w.boolean("remove_secrets", s.RemoveSecrets)
+	w.name("detect")
+	w.open('[')
+	for _, d := range s.Detect {
+		w.quoted(string(d))
+	}
+	w.close(']')
 	w.texts("sensitive_fields", s.SensitiveFields)
-	w.boolean("masking", s.Masking)
 	w.boolean("legal_hold", s.LegalHold)
 	w.word("tier", string(s.Tier))
 	w.word("isolation", string(s.Isolation))

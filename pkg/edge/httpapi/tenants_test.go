@@ -18,7 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-const defaultSettings = `{"retention_days":365,"retention_rules":[],"searchable_days":0,"log_levels":["INFO","WARNING","ERROR","CRITICAL"],"sensitive_fields":[],"masking":true,"legal_hold":false,"tier":"standard","isolation":"shared","archive":false}`
+const defaultSettings = `{"retention_days":365,"retention_rules":[],"searchable_days":0,"log_levels":["INFO","WARNING","ERROR","CRITICAL"],"remove_secrets":true,"detect":[],"sensitive_fields":[],"legal_hold":false,"tier":"standard","isolation":"shared","archive":false}`
 
 func TestTenantIsCreatedReadAndChanged(t *testing.T) {
 	w := newWorld(t)
@@ -124,9 +124,9 @@ func TestAnOverwritingPatchLosesNoChangeOfOthers(t *testing.T) {
 	w := newWorld(t)
 	w.tenants.Tenants = &racing{w.tenants.Tenants, 3}
 	var got audit.Tenant
-	w.call("admin", "PATCH", "/tenants/acme", `{"settings":{"masking":false}}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
-	if got.Settings.Masking {
-		t.Error("the settings: masking is true, want false")
+	w.call("admin", "PATCH", "/tenants/acme", `{"settings":{"remove_secrets":false}}`, map[string]string{"If-Match": "*"}).want(t, 200, "").decode(t, &got)
+	if got.Settings.RemoveSecrets {
+		t.Error("the settings: remove_secrets is true, want false")
 	}
 	if got.Settings.RetentionDays != 368 {
 		t.Errorf("the settings: got %d retention days, want 368", got.Settings.RetentionDays)
@@ -146,10 +146,10 @@ func TestTenantDocumentsThatAreRefused(t *testing.T) {
 		{`{"id":"Big","name":""}`, 422, "/id invalid_tenant_id /name required"},
 		{`{"id":"a","name":"` + strings.Repeat("x", 257) + `"}`, 422, "/name too_long"},
 		{`{"id":1,"name":null,"colour":"red","settings":[]}`, 422, "/id wrong_type /name wrong_type /settings wrong_type /colour unknown_field"},
-		{`{"id":"a","name":"a","settings":{"retention_days":1.5,"log_levels":["DEBUG"],"masking":"yes","a/b":1,"sensitive_fields":[1]}}`, 422,
-			"/settings/retention_days wrong_type /settings/log_levels invalid_choice /settings/sensitive_fields wrong_type /settings/masking wrong_type /settings/a~1b unknown_field"},
-		{`{"id":"a","name":"a","settings":{"retention_days":-1,"log_levels":[],"tier":"gold","isolation":"none"}}`, 422,
-			"/settings/retention_days out_of_range /settings/log_levels required /settings/tier invalid_choice /settings/isolation invalid_choice"},
+		{`{"id":"a","name":"a","settings":{"retention_days":1.5,"log_levels":["DEBUG"],"remove_secrets":"yes","detect":"jwt","a/b":1,"sensitive_fields":[1]}}`, 422,
+			"/settings/retention_days wrong_type /settings/log_levels invalid_choice /settings/remove_secrets wrong_type /settings/detect wrong_type /settings/sensitive_fields wrong_type /settings/a~1b unknown_field"},
+		{`{"id":"a","name":"a","settings":{"retention_days":-1,"log_levels":[],"detect":["pan","secret"],"tier":"gold","isolation":"none"}}`, 422,
+			"/settings/retention_days out_of_range /settings/log_levels required /settings/detect invalid_choice /settings/tier invalid_choice /settings/isolation invalid_choice"},
 		{`{"id":"a","name":"a","settings":{"retention_days":1e300}}`, 422, "/settings/retention_days out_of_range"},
 		{`{"id":"a","id":"b","name":"a"}`, 422, "/id duplicate_key"},
 		{`{"id":"a","name":"a","settings":{"tier":"standard","tier":"priority"}}`, 422, "/settings/tier duplicate_key"},
@@ -180,9 +180,9 @@ func TestPutReplacesNameAndSettings(t *testing.T) {
 	}
 	var got audit.Tenant
 	put(`{"name":"Acme","settings":{"retention_days":30,"legal_hold":true}}`).want(t, 200, "")
-	put(`{"name":"Acme Ltd","settings":{"masking":false}}`).want(t, 200, "").decode(t, &got)
+	put(`{"name":"Acme Ltd","settings":{"remove_secrets":false}}`).want(t, 200, "").decode(t, &got)
 	want := audit.DefaultSettings()
-	want.Masking = false
+	want.RemoveSecrets = false
 	if got.Name != "Acme Ltd" {
 		t.Errorf("got name %q, want %q", got.Name, "Acme Ltd")
 	}

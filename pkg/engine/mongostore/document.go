@@ -38,6 +38,7 @@ const (
 	fieldExpiresAt      = "expires_at"   // when MongoDB removes a document that is not an entry
 	fieldDeletableAt    = "deletable_at" // when MongoDB removes the entry; an entry is stored without it
 	fieldChanged        = "changed"
+	fieldRemoved        = "removed"
 	fieldDigest         = "digest"
 	fieldQueueMessage   = "queue_message" // audit.MessageID.Tag of the ingest message
 	fieldExact          = "exact"         // the text of the objects that BSON cannot represent exactly
@@ -85,9 +86,13 @@ func appendEntry(dst []byte, e *audit.Entry) []byte {
 	text(fieldIdempotencyKey, e.IdempotencyKey)
 	date(fieldReceivedAt, e.ReceivedAt)
 	text(fieldSubmittedBy, e.SubmittedBy)
-	if len(e.Changed) > 0 {
-		dst = bsoncore.AppendArrayElement(dst, fieldChanged, stringArray(e.Changed))
+	texts := func(name string, values []string) {
+		if len(values) > 0 {
+			dst = bsoncore.AppendArrayElement(dst, name, stringArray(values))
+		}
 	}
+	texts(fieldChanged, e.Changed)
+	texts(fieldRemoved, e.Removed)
 	dst = bsoncore.AppendBinaryElement(dst, fieldDigest, bson.TypeBinaryGeneric, e.Digest[:])
 	if !e.QueueMessage.IsZero() {
 		dst = bsoncore.AppendInt64Element(dst, fieldQueueMessage, e.QueueMessage.Tag())
@@ -175,6 +180,8 @@ func readField(e *audit.Entry, name string, value bson.RawValue) error {
 		return readObject(value, &e.Metadata)
 	case fieldChanged:
 		return readStrings(value, &e.Changed)
+	case fieldRemoved:
+		return readStrings(value, &e.Removed)
 	case fieldDigest:
 		return readDigest(value, &e.Digest)
 	}

@@ -150,6 +150,7 @@ func TestEverySpellingComesBack(t *testing.T) {
 		e.Before, e.After, e.Metadata = drawObject(t, "before", 4), drawObject(t, "after", 4), drawObject(t, "metadata", 6)
 		e.Message, e.UserID = rapid.String().Draw(t, "message"), rapid.StringN(1, 20, -1).Draw(t, "user")
 		e.Changed = rapid.SliceOf(rapid.String()).Draw(t, "changed")
+		e.Removed = rapid.SliceOf(rapid.String()).Draw(t, "removed")
 		wantBack(t, e)
 	})
 }

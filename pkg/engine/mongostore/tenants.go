@@ -47,8 +47,9 @@ type settingsDocument struct {
 	RetentionRules  []ruleDocument `bson:"retention_rules"`
 	SearchableDays  int            `bson:"searchable_days"`
 	LogLevels       []string       `bson:"log_levels"`
+	RemoveSecrets   bool           `bson:"remove_secrets"`
+	Detect          []string       `bson:"detect"`
 	SensitiveFields []string       `bson:"sensitive_fields"`
-	Masking         bool           `bson:"masking"`
 	LegalHold       bool           `bson:"legal_hold"`
 	Tier            string         `bson:"tier"`
 	Isolation       string         `bson:"isolation"`
@@ -95,6 +96,10 @@ func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
 	for i, severity := range s.LogLevels {
 		levels[i] = severity.String()
 	}
+	detect := make([]string, len(s.Detect))
+	for i, d := range s.Detect {
+		detect[i] = string(d)
+	}
 	placements := make([]placementDocument, len(t.Placements))
 	for i, p := range t.Placements {
 		placements[i] = placementDocument(p)
@@ -103,14 +108,14 @@ func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
 		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version, Placements: placements,
 		Settings: settingsDocument{
 			RetentionDays: s.RetentionDays, RetentionRules: newRuleDocuments(s.RetentionRules), SearchableDays: s.SearchableDays,
-			LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,
+			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: s.SensitiveFields,
 			LegalHold: s.LegalHold, Tier: string(s.Tier), Isolation: string(s.Isolation), Archive: s.Archive,
 		},
 	}
 }
 
 func readTenant(raw bson.Raw) (audit.Tenant, error) {
-	var doc tenantDocument
+	doc := tenantDocument{Settings: settingsDocument{RemoveSecrets: true}} // older records lack it
 	if err := bson.Unmarshal(raw, &doc); err != nil {
 		return audit.Tenant{}, fmt.Errorf("the record %w", errStored)
 	}
@@ -126,6 +131,10 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 	if err != nil {
 		return audit.Tenant{}, err
 	}
+	detect := make([]audit.Detector, len(s.Detect))
+	for i, name := range s.Detect {
+		detect[i] = audit.Detector(name)
+	}
 	placements := make([]audit.Placement, len(doc.Placements))
 	for i, p := range doc.Placements {
 		placements[i] = audit.Placement{Since: p.Since.UTC(), Family: p.Family}
@@ -135,7 +144,7 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version, Placements: placements,
 		Settings: audit.Settings{
 			RetentionDays: s.RetentionDays, RetentionRules: rules, SearchableDays: s.SearchableDays,
-			LogLevels: levels, SensitiveFields: s.SensitiveFields, Masking: s.Masking,
+			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: s.SensitiveFields,
 			LegalHold: s.LegalHold, Tier: audit.Tier(s.Tier), Isolation: audit.Isolation(s.Isolation), Archive: s.Archive,
 		},
 	}, nil

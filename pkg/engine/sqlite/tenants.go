@@ -47,7 +47,7 @@ func (s *Tenants) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, 
 }
 
 func readTenant(doc []byte, version int64) (audit.Tenant, error) {
-	tenant := audit.Tenant{Version: version}
+	tenant := audit.Tenant{Version: version, Settings: audit.Settings{RemoveSecrets: true}} // older records lack it
 	err := json.Unmarshal(doc, &tenant)
 	return tenant, err
 }

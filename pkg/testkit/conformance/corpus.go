@@ -61,6 +61,7 @@ func (g *generator) recordAt(at time.Time) record {
 		netip.MustParseAddr("10.0.7.255"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("a00::1"))
 	r.Severity = pick(g, audit.Severities()...)
 	r.Changed = pick(g, nil, []string{"a"}, []string{"a", "b.c"}, []string{"total"})
+	r.Removed = pick(g, nil, []string{"/metadata/pass~1word", "/message"})
 	r.SubmittedBy = pick(g, "", "key:1", "sub:ann", audit.SubmittedByService)
 	var words []string
 	for range g.IntN(6) {

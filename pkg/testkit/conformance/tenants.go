@@ -34,6 +34,7 @@ func Tenants(t *testing.T, open func(t *testing.T) tenants.Store) {
 
 func someTenant(id audit.TenantID) audit.Tenant {
 	settings := audit.DefaultSettings()
+	settings.Detect = []audit.Detector{audit.DetectJWT, audit.DetectPAN}
 	settings.SensitiveFields = []string{"**.iban", `a"b.$c`}
 	settings.RetentionRules = []audit.RetentionRule{{Action: "user.login", Days: 90}, bySeverity(audit.SeverityInfo, 30), bySeverity(audit.SeverityCritical, 0)}
 	settings.SearchableDays = 200
@@ -58,6 +59,7 @@ func tenantsRoundTrip(t *testing.T, s tenants.Store) {
 	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), want.ID)), want)
 	want.Name, want.Status, want.UpdatedAt, want.Version = "Other", audit.TenantSuspended, epoch.Add(time.Hour), 2
 	want.Settings.RetentionRules, want.Settings.SearchableDays = nil, 0
+	want.Settings.RemoveSecrets, want.Settings.Detect = false, nil
 	want.Placements = append(want.Placements, audit.Placement{Since: epoch.Add(30 * 24 * time.Hour), Family: audit.FamilyOwn})
 	want.Settings.RetentionDays, want.Settings.LegalHold, want.Settings.LogLevels = 0, true, []audit.Severity{audit.SeverityError}
 	noError(t, s.Update(t.Context(), want))
