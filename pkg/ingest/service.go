@@ -121,24 +121,30 @@ func (s *Service) send(ctx context.Context, tenant audit.Tenant, packer *envelop
 
 // batch collects the entries of one request.
 type batch struct {
-	service  *Service
-	tenant   audit.Tenant
-	origin   Origin
-	agent    audit.Entry // has the origin's agent without secrets
-	now      time.Time
-	outcomes []Outcome
-	seen     map[audit.EntryID]audit.Digest
-	ids      audit.IDSequence // of the entries that bring no identity
-	packer   envelope.Packer
+	service *Service
+	tenant  audit.Tenant
+	origin  Origin
+	// agentRemoved is Removed of an entry that has the origin's agent.
+	agentRemoved []string
+	now          time.Time
+	outcomes     []Outcome
+	seen         map[audit.EntryID]audit.Digest
+	ids          audit.IDSequence // of the entries that bring no identity
+	packer       envelope.Packer
 }
 
 func (s *Service) batch(ctx context.Context, tenant audit.Tenant, origin Origin, texts ...[]byte) *batch {
-	agent := audit.Entry{UserAgent: cleanAgent(origin.UserAgent)}
-	_ = protect.RemoveSecrets(&tenant.Settings, &agent) // its faults are about objects
+	origin.UserAgent = cleanAgent(origin.UserAgent)
+	var agentRemoved []string
+	if origin.UserAgent != "" && len(tenant.Settings.Detect) > 0 {
+		agent := audit.Entry{UserAgent: origin.UserAgent}
+		_ = protect.RemoveSecrets(&tenant.Settings, &agent) // its faults are about objects
+		origin.UserAgent, agentRemoved = agent.UserAgent, agent.Removed
+	}
 	var start [4]byte
 	s.Random(start[:])
 	b := &batch{
-		ids: audit.NewIDSequence(start), service: s, tenant: tenant, origin: origin, agent: agent, now: s.now(),
+		ids: audit.NewIDSequence(start), service: s, tenant: tenant, origin: origin, agentRemoved: agentRemoved, now: s.now(),
 		outcomes: make([]Outcome, len(texts)), seen: make(map[audit.EntryID]audit.Digest, len(texts)),
 		packer: s.packer(ctx, tenant.ID),
 	}
@@ -248,8 +254,8 @@ func (b *batch) complete(s *entryjson.Submitted, key string) []audit.FieldError 
 		s.IPAddress = b.origin.IPAddress
 	}
 	if !s.HasUserAgent {
-		s.UserAgent = b.agent.UserAgent
-		s.Removed = append(s.Removed, b.agent.Removed...)
+		s.UserAgent = b.origin.UserAgent
+		s.Removed = append(s.Removed, b.agentRemoved...)
 	}
 	return nil
 }
