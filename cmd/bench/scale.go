@@ -354,8 +354,8 @@ limits the data nodes of one domain: check the quota for the largest volume.
 func writeAssumptions(b *strings.Builder) {
 	b.WriteString("\n## What the model assumes\n\n")
 	for _, text := range append([]string{
-		fmt.Sprintf("A message has at most %s bytes (`envelope.TargetBytes`). A one-KB entry takes %d of them, and the message itself %d. Both were measured, and a test compares.",
-			thousands(envelope.TargetBytes), cost.PackedBytes, cost.MessageBytes),
+		fmt.Sprintf("A message has at most %s bytes (`envelope.TargetBytes`). A one-KB entry takes %d of them, and the message itself %s. Up to %s bytes are not compressed, and an entry takes %s of them. All were measured, and a test compares.",
+			thousands(envelope.TargetBytes), cost.PackedBytes, thousands(cost.MessageBytes), thousands(cost.RawBytes), thousands(cost.SingleBytes)),
 		"The requests of tenants are independent. A batch of n messages has as many tenants as n draws by the shares have. persist-logs packs each tenant's entries together again.",
 		"Lambda gathers five batches at a time for each queue, each for the window of the manifest, and more once they are full. It receives each message alone, which is the worst case for SQS.",
 	}, cost.Assumptions()...) {

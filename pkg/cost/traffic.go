@@ -34,11 +34,14 @@ const (
 	vCPUMemoryMB = 1769
 )
 
-// What a one-KB entry takes in a message with many others, and what the message takes beside its
-// entries, in bytes. TestPackedBytes of cmd/bench compares them with pkg/envelope.
+// What a one-KB entry takes in a message with many others, what the message takes beside its
+// entries, and what a one-KB entry takes in a message of up to RawBytes, which is not compressed.
+// In bytes. TestPackedBytes of cmd/bench compares them with pkg/envelope.
 const (
 	PackedBytes  = 239
 	MessageBytes = 1194
+	SingleBytes  = 1650
+	RawBytes     = 5461
 )
 
 // What an id takes in a message of the queue arrival, and an ingest message beside its ids, in
@@ -216,6 +219,9 @@ func accept(w *Workload, requests float64) Step {
 
 // bytesOf returns the size of a message with so many entries.
 func bytesOf(w *Workload, entries float64) float64 {
+	if raw := w.scaled(SingleBytes * entries); raw <= RawBytes {
+		return raw
+	}
 	return w.scaled(PackedBytes*entries + MessageBytes)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -273,22 +274,34 @@ func Changed(before, after audit.Object) ([]string, error) {
 	if len(before) == 0 && len(after) == 0 {
 		return nil, nil
 	}
-	d := difference{members: make([]rawMember, 0, usualMembers)}
-	if err := d.objects(orEmpty(before), orEmpty(after)); err != nil && !errors.Is(err, errTooMany) {
+	d := differences.Get().(*difference)
+	defer d.release()
+	err := d.objects(orEmpty(before), orEmpty(after))
+	if errors.Is(err, errTooMany) {
+		d.topOnly, d.path, d.paths, d.size = true, nil, nil, 0
+		err = d.objects(orEmpty(before), orEmpty(after))
+	}
+	if err != nil {
 		return nil, err
-	} else if err != nil {
-		d = difference{topOnly: true}
-		if err := d.objects(orEmpty(before), orEmpty(after)); err != nil {
-			return nil, err
-		}
 	}
 	slices.Sort(d.paths)
 	return slices.Compact(d.paths), nil
 }
 
-// usualMembers is how many members the compared objects of most entries have together. For them
-// one allocation is enough.
-const usualMembers = 16
+// differences are comparisons that Changed uses again, with their memory.
+var differences = sync.Pool{New: func() any { return new(difference) }}
+
+// maxPooledMembers is the most members of a comparison that is used again.
+const maxPooledMembers = 1 << 10
+
+// release lets go of the objects.
+func (d *difference) release() {
+	if members := d.members[:cap(d.members)]; len(members) <= maxPooledMembers {
+		clear(members)
+		*d = difference{members: members[:0], path: d.path[:0]}
+		differences.Put(d)
+	}
+}
 
 var errTooMany = errors.New("entryjson: too many changed paths")
 

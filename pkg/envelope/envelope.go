@@ -118,9 +118,25 @@ func (p *Packer) tracesOf(first, last int) traces {
 // submitted text, in bytes. Calling it is optional.
 func (p *Packer) Grow(entries, size int) {
 	const added = 400 // approximate size of the service's own fields of an entry, in bytes
+	if p.lines == nil {
+		p.lines = lineBuffers.Get().(*lineBuffer).lines[:0]
+	}
 	p.lines = slices.Grow(p.lines, size+entries*added)
 	p.ends = slices.Grow(p.ends, entries)
 }
+
+// Release removes the entries and lets other packers use the memory. Calling it is optional.
+func (p *Packer) Release() {
+	if cap(p.lines) <= maxPooled {
+		lineBuffers.Put(&lineBuffer{p.lines})
+	}
+	p.lines, p.ends, p.traced = nil, nil, nil
+}
+
+// lineBuffers are the lines of packers that were released.
+var lineBuffers = sync.Pool{New: func() any { return new(lineBuffer) }}
+
+type lineBuffer struct{ lines []byte }
 
 // Add adds an entry. The packer has no reference to it afterwards.
 func (p *Packer) Add(e *audit.Entry) {

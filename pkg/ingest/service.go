@@ -106,15 +106,17 @@ func (s *Service) accept(ctx context.Context, tenant audit.Tenant, packer *envel
 }
 
 func (s *Service) send(ctx context.Context, tenant audit.Tenant, packer *envelope.Packer) error {
-	if packer.Len() == 0 {
+	entries := packer.Len()
+	if entries == 0 {
 		return nil
 	}
 	messages, err := packer.Messages()
+	packer.Release()
 	if err != nil {
 		return err
 	}
 	if err := QueueOf(tenant, s.Standard, s.Priority).Send(ctx, tenant.ID, messages); err != nil {
-		return unavailable(err, "enqueue %d entries of %s", packer.Len(), tenant.ID)
+		return unavailable(err, "enqueue %d entries of %s", entries, tenant.ID)
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func TestEndToEndLambdaFindsCloudTrailRecords(t *testing.T) {
 const cloudTrailFiles = "../../../../shared/data/cloudtrail/*.json"
 
 // The test sends real CloudTrail files twice through every kind of service. Every record must come
-// back once.
+// back once. Some have a token, which the tenant keeps.
 func TestEndToEndCloudTrailFiles(t *testing.T) {
 	files, err := filepath.Glob(cloudTrailFiles)
 	if err != nil {
@@ -86,17 +86,20 @@ func TestEndToEndCloudTrailFiles(t *testing.T) {
 	slices.Sort(records)
 	everyWay(t, func(t *testing.T, start starter) {
 		admin := start(t, t.TempDir()).tenantAdmin("acme")
+		admin.configure(`{"remove_secrets":false}`)
 		for range 2 {
 			for chunk := range slices.Chunk(entries, 200) {
 				admin.bulk(chunk)
 			}
 		}
-		admin.eventually(len(records))
+		admin.eventually(len(records) + 1) // and the change of the settings
 		var got []string
 		for query := (url.Values{"limit": {"300"}}); ; {
 			page := admin.list(query)
 			for _, item := range page.Items {
-				got = append(got, string(item["metadata"]))
+				if string(item["submitted_by"]) != `"service"` {
+					got = append(got, string(item["metadata"]))
+				}
 			}
 			if page.Next == nil {
 				break
