@@ -145,7 +145,7 @@ func (c *devCmd) printGreeting(con *console, started localcloud.Started, auth co
 
 func printExamples(out io.Writer, url, token string) {
 	fmt.Fprintf(out, `
-A token for the demo tenant, role admin, valid for %s:
+A token for the demo tenant, role admin, valid for %dh:
 
   export OCELOT_URL=%s OCELOT_TENANT=%s OCELOT_TOKEN=%s
 
@@ -154,7 +154,7 @@ Then try:
   %[5]s search 'severity>=ERROR'
   %[5]s stats --group-by action
   curl -s "$OCELOT_URL/api/v1/logs?limit=1" -H "Authorization: Bearer $OCELOT_TOKEN" -H "X-Tenant-ID: $OCELOT_TENANT"
-`, devTokenTTL, url, localcloud.DemoTenant, token, program())
+`, devTokenTTL/time.Hour, url, localcloud.DemoTenant, token, program())
 }
 
 // program is the name that this program was called by.

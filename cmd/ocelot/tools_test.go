@@ -11,8 +11,8 @@ import (
 )
 
 // curl is the part of the program curl that scripts and documents need, so that
-// they run the same everywhere: -s, -S, -f, -i, -X, -H, -d and -o. It refuses
-// every other option.
+// they run the same everywhere: -s, -S, -f, -i, -X, -H, -d, --data-binary and
+// -o. It refuses every other option.
 func curl() {
 	if err := runCurl(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "curl:", err)
@@ -72,7 +72,7 @@ func (c *curlCall) option(args []string) (rest []string, err error) {
 	switch value := args[1]; name {
 	case "-X":
 		c.method = value
-	case "-d":
+	case "-d", "--data-binary":
 		c.body = value
 	case "-o":
 		c.output = value

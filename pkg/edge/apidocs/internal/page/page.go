@@ -3,6 +3,7 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed" // for the page's sources
 	"encoding/json"
 	"fmt"
@@ -33,7 +34,7 @@ type content struct {
 	Script       template.JS
 	Facts        []fact
 	Roles        []access.Role
-	FirstExample *apispec.Example
+	FirstExample *example
 	Groups       []group
 	TypePrefix   string
 	Kinds        []httpapi.ProblemKind
@@ -52,13 +53,21 @@ type group struct {
 // operation is an operation with its examples.
 type operation struct {
 	apispec.Operation
-	Examples []apispec.Example
+	Examples []example
+}
+
+// example is an exchange. The request is in each of the languages.
+type example struct {
+	Title    string
+	Requests []snippet
+	Response *apispec.ExampleResponse // nil: not recorded
+	accepted *apispec.ExampleRequest  // nil: the response is a problem
 }
 
 // Render returns the page: one HTML text that loads nothing from elsewhere.
 func Render() ([]byte, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
-		"prose": prose, "slug": slug, "lower": strings.ToLower, "pathParts": pathParts, "curl": curl, "indented": indented,
+		"prose": prose, "slug": slug, "lower": strings.ToLower, "pathParts": pathParts, "languages": languages, "indented": indented,
 		"headerLines": headerLines, "statusText": http.StatusText, "alternatives": alternatives, "limits": limits,
 		"choices": choices, "rows": rows, "parameterText": parameterText,
 	}).Parse(source)
@@ -66,29 +75,60 @@ func Render() ([]byte, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	if err := t.Execute(&out, newContent()); err != nil {
+	c, err := newContent()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.Execute(&out, c); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), nil
 }
 
-func newContent() content {
-	c := content{
+func newContent() (*content, error) {
+	c := &content{
 		Style: template.CSS(style), Script: template.JS(script), Facts: facts(), Roles: access.Roles(),
 		TypePrefix: httpapi.ProblemTypePrefix, Kinds: httpapi.ProblemKinds(), Components: apispec.Components(),
 	}
-	examples := apispec.Examples()
-	if first := examples["create-log"]; len(first) > 0 {
-		c.FirstExample = &first[0]
-	}
+	recorded := apispec.Examples()
 	for _, op := range apispec.Operations() {
+		examples, err := newExamples(&op.Route, recorded[op.Name])
+		if err != nil {
+			return nil, err
+		}
+		if op.Name == "create-log" {
+			c.FirstExample = &examples[0]
+		}
 		if len(c.Groups) == 0 || c.Groups[len(c.Groups)-1].Name != op.Group {
 			c.Groups = append(c.Groups, group{Name: op.Group})
 		}
 		last := &c.Groups[len(c.Groups)-1]
-		last.Operations = append(last.Operations, operation{op, examples[op.Name]})
+		last.Operations = append(last.Operations, operation{op, examples})
 	}
-	return c
+	return c, nil
+}
+
+// newExamples returns the recorded examples of a route, those that succeed first. Without
+// one, it is the bare request.
+func newExamples(route *manifest.Route, recorded []apispec.Example) ([]example, error) {
+	if len(recorded) == 0 {
+		requests, err := snippets(newRequest(route, apispec.ExampleRequest{Method: route.Method, Target: route.Path}))
+		return []example{{Title: "The request", Requests: requests}}, err
+	}
+	all := make([]example, len(recorded))
+	for i := range recorded {
+		r := &recorded[i]
+		requests, err := snippets(newRequest(route, r.Request))
+		if err != nil {
+			return nil, err
+		}
+		all[i] = example{Title: r.Title, Requests: requests, Response: &r.Response}
+		if r.Response.Status < http.StatusBadRequest {
+			all[i].accepted = &r.Request
+		}
+	}
+	slices.SortStableFunc(all, func(a, b example) int { return cmp.Compare(a.Response.Status/400, b.Response.Status/400) })
+	return all, nil
 }
 
 func facts() []fact {
@@ -129,10 +169,9 @@ func (op operation) TenantInHeader() bool { return op.Route.TenantFrom == manife
 // FormBody returns the body that the form starts with: that of the first example
 // that succeeds, or an empty one.
 func (op operation) FormBody() formBody {
-	for i := range op.Examples {
-		e := &op.Examples[i]
-		if e.Response.Status < http.StatusBadRequest && e.Request.Body != "" {
-			return formBody{e.Request.Header.Get("Content-Type"), indented(e.Request.Body)}
+	for _, e := range op.Examples {
+		if e.accepted != nil && e.accepted.Body != "" {
+			return formBody{e.accepted.Header.Get("Content-Type"), indented(e.accepted.Body)}
 		}
 	}
 	return formBody{httpapi.MediaJSON, ""}
@@ -224,29 +263,6 @@ func headerLines(h http.Header) []string {
 	}
 	return lines
 }
-
-// curl returns the request as a shell command that reads OCELOT_URL and OCELOT_TOKEN.
-func curl(r apispec.ExampleRequest) string {
-	var out strings.Builder
-	out.WriteString("curl ")
-	if r.Method != http.MethodGet {
-		out.WriteString("-X " + r.Method + " ")
-	}
-	fmt.Fprintf(&out, `"$OCELOT_URL%s%s"`, manifest.BasePath, strings.ReplaceAll(r.Target, "$", `\$`))
-	for _, line := range headerLines(r.Header) {
-		if strings.HasPrefix(line, "Authorization: ") {
-			out.WriteString(" \\\n  -H \"Authorization: Bearer $OCELOT_TOKEN\"")
-			continue
-		}
-		out.WriteString(" \\\n  -H " + shellQuote(line))
-	}
-	if r.Body != "" {
-		out.WriteString(" \\\n  --data-binary " + shellQuote(indented(r.Body)))
-	}
-	return out.String()
-}
-
-func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // indented indents a JSON text. It returns any other text unchanged.
 func indented(body string) string {

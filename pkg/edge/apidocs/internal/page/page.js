@@ -1,5 +1,6 @@
 'use strict';
-// The page's own forms: each sends its request to this service and shows the answer. Nothing is kept beyond the page.
+// The page's own forms: each sends its request to this service and shows the answer. The page keeps the
+// language of the examples beyond its end, and nothing else.
 (() => {
   const base = location.pathname.replace(/\/docs\/?$/, '');
   const field = (id) => document.getElementById(id).value.trim();
@@ -81,6 +82,31 @@
       send(form);
     });
   }
+  // The language of the examples. Storage can be forbidden: then the choice lasts as long as the page.
+  const chosen = () => {
+    try {
+      return localStorage.getItem('ocelot-docs-language');
+    } catch {
+      return null;
+    }
+  };
+  const keep = (language) => {
+    try {
+      localStorage.setItem('ocelot-docs-language', language);
+    } catch {}
+  };
+  for (const radio of document.querySelectorAll('#language input')) {
+    radio.checked ||= radio.value === chosen();
+    radio.addEventListener('change', () => keep(radio.value));
+  }
+  // What was clicked stays where it is, although the examples above it change their height.
+  addEventListener('click', (event) => {
+    const label = event.target.closest('.languages label');
+    if (!label) return;
+    const before = label.getBoundingClientRect().top;
+    requestAnimationFrame(() => scrollBy({ top: label.getBoundingClientRect().top - before, behavior: 'instant' }));
+  });
+
   // A link to an operation opens nothing by itself; a link to something inside a closed part opens it.
   const reveal = () => {
     const target = location.hash && document.getElementById(location.hash.slice(1));
