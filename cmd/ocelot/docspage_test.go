@@ -42,6 +42,12 @@ func TestPageExamplesRun(t *testing.T) {
 		runPageExample(t, folder, "202", "create-log", language, pageExample(t, page, "create-log", language))
 		runPageExample(t, folder, "200", "list-logs", language, pageExample(t, page, "list-logs", language))
 	}
+	_, subscriber, _ := strings.Cut(page, `<div id="stream-messages">`)
+	_, subscriber, _ = strings.Cut(subscriber, "<pre tabindex=\"0\"><code>")
+	subscriber, _, _ = strings.Cut(subscriber, "</code>")
+	// The service closes no connection by itself: the program ends after its first message.
+	end := "\nsocket.addEventListener(\"message\", () => socket.close());"
+	runPageExample(t, folder, `{"type":"subscribed"`, "a subscriber", "stream", html.UnescapeString(subscriber)+end)
 }
 
 func readPage(t *testing.T, url string) string {
@@ -63,7 +69,7 @@ func pageExample(t *testing.T, page, operation, language string) string {
 	t.Helper()
 	_, article, _ := strings.Cut(page, `<article id="`+operation+`"`)
 	article, _, _ = strings.Cut(article, "</article>")
-	example := regexp.MustCompile(`(?s)<pre [^>]*data-language="` + language + `"><code>(.*?)</code></pre>`).FindStringSubmatch(article)
+	example := regexp.MustCompile(`(?s)<div class="code" data-language="` + language + `"><pre tabindex="0"><code>(.*?)</code></pre>`).FindStringSubmatch(article)
 	if example == nil {
 		t.Fatalf("the page has no example of %s in %s, want one", operation, language)
 	}
@@ -80,6 +86,7 @@ var pagePrograms = map[string]struct {
 	"go":         {"main.go", []string{"go", "run"}, ""},
 	"javascript": {"example.mjs", []string{"node"}, ""},
 	"python":     {"example.py", []string{"python3"}, ""},
+	"stream":     {"stream.mjs", []string{"node", "--experimental-websocket", "--no-warnings"}, ""}, // Node 22 needs no option
 }
 
 func runPageExample(t *testing.T, folder, want, operation, language, text string) {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"html"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +75,51 @@ func TestPolicyAllowsThePagesStyleAndScriptOnly(t *testing.T) {
 		sum := sha256.Sum256(text)
 		if want := element + "-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "';"; !strings.Contains(policy, want) {
 			t.Errorf("the policy is %q, want it to contain %q", policy, want)
+		}
+	}
+}
+
+func TestPageIsSmall(t *testing.T) {
+	_, body := getDocs(t)
+	if got, limit := len(body), 1_000_000; got > limit {
+		t.Errorf("the page has %d bytes, want at most %d", got, limit)
+	}
+}
+
+func TestLinksOfThePageHaveATarget(t *testing.T) {
+	_, body := getDocs(t)
+	ids := map[string]int{}
+	for _, id := range regexp.MustCompile(`\sid="([^"]+)"`).FindAllStringSubmatch(body, -1) {
+		ids[id[1]]++
+	}
+	for id, n := range ids {
+		if n > 1 {
+			t.Errorf("the id %s is there %d times, want it once", id, n)
+		}
+	}
+	for _, link := range regexp.MustCompile(`\b(?:href="#|for="|popovertarget=")([^"]+)"`).FindAllStringSubmatch(body, -1) {
+		if ids[link[1]] == 0 {
+			t.Errorf("%s names no element, want one with the id %s", link[0], link[1])
+		}
+	}
+}
+
+// TestStreamMessagesAreThoseOfTheDocument compares the page's messages with docs/streaming.md.
+func TestStreamMessagesAreThoseOfTheDocument(t *testing.T) {
+	document, err := os.ReadFile("../../../docs/streaming.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body := getDocs(t)
+	_, chapter, _ := strings.Cut(body, `<div id="stream-messages">`)
+	chapter, _, _ = strings.Cut(chapter, "</section>")
+	messages := regexp.MustCompile(`<code>(\{[^<]*\})</code>`).FindAllStringSubmatch(chapter, -1)
+	if want := 9; len(messages) != want {
+		t.Errorf("the chapter has %d messages, want %d", len(messages), want)
+	}
+	for _, m := range messages {
+		if message := html.UnescapeString(m[1]); !strings.Contains(string(document), "`"+message+"`") {
+			t.Errorf("the page has the message %s, want one of docs/streaming.md", message)
 		}
 	}
 }

@@ -16,7 +16,7 @@ type snippet struct{ operation, language, text string }
 
 var (
 	article  = regexp.MustCompile(`(?s)<article id="([a-z-]+)".*?</article>`)
-	request  = regexp.MustCompile(`(?s)<pre [^>]*data-language="([a-z]+)"><code>(.*?)</code></pre>`)
+	request  = regexp.MustCompile(`(?s)<div class="code" data-language="([a-z]+)"><pre tabindex="0"><code>(.*?)</code></pre>`)
 	variable = regexp.MustCompile(`\bOCELOT_[A-Z]+\b`)
 )
 
@@ -45,6 +45,18 @@ func TestEveryOperationHasExamplesInEveryLanguage(t *testing.T) {
 			if got := got[op.Name+" "+language]; got != want {
 				t.Errorf("%s has %d examples in %s, want %d", op.Name, got, language, want)
 			}
+		}
+	}
+}
+
+func TestStyleShowsTheChosenLanguage(t *testing.T) {
+	_, body := getDocs(t)
+	for _, language := range []string{"curl", "go", "javascript", "python"} {
+		if want := "body:has(#in-" + language + ":checked) .code[data-language]:not([data-language=" + language + "]){display:none}"; !strings.Contains(body, want) {
+			t.Errorf("the style does not hide other languages than %s, want %s", language, want)
+		}
+		if want := `<input type="radio" name="language" id="in-` + language + `"`; !strings.Contains(body, want) {
+			t.Errorf("the page has no way to choose %s, want %s", language, want)
 		}
 	}
 }

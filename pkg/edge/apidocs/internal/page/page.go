@@ -4,7 +4,7 @@ package page
 import (
 	"bytes"
 	"cmp"
-	_ "embed" // for the page's sources
+	"embed"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -19,8 +19,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
-//go:embed page.html.tmpl
-var source string
+//go:embed page.html.tmpl chapters.html.tmpl
+var templates embed.FS
 
 //go:embed page.css
 var style string
@@ -28,12 +28,19 @@ var style string
 //go:embed page.js
 var script string
 
+//go:embed stream.mjs
+var streamClient string
+
 // content is what the template shows.
 type content struct {
 	Style        template.CSS
 	Script       template.JS
 	Facts        []fact
 	Roles        []access.Role
+	Permissions  []permission
+	StreamPath   string
+	StreamClient string
+	BasePath     string
 	FirstExample *example
 	Groups       []group
 	TypePrefix   string
@@ -44,10 +51,21 @@ type content struct {
 // fact is one line of the introduction. Backquotes in Text mark code.
 type fact struct{ Title, Text string }
 
+// permission is a permission with the operations that need it.
+type permission struct {
+	Name       access.Permission
+	Operations []apispec.Operation
+}
+
 // group is the operations under one heading.
 type group struct {
 	Name       string
 	Operations []operation
+}
+
+// Stream reports whether the messages of the WebSocket belong under the heading.
+func (g group) Stream() bool {
+	return slices.ContainsFunc(g.Operations, func(op operation) bool { return op.Name == "create-stream-ticket" })
 }
 
 // operation is an operation with its examples.
@@ -66,11 +84,11 @@ type example struct {
 
 // Render returns the page: one HTML text that loads nothing from elsewhere.
 func Render() ([]byte, error) {
-	t, err := template.New("page").Funcs(template.FuncMap{
-		"prose": prose, "slug": slug, "lower": strings.ToLower, "pathParts": pathParts, "languages": languages, "indented": indented,
-		"headerLines": headerLines, "statusText": http.StatusText, "alternatives": alternatives, "limits": limits,
+	t, err := template.New("page.html.tmpl").Funcs(template.FuncMap{
+		"prose": prose, "slug": slug, "lower": strings.ToLower, "pathParts": pathParts, "languages": languages, "answer": answer,
+		"statusText": http.StatusText, "alternatives": alternatives, "limits": limits,
 		"choices": choices, "rows": rows, "parameterText": parameterText,
-	}).Parse(source)
+	}).ParseFS(templates, "*.tmpl")
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +105,8 @@ func Render() ([]byte, error) {
 
 func newContent() (*content, error) {
 	c := &content{
-		Style: template.CSS(style), Script: template.JS(script), Facts: facts(), Roles: access.Roles(),
+		Style: template.CSS(style), Script: template.JS(script), Facts: facts(), Roles: access.Roles(), Permissions: permissions(),
+		StreamPath: manifest.BasePath + manifest.StreamPath, StreamClient: strings.TrimSpace(streamClient), BasePath: manifest.BasePath,
 		TypePrefix: httpapi.ProblemTypePrefix, Kinds: httpapi.ProblemKinds(), Components: apispec.Components(),
 	}
 	recorded := apispec.Examples()
@@ -106,6 +125,23 @@ func newContent() (*content, error) {
 		last.Operations = append(last.Operations, operation{op, examples})
 	}
 	return c, nil
+}
+
+// permissions returns the permissions that an operation needs, with these operations.
+func permissions() []permission {
+	var all []permission
+	for _, name := range access.Permissions() {
+		p := permission{Name: name}
+		for _, op := range apispec.Operations() {
+			if op.Route.Permission == name {
+				p.Operations = append(p.Operations, op)
+			}
+		}
+		if len(p.Operations) > 0 {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // newExamples returns the recorded examples of a route, those that succeed first. Without
@@ -135,7 +171,7 @@ func facts() []fact {
 	return []fact{
 		{"Base", "`" + manifest.BasePath + "`"},
 		{"Credential", "`Authorization: Bearer <JWT>` or `Authorization: ApiKey <secret>`."},
-		{"Tenant", "`X-Tenant-ID: acme`, unless the path names the tenant. A credential of one tenant, such as an API key, needs none. If the credential gives no access to the tenant, the answer is 403, even if the tenant does not exist."},
+		{"Tenant", "`X-Tenant-ID`, unless the path names the tenant. A credential of one tenant, such as an API key, needs none."},
 		{"Errors", "Problem documents (RFC 9457) with `request_id` and one item for each faulty value. Unknown query parameters are refused."},
 		{"Lists", "`?limit=` up to 1,000. Pass `next` or `prev` back as `?cursor=`."},
 		{"Repeating a write", "Send `timestamp` and an idempotency key. The entry is then stored once, however often you send it."},
@@ -255,13 +291,16 @@ func limits(s *apispec.Schema) string {
 	return ""
 }
 
-// headerLines returns the header's fields as "Name: value", sorted.
-func headerLines(h http.Header) []string {
-	var lines []string
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		lines = append(lines, httpapi.HeaderName(name)+": "+h.Get(name))
+// answer returns a response as it arrives: header fields, a blank line and the body.
+func answer(r *apispec.ExampleResponse) string {
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		out.WriteString(httpapi.HeaderName(name) + ": " + r.Header.Get(name) + "\n")
 	}
-	return lines
+	if r.Body != "" {
+		out.WriteString("\n" + indented(r.Body))
+	}
+	return out.String()
 }
 
 // indented indents a JSON text. It returns any other text unchanged.

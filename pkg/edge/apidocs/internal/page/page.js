@@ -1,7 +1,35 @@
 'use strict';
-// The page's own forms: each sends its request to this service and shows the answer. The page keeps the
-// language of the examples beyond its end, and nothing else.
+// What the page does beyond being read: copy, send requests to this service, choose a language,
+// search, and mark the current section. It stores the language of the examples and nothing else.
 (() => {
+  const element = (name, properties, ...children) => {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  };
+
+  // Only a page from https or this machine may write to the clipboard. Any other page selects the
+  // text and copies it.
+  const copy = async (code) => {
+    if (navigator.clipboard) return navigator.clipboard.writeText(code.textContent);
+    getSelection().selectAllChildren(code);
+    if (!document.execCommand('copy')) throw new Error('the text is selected, but not copied');
+  };
+  const addCopy = (code) => {
+    const button = element('button', { type: 'button', className: 'copy', textContent: 'Copy' });
+    button.addEventListener('click', async () => {
+      try {
+        await copy(code.querySelector('code'));
+        button.textContent = 'Copied';
+      } catch {
+        button.textContent = 'Not copied';
+      }
+      setTimeout(() => (button.textContent = 'Copy'), 1500);
+    });
+    code.append(button);
+  };
+  document.querySelectorAll('.code').forEach(addCopy);
+
   const base = location.pathname.replace(/\/docs\/?$/, '');
   const field = (id) => document.getElementById(id).value.trim();
   const credential = () => {
@@ -39,7 +67,7 @@
 
   const pretty = (type, text) => {
     if (!/json/.test(type)) return text.length > 20000 ? text.slice(0, 20000) + '\n…' : text;
-    // Numbers that a script would round are shown as they were sent: only text that survives is laid out.
+    // Only a text that survives is laid out. Numbers that a script would round stay as sent.
     try {
       const value = JSON.parse(text);
       return JSON.stringify(value) === text ? JSON.stringify(value, null, 2) : text;
@@ -49,12 +77,10 @@
   };
 
   const block = (caption, text) => {
-    const figure = document.createElement('figure');
-    figure.append(Object.assign(document.createElement('figcaption'), { textContent: caption }));
-    const pre = Object.assign(document.createElement('pre'), { tabIndex: 0 });
-    pre.append(Object.assign(document.createElement('code'), { textContent: text }));
-    figure.append(pre);
-    return figure;
+    const pre = element('pre', { tabIndex: 0 }, element('code', { textContent: text }));
+    const code = element('div', { className: 'code' }, pre);
+    addCopy(code);
+    return element('figure', {}, element('figcaption', { textContent: caption }), code);
   };
 
   const send = async (form) => {
@@ -82,7 +108,7 @@
       send(form);
     });
   }
-  // The language of the examples. Storage can be forbidden: then the choice lasts as long as the page.
+  // The language of the examples. If storage is forbidden, the choice lasts as long as the page.
   const chosen = () => {
     try {
       return localStorage.getItem('ocelot-docs-language');
@@ -104,10 +130,64 @@
     const label = event.target.closest('.languages label');
     if (!label) return;
     const before = label.getBoundingClientRect().top;
-    requestAnimationFrame(() => scrollBy({ top: label.getBoundingClientRect().top - before, behavior: 'instant' }));
+    requestAnimationFrame(() => scrollBy({ top: label.getBoundingClientRect().top - before }));
   });
 
-  // A link to an operation opens nothing by itself; a link to something inside a closed part opens it.
+  // The search over operations, chapters and fields. Every word must be in the text of a place.
+  const menu = document.getElementById('menu');
+  const search = document.getElementById('search');
+  const [status, results] = [search.nextElementSibling, search.nextElementSibling.nextElementSibling];
+  const title = (place) => place.querySelector('h3, h2').textContent;
+  const placeOf = (place) => {
+    if (place.matches('tr')) return [place.cells[0].firstChild.textContent, title(place.closest('article')), place.textContent];
+    if (!place.matches('article')) return [title(place), 'Chapter', place.textContent];
+    const [route, text] = [place.querySelector('.route'), place.querySelector(':scope > p')];
+    return [title(place), route ? route.textContent : 'Schema', title(place) + route?.textContent + text?.textContent];
+  };
+  const places = [...document.querySelectorAll('main article[id], main tr[id], #authentication, #stream-messages, #problems, #versions')].map((place) => {
+    const [name, where, text] = placeOf(place);
+    return { id: place.id, name, where, text };
+  });
+  const find = () => {
+    const query = search.value.trim().toLowerCase();
+    const words = query.split(/\s+/);
+    const hasWords = (text) => words.every((word) => text.toLowerCase().includes(word));
+    const rank = ({ name }) => (name.toLowerCase() === query ? 0 : hasWords(name) ? 1 : 2);
+    const found = query ? places.filter(({ text }) => hasWords(text)).sort((a, b) => rank(a) - rank(b)) : [];
+    document.getElementById('contents').hidden = query !== '';
+    status.textContent = query && (found.length > 50 ? 'The first 50 of ' + found.length : found.length || 'Nothing') + ' found';
+    results.replaceChildren(...found.slice(0, 50).map(({ id, name, where }) =>
+      element('li', {}, element('a', { href: '#' + id }, element('b', { textContent: name }), element('span', { textContent: where })))));
+  };
+  search.parentElement.hidden = false;
+  search.addEventListener('input', find);
+  search.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter') results.querySelector('a')?.click();
+  });
+  addEventListener('keydown', (event) => {
+    if (event.key !== '/' || event.target.matches('input, textarea, select')) return;
+    event.preventDefault();
+    search.focus();
+  });
+  menu.addEventListener('click', (event) => {
+    if (event.target.closest('a')) menu.hidePopover?.();
+  });
+
+  // The menu marks the section at the upper edge of the window.
+  const links = new Map([...document.querySelectorAll('#contents a[href^="#"]')].map((link) => [link.hash.slice(1), link]));
+  const mark = (id) => {
+    for (const link of links.values()) link.removeAttribute('aria-current');
+    const link = links.get(id);
+    link.setAttribute('aria-current', 'true');
+    const { top, bottom } = link.getBoundingClientRect();
+    if (top < 70 || bottom > innerHeight) menu.scrollTop += top - innerHeight / 3;
+  };
+  const observer = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) if (isIntersecting) mark(target.id);
+  }, { rootMargin: '-15% 0px -84% 0px' });
+  for (const id of links.keys()) observer.observe(document.getElementById(id));
+
+  // A link to something inside a closed part opens the part.
   const reveal = () => {
     const target = location.hash && document.getElementById(location.hash.slice(1));
     const closed = target && target.closest('details');
@@ -115,4 +195,6 @@
   };
   addEventListener('hashchange', reveal);
   reveal();
+  // The chosen language moved what the address names.
+  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 })();
