@@ -106,15 +106,13 @@ type Change struct {
 	Status audit.TenantStatus
 }
 
-// Update replaces name, settings and status. ifVersion is the version that the caller
-// read; 0 overwrites any ("If-Match: *"). Update returns audit.ErrPrecondition if
-// the record has changed since. A tenant that is being deleted can be updated, so
-// that a legal hold can stop the deletion. A change of its status is an audit.ErrConflict.
+// Update replaces name, settings and status. ifVersion is the version that the caller read; 0
+// overwrites any ("If-Match: *"). Update returns the faults of the change first, and then
+// audit.ErrPrecondition if the record has changed since. A tenant that is being deleted can be
+// updated, so that a legal hold can stop the deletion. A change of its status is an
+// audit.ErrConflict.
 func (s *Service) Update(ctx context.Context, by access.Principal, id audit.TenantID, to Change, ifVersion int64) (audit.Tenant, error) {
 	before, after, err := s.change(ctx, id, func(t *audit.Tenant) error {
-		if ifVersion != 0 && t.Version != ifVersion {
-			return audit.ErrPrecondition
-		}
 		if to.Settings.Isolation != t.Settings.Isolation {
 			return audit.Invalid("/settings/isolation", "immutable", "must stay %s: it decides where the tenant's entries lie", t.Settings.Isolation)
 		}
@@ -122,7 +120,13 @@ func (s *Service) Update(ctx context.Context, by access.Principal, id audit.Tena
 		if err := changeStatus(t, to.Status); err != nil {
 			return err
 		}
-		return complete(t)
+		if err := complete(t); err != nil {
+			return err
+		}
+		if ifVersion != 0 && t.Version != ifVersion {
+			return audit.ErrPrecondition
+		}
+		return nil
 	})
 	if err != nil {
 		return audit.Tenant{}, err

@@ -289,14 +289,12 @@ func changeTenant(gate *Gate, function string, s *tenants.Service, media []strin
 }
 
 // applyChange reads the record, applies the body and writes the result. It returns
-// audit.ErrPrecondition if match excludes the version, or if the record changed meanwhile.
+// audit.ErrPrecondition if match excludes the version, or if the record changed meanwhile. Faults
+// of the body come first (RFC 9110, section 13.2.1).
 func applyChange(req *request, s *tenants.Service, match precondition, body *document, apply func(body *document, to *tenants.Change)) (audit.Tenant, error) {
 	current, err := s.Tenants.Tenant(req.Context(), req.tenant.ID)
 	if err != nil {
 		return audit.Tenant{}, err
-	}
-	if !match.matches(current.Version) {
-		return audit.Tenant{}, audit.ErrPrecondition
 	}
 	to := tenants.Change{Name: current.Name, Settings: current.Settings}
 	apply(body, &to)
@@ -307,8 +305,15 @@ func applyChange(req *request, s *tenants.Service, match precondition, body *doc
 	if to.Status != "" && !req.principal.IsOperator() {
 		return audit.Tenant{}, forbiddenField("/"+statusField, "may be set by a platform operator only")
 	}
-	return s.Update(req.Context(), req.principal, current.ID, to, current.Version)
+	version := current.Version
+	if !match.matches(version) {
+		version = noVersion
+	}
+	return s.Update(req.Context(), req.principal, current.ID, to, version)
 }
+
+// noVersion is the version of no record.
+const noVersion = -1
 
 // precondition is a parsed If-Match.
 type precondition struct {

@@ -233,6 +233,8 @@ func TestPatchMergesNameAndSettings(t *testing.T) {
 		t.Errorf("got %d retention days, want 30", got.Settings.RetentionDays)
 	}
 	patch("admin", `{"name":"x"}`, `"1"`).want(t, 412, "precondition_failed")
+	patch("admin", `{"settings":{"retention_days":"x"}}`, `"1"`).want(t, 422, "invalid") // comes before the precondition
+	patch("admin", `{"settings":{"retention_days":-5}}`, `"1"`).want(t, 422, "invalid")
 	patch("admin", `{"name":"x"}`, "").want(t, 428, "precondition_required")
 
 	got = audit.Tenant{}

@@ -36,7 +36,7 @@ func refusalKeyOf(tenant audit.TenantID, filter audit.Filter, request audit.Stat
 	if err != nil {
 		return key, err
 	}
-	text, err := json.Marshal([]any{where, request.GroupBy, request.Top})
+	text, err := json.Marshal([]any{where, request.GroupBy, request.Top, request.Interval, request.Zone.String(), request.Distinct})
 	return sha256.Sum256(text), err
 }
 

@@ -25,8 +25,12 @@ func TestRefusalsEnd(t *testing.T) {
 	}
 	r := newRefusals()
 	r.add(keyOf("acme", rule(at), request), at)
-	other := request
-	other.GroupBy = []audit.Field{"metadata.region"}
+	changed := func(change func(r *audit.StatsRequest)) audit.StatsRequest {
+		other := request
+		change(&other)
+		return other
+	}
+	berlin := time.FixedZone("Berlin", 3600)
 	for _, c := range []struct {
 		name string
 		key  refusalKey
@@ -36,7 +40,11 @@ func TestRefusalsEnd(t *testing.T) {
 		{"the same", keyOf("acme", rule(at), request), at, true},
 		{"the same a second later", keyOf("acme", rule(at.Add(time.Second)), request), at.Add(time.Second), true},
 		{"after a while", keyOf("acme", rule(at), request), at.Add(refusedTTL), false},
-		{"another path", keyOf("acme", rule(at), other), at, false},
+		{"another path", keyOf("acme", rule(at), changed(func(r *audit.StatsRequest) { r.GroupBy = []audit.Field{"metadata.region"} })), at, false},
+		{"more groups", keyOf("acme", rule(at), changed(func(r *audit.StatsRequest) { r.Top++ })), at, false},
+		{"a histogram", keyOf("acme", rule(at), changed(func(r *audit.StatsRequest) { r.Interval = time.Hour })), at, false},
+		{"a time zone", keyOf("acme", rule(at), changed(func(r *audit.StatsRequest) { r.Zone = berlin })), at, false},
+		{"users", keyOf("acme", rule(at), changed(func(r *audit.StatsRequest) { r.Distinct = true })), at, false},
 		{"a narrower filter", keyOf("acme", audit.Filter{From: at}, request), at, false},
 		{"another tenant", keyOf("globex", rule(at), request), at, false},
 	} {
