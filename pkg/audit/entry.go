@@ -88,7 +88,7 @@ type Entry struct {
 	// access.Principal.SubmittedBy returns. UserID is who acted, as the client says.
 	SubmittedBy string
 	Changed     []string // dotted paths at which Before and After differed as they were sent, sorted
-	// Removed are the JSON pointers of the places of which a secret was removed, in the order of the
+	// Removed are the JSON pointers of the places from which a secret was removed, in the order of the
 	// entry. If there are very many, it has only the top-level fields that they are in.
 	Removed []string
 	Digest  Digest // never leaves the service

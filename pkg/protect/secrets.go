@@ -20,7 +20,6 @@ const (
 
 // MaxObjectBytes is the most bytes that the objects of an entry may have together once secrets are
 // removed from them. Removed is longer than a short secret, so an entry of many such secrets grows.
-// Queues and stores take an entry of audit.MaxEntryBytes and half as much again.
 const MaxObjectBytes = audit.MaxEntryBytes * 3 / 2
 
 // RemoveSecrets puts Removed in the place of the entry's secrets, as the tenant's settings say. It
@@ -109,11 +108,15 @@ func (r *removal) scalar(s entryjson.Scalar) (string, bool) {
 	if !s.IsString() {
 		return Removed, r.byName && s.IsNumber() && isSecretName(s.Name)
 	}
+	isSecret := r.byName && isSecretName(s.Name)
 	content, err := s.Content()
-	if err != nil || content == "" || content == Removed {
+	if err != nil {
+		return Removed, isSecret
+	}
+	if content == "" || content == Removed {
 		return "", false
 	}
-	if r.byName && isSecretName(s.Name) {
+	if isSecret {
 		return Removed, true
 	}
 	cleaned := removeDetected(content, r.detectors)

@@ -18,7 +18,7 @@ import (
 // claims are the claims of a token. They implement jwt.Claims.
 type claims struct {
 	fields claimFields
-	// fault is why they could not be read; nil: they were. It is known before the signature is
+	// fault is why they could not be read, or nil. It is known before the signature is
 	// checked, and told after that.
 	fault error
 }

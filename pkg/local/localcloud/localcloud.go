@@ -42,7 +42,7 @@ type Options struct {
 	// Lambda runs the functions as Lambda binaries; nil: in this process.
 	Lambda *Lambda
 	Log    *slog.Logger
-	// Requests is called with each answered request, by several goroutines; nil: with none.
+	// Requests is called with each answered request, by several goroutines. It may be nil.
 	Requests func(Request)
 	// Ready is called once requests are answered.
 	Ready func(Started)
