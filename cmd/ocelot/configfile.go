@@ -32,8 +32,8 @@ type profile struct {
 
 const (
 	maxConfigFile = 1 << 20 // bytes
-	// readableByOthers are the permissions that a file with tokens must not have.
-	readableByOthers fs.FileMode = 0o044
+	// openToOthers are the permissions that a file with tokens must not have.
+	openToOthers fs.FileMode = 0o066
 )
 
 // configPath returns the path of the user's configuration file.
@@ -84,18 +84,21 @@ func (f configFile) names() string {
 }
 
 func readConfigFile(con *console, path string) (configFile, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return configFile{}, err
+	}
+	if !info.Mode().IsRegular() { // a pipe would wait for who writes to it
+		return configFile{}, fmt.Errorf("%s is no file", path)
+	}
+	if runtime.GOOS != "windows" && info.Mode()&openToOthers != 0 {
+		con.report("ocelot: other users can read or change %s. Run: chmod 600 %[1]s", path)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return configFile{}, err
 	}
 	defer func() { _ = file.Close() }() // only read
-	info, err := file.Stat()
-	if err != nil {
-		return configFile{}, err
-	}
-	if runtime.GOOS != "windows" && info.Mode()&readableByOthers != 0 {
-		con.report("ocelot: other users can read %s. Run: chmod 600 %[1]s", path)
-	}
 	text, err := io.ReadAll(io.LimitReader(file, maxConfigFile+1))
 	if err != nil {
 		return configFile{}, fmt.Errorf("%s: %w", path, err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -47,6 +48,12 @@ func (f *credentialFlags) AfterApply(con *console, line *kong.Context) error {
 	if f.Token != "" && given.Token != "" && f.Token != given.Token {
 		given.Tenant = "" // it is the tenant of another credential
 	}
+	if f.URL != "" && given.URL != "" && !sameAddress(f.URL, given.URL) {
+		if given.Token != "" && f.Token == "" {
+			return usagef("the profile's token is for %s and is not sent to %s: name another one with --token or OCELOT_TOKEN", given.URL, f.URL)
+		}
+		given.StreamURL = "" // it is the address of another service
+	}
 	for _, member := range []struct{ flag, variable, given, used string }{
 		{"url", "OCELOT_URL", given.URL, f.URL}, {"token", "OCELOT_TOKEN", given.Token, f.Token},
 	} {
@@ -60,6 +67,9 @@ func (f *credentialFlags) AfterApply(con *console, line *kong.Context) error {
 	f.Token = cmp.Or(f.Token, given.Token)
 	return nil
 }
+
+// sameAddress reports whether two addresses are the same but for slashes at the end.
+func sameAddress(a, b string) bool { return strings.TrimRight(a, "/") == strings.TrimRight(b, "/") }
 
 // onLine reports whether a flag stands on the command line.
 func onLine(line *kong.Context, name string) bool {
