@@ -49,10 +49,18 @@ type jobCmd struct {
 
 // openTenant returns a client for requests whose path names the tenant.
 func (f *serviceFlags) openTenant() (*client.Client, error) {
-	if f.Tenant == "" {
-		return nil, &usageError{errNoTenant}
+	if err := f.needTenant(); err != nil {
+		return nil, err
 	}
 	return f.openLog()
+}
+
+// needTenant returns an error if there is no tenant, which an API key knows and a path must name.
+func (f *serviceFlags) needTenant() error {
+	if f.Tenant == "" {
+		return &usageError{errNoTenant}
+	}
+	return nil
 }
 
 // openLog returns a client for requests of the tenant that an API key need not name.
@@ -271,12 +279,10 @@ type keyRevokeCmd struct {
 
 // Run revokes the key.
 func (c *keyRevokeCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openTenant()
-	if err != nil {
+	if err := c.needTenant(); err != nil {
 		return err
 	}
-	answer, err := service.Change(ctx, http.MethodDelete, tenantPath(c.Tenant)+"/api-keys/"+url.PathEscape(c.ID), nil, nil)
-	return printAnswer(con, answer, err)
+	return c.change(ctx, con, http.MethodDelete, tenantPath(c.Tenant)+"/api-keys/"+url.PathEscape(c.ID))
 }
 
 // change sends a request without a body and prints its answer.

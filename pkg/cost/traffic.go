@@ -41,7 +41,7 @@ const (
 	PackedBytes  = 239
 	MessageBytes = 1194
 	SingleBytes  = 1650
-	RawBytes     = 5461
+	RawBytes     = envelope.MaxRawBytes * 4 / 3 // in base64
 )
 
 // What an id takes in a message of the queue arrival, and an ingest message beside its ids, in

@@ -124,7 +124,7 @@ func (r *replacement) value(i int) (int, error) {
 func (r *replacement) object(i int) (int, error) {
 	name, length := r.name, len(r.pointer)
 	defer func() { r.name, r.pointer = name, r.pointer[:length] }()
-	for i++; i < len(r.text) && r.text[i] != '}'; {
+	return r.elements(i, '}', func(i int) (int, error) {
 		end, err := stringEnd(r.text, i)
 		if err != nil || r.text[i] != '"' || end >= len(r.text) || r.text[end] != ':' {
 			return 0, errMalformed
@@ -136,27 +136,27 @@ func (r *replacement) object(i int) (int, error) {
 			}
 		}
 		r.pointer = appendPointer(r.pointer[:length], r.name)
-		if i, err = r.value(end + 1); err != nil {
-			return 0, err
-		}
-		if i < len(r.text) && r.text[i] == ',' {
-			i++
-		}
-	}
-	if i >= len(r.text) {
-		return 0, errMalformed
-	}
-	return i + 1, nil
+		return r.value(end + 1)
+	})
 }
 
 func (r *replacement) array(i int) (int, error) {
 	length := len(r.pointer)
 	defer func() { r.pointer = r.pointer[:length] }()
-	i++
-	for n := int64(0); i < len(r.text) && r.text[i] != ']'; n++ {
+	n := int64(-1)
+	return r.elements(i, ']', func(i int) (int, error) {
+		n++
 		r.pointer = strconv.AppendInt(append(r.pointer[:length], '/'), n, 10)
+		return r.value(i)
+	})
+}
+
+// elements reads the elements of the object or array at i, whose last byte is last. read gets the
+// index of each element and returns the index after it, as elements does for all of them.
+func (r *replacement) elements(i int, last byte, read func(i int) (int, error)) (int, error) {
+	for i++; i < len(r.text) && r.text[i] != last; {
 		var err error
-		if i, err = r.value(i); err != nil {
+		if i, err = read(i); err != nil {
 			return 0, err
 		}
 		if i < len(r.text) && r.text[i] == ',' {

@@ -56,10 +56,10 @@ type message struct {
 	Reason   string         `json:"reason,omitempty"`
 }
 
-// smallBytes is the largest size of lines that are not compressed. For a single entry,
+// MaxRawBytes is the largest size of lines that are not compressed. For a single entry,
 // compression would take an eighth of the request's processor time and save nothing: SQS
 // bills one chunk in both cases.
-const smallBytes = 4 << 10
+const MaxRawBytes = 4 << 10
 
 // The codecs have no state between calls and may be used concurrently.
 var (
@@ -221,7 +221,7 @@ func (s *scratch) release() {
 
 // appendFrame appends the lines as a zstd frame with a checksum.
 func appendFrame(frame, lines []byte) []byte {
-	if len(lines) > smallBytes {
+	if len(lines) > MaxRawBytes {
 		return encoder().EncodeAll(lines, frame)
 	}
 	return appendRawFrame(frame, lines)

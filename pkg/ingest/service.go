@@ -137,12 +137,8 @@ type batch struct {
 
 func (s *Service) batch(ctx context.Context, tenant audit.Tenant, origin Origin, texts ...[]byte) *batch {
 	origin.UserAgent = cleanAgent(origin.UserAgent)
-	var agentRemoved []string
-	if origin.UserAgent != "" && len(tenant.Settings.Detect) > 0 {
-		agent := audit.Entry{UserAgent: origin.UserAgent}
-		_ = protect.RemoveSecrets(&tenant.Settings, &agent) // its faults are about objects
-		origin.UserAgent, agentRemoved = agent.UserAgent, agent.Removed
-	}
+	agent, agentRemoved := protect.RemoveFromAgent(&tenant.Settings, origin.UserAgent)
+	origin.UserAgent = agent
 	var start [4]byte
 	s.Random(start[:])
 	b := &batch{

@@ -34,6 +34,15 @@ func RemoveSecrets(s *audit.Settings, e *audit.Entry) *audit.ValidationError {
 	return removeSecrets(s, e)
 }
 
+// RemoveFromAgent is RemoveSecrets for the caller's agent, which an entry without one of its own gets.
+func RemoveFromAgent(s *audit.Settings, agent string) (cleaned string, places []string) {
+	r := removal{detectors: detectorsOf(s.Detect)}
+	r.text(pointerUserAgent, &agent)
+	return agent, r.result()
+}
+
+const pointerUserAgent = "/user_agent"
+
 // mayHaveSecret reports whether a member of the object may have the name of a secret.
 func mayHaveSecret(object audit.Object) bool {
 	return len(object) > 0 && entryjson.MayHaveName(object, isSecretName)
@@ -42,7 +51,7 @@ func mayHaveSecret(object audit.Object) bool {
 func removeSecrets(s *audit.Settings, e *audit.Entry) *audit.ValidationError {
 	r := removal{byName: s.RemoveSecrets, detectors: detectorsOf(s.Detect)}
 	r.text("/session_id", &e.SessionID)
-	r.text("/user_agent", &e.UserAgent)
+	r.text(pointerUserAgent, &e.UserAgent)
 	// One call for each: a loop over pointers to the fields would move every entry to the heap.
 	err := r.object("/before_state", &e.Before)
 	if err == nil {

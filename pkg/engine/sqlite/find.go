@@ -153,6 +153,10 @@ func (r *pageReader) read(p piece) (more bool, err error) {
 	}
 	args = append(args, p.first, p.last, r.limit+1-len(r.entries))
 	err = r.docs.each(r.ctx, query, args, func() (bool, error) {
+		if len(r.entries) == r.limit {
+			r.more = true // the row need not be read
+			return false, nil
+		}
 		doc, entry, err := r.current()
 		if err == nil {
 			r.add(doc, entry)
