@@ -177,6 +177,25 @@ func TestStoredFormRoundTrips(t *testing.T) {
 	}
 }
 
+// TestSubmittedIgnoresWhatTheServiceSets sends an entry as the service answers with it.
+func TestSubmittedIgnoresWhatTheServiceSets(t *testing.T) {
+	want, invalid := entryjson.ParseSubmitted([]byte(minimal(`"message":"m"`)))
+	if invalid != nil {
+		t.Fatal(invalid)
+	}
+	for _, name := range entryjson.ServiceFields() {
+		for _, value := range []string{`null`, `"stored"`, `["/metadata/a"]`, `[{"paths":["metadata.a"],"data":"AAAA"}]`} {
+			got, invalid := entryjson.ParseSubmitted([]byte(minimal(`"message":"m","` + name + `":` + value)))
+			if invalid != nil {
+				t.Errorf("%s %s: got %v, want no fault", name, value, invalid)
+			}
+			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+				t.Errorf("%s %s (-want +got):\n%s", name, value, diff)
+			}
+		}
+	}
+}
+
 func TestParseStoredIgnoresFieldsOfLaterVersions(t *testing.T) {
 	entry := fullEntry()
 	text := bytes.Replace(entryjson.AppendStored(nil, &entry), []byte(`{`), []byte(`{"later":{"x":[1]},`), 1)

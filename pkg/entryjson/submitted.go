@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,15 @@ var clientFields = strings.Join([]string{
 	nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID, nameTimestamp, nameIPAddress,
 	nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage, nameIdempotencyKey,
 }, ", ")
+
+// ServiceFields returns the members that only the service sets. A client's value is ignored, so
+// that a client can send an entry as it got it.
+func ServiceFields() []string { return slices.Clone(serviceFields) }
+
+var serviceFields = []string{
+	nameReceivedAt, nameExpiresAt, nameChanged, nameSubmittedBy, nameRemoved, "status", "masked", "revealed", "erased", "unreadable",
+	"encrypted", "restored_until", "deletable_at",
+}
 
 // ParseSubmitted parses one entry that a client sent. The error lists the faults, up to
 // the first syntax error. ParseSubmitted does not call audit.Entry.Validate. The result
@@ -78,7 +88,6 @@ func (p *submission) add(fault audit.FieldError) {
 func (p *submission) member(r *reader, name string, raw jsontext.Value) {
 	e := &p.entry
 	switch name {
-	case nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameRemoved: // the service sets these and ignores a client's value
 	case nameID:
 		p.parse(r, name, raw, func(s string) (err error) { e.ID, err = audit.ParseEntryID(s); return err })
 	case nameTenant:
@@ -116,6 +125,9 @@ func (p *submission) member(r *reader, name string, raw jsontext.Value) {
 	case nameIdempotencyKey:
 		p.text(r, name, raw, &e.IdempotencyKey)
 	default:
+		if slices.Contains(serviceFields, name) {
+			return
+		}
 		detail := "is not a field of an entry; put custom data into metadata"
 		if !p.listed { // once is enough, and keeps answers short
 			p.listed, detail = true, detail+". The fields are "+clientFields

@@ -6,6 +6,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -137,10 +138,7 @@ func actionSchema() *Schema {
 }
 
 func newEntrySchema() *Schema {
-	ignored := func() *Schema {
-		return &Schema{Description: "Set by the service. A client's value is ignored."}
-	}
-	return object(
+	properties := []Property{
 		required("user_id", nonEmptyText(audit.MaxUserID, "Who acted.")),
 		required("action", actionSchema()),
 		required("resource_type", nonEmptyText(audit.MaxResourceType, "The kind of thing that was acted on.")),
@@ -158,9 +156,11 @@ func newEntrySchema() *Schema {
 		optional("idempotency_key", text(audit.MaxIdempotencyKey, "Identifies the entry, together with its tenant and timestamp. An entry that is sent again with the same three is stored once.").orNull()),
 		optional("id", entryID("Your own UUID of version 7. Its time must be the timestamp's. Default: the service creates one.").orNull()),
 		optional("tenant_id", tenantIDSchema("Must equal X-Tenant-ID. It does not select the tenant.").orNull()),
-		optional("received_at", ignored()), optional("expires_at", ignored()), optional("changed", ignored()),
-		optional("submitted_by", ignored()), optional("removed", ignored()),
-	).withDescription(fmt.Sprintf("An entry as a client sends it: at most %d KiB of JSON, %d levels deep. Unknown members are refused: put custom data into metadata. "+
+	}
+	for _, name := range entryjson.ServiceFields() {
+		properties = append(properties, optional(name, &Schema{Description: "Set by the service. A client's value is ignored."}))
+	}
+	return object(properties...).withDescription(fmt.Sprintf("An entry as a client sends it: at most %d KiB of JSON, %d levels deep. Unknown members are refused: put custom data into metadata. "+
 		"Duplicate keys, invalid UTF-8 and lone surrogates are refused, because they could not be returned exactly.", audit.MaxEntryBytes>>10, audit.MaxDepth))
 }
 
