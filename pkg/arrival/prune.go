@@ -10,8 +10,8 @@ import (
 )
 
 // Pruner removes the segments of a tenant's log that were written longer ago than the tenant's
-// longest retention and eight days. Nothing is pruned under legal hold or if some entries are
-// kept for ever. It is safe for concurrent use.
+// longest retention and eight days. Nothing is pruned if some entries are kept for
+// ever. It is safe for concurrent use.
 type Pruner struct {
 	Log Log
 	Now func() time.Time
@@ -35,7 +35,7 @@ const (
 func (p *Pruner) Check(ctx context.Context, tenant *audit.Tenant, _ activity.Day) (activity.Outcome, error) {
 	now := p.Now()
 	longest := tenant.Settings.LongestRetention()
-	if tenant.Settings.LegalHold || longest == 0 {
+	if longest == 0 {
 		return activity.Outcome{Due: now.Add(MaxPruneInterval)}, nil
 	}
 	kept := time.Duration(longest)*oneDay + keptAfterRetention

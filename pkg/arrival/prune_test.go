@@ -21,8 +21,7 @@ func (w *world) prune() time.Time {
 	return found.Due
 }
 
-// TestPruning: by the longest retention and eight days, never under legal hold, and never the
-// last segment.
+// TestPruning: by the longest retention and eight days, and never the last segment.
 func TestPruning(t *testing.T) {
 	for name, test := range map[string]struct {
 		settings func(*audit.Settings)
@@ -34,8 +33,7 @@ func TestPruning(t *testing.T) {
 		"a rule": {func(s *audit.Settings) {
 			s.RetentionDays, s.RetentionRules = 30, []audit.RetentionRule{{Action: "A", Days: 60}}
 		}, 39, 1},
-		"for ever":   {func(s *audit.Settings) { s.RetentionDays = 0 }, 4000, 1},
-		"legal hold": {func(s *audit.Settings) { s.RetentionDays, s.LegalHold = 30, true }, 4000, 1},
+		"for ever": {func(s *audit.Settings) { s.RetentionDays = 0 }, 4000, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

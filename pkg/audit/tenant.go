@@ -145,13 +145,9 @@ type Settings struct {
 	// Detect are the kinds of secrets that are replaced within texts, under any name.
 	Detect []Detector `json:"detect"`
 	// SensitiveFields are dotted paths. "**." means any depth.
-	SensitiveFields []string `json:"sensitive_fields"`
-	// LegalHold prevents every deletion.
-	LegalHold bool      `json:"legal_hold"`
-	Tier      Tier      `json:"tier"`
-	Isolation Isolation `json:"isolation"`
-	// Archive requires that each day is archived before its entries may be deleted.
-	Archive bool `json:"archive"`
+	SensitiveFields []string  `json:"sensitive_fields"`
+	Tier            Tier      `json:"tier"`
+	Isolation       Isolation `json:"isolation"`
 }
 
 // DefaultSettings returns the settings of a tenant that is created without any.

@@ -198,13 +198,12 @@ func nameMessages(messages []envelope.Message) {
 	}
 }
 
-// withoutOverdue returns the entries without those whose end was more than maxOverdue ago. A
-// legal hold keeps all of them.
+// withoutOverdue returns the entries without those whose end was more than maxOverdue ago.
 func (p *Persister) withoutOverdue(tenant *audit.Tenant, entries []audit.Entry) []audit.Entry {
 	before := p.Now().Add(-maxOverdue)
 	overdue := func(e *audit.Entry) bool {
 		end := tenant.Settings.ExpiryOf(e)
-		return !tenant.Settings.LegalHold && !end.IsZero() && end.Before(before)
+		return !end.IsZero() && end.Before(before)
 	}
 	for i := range entries {
 		if overdue(&entries[i]) { // rare: only then are entries copied

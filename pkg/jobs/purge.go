@@ -50,11 +50,8 @@ type purgeCheckpoint struct {
 
 func (c *purgeCheckpoint) count() int64 { return max(c.Found, c.Removed) }
 
-// Reasons of purges that fail.
-const (
-	reasonLegalHold = "the tenant was put under legal hold"
-	reasonNotGone   = "the tenant is not being deleted"
-)
+// reasonNotGone is the reason of purges that fail.
+const reasonNotGone = "the tenant is not being deleted"
 
 // Run implements Runner.
 func (p *TenantPurge) Run(ctx context.Context, s *Slice) (Result, error) {
@@ -147,15 +144,10 @@ func (r *purgeRun) drainTime() time.Duration {
 // tombstoned, and a *FailedError if it must not be purged.
 func (r *purgeRun) check(ctx context.Context) (audit.Tenant, error) {
 	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
-	switch {
-	case err != nil:
-		return tenant, err
-	case tenant.Status != audit.TenantDeleting:
-		return tenant, &FailedError{Reason: reasonNotGone}
-	case tenant.Settings.LegalHold:
-		return tenant, &FailedError{Reason: reasonLegalHold}
+	if err == nil && tenant.Status != audit.TenantDeleting {
+		err = &FailedError{Reason: reasonNotGone}
 	}
-	return tenant, nil
+	return tenant, err
 }
 
 // empty removes the tenant's records from one store. It reports false if the slice ended
@@ -181,7 +173,7 @@ func (r *purgeRun) empty(ctx context.Context) (bool, error) {
 		if r.TimeUp() {
 			return false, nil
 		}
-		if _, err := r.check(ctx); err != nil { // a legal hold stops it at once
+		if _, err := r.check(ctx); err != nil { // another status stops it at once
 			return false, errors.Join(err, r.save(ctx))
 		}
 	}

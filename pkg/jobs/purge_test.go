@@ -137,12 +137,16 @@ func (p *purge) create(t *testing.T, id audit.TenantID) {
 	}
 }
 
-// setLegalHold puts acme under legal hold or releases it.
-func (p *purge) setLegalHold(t *testing.T, on bool) {
+// setStatus writes another status into acme's record, as a database restored from a copy does.
+func (p *purge) setStatus(t *testing.T, to audit.TenantStatus) {
 	t.Helper()
-	settings := audit.DefaultSettings()
-	settings.LegalHold = on
-	if _, err := p.service.Update(t.Context(), operator, "acme", tenants.Change{Name: "Acme", Settings: settings}, 0); err != nil {
+	tenant, err := p.db.Tenants().Tenant(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tenant.Status = to
+	tenant.Version++
+	if err := p.db.Tenants().Update(t.Context(), tenant); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -404,17 +408,18 @@ func (p *purge) plan(t *testing.T) int {
 	return sent
 }
 
-func TestLegalHoldStopsPurge(t *testing.T) {
+// TestPurgeStopsWithoutDeletion: a tenant that is no longer being deleted keeps what is left.
+func TestPurgeStopsWithoutDeletion(t *testing.T) {
 	p := newPurge(t)
 	n := 0
 	p.entries.beforeChunk = func() {
 		if n++; n == 2 {
-			p.setLegalHold(t, true)
+			p.setStatus(t, audit.TenantActive)
 		}
 	}
 	p.finish(t)
-	if job := p.checkJob(t, jobs.StateFailed, 10_000); !strings.Contains(job.Error, "legal hold") {
-		t.Errorf("the job's error is %q, want one about the legal hold", job.Error)
+	if job := p.checkJob(t, jobs.StateFailed, 10_000); !strings.Contains(job.Error, "not being deleted") {
+		t.Errorf("the job's error is %q, want one that says that the tenant is not being deleted", job.Error)
 	}
 	if left := p.entries.byTenant["acme"]; left != 2500 {
 		t.Errorf("%d entries are left, want 2500", left)
@@ -422,10 +427,6 @@ func TestLegalHoldStopsPurge(t *testing.T) {
 	if sent := p.plan(t); sent != 0 {
 		t.Errorf("the planner resumed %d jobs, want 0: the job failed", sent)
 	}
-	if _, err := p.service.Delete(t.Context(), operator, "acme"); !errors.Is(err, audit.ErrConflict) {
-		t.Errorf("delete under legal hold: %v, want ErrConflict", err)
-	}
-	p.setLegalHold(t, false)
 	job, err := p.service.Delete(t.Context(), operator, "acme")
 	if err != nil {
 		t.Fatal(err)

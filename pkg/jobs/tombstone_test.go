@@ -20,20 +20,20 @@ func (s lastMoment) Tombstone(ctx context.Context, id audit.TenantID, version in
 	return s.Store.Tombstone(ctx, id, version)
 }
 
-// TestLegalHoldBeforeTheTombstone: the hold is set between the last check of the record and
-// the tombstone. Its request was answered, so the tenant remains.
-func TestLegalHoldBeforeTheTombstone(t *testing.T) {
+// TestAChangeBeforeTheTombstone: the status changes between the last check of the record and
+// the tombstone, so the tenant remains.
+func TestAChangeBeforeTheTombstone(t *testing.T) {
 	p := newPurge(t)
-	p.Tenants = lastMoment{p.db.Tenants(), func() { p.setLegalHold(t, true) }}
+	p.Tenants = lastMoment{p.db.Tenants(), func() { p.setStatus(t, audit.TenantActive) }}
 	p.finish(t)
 	if job := p.stored(t); job.State != jobs.StateFailed {
 		t.Errorf("the job is %s, want %s", job.State, jobs.StateFailed)
 	}
 	tenant, err := p.db.Tenants().Tenant(t.Context(), "acme")
 	if err != nil {
-		t.Fatalf("the tenant under legal hold: %v", err)
+		t.Fatalf("the tenant with another status: %v", err)
 	}
-	if !tenant.Settings.LegalHold {
-		t.Error("the tenant has no legal hold, want the one that was set")
+	if tenant.Status != audit.TenantActive {
+		t.Errorf("the tenant's status is %s, want %s", tenant.Status, audit.TenantActive)
 	}
 }

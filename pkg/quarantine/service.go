@@ -163,12 +163,8 @@ func (s *Service) send(ctx context.Context, tenant audit.Tenant, item *Item) err
 	return nil
 }
 
-// Delete removes an item for ever. It returns audit.ErrConflict while the tenant
-// is under legal hold. The deletion is recorded first, so that it leaves a trace.
+// Delete removes an item for ever. The deletion is recorded first, so that it leaves a trace.
 func (s *Service) Delete(ctx context.Context, by access.Principal, tenant audit.Tenant, id string) error {
-	if tenant.Settings.LegalHold {
-		return fmt.Errorf("delete quarantine item of %s: it is under legal hold: %w", tenant.ID, audit.ErrConflict)
-	}
 	item, err := s.item(ctx, &tenant, id)
 	if err != nil {
 		return fmt.Errorf("delete quarantine item of %s: %w", tenant.ID, err)

@@ -379,13 +379,6 @@ func TestDelete(t *testing.T) {
 	f := newFixture(t)
 	f.add(t, audit.StepPersist, entry(1))
 	id := f.items(t)[0].ID
-	onHold := acme
-	onHold.Settings.LegalHold = true
-	if err := f.Delete(t.Context(), admin, onHold, id); !errors.Is(err, audit.ErrConflict) {
-		t.Errorf("under legal hold: got error %v, want %v", err, audit.ErrConflict)
-	} else if len(f.items(t)) != 1 {
-		t.Errorf("under legal hold: got %d items, want 1", len(f.items(t)))
-	}
 	f.recorder.err = errDown
 	var unavailable *audit.UnavailableError
 	if err := f.Delete(t.Context(), admin, acme, id); !errors.As(err, &unavailable) {

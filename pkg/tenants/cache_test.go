@@ -27,7 +27,7 @@ func TestCache(t *testing.T) {
 		t.Errorf("%v, want ErrNotFound", err)
 	}
 	other := *f.Service // another process
-	f.acme(t, nil)
+	f.acme(t)
 	if got := read().Name; got != "Acme" {
 		t.Errorf("a tenant just created: got name %q, want %q", got, "Acme")
 	}
@@ -97,7 +97,7 @@ func (s slowStore) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant,
 
 func TestCacheKeepsNoReadFromBeforeAChange(t *testing.T) {
 	f := newFixture(t)
-	tenant := f.acme(t, nil)
+	tenant := f.acme(t)
 	slow := slowStore{Store: f.db.Tenants(), reading: make(chan struct{}, 1), answer: make(chan struct{}, 10)}
 	cache := tenants.NewCache(slow, time.Hour, time.Now)
 	var group sync.WaitGroup
@@ -175,7 +175,7 @@ func TestCacheIsStaleIfError(t *testing.T) {
 	for name, err := range map[string]error{"refusing": unavailable, "silent": nil} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			f.acme(t, nil)
+			f.acme(t)
 			store := &stopped{Store: f.store}
 			cache := tenants.NewCache(store, 5*time.Second, func() time.Time { return f.now })
 			if _, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil {
@@ -229,7 +229,7 @@ func TestCacheIsStaleIfError(t *testing.T) {
 // change of its own process at once.
 func TestWithMaxAge(t *testing.T) {
 	f := newFixture(t)
-	f.acme(t, nil)
+	f.acme(t)
 	cache := tenants.NewCache(f.store, 5*time.Second, func() time.Time { return f.now })
 	consumer := cache.WithMaxAge(time.Minute)
 	name := func(store tenants.Store) string {

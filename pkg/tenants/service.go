@@ -109,8 +109,7 @@ type Change struct {
 // Update replaces name, settings and status. ifVersion is the version that the caller read; 0
 // overwrites any ("If-Match: *"). Update returns the faults of the change first, and then
 // audit.ErrPrecondition if the record has changed since. A tenant that is being deleted can be
-// updated, so that a legal hold can stop the deletion. A change of its status is an
-// audit.ErrConflict.
+// updated, but not its status: that is an audit.ErrConflict.
 func (s *Service) Update(ctx context.Context, by access.Principal, id audit.TenantID, to Change, ifVersion int64) (audit.Tenant, error) {
 	before, after, err := s.change(ctx, id, func(t *audit.Tenant) error {
 		if to.Settings.Isolation != t.Settings.Isolation {
@@ -222,16 +221,12 @@ func (s *Service) undo(ctx context.Context, cause error, back func(ctx context.C
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 
-// Delete marks the tenant as deleting and starts the job that purges it. It returns
-// audit.ErrConflict while the tenant is under legal hold. Deleting again returns the same
-// job, and starts it again if it failed.
+// Delete marks the tenant as deleting and starts the job that purges it. Deleting again
+// returns the same job, and starts it again if it failed.
 func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID) (jobs.Job, error) {
 	tenant, err := s.Tenants.Tenant(ctx, id)
 	if err != nil {
 		return jobs.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
-	}
-	if err := checkLegalHold(&tenant); err != nil {
-		return jobs.Job{}, err
 	}
 	if tenant.Status != audit.TenantDeleting {
 		entry := audit.Entry{UserID: by.Subject, Action: actionDelete, ResourceType: resourceTenant, ResourceID: string(id), Before: stateOf(tenant)}
@@ -240,20 +235,13 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.Tena
 		}
 		_, tenant, err = s.change(ctx, id, func(t *audit.Tenant) error {
 			t.Status = audit.TenantDeleting
-			return checkLegalHold(t)
+			return nil
 		})
 		if err != nil {
 			return jobs.Job{}, err
 		}
 	}
 	return s.startPurge(ctx, by, tenant)
-}
-
-func checkLegalHold(tenant *audit.Tenant) error {
-	if tenant.Settings.LegalHold {
-		return fmt.Errorf("delete tenant %s: it is under legal hold: %w", tenant.ID, audit.ErrConflict)
-	}
-	return nil
 }
 
 // startPurge makes sure that the tenant's only purge job exists and has not failed.

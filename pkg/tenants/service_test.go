@@ -128,13 +128,9 @@ func newFixture(t *testing.T) *fixture {
 func (f *fixture) clock() time.Time { return f.now }
 
 // acme creates the tenant that most tests are about.
-func (f *fixture) acme(t *testing.T, change func(*audit.Settings)) audit.Tenant {
+func (f *fixture) acme(t *testing.T) audit.Tenant {
 	t.Helper()
-	settings := audit.DefaultSettings()
-	if change != nil {
-		change(&settings)
-	}
-	tenant, err := f.Create(t.Context(), operator, audit.Tenant{ID: "acme", Name: "Acme", Settings: settings})
+	tenant, err := f.Create(t.Context(), operator, audit.Tenant{ID: "acme", Name: "Acme", Settings: audit.DefaultSettings()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +259,7 @@ func TestCreate(t *testing.T) {
 
 func TestUpdate(t *testing.T) {
 	f := newFixture(t)
-	tenant := f.acme(t, nil)
+	tenant := f.acme(t)
 	settings := tenant.Settings
 	settings.RetentionDays = 30
 	f.now = f.now.Add(time.Hour)
@@ -325,7 +321,7 @@ func TestUpdate(t *testing.T) {
 
 func TestUpdateOfTheStatusIsRecordedAndReversible(t *testing.T) {
 	f := newFixture(t)
-	tenant := f.acme(t, nil)
+	tenant := f.acme(t)
 	for i, status := range []audit.TenantStatus{audit.TenantSuspended, audit.TenantActive} {
 		updated, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: tenant.Name, Settings: tenant.Settings, Status: status}, 0)
 		if err != nil {
@@ -357,7 +353,7 @@ func TestUpdateOfTheStatusIsRecordedAndReversible(t *testing.T) {
 
 func TestUpdateAgainstOthers(t *testing.T) {
 	f := newFixture(t)
-	tenant := f.acme(t, nil)
+	tenant := f.acme(t)
 	interfere := func(times int) {
 		f.store.beforeUpdate = func(audit.Tenant) error {
 			if times--; times >= 0 {
@@ -390,7 +386,7 @@ func TestUpdateAgainstOthers(t *testing.T) {
 // TestNothingStandsUnrecorded fails every recording and looks what is left.
 func TestNothingStandsUnrecorded(t *testing.T) {
 	f := newFixture(t)
-	tenant := f.acme(t, nil)
+	tenant := f.acme(t)
 	key, _, err := f.CreateKey(t.Context(), admin, tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}})
 	if err != nil {
 		t.Fatal(err)
@@ -399,7 +395,7 @@ func TestNothingStandsUnrecorded(t *testing.T) {
 	f.recorder.before = cancel // the caller goes away in the middle
 	f.recorder.err = errDown
 	settings := tenant.Settings
-	settings.LegalHold = true
+	settings.RetentionDays = 7
 	_, err = f.Update(ctx, admin, "acme", tenants.Change{Name: "new", Settings: settings}, 0)
 	wantUnavailable(t, "update", err)
 	left := tenant
@@ -439,7 +435,7 @@ func TestNothingStandsUnrecorded(t *testing.T) {
 
 func TestUndoThatFails(t *testing.T) {
 	f := newFixture(t)
-	tenant := f.acme(t, nil)
+	tenant := f.acme(t)
 	f.recorder.err = errDown
 	f.store.beforeUpdate = func(t audit.Tenant) error {
 		if t.Version == 3 {
@@ -456,7 +452,7 @@ func TestUndoThatFails(t *testing.T) {
 
 func TestDelete(t *testing.T) {
 	f := newFixture(t)
-	f.acme(t, nil)
+	f.acme(t)
 	job, err := f.Delete(t.Context(), operator, "acme")
 	if err != nil {
 		t.Fatal(err)
@@ -502,7 +498,7 @@ func TestDeleteAgain(t *testing.T) {
 	} {
 		t.Run(string(state), func(t *testing.T) {
 			f := newFixture(t)
-			f.acme(t, nil)
+			f.acme(t)
 			first, err := f.Delete(t.Context(), operator, "acme")
 			if err != nil {
 				t.Fatal(err)
@@ -548,7 +544,7 @@ func TestDeleteAgain(t *testing.T) {
 
 func TestDeleteInterrupted(t *testing.T) {
 	f := newFixture(t)
-	f.acme(t, nil)
+	f.acme(t)
 	f.queue.err = errDown
 	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, errDown) {
 		t.Fatalf("%v, want the queue's error", err)
@@ -561,38 +557,9 @@ func TestDeleteInterrupted(t *testing.T) {
 	}
 }
 
-func TestLegalHold(t *testing.T) {
-	f := newFixture(t)
-	tenant := f.acme(t, func(s *audit.Settings) { s.LegalHold = true })
-	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, audit.ErrConflict) {
-		t.Errorf("%v, want ErrConflict", err)
-	}
-	free := tenant.Settings
-	free.LegalHold = false
-	if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "Acme", Settings: free}, 0); err != nil {
-		t.Fatal(err)
-	}
-	f.store.beforeUpdate = func(next audit.Tenant) error { // the hold comes in between
-		f.store.beforeUpdate = nil
-		held := f.stored(t)
-		held.Settings.LegalHold = true
-		held.Version++
-		return f.db.Tenants().Update(t.Context(), held)
-	}
-	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, audit.ErrConflict) {
-		t.Errorf("%v, want ErrConflict", err)
-	}
-	if got := f.stored(t).Status; got != audit.TenantActive {
-		t.Errorf("got the status %s, want %s", got, audit.TenantActive)
-	}
-	if got := len(f.queue.bodies); got != 0 {
-		t.Errorf("sent %d messages, want 0", got)
-	}
-}
-
 func TestCreateKey(t *testing.T) {
 	f := newFixture(t)
-	f.acme(t, nil)
+	f.acme(t)
 	asked := tenants.Key{
 		ID: "mine", Tenant: "acme", Name: "ingest", Permissions: []string{"logs:stats", "logs:write", "logs:write"}, Resources: []string{"order", "user:42"},
 		ExpiresAt: epoch.Add(time.Hour), LastUsedAt: epoch, Hash: [32]byte{1},
@@ -667,7 +634,7 @@ func TestCreateKey(t *testing.T) {
 
 func TestCreateKeyFaults(t *testing.T) {
 	f := newFixture(t)
-	f.acme(t, nil)
+	f.acme(t)
 	good := tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}}
 	tests := []struct {
 		name  string
@@ -714,7 +681,7 @@ func TestCreateKeyFaults(t *testing.T) {
 
 func TestTooManyKeys(t *testing.T) {
 	f := newFixture(t)
-	f.acme(t, nil)
+	f.acme(t)
 	f.Keys = fullKeys{f.Keys}
 	_, _, err := f.CreateKey(t.Context(), admin, tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}})
 	if !errors.Is(err, audit.ErrConflict) {
@@ -731,7 +698,7 @@ func (fullKeys) Keys(_ context.Context, _ audit.TenantID, _ *tenants.KeyPosition
 // TestKeyFinderFailsClosed: what is stored must not open more than was meant.
 func TestKeyFinderFailsClosed(t *testing.T) {
 	f := newFixture(t)
-	f.acme(t, nil)
+	f.acme(t)
 	for i, resources := range [][]string{{"order", "user:"}, {""}} {
 		key := tenants.Key{ID: strings.Repeat("0", 15) + string(rune('0'+i)), Tenant: "acme", Hash: [32]byte{byte(i)}, Permissions: []string{"logs:read"}, Resources: resources}
 		if err := f.Keys.CreateKey(t.Context(), key); err != nil {

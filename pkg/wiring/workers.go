@@ -237,7 +237,7 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 	tasks := map[jobs.TaskName]*activity.Task{
 		jobs.TaskReconcileIndex:    {Tenants: s.consumerTenants(), Check: index.Check},
 		jobs.TaskReconcileArrivals: {Tenants: s.consumerTenants(), Check: arrivals.Check},
-		jobs.TaskPruneArrivals:     {Tenants: s.tenants().Fresh(), Check: pruner.Check}, // a legal hold counts at once
+		jobs.TaskPruneArrivals:     {Tenants: s.tenants().Fresh(), Check: pruner.Check}, // a longer retention counts at once
 	}
 	for name, task := range tasks {
 		task.Work, task.Register, task.Log = dayWork[name], s.Stores.Activity, s.Log

@@ -287,10 +287,8 @@ func settingsSchema(f setting, levelsUnique bool) *Schema {
 		f("remove_secrets", boolean(fmt.Sprintf("Strings and numbers under names such as password, token or api_key are replaced by `%s` before anything is stored.", protect.Removed)), initial.RemoveSecrets),
 		f("detect", detectors.withDescription("The kinds of secrets that are recognized by their form and replaced within texts, under any name."), textsOf(initial.Detect...)),
 		f("sensitive_fields", paths.withDescription("Dotted paths, `**.` matches any depth. Not in effect in this version."), initial.SensitiveFields),
-		f("legal_hold", boolean("Stops every deletion."), initial.LegalHold),
 		f("tier", oneOf("The ingest queue.", textsOf(audit.TierStandard, audit.TierPriority)...), string(initial.Tier)),
 		f("isolation", oneOf("Whether the tenant's entries share storage with other tenants' entries or have their own.", textsOf(audit.IsolationShared, audit.IsolationDedicated)...), string(initial.Isolation)),
-		f("archive", boolean("Every day is written to the archive before it may be deleted. Not in effect in this version."), initial.Archive),
 	)
 }
 

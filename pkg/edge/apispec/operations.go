@@ -276,21 +276,11 @@ func quarantineOperations() []Operation {
 		},
 		{
 			Name: "delete-quarantine", Group: groupQuarantine,
-			Description: "The entry is deleted permanently. The deletion is itself recorded in the tenant's log.",
-			Parameters:  []Parameter{item},
-			Responses:   []Response{{Status: http.StatusNoContent, Description: "The entry is deleted."}},
-			ErrorResponses: []ErrorResponse{
-				{httpapi.ProblemNotFound, "The tenant has no such item."},
-				{httpapi.ProblemConflict, "The tenant is under legal hold."},
-			},
+			Description:    "The entry is deleted permanently. The deletion is itself recorded in the tenant's log.",
+			Parameters:     []Parameter{item},
+			Responses:      []Response{{Status: http.StatusNoContent, Description: "The entry is deleted."}},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "The tenant has no such item."}},
 		},
-	}
-}
-
-func notInEffectHeader() Header {
-	return Header{
-		Name: httpapi.NotInEffectHeader, Schema: &Schema{Type: "string"},
-		Description: "Settings of the tenant that are stored but have no effect in this version, separated by commas.",
 	}
 }
 
@@ -316,7 +306,7 @@ func tenantOperations() []Operation {
 			Name: "create-tenant", Group: groupTenants,
 			Description: "For platform operators. An id can be used once, even after its tenant was deleted.",
 			Body:        &RequestBody{Description: "The tenant.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewTenant")},
-			Responses:   []Response{jsonResponse(http.StatusCreated, "Tenant", "The created tenant.", etagHeader(), notInEffectHeader(), location)},
+			Responses:   []Response{jsonResponse(http.StatusCreated, "Tenant", "The created tenant.", etagHeader(), location)},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemConflict, "A tenant has this id, or a deleted one had it."},
 				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
@@ -326,14 +316,14 @@ func tenantOperations() []Operation {
 			Name: "get-tenant", Group: groupTenants,
 			Description: "The record with its ETag.",
 			Parameters:  []Parameter{tenantParameter(), ifNoneMatchParameter()},
-			Responses:   []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant.", etagHeader(), notInEffectHeader()), notModified(etagHeader())},
+			Responses:   []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant.", etagHeader()), notModified(etagHeader())},
 		},
 		{
 			Name: "update-tenant", Group: groupTenants,
-			Description: "Replaces the name and the settings. Omitted settings take their defaults, except for the isolation, which cannot change. To change single settings, use PATCH. A tenant that is being deleted can be changed too, so that a legal hold can stop the deletion. If-Match prevents two callers from overwriting each other's changes. The change is itself recorded in the tenant's log.",
+			Description: "Replaces the name and the settings. Omitted settings take their defaults, except for the isolation, which cannot change. To change single settings, use PATCH. If-Match prevents two callers from overwriting each other's changes. The change is itself recorded in the tenant's log.",
 			Parameters:  []Parameter{tenantParameter(), ifMatchParameter()},
 			Body:        &RequestBody{Description: "The change.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("TenantChange")},
-			Responses:   []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader(), notInEffectHeader())},
+			Responses:   []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader())},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemMalformed, "If-Match holds no entity tag."},
 				{httpapi.ProblemPrecondition, "The record changed since it was read."},
@@ -347,7 +337,7 @@ func tenantOperations() []Operation {
 				"A platform operator may also set `status`: `suspended` refuses new entries and ends the live stream within a minute, and `active` ends the suspension. The change is itself recorded in the tenant's log.",
 			Parameters: []Parameter{tenantParameter(), ifMatchParameter()},
 			Body:       &RequestBody{Description: "The merge patch.", MediaTypes: []string{httpapi.MediaMergePatch, httpapi.MediaJSON}, Schema: ref("TenantPatch")},
-			Responses:  []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader(), notInEffectHeader())},
+			Responses:  []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader())},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemMalformed, "If-Match holds no entity tag."},
 				{httpapi.ProblemForbidden, "The body has `status`, and the caller is not a platform operator."},
@@ -359,10 +349,9 @@ func tenantOperations() []Operation {
 		},
 		{
 			Name: "delete-tenant", Group: groupTenants,
-			Description:    "For platform operators. The tenant is closed at once and a job removes its records from every store. A repeated request returns the same job. The request is itself recorded in the tenant's log.",
-			Parameters:     []Parameter{tenantParameter()},
-			Responses:      []Response{jsonResponse(http.StatusAccepted, "Job", "The job.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The job's path."})},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemConflict, "The tenant is under legal hold."}},
+			Description: "For platform operators. The tenant is closed at once and a job removes its records from every store. A repeated request returns the same job. The request is itself recorded in the tenant's log.",
+			Parameters:  []Parameter{tenantParameter()},
+			Responses:   []Response{jsonResponse(http.StatusAccepted, "Job", "The job.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The job's path."})},
 		},
 	}
 }

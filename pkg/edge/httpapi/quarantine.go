@@ -92,8 +92,7 @@ func DeleteQuarantine(gate *Gate, s *quarantine.Service) http.Handler {
 			err = s.Delete(req.Context(), req.principal, req.tenant, id)
 		}
 		if err != nil {
-			err = explain(err, audit.ErrNotFound, ProblemNotFound, noItem)
-			return nil, explain(err, audit.ErrConflict, ProblemConflict, "The tenant is under legal hold, which stops every deletion.")
+			return nil, explain(err, audit.ErrNotFound, ProblemNotFound, noItem)
 		}
 		return &response{status: http.StatusNoContent}, nil
 	})

@@ -124,12 +124,10 @@ func changeSettings(d *document, to *audit.Settings) {
 	d.boolean("remove_secrets", &to.RemoveSecrets)
 	readDetectors(d, &to.Detect)
 	d.texts("sensitive_fields", &to.SensitiveFields)
-	d.boolean("legal_hold", &to.LegalHold)
 	tier, isolation := string(to.Tier), string(to.Isolation)
 	d.text("tier", &tier)
 	d.text("isolation", &isolation)
 	to.Tier, to.Isolation = audit.Tier(tier), audit.Isolation(isolation)
-	d.boolean("archive", &to.Archive)
 	d.close()
 }
 
@@ -355,7 +353,7 @@ func DeleteTenant(gate *Gate, s *tenants.Service) http.Handler {
 	return gate.endpoint("delete-tenant", func(req *request) (*response, error) {
 		job, err := s.Delete(req.Context(), req.principal, req.tenant.ID)
 		if err != nil {
-			return nil, explain(err, audit.ErrConflict, ProblemConflict, "The tenant is under legal hold, which stops every deletion.")
+			return nil, err
 		}
 		return jobStarted(&job), nil
 	})
@@ -364,25 +362,7 @@ func DeleteTenant(gate *Gate, s *tenants.Service) http.Handler {
 func tenantResponse(status int, t *audit.Tenant) *response {
 	w := writer{b: make([]byte, 0, 512)}
 	appendTenant(&w, t)
-	answer := jsonResponse(status, &w).set("Etag", etag(t.Version))
-	if idle := notInEffect(&t.Settings); len(idle) > 0 {
-		answer.set(NotInEffectHeader, strings.Join(idle, ", "))
-	}
-	return answer
-}
-
-// NotInEffectHeader names the settings that are stored but have no effect in this
-// version, so that clients do not rely on them.
-const NotInEffectHeader = "Ocelot-Not-In-Effect"
-
-func notInEffect(s *audit.Settings) (idle []string) {
-	if len(s.SensitiveFields) > 0 {
-		idle = append(idle, "sensitive_fields")
-	}
-	if s.Archive {
-		idle = append(idle, "archive")
-	}
-	return idle
+	return jsonResponse(status, &w).set("Etag", etag(t.Version))
 }
 
 func appendTenant(w *writer, t *audit.Tenant) {
@@ -416,10 +396,8 @@ func appendSettings(w *writer, s *audit.Settings) {
 	}
 	w.close(']')
 	w.texts("sensitive_fields", s.SensitiveFields)
-	w.boolean("legal_hold", s.LegalHold)
 	w.word("tier", string(s.Tier))
 	w.word("isolation", string(s.Isolation))
-	w.boolean("archive", s.Archive)
 	w.close('}')
 }
 

@@ -50,10 +50,8 @@ type settingsDocument struct {
 	RemoveSecrets   bool           `bson:"remove_secrets"`
 	Detect          []string       `bson:"detect"`
 	SensitiveFields []string       `bson:"sensitive_fields"`
-	LegalHold       bool           `bson:"legal_hold"`
 	Tier            string         `bson:"tier"`
 	Isolation       string         `bson:"isolation"`
-	Archive         bool           `bson:"archive"`
 }
 
 // ruleDocument is a retention rule. It has an action or a severity.
@@ -109,7 +107,7 @@ func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
 		Settings: settingsDocument{
 			RetentionDays: s.RetentionDays, RetentionRules: newRuleDocuments(s.RetentionRules), SearchableDays: s.SearchableDays,
 			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: s.SensitiveFields,
-			LegalHold: s.LegalHold, Tier: string(s.Tier), Isolation: string(s.Isolation), Archive: s.Archive,
+			Tier: string(s.Tier), Isolation: string(s.Isolation),
 		},
 	}
 }
@@ -145,7 +143,7 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 		Settings: audit.Settings{
 			RetentionDays: s.RetentionDays, RetentionRules: rules, SearchableDays: s.SearchableDays,
 			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: s.SensitiveFields,
-			LegalHold: s.LegalHold, Tier: audit.Tier(s.Tier), Isolation: audit.Isolation(s.Isolation), Archive: s.Archive,
+			Tier: audit.Tier(s.Tier), Isolation: audit.Isolation(s.Isolation),
 		},
 	}, nil
 }

@@ -61,7 +61,7 @@ func tenantsRoundTrip(t *testing.T, s tenants.Store) {
 	want.Settings.RetentionRules, want.Settings.SearchableDays = nil, 0
 	want.Settings.RemoveSecrets, want.Settings.Detect = false, nil
 	want.Placements = append(want.Placements, audit.Placement{Since: epoch.Add(30 * 24 * time.Hour), Family: audit.FamilyOwn})
-	want.Settings.RetentionDays, want.Settings.LegalHold, want.Settings.LogLevels = 0, true, []audit.Severity{audit.SeverityError}
+	want.Settings.RetentionDays, want.Settings.LogLevels = 0, []audit.Severity{audit.SeverityError}
 	noError(t, s.Update(t.Context(), want))
 	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), want.ID)), want)
 }
