@@ -16,7 +16,7 @@ type tokenCmd struct {
 	Tenant      []string     `required:"" env:"OCELOT_TENANT" help:"Tenants that the token is valid for; '*' for all."`
 	Role        string       `enum:"admin,auditor,user,operator,none" default:"none" help:"One of admin, auditor, user, operator (with the tenant '*'), or none with --permissions."`
 	Sub         string       `default:"developer" placeholder:"NAME" help:"Subject of the token."`
-	Permissions []string     `placeholder:"PERMISSION" help:"Permissions in addition to the role's, for example logs:read_sensitive."`
+	Permissions []string     `placeholder:"PERMISSION" help:"Permissions in addition to the role's, for example logs:reveal."`
 	Resources   []string     `placeholder:"RESOURCE" help:"Restrict every read to these, for example order or user:42."`
 	TTL         durationFlag `name:"ttl" default:"1h" help:"How long the token is valid, such as 30m, 12h or 90d."`
 }

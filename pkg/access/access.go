@@ -14,25 +14,27 @@ type Permission string
 
 // The permissions.
 const (
-	LogsWrite         Permission = "logs:write"          // entries of any user_id
-	LogsWriteOwn      Permission = "logs:write_own"      // only entries whose user_id is the principal's subject
-	LogsRead          Permission = "logs:read"           // one entry by its id, and the feed
-	LogsReadOwn       Permission = "logs:read_own"       // implies read, feed, search and stats of the principal's own entries
-	LogsReadSensitive Permission = "logs:read_sensitive" // unmasked
-	LogsSearch        Permission = "logs:search"
-	LogsStats         Permission = "logs:stats"
-	LogsExport        Permission = "logs:export"
-	LogsStream        Permission = "logs:stream"
-	LogsCleanup       Permission = "logs:cleanup"
-	QuarantineRead    Permission = "quarantine:read"
-	QuarantineManage  Permission = "quarantine:manage"
-	TenantsRead       Permission = "tenants:read"
-	TenantsUpdate     Permission = "tenants:update"
-	TenantsCreate     Permission = "tenants:create" // platform operators only
-	TenantsDelete     Permission = "tenants:delete" // platform operators only
-	KeysRead          Permission = "keys:read"
-	KeysManage        Permission = "keys:manage"
-	JobsRead          Permission = "jobs:read" // every job of the tenant; who may start a kind of job sees that kind without it
+	LogsWrite          Permission = "logs:write"     // entries of any user_id
+	LogsWriteOwn       Permission = "logs:write_own" // only entries whose user_id is the principal's subject
+	LogsRead           Permission = "logs:read"      // one entry by its id, and the feed
+	LogsReadOwn        Permission = "logs:read_own"  // implies read, feed, search and stats of the principal's own entries
+	LogsSearch         Permission = "logs:search"
+	LogsStats          Permission = "logs:stats"
+	LogsExport         Permission = "logs:export"
+	LogsStream         Permission = "logs:stream"
+	LogsCleanup        Permission = "logs:cleanup"
+	LogsReveal         Permission = "logs:reveal"          // the values of encrypted fields instead of their masks
+	LogsMatchEncrypted Permission = "logs:match_encrypted" // finding entries by the value of an encrypted field
+	SubjectsErase      Permission = "subjects:erase"       // destroying the key of a subject's encrypted fields
+	QuarantineRead     Permission = "quarantine:read"
+	QuarantineManage   Permission = "quarantine:manage"
+	TenantsRead        Permission = "tenants:read"
+	TenantsUpdate      Permission = "tenants:update"
+	TenantsCreate      Permission = "tenants:create" // platform operators only
+	TenantsDelete      Permission = "tenants:delete" // platform operators only
+	KeysRead           Permission = "keys:read"
+	KeysManage         Permission = "keys:manage"
+	JobsRead           Permission = "jobs:read" // every job of the tenant; who may start a kind of job sees that kind without it
 )
 
 // Role is a named set of permissions.

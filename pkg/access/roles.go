@@ -5,7 +5,8 @@ import "slices"
 // Permissions returns every permission, in the order of their declaration.
 func Permissions() []Permission {
 	return []Permission{
-		LogsWrite, LogsWriteOwn, LogsRead, LogsReadOwn, LogsReadSensitive, LogsSearch, LogsStats, LogsExport, LogsStream, LogsCleanup,
+		LogsWrite, LogsWriteOwn, LogsRead, LogsReadOwn, LogsSearch, LogsStats, LogsExport, LogsStream, LogsCleanup,
+		LogsReveal, LogsMatchEncrypted, SubjectsErase,
 		QuarantineRead, QuarantineManage,
 		TenantsRead, TenantsUpdate, TenantsCreate, TenantsDelete,
 		KeysRead, KeysManage, JobsRead,
@@ -18,6 +19,12 @@ func (p Permission) Known() bool { return slices.Contains(Permissions(), p) }
 // Platform reports whether p is a platform operator's permission. It counts only
 // if it was granted for AnyTenant. An API key cannot have it.
 func (p Permission) Platform() bool { return p == TenantsCreate || p == TenantsDelete }
+
+// aboutEncryptedValues reports whether p reads, finds or erases the values that tenants have
+// encrypted. No role but the tenant's own admin has such a permission.
+func (p Permission) aboutEncryptedValues() bool {
+	return p == LogsReveal || p == LogsMatchEncrypted || p == SubjectsErase
+}
 
 // Roles returns every role, the most powerful within a tenant first.
 func Roles() []Role { return []Role{RoleAdmin, RoleAuditor, RoleUser, RoleOperator} }
@@ -32,7 +39,7 @@ func (r Role) Permissions() []Permission {
 	case RoleUser:
 		return []Permission{LogsWriteOwn, LogsReadOwn, TenantsRead}
 	case RoleOperator:
-		return slices.DeleteFunc(Permissions(), func(p Permission) bool { return p == LogsReadSensitive })
+		return slices.DeleteFunc(Permissions(), Permission.aboutEncryptedValues)
 	}
 	return nil
 }

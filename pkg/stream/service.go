@@ -57,7 +57,7 @@ type Service struct {
 func (s *Service) Connect(ctx context.Context, id string, principal access.Principal, tenant audit.TenantID) error {
 	now := s.Now()
 	c := Connection{
-		ID: id, Tenant: tenant, Principal: principal.Within(tenant, access.LogsStream, access.LogsReadSensitive),
+		ID: id, Tenant: tenant, Principal: principal.Within(tenant, access.LogsStream),
 		ConnectedAt: now, ExpiresAt: now.Add(MaxConnection),
 	}
 	if ends := principal.ExpiresAt; !ends.IsZero() && ends.Before(c.ExpiresAt) {

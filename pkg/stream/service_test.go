@@ -456,7 +456,7 @@ func TestTickets(t *testing.T) {
 		t.Fatalf("got ticket %q, want one that needs no escaping: %q", text, url.QueryEscape(text))
 	}
 	p, to, err := w.Redeem(text)
-	want := []access.Permission{access.LogsStream, access.LogsReadSensitive}
+	want := []access.Permission{access.LogsStream}
 	if err != nil {
 		t.Error(err)
 	} else if to != tenant {

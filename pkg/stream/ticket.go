@@ -35,7 +35,7 @@ type ticket struct {
 func (s *Service) Ticket(principal access.Principal, tenant audit.TenantID) (text string, until time.Time, err error) {
 	until = s.Now().Add(TicketTTL)
 	payload, err := json.Marshal(ticket{
-		Principal: principal.Within(tenant, access.LogsStream, access.LogsReadSensitive), Tenant: tenant, Until: until.UnixMilli(),
+		Principal: principal.Within(tenant, access.LogsStream), Tenant: tenant, Until: until.UnixMilli(),
 	})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("ticket: %w", err)

@@ -541,7 +541,7 @@ func TestPrincipalOfToken(t *testing.T) {
 		{"operator of one tenant", with("role", "operator"), "acme", access.LogsSearch, false},
 		{"role by tenant", with("tenants", []string{"acme", "globex"}, "role", map[string]string{"acme": "admin", "globex": "user"}), "acme", access.KeysManage, true},
 		{"role by tenant, the other", with("tenants", []string{"acme", "globex"}, "role", map[string]string{"acme": "admin", "globex": "user"}), "globex", access.KeysManage, false},
-		{"permission", with("permissions", []string{"logs:read_sensitive", "unknown:word"}), "acme", access.LogsReadSensitive, true},
+		{"permission", with("permissions", []string{"logs:reveal", "unknown:word"}), "acme", access.LogsReveal, true},
 		{"null everywhere", with("tenants", json.RawMessage("null"), "role", json.RawMessage("null"), "permissions", json.RawMessage("null")), "acme", access.LogsSearch, false},
 	}
 	for _, tt := range tests {

@@ -457,6 +457,7 @@ func TestKeys(t *testing.T) {
 	w.call("auditor", "GET", "/tenants/acme/api-keys", "", nil).want(t, 403, "forbidden")
 	w.call("admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "", nil).want(t, 204, "").is(t, "")
 	w.call("admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "", nil).want(t, 404, "not_found")
+	w.call("admin", "POST", "/tenants/acme/api-keys", `{"name":"k","permissions":["logs:reveal","logs:match_encrypted","subjects:erase"]}`, nil).want(t, 201, "")
 	if strings.Contains(w.logs.String(), key.Secret) {
 		t.Error("the log holds the secret, want it without")
 	}
@@ -476,7 +477,10 @@ func TestKeysThatAreRefused(t *testing.T) {
 		{"admin", `{"name":"k","permissions":["logs:write"],"expires_at":"tomorrow"}`, 422, "invalid"},
 		{"admin", `{"name":"k","permissions":["logs:write"],"resources":["user:"]}`, 422, "invalid"},
 		{"admin", `{"name":"k","permissions":["logs:write"],"hash":"x"}`, 422, "invalid"},
-		{"operator", `{"name":"k","permissions":["logs:read_sensitive"]}`, 403, "forbidden"},
+		{"admin", `{"name":"k","permissions":["logs:read_sensitive"]}`, 422, "invalid"},
+		{"operator", `{"name":"k","permissions":["logs:reveal"]}`, 403, "forbidden"},
+		{"operator", `{"name":"k","permissions":["logs:match_encrypted"]}`, 403, "forbidden"},
+		{"operator", `{"name":"k","permissions":["subjects:erase"]}`, 403, "forbidden"},
 		{"scoped", `{"name":"k","permissions":["logs:read"]}`, 403, "forbidden"},
 	} {
 		w.call(test.as, "POST", "/tenants/acme/api-keys", test.body, nil).want(t, test.status, test.code)
