@@ -17,6 +17,7 @@ import (
 type data struct {
 	stack   awscdk.Stack
 	key     awskms.Key
+	tenants awskms.CfnKey // which wraps the tenants' keys
 	search  awsopensearchservice.CfnDomain
 	sockets awsapigatewayv2.CfnApi // without its routes, which know the functions
 }
@@ -52,7 +53,7 @@ func (s *data) addKeys(d *deployment) {
 		Actions:    texts("kms:Decrypt", "kms:GenerateDataKey*"), Resources: texts("*"), // a key's policy is about this key
 		Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": sub("${AWS::AccountId}")}},
 	}), nil)
-	s.addKey(d, tenantsKey, "Wraps the root keys of Ocelot's tenants", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", map[string]any{
+	s.tenants = s.addKey(d, tenantsKey, "Wraps the root keys of Ocelot's tenants", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", map[string]any{
 		"Sid": "OnlyForATenant", "Effect": "Deny", "Principal": map[string]any{"AWS": "*"}, "Resource": "*",
 		"Action":    []string{"kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:ReEncrypt*"},
 		"Condition": map[string]any{"Null": map[string]any{"kms:EncryptionContext:tenant": "true"}},
@@ -65,7 +66,7 @@ func (s *data) addKeys(d *deployment) {
 
 // addKey adds a key with one more statement in its policy. What a function may do with it
 // stands in the function's role.
-func (s *data) addKey(d *deployment, name, description, spec, usage string, statement map[string]any) {
+func (s *data) addKey(d *deployment, name, description, spec, usage string, statement map[string]any) awskms.CfnKey {
 	key := awskms.NewCfnKey(s.stack, text(name+"Key"), &awskms.CfnKeyProps{
 		Description: text(description), KeySpec: text(spec), KeyUsage: text(usage), PendingWindowInDays: number(30),
 		EnableKeyRotation: usage == "ENCRYPT_DECRYPT", // KMS rotates symmetric keys only
@@ -79,6 +80,7 @@ func (s *data) addKey(d *deployment, name, description, spec, usage string, stat
 	})
 	key.ApplyRemovalPolicy(removal(d), nil)
 	awskms.NewCfnAlias(s.stack, text(name+"Alias"), &awskms.CfnAliasProps{AliasName: text("alias/" + d.name(name)), TargetKeyId: key.AttrKeyId()})
+	return key
 }
 
 // secretNames are the names of the secrets below ocelot/<environment>/, by the variable

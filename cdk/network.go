@@ -61,10 +61,11 @@ func newNetwork(d *deployment) *network {
 }
 
 // endpointOf returns the AWS service that functions call for a dependency. Secrets Manager
-// decrypts by itself, so that functions do not call KMS. Lambda delivers logs and traces.
+// decrypts by itself, so that functions do not call KMS for it. Lambda delivers logs and traces.
 func endpointOf(d manifest.Dependency) (service string, needs bool) {
 	service, needs = map[manifest.Dependency]string{
 		manifest.DependencyQueues: "sqs", manifest.DependencyRecords: "secretsmanager", manifest.DependencySockets: "execute-api",
+		manifest.DependencyMasterKey: "kms",
 	}[d]
 	return service, needs
 }

@@ -69,6 +69,8 @@ func (s *functionStack) targetARN(target rights.Target) string {
 		return s.secretARN(target.Name) + "-??????" // which AWS adds to the name
 	case rights.SecretsKey:
 		return *s.stores.key.KeyArn()
+	case rights.MasterKey:
+		return *s.stores.tenants.AttrArn()
 	case rights.Queue:
 		return s.queueARN(manifest.QueueName(target.Name))
 	case rights.Index:

@@ -78,7 +78,7 @@ func storedEntry(n byte) audit.Entry {
 		ResourceType: "order", ResourceID: "4711", Timestamp: at, Severity: audit.SeverityWarning,
 		Before: audit.Object(`{"state":"open"}`), After: audit.Object(`{"state":"paid"}`), Changed: []string{"state"},
 		Metadata: audit.Object(`{"channel":"web","total":19.90}`), Message: "The order was paid", ReceivedAt: at,
-		Digest: audit.Digest{n},
+		Digest: audit.Digest{Sum: [32]byte{n}},
 	}
 }
 

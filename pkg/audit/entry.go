@@ -59,10 +59,44 @@ func (o Object) MarshalJSON() ([]byte, error) {
 	return o, nil
 }
 
-// Digest is the SHA-256 of the fields that a client sent, without secrets and before defaults are set.
-// Two entries with the same identity and equal digests are a retry. With different
-// digests they are a conflict.
-type Digest [32]byte
+// Digest stands for the fields that a client sent, without secrets, before values are encrypted and
+// defaults are set. Two entries with the same identity and equal digests are a retry. With different
+// digests they are a conflict, unless their kinds differ: see protect.TenantKeys.
+type Digest struct {
+	Kind DigestKind
+	Sum  [32]byte
+}
+
+// DigestKind says how a digest is made.
+type DigestKind uint8
+
+// The kinds of digests.
+const (
+	DigestPlain DigestKind = iota // SHA-256 of the content
+	// DigestKeyed is an HMAC of the SHA-256, under a key of the tenant, so that nobody can test a guess
+	// of an encrypted value against it.
+	DigestKeyed
+)
+
+// DigestBytes is the length of a digest as stores have it.
+const DigestBytes = 1 + 32
+
+// AppendTo appends the kind and the sum.
+func (d Digest) AppendTo(dst []byte) []byte { return append(append(dst, byte(d.Kind)), d.Sum[:]...) }
+
+// ParseDigest parses what AppendTo appended. It returns false for anything else. The sum alone is a
+// plain digest: earlier versions stored it so.
+func ParseDigest(b []byte) (d Digest, ok bool) {
+	if len(b) == len(d.Sum) {
+		return Digest{Sum: [32]byte(b)}, true
+	}
+	if len(b) != DigestBytes || b[0] > byte(DigestKeyed) {
+		return Digest{}, false
+	}
+	d.Kind = DigestKind(b[0])
+	copy(d.Sum[:], b[1:])
+	return d, true
+}
 
 // Entry is one record of who did what, to which resource, when, from where and what changed.
 type Entry struct {
@@ -91,7 +125,9 @@ type Entry struct {
 	// Removed are the JSON pointers of the places from which a secret was removed, in the order of the
 	// entry. If there are very many, it has only the top-level fields that they are in.
 	Removed []string
-	Digest  Digest // never leaves the service
+	// Encrypted are the values in whose places masks stand.
+	Encrypted []Encrypted
+	Digest    Digest // never leaves the service
 	// QueueMessage is the ingest message that brings the entry to its store. Only its Tag is
 	// stored, and it is not read back: it is zero everywhere else.
 	QueueMessage MessageID
@@ -223,6 +259,8 @@ type Rejection struct {
 	Index  int    // position in the batch
 	Code   string // such as "identity_conflict"
 	Reason string // one sentence for an administrator, without entry content
+	// StoredDigest is that of the stored entry, if the code is CodeIdentityConflict.
+	StoredDigest Digest
 }
 
 // The steps that can put an entry into quarantine.

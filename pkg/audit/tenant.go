@@ -105,11 +105,9 @@ func detectorNames() string {
 
 // Limits of a tenant's record.
 const (
-	MaxTenantName      = 256    // bytes
-	MaxRetentionDays   = 36_500 // a hundred years
-	MaxRetentionRules  = 16
-	MaxSensitiveFields = 256
-	MaxSensitivePath   = 256 // bytes
+	MaxTenantName     = 256    // bytes
+	MaxRetentionDays  = 36_500 // a hundred years
+	MaxRetentionRules = 16
 )
 
 // Tenant is a customer whose entries are kept apart from everyone else's.
@@ -144,17 +142,18 @@ type Settings struct {
 	RemoveSecrets bool `json:"remove_secrets"`
 	// Detect are the kinds of secrets that are replaced within texts, under any name.
 	Detect []Detector `json:"detect"`
-	// SensitiveFields are dotted paths. "**." means any depth.
-	SensitiveFields []string  `json:"sensitive_fields"`
-	Tier            Tier      `json:"tier"`
-	Isolation       Isolation `json:"isolation"`
+	// SensitiveFields are the rules of what is encrypted before an entry is stored. If two match one
+	// value, the first counts.
+	SensitiveFields []SensitiveField `json:"sensitive_fields"`
+	Tier            Tier             `json:"tier"`
+	Isolation       Isolation        `json:"isolation"`
 }
 
 // DefaultSettings returns the settings of a tenant that is created without any.
 func DefaultSettings() Settings {
 	return Settings{
 		RetentionDays: 365, RetentionRules: []RetentionRule{}, LogLevels: Severities(),
-		RemoveSecrets: true, Detect: []Detector{}, SensitiveFields: []string{}, Tier: TierStandard, Isolation: IsolationShared,
+		RemoveSecrets: true, Detect: []Detector{}, SensitiveFields: []SensitiveField{}, Tier: TierStandard, Isolation: IsolationShared,
 	}
 }
 
@@ -184,14 +183,7 @@ func (t *Tenant) Validate() []FieldError {
 			break
 		}
 	}
-	if len(s.SensitiveFields) > MaxSensitiveFields {
-		add("/settings/sensitive_fields", "too_many", "must be at most %d paths", MaxSensitiveFields)
-	}
-	for i, path := range s.SensitiveFields {
-		if path == "" || len(path) > MaxSensitivePath {
-			add(fmt.Sprintf("/settings/sensitive_fields/%d", i), "invalid_path", "must be from 1 to %d bytes", MaxSensitivePath)
-		}
-	}
+	faults = append(faults, s.sensitiveFaults()...)
 	if s.Tier != TierStandard && s.Tier != TierPriority {
 		add("/settings/tier", "invalid_choice", "must be one of standard, priority")
 	}

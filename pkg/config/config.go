@@ -41,7 +41,11 @@ func (s Secret) Format(f fmt.State, _ rune) {
 // Function is what every Lambda reads.
 type Function struct {
 	Auth      Auth
-	CursorKey Secret     // OCELOT_CURSOR_KEY, which signs cursors and tickets
+	CursorKey Secret // OCELOT_CURSOR_KEY, which signs cursors and tickets
+	// MasterKey is OCELOT_MASTER_KEY: the id, ARN or alias of the key of AWS KMS that wraps the tenants'
+	// keys. LocalMasterKey and a folder is the key in a file there, for development only: whoever reads
+	// the file can read every encrypted value.
+	MasterKey string
 	LogLevel  slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
 	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API. If it
 	// is "", a ticket names the host of the request for it.
@@ -62,6 +66,9 @@ type Function struct {
 	// entries at 580/s. Over the embedded engine it is 40,000, which take up to 2.4 GB.
 	MaxBacklog int
 }
+
+// LocalMasterKey is what Function.MasterKey begins with if the key is in a file.
+const LocalMasterKey = "file:"
 
 // The defaults of Function.MaxBacklog.
 const (
@@ -176,6 +183,8 @@ type Dev struct {
 	// Engines replace the parts of the embedded engine that they name.
 	Engines Engines
 	Rates   Rates
+	// MasterKey is that of Function; "": a key in the data folder.
+	MasterKey string
 	// MaxBacklog is that of Function over the embedded engine.
 	MaxBacklog int
 	// Origins are those of Function.
@@ -223,6 +232,7 @@ func ReadCloud(needs ...manifest.Dependency) (Cloud, error) {
 	cloud := Cloud{Function: r.function(DefaultRates(), cloudBacklog), Engines: r.engines()}
 	r.requiredFor(manifest.DependencyRecords, "MONGODB_URI", r.MongoURI, "the connection string of the system of record")
 	r.requiredFor(manifest.DependencySearch, "OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
+	r.requiredFor(manifest.DependencyMasterKey, "OCELOT_MASTER_KEY", r.MasterKey, "the key of AWS KMS that wraps the tenants' keys")
 	if len(needs) > 0 {
 		r.required("AWS_REGION", r.Region, "the region of the service's account")
 	}
@@ -245,6 +255,8 @@ func Variables(d manifest.Dependency) []string {
 		return []string{socketsVariable}
 	case manifest.DependencyCursorKey:
 		return []string{"OCELOT_CURSOR_KEY"}
+	case manifest.DependencyMasterKey:
+		return []string{"OCELOT_MASTER_KEY"}
 	case manifest.DependencyTokens:
 		return []string{"OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE", "OCELOT_JWT_SECRET"}
 	}
@@ -298,7 +310,7 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	dev := Dev{Auth: r.auth(), Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
+	dev := Dev{Auth: r.auth(), MasterKey: r.MasterKey, Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
 	if r.MongoURI != "" && r.OpenSearchURL == "" {
 		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
 	}
@@ -319,6 +331,7 @@ type reader struct {
 type variables struct {
 	Data      string `env:"OCELOT_DATA"`
 	CursorKey string `env:"OCELOT_CURSOR_KEY"`
+	MasterKey string `env:"OCELOT_MASTER_KEY"`
 
 	MongoURI           string `env:"MONGODB_URI"`
 	MongoDatabase      string `env:"MONGODB_DATABASE" envDefault:"ocelot"`
@@ -388,7 +401,7 @@ func (r *reader) err() error { return errors.Join(r.faults...) }
 func (r *reader) function(rates map[string]string, backlog string) Function {
 	r.requiredFor(manifest.DependencyCursorKey, "OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
 	return Function{
-		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), LogLevel: r.logLevel(slog.LevelInfo),
+		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), MasterKey: r.MasterKey, LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"), Origins: r.origins(),
 		Rates: r.rates(rates), UsageKeys: r.usageKeys(), MaxBacklog: r.maxBacklog(backlog), Name: r.Name, TraceDaemon: r.TraceDaemon,
 	}

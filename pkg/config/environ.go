@@ -23,6 +23,7 @@ func (f Function) environ() []string {
 		usageKeyStandard+"="+f.UsageKeys.Standard,
 		usageKeyPriority+"="+f.UsageKeys.Priority,
 		"OCELOT_CURSOR_KEY="+string(f.CursorKey),
+		"OCELOT_MASTER_KEY="+f.MasterKey,
 		"OCELOT_LOG_LEVEL="+strings.ToLower(f.LogLevel.String()),
 		"OCELOT_STREAM_URL="+f.StreamURL,
 		"OCELOT_ORIGINS="+strings.Join(f.Origins, ","),

@@ -35,7 +35,9 @@ const (
 	nameSubmittedBy    = "submitted_by"
 	nameChanged        = "changed"
 	nameRemoved        = "removed"
-	nameDigest         = "digest" // stored form only
+	nameMasked         = "masked"    // public form only
+	nameEncrypted      = "encrypted" // stored form only
+	nameDigest         = "digest"    // stored form only
 )
 
 // reader reads the members of one JSON object.
@@ -109,7 +111,7 @@ var fieldNames = func() map[string]string {
 	for _, n := range []string{
 		nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID,
 		nameTimestamp, nameIPAddress, nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage,
-		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameRemoved, nameDigest,
+		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameRemoved, nameMasked, nameEncrypted, nameDigest,
 	} {
 		names[n] = n
 	}

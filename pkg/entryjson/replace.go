@@ -41,119 +41,163 @@ func MayHaveName(object audit.Object, match func(name []byte) bool) bool {
 	}
 }
 
-// Scalar is a string, number, boolean or null in an object. Its slices are valid only during the
-// call that gets it.
-type Scalar struct {
+// Value is a value in an object. Its slices are valid only during the call that gets it.
+type Value struct {
 	// Pointer is its JSON pointer.
 	Pointer []byte
-	// Name is the content of the name that it stands under. An element of an array stands under the
-	// name of the array.
-	Name []byte
 	// Text is its JSON text.
 	Text []byte
 }
 
-// IsString reports whether the scalar is a string.
-func (s Scalar) IsString() bool { return s.Text[0] == '"' }
+// IsString reports whether the value is a string.
+func (v Value) IsString() bool { return v.Text[0] == '"' }
 
-// IsNumber reports whether the scalar is a number.
-func (s Scalar) IsNumber() bool { return kindOf(s.Text) == '0' }
+// IsNumber reports whether the value is a number.
+func (v Value) IsNumber() bool { return kindOf(v.Text) == '0' }
 
 // Content returns the content of a string.
-func (s Scalar) Content() (string, error) {
-	content, err := appendUnquoted(nil, s.Text)
+func (v Value) Content() (string, error) {
+	content, err := appendUnquoted(nil, v.Text)
 	return string(content), err
 }
 
-// ReplaceScalars returns the object with other scalars. replace gets each scalar in the order of the
-// text. It returns the content of the string to put in its place, or false to leave it. pointer is
-// the JSON pointer of the object. An object in which nothing is replaced is returned as it is.
-// ReplaceScalars reads each byte once.
+// Replacer replaces values of an object by strings. A walk has a state S, which Enter derives from
+// the names on the way to a value. The elements of an array have the state of the array.
+type Replacer[S any] struct {
+	// Enter returns the state of the member with this name of an object that has the state s.
+	Enter func(s S, name []byte) S
+	// Wants reports whether Replace gets a value, by its first byte. It is asked for objects and
+	// arrays before their elements.
+	Wants func(s S, first byte) bool
+	// Replace returns the content of the string to put in the place of a value, or false to leave it.
+	// The elements of an object or array that it leaves are visited.
+	Replace func(s S, v Value) (content string, replaced bool)
+}
+
+// Scalar is a string, number, boolean or null in an object.
+type Scalar struct {
+	Value
+	// Name is the content of the name that it stands under. An element of an array stands under the
+	// name of the array.
+	Name []byte
+}
+
+// ReplaceScalars is Replacer.Object for scalars, whatever the way to them.
 func ReplaceScalars(object audit.Object, pointer string, replace func(Scalar) (content string, replaced bool)) (audit.Object, error) {
+	r := Replacer[[]byte]{
+		Enter:   func(_, name []byte) []byte { return name },
+		Wants:   func(_ []byte, first byte) bool { return first != '{' && first != '[' },
+		Replace: func(name []byte, v Value) (string, bool) { return replace(Scalar{Value: v, Name: name}) },
+	}
+	return r.Object(object, pointer, nil)
+}
+
+// Object returns the object with other values, which it visits in the order of the text. pointer is
+// the JSON pointer of the object, and s its state. The object itself is not replaced. An object in
+// which nothing is replaced is returned as it is. Object reads each byte once, and again for each
+// object or array around it that Wants accepts.
+func (r *Replacer[S]) Object(object audit.Object, pointer string, s S) (audit.Object, error) {
 	if len(object) == 0 {
 		return object, nil
 	}
-	r := replacement{text: object, pointer: []byte(pointer), replace: replace}
-	if end, err := r.value(0); err != nil {
+	if object[0] != '{' {
+		return nil, errMalformed
+	}
+	w := replacement[S]{Replacer: r, text: object, pointer: []byte(pointer)}
+	if end, err := w.object(0, s); err != nil {
 		return nil, err
 	} else if end != len(object) {
 		return nil, errMalformed
 	}
-	if r.done == 0 {
+	if w.done == 0 {
 		return object, nil
 	}
-	return append(r.out, object[r.done:]...), nil
+	return append(w.out, object[w.done:]...), nil
 }
 
 // replacement is one walk through an object. Its depth is that of the object, which audit.MaxDepth
 // limits.
-type replacement struct {
+type replacement[S any] struct {
+	*Replacer[S]
+
 	text    []byte
 	pointer []byte // of the value that is read
-	name    []byte // of the innermost member
-	replace func(Scalar) (string, bool)
 	out     []byte // takes the place of text[:done]
 	done    int
 }
 
 // value reads the value at i. It returns the index after it.
-func (r *replacement) value(i int) (int, error) {
+func (r *replacement[S]) value(i int, s S) (int, error) {
 	if i >= len(r.text) {
 		return 0, errMalformed
 	}
-	switch r.text[i] {
-	case '{':
-		return r.object(i)
-	case '[':
-		return r.array(i)
+	first := r.text[i]
+	isScalar := first != '{' && first != '['
+	if isScalar || r.Wants(s, first) {
+		end, err := valueEnd(r.text, i)
+		if err != nil || end == i {
+			return 0, errMalformed
+		}
+		if replaced, err := r.replaceValue(i, end, s, isScalar); replaced || isScalar || err != nil {
+			return end, err
+		}
 	}
-	end, err := valueEnd(r.text, i)
-	if err != nil || end == i {
-		return 0, errMalformed
+	if first == '{' {
+		return r.object(i, s)
 	}
-	content, replaced := r.replace(Scalar{Pointer: r.pointer, Name: r.name, Text: r.text[i:end]})
-	if !replaced {
-		return end, nil
-	}
-	r.out = append(r.out, r.text[r.done:i]...)
-	r.done = end
-	r.out, err = jsontext.AppendQuote(r.out, content)
-	return end, err
+	return r.array(i, s)
 }
 
-func (r *replacement) object(i int) (int, error) {
-	name, length := r.name, len(r.pointer)
-	defer func() { r.name, r.pointer = name, r.pointer[:length] }()
+// replaceValue replaces the value of text[start:end] if the Replacer says so.
+func (r *replacement[S]) replaceValue(start, end int, s S, isScalar bool) (bool, error) {
+	if isScalar && !r.Wants(s, r.text[start]) {
+		return false, nil
+	}
+	content, replaced := r.Replace(s, Value{Pointer: r.pointer, Text: r.text[start:end]})
+	if !replaced {
+		return false, nil
+	}
+	r.out = append(r.out, r.text[r.done:start]...)
+	r.done = end
+	var err error
+	r.out, err = jsontext.AppendQuote(r.out, content)
+	return true, err
+}
+
+func (r *replacement[S]) object(i int, s S) (int, error) {
+	length := len(r.pointer)
+	defer func() { r.pointer = r.pointer[:length] }()
 	return r.elements(i, '}', func(i int) (int, error) {
 		end, err := stringEnd(r.text, i)
 		if err != nil || r.text[i] != '"' || end >= len(r.text) || r.text[end] != ':' {
 			return 0, errMalformed
 		}
 		// A name of its own for each member: those of the objects around it are still in use.
-		if r.name = r.text[i+1 : end-1]; bytes.IndexByte(r.name, '\\') >= 0 {
-			if r.name, err = appendUnquoted(nil, r.text[i:end]); err != nil {
+		name := r.text[i+1 : end-1]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			if name, err = appendUnquoted(nil, r.text[i:end]); err != nil {
 				return 0, errMalformed
 			}
 		}
-		r.pointer = appendPointer(r.pointer[:length], r.name)
-		return r.value(end + 1)
+		r.pointer = appendPointer(r.pointer[:length], name)
+		return r.value(end+1, r.Enter(s, name))
 	})
 }
 
-func (r *replacement) array(i int) (int, error) {
+func (r *replacement[S]) array(i int, s S) (int, error) {
 	length := len(r.pointer)
 	defer func() { r.pointer = r.pointer[:length] }()
 	n := int64(-1)
 	return r.elements(i, ']', func(i int) (int, error) {
 		n++
 		r.pointer = strconv.AppendInt(append(r.pointer[:length], '/'), n, 10)
-		return r.value(i)
+		return r.value(i, s)
 	})
 }
 
 // elements reads the elements of the object or array at i, whose last byte is last. read gets the
 // index of each element and returns the index after it, as elements does for all of them.
-func (r *replacement) elements(i int, last byte, read func(i int) (int, error)) (int, error) {
+func (r *replacement[S]) elements(i int, last byte, read func(i int) (int, error)) (int, error) {
 	for i++; i < len(r.text) && r.text[i] != last; {
 		var err error
 		if i, err = read(i); err != nil {

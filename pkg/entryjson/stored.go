@@ -12,17 +12,19 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// AppendPublic appends the entry as clients get it: the fields that are set, without
-// the digest. expiresAt is the entry's end by the tenant's current settings; zero: never.
+// AppendPublic appends the entry as clients get it: the fields that are set, without the digest.
+// Of encrypted values it has the places. expiresAt is the entry's end by the tenant's current
+// settings; zero: never.
 func AppendPublic(dst []byte, e *audit.Entry, expiresAt time.Time) []byte {
-	return append(appendTime(appendFields(dst, e), nameExpiresAt, expiresAt), '}')
+	dst = appendMasked(appendFields(dst, e), e.Encrypted)
+	return append(appendTime(dst, nameExpiresAt, expiresAt), '}')
 }
 
 // AppendStored appends the entry as queues and stores have it: the fields that are set
 // and the digest.
 func AppendStored(dst []byte, e *audit.Entry) []byte {
-	dst = append(appendFields(dst, e), `,"`+nameDigest+`":"`...)
-	dst = hex.AppendEncode(dst, e.Digest[:])
+	dst = append(appendEncrypted(appendFields(dst, e), e.Encrypted), `,"`+nameDigest+`":"`...)
+	dst = hex.AppendEncode(dst, e.Digest.AppendTo(nil))
 	return append(dst, `"}`...)
 }
 
@@ -30,7 +32,7 @@ func AppendStored(dst []byte, e *audit.Entry) []byte {
 // it that has these beside the text. ParseStored parses it.
 func AppendDocument(dst []byte, e *audit.Entry) []byte {
 	begin := len(dst)
-	dst = appendEvent(appendSubject(dst, e), e)
+	dst = appendEncrypted(appendEvent(appendSubject(dst, e), e), e.Encrypted)
 	dst[begin] = '{' // instead of the first comma
 	return append(dst, '}')
 }
@@ -177,6 +179,8 @@ func storedMember(e *audit.Entry, r *reader, name string, raw jsontext.Value) er
 		return storedTexts(raw, &e.Changed)
 	case nameRemoved:
 		return storedTexts(raw, &e.Removed)
+	case nameEncrypted:
+		return storedEncrypted(raw, &e.Encrypted)
 	}
 	if _, known := fieldNames[name]; !known {
 		return nil
@@ -222,15 +226,21 @@ func storedText(e *audit.Entry, name, text string) (err error) {
 	case nameSubmittedBy:
 		e.SubmittedBy = text
 	case nameDigest:
-		if len(text) != 2*len(e.Digest) {
-			return errStored
-		}
-		_, err = hex.Decode(e.Digest[:], []byte(text))
+		e.Digest, err = storedDigest(text)
 	}
 	if err != nil {
 		return errStored
 	}
 	return nil
+}
+
+func storedDigest(text string) (audit.Digest, error) {
+	b, err := hex.DecodeString(text)
+	d, ok := audit.ParseDigest(b)
+	if err == nil && !ok {
+		err = errStored
+	}
+	return d, err
 }
 
 func storedTime(text string) (time.Time, error) {

@@ -43,8 +43,8 @@ var clientFields = strings.Join([]string{
 func ServiceFields() []string { return slices.Clone(serviceFields) }
 
 var serviceFields = []string{
-	nameReceivedAt, nameExpiresAt, nameChanged, nameSubmittedBy, nameRemoved, "status", "masked", "revealed", "erased", "unreadable",
-	"encrypted", "restored_until", "deletable_at",
+	nameReceivedAt, nameExpiresAt, nameChanged, nameSubmittedBy, nameRemoved, "status", nameMasked, "revealed", "erased", "unreadable",
+	nameEncrypted, "restored_until", "deletable_at",
 }
 
 // ParseSubmitted parses one entry that a client sent. The error lists the faults, up to
@@ -280,7 +280,7 @@ func (s *Submitted) DigestOf() audit.Digest {
 	c.out = append(appendPart(c.out, 13, 1), byte(s.Severity))
 	text(14, s.Message)
 	text(15, s.IdempotencyKey)
-	return sha256.Sum256(c.out)
+	return audit.Digest{Sum: sha256.Sum256(c.out)}
 }
 
 // partHeader is the size of what appendPart appends, in bytes.

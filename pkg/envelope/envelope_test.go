@@ -234,7 +234,7 @@ func versionOne() []audit.Entry {
 		Action: "user.login", ResourceType: "order", ResourceID: "47/11", Timestamp: at, IPAddress: netip.MustParseAddr("2001:db8::1"),
 		UserAgent: "curl/8", Before: audit.Object(`{"total":1.0,"tags":[[],[null]]}`), After: audit.Object(`{"total":12345678901234567890}`),
 		Metadata: audit.Object(`{"a.b":"$x","größe":"日本"}`), Severity: audit.SeverityCritical, Message: "Order 47/11 \"paid\"\n",
-		IdempotencyKey: "k-1", ReceivedAt: at.Add(time.Second), Changed: []string{"tags", "total"}, Digest: audit.Digest{1, 2, 3},
+		IdempotencyKey: "k-1", ReceivedAt: at.Add(time.Second), Changed: []string{"tags", "total"}, Digest: audit.Digest{Sum: [32]byte{1, 2, 3}},
 	}
 	plain := audit.Entry{
 		ID: audit.DeriveEntryID("acme", at, "k-2"), Tenant: "acme", UserID: "u", Action: "VIEW", ResourceType: "r", Timestamp: at, ReceivedAt: at,

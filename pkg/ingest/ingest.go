@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
 
 // Queue sends messages to one consumer. Send returns nil only once every body is
@@ -22,7 +23,7 @@ type Queue interface {
 // not reject is durable. After an error any of them may be stored, and the call
 // may be repeated. An entry whose id the tenant already has is not stored again.
 // It is a success if the digests are equal, and a rejection with
-// audit.CodeIdentityConflict if they differ. That applies within one call too.
+// audit.CodeIdentityConflict and the stored digest if they differ. That applies within one call too.
 type Store interface {
 	Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (Appended, error)
 }
@@ -94,6 +95,17 @@ type Quarantine interface {
 	Add(ctx context.Context, tenant audit.TenantID, step string, entries []audit.Entry, reasons []audit.Rejection) error
 }
 
+// Keys has the keys of tenants. It makes them when they are used first. An error is an
+// *audit.UnavailableError if a retry can succeed.
+type Keys interface {
+	Tenant(ctx context.Context, tenant audit.TenantID) (*protect.TenantKeys, error)
+	// Existing is Tenant without making a key. It returns audit.ErrNotFound if the tenant has none.
+	Existing(ctx context.Context, tenant audit.TenantID) (*protect.TenantKeys, error)
+	// Current returns the keys that encrypt the values of subjects. Beside an error it has those that
+	// it could get.
+	Current(ctx context.Context, tenant audit.TenantID, subjects []string) (map[string]protect.Key, error)
+}
+
 // Tenants finds tenants. Tenant returns audit.ErrNotFound if none exists.
 type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
@@ -115,7 +127,10 @@ type Origin struct {
 type Outcome struct {
 	ID     audit.EntryID // zero if the entry could not be read
 	Status OutcomeStatus
-	Err    *audit.ValidationError // set if and only if Status is Rejected
+	Err    *audit.ValidationError // what is wrong with a rejected entry
+	// Unavailable is set instead of Err if a rejected entry can be accepted later: the key that is to
+	// encrypt its values could not be had.
+	Unavailable error
 }
 
 // OutcomeStatus is one word of a bulk answer.

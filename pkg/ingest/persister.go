@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
@@ -43,6 +45,9 @@ type Persister struct {
 	// Conflicts gets the number of entries that went to the quarantine because another entry has
 	// their identity; nil: nothing counts them. It is called concurrently.
 	Conflicts func(ctx context.Context, tenant audit.TenantID, entries int)
+	// Keys tell whether two entries of one identity have the same content, if a rule of sensitive
+	// fields came between them.
+	Keys Keys
 }
 
 // maxOverdue is how long after its end an accepted entry is still stored. The end is that of
@@ -222,10 +227,40 @@ func (p *Persister) store(ctx context.Context, l *load) error {
 	if err != nil {
 		return l.failed(err)
 	}
+	if err := p.settleRules(ctx, &l.Load, &appended); err != nil {
+		return err
+	}
 	if err := p.quarantine(ctx, &l.Load, audit.StepPersist, appended.Rejections); err != nil {
 		return err
 	}
 	return p.forward(ctx, l, appended)
+}
+
+// settleRules turns conflicts into repetitions if the content is the same, and only one of the two
+// entries has encrypted values: a rule came between an entry and its retry.
+func (p *Persister) settleRules(ctx context.Context, l *Load, appended *Appended) error {
+	kindsDiffer := func(r audit.Rejection) bool {
+		return r.Code == audit.CodeIdentityConflict && r.StoredDigest.Kind != l.Entries[r.Index].Digest.Kind
+	}
+	if !slices.ContainsFunc(appended.Rejections, kindsDiffer) {
+		return nil
+	}
+	keys, err := p.Keys.Existing(ctx, l.Tenant)
+	if errors.Is(err, audit.ErrNotFound) || errors.Is(err, protect.ErrDestroyed) {
+		return nil // what was keyed can no longer be compared
+	}
+	if err != nil {
+		return l.failed(fmt.Errorf("compare content: %w", err))
+	}
+	appended.Rejections = slices.DeleteFunc(appended.Rejections, func(r audit.Rejection) bool {
+		same := kindsDiffer(r) && keys.SameContent(r.StoredDigest, l.Entries[r.Index].Digest)
+		if same {
+			appended.Repeated = append(appended.Repeated, r.Index)
+		}
+		return same
+	})
+	slices.Sort(appended.Repeated)
+	return nil
 }
 
 func (p *Persister) quarantine(ctx context.Context, l *Load, step string, reasons []audit.Rejection) error {
@@ -292,6 +327,9 @@ func (p *Persister) commit(ctx context.Context, loads []load, errs []error) {
 func (p *Persister) committed(ctx context.Context, l *Load, result *Committed) error {
 	if result.Err != nil {
 		return l.failed(result.Err)
+	}
+	if err := p.settleRules(ctx, l, &result.Appended); err != nil {
+		return err
 	}
 	if err := p.quarantine(ctx, l, audit.StepPersist, result.Rejections); err != nil {
 		return err

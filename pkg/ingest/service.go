@@ -26,6 +26,8 @@ type Service struct {
 	// always may. The service's own records are queued nevertheless, so that changes such as a
 	// deletion, which makes space, can be recorded.
 	CheckSpace func(ctx context.Context) error
+	// Keys encrypt sensitive fields. The service's own records have none.
+	Keys Keys
 }
 
 // Submit accepts the JSON texts of entries, each independently: a faulty one is
@@ -35,8 +37,9 @@ type Service struct {
 func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin, texts [][]byte) ([]Outcome, error) {
 	b := s.batch(ctx, tenant, origin, texts...)
 	for i, text := range texts {
-		b.outcomes[i] = b.submit(text, "")
+		b.outcomes[i] = b.submit(i, text, "")
 	}
+	b.encrypt(ctx)
 	return b.outcomes, s.accept(ctx, tenant, &b.packer)
 }
 
@@ -44,8 +47,9 @@ func (s *Service) Submit(ctx context.Context, tenant audit.Tenant, origin Origin
 // Idempotency-Key header. A key in the text must be the same.
 func (s *Service) SubmitKeyed(ctx context.Context, tenant audit.Tenant, origin Origin, text []byte, key string) (Outcome, error) {
 	b := s.batch(ctx, tenant, origin, text)
-	outcome := b.submit(text, key)
-	return outcome, s.accept(ctx, tenant, &b.packer)
+	b.outcomes[0] = b.submit(0, text, key)
+	b.encrypt(ctx)
+	return b.outcomes[0], s.accept(ctx, tenant, &b.packer)
 }
 
 // Record writes an entry about an action of the service into the tenant's log.
@@ -133,6 +137,8 @@ type batch struct {
 	seen         map[audit.EntryID]audit.Digest
 	ids          audit.IDSequence // of the entries that bring no identity
 	packer       envelope.Packer
+	rules        *protect.Rules
+	masked       []masked // the accepted entries, if there are rules
 }
 
 func (s *Service) batch(ctx context.Context, tenant audit.Tenant, origin Origin, texts ...[]byte) *batch {
@@ -144,7 +150,7 @@ func (s *Service) batch(ctx context.Context, tenant audit.Tenant, origin Origin,
 	b := &batch{
 		ids: audit.NewIDSequence(start), service: s, tenant: tenant, origin: origin, agentRemoved: agentRemoved, now: s.now(),
 		outcomes: make([]Outcome, len(texts)), seen: make(map[audit.EntryID]audit.Digest, len(texts)),
-		packer: s.packer(ctx, tenant.ID),
+		packer: s.packer(ctx, tenant.ID), rules: protect.NewRules(tenant.Settings.SensitiveFields),
 	}
 	size := 0
 	for _, text := range texts {
@@ -159,8 +165,9 @@ func cleanAgent(agent string) string {
 	return audit.Cut(strings.ToValidUTF8(agent, "\uFFFD"), audit.MaxUserAgent)
 }
 
-// submit decides about one text and packs the entry if it is accepted.
-func (b *batch) submit(text []byte, key string) Outcome {
+// submit decides about one text and packs the entry if it is accepted. Under rules it only masks
+// the entry; see encrypt.
+func (b *batch) submit(index int, text []byte, key string) Outcome {
 	submitted, invalid := entryjson.ParseSubmitted(text)
 	if invalid != nil {
 		return rejected(audit.EntryID{}, b.withValueFaults(&submitted, key, invalid))
@@ -182,8 +189,10 @@ func (b *batch) submit(text []byte, key string) Outcome {
 	case !settings.IsVisible(entry, b.now):
 		return Outcome{ID: entry.ID, Status: Expired}
 	}
+	if invalid := b.pack(index, entry); invalid != nil {
+		return rejected(entry.ID, invalid)
+	}
 	b.seen[entry.ID] = entry.Digest
-	b.packer.Add(entry)
 	return Outcome{ID: entry.ID, Status: Accepted}
 }
 

@@ -181,6 +181,7 @@ const (
 	DependencyQueues    Dependency = "queues"     // the queues
 	DependencySockets   Dependency = "sockets"    // the WebSocket API's connections
 	DependencyCursorKey Dependency = "cursor-key" // the key that signs cursors and tickets
+	DependencyMasterKey Dependency = "master-key" // the key that wraps the tenants' keys
 	DependencyTokens    Dependency = "tokens"     // the keys that verify bearer tokens
 	DependencyTimeZones Dependency = "time-zones" // the tz database, which is part of the binary
 )
@@ -188,7 +189,7 @@ const (
 // Dependencies returns every dependency.
 func Dependencies() []Dependency {
 	return []Dependency{
-		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyTokens, DependencyTimeZones,
+		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyMasterKey, DependencyTokens, DependencyTimeZones,
 	}
 }
 
@@ -201,6 +202,8 @@ func (r Resource) Dependency() Dependency {
 		return DependencySockets
 	case r == ResourceCursorKey:
 		return DependencyCursorKey
+	case r == ResourceMasterKey:
+		return DependencyMasterKey
 	case r == ResourceTokens:
 		return DependencyTokens
 	case r == ResourceTimeZones:

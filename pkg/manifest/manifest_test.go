@@ -147,6 +147,8 @@ var dependencyOf = map[manifest.Resource]manifest.Dependency{
 	manifest.ResourceTenants:     manifest.DependencyRecords,
 	manifest.ResourceKeys:        manifest.DependencyRecords,
 	manifest.ResourceJobs:        manifest.DependencyRecords,
+	manifest.ResourceTenantKeys:  manifest.DependencyRecords,
+	manifest.ResourceMasterKey:   manifest.DependencyMasterKey,
 	manifest.ResourceQuarantine:  manifest.DependencyRecords,
 	manifest.ResourceStream:      manifest.DependencyRecords,
 	manifest.ResourceConnections: manifest.DependencyRecords,

@@ -21,17 +21,19 @@ const (
 
 // The resources.
 const (
-	ResourceEntries    Resource = "entries"    // the system of record
-	ResourceIndex      Resource = "search"     // the search index
-	ResourceTenants    Resource = "tenants"    // tenant records
-	ResourceKeys       Resource = "keys"       // API keys
-	ResourceJobs       Resource = "jobs"       // jobs
-	ResourceQuarantine Resource = "quarantine" // entries in quarantine
-	ResourceCursorKey  Resource = "cursor-key" // the keys that sign cursors and tickets; write: replace them
-	ResourceTokens     Resource = "tokens"     // the keys that verify bearer tokens
-	ResourceTimeZones  Resource = "time-zones" // the tz database
-	ResourceArrival    Resource = "arrival"    // the arrival log: the order in which entries were stored
-	ResourceQuotas     Resource = "quotas"     // how much of their quotas the tenants have used
+	ResourceEntries    Resource = "entries"     // the system of record
+	ResourceIndex      Resource = "search"      // the search index
+	ResourceTenants    Resource = "tenants"     // tenant records
+	ResourceKeys       Resource = "keys"        // API keys
+	ResourceTenantKeys Resource = "tenant-keys" // the wrapped keys that encrypt values
+	ResourceMasterKey  Resource = "master-key"  // the key that wraps them; read: unwrap, write: wrap
+	ResourceJobs       Resource = "jobs"        // jobs
+	ResourceQuarantine Resource = "quarantine"  // entries in quarantine
+	ResourceCursorKey  Resource = "cursor-key"  // the keys that sign cursors and tickets; write: replace them
+	ResourceTokens     Resource = "tokens"      // the keys that verify bearer tokens
+	ResourceTimeZones  Resource = "time-zones"  // the tz database
+	ResourceArrival    Resource = "arrival"     // the arrival log: the order in which entries were stored
+	ResourceQuotas     Resource = "quotas"      // how much of their quotas the tenants have used
 
 	ResourceStream      Resource = "stream"      // who sends to the subscribers of a tenant, and how far they are
 	ResourceConnections Resource = "connections" // the records of connected clients and their subscriptions
@@ -141,8 +143,10 @@ var (
 	ingestQueues = []Resource{QueueResource(QueueIngest), QueueResource(QueueIngestPriority)}
 	// recording adds the grants needed to write an audit entry about a change.
 	recording = write(ingestQueues...)
+	// encrypting adds the grants needed to encrypt values, with keys that are made at their first use.
+	encrypting = slices.Concat(read(ResourceTenantKeys, ResourceMasterKey), write(ResourceTenantKeys, ResourceMasterKey))
 	// accepting are the grants needed to accept entries.
-	accepting = slices.Concat(read(ResourceTenants, ResourceQuotas), read(ingestQueues...), write(ResourceQuotas), write(ingestQueues...))
+	accepting = slices.Concat(read(ResourceTenants, ResourceQuotas), read(ingestQueues...), write(ResourceQuotas), write(ingestQueues...), encrypting)
 	// answering adds the grants needed to answer a client's message over a connection.
 	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
 	// listing are the grants needed to answer one page of entries.
@@ -307,7 +311,7 @@ var functions = []Function{
 		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
 		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIngest, 50), batchOf(QueueIngestPriority, 50)}},
 		Grants: slices.Concat(
-			read(ResourceTenants, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
+			read(ResourceTenants, ResourceTenantKeys, ResourceMasterKey, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
 			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueArrival)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
@@ -360,7 +364,7 @@ var functions = []Function{
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceJobs, QueueResource(QueueJobs)),
-			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs,
+			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs,
 				QueueResource(QueueJobs), QueueResource(QueueIndex)), nudging, deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},

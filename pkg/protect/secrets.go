@@ -151,7 +151,7 @@ func (r *removal) result() []string {
 var secretNames = func() map[string]bool {
 	names := map[string]bool{}
 	for _, name := range SecretNames() {
-		normal, _ := normalName(nil, []byte(name))
+		normal, _ := normalName(nil, []byte(name), maxName)
 		names[string(normal)] = true
 	}
 	return names
@@ -188,13 +188,13 @@ func isSecretName(name []byte) bool {
 		return false
 	}
 	var buffer [maxName]byte
-	normal, fits := normalName(buffer[:0], name)
+	normal, fits := normalName(buffer[:0], name, maxName)
 	return fits && secretNames[string(normal)]
 }
 
-// normalName appends the name in lower case, without "-" and "_". It reports false for a name that
-// is longer than any secret name.
-func normalName(dst, name []byte) ([]byte, bool) {
+// normalName appends the name in lower case, without "-" and "_". It stops and reports false for a
+// name that needs about limit bytes or more.
+func normalName(dst, name []byte, limit int) ([]byte, bool) {
 	for i := 0; i < len(name); {
 		c := name[i]
 		switch {
@@ -211,7 +211,7 @@ func normalName(dst, name []byte) ([]byte, bool) {
 			dst = append(dst, c)
 			i++
 		}
-		if len(dst) > maxName-utf8.UTFMax {
+		if len(dst) > limit-utf8.UTFMax {
 			return dst, false
 		}
 	}

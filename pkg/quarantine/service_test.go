@@ -106,7 +106,7 @@ func newFixture(t *testing.T) *fixture {
 func entry(n byte) audit.Entry {
 	return audit.Entry{
 		ID: audit.NewEntryID(epoch, [10]byte{n}), Tenant: "acme", UserID: "u1", Action: "VIEW", ResourceType: "order", Timestamp: epoch, ReceivedAt: epoch,
-		Message: "a secret message", Metadata: audit.Object(`{"n":1e400}`), Digest: audit.Digest{n},
+		Message: "a secret message", Metadata: audit.Object(`{"n":1e400}`), Digest: audit.Digest{Sum: [32]byte{n}},
 	}
 }
 
@@ -161,7 +161,7 @@ func TestAdd(t *testing.T) {
 		if item.Entry.UserID != "u1" {
 			t.Errorf("%+v: got user ID %q, want %q", item, item.Entry.UserID, "u1")
 		}
-		switch item.Entry.Digest[0] {
+		switch item.Entry.Digest.Sum[0] {
 		case 0:
 			if want := "first"; item.Reason != want {
 				t.Errorf("got reason %q, want %q", item.Reason, want)
@@ -177,11 +177,11 @@ func TestAdd(t *testing.T) {
 				t.Errorf("got code %q, want %q", item.Code, "identity_conflict")
 			}
 		default:
-			t.Errorf("entry %x is in quarantine, want it absent", item.Entry.Digest[0])
+			t.Errorf("entry %x is in quarantine, want it absent", item.Entry.Digest.Sum[0])
 		}
 	}
 	other := entry(0)
-	other.Digest = audit.Digest{99} // other content under the same identity
+	other.Digest = audit.Digest{Sum: [32]byte{99}} // other content under the same identity
 	f.add(t, audit.StepPersist, other)
 	f.add(t, audit.StepIndex, entry(0))
 	if n := len(f.items(t)); n != 4 {

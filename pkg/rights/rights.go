@@ -30,6 +30,7 @@ type Kind string
 const (
 	Secret     Kind = "secret"      // the variable of pkg/config whose value is the secret's ARN
 	SecretsKey Kind = "secrets-key" // no name: the key that encrypts the secrets
+	MasterKey  Kind = "master-key"  // no name: the key that wraps the tenants' keys
 	Queue      Kind = "queue"       // the queue, as in pkg/manifest
 	Index      Kind = "index"       // a pattern of paths below the address of the search index
 	Sockets    Kind = "sockets"     // the HTTP method of a call about a connection of the WebSocket API
@@ -45,7 +46,7 @@ const (
 // Of returns what the function's own calls need. MongoDB identifies a function by the
 // user in its URI, so that records need no right but the one to that secret.
 func Of(f manifest.Function) []Right {
-	return slices.Concat(secrets(f), rotation(f), queues(f), index(f), sockets(f))
+	return slices.Concat(secrets(f), rotation(f), masterKey(f), queues(f), index(f), sockets(f))
 }
 
 // Polling returns what Lambda needs of the function's role to poll the queues that
@@ -116,6 +117,23 @@ func rotation(f manifest.Function) []Right {
 		right(Target{Secret, CursorKey}, "secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"),
 		bySecretsManager("kms:GenerateDataKey"),
 	}
+}
+
+// masterKey allows a function to wrap and unwrap the tenants' keys. The policy of the key asks for
+// a tenant as the encryption context.
+func masterKey(f manifest.Function) []Right {
+	var actions []string
+	read, write := granted(f, manifest.ResourceMasterKey)
+	if read {
+		actions = append(actions, "kms:Decrypt")
+	}
+	if write {
+		actions = append(actions, "kms:Encrypt")
+	}
+	if len(actions) == 0 {
+		return nil
+	}
+	return []Right{right(Target{Kind: MasterKey}, actions...)}
 }
 
 // queues returns the rights on queues. A function gets the attributes of queues that it

@@ -49,6 +49,8 @@ func resource(target rights.Target) node {
 		return ref(map[string]string{rights.CursorKey: cursorKeySecret, rights.Records: mongoSecret}[target.Name])
 	case rights.SecretsKey:
 		return ref(secretsKeyARN)
+	case rights.MasterKey:
+		return ref(masterKeyARN)
 	case rights.Queue:
 		return arn(queueID(manifest.QueueName(target.Name)))
 	case rights.Index:

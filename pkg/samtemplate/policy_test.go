@@ -151,6 +151,13 @@ func wanted(f manifest.Function) []may {
 		return slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return is(g) && g.Read }),
 			slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return is(g) && g.Write })
 	}
+	for action, has := range map[string]func(read, write bool) bool{
+		"kms:Decrypt": func(read, _ bool) bool { return read }, "kms:Encrypt": func(_, write bool) bool { return write },
+	} {
+		if has(grants(manifest.ResourceMasterKey)) {
+			all = append(all, may{action, "MasterKeyArn", ""})
+		}
+	}
 	if _, write := grants(manifest.ResourceCursorKey); write {
 		for _, action := range []string{"DescribeSecret", "PutSecretValue", "UpdateSecretVersionStage"} {
 			all = append(all, may{"secretsmanager:" + action, "CursorKeySecretArn", ""})

@@ -80,6 +80,7 @@ func environment(f manifest.Function) node {
 		"OCELOT_LOG_LEVEL":    "info",
 		"OCELOT_QUEUE_PREFIX": node{"Fn::Sub": prefix},
 		"OCELOT_CURSOR_KEY":   ref(cursorKeySecret),
+		"OCELOT_MASTER_KEY":   ref(masterKeyARN),
 		"MONGODB_URI":         ref(mongoSecret),
 		"OPENSEARCH_URL":      ref(openSearchURL),
 		"OPENSEARCH_AUTH":     when(openSearchSigned, "aws", "none"),
@@ -118,6 +119,7 @@ const (
 	openSearchURL   = "OpenSearchUrl"
 	openSearchARN   = "OpenSearchDomainArn"
 	secretsKeyARN   = "SecretsKeyArn"
+	masterKeyARN    = "MasterKeyArn"
 	origins         = "Origins"
 )
 
@@ -143,6 +145,7 @@ func parameters() node {
 		mongoSecret:      text("The ARN of the secret that is MongoDB's connection string"),
 		openSearchURL:    text("The endpoint of the OpenSearch domain; without OpenSearchDomainArn, the ARN of the secret that is its URL with user and password"),
 		openSearchARN:    optional("The ARN of the OpenSearch domain, which signed requests are sent to; empty where user and password prove who asks"),
+		masterKeyARN:     text("The ARN of the symmetric KMS key that wraps the keys of tenants"),
 		secretsKeyARN:    optional("The ARN of the KMS key of the secrets; empty where that is aws/secretsmanager"),
 		origins:          optional("The origins, separated by commas, of pages whose scripts may call the API in a browser; empty: none"),
 		"JwksUrl":        text("The keys of bearer tokens"),

@@ -86,7 +86,7 @@ func complete(tenant *audit.Tenant) error {
 		tenant.Settings.Detect = []audit.Detector{}
 	}
 	if tenant.Settings.SensitiveFields == nil {
-		tenant.Settings.SensitiveFields = []string{}
+		tenant.Settings.SensitiveFields = []audit.SensitiveField{}
 	}
 	if tenant.Settings.RetentionRules == nil {
 		tenant.Settings.RetentionRules = []audit.RetentionRule{}

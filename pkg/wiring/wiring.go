@@ -26,6 +26,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/rotation"
@@ -62,6 +63,12 @@ type Quarantine interface {
 // Keys keeps API keys.
 type Keys interface {
 	tenants.KeyStore
+	jobs.Purger
+}
+
+// TenantKeys keeps the wrapped keys of tenants.
+type TenantKeys interface {
+	protect.KeyStore
 	jobs.Purger
 }
 
@@ -142,9 +149,13 @@ type Stores struct {
 	FreeSpace jobs.Purger
 	Tenants   tenants.Store
 	Keys      Keys
-	Jobs      jobs.Store
-	Arrivals  Arrivals
-	Streams   Streams
+	// TenantKeys are the wrapped keys that encrypt values. MasterKey wraps them. A function without
+	// both can neither encrypt nor decrypt.
+	TenantKeys TenantKeys
+	MasterKey  protect.KeyWrapper
+	Jobs       jobs.Store
+	Arrivals   Arrivals
+	Streams    Streams
 	// Connections are the records of connections, Sockets the connections themselves.
 	Connections Connections
 	Sockets     stream.Sender
@@ -204,6 +215,7 @@ type Services struct {
 	cursors    func() *cursor.Signer
 	authorizer func() *access.Authenticator
 	limiter    func() *quota.Limiter
+	keyring    func() *protect.Keyring
 	versions   func() (rotation.Versions, error)
 }
 
@@ -251,11 +263,14 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	s.authorizer = sync.OnceValue(func() *access.Authenticator {
 		return &access.Authenticator{Tokens: security.Tokens, Keys: tenants.KeyFinder{Store: stores.Keys}, Now: time.Now, Log: log}
 	})
+	s.keyring = sync.OnceValue(func() *protect.Keyring {
+		return protect.NewKeyring(stores.TenantKeys, stores.MasterKey, time.Now, random)
+	})
 	backlog := stores.backlog()
 	s.accept = sync.OnceValue(func() *ingest.Service {
 		return &ingest.Service{
 			Standard: stores.Queue(manifest.QueueIngest), Priority: stores.Queue(manifest.QueueIngestPriority),
-			Now: time.Now, Random: random, CheckSpace: stores.checkSpace(backlog),
+			Now: time.Now, Random: random, CheckSpace: stores.checkSpace(backlog), Keys: s.keyring(),
 		}
 	})
 	s.versions = security.keyVersions()

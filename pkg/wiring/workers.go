@@ -47,7 +47,7 @@ func (s *Services) usageKey(ctx context.Context, tenant audit.TenantID) string {
 func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 	counts := metrics.New(s.Metrics, "persist-logs", time.Now)
 	persister := &ingest.Persister{
-		Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Index: s.Stores.Queue(manifest.QueueIndex),
+		Keys: s.keyring(), Store: s.Stores.Entries, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Index: s.Stores.Queue(manifest.QueueIndex),
 		Arrivals:    s.Stores.Queue(manifest.QueueArrival),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
 		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
@@ -137,7 +137,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
 			{Name: "arrival", Purger: s.Stores.Arrivals}, {Name: "stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
-			{Name: "activity", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
+			{Name: "tenant keys", Purger: s.Stores.TenantKeys}, {Name: "activity", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
 		},
 	}
 	if s.Stores.LocalMessages != nil {

@@ -78,6 +78,7 @@ func Components() []Component {
 			required("status", oneOf("The entry goes through its step again.", string(audit.StatusAccepted))),
 		)},
 		{"RetentionRule", retentionRuleSchema()},
+		{"SensitiveField", sensitiveFieldSchema()},
 		{"Settings", settingsSchema(settingReturned, true)},
 		{"SettingsChange", settingsSchema(settingSent, false)},
 		{"NewTenant", object(
@@ -269,14 +270,24 @@ func settingSent(name string, s *Schema, value any) Property {
 }
 func settingPatched(name string, s *Schema, _ any) Property { return optional(name, s.orNull()) }
 
+// sensitiveFieldSchema describes a rule of sensitive fields, both sent and returned.
+func sensitiveFieldSchema() *Schema {
+	return object(
+		required("path", nonEmptyText(audit.MaxSensitivePath, fmt.Sprintf("Dotted names that begin with `metadata`, `before_state` or `after_state`, or with `%s` for any depth of all three. `%s` stands for one name. Or one of `message`, `ip_address`, `user_agent`, `session_id`. Names count without case, `-` and `_`.", audit.AnyDepth, audit.AnyName))),
+		optional("mask", oneOf("What stands in the place of a value. The default is `full`, and `ip` for `ip_address`.", textsOf(audit.Masks()...)...)),
+		optional("subject", anyText("Whose key encrypts the values: `user_id`, `resource_id`, or a path to the name of a person in the entry. The default is the tenant's own key, and `user_id` for `ip_address`, `user_agent` and `session_id`.")),
+		optional("searchable", boolean("Whether entries can be found by the whole value.")),
+	)
+}
+
 func settingsSchema(f setting, levelsUnique bool) *Schema {
 	initial := audit.DefaultSettings()
 	levels := list(severities(""))
 	levels.MinItems, levels.UniqueItems = 1, levelsUnique
 	detectors := list(oneOf("", textsOf(audit.Detectors()...)...))
 	detectors.UniqueItems = levelsUnique
-	paths := list(&Schema{Type: "string", MinLength: 1, MaxLength: audit.MaxSensitivePath})
-	paths.MaxItems = audit.MaxSensitiveFields
+	sensitive := list(ref("SensitiveField")).withDescription("What is encrypted before an entry is stored. If two rules match one value, the first counts. A change applies to entries that are accepted a minute later, and later ones.")
+	sensitive.MaxItems = audit.MaxSensitiveFields
 	rules := list(ref("RetentionRule")).withDescription("Retention of single actions or severities instead of retention_days. The first rule that matches counts. Rules do not apply to the service's own entries.")
 	rules.MaxItems = audit.MaxRetentionRules
 	return object(
@@ -286,7 +297,7 @@ func settingsSchema(f setting, levelsUnique bool) *Schema {
 		f("log_levels", levels.withDescription("The severities that are stored. Entries of others get the status `filtered`."), namesOf(initial.LogLevels)),
 		f("remove_secrets", boolean(fmt.Sprintf("Strings and numbers under names such as password, token or api_key are replaced by `%s` before anything is stored.", protect.Removed)), initial.RemoveSecrets),
 		f("detect", detectors.withDescription("The kinds of secrets that are recognized by their form and replaced within texts, under any name."), textsOf(initial.Detect...)),
-		f("sensitive_fields", paths.withDescription("Dotted paths, `**.` matches any depth. Not in effect in this version."), initial.SensitiveFields),
+		f("sensitive_fields", sensitive, initial.SensitiveFields),
 		f("tier", oneOf("The ingest queue.", textsOf(audit.TierStandard, audit.TierPriority)...), string(initial.Tier)),
 		f("isolation", oneOf("Whether the tenant's entries share storage with other tenants' entries or have their own.", textsOf(audit.IsolationShared, audit.IsolationDedicated)...), string(initial.Isolation)),
 	)

@@ -51,7 +51,7 @@ func (w *world) conceal() (c concealed) {
 			if test.as == "user" {
 				continue // has no access to the quarantine
 			}
-			e.Digest = sha256.Sum256(e.ID[:])
+			e.Digest.Sum = sha256.Sum256(e.ID[:])
 			item := quarantine.Item{
 				ID: fmt.Sprintf("%032x", len(c.items)), Step: audit.StepPersist, Code: "c", Reason: "r", QuarantinedAt: at, Entry: e,
 			}

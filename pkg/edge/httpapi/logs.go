@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
@@ -34,7 +35,7 @@ func CreateLog(gate *Gate, s *ingest.Service, limiter *quota.Limiter) http.Handl
 			return nil, err
 		}
 		if outcome.Status == ingest.Rejected {
-			return nil, refused(outcome.Err)
+			return nil, refusedOutcome(&outcome)
 		}
 		w := writer{b: make([]byte, 0, 80)}
 		w.open('{')
@@ -70,6 +71,14 @@ func submitOne(req *request, s *ingest.Service, text []byte) (ingest.Outcome, er
 }
 
 func errEmptyBody() error { return ProblemMalformed.problem("The body is empty.") }
+
+// refusedOutcome returns the error of an entry that was sent alone.
+func refusedOutcome(o *ingest.Outcome) error {
+	if o.Unavailable != nil {
+		return o.Unavailable
+	}
+	return refused(o.Err)
+}
 
 // refused returns the problem of an entry that was sent alone. Text that is not JSON and
 // text that is too long are faults of the whole body.
@@ -130,9 +139,9 @@ func bulkResponse(outcomes []ingest.Outcome, requestID string) *response {
 		w.open('{')
 		w.integer("index", int64(i))
 		appendOutcome(&w, &outcomes[i])
-		if outcomes[i].Err != nil {
+		if outcomes[i].Status == ingest.Rejected {
 			w.name("error")
-			invalid(outcomes[i].Err, "The entry").append(&w, requestID)
+			problemOfOutcome(&outcomes[i]).append(&w, requestID)
 		}
 		w.close('}')
 	}
@@ -142,6 +151,13 @@ func bulkResponse(outcomes []ingest.Outcome, requestID string) *response {
 		return jsonResponse(http.StatusAccepted, &w)
 	}
 	return jsonResponse(http.StatusMultiStatus, &w)
+}
+
+func problemOfOutcome(o *ingest.Outcome) *problem {
+	if o.Unavailable != nil {
+		return problemOf(o.Unavailable, access.LogsWrite)
+	}
+	return invalid(o.Err, "The entry")
 }
 
 func countOutcomes(outcomes []ingest.Outcome) map[ingest.OutcomeStatus]int {

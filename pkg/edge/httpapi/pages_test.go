@@ -46,7 +46,9 @@ func TestPagesEndBeforeTheyAreTooLarge(t *testing.T) {
 	const items = 150 // of some 60 KB each
 	settings := audit.DefaultSettings()
 	for i := range audit.MaxSensitiveFields {
-		settings.SensitiveFields = append(settings.SensitiveFields, fmt.Sprintf("%03d%s", i, strings.Repeat("x", audit.MaxSensitivePath-3)))
+		settings.SensitiveFields = append(settings.SensitiveFields, audit.SensitiveField{
+			Path: fmt.Sprintf("metadata.%03d%s", i, strings.Repeat("x", audit.MaxSensitivePath-12)), Mask: audit.MaskFull,
+		})
 	}
 	var resources []string
 	for i := range tenants.MaxKeyResources {

@@ -123,7 +123,7 @@ func changeSettings(d *document, to *audit.Settings) {
 	readLogLevels(d, &to.LogLevels)
 	d.boolean("remove_secrets", &to.RemoveSecrets)
 	readDetectors(d, &to.Detect)
-	d.texts("sensitive_fields", &to.SensitiveFields)
+	readSensitiveFields(d, &to.SensitiveFields)
 	tier, isolation := string(to.Tier), string(to.Isolation)
 	d.text("tier", &tier)
 	d.text("isolation", &isolation)
@@ -152,6 +152,27 @@ func readRetentionRules(d *document, to *[]audit.RetentionRule) {
 			}
 			rules[i].Severity = &severity
 		}
+		o.close()
+	}
+	*to = rules
+}
+
+// readSensitiveFields reads the rules of what is encrypted, with their defaults.
+func readSensitiveFields(d *document, to *[]audit.SensitiveField) {
+	objects, ok := d.objects("sensitive_fields")
+	if !ok {
+		return
+	}
+	rules := make([]audit.SensitiveField, len(objects))
+	for i, o := range objects {
+		var rule audit.SensitiveField
+		mask := ""
+		o.text("path", &rule.Path)
+		o.text("mask", &mask)
+		o.text("subject", &rule.Subject)
+		o.boolean("searchable", &rule.Searchable)
+		rule.Mask = audit.Mask(mask)
+		rules[i] = rule.WithDefaults()
 		o.close()
 	}
 	*to = rules
@@ -395,10 +416,26 @@ func appendSettings(w *writer, s *audit.Settings) {
 		w.quoted(string(d))
 	}
 	w.close(']')
-	w.texts("sensitive_fields", s.SensitiveFields)
+	appendSensitiveFields(w, s.SensitiveFields)
 	w.word("tier", string(s.Tier))
 	w.word("isolation", string(s.Isolation))
 	w.close('}')
+}
+
+func appendSensitiveFields(w *writer, rules []audit.SensitiveField) {
+	w.name("sensitive_fields")
+	w.open('[')
+	for _, r := range rules {
+		w.open('{')
+		w.text("path", r.Path)
+		w.word("mask", string(r.Mask))
+		if r.Subject != "" {
+			w.text("subject", r.Subject)
+		}
+		w.boolean("searchable", r.Searchable)
+		w.close('}')
+	}
+	w.close(']')
 }
 
 func appendRetentionRules(w *writer, rules []audit.RetentionRule) {

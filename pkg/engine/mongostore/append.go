@@ -143,7 +143,7 @@ func (b *batch) compare(entries []audit.Entry, appended *ingest.Appended) {
 				appended.Rejections = append(appended.Rejections, audit.Rejection{Index: i, Code: audit.CodeUnstorable, Reason: r.rejection})
 			case f.digest != r.stored.digest:
 				appended.Rejections = append(appended.Rejections, audit.Rejection{
-					Index: i, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
+					Index: i, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity", StoredDigest: r.stored.digest,
 				})
 			case f.repeats(*r.stored):
 				appended.Repeated = append(appended.Repeated, i)

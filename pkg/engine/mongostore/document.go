@@ -39,6 +39,7 @@ const (
 	fieldDeletableAt    = "deletable_at" // when MongoDB removes the entry; an entry is stored without it
 	fieldChanged        = "changed"
 	fieldRemoved        = "removed"
+	fieldEncrypted      = "encrypted"
 	fieldDigest         = "digest"
 	fieldQueueMessage   = "queue_message" // audit.MessageID.Tag of the ingest message
 	fieldExact          = "exact"         // the text of the objects that BSON cannot represent exactly
@@ -93,7 +94,8 @@ func appendEntry(dst []byte, e *audit.Entry) []byte {
 	}
 	texts(fieldChanged, e.Changed)
 	texts(fieldRemoved, e.Removed)
-	dst = bsoncore.AppendBinaryElement(dst, fieldDigest, bson.TypeBinaryGeneric, e.Digest[:])
+	dst = appendEncrypted(dst, e.Encrypted)
+	dst = bsoncore.AppendBinaryElement(dst, fieldDigest, bson.TypeBinaryGeneric, e.Digest.AppendTo(nil))
 	if !e.QueueMessage.IsZero() {
 		dst = bsoncore.AppendInt64Element(dst, fieldQueueMessage, e.QueueMessage.Tag())
 	}
@@ -182,6 +184,8 @@ func readField(e *audit.Entry, name string, value bson.RawValue) error {
 		return readStrings(value, &e.Changed)
 	case fieldRemoved:
 		return readStrings(value, &e.Removed)
+	case fieldEncrypted:
+		return readEncrypted(value, &e.Encrypted)
 	case fieldDigest:
 		return readDigest(value, &e.Digest)
 	}
@@ -252,29 +256,23 @@ func readObject(value bson.RawValue, to *audit.Object) error {
 }
 
 func readStrings(value bson.RawValue, to *[]string) error {
-	array, ok := value.ArrayOK()
-	if !ok {
-		return errStored
-	}
-	values, err := array.Values()
-	if err != nil {
-		return errStored
-	}
-	for _, v := range values {
+	return eachElement(value, func(v bson.RawValue) error {
 		text, ok := v.StringValueOK()
 		if !ok {
 			return errStored
 		}
 		*to = append(*to, text)
-	}
-	return nil
+		return nil
+	})
 }
 
 func readDigest(value bson.RawValue, to *audit.Digest) error {
 	_, data, ok := value.BinaryOK()
-	if !ok || len(data) != len(to) {
+	if !ok {
 		return errStored
 	}
-	copy(to[:], data)
+	if *to, ok = audit.ParseDigest(data); !ok {
+		return errStored
+	}
 	return nil
 }

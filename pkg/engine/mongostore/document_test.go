@@ -26,7 +26,7 @@ func newEntry(tenant audit.TenantID, at time.Time, n uint32) audit.Entry {
 	return audit.Entry{
 		ID: audit.NewEntryID(at, [10]byte{0, 0, 0, 0, 0, 0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), Tenant: tenant,
 		UserID: fmt.Sprintf("user-%d", n%7), Action: "UPDATE", ResourceType: "order", ResourceID: fmt.Sprint(n % 11),
-		Timestamp: at, ReceivedAt: at.Add(time.Second), Severity: audit.Severity(n % 4), Digest: audit.Digest{1, byte(n), byte(n >> 8)},
+		Timestamp: at, ReceivedAt: at.Add(time.Second), Severity: audit.Severity(n % 4), Digest: audit.Digest{Sum: [32]byte{1, byte(n), byte(n >> 8)}},
 	}
 }
 

@@ -121,7 +121,7 @@ func TestLostAnswerIsRepeatedWithinOneCall(t *testing.T) {
 		return enginetest.TCPFault{LoseAnswer: first}
 	})
 	other := newEntry("acme", march, 1)
-	other.Digest = audit.Digest{9}
+	other.Digest = audit.Digest{Sum: [32]byte{9}}
 	appended, err := store.Append(t.Context(), "acme", []audit.Entry{newEntry("acme", march, 1), newEntry("acme", march, 2), other})
 	rejections := appended.Rejections
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 const (
 	collectionTenants     = "tenants"
 	collectionPartitions  = "partitions"
-	collectionKeys        = "keys"
+	collectionKeys        = "keys" // API keys
+	collectionTenantKeys  = "tenant_keys"
 	collectionJobs        = "jobs"
 	collectionActivity    = "activity"
 	collectionQuarantine  = "quarantine"

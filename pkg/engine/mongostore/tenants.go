@@ -43,15 +43,15 @@ type placementDocument struct {
 }
 
 type settingsDocument struct {
-	RetentionDays   int            `bson:"retention_days"`
-	RetentionRules  []ruleDocument `bson:"retention_rules"`
-	SearchableDays  int            `bson:"searchable_days"`
-	LogLevels       []string       `bson:"log_levels"`
-	RemoveSecrets   bool           `bson:"remove_secrets"`
-	Detect          []string       `bson:"detect"`
-	SensitiveFields []string       `bson:"sensitive_fields"`
-	Tier            string         `bson:"tier"`
-	Isolation       string         `bson:"isolation"`
+	RetentionDays   int                 `bson:"retention_days"`
+	RetentionRules  []ruleDocument      `bson:"retention_rules"`
+	SearchableDays  int                 `bson:"searchable_days"`
+	LogLevels       []string            `bson:"log_levels"`
+	RemoveSecrets   bool                `bson:"remove_secrets"`
+	Detect          []string            `bson:"detect"`
+	SensitiveFields []sensitiveDocument `bson:"sensitive_fields"`
+	Tier            string              `bson:"tier"`
+	Isolation       string              `bson:"isolation"`
 }
 
 // ruleDocument is a retention rule. It has an action or a severity.
@@ -59,6 +59,30 @@ type ruleDocument struct {
 	Action   string `bson:"action,omitempty"`
 	Severity string `bson:"severity,omitempty"`
 	Days     int    `bson:"days"`
+}
+
+// sensitiveDocument is the rule of a sensitive field.
+type sensitiveDocument struct {
+	Path       string `bson:"path"`
+	Mask       string `bson:"mask"`
+	Subject    string `bson:"subject,omitempty"`
+	Searchable bool   `bson:"searchable"`
+}
+
+func newSensitiveDocuments(rules []audit.SensitiveField) []sensitiveDocument {
+	docs := make([]sensitiveDocument, len(rules))
+	for i, r := range rules {
+		docs[i] = sensitiveDocument{Path: r.Path, Mask: string(r.Mask), Subject: r.Subject, Searchable: r.Searchable}
+	}
+	return docs
+}
+
+func readSensitiveFields(docs []sensitiveDocument) []audit.SensitiveField {
+	rules := make([]audit.SensitiveField, len(docs))
+	for i, doc := range docs {
+		rules[i] = audit.SensitiveField{Path: doc.Path, Mask: audit.Mask(doc.Mask), Subject: doc.Subject, Searchable: doc.Searchable}
+	}
+	return rules
 }
 
 func newRuleDocuments(rules []audit.RetentionRule) []ruleDocument {
@@ -106,7 +130,7 @@ func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
 		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version, Placements: placements,
 		Settings: settingsDocument{
 			RetentionDays: s.RetentionDays, RetentionRules: newRuleDocuments(s.RetentionRules), SearchableDays: s.SearchableDays,
-			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: s.SensitiveFields,
+			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: newSensitiveDocuments(s.SensitiveFields),
 			Tier: string(s.Tier), Isolation: string(s.Isolation),
 		},
 	}
@@ -142,7 +166,7 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version, Placements: placements,
 		Settings: audit.Settings{
 			RetentionDays: s.RetentionDays, RetentionRules: rules, SearchableDays: s.SearchableDays,
-			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: s.SensitiveFields,
+			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: readSensitiveFields(s.SensitiveFields),
 			Tier: audit.Tier(s.Tier), Isolation: audit.Isolation(s.Isolation),
 		},
 	}, nil

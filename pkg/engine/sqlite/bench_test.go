@@ -69,8 +69,8 @@ func (c *corpus) entry(tenant audit.TenantID) audit.Entry {
 		Severity: audit.Severity(min(c.rnd.ExpFloat64(), 3)), Message: c.text(16), Changed: []string{"name", "state", "total"},
 		SubmittedBy: "key:0123456789abcdef",
 	}
-	for i := range e.Digest {
-		e.Digest[i] = byte(c.rnd.Uint32())
+	for i := range e.Digest.Sum {
+		e.Digest.Sum[i] = byte(c.rnd.Uint32())
 	}
 	return e
 }

@@ -283,10 +283,11 @@ func (r *docReader) parse(doc []byte) (audit.Entry, error) {
 	if err != nil {
 		return audit.Entry{}, err
 	}
-	if len(r.id) != len(e.ID) || len(r.digest) != len(e.Digest) {
+	digest, ok := audit.ParseDigest(r.digest)
+	if len(r.id) != len(e.ID) || !ok {
 		return audit.Entry{}, errBadDocs
 	}
-	e.ID, e.Tenant, e.Digest = audit.EntryID(r.id), r.tenant, audit.Digest(r.digest)
+	e.ID, e.Tenant, e.Digest = audit.EntryID(r.id), r.tenant, digest
 	e.Timestamp = e.ID.Time()
 	return e, nil
 }

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
@@ -89,7 +88,7 @@ type entryRow struct {
 	millis  int64
 	arrived time.Time
 	message int64 // the tag of the ingest message; 0: unknown
-	digest  []byte
+	digest  audit.Digest
 	doc     []byte
 	block   int64 // 0: the document is stored alone
 	place   int   // in the block
@@ -118,7 +117,7 @@ func newEntryRows(number int64, tenant audit.TenantID, entries []audit.Entry) (r
 func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
 	return entryRow{
 		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(), arrived: e.ReceivedAt, message: e.QueueMessage.Tag(),
-		digest: e.Digest[:], doc: entryjson.AppendDocument(nil, e),
+		digest: e.Digest, doc: entryjson.AppendDocument(nil, e),
 	}
 }
 
@@ -139,9 +138,13 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 	known, repeated := false, false
 	err = stored.each(context.Background(), entryByID, []any{row.tenant, row.id[:]}, func() (bool, error) {
 		known = true
-		if !bytes.Equal(stored.digest, row.digest) {
+		digest, ok := audit.ParseDigest(stored.digest)
+		if !ok {
+			return false, errBadDocs
+		}
+		if digest != row.digest {
 			appended.Rejections = append(appended.Rejections, audit.Rejection{
-				Index: row.index, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity",
+				Index: row.index, Code: audit.CodeIdentityConflict, Reason: "an entry with different content is stored under this identity", StoredDigest: digest,
 			})
 			return false, nil
 		}
@@ -208,7 +211,7 @@ func (b *batch) insertEntryAt(row *entryRow, slot uint32) (bool, error) {
 // insertEntry stores the entry with its key, unless the key or the id is taken.
 func (b *batch) insertEntry(row *entryRow) (bool, error) {
 	changed, err := b.exec(`INSERT INTO entries (key, tenant, id, digest, message, block, place) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		row.key, row.tenant, row.id[:], row.digest, row.message, row.block, row.place)
+		row.key, row.tenant, row.id[:], row.digest.AppendTo(nil), row.message, row.block, row.place)
 	row.stored = err == nil && changed == 1
 	if row.stored && row.block == 0 {
 		err = b.insertRecentDoc(row.tenant, row.key, row.doc)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
@@ -18,13 +19,17 @@ func (b *batch) packOlderDocs() (more bool, err error) {
 	}
 	byTenant := map[int64][]entryRow{}
 	var row entryRow
-	var id, doc []byte
+	var id, digest, doc []byte
 	last, n := int64(0), 0
 	err = b.eachUnprepared(ctx, `SELECT key, tenant, id, digest, message, doc FROM unpacked_entries ORDER BY key LIMIT ?`,
-		[]any{migratedAtOnce}, []any{&row.key, &row.tenant, &id, &row.digest, &row.message, &doc}, func() (bool, error) {
+		[]any{migratedAtOnce}, []any{&row.key, &row.tenant, &id, &digest, &row.message, &doc}, func() (bool, error) {
 			e, err := entryjson.ParseStored(doc)
 			if err != nil {
 				return false, fmt.Errorf("entry with key %d: %w", row.key, err)
+			}
+			var ok bool
+			if row.digest, ok = audit.ParseDigest(digest); !ok {
+				return false, fmt.Errorf("entry with key %d: %w", row.key, errBadDocs)
 			}
 			row.id, row.doc = e.ID, entryjson.AppendDocument(nil, &e)
 			byTenant[row.tenant] = append(byTenant[row.tenant], row)

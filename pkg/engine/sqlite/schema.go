@@ -352,6 +352,15 @@ CREATE INDEX quarantine_by_type ON quarantine (tenant, resource_type, id);
 CREATE INDEX quarantine_by_resource ON quarantine (tenant, resource_type, resource_id, id);
 `, `
 ALTER TABLE connections ADD COLUMN ending INTEGER NOT NULL DEFAULT 0; -- Unix milliseconds: somebody ends it until then
+`, `
+-- The wrapped keys that encrypt values; see protect.KeyStore. A destroyed key has none.
+CREATE TABLE tenant_keys (
+	tenant     TEXT NOT NULL,
+	subject    BLOB NOT NULL,
+	generation INTEGER NOT NULL,
+	wrapped    BLOB,
+	PRIMARY KEY (tenant, subject)
+) WITHOUT ROWID;
 `}
 
 // migrate migrates the file to the current schema.

@@ -223,7 +223,7 @@ func TestAllTimesAreInOrder(t *testing.T) {
 	for _, millis := range []int64{0, 1, 1<<41 - 1, 1 << 41, 1<<42 - 1} {
 		e := newCorpus().entry("acme")
 		e.Timestamp = time.UnixMilli(millis).UTC()
-		e.ID = audit.NewEntryID(e.Timestamp, [10]byte(e.Digest[:]))
+		e.ID = audit.NewEntryID(e.Timestamp, [10]byte(e.Digest.Sum[:]))
 		entries = append(entries, e)
 	}
 	appended, err := db.Entries().Append(t.Context(), "acme", entries)

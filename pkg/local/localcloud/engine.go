@@ -3,6 +3,7 @@ package localcloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/masterkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
@@ -53,10 +55,29 @@ func openEngine(ctx context.Context, o Options) (*engine, error) {
 		named: embedded.Named,
 	}
 	timezones.Use(&e.stores)
+	name, err := masterKey(o)
+	if err == nil {
+		e.stores.MasterKey, err = masterkey.Open(name, o.Engines.AWS)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	if err := e.useOutside(ctx, o.Engines); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return e, nil
+}
+
+// masterKey returns the name of the key that wraps the tenants' keys.
+func masterKey(o Options) (string, error) {
+	if o.MasterKey != "" {
+		return o.MasterKey, nil
+	}
+	folder, err := filepath.Abs(o.Data)
+	if err != nil {
+		return "", fmt.Errorf("the data folder: %w", err)
+	}
+	return config.LocalMasterKey + folder, nil
 }
 
 func (e *engine) useOutside(ctx context.Context, named config.Engines) error {

@@ -33,6 +33,8 @@ type Options struct {
 	Tokens func(ctx context.Context, devSecret []byte) (access.TokenVerifier, error)
 	// Engines replace parts of the embedded engine; those that are not set do not.
 	Engines config.Engines
+	// MasterKey is that of config.Function; "": a key in the data folder.
+	MasterKey string
 	// Rates are the quotas of entries.
 	Rates config.Rates
 	// MaxBacklog is how many messages may wait to be stored.

@@ -158,7 +158,7 @@ func committerReportsConflicts(t *testing.T, c CommitterUnderTest) {
 	forged := loadOf(g, 1, 3, 4, 5)
 	forged.Entries[1] = l.Entries[0]
 	forged.Entries[1].QueueMessage = messageNumber(4)
-	forged.Entries[1].Digest[0]++
+	forged.Entries[1].Digest.Sum[0]++
 	result := c.Commit(t.Context(), []ingest.Load{forged})[0]
 	noError(t, result.Err)
 	if got, want := len(result.Rejections), 1; got != want {

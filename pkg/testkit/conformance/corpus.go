@@ -84,7 +84,7 @@ func (g *generator) plain(at time.Time) record {
 		ID: audit.NewEntryID(at, random), Tenant: g.tenant, UserID: pick(g, "ann", "bob", "Ann"), Action: pick(g, "CREATE", "DELETE", "user.login"),
 		ResourceType: pick(g, "order", "invoice"), Timestamp: at, ReceivedAt: at.Add(time.Second),
 	}
-	e.Digest = sha256.Sum256(e.ID[:])
+	e.Digest.Sum = sha256.Sum256(e.ID[:])
 	return record{Entry: e, leaves: map[string][]string{}, numbers: map[string][]string{}}
 }
 

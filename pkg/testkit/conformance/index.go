@@ -250,7 +250,7 @@ func indexKeepsRequestOrder(t *testing.T, x IndexUnderTest) {
 		}
 		e.ID = sequence.NewEntryID(epoch, [10]byte{9: byte(g.IntN(256))})
 		e.UserID = "bulk"
-		e.Digest = sha256.Sum256(e.ID[:])
+		e.Digest.Sum = sha256.Sum256(e.ID[:])
 		bulk = append(bulk, e)
 		entries = append(entries, e)
 	}

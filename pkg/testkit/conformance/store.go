@@ -150,7 +150,7 @@ func storeReportsConflicts(t *testing.T, s EntryStore) {
 	stored, before, after := g.record(), g.record(), g.record()
 	appendAll(t, s, g.tenant, []audit.Entry{stored.Entry})
 	other := stored.Entry
-	other.UserID, other.Digest = "secret-user", audit.Digest{1}
+	other.UserID, other.Digest = "secret-user", audit.Digest{Sum: [32]byte{1}}
 	rejections := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{before.Entry, other, after.Entry})).Rejections
 	wantConflict(t, rejections, 1)
 	for _, want := range []record{stored, before, after} {
@@ -162,7 +162,7 @@ func storeReportsConflictsWithinOneCall(t *testing.T, s EntryStore) {
 	g := newGenerator(newTenant(t), 4)
 	first := g.record().Entry
 	other := first
-	other.UserID, other.Digest = "secret-user", audit.Digest{1}
+	other.UserID, other.Digest = "secret-user", audit.Digest{Sum: [32]byte{1}}
 	rejections := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, []audit.Entry{first, first, other, first})).Rejections
 	wantConflict(t, rejections, 2)
 	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, first.ID))}, []audit.Entry{first})
@@ -172,7 +172,7 @@ func storeKeepsTenantsApart(t *testing.T, s EntryStore) {
 	g := newGenerator(newTenant(t), 5)
 	mine := g.record()
 	yours := mine.like(g.tenant + "-2")
-	yours.Digest = audit.Digest{7} // the same id with other content is not a conflict between tenants
+	yours.Digest = audit.Digest{Sum: [32]byte{7}} // the same id with other content is not a conflict between tenants
 	appendAll(t, s, mine.Tenant, []audit.Entry{mine.Entry})
 	_, err := s.Entry(t.Context(), yours.Tenant, mine.ID)
 	wantError(t, err, audit.ErrNotFound)
@@ -211,7 +211,7 @@ func storePurges(t *testing.T, s EntryStore) {
 	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), other, kept.ID))}, []audit.Entry{kept.Entry})
 	// After the deletion, entries are stored as if nothing had been there.
 	replaced := records[0].Entry
-	replaced.Digest = audit.Digest{9}
+	replaced.Digest = audit.Digest{Sum: [32]byte{9}}
 	appendAll(t, s, g.tenant, []audit.Entry{replaced})
 	sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), g.tenant, replaced.ID))}, []audit.Entry{replaced})
 }

@@ -35,7 +35,9 @@ func Tenants(t *testing.T, open func(t *testing.T) tenants.Store) {
 func someTenant(id audit.TenantID) audit.Tenant {
 	settings := audit.DefaultSettings()
 	settings.Detect = []audit.Detector{audit.DetectJWT, audit.DetectPAN}
-	settings.SensitiveFields = []string{"**.iban", `a"b.$c`}
+	settings.SensitiveFields = []audit.SensitiveField{
+		{Path: "**.iban", Mask: audit.MaskLast4, Subject: audit.SubjectUser, Searchable: true}, {Path: `metadata.a"b.$c`, Mask: audit.MaskFull},
+	}
 	settings.RetentionRules = []audit.RetentionRule{{Action: "user.login", Days: 90}, bySeverity(audit.SeverityInfo, 30), bySeverity(audit.SeverityCritical, 0)}
 	settings.SearchableDays = 200
 	return audit.Tenant{

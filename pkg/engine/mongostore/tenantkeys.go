@@ -1,0 +1,166 @@
+package mongostore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+)
+
+// TenantKeys keeps the wrapped keys that encrypt values, one document for each subject. It implements
+// protect.KeyStore and jobs.Purger. A document without a wrapped key says that it was destroyed.
+type TenantKeys struct{ db *DB }
+
+// TenantKeys returns the keys.
+func (db *DB) TenantKeys() *TenantKeys { return &TenantKeys{db} }
+
+const (
+	fieldSubject = "subject"
+	fieldWrapped = "wrapped"
+)
+
+// tenantKeyID is the _id of a subject's document.
+func tenantKeyID(tenant audit.TenantID, subject protect.SubjectID) string {
+	return string(tenant) + "/" + hex.EncodeToString(subject[:])
+}
+
+func tenantKeyDocument(tenant audit.TenantID, k protect.StoredKey) bson.D {
+	doc := bson.D{
+		{Key: fieldKey, Value: tenantKeyID(tenant, k.Ref.Subject)}, {Key: fieldTenant, Value: string(tenant)},
+		{Key: fieldSubject, Value: k.Ref.Subject[:]}, {Key: fieldGeneration, Value: int64(k.Ref.Generation)},
+	}
+	if len(k.Wrapped) > 0 {
+		doc = append(doc, bson.E{Key: fieldWrapped, Value: k.Wrapped})
+	}
+	return doc
+}
+
+// Keys implements protect.KeyStore. It is one command for each 1,000 subjects.
+func (s *TenantKeys) Keys(ctx context.Context, tenant audit.TenantID, subjects []protect.SubjectID) (keys []protect.StoredKey, err error) {
+	if len(subjects) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, len(subjects))
+	for i, subject := range subjects {
+		ids[i] = tenantKeyID(tenant, subject)
+	}
+	query := append(ofTenant(tenant), bson.E{Key: fieldKey, Value: in(ids)})
+	err = s.db.list(ctx, collectionTenantKeys, indexID, ascending(fieldKey), len(ids), query, func(doc bson.Raw) (bool, error) {
+		key, err := readTenantKey(doc)
+		keys = append(keys, key)
+		return true, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("keys of %s: %w", tenant, err)
+	}
+	return keys, nil
+}
+
+func readTenantKey(doc bson.Raw) (protect.StoredKey, error) {
+	failed := fmt.Errorf("a key of a tenant %w", errStored)
+	_, subject, ok := doc.Lookup(fieldSubject).BinaryOK()
+	if !ok || len(subject) != len(protect.SubjectID{}) {
+		return protect.StoredKey{}, failed
+	}
+	generation, ok := doc.Lookup(fieldGeneration).Int64OK()
+	if !ok || generation < 0 || generation > math.MaxUint32 {
+		return protect.StoredKey{}, failed
+	}
+	key := protect.StoredKey{Ref: protect.KeyRef{Subject: protect.SubjectID(subject), Generation: uint32(generation)}}
+	if wrapped, err := doc.LookupErr(fieldWrapped); err == nil {
+		_, data, ok := wrapped.BinaryOK()
+		if !ok {
+			return protect.StoredKey{}, failed
+		}
+		key.Wrapped = append(key.Wrapped, data...)
+	}
+	return key, nil
+}
+
+// CreateKeys implements protect.KeyStore. First generations are one command together.
+func (s *TenantKeys) CreateKeys(ctx context.Context, tenant audit.TenantID, keys []protect.StoredKey) error {
+	var first []bson.Raw
+	for _, k := range keys {
+		if !k.Ref.IsFirst() {
+			if err := s.createNext(ctx, tenant, k); err != nil {
+				return fmt.Errorf("create a key of %s: %w", tenant, err)
+			}
+			continue
+		}
+		doc, err := bson.Marshal(tenantKeyDocument(tenant, k))
+		if err != nil {
+			return fmt.Errorf("create a key of %s: %w", tenant, err)
+		}
+		first = append(first, doc)
+	}
+	if len(first) == 0 {
+		return nil
+	}
+	if _, err := s.db.insertMany(ctx, collectionTenantKeys, first); err != nil { // the faults are keys that exist
+		return fmt.Errorf("create %d keys of %s: %w", len(first), tenant, err)
+	}
+	return nil
+}
+
+// createNext stores a key after a destroyed one.
+func (s *TenantKeys) createNext(ctx context.Context, tenant audit.TenantID, k protect.StoredKey) error {
+	query := tenantKeyQuery(tenant, protect.KeyRef{Subject: k.Ref.Subject, Generation: k.Ref.Generation - 1})
+	query = append(query, bson.E{Key: fieldWrapped, Value: bson.D{{Key: "$exists", Value: false}}})
+	err := s.db.updateOne(ctx, collectionTenantKeys, query, bson.D{{Key: "$set", Value: bson.D{
+		{Key: fieldGeneration, Value: int64(k.Ref.Generation)}, {Key: fieldWrapped, Value: k.Wrapped},
+	}}})
+	if errors.Is(err, audit.ErrNotFound) {
+		return nil // another process was first
+	}
+	return err
+}
+
+func tenantKeyQuery(tenant audit.TenantID, ref protect.KeyRef) bson.D {
+	return bson.D{
+		{Key: fieldKey, Value: tenantKeyID(tenant, ref.Subject)}, {Key: fieldTenant, Value: string(tenant)}, {Key: fieldGeneration, Value: int64(ref.Generation)},
+	}
+}
+
+// DestroyKey implements protect.KeyStore.
+func (s *TenantKeys) DestroyKey(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error {
+	if err := s.destroy(ctx, tenant, ref); err != nil {
+		return fmt.Errorf("destroy a key of %s: %w", tenant, err)
+	}
+	return nil
+}
+
+func (s *TenantKeys) destroy(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error {
+	if ref.IsFirst() { // so that nobody makes it later
+		err := s.db.insertOne(ctx, collectionTenantKeys, tenantKeyDocument(tenant, protect.StoredKey{Ref: ref}))
+		if !errors.Is(err, audit.ErrConflict) {
+			return err
+		}
+	}
+	remove := bson.D{{Key: "$unset", Value: bson.D{{Key: fieldWrapped, Value: ""}}}}
+	err := s.db.updateOne(ctx, collectionTenantKeys, tenantKeyQuery(tenant, ref), remove)
+	if errors.Is(err, audit.ErrNotFound) {
+		return nil // it was destroyed before: there is a newer one
+	}
+	return err
+}
+
+// Purge implements jobs.Purger. It destroys the root first. That the tenant had one stays known, so
+// that no process makes another.
+func (s *TenantKeys) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	if err := s.DestroyKey(ctx, tenant, protect.RootRef); err != nil {
+		return 0, err
+	}
+	root := tenantKeyID(tenant, protect.RootRef.Subject) // the lowest id of the tenant
+	n, err := s.db.purge(ctx, collectionTenantKeys, indexID, tenant, limit,
+		bson.E{Key: fieldKey, Value: bson.D{{Key: "$gt", Value: root}, {Key: "$lt", Value: string(tenant) + "0"}}}) // "0" follows "/"
+	if err != nil {
+		return 0, fmt.Errorf("purge the keys of %s: %w", tenant, err)
+	}
+	return n, nil
+}

@@ -1,0 +1,55 @@
+package protect
+
+import (
+	"encoding/hex"
+	"errors"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// KeyBytes is the length of a key that encrypts values, in bytes.
+const KeyBytes = 32
+
+// SubjectID is the HMAC-SHA-256 of a subject's name under a key of the tenant, cut to 16 bytes. So
+// no store has the name beside the subject's key.
+type SubjectID [16]byte
+
+// KeyRef names one key of a tenant. The zero Subject is the tenant's own key, of generation 0. The
+// generations of a subject's keys begin with 1.
+type KeyRef struct {
+	Subject    SubjectID
+	Generation uint32
+}
+
+// Key encrypts values of one subject, or those of a tenant without a subject.
+type Key struct {
+	Ref    KeyRef
+	Secret [KeyBytes]byte
+}
+
+// tenantKey is the name of the tenant's own key.
+const tenantKey = "tenant"
+
+var errKeyName = errors.New("not the name of a key")
+
+// name returns what audit.Encrypted.Key has.
+func (s SubjectID) name() string {
+	if s == (SubjectID{}) {
+		return tenantKey
+	}
+	return hex.EncodeToString(s[:])
+}
+
+// RefOf returns the key that encrypts the element. The error is about a name that no key has.
+func RefOf(e *audit.Encrypted) (KeyRef, error) {
+	ref := KeyRef{Generation: e.Generation}
+	if e.Key == tenantKey {
+		return ref, nil
+	}
+	b, err := hex.DecodeString(e.Key)
+	if err != nil || len(b) != len(ref.Subject) || SubjectID(b) == (SubjectID{}) {
+		return KeyRef{}, errKeyName
+	}
+	ref.Subject = SubjectID(b)
+	return ref, nil
+}

@@ -1,0 +1,358 @@
+package protect
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ttlcache"
+)
+
+const (
+	// KeyTTL is how long a process uses a key that it has read.
+	KeyTTL = 5 * time.Minute
+	// maxRoots and maxSubjects bound the keys in memory, of about 300 bytes each.
+	maxRoots    = 10_000
+	maxSubjects = 100_000
+	// keyTimeout bounds how long requests wait for a root that one of them fetches.
+	keyTimeout = 8 * time.Second
+	// maxRaces is how often a key is made again that was destroyed since it was made.
+	maxRaces = 3
+)
+
+// Keyring has the keys of tenants. It keeps what it has read for KeyTTL, so that it works on while
+// the store or the master key cannot be reached, and calls the master key once for each tenant. Its
+// errors are *audit.UnavailableErrors if a retry can succeed. It is safe for concurrent use.
+type Keyring struct {
+	store    KeyStore
+	wrapper  KeyWrapper
+	now      func() time.Time
+	random   func([]byte)
+	roots    *ttlcache.Cache[audit.TenantID, *TenantKeys]
+	subjects *ttlcache.Cache[tenantSubject, Key]
+	flights  singleflight.Group
+}
+
+type tenantSubject struct {
+	tenant  audit.TenantID
+	subject SubjectID
+}
+
+// NewKeyring returns a keyring. random fills its argument with random bytes.
+func NewKeyring(store KeyStore, wrapper KeyWrapper, now func() time.Time, random func([]byte)) *Keyring {
+	return &Keyring{
+		store: store, wrapper: wrapper, now: now, random: random,
+		roots: ttlcache.New[audit.TenantID, *TenantKeys](maxRoots), subjects: ttlcache.New[tenantSubject, Key](maxSubjects),
+	}
+}
+
+// Tenant returns the keys of a tenant. It makes their root at the first use. It returns ErrDestroyed
+// after the tenant's deletion.
+func (k *Keyring) Tenant(ctx context.Context, tenant audit.TenantID) (*TenantKeys, error) {
+	keys, err := k.Existing(ctx, tenant)
+	if !errors.Is(err, audit.ErrNotFound) {
+		return keys, err
+	}
+	if err := k.createRoot(ctx, tenant); err != nil {
+		return nil, retryable(fmt.Errorf("make the root of %s: %w", tenant, err))
+	}
+	return k.Existing(ctx, tenant) // what is read back: another process may have made it
+}
+
+// Existing is Tenant without making a root. It returns audit.ErrNotFound if there is none.
+func (k *Keyring) Existing(ctx context.Context, tenant audit.TenantID) (*TenantKeys, error) {
+	if known, found := k.roots.Get(tenant); found && known.Fresh(k.now(), KeyTTL) {
+		return known.Value, nil
+	}
+	flight := k.flights.DoChan(string(tenant), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyTimeout)
+		defer cancel()
+		return k.readRoot(ctx, tenant)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case result := <-flight:
+		if result.Err != nil {
+			return nil, retryable(fmt.Errorf("read the root of %s: %w", tenant, result.Err))
+		}
+		return result.Val.(*TenantKeys), nil
+	}
+}
+
+func (k *Keyring) readRoot(ctx context.Context, tenant audit.TenantID) (*TenantKeys, error) {
+	readAt := k.now()
+	stored, err := k.store.Keys(ctx, tenant, []SubjectID{RootRef.Subject})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(stored) == 0:
+		return nil, audit.ErrNotFound
+	case len(stored[0].Wrapped) == 0:
+		return nil, ErrDestroyed
+	}
+	root, err := k.wrapper.Unwrap(ctx, tenant, stored[0].Wrapped)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := NewTenantKeys(root)
+	if err != nil {
+		return nil, err
+	}
+	k.roots.Put(tenant, ttlcache.Entry[*TenantKeys]{Value: keys, ReadAt: readAt})
+	return keys, nil
+}
+
+func (k *Keyring) createRoot(ctx context.Context, tenant audit.TenantID) error {
+	var root [KeyBytes]byte
+	k.random(root[:])
+	wrapped, err := k.wrapper.Wrap(ctx, tenant, root[:])
+	if err != nil {
+		return err
+	}
+	return k.store.CreateKeys(ctx, tenant, []StoredKey{{Ref: RootRef, Wrapped: wrapped}})
+}
+
+// Current returns the key to encrypt with for each subject. It makes keys at their first use. It
+// reads all keys that it does not have at once. Beside an error it returns those that it has.
+func (k *Keyring) Current(ctx context.Context, tenant audit.TenantID, subjects []string) (map[string]Key, error) {
+	found := make(map[string]Key, len(subjects))
+	tenantKeys, err := k.Tenant(ctx, tenant)
+	if err != nil {
+		return found, err
+	}
+	missing := map[SubjectID]string{}
+	for _, name := range subjects {
+		id := tenantKeys.SubjectID(name)
+		if known, has := k.subjects.Get(tenantSubject{tenant, id}); has && known.Fresh(k.now(), KeyTTL) {
+			found[name] = known.Value
+			continue
+		}
+		missing[id] = name
+	}
+	for range maxRaces {
+		if len(missing) == 0 {
+			return found, nil
+		}
+		if err := k.fetch(ctx, tenant, tenantKeys, missing, found); err != nil {
+			return found, retryable(fmt.Errorf("keys of %d subjects of %s: %w", len(missing), tenant, err))
+		}
+	}
+	if len(missing) > 0 {
+		return found, &audit.UnavailableError{Err: fmt.Errorf("keys of %d subjects of %s: they are destroyed all the time", len(missing), tenant)}
+	}
+	return found, nil
+}
+
+// fetch moves subjects from missing to found. It makes the keys that are missing first.
+func (k *Keyring) fetch(ctx context.Context, tenant audit.TenantID, keys *TenantKeys, missing map[SubjectID]string, found map[string]Key) error {
+	next := make(map[SubjectID]uint32, len(missing))
+	for id := range missing {
+		next[id] = id.first()
+	}
+	for range 2 { // the second time with what was made
+		readAt := k.now()
+		stored, err := k.store.Keys(ctx, tenant, idsOf(missing))
+		if err != nil {
+			return err
+		}
+		for _, s := range stored {
+			if len(s.Wrapped) == 0 {
+				next[s.Ref.Subject] = s.Ref.Generation + 1
+				continue
+			}
+			key, err := keys.unwrap(tenant, s)
+			if err != nil {
+				return err
+			}
+			k.subjects.Put(tenantSubject{tenant, s.Ref.Subject}, ttlcache.Entry[Key]{Value: key, ReadAt: readAt})
+			found[missing[s.Ref.Subject]] = key
+			delete(missing, s.Ref.Subject)
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+		if err := k.create(ctx, tenant, keys, missing, next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *Keyring) create(ctx context.Context, tenant audit.TenantID, keys *TenantKeys, missing map[SubjectID]string, next map[SubjectID]uint32) error {
+	made := make([]StoredKey, 0, len(missing))
+	for id := range missing {
+		key := Key{Ref: KeyRef{Subject: id, Generation: next[id]}}
+		k.random(key.Secret[:])
+		wrapped, err := keys.wrap(tenant, &key, k.random)
+		if err != nil {
+			return err
+		}
+		made = append(made, StoredKey{Ref: key.Ref, Wrapped: wrapped})
+	}
+	return k.store.CreateKeys(ctx, tenant, made)
+}
+
+func idsOf(subjects map[SubjectID]string) []SubjectID {
+	ids := make([]SubjectID, 0, len(subjects))
+	for id := range subjects {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// Opening has keys that decrypt.
+type Opening struct {
+	Keys map[KeyRef]Key
+	// Destroyed are keys that no longer exist. A key in neither never existed.
+	Destroyed map[KeyRef]bool
+}
+
+// Opening returns the keys that decrypt what the refs name.
+func (k *Keyring) Opening(ctx context.Context, tenant audit.TenantID, refs []KeyRef) (Opening, error) {
+	o := Opening{Keys: map[KeyRef]Key{}, Destroyed: map[KeyRef]bool{}}
+	tenantKeys, err := k.Existing(ctx, tenant)
+	if errors.Is(err, ErrDestroyed) {
+		for _, ref := range refs {
+			o.Destroyed[ref] = true
+		}
+		return o, nil
+	}
+	if err != nil {
+		return o, err
+	}
+	var unknown []SubjectID
+	for _, ref := range refs {
+		if ref == tenantKeys.Values.Ref {
+			o.Keys[ref] = tenantKeys.Values
+			continue
+		}
+		known, has := k.subjects.Get(tenantSubject{tenant, ref.Subject})
+		switch {
+		case has && known.Fresh(k.now(), KeyTTL) && known.Value.Ref == ref:
+			o.Keys[ref] = known.Value
+		case !slices.Contains(unknown, ref.Subject):
+			unknown = append(unknown, ref.Subject)
+		}
+	}
+	if len(unknown) == 0 {
+		return o, nil
+	}
+	return o, k.open(ctx, tenant, tenantKeys, unknown, refs, &o)
+}
+
+func (k *Keyring) open(ctx context.Context, tenant audit.TenantID, keys *TenantKeys, subjects []SubjectID, refs []KeyRef, o *Opening) error {
+	readAt := k.now()
+	stored, err := k.store.Keys(ctx, tenant, subjects)
+	if err != nil {
+		return retryable(fmt.Errorf("keys of %d subjects of %s: %w", len(subjects), tenant, err))
+	}
+	newest := make(map[SubjectID]StoredKey, len(stored))
+	for _, s := range stored {
+		newest[s.Ref.Subject] = s
+	}
+	for _, ref := range refs {
+		s, is := newest[ref.Subject]
+		switch {
+		case !is || ref.Generation > s.Ref.Generation || ref.Generation < ref.Subject.first():
+		case ref != s.Ref || len(s.Wrapped) == 0:
+			o.Destroyed[ref] = true
+		default:
+			key, err := keys.unwrap(tenant, s)
+			if err != nil {
+				return err
+			}
+			k.subjects.Put(tenantSubject{tenant, ref.Subject}, ttlcache.Entry[Key]{Value: key, ReadAt: readAt})
+			o.Keys[ref] = key
+		}
+	}
+	return nil
+}
+
+// CurrentRef returns the newest generation of a subject's key, or the first if there is none.
+func (k *Keyring) CurrentRef(ctx context.Context, tenant audit.TenantID, subject string) (KeyRef, error) {
+	keys, err := k.Tenant(ctx, tenant)
+	if err != nil {
+		return KeyRef{}, err
+	}
+	id := keys.SubjectID(subject)
+	stored, err := k.store.Keys(ctx, tenant, []SubjectID{id})
+	if err != nil {
+		return KeyRef{}, retryable(fmt.Errorf("key of a subject of %s: %w", tenant, err))
+	}
+	if len(stored) == 0 {
+		return KeyRef{Subject: id, Generation: id.first()}, nil
+	}
+	return stored[0].Ref, nil
+}
+
+// Destroy destroys a generation of a subject's key. Other processes may use it for KeyTTL more.
+func (k *Keyring) Destroy(ctx context.Context, tenant audit.TenantID, ref KeyRef) error {
+	if err := k.store.DestroyKey(ctx, tenant, ref); err != nil {
+		return retryable(fmt.Errorf("destroy a key of a subject of %s: %w", tenant, err))
+	}
+	k.subjects.Remove(tenantSubject{tenant, ref.Subject})
+	return nil
+}
+
+// retryable returns the error as an *audit.UnavailableError, unless a retry cannot succeed. An
+// operator can bring back a master key.
+func retryable(err error) error {
+	if audit.IsUnavailable(err) || errors.Is(err, audit.ErrNotFound) || errors.Is(err, ErrDestroyed) {
+		return err
+	}
+	return &audit.UnavailableError{Err: err}
+}
+
+// wrap encrypts the key of a subject.
+func (k *TenantKeys) wrap(tenant audit.TenantID, key *Key, random func([]byte)) ([]byte, error) {
+	aead, err := k.wrappingCipher()
+	if err != nil {
+		return nil, err
+	}
+	wrapped := make([]byte, 1+aead.NonceSize(), 1+aead.NonceSize()+KeyBytes+aead.Overhead())
+	wrapped[0] = sealVersion
+	random(wrapped[1:])
+	return aead.Seal(wrapped, wrapped[1:], key.Secret[:], wrapContext(tenant, key.Ref)), nil
+}
+
+// unwrap decrypts the key of a subject.
+func (k *TenantKeys) unwrap(tenant audit.TenantID, s StoredKey) (Key, error) {
+	failed := fmt.Errorf("key of a subject of %s: %w", tenant, ErrWrapped)
+	aead, err := k.wrappingCipher()
+	if err != nil {
+		return Key{}, err
+	}
+	if len(s.Wrapped) < 1+aead.NonceSize() || s.Wrapped[0] != sealVersion {
+		return Key{}, failed
+	}
+	nonce, sealed := s.Wrapped[1:1+aead.NonceSize()], s.Wrapped[1+aead.NonceSize():]
+	secret, err := aead.Open(nil, nonce, sealed, wrapContext(tenant, s.Ref))
+	if err != nil || len(secret) != KeyBytes {
+		return Key{}, failed
+	}
+	return Key{Ref: s.Ref, Secret: [KeyBytes]byte(secret)}, nil
+}
+
+func (k *TenantKeys) wrappingCipher() (cipher.AEAD, error) {
+	block, err := aes.NewCipher(k.wrapping[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+func wrapContext(tenant audit.TenantID, ref KeyRef) []byte {
+	b := appendPart(nil, "ocelot subject key")
+	b = appendPart(b, string(tenant))
+	b = appendPart(b, string(ref.Subject[:]))
+	return binary.BigEndian.AppendUint32(b, ref.Generation)
+}

@@ -1,0 +1,98 @@
+package protect
+
+import (
+	"net/netip"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Masked stands in the place of a value of which nothing is shown.
+const Masked = "[masked]"
+
+// hidden stands for the part of a value that a mask hides.
+const hidden = "••••"
+
+const (
+	// minShown is the shortest value of which a mask shows characters.
+	minShown = 8
+	// lastShown is the most characters that MaskLast4 shows.
+	lastShown = 4
+	ipv4Bits  = 24
+	ipv6Bits  = 48
+)
+
+// MaskOf returns what stands in the place of a text: a string's content, or the JSON text of a
+// number. A mask that does not fit the text is audit.MaskFull.
+func MaskOf(m audit.Mask, text string) string {
+	switch m {
+	case audit.MaskEmail:
+		return maskEmail(text)
+	case audit.MaskIP:
+		if address, err := netip.ParseAddr(text); err == nil {
+			return MaskAddress(address).String()
+		}
+	case audit.MaskLast4:
+		return maskLast(text)
+	}
+	return Masked
+}
+
+// MaskAddress returns the first address of the network that the address is in. The kind of address
+// stays.
+func MaskAddress(address netip.Addr) netip.Addr {
+	address = address.WithZone("")
+	bits := ipv6Bits
+	switch {
+	case address.Is4():
+		bits = ipv4Bits
+	case address.Is4In6():
+		bits = 128 - 32 + ipv4Bits
+	}
+	network, err := address.Prefix(bits)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return network.Masked().Addr()
+}
+
+// maskEmail keeps the domain of an address. The domain must look like one, so that no other text
+// with an @ is shown.
+func maskEmail(text string) string {
+	at := strings.LastIndexByte(text, '@')
+	if at < 1 || strings.IndexByte(text[:at], '@') >= 0 || !isDomain(text[at+1:]) {
+		return Masked
+	}
+	return "•••" + text[at:]
+}
+
+// maxDomain is the length of the longest name of RFC 1035.
+const maxDomain = 253
+
+// isDomain reports whether the text has at least two labels of letters, digits and hyphens. Letters
+// of any script count.
+func isDomain(text string) bool {
+	if len(text) > maxDomain || !utf8.ValidString(text) {
+		return false
+	}
+	labels := strings.Split(text, ".")
+	for _, label := range labels {
+		if label == "" || strings.ContainsFunc(label, func(r rune) bool {
+			return r < utf8.RuneSelf && r != '-' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+		}) {
+			return false
+		}
+	}
+	return len(labels) > 1
+}
+
+// maskLast shows the last characters, at most a quarter of them.
+func maskLast(text string) string {
+	n := utf8.RuneCountInString(text)
+	if n < minShown {
+		return Masked
+	}
+	runes := []rune(text)
+	return hidden + string(runes[n-min(lastShown, n/4):])
+}

@@ -1,0 +1,386 @@
+package protect
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+const (
+	// maxEncrypted is the most values of an entry that are encrypted.
+	maxEncrypted = 1000
+	// maxArray is the most elements of an array that are encrypted one by one. A longer one is
+	// encrypted as a whole.
+	maxArray = 100
+)
+
+// Rules are the rules of a tenant's sensitive fields, ready to be applied. They are safe for
+// concurrent use.
+type Rules struct {
+	fields []audit.SensitiveField
+	// objects has the rules of each object by its field. deep are those that begin at any depth.
+	objects map[string]*names
+	deep    *names
+	// texts has the index of the rule of a top-level field that is no object.
+	texts map[string]int
+	// subjectPaths are the paths at which the names of subjects are.
+	subjectPaths []string
+}
+
+// names is a node of a tree of the names in paths.
+type names struct {
+	children map[string]*names // by normal name
+	any      *names
+	rule     int // that ends here; -1: none
+}
+
+func newNames() *names { return &names{children: map[string]*names{}, rule: -1} }
+
+// noRule is the index of no rule.
+const noRule = -1
+
+// NewRules prepares the rules. They must be valid. It returns nil if there are none.
+func NewRules(fields []audit.SensitiveField) *Rules {
+	if len(fields) == 0 {
+		return nil
+	}
+	r := &Rules{fields: fields, objects: map[string]*names{}, deep: newNames(), texts: map[string]int{}}
+	for i, f := range fields {
+		r.add(i, f.Path)
+		if strings.Contains(f.Subject, ".") && !slices.Contains(r.subjectPaths, f.Subject) {
+			r.subjectPaths = append(r.subjectPaths, f.Subject)
+		}
+	}
+	return r
+}
+
+func (r *Rules) add(rule int, path string) {
+	field, rest, nested := strings.Cut(path, ".")
+	if !nested {
+		r.texts[field] = rule
+		return
+	}
+	node := r.deep
+	if field != audit.AnyDepth {
+		if r.objects[field] == nil {
+			r.objects[field] = newNames()
+		}
+		node = r.objects[field]
+	}
+	for name := range strings.SplitSeq(rest, ".") {
+		node = node.child(name)
+	}
+	if node.rule == noRule {
+		node.rule = rule
+	}
+}
+
+// child returns the node of a name in a path. It makes one if there is none.
+func (n *names) child(name string) *names {
+	if name == audit.AnyName {
+		if n.any == nil {
+			n.any = newNames()
+		}
+		return n.any
+	}
+	normal, _ := normalName(nil, []byte(name), maxRuleName)
+	if n.children[string(normal)] == nil {
+		n.children[string(normal)] = newNames()
+	}
+	return n.children[string(normal)]
+}
+
+// maxRuleName is more than the length of any name in a path, in bytes.
+const maxRuleName = 2 * audit.MaxSensitivePath
+
+// Covered are the values of one entry that are to be encrypted.
+type Covered struct {
+	values []covered
+}
+
+// covered is one value.
+type covered struct {
+	pointer string
+	text    []byte // JSON
+	subject string // "": the tenant's own key
+	token   *tokenInput
+}
+
+// Subjects returns the subjects whose keys encrypt the values, each once, without the tenant itself.
+func (c *Covered) Subjects() []string {
+	var subjects []string
+	for _, v := range c.values {
+		if v.subject != "" && !slices.Contains(subjects, v.subject) {
+			subjects = append(subjects, v.subject)
+		}
+	}
+	return subjects
+}
+
+// Mask puts masks in the places of the values that the rules cover. It does not change the bytes of
+// the entry's objects. It returns nil if no rule covers anything. The error is about an entry with
+// more than maxEncrypted such values.
+func (r *Rules) Mask(e *audit.Entry) (*Covered, *audit.ValidationError) {
+	if r == nil {
+		return nil, nil
+	}
+	m := masking{Rules: r, entry: e}
+	m.subjects = m.findSubjects()
+	for _, object := range []struct {
+		field string
+		text  *audit.Object
+	}{{"before_state", &e.Before}, {"after_state", &e.After}, {"metadata", &e.Metadata}} {
+		if err := m.object(object.field, object.text); err != nil {
+			return nil, err
+		}
+	}
+	m.text("message", &e.Message)
+	m.text("session_id", &e.SessionID)
+	m.text("user_agent", &e.UserAgent)
+	m.address()
+	switch {
+	case m.tooMany:
+		return nil, audit.Invalid("", "too_many_sensitive", "must have at most %d values at the paths of sensitive_fields", maxEncrypted)
+	case len(m.values) == 0:
+		return nil, nil
+	}
+	e.Changed = m.cutChanged(e.Changed)
+	return &Covered{values: m.values}, nil
+}
+
+// masking masks one entry.
+type masking struct {
+	*Rules
+
+	entry    *audit.Entry
+	subjects map[string]string // the name of the subject by its path
+	values   []covered
+	whole    []string // the dotted paths of states at which objects and arrays were masked as a whole
+	tooMany  bool
+	nodes    []*names // the states of the walk; see state
+	path     []byte   // the dotted path of the value that is visited
+}
+
+// state is where a walk stands in the trees of names: at nodes[from:to].
+type state struct {
+	from, to int
+	rule     int // that covers the value; noRule: none does
+	pathEnd  int // its dotted path is path[:pathEnd]
+}
+
+func (m *masking) object(field string, object *audit.Object) *audit.ValidationError {
+	m.nodes = m.nodes[:0]
+	if root := m.objects[field]; root != nil {
+		m.nodes = append(m.nodes, root)
+	}
+	if len(*object) == 0 || len(m.nodes) == 0 && len(m.deep.children) == 0 {
+		return nil
+	}
+	replacer := entryjson.Replacer[state]{Enter: m.enter, Wants: m.wants, Replace: m.replace}
+	m.path = append(m.path[:0], field...)
+	masked, err := replacer.Object(*object, "/"+field, state{to: len(m.nodes), rule: noRule, pathEnd: len(m.path)})
+	if err != nil {
+		return audit.Invalid("/"+field, "invalid_json", "must be a JSON object") // package entryjson lets none through
+	}
+	*object = masked
+	return nil
+}
+
+// enter implements entryjson.Replacer. A name with dots counts as the names between them, as in the
+// paths of filters.
+func (m *masking) enter(s state, name []byte) state {
+	m.nodes = m.nodes[:s.to] // what follows belongs to members that were left
+	m.path = append(append(m.path[:s.pathEnd], '.'), name...)
+	at := state{from: s.from, to: s.to, pathEnd: len(m.path)}
+	for {
+		part, rest, more := bytes.Cut(name, []byte("."))
+		at = m.step(at, part)
+		if !more {
+			return at
+		}
+		name = rest
+	}
+}
+
+func (m *masking) step(s state, name []byte) state {
+	var buffer [64]byte
+	normal, fits := normalName(buffer[:0], name, maxRuleName)
+	next := state{from: len(m.nodes), rule: noRule, pathEnd: s.pathEnd}
+	add := func(n *names) {
+		if n == nil {
+			return
+		}
+		m.nodes = append(m.nodes, n)
+		if n.rule != noRule && (next.rule == noRule || n.rule < next.rule) {
+			next.rule = n.rule
+		}
+	}
+	for i := s.from; i < s.to; i++ {
+		n := m.nodes[i]
+		if fits {
+			add(n.children[string(normal)])
+		}
+		add(n.any)
+	}
+	if fits {
+		add(m.deep.children[string(normal)])
+	}
+	next.to = len(m.nodes)
+	return next
+}
+
+// wants implements entryjson.Replacer: null stays.
+func (m *masking) wants(s state, first byte) bool { return s.rule != noRule && first != 'n' }
+
+// replace implements entryjson.Replacer.
+func (m *masking) replace(s state, v entryjson.Value) (string, bool) {
+	switch text := v.Text; {
+	case string(text) == `""`, string(text) == "{}", string(text) == "[]":
+		return "", false
+	case text[0] == '[' && elementsOf(text) <= maxArray:
+		return "", false // element by element
+	case text[0] == '{' || text[0] == '[':
+		m.whole = append(m.whole, string(m.path[:s.pathEnd]))
+		return m.cover(s, v, Masked), true
+	case v.IsString():
+		content, err := v.Content()
+		if err != nil {
+			content = ""
+		}
+		if content == Removed {
+			return "", false
+		}
+		return m.cover(s, v, MaskOf(m.fields[s.rule].Mask, content)), true
+	case v.IsNumber():
+		return m.cover(s, v, MaskOf(m.fields[s.rule].Mask, string(text))), true
+	}
+	return m.cover(s, v, Masked), true
+}
+
+// cover adds a value and returns its mask.
+func (m *masking) cover(s state, v entryjson.Value, mask string) string {
+	m.add(s.rule, string(v.Pointer), string(m.path[:s.pathEnd]), bytes.Clone(v.Text))
+	return mask
+}
+
+func (m *masking) add(rule int, pointer, path string, text []byte) {
+	if m.tooMany = m.tooMany || len(m.values) >= maxEncrypted; m.tooMany {
+		return
+	}
+	f := m.fields[rule]
+	value := covered{pointer: pointer, text: text, subject: m.subjectOf(f.Subject)}
+	if f.Searchable {
+		value.token = newTokenInput(path, text)
+	}
+	m.values = append(m.values, value)
+}
+
+// text masks a top-level text.
+func (m *masking) text(field string, text *string) {
+	rule, covers := m.texts[field]
+	if !covers || *text == "" || *text == Removed {
+		return
+	}
+	quoted, err := jsontext.AppendQuote(nil, *text)
+	if err != nil { // it is valid UTF-8
+		quoted, _ = json.Marshal(*text)
+	}
+	m.add(rule, "/"+field, field, quoted)
+	*text = MaskOf(m.fields[rule].Mask, *text)
+}
+
+// address masks the address.
+func (m *masking) address() {
+	rule, covers := m.texts["ip_address"]
+	address := m.entry.IPAddress
+	if !covers || !address.IsValid() {
+		return
+	}
+	m.add(rule, "/ip_address", "ip_address", []byte(`"`+address.String()+`"`))
+	m.entry.IPAddress = MaskAddress(address)
+}
+
+// subjectOf returns the name of the subject.
+func (m *masking) subjectOf(subject string) string {
+	switch subject {
+	case "":
+		return ""
+	case audit.SubjectUser:
+		return m.entry.UserID
+	case audit.SubjectResource:
+		return m.entry.ResourceID
+	}
+	return m.subjects[subject]
+}
+
+// findSubjects returns the strings and numbers at the paths of subjects. The first of several counts.
+func (m *masking) findSubjects() map[string]string {
+	if len(m.subjectPaths) == 0 {
+		return nil
+	}
+	found := map[string]string{}
+	for field, object := range map[string]audit.Object{"before_state": m.entry.Before, "after_state": m.entry.After, "metadata": m.entry.Metadata} {
+		_ = entryjson.Leaves(object, func(l entryjson.Leaf) { // the object was parsed before
+			path := field + "." + l.Path
+			if _, has := found[path]; has || !slices.Contains(m.subjectPaths, path) {
+				return
+			}
+			if l.Value != "" && l.Value != Removed {
+				found[path] = l.Value
+			}
+		})
+	}
+	return found
+}
+
+// cutChanged ends the paths of changes at the places that were masked as a whole.
+func (m *masking) cutChanged(changed []string) []string {
+	if len(m.whole) == 0 || len(changed) == 0 {
+		return changed
+	}
+	var whole []string
+	for _, path := range m.whole {
+		if field, rest, _ := strings.Cut(path, "."); field != "metadata" {
+			whole = append(whole, rest)
+		}
+	}
+	cut := make([]string, len(changed))
+	for i, path := range changed {
+		cut[i] = path
+		for _, place := range whole {
+			if strings.HasPrefix(path, place+".") && len(place) < len(cut[i]) {
+				cut[i] = place
+			}
+		}
+	}
+	slices.Sort(cut)
+	return slices.Compact(cut)
+}
+
+// elementsOf returns the number of elements of an array, or more than maxArray.
+func elementsOf(array []byte) int {
+	n := 0
+	depth, quoted := 0, false
+	for i := 0; i < len(array) && n <= maxArray; i++ {
+		switch c := array[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			depth++
+		case c == ']' || c == '}':
+			depth--
+		case c == ',' && depth == 1:
+			n++
+		}
+	}
+	return n + 1
+}
