@@ -110,6 +110,10 @@ func requests() map[string]map[string]request {
 			"started":   {as: operator, ids: map[string]string{"id": "acme"}, status: 202},
 			"forbidden": {as: admin, ids: map[string]string{"id": "acme"}, status: 403},
 		},
+		"export-logs": {
+			"as-csv":         {as: auditor, query: url.Values{"action": {"UPDATE"}, "format": {"csv"}, "fields": {"timestamp,user_id,metadata.plan"}}, status: 200},
+			"unknown-format": {as: auditor, query: url.Values{"format": {"xlsx"}}, status: 422},
+		},
 		"feed-logs": {
 			"read":          {as: auditor, query: url.Values{"action": {"UPDATE"}, "limit": {"10"}}, status: 200},
 			"forged-cursor": {as: auditor, query: url.Values{"cursor": {"AAAA"}}, status: 422},

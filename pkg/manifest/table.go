@@ -227,6 +227,11 @@ var functions = []Function{
 		Grants:  write(ResourceConnections), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "export-logs", Summary: "Export entries as a file",
+		Trigger: filtered("/logs/export", access.LogsExport, "sort", "format", "fields", "time_format", "compress", "bom"),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), recording), MemoryMB: large, Timeout: 25 * time.Second,
+	},
+	{
 		Name: "feed-logs", Summary: "List entries in the order of their arrival",
 		Trigger: filtered("/logs/feed", access.LogsRead, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceCursorKey), MemoryMB: large, Timeout: 25 * time.Second,

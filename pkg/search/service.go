@@ -90,7 +90,7 @@ func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope acces
 	filter.Where = audit.All(filter.Where, scope.Expr())
 	now := s.roundedNow()
 	filter = tenant.Settings.Visible(filter, now)
-	page, degraded, err := s.find(ctx, tenant, filter, request)
+	page, degraded, err := s.find(ctx, tenant.ID, filter, request)
 	if err != nil {
 		return List{}, err
 	}
@@ -101,13 +101,13 @@ func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope acces
 
 // find reads from the index and, while it is unavailable, from Degraded. The index
 // leaves enough time for that; see Finder.
-func (s *Service) find(ctx context.Context, tenant audit.Tenant, filter audit.Filter, request audit.PageRequest) (page audit.Page, degraded bool, err error) {
-	page, err = s.Index.Find(ctx, tenant.ID, filter, request)
+func (s *Service) find(ctx context.Context, tenant audit.TenantID, filter audit.Filter, request audit.PageRequest) (page audit.Page, degraded bool, err error) {
+	page, err = s.Index.Find(ctx, tenant, filter, request)
 	if s.Degraded == nil || ctx.Err() != nil || !audit.IsUnavailable(err) {
 		return page, false, err
 	}
-	s.logUnanswered(ctx, tenant.ID, err)
-	page, err = s.Degraded.Find(ctx, tenant.ID, filter, request)
+	s.logUnanswered(ctx, tenant, err)
+	page, err = s.Degraded.Find(ctx, tenant, filter, request)
 	return page, err == nil, err
 }
 

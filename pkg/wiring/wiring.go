@@ -23,6 +23,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -356,6 +357,11 @@ func (s *Services) Quotas() *quota.Limiter { return s.limiter() }
 // Search answers the read side.
 func (s *Services) Search() *search.Service {
 	return &search.Service{Index: s.Stores.Index, Degraded: s.Stores.Degraded, Reader: s.Stores.Entries, Cursors: s.cursors(), TimeZone: s.Stores.TimeZone, Now: time.Now}
+}
+
+// Exports exports entries as files.
+func (s *Services) Exports() *export.Service {
+	return &export.Service{Entries: s.Search(), Recorder: s.accept(), Now: time.Now}
 }
 
 // Feed reads the arrival log.

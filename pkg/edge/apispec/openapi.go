@@ -162,7 +162,11 @@ func (op *Operation) documentResponses(examples []Example) map[string]any {
 func (r *Response) document(examples []Example) map[string]any {
 	d := map[string]any{"description": r.Description, "headers": documentHeaders(r.Headers)}
 	if r.MediaType != "" {
-		d["content"] = documentContent(r.MediaType, r.Schema, responseExamples(examples, r.Status))
+		content := documentContent(r.MediaType, r.Schema, responseExamples(examples, r.Status))
+		for _, file := range r.Files {
+			content[file] = map[string]any{"schema": anyText("A file.").document()}
+		}
+		d["content"] = content
 	}
 	return d
 }

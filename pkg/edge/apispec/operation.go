@@ -52,6 +52,7 @@ type Response struct {
 	Description string
 	MediaType   string // "": no body
 	Schema      *Schema
+	Files       []string // other media types that the body can have
 	Headers     []Header
 }
 

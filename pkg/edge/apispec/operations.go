@@ -8,6 +8,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -91,6 +92,18 @@ func logOperations() []Operation {
 			Body:           &RequestBody{Description: "The parameters.", MediaTypes: []string{httpapi.MediaJSON}, Schema: &Schema{Ref: "Search"}},
 			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader())},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemTooLarge, "The body is larger than 1 MiB."}, {httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
+		},
+		{
+			Name: "export-logs", Group: groupRead,
+			Description: fmt.Sprintf("The list of GET /logs as a file, up to %d entries and %d MiB before compression. Each export is recorded in the tenant's log. ", export.MaxEntries, export.MaxBytes>>20) +
+				"The entries have no tenant_id unless fields names it, so a file of format ndjson or json can be sent to POST /logs/bulk of any tenant: it gives the same entries with the same ids. " + filterLimits,
+			Parameters: append(append(filterParameters(), sortParameter()), exportParameters()...),
+			Responses: []Response{{Status: http.StatusOK, Description: "The file.", MediaType: httpapi.MediaJSON, Schema: list(anyObject("An entry, or the fields that were asked for.")),
+				Files:   []string{httpapi.MediaNDJSON, "text/csv", "application/gzip", "application/zstd"},
+				Headers: []Header{degradedHeader(), {Name: "Content-Disposition", Required: true, Schema: anyText(""), Description: "The name of the file."}}}},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemInvalid, "A parameter is invalid, or more entries are selected than an export has."},
+			},
 		},
 		{
 			Name: "feed-logs", Group: groupRead,
@@ -190,9 +203,34 @@ const queryHelp = "Full text and field operators. `payment failed` finds both wo
 
 // listParameters returns the parameters of a list of entries.
 func listParameters() []Parameter {
-	return append(filterParameters(),
-		Parameter{Name: search.ParamSort, In: InQuery, Description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).", Schema: orEmpty(oneOf("", "-timestamp", "+timestamp", "timestamp").withDefault("-timestamp"))},
-		limitParameter(), cursorParameter())
+	return append(filterParameters(), sortParameter(), limitParameter(), cursorParameter())
+}
+
+func sortParameter() Parameter {
+	return Parameter{Name: search.ParamSort, In: InQuery, Description: "Newest first (`-timestamp`) or oldest first (`+timestamp`, the plus as `%2B`).",
+		Schema: orEmpty(oneOf("", "-timestamp", "+timestamp", "timestamp").withDefault("-timestamp"))}
+}
+
+// exportParameters are an export's own parameters.
+func exportParameters() []Parameter {
+	return []Parameter{
+		{Name: export.ParamFormat, In: InQuery, Description: "`ndjson` is one entry a line, `json` one array, `csv` a table with a header line (RFC 4180).",
+			Schema: orEmpty(oneOf("", words(export.Formats())...).withDefault(string(export.NDJSON)))},
+		{Name: export.ParamFields, In: InQuery, Description: fmt.Sprintf("Up to %d columns in their order, separated by commas: members of an entry, or dotted paths below metadata, before_state and after_state.", export.MaxFields),
+			Schema: anyText("")},
+		{Name: export.ParamTimeFormat, In: InQuery, Description: "The spelling of times: `epoch_ms` is milliseconds since 1970, as a number.",
+			Schema: orEmpty(oneOf("", words(export.TimeFormats())...).withDefault(string(export.RFC3339)))},
+		{Name: export.ParamCompress, In: InQuery, Description: "How the file is compressed. The default is not at all.", Schema: orEmpty(oneOf("", words(export.Compressions())...))},
+		{Name: export.ParamBOM, In: InQuery, Description: "Begin a CSV file with the byte order mark of UTF-8, which some spreadsheets need.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))},
+	}
+}
+
+func words[T ~string](values []T) []string {
+	texts := make([]string, len(values))
+	for i, value := range values {
+		texts[i] = string(value)
+	}
+	return texts
 }
 
 // searchSchema has the parameters of a list as members of an object.

@@ -93,6 +93,8 @@ func (s *story) logs() {
 	s.record("feed-logs", "Only what arrives from now on", "auditor", "GET", "/logs/feed?cursor=now", "")
 	s.record("feed-logs", "A cursor of another list", "auditor", "GET", "/logs/feed?cursor=AAAA", "")
 	s.record("get-stats", "By action and hour", "auditor", "GET", "/logs/stats?group_by=action,severity&interval=1h&top=3", "")
+	s.record("export-logs", "Three fields of what one user did", "auditor", "GET", "/logs/export?format=json&user_id=ann@acme.example&fields=timestamp,action,metadata.plan", "")
+	s.record("export-logs", "A format that there is not", "auditor", "GET", "/logs/export?format=xlsx", "")
 	s.record("get-log", "An entry", "auditor", "GET", "/logs/"+accepted.ID, "")
 	s.record("list-logs", "A tenant that the credential gives no access to", "foreign", "GET", "/logs", "")
 	s.record("create-stream-ticket", "A ticket for a minute", "auditor", "POST", "/logs/stream/tickets", "")

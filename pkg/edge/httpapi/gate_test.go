@@ -101,7 +101,7 @@ func TestFaultsAreBounded(t *testing.T) {
 	for i := range 500 {
 		query.Set(fmt.Sprint("colour", i), "red")
 	}
-	for _, target := range []string{"/logs", "/logs/feed", "/logs/stats", "/tenants"} {
+	for _, target := range []string{"/logs", "/logs/feed", "/logs/export", "/logs/stats", "/tenants"} {
 		if p := w.call("admin", "GET", target+"?"+query.Encode(), "", nil).want(t, 422, "invalid").problem(t); len(p.Errors) != audit.MaxFaults {
 			t.Errorf("%s tells %d faults, want %d", target, len(p.Errors), audit.MaxFaults)
 		}

@@ -18,6 +18,7 @@ type response struct {
 	status      int
 	contentType string
 	body        []byte
+	packed      bool        // the body is compressed, and stays so at the client
 	header      http.Header // in addition to those of every response; may be nil
 }
 
@@ -51,7 +52,7 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 	}
 	g.allowOrigin(h, req)
 	body := res.body
-	if len(body) > MinGzip {
+	if len(body) > MinGzip && !res.packed {
 		h["Vary"] = append(h["Vary"], "Accept-Encoding")
 	}
 	if res.status == http.StatusNotModified { // the other fields are those of the 200
@@ -61,7 +62,7 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 	if len(body) > 0 {
 		h["Content-Type"] = []string{res.contentType}
 	}
-	if len(body) > MinGzip && acceptsGzip(req.Header["Accept-Encoding"]) {
+	if len(body) > MinGzip && !res.packed && acceptsGzip(req.Header["Accept-Encoding"]) {
 		h["Content-Encoding"] = []string{"gzip"}
 		body = g.compress(body)
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
@@ -271,15 +272,18 @@ const testVersion httpapi.Version = "v1.4.0"
 func (worldServices) Version() httpapi.Version { return testVersion }
 
 func (s worldServices) Dependencies() []httpapi.Dependency { return s.w.dependencies() }
-func (s worldServices) Feed() *arrival.Feed                { return s.w.feed }
-func (s worldServices) Ingest() *ingest.Service            { return s.w.ingest }
-func (s worldServices) Jobs() *jobs.Service                { return s.w.jobs }
-func (s worldServices) Quarantine() *quarantine.Service    { return s.w.quarantine }
-func (s worldServices) Quotas() *quota.Limiter             { return s.w.limiter }
-func (s worldServices) Search() *search.Service            { return s.w.search }
-func (s worldServices) Stream() *stream.Service            { return s.w.stream }
-func (s worldServices) StreamURL() httpapi.StreamURL       { return "wss://stream.acme.example" }
-func (s worldServices) Tenants() *tenants.Service          { return s.w.tenants }
+func (s worldServices) Exports() *export.Service {
+	return &export.Service{Entries: s.w.search, Recorder: s.w.ingest, Now: s.w.clock}
+}
+func (s worldServices) Feed() *arrival.Feed             { return s.w.feed }
+func (s worldServices) Ingest() *ingest.Service         { return s.w.ingest }
+func (s worldServices) Jobs() *jobs.Service             { return s.w.jobs }
+func (s worldServices) Quarantine() *quarantine.Service { return s.w.quarantine }
+func (s worldServices) Quotas() *quota.Limiter          { return s.w.limiter }
+func (s worldServices) Search() *search.Service         { return s.w.search }
+func (s worldServices) Stream() *stream.Service         { return s.w.stream }
+func (s worldServices) StreamURL() httpapi.StreamURL    { return "wss://stream.acme.example" }
+func (s worldServices) Tenants() *tenants.Service       { return s.w.tenants }
 
 func (w *world) dependencies() []httpapi.Dependency {
 	down := errors.New("dial mongodb.internal:27017: refused")

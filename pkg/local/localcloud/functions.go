@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -28,6 +29,7 @@ type HTTPServices interface {
 	Cursors() *cursor.Signer
 	Dependencies() []httpapi.Dependency
 	Version() httpapi.Version
+	Exports() *export.Service
 	Feed() *arrival.Feed
 	Ingest() *ingest.Service
 	Jobs() *jobs.Service

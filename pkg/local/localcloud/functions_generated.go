@@ -25,6 +25,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"delete-key":           httpapi.DeleteKey(s.Gate(), s.Tenants()),
 		"delete-quarantine":    httpapi.DeleteQuarantine(s.Gate(), s.Quarantine()),
 		"delete-tenant":        httpapi.DeleteTenant(s.Gate(), s.Tenants()),
+		"export-logs":          httpapi.ExportLogs(s.Gate(), s.Exports()),
 		"feed-logs":            httpapi.FeedLogs(s.Gate(), s.Feed()),
 		"get-docs":             apidocs.GetDocs(s.Gate()),
 		"get-health":           httpapi.GetHealth(s.Gate(), s.Version(), s.Dependencies()),

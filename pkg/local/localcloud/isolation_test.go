@@ -25,6 +25,7 @@ var mayCall = map[string]string{
 	"delete-key":           "admin operator",
 	"delete-quarantine":    "admin operator",
 	"delete-tenant":        "operator",
+	"export-logs":          "admin operator auditor",
 	"feed-logs":            "admin operator auditor user",
 	"get-docs":             "admin operator auditor user nobody",
 	"get-health":           "admin operator auditor user nobody",

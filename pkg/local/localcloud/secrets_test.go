@@ -80,7 +80,7 @@ func secretsAreStoredNowhere(t *testing.T, start starter) {
 	}
 	live.until(1)
 	for path, query := range map[string]url.Values{
-		"/logs": nil, "/logs/feed": nil, "/logs/stats": {"group_by": {"metadata.Api-Key"}},
+		"/logs": nil, "/logs/feed": nil, "/logs/export": {"format": {"csv"}}, "/logs/stats": {"group_by": {"metadata.Api-Key"}},
 	} {
 		wantNoMark(t, path, admin.get(path, query).body)
 	}

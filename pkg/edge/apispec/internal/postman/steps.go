@@ -70,6 +70,7 @@ func steps() []chapter {
 			{operation: "search-logs", status: 200, until: "json.items.length > 0"},
 			{operation: "feed-logs", status: 200, values: map[string]string{"limit": "10"}, until: "json.items.length > 0", after: []string{keep("cursor", "json.next")}},
 			{operation: "feed-logs", name: "Continue after the last entry of the feed", status: 200, values: map[string]string{"cursor": "{{cursor}}"}},
+			{operation: "export-logs", status: 200, values: map[string]string{"format": "json"}, until: "json.length > 0"},
 			{operation: "get-stats", status: 200, values: map[string]string{"group_by": "action"}, until: "json.total >= 3"},
 			{operation: "create-stream-ticket", status: 201},
 		}},

@@ -1,0 +1,23 @@
+package entryjson
+
+import "slices"
+
+// The names of members that exports treat in their own way.
+const (
+	NameTenant     = nameTenant
+	NameTimestamp  = nameTimestamp
+	NameReceivedAt = nameReceivedAt
+	NameExpiresAt  = nameExpiresAt
+	NameBefore     = nameBefore
+	NameAfter      = nameAfter
+	NameMetadata   = nameMetadata
+)
+
+var publicFields = []string{
+	nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID, nameTimestamp, nameIPAddress,
+	nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage, nameIdempotencyKey, nameReceivedAt, nameSubmittedBy,
+	nameChanged, nameRemoved, nameExpiresAt,
+}
+
+// PublicFields returns the members that AppendPublic can write, in its order.
+func PublicFields() []string { return slices.Clone(publicFields) }

@@ -1,0 +1,152 @@
+package export
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+// isText reports whether a path is UTF-8 without control characters, which would break the header
+// line of a file.
+func isText(path string) bool {
+	return utf8.ValidString(path) && !strings.ContainsFunc(path, unicode.IsControl)
+}
+
+// cell is a column's value of one entry, as JSON text. It is nil if the entry has none.
+type cell struct {
+	name  string
+	value jsontext.Value
+}
+
+// cells reads the values of entries.
+type cells struct {
+	settings *audit.Settings
+	columns  []string // nil: what the entry has
+	millis   bool     // times are milliseconds since 1970
+
+	text    []byte // of the current entry
+	source  bytes.Buffer
+	decoder jsontext.Decoder
+	members []cell // of the current entry
+	row     []cell
+}
+
+// of returns the values of an entry in the order of the columns. They are valid until the next
+// call.
+func (c *cells) of(e *audit.Entry) ([]cell, error) {
+	public := *e
+	if !c.asks(entryjson.NameTenant) {
+		public.Tenant = "" // all entries of an export are of one tenant
+	}
+	c.text = entryjson.AppendPublic(c.text[:0], &public, c.settings.ExpiryOf(e))
+	if err := c.readMembers(); err != nil {
+		return nil, err
+	}
+	if c.columns == nil {
+		return c.members, nil
+	}
+	c.row = c.row[:0]
+	for _, column := range c.columns {
+		value, err := lookup(c.members, column)
+		if err != nil {
+			return nil, err
+		}
+		c.row = append(c.row, cell{name: column, value: value})
+	}
+	return c.row, nil
+}
+
+func (c *cells) asks(column string) bool { return slices.Contains(c.columns, column) }
+
+// readMembers reads the members of the entry's text.
+func (c *cells) readMembers() error {
+	c.source = *bytes.NewBuffer(c.text)
+	c.decoder.Reset(&c.source)
+	c.members = c.members[:0]
+	if _, err := c.decoder.ReadToken(); err != nil {
+		return err
+	}
+	for c.decoder.PeekKind() == jsontext.KindString {
+		name, err := c.decoder.ReadToken()
+		if err != nil {
+			return err
+		}
+		text := name.String()
+		value, err := c.decoder.ReadValue()
+		if err != nil {
+			return err
+		}
+		end := int(c.decoder.InputOffset())
+		// The decoder's own text is valid only until its next call.
+		c.members = append(c.members, cell{name: text, value: c.spell(text, c.text[end-len(value):end])})
+	}
+	return nil
+}
+
+// timeFields are the members that are times.
+var timeFields = []string{entryjson.NameTimestamp, entryjson.NameReceivedAt, entryjson.NameExpiresAt}
+
+// spell returns a member's value with times as the export spells them.
+func (c *cells) spell(name string, value jsontext.Value) jsontext.Value {
+	if !c.millis || !slices.Contains(timeFields, name) {
+		return value
+	}
+	at, err := time.Parse(`"`+time.RFC3339+`"`, string(value))
+	if err != nil {
+		return value
+	}
+	return jsontext.Value(strconv.FormatInt(at.UnixMilli(), 10))
+}
+
+// lookup returns the value of a member, or of a path below it. Member names may have dots: of
+// several values that the path can mean, it returns the first.
+func lookup(members []cell, path string) (jsontext.Value, error) {
+	for _, m := range members {
+		if m.name == path {
+			return m.value, nil
+		}
+		rest, below := strings.CutPrefix(path, m.name+".")
+		if !below || m.value.Kind() != jsontext.KindBeginObject {
+			continue
+		}
+		inner, err := membersOf(m.value)
+		if err != nil {
+			return nil, err
+		}
+		if value, err := lookup(inner, rest); err != nil || value != nil {
+			return value, err
+		}
+	}
+	return nil, nil
+}
+
+// membersOf returns the members of an object.
+func membersOf(object jsontext.Value) ([]cell, error) {
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(object))
+	if _, err := decoder.ReadToken(); err != nil {
+		return nil, err
+	}
+	var members []cell
+	for decoder.PeekKind() == jsontext.KindString {
+		name, err := decoder.ReadToken()
+		if err != nil {
+			return nil, err
+		}
+		text := name.String()
+		value, err := decoder.ReadValue()
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, cell{name: text, value: value.Clone()})
+	}
+	return members, nil
+}

@@ -1,0 +1,142 @@
+package export
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+// Limits of an export that is answered at once.
+const (
+	MaxEntries = 5000
+	MaxBytes   = audit.MaxPageBytes // before compression, which need not make a text smaller
+)
+
+// Entries selects and reads entries; see search.Service.
+type Entries interface {
+	Select(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
+	Each(ctx context.Context, selection search.Selection, use func(page []audit.Entry) (more bool, err error)) (degraded bool, err error)
+}
+
+// Recorder writes the service's own entries into a tenant's log.
+type Recorder interface {
+	Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error
+}
+
+// Service exports the entries of a tenant, whose record the caller has read for this request.
+type Service struct {
+	Entries  Entries
+	Recorder Recorder
+	Now      func() time.Time
+}
+
+// File is an exported file.
+type File struct {
+	Name      string // of the download
+	MediaType string
+	Content   []byte
+	Packed    bool // Content is compressed
+	// Degraded says that entries come from the system of record, because the index is unavailable.
+	Degraded bool
+}
+
+// The service's own entries about exports.
+const (
+	actionExport   = "logs.export"
+	resourceTenant = "tenant"
+)
+
+// AtOnce answers GET /logs/export: the entries that the parameters select, within the caller's
+// scope, as a file. It is recorded in the tenant's log first. More than MaxEntries or MaxBytes,
+// and faulty parameters, are an *audit.ValidationError.
+func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (File, error) {
+	options, err := ParseOptions(query)
+	selection, selectErr := s.Entries.Select(tenant, scope, query, Params()...)
+	if err := mergeFaults(selectErr, err); err != nil {
+		return File{}, err
+	}
+	w := NewWriter(options, &tenant.Settings)
+	text, degraded, err := s.write(ctx, w, selection)
+	if err != nil {
+		return File{}, err
+	}
+	content, err := options.Compression.Compress(text)
+	if err != nil {
+		return File{}, fmt.Errorf("compress an export of %s: %w", tenant.ID, err)
+	}
+	if err := s.record(ctx, by, tenant, options, query, w.written); err != nil {
+		return File{}, err
+	}
+	return File{Name: s.filename(tenant.ID, options), MediaType: options.MediaType(), Content: content, Packed: options.Compression != Plain, Degraded: degraded}, nil
+}
+
+// mergeFaults returns the faults of both errors, or an error that has none.
+func mergeFaults(errs ...error) error {
+	var faults []audit.FieldError
+	for _, err := range errs {
+		var invalid *audit.ValidationError
+		switch {
+		case errors.As(err, &invalid):
+			faults = append(faults, invalid.Fields...)
+		case err != nil:
+			return err
+		}
+	}
+	return audit.InvalidFields(faults)
+}
+
+// write writes the whole file.
+func (s *Service) write(ctx context.Context, w *Writer, selection search.Selection) (text []byte, degraded bool, err error) {
+	text = w.Begin(nil)
+	degraded, err = s.Entries.Each(ctx, selection, func(page []audit.Entry) (bool, error) {
+		for i := range page {
+			if text, err = w.AppendEntry(text, &page[i]); err != nil {
+				return false, err
+			}
+			if w.written > MaxEntries || len(text) > MaxBytes {
+				return false, errTooLarge()
+			}
+		}
+		return true, nil
+	})
+	return w.End(text), degraded, err
+}
+
+func errTooLarge() error {
+	return audit.Invalid("?", "too_large",
+		"must select at most %d entries, and %d MiB of them before compression: narrow it, for example to a shorter time by from and to", MaxEntries, MaxBytes>>20)
+}
+
+// record writes into the tenant's log who exported how many entries. It names the parameters that
+// narrowed the export, and not their values, which can be personal data.
+func (s *Service) record(ctx context.Context, by access.Principal, tenant audit.Tenant, o Options, query url.Values, count int64) error {
+	filters := slices.DeleteFunc(slices.Sorted(maps.Keys(query)), func(name string) bool { return slices.Contains(Params(), name) })
+	about, err := json.Marshal(struct {
+		Format  Format   `json:"format"`
+		Count   int64    `json:"count"`
+		Filters []string `json:"filters,omitempty"`
+	}{o.Format, count, filters})
+	if err == nil {
+		err = s.Recorder.Record(ctx, tenant, audit.Entry{
+			UserID: by.Subject, Action: actionExport, ResourceType: resourceTenant, ResourceID: string(tenant.ID), Metadata: about,
+		})
+	}
+	if err != nil && !audit.IsUnavailable(err) {
+		return &audit.UnavailableError{Err: fmt.Errorf("record an export of %s: %w", tenant.ID, err)}
+	}
+	return err
+}
+
+// filename returns a name of ASCII letters, digits, dots and hyphens.
+func (s *Service) filename(tenant audit.TenantID, o Options) string {
+	return string(tenant) + "-" + s.Now().UTC().Format("20060102T150405Z") + o.Extension()
+}

@@ -1,0 +1,184 @@
+package export_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"io"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+)
+
+var at = time.UnixMilli(1_700_000_000_123).UTC()
+
+func entry(change func(e *audit.Entry)) audit.Entry {
+	e := audit.Entry{
+		ID: audit.NewEntryID(at, [10]byte{1}), Tenant: "acme", UserID: "ann", Action: "UPDATE", ResourceType: "order", Timestamp: at, ReceivedAt: at,
+	}
+	change(&e)
+	return e
+}
+
+// file writes entries as one file.
+func file(t *testing.T, query string, entries ...audit.Entry) string {
+	t.Helper()
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options, err := export.ParseOptions(values)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	w := export.NewWriter(options, &audit.Settings{})
+	text := w.Begin(nil)
+	for i := range entries {
+		if text, err = w.AppendEntry(text, &entries[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return string(w.End(text))
+}
+
+func TestFormats(t *testing.T) {
+	one := entry(func(e *audit.Entry) {
+		e.Metadata = audit.Object(`{"plan":"gold","a.b":1,"a":{"b":2,"c":[1,{"d":2}]},"empty":"","null":null}`)
+		e.Message = "says \"hi\", and\nmore"
+	})
+	two := entry(func(e *audit.Entry) { e.UserID = "=bob" })
+	for query, want := range map[string]string{
+		"format=json&fields=user_id,metadata.plan": "[\n{\"user_id\":\"ann\",\"metadata.plan\":\"gold\"},\n{\"user_id\":\"=bob\"}\n]\n",
+		"format=ndjson&fields=metadata.plan":       "{\"metadata.plan\":\"gold\"}\n{}\n",
+		"fields=action,user_id":                    "{\"action\":\"UPDATE\",\"user_id\":\"ann\"}\n{\"action\":\"UPDATE\",\"user_id\":\"=bob\"}\n",
+		"fields=timestamp&time_format=epoch_ms":    strings.Repeat("{\"timestamp\":1700000000123}\n", 2),
+		"fields=timestamp,tenant_id":               strings.Repeat("{\"timestamp\":\"2023-11-14T22:13:20.123Z\",\"tenant_id\":\"acme\"}\n", 2),
+		"format=csv&fields=user_id,message":        "user_id,message\r\nann,\"says \"\"hi\"\", and\nmore\"\r\n'=bob,\r\n",
+		"format=csv&bom=true&fields=action":        "\xEF\xBB\xBFaction\r\nUPDATE\r\nUPDATE\r\n",
+		"format=csv&fields=action,metadata.empty":  "action,metadata.empty\r\nUPDATE,\"\"\r\nUPDATE,\r\n",
+		"format=csv&fields=action,metadata.null":   "action,metadata.null\r\nUPDATE,null\r\nUPDATE,\r\n",
+		"format=csv&fields=action,metadata.a.b":    "action,metadata.a.b\r\nUPDATE,1\r\nUPDATE,\r\n",
+		"format=csv&fields=action,metadata.a.c":    "action,metadata.a.c\r\nUPDATE,\"[1,{\"\"d\"\":2}]\"\r\nUPDATE,\r\n",
+		"format=csv&fields=action,metadata.plan.x": "action,metadata.plan.x\r\nUPDATE,\r\nUPDATE,\r\n",
+	} {
+		if diff := cmp.Diff(want, file(t, query, one, two)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", query, diff)
+		}
+	}
+	for query, want := range map[string]string{"format=json": "[\n]\n", "format=ndjson": "", "format=csv&fields=id": "id\r\n"} {
+		if got := file(t, query); got != want {
+			t.Errorf("%s without entries: got %q, want %q", query, got, want)
+		}
+	}
+}
+
+// TestFormulas has what spreadsheets run.
+func TestFormulas(t *testing.T) {
+	for _, text := range []string{"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", `=HYPERLINK("http://x","y")`} {
+		e := entry(func(e *audit.Entry) { e.UserID = text })
+		lines, err := csv.NewReader(strings.NewReader(file(t, "format=csv&fields=user_id", e))).ReadAll()
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if got, want := lines[1][0], "'"+text; got != want {
+			t.Errorf("got cell %q, want %q", got, want)
+		}
+	}
+}
+
+func TestCSVHasEveryColumn(t *testing.T) {
+	e := entry(func(e *audit.Entry) {
+		e.IPAddress, e.Before, e.Changed = netip.MustParseAddr("203.0.113.7"), audit.Object(`{"a":"b"}`), []string{"a"}
+	})
+	lines, err := csv.NewReader(strings.NewReader(file(t, "format=csv", e))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(export.DefaultColumns(), lines[0]); diff != "" {
+		t.Errorf("columns (-want +got):\n%s", diff)
+	}
+	for i, name := range lines[0] {
+		want, is := map[string]string{
+			"id": e.ID.String(), "user_id": "ann", "ip_address": "203.0.113.7", "before_state": `{"a":"b"}`, "changed": `["a"]`, "after_state": "",
+		}[name]
+		if got := lines[1][i]; is && got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+// TestExportedEntriesCanBeSent sends a line of NDJSON as a client does.
+func TestExportedEntriesCanBeSent(t *testing.T) {
+	want := entry(func(e *audit.Entry) {
+		e.SubmittedBy, e.Changed, e.Removed = "sub:ann", []string{"a"}, []string{"/metadata/token"}
+		e.Metadata = audit.Object(`{"n":1.0,"big":12345678901234567890,"a.b":"\u0041"}`)
+	})
+	got, invalid := entryjson.ParseSubmitted([]byte(file(t, "", want)))
+	if invalid != nil {
+		t.Fatal(invalid)
+	}
+	if got.ID != want.ID {
+		t.Errorf("got id %s, want %s", got.ID, want.ID)
+	}
+	if got.ClaimedTenant != "" {
+		t.Errorf("got tenant %s, want none: another tenant refuses it", got.ClaimedTenant)
+	}
+	if string(got.Metadata) != string(want.Metadata) {
+		t.Errorf("got metadata %s, want %s", got.Metadata, want.Metadata)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for query, code := range map[string]string{
+		"format=xlsx": "invalid_choice", "format=csv&format=csv": "repeated", "time_format=unix": "invalid_choice", "compress=br": "invalid_choice",
+		"bom=true": "conflict", "bom=yes&format=csv": "invalid_choice", "fields=colour": "unknown_field", "fields=metadata.": "unknown_field",
+		"fields=user_id.x": "unknown_field", "fields=id,id": "repeated", "fields=id,": "unknown_field", "fields=metadata.a%0Ab": "unknown_field",
+		"fields=metadata.%FF": "unknown_field", "fields=digest": "unknown_field", "fields=metadata." + strings.Repeat("a", export.MaxFieldBytes): "too_long",
+		"fields=id" + strings.Repeat(",a", export.MaxFields): "too_many",
+	} {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = export.ParseOptions(values)
+		var invalid *audit.ValidationError
+		if !errors.As(err, &invalid) || len(invalid.Fields) != 1 || invalid.Fields[0].Code != code {
+			t.Errorf("%.60s: got %v, want one fault %s", query, err, code)
+		}
+	}
+}
+
+// TestFramesAreIndependent joins frames, and unpacks each alone.
+func TestFramesAreIndependent(t *testing.T) {
+	unpack := map[export.Compression]func(io.Reader) (io.Reader, error){
+		export.Gzip: func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+		export.Zstd: func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
+	}
+	for _, c := range export.Compressions() {
+		var joined []byte
+		for _, text := range []string{"first", "", "second"} {
+			frame, err := c.Compress([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			joined = append(joined, frame...)
+		}
+		r, err := unpack[c](bytes.NewReader(joined))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(r); err != nil || string(got) != "firstsecond" {
+			t.Errorf("%s: got %q and error %v, want firstsecond", c, got, err)
+		}
+	}
+}
