@@ -47,7 +47,7 @@ func TestCompletionOfBash(t *testing.T) {
 func TestCompletionHasEveryCommand(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		got := command(t.Context(), strings.NewReader(""), 0, "completion", shell)
-		for _, name := range []string{"dev", "token", "send", "search", "get", "tail", "pull", "stats", "cost", "redrive"} {
+		for _, name := range []string{"dev", "token", "send", "search", "get", "tail", "pull", "export", "stats", "cost", "redrive"} {
 			if !strings.Contains(got.out, " "+name+" ") && !strings.Contains(got.out, "\""+name+" ") {
 				t.Errorf("%s: the script lacks %s", shell, name)
 			}

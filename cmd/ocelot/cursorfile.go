@@ -22,26 +22,31 @@ func startCursor(after, path string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// storeCursor replaces the file. If the machine stops at any time, the file has the old cursor
-// or the new one.
+// storeCursor replaces the file.
 func storeCursor(path, cursor string) error {
-	next := path + ".next"
-	err := writeDurably(next, cursor+"\n")
-	if err == nil {
-		err = os.Rename(next, path)
-	}
-	if err != nil {
+	if err := replaceFile(path, []byte(cursor+"\n")); err != nil {
 		return fmt.Errorf("store the cursor: %w", err)
 	}
 	return nil
 }
 
-func writeDurably(path, text string) error {
+// replaceFile replaces a file. If the machine stops at any time, the file has the old text or the
+// new one.
+func replaceFile(path string, text []byte) error {
+	next := path + ".next"
+	err := writeDurably(next, text)
+	if err == nil {
+		err = os.Rename(next, path)
+	}
+	return err
+}
+
+func writeDurably(path string, text []byte) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = file.WriteString(text)
+	_, err = file.Write(text)
 	if err == nil {
 		err = file.Sync()
 	}

@@ -35,6 +35,7 @@ type commands struct {
 	Get     getCmd     `cmd:"" help:"Print one entry with its status."`
 	Tail    tailCmd    `cmd:"" help:"Follow the live stream of entries."`
 	Pull    pullCmd    `cmd:"" help:"Copy entries in the order of their arrival, each once, for cron and agents."`
+	Export  exportCmd  `cmd:"" help:"Write entries to a file: NDJSON, JSON or CSV."`
 	Stats   statsCmd   `cmd:"" help:"Count entries by field and over time."`
 	Cost    costCmd    `cmd:"" help:"Price a workload on AWS, part by part."`
 	Redrive redriveCmd `cmd:"" help:"Move dead letters back to their queues."`

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"strings"
+)
+
+// exportCmd writes entries to a file.
+type exportCmd struct {
+	readFlags
+	Format     string   `enum:"ndjson,json,csv" default:"ndjson" help:"ndjson (one entry a line), json (one array) or csv."`
+	Output     string   `short:"o" type:"path" placeholder:"FILE" help:"File to write; standard output without it. It is replaced only once the export is complete."`
+	Fields     []string `placeholder:"FIELD,…" help:"Columns in their order: members of an entry, or paths such as metadata.plan. All by default."`
+	TimeFormat string   `enum:"rfc3339,epoch_ms" default:"rfc3339" help:"rfc3339, or epoch_ms for milliseconds since 1970."`
+	Compress   string   `enum:"none,gzip,zstd" default:"none" help:"none, gzip or zstd."`
+	BOM        bool     `name:"bom" help:"Begin a CSV file with a byte order mark, which some spreadsheets need."`
+	Sort       string   `enum:"-timestamp,+timestamp,timestamp" default:"-timestamp" help:"-timestamp (the newest first) or timestamp (the oldest first)."`
+}
+
+// Help is what --help adds.
+func (*exportCmd) Help() string {
+	return `export writes up to 5,000 entries and 4 MiB. Narrow more than that, for example by --since and --until. The export is recorded in the tenant's log. A file of format ndjson or json can be sent to an empty tenant by the command send.`
+}
+
+// Run writes the file.
+func (c *exportCmd) Run(ctx context.Context, con *console) error {
+	if c.BOM && c.Format != "csv" {
+		return usagef("--bom needs --format csv")
+	}
+	service, params, err := c.open(con)
+	if err != nil {
+		return err
+	}
+	params.Set("format", c.Format)
+	params.Set("sort", c.Sort)
+	params.Set("time_format", c.TimeFormat)
+	if len(c.Fields) > 0 {
+		params.Set("fields", strings.Join(c.Fields, ","))
+	}
+	if c.Compress != "none" {
+		params.Set("compress", c.Compress)
+	}
+	if c.BOM {
+		params.Set("bom", "true")
+	}
+	file, err := service.Export(ctx, params)
+	if err != nil {
+		return err
+	}
+	if c.Output == "" {
+		_, err = con.out.Write(file)
+		return err
+	}
+	if err := replaceFile(c.Output, file); err != nil {
+		return err
+	}
+	con.report("Wrote %d bytes to %s.", len(file), c.Output)
+	return nil
+}
