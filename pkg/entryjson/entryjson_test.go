@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -193,6 +194,21 @@ func TestSubmittedIgnoresWhatTheServiceSets(t *testing.T) {
 				t.Errorf("%s %s (-want +got):\n%s", name, value, diff)
 			}
 		}
+	}
+}
+
+func TestPublicFieldsAreThoseOfTheText(t *testing.T) {
+	entry := fullEntry()
+	entry.Encrypted = []audit.Encrypted{{Paths: []string{"/message"}, Key: "k", Data: []byte{1}}}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(entryjson.AppendPublic(nil, &entry, time.UnixMilli(1)), &members); err != nil {
+		t.Fatal(err)
+	}
+	got, want := entryjson.PublicFields(), slices.Collect(maps.Keys(members))
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -16,7 +16,7 @@ const (
 var publicFields = []string{
 	nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID, nameTimestamp, nameIPAddress,
 	nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage, nameIdempotencyKey, nameReceivedAt, nameSubmittedBy,
-	nameChanged, nameRemoved, nameExpiresAt,
+	nameChanged, nameRemoved, nameMasked, nameExpiresAt,
 }
 
 // PublicFields returns the members that AppendPublic can write, in its order.

@@ -75,6 +75,7 @@ var accessMatrix = map[string]accessRow{
 	"delete-key":           {roles: managers, with: access.KeysManage, target: "/tenants/%s/api-keys/none", status: 404},
 	"delete-quarantine":    {roles: managers, with: access.QuarantineManage, target: "/logs/quarantine/none", status: 404},
 	"delete-tenant":        {roles: operators, with: access.TenantsDelete, target: "/tenants/%s", status: 202, uses: true},
+	"export-logs":          {roles: readers, with: access.LogsExport, target: "/logs/export", status: 200, reads: true},
 	"feed-logs":            {roles: ofEntries, with: access.LogsRead, own: access.LogsReadOwn, target: "/logs/feed", status: 200, reads: true},
 	"get-docs":             {roles: everyone, target: "/docs", status: 200},
 	"get-health":           {roles: everyone, target: "/health", status: 200},

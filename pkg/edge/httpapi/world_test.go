@@ -464,7 +464,9 @@ func (w *world) conforms(r *http.Request, got reply) {
 // document returns the document, as it is served, for kin-openapi.
 var document = func() func(t testing.TB) *openapi3.T {
 	loaded := sync.OnceValues(func() (*openapi3.T, error) {
-		openapi3filter.RegisterBodyDecoder("text/html", openapi3filter.RegisteredBodyDecoder("text/plain"))
+		for _, media := range []string{"text/html", httpapi.MediaNDJSON} {
+			openapi3filter.RegisterBodyDecoder(media, openapi3filter.RegisteredBodyDecoder("text/plain"))
+		}
 		return openapi3.NewLoader().LoadFromData(apispec.OpenAPI())
 	})
 	return func(t testing.TB) *openapi3.T {
