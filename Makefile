@@ -22,7 +22,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/ocelot-audit/ocelot/pkg/version.linked=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test engines test-engines verify generate lint vulnerabilities lint-template lint-api test-postman lambdas synth test-cdk test-deploy binaries release image bench cover clean
+.PHONY: help build run test test-attack engines test-engines verify generate lint vulnerabilities lint-template lint-api test-postman lambdas synth test-cdk test-deploy binaries release image bench cover clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +41,9 @@ test: $(if $(COVER),bin/cover) ## run every test that needs no outside engine
 
 # The packages whose suites run against real engines.
 ENGINE_TESTS := ./pkg/testkit/enginetest/... ./pkg/engine/mongostore ./pkg/engine/opensearchindex ./pkg/engine/sqsqueue ./pkg/engine/s3blob ./pkg/engine/kmskeys ./pkg/engine/secrets ./pkg/wiring/... ./pkg/local/localcloud
+
+test-attack: ## attack a running service, by the points of OWASP's API Security Top 10
+	go test -count=1 -timeout 5m -v -run '^TestAttack' ./cmd/ocelot
 
 engines: ## fetch the engines of test-engines ahead (Java 17, Maven, Python 3)
 	go run ./pkg/testkit/enginetest/cmd/engines
