@@ -2,7 +2,9 @@ package protect
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -26,6 +28,14 @@ type Key struct {
 	Ref    KeyRef
 	Secret [KeyBytes]byte
 }
+
+// Format implements fmt.Formatter. It writes no secret, so that no log or error has one.
+func (k Key) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "key %s/%d", k.Ref.Subject.name(), k.Ref.Generation)
+}
+
+// MarshalJSON implements json.Marshaler, which logs use. It writes no secret.
+func (k Key) MarshalJSON() ([]byte, error) { return json.Marshal(fmt.Sprint(k)) }
 
 // tenantKey is the name of the tenant's own key.
 const tenantKey = "tenant"

@@ -57,35 +57,56 @@ func NewKeyring(store KeyStore, wrapper KeyWrapper, now func() time.Time, random
 // Tenant returns the keys of a tenant. It makes their root at the first use. It returns ErrDestroyed
 // after the tenant's deletion.
 func (k *Keyring) Tenant(ctx context.Context, tenant audit.TenantID) (*TenantKeys, error) {
-	keys, err := k.Existing(ctx, tenant)
-	if !errors.Is(err, audit.ErrNotFound) {
-		return keys, err
-	}
-	if err := k.createRoot(ctx, tenant); err != nil {
-		return nil, retryable(fmt.Errorf("make the root of %s: %w", tenant, err))
-	}
-	return k.Existing(ctx, tenant) // what is read back: another process may have made it
+	return k.root(ctx, tenant, "make", k.makeRoot)
 }
 
 // Existing is Tenant without making a root. It returns audit.ErrNotFound if there is none.
 func (k *Keyring) Existing(ctx context.Context, tenant audit.TenantID) (*TenantKeys, error) {
-	if known, found := k.roots.Get(tenant); found && known.Fresh(k.now(), KeyTTL) {
-		return known.Value, nil
+	return k.root(ctx, tenant, "read", k.readRoot)
+}
+
+// root returns the keys that the process has, or those that fetch returns. It calls fetch once for
+// all that wait for it.
+func (k *Keyring) root(ctx context.Context, tenant audit.TenantID, verb string, fetch func(context.Context, audit.TenantID) (*TenantKeys, error)) (*TenantKeys, error) {
+	if keys, known := k.known(tenant); known {
+		return keys, nil
 	}
-	flight := k.flights.DoChan(string(tenant), func() (any, error) {
+	flight := k.flights.DoChan(verb+" "+string(tenant), func() (any, error) {
+		if keys, known := k.known(tenant); known { // another flight ended just now
+			return keys, nil
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyTimeout)
 		defer cancel()
-		return k.readRoot(ctx, tenant)
+		return fetch(ctx, tenant)
 	})
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case result := <-flight:
 		if result.Err != nil {
-			return nil, retryable(fmt.Errorf("read the root of %s: %w", tenant, result.Err))
+			return nil, retryable(fmt.Errorf("%s the root of %s: %w", verb, tenant, result.Err))
 		}
 		return result.Val.(*TenantKeys), nil
 	}
+}
+
+// known returns the keys of a tenant that the process may still use.
+func (k *Keyring) known(tenant audit.TenantID) (*TenantKeys, bool) {
+	known, found := k.roots.Get(tenant)
+	return known.Value, found && known.Fresh(k.now(), KeyTTL)
+}
+
+// makeRoot makes a root unless there is one. It returns what is read back, because another process
+// may have made it.
+func (k *Keyring) makeRoot(ctx context.Context, tenant audit.TenantID) (*TenantKeys, error) {
+	keys, err := k.readRoot(ctx, tenant)
+	if !errors.Is(err, audit.ErrNotFound) {
+		return keys, err
+	}
+	if err := k.createRoot(ctx, tenant); err != nil {
+		return nil, err
+	}
+	return k.readRoot(ctx, tenant)
 }
 
 func (k *Keyring) readRoot(ctx context.Context, tenant audit.TenantID) (*TenantKeys, error) {
@@ -212,7 +233,8 @@ func idsOf(subjects map[SubjectID]string) []SubjectID {
 // Opening has keys that decrypt.
 type Opening struct {
 	Keys map[KeyRef]Key
-	// Destroyed are keys that no longer exist. A key in neither never existed.
+	// Destroyed are keys that no longer exist. A key in neither never existed, or was altered where
+	// it is stored.
 	Destroyed map[KeyRef]bool
 }
 
@@ -268,7 +290,7 @@ func (k *Keyring) open(ctx context.Context, tenant audit.TenantID, keys *TenantK
 		default:
 			key, err := keys.unwrap(tenant, s)
 			if err != nil {
-				return err
+				continue // the stored key was altered: only what it encrypted cannot be read
 			}
 			k.subjects.Put(tenantSubject{tenant, ref.Subject}, ttlcache.Entry[Key]{Value: key, ReadAt: readAt})
 			o.Keys[ref] = key

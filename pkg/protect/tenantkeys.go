@@ -17,6 +17,9 @@ type TenantKeys struct {
 	digest, index, naming, wrapping [KeyBytes]byte
 }
 
+// Format implements fmt.Formatter. It writes no secret, so that no log or error has one.
+func (TenantKeys) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("keys of a tenant")) }
+
 // NewTenantKeys derives the keys from a root of KeyBytes bytes.
 func NewTenantKeys(root []byte) (*TenantKeys, error) {
 	if len(root) != KeyBytes {

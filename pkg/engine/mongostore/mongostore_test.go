@@ -99,6 +99,9 @@ func TestConformance(t *testing.T) {
 	t.Run("Keys", func(t *testing.T) {
 		conformance.Keys(t, func(t *testing.T) conformance.KeyStore { return db(t).Keys() })
 	})
+	t.Run("TenantKeys", func(t *testing.T) {
+		conformance.TenantKeys(t, func(t *testing.T) conformance.TenantKeyStore { return db(t).TenantKeys() })
+	})
 	t.Run("Activity", func(t *testing.T) {
 		conformance.Activity(t, func(t *testing.T) conformance.ActivityRegister { return open(t, uri, newDatabase(t, uri)).Activity() })
 	})

@@ -109,6 +109,10 @@ func TestConnections(t *testing.T) {
 	})
 }
 
+func TestTenantKeys(t *testing.T) {
+	conformance.TenantKeys(t, func(t *testing.T) conformance.TenantKeyStore { return open(t).TenantKeys() })
+}
+
 func TestQuotas(t *testing.T) {
 	conformance.Quotas(t, func(t *testing.T, now func() time.Time) (first, second conformance.QuotaStore) {
 		path := filepath.Join(t.TempDir(), "ocelot.db")
