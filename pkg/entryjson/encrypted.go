@@ -22,17 +22,13 @@ const (
 // encryptedBase64 has one spelling for each data.
 var encryptedBase64 = base64.StdEncoding.Strict()
 
-// appendMasked appends the places of encrypted values, in the order of their text.
-func appendMasked(dst []byte, encrypted []audit.Encrypted) []byte {
-	if len(encrypted) == 0 {
-		return dst
-	}
-	var places []string
+// maskedPlaces returns the places of encrypted values, in the order of their text.
+func maskedPlaces(encrypted []audit.Encrypted) (places []string) {
 	for i := range encrypted {
 		places = append(places, encrypted[i].Paths...)
 	}
 	slices.Sort(places)
-	return appendTexts(dst, nameMasked, places)
+	return places
 }
 
 // appendEncrypted appends the encrypted values.

@@ -35,7 +35,10 @@ const (
 	nameSubmittedBy    = "submitted_by"
 	nameChanged        = "changed"
 	nameRemoved        = "removed"
-	nameMasked         = "masked"    // public form only
+	nameMasked         = "masked" // public form only, as the next three
+	nameRevealed       = "revealed"
+	nameErased         = "erased"
+	nameUnreadable     = "unreadable"
 	nameEncrypted      = "encrypted" // stored form only
 	nameDigest         = "digest"    // stored form only
 )

@@ -61,7 +61,7 @@ func (v Value) Content() (string, error) {
 	return string(content), err
 }
 
-// Replacer replaces values of an object by strings. A walk has a state S, which Enter derives from
+// Replacer replaces values of an object. A walk has a state S, which Enter derives from
 // the names on the way to a value. The elements of an array have the state of the array.
 type Replacer[S any] struct {
 	// Enter returns the state of the member with this name of an object that has the state s.
@@ -69,9 +69,9 @@ type Replacer[S any] struct {
 	// Wants reports whether Replace gets a value, by its first byte. It is asked for objects and
 	// arrays before their elements.
 	Wants func(s S, first byte) bool
-	// Replace returns the content of the string to put in the place of a value, or false to leave it.
-	// The elements of an object or array that it leaves are visited.
-	Replace func(s S, v Value) (content string, replaced bool)
+	// Replace returns the JSON text to put in the place of a value, or false to leave it. The elements
+	// of an object or array that it leaves are visited.
+	Replace func(s S, v Value) (text []byte, replaced bool)
 }
 
 // Scalar is a string, number, boolean or null in an object.
@@ -82,12 +82,19 @@ type Scalar struct {
 	Name []byte
 }
 
-// ReplaceScalars is Replacer.Object for scalars, whatever the way to them.
+// ReplaceScalars is Replacer.Object for scalars, whatever the way to them. It puts strings with the
+// returned content in their places.
 func ReplaceScalars(object audit.Object, pointer string, replace func(Scalar) (content string, replaced bool)) (audit.Object, error) {
 	r := Replacer[[]byte]{
-		Enter:   func(_, name []byte) []byte { return name },
-		Wants:   func(_ []byte, first byte) bool { return first != '{' && first != '[' },
-		Replace: func(name []byte, v Value) (string, bool) { return replace(Scalar{Value: v, Name: name}) },
+		Enter: func(_, name []byte) []byte { return name },
+		Wants: func(_ []byte, first byte) bool { return first != '{' && first != '[' },
+		Replace: func(name []byte, v Value) ([]byte, bool) {
+			content, replaced := replace(Scalar{Value: v, Name: name})
+			if !replaced {
+				return nil, false
+			}
+			return Quote(content), true
+		},
 	}
 	return r.Object(object, pointer, nil)
 }
@@ -153,15 +160,33 @@ func (r *replacement[S]) replaceValue(start, end int, s S, isScalar bool) (bool,
 	if isScalar && !r.Wants(s, r.text[start]) {
 		return false, nil
 	}
-	content, replaced := r.Replace(s, Value{Pointer: r.pointer, Text: r.text[start:end]})
+	text, replaced := r.Replace(s, Value{Pointer: r.pointer, Text: r.text[start:end]})
 	if !replaced {
 		return false, nil
 	}
-	r.out = append(r.out, r.text[r.done:start]...)
+	r.out = append(append(r.out, r.text[r.done:start]...), text...)
 	r.done = end
-	var err error
-	r.out, err = jsontext.AppendQuote(r.out, content)
-	return true, err
+	return true, nil
+}
+
+// Quote returns a text as a JSON string. It replaces bytes that are not UTF-8.
+func Quote(text string) []byte {
+	quoted, _ := jsontext.AppendQuote(nil, text) // the error is about such bytes
+	return quoted
+}
+
+// PutValues returns the object with the JSON texts in values at their JSON pointers. It leaves out
+// pointers at which the object has nothing. pointer is that of the object.
+func PutValues(object audit.Object, pointer string, values map[string][]byte) (audit.Object, error) {
+	r := Replacer[struct{}]{
+		Enter: func(s struct{}, _ []byte) struct{} { return s },
+		Wants: func(_ struct{}, first byte) bool { return first == '"' }, // a mask is a string
+		Replace: func(_ struct{}, v Value) ([]byte, bool) {
+			text, has := values[string(v.Pointer)]
+			return text, has
+		},
+	}
+	return r.Object(object, pointer, struct{}{})
 }
 
 func (r *replacement[S]) object(i int, s S) (int, error) {

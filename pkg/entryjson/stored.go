@@ -16,7 +16,22 @@ import (
 // Of encrypted values it has the places. expiresAt is the entry's end by the tenant's current
 // settings; zero: never.
 func AppendPublic(dst []byte, e *audit.Entry, expiresAt time.Time) []byte {
-	dst = appendMasked(appendFields(dst, e), e.Encrypted)
+	return AppendRevealed(dst, e, Places{Masked: maskedPlaces(e.Encrypted)}, expiresAt)
+}
+
+// Places are the JSON pointers of an entry's encrypted values.
+type Places struct {
+	Masked     []string // a mask stands there
+	Revealed   []string // the value itself stands there
+	Erased     []string // a mask stands there: the key was destroyed
+	Unreadable []string // a mask stands there: what was encrypted was altered
+}
+
+// AppendRevealed is AppendPublic of an entry whose encrypted values were asked for.
+func AppendRevealed(dst []byte, e *audit.Entry, p Places, expiresAt time.Time) []byte {
+	dst = appendFields(dst, e)
+	dst = appendTexts(appendTexts(dst, nameMasked, p.Masked), nameRevealed, p.Revealed)
+	dst = appendTexts(appendTexts(dst, nameErased, p.Erased), nameUnreadable, p.Unreadable)
 	return append(appendTime(dst, nameExpiresAt, expiresAt), '}')
 }
 

@@ -43,7 +43,7 @@ var clientFields = strings.Join([]string{
 func ServiceFields() []string { return slices.Clone(serviceFields) }
 
 var serviceFields = []string{
-	nameReceivedAt, nameExpiresAt, nameChanged, nameSubmittedBy, nameRemoved, "status", nameMasked, "revealed", "erased", "unreadable",
+	nameReceivedAt, nameExpiresAt, nameChanged, nameSubmittedBy, nameRemoved, "status", nameMasked, nameRevealed, nameErased, nameUnreadable,
 	nameEncrypted, "restored_until", "deletable_at",
 }
 

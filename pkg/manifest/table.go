@@ -147,6 +147,8 @@ var (
 	encrypting = slices.Concat(read(ResourceTenantKeys, ResourceMasterKey), write(ResourceTenantKeys, ResourceMasterKey))
 	// accepting are the grants needed to accept entries.
 	accepting = slices.Concat(read(ResourceTenants, ResourceQuotas), read(ingestQueues...), write(ResourceQuotas), write(ingestQueues...), encrypting)
+	// revealing adds the grants needed to decrypt values, and to record who saw them.
+	revealing = slices.Concat(read(ResourceTenantKeys, ResourceMasterKey), recording)
 	// answering adds the grants needed to answer a client's message over a connection.
 	answering = slices.Concat(read(ResourceConnections), write(ResourceConnections, ResourceSockets))
 	// listing are the grants needed to answer one page of entries.
@@ -253,8 +255,8 @@ var functions = []Function{
 	},
 	{
 		Name: "get-log", Summary: "Return one entry with its status",
-		Trigger: route(http.MethodGet, "/logs/{id}", access.LogsRead, TenantFromHeader),
-		Grants:  read(ResourceTenants, ResourceEntries, ResourceIndex), MemoryMB: small, Timeout: 10 * time.Second,
+		Trigger: route(http.MethodGet, "/logs/{id}", access.LogsRead, TenantFromHeader, "reveal", "reason"),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), revealing), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "get-openapi", Summary: "Return the OpenAPI document",
@@ -376,7 +378,7 @@ var functions = []Function{
 	{
 		Name: "search-logs", Summary: "List entries by a long filter",
 		Trigger: route(http.MethodPost, "/logs/search", access.LogsSearch, TenantFromHeader),
-		Grants:  listing, MemoryMB: large, Timeout: 25 * time.Second,
+		Grants:  slices.Concat(listing, revealing), MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{
 		Name: "stream-logs", Summary: "Send the entries of a tenant to its live subscribers",

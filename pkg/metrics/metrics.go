@@ -28,6 +28,9 @@ const (
 // identity.
 const IdentityConflicts = "IdentityConflicts"
 
+// UnreadableValues counts encrypted elements of entries that were altered, or come from another entry.
+const UnreadableValues = "UnreadableValues"
+
 const (
 	dimensionService = "service"
 	// propertyTenant is a property and not a dimension. CloudWatch bills every

@@ -2,11 +2,8 @@ package protect
 
 import (
 	"bytes"
-	"encoding/json"
 	"slices"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
@@ -239,12 +236,12 @@ func (m *masking) step(s state, name []byte) state {
 func (m *masking) wants(s state, first byte) bool { return s.rule != noRule && first != 'n' }
 
 // replace implements entryjson.Replacer.
-func (m *masking) replace(s state, v entryjson.Value) (string, bool) {
+func (m *masking) replace(s state, v entryjson.Value) ([]byte, bool) {
 	switch text := v.Text; {
 	case string(text) == `""`, string(text) == "{}", string(text) == "[]":
-		return "", false
+		return nil, false
 	case text[0] == '[' && elementsOf(text) <= maxArray:
-		return "", false // element by element
+		return nil, false // element by element
 	case text[0] == '{' || text[0] == '[':
 		m.whole = append(m.whole, string(m.path[:s.pathEnd]))
 		return m.cover(s, v, Masked), true
@@ -254,7 +251,7 @@ func (m *masking) replace(s state, v entryjson.Value) (string, bool) {
 			content = ""
 		}
 		if content == Removed {
-			return "", false
+			return nil, false
 		}
 		return m.cover(s, v, MaskOf(m.fields[s.rule].Mask, content)), true
 	case v.IsNumber():
@@ -263,10 +260,10 @@ func (m *masking) replace(s state, v entryjson.Value) (string, bool) {
 	return m.cover(s, v, Masked), true
 }
 
-// cover adds a value and returns its mask.
-func (m *masking) cover(s state, v entryjson.Value, mask string) string {
+// cover adds a value and returns the JSON text of its mask.
+func (m *masking) cover(s state, v entryjson.Value, mask string) []byte {
 	m.add(s.rule, string(v.Pointer), string(m.path[:s.pathEnd]), bytes.Clone(v.Text))
-	return mask
+	return entryjson.Quote(mask)
 }
 
 func (m *masking) add(rule int, pointer, path string, text []byte) {
@@ -287,11 +284,7 @@ func (m *masking) text(field string, text *string) {
 	if !covers || *text == "" || *text == Removed {
 		return
 	}
-	quoted, err := jsontext.AppendQuote(nil, *text)
-	if err != nil { // it is valid UTF-8
-		quoted, _ = json.Marshal(*text)
-	}
-	m.add(rule, "/"+field, field, quoted)
+	m.add(rule, "/"+field, field, entryjson.Quote(*text))
 	*text = MaskOf(m.fields[rule].Mask, *text)
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
@@ -362,6 +363,18 @@ func (s *Services) Search() *search.Service {
 // Exports exports entries as files.
 func (s *Services) Exports() *export.Service {
 	return &export.Service{Entries: s.Search(), Recorder: s.accept(), Now: time.Now}
+}
+
+// Revealer decrypts values for readers who may see them.
+func (s *Services) Revealer() *protect.Revealer {
+	counts := metrics.New(s.Metrics, "reveal", time.Now)
+	return &protect.Revealer{
+		Keys: s.keyring(), Recorder: s.accept(),
+		Unreadable: s.countEntries(counts, metrics.UnreadableValues, "encrypted values were altered or come from another entry"),
+		Failed: func(ctx context.Context, tenant audit.TenantID, err error) {
+			s.Log.WarnContext(ctx, "keys could not be had, so values stay masked", "tenant", string(tenant), "error", err)
+		},
+	}
 }
 
 // Feed reads the arrival log.

@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
@@ -138,8 +139,12 @@ func logOperations() []Operation {
 			Name: "get-log", Group: groupRead,
 			Description: "An entry can be read as soon as it is stored, before searches find it. " +
 				"An entry outside the credential's scope, or past its expires_at, is not found.",
-			Parameters: []Parameter{{Name: "id", In: InPath, Required: true, Schema: entryID(""), Description: "The entry's id."}},
-			Responses:  []Response{jsonResponse(http.StatusOK, "EntryWithStatus", "The entry and its status.")},
+			Parameters: []Parameter{
+				{Name: "id", In: InPath, Required: true, Schema: entryID(""), Description: "The entry's id."},
+				{Name: "reveal", In: InQuery, Schema: boolean(""), Description: "Whether the answer has encrypted values in plain. That needs `logs:reveal` and a reason, and is recorded in the tenant's log."},
+				{Name: "reason", In: InQuery, Schema: nonEmptyText(protect.MaxReason, ""), Description: "Why the values are asked for. It is recorded, and must be left out without `reveal`."},
+			},
+			Responses: []Response{jsonResponse(http.StatusOK, "EntryWithStatus", "The entry and its status.")},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemNotFound, "The tenant has no entry with this id."},
 				{httpapi.ProblemArchived, "The entry is older than the tenant's searchable_days."},
@@ -252,6 +257,10 @@ func searchSchema() *Schema {
 		}
 		s.Properties = append(s.Properties, Property{Name: p.Name, Schema: schema.withDescription(p.Description)})
 	}
+	s.Properties = append(s.Properties,
+		optional("reveal", boolean("Whether the answer has encrypted values in plain. That needs `logs:reveal` and a reason, and is recorded in the tenant's log.")),
+		optional("reason", nonEmptyText(protect.MaxReason, "Why the values are asked for. It must be left out without `reveal`.")))
+	names = append(names, "reveal", "reason")
 	s.PropertyNames = `^(?:` + strings.Join(names, "|") + `)$`
 	return s
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
@@ -219,15 +220,20 @@ func ListLogs(gate *Gate, s *search.Service) http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		return listResponse(req, list), nil
+		return listResponse(req, list, appendItems), nil
 	})
 }
 
-// SearchLogs answers POST /logs/search: the same list, with its parameters as a JSON object.
-func SearchLogs(gate *Gate, s *search.Service) http.Handler {
+// SearchLogs answers POST /logs/search: the same list, with its parameters as a JSON object, and with
+// encrypted values for who may see them.
+func SearchLogs(gate *Gate, s *search.Service, revealer *protect.Revealer) http.Handler {
 	in := &bodies{media: []string{MediaJSON}, wire: maxSearchBody, unpacked: maxSearchBody}
 	return gate.endpoint("search-logs", func(req *request) (*response, error) {
 		body, err := readDocument(in, req)
+		if err != nil {
+			return nil, err
+		}
+		reveal, err := req.revealByBody(body)
 		if err != nil {
 			return nil, err
 		}
@@ -235,14 +241,30 @@ func SearchLogs(gate *Gate, s *search.Service) http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		return listResponse(req, list), nil
+		if !reveal.wanted {
+			return listResponse(req, list, appendItems), nil
+		}
+		revealed, err := req.reveal(revealer, reveal.reason, list.Entries)
+		if err != nil {
+			return nil, err
+		}
+		return listResponse(req, list, func(w *writer, tenant *audit.Tenant, _ []audit.Entry) {
+			w.name("items")
+			w.open('[')
+			for i := range revealed {
+				w.next()
+				appendRevealed(w, tenant, &revealed[i])
+			}
+			w.close(']')
+		}), nil
 	})
 }
 
-func listResponse(req *request, list search.List) *response {
+// listResponse is one page. items writes its entries.
+func listResponse(req *request, list search.List, items func(w *writer, tenant *audit.Tenant, entries []audit.Entry)) *response {
 	w := writer{b: make([]byte, 0, 256+1024*len(list.Entries))}
 	w.open('{')
-	appendItems(&w, &req.tenant, list.Entries)
+	items(&w, &req.tenant, list.Entries)
 	w.cursor("next", list.Next)
 	w.cursor("prev", list.Prev)
 	w.optionalTime("searchable_from", list.SearchableFrom)
@@ -307,7 +329,7 @@ func appendEntry(w *writer, tenant *audit.Tenant, e *audit.Entry) {
 const DegradedHeader = "Ocelot-Degraded"
 
 // GetLog answers GET /logs/{id}: one entry and its status.
-func GetLog(gate *Gate, s *search.Service) http.Handler {
+func GetLog(gate *Gate, s *search.Service, revealer *protect.Revealer) http.Handler {
 	return gate.endpoint("get-log", func(req *request) (*response, error) {
 		id, err := audit.ParseEntryID(req.PathValue("id"))
 		if err != nil { // no entry has such an id
@@ -316,12 +338,24 @@ func GetLog(gate *Gate, s *search.Service) http.Handler {
 			}
 			return nil, ProblemNotFound.problem("There is no entry with this id; an id is a UUID of version 7.")
 		}
+		reveal, err := req.revealByQuery()
+		if err != nil {
+			return nil, err
+		}
 		found, err := s.Entry(req.Context(), req.tenant, req.scope, id)
 		if err != nil {
 			return nil, err
 		}
 		w := writer{b: make([]byte, 0, 2048)}
-		appendEntry(&w, &req.tenant, &found.Entry)
+		if reveal.wanted {
+			revealed, err := req.reveal(revealer, reveal.reason, []audit.Entry{found.Entry})
+			if err != nil {
+				return nil, err
+			}
+			appendRevealed(&w, &req.tenant, &revealed[0])
+		} else {
+			appendEntry(&w, &req.tenant, &found.Entry)
+		}
 		w.b = w.b[:len(w.b)-1] // reopens the object
 		w.word("status", string(found.Status))
 		w.close('}')

@@ -28,12 +28,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -62,6 +64,8 @@ type world struct {
 	sent                           []string // over connections
 	cursors                        *cursor.Signer
 	ingest                         *ingest.Service
+	master                         *localkeys.Wrapper
+	revealer                       *protect.Revealer
 	limiter                        *quota.Limiter
 	jobs                           *jobs.Service
 	search                         *search.Service
@@ -173,6 +177,26 @@ func (f faultyIndex) Find(ctx context.Context, tenant audit.TenantID, filter aud
 	return f.Index.Find(ctx, tenant, filter, page)
 }
 
+// faultyMasterKey puts the faults before the key that wraps the tenants' keys.
+type faultyMasterKey struct {
+	protect.KeyWrapper
+	faults *faults
+}
+
+func (f faultyMasterKey) Wrap(ctx context.Context, tenant audit.TenantID, key []byte) ([]byte, error) {
+	if err := f.faults.get("master key"); err != nil {
+		return nil, err
+	}
+	return f.KeyWrapper.Wrap(ctx, tenant, key)
+}
+
+func (f faultyMasterKey) Unwrap(ctx context.Context, tenant audit.TenantID, wrapped []byte) ([]byte, error) {
+	if err := f.faults.get("master key"); err != nil {
+		return nil, err
+	}
+	return f.KeyWrapper.Unwrap(ctx, tenant, wrapped)
+}
+
 // principals are who the world's credentials belong to: "Bearer <name>".
 func principals() map[string]access.Principal {
 	in := func(subject string, tenant audit.TenantID, role access.Role) access.Principal {
@@ -221,6 +245,9 @@ func newWorld(t testing.TB) *world {
 		}
 	})
 	w.db = db
+	if w.master, err = localkeys.Open(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
 	for _, q := range []**queue{&w.standard, &w.priority, &w.index, &w.arrivals, &w.work, &w.live, &w.dead} {
 		*q = &queue{faults: w.faults}
 	}
@@ -236,7 +263,9 @@ func (w *world) build() {
 		Authenticator: authenticator{w.faults}, Tenants: store, Log: slog.New(slog.NewJSONHandler(w.logs, nil)),
 		Now: w.clock, NewRequestID: func() string { return "req-1" },
 	}
-	w.ingest = &ingest.Service{Standard: w.standard, Priority: w.priority, Now: w.clock, Random: w.fill}
+	keys := protect.NewKeyring(w.db.TenantKeys(), faultyMasterKey{w.master, w.faults}, w.clock, w.fill)
+	w.ingest = &ingest.Service{Standard: w.standard, Priority: w.priority, Now: w.clock, Random: w.fill, Keys: keys}
+	w.revealer = &protect.Revealer{Keys: keys, Recorder: w.ingest}
 	w.search = &search.Service{Index: faultyIndex{w.db.Index(), w.faults}, Reader: w.db.Entries(), Cursors: w.cursors, TimeZone: time.LoadLocation, Now: w.clock}
 	w.feed = &arrival.Feed{Log: w.db.Arrivals(), Reader: w.db.Entries(), Cursors: w.cursors, Now: w.clock}
 	w.quarantine = &quarantine.Service{
@@ -280,6 +309,7 @@ func (s worldServices) Ingest() *ingest.Service         { return s.w.ingest }
 func (s worldServices) Jobs() *jobs.Service             { return s.w.jobs }
 func (s worldServices) Quarantine() *quarantine.Service { return s.w.quarantine }
 func (s worldServices) Quotas() *quota.Limiter          { return s.w.limiter }
+func (s worldServices) Revealer() *protect.Revealer     { return s.w.revealer }
 func (s worldServices) Search() *search.Service         { return s.w.search }
 func (s worldServices) Stream() *stream.Service         { return s.w.stream }
 func (s worldServices) StreamURL() httpapi.StreamURL    { return "wss://stream.acme.example" }

@@ -14,6 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -35,6 +36,7 @@ type HTTPServices interface {
 	Jobs() *jobs.Service
 	Quarantine() *quarantine.Service
 	Quotas() *quota.Limiter
+	Revealer() *protect.Revealer
 	Search() *search.Service
 	Stream() *stream.Service
 	StreamURL() httpapi.StreamURL

@@ -30,7 +30,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"get-docs":             apidocs.GetDocs(s.Gate()),
 		"get-health":           httpapi.GetHealth(s.Gate(), s.Version(), s.Dependencies()),
 		"get-job":              httpapi.GetJob(s.Gate(), s.Jobs()),
-		"get-log":              httpapi.GetLog(s.Gate(), s.Search()),
+		"get-log":              httpapi.GetLog(s.Gate(), s.Search(), s.Revealer()),
 		"get-openapi":          apispec.GetOpenAPI(s.Gate()),
 		"get-stats":            httpapi.GetStats(s.Gate(), s.Search()),
 		"get-tenant":           httpapi.GetTenant(s.Gate(), s.Tenants()),
@@ -41,7 +41,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"list-tenants":         httpapi.ListTenants(s.Gate(), s.Tenants(), s.Cursors()),
 		"patch-tenant":         httpapi.PatchTenant(s.Gate(), s.Tenants()),
 		"retry-quarantine":     httpapi.RetryQuarantine(s.Gate(), s.Quarantine()),
-		"search-logs":          httpapi.SearchLogs(s.Gate(), s.Search()),
+		"search-logs":          httpapi.SearchLogs(s.Gate(), s.Search(), s.Revealer()),
 		"update-tenant":        httpapi.UpdateTenant(s.Gate(), s.Tenants()),
 	}
 }

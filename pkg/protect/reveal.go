@@ -1,0 +1,226 @@
+package protect
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+)
+
+const (
+	// MaxReason is the length of the longest reason, in bytes.
+	MaxReason = 1024
+	// ActionReveal is the action of the record of a revealed read.
+	ActionReveal = "log.reveal"
+	// maxRevealedIDs is the most ids of entries in such a record.
+	maxRevealedIDs = 100
+)
+
+// KeyOpener returns keys that decrypt; see Keyring.Opening.
+type KeyOpener interface {
+	Opening(ctx context.Context, tenant audit.TenantID, refs []KeyRef) (Opening, error)
+}
+
+// Recorder writes an entry about an action of the service into the tenant's log.
+type Recorder interface {
+	Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error
+}
+
+// Revealer decrypts values for readers who may see them.
+type Revealer struct {
+	Keys     KeyOpener
+	Recorder Recorder
+	// Unreadable gets the number of elements that were altered. nil: nothing counts them.
+	Unreadable func(ctx context.Context, tenant audit.TenantID, elements int)
+	// Failed gets the error if keys cannot be had, so that masks are answered. nil: nothing does.
+	Failed func(ctx context.Context, tenant audit.TenantID, err error)
+}
+
+// Revealed is an entry whose values stand in their places again.
+type Revealed struct {
+	Entry  audit.Entry
+	Places entryjson.Places
+}
+
+// CheckReason returns an error unless the reason for a reveal can be recorded. pointer is where it
+// stands.
+func CheckReason(pointer, reason string) *audit.ValidationError {
+	switch {
+	case strings.TrimSpace(reason) == "":
+		return audit.Invalid(pointer, "required", "is required to reveal values: it is recorded in the tenant's log")
+	case len(reason) > MaxReason:
+		return audit.Invalid(pointer, "too_long", "must be at most %d bytes", MaxReason)
+	}
+	return nil
+}
+
+// Reveal returns the entries with their values. It returns only once the reveal is recorded in the
+// tenant's log, with who asked and why. Values whose keys cannot be had now stay masked.
+func (r *Revealer) Reveal(ctx context.Context, tenant audit.Tenant, by, reason string, entries []audit.Entry) ([]Revealed, error) {
+	keys := r.keys(ctx, tenant.ID, entries)
+	revealed := make([]Revealed, len(entries))
+	record := revelation{}
+	for i := range entries {
+		o := opened{Revealed: &revealed[i], values: map[string][]byte{}}
+		revealed[i].Entry = entries[i]
+		for j := range entries[i].Encrypted {
+			o.element(tenant.ID, &entries[i].Encrypted[j], keys)
+		}
+		if err := o.put(); err != nil {
+			return nil, fmt.Errorf("reveal %s of %s: %w", entries[i].ID, tenant.ID, err)
+		}
+		record.add(&revealed[i])
+		if o.altered > 0 && r.Unreadable != nil {
+			r.Unreadable(ctx, tenant.ID, o.altered)
+		}
+	}
+	if err := r.Recorder.Record(ctx, tenant, record.entry(by, reason)); err != nil {
+		return nil, err
+	}
+	return revealed, nil
+}
+
+// keys returns the keys of the entries. Without an answer it has none.
+func (r *Revealer) keys(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) *Opening {
+	var refs []KeyRef
+	for i := range entries {
+		for j := range entries[i].Encrypted {
+			if ref, err := RefOf(&entries[i].Encrypted[j]); err == nil && !slices.Contains(refs, ref) {
+				refs = append(refs, ref)
+			}
+		}
+	}
+	if len(refs) == 0 {
+		return &Opening{}
+	}
+	keys, err := r.Keys.Opening(ctx, tenant, refs)
+	if err == nil {
+		return &keys
+	}
+	if r.Failed != nil {
+		r.Failed(ctx, tenant, err)
+	}
+	return nil
+}
+
+// opened collects the values of one entry.
+type opened struct {
+	*Revealed
+
+	values  map[string][]byte
+	altered int
+}
+
+// element decrypts one element. keys is nil if the keys cannot be had.
+func (o *opened) element(tenant audit.TenantID, e *audit.Encrypted, keys *Opening) {
+	ref, err := RefOf(e)
+	switch {
+	case err != nil:
+		o.unreadable(e)
+		return
+	case keys == nil:
+		o.Places.Masked = append(o.Places.Masked, e.Paths...)
+		return
+	case keys.Destroyed[ref]:
+		o.Places.Erased = append(o.Places.Erased, e.Paths...)
+		return
+	}
+	key, has := keys.Keys[ref]
+	if !has {
+		o.unreadable(e)
+		return
+	}
+	values, err := Open(&key, tenant, o.Entry.ID, e)
+	if err != nil {
+		o.unreadable(e)
+		return
+	}
+	for i, path := range e.Paths {
+		o.values[path] = values[i]
+	}
+	o.Places.Revealed = append(o.Places.Revealed, e.Paths...)
+}
+
+func (o *opened) unreadable(e *audit.Encrypted) {
+	o.Places.Unreadable = append(o.Places.Unreadable, e.Paths...)
+	o.altered++
+}
+
+// put puts the values into their places.
+func (o *opened) put() error {
+	for _, places := range [][]string{o.Places.Masked, o.Places.Revealed, o.Places.Erased, o.Places.Unreadable} {
+		slices.Sort(places)
+	}
+	if len(o.values) == 0 {
+		return nil
+	}
+	e := &o.Entry
+	for pointer, object := range map[string]*audit.Object{"/before_state": &e.Before, "/after_state": &e.After, "/metadata": &e.Metadata} {
+		put, err := entryjson.PutValues(*object, pointer, o.values)
+		if err != nil {
+			return err
+		}
+		*object = put
+	}
+	for pointer, text := range map[string]*string{"/message": &e.Message, pointerUserAgent: &e.UserAgent, "/session_id": &e.SessionID} {
+		if err := unquote(o.values[pointer], text); err != nil {
+			return err
+		}
+	}
+	var address string
+	if err := unquote(o.values["/ip_address"], &address); err != nil || address == "" {
+		return err
+	}
+	parsed, err := netip.ParseAddr(address)
+	e.IPAddress = parsed
+	return err
+}
+
+// unquote sets to to the content of a JSON string, if there is one.
+func unquote(text []byte, to *string) error {
+	if text == nil {
+		return nil
+	}
+	content, err := jsontext.AppendUnquote(nil, text)
+	*to = string(content)
+	return err
+}
+
+// revelation is what is recorded of one answer.
+type revelation struct {
+	entries, values int
+	ids             []string
+}
+
+func (r *revelation) add(revealed *Revealed) {
+	if len(revealed.Places.Revealed) == 0 {
+		return
+	}
+	r.entries++
+	r.values += len(revealed.Places.Revealed)
+	if len(r.ids) < maxRevealedIDs {
+		r.ids = append(r.ids, revealed.Entry.ID.String())
+	}
+}
+
+func (r *revelation) entry(by, reason string) audit.Entry {
+	metadata := []byte(`{"reason":`)
+	metadata = append(metadata, entryjson.Quote(reason)...)
+	metadata = strconv.AppendInt(append(metadata, `,"entries":`...), int64(r.entries), 10)
+	metadata = strconv.AppendInt(append(metadata, `,"values":`...), int64(r.values), 10)
+	metadata = append(metadata, `,"ids":[`...)
+	for i, id := range r.ids {
+		if i > 0 {
+			metadata = append(metadata, ',')
+		}
+		metadata = append(metadata, entryjson.Quote(id)...)
+	}
+	return audit.Entry{UserID: by, Action: ActionReveal, ResourceType: "log", Severity: audit.SeverityWarning, Metadata: append(metadata, "]}"...)}
+}
