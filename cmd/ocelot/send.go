@@ -47,7 +47,8 @@ func (*sendCmd) Help() string {
 .jsonl, .ndjson or .log, with or without .gz or .zst. Records of AWS CloudTrail are found in log files, arrays, lines, answers of
 lookup-events, events of EventBridge and subscriptions of CloudWatch Logs. The metadata of an entry is the whole record.
 
-ocelot repeats requests until the service answers; nothing is stored twice. An entry without an id and an idempotency key gets
+ocelot repeats requests until the service answers, and sends entries again that the service rejects for now (status 503). After
+eight attempts these count as rejected. Nothing is stored twice. An entry without an id and an idempotency key gets
 one. With a timestamp, the key is a hash of the line and its number among equal lines: equal lines are as many entries, in one file
 or in several of one run, and you can send the same files again. After two million different lines without a key, the numbers also
 depend on the order of the lines. Without a timestamp, the entry gets the time and a random id, which prevents duplicates within

@@ -37,7 +37,9 @@ type service struct {
 	requests int
 	sizes    []int // entries in each request
 	status   func(request int) int
-	received chan struct{} // told of each request
+	// unavailable says which requests reject each entry for now.
+	unavailable func(request int) bool
+	received    chan struct{} // told of each request
 }
 
 func newService(t *testing.T) *service {
@@ -102,6 +104,11 @@ func (s *service) take(lines [][]byte) string {
 		if err := json.Unmarshal(line, &entry); err != nil || entry["action"] == nil {
 			rejected++
 			items = append(items, fmt.Sprintf(`{"index":%d,"status":"rejected","error":{"status":422,"errors":[{"pointer":"/action","detail":"is required"}]}}`, i))
+			continue
+		}
+		if s.unavailable != nil && s.unavailable(s.requests) {
+			rejected++
+			items = append(items, fmt.Sprintf(`{"index":%d,"status":"rejected","error":{"status":503,"detail":"try again later"}}`, i))
 			continue
 		}
 		accepted++
@@ -199,6 +206,24 @@ func TestSendRepeatsRequestsThatFailed(t *testing.T) {
 	}
 	if s.requests != 4 {
 		t.Errorf("got %d requests, want 4", s.requests)
+	}
+}
+
+func TestSendRepeatsEntriesThatAreRejectedForNow(t *testing.T) {
+	s := newService(t)
+	s.unavailable = func(request int) bool { return request < 3 }
+	got := s.command(lines(2)+"{\"no action\":1}\n", "send")
+	if got.code != 1 {
+		t.Errorf("got exit code %d, want 1: %s", got.code, got.err)
+	}
+	if want := `{"accepted":2,"duplicate":0,"filtered":0,"expired":0,"rejected":1,"skipped":0}`; got.lastLine() != want {
+		t.Errorf("got last line %q, want %q", got.lastLine(), want)
+	}
+	if want := []int{3, 2, 2}; !slices.Equal(s.sizes, want) {
+		t.Errorf("sent requests of %d entries, want %d", s.sizes, want)
+	}
+	if strings.Contains(got.err, "later") {
+		t.Errorf("got error output %q, want none about entries that were accepted later", got.err)
 	}
 }
 

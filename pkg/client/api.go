@@ -35,9 +35,73 @@ type BulkItem struct {
 
 // Bulk sends entries in one request. Each is the JSON text of an entry without line breaks.
 // Bulk retries the whole request if its result is unknown, so every entry should have an id or
-// an idempotency key. The answer has a result for every entry. If the service rejects the
+// an idempotency key. It sends entries again that the service rejected for now, for example because
+// it could not get a key. The answer has the last result of every entry. If the service rejects the
 // whole request, the error is a *Problem.
 func (c *Client) Bulk(ctx context.Context, entries [][]byte) (Bulk, error) {
+	answer, err := c.bulk(ctx, entries)
+	var wait retries
+	for err == nil && wait.failures < c.config.Attempts-1 {
+		places, problem := answer.rejectedForNow()
+		if problem == nil {
+			break
+		}
+		pause, _ := wait.next(problem, c.config.Jitter)
+		if err := c.config.Sleep(ctx, pause); err != nil {
+			return Bulk{}, fmt.Errorf("%d entries of a bulk were rejected for now: %s: %w", len(places), problem.Reason(), err)
+		}
+		err = c.bulkAgain(ctx, entries, places, &answer)
+	}
+	if err != nil {
+		return Bulk{}, err
+	}
+	return answer, nil
+}
+
+// rejectedForNow returns the places of the entries that a later request can store, and the problem
+// of the first one. The problem is nil if there is none.
+func (b *Bulk) rejectedForNow() (places []int, first *Problem) {
+	for i := range b.Items {
+		problem := b.Items[i].Error
+		if b.Items[i].Status != ingest.Rejected || problem == nil || !isTransient(problem) {
+			continue
+		}
+		if first == nil {
+			first = problem
+		}
+		places = append(places, i)
+	}
+	return places, first
+}
+
+// bulkAgain sends the entries at these places, and puts their results into the answer.
+func (c *Client) bulkAgain(ctx context.Context, entries [][]byte, places []int, answer *Bulk) error {
+	some := make([][]byte, len(places))
+	for i, place := range places {
+		some[i] = entries[place]
+	}
+	later, err := c.bulk(ctx, some)
+	if err != nil {
+		return err
+	}
+	for i, place := range places {
+		result := BulkItem{ID: answer.Items[place].ID, Status: ingest.Accepted}
+		if len(later.Items) > 0 {
+			result = later.Items[i]
+		}
+		result.Index = place
+		answer.Items[place] = result
+	}
+	answer.Accepted += later.Accepted
+	answer.Duplicate += later.Duplicate
+	answer.Filtered += later.Filtered
+	answer.Expired += later.Expired
+	answer.Rejected += later.Rejected - len(places)
+	return nil
+}
+
+// bulk sends entries in one request, which it repeats while its result is unknown.
+func (c *Client) bulk(ctx context.Context, entries [][]byte) (Bulk, error) {
 	size := len(entries)
 	for i, entry := range entries {
 		if bytes.IndexByte(entry, '\n') >= 0 {

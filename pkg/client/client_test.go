@@ -21,6 +21,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/client"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 )
 
 // connect returns a client of the handler and the pauses that it makes.
@@ -97,6 +98,98 @@ func TestBulk(t *testing.T) {
 	}
 	if answer.Items[1].Error.Reason() != "/action: is required" {
 		t.Errorf("got reason %q, want %q", answer.Items[1].Error.Reason(), "/action: is required")
+	}
+}
+
+// bulkAnswers answers bulk requests and notes their entries.
+type bulkAnswers struct {
+	requests [][]string
+	failures map[string]int // how often an entry is rejected for now
+}
+
+func (b *bulkAnswers) answer(t *testing.T, w http.ResponseWriter, r *http.Request) {
+	body, err := zstd.NewReader(r.Body)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer body.Close()
+	text, err := io.ReadAll(body)
+	if err != nil {
+		t.Error(err)
+	}
+	entries := strings.Fields(string(text))
+	b.requests = append(b.requests, entries)
+	answer := client.Bulk{}
+	for i, entry := range entries {
+		item := client.BulkItem{Index: i, ID: entry, Status: ingest.Accepted}
+		if b.failures[entry] > 0 {
+			b.failures[entry]--
+			item.Status, item.Error = ingest.Rejected, &client.Problem{Status: http.StatusServiceUnavailable, Detail: "try again later"}
+		} else if strings.Contains(entry, "bad") {
+			item.Status, item.Error = ingest.Rejected, &client.Problem{Status: http.StatusUnprocessableEntity, Detail: "is bad"}
+		}
+		if answer.Items = append(answer.Items, item); item.Status == ingest.Accepted {
+			answer.Accepted++
+		} else {
+			answer.Rejected++
+		}
+	}
+	if answer.Rejected == 0 {
+		answer.Items = nil // so the service may answer
+	}
+	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBulkSendsAgainWhatWasRejectedForNow(t *testing.T) {
+	service := &bulkAnswers{failures: map[string]int{`{"n":1}`: 1, `{"n":3}`: 2, `{"n":4}`: 1000}}
+	c, pauses := connect(t, func(w http.ResponseWriter, r *http.Request) { service.answer(t, w, r) },
+		func(config *client.Config) { config.Attempts = 3 })
+	answer, err := c.Bulk(t.Context(), texts(`{"n":0}`, `{"n":1}`, `{"bad":2}`, `{"n":3}`, `{"n":4}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRequests := [][]string{
+		{`{"n":0}`, `{"n":1}`, `{"bad":2}`, `{"n":3}`, `{"n":4}`}, {`{"n":1}`, `{"n":3}`, `{"n":4}`}, {`{"n":3}`, `{"n":4}`},
+	}
+	if diff := cmp.Diff(wantRequests, service.requests); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	if got, want := len(*pauses), len(wantRequests)-1; got != want {
+		t.Errorf("paused %d times, want %d", got, want)
+	}
+	statuses := make([]ingest.OutcomeStatus, len(answer.Items))
+	for i, item := range answer.Items {
+		if statuses[i] = item.Status; item.Index != i {
+			t.Errorf("item %d has the index %d", i, item.Index)
+		}
+	}
+	want := []ingest.OutcomeStatus{ingest.Accepted, ingest.Accepted, ingest.Rejected, ingest.Accepted, ingest.Rejected}
+	if diff := cmp.Diff(want, statuses); diff != "" {
+		t.Errorf("statuses (-want +got):\n%s", diff)
+	}
+	if answer.Accepted != 3 {
+		t.Errorf("accepted %d, want 3", answer.Accepted)
+	}
+	if answer.Rejected != 2 {
+		t.Errorf("rejected %d, want 2", answer.Rejected)
+	}
+}
+
+func TestAnEndOfTheContextEndsTheRepetitionOfABulk(t *testing.T) {
+	service := &bulkAnswers{failures: map[string]int{`{"n":0}`: 1}}
+	ctx, cancel := context.WithCancel(t.Context())
+	c, _ := connect(t, func(w http.ResponseWriter, r *http.Request) {
+		service.answer(t, w, r)
+		cancel()
+	})
+	if _, err := c.Bulk(ctx, texts(`{"n":0}`)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got error %v, want %v", err, context.Canceled)
+	}
+	if got := len(service.requests); got != 1 {
+		t.Errorf("sent %d requests, want 1", got)
 	}
 }
 
