@@ -2,16 +2,11 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
-
-// errFirstRejected is the error of an entry that repeats one of its request which could not be
-// encrypted.
-var errFirstRejected = errors.New("the entry that it repeats was rejected")
 
 // masked is an entry with masks, whose values wait to be encrypted.
 type masked struct {
@@ -51,8 +46,7 @@ func (b *batch) encrypt(ctx context.Context) {
 		m := &b.masked[i]
 		if m.covered != nil {
 			if outcome := b.seal(m, &keys); outcome.Status == Rejected {
-				b.outcomes[m.index] = outcome
-				b.forget(m.entry.ID)
+				b.reject(outcome)
 				continue
 			}
 		}
@@ -60,11 +54,11 @@ func (b *batch) encrypt(ctx context.Context) {
 	}
 }
 
-// forget has the repetitions of an entry that was rejected late rejected as well.
-func (b *batch) forget(id audit.EntryID) {
+// reject rejects an entry after all of the request were looked at, and with it its repetitions.
+func (b *batch) reject(outcome Outcome) {
 	for i := range b.outcomes {
-		if o := &b.outcomes[i]; o.ID == id && o.Status == Duplicate {
-			*o = Outcome{ID: id, Status: Rejected, Unavailable: &audit.UnavailableError{Err: errFirstRejected}}
+		if o := &b.outcomes[i]; o.ID == outcome.ID && (o.Status == Accepted || o.Status == Duplicate) {
+			*o = outcome
 		}
 	}
 }

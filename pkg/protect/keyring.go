@@ -173,12 +173,14 @@ func (k *Keyring) Current(ctx context.Context, tenant audit.TenantID, subjects [
 	return found, nil
 }
 
-// fetch moves subjects from missing to found. It makes the keys that are missing first.
+// fetch moves subjects from missing to found. It makes the keys that are missing first. A stored key
+// that was altered is an error of its subject alone.
 func (k *Keyring) fetch(ctx context.Context, tenant audit.TenantID, keys *TenantKeys, missing map[SubjectID]string, found map[string]Key) error {
 	next := make(map[SubjectID]uint32, len(missing))
 	for id := range missing {
 		next[id] = id.first()
 	}
+	var altered error
 	for range 2 { // the second time with what was made
 		readAt := k.now()
 		stored, err := k.store.Keys(ctx, tenant, idsOf(missing))
@@ -190,22 +192,24 @@ func (k *Keyring) fetch(ctx context.Context, tenant audit.TenantID, keys *Tenant
 				next[s.Ref.Subject] = s.Ref.Generation + 1
 				continue
 			}
+			name := missing[s.Ref.Subject]
+			delete(missing, s.Ref.Subject)
 			key, err := keys.unwrap(tenant, s)
 			if err != nil {
-				return err
+				altered = err
+				continue
 			}
 			k.subjects.Put(tenantSubject{tenant, s.Ref.Subject}, ttlcache.Entry[Key]{Value: key, ReadAt: readAt})
-			found[missing[s.Ref.Subject]] = key
-			delete(missing, s.Ref.Subject)
+			found[name] = key
 		}
 		if len(missing) == 0 {
-			return nil
+			return altered
 		}
 		if err := k.create(ctx, tenant, keys, missing, next); err != nil {
 			return err
 		}
 	}
-	return nil
+	return altered
 }
 
 func (k *Keyring) create(ctx context.Context, tenant audit.TenantID, keys *TenantKeys, missing map[SubjectID]string, next map[SubjectID]uint32) error {

@@ -352,6 +352,13 @@ func TestAnAlteredStoredKeyFailsAlone(t *testing.T) {
 	if _, has := o.Keys[bad.Ref]; has || o.Destroyed[bad.Ref] {
 		t.Error("the altered key was opened or taken for destroyed, want neither")
 	}
+	keys, err := w.process().Current(t.Context(), "acme", []string{"user-1", "user-2", "user-3"})
+	if !errors.Is(err, protect.ErrWrapped) || !audit.IsUnavailable(err) {
+		t.Errorf("got error %v, want %v as %T", err, protect.ErrWrapped, &audit.UnavailableError{})
+	}
+	if len(keys) != 2 || keys["user-1"].Secret != good.Secret {
+		t.Errorf("got %v to encrypt with, want those of user-1 and user-3", keys)
+	}
 }
 
 func TestSecretsAreNeverPrinted(t *testing.T) {
