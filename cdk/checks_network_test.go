@@ -115,7 +115,7 @@ func subnetFaults(e environment) []string {
 // no name: networks, the key's ARN, the search domain's address, the WebSocket API's id.
 func exportFaults(e environment) []string {
 	var f faults
-	allowed := []string{"VPC", "Subnet", "Group", "StoresKey", "SearchDomainEndpoint", "SearchAttr", "StreamApi", "Vpc"}
+	allowed := []string{"VPC", "Subnet", "Group", "StoresKey", "tenantsKey", "SearchDomainEndpoint", "SearchAttr", "StreamApi", "Vpc"}
 	for stack, t := range e.stacks {
 		for id, output := range t.Outputs {
 			name := textOf(at(output, "Export.Name"))

@@ -12,7 +12,7 @@ func roleChecks() []check {
 	return []check{
 		{"roles are the manifest's grants", grantFaults, []mutation{
 			withoutAction("sqs:SendMessage"), withoutAction("secretsmanager:GetSecretValue"), withoutAction("execute-api:ManageConnections"),
-			withoutAction("es:ESHttpPost"), withoutAction("kms:Decrypt"), withoutAction("sqs:ChangeMessageVisibility"), withoutAction("logs:PutLogEvents"), withoutAction("xray:PutTraceSegments"),
+			withoutAction("es:ESHttpPost"), withoutAction("kms:Decrypt"), withoutAction("kms:Encrypt"), withoutAction("sqs:ChangeMessageVisibility"), withoutAction("logs:PutLogEvents"), withoutAction("xray:PutTraceSegments"),
 			withStatement(node{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "arn:aws:sqs:eu-central-1:1:other"}),
 			withStatement(node{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::other/*"}),
 		}},
@@ -155,6 +155,13 @@ func (e environment) wantedRights(f manifest.Function) []string {
 		add(ownARN("secretsmanager", "secret:ocelot/"+e.Name+"/cursor-key-??????"),
 			"secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage")
 		add(e.keyImport(), "kms:GenerateDataKey")
+	}
+	read, write := grantOf(f, "master-key") // IAM knows a key by its ARN alone
+	if read {
+		add(e.imported("tenantsKey", "Arn"), "kms:Decrypt")
+	}
+	if write {
+		add(e.imported("tenantsKey", "Arn"), "kms:Encrypt")
 	}
 	e.wantQueues(f, add)
 	index := ownARN("es", "domain/"+e.name("search"))
