@@ -22,7 +22,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/ocelot-audit/ocelot/pkg/version.linked=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-attack engines test-engines verify generate lint vulnerabilities lint-template lint-api test-postman lambdas synth test-cdk test-deploy binaries release image bench cover clean
+.PHONY: help build run test test-attack fuzz engines test-engines verify generate lint vulnerabilities lint-template lint-api test-postman lambdas synth test-cdk test-deploy binaries release image bench cover clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,11 @@ ENGINE_TESTS := ./pkg/testkit/enginetest/... ./pkg/engine/mongostore ./pkg/engin
 
 test-attack: ## attack a running service, by the points of OWASP's API Security Top 10
 	go test -count=1 -timeout 5m -v -run '^TestAttack' ./cmd/ocelot
+
+FUZZTIME := 30s
+
+fuzz: ## run every fuzz target for FUZZTIME, two at once
+	sh scripts/fuzz.sh $(FUZZTIME)
 
 engines: ## fetch the engines of test-engines ahead (Java 17, Maven, Python 3)
 	go run ./pkg/testkit/enginetest/cmd/engines
