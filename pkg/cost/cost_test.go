@@ -79,11 +79,11 @@ func TestPartsOfABill(t *testing.T) {
 		{"100 days in the archive", archived, only(func(p *cost.Prices) { p.S3GB = flat(5) }), 5 * 100e6 * cost.ArchivedBytes / 1e9},
 		// A file for a million entries and one more for the tenant, each with its manifest.
 		{"writing the archive", archived, only(func(p *cost.Prices) { p.S3Put = 1 }), 2 * (31 + 1)},
-		// Three addresses in three zones, one more for Atlas, and a NAT gateway in each zone.
-		{"addresses with DocumentDB", documents, only(func(p *cost.Prices) { p.EndpointZoneHour = 1 }), 3 * 3 * days * 24},
-		{"addresses with Atlas", aDay(), only(func(p *cost.Prices) { p.EndpointZoneHour = 1 }), 3 * 4 * days * 24},
+		// Four addresses in three zones, one more for Atlas, and a NAT gateway in each zone.
+		{"addresses with DocumentDB", documents, only(func(p *cost.Prices) { p.EndpointZoneHour = 1 }), 3 * 4 * days * 24},
+		{"addresses with Atlas", aDay(), only(func(p *cost.Prices) { p.EndpointZoneHour = 1 }), 3 * 5 * days * 24},
 		{"ways out of the network", aDay(), only(func(p *cost.Prices) { p.NATHour = 1 }), 3 * days * 24},
-		{"the key and the secrets", aDay(), only(func(p *cost.Prices) { p.KMSKey, p.Secret = 1, 1 }), 1 + 4},
+		{"the keys and the secrets", aDay(), only(func(p *cost.Prices) { p.KMSKey, p.Secret = 1, 1 }), 3 + 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := bill(t, c.workload, c.prices)

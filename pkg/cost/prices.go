@@ -99,12 +99,12 @@ func USEast1() Prices {
 
 // What a deployment has without any entry.
 const (
-	kmsKeys = 1
+	kmsKeys = 3 // of the stores, of tenants and of trust
 	secrets = 4 // the addresses of MongoDB and OpenSearch, the cursor key, the tokens' secret
 
 	// Zones is how many zones the environment prod of the CDK stacks has, each with a NAT
 	// gateway. A test of cdk compares both numbers with its templates.
 	Zones = 3
 	// InterfaceEndpoints are the addresses of AWS services in the VPC. Atlas has one more.
-	InterfaceEndpoints = 3
+	InterfaceEndpoints = 4
 )
