@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/netip"
@@ -124,8 +125,27 @@ func CreateLogsBulk(gate *Gate, s *ingest.Service, limiter *quota.Limiter) http.
 		if err != nil {
 			return nil, err
 		}
+		gate.logUnavailable(req, outcomes)
 		return bulkResponse(outcomes, req.id), nil
 	})
+}
+
+// logUnavailable logs why entries of a bulk could not be accepted for now: their problems do not say
+// it.
+func (g *Gate) logUnavailable(req *request, outcomes []ingest.Outcome) {
+	var first error
+	entries := 0
+	for i := range outcomes {
+		if err := outcomes[i].Unavailable; err != nil {
+			if entries++; first == nil {
+				first = err
+			}
+		}
+	}
+	if first != nil {
+		g.Log.LogAttrs(req.Context(), slog.LevelError, "entries unavailable", slog.Int("entries", entries),
+			slog.String("error", first.Error()), slog.String("request_id", req.id), slog.String("tenant", string(req.tenant.ID)))
+	}
 }
 
 // bulkResponse is 202 if every entry was accepted, and 207 otherwise.

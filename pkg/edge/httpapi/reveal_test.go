@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -168,5 +169,36 @@ func TestErasedAndAlteredValues(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, w.read("admin", "/logs/"+id+"?reveal=true&reason=x", 200, "")); diff != "" {
 		t.Errorf("after an erasure (-want +got):\n%s", diff)
+	}
+}
+
+// Without their key, the entries of a bulk that need it are rejected, and the log says why.
+func TestEntriesWithoutTheirKeyAreUnavailable(t *testing.T) {
+	w := protectedWorld(t)
+	w.faults.set("master key", fmt.Errorf("%w: disabled", protect.ErrMasterKey))
+	w.call("admin", "POST", "/logs", entry(sensitive), nil).want(t, 503, "unavailable")
+	w.logs.Reset()
+	var answer struct {
+		Accepted, Rejected int
+		Items              []struct {
+			Status string
+			Error  struct{ Status int }
+		}
+	}
+	body := "[" + entry(sensitive) + "," + entry("") + "," + entry(sensitive) + "]"
+	w.call("admin", "POST", "/logs/bulk", body, nil).want(t, 207, "").decode(t, &answer)
+	if answer.Accepted != 1 || answer.Rejected != 2 {
+		t.Errorf("accepted %d and rejected %d, want 1 and 2", answer.Accepted, answer.Rejected)
+	}
+	if got := answer.Items[2].Error.Status; got != 503 {
+		t.Errorf("the last entry got the problem %d, want 503", got)
+	}
+	for _, want := range []string{`"entries":2`, "the master key cannot be used: disabled"} {
+		if !strings.Contains(w.logs.String(), want) {
+			t.Errorf("the log says %s, want %q in it", w.logs, want)
+		}
+	}
+	if strings.Contains(w.logs.String(), "ann@example.com") {
+		t.Errorf("the log says %s, want no values in it", w.logs)
 	}
 }
