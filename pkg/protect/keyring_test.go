@@ -338,6 +338,28 @@ func TestOutagesStopWhatIsNotCached(t *testing.T) {
 	}
 }
 
+// A request that does not wait for a slow master key ends alone: the others get its answer.
+func TestASlowMasterKeyDelaysOnlyThoseThatWait(t *testing.T) {
+	w := newKeyWorld()
+	w.master.delay = 50 * time.Millisecond
+	impatient, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := w.Tenant(impatient, "acme")
+		ended <- err
+	}()
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("got error %v, want %v", err, context.Canceled)
+	}
+	if _, err := w.Tenant(t.Context(), "acme"); err != nil {
+		t.Errorf("the next request: got error %v, want the answer of the first call", err)
+	}
+	if got, want := w.master.calls, 2; got != want {
+		t.Errorf("called the master key %d times, want %d", got, want)
+	}
+}
+
 func TestAnAlteredStoredKeyFailsAlone(t *testing.T) {
 	w := newKeyWorld()
 	good, bad := current(t, w.Keyring, "user-1"), current(t, w.Keyring, "user-2")
