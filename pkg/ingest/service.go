@@ -54,12 +54,15 @@ func (s *Service) SubmitKeyed(ctx context.Context, tenant audit.Tenant, origin O
 
 // Record writes an entry about an action of the service into the tenant's log.
 // The caller sets user, action, resource, states, metadata and message. Record
-// sets the rest. The tenant's log_levels and retention_rules do not apply.
+// sets the rest. The tenant's log_levels and retention_rules do not apply. An entry with an id keeps it
+// and its timestamp, so that recording the same one again has no effect.
 func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error {
 	now := s.now()
-	entry.Tenant, entry.Timestamp, entry.ReceivedAt = tenant.ID, now, now
+	entry.Tenant, entry.ReceivedAt = tenant.ID, now
 	entry.SubmittedBy = audit.SubmittedByService
-	entry.ID = audit.NewEntryID(now, s.random())
+	if entry.ID == (audit.EntryID{}) {
+		entry.Timestamp, entry.ID = now, audit.NewEntryID(now, s.random())
+	}
 	changed, err := entryjson.Changed(entry.Before, entry.After)
 	if err != nil {
 		return fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, err)

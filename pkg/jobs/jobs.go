@@ -1,4 +1,4 @@
-// Package jobs does what takes longer than a request: today the deletion of a tenant.
+// Package jobs does what takes longer than a request, such as the deletion of a tenant.
 // Service starts, shows and cancels jobs. Worker runs them in slices of a few minutes, so
 // that no job is bounded by the time of one invocation. Plan resumes those that stand still.
 //
@@ -19,8 +19,13 @@ import (
 // Kind is what a job does.
 type Kind string
 
-// KindPurgeTenant removes a deleted tenant from every store.
-const KindPurgeTenant Kind = "purge_tenant"
+// The kinds of jobs.
+const (
+	// KindPurgeTenant removes a deleted tenant from every store.
+	KindPurgeTenant Kind = "purge_tenant"
+	// KindErasure destroys the key of a subject; see package erasure.
+	KindErasure Kind = "erasure"
+)
 
 // Definition describes a kind of job.
 type Definition struct {
@@ -33,7 +38,10 @@ type Definition struct {
 
 // Definitions returns every kind of job.
 func Definitions() []Definition {
-	return []Definition{{Kind: KindPurgeTenant, Permission: access.TenantsDelete}}
+	return []Definition{
+		{Kind: KindPurgeTenant, Permission: access.TenantsDelete},
+		{Kind: KindErasure, Permission: access.SubjectsErase, Cancelable: true},
+	}
 }
 
 // State is the state of a job.
@@ -76,8 +84,10 @@ type Job struct {
 
 	// Checkpoint is how far the job is, in the form of its kind; nil: it has not begun.
 	Checkpoint json.RawMessage `json:"checkpoint,omitempty"`
-	// Generation counts the deliveries of the job's message.
+	// Generation counts the deliveries of the job's message, and what else makes workers stale.
 	Generation int64 `json:"generation"`
+	// Committed says that the job cannot be canceled any more; see Slice.Commit.
+	Committed bool `json:"committed,omitempty"`
 	// Failures counts the slices that failed since the last that did not.
 	Failures int `json:"failures,omitempty"`
 	// ResumeAt is when Plan sends the job's message again unless the job is saved before. By

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,9 +22,10 @@ var ErrTooManyQueued = fmt.Errorf("the tenant has %d queued jobs: %w", MaxQueued
 
 // Service starts, shows and cancels jobs.
 type Service struct {
-	Store Store
-	Queue Queue
-	Now   func() time.Time
+	Store    Store
+	Queue    Queue
+	Recorder Recorder
+	Now      func() time.Time
 	// Definitions are the kinds of jobs; nil: those of Definitions.
 	Definitions []Definition
 }
@@ -35,8 +37,8 @@ func (s *Service) definitions() []Definition {
 	return Definitions()
 }
 
-// Start adds a queued job and sends its message. The caller sets ID, Kind, Tenant and
-// CreatedBy. If the tenant has a job with this id, Start returns that one. It starts it
+// Start adds a queued job and sends its message. The caller sets ID, Kind, Tenant, CreatedBy and
+// the first Checkpoint. If the tenant has a job with this id, Start returns that one. It starts it
 // again if it failed. It returns ErrTooManyQueued if the tenant has MaxQueued queued jobs.
 // Jobs of a kind that cannot be canceled are the service's duty and are not limited.
 func (s *Service) Start(ctx context.Context, job Job) (Job, error) {
@@ -144,10 +146,11 @@ func (s *Service) Job(ctx context.Context, by access.Principal, tenant audit.Ten
 	return job, nil
 }
 
-// Errors of Cancel. Both are an audit.ErrConflict.
+// Errors of Cancel. Each is an audit.ErrConflict.
 var (
 	ErrFinished      = fmt.Errorf("the job is finished: %w", audit.ErrConflict)
 	ErrNotCancelable = fmt.Errorf("a job of this kind cannot be canceled: %w", audit.ErrConflict)
+	ErrCommitted     = fmt.Errorf("the job cannot be canceled any more: %w", audit.ErrConflict)
 )
 
 // maxCancels is how often Cancel tries while a worker saves the job.
@@ -156,15 +159,21 @@ const maxCancels = 8
 // Cancel ends a job. A worker notices it at its next save; what it did until then remains.
 // Canceling a canceled job is not an error. Cancel returns audit.ErrNotFound if the caller
 // may not see the job, audit.ErrForbidden if the caller may not start jobs of its kind,
-// ErrFinished, or ErrNotCancelable.
-func (s *Service) Cancel(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Job, error) {
-	for range maxCancels {
-		job, err := s.Job(ctx, by, tenant, id)
+// ErrFinished, ErrCommitted, or ErrNotCancelable. It records the cancellation first, so the log can
+// have one that came too late.
+func (s *Service) Cancel(ctx context.Context, by access.Principal, tenant audit.Tenant, id string) (Job, error) {
+	for attempt := range maxCancels {
+		job, err := s.Job(ctx, by, tenant.ID, id)
 		if err != nil {
 			return Job{}, err
 		}
 		if err := s.mayCancel(by, &job); err != nil || job.State == StateCanceled {
 			return job, err
+		}
+		if attempt == 0 {
+			if err := s.recordCancel(ctx, by, tenant, &job); err != nil {
+				return Job{}, err
+			}
 		}
 		read := job.Generation
 		job.Generation++
@@ -173,7 +182,17 @@ func (s *Service) Cancel(ctx context.Context, by access.Principal, tenant audit.
 			return job, err
 		}
 	}
-	return Job{}, &audit.UnavailableError{Err: fmt.Errorf("cancel job %s of %s: it changes too often", id, tenant)}
+	return Job{}, &audit.UnavailableError{Err: fmt.Errorf("cancel job %s of %s: it changes too often", id, tenant.ID)}
+}
+
+func (s *Service) recordCancel(ctx context.Context, by access.Principal, tenant audit.Tenant, job *Job) error {
+	metadata, err := json.Marshal(map[string]Kind{"kind": job.Kind})
+	if err != nil {
+		return fmt.Errorf("record the end of job %s of %s: %w", job.ID, job.Tenant, err)
+	}
+	return Record(ctx, s.Recorder, tenant, audit.Entry{
+		UserID: by.Subject, Action: ActionCancel, ResourceType: ResourceJob, ResourceID: job.ID, Metadata: metadata,
+	})
 }
 
 func (s *Service) mayCancel(by access.Principal, job *Job) error {
@@ -187,6 +206,8 @@ func (s *Service) mayCancel(by access.Principal, job *Job) error {
 		return ErrFinished
 	case !d.Cancelable:
 		return ErrNotCancelable
+	case job.Committed:
+		return ErrCommitted
 	}
 	return nil
 }

@@ -193,6 +193,18 @@ func (s *Slice) Save(ctx context.Context, checkpoint any) error {
 	return s.store(ctx, s.Job.Generation)
 }
 
+// Commit is Save for a step that must not be taken once the job is canceled. After it, the job
+// cannot be canceled.
+func (s *Slice) Commit(ctx context.Context, checkpoint any) error {
+	if err := s.keep(checkpoint); err != nil {
+		return err
+	}
+	read := s.Job.Generation
+	s.Job.Generation++ // so that a Cancel that has read the job before fails
+	s.Job.Committed = true
+	return s.store(ctx, read)
+}
+
 // SaveIfDue is Save if the last was a second ago or longer. Otherwise it only keeps the
 // checkpoint for the next save.
 func (s *Slice) SaveIfDue(ctx context.Context, checkpoint any) error {

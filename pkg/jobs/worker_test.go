@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -29,6 +30,17 @@ type fixture struct {
 	worker *jobs.Worker
 	queue  *queue
 	now    time.Time
+
+	recorded []audit.Entry
+	noRecord error
+}
+
+var acme = audit.Tenant{ID: "acme"}
+
+// Record implements jobs.Recorder.
+func (f *fixture) Record(_ context.Context, _ audit.Tenant, entry audit.Entry) error {
+	f.recorded = append(f.recorded, entry)
+	return f.noRecord
 }
 
 func newFixture(t *testing.T, run runnerFunc) *fixture {
@@ -45,7 +57,7 @@ func newFixture(t *testing.T, run runnerFunc) *fixture {
 		}
 	})
 	f.Service = &jobs.Service{
-		Store: db.Jobs(), Queue: f.queue, Now: clock,
+		Store: db.Jobs(), Queue: f.queue, Recorder: f, Now: clock,
 		Definitions: append(jobs.Definitions(), jobs.Definition{Kind: kindExample, Permission: access.LogsExport, Cancelable: true}),
 	}
 	f.worker = &jobs.Worker{
@@ -199,7 +211,7 @@ func TestACanceledJobStopsAtItsNextSave(t *testing.T) {
 	var f *fixture
 	saved := 0
 	f = newFixture(t, func(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
-		if _, err := f.Cancel(ctx, admin, "acme", "j"); err != nil {
+		if _, err := f.Cancel(ctx, admin, acme, "j"); err != nil {
 			t.Error(err)
 		}
 		if err := s.Save(ctx, 1); err != nil {
@@ -351,11 +363,11 @@ func TestWhoCancelsAJob(t *testing.T) {
 		"a deletion, admin":    {admin, "purge", audit.ErrForbidden},
 		"one who may start it": {exporter, "j", nil},
 	} {
-		if _, err := f.Cancel(t.Context(), c.by, "acme", c.id); !errors.Is(err, c.want) {
+		if _, err := f.Cancel(t.Context(), c.by, acme, c.id); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
-	if _, err := f.Cancel(t.Context(), admin, "acme", "j"); err != nil {
+	if _, err := f.Cancel(t.Context(), admin, acme, "j"); err != nil {
 		t.Errorf("cancel again: %v", err)
 	}
 	f.wantState(t, "j", jobs.StateCanceled)
@@ -367,7 +379,7 @@ func TestWhoCancelsAJob(t *testing.T) {
 		f.handle(t, n)
 	}
 	f.wantState(t, "done", jobs.StateSucceeded)
-	if _, err := f.Cancel(t.Context(), admin, "acme", "done"); !errors.Is(err, jobs.ErrFinished) {
+	if _, err := f.Cancel(t.Context(), admin, acme, "done"); !errors.Is(err, jobs.ErrFinished) {
 		t.Errorf("cancel a finished job: %v, want ErrFinished", err)
 	}
 }
@@ -391,4 +403,60 @@ func TestQueuedJobsAreLimited(t *testing.T) {
 	if err := start("more", kindExample); err != nil {
 		t.Errorf("one more once another runs: %v", err)
 	}
+}
+
+func TestACanceledJobIsRecordedFirst(t *testing.T) {
+	f := newFixture(t, steps)
+	f.start(t, "j")
+	f.noRecord = errDown
+	if _, err := f.Cancel(t.Context(), admin, acme, "j"); !audit.IsUnavailable(err) {
+		t.Errorf("a cancellation that cannot be recorded: got %v, want an *audit.UnavailableError", err)
+	}
+	f.wantState(t, "j", jobs.StateQueued)
+	f.noRecord, f.recorded = nil, nil
+	if _, err := f.Cancel(t.Context(), admin, acme, "j"); err != nil {
+		t.Fatal(err)
+	}
+	want := []audit.Entry{{UserID: admin.Subject, Action: "job.cancel", ResourceType: "job", ResourceID: "j", Metadata: audit.Object(`{"kind":"example"}`)}}
+	if !reflect.DeepEqual(f.recorded, want) {
+		t.Errorf("recorded: got %+v, want %+v", f.recorded, want)
+	}
+}
+
+// A Cancel that has read the job before the commit must not win after it.
+func TestACommittedJobCannotBeCanceled(t *testing.T) {
+	var f *fixture
+	f = newFixture(t, func(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+		read := f.stored(t, "j")
+		if err := s.Commit(ctx, 1); err != nil {
+			t.Errorf("commit: got %v, want no error", err)
+		}
+		if err := f.Store.UpdateJob(ctx, read, read.Generation); !errors.Is(err, audit.ErrPrecondition) {
+			t.Errorf("an update of who read the job before: got %v, want %v", err, audit.ErrPrecondition)
+		}
+		if _, err := f.Cancel(ctx, admin, acme, "j"); !errors.Is(err, jobs.ErrCommitted) {
+			t.Errorf("cancel: got %v, want %v", err, jobs.ErrCommitted)
+		}
+		return jobs.Result{Done: true}, s.Save(ctx, 2)
+	})
+	f.start(t, "j")
+	f.handle(t, 0)
+	f.wantState(t, "j", jobs.StateSucceeded)
+}
+
+func TestACanceledJobIsNotCommitted(t *testing.T) {
+	var f *fixture
+	f = newFixture(t, func(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+		if _, err := f.Cancel(ctx, admin, acme, "j"); err != nil {
+			t.Errorf("cancel: got %v, want no error", err)
+		}
+		err := s.Commit(ctx, 1)
+		if !errors.Is(err, audit.ErrPrecondition) {
+			t.Errorf("commit: got %v, want %v", err, audit.ErrPrecondition)
+		}
+		return jobs.Result{}, err
+	})
+	f.start(t, "j")
+	f.handle(t, 0)
+	f.wantState(t, "j", jobs.StateCanceled)
 }

@@ -174,7 +174,7 @@ var functions = []Function{
 	{
 		Name: "cancel-job", Summary: "Cancel a job",
 		Trigger: route(http.MethodDelete, "/jobs/{id}", access.JobsRead, TenantFromHeader),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs)), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "connect-stream", Summary: "Open a client's connection to the live stream",
@@ -370,9 +370,9 @@ var functions = []Function{
 		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceJobs, QueueResource(QueueJobs)),
+			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceJobs, ResourceTenantKeys, QueueResource(QueueJobs)),
 			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs,
-				QueueResource(QueueJobs), QueueResource(QueueIndex)), nudging, deadLettering(QueueJobs)),
+				QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},
 	{

@@ -16,6 +16,19 @@ const KeyBytes = 32
 // no store has the name beside the subject's key.
 type SubjectID [16]byte
 
+// MarshalText returns the id in hexadecimal digits.
+func (s SubjectID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, s[:]), nil }
+
+// UnmarshalText reads what MarshalText returns.
+func (s *SubjectID) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil || len(b) != len(s) {
+		return errKeyName
+	}
+	*s = SubjectID(b)
+	return nil
+}
+
 // KeyRef names one key of a tenant. The zero Subject is the tenant's own key, of generation 0. The
 // generations of a subject's keys begin with 1.
 type KeyRef struct {
@@ -56,10 +69,8 @@ func RefOf(e *audit.Encrypted) (KeyRef, error) {
 	if e.Key == tenantKey {
 		return ref, nil
 	}
-	b, err := hex.DecodeString(e.Key)
-	if err != nil || len(b) != len(ref.Subject) || SubjectID(b) == (SubjectID{}) {
+	if err := ref.Subject.UnmarshalText([]byte(e.Key)); err != nil || ref.Subject == (SubjectID{}) {
 		return KeyRef{}, errKeyName
 	}
-	ref.Subject = SubjectID(b)
 	return ref, nil
 }

@@ -303,19 +303,25 @@ func (k *Keyring) open(ctx context.Context, tenant audit.TenantID, keys *TenantK
 	return nil
 }
 
-// CurrentRef returns the newest generation of a subject's key, or the first if there is none.
-func (k *Keyring) CurrentRef(ctx context.Context, tenant audit.TenantID, subject string) (KeyRef, error) {
+// SubjectID returns what the stores of keys know of a subject. It makes the tenant's root at its first
+// use.
+func (k *Keyring) SubjectID(ctx context.Context, tenant audit.TenantID, subject string) (SubjectID, error) {
 	keys, err := k.Tenant(ctx, tenant)
 	if err != nil {
-		return KeyRef{}, err
+		return SubjectID{}, err
 	}
-	id := keys.SubjectID(subject)
-	stored, err := k.store.Keys(ctx, tenant, []SubjectID{id})
+	return keys.SubjectID(subject), nil
+}
+
+// NewestRef returns the newest generation of a subject's key, or the first if there is none. It needs
+// no root.
+func (k *Keyring) NewestRef(ctx context.Context, tenant audit.TenantID, subject SubjectID) (KeyRef, error) {
+	stored, err := k.store.Keys(ctx, tenant, []SubjectID{subject})
 	if err != nil {
 		return KeyRef{}, retryable(fmt.Errorf("key of a subject of %s: %w", tenant, err))
 	}
 	if len(stored) == 0 {
-		return KeyRef{Subject: id, Generation: id.first()}, nil
+		return KeyRef{Subject: subject, Generation: subject.first()}, nil
 	}
 	return stored[0].Ref, nil
 }

@@ -136,7 +136,11 @@ func current(t *testing.T, k *protect.Keyring, subject string) protect.Key {
 
 func destroy(t *testing.T, k *protect.Keyring, subject string) protect.KeyRef {
 	t.Helper()
-	ref, err := k.CurrentRef(t.Context(), "acme", subject)
+	id, err := k.SubjectID(t.Context(), "acme", subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := k.NewestRef(t.Context(), "acme", id)
 	if err != nil {
 		t.Fatal(err)
 	}

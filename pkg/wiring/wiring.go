@@ -225,6 +225,9 @@ type Services struct {
 // changes at once.
 const TenantTTL = 5 * time.Second
 
+// maxRequestTime is more than a request is worked on. API Gateway waits 29 seconds for an answer.
+const maxRequestTime = 30 * time.Second
+
 // maxClockSkew is more than the clocks of two processes differ.
 const maxClockSkew = 10 * time.Second
 
@@ -412,7 +415,7 @@ func (s *Services) Quarantine() *quarantine.Service {
 
 // Jobs starts, shows and cancels jobs.
 func (s *Services) Jobs() *jobs.Service {
-	return &jobs.Service{Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now}
+	return &jobs.Service{Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Recorder: s.accept(), Now: time.Now}
 }
 
 // Tenants administers tenants and keys.

@@ -10,10 +10,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
@@ -146,9 +148,13 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	if s.Stores.FreeSpace != nil { // last: it erases what the others leave
 		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace})
 	}
+	erasures := &erasure.Runner{
+		Keys: s.keyring(), Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
+		SettleTime: protect.KeyTTL + maxRequestTime + maxClockSkew, Now: time.Now, Random: random,
+	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now, Log: s.Log,
-		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge}, Tasks: map[jobs.TaskName]jobs.Task{},
+		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge, jobs.KindErasure: erasures}, Tasks: map[jobs.TaskName]jobs.Task{},
 	}
 	for name, task := range s.dayTasks() {
 		worker.Tasks[name] = task.Do

@@ -115,12 +115,14 @@ func GetJob(gate *Gate, s *jobs.Service) http.Handler {
 // CancelJob answers DELETE /jobs/{id}: no worker continues the job.
 func CancelJob(gate *Gate, s *jobs.Service) http.Handler {
 	return gate.endpoint("cancel-job", func(req *request) (*response, error) {
-		job, err := s.Cancel(req.Context(), req.principal, req.tenant.ID, req.PathValue("id"))
+		job, err := s.Cancel(req.Context(), req.principal, req.tenant, req.PathValue("id"))
 		switch {
 		case errors.Is(err, jobs.ErrFinished):
 			return nil, ProblemConflict.problem("The job is finished.")
 		case errors.Is(err, jobs.ErrNotCancelable):
 			return nil, ProblemConflict.problem("A job of this kind cannot be cancelled.")
+		case errors.Is(err, jobs.ErrCommitted):
+			return nil, ProblemConflict.problem("The job has begun and cannot be cancelled any more.")
 		case errors.Is(err, audit.ErrForbidden):
 			return nil, ProblemForbidden.problem("The credential does not allow starting or cancelling jobs of this kind.")
 		case err != nil:

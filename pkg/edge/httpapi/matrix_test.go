@@ -35,10 +35,10 @@ const (
 // accessRow says who may use a route or a message of the live stream. It is written by hand and
 // does not read the permission in the manifest: that is what it checks.
 type accessRow struct {
-	roles [4]right          // of admin, auditor, user and operator, as access.Roles
-	with  access.Permission // opens the route; "": the route is public
-	own   access.Permission // opens it for the caller's own entries; "": none does
-	also  access.Permission // opens it too; "": none does
+	roles [4]right            // of admin, auditor, user and operator, as access.Roles
+	with  access.Permission   // opens the route; "": the route is public
+	own   access.Permission   // opens it for the caller's own entries; "": none does
+	also  []access.Permission // each opens it too
 	// target, body and status are a request that the route takes. A %s in the target is the
 	// tenant. Requests that would change what others read name something that does not exist.
 	target, body string
@@ -61,12 +61,13 @@ var (
 	operators = [4]right{none, none, none, all}
 	ofEntries = [4]right{all, all, own, all}
 	writers   = [4]right{all, none, own, all}
+	startJobs = []access.Permission{access.SubjectsErase, access.TenantsDelete}
 )
 
 // accessMatrix has a row for each route of the manifest, HTTP and WebSocket. docs/security.md
 // shows it.
 var accessMatrix = map[string]accessRow{
-	"cancel-job":           {roles: readers, with: access.JobsRead, also: access.TenantsDelete, target: "/jobs/none", status: 404},
+	"cancel-job":           {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
 	"create-key":           {roles: managers, with: access.KeysManage, target: "/tenants/%s/api-keys", body: `{"name":"k","permissions":["keys:manage"]}`, status: 201},
 	"create-log":           {roles: writers, with: access.LogsWrite, own: access.LogsWriteOwn, target: "/logs", body: ownEntry, foreign: foreignEntry, status: 202},
 	"create-logs-bulk":     {roles: writers, with: access.LogsWrite, own: access.LogsWriteOwn, target: "/logs/bulk", body: "[" + ownEntry + "]", foreign: "[" + foreignEntry + "]", status: 202},
@@ -79,12 +80,12 @@ var accessMatrix = map[string]accessRow{
 	"feed-logs":            {roles: ofEntries, with: access.LogsRead, own: access.LogsReadOwn, target: "/logs/feed", status: 200, reads: true},
 	"get-docs":             {roles: everyone, target: "/docs", status: 200},
 	"get-health":           {roles: everyone, target: "/health", status: 200},
-	"get-job":              {roles: readers, with: access.JobsRead, also: access.TenantsDelete, target: "/jobs/none", status: 404},
+	"get-job":              {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
 	"get-log":              {roles: ofEntries, with: access.LogsRead, own: access.LogsReadOwn, target: "/logs/" + noSuchID, status: 404},
 	"get-openapi":          {roles: everyone, target: "/openapi.json", status: 200},
 	"get-stats":            {roles: ofEntries, with: access.LogsStats, own: access.LogsReadOwn, target: "/logs/stats?group_by=resource_id", status: 200, reads: true},
 	"get-tenant":           {roles: everyone, with: access.TenantsRead, target: "/tenants/%s", status: 200},
-	"list-jobs":            {roles: readers, with: access.JobsRead, also: access.TenantsDelete, target: "/jobs", status: 200},
+	"list-jobs":            {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs", status: 200},
 	"list-keys":            {roles: managers, with: access.KeysRead, target: "/tenants/%s/api-keys", status: 200},
 	"list-logs":            {roles: ofEntries, with: access.LogsSearch, own: access.LogsReadOwn, target: "/logs", status: 200, reads: true},
 	"list-quarantine":      {roles: readers, with: access.QuarantineRead, target: "/logs/quarantine", status: 200, reads: true},
@@ -137,7 +138,7 @@ func matrixCallers(t *testing.T) []matrixCaller {
 					return all
 				case platform && granted != access.AnyTenant:
 					return none
-				case permission == row.with, permission == row.also:
+				case permission == row.with, slices.Contains(row.also, permission):
 					return all
 				case permission == row.own:
 					return own
@@ -430,7 +431,7 @@ func accessTable() string {
 		if row.with != "" {
 			permissions = "`" + string(row.with) + "`"
 		}
-		for _, more := range []access.Permission{row.own, row.also} {
+		for _, more := range append([]access.Permission{row.own}, row.also...) {
 			if more != "" {
 				permissions += ", `" + string(more) + "`"
 			}

@@ -155,7 +155,11 @@ func TestErasedAndAlteredValues(t *testing.T) {
 	w := protectedWorld(t)
 	id := w.wrote(sensitive)
 	keys := protect.NewKeyring(w.db.TenantKeys(), w.master, w.clock, w.fill)
-	ref, err := keys.CurrentRef(t.Context(), "acme", "ann")
+	subject, err := keys.SubjectID(t.Context(), "acme", "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := keys.NewestRef(t.Context(), "acme", subject)
 	if err != nil {
 		t.Fatal(err)
 	}

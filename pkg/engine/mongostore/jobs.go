@@ -45,6 +45,7 @@ type jobDocument struct {
 	Error      string     `bson:"error,omitempty"`
 	Checkpoint string     `bson:"checkpoint,omitempty"` // JSON
 	Generation int64      `bson:"generation"`
+	Committed  bool       `bson:"committed,omitempty"`
 	Failures   int        `bson:"failures,omitempty"`
 	ResumeAt   *time.Time `bson:"resume_at,omitempty"`
 	Resent     int        `bson:"resent,omitempty"`
@@ -55,7 +56,7 @@ func newJobDocument(j *jobs.Job) jobDocument {
 	doc := jobDocument{
 		Key: keyOf(j.Tenant, j.ID), ID: j.ID, Tenant: string(j.Tenant), Kind: string(j.Kind), State: string(j.State),
 		Progress: j.Progress, Count: j.Count, CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, StartedAt: optional(j.StartedAt),
-		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Failures: j.Failures, Resent: j.Resent,
+		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Committed: j.Committed, Failures: j.Failures, Resent: j.Resent,
 	}
 	if j.State.Finished() {
 		doc.ExpiresAt = optional(j.FinishedAt.Add(jobs.Retention))
@@ -74,7 +75,7 @@ func readJob(raw bson.Raw) (jobs.Job, error) {
 		ID: doc.ID, Kind: jobs.Kind(doc.Kind), Tenant: audit.TenantID(doc.Tenant), State: jobs.State(doc.State),
 		Progress: doc.Progress, Count: doc.Count, CreatedBy: doc.CreatedBy, CreatedAt: doc.CreatedAt.UTC(),
 		StartedAt: required(doc.StartedAt), FinishedAt: required(doc.FinishedAt), Error: doc.Error,
-		Generation: doc.Generation, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt), Resent: doc.Resent,
+		Generation: doc.Generation, Committed: doc.Committed, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt), Resent: doc.Resent,
 	}
 	if doc.Checkpoint != "" {
 		job.Checkpoint = json.RawMessage(doc.Checkpoint)

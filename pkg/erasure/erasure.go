@@ -1,0 +1,95 @@
+// Package erasure erases subjects: it destroys the key that encrypts the values of a person, so that
+// nothing can read them. Service starts, shows and cancels erasures, which are jobs. Runner does them.
+package erasure
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+)
+
+// Limits of a request.
+const (
+	MaxSubject      = 8 << 10 // bytes; the values at a path can be long
+	MaxReason       = 1 << 10
+	MaxDelayHours   = 720 // 30 days
+	DefaultDelay    = 24  // hours
+	maxOpen         = 500 // unfinished erasures of a tenant; each costs a slice every 15 minutes
+	actionCreate    = "erasure.create"
+	actionFinish    = "erasure.finish"
+	resourceErasure = "erasure"
+)
+
+// ErrSelf says that callers want to erase themselves. It is an audit.ErrForbidden.
+var ErrSelf = fmt.Errorf("nobody erases themselves: %w", audit.ErrForbidden)
+
+// ErrTooManyOpen says that the tenant has as many unfinished erasures as it can have. It is an
+// audit.ErrConflict.
+var ErrTooManyOpen = fmt.Errorf("the tenant has %d unfinished erasures: %w", maxOpen, audit.ErrConflict)
+
+// Request asks for an erasure.
+type Request struct {
+	Subject    string // as the entries have it
+	Reason     string
+	DelayHours int // until then the erasure can be canceled
+}
+
+func (r *Request) validate() error {
+	var faults []audit.FieldError
+	for _, text := range []struct {
+		pointer, value string
+		limit          int
+	}{{"/subject", r.Subject, MaxSubject}, {"/reason", r.Reason, MaxReason}} {
+		switch {
+		case text.value == "":
+			faults = append(faults, audit.FieldError{Pointer: text.pointer, Code: "required", Detail: "is required"})
+		case len(text.value) > text.limit:
+			faults = append(faults, audit.FieldError{Pointer: text.pointer, Code: "too_long", Detail: fmt.Sprintf("must have at most %d bytes", text.limit)})
+		}
+	}
+	if r.DelayHours < 0 || r.DelayHours > MaxDelayHours {
+		faults = append(faults, audit.FieldError{
+			Pointer: "/delay_hours", Code: "out_of_range", Detail: fmt.Sprintf("must be from 0 to %d", MaxDelayHours),
+		})
+	}
+	return audit.InvalidFields(faults)
+}
+
+// Erasure is an erasure as callers see it. No store has the subject's name beside its key, so it
+// has none: the tenant's log says who asked for which subject.
+type Erasure struct {
+	jobs.Job
+	// ErasesAt is when it begins. It can be canceled before.
+	ErasesAt time.Time
+	// ErasedAt is when the key was destroyed, zero before. A process that has read the key can use it
+	// until the job succeeds.
+	ErasedAt time.Time
+}
+
+// checkpoint says how far an erasure is.
+type checkpoint struct {
+	Subject  protect.SubjectID `json:"subject"`
+	ErasesAt time.Time         `json:"erases_at"`
+	// Generation is the one to destroy, zero before the job is committed. It is that of the end of
+	// the delay, so that the erasure covers what was accepted until then.
+	Generation uint32    `json:"generation,omitempty"`
+	ErasedAt   time.Time `json:"erased_at,omitzero"`
+	// EntryID is that of the entry about the end. It is random, so that no client can take it.
+	EntryID audit.EntryID `json:"entry_id,omitzero"`
+}
+
+func (c *checkpoint) ref() protect.KeyRef {
+	return protect.KeyRef{Subject: c.Subject, Generation: c.Generation}
+}
+
+func ofJob(job jobs.Job) (Erasure, error) {
+	var at checkpoint
+	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
+		return Erasure{}, fmt.Errorf("read erasure %s of %s: %w", job.ID, job.Tenant, err)
+	}
+	return Erasure{Job: job, ErasesAt: at.ErasesAt, ErasedAt: at.ErasedAt}, nil
+}

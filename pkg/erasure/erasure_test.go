@@ -1,0 +1,438 @@
+package erasure_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/erasure"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+)
+
+var (
+	acme  = audit.Tenant{ID: "acme", Status: audit.TenantActive}
+	admin = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.SubjectsErase}}}
+	other = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsRead}}}
+)
+
+const settleTime = 6 * time.Minute
+
+var errDown = errors.New("down")
+
+// world is a service and a worker over the embedded engine, with the time and the messages.
+type world struct {
+	*erasure.Service
+	t        *testing.T
+	worker   *jobs.Worker
+	runner   *erasure.Runner
+	db       *sqlite.DB
+	master   *localkeys.Wrapper
+	file     string
+	now      time.Time
+	messages []string
+	recorded []audit.Entry
+	noRecord error
+	tenant   audit.Tenant
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, now: time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC), tenant: acme, file: filepath.Join(t.TempDir(), "test.db")}
+	var err error
+	if w.master, err = localkeys.Open(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if w.db, err = sqlite.Open(t.Context(), w.file, sqlite.WithClock(w.clock)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	service := &jobs.Service{Store: w.db.Jobs(), Queue: w, Recorder: w, Now: w.clock}
+	w.Service = &erasure.Service{Jobs: service, Subjects: w.process(), Recorder: w, Now: w.clock, Random: random}
+	w.runner = &erasure.Runner{
+		Keys: w.process(), Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
+	}
+	w.worker = &jobs.Worker{
+		Store: w.db.Jobs(), Queue: w, Runners: map[jobs.Kind]jobs.Runner{jobs.KindErasure: w.runner}, Now: w.clock,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	return w
+}
+
+func random(b []byte) { _, _ = rand.Read(b) }
+
+func (w *world) clock() time.Time { return w.now }
+
+// process returns the keyring of another process.
+func (w *world) process() *protect.Keyring {
+	return protect.NewKeyring(w.db.TenantKeys(), w.master, w.clock, random)
+}
+
+// Send implements jobs.Queue.
+func (w *world) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
+	w.messages = append(w.messages, bodies...)
+	return nil
+}
+
+// SendAfter implements jobs.Queue. The delay passes at once: a message can come earlier.
+func (w *world) SendAfter(ctx context.Context, tenant audit.TenantID, _ time.Duration, body string) error {
+	return w.Send(ctx, tenant, []string{body})
+}
+
+// Record implements jobs.Recorder. As stores do, it drops what has a known id.
+func (w *world) Record(_ context.Context, _ audit.Tenant, entry audit.Entry) error {
+	if w.noRecord != nil {
+		return w.noRecord
+	}
+	for _, e := range w.recorded {
+		if !entry.ID.IsZero() && e.ID == entry.ID {
+			return nil
+		}
+	}
+	w.recorded = append(w.recorded, entry)
+	return nil
+}
+
+// Tenant implements jobs.Tenants.
+func (w *world) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) { return w.tenant, nil }
+
+// Tombstone implements jobs.Tenants.
+func (w *world) Tombstone(context.Context, audit.TenantID, int64) error { return errDown }
+
+// create starts an erasure of user-42.
+func (w *world) create(hours int) erasure.Erasure {
+	w.t.Helper()
+	e, err := w.Create(w.t.Context(), admin, acme, erasure.Request{Subject: "user-42", Reason: "request 17", DelayHours: hours})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+// work handles the newest message n times.
+func (w *world) work(n int) {
+	w.t.Helper()
+	for range n {
+		if err := w.worker.Handle(w.t.Context(), w.messages[len(w.messages)-1]); err != nil {
+			w.t.Errorf("handle a message: %v", err)
+		}
+	}
+}
+
+func (w *world) wantState(id string, want jobs.State) {
+	w.t.Helper()
+	e, err := w.Erasure(w.t.Context(), admin, "acme", id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if e.State != want {
+		w.t.Errorf("the erasure is %s, want %s", e.State, want)
+	}
+}
+
+// encrypted is a value that an entry has under a key of user-42.
+type encrypted struct {
+	id      audit.EntryID
+	element audit.Encrypted
+}
+
+func (w *world) encrypt(k *protect.Keyring, generation uint32) encrypted {
+	w.t.Helper()
+	keys, err := k.Current(w.t.Context(), "acme", []string{"user-42"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	key := keys["user-42"]
+	if key.Ref.Generation != generation {
+		w.t.Errorf("encrypted with generation %d, want %d", key.Ref.Generation, generation)
+	}
+	e := encrypted{id: audit.NewEntryID(w.now, [10]byte{1})}
+	if e.element, err = protect.Seal(&key, "acme", e.id, []string{"/message"}, [][]byte{[]byte(`"secret"`)}, random); err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+// wantOpens checks whether a process can decrypt the value.
+func (w *world) wantOpens(k *protect.Keyring, e encrypted, want bool) {
+	w.t.Helper()
+	ref, err := protect.RefOf(&e.element)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	o, err := k.Opening(w.t.Context(), "acme", []protect.KeyRef{ref})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	key, has := o.Keys[ref]
+	if has != want {
+		w.t.Errorf("the key can be had: %t, want %t", has, want)
+	}
+	if o.Destroyed[ref] == want {
+		w.t.Errorf("the key is known as destroyed: %t, want %t", o.Destroyed[ref], !want)
+	}
+	if has {
+		if _, err := protect.Open(&key, "acme", e.id, &e.element); err != nil {
+			w.t.Errorf("decrypt: got %v, want no error", err)
+		}
+	}
+}
+
+func TestAnErasureWaitsDestroysAndSettles(t *testing.T) {
+	w := newWorld(t)
+	cached := w.process()
+	before := w.encrypt(cached, 1)
+	e := w.create(24)
+	if want := w.now.Add(24 * time.Hour); !e.ErasesAt.Equal(want) {
+		t.Errorf("it erases at %s, want %s", e.ErasesAt, want)
+	}
+	w.work(3)
+	w.now = w.now.Add(24*time.Hour - time.Millisecond)
+	during := w.encrypt(cached, 1)
+	w.work(1)
+	w.wantOpens(w.process(), before, true)
+	w.wantState(e.ID, jobs.StateRunning)
+
+	w.now = w.now.Add(time.Millisecond)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateRunning)
+	w.wantOpens(w.process(), before, false)
+	w.wantOpens(cached, during, true) // it read the key a moment ago
+	w.encrypt(cached, 1)
+	w.now = w.now.Add(settleTime - time.Millisecond)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateRunning)
+	w.now = w.now.Add(time.Millisecond)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	w.wantOpens(cached, before, false)
+	w.wantOpens(cached, during, false)
+	after := w.encrypt(cached, 2)
+	w.wantOpens(w.process(), after, true)
+}
+
+// An entry that was under way or a dead letter is stored later with its ciphertext, as it was.
+func TestWhatIsStoredLaterStaysErased(t *testing.T) {
+	w := newWorld(t)
+	late := w.encrypt(w.process(), 1)
+	e := w.create(0)
+	w.work(1)
+	w.encrypt(w.process(), 2)
+	w.now = w.now.Add(settleTime)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	w.now = w.now.Add(14 * 24 * time.Hour)
+	w.wantOpens(w.process(), late, false)
+}
+
+func TestASubjectThatNeverWas(t *testing.T) {
+	w := newWorld(t)
+	w.create(0)
+	w.work(1)
+	w.encrypt(w.process(), 2) // the first generation is never made
+}
+
+func TestErasuresOfOneSubject(t *testing.T) {
+	w := newWorld(t)
+	w.encrypt(w.process(), 1)
+	slow := w.create(48)
+	last := len(w.messages) - 1
+	w.create(0)
+	w.work(1)
+	between := w.encrypt(w.process(), 2)
+	w.now = w.now.Add(48 * time.Hour)
+	w.messages = append(w.messages, w.messages[last])
+	w.work(1)
+	w.wantState(slow.ID, jobs.StateRunning)
+	w.wantOpens(w.process(), between, false) // it covers what came until its delay was over
+}
+
+// faulty fails after what it did, as a worker that is killed there.
+type faulty struct {
+	erasure.Keys
+	fail bool
+}
+
+func (f *faulty) Destroy(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error {
+	err := f.Keys.Destroy(ctx, tenant, ref)
+	if f.fail {
+		err = errDown
+	}
+	return err
+}
+
+func TestARepeatedSliceSparesTheNextKey(t *testing.T) {
+	w := newWorld(t)
+	w.encrypt(w.process(), 1)
+	keys := &faulty{Keys: w.process(), fail: true}
+	w.runner.Keys = keys
+	e := w.create(0)
+	w.work(1) // killed between the destruction and its checkpoint
+	after := w.encrypt(w.process(), 2)
+	if _, err := w.Cancel(t.Context(), admin, acme, e.ID); !errors.Is(err, jobs.ErrCommitted) {
+		t.Errorf("cancel it then: got error %v, want %v", err, jobs.ErrCommitted)
+	}
+	keys.fail = false
+	w.work(1)
+	w.now = w.now.Add(settleTime)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	w.wantOpens(w.process(), after, true)
+}
+
+func TestTheLogTellsOfAnErasureOnce(t *testing.T) {
+	w := newWorld(t)
+	e := w.create(0)
+	w.work(1)
+	w.now = w.now.Add(settleTime)
+	w.noRecord = errDown
+	w.work(2)
+	w.wantState(e.ID, jobs.StateRunning)
+	w.noRecord = nil
+	run := w.messages[len(w.messages)-1]
+	w.work(1)
+	job, err := w.Jobs.Store.Job(t.Context(), "acme", e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job.State = jobs.StateRunning // killed between the entry and the end
+	if err := w.Jobs.Store.UpdateJob(t.Context(), job, job.Generation); err != nil {
+		t.Fatal(err)
+	}
+	again, err := jobs.ParseMessage(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Generation = job.Generation
+	body, err := again.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.messages = append(w.messages, body)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	var got []string
+	for _, entry := range w.recorded {
+		got = append(got, entry.Action+" "+entry.UserID+" "+entry.ResourceID+" "+string(entry.Metadata))
+	}
+	want := "erasure.create ann " + e.ID + ` {"subject":"user-42","reason":"request 17","delay_hours":0}` + "\nerasure.finish ann " + e.ID + " "
+	if text := strings.Join(got, "\n"); text != want {
+		t.Errorf("recorded:\n%s\nwant:\n%s", text, want)
+	}
+}
+
+func TestACanceledErasureDestroysNothing(t *testing.T) {
+	w := newWorld(t)
+	before := w.encrypt(w.process(), 1)
+	e := w.create(1)
+	w.work(1)
+	if _, err := w.Cancel(t.Context(), other, acme, e.ID); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("without the permission: got error %v, want %v", err, audit.ErrNotFound)
+	}
+	if _, err := w.Cancel(t.Context(), admin, acme, e.ID); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(2 * time.Hour)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateCanceled)
+	w.wantOpens(w.process(), before, true)
+}
+
+func TestADeletedTenantsErasureFails(t *testing.T) {
+	w := newWorld(t)
+	e := w.create(0)
+	w.tenant.Status = audit.TenantDeleting
+	w.work(1)
+	w.wantState(e.ID, jobs.StateFailed)
+}
+
+func TestRequestsThatAreRefused(t *testing.T) {
+	w := newWorld(t)
+	restricted := admin
+	restricted.Subject, restricted.Resources = "bob", []access.Resource{{Type: "order"}}
+	for name, test := range map[string]struct {
+		by   access.Principal
+		r    erasure.Request
+		want error
+		at   string // the pointer of the fault
+	}{
+		"oneself":          {admin, erasure.Request{Subject: "ann", Reason: "r"}, erasure.ErrSelf, ""},
+		"restricted":       {restricted, erasure.Request{Subject: "user-42", Reason: "r"}, audit.ErrForbidden, ""},
+		"no subject":       {admin, erasure.Request{Reason: "r"}, nil, "/subject"},
+		"a long subject":   {admin, erasure.Request{Subject: strings.Repeat("x", erasure.MaxSubject+1), Reason: "r"}, nil, "/subject"},
+		"no reason":        {admin, erasure.Request{Subject: "user-42"}, nil, "/reason"},
+		"a long reason":    {admin, erasure.Request{Subject: "user-42", Reason: strings.Repeat("x", erasure.MaxReason+1)}, nil, "/reason"},
+		"a negative delay": {admin, erasure.Request{Subject: "user-42", Reason: "r", DelayHours: -1}, nil, "/delay_hours"},
+		"a long delay":     {admin, erasure.Request{Subject: "user-42", Reason: "r", DelayHours: erasure.MaxDelayHours + 1}, nil, "/delay_hours"},
+	} {
+		_, err := w.Create(t.Context(), test.by, acme, test.r)
+		if test.want != nil && !errors.Is(err, test.want) {
+			t.Errorf("%s: got error %v, want %v", name, err, test.want)
+		}
+		var invalid *audit.ValidationError
+		if test.at != "" && (!errors.As(err, &invalid) || invalid.Fields[0].Pointer != test.at) {
+			t.Errorf("%s: got error %v, want a fault at %s", name, err, test.at)
+		}
+	}
+	if n := len(w.recorded); n > 0 {
+		t.Errorf("%d entries were recorded, want none", n)
+	}
+}
+
+// The job has no name of the subject, and the file no trace of the key.
+func TestNothingRemainsInTheFile(t *testing.T) {
+	w := newWorld(t)
+	w.encrypt(w.process(), 1)
+	id, err := w.process().SubjectID(t.Context(), "acme", "user-42")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := w.db.TenantKeys().Keys(t.Context(), "acme", []protect.SubjectID{id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !w.fileHas(stored[0].Wrapped) {
+		t.Fatal("the file lacks the wrapped key before the erasure, want it there")
+	}
+	w.create(0)
+	w.work(1)
+	for end := time.Now().Add(10 * time.Second); w.fileHas(stored[0].Wrapped); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the file still has the wrapped key, want no trace of it")
+		}
+	}
+	if w.fileHas([]byte("user-42")) {
+		t.Error("the file has the name of the subject, want its HMAC alone")
+	}
+}
+
+// fileHas reports whether the database or its log has the bytes.
+func (w *world) fileHas(b []byte) bool {
+	w.t.Helper()
+	for _, name := range []string{w.file, w.file + "-wal"} {
+		content, err := os.ReadFile(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			w.t.Fatal(err)
+		}
+		if bytes.Contains(content, b) {
+			return true
+		}
+	}
+	return false
+}

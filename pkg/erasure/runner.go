@@ -1,0 +1,133 @@
+package erasure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+)
+
+// Keys destroys keys of subjects; see protect.Keyring.
+type Keys interface {
+	NewestRef(ctx context.Context, tenant audit.TenantID, subject protect.SubjectID) (protect.KeyRef, error)
+	Destroy(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error
+}
+
+// Runner is the jobs.Runner of jobs.KindErasure. It waits for the end of the delay, destroys the key,
+// and waits until no other process can use it.
+type Runner struct {
+	Keys     Keys
+	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
+	Recorder jobs.Recorder
+	// FreeSpace erases what the destroyed key left in a file; nil if the engines have none.
+	FreeSpace jobs.Purger
+	// SettleTime is how long after its destruction another process can use a key.
+	SettleTime time.Duration
+	Now        func() time.Time
+	Random     func([]byte)
+}
+
+// scrubStep is how much one call of FreeSpace erases.
+const scrubStep = 5000
+
+// reasonDeleted is the reason of erasures that fail.
+const reasonDeleted = "the tenant is being deleted, which destroys all its keys"
+
+// Run implements jobs.Runner.
+func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+	run := &erasureRun{Runner: r, Slice: s}
+	if err := s.Read(&run.at); err != nil {
+		return jobs.Result{}, err
+	}
+	result, err := run.all(ctx)
+	if err != nil {
+		return jobs.Result{}, fmt.Errorf("erase a subject of %s: %w", s.Job.Tenant, err)
+	}
+	return result, nil
+}
+
+// erasureRun is one slice of an erasure.
+type erasureRun struct {
+	*Runner
+	*jobs.Slice
+	at checkpoint
+}
+
+func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
+	tenant, err := r.tenant(ctx)
+	if err != nil {
+		return jobs.Result{}, err
+	}
+	if !r.Job.Committed {
+		if wait := r.at.ErasesAt.Sub(r.Now()); wait > 0 {
+			return jobs.Result{Wait: wait}, nil
+		}
+		if err := r.commit(ctx); err != nil {
+			return jobs.Result{}, err
+		}
+	}
+	if r.at.ErasedAt.IsZero() {
+		if erased, err := r.erase(ctx); err != nil || !erased {
+			return jobs.Result{}, err
+		}
+	}
+	if wait := r.at.ErasedAt.Add(r.SettleTime).Sub(r.Now()); wait > 0 {
+		return jobs.Result{Wait: wait}, nil
+	}
+	return jobs.Result{Done: true}, r.record(ctx, tenant)
+}
+
+// tenant returns the job's tenant. It returns a *jobs.FailedError if it is being deleted.
+func (r *erasureRun) tenant(ctx context.Context) (audit.Tenant, error) {
+	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
+	if errors.Is(err, audit.ErrNotFound) || err == nil && tenant.Status == audit.TenantDeleting {
+		err = &jobs.FailedError{Reason: reasonDeleted}
+	}
+	return tenant, err
+}
+
+// commit decides which generation to destroy. A slice that is repeated destroys the same one, and
+// never the key that was made meanwhile.
+func (r *erasureRun) commit(ctx context.Context) error {
+	ref, err := r.Keys.NewestRef(ctx, r.Job.Tenant, r.at.Subject)
+	if err != nil {
+		return err
+	}
+	r.at.Generation = ref.Generation
+	return r.Commit(ctx, r.at)
+}
+
+// erase destroys the key. It reports false if the slice ended before that.
+func (r *erasureRun) erase(ctx context.Context) (bool, error) {
+	if err := r.Keys.Destroy(ctx, r.Job.Tenant, r.at.ref()); err != nil {
+		return false, err
+	}
+	for n := 1; n > 0 && r.FreeSpace != nil; {
+		var err error
+		if n, err = r.FreeSpace.Purge(ctx, r.Job.Tenant, scrubStep); err != nil {
+			return false, fmt.Errorf("erase the free space: %w", err)
+		}
+		if n > 0 && r.TimeUp() {
+			return false, nil
+		}
+	}
+	var random [10]byte
+	r.Random(random[:])
+	r.at.ErasedAt = r.Now().UTC().Truncate(time.Millisecond)
+	r.at.EntryID = audit.NewEntryID(r.at.ErasedAt, random)
+	r.Job.Progress, r.Job.Count = 0.5, 1
+	return true, r.Save(ctx, r.at)
+}
+
+// record writes into the tenant's log when the key was destroyed. The subject's name stands in the entry about
+// the beginning.
+func (r *erasureRun) record(ctx context.Context, tenant audit.Tenant) error {
+	return jobs.Record(ctx, r.Recorder, tenant, audit.Entry{
+		ID: r.at.EntryID, Timestamp: r.at.ErasedAt, UserID: r.Job.CreatedBy, Action: actionFinish,
+		ResourceType: resourceErasure, ResourceID: r.Job.ID,
+	})
+}

@@ -1,0 +1,135 @@
+package erasure
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+)
+
+// Subjects names subjects as the stores of keys do; see protect.Keyring.
+type Subjects interface {
+	SubjectID(ctx context.Context, tenant audit.TenantID, subject string) (protect.SubjectID, error)
+}
+
+// Service starts, shows and cancels erasures.
+type Service struct {
+	Jobs     *jobs.Service
+	Subjects Subjects
+	Recorder jobs.Recorder
+	Now      func() time.Time
+	Random   func([]byte)
+}
+
+// Create starts an erasure. It records it first, so the log can have one that was not started. It
+// returns an *audit.ValidationError, ErrSelf, audit.ErrForbidden if the caller's credential is
+// restricted to resources, ErrTooManyOpen, or jobs.ErrTooManyQueued.
+func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, r Request) (Erasure, error) {
+	if err := r.validate(); err != nil {
+		return Erasure{}, err
+	}
+	if err := s.check(ctx, by, tenant.ID, r.Subject); err != nil {
+		return Erasure{}, fmt.Errorf("erase a subject of %s: %w", tenant.ID, err)
+	}
+	subject, err := s.Subjects.SubjectID(ctx, tenant.ID, r.Subject)
+	if err != nil {
+		return Erasure{}, fmt.Errorf("erase a subject of %s: %w", tenant.ID, err)
+	}
+	var random [16]byte
+	s.Random(random[:])
+	job := jobs.Job{ID: hex.EncodeToString(random[:]), Kind: jobs.KindErasure, Tenant: tenant.ID, CreatedBy: by.Subject}
+	at := checkpoint{Subject: subject, ErasesAt: s.now().Add(time.Duration(r.DelayHours) * time.Hour)}
+	if job.Checkpoint, err = json.Marshal(at); err != nil {
+		return Erasure{}, fmt.Errorf("erase a subject of %s: %w", tenant.ID, err)
+	}
+	if err := s.record(ctx, tenant, &job, &r); err != nil {
+		return Erasure{}, err
+	}
+	if job, err = s.Jobs.Start(ctx, job); err != nil {
+		return Erasure{}, err
+	}
+	return ofJob(job)
+}
+
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
+
+// check returns why the caller may not erase the subject now.
+func (s *Service) check(ctx context.Context, by access.Principal, tenant audit.TenantID, subject string) error {
+	if subject == by.Subject {
+		return ErrSelf
+	}
+	if len(by.Resources) > 0 { // the values of a subject are in entries of any resource
+		return audit.ErrForbidden
+	}
+	open := jobs.Filter{Kinds: []jobs.Kind{jobs.KindErasure}, States: []jobs.State{jobs.StateQueued, jobs.StateRunning}}
+	list, _, err := s.Jobs.Store.Jobs(ctx, tenant, open, nil, maxOpen)
+	if err != nil {
+		return err
+	}
+	if len(list) >= maxOpen {
+		return ErrTooManyOpen
+	}
+	return nil
+}
+
+// record writes who wants to erase whom, and why.
+func (s *Service) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, r *Request) error {
+	metadata, err := json.Marshal(struct {
+		Subject    string `json:"subject"`
+		Reason     string `json:"reason"`
+		DelayHours int    `json:"delay_hours"`
+	}{r.Subject, r.Reason, r.DelayHours})
+	if err != nil {
+		return fmt.Errorf("record an erasure of %s: %w", tenant.ID, err)
+	}
+	return jobs.Record(ctx, s.Recorder, tenant, audit.Entry{
+		UserID: job.CreatedBy, Action: actionCreate, ResourceType: resourceErasure, ResourceID: job.ID, Metadata: metadata,
+	})
+}
+
+// List returns up to limit erasures of the tenant, the newest first, and whether more follow. It
+// returns none if the caller may not see them.
+func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.TenantID, after *jobs.Position, limit int) ([]Erasure, bool, error) {
+	list, more, err := s.Jobs.List(ctx, by, tenant, jobs.Filter{Kinds: []jobs.Kind{jobs.KindErasure}}, after, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	erasures := make([]Erasure, len(list))
+	for i, job := range list {
+		if erasures[i], err = ofJob(job); err != nil {
+			return nil, false, err
+		}
+	}
+	return erasures, more, nil
+}
+
+// Erasure returns an erasure of the tenant. It returns audit.ErrNotFound if none exists or if the
+// caller may not see it.
+func (s *Service) Erasure(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Erasure, error) {
+	job, err := s.Jobs.Job(ctx, by, tenant, id)
+	if err == nil && job.Kind != jobs.KindErasure {
+		err = fmt.Errorf("erasure %s of %s: %w", id, tenant, audit.ErrNotFound)
+	}
+	if err != nil {
+		return Erasure{}, err
+	}
+	return ofJob(job)
+}
+
+// Cancel ends an erasure whose delay is not over; see jobs.Service.Cancel.
+func (s *Service) Cancel(ctx context.Context, by access.Principal, tenant audit.Tenant, id string) (Erasure, error) {
+	if _, err := s.Erasure(ctx, by, tenant.ID, id); err != nil {
+		return Erasure{}, err
+	}
+	job, err := s.Jobs.Cancel(ctx, by, tenant, id)
+	if err != nil {
+		return Erasure{}, err
+	}
+	return ofJob(job)
+}
