@@ -1,0 +1,89 @@
+package localcloud_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestEndToEndEncryptedValuesAreInPlainNowhere(t *testing.T) {
+	everyWay(t, encryptedValuesAreInPlainNowhere)
+	t.Run("with a log in the folder", func(t *testing.T) { encryptedValuesAreInPlainNowhere(t, startLogged) })
+}
+
+// encryptedValuesAreInPlainNowhere sends marked values the ways that secrets go, reveals them, and
+// looks for them in every answer without reveal and in the raw bytes of every file.
+func encryptedValuesAreInPlainNowhere(t *testing.T, start starter) {
+	data := t.TempDir()
+	s := start(t, data)
+	admin := s.tenantAdmin("acme")
+	admin.configure(`{"sensitive_fields":[{"path":"metadata.email","mask":"email","subject":"user_id","searchable":true},
+		{"path":"**.iban","mask":"last4"},{"path":"message"},{"path":"before_state.person"},{"path":"after_state.person"},{"path":"session_id"}]}`)
+	live := admin.subscribe(`{}`, "")
+	begin := live.cursor
+	entry := func(n string) string {
+		return `{"user_id":"ann","action":"UPDATE","resource_type":"user","timestamp":"2026-01-02T03:04:05Z","idempotency_key":"k","session_id":"` + mark + `",` +
+			`"before_state":{"person":{"name":"` + mark + `1"}},"after_state":{"person":{"name":"` + mark + `2"}},` +
+			`"metadata":{"email":"` + mark + `@example.com","list":[{"IBAN":"` + mark + `0007"}],"n":` + n + `},"message":"call ` + mark + `"}`
+	}
+	var accepted struct{ ID string }
+	admin.do("POST", "/logs", entry("1"), nil).decode(t, &accepted)
+	admin.do("POST", "/logs", entry("1.0"), nil) // a number is other content if it is spelled otherwise
+	admin.do("POST", "/logs", entry("1"), nil)   // a retry
+	wantNoMark(t, "a fault", admin.do("POST", "/logs", strings.Replace(entry("1"), `"user_id":"ann",`, "", 1), nil).body)
+	admin.eventually(2) // with the change of the settings
+	var held struct{ Items []json.RawMessage }
+	for deadline := time.Now().Add(20 * time.Second); len(held.Items) == 0; {
+		admin.get("/logs/quarantine", nil).decode(t, &held)
+		if time.Now().After(deadline) {
+			t.Fatal("got no entry in quarantine, want the one with other content")
+		}
+	}
+	if got := len(held.Items); got != 1 {
+		t.Errorf("%d entries in quarantine, want 1: the retry is the same entry", got)
+	}
+	wantNoMark(t, "the quarantine", held.Items[0])
+	answer := admin.get("/logs/"+accepted.ID, nil).body
+	for _, want := range []string{
+		`"before_state":{"person":"[masked]"}`, `"metadata":{"email":"•••@example.com","list":[{"IBAN":"••••0007"}],"n":1}`, `"message":"[masked]"`,
+		`"changed":["person"]`, `"masked":["/after_state/person","/before_state/person","/message","/metadata/email","/metadata/list/0/IBAN","/session_id"]`,
+	} {
+		if !bytes.Contains(answer, []byte(want)) {
+			t.Errorf("got %s, want it with %s", answer, want)
+		}
+	}
+	live.until(1)
+	for path, query := range map[string]url.Values{
+		"/logs": nil, "/logs/feed": nil, "/logs/export": {"format": {"csv"}}, "/logs/stats": {"group_by": {"metadata.email"}},
+	} {
+		wantNoMark(t, path, admin.get(path, query).body)
+	}
+	replay := admin.subscribe(`{}`, begin)
+	replay.until(1)
+	for _, item := range append(live.items, replay.items...) {
+		for name, value := range item {
+			wantNoMark(t, "the frame's "+name, value)
+		}
+	}
+	for name, value := range map[string]string{"metadata.email": mark + "@example.com", "q": mark, "session_id": mark} {
+		if got := admin.list(url.Values{name: {value}}).Items; len(got) > 0 {
+			t.Errorf("found %d entries by the %s, want none", len(got), name)
+		}
+	}
+	revealed := admin.get("/logs/"+accepted.ID, url.Values{"reveal": {"true"}, "reason": {"a test"}}).body
+	for _, want := range []string{
+		`"before_state":{"person":{"name":"` + mark + `1"}}`, `"email":"` + mark + `@example.com"`, `"message":"call ` + mark + `"`, `"session_id":"` + mark + `"`,
+	} {
+		if !bytes.Contains(revealed, []byte(want)) {
+			t.Errorf("revealed %s, want it with %s", revealed, want)
+		}
+	}
+	admin.eventually(3) // with the record of the reveal
+	wantNoMark(t, "the list after the reveal", admin.get("/logs", nil).body)
+	wantNoMarkIn(t, data)
+	s.stop()
+	wantNoMarkIn(t, data)
+}
