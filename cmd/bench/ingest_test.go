@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 )
 
@@ -15,6 +16,27 @@ func BenchmarkIngestBulk(b *testing.B) {
 		b.Fatal(err)
 	}
 	benchmarkSend(b, s, newCorpus(1).bulk())
+}
+
+func BenchmarkIngestBulkEncrypted(b *testing.B) {
+	for name, rules := range map[string][]audit.SensitiveField{"user": userRules(), "mixed": mixedRules()} {
+		b.Run(name, func(b *testing.B) {
+			into, keys, err := encryptInto(b.Context(), b.TempDir(), queue(func([]string) {}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() {
+				if err := keys.Close(); err != nil {
+					b.Error(err)
+				}
+			}()
+			s, err := newSender(b.Context(), httpapi.CreateLogsBulk(gate(rules...), into, unlimited()), "/logs/bulk")
+			if err != nil {
+				b.Fatal(err)
+			}
+			benchmarkSend(b, s, newCorpus(1).bulk())
+		})
+	}
 }
 
 func BenchmarkIngestSingle(b *testing.B) {

@@ -43,6 +43,7 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"ingest", measureIngest},
+		{"encryption", measureEncryption},
 		{"sqs", measureSQS},
 		{"beside", measureBeside},
 		{"embedded", measureEmbedded},

@@ -22,13 +22,17 @@ func (b *batch) pack(index int, entry *audit.Entry) *audit.ValidationError {
 		b.packer.Add(entry)
 		return nil
 	}
-	waiting := masked{index: index, entry: *entry}
-	covered, invalid := b.rules.Mask(&waiting.entry)
+	if b.masked == nil {
+		b.masked = make([]masked, 0, len(b.outcomes))
+	}
+	b.masked = append(b.masked, masked{index: index, entry: *entry}) // a copy: entry itself stays on the stack
+	last := &b.masked[len(b.masked)-1]
+	covered, invalid := b.rules.Mask(&last.entry)
 	if invalid != nil {
+		b.masked = b.masked[:len(b.masked)-1]
 		return invalid
 	}
-	waiting.covered = covered
-	b.masked = append(b.masked, waiting)
+	last.covered = covered
 	return nil
 }
 

@@ -12,8 +12,7 @@ import (
 // Encrypt encrypts the values: one element for each key. keys has the key of each of Subjects. See
 // CheckStored for the size that the entry has then.
 func (c *Covered) Encrypt(tenantKeys *TenantKeys, keys map[string]Key, e *audit.Entry, random func([]byte)) error {
-	groups := map[KeyRef]*group{}
-	var order []*group
+	groups := make([]group, 0, 2)
 	for i := range c.values {
 		v := &c.values[i]
 		key := tenantKeys.Values
@@ -23,15 +22,16 @@ func (c *Covered) Encrypt(tenantKeys *TenantKeys, keys map[string]Key, e *audit.
 				return fmt.Errorf("encrypt values of %s: the key of a subject is missing", e.ID)
 			}
 		}
-		g := groups[key.Ref]
-		if g == nil {
-			g = &group{key: key}
-			groups[key.Ref], order = g, append(order, g)
+		n := slices.IndexFunc(groups, func(g group) bool { return g.key.Ref == key.Ref })
+		if n < 0 {
+			n = len(groups)
+			groups = append(groups, group{key: key})
 		}
-		g.add(v, tenantKeys)
+		groups[n].add(v, tenantKeys)
 	}
-	e.Encrypted = make([]audit.Encrypted, 0, len(order))
-	for _, g := range order {
+	e.Encrypted = make([]audit.Encrypted, 0, len(groups))
+	for i := range groups {
+		g := &groups[i]
 		sealed, err := Seal(&g.key, e.Tenant, e.ID, g.paths, g.values, random)
 		if err != nil {
 			return err

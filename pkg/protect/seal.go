@@ -83,9 +83,12 @@ func Open(key *Key, tenant audit.TenantID, entry audit.EntryID, e *audit.Encrypt
 }
 
 // entryCipher derives the key of one element and the commitment to it. Without the commitment, a
-// ciphertext could be made that two keys open.
+// ciphertext could be made that two keys open. The derivation is HKDF without its first step, which
+// RFC 5869 (section 3.3) leaves out for keys that are random.
 func entryCipher(key *Key, nonce, context []byte) (cipher.AEAD, []byte, error) {
-	derived, err := hkdf.Key(sha256.New, key.Secret[:], nonce, string(context), KeyBytes+commitmentBytes)
+	element := sha256.Sum256(context)
+	info := append(append(make([]byte, 0, nonceBytes+len(element)), nonce...), element[:]...)
+	derived, err := hkdf.Expand(sha256.New, key.Secret[:], string(info), KeyBytes+commitmentBytes)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	"hash"
+	"sync"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -14,7 +16,8 @@ type TenantKeys struct {
 	// Values encrypts values without a subject.
 	Values Key
 
-	digest, index, naming, wrapping [KeyBytes]byte
+	digest, index, naming *macs
+	wrapping              [KeyBytes]byte
 }
 
 // Format implements fmt.Formatter. It writes no secret, so that no log or error has one.
@@ -26,8 +29,9 @@ func NewTenantKeys(root []byte) (*TenantKeys, error) {
 		return nil, fmt.Errorf("a root has %d bytes, want %d", len(root), KeyBytes)
 	}
 	k := &TenantKeys{}
+	var digest, index, naming [KeyBytes]byte
 	for label, to := range map[string]*[KeyBytes]byte{
-		"values": &k.Values.Secret, "digest": &k.digest, "index": &k.index, "naming": &k.naming, "wrapping": &k.wrapping,
+		"values": &k.Values.Secret, "digest": &digest, "index": &index, "naming": &naming, "wrapping": &k.wrapping,
 	} {
 		derived, err := hkdf.Key(sha256.New, root, nil, "ocelot tenant key: "+label, KeyBytes)
 		if err != nil {
@@ -35,12 +39,14 @@ func NewTenantKeys(root []byte) (*TenantKeys, error) {
 		}
 		copy(to[:], derived)
 	}
+	k.digest, k.index, k.naming = newMACs(digest), newMACs(index), newMACs(naming)
 	return k, nil
 }
 
 // SubjectID returns what the stores of keys know of a subject.
 func (k *TenantKeys) SubjectID(name string) SubjectID {
-	return SubjectID(k.sum(k.naming, name)[:len(SubjectID{})])
+	sum := k.naming.sum(name)
+	return SubjectID(sum[:len(SubjectID{})])
 }
 
 // KeyedDigest returns the digest of the same content under the tenant's key. A keyed digest stays.
@@ -48,7 +54,7 @@ func (k *TenantKeys) KeyedDigest(d audit.Digest) audit.Digest {
 	if d.Kind == audit.DigestKeyed {
 		return d
 	}
-	return audit.Digest{Kind: audit.DigestKeyed, Sum: [32]byte(k.sum(k.digest, string(d.Sum[:])))}
+	return audit.Digest{Kind: audit.DigestKeyed, Sum: k.digest.sum(string(d.Sum[:]))}
 }
 
 // SameContent reports whether two digests stand for the same content, also if only one of them is
@@ -58,11 +64,32 @@ func (k *TenantKeys) SameContent(a, b audit.Digest) bool {
 	return hmac.Equal(a.Sum[:], b.Sum[:])
 }
 
-// sum returns the HMAC-SHA-256 of the parts.
-func (*TenantKeys) sum(key [KeyBytes]byte, parts ...string) []byte {
-	mac := hmac.New(sha256.New, key[:])
+// macs computes HMAC-SHA-256 under one key. It keeps what it has prepared for the key. It is safe for
+// concurrent use.
+type macs struct{ pool sync.Pool }
+
+// mac is one HMAC and memory for its input.
+type mac struct {
+	hash.Hash
+
+	input []byte
+}
+
+func newMACs(key [KeyBytes]byte) *macs {
+	return &macs{sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key[:])} }}}
+}
+
+// sum returns the HMAC of the parts, each after its length.
+func (m *macs) sum(parts ...string) (sum [sha256.Size]byte) {
+	h := m.pool.Get().(*mac)
+	defer m.pool.Put(h)
+	h.Reset()
+	h.input = h.input[:0]
 	for _, part := range parts {
-		_, _ = mac.Write(appendPart(nil, part)) // never fails
+		h.input = appendPart(h.input, part)
 	}
-	return mac.Sum(nil)
+	_, _ = h.Write(h.input) // never fails
+	clear(h.input)
+	h.Sum(sum[:0])
+	return sum
 }

@@ -68,5 +68,6 @@ func (k *TenantKeys) Token(path string, kind ValueKind, value string) audit.Valu
 }
 
 func (k *TenantKeys) token(t *tokenInput) audit.ValueToken {
-	return audit.ValueToken(k.sum(k.index, t.path, string(t.kind), t.value)[:len(audit.ValueToken{})])
+	sum := k.index.sum(t.path, string(t.kind), t.value)
+	return audit.ValueToken(sum[:len(audit.ValueToken{})])
 }
