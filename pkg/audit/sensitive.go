@@ -64,7 +64,7 @@ const (
 	sensitiveAddress   = "ip_address"
 	sensitiveAgent     = "user_agent"
 	sensitiveSession   = "session_id"
-	sensitivePathsText = "metadata., before_state., after_state. or **. and names, or be message, ip_address, user_agent or session_id"
+	sensitivePathsText = "metadata., before_state., after_state. or **. and names, or be message, ip_address, user_agent or session_id. After ** only one * may follow"
 )
 
 // WithDefaults returns the rule with the mask and the subject that it has if it names none. The
@@ -137,8 +137,8 @@ func isSensitivePath(path string) bool {
 		return false
 	}
 	switch first {
-	case AnyDepth:
-		return names[0] != AnyName
+	case AnyDepth: // several wildcards would cost too much for each name of an entry
+		return names[0] != AnyName && strings.Count(path, "."+AnyName) <= 1
 	case sensitiveMetadata, sensitiveBefore, sensitiveAfter:
 		return true
 	}

@@ -114,7 +114,7 @@ var fieldNames = func() map[string]string {
 	for _, n := range []string{
 		nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID,
 		nameTimestamp, nameIPAddress, nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage,
-		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameRemoved, nameMasked, nameEncrypted, nameDigest,
+		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameRemoved, nameEncrypted, nameDigest,
 	} {
 		names[n] = n
 	}

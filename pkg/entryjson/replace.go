@@ -175,14 +175,29 @@ func Quote(text string) []byte {
 	return quoted
 }
 
-// PutValues returns the object with the JSON texts in values at their JSON pointers. It leaves out
-// pointers at which the object has nothing. pointer is that of the object.
+// QuotedLen returns the length of a text as a JSON string, without its quotes.
+func QuotedLen[T string | []byte](text T) int {
+	n := len(text)
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"' || c == '\\':
+			n++
+		case c < ' ':
+			n += len(`\u0000`) - 1
+		}
+	}
+	return n
+}
+
+// PutValues returns the object with the JSON texts in values at their JSON pointers, where it must
+// have strings. It removes from values what it has put. pointer is that of the object.
 func PutValues(object audit.Object, pointer string, values map[string][]byte) (audit.Object, error) {
 	r := Replacer[struct{}]{
 		Enter: func(s struct{}, _ []byte) struct{} { return s },
 		Wants: func(_ struct{}, first byte) bool { return first == '"' }, // a mask is a string
 		Replace: func(_ struct{}, v Value) ([]byte, bool) {
 			text, has := values[string(v.Pointer)]
+			delete(values, string(v.Pointer))
 			return text, has
 		},
 	}

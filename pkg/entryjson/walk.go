@@ -176,8 +176,8 @@ type Leaf struct {
 	Path string
 	// Value is a string's content, a number in the form of decimal.Canonical, or the text of
 	// true, false or null.
-	Value    string
-	IsNumber bool
+	Value              string
+	IsString, IsNumber bool
 }
 
 // Leaves calls visit with every scalar leaf of the object, in the order of the text. It skips a
@@ -228,7 +228,7 @@ func (w *leafWalk) value(raw []byte) error {
 		if w.scratch, err = appendUnquoted(w.scratch[:0], raw); err != nil {
 			return err
 		}
-		w.visit(Leaf{Path: string(w.path), Value: string(w.scratch)})
+		w.visit(Leaf{Path: string(w.path), Value: string(w.scratch), IsString: true})
 	case '0':
 		w.visit(Leaf{Path: string(w.path), Value: decimal.Canonical(string(raw)), IsNumber: true})
 	default:

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
 // Encrypt encrypts the values: one element for each key. keys has the key of each of Subjects. See
@@ -50,7 +51,7 @@ func CheckStored(e *audit.Entry) *audit.ValidationError {
 		element := &e.Encrypted[i]
 		size += base64.StdEncoding.EncodedLen(len(element.Data)) + len(element.Tokens)*base64.StdEncoding.EncodedLen(len(audit.ValueToken{}))
 		for _, path := range element.Paths {
-			size += len(path)
+			size += entryjson.QuotedLen(path)
 		}
 	}
 	if size > MaxObjectBytes {

@@ -3,6 +3,7 @@ package protect
 import (
 	"net/netip"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -67,8 +68,11 @@ func maskEmail(text string) string {
 	return "•••" + text[at:]
 }
 
-// maxDomain is the length of the longest name of RFC 1035.
-const maxDomain = 253
+// The lengths of the longest name and the longest label of RFC 1035, in bytes.
+const (
+	maxDomain = 253
+	maxLabel  = 63
+)
 
 // isDomain reports whether the text has at least two labels of letters, digits and hyphens. Letters
 // of any script count.
@@ -78,8 +82,8 @@ func isDomain(text string) bool {
 	}
 	labels := strings.Split(text, ".")
 	for _, label := range labels {
-		if label == "" || strings.ContainsFunc(label, func(r rune) bool {
-			return r < utf8.RuneSelf && r != '-' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+		if label == "" || len(label) > maxLabel || strings.ContainsFunc(label, func(r rune) bool {
+			return r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r)
 		}) {
 			return false
 		}

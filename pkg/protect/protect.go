@@ -1,5 +1,6 @@
-// Package protect removes secrets from entries before anything is stored. It also has the port of
-// the master key that wraps the tenants' keys.
+// Package protect keeps values of entries from those who may not read them. It removes secrets and
+// encrypts sensitive fields before anything is stored (RemoveSecrets, Rules, Covered), has the keys
+// of tenants and subjects (Keyring), and reveals values to who may see them (Revealer).
 package protect
 
 import (

@@ -2,7 +2,6 @@ package protect
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -73,8 +72,8 @@ func (r *Revealer) Reveal(ctx context.Context, tenant audit.Tenant, by, reason s
 		for j := range entries[i].Encrypted {
 			o.element(tenant.ID, &entries[i].Encrypted[j], keys)
 		}
-		if err := o.put(); err != nil {
-			return nil, fmt.Errorf("reveal %s of %s: %w", entries[i].ID, tenant.ID, err)
+		if !o.put() {
+			o.giveUp(entries[i])
 		}
 		record.add(&revealed[i])
 		if o.altered > 0 && r.Unreadable != nil {
@@ -153,44 +152,50 @@ func (o *opened) unreadable(e *audit.Encrypted) {
 	o.altered++
 }
 
-// put puts the values into their places.
-func (o *opened) put() error {
+// put puts the values into their places. It reports false unless every value has its place.
+func (o *opened) put() bool {
 	for _, places := range [][]string{o.Places.Masked, o.Places.Revealed, o.Places.Erased, o.Places.Unreadable} {
 		slices.Sort(places)
-	}
-	if len(o.values) == 0 {
-		return nil
 	}
 	e := &o.Entry
 	for pointer, object := range map[string]*audit.Object{"/before_state": &e.Before, "/after_state": &e.After, "/metadata": &e.Metadata} {
 		put, err := entryjson.PutValues(*object, pointer, o.values)
 		if err != nil {
-			return err
+			return false
 		}
 		*object = put
 	}
-	for pointer, text := range map[string]*string{"/message": &e.Message, pointerUserAgent: &e.UserAgent, "/session_id": &e.SessionID} {
-		if err := unquote(o.values[pointer], text); err != nil {
-			return err
+	o.text("/message", &e.Message)
+	o.text(pointerUserAgent, &e.UserAgent)
+	o.text("/session_id", &e.SessionID)
+	address := ""
+	if o.text("/ip_address", &address); address != "" {
+		parsed, err := netip.ParseAddr(address)
+		if err != nil {
+			return false
 		}
+		e.IPAddress = parsed
 	}
-	var address string
-	if err := unquote(o.values["/ip_address"], &address); err != nil || address == "" {
-		return err
-	}
-	parsed, err := netip.ParseAddr(address)
-	e.IPAddress = parsed
-	return err
+	return len(o.values) == 0
 }
 
-// unquote sets to to the content of a JSON string, if there is one.
-func unquote(text []byte, to *string) error {
-	if text == nil {
-		return nil
+// text sets to to the value at a pointer, if that is a string, and takes it out of the values.
+func (o *opened) text(pointer string, to *string) {
+	content, err := jsontext.AppendUnquote(nil, o.values[pointer])
+	if err != nil {
+		return
 	}
-	content, err := jsontext.AppendUnquote(nil, text)
 	*to = string(content)
-	return err
+	delete(o.values, pointer)
+}
+
+// giveUp leaves the entry as it is stored: what stands in the places was altered.
+func (o *opened) giveUp(stored audit.Entry) {
+	o.Entry = stored
+	o.Places.Unreadable = append(o.Places.Unreadable, o.Places.Revealed...)
+	o.Places.Revealed = nil
+	slices.Sort(o.Places.Unreadable)
+	o.altered++
 }
 
 // revelation is what is recorded of one answer.

@@ -12,6 +12,8 @@ import (
 const (
 	// maxEncrypted is the most values of an entry that are encrypted.
 	maxEncrypted = 1000
+	// maxParts is the most names that a name with dots counts as. It is the deepest nesting of an entry.
+	maxParts = audit.MaxDepth
 	// maxArray is the most elements of an array that are encrypted one by one. A longer one is
 	// encrypted as a whole.
 	maxArray = 100
@@ -26,7 +28,9 @@ type Rules struct {
 	deep    *names
 	// texts has the index of the rule of a top-level field that is no object.
 	texts map[string]int
-	// subjectPaths are the paths at which the names of subjects are.
+	// subjects are the subjects of the rules, paths in the form of normalPath. subjectPaths are those
+	// that are paths.
+	subjects     []string
 	subjectPaths []string
 }
 
@@ -50,11 +54,22 @@ func NewRules(fields []audit.SensitiveField) *Rules {
 	r := &Rules{fields: fields, objects: map[string]*names{}, deep: newNames(), texts: map[string]int{}}
 	for i, f := range fields {
 		r.add(i, f.Path)
-		if strings.Contains(f.Subject, ".") && !slices.Contains(r.subjectPaths, f.Subject) {
-			r.subjectPaths = append(r.subjectPaths, f.Subject)
+		subject := f.Subject
+		if strings.Contains(subject, ".") {
+			subject = normalPath(subject)
+			if !slices.Contains(r.subjectPaths, subject) {
+				r.subjectPaths = append(r.subjectPaths, subject)
+			}
 		}
+		r.subjects = append(r.subjects, subject)
 	}
 	return r
+}
+
+// normalPath returns a dotted path with each name in the form of normalName.
+func normalPath(path string) string {
+	normal, _ := normalName(nil, []byte(path), len(path)+maxRuleName)
+	return string(normal)
 }
 
 func (r *Rules) add(rule int, path string) {
@@ -143,11 +158,12 @@ func (r *Rules) Mask(e *audit.Entry) (*Covered, *audit.ValidationError) {
 	m.address()
 	switch {
 	case m.tooMany:
-		return nil, audit.Invalid("", "too_many_sensitive", "must have at most %d values at the paths of sensitive_fields", maxEncrypted)
+		return nil, audit.Invalid("", "too_many_sensitive",
+			"must have at most %d values at the paths of sensitive_fields, whose places have at most %d bytes", maxEncrypted, maxPlaceBytes)
 	case len(m.values) == 0:
 		return nil, nil
 	}
-	e.Changed = m.cutChanged(e.Changed)
+	e.Changed, e.Removed = m.cutChanged(e.Changed), m.cutRemoved(e.Removed)
 	return &Covered{values: m.values}, nil
 }
 
@@ -158,11 +174,15 @@ type masking struct {
 	entry    *audit.Entry
 	subjects map[string]string // the name of the subject by its path
 	values   []covered
-	whole    []string // the dotted paths of states at which objects and arrays were masked as a whole
+	whole    []place // at which objects and arrays were masked as a whole
+	size     int     // of the places of values, in bytes
 	tooMany  bool
 	nodes    []*names // the states of the walk; see state
 	path     []byte   // the dotted path of the value that is visited
 }
+
+// place is a place of a value.
+type place struct{ pointer, path string }
 
 // state is where a walk stands in the trees of names: at nodes[from:to].
 type state struct {
@@ -190,15 +210,22 @@ func (m *masking) object(field string, object *audit.Object) *audit.ValidationEr
 }
 
 // enter implements entryjson.Replacer. A name with dots counts as the names between them, as in the
-// paths of filters.
+// paths of filters. If a rule covers the first of these, it covers the member. Of very many names
+// only the first and the last count.
 func (m *masking) enter(s state, name []byte) state {
 	m.nodes = m.nodes[:s.to] // what follows belongs to members that were left
 	m.path = append(append(m.path[:s.pathEnd], '.'), name...)
 	at := state{from: s.from, to: s.to, pathEnd: len(m.path)}
-	for {
+	for parts := 1; ; parts++ {
 		part, rest, more := bytes.Cut(name, []byte("."))
+		if parts == maxParts && more {
+			part, more = name[bytes.LastIndexByte(name, '.')+1:], false
+		}
 		at = m.step(at, part)
-		if !more {
+		n := copy(m.nodes[s.to:], m.nodes[at.from:at.to]) // in the place of those of the part before
+		at.from, at.to = s.to, s.to+n
+		m.nodes = m.nodes[:at.to]
+		if !more || at.rule != noRule {
 			return at
 		}
 		name = rest
@@ -233,7 +260,9 @@ func (m *masking) step(s state, name []byte) state {
 }
 
 // wants implements entryjson.Replacer: null stays.
-func (m *masking) wants(s state, first byte) bool { return s.rule != noRule && first != 'n' }
+func (m *masking) wants(s state, first byte) bool {
+	return s.rule != noRule && first != 'n' && !m.tooMany
+}
 
 // replace implements entryjson.Replacer.
 func (m *masking) replace(s state, v entryjson.Value) ([]byte, bool) {
@@ -243,8 +272,11 @@ func (m *masking) replace(s state, v entryjson.Value) ([]byte, bool) {
 	case text[0] == '[' && elementsOf(text) <= maxArray:
 		return nil, false // element by element
 	case text[0] == '{' || text[0] == '[':
-		m.whole = append(m.whole, string(m.path[:s.pathEnd]))
-		return m.cover(s, v, Masked), true
+		mask := m.cover(s, v, Masked)
+		if !m.tooMany {
+			m.whole = append(m.whole, place{m.values[len(m.values)-1].pointer, string(m.path[:s.pathEnd])})
+		}
+		return mask, true
 	case v.IsString():
 		content, err := v.Content()
 		if err != nil {
@@ -262,6 +294,11 @@ func (m *masking) replace(s state, v entryjson.Value) ([]byte, bool) {
 
 // cover adds a value and returns the JSON text of its mask.
 func (m *masking) cover(s state, v entryjson.Value, mask string) []byte {
+	// A place is copied only while there is room for it: an entry can have many below one long name.
+	if m.size += entryjson.QuotedLen(v.Pointer) + s.pathEnd; m.size > maxPlaceBytes {
+		m.tooMany = true
+		return entryjson.Quote(mask)
+	}
 	m.add(s.rule, string(v.Pointer), string(m.path[:s.pathEnd]), bytes.Clone(v.Text))
 	return entryjson.Quote(mask)
 }
@@ -271,7 +308,7 @@ func (m *masking) add(rule int, pointer, path string, text []byte) {
 		return
 	}
 	f := m.fields[rule]
-	value := covered{pointer: pointer, text: text, subject: m.subjectOf(f.Subject)}
+	value := covered{pointer: pointer, text: text, subject: m.subjectOf(m.Rules.subjects[rule])}
 	if f.Searchable {
 		value.token = newTokenInput(path, text)
 	}
@@ -320,7 +357,10 @@ func (m *masking) findSubjects() map[string]string {
 	found := map[string]string{}
 	for field, object := range map[string]audit.Object{"before_state": m.entry.Before, "after_state": m.entry.After, "metadata": m.entry.Metadata} {
 		_ = entryjson.Leaves(object, func(l entryjson.Leaf) { // the object was parsed before
-			path := field + "." + l.Path
+			if !l.IsString && !l.IsNumber {
+				return
+			}
+			path := normalPath(field + "." + l.Path)
 			if _, has := found[path]; has || !slices.Contains(m.subjectPaths, path) {
 				return
 			}
@@ -338,8 +378,8 @@ func (m *masking) cutChanged(changed []string) []string {
 		return changed
 	}
 	var whole []string
-	for _, path := range m.whole {
-		if field, rest, _ := strings.Cut(path, "."); field != "metadata" {
+	for _, p := range m.whole {
+		if field, rest, _ := strings.Cut(p.path, "."); field != "metadata" {
 			whole = append(whole, rest)
 		}
 	}
@@ -353,6 +393,23 @@ func (m *masking) cutChanged(changed []string) []string {
 		}
 	}
 	slices.Sort(cut)
+	return slices.Compact(cut)
+}
+
+// cutRemoved ends the places of secrets at those that were masked as a whole.
+func (m *masking) cutRemoved(removed []string) []string {
+	if len(m.whole) == 0 || len(removed) == 0 {
+		return removed
+	}
+	cut := make([]string, len(removed))
+	for i, pointer := range removed {
+		cut[i] = pointer
+		for _, p := range m.whole {
+			if strings.HasPrefix(pointer, p.pointer+"/") {
+				cut[i] = p.pointer
+			}
+		}
+	}
 	return slices.Compact(cut)
 }
 

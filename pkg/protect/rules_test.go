@@ -21,22 +21,25 @@ func TestMaskReplacesWhatTheRulesCover(t *testing.T) {
 		before, want string // of the metadata
 		masked       []string
 	}{
-		"a member":                      {[]string{"metadata.a"}, `{"a":"x","b":"y"}`, `{"a":"[masked]","b":"y"}`, []string{"/metadata/a"}},
-		"names without case, - and _":   {[]string{"metadata.first_name"}, `{"First-Name":"x","firstName":"y","first":"z"}`, `{"First-Name":"[masked]","firstName":"[masked]","first":"z"}`, []string{"/metadata/First-Name", "/metadata/firstName"}},
-		"an object as a whole":          {[]string{"metadata.a"}, `{"a":{"b":1,"c":[2]}}`, `{"a":"[masked]"}`, []string{"/metadata/a"}},
-		"an array by element":           {[]string{"metadata.a"}, `{"a":["x",["y"],{"z":1}]}`, `{"a":["[masked]",["[masked]"],"[masked]"]}`, []string{"/metadata/a/0", "/metadata/a/1/0", "/metadata/a/2"}},
-		"members of an array":           {[]string{"metadata.a.b"}, `{"a":[{"b":"x","c":1},{"b":"y"}]}`, `{"a":[{"b":"[masked]","c":1},{"b":"[masked]"}]}`, []string{"/metadata/a/0/b", "/metadata/a/1/b"}},
-		"any depth":                     {[]string{"**.b"}, `{"b":"x","a":{"c":{"b":"y"}}}`, `{"b":"[masked]","a":{"c":{"b":"[masked]"}}}`, []string{"/metadata/b", "/metadata/a/c/b"}},
-		"two names at any depth":        {[]string{"**.a.b"}, `{"b":"x","a":{"b":"y","a":{"b":"z"}}}`, `{"b":"x","a":{"b":"[masked]","a":{"b":"[masked]"}}}`, []string{"/metadata/a/b", "/metadata/a/a/b"}},
-		"any name":                      {[]string{"metadata.*.b"}, `{"b":"x","a":{"b":"y"},"c":{"b":"z","d":1}}`, `{"b":"x","a":{"b":"[masked]"},"c":{"b":"[masked]","d":1}}`, []string{"/metadata/a/b", "/metadata/c/b"}},
-		"a name with dots":              {[]string{"metadata.a.b"}, `{"a.b":"x"}`, `{"a.b":"[masked]"}`, []string{"/metadata/a.b"}},
-		"numbers and booleans":          {[]string{"metadata.a"}, `{"a":[1.50,true,false]}`, `{"a":["[masked]","[masked]","[masked]"]}`, []string{"/metadata/a/0", "/metadata/a/1", "/metadata/a/2"}},
-		"nothing to hide":               {[]string{"metadata.a"}, `{"a":[null,"",{},[]]}`, `{"a":[null,"",{},[]]}`, nil},
-		"a removed secret":              {[]string{"metadata.a"}, `{"a":"[removed]"}`, `{"a":"[removed]"}`, nil},
-		"a client's own mask":           {[]string{"metadata.a"}, `{"a":"[masked]"}`, `{"a":"[masked]"}`, []string{"/metadata/a"}},
-		"escapes in names":              {[]string{"metadata.a/b"}, `{"a\/b":"x"}`, `{"a\/b":"[masked]"}`, []string{"/metadata/a~1b"}},
-		"another field":                 {[]string{"before_state.a"}, `{"a":"x"}`, `{"a":"x"}`, nil},
-		"a sibling after a nested find": {[]string{"metadata.a.b", "metadata.c"}, `{"a":{"b":1,"x":{"c":2}},"c":3}`, `{"a":{"b":"[masked]","x":{"c":2}},"c":"[masked]"}`, []string{"/metadata/a/b", "/metadata/c"}},
+		"a member":                          {[]string{"metadata.a"}, `{"a":"x","b":"y"}`, `{"a":"[masked]","b":"y"}`, []string{"/metadata/a"}},
+		"names without case, - and _":       {[]string{"metadata.first_name"}, `{"First-Name":"x","firstName":"y","first":"z"}`, `{"First-Name":"[masked]","firstName":"[masked]","first":"z"}`, []string{"/metadata/First-Name", "/metadata/firstName"}},
+		"an object as a whole":              {[]string{"metadata.a"}, `{"a":{"b":1,"c":[2]}}`, `{"a":"[masked]"}`, []string{"/metadata/a"}},
+		"an array by element":               {[]string{"metadata.a"}, `{"a":["x",["y"],{"z":1}]}`, `{"a":["[masked]",["[masked]"],"[masked]"]}`, []string{"/metadata/a/0", "/metadata/a/1/0", "/metadata/a/2"}},
+		"members of an array":               {[]string{"metadata.a.b"}, `{"a":[{"b":"x","c":1},{"b":"y"}]}`, `{"a":[{"b":"[masked]","c":1},{"b":"[masked]"}]}`, []string{"/metadata/a/0/b", "/metadata/a/1/b"}},
+		"any depth":                         {[]string{"**.b"}, `{"b":"x","a":{"c":{"b":"y"}}}`, `{"b":"[masked]","a":{"c":{"b":"[masked]"}}}`, []string{"/metadata/b", "/metadata/a/c/b"}},
+		"two names at any depth":            {[]string{"**.a.b"}, `{"b":"x","a":{"b":"y","a":{"b":"z"}}}`, `{"b":"x","a":{"b":"[masked]","a":{"b":"[masked]"}}}`, []string{"/metadata/a/b", "/metadata/a/a/b"}},
+		"any name":                          {[]string{"metadata.*.b"}, `{"b":"x","a":{"b":"y"},"c":{"b":"z","d":1}}`, `{"b":"x","a":{"b":"[masked]"},"c":{"b":"[masked]","d":1}}`, []string{"/metadata/a/b", "/metadata/c/b"}},
+		"a name with dots":                  {[]string{"metadata.a.b"}, `{"a.b":"x"}`, `{"a.b":"[masked]"}`, []string{"/metadata/a.b"}},
+		"a dotted name below a covered one": {[]string{"metadata.a"}, `{"a.b":"x","a":{"b":"y"}}`, `{"a.b":"[masked]","a":"[masked]"}`, []string{"/metadata/a.b", "/metadata/a"}},
+		"a dotted name at any depth":        {[]string{"**.email"}, `{"x":{"email.work":"y","work.email":"z","work":"w"}}`, `{"x":{"email.work":"[masked]","work.email":"[masked]","work":"w"}}`, []string{"/metadata/x/email.work", "/metadata/x/work.email"}},
+		"a name with very many dots":        {[]string{"**.iban"}, `{"` + strings.Repeat("a.", 10_000) + `iban":"x","` + strings.Repeat("b.", 10_000) + `c":"y"}`, `{"` + strings.Repeat("a.", 10_000) + `iban":"[masked]","` + strings.Repeat("b.", 10_000) + `c":"y"}`, []string{"/metadata/" + strings.Repeat("a.", 10_000) + "iban"}},
+		"numbers and booleans":              {[]string{"metadata.a"}, `{"a":[1.50,true,false]}`, `{"a":["[masked]","[masked]","[masked]"]}`, []string{"/metadata/a/0", "/metadata/a/1", "/metadata/a/2"}},
+		"nothing to hide":                   {[]string{"metadata.a"}, `{"a":[null,"",{},[]]}`, `{"a":[null,"",{},[]]}`, nil},
+		"a removed secret":                  {[]string{"metadata.a"}, `{"a":"[removed]"}`, `{"a":"[removed]"}`, nil},
+		"a client's own mask":               {[]string{"metadata.a"}, `{"a":"[masked]"}`, `{"a":"[masked]"}`, []string{"/metadata/a"}},
+		"escapes in names":                  {[]string{"metadata.a/b"}, `{"a\/b":"x"}`, `{"a\/b":"[masked]"}`, []string{"/metadata/a~1b"}},
+		"another field":                     {[]string{"before_state.a"}, `{"a":"x"}`, `{"a":"x"}`, nil},
+		"a sibling after a nested find":     {[]string{"metadata.a.b", "metadata.c"}, `{"a":{"b":1,"x":{"c":2}},"c":3}`, `{"a":{"b":"[masked]","x":{"c":2}},"c":"[masked]"}`, []string{"/metadata/a/b", "/metadata/c"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var fields []audit.SensitiveField
@@ -124,13 +127,44 @@ func TestSubjects(t *testing.T) {
 		{Path: "metadata.c", Mask: audit.MaskFull, Subject: "metadata.absent"},
 		{Path: "metadata.d", Mask: audit.MaskFull, Subject: audit.SubjectResource},
 	}
-	e := audit.Entry{UserID: "u", ResourceID: "r", Metadata: audit.Object(`{"a":1,"b":2,"c":3,"d":4,"customer":{"id":"c-7"}}`)}
+	e := audit.Entry{UserID: "u", ResourceID: "r", Metadata: audit.Object(`{"a":1,"b":2,"c":3,"d":4,"absent":null,"Customer":{"ID":[null,true,"c-7","c-8"]}}`)}
 	covered, invalid := protect.NewRules(fields).Mask(&e)
 	if invalid != nil {
 		t.Fatal(invalid)
 	}
 	if diff := cmp.Diff([]string{"u", "c-7", "r"}, covered.Subjects()); diff != "" {
 		t.Errorf("subjects (-want +got):\n%s", diff)
+	}
+}
+
+// TestRemovedEndsAtAMaskedPlace: no place of a secret leads into an object that is hidden.
+func TestRemovedEndsAtAMaskedPlace(t *testing.T) {
+	e := audit.Entry{
+		Metadata: audit.Object(`{"customers":{"ann@example.com":{"token":"[removed]","key":"[removed]"}},"token":"[removed]"}`),
+		Removed:  []string{"/metadata/customers/ann@example.com/token", "/metadata/customers/ann@example.com/key", "/metadata/token"},
+	}
+	if _, invalid := protect.NewRules([]audit.SensitiveField{ruleOf("metadata.customers")}).Mask(&e); invalid != nil {
+		t.Fatal(invalid)
+	}
+	if diff := cmp.Diff([]string{"/metadata/customers", "/metadata/token"}, e.Removed); diff != "" {
+		t.Errorf("removed (-want +got):\n%s", diff)
+	}
+}
+
+// TestManyValuesBelowALongNameAreRefused: their places would take a thousand times the entry.
+func TestManyValuesBelowALongNameAreRefused(t *testing.T) {
+	rules := protect.NewRules([]audit.SensitiveField{{Path: "**.iban", Mask: audit.MaskFull, Searchable: true}})
+	elements := strings.Repeat("1,", 99) + "1"
+	values := strings.Repeat("["+elements+"],", 9) + "[" + elements + "]"
+	text := audit.Object(`{"` + strings.Repeat("n", 240_000) + `":{"iban":[` + values + `]}}`)
+	allocated := testing.AllocsPerRun(1, func() {
+		e := audit.Entry{Metadata: text}
+		if _, invalid := rules.Mask(&e); invalid == nil {
+			t.Error("1,000 values below a name of 240,000 bytes are accepted, want an error")
+		}
+	})
+	if most := 100.0; allocated > most {
+		t.Errorf("%v allocations, want at most %v: the walk ends at the bound", allocated, most)
 	}
 }
 
@@ -172,6 +206,8 @@ func TestMaskOf(t *testing.T) {
 		{audit.MaskEmail, "call ann@example.com now", "[masked]"},
 		{audit.MaskEmail, "ann@example.com/secret", "[masked]"},
 		{audit.MaskEmail, "", "[masked]"},
+		{audit.MaskEmail, "x@密码是、…\u3000….abc", "[masked]"},
+		{audit.MaskEmail, "x@" + strings.Repeat("a", 64) + ".com", "[masked]"},
 		{audit.MaskIP, "203.0.113.77", "203.0.113.0"},
 		{audit.MaskIP, "2001:db8:1:2::3", "2001:db8:1::"},
 		{audit.MaskIP, "::ffff:203.0.113.77", "::ffff:203.0.113.0"},

@@ -114,6 +114,15 @@ var longFields = []longField{
 	{"message", func(e *audit.Entry) int { return len(e.Message) }, func(e *audit.Entry) { e.Message = "" }},
 	{"changed", func(e *audit.Entry) int { return textsBytes(e.Changed) }, func(e *audit.Entry) { e.Changed = nil }},
 	{"removed", func(e *audit.Entry) int { return textsBytes(e.Removed) }, func(e *audit.Entry) { e.Removed = nil }},
+	{"masked", maskedBytes, func(e *audit.Entry) { e.Encrypted = nil }},
+}
+
+// maskedBytes returns the size of the places of encrypted values.
+func maskedBytes(e *audit.Entry) (size int) {
+	for i := range e.Encrypted {
+		size += textsBytes(e.Encrypted[i].Paths)
+	}
+	return size
 }
 
 func textsBytes(texts []string) (size int) {

@@ -284,6 +284,25 @@ func TestAStreamThatFallsFarBehindGoesOnLive(t *testing.T) {
 	}
 }
 
+// TestAnEntryWithManyMaskedPlacesIsSent: without their names, which do not fit.
+func TestAnEntryWithManyMaskedPlacesIsSent(t *testing.T) {
+	w := newWorld(t)
+	c := w.subscribe("c", `{}`, "")
+	e := w.entry(func(e *audit.Entry) {
+		element := audit.Encrypted{Key: "tenant", Data: []byte("x")}
+		for i := range 1000 {
+			element.Paths = append(element.Paths, fmt.Sprintf("/metadata/customers/%03d/email", i)+strings.Repeat("x", 30))
+		}
+		e.Encrypted = []audit.Encrypted{element}
+	})
+	next := w.entry(nil)
+	w.publish(e, next)
+	c.wants(t, e, next)
+	if got, want := c.frames[1].Items[0].Omitted, []string{"masked"}; !slices.Equal(got, want) {
+		t.Errorf("omitted %v, want %v", got, want)
+	}
+}
+
 func TestLongEntriesLackWhatDoesNotFit(t *testing.T) {
 	w := newWorld(t)
 	c := w.subscribe("c", `{}`, "")

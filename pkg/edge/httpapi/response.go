@@ -59,7 +59,7 @@ func (g *Gate) send(w http.ResponseWriter, req *request, res *response) (int, er
 		w.WriteHeader(res.status)
 		return 0, nil
 	}
-	if len(body) > 0 {
+	if res.contentType != "" { // an export without entries has a type and no body
 		h["Content-Type"] = []string{res.contentType}
 	}
 	if len(body) > MinGzip && !res.packed && acceptsGzip(req.Header["Accept-Encoding"]) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
 
@@ -204,5 +205,14 @@ func TestEntriesWithoutTheirKeyAreUnavailable(t *testing.T) {
 	}
 	if strings.Contains(w.logs.String(), "ann@example.com") {
 		t.Errorf("the log says %s, want no values in it", w.logs)
+	}
+}
+
+// TestAnExportWithoutEntriesHasAType: its body is empty.
+func TestAnExportWithoutEntriesHasAType(t *testing.T) {
+	w := newWorld(t)
+	r := w.call("admin", "GET", "/logs/export?user_id=nobody", "", nil).want(t, 200, "")
+	if got, want := r.header.Get("Content-Type"), httpapi.MediaNDJSON; got != want {
+		t.Errorf("got Content-Type %q, want %q", got, want)
 	}
 }
