@@ -157,7 +157,10 @@ func TestSAMTemplate(t *testing.T) {
 		c.target(&created, "secretsmanager", "secretsmanager.CreateSecret", map[string]string{"Name": name, "SecretString": value})
 		return created.ARN
 	}
+	var key struct{ KeyMetadata struct{ Arn string } }
+	c.target(&key, "kms", "TrentService.CreateKey", map[string]string{})
 	parameters := map[string]string{
+		"MasterKeyArn":      key.KeyMetadata.Arn,
 		"MongoUriSecretArn": secret("mongo", c.mongo), "CursorKeySecretArn": secret("cursor", "a-key-of-at-least-thirty-two-bytes"),
 		"OpenSearchUrl": secret("search", "http://search.invalid"), "JwksUrl": dev.Issuer.JWKSURL, "Issuer": dev.Issuer.Issuer, "Audience": dev.Issuer.Audience,
 	}
