@@ -61,42 +61,65 @@ func secretsAreStoredNowhere(t *testing.T, start starter) {
 	admin.do("POST", "/logs", strings.Replace(entry(mark), `"new"`, `"other"`, 1), nil)                          // a conflict
 	wantNoMark(t, "a fault", admin.do("POST", "/logs", strings.Replace(entry(mark), "2026", mark, 1), nil).body) // no timestamp
 	admin.eventually(2)                                                                                          // with the change of the settings
-	var held struct{ Items []json.RawMessage }
-	for deadline := time.Now().Add(20 * time.Second); len(held.Items) == 0; {
-		admin.get("/logs/quarantine", nil).decode(t, &held)
-		if time.Now().After(deadline) {
-			t.Fatal("got no entry in quarantine, want one")
-		}
-	}
-	wantNoMark(t, "the quarantine", held.Items[0])
+	wantNoMark(t, "the quarantine", admin.quarantined()[0])
 	answer := admin.get("/logs/"+accepted.ID, nil).body
-	for _, want := range []string{
+	wantParts(t, answer,
 		`"before_state":{"password":"[removed]"}`, `"metadata":{"Api-Key":["[removed]",{"n":1}],"note":"[removed]","key":"[removed]"}`,
-		`"changed":["password"]`, `"removed":["/before_state/password","/after_state/password","/metadata/Api-Key/0","/metadata/key"]`,
-	} {
-		if !bytes.Contains(answer, []byte(want)) {
-			t.Errorf("got %s, want it with %s", answer, want)
-		}
-	}
+		`"changed":["password"]`, `"removed":["/before_state/password","/after_state/password","/metadata/Api-Key/0","/metadata/key"]`)
 	live.until(1)
-	for path, query := range map[string]url.Values{
-		"/logs": nil, "/logs/feed": nil, "/logs/export": {"format": {"csv"}}, "/logs/stats": {"group_by": {"metadata.Api-Key"}},
-	} {
-		wantNoMark(t, path, admin.get(path, query).body)
-	}
+	admin.wantNoMarkRead("metadata.Api-Key")
 	replay := admin.subscribe(`{}`, begin)
 	replay.until(1)
-	for _, item := range append(live.items, replay.items...) {
-		for name, value := range item {
-			wantNoMark(t, "the frame's "+name, value)
-		}
-	}
+	wantNoMarkInFrames(t, append(live.items, replay.items...))
 	if got := admin.list(url.Values{"metadata.Api-Key": {mark}}).Items; len(got) > 0 {
 		t.Errorf("found %d entries by a secret, want none", len(got))
 	}
 	wantNoMarkIn(t, data) // and in the log of SQLite before it is emptied
 	s.stop()
 	wantNoMarkIn(t, data)
+}
+
+// quarantined returns the items in quarantine, as soon as there are any.
+func (c caller) quarantined() []json.RawMessage {
+	c.t.Helper()
+	var held struct{ Items []json.RawMessage }
+	for deadline := time.Now().Add(20 * time.Second); len(held.Items) == 0; {
+		c.get("/logs/quarantine", nil).decode(c.t, &held)
+		if time.Now().After(deadline) {
+			c.t.Fatal("got no entry in quarantine, want one")
+		}
+	}
+	return held.Items
+}
+
+// wantParts checks that an answer has texts.
+func wantParts(t *testing.T, answer []byte, parts ...string) {
+	t.Helper()
+	for _, want := range parts {
+		if !bytes.Contains(answer, []byte(want)) {
+			t.Errorf("got %s, want it with %s", answer, want)
+		}
+	}
+}
+
+// wantNoMarkRead checks the answers of all requests that read several entries. One of them counts by
+// the field.
+func (c caller) wantNoMarkRead(field string) {
+	c.t.Helper()
+	for path, query := range map[string]url.Values{
+		"/logs": nil, "/logs/feed": nil, "/logs/export": {"format": {"csv"}}, "/logs/stats": {"group_by": {field}},
+	} {
+		wantNoMark(c.t, path, c.get(path, query).body)
+	}
+}
+
+func wantNoMarkInFrames(t *testing.T, items []map[string]json.RawMessage) {
+	t.Helper()
+	for _, item := range items {
+		for name, value := range item {
+			wantNoMark(t, "the frame's "+name, value)
+		}
+	}
 }
 
 // wantNoMarkIn checks the raw bytes of the files in a folder.
