@@ -78,9 +78,6 @@ const (
 	DigestKeyed
 )
 
-// DigestBytes is the length of a digest as stores have it.
-const DigestBytes = 1 + 32
-
 // AppendTo appends the kind and the sum.
 func (d Digest) AppendTo(dst []byte) []byte { return append(append(dst, byte(d.Kind)), d.Sum[:]...) }
 
@@ -90,7 +87,7 @@ func ParseDigest(b []byte) (d Digest, ok bool) {
 	if len(b) == len(d.Sum) {
 		return Digest{Sum: [32]byte(b)}, true
 	}
-	if len(b) != DigestBytes || b[0] > byte(DigestKeyed) {
+	if len(b) != 1+len(d.Sum) || b[0] > byte(DigestKeyed) {
 		return Digest{}, false
 	}
 	d.Kind = DigestKind(b[0])

@@ -37,8 +37,8 @@ const (
 
 // The subjects that are fields of an entry.
 const (
-	SubjectUser     = "user_id"
-	SubjectResource = "resource_id"
+	SubjectUser     = string(FieldUserID)
+	SubjectResource = string(FieldResourceID)
 )
 
 // Mask names what stands in the place of an encrypted value.
@@ -61,9 +61,9 @@ const (
 	sensitiveBefore    = "before_state"
 	sensitiveAfter     = "after_state"
 	sensitiveMessage   = "message"
-	sensitiveAddress   = "ip_address"
+	sensitiveAddress   = string(FieldIPAddress)
 	sensitiveAgent     = "user_agent"
-	sensitiveSession   = "session_id"
+	sensitiveSession   = string(FieldSessionID)
 	sensitivePathsText = "metadata., before_state., after_state. or **. and names, or be message, ip_address, user_agent or session_id. After ** only one * may follow"
 )
 

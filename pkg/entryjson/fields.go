@@ -2,9 +2,13 @@ package entryjson
 
 import "slices"
 
-// The names of members that exports treat in their own way.
+// The names of members that exports and rules treat in their own way.
 const (
 	NameTenant     = nameTenant
+	NameSessionID  = nameSessionID
+	NameIPAddress  = nameIPAddress
+	NameUserAgent  = nameUserAgent
+	NameMessage    = nameMessage
 	NameTimestamp  = nameTimestamp
 	NameReceivedAt = nameReceivedAt
 	NameExpiresAt  = nameExpiresAt

@@ -139,14 +139,14 @@ func (r *replacement[S]) value(i int, s S) (int, error) {
 		return 0, errMalformed
 	}
 	first := r.text[i]
-	isScalar := first != '{' && first != '['
-	if isScalar || r.Wants(s, first) {
+	isScalar, wanted := first != '{' && first != '[', r.Wants(s, first)
+	if isScalar || wanted {
 		end, err := valueEnd(r.text, i)
 		if err != nil || end == i {
 			return 0, errMalformed
 		}
-		if replaced, err := r.replaceValue(i, end, s, isScalar); replaced || isScalar || err != nil {
-			return end, err
+		if wanted && r.replaceValue(i, end, s) || isScalar {
+			return end, nil
 		}
 	}
 	if first == '{' {
@@ -155,18 +155,15 @@ func (r *replacement[S]) value(i int, s S) (int, error) {
 	return r.array(i, s)
 }
 
-// replaceValue replaces the value of text[start:end] if the Replacer says so.
-func (r *replacement[S]) replaceValue(start, end int, s S, isScalar bool) (bool, error) {
-	if isScalar && !r.Wants(s, r.text[start]) {
-		return false, nil
-	}
+// replaceValue replaces the value of text[start:end]. It reports false if the value stays.
+func (r *replacement[S]) replaceValue(start, end int, s S) bool {
 	text, replaced := r.Replace(s, Value{Pointer: r.pointer, Text: r.text[start:end]})
 	if !replaced {
-		return false, nil
+		return false
 	}
 	r.out = append(append(r.out, r.text[r.done:start]...), text...)
 	r.done = end
-	return true, nil
+	return true
 }
 
 // Quote returns a text as a JSON string. It replaces bytes that are not UTF-8.

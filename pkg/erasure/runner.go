@@ -22,7 +22,7 @@ type Keys interface {
 type Runner struct {
 	Keys     Keys
 	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
-	Recorder jobs.Recorder
+	Recorder audit.Recorder
 	// FreeSpace erases what the destroyed key left in a file; nil if the engines have none.
 	FreeSpace jobs.Purger
 	// SettleTime is how long after its destruction another process can use a key.
@@ -126,7 +126,7 @@ func (r *erasureRun) erase(ctx context.Context) (bool, error) {
 // record writes into the tenant's log when the key was destroyed. The subject's name stands in the entry about
 // the beginning.
 func (r *erasureRun) record(ctx context.Context, tenant audit.Tenant) error {
-	return jobs.Record(ctx, r.Recorder, tenant, audit.Entry{
+	return audit.Record(ctx, r.Recorder, tenant, audit.Entry{
 		ID: r.at.EntryID, Timestamp: r.at.ErasedAt, UserID: r.Job.CreatedBy, Action: actionFinish,
 		ResourceType: resourceErasure, ResourceID: r.Job.ID,
 	})

@@ -22,7 +22,7 @@ type Subjects interface {
 type Service struct {
 	Jobs     *jobs.Service
 	Subjects Subjects
-	Recorder jobs.Recorder
+	Recorder audit.Recorder
 	Now      func() time.Time
 	Random   func([]byte)
 }
@@ -88,7 +88,7 @@ func (s *Service) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job
 	if err != nil {
 		return fmt.Errorf("record an erasure of %s: %w", tenant.ID, err)
 	}
-	return jobs.Record(ctx, s.Recorder, tenant, audit.Entry{
+	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
 		UserID: job.CreatedBy, Action: actionCreate, ResourceType: resourceErasure, ResourceID: job.ID, Metadata: metadata,
 	})
 }

@@ -72,24 +72,10 @@ func (c *cells) readMembers() error {
 	c.source = *bytes.NewBuffer(c.text)
 	c.decoder.Reset(&c.source)
 	c.members = c.members[:0]
-	if _, err := c.decoder.ReadToken(); err != nil {
-		return err
-	}
-	for c.decoder.PeekKind() == jsontext.KindString {
-		name, err := c.decoder.ReadToken()
-		if err != nil {
-			return err
-		}
-		text := name.String()
-		value, err := c.decoder.ReadValue()
-		if err != nil {
-			return err
-		}
+	return eachMember(&c.decoder, func(name string, value jsontext.Value) {
 		end := int(c.decoder.InputOffset())
-		// The decoder's own text is valid only until its next call.
-		c.members = append(c.members, cell{name: text, value: c.spell(text, c.text[end-len(value):end])})
-	}
-	return nil
+		c.members = append(c.members, cell{name: name, value: c.spell(name, c.text[end-len(value):end])})
+	})
 }
 
 // timeFields are the members that are times.
@@ -131,22 +117,30 @@ func lookup(members []cell, path string) (jsontext.Value, error) {
 
 // membersOf returns the members of an object.
 func membersOf(object jsontext.Value) ([]cell, error) {
-	decoder := jsontext.NewDecoder(bytes.NewBuffer(object))
-	if _, err := decoder.ReadToken(); err != nil {
-		return nil, err
-	}
 	var members []cell
-	for decoder.PeekKind() == jsontext.KindString {
-		name, err := decoder.ReadToken()
-		if err != nil {
-			return nil, err
-		}
-		text := name.String()
-		value, err := decoder.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		members = append(members, cell{name: text, value: value.Clone()})
+	err := eachMember(jsontext.NewDecoder(bytes.NewBuffer(object)), func(name string, value jsontext.Value) {
+		members = append(members, cell{name: name, value: value.Clone()})
+	})
+	return members, err
+}
+
+// eachMember visits the members of the object that the decoder has next. The value is valid only
+// during the call.
+func eachMember(d *jsontext.Decoder, visit func(name string, value jsontext.Value)) error {
+	if _, err := d.ReadToken(); err != nil { // the brace
+		return err
 	}
-	return members, nil
+	for d.PeekKind() == jsontext.KindString {
+		token, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := token.String() // before the next call, which ends the token
+		value, err := d.ReadValue()
+		if err != nil {
+			return err
+		}
+		visit(name, value)
+	}
+	return nil
 }

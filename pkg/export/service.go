@@ -27,15 +27,10 @@ type Entries interface {
 	Each(ctx context.Context, selection search.Selection, use func(page []audit.Entry) (more bool, err error)) (degraded bool, err error)
 }
 
-// Recorder writes the service's own entries into a tenant's log.
-type Recorder interface {
-	Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error
-}
-
 // Service exports the entries of a tenant, whose record the caller has read for this request.
 type Service struct {
 	Entries  Entries
-	Recorder Recorder
+	Recorder audit.Recorder
 	Now      func() time.Time
 }
 
@@ -125,15 +120,12 @@ func (s *Service) record(ctx context.Context, by access.Principal, tenant audit.
 		Count   int64    `json:"count"`
 		Filters []string `json:"filters,omitempty"`
 	}{o.Format, count, filters})
-	if err == nil {
-		err = s.Recorder.Record(ctx, tenant, audit.Entry{
-			UserID: by.Subject, Action: actionExport, ResourceType: resourceTenant, ResourceID: string(tenant.ID), Metadata: about,
-		})
+	if err != nil {
+		return fmt.Errorf("record an export of %s: %w", tenant.ID, err)
 	}
-	if err != nil && !audit.IsUnavailable(err) {
-		return &audit.UnavailableError{Err: fmt.Errorf("record an export of %s: %w", tenant.ID, err)}
-	}
-	return err
+	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
+		UserID: by.Subject, Action: actionExport, ResourceType: resourceTenant, ResourceID: string(tenant.ID), Metadata: about,
+	})
 }
 
 // filename returns a name of ASCII letters, digits, dots and hyphens.

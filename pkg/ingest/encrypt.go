@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -98,15 +99,13 @@ func (b *batch) keys(ctx context.Context) requestKeys {
 
 // seal encrypts the values of one entry. The outcome is Rejected if it cannot.
 func (b *batch) seal(m *masked, keys *requestKeys) Outcome {
-	has := func(subject string) bool {
-		_, has := keys.subjects[subject]
-		return has
+	err := keys.unavailable
+	if keys.tenant != nil {
+		if err = m.covered.Encrypt(keys.tenant, keys.subjects, &m.entry, b.service.Random); err != nil {
+			err = errors.Join(keys.unavailable, err) // why a key is missing
+		}
 	}
-	subjects := m.covered.Subjects()
-	if keys.tenant == nil || slices.ContainsFunc(subjects, func(s string) bool { return !has(s) }) {
-		return Outcome{ID: m.entry.ID, Status: Rejected, Unavailable: unavailable(keys.unavailable, "encrypt values of %s", m.entry.ID)}
-	}
-	if err := m.covered.Encrypt(keys.tenant, keys.subjects, &m.entry, b.service.Random); err != nil {
+	if err != nil {
 		return Outcome{ID: m.entry.ID, Status: Rejected, Unavailable: unavailable(err, "encrypt values of %s", m.entry.ID)}
 	}
 	if invalid := protect.CheckStored(&m.entry); invalid != nil {

@@ -99,11 +99,15 @@ type Quarantine interface {
 // *audit.UnavailableError if a retry can succeed.
 type Keys interface {
 	Tenant(ctx context.Context, tenant audit.TenantID) (*protect.TenantKeys, error)
-	// Existing is Tenant without making a key. It returns audit.ErrNotFound if the tenant has none.
-	Existing(ctx context.Context, tenant audit.TenantID) (*protect.TenantKeys, error)
 	// Current returns the keys that encrypt the values of subjects. Beside an error it has those that
 	// it could get.
 	Current(ctx context.Context, tenant audit.TenantID, subjects []string) (map[string]protect.Key, error)
+}
+
+// ExistingKeys has the keys that tenants have. Existing returns audit.ErrNotFound if a tenant has none,
+// protect.ErrDestroyed if they are gone, and an *audit.UnavailableError if a retry can succeed.
+type ExistingKeys interface {
+	Existing(ctx context.Context, tenant audit.TenantID) (*protect.TenantKeys, error)
 }
 
 // Tenants finds tenants. Tenant returns audit.ErrNotFound if none exists.

@@ -47,7 +47,7 @@ type Persister struct {
 	Conflicts func(ctx context.Context, tenant audit.TenantID, entries int)
 	// Keys tell whether two entries of one identity have the same content, if a rule of sensitive
 	// fields came between them.
-	Keys Keys
+	Keys ExistingKeys
 }
 
 // maxOverdue is how long after its end an accepted entry is still stored. The end is that of

@@ -24,7 +24,7 @@ var ErrTooManyQueued = fmt.Errorf("the tenant has %d queued jobs: %w", MaxQueued
 type Service struct {
 	Store    Store
 	Queue    Queue
-	Recorder Recorder
+	Recorder audit.Recorder
 	Now      func() time.Time
 	// Definitions are the kinds of jobs; nil: those of Definitions.
 	Definitions []Definition
@@ -190,8 +190,8 @@ func (s *Service) recordCancel(ctx context.Context, by access.Principal, tenant 
 	if err != nil {
 		return fmt.Errorf("record the end of job %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	return Record(ctx, s.Recorder, tenant, audit.Entry{
-		UserID: by.Subject, Action: ActionCancel, ResourceType: ResourceJob, ResourceID: job.ID, Metadata: metadata,
+	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
+		UserID: by.Subject, Action: "job.cancel", ResourceType: "job", ResourceID: job.ID, Metadata: metadata,
 	})
 }
 

@@ -2,11 +2,10 @@ package protect
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -183,7 +182,7 @@ func (k *Keyring) fetch(ctx context.Context, tenant audit.TenantID, keys *Tenant
 	var altered error
 	for range 2 { // the second time with what was made
 		readAt := k.now()
-		stored, err := k.store.Keys(ctx, tenant, idsOf(missing))
+		stored, err := k.store.Keys(ctx, tenant, slices.Collect(maps.Keys(missing)))
 		if err != nil {
 			return err
 		}
@@ -217,21 +216,9 @@ func (k *Keyring) create(ctx context.Context, tenant audit.TenantID, keys *Tenan
 	for id := range missing {
 		key := Key{Ref: KeyRef{Subject: id, Generation: next[id]}}
 		k.random(key.Secret[:])
-		wrapped, err := keys.wrap(tenant, &key, k.random)
-		if err != nil {
-			return err
-		}
-		made = append(made, StoredKey{Ref: key.Ref, Wrapped: wrapped})
+		made = append(made, StoredKey{Ref: key.Ref, Wrapped: keys.wrap(tenant, &key)})
 	}
 	return k.store.CreateKeys(ctx, tenant, made)
-}
-
-func idsOf(subjects map[SubjectID]string) []SubjectID {
-	ids := make([]SubjectID, 0, len(subjects))
-	for id := range subjects {
-		ids = append(ids, id)
-	}
-	return ids
 }
 
 // Opening has keys that decrypt.
@@ -255,24 +242,23 @@ func (k *Keyring) Opening(ctx context.Context, tenant audit.TenantID, refs []Key
 	if err != nil {
 		return o, err
 	}
-	var unknown []SubjectID
+	unknown := map[SubjectID]bool{}
 	for _, ref := range refs {
 		if ref == tenantKeys.Values.Ref {
 			o.Keys[ref] = tenantKeys.Values
 			continue
 		}
 		known, has := k.subjects.Get(tenantSubject{tenant, ref.Subject})
-		switch {
-		case has && known.Fresh(k.now(), KeyTTL) && known.Value.Ref == ref:
+		if has && known.Fresh(k.now(), KeyTTL) && known.Value.Ref == ref {
 			o.Keys[ref] = known.Value
-		case !slices.Contains(unknown, ref.Subject):
-			unknown = append(unknown, ref.Subject)
+			continue
 		}
+		unknown[ref.Subject] = true
 	}
 	if len(unknown) == 0 {
 		return o, nil
 	}
-	return o, k.open(ctx, tenant, tenantKeys, unknown, refs, &o)
+	return o, k.open(ctx, tenant, tenantKeys, slices.Collect(maps.Keys(unknown)), refs, &o)
 }
 
 func (k *Keyring) open(ctx context.Context, tenant audit.TenantID, keys *TenantKeys, subjects []SubjectID, refs []KeyRef, o *Opening) error {
@@ -344,42 +330,25 @@ func retryable(err error) error {
 	return &audit.UnavailableError{Err: err}
 }
 
+// wrapVersion is the first byte of a wrapped key. A random nonce and the sealed key follow.
+const wrapVersion = 1
+
 // wrap encrypts the key of a subject.
-func (k *TenantKeys) wrap(tenant audit.TenantID, key *Key, random func([]byte)) ([]byte, error) {
-	aead, err := k.wrappingCipher()
-	if err != nil {
-		return nil, err
-	}
-	wrapped := make([]byte, 1+aead.NonceSize(), 1+aead.NonceSize()+KeyBytes+aead.Overhead())
-	wrapped[0] = sealVersion
-	random(wrapped[1:])
-	return aead.Seal(wrapped, wrapped[1:], key.Secret[:], wrapContext(tenant, key.Ref)), nil
+func (k *TenantKeys) wrap(tenant audit.TenantID, key *Key) []byte {
+	return k.wrapping.Seal([]byte{wrapVersion}, nil, key.Secret[:], wrapContext(tenant, key.Ref))
 }
 
 // unwrap decrypts the key of a subject.
 func (k *TenantKeys) unwrap(tenant audit.TenantID, s StoredKey) (Key, error) {
 	failed := fmt.Errorf("key of a subject of %s: %w", tenant, ErrWrapped)
-	aead, err := k.wrappingCipher()
-	if err != nil {
-		return Key{}, err
-	}
-	if len(s.Wrapped) < 1+aead.NonceSize() || s.Wrapped[0] != sealVersion {
+	if len(s.Wrapped) == 0 || s.Wrapped[0] != wrapVersion {
 		return Key{}, failed
 	}
-	nonce, sealed := s.Wrapped[1:1+aead.NonceSize()], s.Wrapped[1+aead.NonceSize():]
-	secret, err := aead.Open(nil, nonce, sealed, wrapContext(tenant, s.Ref))
+	secret, err := k.wrapping.Open(nil, nil, s.Wrapped[1:], wrapContext(tenant, s.Ref))
 	if err != nil || len(secret) != KeyBytes {
 		return Key{}, failed
 	}
 	return Key{Ref: s.Ref, Secret: [KeyBytes]byte(secret)}, nil
-}
-
-func (k *TenantKeys) wrappingCipher() (cipher.AEAD, error) {
-	block, err := aes.NewCipher(k.wrapping[:])
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
 }
 
 func wrapContext(tenant audit.TenantID, ref KeyRef) []byte {

@@ -2,6 +2,7 @@ package protect
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -27,15 +28,10 @@ type KeyOpener interface {
 	Opening(ctx context.Context, tenant audit.TenantID, refs []KeyRef) (Opening, error)
 }
 
-// Recorder writes an entry about an action of the service into the tenant's log.
-type Recorder interface {
-	Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error
-}
-
 // Revealer decrypts values for readers who may see them.
 type Revealer struct {
 	Keys     KeyOpener
-	Recorder Recorder
+	Recorder audit.Recorder
 	// Unreadable gets the number of elements that were altered. nil: nothing counts them.
 	Unreadable func(ctx context.Context, tenant audit.TenantID, elements int)
 	// Failed gets the error if keys cannot be had, so that masks are answered. nil: nothing does.
@@ -80,7 +76,7 @@ func (r *Revealer) Reveal(ctx context.Context, tenant audit.Tenant, by, reason s
 			r.Unreadable(ctx, tenant.ID, o.altered)
 		}
 	}
-	if err := r.Recorder.Record(ctx, tenant, record.entry(by, reason)); err != nil {
+	if err := audit.Record(ctx, r.Recorder, tenant, record.entry(by, reason)); err != nil {
 		return nil, err
 	}
 	return revealed, nil
@@ -88,18 +84,18 @@ func (r *Revealer) Reveal(ctx context.Context, tenant audit.Tenant, by, reason s
 
 // keys returns the keys of the entries. Without an answer it has none.
 func (r *Revealer) keys(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) *Opening {
-	var refs []KeyRef
+	refs := map[KeyRef]bool{}
 	for i := range entries {
 		for j := range entries[i].Encrypted {
-			if ref, err := RefOf(&entries[i].Encrypted[j]); err == nil && !slices.Contains(refs, ref) {
-				refs = append(refs, ref)
+			if ref, err := RefOf(&entries[i].Encrypted[j]); err == nil {
+				refs[ref] = true
 			}
 		}
 	}
 	if len(refs) == 0 {
 		return &Opening{}
 	}
-	keys, err := r.Keys.Opening(ctx, tenant, refs)
+	keys, err := r.Keys.Opening(ctx, tenant, slices.Collect(maps.Keys(refs)))
 	if err == nil {
 		return &keys
 	}
@@ -158,18 +154,20 @@ func (o *opened) put() bool {
 		slices.Sort(places)
 	}
 	e := &o.Entry
-	for pointer, object := range map[string]*audit.Object{"/before_state": &e.Before, "/after_state": &e.After, "/metadata": &e.Metadata} {
-		put, err := entryjson.PutValues(*object, pointer, o.values)
+	for field, object := range map[string]*audit.Object{
+		entryjson.NameBefore: &e.Before, entryjson.NameAfter: &e.After, entryjson.NameMetadata: &e.Metadata,
+	} {
+		put, err := entryjson.PutValues(*object, pointerTo(field), o.values)
 		if err != nil {
 			return false
 		}
 		*object = put
 	}
-	o.text("/message", &e.Message)
-	o.text(pointerUserAgent, &e.UserAgent)
-	o.text("/session_id", &e.SessionID)
+	o.text(entryjson.NameMessage, &e.Message)
+	o.text(entryjson.NameUserAgent, &e.UserAgent)
+	o.text(entryjson.NameSessionID, &e.SessionID)
 	address := ""
-	if o.text("/ip_address", &address); address != "" {
+	if o.text(entryjson.NameIPAddress, &address); address != "" {
 		parsed, err := netip.ParseAddr(address)
 		if err != nil {
 			return false
@@ -179,8 +177,9 @@ func (o *opened) put() bool {
 	return len(o.values) == 0
 }
 
-// text sets to to the value at a pointer, if that is a string, and takes it out of the values.
-func (o *opened) text(pointer string, to *string) {
+// text sets to to the value of a top-level field, if that is a string, and takes it out of the values.
+func (o *opened) text(field string, to *string) {
+	pointer := pointerTo(field)
 	content, err := jsontext.AppendUnquote(nil, o.values[pointer])
 	if err != nil {
 		return

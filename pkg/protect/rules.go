@@ -147,14 +147,14 @@ func (r *Rules) Mask(e *audit.Entry) (*Covered, *audit.ValidationError) {
 	for _, object := range []struct {
 		field string
 		text  *audit.Object
-	}{{"before_state", &e.Before}, {"after_state", &e.After}, {"metadata", &e.Metadata}} {
+	}{{entryjson.NameBefore, &e.Before}, {entryjson.NameAfter, &e.After}, {entryjson.NameMetadata, &e.Metadata}} {
 		if err := m.object(object.field, object.text); err != nil {
 			return nil, err
 		}
 	}
-	m.text("message", &e.Message)
-	m.text("session_id", &e.SessionID)
-	m.text("user_agent", &e.UserAgent)
+	m.text(entryjson.NameMessage, &e.Message)
+	m.text(entryjson.NameSessionID, &e.SessionID)
+	m.text(entryjson.NameUserAgent, &e.UserAgent)
 	m.address()
 	switch {
 	case m.tooMany:
@@ -201,9 +201,9 @@ func (m *masking) object(field string, object *audit.Object) *audit.ValidationEr
 	}
 	replacer := entryjson.Replacer[state]{Enter: m.enter, Wants: m.wants, Replace: m.replace}
 	m.path = append(m.path[:0], field...)
-	masked, err := replacer.Object(*object, "/"+field, state{to: len(m.nodes), rule: noRule, pathEnd: len(m.path)})
+	masked, err := replacer.Object(*object, pointerTo(field), state{to: len(m.nodes), rule: noRule, pathEnd: len(m.path)})
 	if err != nil {
-		return audit.Invalid("/"+field, "invalid_json", "must be a JSON object") // package entryjson lets none through
+		return audit.Invalid(pointerTo(field), "invalid_json", "must be a JSON object") // package entryjson lets none through
 	}
 	*object = masked
 	return nil
@@ -321,18 +321,18 @@ func (m *masking) text(field string, text *string) {
 	if !covers || *text == "" || *text == Removed {
 		return
 	}
-	m.add(rule, "/"+field, field, entryjson.Quote(*text))
+	m.add(rule, pointerTo(field), field, entryjson.Quote(*text))
 	*text = MaskOf(m.fields[rule].Mask, *text)
 }
 
 // address masks the address.
 func (m *masking) address() {
-	rule, covers := m.texts["ip_address"]
+	rule, covers := m.texts[entryjson.NameIPAddress]
 	address := m.entry.IPAddress
 	if !covers || !address.IsValid() {
 		return
 	}
-	m.add(rule, "/ip_address", "ip_address", []byte(`"`+address.String()+`"`))
+	m.add(rule, pointerTo(entryjson.NameIPAddress), entryjson.NameIPAddress, []byte(`"`+address.String()+`"`))
 	m.entry.IPAddress = MaskAddress(address)
 }
 
@@ -355,7 +355,9 @@ func (m *masking) findSubjects() map[string]string {
 		return nil
 	}
 	found := map[string]string{}
-	for field, object := range map[string]audit.Object{"before_state": m.entry.Before, "after_state": m.entry.After, "metadata": m.entry.Metadata} {
+	for field, object := range map[string]audit.Object{
+		entryjson.NameBefore: m.entry.Before, entryjson.NameAfter: m.entry.After, entryjson.NameMetadata: m.entry.Metadata,
+	} {
 		_ = entryjson.Leaves(object, func(l entryjson.Leaf) { // the object was parsed before
 			if !l.IsString && !l.IsNumber {
 				return
@@ -379,7 +381,7 @@ func (m *masking) cutChanged(changed []string) []string {
 	}
 	var whole []string
 	for _, p := range m.whole {
-		if field, rest, _ := strings.Cut(p.path, "."); field != "metadata" {
+		if field, rest, _ := strings.Cut(p.path, "."); field != entryjson.NameMetadata {
 			whole = append(whole, rest)
 		}
 	}

@@ -37,11 +37,12 @@ func RemoveSecrets(s *audit.Settings, e *audit.Entry) *audit.ValidationError {
 // RemoveFromAgent is RemoveSecrets for the caller's agent, which an entry without one of its own gets.
 func RemoveFromAgent(s *audit.Settings, agent string) (cleaned string, places []string) {
 	r := removal{detectors: detectorsOf(s.Detect)}
-	r.text(pointerUserAgent, &agent)
+	r.text(pointerTo(entryjson.NameUserAgent), &agent)
 	return agent, r.result()
 }
 
-const pointerUserAgent = "/user_agent"
+// pointerTo returns the JSON pointer of a top-level field.
+func pointerTo(field string) string { return "/" + field }
 
 // mayHaveSecret reports whether a member of the object may have the name of a secret.
 func mayHaveSecret(object audit.Object) bool {
@@ -50,20 +51,20 @@ func mayHaveSecret(object audit.Object) bool {
 
 func removeSecrets(s *audit.Settings, e *audit.Entry) *audit.ValidationError {
 	r := removal{byName: s.RemoveSecrets, detectors: detectorsOf(s.Detect)}
-	r.text("/session_id", &e.SessionID)
-	r.text(pointerUserAgent, &e.UserAgent)
+	r.text(pointerTo(entryjson.NameSessionID), &e.SessionID)
+	r.text(pointerTo(entryjson.NameUserAgent), &e.UserAgent)
 	// One call for each: a loop over pointers to the fields would move every entry to the heap.
-	err := r.object("/before_state", &e.Before)
+	err := r.object(pointerTo(entryjson.NameBefore), &e.Before)
 	if err == nil {
-		err = r.object("/after_state", &e.After)
+		err = r.object(pointerTo(entryjson.NameAfter), &e.After)
 	}
 	if err == nil {
-		err = r.object("/metadata", &e.Metadata)
+		err = r.object(pointerTo(entryjson.NameMetadata), &e.Metadata)
 	}
 	if err != nil {
 		return err
 	}
-	r.text("/message", &e.Message)
+	r.text(pointerTo(entryjson.NameMessage), &e.Message)
 	e.Removed = r.result()
 	if len(e.Removed) > 0 && len(e.Before)+len(e.After)+len(e.Metadata) > MaxObjectBytes {
 		return audit.Invalid("", "too_large",

@@ -1,6 +1,8 @@
 package protect
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -17,7 +19,7 @@ type TenantKeys struct {
 	Values Key
 
 	digest, index, naming *macs
-	wrapping              [KeyBytes]byte
+	wrapping              cipher.AEAD
 }
 
 // Format implements fmt.Formatter. It writes no secret, so that no log or error has one.
@@ -29,9 +31,9 @@ func NewTenantKeys(root []byte) (*TenantKeys, error) {
 		return nil, fmt.Errorf("a root has %d bytes, want %d", len(root), KeyBytes)
 	}
 	k := &TenantKeys{}
-	var digest, index, naming [KeyBytes]byte
+	var digest, index, naming, wrapping [KeyBytes]byte
 	for label, to := range map[string]*[KeyBytes]byte{
-		"values": &k.Values.Secret, "digest": &digest, "index": &index, "naming": &naming, "wrapping": &k.wrapping,
+		"values": &k.Values.Secret, "digest": &digest, "index": &index, "naming": &naming, "wrapping": &wrapping,
 	} {
 		derived, err := hkdf.Key(sha256.New, root, nil, "ocelot tenant key: "+label, KeyBytes)
 		if err != nil {
@@ -40,6 +42,13 @@ func NewTenantKeys(root []byte) (*TenantKeys, error) {
 		copy(to[:], derived)
 	}
 	k.digest, k.index, k.naming = newMACs(digest), newMACs(index), newMACs(naming)
+	block, err := aes.NewCipher(wrapping[:])
+	if err != nil {
+		return nil, fmt.Errorf("the key that wraps: %w", err)
+	}
+	if k.wrapping, err = cipher.NewGCMWithRandomNonce(block); err != nil {
+		return nil, fmt.Errorf("the key that wraps: %w", err)
+	}
 	return k, nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/decimal"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
 // ValueKind is the type of a value that entries can be found by.
@@ -45,7 +46,7 @@ func newTokenInput(path string, text []byte) *tokenInput {
 
 // normalValue returns an address without its mapping to IPv6, so that either spelling finds it.
 func normalValue(path, value string) string {
-	if path != "ip_address" {
+	if path != entryjson.NameIPAddress {
 		return value
 	}
 	address, err := netip.ParseAddr(value)

@@ -21,13 +21,8 @@ type Service struct {
 	Store Store
 	// Standard and Priority (ingest) and Index are where a retry sends an entry.
 	Standard, Priority, Index ingest.Queue
-	Recorder                  Recorder
+	Recorder                  audit.Recorder
 	Now                       func() time.Time
-}
-
-// Recorder writes the service's own entries into a tenant's log.
-type Recorder interface {
-	Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error
 }
 
 // maxReason bounds a stored reason, in bytes: some engines write pages.
@@ -181,13 +176,10 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, tenant audit.
 // record records the action with the entry's id, without its content.
 func (s *Service) record(ctx context.Context, by access.Principal, tenant audit.Tenant, action string, item *Item) error {
 	metadata, err := json.Marshal(map[string]string{"entry_id": item.Entry.ID.String(), "step": item.Step, "code": item.Code})
-	if err == nil {
-		err = s.Recorder.Record(ctx, tenant, audit.Entry{
-			UserID: by.Subject, Action: action, ResourceType: "quarantine_item", ResourceID: item.ID, Metadata: metadata,
-		})
+	if err != nil {
+		return fmt.Errorf("record %s in %s: %w", action, tenant.ID, err)
 	}
-	if err == nil || audit.IsUnavailable(err) {
-		return err
-	}
-	return &audit.UnavailableError{Err: fmt.Errorf("record %s in %s: %w", action, tenant.ID, err)}
+	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
+		UserID: by.Subject, Action: action, ResourceType: "quarantine_item", ResourceID: item.ID, Metadata: metadata,
+	})
 }

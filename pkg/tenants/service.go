@@ -19,11 +19,6 @@ type Jobs interface {
 	Start(ctx context.Context, job jobs.Job) (jobs.Job, error)
 }
 
-// Recorder writes the service's own entries into a tenant's log.
-type Recorder interface {
-	Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error
-}
-
 // Service administers tenants and keys. Its callers check permissions. Service
 // checks only what a new key may do.
 //
@@ -37,7 +32,7 @@ type Service struct {
 	Tenants  Store // Cache.Fresh, where the process has a Cache, so that it sees these changes at once
 	Keys     KeyStore
 	Jobs     Jobs
-	Recorder Recorder
+	Recorder audit.Recorder
 	// Placing decides where the search index has the entries of a new tenant.
 	Placing Placing
 	Now     func() time.Time
@@ -134,7 +129,7 @@ func (s *Service) Update(ctx context.Context, by access.Principal, id audit.Tena
 		UserID: by.Subject, Action: actionUpdate, ResourceType: resourceTenant, ResourceID: string(id),
 		Before: stateOf(before), After: stateOf(after),
 	}
-	if err := s.record(ctx, after, entry); err != nil {
+	if err := audit.Record(ctx, s.Recorder, after, entry); err != nil {
 		return audit.Tenant{}, s.undo(ctx, err, func(ctx context.Context) error {
 			restored := before
 			restored.Version = after.Version + 1
@@ -198,17 +193,6 @@ func object(v any) audit.Object {
 	return text
 }
 
-func (s *Service) record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error {
-	err := s.Recorder.Record(ctx, tenant, entry)
-	if err == nil {
-		return nil
-	}
-	if audit.IsUnavailable(err) {
-		return err
-	}
-	return &audit.UnavailableError{Err: fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, err)}
-}
-
 // undo reverts a change that could not be recorded, even if the request is canceled.
 func (s *Service) undo(ctx context.Context, cause error, back func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
@@ -230,7 +214,7 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.Tena
 	}
 	if tenant.Status != audit.TenantDeleting {
 		entry := audit.Entry{UserID: by.Subject, Action: actionDelete, ResourceType: resourceTenant, ResourceID: string(id), Before: stateOf(tenant)}
-		if err := s.record(ctx, tenant, entry); err != nil {
+		if err := audit.Record(ctx, s.Recorder, tenant, entry); err != nil {
 			return jobs.Job{}, err
 		}
 		_, tenant, err = s.change(ctx, id, func(t *audit.Tenant) error {
@@ -303,7 +287,7 @@ func (s *Service) CreateKey(ctx context.Context, by access.Principal, key Key) (
 		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
 	}
 	entry := audit.Entry{UserID: by.Subject, Action: actionCreateKey, ResourceType: resourceKey, ResourceID: key.ID, After: key.state()}
-	if err := s.record(ctx, tenant, entry); err != nil {
+	if err := audit.Record(ctx, s.Recorder, tenant, entry); err != nil {
 		return Key{}, "", s.undo(ctx, err, func(ctx context.Context) error { return s.Keys.DeleteKey(ctx, key.Tenant, key.ID) })
 	}
 	return key, secret, nil
@@ -320,7 +304,7 @@ func (s *Service) DeleteKey(ctx context.Context, by access.Principal, tenant aud
 		return fmt.Errorf("delete key of %s: %w", tenant, err)
 	}
 	entry := audit.Entry{UserID: by.Subject, Action: actionDeleteKey, ResourceType: resourceKey, ResourceID: id, Before: key.state()}
-	if err := s.record(ctx, record, entry); err != nil {
+	if err := audit.Record(ctx, s.Recorder, record, entry); err != nil {
 		return err
 	}
 	if err := s.Keys.DeleteKey(ctx, tenant, id); err != nil {

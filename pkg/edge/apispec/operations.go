@@ -141,7 +141,7 @@ func logOperations() []Operation {
 				"An entry outside the credential's scope, or past its expires_at, is not found.",
 			Parameters: []Parameter{
 				{Name: "id", In: InPath, Required: true, Schema: entryID(""), Description: "The entry's id."},
-				{Name: "reveal", In: InQuery, Schema: boolean(""), Description: "Whether the answer has encrypted values in plain. That needs `logs:reveal` and a reason, and is recorded in the tenant's log."},
+				{Name: "reveal", In: InQuery, Schema: boolean(""), Description: revealHelp},
 				{Name: "reason", In: InQuery, Schema: nonEmptyText(protect.MaxReason, ""), Description: "Why the values are asked for. It is recorded, and must be left out without `reveal`."},
 			},
 			Responses: []Response{jsonResponse(http.StatusOK, "EntryWithStatus", "The entry and its status.")},
@@ -153,6 +153,9 @@ func logOperations() []Operation {
 		},
 	}
 }
+
+// revealHelp says what the parameter reveal does.
+const revealHelp = "Whether the answer has encrypted values in plain. That needs `logs:reveal` and a reason, and is recorded in the tenant's log."
 
 // conflictHelp says what happens to an entry whose identity another one has.
 const conflictHelp = "If another entry has this identity, the same content is a repetition, and nothing changes. " +
@@ -220,22 +223,14 @@ func sortParameter() Parameter {
 func exportParameters() []Parameter {
 	return []Parameter{
 		{Name: export.ParamFormat, In: InQuery, Description: "`ndjson` is one entry a line, `json` one array, `csv` a table with a header line (RFC 4180).",
-			Schema: orEmpty(oneOf("", words(export.Formats())...).withDefault(string(export.NDJSON)))},
+			Schema: orEmpty(oneOf("", textsOf(export.Formats()...)...).withDefault(string(export.NDJSON)))},
 		{Name: export.ParamFields, In: InQuery, Description: fmt.Sprintf("Up to %d columns in their order, separated by commas: members of an entry, or dotted paths below metadata, before_state and after_state.", export.MaxFields),
 			Schema: anyText("")},
 		{Name: export.ParamTimeFormat, In: InQuery, Description: "The spelling of times: `epoch_ms` is milliseconds since 1970, as a number.",
-			Schema: orEmpty(oneOf("", words(export.TimeFormats())...).withDefault(string(export.RFC3339)))},
-		{Name: export.ParamCompress, In: InQuery, Description: "How the file is compressed. The default is not at all.", Schema: orEmpty(oneOf("", words(export.Compressions())...))},
+			Schema: orEmpty(oneOf("", textsOf(export.TimeFormats()...)...).withDefault(string(export.RFC3339)))},
+		{Name: export.ParamCompress, In: InQuery, Description: "How the file is compressed. The default is not at all.", Schema: orEmpty(oneOf("", textsOf(export.Compressions()...)...))},
 		{Name: export.ParamBOM, In: InQuery, Description: "Begin a CSV file with the byte order mark of UTF-8, which some spreadsheets need.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))},
 	}
-}
-
-func words[T ~string](values []T) []string {
-	texts := make([]string, len(values))
-	for i, value := range values {
-		texts[i] = string(value)
-	}
-	return texts
 }
 
 // searchSchema has the parameters of a list as members of an object.
@@ -258,7 +253,7 @@ func searchSchema() *Schema {
 		s.Properties = append(s.Properties, Property{Name: p.Name, Schema: schema.withDescription(p.Description)})
 	}
 	s.Properties = append(s.Properties,
-		optional("reveal", boolean("Whether the answer has encrypted values in plain. That needs `logs:reveal` and a reason, and is recorded in the tenant's log.")),
+		optional("reveal", boolean(revealHelp)),
 		optional("reason", nonEmptyText(protect.MaxReason, "Why the values are asked for. It must be left out without `reveal`.")))
 	names = append(names, "reveal", "reason")
 	s.PropertyNames = `^(?:` + strings.Join(names, "|") + `)$`

@@ -240,7 +240,7 @@ func ListLogs(gate *Gate, s *search.Service) http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		return listResponse(req, list, appendItems), nil
+		return listResponse(req, list), nil
 	})
 }
 
@@ -262,29 +262,26 @@ func SearchLogs(gate *Gate, s *search.Service, revealer *protect.Revealer) http.
 			return nil, err
 		}
 		if !reveal.wanted {
-			return listResponse(req, list, appendItems), nil
+			return listResponse(req, list), nil
 		}
 		revealed, err := req.reveal(revealer, reveal.reason, list.Entries)
 		if err != nil {
 			return nil, err
 		}
-		return listResponse(req, list, func(w *writer, tenant *audit.Tenant, _ []audit.Entry) {
-			w.name("items")
-			w.open('[')
-			for i := range revealed {
-				w.next()
-				appendRevealed(w, tenant, &revealed[i])
-			}
-			w.close(']')
-		}), nil
+		return pageResponse(&list, func(w *writer, i int) { appendRevealed(w, &req.tenant, &revealed[i]) }), nil
 	})
 }
 
-// listResponse is one page. items writes its entries.
-func listResponse(req *request, list search.List, items func(w *writer, tenant *audit.Tenant, entries []audit.Entry)) *response {
+// listResponse is one page of entries with masks.
+func listResponse(req *request, list search.List) *response {
+	return pageResponse(&list, func(w *writer, i int) { appendEntry(w, &req.tenant, &list.Entries[i]) })
+}
+
+// pageResponse is one page. item writes the entry with an index.
+func pageResponse(list *search.List, item func(w *writer, i int)) *response {
 	w := writer{b: make([]byte, 0, 256+1024*len(list.Entries))}
 	w.open('{')
-	items(&w, &req.tenant, list.Entries)
+	appendItems(&w, len(list.Entries), item)
 	w.cursor("next", list.Next)
 	w.cursor("prev", list.Prev)
 	w.optionalTime("searchable_from", list.SearchableFrom)
@@ -321,7 +318,7 @@ func FeedLogs(gate *Gate, feed *arrival.Feed) http.Handler {
 		}
 		w := writer{b: make([]byte, 0, 256+1024*len(page.Entries))}
 		w.open('{')
-		appendItems(&w, &req.tenant, page.Entries)
+		appendItems(&w, len(page.Entries), func(w *writer, i int) { appendEntry(w, &req.tenant, &page.Entries[i]) })
 		w.cursor("next", page.Next)
 		w.boolean("more", page.More)
 		w.close('}')
@@ -329,13 +326,13 @@ func FeedLogs(gate *Gate, feed *arrival.Feed) http.Handler {
 	})
 }
 
-// appendItems writes the member items.
-func appendItems(w *writer, tenant *audit.Tenant, entries []audit.Entry) {
+// appendItems writes the member items. item writes the one with an index.
+func appendItems(w *writer, n int, item func(w *writer, i int)) {
 	w.name("items")
 	w.open('[')
-	for i := range entries {
+	for i := range n {
 		w.next()
-		appendEntry(w, tenant, &entries[i])
+		item(w, i)
 	}
 	w.close(']')
 }
