@@ -1,5 +1,5 @@
-// Package export exports a tenant's entries as files. So far it has the ports of the
-// store of these files and of URLs for downloading them.
+// Package export exports a tenant's entries as files. It also has the ports of the store of
+// such files, in one piece or in parts, and of URLs for downloading them.
 package export
 
 import (

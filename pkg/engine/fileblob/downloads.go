@@ -79,7 +79,8 @@ func (d *Downloads) valid(query url.Values) bool {
 }
 
 // ServeHTTP implements http.Handler. If the content is damaged, it breaks the
-// connection. The response has no Content-Length, so that clients notice.
+// connection. The response has no Content-Length, so that clients notice. Of ranges it serves the
+// content from a place to the end, with which a client resumes a download.
 func (d *Downloads) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
@@ -105,8 +106,40 @@ func (d *Downloads) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": query.Get(filenameParam)}))
 	header.Set("Cache-Control", "private, no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	_, err = io.Copy(w, body)
+	header.Set("Accept-Ranges", "bytes")
+	err = serveFrom(w, body, blob.Size, rangeStart(r))
 	if errors.Join(err, body.Close()) != nil {
 		panic(http.ErrAbortHandler) // the status is sent already
 	}
+}
+
+// rangeStart returns where a request for the rest of the content begins. It returns 0 for all other
+// requests, which get the whole content.
+func rangeStart(r *http.Request) int64 {
+	text, is := strings.CutPrefix(r.Header.Get("Range"), "bytes=")
+	text, open := strings.CutSuffix(text, "-")
+	start, err := strconv.ParseInt(text, 10, 64)
+	if !is || !open || err != nil || start < 0 {
+		return 0
+	}
+	return start
+}
+
+// serveFrom sends the content from a place. It reads what is before the place too, so that damage is
+// noticed.
+func serveFrom(w http.ResponseWriter, body io.Reader, size, start int64) error {
+	if start >= size && start > 0 {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+		http.Error(w, "the file ends before the range", http.StatusRequestedRangeNotSatisfiable)
+		return nil
+	}
+	if start > 0 {
+		if _, err := io.CopyN(io.Discard, body, start); err != nil {
+			return err
+		}
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, size-1, size))
+		w.WriteHeader(http.StatusPartialContent)
+	}
+	_, err := io.Copy(w, body)
+	return err
 }

@@ -1,13 +1,16 @@
 package fileblob_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
@@ -85,4 +88,43 @@ func fetch(t *testing.T, address string) (int, error) {
 		t.Error(closeErr)
 	}
 	return response.StatusCode, err
+}
+
+func TestConformanceOfUploads(t *testing.T) {
+	conformance.Uploads(t, func(t *testing.T) conformance.UploadsUnderTest {
+		blobs := open(t, t.TempDir())
+		return conformance.UploadsUnderTest{Uploads: blobs, Blobs: blobs, Presigner: downloads(t, blobs, time.Now), Purger: blobs}
+	})
+}
+
+func TestOldFilesAndUploadsAreRemoved(t *testing.T) {
+	folder := t.TempDir()
+	blobs := open(t, folder)
+	for _, key := range []string{"old", "new"} {
+		if err := blobs.Put(t.Context(), "a", key, export.ContentOf([]byte(key), "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u, err := blobs.BeginUpload(t.Context(), "a", "begun", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := time.Now().Add(-25 * time.Hour)
+	for _, path := range []string{filepath.Join(folder, "a", "old.blob"), filepath.Join(folder, "_unfinished", u.ID)} {
+		if err := os.Chtimes(path, past, past); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := blobs.RemoveOlder(t.Context(), past.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := blobs.Stat(t.Context(), "a", "old"); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("the old file: got error %v, want %v", err, audit.ErrNotFound)
+	}
+	if _, err := blobs.Stat(t.Context(), "a", "new"); err != nil {
+		t.Errorf("the new file: got error %v, want none", err)
+	}
+	if _, err := blobs.PutPart(t.Context(), "a", u, 1, nil); !errors.Is(err, export.ErrUploadLost) {
+		t.Errorf("a part of the old upload: got error %v, want %v", err, export.ErrUploadLost)
+	}
 }

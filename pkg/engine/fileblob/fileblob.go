@@ -29,7 +29,8 @@ import (
 const (
 	folderMode = 0o700
 	fileMode   = 0o600
-	// unfinished is the folder of files that are being written. No tenant id can have this name.
+	// unfinished is the folder of files and uploads that are being written. No tenant id can have
+	// this name.
 	unfinished = "_unfinished"
 	// unfinishedTTL is the age at which Open removes an unfinished file: its process was killed.
 	unfinishedTTL = 24 * time.Hour
@@ -38,7 +39,7 @@ const (
 	defaultType    = "application/octet-stream"
 )
 
-// Blobs is one folder. It implements export.Blobs. Several processes may use
+// Blobs is one folder. It implements export.Blobs and export.Uploads. Several processes may use
 // the same folder.
 type Blobs struct{ root *os.Root }
 
@@ -70,7 +71,7 @@ func (b *Blobs) removeUnfinished() error {
 	for _, file := range files {
 		info, err := file.Info()
 		if err == nil && time.Since(info.ModTime()) > unfinishedTTL {
-			err = b.root.Remove(path.Join(unfinished, file.Name()))
+			err = b.root.RemoveAll(path.Join(unfinished, file.Name()))
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another process removed it first
 			return err

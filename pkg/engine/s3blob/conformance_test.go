@@ -152,3 +152,11 @@ func TestConformanceOfPresign(t *testing.T) {
 		return conformance.PresignerUnderTest{Blobs: blobs, Presigner: blobs}
 	})
 }
+
+func TestConformanceOfUploads(t *testing.T) {
+	client := newClient(t)
+	blobs := s3blob.New(client, newBucket(t, client))
+	conformance.Uploads(t, func(*testing.T) conformance.UploadsUnderTest {
+		return conformance.UploadsUnderTest{Uploads: blobs, Blobs: blobs, Presigner: blobs, Purger: blobs}
+	})
+}

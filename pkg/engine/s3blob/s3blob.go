@@ -46,7 +46,7 @@ func NewClient(cfg aws.Config) *s3.Client {
 	})
 }
 
-// Blobs is one bucket. It implements export.Blobs and export.Presigner.
+// Blobs is one bucket. It implements export.Blobs, export.Uploads and export.Presigner.
 //
 // A versioned bucket keeps replaced and deleted objects as long as its lifecycle
 // says. The lifecycle should also abort multipart uploads that a killed process
