@@ -16,6 +16,7 @@ import (
 
 type searchCmd struct {
 	readFlags
+	encryptedFlags
 	outputFlag
 	colorFlag
 	localFlag
@@ -29,7 +30,8 @@ func (c *searchCmd) Validate() error {
 	if c.Limit < 1 {
 		return errors.New("--limit must be at least 1")
 	}
-	return nil
+	_, err := c.matches()
+	return err
 }
 
 // entryPrinter prints entries in one form.
@@ -60,7 +62,7 @@ func (c *searchCmd) print(ctx context.Context, service *client.Client, params ur
 			size = min(size, left)
 		}
 		params.Set("limit", strconv.Itoa(size))
-		page, err := service.Search(ctx, params)
+		page, err := c.search(ctx, service, params)
 		if err != nil {
 			return errors.Join(err, out.Flush())
 		}

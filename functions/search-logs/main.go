@@ -23,5 +23,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	lambdaedge.StartHTTP(httpapi.SearchLogs(services.Gate(), services.Search(), services.Revealer()))
+	lambdaedge.StartHTTP(httpapi.SearchLogs(services.Gate(), services.Search(), services.Revealer(), services.Matcher()))
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -77,6 +78,9 @@ type Number struct {
 // network has the IPv4-mapped addresses too.
 type Network struct{ Prefix netip.Prefix }
 
+// HasToken is true if the entry has the token, which stands for an encrypted value at a path.
+type HasToken struct{ Token ValueToken }
+
 func (And) expr()      {}
 func (Or) expr()       {}
 func (Not) expr()      {}
@@ -88,6 +92,7 @@ func (Prefix) expr()   {}
 func (Has) expr()      {}
 func (Number) expr()   {}
 func (Network) expr()  {}
+func (HasToken) expr() {}
 
 // Field names the field of a condition or a grouping: one of the constants below, or
 // MetadataField of a path.
@@ -165,6 +170,11 @@ func (e *Entry) Values(field Field) []string {
 		return []string{value}
 	}
 	return nil
+}
+
+// HasToken reports whether the entry has the token.
+func (e *Entry) HasToken(token ValueToken) bool {
+	return slices.ContainsFunc(e.Encrypted, func(part Encrypted) bool { return slices.Contains(part.Tokens, token) })
 }
 
 // All returns the conjunction of the conditions. It ignores nil conditions, and

@@ -166,6 +166,22 @@ func (c *Client) Search(ctx context.Context, params url.Values) (Page, error) {
 	return page, decode("list", body, &page)
 }
 
+// SearchBy returns one page of POST /logs/search; members is its body.
+func (c *Client) SearchBy(ctx context.Context, members map[string]any) (Page, error) {
+	request, err := json.Marshal(members)
+	if err != nil {
+		return Page{}, fmt.Errorf("encode the search: %w", err)
+	}
+	body, err := c.do(ctx, apiRequest{
+		method: http.MethodPost, path: "logs/search", body: request, header: http.Header{"Content-Type": {"application/json"}},
+	})
+	if err != nil {
+		return Page{}, err
+	}
+	var page Page
+	return page, decode("list", body, &page)
+}
+
 // QuarantinePage is one page of the quarantine.
 type QuarantinePage struct {
 	Items []QuarantineItem `json:"items"`
@@ -287,7 +303,16 @@ func (c *Client) Export(ctx context.Context, params url.Values) ([]byte, error) 
 // Entry returns the text of GET /logs/{id}: the entry and its "status". If the entry is not
 // stored yet, the error is a *Problem with status 404 and RetryAfter.
 func (c *Client) Entry(ctx context.Context, id audit.EntryID) (json.RawMessage, error) {
-	body, err := c.do(ctx, apiRequest{method: http.MethodGet, path: "logs/" + id.String()})
+	return c.entry(ctx, id, nil)
+}
+
+// Reveal is Entry with the encrypted values in plain. The service records who asked, and the reason.
+func (c *Client) Reveal(ctx context.Context, id audit.EntryID, reason string) (json.RawMessage, error) {
+	return c.entry(ctx, id, url.Values{"reveal": {"true"}, "reason": {reason}})
+}
+
+func (c *Client) entry(ctx context.Context, id audit.EntryID, query url.Values) (json.RawMessage, error) {
+	body, err := c.do(ctx, apiRequest{method: http.MethodGet, path: "logs/" + id.String(), query: query})
 	if err != nil {
 		return nil, err
 	}

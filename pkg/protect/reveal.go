@@ -19,8 +19,8 @@ const (
 	MaxReason = 1024
 	// ActionReveal is the action of the record of a revealed read.
 	ActionReveal = "log.reveal"
-	// maxRevealedIDs is the most ids of entries in such a record.
-	maxRevealedIDs = 100
+	// maxRecordedIDs is the most ids of entries in such a record.
+	maxRecordedIDs = 100
 )
 
 // KeyOpener returns keys that decrypt; see Keyring.Opening.
@@ -84,6 +84,22 @@ func (r *Revealer) Reveal(ctx context.Context, tenant audit.Tenant, by, reason s
 
 // keys returns the keys of the entries. Without an answer it has none.
 func (r *Revealer) keys(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) *Opening {
+	refs := refsOf(entries)
+	if len(refs) == 0 {
+		return &Opening{}
+	}
+	keys, err := r.Keys.Opening(ctx, tenant, refs)
+	if err == nil {
+		return &keys
+	}
+	if r.Failed != nil {
+		r.Failed(ctx, tenant, err)
+	}
+	return nil
+}
+
+// refsOf returns the keys that encrypt values of the entries, each once.
+func refsOf(entries []audit.Entry) []KeyRef {
 	refs := map[KeyRef]bool{}
 	for i := range entries {
 		for j := range entries[i].Encrypted {
@@ -92,17 +108,7 @@ func (r *Revealer) keys(ctx context.Context, tenant audit.TenantID, entries []au
 			}
 		}
 	}
-	if len(refs) == 0 {
-		return &Opening{}
-	}
-	keys, err := r.Keys.Opening(ctx, tenant, slices.Collect(maps.Keys(refs)))
-	if err == nil {
-		return &keys
-	}
-	if r.Failed != nil {
-		r.Failed(ctx, tenant, err)
-	}
-	return nil
+	return slices.Collect(maps.Keys(refs))
 }
 
 // opened collects the values of one entry.
@@ -199,32 +205,23 @@ func (o *opened) giveUp(stored audit.Entry) {
 
 // revelation is what is recorded of one answer.
 type revelation struct {
-	entries, values int
-	ids             []string
+	recordedEntries
+
+	values int
 }
 
 func (r *revelation) add(revealed *Revealed) {
 	if len(revealed.Places.Revealed) == 0 {
 		return
 	}
-	r.entries++
+	r.recordedEntries.add(revealed.Entry.ID)
 	r.values += len(revealed.Places.Revealed)
-	if len(r.ids) < maxRevealedIDs {
-		r.ids = append(r.ids, revealed.Entry.ID.String())
-	}
 }
 
 func (r *revelation) entry(by, reason string) audit.Entry {
 	metadata := []byte(`{"reason":`)
 	metadata = append(metadata, entryjson.Quote(reason)...)
-	metadata = strconv.AppendInt(append(metadata, `,"entries":`...), int64(r.entries), 10)
 	metadata = strconv.AppendInt(append(metadata, `,"values":`...), int64(r.values), 10)
-	metadata = append(metadata, `,"ids":[`...)
-	for i, id := range r.ids {
-		if i > 0 {
-			metadata = append(metadata, ',')
-		}
-		metadata = append(metadata, entryjson.Quote(id)...)
-	}
-	return audit.Entry{UserID: by, Action: ActionReveal, ResourceType: "log", Severity: audit.SeverityWarning, Metadata: append(metadata, "]}"...)}
+	metadata = append(r.appendTo(append(metadata, ',')), '}')
+	return audit.Entry{UserID: by, Action: ActionReveal, ResourceType: "log", Severity: audit.SeverityWarning, Metadata: metadata}
 }

@@ -94,6 +94,8 @@ func (c *Candidate) meets(e audit.Expr) bool {
 		return within(c.Entry.ReceivedAt, e.From, e.To)
 	case audit.Network:
 		return e.Prefix.Contains(c.Entry.IPAddress.Unmap())
+	case audit.HasToken:
+		return c.Entry.HasToken(e.Token)
 	}
 	return c.meetsField(e)
 }

@@ -3,6 +3,7 @@ package search
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func (s *Service) roundedNow() time.Time { return s.Now().UTC().Truncate(visible
 func (s *Service) Find(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (List, error) {
 	p := params{values: query}
 	p.only(findParams...)
-	return s.findPage(ctx, tenant, scope, p)
+	return s.findPage(ctx, tenant, scope, p, nil)
 }
 
 // findParams are the parameters of a list in addition to filters.
@@ -67,18 +68,18 @@ var findParams = []string{ParamSort, ParamLimit, ParamCursor}
 
 // FindBy is Find with the parameters as the members of a JSON object, to which the pointers of
 // faults refer. A value is a string or an array of strings. The limit may be a number, and values
-// of the metadata numbers, true and false.
-func (s *Service) FindBy(ctx context.Context, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value) (List, error) {
-	list, err := s.findPage(ctx, tenant, scope, paramsIn(members, findParams...))
+// of the metadata numbers, true and false. The entries have all of the tokens.
+func (s *Service) FindBy(ctx context.Context, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value, tokens []audit.ValueToken) (List, error) {
+	list, err := s.findPage(ctx, tenant, scope, paramsIn(members, findParams...), tokens)
 	return list, inBody(err, "")
 }
 
-func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope access.Scope, p params) (List, error) {
+func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope access.Scope, p params, tokens []audit.ValueToken) (List, error) {
 	filter := p.filter()
 	request := audit.PageRequest{
 		Order: p.order(), Limit: p.number(ParamLimit, audit.DefaultPageLimit, audit.MaxPageLimit), MaxBytes: audit.MaxItemsBytes,
 	}
-	list := listName(tenant.ID, scope, p.values)
+	list := listName(tenant.ID, scope, p.values, tokens)
 	if text := p.single(ParamCursor); text != "" {
 		if err := s.place(&request, list, text); err != nil {
 			p.add(err)
@@ -87,7 +88,7 @@ func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope acces
 	if err := p.err(); err != nil {
 		return List{}, err
 	}
-	filter.Where = audit.All(filter.Where, scope.Expr())
+	filter.Where = audit.All(filter.Where, withTokens(tokens), scope.Expr())
 	now := s.roundedNow()
 	filter = tenant.Settings.Visible(filter, now)
 	page, degraded, err := s.find(ctx, tenant.ID, filter, request)
@@ -97,6 +98,18 @@ func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope acces
 	answer := s.list(list, request, page)
 	answer.Degraded, answer.SearchableFrom = degraded, tenant.Settings.SearchableFrom(now)
 	return answer, nil
+}
+
+// withTokens returns the condition that an entry has all of the tokens, nil if there are none.
+func withTokens(tokens []audit.ValueToken) audit.Expr {
+	if len(tokens) == 0 {
+		return nil
+	}
+	all := make(audit.And, len(tokens))
+	for i, token := range tokens {
+		all[i] = audit.HasToken{Token: token}
+	}
+	return all
 }
 
 // find reads from the index and, while it is unavailable, from Degraded. The index
@@ -118,7 +131,7 @@ func (s *Service) logUnanswered(ctx context.Context, tenant audit.TenantID, err 
 
 // listName names the list that a cursor is valid for: everything that decides
 // which entries the list has and in which order.
-func listName(tenant audit.TenantID, scope access.Scope, query url.Values) string {
+func listName(tenant audit.TenantID, scope access.Scope, query url.Values, tokens []audit.ValueToken) string {
 	filters := url.Values{}
 	for name, values := range query {
 		if name != ParamCursor && name != ParamLimit {
@@ -129,6 +142,9 @@ func listName(tenant audit.TenantID, scope access.Scope, query url.Values) strin
 	for _, r := range scope.Resources {
 		narrowed.Add("type", r.Type)
 		narrowed.Add("id", r.ID)
+	}
+	for _, token := range tokens {
+		narrowed.Add("token", hex.EncodeToString(token[:]))
 	}
 	return string(tenant) + "\n" + filters.Encode() + "\n" + narrowed.Encode()
 }

@@ -380,6 +380,11 @@ func (s *Services) Revealer() *protect.Revealer {
 	}
 }
 
+// Matcher finds entries by encrypted values for callers who may do so.
+func (s *Services) Matcher() *protect.Matcher {
+	return &protect.Matcher{Keys: s.keyring(), Recorder: s.accept()}
+}
+
 // Feed reads the arrival log.
 func (s *Services) Feed() *arrival.Feed {
 	return &arrival.Feed{Log: s.Stores.Arrivals, Reader: s.Stores.Entries, Cursors: s.cursors(), Now: time.Now}

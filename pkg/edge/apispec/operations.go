@@ -90,9 +90,12 @@ func logOperations() []Operation {
 			Name: "search-logs", Group: groupRead,
 			Description: "The list of GET /logs with its parameters as members of a JSON object: for long filters, and for values that must not stand in an address, where proxies and browsers keep it. " +
 				"A member is a string or an array of strings. Values of `metadata.<path>` may be numbers, true and false. Cursors are valid for both. " + filterLimits,
-			Body:           &RequestBody{Description: "The parameters.", MediaTypes: []string{httpapi.MediaJSON}, Schema: &Schema{Ref: "Search"}},
-			Responses:      []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader())},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemTooLarge, "The body is larger than 1 MiB."}, {httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."}},
+			Body:      &RequestBody{Description: "The parameters.", MediaTypes: []string{httpapi.MediaJSON}, Schema: &Schema{Ref: "Search"}},
+			Responses: []Response{jsonResponse(http.StatusOK, "EntryList", "One page of entries.", degradedHeader())},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemTooLarge, "The body is larger than 1 MiB."}, {httpapi.ProblemInvalid, "A filter, q or the cursor is invalid."},
+				{httpapi.ProblemTooMany, "The credential searched by encrypted values too often."},
+			},
 		},
 		{
 			Name: "export-logs", Group: groupRead,
@@ -253,11 +256,21 @@ func searchSchema() *Schema {
 		s.Properties = append(s.Properties, Property{Name: p.Name, Schema: schema.withDescription(p.Description)})
 	}
 	s.Properties = append(s.Properties,
+		optional("match_encrypted", matchSchema()),
 		optional("reveal", boolean(revealHelp)),
 		optional("reason", nonEmptyText(protect.MaxReason, "Why the values are asked for. It must be left out without `reveal`.")))
-	names = append(names, "reveal", "reason")
+	names = append(names, "match_encrypted", "reveal", "reason")
 	s.PropertyNames = `^(?:` + strings.Join(names, "|") + `)$`
 	return s
+}
+
+// matchSchema has the encrypted values by which a search finds entries.
+func matchSchema() *Schema {
+	value := &Schema{AnyOf: []*Schema{anyText(""), {Type: "number"}, {Type: "boolean"}}}
+	return (&Schema{Type: "object", Open: true, AdditionalProperties: value, MinProperties: 1, MaxProperties: protect.MaxMatches}).
+		withDescription("Whole values by the dotted paths at which `sensitive_fields` encrypts them with `searchable`. " +
+			"An entry has to have all of them. Only who has `logs:match_encrypted` may ask, once a second and 60 times after a pause. " +
+			"It is recorded in the tenant's log, without the values.")
 }
 
 // oneOrSeveral returns the schema of a value or an array of values.

@@ -21,6 +21,8 @@ type Schema struct {
 	Open                 bool       // an object that allows members other than Properties
 	AdditionalProperties *Schema    // of the other members of an open object; nil: any value
 	PropertyNames        string     // pattern of the names of those members; "": any name
+	MinProperties        int        // 0: no limit
+	MaxProperties        int        // 0: no limit
 	AnyOf                []*Schema
 	Default              any // nil: none
 }
@@ -56,6 +58,8 @@ func (s *Schema) document() map[string]any {
 	put("maximum", s.Maximum, s.Maximum != nil)
 	put("minItems", s.MinItems, s.MinItems > 0)
 	put("maxItems", s.MaxItems, s.MaxItems > 0)
+	put("minProperties", s.MinProperties, s.MinProperties > 0)
+	put("maxProperties", s.MaxProperties, s.MaxProperties > 0)
 	put("uniqueItems", true, s.UniqueItems)
 	put("default", s.Default, s.Default != nil)
 	if s.Items != nil {

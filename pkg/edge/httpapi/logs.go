@@ -245,11 +245,16 @@ func ListLogs(gate *Gate, s *search.Service) http.Handler {
 }
 
 // SearchLogs answers POST /logs/search: the same list, with its parameters as a JSON object, and with
-// encrypted values for who may see them.
-func SearchLogs(gate *Gate, s *search.Service, revealer *protect.Revealer) http.Handler {
+// encrypted values for who may see them or find entries by them.
+func SearchLogs(gate *Gate, s *search.Service, revealer *protect.Revealer, matcher *protect.Matcher) http.Handler {
 	in := &bodies{media: []string{MediaJSON}, wire: maxSearchBody, unpacked: maxSearchBody}
+	m := &matching{Matcher: matcher, limiter: quota.NewLimiter(matchLimits, nil, gate.Now, gate.Log)}
 	return gate.endpoint("search-logs", func(req *request) (*response, error) {
 		body, err := readDocument(in, req)
+		if err != nil {
+			return nil, err
+		}
+		matches, err := req.matchesIn(body)
 		if err != nil {
 			return nil, err
 		}
@@ -257,7 +262,7 @@ func SearchLogs(gate *Gate, s *search.Service, revealer *protect.Revealer) http.
 		if err != nil {
 			return nil, err
 		}
-		list, err := s.FindBy(req.Context(), req.tenant, req.scope, body.members)
+		list, err := m.find(req, s, body.members, matches)
 		if err != nil {
 			return nil, err
 		}

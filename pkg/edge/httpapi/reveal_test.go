@@ -94,7 +94,7 @@ func TestARevealIsRecordedBeforeItsAnswer(t *testing.T) {
 	if got, want := list.Items[0].UserID+" "+list.Items[0].SubmittedBy, "admin service"; got != want {
 		t.Errorf("it is of %q, want %q", got, want)
 	}
-	if got, want := string(list.Items[0].Metadata), `{"reason":"Case 17","entries":1,"values":3,"ids":["`+id+`"]}`; got != want {
+	if got, want := string(list.Items[0].Metadata), `{"reason":"Case 17","values":3,"entries":1,"ids":["`+id+`"]}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	w.faults.set("queue", errors.New("down"))

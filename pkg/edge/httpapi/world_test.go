@@ -66,6 +66,7 @@ type world struct {
 	ingest                         *ingest.Service
 	master                         *localkeys.Wrapper
 	revealer                       *protect.Revealer
+	matcher                        *protect.Matcher
 	limiter                        *quota.Limiter
 	jobs                           *jobs.Service
 	search                         *search.Service
@@ -266,6 +267,7 @@ func (w *world) build() {
 	keys := protect.NewKeyring(w.db.TenantKeys(), faultyMasterKey{w.master, w.faults}, w.clock, w.fill)
 	w.ingest = &ingest.Service{Standard: w.standard, Priority: w.priority, Now: w.clock, Random: w.fill, Keys: keys}
 	w.revealer = &protect.Revealer{Keys: keys, Recorder: w.ingest}
+	w.matcher = &protect.Matcher{Keys: keys, Recorder: w.ingest}
 	w.search = &search.Service{Index: faultyIndex{w.db.Index(), w.faults}, Reader: w.db.Entries(), Cursors: w.cursors, TimeZone: time.LoadLocation, Now: w.clock}
 	w.feed = &arrival.Feed{Log: w.db.Arrivals(), Reader: w.db.Entries(), Cursors: w.cursors, Now: w.clock}
 	w.quarantine = &quarantine.Service{
@@ -310,6 +312,7 @@ func (s worldServices) Jobs() *jobs.Service             { return s.w.jobs }
 func (s worldServices) Quarantine() *quarantine.Service { return s.w.quarantine }
 func (s worldServices) Quotas() *quota.Limiter          { return s.w.limiter }
 func (s worldServices) Revealer() *protect.Revealer     { return s.w.revealer }
+func (s worldServices) Matcher() *protect.Matcher       { return s.w.matcher }
 func (s worldServices) Search() *search.Service         { return s.w.search }
 func (s worldServices) Stream() *stream.Service         { return s.w.stream }
 func (s worldServices) StreamURL() httpapi.StreamURL    { return "wss://stream.acme.example" }

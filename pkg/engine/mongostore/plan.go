@@ -190,7 +190,7 @@ func (c *compiler) compile(e audit.Expr, levels int) (bson.D, error) {
 		return bson.D{{Key: string(e.Field), Value: in(spellings(e))}}, nil
 	}
 	if _, ok := e.(audit.Text); !ok {
-		return nil, noIndex("only the search index answers prefixes, networks, has and comparisons of numbers")
+		return nil, noIndex("only the search index answers prefixes, networks, has, comparisons of numbers and encrypted values")
 	}
 	return nil, noIndex("only the search index finds words of the message")
 }

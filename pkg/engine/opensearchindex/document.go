@@ -1,6 +1,7 @@
 package opensearchindex
 
 import (
+	"encoding/base64"
 	"slices"
 	"strings"
 	"time"
@@ -70,12 +71,26 @@ func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, 
 	d.texts(fieldObjects, m.objects.list)
 	d.texts(fieldNumbers, m.numbers.list)
 	d.texts(fieldWidths, append(m.widths, widthTokens(changedPrefix, len(e.Changed))...))
+	d.texts(fieldValues, valueTokens(e))
 	if e.IPAddress.IsValid() {
 		d.text(fieldAddress, e.IPAddress.Unmap().WithZone("").String())
 	}
 	d.text(fieldEntry, string(entryjson.AppendStored(nil, e)))
 	return append(d.out, '}'), nil
 }
+
+// valueTokens returns the tokens of the encrypted values of an entry.
+func valueTokens(e *audit.Entry) []string {
+	var set tokenSet
+	for i := range e.Encrypted {
+		for _, t := range e.Encrypted[i].Tokens {
+			set.add(valueToken(t))
+		}
+	}
+	return set.list
+}
+
+func valueToken(t audit.ValueToken) string { return base64.RawStdEncoding.EncodeToString(t[:]) }
 
 // tokenSet has tokens, each once, in the order in which they were added.
 type tokenSet struct {

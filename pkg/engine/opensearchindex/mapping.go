@@ -25,6 +25,7 @@ const (
 	fieldObjects        = "objects" // the paths of the metadata with scalars below
 	fieldNumbers        = "numbers" // the numbers of the metadata; see numbers.go
 	fieldAddress        = "address" // the address as a number, for networks
+	fieldValues         = "values"  // the tokens of encrypted values
 	fieldEntry          = "entry"   // the stored entry's text
 )
 
@@ -44,7 +45,7 @@ func mapping() map[string]any {
 	matched := map[string]any{"type": "keyword", "doc_values": false}
 	properties := map[string]any{
 		fieldID: keyword, fieldTenant: keyword, fieldTokens: keyword, fieldWidths: keyword,
-		fieldTimestamp: date, fieldReceivedAt: date, fieldObjects: matched, fieldNumbers: matched,
+		fieldTimestamp: date, fieldReceivedAt: date, fieldObjects: matched, fieldNumbers: matched, fieldValues: matched,
 		fieldAddress: map[string]any{"type": "ip", "doc_values": false},
 		// The field has the words of words.Split, separated by spaces, so that all
 		// engines find the same words.

@@ -148,6 +148,8 @@ func render(e audit.Expr) (query, error) {
 		return renderNumber(e), nil
 	case audit.Network:
 		return renderNetwork(e.Prefix), nil
+	case audit.HasToken:
+		return term(fieldValues, valueToken(e.Token)), nil
 	default:
 		return nil, fmt.Errorf("opensearchindex: cannot compile a %T", e)
 	}

@@ -34,6 +34,8 @@ func (c *compiler) alternatives(condition audit.Expr) ([]string, error) {
 			func(key string) []byte { return c.tokens.time(nil, key) }), nil
 	case audit.Network:
 		return c.inNetwork(e.Prefix), nil
+	case audit.HasToken:
+		return []string{exactly(c.tokens.value(nil, e.Token))}, nil
 	}
 	return nil, fmt.Errorf("sqlite: cannot compile a %T", condition)
 }

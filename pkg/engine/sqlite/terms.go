@@ -25,6 +25,7 @@ const (
 	tokenNumber  = 'n' // a field and the key of its number
 	tokenAddress = 'i' // the digits of the address
 	tokenTime    = 'r' // the key of received_at
+	tokenValue   = 'e' // what stands for an encrypted value
 	// The buckets of numbers, and those of received_at. The level is added.
 	tokenNumberBucket = 'p'
 	tokenTimeBucket   = 'x'
@@ -155,6 +156,11 @@ func (t *tokenizer) timeBucket(dst []byte, b decimal.Bucket) []byte {
 // timeKey returns the key of a time, in milliseconds.
 func timeKey(at time.Time) string { return decimal.KeyOf(strconv.FormatInt(at.UnixMilli(), 10)) }
 
+// value appends the token of an encrypted value.
+func (t *tokenizer) value(dst []byte, token audit.ValueToken) []byte {
+	return termEncoding.AppendEncode(t.start(dst, tokenValue, ""), token[:])
+}
+
 // network appends the token of an address, or the beginning of those of a network of the
 // address's family. digits are the first hexadecimal ones.
 func (t *tokenizer) network(dst []byte, address netip.Addr, digits []byte) []byte {
@@ -197,6 +203,11 @@ func (t *tokenizer) tokenize(e *audit.Entry) (string, error) {
 	if e.IPAddress.IsValid() {
 		address := e.IPAddress.Unmap()
 		t.body = t.network(t.next(), address, hexDigits(address))
+	}
+	for i := range e.Encrypted {
+		for _, token := range e.Encrypted[i].Tokens {
+			t.once(t.value(t.next(), token))
+		}
 	}
 	received := timeKey(e.ReceivedAt)
 	t.body = t.time(t.next(), received)

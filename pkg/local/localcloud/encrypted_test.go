@@ -50,7 +50,11 @@ func encryptedValuesAreInPlainNowhere(t *testing.T, start starter) {
 	revealed := admin.get("/logs/"+accepted.ID, url.Values{"reveal": {"true"}, "reason": {"a test"}}).body
 	wantParts(t, revealed,
 		`"before_state":{"person":{"name":"`+mark+`1"}}`, `"email":"`+mark+`@example.com"`, `"message":"call `+mark+`"`, `"session_id":"`+mark+`"`)
-	admin.eventually(4) // with the records of the export and of the reveal
+	found := admin.do("POST", "/logs/search", `{"match_encrypted":{"metadata.email":"`+mark+`@example.com"}}`, nil).body
+	wantParts(t, found, accepted.ID, `"email":"•••@example.com"`)
+	wantNoMark(t, "the search by value", found)
+	wantParts(t, admin.do("POST", "/logs/search", `{"match_encrypted":{"metadata.email":"`+mark+`"}}`, nil).body, `"items":[]`)
+	admin.eventually(6) // with the records of the export, the reveal and the searches by value
 	if got := len(admin.quarantined()); got != 1 {
 		t.Errorf("%d entries in quarantine, want 1: the retry is the same entry", got)
 	}

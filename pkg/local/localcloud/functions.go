@@ -37,6 +37,7 @@ type HTTPServices interface {
 	Quarantine() *quarantine.Service
 	Quotas() *quota.Limiter
 	Revealer() *protect.Revealer
+	Matcher() *protect.Matcher
 	Search() *search.Service
 	Stream() *stream.Service
 	StreamURL() httpapi.StreamURL

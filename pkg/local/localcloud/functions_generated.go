@@ -41,7 +41,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"list-tenants":         httpapi.ListTenants(s.Gate(), s.Tenants(), s.Cursors()),
 		"patch-tenant":         httpapi.PatchTenant(s.Gate(), s.Tenants()),
 		"retry-quarantine":     httpapi.RetryQuarantine(s.Gate(), s.Quarantine()),
-		"search-logs":          httpapi.SearchLogs(s.Gate(), s.Search(), s.Revealer()),
+		"search-logs":          httpapi.SearchLogs(s.Gate(), s.Search(), s.Revealer(), s.Matcher()),
 		"update-tenant":        httpapi.UpdateTenant(s.Gate(), s.Tenants()),
 	}
 }

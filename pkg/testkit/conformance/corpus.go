@@ -69,8 +69,15 @@ func (g *generator) recordAt(at time.Time) record {
 	}
 	r.Message = strings.Join(words, pick(g, " ", ", ", "-", " \n"))
 	g.addMetadata(&r)
+	r.Encrypted = pick(g, nil, nil, []audit.Encrypted{
+		{Paths: []string{"/metadata/email"}, Key: "tenant", Data: []byte{1, 2, 3}, Tokens: []audit.ValueToken{g.token()}},
+		{Paths: []string{"/message", "/session_id"}, Key: "00112233445566778899aabbccddeeff", Generation: 3, Data: []byte{4}},
+	})
 	return r
 }
+
+// token makes one of a few tokens of encrypted values.
+func (g *generator) token() audit.ValueToken { return audit.ValueToken{15: byte(g.IntN(3))} }
 
 // plain makes an entry with only the required fields.
 func (g *generator) plain(at time.Time) record {
@@ -197,6 +204,8 @@ func (r *record) matches(e audit.Expr) bool {
 		})
 	case audit.Network:
 		return r.IPAddress.IsValid() && e.Prefix.Contains(r.IPAddress.Unmap())
+	case audit.HasToken:
+		return r.HasToken(e.Token)
 	case audit.Time:
 		return inTime(r.Timestamp, e.From, e.To)
 	case audit.Received:
@@ -271,7 +280,7 @@ func (g *generator) expr(depth int) audit.Expr {
 	case 2, 3:
 		return g.text()
 	case 4:
-		return audit.Has{Field: g.field()}
+		return pick(g, audit.Expr(audit.Has{Field: g.field()}), audit.Expr(audit.HasToken{Token: g.token()}))
 	case 5:
 		return g.prefix()
 	case 6:
