@@ -111,6 +111,7 @@ func metricAlarms() []alarm {
 		promised(own("ArrivalGaps", "The arrival log lacked entries", "reconcile-arrivals", "Repaired", 900)),
 		own("ExpiredEntries", "Accepted entries ended before they were stored", "persist-logs", "Expired", 300),
 		own("IdentityConflicts", "An identity was used twice", "persist-logs", metrics.IdentityConflicts, 300),
+		own("UnreadableValues", "Encrypted values were altered", metrics.ServiceReveal, metrics.UnreadableValues, 300),
 	}
 }
 

@@ -55,6 +55,7 @@ func alarmFaults(e environment) []string {
 	want("Repaired", "reconcile-arrivals")
 	want("Expired", "persist-logs")
 	want(metrics.IdentityConflicts, "persist-logs")
+	want(metrics.UnreadableValues, metrics.ServiceReveal)
 	want("ClusterStatus.red", e.name("search"))
 	want("FreeStorageSpace", e.name("search"))
 	headings, err := runbookHeadings()

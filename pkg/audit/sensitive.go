@@ -11,6 +11,9 @@ const (
 	MaxSensitiveFields = 256
 	MaxSensitivePath   = 256 // bytes
 	MaxSensitiveNames  = 16  // names in one path
+	// MaxSensitiveSubjects is the most different subjects that rules name. Each can be a key more for
+	// every entry of a bulk.
+	MaxSensitiveSubjects = 16
 )
 
 // SensitiveField is a rule: the values at Path are encrypted, and a mask stands in their place.
@@ -90,7 +93,7 @@ func (s *Settings) sensitiveFaults() []FieldError {
 		return Invalid("/settings/sensitive_fields", "too_many", "must be at most %d rules", MaxSensitiveFields).Fields
 	}
 	var faults []FieldError
-	seen := make(map[string]bool, len(s.SensitiveFields))
+	seen, subjects := make(map[string]bool, len(s.SensitiveFields)), map[string]bool{}
 	for i, f := range s.SensitiveFields {
 		for _, fault := range f.faults() {
 			fault.Pointer = fmt.Sprintf("/settings/sensitive_fields/%d%s", i, fault.Pointer)
@@ -102,6 +105,14 @@ func (s *Settings) sensitiveFaults() []FieldError {
 			})
 		}
 		seen[f.Path] = true
+		if f.Subject != "" {
+			subjects[f.Subject] = true
+		}
+	}
+	if len(subjects) > MaxSensitiveSubjects {
+		faults = append(faults, FieldError{
+			Pointer: "/settings/sensitive_fields", Code: "too_many", Detail: fmt.Sprintf("must name at most %d different subjects", MaxSensitiveSubjects),
+		})
 	}
 	return faults
 }

@@ -31,6 +31,9 @@ const IdentityConflicts = "IdentityConflicts"
 // UnreadableValues counts encrypted elements of entries that were altered, or come from another entry.
 const UnreadableValues = "UnreadableValues"
 
+// ServiceReveal is the service of UnreadableValues: get-log and search-logs count them together.
+const ServiceReveal = "reveal"
+
 const (
 	dimensionService = "service"
 	// propertyTenant is a property and not a dimension. CloudWatch bills every

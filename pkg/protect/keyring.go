@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -38,6 +39,7 @@ type Keyring struct {
 	roots    *ttlcache.Cache[audit.TenantID, *TenantKeys]
 	subjects *ttlcache.Cache[tenantSubject, Key]
 	flights  singleflight.Group
+	sweptAt  atomic.Int64 // Unix seconds of the last sweep
 }
 
 type tenantSubject struct {
@@ -89,8 +91,22 @@ func (k *Keyring) root(ctx context.Context, tenant audit.TenantID, verb string, 
 	}
 }
 
+// sweepPeriod is the shortest time between two sweeps.
+const sweepPeriod = KeyTTL / 10
+
+// sweep removes keys that the process may not use any more, so that they do not stay in its memory.
+func (k *Keyring) sweep() {
+	now, last := k.now(), k.sweptAt.Load()
+	if since := now.Unix() - last; since >= 0 && since < int64(sweepPeriod/time.Second) || !k.sweptAt.CompareAndSwap(last, now.Unix()) {
+		return
+	}
+	k.roots.RemoveStale(now, KeyTTL)
+	k.subjects.RemoveStale(now, KeyTTL)
+}
+
 // known returns the keys of a tenant that the process may still use.
 func (k *Keyring) known(tenant audit.TenantID) (*TenantKeys, bool) {
+	k.sweep()
 	known, found := k.roots.Get(tenant)
 	return known.Value, found && known.Fresh(k.now(), KeyTTL)
 }

@@ -410,3 +410,19 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		t.Errorf("got the JSON %s, want %s", got, want)
 	}
 }
+
+// TestOldKeysLeaveTheMemory: also those of tenants that send nothing any more.
+func TestOldKeysLeaveTheMemory(t *testing.T) {
+	w := newKeyWorld()
+	current(t, w.Keyring, "ann")
+	if got, want := w.Kept(), 2; got != want {
+		t.Fatalf("%d keys in memory, want %d", got, want)
+	}
+	w.now = w.now.Add(protect.KeyTTL)
+	if _, err := w.Tenant(t.Context(), "globex"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := w.Kept(), 1; got != want {
+		t.Errorf("%d keys in memory after their time, want %d", got, want)
+	}
+}

@@ -66,6 +66,24 @@ func (c *Cache[K, V]) Update(key K, change func(entry Entry[V], found bool) (Ent
 	}
 }
 
+// RemoveStale removes the entries that are not Fresh. Unlike the other operations it looks at each.
+func (c *Cache[K, V]) RemoveStale(now time.Time, ttl time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range c.entries.Keys() {
+		if entry, _ := c.entries.Peek(key); !entry.Fresh(now, ttl) {
+			c.entries.Remove(key)
+		}
+	}
+}
+
+// Len returns the number of entries.
+func (c *Cache[K, V]) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.entries.Len()
+}
+
 // Remove removes the entry of the key, if there is one.
 func (c *Cache[K, V]) Remove(key K) {
 	c.mu.Lock()

@@ -370,7 +370,7 @@ func (s *Services) Exports() *export.Service {
 
 // Revealer decrypts values for readers who may see them.
 func (s *Services) Revealer() *protect.Revealer {
-	counts := metrics.New(s.Metrics, "reveal", time.Now)
+	counts := metrics.New(s.Metrics, metrics.ServiceReveal, time.Now)
 	return &protect.Revealer{
 		Keys: s.keyring(), Recorder: s.accept(),
 		Unreadable: s.countEntries(counts, metrics.UnreadableValues, "encrypted values were altered or come from another entry"),

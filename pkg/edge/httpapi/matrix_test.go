@@ -159,15 +159,23 @@ func matrixEntries(tenant string) []audit.Entry {
 	return []audit.Entry{entry("ann", "order"), entry("ann", "invoice"), entry("bob", "order"), entry("bob", "invoice")}
 }
 
+// secretOf is a value of the entry that is encrypted. It does not have the mark in it.
+func secretOf(e *audit.Entry) string {
+	return "secret of " + strings.ReplaceAll(e.ResourceID, "/", " ")
+}
+
 // newMatrixWorld returns a world whose tenants acme and globex have matrixEntries, stored and in
 // quarantine. It also returns the cursor before them, by tenant.
 func newMatrixWorld(t *testing.T) (*world, map[string]string) {
 	t.Helper()
 	w, before := newWorld(t), map[string]string{}
 	for _, tenant := range []string{"acme", "globex"} {
+		w.call("operator", "PATCH", "/tenants/"+tenant, `{"settings":{"sensitive_fields":[{"path":"metadata.note","searchable":true}]}}`,
+			map[string]string{"If-Match": "*", "Content-Type": "application/merge-patch+json"}).want(t, 200, "")
 		var body []string
 		for _, e := range append([]audit.Entry{{UserID: "first", ResourceType: "first", ResourceID: "first"}}, matrixEntries(tenant)...) {
-			body = append(body, fmt.Sprintf(`{"user_id":%q,"action":"A","resource_type":%q,"resource_id":%q}`, e.UserID, e.ResourceType, e.ResourceID))
+			body = append(body, fmt.Sprintf(`{"user_id":%q,"action":"A","resource_type":%q,"resource_id":%q,"metadata":{"note":%q}}`,
+				e.UserID, e.ResourceType, e.ResourceID, secretOf(&e)))
 		}
 		header := map[string]string{"X-Tenant-ID": tenant}
 		w.call("operator", "POST", "/logs/bulk", "["+strings.Join(body, ",")+"]", header).want(t, 202, "")
@@ -250,6 +258,9 @@ func checkMarks(t *testing.T, name, answer, tenant string, may right, scope []ac
 			}
 			if got := strings.Contains(answer, e.ResourceID); got != want {
 				t.Errorf("%s: shows %s: got %t, want %t", name, e.ResourceID, got, want)
+			}
+			if strings.Contains(answer, secretOf(&e)) {
+				t.Errorf("%s: shows an encrypted value of %s, want a mask", name, e.ResourceID)
 			}
 		}
 	}
@@ -390,26 +401,22 @@ func (w *world) stored(tenant string) map[string]audit.Entry {
 	w.call("operator", "GET", "/logs", "", map[string]string{"X-Tenant-ID": tenant}).want(w.t, 200, "").decode(w.t, &list)
 	found := map[string]audit.Entry{}
 	for _, e := range list.Items {
-		if strings.HasPrefix(e.ResourceID, tenant) {
+		if strings.HasPrefix(e.ResourceID, tenant+"/") {
 			found[e.ID] = audit.Entry{UserID: e.UserID, ResourceType: e.ResourceType, ResourceID: e.ResourceID}
 		}
 	}
 	return found
 }
 
-// TestAccessMatrixCurrent compares the table of docs/security.md with accessMatrix.
+// TestAccessMatrixCurrent compares the tables of docs/security.md with accessMatrix and
+// encryptedMatrix.
 func TestAccessMatrixCurrent(t *testing.T) {
-	const path, begin, end = "../../../docs/security.md", "<!-- access: begin -->\n", "<!-- access: end -->\n"
+	const path = "../../../docs/security.md"
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, found := strings.Cut(string(text), begin)
-	_, after, ended := strings.Cut(rest, end)
-	if !found || !ended {
-		t.Fatalf("%s: got no table between %q and %q, want one", path, begin, end)
-	}
-	current := before + begin + accessTable() + end + after
+	current := withTable(t, withTable(t, string(text), "access", accessTable()), "encrypted", encryptedTable())
 	if *writeMatrix {
 		if err := os.WriteFile(path, []byte(current), 0o644); err != nil {
 			t.Fatal(err)
@@ -419,6 +426,18 @@ func TestAccessMatrixCurrent(t *testing.T) {
 	if diff := cmp.Diff(current, string(text)); diff != "" {
 		t.Errorf("docs/security.md is stale: run `make generate` (-want +got):\n%s", diff)
 	}
+}
+
+// withTable returns the text with a table between two comments that have its name.
+func withTable(t *testing.T, text, name, table string) string {
+	t.Helper()
+	begin, end := "<!-- "+name+": begin -->\n", "<!-- "+name+": end -->\n"
+	before, rest, found := strings.Cut(text, begin)
+	_, after, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatalf("got no table between %q and %q, want one", begin, end)
+	}
+	return before + begin + table + end + after
 }
 
 // accessTable returns accessMatrix as a table in Markdown.

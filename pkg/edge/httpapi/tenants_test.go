@@ -150,6 +150,9 @@ func TestTenantDocumentsThatAreRefused(t *testing.T) {
 		{`{"id":"a","name":"a","settings":{"retention_days":-1,"log_levels":[],"detect":["pan","secret"],"tier":"gold","isolation":"none"}}`, 422,
 			"/settings/retention_days out_of_range /settings/log_levels required /settings/detect invalid_choice /settings/tier invalid_choice /settings/isolation invalid_choice"},
 		{`{"id":"a","name":"a","settings":{"retention_days":1e300}}`, 422, "/settings/retention_days out_of_range"},
+		{`{"id":"a","name":"a","settings":{"sensitive_fields":[{"path":"x"},{"path":"message","mask":"red","subject":"*"}]}}`, 422,
+			"/settings/sensitive_fields/0/path invalid_path /settings/sensitive_fields/1/mask invalid_choice /settings/sensitive_fields/1/subject invalid_subject"},
+		{`{"id":"a","name":"a","settings":{"sensitive_fields":[` + subjects(17) + `]}}`, 422, "/settings/sensitive_fields too_many"},
 		{`{"id":"a","id":"b","name":"a"}`, 422, "/id duplicate_key"},
 		{`{"id":"a","name":"a","settings":{"tier":"standard","tier":"priority"}}`, 422, "/settings/tier duplicate_key"},
 		{`[]`, 422, " wrong_type"},
@@ -169,6 +172,15 @@ func TestTenantDocumentsThatAreRefused(t *testing.T) {
 	}
 	w.call("operator", "POST", "/tenants", strings.Repeat(" ", 257<<10), nil).want(t, 413, "too_large")
 	w.call("operator", "POST", "/tenants", `{}`, map[string]string{"Content-Type": "application/x-ndjson"}).want(t, 415, "unsupported_media_type")
+}
+
+// subjects returns so many rules with a subject each.
+func subjects(n int) string {
+	rules := make([]string, n)
+	for i := range rules {
+		rules[i] = fmt.Sprintf(`{"path":"metadata.a%d","subject":"metadata.s%d"}`, i, i)
+	}
+	return strings.Join(rules, ",")
 }
 
 func TestPutReplacesNameAndSettings(t *testing.T) {

@@ -29,6 +29,8 @@ type service struct {
 	url  string
 	data string
 	stop func()
+	// checkSent checks what was sent to outside engines, if they are watched.
+	checkSent func()
 
 	secret []byte
 }
@@ -137,7 +139,7 @@ func startWith(t *testing.T, o localcloud.Options) *service {
 	o.Ready = func(s localcloud.Started) { ready <- s }
 	go func() { ended <- localcloud.Run(ctx, o) }()
 	stopped := false
-	s := &service{t: t, data: o.Data}
+	s := &service{t: t, data: o.Data, checkSent: func() {}}
 	s.stop = func() {
 		if stopped {
 			return

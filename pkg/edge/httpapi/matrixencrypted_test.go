@@ -1,0 +1,123 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
+)
+
+// encryptedRow says who may ask a route for encrypted values, or for entries by such values. It is
+// written by hand, as accessRow.
+type encryptedRow struct {
+	function string
+	member   string            // that asks
+	with     access.Permission // beside the permission of the route
+	roles    [4]right          // of admin, auditor, user and operator
+	// target and body are the request. {id} is the id of an entry, and {secret} its value.
+	target, body string
+	reveals      bool // the answer has values in plain
+}
+
+var admins = [4]right{all, none, none, none}
+
+// encryptedMatrix has a row for each route that takes more than masks. Every other route of
+// accessMatrix shows masks to everyone.
+var encryptedMatrix = []encryptedRow{
+	{function: "get-log", member: "reveal", with: access.LogsReveal, roles: admins, target: "/logs/{id}?reveal=true&reason=x", reveals: true},
+	{function: "search-logs", member: "reveal", with: access.LogsReveal, roles: admins, target: "/logs/search", body: `{"reveal":true,"reason":"x"}`, reveals: true},
+	{function: "search-logs", member: "match_encrypted", with: access.LogsMatchEncrypted, roles: admins, target: "/logs/search", body: `{"match_encrypted":{"metadata.note":"{secret}"}}`},
+}
+
+// encryptedCallers returns every role, every single permission, and the pairs of permissions that
+// the row needs.
+func encryptedCallers(t *testing.T, row encryptedRow) []matrixCaller {
+	t.Helper()
+	callers := matrixCallers(t)
+	for i, c := range callers {
+		role := i % (len(callers) / 2) // the roles come first, for either grant
+		callers[i].may = func(route accessRow) right {
+			if role < len(row.roles) && c.may(route) != none {
+				return row.roles[role]
+			}
+			return none
+		}
+	}
+	route := accessMatrix[row.function]
+	for _, granted := range []audit.TenantID{"acme", access.AnyTenant} {
+		for permission, may := range map[access.Permission]right{route.with: all, route.own: own} {
+			p := access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{granted: {permission, row.with}}}
+			callers = append(callers, matrixCaller{fmt.Sprintf("%s and %s of %s", permission, row.with, granted), p, granted, func(accessRow) right { return may }})
+		}
+	}
+	return callers
+}
+
+// TestEncryptedMatrix sends each row's request as each caller, for the credential's own tenant and
+// for another, without and with a resource scope. Whoever may not ask gets 403. Values in plain are
+// those of the entries in the caller's reach, and no others.
+func TestEncryptedMatrix(t *testing.T) {
+	for _, row := range encryptedMatrix {
+		t.Run(row.function+" "+row.member, func(t *testing.T) {
+			w, _ := newMatrixWorld(t)
+			stored := map[string]map[string]audit.Entry{"acme": w.stored("acme"), "globex": w.stored("globex")}
+			for _, c := range encryptedCallers(t, row) {
+				for tenant, entries := range stored {
+					for _, scope := range [][]access.Resource{nil, {{Type: "order"}}} {
+						c.principal.Resources = scope
+						may := c.may(accessMatrix[row.function])
+						if c.granted == "acme" && tenant == "globex" {
+							may = none
+						}
+						for id, e := range entries {
+							w.checkEncrypted(t, fmt.Sprintf("%s in %s, scope %v, %s", c.name, tenant, scope, e.ResourceID), c.principal, row, tenant, may, id, &e)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// checkEncrypted sends the row's request about one entry.
+func (w *world) checkEncrypted(t *testing.T, name string, by access.Principal, row encryptedRow, tenant string, may right, id string, e *audit.Entry) {
+	t.Helper()
+	w.t, w.now = t, w.now.Add(time.Second) // a credential may match once a second
+	fill := strings.NewReplacer("{id}", id, "{secret}", secretOf(e))
+	request := accessRow{target: fill.Replace(row.target)}
+	got := w.as(by, request, manifest.FunctionOf(row.function).Trigger.Route, tenant, fill.Replace(row.body))
+	inReach := may != none && (may != own || e.UserID == "ann") && (by.Resources == nil || e.ResourceType == "order")
+	want := http.StatusOK
+	switch {
+	case may == none:
+		want = http.StatusForbidden
+	case row.function == "get-log" && !inReach:
+		want = http.StatusNotFound
+	}
+	if got.status != want {
+		t.Errorf("%s: got %d %.300s, want %d", name, got.status, got.body, want)
+	}
+	if shown := strings.Contains(got.body, e.ResourceID); shown != inReach {
+		t.Errorf("%s: shows the entry: got %t, want %t", name, shown, inReach)
+	}
+	if plain := strings.Contains(got.body, secretOf(e)); plain != (inReach && row.reveals) {
+		t.Errorf("%s: shows the value: got %t, want %t", name, plain, inReach && row.reveals)
+	}
+}
+
+// encryptedTable returns encryptedMatrix as a table in Markdown.
+func encryptedTable() string {
+	lines := make([]string, 0, len(encryptedMatrix))
+	for _, row := range encryptedMatrix {
+		r := row.roles
+		lines = append(lines, fmt.Sprintf("| %s | `%s` | `%s` | %s | %s | %s | %s |\n", routeName(row.function), row.member, row.with, r[0], r[1], r[2], r[3]))
+	}
+	slices.Sort(lines)
+	return "| route | member | permission beside the route's | admin | auditor | user | operator |\n|---|---|---|---|---|---|---|\n" + strings.Join(lines, "")
+}
