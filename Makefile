@@ -70,7 +70,7 @@ generate: ## write the generated files again
 	cd cdk && go mod tidy # it lists the modules of the packages that it imports
 
 lint:
-	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above are not formatted" >&2; exit 1; }
+	@files=$$(gofmt -l .) && test -z "$$files" || { echo "gofmt: not formatted: $$files" >&2; exit 1; }
 	go vet ./...
 	go vet -tags embedded ./functions/... ./pkg/wiring/...
 	go mod tidy -diff

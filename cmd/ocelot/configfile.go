@@ -92,7 +92,7 @@ func readConfigFile(con *console, path string) (configFile, error) {
 		return configFile{}, fmt.Errorf("%s is no file", path)
 	}
 	if runtime.GOOS != "windows" && info.Mode()&openToOthers != 0 {
-		con.report("ocelot: other users can read or change %s. Run: chmod 600 %[1]s", path)
+		con.report("ocelot: other users can read or change %s. Run: chmod 600 %s", path, shellWord(path))
 	}
 	file, err := os.Open(path)
 	if err != nil {

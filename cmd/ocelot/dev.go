@@ -129,7 +129,7 @@ func (c *devCmd) printGreeting(con *console, started localcloud.Started, auth co
 		return
 	}
 	if c.Empty {
-		fmt.Fprintf(con.out, "\nTo get a token that may create tenants:\n\n  %s token --data %s --tenant '*' --role operator\n", program(), c.Data)
+		fmt.Fprintf(con.out, "\nTo get a token that may create tenants:\n\n  %s token --data %s --tenant '*' --role operator\n", program(), shellWord(c.Data))
 		return
 	}
 	token, err := bearer.Mint(started.Secret, bearer.Token{
@@ -154,8 +154,8 @@ Then try:
   %[5]s search 'severity>=ERROR'
   %[5]s stats --group-by action
   curl -s "$OCELOT_URL/api/v1/logs?limit=1" -H "Authorization: Bearer $OCELOT_TOKEN" -H "X-Tenant-ID: $OCELOT_TENANT"
-`, devTokenTTL/time.Hour, url, localcloud.DemoTenant, token, program())
+`, devTokenTTL/time.Hour, shellWord(url), localcloud.DemoTenant, token, program())
 }
 
-// program is the name that this program was called by.
-func program() string { return os.Args[0] }
+// program is the name that this program was called by, as a word of a command line.
+func program() string { return shellWord(os.Args[0]) }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -120,17 +121,37 @@ func run(ctx context.Context, args []string, con *console) (code int) {
 	if err != nil {
 		panic(err) // the grammar is fixed
 	}
-	switch {
-	case len(args) == 0:
-		args = []string{"--help"}
-	case args[0] == "help":
-		args = append(args[1:len(args):len(args)], "--help")
-	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(withHelp(parser.Model.Node, args))
 	if err != nil {
 		return con.fail(&usageError{err})
 	}
 	return con.fail(command.Run())
+}
+
+// withHelp returns the arguments with --help for the word help. It stands first, or among the
+// names of commands alone: elsewhere it is a word to search for, or the name of a file.
+func withHelp(root *kong.Node, args []string) []string {
+	isHelp := func(arg string) bool { return arg == "help" }
+	others := slices.DeleteFunc(slices.Clone(args), isHelp)
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case isHelp(args[0]), len(others) < len(args) && nameCommand(root, others):
+		return append(others, "--help")
+	}
+	return args
+}
+
+// nameCommand reports whether the words lead from the node to a command.
+func nameCommand(node *kong.Node, words []string) bool {
+	for _, word := range words {
+		i := slices.IndexFunc(node.Children, func(c *kong.Node) bool { return c.Name == word })
+		if i < 0 {
+			return false
+		}
+		node = node.Children[i]
+	}
+	return true
 }
 
 // fail reports the error, if any, and returns the exit code for it.

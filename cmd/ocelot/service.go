@@ -54,18 +54,20 @@ func (f *credentialFlags) AfterApply(con *console, line *kong.Context) error {
 		}
 		given.StreamURL = "" // it is the address of another service
 	}
-	for _, member := range []struct{ flag, variable, given, used string }{
-		{"url", "OCELOT_URL", given.URL, f.URL}, {"token", "OCELOT_TOKEN", given.Token, f.Token},
-	} {
-		replaced := member.given != "" && member.used != "" && member.given != member.used
-		if replaced && onLine(line, "profile") && !onLine(line, member.flag) {
-			con.report("ocelot: %s is set and replaces the %s of profile %s.", member.variable, member.flag, f.Profile)
-		}
-	}
+	f.reportReplaced(con, line, "url", given.URL, f.URL)
+	f.reportReplaced(con, line, "token", given.Token, f.Token)
 	f.profile = given
 	f.URL = cmp.Or(f.URL, given.URL, defaultURL)
 	f.Token = cmp.Or(f.Token, given.Token)
 	return nil
+}
+
+// reportReplaced says that the environment replaces a member of the profile that was named.
+func (f *credentialFlags) reportReplaced(con *console, line *kong.Context, flag, given, used string) {
+	replaced := given != "" && used != "" && given != used
+	if replaced && f.Profile != "" && !onLine(line, flag) {
+		con.report("ocelot: OCELOT_%s is set and replaces the %s of profile %s.", strings.ToUpper(flag), flag, f.Profile)
+	}
 }
 
 // sameAddress reports whether two addresses are the same but for slashes at the end.
@@ -81,6 +83,7 @@ func (f *serviceFlags) AfterApply(con *console, line *kong.Context) error {
 	if err := f.credentialFlags.AfterApply(con, line); err != nil {
 		return err
 	}
+	f.reportReplaced(con, line, "tenant", f.profile.Tenant, f.Tenant)
 	f.Tenant = cmp.Or(f.Tenant, f.profile.Tenant)
 	if f.Tenant == "" {
 		f.Tenant = bearer.OnlyTenant(f.Token)

@@ -54,7 +54,7 @@ func (c *tokenCmd) Validate() error {
 func (c *tokenCmd) Run(con *console) error {
 	secret, err := localcloud.ExistingDevSecret(c.Data)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is no data folder: ocelot dev --data %s makes one", c.Data, c.Data)
+		return fmt.Errorf("%s is no data folder: ocelot dev --data %s makes one", c.Data, shellWord(c.Data))
 	}
 	if err != nil {
 		return err

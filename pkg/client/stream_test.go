@@ -201,13 +201,13 @@ func TestStreamGoesOnAfterCuts(t *testing.T) {
 			c.awaitClose()
 		}),
 	}}
-	lines, pauses, err := stream(t, s, 13, client.Subscription{Filter: url.Values{"severity": {"ERROR", "CRITICAL"}, "q": {"refund"}}})
+	lines, pauses, err := stream(t, s, 14, client.Subscription{Filter: url.Values{"severity": {"ERROR", "CRITICAL"}, "q": {"refund"}}})
 	want := []string{
 		"cut ",
 		"subscribed c0", "entries c2 " + entryText(1) + " " + entryText(2),
 		"cut c2", "cut c2", "cut c2", "cut c2",
 		"subscribed c2", "entries c2", "entries c3 " + entryText(3), "entries c4 " + entryText(4), "cut c4",
-		"subscribed c4",
+		"subscribed c4", "entries c5 " + entryText(5),
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

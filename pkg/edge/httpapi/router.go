@@ -30,9 +30,15 @@ func Router(gate *Gate, handlers map[string]http.Handler) http.Handler {
 	}
 	nothing := NotFound(gate)
 	mux.Handle("/", nothing)
+	return WithoutRedirects(mux, nothing)
+}
+
+// WithoutRedirects sends paths that a ServeMux would redirect to a clean spelling, such as //logs,
+// to another handler.
+func WithoutRedirects(mux *http.ServeMux, other http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "" || path.Clean(r.URL.Path) != r.URL.Path {
-			nothing.ServeHTTP(w, r) // instead of the mux's redirect
+			other.ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -13,7 +14,8 @@ import (
 // keep a key apart from keys that begin with it: one is a file, the others are in a
 // folder. A segment that is too long for a file name continues in a subfolder.
 // Bytes that are not in plain become "%" with two digits, because some file
-// systems ignore case or normalize Unicode.
+// systems ignore case or normalize Unicode. So does the first byte of a name that
+// Windows takes for a device.
 const (
 	plain           = "abcdefghijklmnopqrstuvwxyz0123456789-_."
 	folderSuffix    = ".d"    // the segment ends here and others follow
@@ -24,7 +26,7 @@ const (
 
 // pathOf returns the path of the blob's file in the root folder.
 func pathOf(tenant audit.TenantID, key string) string {
-	names := []string{string(tenant)}
+	names := []string{folderOf(tenant)}
 	segments := strings.Split(key, "/")
 	for i, segment := range segments {
 		encoded := encode(segment)
@@ -40,10 +42,20 @@ func pathOf(tenant audit.TenantID, key string) string {
 	return path.Join(names...)
 }
 
+// folderOf returns the folder of a tenant's blobs.
+func folderOf(tenant audit.TenantID) string { return encode(string(tenant)) }
+
+// device matches the names of Windows' devices, which have them with every suffix.
+var device = regexp.MustCompile(`^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)`)
+
 func encode(segment string) string {
 	var b strings.Builder
+	escaped := 0 // bytes at the beginning
+	if device.MatchString(segment) {
+		escaped = 1
+	}
 	for i := range len(segment) {
-		if c := segment[i]; strings.IndexByte(plain, c) >= 0 {
+		if c := segment[i]; i >= escaped && strings.IndexByte(plain, c) >= 0 {
 			b.WriteByte(c)
 		} else {
 			fmt.Fprintf(&b, "%%%02x", c)

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -72,8 +73,11 @@ func (w *Wrapper) create() error {
 	return syncFolder(folder)
 }
 
-// syncFolder makes the entries of a folder durable.
+// syncFolder makes the entries of a folder durable. Windows has no such call.
 func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	folder, err := os.Open(path)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -218,7 +219,15 @@ func (db *DB) snapshot(ctx context.Context, f func(c *conn) error) error {
 
 // openPool opens the file with parameters for every connection.
 func openPool(path string, params url.Values) (*sql.DB, error) {
-	dsn := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: params.Encode()}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // SQLite takes C: for the name of a host
+	}
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: params.Encode()}
 	return sql.Open("sqlite", dsn.String())
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,13 +73,31 @@ func TestOpenRefusesUnknownFiles(t *testing.T) {
 }
 
 func TestPathMayHaveAnyCharacter(t *testing.T) {
-	path := filepath.Join(t.TempDir(), `a b?mode=memory&x=%41#ü.db`)
+	name := `a b?mode=memory&x=%41#ü.db`
+	if runtime.GOOS == "windows" {
+		name = strings.ReplaceAll(name, "?", "") // it is in no name there
+	}
+	path := filepath.Join(t.TempDir(), name)
 	db := openAt(t, path)
 	if _, err := db.Entries().Append(t.Context(), "acme", newCorpus().entries("acme", 1)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestPathMayBeRelative(t *testing.T) {
+	folder := t.TempDir()
+	t.Chdir(folder)
+	if err := os.Mkdir("a folder", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := openAt(t, filepath.Join("a folder", "ocelot.db")).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "a folder", "ocelot.db")); err != nil {
+		t.Error(err)
 	}
 }
 

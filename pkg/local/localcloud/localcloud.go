@@ -62,6 +62,8 @@ const (
 	// requestTimeout is how long the API works on a request. It is the longest timeout of a
 	// function with a route.
 	requestTimeout = 25 * time.Second
+	// dialTimeout bounds a connection from this process to its own server.
+	dialTimeout = time.Second
 	// pollersPerQueue lets one batch be handled while the next is received.
 	pollersPerQueue = 2
 	// maxGathered is the most messages that a function in this process handles together.
@@ -166,17 +168,24 @@ func (r *runner) ready(ctx context.Context, listener net.Listener) error {
 		}
 	}
 	if r.Ready != nil {
-		r.Ready(Started{URL: "http://" + openable(listener.Addr()), Secret: r.secret})
+		r.Ready(Started{URL: "http://" + openable(ctx, listener.Addr()), Secret: r.secret})
 	}
 	return nil
 }
 
 // openable returns an address that a browser on this machine can open. A listener on all addresses
-// has none of its own.
-func openable(address net.Addr) string {
+// has none of its own, and takes those of IPv4, of IPv6 or of both.
+func openable(ctx context.Context, address net.Addr) string {
 	host, port, err := net.SplitHostPort(address.String())
-	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
-		return net.JoinHostPort("127.0.0.1", port)
+	if ip := net.ParseIP(host); err != nil || !ip.IsUnspecified() {
+		return address.String()
+	}
+	for _, loopback := range []string{"127.0.0.1", "::1"} {
+		candidate := net.JoinHostPort(loopback, port)
+		if conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", candidate); err == nil {
+			_ = conn.Close() // nothing was sent
+			return candidate
+		}
 	}
 	return address.String()
 }
@@ -221,7 +230,7 @@ func (r *runner) routes() http.Handler {
 		mux.Handle("GET "+page, http.RedirectHandler(manifest.BasePath+page, http.StatusTemporaryRedirect))
 	}
 	mux.Handle("GET /{$}", http.RedirectHandler(manifest.BasePath+"/docs", http.StatusTemporaryRedirect))
-	return mux
+	return httpapi.WithoutRedirects(mux, api)
 }
 
 // startConsumers polls every queue of the manifest and runs its schedules; wait

@@ -1,6 +1,7 @@
 package localcloud
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 )
@@ -22,17 +23,19 @@ func logged(next http.Handler, report func(Request)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		answer := &countingWriter{ResponseWriter: w}
+		unwritten := http.StatusInternalServerError // of a handler that panics
 		defer func() {
-			report(Request{Method: r.Method, Path: r.URL.EscapedPath(), Status: answer.code(), Bytes: answer.bytes, Duration: time.Since(began)})
+			report(Request{Method: r.Method, Path: r.URL.EscapedPath(), Status: cmp.Or(answer.status, unwritten), Bytes: answer.bytes, Duration: time.Since(began)})
 		}()
 		next.ServeHTTP(answer, r)
+		unwritten = http.StatusOK
 	})
 }
 
 // countingWriter knows what was answered.
 type countingWriter struct {
 	http.ResponseWriter
-	status int // 0 until the header is written
+	status int // 0 until it is known
 	bytes  int64
 }
 
@@ -49,14 +52,8 @@ func (w *countingWriter) WriteHeader(status int) {
 
 // Write implements io.Writer.
 func (w *countingWriter) Write(b []byte) (int, error) {
+	w.status = cmp.Or(w.status, http.StatusOK)
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
 	return n, err
-}
-
-func (w *countingWriter) code() int {
-	if w.status == 0 {
-		return http.StatusOK
-	}
-	return w.status
 }

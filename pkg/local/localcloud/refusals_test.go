@@ -139,3 +139,17 @@ func TestAnswersOfHandlersStayAsTheyAre(t *testing.T) {
 		t.Errorf("OPTIONS *: got status %d, want %d", got, want)
 	}
 }
+
+// API Gateway knows no other spelling of a path. A redirect would hide such a fault until then.
+func TestPathsHaveOneSpelling(t *testing.T) {
+	s := start(t, t.TempDir())
+	for _, path := range []string{"//api/v1/logs", "/api/v1/logs/../tenants", "/api/v1//logs", "/api/v1/logs/", "/api/./v1/logs", "//docs", "/docs/", "/api/v1/health/..", "//"} {
+		t.Run(path, func(t *testing.T) {
+			answers, _ := s.sendRaw("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			if len(answers) != 1 {
+				t.Fatalf("got %d answers, want 1", len(answers))
+			}
+			checkProblem(t, answers[0], 404, "not_found", "There is no endpoint with this path. /api/v1/docs lists the endpoints.")
+		})
+	}
+}
