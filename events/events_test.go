@@ -24,6 +24,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
@@ -116,7 +117,8 @@ func openEngine(t *testing.T) *sqlite.DB {
 
 // newServices returns the services of one function over the engine, with only the
 // dependencies and queues that the manifest grants the function.
-func newServices(db *sqlite.DB, f manifest.Function, clients *sockets) *wiring.Services {
+func newServices(t *testing.T, db *sqlite.DB, f manifest.Function, clients *sockets) *wiring.Services {
+	t.Helper()
 	stores := wiring.Stores{Grace: wiring.DefaultGrace} // no DrainPeriod: nothing else writes
 	var security wiring.Security
 	for _, d := range f.Dependencies() {
@@ -130,6 +132,12 @@ func newServices(db *sqlite.DB, f manifest.Function, clients *sockets) *wiring.S
 			stores.Queue, stores.DeadLetters = grantedQueues(f, stores)
 		case manifest.DependencySockets:
 			stores.Sockets = clients
+		case manifest.DependencyMasterKey:
+			master, err := localkeys.Open(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			stores.MasterKey = master
 		case manifest.DependencyTimeZones:
 			timezones.Use(&stores)
 		case manifest.DependencyCursorKey:
@@ -237,7 +245,7 @@ func TestSamplesHold(t *testing.T) {
 				if err := stored.put(t.Context(), embedded.Stores(db)); err != nil {
 					t.Fatal(err)
 				}
-				got := invoke(t, newServices(db, f, clients), f, path)
+				got := invoke(t, newServices(t, db, f, clients), f, path)
 				got.Sent, got.DeadLetters = clients.sent, deadLetters(t, db, f)
 				if diff := cmp.Diff(expected, got); diff != "" {
 					t.Errorf("result of the call (-want +got):\n%s", diff)

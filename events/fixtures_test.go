@@ -63,6 +63,7 @@ const (
 	itemID                    = "00112233445566778899aabbccddeeff"
 	purgeJob                  = "purge-gone"
 	failedJob                 = "failed-acme"
+	erasureJob                = "erasure-acme"
 	connected                 = "JaWwEeHxIAMCFZA="
 	subscribed                = "KbXxFfIyJBNDGAB="
 	noEntryID                 = "0190163d-8694-739b-aea5-966c26f8ad90"
@@ -102,6 +103,9 @@ func theFixtures() fixtures {
 			Reason: "the index refused it", QuarantinedAt: sampleTime, Entry: storedText(3)}},
 		Jobs: []jobs.Job{
 			{ID: purgeJob, Kind: jobs.KindPurgeTenant, Tenant: gone, State: jobs.StateQueued, CreatedBy: "op", CreatedAt: sampleTime, ResumeAt: sampleTime},
+			{ID: erasureJob, Kind: jobs.KindErasure, Tenant: acme, State: jobs.StateRunning, CreatedBy: "ada", CreatedAt: sampleTime, StartedAt: sampleTime,
+				Generation: 1, Checkpoint: json.RawMessage(`{"subject":"000102030405060708090a0b0c0d0e0f","erases_at":"2026-01-03T00:00:00Z"}`), ResumeAt: sampleTime},
+			// Last: to add a job removes those that finished long ago.
 			{ID: failedJob, Kind: jobs.KindPurgeTenant, Tenant: acme, State: jobs.StateFailed, Progress: 0.5, Count: 2, CreatedBy: "op", CreatedAt: sampleTime,
 				StartedAt: sampleTime, FinishedAt: sampleTime, Error: "the tenant is not being deleted", Generation: 1, ResumeAt: sampleTime},
 		},

@@ -74,6 +74,22 @@ func requests() map[string]map[string]request {
 			"ndjson":        {as: admin, header: map[string]string{"Content-Type": "application/x-ndjson"}, body: entryText + "\n" + entryText + "\n", status: 202},
 			"one-is-faulty": {as: admin, header: jsonBody, body: "[" + entryText + `,{"user_id":"ada"}]`, status: 207},
 		},
+		"cancel-erasure": {
+			"cancelled": {as: admin, ids: map[string]string{"id": "acme", "erasure": erasureJob}, status: 200},
+			"unknown":   {as: admin, ids: map[string]string{"id": "acme", "erasure": "none"}, status: 404},
+		},
+		"create-erasure": {
+			"started": {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"subject":"user-42","reason":"request 17","delay_hours":72}`, status: 202},
+			"oneself": {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"subject":"ada","reason":"mine"}`, status: 403},
+		},
+		"get-erasure": {
+			"found":   {as: auditor, ids: map[string]string{"id": "acme", "erasure": erasureJob}, status: 200},
+			"unknown": {as: auditor, ids: map[string]string{"id": "acme", "erasure": "none"}, status: 404},
+		},
+		"list-erasures": {
+			"listed":    {as: auditor, ids: map[string]string{"id": "acme"}, status: 200},
+			"forbidden": {as: stranger, ids: map[string]string{"id": "acme"}, status: 403},
+		},
 		"cancel-job": {
 			"finished": {as: operator, ids: map[string]string{"id": failedJob}, status: 409},
 			"unknown":  {as: operator, ids: map[string]string{"id": "none"}, status: 404},

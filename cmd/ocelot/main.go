@@ -44,6 +44,7 @@ type commands struct {
 	Tenant     tenantCmd     `cmd:"" help:"Administer tenants."`
 	APIKey     apiKeyCmd     `cmd:"" name:"api-key" help:"Administer the API keys of a tenant."`
 	Quarantine quarantineCmd `cmd:"" help:"Administer entries that a step refused."`
+	Erasure    erasureCmd    `cmd:"" help:"Erase what is encrypted about a person."`
 	Job        jobCmd        `cmd:"" help:"Administer long-running jobs."`
 
 	Completion completionCmd `cmd:"" help:"Print a script that completes command lines."`

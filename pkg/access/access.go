@@ -57,6 +57,8 @@ type Principal struct {
 	Subject string `json:"sub"`
 	// KeyID is the id of the API key; "": the caller has a token.
 	KeyID string `json:"key,omitempty"`
+	// Creator is the subject of who created the API key; "": the caller has a token, or nobody knows.
+	Creator string `json:"creator,omitempty"`
 	// Grants are the permissions for each tenant, or for AnyTenant.
 	Grants map[audit.TenantID][]Permission `json:"grants"`
 	// Resources restrict every read to these; empty: no restriction.

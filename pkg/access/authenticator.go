@@ -33,6 +33,7 @@ type KeyFinder interface {
 // Key has what a decision about an API key needs.
 type Key struct {
 	ID          string
+	Creator     string         // the subject of who created it; "": nobody knows
 	Tenant      audit.TenantID // the only tenant it is valid in
 	Permissions []Permission
 	Resources   []Resource // empty: no restriction
@@ -45,6 +46,7 @@ func (k Key) Principal() Principal {
 	return Principal{
 		Subject:   "key:" + k.ID,
 		KeyID:     k.ID,
+		Creator:   k.Creator,
 		Grants:    map[audit.TenantID][]Permission{k.Tenant: k.Permissions},
 		Resources: k.Resources,
 		ExpiresAt: k.ExpiresAt,

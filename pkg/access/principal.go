@@ -69,6 +69,15 @@ func (p Principal) SubmittedBy() string {
 	return "sub:" + p.Subject
 }
 
+// Person returns the subject of who is behind the credential: the token's, or that of who created the
+// API key. It returns "" if nobody knows who created the key.
+func (p Principal) Person() string {
+	if p.KeyID != "" {
+		return p.Creator
+	}
+	return p.Subject
+}
+
 // Delegate returns audit.ErrForbidden unless the principal may give an API key
 // these permissions in the tenant, restricted to these resources. It may give
 // only what it has itself, no wider. LogsReadOwn does not let it give LogsRead, nor

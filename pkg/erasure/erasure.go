@@ -18,18 +18,19 @@ const (
 	MaxReason       = 1 << 10
 	MaxDelayHours   = 720 // 30 days
 	DefaultDelay    = 24  // hours
-	maxOpen         = 500 // unfinished erasures of a tenant; each costs a slice every 15 minutes
+	MaxOpen         = 500 // unfinished erasures of a tenant; each costs a slice every 15 minutes
 	actionCreate    = "erasure.create"
 	actionFinish    = "erasure.finish"
 	resourceErasure = "erasure"
 )
 
-// ErrSelf says that callers want to erase themselves. It is an audit.ErrForbidden.
+// ErrSelf says that callers want to erase themselves, or who created their API key if that is known.
+// It is an audit.ErrForbidden.
 var ErrSelf = fmt.Errorf("nobody erases themselves: %w", audit.ErrForbidden)
 
 // ErrTooManyOpen says that the tenant has as many unfinished erasures as it can have. It is an
 // audit.ErrConflict.
-var ErrTooManyOpen = fmt.Errorf("the tenant has %d unfinished erasures: %w", maxOpen, audit.ErrConflict)
+var ErrTooManyOpen = fmt.Errorf("the tenant has %d unfinished erasures: %w", MaxOpen, audit.ErrConflict)
 
 // Request asks for an erasure.
 type Request struct {
@@ -59,10 +60,12 @@ func (r *Request) validate() error {
 	return audit.InvalidFields(faults)
 }
 
-// Erasure is an erasure as callers see it. No store has the subject's name beside its key, so it
-// has none: the tenant's log says who asked for which subject.
+// Erasure is an erasure as callers see it. Nothing that is kept has the subject's name beside the
+// name of its key, which is an HMAC: neither this nor the tenant's log.
 type Erasure struct {
 	jobs.Job
+	// Subject is the HMAC of the subject's name.
+	Subject protect.SubjectID
 	// ErasesAt is when it begins. It can be canceled before.
 	ErasesAt time.Time
 	// ErasedAt is when the key was destroyed, zero before. A process that has read the key can use it
@@ -91,5 +94,5 @@ func ofJob(job jobs.Job) (Erasure, error) {
 	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
 		return Erasure{}, fmt.Errorf("read erasure %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	return Erasure{Job: job, ErasesAt: at.ErasesAt, ErasedAt: at.ErasedAt}, nil
+	return Erasure{Job: job, Subject: at.Subject, ErasesAt: at.ErasesAt, ErasedAt: at.ErasedAt}, nil
 }

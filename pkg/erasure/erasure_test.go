@@ -331,7 +331,7 @@ func TestTheLogTellsOfAnErasureOnce(t *testing.T) {
 	for _, entry := range w.recorded {
 		got = append(got, entry.Action+" "+entry.UserID+" "+entry.ResourceID+" "+string(entry.Metadata))
 	}
-	want := "erasure.create ann " + e.ID + ` {"subject":"user-42","reason":"request 17","delay_hours":0}` + "\nerasure.finish ann " + e.ID + " "
+	want := "erasure.create ann " + e.ID + ` {"subject_hmac":"` + e.Subject.String() + `","reason":"request 17","delay_hours":0}` + "\nerasure.finish ann " + e.ID + " "
 	if text := strings.Join(got, "\n"); text != want {
 		t.Errorf("recorded:\n%s\nwant:\n%s", text, want)
 	}
@@ -364,6 +364,7 @@ func TestADeletedTenantsErasureFails(t *testing.T) {
 
 func TestRequestsThatAreRefused(t *testing.T) {
 	w := newWorld(t)
+	key := access.Principal{Subject: "key:1", KeyID: "1", Creator: "ann", Grants: admin.Grants}
 	restricted := admin
 	restricted.Subject, restricted.Resources = "bob", []access.Resource{{Type: "order"}}
 	for name, test := range map[string]struct {
@@ -372,6 +373,8 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		want error
 		at   string // the pointer of the fault
 	}{
+		"who created it":   {key, erasure.Request{Subject: "ann", Reason: "r"}, erasure.ErrSelf, ""},
+		"the key itself":   {key, erasure.Request{Subject: "key:1", Reason: "r"}, erasure.ErrSelf, ""},
 		"oneself":          {admin, erasure.Request{Subject: "ann", Reason: "r"}, erasure.ErrSelf, ""},
 		"restricted":       {restricted, erasure.Request{Subject: "user-42", Reason: "r"}, audit.ErrForbidden, ""},
 		"no subject":       {admin, erasure.Request{Reason: "r"}, nil, "/subject"},

@@ -123,8 +123,7 @@ func (r *erasureRun) erase(ctx context.Context) (bool, error) {
 	return true, r.Save(ctx, r.at)
 }
 
-// record writes into the tenant's log when the key was destroyed. The subject's name stands in the entry about
-// the beginning.
+// record writes into the tenant's log when the key was destroyed.
 func (r *erasureRun) record(ctx context.Context, tenant audit.Tenant) error {
 	return audit.Record(ctx, r.Recorder, tenant, audit.Entry{
 		ID: r.at.EntryID, Timestamp: r.at.ErasedAt, UserID: r.Job.CreatedBy, Action: actionFinish,

@@ -48,7 +48,7 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 	if job.Checkpoint, err = json.Marshal(at); err != nil {
 		return Erasure{}, fmt.Errorf("erase a subject of %s: %w", tenant.ID, err)
 	}
-	if err := s.record(ctx, tenant, &job, &r); err != nil {
+	if err := s.record(ctx, tenant, &job, &at, &r); err != nil {
 		return Erasure{}, err
 	}
 	if job, err = s.Jobs.Start(ctx, job); err != nil {
@@ -61,30 +61,31 @@ func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Milliseco
 
 // check returns why the caller may not erase the subject now.
 func (s *Service) check(ctx context.Context, by access.Principal, tenant audit.TenantID, subject string) error {
-	if subject == by.Subject {
+	if subject == by.Subject || subject == by.Person() {
 		return ErrSelf
 	}
 	if len(by.Resources) > 0 { // the values of a subject are in entries of any resource
 		return audit.ErrForbidden
 	}
 	open := jobs.Filter{Kinds: []jobs.Kind{jobs.KindErasure}, States: []jobs.State{jobs.StateQueued, jobs.StateRunning}}
-	list, _, err := s.Jobs.Store.Jobs(ctx, tenant, open, nil, maxOpen)
+	list, _, err := s.Jobs.Store.Jobs(ctx, tenant, open, nil, MaxOpen)
 	if err != nil {
 		return err
 	}
-	if len(list) >= maxOpen {
+	if len(list) >= MaxOpen {
 		return ErrTooManyOpen
 	}
 	return nil
 }
 
-// record writes who wants to erase whom, and why.
-func (s *Service) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, r *Request) error {
+// record writes who wants an erasure, and why. The log outlives the key, so it has the HMAC of the
+// subject's name: a name can itself be what is to be erased.
+func (s *Service) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, at *checkpoint, r *Request) error {
 	metadata, err := json.Marshal(struct {
-		Subject    string `json:"subject"`
-		Reason     string `json:"reason"`
-		DelayHours int    `json:"delay_hours"`
-	}{r.Subject, r.Reason, r.DelayHours})
+		Subject    protect.SubjectID `json:"subject_hmac"`
+		Reason     string            `json:"reason"`
+		DelayHours int               `json:"delay_hours"`
+	}{at.Subject, r.Reason, r.DelayHours})
 	if err != nil {
 		return fmt.Errorf("record an erasure of %s: %w", tenant.ID, err)
 	}

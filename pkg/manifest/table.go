@@ -172,6 +172,11 @@ var functions = []Function{
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
+		Name: "cancel-erasure", Summary: "Cancel the erasure of a subject",
+		Trigger: route(http.MethodDelete, "/tenants/{id}/erasures/{erasure}", access.SubjectsErase, TenantFromPath),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs), recording), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
 		Name: "cancel-job", Summary: "Cancel a job",
 		Trigger: route(http.MethodDelete, "/jobs/{id}", access.JobsRead, TenantFromHeader),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs), recording), MemoryMB: small, Timeout: 10 * time.Second,
@@ -180,6 +185,13 @@ var functions = []Function{
 		Name: "connect-stream", Summary: "Open a client's connection to the live stream",
 		Trigger: socket(SocketConnect),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens, ResourceCursorKey), write(ResourceKeys, ResourceConnections)), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "create-erasure", Summary: "Erase what is encrypted about a subject",
+		Trigger: route(http.MethodPost, "/tenants/{id}/erasures", access.SubjectsErase, TenantFromPath),
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs)), encrypting, recording),
+		MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "create-key", Summary: "Create an API key",
@@ -244,6 +256,11 @@ var functions = []Function{
 		MemoryMB: small, Timeout: 5 * time.Second,
 	},
 	{
+		Name: "get-erasure", Summary: "Return the state of an erasure",
+		Trigger: route(http.MethodGet, "/tenants/{id}/erasures/{erasure}", access.JobsRead, TenantFromPath),
+		Grants:  read(ResourceTenants, ResourceJobs), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
 		Name: "get-health", Summary: "Report the state of each dependency",
 		Trigger: route(http.MethodGet, "/health", "", TenantNone),
 		Grants:  read(ResourceEntries, ResourceIndex, QueueResource(QueueIngest)), MemoryMB: small, Timeout: 10 * time.Second,
@@ -277,6 +294,11 @@ var functions = []Function{
 		Name: "index-logs", Summary: "Add stored entries to the search index",
 		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIndex, 20)}},
 		Grants:  slices.Concat(read(ResourceTenants, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), deadLettering(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
+	},
+	{
+		Name: "list-erasures", Summary: "List a tenant's erasures",
+		Trigger: route(http.MethodGet, "/tenants/{id}/erasures", access.JobsRead, TenantFromPath, "limit", "cursor"),
+		Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "list-jobs", Summary: "List the jobs that the caller may see",

@@ -16,6 +16,9 @@ const KeyBytes = 32
 // no store has the name beside the subject's key.
 type SubjectID [16]byte
 
+// String returns the id in hexadecimal digits.
+func (s SubjectID) String() string { return hex.EncodeToString(s[:]) }
+
 // MarshalText returns the id in hexadecimal digits.
 func (s SubjectID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, s[:]), nil }
 

@@ -89,7 +89,7 @@ func (k *Key) state() audit.Object {
 // version does not know. A malformed resource is an error, because ignoring it could
 // widen access.
 func (k *Key) accessKey() (access.Key, error) {
-	converted := access.Key{ID: k.ID, Tenant: k.Tenant, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt}
+	converted := access.Key{ID: k.ID, Creator: k.CreatedBy, Tenant: k.Tenant, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt}
 	for _, word := range k.Permissions {
 		if p := access.Permission(word); p.Known() {
 			converted.Permissions = append(converted.Permissions, p)

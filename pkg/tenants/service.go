@@ -282,7 +282,7 @@ func (s *Service) CreateKey(ctx context.Context, by access.Principal, key Key) (
 	s.Random(id[:])
 	secret = access.NewSecret(s.Random)
 	key.ID, key.Hash = hex.EncodeToString(id[:]), access.HashSecret(secret)
-	key.CreatedAt, key.LastUsedAt = now, time.Time{}
+	key.CreatedAt, key.CreatedBy, key.LastUsedAt = now, by.Person(), time.Time{}
 	if err := s.Keys.CreateKey(ctx, key); err != nil {
 		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
 	}

@@ -580,6 +580,9 @@ func TestCreateKey(t *testing.T) {
 	if len(key.ID) != 16 {
 		t.Errorf("got the id %q of %d characters, want 16", key.ID, len(key.ID))
 	}
+	if key.CreatedBy != admin.Subject {
+		t.Errorf("got a key of %q, want %q", key.CreatedBy, admin.Subject)
+	}
 	if !key.LastUsedAt.IsZero() {
 		t.Errorf("got a key last used at %v, want never", key.LastUsedAt)
 	}
@@ -630,6 +633,25 @@ func TestCreateKey(t *testing.T) {
 		t.Errorf("again: %v, want ErrNotFound", err)
 	}
 	f.wantActions(t, "key.create", "key.delete")
+}
+
+func TestAKeysKeyHasTheSameCreator(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t)
+	by := admin
+	for range 3 {
+		_, secret, err := f.CreateKey(t.Context(), by, tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"keys:manage"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := &access.Authenticator{Keys: tenants.KeyFinder{Store: f.Keys}, Now: f.clock}
+		if by, err = a.Authenticate(t.Context(), "ApiKey "+secret); err != nil {
+			t.Fatal(err)
+		}
+		if got := by.Person(); got != admin.Subject {
+			t.Errorf("the key is of %q, want %q", got, admin.Subject)
+		}
+	}
 }
 
 func TestCreateKeyFaults(t *testing.T) {

@@ -36,6 +36,7 @@ type Key struct {
 	Permissions []string
 	Resources   []string // text forms of access.Resource; empty: no restriction
 	CreatedAt   time.Time
+	CreatedBy   string    // the subject of who created it, also through another key; "": nobody knows
 	ExpiresAt   time.Time // zero: never
 	LastUsedAt  time.Time // to the minute, up to an hour before the last use; zero: not yet used
 }

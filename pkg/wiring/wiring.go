@@ -23,6 +23,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -421,6 +422,11 @@ func (s *Services) Quarantine() *quarantine.Service {
 // Jobs starts, shows and cancels jobs.
 func (s *Services) Jobs() *jobs.Service {
 	return &jobs.Service{Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Recorder: s.accept(), Now: time.Now}
+}
+
+// Erasures starts, shows and cancels erasures of subjects.
+func (s *Services) Erasures() *erasure.Service {
+	return &erasure.Service{Jobs: s.Jobs(), Subjects: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random}
 }
 
 // Tenants administers tenants and keys.

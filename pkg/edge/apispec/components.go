@@ -7,6 +7,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -112,6 +113,13 @@ func Components() []Component {
 		{"TenantList", listOf("Tenant")},
 		{"Job", jobSchema()},
 		{"JobList", listOf("Job")},
+		{"NewErasure", newErasureSchema()},
+		{"Erasure", object(append(jobFields(),
+			required("subject_hmac", &Schema{Type: "string", Pattern: "^[0-9a-f]{32}$", Description: "The HMAC of the subject's name under a key of the tenant. The service does not keep the name."}),
+			required("erases_at", timestamp("When it begins. It can be cancelled before.")),
+			optional("erased_at", timestamp("When the key was destroyed. A process can have the key in memory until the erasure has succeeded.")),
+		)...)},
+		{"ErasureList", listOf("Erasure")},
 		{"NewKey", newKeySchema()},
 		{"Key", object(keyFields()...)},
 		{"KeyWithSecret", object(append(keyFields(), required("secret", anyText("The secret. No later response shows it. Send it as `Authorization: ApiKey <secret>`.")))...)},
@@ -315,8 +323,10 @@ func retentionRuleSchema() *Schema {
 	).withDescription("A rule names either an action or a severity. No two rules name the same.")
 }
 
-func jobSchema() *Schema {
-	return object(
+func jobSchema() *Schema { return object(jobFields()...) }
+
+func jobFields() []Property {
+	return []Property{
 		required("id", anyText("")),
 		required("kind", oneOf("", httpapi.JobKinds()...)),
 		required("tenant_id", tenantIDSchema("")),
@@ -328,6 +338,16 @@ func jobSchema() *Schema {
 		optional("started_at", timestamp("Left out while it is queued for the first time.")),
 		optional("finished_at", timestamp("Left out while it is not finished.")),
 		optional("error", anyText("Why it failed.")),
+	}
+}
+
+func newErasureSchema() *Schema {
+	delay := count("Until then it can be cancelled.").withDefault(erasure.DefaultDelay)
+	delay.Maximum = limitOf(erasure.MaxDelayHours)
+	return object(
+		required("subject", nonEmptyText(erasure.MaxSubject, "Whom the values are about, as the entries have it: a user_id, or what a rule of sensitive_fields takes as its subject.")),
+		required("reason", nonEmptyText(erasure.MaxReason, "Why. It stands in the tenant's log.")),
+		optional("delay_hours", delay),
 	)
 }
 
@@ -364,6 +384,7 @@ func keyFields() []Property {
 		required("permissions", list(oneOf("", keyPermissions()...))),
 		required("resources", list(anyText(""))),
 		required("created_at", timestamp("")),
+		optional("created_by", anyText("The subject of the token that created it. A key that was created with another key has that one's. Left out if nobody knows.")),
 		optional("expires_at", timestamp("Left out if it never expires.")),
 		optional("last_used_at", timestamp("To the minute, at most an hour before the last use. Left out if the key was never used.")),
 	}

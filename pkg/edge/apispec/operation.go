@@ -78,6 +78,7 @@ const (
 	groupQuarantine = "Quarantine"
 	groupTenants    = "Tenants"
 	groupKeys       = "API keys"
+	groupErasures   = "Erasures"
 	groupJobs       = "Jobs"
 	groupService    = "Service"
 )
@@ -85,7 +86,7 @@ const (
 // Operations returns every operation, in the order of the page.
 func Operations() []Operation {
 	var all []Operation
-	for _, group := range [][]Operation{logOperations(), streamOperations(), quarantineOperations(), tenantOperations(), keyOperations(), jobOperations(), serviceOperations()} {
+	for _, group := range [][]Operation{logOperations(), streamOperations(), quarantineOperations(), tenantOperations(), keyOperations(), erasureOperations(), jobOperations(), serviceOperations()} {
 		all = append(all, group...)
 	}
 	functions := functionsByName()

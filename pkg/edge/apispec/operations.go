@@ -460,13 +460,56 @@ func jobOperations() []Operation {
 		},
 		{
 			Name: "cancel-job", Group: groupJobs,
-			Description: "No worker continues the job. What it did remains done. The deletion of a tenant cannot be cancelled.",
+			Description: "No worker continues the job. What it did remains done. The deletion of a tenant cannot be cancelled, and neither can an erasure whose delay is over. The cancellation is itself recorded in the tenant's log.",
 			Parameters:  []Parameter{id},
 			Responses:   []Response{jsonResponse(http.StatusOK, "Job", "The cancelled job.")},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemForbidden, "The credential may not start jobs of this kind."},
 				{httpapi.ProblemNotFound, "There is no such job, or the credential may not see it."},
-				{httpapi.ProblemConflict, "The job is finished, or is of a kind that cannot be cancelled."},
+				{httpapi.ProblemConflict, "The job is finished, cannot be cancelled any more, or is of a kind that cannot be cancelled."},
+			},
+		},
+	}
+}
+
+func erasureOperations() []Operation {
+	id := Parameter{Name: "erasure", In: InPath, Required: true, Schema: anyText(""), Description: "The erasure's id, which is that of its job."}
+	return []Operation{
+		{
+			Name: "create-erasure", Group: groupErasures,
+			Description: "Destroys the key that encrypts the values of a subject, so that nothing can read them. Identity, masks and all that is not encrypted stay. It begins after the delay, and succeeds once no process can have the key in memory. " +
+				"Later entries get another key; those of the five minutes after it begins can be erased with it. The reason and an HMAC of the subject are recorded in the tenant's log.",
+			Parameters: []Parameter{tenantParameter()},
+			Body:       &RequestBody{Description: "The erasure.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewErasure")},
+			Responses:  []Response{jsonResponse(http.StatusAccepted, "Erasure", "The erasure.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The path of its job."})},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemForbidden, "The subject is that of the credential or of who created it, or the credential is restricted to resources."},
+				{httpapi.ProblemConflict, "The tenant has too many unfinished erasures or queued jobs."},
+				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
+			},
+		},
+		{
+			Name: "list-erasures", Group: groupErasures,
+			Description:    "The newest first. A finished erasure can be seen for 90 days.",
+			Parameters:     []Parameter{tenantParameter(), limitParameter(), cursorParameter()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "ErasureList", "One page of erasures.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The limit or the cursor is invalid."}},
+		},
+		{
+			Name: "get-erasure", Group: groupErasures,
+			Description:    "How far an erasure is.",
+			Parameters:     []Parameter{tenantParameter(), id},
+			Responses:      []Response{jsonResponse(http.StatusOK, "Erasure", "The erasure.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "There is no such erasure, or the credential may not see it."}},
+		},
+		{
+			Name: "cancel-erasure", Group: groupErasures,
+			Description: "Nothing is erased. The cancellation is itself recorded in the tenant's log.",
+			Parameters:  []Parameter{tenantParameter(), id},
+			Responses:   []Response{jsonResponse(http.StatusOK, "Erasure", "The cancelled erasure.")},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemNotFound, "There is no such erasure."},
+				{httpapi.ProblemConflict, "The erasure has begun or is finished."},
 			},
 		},
 	}

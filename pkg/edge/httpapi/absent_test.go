@@ -24,7 +24,7 @@ type hidden struct {
 }
 
 // concealed has what the world hides, by the route's parameters.
-type concealed struct{ entries, items, jobs, keys, tenants []hidden }
+type concealed struct{ entries, items, jobs, erasures, keys, tenants []hidden }
 
 // conceal stores entries, quarantined entries, jobs and keys of two tenants.
 func (w *world) conceal() (c concealed) {
@@ -63,6 +63,8 @@ func (w *world) conceal() (c concealed) {
 	}
 	w.addJob("globex", 1, jobs.StateQueued)
 	c.jobs = []hidden{{"a job of another tenant", "admin", "/job-01", "/job-02"}, {"a job, without a permission", "user", "/job-01", "/job-02"}}
+	w.addJob("acme", 3, jobs.StateQueued)
+	c.erasures = []hidden{{"a job of another tenant", "admin", "/job-01", "/job-02"}, {"a job of another kind", "admin", "/job-03", "/job-02"}}
 	key := tenants.Key{ID: "00112233445566aa", Tenant: "globex", Name: "k", Hash: sha256.Sum256([]byte("k")), Permissions: []string{"logs:read"}, CreatedAt: start}
 	if err := w.db.Keys().CreateKey(w.t.Context(), key); err != nil {
 		w.t.Fatal(err)
@@ -103,6 +105,12 @@ func TestHiddenIsAnsweredAsAbsent(t *testing.T) {
 			of, before = c.jobs, "/jobs"
 		case "delete-key":
 			of, before = c.keys, "/tenants/acme/api-keys"
+		case "get-erasure", "cancel-erasure":
+			of, before = c.erasures, "/tenants/acme/erasures"
+		case "create-erasure":
+			of, before, behind, body = c.tenants, "/tenants", "/erasures", `{"subject":"user-42","reason":"r"}`
+		case "list-erasures":
+			of, before, behind = c.tenants, "/tenants", "/erasures"
 		case "create-key":
 			of, before, behind, body = c.tenants, "/tenants", "/api-keys", `{"name":"k","permissions":["logs:read"]}`
 		case "list-keys":

@@ -132,12 +132,23 @@ func (s *story) administration() {
 	s.record("create-key", "A key that only writes", "admin", "POST", "/tenants/acme/api-keys", `{"name":"checkout service","permissions":["logs:write"],"expires_at":"2027-03-02T00:00:00Z"}`).decode(s.t, &key)
 	s.record("list-keys", "The keys", "admin", "GET", "/tenants/acme/api-keys", "")
 	s.record("delete-key", "Revoke it", "admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "")
+	s.erasures()
 	var job struct{ ID string }
 	s.record("delete-tenant", "The job that purges it", "operator", "DELETE", "/tenants/initech", "").decode(s.t, &job)
 	s.record("get-job", "How far it is", "operator", "GET", "/jobs/"+job.ID, "", "X-Tenant-ID", "initech")
 	s.record("list-jobs", "The tenant's jobs", "operator", "GET", "/jobs?state=queued", "", "X-Tenant-ID", "initech")
 	s.record("cancel-job", "A deletion goes on", "operator", "DELETE", "/jobs/"+job.ID, "", "X-Tenant-ID", "initech")
 	s.record("get-health", "All is well", "", "GET", "/health", "")
+}
+
+func (s *story) erasures() {
+	const path = "/tenants/acme/erasures"
+	var started struct{ ID string }
+	s.record("create-erasure", "After three days", "admin", "POST", path, `{"subject":"user-42","reason":"Request 17","delay_hours":72}`).decode(s.t, &started)
+	s.record("create-erasure", "Oneself", "admin", "POST", path, `{"subject":"ann","reason":"Request 18"}`)
+	s.record("list-erasures", "The tenant's erasures", "auditor", "GET", path, "")
+	s.record("get-erasure", "How far it is", "auditor", "GET", path+"/"+started.ID, "")
+	s.record("cancel-erasure", "Cancel it", "admin", "DELETE", path+"/"+started.ID, "")
 }
 
 // TestExamplesAreCurrent makes the requests of the documentation again, so that

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -140,11 +141,21 @@ func jobResponse(status int, job *jobs.Job) *response {
 
 // jobStarted is the response of a request that started a job: where its state can be read.
 func jobStarted(job *jobs.Job) *response {
-	return jobResponse(http.StatusAccepted, job).set("Location", manifest.BasePath+"/jobs/"+job.ID)
+	return jobResponse(http.StatusAccepted, job).set("Location", jobLocation(job))
 }
+
+// tooManyQueued explains jobs.ErrTooManyQueued.
+var tooManyQueued = fmt.Sprintf("The tenant has %d queued jobs. Wait until one of them has started.", jobs.MaxQueued)
+
+func jobLocation(job *jobs.Job) string { return manifest.BasePath + "/jobs/" + job.ID }
 
 func appendJob(w *writer, j *jobs.Job) {
 	w.open('{')
+	appendJobMembers(w, j)
+	w.close('}')
+}
+
+func appendJobMembers(w *writer, j *jobs.Job) {
 	w.text("id", j.ID)
 	w.word("kind", string(j.Kind))
 	w.text("tenant_id", string(j.Tenant))
@@ -158,5 +169,4 @@ func appendJob(w *writer, j *jobs.Job) {
 	if j.Error != "" {
 		w.text("error", j.Error)
 	}
-	w.close('}')
 }

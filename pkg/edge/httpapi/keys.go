@@ -101,6 +101,9 @@ func appendKey(w *writer, k *tenants.Key) {
 	w.texts("permissions", k.Permissions)
 	w.texts("resources", k.Resources)
 	w.time("created_at", k.CreatedAt)
+	if k.CreatedBy != "" {
+		w.text("created_by", k.CreatedBy)
+	}
 	w.optionalTime("expires_at", k.ExpiresAt)
 	w.optionalTime("last_used_at", k.LastUsedAt)
 }

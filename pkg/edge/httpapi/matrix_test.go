@@ -67,7 +67,9 @@ var (
 // accessMatrix has a row for each route of the manifest, HTTP and WebSocket. docs/security.md
 // shows it.
 var accessMatrix = map[string]accessRow{
+	"cancel-erasure":       {roles: [4]right{all, none, none, none}, with: access.SubjectsErase, target: "/tenants/%s/erasures/none", status: 404},
 	"cancel-job":           {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
+	"create-erasure":       {roles: [4]right{all, none, none, none}, with: access.SubjectsErase, target: "/tenants/%s/erasures", body: `{"subject":"user-42","reason":"r"}`, status: 202},
 	"create-key":           {roles: managers, with: access.KeysManage, target: "/tenants/%s/api-keys", body: `{"name":"k","permissions":["keys:manage"]}`, status: 201},
 	"create-log":           {roles: writers, with: access.LogsWrite, own: access.LogsWriteOwn, target: "/logs", body: ownEntry, foreign: foreignEntry, status: 202},
 	"create-logs-bulk":     {roles: writers, with: access.LogsWrite, own: access.LogsWriteOwn, target: "/logs/bulk", body: "[" + ownEntry + "]", foreign: "[" + foreignEntry + "]", status: 202},
@@ -79,12 +81,14 @@ var accessMatrix = map[string]accessRow{
 	"export-logs":          {roles: readers, with: access.LogsExport, target: "/logs/export", status: 200, reads: true},
 	"feed-logs":            {roles: ofEntries, with: access.LogsRead, own: access.LogsReadOwn, target: "/logs/feed", status: 200, reads: true},
 	"get-docs":             {roles: everyone, target: "/docs", status: 200},
+	"get-erasure":          {roles: readers, with: access.JobsRead, also: startJobs, target: "/tenants/%s/erasures/none", status: 404},
 	"get-health":           {roles: everyone, target: "/health", status: 200},
 	"get-job":              {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
 	"get-log":              {roles: ofEntries, with: access.LogsRead, own: access.LogsReadOwn, target: "/logs/" + noSuchID, status: 404},
 	"get-openapi":          {roles: everyone, target: "/openapi.json", status: 200},
 	"get-stats":            {roles: ofEntries, with: access.LogsStats, own: access.LogsReadOwn, target: "/logs/stats?group_by=resource_id", status: 200, reads: true},
 	"get-tenant":           {roles: everyone, with: access.TenantsRead, target: "/tenants/%s", status: 200},
+	"list-erasures":        {roles: readers, with: access.JobsRead, also: startJobs, target: "/tenants/%s/erasures", status: 200},
 	"list-jobs":            {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs", status: 200},
 	"list-keys":            {roles: managers, with: access.KeysRead, target: "/tenants/%s/api-keys", status: 200},
 	"list-logs":            {roles: ofEntries, with: access.LogsSearch, own: access.LogsReadOwn, target: "/logs", status: 200, reads: true},

@@ -456,7 +456,7 @@ func TestKeys(t *testing.T) {
 	created := w.call("admin", "POST", "/tenants/acme/api-keys", `{"name":"ci","permissions":["logs:read","logs:write"],"resources":["order:1"],"expires_at":"2026-04-01T00:00:00+02:00"}`, nil).want(t, 201, "")
 	var key struct{ ID, Secret string }
 	created.decode(t, &key)
-	fields := `{"id":"` + key.ID + `","tenant_id":"acme","name":"ci","permissions":["logs:write","logs:read"],"resources":["order:1"],"created_at":"2026-03-02T09:30:00.000Z","expires_at":"2026-03-31T22:00:00.000Z"`
+	fields := `{"id":"` + key.ID + `","tenant_id":"acme","name":"ci","permissions":["logs:write","logs:read"],"resources":["order:1"],"created_at":"2026-03-02T09:30:00.000Z","created_by":"admin","expires_at":"2026-03-31T22:00:00.000Z"`
 	created.is(t, fields+`,"secret":"`+key.Secret+`"}`)
 	if want := "ocelot_"; !strings.HasPrefix(key.Secret, want) {
 		t.Errorf("got secret %s, want it to begin with %s", key.Secret, want)

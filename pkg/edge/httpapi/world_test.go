@@ -30,6 +30,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -69,6 +70,7 @@ type world struct {
 	matcher                        *protect.Matcher
 	limiter                        *quota.Limiter
 	jobs                           *jobs.Service
+	keys                           *protect.Keyring
 	search                         *search.Service
 	feed                           *arrival.Feed
 	quarantine                     *quarantine.Service
@@ -217,6 +219,10 @@ func principals() map[string]access.Principal {
 		"scoped":   orders,
 		"writer":   {Subject: "key:1", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsWrite}}},
 		"nobody":   {Subject: "nobody"},
+		"admin's key": {
+			Subject: "key:2", KeyID: "2", Creator: "admin",
+			Grants: map[audit.TenantID][]access.Permission{"acme": {access.SubjectsErase}},
+		},
 	}
 }
 
@@ -264,16 +270,16 @@ func (w *world) build() {
 		Authenticator: authenticator{w.faults}, Tenants: store, Log: slog.New(slog.NewJSONHandler(w.logs, nil)),
 		Now: w.clock, NewRequestID: func() string { return "req-1" },
 	}
-	keys := protect.NewKeyring(w.db.TenantKeys(), faultyMasterKey{w.master, w.faults}, w.clock, w.fill)
-	w.ingest = &ingest.Service{Standard: w.standard, Priority: w.priority, Now: w.clock, Random: w.fill, Keys: keys}
-	w.revealer = &protect.Revealer{Keys: keys, Recorder: w.ingest}
-	w.matcher = &protect.Matcher{Keys: keys, Recorder: w.ingest}
+	w.keys = protect.NewKeyring(w.db.TenantKeys(), faultyMasterKey{w.master, w.faults}, w.clock, w.fill)
+	w.ingest = &ingest.Service{Standard: w.standard, Priority: w.priority, Now: w.clock, Random: w.fill, Keys: w.keys}
+	w.revealer = &protect.Revealer{Keys: w.keys, Recorder: w.ingest}
+	w.matcher = &protect.Matcher{Keys: w.keys, Recorder: w.ingest}
 	w.search = &search.Service{Index: faultyIndex{w.db.Index(), w.faults}, Reader: w.db.Entries(), Cursors: w.cursors, TimeZone: time.LoadLocation, Now: w.clock}
 	w.feed = &arrival.Feed{Log: w.db.Arrivals(), Reader: w.db.Entries(), Cursors: w.cursors, Now: w.clock}
 	w.quarantine = &quarantine.Service{
 		Store: w.db.Quarantine(), Standard: w.standard, Priority: w.priority, Index: w.index, Recorder: w.ingest, Now: w.clock,
 	}
-	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queue: w.work, Now: w.clock}
+	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queue: w.work, Recorder: w.ingest, Now: w.clock}
 	w.tenants = &tenants.Service{
 		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Recorder: w.ingest, Now: w.clock, Random: w.fill,
 	}
@@ -306,7 +312,10 @@ func (s worldServices) Dependencies() []httpapi.Dependency { return s.w.dependen
 func (s worldServices) Exports() *export.Service {
 	return &export.Service{Entries: s.w.search, Recorder: s.w.ingest, Now: s.w.clock}
 }
-func (s worldServices) Feed() *arrival.Feed             { return s.w.feed }
+func (s worldServices) Feed() *arrival.Feed { return s.w.feed }
+func (s worldServices) Erasures() *erasure.Service {
+	return &erasure.Service{Jobs: s.w.jobs, Subjects: s.w.keys, Recorder: s.w.ingest, Now: s.w.clock, Random: s.w.fill}
+}
 func (s worldServices) Ingest() *ingest.Service         { return s.w.ingest }
 func (s worldServices) Jobs() *jobs.Service             { return s.w.jobs }
 func (s worldServices) Quarantine() *quarantine.Service { return s.w.quarantine }

@@ -31,6 +31,7 @@ type keyDocument struct {
 	Permissions []string   `bson:"permissions"`
 	Resources   []string   `bson:"resources"`
 	CreatedAt   time.Time  `bson:"created_at"`
+	CreatedBy   string     `bson:"created_by,omitempty"`
 	ExpiresAt   *time.Time `bson:"expires_at,omitempty"`
 	LastUsedAt  *time.Time `bson:"last_used_at,omitempty"`
 }
@@ -57,7 +58,7 @@ func readKey(raw bson.Raw) (tenants.Key, error) {
 	}
 	return tenants.Key{
 		ID: doc.ID, Tenant: audit.TenantID(doc.Tenant), Name: doc.Name, Hash: [32]byte(doc.Hash), Permissions: doc.Permissions, Resources: doc.Resources,
-		CreatedAt: doc.CreatedAt.UTC(), ExpiresAt: required(doc.ExpiresAt), LastUsedAt: required(doc.LastUsedAt),
+		CreatedAt: doc.CreatedAt.UTC(), CreatedBy: doc.CreatedBy, ExpiresAt: required(doc.ExpiresAt), LastUsedAt: required(doc.LastUsedAt),
 	}, nil
 }
 
@@ -67,7 +68,7 @@ func (s *Keys) CreateKey(ctx context.Context, key tenants.Key) error {
 	if err == nil {
 		err = s.db.insertOne(ctx, collectionKeys, keyDocument{
 			ID: key.ID, Tenant: string(key.Tenant), Name: key.Name, Hash: key.Hash[:], Permissions: key.Permissions, Resources: key.Resources,
-			CreatedAt: key.CreatedAt, ExpiresAt: optional(key.ExpiresAt), LastUsedAt: optional(key.LastUsedAt.Truncate(time.Minute)),
+			CreatedAt: key.CreatedAt, CreatedBy: key.CreatedBy, ExpiresAt: optional(key.ExpiresAt), LastUsedAt: optional(key.LastUsedAt.Truncate(time.Minute)),
 		})
 	}
 	if err != nil {

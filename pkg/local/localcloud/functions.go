@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -29,6 +30,7 @@ type HTTPServices interface {
 	Gate() *httpapi.Gate
 	Cursors() *cursor.Signer
 	Dependencies() []httpapi.Dependency
+	Erasures() *erasure.Service
 	Version() httpapi.Version
 	Exports() *export.Service
 	Feed() *arrival.Feed

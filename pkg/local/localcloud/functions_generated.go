@@ -16,7 +16,9 @@ import (
 // HTTPFunctions returns the handlers of routes by function name, as the mains start them.
 func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 	return map[string]http.Handler{
+		"cancel-erasure":       httpapi.CancelErasure(s.Gate(), s.Erasures()),
 		"cancel-job":           httpapi.CancelJob(s.Gate(), s.Jobs()),
+		"create-erasure":       httpapi.CreateErasure(s.Gate(), s.Erasures()),
 		"create-key":           httpapi.CreateKey(s.Gate(), s.Tenants()),
 		"create-log":           httpapi.CreateLog(s.Gate(), s.Ingest(), s.Quotas()),
 		"create-logs-bulk":     httpapi.CreateLogsBulk(s.Gate(), s.Ingest(), s.Quotas()),
@@ -28,12 +30,14 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"export-logs":          httpapi.ExportLogs(s.Gate(), s.Exports()),
 		"feed-logs":            httpapi.FeedLogs(s.Gate(), s.Feed()),
 		"get-docs":             apidocs.GetDocs(s.Gate()),
+		"get-erasure":          httpapi.GetErasure(s.Gate(), s.Erasures()),
 		"get-health":           httpapi.GetHealth(s.Gate(), s.Version(), s.Dependencies()),
 		"get-job":              httpapi.GetJob(s.Gate(), s.Jobs()),
 		"get-log":              httpapi.GetLog(s.Gate(), s.Search(), s.Revealer()),
 		"get-openapi":          apispec.GetOpenAPI(s.Gate()),
 		"get-stats":            httpapi.GetStats(s.Gate(), s.Search()),
 		"get-tenant":           httpapi.GetTenant(s.Gate(), s.Tenants()),
+		"list-erasures":        httpapi.ListErasures(s.Gate(), s.Erasures(), s.Cursors()),
 		"list-jobs":            httpapi.ListJobs(s.Gate(), s.Jobs(), s.Cursors()),
 		"list-keys":            httpapi.ListKeys(s.Gate(), s.Tenants(), s.Cursors()),
 		"list-logs":            httpapi.ListLogs(s.Gate(), s.Search()),

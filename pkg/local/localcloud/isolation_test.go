@@ -16,7 +16,9 @@ import (
 // mayCall has the roles that may call a function in their own tenant. It is written by hand on
 // purpose, so that it does not depend on the code under test.
 var mayCall = map[string]string{
+	"cancel-erasure":       "admin",
 	"cancel-job":           "admin operator auditor", // each sees only what it may see, and cancels only what it may start
+	"create-erasure":       "admin",
 	"create-key":           "admin operator",
 	"create-log":           "admin operator user",
 	"create-logs-bulk":     "admin operator user",
@@ -28,12 +30,14 @@ var mayCall = map[string]string{
 	"export-logs":          "admin operator auditor",
 	"feed-logs":            "admin operator auditor user",
 	"get-docs":             "admin operator auditor user nobody",
+	"get-erasure":          "admin operator auditor",
 	"get-health":           "admin operator auditor user nobody",
 	"get-job":              "admin operator auditor",
 	"get-log":              "admin operator auditor user",
 	"get-openapi":          "admin operator auditor user nobody",
 	"get-stats":            "admin operator auditor user",
 	"get-tenant":           "admin operator auditor user",
+	"list-erasures":        "admin operator auditor",
 	"list-jobs":            "admin operator auditor",
 	"list-keys":            "admin operator",
 	"list-quarantine":      "admin operator auditor",

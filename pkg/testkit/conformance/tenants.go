@@ -251,7 +251,7 @@ func newKey(tenant audit.TenantID, created time.Time) tenants.Key {
 	id := randomHex(8)
 	return tenants.Key{
 		ID: id, Tenant: tenant, Name: `key "` + id + `"`, Hash: sha256.Sum256([]byte(id)), Permissions: []string{"logs:write"},
-		Resources: []string{"order", "user:42"}, CreatedAt: created, ExpiresAt: created.Add(time.Hour),
+		Resources: []string{"order", "user:42"}, CreatedAt: created, CreatedBy: "ann", ExpiresAt: created.Add(time.Hour),
 	}
 }
 

@@ -82,6 +82,12 @@ func steps() []chapter {
 				until: "json.items.length > 0", after: []string{keep("item", "json.items[0].id")}},
 			{operation: "delete-quarantine", status: 204},
 		}},
+		{"Erasures", []step{
+			{operation: "create-erasure", status: 202, after: []string{keep("erasure", "json.id")}},
+			{operation: "list-erasures", status: 200},
+			{operation: "get-erasure", status: 200},
+			{operation: "cancel-erasure", status: 200},
+		}},
 		{"The end", []step{
 			{operation: "delete-key", status: 204},
 			{operation: "delete-tenant", status: 202, after: []string{keep("job", "json.id")}},
@@ -96,6 +102,7 @@ func steps() []chapter {
 var pathValues = []struct{ prefix, parameter, value string }{
 	{"/tenants/", "id", "{{tenant}}"},
 	{"/tenants/", "key", "{{key}}"},
+	{"/tenants/", "erasure", "{{erasure}}"},
 	{"/jobs/", "id", "{{job}}"},
 	{"/logs/quarantine/", "id", "{{item}}"},
 	{"/logs/", "id", "{{entry}}"},
@@ -107,5 +114,5 @@ var variables = []variable{
 	{Key: "token", Value: "", Description: "A token of a platform operator: ocelot token --tenant '*' --role operator."},
 	{Key: "tenant", Value: "", Description: "The tenant that a run creates."},
 	{Key: "timestamp", Value: ""}, {Key: "etag", Value: ""}, {Key: "expires", Value: ""}, {Key: "entry", Value: ""}, {Key: "key", Value: ""}, {Key: "secret", Value: ""},
-	{Key: "cursor", Value: ""}, {Key: "item", Value: ""}, {Key: "job", Value: ""}, {Key: "attempts", Value: "0"},
+	{Key: "cursor", Value: ""}, {Key: "item", Value: ""}, {Key: "job", Value: ""}, {Key: "erasure", Value: ""}, {Key: "attempts", Value: "0"},
 }
