@@ -493,6 +493,28 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// shellComment matches a comment of a sh block.
+var shellComment = regexp.MustCompile(`(?m)(^|\s)#.*$`)
+
+// The shell of macOS takes a comment that is pasted for words.
+func TestCommandsHaveNoComments(t *testing.T) {
+	for _, path := range documents(t) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks, err := parseBlocks(string(text))
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		for _, b := range blocks {
+			if comment := shellComment.FindString(b.text); b.language == "sh" && comment != "" {
+				t.Errorf("%s: the block at line %d has the comment %q, want none", path, b.line, strings.TrimSpace(comment))
+			}
+		}
+	}
+}
+
 // TestInfoStrings shows which documents are refused.
 func TestInfoStrings(t *testing.T) {
 	for _, tt := range []struct{ document, want string }{
