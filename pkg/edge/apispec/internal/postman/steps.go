@@ -111,7 +111,7 @@ var pathValues = []struct{ prefix, parameter, value string }{
 // variables of the collection: those that a person sets, and those that requests keep.
 var variables = []variable{
 	{Key: "baseUrl", Value: "http://127.0.0.1:8080/api/v1", Description: "Address of the API."},
-	{Key: "token", Value: "", Description: "A token of a platform operator: ocelot token --tenant '*' --role operator."},
+	{Key: "token", Value: "", Description: "A token of a platform operator: ocelot token --tenant '*' --role operator --permissions subjects:erase."},
 	{Key: "tenant", Value: "", Description: "The tenant that a run creates."},
 	{Key: "timestamp", Value: ""}, {Key: "etag", Value: ""}, {Key: "expires", Value: ""}, {Key: "entry", Value: ""}, {Key: "key", Value: ""}, {Key: "secret", Value: ""},
 	{Key: "cursor", Value: ""}, {Key: "item", Value: ""}, {Key: "job", Value: ""}, {Key: "erasure", Value: ""}, {Key: "attempts", Value: "0"},
