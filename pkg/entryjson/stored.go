@@ -107,7 +107,12 @@ func appendTexts(dst []byte, name string, texts []string) []byte {
 	if len(texts) == 0 {
 		return dst
 	}
-	dst = append(appendName(dst, name), '[')
+	return AppendTexts(appendName(dst, name), texts)
+}
+
+// AppendTexts appends a JSON array of texts, which must be valid UTF-8.
+func AppendTexts(dst []byte, texts []string) []byte {
+	dst = append(dst, '[')
 	for i, text := range texts {
 		if i > 0 {
 			dst = append(dst, ',')

@@ -20,7 +20,7 @@ type SubjectID [16]byte
 func (s SubjectID) String() string { return hex.EncodeToString(s[:]) }
 
 // MarshalText returns the id in hexadecimal digits.
-func (s SubjectID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, s[:]), nil }
+func (s SubjectID) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads what MarshalText returns.
 func (s *SubjectID) UnmarshalText(text []byte) error {
@@ -63,7 +63,7 @@ func (s SubjectID) name() string {
 	if s == (SubjectID{}) {
 		return tenantKey
 	}
-	return hex.EncodeToString(s[:])
+	return s.String()
 }
 
 // RefOf returns the key that encrypts the element. The error is about a name that no key has.

@@ -86,14 +86,12 @@ func (m *Matcher) Record(ctx context.Context, tenant audit.Tenant, by string, ma
 	for i := range entries {
 		found.add(entries[i].ID)
 	}
-	metadata := []byte(`{"paths":[`)
+	paths := make([]string, len(matches))
 	for i, match := range matches {
-		if i > 0 {
-			metadata = append(metadata, ',')
-		}
-		metadata = append(metadata, entryjson.Quote(match.Path)...)
+		paths[i] = match.Path
 	}
-	metadata = append(found.appendTo(append(metadata, "],"...)), '}')
+	metadata := entryjson.AppendTexts([]byte(`{"paths":`), paths)
+	metadata = append(found.appendTo(append(metadata, ',')), '}')
 	return audit.Record(ctx, m.Recorder, tenant, audit.Entry{
 		UserID: by, Action: ActionMatch, ResourceType: "log", Severity: audit.SeverityWarning, Metadata: metadata,
 	})
@@ -114,14 +112,7 @@ func (r *recordedEntries) add(id audit.EntryID) {
 // appendTo appends the members entries and ids.
 func (r *recordedEntries) appendTo(metadata []byte) []byte {
 	metadata = strconv.AppendInt(append(metadata, `"entries":`...), int64(r.count), 10)
-	metadata = append(metadata, `,"ids":[`...)
-	for i, id := range r.ids {
-		if i > 0 {
-			metadata = append(metadata, ',')
-		}
-		metadata = append(metadata, entryjson.Quote(id)...)
-	}
-	return append(metadata, ']')
+	return entryjson.AppendTexts(append(metadata, `,"ids":`...), r.ids)
 }
 
 // IsSearchable reports whether values at a dotted path of an entry get tokens.

@@ -52,36 +52,13 @@ func ListErasures(gate *Gate, s *erasure.Service, cursors *cursor.Signer) http.H
 		if err != nil {
 			return nil, err
 		}
-		list := "erasures of " + string(req.tenant.ID)
-		pagePath, err := req.pagePath(cursors, list)
-		if err != nil {
-			return nil, err
-		}
-		w := writer{b: make([]byte, 0, 128+384*limit)}
-		w.open('{')
-		w.name("items")
-		w.open('[')
-		read := func(after string, limit int) ([]erasure.Erasure, bool, error) {
-			if after == "" {
-				return s.List(req.Context(), req.principal, req.tenant.ID, nil, limit)
-			}
-			created, id, err := parsePosition(after)
-			if err != nil {
-				return nil, false, err
-			}
-			return s.List(req.Context(), req.principal, req.tenant.ID, &jobs.Position{CreatedAt: created, ID: id}, limit)
-		}
-		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(e *erasure.Erasure) string {
-			appendErasure(&w, e)
+		read := byCreation(func(after *position, limit int) ([]erasure.Erasure, bool, error) {
+			return s.List(req.Context(), req.principal, req.tenant.ID, (*jobs.Position)(after), limit)
+		})
+		return pageOf(req, cursors, "erasures of "+string(req.tenant.ID), limit, read, func(w *writer, e *erasure.Erasure) string {
+			appendErasure(w, e)
 			return positionText(e.CreatedAt, e.ID)
 		})
-		if err != nil {
-			return nil, err
-		}
-		w.close(']')
-		pagePath.links(&w, cursors, list, last, more)
-		w.close('}')
-		return jsonResponse(http.StatusOK, &w), nil
 	})
 }
 

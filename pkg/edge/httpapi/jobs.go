@@ -27,36 +27,13 @@ func ListJobs(gate *Gate, s *jobs.Service, cursors *cursor.Signer) http.Handler 
 		if err != nil {
 			return nil, err
 		}
-		list := jobListName(req.tenant.ID, req.params)
-		pagePath, err := req.pagePath(cursors, list)
-		if err != nil {
-			return nil, err
-		}
-		w := writer{b: make([]byte, 0, 128+384*limit)}
-		w.open('{')
-		w.name("items")
-		w.open('[')
-		read := func(after string, limit int) ([]jobs.Job, bool, error) {
-			if after == "" {
-				return s.List(req.Context(), req.principal, req.tenant.ID, filter, nil, limit)
-			}
-			created, id, err := parsePosition(after)
-			if err != nil {
-				return nil, false, err
-			}
-			return s.List(req.Context(), req.principal, req.tenant.ID, filter, &jobs.Position{CreatedAt: created, ID: id}, limit)
-		}
-		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(job *jobs.Job) string {
-			appendJob(&w, job)
+		read := byCreation(func(after *position, limit int) ([]jobs.Job, bool, error) {
+			return s.List(req.Context(), req.principal, req.tenant.ID, filter, (*jobs.Position)(after), limit)
+		})
+		return pageOf(req, cursors, jobListName(req.tenant.ID, req.params), limit, read, func(w *writer, job *jobs.Job) string {
+			appendJob(w, job)
 			return positionText(job.CreatedAt, job.ID)
 		})
-		if err != nil {
-			return nil, err
-		}
-		w.close(']')
-		pagePath.links(&w, cursors, list, last, more)
-		w.close('}')
-		return jsonResponse(http.StatusOK, &w), nil
 	})
 }
 

@@ -16,38 +16,15 @@ func ListKeys(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Handl
 		if err != nil {
 			return nil, err
 		}
-		list := "keys of " + string(req.tenant.ID)
-		pagePath, err := req.pagePath(cursors, list)
-		if err != nil {
-			return nil, err
-		}
-		w := writer{b: make([]byte, 0, 64+256*limit)}
-		w.open('{')
-		w.name("items")
-		w.open('[')
-		read := func(after string, limit int) ([]tenants.Key, bool, error) {
-			if after == "" {
-				return s.Keys.Keys(req.Context(), req.tenant.ID, nil, limit)
-			}
-			created, id, err := parsePosition(after)
-			if err != nil {
-				return nil, false, err
-			}
-			return s.Keys.Keys(req.Context(), req.tenant.ID, &tenants.KeyPosition{CreatedAt: created, ID: id}, limit)
-		}
-		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(key *tenants.Key) string {
+		read := byCreation(func(after *position, limit int) ([]tenants.Key, bool, error) {
+			return s.Keys.Keys(req.Context(), req.tenant.ID, (*tenants.KeyPosition)(after), limit)
+		})
+		return pageOf(req, cursors, "keys of "+string(req.tenant.ID), limit, read, func(w *writer, key *tenants.Key) string {
 			w.open('{')
-			appendKey(&w, key)
+			appendKey(w, key)
 			w.close('}')
 			return positionText(key.CreatedAt, key.ID)
 		})
-		if err != nil {
-			return nil, err
-		}
-		w.close(']')
-		pagePath.links(&w, cursors, list, last, more)
-		w.close('}')
-		return jsonResponse(http.StatusOK, &w), nil
 	})
 }
 

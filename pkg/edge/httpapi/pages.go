@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +87,50 @@ func parsePosition(text string) (created time.Time, id string, err error) {
 	return time.UnixMilli(millis).UTC(), id, nil
 }
 
+// position is a place in a list by time of creation, as jobs.Position and tenants.KeyPosition are.
+type position struct {
+	CreatedAt time.Time
+	ID        string
+}
+
+// byCreation returns the read of pageOf for such a list. A nil position is its beginning.
+func byCreation[T any](read func(after *position, limit int) ([]T, bool, error)) func(after string, limit int) ([]T, bool, error) {
+	return func(after string, limit int) ([]T, bool, error) {
+		if after == "" {
+			return read(nil, limit)
+		}
+		created, id, err := parsePosition(after)
+		if err != nil {
+			return nil, false, err
+		}
+		return read(&position{created, id}, limit)
+	}
+}
+
+// pageOf answers a request for a page of a list, whose cursors are valid for its name. read and
+// appendItem are those of appendPage.
+func pageOf[T any](
+	req *request, cursors *cursor.Signer, list string, limit int,
+	read func(after string, limit int) ([]T, bool, error), appendItem func(w *writer, item *T) (id string),
+) (*response, error) {
+	pagePath, err := req.pagePath(cursors, list)
+	if err != nil {
+		return nil, err
+	}
+	w := writer{b: make([]byte, 0, 128+512*min(limit, readPart))}
+	w.open('{')
+	w.name("items")
+	w.open('[')
+	last, more, err := appendPage(&w, pagePath.after(), limit, read, appendItem)
+	if err != nil {
+		return nil, err
+	}
+	w.close(']')
+	pagePath.links(&w, cursors, list, last, more)
+	w.close('}')
+	return jsonResponse(http.StatusOK, &w), nil
+}
+
 // readPart is how many items a list reads at once. The largest have 256 KiB each.
 const readPart = 50
 
@@ -93,7 +138,7 @@ const readPart = 50
 // before audit.MaxItemsBytes, but not before the first item. appendItem returns the id
 // of the item, and may append nothing. last is the id of the last item.
 func appendPage[T any](
-	w *writer, after string, limit int, read func(after string, limit int) ([]T, bool, error), appendItem func(*T) (id string),
+	w *writer, after string, limit int, read func(after string, limit int) ([]T, bool, error), appendItem func(w *writer, item *T) (id string),
 ) (last string, more bool, err error) {
 	begin, first := len(w.b), true
 	for more = true; more && limit > 0; {
@@ -103,7 +148,7 @@ func appendPage[T any](
 		}
 		for i := range items {
 			start := len(w.b)
-			id := appendItem(&items[i])
+			id := appendItem(w, &items[i])
 			if len(w.b)-begin > audit.MaxItemsBytes && !first {
 				w.b = w.b[:start]
 				return last, true, nil

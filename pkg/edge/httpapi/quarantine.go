@@ -17,15 +17,6 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 		if err != nil {
 			return nil, err
 		}
-		list := "quarantine of " + string(req.tenant.ID)
-		pagePath, err := req.pagePath(cursors, list)
-		if err != nil {
-			return nil, err
-		}
-		w := writer{b: make([]byte, 0, 128+1536*min(limit, readPart))}
-		w.open('{')
-		w.name("items")
-		w.open('[')
 		resources := make([]quarantine.Resource, len(req.scope.Resources))
 		for i, r := range req.scope.Resources {
 			resources[i] = quarantine.Resource(r)
@@ -33,19 +24,12 @@ func ListQuarantine(gate *Gate, s *quarantine.Service, cursors *cursor.Signer) h
 		read := func(after string, limit int) ([]quarantine.Item, bool, error) {
 			return s.Store.List(req.Context(), req.tenant.ID, resources, after, limit)
 		}
-		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(item *quarantine.Item) string {
+		return pageOf(req, cursors, "quarantine of "+string(req.tenant.ID), limit, read, func(w *writer, item *quarantine.Item) string {
 			if req.scope.Allows(&item.Entry) && !s.IsExpired(&req.tenant, item) {
-				appendItem(&w, &req.tenant, item)
+				appendItem(w, &req.tenant, item)
 			}
 			return item.ID
 		})
-		if err != nil {
-			return nil, err
-		}
-		w.close(']')
-		pagePath.links(&w, cursors, list, last, more)
-		w.close('}')
-		return jsonResponse(http.StatusOK, &w), nil
 	})
 }
 

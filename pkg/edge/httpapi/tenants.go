@@ -28,29 +28,13 @@ func ListTenants(gate *Gate, s *tenants.Service, cursors *cursor.Signer) http.Ha
 		if err != nil {
 			return nil, err
 		}
-		list := "tenants of " + req.principal.Subject
-		pagePath, err := req.pagePath(cursors, list)
-		if err != nil {
-			return nil, err
-		}
-		w := writer{b: make([]byte, 0, 128+512*min(limit, readPart))}
-		w.open('{')
-		w.name("items")
-		w.open('[')
 		read := func(after string, limit int) ([]audit.Tenant, bool, error) {
 			return s.Tenants.List(req.Context(), only, audit.TenantID(after), limit)
 		}
-		last, more, err := appendPage(&w, pagePath.after(), limit, read, func(tenant *audit.Tenant) string {
-			appendTenant(&w, tenant)
+		return pageOf(req, cursors, "tenants of "+req.principal.Subject, limit, read, func(w *writer, tenant *audit.Tenant) string {
+			appendTenant(w, tenant)
 			return string(tenant.ID)
 		})
-		if err != nil {
-			return nil, err
-		}
-		w.close(']')
-		pagePath.links(&w, cursors, list, last, more)
-		w.close('}')
-		return jsonResponse(http.StatusOK, &w), nil
 	})
 }
 
