@@ -22,8 +22,8 @@ import (
 // functions' aliases by their names.
 func addAPI(d *deployment, stores *data) {
 	stack := d.newStack("Api", "Ocelot: the REST API, and the routes of the WebSocket API", stores.stack)
-	for _, other := range []string{"FunctionsHttp", "FunctionsWorkers"} {
-		stack.AddStackDependency(d.stage.Node().FindChild(text(other)).(awscdk.Stack), nil)
+	for _, other := range functionStacks {
+		stack.AddStackDependency(d.stage.Node().FindChild(text(other.name)).(awscdk.Stack), nil)
 	}
 	body, err := gatewayDocument(d.document, d.functions, func(name string) string { return *sub(d.integration(name)) })
 	if err != nil {

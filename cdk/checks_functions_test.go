@@ -71,8 +71,14 @@ func functionFaults(e environment) []string {
 			continue
 		}
 		stack := "FunctionsWorkers"
-		if want.Trigger.Route != nil || want.Trigger.Authorizer {
-			stack = "FunctionsHttp"
+		if r := want.Trigger.Route; r != nil {
+			stack = "FunctionsAdmin"
+			if root, _, _ := strings.Cut(strings.TrimPrefix(r.Path, "/"), "/"); root == "logs" {
+				stack = "FunctionsLogs"
+			}
+		}
+		if want.Trigger.Authorizer {
+			stack = "FunctionsLogs"
 		}
 		if function.stack != stack {
 			f.addf("%s is in %s, want %s", want.Name, function.stack, stack)

@@ -34,24 +34,37 @@ type functionStack struct {
 	rollout *rollout // nil: a new version is live at once
 }
 
-// addFunctions adds the functions in two stacks: those with a route of the REST API and the
-// authorizer, and all others.
+// functionStacks are the stacks of functions, with what each says of itself. There are several,
+// because CloudFormation takes at most 500 resources in a stack.
+var functionStacks = []struct{ name, description string }{
+	{"FunctionsLogs", "Ocelot: the authorizer, and the functions of the REST API below /logs"},
+	{"FunctionsAdmin", "Ocelot: the other functions of the REST API"},
+	{"FunctionsWorkers", "Ocelot: the functions of queues, schedules and the live stream"},
+}
+
+// functionStackOf returns the name of the stack that the function is in.
+func functionStackOf(f manifest.Function) string {
+	switch route := f.Trigger.Route; {
+	case f.Trigger.Authorizer, route != nil && (route.Path == "/logs" || strings.HasPrefix(route.Path, "/logs/")):
+		return "FunctionsLogs"
+	case route != nil:
+		return "FunctionsAdmin"
+	}
+	return "FunctionsWorkers"
+}
+
+// addFunctions adds the functions in their stacks.
 func addFunctions(d *deployment, net *network, stores *data) {
-	newFunctionStack := func(name, description string) *functionStack {
-		s := &functionStack{deployment: d, stack: d.newStack(name, description, stores.stack), net: net, stores: stores}
+	stacks := map[string]*functionStack{}
+	for _, named := range functionStacks {
+		s := &functionStack{deployment: d, stack: d.newStack(named.name, named.description, stores.stack), net: net, stores: stores}
 		if !d.Basic {
 			s.rollout = newRollout(s)
 		}
-		return s
+		stacks[named.name] = s
 	}
-	http := newFunctionStack("FunctionsHttp", "Ocelot: the functions of the REST API")
-	workers := newFunctionStack("FunctionsWorkers", "Ocelot: the functions of queues, schedules and the live stream")
 	for _, f := range d.functions {
-		if f.Trigger.Route != nil || f.Trigger.Authorizer {
-			http.add(f)
-		} else {
-			workers.add(f)
-		}
+		stacks[functionStackOf(f)].add(f)
 	}
 }
 

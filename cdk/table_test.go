@@ -109,7 +109,7 @@ func twice(f manifest.Function) manifest.Function {
 	f.Name += "-twice"
 	if f.Trigger.Route != nil {
 		route := *f.Trigger.Route
-		route.Path = "/twice" + route.Path
+		route.Path += "/twice" // it is in the same stack
 		f.Trigger.Route = &route
 	}
 	if f.Trigger.Socket != nil {
@@ -137,8 +137,8 @@ func TestStacksHoldTwiceTheFunctions(t *testing.T) {
 	}
 	paths := document["paths"].(map[string]any)
 	for path, operations := range paths {
-		if !strings.HasPrefix(path, "/twice") {
-			paths["/twice"+path] = operations
+		if !strings.HasSuffix(path, "/twice") {
+			paths[path+"/twice"] = operations
 		}
 	}
 	text, err := json.Marshal(document)
