@@ -67,6 +67,7 @@ var imports = []forbidden{
 	{"access → other module", "pkg/access", "github.com/google/uuid", "access"},
 	{"use case → engine", "pkg/search", "pkg/engine/leaf", "use-cases"},
 	{"register of active days → engine", "pkg/activity", "pkg/engine/leaf", "use-cases"},
+	{"retention → engine", "pkg/retention", "pkg/engine/leaf", "use-cases"},
 	{"quotas → engine", "pkg/quota", "pkg/engine/leaf", "use-cases"},
 	{"rotation → engine", "pkg/rotation", "pkg/engine/leaf", "use-cases"},
 	{"arrival log → engine", "pkg/arrival", "pkg/engine/leaf", "use-cases"},

@@ -24,7 +24,13 @@ const (
 	Places Work = "places"
 	// Prune removes old parts of the arrival log. It has one record for each tenant.
 	Prune Work = "prune"
+	// Retain removes entries that have expired. It has a record for each day of timestamps.
+	Retain Work = "retain"
 )
+
+// freshTime is how long after its beginning all entries of a day can have expired: the day itself,
+// and the shortest retention, which is a day.
+const freshTime = 48 * time.Hour
 
 // IsDueOnTouch reports whether a touch makes a day due that was checked. Otherwise a touch only
 // adds the record.
@@ -54,6 +60,15 @@ type Day struct {
 	Checks int
 }
 
+// DueOnTouch returns when a touch makes the day due, which asks for a time. A day is not due for
+// Retain before all entries of it can have expired. So only late entries cost a check.
+func (d *Day) DueOnTouch(asked time.Time) time.Time {
+	if earliest := d.Day.Add(freshTime); d.Work == Retain && asked.Before(earliest) {
+		return earliest
+	}
+	return asked
+}
+
 // Days returns the records, without their counts, that a touch of the receipts concerns.
 func Days(tenant audit.TenantID, receipts []Receipt) []Day {
 	var days []Day
@@ -66,6 +81,7 @@ func Days(tenant audit.TenantID, receipts []Receipt) []Day {
 		add(Index, Receipt{Day: r.Day})
 		add(Places, r)
 		add(Prune, Receipt{})
+		add(Retain, Receipt{Day: r.Day})
 	}
 	return days
 }
@@ -74,8 +90,11 @@ func Days(tenant audit.TenantID, receipts []Receipt) []Day {
 type Register interface {
 	// Touch registers receipts of entries that are about to be stored. Their days are due at
 	// the given time, or at an earlier time that they have. So a busy day is checked too. See
-	// Work.IsDueOnTouch.
+	// Work.IsDueOnTouch and Day.DueOnTouch.
 	Touch(ctx context.Context, tenant audit.TenantID, receipts []Receipt, due time.Time) error
+	// TouchAll touches the records that the tenant has for one kind of work. They are due at the
+	// given time, or at an earlier time that they have.
+	TouchAll(ctx context.Context, work Work, tenant audit.TenantID, due time.Time) error
 	// DueDays returns up to limit days that are due at a time, those that wait longest first.
 	DueDays(ctx context.Context, work Work, at time.Time, limit int) ([]Day, error)
 	// DueAt returns when a day is due; zero: not before it is touched, or it is not registered.

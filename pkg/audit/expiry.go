@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"iter"
 	"slices"
 	"time"
 )
@@ -44,6 +45,25 @@ func (s *Settings) ExpiryOf(e *Entry) time.Time {
 		return time.Time{}
 	}
 	return e.Timestamp.Add(time.Duration(days) * oneDay)
+}
+
+// Retentions yields after how many days entries can expire. Some may be repeated.
+func (s *Settings) Retentions() iter.Seq[int] {
+	return func(yield func(days int) bool) {
+		more := s.RetentionDays == 0 || yield(s.RetentionDays)
+		for _, r := range s.RetentionRules {
+			more = more && (r.Days == 0 || yield(r.Days))
+		}
+	}
+}
+
+// SameRetention reports whether entries expire at the same times by both settings.
+func (s *Settings) SameRetention(other *Settings) bool {
+	return s.RetentionDays == other.RetentionDays && slices.EqualFunc(s.RetentionRules, other.RetentionRules, func(a, b RetentionRule) bool {
+		aField, aValue := a.condition()
+		bField, bValue := b.condition()
+		return a.Days == b.Days && aField == bField && aValue == bValue
+	})
 }
 
 // IsExpired reports whether the entry has reached its end by now.

@@ -11,7 +11,7 @@ import (
 // TaskName names a kind of task.
 type TaskName string
 
-// The names of tasks. The input of each is a list of activity.DueDay.
+// The names of tasks. The input is a list of activity.DueDay, if nothing else is said.
 const (
 	// TaskReconcileIndex compares days of a tenant in the system of record and in the index.
 	TaskReconcileIndex TaskName = "reconcile_index"
@@ -20,6 +20,13 @@ const (
 	TaskReconcileArrivals TaskName = "reconcile_arrivals"
 	// TaskPruneArrivals removes old segments of a tenant's arrival log.
 	TaskPruneArrivals TaskName = "prune_arrivals"
+	// TaskRetain marks, unmarks and removes expired entries of days of a tenant.
+	TaskRetain TaskName = "retain"
+	// TaskRetainAgain makes all days of a tenant due whose retention has changed, and shares out
+	// those that are due for TaskRetain. It has no input.
+	TaskRetainAgain TaskName = "retain_again"
+	// TaskFreeSpace erases what removals left in the embedded engine's file. It has no input.
+	TaskFreeSpace TaskName = "free_space"
 )
 
 // Task does a piece of work that has no record: clients do not see it, and it is not
@@ -27,13 +34,17 @@ const (
 // Doing it twice must do no harm.
 type Task func(ctx context.Context, tenant audit.TenantID, input json.RawMessage) error
 
-// SendTask sends a task of a tenant to the workers.
+// SendTask sends a task of a tenant to the workers. A nil input is none.
 func SendTask(ctx context.Context, q Queue, tenant audit.TenantID, name TaskName, input any) error {
-	text, err := json.Marshal(input)
-	if err != nil {
-		return fmt.Errorf("encode the task %s of %s: %w", name, tenant, err)
+	m := Message{Tenant: tenant, Task: name}
+	if input != nil {
+		text, err := json.Marshal(input)
+		if err != nil {
+			return fmt.Errorf("encode the task %s of %s: %w", name, tenant, err)
+		}
+		m.Input = text
 	}
-	body, err := Message{Tenant: tenant, Task: name, Input: text}.Encode()
+	body, err := m.Encode()
 	if err == nil {
 		err = q.Send(ctx, tenant, []string{body})
 	}

@@ -99,6 +99,9 @@ const planEvery = 2 * time.Minute
 // reconcileEvery is the interval between the starts of reconcile-index.
 const reconcileEvery = 15 * time.Minute
 
+// retainEvery is the interval between the starts of retain-logs. Reads hide what has expired at once.
+const retainEvery = time.Hour
+
 // rotateEvery is the interval between rotations of the key of cursors and tickets. A key verifies
 // tickets for three intervals at most, and cursors for as long as it is one of cursor.MaxKeys.
 const rotateEvery = 90 * 24 * time.Hour
@@ -334,7 +337,7 @@ var functions = []Function{
 	{
 		Name: "patch-tenant", Summary: "Merge a change into a tenant's name and settings, or suspend a tenant",
 		Trigger: route(http.MethodPatch, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
-		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
@@ -375,6 +378,12 @@ var functions = []Function{
 		Name: "refuse-message", Summary: "Report what is wrong with a client's message",
 		Trigger: socket(SocketDefault),
 		Grants:  answering, MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "retain-logs", Summary: "Share out the days on which entries have expired and are to be removed",
+		Trigger: Trigger{Schedule: &Schedule{Every: retainEvery}},
+		Grants: slices.Concat(
+			read(ResourceEntries), write(ResourceEntries, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 5 * time.Minute,
 	},
 	{
 		Name: "retry-quarantine", Summary: "Send a quarantined entry through its step again",
@@ -423,7 +432,7 @@ var functions = []Function{
 	{
 		Name: "update-tenant", Summary: "Change a tenant's name and settings",
 		Trigger: route(http.MethodPut, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
-		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 }
 

@@ -42,6 +42,15 @@ type Indexer struct {
 // keeps one for longer. Reconciliation sends such messages, for example after an index was lost.
 const maxFirstDelay = 14 * 24 * time.Hour
 
+// maxIndexedAfterEnd is how long after its end an entry may still be indexed. Retention removes it from
+// the index some days later, and it must not come back then.
+const maxIndexedAfterEnd = 2 * oneDay
+
+// leavesIndex reports whether retention may have removed the entry from the index.
+func leavesIndex(s *audit.Settings, e *audit.Entry, now time.Time) bool {
+	return s.IsExpired(e, now.Add(-maxIndexedAfterEnd))
+}
+
 // IndexMessages handles the messages of a batch and returns one error, or nil, for each.
 // It writes the entries of all messages together.
 //
@@ -52,7 +61,7 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 	return envelope.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
 		start := x.Now()
 		all := batch.ByTenant()
-		deleted, failed := x.findDeleted(ctx, all)
+		records, deleted, failed := x.findTenants(ctx, all)
 		var groups [][]envelope.Message
 		var puts []Batch
 		for i, messages := range all {
@@ -65,6 +74,7 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 					outcomes[m.Index] = nil // dropped
 				}
 			default:
+				x.dropExpired(&records[i], messages)
 				groups, puts = append(groups, messages), append(puts, Batch{Tenant: tenant, Entries: envelope.Entries(messages)})
 			}
 		}
@@ -156,21 +166,31 @@ func (x *Indexer) put(ctx context.Context, batches []Batch) []error {
 	return errs
 }
 
-// findDeleted reports which groups' tenants are deleted. It looks the tenants up at the same
-// time, because each look-up can wait for an unavailable store.
-func (x *Indexer) findDeleted(ctx context.Context, groups [][]envelope.Message) (deleted []bool, failed []error) {
-	deleted, failed = make([]bool, len(groups)), make([]error, len(groups))
+// dropExpired removes the entries that have left the index from messages of the tenant.
+func (x *Indexer) dropExpired(tenant *audit.Tenant, messages []envelope.Message) {
+	now := x.Now()
+	for i := range messages {
+		c := &messages[i].Contents
+		c.Entries = slices.DeleteFunc(c.Entries, func(e audit.Entry) bool { return leavesIndex(&tenant.Settings, &e, now) })
+	}
+}
+
+// findTenants returns the groups' tenants and whether they are deleted. It looks them up at the
+// same time, because each look-up can wait for an unavailable store.
+func (x *Indexer) findTenants(ctx context.Context, groups [][]envelope.Message) (records []audit.Tenant, deleted []bool, failed []error) {
+	records, deleted, failed = make([]audit.Tenant, len(groups)), make([]bool, len(groups)), make([]error, len(groups))
 	var running sync.WaitGroup
 	for i, messages := range groups {
 		running.Go(func() {
 			failed[i] = panics.Recovered(ctx, func() (err error) {
-				deleted[i], err = audit.IsDeleted(x.Tenants.Tenant(ctx, messages[0].Contents.Tenant))
+				records[i], err = x.Tenants.Tenant(ctx, messages[0].Contents.Tenant)
+				deleted[i], err = audit.IsDeleted(records[i], err)
 				return err
 			})
 		})
 	}
 	running.Wait()
-	return deleted, failed
+	return records, deleted, failed
 }
 
 // finish sends the rejected entries of a batch to the quarantine.

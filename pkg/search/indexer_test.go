@@ -3,6 +3,7 @@ package search_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -94,6 +95,35 @@ func TestIndexerWritesABatchWithOneCall(t *testing.T) {
 	}
 	if got := quarantine["rejected"]; got != 1 {
 		t.Errorf("%d entries are in quarantine, want 1", got)
+	}
+}
+
+// retaining has one record for every tenant.
+type retaining audit.Settings
+
+func (r retaining) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, error) {
+	return audit.Tenant{ID: id, Status: audit.TenantActive, Settings: audit.Settings(r)}, nil
+}
+
+// TestIndexerLeavesOutWhatLeftTheIndex: a message that comes again after retention removed its
+// entries from the index.
+func TestIndexerLeavesOutWhatLeftTheIndex(t *testing.T) {
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	const day = 24 * time.Hour
+	index := &batchIndex{}
+	x := &search.Indexer{Index: index, Quarantine: quarantined{}, Tenants: retaining{RetentionDays: 30}, Now: func() time.Time { return now }}
+	body := receivedMessage(t, "acme", now, []time.Duration{time.Hour, 31 * day, 32*day - time.Millisecond, 32 * day, 90 * day})
+	for _, err := range x.IndexMessages(t.Context(), []string{body, receivedMessage(t, "gone", now, []time.Duration{40 * day})}) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	got := map[audit.TenantID]int{}
+	for _, b := range slices.Concat(index.calls...) {
+		got[b.Tenant] += len(b.Entries)
+	}
+	if diff := cmp.Diff(map[audit.TenantID]int{"acme": 3, "gone": 0}, got); diff != "" {
+		t.Errorf("indexed entries (-want +got):\n%s", diff)
 	}
 }
 

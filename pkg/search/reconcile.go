@@ -54,6 +54,7 @@ type Reconciliation struct {
 	Indexed  int64     // of them, those in the index
 	Repaired int64     // of them, those that were missing and are on the queue again
 	Pending  int64     // of them, those that were received within the grace
+	Expired  int64     // of them, those that are missing because they are about to be removed
 	// Extra counts the entries that only the index has, because they were removed from
 	// the system of record. Nothing is done about them.
 	Extra int64
@@ -70,15 +71,15 @@ const repairBatch = 100
 
 // Reconcile compares one day of a tenant, in UTC. After an error, entries that were
 // counted may be in the queue. The call can be repeated.
-func (r *Reconciler) Reconcile(ctx context.Context, tenant audit.TenantID, day time.Time) (Reconciliation, error) {
+func (r *Reconciler) Reconcile(ctx context.Context, tenant *audit.Tenant, day time.Time) (Reconciliation, error) {
 	day = day.UTC().Truncate(24 * time.Hour)
-	c := comparison{Reconciler: r, found: Reconciliation{Tenant: tenant, Day: day}, now: r.Now()}
+	c := comparison{Reconciler: r, settings: &tenant.Settings, found: Reconciliation{Tenant: tenant.ID, Day: day}, now: r.Now()}
 	err := c.compare(ctx, day, day.Add(24*time.Hour))
 	if err == nil {
 		err = c.repair(ctx)
 	}
 	if err != nil {
-		return c.found, fmt.Errorf("reconcile %s %s: %w", tenant, day.Format(time.DateOnly), err)
+		return c.found, fmt.Errorf("reconcile %s %s: %w", tenant.ID, day.Format(time.DateOnly), err)
 	}
 	return c.found, nil
 }
@@ -86,9 +87,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, tenant audit.TenantID, day t
 // comparison compares one day.
 type comparison struct {
 	*Reconciler
-	found   Reconciliation
-	now     time.Time
-	missing []audit.EntryID // that the index lacks, not yet read
+	settings *audit.Settings
+	found    Reconciliation
+	now      time.Time
+	missing  []audit.EntryID // that the index lacks, not yet read
 }
 
 // compare compares a range by its counts, and by its ids only if the counts differ. The
@@ -167,6 +169,10 @@ func (c *comparison) repair(ctx context.Context) error {
 	c.found.Stored += int64(len(entries)) // the others were removed since they were listed
 	overdue := entries[:0]
 	for _, entry := range entries {
+		if leavesIndex(c.settings, &entry, c.now) {
+			c.found.Expired++
+			continue
+		}
 		age := c.now.Sub(entry.ReceivedAt)
 		c.found.Lag = max(c.found.Lag, age)
 		if age < c.Grace {

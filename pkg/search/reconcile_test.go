@@ -139,7 +139,7 @@ func TestReconcileRepairsWhatIsMissing(t *testing.T) {
 		}
 	}
 	q := &queue{}
-	got, err := newReconciler(store, index, q).Reconcile(t.Context(), acme, day.Add(17*time.Hour))
+	got, err := newReconciler(store, index, q).Reconcile(t.Context(), &audit.Tenant{ID: acme}, day.Add(17*time.Hour))
 	want := search.Reconciliation{
 		Tenant: acme, Day: day, Stored: 1000, Indexed: 1000 - int64(len(missing)), Repaired: int64(len(missing)),
 		Lag: now.Sub(entries[0].ReceivedAt),
@@ -173,10 +173,36 @@ func TestReconcileCounts(t *testing.T) {
 		r := newReconciler(c.store, c.index, &queue{})
 		r.Reader = reader{c.store, map[audit.EntryID]bool{c.gone: true}}
 		c.want.Tenant, c.want.Day = acme, day
-		if got, err := r.Reconcile(t.Context(), acme, day); err != nil {
+		if got, err := r.Reconcile(t.Context(), &audit.Tenant{ID: acme}, day); err != nil {
 			t.Error(err)
 		} else if got != c.want {
 			t.Errorf("%s: got %+v\nwant %+v", name, got, c.want)
+		}
+	}
+}
+
+// TestReconcileLeavesOutWhatIsAboutToBeRemoved: retention has removed entries from the index.
+func TestReconcileLeavesOutWhatIsAboutToBeRemoved(t *testing.T) {
+	entries := entriesOfDay()
+	for days, want := range map[int]search.Reconciliation{
+		0: {Tenant: acme, Day: day, Stored: 1000, Indexed: 990, Repaired: 10, Lag: 36 * time.Hour}, 1: {Tenant: acme, Day: day, Stored: 1000, Indexed: 990, Expired: 10},
+	} {
+		store, index, q := newEntrySet(entries...), newEntrySet(entries...), &queue{}
+		for i := range 10 {
+			delete(index.entries, entries[i].ID)
+		}
+		r := newReconciler(store, index, q)
+		r.Now = func() time.Time { return day.AddDate(0, 0, 3).Add(time.Hour) }
+		tenant := audit.Tenant{ID: acme, Settings: audit.Settings{RetentionDays: days}}
+		got, err := r.Reconcile(t.Context(), &tenant, day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want.Lag > 0 {
+			want.Lag = r.Now().Sub(entries[0].ReceivedAt)
+		}
+		if got != want {
+			t.Errorf("%d days: got %+v\nwant %+v", days, got, want)
 		}
 	}
 }
@@ -191,7 +217,7 @@ func TestReconcileFails(t *testing.T) {
 	} {
 		store, index, q := newEntrySet(entries...), newEntrySet(entries[:10]...), &queue{}
 		harm(store, index, q)
-		got, err := newReconciler(store, index, q).Reconcile(t.Context(), acme, day)
+		got, err := newReconciler(store, index, q).Reconcile(t.Context(), &audit.Tenant{ID: acme}, day)
 		if !errors.Is(err, failure) {
 			t.Errorf("%s: got error %v, want %v", name, err, failure)
 		}
@@ -228,7 +254,7 @@ func TestReconcileListsOnlyWhatDiffers(t *testing.T) {
 	missing := entries[13*perHour+7]
 	delete(index.entries, missing.ID)
 	r := &search.Reconciler{Store: store, Index: index, Reader: store, Queue: q, Grace: time.Hour, Now: func() time.Time { return now }}
-	got, err := r.Reconcile(t.Context(), acme, day)
+	got, err := r.Reconcile(t.Context(), &audit.Tenant{ID: acme}, day)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +272,7 @@ func TestReconcileListsOnlyWhatDiffers(t *testing.T) {
 	}
 	index.entries[missing.ID] = missing
 	store.pages, index.pages = 0, 0
-	if _, err := r.Reconcile(t.Context(), acme, day); err != nil {
+	if _, err := r.Reconcile(t.Context(), &audit.Tenant{ID: acme}, day); err != nil {
 		t.Fatal(err)
 	}
 	if pages := store.pages + index.pages; pages != 0 {

@@ -89,6 +89,10 @@ type registered struct {
 	due time.Time // zero: none
 }
 
+func (r *register) TouchAll(context.Context, activity.Work, audit.TenantID, time.Time) error {
+	panic("the reconciler touches no day")
+}
+
 func (r *register) Touch(context.Context, audit.TenantID, []activity.Receipt, time.Time) error {
 	panic("the reconciler touches no day")
 }

@@ -37,7 +37,7 @@ func (s *ReconcileTask) Check(ctx context.Context, tenant *audit.Tenant, day act
 		// Nobody reads the day any more, unless the settings change.
 		return activity.Outcome{Checks: day.Checks, Due: at.Add(maxRecheck)}, nil
 	}
-	found, err := s.Reconciler.Reconcile(ctx, tenant.ID, day.Day)
+	found, err := s.Reconciler.Reconcile(ctx, tenant, day.Day)
 	if err == nil {
 		err = s.Publish(found)
 	}

@@ -33,6 +33,8 @@ type Service struct {
 	Keys     KeyStore
 	Jobs     Jobs
 	Recorder audit.Recorder
+	// RetentionChanged is called after the retention of a tenant has changed; nil: nobody is told.
+	RetentionChanged func(ctx context.Context, tenant audit.TenantID) error
 	// Placing decides where the search index has the entries of a new tenant.
 	Placing Placing
 	Now     func() time.Time
@@ -129,7 +131,11 @@ func (s *Service) Update(ctx context.Context, by access.Principal, id audit.Tena
 		UserID: by.Subject, Action: actionUpdate, ResourceType: resourceTenant, ResourceID: string(id),
 		Before: stateOf(before), After: stateOf(after),
 	}
-	if err := audit.Record(ctx, s.Recorder, after, entry); err != nil {
+	err = s.tellRetention(ctx, before, after) // if recording fails, that does no harm
+	if err == nil {
+		err = audit.Record(ctx, s.Recorder, after, entry)
+	}
+	if err != nil {
 		return audit.Tenant{}, s.undo(ctx, err, func(ctx context.Context) error {
 			restored := before
 			restored.Version = after.Version + 1
@@ -137,6 +143,17 @@ func (s *Service) Update(ctx context.Context, by access.Principal, id audit.Tena
 		})
 	}
 	return after, nil
+}
+
+// tellRetention reports a change of the retention.
+func (s *Service) tellRetention(ctx context.Context, before, after audit.Tenant) error {
+	if s.RetentionChanged == nil || before.Settings.SameRetention(&after.Settings) {
+		return nil
+	}
+	if err := s.RetentionChanged(ctx, after.ID); err != nil {
+		return &audit.UnavailableError{Err: err}
+	}
+	return nil
 }
 
 // changeStatus suspends a tenant or ends its suspension. "" changes nothing.

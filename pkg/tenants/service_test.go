@@ -383,6 +383,51 @@ func TestUpdateAgainstOthers(t *testing.T) {
 	f.wantActions(t, "tenant.update")
 }
 
+// TestRetentionIsToldOfChanges: a change that nobody can be told of does not remain.
+func TestRetentionIsToldOfChanges(t *testing.T) {
+	f := newFixture(t)
+	tenant := f.acme(t)
+	told, failure := 0, error(nil)
+	f.RetentionChanged = func(_ context.Context, id audit.TenantID) error {
+		if id != "acme" {
+			t.Errorf("told of %s, want acme", id)
+		}
+		told++
+		return failure
+	}
+	update := func(change func(s *audit.Settings), want int) error {
+		t.Helper()
+		settings := tenant.Settings
+		change(&settings)
+		told = 0
+		_, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "Acme", Settings: settings}, 0)
+		if told != want {
+			t.Errorf("told %d times, want %d", told, want)
+		}
+		return err
+	}
+	rule := func(days int) func(s *audit.Settings) {
+		return func(s *audit.Settings) { s.RetentionRules = []audit.RetentionRule{{Action: "VIEW", Days: days}} }
+	}
+	for _, c := range []struct {
+		change func(s *audit.Settings)
+		told   int
+	}{
+		{func(s *audit.Settings) { s.RetentionDays = 7 }, 1}, {func(s *audit.Settings) { s.RetentionDays = 7 }, 0},
+		{rule(3), 1}, {rule(3), 0}, {rule(4), 1},
+		{func(*audit.Settings) {}, 1}, {func(s *audit.Settings) { s.RemoveSecrets = !s.RemoveSecrets }, 0},
+	} {
+		if err := update(c.change, c.told); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failure = errDown
+	wantUnavailable(t, "update", update(rule(5), 1))
+	if got := len(f.stored(t).Settings.RetentionRules); got != 0 {
+		t.Errorf("got %d rules after a change that failed, want 0", got)
+	}
+}
+
 // TestNothingStandsUnrecorded fails every recording and looks what is left.
 func TestNothingStandsUnrecorded(t *testing.T) {
 	f := newFixture(t)

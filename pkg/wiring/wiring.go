@@ -32,6 +32,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/rotation"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
@@ -46,6 +47,7 @@ type Entries interface {
 	search.Reader
 	search.IDLister
 	arrival.Reader
+	retention.Store
 	jobs.Purger
 }
 
@@ -54,6 +56,7 @@ type Index interface {
 	search.Index
 	search.IndexWriter
 	search.IDLister
+	retention.Index
 	jobs.Purger
 }
 
@@ -434,5 +437,8 @@ func (s *Services) Tenants() *tenants.Service {
 	return &tenants.Service{
 		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Jobs(), Placing: s.Stores.Placing,
 		Recorder: s.accept(), Now: time.Now, Random: random,
+		RetentionChanged: func(ctx context.Context, tenant audit.TenantID) error {
+			return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, jobs.TaskRetainAgain, nil)
+		},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
@@ -159,6 +160,12 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	for name, task := range s.dayTasks() {
 		worker.Tasks[name] = task.Do
 	}
+	again := &retention.Again{Register: s.Stores.Activity, Plan: s.dayPlan(jobs.TaskRetain), Now: time.Now}
+	worker.Tasks[jobs.TaskRetainAgain] = again.Do
+	if s.Stores.FreeSpace != nil {
+		space := &jobs.FreeSpace{Space: s.Stores.FreeSpace, Queue: worker.Queue, Now: time.Now}
+		worker.Tasks[jobs.TaskFreeSpace] = space.Do
+	}
 	return lambdaedge.EachMessage(worker.Handle)
 }
 
@@ -208,22 +215,33 @@ func (s *Services) PreparePartitions() func(ctx context.Context) error {
 func (s *Services) ReconcileIndex() func(ctx context.Context) error {
 	return func(ctx context.Context) error {
 		var failures []error
-		for name, work := range dayWork {
-			plan := &activity.Plan{
-				Work: work, Register: s.Stores.Activity, Now: time.Now, Log: s.Log,
-				Share: func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
-					return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, name, days)
-				},
-			}
-			failures = append(failures, plan.Run(ctx))
+		for _, name := range []jobs.TaskName{jobs.TaskReconcileIndex, jobs.TaskReconcileArrivals, jobs.TaskPruneArrivals} {
+			failures = append(failures, s.dayPlan(name).Run(ctx))
 		}
 		return errors.Join(failures...)
+	}
+}
+
+// RetainLogs returns one run that shares out the days on which something is to be done about
+// expired entries: run-jobs marks and removes them.
+func (s *Services) RetainLogs() func(ctx context.Context) error {
+	return s.dayPlan(jobs.TaskRetain).Run
+}
+
+// dayPlan returns what shares out the days of a task that are due.
+func (s *Services) dayPlan(name jobs.TaskName) *activity.Plan {
+	return &activity.Plan{
+		Work: dayWork[name], Register: s.Stores.Activity, Now: time.Now, Log: s.Log,
+		Share: func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
+			return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, name, days)
+		},
 	}
 }
 
 // dayWork are the kinds of work on days of the register, by the tasks that do them.
 var dayWork = map[jobs.TaskName]activity.Work{
 	jobs.TaskReconcileIndex: activity.Index, jobs.TaskReconcileArrivals: activity.Places, jobs.TaskPruneArrivals: activity.Prune,
+	jobs.TaskRetain: activity.Retain,
 }
 
 // dayTasks returns the tasks of dayWork.
@@ -239,16 +257,42 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 		Log: s.Stores.Arrivals, Store: s.Stores.Entries, Reader: s.Stores.Entries, Nudger: s.nudger(), Now: time.Now,
 		Publish: publishPlacesTo(metrics.New(s.Metrics, "reconcile-arrivals", time.Now)),
 	}
+	retain := &retention.Task{
+		Store: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Now: time.Now, Removed: s.freeSpaceSoon(),
+		Publish: publishRetentionTo(metrics.New(s.Metrics, "retain-logs", time.Now)),
+	}
 	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Now: time.Now}
 	tasks := map[jobs.TaskName]*activity.Task{
 		jobs.TaskReconcileIndex:    {Tenants: s.consumerTenants(), Check: index.Check},
 		jobs.TaskReconcileArrivals: {Tenants: s.consumerTenants(), Check: arrivals.Check},
 		jobs.TaskPruneArrivals:     {Tenants: s.tenants().Fresh(), Check: pruner.Check}, // a longer retention counts at once
+		jobs.TaskRetain:            {Tenants: s.tenants().Fresh(), Check: retain.Check},
 	}
 	for name, task := range tasks {
 		task.Work, task.Register, task.Log = dayWork[name], s.Stores.Activity, s.Log
 	}
 	return tasks
+}
+
+// freeSpaceSoon returns what has the space erased that removals of a tenant leave; nil if the
+// engine has none.
+func (s *Services) freeSpaceSoon() func(ctx context.Context, tenant audit.TenantID) error {
+	if s.Stores.FreeSpace == nil {
+		return nil
+	}
+	return func(ctx context.Context, tenant audit.TenantID) error {
+		return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, jobs.TaskFreeSpace, nil)
+	}
+}
+
+// publishRetentionTo returns what writes what was done on a tenant's day as metrics.
+func publishRetentionTo(w *metrics.Writer) func(retention.Result) error {
+	return func(r retention.Result) error {
+		return w.Write(r.Tenant, []metrics.Metric{
+			{Name: "Marked", Unit: metrics.Count, Value: float64(r.Marked)}, {Name: "Unmarked", Unit: metrics.Count, Value: float64(r.Unmarked)},
+			{Name: "Removed", Unit: metrics.Count, Value: float64(r.Removed)},
+		}, map[string]any{"day": r.Day.Format(time.DateOnly)})
+	}
 }
 
 // publishTo returns what writes the result of a tenant and day as metrics.

@@ -79,7 +79,7 @@ func (a *Activity) touch(ctx context.Context, days []activity.Day, due time.Time
 	}
 	touches := make([]mongo.WriteModel, len(days))
 	for i := range days {
-		touches[i] = touchOf(&days[i], due)
+		touches[i] = touchOf(&days[i], days[i].DueOnTouch(due))
 	}
 	for range 2 {
 		_, err := collection.BulkWrite(ctx, touches, options.BulkWrite().SetOrdered(false))
@@ -113,10 +113,33 @@ func touchOf(day *activity.Day, due time.Time) mongo.WriteModel {
 		created = append(created, bson.E{Key: fieldTouches, Value: 1}, bson.E{Key: fieldChecks, Value: 0}, bson.E{Key: fieldDue, Value: due})
 		return model.SetUpdate(bson.D{{Key: "$setOnInsert", Value: created}})
 	}
-	return model.SetUpdate(bson.D{
-		{Key: "$setOnInsert", Value: created}, {Key: "$inc", Value: bson.D{{Key: fieldTouches, Value: 1}}},
-		{Key: "$set", Value: bson.D{{Key: fieldChecks, Value: 0}}}, {Key: "$min", Value: bson.D{{Key: fieldDue, Value: due}}},
+	return model.SetUpdate(append(bson.D{{Key: "$setOnInsert", Value: created}}, touched(due)...))
+}
+
+// touched returns the change of a record that is touched. $min also sets an absent time.
+func touched(due time.Time) bson.D {
+	return bson.D{
+		{Key: "$inc", Value: bson.D{{Key: fieldTouches, Value: 1}}}, {Key: "$set", Value: bson.D{{Key: fieldChecks, Value: 0}}},
+		{Key: "$min", Value: bson.D{{Key: fieldDue, Value: due}}},
+	}
+}
+
+// TouchAll implements activity.Register.
+func (a *Activity) TouchAll(ctx context.Context, work activity.Work, tenant audit.TenantID, due time.Time) error {
+	err := retry(ctx, func() error {
+		collection, err := a.db.collection(collectionActivity)
+		if err != nil {
+			return err
+		}
+		// The keys of a kind of work have a slash after it, and the character after the slash is 0.
+		keys := bson.D{{Key: "$gte", Value: keyOf(tenant, string(work)+"/")}, {Key: "$lt", Value: keyOf(tenant, string(work)+"0")}}
+		_, err = collection.UpdateMany(ctx, append(ofTenant(tenant), bson.E{Key: fieldKey, Value: keys}), touched(due))
+		return failure(ctx, err)
 	})
+	if err != nil {
+		return fmt.Errorf("touch all days of %s: %w", tenant, err)
+	}
+	return nil
 }
 
 // DueDays implements activity.Register.

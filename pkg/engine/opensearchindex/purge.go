@@ -91,28 +91,8 @@ func (x *Index) purgePools(ctx context.Context, tenant audit.TenantID, limit int
 	if err != nil || len(names) == 0 {
 		return 0, err
 	}
-	path = "/" + strings.Join(names, ",")
-	body, err := json.Marshal(query{"query": where, "max_docs": limit})
-	if err != nil {
-		return 0, err
-	}
-	raw, err := x.sendWithin(ctx, deleteTimeout, httpRequest{method: http.MethodPost, path: path + "/_delete_by_query", body: body,
-		query: parameters(string(tenant), url.Values{"conflicts": {"proceed"}, "refresh": {"true"}})})
-	if err != nil {
-		return 0, asUnavailable(err)
-	}
-	var result struct {
-		Total    int               `json:"total"`
-		Deleted  int               `json:"deleted"`
-		Failures []json.RawMessage `json:"failures"`
-	}
-	if err := json.Unmarshal(raw, &result); err != nil {
-		return 0, err
-	}
-	if result.Deleted == 0 && (result.Total > 0 || len(result.Failures) > 0) { // others write them at the same time
-		return 0, &audit.UnavailableError{Err: fmt.Errorf("of %d documents none was deleted, %d failures", result.Total, len(result.Failures))}
-	}
-	return result.Deleted, nil
+	result, err := x.deleteBy(ctx, "/"+strings.Join(names, ","), string(tenant), query{"query": where, "max_docs": limit})
+	return result.Deleted, err
 }
 
 // maxPurgedPools is how many indexes one deletion by query names. They fit into a URL, which

@@ -75,7 +75,7 @@ func TestReconcileEntriesRemovedByHand(t *testing.T) {
 	}
 	want := search.Reconciliation{Tenant: acme, Day: begin.Truncate(24 * time.Hour), Stored: 2000, Indexed: 1997, Repaired: 3, Lag: time.Hour}
 	for _, run := range []string{"first run", "run after the repair"} {
-		got, err := r.Reconcile(t.Context(), acme, begin)
+		got, err := r.Reconcile(t.Context(), &audit.Tenant{ID: acme}, begin)
 		if err != nil {
 			t.Fatal(err)
 		}

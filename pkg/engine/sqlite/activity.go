@@ -30,7 +30,7 @@ func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, receipts []
 	days := activity.Days(tenant, receipts)
 	err := a.db.write(ctx, func(b *batch) error {
 		for i := range days {
-			if err := b.touch(&days[i], due.UnixMilli()); err != nil {
+			if err := b.touch(&days[i], days[i].DueOnTouch(due).UnixMilli()); err != nil {
 				return err
 			}
 		}
@@ -50,6 +50,19 @@ func (b *batch) touch(day *activity.Day, due int64) error {
 	_, err := b.exec(`INSERT INTO activity (work, tenant, received, day, touches, checks, due) VALUES (?, ?, ?, ?, 1, 0, ?) ON CONFLICT `+conflict,
 		string(day.Work), string(day.Tenant), dayNumber(day.Received), dayNumber(day.Day), due)
 	return err
+}
+
+// TouchAll implements activity.Register.
+func (a *Activity) TouchAll(ctx context.Context, work activity.Work, tenant audit.TenantID, due time.Time) error {
+	err := a.db.write(ctx, func(b *batch) error {
+		_, err := b.exec(`UPDATE activity SET touches = touches + 1, checks = 0, due = min(coalesce(due, ?1), ?1) WHERE tenant = ?2 AND work = ?3`,
+			due.UnixMilli(), string(tenant), string(work))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("touch all days of %s: %w", tenant, err)
+	}
+	return nil
 }
 
 // DueDays implements activity.Register.

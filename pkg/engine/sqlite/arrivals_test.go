@@ -65,8 +65,8 @@ const undoDocs = `DROP TABLE recent_docs; DROP TABLE doc_blocks; ALTER TABLE ent
 const undoQuarantine = undoEnding + `DROP INDEX quarantine_by_type; DROP INDEX quarantine_by_resource;
 	ALTER TABLE quarantine DROP COLUMN resource_type; ALTER TABLE quarantine DROP COLUMN resource_id; `
 
-// undoEnding undoes the migration of the ends of connections, and the later one of keys.
-const undoEnding = `DROP TABLE tenant_keys; ALTER TABLE connections DROP COLUMN ending; `
+// undoEnding undoes the migration of the ends of connections, and the later ones.
+const undoEnding = `DROP TABLE deletable; DROP TABLE tenant_keys; ALTER TABLE connections DROP COLUMN ending; `
 
 func TestQuarantineOfOlderFilesIsListedByResource(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ocelot.db")

@@ -299,6 +299,9 @@ func (b *batch) removeEntries(tenant int64, entries []docPlace) error {
 		if _, err := b.exec(`DELETE FROM entries WHERE key = ?`, e.key); err != nil {
 			return err
 		}
+		if _, err := b.exec(`DELETE FROM deletable WHERE key = ?`, e.key); err != nil {
+			return err
+		}
 		if e.block != 0 {
 			places[e.block] = append(places[e.block], e.place)
 			continue

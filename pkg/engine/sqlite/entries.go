@@ -15,7 +15,7 @@ import (
 )
 
 // Entries is the system of record. It implements ingest.Store, search.Reader,
-// search.IDLister, arrival.Reader and jobs.Purger.
+// search.IDLister, arrival.Reader, retention.Store and jobs.Purger.
 type Entries struct{ db *DB }
 
 // Entries returns the system of record in this file.

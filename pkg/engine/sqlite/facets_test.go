@@ -95,6 +95,36 @@ func (h *history) purge(t *rapid.T) {
 	}
 }
 
+// remove removes some of the entries, from the index alone or as retention does.
+func (h *history) remove(t *rapid.T) {
+	ids := slices.SortedFunc(maps.Keys(h.indexed), func(a, b audit.EntryID) int { return slices.Compare(a[:], b[:]) })
+	if len(ids) == 0 {
+		return
+	}
+	chosen := rapid.SliceOfN(rapid.SampledFrom(ids), 1, 50).Draw(t, "removed")
+	ctx := context.Background()
+	if rapid.Bool().Draw(t, "index alone") {
+		if err := h.db.Index().Remove(ctx, h.tenant, chosen); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		if err := h.db.Entries().Mark(ctx, h.tenant, chosen, -time.Second); err != nil {
+			t.Fatal(err)
+		}
+		n, err := h.db.Entries().RemoveDue(ctx, h.tenant, append(chosen, ids[:min(5, len(ids))]...)) // the others are not marked
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.SortFunc(chosen, func(a, b audit.EntryID) int { return slices.Compare(a[:], b[:]) })
+		if want := len(slices.Compact(slices.Clone(chosen))); n != want {
+			t.Fatalf("removed %d entries, want %d", n, want)
+		}
+	}
+	for _, id := range chosen {
+		delete(h.indexed, id)
+	}
+}
+
 func drawFilter(t *rapid.T) (audit.Filter, func(*audit.Entry) bool) {
 	var f audit.Filter
 	bound := func(name string) time.Time {
@@ -230,7 +260,7 @@ func TestCountsEqualAScan(t *testing.T) {
 		}
 		tenants++
 		h := &history{db: db, tenant: audit.TenantID(fmt.Sprintf("tenant-%d", tenants)), indexed: map[audit.EntryID]audit.Entry{}}
-		rt.Repeat(map[string]func(*rapid.T){"put": h.put, "put more": h.put, "purge": h.purge, "": h.check})
+		rt.Repeat(map[string]func(*rapid.T){"put": h.put, "put more": h.put, "purge": h.purge, "remove": h.remove, "": h.check})
 	})
 }
 

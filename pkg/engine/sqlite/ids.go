@@ -66,9 +66,7 @@ func (db *DB) ids(ctx context.Context, query string, tenant audit.TenantID, t au
 		return nil, nil // a tenant without a number has no entries
 	}
 	above, below := idBounds(t)
-	if bytes.Compare(after[:], above[:]) > 0 {
-		above = after
-	}
+	above = laterID(above, after)
 	var ids []audit.EntryID
 	var id sql.RawBytes
 	err = db.snapshot(ctx, func(c *conn) error {
@@ -100,4 +98,11 @@ func beforeIDs(t time.Time) (bound audit.EntryID) {
 	millis := uint64(max(0, t.Add(time.Millisecond-1).UnixMilli()))
 	binary.BigEndian.PutUint64(bound[:], min(millis, 1<<48-1)<<16)
 	return bound
+}
+
+func laterID(a, b audit.EntryID) audit.EntryID {
+	if bytes.Compare(a[:], b[:]) < 0 {
+		return b
+	}
+	return a
 }

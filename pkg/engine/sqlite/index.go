@@ -13,7 +13,7 @@ import (
 )
 
 // Index is the search index. It implements search.Index, search.IndexWriter,
-// search.IDLister and jobs.Purger. It reads order and documents from Entries of
+// search.IDLister, retention.Index and jobs.Purger. It reads order and documents from Entries of
 // the same file, and indexes only entries that are stored there.
 type Index struct {
 	db   *DB
@@ -159,9 +159,6 @@ func (x *Index) Purge(ctx context.Context, tenant audit.TenantID, limit int) (in
 }
 
 func (b *batch) purgeIndex(tenant int64, limit int) (int, error) {
-	if err := b.flush(); err != nil { // rows to delete may not be written yet
-		return 0, err
-	}
 	var keys []int64
 	var key int64
 	err := b.each(context.Background(), `SELECT key FROM indexed_keys WHERE tenant = ? ORDER BY key LIMIT ?`,
@@ -172,18 +169,27 @@ func (b *batch) purgeIndex(tenant int64, limit int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if len(keys) > 0 {
-		if _, err := b.exec(`INSERT INTO pending_merge (number) VALUES (?) ON CONFLICT DO NOTHING`, mergeOwed); err != nil {
-			return 0, err
-		}
+	return len(keys), b.removeIndexed(tenant, keys)
+}
+
+// removeIndexed removes indexed entries from the index. The keys are in rising order.
+func (b *batch) removeIndexed(tenant int64, keys []int64) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	if err := b.flush(); err != nil { // rows to delete may not be written yet
+		return err
+	}
+	if _, err := b.exec(`INSERT INTO pending_merge (number) VALUES (?) ON CONFLICT DO NOTHING`, mergeOwed); err != nil {
+		return err
 	}
 	for _, key := range keys {
 		if _, err := b.exec(`DELETE FROM terms WHERE rowid = ?`, key); err != nil {
-			return 0, err
+			return err
 		}
 		if _, err := b.exec(`DELETE FROM indexed_keys WHERE tenant = ? AND key = ?`, tenant, key); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return len(keys), b.removeFacets(tenant, keys)
+	return b.removeFacets(tenant, keys)
 }

@@ -23,11 +23,16 @@ func (db *DB) purge(ctx context.Context, limit int, remove func(b *batch, limit 
 		if n, err = remove(b, min(limit, maxPurge)); err != nil || n == 0 {
 			return err
 		}
-		b.writer.forget()
-		b.writer.eraseLogSoon()
-		return b.run(`INSERT INTO pending_scrub (number, round, page) VALUES (1, 1, 1) ON CONFLICT DO UPDATE SET round = round + 1, page = 1`)
+		return b.scrubSoon()
 	})
 	return n, err
+}
+
+// scrubSoon must follow every removal. FreeSpace then erases what remains.
+func (b *batch) scrubSoon() error {
+	b.writer.forget()
+	b.writer.eraseLogSoon()
+	return b.run(`INSERT INTO pending_scrub (number, round, page) VALUES (1, 1, 1) ON CONFLICT DO UPDATE SET round = round + 1, page = 1`)
 }
 
 // purgeTenant is purge for records that have the number of their tenant.

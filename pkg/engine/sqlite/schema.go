@@ -361,6 +361,10 @@ CREATE TABLE tenant_keys (
 	wrapped    BLOB,
 	PRIMARY KEY (tenant, subject)
 ) WITHOUT ROWID;
+`, `
+-- From when an entry may be removed, in Unix milliseconds; see retention.go.
+CREATE TABLE deletable (key INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+INSERT OR IGNORE INTO activity SELECT 'retain', tenant, received, day, 1, 0, 0 FROM activity WHERE work = 'index';
 `}
 
 // migrate migrates the file to the current schema.

@@ -86,6 +86,7 @@ func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) 
 		"plan-jobs":          s.PlanJobs(),
 		"prepare-partitions": s.PreparePartitions(),
 		"reconcile-index":    s.ReconcileIndex(),
+		"retain-logs":        s.RetainLogs(),
 	}
 }
 

@@ -41,6 +41,7 @@ import (
 // embedded engine. Their messages are handled when the test calls handle.
 type reconciled struct {
 	t        *testing.T
+	path     string // of the file of the embedded engine
 	db       *sqlite.DB
 	stores   wiring.Stores
 	services *wiring.Services
@@ -69,7 +70,7 @@ func newReconciled(t *testing.T) *reconciled {
 			t.Error(err)
 		}
 	})
-	r := &reconciled{t: t, db: db, stores: embedded.Stores(db)}
+	r := &reconciled{t: t, path: path, db: db, stores: embedded.Stores(db)}
 	r.remove = func(ids []string) { removeFromFile(t, path, ids) }
 	return r
 }

@@ -26,6 +26,8 @@ func Activity(t *testing.T, open func(t *testing.T) ActivityRegister) {
 	t.Run("TouchesAtOnce", func(t *testing.T) { touchesAtOnce(t, open(t)) })
 	t.Run("EachKindOfWorkHasItsRecords", func(t *testing.T) { kindsAreApart(t, open(t)) })
 	t.Run("ATouchDoesNotMakePruningDue", func(t *testing.T) { pruningStays(t, open(t)) })
+	t.Run("AllDaysOfATenantReturn", func(t *testing.T) { allDaysReturn(t, open(t)) })
+	t.Run("FreshDaysWaitForRetention", func(t *testing.T) { freshDaysWait(t, open(t)) })
 	t.Run("PurgeForgetsOneTenant", func(t *testing.T) { activityPurges(t, open(t)) })
 }
 
@@ -124,8 +126,8 @@ func activityPurges(t *testing.T, a ActivityRegister) {
 	other := tenant + "-2"
 	touch(t, a, tenant, activityDue, 0, 1, 2, 3, 4)
 	touch(t, a, other, activityDue, 0)
-	if n := purgeAll(t, a, tenant, 2); n != 11 { // five for each kind that tells days apart, and one
-		t.Errorf("Purge removed %d records, want 11", n)
+	if n := purgeAll(t, a, tenant, 2); n != 16 { // five for each kind that tells days apart, and one
+		t.Errorf("Purge removed %d records, want 16", n)
 	}
 	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(other, 0, 1)})
 }

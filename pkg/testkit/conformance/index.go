@@ -17,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/words"
 )
@@ -26,6 +27,7 @@ type SearchIndex interface {
 	search.Index
 	search.IndexWriter
 	search.IDLister
+	retention.Index
 	jobs.Purger
 }
 
@@ -36,7 +38,8 @@ type IndexUnderTest struct {
 	Store ingest.Store
 }
 
-// Index tests an adapter of search.Index, search.IndexWriter, search.IDLister and jobs.Purger.
+// Index tests an adapter of search.Index, search.IndexWriter, search.IDLister, retention.Index
+// and jobs.Purger.
 func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 	for name, test := range map[string]func(t *testing.T, x IndexUnderTest){
 		"EveryFilterInEveryDirection":        indexFindsWhatTheOracleFinds,
@@ -61,6 +64,7 @@ func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 		"WritersAtOnceIndexEachOnce":         indexConcurrently,
 		"CancelledCallsDoNoHarm":             indexCancelled,
 		"IDsRiseWithoutGap":                  indexListsIDs,
+		"RemovedEntriesAreNotCounted":        indexRemoves,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
@@ -23,11 +24,12 @@ type EntryStore interface {
 	search.Reader
 	search.IDLister
 	arrival.Reader
+	retention.Store
 	jobs.Purger
 }
 
-// Store tests an adapter of ingest.Store, search.Reader, search.IDLister, arrival.Reader and
-// jobs.Purger.
+// Store tests an adapter of ingest.Store, search.Reader, search.IDLister, arrival.Reader,
+// retention.Store and jobs.Purger.
 func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){
 		"ReadsWhatWasAppended":            storeReadsBack,
@@ -45,6 +47,8 @@ func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 		"CancelledCallsChangeNothingElse": storeCancelled,
 		"IDsRiseWithoutGap":               storeListsIDs,
 		"EntriesByIDLeavesOutWhatIsNot":   storeReadsMany,
+		"EntriesAreMarkedAndUnmarked":     storeListsRetained,
+		"DueEntriesAreRemoved":            storeRemovesDue,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

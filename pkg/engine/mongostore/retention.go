@@ -1,0 +1,159 @@
+package mongostore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
+)
+
+// Retained implements retention.Store. It reads the primary.
+func (s *Entries) Retained(ctx context.Context, tenant audit.TenantID, of retention.Selection, limit int) ([]retention.Entry, error) {
+	found, err := s.retained(ctx, tenant, of, min(limit, retention.MaxEntries))
+	if err != nil {
+		return nil, fmt.Errorf("list entries of %s to retain: %w", tenant, err)
+	}
+	return found, nil
+}
+
+// retained returns entries of the first partition that has any.
+func (s *Entries) retained(ctx context.Context, tenant audit.TenantID, of retention.Selection, limit int) ([]retention.Entry, error) {
+	isolation, err := s.isolation.of(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	skew, err := s.db.skew(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := audit.Time{From: of.From, To: of.To}
+	if !of.After.IsZero() {
+		t = intersect(t, audit.Time{From: of.After.Time()})
+	}
+	partitions, err := s.db.partitions(ctx, tenant, isolation, t)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range partitions {
+		found, err := s.db.retainedIn(ctx, p, tenant, of, limit)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p, err)
+		}
+		for i := range found {
+			if !found[i].DeletableAt.IsZero() {
+				found[i].DeletableAt = found[i].DeletableAt.Add(-skew)
+			}
+		}
+		if len(found) > 0 {
+			return found, nil
+		}
+	}
+	return nil, nil
+}
+
+// retainedIn returns the first entries in one partition, with the server's times.
+func (db *DB) retainedIn(ctx context.Context, p partition, tenant audit.TenantID, of retention.Selection, limit int) (found []retention.Entry, err error) {
+	keys := keysIn(tenant, audit.Time{From: of.From, To: of.To})
+	if !of.After.IsZero() {
+		keys = keys.after(keyOfEntry(tenant, of.After))
+	}
+	query := append(ofTenant(tenant), keys.condition())
+	if of.Marked {
+		query = append(query, bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: true}}})
+	}
+	o := options.Find().SetHint(indexID).SetSort(ascending(fieldKey)).SetLimit(int64(limit)).SetBatchSize(int32(limit)).
+		SetProjection(ascending(fieldKey, fieldTimestamp, fieldAction, fieldSeverity, fieldSubmittedBy, fieldDeletableAt))
+	err = db.find(ctx, p.String(), query, o, func(doc bson.Raw) (bool, error) {
+		e, err := readEntry(doc)
+		if err != nil {
+			return false, err
+		}
+		key, err := readEntryKey(doc)
+		if err != nil {
+			return false, err
+		}
+		e.ID = key.id()
+		at, _ := doc.Lookup(fieldDeletableAt).TimeOK() // absent: zero
+		found = append(found, retention.Entry{Entry: e, DeletableAt: at.UTC()})
+		return true, nil
+	})
+	return found, err
+}
+
+// Mark implements retention.Store. MongoDB removes an entry about a minute after its time.
+func (s *Entries) Mark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, after time.Duration) error {
+	now, _, err := s.db.serverNow(ctx)
+	if err == nil {
+		unmarked := bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: false}}}
+		err = s.eachPartition(ctx, tenant, ids, func(c *mongo.Collection, entries bson.D) error {
+			_, err := c.UpdateMany(ctx, append(entries, unmarked), set(bson.E{Key: fieldDeletableAt, Value: now.Add(after)}))
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("mark %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// Unmark implements retention.Store.
+func (s *Entries) Unmark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
+	err := s.eachPartition(ctx, tenant, ids, func(c *mongo.Collection, entries bson.D) error {
+		_, err := c.UpdateMany(ctx, entries, bson.D{{Key: "$unset", Value: bson.D{{Key: fieldDeletableAt, Value: ""}}}})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("unmark %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// RemoveDue implements retention.Store. If the answer to a command is lost, entries that it removed
+// are not counted.
+func (s *Entries) RemoveDue(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (removed int, err error) {
+	now, _, err := s.db.serverNow(ctx)
+	if err == nil {
+		due := bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$lte", Value: now}}}
+		err = s.eachPartition(ctx, tenant, ids, func(c *mongo.Collection, entries bson.D) error {
+			result, err := c.DeleteMany(ctx, append(entries, due))
+			if err == nil {
+				removed += int(result.DeletedCount)
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return removed, fmt.Errorf("remove %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return removed, nil
+}
+
+// eachPartition sends one command to each partition that can have some of the entries. It repeats
+// a command whose answer is lost.
+func (s *Entries) eachPartition(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, send func(c *mongo.Collection, entries bson.D) error) error {
+	isolation, err := s.isolation.of(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	byPartition := map[partition][]entryKey{}
+	for _, id := range ids {
+		p := partitionOf(tenant, isolation, id.Time())
+		byPartition[p] = append(byPartition[p], keyOfEntry(tenant, id))
+	}
+	for p, keys := range byPartition {
+		collection, err := s.db.collection(p.String())
+		if err != nil {
+			return err
+		}
+		if err := retry(ctx, func() error { return failure(ctx, send(collection, entriesWithKeys(tenant, keys))) }); err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+	}
+	return nil
+}

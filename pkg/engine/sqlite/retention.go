@@ -1,0 +1,209 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
+)
+
+// The queries of Retained. An entry without a row of deletable is not marked.
+const (
+	listRetained = `SELECT ` + entryColumns + `, d.at FROM entries e INDEXED BY entries_by_id` + joinDocs +
+		`LEFT JOIN deletable d ON d.key = e.key WHERE e.tenant = ? AND e.id > ? AND e.id < ? ORDER BY e.id LIMIT ?`
+	listMarked = `SELECT ` + entryColumns + `, d.at FROM entries e INDEXED BY entries_by_id` + joinDocs +
+		`CROSS JOIN deletable d ON d.key = e.key WHERE e.tenant = ? AND e.id > ? AND e.id < ? ORDER BY e.id LIMIT ?`
+)
+
+// Retained implements retention.Store.
+func (s *Entries) Retained(ctx context.Context, tenant audit.TenantID, of retention.Selection, limit int) (found []retention.Entry, err error) {
+	number, known, err := s.db.number(ctx, tenant)
+	if err == nil && !known {
+		return nil, nil // a tenant without a number has no entries
+	}
+	if err == nil {
+		err = s.db.snapshot(ctx, func(c *conn) error {
+			found, err = c.retained(ctx, number, tenant, of, min(limit, retention.MaxEntries))
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list entries of %s to retain: %w", tenant, err)
+	}
+	return found, nil
+}
+
+func (c *conn) retained(ctx context.Context, number int64, tenant audit.TenantID, of retention.Selection, limit int) (found []retention.Entry, err error) {
+	query := listRetained
+	if of.Marked {
+		query = listMarked
+	}
+	above, below := idBounds(audit.Time{From: of.From, To: of.To})
+	above = laterID(above, of.After)
+	r := docReader{conn: c, tenant: tenant}
+	var at sql.NullInt64
+	err = c.each(ctx, query, []any{number, above[:], below[:], limit}, append(r.columns(), &at), func() (bool, error) {
+		e, err := r.entry(ctx)
+		if err != nil {
+			return false, err
+		}
+		kept := retention.Entry{Entry: audit.Entry{
+			ID: e.ID, Timestamp: e.Timestamp, Action: e.Action, Severity: e.Severity, SubmittedBy: e.SubmittedBy,
+		}}
+		if at.Valid {
+			kept.DeletableAt = time.UnixMilli(at.Int64).UTC()
+		}
+		found = append(found, kept)
+		return true, nil
+	})
+	return found, err
+}
+
+// Mark implements retention.Store.
+func (s *Entries) Mark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, after time.Duration) error {
+	err := s.db.eachID(ctx, tenant, ids, func(b *batch, tenant int64, id audit.EntryID) error {
+		_, err := b.exec(`INSERT INTO deletable SELECT key, ? FROM entries WHERE tenant = ? AND id = ? ON CONFLICT DO NOTHING`,
+			s.db.now().Add(after).UnixMilli(), tenant, id[:])
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("mark %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// Unmark implements retention.Store.
+func (s *Entries) Unmark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
+	err := s.db.eachID(ctx, tenant, ids, func(b *batch, tenant int64, id audit.EntryID) error {
+		_, err := b.exec(`DELETE FROM deletable WHERE key = (SELECT key FROM entries WHERE tenant = ? AND id = ?)`, tenant, id[:])
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("unmark %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// eachID writes something for each entry.
+func (db *DB) eachID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, write func(b *batch, tenant int64, id audit.EntryID) error) error {
+	number, known, err := db.number(ctx, tenant)
+	if err != nil || !known {
+		return err // a tenant without a number has no entries
+	}
+	return db.writeRows(ctx, len(ids), func(b *batch, from, to int) error {
+		for _, id := range ids[from:to] {
+			if err := write(b, number, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// RemoveDue implements retention.Store. It removes the entries from the index of the same file
+// too, which has only what is stored.
+func (s *Entries) RemoveDue(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (int, error) {
+	n, err := s.db.removeByID(ctx, tenant, ids, func(b *batch, tenant int64, id audit.EntryID) (e docPlace, found bool, err error) {
+		found, err = b.found(`SELECT e.key, e.block, e.place FROM entries e JOIN deletable d ON d.key = e.key WHERE e.tenant = ? AND e.id = ? AND d.at <= ?`,
+			[]any{tenant, id[:], s.db.now().UnixMilli()}, []any{&e.key, &e.block, &e.place})
+		return e, found, err
+	}, func(b *batch, tenant int64, entries []docPlace) error {
+		indexed, err := b.indexed(tenant, entries)
+		if err == nil {
+			err = b.removeIndexed(tenant, indexed)
+		}
+		if err != nil {
+			return err
+		}
+		return b.removeEntries(tenant, entries)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("remove %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return n, nil
+}
+
+// Remove implements retention.Index. FreeSpace removes the words from the full-text table.
+func (x *Index) Remove(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
+	_, err := x.db.removeByID(ctx, tenant, ids, func(b *batch, tenant int64, id audit.EntryID) (e docPlace, found bool, err error) {
+		found, err = b.found(`SELECT key FROM entries WHERE tenant = ? AND id = ?`, []any{tenant, id[:]}, []any{&e.key})
+		return e, found, err
+	}, func(b *batch, tenant int64, entries []docPlace) error {
+		indexed, err := b.indexed(tenant, entries)
+		if err != nil {
+			return err
+		}
+		return b.removeIndexed(tenant, indexed)
+	})
+	if err != nil {
+		return fmt.Errorf("remove %d entries of %s from the index: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// removeByID removes something of the entries that look finds, in operations that delay other
+// writes little. It returns their number.
+func (db *DB) removeByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID,
+	look func(b *batch, tenant int64, id audit.EntryID) (e docPlace, found bool, err error),
+	remove func(b *batch, tenant int64, entries []docPlace) error,
+) (removed int, err error) {
+	number, known, err := db.number(ctx, tenant)
+	if err != nil || !known {
+		return 0, err // a tenant without a number has no entries
+	}
+	parts := make([]int, len(ids)) // by their first id
+	err = db.writeRows(ctx, len(ids), func(b *batch, from, to int) error {
+		var entries []docPlace
+		seen := map[int64]bool{}
+		for _, id := range ids[from:to] {
+			e, found, err := look(b, number, id)
+			if err != nil {
+				return err
+			}
+			if found && !seen[e.key] {
+				entries, seen[e.key] = append(entries, e), true
+			}
+		}
+		if parts[from] = len(entries); len(entries) == 0 {
+			return nil
+		}
+		if err := remove(b, number, entries); err != nil {
+			return err
+		}
+		return b.scrubSoon()
+	})
+	for _, n := range parts {
+		removed += n
+	}
+	return removed, err
+}
+
+// indexed returns the keys of those entries that are indexed, in rising order.
+func (b *batch) indexed(tenant int64, entries []docPlace) (keys []int64, err error) {
+	for _, e := range entries {
+		var key int64
+		found, err := b.found(`SELECT key FROM indexed_keys WHERE tenant = ? AND key = ?`, []any{tenant, e.key}, []any{&key})
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// found is row for a query that need not have a row.
+func (b *batch) found(query string, args, dest []any) (bool, error) {
+	err := b.row(context.Background(), query, args, dest)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}

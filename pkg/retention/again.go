@@ -1,0 +1,28 @@
+package retention
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/activity"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Again has all days of a tenant looked at whose retention has changed. Entries that are kept for
+// longer now are unmarked, and the index gets back those that have left it.
+type Again struct {
+	Register activity.Register
+	Plan     *activity.Plan // for activity.Retain
+	Now      func() time.Time
+}
+
+// Do makes the days due and shares them out. It is a jobs.Task.
+func (a *Again) Do(ctx context.Context, tenant audit.TenantID, _ json.RawMessage) error {
+	for _, work := range []activity.Work{activity.Retain, activity.Index} {
+		if err := a.Register.TouchAll(ctx, work, tenant, a.Now()); err != nil {
+			return err
+		}
+	}
+	return a.Plan.Run(ctx)
+}

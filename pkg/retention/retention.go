@@ -1,0 +1,55 @@
+// Package retention removes entries after their end. Task marks those that have expired: from some
+// days later they may be removed. Until then a longer retention unmarks them again. Notifier has
+// Task look at a tenant's days as soon as its settings change.
+package retention
+
+import (
+	"context"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Entry is what decides whether a stored entry may be removed. It has ID, Timestamp, Action, Severity
+// and SubmittedBy.
+type Entry struct {
+	audit.Entry
+	DeletableAt time.Time // from then on the entry may be removed; zero: it is not marked
+}
+
+// Selection is the entries of a tenant with From ≤ timestamp < To and an id greater than After.
+type Selection struct {
+	From, To time.Time
+	After    audit.EntryID
+	Marked   bool // only those that are marked
+}
+
+// MaxEntries is how many entries one call of Retained returns at most, and one other call takes.
+const MaxEntries = 2000
+
+// Store is the system of record.
+type Store interface {
+	// Retained returns up to limit entries of the selection, in the order of their ids. It may return
+	// fewer although more follow. An empty result means that none is left.
+	Retained(ctx context.Context, tenant audit.TenantID, of Selection, limit int) ([]Entry, error)
+	// Mark lets the entries be removed once the time has passed, by the store's own clock. It does
+	// not change those that are marked already.
+	Mark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, after time.Duration) error
+	// Unmark takes Mark back.
+	Unmark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error
+	// RemoveDue removes those of the entries whose time has come by the store's own clock, and
+	// returns their number. The store may remove them by itself.
+	RemoveDue(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (int, error)
+}
+
+// Index is the search index.
+type Index interface {
+	// Remove removes the entries from the index. Those that it does not have are no error. It may
+	// miss an entry that was put a second ago.
+	Remove(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error
+}
+
+// Tenants finds tenants. It returns audit.ErrNotFound if none exists.
+type Tenants interface {
+	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
+}

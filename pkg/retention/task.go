@@ -1,0 +1,223 @@
+package retention
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/activity"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+const (
+	// Grace is how long a marked entry is kept. It covers clocks that differ, and a retention that
+	// is lengthened again.
+	Grace = 7 * oneDay
+	// indexLead is how long before that the entry leaves the index. So the index has only entries
+	// that are stored, which comparing it by counts relies on.
+	indexLead = 2 * oneDay
+	// settleTime is how long after a change of settings a worker may still go by the earlier ones,
+	// and how long after its day was registered an entry may be stored.
+	settleTime = 20 * time.Minute
+	// maxDayTime bounds one check of a day. The next run continues.
+	maxDayTime = 4 * time.Minute
+	oneDay     = 24 * time.Hour
+)
+
+// Result is what a check of a tenant's day did.
+type Result struct {
+	Tenant                    audit.TenantID
+	Day                       time.Time // its beginning, UTC
+	Marked, Unmarked, Removed int64     // entries
+}
+
+// Task marks, unmarks and removes the entries of the days that an activity.Plan for
+// activity.Retain shares out.
+type Task struct {
+	Store   Store
+	Index   Index
+	Tenants Tenants // tenants.Cache.Fresh if the process has a cache
+	// Publish gets the results of days on which something was done. It is called concurrently.
+	Publish func(Result) error
+	// Removed is called after entries of a tenant were removed; nil: nothing is left to do then.
+	Removed func(ctx context.Context, tenant audit.TenantID) error
+	Now     func() time.Time
+}
+
+// Check does what is due on one day. It is the Check of an activity.Task. Doing it twice, or at the
+// same time, does no harm.
+func (t *Task) Check(ctx context.Context, tenant *audit.Tenant, day activity.Day) (activity.Outcome, error) {
+	run := &dayRun{
+		Task: t, tenant: *tenant, day: day.Day, checks: day.Checks, found: Result{Tenant: tenant.ID, Day: day.Day},
+		selection: Selection{From: day.Day, To: day.Day.Add(oneDay)}, deadline: t.Now().Add(maxDayTime),
+	}
+	err := run.all(ctx)
+	if publishErr := run.publish(ctx); err == nil {
+		err = publishErr
+	}
+	if err != nil {
+		return activity.Outcome{}, fmt.Errorf("retain %s %s: %w", tenant.ID, day.Day.Format(time.DateOnly), err)
+	}
+	return run.outcome(), nil
+}
+
+// dayRun is one check of a day.
+type dayRun struct {
+	*Task
+	tenant    audit.Tenant
+	day       time.Time
+	checks    int       // since the day was touched
+	selection Selection // what is left to look at
+	deadline  time.Time
+	stopped   bool
+	found     Result
+	wake      time.Time // when something is to be done about the marked entries; zero: there are none
+}
+
+// all looks at the entries of the day page by page, with the settings of that time.
+func (r *dayRun) all(ctx context.Context) error {
+	for {
+		var err error
+		if r.tenant, err = r.Tenants.Tenant(ctx, r.tenant.ID); err != nil {
+			return err
+		}
+		if r.tenant.Status == audit.TenantDeleting {
+			return nil
+		}
+		now := r.Now()
+		// If no entry can have expired, only those that are marked matter.
+		r.selection.Marked = now.Before(r.firstEnd())
+		entries, err := r.Store.Retained(ctx, r.tenant.ID, r.selection, MaxEntries)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		if err := r.apply(ctx, entries, now); err != nil {
+			return err
+		}
+		r.selection.After = entries[len(entries)-1].ID
+		if r.stopped = r.Now().After(r.deadline); r.stopped {
+			return nil
+		}
+	}
+}
+
+// removable reports whether an entry may be removed once it was marked for Grace. Every reason
+// to keep an entry that has expired belongs here.
+func (r *dayRun) removable(e *Entry, now time.Time) bool {
+	return r.tenant.Settings.IsExpired(&e.Entry, now)
+}
+
+// apply does what is due for some entries.
+func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) error {
+	var mark, unmark, unindex, remove []audit.EntryID
+	for i := range entries {
+		e := &entries[i]
+		removable, marked := r.removable(e, now), !e.DeletableAt.IsZero()
+		switch {
+		case removable && !marked:
+			mark = append(mark, e.ID)
+			r.wakeAt(now.Add(Grace - indexLead))
+		case marked && !removable:
+			unmark = append(unmark, e.ID)
+		case marked && !e.DeletableAt.After(now):
+			unindex, remove = append(unindex, e.ID), append(remove, e.ID)
+		case marked && !e.DeletableAt.After(now.Add(indexLead)):
+			unindex = append(unindex, e.ID)
+			r.wakeAt(e.DeletableAt)
+		case marked:
+			r.wakeAt(e.DeletableAt.Add(-indexLead))
+		}
+	}
+	tenant := r.tenant.ID
+	if len(unmark) > 0 {
+		if err := r.Store.Unmark(ctx, tenant, unmark); err != nil {
+			return err
+		}
+		r.found.Unmarked += int64(len(unmark))
+	}
+	if len(mark) > 0 {
+		if err := r.Store.Mark(ctx, tenant, mark, Grace); err != nil {
+			return err
+		}
+		r.found.Marked += int64(len(mark))
+	}
+	if len(unindex) > 0 { // before the store removes them
+		if err := r.Index.Remove(ctx, tenant, unindex); err != nil {
+			return err
+		}
+	}
+	if len(remove) == 0 {
+		return nil
+	}
+	n, err := r.Store.RemoveDue(ctx, tenant, remove)
+	if r.found.Removed += int64(n); n < len(remove) { // the clocks differ, or the store removed them itself
+		r.wakeAt(now.Add(settleTime))
+	}
+	return err
+}
+
+func (r *dayRun) wakeAt(at time.Time) {
+	if r.wake.IsZero() || at.Before(r.wake) {
+		r.wake = at
+	}
+}
+
+// publish reports what was done, also before a failure.
+func (r *dayRun) publish(ctx context.Context) error {
+	if r.found.Removed > 0 && r.Removed != nil {
+		if err := r.Removed(ctx, r.tenant.ID); err != nil {
+			return err
+		}
+	}
+	if r.found.Marked+r.found.Unmarked+r.found.Removed == 0 {
+		return nil
+	}
+	return r.Publish(r.found)
+}
+
+// outcome says when the day is due again. A touched day is checked again after settleTime, whatever
+// the clocks say of when it was touched.
+func (r *dayRun) outcome() activity.Outcome {
+	now := r.Now()
+	if r.stopped {
+		return activity.Outcome{Checks: r.checks, Due: now}
+	}
+	due := earliest(r.wake, r.nextEnd(now))
+	if settled := r.tenant.UpdatedAt.Add(settleTime); settled.After(now) {
+		due = earliest(due, settled)
+	}
+	if r.checks == 0 {
+		due = earliest(due, now.Add(settleTime))
+	}
+	return activity.Outcome{Checks: r.checks + 1, Due: due}
+}
+
+// earliest returns the earlier of two times. Zero means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// firstEnd returns a time before which no entry of the day expires.
+func (r *dayRun) firstEnd() time.Time {
+	first := r.day.AddDate(1000, 0, 0)
+	for days := range r.tenant.Settings.Retentions() {
+		if end := r.day.Add(time.Duration(days) * oneDay); end.Before(first) {
+			first = end
+		}
+	}
+	return first
+}
+
+// nextEnd returns when all entries of the day have expired that are kept for as long as some of
+// them; zero: that has passed for all.
+func (r *dayRun) nextEnd(now time.Time) (next time.Time) {
+	for days := range r.tenant.Settings.Retentions() {
+		if end := r.day.Add(time.Duration(days+1) * oneDay); end.After(now) {
+			next = earliest(next, end)
+		}
+	}
+	return next
+}

@@ -1,0 +1,432 @@
+package retention_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocelot-audit/ocelot/pkg/activity"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
+)
+
+const (
+	acme   = audit.TenantID("acme")
+	oneDay = 24 * time.Hour
+)
+
+var day = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+
+// world is a store and an index with one tenant. Its ports fail when it has made as many writes
+// as mayWrite.
+type world struct {
+	now       time.Time     // of the worker
+	ahead     time.Duration // of the store's clock
+	tenant    audit.Tenant
+	stored    map[audit.EntryID]*retention.Entry
+	indexed   map[audit.EntryID]bool
+	mayWrite  int
+	published []retention.Result
+	spaceAsks int
+}
+
+var errKilled = errors.New("killed")
+
+func newWorld(entries int, settings audit.Settings) *world {
+	w := &world{
+		now: day.AddDate(0, 0, 2), stored: map[audit.EntryID]*retention.Entry{}, indexed: map[audit.EntryID]bool{}, mayWrite: 1 << 30,
+		tenant: audit.Tenant{ID: acme, Status: audit.TenantActive, Settings: settings},
+	}
+	for i := range entries {
+		w.add(i, day.Add(time.Duration(i)*oneDay/time.Duration(entries)))
+	}
+	return w
+}
+
+// add stores an entry. Every third is a login, every tenth is the service's own.
+func (w *world) add(n int, at time.Time) {
+	var random [10]byte
+	binary.BigEndian.PutUint32(random[6:], uint32(n))
+	e := audit.Entry{ID: audit.NewEntryID(at, random), Timestamp: audit.NewEntryID(at, random).Time(), Action: "VIEW"}
+	if n%3 == 0 {
+		e.Action = "user.login"
+	}
+	if n%10 == 0 {
+		e.SubmittedBy = audit.SubmittedByService
+	}
+	w.stored[e.ID], w.indexed[e.ID] = &retention.Entry{Entry: e}, true
+}
+
+func (w *world) storeNow() time.Time { return w.now.Add(w.ahead) }
+
+func (w *world) write() error {
+	if w.mayWrite--; w.mayWrite < 0 {
+		return errKilled
+	}
+	return nil
+}
+
+func (w *world) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) { return w.tenant, nil }
+
+func (w *world) Retained(_ context.Context, _ audit.TenantID, of retention.Selection, limit int) (found []retention.Entry, err error) {
+	ids := slices.SortedFunc(maps.Keys(w.stored), func(a, b audit.EntryID) int { return slices.Compare(a[:], b[:]) })
+	for _, id := range ids {
+		e := *w.stored[id]
+		if e.Timestamp.Before(of.From) || !e.Timestamp.Before(of.To) || slices.Compare(id[:], of.After[:]) <= 0 || of.Marked && e.DeletableAt.IsZero() {
+			continue
+		}
+		if !e.DeletableAt.IsZero() {
+			e.DeletableAt = e.DeletableAt.Add(-w.ahead)
+		}
+		if found = append(found, e); len(found) == min(limit, 50) {
+			break
+		}
+	}
+	return found, nil
+}
+
+func (w *world) Mark(_ context.Context, _ audit.TenantID, ids []audit.EntryID, after time.Duration) error {
+	for _, id := range ids {
+		if err := w.write(); err != nil {
+			return err
+		}
+		if e := w.stored[id]; e != nil && e.DeletableAt.IsZero() {
+			e.DeletableAt = w.storeNow().Add(after)
+		}
+	}
+	return nil
+}
+
+func (w *world) Unmark(_ context.Context, _ audit.TenantID, ids []audit.EntryID) error {
+	for _, id := range ids {
+		if err := w.write(); err != nil {
+			return err
+		}
+		if e := w.stored[id]; e != nil {
+			e.DeletableAt = time.Time{}
+		}
+	}
+	return nil
+}
+
+func (w *world) RemoveDue(_ context.Context, _ audit.TenantID, ids []audit.EntryID) (n int, err error) {
+	for _, id := range ids {
+		if err := w.write(); err != nil {
+			return n, err
+		}
+		if e := w.stored[id]; e != nil && !e.DeletableAt.IsZero() && !e.DeletableAt.After(w.storeNow()) {
+			delete(w.stored, id)
+			n++
+		}
+	}
+	return n, nil
+}
+
+func (w *world) Remove(_ context.Context, _ audit.TenantID, ids []audit.EntryID) error {
+	for _, id := range ids {
+		if err := w.write(); err != nil {
+			return err
+		}
+		delete(w.indexed, id)
+	}
+	return nil
+}
+
+func (w *world) task() *retention.Task {
+	return &retention.Task{
+		Store: w, Index: w, Tenants: w, Now: func() time.Time { return w.now },
+		Publish: func(r retention.Result) error { w.published = append(w.published, r); return nil },
+		Removed: func(context.Context, audit.TenantID) error { w.spaceAsks++; return nil },
+	}
+}
+
+// check checks the day once.
+func (w *world) check() (activity.Outcome, error) {
+	return w.checkAgain(0)
+}
+
+// checkAgain checks the day after a number of checks since it was touched.
+func (w *world) checkAgain(checks int) (activity.Outcome, error) {
+	day := activity.Day{Work: activity.Retain, Tenant: acme, Receipt: activity.Receipt{Day: day}, Checks: checks}
+	return w.task().Check(context.Background(), &w.tenant, day)
+}
+
+// until checks the day, which was touched, whenever it is due, until a time. It fails if the index has
+// an entry that is not stored.
+func (w *world) until(t *testing.T, end time.Time) {
+	t.Helper()
+	checks := 0
+	for range 1000 {
+		found, err := w.checkAgain(checks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for id := range w.indexed {
+			if w.stored[id] == nil {
+				t.Fatalf("at %v entry %s is indexed and not stored", w.now, id)
+			}
+		}
+		if found.Due.IsZero() || found.Due.After(end) {
+			w.now = end
+			return
+		}
+		if found.Due.Before(w.now) {
+			t.Fatalf("due again at %v, want not before %v", found.Due, w.now)
+		}
+		w.now, checks = found.Due.Add(time.Minute), found.Checks
+	}
+	t.Fatal("the day was checked 1,000 times, want fewer")
+}
+
+func (w *world) wantStored(t *testing.T, want int) {
+	t.Helper()
+	if got := len(w.stored); got != want {
+		t.Errorf("at %v: %d entries are stored, want %d", w.now, got, want)
+	}
+}
+
+func (w *world) wantMarked(t *testing.T, want int) {
+	t.Helper()
+	got := 0
+	for _, e := range w.stored {
+		if !e.DeletableAt.IsZero() {
+			got++
+		}
+	}
+	if got != want {
+		t.Errorf("at %v: %d entries are marked, want %d", w.now, got, want)
+	}
+}
+
+const total = 300
+
+func TestExpiredEntriesAreRemovedAfterTheGrace(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 30})
+	w.until(t, day.AddDate(0, 0, 31).Add(-time.Minute))
+	w.wantMarked(t, 0)
+	w.now = w.now.Add(2 * time.Minute)
+	w.until(t, day.AddDate(0, 0, 38))
+	w.wantStored(t, total)
+	w.wantMarked(t, total)
+	if got := len(w.indexed); got != 0 {
+		t.Errorf("%d entries are indexed, want 0 before the store removes them", got)
+	}
+	w.until(t, day.AddDate(0, 0, 40))
+	w.wantStored(t, 0)
+	want := []retention.Result{
+		{Tenant: acme, Day: day, Marked: total}, {Tenant: acme, Day: day, Removed: total},
+	}
+	if diff := cmp.Diff(want, w.published); diff != "" {
+		t.Errorf("published (-want +got):\n%s", diff)
+	}
+	if w.spaceAsks != 1 {
+		t.Errorf("free space was asked for %d times, want once", w.spaceAsks)
+	}
+	found, err := w.checkAgain(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !found.Due.IsZero() {
+		t.Errorf("an empty day is due at %v, want not before it is touched", found.Due)
+	}
+}
+
+func TestRulesDoNotTouchTheServicesOwnEntries(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionRules: []audit.RetentionRule{{Action: "user.login", Days: 10}, {Action: "VIEW", Days: 0}}})
+	w.until(t, day.AddDate(1, 0, 0))
+	w.wantStored(t, total-total/3+total/30) // logins, but those of the service
+	w.wantMarked(t, 0)
+}
+
+func TestEachRuleHasItsTime(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 40, RetentionRules: []audit.RetentionRule{{Action: "user.login", Days: 10}}})
+	w.until(t, day.AddDate(0, 0, 30))
+	w.wantStored(t, total-total/3+total/30)
+	w.until(t, day.AddDate(0, 0, 50))
+	w.wantStored(t, 0)
+}
+
+// TestALongerRetentionWins at any time before an entry is gone.
+func TestALongerRetentionWins(t *testing.T) {
+	for days := 31; days < 38; days++ {
+		w := newWorld(total, audit.Settings{RetentionDays: 30})
+		w.until(t, day.AddDate(0, 0, days).Add(5*time.Minute))
+		w.tenant.Settings.RetentionDays, w.tenant.UpdatedAt = 365, w.now
+		found, err := w.check() // as retention.Again has it done
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.wantMarked(t, 0)
+		if want := w.now.Add(20 * time.Minute); !found.Due.Equal(want) {
+			t.Errorf("after the change the day is due at %v, want %v", found.Due, want)
+		}
+		w.until(t, day.AddDate(0, 0, 365))
+		w.wantStored(t, total)
+		w.until(t, day.AddDate(0, 0, 375))
+		w.wantStored(t, 0)
+	}
+}
+
+// TestAStaleWorkerDoesNoHarm: it marks by the settings from before a change, after a worker has done
+// what the change asks for. The clocks of the workers are up to a day off.
+func TestAStaleWorkerDoesNoHarm(t *testing.T) {
+	for _, off := range []time.Duration{-oneDay, 0, oneDay} {
+		w := newWorld(total, audit.Settings{RetentionDays: 30})
+		w.now = day.AddDate(0, 0, 33).Add(off)
+		before, changed := w.tenant, w.tenant
+		changed.Settings.RetentionDays, changed.UpdatedAt = 90, day.AddDate(0, 0, 33)
+		w.tenant = changed
+		found, err := w.check()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.tenant = before
+		if _, err := w.check(); err != nil {
+			t.Fatal(err)
+		}
+		w.wantMarked(t, total)
+		w.tenant, w.now = changed, w.now.Add(20*time.Minute)
+		if found.Due.After(w.now) {
+			t.Errorf("by a clock that is %v off the day is due after %v, want at most 20 minutes", off, found.Due.Sub(w.now)+20*time.Minute)
+		}
+		if _, err := w.checkAgain(found.Checks); err != nil {
+			t.Fatal(err)
+		}
+		w.wantMarked(t, 0)
+	}
+}
+
+// TestAnEntryStoredAfterTheCheckOfItsTouch is found by the next check.
+func TestAnEntryStoredAfterTheCheckOfItsTouch(t *testing.T) {
+	w := newWorld(0, audit.Settings{RetentionDays: 30})
+	w.now = day.AddDate(0, 0, 33)
+	found, err := w.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.add(1, day.Add(time.Hour))
+	if want := w.now.Add(20 * time.Minute); !found.Due.Equal(want) {
+		t.Errorf("the day is due again at %v, want %v", found.Due, want)
+	}
+	w.now = found.Due
+	if _, err := w.checkAgain(found.Checks); err != nil {
+		t.Fatal(err)
+	}
+	w.wantMarked(t, 1)
+}
+
+func TestAShorterRetentionStillHasTheGrace(t *testing.T) {
+	w := newWorld(total, audit.Settings{})
+	w.now = day.AddDate(0, 0, 100)
+	w.tenant.Settings.RetentionDays = 30
+	w.until(t, day.AddDate(0, 0, 107).Add(-time.Minute))
+	w.wantStored(t, total)
+	w.until(t, day.AddDate(0, 0, 108))
+	w.wantStored(t, 0)
+}
+
+func TestLateEntriesAreRemovedToo(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 30})
+	w.until(t, day.AddDate(0, 0, 34))
+	w.add(7000, day.Add(time.Hour))
+	w.until(t, day.AddDate(0, 0, 39)) // its day was touched
+	w.wantStored(t, 1)
+	w.until(t, day.AddDate(0, 0, 42))
+	w.wantStored(t, 0)
+}
+
+// TestKilledAtEveryWrite: the next check continues, with the count as oracle.
+func TestKilledAtEveryWrite(t *testing.T) {
+	const few, kept = 12, 3              // logins are kept, but that of the service
+	for kill := range 4 * (few - kept) { // the others are marked, leave the index twice, and are removed
+		w := newWorld(few, audit.Settings{RetentionDays: 30, RetentionRules: []audit.RetentionRule{{Action: "user.login", Days: 60}}})
+		w.now, w.mayWrite = day.AddDate(0, 0, 32), kill
+		killed := false
+		for w.now.Before(day.AddDate(0, 0, 50)) {
+			if _, err := w.check(); errors.Is(err, errKilled) {
+				killed, w.mayWrite = true, 1<<30
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			w.now = w.now.Add(6 * time.Hour)
+		}
+		if !killed {
+			t.Errorf("write %d was not made, want a kill there", kill)
+		}
+		w.wantStored(t, kept)
+		if got := len(w.indexed); got != kept {
+			t.Errorf("killed at write %d: %d entries are indexed, want %d", kill, got, kept)
+		}
+	}
+}
+
+// TestClocksADayOff: no entry goes before five days after its end, whatever worker and store believe.
+func TestClocksADayOff(t *testing.T) {
+	for _, off := range []time.Duration{-oneDay, 0, oneDay} {
+		for _, ahead := range []time.Duration{-oneDay, 0, oneDay} {
+			w := newWorld(total, audit.Settings{RetentionDays: 30})
+			w.ahead = ahead
+			w.until(t, day.AddDate(0, 0, 36).Add(off))
+			w.wantStored(t, total)
+			w.until(t, day.AddDate(0, 0, 42))
+			w.wantStored(t, 0)
+		}
+	}
+}
+
+func TestADeletedTenantIsLeftAlone(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 30})
+	w.tenant.Status = audit.TenantDeleting
+	w.until(t, day.AddDate(1, 0, 0))
+	w.wantMarked(t, 0)
+}
+
+// register notes what is touched.
+type register struct {
+	activity.Register
+	touched []activity.Work
+	due     []activity.Day
+}
+
+func (r *register) TouchAll(_ context.Context, work activity.Work, _ audit.TenantID, _ time.Time) error {
+	r.touched = append(r.touched, work)
+	r.due = []activity.Day{{Work: activity.Retain, Tenant: acme, Receipt: activity.Receipt{Day: day}}}
+	return nil
+}
+
+func (r *register) DueDays(context.Context, activity.Work, time.Time, int) ([]activity.Day, error) {
+	return r.due, nil
+}
+
+func (r *register) Check(context.Context, activity.Day, time.Time) error {
+	r.due = nil
+	return nil
+}
+
+func TestAChangeSharesOutAtOnce(t *testing.T) {
+	r, shared := &register{}, 0
+	now := func() time.Time { return day }
+	again := &retention.Again{Register: r, Now: now, Plan: &activity.Plan{
+		Work: activity.Retain, Register: r, Now: now, Log: slog.New(slog.DiscardHandler),
+		Share: func(_ context.Context, _ audit.TenantID, days []activity.DueDay) error {
+			shared += len(days)
+			return nil
+		},
+	}}
+	if err := again.Do(t.Context(), acme, nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := []activity.Work{activity.Retain, activity.Index}; !slices.Equal(r.touched, want) {
+		t.Errorf("touched %v, want %v", r.touched, want)
+	}
+	if shared != 1 {
+		t.Errorf("shared out %d days, want 1", shared)
+	}
+}
