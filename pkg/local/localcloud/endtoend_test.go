@@ -415,7 +415,7 @@ func (c caller) entry(id string) map[string]json.RawMessage {
 }
 
 func TestEndToEndDeletingATenantRemovesItEverywhere(t *testing.T) {
-	everyWay(t, deletingATenantRemovesItEverywhere)
+	everySlowWay(t, deletingATenantRemovesItEverywhere)
 }
 
 func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {

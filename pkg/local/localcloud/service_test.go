@@ -39,17 +39,33 @@ type service struct {
 type starter func(t *testing.T, data string) *service
 
 // everyWay runs a test with the functions in this process and as Lambda
-// binaries, each over the embedded engine and over outside ones.
+// binaries, each over the embedded engine and over outside ones. They run at the same time,
+// because most of what they do is to wait.
 func everyWay(t *testing.T, test func(t *testing.T, start starter)) {
 	embeddedWays(t, test)
-	t.Run("in process on servers", func(t *testing.T) { test(t, startOnServers) })
-	t.Run("lambda on servers", func(t *testing.T) { test(t, startLambdaOnServers) })
+	way(t, "in process on servers", startOnServers, test)
+	way(t, "lambda on servers", startLambdaOnServers, test)
 }
 
-// embeddedWays are the ways over the embedded engine.
+// everySlowWay is everyWay for tests that wait for half a minute or longer. They run at the same time
+// as well, after the others.
+func everySlowWay(t *testing.T, test func(t *testing.T, start starter)) {
+	t.Parallel()
+	everyWay(t, test)
+}
+
+// embeddedWays are the ways over the embedded engine. The Makefile names them: test-engines leaves
+// out what test has run.
 func embeddedWays(t *testing.T, test func(t *testing.T, start starter)) {
-	t.Run("in process", func(t *testing.T) { test(t, start) })
-	t.Run("lambda", func(t *testing.T) { test(t, startLambda) })
+	way(t, "in process", start, test)
+	way(t, "lambda", startLambda, test)
+}
+
+func way(t *testing.T, name string, start starter, test func(t *testing.T, start starter)) {
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		test(t, start)
+	})
 }
 
 // start runs the service until the test ends or stop is called.

@@ -292,7 +292,9 @@ func streamConnects(t *testing.T, start starter) {
 	}
 }
 
-func TestEndToEndStreamEndsWithItsCredential(t *testing.T) { everyWay(t, streamEndsWithItsCredential) }
+func TestEndToEndStreamEndsWithItsCredential(t *testing.T) {
+	everySlowWay(t, streamEndsWithItsCredential)
+}
 
 // maxEnd is how long after a revocation or a suspension a subscription may go on.
 const maxEnd = time.Minute
