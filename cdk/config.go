@@ -72,7 +72,7 @@ type Database struct {
 	// Instances of DocumentDB, of the type Instance. 0: MongoDB Atlas.
 	Instances  int
 	Instance   string
-	BackupDays int
+	BackupDays int // how long backups are kept, by DocumentDB or as it is set in Atlas
 	// AtlasService is the name of Atlas's PrivateLink service. "": its public addresses.
 	AtlasService string
 }
@@ -85,7 +85,7 @@ func Environments() []Environment {
 		Issuer:   Issuer{JWKSURL: "https://issuer.dev.example.com/.well-known/jwks.json", Issuer: "https://issuer.dev.example.com", Audience: "ocelot"},
 		Requests: 200, Burst: 400, Rates: Rates{Standard: 100, Priority: 500, Credential: 250},
 		Search:     Search{Instance: "t3.small.search", Instances: 2, VolumeGB: 20, Replicas: 1},
-		Database:   Database{},
+		Database:   Database{BackupDays: 35},
 		ExportDays: 7,
 	}
 	staging := dev
@@ -95,7 +95,7 @@ func Environments() []Environment {
 	staging.Rollout = "CodeDeployDefault.LambdaCanary10Percent5Minutes"
 	staging.Issuer = Issuer{JWKSURL: "https://issuer.staging.example.com/.well-known/jwks.json", Issuer: "https://issuer.staging.example.com", Audience: "ocelot"}
 	staging.Search = Search{Instance: "r7g.large.search", Instances: 3, VolumeGB: 100, Replicas: 1}
-	staging.Database = Database{AtlasService: "com.amazonaws.vpce.eu-central-1.vpce-svc-00000000000000000"}
+	staging.Database = Database{BackupDays: 35, AtlasService: "com.amazonaws.vpce.eu-central-1.vpce-svc-00000000000000000"}
 	staging.LockDays, staging.Accepting = 1, 50
 
 	prod := staging

@@ -129,7 +129,8 @@ func (s *functionStack) environment(f manifest.Function) *map[string]*string {
 	known := map[string]string{
 		"OCELOT_LOG_LEVEL": s.LogLevel, "OCELOT_QUEUE_PREFIX": prefix + s.Name, "OCELOT_STREAM_URL": stream, "OCELOT_ORIGINS": strings.Join(s.Origins, ","),
 		"OCELOT_CURSOR_KEY": s.secretARN(rights.CursorKey), "OCELOT_MASTER_KEY": "alias/" + s.name(tenantsKey), "MONGODB_URI": s.secretARN(rights.Records),
-		"OPENSEARCH_URL": "https://" + *s.stores.search.AttrDomainEndpoint(), "OPENSEARCH_AUTH": "aws", "OPENSEARCH_REPLICAS": strconv.Itoa(s.Search.Replicas),
+		"OCELOT_KEY_BACKUP_DAYS": strconv.Itoa(s.Database.BackupDays),
+		"OPENSEARCH_URL":         "https://" + *s.stores.search.AttrDomainEndpoint(), "OPENSEARCH_AUTH": "aws", "OPENSEARCH_REPLICAS": strconv.Itoa(s.Search.Replicas),
 		"OIDC_JWKS_URL": s.Issuer.JWKSURL, "OIDC_ISSUER": s.Issuer.Issuer, "OIDC_AUDIENCE": s.Issuer.Audience,
 		"OCELOT_RATE_STANDARD": strconv.Itoa(s.Rates.Standard), "OCELOT_RATE_PRIORITY": strconv.Itoa(s.Rates.Priority), "OCELOT_RATE_CREDENTIAL": strconv.Itoa(s.Rates.Credential),
 		"OCELOT_USAGE_KEY_STANDARD": s.usageKey(audit.TierStandard), "OCELOT_USAGE_KEY_PRIORITY": s.usageKey(audit.TierPriority),

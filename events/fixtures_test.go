@@ -9,6 +9,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
@@ -25,6 +26,8 @@ type fixtures struct {
 	Keys       []keyFixture      `json:"keys"`
 	Quarantine []itemFixture     `json:"quarantine"`
 	Jobs       []jobs.Job        `json:"jobs"`
+	// Certificates are texts by id. The key of their signatures is not kept.
+	Certificates map[certificate.ID]string `json:"certificates"`
 	// Connections are those of clients of the live stream.
 	Connections []connectionFixture `json:"connections"`
 }
@@ -56,20 +59,23 @@ type itemFixture struct {
 
 // The names that samples use.
 const (
-	acme       audit.TenantID = "acme"
-	gone       audit.TenantID = "gone" // deleted, its purge is queued
-	keyID                     = "00112233445566ff"
-	keySecret                 = "ocelot_c2FtcGxlLWtleS1vZi10aGUtZXZlbnRzLWZvbGRlci0"
-	itemID                    = "00112233445566778899aabbccddeeff"
-	purgeJob                  = "purge-gone"
-	failedJob                 = "failed-acme"
-	erasureJob                = "erasure-acme"
-	connected                 = "JaWwEeHxIAMCFZA="
-	subscribed                = "KbXxFfIyJBNDGAB="
-	noEntryID                 = "0190163d-8694-739b-aea5-966c26f8ad90"
+	acme              audit.TenantID = "acme"
+	gone              audit.TenantID = "gone" // deleted, its purge is queued
+	keyID                            = "00112233445566ff"
+	keySecret                        = "ocelot_c2FtcGxlLWtleS1vZi10aGUtZXZlbnRzLWZvbGRlci0"
+	itemID                           = "00112233445566778899aabbccddeeff"
+	purgeJob                         = "purge-gone"
+	failedJob                        = "failed-acme"
+	erasureJob                       = "erasure-acme"
+	sampleCertificate                = "eyJhbGciOiJFZERTQSJ9.eyJraW5kIjoiZXJhc3VyZSJ9.c2lnbmF0dXJl"
+	connected                        = "JaWwEeHxIAMCFZA="
+	subscribed                       = "KbXxFfIyJBNDGAB="
+	noEntryID                        = "0190163d-8694-739b-aea5-966c26f8ad90"
 )
 
 var sampleTime = time.Date(2026, 3, 1, 10, 20, 30, 0, time.UTC)
+
+func certificateID() certificate.ID { return certificate.ID{15: 1} }
 
 // storedEntry is the n-th entry of the samples.
 func storedEntry(n byte) audit.Entry {
@@ -109,6 +115,7 @@ func theFixtures() fixtures {
 			{ID: failedJob, Kind: jobs.KindPurgeTenant, Tenant: acme, State: jobs.StateFailed, Progress: 0.5, Count: 2, CreatedBy: "op", CreatedAt: sampleTime,
 				StartedAt: sampleTime, FinishedAt: sampleTime, Error: "the tenant is not being deleted", Generation: 1, ResumeAt: sampleTime},
 		},
+		Certificates: map[certificate.ID]string{certificateID(): sampleCertificate},
 		Connections: []connectionFixture{
 			{ID: connected, Tenant: acme, Principal: auditor.Within(acme, access.LogsStream)},
 			{ID: subscribed, Tenant: acme, Principal: auditor.Within(acme, access.LogsStream), Subscribed: true},
@@ -155,6 +162,11 @@ func (f fixtures) put(ctx context.Context, stores wiring.Stores) error {
 	}
 	for _, job := range f.Jobs {
 		if err := stores.Jobs.CreateJob(ctx, job); err != nil {
+			return err
+		}
+	}
+	for id, text := range f.Certificates {
+		if err := stores.Certificates.AddCertificate(ctx, id, text); err != nil {
 			return err
 		}
 	}

@@ -86,6 +86,14 @@ func requests() map[string]map[string]request {
 			"found":   {as: auditor, ids: map[string]string{"id": "acme", "erasure": erasureJob}, status: 200},
 			"unknown": {as: auditor, ids: map[string]string{"id": "acme", "erasure": "none"}, status: 404},
 		},
+		"get-certificate": {
+			"found":     {ids: map[string]string{"id": certificateID().String()}, status: 200},
+			"malformed": {ids: map[string]string{"id": "none"}, status: 404},
+		},
+		"get-certificate-keys": {
+			"listed":            {status: 200},
+			"unknown-parameter": {query: url.Values{"kid": {"1"}}, status: 422},
+		},
 		"list-erasures": {
 			"listed":    {as: auditor, ids: map[string]string{"id": "acme"}, status: 200},
 			"forbidden": {as: stranger, ids: map[string]string{"id": "acme"}, status: 403},

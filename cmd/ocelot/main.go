@@ -47,6 +47,8 @@ type commands struct {
 	Erasure    erasureCmd    `cmd:"" help:"Erase what is encrypted about a person."`
 	Job        jobCmd        `cmd:"" help:"Administer long-running jobs."`
 
+	Certificate certificateCmd `cmd:"" help:"Read and verify certificates of erasures."`
+
 	Completion completionCmd `cmd:"" help:"Print a script that completes command lines."`
 
 	Version versionCmd `cmd:"" help:"Print the version of this program."`

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 
@@ -65,7 +66,20 @@ type Function struct {
 	// 1,000,000,000. Over the engines of production the default is 50,000,000, a day of single
 	// entries at 580/s. Over the embedded engine it is 40,000, which take up to 2.4 GB.
 	MaxBacklog int
+	// KeyBackupDays is OCELOT_KEY_BACKUP_DAYS, how long backups of the database are kept, which have the
+	// wrapped keys of tenants: 0 to 3,650 days, 35 if unset. Certificates of erasures say it.
+	KeyBackupDays Days
 }
+
+// Days is a number of days.
+type Days int
+
+// Duration returns them as a duration.
+func (d Days) Duration() time.Duration { return time.Duration(d) * 24 * time.Hour }
+
+// keyBackupDays is the default of Function.KeyBackupDays: the longest time for which DocumentDB keeps
+// backups.
+const keyBackupDays = "35"
 
 // LocalMasterKey is what Function.MasterKey begins with if the key is in a file.
 const LocalMasterKey = "file:"
@@ -187,6 +201,8 @@ type Dev struct {
 	MasterKey string
 	// MaxBacklog is that of Function over the embedded engine.
 	MaxBacklog int
+	// KeyBackupDays are those of Function.
+	KeyBackupDays Days
 	// Origins are those of Function.
 	Origins []string
 	// TraceDaemon is that of Function, for functions that run as Lambda binaries.
@@ -273,10 +289,18 @@ func FunctionVariables(f manifest.Function) []string {
 	if f.Trigger.Authorizer {
 		names = append(names, usageKeyStandard, usageKeyPriority)
 	}
+	if certifies(f) {
+		names = append(names, keyBackupVariable)
+	}
 	if accepts(f) {
 		names = append(names, rateStandard, ratePriority, rateCredential)
 	}
 	return names
+}
+
+// certifies reports whether the function signs certificates.
+func certifies(f manifest.Function) bool {
+	return slices.ContainsFunc(f.Grants, func(g manifest.Grant) bool { return g.Resource == manifest.ResourceCertificates && g.Write })
 }
 
 // accepts reports whether the function accepts entries, for which there are quotas.
@@ -310,7 +334,7 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	dev := Dev{Auth: r.auth(), MasterKey: r.MasterKey, Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
+	dev := Dev{Auth: r.auth(), MasterKey: r.MasterKey, Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), KeyBackupDays: r.keyBackupDays(), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
 	if r.MongoURI != "" && r.OpenSearchURL == "" {
 		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
 	}
@@ -368,6 +392,8 @@ type variables struct {
 
 	MaxBacklog string `env:"OCELOT_MAX_BACKLOG"`
 
+	KeyBackupDays string `env:"OCELOT_KEY_BACKUP_DAYS"`
+
 	Name        string `env:"AWS_LAMBDA_FUNCTION_NAME"`
 	TraceDaemon string `env:"AWS_XRAY_DAEMON_ADDRESS"`
 
@@ -403,7 +429,7 @@ func (r *reader) function(rates map[string]string, backlog string) Function {
 	return Function{
 		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), MasterKey: r.MasterKey, LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"), Origins: r.origins(),
-		Rates: r.rates(rates), UsageKeys: r.usageKeys(), MaxBacklog: r.maxBacklog(backlog), Name: r.Name, TraceDaemon: r.TraceDaemon,
+		Rates: r.rates(rates), UsageKeys: r.usageKeys(), MaxBacklog: r.maxBacklog(backlog), KeyBackupDays: r.keyBackupDays(), Name: r.Name, TraceDaemon: r.TraceDaemon,
 	}
 }
 
@@ -421,6 +447,12 @@ func (r *reader) usageKeys() UsageKeys {
 
 func (r *reader) maxBacklog(unset string) int {
 	return r.number("OCELOT_MAX_BACKLOG", cmp.Or(r.MaxBacklog, unset), 1000, 1_000_000_000)
+}
+
+const keyBackupVariable = "OCELOT_KEY_BACKUP_DAYS"
+
+func (r *reader) keyBackupDays() Days {
+	return Days(r.number(keyBackupVariable, cmp.Or(r.KeyBackupDays, keyBackupDays), 0, 3650))
 }
 
 func (r *reader) rates(unset map[string]string) Rates {

@@ -23,7 +23,7 @@ func setenv(t *testing.T, variables map[string]string) {
 		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_MASTER_KEY", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
 		"MONGODB_URI", "MONGODB_DATABASE", "OCELOT_MONGO_INDEXES", "OCELOT_MONGO_READ_PREFERENCE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_SEARCH_SEPARATE_TENANTS", "OCELOT_SEARCH_POOLS", "OCELOT_QUEUE_PREFIX",
 		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-		"OCELOT_RATE_STANDARD", "OCELOT_RATE_STANDARD_BURST", "OCELOT_RATE_PRIORITY", "OCELOT_RATE_PRIORITY_BURST", "OCELOT_RATE_CREDENTIAL", "OCELOT_RATE_CREDENTIAL_BURST", "OCELOT_MAX_BACKLOG", "OCELOT_USAGE_KEY_STANDARD", "OCELOT_USAGE_KEY_PRIORITY",
+		"OCELOT_RATE_STANDARD", "OCELOT_RATE_STANDARD_BURST", "OCELOT_RATE_PRIORITY", "OCELOT_RATE_PRIORITY_BURST", "OCELOT_RATE_CREDENTIAL", "OCELOT_RATE_CREDENTIAL_BURST", "OCELOT_MAX_BACKLOG", "OCELOT_KEY_BACKUP_DAYS", "OCELOT_USAGE_KEY_STANDARD", "OCELOT_USAGE_KEY_PRIORITY",
 		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "OCELOT_STREAM_URL", "OCELOT_ORIGINS",
 	} {
 		t.Setenv(name, variables[name])
@@ -32,7 +32,7 @@ func setenv(t *testing.T, variables map[string]string) {
 
 func TestReadEmbedded(t *testing.T) {
 	setenv(t, map[string]string{"OCELOT_DATA": "/data", "OCELOT_CURSOR_KEY": secret, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "http://g"})
-	minimal := config.Embedded{Data: "/data", Sockets: "http://g", Function: config.Function{MaxBacklog: 40_000, CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo}}
+	minimal := config.Embedded{Data: "/data", Sockets: "http://g", Function: config.Function{MaxBacklog: 40_000, KeyBackupDays: 35, CursorKey: config.Secret(secret), LogLevel: slog.LevelInfo}}
 	if got, err := config.ReadEmbedded(manifest.Dependencies()...); err != nil {
 		t.Error(err)
 	} else if !reflect.DeepEqual(got, minimal) {
@@ -46,7 +46,7 @@ func TestReadEmbedded(t *testing.T) {
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live", "OCELOT_STREAM_URL": "wss://g/live", "OCELOT_ORIGINS": "https://a.test,http://localhost:3000",
 	})
 	full := config.Embedded{Data: "/data", Sockets: "https://g/live", Function: config.Function{
-		StreamURL: "wss://g/live", Origins: []string{"https://a.test", "http://localhost:3000"}, MaxBacklog: 40_000,
+		StreamURL: "wss://g/live", Origins: []string{"https://a.test", "http://localhost:3000"}, MaxBacklog: 40_000, KeyBackupDays: 35,
 		CursorKey: config.Secret(secret), LogLevel: slog.LevelDebug,
 		Auth: config.Auth{JWKSURL: "https://issuer.test/keys", Issuer: "https://issuer.test", Audience: "ocelot"},
 	}}
@@ -65,7 +65,7 @@ func TestReadCloud(t *testing.T) {
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live"}
 	setenv(t, required)
 	want := config.Cloud{
-		Function: config.Function{CursorKey: config.Secret(secret), MasterKey: "alias/ocelot", LogLevel: slog.LevelInfo, MaxBacklog: 50_000_000, Rates: config.Rates{
+		Function: config.Function{CursorKey: config.Secret(secret), MasterKey: "alias/ocelot", LogLevel: slog.LevelInfo, MaxBacklog: 50_000_000, KeyBackupDays: 35, Rates: config.Rates{
 			Standard: config.Rate{PerSecond: 1000, Burst: 10_000}, Priority: config.Rate{PerSecond: 5000, Burst: 50_000},
 			Credential: config.Rate{PerSecond: 2500, Burst: 25_000},
 		}},

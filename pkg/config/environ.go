@@ -20,6 +20,7 @@ func (f Function) environ() []string {
 		environ = append(environ, "AWS_XRAY_DAEMON_ADDRESS="+f.TraceDaemon)
 	}
 	return append(environ,
+		keyBackupVariable+"="+strconv.Itoa(int(f.KeyBackupDays)),
 		usageKeyStandard+"="+f.UsageKeys.Standard,
 		usageKeyPriority+"="+f.UsageKeys.Priority,
 		"OCELOT_CURSOR_KEY="+string(f.CursorKey),

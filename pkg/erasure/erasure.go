@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
@@ -71,6 +72,8 @@ type Erasure struct {
 	// ErasedAt is when the key was destroyed, zero before. A process that has read the key can use it
 	// until the job succeeds.
 	ErasedAt time.Time
+	// Certificate is the id of its certificate, zero before the job succeeds.
+	Certificate certificate.ID
 }
 
 // checkpoint says how far an erasure is.
@@ -83,6 +86,8 @@ type checkpoint struct {
 	ErasedAt   time.Time `json:"erased_at,omitzero"`
 	// EntryID is that of the entry about the end. It is random, so that no client can take it.
 	EntryID audit.EntryID `json:"entry_id,omitzero"`
+	// Certificate is the id of the certificate that is issued at the end.
+	Certificate certificate.ID `json:"certificate,omitzero"`
 }
 
 func (c *checkpoint) ref() protect.KeyRef {
@@ -94,5 +99,9 @@ func ofJob(job jobs.Job) (Erasure, error) {
 	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
 		return Erasure{}, fmt.Errorf("read erasure %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	return Erasure{Job: job, Subject: at.Subject, ErasesAt: at.ErasesAt, ErasedAt: at.ErasedAt}, nil
+	e := Erasure{Job: job, Subject: at.Subject, ErasesAt: at.ErasesAt, ErasedAt: at.ErasedAt}
+	if job.State == jobs.StateSucceeded {
+		e.Certificate = at.Certificate
+	}
+	return e, nil
 }

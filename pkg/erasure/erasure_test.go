@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
@@ -67,6 +71,7 @@ func newWorld(t *testing.T) *world {
 	w.Service = &erasure.Service{Jobs: service, Subjects: w.process(), Recorder: w, Now: w.clock, Random: random}
 	w.runner = &erasure.Runner{
 		Keys: w.process(), Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
+		Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: random}, BackupTime: 35 * 24 * time.Hour,
 	}
 	w.worker = &jobs.Worker{
 		Store: w.db.Jobs(), Queue: w, Runners: map[jobs.Kind]jobs.Runner{jobs.KindErasure: w.runner}, Now: w.clock,
@@ -335,6 +340,62 @@ func TestTheLogTellsOfAnErasureOnce(t *testing.T) {
 	if text := strings.Join(got, "\n"); text != want {
 		t.Errorf("recorded:\n%s\nwant:\n%s", text, want)
 	}
+}
+
+func TestAnErasureEndsInACertificate(t *testing.T) {
+	w := newWorld(t)
+	w.tenant.Settings.SensitiveFields = []audit.SensitiveField{{Path: "metadata.email", Mask: audit.MaskEmail, Subject: "user_id"}}
+	e := w.create(1)
+	requested := w.now
+	w.now = w.now.Add(time.Hour)
+	w.work(1)
+	erased := w.now
+	if got := w.erasure(e.ID); got.Certificate != (certificate.ID{}) {
+		t.Errorf("it has the certificate %s before its end, want none", got.Certificate)
+	}
+	w.now = w.now.Add(settleTime)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	done := w.erasure(e.ID)
+	text, err := w.db.Certificates().Certificate(t.Context(), done.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := certificate.Published(t.Context(), w.db.Certificates())
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := certificate.Verify(text, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(payload), "user-42") {
+		t.Errorf("the certificate names the subject: %s", payload)
+	}
+	var got certificate.Statement
+	if err := json.Unmarshal(payload, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := certificate.Statement{
+		ID: done.Certificate, Kind: certificate.KindErasure, Tenant: "acme", Erasure: e.ID, Subject: e.Subject.String(), Generation: 1,
+		RequestedBy: "ann", RequestedAt: requested, DestroyedAt: erased, GoneAt: erased.Add(settleTime), BackupsUntil: erased.Add(35 * 24 * time.Hour),
+		Destroyed: got.Destroyed, Remains: got.Remains, Masks: []certificate.Mask{{Path: "metadata.email", Mask: audit.MaskEmail}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the certificate (-want +got):\n%s", diff)
+	}
+	if len(got.Destroyed) == 0 || len(got.Remains) == 0 {
+		t.Errorf("it says that %v was destroyed and %v remains, want both said", got.Destroyed, got.Remains)
+	}
+}
+
+func (w *world) erasure(id string) erasure.Erasure {
+	w.t.Helper()
+	e, err := w.Erasure(w.t.Context(), admin, "acme", id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
 }
 
 func TestACanceledErasureDestroysNothing(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
@@ -15,6 +16,11 @@ import (
 type Keys interface {
 	NewestRef(ctx context.Context, tenant audit.TenantID, subject protect.SubjectID) (protect.KeyRef, error)
 	Destroy(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error
+}
+
+// Certificates issues certificates; see certificate.Issuer.
+type Certificates interface {
+	Issue(ctx context.Context, s certificate.Statement) error
 }
 
 // Runner is the jobs.Runner of jobs.KindErasure. It waits for the end of the delay, destroys the key,
@@ -27,8 +33,11 @@ type Runner struct {
 	FreeSpace jobs.Purger
 	// SettleTime is how long after its destruction another process can use a key.
 	SettleTime time.Duration
-	Now        func() time.Time
-	Random     func([]byte)
+	// Certificates signs and keeps certificates. BackupTime is how long backups of the keys are kept.
+	Certificates Certificates
+	BackupTime   time.Duration
+	Now          func() time.Time
+	Random       func([]byte)
 }
 
 // scrubStep is how much one call of FreeSpace erases.
@@ -78,6 +87,9 @@ func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 	if wait := r.at.ErasedAt.Add(r.SettleTime).Sub(r.Now()); wait > 0 {
 		return jobs.Result{Wait: wait}, nil
 	}
+	if err := r.certify(ctx, tenant); err != nil {
+		return jobs.Result{}, err
+	}
 	return jobs.Result{Done: true}, r.record(ctx, tenant)
 }
 
@@ -121,6 +133,43 @@ func (r *erasureRun) erase(ctx context.Context) (bool, error) {
 	r.at.EntryID = audit.NewEntryID(r.at.ErasedAt, random)
 	r.Job.Progress, r.Job.Count = 0.5, 1
 	return true, r.Save(ctx, r.at)
+}
+
+// What a certificate says beside the facts of its erasure.
+var (
+	destroyed = []string{
+		"the key of this generation, which encrypted the values of the subject; if there was none, none is ever made",
+	}
+	remains = []string{
+		"the plain fields of entries, such as user_id, action and resource_id",
+		"the masks of encrypted values",
+		"tokens of searchable values, which no search answers for: only the tenant's key makes one from a guess",
+		"values in entries that were accepted before a rule covered them",
+		"values in entries that were accepted after the destruction, which a later key of the subject encrypts",
+		"values under the tenant's own key or under the keys of other subjects",
+		"answers and files that were downloaded before",
+	}
+)
+
+// certify issues the certificate. It saves the id first, so that a slice that is repeated issues the
+// same one.
+func (r *erasureRun) certify(ctx context.Context, tenant audit.Tenant) error {
+	if r.at.Certificate == (certificate.ID{}) {
+		r.Random(r.at.Certificate[:])
+		if err := r.Save(ctx, r.at); err != nil {
+			return err
+		}
+	}
+	masks := []certificate.Mask{}
+	for _, rule := range tenant.Settings.SensitiveFields {
+		masks = append(masks, certificate.Mask{Path: rule.Path, Mask: rule.Mask})
+	}
+	return r.Certificates.Issue(ctx, certificate.Statement{
+		ID: r.at.Certificate, Kind: certificate.KindErasure, Tenant: tenant.ID, Erasure: r.Job.ID,
+		Subject: r.at.Subject.String(), Generation: r.at.Generation, RequestedBy: r.Job.CreatedBy, RequestedAt: r.Job.CreatedAt,
+		DestroyedAt: r.at.ErasedAt, GoneAt: r.at.ErasedAt.Add(r.SettleTime), BackupsUntil: r.at.ErasedAt.Add(r.BackupTime),
+		Destroyed: destroyed, Remains: remains, Masks: masks,
+	})
 }
 
 // record writes into the tenant's log when the key was destroyed.

@@ -143,13 +143,16 @@ func TestTriggersNameKnownQueuesAndGrantReadingThem(t *testing.T) {
 
 // dependencyOf has every resource but the queues, with where it lives.
 var dependencyOf = map[manifest.Resource]manifest.Dependency{
-	manifest.ResourceEntries:     manifest.DependencyRecords,
-	manifest.ResourceTenants:     manifest.DependencyRecords,
-	manifest.ResourceKeys:        manifest.DependencyRecords,
-	manifest.ResourceJobs:        manifest.DependencyRecords,
-	manifest.ResourceTenantKeys:  manifest.DependencyRecords,
-	manifest.ResourceMasterKey:   manifest.DependencyMasterKey,
-	manifest.ResourceQuarantine:  manifest.DependencyRecords,
+	manifest.ResourceEntries:    manifest.DependencyRecords,
+	manifest.ResourceTenants:    manifest.DependencyRecords,
+	manifest.ResourceKeys:       manifest.DependencyRecords,
+	manifest.ResourceJobs:       manifest.DependencyRecords,
+	manifest.ResourceTenantKeys: manifest.DependencyRecords,
+	manifest.ResourceMasterKey:  manifest.DependencyMasterKey,
+	manifest.ResourceQuarantine: manifest.DependencyRecords,
+
+	manifest.ResourceCertificates: manifest.DependencyRecords,
+
 	manifest.ResourceStream:      manifest.DependencyRecords,
 	manifest.ResourceConnections: manifest.DependencyRecords,
 	manifest.ResourceIndex:       manifest.DependencySearch,

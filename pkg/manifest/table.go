@@ -35,6 +35,8 @@ const (
 	ResourceArrival    Resource = "arrival"     // the arrival log: the order in which entries were stored
 	ResourceQuotas     Resource = "quotas"      // how much of their quotas the tenants have used
 
+	ResourceCertificates Resource = "certificates" // certificates, and the keys that sign them
+
 	ResourceStream      Resource = "stream"      // who sends to the subscribers of a tenant, and how far they are
 	ResourceConnections Resource = "connections" // the records of connected clients and their subscriptions
 	ResourceSockets     Resource = "sockets"     // the connections themselves; write: send over them
@@ -150,6 +152,8 @@ var (
 	encrypting = slices.Concat(read(ResourceTenantKeys, ResourceMasterKey), write(ResourceTenantKeys, ResourceMasterKey))
 	// accepting are the grants needed to accept entries.
 	accepting = slices.Concat(read(ResourceTenants, ResourceQuotas), read(ingestQueues...), write(ResourceQuotas), write(ingestQueues...), encrypting)
+	// certifying adds the grants needed to sign a certificate, with a key that is made at its first use.
+	certifying = slices.Concat(read(ResourceCertificates, ResourceMasterKey), write(ResourceCertificates, ResourceMasterKey))
 	// revealing adds the grants needed to decrypt values, and to record who saw them.
 	revealing = slices.Concat(read(ResourceTenantKeys, ResourceMasterKey), recording)
 	// answering adds the grants needed to answer a client's message over a connection.
@@ -252,6 +256,16 @@ var functions = []Function{
 		Name: "feed-logs", Summary: "List entries in the order of their arrival",
 		Trigger: filtered("/logs/feed", access.LogsRead, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceCursorKey), MemoryMB: large, Timeout: 25 * time.Second,
+	},
+	{
+		Name: "get-certificate", Summary: "Return a certificate of what was destroyed",
+		Trigger: route(http.MethodGet, "/certificates/{id}", "", TenantNone),
+		Grants:  read(ResourceCertificates), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "get-certificate-keys", Summary: "Return the public keys of certificates",
+		Trigger: route(http.MethodGet, "/certificates/keys", "", TenantNone),
+		Grants:  read(ResourceCertificates), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "get-docs", Summary: "Return the documentation page",
@@ -403,7 +417,7 @@ var functions = []Function{
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceJobs, ResourceTenantKeys, QueueResource(QueueJobs)),
 			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs,
-				QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, deadLettering(QueueJobs)),
+				QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},
 	{

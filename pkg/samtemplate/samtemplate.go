@@ -90,6 +90,8 @@ func environment(f manifest.Function) node {
 		"OCELOT_STREAM_URL":   node{"Fn::Sub": "wss://" + socketHost},
 		"OCELOT_ORIGINS":      ref(origins),
 
+		"OCELOT_KEY_BACKUP_DAYS": ref("KeyBackupDays"),
+
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": node{"Fn::Sub": "https://" + socketHost},
 	}
 	for variable, parameter := range rateParameters {
@@ -145,12 +147,15 @@ func parameters() node {
 		mongoSecret:      text("The ARN of the secret that is MongoDB's connection string"),
 		openSearchURL:    text("The endpoint of the OpenSearch domain; without OpenSearchDomainArn, the ARN of the secret that is its URL with user and password"),
 		openSearchARN:    optional("The ARN of the OpenSearch domain, which signed requests are sent to; empty where user and password prove who asks"),
-		masterKeyARN:     text("The ARN of the symmetric KMS key that wraps the keys of tenants"),
-		secretsKeyARN:    optional("The ARN of the KMS key of the secrets; empty where that is aws/secretsmanager"),
-		origins:          optional("The origins, separated by commas, of pages whose scripts may call the API in a browser; empty: none"),
-		"JwksUrl":        text("The keys of bearer tokens"),
-		"Issuer":         text("The issuer of bearer tokens"),
-		"Audience":       text("The audience of bearer tokens"),
+		"KeyBackupDays": node{
+			"Type": "Number", "Default": 35, "MinValue": 0, "MaxValue": 3650, "Description": "How many days backups of MongoDB are kept; certificates of erasures say it",
+		},
+		masterKeyARN:  text("The ARN of the symmetric KMS key that wraps the keys of tenants"),
+		secretsKeyARN: optional("The ARN of the KMS key of the secrets; empty where that is aws/secretsmanager"),
+		origins:       optional("The origins, separated by commas, of pages whose scripts may call the API in a browser; empty: none"),
+		"JwksUrl":     text("The keys of bearer tokens"),
+		"Issuer":      text("The issuer of bearer tokens"),
+		"Audience":    text("The audience of bearer tokens"),
 	}
 }
 

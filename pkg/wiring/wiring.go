@@ -19,6 +19,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -159,9 +160,13 @@ type Stores struct {
 	// both can neither encrypt nor decrypt.
 	TenantKeys TenantKeys
 	MasterKey  protect.KeyWrapper
-	Jobs       jobs.Store
-	Arrivals   Arrivals
-	Streams    Streams
+	// Certificates are the certificates of erasures, and the keys that sign them.
+	Certificates certificate.Store
+	// KeyBackupTime is how long backups of TenantKeys are kept.
+	KeyBackupTime time.Duration
+	Jobs          jobs.Store
+	Arrivals      Arrivals
+	Streams       Streams
 	// Connections are the records of connections, Sockets the connections themselves.
 	Connections Connections
 	Sockets     stream.Sender
@@ -431,6 +436,9 @@ func (s *Services) Jobs() *jobs.Service {
 func (s *Services) Erasures() *erasure.Service {
 	return &erasure.Service{Jobs: s.Jobs(), Subjects: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random}
 }
+
+// Certificates has the certificates of erasures.
+func (s *Services) Certificates() certificate.Store { return s.Stores.Certificates }
 
 // Tenants administers tenants and keys.
 func (s *Services) Tenants() *tenants.Service {

@@ -9,6 +9,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
@@ -151,7 +152,8 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	}
 	erasures := &erasure.Runner{
 		Keys: s.keyring(), Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
-		SettleTime: protect.KeyTTL + maxRequestTime + maxClockSkew, Now: time.Now, Random: random,
+		SettleTime: protect.KeyTTL + maxRequestTime + maxClockSkew, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime,
+		Certificates: &certificate.Issuer{Store: s.Stores.Certificates, Wrapper: s.Stores.MasterKey, Random: random},
 	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now, Log: s.Log,

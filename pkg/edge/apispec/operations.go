@@ -512,6 +512,19 @@ func erasureOperations() []Operation {
 				{httpapi.ProblemConflict, "The erasure has begun or is finished."},
 			},
 		},
+		{
+			Name: "get-certificate", Group: groupErasures,
+			Description: "What an erasure destroyed, when, who asked for it, until when backups of the keys can hold the key, and what remains. Public: the id, which `certificate` of a finished erasure has, is the capability. " +
+				"`statement` is for readers. Only what is in `certificate` is signed. A certificate outlives its tenant.",
+			Parameters:     []Parameter{{Name: "id", In: InPath, Required: true, Schema: anyText(""), Description: "The certificate's id."}},
+			Responses:      []Response{jsonResponse(http.StatusOK, "Certificate", "The certificate.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "There is no such certificate."}},
+		},
+		{
+			Name: "get-certificate-keys", Group: groupErasures,
+			Description: "The public keys that verify certificates, as a JWK set (RFC 7517). Public. Keep a copy: a key that you fetched before is better evidence than one that came with a certificate.",
+			Responses:   []Response{jsonResponse(http.StatusOK, "CertificateKeys", "The keys.")},
+		},
 	}
 }
 

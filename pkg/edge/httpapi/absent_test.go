@@ -105,6 +105,8 @@ func TestHiddenIsAnsweredAsAbsent(t *testing.T) {
 			of, before = c.jobs, "/jobs"
 		case "delete-key":
 			of, before = c.keys, "/tenants/acme/api-keys"
+		case "get-certificate": // its id is the credential
+			of, before = []hidden{{"a malformed id", "", "/none", "/00000000000000000000000000000000"}}, "/certificates"
 		case "get-erasure", "cancel-erasure":
 			of, before = c.erasures, "/tenants/acme/erasures"
 		case "create-erasure":

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
@@ -24,6 +25,7 @@ type erasureAnswer struct {
 	CreatedBy   string `json:"created_by"`
 	ErasesAt    string `json:"erases_at"`
 	ErasedAt    string `json:"erased_at"`
+	Certificate string
 }
 
 // erase starts an erasure of a subject.
@@ -47,6 +49,7 @@ func (w *world) runJobs() {
 		Store: w.db.Jobs(), Queue: w.work, Now: w.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Runners: map[jobs.Kind]jobs.Runner{jobs.KindErasure: &erasure.Runner{
 			Keys: w.keys, Tenants: w.db.Tenants(), Recorder: w.ingest, SettleTime: protect.KeyTTL, Now: w.clock, Random: w.fill,
+			BackupTime: 35 * 24 * time.Hour, Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: w.fill},
 		}},
 	}
 	for _, body := range w.work.take() {
@@ -75,9 +78,11 @@ func TestAnErasureFromItsBeginningToItsEnd(t *testing.T) {
 	}
 	w.advance(protect.KeyTTL)
 	w.runJobs()
-	if got := w.erasure(e.ID).State; got != "succeeded" {
-		t.Errorf("it is %s, want succeeded", got)
+	done := w.erasure(e.ID)
+	if done.State != "succeeded" {
+		t.Errorf("it is %s, want succeeded", done.State)
 	}
+	w.wantCertificate(done)
 	want := places{
 		Message: "call Ann", Metadata: []byte(`{"email":"•••@example.com","n":1,"a":{"IBAN":"DE893704004405320007"}}`),
 		Revealed: []string{"/message", "/metadata/a/IBAN"}, Erased: []string{"/metadata/email"},
@@ -94,6 +99,30 @@ func TestAnErasureFromItsBeginningToItsEnd(t *testing.T) {
 		if strings.Contains(list, `"ann"`) {
 			t.Errorf("the entry %s names the subject: %s", action, list)
 		}
+	}
+}
+
+// wantCertificate reads and verifies the certificate of an erasure without a credential.
+func (w *world) wantCertificate(e erasureAnswer) {
+	w.t.Helper()
+	path, ok := strings.CutPrefix(e.Certificate, "/api/v1")
+	if !ok {
+		w.t.Fatalf("the certificate is at %q, want a path of the API", e.Certificate)
+	}
+	var answer struct {
+		Statement struct {
+			ErasureID string `json:"erasure_id"`
+		}
+		Certificate string
+	}
+	w.call("", "GET", path, "", nil).want(w.t, 200, "").decode(w.t, &answer)
+	var keys certificate.KeySet
+	w.call("", "GET", "/certificates/keys", "", nil).want(w.t, 200, "").decode(w.t, &keys)
+	if _, err := certificate.Verify(answer.Certificate, keys); err != nil {
+		w.t.Errorf("verify the certificate: %v", err)
+	}
+	if answer.Statement.ErasureID != e.ID {
+		w.t.Errorf("it is about the erasure %s, want %s", answer.Statement.ErasureID, e.ID)
 	}
 }
 

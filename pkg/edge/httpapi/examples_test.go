@@ -148,6 +148,7 @@ func (s *story) erasures() {
 	s.record("create-erasure", "Oneself", "admin", "POST", path, `{"subject":"ann","reason":"Request 18"}`)
 	s.record("list-erasures", "The tenant's erasures", "auditor", "GET", path, "")
 	s.record("get-erasure", "How far it is", "auditor", "GET", path+"/"+started.ID, "")
+	s.record("get-certificate", "An id that no certificate has", "", "GET", "/certificates/00112233445566778899aabbccddeeff", "")
 	s.record("cancel-erasure", "Cancel it", "admin", "DELETE", path+"/"+started.ID, "")
 }
 

@@ -80,6 +80,8 @@ var accessMatrix = map[string]accessRow{
 	"delete-tenant":        {roles: operators, with: access.TenantsDelete, target: "/tenants/%s", status: 202, uses: true},
 	"export-logs":          {roles: readers, with: access.LogsExport, target: "/logs/export", status: 200, reads: true},
 	"feed-logs":            {roles: ofEntries, with: access.LogsRead, own: access.LogsReadOwn, target: "/logs/feed", status: 200, reads: true},
+	"get-certificate":      {roles: everyone, target: "/certificates/none", status: 404},
+	"get-certificate-keys": {roles: everyone, target: "/certificates/keys", status: 200},
 	"get-docs":             {roles: everyone, target: "/docs", status: 200},
 	"get-erasure":          {roles: readers, with: access.JobsRead, also: startJobs, target: "/tenants/%s/erasures/none", status: 404},
 	"get-health":           {roles: everyone, target: "/health", status: 200},

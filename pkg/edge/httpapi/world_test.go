@@ -25,6 +25,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -312,7 +313,8 @@ func (s worldServices) Dependencies() []httpapi.Dependency { return s.w.dependen
 func (s worldServices) Exports() *export.Service {
 	return &export.Service{Entries: s.w.search, Recorder: s.w.ingest, Now: s.w.clock}
 }
-func (s worldServices) Feed() *arrival.Feed { return s.w.feed }
+func (s worldServices) Certificates() certificate.Store { return s.w.db.Certificates() }
+func (s worldServices) Feed() *arrival.Feed             { return s.w.feed }
 func (s worldServices) Erasures() *erasure.Service {
 	return &erasure.Service{Jobs: s.w.jobs, Subjects: s.w.keys, Recorder: s.w.ingest, Now: s.w.clock, Random: s.w.fill}
 }

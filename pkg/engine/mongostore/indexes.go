@@ -27,6 +27,9 @@ const (
 	collectionArrivals    = "arrivals"
 	collectionConnections = "connections"
 	collectionQuotas      = "quotas"
+
+	collectionCertificates = "certificates"
+	collectionSigningKeys  = "certificate_keys"
 )
 
 // The names of indexes. Queries give them as their hint. Those of partitions are short;

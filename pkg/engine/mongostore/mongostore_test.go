@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/engine/mongostore"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -101,6 +102,9 @@ func TestConformance(t *testing.T) {
 	})
 	t.Run("TenantKeys", func(t *testing.T) {
 		conformance.TenantKeys(t, func(t *testing.T) conformance.TenantKeyStore { return db(t).TenantKeys() })
+	})
+	t.Run("Certificates", func(t *testing.T) {
+		conformance.Certificates(t, func(t *testing.T) certificate.Store { return open(t, uri, newDatabase(t, uri)).Certificates() })
 	})
 	t.Run("Activity", func(t *testing.T) {
 		conformance.Activity(t, func(t *testing.T) conformance.ActivityRegister { return open(t, uri, newDatabase(t, uri)).Activity() })

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -107,6 +108,10 @@ func TestConnections(t *testing.T) {
 	conformance.Connections(t, func(t *testing.T, now func() time.Time) conformance.ConnectionStore {
 		return open(t, sqlite.WithClock(now)).Connections()
 	})
+}
+
+func TestCertificates(t *testing.T) {
+	conformance.Certificates(t, func(t *testing.T) certificate.Store { return open(t).Certificates() })
 }
 
 func TestTenantKeys(t *testing.T) {

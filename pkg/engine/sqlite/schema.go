@@ -365,6 +365,17 @@ CREATE TABLE tenant_keys (
 -- From when an entry may be removed, in Unix milliseconds; see retention.go.
 CREATE TABLE deletable (key INTEGER PRIMARY KEY, at INTEGER NOT NULL);
 INSERT OR IGNORE INTO activity SELECT 'retain', tenant, received, day, 1, 0, 0 FROM activity WHERE work = 'index';
+`, `
+-- Certificates belong to no tenant; see certificate.Store.
+CREATE TABLE certificates (
+	id   BLOB PRIMARY KEY,
+	text TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE certificate_keys (
+	number  INTEGER PRIMARY KEY,
+	public  BLOB NOT NULL,
+	wrapped BLOB NOT NULL
+);
 `}
 
 // migrate migrates the file to the current schema.

@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
@@ -28,6 +29,7 @@ import (
 // wiring.Services that they use.
 type HTTPServices interface {
 	Gate() *httpapi.Gate
+	Certificates() certificate.Store
 	Cursors() *cursor.Signer
 	Dependencies() []httpapi.Dependency
 	Erasures() *erasure.Service

@@ -29,6 +29,8 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 		"delete-tenant":        httpapi.DeleteTenant(s.Gate(), s.Tenants()),
 		"export-logs":          httpapi.ExportLogs(s.Gate(), s.Exports()),
 		"feed-logs":            httpapi.FeedLogs(s.Gate(), s.Feed()),
+		"get-certificate":      httpapi.GetCertificate(s.Gate(), s.Certificates()),
+		"get-certificate-keys": httpapi.GetCertificateKeys(s.Gate(), s.Certificates()),
 		"get-docs":             apidocs.GetDocs(s.Gate()),
 		"get-erasure":          httpapi.GetErasure(s.Gate(), s.Erasures()),
 		"get-health":           httpapi.GetHealth(s.Gate(), s.Version(), s.Dependencies()),

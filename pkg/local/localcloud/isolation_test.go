@@ -29,6 +29,8 @@ var mayCall = map[string]string{
 	"delete-tenant":        "operator",
 	"export-logs":          "admin operator auditor",
 	"feed-logs":            "admin operator auditor user",
+	"get-certificate":      "admin operator auditor user nobody",
+	"get-certificate-keys": "admin operator auditor user nobody",
 	"get-docs":             "admin operator auditor user nobody",
 	"get-erasure":          "admin operator auditor",
 	"get-health":           "admin operator auditor user nobody",

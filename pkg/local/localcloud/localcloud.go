@@ -39,6 +39,8 @@ type Options struct {
 	Rates config.Rates
 	// MaxBacklog is how many messages may wait to be stored.
 	MaxBacklog int
+	// KeyBackupDays is how long backups of the tenants' keys are kept.
+	KeyBackupDays config.Days
 	// Origins are the pages whose scripts may call the API; see httpapi.Gate.
 	Origins []string
 	// Lambda runs the functions as Lambda binaries; nil: in this process.
@@ -95,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	sockets := newSocketGateway(defaultSocketLimits(), o.Log)
 	engine.stores.Sockets = sockets
 	engine.stores.Limits, engine.stores.MaxBacklog = wiring.LimitsOf(o.Rates), int64(o.MaxBacklog)
-	engine.stores.Origins = o.Origins
+	engine.stores.Origins, engine.stores.KeyBackupTime = o.Origins, o.KeyBackupDays.Duration()
 	keys := [][]byte{cursorKey(secret)}
 	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKeys: func() [][]byte { return keys }}, o.Log)
 	functions, err := functionsOf(o, services, sockets, secret)

@@ -55,7 +55,7 @@ func Services(ctx context.Context, dependencies ...Dependency) (*wiring.Services
 	recordTraces(ctx, log, settings.Name, settings.TraceDaemon)
 	o := &Opening{Settings: settings, Log: log, Stores: wiring.Stores{
 		ConsumerTenantTTL: ConsumerTenantTTL, DrainPeriod: wiring.DrainPeriodOf(ConsumerTenantTTL), Grace: wiring.DefaultGrace, StreamURL: httpapi.StreamURL(settings.StreamURL), Origins: settings.Origins,
-		Limits: wiring.LimitsOf(settings.Rates), MaxBacklog: int64(settings.MaxBacklog), UsageKeys: settings.UsageKeys,
+		Limits: wiring.LimitsOf(settings.Rates), MaxBacklog: int64(settings.MaxBacklog), UsageKeys: settings.UsageKeys, KeyBackupTime: settings.KeyBackupDays.Duration(),
 	}}
 	var faults []error
 	for _, d := range dependencies {

@@ -87,6 +87,8 @@ func steps() []chapter {
 			{operation: "list-erasures", status: 200},
 			{operation: "get-erasure", status: 200},
 			{operation: "cancel-erasure", status: 200},
+			{operation: "get-certificate", name: "A certificate that there is not", status: 404},
+			{operation: "get-certificate-keys", status: 200},
 		}},
 		{"The end", []step{
 			{operation: "delete-key", status: 204},
@@ -104,6 +106,7 @@ var pathValues = []struct{ prefix, parameter, value string }{
 	{"/tenants/", "key", "{{key}}"},
 	{"/tenants/", "erasure", "{{erasure}}"},
 	{"/jobs/", "id", "{{job}}"},
+	{"/certificates/", "id", "00000000000000000000000000000000"},
 	{"/logs/quarantine/", "id", "{{item}}"},
 	{"/logs/", "id", "{{entry}}"},
 }
