@@ -72,7 +72,7 @@ func (m *memory) DestroyKey(ctx context.Context, tenant audit.TenantID, ref prot
 	if m.keys[tenant] == nil {
 		m.keys[tenant] = map[protect.SubjectID]protect.StoredKey{}
 	}
-	if newest, is := m.keys[tenant][ref.Subject]; !is && ref.IsFirst() || is && newest.Ref == ref {
+	if newest, is := m.keys[tenant][ref.Subject]; !is || newest.Ref.Generation <= ref.Generation {
 		m.keys[tenant][ref.Subject] = protect.StoredKey{Ref: ref}
 	}
 	return ctx.Err()

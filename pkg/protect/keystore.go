@@ -32,8 +32,8 @@ type KeyStore interface {
 	// after a destroyed one. It ignores others: whoever wants to use a key reads it back. RootRef has
 	// one generation. There is at most one key for a subject.
 	CreateKeys(ctx context.Context, tenant audit.TenantID, keys []StoredKey) error
-	// DestroyKey removes a key for good and remembers that. So it does for a first generation that is
-	// not stored: it is never stored then. Another generation than the newest is destroyed already.
+	// DestroyKey removes a key for good and remembers that, and so it does for every generation before.
+	// A generation that is not stored is never stored then. A newer one stays.
 	DestroyKey(ctx context.Context, tenant audit.TenantID, ref KeyRef) error
 }
 

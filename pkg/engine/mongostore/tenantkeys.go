@@ -110,8 +110,8 @@ func (s *TenantKeys) CreateKeys(ctx context.Context, tenant audit.TenantID, keys
 
 // createNext stores a key after a destroyed one.
 func (s *TenantKeys) createNext(ctx context.Context, tenant audit.TenantID, k protect.StoredKey) error {
-	query := tenantKeyQuery(tenant, protect.KeyRef{Subject: k.Ref.Subject, Generation: k.Ref.Generation - 1})
-	query = append(query, bson.E{Key: fieldWrapped, Value: bson.D{{Key: "$exists", Value: false}}})
+	query := append(tenantKeyQuery(tenant, k.Ref.Subject),
+		bson.E{Key: fieldGeneration, Value: int64(k.Ref.Generation) - 1}, bson.E{Key: fieldWrapped, Value: bson.D{{Key: "$exists", Value: false}}})
 	err := s.db.updateOne(ctx, collectionTenantKeys, query, bson.D{{Key: "$set", Value: bson.D{
 		{Key: fieldGeneration, Value: int64(k.Ref.Generation)}, {Key: fieldWrapped, Value: k.Wrapped},
 	}}})
@@ -121,10 +121,8 @@ func (s *TenantKeys) createNext(ctx context.Context, tenant audit.TenantID, k pr
 	return err
 }
 
-func tenantKeyQuery(tenant audit.TenantID, ref protect.KeyRef) bson.D {
-	return bson.D{
-		{Key: fieldKey, Value: tenantKeyID(tenant, ref.Subject)}, {Key: fieldTenant, Value: string(tenant)}, {Key: fieldGeneration, Value: int64(ref.Generation)},
-	}
+func tenantKeyQuery(tenant audit.TenantID, subject protect.SubjectID) bson.D {
+	return bson.D{{Key: fieldKey, Value: tenantKeyID(tenant, subject)}, {Key: fieldTenant, Value: string(tenant)}}
 }
 
 // DestroyKey implements protect.KeyStore.
@@ -136,16 +134,17 @@ func (s *TenantKeys) DestroyKey(ctx context.Context, tenant audit.TenantID, ref 
 }
 
 func (s *TenantKeys) destroy(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error {
-	if ref.IsFirst() { // so that nobody makes it later
-		err := s.db.insertOne(ctx, collectionTenantKeys, tenantKeyDocument(tenant, protect.StoredKey{Ref: ref}))
-		if !errors.Is(err, audit.ErrConflict) {
-			return err
-		}
+	err := s.db.insertOne(ctx, collectionTenantKeys, tenantKeyDocument(tenant, protect.StoredKey{Ref: ref}))
+	if !errors.Is(err, audit.ErrConflict) {
+		return err
 	}
-	remove := bson.D{{Key: "$unset", Value: bson.D{{Key: fieldWrapped, Value: ""}}}}
-	err := s.db.updateOne(ctx, collectionTenantKeys, tenantKeyQuery(tenant, ref), remove)
+	query := append(tenantKeyQuery(tenant, ref.Subject), bson.E{Key: fieldGeneration, Value: bson.D{{Key: "$lte", Value: int64(ref.Generation)}}})
+	err = s.db.updateOne(ctx, collectionTenantKeys, query, bson.D{
+		{Key: "$set", Value: bson.D{{Key: fieldGeneration, Value: int64(ref.Generation)}}},
+		{Key: "$unset", Value: bson.D{{Key: fieldWrapped, Value: ""}}},
+	})
 	if errors.Is(err, audit.ErrNotFound) {
-		return nil // it was destroyed before: there is a newer one
+		return nil // there is a newer one
 	}
 	return err
 }

@@ -70,14 +70,9 @@ func (b *batch) createKey(tenant audit.TenantID, k protect.StoredKey) error {
 // DestroyKey implements protect.KeyStore. What the file has of the key is overwritten soon.
 func (s *TenantKeys) DestroyKey(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error {
 	_, err := s.db.purge(ctx, 1, func(b *batch, _ int) (int, error) {
-		if ref.IsFirst() { // so that nobody makes it later
-			_, err := b.exec(`INSERT INTO tenant_keys (tenant, subject, generation) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
-				string(tenant), ref.Subject[:], int64(ref.Generation))
-			if err != nil {
-				return 0, err
-			}
-		}
-		changed, err := b.exec(`UPDATE tenant_keys SET wrapped = NULL WHERE tenant = ? AND subject = ? AND generation = ? AND wrapped IS NOT NULL`,
+		changed, err := b.exec(`INSERT INTO tenant_keys (tenant, subject, generation) VALUES (?, ?, ?)
+			ON CONFLICT DO UPDATE SET generation = excluded.generation, wrapped = NULL
+			WHERE generation < excluded.generation OR generation = excluded.generation AND wrapped IS NOT NULL`,
 			string(tenant), ref.Subject[:], int64(ref.Generation))
 		return int(changed), err
 	})

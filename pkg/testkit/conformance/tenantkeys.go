@@ -26,6 +26,7 @@ func TenantKeys(t *testing.T, open func(t *testing.T) TenantKeyStore) {
 		"TheNextFollowsADestroyedOne":      keysNextGeneration,
 		"DestroyingTwiceIsDone":            keysDestroyTwice,
 		"AKeyThatNeverWasIsNotMadeLater":   keysDestroyAbsent,
+		"DestroyingALaterGeneration":       keysDestroyLater,
 		"DestructionAndMakingInAnyOrder":   keysDestroyWhileMade,
 		"ManySubjectsAtOnce":               keysMany,
 		"TenantsAreApart":                  keysTenantsApart,
@@ -140,6 +141,21 @@ func keysDestroyAbsent(t *testing.T, s TenantKeyStore) {
 		noError(t, s.DestroyKey(t.Context(), tenant, ref))
 		createKey(t, s, tenant, ref, "too late")
 		wantKey(t, s, tenant, ref, "")
+	}
+}
+
+// keysDestroyLater destroys a generation that a store which was restored from a backup does not have.
+func keysDestroyLater(t *testing.T, s TenantKeyStore) {
+	tenant := newTenant(t)
+	createKey(t, s, tenant, refOf(1, 1), "one")
+	for n := range 2 { // the second has no key
+		noError(t, s.DestroyKey(t.Context(), tenant, refOf(n+1, 3)))
+		wantKey(t, s, tenant, refOf(n+1, 3), "")
+		createKey(t, s, tenant, refOf(n+1, 1), "one again")
+		createKey(t, s, tenant, refOf(n+1, 3), "three again")
+		wantKey(t, s, tenant, refOf(n+1, 3), "")
+		createKey(t, s, tenant, refOf(n+1, 4), "four")
+		wantKey(t, s, tenant, refOf(n+1, 4), "four")
 	}
 }
 
