@@ -11,6 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -28,6 +29,7 @@ type fixtures struct {
 	Jobs       []jobs.Job        `json:"jobs"`
 	// Certificates are texts by id. The key of their signatures is not kept.
 	Certificates map[certificate.ID]string `json:"certificates"`
+	Holds        []hold.Hold               `json:"holds"`
 	// Connections are those of clients of the live stream.
 	Connections []connectionFixture `json:"connections"`
 }
@@ -67,6 +69,7 @@ const (
 	purgeJob                         = "purge-gone"
 	failedJob                        = "failed-acme"
 	erasureJob                       = "erasure-acme"
+	holdID                           = "hold-acme"
 	sampleCertificate                = "eyJhbGciOiJFZERTQSJ9.eyJraW5kIjoiZXJhc3VyZSJ9.c2lnbmF0dXJl"
 	connected                        = "JaWwEeHxIAMCFZA="
 	subscribed                       = "KbXxFfIyJBNDGAB="
@@ -116,6 +119,7 @@ func theFixtures() fixtures {
 				StartedAt: sampleTime, FinishedAt: sampleTime, Error: "the tenant is not being deleted", Generation: 1, ResumeAt: sampleTime},
 		},
 		Certificates: map[certificate.ID]string{certificateID(): sampleCertificate},
+		Holds:        []hold.Hold{{ID: holdID, Tenant: acme, Matter: "Case 9", Reason: "letter", UserIDs: []string{"ada"}, CreatedBy: "ada", CreatedAt: sampleTime, InForceAt: sampleTime, Version: 2}},
 		Connections: []connectionFixture{
 			{ID: connected, Tenant: acme, Principal: auditor.Within(acme, access.LogsStream)},
 			{ID: subscribed, Tenant: acme, Principal: auditor.Within(acme, access.LogsStream), Subscribed: true},
@@ -167,6 +171,11 @@ func (f fixtures) put(ctx context.Context, stores wiring.Stores) error {
 	}
 	for id, text := range f.Certificates {
 		if err := stores.Certificates.AddCertificate(ctx, id, text); err != nil {
+			return err
+		}
+	}
+	for _, h := range f.Holds {
+		if err := stores.Holds.CreateHold(ctx, h); err != nil {
 			return err
 		}
 	}

@@ -98,6 +98,22 @@ func requests() map[string]map[string]request {
 			"listed":    {as: auditor, ids: map[string]string{"id": "acme"}, status: 200},
 			"forbidden": {as: stranger, ids: map[string]string{"id": "acme"}, status: 403},
 		},
+		"create-legal-hold": {
+			"set":    {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"matter":"Case 17","reason":"letter","user_ids":["ada"]}`, status: 202},
+			"faulty": {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"matter":"","to":"yesterday"}`, status: 422},
+		},
+		"get-legal-hold": {
+			"found":   {as: auditor, ids: map[string]string{"id": "acme", "hold": holdID}, status: 200},
+			"unknown": {as: auditor, ids: map[string]string{"id": "acme", "hold": "none"}, status: 404},
+		},
+		"list-legal-holds": {
+			"listed":    {as: auditor, ids: map[string]string{"id": "acme"}, status: 200},
+			"forbidden": {as: stranger, ids: map[string]string{"id": "acme"}, status: 403},
+		},
+		"release-legal-hold": {
+			"released":  {as: admin, ids: map[string]string{"id": "acme", "hold": holdID}, query: map[string][]string{"reason": {"closed"}}, status: 200},
+			"no-reason": {as: admin, ids: map[string]string{"id": "acme", "hold": holdID}, status: 422},
+		},
 		"cancel-job": {
 			"finished": {as: operator, ids: map[string]string{"id": failedJob}, status: 409},
 			"unknown":  {as: operator, ids: map[string]string{"id": "none"}, status: 404},
@@ -131,7 +147,7 @@ func requests() map[string]map[string]request {
 			"unknown":   {as: admin, ids: map[string]string{"id": strings.Repeat("f", 32)}, status: 404},
 		},
 		"delete-tenant": {
-			"started":   {as: operator, ids: map[string]string{"id": "acme"}, status: 202},
+			"started":   {as: operator, ids: map[string]string{"id": "gone"}, status: 202},
 			"forbidden": {as: admin, ids: map[string]string{"id": "acme"}, status: 403},
 		},
 		"export-logs": {

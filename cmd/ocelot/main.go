@@ -45,6 +45,7 @@ type commands struct {
 	APIKey     apiKeyCmd     `cmd:"" name:"api-key" help:"Administer the API keys of a tenant."`
 	Quarantine quarantineCmd `cmd:"" help:"Administer entries that a step refused."`
 	Erasure    erasureCmd    `cmd:"" help:"Erase what is encrypted about a person."`
+	LegalHold  legalHoldCmd  `cmd:"" help:"Keep entries from being removed."`
 	Job        jobCmd        `cmd:"" help:"Administer long-running jobs."`
 
 	Certificate certificateCmd `cmd:"" help:"Read and verify certificates of erasures."`

@@ -68,6 +68,7 @@ var imports = []forbidden{
 	{"use case → engine", "pkg/search", "pkg/engine/leaf", "use-cases"},
 	{"register of active days → engine", "pkg/activity", "pkg/engine/leaf", "use-cases"},
 	{"retention → engine", "pkg/retention", "pkg/engine/leaf", "use-cases"},
+	{"legal holds → engine", "pkg/hold", "pkg/engine/leaf", "use-cases"},
 	{"quotas → engine", "pkg/quota", "pkg/engine/leaf", "use-cases"},
 	{"rotation → engine", "pkg/rotation", "pkg/engine/leaf", "use-cases"},
 	{"arrival log → engine", "pkg/arrival", "pkg/engine/leaf", "use-cases"},

@@ -26,6 +26,8 @@ const (
 	LogsReveal         Permission = "logs:reveal"          // the values of encrypted fields instead of their masks
 	LogsMatchEncrypted Permission = "logs:match_encrypted" // finding entries by the value of an encrypted field
 	SubjectsErase      Permission = "subjects:erase"       // destroying the key of a subject's encrypted fields
+	HoldsRead          Permission = "holds:read"           // legal holds
+	HoldsManage        Permission = "holds:manage"         // setting and releasing legal holds
 	QuarantineRead     Permission = "quarantine:read"
 	QuarantineManage   Permission = "quarantine:manage"
 	TenantsRead        Permission = "tenants:read"

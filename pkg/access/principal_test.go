@@ -50,6 +50,8 @@ func TestRoles(t *testing.T) {
 		access.LogsReveal:         {all, none, none, none},
 		access.LogsMatchEncrypted: {all, none, none, none},
 		access.SubjectsErase:      {all, none, none, none},
+		access.HoldsRead:          {all, all, none, all},
+		access.HoldsManage:        {all, none, none, all},
 		access.LogsSearch:         {all, all, own, all},
 		access.LogsStats:          {all, all, own, all},
 		access.LogsExport:         {all, all, none, all},

@@ -6,7 +6,7 @@ import "slices"
 func Permissions() []Permission {
 	return []Permission{
 		LogsWrite, LogsWriteOwn, LogsRead, LogsReadOwn, LogsSearch, LogsStats, LogsExport, LogsStream, LogsCleanup,
-		LogsReveal, LogsMatchEncrypted, SubjectsErase,
+		LogsReveal, LogsMatchEncrypted, SubjectsErase, HoldsRead, HoldsManage,
 		QuarantineRead, QuarantineManage,
 		TenantsRead, TenantsUpdate, TenantsCreate, TenantsDelete,
 		KeysRead, KeysManage, JobsRead,
@@ -35,7 +35,7 @@ func (r Role) Permissions() []Permission {
 	case RoleAdmin:
 		return slices.DeleteFunc(Permissions(), Permission.Platform)
 	case RoleAuditor:
-		return []Permission{LogsRead, LogsSearch, LogsStats, LogsExport, LogsStream, QuarantineRead, TenantsRead, JobsRead}
+		return []Permission{LogsRead, LogsSearch, LogsStats, LogsExport, LogsStream, HoldsRead, QuarantineRead, TenantsRead, JobsRead}
 	case RoleUser:
 		return []Permission{LogsWriteOwn, LogsReadOwn, TenantsRead}
 	case RoleOperator:

@@ -52,6 +52,17 @@ func Invalid(pointer, code, format string, args ...any) *ValidationError {
 	return &ValidationError{Fields: []FieldError{{Pointer: BoundedPointer(pointer), Code: code, Detail: fmt.Sprintf(format, args...)}}}
 }
 
+// TextFaults returns the faults of a text that is required and has at most limit bytes.
+func TextFaults(pointer, text string, limit int) []FieldError {
+	switch {
+	case text == "":
+		return []FieldError{{Pointer: pointer, Code: "required", Detail: "is required"}}
+	case len(text) > limit:
+		return []FieldError{{Pointer: pointer, Code: "too_long", Detail: fmt.Sprintf("must have at most %d bytes", limit)}}
+	}
+	return nil
+}
+
 // InvalidFields returns a ValidationError with the first MaxFaults of the faults, or
 // nil if there are none.
 func InvalidFields(faults []FieldError) error {

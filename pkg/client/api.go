@@ -342,6 +342,15 @@ func (c *Client) Change(ctx context.Context, method, path string, header http.He
 	return answer, nil
 }
 
+// Delete sends a DELETE once and returns the answer. Path is relative to the base path, and escaped.
+func (c *Client) Delete(ctx context.Context, path string, params url.Values) (json.RawMessage, error) {
+	answer, err := c.once(ctx, apiRequest{method: http.MethodDelete, path: path, query: params})
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", http.MethodDelete, path, err)
+	}
+	return answer, nil
+}
+
 // Read returns the text of a GET. Path is relative to the base path, and escaped.
 func (c *Client) Read(ctx context.Context, path string, params url.Values) (json.RawMessage, error) {
 	return c.do(ctx, apiRequest{method: http.MethodGet, path: path, query: params})

@@ -5,6 +5,7 @@ package erasure
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -41,18 +42,7 @@ type Request struct {
 }
 
 func (r *Request) validate() error {
-	var faults []audit.FieldError
-	for _, text := range []struct {
-		pointer, value string
-		limit          int
-	}{{"/subject", r.Subject, MaxSubject}, {"/reason", r.Reason, MaxReason}} {
-		switch {
-		case text.value == "":
-			faults = append(faults, audit.FieldError{Pointer: text.pointer, Code: "required", Detail: "is required"})
-		case len(text.value) > text.limit:
-			faults = append(faults, audit.FieldError{Pointer: text.pointer, Code: "too_long", Detail: fmt.Sprintf("must have at most %d bytes", text.limit)})
-		}
-	}
+	faults := slices.Concat(audit.TextFaults("/subject", r.Subject, MaxSubject), audit.TextFaults("/reason", r.Reason, MaxReason))
 	if r.DelayHours < 0 || r.DelayHours > MaxDelayHours {
 		faults = append(faults, audit.FieldError{
 			Pointer: "/delay_hours", Code: "out_of_range", Detail: fmt.Sprintf("must be from 0 to %d", MaxDelayHours),
@@ -88,6 +78,8 @@ type checkpoint struct {
 	EntryID audit.EntryID `json:"entry_id,omitzero"`
 	// Certificate is the id of the certificate that is issued at the end.
 	Certificate certificate.ID `json:"certificate,omitzero"`
+	// Checked is up to which entry no legal hold covers one of the subject.
+	Checked audit.EntryID `json:"checked,omitzero"`
 }
 
 func (c *checkpoint) ref() protect.KeyRef {

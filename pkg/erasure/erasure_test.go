@@ -22,6 +22,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
@@ -68,9 +69,9 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	service := &jobs.Service{Store: w.db.Jobs(), Queue: w, Recorder: w, Now: w.clock}
-	w.Service = &erasure.Service{Jobs: service, Subjects: w.process(), Recorder: w, Now: w.clock, Random: random}
+	w.Service = &erasure.Service{Jobs: service, Subjects: w.process(), Holds: w.db.Holds(), Recorder: w, Now: w.clock, Random: random}
 	w.runner = &erasure.Runner{
-		Keys: w.process(), Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
+		Keys: w.process(), Holds: w.db.Holds(), Store: w.db.Entries(), Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
 		Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: random}, BackupTime: 35 * 24 * time.Hour,
 	}
 	w.worker = &jobs.Worker{
@@ -195,6 +196,63 @@ func (w *world) wantOpens(k *protect.Keyring, e encrypted, want bool) {
 	if has {
 		if _, err := protect.Open(&key, "acme", e.id, &e.element); err != nil {
 			w.t.Errorf("decrypt: got %v, want no error", err)
+		}
+	}
+}
+
+// hold sets a hold on entries of users, and returns how to release it.
+func (w *world) hold(users ...string) (release func()) {
+	w.t.Helper()
+	h := hold.Hold{ID: strings.Join(users, "-") + " held", Tenant: "acme", UserIDs: users, CreatedAt: w.now, Version: 1}
+	if err := w.db.Holds().CreateHold(w.t.Context(), h); err != nil {
+		w.t.Fatal(err)
+	}
+	return func() {
+		h.ReleasedAt, h.Version = w.now, 2
+		if err := w.db.Holds().UpdateHold(w.t.Context(), h); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func TestAHoldRefusesErasures(t *testing.T) {
+	for name, users := range map[string][]string{"of everything": nil, "of the subject": {"eve", "user-42"}} {
+		w := newWorld(t)
+		release := w.hold(users...)
+		request := erasure.Request{Subject: "user-42", Reason: "r"}
+		if _, err := w.Create(t.Context(), admin, acme, request); !errors.Is(err, hold.ErrHeld) {
+			t.Errorf("a hold %s: got error %v, want %v", name, err, hold.ErrHeld)
+		}
+		release()
+		if _, err := w.Create(t.Context(), admin, acme, request); err != nil {
+			t.Errorf("a hold %s, released: got error %v, want none", name, err)
+		}
+	}
+}
+
+// TestAHoldStopsAnErasure: what the hold covers is known only when the erasure begins.
+func TestAHoldStopsAnErasure(t *testing.T) {
+	for name, test := range map[string]struct {
+		held string
+		want jobs.State
+	}{"an entry of another user has a value": {"eve", jobs.StateFailed}, "no entry has": {"adam", jobs.StateRunning}} {
+		w := newWorld(t)
+		value := w.encrypt(w.process(), 1)
+		e := audit.Entry{
+			ID: value.id, Tenant: "acme", UserID: "eve", Action: "VIEW", ResourceType: "order", Timestamp: value.id.Time(), ReceivedAt: w.now,
+			Encrypted: []audit.Encrypted{value.element},
+		}
+		if _, err := w.db.Entries().Append(t.Context(), "acme", []audit.Entry{e}); err != nil {
+			t.Fatal(err)
+		}
+		created := w.create(24)
+		w.hold(test.held)
+		w.now = w.now.Add(24 * time.Hour)
+		w.work(3)
+		w.wantState(created.ID, test.want)
+		w.wantOpens(w.process(), value, test.want == jobs.StateFailed)
+		if t.Failed() {
+			t.Fatal(name)
 		}
 	}
 }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 )
 
 // Keys destroys keys of subjects; see protect.Keyring.
@@ -27,7 +30,9 @@ type Certificates interface {
 // and waits until no other process can use it.
 type Runner struct {
 	Keys     Keys
-	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
+	Holds    hold.Reader
+	Store    retention.Store // the system of record
+	Tenants  jobs.Tenants    // tenants.Cache.Fresh if the process has a cache
 	Recorder audit.Recorder
 	// FreeSpace erases what the destroyed key left in a file; nil if the engines have none.
 	FreeSpace jobs.Purger
@@ -75,6 +80,9 @@ func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 		if wait := r.at.ErasesAt.Sub(r.Now()); wait > 0 {
 			return jobs.Result{Wait: wait}, nil
 		}
+		if free, err := r.checkHolds(ctx); err != nil || !free {
+			return jobs.Result{}, err
+		}
 		if err := r.commit(ctx); err != nil {
 			return jobs.Result{}, err
 		}
@@ -100,6 +108,42 @@ func (r *erasureRun) tenant(ctx context.Context) (audit.Tenant, error) {
 		err = &jobs.FailedError{Reason: reasonDeleted}
 	}
 	return tenant, err
+}
+
+// reasonHeld is the reason of erasures that a legal hold stops.
+const reasonHeld = "a legal hold covers an entry of the subject"
+
+// checkHolds returns a *jobs.FailedError if a legal hold covers an entry with a value of the subject.
+// It reports false if the slice ended before that was known. A hold that is set after the check is
+// not in force before the key is destroyed: that takes hold.SettleTime, which no slice lasts.
+func (r *erasureRun) checkHolds(ctx context.Context) (bool, error) {
+	standing, err := r.Holds.Standing(ctx, r.Job.Tenant)
+	if err != nil || len(standing) == 0 {
+		return err == nil, err
+	}
+	for {
+		entries, err := r.Store.Retained(ctx, r.Job.Tenant, retention.Selection{After: r.at.Checked, Encrypted: true}, retention.MaxEntries)
+		if err != nil || len(entries) == 0 {
+			return err == nil, err
+		}
+		for i := range entries {
+			if e := &entries[i].Entry; r.concerns(e) && standing.Cover(e) {
+				return false, &jobs.FailedError{Reason: reasonHeld}
+			}
+		}
+		r.at.Checked = entries[len(entries)-1].ID
+		if err := r.Save(ctx, r.at); err != nil || r.TimeUp() {
+			return false, err
+		}
+	}
+}
+
+// concerns reports whether the entry has a value of the subject.
+func (r *erasureRun) concerns(e *audit.Entry) bool {
+	return slices.ContainsFunc(e.Encrypted, func(value audit.Encrypted) bool {
+		ref, err := protect.RefOf(&value)
+		return err == nil && ref.Subject == r.at.Subject
+	})
 }
 
 // commit decides which generation to destroy. A slice that is repeated destroys the same one, and

@@ -5,10 +5,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
@@ -22,6 +24,7 @@ type Subjects interface {
 type Service struct {
 	Jobs     *jobs.Service
 	Subjects Subjects
+	Holds    hold.Reader
 	Recorder audit.Recorder
 	Now      func() time.Time
 	Random   func([]byte)
@@ -29,7 +32,8 @@ type Service struct {
 
 // Create starts an erasure. It records it first, so the log can have one that was not started. It
 // returns an *audit.ValidationError, ErrSelf, audit.ErrForbidden if the caller's credential is
-// restricted to resources, ErrTooManyOpen, or jobs.ErrTooManyQueued.
+// restricted to resources, hold.ErrHeld, ErrTooManyOpen, or jobs.ErrTooManyQueued. A hold that names
+// other users can cover an entry of the subject too: then the erasure fails later.
 func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, r Request) (Erasure, error) {
 	if err := r.validate(); err != nil {
 		return Erasure{}, err
@@ -66,6 +70,13 @@ func (s *Service) check(ctx context.Context, by access.Principal, tenant audit.T
 	}
 	if len(by.Resources) > 0 { // the values of a subject are in entries of any resource
 		return audit.ErrForbidden
+	}
+	standing, err := s.Holds.Standing(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(standing, func(h hold.Hold) bool { return len(h.UserIDs) == 0 || slices.Contains(h.UserIDs, subject) }) {
+		return hold.ErrHeld
 	}
 	open := jobs.Filter{Kinds: []jobs.Kind{jobs.KindErasure}, States: []jobs.State{jobs.StateQueued, jobs.StateRunning}}
 	list, _, err := s.Jobs.Store.Jobs(ctx, tenant, open, nil, MaxOpen)

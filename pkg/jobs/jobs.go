@@ -25,6 +25,8 @@ const (
 	KindPurgeTenant Kind = "purge_tenant"
 	// KindErasure destroys the key of a subject; see package erasure.
 	KindErasure Kind = "erasure"
+	// KindLegalHold brings a legal hold into force; see package hold.
+	KindLegalHold Kind = "legal_hold"
 )
 
 // Definition describes a kind of job.
@@ -41,6 +43,7 @@ func Definitions() []Definition {
 	return []Definition{
 		{Kind: KindPurgeTenant, Permission: access.TenantsDelete},
 		{Kind: KindErasure, Permission: access.SubjectsErase, Cancelable: true},
+		{Kind: KindLegalHold, Permission: access.HoldsManage}, // a release ends it
 	}
 }
 

@@ -20,8 +20,11 @@ type TenantPurge struct {
 	Stores []NamedPurger
 	// DrainPeriod is how long after the deletion a consumer may still write for the tenant.
 	DrainPeriod time.Duration
-	Now         func() time.Time
-	Log         *slog.Logger
+	// Held reports whether a legal hold stands in the tenant. It reads no older state than that of
+	// the call.
+	Held func(ctx context.Context, tenant audit.TenantID) (bool, error)
+	Now  func() time.Time
+	Log  *slog.Logger
 }
 
 const (
@@ -50,8 +53,11 @@ type purgeCheckpoint struct {
 
 func (c *purgeCheckpoint) count() int64 { return max(c.Found, c.Removed) }
 
-// reasonNotGone is the reason of purges that fail.
-const reasonNotGone = "the tenant is not being deleted"
+// The reasons of purges that fail.
+const (
+	reasonNotGone = "the tenant is not being deleted"
+	reasonHeld    = "a legal hold stands: release it, and delete the tenant again"
+)
 
 // Run implements Runner.
 func (p *TenantPurge) Run(ctx context.Context, s *Slice) (Result, error) {
@@ -80,6 +86,11 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	if !r.at.Begun {
+		if held, err := r.Held(ctx, r.Job.Tenant); err != nil {
+			return Result{}, err
+		} else if held {
+			return Result{}, &FailedError{Reason: reasonHeld}
+		}
 		r.at.Begun, r.at.Found = true, r.countRecords(ctx)
 		if err := r.save(ctx); err != nil {
 			return Result{}, err

@@ -86,6 +86,7 @@ type purge struct {
 	now            time.Time
 	log            bytes.Buffer
 	entries, index *records
+	held           bool
 	job            jobs.Job // as Delete returned it
 }
 
@@ -111,10 +112,10 @@ func newPurge(t *testing.T) *purge {
 	p.jobs = &jobs.Service{Store: db.Jobs(), Queue: p.queue, Now: clock}
 	p.service = &tenants.Service{
 		Tenants: db.Tenants(), Keys: db.Keys(), Jobs: p.jobs, Recorder: discard{},
-		Now: clock, Random: func(b []byte) { copy(b, "not random") },
+		Holds: db.Holds(), Now: clock, Random: func(b []byte) { copy(b, "not random") },
 	}
 	p.TenantPurge = &jobs.TenantPurge{
-		Tenants: db.Tenants(), Now: clock, Log: log,
+		Tenants: db.Tenants(), Now: clock, Log: log, Held: func(context.Context, audit.TenantID) (bool, error) { return p.held, nil },
 		Stores: []jobs.NamedPurger{{Name: "entries", Purger: p.entries}, {Name: "index", Purger: p.index}, {Name: "keys", Purger: db.Keys()}},
 	}
 	p.Worker = &jobs.Worker{
@@ -461,6 +462,26 @@ func TestASleepingWorkerDoesNoHarm(t *testing.T) {
 }
 
 // TestPurgeAfterTombstone: a worker died between the tombstone and the end of its job.
+// TestPurgeStopsAtAHold: the hold was set when the tenant was just being deleted.
+func TestPurgeStopsAtAHold(t *testing.T) {
+	p := newPurge(t)
+	p.held = true
+	p.finish(t)
+	job := p.checkJob(t, jobs.StateFailed, 0)
+	if want := "a legal hold stands: release it, and delete the tenant again"; job.Error != want {
+		t.Errorf("the job failed with %q, want %q", job.Error, want)
+	}
+	if got := p.entries.byTenant["acme"]; got != 12_500 {
+		t.Errorf("%d entries are left, want all 12,500", got)
+	}
+	p.held = false
+	if _, err := p.service.Delete(t.Context(), operator, "acme"); err != nil {
+		t.Fatal(err)
+	}
+	p.finish(t)
+	p.checkJob(t, jobs.StateSucceeded, 12_500)
+}
+
 func TestPurgeAfterTombstone(t *testing.T) {
 	p := newPurge(t)
 	p.entries.byTenant["acme"], p.index.byTenant["acme"] = 0, 0

@@ -146,6 +146,7 @@ var dependencyOf = map[manifest.Resource]manifest.Dependency{
 	manifest.ResourceEntries:    manifest.DependencyRecords,
 	manifest.ResourceTenants:    manifest.DependencyRecords,
 	manifest.ResourceKeys:       manifest.DependencyRecords,
+	manifest.ResourceHolds:      manifest.DependencyRecords,
 	manifest.ResourceJobs:       manifest.DependencyRecords,
 	manifest.ResourceTenantKeys: manifest.DependencyRecords,
 	manifest.ResourceMasterKey:  manifest.DependencyMasterKey,

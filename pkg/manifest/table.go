@@ -28,6 +28,7 @@ const (
 	ResourceTenantKeys Resource = "tenant-keys" // the wrapped keys that encrypt values
 	ResourceMasterKey  Resource = "master-key"  // the key that wraps them; read: unwrap, write: wrap
 	ResourceJobs       Resource = "jobs"        // jobs
+	ResourceHolds      Resource = "legal-holds" // legal holds
 	ResourceQuarantine Resource = "quarantine"  // entries in quarantine
 	ResourceCursorKey  Resource = "cursor-key"  // the keys that sign cursors and tickets; write: replace them
 	ResourceTokens     Resource = "tokens"      // the keys that verify bearer tokens
@@ -197,13 +198,20 @@ var functions = []Function{
 		Name: "create-erasure", Summary: "Erase what is encrypted about a subject",
 		Trigger: route(http.MethodPost, "/tenants/{id}/erasures", access.SubjectsErase, TenantFromPath),
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs)), encrypting, recording),
+			read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceJobs, QueueResource(QueueJobs)), encrypting, recording),
 		MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "create-key", Summary: "Create an API key",
 		Trigger: route(http.MethodPost, "/tenants/{id}/api-keys", access.KeysManage, TenantFromPath),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "create-legal-hold", Summary: "Keep entries from being removed",
+		Trigger: route(http.MethodPost, "/tenants/{id}/legal-holds", access.HoldsManage, TenantFromPath),
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceJobs, ResourceHolds, QueueResource(QueueJobs)), recording),
+		MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "create-log", Summary: "Accept one entry",
@@ -239,7 +247,7 @@ var functions = []Function{
 		Name: "delete-tenant", Summary: "Delete a tenant and everything it has",
 		Trigger: route(http.MethodDelete, "/tenants/{id}", access.TenantsDelete, TenantFromPath),
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceJobs), write(ResourceTenants, ResourceJobs, QueueResource(QueueJobs)), recording),
+			read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceTenants, ResourceJobs, QueueResource(QueueJobs)), recording),
 		MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
@@ -288,6 +296,11 @@ var functions = []Function{
 		Grants:  read(ResourceTenants, ResourceJobs), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "get-legal-hold", Summary: "Return a legal hold",
+		Trigger: route(http.MethodGet, "/tenants/{id}/legal-holds/{hold}", access.HoldsRead, TenantFromPath),
+		Grants:  read(ResourceTenants, ResourceHolds), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
 		Name: "get-log", Summary: "Return one entry with its status",
 		Trigger: route(http.MethodGet, "/logs/{id}", access.LogsRead, TenantFromHeader, "reveal", "reason"),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), revealing), MemoryMB: small, Timeout: 10 * time.Second,
@@ -326,6 +339,11 @@ var functions = []Function{
 		Name: "list-keys", Summary: "List a tenant's API keys",
 		Trigger: route(http.MethodGet, "/tenants/{id}/api-keys", access.KeysRead, TenantFromPath, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceKeys, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "list-legal-holds", Summary: "List a tenant's legal holds",
+		Trigger: route(http.MethodGet, "/tenants/{id}/legal-holds", access.HoldsRead, TenantFromPath, "limit", "cursor"),
+		Grants:  read(ResourceTenants, ResourceHolds, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "list-logs", Summary: "List entries by filter and full text",
@@ -394,6 +412,12 @@ var functions = []Function{
 		Grants:  answering, MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "release-legal-hold", Summary: "End a legal hold",
+		Trigger: route(http.MethodDelete, "/tenants/{id}/legal-holds/{hold}", access.HoldsManage, TenantFromPath, "reason"),
+		Grants: slices.Concat(
+			read(ResourceTenants, ResourceHolds), write(ResourceHolds, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
 		Name: "retain-logs", Summary: "Share out the days on which entries have expired and are to be removed",
 		Trigger: Trigger{Schedule: &Schedule{Every: retainEvery}},
 		Grants: slices.Concat(
@@ -415,8 +439,8 @@ var functions = []Function{
 		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceJobs, ResourceTenantKeys, QueueResource(QueueJobs)),
-			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs,
+			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceJobs, ResourceHolds, ResourceTenantKeys, QueueResource(QueueJobs)),
+			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
 				QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},

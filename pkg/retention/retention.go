@@ -10,8 +10,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Entry is what decides whether a stored entry may be removed. It has ID, Timestamp, Action, Severity
-// and SubmittedBy.
+// Entry is what decides whether a stored entry may be removed. It has ID, Timestamp, UserID, Action,
+// Severity and SubmittedBy.
 type Entry struct {
 	audit.Entry
 	DeletableAt time.Time // from then on the entry may be removed; zero: it is not marked
@@ -22,6 +22,8 @@ type Selection struct {
 	From, To time.Time
 	After    audit.EntryID
 	Marked   bool // only those that are marked
+	// Encrypted says that the entries have Encrypted too.
+	Encrypted bool
 }
 
 // MaxEntries is how many entries one call of Retained returns at most, and one other call takes.

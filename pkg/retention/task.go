@@ -37,6 +37,9 @@ type Task struct {
 	Store   Store
 	Index   Index
 	Tenants Tenants // tenants.Cache.Fresh if the process has a cache
+	// Held returns what reports whether a legal hold covers an entry; see hold.Reader. It reads no
+	// older state than that of the call.
+	Held func(ctx context.Context, tenant audit.TenantID) (covers func(*audit.Entry) bool, err error)
 	// Publish gets the results of days on which something was done. It is called concurrently.
 	Publish func(Result) error
 	// Removed is called after entries of a tenant were removed; nil: nothing is left to do then.
@@ -65,6 +68,7 @@ func (t *Task) Check(ctx context.Context, tenant *audit.Tenant, day activity.Day
 type dayRun struct {
 	*Task
 	tenant    audit.Tenant
+	held      func(*audit.Entry) bool
 	day       time.Time
 	checks    int       // since the day was touched
 	selection Selection // what is left to look at
@@ -74,7 +78,7 @@ type dayRun struct {
 	wake      time.Time // when something is to be done about the marked entries; zero: there are none
 }
 
-// all looks at the entries of the day page by page, with the settings of that time.
+// all looks at the entries of the day page by page, with the settings and holds of that time.
 func (r *dayRun) all(ctx context.Context) error {
 	for {
 		var err error
@@ -83,6 +87,9 @@ func (r *dayRun) all(ctx context.Context) error {
 		}
 		if r.tenant.Status == audit.TenantDeleting {
 			return nil
+		}
+		if r.held, err = r.Held(ctx, r.tenant.ID); err != nil {
+			return err
 		}
 		now := r.Now()
 		// If no entry can have expired, only those that are marked matter.
@@ -104,7 +111,7 @@ func (r *dayRun) all(ctx context.Context) error {
 // removable reports whether an entry may be removed once it was marked for Grace. Every reason
 // to keep an entry that has expired belongs here.
 func (r *dayRun) removable(e *Entry, now time.Time) bool {
-	return r.tenant.Settings.IsExpired(&e.Entry, now)
+	return r.tenant.Settings.IsExpired(&e.Entry, now) && !r.held(&e.Entry)
 }
 
 // apply does what is due for some entries.

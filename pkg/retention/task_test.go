@@ -35,6 +35,7 @@ type world struct {
 	mayWrite  int
 	published []retention.Result
 	spaceAsks int
+	covers    func(*audit.Entry) bool // what a legal hold covers; nil: there is none
 }
 
 var errKilled = errors.New("killed")
@@ -139,9 +140,16 @@ func (w *world) Remove(_ context.Context, _ audit.TenantID, ids []audit.EntryID)
 	return nil
 }
 
+func (w *world) held(context.Context, audit.TenantID) (func(*audit.Entry) bool, error) {
+	if w.covers == nil {
+		return func(*audit.Entry) bool { return false }, nil
+	}
+	return w.covers, nil
+}
+
 func (w *world) task() *retention.Task {
 	return &retention.Task{
-		Store: w, Index: w, Tenants: w, Now: func() time.Time { return w.now },
+		Store: w, Index: w, Tenants: w, Held: w.held, Now: func() time.Time { return w.now },
 		Publish: func(r retention.Result) error { w.published = append(w.published, r); return nil },
 		Removed: func(context.Context, audit.TenantID) error { w.spaceAsks++; return nil },
 	}
@@ -206,6 +214,26 @@ func (w *world) wantMarked(t *testing.T, want int) {
 }
 
 const total = 300
+
+// TestAHoldKeepsWhatItCovers sets a hold before and after entries were marked, and releases it.
+func TestAHoldKeepsWhatItCovers(t *testing.T) {
+	logins := func(e *audit.Entry) bool { return e.Action == "user.login" }
+	for name, set := range map[string]time.Time{"before": day.AddDate(0, 0, 30), "after": day.AddDate(0, 0, 32)} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(total, audit.Settings{RetentionDays: 30})
+			w.until(t, set)
+			w.covers = logins
+			w.until(t, day.AddDate(0, 0, 50))
+			w.wantStored(t, total/3)
+			w.wantMarked(t, 0)
+			w.covers = nil
+			w.until(t, day.AddDate(0, 0, 56))
+			w.wantStored(t, total/3) // the grace begins anew
+			w.until(t, day.AddDate(0, 0, 60))
+			w.wantStored(t, 0)
+		})
+	}
+}
 
 func TestExpiredEntriesAreRemovedAfterTheGrace(t *testing.T) {
 	w := newWorld(total, audit.Settings{RetentionDays: 30})

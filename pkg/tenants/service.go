@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -32,6 +33,7 @@ type Service struct {
 	Tenants  Store // Cache.Fresh, where the process has a Cache, so that it sees these changes at once
 	Keys     KeyStore
 	Jobs     Jobs
+	Holds    hold.Reader
 	Recorder audit.Recorder
 	// RetentionChanged is called after the retention of a tenant has changed; nil: nobody is told.
 	RetentionChanged func(ctx context.Context, tenant audit.TenantID) error
@@ -223,9 +225,17 @@ func (s *Service) undo(ctx context.Context, cause error, back func(ctx context.C
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 
 // Delete marks the tenant as deleting and starts the job that purges it. Deleting again
-// returns the same job, and starts it again if it failed.
+// returns the same job, and starts it again if it failed. While a legal hold stands, Delete
+// returns hold.ErrHeld. The job fails then too: a hold can be set at the same time.
 func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID) (jobs.Job, error) {
 	tenant, err := s.Tenants.Tenant(ctx, id)
+	if err != nil {
+		return jobs.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
+	}
+	standing, err := s.Holds.Standing(ctx, id)
+	if err == nil && len(standing) > 0 {
+		err = hold.ErrHeld
+	}
 	if err != nil {
 		return jobs.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
@@ -112,9 +113,10 @@ func newFixture(t *testing.T) *fixture {
 		}
 	})
 	f.db, f.store = db, &store{Store: db.Tenants()}
+
 	f.Service = &tenants.Service{
 		Tenants: f.store, Keys: db.Keys(), Jobs: &jobs.Service{Store: db.Jobs(), Queue: f.queue, Now: f.clock}, Recorder: f.recorder,
-		Now: f.clock,
+		Holds: db.Holds(), Now: f.clock,
 		Random: func(b []byte) {
 			for i := range b {
 				f.random++
@@ -536,6 +538,29 @@ func TestDelete(t *testing.T) {
 
 // TestDeleteAgain: the same job, and another message only if it waits or failed. The planner
 // resumes a job that stands still.
+func TestAHeldTenantIsNotDeleted(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t)
+	h := hold.Hold{ID: "h", Tenant: "acme", Version: 1}
+	if err := f.db.Holds().CreateHold(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, hold.ErrHeld) {
+		t.Errorf("got error %v, want %v", err, hold.ErrHeld)
+	}
+	if got := f.stored(t).Status; got != audit.TenantActive {
+		t.Errorf("the tenant is %s, want %s", got, audit.TenantActive)
+	}
+	f.wantActions(t)
+	h.ReleasedAt, h.Version = f.clock(), 2
+	if err := f.db.Holds().UpdateHold(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil {
+		t.Errorf("after the release: got error %v, want none", err)
+	}
+}
+
 func TestDeleteAgain(t *testing.T) {
 	for state, wantState := range map[jobs.State]jobs.State{
 		jobs.StateQueued: jobs.StateQueued, jobs.StateRunning: jobs.StateRunning, jobs.StateSucceeded: jobs.StateSucceeded,

@@ -26,6 +26,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -124,6 +125,12 @@ type Queue interface {
 	stream.Queue
 }
 
+// Holds are the legal holds.
+type Holds interface {
+	hold.Store
+	jobs.Purger
+}
+
 // Stores are the adapters of one process.
 type Stores struct {
 	Entries Entries
@@ -165,6 +172,7 @@ type Stores struct {
 	// KeyBackupTime is how long backups of TenantKeys are kept.
 	KeyBackupTime time.Duration
 	Jobs          jobs.Store
+	Holds         Holds
 	Arrivals      Arrivals
 	Streams       Streams
 	// Connections are the records of connections, Sockets the connections themselves.
@@ -434,7 +442,19 @@ func (s *Services) Jobs() *jobs.Service {
 
 // Erasures starts, shows and cancels erasures of subjects.
 func (s *Services) Erasures() *erasure.Service {
-	return &erasure.Service{Jobs: s.Jobs(), Subjects: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random}
+	return &erasure.Service{Jobs: s.Jobs(), Subjects: s.keyring(), Holds: s.Stores.Holds, Recorder: s.accept(), Now: time.Now, Random: random}
+}
+
+// LegalHolds sets, shows and releases legal holds.
+func (s *Services) LegalHolds() *hold.Service {
+	return &hold.Service{
+		Store: s.Stores.Holds, Tenants: s.tenants().Fresh(), Jobs: s.Jobs(), Recorder: s.accept(), Released: s.retainAgain, Now: time.Now, Random: random,
+	}
+}
+
+// retainAgain has all days of a tenant looked at, because other entries may be removed now.
+func (s *Services) retainAgain(ctx context.Context, tenant audit.TenantID) error {
+	return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, jobs.TaskRetainAgain, nil)
 }
 
 // Certificates has the certificates of erasures.
@@ -444,9 +464,6 @@ func (s *Services) Certificates() certificate.Store { return s.Stores.Certificat
 func (s *Services) Tenants() *tenants.Service {
 	return &tenants.Service{
 		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Jobs(), Placing: s.Stores.Placing,
-		Recorder: s.accept(), Now: time.Now, Random: random,
-		RetentionChanged: func(ctx context.Context, tenant audit.TenantID) error {
-			return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, jobs.TaskRetainAgain, nil)
-		},
+		Recorder: s.accept(), Now: time.Now, Random: random, Holds: s.Stores.Holds, RetentionChanged: s.retainAgain,
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -136,12 +137,13 @@ func (s *Services) StreamLogs() lambdaedge.BatchHandler {
 // RunJobs returns what does a slice of the job of one message of the jobs queue.
 func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	purge := &jobs.TenantPurge{
-		Tenants: s.tenants().Fresh(), Now: time.Now, DrainPeriod: s.Stores.DrainPeriod, Log: s.Log,
+		Tenants: s.tenants().Fresh(), Now: time.Now, DrainPeriod: s.Stores.DrainPeriod, Held: s.holdStands, Log: s.Log,
 		Stores: []jobs.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
 			{Name: "arrival", Purger: s.Stores.Arrivals}, {Name: "stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
 			{Name: "tenant keys", Purger: s.Stores.TenantKeys}, {Name: "activity", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
+			{Name: "legal holds", Purger: s.Stores.Holds},
 		},
 	}
 	if s.Stores.LocalMessages != nil {
@@ -151,13 +153,16 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace})
 	}
 	erasures := &erasure.Runner{
-		Keys: s.keyring(), Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
+		Keys: s.keyring(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
 		SettleTime: protect.KeyTTL + maxRequestTime + maxClockSkew, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime,
 		Certificates: &certificate.Issuer{Store: s.Stores.Certificates, Wrapper: s.Stores.MasterKey, Random: random},
 	}
+	holds := &hold.Runner{
+		Holds: s.Stores.Holds, Store: s.Stores.Entries, Tenants: s.tenants().Fresh(), Recorder: s.accept(), Now: time.Now, Random: random,
+	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now, Log: s.Log,
-		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge, jobs.KindErasure: erasures}, Tasks: map[jobs.TaskName]jobs.Task{},
+		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge, jobs.KindErasure: erasures, jobs.KindLegalHold: holds}, Tasks: map[jobs.TaskName]jobs.Task{},
 	}
 	for name, task := range s.dayTasks() {
 		worker.Tasks[name] = task.Do
@@ -169,6 +174,18 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		worker.Tasks[jobs.TaskFreeSpace] = space.Do
 	}
 	return lambdaedge.EachMessage(worker.Handle)
+}
+
+// holdStands reports whether a legal hold stands in the tenant.
+func (s *Services) holdStands(ctx context.Context, tenant audit.TenantID) (bool, error) {
+	standing, err := s.Stores.Holds.Standing(ctx, tenant)
+	return len(standing) > 0, err
+}
+
+// held returns what reports whether a legal hold covers an entry of the tenant.
+func (s *Services) held(ctx context.Context, tenant audit.TenantID) (func(*audit.Entry) bool, error) {
+	standing, err := s.Stores.Holds.Standing(ctx, tenant)
+	return standing.Cover, err
 }
 
 // PlanJobs returns one run that sends again the messages of jobs that stand still.
@@ -260,7 +277,7 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 		Publish: publishPlacesTo(metrics.New(s.Metrics, "reconcile-arrivals", time.Now)),
 	}
 	retain := &retention.Task{
-		Store: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Now: time.Now, Removed: s.freeSpaceSoon(),
+		Store: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Held: s.held, Now: time.Now, Removed: s.freeSpaceSoon(),
 		Publish: publishRetentionTo(metrics.New(s.Metrics, "retain-logs", time.Now)),
 	}
 	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Now: time.Now}

@@ -8,6 +8,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -126,6 +127,9 @@ func Components() []Component {
 			required("certificate", anyText("The certificate: a JSON Web Signature (RFC 7515) in the compact form, by EdDSA with Ed25519.")),
 		)},
 		{"CertificateKeys", object(required("keys", list(anyObject("A public key as RFC 8037 writes it."))))},
+		{"NewLegalHold", newHoldSchema()},
+		{"LegalHold", holdSchema()},
+		{"LegalHoldList", listOf("LegalHold")},
 		{"NewKey", newKeySchema()},
 		{"Key", object(keyFields()...)},
 		{"KeyWithSecret", object(append(keyFields(), required("secret", anyText("The secret. No later response shows it. Send it as `Authorization: ApiKey <secret>`.")))...)},
@@ -354,6 +358,37 @@ func newErasureSchema() *Schema {
 		required("subject", nonEmptyText(erasure.MaxSubject, "Whom the values are about, as the entries have it: a user_id, or what a rule of sensitive_fields takes as its subject.")),
 		required("reason", nonEmptyText(erasure.MaxReason, "Why. It stands in the tenant's log.")),
 		optional("delay_hours", delay),
+	)
+}
+
+func newHoldSchema() *Schema {
+	return object(
+		required("matter", nonEmptyText(hold.MaxMatter, "The case.")),
+		required("reason", nonEmptyText(hold.MaxReason, "Why. It stands in the tenant's log.")),
+		optional("user_ids", &Schema{
+			Type: "array", Items: nonEmptyText(hold.MaxUserID, ""), MaxItems: hold.MaxUserIDs, Description: "Only entries with one of these user_ids. Left out or empty: all entries.",
+		}),
+		optional("from", timestamp("Only entries whose timestamp is not earlier.")),
+		optional("to", timestamp("Only entries whose timestamp is earlier.")),
+	)
+}
+
+func holdSchema() *Schema {
+	return object(
+		required("id", anyText("That of its job too.")),
+		required("tenant_id", tenantIDSchema("")),
+		required("state", oneOf("It is `starting` until no removal is under way any more that began before.", httpapi.HoldStates()...)),
+		required("matter", anyText("")),
+		required("reason", anyText("")),
+		required("user_ids", &Schema{Type: "array", Items: anyText(""), Description: "Empty: all entries."}),
+		optional("from", timestamp("")),
+		optional("to", timestamp("")),
+		required("created_by", anyText("The subject of the credential that set it.")),
+		required("created_at", timestamp("")),
+		optional("in_force_at", timestamp("Left out until then.")),
+		optional("released_at", timestamp("Left out while it stands.")),
+		optional("released_by", anyText("")),
+		optional("release_reason", anyText("")),
 	)
 }
 

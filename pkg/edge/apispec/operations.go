@@ -9,6 +9,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -404,9 +405,10 @@ func tenantOperations() []Operation {
 		},
 		{
 			Name: "delete-tenant", Group: groupTenants,
-			Description: "For platform operators. The tenant is closed at once and a job removes its records from every store. A repeated request returns the same job. The request is itself recorded in the tenant's log.",
-			Parameters:  []Parameter{tenantParameter()},
-			Responses:   []Response{jsonResponse(http.StatusAccepted, "Job", "The job.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The job's path."})},
+			Description:    "For platform operators. The tenant is closed at once and a job removes its records from every store. A repeated request returns the same job. The request is itself recorded in the tenant's log.",
+			Parameters:     []Parameter{tenantParameter()},
+			Responses:      []Response{jsonResponse(http.StatusAccepted, "Job", "The job.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The job's path."})},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemConflict, "A legal hold stands in the tenant."}},
 		},
 	}
 }
@@ -484,7 +486,7 @@ func erasureOperations() []Operation {
 			Responses:  []Response{jsonResponse(http.StatusAccepted, "Erasure", "The erasure.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The path of its job."})},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemForbidden, "The subject is that of the credential or of who created it, or the credential is restricted to resources."},
-				{httpapi.ProblemConflict, "The tenant has too many unfinished erasures or queued jobs."},
+				{httpapi.ProblemConflict, "A legal hold covers entries of the subject, or the tenant has too many unfinished erasures or queued jobs."},
 				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
 			},
 		},
@@ -524,6 +526,53 @@ func erasureOperations() []Operation {
 			Name: "get-certificate-keys", Group: groupErasures,
 			Description: "The public keys that verify certificates, as a JWK set (RFC 7517). Public. Keep a copy: a key that you fetched before is better evidence than one that came with a certificate.",
 			Responses:   []Response{jsonResponse(http.StatusOK, "CertificateKeys", "The keys.")},
+		},
+	}
+}
+
+func holdOperations() []Operation {
+	id := Parameter{Name: "hold", In: InPath, Required: true, Schema: anyText(""), Description: "The hold's id."}
+	return []Operation{
+		{
+			Name: "create-legal-hold", Group: groupHolds,
+			Description: "Nothing that the hold covers is removed while it stands: not by retention, by an erasure, or by the deletion of the tenant, whenever the entry arrived. A job brings it into force within about 20 minutes: until then a removal that began before can still run. " +
+				"What has expired stays hidden. The hold is recorded in the tenant's log.",
+			Parameters: []Parameter{tenantParameter()},
+			Body:       &RequestBody{Description: "The hold.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewLegalHold")},
+			Responses:  []Response{jsonResponse(http.StatusAccepted, "LegalHold", "The hold.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The path of its job."})},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemForbidden, "The credential is restricted to resources."},
+				{httpapi.ProblemConflict, "The tenant has too many holds that are not released, or is being deleted."},
+				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
+			},
+		},
+		{
+			Name: "list-legal-holds", Group: groupHolds,
+			Description:    "The newest first, released ones too.",
+			Parameters:     []Parameter{tenantParameter(), limitParameter(), cursorParameter()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "LegalHoldList", "One page of holds.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The limit or the cursor is invalid."}},
+		},
+		{
+			Name: "get-legal-hold", Group: groupHolds,
+			Description:    "A hold, and whether it is in force.",
+			Parameters:     []Parameter{tenantParameter(), id},
+			Responses:      []Response{jsonResponse(http.StatusOK, "LegalHold", "The hold.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "There is no such hold."}},
+		},
+		{
+			Name: "release-legal-hold", Group: groupHolds,
+			Description: "The hold ends. What it kept and has expired is removed as if the hold had never been, seven days later at the earliest. The release and its reason are recorded in the tenant's log.",
+			Parameters: []Parameter{tenantParameter(), id, {
+				Name: "reason", In: InQuery, Required: true, Schema: nonEmptyText(hold.MaxReason, ""), Description: "Why. It stands in the tenant's log.",
+			}},
+			Responses: []Response{jsonResponse(http.StatusOK, "LegalHold", "The released hold.")},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemForbidden, "The credential is restricted to resources."},
+				{httpapi.ProblemNotFound, "There is no such hold."},
+				{httpapi.ProblemConflict, "The hold is released already."},
+				{httpapi.ProblemInvalid, "The reason is missing or too long."},
+			},
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
@@ -24,7 +25,7 @@ type hidden struct {
 }
 
 // concealed has what the world hides, by the route's parameters.
-type concealed struct{ entries, items, jobs, erasures, keys, tenants []hidden }
+type concealed struct{ entries, items, jobs, erasures, holds, keys, tenants []hidden }
 
 // conceal stores entries, quarantined entries, jobs and keys of two tenants.
 func (w *world) conceal() (c concealed) {
@@ -65,6 +66,10 @@ func (w *world) conceal() (c concealed) {
 	c.jobs = []hidden{{"a job of another tenant", "admin", "/job-01", "/job-02"}, {"a job, without a permission", "user", "/job-01", "/job-02"}}
 	w.addJob("acme", 3, jobs.StateQueued)
 	c.erasures = []hidden{{"a job of another tenant", "admin", "/job-01", "/job-02"}, {"a job of another kind", "admin", "/job-03", "/job-02"}}
+	if err := w.db.Holds().CreateHold(w.t.Context(), hold.Hold{ID: "of-globex", Tenant: "globex", CreatedAt: start, Version: 1}); err != nil {
+		w.t.Fatal(err)
+	}
+	c.holds = []hidden{{"a hold of another tenant", "admin", "/of-globex", "/of-nobody"}}
 	key := tenants.Key{ID: "00112233445566aa", Tenant: "globex", Name: "k", Hash: sha256.Sum256([]byte("k")), Permissions: []string{"logs:read"}, CreatedAt: start}
 	if err := w.db.Keys().CreateKey(w.t.Context(), key); err != nil {
 		w.t.Fatal(err)
@@ -113,6 +118,14 @@ func TestHiddenIsAnsweredAsAbsent(t *testing.T) {
 			of, before, behind, body = c.tenants, "/tenants", "/erasures", `{"subject":"user-42","reason":"r"}`
 		case "list-erasures":
 			of, before, behind = c.tenants, "/tenants", "/erasures"
+		case "get-legal-hold":
+			of, before = c.holds, "/tenants/acme/legal-holds"
+		case "release-legal-hold":
+			of, before, behind = c.holds, "/tenants/acme/legal-holds", "?reason=r"
+		case "create-legal-hold":
+			of, before, behind, body = c.tenants, "/tenants", "/legal-holds", `{"matter":"m","reason":"r"}`
+		case "list-legal-holds":
+			of, before, behind = c.tenants, "/tenants", "/legal-holds"
 		case "create-key":
 			of, before, behind, body = c.tenants, "/tenants", "/api-keys", `{"name":"k","permissions":["logs:read"]}`
 		case "list-keys":

@@ -133,6 +133,7 @@ func (s *story) administration() {
 	s.record("list-keys", "The keys", "admin", "GET", "/tenants/acme/api-keys", "")
 	s.record("delete-key", "Revoke it", "admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "")
 	s.erasures()
+	s.legalHolds()
 	var job struct{ ID string }
 	s.record("delete-tenant", "The job that purges it", "operator", "DELETE", "/tenants/initech", "").decode(s.t, &job)
 	s.record("get-job", "How far it is", "operator", "GET", "/jobs/"+job.ID, "", "X-Tenant-ID", "initech")
@@ -150,6 +151,17 @@ func (s *story) erasures() {
 	s.record("get-erasure", "How far it is", "auditor", "GET", path+"/"+started.ID, "")
 	s.record("get-certificate", "An id that no certificate has", "", "GET", "/certificates/00112233445566778899aabbccddeeff", "")
 	s.record("cancel-erasure", "Cancel it", "admin", "DELETE", path+"/"+started.ID, "")
+}
+
+func (s *story) legalHolds() {
+	const path = "/tenants/acme/legal-holds"
+	var set struct{ ID string }
+	s.record("create-legal-hold", "What a user did in a quarter", "admin", "POST", path,
+		`{"matter":"Case 17","reason":"Letter of March 1","user_ids":["user-42"],"from":"2026-01-01T00:00:00Z","to":"2026-04-01T00:00:00Z"}`).decode(s.t, &set)
+	s.record("create-erasure", "A legal hold stands", "admin", "POST", "/tenants/acme/erasures", `{"subject":"user-42","reason":"Request 19"}`)
+	s.record("list-legal-holds", "The tenant's holds", "auditor", "GET", path, "")
+	s.record("get-legal-hold", "One hold", "auditor", "GET", path+"/"+set.ID, "")
+	s.record("release-legal-hold", "Release it", "admin", "DELETE", path+"/"+set.ID+"?reason=The+case+is+closed", "")
 }
 
 // TestExamplesAreCurrent makes the requests of the documentation again, so that

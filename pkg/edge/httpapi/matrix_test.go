@@ -61,7 +61,7 @@ var (
 	operators = [4]right{none, none, none, all}
 	ofEntries = [4]right{all, all, own, all}
 	writers   = [4]right{all, none, own, all}
-	startJobs = []access.Permission{access.SubjectsErase, access.TenantsDelete}
+	startJobs = []access.Permission{access.HoldsManage, access.SubjectsErase, access.TenantsDelete}
 )
 
 // accessMatrix has a row for each route of the manifest, HTTP and WebSocket. docs/security.md
@@ -71,6 +71,10 @@ var accessMatrix = map[string]accessRow{
 	"cancel-job":           {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
 	"create-erasure":       {roles: [4]right{all, none, none, none}, with: access.SubjectsErase, target: "/tenants/%s/erasures", body: `{"subject":"user-42","reason":"r"}`, status: 202},
 	"create-key":           {roles: managers, with: access.KeysManage, target: "/tenants/%s/api-keys", body: `{"name":"k","permissions":["keys:manage"]}`, status: 201},
+	"create-legal-hold":    {roles: managers, with: access.HoldsManage, target: "/tenants/%s/legal-holds", body: `{"matter":"m","reason":"r"}`, status: 202},
+	"get-legal-hold":       {roles: readers, with: access.HoldsRead, target: "/tenants/%s/legal-holds/none", status: 404},
+	"list-legal-holds":     {roles: readers, with: access.HoldsRead, target: "/tenants/%s/legal-holds", status: 200},
+	"release-legal-hold":   {roles: managers, with: access.HoldsManage, target: "/tenants/%s/legal-holds/none?reason=r", status: 404},
 	"create-log":           {roles: writers, with: access.LogsWrite, own: access.LogsWriteOwn, target: "/logs", body: ownEntry, foreign: foreignEntry, status: 202},
 	"create-logs-bulk":     {roles: writers, with: access.LogsWrite, own: access.LogsWriteOwn, target: "/logs/bulk", body: "[" + ownEntry + "]", foreign: "[" + foreignEntry + "]", status: 202},
 	"create-stream-ticket": {roles: readers, with: access.LogsStream, target: "/logs/stream/tickets", status: 201},

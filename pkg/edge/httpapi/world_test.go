@@ -33,6 +33,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
@@ -282,7 +283,7 @@ func (w *world) build() {
 	}
 	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queue: w.work, Recorder: w.ingest, Now: w.clock}
 	w.tenants = &tenants.Service{
-		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Recorder: w.ingest, Now: w.clock, Random: w.fill,
+		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Holds: w.db.Holds(), Recorder: w.ingest, Now: w.clock, Random: w.fill,
 	}
 	w.stream = &stream.Service{
 		Arrivals: w.db.Arrivals(), Streams: w.db.Streams(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: sockets{w}, Queue: w.live,
@@ -316,7 +317,15 @@ func (s worldServices) Exports() *export.Service {
 func (s worldServices) Certificates() certificate.Store { return s.w.db.Certificates() }
 func (s worldServices) Feed() *arrival.Feed             { return s.w.feed }
 func (s worldServices) Erasures() *erasure.Service {
-	return &erasure.Service{Jobs: s.w.jobs, Subjects: s.w.keys, Recorder: s.w.ingest, Now: s.w.clock, Random: s.w.fill}
+	return &erasure.Service{Jobs: s.w.jobs, Subjects: s.w.keys, Holds: s.w.db.Holds(), Recorder: s.w.ingest, Now: s.w.clock, Random: s.w.fill}
+}
+func (s worldServices) LegalHolds() *hold.Service {
+	return &hold.Service{
+		Store: s.w.db.Holds(), Tenants: s.w.db.Tenants(), Jobs: s.w.jobs, Recorder: s.w.ingest, Now: s.w.clock, Random: s.w.fill,
+		Released: func(ctx context.Context, tenant audit.TenantID) error {
+			return jobs.SendTask(ctx, s.w.work, tenant, jobs.TaskRetainAgain, nil)
+		},
+	}
 }
 func (s worldServices) Ingest() *ingest.Service         { return s.w.ingest }
 func (s worldServices) Jobs() *jobs.Service             { return s.w.jobs }

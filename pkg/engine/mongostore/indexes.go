@@ -21,6 +21,7 @@ const (
 	collectionKeys        = "keys" // API keys
 	collectionTenantKeys  = "tenant_keys"
 	collectionJobs        = "jobs"
+	collectionHolds       = "legal_holds"
 	collectionActivity    = "activity"
 	collectionQuarantine  = "quarantine"
 	collectionStreams     = "streams"
@@ -53,7 +54,7 @@ const (
 	indexArrivalMessages = "tenant_messages"
 	indexArrivalDays     = "tenant_days"
 	indexIsolation       = "isolation"
-	indexJobsCreated     = "tenant_created"
+	indexCreated         = "tenant_created" // the newest first
 	indexJobsOverdue     = "resume"
 	indexActivityDue     = "work_due"
 )
@@ -161,10 +162,17 @@ func (db *DB) ensureActivity(ctx context.Context) error {
 	return db.ensure(ctx, collectionActivity, func(view mongo.IndexView) error { return create(ctx, view, activityIndexes()) })
 }
 
+func createdIndex() mongo.IndexModel {
+	return mongo.IndexModel{Keys: append(ascending(fieldTenant), newestFirst()...), Options: options.Index().SetName(indexCreated)}
+}
+
+func (db *DB) ensureHolds(ctx context.Context) error {
+	return db.ensure(ctx, collectionHolds, func(view mongo.IndexView) error { return create(ctx, view, []mongo.IndexModel{createdIndex()}) })
+}
+
 func jobIndexes() []mongo.IndexModel {
-	byCreation := bson.D{{Key: fieldTenant, Value: 1}, {Key: fieldCreatedAt, Value: -1}, {Key: fieldID, Value: -1}}
 	return []mongo.IndexModel{
-		{Keys: byCreation, Options: options.Index().SetName(indexJobsCreated)},
+		createdIndex(),
 		{Keys: ascending(fieldResumeAt), Options: options.Index().SetName(indexJobsOverdue).SetSparse(true)},
 		expiryIndex(),
 	}

@@ -127,10 +127,7 @@ func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (jobs.
 func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filter, after *jobs.Position, limit int) (list []jobs.Job, more bool, err error) {
 	query := ofTenant(tenant)
 	if after != nil {
-		query = append(query, bson.E{Key: "$or", Value: bson.A{
-			bson.D{{Key: fieldCreatedAt, Value: bson.D{{Key: "$lt", Value: after.CreatedAt}}}},
-			bson.D{{Key: fieldCreatedAt, Value: after.CreatedAt}, {Key: fieldID, Value: bson.D{{Key: "$lt", Value: after.ID}}}},
-		}}, bson.E{Key: fieldCreatedAt, Value: bson.D{{Key: "$lte", Value: after.CreatedAt}}})
+		query = append(query, olderThan(after.CreatedAt, after.ID)...)
 	}
 	if len(filter.Kinds) > 0 {
 		query = append(query, bson.E{Key: fieldKind, Value: bson.D{{Key: "$in", Value: filter.Kinds}}})
@@ -138,8 +135,7 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 	if len(filter.States) > 0 {
 		query = append(query, bson.E{Key: fieldState, Value: bson.D{{Key: "$in", Value: filter.States}}})
 	}
-	order := bson.D{{Key: fieldCreatedAt, Value: -1}, {Key: fieldID, Value: -1}}
-	err = s.db.list(ctx, collectionJobs, indexJobsCreated, order, limit+1, query, func(doc bson.Raw) (bool, error) {
+	err = s.db.list(ctx, collectionJobs, indexCreated, newestFirst(), limit+1, query, func(doc bson.Raw) (bool, error) {
 		if more = len(list) == limit; more {
 			return false, nil
 		}
@@ -151,6 +147,17 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 		return nil, false, fmt.Errorf("list jobs of %s: %w", tenant, err)
 	}
 	return list, more, nil
+}
+
+// newestFirst is the order of indexCreated.
+func newestFirst() bson.D { return bson.D{{Key: fieldCreatedAt, Value: -1}, {Key: fieldID, Value: -1}} }
+
+// olderThan selects what comes after a place in that order.
+func olderThan(created time.Time, id string) bson.D {
+	return bson.D{{Key: "$or", Value: bson.A{
+		bson.D{{Key: fieldCreatedAt, Value: bson.D{{Key: "$lt", Value: created}}}},
+		bson.D{{Key: fieldCreatedAt, Value: created}, {Key: fieldID, Value: bson.D{{Key: "$lt", Value: id}}}},
+	}}, {Key: fieldCreatedAt, Value: bson.D{{Key: "$lte", Value: created}}}}
 }
 
 // OverdueJobs implements jobs.Store.

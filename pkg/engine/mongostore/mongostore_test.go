@@ -106,6 +106,9 @@ func TestConformance(t *testing.T) {
 	t.Run("Certificates", func(t *testing.T) {
 		conformance.Certificates(t, func(t *testing.T) certificate.Store { return open(t, uri, newDatabase(t, uri)).Certificates() })
 	})
+	t.Run("Holds", func(t *testing.T) {
+		conformance.Holds(t, func(t *testing.T) conformance.HoldStore { return db(t).Holds() })
+	})
 	t.Run("Activity", func(t *testing.T) {
 		conformance.Activity(t, func(t *testing.T) conformance.ActivityRegister { return open(t, uri, newDatabase(t, uri)).Activity() })
 	})

@@ -67,8 +67,11 @@ func (db *DB) retainedIn(ctx context.Context, p partition, tenant audit.TenantID
 	if of.Marked {
 		query = append(query, bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: true}}})
 	}
-	o := options.Find().SetHint(indexID).SetSort(ascending(fieldKey)).SetLimit(int64(limit)).SetBatchSize(int32(limit)).
-		SetProjection(ascending(fieldKey, fieldTimestamp, fieldAction, fieldSeverity, fieldSubmittedBy, fieldDeletableAt))
+	fields := ascending(fieldKey, fieldTimestamp, fieldUserID, fieldAction, fieldSeverity, fieldSubmittedBy, fieldDeletableAt)
+	if of.Encrypted {
+		fields = append(fields, bson.E{Key: fieldEncrypted, Value: 1})
+	}
+	o := options.Find().SetHint(indexID).SetSort(ascending(fieldKey)).SetLimit(int64(limit)).SetBatchSize(int32(limit)).SetProjection(fields)
 	err = db.find(ctx, p.String(), query, o, func(doc bson.Raw) (bool, error) {
 		e, err := readEntry(doc)
 		if err != nil {

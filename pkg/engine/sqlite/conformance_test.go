@@ -114,6 +114,10 @@ func TestCertificates(t *testing.T) {
 	conformance.Certificates(t, func(t *testing.T) certificate.Store { return open(t).Certificates() })
 }
 
+func TestHolds(t *testing.T) {
+	conformance.Holds(t, func(t *testing.T) conformance.HoldStore { return open(t).Holds() })
+}
+
 func TestTenantKeys(t *testing.T) {
 	conformance.TenantKeys(t, func(t *testing.T) conformance.TenantKeyStore { return open(t).TenantKeys() })
 }

@@ -53,8 +53,11 @@ func (c *conn) retained(ctx context.Context, number int64, tenant audit.TenantID
 			return false, err
 		}
 		kept := retention.Entry{Entry: audit.Entry{
-			ID: e.ID, Timestamp: e.Timestamp, Action: e.Action, Severity: e.Severity, SubmittedBy: e.SubmittedBy,
+			ID: e.ID, Timestamp: e.Timestamp, UserID: e.UserID, Action: e.Action, Severity: e.Severity, SubmittedBy: e.SubmittedBy,
 		}}
+		if of.Encrypted {
+			kept.Encrypted = e.Encrypted
+		}
 		if at.Valid {
 			kept.DeletableAt = time.UnixMilli(at.Int64).UTC()
 		}

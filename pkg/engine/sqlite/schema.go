@@ -376,6 +376,19 @@ CREATE TABLE certificate_keys (
 	public  BLOB NOT NULL,
 	wrapped BLOB NOT NULL
 );
+`, `
+-- Legal holds; see hold.Store.
+CREATE TABLE holds (
+	tenant   TEXT NOT NULL,
+	id       TEXT NOT NULL,
+	created  INTEGER NOT NULL, -- Unix milliseconds
+	standing INTEGER NOT NULL, -- 1: it is not released
+	version  INTEGER NOT NULL,
+	doc      TEXT NOT NULL,
+	PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+CREATE INDEX holds_by_creation ON holds (tenant, created, id);
+CREATE INDEX holds_standing ON holds (tenant) WHERE standing = 1;
 `}
 
 // migrate migrates the file to the current schema.

@@ -13,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -33,6 +34,7 @@ type HTTPServices interface {
 	Cursors() *cursor.Signer
 	Dependencies() []httpapi.Dependency
 	Erasures() *erasure.Service
+	LegalHolds() *hold.Service
 	Version() httpapi.Version
 	Exports() *export.Service
 	Feed() *arrival.Feed

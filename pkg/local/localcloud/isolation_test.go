@@ -20,6 +20,10 @@ var mayCall = map[string]string{
 	"cancel-job":           "admin operator auditor", // each sees only what it may see, and cancels only what it may start
 	"create-erasure":       "admin",
 	"create-key":           "admin operator",
+	"create-legal-hold":    "admin operator",
+	"get-legal-hold":       "admin operator auditor",
+	"list-legal-holds":     "admin operator auditor",
+	"release-legal-hold":   "admin operator",
 	"create-log":           "admin operator user",
 	"create-logs-bulk":     "admin operator user",
 	"create-stream-ticket": "auditor admin operator",

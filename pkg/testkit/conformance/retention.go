@@ -52,6 +52,7 @@ func storeListsRetained(t *testing.T, s EntryStore) {
 	noError(t, s.Mark(t.Context(), g.tenant, []audit.EntryID{g.record().ID}, time.Hour)) // of a tenant that has nothing
 	records := crowd(g)
 	records[0].SubmittedBy, records[1].Severity, records[2].Action = audit.SubmittedByService, audit.SeverityCritical, "user.login"
+	records[3].Encrypted = []audit.Encrypted{{Paths: []string{"/message"}, Key: "00112233445566778899aabbccddeeff", Generation: 3, Data: []byte{4}}}
 	other := records[0].like(g.tenant + "-2")
 	appendAll(t, s, g.tenant, entriesOf(records))
 	appendAll(t, s, other.Tenant, []audit.Entry{other.Entry})
@@ -60,10 +61,16 @@ func storeListsRetained(t *testing.T, s EntryStore) {
 	same(t, idsOf(found), all)
 	for _, r := range records {
 		e := found[slices.Index(all, r.ID)]
-		sameEntries(t, []audit.Entry{e.Entry}, []audit.Entry{{ID: r.ID, Timestamp: r.Timestamp, Action: r.Action, Severity: r.Severity, SubmittedBy: r.SubmittedBy}})
+		sameEntries(t, []audit.Entry{e.Entry}, []audit.Entry{{ID: r.ID, Timestamp: r.Timestamp, UserID: r.UserID, Action: r.Action, Severity: r.Severity, SubmittedBy: r.SubmittedBy}})
 		if !e.DeletableAt.IsZero() {
 			t.Errorf("an entry that was not marked is deletable at %v, want never", e.DeletableAt)
 		}
+	}
+	for i, e := range retained(t, s, g.tenant, retention.Selection{Encrypted: true}) {
+		if i >= len(all) || e.ID != all[i] {
+			t.Fatalf("with what is encrypted, entry %d is %s, want the same list", i, e.ID)
+		}
+		same(t, e.Encrypted, records[slices.IndexFunc(records, func(r record) bool { return r.ID == e.ID })].Encrypted)
 	}
 	marked := []audit.EntryID{all[1], all[40], all[len(all)-1]}
 	before := time.Now()

@@ -41,7 +41,7 @@ func UseRecords(stores *wiring.Stores, db *sqlite.DB) {
 	stores.Arrivals, stores.Streams, stores.Connections = db.Arrivals(), db.Streams(), db.Connections()
 	stores.Activity, stores.FreeSpace = db.Activity(), db.FreeSpace()
 	stores.Quotas, stores.TenantKeys = db.Quotas(), db.TenantKeys()
-	stores.Certificates = db.Certificates()
+	stores.Certificates, stores.Holds = db.Certificates(), db.Holds()
 }
 
 // UseIndex puts the engine under the search index.

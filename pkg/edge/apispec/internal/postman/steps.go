@@ -90,6 +90,12 @@ func steps() []chapter {
 			{operation: "get-certificate", name: "A certificate that there is not", status: 404},
 			{operation: "get-certificate-keys", status: 200},
 		}},
+		{"Legal holds", []step{
+			{operation: "create-legal-hold", status: 202, after: []string{keep("hold", "json.id")}},
+			{operation: "list-legal-holds", status: 200},
+			{operation: "get-legal-hold", status: 200},
+			{operation: "release-legal-hold", status: 200},
+		}},
 		{"The end", []step{
 			{operation: "delete-key", status: 204},
 			{operation: "delete-tenant", status: 202, after: []string{keep("job", "json.id")}},
@@ -105,6 +111,7 @@ var pathValues = []struct{ prefix, parameter, value string }{
 	{"/tenants/", "id", "{{tenant}}"},
 	{"/tenants/", "key", "{{key}}"},
 	{"/tenants/", "erasure", "{{erasure}}"},
+	{"/tenants/", "hold", "{{hold}}"},
 	{"/jobs/", "id", "{{job}}"},
 	{"/certificates/", "id", "00000000000000000000000000000000"},
 	{"/logs/quarantine/", "id", "{{item}}"},
@@ -117,5 +124,5 @@ var variables = []variable{
 	{Key: "token", Value: "", Description: "A token of a platform operator: ocelot token --tenant '*' --role operator --permissions subjects:erase."},
 	{Key: "tenant", Value: "", Description: "The tenant that a run creates."},
 	{Key: "timestamp", Value: ""}, {Key: "etag", Value: ""}, {Key: "expires", Value: ""}, {Key: "entry", Value: ""}, {Key: "key", Value: ""}, {Key: "secret", Value: ""},
-	{Key: "cursor", Value: ""}, {Key: "item", Value: ""}, {Key: "job", Value: ""}, {Key: "erasure", Value: ""}, {Key: "attempts", Value: "0"},
+	{Key: "cursor", Value: ""}, {Key: "item", Value: ""}, {Key: "job", Value: ""}, {Key: "erasure", Value: ""}, {Key: "hold", Value: ""}, {Key: "attempts", Value: "0"},
 }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
+// legalHoldCmd keeps entries of the tenant from being removed.
+type legalHoldCmd struct {
+	Create  legalHoldCreateCmd  `cmd:"" help:"Keep entries from being removed."`
+	List    legalHoldListCmd    `cmd:"" help:"List the legal holds, one a line."`
+	Get     legalHoldGetCmd     `cmd:"" help:"Print a legal hold."`
+	Release legalHoldReleaseCmd `cmd:"" help:"End a legal hold."`
+}
+
+func legalHoldsPath(tenant string) string { return tenantPath(tenant) + "/legal-holds" }
+
+type legalHoldCreateCmd struct {
+	serviceFlags
+	Matter string   `arg:"" help:"The case."`
+	Reason string   `required:"" placeholder:"TEXT" help:"Why. It stands in the tenant's log."`
+	Users  []string `name:"user" sep:"none" placeholder:"USER_ID" help:"Only entries of this user_id. May be given several times."`
+	From   string   `placeholder:"TIME" help:"Only entries from this time on, in RFC 3339."`
+	To     string   `placeholder:"TIME" help:"Only entries before this time, in RFC 3339."`
+}
+
+// Run sets the hold and prints it.
+func (c *legalHoldCreateCmd) Run(ctx context.Context, con *console) error {
+	body := map[string]any{"matter": c.Matter, "reason": c.Reason}
+	if len(c.Users) > 0 {
+		body["user_ids"] = c.Users
+	}
+	for name, text := range map[string]string{"from": c.From, "to": c.To} {
+		if text != "" {
+			body[name] = text
+		}
+	}
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	answer, err := service.Change(ctx, http.MethodPost, legalHoldsPath(c.Tenant), nil, body)
+	return printAnswer(con, answer, err)
+}
+
+type legalHoldListCmd struct{ serviceFlags }
+
+// Run prints the holds.
+func (c *legalHoldListCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	return printAll(ctx, con, service, legalHoldsPath(c.Tenant))
+}
+
+type legalHoldGetCmd struct {
+	serviceFlags
+	ID string `arg:"" help:"Id of the legal hold."`
+}
+
+// Run prints the hold.
+func (c *legalHoldGetCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	answer, err := service.Read(ctx, legalHoldsPath(c.Tenant)+"/"+url.PathEscape(c.ID), nil)
+	return printAnswer(con, answer, err)
+}
+
+type legalHoldReleaseCmd struct {
+	serviceFlags
+	ID     string `arg:"" help:"Id of the legal hold."`
+	Reason string `required:"" placeholder:"TEXT" help:"Why. It stands in the tenant's log."`
+}
+
+// Run releases the hold and prints it.
+func (c *legalHoldReleaseCmd) Run(ctx context.Context, con *console) error {
+	service, err := c.openTenant()
+	if err != nil {
+		return err
+	}
+	answer, err := service.Delete(ctx, legalHoldsPath(c.Tenant)+"/"+url.PathEscape(c.ID), url.Values{"reason": {c.Reason}})
+	return printAnswer(con, answer, err)
+}

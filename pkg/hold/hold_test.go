@@ -1,0 +1,317 @@
+package hold_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
+)
+
+var (
+	acme   = audit.Tenant{ID: "acme", Status: audit.TenantActive}
+	admin  = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.HoldsManage}}}
+	scoped = access.Principal{Subject: "bob", Resources: []access.Resource{{}}, Grants: admin.Grants}
+	monday = time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC)
+)
+
+// world is a service and a worker over the embedded engine, with the time and the messages.
+type world struct {
+	*hold.Service
+	t        *testing.T
+	worker   *jobs.Worker
+	db       *sqlite.DB
+	now      time.Time
+	tenant   audit.Tenant
+	messages []string
+	recorded []audit.Entry
+	released int
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, now: monday, tenant: acme}
+	var err error
+	if w.db, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlite.WithClock(w.clock)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.Service = &hold.Service{
+		Store: w.db.Holds(), Tenants: w, Jobs: &jobs.Service{Store: w.db.Jobs(), Queue: w, Recorder: w, Now: w.clock},
+		Recorder: w, Released: func(context.Context, audit.TenantID) error { w.released++; return nil }, Now: w.clock, Random: random,
+	}
+	runner := &hold.Runner{Holds: w.db.Holds(), Store: w.db.Entries(), Tenants: w, Recorder: w, Now: w.clock, Random: random}
+	w.worker = &jobs.Worker{
+		Store: w.db.Jobs(), Queue: w, Runners: map[jobs.Kind]jobs.Runner{jobs.KindLegalHold: runner}, Now: w.clock,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	return w
+}
+
+func random(b []byte) { _, _ = rand.Read(b) }
+
+func (w *world) clock() time.Time { return w.now }
+
+// Send implements jobs.Queue.
+func (w *world) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
+	w.messages = append(w.messages, bodies...)
+	return nil
+}
+
+// SendAfter implements jobs.Queue. The delay passes at once: a message can come earlier.
+func (w *world) SendAfter(ctx context.Context, tenant audit.TenantID, _ time.Duration, body string) error {
+	return w.Send(ctx, tenant, []string{body})
+}
+
+// Record implements audit.Recorder. As stores do, it drops what has a known id.
+func (w *world) Record(_ context.Context, _ audit.Tenant, entry audit.Entry) error {
+	for _, e := range w.recorded {
+		if !entry.ID.IsZero() && e.ID == entry.ID {
+			return nil
+		}
+	}
+	w.recorded = append(w.recorded, entry)
+	return nil
+}
+
+// Tenant implements jobs.Tenants.
+func (w *world) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) { return w.tenant, nil }
+
+// Tombstone implements jobs.Tenants.
+func (w *world) Tombstone(context.Context, audit.TenantID, int64) error {
+	return errors.New("nothing deletes the tenant here")
+}
+
+// store stores an entry of a user and marks it for removal.
+func (w *world) store(user string, at time.Time) audit.EntryID {
+	w.t.Helper()
+	var tail [10]byte
+	random(tail[:])
+	e := audit.Entry{ID: audit.NewEntryID(at, tail), Tenant: "acme", UserID: user, Action: "VIEW", ResourceType: "order", Timestamp: at, ReceivedAt: at}
+	_, err := w.db.Entries().Append(w.t.Context(), "acme", []audit.Entry{e})
+	if err == nil {
+		err = w.db.Entries().Mark(w.t.Context(), "acme", []audit.EntryID{e.ID}, time.Hour)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e.ID
+}
+
+// marked returns the ids that are marked for removal.
+func (w *world) marked() map[audit.EntryID]bool {
+	w.t.Helper()
+	found, err := w.db.Entries().Retained(w.t.Context(), "acme", retention.Selection{Marked: true}, retention.MaxEntries)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ids := map[audit.EntryID]bool{}
+	for i := range found {
+		ids[found[i].ID] = true
+	}
+	return ids
+}
+
+func (w *world) wantMarked(id audit.EntryID, want bool) {
+	w.t.Helper()
+	if got := w.marked()[id]; got != want {
+		w.t.Errorf("entry %s is marked: %t, want %t", id, got, want)
+	}
+}
+
+func (w *world) set(h hold.Hold) hold.Hold {
+	w.t.Helper()
+	h.Matter, h.Reason = "Case 17", "letter"
+	h, err := w.Create(w.t.Context(), admin, acme, h)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return h
+}
+
+// work handles the newest message n times.
+func (w *world) work(n int) {
+	w.t.Helper()
+	for range n {
+		if err := w.worker.Handle(w.t.Context(), w.messages[len(w.messages)-1]); err != nil {
+			w.t.Errorf("handle a message: %v", err)
+		}
+	}
+}
+
+func (w *world) wantJob(id string, state jobs.State, text string) {
+	w.t.Helper()
+	job, err := w.db.Jobs().Job(w.t.Context(), "acme", id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if job.State != state || job.Error != text {
+		w.t.Errorf("the job is %s with the error %q, want %s with %q", job.State, job.Error, state, text)
+	}
+}
+
+func TestCovers(t *testing.T) {
+	entry := audit.Entry{UserID: "u", Timestamp: monday}
+	for name, test := range map[string]struct {
+		hold hold.Hold
+		want bool
+	}{
+		"everything":          {hold.Hold{}, true},
+		"the user":            {hold.Hold{UserIDs: []string{"v", "u"}}, true},
+		"another user":        {hold.Hold{UserIDs: []string{"v", "U"}}, false},
+		"from the same time":  {hold.Hold{From: monday}, true},
+		"from a later time":   {hold.Hold{From: monday.Add(time.Millisecond)}, false},
+		"to the same time":    {hold.Hold{To: monday}, false},
+		"to a later time":     {hold.Hold{To: monday.Add(time.Millisecond)}, true},
+		"another user, in it": {hold.Hold{UserIDs: []string{"v"}, From: monday, To: monday.Add(time.Hour)}, false},
+	} {
+		if got := test.hold.Covers(&entry); got != test.want {
+			t.Errorf("%s: covers is %t, want %t", name, got, test.want)
+		}
+	}
+}
+
+func TestAHoldUnmarksAtOnceAndAgain(t *testing.T) {
+	w := newWorld(t)
+	old := monday.AddDate(-1, 0, 0)
+	early, mine, other := w.store("u", old.Add(-time.Hour)), w.store("u", old), w.store("v", old)
+	h := w.set(hold.Hold{UserIDs: []string{"u"}, From: old})
+	w.work(3)
+	w.wantMarked(mine, false)
+	w.wantMarked(other, true)
+	w.wantMarked(early, true)
+	if got, err := w.Hold(t.Context(), "acme", h.ID); err != nil || !got.InForceAt.IsZero() {
+		t.Errorf("got the hold %+v and error %v, want it not in force", got, err)
+	}
+	late := w.store("u", old.Add(time.Minute)) // by a worker that did not know of the hold
+	w.now = monday.Add(hold.SettleTime - time.Millisecond)
+	w.work(1)
+	w.wantJob(h.ID, jobs.StateRunning, "")
+	w.now = monday.Add(hold.SettleTime)
+	w.work(1)
+	w.wantJob(h.ID, jobs.StateSucceeded, "")
+	w.wantMarked(mine, false)
+	w.wantMarked(late, false)
+	w.wantMarked(other, true)
+	got, err := w.Hold(t.Context(), "acme", h.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.InForceAt.Equal(w.now) {
+		t.Errorf("it is in force since %s, want %s", got.InForceAt, w.now)
+	}
+	w.wantRecorded("legal_hold.create", "legal_hold.in_force")
+}
+
+func (w *world) wantRecorded(actions ...string) {
+	w.t.Helper()
+	var got []string
+	for i := range w.recorded {
+		got = append(got, w.recorded[i].Action)
+	}
+	if strings.Join(got, " ") != strings.Join(actions, " ") {
+		w.t.Errorf("recorded %v, want %v", got, actions)
+	}
+}
+
+func TestManyMarkedEntriesTakeSlices(t *testing.T) {
+	w := newWorld(t)
+	const n = retention.MaxEntries + 1
+	for i := range n {
+		w.store("u", monday.AddDate(-1, 0, 0).Add(time.Duration(i)*time.Second))
+	}
+	w.worker.SliceTime = time.Nanosecond
+	w.set(hold.Hold{})
+	for range 10 {
+		w.now = w.now.Add(time.Second)
+		w.work(1)
+	}
+	if got := len(w.marked()); got != 0 {
+		t.Errorf("%d entries are marked, want 0", got)
+	}
+}
+
+func TestAHoldIsReleasedOnce(t *testing.T) {
+	w := newWorld(t)
+	h := w.set(hold.Hold{})
+	_, err := w.Release(t.Context(), admin, acme, h.ID, "")
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) {
+		t.Errorf("without a reason: got error %v, want a ValidationError", err)
+	}
+	if _, err := w.Release(t.Context(), scoped, acme, h.ID, "r"); !errors.Is(err, audit.ErrForbidden) {
+		t.Errorf("restricted to resources: got error %v, want %v", err, audit.ErrForbidden)
+	}
+	if _, err := w.Release(t.Context(), admin, acme, "none", "r"); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("unknown: got error %v, want %v", err, audit.ErrNotFound)
+	}
+	released, err := w.Release(t.Context(), admin, acme, h.ID, "closed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !released.ReleasedAt.Equal(monday) || released.ReleaseReason != "closed" || released.ReleasedBy != "ann" {
+		t.Errorf("got %+v, want it released by ann", released)
+	}
+	if _, err := w.Release(t.Context(), admin, acme, h.ID, "closed"); !errors.Is(err, hold.ErrReleased) {
+		t.Errorf("again: got error %v, want %v", err, hold.ErrReleased)
+	}
+	if w.released != 1 {
+		t.Errorf("retention was told %d times, want once", w.released)
+	}
+	w.work(1)
+	w.wantJob(h.ID, jobs.StateFailed, "the hold was released before it was in force")
+	w.wantRecorded("legal_hold.create", "legal_hold.release")
+}
+
+func TestHoldsThatCannotBeSet(t *testing.T) {
+	w := newWorld(t)
+	long := strings.Repeat("x", hold.MaxReason+1)
+	_, err := w.Create(t.Context(), admin, acme, hold.Hold{Reason: long, UserIDs: []string{"u", ""}, From: monday, To: monday})
+	var invalid *audit.ValidationError
+	if !errors.As(err, &invalid) {
+		t.Fatalf("got error %v, want a ValidationError", err)
+	}
+	var got []string
+	for _, f := range invalid.Fields {
+		got = append(got, f.Pointer+" "+f.Code)
+	}
+	if want := "/matter required, /reason too_long, /user_ids/1 required, /to out_of_range"; strings.Join(got, ", ") != want {
+		t.Errorf("got the faults %v, want %s", got, want)
+	}
+	if _, err := w.Create(t.Context(), scoped, acme, hold.Hold{Matter: "m", Reason: "r"}); !errors.Is(err, audit.ErrForbidden) {
+		t.Errorf("restricted to resources: got error %v, want %v", err, audit.ErrForbidden)
+	}
+	w.tenant.Status = audit.TenantDeleting
+	if _, err := w.Create(t.Context(), admin, acme, hold.Hold{Matter: "m", Reason: "r"}); !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("being deleted: got error %v, want %v", err, audit.ErrConflict)
+	}
+	standing, err := w.Store.Standing(t.Context(), "acme")
+	if err != nil || len(standing) != 0 {
+		t.Errorf("got %d holds and error %v, want none to stand", len(standing), err)
+	}
+	w.tenant.Status = audit.TenantActive
+	for i := range hold.MaxStanding {
+		if err := w.db.Holds().CreateHold(t.Context(), hold.Hold{ID: fmt.Sprint(i), Tenant: "acme"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Create(t.Context(), admin, acme, hold.Hold{Matter: "m", Reason: "r"}); !errors.Is(err, hold.ErrTooManyStanding) {
+		t.Errorf("too many: got error %v, want %v", err, hold.ErrTooManyStanding)
+	}
+}

@@ -1,0 +1,153 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
+)
+
+// SettleTime is how long after a hold was set a removal can still go by what it read before. It is
+// longer than a worker runs.
+const SettleTime = 20 * time.Minute
+
+// Runner is the jobs.Runner of jobs.KindLegalHold. It unmarks what the hold covers, at once and again
+// after SettleTime. Then the hold is in force.
+type Runner struct {
+	Holds    Store
+	Store    retention.Store
+	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
+	Recorder audit.Recorder
+	Now      func() time.Time
+	Random   func([]byte)
+}
+
+// checkpoint says how far a hold's job is.
+type checkpoint struct {
+	Settled bool          `json:"settled"` // whether it is in its second pass
+	After   audit.EntryID `json:"after,omitzero"`
+	// EntryID is that of the entry about the end. It is random, so that no client can take it.
+	EntryID   audit.EntryID `json:"entry_id,omitzero"`
+	InForceAt time.Time     `json:"in_force_at,omitzero"`
+}
+
+// Run implements jobs.Runner.
+func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+	run := &holdRun{Runner: r, Slice: s}
+	if err := s.Read(&run.at); err != nil {
+		return jobs.Result{}, err
+	}
+	result, err := run.all(ctx)
+	if err != nil {
+		return jobs.Result{}, fmt.Errorf("bring hold %s of %s into force: %w", s.Job.ID, s.Job.Tenant, err)
+	}
+	return result, nil
+}
+
+// holdRun is one slice of a hold's job.
+type holdRun struct {
+	*Runner
+	*jobs.Slice
+	at   checkpoint
+	hold Hold
+}
+
+func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
+	var err error
+	r.hold, err = r.Holds.Hold(ctx, r.Job.Tenant, r.Job.ID)
+	switch {
+	case errors.Is(err, audit.ErrNotFound): // deleted with its tenant
+		return jobs.Result{}, &jobs.FailedError{Reason: "the hold does not exist any more"}
+	case err != nil:
+		return jobs.Result{}, err
+	case !r.hold.ReleasedAt.IsZero():
+		return jobs.Result{}, &jobs.FailedError{Reason: "the hold was released before it was in force"}
+	}
+	if !r.at.Settled {
+		if done, err := r.unmark(ctx); err != nil || !done {
+			return jobs.Result{}, err
+		}
+		if wait := r.hold.CreatedAt.Add(SettleTime).Sub(r.Now()); wait > 0 {
+			return jobs.Result{Wait: wait}, nil
+		}
+		r.at.Settled, r.at.After = true, audit.EntryID{}
+		r.Job.Progress = 0.5
+		if err := r.Save(ctx, r.at); err != nil {
+			return jobs.Result{}, err
+		}
+	}
+	if done, err := r.unmark(ctx); err != nil || !done {
+		return jobs.Result{}, err
+	}
+	return r.bringIntoForce(ctx)
+}
+
+// unmark keeps what the hold covers and was to be removed. It reports false if the slice ended first.
+func (r *holdRun) unmark(ctx context.Context) (bool, error) {
+	selection := retention.Selection{From: r.hold.From, To: r.hold.To, After: r.at.After, Marked: true}
+	for {
+		entries, err := r.Store.Retained(ctx, r.Job.Tenant, selection, retention.MaxEntries)
+		if err != nil {
+			return false, err
+		}
+		if len(entries) == 0 {
+			return true, nil
+		}
+		var ids []audit.EntryID
+		for i := range entries {
+			if r.hold.Covers(&entries[i].Entry) {
+				ids = append(ids, entries[i].ID)
+			}
+		}
+		if len(ids) > 0 {
+			if err := r.Store.Unmark(ctx, r.Job.Tenant, ids); err != nil {
+				return false, err
+			}
+		}
+		r.Job.Count += int64(len(ids))
+		selection.After = entries[len(entries)-1].ID
+		r.at.After = selection.After
+		if err := r.Save(ctx, r.at); err != nil {
+			return false, err
+		}
+		if r.TimeUp() {
+			return false, nil
+		}
+	}
+}
+
+// bringIntoForce notes that the hold is in force, and records it in the tenant's log.
+func (r *holdRun) bringIntoForce(ctx context.Context) (jobs.Result, error) {
+	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
+	if err != nil {
+		return jobs.Result{}, err
+	}
+	if r.at.InForceAt.IsZero() {
+		var random [10]byte
+		r.Random(random[:])
+		r.at.InForceAt = r.Now().UTC().Truncate(time.Millisecond)
+		r.at.EntryID = audit.NewEntryID(r.at.InForceAt, random)
+		if err := r.Save(ctx, r.at); err != nil {
+			return jobs.Result{}, err
+		}
+	}
+	if r.hold.InForceAt.IsZero() {
+		r.hold.InForceAt = r.at.InForceAt
+		r.hold.Version++
+		err := r.Holds.UpdateHold(ctx, r.hold)
+		if errors.Is(err, audit.ErrPrecondition) { // released meanwhile: the next slice sees it
+			return jobs.Result{}, nil
+		}
+		if err != nil {
+			return jobs.Result{}, err
+		}
+	}
+	return jobs.Result{Done: true}, audit.Record(ctx, r.Recorder, tenant, audit.Entry{
+		ID: r.at.EntryID, Timestamp: r.at.InForceAt, UserID: r.Job.CreatedBy, Action: actionInForce,
+		ResourceType: resourceHold, ResourceID: r.Job.ID,
+	})
+}
