@@ -19,7 +19,7 @@ func legalHoldsPath(tenant string) string { return tenantPath(tenant) + "/legal-
 type legalHoldCreateCmd struct {
 	serviceFlags
 	Matter string   `arg:"" help:"The case."`
-	Reason string   `required:"" placeholder:"TEXT" help:"Why. It stands in the tenant's log."`
+	Reason string   `required:"" placeholder:"TEXT" help:"Why. The hold keeps it."`
 	Users  []string `name:"user" sep:"none" placeholder:"USER_ID" help:"Only entries of this user_id. May be given several times."`
 	From   string   `placeholder:"TIME" help:"Only entries from this time on, in RFC 3339."`
 	To     string   `placeholder:"TIME" help:"Only entries before this time, in RFC 3339."`
@@ -73,7 +73,7 @@ func (c *legalHoldGetCmd) Run(ctx context.Context, con *console) error {
 type legalHoldReleaseCmd struct {
 	serviceFlags
 	ID     string `arg:"" help:"Id of the legal hold."`
-	Reason string `required:"" placeholder:"TEXT" help:"Why. It stands in the tenant's log."`
+	Reason string `required:"" placeholder:"TEXT" help:"Why. The hold keeps it."`
 }
 
 // Run releases the hold and prints it.

@@ -78,8 +78,10 @@ type checkpoint struct {
 	EntryID audit.EntryID `json:"entry_id,omitzero"`
 	// Certificate is the id of the certificate that is issued at the end.
 	Certificate certificate.ID `json:"certificate,omitzero"`
-	// Checked is up to which entry no legal hold covers one of the subject.
+	// Checked is up to which entry none of the legal holds covers one of the subject. Holds are their
+	// ids.
 	Checked audit.EntryID `json:"checked,omitzero"`
+	Holds   []string      `json:"holds,omitempty"`
 }
 
 func (c *checkpoint) ref() protect.KeyRef {

@@ -25,6 +25,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 )
 
 var (
@@ -255,6 +256,48 @@ func TestAHoldStopsAnErasure(t *testing.T) {
 			t.Fatal(name)
 		}
 	}
+}
+
+// readHook calls something before each page of entries.
+type readHook struct {
+	retention.Store
+	before func()
+}
+
+// Retained implements retention.Store.
+func (h readHook) Retained(ctx context.Context, tenant audit.TenantID, of retention.Selection, limit int) ([]retention.Entry, error) {
+	h.before()
+	return h.Store.Retained(ctx, tenant, of, limit)
+}
+
+// TestAHoldThatIsSetDuringTheCheckCounts: the check had passed its entry already.
+func TestAHoldThatIsSetDuringTheCheckCounts(t *testing.T) {
+	w := newWorld(t)
+	value := w.encrypt(w.process(), 1)
+	entries := []audit.Entry{{
+		ID: value.id, Tenant: "acme", UserID: "eve", Action: "VIEW", ResourceType: "order", Timestamp: value.id.Time(), ReceivedAt: w.now,
+		Encrypted: []audit.Encrypted{value.element},
+	}}
+	for i := range 3 * retention.MaxEncrypted {
+		e := entries[0]
+		e.Timestamp = w.now.Add(time.Duration(i+1) * time.Second)
+		e.ID, e.UserID, e.Encrypted = audit.NewEntryID(e.Timestamp, [10]byte{1}), "adam", nil
+		entries = append(entries, e)
+	}
+	if _, err := w.db.Entries().Append(t.Context(), "acme", entries); err != nil {
+		t.Fatal(err)
+	}
+	created := w.create(0)
+	w.hold("somebody")
+	pages := 0
+	w.runner.Store = readHook{w.db.Entries(), func() {
+		if pages++; pages == 3 {
+			w.hold("eve")
+		}
+	}}
+	w.work(1)
+	w.wantState(created.ID, jobs.StateFailed)
+	w.wantOpens(w.process(), value, true)
 }
 
 func TestAnErasureWaitsDestroysAndSettles(t *testing.T) {

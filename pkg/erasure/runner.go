@@ -114,28 +114,51 @@ func (r *erasureRun) tenant(ctx context.Context) (audit.Tenant, error) {
 const reasonHeld = "a legal hold covers an entry of the subject"
 
 // checkHolds returns a *jobs.FailedError if a legal hold covers an entry with a value of the subject.
-// It reports false if the slice ended before that was known. A hold that is set after the check is
-// not in force before the key is destroyed: that takes hold.SettleTime, which no slice lasts.
+// It reports false if the slice ended before that was known. It begins again if a hold was set
+// meanwhile. A hold that is set after its end comes into force only once the erasure is finished.
 func (r *erasureRun) checkHolds(ctx context.Context) (bool, error) {
-	standing, err := r.Holds.Standing(ctx, r.Job.Tenant)
-	if err != nil || len(standing) == 0 {
-		return err == nil, err
-	}
 	for {
-		entries, err := r.Store.Retained(ctx, r.Job.Tenant, retention.Selection{After: r.at.Checked, Encrypted: true}, retention.MaxEntries)
-		if err != nil || len(entries) == 0 {
-			return err == nil, err
+		standing, isNew, err := r.standing(ctx)
+		if err != nil {
+			return false, err
+		}
+		if isNew {
+			r.at.Checked = audit.EntryID{}
+		}
+		if len(standing) == 0 {
+			return true, nil
+		}
+		selection := standing.Selection()
+		selection.After, selection.Encrypted = r.at.Checked, true
+		entries, err := r.Store.Retained(ctx, r.Job.Tenant, selection, retention.MaxEncrypted)
+		if err != nil {
+			return false, err
+		}
+		if len(entries) == 0 && !isNew {
+			return true, nil
 		}
 		for i := range entries {
 			if e := &entries[i].Entry; r.concerns(e) && standing.Cover(e) {
 				return false, &jobs.FailedError{Reason: reasonHeld}
 			}
+			r.at.Checked = entries[i].ID
 		}
-		r.at.Checked = entries[len(entries)-1].ID
 		if err := r.Save(ctx, r.at); err != nil || r.TimeUp() {
 			return false, err
 		}
 	}
+}
+
+// standing returns the holds that stand now, and whether one of them has not been checked.
+func (r *erasureRun) standing(ctx context.Context) (standing hold.Standing, isNew bool, err error) {
+	standing, err = r.Holds.Standing(ctx, r.Job.Tenant)
+	ids := make([]string, len(standing))
+	for i := range standing {
+		ids[i] = standing[i].ID
+		isNew = isNew || !slices.Contains(r.at.Holds, ids[i])
+	}
+	r.at.Holds = ids
+	return standing, isNew, err
 }
 
 // concerns reports whether the entry has a value of the subject.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 )
 
 // Limits of a hold.
@@ -17,8 +18,8 @@ const (
 	MaxMatter   = 256     // bytes
 	MaxReason   = 1 << 10 // bytes
 	MaxUserIDs  = 100
-	MaxUserID   = 8 << 10 // bytes
-	MaxStanding = 100     // holds of a tenant that are not released; each removal reads them all
+	MaxUserID   = audit.MaxUserID
+	MaxStanding = 100 // holds of a tenant that are not released; each removal reads them all
 )
 
 // Errors of Service. Each is an audit.ErrConflict.
@@ -67,6 +68,21 @@ type Standing []Hold
 // Cover reports whether one of the holds covers an entry.
 func (s Standing) Cover(e *audit.Entry) bool {
 	return slices.ContainsFunc(s, func(h Hold) bool { return h.Covers(e) })
+}
+
+// Selection returns the times in which the holds cover entries: from the first to the last.
+func (s Standing) Selection() (of retention.Selection) {
+	for i := range s {
+		if h := &s[i]; i == 0 || h.From.IsZero() || !of.From.IsZero() && h.From.Before(of.From) {
+			of.From = h.From
+		}
+	}
+	for i := range s {
+		if h := &s[i]; i == 0 || h.To.IsZero() || !of.To.IsZero() && h.To.After(of.To) {
+			of.To = h.To
+		}
+	}
+	return of
 }
 
 // Position is a place in a tenant's list of holds, which begins with the newest.

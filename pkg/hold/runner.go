@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -15,11 +16,18 @@ import (
 // longer than a worker runs.
 const SettleTime = 20 * time.Minute
 
+const (
+	storeWait   = 10 * time.Second // for a hold that is not stored yet
+	erasureWait = time.Minute      // for an erasure that is about to destroy its key
+	jobsPage    = 100
+)
+
 // Runner is the jobs.Runner of jobs.KindLegalHold. It unmarks what the hold covers, at once and again
 // after SettleTime. Then the hold is in force.
 type Runner struct {
 	Holds    Store
 	Store    retention.Store
+	Jobs     jobs.Store
 	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
 	Recorder audit.Recorder
 	Now      func() time.Time
@@ -28,8 +36,10 @@ type Runner struct {
 
 // checkpoint says how far a hold's job is.
 type checkpoint struct {
-	Settled bool          `json:"settled"` // whether it is in its second pass
-	After   audit.EntryID `json:"after,omitzero"`
+	Settled bool `json:"settled"` // whether it is in its second pass
+	// PassedAt is when the first pass ended, by the clock of the worker that then waits.
+	PassedAt time.Time     `json:"passed_at,omitzero"`
+	After    audit.EntryID `json:"after,omitzero"`
 	// EntryID is that of the entry about the end. It is random, so that no client can take it.
 	EntryID   audit.EntryID `json:"entry_id,omitzero"`
 	InForceAt time.Time     `json:"in_force_at,omitzero"`
@@ -60,8 +70,10 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 	var err error
 	r.hold, err = r.Holds.Hold(ctx, r.Job.Tenant, r.Job.ID)
 	switch {
-	case errors.Is(err, audit.ErrNotFound): // deleted with its tenant
-		return jobs.Result{}, &jobs.FailedError{Reason: "the hold does not exist any more"}
+	case errors.Is(err, audit.ErrNotFound) && r.Now().Before(r.Job.CreatedAt.Add(SettleTime)): // it is stored after its job
+		return jobs.Result{Wait: storeWait}, nil
+	case errors.Is(err, audit.ErrNotFound): // it never was, or went with its tenant
+		return jobs.Result{}, &jobs.FailedError{Reason: "the hold does not exist"}
 	case err != nil:
 		return jobs.Result{}, err
 	case !r.hold.ReleasedAt.IsZero():
@@ -71,7 +83,13 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 		if done, err := r.unmark(ctx); err != nil || !done {
 			return jobs.Result{}, err
 		}
-		if wait := r.hold.CreatedAt.Add(SettleTime).Sub(r.Now()); wait > 0 {
+		if r.at.PassedAt.IsZero() {
+			r.at.PassedAt = r.Now().UTC().Truncate(time.Millisecond)
+			if err := r.Save(ctx, r.at); err != nil {
+				return jobs.Result{}, err
+			}
+		}
+		if wait := r.at.PassedAt.Add(SettleTime).Sub(r.Now()); wait > 0 {
 			return jobs.Result{Wait: wait}, nil
 		}
 		r.at.Settled, r.at.After = true, audit.EntryID{}
@@ -83,12 +101,38 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 	if done, err := r.unmark(ctx); err != nil || !done {
 		return jobs.Result{}, err
 	}
+	if erasing, err := r.erasing(ctx); err != nil || erasing {
+		return jobs.Result{Wait: erasureWait}, err
+	}
 	return r.bringIntoForce(ctx)
+}
+
+// erasing reports whether an erasure of the tenant has looked at the holds for the last time, and has
+// not destroyed its key for sure.
+func (r *holdRun) erasing(ctx context.Context) (bool, error) {
+	running := jobs.Filter{Kinds: []jobs.Kind{jobs.KindErasure}, States: []jobs.State{jobs.StateQueued, jobs.StateRunning}}
+	var after *jobs.Position
+	for {
+		list, more, err := r.Jobs.Jobs(ctx, r.Job.Tenant, running, after, jobsPage)
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(list, func(j jobs.Job) bool { return j.Committed }) {
+			return true, nil
+		}
+		if !more {
+			return false, nil
+		}
+		last := &list[len(list)-1]
+		after = &jobs.Position{CreatedAt: last.CreatedAt, ID: last.ID}
+	}
 }
 
 // unmark keeps what the hold covers and was to be removed. It reports false if the slice ended first.
 func (r *holdRun) unmark(ctx context.Context) (bool, error) {
-	selection := retention.Selection{From: r.hold.From, To: r.hold.To, After: r.at.After, Marked: true}
+	// It reads entries that are not marked too: to look for the next marked one could take longer than
+	// a slice, and nothing of it would be saved.
+	selection := retention.Selection{From: r.hold.From, To: r.hold.To, After: r.at.After}
 	for {
 		entries, err := r.Store.Retained(ctx, r.Job.Tenant, selection, retention.MaxEntries)
 		if err != nil {
@@ -99,7 +143,7 @@ func (r *holdRun) unmark(ctx context.Context) (bool, error) {
 		}
 		var ids []audit.EntryID
 		for i := range entries {
-			if r.hold.Covers(&entries[i].Entry) {
+			if !entries[i].DeletableAt.IsZero() && r.hold.Covers(&entries[i].Entry) {
 				ids = append(ids, entries[i].ID)
 			}
 		}

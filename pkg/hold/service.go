@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -24,10 +25,18 @@ const (
 // maxAttempts is how often a change is tried while others change the same hold.
 const maxAttempts = 8
 
+// Tenants reads and writes the records of tenants; see tenants.Store.
+type Tenants interface {
+	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
+	// Update replaces the record if its stored Version is one less. It returns
+	// audit.ErrPrecondition if it is another.
+	Update(ctx context.Context, tenant audit.Tenant) error
+}
+
 // Service sets, shows and releases holds.
 type Service struct {
 	Store    Store
-	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
+	Tenants  Tenants // tenants.Cache.Fresh if the process has a cache
 	Jobs     *jobs.Service
 	Recorder audit.Recorder
 	// Released is called after a hold has ended: what it kept may be removed now.
@@ -52,7 +61,8 @@ func (h *Hold) validate() []audit.FieldError {
 }
 
 // Create sets a hold and starts the job that brings it into force. The caller sets Matter, Reason,
-// UserIDs, From and To. It records the hold first, so the log can have one that was not set. It
+// UserIDs, From and To. It records the hold and starts its job first, so the log can have a hold that
+// was not set, and a killed process leaves none without a job. It
 // returns an *audit.ValidationError, audit.ErrForbidden if the caller's credential is restricted to
 // resources, ErrTooManyStanding, or audit.ErrConflict if the tenant is being deleted.
 func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, h Hold) (Hold, error) {
@@ -70,8 +80,8 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 }
 
 func (s *Service) create(ctx context.Context, by access.Principal, tenant audit.Tenant, h Hold) error {
-	if len(by.Resources) > 0 { // a hold covers entries of any resource
-		return audit.ErrForbidden
+	if err := restricted(by); err != nil {
+		return err
 	}
 	standing, err := s.Store.Standing(ctx, tenant.ID)
 	if err != nil {
@@ -80,27 +90,39 @@ func (s *Service) create(ctx context.Context, by access.Principal, tenant audit.
 	if len(standing) >= MaxStanding {
 		return ErrTooManyStanding
 	}
-	if err := s.record(ctx, tenant, &h, h.CreatedBy, actionCreate, h.Reason); err != nil {
+	if err := s.record(ctx, tenant, &h, h.CreatedBy, actionCreate); err != nil {
+		return err
+	}
+	if _, err := s.Jobs.Start(ctx, jobs.Job{ID: h.ID, Kind: jobs.KindLegalHold, Tenant: h.Tenant, CreatedBy: h.CreatedBy}); err != nil {
 		return err
 	}
 	if err := s.Store.CreateHold(ctx, h); err != nil {
 		return err
 	}
-	if err := s.checkTenant(ctx, h); err != nil {
-		return err
-	}
-	_, err = s.Jobs.Start(ctx, jobs.Job{ID: h.ID, Kind: jobs.KindLegalHold, Tenant: h.Tenant, CreatedBy: h.CreatedBy})
-	return err
+	return s.meetDeletion(ctx, h)
 }
 
-// checkTenant takes the hold back if the tenant is being deleted. A deletion looks for holds after
-// it has marked the tenant, and a hold for the mark after it was stored. So one of them sees the
-// other.
-func (s *Service) checkTenant(ctx context.Context, h Hold) error {
-	tenant, err := s.Tenants.Tenant(ctx, h.Tenant)
-	if err != nil || tenant.Status != audit.TenantDeleting {
-		return err
+// meetDeletion raises the version of the tenant's record, or takes the hold back if the tenant is
+// being deleted. A deletion reads the holds between reading that record and marking it. So it sees the
+// hold, or its mark comes first, or it must begin again.
+func (s *Service) meetDeletion(ctx context.Context, h Hold) error {
+	for range maxAttempts {
+		tenant, err := s.Tenants.Tenant(ctx, h.Tenant)
+		if err != nil {
+			return err
+		}
+		if tenant.Status == audit.TenantDeleting {
+			return s.takeBack(ctx, h)
+		}
+		tenant.Version++
+		if err := s.Tenants.Update(ctx, tenant); !errors.Is(err, audit.ErrPrecondition) {
+			return err
+		}
 	}
+	return &audit.UnavailableError{Err: errors.New("the tenant changes too often")}
+}
+
+func (s *Service) takeBack(ctx context.Context, h Hold) error {
 	h.ReleasedAt, h.ReleasedBy, h.ReleaseReason = s.now(), h.CreatedBy, "the tenant is being deleted"
 	h.Version++
 	if err := s.Store.UpdateHold(ctx, h); err != nil {
@@ -111,15 +133,14 @@ func (s *Service) checkTenant(ctx context.Context, h Hold) error {
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 
-// record writes who sets or releases a hold, and why.
-func (s *Service) record(ctx context.Context, tenant audit.Tenant, h *Hold, by, action, reason string) error {
+// record writes who sets or releases a hold. Who may read the log need not know of whom a hold is,
+// and why: the hold itself has that.
+func (s *Service) record(ctx context.Context, tenant audit.Tenant, h *Hold, by, action string) error {
 	metadata, err := json.Marshal(struct {
-		Matter  string    `json:"matter"`
-		Reason  string    `json:"reason"`
-		UserIDs []string  `json:"user_ids,omitempty"`
-		From    time.Time `json:"from,omitzero"`
-		To      time.Time `json:"to,omitzero"`
-	}{h.Matter, reason, h.UserIDs, h.From, h.To})
+		Users int       `json:"users"` // 0: all
+		From  time.Time `json:"from,omitzero"`
+		To    time.Time `json:"to,omitzero"`
+	}{len(h.UserIDs), h.From, h.To})
 	if err != nil {
 		return fmt.Errorf("record a legal hold of %s: %w", tenant.ID, err)
 	}
@@ -128,13 +149,30 @@ func (s *Service) record(ctx context.Context, tenant audit.Tenant, h *Hold, by, 
 	})
 }
 
-// List returns up to limit holds of the tenant, the newest first, and whether more follow.
-func (s *Service) List(ctx context.Context, tenant audit.TenantID, after *Position, limit int) ([]Hold, bool, error) {
+// restricted returns audit.ErrForbidden if the caller's credential is restricted to resources: a hold
+// covers entries of any resource.
+func restricted(by access.Principal) error {
+	if len(by.Resources) > 0 {
+		return fmt.Errorf("a credential of some resources: %w", audit.ErrForbidden)
+	}
+	return nil
+}
+
+// List returns up to limit holds of the tenant, the newest first, and whether more follow. It returns
+// audit.ErrForbidden if the caller's credential is restricted to resources.
+func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.TenantID, after *Position, limit int) ([]Hold, bool, error) {
+	if err := restricted(by); err != nil {
+		return nil, false, err
+	}
 	return s.Store.Holds(ctx, tenant, after, limit)
 }
 
-// Hold returns a hold of the tenant. It returns audit.ErrNotFound if none exists.
-func (s *Service) Hold(ctx context.Context, tenant audit.TenantID, id string) (Hold, error) {
+// Hold returns a hold of the tenant. It returns audit.ErrNotFound if none exists, and
+// audit.ErrForbidden as List does.
+func (s *Service) Hold(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Hold, error) {
+	if err := restricted(by); err != nil {
+		return Hold{}, err
+	}
 	return s.Store.Hold(ctx, tenant, id)
 }
 
@@ -153,19 +191,19 @@ func (s *Service) Release(ctx context.Context, by access.Principal, tenant audit
 }
 
 func (s *Service) release(ctx context.Context, by access.Principal, tenant audit.Tenant, id, reason string) (Hold, error) {
-	if len(by.Resources) > 0 {
-		return Hold{}, audit.ErrForbidden
+	if err := restricted(by); err != nil {
+		return Hold{}, err
 	}
 	for attempt := range maxAttempts {
 		h, err := s.Store.Hold(ctx, tenant.ID, id)
 		if err != nil {
 			return Hold{}, err
 		}
-		if !h.ReleasedAt.IsZero() {
-			return Hold{}, ErrReleased
+		if !h.ReleasedAt.IsZero() { // by a call that may have failed before it told retention
+			return Hold{}, cmp.Or(s.Released(ctx, tenant.ID), ErrReleased)
 		}
 		if attempt == 0 {
-			if err := s.record(ctx, tenant, &h, by.Subject, actionRelease, reason); err != nil {
+			if err := s.record(ctx, tenant, &h, by.Subject, actionRelease); err != nil {
 				return Hold{}, err
 			}
 		}

@@ -210,7 +210,7 @@ var functions = []Function{
 		Name: "create-legal-hold", Summary: "Keep entries from being removed",
 		Trigger: route(http.MethodPost, "/tenants/{id}/legal-holds", access.HoldsManage, TenantFromPath),
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceJobs, ResourceHolds, QueueResource(QueueJobs)), recording),
+			read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceTenants, ResourceJobs, ResourceHolds, QueueResource(QueueJobs)), recording),
 		MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{

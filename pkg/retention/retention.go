@@ -1,5 +1,5 @@
 // Package retention removes entries after their end. Task marks those that have expired: from some
-// days later they may be removed. Until then a longer retention unmarks them again. Notifier has
+// days later they may be removed. Until then a longer retention unmarks them again. Again has
 // Task look at a tenant's days as soon as its settings change.
 package retention
 
@@ -28,6 +28,9 @@ type Selection struct {
 
 // MaxEntries is how many entries one call of Retained returns at most, and one other call takes.
 const MaxEntries = 2000
+
+// MaxEncrypted is how many entries are to be asked for with Encrypted, of which one can have 256 KiB.
+const MaxEncrypted = 100
 
 // Store is the system of record.
 type Store interface {

@@ -111,7 +111,14 @@ func (r *dayRun) all(ctx context.Context) error {
 // removable reports whether an entry may be removed once it was marked for Grace. Every reason
 // to keep an entry that has expired belongs here.
 func (r *dayRun) removable(e *Entry, now time.Time) bool {
-	return r.tenant.Settings.IsExpired(&e.Entry, now) && !r.held(&e.Entry)
+	if !r.tenant.Settings.IsExpired(&e.Entry, now) {
+		return false
+	}
+	if r.held(&e.Entry) {
+		r.wakeAt(now.Add(Grace)) // in case nobody could be told of the release
+		return false
+	}
+	return true
 }
 
 // apply does what is due for some entries.

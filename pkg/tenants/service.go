@@ -226,17 +226,13 @@ func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Milliseco
 
 // Delete marks the tenant as deleting and starts the job that purges it. Deleting again
 // returns the same job, and starts it again if it failed. While a legal hold stands, Delete
-// returns hold.ErrHeld. The job fails then too: a hold can be set at the same time.
+// returns hold.ErrHeld.
 func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID) (jobs.Job, error) {
 	tenant, err := s.Tenants.Tenant(ctx, id)
 	if err != nil {
 		return jobs.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
 	}
-	standing, err := s.Holds.Standing(ctx, id)
-	if err == nil && len(standing) > 0 {
-		err = hold.ErrHeld
-	}
-	if err != nil {
+	if err := s.checkHolds(ctx, id); err != nil {
 		return jobs.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
 	}
 	if tenant.Status != audit.TenantDeleting {
@@ -246,13 +242,21 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.Tena
 		}
 		_, tenant, err = s.change(ctx, id, func(t *audit.Tenant) error {
 			t.Status = audit.TenantDeleting
-			return nil
+			return s.checkHolds(ctx, id) // a hold that is set now changes the record: see hold.Service
 		})
 		if err != nil {
 			return jobs.Job{}, err
 		}
 	}
 	return s.startPurge(ctx, by, tenant)
+}
+
+func (s *Service) checkHolds(ctx context.Context, id audit.TenantID) error {
+	standing, err := s.Holds.Standing(ctx, id)
+	if err == nil && len(standing) > 0 {
+		err = hold.ErrHeld
+	}
+	return err
 }
 
 // startPurge makes sure that the tenant's only purge job exists and has not failed.

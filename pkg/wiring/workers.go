@@ -158,7 +158,8 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		Certificates: &certificate.Issuer{Store: s.Stores.Certificates, Wrapper: s.Stores.MasterKey, Random: random},
 	}
 	holds := &hold.Runner{
-		Holds: s.Stores.Holds, Store: s.Stores.Entries, Tenants: s.tenants().Fresh(), Recorder: s.accept(), Now: time.Now, Random: random,
+		Holds: s.Stores.Holds, Store: s.Stores.Entries, Jobs: s.Stores.Jobs,
+		Tenants: s.tenants().Fresh(), Recorder: s.accept(), Now: time.Now, Random: random,
 	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now, Log: s.Log,

@@ -364,7 +364,7 @@ func newErasureSchema() *Schema {
 func newHoldSchema() *Schema {
 	return object(
 		required("matter", nonEmptyText(hold.MaxMatter, "The case.")),
-		required("reason", nonEmptyText(hold.MaxReason, "Why. It stands in the tenant's log.")),
+		required("reason", nonEmptyText(hold.MaxReason, "Why. The hold keeps it.")),
 		optional("user_ids", &Schema{
 			Type: "array", Items: nonEmptyText(hold.MaxUserID, ""), MaxItems: hold.MaxUserIDs, Description: "Only entries with one of these user_ids. Left out or empty: all entries.",
 		}),

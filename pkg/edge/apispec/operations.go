@@ -536,7 +536,7 @@ func holdOperations() []Operation {
 		{
 			Name: "create-legal-hold", Group: groupHolds,
 			Description: "Nothing that the hold covers is removed while it stands: not by retention, by an erasure, or by the deletion of the tenant, whenever the entry arrived. A job brings it into force within about 20 minutes: until then a removal that began before can still run. " +
-				"What has expired stays hidden. The hold is recorded in the tenant's log.",
+				"What has expired stays hidden. That a hold was set is recorded in the tenant's log, without matter, reason and users.",
 			Parameters: []Parameter{tenantParameter()},
 			Body:       &RequestBody{Description: "The hold.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewLegalHold")},
 			Responses:  []Response{jsonResponse(http.StatusAccepted, "LegalHold", "The hold.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The path of its job."})},
@@ -562,9 +562,9 @@ func holdOperations() []Operation {
 		},
 		{
 			Name: "release-legal-hold", Group: groupHolds,
-			Description: "The hold ends. What it kept and has expired is removed as if the hold had never been, seven days later at the earliest. The release and its reason are recorded in the tenant's log.",
+			Description: "The hold ends. What it kept and has expired is removed as if the hold had never been, seven days later at the earliest. The release is recorded in the tenant's log.",
 			Parameters: []Parameter{tenantParameter(), id, {
-				Name: "reason", In: InQuery, Required: true, Schema: nonEmptyText(hold.MaxReason, ""), Description: "Why. It stands in the tenant's log.",
+				Name: "reason", In: InQuery, Required: true, Schema: nonEmptyText(hold.MaxReason, ""), Description: "Why. The hold keeps it.",
 			}},
 			Responses: []Response{jsonResponse(http.StatusOK, "LegalHold", "The released hold.")},
 			ErrorResponses: []ErrorResponse{

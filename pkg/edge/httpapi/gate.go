@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -238,9 +239,11 @@ func tenantHeader(req *request) (audit.TenantID, error) {
 // tenantError returns what the caller may know about a tenant that cannot be used.
 // A tenant that does not exist, or is being deleted, is forbidden like a foreign
 // one. A caller with access to every tenant gets "not found" if the path names it, and sees
-// the jobs of a deleted tenant.
+// the jobs of a deleted tenant. A tenant that is being deleted can be seen, and so can its legal
+// holds, because one that stands must be released before the deletion goes on.
 func (e *endpoint) tenantError(req *request, id audit.TenantID, tenant audit.Tenant, err error) error {
-	deleting := err == nil && tenant.Status == audit.TenantDeleting && e.route.Path != "/tenants/{id}"
+	visible := e.route.Path == "/tenants/{id}" || strings.HasPrefix(e.route.Path, "/tenants/{id}/legal-holds")
+	deleting := err == nil && tenant.Status == audit.TenantDeleting && !visible
 	if err == nil && !deleting {
 		return nil
 	}

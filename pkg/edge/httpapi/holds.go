@@ -64,7 +64,7 @@ func CreateLegalHold(gate *Gate, s *hold.Service) http.Handler {
 	})
 }
 
-const holdRestricted = "A credential that is restricted to resources cannot manage legal holds."
+const holdRestricted = "A credential that is restricted to resources has no access to legal holds."
 
 // ListLegalHolds answers GET /tenants/{id}/legal-holds: one page of the tenant's holds, the newest
 // first.
@@ -75,20 +75,22 @@ func ListLegalHolds(gate *Gate, s *hold.Service, cursors *cursor.Signer) http.Ha
 			return nil, err
 		}
 		read := byCreation(func(after *position, limit int) ([]hold.Hold, bool, error) {
-			return s.List(req.Context(), req.tenant.ID, (*hold.Position)(after), limit)
+			return s.List(req.Context(), req.principal, req.tenant.ID, (*hold.Position)(after), limit)
 		})
-		return pageOf(req, cursors, "holds of "+string(req.tenant.ID), limit, read, func(w *writer, h *hold.Hold) string {
+		page, err := pageOf(req, cursors, "holds of "+string(req.tenant.ID), limit, read, func(w *writer, h *hold.Hold) string {
 			appendHold(w, h)
 			return positionText(h.CreatedAt, h.ID)
 		})
+		return page, explain(err, audit.ErrForbidden, ProblemForbidden, holdRestricted)
 	})
 }
 
 // GetLegalHold answers GET /tenants/{id}/legal-holds/{hold}.
 func GetLegalHold(gate *Gate, s *hold.Service) http.Handler {
 	return gate.endpoint("get-legal-hold", func(req *request) (*response, error) {
-		h, err := s.Hold(req.Context(), req.tenant.ID, req.PathValue("hold"))
+		h, err := s.Hold(req.Context(), req.principal, req.tenant.ID, req.PathValue("hold"))
 		if err != nil {
+			err = explain(err, audit.ErrForbidden, ProblemForbidden, holdRestricted)
 			return nil, explain(err, audit.ErrNotFound, ProblemNotFound, noHold)
 		}
 		return holdResponse(http.StatusOK, &h), nil

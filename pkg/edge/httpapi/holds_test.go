@@ -54,6 +54,7 @@ func TestHoldsThatCannotBeSet(t *testing.T) {
 			t.Errorf("got %s, want a fault at %s", got.body, want)
 		}
 	}
+	w.call("scoped", "GET", legalHolds, "", nil).want(t, 403, "forbidden")
 	detail := w.call("scoped", "POST", legalHolds, `{"matter":"m","reason":"r"}`, nil).want(t, 403, "forbidden").problem(t).Detail
 	if detail == "" {
 		t.Error("got no detail for a credential with resources, want one")
