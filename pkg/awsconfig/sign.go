@@ -30,6 +30,49 @@ func Sign(ctx context.Context, cfg aws.Config, r *http.Request, body []byte, ser
 	return nil
 }
 
+// S3Signer signs requests to S3, which differs from other services: the path in a signature is
+// escaped once, as it is sent.
+type S3Signer struct {
+	cfg    aws.Config
+	signer *v4.Signer
+}
+
+// NewS3Signer returns a signer with the credentials and the region of the settings.
+func NewS3Signer(cfg aws.Config) *S3Signer {
+	return &S3Signer{cfg, v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })}
+}
+
+const s3 = "s3"
+
+// Sign signs a request as Sign does.
+func (s *S3Signer) Sign(ctx context.Context, r *http.Request, body []byte) error {
+	credentials, err := s.cfg.Credentials.Retrieve(ctx)
+	if err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	digest := hex.EncodeToString(sum[:])
+	r.Header.Set("X-Amz-Content-Sha256", digest)
+	if err := s.signer.SignHTTP(ctx, credentials, r, digest, s3, s.cfg.Region, time.Now()); err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
+	return nil
+}
+
+// Presign returns the URL of a request whose signature is in its query. The query's X-Amz-Expires
+// says for how many seconds it is valid.
+func (s *S3Signer) Presign(ctx context.Context, r *http.Request) (string, error) {
+	credentials, err := s.cfg.Credentials.Retrieve(ctx)
+	if err != nil {
+		return "", fmt.Errorf("credentials: %w", err)
+	}
+	signed, _, err := s.signer.PresignHTTP(ctx, credentials, r, "UNSIGNED-PAYLOAD", s3, s.cfg.Region, time.Now())
+	if err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	return signed, nil
+}
+
 // Endpoint returns the configured address of a service, by the service's id in the SDK.
 // It returns "" for the service's own address.
 func Endpoint(ctx context.Context, cfg aws.Config, service string) string {

@@ -39,10 +39,10 @@ func TestConformanceOfKeys(t *testing.T) {
 	runConformance(t, clientOf(enginetest.AWS(t)), nil)
 }
 
-func runConformance(t *testing.T, client *s3.Client, gaps []conformance.Gap) {
+func runConformance(t *testing.T, client client, gaps []conformance.Gap) {
 	bucket := newBucket(t, client)
 	conformance.Blobs(t, func(*testing.T) conformance.BlobsUnderTest {
-		return conformance.BlobsUnderTest{Blobs: s3blob.New(client, bucket), Gaps: gaps, Damage: func(t *testing.T, tenant audit.TenantID, key string) {
+		return conformance.BlobsUnderTest{Blobs: client.blobs(bucket), Gaps: gaps, Damage: func(t *testing.T, tenant audit.TenantID, key string) {
 			damage(t, client, bucket, "tenant="+string(tenant)+"/"+key)
 		}}
 	})
@@ -50,7 +50,7 @@ func runConformance(t *testing.T, client *s3.Client, gaps []conformance.Gap) {
 
 // newClient returns a client of a real service: what the environment names,
 // with the environment's credentials, or an engine.
-func newClient(t *testing.T) *s3.Client {
+func newClient(t *testing.T) client {
 	t.Helper()
 	endpoint := enginetest.S3(t)
 	if os.Getenv(realVariable) == "" {
@@ -60,12 +60,26 @@ func newClient(t *testing.T) *s3.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s3blob.NewClient(awsconfig.New(settings))
+	return newClientOf(awsconfig.New(settings))
 }
 
-func clientOf(endpoint string) *s3.Client {
-	return s3blob.NewClient(configOf(endpoint, enginetest.SecretKey))
+func clientOf(endpoint string) client { return newClientOf(configOf(endpoint, enginetest.SecretKey)) }
+
+// client is the client under test, beside that of the SDK, with which tests look at what it did.
+type client struct {
+	*s3.Client
+	tested *s3blob.Client
 }
+
+func newClientOf(cfg aws.Config) client {
+	tested, err := s3blob.NewClient(cfg)
+	if err != nil {
+		panic("s3blob: " + err.Error()) // the address is a test's own
+	}
+	return client{tested: tested, Client: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = o.BaseEndpoint != nil })}
+}
+
+func (c client) blobs(bucket string) *s3blob.Blobs { return s3blob.New(c.tested, bucket) }
 
 func configOf(endpoint, secret string) aws.Config {
 	return aws.Config{
@@ -75,7 +89,7 @@ func configOf(endpoint, secret string) aws.Config {
 }
 
 // newBucket creates a bucket of a new name, which is gone after the test.
-func newBucket(t *testing.T, client *s3.Client) string {
+func newBucket(t *testing.T, client client) string {
 	t.Helper()
 	bucket := "ocelot-test-" + uuid.NewString()
 	_, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &bucket, CreateBucketConfiguration: &types.CreateBucketConfiguration{
@@ -90,7 +104,7 @@ func newBucket(t *testing.T, client *s3.Client) string {
 
 // removeBucket removes a bucket with all that is in it, and fails the test where
 // parts of unfinished uploads are.
-func removeBucket(t *testing.T, client *s3.Client, bucket string) {
+func removeBucket(t *testing.T, client client, bucket string) {
 	t.Helper()
 	ctx := context.Background() // the test's own has ended
 	uploads, err := client.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &bucket})
@@ -125,7 +139,7 @@ func removeBucket(t *testing.T, client *s3.Client, bucket string) {
 }
 
 // damage puts an object in the place of another that differs in one byte.
-func damage(t *testing.T, client *s3.Client, bucket, key string) {
+func damage(t *testing.T, client client, bucket, key string) {
 	t.Helper()
 	got, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &bucket, Key: &key})
 	if err != nil {
@@ -147,7 +161,7 @@ func damage(t *testing.T, client *s3.Client, bucket, key string) {
 
 func TestConformanceOfPresign(t *testing.T) {
 	client := newClient(t)
-	blobs := s3blob.New(client, newBucket(t, client))
+	blobs := client.blobs(newBucket(t, client))
 	conformance.Presigner(t, func(*testing.T) conformance.PresignerUnderTest {
 		return conformance.PresignerUnderTest{Blobs: blobs, Presigner: blobs}
 	})
@@ -155,7 +169,7 @@ func TestConformanceOfPresign(t *testing.T) {
 
 func TestConformanceOfUploads(t *testing.T) {
 	client := newClient(t)
-	blobs := s3blob.New(client, newBucket(t, client))
+	blobs := client.blobs(newBucket(t, client))
 	conformance.Uploads(t, func(*testing.T) conformance.UploadsUnderTest {
 		return conformance.UploadsUnderTest{Uploads: blobs, Blobs: blobs, Presigner: blobs, Purger: blobs}
 	})

@@ -32,7 +32,7 @@ const (
 type harmed struct {
 	*s3blob.Blobs // through the proxy
 	direct        *s3blob.Blobs
-	client        *s3.Client // direct
+	client        client // direct
 	bucket        string
 	proxy         *enginetest.HTTPProxy
 }
@@ -45,7 +45,7 @@ func newHarmed(t *testing.T) harmed {
 	client := clientOf(endpoint)
 	bucket := newBucket(t, client)
 	proxy := enginetest.NewHTTPProxy(t, endpoint)
-	return harmed{Blobs: s3blob.New(clientOf(proxy.URL()), bucket), direct: s3blob.New(client, bucket), client: client, bucket: bucket, proxy: proxy}
+	return harmed{Blobs: clientOf(proxy.URL()).blobs(bucket), direct: client.blobs(bucket), client: client, bucket: bucket, proxy: proxy}
 }
 
 func sharedEngine(t *testing.T) string {
@@ -129,6 +129,27 @@ func TestConformanceWhenAnswersAreLost(t *testing.T) {
 			}
 		}
 	}
+	h.proxy.Inject(nil)
+	dropStarted(t, h)
+}
+
+// TestConformanceWhenCompletionFailsLate: S3 can answer with 200 and tell in the body that it failed.
+func TestConformanceWhenCompletionFailsLate(t *testing.T) {
+	h := newHarmed(t)
+	text := contents()["in parts"]
+	seen := h.first(2, completion, enginetest.Answer(http.StatusOK, internal))
+	if err := h.Put(t.Context(), "a", "late", export.ContentOf(text, "")); err != nil {
+		t.Errorf("a failure that passes: %v", err)
+	}
+	if got := seen.Load(); got != 3 {
+		t.Errorf("got %d completions, want 3", got)
+	}
+	want(t, h.direct, "late", text)
+	h.first(1, completion, enginetest.Answer(http.StatusOK, `<?xml version="1.0"?><Error><Code>PreconditionFailed</Code></Error>`))
+	if err := h.Create(t.Context(), "a", "late", export.ContentOf(append(text, '+'), "")); !errors.Is(err, audit.ErrConflict) {
+		t.Errorf("a refusal: got error %v, want %v", err, audit.ErrConflict)
+	}
+	want(t, h.direct, "late", text)
 	h.proxy.Inject(nil)
 	dropStarted(t, h)
 }
@@ -381,8 +402,8 @@ func TestConformanceOfRefusals(t *testing.T) {
 	endpoint := sharedEngine(t)
 	bucket := newBucket(t, clientOf(endpoint))
 	for name, b := range map[string]*s3blob.Blobs{
-		"a wrong secret": s3blob.New(s3blob.NewClient(configOf(endpoint, "wrong")), bucket),
-		"no bucket":      s3blob.New(clientOf(endpoint), "ocelot-test-absent"),
+		"a wrong secret": newClientOf(configOf(endpoint, "wrong")).blobs(bucket),
+		"no bucket":      clientOf(endpoint).blobs("ocelot-test-absent"),
 	} {
 		_, _, getErr := b.Get(t.Context(), "a", "key")
 		_, listErr := b.List(t.Context(), "a", "", "", 10)
@@ -399,7 +420,7 @@ func TestConformanceOfRefusals(t *testing.T) {
 			}
 		}
 	}
-	if err := s3blob.New(clientOf(endpoint), bucket).Ping(t.Context()); err != nil {
+	if err := clientOf(endpoint).blobs(bucket).Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -413,7 +434,7 @@ func TestConformanceOfForeignObjects(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := s3blob.New(client, bucket)
+		b := client.blobs(bucket)
 		_, statErr := b.Stat(t.Context(), "a", key)
 		_, getErr := read(t.Context(), b, key)
 		for verb, err := range map[string]error{"stat": statErr, "get": getErr} {

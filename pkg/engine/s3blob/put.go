@@ -1,21 +1,19 @@
 package s3blob
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/export"
@@ -47,7 +45,7 @@ func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c
 	if err != nil {
 		return err
 	}
-	err = b.write(ctx, upload{object: o, content: c, ifNoneMatch: aws.String(anyContent)})
+	err = b.write(ctx, upload{object: o, content: c, onlyNew: true})
 	if err == nil {
 		return nil
 	}
@@ -73,16 +71,24 @@ func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c
 // upload is one object that is being written.
 type upload struct {
 	object
-	content     export.Content
-	ifNoneMatch *string // anyContent, or nil to replace an object
-	id          *string // S3's id of an upload in parts
+	content export.Content
+	onlyNew bool   // S3 refuses it if any object exists; else it replaces one
+	id      string // S3's id of an upload in parts
 }
 
-func (u *upload) metadata() map[string]string {
-	return map[string]string{shaMetadata: hex.EncodeToString(u.content.SHA256[:])}
+// described returns a call that says what the object is.
+func (u *upload) described(method string) call {
+	of := u.call(method)
+	of.header = http.Header{headerType: {cmp.Or(u.content.Type, defaultType)}, headerSHA256: {hex.EncodeToString(u.content.SHA256[:])}}
+	return of
 }
 
-func (u *upload) mediaType() *string { return aws.String(cmp.Or(u.content.Type, defaultType)) }
+// condition adds the condition of a write to its headers.
+func (u *upload) condition(header http.Header) {
+	if u.onlyNew {
+		header.Set(headerIfNoneMatch, anyContent)
+	}
+}
 
 func (b *Blobs) write(ctx context.Context, u upload) error {
 	if u.content.Size < 0 {
@@ -101,21 +107,19 @@ func (b *Blobs) writeWhole(ctx context.Context, u upload) error {
 	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the content: %w", err)
 	}
-	_, err = b.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &u.bucket, Key: &u.key, IfNoneMatch: u.ifNoneMatch, Body: bytes.NewReader(buffer[:n]), ContentLength: &u.content.Size,
-		ContentType: u.mediaType(), Metadata: u.metadata(), ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(u.content.SHA256[:])),
-	})
+	of := u.described(http.MethodPut)
+	of.body = buffer[:n]
+	of.header.Set(headerChecksum, base64.StdEncoding.EncodeToString(u.content.SHA256[:]))
+	u.condition(of.header)
+	_, err = b.client.ask(ctx, of, nil)
 	return err
 }
 
 func (b *Blobs) writeInParts(ctx context.Context, u upload) error {
-	created, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
-		Bucket: &u.bucket, Key: &u.key, ContentType: u.mediaType(), Metadata: u.metadata(), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
-	})
-	if err != nil {
+	var err error
+	if u.id, err = b.begin(ctx, u.described(http.MethodPost)); err != nil {
 		return err
 	}
-	u.id = created.UploadId
 	parts, err := b.sendParts(ctx, u)
 	if err == nil {
 		err = b.complete(ctx, u, parts)
@@ -126,16 +130,37 @@ func (b *Blobs) writeInParts(ctx context.Context, u upload) error {
 	// An error of the removal is ignored: the bucket's lifecycle removes the parts later.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
-	_, _ = b.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &u.bucket, Key: &u.key, UploadId: u.id})
+	_ = b.abort(ctx, u.object, u.id)
+	return err
+}
+
+// begin begins an upload in parts, with the headers of the call, and returns its id.
+func (b *Blobs) begin(ctx context.Context, of call) (id string, err error) {
+	of.query = url.Values{"uploads": {""}}
+	of.header.Set(headerAlgorithm, "SHA256")
+	var begun struct {
+		ID string `xml:"UploadId"`
+	}
+	_, err = b.client.ask(ctx, of, &begun)
+	return begun.ID, err
+}
+
+// uploadID is the query of calls about an upload.
+func uploadID(id string) url.Values { return url.Values{"uploadId": {id}} }
+
+func (b *Blobs) abort(ctx context.Context, o object, id string) error {
+	of := o.call(http.MethodDelete)
+	of.query = uploadID(id)
+	_, err := b.client.ask(ctx, of, nil)
 	return err
 }
 
 // sendParts sends the content. It returns an error if the content does not have its size and SHA-256.
-func (b *Blobs) sendParts(ctx context.Context, u upload) ([]types.CompletedPart, error) {
+func (b *Blobs) sendParts(ctx context.Context, u upload) ([]part, error) {
 	size := max(b.partSize, (u.content.Size+maxParts-1)/maxParts)
 	buffer := make([]byte, size)
-	var parts []types.CompletedPart
-	for number := int32(1); ; number++ {
+	var parts []part
+	for number := 1; ; number++ {
 		n, err := fill(u.content.Body, buffer)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("read the content: %w", err)
@@ -165,26 +190,33 @@ func fill(r io.Reader, buffer []byte) (n int, err error) {
 	return n, err
 }
 
-func (b *Blobs) sendPart(ctx context.Context, u upload, number int32, text []byte) (types.CompletedPart, error) {
+// part is a part that S3 has, as the completion of an upload names it.
+type part struct {
+	Number   int    `xml:"PartNumber"`
+	ETag     string `xml:"ETag"`
+	Checksum string `xml:"ChecksumSHA256"` // in base64
+}
+
+func (b *Blobs) sendPart(ctx context.Context, u upload, number int, text []byte) (part, error) {
 	sum := sha256.Sum256(text)
-	checksum := aws.String(base64.StdEncoding.EncodeToString(sum[:]))
-	sent, err := b.client.UploadPart(ctx, &s3.UploadPartInput{
-		Bucket: &u.bucket, Key: &u.key, UploadId: u.id, PartNumber: &number, Body: bytes.NewReader(text), ChecksumSHA256: checksum,
-	})
-	if err != nil {
-		return types.CompletedPart{}, err
-	}
-	return types.CompletedPart{PartNumber: &number, ETag: sent.ETag, ChecksumSHA256: checksum}, nil
+	sent := part{Number: number, Checksum: base64.StdEncoding.EncodeToString(sum[:])}
+	of := u.call(http.MethodPut)
+	of.query = uploadID(u.id)
+	of.query.Set("partNumber", strconv.Itoa(number))
+	of.header, of.body = http.Header{headerChecksum: {sent.Checksum}}, text
+	header, err := b.client.ask(ctx, of, nil)
+	sent.ETag = header.Get(headerETag)
+	return sent, err
 }
 
 // complete creates the object from the parts. If S3 no longer knows the upload,
-// the SDK may have retried a call that succeeded. If the object does not exist
+// the client may have repeated a call that succeeded. If the object does not exist
 // either, complete returns an *audit.UnavailableError: the caller must send all
 // parts again.
-func (b *Blobs) complete(ctx context.Context, u upload, parts []types.CompletedPart) error {
-	_, err := b.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &u.bucket, Key: &u.key, UploadId: u.id, IfNoneMatch: u.ifNoneMatch, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-	})
+func (b *Blobs) complete(ctx context.Context, u upload, parts []part) error {
+	header := http.Header{}
+	u.condition(header)
+	err := b.join(ctx, u.object, u.id, parts, header)
 	if status(err) != http.StatusNotFound {
 		return err
 	}
@@ -192,4 +224,20 @@ func (b *Blobs) complete(ctx context.Context, u upload, parts []types.CompletedP
 		return &audit.UnavailableError{Err: err}
 	}
 	return nil
+}
+
+// join makes an object of the parts of an upload.
+func (b *Blobs) join(ctx context.Context, o object, id string, parts []part, header http.Header) error {
+	text, err := xml.Marshal(struct {
+		XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ CompleteMultipartUpload"`
+		Parts   []part   `xml:"Part"`
+	}{Parts: parts})
+	if err != nil {
+		return err
+	}
+	of := o.call(http.MethodPost)
+	of.query, of.header, of.body = uploadID(id), header, text
+	of.header.Set(headerType, "application/xml")
+	_, err = b.client.ask(ctx, of, nil)
+	return err
 }

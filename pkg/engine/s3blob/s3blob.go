@@ -13,13 +13,11 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
@@ -27,24 +25,23 @@ import (
 )
 
 const (
-	maxAttempts = 7        // of one call, by the SDK: within 1.6 s on average
-	partSize    = 16 << 20 // bytes; one call of Put keeps so much in memory
-	maxParts    = 10_000   // S3's limit for one object
+	partSize = 16 << 20 // bytes; one call of Put keeps so much in memory
+	maxParts = 10_000   // S3's limit for one object
 
-	shaMetadata = "sha256" // in hexadecimal digits
 	defaultType = "application/octet-stream"
 )
 
-// NewClient returns a client of S3 for any number of buckets. It retries calls
-// that fail transiently.
-func NewClient(cfg aws.Config) *s3.Client {
-	return s3.NewFromConfig(awsconfig.WithClient(cfg), func(o *s3.Options) {
-		o.Retryer = awsconfig.Retryer(maxAttempts)
-		o.UsePathStyle = o.BaseEndpoint != nil // a custom endpoint has no host name for each bucket
-		// This package verifies the whole content, in one part or in many.
-		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-	})
-}
+// The headers of S3 that this package sends or reads.
+const (
+	headerType         = "Content-Type"
+	headerSHA256       = "X-Amz-Meta-Sha256" // our metadata, in hexadecimal digits
+	headerChecksum     = "X-Amz-Checksum-Sha256"
+	headerAlgorithm    = "X-Amz-Checksum-Algorithm"
+	headerSize         = "X-Amz-Mp-Object-Size"
+	headerETag         = "Etag"
+	headerIfNoneMatch  = "If-None-Match"
+	headerLastModified = "Last-Modified"
+)
 
 // Blobs is one bucket. It implements export.Blobs, export.Uploads and export.Presigner.
 //
@@ -53,21 +50,19 @@ func NewClient(cfg aws.Config) *s3.Client {
 // left. Reading needs s3:ListBucket too: without it, S3 answers 403 for an object
 // that does not exist.
 type Blobs struct {
-	client   *s3.Client
-	presign  *s3.PresignClient
+	client   *Client
 	bucket   string
 	partSize int64
 }
 
 // New returns the blobs of the bucket. It makes no call.
-func New(client *s3.Client, bucket string) *Blobs {
-	return &Blobs{client: client, presign: s3.NewPresignClient(client), bucket: bucket, partSize: partSize}
+func New(client *Client, bucket string) *Blobs {
+	return &Blobs{client: client, bucket: bucket, partSize: partSize}
 }
 
 // Ping returns nil if S3 answers for the bucket.
 func (b *Blobs) Ping(ctx context.Context) error {
-	_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.bucket})
-	if err != nil {
+	if _, err := b.client.ask(ctx, call{method: http.MethodHead, bucket: b.bucket}, nil); err != nil {
 		return fmt.Errorf("ask about bucket %s: %w", b.bucket, awsconfig.Failure(ctx, err))
 	}
 	return nil
@@ -86,23 +81,18 @@ func (b *Blobs) object(tenant audit.TenantID, key string) (object, error) {
 	return object{bucket: b.bucket, key: folder(tenant) + key}, nil
 }
 
+// call returns a call about the object.
+func (o object) call(method string) call { return call{method: method, bucket: o.bucket, key: o.key} }
+
 // failure returns the error to report for a call on the object.
 func (o object) failure(ctx context.Context, verb string, err error) error {
-	var noKey *types.NoSuchKey
-	var notFound *types.NotFound // of a HEAD, whose answer has no body
-	if errors.As(err, &noKey) || errors.As(err, &notFound) {
-		err = audit.ErrNotFound
+	if status(err) == http.StatusNotFound && !errors.Is(err, export.ErrUploadLost) {
+		var answer *answerError
+		if errors.As(err, &answer) && (answer.code == "NoSuchKey" || answer.code == "") { // a HEAD's answer has no body
+			err = audit.ErrNotFound
+		}
 	}
 	return fmt.Errorf("%s s3://%s/%s: %w", verb, o.bucket, o.key, awsconfig.Failure(ctx, err))
-}
-
-// status returns the HTTP status of S3's answer. It returns 0 if S3 did not answer.
-func status(err error) int {
-	var answer *awshttp.ResponseError
-	if !errors.As(err, &answer) {
-		return 0
-	}
-	return answer.HTTPStatusCode()
 }
 
 // Get implements export.Blobs.
@@ -111,11 +101,11 @@ func (b *Blobs) Get(ctx context.Context, tenant audit.TenantID, key string) (io.
 	if err != nil {
 		return nil, export.Blob{}, err
 	}
-	got, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &o.bucket, Key: &o.key})
+	got, err := b.client.send(ctx, o.call(http.MethodGet))
 	if err != nil {
 		return nil, export.Blob{}, o.failure(ctx, "get", err)
 	}
-	blob, err := blobOf(key, got.ContentLength, got.ContentType, got.LastModified, got.Metadata)
+	blob, err := blobOf(key, describe(got))
 	if err != nil {
 		return nil, export.Blob{}, errors.Join(o.failure(ctx, "get", err), got.Body.Close())
 	}
@@ -155,22 +145,44 @@ func (b *Blobs) Stat(ctx context.Context, tenant audit.TenantID, key string) (ex
 	return blob, nil
 }
 
+// head asks about the object. The answer has no body.
+func (b *Blobs) head(ctx context.Context, o object) (description, error) {
+	got, err := b.client.send(ctx, o.call(http.MethodHead))
+	if err != nil {
+		return description{}, err
+	}
+	return describe(got), got.Body.Close()
+}
+
+// description is what S3 says of an object.
+type description struct {
+	header http.Header
+	size   int64 // bytes
+}
+
+func describe(got *http.Response) description { return description{got.Header, got.ContentLength} }
+
 // stat describes the object. The Key that it returns is the object's key.
 func (b *Blobs) stat(ctx context.Context, o object) (export.Blob, error) {
-	got, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
+	got, err := b.head(ctx, o)
 	if err != nil {
 		return export.Blob{}, err
 	}
-	return blobOf(o.key, got.ContentLength, got.ContentType, got.LastModified, got.Metadata)
+	return blobOf(o.key, got)
 }
 
 // blobOf returns the blob that S3 describes. It returns export.ErrContent for an
 // object without our checksum: this package did not write it.
-func blobOf(key string, size *int64, mediaType *string, modified *time.Time, metadata map[string]string) (export.Blob, error) {
-	blob := export.Blob{Key: key, Size: aws.ToInt64(size), Type: aws.ToString(mediaType), ModifiedAt: aws.ToTime(modified).UTC()}
-	sum, err := hex.DecodeString(metadata[shaMetadata])
+func blobOf(key string, got description) (export.Blob, error) {
+	blob := export.Blob{Key: key, Size: got.size, Type: got.header.Get(headerType)}
+	modified, err := http.ParseTime(got.header.Get(headerLastModified))
+	if err != nil {
+		return export.Blob{}, fmt.Errorf("the answer has no time of the last change: %w", err)
+	}
+	blob.ModifiedAt = modified.UTC()
+	sum, err := hex.DecodeString(got.header.Get(headerSHA256))
 	if err != nil || len(sum) != len(blob.SHA256) {
-		return export.Blob{}, fmt.Errorf("the object's metadata has no %s: %w", shaMetadata, export.ErrContent)
+		return export.Blob{}, fmt.Errorf("the object's metadata has no sha256: %w", export.ErrContent)
 	}
 	blob.SHA256 = [32]byte(sum)
 	return blob, nil
@@ -186,25 +198,32 @@ func (b *Blobs) List(ctx context.Context, tenant audit.TenantID, prefix, after s
 		return nil, nil
 	}
 	root := folder(tenant)
-	input := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: aws.String(root + prefix), MaxKeys: aws.Int32(int32(limit))}
+	query := url.Values{"list-type": {"2"}, "prefix": {root + prefix}}
 	if after != "" {
-		input.StartAfter = aws.String(root + after)
+		query.Set("start-after", root+after)
 	}
 	var listed []export.Listed
 	for { // S3 may return fewer objects than exist
-		page, err := b.client.ListObjectsV2(ctx, input)
-		if err != nil {
-			return nil, fmt.Errorf("list s3://%s/%s: %w", b.bucket, *input.Prefix, awsconfig.Failure(ctx, err))
+		query.Set("max-keys", strconv.Itoa(limit-len(listed)))
+		var page struct {
+			Contents []struct {
+				Key          string
+				Size         int64
+				LastModified time.Time
+			}
+			IsTruncated           bool
+			NextContinuationToken string
+		}
+		if _, err := b.client.ask(ctx, call{method: http.MethodGet, bucket: b.bucket, query: query}, &page); err != nil {
+			return nil, fmt.Errorf("list s3://%s/%s: %w", b.bucket, root+prefix, awsconfig.Failure(ctx, err))
 		}
 		for _, item := range page.Contents {
-			listed = append(listed, export.Listed{
-				Key: strings.TrimPrefix(aws.ToString(item.Key), root), Size: aws.ToInt64(item.Size), ModifiedAt: aws.ToTime(item.LastModified).UTC(),
-			})
+			listed = append(listed, export.Listed{Key: strings.TrimPrefix(item.Key, root), Size: item.Size, ModifiedAt: item.LastModified.UTC()})
 		}
-		if len(listed) >= limit || !aws.ToBool(page.IsTruncated) {
+		if len(listed) >= limit || !page.IsTruncated {
 			return listed, nil
 		}
-		input.ContinuationToken, input.MaxKeys = page.NextContinuationToken, aws.Int32(int32(limit-len(listed)))
+		query.Set("continuation-token", page.NextContinuationToken)
 	}
 }
 
@@ -214,8 +233,7 @@ func (b *Blobs) Delete(ctx context.Context, tenant audit.TenantID, key string) e
 	if err != nil {
 		return err
 	}
-	_, err = b.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &o.bucket, Key: &o.key})
-	if err != nil {
+	if _, err := b.client.ask(ctx, o.call(http.MethodDelete), nil); err != nil {
 		return o.failure(ctx, "delete", err)
 	}
 	return nil
@@ -230,11 +248,11 @@ func (b *Blobs) Presign(ctx context.Context, tenant audit.TenantID, key, filenam
 	if err := export.CheckDownload(filename, d); err != nil {
 		return "", o.failure(ctx, "presign", err)
 	}
-	request, err := b.presign.PresignGetObject(ctx, &s3.GetObjectInput{
-		Bucket: &o.bucket, Key: &o.key, ResponseContentDisposition: aws.String(mime.FormatMediaType("attachment", map[string]string{"filename": filename})),
-	}, s3.WithPresignExpires(d))
+	of := o.call(http.MethodGet)
+	of.query = url.Values{"response-content-disposition": {mime.FormatMediaType("attachment", map[string]string{"filename": filename})}}
+	address, err := b.client.presign(ctx, of, d)
 	if err != nil {
 		return "", o.failure(ctx, "presign", err)
 	}
-	return request.URL, nil
+	return address, nil
 }

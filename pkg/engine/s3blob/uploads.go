@@ -5,13 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/http"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"net/url"
+	"strconv"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
@@ -25,13 +24,13 @@ func (b *Blobs) BeginUpload(ctx context.Context, tenant audit.TenantID, key, med
 	if err != nil {
 		return export.Upload{}, err
 	}
-	created, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
-		Bucket: &o.bucket, Key: &o.key, ContentType: aws.String(cmp.Or(mediaType, defaultType)), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
-	})
+	of := o.call(http.MethodPost)
+	of.header = http.Header{headerType: {cmp.Or(mediaType, defaultType)}}
+	id, err := b.begin(ctx, of)
 	if err != nil {
 		return export.Upload{}, o.failure(ctx, "begin an upload of", err)
 	}
-	return export.Upload{Key: key, ID: aws.ToString(created.UploadId)}, nil
+	return export.Upload{Key: key, ID: id}, nil
 }
 
 // uploadOf returns the object of an upload. Without an id, a call would be about the object itself.
@@ -52,12 +51,12 @@ func (b *Blobs) PutPart(ctx context.Context, tenant audit.TenantID, u export.Upl
 	if number < 1 || number > export.MaxParts {
 		return export.Part{}, o.failure(ctx, "put a part of", fmt.Errorf("part %d: %w", number, export.ErrContent))
 	}
-	part, err := b.sendPart(ctx, upload{object: o, id: &u.ID}, int32(number), content)
+	sent, err := b.sendPart(ctx, upload{object: o, id: u.ID}, number, content)
 	if err != nil {
 		return export.Part{}, o.failure(ctx, fmt.Sprintf("put part %d of", number), lostUpload(err))
 	}
 	sum := sha256.Sum256(content)
-	return export.Part{Number: number, ETag: aws.ToString(part.ETag), SHA256: sum[:]}, nil
+	return export.Part{Number: number, ETag: sent.ETag, SHA256: sum[:]}, nil
 }
 
 // CompleteUpload implements export.Uploads. S3 verifies each part, and the size of the whole.
@@ -76,43 +75,38 @@ func (b *Blobs) completeUpload(ctx context.Context, o object, u export.Upload, p
 	if err := export.CheckParts(parts); err != nil {
 		return err
 	}
-	completed := make([]types.CompletedPart, len(parts))
-	for i, part := range parts {
-		completed[i] = types.CompletedPart{
-			PartNumber: aws.Int32(int32(part.Number)), ETag: &part.ETag, ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(part.SHA256)), //nolint:gosec // CheckParts bounds the number
-		}
+	joined := make([]part, len(parts))
+	for i, p := range parts {
+		joined[i] = part{Number: p.Number, ETag: p.ETag, Checksum: base64.StdEncoding.EncodeToString(p.SHA256)}
 	}
-	_, err := b.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &o.bucket, Key: &o.key, UploadId: &u.ID, MultipartUpload: &types.CompletedMultipartUpload{Parts: completed},
-		MpuObjectSize: &size,
-	})
+	err := b.join(ctx, o, u.ID, joined, http.Header{headerSize: {strconv.FormatInt(size, 10)}})
 	err = lostUpload(err)
 	if err != nil && !errors.Is(err, export.ErrUploadLost) {
 		return err
 	}
-	// The size is checked here too, because not every service that speaks S3 knows MpuObjectSize.
-	found, headErr := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
+	// The size is checked here too, because not every service that speaks S3 knows the header.
+	found, headErr := b.head(ctx, o)
 	switch {
-	case headErr == nil && aws.ToInt64(found.ContentLength) == size: // of this call or of an earlier one
+	case headErr == nil && found.size == size: // of this call or of an earlier one
 		return nil
 	case err != nil && (headErr == nil || status(headErr) == http.StatusNotFound):
 		return err
 	case headErr != nil:
 		return headErr
 	}
-	return fmt.Errorf("%d bytes, want %d: %w", aws.ToInt64(found.ContentLength), size, export.ErrContent)
+	return fmt.Errorf("%d bytes, want %d: %w", found.size, size, export.ErrContent)
 }
 
 // lostUpload returns export.ErrUploadLost for an answer of S3 that it has no such upload, or not
 // these parts.
 func lostUpload(err error) error {
-	var answer interface{ ErrorCode() string }
-	if err == nil || !errors.As(err, &answer) {
+	var answer *answerError
+	if !errors.As(err, &answer) {
 		return err
 	}
-	switch answer.ErrorCode() {
+	switch answer.code {
 	case "NoSuchUpload", "InvalidPart", "InvalidPartOrder":
-		return fmt.Errorf("%w: %s", export.ErrUploadLost, answer.ErrorCode())
+		return fmt.Errorf("%w: %s", export.ErrUploadLost, answer.code)
 	}
 	return err
 }
@@ -126,8 +120,7 @@ func (b *Blobs) AbortUpload(ctx context.Context, tenant audit.TenantID, u export
 	if err != nil {
 		return err
 	}
-	_, err = b.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &o.bucket, Key: &o.key, UploadId: &u.ID})
-	if err = lostUpload(err); err != nil && !errors.Is(err, export.ErrUploadLost) {
+	if err = lostUpload(b.abort(ctx, o, u.ID)); err != nil && !errors.Is(err, export.ErrUploadLost) {
 		return o.failure(ctx, "abort the upload of", err)
 	}
 	return nil
@@ -145,30 +138,61 @@ func (b *Blobs) Purge(ctx context.Context, tenant audit.TenantID, limit int) (in
 	if err != nil || len(listed) == 0 {
 		return removed, err
 	}
-	objects := make([]types.ObjectIdentifier, len(listed))
+	keys := make([]string, len(listed))
 	for i, blob := range listed {
-		objects[i].Key = aws.String(folder(tenant) + blob.Key)
+		keys[i] = folder(tenant) + blob.Key
 	}
-	deleted, err := b.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &b.bucket, Delete: &types.Delete{Objects: objects, Quiet: aws.Bool(true)}})
-	if err == nil && len(deleted.Errors) > 0 {
-		err = &audit.UnavailableError{Err: fmt.Errorf("%d objects were not deleted: %s", len(deleted.Errors), aws.ToString(deleted.Errors[0].Code))}
-	}
-	if err != nil {
+	if err := b.deleteAll(ctx, keys); err != nil {
 		return removed, fmt.Errorf("delete below s3://%s/%s: %w", b.bucket, folder(tenant), awsconfig.Failure(ctx, err))
 	}
 	return removed + len(listed), nil
 }
 
+// deleteAll removes up to 1,000 objects.
+func (b *Blobs) deleteAll(ctx context.Context, keys []string) error {
+	type object struct{ Key string }
+	objects := make([]object, len(keys))
+	for i, key := range keys {
+		objects[i].Key = key
+	}
+	text, err := xml.Marshal(struct {
+		XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ Delete"`
+		Objects []object `xml:"Object"`
+		Quiet   bool
+	}{Objects: objects, Quiet: true})
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(text)
+	var answer struct {
+		Errors []struct{ Code string } `xml:"Error"`
+	}
+	_, err = b.client.ask(ctx, call{
+		method: http.MethodPost, bucket: b.bucket, query: url.Values{"delete": {""}}, body: text,
+		header: http.Header{headerChecksum: {base64.StdEncoding.EncodeToString(sum[:])}, headerType: {"application/xml"}},
+	}, &answer)
+	if err == nil && len(answer.Errors) > 0 {
+		err = &audit.UnavailableError{Err: fmt.Errorf("%d objects were not deleted: %.64q", len(answer.Errors), answer.Errors[0].Code)}
+	}
+	return err
+}
+
 func (b *Blobs) abortAll(ctx context.Context, tenant audit.TenantID, limit int) (removed int, err error) {
-	page, err := b.client.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{
-		Bucket: &b.bucket, Prefix: aws.String(folder(tenant)), MaxUploads: aws.Int32(int32(limit)), //nolint:gosec // at most export.MaxList
-	})
+	var page struct {
+		Uploads []struct {
+			Key string
+			ID  string `xml:"UploadId"`
+		} `xml:"Upload"`
+	}
+	_, err = b.client.ask(ctx, call{
+		method: http.MethodGet, bucket: b.bucket, query: url.Values{"uploads": {""}, "prefix": {folder(tenant)}, "max-uploads": {strconv.Itoa(limit)}},
+	}, &page)
 	if err != nil {
 		return 0, err
 	}
 	for _, u := range page.Uploads {
-		_, err := b.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &b.bucket, Key: u.Key, UploadId: u.UploadId})
-		if err = lostUpload(err); err != nil && !errors.Is(err, export.ErrUploadLost) {
+		err := lostUpload(b.abort(ctx, object{bucket: b.bucket, key: u.Key}, u.ID))
+		if err != nil && !errors.Is(err, export.ErrUploadLost) {
 			return removed, err
 		}
 		removed++
