@@ -94,7 +94,7 @@ func steps() []chapter {
 			{operation: "create-legal-hold", status: 202, after: []string{keep("hold", "json.id")}},
 			{operation: "list-legal-holds", status: 200},
 			{operation: "get-legal-hold", status: 200},
-			{operation: "release-legal-hold", status: 200},
+			{operation: "release-legal-hold", status: 200, values: map[string]string{"reason": "The case is closed"}},
 		}},
 		{"The end", []step{
 			{operation: "delete-key", status: 204},
