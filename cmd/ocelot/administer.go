@@ -240,11 +240,7 @@ type keyListCmd struct{ serviceFlags }
 
 // Run prints the keys.
 func (c *keyListCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openTenant()
-	if err != nil {
-		return err
-	}
-	return printAll(ctx, con, service, tenantPath(c.Tenant)+"/api-keys")
+	return c.listOfTenant(ctx, con, "/api-keys")
 }
 
 type keyCreateCmd struct {
@@ -283,6 +279,33 @@ func (c *keyRevokeCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	return c.change(ctx, con, http.MethodDelete, tenantPath(c.Tenant)+"/api-keys/"+url.PathEscape(c.ID))
+}
+
+// show prints what a path shows.
+func (f *serviceFlags) show(ctx context.Context, con *console, path string) error {
+	service, err := f.openLog()
+	if err != nil {
+		return err
+	}
+	answer, err := service.Read(ctx, path, nil)
+	return printAnswer(con, answer, err)
+}
+
+// showOfTenant is show for a path below that of the tenant.
+func (f *serviceFlags) showOfTenant(ctx context.Context, con *console, below string) error {
+	if err := f.needTenant(); err != nil {
+		return err
+	}
+	return f.show(ctx, con, tenantPath(f.Tenant)+below)
+}
+
+// listOfTenant prints a list below the path of the tenant, one item a line.
+func (f *serviceFlags) listOfTenant(ctx context.Context, con *console, below string) error {
+	service, err := f.openTenant()
+	if err != nil {
+		return err
+	}
+	return printAll(ctx, con, service, tenantPath(f.Tenant)+below)
 }
 
 // change sends a request without a body and prints its answer.
@@ -344,12 +367,7 @@ type jobGetCmd struct {
 
 // Run prints the job.
 func (c *jobGetCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openLog()
-	if err != nil {
-		return err
-	}
-	answer, err := service.Read(ctx, "jobs/"+url.PathEscape(c.ID), nil)
-	return printAnswer(con, answer, err)
+	return c.show(ctx, con, "jobs/"+url.PathEscape(c.ID))
 }
 
 type jobCancelCmd struct {

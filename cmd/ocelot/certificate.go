@@ -28,25 +28,15 @@ type certificateGetCmd struct {
 
 // Run prints the certificate.
 func (c *certificateGetCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openLog()
-	if err != nil {
-		return err
-	}
 	id := c.ID[strings.LastIndexByte(c.ID, '/')+1:]
-	answer, err := service.Read(ctx, certificatesPath+url.PathEscape(id), nil)
-	return printAnswer(con, answer, err)
+	return c.show(ctx, con, certificatesPath+url.PathEscape(id))
 }
 
 type certificateKeysCmd struct{ serviceFlags }
 
 // Run prints the keys.
 func (c *certificateKeysCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openLog()
-	if err != nil {
-		return err
-	}
-	answer, err := service.Read(ctx, certificatesPath+"keys", nil)
-	return printAnswer(con, answer, err)
+	return c.show(ctx, con, certificatesPath+"keys")
 }
 
 // maxCertificate is more than a certificate or a set of keys has, in bytes.

@@ -14,7 +14,8 @@ type erasureCmd struct {
 	Cancel erasureCancelCmd `cmd:"" help:"Cancel an erasure whose delay is not over."`
 }
 
-func erasuresPath(tenant string) string { return tenantPath(tenant) + "/erasures" }
+// erasuresBelow is the path of erasures, below that of the tenant.
+const erasuresBelow = "/erasures"
 
 type erasureCreateCmd struct {
 	serviceFlags
@@ -37,7 +38,7 @@ func (c *erasureCreateCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	answer, err := service.Change(ctx, http.MethodPost, erasuresPath(c.Tenant), nil, body)
+	answer, err := service.Change(ctx, http.MethodPost, tenantPath(c.Tenant)+erasuresBelow, nil, body)
 	return printAnswer(con, answer, err)
 }
 
@@ -45,11 +46,7 @@ type erasureListCmd struct{ serviceFlags }
 
 // Run prints the erasures.
 func (c *erasureListCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openTenant()
-	if err != nil {
-		return err
-	}
-	return printAll(ctx, con, service, erasuresPath(c.Tenant))
+	return c.listOfTenant(ctx, con, erasuresBelow)
 }
 
 type erasureGetCmd struct {
@@ -59,12 +56,7 @@ type erasureGetCmd struct {
 
 // Run prints the erasure.
 func (c *erasureGetCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openTenant()
-	if err != nil {
-		return err
-	}
-	answer, err := service.Read(ctx, erasuresPath(c.Tenant)+"/"+url.PathEscape(c.ID), nil)
-	return printAnswer(con, answer, err)
+	return c.showOfTenant(ctx, con, erasuresBelow+"/"+url.PathEscape(c.ID))
 }
 
 type erasureCancelCmd struct {
@@ -77,5 +69,5 @@ func (c *erasureCancelCmd) Run(ctx context.Context, con *console) error {
 	if err := c.needTenant(); err != nil {
 		return err
 	}
-	return c.change(ctx, con, http.MethodDelete, erasuresPath(c.Tenant)+"/"+url.PathEscape(c.ID))
+	return c.change(ctx, con, http.MethodDelete, tenantPath(c.Tenant)+erasuresBelow+"/"+url.PathEscape(c.ID))
 }

@@ -14,7 +14,8 @@ type legalHoldCmd struct {
 	Release legalHoldReleaseCmd `cmd:"" help:"End a legal hold."`
 }
 
-func legalHoldsPath(tenant string) string { return tenantPath(tenant) + "/legal-holds" }
+// legalHoldsBelow is the path of legal holds, below that of the tenant.
+const legalHoldsBelow = "/legal-holds"
 
 type legalHoldCreateCmd struct {
 	serviceFlags
@@ -40,7 +41,7 @@ func (c *legalHoldCreateCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	answer, err := service.Change(ctx, http.MethodPost, legalHoldsPath(c.Tenant), nil, body)
+	answer, err := service.Change(ctx, http.MethodPost, tenantPath(c.Tenant)+legalHoldsBelow, nil, body)
 	return printAnswer(con, answer, err)
 }
 
@@ -48,11 +49,7 @@ type legalHoldListCmd struct{ serviceFlags }
 
 // Run prints the holds.
 func (c *legalHoldListCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openTenant()
-	if err != nil {
-		return err
-	}
-	return printAll(ctx, con, service, legalHoldsPath(c.Tenant))
+	return c.listOfTenant(ctx, con, legalHoldsBelow)
 }
 
 type legalHoldGetCmd struct {
@@ -62,12 +59,7 @@ type legalHoldGetCmd struct {
 
 // Run prints the hold.
 func (c *legalHoldGetCmd) Run(ctx context.Context, con *console) error {
-	service, err := c.openTenant()
-	if err != nil {
-		return err
-	}
-	answer, err := service.Read(ctx, legalHoldsPath(c.Tenant)+"/"+url.PathEscape(c.ID), nil)
-	return printAnswer(con, answer, err)
+	return c.showOfTenant(ctx, con, legalHoldsBelow+"/"+url.PathEscape(c.ID))
 }
 
 type legalHoldReleaseCmd struct {
@@ -82,6 +74,6 @@ func (c *legalHoldReleaseCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	answer, err := service.Delete(ctx, legalHoldsPath(c.Tenant)+"/"+url.PathEscape(c.ID), url.Values{"reason": {c.Reason}})
+	answer, err := service.Delete(ctx, tenantPath(c.Tenant)+legalHoldsBelow+"/"+url.PathEscape(c.ID), url.Values{"reason": {c.Reason}})
 	return printAnswer(con, answer, err)
 }

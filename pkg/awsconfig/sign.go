@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,16 +21,29 @@ var signer = sync.OnceValue(func() *v4.Signer { return v4.NewSigner() })
 // Sign signs a request with Signature Version 4 for a service in a region. It is for
 // services whose SDK client is not linked. body is the request's body.
 func Sign(ctx context.Context, cfg aws.Config, r *http.Request, body []byte, service, region string) error {
+	return sign(ctx, signer(), cfg, r, digestOf(body), service, region)
+}
+
+// digestOf returns the digest of a body as signatures have it.
+func digestOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
+func sign(ctx context.Context, s *v4.Signer, cfg aws.Config, r *http.Request, digest, service, region string) error {
 	credentials, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
 		return fmt.Errorf("credentials: %w", err)
 	}
-	sum := sha256.Sum256(body)
-	if err := signer().SignHTTP(ctx, credentials, r, hex.EncodeToString(sum[:]), service, region, time.Now()); err != nil {
+	if err := s.SignHTTP(ctx, credentials, r, digest, service, region, time.Now()); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
 	return nil
 }
+
+// Escape escapes a segment of a path in the way of Signature Version 4: everything but letters,
+// digits and "-._~".
+func Escape(segment string) string { return strings.ReplaceAll(url.QueryEscape(segment), "+", "%20") }
 
 // S3Signer signs requests to S3, which differs from other services: the path in a signature is
 // escaped once, as it is sent.
@@ -44,19 +59,11 @@ func NewS3Signer(cfg aws.Config) *S3Signer {
 
 const s3 = "s3"
 
-// Sign signs a request as Sign does.
+// Sign signs a request as the function of this name does.
 func (s *S3Signer) Sign(ctx context.Context, r *http.Request, body []byte) error {
-	credentials, err := s.cfg.Credentials.Retrieve(ctx)
-	if err != nil {
-		return fmt.Errorf("credentials: %w", err)
-	}
-	sum := sha256.Sum256(body)
-	digest := hex.EncodeToString(sum[:])
+	digest := digestOf(body)
 	r.Header.Set("X-Amz-Content-Sha256", digest)
-	if err := s.signer.SignHTTP(ctx, credentials, r, digest, s3, s.cfg.Region, time.Now()); err != nil {
-		return fmt.Errorf("sign: %w", err)
-	}
-	return nil
+	return sign(ctx, s.signer, s.cfg, r, digest, s3, s.cfg.Region)
 }
 
 // Presign returns the URL of a request whose signature is in its query. The query's X-Amz-Expires
@@ -71,6 +78,32 @@ func (s *S3Signer) Presign(ctx context.Context, r *http.Request) (string, error)
 		return "", fmt.Errorf("sign: %w", err)
 	}
 	return signed, nil
+}
+
+// domains are the domains of the services of each partition, as in the SDKs' partitions.json. An
+// endpoint in the configuration replaces the address that they give.
+var domains = map[string]string{
+	"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu",
+	"aws-iso": "c2s.ic.gov", "aws-iso-b": "sc2s.sgov.gov", "aws-iso-e": "cloud.adc-e.uk", "aws-iso-f": "csp.hci.ic.gov",
+}
+
+// Domain returns the domain of the services of a partition, and whether the partition is known.
+func Domain(partition string) (domain string, known bool) {
+	domain, known = domains[partition]
+	return domain, known
+}
+
+// Partition returns the partition of a region, by the beginning of its name.
+func Partition(region string) string {
+	for prefix, partition := range map[string]string{
+		"us-gov-": "aws-us-gov", "cn-": "aws-cn", "eusc-": "aws-eusc",
+		"us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "eu-isoe-": "aws-iso-e", "us-isof-": "aws-iso-f",
+	} {
+		if strings.HasPrefix(region, prefix) {
+			return partition
+		}
+	}
+	return "aws"
 }
 
 // Endpoint returns the configured address of a service, by the service's id in the SDK.

@@ -45,9 +45,6 @@ type Runner struct {
 	Random       func([]byte)
 }
 
-// scrubStep is how much one call of FreeSpace erases.
-const scrubStep = 5000
-
 // reasonDeleted is the reason of erasures that fail.
 const reasonDeleted = "the tenant is being deleted, which destroys all its keys"
 
@@ -185,13 +182,9 @@ func (r *erasureRun) erase(ctx context.Context) (bool, error) {
 	if err := r.Keys.Destroy(ctx, r.Job.Tenant, r.at.ref()); err != nil {
 		return false, err
 	}
-	for n := 1; n > 0 && r.FreeSpace != nil; {
-		var err error
-		if n, err = r.FreeSpace.Purge(ctx, r.Job.Tenant, scrubStep); err != nil {
-			return false, fmt.Errorf("erase the free space: %w", err)
-		}
-		if n > 0 && r.TimeUp() {
-			return false, nil
+	if r.FreeSpace != nil {
+		if done, err := jobs.Scrub(ctx, r.FreeSpace, r.Job.Tenant, r.TimeUp); err != nil || !done {
+			return false, err
 		}
 	}
 	var random [10]byte

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 )
 
@@ -73,22 +74,15 @@ func (s Standing) Cover(e *audit.Entry) bool {
 // Selection returns the times in which the holds cover entries: from the first to the last.
 func (s Standing) Selection() (of retention.Selection) {
 	for i := range s {
-		if h := &s[i]; i == 0 || h.From.IsZero() || !of.From.IsZero() && h.From.Before(of.From) {
+		h := &s[i]
+		if i == 0 || h.From.Before(of.From) { // an open beginning is before every time
 			of.From = h.From
 		}
-	}
-	for i := range s {
-		if h := &s[i]; i == 0 || h.To.IsZero() || !of.To.IsZero() && h.To.After(of.To) {
+		if i == 0 || !of.To.IsZero() && (h.To.IsZero() || h.To.After(of.To)) {
 			of.To = h.To
 		}
 	}
 	return of
-}
-
-// Position is a place in a tenant's list of holds, which begins with the newest.
-type Position struct {
-	CreatedAt time.Time
-	ID        string
 }
 
 // Store stores holds, each under its tenant.
@@ -102,7 +96,7 @@ type Store interface {
 	Hold(ctx context.Context, tenant audit.TenantID, id string) (Hold, error)
 	// Holds returns up to limit holds of the tenant, the newest first, after a position (nil: from
 	// the newest), and whether more follow.
-	Holds(ctx context.Context, tenant audit.TenantID, after *Position, limit int) (list []Hold, more bool, err error)
+	Holds(ctx context.Context, tenant audit.TenantID, after *jobs.Position, limit int) (list []Hold, more bool, err error)
 	Reader
 }
 

@@ -212,10 +212,10 @@ func TestAHoldUnmarksAtOnceAndAgain(t *testing.T) {
 		t.Errorf("got the hold %+v and error %v, want it not in force", got, err)
 	}
 	late := w.store("u", old.Add(time.Minute)) // by a worker that did not know of the hold
-	w.now = monday.Add(hold.SettleTime - time.Millisecond)
+	w.now = monday.Add(retention.SettleTime - time.Millisecond)
 	w.work(1)
 	w.wantJob(h.ID, jobs.StateRunning, "")
-	w.now = monday.Add(hold.SettleTime)
+	w.now = monday.Add(retention.SettleTime)
 	w.work(1)
 	w.wantJob(h.ID, jobs.StateSucceeded, "")
 	w.wantMarked(mine, false)
@@ -254,7 +254,7 @@ func TestAHoldWaitsForAnErasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.work(1)
-	w.now = w.now.Add(hold.SettleTime)
+	w.now = w.now.Add(retention.SettleTime)
 	w.work(2)
 	w.wantJob(h.ID, jobs.StateRunning, "")
 	erasure.State, erasure.FinishedAt = jobs.StateSucceeded, w.now
@@ -272,7 +272,7 @@ func TestAWrongClockDoesNotShortenTheWait(t *testing.T) {
 	w.now = monday.AddDate(0, 0, 1)
 	w.work(2)
 	w.wantJob(h.ID, jobs.StateRunning, "")
-	w.now = w.now.Add(hold.SettleTime)
+	w.now = w.now.Add(retention.SettleTime)
 	w.work(1)
 	w.wantJob(h.ID, jobs.StateSucceeded, "")
 }
@@ -286,7 +286,7 @@ func TestAJobWaitsForItsHold(t *testing.T) {
 	}
 	w.work(1)
 	w.wantJob(job.ID, jobs.StateRunning, "")
-	w.now = monday.Add(hold.SettleTime)
+	w.now = monday.Add(retention.SettleTime)
 	w.work(1)
 	w.wantJob(job.ID, jobs.StateFailed, "the hold does not exist")
 }

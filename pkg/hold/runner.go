@@ -12,10 +12,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 )
 
-// SettleTime is how long after a hold was set a removal can still go by what it read before. It is
-// longer than a worker runs.
-const SettleTime = 20 * time.Minute
-
 const (
 	storeWait   = 10 * time.Second // for a hold that is not stored yet
 	erasureWait = time.Minute      // for an erasure that is about to destroy its key
@@ -23,7 +19,7 @@ const (
 )
 
 // Runner is the jobs.Runner of jobs.KindLegalHold. It unmarks what the hold covers, at once and again
-// after SettleTime. Then the hold is in force.
+// after retention.SettleTime. Then the hold is in force.
 type Runner struct {
 	Holds    Store
 	Store    retention.Store
@@ -40,9 +36,9 @@ type checkpoint struct {
 	// PassedAt is when the first pass ended, by the clock of the worker that then waits.
 	PassedAt time.Time     `json:"passed_at,omitzero"`
 	After    audit.EntryID `json:"after,omitzero"`
-	// EntryID is that of the entry about the end. It is random, so that no client can take it.
-	EntryID   audit.EntryID `json:"entry_id,omitzero"`
-	InForceAt time.Time     `json:"in_force_at,omitzero"`
+	// EntryID is that of the entry about the end, whose time is that of the hold's InForceAt. It is
+	// random, so that no client can take it.
+	EntryID audit.EntryID `json:"entry_id,omitzero"`
 }
 
 // Run implements jobs.Runner.
@@ -70,7 +66,7 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 	var err error
 	r.hold, err = r.Holds.Hold(ctx, r.Job.Tenant, r.Job.ID)
 	switch {
-	case errors.Is(err, audit.ErrNotFound) && r.Now().Before(r.Job.CreatedAt.Add(SettleTime)): // it is stored after its job
+	case errors.Is(err, audit.ErrNotFound) && r.Now().Before(r.Job.CreatedAt.Add(retention.SettleTime)): // it is stored after its job
 		return jobs.Result{Wait: storeWait}, nil
 	case errors.Is(err, audit.ErrNotFound): // it never was, or went with its tenant
 		return jobs.Result{}, &jobs.FailedError{Reason: "the hold does not exist"}
@@ -89,7 +85,7 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 				return jobs.Result{}, err
 			}
 		}
-		if wait := r.at.PassedAt.Add(SettleTime).Sub(r.Now()); wait > 0 {
+		if wait := r.at.PassedAt.Add(retention.SettleTime).Sub(r.Now()); wait > 0 {
 			return jobs.Result{Wait: wait}, nil
 		}
 		r.at.Settled, r.at.After = true, audit.EntryID{}
@@ -170,17 +166,16 @@ func (r *holdRun) bringIntoForce(ctx context.Context) (jobs.Result, error) {
 	if err != nil {
 		return jobs.Result{}, err
 	}
-	if r.at.InForceAt.IsZero() {
+	if r.at.EntryID.IsZero() {
 		var random [10]byte
 		r.Random(random[:])
-		r.at.InForceAt = r.Now().UTC().Truncate(time.Millisecond)
-		r.at.EntryID = audit.NewEntryID(r.at.InForceAt, random)
+		r.at.EntryID = audit.NewEntryID(r.Now(), random)
 		if err := r.Save(ctx, r.at); err != nil {
 			return jobs.Result{}, err
 		}
 	}
 	if r.hold.InForceAt.IsZero() {
-		r.hold.InForceAt = r.at.InForceAt
+		r.hold.InForceAt = r.at.EntryID.Time()
 		r.hold.Version++
 		err := r.Holds.UpdateHold(ctx, r.hold)
 		if errors.Is(err, audit.ErrPrecondition) { // released meanwhile: the next slice sees it
@@ -191,7 +186,7 @@ func (r *holdRun) bringIntoForce(ctx context.Context) (jobs.Result, error) {
 		}
 	}
 	return jobs.Result{Done: true}, audit.Record(ctx, r.Recorder, tenant, audit.Entry{
-		ID: r.at.EntryID, Timestamp: r.at.InForceAt, UserID: r.Job.CreatedBy, Action: actionInForce,
+		ID: r.at.EntryID, Timestamp: r.at.EntryID.Time(), UserID: r.Job.CreatedBy, Action: actionInForce,
 		ResourceType: resourceHold, ResourceID: r.Job.ID,
 	})
 }

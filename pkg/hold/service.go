@@ -160,7 +160,7 @@ func restricted(by access.Principal) error {
 
 // List returns up to limit holds of the tenant, the newest first, and whether more follow. It returns
 // audit.ErrForbidden if the caller's credential is restricted to resources.
-func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.TenantID, after *Position, limit int) ([]Hold, bool, error) {
+func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.TenantID, after *jobs.Position, limit int) ([]Hold, bool, error) {
 	if err := restricted(by); err != nil {
 		return nil, false, err
 	}

@@ -110,7 +110,7 @@ type Filter struct {
 	States []State
 }
 
-// Position is a place in a tenant's list of jobs, which begins with the newest.
+// Position is a place in a tenant's list of jobs, or in another list that begins with the newest.
 type Position struct {
 	CreatedAt time.Time
 	ID        string

@@ -16,9 +16,9 @@ const (
 	// indexLead is how long before that the entry leaves the index. So the index has only entries
 	// that are stored, which comparing it by counts relies on.
 	indexLead = 2 * oneDay
-	// settleTime is how long after a change of settings a worker may still go by the earlier ones,
+	// SettleTime is how long after a change of settings a worker may still go by the earlier ones,
 	// and how long after its day was registered an entry may be stored.
-	settleTime = 20 * time.Minute
+	SettleTime = 20 * time.Minute
 	// maxDayTime bounds one check of a day. The next run continues.
 	maxDayTime = 4 * time.Minute
 	oneDay     = 24 * time.Hour
@@ -165,7 +165,7 @@ func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) erro
 	}
 	n, err := r.Store.RemoveDue(ctx, tenant, remove)
 	if r.found.Removed += int64(n); n < len(remove) { // the clocks differ, or the store removed them itself
-		r.wakeAt(now.Add(settleTime))
+		r.wakeAt(now.Add(SettleTime))
 	}
 	return err
 }
@@ -189,7 +189,7 @@ func (r *dayRun) publish(ctx context.Context) error {
 	return r.Publish(r.found)
 }
 
-// outcome says when the day is due again. A touched day is checked again after settleTime, whatever
+// outcome says when the day is due again. A touched day is checked again after SettleTime, whatever
 // the clocks say of when it was touched.
 func (r *dayRun) outcome() activity.Outcome {
 	now := r.Now()
@@ -197,11 +197,11 @@ func (r *dayRun) outcome() activity.Outcome {
 		return activity.Outcome{Checks: r.checks, Due: now}
 	}
 	due := earliest(r.wake, r.nextEnd(now))
-	if settled := r.tenant.UpdatedAt.Add(settleTime); settled.After(now) {
+	if settled := r.tenant.UpdatedAt.Add(SettleTime); settled.After(now) {
 		due = earliest(due, settled)
 	}
 	if r.checks == 0 {
-		due = earliest(due, now.Add(settleTime))
+		due = earliest(due, now.Add(SettleTime))
 	}
 	return activity.Outcome{Checks: r.checks + 1, Due: due}
 }

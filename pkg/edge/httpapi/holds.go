@@ -75,7 +75,7 @@ func ListLegalHolds(gate *Gate, s *hold.Service, cursors *cursor.Signer) http.Ha
 			return nil, err
 		}
 		read := byCreation(func(after *position, limit int) ([]hold.Hold, bool, error) {
-			return s.List(req.Context(), req.principal, req.tenant.ID, (*hold.Position)(after), limit)
+			return s.List(req.Context(), req.principal, req.tenant.ID, (*jobs.Position)(after), limit)
 		})
 		page, err := pageOf(req, cursors, "holds of "+string(req.tenant.ID), limit, read, func(w *writer, h *hold.Hold) string {
 			appendHold(w, h)

@@ -185,6 +185,19 @@ func (db *DB) replaceOne(ctx context.Context, name string, query bson.D, doc any
 	return foundIf(result.MatchedCount > 0)
 }
 
+// replaceCurrent replaces the document with this key if the condition holds for it. It returns
+// audit.ErrPrecondition if it does not, and audit.ErrNotFound if there is no document.
+func (db *DB) replaceCurrent(ctx context.Context, name, key string, condition bson.E, doc any) error {
+	err := db.replaceOne(ctx, name, append(withKey(key), condition), doc)
+	if !errors.Is(err, audit.ErrNotFound) {
+		return err
+	}
+	if _, readErr := db.read(ctx, name, readpref.Primary(), key); !errors.Is(readErr, audit.ErrNotFound) {
+		return errors.Join(audit.ErrPrecondition, readErr)
+	}
+	return err
+}
+
 // deleteOne deletes the document that matches the query.
 func (db *DB) deleteOne(ctx context.Context, name string, query bson.D) error {
 	collection, err := db.collection(name)

@@ -2,7 +2,6 @@ package mongostore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 // Holds keeps legal holds, each under its tenant. It implements hold.Store and jobs.Purger.
@@ -75,13 +75,7 @@ func (s *Holds) CreateHold(ctx context.Context, h hold.Hold) error {
 // UpdateHold implements hold.Store.
 func (s *Holds) UpdateHold(ctx context.Context, h hold.Hold) error {
 	doc := newHoldDocument(&h)
-	err := s.db.replaceOne(ctx, collectionHolds, append(withKey(doc.Key), bson.E{Key: fieldVersion, Value: h.Version - 1}), doc)
-	if errors.Is(err, audit.ErrNotFound) {
-		if _, readErr := s.db.read(ctx, collectionHolds, readpref.Primary(), doc.Key); !errors.Is(readErr, audit.ErrNotFound) {
-			err = errors.Join(audit.ErrPrecondition, readErr)
-		}
-	}
-	if err != nil {
+	if err := s.db.replaceCurrent(ctx, collectionHolds, doc.Key, bson.E{Key: fieldVersion, Value: h.Version - 1}, doc); err != nil {
 		return fmt.Errorf("update hold %s of %s: %w", h.ID, h.Tenant, err)
 	}
 	return nil
@@ -100,10 +94,10 @@ func (s *Holds) Hold(ctx context.Context, tenant audit.TenantID, id string) (h h
 }
 
 // Holds implements hold.Store.
-func (s *Holds) Holds(ctx context.Context, tenant audit.TenantID, after *hold.Position, limit int) (list []hold.Hold, more bool, err error) {
+func (s *Holds) Holds(ctx context.Context, tenant audit.TenantID, after *jobs.Position, limit int) (list []hold.Hold, more bool, err error) {
 	query := ofTenant(tenant)
 	if after != nil {
-		query = append(query, olderThan(after.CreatedAt, after.ID)...)
+		query = append(query, olderThan(after)...)
 	}
 	err = s.each(ctx, query, limit+1, func(h hold.Hold) bool {
 		if more = len(list) == limit; !more {

@@ -26,6 +26,14 @@ func (s *Entries) IDs(ctx context.Context, tenant audit.TenantID, from, to time.
 
 // ids returns ids of the first partition that has any.
 func (s *Entries) ids(ctx context.Context, tenant audit.TenantID, t audit.Time, after audit.EntryID, limit int) ([]audit.EntryID, error) {
+	return firstPage(ctx, s, tenant, t, after, func(p partition) ([]audit.EntryID, error) {
+		return s.db.idsIn(ctx, p, tenant, t, after, limit)
+	})
+}
+
+// firstPage returns what read finds in the first partition that has anything, of those with entries
+// from t that come after an id.
+func firstPage[T any](ctx context.Context, s *Entries, tenant audit.TenantID, t audit.Time, after audit.EntryID, read func(p partition) ([]T, error)) ([]T, error) {
 	isolation, err := s.isolation.of(ctx, tenant)
 	if err != nil {
 		return nil, err
@@ -38,12 +46,12 @@ func (s *Entries) ids(ctx context.Context, tenant audit.TenantID, t audit.Time, 
 		return nil, err
 	}
 	for _, p := range partitions {
-		ids, err := s.db.idsIn(ctx, p, tenant, t, after, limit)
+		found, err := read(p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p, err)
 		}
-		if len(ids) > 0 {
-			return ids, nil
+		if len(found) > 0 {
+			return found, nil
 		}
 	}
 	return nil, nil
@@ -51,11 +59,7 @@ func (s *Entries) ids(ctx context.Context, tenant audit.TenantID, t audit.Time, 
 
 // idsIn returns the first ids in one partition, up to limit.
 func (db *DB) idsIn(ctx context.Context, p partition, tenant audit.TenantID, t audit.Time, after audit.EntryID, limit int) (ids []audit.EntryID, err error) {
-	keys := keysIn(tenant, t)
-	if !after.IsZero() {
-		keys = keys.after(keyOfEntry(tenant, after))
-	}
-	query := append(ofTenant(tenant), keys.condition())
+	query := append(ofTenant(tenant), keysAfter(tenant, t, after).condition())
 	o := options.Find().SetHint(indexID).SetSort(ascending(fieldKey)).
 		SetProjection(ascending(fieldKey)).SetLimit(int64(limit)).SetBatchSize(int32(limit))
 	err = db.findAt(ctx, p.String(), db.listsFrom, query, o, func(doc bson.Raw) (bool, error) {

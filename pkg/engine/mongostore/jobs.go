@@ -3,7 +3,6 @@ package mongostore
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -98,13 +97,7 @@ func (s *Jobs) CreateJob(ctx context.Context, job jobs.Job) error {
 // UpdateJob implements jobs.Store.
 func (s *Jobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) error {
 	doc := newJobDocument(&job)
-	err := s.db.replaceOne(ctx, collectionJobs, append(withKey(doc.Key), bson.E{Key: fieldGeneration, Value: generation}), doc)
-	if errors.Is(err, audit.ErrNotFound) {
-		if _, readErr := s.db.read(ctx, collectionJobs, readpref.Primary(), doc.Key); !errors.Is(readErr, audit.ErrNotFound) {
-			err = errors.Join(audit.ErrPrecondition, readErr)
-		}
-	}
-	if err != nil {
+	if err := s.db.replaceCurrent(ctx, collectionJobs, doc.Key, bson.E{Key: fieldGeneration, Value: generation}, doc); err != nil {
 		return fmt.Errorf("update job %s of %s: %w", job.ID, job.Tenant, err)
 	}
 	return nil
@@ -127,7 +120,7 @@ func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (jobs.
 func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filter, after *jobs.Position, limit int) (list []jobs.Job, more bool, err error) {
 	query := ofTenant(tenant)
 	if after != nil {
-		query = append(query, olderThan(after.CreatedAt, after.ID)...)
+		query = append(query, olderThan(after)...)
 	}
 	if len(filter.Kinds) > 0 {
 		query = append(query, bson.E{Key: fieldKind, Value: bson.D{{Key: "$in", Value: filter.Kinds}}})
@@ -153,11 +146,11 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 func newestFirst() bson.D { return bson.D{{Key: fieldCreatedAt, Value: -1}, {Key: fieldID, Value: -1}} }
 
 // olderThan selects what comes after a place in that order.
-func olderThan(created time.Time, id string) bson.D {
+func olderThan(after *jobs.Position) bson.D {
 	return bson.D{{Key: "$or", Value: bson.A{
-		bson.D{{Key: fieldCreatedAt, Value: bson.D{{Key: "$lt", Value: created}}}},
-		bson.D{{Key: fieldCreatedAt, Value: created}, {Key: fieldID, Value: bson.D{{Key: "$lt", Value: id}}}},
-	}}, {Key: fieldCreatedAt, Value: bson.D{{Key: "$lte", Value: created}}}}
+		bson.D{{Key: fieldCreatedAt, Value: bson.D{{Key: "$lt", Value: after.CreatedAt}}}},
+		bson.D{{Key: fieldCreatedAt, Value: after.CreatedAt}, {Key: fieldID, Value: bson.D{{Key: "$lt", Value: after.ID}}}},
+	}}, {Key: fieldCreatedAt, Value: bson.D{{Key: "$lte", Value: after.CreatedAt}}}}
 }
 
 // OverdueJobs implements jobs.Store.

@@ -65,6 +65,15 @@ func keysIn(tenant audit.TenantID, t audit.Time) keyRange {
 	return r
 }
 
+// keysAfter returns the keys of a tenant's entries from t that come after an id, if it is not zero.
+func keysAfter(tenant audit.TenantID, t audit.Time, after audit.EntryID) keyRange {
+	keys := keysIn(tenant, t)
+	if !after.IsZero() {
+		keys = keys.after(keyOfEntry(tenant, after))
+	}
+	return keys
+}
+
 // after excludes the key and all before it.
 func (r keyRange) after(key entryKey) keyRange {
 	if bytes.Compare(key[:], r.lower[:]) >= 0 {

@@ -24,46 +24,25 @@ func (s *Entries) Retained(ctx context.Context, tenant audit.TenantID, of retent
 
 // retained returns entries of the first partition that has any.
 func (s *Entries) retained(ctx context.Context, tenant audit.TenantID, of retention.Selection, limit int) ([]retention.Entry, error) {
-	isolation, err := s.isolation.of(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
 	skew, err := s.db.skew(ctx)
 	if err != nil {
 		return nil, err
 	}
 	t := audit.Time{From: of.From, To: of.To}
-	if !of.After.IsZero() {
-		t = intersect(t, audit.Time{From: of.After.Time()})
-	}
-	partitions, err := s.db.partitions(ctx, tenant, isolation, t)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range partitions {
-		found, err := s.db.retainedIn(ctx, p, tenant, of, limit)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p, err)
-		}
-		for i := range found {
-			if !found[i].DeletableAt.IsZero() {
-				found[i].DeletableAt = found[i].DeletableAt.Add(-skew)
-			}
-		}
-		if len(found) > 0 {
-			return found, nil
+	found, err := firstPage(ctx, s, tenant, t, of.After, func(p partition) ([]retention.Entry, error) {
+		return s.db.retainedIn(ctx, p, tenant, of, limit)
+	})
+	for i := range found {
+		if !found[i].DeletableAt.IsZero() {
+			found[i].DeletableAt = found[i].DeletableAt.Add(-skew)
 		}
 	}
-	return nil, nil
+	return found, err
 }
 
 // retainedIn returns the first entries in one partition, with the server's times.
 func (db *DB) retainedIn(ctx context.Context, p partition, tenant audit.TenantID, of retention.Selection, limit int) (found []retention.Entry, err error) {
-	keys := keysIn(tenant, audit.Time{From: of.From, To: of.To})
-	if !of.After.IsZero() {
-		keys = keys.after(keyOfEntry(tenant, of.After))
-	}
-	query := append(ofTenant(tenant), keys.condition())
+	query := append(ofTenant(tenant), keysAfter(tenant, audit.Time{From: of.From, To: of.To}, of.After).condition())
 	if of.Marked {
 		query = append(query, bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: true}}})
 	}

@@ -59,7 +59,8 @@ type call struct {
 // address returns the URL of the call. A custom endpoint has no host name for each bucket, and a
 // certificate of AWS has none for a name with dots.
 func (c *Client) address(of *call) *url.URL {
-	u := &url.URL{Scheme: "https", Host: "s3." + c.cfg.Region + "." + suffix(c.cfg.Region), RawQuery: strings.ReplaceAll(of.query.Encode(), "+", "%20")}
+	domain, _ := awsconfig.Domain(awsconfig.Partition(c.cfg.Region))
+	u := &url.URL{Scheme: "https", Host: "s3." + c.cfg.Region + "." + domain, RawQuery: strings.ReplaceAll(of.query.Encode(), "+", "%20")}
 	path := "/" + of.bucket + "/" + of.key
 	switch {
 	case c.endpoint != nil:
@@ -71,19 +72,11 @@ func (c *Client) address(of *call) *url.URL {
 	return u
 }
 
-// suffix returns the end of the names of hosts in a region.
-func suffix(region string) string {
-	if strings.HasPrefix(region, "cn-") {
-		return "amazonaws.com.cn"
-	}
-	return "amazonaws.com"
-}
-
-// escape escapes a path in the way of SigV4: everything but letters, digits, "-._~" and slashes.
+// escape escapes each segment of a path.
 func escape(path string) string {
 	segments := strings.Split(path, "/")
 	for i := range segments {
-		segments[i] = strings.ReplaceAll(url.QueryEscape(segments[i]), "+", "%20")
+		segments[i] = awsconfig.Escape(segments[i])
 	}
 	return strings.Join(segments, "/")
 }

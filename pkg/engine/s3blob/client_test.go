@@ -24,6 +24,7 @@ func TestAddresses(t *testing.T) {
 		"AWS":                     {"eu-central-1", "", "blobs", "https://blobs.s3.eu-central-1.amazonaws.com/tenant%3Da/b%20c"},
 		"AWS, a bucket with dots": {"eu-central-1", "", "blobs.example", "https://s3.eu-central-1.amazonaws.com/blobs.example/tenant%3Da/b%20c"},
 		"AWS in China":            {"cn-north-1", "", "blobs", "https://blobs.s3.cn-north-1.amazonaws.com.cn/tenant%3Da/b%20c"},
+		"AWS, an isolated region": {"us-isob-east-1", "", "blobs", "https://blobs.s3.us-isob-east-1.sc2s.sgov.gov/tenant%3Da/b%20c"},
 		"another service":         {"r", "http://127.0.0.1:7070", "blobs", "http://127.0.0.1:7070/blobs/tenant%3Da/b%20c"},
 		"below a path":            {"r", "http://127.0.0.1:7070/s3/", "blobs", "http://127.0.0.1:7070/s3/blobs/tenant%3Da/b%20c"},
 	} {

@@ -120,19 +120,12 @@ func (r *Resolver) request(ctx context.Context, id arn.ARN, action string, body 
 	return request, awsconfig.Sign(ctx, r.cfg, request, body, signedName, region)
 }
 
-// domains are the domains of the services of each partition, as in the SDKs' partitions.json.
-// An endpoint in the configuration replaces the address that they give.
-var domains = map[string]string{
-	"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu",
-	"aws-iso": "c2s.ic.gov", "aws-iso-b": "sc2s.sgov.gov", "aws-iso-e": "cloud.adc-e.uk", "aws-iso-f": "csp.hci.ic.gov",
-}
-
 // address returns the address of Secrets Manager for a secret in a region.
 func (r *Resolver) address(ctx context.Context, id arn.ARN, region string) (string, error) {
 	if configured := awsconfig.Endpoint(ctx, r.cfg, endpointID); configured != "" {
 		return configured, nil
 	}
-	domain, known := domains[id.Partition]
+	domain, known := awsconfig.Domain(id.Partition)
 	if !known {
 		return "", fmt.Errorf("the partition %q is unknown: set AWS_ENDPOINT_URL_SECRETS_MANAGER", id.Partition)
 	}

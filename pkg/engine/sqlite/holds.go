@@ -7,6 +7,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
 // Holds keeps legal holds, each under its tenant. It implements hold.Store and jobs.Purger.
@@ -44,14 +45,7 @@ func (s *Holds) UpdateHold(ctx context.Context, h hold.Hold) error {
 			if err != nil || n > 0 {
 				return err
 			}
-			found, err := b.int64(context.Background(), `SELECT count(*) FROM holds WHERE tenant = ? AND id = ?`, string(h.Tenant), h.ID)
-			switch {
-			case err != nil:
-				return err
-			case found == 0:
-				return unchanged(audit.ErrNotFound)
-			}
-			return unchanged(audit.ErrPrecondition)
+			return b.missed(`SELECT count(*) FROM holds WHERE tenant = ? AND id = ?`, string(h.Tenant), h.ID)
 		})
 	}
 	if err != nil {
@@ -62,7 +56,7 @@ func (s *Holds) UpdateHold(ctx context.Context, h hold.Hold) error {
 
 // Hold implements hold.Store.
 func (s *Holds) Hold(ctx context.Context, tenant audit.TenantID, id string) (hold.Hold, error) {
-	list, err := s.read(ctx, `SELECT doc FROM holds WHERE tenant = ? AND id = ?`, string(tenant), id)
+	list, err := readDocs[hold.Hold](ctx, s.db, `SELECT doc FROM holds WHERE tenant = ? AND id = ?`, string(tenant), id)
 	if err == nil && len(list) == 0 {
 		err = audit.ErrNotFound
 	}
@@ -73,12 +67,9 @@ func (s *Holds) Hold(ctx context.Context, tenant audit.TenantID, id string) (hol
 }
 
 // Holds implements hold.Store.
-func (s *Holds) Holds(ctx context.Context, tenant audit.TenantID, after *hold.Position, limit int) (list []hold.Hold, more bool, err error) {
-	created, id := int64(1<<62), ""
-	if after != nil {
-		created, id = after.CreatedAt.UnixMilli(), after.ID
-	}
-	list, err = s.read(ctx, `SELECT doc FROM holds WHERE tenant = ? AND (created, id) < (?, ?) ORDER BY created DESC, id DESC LIMIT ?`,
+func (s *Holds) Holds(ctx context.Context, tenant audit.TenantID, after *jobs.Position, limit int) (list []hold.Hold, more bool, err error) {
+	created, id := newestFrom(after)
+	list, err = readDocs[hold.Hold](ctx, s.db, `SELECT doc FROM holds WHERE tenant = ? AND (created, id) < (?, ?) ORDER BY created DESC, id DESC LIMIT ?`,
 		string(tenant), created, id, limit+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("list holds of %s: %w", tenant, err)
@@ -91,26 +82,11 @@ func (s *Holds) Holds(ctx context.Context, tenant audit.TenantID, after *hold.Po
 
 // Standing implements hold.Store.
 func (s *Holds) Standing(ctx context.Context, tenant audit.TenantID) (hold.Standing, error) {
-	list, err := s.read(ctx, `SELECT doc FROM holds WHERE tenant = ? AND standing = 1`, string(tenant))
+	list, err := readDocs[hold.Hold](ctx, s.db, `SELECT doc FROM holds WHERE tenant = ? AND standing = 1`, string(tenant))
 	if err != nil {
 		return nil, fmt.Errorf("list standing holds of %s: %w", tenant, err)
 	}
 	return list, nil
-}
-
-// read returns the holds that a constant query selects.
-func (s *Holds) read(ctx context.Context, query string, args ...any) ([]hold.Hold, error) {
-	var list []hold.Hold
-	var doc []byte
-	err := s.db.snapshot(ctx, func(c *conn) error {
-		return c.each(ctx, query, args, []any{&doc}, func() (bool, error) {
-			var h hold.Hold
-			err := json.Unmarshal(doc, &h)
-			list = append(list, h)
-			return true, err
-		})
-	})
-	return list, err
 }
 
 // Purge implements jobs.Purger.

@@ -67,14 +67,7 @@ func (s *Jobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) er
 			if err != nil || n > 0 {
 				return err
 			}
-			found, err := b.int64(context.Background(), `SELECT count(*) FROM jobs WHERE tenant = ? AND id = ?`, string(job.Tenant), job.ID)
-			switch {
-			case err != nil:
-				return err
-			case found == 0:
-				return unchanged(audit.ErrNotFound)
-			}
-			return unchanged(audit.ErrPrecondition)
+			return b.missed(`SELECT count(*) FROM jobs WHERE tenant = ? AND id = ?`, string(job.Tenant), job.ID)
 		})
 	}
 	if err != nil {
@@ -101,14 +94,11 @@ func (s *Jobs) Job(ctx context.Context, tenant audit.TenantID, id string) (jobs.
 
 // Jobs implements jobs.Store.
 func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filter, after *jobs.Position, limit int) (list []jobs.Job, more bool, err error) {
-	created, id := int64(1<<62), ""
-	if after != nil {
-		created, id = after.CreatedAt.UnixMilli(), after.ID
-	}
+	created, id := newestFrom(after)
 	kinds, kindsErr := json.Marshal(filter.Kinds) // null, the text of a nil list, has the length 0 too
 	states, statesErr := json.Marshal(filter.States)
 	if err = errors.Join(kindsErr, statesErr); err == nil {
-		list, err = s.read(ctx, `SELECT doc FROM jobs WHERE tenant = ?1 AND (created, id) < (?2, ?3)
+		list, err = readDocs[jobs.Job](ctx, s.db, `SELECT doc FROM jobs WHERE tenant = ?1 AND (created, id) < (?2, ?3)
 			AND (json_array_length(?4) = 0 OR kind IN (SELECT value FROM json_each(?4)))
 			AND (json_array_length(?5) = 0 OR state IN (SELECT value FROM json_each(?5)))
 			ORDER BY created DESC, id DESC LIMIT ?6`, string(tenant), created, id, string(kinds), string(states), limit+1)
@@ -124,22 +114,30 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 
 // OverdueJobs implements jobs.Store.
 func (s *Jobs) OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]jobs.Job, error) {
-	list, err := s.read(ctx, `SELECT doc FROM jobs WHERE resume <= ? OR resume > ? ORDER BY resume LIMIT ?`, at.UnixMilli(), latest.UnixMilli(), limit)
+	list, err := readDocs[jobs.Job](ctx, s.db, `SELECT doc FROM jobs WHERE resume <= ? OR resume > ? ORDER BY resume LIMIT ?`, at.UnixMilli(), latest.UnixMilli(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list overdue jobs: %w", err)
 	}
 	return list, nil
 }
 
-// read returns the jobs that a constant query selects.
-func (s *Jobs) read(ctx context.Context, query string, args ...any) ([]jobs.Job, error) {
-	var list []jobs.Job
+// newestFrom returns the bound of a list that begins with the newest: what follows is less.
+func newestFrom(after *jobs.Position) (created int64, id string) {
+	if after == nil {
+		return 1 << 62, ""
+	}
+	return after.CreatedAt.UnixMilli(), after.ID
+}
+
+// readDocs returns the JSON documents that a constant query selects.
+func readDocs[T any](ctx context.Context, db *DB, query string, args ...any) ([]T, error) {
+	var list []T
 	var doc []byte
-	err := s.db.snapshot(ctx, func(c *conn) error {
+	err := db.snapshot(ctx, func(c *conn) error {
 		return c.each(ctx, query, args, []any{&doc}, func() (bool, error) {
-			var job jobs.Job
-			err := json.Unmarshal(doc, &job)
-			list = append(list, job)
+			var item T
+			err := json.Unmarshal(doc, &item)
+			list = append(list, item)
 			return true, err
 		})
 	})

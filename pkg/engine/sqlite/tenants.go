@@ -127,12 +127,5 @@ func (b *batch) tombstone(id audit.TenantID, version int64) error {
 		b.writer.eraseLogSoon()
 		return nil
 	}
-	known, err := b.int64(context.Background(), `SELECT count(*) FROM tenants WHERE id = ?`, string(id))
-	switch {
-	case err != nil:
-		return err
-	case known == 0:
-		return unchanged(audit.ErrNotFound)
-	}
-	return unchanged(audit.ErrPrecondition)
+	return b.missed(`SELECT count(*) FROM tenants WHERE id = ?`, string(id))
 }

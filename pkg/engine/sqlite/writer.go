@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
 )
 
@@ -81,6 +82,19 @@ func (e *unchangedError) Error() string { return e.err.Error() }
 // unchanged returns an error that passes err to the caller of an operation. The
 // operation must not have written anything.
 func unchanged(err error) error { return &unchangedError{err} }
+
+// missed says why a conditional write changed no row: audit.ErrPrecondition if the query counts a
+// row, whose state was another, and audit.ErrNotFound if it counts none.
+func (b *batch) missed(query string, args ...any) error {
+	found, err := b.int64(context.Background(), query, args...)
+	switch {
+	case err != nil:
+		return err
+	case found == 0:
+		return unchanged(audit.ErrNotFound)
+	}
+	return unchanged(audit.ErrPrecondition)
+}
 
 func openWriter(ctx context.Context, path string, shared bool, busy time.Duration) (*writer, error) {
 	// The driver sets the journal mode after the pragmas. From then on the page

@@ -122,16 +122,12 @@ func (g *Gateway) request(ctx context.Context, method, connection string, body [
 		return nil, err
 	}
 	const resource = "/@connections/"
-	request.URL.Path, request.URL.RawPath = g.base.Path+resource+connection, g.base.EscapedPath()+resource+escape(connection)
+	request.URL.Path, request.URL.RawPath = g.base.Path+resource+connection, g.base.EscapedPath()+resource+awsconfig.Escape(connection) // with "=", with which the ids of API Gateway end
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/octet-stream") // as the SDK's own client sends
 	}
 	return request, awsconfig.Sign(ctx, g.cfg, request, body, signedService, g.cfg.Region)
 }
-
-// escape escapes an id for a path, in the way of SigV4. This includes "=", with
-// which the ids of API Gateway end.
-func escape(id string) string { return strings.ReplaceAll(url.QueryEscape(id), "+", "%20") }
 
 // withoutURL returns the error without the request's URL.
 func withoutURL(err error) error {

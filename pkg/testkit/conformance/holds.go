@@ -106,7 +106,7 @@ func holdsPages(t *testing.T, s HoldStore) {
 	})
 	for size := 1; size <= 8; size++ {
 		var got []hold.Hold
-		var after *hold.Position
+		var after *jobs.Position
 		for more := true; more; {
 			var page []hold.Hold
 			var err error
@@ -116,7 +116,7 @@ func holdsPages(t *testing.T, s HoldStore) {
 				t.Fatalf("a page of %d has %d holds", size, len(page))
 			}
 			got = append(got, page...)
-			after = &hold.Position{CreatedAt: page[len(page)-1].CreatedAt, ID: page[len(page)-1].ID}
+			after = &jobs.Position{CreatedAt: page[len(page)-1].CreatedAt, ID: page[len(page)-1].ID}
 		}
 		same(t, got, want)
 	}
