@@ -32,7 +32,7 @@ type Service struct {
 
 // Create starts an erasure. It records it first, so the log can have one that was not started. It
 // returns an *audit.ValidationError, ErrSelf, audit.ErrForbidden if the caller's credential is
-// restricted to resources, hold.ErrHeld, ErrTooManyOpen, or jobs.ErrTooManyQueued. A hold that names
+// restricted to resources, a *hold.HeldError, ErrTooManyOpen, or jobs.ErrTooManyQueued. A hold that names
 // other users can cover an entry of the subject too: then the erasure fails later.
 func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, r Request) (Erasure, error) {
 	if err := r.validate(); err != nil {
@@ -75,8 +75,9 @@ func (s *Service) check(ctx context.Context, by access.Principal, tenant audit.T
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(standing, func(h hold.Hold) bool { return len(h.UserIDs) == 0 || slices.Contains(h.UserIDs, subject) }) {
-		return hold.ErrHeld
+	others := func(h hold.Hold) bool { return len(h.UserIDs) > 0 && !slices.Contains(h.UserIDs, subject) }
+	if standing = slices.DeleteFunc(standing, others); len(standing) > 0 {
+		return &hold.HeldError{Holds: standing}
 	}
 	open := jobs.Filter{Kinds: []jobs.Kind{jobs.KindErasure}, States: []jobs.State{jobs.StateQueued, jobs.StateRunning}}
 	list, _, err := s.Jobs.Store.Jobs(ctx, tenant, open, nil, MaxOpen)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
@@ -30,6 +31,22 @@ var (
 	// ErrHeld says that a hold covers what is to be removed.
 	ErrHeld = fmt.Errorf("a legal hold covers it: %w", audit.ErrConflict)
 )
+
+// HeldError is ErrHeld with the holds of the tenant that cover what is to be removed. Its text does not
+// name them, since logs have it.
+type HeldError struct{ Holds Standing }
+
+func (e *HeldError) Error() string { return ErrHeld.Error() }
+
+func (e *HeldError) Unwrap() error { return ErrHeld }
+
+// For returns the holds if the caller may read them, and nil otherwise.
+func (e *HeldError) For(by access.Principal, tenant audit.TenantID) Standing {
+	if restricted(by) != nil || !by.Has(tenant, access.HoldsRead) {
+		return nil
+	}
+	return e.Holds
+}
 
 // Hold is a legal hold. Times have whole milliseconds. The JSON form is that of the embedded
 // engine's file.

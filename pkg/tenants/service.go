@@ -226,7 +226,7 @@ func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Milliseco
 
 // Delete marks the tenant as deleting and starts the job that purges it. Deleting again
 // returns the same job, and starts it again if it failed. While a legal hold stands, Delete
-// returns hold.ErrHeld.
+// returns a *hold.HeldError.
 func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID) (jobs.Job, error) {
 	tenant, err := s.Tenants.Tenant(ctx, id)
 	if err != nil {
@@ -254,7 +254,7 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.Tena
 func (s *Service) checkHolds(ctx context.Context, id audit.TenantID) error {
 	standing, err := s.Holds.Standing(ctx, id)
 	if err == nil && len(standing) > 0 {
-		err = hold.ErrHeld
+		err = &hold.HeldError{Holds: standing}
 	}
 	return err
 }

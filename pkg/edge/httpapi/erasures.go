@@ -36,7 +36,7 @@ func CreateErasure(gate *Gate, s *erasure.Service) http.Handler {
 		case errors.Is(err, erasure.ErrSelf):
 			return nil, ProblemForbidden.problem("Nobody erases themselves: the subject is that of the credential, or created the API key.")
 		case errors.Is(err, hold.ErrHeld):
-			return nil, ProblemConflict.problem("A legal hold covers entries of the subject. GET /tenants/{id}/legal-holds lists the holds.")
+			return nil, held(req, err, "A legal hold covers entries of the subject.")
 		case errors.Is(err, erasure.ErrTooManyOpen):
 			return nil, ProblemConflict.problem(fmt.Sprintf("The tenant has %d unfinished erasures. Cancel one, or wait until one has finished.", erasure.MaxOpen))
 		case errors.Is(err, jobs.ErrTooManyQueued):

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
@@ -111,6 +112,24 @@ func ReleaseLegalHold(gate *Gate, s *hold.Service) http.Handler {
 		}
 		return holdResponse(http.StatusOK, &h), nil
 	})
+}
+
+// held explains a *hold.HeldError, and names the matter to callers who may read holds. what says what
+// the holds do.
+func held(req *request, err error, what string) error {
+	var of *hold.HeldError
+	if !errors.As(err, &of) {
+		return err
+	}
+	holds := of.For(req.principal, req.tenant.ID)
+	if len(holds) == 0 {
+		return ProblemConflict.problem(what)
+	}
+	detail := what + " Its matter is " + strconv.Quote(holds[0].Matter) + "."
+	if n := len(holds); n > 1 {
+		detail = what + " The matter of one of " + strconv.Itoa(n) + " is " + strconv.Quote(holds[0].Matter) + "."
+	}
+	return ProblemConflict.problem(detail + " GET /tenants/{id}/legal-holds lists the holds.")
 }
 
 func holdResponse(status int, h *hold.Hold) *response {

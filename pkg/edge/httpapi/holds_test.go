@@ -22,9 +22,15 @@ func TestAHoldFromItsBeginningToItsEnd(t *testing.T) {
 		t.Errorf("got location %q, want %q", got, want)
 	}
 	w.call("admin", "GET", "/jobs/"+set.ID, "", nil).want(t, 200, "")
-	wantDetail(t, w.call("admin", "POST", erasures, `{"subject":"user-42","reason":"r"}`, nil),
-		"A legal hold covers entries of the subject. GET /tenants/{id}/legal-holds lists the holds.")
-	wantDetail(t, w.call("operator", "DELETE", "/tenants/acme", "", nil), "A legal hold stands in the tenant. GET /tenants/{id}/legal-holds lists the holds.")
+	const list = " GET /tenants/{id}/legal-holds lists the holds."
+	request := `{"subject":"user-42","reason":"r"}`
+	wantDetail(t, w.call("admin", "POST", erasures, request, nil), `A legal hold covers entries of the subject. Its matter is "Case 17".`+list)
+	wantDetail(t, w.call("admin's key", "POST", erasures, request, nil), "A legal hold covers entries of the subject.") // it has no holds:read
+	wantDetail(t, w.call("operator", "DELETE", "/tenants/acme", "", nil), `A legal hold stands in the tenant. Its matter is "Case 17".`+list)
+	var other struct{ ID string }
+	w.call("admin", "POST", legalHolds, `{"matter":"Case 18","reason":"letter"}`, nil).want(t, 202, "").decode(t, &other)
+	wantDetail(t, w.call("admin", "POST", erasures, request, nil), `A legal hold covers entries of the subject. The matter of one of 2 is "Case 18".`+list)
+	w.call("admin", "DELETE", legalHolds+"/"+other.ID+"?reason=closed", "", nil).want(t, 200, "")
 	var read struct{ State, To string }
 	w.call("auditor", "GET", legalHolds+"/"+set.ID, "", nil).want(t, 200, "").decode(t, &read)
 	if want := "2025-12-31T23:00:00.000Z"; read.To != want {

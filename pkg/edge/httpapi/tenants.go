@@ -9,7 +9,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
-	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
@@ -359,7 +358,7 @@ func DeleteTenant(gate *Gate, s *tenants.Service) http.Handler {
 	return gate.endpoint("delete-tenant", func(req *request) (*response, error) {
 		job, err := s.Delete(req.Context(), req.principal, req.tenant.ID)
 		if err != nil {
-			return nil, explain(err, hold.ErrHeld, ProblemConflict, "A legal hold stands in the tenant. GET /tenants/{id}/legal-holds lists the holds.")
+			return nil, held(req, err, "A legal hold stands in the tenant.")
 		}
 		return jobStarted(&job), nil
 	})
