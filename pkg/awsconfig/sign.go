@@ -80,30 +80,18 @@ func (s *S3Signer) Presign(ctx context.Context, r *http.Request) (string, error)
 	return signed, nil
 }
 
-// domains are the domains of the services of each partition, as in the SDKs' partitions.json. An
-// endpoint in the configuration replaces the address that they give.
-var domains = map[string]string{
-	"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu",
-	"aws-iso": "c2s.ic.gov", "aws-iso-b": "sc2s.sgov.gov", "aws-iso-e": "cloud.adc-e.uk", "aws-iso-f": "csp.hci.ic.gov",
-}
-
-// Domain returns the domain of the services of a partition, and whether the partition is known.
-func Domain(partition string) (domain string, known bool) {
-	domain, known = domains[partition]
-	return domain, known
-}
-
-// Partition returns the partition of a region, by the beginning of its name.
-func Partition(region string) string {
-	for prefix, partition := range map[string]string{
-		"us-gov-": "aws-us-gov", "cn-": "aws-cn", "eusc-": "aws-eusc",
-		"us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "eu-isoe-": "aws-iso-e", "us-isof-": "aws-iso-f",
+// Domain returns the domain of the services in a region, by the beginning of its name, as in the
+// SDKs' partitions.json.
+func Domain(region string) string {
+	for _, partition := range []struct{ prefix, domain string }{
+		{"cn-", "amazonaws.com.cn"}, {"eusc-", "amazonaws.eu"}, {"us-iso-", "c2s.ic.gov"}, {"us-isob-", "sc2s.sgov.gov"},
+		{"eu-isoe-", "cloud.adc-e.uk"}, {"us-isof-", "csp.hci.ic.gov"},
 	} {
-		if strings.HasPrefix(region, prefix) {
-			return partition
+		if strings.HasPrefix(region, partition.prefix) {
+			return partition.domain
 		}
 	}
-	return "aws"
+	return "amazonaws.com"
 }
 
 // Endpoint returns the configured address of a service, by the service's id in the SDK.

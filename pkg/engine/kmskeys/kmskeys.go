@@ -7,34 +7,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
 
-// maxAttempts is the most attempts of one call by the SDK, within 3.4 s on average.
-// KMS has a quota for each second.
-const maxAttempts = 8
-
-// NewClient returns a client of KMS for any number of keys. It retries calls that
-// KMS throttles or that fail transiently.
-func NewClient(cfg aws.Config) *kms.Client {
-	return kms.NewFromConfig(awsconfig.WithClient(cfg), func(o *kms.Options) { o.Retryer = awsconfig.Retryer(maxAttempts) })
-}
-
-// Wrapper is one symmetric key of KMS. It implements protect.KeyWrapper.
+// Wrapper is one symmetric key of KMS. It implements protect.KeyWrapper. The form of its calls is
+// that of the AWS Key Management Service API Reference.
 type Wrapper struct {
-	client *kms.Client
-	keyID  string
+	service *awsconfig.JSONService
+	keyID   string
 }
 
-// New returns the wrapper of a key, given by its id, ARN or alias. It makes no call.
-func New(client *kms.Client, keyID string) *Wrapper { return &Wrapper{client: client, keyID: keyID} }
+// New returns the wrapper of a key, given by its id, ARN or alias. It makes no call. It repeats calls
+// that KMS throttles, which has a quota for each second, or that fail transiently, within 3.4 s on
+// average.
+func New(cfg aws.Config, keyID string) *Wrapper {
+	return &Wrapper{keyID: keyID, service: &awsconfig.JSONService{
+		Config: awsconfig.WithClient(cfg), ID: "KMS", Name: "kms", Target: "TrentService", Tries: 8, Timeout: 5 * time.Second,
+	}}
+}
+
+// input is what the calls take. Bytes are in base64.
+type input struct {
+	KeyID             string            `json:"KeyId"`
+	Plaintext         []byte            `json:",omitempty"`
+	CiphertextBlob    []byte            `json:",omitempty"`
+	EncryptionContext map[string]string `json:",omitempty"`
+}
+
+func (w *Wrapper) call(ctx context.Context, action string, in input, out any) error {
+	in.KeyID = w.keyID
+	return w.service.Call(ctx, w.service.Config.Region, action, in, out)
+}
 
 // encryptionContext binds a wrapped key to the tenant.
 func encryptionContext(tenant audit.TenantID) map[string]string {
@@ -43,7 +52,8 @@ func encryptionContext(tenant audit.TenantID) map[string]string {
 
 // Ping returns nil if KMS answers for the key and the key can be used.
 func (w *Wrapper) Ping(ctx context.Context) error {
-	described, err := w.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &w.keyID})
+	var described struct{ KeyMetadata struct{ Enabled bool } }
+	err := w.call(ctx, "DescribeKey", input{}, &described)
 	if err == nil && !described.KeyMetadata.Enabled {
 		err = protect.ErrMasterKey
 	}
@@ -55,8 +65,8 @@ func (w *Wrapper) Wrap(ctx context.Context, tenant audit.TenantID, key []byte) (
 	if err := protect.CheckKey(tenant, key); err != nil {
 		return nil, fmt.Errorf("wrap a key: %w", err)
 	}
-	answer, err := w.client.Encrypt(ctx, &kms.EncryptInput{KeyId: &w.keyID, Plaintext: key, EncryptionContext: encryptionContext(tenant)})
-	if err != nil {
+	var answer struct{ CiphertextBlob []byte }
+	if err := w.call(ctx, "Encrypt", input{Plaintext: key, EncryptionContext: encryptionContext(tenant)}, &answer); err != nil {
 		return nil, w.failure(ctx, "wrap for "+string(tenant)+" with", err)
 	}
 	return answer.CiphertextBlob, nil
@@ -65,12 +75,12 @@ func (w *Wrapper) Wrap(ctx context.Context, tenant audit.TenantID, key []byte) (
 // Unwrap implements protect.KeyWrapper.
 func (w *Wrapper) Unwrap(ctx context.Context, tenant audit.TenantID, wrapped []byte) ([]byte, error) {
 	verb := "unwrap for " + string(tenant) + " with"
-	if len(wrapped) == 0 { // the SDK refuses such a call
+	if len(wrapped) == 0 { // KMS refuses such a call
 		return nil, w.failure(ctx, verb, protect.ErrWrapped)
 	}
 	// With KeyId, KMS refuses what another of its keys wrapped.
-	answer, err := w.client.Decrypt(ctx, &kms.DecryptInput{KeyId: &w.keyID, CiphertextBlob: wrapped, EncryptionContext: encryptionContext(tenant)})
-	if err != nil {
+	var answer struct{ Plaintext []byte }
+	if err := w.call(ctx, "Decrypt", input{CiphertextBlob: wrapped, EncryptionContext: encryptionContext(tenant)}, &answer); err != nil {
 		return nil, w.failure(ctx, verb, err)
 	}
 	return answer.Plaintext, nil
@@ -81,16 +91,14 @@ func (w *Wrapper) failure(ctx context.Context, verb string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var invalid *types.InvalidCiphertextException
-	var foreign *types.IncorrectKeyException
-	var disabled *types.DisabledException
-	var state *types.KMSInvalidStateException // pending deletion, or without key material
-	var missing *types.NotFoundException
-	switch {
-	case errors.As(err, &invalid), errors.As(err, &foreign):
-		err = protect.ErrWrapped
-	case errors.As(err, &disabled), errors.As(err, &state), errors.As(err, &missing):
-		err = fmt.Errorf("%w: %w", protect.ErrMasterKey, err)
+	var failed *awsconfig.CallError
+	if errors.As(err, &failed) {
+		switch failed.Code {
+		case "InvalidCiphertextException", "IncorrectKeyException":
+			err = protect.ErrWrapped
+		case "DisabledException", "KMSInvalidStateException", "NotFoundException": // the second: pending deletion, or without key material
+			err = fmt.Errorf("%w: %w", protect.ErrMasterKey, err)
+		}
 	}
 	return fmt.Errorf("%s KMS key %s: %w", verb, w.keyID, awsconfig.Failure(ctx, err))
 }

@@ -25,31 +25,32 @@ import (
 // realVariable names a KMS from outside, which has no gaps.
 const realVariable = "AWS_ENDPOINT_URL_KMS"
 
-func clientOf(endpoint, secret string) *kms.Client {
-	return kmskeys.NewClient(aws.Config{
+func configOf(endpoint, secret string) aws.Config {
+	return aws.Config{
 		Region: enginetest.Region, BaseEndpoint: &endpoint,
 		Credentials: credentials.NewStaticCredentialsProvider(enginetest.AccessKey, secret, ""),
-	})
+	}
 }
 
 func TestStrictConformance(t *testing.T) {
 	s, endpoint := newStrict(t)
-	client := clientOf(endpoint, "secret")
+	cfg := configOf(endpoint, "secret")
 	conformance.KeyWrapper(t, func(t *testing.T) conformance.KeyWrapperUnderTest {
 		arn := s.newKey(t)
-		return conformance.KeyWrapperUnderTest{Wrapper: kmskeys.New(client, arn), Disable: func(*testing.T) { s.set(arn, "Disabled") }}
+		return conformance.KeyWrapperUnderTest{Wrapper: kmskeys.New(cfg, arn), Disable: func(*testing.T) { s.set(arn, "Disabled") }}
 	})
 }
 
 func TestConformance(t *testing.T) {
-	client := newClient(t)
+	cfg := newConfig(t)
+	client := kms.NewFromConfig(cfg)
 	var gaps []conformance.Gap
 	if os.Getenv(realVariable) == "" {
 		gaps = []conformance.Gap{conformance.NoAuthentication}
 	}
 	conformance.KeyWrapper(t, func(t *testing.T) conformance.KeyWrapperUnderTest {
 		arn := newKey(t, client)
-		return conformance.KeyWrapperUnderTest{Wrapper: kmskeys.New(client, arn), Gaps: gaps, Disable: func(t *testing.T) {
+		return conformance.KeyWrapperUnderTest{Wrapper: kmskeys.New(cfg, arn), Gaps: gaps, Disable: func(t *testing.T) {
 			if _, err := client.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: &arn}); err != nil {
 				t.Fatal(err)
 			}
@@ -57,19 +58,19 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// newClient returns a client of a real service: what the environment names,
+// newConfig returns the settings of a real service: what the environment names,
 // with the environment's credentials, or an engine.
-func newClient(t *testing.T) *kms.Client {
+func newConfig(t *testing.T) aws.Config {
 	t.Helper()
 	endpoint := enginetest.KMS(t)
 	if os.Getenv(realVariable) == "" {
-		return clientOf(endpoint, enginetest.SecretKey)
+		return configOf(endpoint, enginetest.SecretKey)
 	}
 	settings, err := config.ReadAWS()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kmskeys.NewClient(awsconfig.New(settings))
+	return awsconfig.New(settings)
 }
 
 // newKey creates a key, whose deletion the end of the test begins.
@@ -89,9 +90,10 @@ func newKey(t *testing.T, client *kms.Client) string {
 }
 
 func TestConformanceOfADeletedKey(t *testing.T) {
-	client := newClient(t)
+	cfg := newConfig(t)
+	client := kms.NewFromConfig(cfg)
 	arn := newKey(t, client)
-	w := kmskeys.New(client, arn)
+	w := kmskeys.New(cfg, arn)
 	wrapped, err := w.Wrap(t.Context(), "a", []byte("key"))
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +138,7 @@ func TestStatesOfTheMasterKey(t *testing.T) {
 	for _, state := range []string{"Disabled", "PendingDeletion", "PendingImport", "Unavailable", ""} {
 		s, endpoint := newStrict(t)
 		arn := s.newKey(t)
-		w := kmskeys.New(clientOf(endpoint, "secret"), arn)
+		w := kmskeys.New(configOf(endpoint, "secret"), arn)
 		wrapped, err := w.Wrap(t.Context(), "a", []byte("key"))
 		if err != nil {
 			t.Fatal(err)
@@ -152,7 +154,7 @@ func TestThrottledCallsAreRepeated(t *testing.T) {
 		"DependencyTimeoutException": http.StatusServiceUnavailable, "KeyUnavailableException": http.StatusInternalServerError,
 	} {
 		s, endpoint := newStrict(t)
-		w := kmskeys.New(clientOf(endpoint, "secret"), s.newKey(t))
+		w := kmskeys.New(configOf(endpoint, "secret"), s.newKey(t))
 		s.fail = func(n int) (int, string) {
 			if n > 3 {
 				return 0, ""
@@ -169,7 +171,7 @@ func TestThrottledCallsAreRepeated(t *testing.T) {
 
 func TestThrottledForGood(t *testing.T) {
 	s, endpoint := newStrict(t)
-	w := kmskeys.New(clientOf(endpoint, "secret"), s.newKey(t))
+	w := kmskeys.New(configOf(endpoint, "secret"), s.newKey(t))
 	s.fail = func(int) (int, string) { return http.StatusBadRequest, "ThrottlingException" }
 	_, err := w.Wrap(t.Context(), "a", []byte("key"))
 	var later *audit.UnavailableError
@@ -200,7 +202,7 @@ func TestThrottledForGood(t *testing.T) {
 func TestOtherFailuresAreNotRepeated(t *testing.T) {
 	for _, kind := range []string{"AccessDeniedException", "InvalidKeyUsageException", "UnrecognizedClientException", "ValidationException"} {
 		s, endpoint := newStrict(t)
-		w := kmskeys.New(clientOf(endpoint, "secret"), s.newKey(t))
+		w := kmskeys.New(configOf(endpoint, "secret"), s.newKey(t))
 		s.fail = func(int) (int, string) { return http.StatusBadRequest, kind }
 		_, err := w.Unwrap(t.Context(), "a", []byte("wrapped"))
 		var later *audit.UnavailableError
@@ -221,7 +223,7 @@ func TestOtherFailuresAreNotRepeated(t *testing.T) {
 
 func TestErrorsHoldNoKey(t *testing.T) {
 	s, endpoint := newStrict(t)
-	w := kmskeys.New(clientOf(endpoint, "secret"), s.newKey(t))
+	w := kmskeys.New(configOf(endpoint, "secret"), s.newKey(t))
 	s.fail = func(int) (int, string) { return http.StatusBadRequest, "AccessDeniedException" }
 	_, wrapErr := w.Wrap(t.Context(), "tenant-a", []byte("SENSITIVE"))
 	_, unwrapErr := w.Unwrap(t.Context(), "tenant-a", []byte("SENSITIVE"))

@@ -59,8 +59,7 @@ type call struct {
 // address returns the URL of the call. A custom endpoint has no host name for each bucket, and a
 // certificate of AWS has none for a name with dots.
 func (c *Client) address(of *call) *url.URL {
-	domain, _ := awsconfig.Domain(awsconfig.Partition(c.cfg.Region))
-	u := &url.URL{Scheme: "https", Host: "s3." + c.cfg.Region + "." + domain, RawQuery: strings.ReplaceAll(of.query.Encode(), "+", "%20")}
+	u := &url.URL{Scheme: "https", Host: "s3." + c.cfg.Region + "." + awsconfig.Domain(c.cfg.Region), RawQuery: strings.ReplaceAll(of.query.Encode(), "+", "%20")}
 	path := "/" + of.bucket + "/" + of.key
 	switch {
 	case c.endpoint != nil:
@@ -103,7 +102,7 @@ func (c *Client) ask(ctx context.Context, of call, answer any) (header http.Head
 		header = response.Header
 		text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 		if err != nil {
-			return &connectionError{fmt.Errorf("read the answer: %w", err)}
+			return &awsconfig.ConnectionError{Err: fmt.Errorf("read the answer: %w", err)}
 		}
 		if code := codeOf(text); code != "" {
 			return &answerError{status: statusOf(code), code: code}
@@ -135,7 +134,7 @@ func (c *Client) try(ctx context.Context, of *call) (*http.Response, error) {
 	}
 	response, err := c.cfg.HTTPClient.Do(request)
 	if err != nil {
-		return nil, &connectionError{err}
+		return nil, &awsconfig.ConnectionError{Err: err}
 	}
 	if response.StatusCode/100 == 2 {
 		return response, nil
@@ -147,16 +146,6 @@ func (c *Client) try(ctx context.Context, of *call) (*http.Response, error) {
 	}
 	return nil, &answerError{status: response.StatusCode, code: codeOf(text)}
 }
-
-// connectionError is a call that S3 did not answer, or not to the end.
-type connectionError struct{ err error }
-
-func (e *connectionError) Error() string { return e.err.Error() }
-
-func (e *connectionError) Unwrap() error { return e.err }
-
-// ConnectionError is what awsconfig.Retryer looks at.
-func (e *connectionError) ConnectionError() bool { return true }
 
 // answerError is an answer of S3 that is not a success. Its text has nothing of S3's, which after a
 // wrong signature repeats the request.

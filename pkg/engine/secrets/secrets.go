@@ -21,10 +21,10 @@ const cacheTTL = time.Minute
 // Resolver replaces values of the configuration that are ARNs by their secrets.
 // Its methods may be called concurrently.
 type Resolver struct {
-	cfg   aws.Config
-	now   func() time.Time
-	mutex chan struct{}     // guards cache; a channel, so that a context can end the wait
-	cache map[string]secret // by ARN
+	service *awsconfig.JSONService
+	now     func() time.Time
+	mutex   chan struct{}     // guards cache; a channel, so that a context can end the wait
+	cache   map[string]secret // by ARN
 }
 
 // secret is a fetched value.
@@ -36,7 +36,7 @@ type secret struct {
 // New returns a resolver that asks Secrets Manager in the account of the
 // configuration. It makes no call.
 func New(cfg aws.Config, now func() time.Time) *Resolver {
-	return &Resolver{cfg: awsconfig.WithClient(cfg), now: now, mutex: make(chan struct{}, 1), cache: map[string]secret{}}
+	return &Resolver{service: serviceOf(cfg), now: now, mutex: make(chan struct{}, 1), cache: map[string]secret{}}
 }
 
 // IsARN reports whether the value names a secret of Secrets Manager.

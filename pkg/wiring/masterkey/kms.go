@@ -20,5 +20,5 @@ func Open(name string, aws config.AWS) (protect.KeyWrapper, error) {
 	if wrapper, is, err := inFolder(name); is {
 		return wrapper, err
 	}
-	return kmskeys.New(kmskeys.NewClient(awsconfig.New(aws)), name), nil
+	return kmskeys.New(awsconfig.New(aws), name), nil
 }
