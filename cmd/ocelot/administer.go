@@ -73,9 +73,9 @@ func (f *serviceFlags) openLog() (*client.Client, error) {
 }
 
 // printAll prints the items of all pages of a list, one a line.
-func printAll(ctx context.Context, con *console, c *client.Client, path string) error {
+func printAll(ctx context.Context, con *console, c *client.Client, path string, params url.Values) error {
 	out := bufio.NewWriter(con.out)
-	params := url.Values{"limit": {strconv.Itoa(audit.MaxPageLimit)}}
+	params.Set("limit", strconv.Itoa(audit.MaxPageLimit))
 	for {
 		text, err := c.Read(ctx, path, params)
 		if err != nil {
@@ -114,7 +114,7 @@ func (c *tenantListCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	return printAll(ctx, con, service, "tenants")
+	return printAll(ctx, con, service, "tenants", url.Values{})
 }
 
 type tenantGetCmd struct {
@@ -305,7 +305,7 @@ func (f *serviceFlags) listOfTenant(ctx context.Context, con *console, below str
 	if err != nil {
 		return err
 	}
-	return printAll(ctx, con, service, tenantPath(f.Tenant)+below)
+	return printAll(ctx, con, service, tenantPath(f.Tenant)+below, url.Values{})
 }
 
 // change sends a request without a body and prints its answer.
@@ -326,7 +326,7 @@ func (c *quarantineListCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	return printAll(ctx, con, service, "logs/quarantine")
+	return printAll(ctx, con, service, "logs/quarantine", url.Values{})
 }
 
 type quarantineRetryCmd struct {
@@ -349,7 +349,11 @@ func (c *quarantineDropCmd) Run(ctx context.Context, con *console) error {
 	return c.change(ctx, con, http.MethodDelete, "logs/quarantine/"+url.PathEscape(c.ID))
 }
 
-type jobListCmd struct{ serviceFlags }
+type jobListCmd struct {
+	serviceFlags
+	Kind  string `placeholder:"KIND" help:"Only jobs of this kind, for example erasure."`
+	State string `enum:"queued,running,succeeded,failed,cancelled," default:"" placeholder:"STATE" help:"Only jobs in this state: queued, running, succeeded, failed or cancelled."`
+}
 
 // Run prints the jobs.
 func (c *jobListCmd) Run(ctx context.Context, con *console) error {
@@ -357,7 +361,13 @@ func (c *jobListCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	return printAll(ctx, con, service, "jobs")
+	params := url.Values{}
+	for name, value := range map[string]string{"kind": c.Kind, "state": c.State} {
+		if value != "" {
+			params.Set(name, value)
+		}
+	}
+	return printAll(ctx, con, service, "jobs", params)
 }
 
 type jobGetCmd struct {

@@ -19,31 +19,43 @@ type certificateCmd struct {
 	Verify certificateVerifyCmd `cmd:"" help:"Verify a certificate, and print what it says."`
 }
 
-const certificatesPath = "certificates/"
+// certificateKeysName stands in the place of a certificate's id.
+const certificateKeysName = "keys"
+
+// published returns what the service publishes under the name: a certificate, or the keys.
+func (f *publicFlags) published(ctx context.Context, name string) (json.RawMessage, error) {
+	service, err := f.open()
+	if err != nil {
+		return nil, err
+	}
+	return service.Read(ctx, "certificates/"+name, nil)
+}
 
 type certificateGetCmd struct {
-	serviceFlags
+	publicFlags
 	ID string `arg:"" help:"Id of the certificate, or the path that its erasure shows."`
 }
 
 // Run prints the certificate.
 func (c *certificateGetCmd) Run(ctx context.Context, con *console) error {
 	id := c.ID[strings.LastIndexByte(c.ID, '/')+1:]
-	return c.show(ctx, con, certificatesPath+url.PathEscape(id))
+	answer, err := c.published(ctx, url.PathEscape(id))
+	return printAnswer(con, answer, err)
 }
 
-type certificateKeysCmd struct{ serviceFlags }
+type certificateKeysCmd struct{ publicFlags }
 
 // Run prints the keys.
 func (c *certificateKeysCmd) Run(ctx context.Context, con *console) error {
-	return c.show(ctx, con, certificatesPath+"keys")
+	answer, err := c.published(ctx, certificateKeysName)
+	return printAnswer(con, answer, err)
 }
 
 // maxCertificate is more than a certificate or a set of keys has, in bytes.
 const maxCertificate = 1 << 20
 
 type certificateVerifyCmd struct {
-	serviceFlags
+	publicFlags
 	File string `arg:"" optional:"" default:"-" help:"What ocelot certificate get printed, or the certificate alone; - is standard input."`
 	Keys string `placeholder:"FILE" help:"What ocelot certificate keys printed. Without it, the service is asked."`
 }
@@ -77,7 +89,7 @@ func (c *certificateVerifyCmd) keys(ctx context.Context, con *console) (set cert
 	if c.Keys != "" {
 		text, err = readShort(con, c.Keys)
 	} else {
-		text, err = c.publishedKeys(ctx)
+		text, err = c.published(ctx, certificateKeysName)
 	}
 	if err != nil {
 		return set, err
@@ -86,14 +98,6 @@ func (c *certificateVerifyCmd) keys(ctx context.Context, con *console) (set cert
 		return set, fmt.Errorf("the keys are no JWK set: %w", err)
 	}
 	return set, nil
-}
-
-func (c *certificateVerifyCmd) publishedKeys(ctx context.Context) ([]byte, error) {
-	service, err := c.openLog()
-	if err != nil {
-		return nil, err
-	}
-	return service.Read(ctx, certificatesPath+"keys", nil)
 }
 
 // readShort reads a file, or standard input if its name is "-".

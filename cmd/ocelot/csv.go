@@ -56,7 +56,7 @@ func (p *csvPrinter) end(string) error {
 // csv prints the groups, or the counts over time.
 func (c *statsCmd) csv(out io.Writer, stats client.Stats) error {
 	w := csv.NewWriter(out)
-	if c.Interval != "" {
+	if c.Interval != nil {
 		_ = w.Write([]string{"start", "count"}) // the writer keeps its first error
 		for _, bucket := range stats.Histogram {
 			_ = w.Write([]string{bucket.Start, strconv.FormatInt(bucket.Count, 10)})

@@ -13,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/access/bearer"
 	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
@@ -76,6 +77,9 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 			c.printPlaces(con.out)
 		},
 	})
+	if errors.Is(err, sqlite.ErrInUse) {
+		return fmt.Errorf("%s is open in another service: stop that one first, or choose another folder with --data", c.Data)
+	}
 	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, windowsInUse) {
 		return fmt.Errorf("%w. Choose another address, for example --addr 127.0.0.1:0 for a free port", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // legalHoldCmd keeps entries of the tenant from being removed.
@@ -19,11 +20,10 @@ const legalHoldsBelow = "/legal-holds"
 
 type legalHoldCreateCmd struct {
 	serviceFlags
+	timeFlags
 	Matter string   `arg:"" help:"The case."`
 	Reason string   `required:"" placeholder:"TEXT" help:"Why. The hold keeps it."`
 	Users  []string `name:"user" sep:"none" placeholder:"USER_ID" help:"Only entries of this user_id. May be given several times."`
-	From   string   `placeholder:"TIME" help:"Only entries from this time on, in RFC 3339."`
-	To     string   `placeholder:"TIME" help:"Only entries before this time, in RFC 3339."`
 }
 
 // Run sets the hold and prints it.
@@ -32,10 +32,13 @@ func (c *legalHoldCreateCmd) Run(ctx context.Context, con *console) error {
 	if len(c.Users) > 0 {
 		body["user_ids"] = c.Users
 	}
-	for name, text := range map[string]string{"from": c.From, "to": c.To} {
-		if text != "" {
-			body[name] = text
-		}
+	times := url.Values{}
+	c.dates = time.UTC
+	if err := c.addTimes(times, con.now()); err != nil {
+		return err
+	}
+	for name := range times {
+		body[name] = times.Get(name)
 	}
 	service, err := c.openTenant()
 	if err != nil {

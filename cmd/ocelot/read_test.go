@@ -206,7 +206,7 @@ func TestStats(t *testing.T) {
 	if got.out != want {
 		t.Errorf("got output %q, want %q", got.out, want)
 	}
-	asked := url.Values{"group_by": {"action,severity"}, "interval": {"1d"}, "top": {"5"}, "user_id": {"ada"}}
+	asked := url.Values{"group_by": {"action,severity"}, "interval": {"86400s"}, "top": {"5"}, "user_id": {"ada"}}
 	if diff := cmp.Diff(asked, s.asked[1]); diff != "" {
 		t.Errorf("asked for (-want +got):\n%s", diff)
 	}

@@ -3,13 +3,8 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -18,12 +13,20 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/version"
 )
 
+// addressFlags name a service.
+type addressFlags struct {
+	Profile string `env:"OCELOT_PROFILE" placeholder:"NAME" group:"Service:" help:"Profile of the configuration file that gives what flags and environment do not; see docs/operations.md."`
+	URL     string `name:"url" env:"OCELOT_URL" placeholder:"URL" group:"Service:" help:"Address of the service; by default http://127.0.0.1:8080."`
+}
+
+// publicFlags are those of commands that need no credential.
+type publicFlags struct{ addressFlags }
+
 // credentialFlags name a service and a credential. Commands that name no tenant, or have it as an
 // argument, have no other flags of the service.
 type credentialFlags struct {
-	Profile string `env:"OCELOT_PROFILE" placeholder:"NAME" group:"Service:" help:"Profile of the configuration file that gives what flags and environment do not; see docs/operations.md."`
-	URL     string `name:"url" env:"OCELOT_URL" placeholder:"URL" group:"Service:" help:"Address of the service; by default http://127.0.0.1:8080."`
-	Token   string `env:"OCELOT_TOKEN" placeholder:"TOKEN" group:"Service:" help:"JWT or API key. Prefer OCELOT_TOKEN: other users can see a command line."`
+	addressFlags
+	Token string `env:"OCELOT_TOKEN" placeholder:"TOKEN" group:"Service:" help:"JWT or API key. Prefer OCELOT_TOKEN: other users can see a command line."`
 
 	profile profile // what of it the flags and the environment do not replace
 }
@@ -38,6 +41,17 @@ type serviceFlags struct {
 const defaultURL = "http://127.0.0.1:8080"
 
 var errNoTenant = errors.New("a tenant is needed: --tenant or OCELOT_TENANT, or that of a profile")
+
+// AfterApply finds the address: by the profile, then by default.
+func (f *publicFlags) AfterApply(con *console, line *kong.Context) error {
+	given, err := readProfile(con, f.Profile)
+	if err != nil {
+		return err
+	}
+	f.reportReplaced(con, line, "url", given.URL, f.URL)
+	f.URL = cmp.Or(f.URL, given.URL, defaultURL)
+	return nil
+}
 
 // AfterApply fills what neither flags nor environment give: from the profile, then by default.
 func (f *credentialFlags) AfterApply(con *console, line *kong.Context) error {
@@ -63,7 +77,7 @@ func (f *credentialFlags) AfterApply(con *console, line *kong.Context) error {
 }
 
 // reportReplaced says that the environment replaces a member of the profile that was named.
-func (f *credentialFlags) reportReplaced(con *console, line *kong.Context, flag, given, used string) {
+func (f *addressFlags) reportReplaced(con *console, line *kong.Context, flag, given, used string) {
 	replaced := given != "" && used != "" && given != used
 	if replaced && f.Profile != "" && !onLine(line, flag) {
 		con.report("ocelot: OCELOT_%s is set and replaces the %s of profile %s.", strings.ToUpper(flag), flag, f.Profile)
@@ -91,6 +105,18 @@ func (f *serviceFlags) AfterApply(con *console, line *kong.Context) error {
 	return nil
 }
 
+// open returns a client for public requests.
+func (f *publicFlags) open() (*client.Client, error) {
+	c, err := newClient(client.Config{URL: f.URL, UserAgent: userAgent()})
+	if err != nil {
+		return nil, err
+	}
+	return c, f.reach()
+}
+
+// userAgent names this program to the service.
+func userAgent() string { return "ocelot/" + version.Build() }
+
 // open returns a client for requests about a tenant, or none.
 func (f *credentialFlags) open(tenant string) (*client.Client, error) {
 	config, err := f.config(tenant)
@@ -108,7 +134,7 @@ func (f *credentialFlags) config(tenant string) (client.Config, error) {
 	if f.Token == "" {
 		return client.Config{}, usagef("a token is needed: --token or OCELOT_TOKEN, or that of a profile")
 	}
-	return client.Config{URL: f.URL, Token: f.Token, Tenant: tenant, UserAgent: "ocelot/" + version.Build()}, nil
+	return client.Config{URL: f.URL, Token: f.Token, Tenant: tenant, UserAgent: userAgent()}, nil
 }
 
 // connect returns a client for the flags.
@@ -134,38 +160,4 @@ func newClient(config client.Config) (*client.Client, error) {
 		return nil, &usageError{err}
 	}
 	return c, nil
-}
-
-// reach returns an error if no service listens. A client tries again for half a minute, so that a
-// restart of the service does not end a command that is under way. A service that is not there
-// when a command begins is reported at once.
-func (f *credentialFlags) reach() error {
-	if refuses(f.URL) {
-		return fmt.Errorf("no service listens at %s. Start one with ocelot dev, or name another address with --url, OCELOT_URL or --profile", f.URL)
-	}
-	return nil
-}
-
-// connectTimeout bounds the check whether a service listens.
-const connectTimeout = time.Second
-
-// windowsRefused is what Windows says about a port that nobody listens on (WSAECONNREFUSED).
-const windowsRefused = syscall.Errno(10061)
-
-// refuses reports whether the host of an address refuses connections. It leaves every other
-// failure to the client, and asks nobody if there is a proxy in between.
-func refuses(address string) bool {
-	request, err := http.NewRequest(http.MethodGet, address, http.NoBody)
-	if err != nil {
-		return false
-	}
-	if proxy, err := http.ProxyFromEnvironment(request); err != nil || proxy != nil {
-		return false
-	}
-	port := cmp.Or(request.URL.Port(), map[string]string{"http": "80", "https": "443"}[request.URL.Scheme])
-	connection, err := net.DialTimeout("tcp", net.JoinHostPort(request.URL.Hostname(), port), connectTimeout)
-	if err == nil {
-		_ = connection.Close() // nothing was sent
-	}
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, windowsRefused)
 }

@@ -19,13 +19,13 @@ import (
 type statsCmd struct {
 	readFlags
 	colorFlag
-	Output      string   `short:"o" enum:"auto,table,json,csv" default:"auto" help:"table, json or csv; auto is table on a terminal, else json. csv needs either --group-by or --interval."`
-	GroupBy     []string `placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity."`
-	Interval    string   `placeholder:"DURATION" help:"Count over time by this interval, such as 1h."`
-	TimeZone    string   `placeholder:"NAME" xor:"zone" help:"Time zone of the intervals and of dates in --since and --until, such as Europe/Berlin; by default UTC."`
-	Local       bool     `xor:"zone" help:"Use the time zone of this machine."`
-	Top         int      `default:"10" help:"Number of groups, the largest first."`
-	MachineZone string   `env:"TZ" hidden:""`
+	Output      string        `short:"o" enum:"auto,table,json,csv" default:"auto" help:"table, json or csv; auto is table on a terminal, else json. csv needs either --group-by or --interval."`
+	GroupBy     []string      `placeholder:"FIELD" help:"Count by these fields, up to two, such as action,severity."`
+	Interval    *durationFlag `placeholder:"DURATION" help:"Count over time by this interval, such as 15m, 1h, 1d or 1w. Days and weeks are those of the time zone."`
+	TimeZone    string        `placeholder:"NAME" xor:"zone" help:"Time zone of the intervals and of dates in --since and --until, such as Europe/Berlin; by default UTC."`
+	Local       bool          `xor:"zone" help:"Use the time zone of this machine."`
+	Top         int           `default:"10" help:"Number of groups, the largest first."`
+	MachineZone string        `env:"TZ" hidden:""`
 }
 
 // Validate checks the numbers.
@@ -36,7 +36,10 @@ func (c *statsCmd) Validate() error {
 	if c.Top < 1 || c.Top > audit.MaxTop {
 		return fmt.Errorf("--top must be from 1 to %d", audit.MaxTop)
 	}
-	if c.Output == "csv" && (len(c.GroupBy) > 0) == (c.Interval != "") {
+	if c.Interval != nil && c.Interval.Duration == 0 {
+		return errors.New("--interval must be more than zero")
+	}
+	if c.Output == "csv" && (len(c.GroupBy) > 0) == (c.Interval != nil) {
 		return errors.New("--output csv needs either --group-by or --interval")
 	}
 	return nil
@@ -52,8 +55,8 @@ func (c *statsCmd) Run(ctx context.Context, con *console) error {
 		params.Set("group_by", strings.Join(c.GroupBy, ","))
 		params.Set("top", strconv.Itoa(c.Top))
 	}
-	if c.Interval != "" {
-		params.Set("interval", c.Interval)
+	if c.Interval != nil {
+		params.Set("interval", fmt.Sprintf("%.0fs", c.Interval.Seconds()))
 	}
 	zone, err := c.zone()
 	if err != nil {
@@ -110,7 +113,7 @@ func (c *statsCmd) table(out io.Writer, colors palette, stats client.Stats) erro
 			return err
 		}
 	}
-	if c.Interval == "" {
+	if c.Interval == nil {
 		return nil
 	}
 	rows := make([]countRow, len(stats.Histogram))
