@@ -19,6 +19,9 @@ import (
 const (
 	// KeyTTL is how long a process uses a key that it has read.
 	KeyTTL = 5 * time.Minute
+	// refreshAge is the age at which a process that uses a root reads it again, so that requests do not
+	// wait for that and an outage of a minute stops none.
+	refreshAge = KeyTTL - time.Minute
 	// maxRoots and maxSubjects bound the keys in memory, of about 300 bytes each.
 	maxRoots    = 10_000
 	maxSubjects = 100_000
@@ -29,8 +32,9 @@ const (
 )
 
 // Keyring has the keys of tenants. It keeps what it has read for KeyTTL, so that it works on while
-// the store or the master key cannot be reached, and calls the master key once for each tenant. Its
-// errors are *audit.UnavailableErrors if a retry can succeed. It is safe for concurrent use.
+// the store or the master key cannot be reached, and calls the master key once for each tenant. It does
+// not call a master key that failed less than MasterPause ago. Its errors are *audit.UnavailableErrors
+// if a retry can succeed. It is safe for concurrent use.
 type Keyring struct {
 	store    KeyStore
 	wrapper  KeyWrapper
@@ -50,7 +54,7 @@ type tenantSubject struct {
 // NewKeyring returns a keyring. random fills its argument with random bytes.
 func NewKeyring(store KeyStore, wrapper KeyWrapper, now func() time.Time, random func([]byte)) *Keyring {
 	return &Keyring{
-		store: store, wrapper: wrapper, now: now, random: random,
+		store: store, wrapper: &pausingMaster{KeyWrapper: wrapper, now: now}, now: now, random: random,
 		roots: ttlcache.New[audit.TenantID, *TenantKeys](maxRoots), subjects: ttlcache.New[tenantSubject, Key](maxSubjects),
 	}
 }
@@ -69,17 +73,13 @@ func (k *Keyring) Existing(ctx context.Context, tenant audit.TenantID) (*TenantK
 // root returns the keys that the process has, or those that fetch returns. It calls fetch once for
 // all that wait for it.
 func (k *Keyring) root(ctx context.Context, tenant audit.TenantID, verb string, fetch func(context.Context, audit.TenantID) (*TenantKeys, error)) (*TenantKeys, error) {
-	if keys, known := k.known(tenant); known {
+	if keys, known, old := k.known(tenant); known {
+		if old {
+			k.flight(ctx, tenant, "refresh", k.readRoot) // nobody waits: if it fails, the next use tries again
+		}
 		return keys, nil
 	}
-	flight := k.flights.DoChan(verb+" "+string(tenant), func() (any, error) {
-		if keys, known := k.known(tenant); known { // another flight ended just now
-			return keys, nil
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyTimeout)
-		defer cancel()
-		return fetch(ctx, tenant)
-	})
+	flight := k.flight(ctx, tenant, verb, fetch)
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -89,6 +89,18 @@ func (k *Keyring) root(ctx context.Context, tenant audit.TenantID, verb string, 
 		}
 		return result.Val.(*TenantKeys), nil
 	}
+}
+
+// flight calls fetch, once for all that wait for it, unless another flight has ended just now.
+func (k *Keyring) flight(ctx context.Context, tenant audit.TenantID, verb string, fetch func(context.Context, audit.TenantID) (*TenantKeys, error)) <-chan singleflight.Result {
+	return k.flights.DoChan(verb+" "+string(tenant), func() (any, error) {
+		if keys, known, old := k.known(tenant); known && !old {
+			return keys, nil
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keyTimeout)
+		defer cancel()
+		return fetch(ctx, tenant)
+	})
 }
 
 // sweepPeriod is the shortest time between two sweeps.
@@ -104,11 +116,13 @@ func (k *Keyring) sweep() {
 	k.subjects.RemoveStale(now, KeyTTL)
 }
 
-// known returns the keys of a tenant that the process may still use.
-func (k *Keyring) known(tenant audit.TenantID) (*TenantKeys, bool) {
+// known returns the keys of a tenant that the process may still use, and whether they are due to be
+// read again.
+func (k *Keyring) known(tenant audit.TenantID) (keys *TenantKeys, known, old bool) {
 	k.sweep()
-	known, found := k.roots.Get(tenant)
-	return known.Value, found && known.Fresh(k.now(), KeyTTL)
+	entry, found := k.roots.Get(tenant)
+	now := k.now()
+	return entry.Value, found && entry.Fresh(now, KeyTTL), !entry.Fresh(now, refreshAge)
 }
 
 // makeRoot makes a root unless there is one. It returns what is read back, because another process
@@ -133,6 +147,7 @@ func (k *Keyring) readRoot(ctx context.Context, tenant audit.TenantID) (*TenantK
 	case len(stored) == 0:
 		return nil, audit.ErrNotFound
 	case len(stored[0].Wrapped) == 0:
+		k.roots.Remove(tenant)
 		return nil, ErrDestroyed
 	}
 	root, err := k.wrapper.Unwrap(ctx, tenant, stored[0].Wrapped)
@@ -328,10 +343,14 @@ func (k *Keyring) NewestRef(ctx context.Context, tenant audit.TenantID, subject 
 	return stored[0].Ref, nil
 }
 
-// Destroy destroys a generation of a subject's key. Other processes may use it for KeyTTL more.
+// Destroy destroys a generation of a subject's key, or the root. Other processes may use it for KeyTTL
+// more.
 func (k *Keyring) Destroy(ctx context.Context, tenant audit.TenantID, ref KeyRef) error {
 	if err := k.store.DestroyKey(ctx, tenant, ref); err != nil {
 		return retryable(fmt.Errorf("destroy a key of a subject of %s: %w", tenant, err))
+	}
+	if ref == RootRef {
+		k.roots.Remove(tenant)
 	}
 	k.subjects.Remove(tenantSubject{tenant, ref.Subject})
 	return nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -111,7 +112,20 @@ type keyWorld struct {
 	*protect.Keyring
 	store  *memory
 	master *master
+	mu     sync.Mutex // guards now
 	now    time.Time
+}
+
+func (w *keyWorld) clock() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now
+}
+
+func (w *keyWorld) pass(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now = w.now.Add(d)
 }
 
 func newKeyWorld() *keyWorld {
@@ -122,7 +136,7 @@ func newKeyWorld() *keyWorld {
 
 // process returns the keyring of another process.
 func (w *keyWorld) process() *protect.Keyring {
-	return protect.NewKeyring(w.store, w.master, func() time.Time { return w.now }, random)
+	return protect.NewKeyring(w.store, w.master, w.clock, random)
 }
 
 func current(t *testing.T, k *protect.Keyring, subject string) protect.Key {
@@ -271,9 +285,9 @@ func TestErasureEndsInOtherProcessesWithinTheTTL(t *testing.T) {
 	current(t, other, "user-1")
 	ref := destroy(t, w.Keyring, "user-1")
 	wantRef(t, current(t, w.Keyring, "user-1"), 2) // at once where it was destroyed
-	w.now = w.now.Add(protect.KeyTTL - time.Second)
+	w.pass(protect.KeyTTL - time.Second)
 	wantRef(t, current(t, other, "user-1"), 1)
-	w.now = w.now.Add(time.Second)
+	w.pass(time.Second)
 	wantRef(t, current(t, other, "user-1"), 2)
 	for name, k := range map[string]*protect.Keyring{"eraser": w.Keyring, "other": other} {
 		o, err := k.Opening(t.Context(), "acme", []protect.KeyRef{old.Ref, {Subject: protect.SubjectID{9}, Generation: 1}})
@@ -295,7 +309,7 @@ func TestADeletedTenantsKeysEndWithinTheTTL(t *testing.T) {
 	if err := w.store.DestroyKey(t.Context(), "acme", protect.RootRef); err != nil {
 		t.Fatal(err)
 	}
-	w.now = w.now.Add(protect.KeyTTL)
+	w.pass(protect.KeyTTL)
 	if _, err := w.Current(t.Context(), "acme", []string{"user-1"}); !errors.Is(err, protect.ErrDestroyed) {
 		t.Errorf("got error %v, want %v", err, protect.ErrDestroyed)
 	}
@@ -330,7 +344,7 @@ func TestOutagesStopWhatIsNotCached(t *testing.T) {
 			if got := err != nil; got != c.newFails {
 				t.Errorf("a new subject: got error %v, want failure %t", err, c.newFails)
 			}
-			w.now = w.now.Add(protect.KeyTTL)
+			w.pass(protect.KeyTTL)
 			_, err = w.Current(t.Context(), "acme", []string{"user-1"})
 			if !audit.IsUnavailable(err) {
 				t.Errorf("without cached keys: got error %v, want one of type %T", err, down)
@@ -340,6 +354,83 @@ func TestOutagesStopWhatIsNotCached(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fails sets the error of each call of the master key, and returns how many calls there were.
+func (m *master) fails(err error) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err = err
+	return m.calls
+}
+
+// TestAFailingMasterKeyIsLeftAlone: however many requests and tenants need it.
+func TestAFailingMasterKeyIsLeftAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		err   error
+		calls int // for 200 requests at once, one pause later for 200 more
+	}{
+		"throttled": {&audit.UnavailableError{Err: errors.New("throttled")}, 2},
+		"disabled":  {protect.ErrMasterKey, 2},
+		"too slow":  {context.DeadlineExceeded, 2},
+		"an altered key, which is no failure of the master key": {protect.ErrWrapped, 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newKeyWorld()
+			tenants := make([]audit.TenantID, 200)
+			for i := range tenants {
+				tenants[i] = audit.TenantID(fmt.Sprint("tenant-", i))
+				if _, err := w.Tenant(t.Context(), tenants[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.pass(protect.KeyTTL)
+			before := w.master.fails(c.err)
+			for range 2 {
+				for _, tenant := range tenants {
+					if _, err := w.Tenant(t.Context(), tenant); !errors.Is(err, c.err) || !audit.IsUnavailable(err) {
+						t.Fatalf("got error %v, want %v as %T", err, c.err, &audit.UnavailableError{})
+					}
+				}
+				w.pass(protect.MasterPause)
+			}
+			if got := w.master.fails(nil) - before; got != c.calls {
+				t.Errorf("called the master key %d times, want %d", got, c.calls)
+			}
+			for _, tenant := range tenants {
+				if _, err := w.Tenant(t.Context(), tenant); err != nil {
+					t.Errorf("%s after the failure: got error %v, want none", tenant, err)
+				}
+			}
+		})
+	}
+}
+
+// TestRootsAreReadAgainBeforeTheirTime: so that an outage at their end stops nobody.
+func TestRootsAreReadAgainBeforeTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newKeyWorld()
+		current(t, w.Keyring, "user-1")
+		for _, c := range []struct {
+			after time.Duration
+			calls int
+		}{{protect.KeyTTL - time.Minute - time.Second, 0}, {time.Second, 1}} {
+			w.pass(c.after)
+			before := w.master.fails(nil)
+			for range 3 {
+				current(t, w.Keyring, "user-1")
+				synctest.Wait()
+			}
+			if got := w.master.fails(nil) - before; got != c.calls {
+				t.Errorf("called the master key %d times, want %d", got, c.calls)
+			}
+		}
+		w.master.fails(protect.ErrMasterKey)
+		w.pass(2 * time.Minute)
+		if _, err := w.Tenant(t.Context(), "acme"); err != nil {
+			t.Errorf("during an outage: got error %v, want the root that was read again", err)
+		}
+	})
 }
 
 // A request that does not wait for a slow master key ends alone: the others get its answer.
@@ -418,7 +509,7 @@ func TestOldKeysLeaveTheMemory(t *testing.T) {
 	if got, want := w.Kept(), 2; got != want {
 		t.Fatalf("%d keys in memory, want %d", got, want)
 	}
-	w.now = w.now.Add(protect.KeyTTL)
+	w.pass(protect.KeyTTL)
 	if _, err := w.Tenant(t.Context(), "globex"); err != nil {
 		t.Fatal(err)
 	}
