@@ -11,11 +11,14 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
+
+	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 )
 
 // The exit codes.
@@ -40,6 +43,7 @@ type commands struct {
 	Stats   statsCmd   `cmd:"" help:"Count entries by field and over time."`
 	Cost    costCmd    `cmd:"" help:"Price a workload on AWS, part by part."`
 	Redrive redriveCmd `cmd:"" help:"Move dead letters back to their queues."`
+	Invoke  invokeCmd  `cmd:"" help:"Run a scheduled function of a running service now."`
 
 	Tenant     tenantCmd     `cmd:"" help:"Administer tenants."`
 	APIKey     apiKeyCmd     `cmd:"" name:"api-key" help:"Administer the API keys of a tenant."`
@@ -121,6 +125,7 @@ func run(ctx context.Context, args []string, con *console) (code int) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(con),
+		kong.Vars{"schedules": strings.Join(localcloud.ScheduledFunctions(), ",")},
 	)
 	if err != nil {
 		panic(err) // the grammar is fixed

@@ -134,7 +134,10 @@ func (r *runner) serve(ctx context.Context) error {
 	}
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorkers()
-	wait := r.startConsumers(workers)
+	schedulers := r.schedulers()
+	wait := r.startConsumers(workers, schedulers)
+	stopInvocations := r.serveInvocations(workers, schedulers)
+	defer stopInvocations()
 	server, own := r.server(), refusals{r.services.Gate()}
 	own.apply(server)
 	failed := make(chan error, 1)
@@ -235,9 +238,35 @@ func (r *runner) routes() http.Handler {
 	return httpapi.WithoutRedirects(mux, api)
 }
 
-// startConsumers polls every queue of the manifest and runs its schedules; wait
+// schedulers returns one for each scheduled function of the manifest.
+func (r *runner) schedulers() []*scheduler {
+	var all []*scheduler
+	for _, f := range manifest.Functions() {
+		if f.Trigger.Schedule != nil {
+			all = append(all, &scheduler{name: f.Name, every: f.Trigger.Schedule.Every, timeout: f.Timeout, function: r.functions.ofSchedule(f), log: r.Log})
+		}
+	}
+	return all
+}
+
+// serveInvocations takes invocations until stop. The service also runs without, for example if the
+// disk is full.
+func (r *runner) serveInvocations(ctx context.Context, schedulers []*scheduler) (stop func()) {
+	served, err := serveInvocations(ctx, r.Data, schedulers, r.Requests)
+	if err != nil {
+		r.Log.WarnContext(ctx, "the command invoke does not work", "error", err)
+		return func() {}
+	}
+	return func() {
+		if err := served.close(); err != nil {
+			r.Log.WarnContext(ctx, "end the invocations", "error", err)
+		}
+	}
+}
+
+// startConsumers polls every queue of the manifest and runs the schedulers; wait
 // returns once all have stopped.
-func (r *runner) startConsumers(ctx context.Context) (wait func()) {
+func (r *runner) startConsumers(ctx context.Context, schedulers []*scheduler) (wait func()) {
 	var running sync.WaitGroup
 	for _, f := range manifest.Functions() {
 		for _, trigger := range f.Trigger.Queues {
@@ -255,10 +284,9 @@ func (r *runner) startConsumers(ctx context.Context) (wait func()) {
 				running.Go(func() { c.run(ctx) })
 			}
 		}
-		if f.Trigger.Schedule != nil {
-			s := &scheduler{name: f.Name, every: f.Trigger.Schedule.Every, timeout: f.Timeout, function: r.functions.ofSchedule(f), log: r.Log}
-			running.Go(func() { s.run(ctx) })
-		}
+	}
+	for _, s := range schedulers {
+		running.Go(func() { s.run(ctx) })
 	}
 	return running.Wait
 }

@@ -3,6 +3,7 @@ package localcloud
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -35,14 +36,16 @@ type scheduler struct {
 	timeout  time.Duration
 	function scheduleFunction
 	log      *slog.Logger
+
+	running sync.Mutex // held by a run
 }
 
-// run invokes the function until ctx ends. Runs do not overlap.
+// run invokes the function until ctx ends.
 func (s *scheduler) run(ctx context.Context) {
 	ticks := time.NewTicker(s.every)
 	defer ticks.Stop()
 	for ctx.Err() == nil {
-		s.invoke(ctx)
+		_ = s.invoke(ctx) // it is in the log
 		select {
 		case <-ctx.Done():
 		case <-ticks.C:
@@ -50,12 +53,18 @@ func (s *scheduler) run(ctx context.Context) {
 	}
 }
 
-func (s *scheduler) invoke(ctx context.Context) {
+// invoke runs the function once, after the run that is under way. It logs the error that it
+// returns.
+func (s *scheduler) invoke(ctx context.Context) error {
+	s.running.Lock()
+	defer s.running.Unlock()
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if err := s.function(bounded, s.event(time.Now())); err != nil && ctx.Err() == nil {
+	err := s.function(bounded, s.event(time.Now()))
+	if err != nil && ctx.Err() == nil {
 		s.log.Error("scheduled run failed", "function", s.name, "error", err)
 	}
+	return err
 }
 
 // event returns what EventBridge Scheduler sends for a schedule without its own input. Its
