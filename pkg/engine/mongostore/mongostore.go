@@ -94,8 +94,9 @@ func WithMonitor(m *event.CommandMonitor) Option { return func(db *DB) { db.moni
 func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now } }
 
 // Open returns the database with this name at the connection string uri, which
-// begins with mongodb:// or mongodb+srv://. It opens no connection and looks up
-// no name. This package sets the read and write concern, retries and timeouts, and
+// begins with mongodb:// or mongodb+srv://. Certificates in PEM may follow on lines of their own:
+// their authorities are trusted beside those of the system. It opens no connection and looks up no
+// name. This package sets the read and write concern, retries and timeouts, and
 // overrides the connection string. Its errors repeat only the hosts of the
 // connection string.
 func Open(uri, name string, opts ...Option) (*DB, error) {
@@ -135,7 +136,8 @@ func Open(uri, name string, opts ...Option) (*DB, error) {
 var errConnectionString = errors.New("mongodb: the connection string cannot be read, or its DNS name not be looked up")
 
 func (db *DB) clientOptions(uri string) (*options.ClientOptions, error) {
-	o := options.Client().ApplyURI(uri)
+	uri, certificates, _ := strings.Cut(uri, "\n")
+	o := options.Client().ApplyURI(strings.TrimSpace(uri))
 	o.SetAppName("ocelot").
 		SetWriteConcern(writeconcern.Majority()).
 		SetReadConcern(readconcern.Majority()).
@@ -159,7 +161,7 @@ func (db *DB) clientOptions(uri string) (*options.ClientOptions, error) {
 	if err := o.Validate(); err != nil {
 		return nil, errConnectionString
 	}
-	return o, nil
+	return o, trust(o, certificates)
 }
 
 // traceMonitor records commands in their traces.
