@@ -107,9 +107,9 @@ func metricAlarms() []alarm {
 	return []alarm{
 		late("SearchableLate", "Entries are found late", "index-logs", metrics.SearchableAfter),
 		late("DeliveredLate", "Subscribers get entries late", "stream-logs", metrics.DeliveredAfter),
-		promised(own("IndexGaps", "The index lacked entries", "reconcile-index", "Repaired", 900)),
-		promised(own("ArrivalGaps", "The arrival log lacked entries", "reconcile-arrivals", "Repaired", 900)),
-		own("ExpiredEntries", "Accepted entries ended before they were stored", "persist-logs", "Expired", 300),
+		promised(own("IndexGaps", "The index lacked entries", "reconcile-index", metrics.Repaired, 900)),
+		promised(own("ArrivalGaps", "The arrival log lacked entries", "reconcile-arrivals", metrics.Repaired, 900)),
+		own("ExpiredEntries", "Accepted entries ended before they were stored", "persist-logs", metrics.Expired, 300),
 		own("IdentityConflicts", "An identity was used twice", "persist-logs", metrics.IdentityConflicts, 300),
 		own("UnreadableValues", "Encrypted values were altered", metrics.ServiceReveal, metrics.UnreadableValues, 300),
 	}

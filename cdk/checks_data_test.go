@@ -21,7 +21,8 @@ func dataChecks() []check {
 		}},
 		{"keys", keyFaults, []mutation{
 			without("AWS::KMS::Key", "EnableKeyRotation"), with("AWS::KMS::Key", "KeySpec", "RSA_2048"), removed("AWS::KMS::Alias"),
-			without("AWS::KMS::Key", "KeyPolicy.Statement.1.Condition"),
+			without("AWS::KMS::Key", "KeyPolicy.Statement.1.Condition"), with("AWS::KMS::Key", "MultiRegion", false), removed("AWS::KMS::Key"),
+			with("AWS::KMS::Alias", "TargetKeyId", "other"),
 		}},
 		{"secrets", secretFaults, []mutation{without("AWS::SecretsManager::Secret", "KmsKeyId"), with("AWS::SecretsManager::Secret", "Name", "other")}},
 		{"buckets", bucketFaults, []mutation{
@@ -114,31 +115,29 @@ func deniesPlainText(policy found) bool {
 	})
 }
 
+// keyFaults looks at the key that each alias names.
 func keyFaults(e environment) []string {
 	var f faults
-	for _, name := range []string{storesKey, tenantsKey, trustKey} {
-		if _, is := e.stacks.named("AWS::KMS::Alias", "AliasName", "alias/"+e.name(name)); !is {
-			f.addf("got no key %s, want one", name)
-		}
-	}
-	signing := 0
-	for _, key := range f.some(e.stacks, "AWS::KMS::Key") {
-		if key.text("KeyUsage") == "SIGN_VERIFY" {
-			signing++
-			f.want(key, "KeySpec", "ECC_NIST_EDWARDS25519")
-			f.want(key, "KeyPolicy.Statement.1.Condition.StringNotEquals.kms:MessageType", "RAW")
+	const condition = "KeyPolicy.Statement.1.Condition."
+	for name, want := range map[string]map[string]string{
+		storesKey:  {"EnableKeyRotation": "true", condition + "StringEquals.aws:SourceAccount": "${AWS::AccountId}"},
+		tenantsKey: {"EnableKeyRotation": "true", "KeySpec": "SYMMETRIC_DEFAULT", "MultiRegion": "true", condition + "Null.kms:EncryptionContext:tenant": "true"},
+		trustKey:   {"KeyUsage": "SIGN_VERIFY", "KeySpec": "ECC_NIST_EDWARDS25519", condition + "StringNotEquals.kms:MessageType": "RAW"},
+	} {
+		alias, _ := e.stacks.named("AWS::KMS::Alias", "AliasName", "alias/"+e.name(name))
+		if name == tenantsKey && e.TenantsKey != "" {
+			f.want(alias, "TargetKeyId", e.TenantsKey)
 			continue
 		}
-		f.want(key, "EnableKeyRotation", "true")
-		if key.text("KeySpec") != "" {
-			f.want(key, "KeySpec", "SYMMETRIC_DEFAULT")
-			f.want(key, "KeyPolicy.Statement.1.Condition.Null.kms:EncryptionContext:tenant", "true")
-		} else {
-			f.want(key, "KeyPolicy.Statement.1.Condition.StringEquals.aws:SourceAccount", "${AWS::AccountId}")
+		id, _, _ := strings.Cut(strings.TrimPrefix(alias.text("TargetKeyId"), "${"), ".")
+		key, is := e.stacks.find(alias.stack, id)
+		if !is {
+			f.addf("got no key %s, want one", name)
+			continue
 		}
-	}
-	if signing != 1 {
-		f.addf("got %d keys that sign, want 1", signing)
+		for path, value := range want {
+			f.want(key, path, value)
+		}
 	}
 	return f
 }

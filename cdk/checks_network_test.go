@@ -17,14 +17,37 @@ func networkChecks() []check {
 		}},
 		{"endpoints", endpointFaults, []mutation{
 			removed("AWS::EC2::VPCEndpoint"), with("AWS::EC2::VPCEndpoint", "PrivateDnsEnabled", false), without("AWS::EC2::VPCEndpoint", "PolicyDocument"),
-			without("AWS::EC2::VPCEndpoint", "SecurityGroupIds"),
+			without("AWS::EC2::VPCEndpoint", "SecurityGroupIds"), withoutEndpoint("kms"), with("AWS::EC2::VPCEndpoint", "RouteTableIds", []any{}),
 		}},
 		{"subnets", subnetFaults, []mutation{removed("AWS::EC2::Subnet"), removed("AWS::EC2::FlowLog"), removed("AWS::EC2::NatGateway"), with("AWS::EC2::Subnet", "MapPublicIpOnLaunch", true)}},
+		{"routes out of the network", egressFaults, []mutation{
+			removed("AWS::EC2::Route"), removed("AWS::EC2::SubnetRouteTableAssociation"), with("AWS::EC2::Route", "NatGatewayId", "other"),
+			{"a way from the data to the internet", func(s stacks) bool {
+				table, is := s.named("AWS::EC2::SubnetRouteTableAssociation", "SubnetId", "${"+subnetOf(s, dataSubnets)+"}")
+				route := s.of("AWS::EC2::Route")[0]
+				route.Properties["RouteTableId"] = table.get("RouteTableId")
+				return is
+			}},
+		}},
+		{"references within a stack", referenceFaults, []mutation{
+			removed("AWS::Logs::LogGroup"), removed("AWS::CodeDeploy::Application"), removed("AWS::DocDB::DBSubnetGroup"), removed("AWS::EC2::VPC"), removed("AWS::IAM::Role"),
+		}},
 		{"references between stacks", exportFaults, []mutation{{"one more export", func(s stacks) bool {
 			s["Data"].Outputs["Other"] = node{"Value": "x", "Export": node{"Name": "x"}}
 			return true
 		}}}},
 	}
+}
+
+// withoutEndpoint removes the address of an AWS service.
+func withoutEndpoint(service string) mutation {
+	return mutation{"no endpoint of " + service, func(s stacks) bool {
+		endpoint, is := s.named("AWS::EC2::VPCEndpoint", "ServiceName", ownEndpoint(service))
+		if is {
+			delete(s[endpoint.stack].Resources, endpoint.id)
+		}
+		return is
+	}}
 }
 
 // groupFaults finds rules that name no group. Only functions that verify tokens, and those
@@ -67,7 +90,7 @@ func groupFaults(e environment) []string {
 
 func endpointFaults(e environment) []string {
 	var f faults
-	for _, service := range []string{"sqs", "secretsmanager", "execute-api"} {
+	for _, service := range []string{"sqs", "secretsmanager", "execute-api", "kms"} {
 		name := ownEndpoint(service)
 		endpoint, is := e.stacks.named("AWS::EC2::VPCEndpoint", "ServiceName", name)
 		if !is {
@@ -86,10 +109,112 @@ func endpointFaults(e environment) []string {
 			f.addf("got no endpoint of Atlas, want one")
 		}
 	}
-	if !slices.ContainsFunc(e.stacks.of("AWS::EC2::VPCEndpoint"), func(r found) bool { return r.text("VpcEndpointType") == "Gateway" }) {
+	gateway, is := e.stacks.named("AWS::EC2::VPCEndpoint", "VpcEndpointType", "Gateway")
+	if !is {
 		f.addf("got no gateway endpoint of S3, want one")
 	}
+	for _, subnet := range e.stacks.of("AWS::EC2::Subnet") {
+		if table := e.routeTable(subnet); kindOf(subnet) == functionSubnets && !slices.Contains(textsOf(gateway.get("RouteTableIds")), table) {
+			f.addf("%s reaches S3 over its routes %q alone, want the gateway endpoint", subnet.id, table)
+		}
+	}
 	return f
+}
+
+// kindOf returns which group a subnet belongs to.
+func kindOf(subnet found) string {
+	for _, kind := range []string{functionSubnets, dataSubnets, publicSubnets} {
+		if strings.HasPrefix(subnet.id, "Vpc"+kind+"Subnet") {
+			return kind
+		}
+	}
+	return ""
+}
+
+// subnetOf returns the id of a subnet of the group.
+func subnetOf(s stacks, kind string) string {
+	all := s.of("AWS::EC2::Subnet")
+	if i := slices.IndexFunc(all, func(subnet found) bool { return kindOf(subnet) == kind }); i >= 0 {
+		return all[i].id
+	}
+	return ""
+}
+
+// routeTable returns the route table of a subnet, as the templates refer to it.
+func (e environment) routeTable(subnet found) string {
+	association, _ := e.stacks.named("AWS::EC2::SubnetRouteTableAssociation", "SubnetId", "${"+subnet.id+"}")
+	return association.text("RouteTableId")
+}
+
+// egressFaults finds subnets whose way to the internet is not that of their kind: functions go
+// through NAT gateways, and the data has none.
+func egressFaults(e environment) []string {
+	var f faults
+	routes := map[string]string{}
+	for _, route := range e.stacks.of("AWS::EC2::Route") {
+		if route.text("DestinationCidrBlock") == anywhere {
+			routes[route.text("RouteTableId")] = route.text("NatGatewayId") + route.text("GatewayId")
+		}
+	}
+	for _, subnet := range e.stacks.of("AWS::EC2::Subnet") {
+		table := e.routeTable(subnet)
+		if table == "" {
+			f.addf("%s has no route table, want one of its own", subnet.id)
+		}
+		gateway, _, _ := strings.Cut(strings.Trim(routes[table], "${}"), ".")
+		got := ""
+		if r, is := e.stacks.find(subnet.stack, gateway); is {
+			got = r.Type
+		}
+		want := map[string]string{functionSubnets: "AWS::EC2::NatGateway", publicSubnets: "AWS::EC2::InternetGateway"}[kindOf(subnet)]
+		if got != want || (got == "") != (routes[table] == "") {
+			f.addf("%s reaches the internet through %q %s, want %q", subnet.id, routes[table], got, want)
+		}
+	}
+	return f
+}
+
+// referenceFaults finds what refers to a resource that its stack does not have.
+func referenceFaults(e environment) []string {
+	var f faults
+	for name, stack := range e.stacks {
+		check := func(from string, value any) {
+			for _, id := range referencesOf(value) {
+				if !strings.HasPrefix(id, "AWS::") && stack.Resources[id] == nil {
+					f.addf("%s/%s refers to %s, want it there", name, from, id)
+				}
+			}
+		}
+		for id, r := range stack.Resources {
+			check(id, map[string]any(r.Properties))
+		}
+		for id, output := range stack.Outputs {
+			check(id, output)
+		}
+	}
+	return f
+}
+
+// referencesOf returns the ids below a value that CloudFormation's functions name.
+func referencesOf(value any) []string {
+	var all []string
+	switch v := value.(type) {
+	case []any:
+		for _, one := range v {
+			all = append(all, referencesOf(one)...)
+		}
+	case map[string]any:
+		if id, is := v["Ref"].(string); is && len(v) == 1 {
+			return []string{id}
+		}
+		if attribute := list(v["Fn::GetAtt"]); len(attribute) > 0 {
+			return []string{textOf(attribute[0])}
+		}
+		for _, one := range v {
+			all = append(all, referencesOf(one)...)
+		}
+	}
+	return all
 }
 
 func subnetFaults(e environment) []string {

@@ -21,7 +21,7 @@ func operationChecks() []check {
 			alarmOn(metrics.SearchableAfter, "Threshold", 600.0), alarmOn(metrics.DeliveredAfter, "ExtendedStatistic", "p50"),
 			alarmOn(metrics.SearchableAfter, "MetricName", "Other"), alarmOn(metrics.DeliveredAfter, "Namespace", "Other"),
 		}},
-		{"promises", promiseFaults, []mutation{removed(composite), with(composite, "AlarmRule", "FALSE"), without(composite, "AlarmActions"), removed("AWS::SNS::Topic"), without("AWS::SNS::Topic", "KmsMasterKeyId")}},
+		{"promises", promiseFaults, []mutation{removed(composite), with(composite, "AlarmRule", "FALSE"), without(composite, "AlarmActions"), removed("AWS::SNS::Topic"), without("AWS::SNS::Topic", "KmsMasterKeyId"), removed("AWS::SNS::Subscription")}},
 		{"dashboard", dashboardFaults, []mutation{removed("AWS::CloudWatch::Dashboard"), with("AWS::CloudWatch::Dashboard", "DashboardBody", "{}")}},
 	}
 }
@@ -51,9 +51,9 @@ func alarmFaults(e environment) []string {
 	for _, path := range []string{"/logs", "/logs/bulk"} {
 		want("5XXError", manifest.BasePath+path)
 	}
-	want("Repaired", "reconcile-index")
-	want("Repaired", "reconcile-arrivals")
-	want("Expired", "persist-logs")
+	want(metrics.Repaired, "reconcile-index")
+	want(metrics.Repaired, "reconcile-arrivals")
+	want(metrics.Expired, "persist-logs")
 	want(metrics.IdentityConflicts, "persist-logs")
 	want(metrics.UnreadableValues, metrics.ServiceReveal)
 	want("ClusterStatus.red", e.name("search"))
@@ -119,12 +119,17 @@ func promiseFaults(e environment) []string {
 	for _, topic := range f.some(e.stacks, "AWS::SNS::Topic") {
 		f.want(topic, "KmsMasterKeyId", "alias/"+e.name(storesKey))
 	}
+	if e.AlarmsEmail != "" {
+		if _, is := e.stacks.named("AWS::SNS::Subscription", "Endpoint", e.AlarmsEmail); !is {
+			f.addf("got no subscription of %s to the alarms, want one", e.AlarmsEmail)
+		}
+	}
 	for _, composite := range f.some(e.stacks, "AWS::CloudWatch::CompositeAlarm") {
 		f.want(composite, "AlarmActions", e.topicARN())
 		for _, promise := range []struct{ metric, name string }{
 			{"5XXError", manifest.BasePath + "/logs"}, {"ApproximateAgeOfOldestMessage", e.name("ingest")}, {"ApproximateAgeOfOldestMessage", e.name("index")},
-			{"ApproximateAgeOfOldestMessage", e.name("stream")}, {"ApproximateNumberOfMessagesVisible", e.name("ingest-dlq")}, {"Repaired", "reconcile-index"},
-			{"Repaired", "reconcile-arrivals"}, {metrics.SearchableAfter, "index-logs"}, {metrics.DeliveredAfter, "stream-logs"},
+			{"ApproximateAgeOfOldestMessage", e.name("stream")}, {"ApproximateNumberOfMessagesVisible", e.name("ingest-dlq")}, {metrics.Repaired, "reconcile-index"},
+			{metrics.Repaired, "reconcile-arrivals"}, {metrics.SearchableAfter, "index-logs"}, {metrics.DeliveredAfter, "stream-logs"},
 		} {
 			for _, alarm := range e.watching(promise.metric, promise.name) {
 				if !strings.Contains(composite.text("AlarmRule"), `ALARM("${`+alarm.id+`}")`) {

@@ -158,10 +158,10 @@ func (e environment) wantedRights(f manifest.Function) []string {
 	}
 	read, write := grantOf(f, "master-key") // IAM knows a key by its ARN alone
 	if read {
-		add(e.imported("tenantsKey", "Arn"), "kms:Decrypt")
+		add(e.tenantsKeyARN(), "kms:Decrypt")
 	}
 	if write {
-		add(e.imported("tenantsKey", "Arn"), "kms:Encrypt")
+		add(e.tenantsKeyARN(), "kms:Encrypt")
 	}
 	e.wantQueues(f, add)
 	index := ownARN("es", "domain/"+e.name("search"))
@@ -216,6 +216,13 @@ func grantOf(f manifest.Function, r manifest.Resource) (read, write bool) {
 func (e environment) keyImport() string { return e.imported("StoresKey", "Arn") }
 
 func (e environment) socketImport() string { return e.imported("StreamApi", "") }
+
+func (e environment) tenantsKeyARN() string {
+	if e.TenantsKey != "" {
+		return e.TenantsKey
+	}
+	return e.imported("tenantsKey", "Arn")
+}
 
 func (e environment) imported(id, attribute string) string {
 	for name, output := range e.stacks["Data"].Outputs {

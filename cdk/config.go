@@ -24,6 +24,10 @@ type Environment struct {
 	// Protected refuses the deletion of stacks and databases.
 	Protected bool
 
+	// TenantsKey is the ARN of the KMS key that wraps the tenants' keys, such as the replica of
+	// another region's. "": a key is made.
+	TenantsKey string
+
 	LogRetention time.Duration // of every log group: days that CloudWatch knows
 	Rollout      string        // CodeDeploy's configuration for a function's new version
 
@@ -122,7 +126,7 @@ const day = 24 * time.Hour
 type Pipeline struct {
 	Repository, Branch string
 	ConnectionARN      string // of CodeConnections
-	Region             string // where the pipeline runs
+	Region             string // where the pipeline runs; it releases to environments there alone
 }
 
 func pipeline() Pipeline {

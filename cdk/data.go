@@ -17,7 +17,7 @@ import (
 type data struct {
 	stack   awscdk.Stack
 	key     awskms.Key
-	tenants awskms.CfnKey // which wraps the tenants' keys
+	tenants *string // the ARN of the key that wraps the tenants' keys
 	search  awsopensearchservice.CfnDomain
 	sockets awsapigatewayv2.CfnApi // without its routes, which know the functions
 }
@@ -53,15 +53,28 @@ func (s *data) addKeys(d *deployment) {
 		Actions:    texts("kms:Decrypt", "kms:GenerateDataKey*"), Resources: texts("*"), // a key's policy is about this key
 		Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": sub("${AWS::AccountId}")}},
 	}), nil)
-	s.tenants = s.addKey(d, tenantsKey, "Wraps the root keys of Ocelot's tenants", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", map[string]any{
-		"Sid": "OnlyForATenant", "Effect": "Deny", "Principal": map[string]any{"AWS": "*"}, "Resource": "*",
-		"Action":    []string{"kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:ReEncrypt*"},
-		"Condition": map[string]any{"Null": map[string]any{"kms:EncryptionContext:tenant": "true"}},
-	})
-	s.addKey(d, trustKey, "Signs the checkpoints of Ocelot's log", "ECC_NIST_EDWARDS25519", "SIGN_VERIFY", map[string]any{
+	s.addTenantsKey(d)
+	s.addAlias(d, trustKey, s.addKey(d, trustKey, "Signs the checkpoints of Ocelot's log", "ECC_NIST_EDWARDS25519", "SIGN_VERIFY", map[string]any{
 		"Sid": "OnlyWholeMessages", "Effect": "Deny", "Principal": map[string]any{"AWS": "*"}, "Resource": "*", "Action": "kms:Sign",
 		"Condition": map[string]any{"StringNotEquals": map[string]any{"kms:MessageType": "RAW"}},
-	})
+	}).AttrKeyId())
+}
+
+// addTenantsKey adds the key that wraps the tenants' keys, unless the environment names one. A
+// multi-region key can be replicated, and its replica reads what it wrapped. A key cannot become
+// one later.
+func (s *data) addTenantsKey(d *deployment) {
+	s.tenants = text(d.TenantsKey)
+	if d.TenantsKey == "" {
+		key := s.addKey(d, tenantsKey, "Wraps the root keys of Ocelot's tenants", "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", map[string]any{
+			"Sid": "OnlyForATenant", "Effect": "Deny", "Principal": map[string]any{"AWS": "*"}, "Resource": "*",
+			"Action":    []string{"kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:ReEncrypt*"},
+			"Condition": map[string]any{"Null": map[string]any{"kms:EncryptionContext:tenant": "true"}},
+		})
+		key.SetMultiRegion(true)
+		s.tenants = key.AttrArn()
+	}
+	s.addAlias(d, tenantsKey, s.tenants)
 }
 
 // addKey adds a key with one more statement in its policy. What a function may do with it
@@ -79,8 +92,12 @@ func (s *data) addKey(d *deployment, name, description, spec, usage string, stat
 		}},
 	})
 	key.ApplyRemovalPolicy(removal(d), nil)
-	awskms.NewCfnAlias(s.stack, text(name+"Alias"), &awskms.CfnAliasProps{AliasName: text("alias/" + d.name(name)), TargetKeyId: key.AttrKeyId()})
 	return key
+}
+
+// addAlias names a key, given by its id or ARN.
+func (s *data) addAlias(d *deployment, name string, key *string) {
+	awskms.NewCfnAlias(s.stack, text(name+"Alias"), &awskms.CfnAliasProps{AliasName: text("alias/" + d.name(name)), TargetKeyId: key})
 }
 
 // secretNames are the names of the secrets below ocelot/<environment>/, by the variable

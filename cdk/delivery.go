@@ -8,8 +8,9 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/pipelines"
 )
 
-// addDelivery adds the pipeline. It takes each change of the branch through the
-// environments in their order. Someone approves what goes to a protected one.
+// addDelivery adds the pipeline. It takes each change of the branch through the environments of
+// its region in their order. Someone approves what goes to a protected one. Whoever moves the
+// service to another region does it by hand.
 func addDelivery(app awscdk.App, environments []Environment, stages []awscdk.Stage) {
 	if slices.ContainsFunc(environments, func(e Environment) bool { return e.Basic }) {
 		return
@@ -33,6 +34,9 @@ func addDelivery(app awscdk.App, environments []Environment, stages []awscdk.Sta
 		}),
 	})
 	for i, e := range environments {
+		if e.Region != p.Region {
+			continue
+		}
 		var options *pipelines.AddStageOpts
 		if e.Protected {
 			options = &pipelines.AddStageOpts{Pre: &[]pipelines.Step{

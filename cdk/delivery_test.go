@@ -6,17 +6,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 // pipelineFaults says what is wrong with the pipeline.
 func pipelineFaults(s stacks) []string {
 	var f faults
 	for _, pipeline := range f.some(s, "AWS::CodePipeline::Pipeline") {
-		var order []string
-		for _, stage := range list(pipeline.get("Stages")) {
-			order = append(order, strings.TrimPrefix(textOf(at(stage, "Name")), prefix))
-		}
-		if want := []string{"Source", "Build", "UpdatePipeline", "Assets", "dev", "staging", "prod"}; !slices.Equal(order, want) {
+		if order, want := stagesOf(pipeline), []string{"Source", "Build", "UpdatePipeline", "Assets", "dev", "staging", "prod"}; !slices.Equal(order, want) {
 			f.addf("got the stages %v, want %v", order, want)
 			continue
 		}
@@ -30,6 +28,15 @@ func pipelineFaults(s stacks) []string {
 		f.addf("got %d build projects, want at most %d", got, projects)
 	}
 	return f
+}
+
+// stagesOf returns the names of a pipeline's stages, in their order.
+func stagesOf(pipeline found) []string {
+	var names []string
+	for _, stage := range list(pipeline.get("Stages")) {
+		names = append(names, strings.TrimPrefix(textOf(at(stage, "Name")), prefix))
+	}
+	return names
 }
 
 func TestThePipelineReleasesThroughEveryEnvironment(t *testing.T) {
@@ -55,6 +62,50 @@ func TestThePipelineReleasesThroughEveryEnvironment(t *testing.T) {
 		} else if len(pipelineFaults(changed)) == 0 {
 			t.Errorf("mutation %q: got no fault, want one", m.name)
 		}
+	}
+}
+
+// TestAnotherRegionTakesOver makes the environment that docs/deploy.md asks for after the loss of a
+// region: prod in another one, with the replica of the tenants' key. The pipeline does not know it.
+func TestAnotherRegionTakesOver(t *testing.T) {
+	prod := Environments()[2]
+	dr := prod
+	dr.Name, dr.Region, dr.CIDR, dr.Zones = "dr", "eu-west-1", "10.43.0.0/16", []string{"eu-west-1a", "eu-west-1b", "eu-west-1c"}
+	dr.Domain.CertificateARN = strings.ReplaceAll(prod.Domain.CertificateARN, prod.Region, dr.Region)
+	dr.TenantsKey = "arn:aws:kms:eu-west-1:111122223333:key/mrk-00000000000000000000000000000000"
+	all, err := synthesise("moved", []Environment{prod, dr}, table())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := environment{deployment: deployment{Environment: dr, service: table()}, stacks: all[dr.Name]}
+	for _, c := range checks() {
+		for _, fault := range c.faults(e) {
+			t.Errorf("%s: %s", c.name, fault)
+		}
+	}
+	for _, pipeline := range all[""].of("AWS::CodePipeline::Pipeline") {
+		if got, want := stagesOf(pipeline), []string{"Source", "Build", "UpdatePipeline", "Assets", "prod"}; !slices.Equal(got, want) {
+			t.Errorf("got the stages %v, want %v", got, want)
+		}
+	}
+}
+
+// TestTheDocumentNamesEveryQueue: the steps of a restore stop the consumers of all of them.
+func TestTheDocumentNamesEveryQueue(t *testing.T) {
+	text, err := os.ReadFile("../docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile(`for queue in (.+); do`).FindStringSubmatch(string(text))
+	if match == nil {
+		t.Fatal("docs/deploy.md has no loop over the queues, want one")
+	}
+	var want []string
+	for _, q := range manifest.Queues() {
+		want = append(want, string(q.Name))
+	}
+	if got := slices.Sorted(slices.Values(strings.Fields(match[1]))); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+		t.Errorf("docs/deploy.md stops the consumers of %v, want %v", got, want)
 	}
 }
 

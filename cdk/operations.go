@@ -105,7 +105,7 @@ func dashboard(d *deployment) node {
 		widget("Duration, p99", "p99", durations...),
 		widget("Search: CPU and memory, %", "Maximum", search("CPUUtilization"), search("JVMMemoryPressure")),
 		widget("Search: free space, MB", "Minimum", search("FreeStorageSpace")),
-		widget("Reconciliation", "Sum", []any{metrics.Namespace, "Stored", "service", "reconcile-index"}, []any{metrics.Namespace, "Repaired", "service", "reconcile-index"}, []any{metrics.Namespace, "Repaired", "service", "reconcile-arrivals"}),
+		widget("Reconciliation", "Sum", []any{metrics.Namespace, "Stored", "service", "reconcile-index"}, []any{metrics.Namespace, metrics.Repaired, "service", "reconcile-index"}, []any{metrics.Namespace, metrics.Repaired, "service", "reconcile-arrivals"}),
 	}
 	const columns, height = 2, 6
 	for i := range widgets {

@@ -70,7 +70,7 @@ func (s *functionStack) targetARN(target rights.Target) string {
 	case rights.SecretsKey:
 		return *s.stores.key.KeyArn()
 	case rights.MasterKey:
-		return *s.stores.tenants.AttrArn()
+		return *s.stores.tenants
 	case rights.Queue:
 		return s.queueARN(manifest.QueueName(target.Name))
 	case rights.Index:

@@ -168,6 +168,14 @@ func (s stacks) named(kind, property, want string) (found, bool) {
 	return all[i], true
 }
 
+// find returns the resource of a stack with the id.
+func (s stacks) find(stack, id string) (found, bool) {
+	if s[stack] == nil || s[stack].Resources[id] == nil {
+		return found{}, false
+	}
+	return found{stack, id, s[stack].Resources[id]}, true
+}
+
 // get returns the value below the properties at a path such as "A.B.0.C", or nil.
 func (r *resource) get(path string) any { return at(r.Properties, path) }
 

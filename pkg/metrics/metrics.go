@@ -24,6 +24,13 @@ const (
 	DeliveredAfter  = "DeliveredAfter"
 )
 
+// Repaired counts entries that reconciliation found missing in the search index or in the arrival
+// log, and put there again.
+const Repaired = "Repaired"
+
+// Expired counts accepted entries that were not stored, because their end was long past by then.
+const Expired = "Expired"
+
 // IdentityConflicts counts entries that went to the quarantine because another entry has their
 // identity.
 const IdentityConflicts = "IdentityConflicts"

@@ -57,7 +57,7 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
 		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
 		Committer: s.Stores.Committer,
-		Dropped:   s.countEntries(counts, "Expired", "accepted entries had expired long ago and were not stored"),
+		Dropped:   s.countEntries(counts, metrics.Expired, "accepted entries had expired long ago and were not stored"),
 		Conflicts: s.countEntries(counts, metrics.IdentityConflicts, "entries with the identity and not the content of others went to the quarantine"),
 		Worked:    s.follow("entries stored"),
 	}
@@ -320,8 +320,8 @@ func publishTo(w *metrics.Writer) func(search.Reconciliation) error {
 	return func(r search.Reconciliation) error {
 		return w.Write(r.Tenant, []metrics.Metric{
 			{Name: "Stored", Unit: metrics.Count, Value: float64(r.Stored)}, {Name: "Indexed", Unit: metrics.Count, Value: float64(r.Indexed)},
-			{Name: "Repaired", Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
-		}, map[string]any{"day": r.Day.Format(time.DateOnly), "pending": r.Pending, "extra": r.Extra})
+			{Name: metrics.Repaired, Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
+		}, map[string]any{"day": r.Day.Format(time.DateOnly), "pending": r.Pending, "expired": r.Expired, "extra": r.Extra})
 	}
 }
 
@@ -329,7 +329,7 @@ func publishTo(w *metrics.Writer) func(search.Reconciliation) error {
 func publishPlacesTo(w *metrics.Writer) func(arrival.Reconciliation) error {
 	return func(r arrival.Reconciliation) error {
 		return w.Write(r.Tenant, []metrics.Metric{
-			{Name: "Repaired", Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
+			{Name: metrics.Repaired, Unit: metrics.Count, Value: float64(r.Repaired)}, {Name: "Lag", Unit: metrics.Seconds, Value: r.Lag.Seconds()},
 		}, map[string]any{
 			"received": r.Received.Format(time.DateOnly), "day": r.Day.Format(time.DateOnly), "stored": r.Stored, "placed": r.Placed, "pending": r.Pending,
 		})

@@ -221,7 +221,8 @@ func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) 
 	for line := range strings.Lines(r.metrics.String()) {
 		var m struct {
 			published
-			Service, Tenant string
+			Service, Tenant         string
+			Pending, Expired, Extra *int64
 		}
 		if err := json.Unmarshal([]byte(line), &m); err != nil {
 			r.t.Fatal(err)
@@ -229,6 +230,9 @@ func (r *reconciled) reconcile(tenant audit.TenantID) (sum published, days int) 
 			continue // another task of the schedule, or a repair that index-logs did
 		} else if m.Tenant != string(tenant) {
 			r.t.Fatalf("%s: got tenant %q, want %q", line, m.Tenant, string(tenant))
+		}
+		if m.Pending == nil || m.Expired == nil || m.Extra == nil {
+			r.t.Errorf("got the line %s, want it with pending, expired and extra", line)
 		}
 		sum.Stored, sum.Indexed, sum.Repaired = sum.Stored+m.Stored, sum.Indexed+m.Indexed, sum.Repaired+m.Repaired
 		sum.Lag = max(sum.Lag, m.Lag)
