@@ -42,8 +42,8 @@ func ParseTenantID(s string) (TenantID, error) {
 // TenantStatus says whether a tenant accepts and returns entries.
 type TenantStatus string
 
-// The statuses of a tenant. A suspended tenant can be read and refuses new entries. Of
-// a deleting tenant, only its own record can be read.
+// The statuses of a tenant. A suspended tenant refuses new entries, and only platform
+// operators can read it. Of a deleting tenant, only its own record can be read.
 const (
 	TenantActive    TenantStatus = "active"
 	TenantSuspended TenantStatus = "suspended"

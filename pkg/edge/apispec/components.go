@@ -95,7 +95,7 @@ func Components() []Component {
 		{"SettingsPatch", settingsSchema(settingPatched, false)},
 		{"TenantPatch", object(
 			optional("name", nonEmptyText(audit.MaxTenantName, "What people call the tenant.")),
-			optional("status", oneOf("For platform operators only. A suspended tenant can be read. It accepts no entries and has no live stream.",
+			optional("status", oneOf("For platform operators only. A suspended tenant refuses every request of its own callers, accepts no entries and has no live stream.",
 				textsOf(audit.TenantActive, audit.TenantSuspended)...)),
 			optional("settings", &Schema{
 				Description: "Omitted fields keep their values. null gives a setting, or all of them but isolation, the default.",
@@ -105,7 +105,7 @@ func Components() []Component {
 		{"Tenant", object(
 			required("id", tenantIDSchema("")),
 			required("name", anyText("")),
-			required("status", oneOf("A suspended tenant can be read. It accepts no entries and has no live stream. A deleting tenant is being purged.",
+			required("status", oneOf("A suspended tenant refuses every request of its own callers, accepts no entries and has no live stream. A deleting tenant is being purged.",
 				textsOf(audit.TenantActive, audit.TenantSuspended, audit.TenantDeleting)...)),
 			required("created_at", timestamp("")),
 			required("updated_at", timestamp("")),

@@ -161,16 +161,14 @@ func accessErrorResponses(route *manifest.Route) []ErrorResponse {
 	switch route.TenantFrom {
 	case manifest.TenantFromHeader:
 		all = append(all, ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID is not a valid tenant id, or it is missing and the credential is not for exactly one tenant."})
-		if httpapi.EndsWithSuspension(route) {
-			all = append(all, ErrorResponse{httpapi.ProblemSuspended, "The tenant is suspended."})
-		}
 	case manifest.TenantFromPath:
 		all = append(all,
 			ErrorResponse{httpapi.ProblemMalformed, "X-Tenant-ID was sent and is not the tenant of the path."},
 			ErrorResponse{httpapi.ProblemNotFound, "The tenant does not exist, and the credential gives access to every tenant."})
 	case manifest.TenantNone:
+		return all
 	}
-	return all
+	return append(all, ErrorResponse{httpapi.ProblemSuspended, "The tenant is suspended, which ends the requests of its own callers, and what would change its log."})
 }
 
 // byStatus orders error responses as httpapi.ProblemKinds does. Those of one

@@ -390,7 +390,7 @@ func tenantOperations() []Operation {
 		{
 			Name: "patch-tenant", Group: groupTenants,
 			Description: "Merges a JSON Merge Patch (RFC 7396) into the name and the settings. Omitted fields keep their values, and null gives a setting its default. The isolation cannot change. " +
-				"A platform operator may also set `status`: `suspended` refuses new entries and ends the live stream within a minute, and `active` ends the suspension. The change is itself recorded in the tenant's log.",
+				"A platform operator may also set `status`: `suspended` ends the requests and the live stream of the tenant's own callers within a minute, and `active` ends the suspension. The change is itself recorded in the tenant's log.",
 			Parameters: []Parameter{tenantParameter(), ifMatchParameter()},
 			Body:       &RequestBody{Description: "The merge patch.", MediaTypes: []string{httpapi.MediaMergePatch, httpapi.MediaJSON}, Schema: ref("TenantPatch")},
 			Responses:  []Response{jsonResponse(http.StatusOK, "Tenant", "The tenant as it is now.", etagHeader())},

@@ -177,7 +177,7 @@ func (e *endpoint) authorize(req *request) error {
 	}
 	tenant.ID = id // an operator sees the jobs of a tenant that no longer exists
 	req.tenant = tenant
-	if tenant.Status == audit.TenantSuspended && EndsWithSuspension(&e.route) {
+	if tenant.Status == audit.TenantSuspended && e.endsWithSuspension(req.principal) {
 		return suspended()
 	}
 	return nil
@@ -260,13 +260,16 @@ func (e *endpoint) tenantError(req *request, id audit.TenantID, tenant audit.Ten
 	return &access.DeniedError{Tenant: id, Permission: e.route.Permission, Foreign: true}
 }
 
-// EndsWithSuspension reports whether a suspended tenant forbids requests of the route: those
-// that change its log, and those that open its live stream.
-func EndsWithSuspension(r *manifest.Route) bool {
-	if r.TenantFrom != manifest.TenantFromHeader || r.Permission == access.LogsSearch {
-		return false
+// endsWithSuspension reports whether a suspended tenant forbids the request. It forbids its own
+// callers everything. A platform operator still reads and administers it, but cannot change its
+// log or open its live stream.
+func (e *endpoint) endsWithSuspension(p access.Principal) bool {
+	_, all := p.TenantIDs()
+	if !all || e.route.Permission == access.LogsStream {
+		return true
 	}
-	return r.Method != http.MethodGet || r.Permission == access.LogsStream
+	reads := e.route.Method == http.MethodGet || e.route.Permission == access.LogsSearch || e.route.Permission == access.LogsExport
+	return !reads && e.route.TenantFrom == manifest.TenantFromHeader
 }
 
 // requestID returns the client's id of the request if it is safe to repeat in

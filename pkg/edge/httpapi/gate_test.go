@@ -51,6 +51,8 @@ func TestGateRefuses(t *testing.T) {
 		"write to a suspended tenant":  {"operator", "POST", "/logs", map[string]string{"X-Tenant-ID": "sleepy"}, 403, "tenant_suspended"},
 		"retry in a suspended tenant":  {"operator", "POST", "/logs/quarantine/x/retry", map[string]string{"X-Tenant-ID": "sleepy"}, 403, "tenant_suspended"},
 		"read of a suspended tenant":   {"operator", "GET", "/logs", map[string]string{"X-Tenant-ID": "sleepy"}, 200, ""},
+		"read of one's own":            {"sleeper", "GET", "/logs", map[string]string{"X-Tenant-ID": "sleepy"}, 403, "tenant_suspended"},
+		"list of one's own":            {"sleeper", "GET", "/tenants", none, 200, ""},
 		"record of a deleting tenant":  {"operator", "GET", "/tenants/leaving", none, 200, ""},
 		"keys of a deleting tenant":    {"operator", "GET", "/tenants/leaving/api-keys", none, 404, "not_found"},
 		"unknown path tenant":          {"admin", "GET", "/tenants/no-such", none, 403, "forbidden"},

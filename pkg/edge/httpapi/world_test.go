@@ -216,6 +216,7 @@ func principals() map[string]access.Principal {
 		"admin":    in("admin", "acme", access.RoleAdmin),
 		"auditor":  in("auditor", "acme", access.RoleAuditor),
 		"user":     in("ann", "acme", access.RoleUser),
+		"sleeper":  in("sleeper", "sleepy", access.RoleAdmin),
 		"operator": in("op", access.AnyTenant, access.RoleOperator),
 		"foreign":  in("eve", "globex", access.RoleAdmin),
 		"scoped":   orders,

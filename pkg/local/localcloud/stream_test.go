@@ -304,11 +304,12 @@ func streamEndsWithItsCredential(t *testing.T, start starter) {
 	service := start(t, t.TempDir())
 	admin := service.tenantAdmin("acme")
 	var key struct{ ID, Secret string }
-	admin.do("POST", "/tenants/acme/api-keys", `{"name":"k","permissions":["logs:stream"]}`, nil).decode(t, &key)
+	admin.do("POST", "/tenants/acme/api-keys", `{"name":"k","permissions":["logs:stream","logs:search"]}`, nil).decode(t, &key)
 	byKey := service.as("ApiKey "+key.Secret, "acme")
 	var ticket struct{ Ticket string }
 	byKey.do("POST", "/logs/stream/tickets", "", nil).decode(t, &ticket)
 	query := "?" + url.Values{"ticket": {ticket.Ticket}}.Encode()
+	byKey.getsUntil("/logs", http.StatusOK, time.Now())
 	direct, byTicket, kept := byKey.subscribe(`{}`, ""), service.as("", "").subscribeBy(query, `{}`, ""), admin.subscribe(`{}`, "")
 	writer := admin.writeSteadily()
 
@@ -319,6 +320,7 @@ func streamEndsWithItsCredential(t *testing.T, start starter) {
 	for name, s := range map[string]*subscriber{"the key": direct, "a ticket of the key": byTicket} {
 		s.untilEnded(name, "credential_revoked", revoked)
 	}
+	byKey.getsUntil("/logs", http.StatusUnauthorized, revoked)
 	byKey.connectsUntil("", http.StatusUnauthorized, revoked)
 	service.as("", "").connectsUntil(query, http.StatusUnauthorized, revoked)
 
@@ -335,8 +337,9 @@ func streamEndsWithItsCredential(t *testing.T, start starter) {
 	kept.untilEnded("a token", "tenant_suspended", suspended)
 	sent := writer()
 	admin.connectsUntil("", http.StatusForbidden, suspended)
-	if got := admin.get("/logs", nil); got.status != http.StatusOK {
-		t.Errorf("list of the suspended tenant: got status %d, want %d: %s", got.status, http.StatusOK, got.body)
+	admin.getsUntil("/logs", http.StatusForbidden, suspended)
+	if got := service.as(service.operator(), "acme").get("/logs", nil); got.status != http.StatusOK {
+		t.Errorf("list of the suspended tenant by an operator: got status %d, want %d: %s", got.status, http.StatusOK, got.body)
 	}
 
 	setStatus("active")
@@ -372,6 +375,18 @@ func (c caller) connectsUntil(query string, want int, since time.Time) {
 		}
 		if time.Since(since) > maxEnd {
 			c.t.Fatalf("connect: got status %d and error %v, want %d within %v", status, err, want, maxEnd)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// getsUntil reads the path until the answer has the status, at most until maxEnd after since.
+func (c caller) getsUntil(path string, want int, since time.Time) {
+	c.t.Helper()
+	got := c.get(path, nil)
+	for ; got.status != want; got = c.get(path, nil) {
+		if time.Since(since) > maxEnd {
+			c.t.Fatalf("GET %s: got status %d, want %d within %v: %s", path, got.status, want, maxEnd, got.body)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
