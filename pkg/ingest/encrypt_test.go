@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
@@ -47,6 +48,43 @@ func (k *keys) Existing(ctx context.Context, tenant audit.TenantID) (*protect.Te
 		return nil, k.err
 	}
 	return k.Tenant(ctx, tenant)
+}
+
+// Destroyed implements protect.Destruction: the first generation of each key was destroyed.
+func (k *keys) Destroyed(_ context.Context, _ audit.TenantID, refs []protect.KeyRef) (map[protect.KeyRef]bool, error) {
+	destroyed := map[protect.KeyRef]bool{}
+	for _, ref := range refs {
+		destroyed[ref] = ref.Generation == 1
+	}
+	return destroyed, k.err
+}
+
+// TestALateMessageBringsNoTokenBack: neither to the store nor, through it, to the index.
+func TestALateMessageBringsNoTokenBack(t *testing.T) {
+	at := clock()
+	e := audit.Entry{ID: audit.NewEntryID(at, [10]byte{1}), Tenant: "acme", UserID: "u", Action: "A", ResourceType: "r", Timestamp: at, ReceivedAt: at}
+	for generation := range uint32(2) {
+		e.Encrypted = append(e.Encrypted, audit.Encrypted{
+			Paths: []string{"/message"}, Key: protect.SubjectID{1}.String(), Generation: generation + 1, Data: []byte("data"), Tokens: []audit.ValueToken{{1}},
+		})
+	}
+	bodies, err := envelope.Pack("acme", []audit.Entry{e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, k := &store{}, newKeys(t)
+	p := &ingest.Persister{Now: clock, Store: stored, Index: &queue{}, Arrivals: &queue{}, DeadLetters: &queue{}, Tenants: directory{"acme": tenant(nil)}, Keys: k}
+	if err := persist(t, p, bodies[0]); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{0, 1} {
+		if got := len(stored.entries[0].Encrypted[i].Tokens); got != want {
+			t.Errorf("generation %d is stored with %d tokens, want %d", i+1, got, want)
+		}
+	}
+	if k.err = errKeys; persist(t, p, bodies[0]) == nil {
+		t.Error("without the store of keys: got no error, want the message to come again")
+	}
 }
 
 func (k *keys) Current(_ context.Context, _ audit.TenantID, subjects []string) (map[string]protect.Key, error) {

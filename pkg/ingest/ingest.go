@@ -107,6 +107,7 @@ type Keys interface {
 // ExistingKeys has the keys that tenants have. Existing returns audit.ErrNotFound if a tenant has none,
 // protect.ErrDestroyed if they are gone, and an *audit.UnavailableError if a retry can succeed.
 type ExistingKeys interface {
+	protect.Destruction
 	Existing(ctx context.Context, tenant audit.TenantID) (*protect.TenantKeys, error)
 }
 

@@ -162,6 +162,9 @@ func (p *Persister) prepare(ctx context.Context, l *load) error {
 	all := envelope.Entries(l.messages)
 	l.Entries = p.withoutOverdue(&record, all)
 	l.overdue = len(all) - len(l.Entries)
+	if err := protect.DropErasedTokens(ctx, p.Keys, l.Tenant, l.Entries); err != nil {
+		return l.failed(err)
+	}
 	if p.Days == nil || len(l.Entries) == 0 {
 		return nil
 	}

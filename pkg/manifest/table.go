@@ -323,7 +323,7 @@ var functions = []Function{
 	{
 		Name: "index-logs", Summary: "Add stored entries to the search index",
 		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIndex, 20)}},
-		Grants:  slices.Concat(read(ResourceTenants, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), deadLettering(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
+		Grants:  slices.Concat(read(ResourceTenants, ResourceTenantKeys, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), deadLettering(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
 	},
 	{
 		Name: "list-erasures", Summary: "List a tenant's erasures",

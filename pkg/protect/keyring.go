@@ -292,23 +292,55 @@ func (k *Keyring) Opening(ctx context.Context, tenant audit.TenantID, refs []Key
 	return o, k.open(ctx, tenant, tenantKeys, slices.Collect(maps.Keys(unknown)), refs, &o)
 }
 
-func (k *Keyring) open(ctx context.Context, tenant audit.TenantID, keys *TenantKeys, subjects []SubjectID, refs []KeyRef, o *Opening) error {
-	readAt := k.now()
+// Destroyed implements Destruction. It reads the store each time.
+func (k *Keyring) Destroyed(ctx context.Context, tenant audit.TenantID, refs []KeyRef) (map[KeyRef]bool, error) {
+	subjects := make([]SubjectID, len(refs))
+	for i, ref := range refs {
+		subjects[i] = ref.Subject
+	}
+	newest, err := k.newest(ctx, tenant, subjects)
+	if err != nil {
+		return nil, err
+	}
+	destroyed := map[KeyRef]bool{}
+	for _, ref := range refs {
+		if s, is := newest[ref.Subject]; is && s.destroyed(ref) {
+			destroyed[ref] = true
+		}
+	}
+	return destroyed, nil
+}
+
+// newest returns the newest generation of the key of each subject that has one.
+func (k *Keyring) newest(ctx context.Context, tenant audit.TenantID, subjects []SubjectID) (map[SubjectID]StoredKey, error) {
 	stored, err := k.store.Keys(ctx, tenant, subjects)
 	if err != nil {
-		return retryable(fmt.Errorf("keys of %d subjects of %s: %w", len(subjects), tenant, err))
+		return nil, retryable(fmt.Errorf("keys of %d subjects of %s: %w", len(subjects), tenant, err))
 	}
 	newest := make(map[SubjectID]StoredKey, len(stored))
 	for _, s := range stored {
 		newest[s.Ref.Subject] = s
 	}
+	return newest, nil
+}
+
+// destroyed reports whether a key of the same subject was destroyed.
+func (s *StoredKey) destroyed(ref KeyRef) bool {
+	return ref.Generation >= ref.Subject.first() && (ref.Generation < s.Ref.Generation || ref == s.Ref && len(s.Wrapped) == 0)
+}
+
+func (k *Keyring) open(ctx context.Context, tenant audit.TenantID, keys *TenantKeys, subjects []SubjectID, refs []KeyRef, o *Opening) error {
+	readAt := k.now()
+	newest, err := k.newest(ctx, tenant, subjects)
+	if err != nil {
+		return err
+	}
 	for _, ref := range refs {
 		s, is := newest[ref.Subject]
 		switch {
-		case !is || ref.Generation > s.Ref.Generation || ref.Generation < ref.Subject.first():
-		case ref != s.Ref || len(s.Wrapped) == 0:
+		case is && s.destroyed(ref):
 			o.Destroyed[ref] = true
-		default:
+		case is && ref == s.Ref:
 			key, err := keys.unwrap(tenant, s)
 			if err != nil {
 				continue // the stored key was altered: only what it encrypted cannot be read

@@ -12,6 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/panics"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
 )
 
@@ -30,7 +31,9 @@ type Indexer struct {
 	Index      IndexWriter
 	Quarantine Quarantine
 	Tenants    Tenants
-	Now        func() time.Time
+	// Keys tell whose values were erased while a message was under way.
+	Keys protect.Destruction
+	Now  func() time.Time
 	// Searchable gets, for each message that is indexed, how long ago the service received the
 	// first of its entries; nil: nothing measures it.
 	Searchable func(ctx context.Context, delays []time.Duration)
@@ -61,7 +64,7 @@ func (x *Indexer) IndexMessages(ctx context.Context, bodies []string) []error {
 	return envelope.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
 		start := x.Now()
 		all := batch.ByTenant()
-		records, deleted, failed := x.findTenants(ctx, all)
+		records, deleted, failed := x.prepare(ctx, all)
 		var groups [][]envelope.Message
 		var puts []Batch
 		for i, messages := range all {
@@ -175,17 +178,20 @@ func (x *Indexer) dropExpired(tenant *audit.Tenant, messages []envelope.Message)
 	}
 }
 
-// findTenants returns the groups' tenants and whether they are deleted. It looks them up at the
-// same time, because each look-up can wait for an unavailable store.
-func (x *Indexer) findTenants(ctx context.Context, groups [][]envelope.Message) (records []audit.Tenant, deleted []bool, failed []error) {
+// prepare returns the groups' tenants and whether they are deleted, and removes the tokens of erased
+// values. It does so for all groups at the same time, because each can wait for an unavailable store.
+func (x *Indexer) prepare(ctx context.Context, groups [][]envelope.Message) (records []audit.Tenant, deleted []bool, failed []error) {
 	records, deleted, failed = make([]audit.Tenant, len(groups)), make([]bool, len(groups)), make([]error, len(groups))
 	var running sync.WaitGroup
 	for i, messages := range groups {
 		running.Go(func() {
 			failed[i] = panics.Recovered(ctx, func() (err error) {
-				records[i], err = x.Tenants.Tenant(ctx, messages[0].Contents.Tenant)
-				deleted[i], err = audit.IsDeleted(records[i], err)
-				return err
+				tenant := messages[0].Contents.Tenant
+				records[i], err = x.Tenants.Tenant(ctx, tenant)
+				if deleted[i], err = audit.IsDeleted(records[i], err); err != nil || deleted[i] {
+					return err
+				}
+				return protect.DropErasedTokens(ctx, x.Keys, tenant, envelope.Entries(messages)) // they share their elements
 			})
 		})
 	}

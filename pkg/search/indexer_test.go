@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
@@ -48,16 +49,59 @@ func (e existing) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, er
 	return audit.Tenant{ID: id, Status: audit.TenantActive}, nil
 }
 
-func messageOf(t *testing.T, tenant audit.TenantID) string {
+func messageOf(t *testing.T, tenant audit.TenantID, values ...audit.Encrypted) string {
 	t.Helper()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	bodies, err := envelope.Pack(tenant, []audit.Entry{{
-		ID: audit.NewEntryID(at, [10]byte{1}), Tenant: tenant, UserID: "u", Action: "A", ResourceType: "r", Timestamp: at,
+		ID: audit.NewEntryID(at, [10]byte{1}), Tenant: tenant, UserID: "u", Action: "A", ResourceType: "r", Timestamp: at, Encrypted: values,
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return bodies[0]
+}
+
+// destroyedKeys are the keys of all tenants that were destroyed.
+type destroyedKeys map[protect.KeyRef]bool
+
+func (d destroyedKeys) Destroyed(_ context.Context, tenant audit.TenantID, _ []protect.KeyRef) (map[protect.KeyRef]bool, error) {
+	if tenant == "down" {
+		return nil, &audit.UnavailableError{Err: errors.New("down")}
+	}
+	return d, nil
+}
+
+// TestAnErasureReachesWhatIsIndexedLater: also in two messages of a tenant, which are written together.
+func TestAnErasureReachesWhatIsIndexedLater(t *testing.T) {
+	erased, alive := protect.KeyRef{Subject: protect.SubjectID{1}, Generation: 1}, protect.KeyRef{Subject: protect.SubjectID{2}, Generation: 1}
+	value := func(ref protect.KeyRef) audit.Encrypted {
+		return audit.Encrypted{Paths: []string{"/message"}, Key: ref.Subject.String(), Generation: 1, Data: []byte("data"), Tokens: []audit.ValueToken{{1}}}
+	}
+	index := &batchIndex{}
+	x := &search.Indexer{Index: index, Tenants: existing{}, Keys: destroyedKeys{erased: true}, Now: time.Now}
+	bodies := []string{messageOf(t, "acme", value(erased)), messageOf(t, "acme", value(alive), value(erased)), messageOf(t, "down", value(erased))}
+	for i, err := range x.IndexMessages(t.Context(), bodies) {
+		if got, want := err != nil, i == 2; got != want {
+			t.Errorf("message %d: got error %v, want failure %t", i, err, want)
+		}
+	}
+	if got := len(index.calls); got != 1 {
+		t.Fatalf("called the index %d times, want once", got)
+	}
+	if got := len(index.calls[0]); got != 1 {
+		t.Fatalf("the index got entries of %d tenants, want 1", got)
+	}
+	for i, e := range index.calls[0][0].Entries {
+		for _, part := range e.Encrypted {
+			ref, err := protect.RefOf(&part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := len(part.Tokens) > 0, ref == alive; got != want {
+				t.Errorf("entry %d, key %v: indexed with a token: %t, want %t", i, ref, got, want)
+			}
+		}
+	}
 }
 
 func TestIndexerWritesABatchWithOneCall(t *testing.T) {

@@ -82,7 +82,7 @@ func (s *Services) countEntries(w *metrics.Writer, metric, message string) func(
 func (s *Services) IndexLogs() lambdaedge.BatchHandler {
 	delayed := s.publishDelays(metrics.New(s.Metrics, "index-logs", time.Now), metrics.SearchableAfter)
 	indexer := &search.Indexer{
-		Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Now: time.Now,
+		Index: s.Stores.Index, Quarantine: s.Quarantine(), Tenants: s.consumerTenants(), Keys: s.keyring(), Now: time.Now,
 		Searchable: func(ctx context.Context, delays []time.Duration) { delayed(ctx, "", delays) }, Worked: s.follow("entries indexed"),
 	}
 	return lambdaedge.Together(indexer.IndexMessages)

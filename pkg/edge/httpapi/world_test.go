@@ -423,8 +423,8 @@ func (w *world) processStream() {
 // processQueues stores and indexes every queued entry.
 func (w *world) processQueues() {
 	w.t.Helper()
-	persister := &ingest.Persister{Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Arrivals: w.arrivals, DeadLetters: w.dead, Now: w.clock}
-	indexer := &search.Indexer{Index: w.db.Index(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Now: w.clock}
+	persister := &ingest.Persister{Keys: w.keys, Store: w.db.Entries(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Index: w.index, Arrivals: w.arrivals, DeadLetters: w.dead, Now: w.clock}
+	indexer := &search.Indexer{Keys: w.keys, Index: w.db.Index(), Quarantine: w.quarantine, Tenants: w.db.Tenants(), Now: w.clock}
 	for _, body := range append(w.standard.take(), w.priority.take()...) {
 		if err := persister.Persist(w.t.Context(), []string{body})[0]; err != nil {
 			w.t.Fatal(err)
