@@ -104,7 +104,10 @@ func metricAlarms() []alarm {
 		a.statistic, a.above, a.of, a.last = "p99", lateAge, 3, 5
 		return a
 	}
+	keyless := promised(own("KeysMissing", "Values cannot be encrypted", metrics.ServiceAccept, metrics.Unencrypted, 300))
+	keyless.of, keyless.last = 2, 3 // a process asks a failing key once in two seconds
 	return []alarm{
+		keyless,
 		late("SearchableLate", "Entries are found late", "index-logs", metrics.SearchableAfter),
 		late("DeliveredLate", "Subscribers get entries late", "stream-logs", metrics.DeliveredAfter),
 		promised(own("IndexGaps", "The index lacked entries", "reconcile-index", metrics.Repaired, 900)),

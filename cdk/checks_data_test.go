@@ -18,17 +18,19 @@ func dataChecks() []check {
 			with("AWS::SQS::QueuePolicy", "PolicyDocument.Statement.0.Effect", "Allow"),
 			with("AWS::S3::BucketPolicy", "PolicyDocument.Statement.0.Effect", "Allow"),
 			with("AWS::SNS::TopicPolicy", "PolicyDocument.Statement.1.Effect", "Allow"),
+			with("AWS::S3::BucketPolicy", "PolicyDocument.Statement.0.Action", "s3:GetObject"),
 		}},
 		{"keys", keyFaults, []mutation{
 			without("AWS::KMS::Key", "EnableKeyRotation"), with("AWS::KMS::Key", "KeySpec", "RSA_2048"), removed("AWS::KMS::Alias"),
-			without("AWS::KMS::Key", "KeyPolicy.Statement.1.Condition"), with("AWS::KMS::Key", "MultiRegion", false), removed("AWS::KMS::Key"),
+			without("AWS::KMS::Key", "KeyPolicy.Statement.1.Condition"), with("AWS::KMS::Key", "MultiRegion", false), allowing("tenants"), allowing("trust"), removed("AWS::KMS::Key"),
 			with("AWS::KMS::Alias", "TargetKeyId", "other"),
 		}},
 		{"secrets", secretFaults, []mutation{without("AWS::SecretsManager::Secret", "KmsKeyId"), with("AWS::SecretsManager::Secret", "Name", "other")}},
 		{"buckets", bucketFaults, []mutation{
 			without("AWS::S3::Bucket", "BucketEncryption"), without("AWS::S3::Bucket", "VersioningConfiguration"),
 			with("AWS::S3::Bucket", "PublicAccessBlockConfiguration.BlockPublicPolicy", false), without("AWS::S3::Bucket", "LifecycleConfiguration"),
-			without("AWS::S3::Bucket", "ObjectLockConfiguration"), removed("AWS::S3::Bucket"),
+			without("AWS::S3::Bucket", "ObjectLockConfiguration"), removed("AWS::S3::Bucket"), with("AWS::S3::Bucket", "ObjectLockEnabled", false),
+			with("AWS::S3::Bucket", "LifecycleConfiguration.Rules.0.Status", "Disabled"),
 		}},
 		{"search domain", searchFaults, []mutation{
 			with("AWS::OpenSearchService::Domain", "EncryptionAtRestOptions.Enabled", false), with("AWS::OpenSearchService::Domain", "NodeToNodeEncryptionOptions.Enabled", false),
@@ -37,11 +39,15 @@ func dataChecks() []check {
 			with("AWS::OpenSearchService::Domain", "AdvancedSecurityOptions.Enabled", false), without("AWS::OpenSearchService::Domain", "ClusterConfig.DedicatedMasterCount"),
 			with("AWS::OpenSearchService::Domain", "ClusterConfig.ZoneAwarenessConfig.AvailabilityZoneCount", 2.0), without("AWS::OpenSearchService::Domain", "LogPublishingOptions.AUDIT_LOGS"),
 			removed("AWS::Logs::ResourcePolicy"), without("AWS::OpenSearchService::Domain", "ClusterConfig.WarmCount"),
+			with("AWS::OpenSearchService::Domain", "ClusterConfig.WarmEnabled", false), with("AWS::OpenSearchService::Domain", "ClusterConfig.DedicatedMasterEnabled", false),
+			with("AWS::OpenSearchService::Domain", "ClusterConfig.ZoneAwarenessEnabled", false), with("AWS::OpenSearchService::Domain", "VPCOptions.SecurityGroupIds", []any{}),
+			with("AWS::OpenSearchService::Domain", "VPCOptions.SubnetIds", []any{"a", "b", "c"}),
 		}},
 		{"DocumentDB", databaseFaults, []mutation{
 			with("AWS::DocDB::DBCluster", "StorageEncrypted", false), with("AWS::DocDB::DBCluster", "ManageMasterUserPassword", false),
 			with("AWS::DocDB::DBCluster", "DeletionProtection", false), with("AWS::DocDB::DBClusterParameterGroup", "Parameters.tls", "disabled"), removed("AWS::DocDB::DBInstance"),
-			with("AWS::DocDB::DBCluster", "BackupRetentionPeriod", 1.0),
+			with("AWS::DocDB::DBCluster", "BackupRetentionPeriod", 1.0), with("AWS::DocDB::DBCluster", "VpcSecurityGroupIds", []any{}),
+			with("AWS::DocDB::DBSubnetGroup", "SubnetIds", []any{"a"}),
 		}},
 		{"data outlives its stack", retainFaults, []mutation{
 			deleted("AWS::SQS::Queue"), deleted("AWS::S3::Bucket"), deleted("AWS::KMS::Key"), deleted("AWS::OpenSearchService::Domain"), deleted("AWS::SecretsManager::Secret"),
@@ -58,6 +64,17 @@ func deleted(kind string) mutation {
 		}
 		all[0].DeletionPolicy = "Delete"
 		return true
+	}}
+}
+
+// allowing turns the denial in a key's policy into a right.
+func allowing(key string) mutation {
+	return mutation{"the key " + key + " for every call", func(s stacks) bool {
+		r, is := s.find("Data", key+"Key")
+		if is {
+			at(r.Properties, "KeyPolicy.Statement.1").(map[string]any)["Effect"] = "Allow"
+		}
+		return is
 	}}
 }
 
@@ -111,18 +128,19 @@ func tlsFaults(e environment) []string {
 
 func deniesPlainText(policy found) bool {
 	return slices.ContainsFunc(list(policy.get("PolicyDocument.Statement")), func(s any) bool {
-		return textOf(at(s, "Effect")) == "Deny" && textOf(at(s, "Condition.Bool.aws:SecureTransport")) == "false" && strings.Contains(textOf(at(s, "Principal")), "*")
+		all := slices.Contains([]string{"sqs:*", "s3:*", "sns:Publish"}, textOf(at(s, "Action")))
+		return all && textOf(at(s, "Effect")) == "Deny" && textOf(at(s, "Condition.Bool.aws:SecureTransport")) == "false" && strings.Contains(textOf(at(s, "Principal")), "*")
 	})
 }
 
 // keyFaults looks at the key that each alias names.
 func keyFaults(e environment) []string {
 	var f faults
-	const condition = "KeyPolicy.Statement.1.Condition."
+	const effect, condition = "KeyPolicy.Statement.1.Effect", "KeyPolicy.Statement.1.Condition."
 	for name, want := range map[string]map[string]string{
 		storesKey:  {"EnableKeyRotation": "true", condition + "StringEquals.aws:SourceAccount": "${AWS::AccountId}"},
-		tenantsKey: {"EnableKeyRotation": "true", "KeySpec": "SYMMETRIC_DEFAULT", "MultiRegion": "true", condition + "Null.kms:EncryptionContext:tenant": "true"},
-		trustKey:   {"KeyUsage": "SIGN_VERIFY", "KeySpec": "ECC_NIST_EDWARDS25519", condition + "StringNotEquals.kms:MessageType": "RAW"},
+		tenantsKey: {"EnableKeyRotation": "true", "KeySpec": "SYMMETRIC_DEFAULT", "MultiRegion": "true", effect: "Deny", condition + "Null.kms:EncryptionContext:tenant": "true"},
+		trustKey:   {"KeyUsage": "SIGN_VERIFY", "KeySpec": "ECC_NIST_EDWARDS25519", effect: "Deny", condition + "StringNotEquals.kms:MessageType": "RAW"},
 	} {
 		alias, _ := e.stacks.named("AWS::KMS::Alias", "AliasName", "alias/"+e.name(name))
 		if name == tenantsKey && e.TenantsKey != "" {
@@ -168,11 +186,12 @@ func bucketFaults(e environment) []string {
 		for _, block := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
 			f.want(bucket, "PublicAccessBlockConfiguration."+block, "true")
 		}
-		f.present(bucket, "LifecycleConfiguration.Rules.0")
+		f.want(bucket, "LifecycleConfiguration.Rules.0.Status", "Enabled")
 		if name == "exports" {
 			f.want(bucket, "LifecycleConfiguration.Rules.0.ExpirationInDays", strconv.Itoa(e.ExportDays))
 		}
 		if name == "trust" && e.LockDays > 0 {
+			f.want(bucket, "ObjectLockEnabled", "true")
 			f.want(bucket, "ObjectLockConfiguration.Rule.DefaultRetention.Mode", "COMPLIANCE")
 			f.want(bucket, "ObjectLockConfiguration.Rule.DefaultRetention.Days", strconv.Itoa(e.LockDays))
 		}
@@ -195,7 +214,17 @@ func searchFaults(e environment) []string {
 		f.want(domain, path, "true")
 	}
 	f.want(domain, "AdvancedSecurityOptions.InternalUserDatabaseEnabled", "false")
-	f.present(domain, "AdvancedSecurityOptions.MasterUserOptions.MasterUserARN")
+	admin, _ := e.stacks.named("AWS::IAM::Role", "RoleName", e.name("search-admin"))
+	f.want(domain, "AdvancedSecurityOptions.MasterUserOptions.MasterUserARN", "${"+admin.id+".Arn}")
+	if !strings.Contains(domain.text("VPCOptions.SecurityGroupIds"), "SearchGroup") {
+		f.addf("the search domain has the groups %q, want its own", domain.text("VPCOptions.SecurityGroupIds"))
+	}
+	for _, subnet := range textsOf(domain.get("VPCOptions.SubnetIds")) {
+		if !strings.Contains(subnet, "Vpc"+dataSubnets+"Subnet") {
+			f.addf("the search domain is in the subnet %s, want those of the data", subnet)
+		}
+	}
+	f.want(domain, "ClusterConfig.ZoneAwarenessEnabled", "true")
 	if got := domain.text("DomainEndpointOptions.TLSSecurityPolicy"); !strings.HasPrefix(got, "Policy-Min-TLS-1-2") {
 		f.addf("got the TLS policy %q, want TLS 1.2", got)
 	}
@@ -205,9 +234,11 @@ func searchFaults(e environment) []string {
 	f.want(domain, "ClusterConfig.ZoneAwarenessConfig.AvailabilityZoneCount", strconv.Itoa(len(e.Zones)))
 	if e.Protected {
 		f.want(domain, "ClusterConfig.ZoneAwarenessConfig.AvailabilityZoneCount", "3")
+		f.want(domain, "ClusterConfig.DedicatedMasterEnabled", "true")
 		f.want(domain, "ClusterConfig.DedicatedMasterCount", "3")
 	}
 	if e.Search.Warm > 0 {
+		f.want(domain, "ClusterConfig.WarmEnabled", "true")
 		f.want(domain, "ClusterConfig.WarmCount", strconv.Itoa(e.Search.Warm))
 	}
 	f.some(e.stacks, "AWS::Logs::ResourcePolicy")
@@ -227,8 +258,18 @@ func databaseFaults(e environment) []string {
 		f.want(cluster, "StorageEncrypted", "true")
 		f.present(cluster, "KmsKeyId")
 		f.want(cluster, "ManageMasterUserPassword", "true")
+		if !strings.Contains(cluster.text("VpcSecurityGroupIds"), "DatabaseGroup") {
+			f.addf("the database has the groups %q, want its own", cluster.text("VpcSecurityGroupIds"))
+		}
 		f.want(cluster, "DeletionProtection", strconv.FormatBool(e.Protected))
 		f.want(cluster, "BackupRetentionPeriod", strconv.Itoa(e.Database.BackupDays))
+	}
+	for _, group := range f.some(e.stacks, "AWS::DocDB::DBSubnetGroup") {
+		for _, subnet := range textsOf(group.get("SubnetIds")) {
+			if !strings.Contains(subnet, "Vpc"+dataSubnets+"Subnet") {
+				f.addf("the database is in the subnet %s, want those of the data", subnet)
+			}
+		}
 	}
 	for _, parameters := range f.some(e.stacks, "AWS::DocDB::DBClusterParameterGroup") {
 		f.want(parameters, "Parameters.tls", "enabled")

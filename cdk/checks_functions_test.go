@@ -16,7 +16,7 @@ func functionChecks() []check {
 		{"functions", functionFaults, []mutation{
 			with(function, "Architectures", []any{"x86_64"}), with(function, "Runtime", "provided.al2"), without(function, "TracingConfig"), with(function, "Timeout", 1.0),
 			with(function, "MemorySize", 1.0), removed(function), without(function, "VpcConfig"), without(function, "ReservedConcurrentExecutions"), without(function, "RecursiveLoop"),
-			without(function, "LoggingConfig"),
+			without(function, "LoggingConfig"), with(function, "Role", "other"), with(function, "VpcConfig.SubnetIds", []any{"a"}), with(function, "VpcConfig.SecurityGroupIds", []any{"a"}),
 		}},
 		{"aliases and rollouts", aliasFaults, []mutation{
 			removed(alias), removed("AWS::Lambda::Version"), removed("AWS::CodeDeploy::DeploymentGroup"), with("AWS::CodeDeploy::DeploymentGroup", "AlarmConfiguration.Enabled", false),
@@ -29,7 +29,7 @@ func functionChecks() []check {
 		{"environments", variableFaults, []mutation{
 			without(function, "Environment.Variables.MONGODB_URI"), without(function, "Environment.Variables.OIDC_JWKS_URL"),
 			with(function, "Environment.Variables.OPENSEARCH_AUTH", "none"), without(function, "Environment.Variables.OCELOT_ORIGINS"), without(function, "Environment.Variables.OCELOT_RATE_STANDARD"), with(function, "Environment.Variables.OCELOT_LOG_LEVEL", "debug"),
-			without(function, "Environment.Variables.AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"),
+			without(function, "Environment.Variables.AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"), without(function, "Environment.Variables.OCELOT_MASTER_KEY"),
 		}},
 		{"pollers", pollerFaults, []mutation{
 			removed("AWS::Lambda::EventSourceMapping"), without("AWS::Lambda::EventSourceMapping", "FunctionResponseTypes"),
@@ -90,9 +90,10 @@ func functionFaults(e environment) []string {
 		f.want(function, "MemorySize", strconv.Itoa(want.MemoryMB))
 		f.want(function, "Timeout", strconv.Itoa(int(want.Timeout.Seconds())))
 		f.present(function, "LoggingConfig.LogGroup")
+		role, _ := e.stacks.named("AWS::IAM::Role", "RoleName", e.name(want.Name))
+		f.want(function, "Role", "${"+role.id+".Arn}")
 		if len(want.Grants) > 0 {
-			f.present(function, "VpcConfig.SubnetIds.0")
-			f.present(function, "VpcConfig.SecurityGroupIds.0")
+			f.inVPC(function, len(e.Zones))
 		}
 		if r := want.Trigger.Route; r != nil && r.Permission == "logs:write" && e.Accepting > 0 {
 			f.want(function, "ReservedConcurrentExecutions", strconv.Itoa(e.Accepting))
@@ -107,6 +108,17 @@ func functionFaults(e environment) []string {
 		f.addf("got %d functions, want %d", got, want)
 	}
 	return f
+}
+
+// inVPC adds a fault unless the function is in the subnets and the group of functions.
+func (f *faults) inVPC(function found, zones int) {
+	subnets := textsOf(function.get("VpcConfig.SubnetIds"))
+	if len(subnets) != zones || slices.ContainsFunc(subnets, func(s string) bool { return !strings.Contains(s, "Vpc"+functionSubnets+"Subnet") }) {
+		f.addf("%s is in the subnets %v, want that of functions in each of %d zones", function.id, subnets, zones)
+	}
+	if groups := function.text("VpcConfig.SecurityGroupIds"); !strings.Contains(groups, "FunctionsGroup") {
+		f.addf("%s has the groups %s, want that of functions", function.id, groups)
+	}
 }
 
 func aliasFaults(e environment) []string {
@@ -145,7 +157,7 @@ func variableFaults(e environment) []string {
 	required := map[manifest.Dependency][]string{
 		manifest.DependencyRecords: {"MONGODB_URI"}, manifest.DependencySearch: {"OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_REPLICAS"},
 		manifest.DependencyQueues: {"OCELOT_QUEUE_PREFIX"}, manifest.DependencySockets: {"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"},
-		manifest.DependencyCursorKey: {"OCELOT_CURSOR_KEY"}, manifest.DependencyTokens: {"OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE"},
+		manifest.DependencyCursorKey: {"OCELOT_CURSOR_KEY"}, manifest.DependencyMasterKey: {"OCELOT_MASTER_KEY"}, manifest.DependencyTokens: {"OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE"},
 	}
 	for _, want := range e.functions {
 		function, _ := e.functionOf(want)

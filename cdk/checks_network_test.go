@@ -10,14 +10,15 @@ func networkChecks() []check {
 	return []check{
 		{"security groups", groupFaults, []mutation{
 			with("AWS::EC2::SecurityGroup", "SecurityGroupIngress.0.SourceSecurityGroupId", "sg-other"), removed("AWS::EC2::SecurityGroupEgress"),
-			without("AWS::EC2::SecurityGroup", "SecurityGroupEgress"), {"a group open to the internet", func(s stacks) bool {
+			without("AWS::EC2::SecurityGroup", "SecurityGroupEgress"), with("AWS::EC2::SecurityGroup", "SecurityGroupIngress.0.FromPort", 0.0),
+			with("AWS::EC2::SecurityGroupEgress", "ToPort", 65535.0), with("AWS::EC2::SecurityGroupEgress", "DestinationSecurityGroupId", "sg-other"), {"a group open to the internet", func(s stacks) bool {
 				s.of("AWS::EC2::SecurityGroup")[0].Properties["SecurityGroupIngress"] = []any{node{"CidrIp": anywhere, "FromPort": 443.0}}
 				return true
 			}},
 		}},
 		{"endpoints", endpointFaults, []mutation{
 			removed("AWS::EC2::VPCEndpoint"), with("AWS::EC2::VPCEndpoint", "PrivateDnsEnabled", false), without("AWS::EC2::VPCEndpoint", "PolicyDocument"),
-			without("AWS::EC2::VPCEndpoint", "SecurityGroupIds"), withoutEndpoint("kms"), with("AWS::EC2::VPCEndpoint", "RouteTableIds", []any{}),
+			without("AWS::EC2::VPCEndpoint", "SecurityGroupIds"), withoutEndpoint("kms"), with("AWS::EC2::VPC", "EnableDnsHostnames", false), with("AWS::EC2::VPCEndpoint", "RouteTableIds", []any{}),
 		}},
 		{"subnets", subnetFaults, []mutation{removed("AWS::EC2::Subnet"), removed("AWS::EC2::FlowLog"), removed("AWS::EC2::NatGateway"), with("AWS::EC2::Subnet", "MapPublicIpOnLaunch", true)}},
 		{"routes out of the network", egressFaults, []mutation{
@@ -67,6 +68,7 @@ func groupFaults(e environment) []string {
 			if got := textOf(at(rule, "SourceSecurityGroupId")); got != functions {
 				f.addf("%s accepts connections of %q, want those of the functions alone", group.id, got)
 			}
+			f.onePort(group.id, rule)
 		}
 		f.want(group, "SecurityGroupEgress.0.CidrIp", nowhere)
 	}
@@ -75,6 +77,10 @@ func groupFaults(e environment) []string {
 	}
 	var to []string
 	for _, rule := range e.stacks.of("AWS::EC2::SecurityGroupEgress") {
+		f.onePort(rule.id, rule.Properties)
+		if group := strings.TrimPrefix(rule.text("DestinationSecurityGroupId"), "${"); group != "" && !strings.HasPrefix(group, strings.TrimPrefix(rule.id, "To")+"Group") {
+			f.addf("%s opens connections to %s, want the group of its name", rule.id, group)
+		}
 		to = append(to, strings.TrimSuffix(strings.TrimPrefix(rule.id, "To"), "Rule"))
 		if rule.text("CidrIp") != "" && rule.id != "ToIssuers" && rule.id != "ToAtlas" {
 			f.addf("%s opens connections to %s, want a group", rule.id, rule.text("CidrIp"))
@@ -88,8 +94,20 @@ func groupFaults(e environment) []string {
 	return f
 }
 
+// onePort adds a fault unless a rule is about HTTPS or MongoDB's port alone.
+func (f *faults) onePort(name string, rule any) {
+	from, to := textOf(at(rule, "FromPort")), textOf(at(rule, "ToPort"))
+	if from != to || from != strconv.Itoa(httpsPort) && from != strconv.Itoa(mongoPort) {
+		f.addf("%s has a rule about the ports %s to %s, want %d or %d alone", name, from, to, httpsPort, mongoPort)
+	}
+}
+
 func endpointFaults(e environment) []string {
 	var f faults
+	for _, vpc := range f.some(e.stacks, "AWS::EC2::VPC") { // endpoints are found by their names
+		f.want(vpc, "EnableDnsSupport", "true")
+		f.want(vpc, "EnableDnsHostnames", "true")
+	}
 	for _, service := range []string{"sqs", "secretsmanager", "execute-api", "kms"} {
 		name := ownEndpoint(service)
 		endpoint, is := e.stacks.named("AWS::EC2::VPCEndpoint", "ServiceName", name)
@@ -186,7 +204,7 @@ func referenceFaults(e environment) []string {
 			}
 		}
 		for id, r := range stack.Resources {
-			check(id, map[string]any(r.Properties))
+			check(id, r.Properties)
 		}
 		for id, output := range stack.Outputs {
 			check(id, output)

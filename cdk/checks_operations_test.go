@@ -14,8 +14,13 @@ func operationChecks() []check {
 	const alarm, composite = "AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"
 	return []check{
 		{"alarms", alarmFaults, []mutation{
-			removed(alarm), without(alarm, "AlarmActions"), without(alarm, "AlarmDescription"), with(alarm, "AlarmDescription", "docs/operations.md#no-such-heading"),
-			with(alarm, "Dimensions", []any{}),
+			removed(alarm), with(alarm, "Dimensions", []any{}), withoutAlarmOn(metrics.Unencrypted), withoutAlarmOn(metrics.UnreadableValues),
+			withoutAlarmOn(metrics.IdentityConflicts), withoutAlarmOn(metrics.Expired), withoutAlarmOn(metrics.Repaired), withoutAlarmOn("5XXError"),
+			withoutAlarmOn("FreeStorageSpace"), withoutAlarmOn("Errors"), alarmOn("5XXError", "Threshold", 0.5), alarmOn(metrics.Repaired, "Statistic", "Minimum"),
+		}},
+		{"reports of alarms", reportFaults, []mutation{
+			without(alarm, "AlarmActions"), without(alarm, "AlarmDescription"), with(alarm, "AlarmDescription", "docs/operations.md#no-such-heading"),
+			with(alarm, "AlarmActions", []any{"other"}), alarmOn("Errors", "Namespace", "AWS/Other"),
 		}},
 		{"percentiles", percentileFaults, []mutation{
 			alarmOn(metrics.SearchableAfter, "Threshold", 600.0), alarmOn(metrics.DeliveredAfter, "ExtendedStatistic", "p50"),
@@ -40,24 +45,43 @@ func alarmFaults(e environment) []string {
 			f.addf("got no alarm about %s of %s, want one", metric, name)
 		}
 	}
+	above := func(metric, name, threshold, statistic string) {
+		want(metric, name)
+		for _, alarm := range e.watching(metric, name) {
+			f.want(alarm, "Threshold", threshold)
+			f.want(alarm, "Statistic", statistic)
+			f.want(alarm, "ComparisonOperator", "GreaterThanThreshold")
+		}
+	}
 	for _, q := range e.queues {
-		want("ApproximateAgeOfOldestMessage", e.name(string(q.Name)))
-		want("ApproximateNumberOfMessagesVisible", e.name(string(q.Name)))
-		want("ApproximateNumberOfMessagesVisible", e.name(string(q.Name.DeadLetters())))
+		age := "60"
+		if q.Name == manifest.QueueJobs {
+			age = "3600"
+		}
+		above("ApproximateAgeOfOldestMessage", e.name(string(q.Name)), age, "Maximum")
+		above("ApproximateNumberOfMessagesVisible", e.name(string(q.Name)), "100000", "Maximum")
+		above("ApproximateNumberOfMessagesVisible", e.name(string(q.Name.DeadLetters())), "0", "Maximum")
 	}
 	for _, function := range e.functions {
-		want("Errors", e.name(function.Name))
+		above("Errors", e.name(function.Name), "0", "Sum")
 	}
 	for _, path := range []string{"/logs", "/logs/bulk"} {
-		want("5XXError", manifest.BasePath+path)
+		above("5XXError", manifest.BasePath+path, "0.0005", "Average")
 	}
-	want(metrics.Repaired, "reconcile-index")
-	want(metrics.Repaired, "reconcile-arrivals")
-	want(metrics.Expired, "persist-logs")
-	want(metrics.IdentityConflicts, "persist-logs")
-	want(metrics.UnreadableValues, metrics.ServiceReveal)
+	above(metrics.Repaired, "reconcile-index", "0", "Sum")
+	above(metrics.Repaired, "reconcile-arrivals", "0", "Sum")
+	above(metrics.Expired, "persist-logs", "0", "Sum")
+	above(metrics.IdentityConflicts, "persist-logs", "0", "Sum")
+	above(metrics.UnreadableValues, metrics.ServiceReveal, "0", "Sum")
+	above(metrics.Unencrypted, metrics.ServiceAccept, "0", "Sum")
 	want("ClusterStatus.red", e.name("search"))
 	want("FreeStorageSpace", e.name("search"))
+	return f
+}
+
+// reportFaults finds alarms that tell nobody, or do not say what to do.
+func reportFaults(e environment) []string {
+	var f faults
 	headings, err := runbookHeadings()
 	if err != nil {
 		f.addf("%v", err)
@@ -71,11 +95,24 @@ func alarmFaults(e environment) []string {
 		if page != runbookPage || !slices.Contains(headings, heading) {
 			f.addf("%s: got the description %q, want a heading of %s", alarm.id, alarm.text("AlarmDescription"), runbookPage)
 		}
-		if alarm.get("AlarmActions") == nil && !strings.Contains(rule, "${"+alarm.id+"}") {
+		namespace, known := namespaces[alarm.text("MetricName")]
+		if !known {
+			namespace = metrics.Namespace
+		}
+		f.want(alarm, "Namespace", namespace)
+		if alarm.get("AlarmActions") != nil {
+			f.want(alarm, "AlarmActions", e.topicARN())
+		} else if !strings.Contains(rule, "${"+alarm.id+"}") {
 			f.addf("%s tells nobody, want it published or in the composite alarm", alarm.id)
 		}
 	}
 	return f
+}
+
+// namespaces has AWS's metrics that alarms are about. All others are the service's own.
+var namespaces = map[string]string{
+	"ApproximateAgeOfOldestMessage": "AWS/SQS", "ApproximateNumberOfMessagesVisible": "AWS/SQS", "Errors": "AWS/Lambda", "5XXError": "AWS/ApiGateway",
+	"ClusterStatus.red": "AWS/ES", "FreeStorageSpace": "AWS/ES",
 }
 
 // percentileFaults looks for the promises about time: p99 within a minute.
@@ -129,7 +166,7 @@ func promiseFaults(e environment) []string {
 		for _, promise := range []struct{ metric, name string }{
 			{"5XXError", manifest.BasePath + "/logs"}, {"ApproximateAgeOfOldestMessage", e.name("ingest")}, {"ApproximateAgeOfOldestMessage", e.name("index")},
 			{"ApproximateAgeOfOldestMessage", e.name("stream")}, {"ApproximateNumberOfMessagesVisible", e.name("ingest-dlq")}, {metrics.Repaired, "reconcile-index"},
-			{metrics.Repaired, "reconcile-arrivals"}, {metrics.SearchableAfter, "index-logs"}, {metrics.DeliveredAfter, "stream-logs"},
+			{metrics.Repaired, "reconcile-arrivals"}, {metrics.Unencrypted, metrics.ServiceAccept}, {metrics.SearchableAfter, "index-logs"}, {metrics.DeliveredAfter, "stream-logs"},
 		} {
 			for _, alarm := range e.watching(promise.metric, promise.name) {
 				if !strings.Contains(composite.text("AlarmRule"), `ALARM("${`+alarm.id+`}")`) {

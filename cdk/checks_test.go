@@ -130,6 +130,17 @@ func alarmOn(metric, path string, value any) mutation {
 	}}
 }
 
+// withoutAlarmOn removes the first alarm on a metric.
+func withoutAlarmOn(metric string) mutation {
+	return mutation{"no alarm on " + metric, func(s stacks) bool {
+		alarm, is := s.named("AWS::CloudWatch::Alarm", "MetricName", metric)
+		if is {
+			delete(s[alarm.stack].Resources, alarm.id)
+		}
+		return is
+	}}
+}
+
 // removed takes the first resource of the type away.
 func removed(kind string) mutation {
 	return mutation{"a " + kind + " removed", func(s stacks) bool {

@@ -47,15 +47,22 @@ func (b *batch) encrypt(ctx context.Context) {
 	if slices.ContainsFunc(b.masked, func(m masked) bool { return m.covered != nil }) {
 		keys = b.keys(ctx)
 	}
+	unencrypted := 0
 	for i := range b.masked {
 		m := &b.masked[i]
 		if m.covered != nil {
 			if outcome := b.seal(m, &keys); outcome.Status == Rejected {
 				b.reject(outcome)
+				if outcome.Unavailable != nil {
+					unencrypted++
+				}
 				continue
 			}
 		}
 		b.packer.Add(&m.entry)
+	}
+	if unencrypted > 0 && b.service.Unencrypted != nil {
+		b.service.Unencrypted(ctx, b.tenant.ID, unencrypted)
 	}
 }
 

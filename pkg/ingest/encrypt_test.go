@@ -133,18 +133,24 @@ func TestEntriesWithoutTheirKeyAreRejectedAlone(t *testing.T) {
 		keys   *keys
 		want   string // the first letters of the statuses
 		queued []string
+		lack   int // entries, without repetitions
 	}{
-		"all keys":         {newKeys(t), "aaaadrda", []string{"ann", "bob", "bob", "bob", "cid"}},
-		"one is missing":   {newKeys(t, "bob"), "araarrda", []string{"ann", "bob", "bob", "cid"}},
-		"none of subjects": {newKeys(t, "ann", "bob", "cid"), "rraarrrr", []string{"bob", "bob"}},
-		"no root":          {&keys{}, "rrarrrrr", []string{"bob"}},
+		"all keys":         {newKeys(t), "aaaadrda", []string{"ann", "bob", "bob", "bob", "cid"}, 0},
+		"one is missing":   {newKeys(t, "bob"), "araarrda", []string{"ann", "bob", "bob", "cid"}, 1},
+		"none of subjects": {newKeys(t, "ann", "bob", "cid"), "rraarrrr", []string{"bob", "bob"}, 3},
+		"no root":          {&keys{}, "rrarrrrr", []string{"bob"}, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, standard, _ := service()
 			s.Keys = test.keys
+			lack := 0
+			s.Unencrypted = func(_ context.Context, _ audit.TenantID, entries int) { lack += entries }
 			outcomes, err := s.Submit(t.Context(), ruled(), origin, texts)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if lack != test.lack {
+				t.Errorf("counted %d entries without a key, want %d", lack, test.lack)
 			}
 			got := ""
 			for i, o := range outcomes {

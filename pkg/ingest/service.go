@@ -28,6 +28,9 @@ type Service struct {
 	CheckSpace func(ctx context.Context) error
 	// Keys encrypt sensitive fields. The service's own records have none.
 	Keys Keys
+	// Unencrypted gets the number of entries of a request that were rejected because a key could not
+	// be had; nil: nobody counts them.
+	Unencrypted func(ctx context.Context, tenant audit.TenantID, entries int)
 }
 
 // Submit accepts the JSON texts of entries, each independently: a faulty one is

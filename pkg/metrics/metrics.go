@@ -41,6 +41,13 @@ const UnreadableValues = "UnreadableValues"
 // ServiceReveal is the service of UnreadableValues: get-log and search-logs count them together.
 const ServiceReveal = "reveal"
 
+// Unencrypted counts entries that were rejected with a 503 problem, because a key for their values
+// could not be had. In a bulk the answer itself is no failure.
+const Unencrypted = "Unencrypted"
+
+// ServiceAccept is the service of Unencrypted: create-log and create-logs-bulk count them together.
+const ServiceAccept = "accept"
+
 const (
 	dimensionService = "service"
 	// propertyTenant is a property and not a dimension. CloudWatch bills every

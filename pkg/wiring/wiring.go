@@ -290,9 +290,11 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	})
 	backlog := stores.backlog()
 	s.accept = sync.OnceValue(func() *ingest.Service {
+		counts := metrics.New(s.Metrics, metrics.ServiceAccept, time.Now)
 		return &ingest.Service{
 			Standard: stores.Queue(manifest.QueueIngest), Priority: stores.Queue(manifest.QueueIngestPriority),
 			Now: time.Now, Random: random, CheckSpace: stores.checkSpace(backlog), Keys: s.keyring(),
+			Unencrypted: s.countEntries(counts, metrics.Unencrypted, "entries were rejected because a key for their values could not be had"),
 		}
 	})
 	s.versions = security.keyVersions()
