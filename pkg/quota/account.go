@@ -31,8 +31,9 @@ type account struct {
 	// accepted and not yet charged.
 	paid     int64
 	used     int64         // accepted since the last lease
-	left     int64         // in the account after the last lease
-	leasedAt time.Time     // zero: never
+	left     int64         // in the account at leftAt
+	leftAt   time.Time     // zero: no lease has said it
+	leasedAt time.Time     // when the last lease began; zero: never
 	pending  chan struct{} // closed when the lease that is under way ends; nil: none is
 	failed   bool          // the last lease failed or takes long: own decides
 	own      bucket        // what this process accepted
@@ -115,7 +116,7 @@ func (a *account) settle(l Limit, charged int64, lease Lease, err error) {
 		return
 	}
 	a.paid += charged + lease.Granted
-	a.left = lease.Left
+	a.left, a.leftAt = lease.Left, a.leasedAt
 	a.allowance = max(0, a.paid) + max(0, lease.Left)/creditShare - max(0, -a.paid)
 }
 
@@ -141,10 +142,10 @@ func (a *account) remaining(now time.Time, l Limit) (entries int64, wait time.Du
 	defer a.mu.Unlock()
 	left := a.own.left(now, l)
 	wait = l.time(1 - left)
-	if age := elapsed(now, a.leasedAt); !a.failed && age < staleAfter {
+	if age := elapsed(now, a.leftAt); !a.failed && age < staleAfter {
 		shared := float64(a.left) + age.Seconds()*float64(l.Rate) + float64(min(a.paid, 0))
 		left = min(left, shared)
-		wait = max(l.time(1-shared), leasePeriod-age)
+		wait = max(l.time(1-shared), leasePeriod-elapsed(now, a.leasedAt))
 	}
 	return int64(math.Floor(max(0, left))), wait
 }

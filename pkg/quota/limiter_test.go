@@ -194,6 +194,24 @@ func TestAnOutageIsOver(t *testing.T) {
 	})
 }
 
+func TestTheFirstAnswerTellsWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := accounts{delay: 10 * time.Millisecond} // the lease ends after the answer
+		limiter := store.process(quota.Limits{Standard: quota.Limit{Rate: 5, Burst: 50}}, 0)
+		for _, want := range []int64{49, 48} {
+			states, err := limiter.Take(t.Context(), acme, "key:1", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := states[0].Left; got != want {
+				t.Errorf("got %d entries left, want %d", got, want)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		synctest.Wait()
+	})
+}
+
 func TestARefusalSaysWhenToComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store accounts
