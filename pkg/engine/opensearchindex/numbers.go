@@ -2,17 +2,18 @@ package opensearchindex
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/decimal"
 )
 
-// A number of the metadata has three tokens: its key, and its buckets of numberLevels. A range
+// A number of the metadata has four tokens: its key, and its buckets of numberLevels. A range
 // matches a few whole buckets and a few keys. OpenSearch looks at each
 // different token in a range, so a range of keys alone would take long.
 
-// numberLevels are the exponent of a number, and two digits.
-var numberLevels = decimal.Levels{4, 6}
+// numberLevels are the exponent of a number, one digit, and two digits.
+var numberLevels = decimal.Levels{4, 5, 6}
 
 // The first characters of the tokens. The level is added to that of buckets.
 const (
@@ -41,6 +42,10 @@ func bucketToken(path string, b decimal.Bucket) string {
 
 func prefixQuery(field, value string) query { return query{"prefix": query{field: value}} }
 
+// lazyTerms is how many terms of one query Lucene reads entry by entry, and can leave when the page is
+// full. Of more terms it first reads all entries, as TermInSetQuery's documentation says.
+const lazyTerms = 16
+
 // clausesOfNumber is more than the clauses of any renderNumber.
 const clausesOfNumber = 80
 
@@ -56,8 +61,8 @@ func renderNumber(e audit.Number) query {
 			should = append(should, prefixQuery(fieldNumbers, bucketToken(path, b)))
 		}
 	}
-	if len(exact) > 0 {
-		should = append(should, query{"terms": query{fieldNumbers: exact}})
+	for few := range slices.Chunk(exact, lazyTerms) {
+		should = append(should, query{"terms": query{fieldNumbers: few}})
 	}
 	for _, part := range parts {
 		should = append(should, query{"range": query{fieldNumbers: query{"gte": keyToken(path, part.From), "lt": keyToken(path, part.To)}}})

@@ -31,8 +31,9 @@ const (
 	tokenTimeBucket   = 'x'
 )
 
-// numberLevels are the levels of the numbers in the metadata: the exponent, and two digits.
-var numberLevels = decimal.Levels{4, 6}
+// numberLevels are the levels of the numbers in the metadata: the exponent, one digit, and
+// two digits.
+var numberLevels = decimal.Levels{4, 5, 6}
 
 // timeLevels is the level of received_at: 10⁷ ms, which is almost three hours.
 var timeLevels = decimal.Levels{10}
