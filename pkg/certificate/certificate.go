@@ -1,4 +1,4 @@
-// Package certificate certifies that a key was destroyed. A certificate is a JSON Web Signature
+// Package certificate certifies that a key was destroyed, or a tenant was deleted. A certificate is a JSON Web Signature
 // (RFC 7515) in the compact form, with the algorithm EdDSA and an Ed25519 key of the service.
 // Certificates belong to no tenant's records, so that they outlive the tenant.
 package certificate
@@ -40,8 +40,41 @@ func (id *ID) UnmarshalText(text []byte) (err error) {
 // Kind is what a certificate is about.
 type Kind string
 
-// KindErasure is the kind of certificates about the key of a subject.
-const KindErasure Kind = "erasure"
+const (
+	// KindErasure is the kind of certificates about the key of a subject.
+	KindErasure Kind = "erasure"
+	// KindDeletion is the kind of certificates about a tenant.
+	KindDeletion Kind = "deletion"
+)
+
+// Statement is what a certificate says. It has no name of a subject.
+type Statement struct {
+	ID          ID             `json:"id"`
+	Kind        Kind           `json:"kind"`
+	Tenant      audit.TenantID `json:"tenant_id"`
+	RequestedBy string         `json:"requested_by"`
+	RequestedAt time.Time      `json:"requested_at"`
+	*Erasure                   // of KindErasure; else nil
+	*Deletion                  // of KindDeletion; else nil
+	// DestroyedAt is when all of Destroyed was gone at the latest. From GoneAt on no process has the
+	// keys in memory.
+	DestroyedAt time.Time `json:"destroyed_at"`
+	GoneAt      time.Time `json:"gone_from_memory_at"`
+	// BackupsUntil is until when backups of the keys may hold them.
+	BackupsUntil time.Time `json:"backups_until"`
+	Destroyed    []string  `json:"destroyed"`
+	Remains      []string  `json:"remains"`
+}
+
+// Erasure is what is said of an erasure alone.
+type Erasure struct {
+	Job string `json:"erasure_id"` // its job's id
+	// Subject is the HMAC of the subject's name, and Generation the one of its key.
+	Subject    string `json:"subject_hmac"`
+	Generation uint32 `json:"key_generation"`
+	// Masks are those of the tenant's rules when the certificate was issued.
+	Masks []Mask `json:"masks"`
+}
 
 // Mask is a path whose values were encrypted, and the mask that stays there.
 type Mask struct {
@@ -49,27 +82,18 @@ type Mask struct {
 	Mask audit.Mask `json:"mask"`
 }
 
-// Statement is what a certificate says. It has no name of a subject.
-type Statement struct {
-	ID     ID             `json:"id"`
-	Kind   Kind           `json:"kind"`
-	Tenant audit.TenantID `json:"tenant_id"`
-	// Erasure is the id of the erasure's job.
-	Erasure string `json:"erasure_id"`
-	// Subject is the HMAC of the subject's name, and Generation the one of its key.
-	Subject     string    `json:"subject_hmac"`
-	Generation  uint32    `json:"key_generation"`
-	RequestedBy string    `json:"requested_by"`
-	RequestedAt time.Time `json:"requested_at"`
-	// DestroyedAt is when the key was destroyed at the latest. From GoneAt on no process has it in memory.
-	DestroyedAt time.Time `json:"destroyed_at"`
-	GoneAt      time.Time `json:"gone_from_memory_at"`
-	// BackupsUntil is until when backups of the keys may hold it.
-	BackupsUntil time.Time `json:"backups_until"`
-	Destroyed    []string  `json:"destroyed"`
-	Remains      []string  `json:"remains"`
-	// Masks are those of the tenant's rules when the certificate was issued.
-	Masks []Mask `json:"masks"`
+// Deletion is what is said of the deletion of a tenant alone.
+type Deletion struct {
+	Job    string  `json:"deletion_id"` // its job's id
+	Places []Place `json:"places"`
+	// MessagesUntil is until when queues may hold messages of the tenant.
+	MessagesUntil time.Time `json:"messages_until"`
+}
+
+// Place is a store that was emptied. Removed is how many records it had, at least.
+type Place struct {
+	Name    string `json:"place"`
+	Removed int64  `json:"removed"`
 }
 
 // StoredKey is a signing key as stores have it.

@@ -21,8 +21,9 @@ import (
 )
 
 var statement = certificate.Statement{
-	ID: certificate.ID{1, 2, 3}, Kind: certificate.KindErasure, Tenant: "acme", Erasure: "e", Subject: "00ff", Generation: 2, RequestedBy: "ada",
-	DestroyedAt: time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC), Remains: []string{"masks"}, Masks: []certificate.Mask{},
+	ID: certificate.ID{1, 2, 3}, Kind: certificate.KindErasure, Tenant: "acme", RequestedBy: "ada",
+	Erasure:     &certificate.Erasure{Job: "e", Subject: "00ff", Generation: 2, Masks: []certificate.Mask{}},
+	DestroyedAt: time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC), Remains: []string{"masks"},
 }
 
 func random(b []byte) { _, _ = rand.Read(b) }

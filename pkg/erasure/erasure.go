@@ -62,8 +62,6 @@ type Erasure struct {
 	// ErasedAt is when the key was destroyed, zero before. A process that has read the key can use it
 	// until the job succeeds.
 	ErasedAt time.Time
-	// Certificate is the id of its certificate, zero before the job succeeds.
-	Certificate certificate.ID
 }
 
 // checkpoint says how far an erasure is.
@@ -93,9 +91,5 @@ func ofJob(job jobs.Job) (Erasure, error) {
 	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
 		return Erasure{}, fmt.Errorf("read erasure %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	e := Erasure{Job: job, Subject: at.Subject, ErasesAt: at.ErasesAt, ErasedAt: at.ErasedAt}
-	if job.State == jobs.StateSucceeded {
-		e.Certificate = at.Certificate
-	}
-	return e, nil
+	return Erasure{Job: job, Subject: at.Subject, ErasesAt: at.ErasesAt, ErasedAt: at.ErasedAt}, nil
 }

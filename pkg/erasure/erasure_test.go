@@ -478,9 +478,12 @@ func TestAnErasureEndsInACertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := certificate.Statement{
-		ID: done.Certificate, Kind: certificate.KindErasure, Tenant: "acme", Erasure: e.ID, Subject: e.Subject.String(), Generation: 1,
+		ID: done.Certificate, Kind: certificate.KindErasure, Tenant: "acme",
+		Erasure: &certificate.Erasure{
+			Job: e.ID, Subject: e.Subject.String(), Generation: 1, Masks: []certificate.Mask{{Path: "metadata.email", Mask: audit.MaskEmail}},
+		},
 		RequestedBy: "ann", RequestedAt: requested, DestroyedAt: erased, GoneAt: erased.Add(settleTime), BackupsUntil: erased.Add(35 * 24 * time.Hour),
-		Destroyed: got.Destroyed, Remains: got.Remains, Masks: []certificate.Mask{{Path: "metadata.email", Mask: audit.MaskEmail}},
+		Destroyed: got.Destroyed, Remains: got.Remains,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the certificate (-want +got):\n%s", diff)

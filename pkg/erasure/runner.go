@@ -21,11 +21,6 @@ type Keys interface {
 	Destroy(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error
 }
 
-// Certificates issues certificates; see certificate.Issuer.
-type Certificates interface {
-	Issue(ctx context.Context, s certificate.Statement) error
-}
-
 // Runner is the jobs.Runner of jobs.KindErasure. It waits for the end of the delay, destroys the key,
 // and waits until no other process can use it.
 type Runner struct {
@@ -39,7 +34,7 @@ type Runner struct {
 	// SettleTime is how long after its destruction another process can use a key.
 	SettleTime time.Duration
 	// Certificates signs and keeps certificates. BackupTime is how long backups of the keys are kept.
-	Certificates Certificates
+	Certificates jobs.Certificates
 	BackupTime   time.Duration
 	Now          func() time.Time
 	Random       func([]byte)
@@ -95,6 +90,7 @@ func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 	if err := r.certify(ctx, tenant); err != nil {
 		return jobs.Result{}, err
 	}
+	r.Job.Certificate = r.at.Certificate
 	return jobs.Result{Done: true}, r.record(ctx, tenant)
 }
 
@@ -225,10 +221,10 @@ func (r *erasureRun) certify(ctx context.Context, tenant audit.Tenant) error {
 		masks = append(masks, certificate.Mask{Path: rule.Path, Mask: rule.Mask})
 	}
 	return r.Certificates.Issue(ctx, certificate.Statement{
-		ID: r.at.Certificate, Kind: certificate.KindErasure, Tenant: tenant.ID, Erasure: r.Job.ID,
-		Subject: r.at.Subject.String(), Generation: r.at.Generation, RequestedBy: r.Job.CreatedBy, RequestedAt: r.Job.CreatedAt,
+		ID: r.at.Certificate, Kind: certificate.KindErasure, Tenant: tenant.ID, RequestedBy: r.Job.CreatedBy, RequestedAt: r.Job.CreatedAt,
+		Erasure:     &certificate.Erasure{Job: r.Job.ID, Subject: r.at.Subject.String(), Generation: r.at.Generation, Masks: masks},
 		DestroyedAt: r.at.ErasedAt, GoneAt: r.at.ErasedAt.Add(r.SettleTime), BackupsUntil: r.at.ErasedAt.Add(r.BackupTime),
-		Destroyed: destroyed, Remains: remains, Masks: masks,
+		Destroyed: destroyed, Remains: remains,
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 )
 
 // Kind is what a job does.
@@ -84,6 +85,9 @@ type Job struct {
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
 	Error      string    `json:"error,omitempty"` // why it failed, for the caller
+	// Certificate is the id of the job's certificate, zero before the job succeeds, and for kinds that
+	// have none.
+	Certificate certificate.ID `json:"certificate,omitzero"`
 
 	// Checkpoint is how far the job is, in the form of its kind; nil: it has not begun.
 	Checkpoint json.RawMessage `json:"checkpoint,omitempty"`
@@ -157,10 +161,12 @@ type Counter interface {
 	Count(ctx context.Context, tenant audit.TenantID, from, to time.Time) (int64, error)
 }
 
-// NamedPurger is a store to purge. Name appears in errors.
+// NamedPurger is a store to purge. Name appears in errors and certificates.
 type NamedPurger struct {
 	Name   string
 	Purger Purger
+	// Scratch says that what the store removes are no records, so that no certificate counts them.
+	Scratch bool
 }
 
 // Tenants finds and tombstones tenants; see tenants.Store.

@@ -8,16 +8,30 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 )
+
+// Certificates issues certificates; see certificate.Issuer.
+type Certificates interface {
+	Issue(ctx context.Context, s certificate.Statement) error
+}
 
 // TenantPurge is the Runner of KindPurgeTenant. It removes the tenant from every store, in
 // passes. The second begins when no consumer can write for the tenant any more. A pass that
-// finds nothing is the last, and the tenant is tombstoned.
+// finds nothing is the last. Then the tenant is tombstoned, and a certificate says what was removed.
 type TenantPurge struct {
 	Tenants Tenants // tenants.Cache.Fresh if the process has a cache
 	// Stores are purged in this order. The job counts the records of the first one, the
 	// system of record.
 	Stores []NamedPurger
+	// Certificates signs and keeps certificates. SettleTime is how long after its destruction another
+	// process can use a key, MessageTime is how long a queue keeps a message, and BackupTime is how long
+	// backups of the keys are kept.
+	Certificates Certificates
+	SettleTime   time.Duration
+	MessageTime  time.Duration
+	BackupTime   time.Duration
+	Random       func([]byte) // fills its argument with random bytes
 	// DrainPeriod is how long after the deletion a consumer may still write for the tenant.
 	DrainPeriod time.Duration
 	// Held reports whether a legal hold stands in the tenant. It reads no older state than that of
@@ -33,7 +47,7 @@ const (
 	// minPasses is how often every store is purged at least. A pass that removes something
 	// after the drain period is followed by another.
 	minPasses = 2
-	// countTimeout bounds counting the records before the first is removed.
+	// countTimeout bounds counting the records of a store before the first is removed.
 	countTimeout = 30 * time.Second
 )
 
@@ -43,15 +57,23 @@ type purgeCheckpoint struct {
 	Pass  int  `json:"pass"`
 	Store int  `json:"store"` // its position in Stores
 	Dirty bool `json:"dirty"` // whether the pass has removed something
-	// Found counts the records of the first store at the beginning, zero if that would have
-	// taken too long. Removed counts the records that were removed from it. A worker that is
-	// killed does not save its last step, so Removed can be too low. Found lacks what
-	// arrived later.
+	// Places has a record for each of Stores.
+	Places []purgedPlace `json:"places"`
+	// EmptiedAt is when the last pass had ended, zero before.
+	EmptiedAt time.Time `json:"emptied_at,omitzero"`
+	// Certificate is the id of the certificate that is issued at the end.
+	Certificate certificate.ID `json:"certificate,omitzero"`
+}
+
+// purgedPlace counts the records of a store. Found are those at the beginning, zero if the store
+// cannot count them or would have taken too long. Removed are those that were removed. A worker that
+// is killed does not save its last step, so Removed can be too low. Found lacks what arrived later.
+type purgedPlace struct {
 	Found   int64 `json:"found"`
 	Removed int64 `json:"removed"`
 }
 
-func (c *purgeCheckpoint) count() int64 { return max(c.Found, c.Removed) }
+func (p purgedPlace) count() int64 { return max(p.Found, p.Removed) }
 
 // The reasons of purges that fail.
 const (
@@ -81,7 +103,7 @@ type purgeRun struct {
 
 func (r *purgeRun) all(ctx context.Context) (Result, error) {
 	if _, err := r.check(ctx); errors.Is(err, audit.ErrNotFound) {
-		return Result{Done: true}, nil // an earlier worker was killed after the tombstone
+		return r.certify(ctx) // an earlier worker was killed after the tombstone
 	} else if err != nil {
 		return Result{}, err
 	}
@@ -91,7 +113,7 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 		} else if held {
 			return Result{}, &FailedError{Reason: reasonHeld}
 		}
-		r.at.Begun, r.at.Found = true, r.countRecords(ctx)
+		r.at.Begun, r.at.Places = true, r.countRecords(ctx)
 		if err := r.save(ctx); err != nil {
 			return Result{}, err
 		}
@@ -108,6 +130,10 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 		r.at.Pass++
 		again = r.at.Pass < minPasses || r.at.Dirty
 		r.at.Store, r.at.Dirty = 0, false
+	}
+	r.at.EmptiedAt = now(r.Now)
+	if r.at.Certificate == (certificate.ID{}) {
+		r.Random(r.at.Certificate[:])
 	}
 	if err := r.save(ctx); err != nil { // another worker, if there is one, finds nothing to do
 		return Result{}, err
@@ -126,13 +152,64 @@ func (r *purgeRun) tombstone(ctx context.Context) (Result, error) {
 	if errors.Is(err, audit.ErrPrecondition) {
 		return Result{}, nil
 	}
-	return Result{Done: true}, err
+	if err != nil {
+		return Result{}, err
+	}
+	return r.certify(ctx)
 }
 
-// countRecords counts the records of the first store. It returns 0 if the store cannot count
-// them in time, because the count is for people and the removal is owed.
-func (r *purgeRun) countRecords(ctx context.Context) int64 {
-	counter, ok := r.Stores[0].Purger.(Counter)
+// What a certificate says beside the facts of its deletion.
+var (
+	purged       = []string{"the records of the tenant in each of places", "the key that encrypts the keys of the tenant's subjects"}
+	purgeRemains = []string{
+		"the tenant's id, which is never given again, this certificate, those of its erasures, and its jobs for a while",
+		"messages under way until messages_until, which are dropped when they are consumed",
+		"backups of the database, until they are removed",
+		"answers and files that were downloaded before",
+	}
+)
+
+// certify issues the certificate. It needs nothing of the tenant's records, which are gone.
+func (r *purgeRun) certify(ctx context.Context) (Result, error) {
+	if r.at.Certificate == (certificate.ID{}) { // another job has deleted the tenant
+		return Result{Done: true}, nil
+	}
+	var places []certificate.Place
+	for i, store := range r.Stores {
+		if !store.Scratch {
+			places = append(places, certificate.Place{Name: store.Name, Removed: r.at.Places[i].count()})
+		}
+	}
+	messages := r.Job.CreatedAt.Add(r.DrainPeriod + r.MessageTime)
+	if r.at.EmptiedAt.After(messages) {
+		messages = r.at.EmptiedAt
+	}
+	err := r.Certificates.Issue(ctx, certificate.Statement{
+		ID: r.at.Certificate, Kind: certificate.KindDeletion, Tenant: r.Job.Tenant, RequestedBy: r.Job.CreatedBy, RequestedAt: r.Job.CreatedAt,
+		Deletion:    &certificate.Deletion{Job: r.Job.ID, Places: places, MessagesUntil: messages},
+		DestroyedAt: r.at.EmptiedAt, GoneAt: r.at.EmptiedAt.Add(r.SettleTime), BackupsUntil: r.at.EmptiedAt.Add(r.BackupTime),
+		Destroyed: purged, Remains: purgeRemains,
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	r.Job.Certificate = r.at.Certificate
+	return Result{Done: true}, nil
+}
+
+// countRecords counts the records of each store.
+func (r *purgeRun) countRecords(ctx context.Context) []purgedPlace {
+	places := make([]purgedPlace, len(r.Stores))
+	for i := range r.Stores {
+		places[i].Found = r.countIn(ctx, &r.Stores[i])
+	}
+	return places
+}
+
+// countIn returns 0 if the store cannot count its records in time, because the count is for people
+// and the removal is owed.
+func (r *purgeRun) countIn(ctx context.Context, store *NamedPurger) int64 {
+	counter, ok := store.Purger.(Counter)
 	if !ok {
 		return 0
 	}
@@ -140,7 +217,7 @@ func (r *purgeRun) countRecords(ctx context.Context) int64 {
 	defer cancel()
 	n, err := counter.Count(ctx, r.Job.Tenant, time.Time{}, time.Time{})
 	if err != nil {
-		r.Log.WarnContext(ctx, "the records of a deleted tenant could not be counted", "tenant", r.Job.Tenant, "error", err)
+		r.Log.WarnContext(ctx, "the records of a deleted tenant could not be counted", "tenant", r.Job.Tenant, "store", store.Name, "error", err)
 		return 0
 	}
 	return n
@@ -170,9 +247,7 @@ func (r *purgeRun) empty(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("store %s: %w", store.Name, err)
 		}
-		if r.at.Store == 0 {
-			r.at.Removed += int64(n)
-		}
+		r.at.Places[r.at.Store].Removed += int64(n)
 		if n == 0 {
 			return true, r.save(ctx)
 		}
@@ -194,13 +269,14 @@ func (r *purgeRun) empty(ctx context.Context) (bool, error) {
 func (r *purgeRun) advance() {
 	steps := float64(minPasses * len(r.Stores))
 	done := float64(r.at.Pass*len(r.Stores) + r.at.Store)
-	if r.at.Pass == 0 && r.at.Store == 0 && r.at.Found > 0 {
-		done += min(1, float64(r.at.Removed)/float64(r.at.Found))
+	entries := r.at.Places[0]
+	if r.at.Pass == 0 && r.at.Store == 0 && entries.Found > 0 {
+		done += min(1, float64(entries.Removed)/float64(entries.Found))
 	}
 	r.Job.Progress = max(r.Job.Progress, min(done, steps)/(steps+1))
-	r.Job.Count = r.at.Removed
+	r.Job.Count = entries.Removed
 	if r.at.Pass > 0 || r.at.Store > 0 {
-		r.Job.Count = r.at.count()
+		r.Job.Count = entries.count()
 	}
 }
 

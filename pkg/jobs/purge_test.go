@@ -12,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -87,8 +90,28 @@ type purge struct {
 	log            bytes.Buffer
 	entries, index *records
 	held           bool
+	certificates   certificates
 	job            jobs.Job // as Delete returned it
 }
+
+// certificates keeps what it is to certify.
+type certificates struct {
+	issued []certificate.Statement
+	err    error
+}
+
+func (c *certificates) Issue(_ context.Context, s certificate.Statement) error {
+	if c.err == nil {
+		c.issued = append(c.issued, s)
+	}
+	return c.err
+}
+
+const (
+	settleTime  = 5 * time.Minute
+	messageTime = 14 * 24 * time.Hour
+	backupTime  = 35 * 24 * time.Hour
+)
 
 func newPurge(t *testing.T) *purge {
 	t.Helper()
@@ -116,7 +139,9 @@ func newPurge(t *testing.T) *purge {
 	}
 	p.TenantPurge = &jobs.TenantPurge{
 		Tenants: db.Tenants(), Now: clock, Log: log, Held: func(context.Context, audit.TenantID) (bool, error) { return p.held, nil },
-		Stores: []jobs.NamedPurger{{Name: "entries", Purger: p.entries}, {Name: "index", Purger: p.index}, {Name: "keys", Purger: db.Keys()}},
+		Stores:       []jobs.NamedPurger{{Name: "entries", Purger: p.entries}, {Name: "index", Purger: p.index}, {Name: "keys", Purger: db.Keys()}},
+		Certificates: &p.certificates, SettleTime: settleTime, MessageTime: messageTime, BackupTime: backupTime,
+		Random: func(b []byte) { copy(b, "not random") },
 	}
 	p.Worker = &jobs.Worker{
 		Store: db.Jobs(), Queue: p.queue, Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: p.TenantPurge}, Now: clock, Log: log,
@@ -264,6 +289,55 @@ func TestPurge(t *testing.T) {
 	p.checkPurged(t, 12_500)
 }
 
+func TestPurgeEndsInACertificate(t *testing.T) {
+	p := newPurge(t)
+	p.DrainPeriod = time.Minute
+	p.Stores = append(p.Stores, jobs.NamedPurger{Name: "free space", Purger: &records{byTenant: map[audit.TenantID]int{"acme": 3}}, Scratch: true})
+	p.handle(t)
+	p.now = p.now.Add(2 * time.Minute)
+	emptied := p.now.Truncate(time.Millisecond)
+	p.finish(t)
+	p.checkPurged(t, 12_500)
+	job := p.stored(t)
+	want := []certificate.Statement{{
+		ID: job.Certificate, Kind: certificate.KindDeletion, Tenant: "acme", RequestedBy: "op", RequestedAt: job.CreatedAt,
+		Deletion: &certificate.Deletion{
+			Job: job.ID, MessagesUntil: job.CreatedAt.Add(time.Minute + messageTime),
+			Places: []certificate.Place{{Name: "entries", Removed: 12_500}, {Name: "index", Removed: 5000}, {Name: "keys", Removed: 1}},
+		},
+		DestroyedAt: emptied, GoneAt: emptied.Add(settleTime), BackupsUntil: emptied.Add(backupTime),
+	}}
+	if len(p.certificates.issued) != 1 {
+		t.Fatalf("got %d certificates, want 1", len(p.certificates.issued))
+	}
+	want[0].Destroyed, want[0].Remains = p.certificates.issued[0].Destroyed, p.certificates.issued[0].Remains
+	if diff := cmp.Diff(want, p.certificates.issued); diff != "" {
+		t.Errorf("the certificate (-want +got):\n%s", diff)
+	}
+	if job.Certificate == (certificate.ID{}) {
+		t.Error("the job has no certificate, want one")
+	}
+}
+
+func TestPurgeIsCertifiedAfterAFailure(t *testing.T) {
+	p := newPurge(t)
+	p.certificates.err = errDown
+	p.handle(t)
+	if _, err := p.db.Tenants().Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("read the tenant: %v, want ErrNotFound", err)
+	}
+	if got := p.stored(t); got.Certificate != (certificate.ID{}) {
+		t.Errorf("the job names the certificate %s, which was not issued", got.Certificate)
+	}
+	p.certificates.err = nil
+	p.plan(t)
+	p.finish(t)
+	p.checkPurged(t, 12_500)
+	if n := len(p.certificates.issued); n != 1 {
+		t.Errorf("got %d certificates, want 1", n)
+	}
+}
+
 // TestPurgeRemovesLateWrites: a consumer writes after the first pass.
 func TestPurgeRemovesLateWrites(t *testing.T) {
 	p := newPurge(t)
@@ -377,6 +451,9 @@ func TestPurgeResumesAfterAKill(t *testing.T) {
 			p.plan(t)
 			p.finish(t)
 			p.checkPurged(t, 12_500)
+			if got := p.certificates.issued[len(p.certificates.issued)-1].Places[0].Removed; got != 12_500 {
+				t.Errorf("the certificate counts %d entries, want 12500", got)
+			}
 			if err := p.Handle(t.Context(), old); err != nil {
 				t.Errorf("the stale message: %v", err)
 			}

@@ -195,6 +195,8 @@ type Stores struct {
 	// ConsumerTenantTTL is the maximum age of a tenant record for a consumer of a queue; zero:
 	// TenantTTL.
 	ConsumerTenantTTL time.Duration
+	// MessageTime is how long queues keep messages, zero if LocalMessages removes those of a tenant.
+	MessageTime time.Duration
 	// DrainPeriod is how long a consumer may still write for a deleted tenant; see jobs.TenantPurge.
 	DrainPeriod time.Duration
 	// Grace is how long indexing a stored entry may take; see search.Reconciler.

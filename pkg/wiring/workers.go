@@ -134,15 +134,20 @@ func (s *Services) StreamLogs() lambdaedge.BatchHandler {
 	return lambdaedge.EachMessage(pump.Deliver)
 }
 
+// keySettleTime is how long after its destruction another process can use a tenant's key.
+const keySettleTime = protect.KeyTTL + maxRequestTime + maxClockSkew
+
 // RunJobs returns what does a slice of the job of one message of the jobs queue.
 func (s *Services) RunJobs() lambdaedge.BatchHandler {
+	certificates := &certificate.Issuer{Store: s.Stores.Certificates, Wrapper: s.Stores.MasterKey, Random: random}
 	purge := &jobs.TenantPurge{
 		Tenants: s.tenants().Fresh(), Now: time.Now, DrainPeriod: s.Stores.DrainPeriod, Held: s.holdStands, Log: s.Log,
+		Certificates: certificates, SettleTime: keySettleTime, MessageTime: s.Stores.MessageTime, BackupTime: s.Stores.KeyBackupTime, Random: random,
 		Stores: []jobs.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
-			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "keys", Purger: s.Stores.Keys},
-			{Name: "arrival", Purger: s.Stores.Arrivals}, {Name: "stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
-			{Name: "tenant keys", Purger: s.Stores.TenantKeys}, {Name: "activity", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
+			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "API keys", Purger: s.Stores.Keys},
+			{Name: "arrival log", Purger: s.Stores.Arrivals}, {Name: "live stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
+			{Name: "tenant keys", Purger: s.Stores.TenantKeys}, {Name: "register of days", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
 			{Name: "legal holds", Purger: s.Stores.Holds},
 		},
 	}
@@ -150,12 +155,11 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "messages", Purger: s.Stores.LocalMessages})
 	}
 	if s.Stores.FreeSpace != nil { // last: it erases what the others leave
-		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace})
+		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace, Scratch: true})
 	}
 	erasures := &erasure.Runner{
 		Keys: s.keyring(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
-		SettleTime: protect.KeyTTL + maxRequestTime + maxClockSkew, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime,
-		Certificates: &certificate.Issuer{Store: s.Stores.Certificates, Wrapper: s.Stores.MasterKey, Random: random},
+		SettleTime: keySettleTime, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
 	}
 	holds := &hold.Runner{
 		Holds: s.Stores.Holds, Store: s.Stores.Entries, Jobs: s.Stores.Jobs,

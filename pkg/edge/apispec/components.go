@@ -119,7 +119,6 @@ func Components() []Component {
 			required("subject_hmac", &Schema{Type: "string", Pattern: "^[0-9a-f]{32}$", Description: "The HMAC of the subject's name under a key of the tenant. The service does not keep the name."}),
 			required("erases_at", timestamp("When it begins. It can be cancelled before.")),
 			optional("erased_at", timestamp("When the key was destroyed. A process can have the key in memory until the erasure has succeeded.")),
-			optional("certificate", anyText("The path of its certificate, which needs no credential. Left out until it has succeeded.")),
 		)...)},
 		{"ErasureList", listOf("Erasure")},
 		{"Certificate", object(
@@ -348,6 +347,7 @@ func jobFields() []Property {
 		optional("started_at", timestamp("Left out while it is queued for the first time.")),
 		optional("finished_at", timestamp("Left out while it is not finished.")),
 		optional("error", anyText("Why it failed.")),
+		optional("certificate", anyText("The path of its certificate, which needs no credential. An erasure and the deletion of a tenant have one once they have succeeded.")),
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
@@ -105,8 +104,5 @@ func appendErasure(w *writer, e *erasure.Erasure) {
 	w.text("subject_hmac", e.Subject.String())
 	w.time("erases_at", e.ErasesAt)
 	w.optionalTime("erased_at", e.ErasedAt)
-	if e.Certificate != (certificate.ID{}) {
-		w.text("certificate", certificateLocation(e.Certificate))
-	}
 	w.close('}')
 }

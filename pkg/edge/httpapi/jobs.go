@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
@@ -145,5 +146,8 @@ func appendJobMembers(w *writer, j *jobs.Job) {
 	w.optionalTime("finished_at", j.FinishedAt)
 	if j.Error != "" {
 		w.text("error", j.Error)
+	}
+	if j.Certificate != (certificate.ID{}) {
+		w.text("certificate", certificateLocation(j.Certificate))
 	}
 }

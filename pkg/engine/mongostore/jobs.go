@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -30,25 +31,26 @@ const (
 // jobDocument is the stored form of a job. resume_at is set while the job is not finished,
 // and expires_at afterwards.
 type jobDocument struct {
-	Key        string     `bson:"_id"`
-	ID         string     `bson:"id"`
-	Tenant     string     `bson:"tenant_id"`
-	Kind       string     `bson:"kind"`
-	State      string     `bson:"state"`
-	Progress   float64    `bson:"progress"`
-	Count      int64      `bson:"count"`
-	CreatedBy  string     `bson:"created_by"`
-	CreatedAt  time.Time  `bson:"created_at"`
-	StartedAt  *time.Time `bson:"started_at,omitempty"`
-	FinishedAt *time.Time `bson:"finished_at,omitempty"`
-	Error      string     `bson:"error,omitempty"`
-	Checkpoint string     `bson:"checkpoint,omitempty"` // JSON
-	Generation int64      `bson:"generation"`
-	Committed  bool       `bson:"committed,omitempty"`
-	Failures   int        `bson:"failures,omitempty"`
-	ResumeAt   *time.Time `bson:"resume_at,omitempty"`
-	Resent     int        `bson:"resent,omitempty"`
-	ExpiresAt  *time.Time `bson:"expires_at,omitempty"`
+	Key         string     `bson:"_id"`
+	ID          string     `bson:"id"`
+	Tenant      string     `bson:"tenant_id"`
+	Kind        string     `bson:"kind"`
+	State       string     `bson:"state"`
+	Progress    float64    `bson:"progress"`
+	Count       int64      `bson:"count"`
+	CreatedBy   string     `bson:"created_by"`
+	CreatedAt   time.Time  `bson:"created_at"`
+	StartedAt   *time.Time `bson:"started_at,omitempty"`
+	FinishedAt  *time.Time `bson:"finished_at,omitempty"`
+	Error       string     `bson:"error,omitempty"`
+	Certificate string     `bson:"certificate,omitempty"`
+	Checkpoint  string     `bson:"checkpoint,omitempty"` // JSON
+	Generation  int64      `bson:"generation"`
+	Committed   bool       `bson:"committed,omitempty"`
+	Failures    int        `bson:"failures,omitempty"`
+	ResumeAt    *time.Time `bson:"resume_at,omitempty"`
+	Resent      int        `bson:"resent,omitempty"`
+	ExpiresAt   *time.Time `bson:"expires_at,omitempty"`
 }
 
 func newJobDocument(j *jobs.Job) jobDocument {
@@ -56,6 +58,9 @@ func newJobDocument(j *jobs.Job) jobDocument {
 		Key: keyOf(j.Tenant, j.ID), ID: j.ID, Tenant: string(j.Tenant), Kind: string(j.Kind), State: string(j.State),
 		Progress: j.Progress, Count: j.Count, CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, StartedAt: optional(j.StartedAt),
 		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Committed: j.Committed, Failures: j.Failures, Resent: j.Resent,
+	}
+	if j.Certificate != (certificate.ID{}) {
+		doc.Certificate = j.Certificate.String()
 	}
 	if j.State.Finished() {
 		doc.ExpiresAt = optional(j.FinishedAt.Add(jobs.Retention))
@@ -78,6 +83,12 @@ func readJob(raw bson.Raw) (jobs.Job, error) {
 	}
 	if doc.Checkpoint != "" {
 		job.Checkpoint = json.RawMessage(doc.Checkpoint)
+	}
+	if doc.Certificate != "" {
+		var err error
+		if job.Certificate, err = certificate.ParseID(doc.Certificate); err != nil {
+			return jobs.Job{}, fmt.Errorf("the certificate %w", errStored)
+		}
 	}
 	return job, nil
 }

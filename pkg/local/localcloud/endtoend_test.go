@@ -17,6 +17,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 func TestEndToEndAnEntryIsStoredOnceAndFound(t *testing.T) { everyWay(t, anEntryIsStoredOnceAndFound) }
@@ -439,8 +440,9 @@ func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	var done struct {
-		State string
-		Count int
+		State       string
+		Count       int
+		Certificate string
 	}
 	onDeleted := s.as(s.operator(), "acme")
 	for done.State != "succeeded" && time.Now().Before(deadline) { // the job ends just after the tenant
@@ -451,6 +453,20 @@ func deletingATenantRemovesItEverywhere(t *testing.T, start starter) {
 	}
 	if done.Count < 2 {
 		t.Errorf("the job removed %d entries, want 2 at least", done.Count) // the deletion itself is recorded too
+	}
+	var certificate struct {
+		Statement struct {
+			Kind   string
+			Tenant string `json:"tenant_id"`
+			Places []struct {
+				Place   string
+				Removed int
+			}
+		}
+	}
+	s.as("", "").get(strings.TrimPrefix(done.Certificate, manifest.BasePath), nil).decode(t, &certificate)
+	if got := certificate.Statement; got.Kind != "deletion" || got.Tenant != "acme" || len(got.Places) == 0 || got.Places[0].Removed != done.Count {
+		t.Errorf("got the certificate %+v, want one of the deletion of acme with %d entries", got, done.Count)
 	}
 	if got := admin.get("/logs", nil); got.status != http.StatusForbidden {
 		t.Errorf("the deleted tenant's list: got status %d, want %d: %s", got.status, http.StatusForbidden, got.body)

@@ -26,8 +26,8 @@ func open(_ context.Context, o *fromenv.Opening) error {
 func Use(stores *wiring.Stores, engines config.Engines) {
 	queues := New(engines)
 	stores.Queue = func(name manifest.QueueName) wiring.Queue { return queues.Queue(name) }
-	stores.CheckSpace = nil    // SQS has room for any number of messages
-	stores.LocalMessages = nil // SQS removes messages after 14 days
+	stores.CheckSpace = nil                                            // SQS has room for any number of messages
+	stores.LocalMessages, stores.MessageTime = nil, sqsqueue.Retention // SQS removes messages by itself
 	waiting := []*sqsqueue.Queue{queues.Queue(manifest.QueueIngest), queues.Queue(manifest.QueueIngestPriority)}
 	stores.Backlog = func(ctx context.Context, _ int64) (total int64, err error) {
 		for _, queue := range waiting {
