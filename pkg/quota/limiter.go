@@ -52,11 +52,11 @@ func (e *ExceededError) Error() string { return "the quota of the " + e.Policy +
 // the quota is not used up, and may overdraw it. The next ones wait until the quota has recovered,
 // so that the average holds and no request is too large for ever. It is safe for concurrent use.
 type Limiter struct {
-	limits Limits
-	leases Leases
-	now    func() time.Time
-	log    *slog.Logger
-	fill   func() float64 // of the backlog; nil: there is no bound
+	limits  Limits
+	leases  Leases
+	now     func() time.Time
+	log     *slog.Logger
+	backlog Backlog // nil: there is no bound
 
 	seed        maphash.Seed
 	accounts    *ttlcache.Cache[audit.TenantID, *account]
@@ -84,28 +84,43 @@ func NewLimiter(limits Limits, leases Leases, now func() time.Time, log *slog.Lo
 	}
 }
 
-// WithBacklog makes the Limiter bound what waits to be stored, and returns it. fill returns how
-// full the backlog of all tenants is, from 0 to 1. Up to a half, quotas are not changed. Beyond
-// that each tenant has a part of its own, which falls to nothing at 1. So a tenant that sends
-// much is refused before the backlog is full, and one that sends little is not.
-func (l *Limiter) WithBacklog(fill func() float64) *Limiter {
-	l.fill = fill
+// Backlog is what waits to be stored, of all tenants together.
+type Backlog interface {
+	// Check returns an error if the backlog is full. Every request calls it, also one that a
+	// quota refuses, so that the backlog is counted again while it is large.
+	Check(ctx context.Context) error
+	// Fill returns how full the backlog is, from 0 to 1.
+	Fill() float64
+}
+
+// WithBacklog makes the Limiter bound what waits to be stored, and returns it. Up to a fill of a
+// half, quotas are not changed. Beyond that each tenant has a part of its own, which falls to
+// nothing at 1. So a tenant that sends much is refused before the backlog is full, and one that
+// sends little is not.
+func (l *Limiter) WithBacklog(backlog Backlog) *Limiter {
+	l.backlog = backlog
 	return l
 }
 
 // limit returns the quota of a tenant at the present backlog.
 func (l *Limiter) limit(tenant *audit.Tenant) Limit {
 	limit := l.limits.of(tenant)
-	if l.fill == nil || limit.Rate == 0 {
+	if l.backlog == nil || limit.Rate == 0 {
 		return limit
 	}
-	return limit.part(2 * (1 - l.fill()))
+	return limit.part(2 * (1 - l.backlog.Fill()))
 }
 
 // Take takes n entries from the quotas of the tenant and of the credential. It returns the
 // state of the quotas that have a limit, also with an *ExceededError. It waits for the store for
-// a quarter of a second at most, and only while the tenant is near its limit.
+// a quarter of a second at most, and only while the tenant is near its limit. It returns the
+// backlog's error, and no state, if that is full.
 func (l *Limiter) Take(ctx context.Context, tenant *audit.Tenant, name string, n int) ([]State, error) {
+	if l.backlog != nil {
+		if err := l.backlog.Check(ctx); err != nil {
+			return nil, fmt.Errorf("accept %d entries of %s: %w", n, tenant.ID, err)
+		}
+	}
 	var states []State
 	taken, state := l.takeCredential(tenant.ID, name, int64(n))
 	if state.Limit.Rate > 0 {

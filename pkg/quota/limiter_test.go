@@ -318,7 +318,7 @@ func TestAFloodDoesNotFillTheBacklog(t *testing.T) {
 		limit := quota.Limit{Rate: 1000, Burst: 5000}
 		var store accounts
 		waiting, sent := 0, 0
-		l := store.process(quota.Limits{Standard: limit}, 0).WithBacklog(func() float64 { return float64(waiting) / maxWaiting })
+		l := store.process(quota.Limits{Standard: limit}, 0).WithBacklog(backlog{fill: func() float64 { return float64(waiting) / maxWaiting }})
 		quiet := &audit.Tenant{ID: "quiet"}
 		for range 24 * time.Hour / step {
 			for take(t, l, 1000) {
@@ -348,6 +348,48 @@ func TestAFloodDoesNotFillTheBacklog(t *testing.T) {
 	})
 }
 
+// backlog is one that is as full as fill returns. check nil: it never refuses.
+type backlog struct {
+	fill  func() float64
+	check func() error
+}
+
+func (b backlog) Fill() float64 { return b.fill() }
+
+func (b backlog) Check(context.Context) error {
+	if b.check == nil {
+		return nil
+	}
+	return b.check()
+}
+
+// TestAFullBacklogRefusesBeforeTheQuotas: its error is not that of a quota, which no tenant has
+// left while the backlog is full. Requests that a quota refuses are checked too.
+func TestAFullBacklogRefusesBeforeTheQuotas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store accounts
+		checks, full := 0, error(nil)
+		l := store.process(quota.Limits{Standard: quota.Limit{Rate: 1, Burst: 1}}, 0).WithBacklog(backlog{
+			fill:  func() float64 { return 1 },
+			check: func() error { checks++; return full },
+		})
+		var exceeded *quota.ExceededError
+		for range 10 {
+			_, _ = l.Take(t.Context(), acme, "key:1", 1)
+		}
+		if _, err := l.Take(t.Context(), acme, "key:1", 1); !errors.As(err, &exceeded) {
+			t.Fatalf("over the quota: got error %v, want an ExceededError", err)
+		}
+		full = &audit.UnavailableError{Err: errors.New("full")}
+		if _, err := l.Take(t.Context(), acme, "key:1", 1); !errors.Is(err, full) {
+			t.Errorf("over the quota, the backlog full: got error %v, want %v", err, full)
+		}
+		if want := 12; checks != want {
+			t.Errorf("got %d checks, want %d", checks, want)
+		}
+	})
+}
+
 // TestALargeBacklogLowersTheQuotaThatAnswersTell also without a store.
 func TestALargeBacklogLowersTheQuotaThatAnswersTell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -356,7 +398,7 @@ func TestALargeBacklogLowersTheQuotaThatAnswersTell(t *testing.T) {
 			rate int64
 		}{{0, 1000}, {0.5, 1000}, {0.75, 500}, {0.95, 100}, {1, 1}} {
 			store := accounts{err: errors.New("down")}
-			l := store.process(quota.Limits{Standard: quota.Limit{Rate: 1000, Burst: 5000}}, 0).WithBacklog(func() float64 { return c.fill })
+			l := store.process(quota.Limits{Standard: quota.Limit{Rate: 1000, Burst: 5000}}, 0).WithBacklog(backlog{fill: func() float64 { return c.fill }})
 			states, err := l.Take(t.Context(), acme, "key:1", 1)
 			if err != nil {
 				t.Fatal(err)

@@ -290,22 +290,21 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 	s.keyring = sync.OnceValue(func() *protect.Keyring {
 		return protect.NewKeyring(stores.TenantKeys, stores.MasterKey, time.Now, random)
 	})
-	backlog := stores.backlog()
 	s.accept = sync.OnceValue(func() *ingest.Service {
 		counts := metrics.New(s.Metrics, metrics.ServiceAccept, time.Now)
 		return &ingest.Service{
 			Standard: stores.Queue(manifest.QueueIngest), Priority: stores.Queue(manifest.QueueIngestPriority),
-			Now: time.Now, Random: random, CheckSpace: stores.checkSpace(backlog), Keys: s.keyring(),
+			Now: time.Now, Random: random, CheckSpace: stores.CheckSpace, Keys: s.keyring(),
 			Unencrypted: s.countEntries(counts, metrics.Unencrypted, "entries were rejected because a key for their values could not be had"),
 		}
 	})
 	s.versions = security.keyVersions()
 	s.limiter = sync.OnceValue(func() *quota.Limiter {
 		limiter := quota.NewLimiter(stores.Limits, stores.Quotas, time.Now, log)
-		if backlog == nil {
-			return limiter
+		if backlog := stores.backlog(); backlog != nil {
+			limiter = limiter.WithBacklog(backlog)
 		}
-		return limiter.WithBacklog(backlog.Fill)
+		return limiter
 	})
 	s.gate = sync.OnceValue(func() *httpapi.Gate {
 		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString, Origins: stores.Origins}
@@ -320,19 +319,6 @@ func (s *Stores) backlog() *ingest.Backlog {
 	}
 	return &ingest.Backlog{
 		Count: func(ctx context.Context) (int64, error) { return s.Backlog(ctx, s.MaxBacklog) }, Max: s.MaxBacklog, Now: time.Now,
-	}
-}
-
-// checkSpace returns what refuses entries while the disk or the backlog is full.
-func (s *Stores) checkSpace(backlog *ingest.Backlog) func(ctx context.Context) error {
-	if backlog == nil {
-		return s.CheckSpace
-	}
-	return func(ctx context.Context) error {
-		if err := backlog.Check(ctx); err != nil || s.CheckSpace == nil {
-			return err
-		}
-		return s.CheckSpace(ctx)
 	}
 }
 

@@ -185,7 +185,7 @@ func unauthenticated(detail string) *problem {
 }
 
 func suspended() *problem {
-	return ProblemSuspended.problem("The tenant is suspended. Only platform operators can read and administer it. Its log takes no changes and has no live stream.")
+	return ProblemSuspended.problem("Only platform operators can read and administer the tenant. Its log takes no changes and has no live stream.")
 }
 
 func failed() *problem {

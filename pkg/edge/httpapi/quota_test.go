@@ -114,17 +114,20 @@ func TestAFullBacklogIsRefused(t *testing.T) {
 	for full.Check(t.Context()) == nil {
 		time.Sleep(time.Millisecond)
 	}
+	empty := &ingest.Backlog{Max: 1, Now: time.Now, Count: func(context.Context) (int64, error) { return 0, nil }}
 	for name, c := range map[string]struct {
-		check, queue error
-		status       int
-		retryAfter   string
+		backlog    *ingest.Backlog
+		queue      error
+		status     int
+		retryAfter string
 	}{
-		"the whole":         {full.Check(t.Context()), nil, http.StatusServiceUnavailable, "30"},
-		"the tenant's part": {nil, audit.ErrBacklog, http.StatusTooManyRequests, "5"},
+		"the whole":         {full, nil, http.StatusServiceUnavailable, "30"},
+		"the tenant's part": {empty, audit.ErrBacklog, http.StatusTooManyRequests, "5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.ingest.CheckSpace = func(context.Context) error { return c.check }
+			w.limit(quota.Limits{Standard: quota.Limit{Rate: 1000, Burst: 1000}})
+			w.limiter.WithBacklog(c.backlog)
 			w.faults.set("queue", c.queue)
 			got := w.call("admin", "POST", "/logs/bulk", bulkText(2), nil)
 			if got.status != c.status {
