@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,16 +77,16 @@ func TestAFullBacklogRefusesUntilItHasShrunk(t *testing.T) {
 
 func TestFewRequestsCountNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		counts := 0
-		b := &ingest.Backlog{Max: 1, Now: time.Now, Count: func(context.Context) (int64, error) { counts++; return 0, nil }}
+		var counts atomic.Int64
+		b := &ingest.Backlog{Max: 1, Now: time.Now, Count: func(context.Context) (int64, error) { counts.Add(1); return 0, nil }}
 		for range 200 {
 			if err := b.Check(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Minute)
 		}
-		if want := 4; counts != want {
-			t.Errorf("200 requests counted %d times, want %d", counts, want)
+		if got, want := counts.Load(), int64(4); got != want {
+			t.Errorf("200 requests counted %d times, want %d", got, want)
 		}
 	})
 }
