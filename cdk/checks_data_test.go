@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
 
 func dataChecks() []check {
@@ -188,7 +190,7 @@ func bucketFaults(e environment) []string {
 		}
 		f.want(bucket, "LifecycleConfiguration.Rules.0.Status", "Enabled")
 		if name == "exports" {
-			f.want(bucket, "LifecycleConfiguration.Rules.0.ExpirationInDays", strconv.Itoa(e.ExportDays))
+			f.want(bucket, "LifecycleConfiguration.Rules.0.ExpirationInDays", strconv.Itoa(manifest.ExportBucketDays))
 		}
 		if name == "trust" && e.LockDays > 0 {
 			f.want(bucket, "ObjectLockEnabled", "true")

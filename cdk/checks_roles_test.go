@@ -12,7 +12,7 @@ func roleChecks() []check {
 	return []check{
 		{"roles are the manifest's grants", grantFaults, []mutation{
 			withoutAction("sqs:SendMessage"), withoutAction("secretsmanager:GetSecretValue"), withoutAction("execute-api:ManageConnections"),
-			withoutAction("es:ESHttpPost"), withoutAction("kms:Decrypt"), withoutAction("kms:Encrypt"), withoutAction("sqs:ChangeMessageVisibility"), withoutAction("logs:PutLogEvents"), withoutAction("xray:PutTraceSegments"),
+			withoutAction("es:ESHttpPost"), withoutAction("kms:Decrypt"), withoutAction("kms:Encrypt"), withoutAction("s3:GetObject"), withoutAction("s3:PutObject"), withoutAction("sqs:ChangeMessageVisibility"), withoutAction("logs:PutLogEvents"), withoutAction("xray:PutTraceSegments"),
 			withStatement(node{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "arn:aws:sqs:eu-central-1:1:other"}),
 			withStatement(node{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::other/*"}),
 		}},
@@ -163,6 +163,7 @@ func (e environment) wantedRights(f manifest.Function) []string {
 	if write {
 		add(e.tenantsKeyARN(), "kms:Encrypt")
 	}
+	e.wantExports(f, add)
 	e.wantQueues(f, add)
 	index := ownARN("es", "domain/"+e.name("search"))
 	switch read, write := grantOf(f, "search"); {
@@ -178,6 +179,20 @@ func (e environment) wantedRights(f manifest.Function) []string {
 		}
 	}
 	return all
+}
+
+func (e environment) wantExports(f manifest.Function, add func(on string, actions ...string)) {
+	bucket := "arn:${AWS::Partition}:s3:::" + e.name("exports") + "-${AWS::AccountId}-${AWS::Region}"
+	read, write := grantOf(f, "exports")
+	if read || write {
+		add(bucket+"/*", "s3:GetObject")
+		add(e.keyImport(), "kms:Decrypt")
+	}
+	if write {
+		add(bucket+"/*", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+		add(bucket, "s3:ListBucket", "s3:ListBucketMultipartUploads")
+		add(e.keyImport(), "kms:GenerateDataKey")
+	}
 }
 
 func (e environment) wantQueues(f manifest.Function, add func(on string, actions ...string)) {

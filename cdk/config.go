@@ -40,7 +40,6 @@ type Environment struct {
 	Burst       int // of the same
 	Search      Search
 	Database    Database
-	ExportDays  int    // exports are removed after that
 	LockDays    int    // the trust bucket's object lock in compliance mode; 0: no lock
 	AlarmsEmail string // "": nobody subscribes to the alarms yet
 	LogLevel    string // of the functions
@@ -88,9 +87,8 @@ func Environments() []Environment {
 		LogRetention: 7 * day, Rollout: "CodeDeployDefault.LambdaAllAtOnce", LogLevel: "debug",
 		Issuer:   Issuer{JWKSURL: "https://issuer.dev.example.com/.well-known/jwks.json", Issuer: "https://issuer.dev.example.com", Audience: "ocelot"},
 		Requests: 200, Burst: 400, Rates: Rates{Standard: 100, Priority: 500, Credential: 250},
-		Search:     Search{Instance: "t3.small.search", Instances: 2, VolumeGB: 20, Replicas: 1},
-		Database:   Database{BackupDays: 35},
-		ExportDays: 7,
+		Search:   Search{Instance: "t3.small.search", Instances: 2, VolumeGB: 20, Replicas: 1},
+		Database: Database{BackupDays: 35},
 	}
 	staging := dev
 	staging.Name, staging.CIDR = "staging", "10.41.0.0/16"

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
 
+	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/rights"
 )
 
@@ -125,10 +126,20 @@ func (s *data) addSecrets(d *deployment) {
 	add("MongoURI", rights.Records, "The connection string of the system of record; set it after the deployment")
 }
 
+// exportsBucket is the name of the bucket with the files of exports, in the environment.
+const exportsBucket = "exports"
+
+// bucket returns the name of a bucket, which is unique on AWS.
+func (d *deployment) bucket(name string) string {
+	return d.name(name) + "-${AWS::AccountId}-${AWS::Region}"
+}
+
+func (d *deployment) exportsBucket() string { return d.bucket(exportsBucket) }
+
 func (s *data) addBuckets(d *deployment) {
 	add := func(name string, change func(*awss3.BucketProps)) {
 		props := &awss3.BucketProps{
-			BucketName: sub(d.name(name) + "-${AWS::AccountId}-${AWS::Region}"), Encryption: awss3.BucketEncryption_KMS, EncryptionKey: s.key,
+			BucketName: sub(d.bucket(name)), Encryption: awss3.BucketEncryption_KMS, EncryptionKey: s.key,
 			BucketKeyEnabled: truth(true), BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(), EnforceSSL: truth(true), MinimumTLSVersion: number(1.2),
 			Versioned: truth(true), ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_ENFORCED, RemovalPolicy: removal(d),
 		}
@@ -136,9 +147,10 @@ func (s *data) addBuckets(d *deployment) {
 		awss3.NewBucket(s.stack, text(name+"Bucket"), props)
 	}
 	days := func(n int) awscdk.Duration { return awscdk.Duration_Days(number(n)) }
-	add("exports", func(p *awss3.BucketProps) {
+	// The service removes files after a week. The first rule is for those that it could not remove.
+	add(exportsBucket, func(p *awss3.BucketProps) {
 		p.LifecycleRules = &[]*awss3.LifecycleRule{{
-			Expiration: days(d.ExportDays), NoncurrentVersionExpiration: days(1), AbortIncompleteMultipartUploadAfter: days(1),
+			Expiration: days(manifest.ExportBucketDays), NoncurrentVersionExpiration: days(1), AbortIncompleteMultipartUploadAfter: days(1),
 		}}
 	})
 	// Ocelot itself removes parts of the archive whose retention is over.

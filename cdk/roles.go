@@ -71,6 +71,10 @@ func (s *functionStack) targetARN(target rights.Target) string {
 		return *s.stores.key.KeyArn()
 	case rights.MasterKey:
 		return *s.stores.tenants
+	case rights.Exports:
+		return "arn:${AWS::Partition}:s3:::" + s.exportsBucket() + target.Name
+	case rights.ExportsKey:
+		return *s.stores.key.KeyArn()
 	case rights.Queue:
 		return s.queueARN(manifest.QueueName(target.Name))
 	case rights.Index:

@@ -32,6 +32,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/rotation"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/exportfiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/timezones"
 )
 
@@ -115,6 +116,21 @@ func openEngine(t *testing.T) *sqlite.DB {
 	return db
 }
 
+// openFiles opens an empty folder of exports.
+func openFiles(t *testing.T) exportfiles.Local {
+	t.Helper()
+	files, err := exportfiles.OpenFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := files.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return files
+}
+
 // newServices returns the services of one function over the engine, with only the
 // dependencies and queues that the manifest grants the function.
 func newServices(t *testing.T, db *sqlite.DB, f manifest.Function, clients *sockets) *wiring.Services {
@@ -138,6 +154,8 @@ func newServices(t *testing.T, db *sqlite.DB, f manifest.Function, clients *sock
 				t.Fatal(err)
 			}
 			stores.MasterKey = master
+		case manifest.DependencyExports:
+			stores.Exports = openFiles(t)
 		case manifest.DependencyTimeZones:
 			timezones.Use(&stores)
 		case manifest.DependencyCursorKey:

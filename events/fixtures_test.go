@@ -70,6 +70,7 @@ const (
 	failedJob                        = "failed-acme"
 	erasureJob                       = "erasure-acme"
 	holdID                           = "hold-acme"
+	exportJob                        = "export-acme"
 	sampleCertificate                = "eyJhbGciOiJFZERTQSJ9.eyJraW5kIjoiZXJhc3VyZSJ9.c2lnbmF0dXJl"
 	connected                        = "JaWwEeHxIAMCFZA="
 	subscribed                       = "KbXxFfIyJBNDGAB="
@@ -114,9 +115,11 @@ func theFixtures() fixtures {
 			{ID: purgeJob, Kind: jobs.KindPurgeTenant, Tenant: gone, State: jobs.StateQueued, CreatedBy: "op", CreatedAt: sampleTime, ResumeAt: sampleTime},
 			{ID: erasureJob, Kind: jobs.KindErasure, Tenant: acme, State: jobs.StateRunning, CreatedBy: "ada", CreatedAt: sampleTime, StartedAt: sampleTime,
 				Generation: 1, Checkpoint: json.RawMessage(`{"subject":"000102030405060708090a0b0c0d0e0f","erases_at":"2026-01-03T00:00:00Z"}`), ResumeAt: sampleTime},
+			{ID: exportJob, Kind: jobs.KindExport, Tenant: acme, State: jobs.StateRunning, Progress: 0.5, Count: 2, CreatedBy: "bob", CreatedAt: sampleTime,
+				StartedAt: sampleTime, Generation: 1, ResumeAt: sampleTime, Scope: &access.Scope{}, Checkpoint: json.RawMessage(`{"request":{"options":{"format":["csv"]}}}`)},
 			// Last: to add a job removes those that finished long ago.
 			{ID: failedJob, Kind: jobs.KindPurgeTenant, Tenant: acme, State: jobs.StateFailed, Progress: 0.5, Count: 2, CreatedBy: "op", CreatedAt: sampleTime,
-				StartedAt: sampleTime, FinishedAt: sampleTime, Error: "the tenant is not being deleted", Generation: 1, ResumeAt: sampleTime},
+				StartedAt: sampleTime, FinishedAt: sampleTime, Error: "the tenant is not being deleted", Generation: 1},
 		},
 		Certificates: map[certificate.ID]string{certificateID(): sampleCertificate},
 		Holds:        []hold.Hold{{ID: holdID, Tenant: acme, Matter: "Case 9", Reason: "letter", UserIDs: []string{"ada"}, CreatedBy: "ada", CreatedAt: sampleTime, InForceAt: sampleTime, Version: 2}},

@@ -152,7 +152,20 @@ func requests() map[string]map[string]request {
 		},
 		"export-logs": {
 			"as-csv":         {as: auditor, query: url.Values{"action": {"UPDATE"}, "format": {"csv"}, "fields": {"timestamp,user_id,metadata.plan"}}, status: 200},
+			"as-a-job":       {as: auditor, query: url.Values{"async": {"true"}}, status: 202},
 			"unknown-format": {as: auditor, query: url.Values{"format": {"xlsx"}}, status: 422},
+		},
+		"create-export": {
+			"started":        {as: auditor, header: jsonBody, body: `{"format":"csv","fields":["timestamp","user_id"],"bom":true,"action":"UPDATE"}`, status: 202},
+			"unknown-format": {as: auditor, header: jsonBody, body: `{"format":"xlsx"}`, status: 422},
+		},
+		"get-export": {
+			"running": {as: auditor, ids: map[string]string{"id": exportJob}, status: 200},
+			"unknown": {as: auditor, ids: map[string]string{"id": "none"}, status: 404},
+		},
+		"list-exports": {
+			"listed":    {as: auditor, query: url.Values{"limit": {"10"}}, status: 200},
+			"forbidden": {as: stranger, status: 403},
 		},
 		"feed-logs": {
 			"read":          {as: auditor, query: url.Values{"action": {"UPDATE"}, "limit": {"10"}}, status: 200},

@@ -19,7 +19,7 @@ type exportCmd struct {
 
 // Help is what --help adds.
 func (*exportCmd) Help() string {
-	return `export writes up to 5,000 entries and 4 MiB. Narrow more than that, for example by --since and --until. The export is recorded in the tenant's log. A file of format ndjson or json can be sent to an empty tenant by the command send.`
+	return `More than 5,000 entries or 4 MiB are a job of the service: export waits for it, downloads the file and checks its SHA-256. A job has what was received before it began. The export is recorded in the tenant's log. A file of format ndjson or json can be sent to an empty tenant by the command send.`
 }
 
 // Run writes the file.
@@ -43,9 +43,13 @@ func (c *exportCmd) Run(ctx context.Context, con *console) error {
 	if c.BOM {
 		params.Set("bom", "true")
 	}
-	file, err := service.Export(ctx, params)
+	file, job, err := service.Export(ctx, params)
 	if err != nil {
 		return err
+	}
+	if job != nil {
+		d := &download{service: service, con: con, output: c.Output}
+		return d.run(ctx, *job)
 	}
 	if c.Output == "" {
 		_, err = con.out.Write(file)

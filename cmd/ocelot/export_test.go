@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -65,5 +66,75 @@ func TestExportThatFailsLeavesTheFile(t *testing.T) {
 	}
 	if got, _ := exporting(t, http.StatusOK, "", "--bom"); got.code != exitUsage {
 		t.Errorf("--bom without CSV: got code %d, want %d", got.code, exitUsage)
+	}
+}
+
+// jobService answers an export as a job, whose file is sent in pieces: each download is cut after 10
+// bytes.
+func jobService(t *testing.T, file, sum, state string) {
+	t.Helper()
+	unsetEnvironment(t)
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	answer := func(state, more string) string { return `{"id":"j1","state":"` + state + `"` + more + `}` }
+	mux.HandleFunc("GET /api/v1/logs/export", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = fmt.Fprint(w, answer("queued", ""))
+	})
+	mux.HandleFunc("GET /api/v1/logs/exports/j1", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprint(w, answer(state, fmt.Sprintf(`,"error":"no space","count":3,"bytes":%d,"sha256":%q,"url":"%s/file"`, len(file), sum, server.URL)))
+	})
+	mux.HandleFunc("GET /file", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Error("the download has a credential, want none")
+		}
+		from := 0
+		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil {
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		_, _ = fmt.Fprint(w, file[from:min(from+10, len(file))])
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+		panic(http.ErrAbortHandler)
+	})
+	for name, value := range map[string]string{"OCELOT_URL": server.URL, "OCELOT_TOKEN": "t", "OCELOT_TENANT": "acme"} {
+		t.Setenv(name, value)
+	}
+}
+
+func TestExportWaitsForAJobAndResumesItsDownload(t *testing.T) {
+	const file = "one entry\nand another\n"
+	jobService(t, file, fmt.Sprintf("%x", sha256.Sum256([]byte(file))), "succeeded")
+	path := filepath.Join(t.TempDir(), "out.ndjson")
+	got := command(t.Context(), strings.NewReader(""), 0, "export", "--output", path)
+	if got.code != exitOK {
+		t.Fatalf("got code %d, want %d: %s", got.code, exitOK, got.err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != file {
+		t.Errorf("got file %q and error %v, want %q", text, err, file)
+	}
+	if got := command(t.Context(), strings.NewReader(""), 0, "export"); got.out != file {
+		t.Errorf("got output %q, want %q", got.out, file)
+	}
+}
+
+func TestExportRefusesADamagedFileAndAFailedJob(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.ndjson")
+	for name, test := range map[string]struct{ sum, state, want string }{
+		"damaged": {strings.Repeat("ab", 32), "succeeded", "damaged"}, "failed": {"", "failed", "no space"},
+	} {
+		jobService(t, "content", test.sum, test.state)
+		got := command(t.Context(), strings.NewReader(""), 0, "export", "--output", path)
+		if got.code != exitFailure {
+			t.Errorf("%s: got code %d, want %d", name, got.code, exitFailure)
+		}
+		if !strings.Contains(got.err, test.want) {
+			t.Errorf("%s: got error %q, want one with %q", name, got.err, test.want)
+		}
+		if files, err := filepath.Glob(path + "*"); err != nil || len(files) > 0 {
+			t.Errorf("%s: the files %v are left and error %v, want none", name, files, err)
+		}
 	}
 }

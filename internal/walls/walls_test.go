@@ -130,7 +130,7 @@ var imports = []forbidden{
 	{"wiring → client", "pkg/wiring/queues", "pkg/client", "wiring"},
 	{"wiring → API description", "pkg/wiring/fromenv", "pkg/edge/apispec", "wiring"},
 	{"new wiring → documentation page", "pkg/wiring/fresh", "pkg/edge/apidocs", "wiring"},
-	{"new wiring → unlisted engine", "pkg/wiring/fresh", "pkg/engine/fileblob", "wiring"},
+	{"new wiring → unlisted engine", "pkg/wiring/fresh", "pkg/engine/leaf", "wiring"},
 	{"wiring → other module", "pkg/wiring/records", "github.com/coder/websocket", "wiring"},
 	{"generator of mains → engine", "pkg/wiring/mains", "pkg/engine/leaf", "mains"},
 	{"runner → client", "pkg/local/localcloud", "pkg/client", "local"},

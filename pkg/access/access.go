@@ -78,6 +78,6 @@ type Resource struct {
 
 // Scope restricts what a principal reads and writes. The zero Scope restricts nothing.
 type Scope struct {
-	Owner     string     // only entries with this user_id; "": any
-	Resources []Resource // only entries of these resources; empty: any
+	Owner     string     `json:"owner,omitempty"`     // only entries with this user_id; "": any
+	Resources []Resource `json:"resources,omitempty"` // only entries of these resources; empty: any
 }

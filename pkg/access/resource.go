@@ -80,6 +80,20 @@ func (r Resource) covers(resourceType, id string) bool {
 	return r.Type == resourceType && (r.ID == "" || r.ID == id)
 }
 
+// Covers reports whether everything that the other scope allows is within s.
+func (s Scope) Covers(other Scope) bool {
+	if s.Owner != "" && s.Owner != other.Owner {
+		return false
+	}
+	if len(s.Resources) == 0 {
+		return true
+	}
+	outside := func(r Resource) bool {
+		return !slices.ContainsFunc(s.Resources, func(own Resource) bool { return own.covers(r.Type, r.ID) })
+	}
+	return len(other.Resources) > 0 && !slices.ContainsFunc(other.Resources, outside)
+}
+
 // Expr returns the condition that exactly the entries of the scope meet. It returns nil
 // if the scope restricts nothing.
 func (s Scope) Expr() audit.Expr {

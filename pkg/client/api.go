@@ -295,11 +295,6 @@ func (c *Client) Stats(ctx context.Context, params url.Values) (Stats, error) {
 	return stats, decode("statistics", body, &stats)
 }
 
-// Export returns the file of GET /logs/export.
-func (c *Client) Export(ctx context.Context, params url.Values) ([]byte, error) {
-	return c.do(ctx, apiRequest{method: http.MethodGet, path: "logs/export", query: params})
-}
-
 // Entry returns the text of GET /logs/{id}: the entry and its "status". If the entry is not
 // stored yet, the error is a *Problem with status 404 and RetryAfter.
 func (c *Client) Entry(ctx context.Context, id audit.EntryID) (json.RawMessage, error) {

@@ -138,6 +138,7 @@ type apiRequest struct {
 	query  url.Values
 	header http.Header
 	body   []byte
+	status *int // set to that of an answer without a problem; nil: nobody asks
 }
 
 // do sends the request. It retries after connection errors, timeouts, and the statuses 429, 502,
@@ -193,6 +194,9 @@ func (c *Client) once(ctx context.Context, r apiRequest) ([]byte, error) {
 	}
 	if response.StatusCode/100 != 2 {
 		return nil, problemFrom(response, body)
+	}
+	if r.status != nil {
+		*r.status = response.StatusCode
 	}
 	return body, nil
 }

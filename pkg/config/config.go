@@ -47,7 +47,10 @@ type Function struct {
 	// keys. LocalMasterKey and a folder is the key in a file there, for development only: whoever reads
 	// the file can read every encrypted value.
 	MasterKey string
-	LogLevel  slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
+	// ExportsBucket is OCELOT_EXPORTS_BUCKET: the bucket of S3 with the files of exports. LocalExports and
+	// a folder is that folder, for development only.
+	ExportsBucket string
+	LogLevel      slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
 	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API. If it
 	// is "", a ticket names the host of the request for it.
 	StreamURL string
@@ -83,6 +86,9 @@ const keyBackupDays = "35"
 
 // LocalMasterKey is what Function.MasterKey begins with if the key is in a file.
 const LocalMasterKey = "file:"
+
+// LocalExports is what Function.ExportsBucket begins with if the files are in a folder.
+const LocalExports = "file:"
 
 // The defaults of Function.MaxBacklog.
 const (
@@ -199,6 +205,8 @@ type Dev struct {
 	Rates   Rates
 	// MasterKey is that of Function; "": a key in the data folder.
 	MasterKey string
+	// ExportsBucket is that of Function; "": a folder in the data folder.
+	ExportsBucket string
 	// MaxBacklog is that of Function over the embedded engine.
 	MaxBacklog int
 	// KeyBackupDays are those of Function.
@@ -231,7 +239,7 @@ func ReadEmbedded(needs ...manifest.Dependency) (Embedded, error) {
 	function := r.function(nil, embeddedBacklog)
 	embedded := Embedded{Function: function, Data: r.Data, Sockets: r.sockets()}
 	if slices.ContainsFunc(needs, func(d manifest.Dependency) bool {
-		return d == manifest.DependencyRecords || d == manifest.DependencySearch || d == manifest.DependencyQueues
+		return d == manifest.DependencyRecords || d == manifest.DependencySearch || d == manifest.DependencyQueues || d == manifest.DependencyExports
 	}) {
 		r.required("OCELOT_DATA", r.Data, "the folder of the embedded engine")
 	}
@@ -249,6 +257,7 @@ func ReadCloud(needs ...manifest.Dependency) (Cloud, error) {
 	r.requiredFor(manifest.DependencyRecords, "MONGODB_URI", r.MongoURI, "the connection string of the system of record")
 	r.requiredFor(manifest.DependencySearch, "OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
 	r.requiredFor(manifest.DependencyMasterKey, "OCELOT_MASTER_KEY", r.MasterKey, "the key of AWS KMS that wraps the tenants' keys")
+	r.requiredFor(manifest.DependencyExports, exportsVariable, r.ExportsBucket, "the bucket of S3 with the files of exports")
 	if len(needs) > 0 {
 		r.required("AWS_REGION", r.Region, "the region of the service's account")
 	}
@@ -273,6 +282,8 @@ func Variables(d manifest.Dependency) []string {
 		return []string{"OCELOT_CURSOR_KEY"}
 	case manifest.DependencyMasterKey:
 		return []string{"OCELOT_MASTER_KEY"}
+	case manifest.DependencyExports:
+		return []string{exportsVariable}
 	case manifest.DependencyTokens:
 		return []string{"OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE", "OCELOT_JWT_SECRET"}
 	}
@@ -334,12 +345,15 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	dev := Dev{Auth: r.auth(), MasterKey: r.MasterKey, Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), KeyBackupDays: r.keyBackupDays(), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
+	dev := Dev{Auth: r.auth(), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), KeyBackupDays: r.keyBackupDays(), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
 	if r.MongoURI != "" && r.OpenSearchURL == "" {
 		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
 	}
 	if dev.Engines.NamesQueues() {
 		r.required("AWS_REGION", r.Region, "the region of the queues")
+	}
+	if r.ExportsBucket != "" && !strings.HasPrefix(r.ExportsBucket, LocalExports) {
+		r.required("AWS_REGION", r.Region, "the region of the bucket of exports")
 	}
 	return dev, r.err()
 }
@@ -353,9 +367,10 @@ type reader struct {
 
 // variables has only strings, so that a failure to read them cannot put a value into the error.
 type variables struct {
-	Data      string `env:"OCELOT_DATA"`
-	CursorKey string `env:"OCELOT_CURSOR_KEY"`
-	MasterKey string `env:"OCELOT_MASTER_KEY"`
+	Data          string `env:"OCELOT_DATA"`
+	CursorKey     string `env:"OCELOT_CURSOR_KEY"`
+	MasterKey     string `env:"OCELOT_MASTER_KEY"`
+	ExportsBucket string `env:"OCELOT_EXPORTS_BUCKET"`
 
 	MongoURI           string `env:"MONGODB_URI"`
 	MongoDatabase      string `env:"MONGODB_DATABASE" envDefault:"ocelot"`
@@ -427,7 +442,7 @@ func (r *reader) err() error { return errors.Join(r.faults...) }
 func (r *reader) function(rates map[string]string, backlog string) Function {
 	r.requiredFor(manifest.DependencyCursorKey, "OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
 	return Function{
-		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), MasterKey: r.MasterKey, LogLevel: r.logLevel(slog.LevelInfo),
+		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"), Origins: r.origins(),
 		Rates: r.rates(rates), UsageKeys: r.usageKeys(), MaxBacklog: r.maxBacklog(backlog), KeyBackupDays: r.keyBackupDays(), Name: r.Name, TraceDaemon: r.TraceDaemon,
 	}
@@ -513,6 +528,8 @@ func (r *reader) requiredFor(d manifest.Dependency, variable, text, meaning stri
 		r.required(variable, text, meaning)
 	}
 }
+
+const exportsVariable = "OCELOT_EXPORTS_BUCKET"
 
 const socketsVariable = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
 

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -51,8 +49,8 @@ const (
 )
 
 // AtOnce answers GET /logs/export: the entries that the parameters select, within the caller's
-// scope, as a file. It is recorded in the tenant's log first. More than MaxEntries or MaxBytes,
-// and faulty parameters, are an *audit.ValidationError.
+// scope, as a file. It is recorded in the tenant's log first. More than MaxEntries or MaxBytes is a
+// *TooLargeError. Faulty parameters are an *audit.ValidationError.
 func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (File, error) {
 	options, err := ParseOptions(query)
 	selection, selectErr := s.Entries.Select(tenant, scope, query, Params()...)
@@ -71,7 +69,7 @@ func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.
 	if err := s.record(ctx, by, tenant, options, query, w.written); err != nil {
 		return File{}, err
 	}
-	return File{Name: s.filename(tenant.ID, options), MediaType: options.MediaType(), Content: content, Packed: options.Compression != Plain, Degraded: degraded}, nil
+	return File{Name: filename(tenant.ID, s.Now(), options), MediaType: options.MediaType(), Content: content, Packed: options.Compression != Plain, Degraded: degraded}, nil
 }
 
 // mergeFaults returns the faults of both errors, or an error that has none.
@@ -98,7 +96,7 @@ func (s *Service) write(ctx context.Context, w *Writer, selection search.Selecti
 				return false, err
 			}
 			if w.written > MaxEntries || len(text) > MaxBytes {
-				return false, errTooLarge()
+				return false, &TooLargeError{}
 			}
 		}
 		return true, nil
@@ -106,29 +104,28 @@ func (s *Service) write(ctx context.Context, w *Writer, selection search.Selecti
 	return w.End(text), degraded, err
 }
 
-func errTooLarge() error {
-	return audit.Invalid("?", "too_large",
-		"must select at most %d entries, and %d MiB of them before compression: narrow it, for example to a shorter time by from and to", MaxEntries, MaxBytes>>20)
+// TooLargeError says that an export is too large to be answered at once. Jobs can do it. It is an
+// *audit.ValidationError.
+type TooLargeError struct{}
+
+func (*TooLargeError) Error() string { return "too large to be answered at once" }
+
+func (*TooLargeError) Unwrap() error {
+	return audit.Invalid("?", "too_large", "must select at most %d entries, and %d MiB of them before compression, to be answered at once", MaxEntries, MaxBytes>>20)
 }
 
 // record writes into the tenant's log who exported how many entries. It names the parameters that
 // narrowed the export, and not their values, which can be personal data.
 func (s *Service) record(ctx context.Context, by access.Principal, tenant audit.Tenant, o Options, query url.Values, count int64) error {
-	filters := slices.DeleteFunc(slices.Sorted(maps.Keys(query)), func(name string) bool { return slices.Contains(Params(), name) })
 	about, err := json.Marshal(struct {
 		Format  Format   `json:"format"`
 		Count   int64    `json:"count"`
 		Filters []string `json:"filters,omitempty"`
-	}{o.Format, count, filters})
+	}{o.Format, count, filterNames(query)})
 	if err != nil {
 		return fmt.Errorf("record an export of %s: %w", tenant.ID, err)
 	}
 	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
 		UserID: by.Subject, Action: actionExport, ResourceType: resourceTenant, ResourceID: string(tenant.ID), Metadata: about,
 	})
-}
-
-// filename returns a name of ASCII letters, digits, dots and hyphens.
-func (s *Service) filename(tenant audit.TenantID, o Options) string {
-	return string(tenant) + "-" + s.Now().UTC().Format("20060102T150405Z") + o.Extension()
 }

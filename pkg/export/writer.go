@@ -149,26 +149,51 @@ func appendCSV(dst []byte, text string) []byte {
 // Compress returns a text as one frame. Frames are independent: those of a file, one after the
 // other, unpack to their texts, one after the other.
 func (c Compression) Compress(text []byte) ([]byte, error) {
-	switch c {
-	case Gzip:
-		var out bytes.Buffer
-		zw := gzip.NewWriter(&out)
-		if _, err := zw.Write(text); err != nil {
-			return nil, err
-		}
-		if err := zw.Close(); err != nil {
-			return nil, err
-		}
-		return out.Bytes(), nil
-	case Zstd:
-		zw, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true))
-		if err != nil {
-			return nil, err
-		}
-		packed := zw.EncodeAll(text, nil)
-		return packed, zw.Close()
+	if c == Plain {
+		return text, nil
 	}
-	return text, nil
+	return newFrames(c).append(nil, text)
+}
+
+// frames compresses texts, each as one frame. It keeps what a compression needs in memory.
+type frames struct {
+	how  Compression
+	gzip *gzip.Writer
+	zstd *zstd.Encoder
+}
+
+func newFrames(how Compression) *frames { return &frames{how: how} }
+
+// append appends a text as a frame.
+func (f *frames) append(dst, text []byte) ([]byte, error) {
+	switch f.how {
+	case Gzip:
+		return f.appendGzip(dst, text)
+	case Zstd:
+		if f.zstd == nil {
+			var err error
+			if f.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true)); err != nil {
+				return dst, err
+			}
+		}
+		return f.zstd.EncodeAll(text, dst), nil
+	}
+	return append(dst, text...), nil
+}
+
+func (f *frames) appendGzip(dst, text []byte) ([]byte, error) {
+	out := bytes.NewBuffer(dst)
+	if f.gzip == nil {
+		f.gzip = gzip.NewWriter(out)
+	}
+	f.gzip.Reset(out)
+	if _, err := f.gzip.Write(text); err != nil {
+		return dst, err
+	}
+	if err := f.gzip.Close(); err != nil {
+		return dst, err
+	}
+	return out.Bytes(), nil
 }
 
 // MediaType returns the media type of a file in this form.

@@ -28,6 +28,8 @@ const (
 	KindErasure Kind = "erasure"
 	// KindLegalHold brings a legal hold into force; see package hold.
 	KindLegalHold Kind = "legal_hold"
+	// KindExport writes entries to a file; see package export.
+	KindExport Kind = "export"
 )
 
 // Definition describes a kind of job.
@@ -37,6 +39,8 @@ type Definition struct {
 	Permission access.Permission
 	// Cancelable says that a job of this kind may be canceled before its end.
 	Cancelable bool
+	// Cleaned says that a worker removes what a job of this kind left; see Cleaner.
+	Cleaned bool
 }
 
 // Definitions returns every kind of job.
@@ -45,6 +49,7 @@ func Definitions() []Definition {
 		{Kind: KindPurgeTenant, Permission: access.TenantsDelete},
 		{Kind: KindErasure, Permission: access.SubjectsErase, Cancelable: true},
 		{Kind: KindLegalHold, Permission: access.HoldsManage}, // a release ends it
+		{Kind: KindExport, Permission: access.LogsExport, Cancelable: true, Cleaned: true},
 	}
 }
 
@@ -80,6 +85,9 @@ type Job struct {
 	Count     int64          `json:"count"`      // records handled so far
 	CreatedBy string         `json:"created_by"` // the subject of who started it
 	CreatedAt time.Time      `json:"created_at"`
+	// Scope is set for a job that reads entries for who started it. Only callers whose own scope
+	// covers it see the job.
+	Scope *access.Scope `json:"scope,omitempty"`
 	// StartedAt is when a worker first took the job, FinishedAt when it reached a final
 	// state. They are zero before.
 	StartedAt  time.Time `json:"started_at,omitzero"`
@@ -98,9 +106,11 @@ type Job struct {
 	// Failures counts the slices that failed since the last that did not.
 	Failures int `json:"failures,omitempty"`
 	// ResumeAt is when Plan sends the job's message again unless the job is saved before. By
-	// then its message was lost or its worker killed. A store need not keep it once the job is
-	// finished.
-	ResumeAt time.Time `json:"resume_at"`
+	// then its message was lost or its worker killed. It is zero for a finished job without CleanAt.
+	ResumeAt time.Time `json:"resume_at,omitzero"`
+	// CleanAt is when a worker removes what the finished job left; see Cleaner. It is zero if
+	// nothing is left.
+	CleanAt time.Time `json:"clean_at,omitzero"`
 	// Resent counts how often Plan has sent the message since a worker last took the job.
 	Resent int `json:"resent,omitempty"`
 }
@@ -132,8 +142,9 @@ type Store interface {
 	// Jobs returns up to limit jobs of the tenant, the newest first, after a position
 	// (nil: from the newest), and whether more follow.
 	Jobs(ctx context.Context, tenant audit.TenantID, filter Filter, after *Position, limit int) (list []Job, more bool, err error)
-	// OverdueJobs returns up to limit jobs of all tenants that are not finished and whose
-	// ResumeAt is not after at, or later than latest. The earliest come first.
+	// OverdueJobs returns up to limit jobs of all tenants whose ResumeAt is set and not after at.
+	// It also returns those that are not finished and whose ResumeAt is later than latest. Those
+	// that are not finished come first, and of them the earliest.
 	OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]Job, error)
 }
 

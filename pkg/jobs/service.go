@@ -130,14 +130,34 @@ func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.Te
 	if len(kinds) == 0 {
 		return nil, false, nil
 	}
-	return s.Store.Jobs(ctx, tenant, Filter{Kinds: kinds, States: filter.States}, after, limit)
+	for stored := true; stored && len(list) <= limit; { // one more tells whether others follow
+		var page []Job
+		if page, stored, err = s.Store.Jobs(ctx, tenant, Filter{Kinds: kinds, States: filter.States}, after, limit+1); err != nil {
+			return nil, false, err
+		}
+		for _, job := range page {
+			if job.inScopeOf(by) {
+				list = append(list, job)
+			}
+			after = &Position{CreatedAt: job.CreatedAt, ID: job.ID}
+		}
+	}
+	if more = len(list) > limit; more {
+		list = list[:limit]
+	}
+	return list, more, nil
+}
+
+// inScopeOf reports whether what the job reads is within the caller's scope.
+func (j *Job) inScopeOf(by access.Principal) bool {
+	return j.Scope == nil || access.Scope{Resources: by.Resources}.Covers(*j.Scope)
 }
 
 // Job returns a job of the tenant. It returns audit.ErrNotFound if none exists or if the
 // caller may not see it.
 func (s *Service) Job(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Job, error) {
 	job, err := s.Store.Job(ctx, tenant, id)
-	if err == nil && !slices.Contains(s.visible(by, tenant), job.Kind) {
+	if err == nil && (!slices.Contains(s.visible(by, tenant), job.Kind) || !job.inScopeOf(by)) {
 		err = fmt.Errorf("job %s of %s: %w", id, tenant, audit.ErrNotFound)
 	}
 	if err != nil {
@@ -167,8 +187,11 @@ func (s *Service) Cancel(ctx context.Context, by access.Principal, tenant audit.
 		if err != nil {
 			return Job{}, err
 		}
-		if err := s.mayCancel(by, &job); err != nil || job.State == StateCanceled {
+		if err := s.mayCancel(by, &job); err != nil {
 			return job, err
+		}
+		if job.State == StateCanceled {
+			return job, s.clean(ctx, &job)
 		}
 		if attempt == 0 {
 			if err := s.recordCancel(ctx, by, tenant, &job); err != nil {
@@ -177,12 +200,30 @@ func (s *Service) Cancel(ctx context.Context, by access.Principal, tenant audit.
 		}
 		read := job.Generation
 		job.Generation++
-		job.State, job.FinishedAt = StateCanceled, now(s.Now)
-		if err = s.Store.UpdateJob(ctx, job, read); !errors.Is(err, audit.ErrPrecondition) {
+		job.State, job.FinishedAt, job.ResumeAt = StateCanceled, now(s.Now), time.Time{}
+		if s.cleaned(job.Kind) {
+			job.CleanAt, job.ResumeAt = job.FinishedAt, job.FinishedAt.Add(idleTimeout)
+		}
+		switch err = s.Store.UpdateJob(ctx, job, read); {
+		case err == nil:
+			return job, s.clean(ctx, &job)
+		case !errors.Is(err, audit.ErrPrecondition):
 			return job, err
 		}
 	}
 	return Job{}, &audit.UnavailableError{Err: fmt.Errorf("cancel job %s of %s: it changes too often", id, tenant.ID)}
+}
+
+// clean has a worker remove what the canceled job left.
+func (s *Service) clean(ctx context.Context, job *Job) error {
+	if job.CleanAt.IsZero() {
+		return nil
+	}
+	return send(ctx, s.Queue, job, 0)
+}
+
+func (s *Service) cleaned(kind Kind) bool {
+	return slices.ContainsFunc(s.definitions(), func(d Definition) bool { return d.Kind == kind && d.Cleaned })
 }
 
 func (s *Service) recordCancel(ctx context.Context, by access.Principal, tenant audit.Tenant, job *Job) error {
@@ -227,7 +268,8 @@ var resends = backoff.Policy{First: idleTimeout, Max: 30 * time.Minute}
 const maxResumeAhead = time.Hour
 
 // Plan sends again the messages of jobs that stand still: whose message was lost, or whose
-// worker was killed. It handles those that wait longest first, up to 2,000 a run, and
+// worker was killed. It also sends those of finished jobs that left something which is to be
+// removed now. It handles those that wait longest first, up to 2,000 a run, and
 // returns how many it sent. A job that only waits in the queue gets further messages, ever
 // more rarely. They are stale once the first one was handled.
 func (s *Service) Plan(ctx context.Context) (sent int, err error) {

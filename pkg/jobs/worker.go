@@ -23,6 +23,13 @@ type Runner interface {
 	Run(ctx context.Context, s *Slice) (Result, error)
 }
 
+// Cleaner is a Runner whose jobs leave something behind.
+type Cleaner interface {
+	// Clean removes what the finished job left. It is called once or more often after the job's
+	// CleanAt. After a cancellation, that is perhaps while a worker has not noticed it yet.
+	Clean(ctx context.Context, job *Job) error
+}
+
 // Result says how a slice ended.
 type Result struct {
 	// Done says that the job succeeded.
@@ -30,6 +37,9 @@ type Result struct {
 	// Wait is how long the next slice is to wait if the job is not done; zero: not at all.
 	// The slice can come earlier, and it does after MaxDelay.
 	Wait time.Duration
+	// KeepFor is how long what a job leaves is kept after it is done. Then Cleaner.Clean removes it.
+	// Zero: the job leaves nothing.
+	KeepFor time.Duration
 }
 
 // FailedError is a failure that repeating does not change. Reason is shown to callers.
@@ -78,10 +88,13 @@ func (w *Worker) Handle(ctx context.Context, body string) error {
 		return nil
 	case err != nil:
 		return err
-	case job.Generation != m.Generation || job.State.Finished():
+	case job.Generation != m.Generation:
 		return nil
 	}
 	runner, known := w.Runners[job.Kind]
+	if job.State.Finished() {
+		return ignoreStale(w.clean(ctx, runner, job))
+	}
 	if !known { // a later release wrote it
 		return fmt.Errorf("job %s of %s: no runner of kind %q", job.ID, job.Tenant, job.Kind)
 	}
@@ -90,6 +103,23 @@ func (w *Worker) Handle(ctx context.Context, body string) error {
 		return ignoreStale(err)
 	}
 	return ignoreStale(w.run(ctx, s, runner))
+}
+
+// clean removes what a finished job left, if it is time to.
+func (w *Worker) clean(ctx context.Context, runner Runner, job Job) error {
+	cleaner, leaves := runner.(Cleaner)
+	if !leaves || job.CleanAt.IsZero() || job.CleanAt.After(w.Now()) {
+		return nil
+	}
+	err := cleaner.Clean(ctx, &job)
+	if err == nil {
+		job.CleanAt, job.ResumeAt = time.Time{}, time.Time{}
+		err = w.Store.UpdateJob(ctx, job, job.Generation)
+	}
+	if err != nil {
+		return fmt.Errorf("remove what job %s of %s left: %w", job.ID, job.Tenant, err)
+	}
+	return nil
 }
 
 func (w *Worker) do(ctx context.Context, m Message) error {
@@ -133,12 +163,12 @@ func (w *Worker) run(ctx context.Context, s *Slice, runner Runner) error {
 	case errors.Is(err, audit.ErrPrecondition):
 		return err
 	case errors.As(err, &failed):
-		return s.finish(ctx, StateFailed, failed.Reason)
+		return s.finish(ctx, StateFailed, failed.Reason, 0)
 	case err != nil:
 		return w.retryLater(ctx, s, err)
 	case result.Done:
 		s.Job.Progress = 1
-		return s.finish(ctx, StateSucceeded, "")
+		return s.finish(ctx, StateSucceeded, "", result.KeepFor)
 	}
 	s.Job.Failures = 0
 	return s.requeue(ctx, result.Wait)
@@ -226,6 +256,9 @@ func (s *Slice) keep(checkpoint any) error {
 // store replaces the stored job, whose generation is the given one.
 func (s *Slice) store(ctx context.Context, generation int64) error {
 	s.Job.ResumeAt = now(s.worker.Now).Add(idleTimeout + s.wait)
+	if s.Job.State.Finished() {
+		s.Job.ResumeAt = s.Job.CleanAt
+	}
 	if err := s.worker.Store.UpdateJob(ctx, s.Job, generation); err != nil {
 		return fmt.Errorf("save job %s of %s: %w", s.Job.ID, s.Job.Tenant, err)
 	}
@@ -244,8 +277,11 @@ func (s *Slice) claim(ctx context.Context) error {
 	return s.store(ctx, read)
 }
 
-func (s *Slice) finish(ctx context.Context, state State, reason string) error {
+func (s *Slice) finish(ctx context.Context, state State, reason string, keepFor time.Duration) error {
 	s.Job.State, s.Job.Error, s.Job.FinishedAt = state, reason, now(s.worker.Now)
+	if keepFor > 0 {
+		s.Job.CleanAt = s.Job.FinishedAt.Add(keepFor)
+	}
 	return s.store(ctx, s.Job.Generation)
 }
 

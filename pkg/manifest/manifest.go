@@ -182,6 +182,7 @@ const (
 	DependencySockets   Dependency = "sockets"    // the WebSocket API's connections
 	DependencyCursorKey Dependency = "cursor-key" // the key that signs cursors and tickets
 	DependencyMasterKey Dependency = "master-key" // the key that wraps the tenants' keys
+	DependencyExports   Dependency = "exports"    // the files of exports
 	DependencyTokens    Dependency = "tokens"     // the keys that verify bearer tokens
 	DependencyTimeZones Dependency = "time-zones" // the tz database, which is part of the binary
 )
@@ -189,7 +190,7 @@ const (
 // Dependencies returns every dependency.
 func Dependencies() []Dependency {
 	return []Dependency{
-		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyMasterKey, DependencyTokens, DependencyTimeZones,
+		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyMasterKey, DependencyExports, DependencyTokens, DependencyTimeZones,
 	}
 }
 
@@ -204,6 +205,8 @@ func (r Resource) Dependency() Dependency {
 		return DependencyCursorKey
 	case r == ResourceMasterKey:
 		return DependencyMasterKey
+	case r == ResourceExports:
+		return DependencyExports
 	case r == ResourceTokens:
 		return DependencyTokens
 	case r == ResourceTimeZones:
@@ -232,3 +235,8 @@ func CamelCase(name string) string {
 	}
 	return id.String()
 }
+
+// ExportBucketDays is the age in days at which the bucket of exports removes a file that the service
+// could not remove. The service removes files 7 days after they are complete. S3 counts from the
+// beginning of an upload, which the bucket ends after at most two days.
+const ExportBucketDays = 9

@@ -150,6 +150,7 @@ var dependencyOf = map[manifest.Resource]manifest.Dependency{
 	manifest.ResourceJobs:       manifest.DependencyRecords,
 	manifest.ResourceTenantKeys: manifest.DependencyRecords,
 	manifest.ResourceMasterKey:  manifest.DependencyMasterKey,
+	manifest.ResourceExports:    manifest.DependencyExports,
 	manifest.ResourceQuarantine: manifest.DependencyRecords,
 
 	manifest.ResourceCertificates: manifest.DependencyRecords,

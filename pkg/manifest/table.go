@@ -29,6 +29,7 @@ const (
 	ResourceMasterKey  Resource = "master-key"  // the key that wraps them; read: unwrap, write: wrap
 	ResourceJobs       Resource = "jobs"        // jobs
 	ResourceHolds      Resource = "legal-holds" // legal holds
+	ResourceExports    Resource = "exports"     // the files of exports; read: sign URLs for downloading them
 	ResourceQuarantine Resource = "quarantine"  // entries in quarantine
 	ResourceCursorKey  Resource = "cursor-key"  // the keys that sign cursors and tickets; write: replace them
 	ResourceTokens     Resource = "tokens"      // the keys that verify bearer tokens
@@ -155,6 +156,10 @@ var (
 	accepting = slices.Concat(read(ResourceTenants, ResourceQuotas), read(ingestQueues...), write(ResourceQuotas), write(ingestQueues...), encrypting)
 	// certifying adds the grants needed to sign a certificate, with a key that is made at its first use.
 	certifying = slices.Concat(read(ResourceCertificates, ResourceMasterKey), write(ResourceCertificates, ResourceMasterKey))
+	// starting adds the grants needed to start a job that can be canceled.
+	starting = slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs)))
+	// exporting adds the grants needed to start an export, whose job keeps the filters encrypted.
+	exporting = slices.Concat(starting, encrypting, recording)
 	// revealing adds the grants needed to decrypt values, and to record who saw them.
 	revealing = slices.Concat(read(ResourceTenantKeys, ResourceMasterKey), recording)
 	// answering adds the grants needed to answer a client's message over a connection.
@@ -187,7 +192,7 @@ var functions = []Function{
 	{
 		Name: "cancel-job", Summary: "Cancel a job",
 		Trigger: route(http.MethodDelete, "/jobs/{id}", access.JobsRead, TenantFromHeader),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  slices.Concat(read(ResourceTenants), starting, recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "connect-stream", Summary: "Open a client's connection to the live stream",
@@ -198,8 +203,13 @@ var functions = []Function{
 		Name: "create-erasure", Summary: "Erase what is encrypted about a subject",
 		Trigger: route(http.MethodPost, "/tenants/{id}/erasures", access.SubjectsErase, TenantFromPath),
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceJobs, QueueResource(QueueJobs)), encrypting, recording),
+			read(ResourceTenants, ResourceHolds), starting, encrypting, recording),
 		MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "create-export", Summary: "Start an export that is written to a file",
+		Trigger: route(http.MethodPost, "/logs/exports", access.LogsExport, TenantFromHeader),
+		Grants:  slices.Concat(read(ResourceTenants), exporting), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "create-key", Summary: "Create an API key",
@@ -256,9 +266,9 @@ var functions = []Function{
 		Grants:  write(ResourceConnections), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
-		Name: "export-logs", Summary: "Export entries as a file",
-		Trigger: filtered("/logs/export", access.LogsExport, "sort", "format", "fields", "time_format", "compress", "bom"),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), recording), MemoryMB: large, Timeout: 25 * time.Second,
+		Name: "export-logs", Summary: "Export entries as a file, or start a job that does",
+		Trigger: filtered("/logs/export", access.LogsExport, "sort", "format", "fields", "time_format", "compress", "bom", "async"),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), exporting), MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{
 		Name: "feed-logs", Summary: "List entries in the order of their arrival",
@@ -284,6 +294,11 @@ var functions = []Function{
 		Name: "get-erasure", Summary: "Return the state of an erasure",
 		Trigger: route(http.MethodGet, "/tenants/{id}/erasures/{erasure}", access.JobsRead, TenantFromPath),
 		Grants:  read(ResourceTenants, ResourceJobs), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "get-export", Summary: "Return the state of an export, with a URL of its file",
+		Trigger: route(http.MethodGet, "/logs/exports/{id}", access.LogsExport, TenantFromHeader),
+		Grants:  read(ResourceTenants, ResourceJobs, ResourceExports), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "get-health", Summary: "Report the state of each dependency",
@@ -328,6 +343,11 @@ var functions = []Function{
 	{
 		Name: "list-erasures", Summary: "List a tenant's erasures",
 		Trigger: route(http.MethodGet, "/tenants/{id}/erasures", access.JobsRead, TenantFromPath, "limit", "cursor"),
+		Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
+	},
+	{
+		Name: "list-exports", Summary: "List the exports that were started",
+		Trigger: route(http.MethodGet, "/logs/exports", access.LogsExport, TenantFromHeader, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
@@ -439,8 +459,8 @@ var functions = []Function{
 		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceJobs, ResourceHolds, ResourceTenantKeys, QueueResource(QueueJobs)),
-			write(ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
+			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceQuarantine, ResourceJobs, ResourceHolds, ResourceTenantKeys, QueueResource(QueueJobs)),
+			write(ResourceExports, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
 				QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},

@@ -19,7 +19,7 @@ type TenantKeys struct {
 	Values Key
 
 	digest, index, naming *macs
-	wrapping              cipher.AEAD
+	wrapping, texts       cipher.AEAD
 }
 
 // Format implements fmt.Formatter. It writes no secret, so that no log or error has one.
@@ -31,9 +31,9 @@ func NewTenantKeys(root []byte) (*TenantKeys, error) {
 		return nil, fmt.Errorf("a root has %d bytes, want %d", len(root), KeyBytes)
 	}
 	k := &TenantKeys{}
-	var digest, index, naming, wrapping [KeyBytes]byte
+	var digest, index, naming, wrapping, texts [KeyBytes]byte
 	for label, to := range map[string]*[KeyBytes]byte{
-		"values": &k.Values.Secret, "digest": &digest, "index": &index, "naming": &naming, "wrapping": &wrapping,
+		"values": &k.Values.Secret, "digest": &digest, "index": &index, "naming": &naming, "wrapping": &wrapping, "texts": &texts,
 	} {
 		derived, err := hkdf.Key(sha256.New, root, nil, "ocelot tenant key: "+label, KeyBytes)
 		if err != nil {
@@ -42,14 +42,22 @@ func NewTenantKeys(root []byte) (*TenantKeys, error) {
 		copy(to[:], derived)
 	}
 	k.digest, k.index, k.naming = newMACs(digest), newMACs(index), newMACs(naming)
-	block, err := aes.NewCipher(wrapping[:])
-	if err != nil {
+	var err error
+	if k.wrapping, err = newCipher(wrapping); err != nil {
 		return nil, fmt.Errorf("the key that wraps: %w", err)
 	}
-	if k.wrapping, err = cipher.NewGCMWithRandomNonce(block); err != nil {
-		return nil, fmt.Errorf("the key that wraps: %w", err)
+	if k.texts, err = newCipher(texts); err != nil {
+		return nil, fmt.Errorf("the key of texts: %w", err)
 	}
 	return k, nil
+}
+
+func newCipher(key [KeyBytes]byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
 }
 
 // SubjectID returns what the stores of keys know of a subject.

@@ -60,6 +60,15 @@ func (s *Service) Add(ctx context.Context, tenant audit.TenantID, step string, e
 	return nil
 }
 
+// Contains reports whether an entry is in quarantine after a step, and no retry of it is under way.
+func (s *Service) Contains(ctx context.Context, tenant audit.TenantID, step string, e *audit.Entry) (bool, error) {
+	_, err := s.Store.Item(ctx, tenant, itemID(tenant, step, e))
+	if errors.Is(err, audit.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // itemID derives the id of an entry's item. The lengths make the text unambiguous.
 func itemID(tenant audit.TenantID, step string, e *audit.Entry) string {
 	return hashID(fmt.Appendf(nil, "%d %s %d %s %s %x", len(tenant), tenant, len(step), step, e.ID, e.Digest))

@@ -31,6 +31,8 @@ const (
 	Secret     Kind = "secret"      // the variable of pkg/config whose value is the secret's ARN
 	SecretsKey Kind = "secrets-key" // no name: the key that encrypts the secrets
 	MasterKey  Kind = "master-key"  // no name: the key that wraps the tenants' keys
+	Exports    Kind = "exports"     // the bucket of exports, or a pattern of keys in it, such as /*
+	ExportsKey Kind = "exports-key" // no name: the key that encrypts that bucket
 	Queue      Kind = "queue"       // the queue, as in pkg/manifest
 	Index      Kind = "index"       // a pattern of paths below the address of the search index
 	Sockets    Kind = "sockets"     // the HTTP method of a call about a connection of the WebSocket API
@@ -46,7 +48,7 @@ const (
 // Of returns what the function's own calls need. MongoDB identifies a function by the
 // user in its URI, so that records need no right but the one to that secret.
 func Of(f manifest.Function) []Right {
-	return slices.Concat(secrets(f), rotation(f), masterKey(f), queues(f), index(f), sockets(f))
+	return slices.Concat(secrets(f), rotation(f), masterKey(f), exports(f), queues(f), index(f), sockets(f))
 }
 
 // Polling returns what Lambda needs of the function's role to poll the queues that
@@ -134,6 +136,31 @@ func masterKey(f manifest.Function) []Right {
 		return nil
 	}
 	return []Right{right(Target{Kind: MasterKey}, actions...)}
+}
+
+// exports allows a function to read the files of exports by the URLs that it signs, and to write and
+// remove them. S3 decrypts parts to check them.
+func exports(f manifest.Function) []Right {
+	objects, bucket := Target{Exports, "/*"}, Target{Kind: Exports}
+	read, write := granted(f, manifest.ResourceExports)
+	var all []Right
+	switch {
+	case write:
+		all = []Right{
+			right(objects, "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"),
+			right(bucket, "s3:ListBucket", "s3:ListBucketMultipartUploads"), byS3("kms:Decrypt", "kms:GenerateDataKey"),
+		}
+	case read:
+		all = []Right{right(objects, "s3:GetObject"), byS3("kms:Decrypt")}
+	}
+	return all
+}
+
+// byS3 allows actions on the key of the exports if S3 does them.
+func byS3(actions ...string) Right {
+	r := right(Target{Kind: ExportsKey}, actions...)
+	r.Via = "s3.*.amazonaws.com"
+	return r
 }
 
 // queues returns the rights on queues. A function gets the attributes of queues that it

@@ -11,6 +11,9 @@ import (
 func policies(f manifest.Function) []node {
 	var statements []node
 	for _, r := range rights.Of(f) {
+		if r.Targets[0].Kind == rights.ExportsKey {
+			continue // S3 encrypts this template's bucket with keys of its own
+		}
 		statements = append(statements, statement(r))
 	}
 	if len(statements) == 0 {
@@ -51,6 +54,8 @@ func resource(target rights.Target) node {
 		return ref(secretsKeyARN)
 	case rights.MasterKey:
 		return ref(masterKeyARN)
+	case rights.Exports:
+		return node{"Fn::Sub": "${" + exportsBucket + ".Arn}" + target.Name}
 	case rights.Queue:
 		return arn(queueID(manifest.QueueName(target.Name)))
 	case rights.Index:

@@ -158,6 +158,16 @@ func wanted(f manifest.Function) []may {
 			all = append(all, may{action, "MasterKeyArn", ""})
 		}
 	}
+	readFiles, writeFiles := grants(manifest.ResourceExports)
+	if readFiles || writeFiles {
+		all = append(all, may{"s3:GetObject", "${ExportsBucket.Arn}/*", ""})
+	}
+	if writeFiles {
+		for _, action := range []string{"PutObject", "DeleteObject", "AbortMultipartUpload"} {
+			all = append(all, may{"s3:" + action, "${ExportsBucket.Arn}/*", ""})
+		}
+		all = append(all, may{"s3:ListBucket", "${ExportsBucket.Arn}", ""}, may{"s3:ListBucketMultipartUploads", "${ExportsBucket.Arn}", ""})
+	}
 	if _, write := grants(manifest.ResourceCursorKey); write {
 		for _, action := range []string{"DescribeSecret", "PutSecretValue", "UpdateSecretVersionStage"} {
 			all = append(all, may{"secretsmanager:" + action, "CursorKeySecretArn", ""})

@@ -34,6 +34,7 @@ func Template() ([]byte, error) {
 	resources := node{"Api": api()}
 	addUsagePlans(resources)
 	addSocketAPI(resources)
+	addExports(resources)
 	for _, q := range manifest.Queues() {
 		addQueue(resources, q)
 	}
@@ -81,14 +82,16 @@ func environment(f manifest.Function) node {
 		"OCELOT_QUEUE_PREFIX": node{"Fn::Sub": prefix},
 		"OCELOT_CURSOR_KEY":   ref(cursorKeySecret),
 		"OCELOT_MASTER_KEY":   ref(masterKeyARN),
-		"MONGODB_URI":         ref(mongoSecret),
-		"OPENSEARCH_URL":      ref(openSearchURL),
-		"OPENSEARCH_AUTH":     when(openSearchSigned, "aws", "none"),
-		"OIDC_JWKS_URL":       ref("JwksUrl"),
-		"OIDC_ISSUER":         ref("Issuer"),
-		"OIDC_AUDIENCE":       ref("Audience"),
-		"OCELOT_STREAM_URL":   node{"Fn::Sub": "wss://" + socketHost},
-		"OCELOT_ORIGINS":      ref(origins),
+
+		"OCELOT_EXPORTS_BUCKET": ref(exportsBucket),
+		"MONGODB_URI":           ref(mongoSecret),
+		"OPENSEARCH_URL":        ref(openSearchURL),
+		"OPENSEARCH_AUTH":       when(openSearchSigned, "aws", "none"),
+		"OIDC_JWKS_URL":         ref("JwksUrl"),
+		"OIDC_ISSUER":           ref("Issuer"),
+		"OIDC_AUDIENCE":         ref("Audience"),
+		"OCELOT_STREAM_URL":     node{"Fn::Sub": "wss://" + socketHost},
+		"OCELOT_ORIGINS":        ref(origins),
 
 		"OCELOT_KEY_BACKUP_DAYS": ref("KeyBackupDays"),
 
@@ -270,6 +273,23 @@ func addQueue(resources node, q manifest.Queue) {
 	resources[queueID(q.Name)] = node{"Type": "AWS::SQS::Queue", "UpdateReplacePolicy": "Retain", "DeletionPolicy": "Retain", "Properties": node{
 		"QueueName": queueName(q.Name), "VisibilityTimeout": int(q.VisibilityTimeout.Seconds()), "MessageRetentionPeriod": fortnight, "SqsManagedSseEnabled": true,
 		"RedrivePolicy": node{"deadLetterTargetArn": arn(dead), "maxReceiveCount": q.MaxReceives},
+	}}
+}
+
+// exportsBucket is the id of the bucket with the files of exports.
+const exportsBucket = "ExportsBucket"
+
+// addExports adds the bucket of exports, with rules that remove unfinished uploads, and files that the
+// service could not remove.
+func addExports(resources node) {
+	resources[exportsBucket] = node{"Type": "AWS::S3::Bucket", "UpdateReplacePolicy": "Retain", "DeletionPolicy": "Retain", "Properties": node{
+		"BucketEncryption": node{"ServerSideEncryptionConfiguration": []node{{"ServerSideEncryptionByDefault": node{"SSEAlgorithm": "AES256"}}}},
+		"PublicAccessBlockConfiguration": node{
+			"BlockPublicAcls": true, "BlockPublicPolicy": true, "IgnorePublicAcls": true, "RestrictPublicBuckets": true,
+		},
+		"LifecycleConfiguration": node{"Rules": []node{{
+			"Id": "Expire", "Status": "Enabled", "ExpirationInDays": manifest.ExportBucketDays, "AbortIncompleteMultipartUpload": node{"DaysAfterInitiation": 1},
+		}}},
 	}}
 }
 

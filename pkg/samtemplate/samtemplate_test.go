@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/samtemplate"
 )
@@ -126,5 +128,13 @@ func TestTemplateHasEveryFunctionAndQueue(t *testing.T) {
 	name := manifest.CamelCase("create-log") + "Function"
 	if _, ok := template.Resources[name]; !ok {
 		t.Errorf("the template has no %s, want one", name)
+	}
+}
+
+// TestTheBucketKeepsExportsLongerThanTheService: S3 counts from the beginning of an upload, which can
+// take a day and, because rules run at midnight, nearly another one.
+func TestTheBucketKeepsExportsLongerThanTheService(t *testing.T) {
+	if got, want := manifest.ExportBucketDays*24*time.Hour, export.FileAge+48*time.Hour; got != want {
+		t.Errorf("the bucket keeps exports for %s, want %s", got, want)
 	}
 }

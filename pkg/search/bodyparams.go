@@ -12,6 +12,17 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
+// QueryOf returns the parameters of a selection from the members of a JSON object, as FindBy reads
+// them. The caller reads the parameters with the other names.
+func QueryOf(members map[string]jsontext.Value, others ...string) (url.Values, error) {
+	p := paramsIn(members, append([]string{ParamSort}, others...)...)
+	return p.values, p.err()
+}
+
+// InBody returns an error whose faults point at the members of a JSON object instead of query
+// parameters.
+func InBody(err error) error { return inBody(err, "") }
+
 // paramsIn reads parameters from the members of a JSON object, as only does from a query string. A
 // value is a string or an array of strings. The limit may also be a number, and values of the
 // metadata numbers, true and false. A parameter with another value is a fault, and is dropped.

@@ -73,30 +73,40 @@ const repairBatch = 100
 // counted may be in the queue. The call can be repeated.
 func (r *Reconciler) Reconcile(ctx context.Context, tenant *audit.Tenant, day time.Time) (Reconciliation, error) {
 	day = day.UTC().Truncate(24 * time.Hour)
-	c := comparison{Reconciler: r, settings: &tenant.Settings, found: Reconciliation{Tenant: tenant.ID, Day: day}, now: r.Now()}
-	err := c.compare(ctx, day, day.Add(24*time.Hour))
-	if err == nil {
-		err = c.repair(ctx)
+	c := comparison{Store: r.Store, Index: r.Index, Reader: r.Reader, found: Reconciliation{Tenant: tenant.ID, Day: day}}
+	now := r.Now()
+	c.use = func(ctx context.Context, entries []audit.Entry) error {
+		return r.repair(ctx, &tenant.Settings, &c.found, entries, now)
 	}
-	if err != nil {
+	if err := c.all(ctx, day, day.Add(oneDay)); err != nil {
 		return c.found, fmt.Errorf("reconcile %s %s: %w", tenant.ID, day.Format(time.DateOnly), err)
 	}
 	return c.found, nil
 }
 
-// comparison compares one day.
+// comparison compares what a tenant has in the system of record and in the index.
 type comparison struct {
-	*Reconciler
-	settings *audit.Settings
-	found    Reconciliation
-	now      time.Time
-	missing  []audit.EntryID // that the index lacks, not yet read
+	Store   IDLister
+	Index   IDLister
+	Reader  EntryReader
+	found   Reconciliation
+	missing []audit.EntryID // that the index lacks, not yet read
+	// use gets the entries that the index lacks.
+	use func(ctx context.Context, entries []audit.Entry) error
+}
+
+// all compares a range of timestamps.
+func (c *comparison) all(ctx context.Context, from, to time.Time) error {
+	if err := c.compare(ctx, from, to); err != nil {
+		return err
+	}
+	return c.read(ctx)
 }
 
 // compare compares a range by its counts, and by its ids only if the counts differ. The
 // index holds only what is stored, so equal counts mean equal entries. It is counted
-// first, so that an entry that is stored meanwhile makes the counts differ. A day with
-// many entries is then compared hour by hour.
+// first, so that an entry that is stored meanwhile makes the counts differ. A range with
+// many entries is then compared day by day, and a day hour by hour.
 func (c *comparison) compare(ctx context.Context, from, to time.Time) error {
 	tenant := c.found.Tenant
 	indexed, err := c.Index.Count(ctx, tenant, from, to)
@@ -114,8 +124,16 @@ func (c *comparison) compare(ctx context.Context, from, to time.Time) error {
 	case stored <= MaxIDs || to.Sub(from) <= time.Hour:
 		return c.merge(ctx, &idStream{lister: c.Store, tenant: tenant, from: from, to: to}, &idStream{lister: c.Index, tenant: tenant, from: from, to: to})
 	}
-	for ; from.Before(to); from = from.Add(time.Hour) {
-		if err := c.compare(ctx, from, from.Add(time.Hour)); err != nil {
+	step := time.Hour
+	if to.Sub(from) > oneDay {
+		step = oneDay
+	}
+	for ; from.Before(to); from = from.Add(step) {
+		end := from.Add(step)
+		if end.After(to) {
+			end = to
+		}
+		if err := c.compare(ctx, from, end); err != nil {
 			return err
 		}
 	}
@@ -142,7 +160,7 @@ func (c *comparison) merge(ctx context.Context, stored, indexed *idStream) error
 			indexed.skip()
 		case !moreIndexed, order < 0:
 			if c.missing = append(c.missing, s); len(c.missing) == repairBatch {
-				if err := c.repair(ctx); err != nil {
+				if err := c.read(ctx); err != nil {
 					return err
 				}
 			}
@@ -156,8 +174,8 @@ func (c *comparison) merge(ctx context.Context, stored, indexed *idStream) error
 	}
 }
 
-// repair reads the missing entries and sends those that the index should have by now.
-func (c *comparison) repair(ctx context.Context) error {
+// read reads the missing entries, and has them used.
+func (c *comparison) read(ctx context.Context) error {
 	if len(c.missing) == 0 {
 		return nil
 	}
@@ -167,16 +185,21 @@ func (c *comparison) repair(ctx context.Context) error {
 	}
 	c.missing = c.missing[:0]
 	c.found.Stored += int64(len(entries)) // the others were removed since they were listed
+	return c.use(ctx, entries)
+}
+
+// repair sends those of the missing entries that the index should have by now.
+func (r *Reconciler) repair(ctx context.Context, settings *audit.Settings, found *Reconciliation, entries []audit.Entry, now time.Time) error {
 	overdue := entries[:0]
 	for _, entry := range entries {
-		if leavesIndex(c.settings, &entry, c.now) {
-			c.found.Expired++
+		if leavesIndex(settings, &entry, now) {
+			found.Expired++
 			continue
 		}
-		age := c.now.Sub(entry.ReceivedAt)
-		c.found.Lag = max(c.found.Lag, age)
-		if age < c.Grace {
-			c.found.Pending++
+		age := now.Sub(entry.ReceivedAt)
+		found.Lag = max(found.Lag, age)
+		if age < r.Grace {
+			found.Pending++
 		} else {
 			overdue = append(overdue, entry)
 		}
@@ -184,14 +207,14 @@ func (c *comparison) repair(ctx context.Context) error {
 	if len(overdue) == 0 {
 		return nil
 	}
-	bodies, err := envelope.Pack(c.found.Tenant, overdue)
+	bodies, err := envelope.Pack(found.Tenant, overdue)
 	if err != nil {
 		return err
 	}
-	if err := c.Queue.Send(ctx, c.found.Tenant, bodies); err != nil {
+	if err := r.Queue.Send(ctx, found.Tenant, bodies); err != nil {
 		return fmt.Errorf("send %d missing entries to the index queue: %w", len(overdue), err)
 	}
-	c.found.Repaired += int64(len(overdue))
+	found.Repaired += int64(len(overdue))
 	return nil
 }
 

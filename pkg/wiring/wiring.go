@@ -80,6 +80,13 @@ type TenantKeys interface {
 	jobs.Purger
 }
 
+// ExportFiles are the files of exports.
+type ExportFiles interface {
+	export.Files
+	export.Presigner
+	jobs.Purger
+}
+
 // DefaultGrace is longer than indexing takes on a busy day.
 const DefaultGrace = time.Hour
 
@@ -173,6 +180,7 @@ type Stores struct {
 	KeyBackupTime time.Duration
 	Jobs          jobs.Store
 	Holds         Holds
+	Exports       ExportFiles
 	Arrivals      Arrivals
 	Streams       Streams
 	// Connections are the records of connections, Sockets the connections themselves.
@@ -373,6 +381,13 @@ func (s *Services) Search() *search.Service {
 // Exports exports entries as files.
 func (s *Services) Exports() *export.Service {
 	return &export.Service{Entries: s.Search(), Recorder: s.accept(), Now: time.Now}
+}
+
+// ExportJobs starts and shows exports that are jobs.
+func (s *Services) ExportJobs() *export.Jobs {
+	return &export.Jobs{
+		Jobs: s.Jobs(), Entries: s.Search(), Files: s.Stores.Exports, Texts: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random,
+	}
 }
 
 // Revealer decrypts values for readers who may see them.

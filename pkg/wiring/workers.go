@@ -12,6 +12,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -149,6 +150,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "arrival log", Purger: s.Stores.Arrivals}, {Name: "live stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
 			{Name: "tenant keys", Purger: s.Stores.TenantKeys}, {Name: "register of days", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
 			{Name: "legal holds", Purger: s.Stores.Holds},
+			{Name: "exports", Purger: s.Stores.Exports},
 		},
 	}
 	if s.Stores.LocalMessages != nil {
@@ -167,7 +169,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now, Log: s.Log,
-		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge, jobs.KindErasure: erasures, jobs.KindLegalHold: holds}, Tasks: map[jobs.TaskName]jobs.Task{},
+		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge, jobs.KindErasure: erasures, jobs.KindLegalHold: holds, jobs.KindExport: s.exporter()}, Tasks: map[jobs.TaskName]jobs.Task{},
 	}
 	for name, task := range s.dayTasks() {
 		worker.Tasks[name] = task.Do
@@ -191,6 +193,18 @@ func (s *Services) holdStands(ctx context.Context, tenant audit.TenantID) (bool,
 func (s *Services) held(ctx context.Context, tenant audit.TenantID) (func(*audit.Entry) bool, error) {
 	standing, err := s.Stores.Holds.Standing(ctx, tenant)
 	return standing.Cover, err
+}
+
+// exporter writes the files of exports. It reads the index alone, and waits while that is unavailable.
+func (s *Services) exporter() *export.Runner {
+	runner := &export.Runner{
+		Entries: &search.Service{Index: s.Stores.Index, Now: time.Now, Log: s.Log}, Tenants: s.tenants().Fresh(),
+		Files: s.Stores.Exports, Texts: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random,
+	}
+	if s.Stores.Committer == nil { // else entries are indexed as they are stored
+		runner.Lag = &search.Lag{Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Rejected: s.Quarantine(), Now: time.Now}
+	}
+	return runner
 }
 
 // PlanJobs returns one run that sends again the messages of jobs that stand still.

@@ -112,6 +112,9 @@ func Components() []Component {
 			required("settings", ref("Settings")),
 		)},
 		{"TenantList", listOf("Tenant")},
+		{"NewExport", newExportSchema()},
+		{"Export", exportJobSchema()},
+		{"ExportList", listOf("Export")},
 		{"Job", jobSchema()},
 		{"JobList", listOf("Job")},
 		{"NewErasure", newErasureSchema()},
@@ -390,6 +393,17 @@ func holdSchema() *Schema {
 		optional("released_by", anyText("")),
 		optional("release_reason", anyText("")),
 	)
+}
+
+func exportJobSchema() *Schema {
+	return object(append(jobFields(),
+		optional("bytes", count("The size of the file. Left out while it is not complete.")),
+		optional("sha256", &Schema{Type: "string", Pattern: `^[0-9a-f]{64}$`, Description: "The SHA-256 of the file. Left out while it is not complete."}),
+		optional("file_expires_at", timestamp("When the file is removed: 7 days after the export succeeded.")),
+		optional("expired", boolean("The file was removed.")),
+		optional("url", anyText("Downloads the file, without a credential and also from a byte on (`Range: bytes=…-`). It is new in each answer. Lists have none.")),
+		optional("url_expires_at", timestamp("When the URL ends: 15 minutes after the answer.")),
+	)...)
 }
 
 func limitOf(n int64) *int64 { return &n }

@@ -100,15 +100,44 @@ func logOperations() []Operation {
 		},
 		{
 			Name: "export-logs", Group: groupRead,
-			Description: fmt.Sprintf("The list of GET /logs as a file, up to %d entries and %d MiB before compression. Each export is recorded in the tenant's log. ", export.MaxEntries, export.MaxBytes>>20) +
+			Description: fmt.Sprintf("The list of GET /logs as a file, up to %d entries and %d MiB before compression. More, or async=true, starts a job like POST /logs/exports. Each export is recorded in the tenant's log. ", export.MaxEntries, export.MaxBytes>>20) +
 				"The entries have no tenant_id unless fields names it, so a file of format ndjson or json can be sent to POST /logs/bulk of any tenant: it gives the same entries with the same ids. " + filterLimits,
-			Parameters: append(append(filterParameters(), sortParameter()), exportParameters()...),
+			Parameters: append(append(append(filterParameters(), sortParameter()), exportParameters()...),
+				Parameter{Name: "async", In: InQuery, Description: "`true` starts a job however small the export is. A HEAD request must leave it out.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))}),
 			Responses: []Response{{Status: http.StatusOK, Description: "The file.", MediaType: httpapi.MediaJSON, Schema: list(anyObject("An entry, or the fields that were asked for.")),
 				Files:   []string{httpapi.MediaNDJSON, "text/csv", "application/gzip", "application/zstd"},
-				Headers: []Header{degradedHeader(), {Name: "Content-Disposition", Required: true, Schema: anyText(""), Description: "The name of the file."}}}},
+				Headers: []Header{degradedHeader(), {Name: "Content-Disposition", Required: true, Schema: anyText(""), Description: "The name of the file."}}},
+				exportStarted()},
 			ErrorResponses: []ErrorResponse{
-				{httpapi.ProblemInvalid, "A parameter is invalid, or more entries are selected than an export has."},
+				{httpapi.ProblemConflict, "The tenant has too many queued jobs."},
+				{httpapi.ProblemInvalid, "A parameter is invalid, or a HEAD request selects more entries than are answered at once."},
 			},
+		},
+		{
+			Name: "create-export", Group: groupRead,
+			Description: "A job that writes the entries to a file, whatever their number. The file has what was received before the job was created: the job waits until the index has what was stored by then. Nothing that comes later is in it. " +
+				"GET /logs/exports/{id} answers its state and a URL of the file, which is removed after 7 days. DELETE /jobs/{id} cancels it. Start and end are recorded in the tenant's log. " + filterLimits,
+			Body:      &RequestBody{Description: "The parameters of GET /logs/export as members.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewExport")},
+			Responses: []Response{exportStarted()},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemConflict, "The tenant has too many queued jobs."},
+				{httpapi.ProblemTooLarge, "The body is larger than 1 MiB."},
+				{httpapi.ProblemInvalid, "A parameter is invalid. `errors` names each."},
+			},
+		},
+		{
+			Name: "list-exports", Group: groupRead,
+			Description:    "The newest first. An export can be seen for 90 days after its end, by credentials that are not restricted to other resources than the one that started it.",
+			Parameters:     []Parameter{limitParameter(), cursorParameter()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "ExportList", "One page of exports.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The limit or the cursor is invalid."}},
+		},
+		{
+			Name: "get-export", Group: groupRead,
+			Description:    "How far an export is and, once it has succeeded, a new URL of its file.",
+			Parameters:     []Parameter{{Name: "id", In: InPath, Required: true, Schema: anyText(""), Description: "The export's id, which is that of its job."}},
+			Responses:      []Response{jsonResponse(http.StatusOK, "Export", "The export.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "There is no such export, or the credential may not see it."}},
 		},
 		{
 			Name: "feed-logs", Group: groupRead,
@@ -237,11 +266,45 @@ func exportParameters() []Parameter {
 	}
 }
 
+// exportStarted is the response to a request that started an export.
+func exportStarted() Response {
+	return jsonResponse(http.StatusAccepted, "Job", "The export is a job.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The path of the job."})
+}
+
+// newExportSchema has the parameters of an export as members of an object.
+func newExportSchema() *Schema {
+	s, names := membersSchema(append(append(filterParameters(), sortParameter()), exportParameters()...))
+	for i, p := range s.Properties {
+		switch p.Name {
+		case export.ParamFields:
+			s.Properties[i].Schema = oneOrSeveral(anyText("")).withDescription(p.Schema.Description)
+		case export.ParamBOM:
+			s.Properties[i].Schema = (&Schema{AnyOf: []*Schema{{Type: "boolean"}, oneOf("", "true", "false", "")}}).withDescription(p.Schema.Description)
+		}
+	}
+	s.PropertyNames = oneOfNames(names)
+	return s
+}
+
 // searchSchema has the parameters of a list as members of an object.
 func searchSchema() *Schema {
-	names := []string{fieldPattern()}
-	s := &Schema{Type: "object", Open: true}
-	for _, p := range listParameters() {
+	s, names := membersSchema(listParameters())
+	s.Properties = append(s.Properties,
+		optional("match_encrypted", matchSchema()),
+		optional("reveal", boolean(revealHelp)),
+		optional("reason", nonEmptyText(protect.MaxReason, "Why the values are asked for. It must be left out without `reveal`.")))
+	s.PropertyNames = oneOfNames(append(names, "match_encrypted", "reveal", "reason"))
+	return s
+}
+
+// oneOfNames returns a pattern that matches the names of members. A name may be a pattern.
+func oneOfNames(names []string) string { return `^(?:` + strings.Join(names, "|") + `)$` }
+
+// membersSchema has query parameters as members of an object, and returns their names.
+func membersSchema(parameters []Parameter) (s *Schema, names []string) {
+	names = []string{fieldPattern()}
+	s = &Schema{Type: "object", Open: true}
+	for _, p := range parameters {
 		if p.FreeForm { // the members metadata.<path>
 			s.AdditionalProperties = oneOrSeveral(&Schema{AnyOf: []*Schema{anyText(""), {Type: "number"}, {Type: "boolean"}}})
 			continue
@@ -256,13 +319,7 @@ func searchSchema() *Schema {
 		}
 		s.Properties = append(s.Properties, Property{Name: p.Name, Schema: schema.withDescription(p.Description)})
 	}
-	s.Properties = append(s.Properties,
-		optional("match_encrypted", matchSchema()),
-		optional("reveal", boolean(revealHelp)),
-		optional("reason", nonEmptyText(protect.MaxReason, "Why the values are asked for. It must be left out without `reveal`.")))
-	names = append(names, "match_encrypted", "reveal", "reason")
-	s.PropertyNames = `^(?:` + strings.Join(names, "|") + `)$`
-	return s
+	return s, names
 }
 
 // matchSchema has the encrypted values by which a search finds entries.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -25,9 +26,9 @@ type hidden struct {
 }
 
 // concealed has what the world hides, by the route's parameters.
-type concealed struct{ entries, items, jobs, erasures, holds, keys, tenants []hidden }
+type concealed struct{ entries, items, jobs, erasures, holds, exports, keys, tenants []hidden }
 
-// conceal stores entries, quarantined entries, jobs and keys of two tenants.
+// conceal stores entries, quarantined entries, jobs, exports and keys of two tenants.
 func (w *world) conceal() (c concealed) {
 	for _, age := range []time.Duration{time.Minute, time.Hour} {
 		at := start.Add(-age)
@@ -74,6 +75,13 @@ func (w *world) conceal() (c concealed) {
 	if err := w.db.Keys().CreateKey(w.t.Context(), key); err != nil {
 		w.t.Fatal(err)
 	}
+	w.addExport("globex", "export-01", access.Scope{})
+	w.addExport("acme", "export-02", access.Scope{})
+	w.addExport("acme", "export-03", access.Scope{Resources: []access.Resource{{Type: "order", ID: "elsewhere"}}})
+	c.exports = []hidden{
+		{"an export of another tenant", "admin", "/export-01", "/export-00"}, {"an export of everything", "scoped", "/export-02", "/export-00"},
+		{"a job of another kind", "admin", "/job-01", "/job-02"},
+	}
 	c.keys = []hidden{{"a key of another tenant", "admin", "/" + key.ID, "/00112233445566ff"}}
 	for _, other := range []string{"globex", "sleepy", "leaving", "Not_An_ID"} {
 		for _, as := range []string{"admin", "auditor", "user", "scoped"} {
@@ -108,6 +116,8 @@ func TestHiddenIsAnsweredAsAbsent(t *testing.T) {
 			of, before = c.items, "/logs/quarantine"
 		case "get-job", "cancel-job":
 			of, before = c.jobs, "/jobs"
+		case "get-export":
+			of, before = c.exports, "/logs/exports"
 		case "delete-key":
 			of, before = c.keys, "/tenants/acme/api-keys"
 		case "get-certificate": // its id is the credential

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bytes"
 	"log/slog"
-	"mime"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
-	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
@@ -296,22 +294,6 @@ func pageResponse(list *search.List, item func(w *writer, i int)) *response {
 		answer.set(DegradedHeader, "search")
 	}
 	return answer
-}
-
-// ExportLogs answers GET /logs/export: the list as a file.
-func ExportLogs(gate *Gate, s *export.Service) http.Handler {
-	return gate.endpoint("export-logs", func(req *request) (*response, error) {
-		file, err := s.AtOnce(req.Context(), req.principal, req.tenant, req.scope, req.params)
-		if err != nil {
-			return nil, err
-		}
-		answer := &response{status: http.StatusOK, contentType: file.MediaType, body: file.Content, packed: file.Packed}
-		answer.set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": file.Name}))
-		if file.Degraded {
-			answer.set(DegradedHeader, "search")
-		}
-		return answer, nil
-	})
 }
 
 // FeedLogs answers GET /logs/feed: entries in the order of their arrival.

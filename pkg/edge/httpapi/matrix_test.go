@@ -61,7 +61,7 @@ var (
 	operators = [4]right{none, none, none, all}
 	ofEntries = [4]right{all, all, own, all}
 	writers   = [4]right{all, none, own, all}
-	startJobs = []access.Permission{access.HoldsManage, access.SubjectsErase, access.TenantsDelete}
+	startJobs = []access.Permission{access.HoldsManage, access.LogsExport, access.SubjectsErase, access.TenantsDelete}
 )
 
 // accessMatrix has a row for each route of the manifest, HTTP and WebSocket. docs/security.md
@@ -70,6 +70,7 @@ var accessMatrix = map[string]accessRow{
 	"cancel-erasure":       {roles: [4]right{all, none, none, none}, with: access.SubjectsErase, target: "/tenants/%s/erasures/none", status: 404},
 	"cancel-job":           {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
 	"create-erasure":       {roles: [4]right{all, none, none, none}, with: access.SubjectsErase, target: "/tenants/%s/erasures", body: `{"subject":"user-42","reason":"r"}`, status: 202},
+	"create-export":        {roles: readers, with: access.LogsExport, target: "/logs/exports", body: `{}`, status: 202},
 	"create-key":           {roles: managers, with: access.KeysManage, target: "/tenants/%s/api-keys", body: `{"name":"k","permissions":["keys:manage"]}`, status: 201},
 	"create-legal-hold":    {roles: managers, with: access.HoldsManage, target: "/tenants/%s/legal-holds", body: `{"matter":"m","reason":"r"}`, status: 202},
 	"get-legal-hold":       {roles: readers, with: access.HoldsRead, target: "/tenants/%s/legal-holds/none", status: 404},
@@ -88,6 +89,7 @@ var accessMatrix = map[string]accessRow{
 	"get-certificate-keys": {roles: everyone, target: "/certificates/keys", status: 200},
 	"get-docs":             {roles: everyone, target: "/docs", status: 200},
 	"get-erasure":          {roles: readers, with: access.JobsRead, also: startJobs, target: "/tenants/%s/erasures/none", status: 404},
+	"get-export":           {roles: readers, with: access.LogsExport, target: "/logs/exports/none", status: 404},
 	"get-health":           {roles: everyone, target: "/health", status: 200},
 	"get-job":              {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
 	"get-log":              {roles: ofEntries, with: access.LogsRead, own: access.LogsReadOwn, target: "/logs/" + noSuchID, status: 404},
@@ -95,6 +97,7 @@ var accessMatrix = map[string]accessRow{
 	"get-stats":            {roles: ofEntries, with: access.LogsStats, own: access.LogsReadOwn, target: "/logs/stats?group_by=resource_id", status: 200, reads: true},
 	"get-tenant":           {roles: everyone, with: access.TenantsRead, target: "/tenants/%s", status: 200},
 	"list-erasures":        {roles: readers, with: access.JobsRead, also: startJobs, target: "/tenants/%s/erasures", status: 200},
+	"list-exports":         {roles: readers, with: access.LogsExport, target: "/logs/exports", status: 200},
 	"list-jobs":            {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs", status: 200},
 	"list-keys":            {roles: managers, with: access.KeysRead, target: "/tenants/%s/api-keys", status: 200},
 	"list-logs":            {roles: ofEntries, with: access.LogsSearch, own: access.LogsReadOwn, target: "/logs", status: 200, reads: true},

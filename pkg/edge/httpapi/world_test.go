@@ -44,6 +44,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/exportfiles"
 )
 
 // world is every HTTP function over the use cases and the embedded engine, with
@@ -68,6 +69,8 @@ type world struct {
 	cursors                        *cursor.Signer
 	ingest                         *ingest.Service
 	master                         *localkeys.Wrapper
+	files                          exportfiles.Local
+	exports                        *export.Jobs
 	revealer                       *protect.Revealer
 	matcher                        *protect.Matcher
 	limiter                        *quota.Limiter
@@ -258,6 +261,14 @@ func newWorld(t testing.TB) *world {
 	if w.master, err = localkeys.Open(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
+	if w.files, err = exportfiles.OpenFolder(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.files.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	for _, q := range []**queue{&w.standard, &w.priority, &w.index, &w.arrivals, &w.work, &w.live, &w.dead} {
 		*q = &queue{faults: w.faults}
 	}
@@ -283,6 +294,7 @@ func (w *world) build() {
 		Store: w.db.Quarantine(), Standard: w.standard, Priority: w.priority, Index: w.index, Recorder: w.ingest, Now: w.clock,
 	}
 	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queue: w.work, Recorder: w.ingest, Now: w.clock}
+	w.exports = &export.Jobs{Jobs: w.jobs, Entries: w.search, Files: w.files, Texts: w.keys, Recorder: w.ingest, Now: w.clock, Random: w.fill}
 	w.tenants = &tenants.Service{
 		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Holds: w.db.Holds(), Recorder: w.ingest, Now: w.clock, Random: w.fill,
 	}
@@ -328,6 +340,7 @@ func (s worldServices) LegalHolds() *hold.Service {
 		},
 	}
 }
+func (s worldServices) ExportJobs() *export.Jobs        { return s.w.exports }
 func (s worldServices) Ingest() *ingest.Service         { return s.w.ingest }
 func (s worldServices) Jobs() *jobs.Service             { return s.w.jobs }
 func (s worldServices) Quarantine() *quarantine.Service { return s.w.quarantine }

@@ -37,8 +37,9 @@ type Downloads struct {
 	now   func() time.Time
 }
 
-// NewDownloads returns the downloads of the blobs. base is the absolute URL at
-// which they are served, without a query. The key signs URLs and must be secret.
+// NewDownloads returns the downloads of the blobs. base is the URL at which they are served, without
+// a query. It may lack the host, which whoever sends the URL must add. The key signs URLs and must be
+// secret.
 func NewDownloads(blobs *Blobs, key []byte, base string, now func() time.Time) *Downloads {
 	return &Downloads{blobs: blobs, key: key, base: base, now: now}
 }

@@ -56,6 +56,7 @@ const (
 	indexIsolation       = "isolation"
 	indexCreated         = "tenant_created" // the newest first
 	indexJobsOverdue     = "resume"
+	indexJobsSweep       = "sweep"
 	indexActivityDue     = "work_due"
 )
 
@@ -174,6 +175,7 @@ func jobIndexes() []mongo.IndexModel {
 	return []mongo.IndexModel{
 		createdIndex(),
 		{Keys: ascending(fieldResumeAt), Options: options.Index().SetName(indexJobsOverdue).SetSparse(true)},
+		{Keys: ascending(fieldSweepAt), Options: options.Index().SetName(indexJobsSweep).SetSparse(true)},
 		expiryIndex(),
 	}
 }

@@ -26,10 +26,12 @@ const (
 	fieldState      = "state"
 	fieldGeneration = "generation"
 	fieldResumeAt   = "resume_at"
+	fieldSweepAt    = "sweep_at"
 )
 
-// jobDocument is the stored form of a job. resume_at is set while the job is not finished,
-// and expires_at afterwards.
+// jobDocument is the stored form of a job. Its ResumeAt is resume_at while the job is not finished,
+// and sweep_at afterwards: of finished jobs, Plan reads those alone that left something. expires_at is
+// set once the job is finished.
 type jobDocument struct {
 	Key         string     `bson:"_id"`
 	ID          string     `bson:"id"`
@@ -50,24 +52,33 @@ type jobDocument struct {
 	Failures    int        `bson:"failures,omitempty"`
 	ResumeAt    *time.Time `bson:"resume_at,omitempty"`
 	Resent      int        `bson:"resent,omitempty"`
+	SweepAt     *time.Time `bson:"sweep_at,omitempty"`
+	CleanAt     *time.Time `bson:"clean_at,omitempty"`
+	Scope       string     `bson:"scope,omitempty"` // JSON
 	ExpiresAt   *time.Time `bson:"expires_at,omitempty"`
 }
 
-func newJobDocument(j *jobs.Job) jobDocument {
+func newJobDocument(j *jobs.Job) (jobDocument, error) {
 	doc := jobDocument{
 		Key: keyOf(j.Tenant, j.ID), ID: j.ID, Tenant: string(j.Tenant), Kind: string(j.Kind), State: string(j.State),
 		Progress: j.Progress, Count: j.Count, CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, StartedAt: optional(j.StartedAt),
 		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Committed: j.Committed, Failures: j.Failures, Resent: j.Resent,
+		CleanAt: optional(j.CleanAt),
 	}
 	if j.Certificate != (certificate.ID{}) {
 		doc.Certificate = j.Certificate.String()
 	}
 	if j.State.Finished() {
-		doc.ExpiresAt = optional(j.FinishedAt.Add(jobs.Retention))
+		doc.ExpiresAt, doc.SweepAt = optional(j.FinishedAt.Add(jobs.Retention)), optional(j.ResumeAt)
 	} else {
 		doc.ResumeAt = optional(j.ResumeAt)
 	}
-	return doc
+	if j.Scope == nil {
+		return doc, nil
+	}
+	scope, err := json.Marshal(j.Scope)
+	doc.Scope = string(scope)
+	return doc, err
 }
 
 func readJob(raw bson.Raw) (jobs.Job, error) {
@@ -80,6 +91,15 @@ func readJob(raw bson.Raw) (jobs.Job, error) {
 		Progress: doc.Progress, Count: doc.Count, CreatedBy: doc.CreatedBy, CreatedAt: doc.CreatedAt.UTC(),
 		StartedAt: required(doc.StartedAt), FinishedAt: required(doc.FinishedAt), Error: doc.Error,
 		Generation: doc.Generation, Committed: doc.Committed, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt), Resent: doc.Resent,
+		CleanAt: required(doc.CleanAt),
+	}
+	if doc.SweepAt != nil {
+		job.ResumeAt = required(doc.SweepAt)
+	}
+	if doc.Scope != "" {
+		if err := json.Unmarshal([]byte(doc.Scope), &job.Scope); err != nil {
+			return jobs.Job{}, fmt.Errorf("the scope in the record %w", errStored)
+		}
 	}
 	if doc.Checkpoint != "" {
 		job.Checkpoint = json.RawMessage(doc.Checkpoint)
@@ -95,9 +115,12 @@ func readJob(raw bson.Raw) (jobs.Job, error) {
 
 // CreateJob implements jobs.Store. Times are kept to the millisecond.
 func (s *Jobs) CreateJob(ctx context.Context, job jobs.Job) error {
-	err := s.db.ensureJobs(ctx)
+	doc, err := newJobDocument(&job)
 	if err == nil {
-		err = s.db.insertOne(ctx, collectionJobs, newJobDocument(&job))
+		err = s.db.ensureJobs(ctx)
+	}
+	if err == nil {
+		err = s.db.insertOne(ctx, collectionJobs, doc)
 	}
 	if err != nil {
 		return fmt.Errorf("create job %s of %s: %w", job.ID, job.Tenant, err)
@@ -107,8 +130,11 @@ func (s *Jobs) CreateJob(ctx context.Context, job jobs.Job) error {
 
 // UpdateJob implements jobs.Store.
 func (s *Jobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) error {
-	doc := newJobDocument(&job)
-	if err := s.db.replaceCurrent(ctx, collectionJobs, doc.Key, bson.E{Key: fieldGeneration, Value: generation}, doc); err != nil {
+	doc, err := newJobDocument(&job)
+	if err == nil {
+		err = s.db.replaceCurrent(ctx, collectionJobs, doc.Key, bson.E{Key: fieldGeneration, Value: generation}, doc)
+	}
+	if err != nil {
 		return fmt.Errorf("update job %s of %s: %w", job.ID, job.Tenant, err)
 	}
 	return nil
@@ -170,11 +196,19 @@ func (s *Jobs) OverdueJobs(ctx context.Context, at, latest time.Time, limit int)
 		bson.D{{Key: fieldResumeAt, Value: bson.D{{Key: "$lte", Value: at}}}},
 		bson.D{{Key: fieldResumeAt, Value: bson.D{{Key: "$gt", Value: latest}}}},
 	}}}
-	err = s.db.list(ctx, collectionJobs, indexJobsOverdue, ascending(fieldResumeAt), limit, query, func(doc bson.Raw) (bool, error) {
+	add := func(doc bson.Raw) (bool, error) {
 		job, err := readJob(doc)
 		list = append(list, job)
 		return true, err
-	})
+	}
+	if err = s.db.ensureJobs(ctx); err != nil { // they are named below
+		return nil, fmt.Errorf("list overdue jobs: %w", err)
+	}
+	err = s.db.list(ctx, collectionJobs, indexJobsOverdue, ascending(fieldResumeAt), limit, query, add)
+	if left := limit - len(list); err == nil && left > 0 {
+		due := bson.D{{Key: fieldSweepAt, Value: bson.D{{Key: "$lte", Value: at}}}}
+		err = s.db.list(ctx, collectionJobs, indexJobsSweep, ascending(fieldSweepAt), left, due, add)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list overdue jobs: %w", err)
 	}

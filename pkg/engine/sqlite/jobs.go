@@ -45,14 +45,15 @@ func (s *Jobs) CreateJob(ctx context.Context, job jobs.Job) error {
 	return nil
 }
 
-// jobColumns returns the columns of a job after its key. resume is NULL for a finished job,
-// finished for another.
+// jobColumns returns the columns of a job after its key. resume is NULL if the job has no ResumeAt,
+// finished if it is not finished.
 func jobColumns(job *jobs.Job, doc []byte) []any {
 	var resume, finished any
+	if !job.ResumeAt.IsZero() {
+		resume = job.ResumeAt.UnixMilli()
+	}
 	if job.State.Finished() {
 		finished = job.FinishedAt.UnixMilli()
-	} else {
-		resume = job.ResumeAt.UnixMilli()
 	}
 	return []any{string(job.Kind), string(job.State), job.CreatedAt.UnixMilli(), resume, finished, job.Generation, string(doc)}
 }
@@ -114,7 +115,8 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 
 // OverdueJobs implements jobs.Store.
 func (s *Jobs) OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]jobs.Job, error) {
-	list, err := readDocs[jobs.Job](ctx, s.db, `SELECT doc FROM jobs WHERE resume <= ? OR resume > ? ORDER BY resume LIMIT ?`, at.UnixMilli(), latest.UnixMilli(), limit)
+	list, err := readDocs[jobs.Job](ctx, s.db, `SELECT doc FROM jobs WHERE resume <= ? OR resume > ? AND finished IS NULL
+		ORDER BY finished IS NOT NULL, resume LIMIT ?`, at.UnixMilli(), latest.UnixMilli(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list overdue jobs: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/exportfiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/masterkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
@@ -38,6 +39,7 @@ type engine struct {
 	stores wiring.Stores
 	queue  func(name manifest.QueueName) queue
 	named  func(name manifest.QueueName) string // as the engine names the queue
+	files  *exportfiles.Local                   // of exports; nil: S3 has them
 }
 
 // openEngine opens the file, and the outside engines that replace parts of it.
@@ -59,13 +61,48 @@ func openEngine(ctx context.Context, o Options) (*engine, error) {
 	if err == nil {
 		e.stores.MasterKey, err = masterkey.Open(name, o.Engines.AWS)
 	}
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err == nil {
+		err = e.openExports(o)
 	}
-	if err := e.useOutside(ctx, o.Engines); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err == nil {
+		err = e.useOutside(ctx, o.Engines)
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.close())
 	}
 	return e, nil
+}
+
+func (e *engine) close() error {
+	err := e.db.Close()
+	if e.files != nil {
+		err = errors.Join(err, e.files.Close())
+	}
+	return err
+}
+
+// openExports opens the store of the files of exports.
+func (e *engine) openExports(o Options) error {
+	name, err := exportsBucket(o)
+	if err == nil {
+		e.stores.Exports, err = exportfiles.Open(name, o.Engines.AWS)
+	}
+	if local, is := e.stores.Exports.(exportfiles.Local); err == nil && is {
+		e.files = &local
+	}
+	return err
+}
+
+// exportsBucket returns the name of the store of the files of exports.
+func exportsBucket(o Options) (string, error) {
+	if o.ExportsBucket != "" {
+		return o.ExportsBucket, nil
+	}
+	folder, err := filepath.Abs(o.Data)
+	if err != nil {
+		return "", fmt.Errorf("the data folder: %w", err)
+	}
+	return config.LocalExports + filepath.Join(folder, exportfiles.Folder), nil
 }
 
 // masterKey returns the name of the key that wraps the tenants' keys.

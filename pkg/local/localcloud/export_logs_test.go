@@ -2,14 +2,18 @@ package localcloud_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
@@ -134,7 +138,42 @@ func TestExportAtOnceIsBounded(t *testing.T) {
 	admin.bulk([]string{`{"user_id":"ann","action":"VIEW","resource_type":"order",` + day + `}`})
 	admin.eventually(export.MaxEntries + 2) // with the record of the export
 	got = admin.get("/logs/export", url.Values{"to": {"2026-01-04T00:00:00Z"}})
-	if got.status != http.StatusUnprocessableEntity || !bytes.Contains(got.body, []byte("too_large")) {
-		t.Errorf("got status %d, want %d with too_large: %s", got.status, http.StatusUnprocessableEntity, got.body)
+	if got.status != http.StatusAccepted {
+		t.Fatalf("got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
 	}
+	var e exportAnswer
+	for decode(t, got.body, &e); e.URL == "" && e.State != "failed"; decode(t, admin.get("/logs/exports/"+e.ID, nil).body, &e) {
+		time.Sleep(100 * time.Millisecond)
+	}
+	file := e.download(t)
+	if lines := bytes.Count(file, []byte("\n")); lines != export.MaxEntries+1 {
+		t.Errorf("the job's file has %d entries, want %d", lines, export.MaxEntries+1)
+	}
+	if got := fmt.Sprintf("%x", sha256.Sum256(file)); got != e.SHA256 {
+		t.Errorf("the file has the SHA-256 %s, want %s", got, e.SHA256)
+	}
+}
+
+// exportAnswer is an answer about an export that is a job.
+type exportAnswer struct{ ID, State, URL, SHA256 string }
+
+func decode(t *testing.T, body []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(body, into); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+}
+
+// download gets the file, as anybody who has the URL can.
+func (e exportAnswer) download(t *testing.T) []byte {
+	t.Helper()
+	response, err := http.Get(e.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

@@ -37,6 +37,7 @@ type HTTPServices interface {
 	LegalHolds() *hold.Service
 	Version() httpapi.Version
 	Exports() *export.Service
+	ExportJobs() *export.Jobs
 	Feed() *arrival.Feed
 	Ingest() *ingest.Service
 	Jobs() *jobs.Service

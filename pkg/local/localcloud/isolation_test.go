@@ -19,6 +19,7 @@ var mayCall = map[string]string{
 	"cancel-erasure":       "admin",
 	"cancel-job":           "admin operator auditor", // each sees only what it may see, and cancels only what it may start
 	"create-erasure":       "admin",
+	"create-export":        "admin operator auditor",
 	"create-key":           "admin operator",
 	"create-legal-hold":    "admin operator",
 	"get-legal-hold":       "admin operator auditor",
@@ -37,6 +38,7 @@ var mayCall = map[string]string{
 	"get-certificate-keys": "admin operator auditor user nobody",
 	"get-docs":             "admin operator auditor user nobody",
 	"get-erasure":          "admin operator auditor",
+	"get-export":           "admin operator auditor",
 	"get-health":           "admin operator auditor user nobody",
 	"get-job":              "admin operator auditor",
 	"get-log":              "admin operator auditor user",
@@ -44,6 +46,7 @@ var mayCall = map[string]string{
 	"get-stats":            "admin operator auditor user",
 	"get-tenant":           "admin operator auditor user",
 	"list-erasures":        "admin operator auditor",
+	"list-exports":         "admin operator auditor",
 	"list-jobs":            "admin operator auditor",
 	"list-keys":            "admin operator",
 	"list-quarantine":      "admin operator auditor",

@@ -22,6 +22,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/exportfiles"
 )
 
 // Options are the settings of Run.
@@ -35,6 +36,8 @@ type Options struct {
 	Engines config.Engines
 	// MasterKey is that of config.Function; "": a key in the data folder.
 	MasterKey string
+	// ExportsBucket is that of config.Function; "": a folder in the data folder.
+	ExportsBucket string
 	// Rates are the quotas of entries.
 	Rates config.Rates
 	// MaxBacklog is how many messages may wait to be stored.
@@ -102,10 +105,10 @@ func Run(ctx context.Context, o Options) error {
 	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKeys: func() [][]byte { return keys }}, o.Log)
 	functions, err := functionsOf(o, services, sockets, secret)
 	if err != nil {
-		return errors.Join(err, engine.db.Close())
+		return errors.Join(err, engine.close())
 	}
 	r := &runner{Options: o, secret: secret, engine: engine, services: services, functions: functions, sockets: sockets}
-	return errors.Join(r.serve(ctx), engine.db.Close())
+	return errors.Join(r.serve(ctx), engine.close())
 }
 
 func functionsOf(o Options, services *wiring.Services, sockets *socketGateway, secret []byte) (functions, error) {
@@ -231,6 +234,9 @@ func (r *runner) routes() http.Handler {
 		}
 		api.ServeHTTP(w, r)
 	})
+	if r.engine.files != nil {
+		mux.Handle(exportfiles.DownloadPath, r.engine.files.Downloads)
+	}
 	for _, page := range []string{"/docs", "/openapi.json", "/health"} {
 		mux.Handle("GET "+page, http.RedirectHandler(manifest.BasePath+page, http.StatusTemporaryRedirect))
 	}
@@ -264,7 +270,7 @@ func (r *runner) serveInvocations(ctx context.Context, schedulers []*scheduler) 
 	}
 }
 
-// startConsumers polls every queue of the manifest and runs the schedulers; wait
+// startConsumers polls every queue of the manifest, runs the schedulers and removes old exports; wait
 // returns once all have stopped.
 func (r *runner) startConsumers(ctx context.Context, schedulers []*scheduler) (wait func()) {
 	var running sync.WaitGroup
@@ -287,6 +293,9 @@ func (r *runner) startConsumers(ctx context.Context, schedulers []*scheduler) (w
 	}
 	for _, s := range schedulers {
 		running.Go(func() { s.run(ctx) })
+	}
+	if r.engine.files != nil {
+		running.Go(func() { r.expireExports(ctx) })
 	}
 	return running.Wait
 }

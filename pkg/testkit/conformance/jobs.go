@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
@@ -37,11 +38,16 @@ func jobsRoundTrip(t *testing.T, s jobs.Store) {
 	noError(t, s.CreateJob(t.Context(), job))
 	wantError(t, s.CreateJob(t.Context(), job), audit.ErrConflict)
 	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
+	job.Scope = &access.Scope{Owner: "ann", Resources: []access.Resource{{Type: "order"}, {Type: "user", ID: "42"}}}
 	job.State, job.Progress, job.Count, job.Error, job.Failures = jobs.StateFailed, 0.25, 1<<40, `it's "broken"`, 7
-	job.StartedAt, job.FinishedAt, job.ResumeAt = job.CreatedAt.Add(time.Second), job.CreatedAt.Add(time.Hour), time.Time{}
+	job.StartedAt, job.FinishedAt, job.ResumeAt = job.CreatedAt.Add(time.Second), job.CreatedAt.Add(time.Hour), job.CreatedAt.Add(48*time.Hour)
+	job.CleanAt = job.CreatedAt.Add(24 * time.Hour)
 	job.Checkpoint, job.Generation, job.Committed, job.Resent = json.RawMessage(`{"pass":1,"name":"ü \"x\""}`), 3, true, 2
 	job.Certificate = randomID()
 	noError(t, s.UpdateJob(t.Context(), job, 0))
+	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
+	job.Scope, job.CleanAt, job.ResumeAt = &access.Scope{}, time.Time{}, time.Time{}
+	noError(t, s.UpdateJob(t.Context(), job, 3))
 	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
 }
 
@@ -192,18 +198,20 @@ func jobsOverdue(t *testing.T, s jobs.Store) {
 	second := create(jobs.StateRunning, begin.Add(time.Second))
 	first := create(jobs.StateQueued, begin)
 	for _, state := range []jobs.State{jobs.StateSucceeded, jobs.StateFailed, jobs.StateCanceled} {
-		create(state, begin)
+		create(state, time.Time{})
 	}
 	create(jobs.StateRunning, begin.Add(time.Second+time.Millisecond))
 	never := begin.AddDate(200, 0, 0) // no job is later
 	ahead := create(jobs.StateRunning, never)
-	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(time.Second), never, 10)), []jobs.Job{first, second})
+	left := create(jobs.StateSucceeded, begin) // something that is to be removed
+	create(jobs.StateSucceeded, time.Now().Add(time.Hour))
+	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(time.Second), never, 10)), []jobs.Job{first, second, left})
 	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(time.Second), never, 1)), []jobs.Job{first})
 	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin.Add(-time.Millisecond), never, 10)), nil)
-	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin, never.Add(-time.Millisecond), 10)), []jobs.Job{first, ahead})
-	for _, job := range []jobs.Job{first, second, ahead} { // the next run on the same store finds none of them
+	same(t, must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), begin, never.Add(-time.Millisecond), 10)), []jobs.Job{first, ahead, left})
+	for _, job := range []jobs.Job{first, second, ahead, left} { // the next run on the same store finds none of them
 		done := job
-		done.State, done.FinishedAt = jobs.StateSucceeded, done.CreatedAt
+		done.State, done.FinishedAt, done.ResumeAt = jobs.StateSucceeded, done.CreatedAt, time.Time{}
 		noError(t, s.UpdateJob(t.Context(), done, 0))
 	}
 }

@@ -71,6 +71,9 @@ func steps() []chapter {
 			{operation: "feed-logs", status: 200, values: map[string]string{"limit": "10"}, until: "json.items.length > 0", after: []string{keep("cursor", "json.next")}},
 			{operation: "feed-logs", name: "Continue after the last entry of the feed", status: 200, values: map[string]string{"cursor": "{{cursor}}"}},
 			{operation: "export-logs", status: 200, values: map[string]string{"format": "json"}, until: "json.length > 0"},
+			{operation: "create-export", status: 202, body: map[string]any{"format": "csv", "action": "DELETE"}, after: []string{keep("export", "json.id")}},
+			{operation: "list-exports", status: 200, until: "json.items.length > 0"},
+			{operation: "get-export", status: 200, until: "json.url !== undefined"},
 			{operation: "get-stats", status: 200, values: map[string]string{"group_by": "action"}, until: "json.total >= 3"},
 			{operation: "create-stream-ticket", status: 201},
 		}},
@@ -115,6 +118,7 @@ var pathValues = []struct{ prefix, parameter, value string }{
 	{"/jobs/", "id", "{{job}}"},
 	{"/certificates/", "id", "00000000000000000000000000000000"},
 	{"/logs/quarantine/", "id", "{{item}}"},
+	{"/logs/exports/", "id", "{{export}}"},
 	{"/logs/", "id", "{{entry}}"},
 }
 
@@ -124,5 +128,5 @@ var variables = []variable{
 	{Key: "token", Value: "", Description: "A token of a platform operator: ocelot token --tenant '*' --role operator --permissions subjects:erase."},
 	{Key: "tenant", Value: "", Description: "The tenant that a run creates."},
 	{Key: "timestamp", Value: ""}, {Key: "etag", Value: ""}, {Key: "expires", Value: ""}, {Key: "entry", Value: ""}, {Key: "key", Value: ""}, {Key: "secret", Value: ""},
-	{Key: "cursor", Value: ""}, {Key: "item", Value: ""}, {Key: "job", Value: ""}, {Key: "erasure", Value: ""}, {Key: "hold", Value: ""}, {Key: "attempts", Value: "0"},
+	{Key: "cursor", Value: ""}, {Key: "item", Value: ""}, {Key: "job", Value: ""}, {Key: "erasure", Value: ""}, {Key: "hold", Value: ""}, {Key: "export", Value: ""}, {Key: "attempts", Value: "0"},
 }

@@ -1,0 +1,25 @@
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command create-export is the Lambda function with this task:
+// Start an export that is written to a file.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/masterkey"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+)
+
+func main() {
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, masterkey.FromEnv)
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartHTTP(httpapi.CreateExport(services.Gate(), services.ExportJobs()))
+}

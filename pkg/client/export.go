@@ -1,0 +1,79 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// Export is an export that is a job.
+type Export struct {
+	ID       string  `json:"id"`
+	State    string  `json:"state"`
+	Progress float64 `json:"progress"` // 0 to 1
+	Count    int64   `json:"count"`    // entries written so far
+	Error    string  `json:"error"`    // why it failed
+	Bytes    int64   `json:"bytes"`
+	SHA256   string  `json:"sha256"` // of the file, in hexadecimal digits
+	URL      string  `json:"url"`    // "" if there is no file
+}
+
+// Finished reports whether the job does no more.
+func (e Export) Finished() bool { return e.State != "queued" && e.State != "running" }
+
+// Export returns the file of GET /logs/export. If it is not answered at once, Export returns the job
+// that writes it.
+func (c *Client) Export(ctx context.Context, params url.Values) (file []byte, job *Export, err error) {
+	var status int
+	body, err := c.do(ctx, apiRequest{method: http.MethodGet, path: "logs/export", query: params, status: &status})
+	if err != nil || status != http.StatusAccepted {
+		return body, nil, err
+	}
+	job = &Export{}
+	return nil, job, decode("export", body, job)
+}
+
+// ExportJob returns GET /logs/exports/{id}, with a new URL if there is a file.
+func (c *Client) ExportJob(ctx context.Context, id string) (Export, error) {
+	body, err := c.do(ctx, apiRequest{method: http.MethodGet, path: "logs/exports/" + url.PathEscape(id)})
+	if err != nil {
+		return Export{}, err
+	}
+	var e Export
+	return e, decode("export", body, &e)
+}
+
+// Download opens the file of an export from a byte on. It sends no credential: the URL has one. The
+// caller must close the reader.
+func (c *Client) Download(ctx context.Context, address string, from int64) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("the URL of the file: %w", err)
+	}
+	want := http.StatusOK
+	if from > 0 {
+		request.Header.Set("Range", "bytes="+strconv.FormatInt(from, 10)+"-")
+		want = http.StatusPartialContent
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("download the file: %w", withoutURL(err))
+	}
+	if response.StatusCode != want {
+		_ = response.Body.Close() // it is an error page; nothing to learn from it
+		return nil, fmt.Errorf("download the file: status %d, want %d", response.StatusCode, want)
+	}
+	return response.Body, nil
+}
+
+// withoutURL returns the cause of an error of net/http, which names the URL: whoever has that can
+// download the file.
+func withoutURL(err error) error {
+	if failed, is := err.(*url.Error); is { //nolint:errorlint // net/http returns it unwrapped
+		return failed.Err
+	}
+	return err
+}

@@ -1,0 +1,217 @@
+package httpapi_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+)
+
+const exportText = "what was exported"
+
+// addExport adds an export that has succeeded, with its file.
+func (w *world) addExport(tenant audit.TenantID, id string, scope access.Scope) {
+	w.t.Helper()
+	content := export.ContentOf([]byte(exportText), "application/x-ndjson")
+	checkpoint, err := json.Marshal(map[string]any{
+		"request": export.Request{}, "bytes": content.Size, "sha256": strings.Repeat("ab", 32),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	job := jobs.Job{
+		ID: id, Kind: jobs.KindExport, Tenant: tenant, State: jobs.StateSucceeded, Progress: 1, CreatedBy: "ann", CreatedAt: w.now, StartedAt: w.now,
+		FinishedAt: w.now, Scope: &scope, Checkpoint: checkpoint,
+	}
+	if err := w.db.Jobs().CreateJob(w.t.Context(), job); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.files.Put(w.t.Context(), tenant, "exports/"+id, content); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// exportAnswer is an answer about an export.
+type exportAnswer struct {
+	ID, State, URL, SHA256 string
+	Bytes                  int64
+	Expired                bool
+	URLExpiresAt           time.Time `json:"url_expires_at"`
+	FileExpiresAt          time.Time `json:"file_expires_at"`
+}
+
+func (w *world) export(as, id string) (e exportAnswer) {
+	w.t.Helper()
+	answer := w.call(as, http.MethodGet, "/logs/exports/"+id, "", nil)
+	if answer.status != http.StatusOK {
+		w.t.Fatalf("got status %d, want %d: %s", answer.status, http.StatusOK, answer.body)
+	}
+	if err := json.Unmarshal([]byte(answer.body), &e); err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+func TestAnExportHasANewURLForSevenDays(t *testing.T) {
+	w := newWorld(t)
+	w.now = time.Now().UTC().Truncate(time.Millisecond) // by which the files' URLs end
+	w.addExport("acme", "e1", access.Scope{})
+	e := w.export("admin", "e1")
+	if e.Bytes != int64(len(exportText)) {
+		t.Errorf("got %d bytes, want %d", e.Bytes, len(exportText))
+	}
+	if want := w.now.Truncate(time.Second).Add(15 * time.Minute); !e.URLExpiresAt.Equal(want) {
+		t.Errorf("the URL ends at %s, want %s", e.URLExpiresAt, want)
+	}
+	if want := w.now.Add(7 * 24 * time.Hour); !e.FileExpiresAt.Equal(want) {
+		t.Errorf("the file ends at %s, want %s", e.FileExpiresAt, want)
+	}
+	if !strings.HasPrefix(e.URL, "http://") {
+		t.Errorf("got URL %q, want an absolute one", e.URL)
+	}
+	_, query, _ := strings.Cut(e.URL, "?")
+	file := httptest.NewRecorder()
+	w.files.ServeHTTP(file, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/downloads?"+query, nil))
+	if file.Body.String() != exportText {
+		t.Errorf("downloaded %q, want %q", file.Body, exportText)
+	}
+	w.now = w.now.Add(7*24*time.Hour - time.Minute)
+	if e := w.export("admin", "e1"); !e.URLExpiresAt.Equal(e.FileExpiresAt.Truncate(time.Second)) {
+		t.Errorf("the last URL ends at %s, want with the file at %s", e.URLExpiresAt, e.FileExpiresAt)
+	}
+	w.now = w.now.Add(time.Minute)
+	e = w.export("admin", "e1")
+	if e.URL != "" {
+		t.Errorf("got URL %q after the end of the file, want none", e.URL)
+	}
+	if !e.Expired {
+		t.Error("got expired false after the end of the file, want true")
+	}
+	if e.SHA256 == "" {
+		t.Error("got no sha256 after the end of the file, want it")
+	}
+}
+
+// A URL is for those who could have made the export.
+func TestExportsAreForThoseWhoCouldHaveMadeThem(t *testing.T) {
+	w := newWorld(t)
+	w.addExport("acme", "everything", access.Scope{})
+	w.addExport("acme", "orders", access.Scope{Resources: []access.Resource{{Type: "order"}}})
+	w.addExport("acme", "users", access.Scope{Resources: []access.Resource{{Type: "user"}}})
+	w.addExport("acme", "both", access.Scope{Resources: []access.Resource{{Type: "order"}, {Type: "user"}}})
+	for as, want := range map[string][]string{
+		"admin": {"both", "everything", "orders", "users"}, "auditor": {"both", "everything", "orders", "users"}, "scoped": {"orders"},
+	} {
+		for _, path := range []string{"/logs/exports", "/jobs"} {
+			w.wantListed(as, path, want)
+			for _, id := range []string{"both", "everything", "orders", "users"} {
+				status := http.StatusNotFound
+				if slices.Contains(want, id) {
+					status = http.StatusOK
+				}
+				if got := w.call(as, http.MethodGet, path+"/"+id, "", nil).status; got != status {
+					t.Errorf("%s gets %s/%s with status %d, want %d", as, path, id, got, status)
+				}
+			}
+		}
+	}
+	for id, want := range map[string]int{"everything": http.StatusNotFound, "users": http.StatusNotFound, "both": http.StatusNotFound, "orders": http.StatusConflict} {
+		if got := w.call("scoped", http.MethodDelete, "/jobs/"+id, "", nil).status; got != want {
+			t.Errorf("scoped cancels %s with status %d, want %d", id, got, want)
+		}
+	}
+	if got := w.call("user", http.MethodGet, "/logs/exports/orders", "", nil).status; got != http.StatusForbidden {
+		t.Errorf("a user gets status %d, want %d", got, http.StatusForbidden)
+	}
+}
+
+// wantListed checks the ids of a list of exports. No list has a URL.
+func (w *world) wantListed(as, path string, want []string) {
+	w.t.Helper()
+	var ids []string
+	for next := "?limit=1"; next != ""; {
+		var page struct {
+			Items []exportAnswer
+			Next  string
+		}
+		w.call(as, http.MethodGet, path+next, "", nil).want(w.t, http.StatusOK, "").decode(w.t, &page)
+		for _, e := range page.Items {
+			ids = append(ids, e.ID)
+			if e.URL != "" {
+				w.t.Errorf("%s: %s has the URL %q, want none", as, path, e.URL)
+			}
+		}
+		if next = page.Next; next != "" {
+			next = "?limit=1&cursor=" + url.QueryEscape(next)
+		}
+	}
+	if slices.Sort(ids); !slices.Equal(ids, want) {
+		w.t.Errorf("%s lists %v at %s, want %v", as, ids, path, want)
+	}
+}
+
+// The filters of an export can have the values of encrypted fields.
+func TestTheRecordOfAnExportHasNoSearchedValue(t *testing.T) {
+	w := newWorld(t)
+	const value = "ann@example.com"
+	for _, body := range []string{`{"metadata.email":"` + value + `"}`, `{"q":"\"` + value + `\""}`} {
+		w.call("admin", http.MethodPost, "/logs/exports", body, nil).want(t, http.StatusAccepted, "")
+	}
+	list, _, err := w.db.Jobs().Jobs(t.Context(), "acme", jobs.Filter{Kinds: []jobs.Kind{jobs.KindExport}}, nil, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 2 {
+		t.Fatalf("%d exports are stored, want 2", len(list))
+	}
+	for _, job := range list {
+		text, err := json.Marshal(job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), value) || strings.Contains(string(text), base64.StdEncoding.EncodeToString([]byte(value))) {
+			t.Errorf("the record is %s, want it without %s", text, value)
+		}
+	}
+}
+
+func TestAnExportBecomesAJob(t *testing.T) {
+	w := newWorld(t)
+	for name, test := range map[string]struct {
+		method, path, body string
+		status             int
+	}{
+		"at once":       {http.MethodGet, "/logs/export", "", 200},
+		"async":         {http.MethodGet, "/logs/export?async=true&format=csv", "", 202},
+		"a HEAD":        {http.MethodHead, "/logs/export?async=true", "", 422},
+		"another async": {http.MethodGet, "/logs/export?async=1", "", 422},
+		"by a body":     {http.MethodPost, "/logs/exports", `{"fields":["id","metadata.a"],"format":"csv","bom":true,"action":["A","B"]}`, 202},
+		"an empty body": {http.MethodPost, "/logs/exports", `{}`, 202},
+		"bom of ndjson": {http.MethodPost, "/logs/exports", `{"bom":true}`, 422},
+		"no such field": {http.MethodPost, "/logs/exports", `{"fields":["nope"]}`, 422},
+		"two formats":   {http.MethodPost, "/logs/exports", `{"format":["csv","json"]}`, 422},
+		"unknown":       {http.MethodPost, "/logs/exports", `{"limit":1}`, 422},
+	} {
+		answer := w.call("admin", test.method, test.path, test.body, nil)
+		if answer.status != test.status {
+			t.Errorf("%s: got status %d, want %d: %s", name, answer.status, test.status, answer.body)
+		}
+		location := answer.header.Get("Location")
+		if got, want := strings.HasPrefix(location, "/api/v1/jobs/"), test.status == http.StatusAccepted; got != want {
+			t.Errorf("%s: got Location %q, want one: %t", name, location, want)
+		}
+	}
+	if got := w.work.bodies; len(got) != 3 {
+		t.Errorf("sent %d messages to the workers, want 3", len(got))
+	}
+}

@@ -1,0 +1,250 @@
+package export
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+const (
+	// FileAge is how long the file of an export can be downloaded after the export has succeeded.
+	FileAge = 7 * 24 * time.Hour
+	// URLAge is how long a URL of the file is valid.
+	URLAge = 15 * time.Minute
+)
+
+// The service's own entries about exports that are jobs.
+const (
+	actionCreate   = "export.create"
+	actionFinish   = "export.finish"
+	resourceExport = "export"
+)
+
+// Request is what a job exports. It is part of the job's checkpoint.
+type Request struct {
+	Options url.Values `json:"options,omitempty"` // the parameters of Params
+	// Filters are the other parameters, sealed: their values can be those of encrypted fields.
+	Filters []byte `json:"filters,omitempty"`
+}
+
+// Sealer encrypts a text that a record of a tenant keeps; see protect.Keyring.
+type Sealer interface {
+	SealText(ctx context.Context, tenant audit.TenantID, place string, text []byte) ([]byte, error)
+}
+
+// place names the record of a job to a Sealer.
+func place(job *jobs.Job) string { return "export " + job.ID }
+
+// Export is an export that is a job, as callers see it.
+type Export struct {
+	jobs.Job
+	// Bytes and SHA256 are those of the file, once it is complete. SHA256 is hexadecimal.
+	Bytes  int64
+	SHA256 string
+	// FileExpiresAt is when the file is removed, zero while it is not complete. Expired says that
+	// it was.
+	FileExpiresAt time.Time
+	Expired       bool
+	// URL downloads the file until URLExpiresAt. It is "" if there is no file, and in lists.
+	URL          string
+	URLExpiresAt time.Time
+
+	request Request
+}
+
+// Jobs starts, shows and cancels exports that are jobs.
+type Jobs struct {
+	Jobs     *jobs.Service
+	Entries  Selector
+	Files    Presigner
+	Texts    Sealer
+	Recorder audit.Recorder
+	Now      func() time.Time
+	Random   func([]byte)
+}
+
+// Selector checks the parameters of an export; see search.Service.
+type Selector interface {
+	Select(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
+}
+
+// Create starts the export that the parameters describe, within the caller's scope. It records it
+// first, so the log can have one that was not started. It returns an *audit.ValidationError, or
+// jobs.ErrTooManyQueued.
+func (s *Jobs) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (Export, error) {
+	options, err := ParseOptions(query)
+	_, selectErr := s.Entries.Select(tenant, scope, query, Params()...)
+	if err := mergeFaults(selectErr, err); err != nil {
+		return Export{}, err
+	}
+	var random [16]byte
+	s.Random(random[:])
+	job := jobs.Job{ID: hex.EncodeToString(random[:]), Kind: jobs.KindExport, Tenant: tenant.ID, CreatedBy: by.Subject, Scope: &scope}
+	if job.Checkpoint, err = s.firstCheckpoint(ctx, &job, query); err != nil {
+		return Export{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
+	}
+	if err := s.record(ctx, tenant, &job, options, query); err != nil {
+		return Export{}, err
+	}
+	if job, err = s.Jobs.Start(ctx, job); err != nil {
+		return Export{}, err
+	}
+	return s.ofJob(job)
+}
+
+// firstCheckpoint returns the request as the job keeps it.
+func (s *Jobs) firstCheckpoint(ctx context.Context, job *jobs.Job, query url.Values) ([]byte, error) {
+	at := checkpoint{Request: Request{Options: url.Values{}}}
+	filters := url.Values{}
+	for name, values := range query {
+		if slices.Contains(Params(), name) {
+			at.Request.Options[name] = values
+		} else {
+			filters[name] = values
+		}
+	}
+	if len(filters) > 0 {
+		text, err := json.Marshal(filters)
+		if err != nil {
+			return nil, err
+		}
+		if at.Request.Filters, err = s.Texts.SealText(ctx, job.Tenant, place(job), text); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(at)
+}
+
+// CreateBy is Create with the parameters as the members of a JSON object, to which the pointers of
+// faults refer. bom may be true or false, and fields an array.
+func (s *Jobs) CreateBy(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value) (Export, error) {
+	if bom := members[ParamBOM]; bom.Kind() == jsontext.KindTrue || bom.Kind() == jsontext.KindFalse {
+		members[ParamBOM] = entryjson.Quote(string(bom))
+	}
+	query, err := search.QueryOf(members, Params()...)
+	if err != nil {
+		return Export{}, search.InBody(err)
+	}
+	if fields := query[ParamFields]; len(fields) > 1 {
+		query.Set(ParamFields, strings.Join(fields, ","))
+	}
+	export, err := s.Create(ctx, by, tenant, scope, query)
+	return export, search.InBody(err)
+}
+
+// record writes who exports, and the names of the parameters that narrow the export.
+func (s *Jobs) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, o Options, query url.Values) error {
+	about, err := json.Marshal(struct {
+		Format  Format   `json:"format"`
+		Filters []string `json:"filters,omitempty"`
+	}{o.Format, filterNames(query)})
+	if err != nil {
+		return fmt.Errorf("record an export of %s: %w", tenant.ID, err)
+	}
+	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
+		UserID: job.CreatedBy, Action: actionCreate, ResourceType: resourceExport, ResourceID: job.ID, Metadata: about,
+	})
+}
+
+// ofJob returns the export of a job, without its URL.
+func (s *Jobs) ofJob(job jobs.Job) (Export, error) {
+	var at checkpoint
+	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
+		return Export{}, fmt.Errorf("read export %s of %s: %w", job.ID, job.Tenant, err)
+	}
+	export := Export{Job: job, request: at.Request}
+	if job.State == jobs.StateSucceeded {
+		export.Bytes, export.SHA256 = at.Bytes, at.SHA256
+		export.FileExpiresAt = job.FinishedAt.Add(FileAge)
+		export.Expired = !s.Now().Before(export.FileExpiresAt)
+	}
+	return export, nil
+}
+
+// List returns up to limit exports of the tenant that the caller may see, the newest first, and
+// whether more follow. It leaves out those of entries outside the caller's scope.
+func (s *Jobs) List(ctx context.Context, by access.Principal, tenant audit.TenantID, after *jobs.Position, limit int) ([]Export, bool, error) {
+	list, more, err := s.Jobs.List(ctx, by, tenant, jobs.Filter{Kinds: []jobs.Kind{jobs.KindExport}}, after, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	exports := make([]Export, len(list))
+	for i, job := range list {
+		if exports[i], err = s.ofJob(job); err != nil {
+			return nil, false, err
+		}
+	}
+	return exports, more, nil
+}
+
+// Export returns an export of the tenant, with a new URL if there is a file. It returns
+// audit.ErrNotFound if none exists, or if it has entries outside the caller's scope.
+func (s *Jobs) Export(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Export, error) {
+	job, err := s.Jobs.Job(ctx, by, tenant, id)
+	if err == nil && job.Kind != jobs.KindExport {
+		err = audit.ErrNotFound
+	}
+	if err != nil {
+		return Export{}, fmt.Errorf("export %s of %s: %w", id, tenant, err)
+	}
+	export, err := s.ofJob(job)
+	if err != nil {
+		return Export{}, err
+	}
+	if export.SHA256 == "" || export.Expired {
+		return export, nil
+	}
+	return export, s.presign(ctx, &export)
+}
+
+// presign makes a URL of the file, which ends before the file does.
+func (s *Jobs) presign(ctx context.Context, export *Export) error {
+	options, err := ParseOptions(export.request.Options)
+	if err != nil {
+		return fmt.Errorf("read the options of export %s of %s: %w", export.ID, export.Tenant, err)
+	}
+	now := s.Now().UTC().Truncate(time.Second)
+	age := min(URLAge, export.FileExpiresAt.Sub(now).Truncate(time.Second))
+	if age < time.Second {
+		return nil
+	}
+	name := filename(export.Tenant, export.CreatedAt, options)
+	if export.URL, err = s.Files.Presign(ctx, export.Tenant, fileKey(&export.Job), name, age); err != nil {
+		return fmt.Errorf("sign a URL of export %s of %s: %w", export.ID, export.Tenant, err)
+	}
+	export.URLExpiresAt = now.Add(age)
+	return nil
+}
+
+// fileKey is the key of a job's file.
+func fileKey(job *jobs.Job) string { return "exports/" + job.ID }
+
+// filename returns the name of a download: ASCII letters, digits, dots and hyphens.
+func filename(tenant audit.TenantID, at time.Time, o Options) string {
+	return string(tenant) + "-" + at.UTC().Format("20060102T150405Z") + o.Extension()
+}
+
+// filterNames returns the names of the parameters that narrow an export.
+func filterNames(query url.Values) []string {
+	var names []string
+	for name := range query {
+		if !slices.Contains(Params(), name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,505 @@
+package export
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"net/url"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+const (
+	// frameSize is how much text is compressed as one frame.
+	frameSize = 1 << 20
+	// partSize is at which size a part is stored. It is above MinPart. With MaxParts, a file has up
+	// to 80 GB.
+	partSize = 8 << 20
+	// settleTime is how long an export waits after its creation. What was accepted just before is
+	// stored by then, unless there is a backlog.
+	settleTime = 2 * time.Second
+	// lagPause is the time between two looks at an index that lacks entries.
+	lagPause = 5 * time.Second
+	// maxUploads is how often a job begins its file again because the store lost an upload.
+	maxUploads = 5
+)
+
+// The reasons of exports that fail, for callers.
+const (
+	reasonDeleted    = "the tenant is being deleted"
+	reasonParameters = "this version of the service does not take its parameters: create it again"
+	reasonTooLarge   = "the file would have more than 80 GB: narrow it, for example to a shorter time by from and to"
+	reasonLost       = "the store of files lost the unfinished file several times"
+)
+
+// Pages reads the entries of an export. Unlike a list it waits for the index; see search.Service.
+type Pages interface {
+	SelectAt(at time.Time, tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
+	Page(ctx context.Context, selection search.Selection, from *audit.Position, limit int) (audit.Page, error)
+}
+
+// Lag tells whether the index has every entry that was received before a time; see search.Lag.
+type Lag interface {
+	Behind(ctx context.Context, tenant *audit.Tenant, received, from, to time.Time) (time.Time, error)
+}
+
+// Tenants finds tenants. It returns audit.ErrNotFound if none exists.
+type Tenants interface {
+	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
+}
+
+// Opener decrypts what a Sealer has encrypted; see protect.Keyring. It returns protect.ErrDestroyed
+// after the tenant's deletion.
+type Opener interface {
+	OpenText(ctx context.Context, tenant audit.TenantID, place string, sealed []byte) ([]byte, error)
+}
+
+// Files stores the files of exports.
+type Files interface {
+	Uploads
+	// Delete removes a file. A missing one is not an error.
+	Delete(ctx context.Context, tenant audit.TenantID, key string) error
+}
+
+// Runner is the jobs.Runner of jobs.KindExport. It writes a file in parts, with a checkpoint after
+// each. A worker that is killed costs the work since the last part.
+type Runner struct {
+	Entries  Pages
+	Lag      Lag // nil: the index is never behind
+	Tenants  Tenants
+	Files    Files
+	Texts    Opener
+	Recorder audit.Recorder
+	Now      func() time.Time
+	Random   func([]byte)
+}
+
+// checkpoint says how far an export is.
+type checkpoint struct {
+	Request Request `json:"request"`
+	// Indexed is up to which timestamp the index was seen to have everything.
+	Indexed time.Time `json:"indexed,omitzero"`
+	// Uploads counts the files that were begun.
+	Uploads int    `json:"uploads,omitempty"`
+	Upload  Upload `json:"upload,omitzero"`
+	Parts   []Part `json:"parts,omitempty"`
+	// Position is the last entry in the parts, and Ended says that no more follow.
+	Position *audit.Position `json:"position,omitempty"`
+	Ended    bool            `json:"ended,omitempty"`
+	// First and Last are the timestamps of the first entry and the last, for the progress.
+	First time.Time `json:"first,omitzero"`
+	Last  time.Time `json:"last,omitzero"`
+	// Written counts the entries in the parts, and Bytes their bytes. Sum is the state of their SHA-256.
+	Written int64  `json:"written,omitempty"`
+	Bytes   int64  `json:"bytes,omitempty"`
+	Sum     []byte `json:"sum,omitempty"`
+	// SHA256 is set once every part is stored.
+	SHA256 string `json:"sha256,omitempty"`
+	// EntryID is that of the entry about the end. It is random, so that no client can take it.
+	EntryID audit.EntryID `json:"entry_id,omitzero"`
+	EndedAt time.Time     `json:"ended_at,omitzero"`
+}
+
+// restart forgets the file that was begun.
+func (c *checkpoint) restart() {
+	*c = checkpoint{Request: c.Request, Indexed: c.Indexed, Uploads: c.Uploads, First: c.First, Last: c.Last}
+}
+
+// Run implements jobs.Runner.
+func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+	run := &exportRun{Runner: r, Slice: s}
+	err := s.Read(&run.at)
+	var result jobs.Result
+	if err == nil {
+		result, err = run.all(ctx)
+	}
+	if errors.Is(err, ErrUploadLost) {
+		result, err = jobs.Result{}, run.again(ctx)
+	}
+	if failed := (*jobs.FailedError)(nil); errors.As(err, &failed) {
+		if abortErr := r.abort(ctx, s.Job.Tenant, run.at.Upload); abortErr != nil {
+			err = abortErr // the next slice fails and aborts again
+		}
+	}
+	if err != nil {
+		return result, fmt.Errorf("export entries of %s: %w", s.Job.Tenant, err)
+	}
+	return result, nil
+}
+
+// Clean implements jobs.Cleaner. It removes the file, or what was written of it.
+func (r *Runner) Clean(ctx context.Context, job *jobs.Job) error {
+	var at checkpoint
+	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
+		return fmt.Errorf("read export %s of %s: %w", job.ID, job.Tenant, err)
+	}
+	return errors.Join(r.abort(ctx, job.Tenant, at.Upload), r.Files.Delete(ctx, job.Tenant, fileKey(job)))
+}
+
+func (r *Runner) abort(ctx context.Context, tenant audit.TenantID, u Upload) error {
+	if u.ID == "" {
+		return nil
+	}
+	return r.Files.AbortUpload(ctx, tenant, u)
+}
+
+// exportRun is one slice of an export.
+type exportRun struct {
+	*Runner
+	*jobs.Slice
+	at        checkpoint
+	tenant    audit.Tenant
+	options   Options
+	selection search.Selection
+}
+
+// all does what is left of the export, or what the slice has time for.
+func (r *exportRun) all(ctx context.Context) (jobs.Result, error) {
+	if err := r.open(ctx); err != nil {
+		return jobs.Result{}, err
+	}
+	if wait, err := r.waitForIndex(ctx); err != nil || wait > 0 {
+		return jobs.Result{Wait: wait}, err
+	}
+	if r.at.SHA256 == "" {
+		if done, err := r.write(ctx); err != nil || !done {
+			return jobs.Result{}, err
+		}
+	}
+	if err := r.complete(ctx); err != nil {
+		return jobs.Result{}, err
+	}
+	return jobs.Result{Done: true, KeepFor: FileAge}, nil
+}
+
+// open reads the tenant and what the export selects.
+func (r *exportRun) open(ctx context.Context) error {
+	if err := r.checkTenant(ctx); err != nil {
+		return err
+	}
+	if r.Job.Scope == nil {
+		return errors.New("the job has no scope")
+	}
+	filters, err := r.filters(ctx)
+	if err != nil {
+		return err
+	}
+	if r.options, err = ParseOptions(r.at.Request.Options); err == nil {
+		r.selection, err = r.Entries.SelectAt(r.Job.CreatedAt, r.tenant, *r.Job.Scope, filters)
+	}
+	if invalid := (*audit.ValidationError)(nil); errors.As(err, &invalid) { // a later release takes the parameters no more
+		return &jobs.FailedError{Reason: reasonParameters}
+	}
+	return err
+}
+
+// filters returns the parameters that narrow and order the export.
+func (r *exportRun) filters(ctx context.Context) (url.Values, error) {
+	filters := url.Values{}
+	if len(r.at.Request.Filters) == 0 {
+		return filters, nil
+	}
+	text, err := r.Texts.OpenText(ctx, r.Job.Tenant, place(&r.Job), r.at.Request.Filters)
+	if errors.Is(err, protect.ErrDestroyed) {
+		return nil, &jobs.FailedError{Reason: reasonDeleted}
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &filters)
+	}
+	return filters, err
+}
+
+// checkTenant reads the tenant's record. It returns a *jobs.FailedError if the tenant is being deleted.
+func (r *exportRun) checkTenant(ctx context.Context) error {
+	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
+	if errors.Is(err, audit.ErrNotFound) || err == nil && tenant.Status == audit.TenantDeleting {
+		return &jobs.FailedError{Reason: reasonDeleted}
+	}
+	r.tenant = tenant
+	return err
+}
+
+// waitForIndex returns how long to wait until the index may have what was stored when the export
+// was created.
+func (r *exportRun) waitForIndex(ctx context.Context) (time.Duration, error) {
+	if settle := r.Job.CreatedAt.Add(settleTime).Sub(r.Now()); settle > 0 {
+		return settle, nil
+	}
+	from, to := r.selection.Range()
+	if end := r.Job.CreatedAt.Add(audit.MaxFutureTimestamp + audit.MaxClockError); to.IsZero() || to.After(end) {
+		to = end
+	}
+	if r.Lag == nil || !r.at.Indexed.Before(to) {
+		return 0, nil
+	}
+	if r.at.Indexed.After(from) {
+		from = r.at.Indexed
+	}
+	indexed, err := r.Lag.Behind(ctx, &r.tenant, r.Job.CreatedAt, from, to)
+	if err != nil {
+		return 0, err
+	}
+	r.at.Indexed = indexed
+	if err := r.Save(ctx, r.at); err != nil {
+		return 0, err
+	}
+	if indexed.Before(to) {
+		return lagPause, nil
+	}
+	return 0, nil
+}
+
+// write writes parts until the file is whole. It reports false if the slice ended before that.
+func (r *exportRun) write(ctx context.Context) (bool, error) {
+	if err := r.begin(ctx); err != nil {
+		return false, err
+	}
+	file, err := r.newFile()
+	if err != nil {
+		return false, err
+	}
+	if len(r.at.Parts) == 0 {
+		file.begin()
+	}
+	for first := true; !r.at.Ended; first = false { // each slice writes a part
+		if !first && r.TimeUp() {
+			return false, nil
+		}
+		if err := r.writePart(ctx, file); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// begin begins the file and finds its first entry and its last.
+func (r *exportRun) begin(ctx context.Context) error {
+	if r.at.Upload.ID != "" {
+		return nil
+	}
+	var err error
+	if r.at.First, err = r.firstTime(ctx, r.selection); err != nil {
+		return err
+	}
+	if r.at.Last, err = r.firstTime(ctx, r.selection.Reversed()); err != nil {
+		return err
+	}
+	if r.at.Upload, err = r.Files.BeginUpload(ctx, r.Job.Tenant, fileKey(&r.Job), r.options.MediaType()); err != nil {
+		return err
+	}
+	r.at.Uploads++
+	if err := r.Save(ctx, r.at); err != nil {
+		return errors.Join(err, r.abort(ctx, r.Job.Tenant, r.at.Upload))
+	}
+	return nil
+}
+
+// firstTime returns the timestamp of the first entry, zero if there is none.
+func (r *exportRun) firstTime(ctx context.Context, selection search.Selection) (time.Time, error) {
+	page, err := r.Entries.Page(ctx, selection, nil, 1)
+	if err != nil || len(page.Entries) == 0 {
+		return time.Time{}, err
+	}
+	return page.Entries[0].Timestamp, nil
+}
+
+// newFile returns the file after the parts that are stored.
+func (r *exportRun) newFile() (*file, error) {
+	f := &file{writer: NewWriter(r.options, &r.tenant.Settings), frames: newFrames(r.options.Compression), sum: sha256.New()}
+	f.writer.written, f.begun = r.at.Written, len(r.at.Parts) > 0
+	if r.at.Sum == nil {
+		return f, nil
+	}
+	resumed, is := f.sum.(encoding.BinaryUnmarshaler)
+	if !is {
+		return nil, errors.New("the state of a SHA-256 cannot be restored")
+	}
+	if err := resumed.UnmarshalBinary(r.at.Sum); err != nil {
+		return nil, fmt.Errorf("restore the state of the SHA-256: %w", err)
+	}
+	return f, nil
+}
+
+// writePart writes entries until a part is full, or the last entry is written, and stores the part.
+func (r *exportRun) writePart(ctx context.Context, f *file) error {
+	position, ended := r.at.Position, false
+	for len(f.part) < partSize && !ended {
+		page, err := r.Entries.Page(ctx, r.selection, position, audit.MaxPageLimit)
+		if err != nil {
+			return err
+		}
+		for i := range page.Entries {
+			if !page.Entries[i].ReceivedAt.Before(r.Job.CreatedAt) {
+				continue
+			}
+			if err := f.add(&page.Entries[i]); err != nil {
+				return err
+			}
+		}
+		if page.Last != nil {
+			position = page.Last
+			r.show(f, position.Time)
+		}
+		if ended = !page.More || len(page.Entries) == 0; ended {
+			f.end()
+			continue
+		}
+		if err := r.SaveIfDue(ctx, r.at); err != nil { // shows the progress, and notices a cancellation
+			return err
+		}
+		if err := f.flushIfFull(); err != nil {
+			return err
+		}
+	}
+	if err := f.flush(); err != nil {
+		return err
+	}
+	return r.putPart(ctx, f, position, ended)
+}
+
+// show sets what the job shows: how much of the time is done, and how many entries.
+func (r *exportRun) show(f *file, at time.Time) {
+	r.Job.Count = f.writer.written
+	if whole := r.at.Last.Sub(r.at.First).Abs(); whole > 0 {
+		r.Job.Progress = max(r.Job.Progress, min(0.99, float64(at.Sub(r.at.First).Abs())/float64(whole)))
+	}
+}
+
+// putPart stores the part.
+func (r *exportRun) putPart(ctx context.Context, f *file, position *audit.Position, ended bool) error {
+	if len(r.at.Parts) == MaxParts {
+		return &jobs.FailedError{Reason: reasonTooLarge}
+	}
+	if err := r.checkTenant(ctx); err != nil {
+		return err
+	}
+	if len(f.part) > 0 || len(r.at.Parts) == 0 {
+		part, err := r.Files.PutPart(ctx, r.Job.Tenant, r.at.Upload, len(r.at.Parts)+1, f.part)
+		if err != nil {
+			return err
+		}
+		r.at.Parts = append(r.at.Parts, part)
+	}
+	return r.keepPart(ctx, f, position, ended)
+}
+
+// keepPart saves how far the file is.
+func (r *exportRun) keepPart(ctx context.Context, f *file, position *audit.Position, ended bool) (err error) {
+	state, is := f.sum.(encoding.BinaryMarshaler)
+	if !is {
+		return errors.New("the state of a SHA-256 cannot be saved")
+	}
+	if r.at.Sum, err = state.MarshalBinary(); err != nil {
+		return fmt.Errorf("save the state of the SHA-256: %w", err)
+	}
+	r.at.Bytes += int64(len(f.part))
+	r.at.Written, r.at.Position, r.at.Ended = f.writer.written, position, ended
+	f.part = f.part[:0]
+	if !ended {
+		return r.Save(ctx, r.at)
+	}
+	return r.seal(ctx, hex.EncodeToString(f.sum.Sum(nil)))
+}
+
+// seal saves that every part is stored. From then on the job cannot be canceled.
+func (r *exportRun) seal(ctx context.Context, sum string) error {
+	var random [10]byte
+	r.Random(random[:])
+	r.at.SHA256, r.at.Sum = sum, nil
+	r.at.EndedAt = r.Now().UTC().Truncate(time.Millisecond)
+	r.at.EntryID = audit.NewEntryID(r.at.EndedAt, random)
+	r.Job.Count = r.at.Written
+	return r.Commit(ctx, r.at)
+}
+
+// complete makes the parts one file, and records it.
+func (r *exportRun) complete(ctx context.Context) error {
+	if err := r.checkTenant(ctx); err != nil {
+		return err
+	}
+	sum, err := hex.DecodeString(r.at.SHA256)
+	if err != nil || len(sum) != sha256.Size {
+		return errors.New("the checkpoint has no SHA-256")
+	}
+	if err := r.Files.CompleteUpload(ctx, r.Job.Tenant, r.at.Upload, r.at.Parts, r.at.Bytes, [sha256.Size]byte(sum)); err != nil {
+		return err
+	}
+	about, err := json.Marshal(struct {
+		Count  int64  `json:"count"`
+		Bytes  int64  `json:"bytes"`
+		SHA256 string `json:"sha256"`
+	}{r.at.Written, r.at.Bytes, r.at.SHA256})
+	if err != nil {
+		return fmt.Errorf("record the end: %w", err)
+	}
+	return audit.Record(ctx, r.Recorder, r.tenant, audit.Entry{
+		ID: r.at.EntryID, Timestamp: r.at.EndedAt, UserID: r.Job.CreatedBy, Action: actionFinish,
+		ResourceType: resourceExport, ResourceID: r.Job.ID, Metadata: about,
+	})
+}
+
+// again begins the file again, because the store lost the upload.
+func (r *exportRun) again(ctx context.Context) error {
+	if err := r.abort(ctx, r.Job.Tenant, r.at.Upload); err != nil {
+		return err
+	}
+	if r.at.Uploads >= maxUploads {
+		return &jobs.FailedError{Reason: reasonLost}
+	}
+	r.at.restart()
+	return r.Save(ctx, r.at)
+}
+
+// file is a file that is being written: the part that is not stored yet.
+type file struct {
+	writer *Writer
+	frames *frames
+	text   []byte // not compressed yet
+	part   []byte
+	sum    hash.Hash // of all parts
+	begun  bool      // it has a frame
+}
+
+func (f *file) begin() { f.text = f.writer.Begin(f.text) }
+
+// end writes what follows the last entry.
+func (f *file) end() { f.text = f.writer.End(f.text) }
+
+// add writes an entry.
+func (f *file) add(e *audit.Entry) (err error) {
+	f.text, err = f.writer.AppendEntry(f.text, e)
+	return err
+}
+
+// flushIfFull adds a frame to the part if there is text enough for one.
+func (f *file) flushIfFull() error {
+	if len(f.text) < frameSize {
+		return nil
+	}
+	return f.flush()
+}
+
+// flush adds the text to the part, so that the part ends with a whole frame. A file has a frame even
+// if it has no text.
+func (f *file) flush() (err error) {
+	if len(f.text) == 0 && f.begun {
+		return nil
+	}
+	begin := len(f.part)
+	if f.part, err = f.frames.append(f.part, f.text); err != nil {
+		return err
+	}
+	f.text, f.begun = f.text[:0], true
+	_, _ = f.sum.Write(f.part[begin:]) // never fails
+	return nil
+}

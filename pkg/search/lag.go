@@ -1,0 +1,79 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// Rejected tells which entries the index will never have, because they are in quarantine.
+type Rejected interface {
+	// Contains reports whether an entry is in quarantine after a step.
+	Contains(ctx context.Context, tenant audit.TenantID, step string, e *audit.Entry) (bool, error)
+}
+
+// Lag tells whether the index has what the system of record has.
+type Lag struct {
+	Store    IDLister
+	Index    IDLister
+	Reader   EntryReader
+	Rejected Rejected
+	Now      func() time.Time
+}
+
+// lagWindow is how much time of timestamps Behind compares together.
+const lagWindow = 30 * oneDay
+
+// errBehind ends a comparison at the first entry that the index lacks.
+var errBehind = errors.New("the index lacks an entry")
+
+// Behind looks for entries of a tenant that were received before a time and that the index does not
+// have, among those with from ≤ timestamp < to. A zero from is open. It returns how far the index
+// has everything: to, or an earlier time from which to look again.
+func (l *Lag) Behind(ctx context.Context, tenant *audit.Tenant, received, from, to time.Time) (time.Time, error) {
+	first, err := l.Store.IDs(ctx, tenant.ID, from, to, audit.EntryID{}, 1)
+	if err != nil {
+		return from, fmt.Errorf("find the first entry of %s: %w", tenant.ID, err)
+	}
+	if len(first) == 0 {
+		return to, nil
+	}
+	c := comparison{Store: l.Store, Index: l.Index, Reader: l.Reader, found: Reconciliation{Tenant: tenant.ID}}
+	c.use = func(ctx context.Context, entries []audit.Entry) error { return l.check(ctx, tenant, received, entries) }
+	for at := first[0].Time().UTC().Truncate(oneDay); at.Before(to); at = at.Add(lagWindow) {
+		begin, end := at, at.Add(lagWindow)
+		if begin.Before(from) {
+			begin = from
+		}
+		if end.After(to) {
+			end = to
+		}
+		switch err := c.all(ctx, begin, end); {
+		case errors.Is(err, errBehind):
+			return begin, nil
+		case err != nil:
+			return begin, fmt.Errorf("compare the index of %s: %w", tenant.ID, err)
+		}
+	}
+	return to, nil
+}
+
+// check returns errBehind if the index will have one of the entries.
+func (l *Lag) check(ctx context.Context, tenant *audit.Tenant, received time.Time, entries []audit.Entry) error {
+	for i := range entries {
+		if !entries[i].ReceivedAt.Before(received) || leavesIndex(&tenant.Settings, &entries[i], l.Now()) {
+			continue
+		}
+		rejected, err := l.Rejected.Contains(ctx, tenant.ID, audit.StepIndex, &entries[i])
+		if err != nil {
+			return err
+		}
+		if !rejected {
+			return errBehind
+		}
+	}
+	return nil
+}
