@@ -58,10 +58,11 @@ from ministack.app import main  # noqa: E402, it reads the variables above
 
 
 def run_functions():
-    """Lets deployed functions run here as on AWS. Five things differ. The addresses of AWS and of stores that the
+    """Lets deployed functions run here as on AWS. Six things differ. The addresses of AWS and of stores that the
     emulator does not run are replaced in the functions' environments. SQS has no IAM action for batches: they are
     judged as the single action. Plain HTTP to loopback counts as TLS, which policies ask for. Secrets Manager finds a
-    secret by its ARN without the random suffix, and IAM judges the whole one. API keys come from the authorizer."""
+    secret by its ARN without the random suffix, and IAM judges the whole one. API keys come from the authorizer.
+    Policies see the encryption context of a call of KMS."""
     from ministack import app
     from ministack.core import iam_actions
     from ministack.services import lambda_svc
@@ -87,6 +88,17 @@ def run_functions():
         return re.sub("^(sqs:.*)Batch$", r"\1", action) if action else action
 
     iam_actions.extract_iam_action = single
+
+    tags_of = iam_actions.request_tag_context
+
+    def with_encryption_context(service, action, body, params):
+        keys = tags_of(service, action, body, params)
+        if service == "kms":
+            context = json.loads(body or b"{}").get("EncryptionContext") or {}
+            keys = {**keys, **{"kms:EncryptionContext:" + name: value for name, value in context.items()}}
+        return keys
+
+    iam_actions.request_tag_context = with_encryption_context
 
     pin = app.pin_request_origin
     app.pin_request_origin = lambda source_ip, secure_transport: pin(source_ip, True)
