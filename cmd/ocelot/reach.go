@@ -29,8 +29,9 @@ const connectTimeout = time.Second
 // windowsRefused is what Windows says about a port that nobody listens on (WSAECONNREFUSED).
 const windowsRefused = syscall.Errno(10061)
 
-// unreachable says why no attempt to connect to an address can succeed, as the beginning of a hint. It returns "" for failures
-// that can pass, which it leaves to the client. It asks nobody if there is a proxy in between.
+// unreachable says why no attempt to connect to an address can succeed, as the beginning of a hint.
+// It returns "" for failures that can pass, which it leaves to the client. It asks nobody if there is
+// a proxy in between.
 func unreachable(address string) string {
 	request, err := http.NewRequest(http.MethodGet, address, http.NoBody)
 	if err != nil {

@@ -2,7 +2,6 @@ package erasure
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -97,7 +96,8 @@ func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 // tenant returns the job's tenant. It returns a *jobs.FailedError if it is being deleted.
 func (r *erasureRun) tenant(ctx context.Context) (audit.Tenant, error) {
 	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
-	if errors.Is(err, audit.ErrNotFound) || err == nil && tenant.Status == audit.TenantDeleting {
+	deleted, err := audit.IsDeleted(tenant, err)
+	if deleted && err == nil {
 		err = &jobs.FailedError{Reason: reasonDeleted}
 	}
 	return tenant, err

@@ -76,18 +76,12 @@ type Jobs struct {
 	Random   func([]byte)
 }
 
-// Selector checks the parameters of an export; see search.Service.
-type Selector interface {
-	Select(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
-}
-
 // Create starts the export that the parameters describe, within the caller's scope. It records it
 // first, so the log can have one that was not started. It returns an *audit.ValidationError, or
 // jobs.ErrTooManyQueued.
 func (s *Jobs) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (Export, error) {
-	options, err := ParseOptions(query)
-	_, selectErr := s.Entries.Select(tenant, scope, query, Params()...)
-	if err := mergeFaults(selectErr, err); err != nil {
+	options, _, err := parse(s.Entries, tenant, scope, query)
+	if err != nil {
 		return Export{}, err
 	}
 	var random [16]byte
@@ -147,10 +141,7 @@ func (s *Jobs) CreateBy(ctx context.Context, by access.Principal, tenant audit.T
 
 // record writes who exports, and the names of the parameters that narrow the export.
 func (s *Jobs) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, o Options, query url.Values) error {
-	about, err := json.Marshal(struct {
-		Format  Format   `json:"format"`
-		Filters []string `json:"filters,omitempty"`
-	}{o.Format, filterNames(query)})
+	about, err := describe(o, query, nil)
 	if err != nil {
 		return fmt.Errorf("record an export of %s: %w", tenant.ID, err)
 	}

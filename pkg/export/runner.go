@@ -222,8 +222,9 @@ func (r *exportRun) filters(ctx context.Context) (url.Values, error) {
 // checkTenant reads the tenant's record. It returns a *jobs.FailedError if the tenant is being deleted.
 func (r *exportRun) checkTenant(ctx context.Context) error {
 	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
-	if errors.Is(err, audit.ErrNotFound) || err == nil && tenant.Status == audit.TenantDeleting {
-		return &jobs.FailedError{Reason: reasonDeleted}
+	deleted, err := audit.IsDeleted(tenant, err)
+	if deleted && err == nil {
+		err = &jobs.FailedError{Reason: reasonDeleted}
 	}
 	r.tenant = tenant
 	return err

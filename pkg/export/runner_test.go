@@ -400,13 +400,19 @@ func incompressible() string {
 	return base64.StdEncoding.EncodeToString(b)
 }
 
-func TestASlicedExportIsWhole(t *testing.T) {
-	w := newWorld(t)
+// createSliced starts an export of 5,000 entries, of which each slice writes one part.
+func (w *world) createSliced() export.Export {
+	w.t.Helper()
 	w.padding = incompressible()
 	w.store(5000)
 	w.now = w.now.Add(time.Second)
-	w.tick, w.worker.SliceTime = time.Microsecond, time.Nanosecond // one part a slice
-	e := w.create(url.Values{})
+	w.tick, w.worker.SliceTime = time.Microsecond, time.Nanosecond
+	return w.create(url.Values{})
+}
+
+func TestASlicedExportIsWhole(t *testing.T) {
+	w := newWorld(t)
+	e := w.createSliced()
 	w.work()
 	job, content := w.file(e.ID)
 	if job.Generation < 4 {
@@ -417,11 +423,7 @@ func TestASlicedExportIsWhole(t *testing.T) {
 
 func TestACanceledExportLeavesNothing(t *testing.T) {
 	w := newWorld(t)
-	w.padding = incompressible()
-	w.store(5000)
-	w.now = w.now.Add(time.Second)
-	w.tick, w.worker.SliceTime = time.Microsecond, time.Nanosecond
-	e := w.create(url.Values{})
+	e := w.createSliced()
 	w.deliver(2)
 	if job, _ := w.file(e.ID); job.Progress <= 0 || job.Progress >= 1 {
 		t.Errorf("got progress %v in the middle, want more than 0 and less than 1", job.Progress)
@@ -499,11 +501,7 @@ func TestAFileIsRemovedAfterSevenDays(t *testing.T) {
 
 func TestACanceledExportWhoseMessageIsLostLeavesNothing(t *testing.T) {
 	w := newWorld(t)
-	w.padding = incompressible()
-	w.store(5000)
-	w.now = w.now.Add(time.Second)
-	w.tick, w.worker.SliceTime = time.Microsecond, time.Nanosecond
-	e := w.create(url.Values{})
+	e := w.createSliced()
 	w.deliver(2)
 	if _, err := w.Jobs.Jobs.Cancel(t.Context(), admin, acme, e.ID); err != nil {
 		t.Fatal(err)
@@ -516,11 +514,7 @@ func TestACanceledExportWhoseMessageIsLostLeavesNothing(t *testing.T) {
 
 func TestALostUploadBeginsAgain(t *testing.T) {
 	w := newWorld(t)
-	w.padding = incompressible()
-	w.store(5000)
-	w.now = w.now.Add(time.Second)
-	w.tick, w.worker.SliceTime = time.Microsecond, time.Nanosecond
-	e := w.create(url.Values{})
+	e := w.createSliced()
 	w.deliver(2)
 	if _, err := w.files.Purge(t.Context(), "acme", 10); err != nil {
 		t.Fatal(err)

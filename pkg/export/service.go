@@ -19,9 +19,14 @@ const (
 	MaxBytes   = audit.MaxPageBytes // before compression, which need not make a text smaller
 )
 
+// Selector checks the parameters of an export; see search.Service.
+type Selector interface {
+	Select(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
+}
+
 // Entries selects and reads entries; see search.Service.
 type Entries interface {
-	Select(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
+	Selector
 	Each(ctx context.Context, selection search.Selection, use func(page []audit.Entry) (more bool, err error)) (degraded bool, err error)
 }
 
@@ -52,9 +57,8 @@ const (
 // scope, as a file. It is recorded in the tenant's log first. More than MaxEntries or MaxBytes is a
 // *TooLargeError. Faulty parameters are an *audit.ValidationError.
 func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (File, error) {
-	options, err := ParseOptions(query)
-	selection, selectErr := s.Entries.Select(tenant, scope, query, Params()...)
-	if err := mergeFaults(selectErr, err); err != nil {
+	options, selection, err := parse(s.Entries, tenant, scope, query)
+	if err != nil {
 		return File{}, err
 	}
 	w := NewWriter(options, &tenant.Settings)
@@ -70,6 +74,13 @@ func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.
 		return File{}, err
 	}
 	return File{Name: filename(tenant.ID, s.Now(), options), MediaType: options.MediaType(), Content: content, Packed: options.Compression != Plain, Degraded: degraded}, nil
+}
+
+// parse reads all parameters of an export. Faulty ones are an *audit.ValidationError.
+func parse(entries Selector, tenant audit.Tenant, scope access.Scope, query url.Values) (Options, search.Selection, error) {
+	options, err := ParseOptions(query)
+	selection, selectErr := entries.Select(tenant, scope, query, Params()...)
+	return options, selection, mergeFaults(selectErr, err)
 }
 
 // mergeFaults returns the faults of both errors, or an error that has none.
@@ -117,15 +128,21 @@ func (*TooLargeError) Unwrap() error {
 // record writes into the tenant's log who exported how many entries. It names the parameters that
 // narrowed the export, and not their values, which can be personal data.
 func (s *Service) record(ctx context.Context, by access.Principal, tenant audit.Tenant, o Options, query url.Values, count int64) error {
-	about, err := json.Marshal(struct {
-		Format  Format   `json:"format"`
-		Count   int64    `json:"count"`
-		Filters []string `json:"filters,omitempty"`
-	}{o.Format, count, filterNames(query)})
+	about, err := describe(o, query, &count)
 	if err != nil {
 		return fmt.Errorf("record an export of %s: %w", tenant.ID, err)
 	}
 	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
 		UserID: by.Subject, Action: actionExport, ResourceType: resourceTenant, ResourceID: string(tenant.ID), Metadata: about,
 	})
+}
+
+// describe returns the metadata of an entry about an export. count is its number of entries, nil if that
+// is not known yet.
+func describe(o Options, query url.Values, count *int64) ([]byte, error) {
+	return json.Marshal(struct {
+		Format  Format   `json:"format"`
+		Count   *int64   `json:"count,omitempty"`
+		Filters []string `json:"filters,omitempty"`
+	}{o.Format, count, filterNames(query)})
 }

@@ -35,11 +35,11 @@ func (m *pausingMaster) Unwrap(ctx context.Context, tenant audit.TenantID, wrapp
 	return m.call(func() ([]byte, error) { return m.KeyWrapper.Unwrap(ctx, tenant, wrapped) })
 }
 
-func (m *pausingMaster) call(make func() ([]byte, error)) ([]byte, error) {
+func (m *pausingMaster) call(do func() ([]byte, error)) ([]byte, error) {
 	if err := m.begin(); err != nil {
 		return nil, err
 	}
-	result, err := make()
+	result, err := do()
 	m.end(err)
 	return result, err
 }

@@ -138,20 +138,21 @@ func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c
 	return nil
 }
 
-// write writes a temporary file. If the content is complete, place moves or links
-// the file to the blob's path.
+// write writes a blob. place moves or links its file.
 func (b *Blobs) write(ctx context.Context, at blob, c export.Content, place func(from, to string) error) error {
+	return b.writeFile(at.path, place, func(file io.Writer) error { return fill(ctx, file, c) })
+}
+
+// writeFile writes a temporary file. If its content is complete, place moves or links the file to the
+// path.
+func (b *Blobs) writeFile(at string, place func(from, to string) error, fill func(io.Writer) error) error {
 	temporary := path.Join(unfinished, rand.Text())
-	file, err := b.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(fill(ctx, file, c), file.Sync(), file.Close())
+	err := b.newFile(temporary, fill)
 	if err == nil {
-		err = b.makeFolders(path.Dir(at.path))
+		err = b.makeFolders(path.Dir(at))
 	}
 	if err == nil {
-		err = place(temporary, at.path)
+		err = place(temporary, at)
 	}
 	if removeErr := b.root.Remove(temporary); !errors.Is(removeErr, fs.ErrNotExist) { // place may have renamed it
 		err = errors.Join(err, removeErr)
@@ -159,7 +160,24 @@ func (b *Blobs) write(ctx context.Context, at blob, c export.Content, place func
 	if err != nil {
 		return err
 	}
-	return b.sync(path.Dir(at.path))
+	return b.sync(path.Dir(at))
+}
+
+// newFile creates a file and makes its content durable.
+func (b *Blobs) newFile(name string, fill func(io.Writer) error) error {
+	file, err := b.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fill(file), file.Sync(), file.Close())
+}
+
+// writes returns what fills a file with the content.
+func writes(content []byte) func(io.Writer) error {
+	return func(file io.Writer) error {
+		_, err := file.Write(content)
+		return err
+	}
 }
 
 // fill writes the header and the content. It verifies the content's size and SHA-256.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path"
 )
 
 // signingKeyFile has the key that signs URLs. No tenant id can have this name.
@@ -35,18 +33,9 @@ func (b *Blobs) SigningKey() ([]byte, error) {
 func (b *Blobs) makeSigningKey() error {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails
-	temporary := path.Join(unfinished, rand.Text())
-	file, err := b.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(key)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = b.root.Link(temporary, signingKeyFile)
-	}
+	err := b.writeFile(signingKeyFile, b.root.Link, writes(key))
 	if errors.Is(err, fs.ErrExist) {
-		err = nil
+		return nil
 	}
-	return errors.Join(err, b.root.Remove(temporary), b.sync("."))
+	return err
 }

@@ -64,12 +64,7 @@ func (b *Blobs) beginUpload(ctx context.Context, u export.Upload, what about) er
 func (b *Blobs) writePart(u export.Upload, name string, content []byte) error {
 	folder := path.Join(unfinished, u.ID)
 	temporary := path.Join(folder, rand.Text())
-	file, err := b.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return lostIfAbsent(err)
-	}
-	_, err = file.Write(content)
-	err = errors.Join(err, file.Sync(), file.Close())
+	err := b.newFile(temporary, writes(content))
 	if err == nil {
 		err = b.root.Rename(temporary, path.Join(folder, name))
 	}
