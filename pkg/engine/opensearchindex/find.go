@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
@@ -29,28 +30,66 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if err != nil {
 		return audit.Page{}, err
 	}
-	where, err := compile(s.tenant, filter)
-	if err != nil {
-		return audit.Page{}, err
-	}
-	r := pageReader{index: x, scope: s.within(filter.From, filter.To), where: where, request: request, from: request.From}
-	if err := r.read(ctx); err != nil {
-		return audit.Page{}, err
+	r := pageReader{index: x, scope: s, filter: filter, request: request, from: request.From}
+	for _, start := range r.starts() {
+		if err := r.read(ctx, start); err != nil {
+			return audit.Page{}, err
+		}
+		if r.more {
+			break
+		}
 	}
 	return r.page(), nil
 }
 
-// pageReader reads one page. It needs one search if the entries have the usual size.
+// pageReader reads one page.
 type pageReader struct {
 	index   *Index
 	scope   scope
-	where   query
+	filter  audit.Filter
 	request audit.PageRequest
 
 	from    *audit.Position // of the last entry read
 	entries []audit.Entry
 	bytes   int
 	more    bool
+}
+
+// windows are the lengths of time in which a page is looked for first, from the newest entry back.
+// A shard has its entries in about the order of time. Without a window, a search for the newest
+// ones takes each entry that it comes to for a newer one, and so sorts nearly all that match.
+var windows = []time.Duration{10 * time.Minute, 24 * time.Hour}
+
+// starts returns the times since which the page is looked for, one after the other. The last one
+// is that of the filter. Only a tenant with indexes of its own has so many entries that a window
+// is worth a search.
+func (r *pageReader) starts() (starts []time.Time) {
+	if r.descending() {
+		for _, length := range windows {
+			start := r.end().Add(-length)
+			if start.After(r.filter.From) && r.scope.within(start, r.filter.To).separate() {
+				starts = append(starts, start)
+			}
+		}
+	}
+	return append(starts, r.filter.From)
+}
+
+// end returns the time up to which there are entries for the page. Some can be a little later.
+func (r *pageReader) end() time.Time {
+	end := r.index.config.Now()
+	if to := r.filter.To; !to.IsZero() && to.Before(end) {
+		end = to
+	}
+	if r.from != nil && r.from.Time.Before(end) {
+		end = r.from.Time
+	}
+	return end
+}
+
+// descending reports whether the entries are read from the newest to the oldest.
+func (r *pageReader) descending() bool {
+	return (r.request.Order == audit.NewestFirst) != r.request.Backwards
 }
 
 // maxFirstSearch limits the entries of a search while their size is unknown.
@@ -68,14 +107,22 @@ func (r *pageReader) nextSize() int {
 	return min(missing, max(fitting, maxFirstSearch))
 }
 
-func (r *pageReader) read(ctx context.Context) error {
+// read reads the entries since a time, until the page is full. It needs one search if they have the
+// usual size.
+func (r *pageReader) read(ctx context.Context, start time.Time) error {
+	filter := r.filter
+	filter.From = start
+	where, err := compile(r.scope.tenant, filter)
+	if err != nil {
+		return err
+	}
 	for !r.more {
 		size := r.nextSize()
-		body, err := r.body(size)
+		body, err := r.body(where, size)
 		if err != nil {
 			return err
 		}
-		response, err := r.index.search(ctx, r.scope, body)
+		response, err := r.index.search(ctx, r.scope.within(filter.From, filter.To), body)
 		if err != nil {
 			return err
 		}
@@ -91,13 +138,13 @@ func (r *pageReader) read(ctx context.Context) error {
 	return nil
 }
 
-func (r *pageReader) body(size int) (query, error) {
+func (r *pageReader) body(where query, size int) (query, error) {
 	order := "asc"
-	if (r.request.Order == audit.NewestFirst) != r.request.Backwards {
+	if r.descending() {
 		order = "desc"
 	}
 	body := query{
-		"size": size, "query": r.where, "_source": []string{fieldEntry}, "track_total_hits": false,
+		"size": size, "query": where, "_source": []string{fieldEntry}, "track_total_hits": false,
 		"sort": []query{{fieldTimestamp: order}, {fieldID: order}},
 	}
 	if r.from == nil {

@@ -132,6 +132,11 @@ func (s scope) patterns() string {
 	return strings.Join(patterns, ",")
 }
 
+// separate reports whether all entries are in indexes of the tenant's own.
+func (s scope) separate() bool {
+	return !slices.ContainsFunc(s.families(), func(f family) bool { return f.pool })
+}
+
 // routing returns the routing of requests, "" if they go to every shard. Only pools are
 // routed. A request that also addresses a tenant's own family is not.
 func (s scope) routing() string {
