@@ -71,26 +71,26 @@ func way(t *testing.T, name string, start starter, test func(t *testing.T, start
 // start runs the service until the test ends or stop is called.
 func start(t *testing.T, data string) *service {
 	t.Helper()
-	return startWith(t, localcloud.Options{Data: data, Log: discard()})
+	return startWith(t, localcloud.Options{Data: data, Log: warnings(t)})
 }
 
 // startLambda is start with the functions as Lambda binaries.
 func startLambda(t *testing.T, data string) *service {
 	t.Helper()
-	return startWith(t, localcloud.Options{Data: data, Log: discard(), Lambda: lambda(t, config.Engines{})})
+	return startWith(t, localcloud.Options{Data: data, Log: warnings(t), Lambda: lambda(t, config.Engines{})})
 }
 
 // startOnServers is start over MongoDB, OpenSearch and SQS.
 func startOnServers(t *testing.T, data string) *service {
 	t.Helper()
-	return startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: servers(t, data)})
+	return startWith(t, localcloud.Options{Data: data, Log: warnings(t), Engines: servers(t, data)})
 }
 
 // startLambdaOnServers is startOnServers with the functions as Lambda binaries.
 func startLambdaOnServers(t *testing.T, data string) *service {
 	t.Helper()
 	engines := servers(t, data)
-	return startWith(t, localcloud.Options{Data: data, Log: discard(), Engines: engines, Lambda: lambda(t, engines)})
+	return startWith(t, localcloud.Options{Data: data, Log: warnings(t), Engines: engines, Lambda: lambda(t, engines)})
 }
 
 // noGateway is an address where no gateway listens, because the runner is the gateway.
@@ -131,7 +131,23 @@ func lambda(t *testing.T, engines config.Engines) *localcloud.Lambda {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &localcloud.Lambda{Bootstraps: folder, LogLevel: slog.LevelWarn, Output: t.Output()}
+	return &localcloud.Lambda{Bootstraps: folder, LogLevel: slog.LevelWarn, Output: withoutMetrics{t.Output()}}
+}
+
+// warnings returns a log of warnings and errors that is printed if the test fails.
+func warnings(t *testing.T) *slog.Logger {
+	t.Helper()
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// withoutMetrics leaves out the metrics of functions, which would hide their log.
+type withoutMetrics struct{ to io.Writer }
+
+func (w withoutMetrics) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(`"_aws":`)) {
+		return len(line), nil
+	}
+	return w.to.Write(line)
 }
 
 var (

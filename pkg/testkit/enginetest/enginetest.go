@@ -16,6 +16,7 @@ package enginetest
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -125,7 +126,7 @@ const switchVariable = "OCELOT_TEST_ENGINES"
 var (
 	sharedMongo      = sync.OnceValues(func() (*Engine, error) { return start(mongo) })
 	sharedOpenSearch = sync.OnceValues(func() (*Engine, error) { return start(openSearch) })
-	sharedSQS        = sync.OnceValues(func() (*Engine, error) { return start(sqs) })
+	sharedSQS        = sync.OnceValues(func() (*Engine, error) { return start(sqs.inMemory()) })
 	sharedS3         = sync.OnceValues(func() (*Engine, error) { return start(s3) })
 	sharedAWS        = sync.OnceValues(func() (*Engine, error) { return start(aws) })
 )
@@ -187,6 +188,14 @@ type kind struct {
 // as returns the engine as one of its services.
 func (k kind) as(title, variable string) kind {
 	k.title, k.variable = title, variable
+	return k
+}
+
+// inMemory returns the engine of SQS without a file, which only an engine that is stopped needs.
+// While ElasticMQ writes a message to the file, it can change the message's list of receipts.
+// Then it never answers the SendMessage.
+func (k kind) inMemory() kind {
+	k.environment = append(slices.Clone(k.environment), "SQS_MESSAGES=memory")
 	return k
 }
 

@@ -12,28 +12,38 @@ import java.util.concurrent.CountDownLatch;
 import org.elasticmq.server.Main;
 import org.slf4j.LoggerFactory;
 
-/** Runs ElasticMQ with queues and messages on disk. Arguments: the port, and the folder of this engine. */
+/**
+ * Runs ElasticMQ with queues and messages on disk, or in memory if the variable SQS_MESSAGES is "memory". Arguments:
+ * the port, and the folder of this engine.
+ */
 final class Sqs {
     private Sqs() {}
 
     public static void main(String[] args) throws Exception {
         Path folder = Path.of(args[1]);
         Lifeline.hold(folder);
-        Path messages = folder.resolve("messages");
-        // By default H2 writes half a second late, and a killed engine would lose what it acknowledged.
-        String uri = "jdbc:h2:" + messages + ";WRITE_DELAY=0";
         set("rest-sqs.bind-hostname", "127.0.0.1");
         set("rest-sqs.bind-port", args[0]);
         set("node-address.host", "127.0.0.1");
         set("node-address.port", args[0]);
         set("rest-stats.enabled", "false");
-        set("messages-storage.enabled", "true");
-        set("messages-storage.uri", uri);
-        boolean isNew = Files.notExists(Path.of(messages + ".mv.db"));
-        CountDownLatch restored = restored(isNew ? 0 : queues(uri));
+        CountDownLatch restored = new CountDownLatch(0);
+        if (!"memory".equals(System.getenv("SQS_MESSAGES"))) {
+            restored = keepOnDisk(folder.resolve("messages"));
+        }
         Main.main(new String[0]);
         restored.await();
         System.out.println("READY");
+    }
+
+    /** Keeps queues and messages in a file. Returns what waits until those of an earlier run are there. */
+    private static CountDownLatch keepOnDisk(Path messages) throws SQLException {
+        // By default H2 writes half a second late, and a killed engine would lose what it acknowledged.
+        String uri = "jdbc:h2:" + messages + ";WRITE_DELAY=0";
+        set("messages-storage.enabled", "true");
+        set("messages-storage.uri", uri);
+        boolean isNew = Files.notExists(Path.of(messages + ".mv.db"));
+        return restored(isNew ? 0 : queues(uri));
     }
 
     private static void set(String name, String value) {
