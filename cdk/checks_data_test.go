@@ -177,7 +177,7 @@ func secretFaults(e environment) []string {
 
 func bucketFaults(e environment) []string {
 	var f faults
-	for _, name := range []string{"exports", "archive", "trust"} {
+	for _, name := range []string{"exports", "tombstones", "archive", "trust"} {
 		bucket, is := e.stacks.named("AWS::S3::Bucket", "BucketName", e.name(name)+"-${AWS::AccountId}-${AWS::Region}")
 		if !is {
 			f.addf("got no bucket %s, want one", name)
@@ -191,6 +191,9 @@ func bucketFaults(e environment) []string {
 		f.want(bucket, "LifecycleConfiguration.Rules.0.Status", "Enabled")
 		if name == "exports" {
 			f.want(bucket, "LifecycleConfiguration.Rules.0.ExpirationInDays", strconv.Itoa(manifest.ExportBucketDays))
+		}
+		if name == "tombstones" && at(bucket.get("LifecycleConfiguration"), "Rules.0.ExpirationInDays") != nil {
+			f.addf("the bucket %s removes objects, want it to keep them", name)
 		}
 		if name == "trust" && e.LockDays > 0 {
 			f.want(bucket, "ObjectLockEnabled", "true")

@@ -164,6 +164,7 @@ func (e environment) wantedRights(f manifest.Function) []string {
 		add(e.tenantsKeyARN(), "kms:Encrypt")
 	}
 	e.wantExports(f, add)
+	e.wantTombstones(f, add)
 	e.wantQueues(f, add)
 	index := ownARN("es", "domain/"+e.name("search"))
 	switch read, write := grantOf(f, "search"); {
@@ -192,6 +193,18 @@ func (e environment) wantExports(f manifest.Function, add func(on string, action
 		add(bucket+"/*", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
 		add(bucket, "s3:ListBucket", "s3:ListBucketMultipartUploads")
 		add(e.keyImport(), "kms:GenerateDataKey")
+	}
+}
+
+func (e environment) wantTombstones(f manifest.Function, add func(on string, actions ...string)) {
+	bucket := "arn:${AWS::Partition}:s3:::" + e.name("tombstones") + "-${AWS::AccountId}-${AWS::Region}"
+	read, write := grantOf(f, "tombstones")
+	if write {
+		add(bucket+"/*", "s3:GetObject", "s3:PutObject")
+		add(e.keyImport(), "kms:Decrypt", "kms:GenerateDataKey")
+	}
+	if read || write {
+		add(bucket, "s3:ListBucket")
 	}
 }
 

@@ -126,8 +126,12 @@ func (s *data) addSecrets(d *deployment) {
 	add("MongoURI", rights.Records, "The connection string of the system of record; set it after the deployment")
 }
 
-// exportsBucket is the name of the bucket with the files of exports, in the environment.
-const exportsBucket = "exports"
+// The names of buckets in the environment: with the files of exports, and with what says which keys were
+// destroyed.
+const (
+	exportsBucket    = "exports"
+	tombstonesBucket = "tombstones"
+)
 
 // bucket returns the name of a bucket, which is unique on AWS.
 func (d *deployment) bucket(name string) string {
@@ -152,6 +156,10 @@ func (s *data) addBuckets(d *deployment) {
 		p.LifecycleRules = &[]*awss3.LifecycleRule{{
 			Expiration: days(manifest.ExportBucketDays), NoncurrentVersionExpiration: days(1), AbortIncompleteMultipartUploadAfter: days(1),
 		}}
+	})
+	// Tombstones are small, and must outlive every backup of the database.
+	add(tombstonesBucket, func(p *awss3.BucketProps) {
+		p.LifecycleRules = &[]*awss3.LifecycleRule{{AbortIncompleteMultipartUploadAfter: days(1)}}
 	})
 	// Ocelot itself removes parts of the archive whose retention is over.
 	add("archive", func(p *awss3.BucketProps) {

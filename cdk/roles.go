@@ -73,7 +73,9 @@ func (s *functionStack) targetARN(target rights.Target) string {
 		return *s.stores.tenants
 	case rights.Exports:
 		return "arn:${AWS::Partition}:s3:::" + s.exportsBucket() + target.Name
-	case rights.ExportsKey:
+	case rights.Tombstones:
+		return "arn:${AWS::Partition}:s3:::" + s.bucket(tombstonesBucket) + target.Name
+	case rights.BucketsKey:
 		return *s.stores.key.KeyArn()
 	case rights.Queue:
 		return s.queueARN(manifest.QueueName(target.Name))

@@ -156,6 +156,8 @@ func newServices(t *testing.T, db *sqlite.DB, f manifest.Function, clients *sock
 			stores.MasterKey = master
 		case manifest.DependencyExports:
 			stores.Exports = openFiles(t)
+		case manifest.DependencyTombstones:
+			stores.Tombstones = openFiles(t)
 		case manifest.DependencyTimeZones:
 			timezones.Use(&stores)
 		case manifest.DependencyCursorKey:

@@ -430,6 +430,8 @@ func samples(t *testing.T) []sample {
 		sample{"prepare-partitions", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"reconcile-index", "reconciled", scheduleEvent("reconcile-index"), want{Done: true}},
 		sample{"reconcile-index", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
+		sample{"replay-erasures", "replayed", scheduleEvent("replay-erasures"), want{Done: true}},
+		sample{"replay-erasures", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"retain-logs", "retained", scheduleEvent("retain-logs"), want{Done: true}},
 		sample{"retain-logs", "not-a-schedule", otherEvent(), want{Error: "the event is not from a schedule"}},
 		sample{"rotate-cursor-key", "created", rotationEvent(rotation.StepCreate), want{Done: true}},

@@ -15,10 +15,11 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/tombstones"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv, masterkey.FromEnv, exportfiles.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv, masterkey.FromEnv, exportfiles.FromEnv, tombstones.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -50,7 +50,10 @@ type Function struct {
 	// ExportsBucket is OCELOT_EXPORTS_BUCKET: the bucket of S3 with the files of exports. LocalExports and
 	// a folder is that folder, for development only.
 	ExportsBucket string
-	LogLevel      slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
+	// TombstonesBucket is OCELOT_TOMBSTONES_BUCKET: the bucket of S3 that says which keys were destroyed.
+	// LocalTombstones and a folder is that folder, for development only.
+	TombstonesBucket string
+	LogLevel         slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
 	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API. If it
 	// is "", a ticket names the host of the request for it.
 	StreamURL string
@@ -89,6 +92,9 @@ const LocalMasterKey = "file:"
 
 // LocalExports is what Function.ExportsBucket begins with if the files are in a folder.
 const LocalExports = "file:"
+
+// LocalTombstones is what Function.TombstonesBucket begins with if the tombstones are in a folder.
+const LocalTombstones = "file:"
 
 // The defaults of Function.MaxBacklog.
 const (
@@ -205,8 +211,8 @@ type Dev struct {
 	Rates   Rates
 	// MasterKey is that of Function; "": a key in the data folder.
 	MasterKey string
-	// ExportsBucket is that of Function; "": a folder in the data folder.
-	ExportsBucket string
+	// ExportsBucket and TombstonesBucket are those of Function; "": a folder in the data folder.
+	ExportsBucket, TombstonesBucket string
 	// MaxBacklog is that of Function over the embedded engine.
 	MaxBacklog int
 	// KeyBackupDays are those of Function.
@@ -239,7 +245,9 @@ func ReadEmbedded(needs ...manifest.Dependency) (Embedded, error) {
 	function := r.function(nil, embeddedBacklog)
 	embedded := Embedded{Function: function, Data: r.Data, Sockets: r.sockets()}
 	if slices.ContainsFunc(needs, func(d manifest.Dependency) bool {
-		return d == manifest.DependencyRecords || d == manifest.DependencySearch || d == manifest.DependencyQueues || d == manifest.DependencyExports
+		return slices.Contains([]manifest.Dependency{
+			manifest.DependencyRecords, manifest.DependencySearch, manifest.DependencyQueues, manifest.DependencyExports, manifest.DependencyTombstones,
+		}, d)
 	}) {
 		r.required("OCELOT_DATA", r.Data, "the folder of the embedded engine")
 	}
@@ -258,6 +266,7 @@ func ReadCloud(needs ...manifest.Dependency) (Cloud, error) {
 	r.requiredFor(manifest.DependencySearch, "OPENSEARCH_URL", r.OpenSearchURL, "the address of the search index")
 	r.requiredFor(manifest.DependencyMasterKey, "OCELOT_MASTER_KEY", r.MasterKey, "the key of AWS KMS that wraps the tenants' keys")
 	r.requiredFor(manifest.DependencyExports, exportsVariable, r.ExportsBucket, "the bucket of S3 with the files of exports")
+	r.requiredFor(manifest.DependencyTombstones, tombstonesVariable, r.TombstonesBucket, "the bucket of S3 that says which keys were destroyed")
 	if len(needs) > 0 {
 		r.required("AWS_REGION", r.Region, "the region of the service's account")
 	}
@@ -284,6 +293,8 @@ func Variables(d manifest.Dependency) []string {
 		return []string{"OCELOT_MASTER_KEY"}
 	case manifest.DependencyExports:
 		return []string{exportsVariable}
+	case manifest.DependencyTombstones:
+		return []string{tombstonesVariable}
 	case manifest.DependencyTokens:
 		return []string{"OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE", "OCELOT_JWT_SECRET"}
 	}
@@ -345,7 +356,7 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	dev := Dev{Auth: r.auth(), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), KeyBackupDays: r.keyBackupDays(), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
+	dev := Dev{Auth: r.auth(), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, TombstonesBucket: r.tombstonesBucket(), Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), KeyBackupDays: r.keyBackupDays(), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
 	if r.MongoURI != "" && r.OpenSearchURL == "" {
 		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
 	}
@@ -354,6 +365,9 @@ func ReadDev() (Dev, error) {
 	}
 	if r.ExportsBucket != "" && !strings.HasPrefix(r.ExportsBucket, LocalExports) {
 		r.required("AWS_REGION", r.Region, "the region of the bucket of exports")
+	}
+	if r.TombstonesBucket != "" && !strings.HasPrefix(r.TombstonesBucket, LocalTombstones) {
+		r.required("AWS_REGION", r.Region, "the region of the bucket of tombstones")
 	}
 	return dev, r.err()
 }
@@ -371,6 +385,8 @@ type variables struct {
 	CursorKey     string `env:"OCELOT_CURSOR_KEY"`
 	MasterKey     string `env:"OCELOT_MASTER_KEY"`
 	ExportsBucket string `env:"OCELOT_EXPORTS_BUCKET"`
+
+	TombstonesBucket string `env:"OCELOT_TOMBSTONES_BUCKET"`
 
 	MongoURI           string `env:"MONGODB_URI"`
 	MongoDatabase      string `env:"MONGODB_DATABASE" envDefault:"ocelot"`
@@ -442,10 +458,17 @@ func (r *reader) err() error { return errors.Join(r.faults...) }
 func (r *reader) function(rates map[string]string, backlog string) Function {
 	r.requiredFor(manifest.DependencyCursorKey, "OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
 	return Function{
-		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, LogLevel: r.logLevel(slog.LevelInfo),
+		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, TombstonesBucket: r.tombstonesBucket(), LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"), Origins: r.origins(),
 		Rates: r.rates(rates), UsageKeys: r.usageKeys(), MaxBacklog: r.maxBacklog(backlog), KeyBackupDays: r.keyBackupDays(), Name: r.Name, TraceDaemon: r.TraceDaemon,
 	}
+}
+
+func (r *reader) tombstonesBucket() string {
+	if r.TombstonesBucket != "" && r.TombstonesBucket == r.ExportsBucket {
+		r.fault(tombstonesVariable, "must differ from %s, whose files are removed", exportsVariable)
+	}
+	return r.TombstonesBucket
 }
 
 func (r *reader) usageKeys() UsageKeys {
@@ -529,7 +552,10 @@ func (r *reader) requiredFor(d manifest.Dependency, variable, text, meaning stri
 	}
 }
 
-const exportsVariable = "OCELOT_EXPORTS_BUCKET"
+const (
+	exportsVariable    = "OCELOT_EXPORTS_BUCKET"
+	tombstonesVariable = "OCELOT_TOMBSTONES_BUCKET"
+)
 
 const socketsVariable = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
 

@@ -26,6 +26,7 @@ func (f Function) environ() []string {
 		"OCELOT_CURSOR_KEY="+string(f.CursorKey),
 		"OCELOT_MASTER_KEY="+f.MasterKey,
 		exportsVariable+"="+f.ExportsBucket,
+		tombstonesVariable+"="+f.TombstonesBucket,
 		"OCELOT_LOG_LEVEL="+strings.ToLower(f.LogLevel.String()),
 		"OCELOT_STREAM_URL="+f.StreamURL,
 		"OCELOT_ORIGINS="+strings.Join(f.Origins, ","),

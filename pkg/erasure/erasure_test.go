@@ -19,6 +19,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
 	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
@@ -41,17 +42,19 @@ var errDown = errors.New("down")
 // world is a service and a worker over the embedded engine, with the time and the messages.
 type world struct {
 	*erasure.Service
-	t        *testing.T
-	worker   *jobs.Worker
-	runner   *erasure.Runner
-	db       *sqlite.DB
-	master   *localkeys.Wrapper
-	file     string
-	now      time.Time
-	messages []string
-	recorded []audit.Entry
-	noRecord error
-	tenant   audit.Tenant
+	t          *testing.T
+	worker     *jobs.Worker
+	runner     *erasure.Runner
+	tombstones *erasure.Tombstones
+	db         *sqlite.DB
+	master     *localkeys.Wrapper
+	file       string
+	folder     string // of the blob store
+	now        time.Time
+	messages   []string
+	recorded   []audit.Entry
+	noRecord   error
+	tenant     audit.Tenant
 }
 
 func newWorld(t *testing.T) *world {
@@ -69,10 +72,21 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
+	w.folder = t.TempDir()
+	blobs, err := fileblob.Open(w.folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := blobs.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.tombstones = &erasure.Tombstones{Blobs: blobs, Now: w.clock}
 	service := &jobs.Service{Store: w.db.Jobs(), Queue: w, Recorder: w, Now: w.clock}
 	w.Service = &erasure.Service{Jobs: service, Subjects: w.process(), Holds: w.db.Holds(), Recorder: w, Now: w.clock, Random: random}
 	w.runner = &erasure.Runner{
-		Keys: w.process(), Holds: w.db.Holds(), Store: w.db.Entries(), Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
+		Keys: w.process(), Tombstones: w.tombstones, Holds: w.db.Holds(), Store: w.db.Entries(), Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
 		Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: random}, BackupTime: 35 * 24 * time.Hour,
 	}
 	w.worker = &jobs.Worker{

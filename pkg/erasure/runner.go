@@ -20,14 +20,20 @@ type Keys interface {
 	Destroy(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error
 }
 
+// TombstoneWriter writes what outlives the restore of a database; see Tombstones.
+type TombstoneWriter interface {
+	Write(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error
+}
+
 // Runner is the jobs.Runner of jobs.KindErasure. It waits for the end of the delay, destroys the key,
 // and waits until no other process can use it.
 type Runner struct {
-	Keys     Keys
-	Holds    hold.Reader
-	Store    retention.Store // the system of record
-	Tenants  jobs.Tenants    // tenants.Cache.Fresh if the process has a cache
-	Recorder audit.Recorder
+	Keys       Keys
+	Tombstones TombstoneWriter
+	Holds      hold.Reader
+	Store      retention.Store // the system of record
+	Tenants    jobs.Tenants    // tenants.Cache.Fresh if the process has a cache
+	Recorder   audit.Recorder
 	// FreeSpace erases what the destroyed key left in a file; nil if the engines have none.
 	FreeSpace jobs.Purger
 	// SettleTime is how long after its destruction another process can use a key.
@@ -175,6 +181,9 @@ func (r *erasureRun) commit(ctx context.Context) error {
 
 // erase destroys the key. It reports false if the slice ended before that.
 func (r *erasureRun) erase(ctx context.Context) (bool, error) {
+	if err := r.Tombstones.Write(ctx, r.Job.Tenant, r.at.ref()); err != nil {
+		return false, err
+	}
 	if err := r.Keys.Destroy(ctx, r.Job.Tenant, r.at.ref()); err != nil {
 		return false, err
 	}
@@ -203,6 +212,7 @@ var (
 		"values in entries that were accepted before a rule covered them",
 		"values in entries that were accepted after the destruction, which a later key of the subject encrypts",
 		"values under the tenant's own key or under the keys of other subjects",
+		"a tombstone with the tenant's id, subject_hmac and key_generation, which destroys the key again after a restore of the database",
 		"answers and files that were downloaded before",
 	}
 )

@@ -162,7 +162,7 @@ func (r *purgeRun) tombstone(ctx context.Context) (Result, error) {
 var (
 	purged       = []string{"the records of the tenant in each of places", "the key that encrypts the keys of the tenant's subjects"}
 	purgeRemains = []string{
-		"the tenant's id, which is never given again, this certificate, those of its erasures, and its jobs for a while",
+		"the tenant's id, which is never given again, this certificate, those of its erasures, the tombstones of its keys, and its jobs for a while",
 		"messages under way until messages_until, which are dropped when they are consumed",
 		"backups of the database, until they are removed",
 		"answers and files that were downloaded before",

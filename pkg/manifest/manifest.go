@@ -176,21 +176,22 @@ type Dependency string
 
 // The dependencies.
 const (
-	DependencyRecords   Dependency = "records"    // the database: entries and every other record
-	DependencySearch    Dependency = "search"     // the search index
-	DependencyQueues    Dependency = "queues"     // the queues
-	DependencySockets   Dependency = "sockets"    // the WebSocket API's connections
-	DependencyCursorKey Dependency = "cursor-key" // the key that signs cursors and tickets
-	DependencyMasterKey Dependency = "master-key" // the key that wraps the tenants' keys
-	DependencyExports   Dependency = "exports"    // the files of exports
-	DependencyTokens    Dependency = "tokens"     // the keys that verify bearer tokens
-	DependencyTimeZones Dependency = "time-zones" // the tz database, which is part of the binary
+	DependencyRecords    Dependency = "records"    // the database: entries and every other record
+	DependencySearch     Dependency = "search"     // the search index
+	DependencyQueues     Dependency = "queues"     // the queues
+	DependencySockets    Dependency = "sockets"    // the WebSocket API's connections
+	DependencyCursorKey  Dependency = "cursor-key" // the key that signs cursors and tickets
+	DependencyMasterKey  Dependency = "master-key" // the key that wraps the tenants' keys
+	DependencyExports    Dependency = "exports"    // the files of exports
+	DependencyTombstones Dependency = "tombstones" // what outlives a restore of the database
+	DependencyTokens     Dependency = "tokens"     // the keys that verify bearer tokens
+	DependencyTimeZones  Dependency = "time-zones" // the tz database, which is part of the binary
 )
 
 // Dependencies returns every dependency.
 func Dependencies() []Dependency {
 	return []Dependency{
-		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyMasterKey, DependencyExports, DependencyTokens, DependencyTimeZones,
+		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyMasterKey, DependencyExports, DependencyTombstones, DependencyTokens, DependencyTimeZones,
 	}
 }
 
@@ -207,6 +208,8 @@ func (r Resource) Dependency() Dependency {
 		return DependencyMasterKey
 	case r == ResourceExports:
 		return DependencyExports
+	case r == ResourceTombstones:
+		return DependencyTombstones
 	case r == ResourceTokens:
 		return DependencyTokens
 	case r == ResourceTimeZones:

@@ -151,6 +151,7 @@ var dependencyOf = map[manifest.Resource]manifest.Dependency{
 	manifest.ResourceTenantKeys: manifest.DependencyRecords,
 	manifest.ResourceMasterKey:  manifest.DependencyMasterKey,
 	manifest.ResourceExports:    manifest.DependencyExports,
+	manifest.ResourceTombstones: manifest.DependencyTombstones,
 	manifest.ResourceQuarantine: manifest.DependencyRecords,
 
 	manifest.ResourceCertificates: manifest.DependencyRecords,

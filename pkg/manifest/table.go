@@ -30,6 +30,7 @@ const (
 	ResourceJobs       Resource = "jobs"        // jobs
 	ResourceHolds      Resource = "legal-holds" // legal holds
 	ResourceExports    Resource = "exports"     // the files of exports; read: sign URLs for downloading them
+	ResourceTombstones Resource = "tombstones"  // which keys were destroyed, apart from the database
 	ResourceQuarantine Resource = "quarantine"  // entries in quarantine
 	ResourceCursorKey  Resource = "cursor-key"  // the keys that sign cursors and tickets; write: replace them
 	ResourceTokens     Resource = "tokens"      // the keys that verify bearer tokens
@@ -105,6 +106,10 @@ const reconcileEvery = 15 * time.Minute
 
 // retainEvery is the interval between the starts of retain-logs. Reads hide what has expired at once.
 const retainEvery = time.Hour
+
+// replayEvery is the interval between the starts of replay-erasures, after which keys of a database that
+// was restored are destroyed again.
+const replayEvery = 15 * time.Minute
 
 // rotateEvery is the interval between rotations of the key of cursors and tickets. A key verifies
 // tickets for three intervals at most, and cursors for as long as it is one of cursor.MaxKeys.
@@ -438,6 +443,11 @@ var functions = []Function{
 			read(ResourceTenants, ResourceHolds), write(ResourceHolds, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "replay-erasures", Summary: "Destroy again the erased keys that a restore of the database brought back",
+		Trigger: Trigger{Schedule: &Schedule{Every: replayEvery}},
+		Grants:  slices.Concat(read(ResourceTombstones, ResourceTenantKeys), write(ResourceTenantKeys)), MemoryMB: small, Timeout: 5 * time.Minute,
+	},
+	{
 		Name: "retain-logs", Summary: "Share out the days on which entries have expired and are to be removed",
 		Trigger: Trigger{Schedule: &Schedule{Every: retainEvery}},
 		Grants: slices.Concat(
@@ -460,7 +470,7 @@ var functions = []Function{
 		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
 		Grants: slices.Concat(
 			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceQuarantine, ResourceJobs, ResourceHolds, ResourceTenantKeys, QueueResource(QueueJobs)),
-			write(ResourceExports, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
+			write(ResourceExports, ResourceTombstones, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
 				QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
 		MemoryMB: medium, Timeout: 10 * time.Minute,
 	},

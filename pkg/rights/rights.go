@@ -32,7 +32,8 @@ const (
 	SecretsKey Kind = "secrets-key" // no name: the key that encrypts the secrets
 	MasterKey  Kind = "master-key"  // no name: the key that wraps the tenants' keys
 	Exports    Kind = "exports"     // the bucket of exports, or a pattern of keys in it, such as /*
-	ExportsKey Kind = "exports-key" // no name: the key that encrypts that bucket
+	Tombstones Kind = "tombstones"  // the bucket of tombstones, or a pattern of keys in it, such as /*
+	BucketsKey Kind = "buckets-key" // no name: the key that encrypts the buckets
 	Queue      Kind = "queue"       // the queue, as in pkg/manifest
 	Index      Kind = "index"       // a pattern of paths below the address of the search index
 	Sockets    Kind = "sockets"     // the HTTP method of a call about a connection of the WebSocket API
@@ -48,7 +49,7 @@ const (
 // Of returns what the function's own calls need. MongoDB identifies a function by the
 // user in its URI, so that records need no right but the one to that secret.
 func Of(f manifest.Function) []Right {
-	return slices.Concat(secrets(f), rotation(f), masterKey(f), exports(f), queues(f), index(f), sockets(f))
+	return slices.Concat(secrets(f), rotation(f), masterKey(f), exports(f), tombstones(f), queues(f), index(f), sockets(f))
 }
 
 // Polling returns what Lambda needs of the function's role to poll the queues that
@@ -156,9 +157,23 @@ func exports(f manifest.Function) []Right {
 	return all
 }
 
-// byS3 allows actions on the key of the exports if S3 does them.
+// tombstones allows a function to list tombstones, or to write them. S3 tells a writer whether one is
+// there. No function may remove or replace one.
+func tombstones(f manifest.Function) []Right {
+	read, write := granted(f, manifest.ResourceTombstones)
+	var all []Right
+	if write {
+		all = append(all, right(Target{Tombstones, "/*"}, "s3:GetObject", "s3:PutObject"), byS3("kms:Decrypt", "kms:GenerateDataKey"))
+	}
+	if read || write {
+		all = append(all, right(Target{Kind: Tombstones}, "s3:ListBucket"))
+	}
+	return all
+}
+
+// byS3 allows actions on the key of the buckets if S3 does them.
 func byS3(actions ...string) Right {
-	r := right(Target{Kind: ExportsKey}, actions...)
+	r := right(Target{Kind: BucketsKey}, actions...)
 	r.Via = "s3.*.amazonaws.com"
 	return r
 }

@@ -11,8 +11,8 @@ import (
 func policies(f manifest.Function) []node {
 	var statements []node
 	for _, r := range rights.Of(f) {
-		if r.Targets[0].Kind == rights.ExportsKey {
-			continue // S3 encrypts this template's bucket with keys of its own
+		if r.Targets[0].Kind == rights.BucketsKey {
+			continue // S3 encrypts this template's buckets with keys of its own
 		}
 		statements = append(statements, statement(r))
 	}
@@ -56,6 +56,8 @@ func resource(target rights.Target) node {
 		return ref(masterKeyARN)
 	case rights.Exports:
 		return node{"Fn::Sub": "${" + exportsBucket + ".Arn}" + target.Name}
+	case rights.Tombstones:
+		return node{"Fn::Sub": "${" + tombstonesBucket + ".Arn}" + target.Name}
 	case rights.Queue:
 		return arn(queueID(manifest.QueueName(target.Name)))
 	case rights.Index:

@@ -168,6 +168,13 @@ func wanted(f manifest.Function) []may {
 		}
 		all = append(all, may{"s3:ListBucket", "${ExportsBucket.Arn}", ""}, may{"s3:ListBucketMultipartUploads", "${ExportsBucket.Arn}", ""})
 	}
+	readTombstones, writeTombstones := grants(manifest.ResourceTombstones)
+	if writeTombstones {
+		all = append(all, may{"s3:GetObject", "${TombstonesBucket.Arn}/*", ""}, may{"s3:PutObject", "${TombstonesBucket.Arn}/*", ""})
+	}
+	if readTombstones || writeTombstones {
+		all = append(all, may{"s3:ListBucket", "${TombstonesBucket.Arn}", ""})
+	}
 	if _, write := grants(manifest.ResourceCursorKey); write {
 		for _, action := range []string{"DescribeSecret", "PutSecretValue", "UpdateSecretVersionStage"} {
 			all = append(all, may{"secretsmanager:" + action, "CursorKeySecretArn", ""})

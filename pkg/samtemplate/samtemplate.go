@@ -35,6 +35,7 @@ func Template() ([]byte, error) {
 	addUsagePlans(resources)
 	addSocketAPI(resources)
 	addExports(resources)
+	addTombstones(resources)
 	for _, q := range manifest.Queues() {
 		addQueue(resources, q)
 	}
@@ -83,15 +84,16 @@ func environment(f manifest.Function) node {
 		"OCELOT_CURSOR_KEY":   ref(cursorKeySecret),
 		"OCELOT_MASTER_KEY":   ref(masterKeyARN),
 
-		"OCELOT_EXPORTS_BUCKET": ref(exportsBucket),
-		"MONGODB_URI":           ref(mongoSecret),
-		"OPENSEARCH_URL":        ref(openSearchURL),
-		"OPENSEARCH_AUTH":       when(openSearchSigned, "aws", "none"),
-		"OIDC_JWKS_URL":         ref("JwksUrl"),
-		"OIDC_ISSUER":           ref("Issuer"),
-		"OIDC_AUDIENCE":         ref("Audience"),
-		"OCELOT_STREAM_URL":     node{"Fn::Sub": "wss://" + socketHost},
-		"OCELOT_ORIGINS":        ref(origins),
+		"OCELOT_EXPORTS_BUCKET":    ref(exportsBucket),
+		"OCELOT_TOMBSTONES_BUCKET": ref(tombstonesBucket),
+		"MONGODB_URI":              ref(mongoSecret),
+		"OPENSEARCH_URL":           ref(openSearchURL),
+		"OPENSEARCH_AUTH":          when(openSearchSigned, "aws", "none"),
+		"OIDC_JWKS_URL":            ref("JwksUrl"),
+		"OIDC_ISSUER":              ref("Issuer"),
+		"OIDC_AUDIENCE":            ref("Audience"),
+		"OCELOT_STREAM_URL":        node{"Fn::Sub": "wss://" + socketHost},
+		"OCELOT_ORIGINS":           ref(origins),
 
 		"OCELOT_KEY_BACKUP_DAYS": ref("KeyBackupDays"),
 
@@ -282,15 +284,26 @@ const exportsBucket = "ExportsBucket"
 // addExports adds the bucket of exports, with rules that remove unfinished uploads, and files that the
 // service could not remove.
 func addExports(resources node) {
-	resources[exportsBucket] = node{"Type": "AWS::S3::Bucket", "UpdateReplacePolicy": "Retain", "DeletionPolicy": "Retain", "Properties": node{
-		"BucketEncryption": node{"ServerSideEncryptionConfiguration": []node{{"ServerSideEncryptionByDefault": node{"SSEAlgorithm": "AES256"}}}},
-		"PublicAccessBlockConfiguration": node{
-			"BlockPublicAcls": true, "BlockPublicPolicy": true, "IgnorePublicAcls": true, "RestrictPublicBuckets": true,
-		},
-		"LifecycleConfiguration": node{"Rules": []node{{
-			"Id": "Expire", "Status": "Enabled", "ExpirationInDays": manifest.ExportBucketDays, "AbortIncompleteMultipartUpload": node{"DaysAfterInitiation": 1},
-		}}},
-	}}
+	addBucket(resources, exportsBucket, node{"LifecycleConfiguration": node{"Rules": []node{{
+		"Id": "Expire", "Status": "Enabled", "ExpirationInDays": manifest.ExportBucketDays, "AbortIncompleteMultipartUpload": node{"DaysAfterInitiation": 1},
+	}}}})
+}
+
+// tombstonesBucket is the id of the bucket that says which keys were destroyed.
+const tombstonesBucket = "TombstonesBucket"
+
+// addTombstones adds the bucket of tombstones, which keeps them for ever.
+func addTombstones(resources node) {
+	addBucket(resources, tombstonesBucket, node{"VersioningConfiguration": node{"Status": "Enabled"}})
+}
+
+// addBucket adds a bucket that is encrypted, not public, and stays if the stack goes.
+func addBucket(resources node, id string, properties node) {
+	properties["BucketEncryption"] = node{"ServerSideEncryptionConfiguration": []node{{"ServerSideEncryptionByDefault": node{"SSEAlgorithm": "AES256"}}}}
+	properties["PublicAccessBlockConfiguration"] = node{
+		"BlockPublicAcls": true, "BlockPublicPolicy": true, "IgnorePublicAcls": true, "RestrictPublicBuckets": true,
+	}
+	resources[id] = node{"Type": "AWS::S3::Bucket", "UpdateReplacePolicy": "Retain", "DeletionPolicy": "Retain", "Properties": properties}
 }
 
 func addFunction(resources node, f manifest.Function) {

@@ -181,8 +181,10 @@ type Stores struct {
 	Jobs          jobs.Store
 	Holds         Holds
 	Exports       ExportFiles
-	Arrivals      Arrivals
-	Streams       Streams
+	// Tombstones says which keys were destroyed, apart from the database.
+	Tombstones erasure.Blobs
+	Arrivals   Arrivals
+	Streams    Streams
 	// Connections are the records of connections, Sockets the connections themselves.
 	Connections Connections
 	Sockets     stream.Sender

@@ -148,7 +148,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "API keys", Purger: s.Stores.Keys},
 			{Name: "arrival log", Purger: s.Stores.Arrivals}, {Name: "live stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
-			{Name: "tenant keys", Purger: s.Stores.TenantKeys}, {Name: "register of days", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
+			{Name: "tenant keys", Purger: &erasure.KeyPurger{Tombstones: s.tombstones(), Keys: s.Stores.TenantKeys}}, {Name: "register of days", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
 			{Name: "legal holds", Purger: s.Stores.Holds},
 			{Name: "exports", Purger: s.Stores.Exports},
 		},
@@ -160,7 +160,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace, Scratch: true})
 	}
 	erasures := &erasure.Runner{
-		Keys: s.keyring(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
+		Keys: s.keyring(), Tombstones: s.tombstones(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
 		SettleTime: keySettleTime, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
 	}
 	holds := &hold.Runner{
@@ -205,6 +205,23 @@ func (s *Services) exporter() *export.Runner {
 		runner.Lag = &search.Lag{Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Rejected: s.Quarantine(), Now: time.Now}
 	}
 	return runner
+}
+
+// tombstones writes and lists what says which keys were destroyed.
+func (s *Services) tombstones() *erasure.Tombstones {
+	return &erasure.Tombstones{Blobs: s.Stores.Tombstones, Now: time.Now}
+}
+
+// ReplayErasures returns one run that destroys erased keys again that a restore of the database brought
+// back.
+func (s *Services) ReplayErasures() func(ctx context.Context) error {
+	replay := &erasure.Replay{
+		Tombstones: s.tombstones(), Keys: s.Stores.TenantKeys, Destroy: s.keyring().Destroy, FreeSpace: s.Stores.FreeSpace, Now: time.Now, Log: s.Log,
+	}
+	return func(ctx context.Context) error {
+		_, err := replay.Run(ctx)
+		return err
+	}
 }
 
 // PlanJobs returns one run that sends again the messages of jobs that stand still.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
@@ -42,13 +43,23 @@ func (w *world) erasure(id string) (e erasureAnswer) {
 	return e
 }
 
+func (w *world) tombstones() *erasure.Tombstones {
+	w.t.Helper()
+	blobs, err := fileblob.Open(w.t.TempDir())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = blobs.Close() })
+	return &erasure.Tombstones{Blobs: blobs, Now: w.clock}
+}
+
 // runJobs handles the messages of jobs that were sent so far.
 func (w *world) runJobs() {
 	w.t.Helper()
 	worker := &jobs.Worker{
 		Store: w.db.Jobs(), Queue: w.work, Now: w.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Runners: map[jobs.Kind]jobs.Runner{jobs.KindErasure: &erasure.Runner{
-			Keys: w.keys, Holds: w.db.Holds(), Store: w.db.Entries(), Tenants: w.db.Tenants(), Recorder: w.ingest, SettleTime: protect.KeyTTL, Now: w.clock, Random: w.fill,
+			Keys: w.keys, Tombstones: w.tombstones(), Holds: w.db.Holds(), Store: w.db.Entries(), Tenants: w.db.Tenants(), Recorder: w.ingest, SettleTime: protect.KeyTTL, Now: w.clock, Random: w.fill,
 			BackupTime: 35 * 24 * time.Hour, Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: w.fill},
 		}},
 	}

@@ -65,11 +65,15 @@ func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret
 	if err != nil {
 		return nil, err
 	}
-	bucket, err := exportsBucket(o)
+	exports, err := exportsBucket(o)
 	if err != nil {
 		return nil, err
 	}
-	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), MasterKey: master, ExportsBucket: bucket, LogLevel: o.Lambda.LogLevel, TraceDaemon: o.Lambda.TraceDaemon, Rates: o.Rates, MaxBacklog: o.MaxBacklog, KeyBackupDays: o.KeyBackupDays, Origins: o.Origins}
+	erased, err := tombstonesBucket(o)
+	if err != nil {
+		return nil, err
+	}
+	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), MasterKey: master, ExportsBucket: exports, TombstonesBucket: erased, LogLevel: o.Lambda.LogLevel, TraceDaemon: o.Lambda.TraceDaemon, Rates: o.Rates, MaxBacklog: o.MaxBacklog, KeyBackupDays: o.KeyBackupDays, Origins: o.Origins}
 	if function.Auth.JWKSURL == "" {
 		function.Auth.JWTSecret = secret
 	}

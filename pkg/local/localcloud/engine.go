@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/timezones"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/tombstones"
 )
 
 // queue is the receiving side of a queue, with the semantics of SQS.
@@ -65,6 +67,9 @@ func openEngine(ctx context.Context, o Options) (*engine, error) {
 		err = e.openExports(o)
 	}
 	if err == nil {
+		err = e.openTombstones(o)
+	}
+	if err == nil {
 		err = e.useOutside(ctx, o.Engines)
 	}
 	if err != nil {
@@ -78,7 +83,24 @@ func (e *engine) close() error {
 	if e.files != nil {
 		err = errors.Join(err, e.files.Close())
 	}
+	if folder, is := e.stores.Tombstones.(io.Closer); is {
+		err = errors.Join(err, folder.Close())
+	}
 	return err
+}
+
+// openTombstones opens the store of what outlives a restore of the database.
+func (e *engine) openTombstones(o Options) error {
+	name, err := tombstonesBucket(o)
+	if err == nil {
+		e.stores.Tombstones, err = tombstones.Open(name, o.Engines.AWS)
+	}
+	return err
+}
+
+// tombstonesBucket returns the name of the store of tombstones.
+func tombstonesBucket(o Options) (string, error) {
+	return inDataFolder(o, o.TombstonesBucket, config.LocalTombstones, tombstones.Folder)
 }
 
 // openExports opens the store of the files of exports.
@@ -95,26 +117,24 @@ func (e *engine) openExports(o Options) error {
 
 // exportsBucket returns the name of the store of the files of exports.
 func exportsBucket(o Options) (string, error) {
-	if o.ExportsBucket != "" {
-		return o.ExportsBucket, nil
+	return inDataFolder(o, o.ExportsBucket, config.LocalExports, exportfiles.Folder)
+}
+
+// inDataFolder returns the name, or that of a folder in the data folder if it is "".
+func inDataFolder(o Options, name, local, folder string) (string, error) {
+	if name != "" {
+		return name, nil
 	}
-	folder, err := filepath.Abs(o.Data)
+	data, err := filepath.Abs(o.Data)
 	if err != nil {
 		return "", fmt.Errorf("the data folder: %w", err)
 	}
-	return config.LocalExports + filepath.Join(folder, exportfiles.Folder), nil
+	return local + filepath.Join(data, folder), nil
 }
 
 // masterKey returns the name of the key that wraps the tenants' keys.
 func masterKey(o Options) (string, error) {
-	if o.MasterKey != "" {
-		return o.MasterKey, nil
-	}
-	folder, err := filepath.Abs(o.Data)
-	if err != nil {
-		return "", fmt.Errorf("the data folder: %w", err)
-	}
-	return config.LocalMasterKey + folder, nil
+	return inDataFolder(o, o.MasterKey, config.LocalMasterKey, "")
 }
 
 func (e *engine) useOutside(ctx context.Context, named config.Engines) error {

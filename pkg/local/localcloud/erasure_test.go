@@ -1,10 +1,21 @@
 package localcloud_test
 
 import (
+	"context"
+	"database/sql"
 	"fmt"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/config"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
 
 func TestEndToEndErasingASubject(t *testing.T) { everySlowWay(t, erasingASubject) }
@@ -27,6 +38,7 @@ func erasingASubject(t *testing.T, start starter) {
 	wantParts(t, admin.do("POST", "/logs/search", `{"user_id":"ann","reveal":true,"reason":"a test"}`, nil).body,
 		`"metadata":{"email":"`+mark+`@example.com"}`, `"revealed":["/metadata/email"]`)
 
+	restore := backUpKeys(t, s)
 	canceled := admin.erase("ann", 1)
 	wantParts(t, admin.do("DELETE", "/tenants/acme/erasures/"+canceled, "", nil).body, `"state":"cancelled"`)
 	done := admin.erase("ann", 0)
@@ -54,6 +66,59 @@ func erasingASubject(t *testing.T, start starter) {
 		t.Errorf("in quarantine is %s, want nothing: the retry is the same entry", got)
 	}
 	wantNoMarkIn(t, data)
+
+	s.stop()
+	restore()
+	s = start(t, data)
+	admin = s.as(s.roleToken("acme", access.RoleAdmin, "admin"), "acme")
+	wantParts(t, admin.get("/logs/"+ann.ID, reveal).body, `"erased":["/metadata/email"]`) // of the restored key
+	wantParts(t, admin.get("/logs/"+bob.ID, reveal).body, `"revealed":["/metadata/email"]`)
+}
+
+// backUpKeys copies the tenants' keys in their database, and returns what restores them.
+func backUpKeys(t *testing.T, s *service) (restore func()) {
+	t.Helper()
+	if len(s.engines.MongoURI) > 0 {
+		return backUpKeysInMongo(t, s.engines)
+	}
+	path := filepath.Join(s.data, embedded.File)
+	execInFile(t, path, `CREATE TABLE key_backup AS SELECT * FROM tenant_keys`)
+	return func() {
+		t.Helper()
+		execInFile(t, path, `DELETE FROM tenant_keys`, `INSERT INTO tenant_keys SELECT * FROM key_backup`)
+	}
+}
+
+func execInFile(t *testing.T, path string, statements ...string) {
+	t.Helper()
+	file, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	for _, statement := range statements {
+		if _, err := file.ExecContext(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
+
+func backUpKeysInMongo(t *testing.T, engines config.Engines) (restore func()) {
+	t.Helper()
+	const keys, backup = "tenant_keys", "key_backup"
+	copyTo := func(from, to string) {
+		t.Helper()
+		client, err := mongo.Connect(options.Client().ApplyURI(string(engines.MongoURI)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = client.Disconnect(context.Background()) }()
+		if _, err := client.Database(engines.MongoDatabase).Collection(from).Aggregate(t.Context(), mongo.Pipeline{bson.D{{Key: "$out", Value: to}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyTo(keys, backup)
+	return func() { t.Helper(); copyTo(backup, keys) }
 }
 
 // erase starts an erasure and returns its id.

@@ -95,6 +95,7 @@ func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) 
 		"plan-jobs":          s.PlanJobs(),
 		"prepare-partitions": s.PreparePartitions(),
 		"reconcile-index":    s.ReconcileIndex(),
+		"replay-erasures":    s.ReplayErasures(),
 		"retain-logs":        s.RetainLogs(),
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,8 +37,8 @@ type Options struct {
 	Engines config.Engines
 	// MasterKey is that of config.Function; "": a key in the data folder.
 	MasterKey string
-	// ExportsBucket is that of config.Function; "": a folder in the data folder.
-	ExportsBucket string
+	// ExportsBucket and TombstonesBucket are those of config.Function; "": a folder in the data folder.
+	ExportsBucket, TombstonesBucket string
 	// Rates are the quotas of entries.
 	Rates config.Rates
 	// MaxBacklog is how many messages may wait to be stored.
@@ -104,11 +105,38 @@ func Run(ctx context.Context, o Options) error {
 	keys := [][]byte{cursorKey(secret)}
 	services := wiring.New(engine.stores, wiring.Security{Tokens: tokens, CursorKeys: func() [][]byte { return keys }}, o.Log)
 	functions, err := functionsOf(o, services, sockets, secret)
+	if err == nil {
+		err = replayErasures(ctx, services, o)
+	}
 	if err != nil {
 		return errors.Join(err, engine.close())
 	}
 	r := &runner{Options: o, secret: secret, engine: engine, services: services, functions: functions, sockets: sockets}
 	return errors.Join(r.serve(ctx), engine.close())
+}
+
+// outsideReplayTimeout bounds how long a start waits for outside engines.
+const outsideReplayTimeout = 10 * time.Second
+
+// replayErasures destroys again the erased keys that a restored database brought back, before anybody
+// can use them. While an outside engine is down, the scheduled function does it later.
+func replayErasures(ctx context.Context, services *wiring.Services, o Options) error {
+	replay := services.ReplayErasures()
+	if !keysOutside(o) {
+		return replay(ctx)
+	}
+	bounded, cancel := context.WithTimeout(ctx, outsideReplayTimeout)
+	defer cancel()
+	if err := replay(bounded); err != nil {
+		o.Log.ErrorContext(ctx, "erasures are not replayed yet", "error", err)
+	}
+	return nil
+}
+
+// keysOutside reports whether keys or their tombstones are in an outside engine.
+func keysOutside(o Options) bool {
+	named := o.TombstonesBucket
+	return len(o.Engines.MongoURI) > 0 || named != "" && !strings.HasPrefix(named, config.LocalTombstones)
 }
 
 func functionsOf(o Options, services *wiring.Services, sockets *socketGateway, secret []byte) (functions, error) {

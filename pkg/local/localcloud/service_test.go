@@ -25,10 +25,11 @@ import (
 
 // service is the whole service over a fresh data folder.
 type service struct {
-	t    *testing.T
-	url  string
-	data string
-	stop func()
+	t       *testing.T
+	url     string
+	data    string
+	engines config.Engines // outside ones
+	stop    func()
 	// checkSent checks what was sent to outside engines, if they are watched.
 	checkSent func()
 
@@ -171,7 +172,7 @@ func startWith(t *testing.T, o localcloud.Options) *service {
 	o.Ready = func(s localcloud.Started) { ready <- s }
 	go func() { ended <- localcloud.Run(ctx, o) }()
 	stopped := false
-	s := &service{t: t, data: o.Data, checkSent: func() {}}
+	s := &service{t: t, data: o.Data, engines: o.Engines, checkSent: func() {}}
 	s.stop = func() {
 		if stopped {
 			return
