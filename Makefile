@@ -40,7 +40,7 @@ test: $(if $(COVER),bin/cover) ## run every test that needs no outside engine
 	go test -timeout 30m -parallel 4 $(COVER_FLAGS) ./... # in parallel is what mainly waits
 
 # The packages whose suites run against real engines.
-ENGINE_TESTS := ./pkg/testkit/enginetest/... ./pkg/engine/mongostore ./pkg/engine/opensearchindex ./pkg/engine/sqsqueue ./pkg/engine/s3blob ./pkg/engine/kmskeys ./pkg/engine/secrets ./pkg/wiring/... ./pkg/local/localcloud
+ENGINE_TESTS := ./pkg/testkit/enginetest/... ./pkg/engine/mongostore ./pkg/engine/opensearchindex ./pkg/engine/sqsqueue ./pkg/engine/s3blob ./pkg/engine/kmskeys ./pkg/engine/secrets ./pkg/parquet ./pkg/wiring/... ./pkg/local/localcloud
 
 test-attack: ## attack a running service, by the points of OWASP's API Security Top 10
 	go test -count=1 -timeout 5m -v -run '^TestAttack' ./cmd/ocelot

@@ -8,7 +8,7 @@ import (
 // exportCmd writes entries to a file.
 type exportCmd struct {
 	readFlags
-	Format     string   `enum:"ndjson,json,csv" default:"ndjson" help:"ndjson (one entry a line), json (one array) or csv."`
+	Format     string   `enum:"ndjson,json,csv,parquet" default:"ndjson" help:"ndjson (one entry a line), json (one array), csv or parquet."`
 	Output     string   `short:"o" type:"path" placeholder:"FILE" help:"File to write; standard output without it. It is replaced only once the export is complete."`
 	Fields     []string `placeholder:"FIELD,…" help:"Columns in their order: members of an entry, or paths such as metadata.plan. All by default."`
 	TimeFormat string   `enum:"rfc3339,epoch_ms" default:"rfc3339" help:"rfc3339, or epoch_ms for milliseconds since 1970."`
@@ -26,6 +26,9 @@ func (*exportCmd) Help() string {
 func (c *exportCmd) Run(ctx context.Context, con *console) error {
 	if c.BOM && c.Format != "csv" {
 		return usagef("--bom needs --format csv")
+	}
+	if c.Compress != "none" && c.Format == "parquet" {
+		return usagef("--compress does not go with --format parquet, whose columns are compressed with zstd")
 	}
 	service, params, err := c.open(con)
 	if err != nil {

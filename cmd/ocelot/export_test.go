@@ -67,6 +67,9 @@ func TestExportThatFailsLeavesTheFile(t *testing.T) {
 	if got, _ := exporting(t, http.StatusOK, "", "--bom"); got.code != exitUsage {
 		t.Errorf("--bom without CSV: got code %d, want %d", got.code, exitUsage)
 	}
+	if got, _ := exporting(t, http.StatusOK, "", "--format", "parquet", "--compress", "zstd"); got.code != exitUsage {
+		t.Errorf("--compress with Parquet: got code %d, want %d", got.code, exitUsage)
+	}
 }
 
 // jobService answers an export as a job, whose file is sent in pieces: each download is cut after 10

@@ -15,6 +15,9 @@ const (
 	NameBefore     = nameBefore
 	NameAfter      = nameAfter
 	NameMetadata   = nameMetadata
+	NameChanged    = nameChanged
+	NameRemoved    = nameRemoved
+	NameMasked     = nameMasked
 )
 
 var publicFields = []string{

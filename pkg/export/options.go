@@ -28,13 +28,14 @@ type Format string
 
 // The formats.
 const (
-	JSON   Format = "json"   // one array
-	NDJSON Format = "ndjson" // one entry a line
-	CSV    Format = "csv"    // RFC 4180
+	JSON    Format = "json"    // one array
+	NDJSON  Format = "ndjson"  // one entry a line
+	CSV     Format = "csv"     // RFC 4180
+	Parquet Format = "parquet" // a table with types
 )
 
 // Formats returns every format.
-func Formats() []Format { return []Format{JSON, NDJSON, CSV} }
+func Formats() []Format { return []Format{JSON, NDJSON, CSV, Parquet} }
 
 // TimeFormat is the spelling of times in an exported file.
 type TimeFormat string
@@ -72,14 +73,14 @@ type Options struct {
 	Format Format
 	// Columns are the columns in their order: members of an entry, or dotted paths below
 	// metadata, before_state and after_state. nil: every member that an entry has, and in a
-	// CSV file DefaultColumns.
+	// CSV or Parquet file DefaultColumns.
 	Columns     []string
 	TimeFormat  TimeFormat
 	Compression Compression
 	BOM         bool // a CSV file begins with the byte order mark of UTF-8
 }
 
-// DefaultColumns returns the columns of a CSV file for which no fields are named. All entries of
+// DefaultColumns returns the columns of a CSV or Parquet file for which no fields are named. All entries of
 // an export are of one tenant, so they have no tenant_id.
 func DefaultColumns() []string {
 	return slices.DeleteFunc(entryjson.PublicFields(), func(name string) bool { return name == entryjson.NameTenant })
@@ -97,6 +98,9 @@ func ParseOptions(query url.Values) (Options, error) {
 	}
 	if o.BOM && o.Format != CSV {
 		p.fault(ParamBOM, "conflict", "must be given with format=csv only")
+	}
+	if o.Compression != Plain && o.Format == Parquet {
+		p.fault(ParamCompress, "conflict", "must be left out with format=parquet, whose columns are compressed with zstd")
 	}
 	return o, audit.InvalidFields(p.faults)
 }

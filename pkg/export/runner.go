@@ -15,13 +15,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/parquet"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 const (
-	// frameSize is how much text is compressed as one frame.
-	frameSize = 1 << 20
 	// partSize is at which size a part is stored. It is above MinPart. With MaxParts, a file has up
 	// to 80 GB.
 	partSize = 8 << 20
@@ -36,10 +35,11 @@ const (
 
 // The reasons of exports that fail, for callers.
 const (
-	reasonDeleted    = "the tenant is being deleted"
-	reasonParameters = "this version of the service does not take its parameters: create it again"
-	reasonTooLarge   = "the file would have more than 80 GB: narrow it, for example to a shorter time by from and to"
-	reasonLost       = "the store of files lost the unfinished file several times"
+	reasonDeleted       = "the tenant is being deleted"
+	reasonParameters    = "this version of the service does not take its parameters: create it again"
+	reasonTooLarge      = "the file would have more than 80 GB: narrow it, for example to a shorter time by from and to"
+	reasonTooManyGroups = "the Parquet file would have too many row groups: narrow it, for example to a shorter time by from and to, or name fewer fields"
+	reasonLost          = "the store of files lost the unfinished file several times"
 )
 
 // Pages reads the entries of an export. Unlike a list it waits for the index; see search.Service.
@@ -103,6 +103,8 @@ type checkpoint struct {
 	Written int64  `json:"written,omitempty"`
 	Bytes   int64  `json:"bytes,omitempty"`
 	Sum     []byte `json:"sum,omitempty"`
+	// Table is how far a Parquet file is.
+	Table parquet.State `json:"table,omitzero"`
 	// SHA256 is set once every part is stored.
 	SHA256 string `json:"sha256,omitempty"`
 	// EntryID is that of the entry about the end. It is random, so that no client can take it.
@@ -269,9 +271,6 @@ func (r *exportRun) write(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if len(r.at.Parts) == 0 {
-		file.begin()
-	}
 	for first := true; !r.at.Ended; first = false { // each slice writes a part
 		if !first && r.TimeUp() {
 			return false, nil
@@ -316,10 +315,16 @@ func (r *exportRun) firstTime(ctx context.Context, selection search.Selection) (
 
 // newFile returns the file after the parts that are stored.
 func (r *exportRun) newFile() (*file, error) {
-	f := &file{writer: NewWriter(r.options, &r.tenant.Settings), frames: newFrames(r.options.Compression), sum: sha256.New()}
-	f.writer.written, f.begun = r.at.Written, len(r.at.Parts) > 0
-	if r.at.Sum == nil {
+	writer, err := NewWriter(r.options, &r.tenant.Settings)
+	if err != nil {
+		return nil, err
+	}
+	f := &file{writer: writer, sum: sha256.New()}
+	if len(r.at.Parts) == 0 {
 		return f, nil
+	}
+	if err := writer.resume(&r.at); err != nil {
+		return nil, err
 	}
 	resumed, is := f.sum.(encoding.BinaryUnmarshaler)
 	if !is {
@@ -343,7 +348,7 @@ func (r *exportRun) writePart(ctx context.Context, f *file) error {
 			if !page.Entries[i].ReceivedAt.Before(r.Job.CreatedAt) {
 				continue
 			}
-			if err := f.add(&page.Entries[i]); err != nil {
+			if err := f.writer.Add(&page.Entries[i]); err != nil {
 				return err
 			}
 		}
@@ -352,17 +357,22 @@ func (r *exportRun) writePart(ctx context.Context, f *file) error {
 			r.show(f, position.Time)
 		}
 		if ended = !page.More || len(page.Entries) == 0; ended {
-			f.end()
 			continue
 		}
 		if err := r.SaveIfDue(ctx, r.at); err != nil { // shows the progress, and notices a cancellation
 			return err
 		}
-		if err := f.flushIfFull(); err != nil {
-			return err
+		if f.writer.isFull() {
+			if err := f.append(f.writer.Flush); err != nil {
+				return err
+			}
 		}
 	}
-	if err := f.flush(); err != nil {
+	rest := f.writer.Flush
+	if ended {
+		rest = f.writer.End
+	}
+	if err := f.append(rest); err != nil {
 		return err
 	}
 	return r.putPart(ctx, f, position, ended)
@@ -380,6 +390,9 @@ func (r *exportRun) show(f *file, at time.Time) {
 func (r *exportRun) putPart(ctx context.Context, f *file, position *audit.Position, ended bool) error {
 	if len(r.at.Parts) == MaxParts {
 		return &jobs.FailedError{Reason: reasonTooLarge}
+	}
+	if len(r.at.Table.Metadata) > maxMetadata {
+		return &jobs.FailedError{Reason: reasonTooManyGroups}
 	}
 	if err := r.checkTenant(ctx); err != nil {
 		return err
@@ -404,7 +417,8 @@ func (r *exportRun) keepPart(ctx context.Context, f *file, position *audit.Posit
 		return fmt.Errorf("save the state of the SHA-256: %w", err)
 	}
 	r.at.Bytes += int64(len(f.part))
-	r.at.Written, r.at.Position, r.at.Ended = f.writer.written, position, ended
+	f.writer.save(&r.at)
+	r.at.Position, r.at.Ended = position, ended
 	f.part = f.part[:0]
 	if !ended {
 		return r.Save(ctx, r.at)
@@ -416,7 +430,7 @@ func (r *exportRun) keepPart(ctx context.Context, f *file, position *audit.Posit
 func (r *exportRun) seal(ctx context.Context, sum string) error {
 	var random [10]byte
 	r.Random(random[:])
-	r.at.SHA256, r.at.Sum = sum, nil
+	r.at.SHA256, r.at.Sum, r.at.Table = sum, nil, parquet.State{}
 	r.at.EndedAt = r.Now().UTC().Truncate(time.Millisecond)
 	r.at.EntryID = audit.NewEntryID(r.at.EndedAt, random)
 	r.Job.Count = r.at.Written
@@ -464,43 +478,16 @@ func (r *exportRun) again(ctx context.Context) error {
 // file is a file that is being written: the part that is not stored yet.
 type file struct {
 	writer *Writer
-	frames *frames
-	text   []byte // not compressed yet
 	part   []byte
 	sum    hash.Hash // of all parts
-	begun  bool      // it has a frame
 }
 
-func (f *file) begin() { f.text = f.writer.Begin(f.text) }
-
-// end writes what follows the last entry.
-func (f *file) end() { f.text = f.writer.End(f.text) }
-
-// add writes an entry.
-func (f *file) add(e *audit.Entry) (err error) {
-	f.text, err = f.writer.AppendEntry(f.text, e)
-	return err
-}
-
-// flushIfFull adds a frame to the part if there is text enough for one.
-func (f *file) flushIfFull() error {
-	if len(f.text) < frameSize {
-		return nil
-	}
-	return f.flush()
-}
-
-// flush adds the text to the part, so that the part ends with a whole frame. A file has a frame even
-// if it has no text.
-func (f *file) flush() (err error) {
-	if len(f.text) == 0 && f.begun {
-		return nil
-	}
+// append adds what a function of the writer appends to the part.
+func (f *file) append(frames func(dst []byte) ([]byte, error)) (err error) {
 	begin := len(f.part)
-	if f.part, err = f.frames.append(f.part, f.text); err != nil {
+	if f.part, err = frames(f.part); err != nil {
 		return err
 	}
-	f.text, f.begun = f.text[:0], true
 	_, _ = f.sum.Write(f.part[begin:]) // never fails
 	return nil
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/parquettest"
 )
 
 var errKilled = errors.New("killed")
@@ -47,8 +48,9 @@ type world struct {
 	recorded []audit.Entry
 	tenant   audit.Tenant
 	entries  int
-	padding  string // of each message
+	padded   bool // each entry is large
 
+	parts         int  // that were stored
 	calls, killAt int  // calls of stores by the worker; the one that fails, 0: none
 	after         bool // it fails after its effect
 }
@@ -166,6 +168,7 @@ func (m mortalFiles) BeginUpload(ctx context.Context, tenant audit.TenantID, key
 }
 
 func (m mortalFiles) PutPart(ctx context.Context, tenant audit.TenantID, u export.Upload, number int, content []byte) (p export.Part, err error) {
+	m.w.parts++
 	return p, m.w.call(func() error { p, err = m.Blobs.PutPart(ctx, tenant, u, number, content); return err })
 }
 
@@ -184,7 +187,10 @@ func (w *world) store(n int) {
 		copy(unique[:], fmt.Sprintf("%010d", w.entries))
 		entries[i] = audit.Entry{
 			ID: audit.NewEntryID(at, unique), Tenant: "acme", UserID: fmt.Sprintf("u%d", w.entries%7), Action: "UPDATE", ResourceType: "order",
-			Timestamp: at, ReceivedAt: w.now, Message: w.padding,
+			Timestamp: at, ReceivedAt: w.now,
+		}
+		if w.padded {
+			entries[i].Message = incompressible()
 		}
 	}
 	for page := range slices.Chunk(entries, 1000) {
@@ -318,6 +324,7 @@ func TestJobsOfEveryFormMatchTheAnswerAtOnce(t *testing.T) {
 		{}, {"format": {"json"}}, {"format": {"csv"}, "bom": {"true"}}, {"format": {"csv"}, "fields": {"id,timestamp"}, "time_format": {"epoch_ms"}},
 		{"format": {"json"}, "user_id": {"nobody"}}, {"format": {"ndjson"}, "user_id": {"nobody"}}, {"user_id": {"nobody"}, "compress": {"gzip"}},
 		{"compress": {"gzip"}}, {"compress": {"zstd"}, "sort": {"timestamp"}, "user_id": {"u1"}},
+		{"format": {"parquet"}}, {"format": {"parquet"}, "fields": {"timestamp,metadata.a"}, "time_format": {"epoch_ms"}}, {"format": {"parquet"}, "user_id": {"nobody"}},
 	} {
 		e := w.create(query)
 		w.work()
@@ -357,54 +364,85 @@ func unpacked(t *testing.T, content []byte, how string) string {
 
 // A worker is killed before and after each of its calls in turn. The file is always the same.
 func TestAKilledExportResumes(t *testing.T) {
-	for _, compress := range []string{"", "zstd"} {
-		w := newWorld(t)
-		w.padding = incompressible()
-		w.store(2000) // two parts
-		w.now = w.now.Add(time.Second)
-		query := url.Values{"format": {"json"}}
-		if compress != "" {
-			query.Set("compress", compress)
-		}
-		first := w.create(query)
-		w.work()
-		_, want := w.file(first.ID)
-		total := w.calls
-		if total < 8 {
-			t.Fatalf("the worker made %d calls, want several parts with a checkpoint each", total)
-		}
-		for at := 1; at <= total; at++ {
-			for _, after := range []bool{false, true} {
-				w.calls, w.killAt, w.after = 0, at, after
-				e := w.create(query)
-				w.work()
-				job, content := w.file(e.ID)
-				if job.State != jobs.StateSucceeded {
-					t.Errorf("killed at call %d, after its effect %t: the job is %s (%s), want %s", at, after, job.State, job.Error, jobs.StateSucceeded)
-				}
-				if job.Count != 2000 {
-					t.Errorf("killed at call %d, after its effect %t: the job counts %d, want 2000", at, after, job.Count)
-				}
-				if got, want := unpacked(t, content, compress), unpacked(t, want, compress); got != want {
-					t.Errorf("killed at call %d, after its effect %t: the file has %d bytes of other content, want %d", at, after, len(got), len(want))
-				}
-			}
-		}
+	for name, test := range map[string]struct {
+		query   url.Values
+		entries int // two parts
+	}{
+		"json": {url.Values{"format": {"json"}}, 250}, "zstd": {url.Values{"format": {"json"}, "compress": {"zstd"}}, 250},
+		"parquet": {url.Values{"format": {"parquet"}}, 350},
+	} {
+		t.Run(name, func(t *testing.T) { aKilledExportResumes(t, test.query, test.entries) })
 	}
 }
 
-// incompressible returns a text that compression does not make much smaller.
+func aKilledExportResumes(t *testing.T, query url.Values, entries int) {
+	w := newWorld(t)
+	w.padded = true
+	w.store(entries)
+	w.now = w.now.Add(time.Second)
+	first := w.create(query)
+	w.work()
+	_, want := w.file(first.ID)
+	total := w.calls
+	if w.parts < 2 {
+		t.Fatalf("the file of %d bytes has %d parts, want several with a checkpoint each", len(want), w.parts)
+	}
+	for at := 1; at <= total; at++ {
+		for _, after := range []bool{false, true} {
+			w.calls, w.killAt, w.after = 0, at, after
+			e := w.create(query)
+			w.work()
+			job, content := w.file(e.ID)
+			if job.State != jobs.StateSucceeded {
+				t.Errorf("killed at call %d, after its effect %t: the job is %s (%s), want %s", at, after, job.State, job.Error, jobs.StateSucceeded)
+			}
+			if job.Count != int64(entries) {
+				t.Errorf("killed at call %d, after its effect %t: the job counts %d, want %d", at, after, job.Count, entries)
+			}
+			if !bytes.Equal(content, want) {
+				t.Errorf("killed at call %d, after its effect %t: the file has %d bytes of other content, want %d", at, after, len(content), len(want))
+			}
+		}
+	}
+	if query.Get("format") == "parquet" {
+		w.wantTable(want, entries)
+	}
+}
+
+// wantTable checks that a Parquet file of several row groups has the entries once each.
+func (w *world) wantTable(content []byte, want int) {
+	w.t.Helper()
+	table := parquettest.Read(w.t, content)
+	if len(table.Groups) < 2 {
+		w.t.Errorf("the file has %d row groups, want several", len(table.Groups))
+	}
+	ids := map[any]bool{}
+	for _, row := range table.Rows {
+		ids[row["id"]] = true
+	}
+	if len(table.Rows) != want {
+		w.t.Errorf("the file has %d rows, want %d", len(table.Rows), want)
+	}
+	if len(ids) != want {
+		w.t.Errorf("the file has %d ids, want %d", len(ids), want)
+	}
+}
+
+// incompressible returns a text of 60 KB that compression does not make much smaller.
 func incompressible() string {
-	b := make([]byte, 4500)
+	b := make([]byte, 45_000)
 	random(b)
 	return base64.StdEncoding.EncodeToString(b)
 }
 
-// createSliced starts an export of 5,000 entries, of which each slice writes one part.
+// slicedEntries are enough for four parts.
+const slicedEntries = 500
+
+// createSliced starts an export, of which each slice writes one part.
 func (w *world) createSliced() export.Export {
 	w.t.Helper()
-	w.padding = incompressible()
-	w.store(5000)
+	w.padded = true
+	w.store(slicedEntries)
 	w.now = w.now.Add(time.Second)
 	w.tick, w.worker.SliceTime = time.Microsecond, time.Nanosecond
 	return w.create(url.Values{})
@@ -418,7 +456,7 @@ func TestASlicedExportIsWhole(t *testing.T) {
 	if job.Generation < 4 {
 		t.Errorf("the job had %d deliveries, want one for each part", job.Generation)
 	}
-	w.wantLines(content, 5000)
+	w.wantLines(content, slicedEntries)
 }
 
 func TestACanceledExportLeavesNothing(t *testing.T) {
@@ -524,7 +562,7 @@ func TestALostUploadBeginsAgain(t *testing.T) {
 	if job.State != jobs.StateSucceeded {
 		t.Errorf("the job is %s (%s), want %s", job.State, job.Error, jobs.StateSucceeded)
 	}
-	w.wantLines(content, 5000)
+	w.wantLines(content, slicedEntries)
 }
 
 func TestAnExportOfADeletedTenantFails(t *testing.T) {

@@ -61,19 +61,18 @@ func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.
 	if err != nil {
 		return File{}, err
 	}
-	w := NewWriter(options, &tenant.Settings)
-	text, degraded, err := s.write(ctx, w, selection)
+	w, err := NewWriter(options, &tenant.Settings)
+	if err != nil {
+		return File{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
+	}
+	content, degraded, err := s.write(ctx, w, selection)
 	if err != nil {
 		return File{}, err
-	}
-	content, err := options.Compression.Compress(text)
-	if err != nil {
-		return File{}, fmt.Errorf("compress an export of %s: %w", tenant.ID, err)
 	}
 	if err := s.record(ctx, by, tenant, options, query, w.written); err != nil {
 		return File{}, err
 	}
-	return File{Name: filename(tenant.ID, s.Now(), options), MediaType: options.MediaType(), Content: content, Packed: options.Compression != Plain, Degraded: degraded}, nil
+	return File{Name: filename(tenant.ID, s.Now(), options), MediaType: options.MediaType(), Content: content, Packed: options.isPacked(), Degraded: degraded}, nil
 }
 
 // parse reads all parameters of an export. Faulty ones are an *audit.ValidationError.
@@ -99,20 +98,23 @@ func mergeFaults(errs ...error) error {
 }
 
 // write writes the whole file.
-func (s *Service) write(ctx context.Context, w *Writer, selection search.Selection) (text []byte, degraded bool, err error) {
-	text = w.Begin(nil)
+func (s *Service) write(ctx context.Context, w *Writer, selection search.Selection) (content []byte, degraded bool, err error) {
 	degraded, err = s.Entries.Each(ctx, selection, func(page []audit.Entry) (bool, error) {
 		for i := range page {
-			if text, err = w.AppendEntry(text, &page[i]); err != nil {
+			if err := w.Add(&page[i]); err != nil {
 				return false, err
 			}
-			if w.written > MaxEntries || len(text) > MaxBytes {
+			if w.written > MaxEntries || w.Size() > MaxBytes {
 				return false, &TooLargeError{}
 			}
 		}
 		return true, nil
 	})
-	return w.End(text), degraded, err
+	if err != nil {
+		return nil, degraded, err
+	}
+	content, err = w.End(nil)
+	return content, degraded, err
 }
 
 // TooLargeError says that an export is too large to be answered at once. Jobs can do it. It is an

@@ -1,200 +1,88 @@
 package export
 
 import (
-	"bytes"
 	"fmt"
-	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Writer writes entries in one form. A file is what Begin, AppendEntry for each entry, and End
-// append, one after the other.
+// Writer writes entries as a file in one form. It appends the file in frames. After any of them another
+// process can continue.
 type Writer struct {
-	options Options
 	cells   cells
+	form    form
 	written int64 // entries
 }
 
-// NewWriter returns a writer of entries of a tenant with these settings.
-func NewWriter(o Options, settings *audit.Settings) *Writer {
-	if o.Format == CSV && o.Columns == nil {
+// form is a form of a file.
+type form interface {
+	// add buffers an entry's values.
+	add(row []cell) error
+	// buffered returns the size of what is in no frame yet, in bytes before compression.
+	buffered() int
+	// frameSize is the size from which on a frame is worth its cost.
+	frameSize() int
+	// flush appends what is buffered as a frame.
+	flush(dst []byte) ([]byte, error)
+	// end appends the rest of the file.
+	end(dst []byte) ([]byte, error)
+	// resume continues the file after the frames before the checkpoint, and save writes into the
+	// checkpoint what that takes.
+	resume(at *checkpoint) error
+	save(at *checkpoint)
+}
+
+// NewWriter returns a writer of a file of entries of a tenant with these settings.
+func NewWriter(o Options, settings *audit.Settings) (*Writer, error) {
+	if o.Columns == nil && (o.Format == CSV || o.Format == Parquet) {
 		o.Columns = DefaultColumns()
 	}
-	return &Writer{options: o, cells: cells{settings: settings, columns: o.Columns, millis: o.TimeFormat == EpochMillis}}
-}
-
-// byteOrderMark is that of UTF-8. Spreadsheets take a CSV file without it for another encoding.
-const byteOrderMark = "\xEF\xBB\xBF"
-
-// Begin appends what precedes the first entry.
-func (w *Writer) Begin(dst []byte) []byte {
-	switch w.options.Format {
-	case JSON:
-		return append(dst, '[')
-	case CSV:
-		if w.options.BOM {
-			dst = append(dst, byteOrderMark...)
-		}
-		for i, name := range w.options.Columns {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = appendCSV(dst, name)
-		}
-		return append(dst, '\r', '\n')
+	w := &Writer{cells: cells{settings: settings, columns: o.Columns, millis: o.TimeFormat == EpochMillis || o.Format == Parquet}}
+	if o.Format != Parquet {
+		w.form = newText(o)
+		return w, nil
 	}
-	return dst
+	table, err := newTable(o)
+	w.form = table
+	return w, err
 }
 
-// AppendEntry appends an entry. The error names the entry and has nothing of its content.
-func (w *Writer) AppendEntry(dst []byte, e *audit.Entry) ([]byte, error) {
+// resume continues a file after the frames before a checkpoint.
+func (w *Writer) resume(at *checkpoint) error {
+	w.written = at.Written
+	return w.form.resume(at)
+}
+
+// save writes into a checkpoint what resume needs.
+func (w *Writer) save(at *checkpoint) {
+	at.Written = w.written
+	w.form.save(at)
+}
+
+// Add writes an entry. The error names the entry and has nothing of its content.
+func (w *Writer) Add(e *audit.Entry) error {
 	row, err := w.cells.of(e)
 	if err == nil {
-		dst, err = w.appendRow(dst, row)
+		err = w.form.add(row)
 	}
 	if err != nil {
-		return dst, fmt.Errorf("export entry %s of %s: its stored text is not valid JSON", e.ID, e.Tenant)
+		return fmt.Errorf("export entry %s of %s: its stored text is not valid JSON", e.ID, e.Tenant)
 	}
 	w.written++
-	return dst, nil
+	return nil
 }
 
-func (w *Writer) appendRow(dst []byte, row []cell) ([]byte, error) {
-	switch w.options.Format {
-	case CSV:
-		return appendLine(dst, row)
-	case JSON:
-		if w.written > 0 {
-			dst = append(dst, ',')
-		}
-		return appendObject(append(dst, '\n'), row)
-	}
-	dst, err := appendObject(dst, row)
-	return append(dst, '\n'), err
-}
+// Size returns the number of bytes that are in no frame yet, before compression.
+func (w *Writer) Size() int { return w.form.buffered() }
 
-// End appends what follows the last entry.
-func (w *Writer) End(dst []byte) []byte {
-	if w.options.Format == JSON {
-		return append(dst, "\n]\n"...)
-	}
-	return dst
-}
+// isFull reports whether there is enough for a frame.
+func (w *Writer) isFull() bool { return w.form.buffered() >= w.form.frameSize() }
 
-// appendObject appends the values that there are.
-func appendObject(dst []byte, row []cell) (_ []byte, err error) {
-	begin := len(dst)
-	for _, c := range row {
-		if c.value == nil {
-			continue
-		}
-		dst = append(dst, ',')
-		if dst, err = jsontext.AppendQuote(dst, c.name); err != nil {
-			return dst, err
-		}
-		dst = append(append(dst, ':'), c.value...)
-	}
-	if len(dst) == begin {
-		dst = append(dst, '{')
-	}
-	dst[begin] = '{' // instead of the first comma
-	return append(dst, '}'), nil
-}
+// Flush appends what was added as a frame.
+func (w *Writer) Flush(dst []byte) ([]byte, error) { return w.form.flush(dst) }
 
-// appendLine appends a line of RFC 4180. An absent value is an empty cell, and an empty text is
-// two quotes.
-func appendLine(dst []byte, row []cell) ([]byte, error) {
-	for i, c := range row {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		switch c.value.Kind() {
-		case jsontext.KindInvalid: // absent
-		case jsontext.KindString:
-			text, err := jsontext.AppendUnquote(nil, c.value)
-			if err != nil {
-				return dst, err
-			}
-			dst = appendCSV(dst, string(text))
-		default:
-			dst = appendCSV(dst, string(c.value))
-		}
-	}
-	return append(dst, '\r', '\n'), nil
-}
-
-// formula are the first characters by which spreadsheets take a cell for a formula. See
-// https://owasp.org/www-community/attacks/CSV_Injection.
-const formula = "=+-@\t\r"
-
-// appendCSV appends a cell.
-func appendCSV(dst []byte, text string) []byte {
-	prefix := ""
-	if text != "" && strings.IndexByte(formula, text[0]) >= 0 {
-		prefix = "'"
-	}
-	if text != "" && !strings.ContainsAny(text, "\",\r\n") && text[0] != ' ' && text[len(text)-1] != ' ' {
-		return append(append(dst, prefix...), text...)
-	}
-	dst = append(append(dst, '"'), prefix...)
-	dst = append(dst, strings.ReplaceAll(text, `"`, `""`)...)
-	return append(dst, '"')
-}
-
-// Compress returns a text as one frame. Frames are independent: those of a file, one after the
-// other, unpack to their texts, one after the other.
-func (c Compression) Compress(text []byte) ([]byte, error) {
-	if c == Plain {
-		return text, nil
-	}
-	return newFrames(c).append(nil, text)
-}
-
-// frames compresses texts, each as one frame. It keeps what a compression needs in memory.
-type frames struct {
-	how  Compression
-	gzip *gzip.Writer
-	zstd *zstd.Encoder
-}
-
-func newFrames(how Compression) *frames { return &frames{how: how} }
-
-// append appends a text as a frame.
-func (f *frames) append(dst, text []byte) ([]byte, error) {
-	switch f.how {
-	case Gzip:
-		return f.appendGzip(dst, text)
-	case Zstd:
-		if f.zstd == nil {
-			var err error
-			if f.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true)); err != nil {
-				return dst, err
-			}
-		}
-		return f.zstd.EncodeAll(text, dst), nil
-	}
-	return append(dst, text...), nil
-}
-
-func (f *frames) appendGzip(dst, text []byte) ([]byte, error) {
-	out := bytes.NewBuffer(dst)
-	if f.gzip == nil {
-		f.gzip = gzip.NewWriter(out)
-	}
-	f.gzip.Reset(out)
-	if _, err := f.gzip.Write(text); err != nil {
-		return dst, err
-	}
-	if err := f.gzip.Close(); err != nil {
-		return dst, err
-	}
-	return out.Bytes(), nil
-}
+// End appends the rest of the file. Nothing can be added after it.
+func (w *Writer) End(dst []byte) ([]byte, error) { return w.form.end(dst) }
 
 // MediaType returns the media type of a file in this form.
 func (o Options) MediaType() string {
@@ -203,6 +91,8 @@ func (o Options) MediaType() string {
 		return "application/gzip"
 	case o.Compression == Zstd:
 		return "application/zstd"
+	case o.Format == Parquet:
+		return "application/vnd.apache.parquet"
 	case o.Format == CSV:
 		return "text/csv; charset=utf-8; header=present"
 	case o.Format == JSON:
@@ -210,6 +100,9 @@ func (o Options) MediaType() string {
 	}
 	return "application/x-ndjson"
 }
+
+// isPacked reports whether a file in this form is compressed.
+func (o Options) isPacked() bool { return o.Compression != Plain || o.Format == Parquet }
 
 // Extension returns the end of the name of a file in this form, with its dot.
 func (o Options) Extension() string {

@@ -5,8 +5,10 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
+	"maps"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/parquettest"
 )
 
 var at = time.UnixMilli(1_700_000_000_123).UTC()
@@ -33,6 +36,21 @@ func entry(change func(e *audit.Entry)) audit.Entry {
 // file writes entries as one file.
 func file(t *testing.T, query string, entries ...audit.Entry) string {
 	t.Helper()
+	w := writer(t, query)
+	for i := range entries {
+		if err := w.Add(&entries[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := w.End(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func writer(t *testing.T, query string) *export.Writer {
+	t.Helper()
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		t.Fatal(err)
@@ -41,14 +59,11 @@ func file(t *testing.T, query string, entries ...audit.Entry) string {
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
-	w := export.NewWriter(options, &audit.Settings{})
-	text := w.Begin(nil)
-	for i := range entries {
-		if text, err = w.AppendEntry(text, &entries[i]); err != nil {
-			t.Fatal(err)
-		}
+	w, err := export.NewWriter(options, &audit.Settings{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return string(w.End(text))
+	return w
 }
 
 func TestFormats(t *testing.T) {
@@ -141,7 +156,7 @@ func TestExportedEntriesCanBeSent(t *testing.T) {
 func TestOptionsAreChecked(t *testing.T) {
 	for query, code := range map[string]string{
 		"format=xlsx": "invalid_choice", "format=csv&format=csv": "repeated", "time_format=unix": "invalid_choice", "compress=br": "invalid_choice",
-		"bom=true": "conflict", "bom=yes&format=csv": "invalid_choice", "fields=colour": "unknown_field", "fields=metadata.": "unknown_field",
+		"bom=true": "conflict", "bom=true&format=parquet": "conflict", "compress=zstd&format=parquet": "conflict", "bom=yes&format=csv": "invalid_choice", "fields=colour": "unknown_field", "fields=metadata.": "unknown_field",
 		"fields=user_id.x": "unknown_field", "fields=id,id": "repeated", "fields=id,": "unknown_field", "fields=metadata.a%0Ab": "unknown_field",
 		"fields=metadata.%FF": "unknown_field", "fields=digest": "unknown_field", "fields=metadata." + strings.Repeat("a", export.MaxFieldBytes): "too_long",
 		"fields=id" + strings.Repeat(",a", export.MaxFields): "too_many",
@@ -158,27 +173,103 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// TestFramesAreIndependent joins frames, and unpacks each alone.
+// TestFramesAreIndependent flushes after each entry, and unpacks all frames as one text.
 func TestFramesAreIndependent(t *testing.T) {
 	unpack := map[export.Compression]func(io.Reader) (io.Reader, error){
 		export.Gzip: func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
 		export.Zstd: func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
 	}
 	for _, c := range export.Compressions() {
+		w := writer(t, "fields=user_id&compress="+string(c))
 		var joined []byte
-		for _, text := range []string{"first", "", "second"} {
-			frame, err := c.Compress([]byte(text))
-			if err != nil {
+		var err error
+		for _, user := range []string{"ann", "bob"} {
+			e := entry(func(e *audit.Entry) { e.UserID = user })
+			if err := w.Add(&e); err != nil {
 				t.Fatal(err)
 			}
-			joined = append(joined, frame...)
+			if joined, err = w.Flush(joined); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if joined, err = w.End(joined); err != nil {
+			t.Fatal(err)
 		}
 		r, err := unpack[c](bytes.NewReader(joined))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := io.ReadAll(r); err != nil || string(got) != "firstsecond" {
-			t.Errorf("%s: got %q and error %v, want firstsecond", c, got, err)
+		got, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if want := "{\"user_id\":\"ann\"}\n{\"user_id\":\"bob\"}\n"; string(got) != want {
+			t.Errorf("%s: got %q, want %q", c, got, want)
+		}
+	}
+}
+
+func TestParquetHasEveryColumn(t *testing.T) {
+	e := entry(func(e *audit.Entry) {
+		e.Metadata, e.Changed, e.Removed = audit.Object(`{"n":1.0,"a.b":"\u0041"}`), []string{"a", "b\"c"}, []string{"/metadata/token"}
+		e.Encrypted = []audit.Encrypted{{Paths: []string{"/message"}}}
+		e.Message, e.ReceivedAt = "[masked]", at.Add(time.Second)
+	})
+	got := parquettest.Read(t, []byte(file(t, "format=parquet", e)))
+	want := map[string]any{}
+	for _, name := range export.DefaultColumns() {
+		want[name] = nil
+	}
+	maps.Copy(want, map[string]any{
+		"id": e.ID.String(), "user_id": "ann", "action": "UPDATE", "resource_type": "order", "severity": "INFO", "timestamp": at.UnixMilli(), "received_at": at.UnixMilli() + 1000,
+		"metadata": `{"n":1.0,"a.b":"\u0041"}`, "message": "[masked]", "changed": []string{"a", "b\"c"}, "removed": []string{"/metadata/token"}, "masked": []string{"/message"},
+	})
+	if diff := cmp.Diff([]map[string]any{want}, got.Rows); diff != "" {
+		t.Errorf("row (-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]string{
+		"id": "STRING", "timestamp": "TIMESTAMP(isAdjustedToUTC=true,unit=MILLIS)", "expires_at": "TIMESTAMP(isAdjustedToUTC=true,unit=MILLIS)", "changed": "LIST", "metadata": "STRING",
+	} {
+		if got.Types[name] != want {
+			t.Errorf("%s: got type %s, want %s", name, got.Types[name], want)
+		}
+	}
+}
+
+// The statement of the documentation has the columns that a file has, with their types.
+func TestTheDocumentedTableHasEveryColumn(t *testing.T) {
+	page, err := os.ReadFile("../../docs/export.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, statement, _ := strings.Cut(string(page), "CREATE EXTERNAL TABLE ocelot_entries (")
+	statement, _, _ = strings.Cut(statement, "\n)")
+	types := map[string]string{"STRING": "string", "LIST": "array<string>", "TIMESTAMP(isAdjustedToUTC=true,unit=MILLIS)": "timestamp"}
+	got := parquettest.Read(t, []byte(file(t, "format=parquet"))).Types
+	var want []string
+	for _, name := range export.DefaultColumns() {
+		want = append(want, name+" "+types[got[name]])
+	}
+	statement = strings.Join(strings.Fields(strings.ReplaceAll(statement, "`", "")), " ")
+	if diff := cmp.Diff(want, strings.Split(statement, ", ")); diff != "" {
+		t.Errorf("columns (-want +got):\n%s", diff)
+	}
+}
+
+func TestParquetHasTheColumnsThatAreAskedFor(t *testing.T) {
+	one := entry(func(e *audit.Entry) {
+		e.Metadata = audit.Object(`{"plan":"=gold","n":1.50,"list":[1,{"a":2}],"null":null,"empty":""}`)
+	})
+	two := entry(func(e *audit.Entry) { e.UserID = "bob" })
+	got := parquettest.Read(t, []byte(file(t, "format=parquet&time_format=epoch_ms&fields=timestamp,tenant_id,metadata.plan,metadata.n,metadata.list,metadata.null,metadata.empty", one, two)))
+	want := []map[string]any{
+		{"timestamp": at.UnixMilli(), "tenant_id": "acme", "metadata.plan": "=gold", "metadata.n": "1.50", "metadata.list": `[1,{"a":2}]`, "metadata.null": "null", "metadata.empty": ""},
+		{"timestamp": at.UnixMilli(), "tenant_id": "acme", "metadata.plan": nil, "metadata.n": nil, "metadata.list": nil, "metadata.null": nil, "metadata.empty": nil},
+	}
+	if diff := cmp.Diff(want, got.Rows); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	if got.Types["timestamp"] != "INT64" {
+		t.Errorf("got type %s of timestamp, want INT64", got.Types["timestamp"])
 	}
 }

@@ -105,7 +105,7 @@ func logOperations() []Operation {
 			Parameters: append(append(append(filterParameters(), sortParameter()), exportParameters()...),
 				Parameter{Name: "async", In: InQuery, Description: "`true` starts a job however small the export is. A HEAD request must leave it out.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))}),
 			Responses: []Response{{Status: http.StatusOK, Description: "The file.", MediaType: httpapi.MediaJSON, Schema: list(anyObject("An entry, or the fields that were asked for.")),
-				Files:   []string{httpapi.MediaNDJSON, "text/csv", "application/gzip", "application/zstd"},
+				Files:   []string{httpapi.MediaNDJSON, "text/csv", "application/vnd.apache.parquet", "application/gzip", "application/zstd"},
 				Headers: []Header{degradedHeader(), {Name: "Content-Disposition", Required: true, Schema: anyText(""), Description: "The name of the file."}}},
 				exportStarted()},
 			ErrorResponses: []ErrorResponse{
@@ -255,13 +255,13 @@ func sortParameter() Parameter {
 // exportParameters are an export's own parameters.
 func exportParameters() []Parameter {
 	return []Parameter{
-		{Name: export.ParamFormat, In: InQuery, Description: "`ndjson` is one entry a line, `json` one array, `csv` a table with a header line (RFC 4180).",
+		{Name: export.ParamFormat, In: InQuery, Description: "`ndjson` is one entry a line, `json` one array, `csv` a table with a header line (RFC 4180), `parquet` a table with types.",
 			Schema: orEmpty(oneOf("", textsOf(export.Formats()...)...).withDefault(string(export.NDJSON)))},
 		{Name: export.ParamFields, In: InQuery, Description: fmt.Sprintf("Up to %d columns in their order, separated by commas: members of an entry, or dotted paths below metadata, before_state and after_state.", export.MaxFields),
 			Schema: anyText("")},
 		{Name: export.ParamTimeFormat, In: InQuery, Description: "The spelling of times: `epoch_ms` is milliseconds since 1970, as a number.",
 			Schema: orEmpty(oneOf("", textsOf(export.TimeFormats()...)...).withDefault(string(export.RFC3339)))},
-		{Name: export.ParamCompress, In: InQuery, Description: "How the file is compressed. The default is not at all.", Schema: orEmpty(oneOf("", textsOf(export.Compressions()...)...))},
+		{Name: export.ParamCompress, In: InQuery, Description: "How the file is compressed. The default is not at all. A Parquet file is compressed by itself: the parameter must be left out.", Schema: orEmpty(oneOf("", textsOf(export.Compressions()...)...))},
 		{Name: export.ParamBOM, In: InQuery, Description: "Begin a CSV file with the byte order mark of UTF-8, which some spreadsheets need.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))},
 	}
 }

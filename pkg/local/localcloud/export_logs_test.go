@@ -20,6 +20,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/parquettest"
 )
 
 // exportedEntries are what the export tests send: different shapes, and one entry of another user.
@@ -79,9 +80,13 @@ func exportIsTheListAndCanBeSent(t *testing.T, start starter) {
 	if diff := cmp.Diff(want, itemsOf(t, rawItems(t, copied))); diff != "" {
 		t.Errorf("the copy differs (-want +got):\n%s", diff)
 	}
-	admin.eventually(len(sent) + 1) // the export is recorded
-	if records := admin.list(url.Values{"action": {"logs.export"}}).Items; len(records) != 1 {
-		t.Errorf("found %d records of exports, want 1", len(records))
+	table := admin.get("/logs/export", url.Values{"format": {"parquet"}, "resource_type": {"order", "user"}})
+	if rows := parquettest.Read(t, table.body).Rows; len(rows) != len(sent) {
+		t.Errorf("the Parquet file has %d rows, want %d", len(rows), len(sent))
+	}
+	admin.eventually(len(sent) + 2) // the exports are recorded
+	if records := admin.list(url.Values{"action": {"logs.export"}}).Items; len(records) != 2 {
+		t.Errorf("found %d records of exports, want 2", len(records))
 	}
 }
 

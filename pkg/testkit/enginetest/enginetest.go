@@ -1,5 +1,5 @@
 // Package enginetest provides real engines for tests: MongoDB's wire protocol, OpenSearch,
-// SQS, S3, KMS and Secrets Manager. Each is a child process on loopback. It comes from a
+// SQS, S3, KMS, Secrets Manager, and readers of Parquet files. Each is a child process on loopback. It comes from a
 // package registry and needs no Docker. The package also has proxies that inject faults
 // between a test and an engine.
 //
@@ -67,6 +67,14 @@ func AWS(t testing.TB) string {
 	return use(t, aws, sharedAWS)
 }
 
+// ParquetReaders returns the URL of a service that reads Parquet files: POST /pyarrow, and POST
+// /duckdb?sql=…, where the table is named file. The body is the file. The answer has its types and
+// rows.
+func ParquetReaders(t testing.TB) string {
+	t.Helper()
+	return use(t, parquetReaders, sharedParquetReaders)
+}
+
 // StartMongo starts a MongoDB server for this test only, which may stop and kill it. It skips
 // the test unless OCELOT_TEST_ENGINES is 1, because a test cannot stop an outside server.
 func StartMongo(t testing.TB) *Engine {
@@ -129,6 +137,8 @@ var (
 	sharedSQS        = sync.OnceValues(func() (*Engine, error) { return start(sqs.inMemory()) })
 	sharedS3         = sync.OnceValues(func() (*Engine, error) { return start(s3) })
 	sharedAWS        = sync.OnceValues(func() (*Engine, error) { return start(aws) })
+
+	sharedParquetReaders = sync.OnceValues(func() (*Engine, error) { return start(parquetReaders) })
 )
 
 func use(t testing.TB, k kind, shared func() (*Engine, error)) string {
@@ -200,7 +210,7 @@ func (k kind) inMemory() kind {
 }
 
 // kinds returns all engines.
-func kinds() []kind { return []kind{mongo, openSearch, sqs, s3, aws} }
+func kinds() []kind { return []kind{mongo, openSearch, sqs, s3, aws, parquetReaders} }
 
 // Names returns the names of all engines, as Fetch takes them.
 func Names() []string {
@@ -218,6 +228,8 @@ const (
 	versityVersion    = "1.8.0"
 	ministackVersion  = "1.5.33"
 	samVersion        = "1.110.0" // of the translator of SAM templates, which ministack uses
+	pyarrowVersion    = "26.0.1"
+	duckDBVersion     = "2.0.0"
 )
 
 var (
@@ -262,6 +274,12 @@ var (
 		name: "ministack", title: "an engine for many services of AWS", version: ministackVersion + "-sam-" + samVersion, runtime: python{},
 		artifacts: []string{"ministack==" + ministackVersion, "cryptography==50.0.2", "aws-sam-translator==" + samVersion},
 		source:    awsSource, ports: 1,
+		url: func(addr string) string { return "http://" + addr },
+	}
+	parquetReaders = kind{
+		name: "parquet", title: "readers of Parquet files", version: pyarrowVersion + "-duckdb-" + duckDBVersion, runtime: python{},
+		artifacts: []string{"pyarrow==" + pyarrowVersion, "duckdb==" + duckDBVersion},
+		source:    parquetSource, ports: 1,
 		url: func(addr string) string { return "http://" + addr },
 	}
 )

@@ -38,6 +38,7 @@ func TestNothingIsStartedUnasked(t *testing.T) {
 		"own s3":    func(t testing.TB) { enginetest.StartS3(t) },
 		"own aws":   func(t testing.TB) { enginetest.StartAWS(t) },
 		"aws":       func(t testing.TB) { enginetest.AWS(t) },
+		"parquet":   func(t testing.TB) { enginetest.ParquetReaders(t) },
 	}
 	for variable, url := range urlsOf {
 		wants[variable] = func(t testing.TB) { url(t) }

@@ -10,6 +10,9 @@ import (
 //go:embed testdata/aws/main.py
 var awsSource []byte
 
+//go:embed testdata/parquet/main.py
+var parquetSource []byte
+
 // python runs engines whose artifacts are packages of the Python package index
 // (name==version).
 type python struct{}
