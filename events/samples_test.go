@@ -155,6 +155,12 @@ func requests() map[string]map[string]request {
 			"as-a-job":       {as: auditor, query: url.Values{"async": {"true"}}, status: 202},
 			"unknown-format": {as: auditor, query: url.Values{"format": {"xlsx"}}, status: 422},
 		},
+		"cleanup-logs": {
+			"preview":   {as: admin, query: url.Values{"before": {"2026-03-02T00:00:00Z"}, "action": {"UPDATE"}, "dry_run": {"true"}}, status: 200},
+			"started":   {as: admin, query: url.Values{"before": {"2026-03-02T00:00:00Z"}}, status: 202},
+			"no-before": {as: admin, query: url.Values{"action": {"UPDATE"}}, status: 422},
+			"forbidden": {as: auditor, query: url.Values{"before": {"2026-03-02T00:00:00Z"}}, status: 403},
+		},
 		"create-export": {
 			"started":        {as: auditor, header: jsonBody, body: `{"format":"csv","fields":["timestamp","user_id"],"bom":true,"action":"UPDATE"}`, status: 202},
 			"unknown-format": {as: auditor, header: jsonBody, body: `{"format":"xlsx"}`, status: 422},

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// exportPoll is the time between two looks at an export that is a job.
-	exportPoll = time.Second
+	// downloadPause is the time between two attempts to download a file.
+	downloadPause = time.Second
 	// maxCuts is how often a download may be cut without a byte in between.
 	maxCuts = 8
 )
@@ -36,12 +36,13 @@ type download struct {
 }
 
 func (d *download) run(ctx context.Context, job client.Export) error {
-	job, err := d.wait(ctx, job)
+	err := d.con.await(ctx, "export", job.Job, func(ctx context.Context) (client.Job, error) {
+		var err error
+		job, err = d.service.ExportJob(ctx, job.ID)
+		return job.Job, err
+	})
 	if err != nil {
 		return err
-	}
-	if job.State != "succeeded" {
-		return fmt.Errorf("the export %s is %s: %s", job.ID, job.State, printable(job.Error))
 	}
 	if d.output == "" {
 		d.to = d.con.out
@@ -67,37 +68,10 @@ func (d *download) run(ctx context.Context, job client.Export) error {
 	return nil
 }
 
-// wait waits until the job has ended.
-func (d *download) wait(ctx context.Context, job client.Export) (client.Export, error) {
-	const whole = 1000
-	bar := d.bar(whole, progressbar.OptionSetDescription("export"))
-	for !job.Finished() {
-		if err := backoff.Sleep(ctx, exportPoll); err != nil {
-			return job, fmt.Errorf("the export %s goes on without you: %w", job.ID, err)
-		}
-		var err error
-		if job, err = d.service.ExportJob(ctx, job.ID); err != nil {
-			return job, err
-		}
-		_ = bar.Set64(int64(job.Progress * whole)) // the bar is no part of the result
-	}
-	_ = bar.Clear()
-	return job, nil
-}
-
-// bar returns a progress bar, which draws nothing unless standard error is a terminal.
-func (d *download) bar(total int64, o ...progressbar.Option) *progressbar.ProgressBar {
-	to := io.Discard
-	if d.con.errTerminal {
-		to = d.con.err
-	}
-	return progressbar.NewOptions64(total, append(o, progressbar.OptionSetWriter(to), progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond))...)
-}
-
 // fetch downloads the file and checks it. It resumes a download that is cut, by a new URL.
 func (d *download) fetch(ctx context.Context, job client.Export) error {
 	d.sum = sha256.New()
-	bar := d.bar(job.Bytes, progressbar.OptionShowBytes(true), progressbar.OptionSetDescription("download"))
+	bar := d.con.bar(job.Bytes, progressbar.OptionShowBytes(true), progressbar.OptionSetDescription("download"))
 	for cuts := 0; d.written < job.Bytes; {
 		before := d.written
 		err := d.part(ctx, job.URL, bar)
@@ -116,7 +90,7 @@ func (d *download) fetch(ctx context.Context, job client.Export) error {
 		if cuts++; cuts == maxCuts {
 			return fmt.Errorf("the download of export %s was cut after %d of %d bytes: %w", job.ID, d.written, job.Bytes, errors.Join(err, io.ErrUnexpectedEOF))
 		}
-		if err := backoff.Sleep(ctx, exportPoll); err != nil {
+		if err := backoff.Sleep(ctx, downloadPause); err != nil {
 			return err
 		}
 		if job, err = d.service.ExportJob(ctx, job.ID); err != nil {

@@ -76,6 +76,22 @@ func InvalidFields(faults []FieldError) error {
 	return &ValidationError{Fields: faults}
 }
 
+// MergeInvalid returns the faults of all errors as one. It returns an error that is none of faults as it
+// is.
+func MergeInvalid(errs ...error) error {
+	var faults []FieldError
+	for _, err := range errs {
+		var invalid *ValidationError
+		switch {
+		case errors.As(err, &invalid):
+			faults = append(faults, invalid.Fields...)
+		case err != nil:
+			return err
+		}
+	}
+	return InvalidFields(faults)
+}
+
 // ErrEmptyCursor returns the error of a cursor without text. As the beginning of the list it would
 // let a client read the same page for ever.
 func ErrEmptyCursor() *ValidationError {

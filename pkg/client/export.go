@@ -11,18 +11,11 @@ import (
 
 // Export is an export that is a job.
 type Export struct {
-	ID       string  `json:"id"`
-	State    string  `json:"state"`
-	Progress float64 `json:"progress"` // 0 to 1
-	Count    int64   `json:"count"`    // entries written so far
-	Error    string  `json:"error"`    // why it failed
-	Bytes    int64   `json:"bytes"`
-	SHA256   string  `json:"sha256"` // of the file, in hexadecimal digits
-	URL      string  `json:"url"`    // "" if there is no file
+	Job
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"` // of the file, in hexadecimal digits
+	URL    string `json:"url"`    // "" if there is no file
 }
-
-// Finished reports whether the job does no more.
-func (e Export) Finished() bool { return e.State != "queued" && e.State != "running" }
 
 // Export returns the file of GET /logs/export. If it is not answered at once, Export returns the job
 // that writes it.

@@ -79,8 +79,7 @@ func (s *Service) check(ctx context.Context, by access.Principal, tenant audit.T
 	if standing = slices.DeleteFunc(standing, others); len(standing) > 0 {
 		return &hold.HeldError{Holds: standing}
 	}
-	open := jobs.Filter{Kinds: []jobs.Kind{jobs.KindErasure}, States: []jobs.State{jobs.StateQueued, jobs.StateRunning}}
-	list, _, err := s.Jobs.Store.Jobs(ctx, tenant, open, nil, MaxOpen)
+	list, _, err := s.Jobs.Store.Jobs(ctx, tenant, jobs.Unfinished(jobs.KindErasure), nil, MaxOpen)
 	if err != nil {
 		return err
 	}

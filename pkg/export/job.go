@@ -17,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
 
 const (
@@ -40,14 +41,6 @@ type Request struct {
 	Filters []byte `json:"filters,omitempty"`
 }
 
-// Sealer encrypts a text that a record of a tenant keeps; see protect.Keyring.
-type Sealer interface {
-	SealText(ctx context.Context, tenant audit.TenantID, place string, text []byte) ([]byte, error)
-}
-
-// place names the record of a job to a Sealer.
-func place(job *jobs.Job) string { return "export " + job.ID }
-
 // Export is an export that is a job, as callers see it.
 type Export struct {
 	jobs.Job
@@ -70,7 +63,7 @@ type Jobs struct {
 	Jobs     *jobs.Service
 	Entries  Selector
 	Files    Presigner
-	Texts    Sealer
+	Texts    walk.Sealer
 	Recorder audit.Recorder
 	Now      func() time.Time
 	Random   func([]byte)
@@ -100,7 +93,7 @@ func (s *Jobs) Create(ctx context.Context, by access.Principal, tenant audit.Ten
 }
 
 // firstCheckpoint returns the request as the job keeps it.
-func (s *Jobs) firstCheckpoint(ctx context.Context, job *jobs.Job, query url.Values) ([]byte, error) {
+func (s *Jobs) firstCheckpoint(ctx context.Context, job *jobs.Job, query url.Values) (text []byte, err error) {
 	at := checkpoint{Request: Request{Options: url.Values{}}}
 	filters := url.Values{}
 	for name, values := range query {
@@ -110,14 +103,8 @@ func (s *Jobs) firstCheckpoint(ctx context.Context, job *jobs.Job, query url.Val
 			filters[name] = values
 		}
 	}
-	if len(filters) > 0 {
-		text, err := json.Marshal(filters)
-		if err != nil {
-			return nil, err
-		}
-		if at.Request.Filters, err = s.Texts.SealText(ctx, job.Tenant, place(job), text); err != nil {
-			return nil, err
-		}
+	if at.Request.Filters, err = walk.SealFilters(ctx, s.Texts, job, filters); err != nil {
+		return nil, err
 	}
 	return json.Marshal(at)
 }
@@ -226,16 +213,4 @@ func fileKey(job *jobs.Job) string { return "exports/" + job.ID }
 // filename returns the name of a download: ASCII letters, digits, dots and hyphens.
 func filename(tenant audit.TenantID, at time.Time, o Options) string {
 	return string(tenant) + "-" + at.UTC().Format("20060102T150405Z") + o.Extension()
-}
-
-// filterNames returns the names of the parameters that narrow an export.
-func filterNames(query url.Values) []string {
-	var names []string
-	for name := range query {
-		if !slices.Contains(Params(), name) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }

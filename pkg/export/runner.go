@@ -9,60 +9,29 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"net/url"
 	"time"
 
-	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/parquet"
-	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
 
 const (
 	// partSize is at which size a part is stored. It is above MinPart. With MaxParts, a file has up
 	// to 80 GB.
 	partSize = 8 << 20
-	// settleTime is how long an export waits after its creation. What was accepted just before is
-	// stored by then, unless there is a backlog.
-	settleTime = 2 * time.Second
-	// lagPause is the time between two looks at an index that lacks entries.
-	lagPause = 5 * time.Second
 	// maxUploads is how often a job begins its file again because the store lost an upload.
 	maxUploads = 5
 )
 
 // The reasons of exports that fail, for callers.
 const (
-	reasonDeleted       = "the tenant is being deleted"
-	reasonParameters    = "this version of the service does not take its parameters: create it again"
 	reasonTooLarge      = "the file would have more than 80 GB: narrow it, for example to a shorter time by from and to"
 	reasonTooManyGroups = "the Parquet file would have too many row groups: narrow it, for example to a shorter time by from and to, or name fewer fields"
 	reasonLost          = "the store of files lost the unfinished file several times"
 )
-
-// Pages reads the entries of an export. Unlike a list it waits for the index; see search.Service.
-type Pages interface {
-	SelectAt(at time.Time, tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
-	Page(ctx context.Context, selection search.Selection, from *audit.Position, limit int) (audit.Page, error)
-}
-
-// Lag tells whether the index has every entry that was received before a time; see search.Lag.
-type Lag interface {
-	Behind(ctx context.Context, tenant *audit.Tenant, received, from, to time.Time) (time.Time, error)
-}
-
-// Tenants finds tenants. It returns audit.ErrNotFound if none exists.
-type Tenants interface {
-	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
-}
-
-// Opener decrypts what a Sealer has encrypted; see protect.Keyring. It returns protect.ErrDestroyed
-// after the tenant's deletion.
-type Opener interface {
-	OpenText(ctx context.Context, tenant audit.TenantID, place string, sealed []byte) ([]byte, error)
-}
 
 // Files stores the files of exports.
 type Files interface {
@@ -74,31 +43,21 @@ type Files interface {
 // Runner is the jobs.Runner of jobs.KindExport. It writes a file in parts, with a checkpoint after
 // each. A worker that is killed costs the work since the last part.
 type Runner struct {
-	Entries  Pages
-	Lag      Lag // nil: the index is never behind
-	Tenants  Tenants
+	walk.Reader
 	Files    Files
-	Texts    Opener
 	Recorder audit.Recorder
-	Now      func() time.Time
 	Random   func([]byte)
 }
 
 // checkpoint says how far an export is.
 type checkpoint struct {
 	Request Request `json:"request"`
-	// Indexed is up to which timestamp the index was seen to have everything.
-	Indexed time.Time `json:"indexed,omitzero"`
+	// The position is that of the last entry in the parts.
+	walk.Place
 	// Uploads counts the files that were begun.
 	Uploads int    `json:"uploads,omitempty"`
 	Upload  Upload `json:"upload,omitzero"`
 	Parts   []Part `json:"parts,omitempty"`
-	// Position is the last entry in the parts, and Ended says that no more follow.
-	Position *audit.Position `json:"position,omitempty"`
-	Ended    bool            `json:"ended,omitempty"`
-	// First and Last are the timestamps of the first entry and the last, for the progress.
-	First time.Time `json:"first,omitzero"`
-	Last  time.Time `json:"last,omitzero"`
 	// Written counts the entries in the parts, and Bytes their bytes. Sum is the state of their SHA-256.
 	Written int64  `json:"written,omitempty"`
 	Bytes   int64  `json:"bytes,omitempty"`
@@ -114,7 +73,8 @@ type checkpoint struct {
 
 // restart forgets the file that was begun.
 func (c *checkpoint) restart() {
-	*c = checkpoint{Request: c.Request, Indexed: c.Indexed, Uploads: c.Uploads, First: c.First, Last: c.Last}
+	again := walk.Place{Indexed: c.Indexed, First: c.First, Last: c.Last}
+	*c = checkpoint{Request: c.Request, Place: again, Uploads: c.Uploads}
 }
 
 // Run implements jobs.Runner.
@@ -170,7 +130,8 @@ func (r *exportRun) all(ctx context.Context) (jobs.Result, error) {
 	if err := r.open(ctx); err != nil {
 		return jobs.Result{}, err
 	}
-	if wait, err := r.waitForIndex(ctx); err != nil || wait > 0 {
+	wait, err := r.Wait(ctx, &r.Job, &r.tenant, r.selection, &r.at.Place, func() error { return r.Save(ctx, r.at) })
+	if err != nil || wait > 0 {
 		return jobs.Result{Wait: wait}, err
 	}
 	if r.at.SHA256 == "" {
@@ -192,74 +153,20 @@ func (r *exportRun) open(ctx context.Context) error {
 	if r.Job.Scope == nil {
 		return errors.New("the job has no scope")
 	}
-	filters, err := r.filters(ctx)
+	filters, err := r.Filters(ctx, &r.Job, r.at.Request.Filters)
 	if err != nil {
 		return err
 	}
 	if r.options, err = ParseOptions(r.at.Request.Options); err == nil {
-		r.selection, err = r.Entries.SelectAt(r.Job.CreatedAt, r.tenant, *r.Job.Scope, filters)
+		r.selection, err = r.Entries.SelectAt(r.Job.CreatedAt, r.tenant, *r.Job.Scope, filters, search.ParamSort)
 	}
-	if invalid := (*audit.ValidationError)(nil); errors.As(err, &invalid) { // a later release takes the parameters no more
-		return &jobs.FailedError{Reason: reasonParameters}
-	}
-	return err
-}
-
-// filters returns the parameters that narrow and order the export.
-func (r *exportRun) filters(ctx context.Context) (url.Values, error) {
-	filters := url.Values{}
-	if len(r.at.Request.Filters) == 0 {
-		return filters, nil
-	}
-	text, err := r.Texts.OpenText(ctx, r.Job.Tenant, place(&r.Job), r.at.Request.Filters)
-	if errors.Is(err, protect.ErrDestroyed) {
-		return nil, &jobs.FailedError{Reason: reasonDeleted}
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &filters)
-	}
-	return filters, err
+	return walk.Unknown(err)
 }
 
 // checkTenant reads the tenant's record. It returns a *jobs.FailedError if the tenant is being deleted.
-func (r *exportRun) checkTenant(ctx context.Context) error {
-	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
-	deleted, err := audit.IsDeleted(tenant, err)
-	if deleted && err == nil {
-		err = &jobs.FailedError{Reason: reasonDeleted}
-	}
-	r.tenant = tenant
+func (r *exportRun) checkTenant(ctx context.Context) (err error) {
+	r.tenant, err = r.CheckTenant(ctx, r.Job.Tenant)
 	return err
-}
-
-// waitForIndex returns how long to wait until the index may have what was stored when the export
-// was created.
-func (r *exportRun) waitForIndex(ctx context.Context) (time.Duration, error) {
-	if settle := r.Job.CreatedAt.Add(settleTime).Sub(r.Now()); settle > 0 {
-		return settle, nil
-	}
-	from, to := r.selection.Range()
-	if end := r.Job.CreatedAt.Add(audit.MaxFutureTimestamp + audit.MaxClockError); to.IsZero() || to.After(end) {
-		to = end
-	}
-	if r.Lag == nil || !r.at.Indexed.Before(to) {
-		return 0, nil
-	}
-	if r.at.Indexed.After(from) {
-		from = r.at.Indexed
-	}
-	indexed, err := r.Lag.Behind(ctx, &r.tenant, r.Job.CreatedAt, from, to)
-	if err != nil {
-		return 0, err
-	}
-	r.at.Indexed = indexed
-	if err := r.Save(ctx, r.at); err != nil {
-		return 0, err
-	}
-	if indexed.Before(to) {
-		return lagPause, nil
-	}
-	return 0, nil
 }
 
 // write writes parts until the file is whole. It reports false if the slice ended before that.
@@ -287,11 +194,8 @@ func (r *exportRun) begin(ctx context.Context) error {
 	if r.at.Upload.ID != "" {
 		return nil
 	}
-	var err error
-	if r.at.First, err = r.firstTime(ctx, r.selection); err != nil {
-		return err
-	}
-	if r.at.Last, err = r.firstTime(ctx, r.selection.Reversed()); err != nil {
+	err := r.Begin(ctx, r.selection, &r.at.Place)
+	if err != nil {
 		return err
 	}
 	if r.at.Upload, err = r.Files.BeginUpload(ctx, r.Job.Tenant, fileKey(&r.Job), r.options.MediaType()); err != nil {
@@ -302,15 +206,6 @@ func (r *exportRun) begin(ctx context.Context) error {
 		return errors.Join(err, r.abort(ctx, r.Job.Tenant, r.at.Upload))
 	}
 	return nil
-}
-
-// firstTime returns the timestamp of the first entry, zero if there is none.
-func (r *exportRun) firstTime(ctx context.Context, selection search.Selection) (time.Time, error) {
-	page, err := r.Entries.Page(ctx, selection, nil, 1)
-	if err != nil || len(page.Entries) == 0 {
-		return time.Time{}, err
-	}
-	return page.Entries[0].Timestamp, nil
 }
 
 // newFile returns the file after the parts that are stored.
@@ -354,7 +249,8 @@ func (r *exportRun) writePart(ctx context.Context, f *file) error {
 		}
 		if page.Last != nil {
 			position = page.Last
-			r.show(f, position.Time)
+			r.Job.Count = f.writer.written
+			r.at.Show(&r.Job, position.Time)
 		}
 		if ended = !page.More || len(page.Entries) == 0; ended {
 			continue
@@ -376,14 +272,6 @@ func (r *exportRun) writePart(ctx context.Context, f *file) error {
 		return err
 	}
 	return r.putPart(ctx, f, position, ended)
-}
-
-// show sets what the job shows: how much of the time is done, and how many entries.
-func (r *exportRun) show(f *file, at time.Time) {
-	r.Job.Count = f.writer.written
-	if whole := r.at.Last.Sub(r.at.First).Abs(); whole > 0 {
-		r.Job.Progress = max(r.Job.Progress, min(0.99, float64(at.Sub(r.at.First).Abs())/float64(whole)))
-	}
 }
 
 // putPart stores the part.

@@ -3,16 +3,13 @@ package export_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,137 +21,48 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
-	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
-	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/jobtest"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/parquettest"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
 
-var errKilled = errors.New("killed")
-
-// world is exports and a worker over the embedded engine, with the time and the messages.
+// world is exports and a worker over the embedded engine.
 type world struct {
+	*jobtest.World
 	*export.Jobs
-	t        *testing.T
-	db       *sqlite.DB
-	files    *fileblob.Blobs
-	runner   *export.Runner
-	worker   *jobs.Worker
-	now      time.Time
-	tick     time.Duration // by which each look at the clock moves it
-	messages []string
-	recorded []audit.Entry
-	tenant   audit.Tenant
-	entries  int
-	padded   bool // each entry is large
-
-	parts         int  // that were stored
-	calls, killAt int  // calls of stores by the worker; the one that fails, 0: none
-	after         bool // it fails after its effect
+	t       *testing.T
+	files   *fileblob.Blobs
+	runner  *export.Runner
+	entries int
+	padded  bool // each entry is large
+	parts   int  // that were stored
 }
 
-var (
-	acme  = audit.Tenant{ID: "acme", Status: audit.TenantActive}
-	admin = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsExport}}}
-)
+var admin = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsExport}}}
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC), tenant: acme}
+	w := &world{World: jobtest.New(t), t: t}
 	var err error
-	if w.db, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlite.WithClock(w.clock)); err != nil {
-		t.Fatal(err)
-	}
 	if w.files, err = fileblob.Open(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(w.db.Close(), w.files.Close()); err != nil {
+		if err := w.files.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	find := &search.Service{Index: w.db.Index(), Now: w.clock}
-	w.Jobs = &export.Jobs{
-		Jobs: &jobs.Service{Store: w.db.Jobs(), Queue: w, Recorder: w, Now: w.clock}, Entries: find, Texts: texts{}, Recorder: w, Now: w.clock, Random: random,
+	find := &search.Service{Index: w.DB.Index(), Now: w.Clock}
+	w.Jobs = &export.Jobs{Jobs: w.Service, Entries: find, Texts: jobtest.Texts{}, Recorder: w, Now: w.Clock, Random: jobtest.Random}
+	w.runner = &export.Runner{
+		Reader: walk.Reader{Entries: find, Tenants: w, Texts: jobtest.Texts{}, Now: w.Clock},
+		Files:  mortalFiles{w.files, w}, Recorder: w, Random: jobtest.Random,
 	}
-	w.runner = &export.Runner{Entries: find, Tenants: w, Files: mortalFiles{w.files, w}, Texts: texts{}, Recorder: w, Now: w.clock, Random: random}
-	w.worker = &jobs.Worker{
-		Store: mortalJobs{w.db.Jobs(), w}, Queue: w, Runners: map[jobs.Kind]jobs.Runner{jobs.KindExport: w.runner}, Now: w.clock,
-		Log: slog.New(slog.DiscardHandler),
-	}
+	w.Worker.Runners[jobs.KindExport] = w.runner
 	return w
-}
-
-func random(b []byte) { _, _ = rand.Read(b) }
-
-func (w *world) clock() time.Time {
-	w.now = w.now.Add(w.tick)
-	return w.now
-}
-
-// Send implements jobs.Queue.
-func (w *world) Send(_ context.Context, _ audit.TenantID, bodies []string) error {
-	w.messages = append(w.messages, bodies...)
-	return nil
-}
-
-// SendAfter implements jobs.Queue. The delay passes at once.
-func (w *world) SendAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration, body string) error {
-	w.now = w.now.Add(delay)
-	return w.Send(ctx, tenant, []string{body})
-}
-
-// Record implements audit.Recorder. As stores do, it drops what has a known id.
-func (w *world) Record(_ context.Context, _ audit.Tenant, entry audit.Entry) error {
-	known := func(e audit.Entry) bool { return !entry.ID.IsZero() && e.ID == entry.ID }
-	if !slices.ContainsFunc(w.recorded, known) {
-		w.recorded = append(w.recorded, entry)
-	}
-	return nil
-}
-
-// Tenant implements export.Tenants.
-func (w *world) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) { return w.tenant, nil }
-
-// texts seals texts by their places alone.
-type texts struct{}
-
-func (texts) SealText(_ context.Context, tenant audit.TenantID, place string, text []byte) ([]byte, error) {
-	return []byte(string(tenant) + " " + place + " " + base64.StdEncoding.EncodeToString(text)), nil
-}
-
-func (texts) OpenText(_ context.Context, tenant audit.TenantID, place string, sealed []byte) ([]byte, error) {
-	text, is := strings.CutPrefix(string(sealed), string(tenant)+" "+place+" ")
-	if !is {
-		return nil, protect.ErrUnreadable
-	}
-	return base64.StdEncoding.DecodeString(text)
-}
-
-// call counts a call of the worker. It fails if the worker is killed there.
-func (w *world) call(do func() error) error {
-	w.calls++
-	if w.calls != w.killAt {
-		return do()
-	}
-	if w.after {
-		if err := do(); err != nil {
-			return err
-		}
-	}
-	return errKilled
-}
-
-// mortalJobs are the jobs of a worker that can be killed.
-type mortalJobs struct {
-	jobs.Store
-	w *world
-}
-
-func (m mortalJobs) UpdateJob(ctx context.Context, job jobs.Job, generation int64) error {
-	return m.w.call(func() error { return m.Store.UpdateJob(ctx, job, generation) })
 }
 
 // mortalFiles are the files of a worker that can be killed.
@@ -164,16 +72,16 @@ type mortalFiles struct {
 }
 
 func (m mortalFiles) BeginUpload(ctx context.Context, tenant audit.TenantID, key, mediaType string) (u export.Upload, err error) {
-	return u, m.w.call(func() error { u, err = m.Blobs.BeginUpload(ctx, tenant, key, mediaType); return err })
+	return u, m.w.Call(func() error { u, err = m.Blobs.BeginUpload(ctx, tenant, key, mediaType); return err })
 }
 
 func (m mortalFiles) PutPart(ctx context.Context, tenant audit.TenantID, u export.Upload, number int, content []byte) (p export.Part, err error) {
 	m.w.parts++
-	return p, m.w.call(func() error { p, err = m.Blobs.PutPart(ctx, tenant, u, number, content); return err })
+	return p, m.w.Call(func() error { p, err = m.Blobs.PutPart(ctx, tenant, u, number, content); return err })
 }
 
 func (m mortalFiles) CompleteUpload(ctx context.Context, tenant audit.TenantID, u export.Upload, parts []export.Part, size int64, sum [sha256.Size]byte) error {
-	return m.w.call(func() error { return m.Blobs.CompleteUpload(ctx, tenant, u, parts, size, sum) })
+	return m.w.Call(func() error { return m.Blobs.CompleteUpload(ctx, tenant, u, parts, size, sum) })
 }
 
 // store stores and indexes entries that are received now.
@@ -182,65 +90,33 @@ func (w *world) store(n int) {
 	entries := make([]audit.Entry, n)
 	for i := range entries {
 		w.entries++
-		at := w.now.Add(-time.Duration(w.entries%100_000) * time.Second)
+		at := w.Time.Add(-time.Duration(w.entries%100_000) * time.Second)
 		var unique [10]byte
 		copy(unique[:], fmt.Sprintf("%010d", w.entries))
 		entries[i] = audit.Entry{
 			ID: audit.NewEntryID(at, unique), Tenant: "acme", UserID: fmt.Sprintf("u%d", w.entries%7), Action: "UPDATE", ResourceType: "order",
-			Timestamp: at, ReceivedAt: w.now,
+			Timestamp: at, ReceivedAt: w.Time,
 		}
 		if w.padded {
 			entries[i].Message = incompressible()
 		}
 	}
-	for page := range slices.Chunk(entries, 1000) {
-		if _, err := w.db.Entries().Append(w.t.Context(), "acme", page); err != nil {
-			w.t.Fatal(err)
-		}
-		if _, err := search.PutEntries(w.t.Context(), w.db.Index(), "acme", page); err != nil {
-			w.t.Fatal(err)
-		}
-	}
+	w.Put("acme", entries)
 }
 
 func (w *world) create(query url.Values) export.Export {
 	w.t.Helper()
-	e, err := w.Create(w.t.Context(), admin, acme, access.Scope{}, query)
+	e, err := w.Create(w.t.Context(), admin, jobtest.Acme, access.Scope{}, query)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return e
 }
 
-// work handles messages until there is none. A slice that was killed comes again.
-func (w *world) work() {
-	w.t.Helper()
-	for slices := 0; len(w.messages) > 0; slices++ {
-		if slices > 100 {
-			w.t.Fatal("the job does not end")
-		}
-		body := w.messages[0]
-		w.messages = w.messages[1:]
-		if err := w.worker.Handle(w.t.Context(), body); err != nil && !errors.Is(err, errKilled) {
-			w.t.Fatal(err)
-		}
-		if len(w.messages) > 0 {
-			continue
-		}
-		w.now = w.now.Add(4 * time.Minute) // what stands still is sent again
-		if _, err := w.Jobs.Jobs.Plan(w.t.Context()); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-}
-
 // file returns the job and the content of its file.
 func (w *world) file(id string) (jobs.Job, []byte) {
 	w.t.Helper()
-	job, err := w.db.Jobs().Job(w.t.Context(), "acme", id)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	job := w.Job(id)
 	body, _, err := w.files.Get(w.t.Context(), "acme", "exports/"+id)
 	if errors.Is(err, audit.ErrNotFound) {
 		return job, nil
@@ -282,11 +158,11 @@ func (w *world) wantNoUploads() {
 func TestAnExportHasWhatWasReceivedBefore(t *testing.T) {
 	w := newWorld(t)
 	w.store(2500)
-	w.now = w.now.Add(time.Second)
+	w.Time = w.Time.Add(time.Second)
 	e := w.create(url.Values{"format": {"ndjson"}})
-	w.now = w.now.Add(time.Second)
+	w.Time = w.Time.Add(time.Second)
 	w.store(700) // in the middle of the list
-	w.work()
+	w.Work()
 	job, content := w.file(e.ID)
 	if job.State != jobs.StateSucceeded {
 		t.Fatalf("the job is %s (%s), want %s", job.State, job.Error, jobs.StateSucceeded)
@@ -306,20 +182,16 @@ func TestAnExportHasWhatWasReceivedBefore(t *testing.T) {
 	if list[0].Bytes != int64(len(content)) {
 		t.Errorf("got %d bytes, want %d", list[0].Bytes, len(content))
 	}
-	var actions []string
-	for _, r := range w.recorded {
-		actions = append(actions, r.Action+" "+r.ResourceID)
-	}
-	if want := []string{"export.create " + e.ID, "export.finish " + e.ID}; !slices.Equal(actions, want) {
-		t.Errorf("recorded %q, want %q", actions, want)
+	if got, want := w.Actions(), []string{"export.create " + e.ID, "export.finish " + e.ID}; !slices.Equal(got, want) {
+		t.Errorf("recorded %q, want %q", got, want)
 	}
 }
 
 func TestJobsOfEveryFormMatchTheAnswerAtOnce(t *testing.T) {
 	w := newWorld(t)
 	w.store(300)
-	w.now = w.now.Add(time.Second)
-	service := &export.Service{Entries: &search.Service{Index: w.db.Index(), Now: w.clock}, Recorder: w, Now: w.clock}
+	w.Time = w.Time.Add(time.Second)
+	service := &export.Service{Entries: &search.Service{Index: w.DB.Index(), Now: w.Clock}, Recorder: w, Now: w.Clock}
 	for _, query := range []url.Values{
 		{}, {"format": {"json"}}, {"format": {"csv"}, "bom": {"true"}}, {"format": {"csv"}, "fields": {"id,timestamp"}, "time_format": {"epoch_ms"}},
 		{"format": {"json"}, "user_id": {"nobody"}}, {"format": {"ndjson"}, "user_id": {"nobody"}}, {"user_id": {"nobody"}, "compress": {"gzip"}},
@@ -327,12 +199,12 @@ func TestJobsOfEveryFormMatchTheAnswerAtOnce(t *testing.T) {
 		{"format": {"parquet"}}, {"format": {"parquet"}, "fields": {"timestamp,metadata.a"}, "time_format": {"epoch_ms"}}, {"format": {"parquet"}, "user_id": {"nobody"}},
 	} {
 		e := w.create(query)
-		w.work()
+		w.Work()
 		job, content := w.file(e.ID)
 		if job.State != jobs.StateSucceeded {
 			t.Fatalf("%v: the job is %s (%s), want %s", query, job.State, job.Error, jobs.StateSucceeded)
 		}
-		file, err := service.AtOnce(t.Context(), admin, acme, access.Scope{}, query)
+		file, err := service.AtOnce(t.Context(), admin, jobtest.Acme, access.Scope{}, query)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -379,19 +251,19 @@ func aKilledExportResumes(t *testing.T, query url.Values, entries int) {
 	w := newWorld(t)
 	w.padded = true
 	w.store(entries)
-	w.now = w.now.Add(time.Second)
+	w.Time = w.Time.Add(time.Second)
 	first := w.create(query)
-	w.work()
+	w.Work()
 	_, want := w.file(first.ID)
-	total := w.calls
+	total := w.Calls
 	if w.parts < 2 {
 		t.Fatalf("the file of %d bytes has %d parts, want several with a checkpoint each", len(want), w.parts)
 	}
 	for at := 1; at <= total; at++ {
 		for _, after := range []bool{false, true} {
-			w.calls, w.killAt, w.after = 0, at, after
+			w.Calls, w.KillAt, w.After = 0, at, after
 			e := w.create(query)
-			w.work()
+			w.Work()
 			job, content := w.file(e.ID)
 			if job.State != jobs.StateSucceeded {
 				t.Errorf("killed at call %d, after its effect %t: the job is %s (%s), want %s", at, after, job.State, job.Error, jobs.StateSucceeded)
@@ -431,7 +303,7 @@ func (w *world) wantTable(content []byte, want int) {
 // incompressible returns a text of 60 KB that compression does not make much smaller.
 func incompressible() string {
 	b := make([]byte, 45_000)
-	random(b)
+	jobtest.Random(b)
 	return base64.StdEncoding.EncodeToString(b)
 }
 
@@ -443,15 +315,15 @@ func (w *world) createSliced() export.Export {
 	w.t.Helper()
 	w.padded = true
 	w.store(slicedEntries)
-	w.now = w.now.Add(time.Second)
-	w.tick, w.worker.SliceTime = time.Microsecond, time.Nanosecond
+	w.Time = w.Time.Add(time.Second)
+	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
 	return w.create(url.Values{})
 }
 
 func TestASlicedExportIsWhole(t *testing.T) {
 	w := newWorld(t)
 	e := w.createSliced()
-	w.work()
+	w.Work()
 	job, content := w.file(e.ID)
 	if job.Generation < 4 {
 		t.Errorf("the job had %d deliveries, want one for each part", job.Generation)
@@ -462,68 +334,56 @@ func TestASlicedExportIsWhole(t *testing.T) {
 func TestACanceledExportLeavesNothing(t *testing.T) {
 	w := newWorld(t)
 	e := w.createSliced()
-	w.deliver(2)
+	w.Deliver(2)
 	if job, _ := w.file(e.ID); job.Progress <= 0 || job.Progress >= 1 {
 		t.Errorf("got progress %v in the middle, want more than 0 and less than 1", job.Progress)
 	}
-	if _, err := w.Jobs.Jobs.Cancel(t.Context(), admin, acme, e.ID); err != nil {
+	if _, err := w.Service.Cancel(t.Context(), admin, jobtest.Acme, e.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.work()
+	w.Work()
 	if job, _ := w.file(e.ID); job.State != jobs.StateCanceled {
 		t.Errorf("the job is %s, want %s", job.State, jobs.StateCanceled)
 	}
 	w.wantNoUploads()
 }
 
-// deliver has the next messages handled.
-func (w *world) deliver(n int) {
-	w.t.Helper()
-	for range n {
-		body := w.messages[0]
-		w.messages = w.messages[1:]
-		if err := w.worker.Handle(w.t.Context(), body); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-}
-
 // plan sends the messages of jobs that stand still, and has them handled.
 func (w *world) plan(want int) {
 	w.t.Helper()
-	sent, err := w.Jobs.Jobs.Plan(w.t.Context())
+	sent, err := w.Service.Plan(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	if sent != want {
-		w.t.Errorf("the plan sent %d messages at %s, want %d", sent, w.now, want)
+		w.t.Errorf("the plan sent %d messages at %s, want %d", sent, w.Time, want)
 	}
-	w.work()
+	w.Work()
 }
 
 func TestAFileIsRemovedAfterSevenDays(t *testing.T) {
 	w := newWorld(t)
 	w.store(10)
-	w.now = w.now.Add(time.Second)
+	w.Time = w.Time.Add(time.Second)
 	e := w.create(url.Values{})
-	w.work()
+	w.Work()
 	job, content := w.file(e.ID)
 	w.wantLines(content, 10)
 	again, err := jobs.Message{Tenant: "acme", Job: e.ID, Generation: job.Generation}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.messages = append(w.messages, again) // as Plan sends it when a worker is slow
-	w.work()
-	w.now = job.FinishedAt.Add(export.FileAge - time.Millisecond)
+	w.Messages = append(w.Messages, again) // as Plan sends it when a worker is slow
+	w.Work()
+	w.Time = job.FinishedAt.Add(export.FileAge - time.Millisecond)
 	w.plan(0)
 	if _, got := w.file(e.ID); !bytes.Equal(got, content) {
 		t.Errorf("the file has %d bytes before its end, want %d", len(got), len(content))
 	}
-	w.now = job.FinishedAt.Add(export.FileAge)
+	w.Time = job.FinishedAt.Add(export.FileAge)
 	w.plan(1)
 	w.wantNoUploads()
-	w.now = w.now.Add(24 * time.Hour)
+	w.Time = w.Time.Add(24 * time.Hour)
 	w.plan(0)
 	got, err := w.Export(t.Context(), admin, "acme", e.ID)
 	if err != nil {
@@ -540,12 +400,12 @@ func TestAFileIsRemovedAfterSevenDays(t *testing.T) {
 func TestACanceledExportWhoseMessageIsLostLeavesNothing(t *testing.T) {
 	w := newWorld(t)
 	e := w.createSliced()
-	w.deliver(2)
-	if _, err := w.Jobs.Jobs.Cancel(t.Context(), admin, acme, e.ID); err != nil {
+	w.Deliver(2)
+	if _, err := w.Service.Cancel(t.Context(), admin, jobtest.Acme, e.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.messages = nil
-	w.now = w.now.Add(5 * time.Minute)
+	w.Messages = nil
+	w.Time = w.Time.Add(5 * time.Minute)
 	w.plan(1)
 	w.wantNoUploads()
 }
@@ -553,11 +413,11 @@ func TestACanceledExportWhoseMessageIsLostLeavesNothing(t *testing.T) {
 func TestALostUploadBeginsAgain(t *testing.T) {
 	w := newWorld(t)
 	e := w.createSliced()
-	w.deliver(2)
+	w.Deliver(2)
 	if _, err := w.files.Purge(t.Context(), "acme", 10); err != nil {
 		t.Fatal(err)
 	}
-	w.work()
+	w.Work()
 	job, content := w.file(e.ID)
 	if job.State != jobs.StateSucceeded {
 		t.Errorf("the job is %s (%s), want %s", job.State, job.Error, jobs.StateSucceeded)
@@ -568,45 +428,31 @@ func TestALostUploadBeginsAgain(t *testing.T) {
 func TestAnExportOfADeletedTenantFails(t *testing.T) {
 	w := newWorld(t)
 	w.store(10)
-	w.now = w.now.Add(time.Second)
+	w.Time = w.Time.Add(time.Second)
 	e := w.create(url.Values{})
-	w.tenant.Status = audit.TenantDeleting
-	w.work()
+	w.Owner.Status = audit.TenantDeleting
+	w.Work()
 	if job, _ := w.file(e.ID); job.State != jobs.StateFailed {
 		t.Errorf("the job is %s, want %s", job.State, jobs.StateFailed)
 	}
 	w.wantNoUploads()
 }
 
-// lag is an index that is behind for a number of looks.
-type lag struct {
-	looks    int
-	received time.Time
-}
-
-func (l *lag) Behind(_ context.Context, _ *audit.Tenant, received, from, to time.Time) (time.Time, error) {
-	l.received = received
-	if l.looks--; l.looks >= 0 {
-		return from, nil
-	}
-	return to, nil
-}
-
 func TestAnExportWaitsForTheIndex(t *testing.T) {
 	w := newWorld(t)
-	behind := &lag{looks: 3}
+	behind := &jobtest.Lag{Looks: 3}
 	w.runner.Lag = behind
 	w.store(10)
-	w.now = w.now.Add(time.Second)
-	created := w.now
+	w.Time = w.Time.Add(time.Second)
+	created := w.Time
 	e := w.create(url.Values{})
-	w.work()
+	w.Work()
 	job, content := w.file(e.ID)
 	if waited := job.FinishedAt.Sub(created); waited < 15*time.Second {
 		t.Errorf("the job finished after %s, want after three looks", waited)
 	}
-	if !behind.received.Equal(created) {
-		t.Errorf("it waits for what was received before %s, want %s", behind.received, created)
+	if !behind.Received.Equal(created) {
+		t.Errorf("it waits for what was received before %s, want %s", behind.Received, created)
 	}
 	w.wantLines(content, 10)
 }

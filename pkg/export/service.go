@@ -3,7 +3,6 @@ package export
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
 
 // Limits of an export that is answered at once.
@@ -78,23 +78,8 @@ func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.
 // parse reads all parameters of an export. Faulty ones are an *audit.ValidationError.
 func parse(entries Selector, tenant audit.Tenant, scope access.Scope, query url.Values) (Options, search.Selection, error) {
 	options, err := ParseOptions(query)
-	selection, selectErr := entries.Select(tenant, scope, query, Params()...)
-	return options, selection, mergeFaults(selectErr, err)
-}
-
-// mergeFaults returns the faults of both errors, or an error that has none.
-func mergeFaults(errs ...error) error {
-	var faults []audit.FieldError
-	for _, err := range errs {
-		var invalid *audit.ValidationError
-		switch {
-		case errors.As(err, &invalid):
-			faults = append(faults, invalid.Fields...)
-		case err != nil:
-			return err
-		}
-	}
-	return audit.InvalidFields(faults)
+	selection, selectErr := entries.Select(tenant, scope, query, append(Params(), search.ParamSort)...)
+	return options, selection, audit.MergeInvalid(selectErr, err)
 }
 
 // write writes the whole file.
@@ -146,5 +131,5 @@ func describe(o Options, query url.Values, count *int64) ([]byte, error) {
 		Format  Format   `json:"format"`
 		Count   *int64   `json:"count,omitempty"`
 		Filters []string `json:"filters,omitempty"`
-	}{o.Format, count, filterNames(query)})
+	}{o.Format, count, walk.FilterNames(query, Params()...)})
 }

@@ -1,5 +1,5 @@
 // Package hold keeps legal holds. While one stands, nothing that it covers is removed: not by
-// retention, by an erasure, or by the deletion of the tenant. Service sets, shows and releases
+// retention, by a cleanup, by an erasure, or by the deletion of the tenant. Service sets, shows and releases
 // holds, Runner brings them into force, and Standing is what removals ask.
 package hold
 
@@ -86,6 +86,41 @@ type Standing []Hold
 // Cover reports whether one of the holds covers an entry.
 func (s Standing) Cover(e *audit.Entry) bool {
 	return slices.ContainsFunc(s, func(h Hold) bool { return h.Covers(e) })
+}
+
+// Expr returns the condition that exactly those entries meet that one of the holds covers.
+func (s Standing) Expr() audit.Expr {
+	held := audit.Or{}
+	for i := range s {
+		of := func(h Hold) bool { return h.From.Equal(s[i].From) && h.To.Equal(s[i].To) }
+		if slices.ContainsFunc(s[:i], of) {
+			continue
+		}
+		covered := audit.And{}
+		if users := s.usersOf(of); len(users) > 0 {
+			covered = append(covered, audit.Equals{Field: audit.FieldUserID, Values: users})
+		}
+		if from, to := s[i].From, s[i].To; !from.IsZero() || !to.IsZero() {
+			covered = append(covered, audit.Time{From: from, To: to})
+		}
+		held = append(held, covered)
+	}
+	return held
+}
+
+// usersOf returns the users whose entries some of the holds cover; none: those of all users.
+func (s Standing) usersOf(of func(Hold) bool) (users []string) {
+	for _, h := range s {
+		if !of(h) {
+			continue
+		}
+		if len(h.UserIDs) == 0 {
+			return nil
+		}
+		users = append(users, h.UserIDs...)
+	}
+	slices.Sort(users)
+	return slices.Compact(users)
 }
 
 // Selection returns the times in which the holds cover entries: from the first to the last.

@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 var (
@@ -195,6 +196,29 @@ func TestCovers(t *testing.T) {
 	} {
 		if got := test.hold.Covers(&entry); got != test.want {
 			t.Errorf("%s: covers is %t, want %t", name, got, test.want)
+		}
+	}
+}
+
+func TestTheConditionIsWhatTheHoldsCover(t *testing.T) {
+	early, late := monday.Add(-time.Hour), monday.Add(time.Hour)
+	for name, standing := range map[string]hold.Standing{
+		"none":                   {},
+		"everything":             {{}},
+		"a user":                 {{UserIDs: []string{"u"}}},
+		"users of several holds": {{UserIDs: []string{"v", "u"}}, {UserIDs: []string{"u", "w"}}},
+		"a user, and everything": {{UserIDs: []string{"u"}}, {}},
+		"times":                  {{From: monday}, {To: monday, UserIDs: []string{"w"}}, {From: early, To: monday, UserIDs: []string{"v"}}},
+		"times, open":            {{From: late, UserIDs: []string{"u"}}, {UserIDs: []string{"w"}}, {From: late, UserIDs: []string{"w"}}},
+	} {
+		for _, user := range []string{"u", "v", "w", "x"} {
+			for _, at := range []time.Time{early.Add(-1), early, monday.Add(-1), monday, late.Add(-1), late} {
+				e := audit.Entry{UserID: user, Timestamp: at}
+				got := search.NewCandidate(e).Matches(audit.Filter{Where: standing.Expr()})
+				if want := standing.Cover(&e); got != want {
+					t.Errorf("%s: an entry of %s at %s meets the condition: %t, want %t", name, user, at, got, want)
+				}
+			}
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -15,7 +14,6 @@ import (
 const (
 	storeWait   = 10 * time.Second // for a hold that is not stored yet
 	erasureWait = time.Minute      // for an erasure that is about to destroy its key
-	jobsPage    = 100
 )
 
 // Runner is the jobs.Runner of jobs.KindLegalHold. It unmarks what the hold covers, at once and again
@@ -106,22 +104,7 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 // erasing reports whether an erasure of the tenant has looked at the holds for the last time, and has
 // not destroyed its key for sure.
 func (r *holdRun) erasing(ctx context.Context) (bool, error) {
-	running := jobs.Filter{Kinds: []jobs.Kind{jobs.KindErasure}, States: []jobs.State{jobs.StateQueued, jobs.StateRunning}}
-	var after *jobs.Position
-	for {
-		list, more, err := r.Jobs.Jobs(ctx, r.Job.Tenant, running, after, jobsPage)
-		if err != nil {
-			return false, err
-		}
-		if slices.ContainsFunc(list, func(j jobs.Job) bool { return j.Committed }) {
-			return true, nil
-		}
-		if !more {
-			return false, nil
-		}
-		last := &list[len(list)-1]
-		after = &jobs.Position{CreatedAt: last.CreatedAt, ID: last.ID}
-	}
+	return jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindErasure), func(j *jobs.Job) bool { return j.Committed })
 }
 
 // unmark keeps what the hold covers and was to be removed. It reports false if the slice ended first.

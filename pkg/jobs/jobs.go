@@ -30,6 +30,8 @@ const (
 	KindLegalHold Kind = "legal_hold"
 	// KindExport writes entries to a file; see package export.
 	KindExport Kind = "export"
+	// KindCleanup removes entries that a caller has selected; see package cleanup.
+	KindCleanup Kind = "cleanup"
 )
 
 // Definition describes a kind of job.
@@ -50,6 +52,7 @@ func Definitions() []Definition {
 		{Kind: KindErasure, Permission: access.SubjectsErase, Cancelable: true},
 		{Kind: KindLegalHold, Permission: access.HoldsManage}, // a release ends it
 		{Kind: KindExport, Permission: access.LogsExport, Cancelable: true, Cleaned: true},
+		{Kind: KindCleanup, Permission: access.LogsCleanup, Cancelable: true, Cleaned: true},
 	}
 }
 
@@ -124,6 +127,11 @@ type Filter struct {
 	States []State
 }
 
+// Unfinished selects the jobs of a kind that have not reached a final state.
+func Unfinished(kind Kind) Filter {
+	return Filter{Kinds: []Kind{kind}, States: []State{StateQueued, StateRunning}}
+}
+
 // Position is a place in a tenant's list of jobs, or in another list that begins with the newest.
 type Position struct {
 	CreatedAt time.Time
@@ -146,6 +154,30 @@ type Store interface {
 	// It also returns those that are not finished and whose ResumeAt is later than latest. Those
 	// that are not finished come first, and of them the earliest.
 	OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]Job, error)
+}
+
+// searchPage is how many jobs Any reads at once.
+const searchPage = 100
+
+// Any reports whether a job of the tenant is one that is searched for.
+func Any(ctx context.Context, store Store, tenant audit.TenantID, filter Filter, is func(*Job) bool) (bool, error) {
+	var after *Position
+	for {
+		list, more, err := store.Jobs(ctx, tenant, filter, after, searchPage)
+		if err != nil {
+			return false, err
+		}
+		for i := range list {
+			if is(&list[i]) {
+				return true, nil
+			}
+		}
+		if !more {
+			return false, nil
+		}
+		last := &list[len(list)-1]
+		after = &Position{CreatedAt: last.CreatedAt, ID: last.ID}
+	}
 }
 
 // Queue sends messages to the workers. Both calls return nil only once the message is

@@ -119,10 +119,10 @@ func route(method, path string, permission access.Permission, from TenantSource,
 	return Trigger{Route: &Route{Method: method, Path: path, Permission: permission, TenantFrom: from, Query: query}}
 }
 
-// filtered returns the trigger of a GET that takes the filters of a list and its own query
+// filtered returns the trigger of a route that takes the filters of a list and its own query
 // parameters.
-func filtered(path string, permission access.Permission, query ...string) Trigger {
-	t := route(http.MethodGet, path, permission, TenantFromHeader, query...)
+func filtered(method, path string, permission access.Permission, query ...string) Trigger {
+	t := route(method, path, permission, TenantFromHeader, query...)
 	t.Route.Filters = true
 	return t
 }
@@ -163,8 +163,8 @@ var (
 	certifying = slices.Concat(read(ResourceCertificates, ResourceMasterKey), write(ResourceCertificates, ResourceMasterKey))
 	// starting adds the grants needed to start a job that can be canceled.
 	starting = slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs)))
-	// exporting adds the grants needed to start an export, whose job keeps the filters encrypted.
-	exporting = slices.Concat(starting, encrypting, recording)
+	// walking adds the grants needed to start a job that reads entries and keeps their filters encrypted.
+	walking = slices.Concat(starting, encrypting, recording)
 	// revealing adds the grants needed to decrypt values, and to record who saw them.
 	revealing = slices.Concat(read(ResourceTenantKeys, ResourceMasterKey), recording)
 	// answering adds the grants needed to answer a client's message over a connection.
@@ -200,6 +200,11 @@ var functions = []Function{
 		Grants:  slices.Concat(read(ResourceTenants), starting, recording), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
+		Name: "cleanup-logs", Summary: "Start the removal of entries before their end, or preview it",
+		Trigger: filtered(http.MethodDelete, "/logs/cleanup", access.LogsCleanup, "before", "dry_run"),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceIndex, ResourceHolds), walking), MemoryMB: medium, Timeout: 25 * time.Second,
+	},
+	{
 		Name: "connect-stream", Summary: "Open a client's connection to the live stream",
 		Trigger: socket(SocketConnect),
 		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens, ResourceCursorKey), write(ResourceKeys, ResourceConnections)), MemoryMB: small, Timeout: 10 * time.Second,
@@ -214,7 +219,7 @@ var functions = []Function{
 	{
 		Name: "create-export", Summary: "Start an export that is written to a file",
 		Trigger: route(http.MethodPost, "/logs/exports", access.LogsExport, TenantFromHeader),
-		Grants:  slices.Concat(read(ResourceTenants), exporting), MemoryMB: small, Timeout: 10 * time.Second,
+		Grants:  slices.Concat(read(ResourceTenants), walking), MemoryMB: small, Timeout: 10 * time.Second,
 	},
 	{
 		Name: "create-key", Summary: "Create an API key",
@@ -272,12 +277,12 @@ var functions = []Function{
 	},
 	{
 		Name: "export-logs", Summary: "Export entries as a file, or start a job that does",
-		Trigger: filtered("/logs/export", access.LogsExport, "sort", "format", "fields", "time_format", "compress", "bom", "async"),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), exporting), MemoryMB: large, Timeout: 25 * time.Second,
+		Trigger: filtered(http.MethodGet, "/logs/export", access.LogsExport, "sort", "format", "fields", "time_format", "compress", "bom", "async"),
+		Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), walking), MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{
 		Name: "feed-logs", Summary: "List entries in the order of their arrival",
-		Trigger: filtered("/logs/feed", access.LogsRead, "limit", "cursor"),
+		Trigger: filtered(http.MethodGet, "/logs/feed", access.LogsRead, "limit", "cursor"),
 		Grants:  read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceCursorKey), MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{
@@ -332,7 +337,7 @@ var functions = []Function{
 	},
 	{
 		Name: "get-stats", Summary: "Count entries by field and over time",
-		Trigger: filtered("/logs/stats", access.LogsStats, "group_by", "interval", "time_zone", "top"),
+		Trigger: filtered(http.MethodGet, "/logs/stats", access.LogsStats, "group_by", "interval", "time_zone", "top"),
 		Grants:  read(ResourceTenants, ResourceIndex, ResourceTimeZones), MemoryMB: medium, Timeout: 25 * time.Second,
 	},
 	{
@@ -372,7 +377,7 @@ var functions = []Function{
 	},
 	{
 		Name: "list-logs", Summary: "List entries by filter and full text",
-		Trigger: filtered("/logs", access.LogsSearch, "sort", "limit", "cursor"),
+		Trigger: filtered(http.MethodGet, "/logs", access.LogsSearch, "sort", "limit", "cursor"),
 		Grants:  listing, MemoryMB: large, Timeout: 25 * time.Second,
 	},
 	{

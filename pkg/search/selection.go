@@ -29,8 +29,31 @@ func (s Selection) Reversed() Selection {
 	return s
 }
 
-// Select reads the filters of Find and sort, within the caller's scope. The caller reads the
-// parameters with the other names. Unknown or faulty ones are an *audit.ValidationError.
+// Until returns the selection without entries from a timestamp on.
+func (s Selection) Until(end time.Time) Selection {
+	if s.filter.To.IsZero() || end.Before(s.filter.To) {
+		s.filter.To = end
+	}
+	return s
+}
+
+// And returns the entries of the selection that meet a condition.
+func (s Selection) And(where audit.Expr) Selection {
+	s.filter.Where = audit.All(s.filter.Where, where)
+	return s
+}
+
+// TimeParam reads a parameter as from is read. It returns the zero time if it is not given. A faulty
+// one is an *audit.ValidationError.
+func TimeParam(query url.Values, name string) (time.Time, error) {
+	p := params{values: query}
+	at := p.time(name)
+	return at, p.err()
+}
+
+// Select reads the filters of Find, within the caller's scope, and the order if ParamSort is among the
+// other names. The caller reads the parameters with these names. Unknown or faulty ones are an
+// *audit.ValidationError.
 func (s *Service) Select(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (Selection, error) {
 	return s.SelectAt(s.roundedNow(), tenant, scope, query, others...)
 }
@@ -38,7 +61,7 @@ func (s *Service) Select(tenant audit.Tenant, scope access.Scope, query url.Valu
 // SelectAt is Select of what is visible at a time.
 func (s *Service) SelectAt(at time.Time, tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (Selection, error) {
 	p := params{values: query}
-	p.only(append([]string{ParamSort}, others...)...)
+	p.only(others...)
 	filter, order := p.filter(), p.order()
 	if err := p.err(); err != nil {
 		return Selection{}, err
@@ -63,6 +86,12 @@ func (s *Service) Each(ctx context.Context, selection Selection, use func(page [
 		}
 		from = page.Last
 	}
+}
+
+// Count returns the number of entries in the selection. It waits for a turn as Stats does.
+func (s *Service) Count(ctx context.Context, selection Selection) (int64, error) {
+	stats, err := s.stats(ctx, selection.tenant, selection.filter, audit.StatsRequest{})
+	return stats.Total, err
 }
 
 // Page returns a page of the selection after a position (nil: from the beginning).

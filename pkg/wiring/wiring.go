@@ -20,6 +20,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/cleanup"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -390,6 +391,18 @@ func (s *Services) ExportJobs() *export.Jobs {
 	return &export.Jobs{
 		Jobs: s.Jobs(), Entries: s.Search(), Files: s.Stores.Exports, Texts: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random,
 	}
+}
+
+// Cleanups previews and starts removals of entries before their end. They read the index alone.
+func (s *Services) Cleanups() *cleanup.Service {
+	return &cleanup.Service{
+		Jobs: s.Jobs(), Entries: s.indexed(), Holds: s.Stores.Holds, Texts: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random,
+	}
+}
+
+// indexed reads what the index has. Unlike Search it fails while that is unavailable.
+func (s *Services) indexed() *search.Service {
+	return &search.Service{Index: s.Stores.Index, Now: time.Now, Log: s.Log}
 }
 
 // Revealer decrypts values for readers who may see them.

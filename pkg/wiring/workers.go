@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/cleanup"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/export"
@@ -23,6 +24,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 	"github.com/ocelot-audit/ocelot/pkg/trace"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
 
 // The workers: functions that a queue, a schedule or the gateway itself invokes. Each
@@ -169,7 +171,10 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now, Log: s.Log,
-		Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: purge, jobs.KindErasure: erasures, jobs.KindLegalHold: holds, jobs.KindExport: s.exporter()}, Tasks: map[jobs.TaskName]jobs.Task{},
+		Runners: map[jobs.Kind]jobs.Runner{
+			jobs.KindPurgeTenant: purge, jobs.KindErasure: erasures, jobs.KindLegalHold: holds, jobs.KindExport: s.exporter(), jobs.KindCleanup: s.cleaner(),
+		},
+		Tasks: map[jobs.TaskName]jobs.Task{},
 	}
 	for name, task := range s.dayTasks() {
 		worker.Tasks[name] = task.Do
@@ -195,16 +200,26 @@ func (s *Services) held(ctx context.Context, tenant audit.TenantID) (func(*audit
 	return standing.Cover, err
 }
 
-// exporter writes the files of exports. It reads the index alone, and waits while that is unavailable.
+// exporter writes the files of exports.
 func (s *Services) exporter() *export.Runner {
-	runner := &export.Runner{
-		Entries: &search.Service{Index: s.Stores.Index, Now: time.Now, Log: s.Log}, Tenants: s.tenants().Fresh(),
-		Files: s.Stores.Exports, Texts: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random,
+	return &export.Runner{Reader: s.walker(), Files: s.Stores.Exports, Recorder: s.accept(), Random: random}
+}
+
+// cleaner removes what callers have selected.
+func (s *Services) cleaner() *cleanup.Runner {
+	return &cleanup.Runner{
+		Reader: s.walker(), Store: s.Stores.Entries, Index: s.Stores.Index, Holds: s.Stores.Holds, Jobs: s.Stores.Jobs,
+		Removed: s.freeSpaceSoon(), Recorder: s.accept(), Random: random,
 	}
+}
+
+// walker reads entries for jobs.
+func (s *Services) walker() walk.Reader {
+	reader := walk.Reader{Entries: s.indexed(), Tenants: s.tenants().Fresh(), Texts: s.keyring(), Now: time.Now}
 	if s.Stores.Committer == nil { // else entries are indexed as they are stored
-		runner.Lag = &search.Lag{Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Rejected: s.Quarantine(), Now: time.Now}
+		reader.Lag = &search.Lag{Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Rejected: s.Quarantine(), Now: time.Now}
 	}
-	return runner
+	return reader
 }
 
 // tombstones writes and lists what says which keys were destroyed.

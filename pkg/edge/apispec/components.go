@@ -115,6 +115,12 @@ func Components() []Component {
 		{"NewExport", newExportSchema()},
 		{"Export", exportJobSchema()},
 		{"ExportList", listOf("Export")},
+		{"CleanupPreview", object(
+			required("count", count("Entries that would be removed.")),
+			required("oldest", timestamp("The timestamp of the oldest of them; null if there are none.").orNull()),
+			required("newest", timestamp("The timestamp of the newest of them; null if there are none.").orNull()),
+			required("held", count("Further entries, which a legal hold keeps.")),
+		)},
 		{"Job", jobSchema()},
 		{"JobList", listOf("Job")},
 		{"NewErasure", newErasureSchema()},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cleanup"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
@@ -76,6 +77,23 @@ func logOperations() []Operation {
 				{httpapi.ProblemTooLarge, "The body is too large as sent or unpacked."},
 				{httpapi.ProblemInvalid, fmt.Sprintf("There is no entry in the body, or more than %d.", audit.MaxBulkEntries)},
 				{httpapi.ProblemQuota, quotaDescription},
+			},
+		},
+		{
+			Name: "cleanup-logs", Group: groupWrite,
+			Description: "A job that removes the selected entries whose timestamp is earlier than `before`, for ever and before their end. It passes over what a legal hold covers, and over the service's own entries. " +
+				"Entries that are received after the job was created stay. With `dry_run=true` nothing is removed, and the answer says what would be. " +
+				"DELETE /jobs/{id} cancels it: what was removed until then is gone. Start and end are recorded in the tenant's log. " + filterLimits,
+			Parameters: append(filterParameters(),
+				Parameter{Name: cleanup.ParamBefore, In: InQuery, Required: true, Description: "Only entries before this time are removed. With `to`, the earlier one counts.", Schema: timestamp("")},
+				Parameter{Name: cleanup.ParamDryRun, In: InQuery, Description: "`true` counts the entries and removes none.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))}),
+			Responses: []Response{
+				jsonResponse(http.StatusOK, "CleanupPreview", "What would be removed now."),
+				jobStarted("The cleanup is a job."),
+			},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemConflict, "The tenant has too many queued jobs."},
+				{httpapi.ProblemInvalid, "`before` is missing, or a parameter is invalid. `errors` names each."},
 			},
 		},
 		{
@@ -267,8 +285,11 @@ func exportParameters() []Parameter {
 }
 
 // exportStarted is the response to a request that started an export.
-func exportStarted() Response {
-	return jsonResponse(http.StatusAccepted, "Job", "The export is a job.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The path of the job."})
+func exportStarted() Response { return jobStarted("The export is a job.") }
+
+// jobStarted is the response to a request that started a job.
+func jobStarted(description string) Response {
+	return jsonResponse(http.StatusAccepted, "Job", description, Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The path of the job."})
 }
 
 // newExportSchema has the parameters of an export as members of an object.

@@ -41,16 +41,11 @@ func ExportLogs(gate *Gate, s *export.Service, exports *export.Jobs) http.Handle
 
 // async takes the parameter of this name.
 func (req *request) async() (bool, error) {
-	text := req.params.Get(paramAsync)
-	asked := req.params.Has(paramAsync)
-	req.params.Del(paramAsync)
-	switch {
-	case asked && text != "true" && text != "false":
-		return false, audit.Invalid("?"+paramAsync, "invalid_choice", "must be true or false")
-	case text == "true" && req.Method == http.MethodHead:
+	async, err := req.takeFlag(paramAsync)
+	if async && req.Method == http.MethodHead {
 		return false, audit.Invalid("?"+paramAsync, "not_allowed", "must be left out of a HEAD request, which starts no job")
 	}
-	return text == "true", nil
+	return async, err
 }
 
 func fileResponse(file export.File, err error) (*response, error) {

@@ -61,7 +61,7 @@ var (
 	operators = [4]right{none, none, none, all}
 	ofEntries = [4]right{all, all, own, all}
 	writers   = [4]right{all, none, own, all}
-	startJobs = []access.Permission{access.HoldsManage, access.LogsExport, access.SubjectsErase, access.TenantsDelete}
+	startJobs = []access.Permission{access.HoldsManage, access.LogsCleanup, access.LogsExport, access.SubjectsErase, access.TenantsDelete}
 )
 
 // accessMatrix has a row for each route of the manifest, HTTP and WebSocket. docs/security.md
@@ -69,6 +69,7 @@ var (
 var accessMatrix = map[string]accessRow{
 	"cancel-erasure":       {roles: [4]right{all, none, none, none}, with: access.SubjectsErase, target: "/tenants/%s/erasures/none", status: 404},
 	"cancel-job":           {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
+	"cleanup-logs":         {roles: managers, with: access.LogsCleanup, target: "/logs/cleanup?before=2000-01-01", status: 202},
 	"create-erasure":       {roles: [4]right{all, none, none, none}, with: access.SubjectsErase, target: "/tenants/%s/erasures", body: `{"subject":"user-42","reason":"r"}`, status: 202},
 	"create-export":        {roles: readers, with: access.LogsExport, target: "/logs/exports", body: `{}`, status: 202},
 	"create-key":           {roles: managers, with: access.KeysManage, target: "/tenants/%s/api-keys", body: `{"name":"k","permissions":["keys:manage"]}`, status: 201},

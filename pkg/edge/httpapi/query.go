@@ -46,6 +46,19 @@ func (e *endpoint) parseQuery(req *request) error {
 	return audit.InvalidFields(faults)
 }
 
+// takeFlag reads a parameter that is true or false, and removes it.
+func (req *request) takeFlag(name string) (bool, error) {
+	values, given := req.params[name]
+	delete(req.params, name)
+	switch {
+	case len(values) > 1:
+		return false, audit.Invalid("?"+name, "repeated", "must be given once")
+	case given && values[0] != "true" && values[0] != "false" && values[0] != "":
+		return false, audit.Invalid("?"+name, "invalid_choice", "must be true or false")
+	}
+	return given && values[0] == "true", nil
+}
+
 // limit reads ?limit=.
 func (req *request) limit() (int, error) {
 	text := req.params.Get("limit")

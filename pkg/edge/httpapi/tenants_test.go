@@ -345,7 +345,7 @@ func TestAnOperatorSuspendsATenantAndEndsTheSuspension(t *testing.T) {
 // TestASuspendedTenantEndsTheRequestsOfItsOwnCallers calls every route that names a tenant.
 func TestASuspendedTenantEndsTheRequestsOfItsOwnCallers(t *testing.T) {
 	deniedToOperators := []string{
-		"cancel-job", "create-log", "create-logs-bulk", "create-stream-ticket", "delete-quarantine", "retry-quarantine",
+		"cancel-job", "cleanup-logs", "create-log", "create-logs-bulk", "create-stream-ticket", "delete-quarantine", "retry-quarantine",
 	}
 	ids := strings.NewReplacer("{erasure}", "x", "{hold}", "x", "{key}", "x")
 	w := newWorld(t)

@@ -26,6 +26,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/cleanup"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/apispec"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
@@ -338,6 +339,11 @@ func (s worldServices) LegalHolds() *hold.Service {
 		Released: func(ctx context.Context, tenant audit.TenantID) error {
 			return jobs.SendTask(ctx, s.w.work, tenant, jobs.TaskRetainAgain, nil)
 		},
+	}
+}
+func (s worldServices) Cleanups() *cleanup.Service {
+	return &cleanup.Service{
+		Jobs: s.w.jobs, Entries: s.w.search, Holds: s.w.db.Holds(), Texts: s.w.keys, Recorder: s.w.ingest, Now: s.w.clock, Random: s.w.fill,
 	}
 }
 func (s worldServices) ExportJobs() *export.Jobs        { return s.w.exports }

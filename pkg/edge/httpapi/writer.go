@@ -99,14 +99,27 @@ func (w *writer) optionalTime(name string, t time.Time) {
 	}
 }
 
+// timeOrNull writes t like time does. It writes null if t is zero.
+func (w *writer) timeOrNull(name string, t time.Time) {
+	if t.IsZero() {
+		w.null(name)
+		return
+	}
+	w.time(name, t)
+}
+
 // cursor writes a cursor, or null if it is "".
 func (w *writer) cursor(name, cursor string) {
 	if cursor == "" {
-		w.name(name)
-		w.b = append(w.b, "null"...)
+		w.null(name)
 		return
 	}
 	w.text(name, cursor)
+}
+
+func (w *writer) null(name string) {
+	w.name(name)
+	w.b = append(w.b, "null"...)
 }
 
 func (w *writer) number(name string, value float64) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/cleanup"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
@@ -31,6 +32,7 @@ import (
 type HTTPServices interface {
 	Gate() *httpapi.Gate
 	Certificates() certificate.Store
+	Cleanups() *cleanup.Service
 	Cursors() *cursor.Signer
 	Dependencies() []httpapi.Dependency
 	Erasures() *erasure.Service

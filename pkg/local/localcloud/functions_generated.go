@@ -18,6 +18,7 @@ func HTTPFunctions(s HTTPServices) map[string]http.Handler {
 	return map[string]http.Handler{
 		"cancel-erasure":       httpapi.CancelErasure(s.Gate(), s.Erasures()),
 		"cancel-job":           httpapi.CancelJob(s.Gate(), s.Jobs()),
+		"cleanup-logs":         httpapi.CleanupLogs(s.Gate(), s.Cleanups()),
 		"create-erasure":       httpapi.CreateErasure(s.Gate(), s.Erasures()),
 		"create-export":        httpapi.CreateExport(s.Gate(), s.ExportJobs()),
 		"create-key":           httpapi.CreateKey(s.Gate(), s.Tenants()),

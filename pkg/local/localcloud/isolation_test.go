@@ -18,6 +18,7 @@ import (
 var mayCall = map[string]string{
 	"cancel-erasure":       "admin",
 	"cancel-job":           "admin operator auditor", // each sees only what it may see, and cancels only what it may start
+	"cleanup-logs":         "admin operator",
 	"create-erasure":       "admin",
 	"create-export":        "admin operator auditor",
 	"create-key":           "admin operator",

@@ -74,6 +74,7 @@ func steps() []chapter {
 			{operation: "create-export", status: 202, body: map[string]any{"format": "csv", "action": "DELETE"}, after: []string{keep("export", "json.id")}},
 			{operation: "list-exports", status: 200, until: "json.items.length > 0"},
 			{operation: "get-export", status: 200, until: "json.url !== undefined"},
+			{operation: "cleanup-logs", name: "Preview the removal of entries before their end", status: 200, values: map[string]string{"before": "{{timestamp}}", "dry_run": "true"}},
 			{operation: "get-stats", status: 200, values: map[string]string{"group_by": "action"}, until: "json.total >= 3"},
 			{operation: "create-stream-ticket", status: 201},
 		}},

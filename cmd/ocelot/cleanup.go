@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+
+	"github.com/ocelot-audit/ocelot/pkg/client"
+)
+
+// cleanupCmd removes entries before their end.
+type cleanupCmd struct {
+	readFlags
+	Before string `required:"" placeholder:"TIME" group:"Entries:" help:"Only entries before this time: RFC 3339, a date, or a duration before now."`
+	DryRun bool   `help:"Print how many entries would be removed, and remove none."`
+	Yes    bool   `help:"Remove them. Nothing brings them back."`
+}
+
+// cleanupPath is that of the API.
+const cleanupPath = "logs/cleanup"
+
+// Help is what --help adds.
+func (*cleanupCmd) Help() string {
+	return `A cleanup is a job of the service. It removes the entries for ever, and passes over what a legal hold covers and over the service's own entries. What is received later stays. Without --yes the command says how many entries it would remove, and removes none. With --yes it waits for the job and prints it.`
+}
+
+// Run removes the entries, or tells how many there are.
+func (c *cleanupCmd) Run(ctx context.Context, con *console) error {
+	service, params, err := c.open(con)
+	if err != nil {
+		return err
+	}
+	before, err := parseTime(c.Before, con.now(), c.dates)
+	if err != nil {
+		return usagef("--before %s: %w", c.Before, err)
+	}
+	params.Set("before", before)
+	if c.DryRun || !c.Yes {
+		return c.preview(ctx, con, service, params)
+	}
+	answer, err := service.Delete(ctx, cleanupPath, params)
+	if err != nil {
+		return err
+	}
+	var job client.Job
+	if err := json.Unmarshal(answer, &job); err != nil {
+		return fmt.Errorf("the service's job is not as it should be: %w", err)
+	}
+	err = con.await(ctx, "cleanup", job, func(ctx context.Context) (client.Job, error) {
+		job, answer, err = service.Job(ctx, job.ID)
+		return job, err
+	})
+	if err != nil {
+		return err
+	}
+	con.report("Removed %d entries.", job.Count)
+	return printAnswer(con, answer, nil)
+}
+
+// preview prints what would be removed. It is an error unless --dry-run asks for it.
+func (c *cleanupCmd) preview(ctx context.Context, con *console, service *client.Client, params url.Values) error {
+	params.Set("dry_run", "true")
+	answer, err := service.Delete(ctx, cleanupPath, params)
+	if err != nil || c.DryRun {
+		return printAnswer(con, answer, err)
+	}
+	var preview struct{ Count, Held int64 }
+	if err := json.Unmarshal(answer, &preview); err != nil {
+		return fmt.Errorf("the service's preview is not as it should be: %w", err)
+	}
+	return usagef("this removes %d entries for ever, and keeps %d under legal holds: say so with --yes", preview.Count, preview.Held)
+}

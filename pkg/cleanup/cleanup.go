@@ -1,0 +1,133 @@
+// Package cleanup removes entries that a caller has selected before their end. Service previews and
+// starts cleanups, which are jobs. Runner does them. A cleanup passes over what a legal hold covers, and
+// over the service's own entries.
+package cleanup
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
+)
+
+// The names of a cleanup's own query parameters.
+const (
+	ParamBefore = "before"
+	ParamDryRun = "dry_run" // read by the caller of Service
+)
+
+// The service's own entries about cleanups.
+const (
+	actionCreate    = "cleanup.create"
+	actionFinish    = "cleanup.finish"
+	resourceCleanup = "cleanup"
+)
+
+// Entries selects and counts entries; see search.Service.
+type Entries interface {
+	walk.Pages
+	Count(ctx context.Context, selection search.Selection) (int64, error)
+}
+
+// Service previews and starts cleanups.
+type Service struct {
+	Jobs     *jobs.Service
+	Entries  Entries
+	Holds    hold.Reader
+	Texts    walk.Sealer
+	Recorder audit.Recorder
+	Now      func() time.Time
+	Random   func([]byte)
+}
+
+// Preview is what a cleanup would do now.
+type Preview struct {
+	Count          int64     // of the entries to remove
+	Oldest, Newest time.Time // their timestamps; zero: there are none
+	Held           int64     // further entries, which a legal hold keeps
+}
+
+// selects reads the parameters of a cleanup, as of a time. Faulty ones are an *audit.ValidationError.
+func selects(entries walk.Pages, at time.Time, tenant audit.Tenant, scope access.Scope, query url.Values) (search.Selection, error) {
+	selection, selectErr := entries.SelectAt(at, tenant, scope, query, ParamBefore, ParamDryRun)
+	before, err := search.TimeParam(query, ParamBefore)
+	if err == nil && before.IsZero() {
+		err = audit.Invalid("?"+ParamBefore, "required", "must be given: entries with a timestamp before it are removed")
+	}
+	if err := audit.MergeInvalid(err, selectErr); err != nil {
+		return search.Selection{}, err
+	}
+	own := audit.Equals{Field: audit.FieldSubmittedBy, Values: []string{audit.SubmittedByService}}
+	return selection.Until(before).And(audit.Not{Expr: own}).Reversed(), nil // the oldest first
+}
+
+// Preview tells what a cleanup with these parameters would do, within the caller's scope. Faulty ones
+// are an *audit.ValidationError.
+func (s *Service) Preview(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (Preview, error) {
+	selection, err := selects(s.Entries, s.Now(), tenant, scope, query)
+	if err != nil {
+		return Preview{}, err
+	}
+	standing, err := s.Holds.Standing(ctx, tenant.ID)
+	if err != nil {
+		return Preview{}, fmt.Errorf("preview a cleanup of %s: %w", tenant.ID, err)
+	}
+	var p Preview
+	if len(standing) > 0 {
+		if p.Held, err = s.Entries.Count(ctx, selection.And(standing.Expr())); err != nil {
+			return Preview{}, err
+		}
+		selection = selection.And(audit.Not{Expr: standing.Expr()})
+	}
+	if p.Count, err = s.Entries.Count(ctx, selection); err != nil || p.Count == 0 {
+		return p, err
+	}
+	p.Oldest, p.Newest, err = walk.Ends(ctx, s.Entries, selection)
+	return p, err
+}
+
+// Create starts a cleanup with these parameters, within the caller's scope. It records it first, so the
+// log can have one that was not started. It returns an *audit.ValidationError, or jobs.ErrTooManyQueued.
+func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (jobs.Job, error) {
+	if _, err := selects(s.Entries, s.Now(), tenant, scope, query); err != nil {
+		return jobs.Job{}, err
+	}
+	var random [16]byte
+	s.Random(random[:])
+	job := jobs.Job{ID: hex.EncodeToString(random[:]), Kind: jobs.KindCleanup, Tenant: tenant.ID, CreatedBy: by.Subject, Scope: &scope}
+	filters, err := walk.SealFilters(ctx, s.Texts, &job, query)
+	if err == nil {
+		job.Checkpoint, err = json.Marshal(checkpoint{Filters: filters})
+	}
+	if err != nil {
+		return jobs.Job{}, fmt.Errorf("clean up entries of %s: %w", tenant.ID, err)
+	}
+	if err := s.record(ctx, tenant, &job, query); err != nil {
+		return jobs.Job{}, err
+	}
+	return s.Jobs.Start(ctx, job)
+}
+
+// record writes who cleans up. It names the parameters that narrow the cleanup, and not their values,
+// which can be personal data.
+func (s *Service) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, query url.Values) error {
+	about, err := json.Marshal(struct {
+		Before  string   `json:"before"`
+		Filters []string `json:"filters,omitempty"`
+	}{query.Get(ParamBefore), walk.FilterNames(query, ParamBefore)})
+	if err != nil {
+		return fmt.Errorf("record a cleanup of %s: %w", tenant.ID, err)
+	}
+	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
+		UserID: job.CreatedBy, Action: actionCreate, ResourceType: resourceCleanup, ResourceID: job.ID, Metadata: about,
+	})
+}

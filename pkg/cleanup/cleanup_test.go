@@ -1,0 +1,505 @@
+package cleanup_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cleanup"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/jobtest"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
+)
+
+var (
+	admin = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsCleanup}}}
+	// before is later than every entry.
+	before = url.Values{"before": {"2026-03-02"}}
+)
+
+// world is cleanups and a worker over the embedded engine.
+type world struct {
+	*jobtest.World
+	service *cleanup.Service
+	runner  *cleanup.Runner
+	freed   int // how often the space of removed entries was given back
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{World: jobtest.New(t)}
+	find := &search.Service{Index: w.DB.Index(), Now: w.Clock}
+	w.service = &cleanup.Service{
+		Jobs: w.Service, Entries: find, Holds: w.DB.Holds(), Texts: jobtest.Texts{}, Recorder: w, Now: w.Clock, Random: jobtest.Random,
+	}
+	w.runner = &cleanup.Runner{
+		Reader: walk.Reader{Entries: find, Tenants: w, Texts: jobtest.Texts{}, Now: w.Clock},
+		Store:  &store{Store: w.DB.Entries(), w: w.World}, Index: mortalIndex{w.DB.Index(), w.World}, Holds: w.DB.Holds(), Jobs: w.DB.Jobs(),
+		Removed: func(context.Context, audit.TenantID) error { w.freed++; return nil }, Recorder: w, Random: jobtest.Random,
+	}
+	w.Worker.Runners[jobs.KindCleanup] = w.runner
+	return w
+}
+
+// store is the system of record of a worker that can be killed.
+type store struct {
+	cleanup.Store
+	w *jobtest.World
+	// marked, if it is set, is called after each page was marked.
+	marked func()
+}
+
+func (s *store) Mark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, after time.Duration) error {
+	return s.w.Call(func() error {
+		err := s.Store.Mark(ctx, tenant, ids, after)
+		if s.marked != nil {
+			s.marked()
+		}
+		return err
+	})
+}
+
+func (s *store) RemoveDue(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (n int, err error) {
+	return n, s.w.Call(func() error { n, err = s.Store.RemoveDue(ctx, tenant, ids); return err })
+}
+
+// mortalIndex is the index of a worker that can be killed.
+type mortalIndex struct {
+	retention.Index
+	w *jobtest.World
+}
+
+func (m mortalIndex) Remove(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
+	return m.w.Call(func() error { return m.Index.Remove(ctx, tenant, ids) })
+}
+
+// entry is the n-th entry of a tenant: one a minute, of ten users in turn.
+func (w *world) entry(tenant audit.TenantID, n int) audit.Entry {
+	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(n) * time.Second)
+	var unique [10]byte
+	copy(unique[:], fmt.Sprintf("%010d", n))
+	return audit.Entry{
+		ID: audit.NewEntryID(at, unique), Tenant: tenant, UserID: fmt.Sprintf("u%d", n%10), Action: "VIEW", ResourceType: "order",
+		ResourceID: fmt.Sprint(n % 100), Timestamp: at, ReceivedAt: w.Time,
+	}
+}
+
+// store stores and indexes entries that are received now.
+func (w *world) store(tenant audit.TenantID, from, to int) {
+	w.T.Helper()
+	var entries []audit.Entry
+	for n := from; n < to; n++ {
+		entries = append(entries, w.entry(tenant, n))
+	}
+	w.Put(tenant, entries)
+	w.Time = w.Time.Add(time.Second)
+}
+
+func (w *world) create(query url.Values) jobs.Job {
+	w.T.Helper()
+	job, err := w.service.Create(w.T.Context(), admin, jobtest.Acme, access.Scope{}, query)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	return job
+}
+
+func (w *world) preview(query url.Values) cleanup.Preview {
+	w.T.Helper()
+	preview, err := w.service.Preview(w.T.Context(), jobtest.Acme, access.Scope{}, query)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	return preview
+}
+
+// hold sets a hold on entries of users.
+func (w *world) hold(h hold.Hold) {
+	w.T.Helper()
+	h.Tenant, h.CreatedAt, h.Version = "acme", w.Time, 1
+	if err := w.DB.Holds().CreateHold(w.T.Context(), h); err != nil {
+		w.T.Fatal(err)
+	}
+}
+
+// wantLeft checks how many entries the store and the index have, and that none is marked.
+func (w *world) wantLeft(tenant audit.TenantID, want int64) {
+	w.T.Helper()
+	for name, lister := range map[string]search.IDLister{"store": w.DB.Entries(), "index": w.DB.Index()} {
+		got, err := lister.Count(w.T.Context(), tenant, time.Time{}, time.Time{})
+		if err != nil {
+			w.T.Fatal(err)
+		}
+		if got != want {
+			w.T.Errorf("the %s has %d entries of %s, want %d", name, got, tenant, want)
+		}
+	}
+	marked, err := w.DB.Entries().Retained(w.T.Context(), tenant, retention.Selection{Marked: true}, retention.MaxEntries)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	if len(marked) != 0 {
+		w.T.Errorf("%d entries of %s are marked, want 0", len(marked), tenant)
+	}
+}
+
+func TestACleanupRemovesWhatItsPreviewCounts(t *testing.T) {
+	for name, test := range map[string]struct {
+		query url.Values
+		want  int64
+	}{
+		"everything":       {url.Values{}, 2500},
+		"an earlier bound": {url.Values{"before": {"2026-03-01T00:10:00Z"}}, 600},
+		"a time":           {url.Values{"from": {"2026-03-01T00:01:00Z"}, "to": {"2026-03-01T00:02:00Z"}}, 60},
+		"a user":           {url.Values{"user_id": {"u3"}}, 250},
+		"a query":          {url.Values{"q": {"user_id:(u3 OR u4) resource_id:13"}}, 25},
+		"nothing":          {url.Values{"action": {"DELETE"}}, 0},
+	} {
+		w := newWorld(t)
+		w.store("acme", 0, 2500)
+		w.store("globex", 0, 10)
+		query := url.Values{"before": {"2026-03-02"}}
+		for name, values := range test.query {
+			query[name] = values
+		}
+		if got := w.preview(query).Count; got != test.want {
+			t.Errorf("%s: the preview counts %d, want %d", name, got, test.want)
+		}
+		job := w.create(query)
+		w.Work()
+		w.WantJob(job.ID, jobs.StateSucceeded, test.want)
+		w.wantLeft("acme", 2500-test.want)
+		w.wantLeft("globex", 10)
+		if got, want := w.Actions(), []string{"cleanup.create " + job.ID, "cleanup.finish " + job.ID}; !slices.Equal(got, want) {
+			t.Errorf("%s: recorded %q, want %q", name, got, want)
+		}
+		if got, want := string(w.Recorded[1].Metadata), fmt.Sprintf(`{"count":%d,"held":0}`, test.want); got != want {
+			t.Errorf("%s: recorded %s at the end, want %s", name, got, want)
+		}
+		if got, want := w.freed > 0, test.want > 0; got != want {
+			t.Errorf("%s: the space was given back: %t, want %t", name, got, want)
+		}
+	}
+}
+
+func TestThePreviewTellsTimesAndWhatIsHeld(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 100)
+	w.hold(hold.Hold{ID: "1", UserIDs: []string{"u0", "u1"}})
+	w.hold(hold.Hold{ID: "2", UserIDs: []string{"u1", "u9"}, From: w.entry("acme", 50).Timestamp})
+	want := cleanup.Preview{Count: 75, Oldest: w.entry("acme", 2).Timestamp, Newest: w.entry("acme", 98).Timestamp, Held: 25}
+	if diff := cmp.Diff(want, w.preview(before)); diff != "" {
+		t.Errorf("the preview (-want +got):\n%s", diff)
+	}
+	job := w.create(before)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, want.Count)
+	w.wantLeft("acme", want.Held)
+	if got, want := string(w.Recorded[1].Metadata), `{"count":75,"held":25}`; got != want {
+		t.Errorf("recorded %s at the end, want %s", got, want)
+	}
+	if diff := cmp.Diff(cleanup.Preview{Held: 25}, w.preview(before)); diff != "" {
+		t.Errorf("the preview afterwards (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheServicesOwnEntriesStay(t *testing.T) {
+	w := newWorld(t)
+	own := w.entry("acme", 0)
+	own.SubmittedBy = audit.SubmittedByService
+	w.Put("acme", []audit.Entry{own})
+	w.store("acme", 1, 10)
+	if got := w.preview(before).Count; got != 9 {
+		t.Errorf("the preview counts %d, want 9", got)
+	}
+	job := w.create(before)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 9)
+	w.wantLeft("acme", 1)
+}
+
+func TestACleanupIsWithinTheScope(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 1000)
+	scope := access.Scope{Resources: []access.Resource{{Type: "order", ID: "7"}}}
+	preview, err := w.service.Preview(t.Context(), jobtest.Acme, scope, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if preview.Count != 10 {
+		t.Errorf("the preview counts %d, want 10", preview.Count)
+	}
+	job, err := w.service.Create(t.Context(), admin, jobtest.Acme, scope, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 10)
+	w.wantLeft("acme", 990)
+}
+
+func TestWhatIsReceivedLaterStays(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 1500)
+	job := w.create(before)
+	w.Time = w.Time.Add(time.Second)
+	w.store("acme", 1500, 1600)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 1500)
+	w.wantLeft("acme", 100)
+}
+
+func TestACleanupWaitsForTheIndex(t *testing.T) {
+	w := newWorld(t)
+	behind := &jobtest.Lag{Looks: 3}
+	w.runner.Lag = behind
+	w.store("acme", 0, 10)
+	created := w.Time
+	job := w.create(before)
+	w.Work()
+	if waited := w.Job(job.ID).FinishedAt.Sub(created); waited < 15*time.Second {
+		t.Errorf("the job finished after %s, want after three looks", waited)
+	}
+	w.WantJob(job.ID, jobs.StateSucceeded, 10)
+}
+
+// A worker is killed before and after each of its calls in turn. What is gone is counted once.
+func TestAKilledCleanupCountsExactly(t *testing.T) {
+	calls := 1
+	for at := 0; at <= calls; at++ {
+		for _, after := range []bool{false, true} {
+			w := newWorld(t)
+			w.store("acme", 0, 1200)
+			w.hold(hold.Hold{ID: "1", UserIDs: []string{"u5"}})
+			w.KillAt, w.After = at, after
+			job := w.create(before)
+			w.Work()
+			if at == 0 {
+				calls = w.Calls
+			}
+			w.WantJob(job.ID, jobs.StateSucceeded, 1080)
+			w.wantLeft("acme", 120)
+			if got, want := string(w.Recorded[len(w.Recorded)-1].Metadata), `{"count":1080,"held":120}`; got != want {
+				t.Errorf("recorded %s at the end, want %s", got, want)
+			}
+			if t.Failed() {
+				t.Fatalf("killed at call %d of %d, after its effect: %t", at, calls, after)
+			}
+		}
+	}
+	if calls < 10 {
+		t.Errorf("the worker made %d calls, want several pages of several calls", calls)
+	}
+}
+
+func TestASlicedCleanupIsWhole(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 5000)
+	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
+	job := w.create(before)
+	w.Deliver(3)
+	if got := w.Job(job.ID).Progress; got <= 0 || got >= 1 {
+		t.Errorf("got progress %v in the middle, want more than 0 and less than 1", got)
+	}
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 5000)
+	if got := w.Job(job.ID).Generation; got < 5 {
+		t.Errorf("the job had %d deliveries, want one for each page", got)
+	}
+	w.wantLeft("acme", 0)
+}
+
+// A worker is killed before and after each of its calls in turn, and the job is canceled then. What is
+// gone is counted.
+func TestACanceledCleanupCountsExactly(t *testing.T) {
+	for at := 2; ; at++ {
+		for _, after := range []bool{false, true} {
+			w := newWorld(t)
+			w.store("acme", 0, 1200)
+			w.KillAt, w.After = at, after
+			job := w.create(before)
+			w.Time = w.Time.Add(time.Minute)
+			w.Deliver(1)
+			if w.Job(job.ID).State.Finished() {
+				return // it has no more calls
+			}
+			if _, err := w.Service.Cancel(t.Context(), admin, jobtest.Acme, job.ID); errors.Is(err, jobs.ErrCommitted) {
+				continue
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			w.Work()
+			w.wantLeft("acme", 1200-w.Job(job.ID).Count)
+			if got := w.Job(job.ID); got.State != jobs.StateCanceled || got.Count%200 != 0 {
+				t.Errorf("the job is %s with the count %d, want it canceled after whole pages", got.State, got.Count)
+			}
+			if t.Failed() {
+				t.Fatalf("killed at call %d, after its effect: %t", at, after)
+			}
+		}
+	}
+}
+
+// TestAHoldWins: it is set after a page was marked, and keeps what it covers of that page and of the
+// later ones.
+func TestAHoldWins(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 3000)
+	pages := 0
+	w.runner.Store = &store{Store: w.DB.Entries(), w: w.World, marked: func() {
+		if pages++; pages == 2 {
+			w.hold(hold.Hold{ID: "1", UserIDs: []string{"u5"}})
+		}
+	}}
+	job := w.create(before)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 2800)
+	w.wantLeft("acme", 200)
+}
+
+// TestAHoldThatUnmarksWins: its job unmarks entries after the worker has looked at the holds.
+func TestAHoldThatUnmarksWins(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 100)
+	held := w.entry("acme", 42)
+	asked := 0
+	w.runner.Holds = holds{w.DB.Holds(), func() {
+		if asked++; asked == 2 { // the hold is stored, and its job runs, while the worker sleeps
+			defer w.hold(hold.Hold{ID: "1", UserIDs: []string{held.UserID}})
+			if err := w.DB.Entries().Unmark(t.Context(), "acme", []audit.EntryID{held.ID}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}}
+	job := w.create(before)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 99)
+	w.wantLeft("acme", 1)
+}
+
+// holds calls something after each look.
+type holds struct {
+	hold.Reader
+	after func()
+}
+
+func (h holds) Standing(ctx context.Context, tenant audit.TenantID) (hold.Standing, error) {
+	standing, err := h.Reader.Standing(ctx, tenant)
+	h.after()
+	return standing, err
+}
+
+// TestWhatRetentionHasMarkedGoesToo: the store does not change the time of a marked entry.
+func TestWhatRetentionHasMarkedGoesToo(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 100)
+	marked := []audit.EntryID{w.entry("acme", 1).ID, w.entry("acme", 50).ID}
+	if err := w.DB.Entries().Mark(t.Context(), "acme", marked, retention.Grace); err != nil {
+		t.Fatal(err)
+	}
+	job := w.create(before)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 100)
+	w.wantLeft("acme", 0)
+}
+
+// TestWhatIsSentAgainStays: it has the id of an entry that was removed before the worker was killed.
+func TestWhatIsSentAgainStays(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 100)
+	killed := false
+	w.runner.Index = unindexing{w.DB.Index(), func() error {
+		if killed {
+			return nil
+		}
+		killed = true
+		w.Time = w.Time.Add(time.Second)
+		w.store("acme", 42, 43)
+		return jobtest.ErrKilled
+	}}
+	job := w.create(before)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 100)
+	w.wantLeft("acme", 1)
+}
+
+// unindexing calls something before each removal from the index.
+type unindexing struct {
+	retention.Index
+	before func() error
+}
+
+func (u unindexing) Remove(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
+	if err := u.before(); err != nil {
+		return err
+	}
+	return u.Index.Remove(ctx, tenant, ids)
+}
+
+func TestCleanupsOfATenantRunOneAfterTheOther(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 3000)
+	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
+	first := w.create(before)
+	second := w.create(before)
+	w.Work()
+	w.WantJob(first.ID, jobs.StateSucceeded, 3000)
+	w.WantJob(second.ID, jobs.StateSucceeded, 0)
+}
+
+func TestACleanupOfADeletedTenantFails(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 10)
+	job := w.create(before)
+	w.Owner.Status = audit.TenantDeleting
+	w.Work()
+	w.WantJob(job.ID, jobs.StateFailed, 0)
+}
+
+func TestFaultyParameters(t *testing.T) {
+	w := newWorld(t)
+	for name, test := range map[string]struct {
+		query url.Values
+		want  string
+	}{
+		"no bound":           {url.Values{"action": {"VIEW"}}, "?before required"},
+		"an empty bound":     {url.Values{"before": {""}}, "?before required"},
+		"two bounds":         {url.Values{"before": {"2026-03-01", "2026-03-02"}}, "?before repeated"},
+		"no time":            {url.Values{"before": {"soon"}}, "?before invalid_time"},
+		"an unknown one":     {url.Values{"before": {"2026-03-02"}, "archive": {"true"}}, "?archive unknown_parameter"},
+		"an order":           {url.Values{"before": {"2026-03-02"}, "sort": {"timestamp"}}, "?sort unknown_parameter"},
+		"no bound, no query": {url.Values{"q": {"("}}, "?before required, ?q"},
+	} {
+		_, previewErr := w.service.Preview(t.Context(), jobtest.Acme, access.Scope{}, test.query)
+		_, createErr := w.service.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, test.query)
+		for what, err := range map[string]error{"preview": previewErr, "create": createErr} {
+			var invalid *audit.ValidationError
+			if !errors.As(err, &invalid) {
+				t.Errorf("%s: %s: got error %v, want a ValidationError", name, what, err)
+				continue
+			}
+			var got []string
+			for _, f := range invalid.Fields {
+				got = append(got, f.Pointer+" "+f.Code)
+			}
+			if text := strings.Join(got, ", "); !strings.HasPrefix(text, test.want) {
+				t.Errorf("%s: %s: got the faults %s, want %s", name, what, text, test.want)
+			}
+		}
+	}
+	if len(w.Recorded) != 0 {
+		t.Errorf("recorded %q, want nothing", w.Actions())
+	}
+}

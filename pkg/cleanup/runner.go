@@ -1,0 +1,351 @@
+package cleanup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
+)
+
+const (
+	// turnPause is the time between two looks at an earlier cleanup of the tenant.
+	turnPause = 5 * time.Second
+	// markPause is the time until entries are tried again that could not be removed.
+	markPause = time.Second
+	// maxMarks is how often a slice marks entries that could not be removed.
+	maxMarks = 3
+)
+
+// Store is the system of record.
+type Store interface {
+	retention.Store
+	search.EntryReader
+}
+
+// Runner is the jobs.Runner of jobs.KindCleanup. It removes entries page by page. Before each page it
+// saves which entries go, so that each is counted once however often the worker is killed.
+type Runner struct {
+	walk.Reader
+	Store Store
+	Index retention.Index
+	Holds hold.Reader
+	Jobs  jobs.Store
+	// Removed is called after entries of a tenant were removed; nil: nothing is left to do then.
+	Removed  func(ctx context.Context, tenant audit.TenantID) error
+	Recorder audit.Recorder
+	Random   func([]byte)
+}
+
+// checkpoint says how far a cleanup is.
+type checkpoint struct {
+	// Filters are the parameters, sealed.
+	Filters []byte `json:"filters,omitempty"`
+	walk.Place
+	// Count counts the entries that were removed, Held those that a hold kept. Pending are not
+	// counted: they are about to go. The position is behind them.
+	Count   int64           `json:"count,omitempty"`
+	Held    int64           `json:"held,omitempty"`
+	Pending []audit.EntryID `json:"pending,omitempty"`
+	// EntryID is that of the entry about the end. It is random, so that no client can take it.
+	EntryID audit.EntryID `json:"entry_id,omitzero"`
+}
+
+// Run implements jobs.Runner.
+func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+	run := &cleanupRun{Runner: r, Slice: s}
+	err := s.Read(&run.at)
+	var result jobs.Result
+	if err == nil {
+		result, err = run.all(ctx)
+	}
+	if err != nil {
+		return jobs.Result{}, fmt.Errorf("clean up entries of %s: %w", s.Job.Tenant, err)
+	}
+	return result, nil
+}
+
+// Clean implements jobs.Cleaner. It ends the page that the canceled job was removing, so that the job
+// counts exactly what is gone.
+func (r *Runner) Clean(ctx context.Context, job *jobs.Job) error {
+	_, err := r.CheckTenant(ctx, job.Tenant)
+	if failed := (*jobs.FailedError)(nil); errors.As(err, &failed) {
+		return nil // its deletion removes everything
+	}
+	if err == nil {
+		err = r.endPage(ctx, job)
+	}
+	if err != nil {
+		return fmt.Errorf("end cleanup %s of %s: %w", job.ID, job.Tenant, err)
+	}
+	return nil
+}
+
+func (r *Runner) endPage(ctx context.Context, job *jobs.Job) error {
+	var at checkpoint
+	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
+		return err
+	}
+	entries, err := r.Store.EntriesByID(ctx, job.Tenant, at.Pending)
+	if err != nil {
+		return err
+	}
+	done, err := r.removePage(ctx, job, &at, entries)
+	if err == nil && !done {
+		err = errors.New("some entries could not be removed yet")
+	}
+	if err != nil {
+		return err
+	}
+	job.Count = at.Count
+	if job.Checkpoint, err = json.Marshal(at); err != nil {
+		return err
+	}
+	return r.freeSpace(ctx, job.Tenant, &at)
+}
+
+// freeSpace follows the last removal of a job.
+func (r *Runner) freeSpace(ctx context.Context, tenant audit.TenantID, at *checkpoint) error {
+	if r.Removed == nil || at.Count == 0 {
+		return nil
+	}
+	return r.Removed(ctx, tenant)
+}
+
+// cleanupRun is one slice of a cleanup.
+type cleanupRun struct {
+	*Runner
+	*jobs.Slice
+	at        checkpoint
+	tenant    audit.Tenant
+	selection search.Selection
+}
+
+// all does what is left of the cleanup, or what the slice has time for.
+func (r *cleanupRun) all(ctx context.Context) (jobs.Result, error) {
+	if wait, err := r.prepare(ctx); err != nil || wait > 0 {
+		return jobs.Result{Wait: wait}, err
+	}
+	for !r.at.Ended || len(r.at.Pending) > 0 {
+		entries, err := r.nextPage(ctx)
+		if err != nil {
+			return jobs.Result{}, err
+		}
+		done, err := r.removePage(ctx, &r.Job, &r.at, entries)
+		if err != nil || !done {
+			return jobs.Result{Wait: markPause}, err
+		}
+		r.Job.Count = r.at.Count
+		if !r.at.Ended && r.TimeUp() {
+			return jobs.Result{}, r.Save(ctx, r.at)
+		}
+	}
+	return jobs.Result{Done: true}, r.finish(ctx)
+}
+
+// prepare reads what the cleanup selects. It returns how long to wait before it can begin.
+func (r *cleanupRun) prepare(ctx context.Context) (time.Duration, error) {
+	if err := r.open(ctx); err != nil {
+		return 0, err
+	}
+	if waits, err := r.earlierRuns(ctx); err != nil || waits {
+		return turnPause, err
+	}
+	wait, err := r.Wait(ctx, &r.Job, &r.tenant, r.selection, &r.at.Place, func() error { return r.Save(ctx, r.at) })
+	if err != nil || wait > 0 || !r.at.First.IsZero() {
+		return wait, err
+	}
+	return 0, r.Begin(ctx, r.selection, &r.at.Place)
+}
+
+// open reads the tenant and what the cleanup selects.
+func (r *cleanupRun) open(ctx context.Context) (err error) {
+	if r.tenant, err = r.CheckTenant(ctx, r.Job.Tenant); err != nil {
+		return err
+	}
+	if r.Job.Scope == nil {
+		return errors.New("the job has no scope")
+	}
+	query, err := r.Filters(ctx, &r.Job, r.at.Filters)
+	if err != nil {
+		return err
+	}
+	r.selection, err = selects(r.Entries, r.Job.CreatedAt, r.tenant, *r.Job.Scope, query)
+	return walk.Unknown(err)
+}
+
+// earlierRuns reports whether an earlier cleanup of the tenant is not finished. Two that select the same
+// entries would count them twice.
+func (r *cleanupRun) earlierRuns(ctx context.Context) (bool, error) {
+	return jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindCleanup), func(j *jobs.Job) bool {
+		order := j.CreatedAt.Compare(r.Job.CreatedAt)
+		return order < 0 || order == 0 && j.ID < r.Job.ID
+	})
+}
+
+// nextPage decides which entries go next, and saves it. If there are pending ones, it returns those of
+// them that are left.
+func (r *cleanupRun) nextPage(ctx context.Context) ([]audit.Entry, error) {
+	if len(r.at.Pending) > 0 {
+		return r.Store.EntriesByID(ctx, r.Job.Tenant, r.at.Pending)
+	}
+	page, err := r.Entries.Page(ctx, r.selection, r.at.Position, audit.MaxPageLimit)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.CheckTenant(ctx, r.Job.Tenant); err != nil {
+		return nil, err
+	}
+	for i := range page.Entries {
+		if e := &page.Entries[i]; e.ReceivedAt.Before(r.Job.CreatedAt) {
+			r.at.Pending = append(r.at.Pending, e.ID)
+		}
+	}
+	if page.Last != nil {
+		r.at.Position = page.Last
+		r.at.Show(&r.Job, page.Last.Time)
+	}
+	r.at.Ended = !page.More || len(page.Entries) == 0
+	return r.keepStored(ctx)
+}
+
+// keepStored saves those of the pending entries that are stored, and returns them. It removes the
+// others from the index: they were removed before.
+func (r *cleanupRun) keepStored(ctx context.Context) ([]audit.Entry, error) {
+	stored, err := r.Store.EntriesByID(ctx, r.Job.Tenant, r.at.Pending)
+	if err != nil {
+		return nil, err
+	}
+	if gone := without(r.at.Pending, stored); len(gone) > 0 {
+		if err := r.Index.Remove(ctx, r.Job.Tenant, gone); err != nil {
+			return nil, err
+		}
+	}
+	r.at.Pending = idsOf(stored)
+	return stored, r.Save(ctx, r.at)
+}
+
+// removePage removes what is left of the pending entries, but for those that a hold covers. It reports
+// false if some of them could not be removed yet.
+func (r *Runner) removePage(ctx context.Context, job *jobs.Job, at *checkpoint, left []audit.Entry) (done bool, err error) {
+	var held, again []audit.Entry
+	for marks := 0; len(left) > 0; marks++ {
+		if marks == maxMarks {
+			return false, nil
+		}
+		later := func(e audit.Entry) bool { return !e.ReceivedAt.Before(job.CreatedAt) } // sent again since its removal
+		again = append(again, slices.DeleteFunc(slices.Clone(left), func(e audit.Entry) bool { return !later(e) })...)
+		left = slices.DeleteFunc(left, later)
+		var kept []audit.Entry
+		if left, kept, err = r.remove(ctx, job.Tenant, left); err != nil {
+			return false, err
+		}
+		held = append(held, kept...)
+	}
+	removed := without(at.Pending, held)
+	if gone := without(removed, again); len(gone) > 0 {
+		if err := r.Index.Remove(ctx, job.Tenant, gone); err != nil { // after the store: else the reconciler puts them back
+			return false, err
+		}
+	}
+	at.Count += int64(len(removed))
+	at.Held += int64(len(held))
+	at.Pending = nil
+	return true, nil
+}
+
+// remove removes entries from the store, but for those that a hold covers. It returns these, and those
+// that are left though no hold covers them.
+//
+// It marks them and looks at the holds again before it removes them. A hold that is set later unmarks
+// them by its own job, and the store removes only marked ones. So a worker that slept in between does
+// no harm.
+func (r *Runner) remove(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (left, held []audit.Entry, err error) {
+	free, held, err := r.unheld(ctx, tenant, entries)
+	if err != nil || len(free) == 0 {
+		return nil, held, err
+	}
+	if err := r.Store.Mark(ctx, tenant, idsOf(free), 0); err != nil {
+		return nil, nil, err
+	}
+	free, kept, err := r.unheld(ctx, tenant, free)
+	if err == nil && len(kept) > 0 {
+		held = append(held, kept...)
+		err = r.Store.Unmark(ctx, tenant, idsOf(kept))
+	}
+	if err != nil || len(free) == 0 {
+		return nil, held, err
+	}
+	n, err := r.Store.RemoveDue(ctx, tenant, idsOf(free))
+	if err != nil || n == len(free) {
+		return nil, held, err
+	}
+	if left, err = r.Store.EntriesByID(ctx, tenant, idsOf(free)); err != nil || len(left) == 0 {
+		return nil, held, err
+	}
+	return left, held, r.Store.Unmark(ctx, tenant, idsOf(left)) // they were marked before, for a later time
+}
+
+// unheld divides entries by whether a hold covers them now.
+func (r *Runner) unheld(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (free, held []audit.Entry, err error) {
+	standing, err := r.Holds.Standing(ctx, tenant)
+	for i := range entries {
+		if e := entries[i]; standing.Cover(&e) {
+			held = append(held, e)
+		} else {
+			free = append(free, e)
+		}
+	}
+	return free, held, err
+}
+
+func idsOf(entries []audit.Entry) []audit.EntryID {
+	ids := make([]audit.EntryID, len(entries))
+	for i := range entries {
+		ids[i] = entries[i].ID
+	}
+	return ids
+}
+
+// without returns the ids of which none of the entries is.
+func without(ids []audit.EntryID, entries []audit.Entry) []audit.EntryID {
+	found := make(map[audit.EntryID]bool, len(entries))
+	for i := range entries {
+		found[entries[i].ID] = true
+	}
+	return slices.DeleteFunc(slices.Clone(ids), func(id audit.EntryID) bool { return found[id] })
+}
+
+// finish records the end. From then on the job cannot be canceled.
+func (r *cleanupRun) finish(ctx context.Context) error {
+	if err := r.freeSpace(ctx, r.Job.Tenant, &r.at); err != nil {
+		return err
+	}
+	if r.at.EntryID.IsZero() {
+		var random [10]byte
+		r.Random(random[:])
+		r.at.EntryID = audit.NewEntryID(r.Now(), random)
+		if err := r.Commit(ctx, r.at); err != nil {
+			return err
+		}
+	}
+	about, err := json.Marshal(struct {
+		Count int64 `json:"count"`
+		Held  int64 `json:"held"`
+	}{r.at.Count, r.at.Held})
+	if err != nil {
+		return err
+	}
+	return audit.Record(ctx, r.Recorder, r.tenant, audit.Entry{
+		ID: r.at.EntryID, Timestamp: r.at.EntryID.Time(), UserID: r.Job.CreatedBy, Action: actionFinish,
+		ResourceType: resourceCleanup, ResourceID: r.Job.ID, Metadata: about,
+	})
+}
