@@ -30,10 +30,13 @@ func (c *console) await(ctx context.Context, what string, job client.Job, look f
 		_ = bar.Set64(int64(job.Progress * whole)) // the bar is no part of the result
 	}
 	_ = bar.Clear()
-	if job.State != "succeeded" {
-		return fmt.Errorf("the %s %s is %s: %s", what, job.ID, job.State, printable(job.Error))
+	switch {
+	case job.State == "succeeded":
+		return nil
+	case job.Error == "":
+		return fmt.Errorf("the %s %s is %s", what, job.ID, job.State)
 	}
-	return nil
+	return fmt.Errorf("the %s %s is %s: %s", what, job.ID, job.State, printable(job.Error))
 }
 
 // bar returns a progress bar, which draws nothing unless standard error is a terminal.

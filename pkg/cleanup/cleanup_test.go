@@ -448,6 +448,44 @@ func (u unindexing) Remove(ctx context.Context, tenant audit.TenantID, ids []aud
 	return u.Index.Remove(ctx, tenant, ids)
 }
 
+// TestWhatOnlyTheIndexHasIsNotCounted: it left the store before, and leaves the index too.
+func TestWhatOnlyTheIndexHasIsNotCounted(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 100)
+	ghost := w.entry("acme", 42).ID
+	w.runner.Store = lacking{w.DB.Entries(), ghost}
+	var unindexed []audit.EntryID
+	w.runner.Index = recording{&unindexed}
+	job := w.create(before)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 99)
+	if len(unindexed) != 100 {
+		t.Errorf("%d entries left the index, want 100", len(unindexed))
+	}
+	if !slices.Contains(unindexed, ghost) {
+		t.Errorf("entry %s is not among those that left the index, want it there", ghost)
+	}
+}
+
+// lacking is a store without one entry.
+type lacking struct {
+	cleanup.Store
+	ghost audit.EntryID
+}
+
+func (l lacking) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+	found, err := l.Store.EntriesByID(ctx, tenant, ids)
+	return slices.DeleteFunc(found, func(e audit.Entry) bool { return e.ID == l.ghost }), err
+}
+
+// recording is an index that keeps what was removed.
+type recording struct{ removed *[]audit.EntryID }
+
+func (r recording) Remove(_ context.Context, _ audit.TenantID, ids []audit.EntryID) error {
+	*r.removed = append(*r.removed, ids...)
+	return nil
+}
+
 func TestCleanupsOfATenantRunOneAfterTheOther(t *testing.T) {
 	w := newWorld(t)
 	w.store("acme", 0, 3000)
