@@ -241,7 +241,7 @@ func TestAKilledExportResumes(t *testing.T) {
 		entries int // two parts
 	}{
 		"json": {url.Values{"format": {"json"}}, 250}, "zstd": {url.Values{"format": {"json"}, "compress": {"zstd"}}, 250},
-		"parquet": {url.Values{"format": {"parquet"}}, 350},
+		"parquet": {url.Values{"format": {"parquet"}}, 250},
 	} {
 		t.Run(name, func(t *testing.T) { aKilledExportResumes(t, test.query, test.entries) })
 	}

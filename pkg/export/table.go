@@ -14,8 +14,8 @@ import (
 
 const (
 	// groupSize is how much of a table is one row group, in bytes before compression. The more, the
-	// better it is compressed and read. A worker has it in memory about twice.
-	groupSize = 16 << 20
+	// better it is compressed and read. A worker has it in memory several times.
+	groupSize = 8 << 20
 	// maxMetadata is how much a checkpoint keeps of the row groups, in bytes before base64. A record of
 	// MongoDB has at most 16 MB. The default columns take about 2 KB of it for each row group.
 	maxMetadata = 8 << 20

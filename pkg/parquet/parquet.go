@@ -55,12 +55,16 @@ type Writer struct {
 	rows    int64 // buffered
 	size    int   // of what is buffered, in bytes before compression
 	page    []byte
+	packed  []byte
 	zstd    *zstd.Encoder
 }
 
+// window is how far back compression looks, in bytes. More takes memory and saves next to nothing.
+const window = 1 << 20
+
 // NewWriter returns a writer that continues a file, from its beginning if the state is zero.
 func NewWriter(columns []Column, from State) (*Writer, error) {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true))
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true), zstd.WithWindowSize(window))
 	if err != nil {
 		return nil, fmt.Errorf("write a Parquet file: %w", err)
 	}
@@ -114,15 +118,14 @@ func (w *Writer) Flush(dst []byte) []byte {
 // appendPage appends what a column has buffered. The row group begins at dst[begin].
 func (w *Writer) appendPage(dst []byte, begin int, c *column, group *rowGroup) []byte {
 	w.page = c.appendTo(w.page[:0])
-	packed := w.zstd.EncodeAll(w.page, nil)
+	w.packed = w.zstd.EncodeAll(w.page, w.packed[:0])
 	chunk := chunk{column: c, offset: group.offset + int64(len(dst)-begin)}
 	start := len(dst)
-	dst = append(appendPageHeader(dst, c.levels, len(w.page), packed), packed...)
+	dst = append(appendPageHeader(dst, c.levels, len(w.page), w.packed), w.packed...)
 	chunk.compressed = int64(len(dst) - start)
-	chunk.uncompressed = chunk.compressed - int64(len(packed)) + int64(len(w.page))
+	chunk.uncompressed = chunk.compressed - int64(len(w.packed)) + int64(len(w.page))
 	group.add(&chunk)
 	c.reset()
-	w.page = keep(w.page)
 	return dst
 }
 
@@ -135,13 +138,13 @@ func (w *Writer) Close(dst []byte) []byte {
 	return append(dst, magic...)
 }
 
-// maxKept is the size up to which the memory of a buffer is used again. It bounds what the buffers of
-// many columns keep that were large once.
-const maxKept = 256 << 10
+// maxIdle is the size up to which the memory of a buffer is kept although little of it is used.
+const maxIdle = 64 << 10
 
-// keep returns the buffer for the next use.
+// keep empties a buffer for its next use. It frees a large one of which less than half was used, so
+// that the buffers of many columns, each large once, do not add up.
 func keep(buffer []byte) []byte {
-	if cap(buffer) > maxKept {
+	if cap(buffer) > maxIdle && len(buffer) < cap(buffer)/2 {
 		return nil
 	}
 	return buffer[:0]
