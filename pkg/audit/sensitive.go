@@ -184,6 +184,11 @@ func splitPath(path string) (field string, names []string, ok bool) {
 	return field, names, true
 }
 
+// SameProtection reports whether both settings remove and encrypt the same in every entry.
+func (s *Settings) SameProtection(other *Settings) bool {
+	return s.RemoveSecrets == other.RemoveSecrets && slices.Equal(s.Detect, other.Detect) && slices.Equal(s.SensitiveFields, other.SensitiveFields)
+}
+
 // Encrypted has the values of an entry that one key encrypts; see package protect.
 type Encrypted struct {
 	Paths      []string // JSON pointers of the places that the values stood at

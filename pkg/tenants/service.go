@@ -39,8 +39,10 @@ type Service struct {
 	RetentionChanged func(ctx context.Context, tenant audit.TenantID) error
 	// Placing decides where the search index has the entries of a new tenant.
 	Placing Placing
-	Now     func() time.Time
-	Random  func(b []byte)
+	// SettleTime is how long after a change another process can accept entries by the earlier record.
+	SettleTime time.Duration
+	Now        func() time.Time
+	Random     func(b []byte)
 }
 
 // The actions and resource types of the service's own entries.
@@ -145,6 +147,15 @@ func (s *Service) Update(ctx context.Context, by access.Principal, id audit.Tena
 		})
 	}
 	return after, nil
+}
+
+// InForceAt returns from when on every process protects new entries by the changed settings, which are
+// stored. It returns the zero time if they protect entries as those before.
+func (s *Service) InForceAt(before, changed *audit.Settings) time.Time {
+	if before.SameProtection(changed) {
+		return time.Time{}
+	}
+	return s.now().Add(s.SettleTime)
 }
 
 // tellRetention reports a change of the retention.

@@ -485,5 +485,6 @@ func (s *Services) Tenants() *tenants.Service {
 	return &tenants.Service{
 		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Jobs(), Placing: s.Stores.Placing,
 		Recorder: s.accept(), Now: time.Now, Random: random, Holds: s.Stores.Holds, RetentionChanged: s.retainAgain,
+		SettleTime: TenantTTL + maxRequestTime + maxClockSkew,
 	}
 }

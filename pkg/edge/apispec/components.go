@@ -110,6 +110,7 @@ func Components() []Component {
 			required("created_at", timestamp("")),
 			required("updated_at", timestamp("")),
 			required("settings", ref("Settings")),
+			optional("in_force_at", timestamp("Only in answers to changes of `remove_secrets`, `detect` or `sensitive_fields`: entries that are accepted from then on are protected by the changed settings, and earlier ones may be.")),
 		)},
 		{"TenantList", listOf("Tenant")},
 		{"NewExport", newExportSchema()},

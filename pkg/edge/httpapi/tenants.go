@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -84,7 +85,7 @@ func CreateTenant(gate *Gate, s *tenants.Service) http.Handler {
 		if err != nil {
 			return nil, explain(err, audit.ErrConflict, ProblemConflict, "A tenant has this id, or a deleted one had it.")
 		}
-		return tenantResponse(http.StatusCreated, &created).
+		return tenantResponse(http.StatusCreated, &created, time.Time{}).
 			set("Location", manifest.BasePath+"/tenants/"+string(created.ID)), nil
 	})
 }
@@ -203,7 +204,7 @@ func GetTenant(gate *Gate, s *tenants.Service) http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		return tenantResponse(http.StatusOK, &tenant), nil
+		return tenantResponse(http.StatusOK, &tenant, time.Time{}), nil
 	})
 }
 
@@ -276,7 +277,7 @@ func changeTenant(gate *Gate, function string, s *tenants.Service, media []strin
 			return nil, err
 		}
 		for attempt := 1; ; attempt++ {
-			updated, err := applyChange(req, s, match, body.copy(), apply)
+			updated, inForceAt, err := applyChange(req, s, match, body.copy(), apply)
 			if match.any && errors.Is(err, audit.ErrPrecondition) {
 				if attempt < maxOverwrites {
 					continue
@@ -286,33 +287,37 @@ func changeTenant(gate *Gate, function string, s *tenants.Service, media []strin
 			if err != nil {
 				return nil, explain(err, audit.ErrConflict, ProblemConflict, "The tenant is being deleted: its status cannot change.")
 			}
-			return tenantResponse(http.StatusOK, &updated), nil
+			return tenantResponse(http.StatusOK, &updated, inForceAt), nil
 		}
 	})
 }
 
-// applyChange reads the record, applies the body and writes the result. It returns
-// audit.ErrPrecondition if match excludes the version, or if the record changed meanwhile. Faults
-// of the body come first (RFC 9110, section 13.2.1).
-func applyChange(req *request, s *tenants.Service, match precondition, body *document, apply func(body *document, to *tenants.Change)) (audit.Tenant, error) {
+// applyChange reads the record, applies the body and writes the result. It also returns when the
+// change is in force; see tenants.Service.InForceAt. It returns audit.ErrPrecondition if match excludes
+// the version, or if the record changed meanwhile. Faults of the body come first (RFC 9110, section
+// 13.2.1).
+func applyChange(req *request, s *tenants.Service, match precondition, body *document, apply func(body *document, to *tenants.Change)) (updated audit.Tenant, inForceAt time.Time, err error) {
 	current, err := s.Tenants.Tenant(req.Context(), req.tenant.ID)
 	if err != nil {
-		return audit.Tenant{}, err
+		return audit.Tenant{}, time.Time{}, err
 	}
 	to := tenants.Change{Name: current.Name, Settings: current.Settings}
 	apply(body, &to)
 	body.close()
 	if err := body.err(); err != nil {
-		return audit.Tenant{}, err
+		return audit.Tenant{}, time.Time{}, err
 	}
 	if to.Status != "" && !req.principal.IsOperator() {
-		return audit.Tenant{}, forbiddenField("/"+statusField, "may be set by a platform operator only")
+		return audit.Tenant{}, time.Time{}, forbiddenField("/"+statusField, "may be set by a platform operator only")
 	}
 	version := current.Version
 	if !match.matches(version) {
 		version = noVersion
 	}
-	return s.Update(req.Context(), req.principal, current.ID, to, version)
+	if updated, err = s.Update(req.Context(), req.principal, current.ID, to, version); err != nil {
+		return audit.Tenant{}, time.Time{}, err
+	}
+	return updated, s.InForceAt(&current.Settings, &updated.Settings), nil
 }
 
 // noVersion is the version of no record.
@@ -364,14 +369,24 @@ func DeleteTenant(gate *Gate, s *tenants.Service) http.Handler {
 	})
 }
 
-func tenantResponse(status int, t *audit.Tenant) *response {
+// tenantResponse is the answer with a tenant. inForceAt is zero if the tenant was not changed, or not
+// in what protects entries.
+func tenantResponse(status int, t *audit.Tenant, inForceAt time.Time) *response {
 	w := writer{b: make([]byte, 0, 512)}
-	appendTenant(&w, t)
+	w.open('{')
+	appendTenantMembers(&w, t)
+	w.optionalTime("in_force_at", inForceAt)
+	w.close('}')
 	return jsonResponse(status, &w).set("Etag", etag(t.Version))
 }
 
 func appendTenant(w *writer, t *audit.Tenant) {
 	w.open('{')
+	appendTenantMembers(w, t)
+	w.close('}')
+}
+
+func appendTenantMembers(w *writer, t *audit.Tenant) {
 	w.text("id", string(t.ID))
 	w.text("name", t.Name)
 	w.word(statusField, string(t.Status))
@@ -379,7 +394,6 @@ func appendTenant(w *writer, t *audit.Tenant) {
 	w.time("updated_at", t.UpdatedAt)
 	w.name(settingsField)
 	appendSettings(w, &t.Settings)
-	w.close('}')
 }
 
 func appendSettings(w *writer, s *audit.Settings) {

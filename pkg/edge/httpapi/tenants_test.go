@@ -38,7 +38,7 @@ func TestTenantIsCreatedReadAndChanged(t *testing.T) {
 
 	w.advance(time.Minute)
 	changed := w.call("operator", "PATCH", "/tenants/initech", `{"name":"Initech","settings":{"remove_secrets":false}}`, map[string]string{"If-Match": `"1"`}).want(t, 200, "")
-	changed.is(t, strings.NewReplacer("Initech <&>", "Initech", `"updated_at":"2026-03-02T09:30`, `"updated_at":"2026-03-02T09:31`, `"remove_secrets":true`, `"remove_secrets":false`).Replace(record))
+	changed.is(t, strings.NewReplacer("Initech <&>", "Initech", `"updated_at":"2026-03-02T09:30`, `"updated_at":"2026-03-02T09:31`, `"remove_secrets":true`, `"remove_secrets":false`, `"shared"}}`, `"shared"},"in_force_at":"2026-03-02T09:31:45.000Z"}`).Replace(record))
 	if got := changed.header.Get("ETag"); got != `"2"` {
 		t.Errorf("the ETag is %s, want %s", got, `"2"`)
 	}

@@ -297,7 +297,7 @@ func (w *world) build() {
 	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queue: w.work, Recorder: w.ingest, Now: w.clock}
 	w.exports = &export.Jobs{Jobs: w.jobs, Entries: w.search, Files: w.files, Texts: w.keys, Recorder: w.ingest, Now: w.clock, Random: w.fill}
 	w.tenants = &tenants.Service{
-		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Holds: w.db.Holds(), Recorder: w.ingest, Now: w.clock, Random: w.fill,
+		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Holds: w.db.Holds(), Recorder: w.ingest, SettleTime: 45 * time.Second, Now: w.clock, Random: w.fill,
 	}
 	w.stream = &stream.Service{
 		Arrivals: w.db.Arrivals(), Streams: w.db.Streams(), Connections: w.db.Connections(), Reader: w.db.Entries(), Sender: sockets{w}, Queue: w.live,
