@@ -172,9 +172,9 @@ func (e *Entry) Values(field Field) []string {
 	return nil
 }
 
-// HasToken reports whether the entry has the token.
+// HasToken reports whether the entry has the token, as a search index has it.
 func (e *Entry) HasToken(token ValueToken) bool {
-	return slices.ContainsFunc(e.Encrypted, func(part Encrypted) bool { return slices.Contains(part.Tokens, token) })
+	return slices.ContainsFunc(e.Encrypted, func(part Encrypted) bool { return slices.Contains(part.IndexTokens(), token) })
 }
 
 // All returns the conjunction of the conditions. It ignores nil conditions, and

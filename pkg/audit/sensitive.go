@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -201,3 +202,19 @@ type Encrypted struct {
 
 // ValueToken stands for a value at a path. Only who has a key of the tenant can compute it.
 type ValueToken [16]byte
+
+// KeyToken returns what stands for a key in a search index, by which an erasure finds the tokens beside
+// what the key encrypted. Callers of the API cannot ask for it.
+func KeyToken(key string, generation uint32) ValueToken {
+	sum := sha256.Sum256(fmt.Appendf(nil, "key %s/%d", key, generation))
+	return ValueToken(sum[:])
+}
+
+// IndexTokens returns what a search index has of the element: its tokens, and behind them that of its
+// key. Without tokens there is none.
+func (e *Encrypted) IndexTokens() []ValueToken {
+	if len(e.Tokens) == 0 {
+		return nil
+	}
+	return append(slices.Clip(e.Tokens), KeyToken(e.Key, e.Generation))
+}

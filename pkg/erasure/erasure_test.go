@@ -86,7 +86,7 @@ func newWorld(t *testing.T) *world {
 	service := &jobs.Service{Store: w.db.Jobs(), Queue: w, Recorder: w, Now: w.clock}
 	w.Service = &erasure.Service{Jobs: service, Subjects: w.process(), Holds: w.db.Holds(), Recorder: w, Now: w.clock, Random: random}
 	w.runner = &erasure.Runner{
-		Keys: w.process(), Tombstones: w.tombstones, Holds: w.db.Holds(), Store: w.db.Entries(), Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
+		Keys: w.process(), Tombstones: w.tombstones, Holds: w.db.Holds(), Store: w.db.Entries(), Entries: w.db.Entries(), Index: w.db.Index(), Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
 		Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: random}, BackupTime: 35 * 24 * time.Hour,
 	}
 	w.worker = &jobs.Worker{

@@ -32,7 +32,9 @@ type Runner struct {
 	Tombstones TombstoneWriter
 	Holds      hold.Reader
 	Store      retention.Store // the system of record
-	Tenants    jobs.Tenants    // tenants.Cache.Fresh if the process has a cache
+	Entries    Entries         // the same
+	Index      Index
+	Tenants    jobs.Tenants // tenants.Cache.Fresh if the process has a cache
 	Recorder   audit.Recorder
 	// FreeSpace erases what the destroyed key left in a file; nil if the engines have none.
 	FreeSpace jobs.Purger
@@ -91,6 +93,9 @@ func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 	}
 	if wait := r.at.ErasedAt.Add(r.SettleTime).Sub(r.Now()); wait > 0 {
 		return jobs.Result{Wait: wait}, nil
+	}
+	if dropped, err := r.dropTokens(ctx, &tenant); err != nil || !dropped {
+		return jobs.Result{}, err
 	}
 	if err := r.certify(ctx, tenant); err != nil {
 		return jobs.Result{}, err
@@ -204,11 +209,12 @@ func (r *erasureRun) erase(ctx context.Context) (bool, error) {
 var (
 	destroyed = []string{
 		"the key of this generation, which encrypted the values of the subject; if there was none, none is ever made",
+		"the tokens by which these values could be matched, in the index and in the entries that it has",
 	}
 	remains = []string{
 		"the plain fields of entries, such as user_id, action and resource_id",
 		"the masks of encrypted values",
-		"tokens of searchable values, which no search answers for: only the tenant's key makes one from a guess",
+		"tokens in entries that the index did not have then, for example in quarantine, which no search answers for: only the tenant's key makes one from a guess",
 		"values in entries that were accepted before a rule covered them",
 		"values in entries that were accepted after the destruction, which a later key of the subject encrypts",
 		"values under the tenant's own key or under the keys of other subjects",

@@ -36,6 +36,18 @@ func DropErasedTokens(ctx context.Context, keys Destruction, tenant audit.Tenant
 	return nil
 }
 
+// DropTokens removes the tokens beside what a key encrypted from an entry. It reports whether there
+// were any.
+func DropTokens(e *audit.Entry, key KeyRef) (dropped bool) {
+	for i := range e.Encrypted {
+		part := &e.Encrypted[i]
+		if ref, err := RefOf(part); err == nil && ref == key && len(part.Tokens) > 0 {
+			part.Tokens, dropped = nil, true
+		}
+	}
+	return dropped
+}
+
 // eachWithTokens calls do with the elements that have tokens, and the keys of their subjects. The
 // tenant's own key is destroyed with the tenant alone.
 func eachWithTokens(entries []audit.Entry, do func(e *audit.Encrypted, ref KeyRef)) {

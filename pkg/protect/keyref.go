@@ -66,6 +66,9 @@ func (s SubjectID) name() string {
 	return s.String()
 }
 
+// Token returns what stands for the key in a search index; see audit.KeyToken.
+func (r KeyRef) Token() audit.ValueToken { return audit.KeyToken(r.Subject.name(), r.Generation) }
+
 // RefOf returns the key that encrypts the element. The error is about a name that no key has.
 func RefOf(e *audit.Encrypted) (KeyRef, error) {
 	ref := KeyRef{Generation: e.Generation}

@@ -51,6 +51,7 @@ type Entries interface {
 	search.IDLister
 	arrival.Reader
 	retention.Store
+	erasure.Entries
 	jobs.Purger
 }
 

@@ -162,7 +162,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		purge.Stores = append(purge.Stores, jobs.NamedPurger{Name: "free space", Purger: s.Stores.FreeSpace, Scratch: true})
 	}
 	erasures := &erasure.Runner{
-		Keys: s.keyring(), Tombstones: s.tombstones(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
+		Keys: s.keyring(), Tombstones: s.tombstones(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Entries: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
 		SettleTime: keySettleTime, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
 	}
 	holds := &hold.Runner{

@@ -83,7 +83,7 @@ func appendDocument(dst []byte, tenant audit.TenantID, e *audit.Entry) ([]byte, 
 func valueTokens(e *audit.Entry) []string {
 	var set tokenSet
 	for i := range e.Encrypted {
-		for _, t := range e.Encrypted[i].Tokens {
+		for _, t := range e.Encrypted[i].IndexTokens() {
 			set.add(valueToken(t))
 		}
 	}

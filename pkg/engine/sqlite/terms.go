@@ -206,7 +206,7 @@ func (t *tokenizer) tokenize(e *audit.Entry) (string, error) {
 		t.body = t.network(t.next(), address, hexDigits(address))
 	}
 	for i := range e.Encrypted {
-		for _, token := range e.Encrypted[i].Tokens {
+		for _, token := range e.Encrypted[i].IndexTokens() {
 			t.once(t.value(t.next(), token))
 		}
 	}

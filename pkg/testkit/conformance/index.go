@@ -65,6 +65,7 @@ func Index(t *testing.T, open func(t *testing.T) IndexUnderTest) {
 		"CancelledCallsDoNoHarm":             indexCancelled,
 		"IDsRiseWithoutGap":                  indexListsIDs,
 		"RemovedEntriesAreNotCounted":        indexRemoves,
+		"EntriesAreFoundByKeyAndReplaced":    indexReplacesByKey,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
@@ -25,11 +26,12 @@ type EntryStore interface {
 	search.IDLister
 	arrival.Reader
 	retention.Store
+	erasure.Entries
 	jobs.Purger
 }
 
 // Store tests an adapter of ingest.Store, search.Reader, search.IDLister, arrival.Reader,
-// retention.Store and jobs.Purger.
+// retention.Store, erasure.Entries and jobs.Purger.
 func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){
 		"ReadsWhatWasAppended":            storeReadsBack,
@@ -49,6 +51,7 @@ func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 		"EntriesByIDLeavesOutWhatIsNot":   storeReadsMany,
 		"EntriesAreMarkedAndUnmarked":     storeListsRetained,
 		"DueEntriesAreRemoved":            storeRemovesDue,
+		"TokensOfAKeyAreDropped":          storeDropsTokens,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -1,0 +1,70 @@
+package erasure
+
+import (
+	"context"
+	"slices"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+// Entries is the system of record.
+type Entries interface {
+	// DropTokens removes the tokens beside what the key of a subject encrypted from those of the entries
+	// that exist.
+	DropTokens(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, key protect.KeyRef) error
+}
+
+// Index is the search index.
+type Index interface {
+	search.Finder
+	search.IndexWriter
+	retention.Index
+}
+
+// dropTokens removes the tokens of the erased values. It reports false if the slice ended before that.
+// Steps that store or index entries later bring none back; see protect.DropErasedTokens.
+func (r *erasureRun) dropTokens(ctx context.Context, tenant *audit.Tenant) (bool, error) {
+	ofKey := audit.Filter{Where: audit.HasToken{Token: r.at.ref().Token()}}
+	request := audit.PageRequest{Order: audit.OldestFirst, Limit: retention.MaxEncrypted}
+	for more := true; more; {
+		page, err := r.Index.Find(ctx, tenant.ID, ofKey, request)
+		if err == nil {
+			err = r.dropTokensOf(ctx, tenant, page.Entries)
+		}
+		if err != nil || r.TimeUp() {
+			return false, err
+		}
+		request.From, more = page.Last, page.More
+	}
+	if r.FreeSpace == nil {
+		return true, nil
+	}
+	return jobs.Scrub(ctx, r.FreeSpace, tenant.ID, r.TimeUp)
+}
+
+// dropTokensOf removes the tokens from the system of record first: a slice that is repeated finds an
+// entry as long as the index has them. If a worker is killed before it has indexed an entry again,
+// reconciliation does.
+func (r *erasureRun) dropTokensOf(ctx context.Context, tenant *audit.Tenant, entries []audit.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	ids := make([]audit.EntryID, len(entries))
+	for i := range entries {
+		ids[i] = entries[i].ID
+		protect.DropTokens(&entries[i], r.at.ref())
+	}
+	if err := r.Entries.DropTokens(ctx, tenant.ID, ids, r.at.ref()); err != nil {
+		return err
+	}
+	if err := r.Index.Remove(ctx, tenant.ID, ids); err != nil {
+		return err
+	}
+	kept := slices.DeleteFunc(entries, func(e audit.Entry) bool { return tenant.Settings.IsExpired(&e, r.Now()) })
+	_, err := search.PutEntries(ctx, r.Index, tenant.ID, kept) // it had them, so it refuses none
+	return err
+}

@@ -1,0 +1,87 @@
+package erasure_test
+
+import (
+	"bytes"
+	"encoding/base32"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+// matchable stores and indexes an entry of a user with a value of user-42 and a token.
+func (w *world) matchable(user string, value encrypted, token audit.ValueToken) audit.EntryID {
+	w.t.Helper()
+	value.element.Tokens = []audit.ValueToken{token}
+	at := w.now.Add(-time.Hour)
+	e := audit.Entry{
+		ID: audit.NewEntryID(at, [10]byte(token[:10])), Tenant: "acme", UserID: user, Action: "VIEW", ResourceType: "order", Timestamp: at, ReceivedAt: w.now,
+		Encrypted: []audit.Encrypted{value.element},
+	}
+	if _, err := w.db.Entries().Append(w.t.Context(), "acme", []audit.Entry{e}); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := search.PutEntries(w.t.Context(), w.db.Index(), "acme", []audit.Entry{e}); err != nil {
+		w.t.Fatal(err)
+	}
+	return e.ID
+}
+
+// wantFound checks which entry is found by a token, zero for none, and whether the file has its term.
+func (w *world) wantFound(token audit.ValueToken, want audit.EntryID) {
+	w.t.Helper()
+	page, err := w.db.Index().Find(w.t.Context(), "acme", audit.Filter{Where: audit.HasToken{Token: token}}, audit.PageRequest{Order: audit.OldestFirst, Limit: 10})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var got audit.EntryID
+	for i := range page.Entries {
+		got = page.Entries[i].ID
+	}
+	if got != want {
+		w.t.Errorf("found the entry %s by the token %x, want %s", got, token, want)
+	}
+	file, err := os.ReadFile(w.file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	term := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(token[:]))
+	if has := bytes.Contains(file, []byte(term)); has && want.IsZero() {
+		w.t.Errorf("the file has the term %s, want it to be gone", term)
+	}
+}
+
+// TestAnErasureDropsTokens: of the erased key, in the store and the index. The entries stay.
+func TestAnErasureDropsTokens(t *testing.T) {
+	w := newWorld(t)
+	erased, other := audit.ValueToken{1, 2, 3, 15: 4}, audit.ValueToken{5, 6, 7, 15: 8}
+	before := w.encrypt(w.process(), 1)
+	of := w.matchable("ann", before, erased)
+	w.wantFound(erased, of)
+	e := w.create(0)
+	w.work(1)
+	w.wantFound(erased, of)
+	after := w.matchable("ann", w.encrypt(w.process(), 2), other)
+	w.now = w.now.Add(settleTime)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	w.wantFound(erased, audit.EntryID{})
+	w.wantFound(other, after)
+	stored, err := w.db.Entries().Entry(t.Context(), "acme", of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stored.Encrypted[0].Tokens; len(got) > 0 {
+		t.Errorf("the stored entry has the tokens %x, want none", got)
+	}
+	if got := stored.Encrypted[0].Data; !bytes.Equal(got, before.element.Data) {
+		t.Errorf("the stored entry has other encrypted values: %x, want %x", got, before.element.Data)
+	}
+	if found, err := w.db.Index().Contains(t.Context(), "acme", of); err != nil || !found {
+		t.Errorf("the index has the entry: %t with error %v, want it to", found, err)
+	}
+}
