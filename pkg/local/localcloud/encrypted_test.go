@@ -64,4 +64,5 @@ func encryptedValuesAreInPlainNowhere(t *testing.T, start starter) {
 	wantNoMarkIn(t, data)
 	s.stop()
 	wantNoMarkIn(t, data)
+	wantTokensAlone(t, s)
 }
