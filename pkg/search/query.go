@@ -277,7 +277,7 @@ func equality(field audit.Field, values ...string) audit.Expr {
 func parseTime(text string, zone *time.Location) (time.Time, error) {
 	if zone != nil {
 		if day, err := time.Parse(time.DateOnly, text); err == nil {
-			return startOfDay(day, zone), nil
+			return bound(startOfDay(day, zone)), nil
 		}
 	}
 	first, _, err := parseSpan(text)
@@ -300,7 +300,7 @@ func startOfDay(date time.Time, zone *time.Location) time.Time {
 // day in UTC and a time is a millisecond. A time between two milliseconds is an empty span.
 func parseSpan(text string) (first, end time.Time, err error) {
 	if day, err := time.Parse(time.DateOnly, text); err == nil {
-		return day, day.AddDate(0, 0, 1), nil
+		return bound(day), bound(day.AddDate(0, 0, 1)), nil
 	}
 	t, err := audit.ParseTime(text)
 	if err != nil {
@@ -308,7 +308,16 @@ func parseSpan(text string) (first, end time.Time, err error) {
 	}
 	if whole := t.Truncate(time.Millisecond); !whole.Equal(t) {
 		next := whole.Add(time.Millisecond)
-		return next, next, nil
+		return bound(next), bound(next), nil
 	}
-	return t, t.Add(time.Millisecond), nil
+	return bound(t), bound(t.Add(time.Millisecond)), nil
+}
+
+// bound returns the time, and 1970 instead of an earlier one. The same entries are before it, because
+// none is from before 1970. The zero Time would be no bound at all.
+func bound(t time.Time) time.Time {
+	if first := time.Unix(0, 0).UTC(); t.Before(first) {
+		return first
+	}
+	return t
 }

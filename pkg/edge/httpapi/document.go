@@ -209,6 +209,10 @@ func (d *document) time(name string, to *time.Time) {
 		d.fault(name, "invalid_time", err.Error())
 		return
 	}
+	if t.IsZero() { // would stand for a time that is not given
+		d.fault(name, "out_of_range", "must be later than 0001-01-01T00:00:00Z, which some programs write for no time: leave it out instead")
+		return
+	}
 	*to = t.Truncate(time.Millisecond)
 }
 

@@ -54,8 +54,8 @@ func TestAHoldFromItsBeginningToItsEnd(t *testing.T) {
 
 func TestHoldsThatCannotBeSet(t *testing.T) {
 	w := newWorld(t)
-	got := w.call("admin", "POST", legalHolds, `{"reason":7,"user_ids":["u",""],"from":"yesterday","colour":"red"}`, nil).want(t, 422, "invalid")
-	for _, want := range []string{"/reason", "/from", "/colour"} {
+	got := w.call("admin", "POST", legalHolds, `{"reason":7,"user_ids":["u",""],"from":"yesterday","to":"0001-01-01T00:00:00Z","colour":"red"}`, nil).want(t, 422, "invalid")
+	for _, want := range []string{"/reason", "/from", "/to", "/colour"} {
 		if !strings.Contains(got.body, `"`+want+`"`) {
 			t.Errorf("got %s, want a fault at %s", got.body, want)
 		}

@@ -520,6 +520,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 		{"admin", `{"name":"k","permissions":["tenants:create"]}`, 422, "invalid"},
 		{"admin", `{"name":"k","permissions":["logs:write"],"expires_at":"2026-03-02T09:30:00Z"}`, 422, "invalid"},
 		{"admin", `{"name":"k","permissions":["logs:write"],"expires_at":"tomorrow"}`, 422, "invalid"},
+		{"admin", `{"name":"k","permissions":["logs:write"],"expires_at":"0001-01-01T00:00:00Z"}`, 422, "invalid"},
 		{"admin", `{"name":"k","permissions":["logs:write"],"resources":["user:"]}`, 422, "invalid"},
 		{"admin", `{"name":"k","permissions":["logs:write"],"hash":"x"}`, 422, "invalid"},
 		{"admin", `{"name":"k","permissions":["logs:read_sensitive"]}`, 422, "invalid"},
