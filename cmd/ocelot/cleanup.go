@@ -3,8 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/ocelot-audit/ocelot/pkg/client"
 )
@@ -23,6 +28,22 @@ const cleanupPath = "logs/cleanup"
 // Help is what --help adds.
 func (*cleanupCmd) Help() string {
 	return `A cleanup is a job of the service. It removes the entries for ever, and passes over what a legal hold covers and over the service's own entries. What is received later stays. Without --yes the command says how many entries it would remove, and removes none. With --yes it waits for the job and prints it.`
+}
+
+// Validate refuses an empty time and an empty query. A script whose variable is empty would remove what
+// it meant to keep.
+func (c *cleanupCmd) Validate(line *kong.Context) error {
+	for _, given := range line.Path {
+		if given.Flag != nil && slices.Contains([]string{"since", "until"}, given.Flag.Name) && given.Flag.Target.String() == "" {
+			return fmt.Errorf("--%s must not be empty", given.Flag.Name)
+		}
+	}
+	for _, text := range c.Query {
+		if strings.TrimSpace(text) == "" {
+			return errors.New("the query must not be empty: leave it out to remove entries whatever they contain")
+		}
+	}
+	return nil
 }
 
 // Run removes the entries, or tells how many there are.

@@ -7,8 +7,10 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -49,11 +51,30 @@ type Service struct {
 	Random   func([]byte)
 }
 
+// MaxOpen is how many cleanups of a tenant may be unfinished. They wait for each other, and one that
+// waits is not queued any more.
+const MaxOpen = jobs.MaxQueued
+
+// ErrTooManyOpen says that the tenant has MaxOpen unfinished cleanups.
+var ErrTooManyOpen = errors.New("too many unfinished cleanups")
+
 // Preview is what a cleanup would do now.
 type Preview struct {
 	Count          int64     // of the entries to remove
 	Oldest, Newest time.Time // their timestamps; zero: there are none
 	Held           int64     // further entries, which a legal hold keeps
+}
+
+// CheckValues returns an *audit.ValidationError if a parameter is there without a value that counts as
+// left out without one. A script whose variable is empty would remove what it meant to keep.
+func CheckValues(query url.Values) error {
+	var faults []audit.FieldError
+	for _, name := range []string{search.ParamQuery, search.ParamFrom, search.ParamTo, ParamDryRun} {
+		if query.Has(name) && strings.TrimSpace(query.Get(name)) == "" {
+			faults = append(faults, audit.FieldError{Pointer: "?" + name, Code: "required", Detail: "must have a value, or be left out: a cleanup takes no empty one"})
+		}
+	}
+	return audit.InvalidFields(faults)
 }
 
 // selects reads the parameters of a cleanup, as of a time. Faulty ones are an *audit.ValidationError.
@@ -96,9 +117,13 @@ func (s *Service) Preview(ctx context.Context, tenant audit.Tenant, scope access
 }
 
 // Create starts a cleanup with these parameters, within the caller's scope. It records it first, so the
-// log can have one that was not started. It returns an *audit.ValidationError, or jobs.ErrTooManyQueued.
+// log can have one that was not started. It returns an *audit.ValidationError, ErrTooManyOpen, or
+// jobs.ErrTooManyQueued.
 func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (jobs.Job, error) {
 	if _, err := selects(s.Entries, s.Now(), tenant, scope, query); err != nil {
+		return jobs.Job{}, err
+	}
+	if err := s.checkOpen(ctx, tenant.ID); err != nil {
 		return jobs.Job{}, err
 	}
 	var random [16]byte
@@ -115,6 +140,17 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 		return jobs.Job{}, err
 	}
 	return s.Jobs.Start(ctx, job)
+}
+
+func (s *Service) checkOpen(ctx context.Context, tenant audit.TenantID) error {
+	open, _, err := s.Jobs.Store.Jobs(ctx, tenant, jobs.Unfinished(jobs.KindCleanup), nil, MaxOpen)
+	if err != nil {
+		return fmt.Errorf("count the cleanups of %s: %w", tenant, err)
+	}
+	if len(open) >= MaxOpen {
+		return ErrTooManyOpen
+	}
+	return nil
 }
 
 // record writes who cleans up. It names the parameters that narrow the cleanup, and not their values,

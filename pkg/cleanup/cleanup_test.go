@@ -491,10 +491,30 @@ func TestCleanupsOfATenantRunOneAfterTheOther(t *testing.T) {
 	w.store("acme", 0, 3000)
 	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
 	first := w.create(before)
+	w.Time = w.Time.Add(time.Millisecond) // else their random ids decide
 	second := w.create(before)
 	w.Work()
 	w.WantJob(first.ID, jobs.StateSucceeded, 3000)
 	w.WantJob(second.ID, jobs.StateSucceeded, 0)
+}
+
+func TestUnfinishedCleanupsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 3000)
+	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
+	for range cleanup.MaxOpen {
+		w.create(before)
+	}
+	w.Deliver(cleanup.MaxOpen) // one begins, the others wait: none is queued any more
+	recorded := len(w.Recorded)
+	if _, err := w.service.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, before); !errors.Is(err, cleanup.ErrTooManyOpen) {
+		t.Errorf("one more: got error %v, want ErrTooManyOpen", err)
+	}
+	if got := len(w.Recorded); got != recorded {
+		t.Errorf("the refused one is recorded: got %d entries, want %d", got, recorded)
+	}
+	w.Work()
+	w.create(before)
 }
 
 func TestACleanupOfADeletedTenantFails(t *testing.T) {
@@ -539,5 +559,20 @@ func TestFaultyParameters(t *testing.T) {
 	}
 	if len(w.Recorded) != 0 {
 		t.Errorf("recorded %q, want nothing", w.Actions())
+	}
+}
+
+func TestAnEmptyParameterIsNotAsGoodAsNone(t *testing.T) {
+	for name, want := range map[string]bool{"q": true, "from": true, "to": true, "dry_run": true, "user_id": false, "metadata.note": false} {
+		for _, empty := range []string{"", " "} {
+			err := cleanup.CheckValues(url.Values{"before": {"2026-03-02"}, name: {empty}})
+			var invalid *audit.ValidationError
+			if got := errors.As(err, &invalid); got != want {
+				t.Errorf("%s=%q is refused: %t (%v), want %t", name, empty, got, err, want)
+			}
+		}
+	}
+	if err := cleanup.CheckValues(url.Values{"before": {"2026-03-02"}, "q": {"paid"}, "dry_run": {"true"}}); err != nil {
+		t.Errorf("parameters with values: got error %v, want none", err)
 	}
 }

@@ -84,15 +84,15 @@ func logOperations() []Operation {
 			Description: "A job that removes the selected entries whose timestamp is earlier than `before`, for ever and before their end. It passes over what a legal hold covers, and over the service's own entries. " +
 				"Entries that are received after the job was created stay. With `dry_run=true` nothing is removed, and the answer says what would be. " +
 				"DELETE /jobs/{id} cancels it: what was removed until then is gone. Start and end are recorded in the tenant's log. " + filterLimits,
-			Parameters: append(filterParameters(),
+			Parameters: append(withValues(filterParameters()),
 				Parameter{Name: cleanup.ParamBefore, In: InQuery, Required: true, Description: "Only entries before this time are removed. With `to`, the earlier one counts.", Schema: timestamp("")},
-				Parameter{Name: cleanup.ParamDryRun, In: InQuery, Description: "`true` counts the entries and removes none.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))}),
+				Parameter{Name: cleanup.ParamDryRun, In: InQuery, Description: "`true` counts the entries and removes none.", Schema: oneOf("", "true", "false").withDefault("false")}),
 			Responses: []Response{
 				jsonResponse(http.StatusOK, "CleanupPreview", "What would be removed now."),
 				jobStarted("The cleanup is a job."),
 			},
 			ErrorResponses: []ErrorResponse{
-				{httpapi.ProblemConflict, "The tenant has too many queued jobs."},
+				{httpapi.ProblemConflict, "The tenant has too many queued jobs, or 20 unfinished cleanups."},
 				{httpapi.ProblemInvalid, "`before` is missing, or a parameter is invalid. `errors` names each."},
 			},
 		},
@@ -232,6 +232,19 @@ func groupByPattern() string {
 func orEmpty(s *Schema) *Schema {
 	initial := s.Default
 	return (&Schema{AnyOf: []*Schema{s.withDefault(nil), oneOf("", "")}}).withDefault(initial)
+}
+
+// withValues leaves out of q, from and to that they can be empty.
+func withValues(parameters []Parameter) []Parameter {
+	for i := range parameters {
+		switch p := &parameters[i]; p.Name {
+		case search.ParamFrom, search.ParamTo:
+			p.Schema = timestamp("")
+		case search.ParamQuery:
+			p.Schema = &Schema{Type: "string", MinLength: 1}
+		}
+	}
+	return parameters
 }
 
 // The description states the lengths of filter values, instead of maxLength: values that are much

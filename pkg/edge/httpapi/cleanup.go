@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/ocelot-audit/ocelot/pkg/cleanup"
@@ -11,6 +13,9 @@ import (
 // or a preview of it.
 func CleanupLogs(gate *Gate, s *cleanup.Service) http.Handler {
 	return gate.endpoint("cleanup-logs", func(req *request) (*response, error) {
+		if err := cleanup.CheckValues(req.params); err != nil {
+			return nil, err
+		}
 		dry, err := req.takeFlag(cleanup.ParamDryRun)
 		if err != nil {
 			return nil, err
@@ -20,6 +25,9 @@ func CleanupLogs(gate *Gate, s *cleanup.Service) http.Handler {
 			return previewResponse(&preview, err)
 		}
 		job, err := s.Create(req.Context(), req.principal, req.tenant, req.scope, req.params)
+		if errors.Is(err, cleanup.ErrTooManyOpen) {
+			return nil, ProblemConflict.problem(fmt.Sprintf("The tenant has %d unfinished cleanups. Cancel one, or wait until one has finished.", cleanup.MaxOpen))
+		}
 		if err != nil {
 			return nil, explain(err, jobs.ErrTooManyQueued, ProblemConflict, tooManyQueued)
 		}
