@@ -138,19 +138,9 @@ func (s Schedule) Expression() string {
 // QueueName is a queue. Its dead-letter queue has the same name with "-dlq".
 type QueueName string
 
-// MaxConsumerTime returns the longest time that a function works on messages with entries.
-// The function that runs jobs is none of these.
-func MaxConsumerTime() time.Duration {
-	var longest time.Duration
-	for _, f := range functions {
-		for _, trigger := range f.Trigger.Queues {
-			if trigger.Queue != QueueJobs {
-				longest = max(longest, f.Timeout)
-			}
-		}
-	}
-	return longest
-}
+// MaxConsumerTime is the longest time that a function works on messages with entries. The function
+// that runs jobs is none of these.
+const MaxConsumerTime = 30 * time.Second
 
 // DeadLetters returns the name of the queue's dead-letter queue.
 func (n QueueName) DeadLetters() QueueName { return n + "-dlq" }

@@ -278,6 +278,20 @@ func TestConsumersHaveBoundedConnections(t *testing.T) {
 	}
 }
 
+func TestMaxConsumerTimeIsThatOfTheTable(t *testing.T) {
+	var longest time.Duration
+	for _, f := range manifest.Functions() {
+		for _, trigger := range f.Trigger.Queues {
+			if trigger.Queue != manifest.QueueJobs {
+				longest = max(longest, f.Timeout)
+			}
+		}
+	}
+	if longest != manifest.MaxConsumerTime {
+		t.Errorf("the longest timeout of a consumer is %s, want MaxConsumerTime, %s", longest, manifest.MaxConsumerTime)
+	}
+}
+
 func TestARevokedKeyStopsWorkingWithinAMinute(t *testing.T) {
 	i := slices.IndexFunc(manifest.Functions(), func(f manifest.Function) bool { return f.Trigger.Authorizer })
 	if i < 0 {

@@ -61,11 +61,6 @@ func Queues() []Queue {
 	return slices.Clone(queues)
 }
 
-// Functions returns every function, ordered by name.
-func Functions() []Function {
-	return slices.Clone(functions)
-}
-
 // deadLettering grants sending unreadable messages to the queues' dead-letter queues.
 func deadLettering(queues ...QueueName) []Grant {
 	grants := make([]Grant, len(queues))
@@ -183,334 +178,339 @@ const (
 	large  = 1024 // MB; bulk bodies and pages of up to 16 MiB unpacked
 )
 
-var functions = []Function{
-	{
-		Name: "authorize-request", Summary: "Check whether a request's credential may access its tenant",
-		Trigger: Trigger{Authorizer: true},
-		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
-	},
-	{
-		Name: "cancel-erasure", Summary: "Cancel the erasure of a subject",
-		Trigger: route(http.MethodDelete, "/tenants/{id}/erasures/{erasure}", access.SubjectsErase, TenantFromPath),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs), recording), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "cancel-job", Summary: "Cancel a job",
-		Trigger: route(http.MethodDelete, "/jobs/{id}", access.JobsRead, TenantFromHeader),
-		Grants:  slices.Concat(read(ResourceTenants), starting, recording), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "cleanup-logs", Summary: "Start the removal of entries before their end, or preview it",
-		Trigger: filtered(http.MethodDelete, "/logs/cleanup", access.LogsCleanup, "before", "dry_run"),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceIndex, ResourceHolds), walking), MemoryMB: medium, Timeout: 25 * time.Second,
-	},
-	{
-		Name: "connect-stream", Summary: "Open a client's connection to the live stream",
-		Trigger: socket(SocketConnect),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens, ResourceCursorKey), write(ResourceKeys, ResourceConnections)), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "create-erasure", Summary: "Erase what is encrypted about a subject",
-		Trigger: route(http.MethodPost, "/tenants/{id}/erasures", access.SubjectsErase, TenantFromPath),
-		Grants: slices.Concat(
-			read(ResourceTenants, ResourceHolds), starting, encrypting, recording),
-		MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "create-export", Summary: "Start an export that is written to a file",
-		Trigger: route(http.MethodPost, "/logs/exports", access.LogsExport, TenantFromHeader),
-		Grants:  slices.Concat(read(ResourceTenants), walking), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "create-key", Summary: "Create an API key",
-		Trigger: route(http.MethodPost, "/tenants/{id}/api-keys", access.KeysManage, TenantFromPath),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "create-legal-hold", Summary: "Keep entries from being removed",
-		Trigger: route(http.MethodPost, "/tenants/{id}/legal-holds", access.HoldsManage, TenantFromPath),
-		Grants: slices.Concat(
-			read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceTenants, ResourceJobs, ResourceHolds, QueueResource(QueueJobs)), recording),
-		MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "create-log", Summary: "Accept one entry",
-		Trigger: route(http.MethodPost, "/logs", access.LogsWrite, TenantFromHeader),
-		Grants:  accepting, MemoryMB: medium, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "create-logs-bulk", Summary: "Accept up to 1,000 entries",
-		Trigger: route(http.MethodPost, "/logs/bulk", access.LogsWrite, TenantFromHeader),
-		Grants:  accepting, MemoryMB: large, Timeout: 20 * time.Second,
-	},
-	{
-		Name: "create-stream-ticket", Summary: "Create a ticket that lets a browser connect to the live stream",
-		Trigger: route(http.MethodPost, StreamPath+"/tickets", access.LogsStream, TenantFromHeader),
-		Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 5 * time.Second,
-	},
-	{
-		Name: "create-tenant", Summary: "Create a tenant",
-		Trigger: route(http.MethodPost, "/tenants", access.TenantsCreate, TenantNone),
-		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants)), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "delete-key", Summary: "Revoke an API key",
-		Trigger: route(http.MethodDelete, "/tenants/{id}/api-keys/{key}", access.KeysManage, TenantFromPath),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "delete-quarantine", Summary: "Discard a quarantined entry",
-		Trigger: route(http.MethodDelete, "/logs/quarantine/{id}", access.QuarantineManage, TenantFromHeader),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine), recording), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "delete-tenant", Summary: "Delete a tenant and everything it has",
-		Trigger: route(http.MethodDelete, "/tenants/{id}", access.TenantsDelete, TenantFromPath),
-		Grants: slices.Concat(
-			read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceTenants, ResourceJobs, QueueResource(QueueJobs)), recording),
-		MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "disconnect-stream", Summary: "Remove a connection that has ended",
-		Trigger: socket(SocketDisconnect),
-		Grants:  write(ResourceConnections), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "export-logs", Summary: "Export entries as a file, or start a job that does",
-		Trigger: filtered(http.MethodGet, "/logs/export", access.LogsExport, "sort", "format", "fields", "time_format", "compress", "bom", "async"),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), walking), MemoryMB: large, Timeout: 25 * time.Second,
-	},
-	{
-		Name: "feed-logs", Summary: "List entries in the order of their arrival",
-		Trigger: filtered(http.MethodGet, "/logs/feed", access.LogsRead, "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceCursorKey), MemoryMB: large, Timeout: 25 * time.Second,
-	},
-	{
-		Name: "get-certificate", Summary: "Return a certificate of what was destroyed",
-		Trigger: route(http.MethodGet, "/certificates/{id}", "", TenantNone),
-		Grants:  read(ResourceCertificates), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "get-certificate-keys", Summary: "Return the public keys of certificates",
-		Trigger: route(http.MethodGet, "/certificates/keys", "", TenantNone),
-		Grants:  read(ResourceCertificates), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "get-docs", Summary: "Return the documentation page",
-		Trigger:  route(http.MethodGet, "/docs", "", TenantNone),
-		MemoryMB: small, Timeout: 5 * time.Second,
-	},
-	{
-		Name: "get-erasure", Summary: "Return the state of an erasure",
-		Trigger: route(http.MethodGet, "/tenants/{id}/erasures/{erasure}", access.JobsRead, TenantFromPath),
-		Grants:  read(ResourceTenants, ResourceJobs), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "get-export", Summary: "Return the state of an export, with a URL of its file",
-		Trigger: route(http.MethodGet, "/logs/exports/{id}", access.LogsExport, TenantFromHeader),
-		Grants:  read(ResourceTenants, ResourceJobs, ResourceExports), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "get-health", Summary: "Report the state of each dependency",
-		Trigger: route(http.MethodGet, "/health", "", TenantNone),
-		Grants:  read(ResourceEntries, ResourceIndex, QueueResource(QueueIngest)), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "get-job", Summary: "Return the state of a job",
-		Trigger: route(http.MethodGet, "/jobs/{id}", access.JobsRead, TenantFromHeader),
-		Grants:  read(ResourceTenants, ResourceJobs), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "get-legal-hold", Summary: "Return a legal hold",
-		Trigger: route(http.MethodGet, "/tenants/{id}/legal-holds/{hold}", access.HoldsRead, TenantFromPath),
-		Grants:  read(ResourceTenants, ResourceHolds), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "get-log", Summary: "Return one entry with its status",
-		Trigger: route(http.MethodGet, "/logs/{id}", access.LogsRead, TenantFromHeader, "reveal", "reason"),
-		Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), revealing), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "get-openapi", Summary: "Return the OpenAPI document",
-		Trigger:  route(http.MethodGet, "/openapi.json", "", TenantNone),
-		MemoryMB: small, Timeout: 5 * time.Second,
-	},
-	{
-		Name: "get-stats", Summary: "Count entries by field and over time",
-		Trigger: filtered(http.MethodGet, "/logs/stats", access.LogsStats, "group_by", "interval", "time_zone", "top"),
-		Grants:  read(ResourceTenants, ResourceIndex, ResourceTimeZones), MemoryMB: medium, Timeout: 25 * time.Second,
-	},
-	{
-		Name: "get-tenant", Summary: "Return one tenant",
-		Trigger: route(http.MethodGet, "/tenants/{id}", access.TenantsRead, TenantFromPath),
-		Grants:  read(ResourceTenants), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "index-logs", Summary: "Add stored entries to the search index",
-		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIndex, 20)}},
-		Grants:  slices.Concat(read(ResourceTenants, ResourceTenantKeys, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), deadLettering(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
-	},
-	{
-		Name: "list-erasures", Summary: "List a tenant's erasures",
-		Trigger: route(http.MethodGet, "/tenants/{id}/erasures", access.JobsRead, TenantFromPath, "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "list-exports", Summary: "List the exports that were started",
-		Trigger: route(http.MethodGet, "/logs/exports", access.LogsExport, TenantFromHeader, "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "list-jobs", Summary: "List the jobs that the caller may see",
-		Trigger: route(http.MethodGet, "/jobs", access.JobsRead, TenantFromHeader, "kind", "state", "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "list-keys", Summary: "List a tenant's API keys",
-		Trigger: route(http.MethodGet, "/tenants/{id}/api-keys", access.KeysRead, TenantFromPath, "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceKeys, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "list-legal-holds", Summary: "List a tenant's legal holds",
-		Trigger: route(http.MethodGet, "/tenants/{id}/legal-holds", access.HoldsRead, TenantFromPath, "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceHolds, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "list-logs", Summary: "List entries by filter and full text",
-		Trigger: filtered(http.MethodGet, "/logs", access.LogsSearch, "sort", "limit", "cursor"),
-		Grants:  listing, MemoryMB: large, Timeout: 25 * time.Second,
-	},
-	{
-		Name: "list-quarantine", Summary: "List quarantined entries",
-		Trigger: route(http.MethodGet, "/logs/quarantine", access.QuarantineRead, TenantFromHeader, "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceQuarantine, ResourceCursorKey), MemoryMB: medium, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "list-tenants", Summary: "List the tenants that the caller may access",
-		Trigger: route(http.MethodGet, "/tenants", access.TenantsRead, TenantNone, "limit", "cursor"),
-		Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "order-logs", Summary: "Give stored entries their places in the arrival log",
-		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueArrival, 20)}},
-		Grants: slices.Concat(
-			read(ResourceTenants, ResourceArrival, ResourceStream, QueueResource(QueueArrival)), write(ResourceArrival), nudging, deadLettering(QueueArrival)), MemoryMB: medium, Timeout: 30 * time.Second,
-	},
-	{
-		Name: "patch-tenant", Summary: "Merge a change into a tenant's name and settings, or suspend a tenant",
-		Trigger: route(http.MethodPatch, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
-		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "persist-logs", Summary: "Store accepted entries in the system of record",
-		Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIngest, 50), batchOf(QueueIngestPriority, 50)}},
-		Grants: slices.Concat(
-			read(ResourceTenants, ResourceTenantKeys, ResourceMasterKey, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
-			write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueArrival)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
-	},
-	{
-		Name: "ping-stream", Summary: "Answer a client's ping",
-		Trigger: socket("ping"),
-		Grants:  slices.Concat(answering, checking, read(ResourceStream, ResourceArrival, ResourceCursorKey), nudging), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "place-tenants", Summary: "Give large tenants search indexes of their own and prepare those of the next month",
-		Trigger: Trigger{Schedule: &Schedule{Every: placeEvery}},
-		Grants:  slices.Concat(read(ResourceTenants, ResourceIndex), write(ResourceTenants, ResourceIndex)), MemoryMB: small, Timeout: 5 * time.Minute,
-	},
-	{
-		Name: "plan-jobs", Summary: "Send again the messages of jobs that stand still",
-		Trigger: Trigger{Schedule: &Schedule{Every: planEvery}},
-		Grants:  slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 50 * time.Second,
-	},
-	{
-		Name: "prepare-partitions", Summary: "Create the collections of the next month with their indexes",
-		Trigger: Trigger{Schedule: &Schedule{Every: prepareEvery}},
-		Grants: slices.Concat(
-			read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas)),
-		MemoryMB: small, Timeout: 10 * time.Minute,
-	},
-	{
-		Name: "reconcile-index", Summary: "Share out the days on which the search index and the arrival log are to be compared with the system of record",
-		Trigger: Trigger{Schedule: &Schedule{Every: reconcileEvery}},
-		Grants: slices.Concat(
-			read(ResourceEntries), write(ResourceEntries, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 5 * time.Minute,
-	},
-	{
-		Name: "refuse-message", Summary: "Report what is wrong with a client's message",
-		Trigger: socket(SocketDefault),
-		Grants:  answering, MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "release-legal-hold", Summary: "End a legal hold",
-		Trigger: route(http.MethodDelete, "/tenants/{id}/legal-holds/{hold}", access.HoldsManage, TenantFromPath, "reason"),
-		Grants: slices.Concat(
-			read(ResourceTenants, ResourceHolds), write(ResourceHolds, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "replay-erasures", Summary: "Destroy again the erased keys that a restore of the database brought back",
-		Trigger: Trigger{Schedule: &Schedule{Every: replayEvery}},
-		Grants:  slices.Concat(read(ResourceTombstones, ResourceTenantKeys), write(ResourceTenantKeys)), MemoryMB: small, Timeout: 5 * time.Minute,
-	},
-	{
-		Name: "retain-logs", Summary: "Share out the days on which entries have expired and are to be removed",
-		Trigger: Trigger{Schedule: &Schedule{Every: retainEvery}},
-		Grants: slices.Concat(
-			read(ResourceEntries), write(ResourceEntries, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 5 * time.Minute,
-	},
-	{
-		Name: "retry-quarantine", Summary: "Send a quarantined entry through its step again",
-		Trigger: route(http.MethodPost, "/logs/quarantine/{id}/retry", access.QuarantineManage, TenantFromHeader),
-		Grants: slices.Concat(
-			read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine, QueueResource(QueueIndex)), recording),
-		MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "rotate-cursor-key", Summary: "Add a key of cursors and tickets, and have the one before sign",
-		Trigger: Trigger{Rotation: &Rotation{Secret: ResourceCursorKey, Every: rotateEvery}},
-		Grants:  slices.Concat(read(ResourceCursorKey), write(ResourceCursorKey)), MemoryMB: small, Timeout: 30 * time.Second,
-	},
-	{
-		Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
-		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
-		Grants: slices.Concat(
-			read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceQuarantine, ResourceJobs, ResourceHolds, ResourceTenantKeys, QueueResource(QueueJobs)),
-			write(ResourceExports, ResourceTombstones, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
-				QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
-		MemoryMB: medium, Timeout: 10 * time.Minute,
-	},
-	{
-		Name: "search-logs", Summary: "List entries by a long filter",
-		Trigger: route(http.MethodPost, "/logs/search", access.LogsSearch, TenantFromHeader),
-		Grants:  slices.Concat(listing, revealing), MemoryMB: large, Timeout: 25 * time.Second,
-	},
-	{
-		Name: "stream-logs", Summary: "Send the entries of a tenant to its live subscribers",
-		Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10, MaxConcurrency: 250}}},
-		Grants: slices.Concat(
-			read(ResourceEntries, ResourceArrival, ResourceStream, ResourceCursorKey, QueueResource(QueueStream)), answering, checking,
-			write(ResourceStream), nudging, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
-		Connections: 2, // its tenants wait for entries most of the time
-	},
-	{
-		Name: "subscribe-stream", Summary: "Start a client's subscription",
-		Trigger: socket("subscribe"),
-		Grants:  slices.Concat(answering, checking, read(ResourceArrival, ResourceCursorKey), write(ResourceStream), nudging), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "unsubscribe-stream", Summary: "End a client's subscription",
-		Trigger: socket("unsubscribe"),
-		Grants:  slices.Concat(answering, checking, write(ResourceStream), nudging), MemoryMB: small, Timeout: 10 * time.Second,
-	},
-	{
-		Name: "update-tenant", Summary: "Change a tenant's name and settings",
-		Trigger: route(http.MethodPut, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
-		Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
-	},
+// Functions returns every function, ordered by name. The table is made at each call: most functions
+// never ask for it, and their programs then do not have it.
+func Functions() []Function {
+	return []Function{
+		{
+			Name: "authorize-request", Summary: "Check whether a request's credential may access its tenant",
+			Trigger: Trigger{Authorizer: true},
+			Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens), write(ResourceKeys)), MemoryMB: small, Timeout: 5 * time.Second,
+		},
+		{
+			Name: "cancel-erasure", Summary: "Cancel the erasure of a subject",
+			Trigger: route(http.MethodDelete, "/tenants/{id}/erasures/{erasure}", access.SubjectsErase, TenantFromPath),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "cancel-job", Summary: "Cancel a job",
+			Trigger: route(http.MethodDelete, "/jobs/{id}", access.JobsRead, TenantFromHeader),
+			Grants:  slices.Concat(read(ResourceTenants), starting, recording), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "cleanup-logs", Summary: "Start the removal of entries before their end, or preview it",
+			Trigger: filtered(http.MethodDelete, "/logs/cleanup", access.LogsCleanup, "before", "dry_run"),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceIndex, ResourceHolds), walking), MemoryMB: medium, Timeout: 25 * time.Second,
+		},
+		{
+			Name: "connect-stream", Summary: "Open a client's connection to the live stream",
+			Trigger: socket(SocketConnect),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceKeys, ResourceTokens, ResourceCursorKey), write(ResourceKeys, ResourceConnections)), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "create-erasure", Summary: "Erase what is encrypted about a subject",
+			Trigger: route(http.MethodPost, "/tenants/{id}/erasures", access.SubjectsErase, TenantFromPath),
+			Grants: slices.Concat(
+				read(ResourceTenants, ResourceHolds), starting, encrypting, recording),
+			MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "create-export", Summary: "Start an export that is written to a file",
+			Trigger: route(http.MethodPost, "/logs/exports", access.LogsExport, TenantFromHeader),
+			Grants:  slices.Concat(read(ResourceTenants), walking), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "create-key", Summary: "Create an API key",
+			Trigger: route(http.MethodPost, "/tenants/{id}/api-keys", access.KeysManage, TenantFromPath),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "create-legal-hold", Summary: "Keep entries from being removed",
+			Trigger: route(http.MethodPost, "/tenants/{id}/legal-holds", access.HoldsManage, TenantFromPath),
+			Grants: slices.Concat(
+				read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceTenants, ResourceJobs, ResourceHolds, QueueResource(QueueJobs)), recording),
+			MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "create-log", Summary: "Accept one entry",
+			Trigger: route(http.MethodPost, "/logs", access.LogsWrite, TenantFromHeader),
+			Grants:  accepting, MemoryMB: medium, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "create-logs-bulk", Summary: "Accept up to 1,000 entries",
+			Trigger: route(http.MethodPost, "/logs/bulk", access.LogsWrite, TenantFromHeader),
+			Grants:  accepting, MemoryMB: large, Timeout: 20 * time.Second,
+		},
+		{
+			Name: "create-stream-ticket", Summary: "Create a ticket that lets a browser connect to the live stream",
+			Trigger: route(http.MethodPost, StreamPath+"/tickets", access.LogsStream, TenantFromHeader),
+			Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 5 * time.Second,
+		},
+		{
+			Name: "create-tenant", Summary: "Create a tenant",
+			Trigger: route(http.MethodPost, "/tenants", access.TenantsCreate, TenantNone),
+			Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants)), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "delete-key", Summary: "Revoke an API key",
+			Trigger: route(http.MethodDelete, "/tenants/{id}/api-keys/{key}", access.KeysManage, TenantFromPath),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceKeys), write(ResourceKeys), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "delete-quarantine", Summary: "Discard a quarantined entry",
+			Trigger: route(http.MethodDelete, "/logs/quarantine/{id}", access.QuarantineManage, TenantFromHeader),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "delete-tenant", Summary: "Delete a tenant and everything it has",
+			Trigger: route(http.MethodDelete, "/tenants/{id}", access.TenantsDelete, TenantFromPath),
+			Grants: slices.Concat(
+				read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceTenants, ResourceJobs, QueueResource(QueueJobs)), recording),
+			MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "disconnect-stream", Summary: "Remove a connection that has ended",
+			Trigger: socket(SocketDisconnect),
+			Grants:  write(ResourceConnections), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "export-logs", Summary: "Export entries as a file, or start a job that does",
+			Trigger: filtered(http.MethodGet, "/logs/export", access.LogsExport, "sort", "format", "fields", "time_format", "compress", "bom", "async"),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), walking), MemoryMB: large, Timeout: 25 * time.Second,
+		},
+		{
+			Name: "feed-logs", Summary: "List entries in the order of their arrival",
+			Trigger: filtered(http.MethodGet, "/logs/feed", access.LogsRead, "limit", "cursor"),
+			Grants:  read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceCursorKey), MemoryMB: large, Timeout: 25 * time.Second,
+		},
+		{
+			Name: "get-certificate", Summary: "Return a certificate of what was destroyed",
+			Trigger: route(http.MethodGet, "/certificates/{id}", "", TenantNone),
+			Grants:  read(ResourceCertificates), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "get-certificate-keys", Summary: "Return the public keys of certificates",
+			Trigger: route(http.MethodGet, "/certificates/keys", "", TenantNone),
+			Grants:  read(ResourceCertificates), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "get-docs", Summary: "Return the documentation page",
+			Trigger:  route(http.MethodGet, "/docs", "", TenantNone),
+			MemoryMB: small, Timeout: 5 * time.Second,
+		},
+		{
+			Name: "get-erasure", Summary: "Return the state of an erasure",
+			Trigger: route(http.MethodGet, "/tenants/{id}/erasures/{erasure}", access.JobsRead, TenantFromPath),
+			Grants:  read(ResourceTenants, ResourceJobs), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "get-export", Summary: "Return the state of an export, with a URL of its file",
+			Trigger: route(http.MethodGet, "/logs/exports/{id}", access.LogsExport, TenantFromHeader),
+			Grants:  read(ResourceTenants, ResourceJobs, ResourceExports), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "get-health", Summary: "Report the state of each dependency",
+			Trigger: route(http.MethodGet, "/health", "", TenantNone),
+			Grants:  read(ResourceEntries, ResourceIndex, QueueResource(QueueIngest)), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "get-job", Summary: "Return the state of a job",
+			Trigger: route(http.MethodGet, "/jobs/{id}", access.JobsRead, TenantFromHeader),
+			Grants:  read(ResourceTenants, ResourceJobs), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "get-legal-hold", Summary: "Return a legal hold",
+			Trigger: route(http.MethodGet, "/tenants/{id}/legal-holds/{hold}", access.HoldsRead, TenantFromPath),
+			Grants:  read(ResourceTenants, ResourceHolds), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "get-log", Summary: "Return one entry with its status",
+			Trigger: route(http.MethodGet, "/logs/{id}", access.LogsRead, TenantFromHeader, "reveal", "reason"),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), revealing), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "get-openapi", Summary: "Return the OpenAPI document",
+			Trigger:  route(http.MethodGet, "/openapi.json", "", TenantNone),
+			MemoryMB: small, Timeout: 5 * time.Second,
+		},
+		{
+			Name: "get-stats", Summary: "Count entries by field and over time",
+			Trigger: filtered(http.MethodGet, "/logs/stats", access.LogsStats, "group_by", "interval", "time_zone", "top"),
+			Grants:  read(ResourceTenants, ResourceIndex, ResourceTimeZones), MemoryMB: medium, Timeout: 25 * time.Second,
+		},
+		{
+			Name: "get-tenant", Summary: "Return one tenant",
+			Trigger: route(http.MethodGet, "/tenants/{id}", access.TenantsRead, TenantFromPath),
+			Grants:  read(ResourceTenants), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "index-logs", Summary: "Add stored entries to the search index",
+			Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIndex, 20)}},
+			Grants:  slices.Concat(read(ResourceTenants, ResourceTenantKeys, QueueResource(QueueIndex)), write(ResourceIndex, ResourceQuarantine), deadLettering(QueueIndex)), MemoryMB: large, Timeout: 30 * time.Second,
+		},
+		{
+			Name: "list-erasures", Summary: "List a tenant's erasures",
+			Trigger: route(http.MethodGet, "/tenants/{id}/erasures", access.JobsRead, TenantFromPath, "limit", "cursor"),
+			Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "list-exports", Summary: "List the exports that were started",
+			Trigger: route(http.MethodGet, "/logs/exports", access.LogsExport, TenantFromHeader, "limit", "cursor"),
+			Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "list-jobs", Summary: "List the jobs that the caller may see",
+			Trigger: route(http.MethodGet, "/jobs", access.JobsRead, TenantFromHeader, "kind", "state", "limit", "cursor"),
+			Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "list-keys", Summary: "List a tenant's API keys",
+			Trigger: route(http.MethodGet, "/tenants/{id}/api-keys", access.KeysRead, TenantFromPath, "limit", "cursor"),
+			Grants:  read(ResourceTenants, ResourceKeys, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "list-legal-holds", Summary: "List a tenant's legal holds",
+			Trigger: route(http.MethodGet, "/tenants/{id}/legal-holds", access.HoldsRead, TenantFromPath, "limit", "cursor"),
+			Grants:  read(ResourceTenants, ResourceHolds, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "list-logs", Summary: "List entries by filter and full text",
+			Trigger: filtered(http.MethodGet, "/logs", access.LogsSearch, "sort", "limit", "cursor"),
+			Grants:  listing, MemoryMB: large, Timeout: 25 * time.Second,
+		},
+		{
+			Name: "list-quarantine", Summary: "List quarantined entries",
+			Trigger: route(http.MethodGet, "/logs/quarantine", access.QuarantineRead, TenantFromHeader, "limit", "cursor"),
+			Grants:  read(ResourceTenants, ResourceQuarantine, ResourceCursorKey), MemoryMB: medium, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "list-tenants", Summary: "List the tenants that the caller may access",
+			Trigger: route(http.MethodGet, "/tenants", access.TenantsRead, TenantNone, "limit", "cursor"),
+			Grants:  read(ResourceTenants, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "order-logs", Summary: "Give stored entries their places in the arrival log",
+			Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueArrival, 20)}},
+			Grants: slices.Concat(
+				read(ResourceTenants, ResourceArrival, ResourceStream, QueueResource(QueueArrival)), write(ResourceArrival), nudging, deadLettering(QueueArrival)), MemoryMB: medium, Timeout: 30 * time.Second,
+		},
+		{
+			Name: "patch-tenant", Summary: "Merge a change into a tenant's name and settings, or suspend a tenant",
+			Trigger: route(http.MethodPatch, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
+			Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "persist-logs", Summary: "Store accepted entries in the system of record",
+			Trigger: Trigger{Queues: []QueueTrigger{batchOf(QueueIngest, 50), batchOf(QueueIngestPriority, 50)}},
+			Grants: slices.Concat(
+				read(ResourceTenants, ResourceTenantKeys, ResourceMasterKey, QueueResource(QueueIngest), QueueResource(QueueIngestPriority)),
+				write(ResourceEntries, ResourceQuarantine, QueueResource(QueueIndex), QueueResource(QueueArrival)), deadLettering(QueueIngest, QueueIngestPriority)), MemoryMB: large, Timeout: 30 * time.Second,
+		},
+		{
+			Name: "ping-stream", Summary: "Answer a client's ping",
+			Trigger: socket("ping"),
+			Grants:  slices.Concat(answering, checking, read(ResourceStream, ResourceArrival, ResourceCursorKey), nudging), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "place-tenants", Summary: "Give large tenants search indexes of their own and prepare those of the next month",
+			Trigger: Trigger{Schedule: &Schedule{Every: placeEvery}},
+			Grants:  slices.Concat(read(ResourceTenants, ResourceIndex), write(ResourceTenants, ResourceIndex)), MemoryMB: small, Timeout: 5 * time.Minute,
+		},
+		{
+			Name: "plan-jobs", Summary: "Send again the messages of jobs that stand still",
+			Trigger: Trigger{Schedule: &Schedule{Every: planEvery}},
+			Grants:  slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 50 * time.Second,
+		},
+		{
+			Name: "prepare-partitions", Summary: "Create the collections of the next month with their indexes",
+			Trigger: Trigger{Schedule: &Schedule{Every: prepareEvery}},
+			Grants: slices.Concat(
+				read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas)),
+			MemoryMB: small, Timeout: 10 * time.Minute,
+		},
+		{
+			Name: "reconcile-index", Summary: "Share out the days on which the search index and the arrival log are to be compared with the system of record",
+			Trigger: Trigger{Schedule: &Schedule{Every: reconcileEvery}},
+			Grants: slices.Concat(
+				read(ResourceEntries), write(ResourceEntries, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 5 * time.Minute,
+		},
+		{
+			Name: "refuse-message", Summary: "Report what is wrong with a client's message",
+			Trigger: socket(SocketDefault),
+			Grants:  answering, MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "release-legal-hold", Summary: "End a legal hold",
+			Trigger: route(http.MethodDelete, "/tenants/{id}/legal-holds/{hold}", access.HoldsManage, TenantFromPath, "reason"),
+			Grants: slices.Concat(
+				read(ResourceTenants, ResourceHolds), write(ResourceHolds, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "replay-erasures", Summary: "Destroy again the erased keys that a restore of the database brought back",
+			Trigger: Trigger{Schedule: &Schedule{Every: replayEvery}},
+			Grants:  slices.Concat(read(ResourceTombstones, ResourceTenantKeys), write(ResourceTenantKeys)), MemoryMB: small, Timeout: 5 * time.Minute,
+		},
+		{
+			Name: "retain-logs", Summary: "Share out the days on which entries have expired and are to be removed",
+			Trigger: Trigger{Schedule: &Schedule{Every: retainEvery}},
+			Grants: slices.Concat(
+				read(ResourceEntries), write(ResourceEntries, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 5 * time.Minute,
+		},
+		{
+			Name: "retry-quarantine", Summary: "Send a quarantined entry through its step again",
+			Trigger: route(http.MethodPost, "/logs/quarantine/{id}/retry", access.QuarantineManage, TenantFromHeader),
+			Grants: slices.Concat(
+				read(ResourceTenants, ResourceQuarantine), write(ResourceQuarantine, QueueResource(QueueIndex)), recording),
+			MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "rotate-cursor-key", Summary: "Add a key of cursors and tickets, and have the one before sign",
+			Trigger: Trigger{Rotation: &Rotation{Secret: ResourceCursorKey, Every: rotateEvery}},
+			Grants:  slices.Concat(read(ResourceCursorKey), write(ResourceCursorKey)), MemoryMB: small, Timeout: 30 * time.Second,
+		},
+		{
+			Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
+			Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
+			Grants: slices.Concat(
+				read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceQuarantine, ResourceJobs, ResourceHolds, ResourceTenantKeys, QueueResource(QueueJobs)),
+				write(ResourceExports, ResourceTombstones, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
+					QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
+			MemoryMB: medium, Timeout: 10 * time.Minute,
+		},
+		{
+			Name: "search-logs", Summary: "List entries by a long filter",
+			Trigger: route(http.MethodPost, "/logs/search", access.LogsSearch, TenantFromHeader),
+			Grants:  slices.Concat(listing, revealing), MemoryMB: large, Timeout: 25 * time.Second,
+		},
+		{
+			Name: "stream-logs", Summary: "Send the entries of a tenant to its live subscribers",
+			Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueStream, BatchSize: 10, MaxConcurrency: 250}}},
+			Grants: slices.Concat(
+				read(ResourceEntries, ResourceArrival, ResourceStream, ResourceCursorKey, QueueResource(QueueStream)), answering, checking,
+				write(ResourceStream), nudging, deadLettering(QueueStream)), MemoryMB: large, Timeout: 30 * time.Second,
+			Connections: 2, // its tenants wait for entries most of the time
+		},
+		{
+			Name: "subscribe-stream", Summary: "Start a client's subscription",
+			Trigger: socket("subscribe"),
+			Grants:  slices.Concat(answering, checking, read(ResourceArrival, ResourceCursorKey), write(ResourceStream), nudging), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "unsubscribe-stream", Summary: "End a client's subscription",
+			Trigger: socket("unsubscribe"),
+			Grants:  slices.Concat(answering, checking, write(ResourceStream), nudging), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "update-tenant", Summary: "Change a tenant's name and settings",
+			Trigger: route(http.MethodPut, "/tenants/{id}", access.TenantsUpdate, TenantFromPath),
+			Grants:  slices.Concat(read(ResourceTenants), write(ResourceTenants, QueueResource(QueueJobs)), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+	}
 }
 
 // FunctionOf returns a function by its name. It panics if the table has none.
 func FunctionOf(name string) Function {
+	functions := Functions()
 	i := slices.IndexFunc(functions, func(f Function) bool { return f.Name == name })
 	if i < 0 {
 		panic("manifest: no function " + name)

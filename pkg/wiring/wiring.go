@@ -266,7 +266,7 @@ const maxClockSkew = 10 * time.Second
 // it uses records of the tenant of up to an age: it reads an old record, and then works on a
 // batch for as long as its function may.
 func DrainPeriodOf(age time.Duration) time.Duration {
-	return age + manifest.MaxConsumerTime() + maxClockSkew
+	return age + manifest.MaxConsumerTime + maxClockSkew
 }
 
 // consumerTenants finds tenants for consumers of queues. They may see a record of up to
