@@ -75,7 +75,7 @@ func (c *cleanupCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	con.report("Removed %d entries.", job.Count)
+	con.report("Entries removed: %d.", job.Count)
 	return printAnswer(con, answer, nil)
 }
 
