@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -178,9 +179,24 @@ const (
 	large  = 1024 // MB; bulk bodies and pages of up to 16 MiB unpacked
 )
 
-// Functions returns every function, ordered by name. The table is made at each call: most functions
-// never ask for it, and their programs then do not have it.
+// Functions returns every function, ordered by name.
 func Functions() []Function {
+	return slices.Clone(functions())
+}
+
+// made has the table once it was asked for. Most functions never ask, and their programs then do not
+// have it.
+var made struct {
+	once      sync.Once
+	functions []Function
+}
+
+func functions() []Function {
+	made.once.Do(func() { made.functions = table() })
+	return made.functions
+}
+
+func table() []Function {
 	return []Function{
 		{
 			Name: "authorize-request", Summary: "Check whether a request's credential may access its tenant",
@@ -510,12 +526,12 @@ func Functions() []Function {
 
 // FunctionOf returns a function by its name. It panics if the table has none.
 func FunctionOf(name string) Function {
-	functions := Functions()
-	i := slices.IndexFunc(functions, func(f Function) bool { return f.Name == name })
+	all := functions()
+	i := slices.IndexFunc(all, func(f Function) bool { return f.Name == name })
 	if i < 0 {
 		panic("manifest: no function " + name)
 	}
-	return functions[i]
+	return all[i]
 }
 
 // QueueOf returns a queue by its name. It panics if the table has none.
