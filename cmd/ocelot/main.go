@@ -39,7 +39,7 @@ type commands struct {
 	Get     getCmd     `cmd:"" help:"Print one entry with its status."`
 	Tail    tailCmd    `cmd:"" help:"Follow the live stream of entries."`
 	Pull    pullCmd    `cmd:"" help:"Copy entries in the order of their arrival, each once, for cron and agents."`
-	Export  exportCmd  `cmd:"" help:"Write entries to a file: NDJSON, JSON or CSV."`
+	Export  exportCmd  `cmd:"" help:"Write entries to a file: NDJSON, JSON, CSV or Parquet."`
 	Cleanup cleanupCmd `cmd:"" help:"Remove entries before their end."`
 	Stats   statsCmd   `cmd:"" help:"Count entries by field and over time."`
 	Cost    costCmd    `cmd:"" help:"Price a workload on AWS, part by part."`

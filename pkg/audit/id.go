@@ -49,6 +49,15 @@ func (s *IDSequence) NewEntryID(t time.Time, random [10]byte) EntryID {
 	return id
 }
 
+// IDsOf returns the ids of entries.
+func IDsOf(entries []Entry) []EntryID {
+	ids := make([]EntryID, len(entries))
+	for i := range entries {
+		ids[i] = entries[i].ID
+	}
+	return ids
+}
+
 // DeriveEntryID returns the id of the identity (tenant, timestamp, idempotency
 // key): the same three always give the same id. The free bits are those of
 // SHA-256 over the tenant's length, the tenant and the key.

@@ -104,10 +104,11 @@ func (s *Service) Preview(ctx context.Context, tenant audit.Tenant, scope access
 	}
 	var p Preview
 	if len(standing) > 0 {
-		if p.Held, err = s.Entries.Count(ctx, selection.And(standing.Expr())); err != nil {
+		held := standing.Expr()
+		if p.Held, err = s.Entries.Count(ctx, selection.And(held)); err != nil {
 			return Preview{}, err
 		}
-		selection = selection.And(audit.Not{Expr: standing.Expr()})
+		selection = selection.And(audit.Not{Expr: held})
 	}
 	if p.Count, err = s.Entries.Count(ctx, selection); err != nil || p.Count == 0 {
 		return p, err
@@ -143,11 +144,11 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 }
 
 func (s *Service) checkOpen(ctx context.Context, tenant audit.TenantID) error {
-	open, _, err := s.Jobs.Store.Jobs(ctx, tenant, jobs.Unfinished(jobs.KindCleanup), nil, MaxOpen)
+	full, err := s.Jobs.Full(ctx, tenant, jobs.KindCleanup, MaxOpen)
 	if err != nil {
 		return fmt.Errorf("count the cleanups of %s: %w", tenant, err)
 	}
-	if len(open) >= MaxOpen {
+	if full {
 		return ErrTooManyOpen
 	}
 	return nil

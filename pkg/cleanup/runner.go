@@ -229,7 +229,7 @@ func (r *cleanupRun) keepStored(ctx context.Context) ([]audit.Entry, error) {
 			return nil, err
 		}
 	}
-	r.at.Pending = idsOf(stored)
+	r.at.Pending = audit.IDsOf(stored)
 	return stored, r.Save(ctx, r.at)
 }
 
@@ -273,25 +273,25 @@ func (r *Runner) remove(ctx context.Context, tenant audit.TenantID, entries []au
 	if err != nil || len(free) == 0 {
 		return nil, held, err
 	}
-	if err := r.Store.Mark(ctx, tenant, idsOf(free), 0); err != nil {
+	if err := r.Store.Mark(ctx, tenant, audit.IDsOf(free), 0); err != nil {
 		return nil, nil, err
 	}
 	free, kept, err := r.unheld(ctx, tenant, free)
 	if err == nil && len(kept) > 0 {
 		held = append(held, kept...)
-		err = r.Store.Unmark(ctx, tenant, idsOf(kept))
+		err = r.Store.Unmark(ctx, tenant, audit.IDsOf(kept))
 	}
 	if err != nil || len(free) == 0 {
 		return nil, held, err
 	}
-	n, err := r.Store.RemoveDue(ctx, tenant, idsOf(free))
+	n, err := r.Store.RemoveDue(ctx, tenant, audit.IDsOf(free))
 	if err != nil || n == len(free) {
 		return nil, held, err
 	}
-	if left, err = r.Store.EntriesByID(ctx, tenant, idsOf(free)); err != nil || len(left) == 0 {
+	if left, err = r.Store.EntriesByID(ctx, tenant, audit.IDsOf(free)); err != nil || len(left) == 0 {
 		return nil, held, err
 	}
-	return left, held, r.Store.Unmark(ctx, tenant, idsOf(left)) // they were marked before, for a later time
+	return left, held, r.Store.Unmark(ctx, tenant, audit.IDsOf(left)) // they were marked before, for a later time
 }
 
 // unheld divides entries by whether a hold covers them now.
@@ -305,14 +305,6 @@ func (r *Runner) unheld(ctx context.Context, tenant audit.TenantID, entries []au
 		}
 	}
 	return free, held, err
-}
-
-func idsOf(entries []audit.Entry) []audit.EntryID {
-	ids := make([]audit.EntryID, len(entries))
-	for i := range entries {
-		ids[i] = entries[i].ID
-	}
-	return ids
 }
 
 // without returns the ids of which none of the entries is.

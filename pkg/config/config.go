@@ -44,14 +44,14 @@ type Function struct {
 	Auth      Auth
 	CursorKey Secret // OCELOT_CURSOR_KEY, which signs cursors and tickets
 	// MasterKey is OCELOT_MASTER_KEY: the id, ARN or alias of the key of AWS KMS that wraps the tenants'
-	// keys. LocalMasterKey and a folder is the key in a file there, for development only: whoever reads
+	// keys. LocalFolder and a folder is the key in a file there, for development only: whoever reads
 	// the file can read every encrypted value.
 	MasterKey string
-	// ExportsBucket is OCELOT_EXPORTS_BUCKET: the bucket of S3 with the files of exports. LocalExports and
+	// ExportsBucket is OCELOT_EXPORTS_BUCKET: the bucket of S3 with the files of exports. LocalFolder and
 	// a folder is that folder, for development only.
 	ExportsBucket string
 	// TombstonesBucket is OCELOT_TOMBSTONES_BUCKET: the bucket of S3 that says which keys were destroyed.
-	// LocalTombstones and a folder is that folder, for development only.
+	// LocalFolder and a folder is that folder, for development only.
 	TombstonesBucket string
 	LogLevel         slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
 	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API. If it
@@ -87,14 +87,9 @@ func (d Days) Duration() time.Duration { return time.Duration(d) * 24 * time.Hou
 // backups.
 const keyBackupDays = "35"
 
-// LocalMasterKey is what Function.MasterKey begins with if the key is in a file.
-const LocalMasterKey = "file:"
-
-// LocalExports is what Function.ExportsBucket begins with if the files are in a folder.
-const LocalExports = "file:"
-
-// LocalTombstones is what Function.TombstonesBucket begins with if the tombstones are in a folder.
-const LocalTombstones = "file:"
+// LocalFolder is what Function.MasterKey, ExportsBucket and TombstonesBucket begin with if they name a
+// folder.
+const LocalFolder = "file:"
 
 // The defaults of Function.MaxBacklog.
 const (
@@ -363,10 +358,10 @@ func ReadDev() (Dev, error) {
 	if dev.Engines.NamesQueues() {
 		r.required("AWS_REGION", r.Region, "the region of the queues")
 	}
-	if r.ExportsBucket != "" && !strings.HasPrefix(r.ExportsBucket, LocalExports) {
+	if r.ExportsBucket != "" && !strings.HasPrefix(r.ExportsBucket, LocalFolder) {
 		r.required("AWS_REGION", r.Region, "the region of the bucket of exports")
 	}
-	if r.TombstonesBucket != "" && !strings.HasPrefix(r.TombstonesBucket, LocalTombstones) {
+	if r.TombstonesBucket != "" && !strings.HasPrefix(r.TombstonesBucket, LocalFolder) {
 		r.required("AWS_REGION", r.Region, "the region of the bucket of tombstones")
 	}
 	return dev, r.err()

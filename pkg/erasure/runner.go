@@ -107,11 +107,7 @@ func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 // tenant returns the job's tenant. It returns a *jobs.FailedError if it is being deleted.
 func (r *erasureRun) tenant(ctx context.Context) (audit.Tenant, error) {
 	tenant, err := r.Tenants.Tenant(ctx, r.Job.Tenant)
-	deleted, err := audit.IsDeleted(tenant, err)
-	if deleted && err == nil {
-		err = &jobs.FailedError{Reason: reasonDeleted}
-	}
-	return tenant, err
+	return jobs.LiveTenant(tenant, err, reasonDeleted)
 }
 
 // reasonHeld is the reason of erasures that a legal hold stops.

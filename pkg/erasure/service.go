@@ -79,14 +79,11 @@ func (s *Service) check(ctx context.Context, by access.Principal, tenant audit.T
 	if standing = slices.DeleteFunc(standing, others); len(standing) > 0 {
 		return &hold.HeldError{Holds: standing}
 	}
-	list, _, err := s.Jobs.Store.Jobs(ctx, tenant, jobs.Unfinished(jobs.KindErasure), nil, MaxOpen)
-	if err != nil {
-		return err
+	full, err := s.Jobs.Full(ctx, tenant, jobs.KindErasure, MaxOpen)
+	if err == nil && full {
+		err = ErrTooManyOpen
 	}
-	if len(list) >= MaxOpen {
-		return ErrTooManyOpen
-	}
-	return nil
+	return err
 }
 
 // record writes who wants an erasure, and why. The log outlives the key, so it has the HMAC of the

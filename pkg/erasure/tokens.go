@@ -53,9 +53,8 @@ func (r *erasureRun) dropTokensOf(ctx context.Context, tenant *audit.Tenant, ent
 	if len(entries) == 0 {
 		return nil
 	}
-	ids := make([]audit.EntryID, len(entries))
+	ids := audit.IDsOf(entries)
 	for i := range entries {
-		ids[i] = entries[i].ID
 		protect.DropTokens(&entries[i], r.at.ref())
 	}
 	if err := r.Entries.DropTokens(ctx, tenant.ID, ids, r.at.ref()); err != nil {

@@ -212,6 +212,16 @@ type NamedPurger struct {
 	Scratch bool
 }
 
+// LiveTenant takes what a store returned for the tenant of a job. It returns a *FailedError with the
+// reason if the tenant is being deleted.
+func LiveTenant(tenant audit.Tenant, err error, reason string) (audit.Tenant, error) {
+	deleted, err := audit.IsDeleted(tenant, err)
+	if deleted && err == nil {
+		err = &FailedError{Reason: reason}
+	}
+	return tenant, err
+}
+
 // Tenants finds and tombstones tenants; see tenants.Store.
 type Tenants interface {
 	// Tenant returns one tenant. It returns audit.ErrNotFound if none exists or if it was purged.

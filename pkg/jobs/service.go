@@ -37,6 +37,12 @@ func (s *Service) definitions() []Definition {
 	return Definitions()
 }
 
+// Full reports whether the tenant has as many unfinished jobs of a kind as it may have.
+func (s *Service) Full(ctx context.Context, tenant audit.TenantID, kind Kind, most int) (bool, error) {
+	open, _, err := s.Store.Jobs(ctx, tenant, Unfinished(kind), nil, most)
+	return len(open) >= most, err
+}
+
 // Start adds a queued job and sends its message. The caller sets ID, Kind, Tenant, CreatedBy and
 // the first Checkpoint. If the tenant has a job with this id, Start returns that one. It starts it
 // again if it failed. It returns ErrTooManyQueued if the tenant has MaxQueued queued jobs.

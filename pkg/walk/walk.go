@@ -111,11 +111,7 @@ type Place struct {
 // CheckTenant returns the tenant's record. It returns a *jobs.FailedError if the tenant is being deleted.
 func (r *Reader) CheckTenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
 	tenant, err := r.Tenants.Tenant(ctx, id)
-	deleted, err := audit.IsDeleted(tenant, err)
-	if deleted && err == nil {
-		err = &jobs.FailedError{Reason: reasonDeleted}
-	}
-	return tenant, err
+	return jobs.LiveTenant(tenant, err, reasonDeleted)
 }
 
 // Filters returns the parameters that SealFilters was given. It returns a *jobs.FailedError if the

@@ -131,7 +131,7 @@ func TestDedicatedTenantsHaveACollectionForEachYear(t *testing.T) {
 		if !page.More {
 			t.Errorf("%s: the first page says that it is the last, want more", tenant)
 		}
-		if diff := cmp.Diff([]audit.EntryID{entries[2].ID, entries[1].ID}, idsOf(page.Entries)); diff != "" {
+		if diff := cmp.Diff([]audit.EntryID{entries[2].ID, entries[1].ID}, audit.IDsOf(page.Entries)); diff != "" {
 			t.Errorf("%s: the first page (-want +got):\n%s", tenant, diff)
 		}
 	}
@@ -182,14 +182,6 @@ func TestPurgeFindsLateWrites(t *testing.T) {
 	if n := count(t, uri, name); n != 0 {
 		t.Errorf("%d documents are stored, want 0", n)
 	}
-}
-
-func idsOf(entries []audit.Entry) []audit.EntryID {
-	ids := make([]audit.EntryID, len(entries))
-	for i := range entries {
-		ids[i] = entries[i].ID
-	}
-	return ids
 }
 
 func TestUnstorableEntriesAreRejectedAlone(t *testing.T) {

@@ -217,7 +217,7 @@ func TestListsWithoutARangeReadOnlyRecordedPartitions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return idsOf(page.Entries)
+		return audit.IDsOf(page.Entries)
 	}
 	if diff := cmp.Diff([]audit.EntryID{newest.ID, oldest.ID}, find(10)); diff != "" {
 		t.Errorf("the list (-want +got):\n%s", diff)

@@ -100,7 +100,7 @@ func (e *engine) openTombstones(o Options) error {
 
 // tombstonesBucket returns the name of the store of tombstones.
 func tombstonesBucket(o Options) (string, error) {
-	return inDataFolder(o, o.TombstonesBucket, config.LocalTombstones, tombstones.Folder)
+	return inDataFolder(o, o.TombstonesBucket, tombstones.Folder)
 }
 
 // openExports opens the store of the files of exports.
@@ -117,11 +117,11 @@ func (e *engine) openExports(o Options) error {
 
 // exportsBucket returns the name of the store of the files of exports.
 func exportsBucket(o Options) (string, error) {
-	return inDataFolder(o, o.ExportsBucket, config.LocalExports, exportfiles.Folder)
+	return inDataFolder(o, o.ExportsBucket, exportfiles.Folder)
 }
 
 // inDataFolder returns the name, or that of a folder in the data folder if it is "".
-func inDataFolder(o Options, name, local, folder string) (string, error) {
+func inDataFolder(o Options, name, folder string) (string, error) {
 	if name != "" {
 		return name, nil
 	}
@@ -129,12 +129,12 @@ func inDataFolder(o Options, name, local, folder string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the data folder: %w", err)
 	}
-	return local + filepath.Join(data, folder), nil
+	return config.LocalFolder + filepath.Join(data, folder), nil
 }
 
 // masterKey returns the name of the key that wraps the tenants' keys.
 func masterKey(o Options) (string, error) {
-	return inDataFolder(o, o.MasterKey, config.LocalMasterKey, "")
+	return inDataFolder(o, o.MasterKey, "")
 }
 
 func (e *engine) useOutside(ctx context.Context, named config.Engines) error {

@@ -136,7 +136,7 @@ func replayErasures(ctx context.Context, services *wiring.Services, o Options) e
 // keysOutside reports whether keys or their tombstones are in an outside engine.
 func keysOutside(o Options) bool {
 	named := o.TombstonesBucket
-	return len(o.Engines.MongoURI) > 0 || named != "" && !strings.HasPrefix(named, config.LocalTombstones)
+	return len(o.Engines.MongoURI) > 0 || named != "" && !strings.HasPrefix(named, config.LocalFolder)
 }
 
 func functionsOf(o Options, services *wiring.Services, sockets *socketGateway, secret []byte) (functions, error) {

@@ -69,11 +69,11 @@ func (c CommitterUnderTest) commit(t *testing.T, loads ...ingest.Load) {
 // want checks that exactly these entries of a tenant are stored, indexed and placed.
 func (c CommitterUnderTest) want(t *testing.T, tenant audit.TenantID, entries []audit.Entry) {
 	t.Helper()
-	want := ids(entries)
+	want := audit.IDsOf(entries)
 	slices.SortFunc(want, byID)
 	for name, got := range map[string][]audit.EntryID{
 		"stored":  walkIDs(t, c.Entries, tenant, audit.Time{}, 1000),
-		"indexed": ids(c.Index.walk(t, tenant, audit.Filter{}, audit.PageRequest{Limit: 1000}, false)),
+		"indexed": audit.IDsOf(c.Index.walk(t, tenant, audit.Filter{}, audit.PageRequest{Limit: 1000}, false)),
 		"placed":  c.placed(t, tenant),
 	} {
 		slices.SortFunc(got, byID)
@@ -110,7 +110,7 @@ func committerTakesAll(t *testing.T, c CommitterUnderTest) {
 			sameEntries(t, []audit.Entry{got}, []audit.Entry{want})
 		}
 	}
-	if got, want := c.placed(t, first.tenant), ids(loads[0].Entries); !slices.Equal(got, want) {
+	if got, want := c.placed(t, first.tenant), audit.IDsOf(loads[0].Entries); !slices.Equal(got, want) {
 		t.Error("the places are in another order, want that of the load")
 	}
 	c.commit(t)
@@ -209,7 +209,7 @@ func committerMindsRepairs(t *testing.T, c CommitterUnderTest) {
 	c.Index.Put(t, g.tenant, l.Entries[:1])
 	at := received.Add(2 * time.Hour).UTC().Truncate(time.Millisecond)
 	noError(t, c.Arrivals.Append(t.Context(), g.tenant, arrival.Segment{
-		First: 1, IDs: ids(l.Entries[:1]), Messages: []audit.MessageID{messageNumber(99)}, WrittenAt: at, Repair: true, RepairedAt: at,
+		First: 1, IDs: audit.IDsOf(l.Entries[:1]), Messages: []audit.MessageID{messageNumber(99)}, WrittenAt: at, Repair: true, RepairedAt: at,
 	}))
 	c.commit(t, l)
 	c.want(t, g.tenant, l.Entries)

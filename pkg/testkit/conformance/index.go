@@ -203,20 +203,12 @@ func wantChosen(t *testing.T, records []record, f audit.Filter, order audit.Orde
 	sameEntries(t, sorted, want)
 }
 
-func ids(entries []audit.Entry) []audit.EntryID {
-	out := make([]audit.EntryID, len(entries))
-	for i, e := range entries {
-		out[i] = e.ID
-	}
-	return out
-}
-
 func indexFindsWhatTheOracleFinds(t *testing.T, x IndexUnderTest) {
 	g := newGenerator(newTenant(t), 20)
 	records := corpusOf(g, 300)
 	x.put(t, g.tenant, records)
 	rank := map[audit.EntryID]int{} // the one order that all lists must keep
-	for i, id := range ids(x.walk(t, g.tenant, audit.Filter{}, audit.PageRequest{Order: audit.OldestFirst, Limit: 1000}, false)) {
+	for i, id := range audit.IDsOf(x.walk(t, g.tenant, audit.Filter{}, audit.PageRequest{Order: audit.OldestFirst, Limit: 1000}, false)) {
 		rank[id] = i
 	}
 	for range 300 {
@@ -261,14 +253,14 @@ func indexKeepsRequestOrder(t *testing.T, x IndexUnderTest) {
 	}
 	x.Put(t, g.tenant, entries)
 	ofBulk := audit.Filter{Where: audit.Equals{Field: audit.FieldUserID, Values: []string{"bulk"}}}
-	want := ids(bulk)
+	want := audit.IDsOf(bulk)
 	found := x.walk(t, g.tenant, ofBulk, audit.PageRequest{Order: audit.OldestFirst, Limit: 300}, false)
-	if got := ids(found); !slices.Equal(got, want) {
+	if got := audit.IDsOf(found); !slices.Equal(got, want) {
 		t.Errorf("oldest first: got %d entries of a bulk in another order, want its %d in their order", len(got), len(want))
 	}
 	slices.Reverse(want)
 	found = x.walk(t, g.tenant, ofBulk, audit.PageRequest{Order: audit.NewestFirst, Limit: 300}, false)
-	if got := ids(found); !slices.Equal(got, want) {
+	if got := audit.IDsOf(found); !slices.Equal(got, want) {
 		t.Errorf("newest first: got %d entries of a bulk in another order, want its %d in reverse order", len(got), len(want))
 	}
 }

@@ -12,6 +12,6 @@ import (
 
 // named opens the files in the data folder.
 func named(o *fromenv.Opening) (wiring.ExportFiles, error) {
-	files, _, err := inFolder(config.LocalExports + filepath.Join(o.Settings.Data, Folder))
+	files, _, err := inFolder(config.LocalFolder + filepath.Join(o.Settings.Data, Folder))
 	return files, err
 }

@@ -51,9 +51,9 @@ func OpenFolder(folder string) (Local, error) {
 	return Local{blobs, fileblob.NewDownloads(blobs, key, DownloadPath, time.Now)}, nil
 }
 
-// inFolder opens the files in a folder if the name is config.LocalExports and the folder.
+// inFolder opens the files in a folder if the name is config.LocalFolder and the folder.
 func inFolder(name string) (files wiring.ExportFiles, is bool, err error) {
-	folder, is := strings.CutPrefix(name, config.LocalExports)
+	folder, is := strings.CutPrefix(name, config.LocalFolder)
 	if !is {
 		return nil, false, nil
 	}

@@ -14,7 +14,7 @@ func named(o *fromenv.Opening) (wiring.ExportFiles, error) {
 	return Open(o.Settings.ExportsBucket, o.Settings.AWS)
 }
 
-// Open opens the bucket of S3 with this name, or the folder that config.LocalExports names.
+// Open opens the bucket of S3 with this name, or the folder that config.LocalFolder names.
 func Open(name string, aws config.AWS) (wiring.ExportFiles, error) {
 	if files, is, err := inFolder(name); is {
 		return files, err

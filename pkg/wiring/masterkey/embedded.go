@@ -10,6 +10,6 @@ import (
 
 // named opens the key in the data folder.
 func named(o *fromenv.Opening) (protect.KeyWrapper, error) {
-	wrapper, _, err := inFolder(config.LocalMasterKey + o.Settings.Data)
+	wrapper, _, err := inFolder(config.LocalFolder + o.Settings.Data)
 	return wrapper, err
 }

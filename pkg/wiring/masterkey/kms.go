@@ -14,7 +14,7 @@ func named(o *fromenv.Opening) (protect.KeyWrapper, error) {
 	return Open(o.Settings.MasterKey, o.Settings.AWS)
 }
 
-// Open opens the key of AWS KMS with this name, or the one in the folder that config.LocalMasterKey
+// Open opens the key of AWS KMS with this name, or the one in the folder that config.LocalFolder
 // names.
 func Open(name string, aws config.AWS) (protect.KeyWrapper, error) {
 	if wrapper, is, err := inFolder(name); is {

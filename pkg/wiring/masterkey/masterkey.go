@@ -25,9 +25,9 @@ func open(_ context.Context, o *fromenv.Opening) error {
 	return nil
 }
 
-// inFolder opens the key in a folder if the name is config.LocalMasterKey and the folder.
+// inFolder opens the key in a folder if the name is config.LocalFolder and the folder.
 func inFolder(name string) (wrapper protect.KeyWrapper, is bool, err error) {
-	folder, is := strings.CutPrefix(name, config.LocalMasterKey)
+	folder, is := strings.CutPrefix(name, config.LocalFolder)
 	if !is {
 		return nil, false, nil
 	}

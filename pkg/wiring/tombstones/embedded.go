@@ -15,11 +15,11 @@ import (
 func named(o *fromenv.Opening) (erasure.Blobs, error) {
 	name := o.Settings.TombstonesBucket
 	if name == "" {
-		name = config.LocalTombstones + filepath.Join(o.Settings.Data, Folder)
+		name = config.LocalFolder + filepath.Join(o.Settings.Data, Folder)
 	}
 	blobs, is, err := inFolder(name)
 	if !is {
-		return nil, fmt.Errorf("tombstones in %s: this binary has the embedded engine, which keeps them in a folder, as %sDIR", name, config.LocalTombstones)
+		return nil, fmt.Errorf("tombstones in %s: this binary has the embedded engine, which keeps them in a folder, as %sDIR", name, config.LocalFolder)
 	}
 	return blobs, err
 }

@@ -14,7 +14,7 @@ func named(o *fromenv.Opening) (erasure.Blobs, error) {
 	return Open(o.Settings.TombstonesBucket, o.Settings.AWS)
 }
 
-// Open opens the bucket of S3 with this name, or the folder that config.LocalTombstones names.
+// Open opens the bucket of S3 with this name, or the folder that config.LocalFolder names.
 func Open(name string, aws config.AWS) (erasure.Blobs, error) {
 	if blobs, is, err := inFolder(name); is {
 		return blobs, err

@@ -28,9 +28,9 @@ func open(_ context.Context, o *fromenv.Opening) error {
 // Folder is the folder of the tombstones in a data folder.
 const Folder = "tombstones"
 
-// inFolder opens the folder if the name is config.LocalTombstones and the folder.
+// inFolder opens the folder if the name is config.LocalFolder and the folder.
 func inFolder(name string) (blobs erasure.Blobs, is bool, err error) {
-	folder, is := strings.CutPrefix(name, config.LocalTombstones)
+	folder, is := strings.CutPrefix(name, config.LocalFolder)
 	if !is {
 		return nil, false, nil
 	}
