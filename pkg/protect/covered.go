@@ -26,7 +26,8 @@ func (c *Covered) Encrypt(tenantKeys *TenantKeys, keys map[string]Key, e *audit.
 		n := slices.IndexFunc(groups, func(g group) bool { return g.key.Ref == key.Ref })
 		if n < 0 {
 			n = len(groups)
-			groups = append(groups, group{key: key})
+			room := min(len(c.values)-i, usualValues)
+			groups = append(groups, group{key: key, paths: make([]string, 0, room), values: make([][]byte, 0, room)})
 		}
 		groups[n].add(v, tenantKeys)
 	}

@@ -111,6 +111,9 @@ func (n *names) child(name string) *names {
 // maxRuleName is more than the length of any name in a path, in bytes.
 const maxRuleName = 2 * audit.MaxSensitivePath
 
+// usualValues is how many values an entry usually has that rules cover.
+const usualValues = 4
+
 // Covered are the values of one entry that are to be encrypted.
 type Covered struct {
 	values []covered
@@ -306,6 +309,9 @@ func (m *masking) cover(s state, v entryjson.Value, mask string) []byte {
 func (m *masking) add(rule int, pointer, path string, text []byte) {
 	if m.tooMany = m.tooMany || len(m.values) >= maxEncrypted; m.tooMany {
 		return
+	}
+	if m.values == nil {
+		m.values = make([]covered, 0, usualValues)
 	}
 	f := m.fields[rule]
 	value := covered{pointer: pointer, text: text, subject: m.subjectOf(m.Rules.subjects[rule])}

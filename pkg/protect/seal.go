@@ -1,11 +1,6 @@
 package protect
 
 import (
-	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
 	"encoding/json"
@@ -37,8 +32,10 @@ func Seal(key *Key, tenant audit.TenantID, entry audit.EntryID, paths []string, 
 	e := audit.Encrypted{Paths: paths, Key: key.Ref.Subject.name(), Generation: key.Ref.Generation}
 	var nonce [nonceBytes]byte
 	random(nonce[:])
-	context := sealContext(tenant, entry, &e, sealVersion)
-	aead, commitment, err := entryCipher(key, nonce[:], context)
+	d := derivations.Get().(*derivation)
+	defer derivations.Put(d)
+	context := d.sealContext(tenant, entry, &e, sealVersion)
+	aead, commitment, err := d.entryCipher(key, nonce[:], context)
 	if err != nil {
 		return audit.Encrypted{}, fmt.Errorf("encrypt values of %s: %w", entry, err)
 	}
@@ -59,8 +56,10 @@ func Open(key *Key, tenant audit.TenantID, entry audit.EntryID, e *audit.Encrypt
 		return nil, ErrUnreadable
 	}
 	nonce, sealed := e.Data[1:1+nonceBytes], e.Data[headerBytes:]
-	context := sealContext(tenant, entry, e, e.Data[0])
-	aead, commitment, err := entryCipher(key, nonce, context)
+	d := derivations.Get().(*derivation)
+	defer derivations.Put(d)
+	context := d.sealContext(tenant, entry, e, e.Data[0])
+	aead, commitment, err := d.entryCipher(key, nonce, context)
 	if err != nil {
 		return nil, fmt.Errorf("decrypt values of %s: %w", entry, err)
 	}
@@ -82,28 +81,9 @@ func Open(key *Key, tenant audit.TenantID, entry audit.EntryID, e *audit.Encrypt
 	return texts, nil
 }
 
-// entryCipher derives the key of one element and the commitment to it. Without the commitment, a
-// ciphertext could be made that two keys open. The derivation is HKDF without its first step, which
-// RFC 5869 (section 3.3) leaves out for keys that are random.
-func entryCipher(key *Key, nonce, context []byte) (cipher.AEAD, []byte, error) {
-	element := sha256.Sum256(context)
-	info := append(append(make([]byte, 0, nonceBytes+len(element)), nonce...), element[:]...)
-	derived, err := hkdf.Expand(sha256.New, key.Secret[:], string(info), KeyBytes+commitmentBytes)
-	if err != nil {
-		return nil, nil, err
-	}
-	block, err := aes.NewCipher(derived[:KeyBytes])
-	if err != nil {
-		return nil, nil, err
-	}
-	aead, err := cipher.NewGCM(block)
-	return aead, derived[KeyBytes:], err
-}
-
-// sealContext is the associated data: what an element belongs to.
-func sealContext(tenant audit.TenantID, entry audit.EntryID, e *audit.Encrypted, version byte) []byte {
-	b := make([]byte, 0, 256)
-	b = appendPart(b, "ocelot encrypted values")
+// sealContext is the associated data: what an element belongs to. It is valid until the next call.
+func (d *derivation) sealContext(tenant audit.TenantID, entry audit.EntryID, e *audit.Encrypted, version byte) []byte {
+	b := appendPart(d.context[:0], "ocelot encrypted values")
 	b = appendPart(b, string(tenant))
 	b = appendPart(b, string(entry[:]))
 	b = appendPart(b, e.Key)
@@ -112,6 +92,7 @@ func sealContext(tenant audit.TenantID, entry audit.EntryID, e *audit.Encrypted,
 	for _, path := range e.Paths {
 		b = appendPart(b, path)
 	}
+	d.context = b
 	return b
 }
 
@@ -127,10 +108,15 @@ func appendPadded(values [][]byte) []byte {
 		size += len(v) + 1
 	}
 	plain := append(make([]byte, 0, size+paddingBytes), '[')
-	plain = append(plain, bytes.Join(values, []byte(","))...)
+	for i, v := range values {
+		if i > 0 {
+			plain = append(plain, ',')
+		}
+		plain = append(plain, v...)
+	}
 	plain = append(plain, ']')
-	if rest := len(plain) % paddingBytes; rest > 0 {
-		plain = append(plain, bytes.Repeat([]byte(" "), paddingBytes-rest)...)
+	for len(plain)%paddingBytes > 0 {
+		plain = append(plain, ' ')
 	}
 	return plain
 }
