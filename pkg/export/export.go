@@ -49,6 +49,13 @@ type Blobs interface {
 	// returns audit.ErrConflict and changes nothing. The same content, by its SHA-256, is
 	// not an error, so that a call whose response was lost can be repeated.
 	Create(ctx context.Context, tenant audit.TenantID, key string, c Content) error
+	// Replace is Put for a key whose content still has the ETag that Get or Stat returned. Otherwise,
+	// or if the key has no content, Replace returns audit.ErrConflict and changes nothing. Of
+	// several concurrent calls with one ETag and different contents, one wins. The content that the key has
+	// already, by its SHA-256, is not an error, so that a call whose response was lost can be repeated.
+	// After audit.ErrConflict the caller reads again: an earlier call that failed may have stored its
+	// content, which others have replaced since.
+	Replace(ctx context.Context, tenant audit.TenantID, key, etag string, c Content) error
 	// Get returns the content, which the caller must close. It returns audit.ErrNotFound
 	// if the key has none. Reading to io.EOF proves that the content is unchanged: reading
 	// damaged content ends with ErrContent.
@@ -91,6 +98,7 @@ type Blob struct {
 	Key        string
 	Size       int64 // bytes
 	SHA256     [sha256.Size]byte
+	ETag       string // given by the store; see Blobs.Replace. Equal contents may have equal ETags
 	Type       string // a media type
 	ModifiedAt time.Time
 }

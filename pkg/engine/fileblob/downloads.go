@@ -46,7 +46,7 @@ func NewDownloads(blobs *Blobs, key []byte, base string, now func() time.Time) *
 
 // Presign implements export.Presigner.
 func (d *Downloads) Presign(_ context.Context, tenant audit.TenantID, key, filename string, life time.Duration) (string, error) {
-	at, err := blobAt(tenant, key)
+	at, err := d.blobs.at(tenant, key)
 	if err != nil {
 		return "", err
 	}

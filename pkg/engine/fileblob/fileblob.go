@@ -1,17 +1,14 @@
 // Package fileblob keeps blobs as files in one folder, for the embedded engine.
 //
-// Each blob is one file: a line of JSON that describes it, then the content. The
-// file's path encodes the key, so that no two keys share a path on any file
-// system; see pathOf.
+// Each blob is one file. The file's path encodes the key, so that no two keys share
+// a path on any file system; see layout. The file begins with a line of JSON that
+// describes it, or has the content only; see Open and OpenPlain.
 package fileblob
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +18,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -33,20 +32,35 @@ const (
 	// unfinished is the folder of files and uploads that are being written. No tenant id can have
 	// this name.
 	unfinished = "_unfinished"
+	// lockFile is the file that a process locks while it puts a file in its place. No tenant id can have
+	// this name.
+	lockFile = "_lock"
 	// unfinishedTTL is the age at which Open removes an unfinished file: its process was killed.
 	unfinishedTTL = 24 * time.Hour
-
-	maxHeaderBytes = 4096
-	defaultType    = "application/octet-stream"
 )
 
 // Blobs is one folder. It implements export.Blobs and export.Uploads. Several processes may use
 // the same folder.
-type Blobs struct{ root *os.Root }
+type Blobs struct {
+	root   *os.Root
+	layout layout
+	form   form
+	mutex  sync.Mutex // before the lock of lock, so that few threads wait for that
+	lock   *os.File
+}
 
 // Open returns the blobs of a folder. It creates the folder if it does not exist,
-// and removes the unfinished files of killed processes.
-func Open(folder string) (*Blobs, error) {
+// and removes the unfinished files of killed processes. Only this package can read the files.
+func Open(folder string) (*Blobs, error) { return open(folder, encodedLayout, described{}) }
+
+// OpenPlain is Open for files that other programs read. A path is the key that S3 has, such as
+// tenant=acme/month=2026-11/part-0.parquet, if the segments have only lower-case letters, digits, and
+// the signs - _ = and dot. A file has the content only. So damage goes unnoticed here, and the caller
+// compares the SHA-256. Get and Stat read the whole file for it. Every type is
+// application/octet-stream. No key can lie below another key.
+func OpenPlain(folder string) (*Blobs, error) { return open(folder, plainLayout, contentOnly{}) }
+
+func open(folder string, l layout, f form) (*Blobs, error) {
 	if err := os.MkdirAll(folder, folderMode); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
@@ -54,15 +68,29 @@ func Open(folder string) (*Blobs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
-	b := &Blobs{root: root}
-	if err := errors.Join(root.MkdirAll(unfinished, folderMode), b.removeUnfinished()); err != nil {
+	b := &Blobs{root: root, layout: l, form: f}
+	err = errors.Join(root.MkdirAll(unfinished, folderMode), b.removeUnfinished())
+	if err == nil {
+		b.lock, err = root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, fileMode)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open blobs: %w", err), root.Close())
 	}
 	return b, nil
 }
 
 // Close closes the folder. Readers that Get returned stay usable.
-func (b *Blobs) Close() error { return b.root.Close() }
+func (b *Blobs) Close() error { return errors.Join(b.lock.Close(), b.root.Close()) }
+
+// locked calls do while no other process and no other call places or removes a file. do is short.
+func (b *Blobs) locked(do func() error) error {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if err := lock(b.lock); err != nil {
+		return fmt.Errorf("lock the folder: %w", err)
+	}
+	return errors.Join(do(), unlock(b.lock))
+}
 
 func (b *Blobs) removeUnfinished() error {
 	files, err := fs.ReadDir(b.root.FS(), unfinished)
@@ -81,13 +109,6 @@ func (b *Blobs) removeUnfinished() error {
 	return nil
 }
 
-// header is the first line of a file.
-type header struct {
-	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256"` // in hexadecimal digits
-	Type   string `json:"type"`
-}
-
 // blob is a tenant's key and the path of its file.
 type blob struct {
 	tenant audit.TenantID
@@ -95,11 +116,11 @@ type blob struct {
 	path   string
 }
 
-func blobAt(tenant audit.TenantID, key string) (blob, error) {
+func (b *Blobs) at(tenant audit.TenantID, key string) (blob, error) {
 	if err := export.CheckKey(tenant, key); err != nil {
 		return blob{}, err
 	}
-	return blob{tenant: tenant, key: key, path: pathOf(tenant, key)}, nil
+	return blob{tenant: tenant, key: key, path: b.layout.pathOf(tenant, key)}, nil
 }
 
 // failure returns the error to report for an operation on the blob.
@@ -109,7 +130,7 @@ func (b blob) failure(verb string, err error) error {
 
 // Put implements export.Blobs.
 func (b *Blobs) Put(ctx context.Context, tenant audit.TenantID, key string, c export.Content) error {
-	at, err := blobAt(tenant, key)
+	at, err := b.at(tenant, key)
 	if err != nil {
 		return err
 	}
@@ -121,16 +142,13 @@ func (b *Blobs) Put(ctx context.Context, tenant audit.TenantID, key string, c ex
 
 // Create implements export.Blobs.
 func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c export.Content) error {
-	at, err := blobAt(tenant, key)
+	at, err := b.at(tenant, key)
 	if err != nil {
 		return err
 	}
 	err = b.write(ctx, at, c, b.root.Link)
 	if errors.Is(err, fs.ErrExist) {
-		err = audit.ErrConflict
-		if existing, statErr := b.Stat(ctx, tenant, key); statErr == nil && existing.Is(c) {
-			return nil
-		}
+		err = b.conflict(ctx, at, c)
 	}
 	if err != nil {
 		return at.failure("create", err)
@@ -138,9 +156,43 @@ func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c
 	return nil
 }
 
+// Replace implements export.Blobs. An ETag is the SHA-256 of the content.
+func (b *Blobs) Replace(ctx context.Context, tenant audit.TenantID, key, etag string, c export.Content) error {
+	at, err := b.at(tenant, key)
+	if err != nil {
+		return err
+	}
+	err = b.write(ctx, at, c, func(from, to string) error {
+		found, err := b.stat(ctx, at)
+		if err == nil && found.ETag != etag || errors.Is(err, audit.ErrNotFound) {
+			err = audit.ErrConflict
+		}
+		if err != nil {
+			return err
+		}
+		return b.root.Rename(from, to)
+	})
+	if errors.Is(err, audit.ErrConflict) {
+		err = b.conflict(ctx, at, c)
+	}
+	if err != nil {
+		return at.failure("replace", err)
+	}
+	return nil
+}
+
+// conflict returns audit.ErrConflict unless the blob has the content: the answer to an earlier call
+// was lost.
+func (b *Blobs) conflict(ctx context.Context, at blob, c export.Content) error {
+	if existing, err := b.stat(ctx, at); err == nil && existing.Is(c) {
+		return nil
+	}
+	return audit.ErrConflict
+}
+
 // write writes a blob. place moves or links its file.
 func (b *Blobs) write(ctx context.Context, at blob, c export.Content, place func(from, to string) error) error {
-	return b.writeFile(at.path, place, func(file io.Writer) error { return fill(ctx, file, c) })
+	return b.writeFile(at.path, place, func(file io.Writer) error { return b.fill(ctx, file, c) })
 }
 
 // writeFile writes a temporary file. If its content is complete, place moves or links the file to the
@@ -152,7 +204,7 @@ func (b *Blobs) writeFile(at string, place func(from, to string) error, fill fun
 		err = b.makeFolders(path.Dir(at))
 	}
 	if err == nil {
-		err = place(temporary, at)
+		err = b.locked(func() error { return place(temporary, at) })
 	}
 	if removeErr := b.root.Remove(temporary); !errors.Is(removeErr, fs.ErrNotExist) { // place may have renamed it
 		err = errors.Join(err, removeErr)
@@ -180,23 +232,15 @@ func writes(content []byte) func(io.Writer) error {
 	}
 }
 
-// fill writes the header and the content. It verifies the content's size and SHA-256.
-func fill(ctx context.Context, file io.Writer, c export.Content) error {
+// fill writes the content as a file has it. It verifies the content's size and SHA-256.
+func (b *Blobs) fill(ctx context.Context, file io.Writer, c export.Content) error {
 	if c.Size < 0 {
 		return fmt.Errorf("%d bytes: %w", c.Size, export.ErrContent)
 	}
-	mediaType := c.Type
-	if mediaType == "" {
-		mediaType = defaultType
-	}
-	line, err := json.Marshal(header{Size: c.Size, SHA256: hex.EncodeToString(c.SHA256[:]), Type: mediaType})
-	if err != nil {
+	if err := b.form.begin(file, c); err != nil {
 		return err
 	}
-	if _, err := file.Write(append(line, '\n')); err != nil {
-		return err
-	}
-	_, err = io.Copy(file, contextReader{ctx, export.Verify(c.Body, c.Size, c.SHA256)})
+	_, err := io.Copy(file, contextReader{ctx, export.Verify(c.Body, c.Size, c.SHA256)})
 	return err
 }
 
@@ -244,7 +288,7 @@ func (b *Blobs) sync(folder string) error {
 
 // Get implements export.Blobs.
 func (b *Blobs) Get(ctx context.Context, tenant audit.TenantID, key string) (io.ReadCloser, export.Blob, error) {
-	at, err := blobAt(tenant, key)
+	at, err := b.at(tenant, key)
 	if err != nil {
 		return nil, export.Blob{}, err
 	}
@@ -261,77 +305,84 @@ func (b *Blobs) Get(ctx context.Context, tenant audit.TenantID, key string) (io.
 
 // Stat implements export.Blobs.
 func (b *Blobs) Stat(ctx context.Context, tenant audit.TenantID, key string) (export.Blob, error) {
-	at, err := blobAt(tenant, key)
+	at, err := b.at(tenant, key)
 	if err != nil {
 		return export.Blob{}, err
 	}
-	file, _, found, err := b.open(ctx, at)
+	found, err := b.stat(ctx, at)
 	if err != nil {
-		return export.Blob{}, at.failure("stat", err)
-	}
-	if err := file.Close(); err != nil {
 		return export.Blob{}, at.failure("stat", err)
 	}
 	return found, nil
 }
 
-// open returns the blob's file, a reader of its content, and the blob that its header describes.
+func (b *Blobs) stat(ctx context.Context, at blob) (export.Blob, error) {
+	file, _, found, err := b.open(ctx, at)
+	if err != nil {
+		return export.Blob{}, err
+	}
+	return found, file.Close()
+}
+
+// open returns the blob's file, a reader of its content, and the blob that the file describes.
 func (b *Blobs) open(ctx context.Context, at blob) (file *os.File, text io.Reader, found export.Blob, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, nil, export.Blob{}, err
-	}
-	file, err = b.root.Open(at.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = audit.ErrNotFound
-	}
+	file, info, err := b.openFile(ctx, at)
 	if err != nil {
 		return nil, nil, export.Blob{}, err
 	}
-	info, err := file.Stat()
-	if err == nil {
-		buffered := bufio.NewReaderSize(file, maxHeaderBytes)
-		text = buffered
-		found, err = readHeader(buffered)
-	}
+	text, found, err = b.form.read(ctx, file)
 	if err != nil {
 		return nil, nil, export.Blob{}, errors.Join(err, file.Close())
 	}
 	found.Key, found.ModifiedAt = at.key, info.ModTime().UTC()
+	found.ETag = hex.EncodeToString(found.SHA256[:])
 	return file, text, found, nil
 }
 
-func readHeader(r *bufio.Reader) (export.Blob, error) {
-	line, err := r.ReadSlice('\n')
+// openFile opens the blob's file. It returns audit.ErrNotFound if there is none.
+func (b *Blobs) openFile(ctx context.Context, at blob) (*os.File, fs.FileInfo, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	file, err := b.root.Open(at.path)
+	if isAbsent(err) {
+		err = audit.ErrNotFound
+	}
 	if err != nil {
-		return export.Blob{}, fmt.Errorf("read the header: %w", errors.Join(err, export.ErrContent))
+		return nil, nil, err
 	}
-	var h header
-	if err := json.Unmarshal(line, &h); err != nil {
-		return export.Blob{}, fmt.Errorf("read the header: %w", errors.Join(err, export.ErrContent))
+	info, err := file.Stat()
+	if err == nil && info.IsDir() {
+		err = audit.ErrNotFound
 	}
-	sum, err := hex.DecodeString(h.SHA256)
-	if err != nil || len(sum) != sha256.Size {
-		return export.Blob{}, fmt.Errorf("read the header: no SHA-256: %w", export.ErrContent)
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
 	}
-	return export.Blob{Size: h.Size, SHA256: [sha256.Size]byte(sum), Type: h.Type}, nil
+	return file, info, nil
+}
+
+// isAbsent reports whether an error says that there is no such file. A key below another key has a
+// file as its folder.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // List implements export.Blobs. Every call walks all folders of the tenant, which
-// is fast enough for development.
+// is fast enough for development. It passes over files that are not the file of a blob.
 func (b *Blobs) List(ctx context.Context, tenant audit.TenantID, prefix, after string, limit int) ([]export.Listed, error) {
 	if err := errors.Join(export.CheckPrefix(tenant, prefix), export.CheckPrefix(tenant, after)); err != nil {
 		return nil, err
 	}
 	var keys []string
-	err := fs.WalkDir(b.root.FS(), folderOf(tenant), func(path string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(b.root.FS(), b.layout.folderOf(tenant), func(path string, entry fs.DirEntry, err error) error {
 		if err := errors.Join(err, ctx.Err()); err != nil || entry.IsDir() {
 			return err
 		}
-		key, err := keyOf(path)
-		if err == nil && strings.HasPrefix(key, prefix) && key > after {
+		key, is := b.layout.keyOf(path)
+		if is && strings.HasPrefix(key, prefix) && key > after && export.CheckKey(tenant, key) == nil {
 			keys = append(keys, key)
 		}
-		return err
+		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the tenant has no folder before its first blob
 		return nil, fmt.Errorf("list blobs of %s: %w", tenant, err)
@@ -347,29 +398,45 @@ func (b *Blobs) describe(ctx context.Context, tenant audit.TenantID, keys []stri
 		if len(listed) >= limit {
 			break
 		}
-		found, err := b.Stat(ctx, tenant, key)
+		item, err := b.listed(ctx, tenant, key)
 		switch {
 		case errors.Is(err, audit.ErrNotFound):
 		case err != nil:
 			return nil, err
 		default:
-			listed = append(listed, export.Listed{Key: key, Size: found.Size, ModifiedAt: found.ModifiedAt})
+			listed = append(listed, item)
 		}
 	}
 	return listed, nil
 }
 
+func (b *Blobs) listed(ctx context.Context, tenant audit.TenantID, key string) (export.Listed, error) {
+	at, err := b.at(tenant, key)
+	if err != nil {
+		return export.Listed{}, err
+	}
+	file, info, err := b.openFile(ctx, at)
+	if err != nil {
+		return export.Listed{}, at.failure("list", err)
+	}
+	size, err := b.form.size(file, info)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return export.Listed{}, at.failure("list", err)
+	}
+	return export.Listed{Key: key, Size: size, ModifiedAt: info.ModTime().UTC()}, nil
+}
+
 // Delete implements export.Blobs.
 func (b *Blobs) Delete(ctx context.Context, tenant audit.TenantID, key string) error {
-	at, err := blobAt(tenant, key)
+	at, err := b.at(tenant, key)
 	if err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return at.failure("delete", err)
 	}
-	err = b.root.Remove(at.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	err = b.locked(func() error { return b.remove(at.path) })
+	if isAbsent(err) {
 		return nil
 	}
 	if err == nil {
@@ -379,4 +446,16 @@ func (b *Blobs) Delete(ctx context.Context, tenant audit.TenantID, key string) e
 		return at.failure("delete", err)
 	}
 	return nil
+}
+
+// remove removes a file. A folder is not a blob.
+func (b *Blobs) remove(file string) error {
+	info, err := b.root.Lstat(file)
+	if err == nil && info.IsDir() {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return err
+	}
+	return b.root.Remove(file)
 }

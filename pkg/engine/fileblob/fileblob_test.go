@@ -30,18 +30,69 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-func open(t *testing.T, folder string) *fileblob.Blobs {
-	t.Helper()
-	b, err := fileblob.Open(folder)
+func TestConformanceOfPlainFiles(t *testing.T) {
+	conformance.Blobs(t, func(t *testing.T) conformance.BlobsUnderTest {
+		blobs := opened(t)(fileblob.OpenPlain(t.TempDir()))
+		return conformance.BlobsUnderTest{Blobs: blobs, Gaps: []conformance.Gap{conformance.SegmentsAreFiles, conformance.ContentOnly}}
+	})
+}
+
+// A program without this package finds a plain file under its key, with its content only.
+func TestPlainFilesHaveTheContentOnly(t *testing.T) {
+	folder := t.TempDir()
+	blobs := opened(t)(fileblob.OpenPlain(folder))
+	key := "month=2026-11/part-0.parquet"
+	if err := blobs.Create(t.Context(), "acme", key, export.ContentOf([]byte("content"), "")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(folder, "tenant=acme", "month=2026-11", "part-0.parquet"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	if string(got) != "content" {
+		t.Errorf("the file has %q, want %q", got, "content")
+	}
+	for _, name := range []string{".DS_Store", "%", "%2e", ".%2e"} { // left by others
+		if err := os.WriteFile(filepath.Join(folder, "tenant=acme", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listed, err := blobs.List(t.Context(), "acme", "", "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(listed) != 1 || listed[0].Key != key || listed[0].Size != 7 {
+		t.Errorf("got the list %+v, want %s with 7 bytes", listed, key)
+	}
+	if err := blobs.Create(t.Context(), "acme", key+"/below", export.ContentOf(nil, "")); err == nil {
+		t.Error("a key below another key: got no error, want one")
+	}
+}
+
+func open(t *testing.T, folder string) *fileblob.Blobs {
+	t.Helper()
+	return opened(t)(fileblob.Open(folder))
+}
+
+// opened takes what an opening returned. It closes the blobs after the test.
+func opened(t *testing.T) func(*fileblob.Blobs, error) *fileblob.Blobs {
+	return func(b *fileblob.Blobs, err error) *fileblob.Blobs {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeAfter(t, b)
+		return b
+	}
+}
+
+func closeAfter(t *testing.T, b *fileblob.Blobs) {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return b
 }
 
 // damage changes the last byte of a file.
@@ -137,7 +188,7 @@ func TestPathsAreTheSameOnEveryFileSystem(t *testing.T) {
 			} else if strings.ContainsFunc(name, foreign) || isDevice(name) {
 				t.Errorf("the key %q has a file called %s, want no sign that a file system may refuse or change", key, name)
 			}
-			if entry.IsDir() {
+			if entry.IsDir() || entry.Name() == "_lock" {
 				return err
 			}
 			if other, known := seen[path]; !known {
@@ -278,6 +329,71 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// linesVariable makes TestProcessesReplaceWithoutLoss a process that adds lines to a blob of the folder
+// that it names.
+const linesVariable = "OCELOT_TEST_LINES"
+
+func TestProcessesReplaceWithoutLoss(t *testing.T) {
+	const processes, lines = 3, 50
+	if folder := os.Getenv(linesVariable); folder != "" {
+		addLines(t, folder, lines)
+		return
+	}
+	folder := t.TempDir()
+	b := open(t, folder)
+	if err := b.Create(t.Context(), "a", "key", export.ContentOf(nil, "")); err != nil {
+		t.Fatal(err)
+	}
+	running := make([]*exec.Cmd, processes)
+	for i := range running {
+		running[i] = exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcessesReplaceWithoutLoss$")
+		running[i].Env = append(os.Environ(), linesVariable+"="+folder)
+		running[i].Stderr = t.Output()
+		if err := running[i].Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, process := range running {
+		if err := process.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	content, _ := contentOf(t, b)
+	if got, want := strings.Count(string(content), "\n"), processes*lines; got != want {
+		t.Errorf("got %d lines, want %d", got, want)
+	}
+}
+
+func addLines(t *testing.T, folder string, lines int) {
+	t.Helper()
+	b := open(t, folder)
+	for added := 0; added < lines; {
+		content, etag := contentOf(t, b)
+		content = fmt.Appendf(content, "%d of process %d\n", added, os.Getpid())
+		err := b.Replace(t.Context(), "a", "key", etag, export.ContentOf(content, ""))
+		if err == nil {
+			added++
+		} else if !errors.Is(err, audit.ErrConflict) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func contentOf(t *testing.T, b *fileblob.Blobs) (content []byte, etag string) {
+	t.Helper()
+	body, found, err := b.Get(t.Context(), "a", "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if content, err = io.ReadAll(body); err != nil {
+		t.Fatal(err)
+	}
+	if err := body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return content, found.ETag
 }
 
 func writeUntilKilled(t *testing.T, folder string) {

@@ -62,8 +62,11 @@ func (b *Blobs) RemoveOlder(ctx context.Context, before time.Time) error {
 			}
 			return nil
 		}
+		if _, is := b.layout.keyOf(file); !is {
+			return nil
+		}
 		info, err := entry.Info()
-		if err == nil && info.ModTime().Before(before) && path.Ext(file) == fileSuffix {
+		if err == nil && info.ModTime().Before(before) {
 			err = b.root.Remove(file)
 		}
 		if errors.Is(err, fs.ErrNotExist) { // another process removed it first

@@ -35,7 +35,7 @@ var uploadID = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 
 // BeginUpload implements export.Uploads.
 func (b *Blobs) BeginUpload(ctx context.Context, tenant audit.TenantID, key, mediaType string) (export.Upload, error) {
-	at, err := blobAt(tenant, key)
+	at, err := b.at(tenant, key)
 	if err != nil {
 		return export.Upload{}, err
 	}
@@ -85,7 +85,7 @@ func lostIfAbsent(err error) error {
 // upload returns where the upload leads, and what its content is. It returns export.ErrUploadLost if
 // the tenant has no such upload.
 func (b *Blobs) upload(ctx context.Context, tenant audit.TenantID, u export.Upload) (blob, about, error) {
-	at, err := blobAt(tenant, u.Key)
+	at, err := b.at(tenant, u.Key)
 	if err == nil {
 		err = ctx.Err()
 	}

@@ -126,6 +126,20 @@ func TestConformanceWhenAnswersAreLost(t *testing.T) {
 					t.Fatalf("create over other content, %s: got error %v, want %v", key, err, audit.ErrConflict)
 				}
 				want(t, h.direct, key, append(content, '+'))
+				stat, err := h.direct.Stat(t.Context(), "a", key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.first(lost, match, enginetest.LoseAnswer())
+				if err := h.Replace(t.Context(), "a", key, stat.ETag, export.ContentOf(append(content, '-'), "")); err != nil {
+					t.Fatalf("replace, %s: %v", key, err)
+				}
+				want(t, h.direct, key, append(content, '-'))
+				h.first(lost, match, enginetest.LoseAnswer())
+				if err := h.Replace(t.Context(), "a", key, stat.ETag, export.ContentOf(content, "")); !errors.Is(err, audit.ErrConflict) {
+					t.Fatalf("replace with the ETag of earlier content, %s: got error %v, want %v", key, err, audit.ErrConflict)
+				}
+				want(t, h.direct, key, append(content, '-'))
 			}
 		}
 	}
@@ -444,6 +458,9 @@ func TestConformanceOfForeignObjects(t *testing.T) {
 		}
 		if err := b.Create(t.Context(), "a", key, export.ContentOf([]byte("x"), "")); !errors.Is(err, audit.ErrConflict) {
 			t.Errorf("create over an object with metadata %v: got error %v, want %v", metadata, err, audit.ErrConflict)
+		}
+		if err := b.Replace(t.Context(), "a", key, `"0"`, export.ContentOf([]byte("x"), "")); !errors.Is(err, audit.ErrConflict) {
+			t.Errorf("replace an object with metadata %v: got error %v, want %v", metadata, err, audit.ErrConflict)
 		}
 	}
 }

@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -45,35 +47,84 @@ func (b *Blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c
 	if err != nil {
 		return err
 	}
-	err = b.write(ctx, upload{object: o, content: c, onlyNew: true})
-	if err == nil {
-		return nil
+	err = b.write(ctx, upload{object: o, content: c, condition: http.Header{headerIfNoneMatch: {anyContent}}})
+	if isRefusal(err) {
+		// Without an object, the one that S3 saw was deleted, or is not written yet.
+		err = b.refusal(ctx, o, "", c, &audit.UnavailableError{Err: err})
 	}
-	if s := status(err); s != http.StatusPreconditionFailed && s != http.StatusConflict {
+	if err != nil {
 		return o.failure(ctx, "create", err)
 	}
-	// Another object exists or is being written. It may be ours, if the answer to an
-	// earlier try was lost.
-	existing, statErr := b.Stat(ctx, tenant, key)
-	switch {
-	case statErr == nil && existing.Is(c):
-		return nil
-	case statErr == nil || errors.Is(statErr, export.ErrContent):
-		err = audit.ErrConflict
-	case errors.Is(statErr, audit.ErrNotFound): // it was deleted, or is not written yet
-		err = &audit.UnavailableError{Err: err}
-	default:
-		err = statErr
+	return nil
+}
+
+// Replace implements export.Blobs. It sends content as Put does. It needs s3:GetObject as well as
+// s3:PutObject. Its condition is the header If-Match, which versitygw 1.8.0 and ministack 1.5.33 are
+// tested to honour.
+func (b *Blobs) Replace(ctx context.Context, tenant audit.TenantID, key, etag string, c export.Content) error {
+	o, err := b.object(tenant, key)
+	if err != nil {
+		return err
 	}
-	return o.failure(ctx, "create", err)
+	err = errETag
+	if isETag(etag) {
+		err = b.write(ctx, upload{object: o, content: c, condition: http.Header{headerIfMatch: {etag}}})
+	}
+	if isRefusal(err) {
+		err = b.refusal(ctx, o, etag, c, audit.ErrConflict)
+	}
+	if err != nil {
+		return o.failure(ctx, "replace", err)
+	}
+	return nil
+}
+
+// errETag is the refusal of a text that is not an ETag, which this package gives instead of S3.
+var errETag = &answerError{status: http.StatusPreconditionFailed, code: "PreconditionFailed"}
+
+// isETag reports whether the text is an ETag of S3. Other texts mean something else in If-Match.
+func isETag(text string) bool {
+	inner, quoted := strings.CutPrefix(text, `"`)
+	inner, ends := strings.CutSuffix(inner, `"`)
+	return quoted && ends && inner != "" && strings.Trim(inner, letters+"0123456789-") == ""
+}
+
+// isRefusal reports whether the condition of a write was not met: another object exists, is being
+// written, or was deleted.
+func isRefusal(err error) bool {
+	s := status(err)
+	return s == http.StatusPreconditionFailed || s == http.StatusConflict || isNoSuchKey(err)
+}
+
+// isNoSuchKey reports whether S3 answered that it has no such object.
+func isNoSuchKey(err error) bool {
+	var answer *answerError
+	return errors.As(err, &answer) && answer.code == "NoSuchKey"
+}
+
+// refusal returns the error of a write whose condition was not met. It returns nil if the object has
+// the content: the answer to an earlier try was lost. It returns absent if there is no object.
+func (b *Blobs) refusal(ctx context.Context, o object, etag string, c export.Content, absent error) error {
+	existing, err := b.stat(ctx, o)
+	switch {
+	case err == nil && existing.Is(c):
+		return nil
+	case err == nil && existing.ETag == etag: // another write was under way and failed
+		return &audit.UnavailableError{Err: errors.New("another write was under way")}
+	case err == nil || errors.Is(err, export.ErrContent):
+		return audit.ErrConflict
+	case status(err) == http.StatusNotFound:
+		return absent
+	}
+	return err
 }
 
 // upload is one object that is being written.
 type upload struct {
 	object
-	content export.Content
-	onlyNew bool   // S3 refuses it if any object exists; else it replaces one
-	id      string // S3's id of an upload in parts
+	content   export.Content
+	condition http.Header // without which S3 refuses it; nil: none
+	id        string      // S3's id of an upload in parts
 }
 
 // described returns a call that says what the object is.
@@ -81,13 +132,6 @@ func (u *upload) described(method string) call {
 	of := u.call(method)
 	of.header = http.Header{headerType: {cmp.Or(u.content.Type, defaultType)}, headerSHA256: {hex.EncodeToString(u.content.SHA256[:])}}
 	return of
-}
-
-// condition adds the condition of a write to its headers.
-func (u *upload) condition(header http.Header) {
-	if u.onlyNew {
-		header.Set(headerIfNoneMatch, anyContent)
-	}
 }
 
 func (b *Blobs) write(ctx context.Context, u upload) error {
@@ -110,7 +154,7 @@ func (b *Blobs) writeWhole(ctx context.Context, u upload) error {
 	of := u.described(http.MethodPut)
 	of.body = buffer[:n]
 	of.header.Set(headerChecksum, base64.StdEncoding.EncodeToString(u.content.SHA256[:]))
-	u.condition(of.header)
+	maps.Copy(of.header, u.condition)
 	_, err = b.client.ask(ctx, of, nil)
 	return err
 }
@@ -215,9 +259,9 @@ func (b *Blobs) sendPart(ctx context.Context, u upload, number int, text []byte)
 // parts again.
 func (b *Blobs) complete(ctx context.Context, u upload, parts []part) error {
 	header := http.Header{}
-	u.condition(header)
+	maps.Copy(header, u.condition)
 	err := b.join(ctx, u.object, u.id, parts, header)
-	if status(err) != http.StatusNotFound {
+	if status(err) != http.StatusNotFound || isNoSuchKey(err) {
 		return err
 	}
 	if existing, statErr := b.stat(ctx, u.object); statErr != nil || !existing.Is(u.content) {

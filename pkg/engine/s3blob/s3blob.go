@@ -39,6 +39,7 @@ const (
 	headerAlgorithm    = "X-Amz-Checksum-Algorithm"
 	headerSize         = "X-Amz-Mp-Object-Size"
 	headerETag         = "Etag"
+	headerIfMatch      = "If-Match"
 	headerIfNoneMatch  = "If-None-Match"
 	headerLastModified = "Last-Modified"
 )
@@ -174,7 +175,7 @@ func (b *Blobs) stat(ctx context.Context, o object) (export.Blob, error) {
 // blobOf returns the blob that S3 describes. It returns export.ErrContent for an
 // object without our checksum: this package did not write it.
 func blobOf(key string, got description) (export.Blob, error) {
-	blob := export.Blob{Key: key, Size: got.size, Type: got.header.Get(headerType)}
+	blob := export.Blob{Key: key, Size: got.size, ETag: got.header.Get(headerETag), Type: got.header.Get(headerType)}
 	modified, err := http.ParseTime(got.header.Get(headerLastModified))
 	if err != nil {
 		return export.Blob{}, fmt.Errorf("the answer has no time of the last change: %w", err)

@@ -37,6 +37,9 @@ func Blobs(t *testing.T, open func(t *testing.T) BlobsUnderTest) {
 		"PutReplaces":                    blobsReplace,
 		"CreateDoesNotReplace":           blobsCreate,
 		"OfCreatorsAtOnceOneWins":        blobsCreateConcurrently,
+		"ReplaceKeepsWhatOthersWrote":    blobsReplaceIf,
+		"OfReplacersAtOnceOneWins":       blobsReplaceIfConcurrently,
+		"ReplacersLoseNothing":           blobsCount,
 		"ReadersSeeWholeContents":        blobsReplaceConcurrently,
 		"OtherContentThanSaidIsRefused":  blobsRefuseContent,
 		"ContentThatBreaksOffIsRefused":  blobsRefuseBrokenContent,
@@ -211,34 +214,144 @@ func blobsCreateConcurrently(t *testing.T, x BlobsUnderTest) {
 	tenant := newTenant(t)
 	for round := range 5 {
 		key := fmt.Sprintf("day/%d", round)
-		const creators = 8
-		var errs [creators]error
-		var running sync.WaitGroup
-		for i := range creators {
-			running.Go(func() {
-				for range 100 {
-					errs[i] = x.Blobs.Create(t.Context(), tenant, key, export.ContentOf(fmt.Appendf(nil, "of %d", i), ""))
-					var later *audit.UnavailableError
-					if !errors.As(errs[i], &later) {
-						return
-					}
-				}
-			})
-		}
-		running.Wait()
-		winner := -1
-		for i, err := range errs {
-			switch {
-			case err != nil:
-				wantError(t, err, audit.ErrConflict)
-			case winner >= 0:
-				t.Fatalf("%d and %d both created %s, want one of them", winner, i, key)
-			default:
-				winner = i
-			}
-		}
-		wantBlob(t, x.Blobs, tenant, key, fmt.Appendf(nil, "of %d", winner))
+		oneWins(t, x.Blobs, tenant, key, func(c export.Content) error {
+			return x.Blobs.Create(t.Context(), tenant, key, c)
+		})
 	}
+}
+
+// oneWins lets several writers write the key at once. One of them must succeed.
+func oneWins(t *testing.T, b export.Blobs, tenant audit.TenantID, key string, write func(export.Content) error) {
+	t.Helper()
+	const writers = 8
+	var errs [writers]error
+	var running sync.WaitGroup
+	for i := range writers {
+		running.Go(func() {
+			for range 100 {
+				errs[i] = write(export.ContentOf(fmt.Appendf(nil, "of %d", i), ""))
+				var later *audit.UnavailableError
+				if !errors.As(errs[i], &later) {
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	winner := -1
+	for i, err := range errs {
+		switch {
+		case err != nil:
+			wantError(t, err, audit.ErrConflict)
+		case winner >= 0:
+			t.Fatalf("%d and %d both wrote %s, want one of them", winner, i, key)
+		default:
+			winner = i
+		}
+	}
+	wantBlob(t, b, tenant, key, fmt.Appendf(nil, "of %d", winner))
+}
+
+// etag returns the ETag of the key's content.
+func etag(t *testing.T, b export.Blobs, tenant audit.TenantID, key string) string {
+	t.Helper()
+	_, found, err := get(t.Context(), b, tenant, key)
+	noError(t, err)
+	stat := must[export.Blob](t)(b.Stat(t.Context(), tenant, key))
+	if found.ETag == "" || found.ETag != stat.ETag {
+		t.Fatalf("got the ETag %q from Get and %q from Stat, want the same text", found.ETag, stat.ETag)
+	}
+	return found.ETag
+}
+
+func blobsReplaceIf(t *testing.T, x BlobsUnderTest) {
+	tenant := newTenant(t)
+	replace := func(key, etag, content string) error {
+		return x.Blobs.Replace(t.Context(), tenant, key, etag, export.ContentOf([]byte(content), "text/plain"))
+	}
+	put(t, x.Blobs, tenant, "key", []byte("first"))
+	first := etag(t, x.Blobs, tenant, "key")
+	for range 2 { // the answer may be lost and the call repeated
+		noError(t, replace("key", first, "second"))
+		wantBlob(t, x.Blobs, tenant, "key", []byte("second"))
+	}
+	second := etag(t, x.Blobs, tenant, "key")
+	if second == first {
+		t.Fatalf("two contents have the ETag %q, want one each", first)
+	}
+	for _, stale := range []string{first, "", "*", `"*"`, `""`, second + "x", "W/" + second, second + ", " + first, "other", "a\r\nb: c"} {
+		wantError(t, replace("key", stale, "third"), audit.ErrConflict)
+		wantError(t, replace("absent", stale, "third"), audit.ErrConflict)
+	}
+	wantError(t, replace("absent", second, "third"), audit.ErrConflict)
+	wantBlob(t, x.Blobs, tenant, "key", []byte("second"))
+	noError(t, replace("key", second, ""))
+	noError(t, x.Blobs.Delete(t.Context(), tenant, "key"))
+	wantError(t, replace("key", second, "third"), audit.ErrConflict)
+	wantKeys(t, keys(t, x.Blobs, tenant, "", 10), nil)
+	other := newTenant(t)
+	put(t, x.Blobs, other, "key", []byte("second"))
+	wantError(t, replace("key", second, "third"), audit.ErrConflict)
+	wantBlob(t, x.Blobs, other, "key", []byte("second"))
+	large := text(16<<20 + 1)
+	noError(t, x.Blobs.Replace(t.Context(), other, "key", etag(t, x.Blobs, other, "key"), export.ContentOf(large, "")))
+	wantError(t, x.Blobs.Replace(t.Context(), other, "key", second, export.ContentOf(large[1:], "")), audit.ErrConflict)
+	wantError(t, x.Blobs.Replace(t.Context(), other, "absent", second, export.ContentOf(large, "")), audit.ErrConflict)
+	wantBlob(t, x.Blobs, other, "key", large)
+}
+
+func blobsReplaceIfConcurrently(t *testing.T, x BlobsUnderTest) {
+	tenant := newTenant(t)
+	for round := range 5 {
+		key := fmt.Sprintf("day/%d", round)
+		put(t, x.Blobs, tenant, key, []byte("before"))
+		before := etag(t, x.Blobs, tenant, key)
+		oneWins(t, x.Blobs, tenant, key, func(c export.Content) error {
+			return x.Blobs.Replace(t.Context(), tenant, key, before, c)
+		})
+	}
+}
+
+// blobsCount has writers that add to one text, as those of a manifest do.
+func blobsCount(t *testing.T, x BlobsUnderTest) {
+	tenant := newTenant(t)
+	noError(t, x.Blobs.Create(t.Context(), tenant, "key", export.ContentOf(nil, "")))
+	const writers, lines = 4, 5
+	group, ctx := errgroup.WithContext(t.Context())
+	for i := range writers {
+		group.Go(func() error {
+			for line := range lines {
+				if err := addLine(ctx, x.Blobs, tenant, fmt.Sprintf("%d.%d", i, line)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	noError(t, group.Wait())
+	content, _, err := get(t.Context(), x.Blobs, tenant, "key")
+	noError(t, err)
+	got := strings.Fields(string(content))
+	slices.Sort(got)
+	if distinct := len(slices.Compact(slices.Clone(got))); len(got) != writers*lines || distinct != len(got) {
+		t.Fatalf("got %d lines, %d distinct, want %d of each", len(got), distinct, writers*lines)
+	}
+}
+
+// addLine adds a line to the key's content.
+func addLine(ctx context.Context, b export.Blobs, tenant audit.TenantID, line string) error {
+	for range 1000 {
+		content, found, err := get(ctx, b, tenant, "key")
+		if err != nil {
+			return err
+		}
+		err = b.Replace(ctx, tenant, "key", found.ETag, export.ContentOf(append(content, line+"\n"...), ""))
+		var later *audit.UnavailableError
+		if !errors.Is(err, audit.ErrConflict) && !errors.As(err, &later) {
+			return err
+		}
+	}
+	return fmt.Errorf("the line %s was refused 1,000 times", line)
 }
 
 func blobsReplaceConcurrently(t *testing.T, x BlobsUnderTest) {
@@ -274,6 +387,10 @@ func blobsReplaceConcurrently(t *testing.T, x BlobsUnderTest) {
 func blobsRefuseContent(t *testing.T, x BlobsUnderTest) {
 	tenant := newTenant(t)
 	put(t, x.Blobs, tenant, "there", []byte("before"))
+	before := etag(t, x.Blobs, tenant, "there")
+	replace := func(ctx context.Context, tenant audit.TenantID, key string, c export.Content) error {
+		return x.Blobs.Replace(ctx, tenant, key, before, c)
+	}
 	good := []byte("0123456789")
 	for name, change := range map[string]func(c *export.Content){
 		"another sum": func(c *export.Content) { c.SHA256[31] ^= 1 },
@@ -286,11 +403,11 @@ func blobsRefuseContent(t *testing.T, x BlobsUnderTest) {
 		"no size":     func(c *export.Content) { c.Size = -1 },
 	} {
 		for _, key := range []string{"there", "absent"} {
-			for verb, call := range map[string]func(context.Context, audit.TenantID, string, export.Content) error{"put": x.Blobs.Put, "create": x.Blobs.Create} {
+			for verb, call := range map[string]func(context.Context, audit.TenantID, string, export.Content) error{"put": x.Blobs.Put, "create": x.Blobs.Create, "replace": replace} {
 				c := export.ContentOf(good, "")
 				change(&c)
 				err := call(t.Context(), tenant, key, c)
-				if verb == "create" && errors.Is(err, audit.ErrConflict) {
+				if verb != "put" && errors.Is(err, audit.ErrConflict) {
 					continue
 				}
 				if !errors.Is(err, export.ErrContent) {
@@ -318,6 +435,7 @@ func blobsRefuseBrokenContent(t *testing.T, x BlobsUnderTest) {
 }
 
 func blobsNoticeDamage(t *testing.T, x BlobsUnderTest) {
+	needs(t, x.Gaps, ContentOnly)
 	tenant := newTenant(t)
 	for _, size := range []int{1, 100_000} {
 		key := fmt.Sprint(size)
@@ -515,7 +633,8 @@ func blobsRefuseKeys(t *testing.T, x BlobsUnderTest) {
 		c := export.ContentOf([]byte("x"), "")
 		for verb, err := range map[string]error{
 			"put": x.Blobs.Put(t.Context(), tenant, key, c), "create": x.Blobs.Create(t.Context(), tenant, key, c),
-			"get": getErr, "stat": statErr, "delete": x.Blobs.Delete(t.Context(), tenant, key),
+			"replace": x.Blobs.Replace(t.Context(), tenant, key, `"0"`, c),
+			"get":     getErr, "stat": statErr, "delete": x.Blobs.Delete(t.Context(), tenant, key),
 		} {
 			if !errors.Is(err, export.ErrKey) {
 				t.Errorf("%s of %q of %q: got error %v, want %v", verb, key, tenant, err, export.ErrKey)
@@ -545,13 +664,15 @@ func blobsRefuseKeys(t *testing.T, x BlobsUnderTest) {
 func blobsCancelled(t *testing.T, x BlobsUnderTest) {
 	tenant := newTenant(t)
 	put(t, x.Blobs, tenant, "there", []byte("before"))
+	before := etag(t, x.Blobs, tenant, "there")
 	ctx := cancelled(t)
 	_, _, getErr := x.Blobs.Get(ctx, tenant, "there")
 	_, statErr := x.Blobs.Stat(ctx, tenant, "there")
 	_, listErr := x.Blobs.List(ctx, tenant, "", "", 10)
 	for verb, err := range map[string]error{
 		"put": x.Blobs.Put(ctx, tenant, "there", export.ContentOf([]byte("after"), "")), "create": x.Blobs.Create(ctx, tenant, "absent", export.ContentOf([]byte("after"), "")),
-		"get": getErr, "stat": statErr, "list": listErr, "delete": x.Blobs.Delete(ctx, tenant, "there"),
+		"replace": x.Blobs.Replace(ctx, tenant, "there", before, export.ContentOf([]byte("after"), "")),
+		"get":     getErr, "stat": statErr, "list": listErr, "delete": x.Blobs.Delete(ctx, tenant, "there"),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with a cancelled context: got error %v, want %v", verb, err, context.Canceled)
@@ -575,6 +696,7 @@ func blobsDelete(t *testing.T, x BlobsUnderTest) {
 }
 
 func blobsDescribe(t *testing.T, x BlobsUnderTest) {
+	needs(t, x.Gaps, ContentOnly)
 	tenant := newTenant(t)
 	for mediaType, want := range map[string]string{"": "application/octet-stream", "application/x-ndjson": "application/x-ndjson", "text/csv; charset=utf-8": "text/csv; charset=utf-8"} {
 		noError(t, x.Blobs.Put(t.Context(), tenant, "key", export.ContentOf([]byte("x"), mediaType)))
