@@ -91,7 +91,10 @@ func SortGroups(groups []Group) { slices.SortFunc(groups, CompareGroups) }
 // CompareGroups returns a negative number if a comes before b in answers: larger groups come
 // first, equal ones in the order of their values.
 func CompareGroups(a, b Group) int {
-	return cmp.Or(cmp.Compare(b.Count, a.Count), slices.Compare(a.Values, b.Values))
+	if a.Count != b.Count {
+		return cmp.Compare(b.Count, a.Count)
+	}
+	return slices.Compare(a.Values, b.Values)
 }
 
 // Shorten returns text of at most limit bytes unchanged. It replaces longer text

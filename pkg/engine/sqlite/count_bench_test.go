@@ -33,6 +33,7 @@ func BenchmarkCount(b *testing.B) {
 		"resource":        {GroupBy: []audit.Field{audit.FieldResourceID}, Top: 10},
 		"user and action": {GroupBy: []audit.Field{audit.FieldUserID, audit.FieldAction}, Top: 10},
 		"session":         {GroupBy: []audit.Field{audit.FieldSessionID}, Top: 10}, // more than fit into memory by value
+		"user, resource":  {GroupBy: []audit.Field{audit.FieldUserID, audit.FieldResourceID}, Top: 10},
 		"half hours":      {Interval: time.Hour / 2},
 	} {
 		b.Run(name, func(b *testing.B) {

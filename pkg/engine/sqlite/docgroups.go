@@ -19,7 +19,7 @@ func (s *counter) groupsOfDocs(by []audit.Field, top int, entries int64) ([]audi
 	if entries > maxGroupedDocs {
 		return nil, audit.ErrTooManyEntries("at most %d can be grouped by changed or metadata", maxGroupedDocs)
 	}
-	groups := groupCounts{fields: len(by)}
+	groups := groupCounts{fields: len(by), most: audit.MaxGroups}
 	query, args := s.chosen()
 	docs := docReader{conn: s.conn}
 	var done int64

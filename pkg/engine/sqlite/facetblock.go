@@ -3,6 +3,7 @@ package sqlite
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -97,8 +98,12 @@ func appendKeys(dst []byte, keys []int64) []byte {
 	return dst
 }
 
-func parseKeys(data []byte, n int) ([]int64, error) {
-	keys := make([]int64, n)
+// parseKeys parses n keys into the memory of the slice.
+func parseKeys(keys []int64, data []byte, n int) ([]int64, error) {
+	if n < 0 || n > len(data) {
+		return nil, errBadFacets
+	}
+	keys = slices.Grow(keys[:0], n)[:n]
 	var key int64
 	for i := range keys {
 		difference, size := binary.Uvarint(data)
@@ -127,33 +132,34 @@ func (c *facetColumn) append(dst []byte) []byte {
 	return dst
 }
 
-func parseColumn(data []byte, n int) (*facetColumn, error) {
+// parse parses the column of n entries. It keeps the memory of the slices.
+func (c *facetColumn) parse(data []byte, n int) error {
 	p := parser[string]{text: string(data)}
-	c := &facetColumn{values: p.parts()}
-	switch {
-	case len(c.values) == 1:
-		return c, p.end()
-	case len(c.values) <= 256:
-		c.codes = make([]uint16, n)
+	c.values, c.codes = p.appendParts(c.values[:0]), c.codes[:0]
+	if len(c.values) == 1 {
+		c.codes = nil
+		return p.end()
+	}
+	c.codes = slices.Grow(c.codes, n)[:n]
+	if len(c.values) <= 256 {
 		for i, code := range []byte(p.bytes(n)) {
 			c.codes[i] = uint16(code)
 		}
-	default:
-		c.codes = make([]uint16, n)
+	} else {
 		codes := p.bytes(2 * n)
 		for i := range len(codes) / 2 {
 			c.codes[i] = uint16(codes[2*i]) | uint16(codes[2*i+1])<<8
 		}
 	}
 	if err := p.end(); err != nil {
-		return nil, err
+		return err
 	}
 	for _, code := range c.codes {
 		if int(code) >= len(c.values) {
-			return nil, errBadFacets
+			return errBadFacets
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // blockAt is a row of facet_blocks without its columns. Blocks of a tenant do not overlap. The
@@ -177,15 +183,18 @@ func blockQuery(columns columnSet) string {
 		(SELECT max(first) FROM facet_blocks WHERE tenant = ?1 AND first <= ?2), ?2) AND first <= ?3 ORDER BY first`, strings.Join(selected, ", "))
 }
 
-// eachBlock reads the blocks that may have keys of the span, with some columns.
+// eachBlock reads the blocks that may have keys of the span, with some columns. The next block takes
+// the memory of the one before, except for the texts of values.
 func (c *conn) eachBlock(ctx context.Context, tenant int64, s span, columns columnSet, visit func(at blockAt, block *facetBlock) (more bool, err error)) error {
 	var at blockAt
-	var keys []byte
+	var keys sql.RawBytes
 	dest := []any{&at.number, &at.first, &at.last, &at.entries, &keys}
-	var texts [len(facetColumns)][]byte
+	var texts [len(facetColumns)]sql.RawBytes
+	block := &facetBlock{}
 	for column := range facetColumns {
 		if columns.has(column) {
 			dest = append(dest, &texts[column])
+			block.columns[column] = &facetColumn{}
 		}
 	}
 	return c.each(ctx, blockQuery(columns), []any{tenant, s.first, s.last}, dest, func() (bool, error) {
@@ -195,16 +204,15 @@ func (c *conn) eachBlock(ctx context.Context, tenant int64, s span, columns colu
 		if at.intersect(s).empty() {
 			return true, nil
 		}
-		block := &facetBlock{}
 		var err error
-		if block.keys, err = parseKeys(keys, at.entries); err != nil {
+		if block.keys, err = parseKeys(block.keys, keys, at.entries); err != nil {
 			return false, fmt.Errorf("block %d: %w", at.number, err)
 		}
-		for column := range facetColumns {
-			if !columns.has(column) {
+		for i, column := range block.columns {
+			if column == nil {
 				continue
 			}
-			if block.columns[column], err = parseColumn(texts[column], at.entries); err != nil {
+			if err := column.parse(texts[i], at.entries); err != nil {
 				return false, fmt.Errorf("block %d: %w", at.number, err)
 			}
 		}

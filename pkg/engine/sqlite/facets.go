@@ -76,6 +76,11 @@ type parser[T string | []byte] struct {
 }
 
 func (p *parser[T]) uvarint() uint64 {
+	if len(p.text) > 0 && p.text[0] < 0x80 { // as most are
+		n := p.text[0]
+		p.text = p.text[1:]
+		return uint64(n)
+	}
 	var n uint64
 	for i := 0; i < len(p.text) && i < binary.MaxVarintLen64; i++ {
 		n |= uint64(p.text[i]&0x7f) << (7 * i)
@@ -113,13 +118,14 @@ func (p *parser[T]) bytes(n int) T {
 // part returns a part with its length before it.
 func (p *parser[T]) part() T { return p.bytes(p.count()) }
 
-// parts returns a list of parts with its length before it.
-func (p *parser[T]) parts() []T {
-	values := make([]T, p.count())
-	for i := range values {
-		values[i] = p.part()
+// appendParts appends a list of parts with its length before it.
+func (p *parser[T]) appendParts(dst []T) []T {
+	n := p.count()
+	dst = slices.Grow(dst, n)
+	for range n {
+		dst = append(dst, p.part())
 	}
-	return values
+	return dst
 }
 
 // end returns errBadFacets if there was a fault or something is left.

@@ -206,7 +206,7 @@ func parseCells(data []byte) ([]cellCount, error) {
 		return nil, nil
 	}
 	p := parser[string]{text: string(data)}
-	texts := p.parts()
+	texts := p.appendParts(nil)
 	text := func() string {
 		n := p.uvarint()
 		if n >= uint64(len(texts)) {

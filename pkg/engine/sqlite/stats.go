@@ -76,7 +76,10 @@ func (s *counter) count(stats *audit.Stats, request audit.StatsRequest) error {
 	// Roll-ups do not count users. If they count the rest, users are counted alone.
 	alone := request.Distinct && s.counted && rollsUp(by)
 	totals.Distinct = request.Distinct && !alone
-	groups := &groupCounts{fields: len(by)}
+	groups := &groupCounts{fields: len(by), most: audit.MaxGroups}
+	if s.counted {
+		groups.most = maxValued
+	}
 	t, began := newTally(totals, by, groups), s.forecast.now()
 	if err := s.run(t); err != nil {
 		return err

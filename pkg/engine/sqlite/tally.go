@@ -244,41 +244,22 @@ type grouping interface {
 	isFull() bool
 }
 
-// groupCounts counts groups. Beyond the limits of audit it goes on with their hashes. It is a
-// grouping.
+// maxValued is the number of groups up to which blocks are counted by value. More are counted faster
+// by hash, although all blocks are then read twice.
+const maxValued = 1 << 15
+
+// groupCounts counts groups. Beyond its limit and that of audit it goes on with their hashes. It is
+// a grouping.
 type groupCounts struct {
 	fields int // of a group
+	most   int // groups, before it goes on with hashes
 	values [audit.MaxGroupBy]valueNumbers
-	ofOne  []int64               // by the number of the value, if groups are of one field
-	ofTwo  map[groupNumber]int64 // if they are of two
-	hashes *hashCounts           // instead of all others; nil: not yet
+	ofOne  []int64     // by the number of the value, if groups are of one field
+	ofTwo  keyCounts   // by both numbers, if they are of two
+	hashes *hashCounts // instead of all others; nil: not yet
 }
 
 func (g *groupCounts) isFull() bool { return g.hashes != nil && g.hashes.full }
-
-// groupNumber has the numbers of a group's values.
-type groupNumber [audit.MaxGroupBy]uint32
-
-// valueNumbers numbers the values of a field.
-type valueNumbers struct {
-	numbers map[string]uint32
-	values  []string
-	bytes   int // of all values
-}
-
-func (v *valueNumbers) number(value string) uint32 {
-	n, known := v.numbers[value]
-	if !known {
-		if v.numbers == nil {
-			v.numbers = map[string]uint32{}
-		}
-		n, value = uint32(len(v.values)), strings.Clone(value) // without the block that it was cut from
-		v.numbers[value] = n
-		v.values = append(v.values, value)
-		v.bytes += len(value)
-	}
-	return n
-}
 
 func (g *groupCounts) add(key groupKey, n int64) {
 	if g.hashes != nil {
@@ -292,12 +273,9 @@ func (g *groupCounts) add(key groupKey, n int64) {
 		}
 		g.ofOne[first] += n
 	} else {
-		if g.ofTwo == nil {
-			g.ofTwo = map[groupNumber]int64{}
-		}
-		g.ofTwo[groupNumber{first, g.values[1].number(key[1])}] += n
+		g.ofTwo.add(uint64(first)<<32|uint64(g.values[1].number(key[1])), n)
 	}
-	if len(g.ofOne)+len(g.ofTwo) > audit.MaxGroups || g.values[0].bytes+g.values[1].bytes > audit.MaxGroupBytes {
+	if len(g.ofOne)+g.ofTwo.used > g.most || g.values[0].bytes()+g.values[1].bytes() > audit.MaxGroupBytes {
 		g.hash()
 	}
 }
@@ -311,20 +289,18 @@ func (g *groupCounts) hash() {
 	*g = groupCounts{fields: g.fields, hashes: hashes}
 }
 
-// all yields the groups and their counts in any order. The values are valid until the next group.
+// all yields the groups and their counts in any order. The slice is valid until the next group.
 func (g *groupCounts) all() iter.Seq2[[]string, int64] {
 	return func(yield func([]string, int64) bool) {
 		var values [audit.MaxGroupBy]string
 		for number, n := range g.ofOne {
-			values[0] = g.values[0].values[number]
+			values[0] = g.values[0].value(uint32(number))
 			if !yield(values[:1], n) {
 				return
 			}
 		}
-		for number, n := range g.ofTwo {
-			for i := range number {
-				values[i] = g.values[i].values[number[i]]
-			}
+		for numbers, n := range g.ofTwo.all() {
+			values[0], values[1] = g.values[0].value(uint32(numbers>>32)), g.values[1].value(uint32(numbers))
 			if !yield(values[:], n) {
 				return
 			}
@@ -338,7 +314,13 @@ func (g *groupCounts) top(n int) []audit.Group {
 	for values, count := range g.all() {
 		top.add(values, count)
 	}
-	return top.largest()
+	largest := top.largest()
+	for _, group := range largest {
+		for i := range group.Values {
+			group.Values[i] = strings.Clone(group.Values[i]) // without the others
+		}
+	}
+	return largest
 }
 
 // maxUsers is the number of distinct users up to which they are counted exactly. Beyond, the

@@ -93,62 +93,45 @@ func (p groupPart) divide(halvings int) []groupPart {
 
 func (p groupPart) has(hash uint64) bool { return hash&p.mask == p.bits }
 
-// maxHashes bounds the groups of hashCounts. They take about 30 MiB.
-const maxHashes = 1 << 20
-
-// hashCounts counts the groups of a part by their hashes. That takes less memory than their
-// values, and less time. Groups with the same hash have one count. It is a grouping.
-type hashCounts struct {
-	hash   groupHash
-	part   groupPart
-	counts map[uint64]int64
-	full   bool
-}
-
-func newHashCounts(hash groupHash, part groupPart) *hashCounts {
-	return &hashCounts{hash: hash, part: part, counts: map[uint64]int64{}}
-}
-
-func (h *hashCounts) isFull() bool { return h.full }
-
-func (h *hashCounts) add(key groupKey, n int64) {
-	hash := h.hash(key)
-	if h.full || !h.part.has(hash) {
-		return
-	}
-	if h.counts[hash] += n; len(h.counts) > maxHashes {
-		h.counts, h.full = nil, true
-	}
-}
-
 // namedGroups finds the values of the largest groups that hashCounts has counted. It gets the same
 // groups once more, and counts the candidates by their values. It is a grouping.
 type namedGroups struct {
-	counted    *hashCounts
-	fields     int
-	top        topGroups
-	candidates map[groupKey]int64 // the groups of top, with their counts so far
+	counted     *hashCounts
+	fields      int
+	tied, least int64 // see hashCounts.largest
+	largeHashes keyCounts
+	top         topGroups
+	candidates  map[groupKey]int64 // the groups of top, with their counts so far
 }
 
 func newNamedGroups(counted *hashCounts, n, fields int) *namedGroups {
-	return &namedGroups{counted: counted, fields: fields, top: topGroups{n: n}, candidates: map[groupKey]int64{}}
+	g := &namedGroups{counted: counted, fields: fields, top: topGroups{n: n}, candidates: map[groupKey]int64{}}
+	g.tied, g.least, g.largeHashes = counted.largest(n)
+	return g
 }
 
 func (g *namedGroups) isFull() bool { return false }
 
 // add takes a group as a candidate when it comes first, or never: the smallest of the largest only
-// grows.
+// grows. So each candidate fits.
 func (g *namedGroups) add(key groupKey, n int64) {
 	hash := g.counted.hash(key)
 	if !g.counted.part.has(hash) {
 		return
 	}
-	if before, known := g.candidates[key]; known {
-		g.candidates[key] = before + n
+	count := g.largeHashes.count(hash)
+	if count == 0 {
+		// Few of many groups with the same count come before those that were found.
+		if g.least == g.tied || !g.top.fits(key[:g.fields], g.tied) {
+			return
+		}
+		count = g.counted.count(hash)
+	}
+	if count < g.tied || !g.top.fits(key[:g.fields], count) {
 		return
 	}
-	count := g.counted.counts[hash]
-	if !g.top.fits(key[:g.fields], count) {
+	if before, known := g.candidates[key]; known {
+		g.candidates[key] = before + n
 		return
 	}
 	for i := range key {
