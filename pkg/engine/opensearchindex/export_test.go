@@ -23,3 +23,6 @@ func MonthOf(id audit.EntryID) string { return monthOf(id) }
 
 // ForeseeFrom makes counts of so many entries try a sample first.
 func (x *Index) ForeseeFrom(entries int64) { x.foresight.entries = entries }
+
+// UseSmallWindows lets pages of a handful of entries be looked for in windows.
+func (x *Index) UseSmallWindows() { x.windows = windowLimits{many: 5, entries: 20, counted: 10} }

@@ -26,12 +26,21 @@ func (x *Index) find(ctx context.Context, tenant audit.TenantID, filter audit.Fi
 	if request.Limit < 1 || request.Limit > audit.MaxPageLimit {
 		return audit.Page{}, audit.Invalid("?limit", "out_of_range", "must be from 1 to %d", audit.MaxPageLimit)
 	}
+	if from := request.From; from != nil {
+		if id, err := audit.ParseEntryID(from.Tie); err != nil || !id.Time().Equal(from.Time) {
+			return audit.Page{}, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor that this list returned")
+		}
+	}
 	s, err := x.scope(ctx, tenant)
 	if err != nil {
 		return audit.Page{}, err
 	}
 	r := pageReader{index: x, scope: s, filter: filter, request: request, from: request.From}
-	for _, start := range r.starts() {
+	starts, err := r.starts(ctx)
+	if err != nil {
+		return audit.Page{}, err
+	}
+	for _, start := range starts {
 		if err := r.read(ctx, start); err != nil {
 			return audit.Page{}, err
 		}
@@ -53,38 +62,6 @@ type pageReader struct {
 	entries []audit.Entry
 	bytes   int
 	more    bool
-}
-
-// windows are the lengths of time in which a page is looked for first, from the newest entry back.
-// A shard has its entries in about the order of time. Without a window, a search for the newest
-// ones takes each entry that it comes to for a newer one, and so sorts nearly all that match.
-var windows = []time.Duration{10 * time.Minute, 24 * time.Hour}
-
-// starts returns the times since which the page is looked for, one after the other. The last one
-// is that of the filter. Only a tenant with indexes of its own has so many entries that a window
-// is worth a search.
-func (r *pageReader) starts() (starts []time.Time) {
-	if r.descending() {
-		for _, length := range windows {
-			start := r.end().Add(-length)
-			if start.After(r.filter.From) && r.scope.within(start, r.filter.To).separate() {
-				starts = append(starts, start)
-			}
-		}
-	}
-	return append(starts, r.filter.From)
-}
-
-// end returns the time up to which there are entries for the page. Some can be a little later.
-func (r *pageReader) end() time.Time {
-	end := r.index.config.Now()
-	if to := r.filter.To; !to.IsZero() && to.Before(end) {
-		end = to
-	}
-	if r.from != nil && r.from.Time.Before(end) {
-		end = r.from.Time
-	}
-	return end
 }
 
 // descending reports whether the entries are read from the newest to the oldest.
@@ -112,17 +89,9 @@ func (r *pageReader) nextSize() int {
 func (r *pageReader) read(ctx context.Context, start time.Time) error {
 	filter := r.filter
 	filter.From = start
-	where, err := compile(r.scope.tenant, filter)
-	if err != nil {
-		return err
-	}
 	for !r.more {
 		size := r.nextSize()
-		body, err := r.body(where, size)
-		if err != nil {
-			return err
-		}
-		response, err := r.index.search(ctx, r.scope.within(filter.From, filter.To), body)
+		response, err := r.search(ctx, filter, r.body(size))
 		if err != nil {
 			return err
 		}
@@ -138,23 +107,29 @@ func (r *pageReader) read(ctx context.Context, start time.Time) error {
 	return nil
 }
 
-func (r *pageReader) body(where query, size int) (query, error) {
+func (r *pageReader) body(size int) query {
 	order := "asc"
 	if r.descending() {
 		order = "desc"
 	}
 	body := query{
-		"size": size, "query": where, "_source": []string{fieldEntry}, "track_total_hits": false,
+		"size": size, "_source": []string{fieldEntry}, "track_total_hits": false,
 		"sort": []query{{fieldTimestamp: order}, {fieldID: order}},
 	}
-	if r.from == nil {
-		return body, nil
+	if r.from != nil {
+		body["search_after"] = []any{r.from.Time.UnixMilli(), r.from.Tie}
 	}
-	if id, err := audit.ParseEntryID(r.from.Tie); err != nil || !id.Time().Equal(r.from.Time) {
-		return nil, audit.Invalid("?cursor", "invalid_cursor", "must be a cursor that this list returned")
+	return body
+}
+
+// search searches the tenant's entries that match a filter.
+func (r *pageReader) search(ctx context.Context, filter audit.Filter, body query) (searchResponse, error) {
+	where, err := compile(r.scope.tenant, filter)
+	if err != nil {
+		return searchResponse{}, err
 	}
-	body["search_after"] = []any{r.from.Time.UnixMilli(), r.from.Tie}
-	return body, nil
+	body["query"] = where
+	return r.index.search(ctx, r.scope.within(filter.From, filter.To), body)
 }
 
 // add adds an entry to the page. If the page is full, it sets more instead.

@@ -47,6 +47,7 @@ type Index struct {
 	templates  *templates
 	refusals   *refusals
 	foresight  foresightLimits
+	windows    windowLimits
 }
 
 // Open returns the index. It connects at the first request.
@@ -58,6 +59,7 @@ func Open(config Config) (*Index, error) {
 	return &Index{
 		config: config, client: sync.OnceValues(config.newClient), templates: &templates{},
 		limits: defaultGroupLimits(), refusals: newRefusals(), foresight: defaultForesightLimits(),
+		windows: defaultWindowLimits(),
 	}, nil
 }
 

@@ -28,7 +28,9 @@ func TestConformanceInAPool(t *testing.T) {
 	url := enginetest.OpenSearch(t)
 	prefix := newPrefix(t, url)
 	conformance.Index(t, func(t *testing.T) conformance.IndexUnderTest {
-		return conformance.IndexUnderTest{Index: open(t, url, prefix, fourShards).WithPlacements(inPool)}
+		x := open(t, url, prefix, fourShards).WithPlacements(inPool)
+		x.UseSmallWindows()
+		return conformance.IndexUnderTest{Index: x}
 	})
 }
 
