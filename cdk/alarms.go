@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
@@ -27,11 +28,12 @@ type alarm struct {
 	of, last   int // periods
 	above      float64
 	below      bool // the alarm goes off below the threshold instead
+	unreported bool // no data is as bad as a value beyond the threshold
 }
 
 // alarms returns every alarm of the environment except those of single functions.
 func alarms(d *deployment) []alarm {
-	return slices.Concat(queueAlarms(d), acceptAlarms(d), metricAlarms(), searchAlarms(d))
+	return slices.Concat(queueAlarms(d), acceptAlarms(d), scheduleAlarms(d), metricAlarms(), searchAlarms(d))
 }
 
 // The ages in seconds of the oldest message that the service tolerates.
@@ -82,6 +84,30 @@ func acceptAlarms(d *deployment) []alarm {
 				dimension("ApiName", d.name("api")), dimension("Stage", stageName), dimension("Method", f.Trigger.Route.Method),
 				dimension("Resource", manifest.BasePath+f.Trigger.Route.Path),
 			},
+		})
+	}
+	return all
+}
+
+// minSilence is the shortest time after which a scheduled function counts as stopped.
+const minSilence = 15 * time.Minute
+
+// silence is the time after which a scheduled function counts as stopped: two runs are missing. It is
+// at most a day, which is as far as an alarm looks back.
+func silence(s manifest.Schedule) time.Duration { return min(max(2*s.Every, minSilence), 24*time.Hour) }
+
+// scheduleAlarms watch that scheduled functions run: one that never runs has no errors.
+func scheduleAlarms(d *deployment) []alarm {
+	var all []alarm
+	for _, f := range d.functions {
+		if f.Trigger.Schedule == nil {
+			continue
+		}
+		all = append(all, alarm{
+			id: manifest.CamelCase(f.Name) + "Stopped", heading: "A schedule has stopped",
+			namespace: "AWS/Lambda", metric: "Invocations", statistic: "Sum", period: int(silence(*f.Trigger.Schedule) / time.Second), of: 1, last: 1,
+			below: true, above: 1, unreported: true, // CloudWatch has no data about a function that does not run
+			dimensions: []*awscloudwatch.CfnAlarm_DimensionProperty{dimension("FunctionName", d.name(f.Name))},
 		})
 	}
 	return all
@@ -142,10 +168,14 @@ func (a alarm) add(d *deployment, stack awscdk.Stack) awscloudwatch.CfnAlarm {
 	if a.below {
 		comparison = "LessThanThreshold"
 	}
+	missing := "notBreaching"
+	if a.unreported {
+		missing = "breaching"
+	}
 	props := &awscloudwatch.CfnAlarmProps{
 		AlarmName: text(d.name(a.id)), AlarmDescription: text(runbook(a.heading)), Namespace: text(a.namespace), MetricName: text(a.metric),
 		Dimensions: &dimensions, Period: number(a.period), EvaluationPeriods: number(a.last), DatapointsToAlarm: number(a.of),
-		Threshold: number(a.above), ComparisonOperator: text(comparison), TreatMissingData: text("notBreaching"),
+		Threshold: number(a.above), ComparisonOperator: text(comparison), TreatMissingData: text(missing),
 	}
 	if strings.HasPrefix(a.statistic, "p") {
 		props.ExtendedStatistic = text(a.statistic)

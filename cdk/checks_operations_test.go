@@ -4,7 +4,9 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
@@ -16,7 +18,8 @@ func operationChecks() []check {
 		{"alarms", alarmFaults, []mutation{
 			removed(alarm), with(alarm, "Dimensions", []any{}), withoutAlarmOn(metrics.Unencrypted), withoutAlarmOn(metrics.UnreadableValues),
 			withoutAlarmOn(metrics.IdentityConflicts), withoutAlarmOn(metrics.Expired), withoutAlarmOn(metrics.Repaired), withoutAlarmOn("5XXError"),
-			withoutAlarmOn("FreeStorageSpace"), withoutAlarmOn("Errors"), alarmOn("5XXError", "Threshold", 0.5), alarmOn(metrics.Repaired, "Statistic", "Minimum"),
+			withoutAlarmOn("FreeStorageSpace"), withoutAlarmOn("Errors"), withoutAlarmOn("Invocations"),
+			alarmOn("Invocations", "TreatMissingData", "notBreaching"), alarmOn("Invocations", "Period", 60.0), alarmOn("5XXError", "Threshold", 0.5), alarmOn(metrics.Repaired, "Statistic", "Minimum"),
 		}},
 		{"reports of alarms", reportFaults, []mutation{
 			without(alarm, "AlarmActions"), without(alarm, "AlarmDescription"), with(alarm, "AlarmDescription", "docs/operations.md#no-such-heading"),
@@ -74,6 +77,21 @@ func alarmFaults(e environment) []string {
 	above(metrics.IdentityConflicts, "persist-logs", "0", "Sum")
 	above(metrics.UnreadableValues, metrics.ServiceReveal, "0", "Sum")
 	above(metrics.Unencrypted, metrics.ServiceAccept, "0", "Sum")
+	for _, function := range e.functions {
+		if function.Trigger.Schedule == nil {
+			continue
+		}
+		want("Invocations", e.name(function.Name))
+		for _, alarm := range e.watching("Invocations", e.name(function.Name)) {
+			f.want(alarm, "Threshold", "1")
+			f.want(alarm, "Statistic", "Sum")
+			f.want(alarm, "ComparisonOperator", "LessThanThreshold")
+			f.want(alarm, "TreatMissingData", "breaching")
+			if period, err := strconv.Atoi(alarm.text("Period")); err != nil || time.Duration(period)*time.Second < 2*function.Trigger.Schedule.Every {
+				f.addf("%s: got a period of %s s, want two of the schedule's intervals", alarm.id, alarm.text("Period"))
+			}
+		}
+	}
 	want("ClusterStatus.red", e.name("search"))
 	want("FreeStorageSpace", e.name("search"))
 	return f
@@ -111,7 +129,7 @@ func reportFaults(e environment) []string {
 
 // namespaces has AWS's metrics that alarms are about. All others are the service's own.
 var namespaces = map[string]string{
-	"ApproximateAgeOfOldestMessage": "AWS/SQS", "ApproximateNumberOfMessagesVisible": "AWS/SQS", "Errors": "AWS/Lambda", "5XXError": "AWS/ApiGateway",
+	"ApproximateAgeOfOldestMessage": "AWS/SQS", "ApproximateNumberOfMessagesVisible": "AWS/SQS", "Errors": "AWS/Lambda", "Invocations": "AWS/Lambda", "5XXError": "AWS/ApiGateway",
 	"ClusterStatus.red": "AWS/ES", "FreeStorageSpace": "AWS/ES",
 }
 
