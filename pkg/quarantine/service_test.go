@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -405,4 +406,47 @@ func TestDelete(t *testing.T) {
 		t.Errorf("%d items are left, want none", len(f.items(t)))
 	}
 	f.recorded(t, "quarantine.delete", id)
+}
+
+// TestRemoveIfAsksAboutEveryItem has more items than RemoveIf has in memory, and another tenant's.
+func TestRemoveIfAsksAboutEveryItem(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "ocelot.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	store := db.Quarantine()
+	const total = 130
+	for _, tenant := range []audit.TenantID{"acme", "globex"} {
+		var items []quarantine.Item
+		for i := range total {
+			user := "stays"
+			if i%2 == 0 {
+				user = "goes"
+			}
+			items = append(items, quarantine.Item{
+				ID: fmt.Sprintf("%032x", i), Step: audit.StepPersist, QuarantinedAt: epoch,
+				Entry: audit.Entry{ID: audit.NewEntryID(epoch, [10]byte{byte(i)}), Tenant: tenant, UserID: user, Timestamp: epoch, ReceivedAt: epoch},
+			})
+		}
+		if err := store.Put(t.Context(), tenant, items); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removed, err := quarantine.RemoveIf(t.Context(), store, "acme", func(e *audit.Entry) bool { return e.UserID == "goes" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if removed != total/2 {
+		t.Errorf("removed %d items, want %d", removed, total/2)
+	}
+	for tenant, want := range map[audit.TenantID]int{"acme": total / 2, "globex": total} {
+		left, _, err := store.List(t.Context(), tenant, nil, "", 2*total)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) != want {
+			t.Errorf("%s has %d items, want %d", tenant, len(left), want)
+		}
+	}
 }

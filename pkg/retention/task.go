@@ -40,6 +40,9 @@ type Task struct {
 	// Held returns what reports whether a legal hold covers an entry; see hold.Reader. It reads no
 	// older state than that of the call.
 	Held func(ctx context.Context, tenant audit.TenantID) (covers func(*audit.Entry) bool, err error)
+	// RemoveQuarantined removes the entries of a tenant from the quarantine for which remove returns
+	// true, and returns their number; see quarantine.RemoveIf. nil: there is no quarantine.
+	RemoveQuarantined func(ctx context.Context, tenant audit.TenantID, remove func(*audit.Entry) bool) (int, error)
 	// Publish gets the results of days on which something was done. It is called concurrently.
 	Publish func(Result) error
 	// Removed is called after entries of a tenant were removed; nil: nothing is left to do then.
@@ -95,8 +98,11 @@ func (r *dayRun) all(ctx context.Context) error {
 		// If no entry can have expired, only those that are marked matter.
 		r.selection.Marked = now.Before(r.firstEnd())
 		entries, err := r.Store.Retained(ctx, r.tenant.ID, r.selection, MaxEntries)
-		if err != nil || len(entries) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(entries) == 0 {
+			return r.removeQuarantined(ctx)
 		}
 		if err := r.apply(ctx, entries, now); err != nil {
 			return err

@@ -36,6 +36,7 @@ type world struct {
 	published []retention.Result
 	spaceAsks int
 	covers    func(*audit.Entry) bool // what a legal hold covers; nil: there is none
+	refused   []audit.Entry           // in quarantine
 }
 
 var errKilled = errors.New("killed")
@@ -149,10 +150,23 @@ func (w *world) held(context.Context, audit.TenantID) (func(*audit.Entry) bool, 
 
 func (w *world) task() *retention.Task {
 	return &retention.Task{
-		Store: w, Index: w, Tenants: w, Held: w.held, Now: func() time.Time { return w.now },
+		Store: w, Index: w, Tenants: w, Held: w.held, Now: func() time.Time { return w.now }, RemoveQuarantined: w.removeQuarantined,
 		Publish: func(r retention.Result) error { w.published = append(w.published, r); return nil },
 		Removed: func(context.Context, audit.TenantID) error { w.spaceAsks++; return nil },
 	}
+}
+
+func (w *world) removeQuarantined(_ context.Context, _ audit.TenantID, remove func(*audit.Entry) bool) (removed int, err error) {
+	w.refused = slices.DeleteFunc(w.refused, func(e audit.Entry) bool {
+		if err != nil || !remove(&e) {
+			return false
+		}
+		if err = w.write(); err == nil {
+			removed++
+		}
+		return err == nil
+	})
+	return removed, err
 }
 
 // check checks the day once.
@@ -233,6 +247,37 @@ func TestAHoldKeepsWhatItCovers(t *testing.T) {
 			w.wantStored(t, 0)
 		})
 	}
+}
+
+// TestQuarantinedEntriesAreRemovedAfterTheGrace has no stored entry, so only the quarantine makes the
+// day due again. A longer retention and a hold come in between.
+func TestQuarantinedEntriesAreRemovedAfterTheGrace(t *testing.T) {
+	w := newWorld(0, audit.Settings{RetentionDays: 30})
+	w.refused = []audit.Entry{
+		{UserID: "ann", Timestamp: day.Add(time.Hour)}, {UserID: "bob", Timestamp: day.Add(23 * time.Hour)},
+		{UserID: "the day before", Timestamp: day.Add(-time.Millisecond)}, {UserID: "the day after", Timestamp: day.Add(oneDay)},
+	}
+	want := func(users ...string) {
+		t.Helper()
+		var got []string
+		for _, e := range w.refused {
+			got = append(got, e.UserID)
+		}
+		if diff := cmp.Diff(users, got); diff != "" {
+			t.Errorf("at %v (-want +got):\n%s", w.now, diff)
+		}
+	}
+	w.until(t, day.AddDate(0, 0, 37))
+	want("ann", "bob", "the day before", "the day after")
+	w.tenant.Settings.RetentionDays, w.tenant.UpdatedAt = 40, w.now
+	w.until(t, day.AddDate(0, 0, 47))
+	want("ann", "bob", "the day before", "the day after")
+	w.covers = func(e *audit.Entry) bool { return e.UserID == "ann" }
+	w.until(t, day.AddDate(0, 0, 60))
+	want("ann", "the day before", "the day after")
+	w.covers = nil
+	w.until(t, day.AddDate(0, 0, 70))
+	want("the day before", "the day after")
 }
 
 func TestExpiredEntriesAreRemovedAfterTheGrace(t *testing.T) {

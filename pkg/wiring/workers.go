@@ -20,6 +20,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -329,6 +330,9 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 	}
 	retain := &retention.Task{
 		Store: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Held: s.held, Now: time.Now, Removed: s.freeSpaceSoon(),
+		RemoveQuarantined: func(ctx context.Context, tenant audit.TenantID, remove func(*audit.Entry) bool) (int, error) {
+			return quarantine.RemoveIf(ctx, s.Stores.Quarantine, tenant, remove)
+		},
 		Publish: publishRetentionTo(metrics.New(s.Metrics, "retain-logs", time.Now)),
 	}
 	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Now: time.Now}
