@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
 // validateKey returns every fault in the fields that the caller sets. It also sorts the
@@ -52,6 +53,20 @@ func validateKey(key *Key, now time.Time) []audit.FieldError {
 		key.ExpiresAt = key.ExpiresAt.UTC().Truncate(time.Millisecond)
 	}
 	return faults
+}
+
+// outlives returns the fault of a key that would be valid for longer than the API key that creates
+// it. A token has no such limit: it expires soon in any case, and creates keys that stay.
+func outlives(by access.Principal, key *Key) []audit.FieldError {
+	switch end := by.ExpiresAt; {
+	case by.KeyID == "" || end.IsZero():
+		return nil
+	case key.ExpiresAt.IsZero():
+		return audit.Invalid("/expires_at", "required", "is required, and must be at most %s: the API key that creates it expires then", entryjson.FormatTime(end)).Fields
+	case key.ExpiresAt.After(end):
+		return audit.Invalid("/expires_at", "out_of_range", "must be at most %s: the API key that creates it expires then", entryjson.FormatTime(end)).Fields
+	}
+	return nil
 }
 
 // grantable returns the permissions that a key can have.

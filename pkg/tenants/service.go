@@ -296,10 +296,11 @@ const (
 // CreateKey creates a key and returns it with its secret, which is not shown
 // again. The caller sets Tenant, Name, Permissions, Resources and ExpiresAt.
 // CreateKey returns audit.ErrForbidden if the key could do more than its creator,
-// and audit.ErrConflict if the tenant has MaxKeys keys.
+// and audit.ErrConflict if the tenant has MaxKeys keys. An API key that expires
+// creates none that expires later or never: that is an *audit.ValidationError.
 func (s *Service) CreateKey(ctx context.Context, by access.Principal, key Key) (created Key, secret string, err error) {
 	now := s.now()
-	if faults := validateKey(&key, now); len(faults) > 0 {
+	if faults := append(validateKey(&key, now), outlives(by, &key)...); len(faults) > 0 {
 		return Key{}, "", &audit.ValidationError{Fields: faults}
 	}
 	converted, err := key.accessKey()

@@ -724,6 +724,58 @@ func TestAKeysKeyHasTheSameCreator(t *testing.T) {
 	}
 }
 
+func TestAKeyDoesNotOutliveTheKeyThatCreatesIt(t *testing.T) {
+	f := newFixture(t)
+	f.acme(t)
+	end := epoch.Add(time.Hour).Truncate(time.Millisecond)
+	authenticated := func(by access.Principal, ends time.Time) access.Principal {
+		t.Helper()
+		_, secret, err := f.CreateKey(t.Context(), by, tenants.Key{Tenant: "acme", Name: "parent", Permissions: []string{"keys:manage"}, ExpiresAt: ends})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := (&access.Authenticator{Keys: tenants.KeyFinder{Store: f.Keys}, Now: f.clock}).Authenticate(t.Context(), "ApiKey "+secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	parent, endless := authenticated(admin, end), authenticated(admin, time.Time{})
+	token := admin
+	token.ExpiresAt = end
+	for _, tt := range []struct {
+		name       string
+		by         access.Principal
+		ends       time.Time
+		want, says string
+	}{
+		{"without an end", parent, time.Time{}, "/expires_at required", "is required, and must be at most 2026-03-01T13:00:00.123Z"},
+		{"a millisecond later", parent, end.Add(time.Millisecond), "/expires_at out_of_range", "must be at most 2026-03-01T13:00:00.123Z"},
+		{"a grandchild without an end", authenticated(parent, end.Add(-time.Minute)), end, "/expires_at out_of_range", "must be at most 2026-03-01T12:59:00.123Z"},
+		{"at the same time, in another zone", parent, end.In(time.FixedZone("", 3600)), "", ""},
+		{"earlier", parent, end.Add(-time.Minute), "", ""},
+		{"by a key without an end", endless, time.Time{}, "", ""},
+		{"by a token, which always has an end", token, time.Time{}, "", ""},
+	} {
+		_, secret, err := f.CreateKey(t.Context(), tt.by, tenants.Key{Tenant: "acme", Name: "child", Permissions: []string{"keys:manage"}, ExpiresAt: tt.ends})
+		if tt.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			continue
+		}
+		if got := pointers(err); !slices.Equal(got, []string{tt.want}) {
+			t.Errorf("%s: got faults %v, want %s", tt.name, got, tt.want)
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got error %v, want %q in it", tt.name, err, tt.says)
+		}
+		if secret != "" {
+			t.Errorf("%s: got the secret %q, want none", tt.name, secret)
+		}
+	}
+}
+
 func TestCreateKeyFaults(t *testing.T) {
 	f := newFixture(t)
 	f.acme(t)

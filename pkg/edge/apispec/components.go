@@ -434,7 +434,7 @@ func newKeySchema() *Schema {
 		required("name", nonEmptyText(tenants.MaxKeyName, "What people call the key.")),
 		required("permissions", permissions.withDescription("What the key may do. Its creator must have each of these permissions.")),
 		optional("resources", resources.withDescription("Restricts every read to these: a resource type (`order`) or one resource (`user:42`). A colon or percent sign in a type is written %3A or %25.")),
-		optional("expires_at", timestamp("When the key stops working, in the future. Default: never.")),
+		optional("expires_at", timestamp("When the key stops working, in the future. Default: never. A key that is created with an API key that expires must expire too, and no later.")),
 	)
 }
 
