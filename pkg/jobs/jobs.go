@@ -39,6 +39,9 @@ type Definition struct {
 	Kind Kind
 	// Permission is what a caller needs to start, see and cancel jobs of this kind.
 	Permission access.Permission
+	// AnyResource says that a job of this kind is about entries of any resource. A caller whose
+	// credential is restricted to resources may not start, see or cancel it.
+	AnyResource bool
 	// Cancelable says that a job of this kind may be canceled before its end.
 	Cancelable bool
 	// Cleaned says that a worker removes what a job of this kind left; see Cleaner.
@@ -49,8 +52,8 @@ type Definition struct {
 func Definitions() []Definition {
 	return []Definition{
 		{Kind: KindPurgeTenant, Permission: access.TenantsDelete},
-		{Kind: KindErasure, Permission: access.SubjectsErase, Cancelable: true},
-		{Kind: KindLegalHold, Permission: access.HoldsManage}, // a release ends it
+		{Kind: KindErasure, Permission: access.SubjectsErase, AnyResource: true, Cancelable: true},
+		{Kind: KindLegalHold, Permission: access.HoldsManage, AnyResource: true}, // a release ends it
 		{Kind: KindExport, Permission: access.LogsExport, Cancelable: true, Cleaned: true},
 		{Kind: KindCleanup, Permission: access.LogsCleanup, Cancelable: true, Cleaned: true},
 	}

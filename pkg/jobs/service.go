@@ -114,11 +114,15 @@ func (s *Service) cancelable(kind Kind) bool {
 }
 
 // visible returns the kinds of jobs that the caller may see in the tenant: all with
-// access.JobsRead, otherwise those that the caller may start.
+// access.JobsRead, otherwise those that the caller may start. A caller that is restricted to
+// resources sees no kind that is about entries of any resource.
 func (s *Service) visible(by access.Principal, tenant audit.TenantID) []Kind {
 	kinds := []Kind{}
 	all := by.Has(tenant, access.JobsRead)
 	for _, d := range s.definitions() {
+		if d.AnyResource && len(by.Resources) > 0 {
+			continue
+		}
 		if all || by.Has(tenant, d.Permission) {
 			kinds = append(kinds, d.Kind)
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -381,6 +382,63 @@ func TestWhoCancelsAJob(t *testing.T) {
 	f.wantState(t, "done", jobs.StateSucceeded)
 	if _, err := f.Cancel(t.Context(), admin, acme, "done"); !errors.Is(err, jobs.ErrFinished) {
 		t.Errorf("cancel a finished job: %v, want ErrFinished", err)
+	}
+}
+
+// TestARestrictedCallerAndJobs: a caller sees and cancels no job that it may not start, or that reads
+// entries outside its resources.
+func TestARestrictedCallerAndJobs(t *testing.T) {
+	f := newFixture(t, steps)
+	orders, users := []access.Resource{{Type: "order"}}, []access.Resource{{Type: "user"}}
+	all := map[string]jobs.Job{
+		"erasure":         {Kind: jobs.KindErasure},
+		"hold":            {Kind: jobs.KindLegalHold},
+		"export":          {Kind: jobs.KindExport, Scope: &access.Scope{}},
+		"export-orders":   {Kind: jobs.KindExport, Scope: &access.Scope{Resources: orders}},
+		"cleanup":         {Kind: jobs.KindCleanup, Scope: &access.Scope{}},
+		"cleanup-users":   {Kind: jobs.KindCleanup, Scope: &access.Scope{Resources: users}},
+		"cleanup-order-7": {Kind: jobs.KindCleanup, Scope: &access.Scope{Resources: []access.Resource{{Type: "order", ID: "7"}}}},
+	}
+	for id, job := range all {
+		job.ID, job.Tenant = id, "acme"
+		if _, err := f.Start(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := []string{"export-orders", "cleanup-order-7"}
+	for name, restricted := range map[string]access.Principal{"admin": admin, "auditor": auditor} {
+		restricted.Resources = orders
+		list, _, err := f.List(t.Context(), restricted, "acme", jobs.Filter{}, nil, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, job := range list {
+			if !slices.Contains(own, job.ID) {
+				t.Errorf("%s: the list has %s, want %v alone", name, job.ID, own)
+			}
+		}
+		if len(list) != len(own) {
+			t.Errorf("%s: listed %d jobs, want %d", name, len(list), len(own))
+		}
+	}
+	restricted := admin
+	restricted.Resources = orders
+	for id := range all {
+		var want error
+		if !slices.Contains(own, id) {
+			want = audit.ErrNotFound
+		}
+		if _, err := f.Job(t.Context(), restricted, "acme", id); !errors.Is(err, want) {
+			t.Errorf("read %s: got error %v, want %v", id, err, want)
+		}
+		if _, err := f.Cancel(t.Context(), restricted, acme, id); !errors.Is(err, want) {
+			t.Errorf("cancel %s: got error %v, want %v", id, err, want)
+		}
+		state := jobs.StateQueued
+		if want == nil {
+			state = jobs.StateCanceled
+		}
+		f.wantState(t, id, state)
 	}
 }
 
