@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +10,12 @@ import (
 	"os"
 	"strings"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 )
 
 // certificateCmd reads and verifies certificates of erasures.
@@ -70,17 +76,50 @@ func (c *certificateVerifyCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	statement, err := certificate.Verify(certificateIn(text), keys)
+	statement, err := verifyCertificate(text, keys)
 	return printAnswer(con, statement, err)
 }
 
-// certificateIn returns the certificate in what the service answers, or the text itself.
-func certificateIn(text []byte) string {
-	var answer struct{ Certificate string }
-	if json.Unmarshal(text, &answer) == nil {
-		return answer.Certificate
+// verifyCertificate verifies what the service answers, or a certificate alone, and returns the signed
+// statement. A statement that stands beside the certificate must be the signed one: people read it.
+func verifyCertificate(text []byte, keys certificate.KeySet) (json.RawMessage, error) {
+	text = bytes.TrimSpace(text)
+	if !bytes.HasPrefix(text, []byte("{")) { // a certificate begins with base64
+		return certificate.Verify(string(text), keys)
 	}
-	return strings.TrimSpace(string(text))
+	var answer struct {
+		Statement   jsontext.Value `json:"statement"`
+		Certificate string         `json:"certificate"`
+	}
+	if err := jsonv2.Unmarshal(text, &answer); err != nil { // it refuses a member that stands there twice
+		return nil, fmt.Errorf("%w: the document is damaged: %w", certificate.ErrInvalid, err)
+	}
+	signed, err := certificate.Verify(answer.Certificate, keys)
+	if err != nil || answer.Statement == nil {
+		return signed, err
+	}
+	return signed, compareStatements(answer.Statement, signed)
+}
+
+// maxDifferences is how many differences an error names.
+const maxDifferences = 5
+
+// compareStatements returns an error that names where the shown statement differs from the signed one.
+func compareStatements(shown jsontext.Value, signed json.RawMessage) error {
+	if shown.Kind() != jsontext.KindBeginObject {
+		return fmt.Errorf("%w: the statement beside it is no object", certificate.ErrInvalid)
+	}
+	if err := shown.Compact(); err != nil {
+		return fmt.Errorf("%w: the statement beside it: %w", certificate.ErrInvalid, err)
+	}
+	paths, err := entryjson.Changed(audit.Object(shown), audit.Object(signed))
+	if err != nil {
+		return fmt.Errorf("%w: compare the statement beside it: %w", certificate.ErrInvalid, err)
+	}
+	if len(paths) > 0 {
+		return fmt.Errorf("%w: the statement beside it was changed: it differs from the signed one at %q", certificate.ErrInvalid, paths[:min(len(paths), maxDifferences)])
+	}
+	return nil
 }
 
 // keys returns the keys of the file, or else of the service.
