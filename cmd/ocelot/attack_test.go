@@ -33,6 +33,9 @@ import (
 // victimSecret stands in every entry of the attacked tenant. No answer to an attacker has it.
 const victimSecret = "victims-only-words"
 
+// victimEmail is encrypted in the attacked tenant, and can be found by its whole value there.
+const victimEmail = victimSecret + "@example.com"
+
 const attackAudience = "https://ocelot.attacked.example"
 
 // attacked is a running `ocelot dev` with two tenants: the attacker is an admin of evil and wants
@@ -46,6 +49,9 @@ type attacked struct {
 	feedCursor string
 	key        string // id of a key of victim
 	job        string // id of a job of the deleted tenant gone
+	export     string // id of an export of victim
+	erasure    string // id of an erasure of victim, whose delay is not over
+	hold       string // id of a legal hold of victim
 	evilKey    string // secret of a key of evil
 	evilRights string // Authorization of evil's admin
 }
@@ -107,7 +113,10 @@ func (a *attacked) seed() {
 	for _, id := range []string{"victim", "evil", "gone"} {
 		a.must(attack{authorization: operator, method: "POST", target: "/tenants", body: fmt.Sprintf(`{"id":%q,"name":%q}`, id, id), want: []int{201}}, nil)
 	}
-	entry := fmt.Sprintf(`{"user_id":"vera","action":"PAY","resource_type":"order","message":%q}`, victimSecret)
+	for tenant, admin := range map[string]string{"victim": victim, "evil": a.token("eve", "evil", access.RoleAdmin)} {
+		a.must(attack{authorization: admin, method: "PATCH", target: "/tenants/" + tenant, body: `{"settings":{"sensitive_fields":[{"path":"metadata.email","searchable":true}]}}`, header: map[string]string{"If-Match": "*"}, want: []int{200}}, nil)
+	}
+	entry := fmt.Sprintf(`{"user_id":"vera","action":"PAY","resource_type":"order","message":%q,"metadata":{"email":%q}}`, victimSecret, victimEmail)
 	var accepted struct{ ID string }
 	a.must(attack{authorization: victim, tenant: "victim", method: "POST", target: "/logs", body: entry, want: []int{202}}, &accepted)
 	a.must(attack{authorization: victim, tenant: "victim", method: "POST", target: "/logs", body: entry, want: []int{202}}, nil)
@@ -127,6 +136,12 @@ func (a *attacked) seed() {
 	var job struct{ ID string }
 	a.must(attack{authorization: operator, method: "DELETE", target: "/tenants/gone", want: []int{202}}, &job)
 	a.job = job.ID
+	a.must(attack{authorization: victim, tenant: "victim", method: "POST", target: "/logs/exports", body: `{"format":"csv"}`, want: []int{202}}, &job)
+	a.export = job.ID
+	a.must(attack{authorization: victim, method: "POST", target: "/tenants/victim/erasures", body: `{"subject":"user-42","reason":"r","delay_hours":24}`, want: []int{202}}, &job)
+	a.erasure = job.ID
+	a.must(attack{authorization: victim, method: "POST", target: "/tenants/victim/legal-holds", body: `{"matter":"m","reason":"r","user_ids":["user-17"]}`, want: []int{202}}, &job)
+	a.hold = job.ID
 }
 
 const awaitTimeoutOfAttacks = 30 * time.Second
@@ -284,12 +299,33 @@ func TestAttack(t *testing.T) {
 	t.Run("afterwards", func(t *testing.T) {
 		a.must(attack{method: "GET", target: "/health", want: []int{200}}, nil)
 		a.must(attack{authorization: a.token("vera", "victim", access.RoleAdmin), tenant: "victim", method: "GET", target: "/logs/" + a.entry, want: []int{200}}, nil)
+		a.unchanged(t)
 	})
+}
+
+// unchanged checks that the victim's export, erasure and hold are as the victim left them.
+func (a *attacked) unchanged(t *testing.T) {
+	t.Helper()
+	victim := a.token("vera", "victim", access.RoleAdmin)
+	for target, states := range map[string][]string{
+		"/jobs/" + a.export:                     {"queued", "running", "succeeded"},
+		"/tenants/victim/erasures/" + a.erasure: {"queued", "running"},
+		"/tenants/victim/legal-holds/" + a.hold: {"starting", "in_force"},
+	} {
+		var got struct{ State string }
+		a.must(attack{authorization: victim, tenant: "victim", method: "GET", target: target, want: []int{200}}, &got)
+		if !slices.Contains(states, got.State) {
+			t.Errorf("%s is %s, want one of %v", target, got.State, states)
+		}
+	}
 }
 
 // objects takes ids, cursors and jobs of another tenant.
 func (a *attacked) objects(t *testing.T) {
-	reads := []string{"/logs", "/logs?q=" + victimSecret, "/logs/" + a.entry, "/logs/feed", "/logs/stats", "/logs/quarantine", "/jobs", "/jobs/" + a.job}
+	reads := []string{
+		"/logs", "/logs?q=" + victimSecret, "/logs/" + a.entry, "/logs/" + a.entry + "?reveal=true&reason=r", "/logs/feed", "/logs/stats", "/logs/quarantine",
+		"/logs/export", "/logs/exports", "/logs/exports/" + a.export, "/jobs", "/jobs/" + a.job, "/jobs/" + a.export, "/jobs/" + a.erasure, "/jobs/" + a.hold,
+	}
 	for _, target := range reads {
 		for _, tenant := range []string{"victim", "gone", "no-such"} {
 			a.try(t, attack{name: target + " in " + tenant, authorization: a.evilRights, tenant: tenant, method: "GET", target: target, want: []int{403}})
@@ -301,8 +337,16 @@ func (a *attacked) objects(t *testing.T) {
 		{name: "a list's cursor", method: "GET", target: "/logs?limit=1&cursor=" + a.cursor, want: []int{422}},
 		{name: "a feed's cursor", method: "GET", target: "/logs/feed?limit=1&cursor=" + a.feedCursor, want: []int{422}},
 		{name: "a list's cursor for the feed", method: "GET", target: "/logs/feed?cursor=" + a.cursor, want: []int{422}},
+		{name: "an entry's id, revealed", method: "GET", target: "/logs/" + a.entry + "?reveal=true&reason=r", want: []int{404}},
 		{name: "a job's id", method: "GET", target: "/jobs/" + a.job, want: []int{404}},
 		{name: "cancelling a job", method: "DELETE", target: "/jobs/" + a.job, want: []int{404}},
+		{name: "an export's id", method: "GET", target: "/logs/exports/" + a.export, want: []int{404}},
+		{name: "an export as a job", method: "GET", target: "/jobs/" + a.export, want: []int{404}},
+		{name: "cancelling an export", method: "DELETE", target: "/jobs/" + a.export, want: []int{404}},
+		{name: "an erasure as a job", method: "GET", target: "/jobs/" + a.erasure, want: []int{404}},
+		{name: "cancelling an erasure as a job", method: "DELETE", target: "/jobs/" + a.erasure, want: []int{404}},
+		{name: "a hold as a job", method: "GET", target: "/jobs/" + a.hold, want: []int{404}},
+		{name: "cancelling a hold as a job", method: "DELETE", target: "/jobs/" + a.hold, want: []int{404}},
 	} {
 		at.authorization, at.tenant = a.evilRights, "evil"
 		a.try(t, at)
@@ -313,11 +357,28 @@ func (a *attacked) objects(t *testing.T) {
 		{name: "the keys", method: "GET", target: "/tenants/victim/api-keys", want: []int{403}},
 		{name: "the tenant", method: "GET", target: "/tenants/victim", want: []int{403}},
 		{name: "changing the tenant", method: "PATCH", target: "/tenants/victim", body: `{"name":"x"}`, header: map[string]string{"If-Match": "*"}, want: []int{403}},
+		{name: "the erasures", method: "GET", target: "/tenants/victim/erasures", want: []int{403}},
+		{name: "an erasure", method: "GET", target: "/tenants/victim/erasures/" + a.erasure, want: []int{403}},
+		{name: "cancelling an erasure", method: "DELETE", target: "/tenants/victim/erasures/" + a.erasure, want: []int{403}},
+		{name: "erasing a person", method: "POST", target: "/tenants/victim/erasures", body: `{"subject":"user-43","reason":"r"}`, want: []int{403}},
+		{name: "an erasure's id in the own tenant", method: "GET", target: "/tenants/evil/erasures/" + a.erasure, want: []int{404}},
+		{name: "cancelling it in the own tenant", method: "DELETE", target: "/tenants/evil/erasures/" + a.erasure, want: []int{404}},
+		{name: "the holds", method: "GET", target: "/tenants/victim/legal-holds", want: []int{403}},
+		{name: "a hold", method: "GET", target: "/tenants/victim/legal-holds/" + a.hold, want: []int{403}},
+		{name: "releasing a hold", method: "DELETE", target: "/tenants/victim/legal-holds/" + a.hold + "?reason=r", want: []int{403}},
+		{name: "setting a hold", method: "POST", target: "/tenants/victim/legal-holds", body: `{"matter":"m","reason":"r"}`, want: []int{403}},
+		{name: "a hold's id in the own tenant", method: "GET", target: "/tenants/evil/legal-holds/" + a.hold, want: []int{404}},
+		{name: "releasing it in the own tenant", method: "DELETE", target: "/tenants/evil/legal-holds/" + a.hold + "?reason=r", want: []int{404}},
+		{name: "exporting", tenant: "victim", method: "POST", target: "/logs/exports", body: `{}`, want: []int{403}},
+		{name: "removing entries", tenant: "victim", method: "DELETE", target: "/logs/cleanup?before=2100-01-01", want: []int{403}},
+		{name: "counting what would be removed", tenant: "victim", method: "DELETE", target: "/logs/cleanup?before=2100-01-01&dry_run=true", want: []int{403}},
+		{name: "an encrypted value", tenant: "victim", method: "POST", target: "/logs/search", body: matchVictim, want: []int{403}},
 		{name: "a path out of the own tenant", method: "GET", target: "/tenants/evil%2f..%2fvictim", want: []int{403, 404}},
 	} {
 		at.authorization = a.evilRights
 		a.try(t, at)
 	}
+	a.encryptedValue(t)
 	victimTicket, evilTicket := a.ticket("victim"), a.ticket("evil")
 	half := min(len(victimTicket), len(evilTicket)) / 2
 	other := "A"
@@ -329,6 +390,33 @@ func (a *attacked) objects(t *testing.T) {
 			name: "a ticket that is " + name, method: "GET", target: "/logs/stream?ticket=" + text, want: []int{401},
 			header: map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="},
 		})
+	}
+}
+
+// matchVictim asks for the entries with the victim's encrypted value.
+const matchVictim = `{"match_encrypted":{"metadata.email":"` + victimEmail + `"}}`
+
+// encryptedValue looks for the victim's encrypted value in both tenants: only the victim finds it.
+func (a *attacked) encryptedValue(t *testing.T) {
+	t.Helper()
+	victim := a.token("vera", "victim", access.RoleAdmin)
+	for _, at := range []struct {
+		tenant, authorization string
+		want                  bool
+	}{{"victim", victim, true}, {"evil", a.evilRights, false}} {
+		var got attackAnswer
+		for deadline := time.Now().Add(awaitTimeoutOfAttacks); got.status != http.StatusOK && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) { // until the rule is known
+			got = a.send(attack{authorization: at.authorization, tenant: at.tenant, method: "POST", target: "/logs/search", body: matchVictim})
+		}
+		if got.status != http.StatusOK {
+			t.Fatalf("the victim's value in %s: got %d %.300s, want %d", at.tenant, got.status, got.body, http.StatusOK)
+		}
+		if found := strings.Contains(got.body, a.entry); found != at.want {
+			t.Errorf("the victim's value in %s: got %.300s, want its entry in it: %t", at.tenant, got.body, at.want)
+		}
+		if found := strings.Contains(got.body, victimSecret); found != at.want {
+			t.Errorf("the victim's value in %s: got %.300s, want the victim's words in it: %t", at.tenant, got.body, at.want)
+		}
 	}
 }
 
