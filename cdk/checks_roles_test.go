@@ -165,6 +165,7 @@ func (e environment) wantedRights(f manifest.Function) []string {
 	}
 	e.wantExports(f, add)
 	e.wantTombstones(f, add)
+	e.wantArchive(f, add)
 	e.wantQueues(f, add)
 	index := ownARN("es", "domain/"+e.name("search"))
 	switch read, write := grantOf(f, "search"); {
@@ -183,21 +184,36 @@ func (e environment) wantedRights(f manifest.Function) []string {
 }
 
 func (e environment) wantExports(f manifest.Function, add func(on string, actions ...string)) {
-	bucket := "arn:${AWS::Partition}:s3:::" + e.name("exports") + "-${AWS::AccountId}-${AWS::Region}"
+	bucket := e.bucketARN("exports")
 	read, write := grantOf(f, "exports")
 	if read || write {
 		add(bucket+"/*", "s3:GetObject")
 		add(e.keyImport(), "kms:Decrypt")
 	}
 	if write {
-		add(bucket+"/*", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
-		add(bucket, "s3:ListBucket", "s3:ListBucketMultipartUploads")
-		add(e.keyImport(), "kms:GenerateDataKey")
+		e.wantFiles(bucket, add)
 	}
 }
 
+func (e environment) wantArchive(f manifest.Function, add func(on string, actions ...string)) {
+	if _, write := grantOf(f, "archive"); write {
+		e.wantFiles(e.bucketARN("archive"), add)
+	}
+}
+
+// wantFiles expects everything about the files of a bucket.
+func (e environment) wantFiles(bucket string, add func(on string, actions ...string)) {
+	add(bucket+"/*", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
+	add(bucket, "s3:ListBucket", "s3:ListBucketMultipartUploads")
+	add(e.keyImport(), "kms:Decrypt", "kms:GenerateDataKey")
+}
+
+func (e environment) bucketARN(name string) string {
+	return "arn:${AWS::Partition}:s3:::" + e.name(name) + "-${AWS::AccountId}-${AWS::Region}"
+}
+
 func (e environment) wantTombstones(f manifest.Function, add func(on string, actions ...string)) {
-	bucket := "arn:${AWS::Partition}:s3:::" + e.name("tombstones") + "-${AWS::AccountId}-${AWS::Region}"
+	bucket := e.bucketARN("tombstones")
 	read, write := grantOf(f, "tombstones")
 	if write {
 		add(bucket+"/*", "s3:GetObject", "s3:PutObject")

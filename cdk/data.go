@@ -126,11 +126,12 @@ func (s *data) addSecrets(d *deployment) {
 	add("MongoURI", rights.Records, "The connection string of the system of record; set it after the deployment")
 }
 
-// The names of buckets in the environment: with the files of exports, and with what says which keys were
-// destroyed.
+// The names of buckets in the environment: with the files of exports, with what says which keys were
+// destroyed, and with the archive.
 const (
 	exportsBucket    = "exports"
 	tombstonesBucket = "tombstones"
+	archiveBucket    = "archive"
 )
 
 // bucket returns the name of a bucket, which is unique on AWS.
@@ -162,7 +163,7 @@ func (s *data) addBuckets(d *deployment) {
 		p.LifecycleRules = &[]*awss3.LifecycleRule{{AbortIncompleteMultipartUploadAfter: days(1)}}
 	})
 	// Ocelot itself removes parts of the archive whose retention is over.
-	add("archive", func(p *awss3.BucketProps) {
+	add(archiveBucket, func(p *awss3.BucketProps) {
 		p.LifecycleRules = &[]*awss3.LifecycleRule{{NoncurrentVersionExpiration: days(30), AbortIncompleteMultipartUploadAfter: days(1)}}
 	})
 	add("trust", func(p *awss3.BucketProps) {

@@ -128,7 +128,7 @@ func (s *functionStack) environment(f manifest.Function) *map[string]*string {
 	}
 	known := map[string]string{
 		"OCELOT_LOG_LEVEL": s.LogLevel, "OCELOT_QUEUE_PREFIX": prefix + s.Name, "OCELOT_STREAM_URL": stream, "OCELOT_ORIGINS": strings.Join(s.Origins, ","),
-		"OCELOT_CURSOR_KEY": s.secretARN(rights.CursorKey), "OCELOT_MASTER_KEY": *s.stores.tenants, "OCELOT_EXPORTS_BUCKET": s.exportsBucket(), "OCELOT_TOMBSTONES_BUCKET": s.bucket(tombstonesBucket), "MONGODB_URI": s.secretARN(rights.Records),
+		"OCELOT_CURSOR_KEY": s.secretARN(rights.CursorKey), "OCELOT_MASTER_KEY": *s.stores.tenants, "OCELOT_EXPORTS_BUCKET": s.exportsBucket(), "OCELOT_TOMBSTONES_BUCKET": s.bucket(tombstonesBucket), "OCELOT_ARCHIVE_BUCKET": s.bucket(archiveBucket), "MONGODB_URI": s.secretARN(rights.Records),
 		"OCELOT_KEY_BACKUP_DAYS": strconv.Itoa(s.Database.BackupDays),
 		"OPENSEARCH_URL":         "https://" + *s.stores.search.AttrDomainEndpoint(), "OPENSEARCH_AUTH": "aws", "OPENSEARCH_REPLICAS": strconv.Itoa(s.Search.Replicas),
 		"OIDC_JWKS_URL": s.Issuer.JWKSURL, "OIDC_ISSUER": s.Issuer.Issuer, "OIDC_AUDIENCE": s.Issuer.Audience,

@@ -75,6 +75,8 @@ func (s *functionStack) targetARN(target rights.Target) string {
 		return "arn:${AWS::Partition}:s3:::" + s.exportsBucket() + target.Name
 	case rights.Tombstones:
 		return "arn:${AWS::Partition}:s3:::" + s.bucket(tombstonesBucket) + target.Name
+	case rights.Archive:
+		return "arn:${AWS::Partition}:s3:::" + s.bucket(archiveBucket) + target.Name
 	case rights.BucketsKey:
 		return *s.stores.key.KeyArn()
 	case rights.Queue:

@@ -158,6 +158,8 @@ func newServices(t *testing.T, db *sqlite.DB, f manifest.Function, clients *sock
 			stores.Exports = openFiles(t)
 		case manifest.DependencyTombstones:
 			stores.Tombstones = openFiles(t)
+		case manifest.DependencyArchive:
+			stores.Archive = openFiles(t)
 		case manifest.DependencyTimeZones:
 			timezones.Use(&stores)
 		case manifest.DependencyCursorKey:
@@ -383,7 +385,7 @@ func TestSchemas(t *testing.T) {
 		for i, message := range event.Records {
 			name := "envelope"
 			switch s.function {
-			case "run-jobs":
+			case "run-jobs", "run-archives":
 				name = "job"
 			case "order-logs":
 				name = "arrival"

@@ -71,6 +71,7 @@ const (
 	erasureJob                       = "erasure-acme"
 	holdID                           = "hold-acme"
 	exportJob                        = "export-acme"
+	archiveJob                       = "archive-gone"
 	sampleCertificate                = "eyJhbGciOiJFZERTQSJ9.eyJraW5kIjoiZXJhc3VyZSJ9.c2lnbmF0dXJl"
 	connected                        = "JaWwEeHxIAMCFZA="
 	subscribed                       = "KbXxFfIyJBNDGAB="
@@ -113,6 +114,8 @@ func theFixtures() fixtures {
 			Reason: "the index refused it", QuarantinedAt: sampleTime, Entry: storedText(3)}},
 		Jobs: []jobs.Job{
 			{ID: purgeJob, Kind: jobs.KindPurgeTenant, Tenant: gone, State: jobs.StateQueued, CreatedBy: "op", CreatedAt: sampleTime, ResumeAt: sampleTime},
+			{ID: archiveJob, Kind: jobs.KindArchive, Tenant: gone, State: jobs.StateQueued, CreatedBy: audit.SubmittedByService, CreatedAt: sampleTime,
+				ResumeAt: sampleTime, Checkpoint: json.RawMessage(`{"month":"2026-01"}`)},
 			{ID: erasureJob, Kind: jobs.KindErasure, Tenant: acme, State: jobs.StateRunning, CreatedBy: "ada", CreatedAt: sampleTime, StartedAt: sampleTime,
 				Generation: 1, Checkpoint: json.RawMessage(`{"subject":"000102030405060708090a0b0c0d0e0f","erases_at":"2026-01-03T00:00:00Z"}`), ResumeAt: sampleTime},
 			{ID: exportJob, Kind: jobs.KindExport, Tenant: acme, State: jobs.StateRunning, Progress: 0.5, Count: 2, CreatedBy: "bob", CreatedAt: sampleTime,

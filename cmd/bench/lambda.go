@@ -136,7 +136,7 @@ func compareStarts(ctx context.Context, function, bare string) (comparison, erro
 	environment := []string{
 		"AWS_LAMBDA_RUNTIME_API=" + api.addr, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=none", "AWS_SECRET_ACCESS_KEY=none",
 		"MONGODB_URI=mongodb://" + nowhere, "OPENSEARCH_URL=http://" + nowhere, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI=http://" + nowhere,
-		"OCELOT_JWT_SECRET=" + strings.Repeat("j", 32), "OCELOT_CURSOR_KEY=" + strings.Repeat("c", 32), "OCELOT_MASTER_KEY=alias/bench", "OCELOT_EXPORTS_BUCKET=bench", "OCELOT_TOMBSTONES_BUCKET=bench-tombstones",
+		"OCELOT_JWT_SECRET=" + strings.Repeat("j", 32), "OCELOT_CURSOR_KEY=" + strings.Repeat("c", 32), "OCELOT_MASTER_KEY=alias/bench", "OCELOT_EXPORTS_BUCKET=bench", "OCELOT_TOMBSTONES_BUCKET=bench-tombstones", "OCELOT_ARCHIVE_BUCKET=bench-archive",
 	}
 	var ratios []float64
 	var as, bs []time.Duration

@@ -62,7 +62,7 @@ func (c *devCmd) Run(ctx context.Context, con *console) error {
 		return usagef("--functions needs --lambda")
 	}
 	err = localcloud.Run(ctx, localcloud.Options{
-		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, MasterKey: settings.MasterKey, ExportsBucket: settings.ExportsBucket, TombstonesBucket: settings.TombstonesBucket, Rates: settings.Rates, MaxBacklog: settings.MaxBacklog, KeyBackupDays: settings.KeyBackupDays, Origins: settings.Origins, Lambda: lambda, Log: log,
+		Addr: c.Addr, Data: c.Data, Empty: c.Empty, Engines: settings.Engines, MasterKey: settings.MasterKey, ExportsBucket: settings.ExportsBucket, TombstonesBucket: settings.TombstonesBucket, ArchiveBucket: settings.ArchiveBucket, Rates: settings.Rates, MaxBacklog: settings.MaxBacklog, KeyBackupDays: settings.KeyBackupDays, Origins: settings.Origins, Lambda: lambda, Log: log,
 		Tokens: func(ctx context.Context, secret []byte) (access.TokenVerifier, error) {
 			if settings.Auth.JWKSURL != "" {
 				secret = nil

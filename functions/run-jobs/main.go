@@ -9,6 +9,7 @@ import (
 	"log"
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/archivefiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/exportfiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/masterkey"
@@ -19,7 +20,7 @@ import (
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv, masterkey.FromEnv, exportfiles.FromEnv, tombstones.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv, masterkey.FromEnv, exportfiles.FromEnv, tombstones.FromEnv, archivefiles.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

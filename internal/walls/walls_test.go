@@ -69,6 +69,7 @@ var imports = []forbidden{
 	{"register of active days → engine", "pkg/activity", "pkg/engine/leaf", "use-cases"},
 	{"retention → engine", "pkg/retention", "pkg/engine/leaf", "use-cases"},
 	{"legal holds → engine", "pkg/hold", "pkg/engine/leaf", "use-cases"},
+	{"archive → engine", "pkg/archive", "pkg/engine/leaf", "use-cases"},
 	{"cleanups → engine", "pkg/cleanup", "pkg/engine/leaf", "use-cases"},
 	{"quotas → engine", "pkg/quota", "pkg/engine/leaf", "use-cases"},
 	{"rotation → engine", "pkg/rotation", "pkg/engine/leaf", "use-cases"},

@@ -26,7 +26,12 @@ const (
 	Prune Work = "prune"
 	// Retain removes entries that have expired. It has a record for each day of timestamps.
 	Retain Work = "retain"
+	// Archive archives entries. It has a record for each day of timestamps.
+	Archive Work = "archive"
 )
+
+// ArchiveDelay is how long after its end a day is archived. Entries that come on time are stored by then.
+const ArchiveDelay = 3 * time.Hour
 
 // freshTime is how long after its beginning all entries of a day can have expired: the day itself,
 // and the shortest retention, which is a day.
@@ -45,7 +50,9 @@ type Receipt struct {
 // ReceiptOf returns the receipt of an entry.
 func ReceiptOf(e *audit.Entry) Receipt { return Receipt{dayOf(e.ReceivedAt), dayOf(e.Timestamp)} }
 
-func dayOf(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
+func dayOf(t time.Time) time.Time { return t.UTC().Truncate(oneDay) }
+
+const oneDay = 24 * time.Hour
 
 // Day is the record of a tenant's day for one kind of work. The days that the kind does not
 // tell apart are zero.
@@ -61,13 +68,23 @@ type Day struct {
 }
 
 // DueOnTouch returns when a touch makes the day due, which asks for a time. A day is not due for
-// Retain before all entries of it can have expired. So only late entries cost a check.
+// Retain before all entries of it can have expired. So only late entries cost a check. For Archive it is
+// due after its end, and after the end of the day on which late entries come. So a day with late entries
+// is archived once a day.
 func (d *Day) DueOnTouch(asked time.Time) time.Time {
-	if earliest := d.Day.Add(freshTime); d.Work == Retain && asked.Before(earliest) {
+	switch earliest := d.Day.Add(freshTime); {
+	case d.Work == Retain && asked.Before(earliest):
 		return earliest
+	case d.Work == Archive && asked.Before(d.Day):
+		return NextArchive(d.Day)
+	case d.Work == Archive:
+		return NextArchive(asked)
 	}
 	return asked
 }
+
+// NextArchive returns when what comes at a time is archived: ArchiveDelay after the end of the day.
+func NextArchive(t time.Time) time.Time { return dayOf(t).Add(oneDay + ArchiveDelay) }
 
 // Days returns the records, without their counts, that a touch of the receipts concerns.
 func Days(tenant audit.TenantID, receipts []Receipt) []Day {
@@ -82,6 +99,7 @@ func Days(tenant audit.TenantID, receipts []Receipt) []Day {
 		add(Places, r)
 		add(Prune, Receipt{})
 		add(Retain, Receipt{Day: r.Day})
+		add(Archive, Receipt{Day: r.Day})
 	}
 	return days
 }
@@ -93,7 +111,8 @@ type Register interface {
 	// Work.IsDueOnTouch and Day.DueOnTouch.
 	Touch(ctx context.Context, tenant audit.TenantID, receipts []Receipt, due time.Time) error
 	// TouchAll touches the records that the tenant has for one kind of work. They are due at the
-	// given time, or at an earlier time that they have.
+	// given time, or at an earlier time that they have. For Archive it adds the days that the tenant has
+	// for Retain: a version that did not archive has registered them so.
 	TouchAll(ctx context.Context, work Work, tenant audit.TenantID, due time.Time) error
 	// DueDays returns up to limit days that are due at a time, those that wait longest first.
 	DueDays(ctx context.Context, work Work, at time.Time, limit int) ([]Day, error)

@@ -79,10 +79,9 @@ func (t *Task) Do(ctx context.Context, tenant audit.TenantID, input json.RawMess
 
 // day checks one day and notes when it is due again.
 func (t *Task) day(ctx context.Context, id audit.TenantID, d DueDay) error {
-	day := Day{Work: t.Work, Tenant: id, Receipt: Receipt{Received: d.Received, Day: d.Day}, Touches: d.Touches, Checks: d.Checks}
-	due, err := t.Register.DueAt(ctx, day)
-	if err != nil || due.IsZero() || due.After(d.Due) {
-		return err // without an error: an old task
+	day, due, err := d.Record(ctx, t.Register, t.Work, id)
+	if err != nil || !due {
+		return err
 	}
 	tenant, err := t.Tenants.Tenant(ctx, id)
 	deleted, err := audit.IsDeleted(tenant, err)

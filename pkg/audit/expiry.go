@@ -57,9 +57,9 @@ func (s *Settings) Retentions() iter.Seq[int] {
 	}
 }
 
-// SameRetention reports whether entries expire at the same times by both settings.
+// SameRetention reports whether entries expire at the same times by both settings, and may be removed then.
 func (s *Settings) SameRetention(other *Settings) bool {
-	return s.RetentionDays == other.RetentionDays && slices.EqualFunc(s.RetentionRules, other.RetentionRules, func(a, b RetentionRule) bool {
+	return s.Archive == other.Archive && s.RetentionDays == other.RetentionDays && slices.EqualFunc(s.RetentionRules, other.RetentionRules, func(a, b RetentionRule) bool {
 		aField, aValue := a.condition()
 		bField, bValue := b.condition()
 		return a.Days == b.Days && aField == bField && aValue == bValue

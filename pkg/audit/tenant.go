@@ -135,6 +135,8 @@ type Settings struct {
 	// SearchableDays is how long lists, searches and counts have an entry; 0: as long as it
 	// is kept.
 	SearchableDays int `json:"searchable_days"`
+	// Archive says that entries are copied to files before they may be removed.
+	Archive bool `json:"archive"`
 	// LogLevels are the severities that are stored. Other entries get the status "filtered".
 	LogLevels []Severity `json:"log_levels"`
 	// RemoveSecrets replaces the strings and numbers under names such as password before an entry is

@@ -53,7 +53,10 @@ type Function struct {
 	// TombstonesBucket is OCELOT_TOMBSTONES_BUCKET: the bucket of S3 that says which keys were destroyed.
 	// LocalFolder and a folder is that folder, for development only.
 	TombstonesBucket string
-	LogLevel         slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
+	// ArchiveBucket is OCELOT_ARCHIVE_BUCKET: the bucket of S3 with the archive. LocalFolder and a folder is
+	// that folder, for development only.
+	ArchiveBucket string
+	LogLevel      slog.Level // OCELOT_LOG_LEVEL: debug, info (the default), warn or error
 	// StreamURL is OCELOT_STREAM_URL, the public address of the WebSocket API. If it
 	// is "", a ticket names the host of the request for it.
 	StreamURL string
@@ -87,8 +90,8 @@ func (d Days) Duration() time.Duration { return time.Duration(d) * 24 * time.Hou
 // backups.
 const keyBackupDays = "35"
 
-// LocalFolder is what Function.MasterKey, ExportsBucket and TombstonesBucket begin with if they name a
-// folder.
+// LocalFolder is what Function.MasterKey, ExportsBucket, TombstonesBucket and ArchiveBucket begin with if
+// they name a folder.
 const LocalFolder = "file:"
 
 // The defaults of Function.MaxBacklog.
@@ -206,8 +209,9 @@ type Dev struct {
 	Rates   Rates
 	// MasterKey is that of Function; "": a key in the data folder.
 	MasterKey string
-	// ExportsBucket and TombstonesBucket are those of Function; "": a folder in the data folder.
-	ExportsBucket, TombstonesBucket string
+	// ExportsBucket, TombstonesBucket and ArchiveBucket are those of Function; "": a folder in the data
+	// folder.
+	ExportsBucket, TombstonesBucket, ArchiveBucket string
 	// MaxBacklog is that of Function over the embedded engine.
 	MaxBacklog int
 	// KeyBackupDays are those of Function.
@@ -241,7 +245,7 @@ func ReadEmbedded(needs ...manifest.Dependency) (Embedded, error) {
 	embedded := Embedded{Function: function, Data: r.Data, Sockets: r.sockets()}
 	if slices.ContainsFunc(needs, func(d manifest.Dependency) bool {
 		return slices.Contains([]manifest.Dependency{
-			manifest.DependencyRecords, manifest.DependencySearch, manifest.DependencyQueues, manifest.DependencyExports, manifest.DependencyTombstones,
+			manifest.DependencyRecords, manifest.DependencySearch, manifest.DependencyQueues, manifest.DependencyExports, manifest.DependencyTombstones, manifest.DependencyArchive,
 		}, d)
 	}) {
 		r.required("OCELOT_DATA", r.Data, "the folder of the embedded engine")
@@ -262,6 +266,7 @@ func ReadCloud(needs ...manifest.Dependency) (Cloud, error) {
 	r.requiredFor(manifest.DependencyMasterKey, "OCELOT_MASTER_KEY", r.MasterKey, "the key of AWS KMS that wraps the tenants' keys")
 	r.requiredFor(manifest.DependencyExports, exportsVariable, r.ExportsBucket, "the bucket of S3 with the files of exports")
 	r.requiredFor(manifest.DependencyTombstones, tombstonesVariable, r.TombstonesBucket, "the bucket of S3 that says which keys were destroyed")
+	r.requiredFor(manifest.DependencyArchive, archiveVariable, r.ArchiveBucket, "the bucket of S3 with the archive")
 	if len(needs) > 0 {
 		r.required("AWS_REGION", r.Region, "the region of the service's account")
 	}
@@ -290,6 +295,8 @@ func Variables(d manifest.Dependency) []string {
 		return []string{exportsVariable}
 	case manifest.DependencyTombstones:
 		return []string{tombstonesVariable}
+	case manifest.DependencyArchive:
+		return []string{archiveVariable}
 	case manifest.DependencyTokens:
 		return []string{"OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE", "OCELOT_JWT_SECRET"}
 	}
@@ -351,7 +358,7 @@ func ReadDev() (Dev, error) {
 	if err != nil {
 		return Dev{}, err
 	}
-	dev := Dev{Auth: r.auth(), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, TombstonesBucket: r.tombstonesBucket(), Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), KeyBackupDays: r.keyBackupDays(), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
+	dev := Dev{Auth: r.auth(), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, TombstonesBucket: r.tombstonesBucket(), ArchiveBucket: r.archiveBucket(), Engines: r.engines(), Rates: r.rates(nil), MaxBacklog: r.maxBacklog(embeddedBacklog), KeyBackupDays: r.keyBackupDays(), Origins: r.origins(), TraceDaemon: r.TraceDaemon, LogLevel: r.logLevel(slog.LevelWarn)}
 	if r.MongoURI != "" && r.OpenSearchURL == "" {
 		r.fault("OPENSEARCH_URL", "is required with MONGODB_URI: the embedded index finds entries of the embedded store only")
 	}
@@ -363,6 +370,9 @@ func ReadDev() (Dev, error) {
 	}
 	if r.TombstonesBucket != "" && !strings.HasPrefix(r.TombstonesBucket, LocalFolder) {
 		r.required("AWS_REGION", r.Region, "the region of the bucket of tombstones")
+	}
+	if r.ArchiveBucket != "" && !strings.HasPrefix(r.ArchiveBucket, LocalFolder) {
+		r.required("AWS_REGION", r.Region, "the region of the bucket of the archive")
 	}
 	return dev, r.err()
 }
@@ -382,6 +392,7 @@ type variables struct {
 	ExportsBucket string `env:"OCELOT_EXPORTS_BUCKET"`
 
 	TombstonesBucket string `env:"OCELOT_TOMBSTONES_BUCKET"`
+	ArchiveBucket    string `env:"OCELOT_ARCHIVE_BUCKET"`
 
 	MongoURI           string `env:"MONGODB_URI"`
 	MongoDatabase      string `env:"MONGODB_DATABASE" envDefault:"ocelot"`
@@ -453,7 +464,7 @@ func (r *reader) err() error { return errors.Join(r.faults...) }
 func (r *reader) function(rates map[string]string, backlog string) Function {
 	r.requiredFor(manifest.DependencyCursorKey, "OCELOT_CURSOR_KEY", r.CursorKey, "the key that signs cursors")
 	return Function{
-		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, TombstonesBucket: r.tombstonesBucket(), LogLevel: r.logLevel(slog.LevelInfo),
+		Auth: r.auth(), CursorKey: r.secret("OCELOT_CURSOR_KEY", r.CursorKey), MasterKey: r.MasterKey, ExportsBucket: r.ExportsBucket, TombstonesBucket: r.tombstonesBucket(), ArchiveBucket: r.archiveBucket(), LogLevel: r.logLevel(slog.LevelInfo),
 		StreamURL: r.address("OCELOT_STREAM_URL", r.StreamURL, "ws", "wss"), Origins: r.origins(),
 		Rates: r.rates(rates), UsageKeys: r.usageKeys(), MaxBacklog: r.maxBacklog(backlog), KeyBackupDays: r.keyBackupDays(), Name: r.Name, TraceDaemon: r.TraceDaemon,
 	}
@@ -464,6 +475,16 @@ func (r *reader) tombstonesBucket() string {
 		r.fault(tombstonesVariable, "must differ from %s, whose files are removed", exportsVariable)
 	}
 	return r.TombstonesBucket
+}
+
+// archiveBucket refuses the buckets of others: the deletion of a tenant removes its whole archive.
+func (r *reader) archiveBucket() string {
+	for variable, other := range map[string]string{exportsVariable: r.ExportsBucket, tombstonesVariable: r.TombstonesBucket} {
+		if r.ArchiveBucket != "" && r.ArchiveBucket == other {
+			r.fault(archiveVariable, "must differ from %s", variable)
+		}
+	}
+	return r.ArchiveBucket
 }
 
 func (r *reader) usageKeys() UsageKeys {
@@ -550,6 +571,7 @@ func (r *reader) requiredFor(d manifest.Dependency, variable, text, meaning stri
 const (
 	exportsVariable    = "OCELOT_EXPORTS_BUCKET"
 	tombstonesVariable = "OCELOT_TOMBSTONES_BUCKET"
+	archiveVariable    = "OCELOT_ARCHIVE_BUCKET"
 )
 
 const socketsVariable = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"

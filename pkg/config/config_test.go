@@ -20,7 +20,7 @@ const secret = "a secret of exactly 32 bytes ..."
 func setenv(t *testing.T, variables map[string]string) {
 	t.Helper()
 	for _, name := range []string{
-		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_MASTER_KEY", "OCELOT_EXPORTS_BUCKET", "OCELOT_TOMBSTONES_BUCKET", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
+		"OCELOT_DATA", "OCELOT_CURSOR_KEY", "OCELOT_MASTER_KEY", "OCELOT_EXPORTS_BUCKET", "OCELOT_TOMBSTONES_BUCKET", "OCELOT_ARCHIVE_BUCKET", "OCELOT_LOG_LEVEL", "OCELOT_JWT_SECRET", "OIDC_JWKS_URL", "OIDC_ISSUER", "OIDC_AUDIENCE",
 		"MONGODB_URI", "MONGODB_DATABASE", "OCELOT_MONGO_INDEXES", "OCELOT_MONGO_READ_PREFERENCE", "OPENSEARCH_URL", "OPENSEARCH_AUTH", "OPENSEARCH_PREFIX", "OPENSEARCH_REPLICAS", "OCELOT_SEARCH_SEPARATE_TENANTS", "OCELOT_SEARCH_POOLS", "OCELOT_QUEUE_PREFIX",
 		"AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
 		"OCELOT_RATE_STANDARD", "OCELOT_RATE_STANDARD_BURST", "OCELOT_RATE_PRIORITY", "OCELOT_RATE_PRIORITY_BURST", "OCELOT_RATE_CREDENTIAL", "OCELOT_RATE_CREDENTIAL_BURST", "OCELOT_MAX_BACKLOG", "OCELOT_KEY_BACKUP_DAYS", "OCELOT_USAGE_KEY_STANDARD", "OCELOT_USAGE_KEY_PRIORITY",
@@ -60,12 +60,12 @@ func TestReadEmbedded(t *testing.T) {
 }
 
 func TestReadCloud(t *testing.T) {
-	required := map[string]string{"OCELOT_CURSOR_KEY": secret, "OCELOT_MASTER_KEY": "alias/ocelot", "OCELOT_EXPORTS_BUCKET": "exports", "OCELOT_TOMBSTONES_BUCKET": "tombstones", "MONGODB_URI": "mongodb://m", "OPENSEARCH_URL": "https://o", "AWS_REGION": "eu-north-1",
+	required := map[string]string{"OCELOT_CURSOR_KEY": secret, "OCELOT_MASTER_KEY": "alias/ocelot", "OCELOT_EXPORTS_BUCKET": "exports", "OCELOT_TOMBSTONES_BUCKET": "tombstones", "OCELOT_ARCHIVE_BUCKET": "archive", "MONGODB_URI": "mongodb://m", "OPENSEARCH_URL": "https://o", "AWS_REGION": "eu-north-1",
 		"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_SESSION_TOKEN": "token", "AWS_ENDPOINT_URL_SQS": "http://q",
 		"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live"}
 	setenv(t, required)
 	want := config.Cloud{
-		Function: config.Function{CursorKey: config.Secret(secret), MasterKey: "alias/ocelot", ExportsBucket: "exports", TombstonesBucket: "tombstones", LogLevel: slog.LevelInfo, MaxBacklog: 50_000_000, KeyBackupDays: 35, Rates: config.Rates{
+		Function: config.Function{CursorKey: config.Secret(secret), MasterKey: "alias/ocelot", ExportsBucket: "exports", TombstonesBucket: "tombstones", ArchiveBucket: "archive", LogLevel: slog.LevelInfo, MaxBacklog: 50_000_000, KeyBackupDays: 35, Rates: config.Rates{
 			Standard: config.Rate{PerSecond: 1000, Burst: 10_000}, Priority: config.Rate{PerSecond: 5000, Burst: 50_000},
 			Credential: config.Rate{PerSecond: 2500, Burst: 25_000},
 		}},
@@ -122,7 +122,7 @@ func TestFunctionsRequireOnlyTheVariablesOfTheirDependencies(t *testing.T) {
 		values := map[string]string{"AWS_REGION": "eu-north-1", "OCELOT_DATA": "/data"}
 		for _, name := range config.Variables(d) {
 			values[name] = map[string]string{
-				"MONGODB_URI": "mongodb://m", "OPENSEARCH_URL": "https://o", "OCELOT_CURSOR_KEY": secret, "OCELOT_MASTER_KEY": "alias/ocelot", "OCELOT_EXPORTS_BUCKET": "exports", "OCELOT_TOMBSTONES_BUCKET": "tombstones",
+				"MONGODB_URI": "mongodb://m", "OPENSEARCH_URL": "https://o", "OCELOT_CURSOR_KEY": secret, "OCELOT_MASTER_KEY": "alias/ocelot", "OCELOT_EXPORTS_BUCKET": "exports", "OCELOT_TOMBSTONES_BUCKET": "tombstones", "OCELOT_ARCHIVE_BUCKET": "archive",
 				"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "https://g/live",
 			}[name]
 		}
@@ -175,6 +175,18 @@ func TestTombstonesNeedABucketOfTheirOwn(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "OCELOT_TOMBSTONES_BUCKET must differ") {
 			t.Errorf("%s: got error %v, want one that asks for another bucket", reader, err)
 		}
+	}
+}
+
+// TestTheArchiveNeedsABucketOfItsOwn: the deletion of a tenant removes its whole archive.
+func TestTheArchiveNeedsABucketOfItsOwn(t *testing.T) {
+	for _, other := range []string{"OCELOT_EXPORTS_BUCKET", "OCELOT_TOMBSTONES_BUCKET"} {
+		setenv(t, map[string]string{"AWS_REGION": "eu-north-1", other: "files", "OCELOT_ARCHIVE_BUCKET": "files"})
+		_, err := config.ReadDev()
+		if want := "OCELOT_ARCHIVE_BUCKET must differ from " + other; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %v, want %s", err, want)
+		}
+		t.Setenv(other, "")
 	}
 }
 

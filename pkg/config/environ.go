@@ -27,6 +27,7 @@ func (f Function) environ() []string {
 		"OCELOT_MASTER_KEY="+f.MasterKey,
 		exportsVariable+"="+f.ExportsBucket,
 		tombstonesVariable+"="+f.TombstonesBucket,
+		archiveVariable+"="+f.ArchiveBucket,
 		"OCELOT_LOG_LEVEL="+strings.ToLower(f.LogLevel.String()),
 		"OCELOT_STREAM_URL="+f.StreamURL,
 		"OCELOT_ORIGINS="+strings.Join(f.Origins, ","),

@@ -36,7 +36,12 @@ func appendEncrypted(dst []byte, encrypted []audit.Encrypted) []byte {
 	if len(encrypted) == 0 {
 		return dst
 	}
-	dst = append(appendName(dst, nameEncrypted), '[')
+	return AppendEncrypted(appendName(dst, nameEncrypted), encrypted)
+}
+
+// AppendEncrypted appends encrypted values as a JSON array, as AppendStored has them in the entry.
+func AppendEncrypted(dst []byte, encrypted []audit.Encrypted) []byte {
+	dst = append(dst, '[')
 	for i := range encrypted {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -65,6 +70,18 @@ func appendElement(dst []byte, e *audit.Encrypted) []byte {
 	}
 	dst[begin] = '{' // instead of the first comma
 	return append(dst, '}')
+}
+
+// ParseEncrypted parses the text of AppendEncrypted. The result has no reference to text.
+func ParseEncrypted(text []byte) (encrypted []audit.Encrypted, err error) {
+	value := jsontext.Value(text)
+	if !value.IsValid() {
+		return nil, errStored
+	}
+	if err := storedEncrypted(value, &encrypted); err != nil {
+		return nil, errStored
+	}
+	return encrypted, nil
 }
 
 // storedEncrypted parses what appendEncrypted appended.

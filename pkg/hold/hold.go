@@ -88,6 +88,13 @@ func (s Standing) Cover(e *audit.Entry) bool {
 	return slices.ContainsFunc(s, func(h Hold) bool { return h.Covers(e) })
 }
 
+// Overlap reports whether one of the holds can cover an entry with first ≤ timestamp ≤ last.
+func (s Standing) Overlap(first, last time.Time) bool {
+	return slices.ContainsFunc(s, func(h Hold) bool {
+		return !h.From.After(last) && (h.To.IsZero() || h.To.After(first))
+	})
+}
+
 // Expr returns the condition that exactly those entries meet that one of the holds covers.
 func (s Standing) Expr() audit.Expr {
 	held := audit.Or{}

@@ -32,6 +32,8 @@ const (
 	KindExport Kind = "export"
 	// KindCleanup removes entries that a caller has selected; see package cleanup.
 	KindCleanup Kind = "cleanup"
+	// KindArchive copies entries to files that outlive the database; see package archive.
+	KindArchive Kind = "archive"
 )
 
 // Definition describes a kind of job.
@@ -56,6 +58,7 @@ func Definitions() []Definition {
 		{Kind: KindLegalHold, Permission: access.HoldsManage, AnyResource: true}, // a release ends it
 		{Kind: KindExport, Permission: access.LogsExport, Cancelable: true, Cleaned: true},
 		{Kind: KindCleanup, Permission: access.LogsCleanup, Cancelable: true, Cleaned: true},
+		{Kind: KindArchive, Permission: access.JobsRead}, // a setting starts it
 	}
 }
 

@@ -22,12 +22,23 @@ var ErrTooManyQueued = fmt.Errorf("the tenant has %d queued jobs: %w", MaxQueued
 
 // Service starts, shows and cancels jobs.
 type Service struct {
-	Store    Store
+	Store Store
+	// Queue takes the messages of jobs, but for the kinds that have a queue of their own in Queues.
 	Queue    Queue
+	Queues   map[Kind]Queue
 	Recorder audit.Recorder
 	Now      func() time.Time
 	// Definitions are the kinds of jobs; nil: those of Definitions.
 	Definitions []Definition
+}
+
+// send sends the message that continues the job.
+func (s *Service) send(ctx context.Context, job *Job) error {
+	queue := s.Queue
+	if own := s.Queues[job.Kind]; own != nil {
+		queue = own
+	}
+	return send(ctx, queue, job, 0)
 }
 
 func (s *Service) definitions() []Definition {
@@ -61,7 +72,7 @@ func (s *Service) Start(ctx context.Context, job Job) (Job, error) {
 		return Job{}, err
 	}
 	// If this fails, Plan sends the message later. The caller still learns of the failure.
-	return job, send(ctx, s.Queue, &job, 0)
+	return job, s.send(ctx, &job)
 }
 
 func (s *Service) checkQueued(ctx context.Context, job *Job) error {
@@ -92,7 +103,7 @@ func (s *Service) startAgain(ctx context.Context, job Job) (Job, error) {
 	case err != nil:
 		return Job{}, err
 	case stored.State == StateQueued:
-		return stored, send(ctx, s.Queue, &stored, 0)
+		return stored, s.send(ctx, &stored)
 	case stored.State != StateFailed:
 		return stored, nil
 	}
@@ -106,7 +117,7 @@ func (s *Service) startAgain(ctx context.Context, job Job) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
-	return stored, send(ctx, s.Queue, &stored, 0)
+	return stored, s.send(ctx, &stored)
 }
 
 func (s *Service) cancelable(kind Kind) bool {
@@ -229,7 +240,7 @@ func (s *Service) clean(ctx context.Context, job *Job) error {
 	if job.CleanAt.IsZero() {
 		return nil
 	}
-	return send(ctx, s.Queue, job, 0)
+	return s.send(ctx, job)
 }
 
 func (s *Service) cleaned(kind Kind) bool {
@@ -314,5 +325,5 @@ func (s *Service) resume(ctx context.Context, job *Job) error {
 	if err != nil {
 		return fmt.Errorf("resume job %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	return send(ctx, s.Queue, job, 0)
+	return s.send(ctx, job)
 }

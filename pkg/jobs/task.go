@@ -22,9 +22,12 @@ const (
 	TaskPruneArrivals TaskName = "prune_arrivals"
 	// TaskRetain marks, unmarks and removes expired entries of days of a tenant.
 	TaskRetain TaskName = "retain"
-	// TaskRetainAgain makes all days of a tenant due whose retention has changed, and shares out
-	// those that are due for TaskRetain. It has no input.
+	// TaskRetainAgain makes all days of a tenant due whose retention or archive has changed, and shares
+	// out those that are due for TaskRetain. It has no input.
 	TaskRetainAgain TaskName = "retain_again"
+	// TaskArchive starts the jobs that archive days of a tenant, and removes parts of its archive after
+	// their end.
+	TaskArchive TaskName = "archive"
 	// TaskFreeSpace erases what removals left in the embedded engine's file. It has no input.
 	TaskFreeSpace TaskName = "free_space"
 )

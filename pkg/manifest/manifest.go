@@ -138,8 +138,8 @@ func (s Schedule) Expression() string {
 // QueueName is a queue. Its dead-letter queue has the same name with "-dlq".
 type QueueName string
 
-// MaxConsumerTime is the longest time that a function works on messages with entries. The function
-// that runs jobs is none of these.
+// MaxConsumerTime is the longest time that a function works on messages with entries. The functions
+// that run jobs are none of these.
 const MaxConsumerTime = 30 * time.Second
 
 // DeadLetters returns the name of the queue's dead-letter queue.
@@ -174,6 +174,7 @@ const (
 	DependencyMasterKey  Dependency = "master-key" // the key that wraps the tenants' keys
 	DependencyExports    Dependency = "exports"    // the files of exports
 	DependencyTombstones Dependency = "tombstones" // what outlives a restore of the database
+	DependencyArchive    Dependency = "archive"    // the files of the archive
 	DependencyTokens     Dependency = "tokens"     // the keys that verify bearer tokens
 	DependencyTimeZones  Dependency = "time-zones" // the tz database, which is part of the binary
 )
@@ -181,7 +182,7 @@ const (
 // Dependencies returns every dependency.
 func Dependencies() []Dependency {
 	return []Dependency{
-		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyMasterKey, DependencyExports, DependencyTombstones, DependencyTokens, DependencyTimeZones,
+		DependencyRecords, DependencySearch, DependencyQueues, DependencySockets, DependencyCursorKey, DependencyMasterKey, DependencyExports, DependencyTombstones, DependencyArchive, DependencyTokens, DependencyTimeZones,
 	}
 }
 
@@ -200,6 +201,8 @@ func (r Resource) Dependency() Dependency {
 		return DependencyExports
 	case r == ResourceTombstones:
 		return DependencyTombstones
+	case r == ResourceArchive:
+		return DependencyArchive
 	case r == ResourceTokens:
 		return DependencyTokens
 	case r == ResourceTimeZones:

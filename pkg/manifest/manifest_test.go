@@ -152,6 +152,7 @@ var dependencyOf = map[manifest.Resource]manifest.Dependency{
 	manifest.ResourceMasterKey:  manifest.DependencyMasterKey,
 	manifest.ResourceExports:    manifest.DependencyExports,
 	manifest.ResourceTombstones: manifest.DependencyTombstones,
+	manifest.ResourceArchive:    manifest.DependencyArchive,
 	manifest.ResourceQuarantine: manifest.DependencyRecords,
 
 	manifest.ResourceCertificates: manifest.DependencyRecords,
@@ -282,7 +283,7 @@ func TestMaxConsumerTimeIsThatOfTheTable(t *testing.T) {
 	var longest time.Duration
 	for _, f := range manifest.Functions() {
 		for _, trigger := range f.Trigger.Queues {
-			if trigger.Queue != manifest.QueueJobs {
+			if trigger.Queue != manifest.QueueJobs && trigger.Queue != manifest.QueueArchive {
 				longest = max(longest, f.Timeout)
 			}
 		}

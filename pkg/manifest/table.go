@@ -17,6 +17,7 @@ const (
 	QueueIndex          QueueName = "index"
 	QueueArrival        QueueName = "arrival"
 	QueueJobs           QueueName = "jobs"
+	QueueArchive        QueueName = "archive" // jobs and tasks of the archive
 	QueueStream         QueueName = "stream"
 )
 
@@ -32,6 +33,7 @@ const (
 	ResourceHolds      Resource = "legal-holds" // legal holds
 	ResourceExports    Resource = "exports"     // the files of exports; read: sign URLs for downloading them
 	ResourceTombstones Resource = "tombstones"  // which keys were destroyed, apart from the database
+	ResourceArchive    Resource = "archive"     // the files of the archive
 	ResourceQuarantine Resource = "quarantine"  // entries in quarantine
 	ResourceCursorKey  Resource = "cursor-key"  // the keys that sign cursors and tickets; write: replace them
 	ResourceTokens     Resource = "tokens"      // the keys that verify bearer tokens
@@ -83,6 +85,7 @@ var queues = []Queue{
 	{Name: QueueIndex, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueArrival, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueJobs, VisibilityTimeout: 60 * time.Minute, MaxReceives: maxReceives},
+	{Name: QueueArchive, VisibilityTimeout: 90 * time.Minute, MaxReceives: maxReceives},
 	{Name: QueueStream, VisibilityTimeout: 3 * time.Minute, MaxReceives: maxReceives},
 }
 
@@ -102,6 +105,9 @@ const reconcileEvery = 15 * time.Minute
 
 // retainEvery is the interval between the starts of retain-logs. Reads hide what has expired at once.
 const retainEvery = time.Hour
+
+// archiveEvery is the interval between the starts of archive-logs. Days are due some hours after their end.
+const archiveEvery = time.Hour
 
 // replayEvery is the interval between the starts of replay-erasures, after which keys of a database that
 // was restored are destroyed again.
@@ -198,6 +204,12 @@ func functions() []Function {
 
 func table() []Function {
 	return []Function{
+		{
+			Name: "archive-logs", Summary: "Share out the days whose entries are to be archived",
+			Trigger: Trigger{Schedule: &Schedule{Every: archiveEvery}},
+			Grants: slices.Concat(
+				read(ResourceEntries), write(ResourceEntries, QueueResource(QueueArchive))), MemoryMB: small, Timeout: 5 * time.Minute,
+		},
 		{
 			Name: "authorize-request", Summary: "Check whether a request's credential may access its tenant",
 			Trigger: Trigger{Authorizer: true},
@@ -435,7 +447,7 @@ func table() []Function {
 		{
 			Name: "plan-jobs", Summary: "Send again the messages of jobs that stand still",
 			Trigger: Trigger{Schedule: &Schedule{Every: planEvery}},
-			Grants:  slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs))), MemoryMB: small, Timeout: 50 * time.Second,
+			Grants:  slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs), QueueResource(QueueArchive))), MemoryMB: small, Timeout: 50 * time.Second,
 		},
 		{
 			Name: "prepare-partitions", Summary: "Create the collections of the next month with their indexes",
@@ -485,11 +497,20 @@ func table() []Function {
 			Grants:  slices.Concat(read(ResourceCursorKey), write(ResourceCursorKey)), MemoryMB: small, Timeout: 30 * time.Second,
 		},
 		{
-			Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
-			Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 10}}},
+			Name: "run-archives", Summary: "Do a slice of a job that archives entries, or find the days that are to be archived",
+			Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueArchive, BatchSize: 1, MaxConcurrency: 5}}},
 			Grants: slices.Concat(
-				read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceQuarantine, ResourceJobs, ResourceHolds, ResourceTenantKeys, QueueResource(QueueJobs)),
-				write(ResourceExports, ResourceTombstones, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
+				read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceJobs, ResourceHolds, ResourceArchive, QueueResource(QueueArchive)),
+				write(ResourceEntries, ResourceJobs, ResourceArchive, QueueResource(QueueArchive)), recording, deadLettering(QueueArchive)),
+			MemoryMB: large, Timeout: 15 * time.Minute,
+			Connections: 2, // one slice does one thing after the other
+		},
+		{
+			Name: "run-jobs", Summary: "Do a slice of a job, such as the deletion of a tenant, or a task, such as comparing the index",
+			Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 9}}},
+			Grants: slices.Concat(
+				read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceQuarantine, ResourceJobs, ResourceHolds, ResourceTenantKeys, ResourceArchive, QueueResource(QueueJobs)),
+				write(ResourceExports, ResourceTombstones, ResourceArchive, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
 					QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
 			MemoryMB: medium, Timeout: 10 * time.Minute,
 		},

@@ -9,17 +9,17 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Again has all days of a tenant looked at whose retention has changed. Entries that are kept for
-// longer now are unmarked, and the index gets back those that have left it.
+// Again has all days of a tenant looked at whose retention or archive has changed. Entries that are kept
+// for longer now are unmarked, and the index gets back those that have left it.
 type Again struct {
 	Register activity.Register
 	Plan     *activity.Plan // for activity.Retain
 	Now      func() time.Time
 }
 
-// Do makes the days due and shares them out. It is a jobs.Task.
+// Do makes the days due, and shares out those of Plan. It is a jobs.Task.
 func (a *Again) Do(ctx context.Context, tenant audit.TenantID, _ json.RawMessage) error {
-	for _, work := range []activity.Work{activity.Retain, activity.Index} {
+	for _, work := range []activity.Work{activity.Retain, activity.Index, activity.Archive} {
 		if err := a.Register.TouchAll(ctx, work, tenant, a.Now()); err != nil {
 			return err
 		}

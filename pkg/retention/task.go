@@ -19,6 +19,8 @@ const (
 	// SettleTime is how long after a change of settings a worker may still go by the earlier ones,
 	// and how long after its day was registered an entry may be stored.
 	SettleTime = 20 * time.Minute
+	// archiveCheck is the time between two looks at an expired entry that is not archived yet.
+	archiveCheck = oneDay
 	// maxDayTime bounds one check of a day. The next run continues.
 	maxDayTime = 4 * time.Minute
 	oneDay     = 24 * time.Hour
@@ -43,6 +45,9 @@ type Task struct {
 	// RemoveQuarantined removes the entries of a tenant from the quarantine for which remove returns
 	// true, and returns their number; see quarantine.RemoveIf. nil: there is no quarantine.
 	RemoveQuarantined func(ctx context.Context, tenant audit.TenantID, remove func(*audit.Entry) bool) (int, error)
+	// Archived returns what reports whether entries of a day are archived, which is asked in the rising
+	// order of their ids; see archive.Reader.
+	Archived func(ctx context.Context, tenant audit.TenantID, day time.Time) (has func(ctx context.Context, id audit.EntryID) (bool, error), err error)
 	// Publish gets the results of days on which something was done. It is called concurrently.
 	Publish func(Result) error
 	// Removed is called after entries of a tenant were removed; nil: nothing is left to do then.
@@ -72,6 +77,7 @@ type dayRun struct {
 	*Task
 	tenant    audit.Tenant
 	held      func(*audit.Entry) bool
+	archived  func(ctx context.Context, id audit.EntryID) (bool, error) // nil: nobody has asked yet
 	day       time.Time
 	checks    int       // since the day was touched
 	selection Selection // what is left to look at
@@ -116,15 +122,32 @@ func (r *dayRun) all(ctx context.Context) error {
 
 // removable reports whether an entry may be removed once it was marked for Grace. Every reason
 // to keep an entry that has expired belongs here.
-func (r *dayRun) removable(e *Entry, now time.Time) bool {
+func (r *dayRun) removable(ctx context.Context, e *Entry, now time.Time) (bool, error) {
 	if !r.tenant.Settings.IsExpired(&e.Entry, now) {
-		return false
+		return false, nil
 	}
 	if r.held(&e.Entry) {
 		r.wakeAt(now.Add(Grace)) // in case nobody could be told of the release
-		return false
+		return false, nil
 	}
-	return true
+	if !r.tenant.Settings.Archive {
+		return true, nil
+	}
+	archived, err := r.isArchived(ctx, e.ID)
+	if err == nil && !archived {
+		r.wakeAt(now.Add(archiveCheck))
+	}
+	return archived, err
+}
+
+// isArchived reports whether an entry of the day is archived.
+func (r *dayRun) isArchived(ctx context.Context, id audit.EntryID) (_ bool, err error) {
+	if r.archived == nil {
+		if r.archived, err = r.Archived(ctx, r.tenant.ID, r.day); err != nil {
+			return false, err
+		}
+	}
+	return r.archived(ctx, id)
 }
 
 // apply does what is due for some entries.
@@ -132,8 +155,11 @@ func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) erro
 	var mark, unmark, unindex, remove []audit.EntryID
 	for i := range entries {
 		e := &entries[i]
-		removable, marked := r.removable(e, now), !e.DeletableAt.IsZero()
-		switch {
+		removable, err := r.removable(ctx, e, now)
+		if err != nil {
+			return err
+		}
+		switch marked := !e.DeletableAt.IsZero(); {
 		case removable && !marked:
 			mark = append(mark, e.ID)
 			r.wakeAt(now.Add(Grace - indexLead))

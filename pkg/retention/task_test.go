@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -37,6 +38,8 @@ type world struct {
 	spaceAsks int
 	covers    func(*audit.Entry) bool // what a legal hold covers; nil: there is none
 	refused   []audit.Entry           // in quarantine
+	archived  map[audit.EntryID]bool
+	noArchive error // of looks at the archive
 }
 
 var errKilled = errors.New("killed")
@@ -148,9 +151,21 @@ func (w *world) held(context.Context, audit.TenantID) (func(*audit.Entry) bool, 
 	return w.covers, nil
 }
 
+// archive is the archive of the day. It fails unless it is asked for ids in their order.
+func (w *world) archive(context.Context, audit.TenantID, time.Time) (func(context.Context, audit.EntryID) (bool, error), error) {
+	var last audit.EntryID
+	return func(_ context.Context, id audit.EntryID) (bool, error) {
+		if slices.Compare(id[:], last[:]) <= 0 {
+			return false, fmt.Errorf("asked for %s after %s", id, last)
+		}
+		last = id
+		return w.archived[id], w.noArchive
+	}, nil
+}
+
 func (w *world) task() *retention.Task {
 	return &retention.Task{
-		Store: w, Index: w, Tenants: w, Held: w.held, Now: func() time.Time { return w.now }, RemoveQuarantined: w.removeQuarantined,
+		Store: w, Index: w, Tenants: w, Held: w.held, Now: func() time.Time { return w.now }, RemoveQuarantined: w.removeQuarantined, Archived: w.archive,
 		Publish: func(r retention.Result) error { w.published = append(w.published, r); return nil },
 		Removed: func(context.Context, audit.TenantID) error { w.spaceAsks++; return nil },
 	}
@@ -278,6 +293,54 @@ func TestQuarantinedEntriesAreRemovedAfterTheGrace(t *testing.T) {
 	w.covers = nil
 	w.until(t, day.AddDate(0, 0, 70))
 	want("the day before", "the day after")
+}
+
+// TestWhatIsNotArchivedIsNotRemoved: every second entry is archived late.
+func TestWhatIsNotArchivedIsNotRemoved(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 30, Archive: true})
+	w.archived = map[audit.EntryID]bool{}
+	w.until(t, day.AddDate(0, 0, 60))
+	w.wantStored(t, total)
+	w.wantMarked(t, 0)
+	n := 0
+	for id := range w.stored {
+		if n++; n%2 == 0 {
+			w.archived[id] = true
+		}
+	}
+	w.until(t, day.AddDate(0, 0, 70))
+	w.wantStored(t, total/2)
+	w.wantMarked(t, 0)
+	for id := range w.stored {
+		w.archived[id] = true
+	}
+	w.until(t, day.AddDate(0, 0, 80))
+	w.wantStored(t, 0)
+}
+
+// TestAnArchiveThatFailsRemovesNothing: the day is checked again later.
+func TestAnArchiveThatFailsRemovesNothing(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 30, Archive: true})
+	w.now, w.noArchive = day.AddDate(0, 0, 40), errors.New("the archive is unavailable")
+	if _, err := w.checkAgain(0); !errors.Is(err, w.noArchive) {
+		t.Errorf("got %v, want %v", err, w.noArchive)
+	}
+	w.wantMarked(t, 0)
+}
+
+// TestTheArchiveIsTurnedOnAndOff: marks of what is not archived are taken back. Without an archive nothing
+// is owed.
+func TestTheArchiveIsTurnedOnAndOff(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 30})
+	w.until(t, day.AddDate(0, 0, 32))
+	w.wantMarked(t, total)
+	w.tenant.Settings.Archive = true
+	w.until(t, day.AddDate(0, 0, 50))
+	w.wantStored(t, total)
+	w.wantMarked(t, 0)
+	w.tenant.Settings.Archive = false
+	w.until(t, day.AddDate(0, 0, 60))
+	w.wantStored(t, 0)
 }
 
 func TestExpiredEntriesAreRemovedAfterTheGrace(t *testing.T) {
@@ -496,7 +559,7 @@ func TestAChangeSharesOutAtOnce(t *testing.T) {
 	if err := again.Do(t.Context(), acme, nil); err != nil {
 		t.Fatal(err)
 	}
-	if want := []activity.Work{activity.Retain, activity.Index}; !slices.Equal(r.touched, want) {
+	if want := []activity.Work{activity.Retain, activity.Index, activity.Archive}; !slices.Equal(r.touched, want) {
 		t.Errorf("touched %v, want %v", r.touched, want)
 	}
 	if shared != 1 {

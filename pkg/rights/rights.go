@@ -33,6 +33,7 @@ const (
 	MasterKey  Kind = "master-key"  // no name: the key that wraps the tenants' keys
 	Exports    Kind = "exports"     // the bucket of exports, or a pattern of keys in it, such as /*
 	Tombstones Kind = "tombstones"  // the bucket of tombstones, or a pattern of keys in it, such as /*
+	Archive    Kind = "archive"     // the bucket of the archive, or a pattern of keys in it, such as /*
 	BucketsKey Kind = "buckets-key" // no name: the key that encrypts the buckets
 	Queue      Kind = "queue"       // the queue, as in pkg/manifest
 	Index      Kind = "index"       // a pattern of paths below the address of the search index
@@ -49,7 +50,7 @@ const (
 // Of returns what the function's own calls need. MongoDB identifies a function by the
 // user in its URI, so that records need no right but the one to that secret.
 func Of(f manifest.Function) []Right {
-	return slices.Concat(secrets(f), rotation(f), masterKey(f), exports(f), tombstones(f), queues(f), index(f), sockets(f))
+	return slices.Concat(secrets(f), rotation(f), masterKey(f), exports(f), tombstones(f), archive(f), queues(f), index(f), sockets(f))
 }
 
 // Polling returns what Lambda needs of the function's role to poll the queues that
@@ -142,19 +143,29 @@ func masterKey(f manifest.Function) []Right {
 // exports allows a function to read the files of exports by the URLs that it signs, and to write and
 // remove them. S3 decrypts parts to check them.
 func exports(f manifest.Function) []Right {
-	objects, bucket := Target{Exports, "/*"}, Target{Kind: Exports}
-	read, write := granted(f, manifest.ResourceExports)
-	var all []Right
-	switch {
+	switch read, write := granted(f, manifest.ResourceExports); {
 	case write:
-		all = []Right{
-			right(objects, "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"),
-			right(bucket, "s3:ListBucket", "s3:ListBucketMultipartUploads"), byS3("kms:Decrypt", "kms:GenerateDataKey"),
-		}
+		return writeFiles(Exports)
 	case read:
-		all = []Right{right(objects, "s3:GetObject"), byS3("kms:Decrypt")}
+		return []Right{right(Target{Exports, "/*"}, "s3:GetObject"), byS3("kms:Decrypt")}
 	}
-	return all
+	return nil
+}
+
+// archive allows a function to read, write and remove the files of the archive.
+func archive(f manifest.Function) []Right {
+	if _, write := granted(f, manifest.ResourceArchive); !write {
+		return nil
+	}
+	return writeFiles(Archive)
+}
+
+// writeFiles allows everything about the files of a bucket.
+func writeFiles(bucket Kind) []Right {
+	return []Right{
+		right(Target{bucket, "/*"}, "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"),
+		right(Target{Kind: bucket}, "s3:ListBucket", "s3:ListBucketMultipartUploads"), byS3("kms:Decrypt", "kms:GenerateDataKey"),
+	}
 }
 
 // tombstones allows a function to list tombstones, or to write them. S3 tells a writer whether one is

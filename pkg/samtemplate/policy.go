@@ -58,6 +58,8 @@ func resource(target rights.Target) node {
 		return node{"Fn::Sub": "${" + exportsBucket + ".Arn}" + target.Name}
 	case rights.Tombstones:
 		return node{"Fn::Sub": "${" + tombstonesBucket + ".Arn}" + target.Name}
+	case rights.Archive:
+		return node{"Fn::Sub": "${" + archiveBucket + ".Arn}" + target.Name}
 	case rights.Queue:
 		return arn(queueID(manifest.QueueName(target.Name)))
 	case rights.Index:

@@ -158,15 +158,17 @@ func wanted(f manifest.Function) []may {
 			all = append(all, may{action, "MasterKeyArn", ""})
 		}
 	}
-	readFiles, writeFiles := grants(manifest.ResourceExports)
-	if readFiles || writeFiles {
-		all = append(all, may{"s3:GetObject", "${ExportsBucket.Arn}/*", ""})
-	}
-	if writeFiles {
-		for _, action := range []string{"PutObject", "DeleteObject", "AbortMultipartUpload"} {
-			all = append(all, may{"s3:" + action, "${ExportsBucket.Arn}/*", ""})
+	for resource, bucket := range map[manifest.Resource]string{manifest.ResourceExports: "${ExportsBucket.Arn}", manifest.ResourceArchive: "${ArchiveBucket.Arn}"} {
+		readFiles, writeFiles := grants(resource)
+		if readFiles || writeFiles {
+			all = append(all, may{"s3:GetObject", bucket + "/*", ""})
 		}
-		all = append(all, may{"s3:ListBucket", "${ExportsBucket.Arn}", ""}, may{"s3:ListBucketMultipartUploads", "${ExportsBucket.Arn}", ""})
+		if writeFiles {
+			for _, action := range []string{"PutObject", "DeleteObject", "AbortMultipartUpload"} {
+				all = append(all, may{"s3:" + action, bucket + "/*", ""})
+			}
+			all = append(all, may{"s3:ListBucket", bucket, ""}, may{"s3:ListBucketMultipartUploads", bucket, ""})
+		}
 	}
 	readTombstones, writeTombstones := grants(manifest.ResourceTombstones)
 	if writeTombstones {

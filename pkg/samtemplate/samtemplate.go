@@ -36,6 +36,7 @@ func Template() ([]byte, error) {
 	addSocketAPI(resources)
 	addExports(resources)
 	addTombstones(resources)
+	addArchive(resources)
 	for _, q := range manifest.Queues() {
 		addQueue(resources, q)
 	}
@@ -86,6 +87,7 @@ func environment(f manifest.Function) node {
 
 		"OCELOT_EXPORTS_BUCKET":    ref(exportsBucket),
 		"OCELOT_TOMBSTONES_BUCKET": ref(tombstonesBucket),
+		"OCELOT_ARCHIVE_BUCKET":    ref(archiveBucket),
 		"MONGODB_URI":              ref(mongoSecret),
 		"OPENSEARCH_URL":           ref(openSearchURL),
 		"OPENSEARCH_AUTH":          when(openSearchSigned, "aws", "none"),
@@ -295,6 +297,20 @@ const tombstonesBucket = "TombstonesBucket"
 // addTombstones adds the bucket of tombstones, which keeps them for ever.
 func addTombstones(resources node) {
 	addBucket(resources, tombstonesBucket, node{"VersioningConfiguration": node{"Status": "Enabled"}})
+}
+
+// archiveBucket is the id of the bucket with the archive.
+const archiveBucket = "ArchiveBucket"
+
+// addArchive adds the bucket of the archive, with rules that remove unfinished uploads, and a while later
+// what the service has replaced or removed.
+func addArchive(resources node) {
+	addBucket(resources, archiveBucket, node{
+		"VersioningConfiguration": node{"Status": "Enabled"},
+		"LifecycleConfiguration": node{"Rules": []node{{
+			"Id": "Expire", "Status": "Enabled", "NoncurrentVersionExpiration": node{"NoncurrentDays": 30}, "AbortIncompleteMultipartUpload": node{"DaysAfterInitiation": 1},
+		}}},
+	})
 }
 
 // addBucket adds a bucket that is encrypted, not public, and stays if the stack goes.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/activity"
+	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
@@ -86,6 +87,12 @@ type TenantKeys interface {
 type ExportFiles interface {
 	export.Files
 	export.Presigner
+	jobs.Purger
+}
+
+// ArchiveFiles are the files of the archive.
+type ArchiveFiles interface {
+	archive.Blobs
 	jobs.Purger
 }
 
@@ -183,6 +190,7 @@ type Stores struct {
 	Jobs          jobs.Store
 	Holds         Holds
 	Exports       ExportFiles
+	Archive       ArchiveFiles
 	// Tombstones says which keys were destroyed, apart from the database.
 	Tombstones erasure.Blobs
 	Arrivals   Arrivals
@@ -458,7 +466,10 @@ func (s *Services) Quarantine() *quarantine.Service {
 
 // Jobs starts, shows and cancels jobs.
 func (s *Services) Jobs() *jobs.Service {
-	return &jobs.Service{Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Recorder: s.accept(), Now: time.Now}
+	return &jobs.Service{
+		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Recorder: s.accept(), Now: time.Now,
+		Queues: map[jobs.Kind]jobs.Queue{jobs.KindArchive: s.Stores.Queue(manifest.QueueArchive)},
+	}
 }
 
 // Erasures starts, shows and cancels erasures of subjects.

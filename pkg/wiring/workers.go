@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/activity"
+	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
@@ -153,7 +154,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "arrival log", Purger: s.Stores.Arrivals}, {Name: "live stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
 			{Name: "tenant keys", Purger: &erasure.KeyPurger{Tombstones: s.tombstones(), Keys: s.Stores.TenantKeys}}, {Name: "register of days", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
 			{Name: "legal holds", Purger: s.Stores.Holds},
-			{Name: "exports", Purger: s.Stores.Exports},
+			{Name: "exports", Purger: s.Stores.Exports}, {Name: "archive", Purger: s.Stores.Archive},
 		},
 	}
 	if s.Stores.LocalMessages != nil {
@@ -187,6 +188,27 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		worker.Tasks[jobs.TaskFreeSpace] = space.Do
 	}
 	return lambdaedge.EachMessage(worker.Handle)
+}
+
+// RunArchives returns what does a slice of the job of one message of the archive queue, or its task.
+func (s *Services) RunArchives() lambdaedge.BatchHandler {
+	planner := &archive.Planner{
+		Register: s.Stores.Activity, Tenants: s.tenants().Fresh(), Store: s.Stores.Entries, Blobs: s.Stores.Archive, Holds: s.Stores.Holds,
+		Jobs: s.Jobs(), Now: time.Now, Log: s.Log,
+	}
+	runner := &archive.Runner{
+		Store: s.Stores.Entries, Blobs: s.Stores.Archive, Tenants: s.tenants().Fresh(), Places: s.Stores.Arrivals, Recorder: s.accept(), Now: time.Now, Random: random,
+	}
+	worker := &jobs.Worker{
+		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueArchive), Now: time.Now, Log: s.Log,
+		Runners: map[jobs.Kind]jobs.Runner{jobs.KindArchive: runner}, Tasks: map[jobs.TaskName]jobs.Task{jobs.TaskArchive: planner.Do},
+	}
+	return lambdaedge.EachMessage(worker.Handle)
+}
+
+// ArchiveLogs returns one run that shares out the days that are due: run-archives archives them.
+func (s *Services) ArchiveLogs() func(ctx context.Context) error {
+	return s.dayPlan(jobs.TaskArchive).Run
 }
 
 // holdStands reports whether a legal hold stands in the tenant.
@@ -301,10 +323,14 @@ func (s *Services) RetainLogs() func(ctx context.Context) error {
 
 // dayPlan returns what shares out the days of a task that are due.
 func (s *Services) dayPlan(name jobs.TaskName) *activity.Plan {
+	queue := manifest.QueueJobs
+	if name == jobs.TaskArchive {
+		queue = manifest.QueueArchive
+	}
 	return &activity.Plan{
 		Work: dayWork[name], Register: s.Stores.Activity, Now: time.Now, Log: s.Log,
 		Share: func(ctx context.Context, tenant audit.TenantID, days []activity.DueDay) error {
-			return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, name, days)
+			return jobs.SendTask(ctx, s.Stores.Queue(queue), tenant, name, days)
 		},
 	}
 }
@@ -312,10 +338,10 @@ func (s *Services) dayPlan(name jobs.TaskName) *activity.Plan {
 // dayWork are the kinds of work on days of the register, by the tasks that do them.
 var dayWork = map[jobs.TaskName]activity.Work{
 	jobs.TaskReconcileIndex: activity.Index, jobs.TaskReconcileArrivals: activity.Places, jobs.TaskPruneArrivals: activity.Prune,
-	jobs.TaskRetain: activity.Retain,
+	jobs.TaskRetain: activity.Retain, jobs.TaskArchive: activity.Archive,
 }
 
-// dayTasks returns the tasks of dayWork.
+// dayTasks returns the tasks of dayWork that run-jobs does.
 func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 	index := &search.ReconcileTask{
 		Reconciler: &search.Reconciler{
@@ -333,7 +359,8 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 		RemoveQuarantined: func(ctx context.Context, tenant audit.TenantID, remove func(*audit.Entry) bool) (int, error) {
 			return quarantine.RemoveIf(ctx, s.Stores.Quarantine, tenant, remove)
 		},
-		Publish: publishRetentionTo(metrics.New(s.Metrics, "retain-logs", time.Now)),
+		Archived: (&archive.Reader{Blobs: s.Stores.Archive}).On,
+		Publish:  publishRetentionTo(metrics.New(s.Metrics, "retain-logs", time.Now)),
 	}
 	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Now: time.Now}
 	tasks := map[jobs.TaskName]*activity.Task{

@@ -325,6 +325,7 @@ func settingsSchema(f setting, levelsUnique bool) *Schema {
 		f("retention_days", integer(0, audit.MaxRetentionDays, "How long an entry is kept after its timestamp. 0 keeps it forever. A change applies to stored entries too, within a minute."), initial.RetentionDays),
 		f("retention_rules", rules, []string{}),
 		f("searchable_days", integer(0, audit.MaxRetentionDays, "How long after its timestamp lists, searches, counts and the stream have an entry. 0: as long as it is kept. At most the longest retention."), initial.SearchableDays),
+		f("archive", boolean("Entries are copied to Parquet files. They are removed at the end of their retention only once they are there."), initial.Archive),
 		f("log_levels", levels.withDescription("The severities that are stored. Entries of others get the status `filtered`."), namesOf(initial.LogLevels)),
 		f("remove_secrets", boolean(fmt.Sprintf("Strings and numbers under names such as password, token or api_key are replaced by `%s` before anything is stored.", protect.Removed)), initial.RemoveSecrets),
 		f("detect", detectors.withDescription("The kinds of secrets that are recognized by their form and replaced within texts, under any name."), textsOf(initial.Detect...)),

@@ -105,6 +105,7 @@ func changeSettings(d *document, to *audit.Settings) {
 	d.integer("retention_days", &to.RetentionDays)
 	readRetentionRules(d, &to.RetentionRules)
 	d.integer("searchable_days", &to.SearchableDays)
+	d.boolean("archive", &to.Archive)
 	readLogLevels(d, &to.LogLevels)
 	d.boolean("remove_secrets", &to.RemoveSecrets)
 	readDetectors(d, &to.Detect)
@@ -401,6 +402,7 @@ func appendSettings(w *writer, s *audit.Settings) {
 	w.integer("retention_days", int64(s.RetentionDays))
 	appendRetentionRules(w, s.RetentionRules)
 	w.integer("searchable_days", int64(s.SearchableDays))
+	w.boolean("archive", s.Archive)
 	w.name("log_levels")
 	w.open('[')
 	for _, severity := range s.LogLevels {

@@ -19,7 +19,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
-const defaultSettings = `{"retention_days":365,"retention_rules":[],"searchable_days":0,"log_levels":["INFO","WARNING","ERROR","CRITICAL"],"remove_secrets":true,"detect":[],"sensitive_fields":[],"tier":"standard","isolation":"shared"}`
+const defaultSettings = `{"retention_days":365,"retention_rules":[],"searchable_days":0,"archive":false,"log_levels":["INFO","WARNING","ERROR","CRITICAL"],"remove_secrets":true,"detect":[],"sensitive_fields":[],"tier":"standard","isolation":"shared"}`
 
 func TestTenantIsCreatedReadAndChanged(t *testing.T) {
 	w := newWorld(t)

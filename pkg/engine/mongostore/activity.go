@@ -79,7 +79,8 @@ func (a *Activity) touch(ctx context.Context, days []activity.Day, due time.Time
 	}
 	touches := make([]mongo.WriteModel, len(days))
 	for i := range days {
-		touches[i] = touchOf(&days[i], days[i].DueOnTouch(due))
+		query, update := touchOf(&days[i], days[i].DueOnTouch(due))
+		touches[i] = mongo.NewUpdateOneModel().SetFilter(query).SetUpdate(update).SetUpsert(true)
 	}
 	for range 2 {
 		_, err := collection.BulkWrite(ctx, touches, options.BulkWrite().SetOrdered(false))
@@ -99,8 +100,8 @@ func (a *Activity) touch(ctx context.Context, days []activity.Day, due time.Time
 	return unavailable(fmt.Errorf("%d records were added by others", len(touches)))
 }
 
-// touchOf returns the upsert of one record.
-func touchOf(day *activity.Day, due time.Time) mongo.WriteModel {
+// touchOf returns the query and the update of the upsert of one record.
+func touchOf(day *activity.Day, due time.Time) (query, update bson.D) {
 	created := bson.D{{Key: fieldWork, Value: string(day.Work)}, {Key: fieldTenant, Value: string(day.Tenant)}}
 	if !day.Received.IsZero() {
 		created = append(created, bson.E{Key: fieldReceived, Value: day.Received})
@@ -108,12 +109,12 @@ func touchOf(day *activity.Day, due time.Time) mongo.WriteModel {
 	if !day.Day.IsZero() {
 		created = append(created, bson.E{Key: fieldDay, Value: day.Day})
 	}
-	model := mongo.NewUpdateOneModel().SetFilter(withKey(keyOfDay(day))).SetUpsert(true)
+	query = withKey(keyOfDay(day))
 	if !day.Work.IsDueOnTouch() {
 		created = append(created, bson.E{Key: fieldTouches, Value: 1}, bson.E{Key: fieldChecks, Value: 0}, bson.E{Key: fieldDue, Value: due})
-		return model.SetUpdate(bson.D{{Key: "$setOnInsert", Value: created}})
+		return query, bson.D{{Key: "$setOnInsert", Value: created}}
 	}
-	return model.SetUpdate(append(bson.D{{Key: "$setOnInsert", Value: created}}, touched(due)...))
+	return query, append(bson.D{{Key: "$setOnInsert", Value: created}}, touched(due)...)
 }
 
 // touched returns the change of a record that is touched. $min also sets an absent time.
@@ -126,20 +127,68 @@ func touched(due time.Time) bson.D {
 
 // TouchAll implements activity.Register.
 func (a *Activity) TouchAll(ctx context.Context, work activity.Work, tenant audit.TenantID, due time.Time) error {
-	err := retry(ctx, func() error {
-		collection, err := a.db.collection(collectionActivity)
-		if err != nil {
-			return err
-		}
-		// The keys of a kind of work have a slash after it, and the character after the slash is 0.
-		keys := bson.D{{Key: "$gte", Value: keyOf(tenant, string(work)+"/")}, {Key: "$lt", Value: keyOf(tenant, string(work)+"0")}}
-		_, err = collection.UpdateMany(ctx, append(ofTenant(tenant), bson.E{Key: fieldKey, Value: keys}), touched(due))
-		return failure(ctx, err)
-	})
+	var err error
+	if work == activity.Archive {
+		err = a.touchRetained(ctx, work, tenant, due)
+	} else {
+		err = retry(ctx, func() error {
+			collection, err := a.db.collection(collectionActivity)
+			if err != nil {
+				return err
+			}
+			_, err = collection.UpdateMany(ctx, daysOf(work, tenant), touched(due))
+			return failure(ctx, err)
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("touch all days of %s: %w", tenant, err)
 	}
 	return nil
+}
+
+// daysOf selects the tenant's records of a kind of work. Their keys have a slash after it, and the
+// character after the slash is 0.
+func daysOf(work activity.Work, tenant audit.TenantID) bson.D {
+	keys := bson.D{{Key: "$gte", Value: keyOf(tenant, string(work)+"/")}, {Key: "$lt", Value: keyOf(tenant, string(work)+"0")}}
+	return append(ofTenant(tenant), bson.E{Key: fieldKey, Value: keys})
+}
+
+// touchRetained touches the records of the days that the tenant has for activity.Retain, one after the
+// other. It adds those that are missing.
+func (a *Activity) touchRetained(ctx context.Context, work activity.Work, tenant audit.TenantID, due time.Time) error {
+	var days []activity.Day
+	err := a.db.find(ctx, collectionActivity, daysOf(activity.Retain, tenant), options.Find().SetHint(indexID), func(raw bson.Raw) (bool, error) {
+		var doc dayDocument
+		if err := bson.Unmarshal(raw, &doc); err != nil {
+			return false, fmt.Errorf("the record %w", errStored)
+		}
+		day := doc.record()
+		days = append(days, activity.Day{Work: work, Tenant: tenant, Receipt: day.Receipt})
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range days {
+		query, update := touchOf(&days[i], due)
+		if err := retry(ctx, func() error { return a.upsert(ctx, query, update) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// upsert touches a record, and adds it if it is missing.
+func (a *Activity) upsert(ctx context.Context, query, update bson.D) error {
+	collection, err := a.db.collection(collectionActivity)
+	if err != nil {
+		return err
+	}
+	_, err = collection.UpdateOne(ctx, query, update, options.UpdateOne().SetUpsert(true))
+	if mongo.IsDuplicateKeyError(err) { // the record was added between the server's look and its insert
+		_, err = collection.UpdateOne(ctx, query, update)
+	}
+	return failure(ctx, err)
 }
 
 // DueDays implements activity.Register.

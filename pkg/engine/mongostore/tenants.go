@@ -46,6 +46,7 @@ type settingsDocument struct {
 	RetentionDays   int                 `bson:"retention_days"`
 	RetentionRules  []ruleDocument      `bson:"retention_rules"`
 	SearchableDays  int                 `bson:"searchable_days"`
+	Archive         bool                `bson:"archive"`
 	LogLevels       []string            `bson:"log_levels"`
 	RemoveSecrets   bool                `bson:"remove_secrets"`
 	Detect          []string            `bson:"detect"`
@@ -129,7 +130,7 @@ func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
 	return tenantDocument{
 		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version, Placements: placements,
 		Settings: settingsDocument{
-			RetentionDays: s.RetentionDays, RetentionRules: newRuleDocuments(s.RetentionRules), SearchableDays: s.SearchableDays,
+			RetentionDays: s.RetentionDays, RetentionRules: newRuleDocuments(s.RetentionRules), SearchableDays: s.SearchableDays, Archive: s.Archive,
 			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: newSensitiveDocuments(s.SensitiveFields),
 			Tier: string(s.Tier), Isolation: string(s.Isolation),
 		},
@@ -165,7 +166,7 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 		ID: audit.TenantID(doc.ID), Name: doc.Name, Status: audit.TenantStatus(doc.Status),
 		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version, Placements: placements,
 		Settings: audit.Settings{
-			RetentionDays: s.RetentionDays, RetentionRules: rules, SearchableDays: s.SearchableDays,
+			RetentionDays: s.RetentionDays, RetentionRules: rules, SearchableDays: s.SearchableDays, Archive: s.Archive,
 			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: readSensitiveFields(s.SensitiveFields),
 			Tier: audit.Tier(s.Tier), Isolation: audit.Isolation(s.Isolation),
 		},

@@ -55,6 +55,14 @@ func (b *batch) touch(day *activity.Day, due int64) error {
 // TouchAll implements activity.Register.
 func (a *Activity) TouchAll(ctx context.Context, work activity.Work, tenant audit.TenantID, due time.Time) error {
 	err := a.db.write(ctx, func(b *batch) error {
+		if work == activity.Archive {
+			_, err := b.exec(`INSERT INTO activity (work, tenant, received, day, touches, checks, due)
+				SELECT ?1, tenant, received, day, 0, 0, ?2 FROM activity WHERE tenant = ?3 AND work = ?4 ON CONFLICT DO NOTHING`,
+				string(work), due.UnixMilli(), string(tenant), string(activity.Retain))
+			if err != nil {
+				return err
+			}
+		}
 		_, err := b.exec(`UPDATE activity SET touches = touches + 1, checks = 0, due = min(coalesce(due, ?1), ?1) WHERE tenant = ?2 AND work = ?3`,
 			due.UnixMilli(), string(tenant), string(work))
 		return err

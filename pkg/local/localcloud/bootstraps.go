@@ -73,7 +73,11 @@ func newBootstraps(o Options, gate *httpapi.Gate, sockets *socketGateway, secret
 	if err != nil {
 		return nil, err
 	}
-	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), MasterKey: master, ExportsBucket: exports, TombstonesBucket: erased, LogLevel: o.Lambda.LogLevel, TraceDaemon: o.Lambda.TraceDaemon, Rates: o.Rates, MaxBacklog: o.MaxBacklog, KeyBackupDays: o.KeyBackupDays, Origins: o.Origins}
+	archived, err := archiveBucket(o)
+	if err != nil {
+		return nil, err
+	}
+	function := config.Function{Auth: o.Lambda.Auth, CursorKey: cursorKey(secret), MasterKey: master, ExportsBucket: exports, TombstonesBucket: erased, ArchiveBucket: archived, LogLevel: o.Lambda.LogLevel, TraceDaemon: o.Lambda.TraceDaemon, Rates: o.Rates, MaxBacklog: o.MaxBacklog, KeyBackupDays: o.KeyBackupDays, Origins: o.Origins}
 	if function.Auth.JWKSURL == "" {
 		function.Auth.JWTSecret = secret
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqsqueue"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/archivefiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/exportfiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/masterkey"
@@ -70,6 +71,9 @@ func openEngine(ctx context.Context, o Options) (*engine, error) {
 		err = e.openTombstones(o)
 	}
 	if err == nil {
+		err = e.openArchive(o)
+	}
+	if err == nil {
 		err = e.useOutside(ctx, o.Engines)
 	}
 	if err != nil {
@@ -83,10 +87,26 @@ func (e *engine) close() error {
 	if e.files != nil {
 		err = errors.Join(err, e.files.Close())
 	}
-	if folder, is := e.stores.Tombstones.(io.Closer); is {
-		err = errors.Join(err, folder.Close())
+	for _, files := range []any{e.stores.Tombstones, e.stores.Archive} {
+		if folder, is := files.(io.Closer); is {
+			err = errors.Join(err, folder.Close())
+		}
 	}
 	return err
+}
+
+// openArchive opens the store of the archive.
+func (e *engine) openArchive(o Options) error {
+	name, err := archiveBucket(o)
+	if err == nil {
+		e.stores.Archive, err = archivefiles.Open(name, o.Engines.AWS)
+	}
+	return err
+}
+
+// archiveBucket returns the name of the store of the archive.
+func archiveBucket(o Options) (string, error) {
+	return inDataFolder(o, o.ArchiveBucket, archivefiles.Folder)
 }
 
 // openTombstones opens the store of what outlives a restore of the database.

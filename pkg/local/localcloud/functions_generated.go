@@ -84,6 +84,7 @@ func QueueFunctions(s *wiring.Services) map[string]lambdaedge.BatchHandler {
 		"index-logs":   s.IndexLogs(),
 		"order-logs":   s.OrderLogs(),
 		"persist-logs": s.PersistLogs(),
+		"run-archives": s.RunArchives(),
 		"run-jobs":     s.RunJobs(),
 		"stream-logs":  s.StreamLogs(),
 	}
@@ -92,6 +93,7 @@ func QueueFunctions(s *wiring.Services) map[string]lambdaedge.BatchHandler {
 // ScheduleFunctions returns the scheduled runs by function name, as the mains start them.
 func ScheduleFunctions(s *wiring.Services) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
+		"archive-logs":       s.ArchiveLogs(),
 		"place-tenants":      s.PlaceTenants(),
 		"plan-jobs":          s.PlanJobs(),
 		"prepare-partitions": s.PreparePartitions(),

@@ -37,8 +37,9 @@ type Options struct {
 	Engines config.Engines
 	// MasterKey is that of config.Function; "": a key in the data folder.
 	MasterKey string
-	// ExportsBucket and TombstonesBucket are those of config.Function; "": a folder in the data folder.
-	ExportsBucket, TombstonesBucket string
+	// ExportsBucket, TombstonesBucket and ArchiveBucket are those of config.Function; "": a folder in the
+	// data folder.
+	ExportsBucket, TombstonesBucket, ArchiveBucket string
 	// Rates are the quotas of entries.
 	Rates config.Rates
 	// MaxBacklog is how many messages may wait to be stored.

@@ -27,11 +27,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/archivefiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
@@ -71,6 +73,12 @@ func newReconciled(t *testing.T) *reconciled {
 		}
 	})
 	r := &reconciled{t: t, path: path, db: db, stores: embedded.Stores(db)}
+	files, err := fileblob.OpenPlain(filepath.Join(filepath.Dir(path), archivefiles.Folder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = files.Close() })
+	r.stores.Archive = files
 	r.remove = func(ids []string) { removeFromFile(t, path, ids) }
 	return r
 }
@@ -119,6 +127,7 @@ func newReconciledOnServers(t *testing.T, tenant audit.TenantID) *reconciled {
 	if err := searchindex.Use(&stores, settings); err != nil {
 		t.Fatal(err)
 	}
+	stores.Archive = r.stores.Archive
 	r.stores = stores
 	r.remove = func(ids []string) { removeFromOpenSearch(t, openSearch, tenant, ids) }
 	t.Cleanup(func() {
@@ -184,7 +193,7 @@ func (r *reconciled) handle() {
 	for _, consumer := range []struct {
 		queue    manifest.QueueName
 		function string
-	}{{manifest.QueueIngest, "persist-logs"}, {manifest.QueueJobs, "run-jobs"}, {manifest.QueueIndex, "index-logs"}} {
+	}{{manifest.QueueIngest, "persist-logs"}, {manifest.QueueJobs, "run-jobs"}, {manifest.QueueArchive, "run-archives"}, {manifest.QueueIndex, "index-logs"}} {
 		queue := embedded.Queue(r.db, consumer.queue)
 		for {
 			messages, err := queue.Receive(r.t.Context(), 10, 0)

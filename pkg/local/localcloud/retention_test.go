@@ -59,7 +59,7 @@ func passInFile(t *testing.T, path string, d time.Duration) {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	for _, statement := range []string{`UPDATE deletable SET at = at - ?`, `UPDATE activity SET due = due - ? WHERE work = 'retain'`} {
+	for _, statement := range []string{`UPDATE deletable SET at = at - ?`, `UPDATE activity SET due = due - ? WHERE work IN ('retain', 'archive')`} {
 		if _, err := file.ExecContext(t.Context(), statement, d.Milliseconds()); err != nil {
 			t.Fatal(err)
 		}
@@ -78,10 +78,11 @@ func passInMongo(t *testing.T, uri, database string, d time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	passing := bson.D{{Key: "work", Value: bson.D{{Key: "$in", Value: bson.A{"retain", "archive"}}}}}
 	for _, name := range names {
 		field, query := "deletable_at", bson.D{}
 		if name == "activity" {
-			field, query = "due_at", bson.D{{Key: "work", Value: "retain"}}
+			field, query = "due_at", slices.Clone(passing)
 		} else if !strings.HasPrefix(name, "logs_") {
 			continue
 		}
@@ -94,7 +95,7 @@ func passInMongo(t *testing.T, uri, database string, d time.Duration) {
 		for _, at := range times {
 			same := bson.D{{Key: field, Value: at}}
 			if name == "activity" {
-				same = append(same, bson.E{Key: "work", Value: "retain"})
+				same = append(same, passing...)
 			}
 			if _, err := db.Collection(name).UpdateMany(t.Context(), same, bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: at.Add(-d)}}}}); err != nil {
 				t.Fatal(err)
@@ -106,7 +107,12 @@ func passInMongo(t *testing.T, uri, database string, d time.Duration) {
 // retain has the schedule's function run once, and the workers do what it shares out.
 func (r *retained) retain() {
 	r.t.Helper()
-	run := lambdaedge.Schedule(localcloud.ScheduleFunctions(r.services)["retain-logs"])
+	r.schedule("retain-logs")
+}
+
+func (r *retained) schedule(function string) {
+	r.t.Helper()
+	run := lambdaedge.Schedule(localcloud.ScheduleFunctions(r.services)[function])
 	if err := run(r.t.Context(), events.EventBridgeEvent{DetailType: "Scheduled Event", Source: "aws.scheduler"}); err != nil {
 		r.t.Fatal(err)
 	}

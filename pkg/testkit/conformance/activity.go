@@ -28,6 +28,7 @@ func Activity(t *testing.T, open func(t *testing.T) ActivityRegister) {
 	t.Run("ATouchDoesNotMakePruningDue", func(t *testing.T) { pruningStays(t, open(t)) })
 	t.Run("AllDaysOfATenantReturn", func(t *testing.T) { allDaysReturn(t, open(t)) })
 	t.Run("FreshDaysWaitForRetention", func(t *testing.T) { freshDaysWait(t, open(t)) })
+	t.Run("DaysAreArchivedOnceADay", func(t *testing.T) { archivedDaysWait(t, open(t)) })
 	t.Run("PurgeForgetsOneTenant", func(t *testing.T) { activityPurges(t, open(t)) })
 }
 
@@ -126,8 +127,8 @@ func activityPurges(t *testing.T, a ActivityRegister) {
 	other := tenant + "-2"
 	touch(t, a, tenant, activityDue, 0, 1, 2, 3, 4)
 	touch(t, a, other, activityDue, 0)
-	if n := purgeAll(t, a, tenant, 2); n != 16 { // five for each kind that tells days apart, and one
-		t.Errorf("Purge removed %d records, want 16", n)
+	if n := purgeAll(t, a, tenant, 2); n != 21 { // five for each kind that tells days apart, and one
+		t.Errorf("Purge removed %d records, want 21", n)
 	}
 	same(t, dueAt(t, a, activityDue, 10), []activity.Day{activeDay(other, 0, 1)})
 }
@@ -172,4 +173,24 @@ func pruningStays(t *testing.T, a ActivityRegister) {
 	touch(t, a, tenant, activityDue.Add(time.Hour), 0, 1)
 	same(t, due(later.Add(-time.Millisecond)), nil)
 	same(t, due(later), []activity.Day{prune})
+}
+
+// archivedDaysWait: days are due for the archive after their end, and after that of a day on which late
+// entries come.
+func archivedDaysWait(t *testing.T, a ActivityRegister) {
+	tenant := newTenant(t)
+	day := activity.Day{Work: activity.Archive, Tenant: tenant, Receipt: activity.Receipt{Day: activityDay}}
+	dueIs := func(want time.Time) {
+		t.Helper()
+		same(t, must[time.Time](t)(a.DueAt(t.Context(), day)), want)
+	}
+	touch(t, a, tenant, activityDue, 0)
+	dueIs(activityDay.AddDate(0, 0, 1).Add(activity.ArchiveDelay))
+	day.Touches = 1
+	noError(t, a.Check(t.Context(), day, time.Time{}))
+	touch(t, a, tenant, activityDue.AddDate(0, 0, 9), 0)
+	dueIs(activityDay.AddDate(0, 0, 10).Add(activity.ArchiveDelay))
+	touch(t, a, tenant, activityDue, 1) // a day ahead
+	day.Day = activityDay.AddDate(0, 0, 1)
+	dueIs(activityDay.AddDate(0, 0, 2).Add(activity.ArchiveDelay))
 }

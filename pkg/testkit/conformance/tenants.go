@@ -39,7 +39,7 @@ func someTenant(id audit.TenantID) audit.Tenant {
 		{Path: "**.iban", Mask: audit.MaskLast4, Subject: audit.SubjectUser, Searchable: true}, {Path: `metadata.a"b.$c`, Mask: audit.MaskFull},
 	}
 	settings.RetentionRules = []audit.RetentionRule{{Action: "user.login", Days: 90}, bySeverity(audit.SeverityInfo, 30), bySeverity(audit.SeverityCritical, 0)}
-	settings.SearchableDays = 200
+	settings.SearchableDays, settings.Archive = 200, true
 	return audit.Tenant{
 		ID: id, Name: `Größe & Söhne <"'>`, Status: audit.TenantActive, CreatedAt: epoch, UpdatedAt: epoch, Settings: settings, Version: 1,
 		Placements: []audit.Placement{{Since: epoch, Family: "p07"}},
@@ -60,7 +60,7 @@ func tenantsRoundTrip(t *testing.T, s tenants.Store) {
 	noError(t, s.Create(t.Context(), want))
 	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), want.ID)), want)
 	want.Name, want.Status, want.UpdatedAt, want.Version = "Other", audit.TenantSuspended, epoch.Add(time.Hour), 2
-	want.Settings.RetentionRules, want.Settings.SearchableDays = nil, 0
+	want.Settings.RetentionRules, want.Settings.SearchableDays, want.Settings.Archive = nil, 0, false
 	want.Settings.RemoveSecrets, want.Settings.Detect = false, nil
 	want.Placements = append(want.Placements, audit.Placement{Since: epoch.Add(30 * 24 * time.Hour), Family: audit.FamilyOwn})
 	want.Settings.RetentionDays, want.Settings.LogLevels = 0, []audit.Severity{audit.SeverityError}

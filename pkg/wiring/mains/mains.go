@@ -35,7 +35,7 @@ var starters = map[trigger]string{
 // dependencyPackages are the packages of pkg/wiring that open each dependency.
 var dependencyPackages = map[manifest.Dependency]string{
 	manifest.DependencyRecords: "records", manifest.DependencySearch: "searchindex", manifest.DependencyQueues: "queues",
-	manifest.DependencySockets: "sockets", manifest.DependencyCursorKey: "cursorkey", manifest.DependencyMasterKey: "masterkey", manifest.DependencyExports: "exportfiles", manifest.DependencyTombstones: "tombstones", manifest.DependencyTokens: "tokens",
+	manifest.DependencySockets: "sockets", manifest.DependencyCursorKey: "cursorkey", manifest.DependencyMasterKey: "masterkey", manifest.DependencyExports: "exportfiles", manifest.DependencyTombstones: "tombstones", manifest.DependencyArchive: "archivefiles", manifest.DependencyTokens: "tokens",
 	manifest.DependencyTimeZones: "timezones",
 }
 

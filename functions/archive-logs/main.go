@@ -1,0 +1,23 @@
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command archive-logs is the Lambda function with this task:
+// Share out the days whose entries are to be archived.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+)
+
+func main() {
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv)
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartSchedule(services.ArchiveLogs())
+}

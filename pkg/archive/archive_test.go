@@ -1,0 +1,446 @@
+package archive_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocelot-audit/ocelot/pkg/activity"
+	"github.com/ocelot-audit/ocelot/pkg/archive"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+)
+
+// february is a world with some small days of a month that is about to end.
+func february(t *testing.T) *world {
+	w := newWorld(t)
+	for _, day := range []int{1, 14, 15, 28} {
+		w.Time = date(2, day, 12)
+		w.store(date(2, day, 0), 20)
+	}
+	return w
+}
+
+func TestAMonthOfSmallDaysIsArchivedAfterItsEnd(t *testing.T) {
+	w := february(t)
+	w.until(date(3, 1, 2))
+	w.wantJobs("before the end", 0)
+	w.until(date(3, 1, 5))
+	w.wantJobs("after the end", 1)
+	w.wantArchived("after the end", []string{"2026-02"}, all)
+	m := w.manifest("2026-02")
+	if got := len(m.Files); got != 2 { // of 40 entries at most
+		t.Errorf("%d parts, want 2", got)
+	}
+	if !m.Complete {
+		t.Error("the month is not complete")
+	}
+	if got := len(m.Days); got != 4 {
+		t.Errorf("%d days are archived, want 4", got)
+	}
+	for _, d := range m.Days {
+		if d.Rows.Rows != 20 || d.Place != 80 {
+			t.Errorf("%s has %d entries up to the place %d, want 20 up to 80", d.Day, d.Rows.Rows, d.Place)
+		}
+	}
+	job := w.jobs()[0]
+	w.WantJob(job.ID, jobs.StateSucceeded, 80)
+	want := []string{"archive.create " + job.ID, "archive.finish " + job.ID}
+	if diff := cmp.Diff(want, w.Actions()); diff != "" {
+		t.Errorf("recorded (-want +got):\n%s", diff)
+	}
+	w.until(date(3, 10, 0))
+	w.wantJobs("later", 1)
+	if got := w.manifest("2026-02"); !got.UpdatedAt.Equal(m.UpdatedAt) {
+		t.Error("the manifest was replaced without need")
+	}
+}
+
+// TestALargeDayIsArchivedOnceItHasEnded: the others of its month wait.
+func TestALargeDayIsArchivedOnceItHasEnded(t *testing.T) {
+	w := newWorld(t)
+	w.Time = date(3, 4, 12)
+	w.store(date(3, 4, 0), largeDay)
+	w.store(date(3, 5, 0), largeDay) // a day ahead
+	w.store(date(3, 3, 0), largeDay-1)
+	w.until(date(3, 5, 2))
+	w.wantJobs("before the day has settled", 0)
+	large := func(at time.Time) bool { return at.Day() == 4 }
+	w.until(date(3, 5, 5))
+	w.wantArchived("after the day", []string{"2026-03"}, large)
+	w.until(date(3, 6, 5))
+	w.wantArchived("after the next", []string{"2026-03"}, func(at time.Time) bool { return at.Day() != 3 })
+	w.wantJobs("after the next", 2)
+	if w.manifest("2026-03").Complete {
+		t.Error("the month is complete before its end")
+	}
+	w.until(date(4, 1, 6))
+	w.wantArchived("after the month", []string{"2026-03"}, all)
+	w.wantJobs("after the month", 3)
+}
+
+// TestLateEntriesFollowOnceADay: those of all days in one part.
+func TestLateEntriesFollowOnceADay(t *testing.T) {
+	w := february(t)
+	w.until(date(3, 4, 9))
+	for hour := range 30 { // on two days
+		w.Time = date(3, 4, 10+hour)
+		w.store(date(2, 14, 0), 1)
+		w.store(date(2, 2, 0), 1)
+		w.run()
+	}
+	w.until(date(3, 8, 0))
+	w.wantArchived("after the late entries", []string{"2026-02"}, all)
+	w.wantJobs("after the late entries", 3)
+	m := w.manifest("2026-02")
+	if got := len(m.Files); got != 4 {
+		t.Errorf("%d parts, want two, and one for each day with late entries", got)
+	}
+	if late := m.Files[2]; len(late.Days) != 2 {
+		t.Errorf("the late entries of one day are in a part with %v, want two days", late.Days)
+	}
+}
+
+// TestAnEntryThatIsStoredLongAfterItsDayWasTouchedIsArchived: it comes when its day was archived already.
+func TestAnEntryThatIsStoredLongAfterItsDayWasTouchedIsArchived(t *testing.T) {
+	w := february(t)
+	w.until(date(3, 1, 5))
+	e := entry(9999, date(2, 20, 0))
+	w.Put(acme, []audit.Entry{e})
+	day, err := w.DB.Activity().DueAt(t.Context(), activity.Day{Work: activity.Archive, Tenant: acme, Receipt: activity.Receipt{Day: date(2, 20, 0)}})
+	if err != nil || !day.IsZero() {
+		t.Fatalf("the day is due at %v, %v", day, err)
+	}
+	e = entry(9998, date(2, 14, 5))
+	w.Put(acme, []audit.Entry{e})
+	stored, err := w.DB.Entries().EntriesByID(t.Context(), acme, []audit.EntryID{e.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.want[e.ID] = archived(stored[0])
+	w.until(date(3, 3, 12))
+	w.wantArchived("two days later", []string{"2026-02"}, all)
+}
+
+// TestAKilledWorkerLosesNothingAndRepeatsNothing kills the worker at each of its writes, before it and
+// after it.
+func TestAKilledWorkerLosesNothingAndRepeatsNothing(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for at, killed := 1, true; killed; at++ {
+			t.Run(fmt.Sprintf("%d %t", at, after), func(t *testing.T) {
+				w := february(t)
+				w.until(date(3, 1, 2))
+				w.Calls, w.KillAt, w.After = 0, at, after
+				w.until(date(3, 1, 6))
+				if killed = w.Calls >= at; !killed {
+					return
+				}
+				w.until(date(3, 3, 12))
+				w.wantArchived("at the end", []string{"2026-02"}, all)
+				w.wantJobs("at the end", 1)
+				if got := len(w.Recorded); got != 2 {
+					t.Errorf("%d entries were recorded, want 2: %v", got, w.Actions())
+				}
+			})
+		}
+	}
+}
+
+// TestTwoJobsAtOnceArchiveEachEntryOnce runs a second job of the month in the middle of the first, before
+// each of its writes.
+func TestTwoJobsAtOnceArchiveEachEntryOnce(t *testing.T) {
+	for at, reached := 1, true; reached; at++ {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			w := february(t)
+			w.Time = date(3, 1, 5)
+			start := func(id string) {
+				checkpoint := json.RawMessage(`{"month":"2026-02"}`)
+				if _, err := w.Service.Start(t.Context(), jobs.Job{ID: id, Kind: jobs.KindArchive, Tenant: acme, CreatedBy: "service", Checkpoint: checkpoint}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			writes := 0
+			reached = false
+			w.blobs.before = func() {
+				if writes++; writes != at {
+					return
+				}
+				reached = true
+				waiting := w.Messages
+				w.Messages = nil
+				start("second")
+				w.Work()
+				w.Messages = waiting
+			}
+			start("first")
+			w.Work()
+			w.wantArchived("at the end", []string{"2026-02"}, all)
+			if reached {
+				w.wantJobs("at the end", 2)
+			}
+		})
+	}
+}
+
+// TestADamagedPartDoesNotCount cuts each new file short, or changes it, once.
+func TestADamagedPartDoesNotCount(t *testing.T) {
+	for _, name := range []string{"part-000001.parquet", "part-000002.parquet", "_ids-000001", "_ids-000002"} {
+		for how, damage := range map[string]func(text []byte) []byte{
+			"cut":     func(text []byte) []byte { return text[:len(text)-9] },
+			"changed": func(text []byte) []byte { text[len(text)/2] ^= 1; return text },
+			"empty":   func([]byte) []byte { return nil },
+		} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				w := february(t)
+				damaged := 0
+				w.blobs.created = func(key string) {
+					if key != "month=2026-02/"+name || damaged > 0 {
+						return
+					}
+					damaged++
+					text := damage(w.read(key))
+					if err := w.blobs.Put(t.Context(), acme, key, export.ContentOf(text, "")); err != nil {
+						t.Error(err)
+					}
+				}
+				w.until(date(3, 1, 6))
+				if damaged != 1 {
+					t.Fatalf("%d files were damaged, want 1", damaged)
+				}
+				w.wantArchived("at the end", []string{"2026-02"}, all)
+				w.wantJobs("at the end", 1)
+			})
+		}
+	}
+}
+
+// TestTheSettingTurnsTheArchiveOnAndOff: what was archived stays.
+func TestTheSettingTurnsTheArchiveOnAndOff(t *testing.T) {
+	w := february(t)
+	w.Owner.Settings.Archive = false
+	w.until(date(3, 2, 0))
+	w.wantJobs("off", 0)
+	w.wantArchived("off", []string{"2026-02"}, func(time.Time) bool { return false })
+	w.Owner.Settings.Archive = true
+	if err := w.DB.Activity().TouchAll(t.Context(), activity.Archive, acme, w.Time); err != nil {
+		t.Fatal(err)
+	}
+	w.run()
+	w.wantArchived("on", []string{"2026-02"}, all)
+	w.Owner.Settings.Archive = false
+	w.store(date(2, 3, 0), 5)
+	w.until(date(3, 5, 0))
+	w.wantArchived("off again", []string{"2026-02"}, func(at time.Time) bool { return at.Day() != 3 })
+}
+
+// TestTheSettingIsTurnedOffDuringAJob: the part that is being written still counts.
+func TestTheSettingIsTurnedOffDuringAJob(t *testing.T) {
+	w := february(t)
+	w.blobs.created = func(string) { w.Owner.Settings.Archive = false }
+	w.until(date(3, 1, 6))
+	w.wantJobs("off", 1)
+	w.wantArchived("off", []string{"2026-02"}, func(at time.Time) bool { return at.Day() <= 14 }) // 40 entries
+}
+
+// TestNothingIsLeftOfADeletedTenant deletes the tenant before each write of a job, with its archive.
+func TestNothingIsLeftOfADeletedTenant(t *testing.T) {
+	for at, reached := 1, true; reached; at++ {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			w := february(t)
+			writes := 0
+			reached = false
+			w.blobs.before = func() {
+				if writes++; writes != at {
+					return
+				}
+				reached, w.Owner.Status = true, audit.TenantDeleting
+				if _, err := w.blobs.Purge(t.Context(), acme, 1000); err != nil {
+					t.Error(err)
+				}
+			}
+			w.until(date(3, 1, 6))
+			if got := w.files("2026-02"); reached && len(got) > 0 {
+				t.Errorf("left: %v, want none", got)
+			}
+		})
+	}
+}
+
+// TestPartsGoAfterTheirEnd: not before the longest retention of their entries, and not while a hold stands.
+func TestPartsGoAfterTheirEnd(t *testing.T) {
+	info, critical := audit.SeverityInfo, audit.SeverityCritical
+	for name, test := range map[string]struct {
+		rules []audit.RetentionRule
+		days  int // 0: never
+	}{
+		"one retention":            {nil, 30},
+		"shorter rule":             {[]audit.RetentionRule{{Action: "VIEW", Days: 10}}, 30},
+		"longer rule":              {[]audit.RetentionRule{{Severity: &info, Days: 60}}, 60},
+		"longer rule of others":    {[]audit.RetentionRule{{Action: "login", Days: 60}}, 30},
+		"for ever":                 {[]audit.RetentionRule{{Severity: &critical}}, 0},
+		"for ever, but for others": {[]audit.RetentionRule{{Action: "login"}}, 30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.Owner.Settings.RetentionDays, w.Owner.Settings.RetentionRules = 30, test.rules
+			w.Time = date(3, 4, 12)
+			w.store(date(3, 4, 0), 20)
+			w.store(date(3, 4, 0), largeDay-20)
+			last := date(3, 5, 0)
+			w.until(last.AddDate(0, 0, 3))
+			w.removeStored(date(3, 4, 0))
+			w.until(last.AddDate(0, 0, 43))
+			w.wantArchived("before the end of any", []string{"2026-03"}, all)
+			if test.days == 0 {
+				w.until(last.AddDate(0, 0, 120))
+				w.wantArchived("much later", []string{"2026-03"}, all)
+				return
+			}
+			w.until(last.AddDate(0, 0, test.days+13))
+			w.wantArchived("before the end", []string{"2026-03"}, all)
+			w.until(last.AddDate(0, 0, test.days+15))
+			if got, want := w.files("2026-03"), []string{"_manifest.json"}; !slices.Equal(got, want) {
+				t.Errorf("after the end: %v are left, want %v", got, want)
+			}
+		})
+	}
+}
+
+// removeStored removes the entries of a day from the system of record, as retention does.
+func (w *world) removeStored(day time.Time) {
+	w.T.Helper()
+	ids, err := w.DB.Entries().IDs(w.T.Context(), acme, day, day.Add(oneDay), audit.EntryID{}, 1000)
+	if err == nil {
+		err = w.DB.Entries().Mark(w.T.Context(), acme, ids, 0)
+	}
+	if err == nil {
+		_, err = w.DB.Entries().RemoveDue(w.T.Context(), acme, ids)
+	}
+	if err != nil {
+		w.T.Fatal(err)
+	}
+}
+
+func TestAHoldKeepsParts(t *testing.T) {
+	w := newWorld(t)
+	w.Owner.Settings.RetentionDays = 30
+	w.Time = date(3, 4, 12)
+	w.store(date(3, 4, 0), largeDay)
+	w.until(date(3, 6, 0))
+	h := hold.Hold{ID: "h", Tenant: acme, Matter: "m", Reason: "r", UserIDs: []string{"u1"}, From: date(3, 4, 12), CreatedAt: w.Time, Version: 1}
+	if err := w.DB.Holds().CreateHold(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	w.removeStored(date(3, 4, 0))
+	w.until(date(5, 10, 0))
+	w.wantArchived("held", []string{"2026-03"}, all)
+	h.ReleasedAt, h.Version = w.Time, 2
+	if err := w.DB.Holds().UpdateHold(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	w.until(date(5, 20, 0))
+	if got := w.files("2026-03"); len(got) != 1 {
+		t.Errorf("released: %v are left, want the manifest", got)
+	}
+}
+
+// TestWhatOutlivesItsPartIsArchivedAgain: what the database still has is archived again after the end of its part.
+func TestWhatOutlivesItsPartIsArchivedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.Owner.Settings.RetentionDays = 30
+	w.Time = date(3, 4, 12)
+	w.store(date(3, 4, 0), largeDay)
+	w.until(date(4, 22, 0))
+	w.wantArchived("after the end", []string{"2026-03"}, all)
+}
+
+func TestReaderTellsWhatIsArchived(t *testing.T) {
+	w := february(t)
+	w.until(date(3, 1, 6))
+	w.store(date(2, 14, 0), 7)
+	w.until(date(3, 3, 6))
+	w.store(date(2, 14, 0), 3) // are not archived yet
+	reader := &archive.Reader{Blobs: w.blobs}
+	has, err := reader.On(t.Context(), acme, date(2, 14, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := w.DB.Entries().IDs(t.Context(), acme, date(2, 14, 0), date(2, 15, 0), audit.EntryID{}, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, id := range ids {
+		archived, err := has(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if archived {
+			n++
+		}
+	}
+	if len(ids) != 30 || n != 27 {
+		t.Errorf("%d of %d entries are archived, want 27 of 30", n, len(ids))
+	}
+}
+
+// TestDamagedFilesAreNoEntries: whoever asks gets an error.
+func TestDamagedFilesAreNoEntries(t *testing.T) {
+	for name, damage := range map[string]struct {
+		file string
+		text func([]byte) []byte
+	}{
+		"no manifest":       {"_manifest.json", func([]byte) []byte { return []byte("{") }},
+		"of another tenant": {"_manifest.json", func(b []byte) []byte { return []byte(`{"version":1,"tenant_id":"other","month":"2026-02"}`) }},
+		"a later version":   {"_manifest.json", func(b []byte) []byte { return []byte(`{"version":2,"tenant_id":"acme","month":"2026-02"}`) }},
+		"a path": {"_manifest.json", func(b []byte) []byte {
+			return []byte(`{"version":1,"tenant_id":"acme","month":"2026-02","next":9,"files":[{"name":"../../x","ids":{"name":"y"}}]}`)
+		}},
+		"ids of others": {"_ids-000001", func(b []byte) []byte { b[3] ^= 1; return b }},
+		"fewer ids":     {"_ids-000001", func(b []byte) []byte { return b[16:] }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := february(t)
+			w.until(date(3, 1, 6))
+			key := "month=2026-02/" + damage.file
+			if err := w.blobs.Put(t.Context(), acme, key, export.ContentOf(damage.text(w.read(key)), "")); err != nil {
+				t.Fatal(err)
+			}
+			has, err := (&archive.Reader{Blobs: w.blobs}).On(t.Context(), acme, date(2, 1, 0))
+			if err == nil {
+				_, err = has(t.Context(), entry(0, date(2, 1, 0)).ID)
+			}
+			if err == nil {
+				t.Error("got no error, want one")
+			}
+		})
+	}
+}
+
+// TestFilesAreWhereOthersLookForThem: query engines pass over names that begin with an underscore.
+func TestFilesAreWhereOthersLookForThem(t *testing.T) {
+	w := february(t)
+	w.until(date(3, 1, 6))
+	want := []string{"_ids-000001", "_ids-000002", "_manifest.json", "part-000001.parquet", "part-000002.parquet"}
+	if diff := cmp.Diff(want, w.files("2026-02")); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	if text := w.read("month=2026-02/part-000001.parquet"); string(text[:4]) != "PAR1" {
+		t.Errorf("the part begins with %q, want PAR1", text[:4])
+	}
+}
+
+// TestAnUnreadableTaskIsRefused: its message goes to the dead-letter queue.
+func TestAnUnreadableTaskIsRefused(t *testing.T) {
+	w := newWorld(t)
+	if err := w.planner.Do(t.Context(), acme, json.RawMessage(`{}`)); !errors.Is(err, audit.ErrUnreadable) {
+		t.Errorf("got %v, want %v", err, audit.ErrUnreadable)
+	}
+}

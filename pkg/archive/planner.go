@@ -1,0 +1,216 @@
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/activity"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+)
+
+// maxPlanTime bounds one task. Days that it does not reach are due again when their claim ends.
+const maxPlanTime = 4 * time.Minute
+
+// Planner looks at the days that an activity.Plan for activity.Archive shares out. It starts the jobs that
+// archive them, and removes parts after their end. Doing it twice, or at the same time, does no harm.
+type Planner struct {
+	Register activity.Register
+	Tenants  Tenants // tenants.Cache.Fresh if the process has a cache
+	Store    Store
+	Blobs    Blobs
+	Holds    hold.Reader
+	Jobs     *jobs.Service
+	Now      func() time.Time
+	Log      *slog.Logger
+	// LargeDay is how many entries a day has at least that does not wait for the end of its month; zero:
+	// the constant of this name.
+	LargeDay int64
+}
+
+// Do looks at the days of one task, which are a JSON list of activity.DueDay. It is a jobs.Task.
+func (p *Planner) Do(ctx context.Context, tenant audit.TenantID, input json.RawMessage) error {
+	var days []activity.DueDay
+	if err := json.Unmarshal(input, &days); err != nil {
+		return fmt.Errorf("plan the archive of %s: %w: the days are not their JSON form", tenant, audit.ErrUnreadable)
+	}
+	run := &planRun{Planner: p, manifests: map[month]*Manifest{}, wanted: map[month][]string{}, cleaned: map[month]bool{}, deadline: p.Now().Add(maxPlanTime)}
+	err := run.all(ctx, tenant, days)
+	if err != nil {
+		return fmt.Errorf("plan the archive of %s: %w", tenant, err)
+	}
+	return nil
+}
+
+// planRun is one task.
+type planRun struct {
+	*Planner
+	tenant    audit.Tenant
+	manifests map[month]*Manifest
+	wanted    map[month][]string // the days that are to be archived, by month
+	cleaned   map[month]bool     // whether what was given up is removed
+	deadline  time.Time
+}
+
+func (r *planRun) timeUp() bool { return !r.Now().Before(r.deadline) }
+
+func (r *planRun) all(ctx context.Context, id audit.TenantID, days []activity.DueDay) (err error) {
+	r.tenant, err = r.Tenants.Tenant(ctx, id)
+	deleted, err := audit.IsDeleted(r.tenant, err)
+	if err != nil {
+		return err
+	}
+	for _, d := range days {
+		if r.timeUp() {
+			break
+		}
+		day, due, err := d.Record(ctx, r.Register, activity.Archive, id)
+		if err != nil {
+			return err
+		}
+		if !due {
+			continue
+		}
+		var next activity.Outcome
+		if !deleted {
+			var claimed bool
+			if next, claimed, err = r.check(ctx, day); err != nil {
+				return fmt.Errorf("%s: %w", day.Day.Format(time.DateOnly), err)
+			}
+			if claimed {
+				continue
+			}
+		}
+		day.Checks = next.Checks
+		if err := r.Register.Check(ctx, day, next.Due); err != nil {
+			return err
+		}
+	}
+	return r.start(ctx)
+}
+
+// manifest returns the manifest of a month, which is read once for a task.
+func (r *planRun) manifest(ctx context.Context, of month) (*Manifest, error) {
+	if m := r.manifests[of]; m != nil {
+		return m, nil
+	}
+	m, err := readManifest(ctx, r.Blobs, r.tenant.ID, of)
+	if err == nil {
+		r.manifests[of] = m
+	}
+	return m, err
+}
+
+// check decides what is due on a day, and when it is due again. It reports true if the day is left as it
+// was claimed: it is due again within an hour, when its job has worked.
+func (r *planRun) check(ctx context.Context, day activity.Day) (activity.Outcome, bool, error) {
+	of, now := monthOf(day.Day), r.Now()
+	m, err := r.manifest(ctx, of)
+	if err != nil {
+		return activity.Outcome{}, false, err
+	}
+	if !r.tenant.Settings.Archive {
+		return r.expire(ctx, m, day)
+	}
+	if ready := settled(day.Day.Add(oneDay)); now.Before(ready) {
+		return activity.Outcome{Due: ready}, false, nil
+	}
+	archived := m.day(day.Day)
+	if archived != nil {
+		if next := activity.NextArchive(archived.ArchivedAt); now.Before(next) { // late entries follow once a day
+			return activity.Outcome{Checks: day.Checks, Due: next}, false, nil
+		}
+	}
+	at := newScan(r.Store, r.Blobs, m, of, []span{{day.Day, day.Day.Add(oneDay)}}, audit.EntryID{})
+	missing, more, err := at.next(ctx, 1, r.timeUp)
+	switch {
+	case err != nil:
+		return activity.Outcome{}, false, err
+	case len(missing) == 0 && more: // the time is up
+		return activity.Outcome{}, true, nil
+	case len(missing) == 0:
+		return r.expire(ctx, m, day)
+	}
+	if over := settled(of.end()); now.Before(over) && archived == nil {
+		entries, err := r.Store.Count(ctx, r.tenant.ID, day.Day, day.Day.Add(oneDay))
+		if err != nil {
+			return activity.Outcome{}, false, err
+		}
+		if entries < r.largeDay() {
+			return activity.Outcome{Due: over}, false, nil
+		}
+	}
+	r.wanted[of] = append(r.wanted[of], day.Day.Format(time.DateOnly))
+	return activity.Outcome{}, true, nil
+}
+
+func (r *planRun) largeDay() int64 {
+	if r.LargeDay > 0 {
+		return r.LargeDay
+	}
+	return LargeDay
+}
+
+// expire decides about a day of which nothing is to be archived. It removes the parts of its month that
+// have ended. The day is looked at again a day later if a part was removed, because the database may still
+// have its entries, and after the first look, because an entry can be stored for some time after its day was
+// touched.
+func (r *planRun) expire(ctx context.Context, m *Manifest, day activity.Day) (activity.Outcome, bool, error) {
+	due, removed, err := r.removeEnded(ctx, m, day.Day)
+	if err != nil {
+		return activity.Outcome{}, false, err
+	}
+	again := activity.NextArchive(r.Now())
+	if r.tenant.Settings.Archive && (removed || day.Checks == 0) && (due.IsZero() || again.Before(due)) {
+		due = again
+	}
+	return activity.Outcome{Checks: day.Checks + 1, Due: due}, false, nil
+}
+
+// start starts a job for each month with days that are to be archived.
+func (r *planRun) start(ctx context.Context) error {
+	for of, days := range r.wanted {
+		running, err := jobs.Any(ctx, r.Jobs.Store, r.tenant.ID, jobs.Unfinished(jobs.KindArchive), func(j *jobs.Job) bool {
+			var at checkpoint
+			return json.Unmarshal(j.Checkpoint, &at) == nil && at.Month == of.String()
+		})
+		if err != nil {
+			return err
+		}
+		if running { // the days are due again within an hour
+			continue
+		}
+		at := checkpoint{Month: of.String(), Days: days}
+		if m := r.manifests[of]; !m.Complete && !r.Now().Before(settled(of.end())) {
+			at.Days = nil
+		}
+		slices.Sort(at.Days)
+		if err := r.startJob(ctx, at, r.manifests[of].etag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startJob starts a job. Its id follows from what it does, so that a task that is repeated starts no
+// second one.
+func (r *planRun) startJob(ctx context.Context, at checkpoint, etag string) error {
+	text, err := json.Marshal(at)
+	if err != nil {
+		return err
+	}
+	about := strings.Join([]string{string(r.tenant.ID), at.Month, strings.Join(at.Days, ","), etag, r.Now().UTC().Format(time.DateOnly)}, " ")
+	sum := sha256.Sum256([]byte(about))
+	_, err = r.Jobs.Start(ctx, jobs.Job{
+		ID: hex.EncodeToString(sum[:16]), Kind: jobs.KindArchive, Tenant: r.tenant.ID, CreatedBy: audit.SubmittedByService, Checkpoint: text,
+	})
+	return err
+}
