@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -240,13 +241,21 @@ func (o *outbox) view() (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	filter, err := search.ParseFilter(o.Subscription.Filter)
+	text, err := o.Cursors.Open(placeOf(o.Tenant, o.Subscription), o.Subscription.SealedFilter)
+	if err != nil {
+		return view{}, err
+	}
+	query, err := url.ParseQuery(string(text))
+	if err != nil {
+		return view{}, err
+	}
+	filter, err := search.ParseFilter(query)
 	if err != nil {
 		return view{}, err
 	}
 	filter.Where = audit.All(filter.Where, scope.Expr())
 	var key strings.Builder
-	fmt.Fprintf(&key, "%q %s", scope.Owner, o.Subscription.Filter.Encode())
+	fmt.Fprintf(&key, "%q %s", scope.Owner, text)
 	for _, r := range scope.Resources {
 		fmt.Fprintf(&key, " %q %q", r.Type, r.ID)
 	}

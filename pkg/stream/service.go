@@ -102,7 +102,10 @@ func (s *Service) Subscribe(ctx context.Context, id string, body []byte) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
 	}
-	wanted := Subscription{ID: s.newID(), Filter: message.filter, After: head.Last, Replay: head.Last}
+	wanted := Subscription{ID: s.newID(), After: head.Last, Replay: head.Last}
+	if wanted.SealedFilter, err = s.Cursors.Seal(placeOf(c.Tenant, &wanted), []byte(message.filter.Encode())); err != nil {
+		return fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
+	}
 	if message.after != "" {
 		place, ok := arrival.ParseCursor(s.Cursors, c.Tenant, message.after)
 		if !ok {
@@ -111,6 +114,11 @@ func (s *Service) Subscribe(ctx context.Context, id string, body []byte) error {
 		wanted.After = place
 	}
 	return s.change(ctx, c, wanted)
+}
+
+// placeOf names a subscription to the cipher of its filter.
+func placeOf(tenant audit.TenantID, s *Subscription) string {
+	return "subscription " + s.ID + " of " + string(tenant)
 }
 
 // connection returns the connection, if its client may use it.

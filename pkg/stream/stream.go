@@ -10,7 +10,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"net/url"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -37,9 +36,11 @@ type Connection struct {
 
 // Subscription is what a client asked for. It never changes.
 type Subscription struct {
-	ID     string     // unique
-	Filter url.Values // the parameters of a list that choose entries
-	After  int64      // the place after which the client asked to begin
+	ID string // unique
+	// SealedFilter has the parameters of a list that choose entries. They are encrypted: their values can
+	// be those of encrypted fields.
+	SealedFilter []byte
+	After        int64 // the place after which the client asked to begin
 	// Replay is the last place at the time of the subscription. The client asked for
 	// everything up to it, so sending skips none of that.
 	Replay int64

@@ -41,11 +41,11 @@ type connectionDocument struct {
 }
 
 type subscriptionDocument struct {
-	ID     string `bson:"id"`
-	Filter string `bson:"filter"` // in JSON, because the client chooses the names in it
-	After  int64  `bson:"after"`
-	Replay int64  `bson:"replay"`
-	Ended  bool   `bson:"ended"`
+	ID           string `bson:"id"`
+	SealedFilter []byte `bson:"sealed_filter"`
+	After        int64  `bson:"after"`
+	Replay       int64  `bson:"replay"`
+	Ended        bool   `bson:"ended"`
 }
 
 func newConnectionDocument(c *stream.Connection, skew time.Duration) (connectionDocument, error) {
@@ -53,7 +53,7 @@ func newConnectionDocument(c *stream.Connection, skew time.Duration) (connection
 	if err != nil {
 		return connectionDocument{}, err
 	}
-	subscription, err := newSubscriptionDocument(c.Subscription)
+	subscription := newSubscriptionDocument(c.Subscription)
 	return connectionDocument{
 		ID: c.ID, Tenant: string(c.Tenant), Principal: string(principal), ConnectedAt: c.ConnectedAt.Add(skew), ExpiresAt: c.ExpiresAt.Add(skew),
 		Subscribed: subscription != nil, Subscription: subscription,
@@ -61,15 +61,11 @@ func newConnectionDocument(c *stream.Connection, skew time.Duration) (connection
 }
 
 // newSubscriptionDocument returns nil for no subscription.
-func newSubscriptionDocument(s *stream.Subscription) (*subscriptionDocument, error) {
+func newSubscriptionDocument(s *stream.Subscription) *subscriptionDocument {
 	if s == nil {
-		return nil, nil
+		return nil
 	}
-	filter, err := json.Marshal(s.Filter)
-	if err != nil {
-		return nil, err
-	}
-	return &subscriptionDocument{ID: s.ID, Filter: string(filter), After: s.After, Replay: s.Replay, Ended: s.Ended}, nil
+	return &subscriptionDocument{ID: s.ID, SealedFilter: s.SealedFilter, After: s.After, Replay: s.Replay, Ended: s.Ended}
 }
 
 func readConnection(raw bson.Raw, skew time.Duration) (stream.Connection, error) {
@@ -82,10 +78,7 @@ func readConnection(raw bson.Raw, skew time.Duration) (stream.Connection, error)
 		return stream.Connection{}, fmt.Errorf("the principal of a connection %w", errStored)
 	}
 	if s := doc.Subscription; s != nil {
-		c.Subscription = &stream.Subscription{ID: s.ID, After: s.After, Replay: s.Replay, Ended: s.Ended}
-		if err := json.Unmarshal([]byte(s.Filter), &c.Subscription.Filter); err != nil {
-			return stream.Connection{}, fmt.Errorf("the filter of a connection %w", errStored)
-		}
+		c.Subscription = &stream.Subscription{ID: s.ID, SealedFilter: s.SealedFilter, After: s.After, Replay: s.Replay, Ended: s.Ended}
 	}
 	return c, nil
 }
@@ -135,13 +128,11 @@ func (s *Connections) read(ctx context.Context, id string, skew time.Duration) (
 
 // Subscribe implements stream.Connections.
 func (s *Connections) Subscribe(ctx context.Context, id string, subscription stream.Subscription) error {
-	doc, err := newSubscriptionDocument(&subscription)
-	if err == nil {
-		err = retry(ctx, func() error {
-			return s.db.updateOne(ctx, collectionConnections, withKey(id), set(
-				bson.E{Key: fieldSubscription, Value: doc}, bson.E{Key: fieldSubscribed, Value: true}))
-		})
-	}
+	doc := newSubscriptionDocument(&subscription)
+	err := retry(ctx, func() error {
+		return s.db.updateOne(ctx, collectionConnections, withKey(id), set(
+			bson.E{Key: fieldSubscription, Value: doc}, bson.E{Key: fieldSubscribed, Value: true}))
+	})
 	if err != nil {
 		return fmt.Errorf("subscribe connection %s: %w", id, err)
 	}

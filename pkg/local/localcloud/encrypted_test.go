@@ -22,6 +22,7 @@ func encryptedValuesAreInPlainNowhere(t *testing.T, start starter) {
 		{"path":"**.iban","mask":"last4"},{"path":"message"},{"path":"before_state.person"},{"path":"after_state.person"},{"path":"session_id"}]}`)
 	live := admin.subscribe(`{}`, "")
 	begin := live.cursor
+	admin.subscribe(`{"q":"`+mark+`","metadata.email":"`+mark+`@example.com"}`, "") // its filter is stored
 	entry := func(n string) string {
 		return `{"user_id":"ann","action":"UPDATE","resource_type":"user","timestamp":"2026-01-02T03:04:05Z","idempotency_key":"k","session_id":"` + mark + `",` +
 			`"before_state":{"person":{"name":"` + mark + `1"}},"after_state":{"person":{"name":"` + mark + `2"}},` +

@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"context"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -69,11 +68,11 @@ func (s connectionsUnderTest) subscribe(t *testing.T, id string, subscription st
 	noError(t, s.Subscribe(t.Context(), id, subscription))
 }
 
-// hostileFilter has every hostile text as a name and as a value.
-func hostileFilter() url.Values {
-	filter := url.Values{"severity": {"ERROR", "CRITICAL"}, "q": {""}, "metadata.a.b": {"$1"}}
-	for _, text := range hostile {
-		filter[text] = append(filter[text], text, "x"+text)
+// everyByte is a sealed filter, which is not text.
+func everyByte() []byte {
+	filter := make([]byte, 256)
+	for i := range filter {
+		filter[i] = byte(i)
 	}
 	return filter
 }
@@ -93,8 +92,8 @@ func connectionsRoundTrip(t *testing.T, s connectionsUnderTest) {
 	noError(t, s.Create(t.Context(), want))
 	same(t, must[stream.Connection](t)(s.Connection(t.Context(), want.ID)), want)
 	for _, subscription := range []stream.Subscription{
-		{ID: "a"}, {ID: "b", Filter: hostileFilter(), After: 1<<62 + 1, Replay: 1<<62 + 3},
-		{ID: "c", Filter: url.Values{"q": {"refund"}}, After: 7}, {ID: "d", Ended: true},
+		{ID: "a"}, {ID: "b", SealedFilter: everyByte(), After: 1<<62 + 1, Replay: 1<<62 + 3},
+		{ID: "c", SealedFilter: []byte{0}, After: 7}, {ID: "d", Ended: true},
 	} {
 		want.Subscription = &subscription
 		s.subscribe(t, want.ID, subscription)
@@ -102,7 +101,7 @@ func connectionsRoundTrip(t *testing.T, s connectionsUnderTest) {
 		same(t, must[[]stream.Connection](t)(s.Subscribed(t.Context(), tenant)), []stream.Connection{want})
 	}
 	fine := s.connection(tenant)
-	fine.Subscription = &stream.Subscription{ID: "e", Filter: hostileFilter(), Replay: 3}
+	fine.Subscription = &stream.Subscription{ID: "e", SealedFilter: everyByte(), Replay: 3}
 	kept := fine
 	fine.ConnectedAt, fine.ExpiresAt = fine.ConnectedAt.Add(999_999), fine.ExpiresAt.Add(999_999).In(time.FixedZone("", 3600))
 	noError(t, s.Create(t.Context(), fine))
@@ -163,7 +162,7 @@ func connectionsSubscribe(t *testing.T, s connectionsUnderTest) {
 	s.wantSubscribed(t, tenant)
 	first, second, theirs := s.create(t, tenant), s.create(t, tenant), s.create(t, other)
 	s.wantSubscribed(t, tenant)
-	s.subscribe(t, first.ID, stream.Subscription{ID: "a", Filter: url.Values{"q": {"x"}}})
+	s.subscribe(t, first.ID, stream.Subscription{ID: "a", SealedFilter: []byte("x")})
 	s.subscribe(t, theirs.ID, stream.Subscription{ID: "b"})
 	s.wantSubscribed(t, tenant, first.ID)
 	s.subscribe(t, second.ID, stream.Subscription{ID: "c"})
