@@ -33,13 +33,21 @@ func (c caller) cleanup(query url.Values) (job jobAnswer) {
 	if at, want := got.header.Get("Location"), "/api/v1/jobs/"+job.ID; at != want {
 		c.t.Errorf("got Location %q, want %q", at, want)
 	}
-	for deadline := time.Now().Add(60 * time.Second); job.State == "queued" || job.State == "running"; time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			c.t.Fatalf("the cleanup is %s after a minute, want it to end", job.State)
+	return c.finishedJob(job.ID)
+}
+
+// finishedJob waits for the end of a job.
+func (c caller) finishedJob(id string) (job jobAnswer) {
+	c.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		decode(c.t, c.get("/jobs/"+id, nil).body, &job)
+		if job.State != "queued" && job.State != "running" {
+			return job
 		}
-		decode(c.t, c.get("/jobs/"+job.ID, nil).body, &job)
+		if time.Now().After(deadline) {
+			c.t.Fatalf("the job is %s after a minute, want it to end", job.State)
+		}
 	}
-	return job
 }
 
 func (c caller) previewCleanup(query url.Values) (p previewAnswer) {

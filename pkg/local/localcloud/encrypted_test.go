@@ -1,6 +1,7 @@
 package localcloud_test
 
 import (
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -62,8 +63,34 @@ func encryptedValuesAreInPlainNowhere(t *testing.T, start starter) {
 			t.Errorf("found %d entries by the %s, want none", len(got), name)
 		}
 	}
+	admin.startMarkedJobs()
 	wantNoMarkIn(t, data)
 	s.stop()
 	wantNoMarkIn(t, data)
 	wantTokensAlone(t, s)
+}
+
+// startMarkedJobs starts an export and a cleanup whose filters have the mark, and waits for their end.
+// Jobs keep their filters.
+func (c caller) startMarkedJobs() {
+	c.t.Helper()
+	filters := url.Values{"metadata.email": {mark + "@example.com"}, "q": {mark}, "session_id": {mark}, "to": {"2026-01-03T00:00:00Z"}}
+	body := `{"metadata.email":"` + mark + `@example.com","q":"` + mark + `","session_id":"` + mark + `","to":"2026-01-03T00:00:00Z"}`
+	got := c.do("POST", "/logs/exports", body, nil)
+	if got.status != http.StatusAccepted {
+		c.t.Fatalf("export: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
+	}
+	var e exportAnswer
+	decode(c.t, got.body, &e)
+	if done := c.finishedJob(e.ID); done.State != "succeeded" {
+		c.t.Errorf("the export is %s (%s), want it to succeed", done.State, done.Error)
+	}
+	filters.Set("before", "2026-01-03")
+	if done := c.cleanup(filters); done.State != "succeeded" || done.Count != 0 {
+		c.t.Errorf("the cleanup is %s (%s) and has removed %d entries, want it to succeed and remove none", done.State, done.Error, done.Count)
+	}
+	if preview := c.previewCleanup(filters); preview.Count != 0 {
+		c.t.Errorf("the preview counts %d entries, want none", preview.Count)
+	}
+	wantNoMark(c.t, "the jobs", c.get("/jobs", nil).body)
 }
