@@ -361,7 +361,7 @@ func matchSchema() *Schema {
 	value := &Schema{AnyOf: []*Schema{anyText(""), {Type: "number"}, {Type: "boolean"}}}
 	return (&Schema{Type: "object", Open: true, AdditionalProperties: value, MinProperties: 1, MaxProperties: protect.MaxMatches}).
 		withDescription("Whole values by the dotted paths at which `sensitive_fields` encrypts them with `searchable`. " +
-			"An entry has to have all of them. Only who has `logs:match_encrypted` may ask, once a second and 60 times after a pause. " +
+			"An entry has to have all of them. Only who has `logs:match_encrypted` may ask, once a second and 60 times after a pause, in each process of the service. " +
 			"It is recorded in the tenant's log, without the values.")
 }
 
