@@ -1,9 +1,12 @@
 """Reads Parquet files with pyarrow and DuckDB, until the process that holds the other end of its standard input is
 gone. Arguments: the port, and the folder of this engine. POST /pyarrow answers the types and rows of the file that
-is its body. POST /duckdb?sql=… answers a query of the table `file`. Times are milliseconds since 1970."""
+is its body. POST /duckdb?sql=… answers a query of the table `file`, or of files that the query names if the body is
+empty. POST /python answers what the program that is its body prints. Times are milliseconds since 1970."""
 
+import contextlib
 import datetime
 import http.server
+import io
 import json
 import os
 import shutil
@@ -40,12 +43,20 @@ def by_pyarrow(path, _):
 
 def by_duckdb(path, query):
     with duckdb.connect() as database:
-        database.execute("CREATE VIEW file AS SELECT * FROM read_parquet('" + path + "')")
+        if os.path.getsize(path) > 0:
+            database.execute("CREATE VIEW file AS SELECT * FROM read_parquet('" + path + "')")
         result = database.execute(query["sql"][0])
         return {"types": {c[0]: str(c[1]) for c in result.description}, "rows": result.fetchall()}
 
 
-READERS = {"/pyarrow": by_pyarrow, "/duckdb": by_duckdb}
+def by_python(path, _):
+    output = io.StringIO()
+    with open(path, encoding="utf-8") as program, contextlib.redirect_stdout(output):
+        exec(compile(program.read(), "program", "exec"), {})
+    return {"output": output.getvalue()}
+
+
+READERS = {"/pyarrow": by_pyarrow, "/duckdb": by_duckdb, "/python": by_python}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
