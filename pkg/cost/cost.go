@@ -237,7 +237,7 @@ func archivePart(w *Workload, p *Prices) Part {
 	}
 	bytes := w.entriesOf(w.RetentionDays) * w.scaled(ArchivedBytes)
 	files := math.Ceil(w.EntriesPerMonth/EntriesPerFile) + float64(len(w.Shares))*min(1, w.EntriesPerMonth)
-	return Part{Name: "S3 archive", USD: tiered(bytes/1e9, p.S3GB) + files*(p.S3Put*putsPerFile+p.S3Get)}
+	return Part{Name: "S3 archive", USD: tiered(bytes/1e9, p.S3GB) + files*(p.S3Put*putsPerFile+p.S3Get*getsPerFile)}
 }
 
 // searchDuration is how long list-logs works for a page, mostly waiting for OpenSearch.
@@ -250,7 +250,7 @@ func Assumptions() []string {
 		fmt.Sprintf("Processor time: %s to accept an entry, %s to persist and %s to index it, %s for an invocation. A function with %d MB has one processor.",
 			acceptCPU, persistCPU, indexCPU, requestCPU, vCPUMemoryMB),
 		fmt.Sprintf("Waiting: %s for SQS, %s for MongoDB's majority, %s for a bulk request of OpenSearch.", queueWait, databaseWait, searchWait),
-		fmt.Sprintf("A one-KB entry takes %d bytes in MongoDB (snappy), %d in DocumentDB and %d in its indexes, %d in a primary shard, and %d in an archived Parquet file.",
+		fmt.Sprintf("A one-KB entry takes %d bytes in MongoDB (snappy), %d in DocumentDB and %d in its indexes, %d in a primary shard, and %d in the archive.",
 			DatabaseBytes, DocumentBytes, DocumentIndexBytes, SearchBytes, ArchivedBytes),
 		fmt.Sprintf("MongoDB's memory holds the index pages of %d KB that an hour's entries use. One of two entries is about another resource, and one of a hundred is of another user. Half of the memory holds pages.",
 			leafBytes>>10),

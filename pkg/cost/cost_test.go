@@ -77,8 +77,8 @@ func TestPartsOfABill(t *testing.T) {
 			only(func(p *cost.Prices) { p.SearchNodeHour, p.SearchMasterHour = 4, 1 }), (3*0.25*4 + 3) * days * 24},
 		{"no archive", aDay(), only(func(p *cost.Prices) { p.S3GB = flat(5) }), 0},
 		{"100 days in the archive", archived, only(func(p *cost.Prices) { p.S3GB = flat(5) }), 5 * 100e6 * cost.ArchivedBytes / 1e9},
-		// A file for a million entries and one more for the tenant, each with its manifest.
-		{"writing the archive", archived, only(func(p *cost.Prices) { p.S3Put = 1 }), 2 * (31 + 1)},
+		// A part for 390,000 entries and one more for the tenant, each with its ids and the manifest.
+		{"writing the archive", archived, only(func(p *cost.Prices) { p.S3Put = 1 }), 3 * (79 + 1)},
 		// Four addresses in three zones, one more for Atlas, and a NAT gateway in each zone.
 		{"addresses with DocumentDB", documents, only(func(p *cost.Prices) { p.EndpointZoneHour = 1 }), 3 * 4 * days * 24},
 		{"addresses with Atlas", aDay(), only(func(p *cost.Prices) { p.EndpointZoneHour = 1 }), 3 * 5 * days * 24},

@@ -20,12 +20,13 @@ const (
 	DocumentIndexBytes = 320
 	// SearchBytes is an entry in a primary shard. docs/queries.md has what was measured.
 	SearchBytes = 600
-	// ArchivedBytes is an entry in a Parquet file with zstd. It is taken from what zstd makes
-	// of entries in messages.
-	ArchivedBytes = 200
-	// EntriesPerFile is the size of a file of the archive.
-	EntriesPerFile = 1_000_000
-	putsPerFile    = 2 // the file and its manifest
+	// ArchivedBytes is an entry in a part of the archive, and its id in the list of ids. A test of
+	// cmd/bench measures it.
+	ArchivedBytes = 186
+	// EntriesPerFile is the size of a part of the archive, which ends at 64 MiB.
+	EntriesPerFile = 390_000
+	putsPerFile    = 3 // the part, its ids and the manifest
+	getsPerFile    = 4 // the manifest before; the part and its ids, to compare them; the manifest again
 )
 
 // The nodes that sizes are counted in. A store that needs no more than the smallest number of
