@@ -313,6 +313,45 @@ func TestPartsGoAfterTheirEnd(t *testing.T) {
 	}
 }
 
+// TestFilesOfEndedPartsGoAlsoIfTheWorkerIsKilled kills it at each of its writes, before it and after it.
+func TestFilesOfEndedPartsGoAlsoIfTheWorkerIsKilled(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for at, killed := 1, true; killed; at++ {
+			t.Run(fmt.Sprintf("%d %t", at, after), func(t *testing.T) {
+				w := newWorld(t)
+				w.Owner.Settings.RetentionDays = 30
+				w.Time = date(3, 4, 12)
+				w.store(date(3, 4, 0), largeDay)
+				w.until(date(3, 8, 0))
+				w.removeStored(date(3, 4, 0))
+				w.Time = date(3, 5, 0).AddDate(0, 0, 43)
+				w.Calls, w.KillAt, w.After = 0, at, after
+				w.until(date(3, 5, 0).AddDate(0, 0, 45))
+				if killed = w.Calls >= at; !killed {
+					return
+				}
+				w.until(date(3, 5, 0).AddDate(0, 0, 47))
+				if got, want := w.files("2026-03"), []string{"_manifest.json"}; !slices.Equal(got, want) {
+					t.Errorf("%v are left, want %v", got, want)
+				}
+			})
+		}
+	}
+}
+
+// TestADamagedMonthDoesNotHoldUpOthers has the manifest of one month damaged, whose days are in the same
+// task as those of another.
+func TestADamagedMonthDoesNotHoldUpOthers(t *testing.T) {
+	w := february(t)
+	w.store(date(1, 20, 0), 10)
+	if err := w.blobs.Put(t.Context(), acme, "month=2026-01/_manifest.json", export.ContentOf([]byte("{"), "")); err != nil {
+		t.Fatal(err)
+	}
+	w.Time = date(3, 1, 5)
+	w.run()
+	w.wantArchived("beside a damaged month", []string{"2026-02"}, func(at time.Time) bool { return at.Month() == time.February })
+}
+
 // removeStored removes the entries of a day from the system of record, as retention does.
 func (w *world) removeStored(day time.Time) {
 	w.T.Helper()

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -70,12 +71,20 @@ func readIDs(ctx context.Context, blobs Getter, tenant audit.TenantID, of month,
 	return ids, nil
 }
 
-// known tells which ids the parts of a month have. It is asked for ids in rising order, and has the ids of
-// those parts in memory whose times the current id lies in.
+// between returns a copy of the ids with from ≤ time ≤ to.
+func (p packedIDs) between(from, to time.Time) packedIDs {
+	first := sort.Search(p.len(), func(i int) bool { return !audit.EntryID(p.at(i)).Time().Before(from) })
+	end := sort.Search(p.len(), func(i int) bool { return audit.EntryID(p.at(i)).Time().After(to) })
+	return bytes.Clone(p[first*idSize : max(first, end)*idSize])
+}
+
+// known tells which ids the parts of a month have. It is asked for ids in rising order up to a time. Of those
+// parts whose times the current id lies in, it has the ids up to that time in memory.
 type known struct {
 	blobs  Getter
 	tenant audit.TenantID
 	month  month
+	to     time.Time
 	open   []cursor
 	// files are still to come: none begins before next.
 	files []File
@@ -91,7 +100,7 @@ type cursor struct {
 
 // newKnown returns what tells which ids with from ≤ time ≤ to the parts of a manifest have.
 func newKnown(blobs Getter, m *Manifest, of month, from, to time.Time) *known {
-	k := &known{blobs: blobs, tenant: m.Tenant, month: of}
+	k := &known{blobs: blobs, tenant: m.Tenant, month: of, to: to}
 	for i := range m.Files {
 		if m.Files[i].overlaps(from, to) {
 			k.files = append(k.files, m.Files[i])
@@ -139,7 +148,7 @@ func (k *known) load(ctx context.Context, at time.Time) error {
 			if err != nil {
 				return err
 			}
-			k.open = append(k.open, cursor{last: f.Last, ids: ids})
+			k.open = append(k.open, cursor{last: f.Last, ids: ids.between(at, k.to)})
 		}
 	}
 	k.files = later

@@ -17,10 +17,10 @@ import (
 const (
 	// SchemaVersion is the version of manifests and of the columns of parts.
 	SchemaVersion = 1
-	// maxManifest is more than a manifest has, in bytes.
+	// maxManifest is more than a manifest has, in bytes: more than 10,000 parts.
 	maxManifest = 16 << 20
 	// maxActions is the most actions that a File names.
-	maxActions = 64
+	maxActions = 16
 )
 
 // Manifest lists the parts of a tenant's month. A part that it does not list is none: a worker was
@@ -194,9 +194,12 @@ func (m *Manifest) put(ctx context.Context, blobs Blobs, now time.Time) error {
 			m.Last = f.Last
 		}
 	}
-	text, err := json.MarshalIndent(m, "", " ")
+	text, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode the manifest: %w", err)
+	}
+	if len(text) > maxManifest { // nobody could read it again
+		return fmt.Errorf("the manifest of %s would have %d bytes, at most %d: %w", m.Month, len(text), maxManifest, audit.ErrTooLarge)
 	}
 	of, err := parseMonth(m.Month)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -68,33 +69,40 @@ func (r *planRun) all(ctx context.Context, id audit.TenantID, days []activity.Du
 	if err != nil {
 		return err
 	}
+	var failures []error
 	for _, d := range days {
-		if r.timeUp() {
+		if r.timeUp() || ctx.Err() != nil {
 			break
 		}
-		day, due, err := d.Record(ctx, r.Register, activity.Archive, id)
-		if err != nil {
-			return err
+		if err := r.day(ctx, id, d, deleted); err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", d.Day.Format(time.DateOnly), err))
+			r.Log.ErrorContext(ctx, "a day was not looked at", "work", string(activity.Archive), "tenant", string(id), "day", d.Day.Format(time.DateOnly), "error", err)
 		}
-		if !due {
-			continue
-		}
-		var next activity.Outcome
-		if !deleted {
-			var claimed bool
-			if next, claimed, err = r.check(ctx, day); err != nil {
-				return fmt.Errorf("%s: %w", day.Day.Format(time.DateOnly), err)
-			}
-			if claimed {
-				continue
-			}
-		}
-		day.Checks = next.Checks
-		if err := r.Register.Check(ctx, day, next.Due); err != nil {
+	}
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	if len(failures) > 0 && len(failures) == len(days) || ctx.Err() != nil {
+		return errors.Join(append(failures, ctx.Err())...)
+	}
+	return nil
+}
+
+// day looks at one day, and notes when it is due again. A day that fails is due again within an hour.
+func (r *planRun) day(ctx context.Context, id audit.TenantID, d activity.DueDay, deleted bool) error {
+	day, due, err := d.Record(ctx, r.Register, activity.Archive, id)
+	if err != nil || !due {
+		return err
+	}
+	var next activity.Outcome
+	if !deleted {
+		var claimed bool
+		if next, claimed, err = r.check(ctx, day); err != nil || claimed {
 			return err
 		}
 	}
-	return r.start(ctx)
+	day.Checks = next.Checks
+	return r.Register.Check(ctx, day, next.Due)
 }
 
 // manifest returns the manifest of a month, which is read once for a task.

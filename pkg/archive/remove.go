@@ -18,7 +18,7 @@ const heldInterval = 7 * oneDay
 // when the next part with entries of the day can be removed, zero if none is known, and whether one was
 // removed.
 func (r *planRun) removeEnded(ctx context.Context, m *Manifest, day time.Time) (due time.Time, removed bool, err error) {
-	if len(m.Files) == 0 {
+	if m.etag == "" {
 		return time.Time{}, false, nil
 	}
 	of, now, name := monthOf(day), r.Now(), day.Format(time.DateOnly)

@@ -165,6 +165,7 @@ var (
 		"the tenant's id, which is never given again, this certificate, those of its erasures, the tombstones of its keys, and its jobs for a while",
 		"messages under way until messages_until, which are dropped when they are consumed",
 		"backups of the database, until they are removed",
+		"earlier versions of the files of the archive, for 30 days",
 		"answers and files that were downloaded before",
 	}
 )

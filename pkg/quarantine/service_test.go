@@ -433,7 +433,9 @@ func TestRemoveIfAsksAboutEveryItem(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	removed, err := quarantine.RemoveIf(t.Context(), store, "acme", func(e *audit.Entry) bool { return e.UserID == "goes" })
+	removed, err := quarantine.RemoveIf(t.Context(), store, "acme", func(context.Context) (func(*audit.Entry) bool, error) {
+		return func(e *audit.Entry) bool { return e.UserID == "goes" }, nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

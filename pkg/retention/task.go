@@ -2,6 +2,7 @@ package retention
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,9 +43,10 @@ type Task struct {
 	// Held returns what reports whether a legal hold covers an entry; see hold.Reader. It reads no
 	// older state than that of the call.
 	Held func(ctx context.Context, tenant audit.TenantID) (covers func(*audit.Entry) bool, err error)
-	// RemoveQuarantined removes the entries of a tenant from the quarantine for which remove returns
-	// true, and returns their number; see quarantine.RemoveIf. nil: there is no quarantine.
-	RemoveQuarantined func(ctx context.Context, tenant audit.TenantID, remove func(*audit.Entry) bool) (int, error)
+	// RemoveQuarantined removes the entries of a tenant from the quarantine that are to go, and returns
+	// their number; see quarantine.RemoveIf. It asks begin for what decides before each of a few entries,
+	// and stops at nil. nil: there is no quarantine.
+	RemoveQuarantined func(ctx context.Context, tenant audit.TenantID, begin func(context.Context) (goes func(*audit.Entry) bool, err error)) (int, error)
 	// Archived returns what reports whether entries of a day are archived, which is asked in the rising
 	// order of their ids; see archive.Reader.
 	Archived func(ctx context.Context, tenant audit.TenantID, day time.Time) (has func(ctx context.Context, id audit.EntryID) (bool, error), err error)
@@ -78,6 +80,7 @@ type dayRun struct {
 	tenant    audit.Tenant
 	held      func(*audit.Entry) bool
 	archived  func(ctx context.Context, id audit.EntryID) (bool, error) // nil: nobody has asked yet
+	unknown   error                                                     // why nobody knows what is archived
 	day       time.Time
 	checks    int       // since the day was touched
 	selection Selection // what is left to look at
@@ -90,14 +93,7 @@ type dayRun struct {
 // all looks at the entries of the day page by page, with the settings and holds of that time.
 func (r *dayRun) all(ctx context.Context) error {
 	for {
-		var err error
-		if r.tenant, err = r.Tenants.Tenant(ctx, r.tenant.ID); err != nil {
-			return err
-		}
-		if r.tenant.Status == audit.TenantDeleting {
-			return nil
-		}
-		if r.held, err = r.Held(ctx, r.tenant.ID); err != nil {
+		if deleting, err := r.refresh(ctx); err != nil || deleting {
 			return err
 		}
 		now := r.Now()
@@ -108,46 +104,54 @@ func (r *dayRun) all(ctx context.Context) error {
 			return err
 		}
 		if len(entries) == 0 {
-			return r.removeQuarantined(ctx)
+			return errors.Join(r.unknown, r.removeQuarantined(ctx))
 		}
 		if err := r.apply(ctx, entries, now); err != nil {
 			return err
 		}
 		r.selection.After = entries[len(entries)-1].ID
 		if r.stopped = r.Now().After(r.deadline); r.stopped {
-			return nil
+			return r.unknown
 		}
 	}
+}
+
+// refresh reads the settings and the holds again. It reports whether the tenant is being deleted.
+func (r *dayRun) refresh(ctx context.Context) (deleting bool, err error) {
+	if r.tenant, err = r.Tenants.Tenant(ctx, r.tenant.ID); err != nil || r.tenant.Status == audit.TenantDeleting {
+		return true, err
+	}
+	r.held, err = r.Held(ctx, r.tenant.ID)
+	return false, err
 }
 
 // removable reports whether an entry may be removed once it was marked for Grace. Every reason
 // to keep an entry that has expired belongs here.
-func (r *dayRun) removable(ctx context.Context, e *Entry, now time.Time) (bool, error) {
+func (r *dayRun) removable(ctx context.Context, e *Entry, now time.Time) bool {
 	if !r.tenant.Settings.IsExpired(&e.Entry, now) {
-		return false, nil
+		return false
 	}
 	if r.held(&e.Entry) {
 		r.wakeAt(now.Add(Grace)) // in case nobody could be told of the release
-		return false, nil
+		return false
 	}
-	if !r.tenant.Settings.Archive {
-		return true, nil
+	if !r.tenant.Settings.Archive || r.isArchived(ctx, e.ID) {
+		return true
 	}
-	archived, err := r.isArchived(ctx, e.ID)
-	if err == nil && !archived {
-		r.wakeAt(now.Add(archiveCheck))
-	}
-	return archived, err
+	r.wakeAt(now.Add(archiveCheck))
+	return false
 }
 
-// isArchived reports whether an entry of the day is archived.
-func (r *dayRun) isArchived(ctx context.Context, id audit.EntryID) (_ bool, err error) {
-	if r.archived == nil {
-		if r.archived, err = r.Archived(ctx, r.tenant.ID, r.day); err != nil {
-			return false, err
-		}
+// isArchived reports whether an entry of the day is known to be archived. If that cannot be asked, marked
+// entries are unmarked: the store would remove them by itself.
+func (r *dayRun) isArchived(ctx context.Context, id audit.EntryID) (archived bool) {
+	if r.unknown == nil && r.archived == nil {
+		r.archived, r.unknown = r.Archived(ctx, r.tenant.ID, r.day)
 	}
-	return r.archived(ctx, id)
+	if r.unknown == nil {
+		archived, r.unknown = r.archived(ctx, id)
+	}
+	return archived && r.unknown == nil
 }
 
 // apply does what is due for some entries.
@@ -155,11 +159,8 @@ func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) erro
 	var mark, unmark, unindex, remove []audit.EntryID
 	for i := range entries {
 		e := &entries[i]
-		removable, err := r.removable(ctx, e, now)
-		if err != nil {
-			return err
-		}
-		switch marked := !e.DeletableAt.IsZero(); {
+		removable, marked := r.removable(ctx, e, now), !e.DeletableAt.IsZero()
+		switch {
 		case removable && !marked:
 			mark = append(mark, e.ID)
 			r.wakeAt(now.Add(Grace - indexLead))

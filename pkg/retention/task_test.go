@@ -171,9 +171,13 @@ func (w *world) task() *retention.Task {
 	}
 }
 
-func (w *world) removeQuarantined(_ context.Context, _ audit.TenantID, remove func(*audit.Entry) bool) (removed int, err error) {
+func (w *world) removeQuarantined(ctx context.Context, _ audit.TenantID, begin func(context.Context) (func(*audit.Entry) bool, error)) (removed int, err error) {
 	w.refused = slices.DeleteFunc(w.refused, func(e audit.Entry) bool {
-		if err != nil || !remove(&e) {
+		goes, beginErr := begin(ctx)
+		if beginErr != nil {
+			err = beginErr
+		}
+		if err != nil || goes == nil || !goes(&e) {
 			return false
 		}
 		if err = w.write(); err == nil {
@@ -326,6 +330,19 @@ func TestAnArchiveThatFailsRemovesNothing(t *testing.T) {
 		t.Errorf("got %v, want %v", err, w.noArchive)
 	}
 	w.wantMarked(t, 0)
+}
+
+// TestMarksAreTakenBackWhileNobodyKnowsWhatIsArchived: the store would remove marked entries by itself.
+func TestMarksAreTakenBackWhileNobodyKnowsWhatIsArchived(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 30})
+	w.until(t, day.AddDate(0, 0, 32))
+	w.wantMarked(t, total)
+	w.tenant.Settings.Archive, w.noArchive = true, errors.New("the archive is unavailable")
+	if _, err := w.checkAgain(0); !errors.Is(err, w.noArchive) {
+		t.Errorf("got %v, want %v", err, w.noArchive)
+	}
+	w.wantMarked(t, 0)
+	w.wantStored(t, total)
 }
 
 // TestTheArchiveIsTurnedOnAndOff: marks of what is not archived are taken back. Without an archive nothing

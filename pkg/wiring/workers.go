@@ -356,8 +356,8 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 	}
 	retain := &retention.Task{
 		Store: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Held: s.held, Now: time.Now, Removed: s.freeSpaceSoon(),
-		RemoveQuarantined: func(ctx context.Context, tenant audit.TenantID, remove func(*audit.Entry) bool) (int, error) {
-			return quarantine.RemoveIf(ctx, s.Stores.Quarantine, tenant, remove)
+		RemoveQuarantined: func(ctx context.Context, tenant audit.TenantID, begin func(context.Context) (func(*audit.Entry) bool, error)) (int, error) {
+			return quarantine.RemoveIf(ctx, s.Stores.Quarantine, tenant, begin)
 		},
 		Archived: (&archive.Reader{Blobs: s.Stores.Archive}).On,
 		Publish:  publishRetentionTo(metrics.New(s.Metrics, "retain-logs", time.Now)),
