@@ -23,6 +23,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
@@ -163,13 +164,16 @@ func newServices(t *testing.T, db *sqlite.DB, f manifest.Function, clients *sock
 		case manifest.DependencyTimeZones:
 			timezones.Use(&stores)
 		case manifest.DependencyCursorKey:
-			keys := [][]byte{make([]byte, 32)}
+			keys := [][]byte{cursorKey}
 			security.CursorKeys = func() [][]byte { return keys }
 			security.KeyVersions = func() (rotation.Versions, error) { return newVersions(), nil }
 		}
 	}
 	return wiring.New(stores, security, slog.New(slog.DiscardHandler))
 }
+
+// cursorKey is the key of cursors and of the filters of streams.
+var cursorKey = make([]byte, cursor.MinKeyBytes)
 
 // versions is a secret whose rotation was asked for.
 type versions map[string]string

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -196,7 +198,12 @@ func (f fixtures) put(ctx context.Context, stores wiring.Stores) error {
 func (c connectionFixture) put(ctx context.Context, stores wiring.Stores) error {
 	made := stream.Connection{ID: c.ID, Tenant: c.Tenant, Principal: c.Principal, ConnectedAt: time.Now(), ExpiresAt: time.Now().Add(stream.MaxConnection)}
 	if c.Subscribed {
-		made.Subscription = &stream.Subscription{ID: "3f1c09d2a4b87e65"} // nothing was sent yet
+		const id = "3f1c09d2a4b87e65"
+		filter, err := stream.SealFilter(cursor.NewSigner(cursorKey), c.Tenant, id, url.Values{})
+		if err != nil {
+			return err
+		}
+		made.Subscription = &stream.Subscription{ID: id, SealedFilter: filter} // nothing was sent yet
 		if err := stores.Streams.Open(ctx, c.Tenant, made.ExpiresAt); err != nil {
 			return err
 		}

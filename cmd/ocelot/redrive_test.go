@@ -75,7 +75,7 @@ func TestRedrive(t *testing.T) {
 	all := command(t.Context(), strings.NewReader(""), 0, "redrive", "--data", folder)
 	if fields := strings.Fields(all.out); all.code != 0 {
 		t.Errorf("all queues: got exit code %d, want 0: %s", all.code, all.err)
-	} else if !slices.Equal(fields, strings.Fields("ingest 0 ingest-priority 0 index 2 arrival 0 jobs 0 stream 0")) {
-		t.Errorf("all queues: got fields %q, want %q", fields, strings.Fields("ingest 0 ingest-priority 0 index 2 arrival 0 jobs 0 stream 0"))
+	} else if !slices.Equal(fields, strings.Fields("ingest 0 ingest-priority 0 index 2 arrival 0 jobs 0 archive 0 stream 0")) {
+		t.Errorf("all queues: got fields %q, want %q", fields, strings.Fields("ingest 0 ingest-priority 0 index 2 arrival 0 jobs 0 archive 0 stream 0"))
 	}
 }

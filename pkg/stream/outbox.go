@@ -241,7 +241,7 @@ func (o *outbox) view() (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	text, err := o.Cursors.Open(placeOf(o.Tenant, o.Subscription), o.Subscription.SealedFilter)
+	text, err := o.Cursors.Open(placeOf(o.Tenant, o.Subscription.ID), o.Subscription.SealedFilter)
 	if err != nil {
 		return view{}, err
 	}

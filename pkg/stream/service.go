@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -103,7 +104,7 @@ func (s *Service) Subscribe(ctx context.Context, id string, body []byte) error {
 		return fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
 	}
 	wanted := Subscription{ID: s.newID(), After: head.Last, Replay: head.Last}
-	if wanted.SealedFilter, err = s.Cursors.Seal(placeOf(c.Tenant, &wanted), []byte(message.filter.Encode())); err != nil {
+	if wanted.SealedFilter, err = SealFilter(s.Cursors, c.Tenant, wanted.ID, message.filter); err != nil {
 		return fmt.Errorf("subscribe to %s: %w", c.Tenant, err)
 	}
 	if message.after != "" {
@@ -116,9 +117,14 @@ func (s *Service) Subscribe(ctx context.Context, id string, body []byte) error {
 	return s.change(ctx, c, wanted)
 }
 
+// SealFilter returns the filter of a subscription as its record has it.
+func SealFilter(keys *cursor.Signer, tenant audit.TenantID, subscription string, filter url.Values) ([]byte, error) {
+	return keys.Seal(placeOf(tenant, subscription), []byte(filter.Encode()))
+}
+
 // placeOf names a subscription to the cipher of its filter.
-func placeOf(tenant audit.TenantID, s *Subscription) string {
-	return "subscription " + s.ID + " of " + string(tenant)
+func placeOf(tenant audit.TenantID, subscription string) string {
+	return "subscription " + subscription + " of " + string(tenant)
 }
 
 // connection returns the connection, if its client may use it.

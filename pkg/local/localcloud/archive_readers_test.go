@@ -36,7 +36,7 @@ func archivePage(t *testing.T) string {
 // test.
 func snippets(t *testing.T, language, folder string) (all []string) {
 	t.Helper()
-	for _, match := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(archivePage(t), -1) {
+	for _, match := range regexp.MustCompile("(?s)```"+language+"(?: no-run[^\n]*)?\n(.*?)```").FindAllStringSubmatch(archivePage(t), -1) {
 		text := match[1]
 		if strings.Contains(text, ".ocelot/archive") { // others are for Athena
 			all = append(all, strings.NewReplacer(".ocelot/archive", folder, "demo", "acme", "2026-10", "2025-11").Replace(text))
