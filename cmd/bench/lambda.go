@@ -64,7 +64,7 @@ func measureLambda(ctx context.Context, b *bench) ([]figure, error) {
 // buildLambdas builds packages as the Makefile builds functions: one to a file,
 // several into a folder whose name ends in a slash.
 func buildLambdas(ctx context.Context, arch, out string, packages ...string) error {
-	args := append([]string{"build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", out}, packages...)
+	args := append([]string{"build", "-trimpath", "-tags", "lambda.norpc,nethttpomithttp2", "-ldflags", "-s -w", "-o", out}, packages...)
 	build := exec.CommandContext(ctx, "go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch, "GOOS="+runtime.GOOS)
 	if arch != runtime.GOARCH {

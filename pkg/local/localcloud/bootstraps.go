@@ -191,9 +191,9 @@ func BuildBootstraps(ctx context.Context, engines config.Engines) (folder string
 	if err != nil {
 		return "", errors.Join(ErrNoSources, ctx.Err())
 	}
-	tags := "embedded,lambda.norpc"
+	tags := "embedded,lambda.norpc,nethttpomithttp2"
 	if allOutside(engines) {
-		tags = "lambda.norpc"
+		tags = "lambda.norpc,nethttpomithttp2"
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
