@@ -43,6 +43,7 @@ type engine struct {
 	queue  func(name manifest.QueueName) queue
 	named  func(name manifest.QueueName) string // as the engine names the queue
 	files  *exportfiles.Local                   // of exports; nil: S3 has them
+	opened []io.Closer                          // folders of files
 }
 
 // openEngine opens the file, and the outside engines that replace parts of it.
@@ -84,24 +85,32 @@ func openEngine(ctx context.Context, o Options) (*engine, error) {
 
 func (e *engine) close() error {
 	err := e.db.Close()
-	if e.files != nil {
-		err = errors.Join(err, e.files.Close())
-	}
-	for _, files := range []any{e.stores.Tombstones, e.stores.Archive} {
-		if folder, is := files.(io.Closer); is {
-			err = errors.Join(err, folder.Close())
-		}
+	for _, folder := range e.opened {
+		err = errors.Join(err, folder.Close())
 	}
 	return err
+}
+
+// closeLater has close close the files that were opened, if they are in a folder.
+func (e *engine) closeLater(files any) {
+	if folder, is := files.(io.Closer); is {
+		e.opened = append(e.opened, folder)
+	}
 }
 
 // openArchive opens the store of the archive.
 func (e *engine) openArchive(o Options) error {
 	name, err := archiveBucket(o)
-	if err == nil {
-		e.stores.Archive, err = archivefiles.Open(name, o.Engines.AWS)
+	if err != nil {
+		return err
 	}
-	return err
+	files, err := archivefiles.Open(name, o.Engines.AWS)
+	if err != nil {
+		return err
+	}
+	e.stores.Archive = files
+	e.closeLater(files)
+	return nil
 }
 
 // archiveBucket returns the name of the store of the archive.
@@ -112,10 +121,16 @@ func archiveBucket(o Options) (string, error) {
 // openTombstones opens the store of what outlives a restore of the database.
 func (e *engine) openTombstones(o Options) error {
 	name, err := tombstonesBucket(o)
-	if err == nil {
-		e.stores.Tombstones, err = tombstones.Open(name, o.Engines.AWS)
+	if err != nil {
+		return err
 	}
-	return err
+	files, err := tombstones.Open(name, o.Engines.AWS)
+	if err != nil {
+		return err
+	}
+	e.stores.Tombstones = files
+	e.closeLater(files)
+	return nil
 }
 
 // tombstonesBucket returns the name of the store of tombstones.
@@ -126,13 +141,19 @@ func tombstonesBucket(o Options) (string, error) {
 // openExports opens the store of the files of exports.
 func (e *engine) openExports(o Options) error {
 	name, err := exportsBucket(o)
-	if err == nil {
-		e.stores.Exports, err = exportfiles.Open(name, o.Engines.AWS)
+	if err != nil {
+		return err
 	}
-	if local, is := e.stores.Exports.(exportfiles.Local); err == nil && is {
+	files, err := exportfiles.Open(name, o.Engines.AWS)
+	if err != nil {
+		return err
+	}
+	e.stores.Exports = files
+	e.closeLater(files)
+	if local, is := files.(exportfiles.Local); is {
 		e.files = &local
 	}
-	return err
+	return nil
 }
 
 // exportsBucket returns the name of the store of the files of exports.
