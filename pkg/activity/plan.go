@@ -21,14 +21,6 @@ type DueDay struct {
 	Due time.Time `json:"due"`
 }
 
-// Record returns the day's record for a kind of work. It returns false if the task is an old one: the day
-// was checked or shared out again.
-func (d DueDay) Record(ctx context.Context, register Register, work Work, tenant audit.TenantID) (Day, bool, error) {
-	day := Day{Work: work, Tenant: tenant, Receipt: Receipt{Received: d.Received, Day: d.Day}, Touches: d.Touches, Checks: d.Checks}
-	due, err := register.DueAt(ctx, day)
-	return day, err == nil && !due.IsZero() && !due.After(d.Due), err
-}
-
 // Plan shares out the days that are due, those that wait longest first. Task does their work.
 type Plan struct {
 	Work     Work

@@ -1,6 +1,7 @@
 package activity
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,9 +26,11 @@ type Task struct {
 	Register Register
 	Tenants  Tenants
 	// Check does the work of one day of a tenant that is not deleted. After an error the day is
-	// due again as if it had not been called. It is called concurrently.
+	// due again as if it had not been called. It is called concurrently, unless AtOnce is 1.
 	Check func(ctx context.Context, tenant *audit.Tenant, day Day) (Outcome, error)
-	Log   *slog.Logger
+	// AtOnce is how many days are checked at the same time; zero: maxConcurrentDays.
+	AtOnce int
+	Log    *slog.Logger
 }
 
 // Outcome is what a check of a day found: how many checks the day has now, and when it is due
@@ -35,6 +38,8 @@ type Task struct {
 type Outcome struct {
 	Checks int
 	Due    time.Time
+	// Claimed leaves the day as Plan shared it out: it is due again within an hour.
+	Claimed bool
 }
 
 // maxConcurrentDays are checked at the same time, so that a day with many entries does not
@@ -50,7 +55,7 @@ func (t *Task) Do(ctx context.Context, tenant audit.TenantID, input json.RawMess
 		return fmt.Errorf("check days of %s: %w: they are not their JSON form", tenant, audit.ErrUnreadable)
 	}
 	var working errgroup.Group
-	working.SetLimit(maxConcurrentDays)
+	working.SetLimit(cmp.Or(t.AtOnce, maxConcurrentDays))
 	failures := make([]error, len(days))
 	for i, d := range days {
 		working.Go(func() error {
@@ -79,9 +84,10 @@ func (t *Task) Do(ctx context.Context, tenant audit.TenantID, input json.RawMess
 
 // day checks one day and notes when it is due again.
 func (t *Task) day(ctx context.Context, id audit.TenantID, d DueDay) error {
-	day, due, err := d.Record(ctx, t.Register, t.Work, id)
-	if err != nil || !due {
-		return err
+	day := Day{Work: t.Work, Tenant: id, Receipt: Receipt{Received: d.Received, Day: d.Day}, Touches: d.Touches, Checks: d.Checks}
+	due, err := t.Register.DueAt(ctx, day)
+	if err != nil || due.IsZero() || due.After(d.Due) {
+		return err // without an error: an old task
 	}
 	tenant, err := t.Tenants.Tenant(ctx, id)
 	deleted, err := audit.IsDeleted(tenant, err)
@@ -92,7 +98,7 @@ func (t *Task) day(ctx context.Context, id audit.TenantID, d DueDay) error {
 		return t.Register.Check(ctx, day, time.Time{})
 	}
 	found, err := t.Check(ctx, &tenant, day)
-	if err != nil {
+	if err != nil || found.Claimed {
 		return err
 	}
 	day.Checks = found.Checks

@@ -39,13 +39,9 @@ type Planner struct {
 
 // Do looks at the days of one task, which are a JSON list of activity.DueDay. It is a jobs.Task.
 func (p *Planner) Do(ctx context.Context, tenant audit.TenantID, input json.RawMessage) error {
-	var days []activity.DueDay
-	if err := json.Unmarshal(input, &days); err != nil {
-		return fmt.Errorf("plan the archive of %s: %w: the days are not their JSON form", tenant, audit.ErrUnreadable)
-	}
 	run := &planRun{Planner: p, manifests: map[month]*Manifest{}, wanted: map[month][]string{}, cleaned: map[month]bool{}, deadline: p.Now().Add(maxPlanTime)}
-	err := run.all(ctx, tenant, days)
-	if err != nil {
+	days := &activity.Task{Work: activity.Archive, Register: p.Register, Tenants: p.Tenants, Check: run.check, AtOnce: 1, Log: p.Log}
+	if err := errors.Join(days.Do(ctx, tenant, input), run.start(ctx)); err != nil {
 		return fmt.Errorf("plan the archive of %s: %w", tenant, err)
 	}
 	return nil
@@ -63,48 +59,6 @@ type planRun struct {
 
 func (r *planRun) timeUp() bool { return !r.Now().Before(r.deadline) }
 
-func (r *planRun) all(ctx context.Context, id audit.TenantID, days []activity.DueDay) (err error) {
-	r.tenant, err = r.Tenants.Tenant(ctx, id)
-	deleted, err := audit.IsDeleted(r.tenant, err)
-	if err != nil {
-		return err
-	}
-	var failures []error
-	for _, d := range days {
-		if r.timeUp() || ctx.Err() != nil {
-			break
-		}
-		if err := r.day(ctx, id, d, deleted); err != nil {
-			failures = append(failures, fmt.Errorf("%s: %w", d.Day.Format(time.DateOnly), err))
-			r.Log.ErrorContext(ctx, "a day was not looked at", "work", string(activity.Archive), "tenant", string(id), "day", d.Day.Format(time.DateOnly), "error", err)
-		}
-	}
-	if err := r.start(ctx); err != nil {
-		return err
-	}
-	if len(failures) > 0 && len(failures) == len(days) || ctx.Err() != nil {
-		return errors.Join(append(failures, ctx.Err())...)
-	}
-	return nil
-}
-
-// day looks at one day, and notes when it is due again. A day that fails is due again within an hour.
-func (r *planRun) day(ctx context.Context, id audit.TenantID, d activity.DueDay, deleted bool) error {
-	day, due, err := d.Record(ctx, r.Register, activity.Archive, id)
-	if err != nil || !due {
-		return err
-	}
-	var next activity.Outcome
-	if !deleted {
-		var claimed bool
-		if next, claimed, err = r.check(ctx, day); err != nil || claimed {
-			return err
-		}
-	}
-	day.Checks = next.Checks
-	return r.Register.Check(ctx, day, next.Due)
-}
-
 // manifest returns the manifest of a month, which is read once for a task.
 func (r *planRun) manifest(ctx context.Context, of month) (*Manifest, error) {
 	if m := r.manifests[of]; m != nil {
@@ -117,47 +71,51 @@ func (r *planRun) manifest(ctx context.Context, of month) (*Manifest, error) {
 	return m, err
 }
 
-// check decides what is due on a day, and when it is due again. It reports true if the day is left as it
-// was claimed: it is due again within an hour, when its job has worked.
-func (r *planRun) check(ctx context.Context, day activity.Day) (activity.Outcome, bool, error) {
+// check decides what is due on a day, and when it is due again. A day for which a job is to be started stays
+// claimed: it is looked at again when its job has worked.
+func (r *planRun) check(ctx context.Context, tenant *audit.Tenant, day activity.Day) (activity.Outcome, error) {
+	r.tenant = *tenant
+	if r.timeUp() {
+		return activity.Outcome{Claimed: true}, nil
+	}
 	of, now := monthOf(day.Day), r.Now()
 	m, err := r.manifest(ctx, of)
 	if err != nil {
-		return activity.Outcome{}, false, err
+		return activity.Outcome{}, err
 	}
 	if !r.tenant.Settings.Archive {
 		return r.expire(ctx, m, day)
 	}
 	if ready := settled(day.Day.Add(oneDay)); now.Before(ready) {
-		return activity.Outcome{Due: ready}, false, nil
+		return activity.Outcome{Due: ready}, nil
 	}
 	archived := m.day(day.Day)
 	if archived != nil {
 		if next := activity.NextArchive(archived.ArchivedAt); now.Before(next) { // late entries follow once a day
-			return activity.Outcome{Checks: day.Checks, Due: next}, false, nil
+			return activity.Outcome{Checks: day.Checks, Due: next}, nil
 		}
 	}
 	at := newScan(r.Store, r.Blobs, m, of, []span{{day.Day, day.Day.Add(oneDay)}}, audit.EntryID{})
 	missing, more, err := at.next(ctx, 1, r.timeUp)
 	switch {
 	case err != nil:
-		return activity.Outcome{}, false, err
+		return activity.Outcome{}, err
 	case len(missing) == 0 && more: // the time is up
-		return activity.Outcome{}, true, nil
+		return activity.Outcome{Claimed: true}, nil
 	case len(missing) == 0:
 		return r.expire(ctx, m, day)
 	}
 	if over := settled(of.end()); now.Before(over) && archived == nil {
 		entries, err := r.Store.Count(ctx, r.tenant.ID, day.Day, day.Day.Add(oneDay))
 		if err != nil {
-			return activity.Outcome{}, false, err
+			return activity.Outcome{}, err
 		}
 		if entries < r.largeDay() {
-			return activity.Outcome{Due: over}, false, nil
+			return activity.Outcome{Due: over}, nil
 		}
 	}
 	r.wanted[of] = append(r.wanted[of], day.Day.Format(time.DateOnly))
-	return activity.Outcome{}, true, nil
+	return activity.Outcome{Claimed: true}, nil
 }
 
 func (r *planRun) largeDay() int64 {
@@ -171,16 +129,16 @@ func (r *planRun) largeDay() int64 {
 // have ended. The day is looked at again a day later if a part was removed, because the database may still
 // have its entries, and after the first look, because an entry can be stored for some time after its day was
 // touched.
-func (r *planRun) expire(ctx context.Context, m *Manifest, day activity.Day) (activity.Outcome, bool, error) {
+func (r *planRun) expire(ctx context.Context, m *Manifest, day activity.Day) (activity.Outcome, error) {
 	due, removed, err := r.removeEnded(ctx, m, day.Day)
 	if err != nil {
-		return activity.Outcome{}, false, err
+		return activity.Outcome{}, err
 	}
 	again := activity.NextArchive(r.Now())
 	if r.tenant.Settings.Archive && (removed || day.Checks == 0) && (due.IsZero() || again.Before(due)) {
 		due = again
 	}
-	return activity.Outcome{Checks: day.Checks + 1, Due: due}, false, nil
+	return activity.Outcome{Checks: day.Checks + 1, Due: due}, nil
 }
 
 // start starts a job for each month with days that are to be archived.
