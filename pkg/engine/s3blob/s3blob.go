@@ -19,6 +19,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/export"
@@ -54,6 +56,16 @@ type Blobs struct {
 	client   *Client
 	bucket   string
 	partSize int64
+}
+
+// Open returns the blobs of the bucket, with a client of its own. It makes no call. Its errors are those
+// of NewClient.
+func Open(cfg aws.Config, bucket string) (*Blobs, error) {
+	client, err := NewClient(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return New(client, bucket), nil
 }
 
 // New returns the blobs of the bucket. It makes no call.

@@ -19,9 +19,5 @@ func Open(name string, aws config.AWS) (wiring.ArchiveFiles, error) {
 	if files, is, err := inFolder(name); is {
 		return files, err
 	}
-	client, err := s3blob.NewClient(awsconfig.New(aws))
-	if err != nil {
-		return nil, err
-	}
-	return s3blob.New(client, name), nil
+	return s3blob.Open(awsconfig.New(aws), name)
 }

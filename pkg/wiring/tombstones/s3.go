@@ -19,9 +19,5 @@ func Open(name string, aws config.AWS) (erasure.Blobs, error) {
 	if blobs, is, err := inFolder(name); is {
 		return blobs, err
 	}
-	client, err := s3blob.NewClient(awsconfig.New(aws))
-	if err != nil {
-		return nil, err
-	}
-	return s3blob.New(client, name), nil
+	return s3blob.Open(awsconfig.New(aws), name)
 }
