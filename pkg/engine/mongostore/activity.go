@@ -64,7 +64,12 @@ func keyOfDay(d *activity.Day) string {
 func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, receipts []activity.Receipt, due time.Time) error {
 	err := a.db.ensureActivity(ctx)
 	if err == nil {
-		err = retry(ctx, func() error { return a.touch(ctx, activity.Days(tenant, receipts), due) })
+		days := activity.Days(tenant, receipts)
+		touches := make([]mongo.WriteModel, len(days))
+		for i := range days {
+			touches[i] = touchOf(&days[i], days[i].DueOnTouch(due))
+		}
+		err = retry(ctx, func() error { return a.touch(ctx, touches) })
 	}
 	if err != nil {
 		return fmt.Errorf("register active days of %s: %w", tenant, err)
@@ -72,15 +77,14 @@ func (a *Activity) Touch(ctx context.Context, tenant audit.TenantID, receipts []
 	return nil
 }
 
-func (a *Activity) touch(ctx context.Context, days []activity.Day, due time.Time) error {
+// touch does what touchOf returned.
+func (a *Activity) touch(ctx context.Context, touches []mongo.WriteModel) error {
+	if len(touches) == 0 {
+		return nil
+	}
 	collection, err := a.db.collection(collectionActivity)
 	if err != nil {
 		return err
-	}
-	touches := make([]mongo.WriteModel, len(days))
-	for i := range days {
-		query, update := touchOf(&days[i], days[i].DueOnTouch(due))
-		touches[i] = mongo.NewUpdateOneModel().SetFilter(query).SetUpdate(update).SetUpsert(true)
 	}
 	for range 2 {
 		_, err := collection.BulkWrite(ctx, touches, options.BulkWrite().SetOrdered(false))
@@ -100,8 +104,8 @@ func (a *Activity) touch(ctx context.Context, days []activity.Day, due time.Time
 	return unavailable(fmt.Errorf("%d records were added by others", len(touches)))
 }
 
-// touchOf returns the query and the update of the upsert of one record.
-func touchOf(day *activity.Day, due time.Time) (query, update bson.D) {
+// touchOf returns the upsert of one record.
+func touchOf(day *activity.Day, due time.Time) mongo.WriteModel {
 	created := bson.D{{Key: fieldWork, Value: string(day.Work)}, {Key: fieldTenant, Value: string(day.Tenant)}}
 	if !day.Received.IsZero() {
 		created = append(created, bson.E{Key: fieldReceived, Value: day.Received})
@@ -109,12 +113,12 @@ func touchOf(day *activity.Day, due time.Time) (query, update bson.D) {
 	if !day.Day.IsZero() {
 		created = append(created, bson.E{Key: fieldDay, Value: day.Day})
 	}
-	query = withKey(keyOfDay(day))
+	model := mongo.NewUpdateOneModel().SetFilter(withKey(keyOfDay(day))).SetUpsert(true)
 	if !day.Work.IsDueOnTouch() {
 		created = append(created, bson.E{Key: fieldTouches, Value: 1}, bson.E{Key: fieldChecks, Value: 0}, bson.E{Key: fieldDue, Value: due})
-		return query, bson.D{{Key: "$setOnInsert", Value: created}}
+		return model.SetUpdate(bson.D{{Key: "$setOnInsert", Value: created}})
 	}
-	return query, append(bson.D{{Key: "$setOnInsert", Value: created}}, touched(due)...)
+	return model.SetUpdate(append(bson.D{{Key: "$setOnInsert", Value: created}}, touched(due)...))
 }
 
 // touched returns the change of a record that is touched. $min also sets an absent time.
@@ -153,42 +157,23 @@ func daysOf(work activity.Work, tenant audit.TenantID) bson.D {
 	return append(ofTenant(tenant), bson.E{Key: fieldKey, Value: keys})
 }
 
-// touchRetained touches the records of the days that the tenant has for activity.Retain, one after the
-// other. It adds those that are missing.
+// touchRetained touches the records of the days that the tenant has for activity.Retain. It adds those
+// that are missing.
 func (a *Activity) touchRetained(ctx context.Context, work activity.Work, tenant audit.TenantID, due time.Time) error {
-	var days []activity.Day
+	var touches []mongo.WriteModel
 	err := a.db.find(ctx, collectionActivity, daysOf(activity.Retain, tenant), options.Find().SetHint(indexID), func(raw bson.Raw) (bool, error) {
 		var doc dayDocument
 		if err := bson.Unmarshal(raw, &doc); err != nil {
 			return false, fmt.Errorf("the record %w", errStored)
 		}
 		day := doc.record()
-		days = append(days, activity.Day{Work: work, Tenant: tenant, Receipt: day.Receipt})
+		touches = append(touches, touchOf(&activity.Day{Work: work, Tenant: tenant, Receipt: day.Receipt}, due))
 		return true, nil
 	})
 	if err != nil {
 		return err
 	}
-	for i := range days {
-		query, update := touchOf(&days[i], due)
-		if err := retry(ctx, func() error { return a.upsert(ctx, query, update) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// upsert touches a record, and adds it if it is missing.
-func (a *Activity) upsert(ctx context.Context, query, update bson.D) error {
-	collection, err := a.db.collection(collectionActivity)
-	if err != nil {
-		return err
-	}
-	_, err = collection.UpdateOne(ctx, query, update, options.UpdateOne().SetUpsert(true))
-	if mongo.IsDuplicateKeyError(err) { // the record was added between the server's look and its insert
-		_, err = collection.UpdateOne(ctx, query, update)
-	}
-	return failure(ctx, err)
+	return retry(ctx, func() error { return a.touch(ctx, touches) })
 }
 
 // DueDays implements activity.Register.

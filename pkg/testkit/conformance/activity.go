@@ -193,4 +193,9 @@ func archivedDaysWait(t *testing.T, a ActivityRegister) {
 	touch(t, a, tenant, activityDue, 1) // a day ahead
 	day.Day = activityDay.AddDate(0, 0, 1)
 	dueIs(activityDay.AddDate(0, 0, 2).Add(activity.ArchiveDelay))
+	noError(t, a.TouchAll(t.Context(), activity.Archive, tenant+"-2", activityDue)) // of a tenant that has none
+	noError(t, a.TouchAll(t.Context(), activity.Archive, tenant, activityDue))
+	dueIs(activityDue)
+	day.Day = activityDay
+	dueIs(activityDue)
 }
