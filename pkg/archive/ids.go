@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -72,15 +73,9 @@ func readIDs(ctx context.Context, blobs Getter, tenant audit.TenantID, of month,
 
 // between returns a copy of the ids with from ≤ time ≤ to.
 func (p packedIDs) between(from, to time.Time) packedIDs {
-	millis := func(i int) int64 { return audit.EntryID(p.at(i)).Time().UnixMilli() }
-	first, end := 0, p.len()
-	for first < end && millis(first) < from.UnixMilli() {
-		first++
-	}
-	for first < end && millis(end-1) > to.UnixMilli() {
-		end--
-	}
-	return bytes.Clone(p[first*idSize : end*idSize])
+	first := sort.Search(p.len(), func(i int) bool { return !audit.EntryID(p.at(i)).Time().Before(from) })
+	end := sort.Search(p.len(), func(i int) bool { return audit.EntryID(p.at(i)).Time().After(to) })
+	return bytes.Clone(p[first*idSize : max(first, end)*idSize])
 }
 
 // known tells which ids the parts of a month have. It is asked for ids in rising order up to a time. Of those

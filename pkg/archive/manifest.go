@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -243,15 +244,7 @@ func (m *Manifest) rowsOn(day string) (n int64) {
 
 // setDay records that a day was archived.
 func (m *Manifest) setDay(d Day) {
-	i, found := slices.BinarySearchFunc(m.Days, d.Day, func(e Day, name string) int {
-		switch {
-		case e.Day < name:
-			return -1
-		case e.Day > name:
-			return 1
-		}
-		return 0
-	})
+	i, found := slices.BinarySearchFunc(m.Days, d.Day, func(e Day, name string) int { return strings.Compare(e.Day, name) })
 	if found {
 		m.Days[i] = d
 		return

@@ -116,7 +116,7 @@ func (p *part) store(ctx context.Context, blobs Blobs, tenant audit.TenantID, of
 }
 
 // errDamaged says that a part is not what its description says.
-var errDamaged = errors.New("the part is not what was written")
+var errDamaged = fmt.Errorf("the part is not what was written: %w", export.ErrContent)
 
 // ReadPart calls visit with each entry of a part, in the order of their ids. It reads the whole part
 // first, and compares it with its description. Then it returns an error that wraps export.ErrContent or
@@ -138,22 +138,22 @@ func readPart(ctx context.Context, blobs Getter, tenant audit.TenantID, of month
 		return err
 	}
 	if int64(len(text)) != f.Bytes || hexSum(sha256.Sum256(text)) != f.SHA256 {
-		return fmt.Errorf("its bytes: %w", errors.Join(errDamaged, export.ErrContent))
+		return fmt.Errorf("its bytes: %w", errDamaged)
 	}
 	table, err := parquet.Open(bytes.NewReader(text), f.Bytes)
 	if err == nil && (!slices.Equal(table.Columns(), Columns()) || table.Rows() != f.Rows) {
 		err = errors.New("its columns or rows are others")
 	}
 	if err != nil {
-		return errors.Join(err, errDamaged, export.ErrContent)
+		return errors.Join(err, errDamaged)
 	}
 	for row, err := range table.All() {
 		if err != nil {
-			return errors.Join(err, errDamaged, export.ErrContent)
+			return errors.Join(err, errDamaged)
 		}
 		e, err := entryOf(row)
 		if err != nil {
-			return errors.Join(err, errDamaged, export.ErrContent)
+			return errors.Join(err, errDamaged)
 		}
 		if err := visit(&e); err != nil {
 			return err
@@ -173,7 +173,7 @@ func verify(ctx context.Context, blobs Getter, tenant audit.TenantID, of month, 
 	var text []byte
 	err = readPart(ctx, blobs, tenant, of, f, func(e *audit.Entry) error {
 		if n >= ids.len() || !bytes.Equal(e.ID[:], ids.at(n)) {
-			return fmt.Errorf("the id of entry %d: %w", n, errors.Join(errDamaged, export.ErrContent))
+			return fmt.Errorf("the id of entry %d: %w", n, errDamaged)
 		}
 		n++
 		text = entryjson.AppendStored(text[:0], e)
@@ -181,10 +181,10 @@ func verify(ctx context.Context, blobs Getter, tenant audit.TenantID, of month, 
 		return nil
 	})
 	if err == nil && n != ids.len() {
-		err = fmt.Errorf("%d entries of %d: %w", n, ids.len(), errors.Join(errDamaged, export.ErrContent))
+		err = fmt.Errorf("%d entries of %d: %w", n, ids.len(), errDamaged)
 	}
 	if err == nil && hexSum([sha256.Size]byte(content.Sum(nil))) != f.Content {
-		err = fmt.Errorf("its entries: %w", errors.Join(errDamaged, export.ErrContent))
+		err = fmt.Errorf("its entries: %w", errDamaged)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("verify %s of %s %s: %w", f.Name, tenant, of, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -202,8 +203,7 @@ func withoutTokens(e *audit.Entry) {
 	if len(e.Encrypted) == 0 {
 		return
 	}
-	elements := make([]audit.Encrypted, len(e.Encrypted))
-	copy(elements, e.Encrypted)
+	elements := slices.Clone(e.Encrypted)
 	for i := range elements {
 		elements[i].Tokens = nil
 	}
