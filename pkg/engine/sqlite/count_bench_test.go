@@ -46,3 +46,33 @@ func BenchmarkCount(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCountUnderRules counts by hour what retention rules show of 41 days with many different
+// cells. ns/hour is for one hour.
+func BenchmarkCountUnderRules(b *testing.B) {
+	const hours, anHour = 1000, 240
+	db := openAt(b, filepath.Join(b.TempDir(), "ocelot.db"))
+	random := rand.New(rand.NewPCG(5, 5))
+	next := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	for range hours {
+		entries := make([]audit.Entry, anHour)
+		for i := range entries {
+			next = next.Add(time.Hour / anHour)
+			entries[i] = audit.Entry{
+				ID: audit.DeriveEntryID("acme", next, "1"), Tenant: "acme", Timestamp: next, ReceivedAt: next,
+				Action: fmt.Sprintf("action.%d", random.IntN(10)), Severity: audit.Severity(min(random.ExpFloat64(), 3)),
+				UserID: "user", ResourceType: fmt.Sprintf("type-%d", random.IntN(10)), SubmittedBy: "key:bench",
+			}
+		}
+		storeIndexed(b, db, "acme", entries)
+	}
+	critical := audit.SeverityCritical
+	settings := audit.Settings{RetentionDays: 7, RetentionRules: []audit.RetentionRule{{Severity: &critical}}}
+	visible := settings.Visible(audit.Filter{}, next.Add(time.Minute))
+	for b.Loop() {
+		if _, err := db.Index().Stats(b.Context(), "acme", visible, audit.StatsRequest{Interval: time.Hour}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/hours, "ns/hour")
+}

@@ -53,6 +53,14 @@ func (db *DB) LimitFolds(ctx context.Context, at, rows, rewrites, least int) err
 	})
 }
 
+// ForgetCoarseCells makes the roll-ups those of a file from before coarse cells.
+func (db *DB) ForgetCoarseCells(ctx context.Context) error {
+	return db.write(ctx, func(b *batch) error {
+		_, err := b.exec(`UPDATE rollups SET coarse_cells = NULL WHERE cells IS NOT NULL`)
+		return err
+	})
+}
+
 // FillBlocks adds n entries of different resources and users to what is counted of a tenant. Their keys
 // begin with 0.
 func (db *DB) FillBlocks(ctx context.Context, tenant int64, n int) error {

@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,7 +15,8 @@ import (
 
 // Roll-ups count the entries of a tenant's blocks by hour and by UTC day: in all, and in cells by
 // severity, action, resource type and whether the service wrote the entry. Retention depends on
-// these too, so that its rules need no other counts. Recent facets are in no roll-up.
+// these too, so that its rules need no other counts. Coarse cells are cells without resource types.
+// They are several times fewer, and no rule asks for more. Recent facets are in no roll-up.
 
 // Lengths of time that have roll-ups, in hours.
 const (
@@ -22,7 +25,7 @@ const (
 )
 
 // Limits of a roll-up. A tenant may send more different values. Then the roll-up has no cells,
-// and counts by these fields read the blocks of that time.
+// and counts by these fields read the blocks of that time. They hold for coarse cells too.
 const (
 	maxRollupCells = 1024
 	maxRollupBytes = 16 << 10
@@ -41,9 +44,16 @@ func cellOf(row *facetRow) rollupCell {
 	}
 }
 
+// coarse returns the coarse cell in which the cell is.
+func (c rollupCell) coarse() rollupCell {
+	c.resourceType = ""
+	return c
+}
+
 // rollup counts the entries of one length of time.
 type rollup struct {
 	entries int64
+	coarse  []cellCount // nil: too many
 	cells   []cellCount // nil: too many
 }
 
@@ -116,11 +126,7 @@ func (b *batch) applyRollups(tenant int64, hours rollupDeltas) error {
 }
 
 func (b *batch) applyRollup(tenant, length, start int64, changes map[rollupCell]int64) error {
-	r := rollup{cells: []cellCount{}}
-	err := b.eachRollup(context.Background(), tenant, length, start, start+1, true, func(_ int64, stored rollup) error {
-		r = stored
-		return nil
-	})
+	r, err := b.rollup(tenant, length, start)
 	if err != nil {
 		return err
 	}
@@ -131,46 +137,90 @@ func (b *batch) applyRollup(tenant, length, start int64, changes map[rollupCell]
 		_, err := b.exec(`DELETE FROM rollups WHERE tenant = ? AND hours = ? AND start = ?`, tenant, length, start)
 		return err
 	}
-	_, err = b.exec(`INSERT INTO rollups (tenant, hours, start, entries, cells) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET entries = excluded.entries, cells = excluded.cells`, tenant, length, start, r.entries, r.encode())
+	_, err = b.exec(`INSERT INTO rollups (tenant, hours, start, entries, coarse_cells, cells) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET entries = excluded.entries, coarse_cells = excluded.coarse_cells, cells = excluded.cells`,
+		tenant, length, start, r.entries, encodeCells(r.coarse), encodeCells(r.cells))
 	return err
 }
 
-// change adds the changes. A roll-up without cells gets none back before it is empty.
-func (r *rollup) change(changes map[rollupCell]int64) error {
-	counts := make(map[rollupCell]int64, len(r.cells)+len(changes))
-	for _, cell := range r.cells {
-		counts[cell.rollupCell] = cell.n
+// rollup returns a roll-up, which may be without entries yet.
+func (b *batch) rollup(tenant, length, start int64) (r rollup, err error) {
+	var coarse, cells []byte
+	err = b.row(context.Background(), `SELECT entries, coarse_cells, cells FROM rollups WHERE tenant = ? AND hours = ? AND start = ?`,
+		[]any{tenant, length, start}, []any{&r.entries, &coarse, &cells})
+	if errors.Is(err, sql.ErrNoRows) {
+		return rollup{coarse: []cellCount{}, cells: []cellCount{}}, nil
 	}
+	if err != nil {
+		return r, err
+	}
+	if r.cells, err = parseCells(cells); err != nil {
+		return r, err
+	}
+	r.coarse, err = parseCells(coarse)
+	if coarse == nil && cells != nil { // of an older file
+		r.coarse, err = changedCells([]cellCount{}, coarseCounts(r.cells))
+	}
+	return r, err
+}
+
+// coarseCounts returns the counts of the coarse cells.
+func coarseCounts(cells []cellCount) map[rollupCell]int64 {
+	counts := make(map[rollupCell]int64, len(cells))
+	for _, cell := range cells {
+		counts[cell.coarse()] += cell.n
+	}
+	return counts
+}
+
+// change adds the changes. A roll-up without cells gets none back before it is empty.
+func (r *rollup) change(changes map[rollupCell]int64) (err error) {
+	coarse := make(map[rollupCell]int64, len(changes))
 	for cell, n := range changes {
 		r.entries += n
-		counts[cell] += n
-		if counts[cell] < 0 && r.cells != nil {
-			return errBadFacets
-		}
+		coarse[cell.coarse()] += n
 	}
 	if r.entries < 0 {
 		return errBadFacets
 	}
-	if r.cells == nil {
-		return nil
+	if r.coarse, err = changedCells(r.coarse, coarse); err != nil {
+		return err
 	}
-	r.cells = r.cells[:0]
-	for cell, n := range counts {
-		if n > 0 {
-			r.cells = append(r.cells, cellCount{cell, n})
-		}
-	}
-	if len(r.cells) > maxRollupCells {
-		r.cells = nil
-	}
-	return nil
+	r.cells, err = changedCells(r.cells, changes)
+	return err
 }
 
-// encode returns the different texts of the cells and then the cells, which name them by their
+// changedCells returns the cells after the changes, nil if they are or become too many.
+func changedCells(cells []cellCount, changes map[rollupCell]int64) ([]cellCount, error) {
+	if cells == nil {
+		return nil, nil
+	}
+	counts := make(map[rollupCell]int64, len(cells)+len(changes))
+	for _, cell := range cells {
+		counts[cell.rollupCell] = cell.n
+	}
+	for cell, n := range changes {
+		counts[cell] += n
+		if counts[cell] < 0 {
+			return nil, errBadFacets
+		}
+	}
+	cells = cells[:0]
+	for cell, n := range counts {
+		if n > 0 {
+			cells = append(cells, cellCount{cell, n})
+		}
+	}
+	if len(cells) > maxRollupCells {
+		return nil, nil
+	}
+	return cells, nil
+}
+
+// encodeCells returns the different texts of the cells and then the cells, which name them by their
 // places. It returns nil if there are no cells or they are too large.
-func (r *rollup) encode() []byte {
-	if r.cells == nil {
+func encodeCells(counts []cellCount) []byte {
+	if counts == nil {
 		return nil
 	}
 	places := map[string]uint64{}
@@ -184,7 +234,7 @@ func (r *rollup) encode() []byte {
 		}
 		return n
 	}
-	for _, cell := range r.cells {
+	for _, cell := range counts {
 		service := uint64(0)
 		if cell.service {
 			service = 1
@@ -194,53 +244,66 @@ func (r *rollup) encode() []byte {
 		}
 	}
 	data := append(binary.AppendUvarint(nil, uint64(len(places))), texts...)
-	data = append(binary.AppendUvarint(data, uint64(len(r.cells))), cells...)
+	data = append(binary.AppendUvarint(data, uint64(len(counts))), cells...)
 	if len(data) > maxRollupBytes {
 		return nil
 	}
 	return data
 }
 
-func parseCells(data []byte) ([]cellCount, error) {
+// cellParser parses the cells of one roll-up after another.
+type cellParser struct {
+	texts []string
+	cells []cellCount
+}
+
+func parseCells(data []byte) ([]cellCount, error) { return new(cellParser).parse(data) }
+
+// parse returns cells that are valid until the next call.
+func (c *cellParser) parse(data []byte) ([]cellCount, error) {
 	if data == nil {
 		return nil, nil
 	}
 	p := parser[string]{text: string(data)}
-	texts := p.appendParts(nil)
+	c.texts = p.appendParts(c.texts[:0])
 	text := func() string {
 		n := p.uvarint()
-		if n >= uint64(len(texts)) {
+		if n >= uint64(len(c.texts)) {
 			p.failed = true
 			return ""
 		}
-		return texts[n]
+		return c.texts[n]
 	}
 	n := p.count()
-	cells := make([]cellCount, n)
-	for i := range cells {
-		cell := &cells[i]
+	c.cells = slices.Grow(c.cells[:0], n+1)[:n] // never nil
+	for i := range c.cells {
+		cell := &c.cells[i]
 		cell.severity, cell.action, cell.resourceType = text(), text(), text()
 		count := p.uvarint()
 		cell.service, cell.n = count&1 == 1, int64(count>>1)
 	}
-	return cells, p.end()
+	return c.cells, p.end()
 }
 
-// eachRollup reads the roll-ups of a length that begin in from ≤ hour < to, with or without
-// their cells.
-func (c *conn) eachRollup(ctx context.Context, tenant, length, from, to int64, cells bool, visit func(start int64, r rollup) error) error {
-	query := `SELECT start, entries, NULL FROM rollups WHERE tenant = ? AND hours = ? AND start >= ? AND start < ? ORDER BY start`
-	if cells {
-		query = `SELECT start, entries, cells FROM rollups WHERE tenant = ? AND hours = ? AND start >= ? AND start < ? ORDER BY start`
-	}
-	var start int64
-	var r rollup
+// Columns of roll-ups that eachRollup reads. Older files have no coarse cells.
+const (
+	noCells     = `NULL`
+	coarseCells = `coalesce(coarse_cells, cells)`
+	allCells    = `cells`
+)
+
+// eachRollup reads the roll-ups of a length that begin in from ≤ hour < to, with the cells of one of
+// these columns. The cells are valid until the next roll-up.
+func (c *conn) eachRollup(ctx context.Context, tenant, length, from, to int64, column string, visit func(start, entries int64, cells []cellCount) error) error {
+	var start, entries int64
 	var data []byte
-	return c.each(ctx, query, []any{tenant, length, from, to}, []any{&start, &r.entries, &data}, func() (bool, error) {
-		var err error
-		if r.cells, err = parseCells(data); err != nil {
-			return false, fmt.Errorf("roll-up of %d hours from hour %d: %w", length, start, err)
-		}
-		return true, visit(start, r)
-	})
+	var parser cellParser
+	return c.each(ctx, `SELECT start, entries, `+column+` FROM rollups WHERE tenant = ? AND hours = ? AND start >= ? AND start < ? ORDER BY start`,
+		[]any{tenant, length, from, to}, []any{&start, &entries, &data}, func() (bool, error) {
+			cells, err := parser.parse(data)
+			if err != nil {
+				return false, fmt.Errorf("roll-up of %d hours from hour %d: %w", length, start, err)
+			}
+			return true, visit(start, entries, cells)
+		})
 }

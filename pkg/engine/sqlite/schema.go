@@ -389,6 +389,20 @@ CREATE TABLE holds (
 ) WITHOUT ROWID;
 CREATE INDEX holds_by_creation ON holds (tenant, created, id);
 CREATE INDEX holds_standing ON holds (tenant) WHERE standing = 1;
+`, `
+-- Coarse cells stand before the others, so that these are not read for them. See rollups.go.
+ALTER TABLE rollups RENAME TO rollups_without_coarse_cells;
+CREATE TABLE rollups (
+	tenant       INTEGER NOT NULL,
+	hours        INTEGER NOT NULL, -- 1 or 24
+	start        INTEGER NOT NULL, -- hour since 1970
+	entries      INTEGER NOT NULL,
+	coarse_cells BLOB, -- NULL: too many; with cells: not made yet
+	cells        BLOB, -- NULL: too many
+	PRIMARY KEY (tenant, hours, start)
+) WITHOUT ROWID;
+INSERT INTO rollups SELECT tenant, hours, start, entries, NULL, cells FROM rollups_without_coarse_cells;
+DROP TABLE rollups_without_coarse_cells;
 `}
 
 // migrate migrates the file to the current schema.

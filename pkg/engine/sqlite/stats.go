@@ -333,7 +333,7 @@ type hourRange struct{ from, to int64 }
 // addRollups counts by the roll-ups of a length. It returns the hours of those without the cells
 // that are needed, and of those that are longer than a bucket of the histogram.
 func (s *counter) addRollups(t *tally, where condition, length, from, to int64) (uncounted []hourRange, err error) {
-	cells := len(t.by) > 0 || !where.all()
+	column := cellsFor(t, where)
 	leave := func(start int64) {
 		if n := len(uncounted); n > 0 && uncounted[n-1].to == start {
 			uncounted[n-1].to = start + length
@@ -341,27 +341,43 @@ func (s *counter) addRollups(t *tally, where condition, length, from, to int64) 
 			uncounted = append(uncounted, hourRange{start, start + length})
 		}
 	}
-	err = s.conn.eachRollup(s.ctx, s.tenant, length, from, to, cells, func(start int64, r rollup) error {
+	err = s.conn.eachRollup(s.ctx, s.tenant, length, from, to, column, func(start, entries int64, cells []cellCount) error {
 		if err := s.ctx.Err(); err != nil {
 			return err
 		}
 		switch {
-		case !t.holdsHours(start, start+length) || cells && r.cells == nil:
+		case !t.holdsHours(start, start+length) || column != noCells && cells == nil:
 			leave(start)
 			return nil
-		case !cells:
-			return t.addCount(start, r.entries)
+		case column == noCells:
+			return t.addCount(start, entries)
 		}
-		for i := range r.cells {
-			if cell := &r.cells[i]; where.holds(cell.value) {
-				if err := t.addCell(start, cell); err != nil {
+		var n int64
+		for i := range cells {
+			if cell := &cells[i]; where.holds(cell.value) {
+				n += cell.n
+				if err := t.addCell(cell); err != nil {
 					return err
 				}
 			}
 		}
-		return nil
+		if n == 0 {
+			return nil
+		}
+		return t.addCount(start, n)
 	})
 	return uncounted, err
+}
+
+// cellsFor returns the column of roll-ups that has what is asked.
+func cellsFor(t *tally, where condition) string {
+	switch {
+	case len(t.by) == 0 && where.all():
+		return noCells
+	case slices.Contains(t.by, columnResourceType) || where.columns.has(columnResourceType):
+		return allCells
+	}
+	return coarseCells
 }
 
 // countKeys counts the entries of a full-text expression if only their time matters.

@@ -101,18 +101,16 @@ func (t *tally) addCount(hour, n int64) error {
 	return t.addToBucket(hour*hourMillis, n)
 }
 
-// addCell counts the entries of a cell of such a roll-up.
-func (t *tally) addCell(hour int64, cell *cellCount) error {
+// addCell counts the entries of a cell of such a roll-up in the groups. addCount counts the rest.
+func (t *tally) addCell(cell *cellCount) error {
+	if len(t.by) == 0 {
+		return nil
+	}
 	var key groupKey
 	for i, column := range t.by {
 		key[i] = cell.value(facetColumns[column])
 	}
-	if len(t.by) > 0 {
-		t.groups.add(key, cell.n)
-	}
-	if err := t.addCount(hour, cell.n); err != nil {
-		return err
-	}
+	t.groups.add(key, cell.n)
 	return t.checkGroups()
 }
 
@@ -126,7 +124,7 @@ func (t *tally) checkGroups() error {
 	case t.groupsOnly:
 		return errGroupsFull
 	case t.fullAt == 0:
-		t.fullAt = t.total
+		t.fullAt = max(t.total, 1) // cells are counted before their total
 	}
 	return nil
 }
