@@ -72,6 +72,7 @@ const (
 	failedJob                        = "failed-acme"
 	erasureJob                       = "erasure-acme"
 	holdID                           = "hold-acme"
+	restoreJob                       = "restore-acme"
 	exportJob                        = "export-acme"
 	archiveJob                       = "archive-gone"
 	sampleCertificate                = "eyJhbGciOiJFZERTQSJ9.eyJraW5kIjoiZXJhc3VyZSJ9.c2lnbmF0dXJl"
@@ -120,6 +121,8 @@ func theFixtures() fixtures {
 				ResumeAt: sampleTime, Checkpoint: json.RawMessage(`{"month":"2026-01"}`)},
 			{ID: erasureJob, Kind: jobs.KindErasure, Tenant: acme, State: jobs.StateRunning, CreatedBy: "ada", CreatedAt: sampleTime, StartedAt: sampleTime,
 				Generation: 1, Checkpoint: json.RawMessage(`{"subject":"000102030405060708090a0b0c0d0e0f","erases_at":"2026-01-03T00:00:00Z"}`), ResumeAt: sampleTime},
+			{ID: restoreJob, Kind: jobs.KindRestore, Tenant: acme, State: jobs.StateQueued, CreatedBy: "ada", CreatedAt: sampleTime, ResumeAt: sampleTime,
+				Checkpoint: json.RawMessage(`{"from":"2026-01-01T00:00:00Z","to":"2026-02-01T00:00:00Z","days":14,"until":"2026-03-15T10:20:30Z"}`)},
 			{ID: exportJob, Kind: jobs.KindExport, Tenant: acme, State: jobs.StateRunning, Progress: 0.5, Count: 2, CreatedBy: "bob", CreatedAt: sampleTime,
 				StartedAt: sampleTime, Generation: 1, ResumeAt: sampleTime, Scope: &access.Scope{}, Checkpoint: json.RawMessage(`{"request":{"options":{"format":["csv"]}}}`)},
 			// Last: to add a job removes those that finished long ago.

@@ -98,6 +98,22 @@ func requests() map[string]map[string]request {
 			"listed":    {as: auditor, ids: map[string]string{"id": "acme"}, status: 200},
 			"forbidden": {as: stranger, ids: map[string]string{"id": "acme"}, status: 403},
 		},
+		"cancel-restore": {
+			"cancelled": {as: admin, ids: map[string]string{"id": "acme", "restore": restoreJob}, status: 200},
+			"unknown":   {as: admin, ids: map[string]string{"id": "acme", "restore": "none"}, status: 404},
+		},
+		"create-restore": {
+			"started": {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"from":"2026-01-01T00:00:00Z","to":"2026-02-01T00:00:00Z","days":7}`, status: 202},
+			"faulty":  {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"from":"2026-01-01T00:00:00Z","days":1000}`, status: 422},
+		},
+		"get-restore": {
+			"found":   {as: auditor, ids: map[string]string{"id": "acme", "restore": restoreJob}, status: 200},
+			"unknown": {as: auditor, ids: map[string]string{"id": "acme", "restore": "none"}, status: 404},
+		},
+		"list-restores": {
+			"listed":    {as: auditor, ids: map[string]string{"id": "acme"}, status: 200},
+			"forbidden": {as: stranger, ids: map[string]string{"id": "acme"}, status: 403},
+		},
 		"create-legal-hold": {
 			"set":    {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"matter":"Case 17","reason":"letter","user_ids":["ada"]}`, status: 202},
 			"faulty": {as: admin, header: jsonBody, ids: map[string]string{"id": "acme"}, body: `{"matter":"","to":"yesterday"}`, status: 422},

@@ -51,6 +51,7 @@ type commands struct {
 	Quarantine quarantineCmd `cmd:"" help:"Administer entries that a step refused."`
 	Erasure    erasureCmd    `cmd:"" help:"Erase what is encrypted about a person."`
 	LegalHold  legalHoldCmd  `cmd:"" help:"Keep entries from being removed."`
+	Restore    restoreCmd    `cmd:"" help:"Bring archived entries back for some days."`
 	Job        jobCmd        `cmd:"" help:"Administer long-running jobs."`
 
 	Certificate certificateCmd `cmd:"" help:"Read and verify certificates of erasures."`

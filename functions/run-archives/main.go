@@ -1,7 +1,7 @@
 // Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
 
 // Command run-archives is the Lambda function with this task:
-// Do a slice of a job that archives entries, or find the days that are to be archived.
+// Do a slice of a job that archives or restores entries, or find the days that are to be archived.
 package main
 
 import (

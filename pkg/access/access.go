@@ -28,6 +28,7 @@ const (
 	SubjectsErase      Permission = "subjects:erase"       // destroying the key of a subject's encrypted fields
 	HoldsRead          Permission = "holds:read"           // legal holds
 	HoldsManage        Permission = "holds:manage"         // setting and releasing legal holds
+	ArchiveRestore     Permission = "archive:restore"      // bringing archived entries back
 	QuarantineRead     Permission = "quarantine:read"
 	QuarantineManage   Permission = "quarantine:manage"
 	TenantsRead        Permission = "tenants:read"

@@ -58,7 +58,7 @@ func (e *DeniedError) Detail() string {
 }
 
 // startingJobs are the permissions that start jobs.
-var startingJobs = []Permission{TenantsDelete, SubjectsErase, HoldsManage, LogsExport, LogsCleanup}
+var startingJobs = []Permission{TenantsDelete, SubjectsErase, HoldsManage, LogsExport, LogsCleanup, ArchiveRestore}
 
 // SubmittedBy names the credential, for audit.Entry.SubmittedBy: "key:<id>" for an API key,
 // "sub:<subject>" for a token. No token can look like a key or like the service itself.

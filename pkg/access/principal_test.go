@@ -52,6 +52,7 @@ func TestRoles(t *testing.T) {
 		access.SubjectsErase:      {all, none, none, none},
 		access.HoldsRead:          {all, all, none, all},
 		access.HoldsManage:        {all, none, none, all},
+		access.ArchiveRestore:     {all, none, none, all},
 		access.LogsSearch:         {all, all, own, all},
 		access.LogsStats:          {all, all, own, all},
 		access.LogsExport:         {all, all, none, all},

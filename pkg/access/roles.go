@@ -6,7 +6,7 @@ import "slices"
 func Permissions() []Permission {
 	return []Permission{
 		LogsWrite, LogsWriteOwn, LogsRead, LogsReadOwn, LogsSearch, LogsStats, LogsExport, LogsStream, LogsCleanup,
-		LogsReveal, LogsMatchEncrypted, SubjectsErase, HoldsRead, HoldsManage,
+		LogsReveal, LogsMatchEncrypted, SubjectsErase, HoldsRead, HoldsManage, ArchiveRestore,
 		QuarantineRead, QuarantineManage,
 		TenantsRead, TenantsUpdate, TenantsCreate, TenantsDelete,
 		KeysRead, KeysManage, JobsRead,

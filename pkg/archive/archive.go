@@ -82,8 +82,11 @@ func (m month) String() string { return m.Format(monthLayout) }
 // end returns the first instant of the next month.
 func (m month) end() time.Time { return m.AddDate(0, 1, 0) }
 
+// monthPrefix is what the keys of all months begin with.
+const monthPrefix = "month="
+
 // folder is what the keys of the month's files begin with. The store puts the tenant before it.
-func (m month) folder() string { return "month=" + m.String() + "/" }
+func (m month) folder() string { return monthPrefix + m.String() + "/" }
 
 // The names of files. Athena, Spark and DuckDB pass over names that begin with an underscore when they
 // read a folder or a pattern such as part-*.parquet.

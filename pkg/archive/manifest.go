@@ -86,11 +86,6 @@ type Day struct {
 	Place int64 `json:"place"`
 }
 
-func (f *File) number() int {
-	n, _ := numberOf(f.Name) // readManifest has checked it
-	return n
-}
-
 // overlaps reports whether the part can have entries with from ≤ timestamp ≤ to.
 func (f *File) overlaps(from, to time.Time) bool { return !f.Last.Before(from) && !f.First.After(to) }
 

@@ -63,6 +63,7 @@ func newPart() (*part, error) {
 // add adds an entry. Their ids rise.
 func (p *part) add(e audit.Entry) {
 	withoutTokens(&e)
+	e.RestoredUntil = time.Time{}
 	for i, c := range columns() {
 		c.set(&p.cells[i], &e)
 	}

@@ -2,13 +2,11 @@ package archive
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/export"
 )
 
 // heldInterval is how long after a look a part is looked at again that a legal hold keeps.
@@ -51,6 +49,11 @@ func (r *planRun) removeEnded(ctx context.Context, m *Manifest, day time.Time) (
 			return time.Time{}, false, err
 		}
 		r.manifests[of] = left
+		if len(left.Files) == 0 {
+			if err := forgetCleaned(ctx, r.Blobs, r.tenant.ID, of); err != nil {
+				return time.Time{}, false, err
+			}
+		}
 		r.Log.InfoContext(ctx, "parts of the archive were removed after their end", "tenant", string(r.tenant.ID), "month", of.String(), "parts", len(ended))
 	}
 	removed = len(ended) > 0
@@ -76,24 +79,11 @@ func removeGivenUp(ctx context.Context, blobs Blobs, tenant audit.TenantID, of m
 	if err != nil {
 		return err
 	}
-	after := ""
-	for {
-		page, err := blobs.List(ctx, tenant, of.folder(), after, export.MaxList)
-		if err != nil {
-			return fmt.Errorf("list the archive of %s: %w", of, err)
-		}
-		for i := range page {
-			after = page[i].Key
-			n, is := numberOf(strings.TrimPrefix(after, of.folder()))
-			if !is || n >= m.Next || m.file(partName(n)) != nil {
-				continue
-			}
-			if err := blobs.Delete(ctx, tenant, after); err != nil {
-				return err
-			}
-		}
-		if len(page) < export.MaxList {
+	return eachKey(ctx, blobs, tenant, of.folder(), func(key string) error {
+		n, is := numberOf(strings.TrimPrefix(key, of.folder()))
+		if !is || n >= m.Next || m.file(partName(n)) != nil {
 			return nil
 		}
-	}
+		return blobs.Delete(ctx, tenant, key)
+	})
 }

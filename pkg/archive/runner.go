@@ -314,14 +314,14 @@ func (r *archiveRun) settle(ctx context.Context) error {
 			listed = stored.SHA256 == f.SHA256
 			return false, nil
 		}
-		if f.number() < m.Next { // it was given up
+		if f.Number() < m.Next { // it was given up
 			return false, nil
 		}
 		if meets, err := r.meets(ctx, m, f, ids); err != nil || meets {
 			return false, err
 		}
 		m.Files = append(m.Files, *f)
-		m.Next = f.number() + 1
+		m.Next = f.Number() + 1
 		listed = true
 		return true, nil
 	})
@@ -357,7 +357,7 @@ func (r *archiveRun) meets(ctx context.Context, m *Manifest, f *File, ids packed
 // drop gives the pending part up. The entries are read again.
 func (r *archiveRun) drop(ctx context.Context) error {
 	f := r.at.Pending
-	if err := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, f.number()); err != nil {
+	if err := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, f.Number()); err != nil {
 		return err
 	}
 	r.at.Pending, r.at.PendingLast, r.at.Ended = nil, audit.EntryID{}, false

@@ -103,6 +103,7 @@ type placing struct {
 
 	unexplained bool // there are more entries than places, but none without one was found
 	verified    int64
+	restored    int64 // entries without a place that were restored: they get none
 	pruned      *pruned
 	without     []audit.EntryID // entries without a place, not yet read
 	overdue     []audit.EntryID // of them, those that get one
@@ -142,7 +143,7 @@ func (c *placing) compare(ctx context.Context) (err error) {
 	if err := c.place(ctx); err != nil {
 		return err
 	}
-	c.unexplained = c.found.Stored > c.found.Placed && c.found.Pending+c.found.Repaired == 0
+	c.unexplained = c.found.Stored-c.restored > c.found.Placed && c.found.Pending+c.found.Repaired == 0
 	return nil
 }
 
@@ -254,6 +255,8 @@ func (c *placing) read(ctx context.Context) error {
 			return err
 		}
 		switch age := c.now.Sub(e.ReceivedAt); {
+		case !e.RestoredUntil.IsZero():
+			c.restored++
 		case mayBePruned:
 		case age < PlaceAfter:
 			c.found.Pending++

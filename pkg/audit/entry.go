@@ -122,6 +122,9 @@ type Entry struct {
 	// Removed are the JSON pointers of the places from which a secret was removed, in the order of the
 	// entry. If there are very many, it has only the top-level fields that they are in.
 	Removed []string
+	// RestoredUntil is set if the entry was brought back from the archive: when it leaves again. It has
+	// whole milliseconds.
+	RestoredUntil time.Time
 	// Encrypted are the values in whose places masks stand.
 	Encrypted []Encrypted
 	Digest    Digest // never leaves the service

@@ -81,9 +81,19 @@ func (s *Settings) SearchableFrom(now time.Time) time.Time {
 	return sinceEpoch(now.Add(-time.Duration(s.SearchableDays)*oneDay + time.Millisecond - 1))
 }
 
-// IsSearchable reports whether the entry is not older than SearchableDays.
+// IsSearchable reports whether the entry is not older than SearchableDays. A restored entry is searchable
+// until its RestoredUntil instead.
 func (s *Settings) IsSearchable(e *Entry, now time.Time) bool {
+	if !e.RestoredUntil.IsZero() {
+		return now.Before(e.RestoredUntil)
+	}
 	return !e.Timestamp.Before(s.SearchableFrom(now))
+}
+
+// LeavesStores reports whether the entry need not be in the system of record and the index any more: it has
+// expired, or it was restored and its time is over.
+func (s *Settings) LeavesStores(e *Entry, now time.Time) bool {
+	return s.IsExpired(e, now) || e.RestoreEnded(now)
 }
 
 // IsVisible reports whether reads return the entry: it is searchable and not expired.

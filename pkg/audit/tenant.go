@@ -121,6 +121,8 @@ type Tenant struct {
 	// Placements are where the search index has the tenant's entries, ordered by Since. They
 	// only grow, so that an entry that is indexed again meets its own document.
 	Placements []Placement `json:"placements,omitempty"`
+	// Restored are the restores whose entries may not have left yet. Clients do not see them here.
+	Restored []Restored `json:"restored,omitempty"`
 	// Version counts the changes of this record from 1; it is the ETag.
 	Version int64 `json:"-"`
 }

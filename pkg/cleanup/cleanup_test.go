@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,23 +35,46 @@ type world struct {
 	*jobtest.World
 	service *cleanup.Service
 	runner  *cleanup.Runner
-	freed   int // how often the space of removed entries was given back
+	freed   int                    // how often the space of removed entries was given back
+	noted   map[audit.EntryID]bool // for restores
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{World: jobtest.New(t)}
+	w := &world{World: jobtest.New(t), noted: map[audit.EntryID]bool{}}
 	find := &search.Service{Index: w.DB.Index(), Now: w.Clock}
 	w.service = &cleanup.Service{
 		Jobs: w.Service, Entries: find, Holds: w.DB.Holds(), Texts: jobtest.Texts{}, Recorder: w, Now: w.Clock, Random: jobtest.Random,
 	}
 	w.runner = &cleanup.Runner{
 		Reader: walk.Reader{Entries: find, Tenants: w, Texts: jobtest.Texts{}, Now: w.Clock},
-		Store:  &store{Store: w.DB.Entries(), w: w.World}, Index: mortalIndex{w.DB.Index(), w.World}, Holds: w.DB.Holds(), Jobs: w.DB.Jobs(),
+		Store:  &store{Store: w.DB.Entries(), w: w.World}, Index: mortalIndex{w.DB.Index(), w.World}, Holds: w.DB.Holds(), Jobs: w.DB.Jobs(), Cleaned: w,
 		Removed: func(context.Context, audit.TenantID) error { w.freed++; return nil }, Recorder: w, Random: jobtest.Random,
 	}
 	w.Worker.Runners[jobs.KindCleanup] = w.runner
 	return w
+}
+
+// Note implements cleanup.CleanedLog.
+func (w *world) Note(_ context.Context, _ audit.TenantID, ids []audit.EntryID) error {
+	return w.Call(func() error {
+		for _, id := range ids {
+			w.noted[id] = true
+		}
+		return nil
+	})
+}
+
+// wantNoted checks that exactly so many entries were noted, none of which is stored.
+func (w *world) wantNoted(want int64) {
+	w.T.Helper()
+	if got := int64(len(w.noted)); got != want {
+		w.T.Errorf("noted %d entries as cleaned up, want %d", got, want)
+	}
+	stored, err := w.DB.Entries().EntriesByID(w.T.Context(), "acme", slices.Collect(maps.Keys(w.noted)))
+	if err != nil || len(stored) > 0 {
+		w.T.Errorf("%d of the noted entries are stored, %v, want none", len(stored), err)
+	}
 }
 
 // store is the system of record of a worker that can be killed.
@@ -291,6 +315,7 @@ func TestAKilledCleanupCountsExactly(t *testing.T) {
 			}
 			w.WantJob(job.ID, jobs.StateSucceeded, 1080)
 			w.wantLeft("acme", 120)
+			w.wantNoted(1080)
 			if got, want := string(w.Recorded[len(w.Recorded)-1].Metadata), `{"count":1080,"held":120}`; got != want {
 				t.Errorf("recorded %s at the end, want %s", got, want)
 			}
@@ -342,6 +367,7 @@ func TestACanceledCleanupCountsExactly(t *testing.T) {
 			}
 			w.Work()
 			w.wantLeft("acme", 1200-w.Job(job.ID).Count)
+			w.wantNoted(w.Job(job.ID).Count)
 			if got := w.Job(job.ID); got.State != jobs.StateCanceled || got.Count%200 != 0 {
 				t.Errorf("the job is %s with the count %d, want it canceled after whole pages", got.State, got.Count)
 			}

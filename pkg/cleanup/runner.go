@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// turnPause is the time between two looks at an earlier cleanup of the tenant.
+	// turnPause is the time between two looks at an earlier cleanup or restore of the tenant.
 	turnPause = 5 * time.Second
 	// markPause is the time until entries are tried again that could not be removed.
 	markPause = time.Second
@@ -31,6 +31,11 @@ type Store interface {
 	search.EntryReader
 }
 
+// CleanedLog notes which entries cleanups have removed; see archive.CleanedLog.
+type CleanedLog interface {
+	Note(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error
+}
+
 // Runner is the jobs.Runner of jobs.KindCleanup. It removes entries page by page. Before each page it
 // saves which entries go, so that each is counted once however often the worker is killed.
 type Runner struct {
@@ -39,6 +44,8 @@ type Runner struct {
 	Index retention.Index
 	Holds hold.Reader
 	Jobs  jobs.Store
+	// Cleaned notes what was removed, for restores of the archive.
+	Cleaned CleanedLog
 	// Removed is called after entries of a tenant were removed; nil: nothing is left to do then.
 	Removed  func(ctx context.Context, tenant audit.TenantID) error
 	Recorder audit.Recorder
@@ -156,7 +163,9 @@ func (r *cleanupRun) prepare(ctx context.Context) (time.Duration, error) {
 	if err := r.open(ctx); err != nil {
 		return 0, err
 	}
-	if waits, err := r.earlierRuns(ctx); err != nil || waits {
+	// Two that select the same entries would count them twice, and a restore would bring back what goes.
+	waits, err := jobs.EarlierUnfinished(ctx, r.Jobs, &r.Job, jobs.KindCleanup, jobs.KindRestore)
+	if err != nil || waits {
 		return turnPause, err
 	}
 	wait, err := r.Wait(ctx, &r.Job, &r.tenant, r.selection, &r.at.Place, func() error { return r.Save(ctx, r.at) })
@@ -180,15 +189,6 @@ func (r *cleanupRun) open(ctx context.Context) (err error) {
 	}
 	r.selection, err = selects(r.Entries, r.Job.CreatedAt, r.tenant, *r.Job.Scope, query)
 	return walk.Unknown(err)
-}
-
-// earlierRuns reports whether an earlier cleanup of the tenant is not finished. Two that select the same
-// entries would count them twice.
-func (r *cleanupRun) earlierRuns(ctx context.Context) (bool, error) {
-	return jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindCleanup), func(j *jobs.Job) bool {
-		order := j.CreatedAt.Compare(r.Job.CreatedAt)
-		return order < 0 || order == 0 && j.ID < r.Job.ID
-	})
 }
 
 // nextPage decides which entries go next, and saves it. If there are pending ones, it returns those of
@@ -253,6 +253,9 @@ func (r *Runner) removePage(ctx context.Context, job *jobs.Job, at *checkpoint, 
 	removed := without(at.Pending, held)
 	if gone := without(removed, again); len(gone) > 0 {
 		if err := r.Index.Remove(ctx, job.Tenant, gone); err != nil { // after the store: else the reconciler puts them back
+			return false, err
+		}
+		if err := r.Cleaned.Note(ctx, job.Tenant, gone); err != nil {
 			return false, err
 		}
 	}

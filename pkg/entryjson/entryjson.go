@@ -35,6 +35,7 @@ const (
 	nameSubmittedBy    = "submitted_by"
 	nameChanged        = "changed"
 	nameRemoved        = "removed"
+	nameRestoredUntil  = "restored_until"
 	nameMasked         = "masked" // public form only, as the next three
 	nameRevealed       = "revealed"
 	nameErased         = "erased"
@@ -114,7 +115,7 @@ var fieldNames = func() map[string]string {
 	for _, n := range []string{
 		nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID,
 		nameTimestamp, nameIPAddress, nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage,
-		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameRemoved, nameEncrypted, nameDigest,
+		nameIdempotencyKey, nameReceivedAt, nameExpiresAt, nameSubmittedBy, nameChanged, nameRemoved, nameRestoredUntil, nameEncrypted, nameDigest,
 	} {
 		names[n] = n
 	}

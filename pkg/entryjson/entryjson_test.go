@@ -160,7 +160,8 @@ func fullEntry() audit.Entry {
 		Before: audit.Object(`{"a":1}`), After: audit.Object(`{"a":2}`), Metadata: audit.Object(`{"b":[1.0]}`),
 		Severity: audit.SeverityCritical, Message: "line\nbreak", IdempotencyKey: "k",
 		ReceivedAt: time.UnixMilli(1_700_000_001_000).UTC(), SubmittedBy: "sub:ü",
-		Changed: []string{"a", "b.c\"d"}, Removed: []string{"/metadata/b/0", "/message"}, Digest: audit.Digest{Sum: [32]byte{1, 2, 3}},
+		Changed: []string{"a", "b.c\"d"}, Removed: []string{"/metadata/b/0", "/message"},
+		RestoredUntil: time.UnixMilli(1_700_000_002_000).UTC(), Digest: audit.Digest{Sum: [32]byte{1, 2, 3}},
 	}
 }
 

@@ -12,18 +12,20 @@ const (
 	NameTimestamp  = nameTimestamp
 	NameReceivedAt = nameReceivedAt
 	NameExpiresAt  = nameExpiresAt
-	NameBefore     = nameBefore
-	NameAfter      = nameAfter
-	NameMetadata   = nameMetadata
-	NameChanged    = nameChanged
-	NameRemoved    = nameRemoved
-	NameMasked     = nameMasked
+	// NameRestoredUntil is the member of restored entries.
+	NameRestoredUntil = nameRestoredUntil
+	NameBefore        = nameBefore
+	NameAfter         = nameAfter
+	NameMetadata      = nameMetadata
+	NameChanged       = nameChanged
+	NameRemoved       = nameRemoved
+	NameMasked        = nameMasked
 )
 
 var publicFields = []string{
 	nameID, nameTenant, nameUserID, nameSessionID, nameRequestID, nameAction, nameResourceType, nameResourceID, nameTimestamp, nameIPAddress,
 	nameUserAgent, nameBefore, nameAfter, nameMetadata, nameSeverity, nameMessage, nameIdempotencyKey, nameReceivedAt, nameSubmittedBy,
-	nameChanged, nameRemoved, nameMasked, nameExpiresAt,
+	nameChanged, nameRemoved, nameRestoredUntil, nameMasked, nameExpiresAt,
 }
 
 // PublicFields returns the members that AppendPublic can write, in its order.

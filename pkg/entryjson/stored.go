@@ -86,7 +86,8 @@ func appendEvent(dst []byte, e *audit.Entry) []byte {
 	dst = appendText(dst, nameIdempotencyKey, e.IdempotencyKey)
 	dst = appendTime(dst, nameReceivedAt, e.ReceivedAt)
 	dst = appendText(dst, nameSubmittedBy, e.SubmittedBy)
-	return appendTexts(appendTexts(dst, nameChanged, e.Changed), nameRemoved, e.Removed)
+	dst = appendTexts(appendTexts(dst, nameChanged, e.Changed), nameRemoved, e.Removed)
+	return appendTime(dst, nameRestoredUntil, e.RestoredUntil)
 }
 
 func appendText(dst []byte, name, value string) []byte {
@@ -245,6 +246,8 @@ func storedText(e *audit.Entry, name, text string) (err error) {
 		e.ReceivedAt, err = storedTime(text)
 	case nameSubmittedBy:
 		e.SubmittedBy = text
+	case nameRestoredUntil:
+		e.RestoredUntil, err = storedTime(text)
 	case nameDigest:
 		e.Digest, err = storedDigest(text)
 	}

@@ -44,7 +44,7 @@ func ServiceFields() []string { return slices.Clone(serviceFields) }
 
 var serviceFields = []string{
 	nameReceivedAt, nameExpiresAt, nameChanged, nameSubmittedBy, nameRemoved, "status", nameMasked, nameRevealed, nameErased, nameUnreadable,
-	nameEncrypted, "restored_until", "deletable_at",
+	nameEncrypted, nameRestoredUntil, "deletable_at",
 }
 
 // ParseSubmitted parses one entry that a client sent. The error lists the faults, up to

@@ -79,7 +79,7 @@ func (c *cells) readMembers() error {
 }
 
 // timeFields are the members that are times.
-var timeFields = []string{entryjson.NameTimestamp, entryjson.NameReceivedAt, entryjson.NameExpiresAt}
+var timeFields = []string{entryjson.NameTimestamp, entryjson.NameReceivedAt, entryjson.NameRestoredUntil, entryjson.NameExpiresAt}
 
 // spell returns a member's value with times as the export spells them.
 func (c *cells) spell(name string, value jsontext.Value) jsontext.Value {

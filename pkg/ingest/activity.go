@@ -38,8 +38,8 @@ type tenantReceipt struct {
 	receipt activity.Receipt
 }
 
-// touch registers the days of the entries that this process has not registered lately.
-func (a *ActiveDays) touch(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error {
+// Touch registers the days of the entries that this process has not registered lately.
+func (a *ActiveDays) Touch(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) error {
 	a.once.Do(func() { a.touched = ttlcache.New[tenantReceipt, struct{}](maxTouched) })
 	now := a.Now()
 	var seen, receipts []activity.Receipt // seen so that the cache is asked once for each

@@ -168,7 +168,7 @@ func (p *Persister) prepare(ctx context.Context, l *load) error {
 	if p.Days == nil || len(l.Entries) == 0 {
 		return nil
 	}
-	if err := p.Days.touch(ctx, l.Tenant, l.Entries); err != nil { // before the entries: a day without entries does no harm
+	if err := p.Days.Touch(ctx, l.Tenant, l.Entries); err != nil { // before the entries: a day without entries does no harm
 		return l.failed(err)
 	}
 	return nil

@@ -32,6 +32,8 @@ const (
 	KindExport Kind = "export"
 	// KindCleanup removes entries that a caller has selected; see package cleanup.
 	KindCleanup Kind = "cleanup"
+	// KindRestore brings archived entries back; see package restore.
+	KindRestore Kind = "restore"
 	// KindArchive copies entries to files that outlive the database; see package archive.
 	KindArchive Kind = "archive"
 )
@@ -58,6 +60,7 @@ func Definitions() []Definition {
 		{Kind: KindLegalHold, Permission: access.HoldsManage, AnyResource: true}, // a release ends it
 		{Kind: KindExport, Permission: access.LogsExport, Cancelable: true, Cleaned: true},
 		{Kind: KindCleanup, Permission: access.LogsCleanup, Cancelable: true, Cleaned: true},
+		{Kind: KindRestore, Permission: access.ArchiveRestore, AnyResource: true, Cancelable: true},
 		{Kind: KindArchive, Permission: access.JobsRead}, // a setting starts it
 	}
 }
@@ -136,6 +139,16 @@ type Filter struct {
 // Unfinished selects the jobs of a kind that have not reached a final state.
 func Unfinished(kind Kind) Filter {
 	return Filter{Kinds: []Kind{kind}, States: []State{StateQueued, StateRunning}}
+}
+
+// EarlierUnfinished reports whether an earlier job of the tenant that is of one of the kinds has not reached
+// a final state.
+func EarlierUnfinished(ctx context.Context, store Store, job *Job, kinds ...Kind) (bool, error) {
+	unfinished := Filter{Kinds: kinds, States: []State{StateQueued, StateRunning}}
+	return Any(ctx, store, job.Tenant, unfinished, func(j *Job) bool {
+		order := j.CreatedAt.Compare(job.CreatedAt)
+		return order < 0 || order == 0 && j.ID < job.ID
+	})
 }
 
 // Position is a place in a tenant's list of jobs, or in another list that begins with the newest.

@@ -165,6 +165,8 @@ var (
 	certifying = slices.Concat(read(ResourceCertificates, ResourceMasterKey), write(ResourceCertificates, ResourceMasterKey))
 	// starting adds the grants needed to start a job that can be canceled.
 	starting = slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueJobs)))
+	// restoring adds the grants needed to start a restore, which reads the archive.
+	restoring = slices.Concat(read(ResourceJobs), write(ResourceJobs, QueueResource(QueueArchive)), recording)
 	// walking adds the grants needed to start a job that reads entries and keeps their filters encrypted.
 	walking = slices.Concat(starting, encrypting, recording)
 	// revealing adds the grants needed to decrypt values, and to record who saw them.
@@ -226,6 +228,11 @@ func table() []Function {
 			Grants:  slices.Concat(read(ResourceTenants), starting, recording), MemoryMB: small, Timeout: 10 * time.Second,
 		},
 		{
+			Name: "cancel-restore", Summary: "Cancel a restore of archived entries",
+			Trigger: route(http.MethodDelete, "/tenants/{id}/restores/{restore}", access.ArchiveRestore, TenantFromPath),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceJobs), write(ResourceJobs), recording), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
 			Name: "cleanup-logs", Summary: "Start the removal of entries before their end, or preview it",
 			Trigger: filtered(http.MethodDelete, "/logs/cleanup", access.LogsCleanup, "before", "dry_run"),
 			Grants:  slices.Concat(read(ResourceTenants, ResourceIndex, ResourceHolds), walking), MemoryMB: medium, Timeout: 25 * time.Second,
@@ -268,6 +275,11 @@ func table() []Function {
 			Name: "create-logs-bulk", Summary: "Accept up to 1,000 entries",
 			Trigger: route(http.MethodPost, "/logs/bulk", access.LogsWrite, TenantFromHeader),
 			Grants:  accepting, MemoryMB: large, Timeout: 20 * time.Second,
+		},
+		{
+			Name: "create-restore", Summary: "Bring archived entries back for some days",
+			Trigger: route(http.MethodPost, "/tenants/{id}/restores", access.ArchiveRestore, TenantFromPath),
+			Grants:  slices.Concat(read(ResourceTenants), restoring), MemoryMB: small, Timeout: 10 * time.Second,
 		},
 		{
 			Name: "create-stream-ticket", Summary: "Create a ticket that lets a browser connect to the live stream",
@@ -362,6 +374,11 @@ func table() []Function {
 			MemoryMB: small, Timeout: 5 * time.Second,
 		},
 		{
+			Name: "get-restore", Summary: "Return the state of a restore",
+			Trigger: route(http.MethodGet, "/tenants/{id}/restores/{restore}", access.JobsRead, TenantFromPath),
+			Grants:  read(ResourceTenants, ResourceJobs), MemoryMB: small, Timeout: 10 * time.Second,
+		},
+		{
 			Name: "get-stats", Summary: "Count entries by field and over time",
 			Trigger: filtered(http.MethodGet, "/logs/stats", access.LogsStats, "group_by", "interval", "time_zone", "top"),
 			Grants:  read(ResourceTenants, ResourceIndex, ResourceTimeZones), MemoryMB: medium, Timeout: 25 * time.Second,
@@ -410,6 +427,11 @@ func table() []Function {
 			Name: "list-quarantine", Summary: "List quarantined entries",
 			Trigger: route(http.MethodGet, "/logs/quarantine", access.QuarantineRead, TenantFromHeader, "limit", "cursor"),
 			Grants:  read(ResourceTenants, ResourceQuarantine, ResourceCursorKey), MemoryMB: medium, Timeout: 10 * time.Second,
+		},
+		{
+			Name: "list-restores", Summary: "List a tenant's restores",
+			Trigger: route(http.MethodGet, "/tenants/{id}/restores", access.JobsRead, TenantFromPath, "limit", "cursor"),
+			Grants:  read(ResourceTenants, ResourceJobs, ResourceCursorKey), MemoryMB: small, Timeout: 10 * time.Second,
 		},
 		{
 			Name: "list-tenants", Summary: "List the tenants that the caller may access",
@@ -497,11 +519,11 @@ func table() []Function {
 			Grants:  slices.Concat(read(ResourceCursorKey), write(ResourceCursorKey)), MemoryMB: small, Timeout: 30 * time.Second,
 		},
 		{
-			Name: "run-archives", Summary: "Do a slice of a job that archives entries, or find the days that are to be archived",
+			Name: "run-archives", Summary: "Do a slice of a job that archives or restores entries, or find the days that are to be archived",
 			Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueArchive, BatchSize: 1, MaxConcurrency: 5}}},
 			Grants: slices.Concat(
 				read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceJobs, ResourceHolds, ResourceArchive, QueueResource(QueueArchive)),
-				write(ResourceEntries, ResourceJobs, ResourceArchive, QueueResource(QueueArchive)), recording, deadLettering(QueueArchive)),
+				write(ResourceEntries, ResourceTenants, ResourceJobs, ResourceArchive, QueueResource(QueueArchive), QueueResource(QueueIndex)), recording, deadLettering(QueueArchive)),
 			MemoryMB: large, Timeout: 15 * time.Minute,
 			Connections: 2, // one slice does one thing after the other
 		},

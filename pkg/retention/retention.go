@@ -11,7 +11,8 @@ import (
 )
 
 // Entry is what decides whether a stored entry may be removed. It has ID, Timestamp, UserID, Action,
-// Severity and SubmittedBy.
+// Severity, SubmittedBy and
+// RestoredUntil.
 type Entry struct {
 	audit.Entry
 	DeletableAt time.Time // from then on the entry may be removed; zero: it is not marked

@@ -97,8 +97,8 @@ func (r *dayRun) all(ctx context.Context) error {
 			return err
 		}
 		now := r.Now()
-		// If no entry can have expired, only those that are marked matter.
-		r.selection.Marked = now.Before(r.firstEnd())
+		// If no entry can have expired, and none was restored, only those that are marked matter.
+		r.selection.Marked = now.Before(r.firstEnd()) && !r.tenant.HasRestored(r.day, r.day.Add(oneDay))
 		entries, err := r.Store.Retained(ctx, r.tenant.ID, r.selection, MaxEntries)
 		if err != nil {
 			return err
@@ -128,7 +128,7 @@ func (r *dayRun) refresh(ctx context.Context) (deleting bool, err error) {
 // removable reports whether an entry may be removed once it was marked for Grace. Every reason
 // to keep an entry that has expired belongs here.
 func (r *dayRun) removable(ctx context.Context, e *Entry, now time.Time) bool {
-	if !r.tenant.Settings.IsExpired(&e.Entry, now) {
+	if !r.tenant.Settings.LeavesStores(&e.Entry, now) {
 		return false
 	}
 	if r.held(&e.Entry) {
@@ -164,6 +164,9 @@ func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) erro
 		case removable && !marked:
 			mark = append(mark, e.ID)
 			r.wakeAt(now.Add(Grace - indexLead))
+			if e.RestoreEnded(now) { // no filter by time hides it
+				unindex = append(unindex, e.ID)
+			}
 		case marked && !removable:
 			unmark = append(unmark, e.ID)
 		case marked && !e.DeletableAt.After(now):
@@ -233,6 +236,7 @@ func (r *dayRun) outcome() activity.Outcome {
 	if settled := r.tenant.UpdatedAt.Add(SettleTime); settled.After(now) {
 		due = earliest(due, settled)
 	}
+	due = earliest(due, r.tenant.NextRestoredEnd(r.day, r.day.Add(oneDay), now))
 	if r.checks == 0 {
 		due = earliest(due, now.Add(SettleTime))
 	}

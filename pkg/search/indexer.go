@@ -51,7 +51,7 @@ const maxIndexedAfterEnd = 2 * oneDay
 
 // leavesIndex reports whether retention may have removed the entry from the index.
 func leavesIndex(s *audit.Settings, e *audit.Entry, now time.Time) bool {
-	return s.IsExpired(e, now.Add(-maxIndexedAfterEnd))
+	return e.RestoreEnded(now) || s.LeavesStores(e, now.Add(-maxIndexedAfterEnd))
 }
 
 // IndexMessages handles the messages of a batch and returns one error, or nil, for each.

@@ -33,7 +33,7 @@ const (
 // Check compares one day. It is the Check of an activity.Task.
 func (s *ReconcileTask) Check(ctx context.Context, tenant *audit.Tenant, day activity.Day) (activity.Outcome, error) {
 	at := s.Reconciler.Now()
-	if day.Day.Add(oneDay).Before(tenant.Settings.VisibleFrom(at)) {
+	if day.Day.Add(oneDay).Before(tenant.VisibleFrom(at)) {
 		// Nobody reads the day any more, unless the settings change.
 		return activity.Outcome{Checks: day.Checks, Due: at.Add(maxRecheck)}, nil
 	}

@@ -67,7 +67,7 @@ func (s *Service) SelectAt(at time.Time, tenant audit.Tenant, scope access.Scope
 		return Selection{}, err
 	}
 	filter.Where = audit.All(filter.Where, scope.Expr())
-	return Selection{tenant: tenant.ID, filter: tenant.Settings.Visible(filter, at), order: order}, nil
+	return Selection{tenant: tenant.ID, filter: tenant.Visible(filter, at), order: order}, nil
 }
 
 // Each calls use with one page after the other, until there are no more or use returns false.

@@ -90,7 +90,7 @@ func (s *Service) findPage(ctx context.Context, tenant audit.Tenant, scope acces
 	}
 	filter.Where = audit.All(filter.Where, withTokens(tokens), scope.Expr())
 	now := s.roundedNow()
-	filter = tenant.Settings.Visible(filter, now)
+	filter = tenant.Visible(filter, now)
 	page, degraded, err := s.find(ctx, tenant.ID, filter, request)
 	if err != nil {
 		return List{}, err
@@ -214,7 +214,7 @@ func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.S
 		return audit.Stats{}, request, err
 	}
 	filter.Where = audit.All(filter.Where, scope.Expr())
-	filter = tenant.Settings.Visible(filter, s.roundedNow())
+	filter = tenant.Visible(filter, s.roundedNow())
 	stats, err = s.stats(ctx, tenant.ID, filter, request)
 	return stats, request, err
 }

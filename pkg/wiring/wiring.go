@@ -36,6 +36,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
+	"github.com/ocelot-audit/ocelot/pkg/restore"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/rotation"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -52,6 +53,7 @@ type Entries interface {
 	search.IDLister
 	arrival.Reader
 	retention.Store
+	restore.Keeper
 	erasure.Entries
 	jobs.Purger
 }
@@ -468,13 +470,18 @@ func (s *Services) Quarantine() *quarantine.Service {
 func (s *Services) Jobs() *jobs.Service {
 	return &jobs.Service{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Recorder: s.accept(), Now: time.Now,
-		Queues: map[jobs.Kind]jobs.Queue{jobs.KindArchive: s.Stores.Queue(manifest.QueueArchive)},
+		Queues: map[jobs.Kind]jobs.Queue{jobs.KindArchive: s.Stores.Queue(manifest.QueueArchive), jobs.KindRestore: s.Stores.Queue(manifest.QueueArchive)},
 	}
 }
 
 // Erasures starts, shows and cancels erasures of subjects.
 func (s *Services) Erasures() *erasure.Service {
 	return &erasure.Service{Jobs: s.Jobs(), Subjects: s.keyring(), Holds: s.Stores.Holds, Recorder: s.accept(), Now: time.Now, Random: random}
+}
+
+// Restores starts, shows and cancels restores of archived entries.
+func (s *Services) Restores() *restore.Service {
+	return &restore.Service{Jobs: s.Jobs(), Recorder: s.accept(), Now: time.Now, Random: random}
 }
 
 // LegalHolds sets, shows and releases legal holds.

@@ -22,6 +22,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/metrics"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
+	"github.com/ocelot-audit/ocelot/pkg/restore"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -201,9 +202,18 @@ func (s *Services) RunArchives() lambdaedge.BatchHandler {
 	}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueArchive), Now: time.Now, Log: s.Log,
-		Runners: map[jobs.Kind]jobs.Runner{jobs.KindArchive: runner}, Tasks: map[jobs.TaskName]jobs.Task{jobs.TaskArchive: planner.Do},
+		Runners: map[jobs.Kind]jobs.Runner{jobs.KindArchive: runner, jobs.KindRestore: s.restorer()}, Tasks: map[jobs.TaskName]jobs.Task{jobs.TaskArchive: planner.Do},
 	}
 	return lambdaedge.EachMessage(worker.Handle)
+}
+
+// restorer brings archived entries back.
+func (s *Services) restorer() *restore.Runner {
+	return &restore.Runner{
+		Entries: s.Stores.Entries, Archive: s.Stores.Archive, Index: s.Stores.Queue(manifest.QueueIndex), Jobs: s.Stores.Jobs, Tenants: s.tenants().Fresh(),
+		Days:     &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now},
+		Recorder: s.accept(), Now: time.Now, Random: random,
+	}
 }
 
 // ArchiveLogs returns one run that shares out the days that are due: run-archives archives them.
@@ -232,6 +242,7 @@ func (s *Services) exporter() *export.Runner {
 func (s *Services) cleaner() *cleanup.Runner {
 	return &cleanup.Runner{
 		Reader: s.walker(), Store: s.Stores.Entries, Index: s.Stores.Index, Holds: s.Stores.Holds, Jobs: s.Stores.Jobs,
+		Cleaned: &archive.CleanedLog{Blobs: s.Stores.Archive, Tenants: s.tenants().Fresh()},
 		Removed: s.freeSpaceSoon(), Recorder: s.accept(), Random: random,
 	}
 }

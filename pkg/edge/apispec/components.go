@@ -11,6 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
+	"github.com/ocelot-audit/ocelot/pkg/restore"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
 )
 
@@ -131,6 +132,9 @@ func Components() []Component {
 			optional("erased_at", timestamp("When the key was destroyed. A process can have the key in memory until the erasure has succeeded.")),
 		)...)},
 		{"ErasureList", listOf("Erasure")},
+		{"NewRestore", newRestoreSchema()},
+		{"Restore", restoreSchema()},
+		{"RestoreList", listOf("Restore")},
 		{"Certificate", object(
 			required("statement", anyObject("What the certificate says.")),
 			required("certificate", anyText("The certificate: a JSON Web Signature (RFC 7515) in the compact form, by EdDSA with Ed25519.")),
@@ -206,6 +210,7 @@ func entrySchema() *Schema {
 		optional("after_state", anyObject("As it was sent, without secrets.")),
 		optional("changed", list(anyText("")).withDescription("The dotted paths at which before_state and after_state differed as they were sent, sorted.")),
 		optional("removed", list(anyText("")).withDescription(fmt.Sprintf("JSON pointers of the places at which `%s` stands for a secret of the client. If there are very many, only the top-level fields that they are in.", protect.Removed))),
+		optional("restored_until", timestamp("When an entry that was brought back from the archive leaves again. Left out for all others.")),
 		optional("masked", list(anyText("")).withDescription("JSON pointers of the places at which a mask stands for an encrypted value.")),
 		optional("revealed", list(anyText("")).withDescription("JSON pointers of the encrypted values that this answer has in plain, because they were asked for.")),
 		optional("erased", list(anyText("")).withDescription("JSON pointers of the places whose values nobody can read any more: the key was destroyed. Only in answers with revealed values.")),
@@ -370,6 +375,27 @@ func newErasureSchema() *Schema {
 		required("reason", nonEmptyText(erasure.MaxReason, "Why. It stands in the tenant's log.")),
 		optional("delay_hours", delay),
 	)
+}
+
+func newRestoreSchema() *Schema {
+	return object(
+		required("from", timestamp("Only entries whose timestamp is not earlier.")),
+		required("to", timestamp("Only entries whose timestamp is earlier.")),
+		optional("days", integer(1, restore.MaxDays, "After how many days the entries leave again.").withDefault(restore.DefaultDays)),
+		optional("include_cleaned", boolean("Whether entries come back that a cleanup removed.").withDefault(false)),
+	)
+}
+
+func restoreSchema() *Schema {
+	return object(append(jobFields(),
+		required("from", timestamp("")),
+		required("to", timestamp("")),
+		required("days", integer(1, restore.MaxDays, "")),
+		required("include_cleaned", boolean("")),
+		required("restored_until", timestamp("When the entries leave again.")),
+		required("expired", count("Archived entries that did not come back because they have expired.")),
+		required("cleaned", count("Archived entries that did not come back because a cleanup had removed them.")),
+	)...)
 }
 
 func newHoldSchema() *Schema {

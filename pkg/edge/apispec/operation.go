@@ -79,6 +79,7 @@ const (
 	groupTenants    = "Tenants"
 	groupKeys       = "API keys"
 	groupErasures   = "Erasures"
+	groupRestores   = "Restores"
 	groupHolds      = "Legal holds"
 	groupJobs       = "Jobs"
 	groupService    = "Service"
@@ -87,7 +88,7 @@ const (
 // Operations returns every operation, in the order of the page.
 func Operations() []Operation {
 	var all []Operation
-	for _, group := range [][]Operation{logOperations(), streamOperations(), quarantineOperations(), tenantOperations(), keyOperations(), erasureOperations(), holdOperations(), jobOperations(), serviceOperations()} {
+	for _, group := range [][]Operation{logOperations(), streamOperations(), quarantineOperations(), tenantOperations(), keyOperations(), erasureOperations(), holdOperations(), restoreOperations(), jobOperations(), serviceOperations()} {
 		all = append(all, group...)
 	}
 	functions := functionsByName()

@@ -668,6 +668,49 @@ func holdOperations() []Operation {
 	}
 }
 
+func restoreOperations() []Operation {
+	id := Parameter{Name: "restore", In: InPath, Required: true, Schema: anyText(""), Description: "The restore's id, which is that of its job."}
+	return []Operation{
+		{
+			Name: "create-restore", Group: groupRestores,
+			Description: "Brings archived entries of a time back, for a number of days. A job compares the archive with its manifests first: if a part is damaged or missing, the job fails, names it, and changes nothing. Entries that are stored stay as they are. " +
+				"What comes back is searchable, has `restored_until`, and is neither streamed nor archived again. Nothing comes back that has expired. The restore is recorded in the tenant's log.",
+			Parameters: []Parameter{tenantParameter()},
+			Body:       &RequestBody{Description: "The restore.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewRestore")},
+			Responses:  []Response{jsonResponse(http.StatusAccepted, "Restore", "The restore.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The path of its job."})},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemForbidden, "The credential is restricted to resources."},
+				{httpapi.ProblemConflict, "The tenant has too many unfinished restores or queued jobs."},
+				{httpapi.ProblemInvalid, "A field is invalid. `errors` names each."},
+			},
+		},
+		{
+			Name: "list-restores", Group: groupRestores,
+			Description:    "The newest first. A finished restore can be seen for 90 days.",
+			Parameters:     []Parameter{tenantParameter(), limitParameter(), cursorParameter()},
+			Responses:      []Response{jsonResponse(http.StatusOK, "RestoreList", "One page of restores.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemInvalid, "The limit or the cursor is invalid."}},
+		},
+		{
+			Name: "get-restore", Group: groupRestores,
+			Description:    "How far a restore is.",
+			Parameters:     []Parameter{tenantParameter(), id},
+			Responses:      []Response{jsonResponse(http.StatusOK, "Restore", "The restore.")},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "There is no such restore, or the credential may not see it."}},
+		},
+		{
+			Name: "cancel-restore", Group: groupRestores,
+			Description: "No further entry comes back. What has come back stays until `restored_until`. The cancellation is itself recorded in the tenant's log.",
+			Parameters:  []Parameter{tenantParameter(), id},
+			Responses:   []Response{jsonResponse(http.StatusOK, "Restore", "The cancelled restore.")},
+			ErrorResponses: []ErrorResponse{
+				{httpapi.ProblemNotFound, "There is no such restore."},
+				{httpapi.ProblemConflict, "The restore is finished."},
+			},
+		},
+	}
+}
+
 func keyOperations() []Operation {
 	key := Parameter{Name: "key", In: InPath, Required: true, Schema: &Schema{Type: "string", Pattern: "^[0-9a-f]{16}$"}, Description: "The key's id."}
 	return []Operation{

@@ -128,6 +128,12 @@ func TestHiddenIsAnsweredAsAbsent(t *testing.T) {
 			of, before, behind, body = c.tenants, "/tenants", "/erasures", `{"subject":"user-42","reason":"r"}`
 		case "list-erasures":
 			of, before, behind = c.tenants, "/tenants", "/erasures"
+		case "get-restore", "cancel-restore":
+			of, before = c.erasures, "/tenants/acme/restores"
+		case "create-restore":
+			of, before, behind, body = c.tenants, "/tenants", "/restores", `{"from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z"}`
+		case "list-restores":
+			of, before, behind = c.tenants, "/tenants", "/restores"
 		case "get-legal-hold":
 			of, before = c.holds, "/tenants/acme/legal-holds"
 		case "release-legal-hold":

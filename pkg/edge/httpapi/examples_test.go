@@ -139,6 +139,7 @@ func (s *story) administration() {
 	s.record("list-keys", "The keys", "admin", "GET", "/tenants/acme/api-keys", "")
 	s.record("delete-key", "Revoke it", "admin", "DELETE", "/tenants/acme/api-keys/"+key.ID, "")
 	s.erasures()
+	s.restores()
 	s.legalHolds()
 	var job struct{ ID string }
 	s.record("delete-tenant", "The job that purges it", "operator", "DELETE", "/tenants/initech", "").decode(s.t, &job)
@@ -157,6 +158,16 @@ func (s *story) erasures() {
 	s.record("get-erasure", "How far it is", "auditor", "GET", path+"/"+started.ID, "")
 	s.record("get-certificate", "An id that no certificate has", "", "GET", "/certificates/00112233445566778899aabbccddeeff", "")
 	s.record("cancel-erasure", "Cancel it", "admin", "DELETE", path+"/"+started.ID, "")
+}
+
+func (s *story) restores() {
+	const path = "/tenants/acme/restores"
+	var started struct{ ID string }
+	s.record("create-restore", "A quarter, for a week", "admin", "POST", path, `{"from":"2025-10-01T00:00:00Z","to":"2026-01-01T00:00:00Z","days":7}`).decode(s.t, &started)
+	s.record("create-restore", "A time that ends before it begins", "admin", "POST", path, `{"from":"2026-01-01T00:00:00Z","to":"2025-10-01T00:00:00Z"}`)
+	s.record("list-restores", "The tenant's restores", "auditor", "GET", path, "")
+	s.record("get-restore", "How far it is", "auditor", "GET", path+"/"+started.ID, "")
+	s.record("cancel-restore", "Cancel it", "admin", "DELETE", path+"/"+started.ID, "")
 }
 
 func (s *story) legalHolds() {

@@ -61,7 +61,7 @@ var (
 	operators = [4]right{none, none, none, all}
 	ofEntries = [4]right{all, all, own, all}
 	writers   = [4]right{all, none, own, all}
-	startJobs = []access.Permission{access.HoldsManage, access.LogsCleanup, access.LogsExport, access.SubjectsErase, access.TenantsDelete}
+	startJobs = []access.Permission{access.ArchiveRestore, access.HoldsManage, access.LogsCleanup, access.LogsExport, access.SubjectsErase, access.TenantsDelete}
 )
 
 // accessMatrix has a row for each route of the manifest, HTTP and WebSocket. docs/security.md
@@ -69,6 +69,7 @@ var (
 var accessMatrix = map[string]accessRow{
 	"cancel-erasure":       {roles: [4]right{all, none, none, none}, with: access.SubjectsErase, target: "/tenants/%s/erasures/none", status: 404},
 	"cancel-job":           {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
+	"cancel-restore":       {roles: managers, with: access.ArchiveRestore, target: "/tenants/%s/restores/none", status: 404},
 	"cleanup-logs":         {roles: managers, with: access.LogsCleanup, target: "/logs/cleanup?before=2000-01-01", status: 202},
 	"create-erasure":       {roles: [4]right{all, none, none, none}, with: access.SubjectsErase, target: "/tenants/%s/erasures", body: `{"subject":"user-42","reason":"r"}`, status: 202},
 	"create-export":        {roles: readers, with: access.LogsExport, target: "/logs/exports", body: `{}`, status: 202},
@@ -79,6 +80,7 @@ var accessMatrix = map[string]accessRow{
 	"release-legal-hold":   {roles: managers, with: access.HoldsManage, target: "/tenants/%s/legal-holds/none?reason=r", status: 404},
 	"create-log":           {roles: writers, with: access.LogsWrite, own: access.LogsWriteOwn, target: "/logs", body: ownEntry, foreign: foreignEntry, status: 202},
 	"create-logs-bulk":     {roles: writers, with: access.LogsWrite, own: access.LogsWriteOwn, target: "/logs/bulk", body: "[" + ownEntry + "]", foreign: "[" + foreignEntry + "]", status: 202},
+	"create-restore":       {roles: managers, with: access.ArchiveRestore, target: "/tenants/%s/restores", body: `{"from":"2026-01-01T00:00:00Z","to":"2026-01-02T00:00:00Z"}`, status: 202},
 	"create-stream-ticket": {roles: readers, with: access.LogsStream, target: "/logs/stream/tickets", status: 201},
 	"create-tenant":        {roles: operators, with: access.TenantsCreate, target: "/tenants", body: `{"id":"acme","name":"Again"}`, status: 409},
 	"delete-key":           {roles: managers, with: access.KeysManage, target: "/tenants/%s/api-keys/none", status: 404},
@@ -95,6 +97,7 @@ var accessMatrix = map[string]accessRow{
 	"get-job":              {roles: readers, with: access.JobsRead, also: startJobs, target: "/jobs/none", status: 404},
 	"get-log":              {roles: ofEntries, with: access.LogsRead, own: access.LogsReadOwn, target: "/logs/" + noSuchID, status: 404},
 	"get-openapi":          {roles: everyone, target: "/openapi.json", status: 200},
+	"get-restore":          {roles: readers, with: access.JobsRead, also: startJobs, target: "/tenants/%s/restores/none", status: 404},
 	"get-stats":            {roles: ofEntries, with: access.LogsStats, own: access.LogsReadOwn, target: "/logs/stats?group_by=resource_id", status: 200, reads: true},
 	"get-tenant":           {roles: everyone, with: access.TenantsRead, target: "/tenants/%s", status: 200},
 	"list-erasures":        {roles: readers, with: access.JobsRead, also: startJobs, target: "/tenants/%s/erasures", status: 200},
@@ -103,6 +106,7 @@ var accessMatrix = map[string]accessRow{
 	"list-keys":            {roles: managers, with: access.KeysRead, target: "/tenants/%s/api-keys", status: 200},
 	"list-logs":            {roles: ofEntries, with: access.LogsSearch, own: access.LogsReadOwn, target: "/logs", status: 200, reads: true},
 	"list-quarantine":      {roles: readers, with: access.QuarantineRead, target: "/logs/quarantine", status: 200, reads: true},
+	"list-restores":        {roles: readers, with: access.JobsRead, also: startJobs, target: "/tenants/%s/restores", status: 200},
 	"list-tenants":         {roles: everyone, with: access.TenantsRead, target: "/tenants", status: 200},
 	"patch-tenant":         {roles: managers, with: access.TenantsUpdate, target: "/tenants/%s", body: `{"settings":{}}`, status: 200},
 	"retry-quarantine":     {roles: managers, with: access.QuarantineManage, target: "/logs/quarantine/none/retry", status: 404},

@@ -347,7 +347,7 @@ func TestASuspendedTenantEndsTheRequestsOfItsOwnCallers(t *testing.T) {
 	deniedToOperators := []string{
 		"cancel-job", "cleanup-logs", "create-log", "create-logs-bulk", "create-stream-ticket", "delete-quarantine", "retry-quarantine",
 	}
-	ids := strings.NewReplacer("{erasure}", "x", "{hold}", "x", "{key}", "x")
+	ids := strings.NewReplacer("{erasure}", "x", "{hold}", "x", "{key}", "x", "{restore}", "x")
 	w := newWorld(t)
 	var denied []string
 	for _, f := range manifest.Functions() {

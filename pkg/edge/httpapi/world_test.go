@@ -42,6 +42,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
+	"github.com/ocelot-audit/ocelot/pkg/restore"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -332,6 +333,9 @@ func (s worldServices) Certificates() certificate.Store { return s.w.db.Certific
 func (s worldServices) Feed() *arrival.Feed             { return s.w.feed }
 func (s worldServices) Erasures() *erasure.Service {
 	return &erasure.Service{Jobs: s.w.jobs, Subjects: s.w.keys, Holds: s.w.db.Holds(), Recorder: s.w.ingest, Now: s.w.clock, Random: s.w.fill}
+}
+func (s worldServices) Restores() *restore.Service {
+	return &restore.Service{Jobs: s.w.jobs, Recorder: s.w.ingest, Now: s.w.clock, Random: s.w.fill}
 }
 func (s worldServices) LegalHolds() *hold.Service {
 	return &hold.Service{

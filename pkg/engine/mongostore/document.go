@@ -39,6 +39,7 @@ const (
 	fieldDeletableAt    = "deletable_at" // when MongoDB removes the entry; an entry is stored without it
 	fieldChanged        = "changed"
 	fieldRemoved        = "removed"
+	fieldRestoredUntil  = "restored_until" // absent: the entry was not restored
 	fieldEncrypted      = "encrypted"
 	fieldDigest         = "digest"
 	fieldQueueMessage   = "queue_message" // audit.MessageID.Tag of the ingest message
@@ -94,6 +95,7 @@ func appendEntry(dst []byte, e *audit.Entry) []byte {
 	}
 	texts(fieldChanged, e.Changed)
 	texts(fieldRemoved, e.Removed)
+	date(fieldRestoredUntil, e.RestoredUntil)
 	dst = appendEncrypted(dst, e.Encrypted)
 	dst = bsoncore.AppendBinaryElement(dst, fieldDigest, bson.TypeBinaryGeneric, e.Digest.AppendTo(nil))
 	if !e.QueueMessage.IsZero() {
@@ -174,6 +176,8 @@ func readField(e *audit.Entry, name string, value bson.RawValue) error {
 		return readDate(value, &e.Timestamp)
 	case fieldReceivedAt:
 		return readDate(value, &e.ReceivedAt)
+	case fieldRestoredUntil:
+		return readDate(value, &e.RestoredUntil)
 	case fieldBefore:
 		return readObject(value, &e.Before)
 	case fieldAfter:

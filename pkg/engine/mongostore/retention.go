@@ -46,7 +46,7 @@ func (db *DB) retainedIn(ctx context.Context, p partition, tenant audit.TenantID
 	if of.Marked {
 		query = append(query, bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: true}}})
 	}
-	fields := ascending(fieldKey, fieldTimestamp, fieldUserID, fieldAction, fieldSeverity, fieldSubmittedBy, fieldDeletableAt)
+	fields := ascending(fieldKey, fieldTimestamp, fieldUserID, fieldAction, fieldSeverity, fieldSubmittedBy, fieldRestoredUntil, fieldDeletableAt)
 	if of.Encrypted {
 		fields = append(fields, bson.E{Key: fieldEncrypted, Value: 1})
 	}
@@ -92,6 +92,23 @@ func (s *Entries) Unmark(ctx context.Context, tenant audit.TenantID, ids []audit
 	})
 	if err != nil {
 		return fmt.Errorf("unmark %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// KeepRestored implements restore.Store.
+func (s *Entries) KeepRestored(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, until time.Time) error {
+	earlier := bson.E{Key: "$or", Value: bson.A{
+		bson.D{{Key: fieldRestoredUntil, Value: bson.D{{Key: "$exists", Value: false}}}},
+		bson.D{{Key: fieldRestoredUntil, Value: bson.D{{Key: "$lt", Value: until}}}},
+	}}
+	update := append(set(bson.E{Key: fieldRestoredUntil, Value: until}), bson.E{Key: "$unset", Value: bson.D{{Key: fieldDeletableAt, Value: ""}}})
+	err := s.eachPartition(ctx, tenant, ids, func(c *mongo.Collection, entries bson.D) error {
+		_, err := c.UpdateMany(ctx, append(entries, earlier), update)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("keep %d entries of %s: %w", len(ids), tenant, err)
 	}
 	return nil
 }

@@ -35,11 +35,18 @@ type tenantDocument struct {
 	Version   int64            `bson:"version"`
 	// Placements stay out of the settings: clients do not see them.
 	Placements []placementDocument `bson:"placements,omitempty"`
+	Restored   []restoredDocument  `bson:"restored,omitempty"`
 }
 
 type placementDocument struct {
 	Since  time.Time `bson:"since"`
 	Family string    `bson:"family"`
+}
+
+type restoredDocument struct {
+	From  time.Time `bson:"from"`
+	To    time.Time `bson:"to"`
+	Until time.Time `bson:"until"`
 }
 
 type settingsDocument struct {
@@ -127,8 +134,12 @@ func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
 	for i, p := range t.Placements {
 		placements[i] = placementDocument(p)
 	}
+	restored := make([]restoredDocument, len(t.Restored))
+	for i, r := range t.Restored {
+		restored[i] = restoredDocument(r)
+	}
 	return tenantDocument{
-		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version, Placements: placements,
+		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version, Placements: placements, Restored: restored,
 		Settings: settingsDocument{
 			RetentionDays: s.RetentionDays, RetentionRules: newRuleDocuments(s.RetentionRules), SearchableDays: s.SearchableDays, Archive: s.Archive,
 			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: newSensitiveDocuments(s.SensitiveFields),
@@ -162,9 +173,13 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 	for i, p := range doc.Placements {
 		placements[i] = audit.Placement{Since: p.Since.UTC(), Family: p.Family}
 	}
+	restored := make([]audit.Restored, len(doc.Restored))
+	for i, r := range doc.Restored {
+		restored[i] = audit.Restored{From: r.From.UTC(), To: r.To.UTC(), Until: r.Until.UTC()}
+	}
 	return audit.Tenant{
 		ID: audit.TenantID(doc.ID), Name: doc.Name, Status: audit.TenantStatus(doc.Status),
-		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version, Placements: placements,
+		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version, Placements: placements, Restored: restored,
 		Settings: audit.Settings{
 			RetentionDays: s.RetentionDays, RetentionRules: rules, SearchableDays: s.SearchableDays, Archive: s.Archive,
 			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: readSensitiveFields(s.SensitiveFields),

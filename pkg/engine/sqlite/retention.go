@@ -54,6 +54,7 @@ func (c *conn) retained(ctx context.Context, number int64, tenant audit.TenantID
 		}
 		kept := retention.Entry{Entry: audit.Entry{
 			ID: e.ID, Timestamp: e.Timestamp, UserID: e.UserID, Action: e.Action, Severity: e.Severity, SubmittedBy: e.SubmittedBy,
+			RestoredUntil: e.RestoredUntil,
 		}}
 		if of.Encrypted {
 			kept.Encrypted = e.Encrypted
@@ -88,6 +89,22 @@ func (s *Entries) Unmark(ctx context.Context, tenant audit.TenantID, ids []audit
 	})
 	if err != nil {
 		return fmt.Errorf("unmark %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// KeepRestored implements restore.Store.
+func (s *Entries) KeepRestored(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, until time.Time) error {
+	err := s.changeDocs(ctx, tenant, ids, func(b *batch, key int64, e *audit.Entry) (bool, error) {
+		if !e.RestoredUntil.Before(until) {
+			return false, nil
+		}
+		e.RestoredUntil = until
+		_, err := b.exec(`DELETE FROM deletable WHERE key = ?`, key)
+		return true, err
+	})
+	if err != nil {
+		return fmt.Errorf("keep %d entries of %s: %w", len(ids), tenant, err)
 	}
 	return nil
 }

@@ -12,24 +12,32 @@ import (
 
 // DropTokens implements erasure.Entries. FreeSpace erases what the file has of the tokens.
 func (s *Entries) DropTokens(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, key protect.KeyRef) error {
-	err := s.db.eachID(ctx, tenant, ids, func(b *batch, number int64, id audit.EntryID) error {
-		r := docReader{conn: b.conn, tenant: tenant}
-		entry, err := r.byID(context.Background(), number, id)
-		switch {
-		case errors.Is(err, audit.ErrNotFound):
-			return nil
-		case err != nil:
-			return err
-		}
-		if !protect.DropTokens(&entry, key) {
-			return nil
-		}
-		return b.replaceDoc(number, docPlace{r.key, r.block, r.place}, entryjson.AppendDocument(nil, &entry))
+	err := s.changeDocs(ctx, tenant, ids, func(_ *batch, _ int64, e *audit.Entry) (bool, error) {
+		return protect.DropTokens(e, key), nil
 	})
 	if err != nil {
 		return fmt.Errorf("drop tokens of %d entries of %s: %w", len(ids), tenant, err)
 	}
 	return nil
+}
+
+// changeDocs writes the documents of those entries again that change has changed. change gets their keys.
+func (s *Entries) changeDocs(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, change func(b *batch, key int64, e *audit.Entry) (bool, error)) error {
+	return s.db.eachID(ctx, tenant, ids, func(b *batch, number int64, id audit.EntryID) error {
+		r := docReader{conn: b.conn, tenant: tenant}
+		entry, err := r.byID(context.Background(), number, id)
+		if errors.Is(err, audit.ErrNotFound) {
+			return nil
+		}
+		changed := false
+		if err == nil {
+			changed, err = change(b, r.key, &entry)
+		}
+		if err != nil || !changed {
+			return err
+		}
+		return b.replaceDoc(number, docPlace{r.key, r.block, r.place}, entryjson.AppendDocument(nil, &entry))
+	})
 }
 
 // replaceDoc writes the document of an entry again.

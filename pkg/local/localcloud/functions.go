@@ -21,6 +21,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
+	"github.com/ocelot-audit/ocelot/pkg/restore"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/stream"
 	"github.com/ocelot-audit/ocelot/pkg/tenants"
@@ -36,6 +37,7 @@ type HTTPServices interface {
 	Cursors() *cursor.Signer
 	Dependencies() []httpapi.Dependency
 	Erasures() *erasure.Service
+	Restores() *restore.Service
 	LegalHolds() *hold.Service
 	Version() httpapi.Version
 	Exports() *export.Service

@@ -18,6 +18,7 @@ import (
 var mayCall = map[string]string{
 	"cancel-erasure":       "admin",
 	"cancel-job":           "admin operator auditor", // each sees only what it may see, and cancels only what it may start
+	"cancel-restore":       "admin operator",
 	"cleanup-logs":         "admin operator",
 	"create-erasure":       "admin",
 	"create-export":        "admin operator auditor",
@@ -28,6 +29,7 @@ var mayCall = map[string]string{
 	"release-legal-hold":   "admin operator",
 	"create-log":           "admin operator user",
 	"create-logs-bulk":     "admin operator user",
+	"create-restore":       "admin operator",
 	"create-stream-ticket": "auditor admin operator",
 	"create-tenant":        "operator",
 	"delete-key":           "admin operator",
@@ -44,6 +46,7 @@ var mayCall = map[string]string{
 	"get-job":              "admin operator auditor",
 	"get-log":              "admin operator auditor user",
 	"get-openapi":          "admin operator auditor user nobody",
+	"get-restore":          "admin operator auditor",
 	"get-stats":            "admin operator auditor user",
 	"get-tenant":           "admin operator auditor user",
 	"list-erasures":        "admin operator auditor",
@@ -51,6 +54,7 @@ var mayCall = map[string]string{
 	"list-jobs":            "admin operator auditor",
 	"list-keys":            "admin operator",
 	"list-quarantine":      "admin operator auditor",
+	"list-restores":        "admin operator auditor",
 	"list-tenants":         "admin operator auditor user",
 	"patch-tenant":         "admin operator",
 	"retry-quarantine":     "admin operator",

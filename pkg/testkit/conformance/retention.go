@@ -93,6 +93,60 @@ func storeListsRetained(t *testing.T, s EntryStore) {
 	wantError(t, err, cancelled(t).Err())
 }
 
+// storeKeepsRestored: restored entries beside living ones, some of them marked.
+func storeKeepsRestored(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 17)
+	until := epoch.Add(24 * time.Hour)
+	noError(t, s.KeepRestored(t.Context(), g.tenant, []audit.EntryID{g.record().ID}, until)) // of a tenant that has nothing
+	records := crowd(g)
+	restored := records[:20]
+	for i := range restored {
+		restored[i].RestoredUntil = until
+	}
+	other := records[0].like(g.tenant + "-2")
+	appendAll(t, s, g.tenant, entriesOf(records))
+	appendAll(t, s, g.tenant, entriesOf(records)) // again
+	appendAll(t, s, other.Tenant, []audit.Entry{other.Entry})
+	wantStored := func() {
+		t.Helper()
+		for _, r := range append(slices.Clone(records[:40]), other) {
+			sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), r.Tenant, r.ID))}, []audit.Entry{r.Entry})
+		}
+		for _, e := range retained(t, s, g.tenant, retention.Selection{}) {
+			want := records[slices.IndexFunc(records, func(r record) bool { return r.ID == e.ID })].RestoredUntil
+			if !e.RestoredUntil.Equal(want) {
+				t.Errorf("Retained says that %s was restored until %v, want %v", e.ID, e.RestoredUntil, want)
+			}
+		}
+	}
+	wantStored()
+	ids := audit.IDsOf(entriesOf(records))
+	noError(t, s.Mark(t.Context(), g.tenant, ids[5:30], time.Hour))
+	noError(t, s.KeepRestored(t.Context(), g.tenant, ids[:25], until.Add(-time.Hour))) // changes only those that were not restored
+	for i := 20; i < 25; i++ {
+		records[i].RestoredUntil = until.Add(-time.Hour)
+	}
+	wantStored()
+	marked := func() (marked []audit.EntryID) {
+		return idsOf(retained(t, s, g.tenant, retention.Selection{Marked: true}))
+	}
+	inOrder := func(ids ...audit.EntryID) []audit.EntryID {
+		slices.SortFunc(ids, byID)
+		return ids
+	}
+	same(t, marked(), inOrder(slices.Concat(ids[5:20], ids[25:30])...))
+	noError(t, s.KeepRestored(t.Context(), g.tenant, append(slices.Clone(ids[:10]), other.ID, g.record().ID), until.Add(time.Hour)))
+	for i := range 10 {
+		records[i].RestoredUntil = until.Add(time.Hour)
+	}
+	wantStored()
+	same(t, marked(), inOrder(slices.Concat(ids[10:20], ids[25:30])...))
+	if n := must[int](t)(s.RemoveDue(t.Context(), g.tenant, ids[:10])); n > 0 {
+		t.Errorf("removed %d entries that are kept, want 0", n)
+	}
+	wantError(t, s.KeepRestored(cancelled(t), g.tenant, ids, until.Add(9*time.Hour)), cancelled(t).Err())
+}
+
 // storeRemovesDue removes entries among many, most of them stored together.
 func storeRemovesDue(t *testing.T, s EntryStore) {
 	g := newGenerator(newTenant(t), 16)

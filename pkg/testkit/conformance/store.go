@@ -15,6 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/restore"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
@@ -26,12 +27,13 @@ type EntryStore interface {
 	search.IDLister
 	arrival.Reader
 	retention.Store
+	restore.Keeper
 	erasure.Entries
 	jobs.Purger
 }
 
 // Store tests an adapter of ingest.Store, search.Reader, search.IDLister, arrival.Reader,
-// retention.Store, erasure.Entries and jobs.Purger.
+// retention.Store, restore.Keeper, erasure.Entries and jobs.Purger.
 func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 	for name, test := range map[string]func(t *testing.T, s EntryStore){
 		"ReadsWhatWasAppended":            storeReadsBack,
@@ -51,6 +53,7 @@ func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 		"EntriesByIDLeavesOutWhatIsNot":   storeReadsMany,
 		"EntriesAreMarkedAndUnmarked":     storeListsRetained,
 		"DueEntriesAreRemoved":            storeRemovesDue,
+		"RestoredEntriesAreKept":          storeKeepsRestored,
 		"TokensOfAKeyAreDropped":          storeDropsTokens,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })

@@ -43,6 +43,7 @@ func someTenant(id audit.TenantID) audit.Tenant {
 	return audit.Tenant{
 		ID: id, Name: `Größe & Söhne <"'>`, Status: audit.TenantActive, CreatedAt: epoch, UpdatedAt: epoch, Settings: settings, Version: 1,
 		Placements: []audit.Placement{{Since: epoch, Family: "p07"}},
+		Restored:   []audit.Restored{{From: epoch, To: epoch.Add(time.Hour), Until: epoch.Add(2 * time.Hour)}},
 	}
 }
 
@@ -63,6 +64,7 @@ func tenantsRoundTrip(t *testing.T, s tenants.Store) {
 	want.Settings.RetentionRules, want.Settings.SearchableDays, want.Settings.Archive = nil, 0, false
 	want.Settings.RemoveSecrets, want.Settings.Detect = false, nil
 	want.Placements = append(want.Placements, audit.Placement{Since: epoch.Add(30 * 24 * time.Hour), Family: audit.FamilyOwn})
+	want.Restored = nil
 	want.Settings.RetentionDays, want.Settings.LogLevels = 0, []audit.Severity{audit.SeverityError}
 	noError(t, s.Update(t.Context(), want))
 	same(t, must[audit.Tenant](t)(s.Tenant(t.Context(), want.ID)), want)

@@ -94,6 +94,12 @@ func steps() []chapter {
 			{operation: "get-certificate", name: "A certificate that there is not", status: 404},
 			{operation: "get-certificate-keys", status: 200},
 		}},
+		{"Restores", []step{
+			{operation: "create-restore", status: 202, after: []string{keep("restore", "json.id")}},
+			{operation: "list-restores", status: 200},
+			{operation: "get-restore", name: "Wait until the restore has ended", status: 200, until: `json.state === "succeeded"`},
+			{operation: "cancel-restore", name: "It has ended", status: 409},
+		}},
 		{"Legal holds", []step{
 			{operation: "create-legal-hold", status: 202, after: []string{keep("hold", "json.id")}},
 			{operation: "list-legal-holds", status: 200},
@@ -116,6 +122,7 @@ var pathValues = []struct{ prefix, parameter, value string }{
 	{"/tenants/", "key", "{{key}}"},
 	{"/tenants/", "erasure", "{{erasure}}"},
 	{"/tenants/", "hold", "{{hold}}"},
+	{"/tenants/", "restore", "{{restore}}"},
 	{"/jobs/", "id", "{{job}}"},
 	{"/certificates/", "id", "00000000000000000000000000000000"},
 	{"/logs/quarantine/", "id", "{{item}}"},
@@ -129,5 +136,5 @@ var variables = []variable{
 	{Key: "token", Value: "", Description: "A token of a platform operator: ocelot token --tenant '*' --role operator --permissions subjects:erase."},
 	{Key: "tenant", Value: "", Description: "The tenant that a run creates."},
 	{Key: "timestamp", Value: ""}, {Key: "etag", Value: ""}, {Key: "expires", Value: ""}, {Key: "entry", Value: ""}, {Key: "key", Value: ""}, {Key: "secret", Value: ""},
-	{Key: "cursor", Value: ""}, {Key: "item", Value: ""}, {Key: "job", Value: ""}, {Key: "erasure", Value: ""}, {Key: "hold", Value: ""}, {Key: "export", Value: ""}, {Key: "attempts", Value: "0"},
+	{Key: "cursor", Value: ""}, {Key: "item", Value: ""}, {Key: "job", Value: ""}, {Key: "erasure", Value: ""}, {Key: "hold", Value: ""}, {Key: "restore", Value: ""}, {Key: "export", Value: ""}, {Key: "attempts", Value: "0"},
 }

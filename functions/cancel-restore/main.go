@@ -1,0 +1,24 @@
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command cancel-restore is the Lambda function with this task:
+// Cancel a restore of archived entries.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+)
+
+func main() {
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv)
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartHTTP(httpapi.CancelRestore(services.Gate(), services.Restores()))
+}

@@ -1,0 +1,24 @@
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command create-restore is the Lambda function with this task:
+// Bring archived entries back for some days.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+)
+
+func main() {
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv)
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartHTTP(httpapi.CreateRestore(services.Gate(), services.Restores()))
+}

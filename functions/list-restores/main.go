@@ -1,0 +1,24 @@
+// Code generated from pkg/manifest by go generate ./pkg/wiring/mains. DO NOT EDIT.
+
+// Command list-restores is the Lambda function with this task:
+// List a tenant's restores.
+package main
+
+import (
+	"context"
+	"log"
+
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/cursorkey"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
+)
+
+func main() {
+	services, err := fromenv.Services(context.Background(), records.FromEnv, cursorkey.FromEnv)
+	if err != nil {
+		log.Fatal(err)
+	}
+	lambdaedge.StartHTTP(httpapi.ListRestores(services.Gate(), services.Restores(), services.Cursors()))
+}
