@@ -14,8 +14,12 @@ type exportCmd struct {
 	TimeFormat string   `enum:"rfc3339,epoch_ms" default:"rfc3339" help:"rfc3339, or epoch_ms for milliseconds since 1970."`
 	Compress   string   `enum:"none,gzip,zstd" default:"none" help:"none, gzip or zstd."`
 	BOM        bool     `name:"bom" help:"Begin a CSV file with a byte order mark, which some spreadsheets need."`
-	Sort       string   `enum:"-timestamp,+timestamp,timestamp" default:"-timestamp" help:"-timestamp (the newest first) or timestamp (the oldest first)."`
+	Sort       string   `enum:",-timestamp,+timestamp,timestamp" default:"" help:"-timestamp (the newest first, the default) or timestamp (the oldest first, always with --hold)."`
+	Hold       string   `placeholder:"ID" help:"Export what this legal hold covers, also what has expired and no list shows. Needs holds:read."`
 }
+
+// newestFirst is the order of an export for which none is given.
+const newestFirst = "-timestamp"
 
 // Help is what --help adds.
 func (*exportCmd) Help() string {
@@ -27,6 +31,9 @@ func (c *exportCmd) Run(ctx context.Context, con *console) error {
 	if c.BOM && c.Format != "csv" {
 		return usagef("--bom needs --format csv")
 	}
+	if c.Hold != "" && c.Sort == newestFirst {
+		return usagef("--sort %s does not go with --hold, whose entries come in the order of their times", newestFirst)
+	}
 	if c.Compress != "none" && c.Format == "parquet" {
 		return usagef("--compress does not go with --format parquet, whose columns are compressed with zstd")
 	}
@@ -35,7 +42,14 @@ func (c *exportCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	params.Set("format", c.Format)
-	params.Set("sort", c.Sort)
+	switch {
+	case c.Hold != "":
+		params.Set("hold", c.Hold)
+	case c.Sort == "":
+		params.Set("sort", newestFirst)
+	default:
+		params.Set("sort", c.Sort)
+	}
 	params.Set("time_format", c.TimeFormat)
 	if len(c.Fields) > 0 {
 		params.Set("fields", strings.Join(c.Fields, ","))

@@ -141,3 +141,16 @@ func TestExportRefusesADamagedFileAndAFailedJob(t *testing.T) {
 		}
 	}
 }
+
+func TestExportByALegalHold(t *testing.T) {
+	got, asked := exporting(t, http.StatusOK, "{}\n", "--hold", "h1")
+	if got.code != exitOK {
+		t.Errorf("got code %d, want %d: %s", got.code, exitOK, got.err)
+	}
+	if diff := cmp.Diff(url.Values{"format": {"ndjson"}, "time_format": {"rfc3339"}, "hold": {"h1"}}, asked); diff != "" {
+		t.Errorf("asked for (-want +got):\n%s", diff)
+	}
+	if got, _ := exporting(t, http.StatusOK, "", "--hold", "h1", "--sort=-timestamp"); got.code != exitUsage {
+		t.Errorf("--sort -timestamp with --hold: got code %d, want %d", got.code, exitUsage)
+	}
+}

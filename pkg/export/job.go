@@ -54,14 +54,17 @@ type Export struct {
 	// URL downloads the file until URLExpiresAt. It is "" if there is no file, and in lists.
 	URL          string
 	URLExpiresAt time.Time
+	// Lacking are the permissions that the caller lacks for a URL.
+	Lacking []access.Permission
 
-	request Request
+	options Options
 }
 
 // Jobs starts, shows and cancels exports that are jobs.
 type Jobs struct {
 	Jobs     *jobs.Service
 	Entries  Selector
+	Holds    HoldReader
 	Files    Presigner
 	Texts    walk.Sealer
 	Recorder audit.Recorder
@@ -71,11 +74,15 @@ type Jobs struct {
 
 // Create starts the export that the parameters describe, within the caller's scope. It records it
 // first, so the log can have one that was not started. It returns an *audit.ValidationError, or
-// jobs.ErrTooManyQueued.
+// jobs.ErrTooManyQueued. An export by a legal hold can also return an *access.DeniedError, ErrNoHold, or
+// hold.ErrReleased.
 func (s *Jobs) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (Export, error) {
 	options, _, err := parse(s.Entries, tenant, scope, query)
 	if err != nil {
 		return Export{}, err
+	}
+	if _, err := findHold(ctx, s.Holds, by, tenant.ID, options); err != nil {
+		return Export{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
 	}
 	var random [16]byte
 	s.Random(random[:])
@@ -143,7 +150,11 @@ func (s *Jobs) ofJob(job jobs.Job) (Export, error) {
 	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
 		return Export{}, fmt.Errorf("read export %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	export := Export{Job: job, request: at.Request}
+	options, err := ParseOptions(at.Request.Options)
+	if err != nil {
+		return Export{}, fmt.Errorf("read the options of export %s of %s: %w", job.ID, job.Tenant, err)
+	}
+	export := Export{Job: job, options: options}
 	if job.State == jobs.StateSucceeded {
 		export.Bytes, export.SHA256 = at.Bytes, at.SHA256
 		export.FileExpiresAt = job.FinishedAt.Add(FileAge)
@@ -168,8 +179,8 @@ func (s *Jobs) List(ctx context.Context, by access.Principal, tenant audit.Tenan
 	return exports, more, nil
 }
 
-// Export returns an export of the tenant, with a new URL if there is a file. It returns
-// audit.ErrNotFound if none exists, or if it has entries outside the caller's scope.
+// Export returns an export of the tenant, with a new URL if there is a file and the caller could have made
+// the export. It returns audit.ErrNotFound if none exists, or if it has entries outside the caller's scope.
 func (s *Jobs) Export(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Export, error) {
 	job, err := s.Jobs.Job(ctx, by, tenant, id)
 	if err == nil && job.Kind != jobs.KindExport {
@@ -185,21 +196,29 @@ func (s *Jobs) Export(ctx context.Context, by access.Principal, tenant audit.Ten
 	if export.SHA256 == "" || export.Expired {
 		return export, nil
 	}
+	if export.Lacking = export.lacking(by); len(export.Lacking) > 0 {
+		return export, nil
+	}
 	return export, s.presign(ctx, &export)
+}
+
+// lacking returns the permissions that a caller lacks to make the same export, beside access.LogsExport.
+func (e *Export) lacking(by access.Principal) (lacking []access.Permission) {
+	if e.options.Hold != "" && !by.Has(e.Tenant, access.HoldsRead) {
+		lacking = append(lacking, access.HoldsRead)
+	}
+	return lacking
 }
 
 // presign makes a URL of the file, which ends before the file does.
 func (s *Jobs) presign(ctx context.Context, export *Export) error {
-	options, err := ParseOptions(export.request.Options)
-	if err != nil {
-		return fmt.Errorf("read the options of export %s of %s: %w", export.ID, export.Tenant, err)
-	}
 	now := s.Now().UTC().Truncate(time.Second)
 	age := min(URLAge, export.FileExpiresAt.Sub(now).Truncate(time.Second))
 	if age < time.Second {
 		return nil
 	}
-	name := filename(export.Tenant, export.CreatedAt, options)
+	name := filename(export.Tenant, export.CreatedAt, export.options)
+	var err error
 	if export.URL, err = s.Files.Presign(ctx, export.Tenant, fileKey(&export.Job), name, age); err != nil {
 		return fmt.Errorf("sign a URL of export %s of %s: %w", export.ID, export.Tenant, err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
 // The names of an export's own query parameters.
@@ -16,11 +17,15 @@ const (
 	ParamTimeFormat = "time_format"
 	ParamCompress   = "compress"
 	ParamBOM        = "bom"
+	ParamHold       = "hold"
 )
+
+// MaxHold is the maximum length of the id of a legal hold, in bytes. It is more than that of any.
+const MaxHold = 64
 
 // Params returns the names of an export's own query parameters.
 func Params() []string {
-	return []string{ParamFormat, ParamFields, ParamTimeFormat, ParamCompress, ParamBOM}
+	return []string{ParamFormat, ParamFields, ParamTimeFormat, ParamCompress, ParamBOM, ParamHold}
 }
 
 // Format is the form of an exported file.
@@ -78,6 +83,9 @@ type Options struct {
 	TimeFormat  TimeFormat
 	Compression Compression
 	BOM         bool // a CSV file begins with the byte order mark of UTF-8
+	// Hold is the id of a legal hold whose entries are exported, what has expired included; "": those
+	// that a list shows.
+	Hold string
 }
 
 // DefaultColumns returns the columns of a CSV or Parquet file for which no fields are named. All entries of
@@ -95,6 +103,7 @@ func ParseOptions(query url.Values) (Options, error) {
 		Compression: choice(&p, ParamCompress, Plain, Compressions()...),
 		BOM:         choice(&p, ParamBOM, "false", "true", "false") == "true",
 		Columns:     p.columns(),
+		Hold:        p.hold(),
 	}
 	if o.BOM && o.Format != CSV {
 		p.fault(ParamBOM, "conflict", "must be given with format=csv only")
@@ -139,6 +148,23 @@ func choice[T ~string](p *optionParser, name string, otherwise T, choices ...T) 
 	}
 	return value
 }
+
+// hold reads the id of a legal hold. A script whose variable is empty would export what it did not mean to.
+func (p *optionParser) hold() string {
+	id := p.single(ParamHold)
+	switch {
+	case id == "" && p.query.Has(ParamHold):
+		p.fault(ParamHold, "required", "must be the id of a legal hold, or be left out")
+	case len(id) > MaxHold:
+		p.faults = append(p.faults, audit.Invalid("?"+ParamHold, "too_long", "must be at most %d bytes", MaxHold).Fields...)
+	case id != "" && slices.Contains(p.query[search.ParamSort], newestFirst):
+		p.fault(search.ParamSort, "conflict", "must be timestamp, or be left out, with hold: its entries come in the order of their times")
+	}
+	return id
+}
+
+// newestFirst is the order of search.ParamSort that an export by a legal hold does not have.
+const newestFirst = "-timestamp"
 
 // columns reads the columns, which commas separate.
 func (p *optionParser) columns() []string {

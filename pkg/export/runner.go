@@ -44,6 +44,8 @@ type Files interface {
 // each. A worker that is killed costs the work since the last part.
 type Runner struct {
 	walk.Reader
+	Holds    HoldReader
+	Held     HeldStore
 	Files    Files
 	Recorder audit.Recorder
 	Random   func([]byte)
@@ -54,6 +56,9 @@ type checkpoint struct {
 	Request Request `json:"request"`
 	// The position is that of the last entry in the parts.
 	walk.Place
+	// Found are entries up to the position that are in no part: the slice of an export by a legal hold
+	// ended before they filled one.
+	Found []audit.EntryID `json:"found,omitempty"`
 	// Uploads counts the files that were begun.
 	Uploads int    `json:"uploads,omitempty"`
 	Upload  Upload `json:"upload,omitzero"`
@@ -123,6 +128,7 @@ type exportRun struct {
 	tenant    audit.Tenant
 	options   Options
 	selection search.Selection
+	source    source
 }
 
 // all does what is left of the export, or what the slice has time for.
@@ -130,7 +136,7 @@ func (r *exportRun) all(ctx context.Context) (jobs.Result, error) {
 	if err := r.open(ctx); err != nil {
 		return jobs.Result{}, err
 	}
-	wait, err := r.Wait(ctx, &r.Job, &r.tenant, r.selection, &r.at.Place, func() error { return r.Save(ctx, r.at) })
+	wait, err := r.source.wait(ctx)
 	if err != nil || wait > 0 {
 		return jobs.Result{Wait: wait}, err
 	}
@@ -157,9 +163,17 @@ func (r *exportRun) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.options, err = ParseOptions(r.at.Request.Options); err == nil {
-		r.selection, err = r.Entries.SelectAt(r.Job.CreatedAt, r.tenant, *r.Job.Scope, filters, search.ParamSort)
+	if r.options, err = ParseOptions(r.at.Request.Options); err != nil {
+		return walk.Unknown(err)
 	}
+	if r.options.Hold != "" {
+		if r.selection, err = r.Entries.SelectStored(r.tenant, *r.Job.Scope, filters, search.ParamSort); err != nil {
+			return walk.Unknown(err)
+		}
+		return r.openHold(ctx)
+	}
+	r.source = indexed{r}
+	r.selection, err = r.Entries.SelectAt(r.Job.CreatedAt, r.tenant, *r.Job.Scope, filters, search.ParamSort)
 	return walk.Unknown(err)
 }
 
@@ -182,7 +196,7 @@ func (r *exportRun) write(ctx context.Context) (bool, error) {
 		if !first && r.TimeUp() {
 			return false, nil
 		}
-		if err := r.writePart(ctx, file); err != nil {
+		if stored, err := r.writePart(ctx, file); err != nil || !stored {
 			return false, err
 		}
 	}
@@ -194,7 +208,7 @@ func (r *exportRun) begin(ctx context.Context) error {
 	if r.at.Upload.ID != "" {
 		return nil
 	}
-	err := r.Begin(ctx, r.selection, &r.at.Place)
+	err := r.source.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -231,37 +245,34 @@ func (r *exportRun) newFile() (*file, error) {
 	return f, nil
 }
 
-// writePart writes entries until a part is full, or the last entry is written, and stores the part.
-func (r *exportRun) writePart(ctx context.Context, f *file) error {
+// writePart writes entries until a part is full, or the last entry is written, and stores the part. It
+// reports false if the slice ended before that.
+func (r *exportRun) writePart(ctx context.Context, f *file) (stored bool, err error) {
+	if err := r.source.again(ctx, f); err != nil {
+		return false, err
+	}
 	position, ended := r.at.Position, false
 	for len(f.part) < partSize && !ended {
-		page, err := r.Entries.Page(ctx, r.selection, position, audit.MaxPageLimit)
-		if err != nil {
-			return err
+		page, err := r.source.page(ctx, position)
+		if err == nil {
+			err = f.add(page.Entries, r.Job.CreatedAt)
 		}
-		for i := range page.Entries {
-			if !page.Entries[i].ReceivedAt.Before(r.Job.CreatedAt) {
-				continue
-			}
-			if err := f.writer.Add(&page.Entries[i]); err != nil {
-				return err
-			}
+		if err != nil {
+			return false, err
 		}
 		if page.Last != nil {
 			position = page.Last
 			r.Job.Count = f.writer.written
 			r.at.Show(&r.Job, position.Time)
 		}
-		if ended = !page.More || len(page.Entries) == 0; ended {
+		if ended = !page.More; ended {
 			continue
 		}
-		if err := r.SaveIfDue(ctx, r.at); err != nil { // shows the progress, and notices a cancellation
-			return err
+		if paused, err := r.source.pause(ctx, position); err != nil || paused {
+			return false, err
 		}
-		if f.writer.isFull() {
-			if err := f.append(f.writer.Flush); err != nil {
-				return err
-			}
+		if err := r.SaveIfDue(ctx, r.at); err != nil { // shows the progress, and notices a cancellation
+			return false, err
 		}
 	}
 	rest := f.writer.Flush
@@ -269,9 +280,9 @@ func (r *exportRun) writePart(ctx context.Context, f *file) error {
 		rest = f.writer.End
 	}
 	if err := f.append(rest); err != nil {
-		return err
+		return false, err
 	}
-	return r.putPart(ctx, f, position, ended)
+	return true, r.putPart(ctx, f, position, ended)
 }
 
 // putPart stores the part.
@@ -306,7 +317,7 @@ func (r *exportRun) keepPart(ctx context.Context, f *file, position *audit.Posit
 	}
 	r.at.Bytes += int64(len(f.part))
 	f.writer.save(&r.at)
-	r.at.Position, r.at.Ended = position, ended
+	r.at.Position, r.at.Ended, r.at.Found = position, ended, nil
 	f.part = f.part[:0]
 	if !ended {
 		return r.Save(ctx, r.at)
@@ -368,6 +379,22 @@ type file struct {
 	writer *Writer
 	part   []byte
 	sum    hash.Hash // of all parts
+}
+
+// add writes those entries that were received before a time.
+func (f *file) add(entries []audit.Entry, received time.Time) error {
+	for i := range entries {
+		if !entries[i].ReceivedAt.Before(received) {
+			continue
+		}
+		if err := f.writer.Add(&entries[i]); err != nil {
+			return err
+		}
+	}
+	if !f.writer.isFull() {
+		return nil
+	}
+	return f.append(f.writer.Flush)
 }
 
 // append adds what a function of the writer appends to the part.

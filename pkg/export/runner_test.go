@@ -56,10 +56,11 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	find := &search.Service{Index: w.DB.Index(), Now: w.Clock}
-	w.Jobs = &export.Jobs{Jobs: w.Service, Entries: find, Texts: jobtest.Texts{}, Recorder: w, Now: w.Clock, Random: jobtest.Random}
+	w.Jobs = &export.Jobs{Jobs: w.Service, Entries: find, Holds: w.DB.Holds(), Texts: jobtest.Texts{}, Recorder: w, Now: w.Clock, Random: jobtest.Random}
 	w.runner = &export.Runner{
 		Reader: walk.Reader{Entries: find, Tenants: w, Texts: jobtest.Texts{}, Now: w.Clock},
-		Files:  mortalFiles{w.files, w}, Recorder: w, Random: jobtest.Random,
+		Holds:  w.DB.Holds(), Held: w.DB.Entries(),
+		Files: mortalFiles{w.files, w}, Recorder: w, Random: jobtest.Random,
 	}
 	w.Worker.Runners[jobs.KindExport] = w.runner
 	return w

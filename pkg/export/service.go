@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
@@ -22,6 +23,7 @@ const (
 // Selector checks the parameters of an export; see search.Service.
 type Selector interface {
 	Select(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
+	SelectStored(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
 }
 
 // Entries selects and reads entries; see search.Service.
@@ -33,6 +35,8 @@ type Entries interface {
 // Service exports the entries of a tenant, whose record the caller has read for this request.
 type Service struct {
 	Entries  Entries
+	Holds    HoldReader
+	Held     HeldStore
 	Recorder audit.Recorder
 	Now      func() time.Time
 }
@@ -55,17 +59,22 @@ const (
 
 // AtOnce answers GET /logs/export: the entries that the parameters select, within the caller's
 // scope, as a file. It is recorded in the tenant's log first. More than MaxEntries or MaxBytes is a
-// *TooLargeError. Faulty parameters are an *audit.ValidationError.
+// *TooLargeError. Faulty parameters are an *audit.ValidationError. An export by a legal hold can also
+// return an *access.DeniedError, ErrNoHold, or hold.ErrReleased.
 func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (File, error) {
 	options, selection, err := parse(s.Entries, tenant, scope, query)
 	if err != nil {
 		return File{}, err
 	}
+	of, err := findHold(ctx, s.Holds, by, tenant.ID, options)
+	if err != nil {
+		return File{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
+	}
 	w, err := NewWriter(options, &tenant.Settings)
 	if err != nil {
 		return File{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
 	}
-	content, degraded, err := s.write(ctx, w, selection)
+	content, degraded, err := s.write(ctx, w, selection, of)
 	if err != nil {
 		return File{}, err
 	}
@@ -78,28 +87,41 @@ func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.
 // parse reads all parameters of an export. Faulty ones are an *audit.ValidationError.
 func parse(entries Selector, tenant audit.Tenant, scope access.Scope, query url.Values) (Options, search.Selection, error) {
 	options, err := ParseOptions(query)
-	selection, selectErr := entries.Select(tenant, scope, query, append(Params(), search.ParamSort)...)
+	choose := entries.Select
+	if options.Hold != "" {
+		choose = entries.SelectStored
+	}
+	selection, selectErr := choose(tenant, scope, query, append(Params(), search.ParamSort)...)
 	return options, selection, audit.MergeInvalid(selectErr, err)
 }
 
-// write writes the whole file.
-func (s *Service) write(ctx context.Context, w *Writer, selection search.Selection) (content []byte, degraded bool, err error) {
-	degraded, err = s.Entries.Each(ctx, selection, func(page []audit.Entry) (bool, error) {
-		for i := range page {
-			if err := w.Add(&page[i]); err != nil {
-				return false, err
-			}
-			if w.written > MaxEntries || w.Size() > MaxBytes {
-				return false, &TooLargeError{}
-			}
-		}
-		return true, nil
-	})
+// write writes the whole file: what the selection has, or what of it a legal hold covers.
+func (s *Service) write(ctx context.Context, w *Writer, selection search.Selection, of *hold.Hold) (content []byte, degraded bool, err error) {
+	if of == nil {
+		degraded, err = s.Entries.Each(ctx, selection, w.addPage)
+	} else {
+		covered := held{store: s.Held, hold: *of, selection: selection}
+		err = covered.each(ctx, w.addPage)
+	}
 	if err != nil {
 		return nil, degraded, err
 	}
 	content, err = w.End(nil)
 	return content, degraded, err
+}
+
+// addPage adds entries to a file that is answered at once. It returns a *TooLargeError if the file cannot
+// be.
+func (w *Writer) addPage(page []audit.Entry) (more bool, err error) {
+	for i := range page {
+		if err := w.Add(&page[i]); err != nil {
+			return false, err
+		}
+		if w.written > MaxEntries || w.Size() > MaxBytes {
+			return false, &TooLargeError{}
+		}
+	}
+	return true, nil
 }
 
 // TooLargeError says that an export is too large to be answered at once. Jobs can do it. It is an
@@ -131,5 +153,6 @@ func describe(o Options, query url.Values, count *int64) ([]byte, error) {
 		Format  Format   `json:"format"`
 		Count   *int64   `json:"count,omitempty"`
 		Filters []string `json:"filters,omitempty"`
-	}{o.Format, count, walk.FilterNames(query, Params()...)})
+		Hold    string   `json:"hold,omitempty"` // its id; of whom it is, and why, stands in the hold itself
+	}{o.Format, count, walk.FilterNames(query, Params()...), o.Hold})
 }

@@ -252,7 +252,7 @@ func table() []Function {
 		{
 			Name: "create-export", Summary: "Start an export that is written to a file",
 			Trigger: route(http.MethodPost, "/logs/exports", access.LogsExport, TenantFromHeader),
-			Grants:  slices.Concat(read(ResourceTenants), walking), MemoryMB: small, Timeout: 10 * time.Second,
+			Grants:  slices.Concat(read(ResourceTenants, ResourceHolds), walking), MemoryMB: small, Timeout: 10 * time.Second,
 		},
 		{
 			Name: "create-key", Summary: "Create an API key",
@@ -315,8 +315,8 @@ func table() []Function {
 		},
 		{
 			Name: "export-logs", Summary: "Export entries as a file, or start a job that does",
-			Trigger: filtered(http.MethodGet, "/logs/export", access.LogsExport, "sort", "format", "fields", "time_format", "compress", "bom", "async"),
-			Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex), walking), MemoryMB: large, Timeout: 25 * time.Second,
+			Trigger: filtered(http.MethodGet, "/logs/export", access.LogsExport, "sort", "format", "fields", "time_format", "compress", "bom", "hold", "async"),
+			Grants:  slices.Concat(read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceHolds), walking), MemoryMB: large, Timeout: 25 * time.Second,
 		},
 		{
 			Name: "feed-logs", Summary: "List entries in the order of their arrival",

@@ -60,6 +60,16 @@ func (s *Service) Select(tenant audit.Tenant, scope access.Scope, query url.Valu
 
 // SelectAt is Select of what is visible at a time.
 func (s *Service) SelectAt(at time.Time, tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (Selection, error) {
+	selection, err := s.SelectStored(tenant, scope, query, others...)
+	if err != nil {
+		return Selection{}, err
+	}
+	selection.filter = tenant.Visible(selection.filter, at)
+	return selection, nil
+}
+
+// SelectStored is Select of all that is stored, also of what has expired and is not removed yet.
+func (s *Service) SelectStored(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (Selection, error) {
 	p := params{values: query}
 	p.only(others...)
 	filter, order := p.filter(), p.order()
@@ -67,8 +77,11 @@ func (s *Service) SelectAt(at time.Time, tenant audit.Tenant, scope access.Scope
 		return Selection{}, err
 	}
 	filter.Where = audit.All(filter.Where, scope.Expr())
-	return Selection{tenant: tenant.ID, filter: tenant.Visible(filter, at), order: order}, nil
+	return Selection{tenant: tenant.ID, filter: filter, order: order}, nil
 }
+
+// Has reports whether an entry of the tenant is in the selection, as an index would decide.
+func (s Selection) Has(e audit.Entry) bool { return NewCandidate(e).Matches(s.filter) }
 
 // Each calls use with one page after the other, until there are no more or use returns false.
 // degraded reports that a page came from the system of record, as List.Degraded does.

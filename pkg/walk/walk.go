@@ -34,6 +34,7 @@ const (
 // Pages reads the entries. Unlike a list it waits for the index; see search.Service.
 type Pages interface {
 	SelectAt(at time.Time, tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
+	SelectStored(tenant audit.Tenant, scope access.Scope, query url.Values, others ...string) (search.Selection, error)
 	Page(ctx context.Context, selection search.Selection, from *audit.Position, limit int) (audit.Page, error)
 }
 
@@ -140,10 +141,15 @@ func Unknown(err error) error {
 	return err
 }
 
+// Settle returns how long to wait until what was accepted before the job was created is stored.
+func (r *Reader) Settle(job *jobs.Job) time.Duration {
+	return max(0, job.CreatedAt.Add(settleTime).Sub(r.Now()))
+}
+
 // Wait returns how long to wait until the index may have what was stored when the job was created.
 // It saves how far the index was seen to be by save.
 func (r *Reader) Wait(ctx context.Context, job *jobs.Job, tenant *audit.Tenant, selection search.Selection, at *Place, save func() error) (time.Duration, error) {
-	if settle := job.CreatedAt.Add(settleTime).Sub(r.Now()); settle > 0 {
+	if settle := r.Settle(job); settle > 0 {
 		return settle, nil
 	}
 	from, to := selection.Range()

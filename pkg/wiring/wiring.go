@@ -394,13 +394,13 @@ func (s *Services) Search() *search.Service {
 
 // Exports exports entries as files.
 func (s *Services) Exports() *export.Service {
-	return &export.Service{Entries: s.Search(), Recorder: s.accept(), Now: time.Now}
+	return &export.Service{Entries: s.Search(), Holds: s.Stores.Holds, Held: s.Stores.Entries, Recorder: s.accept(), Now: time.Now}
 }
 
 // ExportJobs starts and shows exports that are jobs.
 func (s *Services) ExportJobs() *export.Jobs {
 	return &export.Jobs{
-		Jobs: s.Jobs(), Entries: s.Search(), Files: s.Stores.Exports, Texts: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random,
+		Jobs: s.Jobs(), Entries: s.Search(), Holds: s.Stores.Holds, Files: s.Stores.Exports, Texts: s.keyring(), Recorder: s.accept(), Now: time.Now, Random: random,
 	}
 }
 

@@ -235,7 +235,9 @@ func (s *Services) held(ctx context.Context, tenant audit.TenantID) (func(*audit
 
 // exporter writes the files of exports.
 func (s *Services) exporter() *export.Runner {
-	return &export.Runner{Reader: s.walker(), Files: s.Stores.Exports, Recorder: s.accept(), Random: random}
+	return &export.Runner{
+		Reader: s.walker(), Holds: s.Stores.Holds, Held: s.Stores.Entries, Files: s.Stores.Exports, Recorder: s.accept(), Random: random,
+	}
 }
 
 // cleaner removes what callers have selected.

@@ -437,6 +437,7 @@ func exportJobSchema() *Schema {
 		optional("expired", boolean("The file was removed.")),
 		optional("url", anyText("Downloads the file, without a credential and also from a byte on (`Range: bytes=…-`). It is new in each answer. Lists have none.")),
 		optional("url_expires_at", timestamp("When the URL ends: 15 minutes after the answer.")),
+		optional("url_requires", list(oneOf("", keyPermissions()...)).withDescription("The permissions for a URL that the credential lacks.")),
 	)...)
 }
 

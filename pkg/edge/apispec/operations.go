@@ -127,7 +127,8 @@ func logOperations() []Operation {
 				Headers: []Header{degradedHeader(), {Name: "Content-Disposition", Required: true, Schema: anyText(""), Description: "The name of the file."}}},
 				exportStarted()},
 			ErrorResponses: []ErrorResponse{
-				{httpapi.ProblemConflict, "The tenant has too many queued jobs."},
+				{httpapi.ProblemNotFound, "There is no legal hold with the id in `hold`."},
+				{httpapi.ProblemConflict, "The tenant has too many queued jobs, or the legal hold is released."},
 				{httpapi.ProblemInvalid, "A parameter is invalid, or a HEAD request selects more entries than are answered at once."},
 			},
 		},
@@ -138,7 +139,8 @@ func logOperations() []Operation {
 			Body:      &RequestBody{Description: "The parameters of GET /logs/export as members.", MediaTypes: []string{httpapi.MediaJSON}, Schema: ref("NewExport")},
 			Responses: []Response{exportStarted()},
 			ErrorResponses: []ErrorResponse{
-				{httpapi.ProblemConflict, "The tenant has too many queued jobs."},
+				{httpapi.ProblemNotFound, "There is no legal hold with the id in `hold`."},
+				{httpapi.ProblemConflict, "The tenant has too many queued jobs, or the legal hold is released."},
 				{httpapi.ProblemTooLarge, "The body is larger than 1 MiB."},
 				{httpapi.ProblemInvalid, "A parameter is invalid. `errors` names each."},
 			},
@@ -152,7 +154,7 @@ func logOperations() []Operation {
 		},
 		{
 			Name: "get-export", Group: groupRead,
-			Description:    "How far an export is and, once it has succeeded, a new URL of its file.",
+			Description:    "How far an export is and, once it has succeeded, a new URL of its file. Credentials that could not have made the export get none.",
 			Parameters:     []Parameter{{Name: "id", In: InPath, Required: true, Schema: anyText(""), Description: "The export's id, which is that of its job."}},
 			Responses:      []Response{jsonResponse(http.StatusOK, "Export", "The export.")},
 			ErrorResponses: []ErrorResponse{{httpapi.ProblemNotFound, "There is no such export, or the credential may not see it."}},
@@ -294,6 +296,8 @@ func exportParameters() []Parameter {
 			Schema: orEmpty(oneOf("", textsOf(export.TimeFormats()...)...).withDefault(string(export.RFC3339)))},
 		{Name: export.ParamCompress, In: InQuery, Description: "How the file is compressed. The default is not at all. A Parquet file is compressed by itself: the parameter must be left out.", Schema: orEmpty(oneOf("", textsOf(export.Compressions()...)...))},
 		{Name: export.ParamBOM, In: InQuery, Description: "Begin a CSV file with the byte order mark of UTF-8, which some spreadsheets need.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))},
+		{Name: export.ParamHold, In: InQuery, Description: "The id of a legal hold: what it covers is exported, also what has expired and no list shows. The oldest entry is first. Needs `holds:read` too.",
+			Schema: nonEmptyText(export.MaxHold, "")},
 	}
 }
 

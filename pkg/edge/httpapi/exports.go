@@ -9,6 +9,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -31,7 +32,7 @@ func ExportLogs(gate *Gate, s *export.Service, exports *export.Jobs) http.Handle
 		if !async {
 			file, err := s.AtOnce(req.Context(), req.principal, req.tenant, req.scope, req.params)
 			if tooLarge := (*export.TooLargeError)(nil); !errors.As(err, &tooLarge) || req.Method == http.MethodHead {
-				return fileResponse(file, err)
+				return fileResponse(file, explainHold(err))
 			}
 		}
 		started, err := exports.Create(req.Context(), req.principal, req.tenant, req.scope, req.params)
@@ -76,9 +77,15 @@ func CreateExport(gate *Gate, exports *export.Jobs) http.Handler {
 
 func exportStarted(e *export.Export, err error) (*response, error) {
 	if err != nil {
-		return nil, explain(err, jobs.ErrTooManyQueued, ProblemConflict, tooManyQueued)
+		return nil, explain(explainHold(err), jobs.ErrTooManyQueued, ProblemConflict, tooManyQueued)
 	}
 	return jobStarted(&e.Job), nil
+}
+
+// explainHold explains why there is no export by a legal hold.
+func explainHold(err error) error {
+	err = explain(err, export.ErrNoHold, ProblemNotFound, noHold)
+	return explain(err, hold.ErrReleased, ProblemConflict, "The legal hold is released: it keeps nothing any more. What has not expired is in an export without hold.")
 }
 
 // ListExports answers GET /logs/exports: one page of exports, the newest first.
@@ -132,6 +139,14 @@ func appendExport(w *writer, e *export.Export, address string) {
 		w.word("sha256", e.SHA256)
 		w.optionalTime("file_expires_at", e.FileExpiresAt)
 		w.boolean("expired", e.Expired)
+	}
+	if len(e.Lacking) > 0 {
+		w.name("url_requires")
+		w.open('[')
+		for _, permission := range e.Lacking {
+			w.quoted(string(permission))
+		}
+		w.close(']')
 	}
 	if address != "" {
 		w.text("url", address)

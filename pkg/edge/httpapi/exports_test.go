@@ -14,6 +14,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -22,9 +23,15 @@ const exportText = "what was exported"
 // addExport adds an export that has succeeded, with its file.
 func (w *world) addExport(tenant audit.TenantID, id string, scope access.Scope) {
 	w.t.Helper()
+	w.addExportOf(tenant, id, scope, map[string]any{})
+}
+
+// addExportOf is addExport with the request as the job keeps it.
+func (w *world) addExportOf(tenant audit.TenantID, id string, scope access.Scope, request map[string]any) {
+	w.t.Helper()
 	content := export.ContentOf([]byte(exportText), "application/x-ndjson")
 	checkpoint, err := json.Marshal(map[string]any{
-		"request": export.Request{}, "bytes": content.Size, "sha256": strings.Repeat("ab", 32),
+		"request": request, "bytes": content.Size, "sha256": strings.Repeat("ab", 32),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -47,6 +54,7 @@ type exportAnswer struct {
 	Bytes                  int64
 	Expired                bool
 	URLExpiresAt           time.Time `json:"url_expires_at"`
+	URLRequires            []string  `json:"url_requires"`
 	FileExpiresAt          time.Time `json:"file_expires_at"`
 }
 
@@ -213,5 +221,56 @@ func TestAnExportBecomesAJob(t *testing.T) {
 	}
 	if got := w.work.bodies; len(got) != 3 {
 		t.Errorf("sent %d messages to the workers, want 3", len(got))
+	}
+}
+
+func TestAnExportByALegalHold(t *testing.T) {
+	w := newWorld(t)
+	for id, h := range map[string]hold.Hold{"standing": {}, "released": {ReleasedAt: start}} {
+		h.ID, h.Tenant, h.CreatedAt, h.Version = id, "acme", start, 1
+		if err := w.db.Holds().CreateHold(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct {
+		as, method, path, body string
+		status                 int
+	}{
+		"at once":                {"auditor", http.MethodGet, "/logs/export?hold=standing&sort=timestamp", "", 200},
+		"async":                  {"auditor", http.MethodGet, "/logs/export?hold=standing&async=true", "", 202},
+		"by a body":              {"auditor", http.MethodPost, "/logs/exports", `{"hold":"standing"}`, 202},
+		"unknown":                {"auditor", http.MethodGet, "/logs/export?hold=none", "", 404},
+		"unknown, by a body":     {"auditor", http.MethodPost, "/logs/exports", `{"hold":"none"}`, 404},
+		"released":               {"auditor", http.MethodGet, "/logs/export?hold=released", "", 409},
+		"released, by a body":    {"auditor", http.MethodPost, "/logs/exports", `{"hold":"released"}`, 409},
+		"empty":                  {"auditor", http.MethodGet, "/logs/export?hold=", "", 422},
+		"empty, by a body":       {"auditor", http.MethodPost, "/logs/exports", `{"hold":""}`, 422},
+		"two":                    {"auditor", http.MethodGet, "/logs/export?hold=standing&hold=released", "", 422},
+		"too long":               {"auditor", http.MethodGet, "/logs/export?hold=" + strings.Repeat("a", 65), "", 422},
+		"the newest first":       {"auditor", http.MethodGet, "/logs/export?hold=standing&sort=-timestamp", "", 422},
+		"without holds:read":     {"exporter", http.MethodGet, "/logs/export?hold=standing", "", 403},
+		"no body, no holds:read": {"exporter", http.MethodPost, "/logs/exports", `{"hold":"none"}`, 403},
+		"in a list":              {"auditor", http.MethodGet, "/logs?hold=standing", "", 422},
+	} {
+		answer := w.call(test.as, test.method, test.path, test.body, nil)
+		if answer.status != test.status {
+			t.Errorf("%s: got status %d, want %d: %s", name, answer.status, test.status, answer.body)
+		}
+	}
+}
+
+// Who could not have made an export by a legal hold gets no URL of it.
+func TestTheURLOfAHoldsExportNeedsHoldsRead(t *testing.T) {
+	w := newWorld(t)
+	w.addExportOf("acme", "by-hold", access.Scope{}, map[string]any{"options": url.Values{"hold": {"h"}}})
+	if e := w.export("auditor", "by-hold"); e.URL == "" || e.URLRequires != nil {
+		t.Errorf("an auditor gets URL %q, lacking %q, want one", e.URL, e.URLRequires)
+	}
+	e := w.export("exporter", "by-hold")
+	if e.URL != "" {
+		t.Errorf("got URL %q without holds:read, want none", e.URL)
+	}
+	if want := []string{"holds:read"}; !slices.Equal(e.URLRequires, want) {
+		t.Errorf("got url_requires %q, want %q", e.URLRequires, want)
 	}
 }

@@ -226,6 +226,7 @@ func principals() map[string]access.Principal {
 		"foreign":  in("eve", "globex", access.RoleAdmin),
 		"scoped":   orders,
 		"writer":   {Subject: "key:1", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsWrite}}},
+		"exporter": {Subject: "exporter", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsExport}}},
 		"nobody":   {Subject: "nobody"},
 		"admin's key": {
 			Subject: "key:2", KeyID: "2", Creator: "admin",
@@ -296,7 +297,7 @@ func (w *world) build() {
 		Store: w.db.Quarantine(), Standard: w.standard, Priority: w.priority, Index: w.index, Recorder: w.ingest, Now: w.clock,
 	}
 	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queue: w.work, Recorder: w.ingest, Now: w.clock}
-	w.exports = &export.Jobs{Jobs: w.jobs, Entries: w.search, Files: w.files, Texts: w.keys, Recorder: w.ingest, Now: w.clock, Random: w.fill}
+	w.exports = &export.Jobs{Jobs: w.jobs, Entries: w.search, Holds: w.db.Holds(), Files: w.files, Texts: w.keys, Recorder: w.ingest, Now: w.clock, Random: w.fill}
 	w.tenants = &tenants.Service{
 		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Holds: w.db.Holds(), Recorder: w.ingest, SettleTime: 45 * time.Second, Now: w.clock, Random: w.fill,
 	}
@@ -327,7 +328,7 @@ func (worldServices) Version() httpapi.Version { return testVersion }
 
 func (s worldServices) Dependencies() []httpapi.Dependency { return s.w.dependencies() }
 func (s worldServices) Exports() *export.Service {
-	return &export.Service{Entries: s.w.search, Recorder: s.w.ingest, Now: s.w.clock}
+	return &export.Service{Entries: s.w.search, Holds: s.w.db.Holds(), Held: s.w.db.Entries(), Recorder: s.w.ingest, Now: s.w.clock}
 }
 func (s worldServices) Certificates() certificate.Store { return s.w.db.Certificates() }
 func (s worldServices) Feed() *arrival.Feed             { return s.w.feed }

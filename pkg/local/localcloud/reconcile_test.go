@@ -35,6 +35,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/archivefiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/exportfiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 )
@@ -79,6 +80,12 @@ func newReconciled(t *testing.T) *reconciled {
 	}
 	t.Cleanup(func() { _ = files.Close() })
 	r.stores.Archive = files
+	exports, err := exportfiles.OpenFolder(filepath.Join(filepath.Dir(path), exportfiles.Folder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = exports.Close() })
+	r.stores.Exports = exports
 	r.remove = func(ids []string) { removeFromFile(t, path, ids) }
 	return r
 }
@@ -127,7 +134,7 @@ func newReconciledOnServers(t *testing.T, tenant audit.TenantID) *reconciled {
 	if err := searchindex.Use(&stores, settings); err != nil {
 		t.Fatal(err)
 	}
-	stores.Archive = r.stores.Archive
+	stores.Archive, stores.Exports = r.stores.Archive, r.stores.Exports
 	r.stores = stores
 	r.remove = func(ids []string) { removeFromOpenSearch(t, openSearch, tenant, ids) }
 	t.Cleanup(func() {

@@ -6,7 +6,10 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,9 +24,11 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/local/localcloud"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/exportfiles"
 )
 
 // retained is a service whose entries age. pass makes what retention waits for happen sooner.
@@ -206,6 +211,7 @@ func entriesExpire(r *retained, total int) {
 	r.retain()
 	r.reconcile(r.admin.tenant)
 	r.wantCounts("a day before the removal", counts{stored: total, marked: expired, indexed: total - expired, visible: total - expired})
+	r.wantHeld(expired)
 	r.admin.configure(`{"retention_days":0}`)
 	r.handle()
 	r.reconcile(r.admin.tenant)
@@ -223,6 +229,46 @@ func entriesExpire(r *retained, total int) {
 	r.handle()
 	r.reconcile(r.admin.tenant)
 	r.wantCounts("after a longer retention that comes too late", left)
+}
+
+// wantHeld exports what a legal hold on everything covers that has expired, and compares the count.
+func (r *retained) wantHeld(want int) {
+	r.t.Helper()
+	tenant := r.admin.tenant
+	h := hold.Hold{ID: "held", Tenant: tenant, To: today().AddDate(0, 0, -35), CreatedAt: time.Now().UTC().Truncate(time.Millisecond), Version: 1}
+	if err := r.stores.Holds.CreateHold(r.t.Context(), h); err != nil {
+		r.t.Fatal(err)
+	}
+	var job exportAnswer
+	got := r.admin.do("POST", "/logs/exports", `{"hold":"held","fields":["id"]}`, nil)
+	if got.status != http.StatusAccepted {
+		r.t.Fatalf("export by a hold: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); job.State != "succeeded"; time.Sleep(200 * time.Millisecond) {
+		r.handle()
+		got.decode(r.t, &job)
+		if got = r.admin.get("/logs/exports/"+job.ID, nil); job.State == "failed" || time.Now().After(deadline) {
+			r.t.Fatalf("the export by a hold is %s, want it to succeed: %s", job.State, got.body)
+		}
+	}
+	body, _, err := r.stores.Exports.(exportfiles.Local).Get(r.t.Context(), tenant, "exports/"+job.ID)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	file, err := io.ReadAll(body)
+	if err := errors.Join(err, body.Close()); err != nil {
+		r.t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(file), "\n"), "\n")
+	slices.Sort(lines)
+	if lines = slices.Compact(lines); len(lines) != want {
+		r.t.Errorf("the export by a hold has %d different entries, want %d", len(lines), want)
+	}
+	h.ReleasedAt, h.Version = h.CreatedAt, 2
+	if err := r.stores.Holds.UpdateHold(r.t.Context(), h); err != nil {
+		r.t.Fatal(err)
+	}
+	r.handle() // the record of the export
 }
 
 // wantNoTraceIn fails if a file of the engine has the word.

@@ -1,0 +1,254 @@
+package export_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/search"
+)
+
+// holder may export by legal holds.
+var holder = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsExport, access.HoldsRead}}}
+
+// heldEntries is how many entries a heldWorld has: one a minute, of ten users in turn.
+const heldEntries = 5000
+
+// newHeldWorld returns a world whose entries are stored and not indexed, as those that have expired are
+// at last. A hold covers those of u3.
+func newHeldWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.Owner.Settings.RetentionDays = 1
+	w.storeHeld(heldEntries, 0)
+	w.Time = w.Time.Add(time.Second)
+	w.hold(hold.Hold{ID: "h", UserIDs: []string{"u3"}})
+	return w
+}
+
+func (w *world) hold(h hold.Hold) {
+	w.t.Helper()
+	h.Tenant, h.CreatedAt, h.Version = "acme", w.Time, 1
+	if err := w.DB.Holds().CreateHold(w.t.Context(), h); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// heldStart is the time of the first held entry, which has expired.
+var heldStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// storeHeld stores entries that are received now, with messages of a length.
+func (w *world) storeHeld(n, length int) {
+	w.t.Helper()
+	entries := make([]audit.Entry, n)
+	for i := range entries {
+		at := heldStart.Add(time.Duration(i) * time.Minute)
+		var unique [10]byte
+		copy(unique[:], fmt.Sprintf("%010d", i))
+		resource := "order"
+		if i%20 == 3 {
+			resource = "user"
+		}
+		entries[i] = audit.Entry{
+			ID: audit.NewEntryID(at, unique), Tenant: "acme", UserID: fmt.Sprintf("u%d", i%10), Action: "VIEW", ResourceType: resource,
+			Timestamp: at, ReceivedAt: w.Time, Message: strings.Repeat("x", length),
+		}
+	}
+	for page := range slices.Chunk(entries, 1000) {
+		if _, err := w.DB.Entries().Append(w.t.Context(), "acme", page); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) createHeld(scope access.Scope, query url.Values) export.Export {
+	w.t.Helper()
+	e, err := w.Create(w.t.Context(), holder, w.Owner, scope, query)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+func (w *world) atOnce(scope access.Scope, query url.Values) (export.File, error) {
+	service := &export.Service{
+		Entries: &search.Service{Index: w.DB.Index(), Now: w.Clock}, Holds: w.DB.Holds(), Held: w.DB.Entries(), Recorder: w, Now: w.Clock,
+	}
+	return service.AtOnce(w.t.Context(), holder, w.Owner, scope, query)
+}
+
+// What is expired is in no list, and a legal hold exports it: all of what it covers, and nothing else.
+func TestAnExportByALegalHoldHasWhatItCovers(t *testing.T) {
+	w := newHeldWorld(t)
+	w.hold(hold.Hold{ID: "day", UserIDs: []string{"u3", "u4"}, From: heldStart.AddDate(0, 0, 1), To: heldStart.AddDate(0, 0, 2)})
+	w.hold(hold.Hold{ID: "all"})
+	users := access.Scope{Resources: []access.Resource{{Type: "user"}}}
+	for name, test := range map[string]struct {
+		scope access.Scope
+		query url.Values
+		want  int
+	}{
+		"one user":         {query: url.Values{"hold": {"h"}}, want: heldEntries / 10},
+		"users of a day":   {query: url.Values{"hold": {"day"}}, want: 2 * 24 * 60 / 10},
+		"a later from":     {query: url.Values{"hold": {"day"}, "from": {"2026-01-02T12:00:00Z"}}, want: 24 * 60 / 10},
+		"an earlier to":    {query: url.Values{"hold": {"day"}, "to": {"2026-01-02T12:00:00Z"}}, want: 24 * 60 / 10},
+		"a wider range":    {query: url.Values{"hold": {"day"}, "from": {"2025-01-01"}, "to": {"2027-01-01"}}, want: 2 * 24 * 60 / 10},
+		"another user":     {query: url.Values{"hold": {"day"}, "user_id": {"u5"}}, want: 0},
+		"a filter":         {query: url.Values{"hold": {"h"}, "resource_type": {"user"}}, want: heldEntries / 20},
+		"a query":          {query: url.Values{"hold": {"h"}, "q": {"-resource_type:user"}}, want: heldEntries / 20},
+		"within a scope":   {scope: users, query: url.Values{"hold": {"h"}}, want: heldEntries / 20},
+		"all within scope": {scope: users, query: url.Values{"hold": {"all"}}, want: heldEntries / 20},
+		"all, as CSV":      {query: url.Values{"hold": {"all"}, "format": {"csv"}, "fields": {"id"}}, want: heldEntries + 1},
+	} {
+		e := w.createHeld(test.scope, test.query)
+		w.Work()
+		job, content := w.file(e.ID)
+		if job.State != jobs.StateSucceeded {
+			t.Errorf("%s: the job is %s (%s), want %s", name, job.State, job.Error, jobs.StateSucceeded)
+		}
+		if got := strings.Count(string(content), "\n"); got != test.want {
+			t.Errorf("%s: the file has %d lines, want %d", name, got, test.want)
+		}
+		file, err := w.atOnce(test.scope, test.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(file.Content, content) {
+			t.Errorf("%s: the answer at once has %d bytes, want the %d of the job's file", name, len(file.Content), len(content))
+		}
+	}
+	if _, err := w.atOnce(access.Scope{}, url.Values{}); err != nil {
+		t.Error(err)
+	}
+	if w.Recorded[0].Action != "export.create" || !strings.Contains(string(w.Recorded[0].Metadata), `"hold":"`) {
+		t.Errorf("recorded %s with %s, want the hold", w.Recorded[0].Action, w.Recorded[0].Metadata)
+	}
+}
+
+func TestExportsByAHoldThatIsNone(t *testing.T) {
+	w := newHeldWorld(t)
+	w.hold(hold.Hold{ID: "released", ReleasedAt: w.Time})
+	for id, want := range map[string]error{"none": export.ErrNoHold, "released": hold.ErrReleased} {
+		query := url.Values{"hold": {id}}
+		if _, err := w.atOnce(access.Scope{}, query); !errors.Is(err, want) {
+			t.Errorf("%s, at once: got error %v, want %v", id, err, want)
+		}
+		if _, err := w.Create(t.Context(), holder, w.Owner, access.Scope{}, query); !errors.Is(err, want) {
+			t.Errorf("%s: got error %v, want %v", id, err, want)
+		}
+	}
+	_, err := w.Create(t.Context(), admin, w.Owner, access.Scope{}, url.Values{"hold": {"h"}})
+	if denied := (*access.DeniedError)(nil); !errors.As(err, &denied) || denied.Permission != access.HoldsRead {
+		t.Errorf("without holds:read: got error %v, want that it lacks", err)
+	}
+	if len(w.Recorded) > 0 {
+		t.Errorf("recorded %q, want nothing", w.Actions())
+	}
+}
+
+// A hold that is released while its entries are exported fails the export: what it covered can go.
+func TestAReleaseFailsTheExport(t *testing.T) {
+	w := newHeldWorld(t)
+	e := w.createHeld(access.Scope{}, url.Values{"hold": {"h"}})
+	h, err := w.DB.Holds().Hold(t.Context(), "acme", "h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ReleasedAt, h.Version = w.Time, h.Version+1
+	if err := w.DB.Holds().UpdateHold(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	w.Work()
+	job, content := w.file(e.ID)
+	if job.State != jobs.StateFailed || !strings.Contains(job.Error, "released") {
+		t.Errorf("the job is %s (%s), want it failed by the release", job.State, job.Error)
+	}
+	if content != nil {
+		t.Errorf("the file has %d bytes, want none", len(content))
+	}
+	w.wantNoUploads()
+}
+
+// The slices of an export look at few entries each, and its worker is killed before and after each of its
+// calls in turn. The file has every entry once.
+func TestAKilledExportByAHoldResumes(t *testing.T) {
+	w := newHeldWorld(t)
+	query := url.Values{"hold": {"h"}, "format": {"json"}}
+	w.createHeld(access.Scope{}, query)
+	w.Work()
+	file, err := w.atOnce(access.Scope{}, query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
+	w.Calls = 0
+	e := w.createHeld(access.Scope{}, query)
+	w.Work()
+	total := w.Calls
+	if job, _ := w.file(e.ID); job.Generation < 5 {
+		t.Errorf("the job had %d deliveries, want one for each few entries", job.Generation)
+	}
+	for at := 1; at <= total; at++ {
+		for _, after := range []bool{false, true} {
+			w.Calls, w.KillAt, w.After = 0, at, after
+			e := w.createHeld(access.Scope{}, query)
+			w.Work()
+			job, content := w.file(e.ID)
+			if job.State != jobs.StateSucceeded {
+				t.Errorf("killed at call %d, after its effect %t: the job is %s (%s), want %s", at, after, job.State, job.Error, jobs.StateSucceeded)
+			}
+			if job.Count != heldEntries/10 {
+				t.Errorf("killed at call %d, after its effect %t: the job counts %d, want %d", at, after, job.Count, heldEntries/10)
+			}
+			if !bytes.Equal(content, file.Content) {
+				t.Errorf("killed at call %d, after its effect %t: the file has %d bytes of other content, want %d", at, after, len(content), len(file.Content))
+			}
+		}
+	}
+}
+
+// An export of several parts, whose slices end at any entry, has every entry once.
+func TestASlicedExportByAHoldIsWhole(t *testing.T) {
+	const entries = 3000
+	w := newWorld(t)
+	w.Owner.Settings.RetentionDays = 1
+	w.storeHeld(entries, 7000)
+	w.Time = w.Time.Add(time.Second)
+	w.hold(hold.Hold{ID: "all"})
+	w.Tick, w.Worker.SliceTime = time.Microsecond, 60*time.Microsecond
+	e := w.createHeld(access.Scope{}, url.Values{"hold": {"all"}})
+	w.Work()
+	job, content := w.file(e.ID)
+	if w.parts < 2 {
+		t.Errorf("the file of %d bytes has %d parts, want several", len(content), w.parts)
+	}
+	if job.Generation < 4 {
+		t.Errorf("the job had %d deliveries, want several", job.Generation)
+	}
+	w.wantLines(content, entries)
+}
+
+// An answer at once looks at a bounded number of entries, however few of them the hold covers.
+func TestAnAnswerAtOnceLooksAtFewEntries(t *testing.T) {
+	w := newWorld(t)
+	w.storeHeld(21_000, 0)
+	w.hold(hold.Hold{ID: "nobody", UserIDs: []string{"nobody"}})
+	_, err := w.atOnce(access.Scope{}, url.Values{"hold": {"nobody"}})
+	if tooLarge := (*export.TooLargeError)(nil); !errors.As(err, &tooLarge) {
+		t.Errorf("got error %v, want that it takes a job", err)
+	}
+	e := w.createHeld(access.Scope{}, url.Values{"hold": {"nobody"}})
+	w.Time = w.Time.Add(time.Second)
+	w.Work()
+	w.WantJob(e.ID, jobs.StateSucceeded, 0)
+}
