@@ -192,6 +192,8 @@ func (e environment) wantExports(f manifest.Function, add func(on string, action
 	}
 	if write {
 		e.wantFiles(bucket, add)
+		add(bucket+"/*", "s3:DeleteObjectVersion")
+		add(bucket, "s3:ListBucketVersions")
 	}
 }
 

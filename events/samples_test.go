@@ -181,6 +181,7 @@ func requests() map[string]map[string]request {
 		},
 		"create-export": {
 			"started":        {as: auditor, header: jsonBody, body: `{"format":"csv","fields":["timestamp","user_id"],"bom":true,"action":"UPDATE"}`, status: 202},
+			"revealed":       {as: admin, header: jsonBody, body: `{"reveal":true,"reason":"Case 17","action":"UPDATE"}`, status: 202},
 			"unknown-format": {as: auditor, header: jsonBody, body: `{"format":"xlsx"}`, status: 422},
 		},
 		"get-export": {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"net/url"
 	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/client"
 )
 
 // exportCmd writes entries to a file.
@@ -15,7 +18,21 @@ type exportCmd struct {
 	Compress   string   `enum:"none,gzip,zstd" default:"none" help:"none, gzip or zstd."`
 	BOM        bool     `name:"bom" help:"Begin a CSV file with a byte order mark, which some spreadsheets need."`
 	Sort       string   `enum:",-timestamp,+timestamp,timestamp" default:"" help:"-timestamp (the newest first, the default) or timestamp (the oldest first, always with --hold)."`
-	Hold       string   `placeholder:"ID" help:"Export what this legal hold covers, also what has expired and no list shows. Needs holds:read."`
+	revealFlag
+	Hold string `placeholder:"ID" help:"Export what this legal hold covers, also what has expired and no list shows. Needs holds:read."`
+}
+
+// export asks for the file. Encrypted values in plain are asked for in a body, and the file is a job's.
+func (c *exportCmd) export(ctx context.Context, service *client.Client, params url.Values) (file []byte, job *client.Export, err error) {
+	if c.Reveal == "" {
+		return service.Export(ctx, params)
+	}
+	members := map[string]any{"reveal": true, "reason": c.Reveal}
+	for name, values := range params {
+		members[name] = values
+	}
+	started, err := service.CreateExport(ctx, members)
+	return nil, &started, err
 }
 
 // newestFirst is the order of an export for which none is given.
@@ -60,7 +77,7 @@ func (c *exportCmd) Run(ctx context.Context, con *console) error {
 	if c.BOM {
 		params.Set("bom", "true")
 	}
-	file, job, err := service.Export(ctx, params)
+	file, job, err := c.export(ctx, service, params)
 	if err != nil {
 		return err
 	}

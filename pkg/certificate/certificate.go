@@ -72,6 +72,8 @@ type Erasure struct {
 	// Subject is the HMAC of the subject's name, and Generation the one of its key.
 	Subject    string `json:"subject_hmac"`
 	Generation uint32 `json:"key_generation"`
+	// Exports is how many files of revealed exports were removed.
+	Exports int64 `json:"revealed_exports_removed"`
 	// Masks are those of the tenant's rules when the certificate was issued.
 	Masks []Mask `json:"masks"`
 }

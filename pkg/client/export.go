@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,6 +28,20 @@ func (c *Client) Export(ctx context.Context, params url.Values) (file []byte, jo
 	}
 	job = &Export{}
 	return nil, job, decode("export", body, job)
+}
+
+// CreateExport returns the job of POST /logs/exports.
+func (c *Client) CreateExport(ctx context.Context, members map[string]any) (Export, error) {
+	var e Export
+	text, err := json.Marshal(members)
+	if err != nil {
+		return e, fmt.Errorf("encode the parameters of an export: %w", err)
+	}
+	body, err := c.do(ctx, apiRequest{method: http.MethodPost, path: "logs/exports", body: text})
+	if err != nil {
+		return e, err
+	}
+	return e, decode("export", body, &e)
 }
 
 // ExportJob returns GET /logs/exports/{id}, with a new URL if there is a file.

@@ -20,6 +20,9 @@ const (
 	NameChanged       = nameChanged
 	NameRemoved       = nameRemoved
 	NameMasked        = nameMasked
+	NameRevealed      = nameRevealed
+	NameErased        = nameErased
+	NameUnreadable    = nameUnreadable
 )
 
 var publicFields = []string{

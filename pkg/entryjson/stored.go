@@ -16,8 +16,11 @@ import (
 // Of encrypted values it has the places. expiresAt is the entry's end by the tenant's current
 // settings; zero: never.
 func AppendPublic(dst []byte, e *audit.Entry, expiresAt time.Time) []byte {
-	return AppendRevealed(dst, e, Places{Masked: maskedPlaces(e.Encrypted)}, expiresAt)
+	return AppendRevealed(dst, e, PlacesOf(e), expiresAt)
 }
+
+// PlacesOf returns the places of an entry whose encrypted values were not asked for.
+func PlacesOf(e *audit.Entry) Places { return Places{Masked: maskedPlaces(e.Encrypted)} }
 
 // Places are the JSON pointers of an entry's encrypted values.
 type Places struct {

@@ -62,6 +62,8 @@ type Erasure struct {
 	// ErasedAt is when the key was destroyed, zero before. A process that has read the key can use it
 	// until the job succeeds.
 	ErasedAt time.Time
+	// ExportsRemoved is how many files of revealed exports were removed; nil: they are not removed yet.
+	ExportsRemoved *int64
 }
 
 // checkpoint says how far an erasure is.
@@ -72,6 +74,8 @@ type checkpoint struct {
 	// the delay, so that the erasure covers what was accepted until then.
 	Generation uint32    `json:"generation,omitempty"`
 	ErasedAt   time.Time `json:"erased_at,omitzero"`
+	// Exports is how many files of revealed exports were removed, nil before.
+	Exports *int64 `json:"exports,omitempty"`
 	// EntryID is that of the entry about the end. It is random, so that no client can take it.
 	EntryID audit.EntryID `json:"entry_id,omitzero"`
 	// Certificate is the id of the certificate that is issued at the end.
@@ -91,5 +95,5 @@ func ofJob(job jobs.Job) (Erasure, error) {
 	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
 		return Erasure{}, fmt.Errorf("read erasure %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	return Erasure{Job: job, Subject: at.Subject, ErasesAt: at.ErasesAt, ErasedAt: at.ErasedAt}, nil
+	return Erasure{Job: job, Subject: at.Subject, ErasesAt: at.ErasesAt, ErasedAt: at.ErasedAt, ExportsRemoved: at.Exports}, nil
 }

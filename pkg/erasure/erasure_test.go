@@ -55,6 +55,26 @@ type world struct {
 	recorded   []audit.Entry
 	noRecord   error
 	tenant     audit.Tenant
+	exports    exports
+}
+
+// exports counts how often revealed exports were to be removed.
+type exports struct {
+	calls   int
+	removed int64 // is answered
+	pauses  int   // how many slices end before it is done
+	fails   error
+	erasure string // of the last call
+}
+
+// RemoveRevealed implements erasure.Exports.
+func (e *exports) RemoveRevealed(_ context.Context, _ audit.TenantID, erasure string, _ func() bool) (int64, bool, error) {
+	e.calls, e.erasure = e.calls+1, erasure
+	if e.pauses > 0 {
+		e.pauses--
+		return 0, false, nil
+	}
+	return e.removed, e.fails == nil, e.fails
 }
 
 func newWorld(t *testing.T) *world {
@@ -86,7 +106,7 @@ func newWorld(t *testing.T) *world {
 	service := &jobs.Service{Store: w.db.Jobs(), Queue: w, Recorder: w, Now: w.clock}
 	w.Service = &erasure.Service{Jobs: service, Subjects: w.process(), Holds: w.db.Holds(), Recorder: w, Now: w.clock, Random: random}
 	w.runner = &erasure.Runner{
-		Keys: w.process(), Tombstones: w.tombstones, Holds: w.db.Holds(), Store: w.db.Entries(), Entries: w.db.Entries(), Index: w.db.Index(), Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
+		Keys: w.process(), Tombstones: w.tombstones, Holds: w.db.Holds(), Store: w.db.Entries(), Entries: w.db.Entries(), Index: w.db.Index(), Exports: &w.exports, Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
 		Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: random}, BackupTime: 35 * 24 * time.Hour,
 	}
 	w.worker = &jobs.Worker{
@@ -451,7 +471,7 @@ func TestTheLogTellsOfAnErasureOnce(t *testing.T) {
 	for _, entry := range w.recorded {
 		got = append(got, entry.Action+" "+entry.UserID+" "+entry.ResourceID+" "+string(entry.Metadata))
 	}
-	want := "erasure.create ann " + e.ID + ` {"subject_hmac":"` + e.Subject.String() + `","reason":"request 17","delay_hours":0}` + "\nerasure.finish ann " + e.ID + " "
+	want := "erasure.create ann " + e.ID + ` {"subject_hmac":"` + e.Subject.String() + `","reason":"request 17","delay_hours":0}` + "\nerasure.finish ann " + e.ID + ` {"revealed_exports_removed":0}`
 	if text := strings.Join(got, "\n"); text != want {
 		t.Errorf("recorded:\n%s\nwant:\n%s", text, want)
 	}
@@ -459,6 +479,7 @@ func TestTheLogTellsOfAnErasureOnce(t *testing.T) {
 
 func TestAnErasureEndsInACertificate(t *testing.T) {
 	w := newWorld(t)
+	w.exports.removed = 3
 	w.tenant.Settings.SensitiveFields = []audit.SensitiveField{{Path: "metadata.email", Mask: audit.MaskEmail, Subject: "user_id"}}
 	e := w.create(1)
 	requested := w.now
@@ -494,7 +515,7 @@ func TestAnErasureEndsInACertificate(t *testing.T) {
 	want := certificate.Statement{
 		ID: done.Certificate, Kind: certificate.KindErasure, Tenant: "acme",
 		Erasure: &certificate.Erasure{
-			Job: e.ID, Subject: e.Subject.String(), Generation: 1, Masks: []certificate.Mask{{Path: "metadata.email", Mask: audit.MaskEmail}},
+			Job: e.ID, Subject: e.Subject.String(), Generation: 1, Exports: 3, Masks: []certificate.Mask{{Path: "metadata.email", Mask: audit.MaskEmail}},
 		},
 		RequestedBy: "ann", RequestedAt: requested, DestroyedAt: erased, GoneAt: erased.Add(settleTime), BackupsUntil: erased.Add(35 * 24 * time.Hour),
 		Destroyed: got.Destroyed, Remains: got.Remains,
@@ -514,6 +535,35 @@ func (w *world) erasure(id string) erasure.Erasure {
 		w.t.Fatal(err)
 	}
 	return e
+}
+
+// TestAnErasureRemovesRevealedExports: once no process can use the key, and not before. It does not succeed
+// while they cannot be removed.
+func TestAnErasureRemovesRevealedExports(t *testing.T) {
+	w := newWorld(t)
+	w.exports.fails, w.exports.pauses, w.exports.removed = errDown, 1, 2
+	e := w.create(0)
+	w.work(1)
+	w.now = w.now.Add(settleTime - time.Millisecond)
+	w.work(1)
+	if w.exports.calls > 0 {
+		t.Errorf("%d calls while a process can use the key, want none", w.exports.calls)
+	}
+	w.now = w.now.Add(time.Millisecond)
+	w.work(2)
+	w.wantState(e.ID, jobs.StateRunning)
+	if got := w.erasure(e.ID).ExportsRemoved; got != nil {
+		t.Errorf("it says that %d files were removed, want nothing said yet", *got)
+	}
+	w.exports.fails = nil
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	if got := w.erasure(e.ID).ExportsRemoved; got == nil || *got != 2 {
+		t.Errorf("it says that %v files were removed, want 2", got)
+	}
+	if w.exports.erasure != e.ID {
+		t.Errorf("they were removed for the erasure %s, want %s", w.exports.erasure, e.ID)
+	}
 }
 
 func TestACanceledErasureDestroysNothing(t *testing.T) {

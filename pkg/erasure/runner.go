@@ -2,6 +2,7 @@ package erasure
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -25,8 +26,14 @@ type TombstoneWriter interface {
 	Write(ctx context.Context, tenant audit.TenantID, ref protect.KeyRef) error
 }
 
+// Exports removes the files of revealed exports; see export.Remover.
+type Exports interface {
+	RemoveRevealed(ctx context.Context, tenant audit.TenantID, erasure string, stop func() bool) (removed int64, done bool, err error)
+}
+
 // Runner is the jobs.Runner of jobs.KindErasure. It waits for the end of the delay, destroys the key,
-// and waits until no other process can use it.
+// and waits until no other process can use it. Then it removes the files that have values which the key
+// encrypted.
 type Runner struct {
 	Keys       Keys
 	Tombstones TombstoneWriter
@@ -34,6 +41,7 @@ type Runner struct {
 	Store      retention.Store // the system of record
 	Entries    Entries         // the same
 	Index      Index
+	Exports    Exports
 	Tenants    jobs.Tenants // tenants.Cache.Fresh if the process has a cache
 	Recorder   audit.Recorder
 	// FreeSpace erases what the destroyed key left in a file; nil if the engines have none.
@@ -93,6 +101,9 @@ func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 	}
 	if wait := r.at.ErasedAt.Add(r.SettleTime).Sub(r.Now()); wait > 0 {
 		return jobs.Result{Wait: wait}, nil
+	}
+	if removed, err := r.removeExports(ctx); err != nil || !removed {
+		return jobs.Result{}, err
 	}
 	if dropped, err := r.dropTokens(ctx, &tenant); err != nil || !dropped {
 		return jobs.Result{}, err
@@ -201,11 +212,26 @@ func (r *erasureRun) erase(ctx context.Context) (bool, error) {
 	return true, r.Save(ctx, r.at)
 }
 
+// removeExports removes the files of revealed exports. No process has the key any more, so exports that
+// begin later have none of the values. It reports false if the slice ended before that.
+func (r *erasureRun) removeExports(ctx context.Context) (bool, error) {
+	if r.at.Exports != nil {
+		return true, nil
+	}
+	removed, done, err := r.Exports.RemoveRevealed(ctx, r.Job.Tenant, r.Job.ID, r.TimeUp)
+	if err != nil || !done {
+		return false, err
+	}
+	r.at.Exports = &removed
+	return true, r.Save(ctx, r.at)
+}
+
 // What a certificate says beside the facts of its erasure.
 var (
 	destroyed = []string{
 		"the key of this generation, which encrypted the values of the subject; if there was none, none is ever made",
 		"the tokens by which these values could be matched, in the index and in the entries that it has",
+		"the files of the tenant's revealed exports, which could have these values in plain; revealed_exports_removed counts them",
 	}
 	remains = []string{
 		"the plain fields of entries, such as user_id, action and resource_id",
@@ -234,7 +260,7 @@ func (r *erasureRun) certify(ctx context.Context, tenant audit.Tenant) error {
 	}
 	return r.Certificates.Issue(ctx, certificate.Statement{
 		ID: r.at.Certificate, Kind: certificate.KindErasure, Tenant: tenant.ID, RequestedBy: r.Job.CreatedBy, RequestedAt: r.Job.CreatedAt,
-		Erasure:     &certificate.Erasure{Job: r.Job.ID, Subject: r.at.Subject.String(), Generation: r.at.Generation, Masks: masks},
+		Erasure:     &certificate.Erasure{Job: r.Job.ID, Subject: r.at.Subject.String(), Generation: r.at.Generation, Exports: *r.at.Exports, Masks: masks},
 		DestroyedAt: r.at.ErasedAt, GoneAt: r.at.ErasedAt.Add(r.SettleTime), BackupsUntil: r.at.ErasedAt.Add(r.BackupTime),
 		Destroyed: destroyed, Remains: remains,
 	})
@@ -242,8 +268,14 @@ func (r *erasureRun) certify(ctx context.Context, tenant audit.Tenant) error {
 
 // record writes into the tenant's log when the key was destroyed.
 func (r *erasureRun) record(ctx context.Context, tenant audit.Tenant) error {
+	about, err := json.Marshal(struct {
+		Exports int64 `json:"revealed_exports_removed"`
+	}{*r.at.Exports})
+	if err != nil {
+		return fmt.Errorf("record the end: %w", err)
+	}
 	return audit.Record(ctx, r.Recorder, tenant, audit.Entry{
 		ID: r.at.EntryID, Timestamp: r.at.ErasedAt, UserID: r.Job.CreatedBy, Action: actionFinish,
-		ResourceType: resourceErasure, ResourceID: r.Job.ID,
+		ResourceType: resourceErasure, ResourceID: r.Job.ID, Metadata: about,
 	})
 }

@@ -42,12 +42,12 @@ type cells struct {
 
 // of returns the values of an entry in the order of the columns. They are valid until the next
 // call.
-func (c *cells) of(e *audit.Entry) ([]cell, error) {
+func (c *cells) of(e *audit.Entry, p entryjson.Places) ([]cell, error) {
 	public := *e
 	if !c.asks(entryjson.NameTenant) {
 		public.Tenant = "" // all entries of an export are of one tenant
 	}
-	c.text = entryjson.AppendPublic(c.text[:0], &public, c.settings.ExpiryOf(e))
+	c.text = entryjson.AppendRevealed(c.text[:0], &public, p, c.settings.ExpiryOf(e))
 	if err := c.readMembers(); err != nil {
 		return nil, err
 	}

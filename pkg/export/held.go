@@ -140,7 +140,7 @@ func (s *ofHold) again(ctx context.Context, f *file) error {
 	for ids := range slices.Chunk(s.at.Found, heldPage) {
 		entries, err := s.held.read(ctx, ids)
 		if err == nil {
-			err = f.add(entries, s.Job.CreatedAt)
+			err = s.add(ctx, f, entries)
 		}
 		if err != nil {
 			return err

@@ -39,6 +39,8 @@ type Request struct {
 	Options url.Values `json:"options,omitempty"` // the parameters of Params
 	// Filters are the other parameters, sealed: their values can be those of encrypted fields.
 	Filters []byte `json:"filters,omitempty"`
+	// Reason is why encrypted values are revealed, as the tenant's log has it; "": the file has masks.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Export is an export that is a job, as callers see it.
@@ -51,6 +53,8 @@ type Export struct {
 	// it was.
 	FileExpiresAt time.Time
 	Expired       bool
+	// Reveals says that the file has encrypted values in plain, and Removed that an erasure removed it.
+	Reveals, Removed bool
 	// URL downloads the file until URLExpiresAt. It is "" if there is no file, and in lists.
 	URL          string
 	URLExpiresAt time.Time
@@ -58,6 +62,7 @@ type Export struct {
 	Lacking []access.Permission
 
 	options Options
+	at      checkpoint
 }
 
 // Jobs starts, shows and cancels exports that are jobs.
@@ -77,7 +82,12 @@ type Jobs struct {
 // jobs.ErrTooManyQueued. An export by a legal hold can also return an *access.DeniedError, ErrNoHold, or
 // hold.ErrReleased.
 func (s *Jobs) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (Export, error) {
-	options, _, err := parse(s.Entries, tenant, scope, query)
+	return s.create(ctx, by, tenant, scope, query, "")
+}
+
+func (s *Jobs) create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values, reason string) (Export, error) {
+	request := Request{Options: url.Values{}, Reason: reason}
+	options, _, err := parse(s.Entries, tenant, scope, query, request.further())
 	if err != nil {
 		return Export{}, err
 	}
@@ -87,10 +97,10 @@ func (s *Jobs) Create(ctx context.Context, by access.Principal, tenant audit.Ten
 	var random [16]byte
 	s.Random(random[:])
 	job := jobs.Job{ID: hex.EncodeToString(random[:]), Kind: jobs.KindExport, Tenant: tenant.ID, CreatedBy: by.Subject, Scope: &scope}
-	if job.Checkpoint, err = s.firstCheckpoint(ctx, &job, query); err != nil {
+	if job.Checkpoint, err = s.firstCheckpoint(ctx, &job, request, query); err != nil {
 		return Export{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
 	}
-	if err := s.record(ctx, tenant, &job, options, query); err != nil {
+	if err := s.record(ctx, tenant, &job, options, query, reason); err != nil {
 		return Export{}, err
 	}
 	if job, err = s.Jobs.Start(ctx, job); err != nil {
@@ -100,8 +110,8 @@ func (s *Jobs) Create(ctx context.Context, by access.Principal, tenant audit.Ten
 }
 
 // firstCheckpoint returns the request as the job keeps it.
-func (s *Jobs) firstCheckpoint(ctx context.Context, job *jobs.Job, query url.Values) (text []byte, err error) {
-	at := checkpoint{Request: Request{Options: url.Values{}}}
+func (s *Jobs) firstCheckpoint(ctx context.Context, job *jobs.Job, request Request, query url.Values) (text []byte, err error) {
+	at := checkpoint{Request: request}
 	filters := url.Values{}
 	for name, values := range query {
 		if slices.Contains(Params(), name) {
@@ -117,8 +127,9 @@ func (s *Jobs) firstCheckpoint(ctx context.Context, job *jobs.Job, query url.Val
 }
 
 // CreateBy is Create with the parameters as the members of a JSON object, to which the pointers of
-// faults refer. bom may be true or false, and fields an array.
-func (s *Jobs) CreateBy(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value) (Export, error) {
+// faults refer. bom may be true or false, and fields an array. reason is why the file is to have encrypted
+// values in plain, which the caller must be allowed to see; "": it has masks.
+func (s *Jobs) CreateBy(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value, reason string) (Export, error) {
 	if bom := members[ParamBOM]; bom.Kind() == jsontext.KindTrue || bom.Kind() == jsontext.KindFalse {
 		members[ParamBOM] = entryjson.Quote(string(bom))
 	}
@@ -129,19 +140,21 @@ func (s *Jobs) CreateBy(ctx context.Context, by access.Principal, tenant audit.T
 	if fields := query[ParamFields]; len(fields) > 1 {
 		query.Set(ParamFields, strings.Join(fields, ","))
 	}
-	export, err := s.Create(ctx, by, tenant, scope, query)
+	export, err := s.create(ctx, by, tenant, scope, query, reason)
 	return export, search.InBody(err)
 }
 
 // record writes who exports, and the names of the parameters that narrow the export.
-func (s *Jobs) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, o Options, query url.Values) error {
-	about, err := describe(o, query, nil)
+func (s *Jobs) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, o Options, query url.Values, reason string) error {
+	about, err := describe(o, query, nil, reason)
 	if err != nil {
 		return fmt.Errorf("record an export of %s: %w", tenant.ID, err)
 	}
-	return audit.Record(ctx, s.Recorder, tenant, audit.Entry{
-		UserID: job.CreatedBy, Action: actionCreate, ResourceType: resourceExport, ResourceID: job.ID, Metadata: about,
-	})
+	e := audit.Entry{UserID: job.CreatedBy, Action: actionCreate, ResourceType: resourceExport, ResourceID: job.ID, Metadata: about}
+	if reason != "" {
+		e.Severity = audit.SeverityWarning
+	}
+	return audit.Record(ctx, s.Recorder, tenant, e)
 }
 
 // ofJob returns the export of a job, without its URL.
@@ -150,11 +163,11 @@ func (s *Jobs) ofJob(job jobs.Job) (Export, error) {
 	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
 		return Export{}, fmt.Errorf("read export %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	options, err := ParseOptions(at.Request.Options)
+	options, err := at.Request.read()
 	if err != nil {
 		return Export{}, fmt.Errorf("read the options of export %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	export := Export{Job: job, options: options}
+	export := Export{Job: job, options: options, at: at, Reveals: at.Request.reveals(), Removed: at.RemovedBy != ""}
 	if job.State == jobs.StateSucceeded {
 		export.Bytes, export.SHA256 = at.Bytes, at.SHA256
 		export.FileExpiresAt = job.FinishedAt.Add(FileAge)
@@ -181,31 +194,47 @@ func (s *Jobs) List(ctx context.Context, by access.Principal, tenant audit.Tenan
 
 // Export returns an export of the tenant, with a new URL if there is a file and the caller could have made
 // the export. It returns audit.ErrNotFound if none exists, or if it has entries outside the caller's scope.
-func (s *Jobs) Export(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Export, error) {
-	job, err := s.Jobs.Job(ctx, by, tenant, id)
+// Each URL of a revealed export is recorded in the tenant's log first.
+func (s *Jobs) Export(ctx context.Context, by access.Principal, tenant audit.Tenant, id string) (Export, error) {
+	job, err := s.Jobs.Job(ctx, by, tenant.ID, id)
 	if err == nil && job.Kind != jobs.KindExport {
 		err = audit.ErrNotFound
 	}
 	if err != nil {
-		return Export{}, fmt.Errorf("export %s of %s: %w", id, tenant, err)
+		return Export{}, fmt.Errorf("export %s of %s: %w", id, tenant.ID, err)
 	}
 	export, err := s.ofJob(job)
 	if err != nil {
 		return Export{}, err
 	}
-	if export.SHA256 == "" || export.Expired {
+	if export.SHA256 == "" || export.Expired || export.Removed {
 		return export, nil
 	}
 	if export.Lacking = export.lacking(by); len(export.Lacking) > 0 {
 		return export, nil
 	}
+	if export.Reveals {
+		if err := s.recordURL(ctx, by, tenant, &export); err != nil {
+			return Export{}, err
+		}
+	}
 	return export, s.presign(ctx, &export)
+}
+
+// recordURL writes who gets a URL of a file with encrypted values in plain.
+func (s *Jobs) recordURL(ctx context.Context, by access.Principal, tenant audit.Tenant, e *Export) error {
+	record := e.at.Revealed.Record(by.Subject, e.at.Request.Reason)
+	record.ResourceType, record.ResourceID = resourceExport, e.ID
+	return audit.Record(ctx, s.Recorder, tenant, record)
 }
 
 // lacking returns the permissions that a caller lacks to make the same export, beside access.LogsExport.
 func (e *Export) lacking(by access.Principal) (lacking []access.Permission) {
 	if e.options.Hold != "" && !by.Has(e.Tenant, access.HoldsRead) {
 		lacking = append(lacking, access.HoldsRead)
+	}
+	if e.Reveals && !by.Has(e.Tenant, access.LogsReveal) {
+		lacking = append(lacking, access.LogsReveal)
 	}
 	return lacking
 }
@@ -219,15 +248,12 @@ func (s *Jobs) presign(ctx context.Context, export *Export) error {
 	}
 	name := filename(export.Tenant, export.CreatedAt, export.options)
 	var err error
-	if export.URL, err = s.Files.Presign(ctx, export.Tenant, fileKey(&export.Job), name, age); err != nil {
+	if export.URL, err = s.Files.Presign(ctx, export.Tenant, fileKey(&export.Job, &export.at.Request), name, age); err != nil {
 		return fmt.Errorf("sign a URL of export %s of %s: %w", export.ID, export.Tenant, err)
 	}
 	export.URLExpiresAt = now.Add(age)
 	return nil
 }
-
-// fileKey is the key of a job's file.
-func fileKey(job *jobs.Job) string { return "exports/" + job.ID }
 
 // filename returns the name of a download: ASCII letters, digits, dots and hyphens.
 func filename(tenant audit.TenantID, at time.Time, o Options) string {

@@ -88,6 +88,11 @@ type Options struct {
 	Hold string
 }
 
+// revealedFields returns the members that entries of a revealed export have beside those of every export.
+func revealedFields() []string {
+	return []string{entryjson.NameRevealed, entryjson.NameErased, entryjson.NameUnreadable}
+}
+
 // DefaultColumns returns the columns of a CSV or Parquet file for which no fields are named. All entries of
 // an export are of one tenant, so they have no tenant_id.
 func DefaultColumns() []string {
@@ -95,8 +100,12 @@ func DefaultColumns() []string {
 }
 
 // ParseOptions reads an export's own parameters. Faults are an *audit.ValidationError.
-func ParseOptions(query url.Values) (Options, error) {
-	p := optionParser{query: query}
+func ParseOptions(query url.Values) (Options, error) { return parseOptions(query, nil) }
+
+// parseOptions is ParseOptions with further members of an entry that columns can be, which are in a CSV or
+// Parquet file by default.
+func parseOptions(query url.Values, further []string) (Options, error) {
+	p := optionParser{query: query, further: further}
 	o := Options{
 		Format:      choice(&p, ParamFormat, NDJSON, Formats()...),
 		TimeFormat:  choice(&p, ParamTimeFormat, RFC3339, TimeFormats()...),
@@ -111,13 +120,17 @@ func ParseOptions(query url.Values) (Options, error) {
 	if o.Compression != Plain && o.Format == Parquet {
 		p.fault(ParamCompress, "conflict", "must be left out with format=parquet, whose columns are compressed with zstd")
 	}
+	if o.Columns == nil && (o.Format == CSV || o.Format == Parquet) {
+		o.Columns = append(DefaultColumns(), further...)
+	}
 	return o, audit.InvalidFields(p.faults)
 }
 
 // optionParser reads parameters and collects their faults.
 type optionParser struct {
-	query  url.Values
-	faults []audit.FieldError
+	query   url.Values
+	further []string // members of an entry
+	faults  []audit.FieldError
 }
 
 func (p *optionParser) fault(name, code, detail string) {
@@ -181,7 +194,7 @@ func (p *optionParser) columns() []string {
 		switch {
 		case len(name) > MaxFieldBytes:
 			p.faults = append(p.faults, audit.Invalid("?"+ParamFields, "too_long", "must have names of at most %d bytes", MaxFieldBytes).Fields...)
-		case !isColumn(name):
+		case !isColumn(name) && !slices.Contains(p.further, name):
 			p.fault(ParamFields, "unknown_field", "must be members of an entry ("+strings.Join(entryjson.PublicFields(), ", ")+
 				"), or paths such as metadata.plan below "+strings.Join(nested, ", "))
 		case slices.Contains(names[:i], name):

@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/parquet"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
@@ -46,6 +48,7 @@ type Runner struct {
 	walk.Reader
 	Holds    HoldReader
 	Held     HeldStore
+	Revealer Revealer
 	Files    Files
 	Recorder audit.Recorder
 	Random   func([]byte)
@@ -67,6 +70,10 @@ type checkpoint struct {
 	Written int64  `json:"written,omitempty"`
 	Bytes   int64  `json:"bytes,omitempty"`
 	Sum     []byte `json:"sum,omitempty"`
+	// Revealed is what was revealed in the parts.
+	Revealed protect.Revelation `json:"revealed,omitzero"`
+	// RemovedBy is the erasure that removed the file; "": none has.
+	RemovedBy string `json:"removed_by,omitempty"`
 	// Table is how far a Parquet file is.
 	Table parquet.State `json:"table,omitzero"`
 	// SHA256 is set once every part is stored.
@@ -110,7 +117,7 @@ func (r *Runner) Clean(ctx context.Context, job *jobs.Job) error {
 	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
 		return fmt.Errorf("read export %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	return errors.Join(r.abort(ctx, job.Tenant, at.Upload), r.Files.Delete(ctx, job.Tenant, fileKey(job)))
+	return errors.Join(r.abort(ctx, job.Tenant, at.Upload), r.Files.Delete(ctx, job.Tenant, fileKey(job, &at.Request)))
 }
 
 func (r *Runner) abort(ctx context.Context, tenant audit.TenantID, u Upload) error {
@@ -163,7 +170,7 @@ func (r *exportRun) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.options, err = ParseOptions(r.at.Request.Options); err != nil {
+	if r.options, err = r.at.Request.read(); err != nil {
 		return walk.Unknown(err)
 	}
 	if r.options.Hold != "" {
@@ -212,7 +219,7 @@ func (r *exportRun) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.at.Upload, err = r.Files.BeginUpload(ctx, r.Job.Tenant, fileKey(&r.Job), r.options.MediaType()); err != nil {
+	if r.at.Upload, err = r.Files.BeginUpload(ctx, r.Job.Tenant, fileKey(&r.Job, &r.at.Request), r.options.MediaType()); err != nil {
 		return err
 	}
 	r.at.Uploads++
@@ -228,7 +235,8 @@ func (r *exportRun) newFile() (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &file{writer: writer, sum: sha256.New()}
+	f := &file{writer: writer, sum: sha256.New(), revealed: r.at.Revealed}
+	f.revealed.IDs = slices.Clone(f.revealed.IDs) // the checkpoint's do not grow before the part is stored
 	if len(r.at.Parts) == 0 {
 		return f, nil
 	}
@@ -255,7 +263,7 @@ func (r *exportRun) writePart(ctx context.Context, f *file) (stored bool, err er
 	for len(f.part) < partSize && !ended {
 		page, err := r.source.page(ctx, position)
 		if err == nil {
-			err = f.add(page.Entries, r.Job.CreatedAt)
+			err = r.add(ctx, f, page.Entries)
 		}
 		if err != nil {
 			return false, err
@@ -316,6 +324,8 @@ func (r *exportRun) keepPart(ctx context.Context, f *file, position *audit.Posit
 		return fmt.Errorf("save the state of the SHA-256: %w", err)
 	}
 	r.at.Bytes += int64(len(f.part))
+	r.at.Revealed = f.revealed
+	r.at.Revealed.IDs = slices.Clone(f.revealed.IDs)
 	f.writer.save(&r.at)
 	r.at.Position, r.at.Ended, r.at.Found = position, ended, nil
 	f.part = f.part[:0]
@@ -379,22 +389,34 @@ type file struct {
 	writer *Writer
 	part   []byte
 	sum    hash.Hash // of all parts
+	// revealed is what was revealed in all parts.
+	revealed protect.Revelation
 }
 
-// add writes those entries that were received before a time.
-func (f *file) add(entries []audit.Entry, received time.Time) error {
-	for i := range entries {
-		if !entries[i].ReceivedAt.Before(received) {
-			continue
-		}
-		if err := f.writer.Add(&entries[i]); err != nil {
-			return err
-		}
+// add writes those entries that were received before the job was created.
+func (r *exportRun) add(ctx context.Context, f *file, entries []audit.Entry) error {
+	entries = slices.DeleteFunc(entries, func(e audit.Entry) bool { return !e.ReceivedAt.Before(r.Job.CreatedAt) })
+	write := r.addMasked
+	if r.at.Request.reveals() {
+		write = r.addRevealed
+	}
+	if err := write(ctx, f, entries); err != nil {
+		return err
 	}
 	if !f.writer.isFull() {
 		return nil
 	}
 	return f.append(f.writer.Flush)
+}
+
+// addMasked writes entries as a list shows them.
+func (*exportRun) addMasked(_ context.Context, f *file, entries []audit.Entry) error {
+	for i := range entries {
+		if err := f.writer.Add(&entries[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // append adds what a function of the writer appends to the part.

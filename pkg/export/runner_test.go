@@ -35,6 +35,7 @@ type world struct {
 	*export.Jobs
 	t       *testing.T
 	files   *fileblob.Blobs
+	folder  string // of the files
 	runner  *export.Runner
 	entries int
 	padded  bool // each entry is large
@@ -47,7 +48,8 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{World: jobtest.New(t), t: t}
 	var err error
-	if w.files, err = fileblob.Open(t.TempDir()); err != nil {
+	w.folder = t.TempDir()
+	if w.files, err = fileblob.Open(w.folder); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -386,7 +388,7 @@ func TestAFileIsRemovedAfterSevenDays(t *testing.T) {
 	w.wantNoUploads()
 	w.Time = w.Time.Add(24 * time.Hour)
 	w.plan(0)
-	got, err := w.Export(t.Context(), admin, "acme", e.ID)
+	got, err := w.Export(t.Context(), admin, jobtest.Acme, e.ID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ const (
 // *TooLargeError. Faulty parameters are an *audit.ValidationError. An export by a legal hold can also
 // return an *access.DeniedError, ErrNoHold, or hold.ErrReleased.
 func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (File, error) {
-	options, selection, err := parse(s.Entries, tenant, scope, query)
+	options, selection, err := parse(s.Entries, tenant, scope, query, nil)
 	if err != nil {
 		return File{}, err
 	}
@@ -85,8 +85,8 @@ func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.
 }
 
 // parse reads all parameters of an export. Faulty ones are an *audit.ValidationError.
-func parse(entries Selector, tenant audit.Tenant, scope access.Scope, query url.Values) (Options, search.Selection, error) {
-	options, err := ParseOptions(query)
+func parse(entries Selector, tenant audit.Tenant, scope access.Scope, query url.Values, further []string) (Options, search.Selection, error) {
+	options, err := parseOptions(query, further)
 	choose := entries.Select
 	if options.Hold != "" {
 		choose = entries.SelectStored
@@ -137,7 +137,7 @@ func (*TooLargeError) Unwrap() error {
 // record writes into the tenant's log who exported how many entries. It names the parameters that
 // narrowed the export, and not their values, which can be personal data.
 func (s *Service) record(ctx context.Context, by access.Principal, tenant audit.Tenant, o Options, query url.Values, count int64) error {
-	about, err := describe(o, query, &count)
+	about, err := describe(o, query, &count, "")
 	if err != nil {
 		return fmt.Errorf("record an export of %s: %w", tenant.ID, err)
 	}
@@ -147,12 +147,14 @@ func (s *Service) record(ctx context.Context, by access.Principal, tenant audit.
 }
 
 // describe returns the metadata of an entry about an export. count is its number of entries, nil if that
-// is not known yet.
-func describe(o Options, query url.Values, count *int64) ([]byte, error) {
+// is not known yet. reason is why it reveals values; "": it does not.
+func describe(o Options, query url.Values, count *int64, reason string) ([]byte, error) {
 	return json.Marshal(struct {
 		Format  Format   `json:"format"`
 		Count   *int64   `json:"count,omitempty"`
 		Filters []string `json:"filters,omitempty"`
 		Hold    string   `json:"hold,omitempty"` // its id; of whom it is, and why, stands in the hold itself
-	}{o.Format, count, walk.FilterNames(query, Params()...), o.Hold})
+		Reveal  bool     `json:"reveal,omitempty"`
+		Reason  string   `json:"reason,omitempty"`
+	}{o.Format, count, walk.FilterNames(query, Params()...), o.Hold, reason != "", reason})
 }

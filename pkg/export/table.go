@@ -55,7 +55,7 @@ func columnType(name string, times TimeFormat) parquet.Type {
 }
 
 // listFields are the members that are lists of texts.
-var listFields = []string{entryjson.NameChanged, entryjson.NameRemoved, entryjson.NameMasked}
+var listFields = append([]string{entryjson.NameChanged, entryjson.NameRemoved, entryjson.NameMasked}, revealedFields()...)
 
 func (f *tableForm) resume(at *checkpoint) (err error) {
 	f.table, err = parquet.NewWriter(f.columns, at.Table)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
 
 // Writer writes entries as a file in one form. It appends the file in frames. After any of them another
@@ -34,7 +36,7 @@ type form interface {
 
 // NewWriter returns a writer of a file of entries of a tenant with these settings.
 func NewWriter(o Options, settings *audit.Settings) (*Writer, error) {
-	if o.Columns == nil && (o.Format == CSV || o.Format == Parquet) {
+	if o.Columns == nil && (o.Format == CSV || o.Format == Parquet) { // not from ParseOptions
 		o.Columns = DefaultColumns()
 	}
 	w := &Writer{cells: cells{settings: settings, columns: o.Columns, millis: o.TimeFormat == EpochMillis || o.Format == Parquet}}
@@ -60,8 +62,13 @@ func (w *Writer) save(at *checkpoint) {
 }
 
 // Add writes an entry. The error names the entry and has nothing of its content.
-func (w *Writer) Add(e *audit.Entry) error {
-	row, err := w.cells.of(e)
+func (w *Writer) Add(e *audit.Entry) error { return w.add(e, entryjson.PlacesOf(e)) }
+
+// AddRevealed is Add of an entry whose encrypted values were asked for.
+func (w *Writer) AddRevealed(r *protect.Revealed) error { return w.add(&r.Entry, r.Places) }
+
+func (w *Writer) add(e *audit.Entry, p entryjson.Places) error {
+	row, err := w.cells.of(e, p)
 	if err == nil {
 		err = w.form.add(row)
 	}

@@ -99,20 +99,20 @@ func (m *Matcher) Record(ctx context.Context, tenant audit.Tenant, by string, ma
 
 // recordedEntries are the entries that a record names.
 type recordedEntries struct {
-	count int
-	ids   []string
+	Entries int      `json:"entries"`
+	IDs     []string `json:"ids,omitempty"` // of up to maxRecordedIDs
 }
 
 func (r *recordedEntries) add(id audit.EntryID) {
-	if r.count++; len(r.ids) < maxRecordedIDs {
-		r.ids = append(r.ids, id.String())
+	if r.Entries++; len(r.IDs) < maxRecordedIDs {
+		r.IDs = append(r.IDs, id.String())
 	}
 }
 
 // appendTo appends the members entries and ids.
 func (r *recordedEntries) appendTo(metadata []byte) []byte {
-	metadata = strconv.AppendInt(append(metadata, `"entries":`...), int64(r.count), 10)
-	return entryjson.AppendTexts(append(metadata, `,"ids":`...), r.ids)
+	metadata = strconv.AppendInt(append(metadata, `"entries":`...), int64(r.Entries), 10)
+	return entryjson.AppendTexts(append(metadata, `,"ids":`...), r.IDs)
 }
 
 // IsSearchable reports whether values at a dotted path of an entry get tokens.

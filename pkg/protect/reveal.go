@@ -2,6 +2,7 @@ package protect
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -61,25 +62,49 @@ func CheckReason(pointer, reason string) *audit.ValidationError {
 func (r *Revealer) Reveal(ctx context.Context, tenant audit.Tenant, by, reason string, entries []audit.Entry) ([]Revealed, error) {
 	keys := r.keys(ctx, tenant.ID, entries)
 	revealed := make([]Revealed, len(entries))
-	record := revelation{}
+	var record Revelation
 	for i := range entries {
-		o := opened{Revealed: &revealed[i], values: map[string][]byte{}}
-		revealed[i].Entry = entries[i]
-		for j := range entries[i].Encrypted {
-			o.element(tenant.ID, &entries[i].Encrypted[j], keys)
-		}
-		if !o.put() {
-			o.giveUp(entries[i])
-		}
-		record.add(&revealed[i])
-		if o.altered > 0 && r.Unreadable != nil {
-			r.Unreadable(ctx, tenant.ID, o.altered)
-		}
+		revealed[i] = r.open(ctx, tenant.ID, &entries[i], keys)
+		record.Add(&revealed[i])
 	}
-	if err := audit.Record(ctx, r.Recorder, tenant, record.entry(by, reason)); err != nil {
+	if err := audit.Record(ctx, r.Recorder, tenant, record.Record(by, reason)); err != nil {
 		return nil, err
 	}
 	return revealed, nil
+}
+
+// Open returns the entries with their values. The caller records the reveal. It returns an error if keys
+// cannot be had now, an *audit.UnavailableError if a retry can succeed.
+func (r *Revealer) Open(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]Revealed, error) {
+	keys := &Opening{}
+	if refs := refsOf(entries); len(refs) > 0 {
+		opening, err := r.Keys.Opening(ctx, tenant, refs)
+		if err != nil && !errors.Is(err, audit.ErrNotFound) { // without a root, no key of the tenant exists
+			return nil, err
+		}
+		keys = &opening
+	}
+	revealed := make([]Revealed, len(entries))
+	for i := range entries {
+		revealed[i] = r.open(ctx, tenant, &entries[i], keys)
+	}
+	return revealed, nil
+}
+
+// open returns an entry with its values. keys is nil if the keys cannot be had.
+func (r *Revealer) open(ctx context.Context, tenant audit.TenantID, e *audit.Entry, keys *Opening) Revealed {
+	revealed := Revealed{Entry: *e}
+	o := opened{Revealed: &revealed, values: map[string][]byte{}}
+	for i := range e.Encrypted {
+		o.element(tenant, &e.Encrypted[i], keys)
+	}
+	if !o.put() {
+		o.giveUp(*e)
+	}
+	if o.altered > 0 && r.Unreadable != nil {
+		r.Unreadable(ctx, tenant, o.altered)
+	}
+	return revealed
 }
 
 // keys returns the keys of the entries. Without an answer it has none.
@@ -203,25 +228,27 @@ func (o *opened) giveUp(stored audit.Entry) {
 	o.altered++
 }
 
-// revelation is what is recorded of one answer.
-type revelation struct {
+// Revelation is what is recorded of one answer or file: how much was revealed, and some of the entries.
+type Revelation struct {
 	recordedEntries
 
-	values int
+	Values int `json:"values"`
 }
 
-func (r *revelation) add(revealed *Revealed) {
+// Add counts an entry, if one of its values was revealed.
+func (r *Revelation) Add(revealed *Revealed) {
 	if len(revealed.Places.Revealed) == 0 {
 		return
 	}
-	r.recordedEntries.add(revealed.Entry.ID)
-	r.values += len(revealed.Places.Revealed)
+	r.add(revealed.Entry.ID)
+	r.Values += len(revealed.Places.Revealed)
 }
 
-func (r *revelation) entry(by, reason string) audit.Entry {
+// Record returns the entry about the reveal in the tenant's log, with who asked and why.
+func (r *Revelation) Record(by, reason string) audit.Entry {
 	metadata := []byte(`{"reason":`)
 	metadata = append(metadata, entryjson.Quote(reason)...)
-	metadata = strconv.AppendInt(append(metadata, `,"values":`...), int64(r.values), 10)
+	metadata = strconv.AppendInt(append(metadata, `,"values":`...), int64(r.Values), 10)
 	metadata = append(r.appendTo(append(metadata, ',')), '}')
 	return audit.Entry{UserID: by, Action: ActionReveal, ResourceType: "log", Severity: audit.SeverityWarning, Metadata: metadata}
 }

@@ -144,8 +144,8 @@ func masterKey(f manifest.Function) []Right {
 // remove them. S3 decrypts parts to check them.
 func exports(f manifest.Function) []Right {
 	switch read, write := granted(f, manifest.ResourceExports); {
-	case write:
-		return writeFiles(Exports)
+	case write: // an erasure removes all versions of a file
+		return append(writeFiles(Exports), right(Target{Exports, "/*"}, "s3:DeleteObjectVersion"), right(Target{Kind: Exports}, "s3:ListBucketVersions"))
 	case read:
 		return []Right{right(Target{Exports, "/*"}, "s3:GetObject"), byS3("kms:Decrypt")}
 	}

@@ -168,6 +168,9 @@ func wanted(f manifest.Function) []may {
 				all = append(all, may{"s3:" + action, bucket + "/*", ""})
 			}
 			all = append(all, may{"s3:ListBucket", bucket, ""}, may{"s3:ListBucketMultipartUploads", bucket, ""})
+			if resource == manifest.ResourceExports {
+				all = append(all, may{"s3:DeleteObjectVersion", bucket + "/*", ""}, may{"s3:ListBucketVersions", bucket, ""})
+			}
 		}
 	}
 	readTombstones, writeTombstones := grants(manifest.ResourceTombstones)

@@ -88,6 +88,7 @@ type TenantKeys interface {
 // ExportFiles are the files of exports.
 type ExportFiles interface {
 	export.Files
+	export.RevealedFiles
 	export.Presigner
 	jobs.Purger
 }

@@ -166,6 +166,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	}
 	erasures := &erasure.Runner{
 		Keys: s.keyring(), Tombstones: s.tombstones(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Entries: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
+		Exports:    &export.Remover{Jobs: s.Stores.Jobs, Files: s.Stores.Exports, Now: time.Now},
 		SettleTime: keySettleTime, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
 	}
 	holds := &hold.Runner{
@@ -236,7 +237,7 @@ func (s *Services) held(ctx context.Context, tenant audit.TenantID) (func(*audit
 // exporter writes the files of exports.
 func (s *Services) exporter() *export.Runner {
 	return &export.Runner{
-		Reader: s.walker(), Holds: s.Stores.Holds, Held: s.Stores.Entries, Files: s.Stores.Exports, Recorder: s.accept(), Random: random,
+		Reader: s.walker(), Holds: s.Stores.Holds, Held: s.Stores.Entries, Revealer: s.Revealer(), Files: s.Stores.Exports, Recorder: s.accept(), Random: random,
 	}
 }
 

@@ -320,7 +320,10 @@ func newExportSchema() *Schema {
 			s.Properties[i].Schema = (&Schema{AnyOf: []*Schema{{Type: "boolean"}, oneOf("", "true", "false", "")}}).withDescription(p.Schema.Description)
 		}
 	}
-	s.PropertyNames = oneOfNames(names)
+	s.Properties = append(s.Properties,
+		optional("reveal", boolean("Write the encrypted values in plain. Needs `logs:reveal`. The start is recorded in the tenant's log with the reason, and so is each URL of the file. An erasure removes the file.")),
+		optional("reason", nonEmptyText(protect.MaxReason, "Why the values are asked for. It must be left out without `reveal`.")))
+	s.PropertyNames = oneOfNames(append(names, "reveal", "reason"))
 	return s
 }
 

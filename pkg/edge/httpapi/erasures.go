@@ -104,5 +104,8 @@ func appendErasure(w *writer, e *erasure.Erasure) {
 	w.text("subject_hmac", e.Subject.String())
 	w.time("erases_at", e.ErasesAt)
 	w.optionalTime("erased_at", e.ErasedAt)
+	if e.ExportsRemoved != nil {
+		w.integer("revealed_exports_removed", *e.ExportsRemoved)
+	}
 	w.close('}')
 }

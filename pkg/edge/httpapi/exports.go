@@ -70,7 +70,11 @@ func CreateExport(gate *Gate, exports *export.Jobs) http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		started, err := exports.CreateBy(req.Context(), req.principal, req.tenant, req.scope, body.members)
+		reveal, err := req.revealByBody(body)
+		if err != nil {
+			return nil, err
+		}
+		started, err := exports.CreateBy(req.Context(), req.principal, req.tenant, req.scope, body.members, reveal.reason)
 		return exportStarted(&started, err)
 	})
 }
@@ -108,7 +112,7 @@ func ListExports(gate *Gate, exports *export.Jobs, cursors *cursor.Signer) http.
 // GetExport answers GET /logs/exports/{id}: the state of an export, with a new URL of its file.
 func GetExport(gate *Gate, exports *export.Jobs) http.Handler {
 	return gate.endpoint("get-export", func(req *request) (*response, error) {
-		e, err := exports.Export(req.Context(), req.principal, req.tenant.ID, req.PathValue("id"))
+		e, err := exports.Export(req.Context(), req.principal, req.tenant, req.PathValue("id"))
 		if err != nil {
 			return nil, explain(err, audit.ErrNotFound, ProblemNotFound, noExport)
 		}
@@ -139,6 +143,12 @@ func appendExport(w *writer, e *export.Export, address string) {
 		w.word("sha256", e.SHA256)
 		w.optionalTime("file_expires_at", e.FileExpiresAt)
 		w.boolean("expired", e.Expired)
+	}
+	if e.Reveals {
+		w.boolean("reveal", true)
+	}
+	if e.Removed {
+		w.boolean("removed_by_erasure", true)
 	}
 	if len(e.Lacking) > 0 {
 		w.name("url_requires")

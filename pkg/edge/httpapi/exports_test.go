@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -273,4 +274,45 @@ func TestTheURLOfAHoldsExportNeedsHoldsRead(t *testing.T) {
 	if want := []string{"holds:read"}; !slices.Equal(e.URLRequires, want) {
 		t.Errorf("got url_requires %q, want %q", e.URLRequires, want)
 	}
+}
+
+func TestARevealedExportIsAskedForInABody(t *testing.T) {
+	w := newWorld(t)
+	for name, test := range map[string]struct {
+		as, method, path, body string
+		status                 int
+	}{
+		"an admin":          {"admin", http.MethodPost, "/logs/exports", `{"reveal":true,"reason":"Case 17","format":"csv","fields":["id","revealed","erased"]}`, 202},
+		"no reason":         {"admin", http.MethodPost, "/logs/exports", `{"reveal":true}`, 422},
+		"no reveal":         {"admin", http.MethodPost, "/logs/exports", `{"reason":"Case 17"}`, 422},
+		"a field of it":     {"admin", http.MethodPost, "/logs/exports", `{"fields":["revealed"]}`, 422},
+		"an auditor":        {"auditor", http.MethodPost, "/logs/exports", `{"reveal":true,"reason":"Case 17"}`, 403},
+		"in a query string": {"admin", http.MethodGet, "/logs/export?reveal=true&reason=x", "", 422},
+	} {
+		answer := w.call(test.as, test.method, test.path, test.body, nil)
+		if answer.status != test.status {
+			t.Errorf("%s: got status %d, want %d: %s", name, answer.status, test.status, answer.body)
+		}
+	}
+}
+
+// The URL of a revealed export is for those who may reveal. Each is recorded with the reason.
+func TestTheURLOfARevealedExport(t *testing.T) {
+	w := newWorld(t)
+	w.now = time.Now().UTC().Truncate(time.Millisecond) // by which the files' URLs end
+	w.addExportOf("acme", "revealed", access.Scope{}, map[string]any{"reason": "Case 17"})
+	e := w.export("auditor", "revealed")
+	if want := []string{"logs:reveal"}; e.URL != "" || !slices.Equal(e.URLRequires, want) {
+		t.Errorf("an auditor gets URL %q, lacking %q, want none, lacking %q", e.URL, e.URLRequires, want)
+	}
+	if e := w.export("admin", "revealed"); e.URL == "" {
+		t.Error("an admin gets no URL, want one")
+	}
+	w.processQueues()
+	list := w.call("admin", http.MethodGet, "/logs?action=log.reveal", "", nil).want(t, http.StatusOK, "").body
+	if n := strings.Count(list, `"reason":"Case 17"`); n != 1 {
+		t.Errorf("%d entries log.reveal, want 1: %s", n, list)
+	}
+	w.faults.set("queue", &audit.UnavailableError{Err: errors.New("down")})
+	w.call("admin", http.MethodGet, "/logs/exports/revealed", "", nil).want(t, http.StatusServiceUnavailable, "")
 }

@@ -37,6 +37,7 @@ var encryptedMatrix = []encryptedRow{
 	{function: "search-logs", member: "reveal", with: access.LogsReveal, roles: admins, target: "/logs/search", body: `{"reveal":true,"reason":"x"}`, reveals: true},
 	{function: "export-logs", member: "hold", with: access.HoldsRead, roles: readers, target: "/logs/export?hold=held"},
 	{function: "create-export", member: "hold", with: access.HoldsRead, roles: readers, target: "/logs/exports", body: `{"hold":"held"}`, starts: true},
+	{function: "create-export", member: "reveal", with: access.LogsReveal, roles: admins, target: "/logs/exports", body: `{"reveal":true,"reason":"x"}`, starts: true},
 	{function: "search-logs", member: "match_encrypted", with: access.LogsMatchEncrypted, roles: admins, target: "/logs/search", body: `{"match_encrypted":{"metadata.note":"{secret}"}}`},
 }
 

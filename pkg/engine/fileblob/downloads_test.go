@@ -93,7 +93,7 @@ func fetch(t *testing.T, address string) (int, error) {
 func TestConformanceOfUploads(t *testing.T) {
 	conformance.Uploads(t, func(t *testing.T) conformance.UploadsUnderTest {
 		blobs := open(t, t.TempDir())
-		return conformance.UploadsUnderTest{Uploads: blobs, Blobs: blobs, Presigner: downloads(t, blobs, time.Now), Purger: blobs}
+		return conformance.UploadsUnderTest{Uploads: blobs, Blobs: blobs, Presigner: downloads(t, blobs, time.Now), Purger: blobs, Files: blobs}
 	})
 }
 

@@ -139,7 +139,13 @@ func (b *Blobs) CompleteUpload(ctx context.Context, tenant audit.TenantID, u exp
 	}
 	if err == nil {
 		body := &partsReader{blobs: b, upload: u, parts: parts}
-		err = b.write(ctx, at, export.Content{Body: body, Size: size, SHA256: sum, Type: what.Type}, b.root.Rename)
+		place := func(from, to string) error { // an upload that was aborted meanwhile is not completed
+			if _, err := b.root.Stat(path.Join(unfinished, u.ID, aboutFile)); err != nil {
+				return lostIfAbsent(err)
+			}
+			return b.root.Rename(from, to)
+		}
+		err = b.write(ctx, at, export.Content{Body: body, Size: size, SHA256: sum, Type: what.Type}, place)
 		err = errors.Join(err, body.Close())
 	}
 	if err == nil {
@@ -203,8 +209,8 @@ func (b *Blobs) AbortUpload(ctx context.Context, tenant audit.TenantID, u export
 	if errors.Is(err, export.ErrUploadLost) {
 		return nil
 	}
-	if err == nil {
-		err = b.removeUpload(u)
+	if err == nil { // a call that completes it meanwhile comes before, or not at all
+		err = b.locked(func() error { return b.removeUpload(u) })
 	}
 	if err != nil {
 		return at.failure("abort the upload of", err)
@@ -212,9 +218,25 @@ func (b *Blobs) AbortUpload(ctx context.Context, tenant audit.TenantID, u export
 	return nil
 }
 
+// removeUpload removes what says whose upload it is last, so that a call that was killed can be repeated.
 func (b *Blobs) removeUpload(u export.Upload) error {
-	if err := b.root.RemoveAll(path.Join(unfinished, u.ID)); err != nil {
+	folder := path.Join(unfinished, u.ID)
+	parts, err := fs.ReadDir(b.root.FS(), folder)
+	for _, part := range parts {
+		if err == nil && part.Name() != aboutFile {
+			err = b.root.RemoveAll(path.Join(folder, part.Name()))
+		}
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = b.root.RemoveAll(folder)
+	}
+	if err != nil {
 		return err
 	}
 	return b.sync(unfinished)
+}
+
+// Erase implements export.RevealedFiles. A folder keeps no earlier versions.
+func (b *Blobs) Erase(ctx context.Context, tenant audit.TenantID, key string) error {
+	return b.Delete(ctx, tenant, key)
 }

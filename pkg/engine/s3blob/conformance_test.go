@@ -17,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/awsconfig"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/s3blob"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/conformance"
 	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
@@ -171,6 +172,40 @@ func TestConformanceOfUploads(t *testing.T) {
 	client := newClient(t)
 	blobs := client.blobs(newBucket(t, client))
 	conformance.Uploads(t, func(*testing.T) conformance.UploadsUnderTest {
-		return conformance.UploadsUnderTest{Uploads: blobs, Blobs: blobs, Presigner: blobs, Purger: blobs}
+		return conformance.UploadsUnderTest{Uploads: blobs, Blobs: blobs, Presigner: blobs, Purger: blobs, Files: blobs}
 	})
+}
+
+// TestAnErasedFileHasNoVersion: a bucket with versions keeps what was removed, but for what was erased.
+func TestAnErasedFileHasNoVersion(t *testing.T) {
+	client := newClient(t)
+	bucket := newBucket(t, client)
+	_, err := client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+		Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs := client.blobs(bucket)
+	for _, key := range []string{"revealed/1", "revealed/1", "revealed/10"} {
+		if err := blobs.Put(t.Context(), "acme", key, export.ContentOf([]byte(uuid.NewString()), "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := blobs.Erase(t.Context(), "acme", "revealed/1"); err != nil {
+		t.Fatal(err)
+	}
+	versions, err := client.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: &bucket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(versions.Versions) != 1 || *versions.Versions[0].Key != "tenant=acme/revealed/10" {
+		t.Errorf("%d versions are left, want that of the other file alone", len(versions.Versions))
+	}
+	if n := len(versions.DeleteMarkers); n != 0 {
+		t.Errorf("%d delete markers are left, want 0", n)
+	}
+	if err := blobs.Erase(t.Context(), "acme", "revealed/10"); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -252,6 +252,48 @@ func (b *Blobs) Delete(ctx context.Context, tenant audit.TenantID, key string) e
 	return nil
 }
 
+// Erase implements export.RevealedFiles. It removes what a version of the object is left too.
+func (b *Blobs) Erase(ctx context.Context, tenant audit.TenantID, key string) error {
+	if err := b.Delete(ctx, tenant, key); err != nil {
+		return err
+	}
+	o, err := b.object(tenant, key)
+	for left := true; left && err == nil; {
+		left, err = b.eraseVersions(ctx, o)
+	}
+	if err != nil {
+		return o.failure(ctx, "erase", err)
+	}
+	return nil
+}
+
+// eraseVersions removes versions of an object. It reports whether there were any.
+func (b *Blobs) eraseVersions(ctx context.Context, o object) (found bool, err error) {
+	type version struct {
+		Key string
+		ID  string `xml:"VersionId"`
+	}
+	var page struct {
+		Version, DeleteMarker []version
+	}
+	query := url.Values{"versions": {""}, "prefix": {o.key}}
+	if _, err := b.client.ask(ctx, call{method: http.MethodGet, bucket: b.bucket, query: query}, &page); err != nil {
+		return false, err
+	}
+	for _, v := range append(page.Version, page.DeleteMarker...) {
+		if v.Key != o.key { // another object, whose key begins with this one
+			continue
+		}
+		of := o.call(http.MethodDelete)
+		of.query = url.Values{"versionId": {v.ID}}
+		if _, err := b.client.ask(ctx, of, nil); err != nil {
+			return false, err
+		}
+		found = true
+	}
+	return found, nil
+}
+
 // Presign implements export.Presigner.
 func (b *Blobs) Presign(ctx context.Context, tenant audit.TenantID, key, filename string, d time.Duration) (string, error) {
 	o, err := b.object(tenant, key)

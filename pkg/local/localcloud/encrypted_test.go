@@ -1,8 +1,11 @@
 package localcloud_test
 
 import (
+	"bytes"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -65,9 +68,44 @@ func encryptedValuesAreInPlainNowhere(t *testing.T, start starter) {
 	}
 	admin.startMarkedJobs()
 	wantNoMarkIn(t, data)
+	admin.revealInAFile(data)
+	wantNoMarkIn(t, data)
 	s.stop()
 	wantNoMarkIn(t, data)
 	wantTokensAlone(t, s)
+}
+
+// revealInAFile exports the values in plain. The file alone has them, wherever files are kept. It then
+// removes the file, if that is in the data folder.
+func (c caller) revealInAFile(data string) {
+	c.t.Helper()
+	got := c.do("POST", "/logs/exports", `{"reveal":true,"reason":"a test","action":"UPDATE"}`, nil)
+	if got.status != http.StatusAccepted {
+		c.t.Fatalf("export: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
+	}
+	var e exportAnswer
+	decode(c.t, got.body, &e)
+	if done := c.finishedJob(e.ID); done.State != "succeeded" {
+		c.t.Fatalf("the revealed export is %s (%s), want it to succeed", done.State, done.Error)
+	}
+	answer := c.get("/logs/exports/"+e.ID, nil)
+	wantNoMark(c.t, "the export", answer.body)
+	decode(c.t, answer.body, &e)
+	wantParts(c.t, e.download(c.t), `"email":"`+mark+`@example.com"`, `"revealed":[`)
+	var with []string
+	eachPath(c.t, data, func(path string, text []byte) {
+		if bytes.Contains(text, []byte(mark)) {
+			with = append(with, path)
+		}
+	})
+	for _, path := range with {
+		if filepath.Base(path) != e.ID && !strings.Contains(path, e.ID) {
+			c.t.Errorf("%s has values in plain, want them in the file of the export alone", path)
+		}
+		if err := os.Remove(path); err != nil {
+			c.t.Fatal(err)
+		}
+	}
 }
 
 // startMarkedJobs starts an export and a cleanup whose filters have the mark, and waits for their end.

@@ -144,6 +144,12 @@ func wantNoMarkIn(t *testing.T, folder string) {
 // eachFile calls check with the raw bytes of each file in a folder.
 func eachFile(t *testing.T, folder string, check func(name string, text []byte)) {
 	t.Helper()
+	eachPath(t, folder, func(path string, text []byte) { check(filepath.Base(path), text) })
+}
+
+// eachPath is eachFile with the files' paths.
+func eachPath(t *testing.T, folder string, check func(path string, text []byte)) {
+	t.Helper()
 	read := 0
 	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !d.Type().IsRegular() {
@@ -154,7 +160,7 @@ func eachFile(t *testing.T, folder string, check func(name string, text []byte))
 			return err
 		}
 		read++
-		check(filepath.Base(path), text)
+		check(path, text)
 		return nil
 	})
 	if err != nil {

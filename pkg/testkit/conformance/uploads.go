@@ -22,6 +22,7 @@ type UploadsUnderTest struct {
 	Blobs     export.Blobs
 	Presigner export.Presigner
 	Purger    jobs.Purger
+	Files     export.RevealedFiles
 }
 
 // Uploads tests an adapter of export.Uploads, and the purge of its files.
@@ -36,6 +37,8 @@ func Uploads(t *testing.T, open func(t *testing.T) UploadsUnderTest) {
 		"WrongPartsAreRefused":       uploadsRefuseParts,
 		"ADownloadIsResumed":         uploadsResumeDownload,
 		"PurgeRemovesFilesAndParts":  uploadsPurge,
+		"AnErasedFileIsGone":         uploadsErase,
+		"AnAbortEndsACompletion":     uploadsAbortWhileCompleting,
 		"CancelledCallsStoreNothing": uploadsCancelled,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -246,6 +249,39 @@ func uploadsPurge(t *testing.T, x UploadsUnderTest) {
 	wantError(t, open.complete(), export.ErrUploadLost)
 	gone.wantNoFile()
 	kept.wantFile()
+}
+
+func uploadsErase(t *testing.T, x UploadsUnderTest) {
+	u := begin(t, x, newTenant(t))
+	u.put(1, text(100))
+	noError(t, u.complete())
+	put(t, x.Blobs, u.tenant, uploadKey+"0", text(10)) // its key begins with the other's
+	for range 2 {
+		noError(t, x.Files.Erase(t.Context(), u.tenant, uploadKey))
+	}
+	if status, _, _ := fetch(t, http.MethodGet, u.address()); status != http.StatusNotFound {
+		t.Errorf("got status %d, want %d", status, http.StatusNotFound)
+	}
+	if got := keys(t, x.Blobs, u.tenant, "", 10); !slices.Equal(got, []string{uploadKey + "0"}) {
+		t.Errorf("listed %q, want the other file alone", got)
+	}
+}
+
+// Who aborts an upload and then erases its file knows that the file does not come back.
+func uploadsAbortWhileCompleting(t *testing.T, x UploadsUnderTest) {
+	tenant := newTenant(t)
+	for range 10 {
+		u := begin(t, x, tenant)
+		u.put(1, text(export.MinPart))
+		completed := make(chan error)
+		go func() { completed <- u.complete() }()
+		noError(t, x.Uploads.AbortUpload(t.Context(), tenant, u.upload))
+		noError(t, x.Files.Erase(t.Context(), tenant, uploadKey))
+		if err := <-completed; err != nil {
+			wantError(t, err, export.ErrUploadLost)
+		}
+		u.wantNoFile()
+	}
 }
 
 func uploadsCancelled(t *testing.T, x UploadsUnderTest) {

@@ -43,7 +43,11 @@ type World struct {
 	// its effect if After is set.
 	Calls, KillAt int
 	After         bool
-	dead          bool // it was killed; the next message gets another one
+	// Interrupt, if it is set, is called at the call InterruptAt, before its effect or after it as After
+	// says: the worker sleeps meanwhile.
+	Interrupt   func()
+	InterruptAt int
+	dead        bool // it was killed; the next message gets another one
 }
 
 // New returns a world without runners of jobs.
@@ -110,6 +114,13 @@ func (w *World) Tenant(context.Context, audit.TenantID) (audit.Tenant, error) { 
 // Call counts a call of the worker. It fails if the worker is killed there, or was before.
 func (w *World) Call(do func() error) error {
 	w.Calls++
+	if w.Interrupt != nil && w.Calls == w.InterruptAt {
+		if w.After {
+			defer w.Interrupt()
+		} else {
+			w.Interrupt()
+		}
+	}
 	switch {
 	case w.dead:
 		return ErrKilled

@@ -1,0 +1,209 @@
+package export
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+)
+
+// revealedPrefix begins the keys of files with encrypted values in plain.
+const revealedPrefix = "revealed/"
+
+// reasonErased is the reason of revealed exports that an erasure ends, for callers.
+const reasonErased = "an erasure removed what was written, because it can have values of the erased person: create the export again"
+
+// Revealer decrypts the values of a page of entries. Unlike a page of a list, a file is to have no masks
+// because keys cannot be had now; see protect.Revealer.
+type Revealer interface {
+	Open(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) ([]protect.Revealed, error)
+}
+
+// reveals reports whether the file has encrypted values in plain.
+func (r *Request) reveals() bool { return r.Reason != "" }
+
+// further returns the members of entries in the file that those of other exports do not have.
+func (r *Request) further() []string {
+	if r.reveals() {
+		return revealedFields()
+	}
+	return nil
+}
+
+// read returns the options of the request.
+func (r *Request) read() (Options, error) { return parseOptions(r.Options, r.further()) }
+
+// fileKey is the key of a job's file.
+func fileKey(job *jobs.Job, r *Request) string {
+	if r.reveals() {
+		return revealedPrefix + job.ID
+	}
+	return "exports/" + job.ID
+}
+
+// addRevealed writes entries with their values.
+func (r *exportRun) addRevealed(ctx context.Context, f *file, entries []audit.Entry) error {
+	revealed, err := r.Revealer.Open(ctx, r.Job.Tenant, entries)
+	if err != nil {
+		return fmt.Errorf("reveal %d entries: %w", len(entries), err)
+	}
+	for i := range revealed {
+		if err := f.writer.AddRevealed(&revealed[i]); err != nil {
+			return err
+		}
+		f.revealed.Add(&revealed[i])
+	}
+	return nil
+}
+
+// RevealedFiles are the files of exports, with what their removal by an erasure takes.
+type RevealedFiles interface {
+	AbortUpload(ctx context.Context, tenant audit.TenantID, u Upload) error
+	// Erase is Delete of a file and of every earlier version of it that the store keeps.
+	Erase(ctx context.Context, tenant audit.TenantID, key string) error
+	// List is that of Blobs.
+	List(ctx context.Context, tenant audit.TenantID, prefix, after string, limit int) ([]Listed, error)
+}
+
+// Remover removes the files of revealed exports because a person was erased. Which of them have values of
+// that person is not known, so all of the tenant go.
+type Remover struct {
+	Jobs  jobs.Store
+	Files RevealedFiles
+	Now   func() time.Time
+}
+
+// removePage is how many exports are looked at together.
+const removePage = 100
+
+// RemoveRevealed removes the files of the tenant's revealed exports, complete or not. Exports that are
+// writing one fail. It is called when no process can use the erased key any more: what is begun later has
+// none of the values. erasure names what removes them, so that a call that is repeated counts each file
+// once. It returns how many files this erasure has removed, and false if stop was true before the end.
+func (r *Remover) RemoveRevealed(ctx context.Context, tenant audit.TenantID, erasure string, stop func() bool) (removed int64, done bool, err error) {
+	filter := jobs.Filter{Kinds: []jobs.Kind{jobs.KindExport}}
+	var after *jobs.Position
+	for more := true; more; {
+		var list []jobs.Job
+		if list, more, err = r.Jobs.Jobs(ctx, tenant, filter, after, removePage); err != nil {
+			return removed, false, fmt.Errorf("list the exports of %s: %w", tenant, err)
+		}
+		for i := range list {
+			if stop() {
+				return removed, false, nil
+			}
+			by, err := r.remove(ctx, list[i], erasure)
+			if err != nil {
+				return removed, false, fmt.Errorf("remove revealed export %s of %s: %w", list[i].ID, tenant, err)
+			}
+			if by == erasure {
+				removed++
+			}
+			after = &jobs.Position{CreatedAt: list[i].CreatedAt, ID: list[i].ID}
+		}
+	}
+	orphans, err := r.removeOrphans(ctx, tenant)
+	return removed + orphans, err == nil, err
+}
+
+// maxRemovals is how often an export is removed while its worker saves it.
+const maxRemovals = 8
+
+// remove removes what a revealed export has written, and returns which erasure has done so; "": none has,
+// because there is no file.
+func (r *Remover) remove(ctx context.Context, job jobs.Job, erasure string) (by string, err error) {
+	for range maxRemovals {
+		var at checkpoint
+		if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
+			return "", fmt.Errorf("read the checkpoint: %w", err)
+		}
+		if at.RemovedBy != "" || !hasRevealed(&job, &at) {
+			return at.RemovedBy, nil
+		}
+		err := r.removeFile(ctx, &job, &at, erasure)
+		if err == nil || errors.Is(err, audit.ErrNotFound) {
+			return erasure, nil
+		}
+		if !errors.Is(err, audit.ErrPrecondition) {
+			return "", err
+		}
+		if job, err = r.Jobs.Job(ctx, job.Tenant, job.ID); err != nil {
+			return "", err
+		}
+	}
+	return "", &audit.UnavailableError{Err: errors.New("it changes too often")}
+}
+
+// hasRevealed reports whether an export can have written values: they are read once the upload is saved.
+func hasRevealed(job *jobs.Job, at *checkpoint) bool {
+	return at.Request.reveals() && at.Upload.ID != "" && (!job.State.Finished() || !job.CleanAt.IsZero())
+}
+
+// removeFile ends an export that is not finished, before it removes what was written: a worker that slept
+// cannot complete an upload that was aborted. The export says last that an erasure removed its file, so
+// that a call that was killed is repeated.
+func (r *Remover) removeFile(ctx context.Context, job *jobs.Job, at *checkpoint, erasure string) error {
+	now := r.Now().UTC().Truncate(time.Millisecond)
+	if !job.State.Finished() {
+		job.State, job.Error, job.FinishedAt = jobs.StateFailed, reasonErased, now
+		job.CleanAt, job.ResumeAt = now, now.Add(removeLater)
+		if err := r.update(ctx, job); err != nil {
+			return err
+		}
+	}
+	if at.Upload.ID != "" {
+		if err := r.Files.AbortUpload(ctx, job.Tenant, at.Upload); err != nil {
+			return err
+		}
+	}
+	if err := r.Files.Erase(ctx, job.Tenant, fileKey(job, &at.Request)); err != nil {
+		return err
+	}
+	at.RemovedBy = erasure
+	text, err := json.Marshal(at)
+	if err != nil {
+		return fmt.Errorf("encode the checkpoint: %w", err)
+	}
+	job.Checkpoint, job.CleanAt, job.ResumeAt = text, time.Time{}, time.Time{}
+	return r.update(ctx, job)
+}
+
+// removeLater is when a worker removes the file if the process that ended the export was killed.
+const removeLater = 5 * time.Minute
+
+// update saves a job so that all workers that have it are stale.
+func (r *Remover) update(ctx context.Context, job *jobs.Job) error {
+	read := job.Generation
+	job.Generation++
+	return r.Jobs.UpdateJob(ctx, *job, read)
+}
+
+// removeOrphans removes files that no export has: the database was restored from before it was created.
+func (r *Remover) removeOrphans(ctx context.Context, tenant audit.TenantID) (removed int64, err error) {
+	after := ""
+	for {
+		list, err := r.Files.List(ctx, tenant, revealedPrefix, after, MaxList)
+		if err != nil {
+			return removed, fmt.Errorf("list the revealed exports of %s: %w", tenant, err)
+		}
+		for _, file := range list {
+			_, err := r.Jobs.Job(ctx, tenant, file.Key[len(revealedPrefix):])
+			if errors.Is(err, audit.ErrNotFound) {
+				err = r.Files.Erase(ctx, tenant, file.Key)
+				removed++
+			}
+			if err != nil {
+				return removed, fmt.Errorf("remove revealed export %s of %s: %w", file.Key, tenant, err)
+			}
+			after = file.Key
+		}
+		if len(list) < MaxList {
+			return removed, nil
+		}
+	}
+}

@@ -1,0 +1,419 @@
+package export_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/protect"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/jobtest"
+)
+
+// revealer may see encrypted values.
+var revealer = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsExport, access.LogsReveal}}}
+
+// secret is in every encrypted value.
+const secret = "plainsecret"
+
+// revealedWorld is exports of entries with encrypted values.
+type revealedWorld struct {
+	*world
+	master *localkeys.Wrapper
+	down   error // why the master key cannot be had
+	keys   *protect.Keyring
+}
+
+// newRevealedWorld returns a world with entries of user-1 and user-2 in turn.
+func newRevealedWorld(t *testing.T, entries, length int) *revealedWorld {
+	t.Helper()
+	w := &revealedWorld{world: newWorld(t)}
+	var err error
+	if w.master, err = localkeys.Open(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	w.keys = w.process()
+	keys, err := w.keys.Current(t.Context(), "acme", []string{"user-1", "user-2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := make([]audit.Entry, entries)
+	for i := range list {
+		user := fmt.Sprintf("user-%d", 1+i%2)
+		e := audit.Entry{
+			ID: audit.NewEntryID(w.Time.Add(-time.Duration(i)*time.Second), [10]byte{1}), Tenant: "acme", UserID: user, Action: "UPDATE", ResourceType: "order",
+			Timestamp: w.Time.Add(-time.Duration(i) * time.Second), ReceivedAt: w.Time, Message: protect.Masked,
+		}
+		key, value := keys[user], fmt.Sprintf("%q", secret+" of "+user+" "+strings.Repeat("x", length))
+		element, err := protect.Seal(&key, "acme", e.ID, []string{"/message"}, [][]byte{[]byte(value)}, jobtest.Random)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Encrypted = []audit.Encrypted{element}
+		list[i] = e
+	}
+	w.Put("acme", list)
+	w.Time = w.Time.Add(time.Second)
+	w.runner.Revealer = &protect.Revealer{Keys: w.keys}
+	return w
+}
+
+// process returns the keyring of another process.
+func (w *revealedWorld) process() *protect.Keyring {
+	return protect.NewKeyring(w.DB.TenantKeys(), faultyMaster{w.master, w}, w.Clock, jobtest.Random)
+}
+
+// faultyMaster is a master key that can be out of reach.
+type faultyMaster struct {
+	protect.KeyWrapper
+	w *revealedWorld
+}
+
+func (f faultyMaster) Unwrap(ctx context.Context, tenant audit.TenantID, wrapped []byte) ([]byte, error) {
+	if f.w.down != nil {
+		return nil, f.w.down
+	}
+	return f.KeyWrapper.Unwrap(ctx, tenant, wrapped)
+}
+
+func (w *revealedWorld) reveal(members map[string]jsontext.Value) export.Export {
+	w.t.Helper()
+	e, err := w.CreateBy(w.t.Context(), revealer, jobtest.Acme, access.Scope{}, members, "Case 17")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+// revealedFile returns the content of a file, nil if there is none.
+func (w *revealedWorld) revealedFile(id string) []byte {
+	w.t.Helper()
+	body, _, err := w.files.Get(w.t.Context(), "acme", "revealed/"+id)
+	if errors.Is(err, audit.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var content bytes.Buffer
+	_, err = content.ReadFrom(body)
+	if err := errors.Join(err, body.Close()); err != nil {
+		w.t.Fatal(err)
+	}
+	return content.Bytes()
+}
+
+// settleTime is how long after its destruction a process can use a key.
+const settleTime = protect.KeyTTL + time.Second
+
+// erase destroys the key of a user and removes revealed files, as an erasure does.
+func (w *revealedWorld) erase(user, erasure string) int64 {
+	w.t.Helper()
+	ctx, other := context.Background(), w.process()
+	id, err := other.SubjectID(ctx, "acme", user)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ref, err := other.NewestRef(ctx, "acme", id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := other.Destroy(ctx, "acme", ref); err != nil {
+		w.t.Fatal(err)
+	}
+	w.Time = w.Time.Add(settleTime)
+	remover := &export.Remover{Jobs: w.DB.Jobs(), Files: w.files, Now: w.Clock}
+	removed, done, err := remover.RemoveRevealed(ctx, "acme", erasure, func() bool { return false })
+	if err != nil || !done {
+		w.t.Fatalf("remove revealed exports: got done %t and error %v, want it done", done, err)
+	}
+	return removed
+}
+
+// wantNoValueOf fails if a file, or a part of one, has a value of the user in plain.
+func (w *revealedWorld) wantNoValueOf(what, user string) {
+	w.t.Helper()
+	err := fs.WalkDir(os.DirFS(w.folder), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(w.folder, path))
+		if bytes.Contains(text, []byte(secret+" of "+user)) {
+			w.t.Errorf("%s: %s has a value of %s, want it nowhere", what, path, user)
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestARevealedExportHasValues(t *testing.T) {
+	w := newRevealedWorld(t, 300, 0)
+	for format, want := range map[string][]string{
+		"ndjson": {`"message":"` + secret + ` of user-1 "`, `"revealed":["/message"]`},
+		"csv":    {`"` + secret + ` of user-1 ",`, `"[""/message""]"`, ",masked,expires_at,revealed,erased,unreadable\r\n"},
+		"json":   {`"message":"` + secret + ` of user-2 "`},
+	} {
+		e := w.reveal(map[string]jsontext.Value{"format": jsontext.Value(`"` + format + `"`)})
+		w.Work()
+		w.WantJob(e.ID, jobs.StateSucceeded, 300)
+		content := string(w.revealedFile(e.ID))
+		for _, part := range want {
+			if !strings.Contains(content, part) {
+				t.Errorf("%s: the file lacks %s, want it:\n%.600s", format, part, content)
+			}
+		}
+		if n := strings.Count(content, secret); n != 300 {
+			t.Errorf("%s: the file has %d values, want 300", format, n)
+		}
+		for _, record := range w.Recorded {
+			if strings.Contains(string(record.Metadata), secret) {
+				t.Errorf("%s has a value: %s", record.Action, record.Metadata)
+			}
+		}
+		if job := w.Job(e.ID); strings.Contains(string(job.Checkpoint), secret) {
+			t.Errorf("the record of the job has a value: %s", job.Checkpoint)
+		}
+	}
+	if first := w.Recorded[0]; first.Action != "export.create" || !strings.Contains(string(first.Metadata), `"reveal":true,"reason":"Case 17"`) {
+		t.Errorf("recorded first %s with %s, want who reveals and why", first.Action, first.Metadata)
+	}
+	fields := w.reveal(map[string]jsontext.Value{"fields": jsontext.Value(`["id","erased","revealed"]`)})
+	w.Work()
+	if got := string(w.revealedFile(fields.ID)); strings.Contains(got, secret) || !strings.Contains(got, `"revealed":["/message"]`) {
+		t.Errorf("the file with the places alone is %.200s", got)
+	}
+	if _, err := w.Create(t.Context(), revealer, jobtest.Acme, access.Scope{}, url.Values{"fields": {"revealed"}}); err == nil {
+		t.Error("the field revealed without reveal: got no error, want one")
+	}
+}
+
+// Each URL is recorded before it is given out, and only those who may reveal get one.
+func TestEachURLOfARevealedExportIsRecorded(t *testing.T) {
+	w := newRevealedWorld(t, 150, 0)
+	w.Files = urls{}
+	e := w.reveal(nil)
+	w.Work()
+	before := len(w.Recorded)
+	for range 2 {
+		got, err := w.Export(t.Context(), revealer, jobtest.Acme, e.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.URL == "" {
+			t.Error("got no URL, want one")
+		}
+	}
+	got, err := w.Export(t.Context(), admin, jobtest.Acme, e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.URL != "" || len(got.Lacking) != 1 || got.Lacking[0] != access.LogsReveal {
+		t.Errorf("without the permission: got URL %q, lacking %q, want none and that it lacks", got.URL, got.Lacking)
+	}
+	records := w.Recorded[before:]
+	if len(records) != 2 {
+		t.Fatalf("recorded %q, want two reveals", w.Actions()[before:])
+	}
+	var about struct {
+		Reason          string
+		Values, Entries int
+		IDs             []string
+	}
+	if err := json.Unmarshal(records[0].Metadata, &about); err != nil {
+		t.Fatal(err)
+	}
+	if r := records[0]; r.Action != protect.ActionReveal || r.ResourceID != e.ID || r.UserID != "ann" {
+		t.Errorf("recorded %s of %s by %s, want the reveal", r.Action, r.ResourceID, r.UserID)
+	}
+	if about.Reason != "Case 17" || about.Values != 150 || about.Entries != 150 || len(about.IDs) != 100 {
+		t.Errorf("recorded %s, want the reason, 150 values and entries, and 100 ids", records[0].Metadata)
+	}
+}
+
+// urls makes URLs that lead nowhere.
+type urls struct{}
+
+func (urls) Presign(context.Context, audit.TenantID, string, string, time.Duration) (string, error) {
+	return "/downloads", nil
+}
+
+// While keys cannot be had, the job waits: it writes no mask in their place.
+func TestARevealedExportWaitsForKeys(t *testing.T) {
+	w := newRevealedWorld(t, 10, 0)
+	w.Time = w.Time.Add(protect.KeyTTL)
+	w.down = &audit.UnavailableError{Err: errors.New("KMS is down")}
+	e := w.reveal(nil)
+	w.Deliver(3)
+	if job := w.Job(e.ID); job.State != jobs.StateRunning || job.Failures == 0 {
+		t.Errorf("the job is %s after %d failures, want it to try again", job.State, job.Failures)
+	}
+	w.down = nil
+	w.Time = w.Time.Add(time.Minute)
+	w.Work()
+	w.WantJob(e.ID, jobs.StateSucceeded, 10)
+	if n := bytes.Count(w.revealedFile(e.ID), []byte(secret)); n != 10 {
+		t.Errorf("the file has %d values, want 10", n)
+	}
+}
+
+func TestWhatCannotBeRevealedIsNamed(t *testing.T) {
+	w := newRevealedWorld(t, 10, 0)
+	w.erase("user-1", "erasure")
+	e := w.reveal(nil)
+	w.Work()
+	content := w.revealedFile(e.ID)
+	for part, want := range map[string]int{`"erased":["/message"]`: 5, `"revealed":["/message"]`: 5, secret + " of user-1": 0, secret + " of user-2": 5} {
+		if n := bytes.Count(content, []byte(part)); n != want {
+			t.Errorf("the file has %s %d times, want %d", part, n, want)
+		}
+	}
+}
+
+// An erasure comes before and after each call of a worker that sleeps meanwhile: no file has a value of
+// the erased person afterwards, whatever the worker still does.
+func TestAnErasureInEveryOrder(t *testing.T) {
+	const entries, length = 600, 16_000 // two parts
+	w := newRevealedWorld(t, entries, length)
+	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
+	w.reveal(nil)
+	w.Work()
+	total := w.Calls
+	if w.parts < 2 {
+		t.Fatalf("the file has %d parts, want several", w.parts)
+	}
+	for at := 1; at <= total; at++ {
+		for _, after := range []bool{false, true} {
+			when := fmt.Sprintf("at call %d, after its effect %t", at, after)
+			w := newRevealedWorld(t, entries, length)
+			w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond // each part is a slice
+			e := w.reveal(nil)
+			var removed int64
+			w.InterruptAt, w.After = at, after
+			w.Interrupt = func() {
+				removed = w.erase("user-1", "erasure")
+				w.wantNoValueOf(when, "user-1")
+			}
+			w.Work()
+			w.wantNoValueOf(when+", at last", "user-1")
+			if removed > 1 {
+				t.Errorf("%s: removed %d files, want at most 1", when, removed)
+			}
+			job := w.Job(e.ID)
+			if removed == 0 {
+				if job.State != jobs.StateSucceeded {
+					t.Errorf("%s: the job is %s (%s), want it to succeed: it had no value", when, job.State, job.Error)
+				}
+				continue
+			}
+			got, err := w.Export(t.Context(), revealer, jobtest.Acme, e.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !got.Removed || got.URL != "" {
+				t.Errorf("%s: removed by an erasure: %t, URL %q, want it removed and without one", when, got.Removed, got.URL)
+			}
+		}
+	}
+}
+
+// A removal that is killed at any of its calls is repeated, and counts each file once.
+func TestAKilledRemovalIsRepeated(t *testing.T) {
+	for at := 1; ; at++ {
+		for _, after := range []bool{false, true} {
+			w := newRevealedWorld(t, 20, 0)
+			done := w.reveal(nil)
+			plain := w.create(url.Values{})
+			w.Work()
+			running := w.reveal(nil)
+			w.Deliver(1) // it waits for what was accepted before
+			w.Calls, w.KillAt, w.After = 0, 4, true
+			w.Deliver(1) // a part is stored
+			w.Messages, w.KillAt = nil, 0
+			content := export.ContentOf([]byte(secret+" of user-1"), "")
+			if err := w.files.Put(t.Context(), "acme", "revealed/orphan", content); err != nil {
+				t.Fatal(err)
+			}
+			k := &killer{at: at, after: after}
+			remover := &export.Remover{Jobs: mortalStore{w.DB.Jobs(), k}, Files: mortalRemoval{w.files, k}, Now: w.Clock}
+			_, _, err := remover.RemoveRevealed(t.Context(), "acme", "erasure", func() bool { return false })
+			if err == nil && k.calls < at {
+				return // it has fewer calls
+			}
+			k.at = 0
+			removed, isDone, err := remover.RemoveRevealed(t.Context(), "acme", "erasure", func() bool { return false })
+			if err != nil || !isDone {
+				t.Fatalf("killed at %d: got done %t, error %v", at, isDone, err)
+			}
+			if removed < 2 {
+				t.Errorf("killed at call %d, after its effect %t: removed %d files, want at least 2", at, after, removed)
+			}
+			w.wantNoValueOf(fmt.Sprintf("killed at call %d", at), "user-1")
+			for id, want := range map[string]jobs.State{done.ID: jobs.StateSucceeded, running.ID: jobs.StateFailed, plain.ID: jobs.StateSucceeded} {
+				if job := w.Job(id); job.State != want {
+					t.Errorf("killed at call %d, after its effect %t: job %s is %s, want %s", at, after, id, job.State, want)
+				}
+			}
+			if _, content := w.file(plain.ID); content == nil {
+				t.Error("the export with masks has no file any more, want it")
+			}
+		}
+	}
+}
+
+// killer kills a removal at one of its calls.
+type killer struct {
+	calls, at int
+	after     bool
+}
+
+func (k *killer) call(do func() error) error {
+	k.calls++
+	if k.calls != k.at {
+		return do()
+	}
+	if k.after {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return jobtest.ErrKilled
+}
+
+type mortalStore struct {
+	jobs.Store
+	k *killer
+}
+
+func (m mortalStore) UpdateJob(ctx context.Context, job jobs.Job, generation int64) error {
+	return m.k.call(func() error { return m.Store.UpdateJob(ctx, job, generation) })
+}
+
+type mortalRemoval struct {
+	export.RevealedFiles
+	k *killer
+}
+
+func (m mortalRemoval) AbortUpload(ctx context.Context, tenant audit.TenantID, u export.Upload) error {
+	return m.k.call(func() error { return m.RevealedFiles.AbortUpload(ctx, tenant, u) })
+}
+
+func (m mortalRemoval) Erase(ctx context.Context, tenant audit.TenantID, key string) error {
+	return m.k.call(func() error { return m.RevealedFiles.Erase(ctx, tenant, key) })
+}
