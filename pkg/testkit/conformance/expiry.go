@@ -37,6 +37,7 @@ func Expiry(t *testing.T, open func(t *testing.T) ExpiryUnderTest) {
 		"TheFirstRuleThatMatchesCounts":  expiryObeysRules,
 		"AnEntryEndsToTheMillisecond":    expiryIsExact,
 		"SearchableDaysAreABound":        expiryHidesWhatIsNotSearchable,
+		"RestoredEntriesAreShown":        expiryShowsWhatWasRestored,
 		"ChangesApplyToStoredEntries":    expiryFollowsSettings,
 		"RandomSettings":                 expiryAgreesWithTheOracle,
 		"CursorsSurviveChanges":          expiryKeepsCursors,
@@ -268,6 +269,46 @@ func expiryHidesWhatIsNotSearchable(t *testing.T, x ExpiryUnderTest) {
 		{"VIEW", 0, "", 3 * day, false}, // expired before it is no longer searchable
 		{"CREATE", 0, "", 3 * day, true},
 	})
+}
+
+// expiryShowsWhatWasRestored: entries older than searchable_days that came back, among others of their time
+// that are not searchable.
+func expiryShowsWhatWasRestored(t *testing.T, x ExpiryUnderTest) {
+	g := newGenerator(newTenant(t), 53)
+	tenant := tenantWith(g.tenant, audit.Settings{RetentionDays: 60, SearchableDays: 7, RetentionRules: []audit.RetentionRule{{Action: "VIEW", Days: 25}}})
+	tenant.Restored = []audit.Restored{
+		{From: noon.Add(-30 * day), To: noon.Add(-20 * day), Until: noon.Add(day)},
+		{From: noon.Add(-28 * day), To: noon.Add(-25 * day), Until: noon.Add(2 * day)},
+		{From: noon.Add(-50 * day), To: noon.Add(-40 * day), Until: noon}, // has ended
+	}
+	var all, want []audit.Entry
+	for _, c := range []struct {
+		aged
+		until time.Duration // after noon
+	}{
+		{aged{"CREATE", 0, "", day, true}, 0},
+		{aged{"CREATE", 0, "", 8 * day, false}, 0},
+		{aged{"CREATE", 0, "", 20 * day, false}, 0}, // not before the end
+		{aged{"CREATE", 0, "", 20*day + time.Millisecond, true}, day},
+		{aged{"CREATE", 0, "", 26 * day, true}, 2 * day},
+		{aged{"VIEW", 0, "", 24 * day, true}, day},
+		{aged{"VIEW", 0, "", 26 * day, false}, 2 * day}, // has expired
+		{aged{"VIEW", 0, audit.SubmittedByService, 26 * day, true}, 2 * day},
+		{aged{"CREATE", 0, "", 30 * day, true}, day},
+		{aged{"CREATE", 0, "", 30*day + time.Millisecond, false}, 0},
+		{aged{"CREATE", 0, "", 45 * day, false}, -time.Millisecond},
+	} {
+		e := c.entryOf(g)
+		if c.until != 0 {
+			e.RestoredUntil = noon.Add(c.until)
+		}
+		all = append(all, e)
+		if c.visible {
+			want = append(want, e)
+		}
+	}
+	x.Put(t, g.tenant, all)
+	x.wantRead(t, tenant, noon, all, want)
 }
 
 // expiryFollowsSettings shortens and lengthens the retention while entries are stored.

@@ -1,0 +1,55 @@
+package audit_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+func TestRestoresOfATenantsRecord(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Date(2026, 6, 15, 12, 0, 0, 0, time.UTC)
+	var tenant audit.Tenant
+	add := func(n int, until time.Time) error {
+		r := audit.Restored{From: now.Add(-time.Duration(n+1) * day), To: now.Add(-time.Duration(n) * day), Until: until}
+		_, err := tenant.AddRestored(r, now)
+		return err
+	}
+	for n := range audit.MaxRestored {
+		if err := add(n, now.Add(day)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := add(0, now.Add(day)); err != nil { // it has this one
+		t.Errorf("adding a restore again: got %v, want nil", err)
+	}
+	if err := add(0, now.Add(2*day)); !errors.Is(err, audit.ErrTooManyRestored) {
+		t.Errorf("adding one more: got %v, want %v", err, audit.ErrTooManyRestored)
+	}
+	now = now.Add(40 * day)
+	if err := add(0, now.Add(day)); err != nil {
+		t.Errorf("adding one when the others have ended long ago: got %v, want nil", err)
+	}
+	want := []audit.Restored{{From: now.Add(-day), To: now, Until: now.Add(day)}}
+	if diff := cmp.Diff(want, tenant.Restored); diff != "" {
+		t.Errorf("the restores (-want +got):\n%s", diff)
+	}
+	for _, c := range []struct {
+		from, to time.Time
+		want     bool
+	}{{now.Add(-2 * day), now.Add(-day), false}, {now.Add(-2 * day), now.Add(1 - day), true}, {now.Add(-1), now.Add(day), true}, {now, now.Add(day), false}} {
+		if got := tenant.HasRestored(c.from, c.to); got != c.want {
+			t.Errorf("HasRestored(%v, %v) is %t, want %t", c.from, c.to, got, c.want)
+		}
+	}
+	if got, want := tenant.NextRestoredEnd(now.Add(-day), now, now), now.Add(day); !got.Equal(want) {
+		t.Errorf("the next end is %v, want %v", got, want)
+	}
+	if got := tenant.NextRestoredEnd(now.Add(-day), now, now.Add(day)); !got.IsZero() {
+		t.Errorf("at the end the next end is %v, want none", got)
+	}
+}
