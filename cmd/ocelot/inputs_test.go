@@ -113,12 +113,17 @@ type inputWorld struct{ url, token, tenant string }
 // newInputWorld creates a tenant that keeps entries for ever.
 func newInputWorld(t *testing.T, s *testService, folder, tenant string) inputWorld {
 	t.Helper()
+	return newInputWorldWith(t, s, folder, tenant, `{"retention_days":0}`)
+}
+
+func newInputWorldWith(t *testing.T, s *testService, folder, tenant, settings string) inputWorld {
+	t.Helper()
 	data := filepath.Join(folder, ".ocelot")
 	token := func(tenant, role string) string {
 		return strings.TrimSpace(runOcelot(t, "token", "--data", data, "--tenant", tenant, "--role", role))
 	}
 	w := inputWorld{url: s.settings["OCELOT_URL"], token: token(tenant, "admin"), tenant: tenant}
-	body := fmt.Sprintf(`{"id":%q,"name":"inputs","settings":{"retention_days":0}}`, tenant)
+	body := fmt.Sprintf(`{"id":%q,"name":"inputs","settings":%s}`, tenant, settings)
 	w.post(t, token("*", "operator"), "/tenants", "application/json", body, http.StatusCreated)
 	return w
 }

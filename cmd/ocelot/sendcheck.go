@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/client"
@@ -22,8 +26,12 @@ const (
 	checkPause    = 200 * time.Millisecond
 )
 
-// maxChecked bounds the memory for what was accepted, to about 40 MB.
-const maxChecked = 250_000
+// These bound the memory for what was accepted, to about 100 MB. Entries beyond maxTexts bytes have
+// no text.
+const (
+	maxChecked = 250_000
+	maxTexts   = 64 << 20
+)
 
 // maxSamples is how many of the last requests are waited for, by one entry each.
 const maxSamples = 64
@@ -32,13 +40,99 @@ const maxSamples = 64
 type sent struct {
 	entries map[audit.EntryID]sentEntry
 	samples []audit.EntryID
-	left    int // entries beyond maxChecked
+	left    int             // entries beyond maxChecked
+	texts   int             // bytes of the texts
+	unknown map[string]bool // quarantine items that may have one of the entries
 }
 
 // sentEntry is where an entry came from, and its content.
 type sentEntry struct {
 	place  string
 	digest audit.Digest
+	text   []byte // nil: it was left out
+}
+
+// isIn reports whether the entry of a quarantine item is this one. Values that the service removed or
+// masked in it count as equal: own values are put in their places. Without them it cannot be known,
+// and then known is false.
+func (e *sentEntry) isIn(item []byte) (same, known bool) {
+	if _, digest := digestOf(item); digest == e.digest {
+		return true, true
+	}
+	var hidden struct{ Removed, Masked []jsontext.Pointer }
+	if err := json.Unmarshal(item, &hidden); err != nil || len(hidden.Removed)+len(hidden.Masked) == 0 {
+		return false, true
+	}
+	if e.text == nil {
+		return false, false
+	}
+	_, digest := digestOf(withValuesOf(item, e.text, append(hidden.Removed, hidden.Masked...)))
+	return digest == e.digest, true
+}
+
+// withValuesOf returns a JSON text with the values at the places as they are in another. Places that
+// one of them lacks are left alone.
+func withValuesOf(text, other []byte, places []jsontext.Pointer) []byte {
+	to, from := decodeExactly(text), decodeExactly(other)
+	for _, place := range places {
+		if value, found := valueAt(from, place); found {
+			setValueAt(to, place, value)
+		}
+	}
+	patched, err := json.Marshal(to)
+	if err != nil {
+		return nil // which is the content of no entry
+	}
+	return patched
+}
+
+// decodeExactly decodes a JSON text with the spelling of its numbers, nil if it is none.
+func decodeExactly(text []byte) any {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var value any
+	if err := decoder.Decode(&value); err != nil {
+		return nil
+	}
+	return value
+}
+
+func valueAt(value any, place jsontext.Pointer) (any, bool) {
+	for token := range place.Tokens() {
+		found := false
+		switch parent := value.(type) {
+		case map[string]any:
+			value, found = parent[token]
+		case []any:
+			var i int
+			if i, found = indexIn(parent, token); found {
+				value = parent[i]
+			}
+		}
+		if !found {
+			return nil, false
+		}
+	}
+	return value, true
+}
+
+func setValueAt(in any, place jsontext.Pointer, value any) {
+	parent, _ := valueAt(in, place.Parent())
+	switch parent := parent.(type) {
+	case map[string]any:
+		if _, found := parent[place.LastToken()]; found {
+			parent[place.LastToken()] = value
+		}
+	case []any:
+		if i, found := indexIn(parent, place.LastToken()); found {
+			parent[i] = value
+		}
+	}
+}
+
+func indexIn(list []any, token string) (i int, found bool) {
+	i, err := strconv.Atoi(token)
+	return i, err == nil && i >= 0 && i < len(list)
 }
 
 // digestOf returns the id of an entry's text, if it has one, and the digest that the service also
@@ -72,11 +166,24 @@ func (s *sent) add(items []item, answer client.Bulk) {
 		}
 		it := items[outcome.Index]
 		_, digest := digestOf(it.text)
-		s.entries[id] = sentEntry{it.place, digest}
+		entry := sentEntry{place: it.place, digest: digest}
+		if s.texts+len(it.text) <= maxTexts {
+			s.texts += len(it.text)
+			entry.text = bytes.Clone(it.text)
+		}
+		s.entries[id] = entry
 	}
 	if !last.IsZero() {
 		s.samples = append(s.samples[max(0, len(s.samples)-maxSamples+1):], last)
 	}
+}
+
+// markUnknown keeps that an item may have one of the entries.
+func (s *sent) markUnknown(item string) {
+	if s.unknown == nil {
+		s.unknown = map[string]bool{}
+	}
+	s.unknown[item] = true
 }
 
 // checkConflicts waits until what was sent is stored, and reports entries whose identity another
@@ -101,6 +208,9 @@ func (s *sending) checkConflicts(ctx context.Context, started time.Time) {
 	case s.sent.left > 0:
 		s.report("ocelot: conflicts of identity are unchecked for the last %d entries", s.sent.left)
 	}
+	if n := len(s.sent.unknown); n > 0 {
+		s.report("ocelot: %d entries in quarantine may be of this run; values in them were removed or masked, so they cannot be compared", n)
+	}
 }
 
 // awaitStored waits for the samples, and looks for conflicts then.
@@ -113,8 +223,12 @@ func (s *sending) awaitStored(ctx context.Context, started time.Time, found map[
 		}
 		fresh = fresh || received.After(started) // if this machine's clock is ahead, it waits in vain
 	}
-	for end := time.Now().Add(repeatTimeout); ; {
-		if err := s.reportConflicts(ctx, found); err != nil || fresh || len(found) > 0 || time.Now().After(end) {
+	end := time.Now().Add(repeatTimeout)
+	if fresh {
+		end = time.Now().Add(checkPause) // a message's conflicts are noted right after its entries are stored
+	}
+	for {
+		if err := s.reportConflicts(ctx, found); err != nil || len(found) > 0 || time.Now().After(end) {
 			return err
 		}
 		if err := pause(ctx); err != nil {
@@ -163,9 +277,15 @@ func (s *sending) reportConflicts(ctx context.Context, found map[string]bool) er
 		}
 		for _, item := range page.Items {
 			// An item of an earlier run has other content, unless this run sent it again.
-			id, digest := digestOf(item.Entry)
-			entry, ours := s.sent.entries[id]
-			if !ours || entry.digest != digest || found[item.ID] || item.Code != audit.CodeIdentityConflict {
+			id, _ := digestOf(item.Entry)
+			entry, sent := s.sent.entries[id]
+			if !sent || found[item.ID] || item.Code != audit.CodeIdentityConflict {
+				continue
+			}
+			if same, known := entry.isIn(item.Entry); !same {
+				if !known {
+					s.sent.markUnknown(item.ID)
+				}
 				continue
 			}
 			found[item.ID], s.failed = true, true

@@ -51,3 +51,26 @@ func TestSendNamesConflictsOfIdentity(t *testing.T) {
 		t.Errorf("a credential that only writes: got %q on standard error, want it to say that nothing was checked", got.err)
 	}
 }
+
+// TestSendNamesConflictsOfHiddenValues: the service stores other content than was sent, because it
+// removes secrets and masks values.
+func TestSendNamesConflictsOfHiddenValues(t *testing.T) {
+	s, folder := startForInputs(t)
+	w := newInputWorldWith(t, s, folder, "hidden", `{"retention_days":0,"sensitive_fields":[{"path":"metadata.people.*.email","mask":"email"},{"path":"message"}]}`)
+	file := filepath.Join(t.TempDir(), "entries.ndjson")
+	for i, step := range []struct {
+		content string
+		code    int
+	}{{"one", 0}, {"two", 1}, {"one", 0}, {"two", 1}} {
+		text := fmt.Sprintf(`{"user_id":"u","action":"VIEW","resource_type":"r","timestamp":"2026-11-20T10:00:00Z","idempotency_key":"k","message":"private",`+
+			`"metadata":{"password":"x","n":1.50,"v":%q,"people":[{"email":"ann@example.com"},{"email":"bob@example.com"}]}}`, step.content)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		unsetEnvironment(t)
+		got := command(t.Context(), strings.NewReader(""), 0, "send", "--url", w.url, "--token", w.token, "--tenant", w.tenant, file)
+		if named := strings.Contains(got.err, "in quarantine: "); got.code != step.code || named != (step.code == 1) {
+			t.Errorf("step %d, %s: got exit code %d and %q on standard error, want code %d", i+1, step.content, got.code, got.err, step.code)
+		}
+	}
+}

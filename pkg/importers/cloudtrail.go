@@ -7,7 +7,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-func isCloudTrail(r fields) bool { return r.has("eventTime", "eventName", "eventSource") }
+func isCloudTrail(r fields) bool {
+	return r.has("eventTime", "eventName", "eventSource") || isInsight(r)
+}
+
+// isInsight reports whether a record is of CloudTrail Insights: unusual activity that AWS noticed.
+func isInsight(r fields) bool { return r.has("eventTime", "insightDetails") }
 
 // isDigest reports whether an object is the digest of CloudTrail's log file validation. It lists
 // files and has no event.
@@ -27,6 +32,9 @@ func isDigest(r fields) bool { return r.has("digestStartTime", "digestEndTime") 
 //	user_agent       userAgent
 //	severity         ERROR if the record has an errorCode, else INFO
 func cloudTrailEvent(r fields) event {
+	if isInsight(r) {
+		return insightEvent(r)
+	}
 	user := r.object("userIdentity")
 	actor := user.firstOf("arn", "userName", "principalId", "invokedBy", "type", "accountId")
 	e := event{
@@ -40,6 +48,28 @@ func cloudTrailEvent(r fields) event {
 		e.severity = audit.SeverityError
 	}
 	return e
+}
+
+// insightEvent reads a record of CloudTrail Insights. It is no call of somebody, so its action is not
+// the call's name.
+//
+//	timestamp        eventTime
+//	idempotency_key  eventID
+//	action           insightDetails.insightType, such as ApiCallRateInsight
+//	user_id          cloudtrail.amazonaws.com
+//	session_id       sharedEventID, which the start and the end have in common
+//	resource_type    the service of insightDetails.eventSource
+//	resource_id      insightDetails.eventName, the call that is unusual
+//	severity         WARNING
+//	message          with insightDetails.state: Start or End
+func insightEvent(r fields) event {
+	details := r.object("insightDetails")
+	kind, call, service := details.text("insightType"), details.text("eventName"), awsService(details)
+	return event{
+		time: r["eventTime"], key: r.text("eventID"), action: kind, user: "cloudtrail.amazonaws.com", session: r.text("sharedEventID"),
+		resourceType: service, resourceID: call, severity: audit.SeverityWarning,
+		message: strings.TrimSpace(details.text("state") + " of " + kind + " about " + call + " of " + service),
+	}
 }
 
 // awsService returns "s3" for the event source "s3.amazonaws.com".

@@ -88,6 +88,13 @@ var samples = []struct {
 		"ip_address": `"203.0.113.7"`, "user_agent": `"[aws-cli/2.15]"`, "severity": `"ERROR"`,
 		"message": `"GetObject on s3 by arn:aws:sts::111122223333:assumed-role/ci/deploy failed with AccessDenied: User is not \"authorized\""`,
 	}},
+	{importers.CloudTrail, `{"eventVersion":"1.09","eventTime":"2026-03-01T10:21:00Z","awsRegion":"eu-central-1","eventID":"e1","eventType":"AwsCloudTrailInsight",
+ "recipientAccountId":"111122223333","sharedEventID":"s1","insightDetails":{"state":"Start","eventSource":"ssm.amazonaws.com","eventName":"GetParameter",
+ "insightType":"ApiCallRateInsight","insightContext":{"statistics":{"baseline":{"average":0.02},"insight":{"average":61.5}}}},"eventCategory":"Insight"}`, map[string]string{
+		"timestamp": `"2026-03-01T10:21:00Z"`, "idempotency_key": `"e1"`, "action": `"ApiCallRateInsight"`, "user_id": `"cloudtrail.amazonaws.com"`,
+		"session_id": `"s1"`, "resource_type": `"ssm"`, "resource_id": `"GetParameter"`, "severity": `"WARNING"`,
+		"message": `"Start of ApiCallRateInsight about GetParameter of ssm"`,
+	}},
 	{importers.GitHub, `{"@timestamp":1772360430123,"_document_id":"dOc1","action":"repo.add_member","actor":"ada","actor_id":4711,
  "actor_ip":"198.51.100.4","user_agent":"Mozilla/5.0","actor_session":31,"created_at":1772360430124,"org":"engines","org_id":9,
  "repo":"engines/loom","repo_id":5,"user":"bert","user_id":77,"request_id":"A1B2","operation_type":"create","events":["push"],

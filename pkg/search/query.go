@@ -38,7 +38,8 @@ const (
 //	-word, NOT action:VIEW    entries without it
 //	a OR b, (a OR b) c        either of them; terms without OR are joined by AND
 //
-// In quotes, \" and \\ stand for a quote and a backslash. Symbols beside words are ignored.
+// In quotes, \" and \\ stand for a quote and a backslash. Symbols beside words are ignored, so
+// "a -> b" is "a b".
 //
 // For an empty text it returns nil, which matches every entry. For a faulty text it
 // returns an *audit.ValidationError with the pointer "?q".
@@ -119,7 +120,21 @@ func (p *parser) or(depth int) (audit.Expr, error) {
 	case 1:
 		return alternatives[0], nil
 	}
-	return alternatives, nil
+	return joined(alternatives), nil
+}
+
+// joined returns one condition with all values where the alternatives are values of one field.
+// Indexes answer that where they may not answer alternatives.
+func joined(alternatives audit.Or) audit.Expr {
+	var all audit.Equals
+	for i, e := range alternatives {
+		one, ok := e.(audit.Equals)
+		if !ok || i > 0 && one.Field != all.Field {
+			return alternatives
+		}
+		all.Field, all.Values = one.Field, append(all.Values, one.Values...)
+	}
+	return all
 }
 
 func (p *parser) and(depth int) (audit.Expr, error) {
@@ -147,7 +162,12 @@ func (p *parser) and(depth int) (audit.Expr, error) {
 
 func (p *parser) unary(depth int) (audit.Expr, error) {
 	negated := false
-	for p.next(tokenNot) {
+	for len(p.tokens) > 0 && p.tokens[0].kind == tokenNot {
+		if p.isNegativeNumber() {
+			return nil, invalidQuery("has a minus sign before a number among the values of %s at byte %d; put a negative number into quotes, or write NOT to exclude a value",
+				audit.BoundedName(p.values.field), p.place())
+		}
+		p.tokens = p.tokens[1:]
 		negated = !negated
 	}
 	expr, err := p.primary(depth)
@@ -155,6 +175,16 @@ func (p *parser) unary(depth int) (audit.Expr, error) {
 		return expr, err
 	}
 	return audit.Not{Expr: expr}, nil
+}
+
+// isNegativeNumber reports whether a minus sign is next that can be meant as a part of a number.
+func (p *parser) isNegativeNumber() bool {
+	if p.values == nil || len(p.tokens) < 2 || p.tokens[0].value != "" {
+		return false
+	}
+	_, ofMetadata := audit.Field(p.values.field).MetadataPath()
+	next := p.tokens[1]
+	return ofMetadata && next.kind == tokenTerm && !next.quoted && decimal.KeyOf(next.value) != ""
 }
 
 func (p *parser) primary(depth int) (audit.Expr, error) {
@@ -165,6 +195,9 @@ func (p *parser) primary(depth int) (audit.Expr, error) {
 	switch t.kind {
 	case tokenOpen:
 		return p.parentheses(depth, p.values)
+	case tokenSymbols:
+		p.tokens = p.tokens[1:]
+		return nil, nil
 	case tokenTerm:
 		p.tokens = p.tokens[1:]
 	default:

@@ -17,6 +17,7 @@ const (
 	tokenNot
 	tokenOr
 	tokenAnd
+	tokenSymbols // that stand beside words and are ignored
 )
 
 // token is one piece of a query. A term that names a field has an operator. If it is open, its
@@ -38,7 +39,7 @@ type scanner struct {
 	tokens []token
 }
 
-// scan divides a query into tokens. It leaves out symbols that stand alone.
+// scan divides a query into tokens.
 func scan(text string) ([]token, error) {
 	s := scanner{text: text}
 	for s.at < len(text) {
@@ -61,7 +62,7 @@ func (s *scanner) add(kind tokenKind) {
 	s.at++
 }
 
-// next reads one token, white space or a symbol.
+// next reads one token, white space or symbols in a row.
 func (s *scanner) next() error {
 	r, size := utf8.DecodeRuneInString(s.rest())
 	switch {
@@ -71,20 +72,31 @@ func (s *scanner) next() error {
 		s.add(tokenOpen)
 	case r == ')':
 		s.add(tokenClose)
-	case r == '-' && s.negates():
-		s.add(tokenNot)
-	case r == '-' || strings.ContainsRune(":=<>", r): // a symbol beside words
-		s.at++
+	case strings.ContainsRune(symbols, r):
+		s.symbols()
 	default:
 		return s.term()
 	}
 	return nil
 }
 
-// negates reports whether something follows the minus sign that it can exclude.
-func (s *scanner) negates() bool {
-	r, size := utf8.DecodeRuneInString(s.text[s.at+1:])
-	return size > 0 && !unicode.IsSpace(r) && r != ')'
+// symbols are the characters that begin no word.
+const symbols = "-:=<>"
+
+// symbols reads symbols in a row. Minus signs exclude what follows them. Other symbols, and those
+// with nothing after them, stand beside words.
+func (s *scanner) symbols() {
+	rest := strings.TrimLeft(s.rest(), symbols)
+	run := s.rest()[:len(s.rest())-len(rest)]
+	r, size := utf8.DecodeRuneInString(rest)
+	if strings.Trim(run, "-") != "" || size == 0 || unicode.IsSpace(r) || r == ')' {
+		s.tokens = append(s.tokens, token{kind: tokenSymbols, offset: s.at})
+		s.at += len(run)
+		return
+	}
+	for range run {
+		s.add(tokenNot)
+	}
 }
 
 // isBare reports whether a word or a value without quotes can contain the character.

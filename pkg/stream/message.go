@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"net/url"
+	"reflect"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -29,7 +30,7 @@ func parseSubscribe(body []byte) (subscribe, error) {
 		Filter map[string]jsontext.Value `json:"filter"`
 		After  *string                   `json:"after"`
 	}
-	if err := decodeStrict(body, &text); err != nil {
+	if err := decodeStrict(body, &text, "action, filter, after"); err != nil {
 		return subscribe{}, err
 	}
 	filter, err := search.ParseFilterIn(text.Filter, "/filter")
@@ -40,7 +41,7 @@ func parseSubscribe(body []byte) (subscribe, error) {
 	if text.After != nil {
 		message.after = *text.After
 		if message.after == "" {
-			return subscribe{}, errNoCursor
+			return subscribe{}, audit.Invalid("/after", "invalid_cursor", "must not be empty; leave it out to begin with new entries")
 		}
 	}
 	return message, nil
@@ -51,20 +52,22 @@ func parseBare(body []byte) error {
 	var text struct {
 		Action string `json:"action"`
 	}
-	return decodeStrict(body, &text)
+	return decodeStrict(body, &text, "action")
 }
 
-// decodeStrict reads one JSON object. Unknown and repeated members are errors.
-func decodeStrict(body []byte, to any) error {
+// decodeStrict reads one JSON object with the known members. Unknown and repeated ones are errors.
+func decodeStrict(body []byte, to any, known string) error {
 	err := json.Unmarshal(body, to, json.RejectUnknownMembers(true))
 	var wrong *json.SemanticError
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &wrong):
-		return audit.Invalid(string(wrong.JSONPointer), "unknown_field", "is not a member of this message")
+		return audit.Invalid(string(wrong.JSONPointer), "unknown_field", "is not a member of this message, which has %s", known)
+	case errors.As(err, &wrong) && wrong.GoType != nil && wrong.GoType.Kind() == reflect.String:
+		return audit.Invalid(string(wrong.JSONPointer), "wrong_type", "must be a JSON string")
 	case errors.As(err, &wrong):
-		return audit.Invalid(string(wrong.JSONPointer), "wrong_type", "must not be a JSON %s", wrong.JSONKind)
+		return audit.Invalid(string(wrong.JSONPointer), "wrong_type", "must be a JSON object")
 	}
 	return audit.Invalid("", "invalid_json", "must be one JSON object, its members each once")
 }

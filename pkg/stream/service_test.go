@@ -404,6 +404,16 @@ func TestFaultyMessages(t *testing.T) {
 			t.Errorf("%s: got code %q, want %q", tt.message, invalid.Fields[0].Code, tt.code)
 		}
 	}
+	for message, want := range map[string]string{
+		`{"action":"subscribe","fliter":{}}`:  "action, filter, after",
+		`{"action":"subscribe","filter":"x"}`: "must be a JSON object",
+		`{"action":"subscribe","after":7}`:    "must be a JSON string",
+		`{"action":"subscribe","after":""}`:   "leave it out",
+	} {
+		if err := w.Subscribe(t.Context(), "c", []byte(message)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got the error %v, want it to contain %q", message, err, want)
+		}
+	}
 	for _, message := range hugeSubscriptions() {
 		var invalid *audit.ValidationError
 		if err := w.Subscribe(t.Context(), "c", []byte(message)); !errors.As(err, &invalid) {

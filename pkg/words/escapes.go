@@ -5,39 +5,67 @@ import "strings"
 const (
 	escape = 0x1b
 	bell   = 0x07
+	// controls begins, in UTF-8, each character from U+0080 to U+009F. The second byte is 0x40 more
+	// than that which follows an escape to the same effect.
+	controls = 0xc2
 )
 
 // withoutEscapes returns the text with a space in the place of each control sequence of a
 // terminal (ECMA-48): a color or a movement of the cursor is no word. A sequence without an end
-// loses its first two characters only.
+// loses its beginning only.
 func withoutEscapes(text string) string {
-	if strings.IndexByte(text, escape) < 0 {
+	at := nextEscape(text)
+	if at < 0 {
 		return text
 	}
 	var clean strings.Builder
-	for {
-		at := strings.IndexByte(text, escape)
-		if at < 0 || at+1 >= len(text) {
-			clean.WriteString(text)
-			return clean.String()
-		}
+	for ; at >= 0; at = nextEscape(text) {
 		clean.WriteString(text[:at])
 		clean.WriteByte(' ')
 		text = text[at+sequenceLength(text[at:]):]
 	}
+	clean.WriteString(text)
+	return clean.String()
+}
+
+// nextEscape returns where the next sequence begins, -1 if there is none. An escape at the end of
+// the text begins none.
+func nextEscape(text string) int {
+	for i := 0; i+1 < len(text); i++ {
+		if text[i] == escape || text[i] == controls && text[i+1] < 0xa0 {
+			return i
+		}
+	}
+	return -1
 }
 
 // sequenceLength returns the length of the sequence with which the text begins. The text has at
 // least two bytes.
 func sequenceLength(text string) int {
-	switch text[1] {
+	second := text[1]
+	if text[0] == controls {
+		second -= 0x40
+	}
+	switch second {
 	case '[':
 		return controlSequence(text)
 	case ']', 'P', 'X', '^', '_':
 		return controlString(text)
 	}
-	if text[1] >= 0x20 && text[1] < 0x7f {
+	if text[0] == controls {
 		return 2
+	}
+	return escapeSequence(text)
+}
+
+// escapeSequence returns the length of ESC, intermediate bytes, a final byte.
+func escapeSequence(text string) int {
+	i := 1
+	for i < len(text) && text[i] >= 0x20 && text[i] <= 0x2f {
+		i++
+	}
+	if i < len(text) && text[i] >= 0x30 && text[i] <= 0x7e {
+		return i + 1
 	}
 	return 1
 }
@@ -57,11 +85,15 @@ func controlSequence(text string) int {
 	return 2
 }
 
-// controlString returns the length of a string up to its terminator: ESC \ or, as in xterm, a bell.
+// controlString returns the length of a string up to its terminator: ESC \, U+009C or, as in xterm,
+// a bell.
 func controlString(text string) int {
 	for i := 2; i < len(text); i++ {
 		if text[i] == bell {
 			return i + 1
+		}
+		if text[i] == controls && i+1 < len(text) && text[i+1] == 0x9c {
+			return i + 2
 		}
 		if text[i] == escape {
 			if i+1 < len(text) && text[i+1] == '\\' {

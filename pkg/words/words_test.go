@@ -35,6 +35,11 @@ func TestSplit(t *testing.T) {
 		{"string without an end", "\x1b]0;title text", []string{"0", "title", "text"}},
 		{"sequence without an end", "\x1b[31", []string{"31"}},
 		{"escape at the end", "text\x1b", []string{"text"}},
+		{"reset of a terminal", "\x1b[31mbackup failed\x1b(B\x1b[m now", []string{"backup", "failed", "now"}},
+		{"several intermediate bytes", "\x1b$(Cdisk", []string{"disk"}},
+		{"intermediate byte at the end", "disk\x1b(", []string{"disk"}},
+		{"sequences of one character", "\u009b31mfull\u009b0m\u0085disk\u009d0;title\u009ctext", []string{"full", "disk", "text"}},
+		{"no control characters", "§ 5 é Â£9", []string{"5", "é", "â", "9"}},
 		{"nothing", " -- ", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
