@@ -49,6 +49,7 @@ func parts() []part {
 		{"embedded", measureEmbedded},
 		{"latency", measureLatency},
 		{"fairness", measureFairness},
+		{"removal", measureRemoval},
 		{"memory", measureMemory},
 		{"stream", measureStream},
 		{"arrival", measureArrival},

@@ -180,6 +180,11 @@ func (p *Process) CreateTenant(ctx context.Context, id audit.TenantID) error {
 	return nil
 }
 
+// Invoke runs a scheduled function of the process now.
+func (p *Process) Invoke(ctx context.Context, function string) error {
+	return localcloud.Invoke(ctx, p.data, function)
+}
+
 // do sends a request to a path below the API's base path.
 func (p *Process) do(ctx context.Context, method, path, token, body string) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, p.URL+manifest.BasePath+path, strings.NewReader(body))

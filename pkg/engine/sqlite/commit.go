@@ -73,7 +73,7 @@ func (c *Committer) Commit(ctx context.Context, loads []ingest.Load) []ingest.Co
 		results[i] = ingest.Committed{Appended: ingest.Appended{Rejections: landings[i].refused}, Err: landings[i].failed}
 	}
 	for _, stretches := range operationsOf(landings, &c.db.writer.blocks) {
-		err := c.db.writeTo(ctx, c.db.operationsFor(rowsOf(stretches)), func(b *batch) error { return c.write(b, landings, stretches) })
+		err := c.db.writeTo(ctx, c.db.operationsFor(rowsOf(stretches)), &operation{run: func(b *batch) error { return c.write(b, landings, stretches) }})
 		for i := range stretches {
 			add(&results[stretches[i].load], &stretches[i].result, err)
 		}

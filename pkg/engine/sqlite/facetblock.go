@@ -241,7 +241,12 @@ var insertBlockQuery = func() string {
 
 // insertBlocks writes rows as blocks of about the same size. They cover the span.
 func (b *batch) insertBlocks(tenant int64, s span, rows []facetRow) error {
-	n := (len(rows) + maxBlock - 1) / maxBlock
+	return b.insertBlocksOf(maxBlock, tenant, s, rows)
+}
+
+// insertBlocksOf is insertBlocks for blocks of up to so many rows.
+func (b *batch) insertBlocksOf(most int, tenant int64, s span, rows []facetRow) error {
+	n := (len(rows) + most - 1) / most
 	for part := range n {
 		own := rows[part*len(rows)/n : (part+1)*len(rows)/n]
 		covered := span{own[0].key, own[len(own)-1].key}

@@ -184,9 +184,73 @@ func splitRows(rows []facetRow, keys []int64) (gone, kept []facetRow) {
 	return gone, kept
 }
 
+// smallBlock is the number of entries of the blocks into which a removal divides a large one. So the
+// removals that follow write little. joinBlocks joins them again.
+const smallBlock = maxBlock / 16
+
+// replaceBlock writes small blocks with the rows instead of a block.
 func (b *batch) replaceBlock(tenant int64, at blockAt, rows []facetRow) error {
 	if err := b.deleteBlock(at.number); err != nil || len(rows) == 0 {
 		return err
 	}
-	return b.insertBlocks(tenant, at.span, rows)
+	return b.insertBlocksOf(smallBlock, tenant, at.span, rows)
+}
+
+// joinBlocks joins the small blocks of a tenant that have keys of the span.
+func (db *DB) joinBlocks(ctx context.Context, tenant int64, s span) error {
+	for next := s.first; next <= s.last; {
+		err := db.backgroundStep(ctx, workJoin, func(b *batch, _ int) (err error) {
+			next, err = b.joinBlocksFrom(tenant, span{next, s.last}) // the same if the operation is run again
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// joinBlocksFrom joins the first blocks of the span that fit into one. It returns the key after them.
+func (b *batch) joinBlocksFrom(tenant int64, s span) (next int64, err error) {
+	blocks, err := b.blocksFrom(tenant, s)
+	if err != nil || len(blocks) == 0 {
+		return math.MaxInt64, err
+	}
+	n, entries := 0, 0
+	for n < len(blocks) && (n == 0 || entries+blocks[n].entries <= maxBlock) {
+		entries += blocks[n].entries
+		n++
+	}
+	joined := span{blocks[0].first, blocks[n-1].last}
+	if n > 1 {
+		var rows []facetRow
+		for _, at := range blocks[:n] {
+			_, stored, err := b.readBlock(tenant, at.first)
+			if err != nil {
+				return 0, err
+			}
+			if err := b.deleteBlock(at.number); err != nil {
+				return 0, err
+			}
+			rows = append(rows, stored...)
+		}
+		if err := b.insertBlocks(tenant, joined, rows); err != nil {
+			return 0, err
+		}
+	}
+	return joined.last + 1, nil
+}
+
+// blocksFrom returns the first blocks that may have keys of the span, as many as joinBlocksFrom joins.
+func (b *batch) blocksFrom(tenant int64, s span) (blocks []blockAt, err error) {
+	var at blockAt
+	err = b.each(context.Background(), `SELECT number, first, last, entries FROM facet_blocks WHERE tenant = ?1 AND first >= coalesce(
+		(SELECT max(first) FROM facet_blocks WHERE tenant = ?1 AND first <= ?2), ?2) AND first <= ?3 ORDER BY first LIMIT ?4`,
+		[]any{tenant, s.first, s.last, 2 * maxBlock / smallBlock}, []any{&at.number, &at.first, &at.last, &at.entries}, func() (bool, error) {
+			if at.last >= s.first {
+				blocks = append(blocks, at)
+			}
+			return true, nil
+		})
+	return blocks, err
 }

@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// FreeSpace erases what is left of removed records in the file. It implements jobs.Purger and
-// works for all tenants: a purge of it comes after those of the stores.
+// FreeSpace erases what is left of removed records in the file, and then gives the space back to the
+// disk. It implements jobs.Purger and works for all tenants: a purge of it comes after those of the
+// stores.
 //
 // The full-text table only marks a row as removed, until a merge rewrites its segments.
 // And when SQLite moves a row to another page, the old page keeps a copy in its free
@@ -21,11 +23,11 @@ type FreeSpace struct{ db *DB }
 func (db *DB) FreeSpace() *FreeSpace { return &FreeSpace{db} }
 
 const (
-	// mergePages is how many pages of the full-text table one step rewrites: about 10 ms of work.
-	mergePages = 100
-	// scrubPages is how many pages one step reads, scrubWrites how many it writes at once.
-	scrubPages  = 2000
-	scrubWrites = 100
+	// scrubPages is how many pages one step reads.
+	scrubPages = 1000
+	// settledAfter is how long after a removal a step begins. Otherwise each removal would have the work
+	// begin again.
+	settledAfter = time.Second
 	// maxScrubbed is the number of pages from which on the first byte of a page no longer says
 	// what the page is; see freePart. The file has 256 GiB then.
 	maxScrubbed = 1 << 25
@@ -34,21 +36,41 @@ const (
 )
 
 // Purge implements jobs.Purger. It does one step and returns the number of its pages, 0 once
-// nothing is left to erase. Other writes continue between two steps. It does not scrub a file
-// of 256 GiB or more.
+// nothing is left to do. Other writes continue between two steps, and removals are waited for. It does
+// not scrub a file of 256 GiB or more.
 func (f *FreeSpace) Purge(ctx context.Context, _ audit.TenantID, _ int) (int, error) {
-	merged, err := f.db.mergeTerms(ctx)
+	if settled, err := f.db.awaitRemovals(ctx); err != nil || !settled {
+		return 1, err
+	}
+	n, err := f.db.mergeTerms(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("merge the full-text table: %w", err)
 	}
-	if merged {
-		return mergePages, nil
+	if n == 0 {
+		if n, err = f.db.scrub(ctx); err != nil {
+			return 0, fmt.Errorf("scrub the free space: %w", err)
+		}
 	}
-	n, err := f.db.scrub(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("scrub the free space: %w", err)
+	if n == 0 {
+		if n, err = f.db.shrink(ctx); err != nil {
+			return 0, fmt.Errorf("give free space back: %w", err)
+		}
 	}
 	return n, nil
+}
+
+// awaitRemovals waits for a moment if records were removed just now. It reports whether none were
+// removed meanwhile.
+func (db *DB) awaitRemovals(ctx context.Context) (settled bool, err error) {
+	sinceRemoval := func() time.Duration { return time.Since(time.UnixMilli(db.writer.removedAt.Load())) }
+	if wait := settledAfter - sinceRemoval(); wait > 0 {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+	return sinceRemoval() >= settledAfter, nil
 }
 
 // Rows of pending_merge.
@@ -58,20 +80,22 @@ const (
 )
 
 // mergeTerms does a step of merging the full-text table, until it has no words of removed
-// rows. It reports whether there was something to do.
-func (db *DB) mergeTerms(ctx context.Context) (merged bool, err error) {
-	err = db.write(ctx, func(b *batch) (err error) {
-		merged, err = b.mergeTerms()
+// rows. It returns about the number of pages that it has written.
+func (db *DB) mergeTerms(ctx context.Context) (pages int, err error) {
+	err = db.backgroundStep(ctx, workMerge, func(b *batch, parts int) error {
+		merged, err := b.mergeTerms(parts)
+		if pages = 0; merged {
+			pages = parts
+		}
 		return err
 	})
-	return merged, err
+	return pages, err
 }
 
-func (b *batch) mergeTerms() (merged bool, err error) {
+func (b *batch) mergeTerms(pages int) (merged bool, err error) {
 	// A negative number makes FTS5 group all segments that exist now, to merge them into one.
 	// Only the first step does so. Otherwise each step would begin again with the segments that
 	// other writes have added since, and the merge would never end while they pile up.
-	pages := mergePages
 	started, err := b.hasPendingMerge(mergeStarted)
 	if err != nil {
 		return false, err
@@ -83,7 +107,7 @@ func (b *batch) mergeTerms() (merged bool, err error) {
 		if _, err := b.exec(`UPDATE pending_merge SET number = ? WHERE number = ?`, mergeStarted, mergeOwed); err != nil {
 			return false, err
 		}
-		pages = -mergePages
+		pages = -pages
 	}
 	more, err := b.mergeTermsOnce(pages)
 	if err != nil || more {
@@ -121,6 +145,7 @@ func (b *batch) mergeTermsOnce(pages int) (more bool, err error) {
 func (db *DB) scrub(ctx context.Context) (int, error) {
 	var round, first, end int64
 	var found []int64
+	began := time.Now()
 	err := db.snapshot(ctx, func(c *conn) (err error) {
 		err = c.row(ctx, `SELECT round, page FROM pending_scrub`, nil, []any{&round, &first})
 		if errors.Is(err, sql.ErrNoRows) {
@@ -148,12 +173,10 @@ func (db *DB) scrub(ctx context.Context) (int, error) {
 	case first == 0:
 		return 0, nil
 	}
-	for len(found) > 0 {
-		n := min(len(found), scrubWrites)
-		if err := db.write(ctx, func(b *batch) error { return b.erase(found[:n]) }); err != nil {
-			return 0, err
-		}
-		found = found[n:]
+	db.yieldToOthers(ctx, time.Since(began))
+	err = db.writeInBackground(ctx, workErase, len(found), func(b *batch, from, to int) error { return b.erase(found[from:to]) })
+	if err != nil {
+		return 0, err
 	}
 	next := end
 	if first >= end {
@@ -185,10 +208,17 @@ func (db *DB) eraseLog(ctx context.Context, round int64) error {
 
 // remnants returns those of the pages from first to before end whose free part is not empty.
 func (c *conn) remnants(ctx context.Context, first, end int64) (found []int64, err error) {
+	mapped, err := c.hasPointerMaps(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for number := first; number < end; number++ {
 		page, err := c.page(ctx, number)
 		if err != nil {
 			return nil, err
+		}
+		if mapped && isPointerMap(number, len(page)) {
+			continue
 		}
 		if !isZero(freePart(number, page)) {
 			found = append(found, number)
@@ -243,7 +273,8 @@ const (
 )
 
 // freePart returns the part of a B-tree page between the list of its cells and the cells,
-// which SQLite does not use. It returns nil for other pages. They begin with the number
+// which SQLite does not use. It returns nil for other pages, except that it must not be asked for a
+// pointer map. They begin with the number
 // of another page, of four bytes. Their first byte is 0 in a file of fewer than
 // maxScrubbed pages. The format is that of
 // https://www.sqlite.org/fileformat2.html#b_tree_pages.

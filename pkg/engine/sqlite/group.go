@@ -20,6 +20,8 @@ const (
 // savepoint each, so that only that one fails. It does not use savepoints at
 // first, because the full-text index would write a segment for each.
 func (w *writer) commitGroup(first *operation) {
+	began := time.Now()
+	defer func() { w.notePace(first, began) }()
 	ops, failed, err := w.runGroup(first)
 	if failed && len(ops) > 1 {
 		w.runSeparately(ops)
@@ -32,6 +34,18 @@ func (w *writer) commitGroup(first *operation) {
 	if w.groups%logCheckEvery == 0 || w.logUrgent {
 		w.limitLog()
 	}
+	w.checkpoint.committed()
+}
+
+// notePace learns from a group how long the operations of others and of the background take.
+func (w *writer) notePace(first *operation, began time.Time) {
+	ended := time.Now()
+	if first.background {
+		w.pace.note(first.work, began, ended)
+		return
+	}
+	w.pace.noteOthers(began, ended)
+	w.othersAt.Store(ended.UnixMilli())
 }
 
 // runGroup runs and commits the operations. It answers all of them on success, and

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -23,6 +24,7 @@ func (db *DB) purge(ctx context.Context, limit int, remove func(b *batch, limit 
 		if n, err = remove(b, min(limit, maxPurge)); err != nil || n == 0 {
 			return err
 		}
+		b.writer.forget()
 		return b.scrubSoon()
 	})
 	return n, err
@@ -30,8 +32,8 @@ func (db *DB) purge(ctx context.Context, limit int, remove func(b *batch, limit 
 
 // scrubSoon must follow every removal. FreeSpace then erases what remains.
 func (b *batch) scrubSoon() error {
-	b.writer.forget()
 	b.writer.eraseLogSoon()
+	b.writer.removedAt.Store(time.Now().UnixMilli())
 	return b.run(`INSERT INTO pending_scrub (number, round, page) VALUES (1, 1, 1) ON CONFLICT DO UPDATE SET round = round + 1, page = 1`)
 }
 

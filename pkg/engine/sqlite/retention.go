@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -166,8 +167,8 @@ func (x *Index) Remove(ctx context.Context, tenant audit.TenantID, ids []audit.E
 	return nil
 }
 
-// removeByID removes something of the entries that look finds, in operations that delay other
-// writes little. It returns their number.
+// removeByID removes something of the entries that look finds, in the background. It returns their
+// number.
 func (db *DB) removeByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID,
 	look func(b *batch, tenant int64, id audit.EntryID) (e docPlace, found bool, err error),
 	remove func(b *batch, tenant int64, entries []docPlace) error,
@@ -177,8 +178,10 @@ func (db *DB) removeByID(ctx context.Context, tenant audit.TenantID, ids []audit
 		return 0, err // a tenant without a number has no entries
 	}
 	parts := make([]int, len(ids)) // by their first id
-	err = db.writeRows(ctx, len(ids), func(b *batch, from, to int) error {
+	removedKeys := span{math.MaxInt64, math.MinInt64}
+	err = db.writeInBackground(ctx, workRemove, len(ids), func(b *batch, from, to int) error {
 		var entries []docPlace
+		parts[from] = 0 // the operation may be run again
 		seen := map[int64]bool{}
 		for _, id := range ids[from:to] {
 			e, found, err := look(b, number, id)
@@ -187,6 +190,7 @@ func (db *DB) removeByID(ctx context.Context, tenant audit.TenantID, ids []audit
 			}
 			if found && !seen[e.key] {
 				entries, seen[e.key] = append(entries, e), true
+				removedKeys = span{min(removedKeys.first, e.key), max(removedKeys.last, e.key)}
 			}
 		}
 		if parts[from] = len(entries); len(entries) == 0 {
@@ -199,6 +203,9 @@ func (db *DB) removeByID(ctx context.Context, tenant audit.TenantID, ids []audit
 	})
 	for _, n := range parts {
 		removed += n
+	}
+	if err == nil && !removedKeys.empty() {
+		err = db.joinBlocks(ctx, number, removedKeys)
 	}
 	return removed, err
 }

@@ -33,13 +33,21 @@ type writer struct {
 	conn       conn
 	operations chan *operation
 	large      chan *operation // operations with many rows; see DB.writeRows
+	background chan *operation // operations that nobody waits for; see background.go
 	erasures   chan chan bool  // requests to erase the log at once; they get whether it was
 	closing    chan struct{}
 	closed     chan struct{}
 	groups     int
-	logUrgent  bool      // the log had urgentLogBytes at the last check
-	eraseLogAt time.Time // when to erase removed records from the log; zero: it has none
-	eraseTries int       // attempts that failed since it was last erased
+	logUrgent  bool // the log had urgentLogBytes at the last check
+	pace       pace
+	othersAt   atomic.Int64 // Unix milliseconds of the last group that was not of the background
+	removedAt  atomic.Int64 // Unix milliseconds of the last removal
+	checkpoint *checkpointer
+
+	eraseLogAt   time.Time // when to erase removed records from the log; zero: it has none
+	eraseLogLast time.Time // when to erase them although more are removed
+	eraseCopied  bool      // whether the log was copied for this
+	eraseTries   int       // attempts that failed since it was last erased
 
 	shared      bool  // other processes write to the file too
 	lastMessage int64 // the highest number of a message that this process knows of
@@ -57,6 +65,9 @@ type operation struct {
 	run     func(b *batch) error
 	claimed atomic.Bool // by the writer, which runs it, or by its caller, which cancels it
 	done    chan error
+
+	background bool // nobody waits for it
+	work       work // if background is set
 }
 
 // batch gives an operation access to the file.
@@ -102,10 +113,11 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 	pool, err := openPool(path, url.Values{"_journal_mode": {"wal"}, "_txlock": {"immediate"}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
 		fmt.Sprintf("page_size(%d)", pageBytes),
+		"auto_vacuum(incremental)", // after the page size, which it fixes; see shrink.go
 		"synchronous(full)",
 		"secure_delete(1)", // overwrites what is removed with zeros
 		fmt.Sprintf("cache_size(-%d)", writerCacheKiB),
-		fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
+		fmt.Sprintf("wal_autocheckpoint(%d)", 4*checkpointPages), // in case the checkpointer is too slow
 		fmt.Sprintf("journal_size_limit(%d)", 2*checkpointPages*pageBytes),
 	}})
 	if err != nil {
@@ -113,12 +125,13 @@ func openWriter(ctx context.Context, path string, shared bool, busy time.Duratio
 	}
 	w := &writer{
 		path: path, busy: busy, pool: pool, conn: conn{pool: pool}, shared: shared, folds: defaultFolds, foldings: map[int64]*folding{}, recentDocs: map[int64]int{},
-		operations: make(chan *operation), large: make(chan *operation), erasures: make(chan chan bool), closing: make(chan struct{}), closed: make(chan struct{}),
+		operations: make(chan *operation), large: make(chan *operation), background: make(chan *operation), pace: newPace(), erasures: make(chan chan bool), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	w.forget()
 	if err := w.prepare(ctx); err != nil {
 		return nil, errors.Join(err, w.conn.close(), pool.Close())
 	}
+	w.checkpoint = newCheckpointer(pool)
 	go w.loop()
 	return w, nil
 }
@@ -140,6 +153,9 @@ func (w *writer) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := w.migrateRows(ctx, "pack facets", (*batch).packOlderFacets); err != nil {
+		return err
+	}
+	if err := w.addPointerMaps(ctx); err != nil {
 		return err
 	}
 	w.eraseLogSoon() // an earlier process may have been killed before it did
@@ -174,14 +190,14 @@ func (w *writer) close() error {
 	if !w.eraseLogAt.IsZero() {
 		w.truncateLog(w.busy) // the last to close the file erases it anyway
 	}
-	return errors.Join(w.conn.close(), w.pool.Close())
+	return errors.Join(w.checkpoint.close(), w.conn.close(), w.pool.Close())
 }
 
 // write runs an operation on the writer and returns its result once it is
 // durable. If ctx ends before the writer claims the operation, it never runs.
 // Otherwise write waits for the result.
 func (db *DB) write(ctx context.Context, run func(b *batch) error) error {
-	return db.writeTo(ctx, db.writer.operations, run)
+	return db.writeTo(ctx, db.writer.operations, &operation{run: run})
 }
 
 const (
@@ -202,7 +218,7 @@ func (db *DB) writeRows(ctx context.Context, rows int, run func(b *batch, from, 
 func (db *DB) writeSteps(ctx context.Context, n, step int, operations chan<- *operation, run func(b *batch, from, to int) error) error {
 	for from := 0; from < n; from += step {
 		to := min(n, from+step)
-		if err := db.writeTo(ctx, operations, func(b *batch) error { return run(b, from, to) }); err != nil {
+		if err := db.writeTo(ctx, operations, &operation{run: func(b *batch) error { return run(b, from, to) }}); err != nil {
 			return err
 		}
 	}
@@ -217,11 +233,12 @@ func (db *DB) operationsFor(rows int) chan<- *operation {
 	return db.writer.operations
 }
 
-func (db *DB) writeTo(ctx context.Context, operations chan<- *operation, run func(b *batch) error) error {
+// writeTo sends an operation to the writer and returns its result; see write.
+func (db *DB) writeTo(ctx context.Context, operations chan<- *operation, op *operation) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	op := &operation{run: run, done: make(chan error, 1)}
+	op.done = make(chan error, 1)
 	select {
 	case operations <- op:
 	case <-ctx.Done():
@@ -250,17 +267,44 @@ func (w *writer) loop() {
 			w.commitGroup(op)
 		case op := <-w.large: // a group begins with either, so that neither waits for ever
 			w.commitGroup(op)
+		case op := <-w.backgroundIfDue():
+			w.commitGroup(op)
 		case erased := <-w.erasures:
 			erased <- w.truncateLog(eraseLogNowWait)
-		case <-w.eraseTimer():
+		case <-w.timer():
 		}
 		w.eraseLogIfDue()
 	}
 }
 
+// backgroundIfDue returns the operations of the background, nil during a pause.
+func (w *writer) backgroundIfDue() <-chan *operation {
+	if time.Now().Before(w.pace.resumeAt) {
+		return nil
+	}
+	return w.background
+}
+
+// timer returns a channel that fires when it is time to erase the log, or when a pause of the background
+// ends.
+func (w *writer) timer() <-chan time.Time {
+	next := w.eraseLogAt
+	if w.pace.resumeAt.After(time.Now()) && (next.IsZero() || w.pace.resumeAt.Before(next)) {
+		next = w.pace.resumeAt
+	}
+	if next.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(next))
+}
+
 const (
-	// eraseLogDelay lets the removals that follow each other be erased together.
+	// eraseLogDelay lets the removals that follow each other be erased together. While they go on, the
+	// log is erased each maxEraseDelay: writers wait for it, and then for the file to be synchronized.
 	eraseLogDelay = 500 * time.Millisecond
+	maxEraseDelay = 20 * time.Second
+	// eraseCopyTime is how long the checkpointer gets for copying the log before.
+	eraseCopyTime = 200 * time.Millisecond
 	// eraseLogWait bounds the wait of the first attempt for readers. Writers wait as
 	// long. The wait doubles with each attempt, up to the writer's busy time.
 	eraseLogWait = 50 * time.Millisecond
@@ -273,8 +317,12 @@ const (
 // eraseLogSoon makes the writer erase the log. The log has copies of the pages from which
 // records were removed.
 func (w *writer) eraseLogSoon() {
+	now := time.Now()
 	if w.eraseLogAt.IsZero() {
-		w.eraseLogAt = time.Now().Add(eraseLogDelay)
+		w.eraseLogLast, w.eraseCopied = now.Add(maxEraseDelay), false
+	}
+	if w.eraseLogAt = now.Add(eraseLogDelay); w.eraseLogAt.After(w.eraseLogLast) {
+		w.eraseLogAt = w.eraseLogLast
 	}
 }
 
@@ -291,23 +339,21 @@ func (w *writer) eraseLogNow(ctx context.Context) (erased bool, err error) {
 	return <-answer, nil
 }
 
-// eraseTimer returns a channel that fires when it is time to erase the log.
-func (w *writer) eraseTimer() <-chan time.Time {
-	if w.eraseLogAt.IsZero() {
-		return nil
-	}
-	return time.After(time.Until(w.eraseLogAt))
-}
-
-// eraseLogIfDue erases the log if its time has come. A reader can prevent it, which is
-// tried again then.
+// eraseLogIfDue erases the log if its time has come. The checkpointer copies most of it before, so that
+// writers wait little. A reader can prevent it, which is tried again then.
 func (w *writer) eraseLogIfDue() {
+	now := time.Now()
 	switch {
-	case w.eraseLogAt.IsZero() || time.Now().Before(w.eraseLogAt):
+	case w.eraseLogAt.IsZero() || now.Before(w.eraseLogAt):
+	case !w.eraseCopied:
+		w.checkpoint.ask()
+		w.eraseCopied, w.eraseLogAt = true, now.Add(eraseCopyTime)
+		w.eraseLogLast = w.eraseLogAt
 	case w.truncateLog(backoff.Policy{First: eraseLogWait, Max: w.busy}.Delay(w.eraseTries + 1)):
 	default:
 		w.eraseTries++
-		w.eraseLogAt = time.Now().Add(eraseLogDelay)
+		w.eraseLogAt = now.Add(eraseLogDelay)
+		w.eraseLogLast, w.eraseCopied = w.eraseLogAt, false
 	}
 }
 

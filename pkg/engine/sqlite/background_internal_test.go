@@ -1,0 +1,56 @@
+package sqlite
+
+import (
+	"testing"
+	"time"
+)
+
+func TestPaceOfTheBackground(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	const short, long = 2 * time.Millisecond, 30 * time.Millisecond
+	// run has operations of others and of the background alternate. Each part of the background takes
+	// 0.1 ms.
+	run := func(p *pace, others bool) {
+		for range 100 {
+			if others {
+				p.noteOthers(now, now.Add(short))
+				now = now.Add(short)
+			}
+			ended := now.Add(time.Duration(p.parts(workRemove)) * 100 * time.Microsecond)
+			p.note(workRemove, now, ended)
+			now = ended
+		}
+	}
+	busy := newPace()
+	run(&busy, true)
+	if got, want := busy.parts(workRemove), 20; got < want-4 || got > want+4 {
+		t.Errorf("an operation beside others has %d parts, want about %d, which take as long as those of others", got, want)
+	}
+	if got := busy.resumeAt.Sub(now); got < short/2 || got > 2*short {
+		t.Errorf("the pause after an operation is %s, want about %s", got, short)
+	}
+	busy.note(workRemove, now, now.Add(long))
+	if got, want := busy.resumeAt.Sub(now.Add(long)), maxBackgroundPause; got != want {
+		t.Errorf("the pause after a long operation is %s, want %s", got, want)
+	}
+	now = now.Add(long + 2*idleTime)
+	run(&busy, false)
+	if got, want := busy.parts(workRemove), 100; got < want-20 || got > want+20 {
+		t.Errorf("an operation has %d parts while nobody writes, want about %d", got, want)
+	}
+	if !busy.resumeAt.Equal(now) {
+		t.Errorf("the pause after an operation is %s while nobody writes, want none", busy.resumeAt.Sub(now))
+	}
+	slow := newPace()
+	for range 100 {
+		slow.noteOthers(now, now.Add(short))
+		slow.note(workMerge, now, now.Add(long))
+		now = now.Add(long)
+	}
+	if got, want := slow.parts(workMerge), leastParts; got != want {
+		t.Errorf("an operation of slow parts has %d, want %d", got, want)
+	}
+	if got := slow.resumeAt.Sub(now); got != long {
+		t.Errorf("the pause between operations that all take long is %s, want %s", got, long)
+	}
+}
