@@ -22,7 +22,8 @@ func apiChecks() []check {
 		}},
 		{"permissions", permissionFaults, []mutation{removed(permission), with(permission, "SourceArn", "*"), with(permission, "FunctionName", "other"), with(permission, "Principal", "*")}},
 		{"authorizers", authorizerFaults, []mutation{
-			with(api, "Body.components.securitySchemes.Caller.x-amazon-apigateway-authorizer.identitySource", "method.request.header.Authorization, method.request.header.X-Tenant-ID"),
+			with(api, "Body.components.securitySchemes.Caller.x-amazon-apigateway-authorizer.identitySource", "method.request.header.Authorization, context.httpMethod, context.resourcePath, method.request.header.X-Tenant-ID"),
+			with(api, "Body.components.securitySchemes.Caller.x-amazon-apigateway-authorizer.identitySource", "method.request.header.Authorization"),
 			with(api, "Body.components.securitySchemes.Caller.x-amazon-apigateway-authorizer.authorizerResultTtlInSeconds", 3600.0),
 			without(api, "Body.components.securitySchemes.Caller"),
 		}},
@@ -162,7 +163,8 @@ func permissionFaults(e environment) []string {
 func authorizerFaults(e environment) []string {
 	var f faults
 	const path = "Body.components.securitySchemes.Caller.x-amazon-apigateway-authorizer."
-	f.want(e.api(), path+"identitySource", "method.request.header.Authorization") // each is required
+	// Each is required in a request. Without the route, a cached answer would refuse what no function sees.
+	f.want(e.api(), path+"identitySource", "method.request.header.Authorization, context.httpMethod, context.resourcePath")
 	f.want(e.api(), path+"type", "request")
 	f.want(e.api(), path+"authorizerResultTtlInSeconds", strconv.Itoa(int(manifest.AuthorizerTTL.Seconds())))
 	f.want(e.api(), path+"authorizerUri", e.integration("authorize-request"))

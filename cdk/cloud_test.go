@@ -68,8 +68,13 @@ func newCloud(t *testing.T) *cloud {
 // token returns a bearer token of the environment's issuer.
 func (c *cloud) token(issuer Issuer, tenants any, role string) string {
 	c.t.Helper()
+	return c.tokenOf("tester", issuer, tenants, role)
+}
+
+func (c *cloud) tokenOf(subject string, issuer Issuer, tenants any, role string) string {
+	c.t.Helper()
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
-		"iss": issuer.Issuer, "aud": issuer.Audience, "sub": "tester", "tenants": tenants, "role": role, "exp": time.Now().Add(time.Hour).Unix(),
+		"iss": issuer.Issuer, "aud": issuer.Audience, "sub": subject, "tenants": tenants, "role": role, "exp": time.Now().Add(time.Hour).Unix(),
 	})
 	token.Header["kid"] = "1"
 	text, err := token.SignedString(c.signer)

@@ -127,6 +127,7 @@ func (u *user) breaks() []broken {
 		{"roles lose execute-api:ManageConnections", stepStream, func() func() {
 			return u.withoutAction("execute-api:ManageConnections", u.holders(manifest.ResourceSockets)...)
 		}},
+		{"the authorizer's role loses sqs:SendMessage", stepRefuse, func() func() { return u.withoutAction("sqs:SendMessage", "authorize-request") }},
 		{"a queue's policy denies", stepEntry, func() func() { return u.denySending("ingest") }},
 	}
 }
@@ -182,6 +183,9 @@ func TestSAMTemplate(t *testing.T) {
 	u := c.userOf(dev.Issuer, outputs)
 	u.createsTenant()
 	if err := u.entryIsFound("through-the-template"); err != nil {
+		t.Error(err)
+	}
+	if err := u.attemptIsRecorded(); err != nil {
 		t.Error(err)
 	}
 }

@@ -15,8 +15,8 @@ import (
 type node = map[string]any
 
 // caller is the authorizer. API Gateway requires every identity source in a request, and not every
-// request needs a tenant (see lambdaedge.Authorizer). So its identity source is the credential
-// alone.
+// request needs a tenant. So its identity sources are the credential and the route, which makes every
+// refused route reach the function (see lambdaedge.Authorizer).
 const caller = "Caller"
 
 // usage requires an API key of a usage plan, which the authorizer returns.
@@ -78,11 +78,14 @@ func gatewayDocument(source []byte, functions []manifest.Function, integration f
 	}, nil
 }
 
+// identitySources are those by which API Gateway caches the authorizer's answers.
+const identitySources = "method.request.header.Authorization, context.httpMethod, context.resourcePath"
+
 func authorizer(uri string) node {
 	return node{
 		"type": "apiKey", "in": "header", "name": "Authorization", "x-amazon-apigateway-authtype": "custom",
 		"x-amazon-apigateway-authorizer": node{
-			"type": "request", "authorizerUri": uri, "identitySource": "method.request.header.Authorization",
+			"type": "request", "authorizerUri": uri, "identitySource": identitySources,
 			"authorizerResultTtlInSeconds": int(manifest.AuthorizerTTL.Seconds()),
 		},
 	}

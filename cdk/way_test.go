@@ -26,7 +26,9 @@ type user struct {
 	api, stream     string
 	admin, operator string // tokens
 	tenant          string
+	issuer          Issuer
 	sent            int // entries, so that each has a word of its own
+	refused         int // callers, so that each is recorded
 }
 
 // newUser completes the deployment of dev as docs/deploy.md says, and creates a tenant.
@@ -41,7 +43,7 @@ func (c *cloud) newUser() *user {
 
 func (c *cloud) userOf(issuer Issuer, outputs map[string]string) *user {
 	c.t.Helper()
-	u := &user{cloud: c, api: c.here(outputs["ApiUrl"]), stream: c.here(outputs["StreamUrl"]), tenant: fmt.Sprintf("t%d", time.Now().UnixNano())}
+	u := &user{cloud: c, issuer: issuer, api: c.here(outputs["ApiUrl"]), stream: c.here(outputs["StreamUrl"]), tenant: fmt.Sprintf("t%d", time.Now().UnixNano())}
 	u.operator, u.admin = c.token(issuer, "*", "operator"), c.token(issuer, []string{u.tenant}, "admin")
 	return u
 }
@@ -64,12 +66,14 @@ type step struct {
 const (
 	stepEntry  = "an entry from REST to search"
 	stepStream = "an entry to a subscriber"
+	stepRefuse = "a refused attempt to the tenant's log"
 )
 
 func (u *user) way() []step {
 	return []step{
 		{stepEntry, func() error { return u.entryIsFound("") }},
 		{stepStream, u.entryIsStreamed},
+		{stepRefuse, u.attemptIsRecorded},
 		{"poison to the dead-letter queue", u.poisonIsDead},
 		{"schedules fire", u.schedulesFire},
 		{"the key of cursors rotates", u.keyRotates},
@@ -134,6 +138,38 @@ func (u *user) entryIsFound(word string) error {
 			return fmt.Errorf("found %d entries with %q, want 1", len(list.Items), word)
 		}
 		return nil
+	})
+}
+
+// attemptIsRecorded has API Gateway refuse an auditor, twice, and finds the one entry that the authorizer
+// made of it. Then it has a handler refuse what the route alone allows.
+func (u *user) attemptIsRecorded() error {
+	u.refused++
+	subject := fmt.Sprintf("eve%d", u.refused)
+	token := u.tokenOf(subject, u.issuer, []string{u.tenant}, "auditor")
+	for range 2 {
+		if err := u.send(http.MethodDelete, "/logs/cleanup?before=2000-01-01", token, u.tenant, nil, http.StatusForbidden, nil); err != nil {
+			return err
+		}
+	}
+	if err := u.send(http.MethodPost, "/logs/search", token, u.tenant, map[string]any{"reveal": true, "reason": "r"}, http.StatusForbidden, nil); err != nil {
+		return err
+	}
+	return eventually(u.t.Context(), 8*time.Second, func() error {
+		var list struct {
+			Items []struct {
+				ResourceID string `json:"resource_id"`
+			}
+		}
+		if err := u.send(http.MethodGet, "/logs?action=access.refused&user_id="+subject, u.admin, u.tenant, nil, http.StatusOK, &list); err != nil {
+			return err
+		}
+		var routes []string
+		for _, item := range list.Items {
+			routes = append(routes, item.ResourceID)
+		}
+		slices.Sort(routes)
+		return wantText("refused attempts", strings.Join(slices.Compact(routes), ", "), "DELETE /logs/cleanup, POST /logs/search") // a minute may end between them
 	})
 }
 

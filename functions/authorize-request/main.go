@@ -10,12 +10,13 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/tokens"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv, tokens.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, tokens.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -11,11 +11,12 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -11,13 +11,14 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/searchindex"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/timezones"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, timezones.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.FromEnv, searchindex.FromEnv, queues.FromEnv, timezones.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

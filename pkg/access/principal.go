@@ -139,6 +139,12 @@ func (p Principal) OnlyTenant() (audit.TenantID, bool) {
 	return ids[0], true
 }
 
+// BelongsTo reports whether the principal has a permission in the tenant.
+func (p Principal) BelongsTo(tenant audit.TenantID) bool {
+	ids, all := p.TenantIDs()
+	return all || slices.Contains(ids, tenant)
+}
+
 // Has reports whether perm was granted for the tenant or for AnyTenant.
 func (p Principal) Has(tenant audit.TenantID, perm Permission) bool {
 	if slices.Contains(p.Grants[AnyTenant], perm) {

@@ -176,7 +176,7 @@ func spent(memoryMB int, cpu time.Duration) time.Duration {
 }
 
 // authorize returns the invocations of the authorizer: each tenant's credential is asked about
-// again when the kept decision is too old.
+// again when the kept decision about the route that it writes by is too old.
 func authorize(w *Workload, requests float64) Step {
 	s := Step{Function: functionAuthorizer, MemoryMB: memoryOf(functionAuthorizer), Invocations: Reads(w.Shares, requests, 1, manifest.AuthorizerTTL)}
 	s.take(requestCPU, databaseWait)

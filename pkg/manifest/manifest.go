@@ -92,6 +92,9 @@ func (r Route) Methods() []string {
 	return []string{r.Method}
 }
 
+// Name returns the method and the path: GET /logs/{id}.
+func (r Route) Name() string { return r.Method + " " + r.Path }
+
 // TenantSource is where a request names its tenant.
 type TenantSource uint8
 

@@ -147,6 +147,7 @@ var dependencyOf = map[manifest.Resource]manifest.Dependency{
 	manifest.ResourceTenants:    manifest.DependencyRecords,
 	manifest.ResourceKeys:       manifest.DependencyRecords,
 	manifest.ResourceHolds:      manifest.DependencyRecords,
+	manifest.ResourceAttempts:   manifest.DependencyRecords,
 	manifest.ResourceJobs:       manifest.DependencyRecords,
 	manifest.ResourceTenantKeys: manifest.DependencyRecords,
 	manifest.ResourceMasterKey:  manifest.DependencyMasterKey,

@@ -40,6 +40,7 @@ const (
 	ResourceTimeZones  Resource = "time-zones"  // the tz database
 	ResourceArrival    Resource = "arrival"     // the arrival log: the order in which entries were stored
 	ResourceQuotas     Resource = "quotas"      // how much of their quotas the tenants have used
+	ResourceAttempts   Resource = "attempts"    // which refused attempts are recorded
 
 	ResourceCertificates Resource = "certificates" // certificates, and the keys that sign them
 
@@ -177,6 +178,8 @@ var (
 	listing = read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceCursorKey)
 	// checking adds the grants needed to find out whether a client may use its connection.
 	checking = read(ResourceTenants, ResourceKeys)
+	// refusing are the grants needed to record who was refused what; see withRefusals.
+	refusing = slices.Concat(read(ResourceTenants), write(ResourceAttempts), recording)
 	// nudging adds the grants needed to ask that a stream is looked at.
 	nudging = write(QueueResource(QueueStream))
 )
@@ -200,8 +203,32 @@ var made struct {
 }
 
 func functions() []Function {
-	made.once.Do(func() { made.functions = table() })
+	made.once.Do(func() { made.functions = withRefusals(table()) })
 	return made.functions
+}
+
+// withRefusals adds the grants needed to record refused attempts to every function that decides whether
+// a caller may do something in a tenant.
+func withRefusals(table []Function) []Function {
+	for i := range table {
+		f := &table[i]
+		r, s := f.Trigger.Route, f.Trigger.Socket
+		if f.Trigger.Authorizer || r != nil && r.Permission != "" && r.TenantFrom != TenantNone || s != nil && s.Key == SocketConnect {
+			f.Grants = union(f.Grants, refusing)
+		}
+	}
+	return table
+}
+
+// union returns the grants of both, each once.
+func union(a, b []Grant) []Grant {
+	all := slices.Clone(a)
+	for _, g := range b {
+		if !slices.Contains(all, g) {
+			all = append(all, g)
+		}
+	}
+	return all
 }
 
 func table() []Function {
@@ -475,7 +502,7 @@ func table() []Function {
 			Name: "prepare-partitions", Summary: "Create the collections of the next month with their indexes",
 			Trigger: Trigger{Schedule: &Schedule{Every: prepareEvery}},
 			Grants: slices.Concat(
-				read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas)),
+				read(ResourceTenants), write(ResourceTenants, ResourceEntries, ResourceQuarantine, ResourceKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceAttempts)),
 			MemoryMB: small, Timeout: 10 * time.Minute,
 		},
 		{
@@ -532,7 +559,7 @@ func table() []Function {
 			Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueJobs, BatchSize: 1, MaxConcurrency: 9}}},
 			Grants: slices.Concat(
 				read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceQuarantine, ResourceJobs, ResourceHolds, ResourceTenantKeys, ResourceArchive, QueueResource(QueueJobs)),
-				write(ResourceExports, ResourceTombstones, ResourceArchive, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceJobs, ResourceHolds,
+				write(ResourceExports, ResourceTombstones, ResourceArchive, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceAttempts, ResourceJobs, ResourceHolds,
 					QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
 			MemoryMB: medium, Timeout: 10 * time.Minute,
 		},

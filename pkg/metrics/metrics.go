@@ -48,6 +48,18 @@ const Unencrypted = "Unencrypted"
 // ServiceAccept is the service of Unencrypted: create-log and create-logs-bulk count them together.
 const ServiceAccept = "accept"
 
+// AttemptsOutside counts requests that were refused and belong to no tenant of the caller: without a
+// valid credential, for another tenant, or for the platform.
+const AttemptsOutside = "AttemptsOutside"
+
+// AttemptsNotRecorded counts refused attempts that are missing in the tenant's log, because a store or
+// a queue was not available.
+const AttemptsNotRecorded = "AttemptsNotRecorded"
+
+// ServiceAccess is the service of both: the authorizer and every function with a route count them
+// together.
+const ServiceAccess = "access"
+
 const (
 	dimensionService = "service"
 	// propertyTenant is a property and not a dimension. CloudWatch bills every

@@ -191,14 +191,14 @@ func functionID(name string) string { return manifest.CamelCase(name) + "Functio
 func queueID(name manifest.QueueName) string { return manifest.CamelCase(string(name)) + "Queue" }
 
 // caller is the name of the authorizer. API Gateway requires every identity source in a request,
-// and not every request needs a tenant (see lambdaedge.Authorizer). So its identity source is the
-// credential alone.
+// and not every request needs a tenant. So its identity sources are the credential and the route,
+// which makes every refused route reach the function (see lambdaedge.Authorizer).
 const caller = "Caller"
 
 func api() node {
 	authorizer := node{
 		"FunctionArn": arn(functionID("authorize-request")), "FunctionPayloadType": "REQUEST",
-		"Identity": node{"Headers": []string{"Authorization"}, "ReauthorizeEvery": int(manifest.AuthorizerTTL.Seconds())},
+		"Identity": node{"Headers": []string{"Authorization"}, "Context": []string{"httpMethod", "resourcePath"}, "ReauthorizeEvery": int(manifest.AuthorizerTTL.Seconds())},
 	}
 	return node{"Type": "AWS::Serverless::Api", "Properties": node{
 		"StageName": stage, "EndpointConfiguration": node{"Type": "REGIONAL"}, "TracingEnabled": true,

@@ -18,6 +18,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/arrival"
+	"github.com/ocelot-audit/ocelot/pkg/attempts"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/backoff"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
@@ -120,6 +121,12 @@ type Quotas interface {
 	jobs.Purger
 }
 
+// Attempts says which refused attempts are recorded.
+type Attempts interface {
+	attempts.Claims
+	jobs.Purger
+}
+
 // Activity is the register of active days.
 type Activity interface {
 	activity.Register
@@ -173,6 +180,7 @@ type Stores struct {
 	Quarantine Quarantine
 	Activity   Activity
 	Quotas     Quotas
+	Attempts   Attempts
 	// Limits are the quotas of entries.
 	Limits quota.Limits
 	// LocalMessages are the messages in a file, but for those of jobs; nil if the queues are
@@ -261,6 +269,7 @@ type Services struct {
 	limiter    func() *quota.Limiter
 	keyring    func() *protect.Keyring
 	versions   func() (rotation.Versions, error)
+	attempts   func() *attempts.Recorder
 }
 
 // TenantTTL is the maximum age of a cached tenant record. A process sees its own
@@ -329,10 +338,29 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 		}
 		return limiter
 	})
+	s.attempts = sync.OnceValue(s.newAttempts)
 	s.gate = sync.OnceValue(func() *httpapi.Gate {
-		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString, Origins: stores.Origins}
+		return &httpapi.Gate{Authenticator: s.authorizer(), Tenants: s.tenants().StaleIfError(), Log: log, Now: time.Now, NewRequestID: uuid.NewString, Origins: stores.Origins, Attempts: s.attempts()}
 	})
 	return s
+}
+
+// newAttempts returns what records refused attempts.
+func (s *Services) newAttempts() *attempts.Recorder {
+	counts := metrics.New(s.Metrics, metrics.ServiceAccess, time.Now)
+	count := func(ctx context.Context, tenant audit.TenantID, metric string) {
+		if err := counts.Write(tenant, []metrics.Metric{{Name: metric, Unit: metrics.Count, Value: 1}}, nil); err != nil {
+			s.Log.ErrorContext(ctx, "a metric was not written", "error", err)
+		}
+	}
+	return attempts.New(attempts.Recorder{
+		Tenants: s.tenants().StaleIfError(), Claims: s.Stores.Attempts, Log: s.accept(), Now: time.Now, Random: random,
+		Outside: func(ctx context.Context) { count(ctx, "", metrics.AttemptsOutside) },
+		Failed: func(ctx context.Context, tenant audit.TenantID, err error) {
+			s.Log.WarnContext(ctx, "a refused attempt was not recorded", "tenant", string(tenant), "error", err)
+			count(ctx, tenant, metrics.AttemptsNotRecorded)
+		},
+	})
 }
 
 // backlog returns the bound of what waits to be stored; nil: there is none.

@@ -35,7 +35,7 @@ import (
 
 // AuthorizeRequest returns what finds out who calls.
 func (s *Services) AuthorizeRequest() lambdaedge.Callers {
-	return lambdaedge.Callers{Authenticate: s.authorizer().Authenticate, UsageKey: s.usageKey}
+	return lambdaedge.Callers{Authenticate: s.authorizer().Authenticate, UsageKey: s.usageKey, Attempts: s.attempts()}
 }
 
 // usageKey returns the API key of the tenant's tier. It is that of the standard tier if the tier
@@ -153,7 +153,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
 			{Name: "quarantine", Purger: s.Stores.Quarantine}, {Name: "API keys", Purger: s.Stores.Keys},
 			{Name: "arrival log", Purger: s.Stores.Arrivals}, {Name: "live stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
-			{Name: "tenant keys", Purger: &erasure.KeyPurger{Tombstones: s.tombstones(), Keys: s.Stores.TenantKeys}}, {Name: "register of days", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas},
+			{Name: "tenant keys", Purger: &erasure.KeyPurger{Tombstones: s.tombstones(), Keys: s.Stores.TenantKeys}}, {Name: "register of days", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas}, {Name: "refused attempts", Purger: s.Stores.Attempts},
 			{Name: "legal holds", Purger: s.Stores.Holds},
 			{Name: "exports", Purger: s.Stores.Exports}, {Name: "archive", Purger: s.Stores.Archive},
 		},

@@ -154,6 +154,9 @@ func accessErrorResponses(route *manifest.Route) []ErrorResponse {
 		if route.TenantFrom == manifest.TenantFromHeader {
 			forbidden += " The response is the same if the tenant does not exist."
 		}
+		if route.TenantFrom != manifest.TenantNone {
+			forbidden += " The log of a tenant of the caller records the attempt."
+		}
 		all = append(all,
 			ErrorResponse{httpapi.ProblemUnauthenticated, "The Authorization header is missing or not valid."},
 			ErrorResponse{httpapi.ProblemForbidden, forbidden},

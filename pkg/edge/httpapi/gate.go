@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/attempts"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
@@ -30,9 +31,14 @@ type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)
 }
 
+// Attempts records what callers were refused.
+type Attempts interface {
+	Record(ctx context.Context, a attempts.Attempt)
+}
+
 // Gate is what every request passes on its way in and out. It handles the request id,
 // authentication, tenant, permission, limits, compression, problem documents, the
-// access log and panics. Every exported field is required. One Gate serves all
+// access log and panics. Every exported field but Attempts is required. One Gate serves all
 // functions; it must not be copied after first use.
 type Gate struct {
 	// Authenticator verifies the credential if the request's context has no principal.
@@ -47,6 +53,8 @@ type Gate struct {
 	// Origins are the pages, such as https://console.example.com, to which browsers may show
 	// answers (CORS), and which may send requests.
 	Origins []string
+	// Attempts gets the requests that are refused. nil: nobody does.
+	Attempts Attempts
 
 	gzips  sync.Pool // *gzip.Writer
 	bodies bodyMemory
@@ -57,6 +65,7 @@ type request struct {
 	*http.Request
 	id        string // request id
 	principal access.Principal
+	named     audit.TenantID // the tenant that the request names; "": none yet, or none at all
 	scope     access.Scope
 	tenant    audit.Tenant // the zero Tenant if the route has no single tenant
 	params    url.Values
@@ -91,7 +100,11 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.gate.options(w, r, e.route.Path, methodsOf(e.route.Path))
 		return
 	}
-	e.gate.serve(w, r, e.route, e.answer)
+	e.gate.serve(w, r, e.route, func(req *request) (*response, error) {
+		res, err := e.answer(req)
+		e.gate.noteRefusal(req, e.route, err)
+		return res, err
+	})
 }
 
 // serve sends what answer makes of the request, and logs it.
@@ -168,6 +181,7 @@ func (e *endpoint) authorize(req *request) error {
 	if err != nil || id == "" {
 		return err
 	}
+	req.named = id
 	if req.scope, err = req.principal.Authorize(id, e.route.Permission); err != nil {
 		return err
 	}

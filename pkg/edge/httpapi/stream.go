@@ -45,13 +45,14 @@ func ConnectStream(gate *Gate, s *stream.Service) http.Handler {
 		},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		request, err := redeemTicket(s, r)
+		redeemed, err := redeemTicket(s, r)
 		if err != nil {
 			err = explain(err, audit.ErrUnauthenticated, ProblemUnauthenticated, "The ticket is not valid, or is older than a minute.")
+			gate.noteRefusal(&request{Request: r}, connectRoute, err)
 			Refuse(gate, connectRoute, err).ServeHTTP(w, r)
 			return
 		}
-		admitted.ServeHTTP(w, request)
+		admitted.ServeHTTP(w, redeemed)
 	})
 }
 

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/attempts"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 )
@@ -34,6 +36,13 @@ type Callers struct {
 	// UsageKey returns the API key under which API Gateway counts the requests for a tenant, by
 	// its tier; "": none. The tenant is "" if the credential is for several.
 	UsageKey func(ctx context.Context, tenant audit.TenantID) string
+	// Attempts records what callers are refused.
+	Attempts Attempts
+}
+
+// Attempts records what callers were refused.
+type Attempts interface {
+	Record(ctx context.Context, a attempts.Attempt)
 }
 
 // Authorizer returns the Lambda function that answers API Gateway's REQUEST
@@ -45,25 +54,28 @@ type Callers struct {
 // Gateway caches neither. If policy and principal exceed API Gateway's 8 KB, the policy
 // denies the request.
 //
-// API Gateway caches the policy by the authorizer's one identity source, Authorization. It
-// applies the policy to every later request with the same credential: on any route, and with
-// any X-Tenant-ID or none. Policy and principal therefore depend on the credential alone. No
-// request can get what another tenant's request left in the cache, because both get the same.
-// The policy lists exactly those routes that the principal may call:
+// API Gateway caches the policy by the authorizer's identity sources: Authorization, the method and
+// the route. It applies the policy to later requests with any X-Tenant-ID or none, and with any path of
+// the route. Policy and principal therefore depend on the credential alone. No request can get what
+// another tenant's request left in the cache, because both get the same. The policy lists the routes
+// that the principal may call:
 //
-//   - a route with the tenant in X-Tenant-ID if it may call it in one of its tenants. The
-//     handler decides about the tenant.
-//   - a route with the tenant in its path for each tenant in which it may call it.
+//   - for a principal of one tenant, exactly the routes that it may call there.
+//   - for a principal of several tenants, every route in these tenants. The handler decides about the
+//     permission. It knows the tenant of X-Tenant-ID, which a policy cannot express, and each refused
+//     attempt then gets into the log of the right tenant.
 //   - a route without a tenant as its handler allows it.
 //
-// Three cases are left to the handlers, because a policy cannot express them: the tenant in
-// X-Tenant-ID; the tenant of a path, if the ids exceed the 8 KB; and a principal with one
-// permission in every tenant and another in single tenants, for which the wildcard of the first
-// may allow a path below it.
+// Two cases are left to the handlers, because a policy cannot express them: the tenant in
+// X-Tenant-ID, and the tenant of a path, if the ids exceed the 8 KB.
 //
 // The policy explicitly denies a route that only the wildcard of a listed route would
 // allow. It also denies the called method if the principal may not call it. The handlers check
 // tenant and permission again in any case.
+//
+// The method and the route are identity sources so that every route that is refused reaches the
+// function, which records the attempt. API Gateway then answers the same route for the time of its
+// cache.
 func Authorizer(c Callers) func(context.Context, events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 	return func(ctx context.Context, event events.APIGatewayCustomAuthorizerRequestTypeRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 		header := headersOf(event.Headers, event.MultiValueHeaders)
@@ -73,6 +85,7 @@ func Authorizer(c Callers) func(context.Context, events.APIGatewayCustomAuthoriz
 		}
 		principal, err := c.Authenticate(ctx, credentials[0])
 		if errors.Is(err, audit.ErrUnauthenticated) {
+			c.Attempts.Record(ctx, attempts.Attempt{})
 			return events.APIGatewayCustomAuthorizerResponse{}, errUnauthorized
 		}
 		if err != nil {
@@ -88,10 +101,63 @@ func Authorizer(c Callers) func(context.Context, events.APIGatewayCustomAuthoriz
 			slog.ErrorContext(ctx, "making the policy failed", "request_id", event.RequestContext.RequestID, "error", err)
 			return events.APIGatewayCustomAuthorizerResponse{}, err
 		}
+		if attempt, refused := refusedAttempt(&event, principal); refused {
+			attempt.UserAgent = header.Get("User-Agent")
+			c.Attempts.Record(ctx, attempt)
+		}
 		tenant, _ := principal.OnlyTenant()
 		response.UsageIdentifierKey = c.UsageKey(ctx, tenant)
 		return response, nil
 	}
+}
+
+// refusedAttempt returns what the policy refuses: a route for which a principal of one tenant lacks the
+// permission there, a foreign tenant in the path, or a route of the platform. Handlers refuse the rest.
+// The first belongs to the principal's tenant whichever one the request names, because the answer from
+// the cache refuses its own tenant too.
+func refusedAttempt(event *events.APIGatewayCustomAuthorizerRequestTypeRequest, p access.Principal) (attempts.Attempt, bool) {
+	r, known := routeOf(event)
+	if !known {
+		return attempts.Attempt{}, false
+	}
+	a := attempts.Attempt{Principal: p, Route: r.Name(), RequestID: event.RequestContext.RequestID}
+	a.IPAddress, _ = netip.ParseAddr(event.RequestContext.Identity.SourceIP)
+	a.IPAddress = a.IPAddress.Unmap()
+	if r.TenantFrom == manifest.TenantNone {
+		_, err := p.Authorize(access.AnyTenant, r.Permission)
+		return a, err != nil && (r.Method != http.MethodGet || !mayCallSomewhere(p, r))
+	}
+	if severalTenants(p) {
+		return a, r.TenantFrom == manifest.TenantFromPath && !p.BelongsTo(audit.TenantID(event.PathParameters["id"]))
+	}
+	only, is := p.OnlyTenant()
+	if !is {
+		return a, true // it may do nothing anywhere
+	}
+	_, err := p.Authorize(only, r.Permission)
+	var denied *access.DeniedError
+	if errors.As(err, &denied) {
+		a.Tenant, a.Missing, a.Reason = only, denied.Permission, denied.Detail()
+		return a, true
+	}
+	return a, r.TenantFrom == manifest.TenantFromPath && event.PathParameters["id"] != string(only)
+}
+
+// routeOf returns the protected route that the request calls.
+func routeOf(event *events.APIGatewayCustomAuthorizerRequestTypeRequest) (manifest.Route, bool) {
+	for _, f := range manifest.Functions() {
+		r := f.Trigger.Route
+		if r != nil && r.Permission != "" && manifest.BasePath+r.Path == event.Resource && slices.Contains(r.Methods(), event.HTTPMethod) {
+			return *r, true
+		}
+	}
+	return manifest.Route{}, false
+}
+
+// severalTenants reports whether a principal has access to more than one tenant.
+func severalTenants(p access.Principal) bool {
+	ids, all := p.TenantIDs()
+	return all || len(ids) > 1
 }
 
 // authorize returns the policy for an authenticated principal.
@@ -131,41 +197,44 @@ func (a *routeAccess) add(allowed bool, r manifest.Route, path string) {
 	}
 }
 
-// accessOf returns the principal's access to all protected routes. If anyTenant is set, a route
-// whose path names the tenant allows every tenant's id if the principal may call it in some tenant.
+// accessOf returns the principal's access to all protected routes; see Authorizer. If anyTenant is set,
+// a route whose path names the tenant allows every tenant's id if it allows one.
 func accessOf(p access.Principal, anyTenant bool) routeAccess {
 	var a routeAccess
+	several := severalTenants(p)
 	for _, r := range routes(manifest.TenantFromHeader) {
-		a.add(mayCallSomewhere(p, r), r, wildcards(r.Path))
+		a.add(several || mayCallSomewhere(p, r), r, wildcards(r.Path))
 	}
 	for _, r := range routes(manifest.TenantNone) {
 		_, err := p.Authorize(access.AnyTenant, r.Permission)
 		a.add(err == nil || r.Method == http.MethodGet && mayCallSomewhere(p, r), r, wildcards(r.Path))
 	}
-	ids, all := p.TenantIDs()
+	if several {
+		a.addTenants(p, anyTenant)
+		return a
+	}
+	only, _ := p.OnlyTenant()
 	for _, r := range routes(manifest.TenantFromPath) {
-		if _, err := p.Authorize(access.AnyTenant, r.Permission); all && err == nil {
-			a.add(true, r, wildcards(r.Path))
-			continue
+		path := r.Path
+		if !anyTenant {
+			path = strings.Replace(path, "{id}", string(only), 1)
 		}
-		var permitted []audit.TenantID
-		for _, id := range ids {
-			if _, err := p.Authorize(id, r.Permission); err == nil {
-				permitted = append(permitted, id)
-			}
-		}
-		switch {
-		case len(permitted) == 0:
-			a.add(false, r, wildcards(r.Path))
-		case anyTenant:
-			a.add(true, r, wildcards(r.Path))
-		default:
-			for _, id := range permitted {
-				a.add(true, r, wildcards(strings.Replace(r.Path, "{id}", string(id), 1)))
-			}
-		}
+		a.add(mayCallSomewhere(p, r), r, wildcards(path))
 	}
 	return a
+}
+
+// addTenants allows every route below the principal's tenants.
+func (a *routeAccess) addTenants(p access.Principal, anyTenant bool) {
+	const tenants = "*" + manifest.BasePath + "/tenants/"
+	ids, all := p.TenantIDs()
+	if all || anyTenant {
+		a.allowed = append(a.allowed, tenants+"*")
+		return
+	}
+	for _, id := range ids {
+		a.allowed = append(a.allowed, tenants+string(id), tenants+string(id)+"/*")
+	}
 }
 
 // mayCallSomewhere reports whether the principal has the route's permission in some tenant.

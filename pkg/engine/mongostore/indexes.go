@@ -28,6 +28,7 @@ const (
 	collectionArrivals    = "arrivals"
 	collectionConnections = "connections"
 	collectionQuotas      = "quotas"
+	collectionAttempts    = "attempts"
 
 	collectionCertificates = "certificates"
 	collectionSigningKeys  = "certificate_keys"

@@ -112,6 +112,11 @@ func TestConformance(t *testing.T) {
 	t.Run("Activity", func(t *testing.T) {
 		conformance.Activity(t, func(t *testing.T) conformance.ActivityRegister { return open(t, uri, newDatabase(t, uri)).Activity() })
 	})
+	t.Run("Attempts", func(t *testing.T) {
+		conformance.Attempts(t, func(t *testing.T) (first, second conformance.AttemptStore) {
+			return db(t).Attempts(), open(t, uri, name).Attempts()
+		})
+	})
 	t.Run("Quotas", func(t *testing.T) {
 		conformance.Quotas(t, func(t *testing.T, now func() time.Time) (first, second conformance.QuotaStore) {
 			return db(t).Quotas(), open(t, uri, name, mongostore.WithClock(now)).Quotas()

@@ -66,7 +66,7 @@ const undoQuarantine = undoEnding + `DROP INDEX quarantine_by_type; DROP INDEX q
 	ALTER TABLE quarantine DROP COLUMN resource_type; ALTER TABLE quarantine DROP COLUMN resource_id; `
 
 // undoEnding undoes the migration of the ends of connections, and the later ones.
-const undoEnding = `DROP TABLE holds; DROP TABLE certificates; DROP TABLE certificate_keys; DROP TABLE deletable; DROP TABLE tenant_keys;
+const undoEnding = `DROP TABLE attempts; DROP TABLE holds; DROP TABLE certificates; DROP TABLE certificate_keys; DROP TABLE deletable; DROP TABLE tenant_keys;
 	ALTER TABLE connections DROP COLUMN ending; `
 
 func TestQuarantineOfOlderFilesIsListedByResource(t *testing.T) {

@@ -122,6 +122,13 @@ func TestTenantKeys(t *testing.T) {
 	conformance.TenantKeys(t, func(t *testing.T) conformance.TenantKeyStore { return open(t).TenantKeys() })
 }
 
+func TestAttempts(t *testing.T) {
+	conformance.Attempts(t, func(t *testing.T) (first, second conformance.AttemptStore) {
+		path := filepath.Join(t.TempDir(), "ocelot.db")
+		return openAt(t, path, sqlite.WithSharedFile()).Attempts(), openAt(t, path, sqlite.WithSharedFile()).Attempts()
+	})
+}
+
 func TestQuotas(t *testing.T) {
 	conformance.Quotas(t, func(t *testing.T, now func() time.Time) (first, second conformance.QuotaStore) {
 		path := filepath.Join(t.TempDir(), "ocelot.db")

@@ -403,6 +403,16 @@ CREATE TABLE rollups (
 ) WITHOUT ROWID;
 INSERT INTO rollups SELECT tenant, hours, start, entries, NULL, cells FROM rollups_without_coarse_cells;
 DROP TABLE rollups_without_coarse_cells;
+`, `
+-- Which refused attempts are recorded; see attempts.Claims. Rows of earlier hours are removed.
+CREATE TABLE attempts (
+	tenant TEXT NOT NULL,
+	caller BLOB NOT NULL,
+	hour   INTEGER NOT NULL, -- since 1970
+	place  TEXT NOT NULL,
+	PRIMARY KEY (tenant, caller, hour, place)
+) WITHOUT ROWID;
+CREATE INDEX attempts_by_hour ON attempts (hour);
 `}
 
 // migrate migrates the file to the current schema.

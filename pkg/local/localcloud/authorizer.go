@@ -24,9 +24,9 @@ const (
 )
 
 // authorizer invokes the authorizer function and applies its policy to the called method.
-// As API Gateway does, it caches a policy by the request's identity source, the credential. It
-// applies the policy to later requests with the same credential, whatever method they call and
-// whatever tenant they name.
+// As API Gateway does, it caches a policy by the request's identity sources: the credential, the
+// method and the route. It applies the policy to later requests with the same ones, whatever tenant
+// they name.
 type authorizer struct {
 	function authorizerFunction
 	now      func() time.Time
@@ -80,7 +80,8 @@ func (a *authorizer) policy(ctx context.Context, event events.APIGatewayProxyReq
 	if len(credentials) == 0 {
 		return cachedPolicy{}, audit.ErrUnauthenticated // API Gateway does not invoke the function without one
 	}
-	key := sha256.Sum256([]byte(strings.Join(credentials, "\x00"))) // no header has a NUL
+	sources := append([]string{event.HTTPMethod, event.Resource}, credentials...)
+	key := sha256.Sum256([]byte(strings.Join(sources, "\x00"))) // none of them has a NUL
 	if p, found := a.cached(key); found {
 		return p, nil
 	}
@@ -101,7 +102,7 @@ func (a *authorizer) policy(ctx context.Context, event events.APIGatewayProxyReq
 	return p, nil
 }
 
-// identity is a digest of the identity source, so that the cache holds no credentials.
+// identity is a digest of the identity sources, so that the cache holds no credentials.
 type identity [sha256.Size]byte
 
 func (a *authorizer) cached(key identity) (cachedPolicy, bool) {

@@ -40,7 +40,7 @@ func UseRecords(stores *wiring.Stores, db *sqlite.DB) {
 	stores.Tenants, stores.Keys, stores.Jobs = db.Tenants(), db.Keys(), db.Jobs()
 	stores.Arrivals, stores.Streams, stores.Connections = db.Arrivals(), db.Streams(), db.Connections()
 	stores.Activity, stores.FreeSpace = db.Activity(), db.FreeSpace()
-	stores.Quotas, stores.TenantKeys = db.Quotas(), db.TenantKeys()
+	stores.Quotas, stores.Attempts, stores.TenantKeys = db.Quotas(), db.Attempts(), db.TenantKeys()
 	stores.Certificates, stores.Holds = db.Certificates(), db.Holds()
 }
 

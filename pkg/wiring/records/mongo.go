@@ -49,7 +49,7 @@ func Use(stores *wiring.Stores, engines config.Engines, more ...mongostore.Optio
 	stores.Partitions = mongo
 	stores.Quarantine, stores.Tenants, stores.Keys, stores.Jobs = mongo.Quarantine(), mongo.Tenants(), mongo.Keys(), mongo.Jobs()
 	stores.Arrivals, stores.Streams, stores.Connections, stores.Activity = mongo.Arrivals(), mongo.Streams(), mongo.Connections(), mongo.Activity()
-	stores.Quotas, stores.TenantKeys = mongo.Quotas(), mongo.TenantKeys()
+	stores.Quotas, stores.Attempts, stores.TenantKeys = mongo.Quotas(), mongo.Attempts(), mongo.TenantKeys()
 	stores.Certificates, stores.Holds = mongo.Certificates(), mongo.Holds()
 	stores.Placing = tenants.Placing{Separate: engines.SearchSeparateTenants, Pools: engines.SearchPools}
 	// Not essential: while MongoDB is down, accepted entries wait in the queue.

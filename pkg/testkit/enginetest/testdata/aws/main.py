@@ -58,11 +58,11 @@ from ministack.app import main  # noqa: E402, it reads the variables above
 
 
 def run_functions():
-    """Lets deployed functions run here as on AWS. Six things differ. The addresses of AWS and of stores that the
+    """Lets deployed functions run here as on AWS. Seven things differ. The addresses of AWS and of stores that the
     emulator does not run are replaced in the functions' environments. SQS has no IAM action for batches: they are
     judged as the single action. Plain HTTP to loopback counts as TLS, which policies ask for. Secrets Manager finds a
     secret by its ARN without the random suffix, and IAM judges the whole one. API keys come from the authorizer.
-    Policies see the encryption context of a call of KMS."""
+    Policies see the encryption context of a call of KMS. The method and the route are identity sources."""
     from ministack import app
     from ministack.core import iam_actions
     from ministack.services import lambda_svc
@@ -103,7 +103,36 @@ def run_functions():
     pin = app.pin_request_origin
     app.pin_request_origin = lambda source_ip, secure_transport: pin(source_ip, True)
 
+    identify_by_route()
     take_keys_from_authorizers()
+
+
+def identify_by_route():
+    """Gives the identity sources context.httpMethod and context.resourcePath of an authorizer their values. The
+    emulator treats them as absent."""
+    from contextvars import ContextVar
+
+    from ministack.services import apigateway_v1
+
+    sources, authorize = apigateway_v1._request_identity_sources, apigateway_v1._authorize_request_v1
+    called = ContextVar("called")
+
+    def identified(identity_source, *args):
+        context, rest = called.get({}), []
+        values = []
+        for source in (source.strip() for source in (identity_source or "").split(",")):
+            if source in context:
+                values.append(context[source])
+            else:
+                rest.append(source)
+        present, others = sources(",".join(rest), *args)
+        return present and all(values), values + others
+
+    async def authorized(api_id, stage_name, method_obj, method, path, resource, *rest, **kwargs):
+        called.set({"context.httpMethod": method, "context.resourcePath": resource["path"]})
+        return await authorize(api_id, stage_name, method_obj, method, path, resource, *rest, **kwargs)
+
+    apigateway_v1._request_identity_sources, apigateway_v1._authorize_request_v1 = identified, authorized
 
 
 def take_keys_from_authorizers():
