@@ -37,7 +37,7 @@ func (c *Client) CreateExport(ctx context.Context, members map[string]any) (Expo
 	if err != nil {
 		return e, fmt.Errorf("encode the parameters of an export: %w", err)
 	}
-	body, err := c.do(ctx, apiRequest{method: http.MethodPost, path: "logs/exports", body: text})
+	body, err := c.do(ctx, apiRequest{method: http.MethodPost, path: "logs/exports", body: text, header: http.Header{"Content-Type": {"application/json"}}})
 	if err != nil {
 		return e, err
 	}
