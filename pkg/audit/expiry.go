@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"iter"
 	"slices"
 	"time"
 )
@@ -47,19 +46,28 @@ func (s *Settings) ExpiryOf(e *Entry) time.Time {
 	return e.Timestamp.Add(time.Duration(days) * oneDay)
 }
 
-// Retentions yields after how many days entries can expire. Some may be repeated.
-func (s *Settings) Retentions() iter.Seq[int] {
-	return func(yield func(days int) bool) {
-		more := s.RetentionDays == 0 || yield(s.RetentionDays)
-		for _, r := range s.RetentionRules {
-			more = more && (r.Days == 0 || yield(r.Days))
-		}
+// Retentions returns after how many days entries can expire. Some may be repeated.
+func (s *Settings) Retentions() []int {
+	all := []int{s.RetentionDays}
+	for _, r := range s.RetentionRules {
+		all = append(all, r.Days)
 	}
+	return slices.DeleteFunc(all, func(days int) bool { return days == 0 })
 }
 
-// SameRetention reports whether entries expire at the same times by both settings, and may be removed then.
+// LeaveDays returns after how many days entries can leave the stores; see LeavesStores. Some may be
+// repeated.
+func (s *Settings) LeaveDays() []int {
+	all := s.Retentions()
+	if s.Archive && s.SearchableDays > 0 {
+		all = append(all, s.SearchableDays)
+	}
+	return all
+}
+
+// SameRetention reports whether entries leave the stores at the same times by both settings.
 func (s *Settings) SameRetention(other *Settings) bool {
-	return s.Archive == other.Archive && s.RetentionDays == other.RetentionDays && slices.EqualFunc(s.RetentionRules, other.RetentionRules, func(a, b RetentionRule) bool {
+	return s.Archive == other.Archive && s.SearchableDays == other.SearchableDays && s.RetentionDays == other.RetentionDays && slices.EqualFunc(s.RetentionRules, other.RetentionRules, func(a, b RetentionRule) bool {
 		aField, aValue := a.condition()
 		bField, bValue := b.condition()
 		return a.Days == b.Days && aField == bField && aValue == bValue
@@ -91,9 +99,10 @@ func (s *Settings) IsSearchable(e *Entry, now time.Time) bool {
 }
 
 // LeavesStores reports whether the entry need not be in the system of record and the index any more: it has
-// expired, or it was restored and its time is over.
+// expired, it was restored and its time is over, or it is not searchable and the tenant has an archive, which
+// keeps it.
 func (s *Settings) LeavesStores(e *Entry, now time.Time) bool {
-	return s.IsExpired(e, now) || e.RestoreEnded(now)
+	return s.IsExpired(e, now) || e.RestoreEnded(now) || s.Archive && !s.IsSearchable(e, now)
 }
 
 // IsVisible reports whether reads return the entry: it is searchable and not expired.
@@ -112,14 +121,12 @@ func (s *Settings) Visible(f Filter, now time.Time) Filter {
 // VisibleFrom returns a bound: every entry with an earlier timestamp is expired or not
 // searchable. The zero time means that there is no such bound.
 func (s *Settings) VisibleFrom(now time.Time) time.Time {
-	kept := keptFrom(now, s.RetentionDays)
-	for i := range s.RetentionRules {
-		if from := keptFrom(now, s.RetentionRules[i].Days); from.Before(kept) {
-			kept = from
-		}
-	}
-	return later(kept, s.SearchableFrom(now))
+	return later(s.KeptFrom(now), s.SearchableFrom(now))
 }
+
+// KeptFrom returns a bound: every entry with an earlier timestamp has expired. The zero time means that
+// there is no such bound.
+func (s *Settings) KeptFrom(now time.Time) time.Time { return keptFrom(now, s.LongestRetention()) }
 
 // keptFrom returns the earliest timestamp of the entries that are kept for a number of
 // days and have not expired. Timestamps have whole milliseconds. The zero time means

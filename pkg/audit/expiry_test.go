@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,35 @@ func TestEndsAreExact(t *testing.T) {
 		}
 		if got, want := settings.IsVisible(&entry, now), test.searchable && !test.expired; got != want {
 			t.Errorf("at %v: visible is %v, want %v", test.age, got, want)
+		}
+	}
+}
+
+func TestEntriesLeaveTheStores(t *testing.T) {
+	entry := audit.Entry{Timestamp: noon, Action: "A"}
+	rules := []audit.RetentionRule{{Action: "A", Days: 4}}
+	for name, test := range map[string]struct {
+		settings audit.Settings
+		want     time.Duration // the first age at which it leaves; zero: never
+	}{
+		"for ever":                     {audit.Settings{Archive: true}, 0},
+		"a retention":                  {audit.Settings{RetentionDays: 10, Archive: true}, 10 * day},
+		"not searchable":               {audit.Settings{RetentionDays: 10, SearchableDays: 3}, 10 * day},
+		"not searchable, archived":     {audit.Settings{RetentionDays: 10, SearchableDays: 3, Archive: true}, 3*day + 1},
+		"for ever, but not searchable": {audit.Settings{SearchableDays: 3, Archive: true}, 3*day + 1},
+		"a rule before that":           {audit.Settings{SearchableDays: 5, Archive: true, RetentionRules: rules}, 4 * day},
+		"a rule after that":            {audit.Settings{SearchableDays: 3, Archive: true, RetentionRules: rules}, 3*day + 1},
+	} {
+		for age := time.Duration(0); age < 12*day; age += day / 2 {
+			for _, at := range []time.Duration{age, age + 1} {
+				want := test.want > 0 && at >= test.want
+				if got := test.settings.LeavesStores(&entry, noon.Add(at)); got != want {
+					t.Errorf("%s: at %v: leaves is %v, want %v", name, at, got, want)
+				}
+			}
+		}
+		if days := int(test.want / day); days > 0 && !slices.Contains(test.settings.LeaveDays(), days) {
+			t.Errorf("%s: leaves after %v days, want %d among them", name, test.settings.LeaveDays(), days)
 		}
 	}
 }

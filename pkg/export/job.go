@@ -55,6 +55,9 @@ type Export struct {
 	Expired       bool
 	// Reveals says that the file has encrypted values in plain, and Removed that an erasure removed it.
 	Reveals, Removed bool
+	// SearchableFrom is the earliest timestamp of the file because of the tenant's searchable_days; zero: it
+	// has no such bound, or the job has not begun.
+	SearchableFrom time.Time
 	// URL downloads the file until URLExpiresAt. It is "" if there is no file, and in lists.
 	URL          string
 	URLExpiresAt time.Time
@@ -167,7 +170,7 @@ func (s *Jobs) ofJob(job jobs.Job) (Export, error) {
 	if err != nil {
 		return Export{}, fmt.Errorf("read the options of export %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	export := Export{Job: job, options: options, at: at, Reveals: at.Request.reveals(), Removed: at.RemovedBy != ""}
+	export := Export{Job: job, options: options, at: at, SearchableFrom: at.SearchableFrom, Reveals: at.Request.reveals(), Removed: at.RemovedBy != ""}
 	if job.State == jobs.StateSucceeded {
 		export.Bytes, export.SHA256 = at.Bytes, at.SHA256
 		export.FileExpiresAt = job.FinishedAt.Add(FileAge)

@@ -57,6 +57,8 @@ type Runner struct {
 // checkpoint says how far an export is.
 type checkpoint struct {
 	Request Request `json:"request"`
+	// SearchableFrom is that of Export. If the settings change meanwhile, it is the latest one.
+	SearchableFrom time.Time `json:"searchable_from,omitzero"`
 	// The position is that of the last entry in the parts.
 	walk.Place
 	// Found are entries up to the position that are in no part: the slice of an export by a legal hold
@@ -86,7 +88,7 @@ type checkpoint struct {
 // restart forgets the file that was begun.
 func (c *checkpoint) restart() {
 	again := walk.Place{Indexed: c.Indexed, First: c.First, Last: c.Last}
-	*c = checkpoint{Request: c.Request, Place: again, Uploads: c.Uploads}
+	*c = checkpoint{Request: c.Request, SearchableFrom: c.SearchableFrom, Place: again, Uploads: c.Uploads}
 }
 
 // Run implements jobs.Runner.
@@ -181,6 +183,9 @@ func (r *exportRun) open(ctx context.Context) error {
 	}
 	r.source = indexed{r}
 	r.selection, err = r.Entries.SelectAt(r.Job.CreatedAt, r.tenant, *r.Job.Scope, filters, search.ParamSort)
+	if from := r.selection.SearchableFrom(); from.After(r.at.SearchableFrom) {
+		r.at.SearchableFrom = from
+	}
 	return walk.Unknown(err)
 }
 

@@ -49,6 +49,8 @@ type File struct {
 	Packed    bool // Content is compressed
 	// Degraded says that entries come from the system of record, because the index is unavailable.
 	Degraded bool
+	// SearchableFrom is that of search.List.
+	SearchableFrom time.Time
 }
 
 // The service's own entries about exports.
@@ -81,7 +83,10 @@ func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.
 	if err := s.record(ctx, by, tenant, options, query, w.written); err != nil {
 		return File{}, err
 	}
-	return File{Name: filename(tenant.ID, s.Now(), options), MediaType: options.MediaType(), Content: content, Packed: options.isPacked(), Degraded: degraded}, nil
+	return File{
+		Name: filename(tenant.ID, s.Now(), options), MediaType: options.MediaType(), Content: content, Packed: options.isPacked(),
+		Degraded: degraded, SearchableFrom: selection.SearchableFrom(),
+	}, nil
 }
 
 // parse reads all parameters of an export. Faulty ones are an *audit.ValidationError.

@@ -9,7 +9,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
 
-// Again has all days of a tenant looked at whose retention or archive has changed. Entries that are kept
+// Again has all days of a tenant looked at whose retention, searchable days or archive has changed. Entries that are kept
 // for longer now are unmarked, and the index gets back those that have left it.
 type Again struct {
 	Register activity.Register

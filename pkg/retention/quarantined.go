@@ -9,7 +9,7 @@ import (
 // removeQuarantined removes the entries of the day from the quarantine whose end is Grace ago. Nothing
 // marks them, so a retention that is lengthened within that time keeps them.
 func (r *dayRun) removeQuarantined(ctx context.Context) error {
-	if r.RemoveQuarantined == nil || r.Now().Before(r.firstEnd()) {
+	if r.RemoveQuarantined == nil || r.Now().Before(r.firstEnd(r.tenant.Settings.Retentions())) {
 		return nil
 	}
 	removed, err := r.RemoveQuarantined(ctx, r.tenant.ID, func(ctx context.Context) (func(*audit.Entry) bool, error) {

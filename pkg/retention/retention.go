@@ -1,5 +1,6 @@
-// Package retention removes entries after their end. Task marks those that have expired: from some
-// days later they may be removed. Until then a longer retention unmarks them again. Again has
+// Package retention removes entries after their end, and archived entries that are not searchable any
+// more. Task marks them: from some days later they may be removed. Until then a longer retention, or more
+// searchable days, unmarks them again. Again has
 // Task look at a tenant's days as soon as its settings change.
 package retention
 

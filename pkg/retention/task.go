@@ -20,7 +20,7 @@ const (
 	// SettleTime is how long after a change of settings a worker may still go by the earlier ones,
 	// and how long after its day was registered an entry may be stored.
 	SettleTime = 20 * time.Minute
-	// archiveCheck is the time between two looks at an expired entry that is not archived yet.
+	// archiveCheck is the time between two looks at a removable entry that is not archived yet.
 	archiveCheck = oneDay
 	// maxDayTime bounds one check of a day. The next run continues.
 	maxDayTime = 4 * time.Minute
@@ -97,8 +97,8 @@ func (r *dayRun) all(ctx context.Context) error {
 			return err
 		}
 		now := r.Now()
-		// If no entry can have expired, and none was restored, only those that are marked matter.
-		r.selection.Marked = now.Before(r.firstEnd()) && !r.tenant.HasRestored(r.day, r.day.Add(oneDay))
+		// If no entry can leave, and none was restored, only those that are marked matter.
+		r.selection.Marked = now.Before(r.firstEnd(r.tenant.Settings.LeaveDays())) && !r.tenant.HasRestored(r.day, r.day.Add(oneDay))
 		entries, err := r.Store.Retained(ctx, r.tenant.ID, r.selection, MaxEntries)
 		if err != nil {
 			return err
@@ -126,7 +126,7 @@ func (r *dayRun) refresh(ctx context.Context) (deleting bool, err error) {
 }
 
 // removable reports whether an entry may be removed once it was marked for Grace. Every reason
-// to keep an entry that has expired belongs here.
+// to keep an entry that has expired, or is not searchable any more, belongs here.
 func (r *dayRun) removable(ctx context.Context, e *Entry, now time.Time) bool {
 	if !r.tenant.Settings.LeavesStores(&e.Entry, now) {
 		return false
@@ -251,10 +251,10 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// firstEnd returns a time before which no entry of the day expires.
-func (r *dayRun) firstEnd() time.Time {
+// firstEnd returns a time before which no entry of the day reaches one of some ages in days.
+func (r *dayRun) firstEnd(ages []int) time.Time {
 	first := r.day.AddDate(1000, 0, 0)
-	for days := range r.tenant.Settings.Retentions() {
+	for _, days := range ages {
 		if end := r.day.Add(time.Duration(days) * oneDay); end.Before(first) {
 			first = end
 		}
@@ -262,10 +262,10 @@ func (r *dayRun) firstEnd() time.Time {
 	return first
 }
 
-// nextEnd returns when all entries of the day have expired that are kept for as long as some of
+// nextEnd returns when all entries of the day leave the stores that are kept for as long as some of
 // them; zero: that has passed for all.
 func (r *dayRun) nextEnd(now time.Time) (next time.Time) {
-	for days := range r.tenant.Settings.Retentions() {
+	for _, days := range r.tenant.Settings.LeaveDays() {
 		if end := r.day.Add(time.Duration(days+1) * oneDay); end.After(now) {
 			next = earliest(next, end)
 		}

@@ -45,8 +45,8 @@ type Indexer struct {
 // keeps one for longer. Reconciliation sends such messages, for example after an index was lost.
 const maxFirstDelay = 14 * 24 * time.Hour
 
-// maxIndexedAfterEnd is how long after its end an entry may still be indexed. Retention removes it from
-// the index some days later, and it must not come back then.
+// maxIndexedAfterEnd is how long an entry that leaves the stores may still be indexed. Retention removes it
+// from the index some days later, and it must not come back then.
 const maxIndexedAfterEnd = 2 * oneDay
 
 // leavesIndex reports whether retention may have removed the entry from the index.

@@ -154,20 +154,22 @@ func (r retaining) Tenant(_ context.Context, id audit.TenantID) (audit.Tenant, e
 func TestIndexerLeavesOutWhatLeftTheIndex(t *testing.T) {
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	const day = 24 * time.Hour
-	index := &batchIndex{}
-	x := &search.Indexer{Index: index, Quarantine: quarantined{}, Tenants: retaining{RetentionDays: 30}, Now: func() time.Time { return now }}
-	body := receivedMessage(t, "acme", now, []time.Duration{time.Hour, 31 * day, 32*day - time.Millisecond, 32 * day, 90 * day})
-	for _, err := range x.IndexMessages(t.Context(), []string{body, receivedMessage(t, "gone", now, []time.Duration{40 * day})}) {
-		if err != nil {
-			t.Error(err)
+	for _, settings := range []audit.Settings{{RetentionDays: 30}, {SearchableDays: 30, Archive: true}} {
+		index := &batchIndex{}
+		x := &search.Indexer{Index: index, Quarantine: quarantined{}, Tenants: retaining(settings), Now: func() time.Time { return now }}
+		body := receivedMessage(t, "acme", now, []time.Duration{time.Hour, 31 * day, 32*day - time.Millisecond, 32*day + time.Millisecond, 90 * day})
+		for _, err := range x.IndexMessages(t.Context(), []string{body, receivedMessage(t, "gone", now, []time.Duration{40 * day})}) {
+			if err != nil {
+				t.Error(err)
+			}
 		}
-	}
-	got := map[audit.TenantID]int{}
-	for _, b := range slices.Concat(index.calls...) {
-		got[b.Tenant] += len(b.Entries)
-	}
-	if diff := cmp.Diff(map[audit.TenantID]int{"acme": 3, "gone": 0}, got); diff != "" {
-		t.Errorf("indexed entries (-want +got):\n%s", diff)
+		got := map[audit.TenantID]int{}
+		for _, b := range slices.Concat(index.calls...) {
+			got[b.Tenant] += len(b.Entries)
+		}
+		if diff := cmp.Diff(map[audit.TenantID]int{"acme": 3, "gone": 0}, got); diff != "" {
+			t.Errorf("%+v: indexed entries (-want +got):\n%s", settings, diff)
+		}
 	}
 }
 

@@ -184,8 +184,17 @@ func TestReconcileCounts(t *testing.T) {
 // TestReconcileLeavesOutWhatIsAboutToBeRemoved: retention has removed entries from the index.
 func TestReconcileLeavesOutWhatIsAboutToBeRemoved(t *testing.T) {
 	entries := entriesOfDay()
-	for days, want := range map[int]search.Reconciliation{
-		0: {Tenant: acme, Day: day, Stored: 1000, Indexed: 990, Repaired: 10, Lag: 36 * time.Hour}, 1: {Tenant: acme, Day: day, Stored: 1000, Indexed: 990, Expired: 10},
+	repaired := search.Reconciliation{Tenant: acme, Day: day, Stored: 1000, Indexed: 990, Repaired: 10, Lag: 36 * time.Hour}
+	left := search.Reconciliation{Tenant: acme, Day: day, Stored: 1000, Indexed: 990, Expired: 10}
+	for name, test := range map[string]struct {
+		settings audit.Settings
+		want     search.Reconciliation
+	}{
+		"kept":                              {audit.Settings{}, repaired},
+		"expired":                           {audit.Settings{RetentionDays: 1}, left},
+		"not searchable":                    {audit.Settings{SearchableDays: 1}, repaired},
+		"not searchable, with an archive":   {audit.Settings{SearchableDays: 1, Archive: true}, left},
+		"not searchable for less than that": {audit.Settings{SearchableDays: 2, Archive: true}, repaired},
 	} {
 		store, index, q := newEntrySet(entries...), newEntrySet(entries...), &queue{}
 		for i := range 10 {
@@ -193,16 +202,17 @@ func TestReconcileLeavesOutWhatIsAboutToBeRemoved(t *testing.T) {
 		}
 		r := newReconciler(store, index, q)
 		r.Now = func() time.Time { return day.AddDate(0, 0, 3).Add(time.Hour) }
-		tenant := audit.Tenant{ID: acme, Settings: audit.Settings{RetentionDays: days}}
+		tenant := audit.Tenant{ID: acme, Settings: test.settings}
 		got, err := r.Reconcile(t.Context(), &tenant, day)
 		if err != nil {
 			t.Fatal(err)
 		}
+		want := test.want
 		if want.Lag > 0 {
 			want.Lag = r.Now().Sub(entries[0].ReceivedAt)
 		}
 		if got != want {
-			t.Errorf("%d days: got %+v\nwant %+v", days, got, want)
+			t.Errorf("%s: got %+v\nwant %+v", name, got, want)
 		}
 	}
 }

@@ -14,7 +14,13 @@ type Selection struct {
 	tenant audit.TenantID
 	filter audit.Filter
 	order  audit.Order
+	// searchableFrom is that of List.
+	searchableFrom time.Time
 }
+
+// SearchableFrom returns the earliest timestamp of the selection because of the tenant's searchable_days;
+// zero: it has no such bound.
+func (s Selection) SearchableFrom() time.Time { return s.searchableFrom }
 
 // Range returns the bounds of the timestamps, as those of audit.Filter.
 func (s Selection) Range() (from, to time.Time) { return s.filter.From, s.filter.To }

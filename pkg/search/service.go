@@ -200,23 +200,32 @@ func (s *Service) sign(list string, position audit.Position, backwards bool) str
 	return s.Cursors.Sign(list, payload)
 }
 
+// Counts are statistics.
+type Counts struct {
+	audit.Stats
+	Request audit.StatsRequest // what the parameters asked for
+	// SearchableFrom is that of List.
+	SearchableFrom time.Time
+}
+
 // Stats answers GET /logs/stats: the filters of Find and group_by, interval, time_zone, top. A
 // process counts few statistics at the same time, and one for each tenant. Whose turn
 // does not come within seconds gets an *audit.UnavailableError.
-// request is what the parameters asked for.
-func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (stats audit.Stats, request audit.StatsRequest, err error) {
+func (s *Service) Stats(ctx context.Context, tenant audit.Tenant, scope access.Scope, query url.Values) (Counts, error) {
 	p := params{values: query}
 	p.only(ParamGroupBy, ParamInterval, ParamTimeZone, ParamTop)
 	p.zone = p.timeZone(s.TimeZone)
 	filter := p.filter()
-	request = p.stats()
+	counts := Counts{Request: p.stats()}
 	if err := p.err(); err != nil {
-		return audit.Stats{}, request, err
+		return Counts{}, err
 	}
+	now := s.roundedNow()
 	filter.Where = audit.All(filter.Where, scope.Expr())
-	filter = tenant.Visible(filter, s.roundedNow())
-	stats, err = s.stats(ctx, tenant.ID, filter, request)
-	return stats, request, err
+	filter, counts.SearchableFrom = tenant.Visible(filter, now), tenant.Settings.SearchableFrom(now)
+	var err error
+	counts.Stats, err = s.stats(ctx, tenant.ID, filter, counts.Request)
+	return counts, err
 }
 
 // stats counts when it is the tenant's turn. A count that takes too long is an
@@ -283,22 +292,19 @@ const recent = 5 * time.Minute
 
 // Entry answers GET /logs/{id}. It returns audit.ErrNotFound if the entry does not exist,
 // has expired or is outside the scope. This is a *NotYetError if an entry with this id may
-// still be in a queue, so that the answer does not tell whether it is stored. Entry returns
-// an *ArchivedError if the entry is older than the tenant's searchable_days.
+// still be in a queue, so that the answer does not tell whether it is stored. It is an
+// *ArchivedError if the id's time is older than the tenant's searchable_days.
 func (s *Service) Entry(ctx context.Context, tenant audit.Tenant, scope access.Scope, id audit.EntryID) (Found, error) {
 	entry, err := s.Reader.Entry(ctx, tenant.ID, id)
 	now := s.Now()
-	if err == nil && (!scope.Allows(&entry) || tenant.Settings.IsExpired(&entry, now)) {
+	if err == nil && (!scope.Allows(&entry) || !tenant.Settings.IsVisible(&entry, now)) {
 		err = audit.ErrNotFound
 	}
-	if errors.Is(err, audit.ErrNotFound) && now.Sub(id.Time()) < recent {
-		return Found{}, &NotYetError{RetryAfter: time.Second}
+	if errors.Is(err, audit.ErrNotFound) {
+		return Found{}, notFound(&tenant.Settings, id, now)
 	}
 	if err != nil {
 		return Found{}, err
-	}
-	if !tenant.Settings.IsSearchable(&entry, now) {
-		return Found{}, &ArchivedError{SearchableDays: tenant.Settings.SearchableDays}
 	}
 	found := Found{Entry: entry, Status: audit.StatusStored}
 	// The entry comes from the system of record. If the index does not answer,
@@ -313,6 +319,19 @@ func (s *Service) Entry(ctx context.Context, tenant audit.Tenant, scope access.S
 	return found, nil
 }
 
+// notFound returns why an id is not found. It goes by the id's time alone, so it is the same whether an
+// entry exists outside the scope, in the archive, or nowhere.
+func notFound(s *audit.Settings, id audit.EntryID, now time.Time) error {
+	at := id.Time()
+	switch {
+	case now.Sub(at) < recent:
+		return &NotYetError{RetryAfter: time.Second}
+	case at.Before(s.SearchableFrom(now)) && !at.Before(s.KeptFrom(now)):
+		return &ArchivedError{SearchableDays: s.SearchableDays}
+	}
+	return audit.ErrNotFound
+}
+
 // NotYetError says that an entry is not stored but its id is of the last five
 // minutes. It is an audit.ErrNotFound.
 type NotYetError struct{ RetryAfter time.Duration }
@@ -321,8 +340,8 @@ func (e *NotYetError) Error() string { return "not stored yet" }
 
 func (e *NotYetError) Unwrap() error { return audit.ErrNotFound }
 
-// ArchivedError says that an entry is kept but is older than the tenant's searchable_days.
-// It is an audit.ErrNotFound.
+// ArchivedError says that entries of an id's time are kept, but are older than the tenant's
+// searchable_days. It does not say that there is one. It is an audit.ErrNotFound.
 type ArchivedError struct{ SearchableDays int }
 
 func (e *ArchivedError) Error() string { return "not searchable any more" }

@@ -155,7 +155,7 @@ func TestFaultyParameters(t *testing.T) {
 	for name, params := range map[string]url.Values{
 		"?group_by": {"group_by": {"action,action"}}, "?interval": {"interval": {"5y"}}, "?top": {"top": {"0"}}, "?sort": {"sort": {"-timestamp"}},
 	} {
-		_, _, err := newService(&index{}).Stats(t.Context(), acmeTenant, access.Scope{}, params)
+		_, err := newService(&index{}).Stats(t.Context(), acmeTenant, access.Scope{}, params)
 		wantFault(t, "stats", err, name)
 	}
 }
@@ -174,7 +174,7 @@ func TestTimeZone(t *testing.T) {
 	} {
 		x := &index{}
 		params := url.Values{"time_zone": {c.zone}, "from": {c.from}, "to": {c.to}, "interval": {"1d"}}
-		if _, _, err := newService(x).Stats(t.Context(), acmeTenant, access.Scope{}, params); err != nil {
+		if _, err := newService(x).Stats(t.Context(), acmeTenant, access.Scope{}, params); err != nil {
 			t.Errorf("%v: %v", params, err)
 			continue
 		}
@@ -192,7 +192,7 @@ func TestTimeZone(t *testing.T) {
 		"Local", "Mars/Olympus", "europe/berlin", "right/Europe/Berlin", "posixrules", "../etc/passwd", "/etc/localtime", "Europe/../Europe/Berlin",
 		"Europe", "Europe/", "+01:00", " UTC", "Europe/Berlin\x00", strings.Repeat("A", 5000),
 	} {
-		_, _, err := newService(&index{}).Stats(t.Context(), acmeTenant, access.Scope{}, url.Values{"time_zone": {name}})
+		_, err := newService(&index{}).Stats(t.Context(), acmeTenant, access.Scope{}, url.Values{"time_zone": {name}})
 		wantFault(t, "stats", err, "?time_zone")
 	}
 	_, err := newService(&index{}).Find(t.Context(), acmeTenant, access.Scope{}, url.Values{"time_zone": {"UTC"}})

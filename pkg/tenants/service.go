@@ -35,7 +35,8 @@ type Service struct {
 	Jobs     Jobs
 	Holds    hold.Reader
 	Recorder audit.Recorder
-	// RetentionChanged is called after the retention of a tenant has changed; nil: nobody is told.
+	// RetentionChanged is called after a tenant's settings have changed by which entries leave the stores;
+	// see audit.Settings.SameRetention. nil: nobody is told.
 	RetentionChanged func(ctx context.Context, tenant audit.TenantID) error
 	// Placing decides where the search index has the entries of a new tenant.
 	Placing Placing

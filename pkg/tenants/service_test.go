@@ -417,6 +417,7 @@ func TestRetentionIsToldOfChanges(t *testing.T) {
 	}{
 		{func(s *audit.Settings) { s.RetentionDays = 7 }, 1}, {func(s *audit.Settings) { s.RetentionDays = 7 }, 0},
 		{rule(3), 1}, {rule(3), 0}, {rule(4), 1},
+		{func(*audit.Settings) {}, 1}, {func(s *audit.Settings) { s.SearchableDays = 3 }, 1}, {func(s *audit.Settings) { s.SearchableDays = 3 }, 0},
 		{func(*audit.Settings) {}, 1}, {func(s *audit.Settings) { s.RemoveSecrets = !s.RemoveSecrets }, 0},
 	} {
 		if err := update(c.change, c.told); err != nil {

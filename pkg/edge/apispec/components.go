@@ -243,10 +243,13 @@ func listOf(name string) *Schema {
 // entryListSchema is a list of entries with its bound.
 func entryListSchema() *Schema {
 	schema := listOf("Entry")
-	schema.Properties = append(schema.Properties, optional("searchable_from",
-		timestamp("The list has no entry with an earlier timestamp, because of the tenant's searchable_days. Left out if that is 0.")))
+	schema.Properties = append(schema.Properties, searchableFrom())
 	return schema
 }
+
+const searchableFromHelp = "No entry with an earlier timestamp is included, but for restored ones, because of the tenant's searchable_days. Left out if that is 0."
+
+func searchableFrom() Property { return optional("searchable_from", timestamp(searchableFromHelp)) }
 
 func feedSchema() *Schema {
 	return object(
@@ -280,6 +283,7 @@ func statsSchema() *Schema {
 		required("groups", list(group).withDescription("The largest first. Empty without group_by.")),
 		required("histogram", list(object(required("start", timestamp("With the offset of time_zone.")), required("count", count("")))).withDescription("From the first to the last interval with entries. Empty without interval.")),
 		required("distinct_users", count(fmt.Sprintf("The number of different user_id values. More than %d may be an estimate.", audit.MaxExactUsers))),
+		searchableFrom(),
 	)
 }
 
@@ -330,7 +334,7 @@ func settingsSchema(f setting, levelsUnique bool) *Schema {
 	return object(
 		f("retention_days", integer(0, audit.MaxRetentionDays, "How long an entry is kept after its timestamp. 0 keeps it forever. A change applies to stored entries too, within a minute."), initial.RetentionDays),
 		f("retention_rules", rules, []string{}),
-		f("searchable_days", integer(0, audit.MaxRetentionDays, "How long after its timestamp lists, searches, counts and the stream have an entry. 0: as long as it is kept. At most the longest retention."), initial.SearchableDays),
+		f("searchable_days", integer(0, audit.MaxRetentionDays, "How long after its timestamp lists, searches, counts, exports and the stream have an entry. 0: as long as it is kept. At most the longest retention. With `archive`, older entries leave the database once they are archived."), initial.SearchableDays),
 		f("archive", boolean("Entries are copied to Parquet files. They are removed at the end of their retention only once they are there."), initial.Archive),
 		f("log_levels", levels.withDescription("The severities that are stored. Entries of others get the status `filtered`."), namesOf(initial.LogLevels)),
 		f("remove_secrets", boolean(fmt.Sprintf("Strings and numbers under names such as password, token or api_key are replaced by `%s` before anything is stored.", protect.Removed)), initial.RemoveSecrets),
@@ -438,6 +442,7 @@ func exportJobSchema() *Schema {
 		optional("expired", boolean("The file was removed.")),
 		optional("reveal", boolean("The file has encrypted values in plain.")),
 		optional("removed_by_erasure", boolean("The erasure of a person removed the file, which could have values of that person.")),
+		searchableFrom(),
 		optional("url", anyText("Downloads the file, without a credential and also from a byte on (`Range: bytes=…-`). It is new in each answer. Lists have none.")),
 		optional("url_expires_at", timestamp("When the URL ends: 15 minutes after the answer.")),
 		optional("url_requires", list(oneOf("", keyPermissions()...)).withDescription("The permissions for a URL that the credential lacks.")),

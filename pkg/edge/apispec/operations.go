@@ -124,7 +124,7 @@ func logOperations() []Operation {
 				Parameter{Name: "async", In: InQuery, Description: "`true` starts a job however small the export is. A HEAD request must leave it out.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))}),
 			Responses: []Response{{Status: http.StatusOK, Description: "The file.", MediaType: httpapi.MediaJSON, Schema: list(anyObject("An entry, or the fields that were asked for.")),
 				Files:   []string{httpapi.MediaNDJSON, "text/csv", "application/vnd.apache.parquet", "application/gzip", "application/zstd"},
-				Headers: []Header{degradedHeader(), {Name: "Content-Disposition", Required: true, Schema: anyText(""), Description: "The name of the file."}}},
+				Headers: []Header{degradedHeader(), {Name: httpapi.SearchableFromHeader, Schema: timestamp(""), Description: searchableFromHelp}, {Name: "Content-Disposition", Required: true, Schema: anyText(""), Description: "The name of the file."}}},
 				exportStarted()},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemNotFound, "There is no legal hold with the id in `hold`."},
@@ -200,7 +200,7 @@ func logOperations() []Operation {
 			Responses: []Response{jsonResponse(http.StatusOK, "EntryWithStatus", "The entry and its status.")},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemNotFound, "The tenant has no entry with this id."},
-				{httpapi.ProblemArchived, "The entry is older than the tenant's searchable_days."},
+				{httpapi.ProblemArchived, "Entries of the id's time are older than the tenant's searchable_days. It does not tell whether there is one."},
 				{httpapi.ProblemNotYet, "The id's time is under five minutes ago, so the entry may still be in a queue. Retry-After says when to ask again."},
 			},
 		},

@@ -17,7 +17,7 @@ import (
 
 // exposedHeaders are those that a page's script may read in addition to those it always may.
 var exposedHeaders = strings.Join([]string{
-	"ETag", "Location", "Retry-After", RateLimitHeader, RateLimitPolicyHeader, manifest.RequestIDHeader, DegradedHeader, trace.Header,
+	"ETag", "Location", "Retry-After", RateLimitHeader, RateLimitPolicyHeader, manifest.RequestIDHeader, DegradedHeader, SearchableFromHeader, trace.Header,
 }, ", ")
 
 // PreflightAge is how long a browser may use the answer to a preflight request.

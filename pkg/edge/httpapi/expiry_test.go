@@ -128,7 +128,8 @@ func TestEntriesBeyondSearchableDaysAreArchived(t *testing.T) {
 	}
 	w.call("admin", "GET", "/logs/"+id, "", nil).want(t, 404, "archived")
 	w.call("user", "GET", "/logs/"+id, "", nil).want(t, 404, "archived")
-	w.call("user", "GET", "/logs/"+foreign.ID, "", nil).want(t, 404, "not_found") // outside the scope
+	w.call("user", "GET", "/logs/"+foreign.ID, "", nil).want(t, 404, "archived") // outside the scope: as one that is absent
+	w.call("user", "GET", "/logs/"+strings.Replace(id, id[24:], "0123456789ab", 1), "", nil).want(t, 404, "archived")
 	got := w.call("admin", "POST", "/logs/bulk", "["+entry("")+","+entry(`,"timestamp":"2026-03-01T09:29:59.999Z"`)+"]", nil).want(t, 207, "")
 	if !strings.Contains(got.body, `"accepted":1,"duplicate":0,"filtered":0,"expired":1,`) {
 		t.Errorf("got %s, want one of two expired", got.body)

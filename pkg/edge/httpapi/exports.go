@@ -58,6 +58,9 @@ func fileResponse(file export.File, err error) (*response, error) {
 	if file.Degraded {
 		answer.set(DegradedHeader, "search")
 	}
+	if !file.SearchableFrom.IsZero() {
+		answer.set(SearchableFromHeader, file.SearchableFrom.UTC().Format(timeFormat))
+	}
 	return answer, nil
 }
 
@@ -158,6 +161,7 @@ func appendExport(w *writer, e *export.Export, address string) {
 		}
 		w.close(']')
 	}
+	w.optionalTime("searchable_from", e.SearchableFrom)
 	if address != "" {
 		w.text("url", address)
 		w.time("url_expires_at", e.URLExpiresAt)

@@ -329,6 +329,9 @@ func appendEntry(w *writer, tenant *audit.Tenant, e *audit.Entry) {
 	w.b = entryjson.AppendPublic(w.b, e, tenant.Settings.ExpiryOf(e))
 }
 
+// SearchableFromHeader has, on a file of entries, what searchable_from is in a list.
+const SearchableFromHeader = "Ocelot-Searchable-From"
+
 // DegradedHeader names the engine that was unavailable while another one answered.
 const DegradedHeader = "Ocelot-Degraded"
 
@@ -370,16 +373,17 @@ func GetLog(gate *Gate, s *search.Service, revealer *protect.Revealer) http.Hand
 // GetStats answers GET /logs/stats: counts by field and over time.
 func GetStats(gate *Gate, s *search.Service) http.Handler {
 	return gate.endpoint("get-stats", func(req *request) (*response, error) {
-		stats, request, err := s.Stats(req.Context(), req.tenant, req.scope, req.params)
+		stats, err := s.Stats(req.Context(), req.tenant, req.scope, req.params)
 		if err != nil {
 			return nil, err
 		}
 		w := writer{b: make([]byte, 0, 256+96*len(stats.Groups)+64*len(stats.Histogram))}
 		w.open('{')
 		w.integer("total", stats.Total)
-		appendGroups(&w, stats.Groups, request.GroupBy)
+		appendGroups(&w, stats.Groups, stats.Request.GroupBy)
 		appendHistogram(&w, stats.Histogram)
 		w.integer("distinct_users", stats.DistinctUsers)
+		w.optionalTime("searchable_from", stats.SearchableFrom)
 		w.close('}')
 		if len(w.b) > audit.MaxPageBytes { // most characters of the values need an escape
 			return nil, audit.Invalid("?"+search.ParamTop, "too_large", "must be smaller: the answer would have more than %s", bytesText(audit.MaxPageBytes))

@@ -151,7 +151,7 @@ func problemOf(err error, permission access.Permission) *problem {
 		return ProblemNotYet.problem("No entry with this id is stored yet. It may still be in a queue.").
 			with("Retry-After", retrySeconds(notYet.RetryAfter))
 	case errors.As(err, &archived):
-		return ProblemArchived.problem("The entry is older than the tenant's searchable_days, which is " + strconv.Itoa(archived.SearchableDays) + ".")
+		return ProblemArchived.problem("Entries of this id's time are not searchable any more: searchable_days of the tenant is " + strconv.Itoa(archived.SearchableDays) + ".")
 	case errors.Is(err, stream.ErrKeyRevoked):
 		return ProblemRevoked.problem("The API key was revoked.")
 	case errors.Is(err, stream.ErrTooManySubscribers):

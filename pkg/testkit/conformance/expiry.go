@@ -169,7 +169,7 @@ func (x ExpiryUnderTest) list(t *testing.T, tenant audit.Tenant, now time.Time, 
 // count returns the ids that statistics count.
 func (x ExpiryUnderTest) count(t *testing.T, tenant audit.Tenant, now time.Time) (ids []audit.EntryID) {
 	t.Helper()
-	stats, _, err := x.service(now).Stats(t.Context(), tenant, access.Scope{}, url.Values{"group_by": {"request_id"}, "top": {"1000"}})
+	stats, err := x.service(now).Stats(t.Context(), tenant, access.Scope{}, url.Values{"group_by": {"request_id"}, "top": {"1000"}})
 	noError(t, err)
 	for _, group := range stats.Groups {
 		ids = append(ids, must[audit.EntryID](t)(audit.ParseEntryID(group.Values[0])))

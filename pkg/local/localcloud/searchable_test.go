@@ -1,0 +1,195 @@
+package localcloud_test
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
+)
+
+func TestEndToEndSearchableDays(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) {
+		r := newReconciled(t)
+		path := r.path
+		entriesLeaveForTheArchive(&retained{reconciled: r, admin: r.serve("acme"), pass: func(d time.Duration) { passInFile(t, path, d) }}, 100_000)
+	})
+	t.Run("servers", func(t *testing.T) {
+		var random [6]byte
+		_, _ = rand.Read(random[:]) // never fails
+		tenant := audit.TenantID("searchable-" + hex.EncodeToString(random[:]))
+		r := newReconciledOnServers(t, tenant)
+		uri := enginetest.Mongo(t)
+		pass := func(d time.Duration) { passInMongo(t, uri, "ocelot_test_"+string(tenant), d) }
+		entriesLeaveForTheArchive(&retained{reconciled: r, admin: r.serve(tenant), pass: pass}, 10_000)
+	})
+}
+
+// entriesLeaveForTheArchive archives entries, and shortens and lengthens the time for which they are
+// searchable. No entry is ever in neither place.
+func entriesLeaveForTheArchive(r *retained, total int) {
+	const (
+		oneDay = 24 * time.Hour
+		late   = 10
+	)
+	recent := total / 10
+	old := today().AddDate(0, 0, -50) // of a month that has ended
+	r.admin.configure(`{"archive":true,"retention_days":400}`)
+	r.handle()
+	r.send(recent, func(i int) time.Time { return today().Add(-oneDay + time.Duration(i)*time.Millisecond) })
+	r.send(total-recent, func(i int) time.Time { return old.AddDate(0, 0, -i%20).Add(time.Duration(i) * time.Millisecond) })
+	r.pass(2 * oneDay)
+	r.archive()
+	archived := r.stored(old.Add(oneDay))
+	if len(archived) != total-recent {
+		r.t.Fatalf("%d old entries are stored, want %d", len(archived), total-recent)
+	}
+	r.wantOldArchived("at first", archived, old)
+	r.send(late, func(i int) time.Time { return old.AddDate(0, 0, 3).Add(time.Duration(i) * time.Second) })
+	all := counts{stored: total + late, indexed: total + late, visible: total + late}
+	r.wantCounts("with late entries that are not archived", all)
+
+	less, more := `{"searchable_days":30}`, `{"searchable_days":100}`
+	marked := counts{stored: total + late, marked: total - recent, indexed: total + late, visible: recent}
+	r.admin.configure(less)
+	r.handle()
+	r.wantCounts("after the days were shortened", marked)
+	r.admin.configure(more)
+	r.handle()
+	r.wantCounts("after they were lengthened", all)
+
+	r.admin.configure(less)
+	r.handle()
+	r.pass(6 * oneDay)
+	r.retain()
+	r.reconcile(r.admin.tenant)
+	marked.indexed = recent + late
+	r.wantCounts("a day before the removal", marked)
+	r.admin.configure(more)
+	r.handle()
+	r.reconcile(r.admin.tenant)
+	r.wantCounts("after they were lengthened at the last moment", all)
+
+	r.admin.configure(less)
+	r.handle()
+	r.pass(6 * oneDay)
+	r.retain()
+	r.pass(2 * oneDay)
+	r.retain()
+	r.wantCounts("after the removal of what is archived", counts{stored: recent + late, indexed: recent + late, visible: recent})
+	r.wantOldArchived("after the removal", archived, old)
+	for id := range r.stored(old.AddDate(0, 0, 4)) {
+		archived[id] = true
+	}
+	r.archive()
+	r.wantOldArchived("after the late ones were archived", archived, old)
+	r.pass(8 * oneDay)
+	r.retain()
+	r.pass(8 * oneDay)
+	r.retain()
+	r.wantCounts("after the removal of the late ones", counts{stored: recent, indexed: recent, visible: recent})
+	r.wantNothingTold(archived)
+
+	r.admin.configure(more)
+	r.handle()
+	r.reconcile(r.admin.tenant)
+	r.wantCounts("after a change that comes too late", counts{stored: recent, indexed: recent, visible: recent})
+	r.pass(2 * oneDay)
+	r.archive()
+	r.wantOldArchived("at the end", archived, old)
+}
+
+// wantOldArchived checks which entries of the old days the archive has.
+func (r *retained) wantOldArchived(when string, want map[audit.EntryID]bool, old time.Time) {
+	r.t.Helper()
+	got := r.archived()
+	for id := range got {
+		if id.Time().After(old.AddDate(0, 0, 4)) {
+			delete(got, id)
+		}
+	}
+	if len(got) != len(want) {
+		r.t.Errorf("%s: %d entries are archived, want %d", when, len(got), len(want))
+	}
+	for id := range want {
+		if !got[id] {
+			r.t.Fatalf("%s: entry %s is not archived", when, id)
+		}
+	}
+}
+
+// wantNothingTold asks for entries that are in the archive alone, and sends one of them again. The answers are
+// those for an id that no entry has.
+func (r *retained) wantNothingTold(archived map[audit.EntryID]bool) {
+	r.t.Helper()
+	var some audit.EntryID
+	for some = range archived {
+		break
+	}
+	absent := audit.NewEntryID(some.Time(), [10]byte{1, 2, 3})
+	var first string
+	for _, id := range []audit.EntryID{absent, some} {
+		got := r.admin.do("GET", "/logs/"+id.String(), "", nil)
+		var told struct{ Type, Detail string }
+		got.decode(r.t, &told)
+		if got.status != http.StatusNotFound {
+			r.t.Errorf("entry %s: got status %d, want %d", id, got.status, http.StatusNotFound)
+		}
+		if !strings.HasSuffix(told.Type, "archived") {
+			r.t.Errorf("entry %s: got the type %s, want archived", id, told.Type)
+		}
+		if text := told.Type + told.Detail; first == "" {
+			first = text
+		} else if text != first {
+			r.t.Errorf("an archived entry: got %s, want %s as for an absent one", text, first)
+		}
+	}
+	again := fmt.Sprintf(`{"id":%q,"user_id":"u","action":"A","resource_type":"order","timestamp":%q}`, some, some.Time().Format(time.RFC3339Nano))
+	if got := r.admin.do("POST", "/logs", again, nil); !strings.Contains(string(got.body), "expired") {
+		r.t.Errorf("an entry under an archived identity: got %d %s, want it expired", got.status, got.body)
+	}
+	for _, path := range []string{"/logs", "/logs/stats"} {
+		var told struct {
+			SearchableFrom time.Time `json:"searchable_from"`
+		}
+		r.admin.get(path, nil).decode(r.t, &told)
+		r.wantBound(path, told.SearchableFrom)
+	}
+	file := r.admin.do("GET", "/logs/export?user_id=nobody", "", nil)
+	from, err := time.Parse(time.RFC3339, file.header.Get(httpapi.SearchableFromHeader))
+	if err != nil {
+		r.t.Errorf("an export: %v", err)
+	}
+	r.wantBound("an export", from)
+	var started struct{ ID string }
+	r.admin.do("GET", "/logs/export?user_id=nobody&async=true", "", nil).decode(r.t, &started)
+	r.handle()
+	var job struct {
+		State          string
+		SearchableFrom time.Time `json:"searchable_from"`
+	}
+	text := r.admin.do("GET", "/logs/exports/"+started.ID, "", nil)
+	if err := json.Unmarshal(text.body, &job); err != nil {
+		r.t.Fatal(err)
+	}
+	if job.State != "succeeded" {
+		r.t.Fatalf("the export is %s, want succeeded", text.body)
+	}
+	r.wantBound("an export by a job", job.SearchableFrom)
+}
+
+// wantBound checks a bound of what is searchable for 30 days.
+func (r *retained) wantBound(of string, got time.Time) {
+	r.t.Helper()
+	want := time.Now().AddDate(0, 0, -30)
+	if d := want.Sub(got); d < -5*time.Minute || d > 5*time.Minute {
+		r.t.Errorf("%s: searchable from %v, want about %v", of, got, want)
+	}
+}

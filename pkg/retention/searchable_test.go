@@ -1,0 +1,184 @@
+package retention_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+)
+
+// TestArchivedEntriesLeaveAfterTheSearchableDays: only what is archived, with the same grace as what expired.
+func TestArchivedEntriesLeaveAfterTheSearchableDays(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 365, SearchableDays: 30, Archive: true})
+	w.archived = map[audit.EntryID]bool{}
+	n := 0
+	for id := range w.stored {
+		if n++; n%2 == 0 {
+			w.archived[id] = true
+		}
+	}
+	w.until(t, day.AddDate(0, 0, 31).Add(-time.Minute))
+	w.wantMarked(t, 0)
+	w.until(t, day.AddDate(0, 0, 37))
+	w.wantStored(t, total)
+	w.wantMarked(t, total/2)
+	w.until(t, day.AddDate(0, 0, 60))
+	w.wantStored(t, total/2)
+	w.wantMarked(t, 0)
+	for id := range w.stored {
+		w.archived[id] = true
+	}
+	w.until(t, day.AddDate(0, 0, 70))
+	w.wantStored(t, 0)
+}
+
+// TestWithoutAnArchiveSearchableDaysRemoveNothing until retention does.
+func TestWithoutAnArchiveSearchableDaysRemoveNothing(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 100, SearchableDays: 30})
+	w.until(t, day.AddDate(0, 0, 100))
+	w.wantStored(t, total)
+	w.wantMarked(t, 0)
+	w.until(t, day.AddDate(0, 0, 110))
+	w.wantStored(t, 0)
+}
+
+// TestAHoldKeepsWhatIsNotSearchable, also what is archived.
+func TestAHoldKeepsWhatIsNotSearchable(t *testing.T) {
+	w := newWorld(total, audit.Settings{SearchableDays: 30, Archive: true})
+	w.archived = map[audit.EntryID]bool{}
+	for id := range w.stored {
+		w.archived[id] = true
+	}
+	w.until(t, day.AddDate(0, 0, 33))
+	w.wantMarked(t, total)
+	w.covers = func(e *audit.Entry) bool { return e.Action == "user.login" }
+	w.until(t, day.AddDate(0, 0, 60))
+	w.wantStored(t, total/3)
+	w.wantMarked(t, 0)
+}
+
+// TestMoreSearchableDaysWin at any time before an entry is gone.
+func TestMoreSearchableDaysWin(t *testing.T) {
+	for days := 31; days < 38; days++ {
+		w := newWorld(total, audit.Settings{SearchableDays: 30, Archive: true})
+		w.archived = map[audit.EntryID]bool{}
+		for id := range w.stored {
+			w.archived[id] = true
+		}
+		w.until(t, day.AddDate(0, 0, days).Add(5*time.Minute))
+		w.tenant.Settings.SearchableDays, w.tenant.UpdatedAt = 300, w.now
+		found, err := w.check() // as retention.Again has it done
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.wantMarked(t, 0)
+		if want := w.now.Add(20 * time.Minute); !found.Due.Equal(want) {
+			t.Errorf("after the change the day is due at %v, want %v", found.Due, want)
+		}
+		w.until(t, day.AddDate(0, 0, 300))
+		w.wantStored(t, total)
+		w.until(t, day.AddDate(0, 0, 310))
+		w.wantStored(t, 0)
+	}
+}
+
+// state is what decides what may leave the store, since a time.
+type state struct {
+	since    time.Time
+	settings audit.Settings
+	held     bool // the logins
+	archived map[audit.EntryID]bool
+}
+
+// mayLeave says by the rules, without the code under test, whether an entry may be marked at a time.
+func (s *state) mayLeave(e *audit.Entry, at time.Time) bool {
+	age := at.Sub(e.Timestamp)
+	past := func(days int) bool { return days > 0 && age >= time.Duration(days)*oneDay }
+	switch {
+	case s.held && e.Action == "user.login":
+		return false
+	case s.settings.Archive:
+		return s.archived[e.ID] && (past(s.settings.RetentionDays) || past(s.settings.SearchableDays) && age > time.Duration(s.settings.SearchableDays)*oneDay)
+	}
+	return past(s.settings.RetentionDays)
+}
+
+// TestRandomHistories changes settings, holds and the archive at random times. An entry that is gone could
+// leave for the whole of its last days. One that could leave for longer than the grace is gone.
+func TestRandomHistories(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomHistory(t, rand.New(rand.NewPCG(seed, 7))) })
+	}
+}
+
+func randomHistory(t *testing.T, r *rand.Rand) {
+	w := newWorld(60, audit.Settings{})
+	w.archived = map[audit.EntryID]bool{}
+	all := map[audit.EntryID]audit.Entry{}
+	for id, e := range w.stored {
+		all[id] = e.Entry
+	}
+	gone := map[audit.EntryID]bool{}
+	var history []state
+	archived := map[audit.EntryID]bool{}
+	for range 40 {
+		next := state{since: w.now, archived: map[audit.EntryID]bool{}, held: r.IntN(4) == 0}
+		next.settings.RetentionDays = []int{0, 20, 40, 400}[r.IntN(4)]
+		next.settings.SearchableDays = []int{0, 1, 10, 30, 60}[r.IntN(5)]
+		next.settings.Archive = r.IntN(3) > 0
+		for id := range all {
+			if archived[id] = archived[id] || r.IntN(6) == 0; archived[id] {
+				next.archived[id] = true
+			}
+		}
+		w.tenant.Settings, w.tenant.UpdatedAt, w.archived = next.settings, w.now, next.archived
+		w.covers = nil
+		if next.held {
+			w.covers = func(e *audit.Entry) bool { return e.Action == "user.login" }
+		}
+		history = append(history, next)
+		w.until(t, w.now.Add(time.Duration(1+r.IntN(10*24))*time.Hour)) // the day was touched
+		for id, e := range all {
+			isGone := w.stored[id] == nil
+			if isGone && !gone[id] {
+				// It went since the last change, when it could have left for seven days.
+				if !leftEver(history, &e, w.now) {
+					t.Errorf("at %v entry %s is gone, want it kept", w.now, id)
+				}
+			}
+			gone[id] = isGone
+			if last := history[len(history)-1]; !isGone && w.now.Sub(last.since) > 9*oneDay && last.mayLeave(&e, w.now.Add(-9*oneDay)) {
+				t.Errorf("at %v entry %s is stored, want it gone by %+v", w.now, id, last.settings)
+			}
+		}
+	}
+}
+
+// leftEver reports whether at some time since the last change the entry could have left for the whole
+// grace before.
+func leftEver(history []state, e *audit.Entry, now time.Time) bool {
+	const grace = 7 * oneDay
+	last := history[len(history)-1]
+	for at := last.since; !at.After(now); at = at.Add(time.Hour) {
+		could := true
+		for i := range history {
+			end := at
+			if i+1 < len(history) && history[i+1].since.Before(end) {
+				end = history[i+1].since
+			}
+			begin := history[i].since
+			if earliest := at.Add(-grace); begin.Before(earliest) {
+				begin = earliest
+			}
+			if begin.Before(end) && !history[i].mayLeave(e, begin) {
+				could = false
+			}
+		}
+		if could && history[0].since.Before(at.Add(-grace)) {
+			return true
+		}
+	}
+	return false
+}
