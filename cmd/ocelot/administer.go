@@ -219,8 +219,9 @@ func (c *tenantUpdateCmd) Run(ctx context.Context, con *console) error {
 
 type tenantDeleteCmd struct {
 	credentialFlags
-	ID  string `arg:"" help:"Id of the tenant."`
-	Yes bool   `help:"Delete it. Nothing brings it back."`
+	ID          string `arg:"" help:"Id of the tenant."`
+	Yes         bool   `help:"Delete it. Nothing brings it back."`
+	KeepArchive bool   `help:"Leave the files of its archive where they are. Encrypted values in them can never be decrypted."`
 }
 
 // Run starts the deletion and prints its job.
@@ -232,7 +233,11 @@ func (c *tenantDeleteCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	answer, err := service.Change(ctx, http.MethodDelete, tenantPath(c.ID), nil, nil)
+	params := url.Values{}
+	if c.KeepArchive {
+		params.Set("keep_archive", "true")
+	}
+	answer, err := service.Delete(ctx, tenantPath(c.ID), params)
 	return printAnswer(con, answer, err)
 }
 

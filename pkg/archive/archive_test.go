@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/archive"
@@ -270,6 +271,57 @@ func TestNothingIsLeftOfADeletedTenant(t *testing.T) {
 				t.Errorf("left: %v, want none", got)
 			}
 		})
+	}
+}
+
+// TestAKeptArchiveStays deletes the tenant before each write of a job, but for its archive. What was listed
+// stays, and no other file of a part does. The tenant's record goes before the job's next slice.
+func TestAKeptArchiveStays(t *testing.T) {
+	keeper := &jobs.Job{ID: "d", Tenant: acme, CreatedBy: "op", CreatedAt: date(3, 1, 0)}
+	for _, gone := range []bool{false, true} {
+		for at, reached := 1, true; reached; at++ {
+			t.Run(fmt.Sprintf("%d %t", at, gone), func(t *testing.T) {
+				w := february(t)
+				writes, listed := 0, 0
+				reached = false
+				w.blobs.before = func() {
+					if writes++; writes != at {
+						return
+					}
+					reached, w.Owner.Status, w.Owner.KeepArchive, w.ownerGone = true, audit.TenantDeleting, true, gone
+					if err := (&archive.Keeper{Blobs: w.blobs.Blobs}).Keep(t.Context(), keeper); err != nil {
+						t.Error(err)
+					}
+					listed = len(w.manifest("2026-02").Files)
+				}
+				w.until(date(3, 1, 6))
+				if !reached {
+					return
+				}
+				m := w.manifest("2026-02")
+				if got := len(m.Files); got != listed && got != listed+1 { // the write that was under way
+					t.Errorf("the manifest lists %d parts, want %d or one more", got, listed)
+				}
+				want := []string{}
+				for i := range m.Files {
+					want = append(want, m.Files[i].Name, m.Files[i].IDs.Name)
+				}
+				if m.Version > 0 {
+					want = append(want, "_manifest.json")
+				}
+				slices.Sort(want)
+				if diff := cmp.Diff(want, w.files("2026-02"), cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("the files (-want +got):\n%s", diff)
+				}
+				size, err := (&archive.Keeper{Blobs: w.blobs.Blobs}).Size(t.Context(), acme)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := int64(len(want) + 1); size.Files != want { // and what says that it is kept
+					t.Errorf("the archive has %d files, want %d", size.Files, want)
+				}
+			})
+		}
 	}
 }
 

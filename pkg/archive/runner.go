@@ -185,6 +185,26 @@ func (r *archiveRun) checkTenant(ctx context.Context) error {
 	if failed := (*jobs.FailedError)(nil); !errors.As(err, &failed) {
 		return err
 	}
+	kept, keptErr := r.tenant.KeepArchive, error(nil)
+	if !kept { // its record may be gone
+		kept, keptErr = isKept(ctx, r.Blobs, r.Job.Tenant)
+	}
+	switch {
+	case keptErr != nil:
+		return keptErr
+	case !kept:
+		return r.removeOwn(ctx, err)
+	case r.at.Pending == nil:
+		return err
+	}
+	if giveUpErr := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, r.at.Pending.Number()); giveUpErr != nil {
+		return giveUpErr
+	}
+	return err
+}
+
+// removeOwn removes what this job may have stored of a tenant that is being deleted, and returns err.
+func (r *archiveRun) removeOwn(ctx context.Context, err error) error {
 	keys := []string{manifestName}
 	if f := r.at.Pending; f != nil {
 		keys = append(keys, f.Name, f.IDs.Name)

@@ -47,6 +47,8 @@ type world struct {
 	put     int                      // entries so far
 	want    map[audit.EntryID]string // the entries, by what must be archived of them
 	place   int64                    // the end of the arrival log
+	// ownerGone says that the tenant's record is gone.
+	ownerGone bool
 }
 
 func newWorld(t *testing.T) *world {
@@ -70,6 +72,14 @@ func newWorld(t *testing.T) *world {
 	w.Worker.Runners[jobs.KindArchive] = w.runner
 	w.Worker.Tasks = map[jobs.TaskName]jobs.Task{jobs.TaskArchive: w.planner.Do}
 	return w
+}
+
+// Tenant implements archive.Tenants.
+func (w *world) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error) {
+	if w.ownerGone {
+		return audit.Tenant{}, audit.ErrNotFound
+	}
+	return w.World.Tenant(ctx, id)
 }
 
 // Head implements archive.Places.

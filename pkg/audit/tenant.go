@@ -123,6 +123,9 @@ type Tenant struct {
 	Placements []Placement `json:"placements,omitempty"`
 	// Restored are the restores whose entries may not have left yet. Clients do not see them here.
 	Restored []Restored `json:"restored,omitempty"`
+	// KeepArchive says that the archive stays while everything else of the tenant is deleted. It is set with
+	// TenantDeleting.
+	KeepArchive bool `json:"keep_archive,omitempty"`
 	// Version counts the changes of this record from 1; it is the ETag.
 	Version int64 `json:"-"`
 }

@@ -88,8 +88,16 @@ type Mask struct {
 type Deletion struct {
 	Job    string  `json:"deletion_id"` // its job's id
 	Places []Place `json:"places"`
+	// KeptArchive is what stays of the tenant's archive; nil: it was removed.
+	KeptArchive *KeptArchive `json:"kept_archive,omitempty"`
 	// MessagesUntil is until when queues may hold messages of the tenant.
 	MessagesUntil time.Time `json:"messages_until"`
+}
+
+// KeptArchive is the size of an archive that outlives its tenant.
+type KeptArchive struct {
+	Files int64 `json:"files"`
+	Bytes int64 `json:"bytes"`
 }
 
 // Place is a store that was emptied. Removed is how many records it had, at least.

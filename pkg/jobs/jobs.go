@@ -227,6 +227,8 @@ type Counter interface {
 type NamedPurger struct {
 	Name   string
 	Purger Purger
+	// Archive says that the store is the archive, which stays if audit.Tenant.KeepArchive says so.
+	Archive bool
 	// Scratch says that what the store removes are no records, so that no certificate counts them.
 	Scratch bool
 }

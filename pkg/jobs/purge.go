@@ -16,6 +16,14 @@ type Certificates interface {
 	Issue(ctx context.Context, s certificate.Statement) error
 }
 
+// ArchiveKeeper keeps the archive of a tenant that is deleted without it; see archive.Keeper.
+type ArchiveKeeper interface {
+	// Keep has workers of the archive remove nothing of it any more. Repeating it has no effect.
+	Keep(ctx context.Context, job *Job) error
+	// Size counts what there is.
+	Size(ctx context.Context, tenant audit.TenantID) (certificate.KeptArchive, error)
+}
+
 // TenantPurge is the Runner of KindPurgeTenant. It removes the tenant from every store, in
 // passes. The second begins when no consumer can write for the tenant any more. A pass that
 // finds nothing is the last. Then the tenant is tombstoned, and a certificate says what was removed.
@@ -23,7 +31,8 @@ type TenantPurge struct {
 	Tenants Tenants // tenants.Cache.Fresh if the process has a cache
 	// Stores are purged in this order. The job counts the records of the first one, the
 	// system of record.
-	Stores []NamedPurger
+	Stores  []NamedPurger
+	Archive ArchiveKeeper
 	// Certificates signs and keeps certificates. SettleTime is how long after its destruction another
 	// process can use a key, MessageTime is how long a queue keeps a message, and BackupTime is how long
 	// backups of the keys are kept.
@@ -59,6 +68,9 @@ type purgeCheckpoint struct {
 	Dirty bool `json:"dirty"` // whether the pass has removed something
 	// Places has a record for each of Stores.
 	Places []purgedPlace `json:"places"`
+	// KeepArchive is that of the tenant, and KeptArchive what stays.
+	KeepArchive bool                     `json:"keep_archive,omitempty"`
+	KeptArchive *certificate.KeptArchive `json:"kept_archive,omitempty"`
 	// EmptiedAt is when the last pass had ended, zero before.
 	EmptiedAt time.Time `json:"emptied_at,omitzero"`
 	// Certificate is the id of the certificate that is issued at the end.
@@ -102,27 +114,24 @@ type purgeRun struct {
 }
 
 func (r *purgeRun) all(ctx context.Context) (Result, error) {
-	if _, err := r.check(ctx); errors.Is(err, audit.ErrNotFound) {
+	tenant, err := r.check(ctx)
+	if errors.Is(err, audit.ErrNotFound) {
 		return r.certify(ctx) // an earlier worker was killed after the tombstone
-	} else if err != nil {
-		return Result{}, err
 	}
-	if !r.at.Begun {
-		if held, err := r.Held(ctx, r.Job.Tenant); err != nil {
-			return Result{}, err
-		} else if held {
-			return Result{}, &FailedError{Reason: reasonHeld}
-		}
-		r.at.Begun, r.at.Places = true, r.countRecords(ctx)
-		if err := r.save(ctx); err != nil {
-			return Result{}, err
-		}
+	if err == nil && !r.at.Begun {
+		err = r.begin(ctx, &tenant)
+	}
+	if err != nil {
+		return Result{}, err
 	}
 	for again := true; again; {
 		if wait := r.drainTime(); r.at.Pass > 0 && wait > 0 {
 			return Result{Wait: wait}, r.save(ctx)
 		}
 		for ; r.at.Store < len(r.Stores); r.at.Store++ {
+			if r.stays(&r.Stores[r.at.Store]) {
+				continue
+			}
 			if empty, err := r.empty(ctx); err != nil || !empty {
 				return Result{}, err
 			}
@@ -130,6 +139,9 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 		r.at.Pass++
 		again = r.at.Pass < minPasses || r.at.Dirty
 		r.at.Store, r.at.Dirty = 0, false
+	}
+	if err := r.measure(ctx); err != nil {
+		return Result{}, err
 	}
 	r.at.EmptiedAt = now(r.Now)
 	if r.at.Certificate == (certificate.ID{}) {
@@ -140,6 +152,35 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 	}
 	return r.tombstone(ctx)
 }
+
+// begin notes what is to be removed, before anything is.
+func (r *purgeRun) begin(ctx context.Context, tenant *audit.Tenant) error {
+	held, err := r.Held(ctx, r.Job.Tenant)
+	if err == nil && held {
+		err = &FailedError{Reason: reasonHeld}
+	}
+	if err == nil && tenant.KeepArchive {
+		err = r.Archive.Keep(ctx, &r.Job)
+	}
+	if err != nil {
+		return err
+	}
+	r.at.Begun, r.at.KeepArchive, r.at.Places = true, tenant.KeepArchive, r.countRecords(ctx)
+	return r.save(ctx)
+}
+
+// measure counts what stays of the archive.
+func (r *purgeRun) measure(ctx context.Context) error {
+	if !r.at.KeepArchive {
+		return nil
+	}
+	size, err := r.Archive.Size(ctx, r.Job.Tenant)
+	r.at.KeptArchive = &size
+	return err
+}
+
+// stays reports whether a store keeps its records.
+func (r *purgeRun) stays(store *NamedPurger) bool { return store.Archive && r.at.KeepArchive }
 
 // tombstone removes the tenant's record, unless the record has changed since the last check:
 // then the next slice checks it again.
@@ -165,9 +206,10 @@ var (
 		"the tenant's id, which is never given again, this certificate, those of its erasures, the tombstones of its keys, and its jobs for a while",
 		"messages under way until messages_until, which are dropped when they are consumed",
 		"backups of the database, until they are removed",
-		"earlier versions of the files of the archive, for 30 days",
 		"answers and files that were downloaded before",
 	}
+	archiveRemoved = "earlier versions of the files of the archive, for 30 days"
+	archiveKept    = "the archive, whose files kept_archive counts, until an operator removes it; nobody can decrypt the encrypted values in it"
 )
 
 // certify issues the certificate. It needs nothing of the tenant's records, which are gone.
@@ -177,7 +219,7 @@ func (r *purgeRun) certify(ctx context.Context) (Result, error) {
 	}
 	var places []certificate.Place
 	for i, store := range r.Stores {
-		if !store.Scratch {
+		if !store.Scratch && !r.stays(&store) {
 			places = append(places, certificate.Place{Name: store.Name, Removed: r.at.Places[i].count()})
 		}
 	}
@@ -185,11 +227,15 @@ func (r *purgeRun) certify(ctx context.Context) (Result, error) {
 	if r.at.EmptiedAt.After(messages) {
 		messages = r.at.EmptiedAt
 	}
+	archive := archiveRemoved
+	if r.at.KeepArchive {
+		archive = archiveKept
+	}
 	err := r.Certificates.Issue(ctx, certificate.Statement{
 		ID: r.at.Certificate, Kind: certificate.KindDeletion, Tenant: r.Job.Tenant, RequestedBy: r.Job.CreatedBy, RequestedAt: r.Job.CreatedAt,
-		Deletion:    &certificate.Deletion{Job: r.Job.ID, Places: places, MessagesUntil: messages},
+		Deletion:    &certificate.Deletion{Job: r.Job.ID, Places: places, KeptArchive: r.at.KeptArchive, MessagesUntil: messages},
 		DestroyedAt: r.at.EmptiedAt, GoneAt: r.at.EmptiedAt.Add(r.SettleTime), BackupsUntil: r.at.EmptiedAt.Add(r.BackupTime),
-		Destroyed: purged, Remains: purgeRemains,
+		Destroyed: purged, Remains: append([]string{archive}, purgeRemains...),
 	})
 	if err != nil {
 		return Result{}, err

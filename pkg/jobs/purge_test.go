@@ -150,7 +150,7 @@ func newPurge(t *testing.T) *purge {
 	if _, _, err := p.service.CreateKey(t.Context(), operator, tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}}); err != nil {
 		t.Fatal(err)
 	}
-	if p.job, err = p.service.Delete(t.Context(), operator, "acme"); err != nil {
+	if p.job, err = p.service.Delete(t.Context(), operator, "acme", tenants.Deletion{}); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -316,6 +316,69 @@ func TestPurgeEndsInACertificate(t *testing.T) {
 	}
 	if job.Certificate == (certificate.ID{}) {
 		t.Error("the job has no certificate, want one")
+	}
+}
+
+// keeper is an archive that is kept. Each call fails once.
+type keeper struct {
+	calls []string
+	fails map[string]bool
+}
+
+func (k *keeper) call(name string) error {
+	k.calls = append(k.calls, name)
+	if k.fails[name] {
+		k.fails[name] = false
+		return errDown
+	}
+	return nil
+}
+
+func (k *keeper) Keep(_ context.Context, job *jobs.Job) error { return k.call("keep " + job.ID) }
+
+func (k *keeper) Size(_ context.Context, tenant audit.TenantID) (certificate.KeptArchive, error) {
+	return certificate.KeptArchive{Files: 3, Bytes: 1000}, k.call("size of " + string(tenant))
+}
+
+func TestPurgeKeepsTheArchive(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		p := newPurge(t)
+		kept := &records{byTenant: map[audit.TenantID]int{"acme": 9}}
+		keeper := &keeper{fails: map[string]bool{"keep " + p.job.ID: true, "size of acme": true}}
+		p.Stores, p.Archive = append(p.Stores, jobs.NamedPurger{Name: "archive", Purger: kept, Archive: true}), keeper
+		tenant, err := p.db.Tenants().Tenant(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tenant.KeepArchive, tenant.Version = keep, tenant.Version+1
+		if err := p.db.Tenants().Update(t.Context(), tenant); err != nil {
+			t.Fatal(err)
+		}
+		p.finish(t)
+		p.checkPurged(t, 12_500)
+		wantLeft, wantCalls := 0, []string(nil)
+		var want *certificate.KeptArchive
+		if keep {
+			wantLeft, want = 9, &certificate.KeptArchive{Files: 3, Bytes: 1000}
+			wantCalls = []string{"keep " + p.job.ID, "keep " + p.job.ID, "size of acme", "size of acme"}
+		}
+		if got := kept.byTenant["acme"]; got != wantLeft {
+			t.Errorf("keep is %t: %d records of the archive are left, want %d", keep, got, wantLeft)
+		}
+		if !slices.Equal(keeper.calls, wantCalls) {
+			t.Errorf("keep is %t: got the calls %q, want %q", keep, keeper.calls, wantCalls)
+		}
+		issued := p.certificates.issued[0]
+		if diff := cmp.Diff(want, issued.KeptArchive); diff != "" {
+			t.Errorf("keep is %t: the archive of the certificate (-want +got):\n%s", keep, diff)
+		}
+		counted := slices.ContainsFunc(issued.Places, func(p certificate.Place) bool { return p.Name == "archive" })
+		if counted == keep {
+			t.Errorf("keep is %t: the certificate counts the archive as removed: %t, want %t", keep, counted, !keep)
+		}
+		if got := strings.Contains(strings.Join(issued.Remains, "\n"), "kept_archive"); got != keep {
+			t.Errorf("keep is %t: what remains is %q, want the archive among it: %t", keep, issued.Remains, keep)
+		}
 	}
 }
 
@@ -505,7 +568,7 @@ func TestPurgeStopsWithoutDeletion(t *testing.T) {
 	if sent := p.plan(t); sent != 0 {
 		t.Errorf("the planner resumed %d jobs, want 0: the job failed", sent)
 	}
-	job, err := p.service.Delete(t.Context(), operator, "acme")
+	job, err := p.service.Delete(t.Context(), operator, "acme", tenants.Deletion{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -552,7 +615,7 @@ func TestPurgeStopsAtAHold(t *testing.T) {
 		t.Errorf("%d entries are left, want all 12,500", got)
 	}
 	p.held = false
-	if _, err := p.service.Delete(t.Context(), operator, "acme"); err != nil {
+	if _, err := p.service.Delete(t.Context(), operator, "acme", tenants.Deletion{}); err != nil {
 		t.Fatal(err)
 	}
 	p.finish(t)

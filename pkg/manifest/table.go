@@ -330,7 +330,7 @@ func table() []Function {
 		},
 		{
 			Name: "delete-tenant", Summary: "Delete a tenant and everything it has",
-			Trigger: route(http.MethodDelete, "/tenants/{id}", access.TenantsDelete, TenantFromPath),
+			Trigger: route(http.MethodDelete, "/tenants/{id}", access.TenantsDelete, TenantFromPath, "keep_archive"),
 			Grants: slices.Concat(
 				read(ResourceTenants, ResourceJobs, ResourceHolds), write(ResourceTenants, ResourceJobs, QueueResource(QueueJobs)), recording),
 			MemoryMB: small, Timeout: 10 * time.Second,

@@ -70,7 +70,7 @@ func (s *Service) SelectAt(at time.Time, tenant audit.Tenant, scope access.Scope
 	if err != nil {
 		return Selection{}, err
 	}
-	selection.filter = tenant.Visible(selection.filter, at)
+	selection.filter, selection.searchableFrom = tenant.Visible(selection.filter, at), tenant.Settings.SearchableFrom(at)
 	return selection, nil
 }
 

@@ -236,10 +236,19 @@ func (s *Service) undo(ctx context.Context, cause error, back func(ctx context.C
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 
+// Deletion says how a tenant is deleted.
+type Deletion struct {
+	// KeepArchive leaves the tenant's archive where it is.
+	KeepArchive bool
+}
+
+// ErrOtherDeletion says that the tenant is being deleted by another Deletion. It is an audit.ErrConflict.
+var ErrOtherDeletion = fmt.Errorf("the tenant is being deleted otherwise: %w", audit.ErrConflict)
+
 // Delete marks the tenant as deleting and starts the job that purges it. Deleting again
-// returns the same job, and starts it again if it failed. While a legal hold stands, Delete
-// returns a *hold.HeldError.
-func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID) (jobs.Job, error) {
+// returns the same job, and starts it again if it failed. It returns ErrOtherDeletion if the first
+// Deletion was another. While a legal hold stands, Delete returns a *hold.HeldError.
+func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.TenantID, d Deletion) (jobs.Job, error) {
 	tenant, err := s.Tenants.Tenant(ctx, id)
 	if err != nil {
 		return jobs.Job{}, fmt.Errorf("delete tenant %s: %w", id, err)
@@ -249,18 +258,39 @@ func (s *Service) Delete(ctx context.Context, by access.Principal, id audit.Tena
 	}
 	if tenant.Status != audit.TenantDeleting {
 		entry := audit.Entry{UserID: by.Subject, Action: actionDelete, ResourceType: resourceTenant, ResourceID: string(id), Before: stateOf(tenant)}
+		if d.KeepArchive {
+			entry.Metadata = object(struct {
+				KeepArchive bool `json:"keep_archive"`
+			}{true})
+		}
 		if err := audit.Record(ctx, s.Recorder, tenant, entry); err != nil {
 			return jobs.Job{}, err
 		}
-		_, tenant, err = s.change(ctx, id, func(t *audit.Tenant) error {
-			t.Status = audit.TenantDeleting
-			return s.checkHolds(ctx, id) // a hold that is set now changes the record: see hold.Service
-		})
-		if err != nil {
-			return jobs.Job{}, err
-		}
+	}
+	if tenant, err = s.close(ctx, tenant, d); err != nil {
+		return jobs.Job{}, err
 	}
 	return s.startPurge(ctx, by, tenant)
+}
+
+// close marks the tenant as deleting, unless it is.
+func (s *Service) close(ctx context.Context, tenant audit.Tenant, d Deletion) (audit.Tenant, error) {
+	if tenant.Status != audit.TenantDeleting {
+		var err error
+		_, tenant, err = s.change(ctx, tenant.ID, func(t *audit.Tenant) error {
+			if t.Status != audit.TenantDeleting { // another request can have been faster
+				t.Status, t.KeepArchive = audit.TenantDeleting, d.KeepArchive
+			}
+			return s.checkHolds(ctx, t.ID) // a hold that is set now changes the record: see hold.Service
+		})
+		if err != nil {
+			return audit.Tenant{}, err
+		}
+	}
+	if tenant.KeepArchive != d.KeepArchive {
+		return audit.Tenant{}, fmt.Errorf("delete tenant %s: %w", tenant.ID, ErrOtherDeletion)
+	}
+	return tenant, nil
 }
 
 func (s *Service) checkHolds(ctx context.Context, id audit.TenantID) error {

@@ -457,7 +457,7 @@ func TestNothingStandsUnrecorded(t *testing.T) {
 	f.wantKeys(t, 1)
 	wantUnavailable(t, "delete key", f.DeleteKey(t.Context(), admin, "acme", key.ID))
 	f.wantKeys(t, 1)
-	_, err = f.Delete(t.Context(), operator, "acme")
+	_, err = f.Delete(t.Context(), operator, "acme", tenants.Deletion{})
 	wantUnavailable(t, "delete", err)
 	if got := f.stored(t).Status; got != audit.TenantActive {
 		t.Errorf("delete: got the status %s, want %s", got, audit.TenantActive)
@@ -475,7 +475,7 @@ func TestNothingStandsUnrecorded(t *testing.T) {
 		t.Error(err)
 	}
 	f.wantKeys(t, 0)
-	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil {
+	if _, err := f.Delete(t.Context(), operator, "acme", tenants.Deletion{}); err != nil {
 		t.Error(err)
 	}
 	f.wantActions(t, "key.create", "tenant.update", "key.delete", "tenant.delete")
@@ -501,7 +501,7 @@ func TestUndoThatFails(t *testing.T) {
 func TestDelete(t *testing.T) {
 	f := newFixture(t)
 	f.acme(t)
-	job, err := f.Delete(t.Context(), operator, "acme")
+	job, err := f.Delete(t.Context(), operator, "acme", tenants.Deletion{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -532,8 +532,37 @@ func TestDelete(t *testing.T) {
 	if got := f.recorded(t, 0).UserID; got != "op" {
 		t.Errorf("recorded the user %q, want %q", got, "op")
 	}
-	if _, err := f.Delete(t.Context(), operator, "globex"); !errors.Is(err, audit.ErrNotFound) {
+	if _, err := f.Delete(t.Context(), operator, "globex", tenants.Deletion{}); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("unknown: %v, want ErrNotFound", err)
+	}
+}
+
+// TestTheArchiveIsDecidedOnce: a later deletion cannot change what becomes of it.
+func TestTheArchiveIsDecidedOnce(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		f := newFixture(t)
+		f.acme(t)
+		first, other := tenants.Deletion{KeepArchive: keep}, tenants.Deletion{KeepArchive: !keep}
+		job, err := f.Delete(t.Context(), operator, "acme", first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.stored(t).KeepArchive; got != keep {
+			t.Errorf("the record keeps the archive: %t, want %t", got, keep)
+		}
+		if got := strings.Contains(string(f.recorded(t, 0).Metadata), "keep_archive"); got != keep {
+			t.Errorf("recorded %s, want keep_archive there: %t", f.recorded(t, 0).Metadata, keep)
+		}
+		if _, err := f.Delete(t.Context(), operator, "acme", other); !errors.Is(err, tenants.ErrOtherDeletion) {
+			t.Errorf("another deletion: got error %v, want %v", err, tenants.ErrOtherDeletion)
+		}
+		again, err := f.Delete(t.Context(), operator, "acme", first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.ID != job.ID {
+			t.Errorf("the deletion again is job %s, want %s", again.ID, job.ID)
+		}
 	}
 }
 
@@ -546,7 +575,7 @@ func TestAHeldTenantIsNotDeleted(t *testing.T) {
 	if err := f.db.Holds().CreateHold(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, hold.ErrHeld) {
+	if _, err := f.Delete(t.Context(), operator, "acme", tenants.Deletion{}); !errors.Is(err, hold.ErrHeld) {
 		t.Errorf("got error %v, want %v", err, hold.ErrHeld)
 	}
 	if got := f.stored(t).Status; got != audit.TenantActive {
@@ -557,7 +586,7 @@ func TestAHeldTenantIsNotDeleted(t *testing.T) {
 	if err := f.db.Holds().UpdateHold(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil {
+	if _, err := f.Delete(t.Context(), operator, "acme", tenants.Deletion{}); err != nil {
 		t.Errorf("after the release: got error %v, want none", err)
 	}
 }
@@ -570,7 +599,7 @@ func TestDeleteAgain(t *testing.T) {
 		t.Run(string(state), func(t *testing.T) {
 			f := newFixture(t)
 			f.acme(t)
-			first, err := f.Delete(t.Context(), operator, "acme")
+			first, err := f.Delete(t.Context(), operator, "acme", tenants.Deletion{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -579,7 +608,7 @@ func TestDeleteAgain(t *testing.T) {
 			if err := f.db.Jobs().UpdateJob(t.Context(), changed, 0); err != nil {
 				t.Fatal(err)
 			}
-			again, err := f.Delete(t.Context(), operator, "acme")
+			again, err := f.Delete(t.Context(), operator, "acme", tenants.Deletion{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -617,11 +646,11 @@ func TestDeleteInterrupted(t *testing.T) {
 	f := newFixture(t)
 	f.acme(t)
 	f.queue.err = errDown
-	if _, err := f.Delete(t.Context(), operator, "acme"); !errors.Is(err, errDown) {
+	if _, err := f.Delete(t.Context(), operator, "acme", tenants.Deletion{}); !errors.Is(err, errDown) {
 		t.Fatalf("%v, want the queue's error", err)
 	}
 	f.queue.err = nil
-	if _, err := f.Delete(t.Context(), operator, "acme"); err != nil {
+	if _, err := f.Delete(t.Context(), operator, "acme", tenants.Deletion{}); err != nil {
 		t.Error(err)
 	} else if len(f.queue.bodies) != 1 {
 		t.Errorf("sent %d messages, want 1", len(f.queue.bodies))

@@ -147,7 +147,7 @@ const keySettleTime = protect.KeyTTL + maxRequestTime + maxClockSkew
 func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	certificates := &certificate.Issuer{Store: s.Stores.Certificates, Wrapper: s.Stores.MasterKey, Random: random}
 	purge := &jobs.TenantPurge{
-		Tenants: s.tenants().Fresh(), Now: time.Now, DrainPeriod: s.Stores.DrainPeriod, Held: s.holdStands, Log: s.Log,
+		Tenants: s.tenants().Fresh(), Now: time.Now, DrainPeriod: s.Stores.DrainPeriod, Held: s.holdStands, Log: s.Log, Archive: &archive.Keeper{Blobs: s.Stores.Archive},
 		Certificates: certificates, SettleTime: keySettleTime, MessageTime: s.Stores.MessageTime, BackupTime: s.Stores.KeyBackupTime, Random: random,
 		Stores: []jobs.NamedPurger{
 			{Name: "entries", Purger: s.Stores.Entries}, {Name: "index", Purger: s.Stores.Index},
@@ -155,7 +155,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "arrival log", Purger: s.Stores.Arrivals}, {Name: "live stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
 			{Name: "tenant keys", Purger: &erasure.KeyPurger{Tombstones: s.tombstones(), Keys: s.Stores.TenantKeys}}, {Name: "register of days", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas}, {Name: "refused attempts", Purger: s.Stores.Attempts},
 			{Name: "legal holds", Purger: s.Stores.Holds},
-			{Name: "exports", Purger: s.Stores.Exports}, {Name: "archive", Purger: s.Stores.Archive},
+			{Name: "exports", Purger: s.Stores.Exports}, {Name: "archive", Purger: s.Stores.Archive, Archive: true},
 		},
 	}
 	if s.Stores.LocalMessages != nil {

@@ -110,6 +110,7 @@ func Components() []Component {
 				textsOf(audit.TenantActive, audit.TenantSuspended, audit.TenantDeleting)...)),
 			required("created_at", timestamp("")),
 			required("updated_at", timestamp("")),
+			optional("keep_archive", boolean("true if the archive stays while the tenant is deleted. Left out otherwise.")),
 			required("settings", ref("Settings")),
 			optional("in_force_at", timestamp("Only in answers to changes of `remove_secrets`, `detect` or `sensitive_fields`: entries that are accepted from then on are protected by the changed settings, and earlier ones may be.")),
 		)},

@@ -503,10 +503,13 @@ func tenantOperations() []Operation {
 		},
 		{
 			Name: "delete-tenant", Group: groupTenants,
-			Description:    "For platform operators. The tenant is closed at once and a job removes its records from every store. A repeated request returns the same job. The request is itself recorded in the tenant's log.",
-			Parameters:     []Parameter{tenantParameter()},
+			Description: "For platform operators. The tenant is closed at once and a job removes its records from every store. A repeated request returns the same job. The request is itself recorded in the tenant's log.",
+			Parameters: []Parameter{tenantParameter(), {
+				Name: "keep_archive", In: InQuery, Schema: boolean(""),
+				Description: "Whether the tenant's archive stays where it is, until an operator removes it. The certificate counts its files. Encrypted values in it can never be decrypted.",
+			}},
 			Responses:      []Response{jsonResponse(http.StatusAccepted, "Job", "The job.", Header{Name: "Location", Required: true, Schema: anyText(""), Description: "The job's path."})},
-			ErrorResponses: []ErrorResponse{{httpapi.ProblemConflict, "A legal hold stands in the tenant."}},
+			ErrorResponses: []ErrorResponse{{httpapi.ProblemConflict, "A legal hold stands in the tenant, or the tenant is being deleted with another `keep_archive`."}},
 		},
 	}
 }

@@ -359,11 +359,19 @@ func (req *request) ifMatch() (precondition, error) {
 	return p, nil
 }
 
+// paramKeepArchive leaves the archive of a deleted tenant where it is.
+const paramKeepArchive = "keep_archive"
+
 // DeleteTenant answers DELETE /tenants/{id} with the job that purges the tenant.
 func DeleteTenant(gate *Gate, s *tenants.Service) http.Handler {
 	return gate.endpoint("delete-tenant", func(req *request) (*response, error) {
-		job, err := s.Delete(req.Context(), req.principal, req.tenant.ID)
+		keep, err := req.takeFlag(paramKeepArchive)
 		if err != nil {
+			return nil, err
+		}
+		job, err := s.Delete(req.Context(), req.principal, req.tenant.ID, tenants.Deletion{KeepArchive: keep})
+		if err != nil {
+			err = explain(err, tenants.ErrOtherDeletion, ProblemConflict, "The tenant is being deleted, and what becomes of its archive is decided. Repeat the first request with the same keep_archive.")
 			return nil, held(req, err, "A legal hold stands in the tenant.")
 		}
 		return jobStarted(&job), nil
@@ -393,6 +401,9 @@ func appendTenantMembers(w *writer, t *audit.Tenant) {
 	w.word(statusField, string(t.Status))
 	w.time("created_at", t.CreatedAt)
 	w.time("updated_at", t.UpdatedAt)
+	if t.KeepArchive {
+		w.boolean(paramKeepArchive, true)
+	}
 	w.name(settingsField)
 	appendSettings(w, &t.Settings)
 }

@@ -483,6 +483,17 @@ func TestDeleteTenantAnswersTheSameJobAgain(t *testing.T) {
 	}
 }
 
+func TestADeletionKeepsTheArchiveIfItIsAskedTo(t *testing.T) {
+	w := newWorld(t)
+	w.call("operator", "DELETE", "/tenants/acme?keep_archive=yes", "", nil).want(t, 422, "invalid")
+	first := w.call("operator", "DELETE", "/tenants/acme?keep_archive=true", "", nil).want(t, 202, "")
+	w.call("operator", "DELETE", "/tenants/acme?keep_archive=true", "", nil).want(t, 202, "").is(t, first.body)
+	w.call("operator", "DELETE", "/tenants/acme", "", nil).want(t, 409, "conflict")
+	if got := w.call("operator", "GET", "/tenants/acme", "", nil).want(t, 200, ""); !strings.Contains(got.body, `"keep_archive":true`) {
+		t.Errorf("got %s, want it with keep_archive", got.body)
+	}
+}
+
 func TestKeys(t *testing.T) {
 	w := newWorld(t)
 	w.call("admin", "GET", "/tenants/acme/api-keys", "", nil).want(t, 200, "").is(t, `{"items":[],"next":null,"prev":null}`)

@@ -34,8 +34,9 @@ type tenantDocument struct {
 	Settings  settingsDocument `bson:"settings"`
 	Version   int64            `bson:"version"`
 	// Placements stay out of the settings: clients do not see them.
-	Placements []placementDocument `bson:"placements,omitempty"`
-	Restored   []restoredDocument  `bson:"restored,omitempty"`
+	Placements  []placementDocument `bson:"placements,omitempty"`
+	Restored    []restoredDocument  `bson:"restored,omitempty"`
+	KeepArchive bool                `bson:"keep_archive,omitempty"`
 }
 
 type placementDocument struct {
@@ -139,7 +140,7 @@ func newTenantDocument(t *audit.Tenant, version int64) tenantDocument {
 		restored[i] = restoredDocument(r)
 	}
 	return tenantDocument{
-		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version, Placements: placements, Restored: restored,
+		ID: string(t.ID), Name: t.Name, Status: string(t.Status), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Version: version, Placements: placements, Restored: restored, KeepArchive: t.KeepArchive,
 		Settings: settingsDocument{
 			RetentionDays: s.RetentionDays, RetentionRules: newRuleDocuments(s.RetentionRules), SearchableDays: s.SearchableDays, Archive: s.Archive,
 			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: newSensitiveDocuments(s.SensitiveFields),
@@ -179,7 +180,7 @@ func readTenant(raw bson.Raw) (audit.Tenant, error) {
 	}
 	return audit.Tenant{
 		ID: audit.TenantID(doc.ID), Name: doc.Name, Status: audit.TenantStatus(doc.Status),
-		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version, Placements: placements, Restored: restored,
+		CreatedAt: doc.CreatedAt.UTC(), UpdatedAt: doc.UpdatedAt.UTC(), Version: doc.Version, Placements: placements, Restored: restored, KeepArchive: doc.KeepArchive,
 		Settings: audit.Settings{
 			RetentionDays: s.RetentionDays, RetentionRules: rules, SearchableDays: s.SearchableDays, Archive: s.Archive,
 			LogLevels: levels, RemoveSecrets: s.RemoveSecrets, Detect: detect, SensitiveFields: readSensitiveFields(s.SensitiveFields),

@@ -3,7 +3,6 @@ package localcloud_test
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -168,21 +167,6 @@ func (r *retained) wantNothingTold(archived map[audit.EntryID]bool) {
 		r.t.Errorf("an export: %v", err)
 	}
 	r.wantBound("an export", from)
-	var started struct{ ID string }
-	r.admin.do("GET", "/logs/export?user_id=nobody&async=true", "", nil).decode(r.t, &started)
-	r.handle()
-	var job struct {
-		State          string
-		SearchableFrom time.Time `json:"searchable_from"`
-	}
-	text := r.admin.do("GET", "/logs/exports/"+started.ID, "", nil)
-	if err := json.Unmarshal(text.body, &job); err != nil {
-		r.t.Fatal(err)
-	}
-	if job.State != "succeeded" {
-		r.t.Fatalf("the export is %s, want succeeded", text.body)
-	}
-	r.wantBound("an export by a job", job.SearchableFrom)
 }
 
 // wantBound checks a bound of what is searchable for 30 days.

@@ -63,6 +63,7 @@ func tenantsRoundTrip(t *testing.T, s tenants.Store) {
 	want.Name, want.Status, want.UpdatedAt, want.Version = "Other", audit.TenantSuspended, epoch.Add(time.Hour), 2
 	want.Settings.RetentionRules, want.Settings.SearchableDays, want.Settings.Archive = nil, 0, false
 	want.Settings.RemoveSecrets, want.Settings.Detect = false, nil
+	want.KeepArchive = true
 	want.Placements = append(want.Placements, audit.Placement{Since: epoch.Add(30 * 24 * time.Hour), Family: audit.FamilyOwn})
 	want.Restored = nil
 	want.Settings.RetentionDays, want.Settings.LogLevels = 0, []audit.Severity{audit.SeverityError}

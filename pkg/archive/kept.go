@@ -1,0 +1,68 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/certificate"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+)
+
+// keptName is the name of the file that says that an archive outlives its tenant.
+const keptName = "_kept.json"
+
+// Keeper keeps the archives of tenants that are deleted without them. It implements jobs.ArchiveKeeper.
+type Keeper struct{ Blobs Blobs }
+
+// Keep adds a file to the tenant's archive that says who has kept it. From then on no worker removes
+// anything of it. Repeating it has no effect.
+func (k *Keeper) Keep(ctx context.Context, job *jobs.Job) error {
+	text, err := json.Marshal(struct {
+		Tenant audit.TenantID `json:"tenant_id"`
+		KeptBy string         `json:"kept_by"`
+		KeptAt time.Time      `json:"kept_at"`
+		Job    string         `json:"deletion_id"`
+	}{job.Tenant, job.CreatedBy, job.CreatedAt, job.ID})
+	if err == nil {
+		err = k.Blobs.Create(ctx, job.Tenant, keptName, export.ContentOf(text, "application/json"))
+	}
+	if err != nil && !errors.Is(err, audit.ErrConflict) {
+		return fmt.Errorf("keep the archive of %s: %w", job.Tenant, err)
+	}
+	return nil
+}
+
+// Size counts the files of a tenant's archive and their bytes.
+func (k *Keeper) Size(ctx context.Context, tenant audit.TenantID) (size certificate.KeptArchive, err error) {
+	for after := ""; ; {
+		page, err := k.Blobs.List(ctx, tenant, "", after, export.MaxList)
+		if err != nil {
+			return size, fmt.Errorf("list the archive of %s: %w", tenant, err)
+		}
+		for i := range page {
+			size.Files++
+			size.Bytes += page[i].Size
+			after = page[i].Key
+		}
+		if len(page) < export.MaxList {
+			return size, nil
+		}
+	}
+}
+
+// isKept reports whether Keep was called for the tenant.
+func isKept(ctx context.Context, blobs Getter, tenant audit.TenantID) (bool, error) {
+	body, _, err := blobs.Get(ctx, tenant, keptName)
+	if errors.Is(err, audit.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, body.Close()
+}
