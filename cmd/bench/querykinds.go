@@ -66,6 +66,7 @@ func listQueries() []namedQuery {
 		{"the beginning of a `session_id`", func(sample *audit.Entry) url.Values {
 			return valuesOf(search.ParamQuery, `session_id:`+sample.SessionID[:len(sample.SessionID)*2/3]+`*`)
 		}},
+		text("the beginning of every `resource_id`", "resource_id:order-*"),
 		text("`metadata.latency_ms>=495`, one in a hundred", "metadata.latency_ms>=495"),
 		text("`metadata.latency_ms>100`, four in five", "metadata.latency_ms>100"),
 		text("`has:session_id`", "has:session_id"),

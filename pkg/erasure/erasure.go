@@ -76,6 +76,8 @@ type checkpoint struct {
 	ErasedAt   time.Time `json:"erased_at,omitzero"`
 	// Exports is how many files of revealed exports were removed, nil before.
 	Exports *int64 `json:"exports,omitempty"`
+	// Indexed is up to which timestamp the index has what is stored.
+	Indexed time.Time `json:"indexed,omitzero"`
 	// EntryID is that of the entry about the end. It is random, so that no client can take it.
 	EntryID audit.EntryID `json:"entry_id,omitzero"`
 	// Certificate is the id of the certificate that is issued at the end.

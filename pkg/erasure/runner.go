@@ -41,9 +41,11 @@ type Runner struct {
 	Store      retention.Store // the system of record
 	Entries    Entries         // the same
 	Index      Index
-	Exports    Exports
-	Tenants    jobs.Tenants // tenants.Cache.Fresh if the process has a cache
-	Recorder   audit.Recorder
+	// Lag tells whether the index has what is stored; nil if entries are indexed as they are stored.
+	Lag      Lag
+	Exports  Exports
+	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
+	Recorder audit.Recorder
 	// FreeSpace erases what the destroyed key left in a file; nil if the engines have none.
 	FreeSpace jobs.Purger
 	// SettleTime is how long after its destruction another process can use a key.
@@ -104,6 +106,9 @@ func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 	}
 	if removed, err := r.removeExports(ctx); err != nil || !removed {
 		return jobs.Result{}, err
+	}
+	if wait, err := r.awaitIndex(ctx, &tenant); err != nil || wait > 0 {
+		return jobs.Result{Wait: wait}, err
 	}
 	if dropped, err := r.dropTokens(ctx, &tenant); err != nil || !dropped {
 		return jobs.Result{}, err

@@ -2,6 +2,7 @@ package erasure_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base32"
 	"os"
 	"strings"
@@ -16,6 +17,16 @@ import (
 // matchable stores and indexes an entry of a user with a value of user-42 and a token.
 func (w *world) matchable(user string, value encrypted, token audit.ValueToken) audit.EntryID {
 	w.t.Helper()
+	e := w.storedOnly(user, value, token)
+	if _, err := search.PutEntries(w.t.Context(), w.db.Index(), "acme", []audit.Entry{e}); err != nil {
+		w.t.Fatal(err)
+	}
+	return e.ID
+}
+
+// storedOnly stores such an entry, which the index lacks.
+func (w *world) storedOnly(user string, value encrypted, token audit.ValueToken) audit.Entry {
+	w.t.Helper()
 	value.element.Tokens = []audit.ValueToken{token}
 	at := w.now.Add(-time.Hour)
 	e := audit.Entry{
@@ -25,10 +36,7 @@ func (w *world) matchable(user string, value encrypted, token audit.ValueToken) 
 	if _, err := w.db.Entries().Append(w.t.Context(), "acme", []audit.Entry{e}); err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := search.PutEntries(w.t.Context(), w.db.Index(), "acme", []audit.Entry{e}); err != nil {
-		w.t.Fatal(err)
-	}
-	return e.ID
+	return e
 }
 
 // wantFound checks which entry is found by a token, zero for none, and whether the file has its term.
@@ -53,6 +61,39 @@ func (w *world) wantFound(token audit.ValueToken, want audit.EntryID) {
 	if has := bytes.Contains(file, []byte(term)); has && want.IsZero() {
 		w.t.Errorf("the file has the term %s, want it to be gone", term)
 	}
+}
+
+// TestAnErasureWaitsForTheIndex: of an entry that the index lacks at first, the tokens go too.
+func TestAnErasureWaitsForTheIndex(t *testing.T) {
+	w := newWorld(t)
+	w.runner.Lag = &search.Lag{Store: w.db.Entries(), Index: w.db.Index(), Reader: w.db.Entries(), Rejected: noneRejected{}, Now: w.clock}
+	token := audit.ValueToken{1, 2, 3, 15: 4}
+	late := w.storedOnly("ann", w.encrypt(w.process(), 1), token)
+	e := w.create(0)
+	w.work(1)
+	w.now = w.now.Add(settleTime)
+	w.work(2)
+	w.wantState(e.ID, jobs.StateRunning)
+	if _, err := search.PutEntries(t.Context(), w.db.Index(), "acme", []audit.Entry{late}); err != nil {
+		t.Fatal(err)
+	}
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	w.wantFound(token, audit.EntryID{})
+	stored, err := w.db.Entries().Entry(t.Context(), "acme", late.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stored.Encrypted[0].Tokens; len(got) > 0 {
+		t.Errorf("the stored entry has the tokens %x, want none", got)
+	}
+}
+
+// noneRejected is a search.Rejected.
+type noneRejected struct{}
+
+func (noneRejected) Contains(context.Context, audit.TenantID, string, *audit.Entry) (bool, error) {
+	return false, nil
 }
 
 // TestAnErasureDropsTokens: of the erased key, in the store and the index. The entries stay.

@@ -169,6 +169,9 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		Exports:    &export.Remover{Jobs: s.Stores.Jobs, Files: s.Stores.Exports, Now: time.Now},
 		SettleTime: keySettleTime, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
 	}
+	if lag := s.lag(); lag != nil {
+		erasures.Lag = lag
+	}
 	holds := &hold.Runner{
 		Holds: s.Stores.Holds, Store: s.Stores.Entries, Jobs: s.Stores.Jobs,
 		Tenants: s.tenants().Fresh(), Recorder: s.accept(), Now: time.Now, Random: random,
@@ -253,10 +256,18 @@ func (s *Services) cleaner() *cleanup.Runner {
 // walker reads entries for jobs.
 func (s *Services) walker() walk.Reader {
 	reader := walk.Reader{Entries: s.indexed(), Tenants: s.tenants().Fresh(), Texts: s.keyring(), Now: time.Now}
-	if s.Stores.Committer == nil { // else entries are indexed as they are stored
-		reader.Lag = &search.Lag{Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Rejected: s.Quarantine(), Now: time.Now}
+	if lag := s.lag(); lag != nil {
+		reader.Lag = lag
 	}
 	return reader
+}
+
+// lag tells whether the index has what is stored; nil if entries are indexed as they are stored.
+func (s *Services) lag() *search.Lag {
+	if s.Stores.Committer != nil {
+		return nil
+	}
+	return &search.Lag{Store: s.Stores.Entries, Index: s.Stores.Index, Reader: s.Stores.Entries, Rejected: s.Quarantine(), Now: time.Now}
 }
 
 // tombstones writes and lists what says which keys were destroyed.
