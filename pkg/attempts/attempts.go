@@ -29,8 +29,8 @@ const MaxAnHour = 100
 const (
 	// timeout bounds how much later a caller gets the answer because its attempt is recorded.
 	timeout = time.Second
-	// pause is how long nothing is recorded after a store or a queue was not available, so that the
-	// answers do not all wait for it.
+	// pause is how long nothing of a tenant is recorded after a store or a queue was not available for it,
+	// so that the answers do not all wait for that.
 	pause = 5 * time.Second
 	// maxCached bounds what a Recorder remembers, to some hundred KB.
 	maxCached = 4096
@@ -104,13 +104,13 @@ type Recorder struct {
 	// claimed has the slots that this process knows, each with the entry that is still to be written; nil:
 	// none is.
 	claimed *ttlcache.Cache[Slot, *audit.Entry]
-	paused  *ttlcache.Cache[struct{}, error]
+	paused  *ttlcache.Cache[audit.TenantID, error]
 }
 
 // New returns the recorder with an empty memory.
 func New(r Recorder) *Recorder {
 	r.claimed = ttlcache.New[Slot, *audit.Entry](maxCached)
-	r.paused = ttlcache.New[struct{}, error](1)
+	r.paused = ttlcache.New[audit.TenantID, error](maxCached)
 	return &r
 }
 
@@ -141,12 +141,12 @@ func (r *Recorder) record(ctx context.Context, a *Attempt) error {
 	if found && known.Value == nil {
 		return nil
 	}
-	if failure, found := r.paused.Get(struct{}{}); found && failure.Fresh(now, pause) {
+	if failure, found := r.paused.Get(a.Tenant); found && failure.Fresh(now, pause) {
 		return fmt.Errorf("after a failure of the last %v: %w", pause, failure.Value)
 	}
 	err := r.write(ctx, a, slot, known.Value)
 	if err != nil && (audit.IsUnavailable(err) || ctx.Err() != nil) {
-		r.paused.Put(struct{}{}, ttlcache.Entry[error]{Value: err, ReadAt: now})
+		r.paused.Put(a.Tenant, ttlcache.Entry[error]{Value: err, ReadAt: now})
 	}
 	return err
 }

@@ -354,13 +354,20 @@ func (s *Services) newAttempts() *attempts.Recorder {
 		}
 	}
 	return attempts.New(attempts.Recorder{
-		Tenants: s.tenants().StaleIfError(), Claims: s.Stores.Attempts, Log: s.accept(), Now: time.Now, Random: random,
+		Tenants: s.tenants().StaleIfError(), Claims: s.Stores.Attempts, Log: s.acceptBeside(), Now: time.Now, Random: random,
 		Outside: func(ctx context.Context) { count(ctx, "", metrics.AttemptsOutside) },
 		Failed: func(ctx context.Context, tenant audit.TenantID, err error) {
 			s.Log.WarnContext(ctx, "a refused attempt was not recorded", "tenant", string(tenant), "error", err)
 			count(ctx, tenant, metrics.AttemptsNotRecorded)
 		},
 	})
+}
+
+// acceptBeside returns a recorder whose entries do not wait behind those of the tenant's clients: they go
+// to the queue of the other tier. So a caller cannot suppress them by filling its queue.
+func (s *Services) acceptBeside() audit.Recorder {
+	accept := s.accept()
+	return &ingest.Service{Standard: accept.Priority, Priority: accept.Standard, Now: accept.Now, Random: accept.Random}
 }
 
 // backlog returns the bound of what waits to be stored; nil: there is none.

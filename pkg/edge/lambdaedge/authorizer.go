@@ -95,6 +95,7 @@ func Authorizer(c Callers) func(context.Context, events.APIGatewayCustomAuthoriz
 		response, err := authorize(event, principal)
 		if errors.Is(err, errResponseTooLarge) {
 			slog.WarnContext(ctx, "the principal is too large for a policy", "request_id", event.RequestContext.RequestID, "error", err)
+			c.Attempts.Record(ctx, attempts.Attempt{}) // nobody knows for which tenant
 			response, err = newAuthorizerResponse(access.Principal{Subject: principal.Subject}, policy{denied: []string{event.MethodArn}})
 		}
 		if err != nil {

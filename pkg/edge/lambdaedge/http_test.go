@@ -116,6 +116,21 @@ func TestHTTPHandsOnTheWholeRequest(t *testing.T) {
 	}
 }
 
+// TestNothingIsCompressedWithoutAccept: API Gateway would pass a compressed body on as base64.
+func TestNothingIsCompressedWithoutAccept(t *testing.T) {
+	for accept, want := range map[string]string{"*/*": "gzip", "": ""} {
+		event := events.APIGatewayProxyRequest{HTTPMethod: "GET", Resource: "/", Headers: map[string]string{"Accept-Encoding": "gzip"}}
+		if accept != "" {
+			event.Headers["Accept"] = accept
+		}
+		var got string
+		invoke(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get("Accept-Encoding") }), event)
+		if got != want {
+			t.Errorf("Accept %q: got Accept-Encoding %q, want %q", accept, got, want)
+		}
+	}
+}
+
 func TestHTTPKeepsTheClientsRequestID(t *testing.T) {
 	event := load[events.APIGatewayProxyRequest](t, "proxy.json")
 	event.MultiValueHeaders["x-request-id"] = []string{"mine"}

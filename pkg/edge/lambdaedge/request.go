@@ -53,6 +53,9 @@ func requestFrom(ctx context.Context, event events.APIGatewayProxyRequest) (*htt
 	}
 	header.Del("Host")              // net/http has it in Host only
 	header.Del("Transfer-Encoding") // the gateway has decoded it
+	if header.Get("Accept") == "" {
+		header.Del("Accept-Encoding") // without Accept, API Gateway passes on a compressed body as base64
+	}
 	if header.Get(manifest.RequestIDHeader) == "" && event.RequestContext.RequestID != "" {
 		header.Set(manifest.RequestIDHeader, event.RequestContext.RequestID)
 	}

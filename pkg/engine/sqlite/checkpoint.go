@@ -10,12 +10,13 @@ import (
 // waits for it, as a write would that finds the log long.
 type checkpointer struct {
 	conn   conn
-	wanted chan struct{}
+	wanted chan int // the groups since the last checkpoint
 	ended  chan struct{}
 
-	groups int          // since the last checkpoint; only the writer uses it
-	after  atomic.Int64 // groups after which the log has checkpointPages, about
-	frames int64        // of the log at the last checkpoint
+	groups  int          // since the last checkpoint; only the writer uses it
+	after   atomic.Int64 // groups after which the log has checkpointPages, about
+	frames  int64        // of the log at the last checkpoint
+	running atomic.Bool
 }
 
 const (
@@ -24,7 +25,7 @@ const (
 )
 
 func newCheckpointer(pool *sql.DB) *checkpointer {
-	c := &checkpointer{conn: conn{pool: pool}, wanted: make(chan struct{}, 1), ended: make(chan struct{})}
+	c := &checkpointer{conn: conn{pool: pool}, wanted: make(chan int, 1), ended: make(chan struct{})}
 	c.after.Store(firstGroups)
 	go c.loop()
 	return c
@@ -39,29 +40,33 @@ func (c *checkpointer) committed() {
 
 // ask has a checkpoint begin.
 func (c *checkpointer) ask() {
-	c.groups = 0
 	select {
-	case c.wanted <- struct{}{}:
+	case c.wanted <- c.groups:
+		c.groups = 0
 	default: // one is asked for already
 	}
 }
 
 func (c *checkpointer) loop() {
 	defer close(c.ended)
-	for range c.wanted {
-		before := c.after.Load()
-		var frames int64
+	for groups := range c.wanted {
+		c.running.Store(true)
+		var busy, frames int64
 		// After a failure the next one tries again. If all fail, the writer limits the log.
-		err := c.conn.row(context.Background(), `PRAGMA wal_checkpoint(PASSIVE)`, nil, []any{new(int64), &frames, new(int64)})
-		if err != nil {
-			continue
+		err := c.conn.row(context.Background(), `PRAGMA wal_checkpoint(PASSIVE)`, nil, []any{&busy, &frames, new(int64)})
+		c.running.Store(false)
+		if err == nil && busy == 0 {
+			c.learn(int64(groups), frames)
 		}
-		added := frames - c.frames
-		if added <= 0 { // the log began again
-			added = max(frames, 1)
-		}
-		c.frames = frames
-		c.after.Store(min(max(before*checkpointPages/added, 1), mostGroups))
+	}
+}
+
+// learn learns how long the log becomes by a number of groups.
+func (c *checkpointer) learn(groups, frames int64) {
+	added := frames - c.frames // negative if the log began again
+	c.frames = frames
+	if added > 0 && groups > 0 {
+		c.after.Store(min(max(groups*checkpointPages/added, 1), mostGroups))
 	}
 }
 

@@ -199,8 +199,9 @@ func (b *batch) replaceBlock(tenant int64, at blockAt, rows []facetRow) error {
 // joinBlocks joins the small blocks of a tenant that have keys of the span.
 func (db *DB) joinBlocks(ctx context.Context, tenant int64, s span) error {
 	for next := s.first; next <= s.last; {
+		from := next // also if the operation is run again
 		err := db.backgroundStep(ctx, workJoin, func(b *batch, _ int) (err error) {
-			next, err = b.joinBlocksFrom(tenant, span{next, s.last}) // the same if the operation is run again
+			next, err = b.joinBlocksFrom(tenant, span{from, s.last})
 			return err
 		})
 		if err != nil {

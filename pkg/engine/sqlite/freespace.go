@@ -67,7 +67,7 @@ func (db *DB) awaitRemovals(ctx context.Context) (settled bool, err error) {
 		select {
 		case <-ctx.Done():
 			return false, ctx.Err()
-		case <-time.After(wait):
+		case <-time.After(min(wait, settledAfter)): // the clock may have been set back
 		}
 	}
 	return sinceRemoval() >= settledAfter, nil

@@ -3,13 +3,12 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 )
 
 // The pages of what was removed are free: new records take them first. FreeSpace gives those beyond a
 // reserve back to the disk. SQLite moves pages from the end of the file to free ones (incremental
-// vacuum). To find what refers to a page, the file has pages that map each page to it (pointer maps).
+// vacuum). To find what refers to a page, the file has pages that map each page to it (pointer maps). A
+// file from before that has none: its free pages are only used again.
 
 const (
 	// shrinkReserve is the part of its pages that a file keeps free, and leastReserve the pages that it
@@ -60,28 +59,6 @@ func (b *batch) shrink(most int) (pages int, err error) {
 	b.writer.eraseLogSoon() // a checkpoint makes the file smaller
 	after, err := b.int64(ctx, `PRAGMA page_count`)
 	return int(before - after), err
-}
-
-// addPointerMaps rewrites a file of an older release, which cannot give pages back. It leaves a file
-// as it is whose disk has no space for a copy, and one that other processes use.
-func (w *writer) addPointerMaps(ctx context.Context) error {
-	if mapped, err := w.conn.hasPointerMaps(ctx); err != nil || mapped || w.shared {
-		return err
-	}
-	info, err := os.Stat(w.path)
-	if err != nil {
-		return err
-	}
-	free, err := freeBytes(filepath.Dir(w.path))
-	if err != nil || free < 2*uint64(info.Size())+minFree { // a copy, and as much in the log
-		return err
-	}
-	for _, query := range []string{`PRAGMA auto_vacuum = incremental`, `VACUUM`} {
-		if _, err := w.conn.link.ExecContext(ctx, query); err != nil {
-			return fmt.Errorf("rewrite the file: %w", err)
-		}
-	}
-	return nil
 }
 
 // isPointerMap reports whether a page of a file with pointer maps is one. The first is page 2; each has

@@ -110,16 +110,18 @@ func (b *batch) missed(query string, args ...any) error {
 func openWriter(ctx context.Context, path string, shared bool, busy time.Duration) (*writer, error) {
 	// The driver sets the journal mode after the pragmas. From then on the page
 	// size is fixed.
-	pool, err := openPool(path, url.Values{"_journal_mode": {"wal"}, "_txlock": {"immediate"}, "_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
-		fmt.Sprintf("page_size(%d)", pageBytes),
-		"auto_vacuum(incremental)", // after the page size, which it fixes; see shrink.go
+	pragmas := []string{fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()), fmt.Sprintf("page_size(%d)", pageBytes)}
+	if info, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
+		// After the page size, which it fixes; see shrink.go. On a file that exists it is a write.
+		pragmas = append(pragmas, "auto_vacuum(incremental)")
+	}
+	pool, err := openPool(path, url.Values{"_journal_mode": {"wal"}, "_txlock": {"immediate"}, "_pragma": append(pragmas,
 		"synchronous(full)",
 		"secure_delete(1)", // overwrites what is removed with zeros
 		fmt.Sprintf("cache_size(-%d)", writerCacheKiB),
-		fmt.Sprintf("wal_autocheckpoint(%d)", 4*checkpointPages), // in case the checkpointer is too slow
+		fmt.Sprintf("wal_autocheckpoint(%d)", 2*checkpointPages), // the log can only begin again while nobody writes
 		fmt.Sprintf("journal_size_limit(%d)", 2*checkpointPages*pageBytes),
-	}})
+	)})
 	if err != nil {
 		return nil, err
 	}
@@ -153,9 +155,6 @@ func (w *writer) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := w.migrateRows(ctx, "pack facets", (*batch).packOlderFacets); err != nil {
-		return err
-	}
-	if err := w.addPointerMaps(ctx); err != nil {
 		return err
 	}
 	w.eraseLogSoon() // an earlier process may have been killed before it did
@@ -312,6 +311,8 @@ const (
 	eraseLogNowWait = 500 * time.Millisecond
 	// checkpointWait is how long one checkpoint waits for readers. See truncateLog.
 	checkpointWait = 100 * time.Millisecond
+	// truncatePause is the time between two attempts.
+	truncatePause = 5 * time.Millisecond
 )
 
 // eraseLogSoon makes the writer erase the log. The log has copies of the pages from which
@@ -345,6 +346,8 @@ func (w *writer) eraseLogIfDue() {
 	now := time.Now()
 	switch {
 	case w.eraseLogAt.IsZero() || now.Before(w.eraseLogAt):
+	case w.checkpoint.running.Load():
+		w.eraseLogAt = now.Add(truncatePause)
 	case !w.eraseCopied:
 		w.checkpoint.ask()
 		w.eraseCopied, w.eraseLogAt = true, now.Add(eraseCopyTime)
@@ -385,6 +388,7 @@ func (w *writer) truncateLog(wait time.Duration) (truncated bool) {
 		if truncated || err != nil || !time.Now().Before(end) {
 			break
 		}
+		time.Sleep(truncatePause) // while the checkpointer works, an attempt ends at once
 	}
 	if resetErr := w.setBusyTimeout(w.busy); resetErr != nil {
 		_ = w.conn.close() // the next statement connects with the usual timeout
