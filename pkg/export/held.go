@@ -45,13 +45,17 @@ type HeldStore interface {
 }
 
 // findHold returns the hold that the options name, nil if they name none. It returns an
-// *access.DeniedError if the caller may not read holds, ErrNoHold, or hold.ErrReleased.
+// *access.DeniedError or audit.ErrForbidden if the caller may not read holds, ErrNoHold, or
+// hold.ErrReleased.
 func findHold(ctx context.Context, holds HoldReader, by access.Principal, tenant audit.TenantID, o Options) (*hold.Hold, error) {
 	if o.Hold == "" {
 		return nil, nil //nolint:nilnil // most exports are by no hold
 	}
 	if !by.Has(tenant, access.HoldsRead) {
 		return nil, &access.DeniedError{Tenant: tenant, Permission: access.HoldsRead}
+	}
+	if err := hold.Unrestricted(by); err != nil {
+		return nil, err
 	}
 	h, err := holds.Hold(ctx, tenant, o.Hold)
 	switch {
@@ -74,10 +78,6 @@ type source interface {
 	// page returns entries after a position (nil: from the beginning). Last is the position behind
 	// them, nil if nothing was read, and More says whether others can follow.
 	page(ctx context.Context, from *audit.Position) (audit.Page, error)
-	// pause saves the position if the slice's time is up and what was read since the last part can be
-	// read again by again, which the next slice calls first.
-	pause(ctx context.Context, position *audit.Position) (paused bool, err error)
-	again(ctx context.Context, f *file) error
 }
 
 // indexed reads what the index has.
@@ -95,16 +95,10 @@ func (s indexed) page(ctx context.Context, from *audit.Position) (audit.Page, er
 	return page, err
 }
 
-// pause implements source. A part is soon full.
-func (indexed) pause(context.Context, *audit.Position) (bool, error) { return false, nil }
-
-func (indexed) again(context.Context, *file) error { return nil }
-
 // ofHold reads what a legal hold covers. That can be few of very many entries.
 type ofHold struct {
 	*exportRun
-	held  held
-	found []audit.EntryID // since the last part
+	held held
 }
 
 func (s *ofHold) wait(context.Context) (time.Duration, error) { return s.Settle(&s.Job), nil }
@@ -122,31 +116,7 @@ func (s *ofHold) begin(ctx context.Context) error {
 }
 
 func (s *ofHold) page(ctx context.Context, from *audit.Position) (audit.Page, error) {
-	page, err := s.held.page(ctx, from)
-	s.found = append(s.found, audit.IDsOf(page.Entries)...)
-	return page, err
-}
-
-func (s *ofHold) pause(ctx context.Context, position *audit.Position) (bool, error) {
-	if !s.TimeUp() {
-		return false, nil
-	}
-	s.at.Position, s.at.Found = position, s.found
-	return true, s.Save(ctx, s.at)
-}
-
-func (s *ofHold) again(ctx context.Context, f *file) error {
-	s.found = slices.Clone(s.at.Found)
-	for ids := range slices.Chunk(s.at.Found, heldPage) {
-		entries, err := s.held.read(ctx, ids)
-		if err == nil {
-			err = s.add(ctx, f, entries)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.held.page(ctx, from)
 }
 
 // openHold has the export read what a legal hold covers. It returns a *jobs.FailedError if the hold does

@@ -2,6 +2,7 @@ package export_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/parquettest"
 )
 
 // holder may export by legal holds.
@@ -151,8 +153,24 @@ func TestExportsByAHoldThatIsNone(t *testing.T) {
 	if denied := (*access.DeniedError)(nil); !errors.As(err, &denied) || denied.Permission != access.HoldsRead {
 		t.Errorf("without holds:read: got error %v, want that it lacks", err)
 	}
+	restricted := holder
+	restricted.Resources = []access.Resource{{Type: "order"}}
+	scope, query := access.Scope{Resources: restricted.Resources}, url.Values{"hold": {"h"}}
+	if _, err := w.Create(t.Context(), restricted, w.Owner, scope, query); !errors.Is(err, audit.ErrForbidden) {
+		t.Errorf("restricted to resources: got error %v, want %v", err, audit.ErrForbidden)
+	}
 	if len(w.Recorded) > 0 {
 		t.Errorf("recorded %q, want nothing", w.Actions())
+	}
+	w.Files = urls{}
+	e := w.createHeld(scope, query)
+	w.Work()
+	got, err := w.Export(t.Context(), restricted, w.Owner, e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.URL != "" || !slices.Equal(got.Lacking, []access.Permission{access.HoldsRead}) {
+		t.Errorf("restricted to resources: got URL %q, lacking %q, want none and that it lacks", got.URL, got.Lacking)
 	}
 }
 
@@ -160,14 +178,7 @@ func TestExportsByAHoldThatIsNone(t *testing.T) {
 func TestAReleaseFailsTheExport(t *testing.T) {
 	w := newHeldWorld(t)
 	e := w.createHeld(access.Scope{}, url.Values{"hold": {"h"}})
-	h, err := w.DB.Holds().Hold(t.Context(), "acme", "h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.ReleasedAt, h.Version = w.Time, h.Version+1
-	if err := w.DB.Holds().UpdateHold(t.Context(), h); err != nil {
-		t.Fatal(err)
-	}
+	w.release("h")
 	w.Work()
 	job, content := w.file(e.ID)
 	if job.State != jobs.StateFailed || !strings.Contains(job.Error, "released") {
@@ -232,6 +243,9 @@ func TestASlicedExportByAHoldIsWhole(t *testing.T) {
 	if w.parts < 2 {
 		t.Errorf("the file of %d bytes has %d parts, want several", len(content), w.parts)
 	}
+	if w.small > 1 {
+		t.Errorf("%d parts have fewer bytes than a part that is not the last must have, want at most 1", w.small)
+	}
 	if job.Generation < 4 {
 		t.Errorf("the job had %d deliveries, want several", job.Generation)
 	}
@@ -251,4 +265,98 @@ func TestAnAnswerAtOnceLooksAtFewEntries(t *testing.T) {
 	w.Time = w.Time.Add(time.Second)
 	w.Work()
 	w.WantJob(e.ID, jobs.StateSucceeded, 0)
+}
+
+// readStore counts the entries that are read.
+type readStore struct {
+	export.HeldStore
+	read int
+}
+
+func (s *readStore) EntriesByID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) ([]audit.Entry, error) {
+	s.read += len(ids)
+	return s.HeldStore.EntriesByID(ctx, tenant, ids)
+}
+
+// An export whose slices never fill a part reads every entry once, and its record stays small.
+func TestANarrowExportEnds(t *testing.T) {
+	for _, query := range []url.Values{
+		{"hold": {"all"}, "format": {"csv"}, "fields": {"action"}, "compress": {"zstd"}},
+		{"hold": {"all"}, "format": {"csv"}, "fields": {"action"}, "compress": {"gzip"}},
+		{"hold": {"all"}, "format": {"parquet"}, "fields": {"action"}},
+	} {
+		w := newHeldWorld(t)
+		w.hold(hold.Hold{ID: "all"})
+		store := &readStore{HeldStore: w.runner.Held}
+		w.runner.Held = store
+		w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond // each page is a slice
+		e := w.createHeld(access.Scope{}, query)
+		largest := 0
+		for len(w.Messages) > 0 {
+			w.Deliver(1)
+			largest = max(largest, len(w.Job(e.ID).Checkpoint))
+		}
+		w.WantJob(e.ID, jobs.StateSucceeded, heldEntries)
+		if store.read != heldEntries {
+			t.Errorf("%v: read %d entries, want each of %d once", query, store.read, heldEntries)
+		}
+		if largest > 16<<10 {
+			t.Errorf("%v: the checkpoint had %d bytes, want at most 16 KiB", query, largest)
+		}
+		_, content := w.file(e.ID)
+		if query.Get("format") == "parquet" {
+			if table := parquettest.Read(t, content); len(table.Rows) != heldEntries {
+				t.Errorf("the Parquet file has %d rows, want %d", len(table.Rows), heldEntries)
+			}
+			continue
+		}
+		if n := strings.Count(unpacked(t, content, query.Get("compress")), "\n"); n != heldEntries+1 {
+			t.Errorf("%v: the file has %d lines, want %d", query, n, heldEntries+1)
+		}
+	}
+}
+
+// A hold is released after each call of a worker that is killed there. The export succeeds, or it fails and
+// has no file, also if that was complete.
+func TestAFailedExportHasNoFile(t *testing.T) {
+	failed := 0
+	for at := 1; at <= 8; at++ { // claim, begin and save it, its part, commit, complete, finish
+		w := newWorld(t)
+		w.storeHeld(20, 0)
+		w.hold(hold.Hold{ID: "h"})
+		w.Time = w.Time.Add(time.Second)
+		e := w.createHeld(access.Scope{}, url.Values{"hold": {"h"}})
+		w.Time = w.Time.Add(time.Minute)
+		w.KillAt, w.After = at, true
+		w.Deliver(1)
+		w.release("h")
+		w.Time = w.Time.Add(5 * time.Minute)
+		if _, err := w.Service.Plan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.Work()
+		job, content := w.file(e.ID)
+		if job.State == jobs.StateSucceeded {
+			continue
+		}
+		failed++
+		if content != nil {
+			t.Errorf("killed at call %d: the job is %s and has a file of %d bytes, want none", at, job.State, len(content))
+		}
+	}
+	if failed < 5 {
+		t.Errorf("%d exports failed, want those of all calls but the last", failed)
+	}
+}
+
+func (w *world) release(id string) {
+	w.t.Helper()
+	h, err := w.DB.Holds().Hold(w.t.Context(), "acme", id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	h.ReleasedAt, h.Version = w.Time, h.Version+1
+	if err := w.DB.Holds().UpdateHold(w.t.Context(), h); err != nil {
+		w.t.Fatal(err)
+	}
 }

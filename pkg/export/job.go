@@ -15,6 +15,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/entryjson"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/walk"
@@ -82,8 +83,8 @@ type Jobs struct {
 
 // Create starts the export that the parameters describe, within the caller's scope. It records it
 // first, so the log can have one that was not started. It returns an *audit.ValidationError, or
-// jobs.ErrTooManyQueued. An export by a legal hold can also return an *access.DeniedError, ErrNoHold, or
-// hold.ErrReleased.
+// jobs.ErrTooManyQueued. An export by a legal hold can also return an *access.DeniedError, audit.ErrForbidden
+// for a credential that is restricted to resources, ErrNoHold, or hold.ErrReleased.
 func (s *Jobs) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (Export, error) {
 	return s.create(ctx, by, tenant, scope, query, "")
 }
@@ -231,9 +232,10 @@ func (s *Jobs) recordURL(ctx context.Context, by access.Principal, tenant audit.
 	return audit.Record(ctx, s.Recorder, tenant, record)
 }
 
-// lacking returns the permissions that a caller lacks to make the same export, beside access.LogsExport.
+// lacking returns the permissions that a caller lacks to make the same export, beside access.LogsExport. A
+// credential that is restricted to resources cannot use access.HoldsRead.
 func (e *Export) lacking(by access.Principal) (lacking []access.Permission) {
-	if e.options.Hold != "" && !by.Has(e.Tenant, access.HoldsRead) {
+	if e.options.Hold != "" && !hold.MayRead(by, e.Tenant) {
 		lacking = append(lacking, access.HoldsRead)
 	}
 	if e.Reveals && !by.Has(e.Tenant, access.LogsReveal) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/parquet"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
 
@@ -59,6 +60,63 @@ func (r *exportRun) addRevealed(ctx context.Context, f *file, entries []audit.En
 		f.revealed.Add(&revealed[i])
 	}
 	return nil
+}
+
+// state returns what of the checkpoint can have values of the file: the end of what was written, the
+// bounds of columns, and a part that is not full.
+func (c *checkpoint) state() []*[]byte { return []*[]byte{&c.Sum, &c.Table.Metadata, &c.Rest} }
+
+// forget removes what only the continuation of the file takes.
+func (c *checkpoint) forget() { c.Sum, c.Table, c.Rest = nil, parquet.State{}, nil }
+
+// end forgets it in the checkpoint of a job that is finished.
+func (c *checkpoint) end(job *jobs.Job) error {
+	c.forget()
+	text, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode the checkpoint: %w", err)
+	}
+	job.Checkpoint = text
+	return nil
+}
+
+// statePlaces name the texts of state to a walk.Sealer.
+var statePlaces = []string{"sum", "bounds", "rest"}
+
+func (r *exportRun) statePlace(i int) string { return "export " + r.Job.ID + " " + statePlaces[i] }
+
+// sealState encrypts the state of a revealed export, since the records of jobs are no place for values in
+// plain.
+func (r *exportRun) sealState(ctx context.Context, at *checkpoint) (err error) {
+	for i, text := range at.state() {
+		if !at.Request.reveals() || len(*text) == 0 {
+			continue
+		}
+		if *text, err = r.Sealer.SealText(ctx, r.Job.Tenant, r.statePlace(i), *text); err != nil {
+			return fmt.Errorf("encrypt the checkpoint: %w", err)
+		}
+	}
+	return nil
+}
+
+// unsealed returns the checkpoint as it was before sealState. It returns ErrUploadLost if the state is
+// not readable.
+func (r *exportRun) unsealed(ctx context.Context) (checkpoint, error) {
+	at := r.at
+	for i, text := range at.state() {
+		if !at.Request.reveals() || len(*text) == 0 {
+			continue
+		}
+		opened, err := r.Texts.OpenText(ctx, r.Job.Tenant, r.statePlace(i), *text)
+		if errors.Is(err, protect.ErrUnreadable) {
+			err = ErrUploadLost
+		}
+		if err != nil {
+			return checkpoint{}, fmt.Errorf("decrypt the checkpoint: %w", err)
+		}
+		*text = opened
+	}
+	return at, nil
 }
 
 // RevealedFiles are the files of exports, with what their removal by an erasure takes.
@@ -165,12 +223,36 @@ func (r *Remover) removeFile(ctx context.Context, job *jobs.Job, at *checkpoint,
 		return err
 	}
 	at.RemovedBy = erasure
-	text, err := json.Marshal(at)
-	if err != nil {
-		return fmt.Errorf("encode the checkpoint: %w", err)
+	if err := at.end(job); err != nil {
+		return err
 	}
-	job.Checkpoint, job.CleanAt, job.ResumeAt = text, time.Time{}, time.Time{}
+	job.CleanAt, job.ResumeAt = time.Time{}, time.Time{}
 	return r.update(ctx, job)
+}
+
+// Purger is the jobs.Purger of the files of exports of a deleted tenant.
+type Purger struct {
+	Files interface {
+		RevealedFiles
+		jobs.Purger
+	}
+}
+
+// Purge implements jobs.Purger. It leaves no version of a revealed file.
+func (p *Purger) Purge(ctx context.Context, tenant audit.TenantID, limit int) (int, error) {
+	list, err := p.Files.List(ctx, tenant, revealedPrefix, "", min(limit, MaxList))
+	if err != nil {
+		return 0, err
+	}
+	for i, file := range list {
+		if err := p.Files.Erase(ctx, tenant, file.Key); err != nil {
+			return i, err
+		}
+	}
+	if len(list) > 0 {
+		return len(list), nil
+	}
+	return p.Files.Purge(ctx, tenant, limit)
 }
 
 // removeLater is when a worker removes the file if the process that ended the export was killed.
@@ -183,7 +265,8 @@ func (r *Remover) update(ctx context.Context, job *jobs.Job) error {
 	return r.Jobs.UpdateJob(ctx, *job, read)
 }
 
-// removeOrphans removes files that no export has: the database was restored from before it was created.
+// removeOrphans removes files that no export has. The database was restored from before it was created, or
+// from before its file was complete.
 func (r *Remover) removeOrphans(ctx context.Context, tenant audit.TenantID) (removed int64, err error) {
 	after := ""
 	for {
@@ -192,8 +275,8 @@ func (r *Remover) removeOrphans(ctx context.Context, tenant audit.TenantID) (rem
 			return removed, fmt.Errorf("list the revealed exports of %s: %w", tenant, err)
 		}
 		for _, file := range list {
-			_, err := r.Jobs.Job(ctx, tenant, file.Key[len(revealedPrefix):])
-			if errors.Is(err, audit.ErrNotFound) {
+			job, err := r.Jobs.Job(ctx, tenant, file.Key[len(revealedPrefix):])
+			if errors.Is(err, audit.ErrNotFound) || err == nil && job.State.Finished() && job.CleanAt.IsZero() {
 				err = r.Files.Erase(ctx, tenant, file.Key)
 				removed++
 			}

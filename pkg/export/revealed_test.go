@@ -3,6 +3,7 @@ package export_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +72,7 @@ func newRevealedWorld(t *testing.T, entries, length int) *revealedWorld {
 	}
 	w.Put("acme", list)
 	w.Time = w.Time.Add(time.Second)
-	w.runner.Revealer = &protect.Revealer{Keys: w.keys}
+	w.runner.Revealer, w.runner.Sealer, w.runner.Texts, w.Texts = &protect.Revealer{Keys: w.keys}, w.keys, w.keys, w.keys
 	return w
 }
 
@@ -122,7 +125,7 @@ func (w *revealedWorld) revealedFile(id string) []byte {
 const settleTime = protect.KeyTTL + time.Second
 
 // erase destroys the key of a user and removes revealed files, as an erasure does.
-func (w *revealedWorld) erase(user, erasure string) int64 {
+func (w *revealedWorld) erase(user string) int64 {
 	w.t.Helper()
 	ctx, other := context.Background(), w.process()
 	id, err := other.SubjectID(ctx, "acme", user)
@@ -138,7 +141,7 @@ func (w *revealedWorld) erase(user, erasure string) int64 {
 	}
 	w.Time = w.Time.Add(settleTime)
 	remover := &export.Remover{Jobs: w.DB.Jobs(), Files: w.files, Now: w.Clock}
-	removed, done, err := remover.RemoveRevealed(ctx, "acme", erasure, func() bool { return false })
+	removed, done, err := remover.RemoveRevealed(ctx, "acme", "erasure", func() bool { return false })
 	if err != nil || !done {
 		w.t.Fatalf("remove revealed exports: got done %t and error %v, want it done", done, err)
 	}
@@ -275,7 +278,7 @@ func TestARevealedExportWaitsForKeys(t *testing.T) {
 
 func TestWhatCannotBeRevealedIsNamed(t *testing.T) {
 	w := newRevealedWorld(t, 10, 0)
-	w.erase("user-1", "erasure")
+	w.erase("user-1")
 	e := w.reveal(nil)
 	w.Work()
 	content := w.revealedFile(e.ID)
@@ -307,7 +310,7 @@ func TestAnErasureInEveryOrder(t *testing.T) {
 			var removed int64
 			w.InterruptAt, w.After = at, after
 			w.Interrupt = func() {
-				removed = w.erase("user-1", "erasure")
+				removed = w.erase("user-1")
 				w.wantNoValueOf(when, "user-1")
 			}
 			w.Work()
@@ -416,4 +419,114 @@ func (m mortalRemoval) AbortUpload(ctx context.Context, tenant audit.TenantID, u
 
 func (m mortalRemoval) Erase(ctx context.Context, tenant audit.TenantID, key string) error {
 	return m.k.call(func() error { return m.RevealedFiles.Erase(ctx, tenant, key) })
+}
+
+// base64Texts are the texts of a record that can be base64.
+var base64Texts = regexp.MustCompile(`"[A-Za-z0-9+/]+=*"`)
+
+// wantSealed fails if the record of a job has a value in plain, also as base64.
+func (w *revealedWorld) wantSealed(what string, record []byte) {
+	w.t.Helper()
+	texts := [][]byte{record}
+	for _, quoted := range base64Texts.FindAll(record, -1) {
+		if text, err := base64.StdEncoding.DecodeString(strings.Trim(string(quoted), `"`)); err == nil {
+			texts = append(texts, text)
+		}
+	}
+	for _, text := range texts {
+		if bytes.Contains(text, []byte("secret")) {
+			w.t.Errorf("%s: the record of the job has a value: %.300q", what, text)
+		}
+	}
+}
+
+// hasState reports whether the record of a job has what continues its file.
+func hasState(record []byte) bool {
+	return bytes.Contains(record, []byte(`"sum"`)) || bytes.Contains(record, []byte(`"rest"`)) || bytes.Contains(record, []byte(`"table"`))
+}
+
+// The record of an export that is being written has values encrypted alone, and none once it has ended.
+func TestTheRecordOfARevealedExportHasNoValue(t *testing.T) {
+	for what, end := range map[string]func(w *revealedWorld, id string){
+		"erased": func(w *revealedWorld, _ string) { w.erase("user-1") },
+		"canceled": func(w *revealedWorld, id string) {
+			if _, err := w.Service.Cancel(t.Context(), revealer, jobtest.Acme, id); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"failed":    func(w *revealedWorld, _ string) { w.Owner.Status = audit.TenantDeleting },
+		"succeeded": func(*revealedWorld, string) {},
+	} {
+		for form, members := range map[string]map[string]jsontext.Value{
+			"parquet": {"format": jsontext.Value(`"parquet"`)},
+			"csv":     {"format": jsontext.Value(`"csv"`), "fields": jsontext.Value(`["message"]`)},
+		} {
+			w := newRevealedWorld(t, 2500, 0)
+			w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond // each page is a slice
+			e := w.reveal(members)
+			w.Deliver(1) // it waits for what was accepted before
+			for range 2 {
+				w.Deliver(1)
+				record := w.Job(e.ID).Checkpoint
+				if w.wantSealed(form, record); !hasState(record) {
+					t.Fatalf("%s: the record has no state while the file is written: %s", form, record)
+				}
+			}
+			end(w, e.ID)
+			w.Work()
+			if job := w.Job(e.ID); !job.State.Finished() || hasState(job.Checkpoint) {
+				t.Errorf("%s, %s: the job is %s with %s, want it finished and without state", form, what, job.State, job.Checkpoint)
+			}
+		}
+	}
+}
+
+// What removes a revealed file removes every version of it, whatever removes it.
+func TestEachEndOfARevealedFileErasesIt(t *testing.T) {
+	w := newRevealedWorld(t, 20, 0)
+	expired, plain := w.reveal(nil), w.create(url.Values{})
+	w.Work()
+	w.Time = w.Time.Add(export.FileAge)
+	w.plan(2)
+	failed := w.reveal(nil)
+	w.Owner.Status = audit.TenantDeleting
+	w.Work()
+	for _, id := range []string{expired.ID, failed.ID} {
+		if !slices.Contains(w.erased, "revealed/"+id) {
+			t.Errorf("erased %q, want the file of %s", w.erased, id)
+		}
+	}
+	if len(w.erased) != 2 {
+		t.Errorf("erased %q, want no file of %s with masks", w.erased, plain.ID)
+	}
+	for _, key := range []string{"revealed/1", "exports/1"} {
+		if err := w.files.Put(t.Context(), "acme", key, export.ContentOf([]byte("x"), "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	purger := export.Purger{Files: mortalFiles{w.files, w.world}}
+	for _, want := range []int{1, 1, 0} {
+		if n, err := purger.Purge(t.Context(), "acme", 100); err != nil || n != want {
+			t.Errorf("purged %d, error %v, want %d", n, err, want)
+		}
+	}
+	if !slices.Contains(w.erased, "revealed/1") {
+		t.Errorf("erased %q, want what was purged", w.erased)
+	}
+}
+
+// An erasure removes a file whose export has ended without one.
+func TestAnErasureRemovesTheFileOfAFailedExport(t *testing.T) {
+	w := newRevealedWorld(t, 20, 0)
+	e := w.reveal(nil)
+	w.Owner.Status = audit.TenantDeleting
+	w.Work()
+	w.Owner.Status = audit.TenantActive
+	if err := w.files.Put(t.Context(), "acme", "revealed/"+e.ID, export.ContentOf([]byte(secret+" of user-2"), "")); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.erase("user-2"); n != 1 {
+		t.Errorf("the erasure removed %d files, want 1", n)
+	}
+	w.wantNoValueOf("a failed export", "user-2")
 }

@@ -40,6 +40,8 @@ type Files interface {
 	Uploads
 	// Delete removes a file. A missing one is not an error.
 	Delete(ctx context.Context, tenant audit.TenantID, key string) error
+	// Erase is that of RevealedFiles.
+	Erase(ctx context.Context, tenant audit.TenantID, key string) error
 }
 
 // Runner is the jobs.Runner of jobs.KindExport. It writes a file in parts, with a checkpoint after
@@ -49,6 +51,7 @@ type Runner struct {
 	Holds    HoldReader
 	Held     HeldStore
 	Revealer Revealer
+	Sealer   walk.Sealer // for what Reader.Texts opens
 	Files    Files
 	Recorder audit.Recorder
 	Random   func([]byte)
@@ -61,14 +64,14 @@ type checkpoint struct {
 	SearchableFrom time.Time `json:"searchable_from,omitzero"`
 	// The position is that of the last entry in the parts.
 	walk.Place
-	// Found are entries up to the position that are in no part: the slice of an export by a legal hold
-	// ended before they filled one.
-	Found []audit.EntryID `json:"found,omitempty"`
+	// Rest is a part that is not full: the slice ended before that. It has fewer bytes than MinPart.
+	Rest []byte `json:"rest,omitempty"`
 	// Uploads counts the files that were begun.
 	Uploads int    `json:"uploads,omitempty"`
 	Upload  Upload `json:"upload,omitzero"`
 	Parts   []Part `json:"parts,omitempty"`
-	// Written counts the entries in the parts, and Bytes their bytes. Sum is the state of their SHA-256.
+	// Written counts the entries in the parts and in Rest. Bytes are those of the parts. Sum is the state
+	// of the SHA-256 of the parts and Rest, and has up to 63 of their last bytes.
 	Written int64  `json:"written,omitempty"`
 	Bytes   int64  `json:"bytes,omitempty"`
 	Sum     []byte `json:"sum,omitempty"`
@@ -76,7 +79,7 @@ type checkpoint struct {
 	Revealed protect.Revelation `json:"revealed,omitzero"`
 	// RemovedBy is the erasure that removed the file; "": none has.
 	RemovedBy string `json:"removed_by,omitempty"`
-	// Table is how far a Parquet file is.
+	// Table is how far a Parquet file is. It has the lowest value of each column and the highest.
 	Table parquet.State `json:"table,omitzero"`
 	// SHA256 is set once every part is stored.
 	SHA256 string `json:"sha256,omitempty"`
@@ -103,8 +106,8 @@ func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
 		result, err = jobs.Result{}, run.again(ctx)
 	}
 	if failed := (*jobs.FailedError)(nil); errors.As(err, &failed) {
-		if abortErr := r.abort(ctx, s.Job.Tenant, run.at.Upload); abortErr != nil {
-			err = abortErr // the next slice fails and aborts again
+		if removeErr := run.fail(ctx); removeErr != nil {
+			err = removeErr // the next slice fails and removes again
 		}
 	}
 	if err != nil {
@@ -113,13 +116,38 @@ func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
 	return result, nil
 }
 
+// fail removes what the export has written, which can be a whole file: a worker was killed after it had
+// completed it. It saves first, so that a worker that slept removes nothing of another.
+func (r *exportRun) fail(ctx context.Context) error {
+	if err := r.Save(ctx, r.at); err != nil {
+		return err
+	}
+	return r.remove(ctx, &r.Job, &r.at)
+}
+
 // Clean implements jobs.Cleaner. It removes the file, or what was written of it.
 func (r *Runner) Clean(ctx context.Context, job *jobs.Job) error {
 	var at checkpoint
 	if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
 		return fmt.Errorf("read export %s of %s: %w", job.ID, job.Tenant, err)
 	}
-	return errors.Join(r.abort(ctx, job.Tenant, at.Upload), r.Files.Delete(ctx, job.Tenant, fileKey(job, &at.Request)))
+	return r.remove(ctx, job, &at)
+}
+
+// remove removes what a job has written, and from its checkpoint what only the next part takes. No version
+// of a revealed file is left.
+func (r *Runner) remove(ctx context.Context, job *jobs.Job, at *checkpoint) error {
+	remove := r.Files.Delete
+	if at.Request.reveals() {
+		remove = r.Files.Erase
+	}
+	if err := r.abort(ctx, job.Tenant, at.Upload); err != nil {
+		return err
+	}
+	if err := remove(ctx, job.Tenant, fileKey(job, &at.Request)); err != nil {
+		return err
+	}
+	return at.end(job)
 }
 
 func (r *Runner) abort(ctx context.Context, tenant audit.TenantID, u Upload) error {
@@ -200,11 +228,11 @@ func (r *exportRun) write(ctx context.Context) (bool, error) {
 	if err := r.begin(ctx); err != nil {
 		return false, err
 	}
-	file, err := r.newFile()
+	file, err := r.newFile(ctx)
 	if err != nil {
 		return false, err
 	}
-	for first := true; !r.at.Ended; first = false { // each slice writes a part
+	for first := true; !r.at.Ended; first = false { // each slice reads a page
 		if !first && r.TimeUp() {
 			return false, nil
 		}
@@ -235,24 +263,29 @@ func (r *exportRun) begin(ctx context.Context) error {
 }
 
 // newFile returns the file after the parts that are stored.
-func (r *exportRun) newFile() (*file, error) {
+func (r *exportRun) newFile(ctx context.Context) (*file, error) {
 	writer, err := NewWriter(r.options, &r.tenant.Settings)
 	if err != nil {
 		return nil, err
 	}
 	f := &file{writer: writer, sum: sha256.New(), revealed: r.at.Revealed}
 	f.revealed.IDs = slices.Clone(f.revealed.IDs) // the checkpoint's do not grow before the part is stored
-	if len(r.at.Parts) == 0 {
+	if len(r.at.Sum) == 0 {
 		return f, nil
 	}
-	if err := writer.resume(&r.at); err != nil {
+	at, err := r.unsealed(ctx)
+	if err == nil {
+		err = writer.resume(&at)
+	}
+	if err != nil {
 		return nil, err
 	}
+	f.part = at.Rest
 	resumed, is := f.sum.(encoding.BinaryUnmarshaler)
 	if !is {
 		return nil, errors.New("the state of a SHA-256 cannot be restored")
 	}
-	if err := resumed.UnmarshalBinary(r.at.Sum); err != nil {
+	if err := resumed.UnmarshalBinary(at.Sum); err != nil {
 		return nil, fmt.Errorf("restore the state of the SHA-256: %w", err)
 	}
 	return f, nil
@@ -261,9 +294,6 @@ func (r *exportRun) newFile() (*file, error) {
 // writePart writes entries until a part is full, or the last entry is written, and stores the part. It
 // reports false if the slice ended before that.
 func (r *exportRun) writePart(ctx context.Context, f *file) (stored bool, err error) {
-	if err := r.source.again(ctx, f); err != nil {
-		return false, err
-	}
 	position, ended := r.at.Position, false
 	for len(f.part) < partSize && !ended {
 		page, err := r.source.page(ctx, position)
@@ -281,11 +311,13 @@ func (r *exportRun) writePart(ctx context.Context, f *file) (stored bool, err er
 		if ended = !page.More; ended {
 			continue
 		}
-		if paused, err := r.source.pause(ctx, position); err != nil || paused {
-			return false, err
+		if r.TimeUp() {
+			return r.pause(ctx, f, position)
 		}
-		if err := r.SaveIfDue(ctx, r.at); err != nil { // shows the progress, and notices a cancellation
-			return false, err
+		if r.Unsaved() >= r.saveInterval() { // shows the progress, and notices a cancellation
+			if err := r.Save(ctx, r.at); err != nil {
+				return false, err
+			}
 		}
 	}
 	rest := f.writer.Flush
@@ -298,13 +330,30 @@ func (r *exportRun) writePart(ctx context.Context, f *file) (stored bool, err er
 	return true, r.putPart(ctx, f, position, ended)
 }
 
+// saveInterval is the time between two saves within a part. A large checkpoint is saved more rarely.
+func (r *exportRun) saveInterval() time.Duration {
+	return time.Duration(1+(len(r.at.Rest)+len(r.at.Table.Metadata))>>18) * time.Second
+}
+
+// pause keeps what the slice has written since the last part. It stores it as a part, and reports true, if
+// it is large enough.
+func (r *exportRun) pause(ctx context.Context, f *file, position *audit.Position) (stored bool, err error) {
+	if err := f.append(f.writer.Flush); err != nil {
+		return false, err
+	}
+	if len(f.part) >= MinPart {
+		return true, r.putPart(ctx, f, position, false)
+	}
+	if err := r.keep(ctx, f, position); err != nil {
+		return false, err
+	}
+	return false, r.Save(ctx, r.at)
+}
+
 // putPart stores the part.
 func (r *exportRun) putPart(ctx context.Context, f *file, position *audit.Position, ended bool) error {
 	if len(r.at.Parts) == MaxParts {
 		return &jobs.FailedError{Reason: reasonTooLarge}
-	}
-	if len(r.at.Table.Metadata) > maxMetadata {
-		return &jobs.FailedError{Reason: reasonTooManyGroups}
 	}
 	if err := r.checkTenant(ctx); err != nil {
 		return err
@@ -316,35 +365,47 @@ func (r *exportRun) putPart(ctx context.Context, f *file, position *audit.Positi
 		}
 		r.at.Parts = append(r.at.Parts, part)
 	}
-	return r.keepPart(ctx, f, position, ended)
+	r.at.Bytes += int64(len(f.part))
+	f.part = f.part[:0]
+	if err := r.keep(ctx, f, position); err != nil {
+		return err
+	}
+	if r.at.Ended = ended; !ended {
+		return r.Save(ctx, r.at)
+	}
+	return r.seal(ctx, hex.EncodeToString(f.sum.Sum(nil)))
 }
 
-// keepPart saves how far the file is.
-func (r *exportRun) keepPart(ctx context.Context, f *file, position *audit.Position, ended bool) (err error) {
+// keep sets in the checkpoint how far the file is. The part is what is not stored of it.
+func (r *exportRun) keep(ctx context.Context, f *file, position *audit.Position) (err error) {
 	state, is := f.sum.(encoding.BinaryMarshaler)
 	if !is {
 		return errors.New("the state of a SHA-256 cannot be saved")
 	}
-	if r.at.Sum, err = state.MarshalBinary(); err != nil {
+	at := r.at
+	if at.Sum, err = state.MarshalBinary(); err != nil {
 		return fmt.Errorf("save the state of the SHA-256: %w", err)
 	}
-	r.at.Bytes += int64(len(f.part))
-	r.at.Revealed = f.revealed
-	r.at.Revealed.IDs = slices.Clone(f.revealed.IDs)
-	f.writer.save(&r.at)
-	r.at.Position, r.at.Ended, r.at.Found = position, ended, nil
-	f.part = f.part[:0]
-	if !ended {
-		return r.Save(ctx, r.at)
+	at.Revealed = f.revealed
+	at.Revealed.IDs = slices.Clone(f.revealed.IDs)
+	f.writer.save(&at)
+	at.Position, at.Rest = position, slices.Clone(f.part)
+	if len(at.Table.Metadata) > maxMetadata || len(at.Table.Metadata)+len(at.Rest) > maxState {
+		return &jobs.FailedError{Reason: reasonTooManyGroups}
 	}
-	return r.seal(ctx, hex.EncodeToString(f.sum.Sum(nil)))
+	if err := r.sealState(ctx, &at); err != nil {
+		return err
+	}
+	r.at = at
+	return nil
 }
 
 // seal saves that every part is stored. From then on the job cannot be canceled.
 func (r *exportRun) seal(ctx context.Context, sum string) error {
 	var random [10]byte
 	r.Random(random[:])
-	r.at.SHA256, r.at.Sum, r.at.Table = sum, nil, parquet.State{}
+	r.at.forget()
+	r.at.SHA256 = sum
 	r.at.EndedAt = r.Now().UTC().Truncate(time.Millisecond)
 	r.at.EntryID = audit.NewEntryID(r.at.EndedAt, random)
 	r.Job.Count = r.at.Written

@@ -40,6 +40,8 @@ type world struct {
 	entries int
 	padded  bool // each entry is large
 	parts   int  // that were stored
+	small   int  // of them, those that can only be the last of a file
+	erased  []string
 }
 
 var admin = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsExport}}}
@@ -62,7 +64,7 @@ func newWorld(t *testing.T) *world {
 	w.runner = &export.Runner{
 		Reader: walk.Reader{Entries: find, Tenants: w, Texts: jobtest.Texts{}, Now: w.Clock},
 		Holds:  w.DB.Holds(), Held: w.DB.Entries(),
-		Files: mortalFiles{w.files, w}, Recorder: w, Random: jobtest.Random,
+		Sealer: jobtest.Texts{}, Files: mortalFiles{w.files, w}, Recorder: w, Random: jobtest.Random,
 	}
 	w.Worker.Runners[jobs.KindExport] = w.runner
 	return w
@@ -80,11 +82,19 @@ func (m mortalFiles) BeginUpload(ctx context.Context, tenant audit.TenantID, key
 
 func (m mortalFiles) PutPart(ctx context.Context, tenant audit.TenantID, u export.Upload, number int, content []byte) (p export.Part, err error) {
 	m.w.parts++
+	if len(content) < export.MinPart {
+		m.w.small++
+	}
 	return p, m.w.Call(func() error { p, err = m.Blobs.PutPart(ctx, tenant, u, number, content); return err })
 }
 
 func (m mortalFiles) CompleteUpload(ctx context.Context, tenant audit.TenantID, u export.Upload, parts []export.Part, size int64, sum [sha256.Size]byte) error {
 	return m.w.Call(func() error { return m.Blobs.CompleteUpload(ctx, tenant, u, parts, size, sum) })
+}
+
+func (m mortalFiles) Erase(ctx context.Context, tenant audit.TenantID, key string) error {
+	m.w.erased = append(m.w.erased, key)
+	return m.Blobs.Erase(ctx, tenant, key)
 }
 
 // store stores and indexes entries that are received now.

@@ -62,7 +62,8 @@ const (
 // AtOnce answers GET /logs/export: the entries that the parameters select, within the caller's
 // scope, as a file. It is recorded in the tenant's log first. More than MaxEntries or MaxBytes is a
 // *TooLargeError. Faulty parameters are an *audit.ValidationError. An export by a legal hold can also
-// return an *access.DeniedError, ErrNoHold, or hold.ErrReleased.
+// return an *access.DeniedError, audit.ErrForbidden for a credential that is restricted to resources,
+// ErrNoHold, or hold.ErrReleased.
 func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (File, error) {
 	options, selection, err := parse(s.Entries, tenant, scope, query, nil)
 	if err != nil {

@@ -19,6 +19,8 @@ const (
 	// maxMetadata is how much a checkpoint keeps of the row groups, in bytes before base64. A record of
 	// MongoDB has at most 16 MB. The default columns take about 2 KB of it for each row group.
 	maxMetadata = 8 << 20
+	// maxState is how much a checkpoint keeps of the row groups and of a part that is not full.
+	maxState = 10 << 20
 )
 
 // tableForm writes entries as a Parquet file. Its frames are row groups.

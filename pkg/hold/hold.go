@@ -42,10 +42,16 @@ func (e *HeldError) Unwrap() error { return ErrHeld }
 
 // For returns the holds if the caller may read them, and nil otherwise.
 func (e *HeldError) For(by access.Principal, tenant audit.TenantID) Standing {
-	if restricted(by) != nil || !by.Has(tenant, access.HoldsRead) {
+	if !MayRead(by, tenant) {
 		return nil
 	}
 	return e.Holds
+}
+
+// MayRead reports whether a caller may read the holds of a tenant. A caller whose credential is restricted
+// to resources may not.
+func MayRead(by access.Principal, tenant audit.TenantID) bool {
+	return Unrestricted(by) == nil && by.Has(tenant, access.HoldsRead)
 }
 
 // Hold is a legal hold. Times have whole milliseconds. The JSON form is that of the embedded

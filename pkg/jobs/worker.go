@@ -235,10 +235,13 @@ func (s *Slice) Commit(ctx context.Context, checkpoint any) error {
 	return s.store(ctx, read)
 }
 
+// Unsaved returns how long ago the last save was.
+func (s *Slice) Unsaved() time.Duration { return s.worker.Now().Sub(s.savedAt) }
+
 // SaveIfDue is Save if the last was a second ago or longer. Otherwise it only keeps the
 // checkpoint for the next save.
 func (s *Slice) SaveIfDue(ctx context.Context, checkpoint any) error {
-	if s.worker.Now().Sub(s.savedAt) >= saveInterval {
+	if s.Unsaved() >= saveInterval {
 		return s.Save(ctx, checkpoint)
 	}
 	return s.keep(checkpoint)

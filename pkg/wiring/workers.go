@@ -155,7 +155,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 			{Name: "arrival log", Purger: s.Stores.Arrivals}, {Name: "live stream", Purger: s.Stores.Streams}, {Name: "connections", Purger: s.Stores.Connections},
 			{Name: "tenant keys", Purger: &erasure.KeyPurger{Tombstones: s.tombstones(), Keys: s.Stores.TenantKeys}}, {Name: "register of days", Purger: s.Stores.Activity}, {Name: "quotas", Purger: s.Stores.Quotas}, {Name: "refused attempts", Purger: s.Stores.Attempts},
 			{Name: "legal holds", Purger: s.Stores.Holds},
-			{Name: "exports", Purger: s.Stores.Exports}, {Name: "archive", Purger: s.Stores.Archive, Archive: true},
+			{Name: "exports", Purger: &export.Purger{Files: s.Stores.Exports}}, {Name: "archive", Purger: s.Stores.Archive, Archive: true},
 		},
 	}
 	if s.Stores.LocalMessages != nil {
@@ -240,7 +240,7 @@ func (s *Services) held(ctx context.Context, tenant audit.TenantID) (func(*audit
 // exporter writes the files of exports.
 func (s *Services) exporter() *export.Runner {
 	return &export.Runner{
-		Reader: s.walker(), Holds: s.Stores.Holds, Held: s.Stores.Entries, Revealer: s.Revealer(), Files: s.Stores.Exports, Recorder: s.accept(), Random: random,
+		Reader: s.walker(), Holds: s.Stores.Holds, Held: s.Stores.Entries, Revealer: s.Revealer(), Sealer: s.keyring(), Files: s.Stores.Exports, Recorder: s.accept(), Random: random,
 	}
 }
 

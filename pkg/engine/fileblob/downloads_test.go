@@ -1,6 +1,9 @@
 package fileblob_test
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
@@ -127,4 +130,45 @@ func TestOldFilesAndUploadsAreRemoved(t *testing.T) {
 	if _, err := blobs.PutPart(t.Context(), "a", u, 1, nil); !errors.Is(err, export.ErrUploadLost) {
 		t.Errorf("a part of the old upload: got error %v, want %v", err, export.ErrUploadLost)
 	}
+}
+
+// hooked calls do at one of the looks at the context.
+type hooked struct {
+	context.Context
+	left int
+	do   func()
+}
+
+func (h *hooked) Err() error {
+	if h.left--; h.left == 0 {
+		h.do()
+	}
+	return h.Context.Err()
+}
+
+// A process is killed, or sleeps, while it copies the parts of an upload to one file. An abort of the
+// upload by another one leaves nothing of the copy.
+func TestAnAbortRemovesTheCopyOfACompletion(t *testing.T) {
+	folder := t.TempDir()
+	blobs, other := open(t, folder), open(t, folder)
+	content := bytes.Repeat([]byte("plain"), 100_000)
+	u, err := blobs.BeginUpload(t.Context(), "a", "file", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := blobs.PutPart(t.Context(), "a", u, 1, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := &hooked{Context: t.Context(), left: 5, do: func() {
+		if err := other.AbortUpload(t.Context(), "a", u); err != nil {
+			t.Error(err)
+		}
+		wantUnfinished(t, folder)
+	}}
+	err = blobs.CompleteUpload(ctx, "a", u, []export.Part{part}, int64(len(content)), sha256.Sum256(content))
+	if !errors.Is(err, export.ErrUploadLost) || ctx.left > 0 {
+		t.Errorf("got error %v with %d looks left, want %v after the abort", err, ctx.left, export.ErrUploadLost)
+	}
+	wantUnfinished(t, folder)
 }

@@ -192,13 +192,12 @@ func (b *Blobs) conflict(ctx context.Context, at blob, c export.Content) error {
 
 // write writes a blob. place moves or links its file.
 func (b *Blobs) write(ctx context.Context, at blob, c export.Content, place func(from, to string) error) error {
-	return b.writeFile(at.path, place, func(file io.Writer) error { return b.fill(ctx, file, c) })
+	return b.writeFile(path.Join(unfinished, rand.Text()), at.path, place, func(file io.Writer) error { return b.fill(ctx, file, c) })
 }
 
 // writeFile writes a temporary file. If its content is complete, place moves or links the file to the
 // path.
-func (b *Blobs) writeFile(at string, place func(from, to string) error, fill func(io.Writer) error) error {
-	temporary := path.Join(unfinished, rand.Text())
+func (b *Blobs) writeFile(temporary, at string, place func(from, to string) error, fill func(io.Writer) error) error {
 	err := b.newFile(temporary, fill)
 	if err == nil {
 		err = b.makeFolders(path.Dir(at))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 )
 
 // signingKeyFile has the key that signs URLs. No tenant id can have this name.
@@ -33,7 +34,7 @@ func (b *Blobs) SigningKey() ([]byte, error) {
 func (b *Blobs) makeSigningKey() error {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails
-	err := b.writeFile(signingKeyFile, b.root.Link, writes(key))
+	err := b.writeFile(path.Join(unfinished, rand.Text()), signingKeyFile, b.root.Link, writes(key))
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}

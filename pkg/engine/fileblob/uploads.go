@@ -145,8 +145,10 @@ func (b *Blobs) CompleteUpload(ctx context.Context, tenant audit.TenantID, u exp
 			}
 			return b.root.Rename(from, to)
 		}
-		err = b.write(ctx, at, export.Content{Body: body, Size: size, SHA256: sum, Type: what.Type}, place)
-		err = errors.Join(err, body.Close())
+		content := export.Content{Body: body, Size: size, SHA256: sum, Type: what.Type}
+		// If the process is killed, the copy is removed with the upload.
+		err = b.writeFile(path.Join(unfinished, u.ID, rand.Text()), at.path, place, func(file io.Writer) error { return b.fill(ctx, file, content) })
+		err = lostIfAbsent(errors.Join(err, body.Close()))
 	}
 	if err == nil {
 		err = b.removeUpload(u)

@@ -15,6 +15,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -252,11 +253,9 @@ func (b *Blobs) Delete(ctx context.Context, tenant audit.TenantID, key string) e
 	return nil
 }
 
-// Erase implements export.RevealedFiles. It removes what a version of the object is left too.
+// Erase implements export.RevealedFiles. It removes the newest version last, so that List has the object
+// until no version is left: a call that was killed can be repeated.
 func (b *Blobs) Erase(ctx context.Context, tenant audit.TenantID, key string) error {
-	if err := b.Delete(ctx, tenant, key); err != nil {
-		return err
-	}
 	o, err := b.object(tenant, key)
 	for left := true; left && err == nil; {
 		left, err = b.eraseVersions(ctx, o)
@@ -280,6 +279,7 @@ func (b *Blobs) eraseVersions(ctx context.Context, o object) (found bool, err er
 	if _, err := b.client.ask(ctx, call{method: http.MethodGet, bucket: b.bucket, query: query}, &page); err != nil {
 		return false, err
 	}
+	slices.Reverse(page.Version) // S3 lists the newest first
 	for _, v := range append(page.Version, page.DeleteMarker...) {
 		if v.Key != o.key { // another object, whose key begins with this one
 			continue
