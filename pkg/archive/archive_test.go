@@ -459,7 +459,7 @@ func TestReaderTellsWhatIsArchived(t *testing.T) {
 	w.until(date(3, 3, 6))
 	w.store(date(2, 14, 0), 3) // are not archived yet
 	reader := &archive.Reader{Blobs: w.blobs}
-	has, err := reader.On(t.Context(), acme, date(2, 14, 0))
+	archived, err := reader.On(t.Context(), acme, date(2, 14, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -469,16 +469,69 @@ func TestReaderTellsWhatIsArchived(t *testing.T) {
 	}
 	n := 0
 	for _, id := range ids {
-		archived, err := has(t.Context(), id)
+		has, err := archived.HasID(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if archived {
+		if has {
 			n++
 		}
 	}
 	if len(ids) != 30 || n != 27 {
 		t.Errorf("%d of %d entries are archived, want 27 of 30", n, len(ids))
+	}
+}
+
+// TestReaderTellsOtherContentFromTheArchived: it was received after the part was begun, or a cleanup has removed
+// what was archived. What was restored is what was archived.
+func TestReaderTellsOtherContentFromTheArchived(t *testing.T) {
+	w := february(t)
+	w.until(date(3, 1, 6))
+	day := date(2, 14, 0)
+	ids, err := w.DB.Entries().IDs(t.Context(), acme, day, day.Add(oneDay), audit.EntryID{}, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := archive.ReadManifest(t.Context(), w.blobs, acme, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := archive.CleanedLog{Blobs: w.blobs, Tenants: w}
+	if err := log.Note(t.Context(), acme, []audit.EntryID{ids[3], ids[5]}); err != nil {
+		t.Fatal(err)
+	}
+	created, until := m.Files[0].CreatedAt, date(9, 1, 0)
+	for i := range m.Files {
+		if m.Files[i].CreatedAt.After(created) {
+			created = m.Files[i].CreatedAt
+		}
+	}
+	later := created.Add(time.Millisecond)
+	archived, err := (&archive.Reader{Blobs: w.blobs}).On(t.Context(), acme, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, test := range []struct {
+		name string
+		e    audit.Entry
+		want bool
+	}{
+		{"what was archived", audit.Entry{ReceivedAt: day.Add(oneDay)}, true},
+		{"received after that", audit.Entry{ReceivedAt: later}, false},
+		{"received at an unknown time", audit.Entry{}, false},
+		{"received before, after a cleanup", audit.Entry{ReceivedAt: day.Add(oneDay)}, false},
+		{"restored", audit.Entry{ReceivedAt: day.Add(oneDay), RestoredUntil: until}, true},
+		{"restored after a cleanup", audit.Entry{ReceivedAt: day.Add(oneDay), RestoredUntil: until}, true},
+		{"received after that and taken for restored", audit.Entry{ReceivedAt: later, RestoredUntil: until}, false},
+	} {
+		test.e.ID = ids[i]
+		if got, err := archived.HasEntry(t.Context(), &test.e); err != nil || got != test.want {
+			t.Errorf("%s: archived %t, %v, want %t", test.name, got, err, test.want)
+		}
+	}
+	unknown := entry(1_000_000, day.Add(oneDay-1))
+	if got, err := archived.HasEntry(t.Context(), &unknown); err != nil || got {
+		t.Errorf("not archived: archived %t, %v, want false", got, err)
 	}
 }
 
@@ -504,9 +557,9 @@ func TestDamagedFilesAreNoEntries(t *testing.T) {
 			if err := w.blobs.Put(t.Context(), acme, key, export.ContentOf(damage.text(w.read(key)), "")); err != nil {
 				t.Fatal(err)
 			}
-			has, err := (&archive.Reader{Blobs: w.blobs}).On(t.Context(), acme, date(2, 1, 0))
+			archived, err := (&archive.Reader{Blobs: w.blobs}).On(t.Context(), acme, date(2, 1, 0))
 			if err == nil {
-				_, err = has(t.Context(), entry(0, date(2, 1, 0)).ID)
+				_, err = archived.HasID(t.Context(), entry(0, date(2, 1, 0)).ID)
 			}
 			if err == nil {
 				t.Error("got no error, want one")

@@ -93,9 +93,10 @@ type known struct {
 
 // cursor is a place in the ids of a part.
 type cursor struct {
-	last time.Time // of the part
-	ids  packedIDs
-	next int
+	last    time.Time // of the part
+	created time.Time
+	ids     packedIDs
+	next    int
 }
 
 // newKnown returns what tells which ids with from ≤ time ≤ to the parts of a manifest have.
@@ -121,19 +122,25 @@ func (k *known) setNext() {
 
 // has reports whether a part has the id.
 func (k *known) has(ctx context.Context, id audit.EntryID) (bool, error) {
+	_, has, err := k.partOf(ctx, id)
+	return has, err
+}
+
+// partOf reports whether a part has the id, and returns its CreatedAt.
+func (k *known) partOf(ctx context.Context, id audit.EntryID) (created time.Time, has bool, err error) {
 	at := id.Time()
 	k.open = slices.DeleteFunc(k.open, func(c cursor) bool { return c.last.Before(at) })
 	if len(k.files) > 0 && !k.next.After(at) {
 		if err := k.load(ctx, at); err != nil {
-			return false, err
+			return time.Time{}, false, err
 		}
 	}
 	for i := range k.open {
 		if k.open[i].has(id) {
-			return true, nil
+			return k.open[i].created, true, nil
 		}
 	}
-	return false, nil
+	return time.Time{}, false, nil
 }
 
 // load reads the ids of the files that begin up to a time, but for those that end before it.
@@ -148,7 +155,7 @@ func (k *known) load(ctx context.Context, at time.Time) error {
 			if err != nil {
 				return err
 			}
-			k.open = append(k.open, cursor{last: f.Last, ids: ids.between(at, k.to)})
+			k.open = append(k.open, cursor{last: f.Last, created: f.CreatedAt, ids: ids.between(at, k.to)})
 		}
 	}
 	k.files = later
@@ -167,21 +174,49 @@ func (c *cursor) has(id audit.EntryID) bool {
 }
 
 // Reader tells which entries are archived.
-type Reader struct{ Blobs Getter }
+type Reader struct{ Blobs Blobs }
 
-// On returns what reports whether entries of a day are archived. It is to be asked for ids in rising
-// order, and not concurrently. It goes by the state of the archive at the call of On.
-func (r *Reader) On(ctx context.Context, tenant audit.TenantID, day time.Time) (has func(ctx context.Context, id audit.EntryID) (bool, error), err error) {
+// ArchivedDay tells which entries of a day are archived. It is asked for entries in the rising order of their
+// ids, for each once, and not concurrently.
+type ArchivedDay struct {
+	known   *known
+	cleaned *CleanedReader
+}
+
+// On returns what tells which entries of a day are archived. It goes by the state of the archive at the call.
+func (r *Reader) On(ctx context.Context, tenant audit.TenantID, day time.Time) (*ArchivedDay, error) {
 	m, err := readManifest(ctx, r.Blobs, tenant, monthOf(day))
 	if err != nil {
 		return nil, fmt.Errorf("archive of %s: %w", tenant, err)
 	}
-	k := newKnown(r.Blobs, m, monthOf(day), day, day.Add(oneDay))
-	return func(ctx context.Context, id audit.EntryID) (bool, error) {
-		has, err := k.has(ctx, id)
-		if err != nil {
-			return false, fmt.Errorf("archive of %s: %w", tenant, err)
-		}
-		return has, nil
-	}, nil
+	return &ArchivedDay{newKnown(r.Blobs, m, monthOf(day), day, day.Add(oneDay)), NewCleanedReader(r.Blobs, tenant)}, nil
+}
+
+// HasID reports whether an entry with the id is archived. It can have other content than the one that is stored:
+// that was sent after the archived one had left the database.
+func (d *ArchivedDay) HasID(ctx context.Context, id audit.EntryID) (bool, error) {
+	has, err := d.known.has(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("archive of %s: %w", d.known.tenant, err)
+	}
+	return has, nil
+}
+
+// HasEntry reports whether this very entry is archived, and not one that was stored before under its id: its part
+// was begun after the service received it, and no cleanup has removed an entry with its id. A restored entry comes
+// from the archive, whatever a cleanup removed.
+func (d *ArchivedDay) HasEntry(ctx context.Context, e *audit.Entry) (bool, error) {
+	created, has, err := d.known.partOf(ctx, e.ID)
+	if err == nil && has {
+		has = !e.ReceivedAt.IsZero() && !created.Before(e.ReceivedAt)
+	}
+	if err == nil && has && e.RestoredUntil.IsZero() {
+		var cleaned bool
+		cleaned, err = d.cleaned.Has(ctx, e.ID)
+		has = !cleaned
+	}
+	if err != nil {
+		return false, fmt.Errorf("archive of %s: %w", d.known.tenant, err)
+	}
+	return has, nil
 }

@@ -61,8 +61,8 @@ type File struct {
 	// Content is the SHA-256 of the entries in the form in which queues have them, one after the other.
 	Content   string    `json:"entries_sha256"`
 	IDs       IDs       `json:"ids"`
-	CreatedAt time.Time `json:"created_at"`
-	Job       string    `json:"job"` // the id of the job that wrote it
+	CreatedAt time.Time `json:"created_at"` // before its first entry was read
+	Job       string    `json:"job"`        // the id of the job that wrote it
 }
 
 // IDs is the file with the ids of a part: 16 bytes for each, in rising order.

@@ -228,11 +228,12 @@ func (r *archiveRun) next(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	begun := r.Now().UTC().Truncate(time.Millisecond) // before the first entry is read
 	p, last, err := r.write(ctx, m)
 	if err != nil || p == nil {
 		return err
 	}
-	p.file.CreatedAt, p.file.Job = r.Now().UTC().Truncate(time.Millisecond), r.Job.ID
+	p.file.CreatedAt, p.file.Job = begun, r.Job.ID
 	for n := m.Next; ; n++ {
 		p.file.setNumber(n)
 		r.at.Pending, r.at.PendingLast = &p.file, last

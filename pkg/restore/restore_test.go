@@ -14,6 +14,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/activity"
+	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -344,8 +345,8 @@ func TestWhatCameBackLeavesByItself(t *testing.T) {
 		Held: func(context.Context, audit.TenantID) (func(*audit.Entry) bool, error) {
 			return func(e *audit.Entry) bool { return held && e.UserID == "u7" }, nil
 		},
-		Archived: func(context.Context, audit.TenantID, time.Time) (func(context.Context, audit.EntryID) (bool, error), error) {
-			return func(context.Context, audit.EntryID) (bool, error) { return true, nil }, nil
+		Archived: func(ctx context.Context, tenant audit.TenantID, day time.Time) (retention.Archived, error) {
+			return (&archive.Reader{Blobs: w.blobs}).On(ctx, tenant, day)
 		},
 	}
 	check := func() (due time.Time) {

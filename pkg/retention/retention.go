@@ -12,8 +12,7 @@ import (
 )
 
 // Entry is what decides whether a stored entry may be removed. It has ID, Timestamp, UserID, Action,
-// Severity, SubmittedBy and
-// RestoredUntil.
+// Severity, SubmittedBy, ReceivedAt and RestoredUntil.
 type Entry struct {
 	audit.Entry
 	DeletableAt time.Time // from then on the entry may be removed; zero: it is not marked
@@ -54,6 +53,14 @@ type Index interface {
 	// Remove removes the entries from the index. Those that it does not have are no error. It may
 	// miss an entry that was put a second ago.
 	Remove(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error
+}
+
+// Archived tells which entries of a day are archived; see archive.ArchivedDay.
+type Archived interface {
+	// HasID reports whether an entry with the id is archived, whatever its content.
+	HasID(ctx context.Context, id audit.EntryID) (bool, error)
+	// HasEntry reports whether this very entry is archived.
+	HasEntry(ctx context.Context, e *audit.Entry) (bool, error)
 }
 
 // Tenants finds tenants. It returns audit.ErrNotFound if none exists.

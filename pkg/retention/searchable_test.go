@@ -34,6 +34,46 @@ func TestArchivedEntriesLeaveAfterTheSearchableDays(t *testing.T) {
 	w.wantStored(t, 0)
 }
 
+// TestOtherContentThanTheArchivedStaysUntilItsEnd: an identity that is archived is not enough before that.
+func TestOtherContentThanTheArchivedStaysUntilItsEnd(t *testing.T) {
+	w := newWorld(total, audit.Settings{RetentionDays: 100, SearchableDays: 30, Archive: true})
+	w.archived, w.others = map[audit.EntryID]bool{}, map[audit.EntryID]bool{}
+	n := 0
+	for id := range w.stored {
+		w.archived[id] = true
+		if n++; n%3 == 0 {
+			w.others[id] = true
+		}
+	}
+	w.until(t, day.AddDate(0, 0, 99))
+	w.wantStored(t, total/3)
+	w.wantMarked(t, 0)
+	w.until(t, day.AddDate(0, 0, 110))
+	w.wantStored(t, 0)
+}
+
+// TestWhatWasRestoredLeavesOnlyIfItIsArchived, also without the setting archive.
+func TestWhatWasRestoredLeavesOnlyIfItIsArchived(t *testing.T) {
+	for _, archive := range []bool{false, true} {
+		w := newWorld(total, audit.Settings{SearchableDays: 30, Archive: archive})
+		w.archived = map[audit.EntryID]bool{}
+		until := day.AddDate(0, 0, 50)
+		w.tenant.Restored = []audit.Restored{{From: day, To: day.Add(oneDay), Until: until}}
+		n := 0
+		for id, e := range w.stored {
+			e.RestoredUntil = until
+			if n++; n%3 > 0 {
+				w.archived[id] = true
+			}
+		}
+		w.until(t, until.Add(-time.Minute))
+		w.wantMarked(t, 0)
+		w.until(t, until.AddDate(0, 0, 10))
+		w.wantStored(t, total/3)
+		w.wantMarked(t, 0)
+	}
+}
+
 // TestWithoutAnArchiveSearchableDaysRemoveNothing until retention does.
 func TestWithoutAnArchiveSearchableDaysRemoveNothing(t *testing.T) {
 	w := newWorld(total, audit.Settings{RetentionDays: 100, SearchableDays: 30})

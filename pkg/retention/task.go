@@ -47,9 +47,9 @@ type Task struct {
 	// their number; see quarantine.RemoveIf. It asks begin for what decides before each of a few entries,
 	// and stops at nil. nil: there is no quarantine.
 	RemoveQuarantined func(ctx context.Context, tenant audit.TenantID, begin func(context.Context) (goes func(*audit.Entry) bool, err error)) (int, error)
-	// Archived returns what reports whether entries of a day are archived, which is asked in the rising
-	// order of their ids; see archive.Reader.
-	Archived func(ctx context.Context, tenant audit.TenantID, day time.Time) (has func(ctx context.Context, id audit.EntryID) (bool, error), err error)
+	// Archived returns what tells which entries of a day are archived. It is asked in the rising order of
+	// their ids, for each once; see archive.Reader.
+	Archived func(ctx context.Context, tenant audit.TenantID, day time.Time) (Archived, error)
 	// Publish gets the results of days on which something was done. It is called concurrently.
 	Publish func(Result) error
 	// Removed is called after entries of a tenant were removed; nil: nothing is left to do then.
@@ -79,8 +79,8 @@ type dayRun struct {
 	*Task
 	tenant    audit.Tenant
 	held      func(*audit.Entry) bool
-	archived  func(ctx context.Context, id audit.EntryID) (bool, error) // nil: nobody has asked yet
-	unknown   error                                                     // why nobody knows what is archived
+	archived  Archived // nil: nobody has asked yet
+	unknown   error    // why nobody knows what is archived
 	day       time.Time
 	checks    int       // since the day was touched
 	selection Selection // what is left to look at
@@ -135,21 +135,27 @@ func (r *dayRun) removable(ctx context.Context, e *Entry, now time.Time) bool {
 		r.wakeAt(now.Add(Grace)) // in case nobody could be told of the release
 		return false
 	}
-	if !r.tenant.Settings.Archive || r.isArchived(ctx, e.ID) {
+	expired := r.tenant.Settings.IsExpired(&e.Entry, now)
+	if expired && !r.tenant.Settings.Archive || r.isArchived(ctx, &e.Entry, expired) {
 		return true
 	}
 	r.wakeAt(now.Add(archiveCheck))
 	return false
 }
 
-// isArchived reports whether an entry of the day is known to be archived. If that cannot be asked, marked
-// entries are unmarked: the store would remove them by itself.
-func (r *dayRun) isArchived(ctx context.Context, id audit.EntryID) (archived bool) {
+// isArchived reports whether an entry of the day is known to be archived. Of one that has expired the identity
+// is enough. Others are owed until their end: the archive has to have their content. If that cannot be asked,
+// marked entries are unmarked: the store would remove them by itself.
+func (r *dayRun) isArchived(ctx context.Context, e *audit.Entry, expired bool) (archived bool) {
 	if r.unknown == nil && r.archived == nil {
 		r.archived, r.unknown = r.Archived(ctx, r.tenant.ID, r.day)
 	}
-	if r.unknown == nil {
-		archived, r.unknown = r.archived(ctx, id)
+	switch {
+	case r.unknown != nil:
+	case expired:
+		archived, r.unknown = r.archived.HasID(ctx, e.ID)
+	default:
+		archived, r.unknown = r.archived.HasEntry(ctx, e)
 	}
 	return archived && r.unknown == nil
 }

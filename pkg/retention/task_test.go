@@ -39,7 +39,8 @@ type world struct {
 	covers    func(*audit.Entry) bool // what a legal hold covers; nil: there is none
 	refused   []audit.Entry           // in quarantine
 	archived  map[audit.EntryID]bool
-	noArchive error // of looks at the archive
+	others    map[audit.EntryID]bool // of which the archive has other content
+	noArchive error                  // of looks at the archive
 }
 
 var errKilled = errors.New("killed")
@@ -151,16 +152,27 @@ func (w *world) held(context.Context, audit.TenantID) (func(*audit.Entry) bool, 
 	return w.covers, nil
 }
 
-// archive is the archive of the day. It fails unless it is asked for ids in their order.
-func (w *world) archive(context.Context, audit.TenantID, time.Time) (func(context.Context, audit.EntryID) (bool, error), error) {
-	var last audit.EntryID
-	return func(_ context.Context, id audit.EntryID) (bool, error) {
-		if slices.Compare(id[:], last[:]) <= 0 {
-			return false, fmt.Errorf("asked for %s after %s", id, last)
-		}
-		last = id
-		return w.archived[id], w.noArchive
-	}, nil
+func (w *world) archive(context.Context, audit.TenantID, time.Time) (retention.Archived, error) {
+	return &archivedDay{w: w}, nil
+}
+
+// archivedDay is the archive of the day. It fails unless it is asked for ids in their order.
+type archivedDay struct {
+	w    *world
+	last audit.EntryID
+}
+
+func (d *archivedDay) HasID(_ context.Context, id audit.EntryID) (bool, error) {
+	if slices.Compare(id[:], d.last[:]) <= 0 {
+		return false, fmt.Errorf("asked for %s after %s", id, d.last)
+	}
+	d.last = id
+	return d.w.archived[id], d.w.noArchive
+}
+
+func (d *archivedDay) HasEntry(ctx context.Context, e *audit.Entry) (bool, error) {
+	has, err := d.HasID(ctx, e.ID)
+	return has && !d.w.others[e.ID], err
 }
 
 func (w *world) task() *retention.Task {

@@ -384,8 +384,10 @@ func (s *Services) dayTasks() map[jobs.TaskName]*activity.Task {
 		RemoveQuarantined: func(ctx context.Context, tenant audit.TenantID, begin func(context.Context) (func(*audit.Entry) bool, error)) (int, error) {
 			return quarantine.RemoveIf(ctx, s.Stores.Quarantine, tenant, begin)
 		},
-		Archived: (&archive.Reader{Blobs: s.Stores.Archive}).On,
-		Publish:  publishRetentionTo(metrics.New(s.Metrics, "retain-logs", time.Now)),
+		Archived: func(ctx context.Context, tenant audit.TenantID, day time.Time) (retention.Archived, error) {
+			return (&archive.Reader{Blobs: s.Stores.Archive}).On(ctx, tenant, day)
+		},
+		Publish: publishRetentionTo(metrics.New(s.Metrics, "retain-logs", time.Now)),
 	}
 	pruner := &arrival.Pruner{Log: s.Stores.Arrivals, Now: time.Now}
 	tasks := map[jobs.TaskName]*activity.Task{

@@ -46,7 +46,7 @@ func (db *DB) retainedIn(ctx context.Context, p partition, tenant audit.TenantID
 	if of.Marked {
 		query = append(query, bson.E{Key: fieldDeletableAt, Value: bson.D{{Key: "$exists", Value: true}}})
 	}
-	fields := ascending(fieldKey, fieldTimestamp, fieldUserID, fieldAction, fieldSeverity, fieldSubmittedBy, fieldRestoredUntil, fieldDeletableAt)
+	fields := ascending(fieldKey, fieldTimestamp, fieldUserID, fieldAction, fieldSeverity, fieldSubmittedBy, fieldReceivedAt, fieldRestoredUntil, fieldDeletableAt)
 	if of.Encrypted {
 		fields = append(fields, bson.E{Key: fieldEncrypted, Value: 1})
 	}

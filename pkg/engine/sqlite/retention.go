@@ -55,7 +55,7 @@ func (c *conn) retained(ctx context.Context, number int64, tenant audit.TenantID
 		}
 		kept := retention.Entry{Entry: audit.Entry{
 			ID: e.ID, Timestamp: e.Timestamp, UserID: e.UserID, Action: e.Action, Severity: e.Severity, SubmittedBy: e.SubmittedBy,
-			RestoredUntil: e.RestoredUntil,
+			ReceivedAt: e.ReceivedAt, RestoredUntil: e.RestoredUntil,
 		}}
 		if of.Encrypted {
 			kept.Encrypted = e.Encrypted

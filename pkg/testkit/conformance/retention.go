@@ -61,7 +61,7 @@ func storeListsRetained(t *testing.T, s EntryStore) {
 	same(t, idsOf(found), all)
 	for _, r := range records {
 		e := found[slices.Index(all, r.ID)]
-		sameEntries(t, []audit.Entry{e.Entry}, []audit.Entry{{ID: r.ID, Timestamp: r.Timestamp, UserID: r.UserID, Action: r.Action, Severity: r.Severity, SubmittedBy: r.SubmittedBy}})
+		sameEntries(t, []audit.Entry{e.Entry}, []audit.Entry{{ID: r.ID, Timestamp: r.Timestamp, UserID: r.UserID, Action: r.Action, Severity: r.Severity, SubmittedBy: r.SubmittedBy, ReceivedAt: r.ReceivedAt}})
 		if !e.DeletableAt.IsZero() {
 			t.Errorf("an entry that was not marked is deletable at %v, want never", e.DeletableAt)
 		}
