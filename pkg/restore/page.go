@@ -102,14 +102,14 @@ func (r *restoreRun) bringBack(ctx context.Context, entries []audit.Entry) error
 	for i := range stored {
 		byID[stored[i].ID] = &stored[i]
 	}
-	entries = slices.DeleteFunc(entries, func(e audit.Entry) bool { return !r.isMine(byID[e.ID]) })
+	entries = slices.DeleteFunc(entries, func(e audit.Entry) bool { return !r.isMine(&e, byID[e.ID]) })
 	if len(entries) == 0 {
 		return nil
 	}
 	if err := r.Days.Touch(ctx, tenant, entries); err != nil { // before the entries, so that none is forgotten
 		return err
 	}
-	if err := r.keep(ctx, stored); err != nil {
+	if err := r.keep(ctx, entries, byID); err != nil { // before store: the others may be about to be removed
 		return err
 	}
 	conflicts, err := r.store(ctx, entries)
@@ -126,22 +126,25 @@ func (r *restoreRun) bringBack(ctx context.Context, entries []audit.Entry) error
 }
 
 // isMine reports whether the restore brings an entry back, of which stored is what the store has; nil: nothing.
-// A living entry stays as it is, and so does one that a later restore keeps for longer.
-func (r *restoreRun) isMine(stored *audit.Entry) bool {
-	if stored == nil {
+// A living entry stays as it is, and so does one that a later restore keeps for longer. Other content under the
+// same identity is no copy of what is archived.
+func (r *restoreRun) isMine(e, stored *audit.Entry) bool {
+	switch {
+	case stored == nil:
 		return true
-	}
-	if stored.RestoredUntil.IsZero() {
-		return !r.tenant.Settings.IsSearchable(stored, r.Now())
+	case stored.Digest != e.Digest:
+		return false
+	case stored.RestoredUntil.IsZero():
+		return r.tenant.Settings.LeavesStores(stored, r.Now())
 	}
 	return !stored.RestoredUntil.After(r.at.Until)
 }
 
-// keep keeps those of the stored entries for longer that are to leave before the end of the restore.
-func (r *restoreRun) keep(ctx context.Context, stored []audit.Entry) error {
+// keep keeps those of the entries for longer that are stored and are to leave before the end of the restore.
+func (r *restoreRun) keep(ctx context.Context, entries []audit.Entry, stored map[audit.EntryID]*audit.Entry) error {
 	var ids []audit.EntryID
-	for i := range stored {
-		if e := &stored[i]; r.isMine(e) && e.RestoredUntil.Before(r.at.Until) {
+	for i := range entries {
+		if e := stored[entries[i].ID]; e != nil && e.RestoredUntil.Before(r.at.Until) {
 			ids = append(ids, e.ID)
 		}
 	}

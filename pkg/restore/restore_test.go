@@ -394,6 +394,31 @@ func (x indexRemovals) Remove(_ context.Context, _ audit.TenantID, ids []audit.E
 	return nil
 }
 
+// TestStoredEntriesThatDoNotLeaveStayAsTheyAre: without an archive they are only hidden, and other content under an
+// archived identity is no copy of it.
+func TestStoredEntriesThatDoNotLeaveStayAsTheyAre(t *testing.T) {
+	for _, archive := range []bool{false, true} {
+		w := newWorld(t, 300)
+		w.Owner.Settings.SearchableDays, w.Owner.Settings.Archive = 1, archive
+		w.remove(w.all[:150])
+		others := slices.Clone(w.all[:100])
+		for i := range others {
+			others[i].Message, others[i].Digest.Sum[2] = "other", 1
+			others[i].ReceivedAt = w.Time
+		}
+		w.Put(acme, others)
+		r := w.create(january())
+		w.Work()
+		if archive {
+			w.WantJob(r.ID, jobs.StateSucceeded, 200)
+			w.wantBack("with an archive", r.Until, w.all[100:], others)
+		} else {
+			w.WantJob(r.ID, jobs.StateSucceeded, 50)
+			w.wantBack("without an archive", r.Until, w.all[100:150], append(others, w.all[150:]...))
+		}
+	}
+}
+
 // TestARestoreDuringARunOfRetention: what the run has just marked comes back, and stays.
 func TestARestoreDuringARunOfRetention(t *testing.T) {
 	w := newWorld(t, 600)
