@@ -24,6 +24,8 @@ type Queue interface {
 // may be repeated. An entry whose id the tenant already has is not stored again.
 // It is a success if the digests are equal, and a rejection with
 // audit.CodeIdentityConflict and the stored digest if they differ. That applies within one call too.
+// A stored entry that has RestoredUntil loses it, and may not be removed any more, if the digests are equal and
+// the new one has none: a client has sent it again.
 type Store interface {
 	Append(ctx context.Context, tenant audit.TenantID, entries []audit.Entry) (Appended, error)
 }

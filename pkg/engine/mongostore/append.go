@@ -73,10 +73,11 @@ type fingerprint struct {
 	digest     audit.Digest
 	receivedAt int64 // Unix milliseconds
 	message    int64 // the tag of the ingest message; 0: unknown
+	restored   bool  // a restore brought the entry back
 }
 
 func fingerprintOf(e *audit.Entry) fingerprint {
-	return fingerprint{digest: e.Digest, receivedAt: e.ReceivedAt.UnixMilli(), message: e.QueueMessage.Tag()}
+	return fingerprint{digest: e.Digest, receivedAt: e.ReceivedAt.UnixMilli(), message: e.QueueMessage.Tag(), restored: !e.RestoredUntil.IsZero()}
 }
 
 // repeats reports whether a client sent the entry again.
@@ -166,12 +167,44 @@ func (db *DB) store(ctx context.Context, tenant audit.TenantID, b *batch) error 
 	if err := db.lookUp(ctx, tenant, b.partition, duplicates); err != nil {
 		return err
 	}
+	if err := db.settle(ctx, tenant, b.partition, duplicates); err != nil {
+		return err
+	}
 	if n := len(b.pending()); n > 0 {
 		// The keys exist, but a majority does not have them yet, or they were removed
 		// after the insert.
 		return unavailable(fmt.Errorf("%d identities are taken but not confirmed", n))
 	}
 	return nil
+}
+
+// settle has restored entries stay that were sent again. If it fails, these are pending again.
+func (db *DB) settle(ctx context.Context, tenant audit.TenantID, p partition, records []*record) error {
+	var sent []*record
+	var keys []entryKey
+	for _, r := range records {
+		if r.stored != nil && r.stored.restored && !r.fingerprint.restored && r.stored.digest == r.fingerprint.digest {
+			sent, keys = append(sent, r), append(keys, r.key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	collection, err := db.collection(p.String())
+	if err != nil {
+		return err
+	}
+	query := append(entriesWithKeys(tenant, keys), bson.E{Key: fieldRestoredUntil, Value: bson.D{{Key: "$exists", Value: true}}})
+	result, err := collection.UpdateMany(ctx, query, bson.D{{Key: "$unset", Value: bson.D{{Key: fieldRestoredUntil, Value: ""}, {Key: fieldDeletableAt, Value: ""}}}})
+	if err = failure(ctx, err); err == nil && result.MatchedCount < int64(len(keys)) {
+		err = unavailable(fmt.Errorf("%d restored entries were changed or removed meanwhile", int64(len(keys))-result.MatchedCount))
+	}
+	if err != nil {
+		for _, r := range sent {
+			r.stored = nil
+		}
+	}
+	return err
 }
 
 // pending returns the records that are neither stored nor refused.
@@ -192,7 +225,7 @@ func (db *DB) lookUp(ctx context.Context, tenant audit.TenantID, p partition, re
 	for i, r := range records {
 		byKey[r.key], keys[i] = r, r.key
 	}
-	o := options.Find().SetHint(indexID).SetProjection(ascending(fieldKey, fieldDigest, fieldReceivedAt, fieldQueueMessage))
+	o := options.Find().SetHint(indexID).SetProjection(ascending(fieldKey, fieldDigest, fieldReceivedAt, fieldQueueMessage, fieldRestoredUntil))
 	return db.find(ctx, p.String(), entriesWithKeys(tenant, keys), o, func(doc bson.Raw) (bool, error) {
 		key, err := readEntryKey(doc)
 		if err != nil {
@@ -202,6 +235,7 @@ func (db *DB) lookUp(ctx context.Context, tenant audit.TenantID, p partition, re
 		// A document without the time counts as received at another time.
 		stored.receivedAt, _ = doc.Lookup(fieldReceivedAt).DateTimeOK()
 		stored.message, _ = doc.Lookup(fieldQueueMessage).Int64OK() // 0 without it
+		_, stored.restored = doc.Lookup(fieldRestoredUntil).DateTimeOK()
 		if err := readDigest(doc.Lookup(fieldDigest), &stored.digest); err != nil {
 			return false, err
 		}

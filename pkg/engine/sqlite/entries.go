@@ -89,9 +89,11 @@ type entryRow struct {
 	arrived time.Time
 	message int64 // the tag of the ingest message; 0: unknown
 	digest  audit.Digest
-	doc     []byte
-	block   int64 // 0: the document is stored alone
-	place   int   // in the block
+	// restored says that a restore brings the entry back.
+	restored bool
+	doc      []byte
+	block    int64 // 0: the document is stored alone
+	place    int   // in the block
 
 	stored bool  // it is new and was inserted
 	key    int64 // then
@@ -117,7 +119,7 @@ func newEntryRows(number int64, tenant audit.TenantID, entries []audit.Entry) (r
 func newEntryRow(tenant int64, index int, e *audit.Entry) entryRow {
 	return entryRow{
 		tenant: tenant, index: index, id: e.ID, millis: e.Timestamp.UnixMilli(), arrived: e.ReceivedAt, message: e.QueueMessage.Tag(),
-		digest: e.Digest, doc: entryjson.AppendDocument(nil, e),
+		digest: e.Digest, restored: !e.RestoredUntil.IsZero(), doc: entryjson.AppendDocument(nil, e),
 	}
 }
 
@@ -136,6 +138,7 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 	}
 	stored := docReader{conn: b.conn}
 	known, repeated := false, false
+	var stays *audit.Entry // a restored entry that was sent again
 	err = stored.each(context.Background(), entryByID, []any{row.tenant, row.id[:]}, func() (bool, error) {
 		known = true
 		digest, ok := audit.ParseDigest(stored.digest)
@@ -150,8 +153,14 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 		}
 		e, err := stored.entry(context.Background())
 		repeated = row.repeats(e.ReceivedAt, stored.message)
+		if !e.RestoredUntil.IsZero() && !row.restored {
+			stays = &e
+		}
 		return false, err
 	})
+	if err == nil && stays != nil {
+		err = b.unrestore(row.tenant, docPlace{stored.key, stored.block, stored.place}, stays)
+	}
 	if err != nil || known {
 		if repeated && err == nil {
 			appended.Repeated = append(appended.Repeated, row.index)
@@ -163,6 +172,15 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 		appended.Rejections = append(appended.Rejections, *rejection)
 	}
 	return err
+}
+
+// unrestore has a restored entry stay as one that was never away.
+func (b *batch) unrestore(tenant int64, at docPlace, e *audit.Entry) error {
+	if _, err := b.exec(`DELETE FROM deletable WHERE key = ?`, at.key); err != nil {
+		return err
+	}
+	e.RestoredUntil = time.Time{}
+	return b.replaceDoc(tenant, at, entryjson.AppendDocument(nil, e))
 }
 
 // entryByID finds an entry of a tenant.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/activity"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
@@ -145,6 +146,45 @@ func storeKeepsRestored(t *testing.T, s EntryStore) {
 		t.Errorf("removed %d entries that are kept, want 0", n)
 	}
 	wantError(t, s.KeepRestored(cancelled(t), g.tenant, ids, until.Add(9*time.Hour)), cancelled(t).Err())
+}
+
+// storeKeepsWhatIsSentAgain: a restored entry stays if a client sends it again, and not if it is another.
+func storeKeepsWhatIsSentAgain(t *testing.T, s EntryStore) {
+	g := newGenerator(newTenant(t), 19)
+	records := crowd(g)
+	until := epoch.Add(24 * time.Hour)
+	for i := range 30 {
+		records[i].RestoredUntil = until
+	}
+	appendAll(t, s, g.tenant, entriesOf(records))
+	ids := audit.IDsOf(entriesOf(records))
+	noError(t, s.Mark(t.Context(), g.tenant, ids[:40], time.Hour))
+	appendAll(t, s, g.tenant, entriesOf(records)) // the restore repeats it
+	sent := entriesOf(records[:20])
+	for i := range sent {
+		sent[i].RestoredUntil = time.Time{}
+		if i >= 5 { // the first have the times of the message that brought them at first
+			sent[i].ReceivedAt = sent[i].ReceivedAt.Add(time.Hour)
+		}
+		if i >= 10 {
+			sent[i].Digest.Sum[0] ^= 1
+		}
+	}
+	for step := range 2 {
+		appended := must[ingest.Appended](t)(s.Append(t.Context(), g.tenant, sent))
+		if !slices.Equal(appended.Repeated, []int{5, 6, 7, 8, 9}) || len(appended.Rejections) != 10 {
+			t.Errorf("step %d: repeated %v and rejected %d, want 5 to 9 and 10", step, appended.Repeated, len(appended.Rejections))
+		}
+	}
+	for i := range 10 {
+		records[i].RestoredUntil = time.Time{}
+	}
+	for _, r := range records[:40] {
+		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), r.Tenant, r.ID))}, []audit.Entry{r.Entry})
+	}
+	marked := slices.Clone(ids[10:40])
+	slices.SortFunc(marked, byID)
+	same(t, idsOf(retained(t, s, g.tenant, retention.Selection{Marked: true})), marked)
 }
 
 // storeRemovesDue removes entries among many, most of them stored together.

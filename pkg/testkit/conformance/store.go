@@ -54,6 +54,7 @@ func Store(t *testing.T, open func(t *testing.T) EntryStore) {
 		"EntriesAreMarkedAndUnmarked":     storeListsRetained,
 		"DueEntriesAreRemoved":            storeRemovesDue,
 		"RestoredEntriesAreKept":          storeKeepsRestored,
+		"RestoredEntriesThatAreSentStay":  storeKeepsWhatIsSentAgain,
 		"TokensOfAKeyAreDropped":          storeDropsTokens,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
