@@ -72,6 +72,9 @@ generate: ## write the generated files again
 	go generate ./...
 	cd cdk && go mod tidy # it lists the modules of the packages that it imports
 
+# What says that generated files are current, and that the manifest is whole.
+FRESH_TESTS := Test[A-Za-z]*(Current|Fresh)\b|TestManifest
+
 lint:
 	@files=$$(gofmt -l .) && test -z "$$files" || { echo "gofmt: not formatted: $$files" >&2; exit 1; }
 	go vet ./...
@@ -83,7 +86,7 @@ lint:
 	OCELOT_TEST_WALLS=1 go test -count=1 ./internal/walls
 	go run $(ACTIONLINT) .github/workflows/*.yml
 	go run $(COMPOSE) docker-compose.yml >/dev/null
-	go test -count=1 -run '(Current|Fresh)$$|^TestManifest' ./...
+	go test -count=1 -run '$(FRESH_TESTS)' $$(grep -rlE '^func ($(FRESH_TESTS))' --include='*_test.go' cmd events internal pkg | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 vulnerabilities:
 	@if out=$$(go run $(GOVULNCHECK) ./... 2>&1); then echo "govulncheck: nothing found"; \
