@@ -35,11 +35,9 @@ const (
 	// leastOperation is the shortest aim for an operation of the background. Its commit alone takes
 	// about as long.
 	leastOperation = time.Millisecond
-	// longPause is the pause after an operation that took much longer than others of its kind, in terms
-	// of its duration. So fewer than one write in a hundred of others meets one.
-	longPause = 150
-	// maxBackgroundPause bounds a pause, for a machine that stood still.
-	maxBackgroundPause = 500 * time.Millisecond
+	// maxBackgroundPause bounds a pause. Removals must keep up with what is accepted: with leastParts, an
+	// operation of 10 ms and this pause they do at least 500 entries a second.
+	maxBackgroundPause = 20 * time.Millisecond
 )
 
 // pace decides how much work in the background is done, and when. Only the writer uses it.
@@ -85,7 +83,7 @@ func (p *pace) note(of work, began, ended time.Time) {
 	case p.idle(ended):
 		pause = 0
 	case took > max(3*aim, p.usual[of]+4*p.spread[of]): // on a busy machine many take long
-		pause = longPause * took
+		pause = maxBackgroundPause
 	}
 	off := took - p.usual[of]
 	p.usual[of] += off / 8

@@ -50,7 +50,7 @@ func TestPaceOfTheBackground(t *testing.T) {
 	if got, want := slow.parts(workMerge), leastParts; got != want {
 		t.Errorf("an operation of slow parts has %d, want %d", got, want)
 	}
-	if got := slow.resumeAt.Sub(now); got != long {
-		t.Errorf("the pause between operations that all take long is %s, want %s", got, long)
+	if got, want := slow.resumeAt.Sub(now), maxBackgroundPause; got != want {
+		t.Errorf("the pause between operations that all take long is %s, want %s", got, want)
 	}
 }
