@@ -44,8 +44,8 @@ type Files interface {
 	Erase(ctx context.Context, tenant audit.TenantID, key string) error
 }
 
-// Runner is the jobs.Runner of jobs.KindExport. It writes a file in parts, with a checkpoint after
-// each. A worker that is killed costs the work since the last part.
+// Runner is the jobs.Runner of jobs.KindExport. It writes a file in parts, with a checkpoint after each
+// and at the end of each slice. A worker that is killed costs the work since then.
 type Runner struct {
 	walk.Reader
 	Holds    HoldReader

@@ -176,16 +176,21 @@ func TestConformanceOfUploads(t *testing.T) {
 	})
 }
 
-// TestAnErasedFileHasNoVersion: a bucket with versions keeps what was removed, but for what was erased.
-func TestAnErasedFileHasNoVersion(t *testing.T) {
-	client := newClient(t)
-	bucket := newBucket(t, client)
-	_, err := client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+func (c client) keepVersions(t *testing.T, bucket string) {
+	t.Helper()
+	_, err := c.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
 		Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestAnErasedFileHasNoVersion: a bucket with versions keeps what was removed, but for what was erased.
+func TestAnErasedFileHasNoVersion(t *testing.T) {
+	client := newClient(t)
+	bucket := newBucket(t, client)
+	client.keepVersions(t, bucket)
 	blobs := client.blobs(bucket)
 	for _, key := range []string{"revealed/1", "revealed/1", "revealed/10"} {
 		if err := blobs.Put(t.Context(), "acme", key, export.ContentOf([]byte(uuid.NewString()), "")); err != nil {

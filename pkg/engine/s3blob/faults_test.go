@@ -464,3 +464,42 @@ func TestConformanceOfForeignObjects(t *testing.T) {
 		}
 	}
 }
+
+// An erasure that is killed between two versions is repeated, because the list still has the file.
+func TestAKilledErasureOfAFileIsSeen(t *testing.T) {
+	h := newHarmed(t)
+	h.client.keepVersions(t, h.bucket)
+	for _, text := range []string{"first", "second"} {
+		if err := h.Put(t.Context(), "acme", "revealed/1", export.ContentOf([]byte(text), "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var removals atomic.Int64
+	h.proxy.Inject(func(r *http.Request) enginetest.HTTPFault {
+		if r.Method == http.MethodDelete && removals.Add(1) > 1 {
+			return enginetest.Answer(http.StatusForbidden, `<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>`)
+		}
+		return nil
+	})
+	if err := h.Erase(t.Context(), "acme", "revealed/1"); err == nil {
+		t.Error("a version that cannot be removed: got no error, want one")
+	}
+	list, err := h.direct.List(t.Context(), "acme", "revealed/", "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 1 {
+		t.Errorf("listed %d files after the first removal, want the file that has a version left", len(list))
+	}
+	h.proxy.Inject(nil)
+	if err := h.Erase(t.Context(), "acme", "revealed/1"); err != nil {
+		t.Fatal(err)
+	}
+	versions, err := h.client.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: &h.bucket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(versions.Versions) + len(versions.DeleteMarkers); n != 0 {
+		t.Errorf("%d versions and markers are left, want 0", n)
+	}
+}
