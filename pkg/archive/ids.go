@@ -202,6 +202,15 @@ func (d *ArchivedDay) HasID(ctx context.Context, id audit.EntryID) (bool, error)
 	return has, nil
 }
 
+// Cleaned reports whether a cleanup has removed an entry with the id.
+func (d *ArchivedDay) Cleaned(ctx context.Context, id audit.EntryID) (bool, error) {
+	cleaned, err := d.cleaned.Has(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("archive of %s: %w", d.known.tenant, err)
+	}
+	return cleaned, nil
+}
+
 // HasEntry reports whether this very entry is archived, and not one that was stored before under its id: its part
 // was begun after the service received it, and no cleanup has removed an entry with its id. A restored entry comes
 // from the archive, whatever a cleanup removed.

@@ -334,7 +334,6 @@ func TestFaultyRequests(t *testing.T) {
 // removes it a week later. What a hold covers stays.
 func TestWhatCameBackLeavesByItself(t *testing.T) {
 	w := newWorld(t, 300)
-	w.Owner.Settings.SearchableDays = 0
 	w.remove(w.all)
 	r := w.create(january())
 	w.Work()

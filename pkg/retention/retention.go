@@ -43,6 +43,8 @@ type Store interface {
 	Mark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, after time.Duration) error
 	// Unmark takes Mark back.
 	Unmark(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error
+	// EndRestore takes RestoredUntil back, and Mark: the entries stay as those that were never away.
+	EndRestore(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error
 	// RemoveDue removes those of the entries whose time has come by the store's own clock, and
 	// returns their number. The store may remove them by itself.
 	RemoveDue(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (int, error)
@@ -61,6 +63,8 @@ type Archived interface {
 	HasID(ctx context.Context, id audit.EntryID) (bool, error)
 	// HasEntry reports whether this very entry is archived.
 	HasEntry(ctx context.Context, e *audit.Entry) (bool, error)
+	// Cleaned reports whether a cleanup has removed an entry with the id, in an order of its own.
+	Cleaned(ctx context.Context, id audit.EntryID) (bool, error)
 }
 
 // Tenants finds tenants. It returns audit.ErrNotFound if none exists.

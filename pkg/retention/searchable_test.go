@@ -74,6 +74,37 @@ func TestWhatWasRestoredLeavesOnlyIfItIsArchived(t *testing.T) {
 	}
 }
 
+// TestWhatIsSearchableOutlivesItsRestore, if it is so by the settings of that time, and no cleanup removed it.
+func TestWhatIsSearchableOutlivesItsRestore(t *testing.T) {
+	w := newWorld(total, audit.Settings{SearchableDays: 30, Archive: true})
+	w.archived, w.cleaned = map[audit.EntryID]bool{}, map[audit.EntryID]bool{}
+	until := day.AddDate(0, 0, 50)
+	w.tenant.Restored = []audit.Restored{{From: day, To: day.Add(oneDay), Until: until}}
+	n := 0
+	for id, e := range w.stored {
+		e.RestoredUntil, w.archived[id] = until, true
+		if n++; n%3 == 0 {
+			w.cleaned[id] = true
+		}
+	}
+	w.until(t, until.AddDate(0, 0, 2))
+	w.wantMarked(t, total)
+	w.tenant.Settings.SearchableDays, w.tenant.UpdatedAt = 90, w.now
+	if _, err := w.check(); err != nil { // as retention.Again has it done
+		t.Fatal(err)
+	}
+	w.wantMarked(t, total/3)
+	w.until(t, until.AddDate(0, 0, 10))
+	w.wantStored(t, total-total/3)
+	for id, e := range w.stored {
+		if !e.RestoredUntil.IsZero() {
+			t.Fatalf("entry %s is restored until %v, want it as one that was never away", id, e.RestoredUntil)
+		}
+	}
+	w.until(t, day.AddDate(0, 0, 100))
+	w.wantStored(t, 0)
+}
+
 // TestWithoutAnArchiveSearchableDaysRemoveNothing until retention does.
 func TestWithoutAnArchiveSearchableDaysRemoveNothing(t *testing.T) {
 	w := newWorld(total, audit.Settings{RetentionDays: 100, SearchableDays: 30})

@@ -146,25 +146,48 @@ func (r *dayRun) removable(ctx context.Context, e *Entry, now time.Time) bool {
 // isArchived reports whether an entry of the day is known to be archived. Of one that has expired the identity
 // is enough. Others are owed until their end: the archive has to have their content. If that cannot be asked,
 // marked entries are unmarked: the store would remove them by itself.
-func (r *dayRun) isArchived(ctx context.Context, e *audit.Entry, expired bool) (archived bool) {
+func (r *dayRun) isArchived(ctx context.Context, e *audit.Entry, expired bool) bool {
+	return r.ask(ctx, func(a Archived) (bool, error) {
+		if expired {
+			return a.HasID(ctx, e.ID)
+		}
+		return a.HasEntry(ctx, e)
+	})
+}
+
+// outlivesRestore reports whether a restored entry stays after its time: it is searchable by its own age, and
+// no cleanup had removed it. It may never have been away.
+func (r *dayRun) outlivesRestore(ctx context.Context, e *audit.Entry, now time.Time) bool {
+	s := &r.tenant.Settings
+	if !e.RestoreEnded(now) || s.IsExpired(e, now) || e.Timestamp.Before(s.SearchableFrom(now)) {
+		return false
+	}
+	return r.ask(ctx, func(a Archived) (bool, error) {
+		cleaned, err := a.Cleaned(ctx, e.ID)
+		return !cleaned, err
+	})
+}
+
+// ask asks the archive of the day. The answer is false if that fails, from then on always.
+func (r *dayRun) ask(ctx context.Context, question func(Archived) (bool, error)) (answer bool) {
 	if r.unknown == nil && r.archived == nil {
 		r.archived, r.unknown = r.Archived(ctx, r.tenant.ID, r.day)
 	}
-	switch {
-	case r.unknown != nil:
-	case expired:
-		archived, r.unknown = r.archived.HasID(ctx, e.ID)
-	default:
-		archived, r.unknown = r.archived.HasEntry(ctx, e)
+	if r.unknown == nil {
+		answer, r.unknown = question(r.archived)
 	}
-	return archived && r.unknown == nil
+	return answer && r.unknown == nil
 }
 
 // apply does what is due for some entries.
 func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) error {
-	var mark, unmark, unindex, remove []audit.EntryID
+	var stay, mark, unmark, unindex, remove []audit.EntryID
 	for i := range entries {
 		e := &entries[i]
+		if r.outlivesRestore(ctx, &e.Entry, now) {
+			stay = append(stay, e.ID)
+			continue
+		}
 		removable, marked := r.removable(ctx, e, now), !e.DeletableAt.IsZero()
 		switch {
 		case removable && !marked:
@@ -185,6 +208,11 @@ func (r *dayRun) apply(ctx context.Context, entries []Entry, now time.Time) erro
 		}
 	}
 	tenant := r.tenant.ID
+	if len(stay) > 0 {
+		if err := r.Store.EndRestore(ctx, tenant, stay); err != nil {
+			return err
+		}
+	}
 	if len(unmark) > 0 {
 		if err := r.Store.Unmark(ctx, tenant, unmark); err != nil {
 			return err

@@ -40,7 +40,8 @@ type world struct {
 	refused   []audit.Entry           // in quarantine
 	archived  map[audit.EntryID]bool
 	others    map[audit.EntryID]bool // of which the archive has other content
-	noArchive error                  // of looks at the archive
+	cleaned   map[audit.EntryID]bool
+	noArchive error // of looks at the archive
 }
 
 var errKilled = errors.New("killed")
@@ -122,6 +123,18 @@ func (w *world) Unmark(_ context.Context, _ audit.TenantID, ids []audit.EntryID)
 	return nil
 }
 
+func (w *world) EndRestore(_ context.Context, _ audit.TenantID, ids []audit.EntryID) error {
+	for _, id := range ids {
+		if err := w.write(); err != nil {
+			return err
+		}
+		if e := w.stored[id]; e != nil && !e.RestoredUntil.IsZero() {
+			e.RestoredUntil, e.DeletableAt = time.Time{}, time.Time{}
+		}
+	}
+	return nil
+}
+
 func (w *world) RemoveDue(_ context.Context, _ audit.TenantID, ids []audit.EntryID) (n int, err error) {
 	for _, id := range ids {
 		if err := w.write(); err != nil {
@@ -168,6 +181,10 @@ func (d *archivedDay) HasID(_ context.Context, id audit.EntryID) (bool, error) {
 	}
 	d.last = id
 	return d.w.archived[id], d.w.noArchive
+}
+
+func (d *archivedDay) Cleaned(_ context.Context, id audit.EntryID) (bool, error) {
+	return d.w.cleaned[id], d.w.noArchive
 }
 
 func (d *archivedDay) HasEntry(ctx context.Context, e *audit.Entry) (bool, error) {

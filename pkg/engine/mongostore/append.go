@@ -194,8 +194,7 @@ func (db *DB) settle(ctx context.Context, tenant audit.TenantID, p partition, re
 	if err != nil {
 		return err
 	}
-	query := append(entriesWithKeys(tenant, keys), bson.E{Key: fieldRestoredUntil, Value: bson.D{{Key: "$exists", Value: true}}})
-	result, err := collection.UpdateMany(ctx, query, bson.D{{Key: "$unset", Value: bson.D{{Key: fieldRestoredUntil, Value: ""}, {Key: fieldDeletableAt, Value: ""}}}})
+	result, err := endRestore(ctx, collection, entriesWithKeys(tenant, keys))
 	if err = failure(ctx, err); err == nil && result.MatchedCount < int64(len(keys)) {
 		err = unavailable(fmt.Errorf("%d restored entries were changed or removed meanwhile", int64(len(keys))-result.MatchedCount))
 	}

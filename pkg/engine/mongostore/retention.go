@@ -113,6 +113,24 @@ func (s *Entries) KeepRestored(ctx context.Context, tenant audit.TenantID, ids [
 	return nil
 }
 
+// EndRestore implements retention.Store.
+func (s *Entries) EndRestore(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
+	err := s.eachPartition(ctx, tenant, ids, func(c *mongo.Collection, entries bson.D) error {
+		_, err := endRestore(ctx, c, entries)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end the restore of %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// endRestore sends the command of EndRestore.
+func endRestore(ctx context.Context, c *mongo.Collection, entries bson.D) (*mongo.UpdateResult, error) {
+	restored := append(entries, bson.E{Key: fieldRestoredUntil, Value: bson.D{{Key: "$exists", Value: true}}})
+	return c.UpdateMany(ctx, restored, bson.D{{Key: "$unset", Value: bson.D{{Key: fieldRestoredUntil, Value: ""}, {Key: fieldDeletableAt, Value: ""}}}})
+}
+
 // RemoveDue implements retention.Store. If the answer to a command is lost, entries that it removed
 // are not counted.
 func (s *Entries) RemoveDue(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) (removed int, err error) {

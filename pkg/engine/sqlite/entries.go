@@ -176,10 +176,9 @@ func (b *batch) appendEntry(row *entryRow, appended *ingest.Appended) error {
 
 // unrestore has a restored entry stay as one that was never away.
 func (b *batch) unrestore(tenant int64, at docPlace, e *audit.Entry) error {
-	if _, err := b.exec(`DELETE FROM deletable WHERE key = ?`, at.key); err != nil {
+	if err := b.endRestore(at.key, e); err != nil {
 		return err
 	}
-	e.RestoredUntil = time.Time{}
 	return b.replaceDoc(tenant, at, entryjson.AppendDocument(nil, e))
 }
 

@@ -110,6 +110,27 @@ func (s *Entries) KeepRestored(ctx context.Context, tenant audit.TenantID, ids [
 	return nil
 }
 
+// EndRestore implements retention.Store.
+func (s *Entries) EndRestore(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID) error {
+	err := s.changeDocs(ctx, tenant, ids, func(b *batch, key int64, e *audit.Entry) (bool, error) {
+		if e.RestoredUntil.IsZero() {
+			return false, nil
+		}
+		return true, b.endRestore(key, e)
+	})
+	if err != nil {
+		return fmt.Errorf("end the restore of %d entries of %s: %w", len(ids), tenant, err)
+	}
+	return nil
+}
+
+// endRestore changes an entry for EndRestore, but not its document.
+func (b *batch) endRestore(key int64, e *audit.Entry) error {
+	e.RestoredUntil = time.Time{}
+	_, err := b.exec(`DELETE FROM deletable WHERE key = ?`, key)
+	return err
+}
+
 // eachID writes something for each entry.
 func (db *DB) eachID(ctx context.Context, tenant audit.TenantID, ids []audit.EntryID, write func(b *batch, tenant int64, id audit.EntryID) error) error {
 	number, known, err := db.number(ctx, tenant)

@@ -182,9 +182,25 @@ func storeKeepsWhatIsSentAgain(t *testing.T, s EntryStore) {
 	for _, r := range records[:40] {
 		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), r.Tenant, r.ID))}, []audit.Entry{r.Entry})
 	}
-	marked := slices.Clone(ids[10:40])
-	slices.SortFunc(marked, byID)
-	same(t, idsOf(retained(t, s, g.tenant, retention.Selection{Marked: true})), marked)
+	marked := func() []audit.EntryID {
+		return idsOf(retained(t, s, g.tenant, retention.Selection{Marked: true}))
+	}
+	inOrder := func(ids []audit.EntryID) []audit.EntryID {
+		ids = slices.Clone(ids)
+		slices.SortFunc(ids, byID)
+		return ids
+	}
+	same(t, marked(), inOrder(ids[10:40]))
+	noError(t, s.EndRestore(t.Context(), g.tenant, append(slices.Clone(ids[25:35]), g.record().ID))) // some were not restored
+	for i := 25; i < 30; i++ {
+		records[i].RestoredUntil = time.Time{}
+	}
+	for _, r := range records[:40] {
+		sameEntries(t, []audit.Entry{must[audit.Entry](t)(s.Entry(t.Context(), r.Tenant, r.ID))}, []audit.Entry{r.Entry})
+	}
+	same(t, marked(), inOrder(slices.Concat(ids[10:25], ids[30:40])))
+	noError(t, s.EndRestore(t.Context(), g.tenant+"-2", ids[:1])) // of a tenant that has nothing
+	wantError(t, s.EndRestore(cancelled(t), g.tenant, ids), cancelled(t).Err())
 }
 
 // storeRemovesDue removes entries among many, most of them stored together.
