@@ -30,7 +30,10 @@ const (
 	// PartGrace is how long a part is kept after the longest retention of its entries, and after it was
 	// written. Until then retention removes the entries from the database, which asks for the part.
 	PartGrace = 14 * oneDay
-	oneDay    = 24 * time.Hour
+	// RemovalGrace is how long before its removal a part is marked at least. Until then a longer retention or
+	// a legal hold takes the mark back.
+	RemovalGrace = 7 * oneDay
+	oneDay       = 24 * time.Hour
 )
 
 // Blobs stores the files; see export.Blobs.

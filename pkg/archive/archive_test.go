@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -244,7 +245,11 @@ func TestTheSettingTurnsTheArchiveOnAndOff(t *testing.T) {
 // TestTheSettingIsTurnedOffDuringAJob: the part that is being written still counts.
 func TestTheSettingIsTurnedOffDuringAJob(t *testing.T) {
 	w := february(t)
-	w.blobs.created = func(string) { w.Owner.Settings.Archive = false }
+	w.blobs.created = func(key string) {
+		if strings.HasSuffix(key, "part-000001.parquet") {
+			w.Owner.Settings.Archive = false
+		}
+	}
 	w.until(date(3, 1, 6))
 	w.wantJobs("off", 1)
 	w.wantArchived("off", []string{"2026-02"}, func(at time.Time) bool { return at.Day() <= 14 }) // 40 entries
@@ -376,7 +381,10 @@ func TestFilesOfEndedPartsGoAlsoIfTheWorkerIsKilled(t *testing.T) {
 				w.store(date(3, 4, 0), largeDay)
 				w.until(date(3, 8, 0))
 				w.removeStored(date(3, 4, 0))
-				w.Time = date(3, 5, 0).AddDate(0, 0, 43)
+				if err := (&archive.CleanedLog{Blobs: w.blobs.Blobs, Tenants: w}).Note(t.Context(), acme, []audit.EntryID{entry(0, date(3, 4, 0)).ID}); err != nil {
+					t.Fatal(err)
+				}
+				w.Time = date(3, 5, 0).AddDate(0, 0, 36)
 				w.Calls, w.KillAt, w.After = 0, at, after
 				w.until(date(3, 5, 0).AddDate(0, 0, 45))
 				if killed = w.Calls >= at; !killed {
@@ -385,6 +393,9 @@ func TestFilesOfEndedPartsGoAlsoIfTheWorkerIsKilled(t *testing.T) {
 				w.until(date(3, 5, 0).AddDate(0, 0, 47))
 				if got, want := w.files("2026-03"), []string{"_manifest.json"}; !slices.Equal(got, want) {
 					t.Errorf("%v are left, want %v", got, want)
+				}
+				if notes, err := w.blobs.List(t.Context(), acme, "_cleaned/", "", 1); err != nil || len(notes) > 0 {
+					t.Errorf("of what cleanups removed %v are left, %v, want none", notes, err)
 				}
 			})
 		}
@@ -436,7 +447,9 @@ func TestAHoldKeepsParts(t *testing.T) {
 	if err := w.DB.Holds().UpdateHold(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
-	w.until(date(5, 20, 0))
+	w.until(date(5, 16, 23))
+	w.wantArchived("released for less than seven days", []string{"2026-03"}, all)
+	w.until(date(5, 25, 0))
 	if got := w.files("2026-03"); len(got) != 1 {
 		t.Errorf("released: %v are left, want the manifest", got)
 	}

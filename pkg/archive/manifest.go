@@ -63,6 +63,8 @@ type File struct {
 	IDs       IDs       `json:"ids"`
 	CreatedAt time.Time `json:"created_at"` // before its first entry was read
 	Job       string    `json:"job"`        // the id of the job that wrote it
+	// DeletableAt is from when on the part can be removed if its end has come then; zero: it is not to go.
+	DeletableAt time.Time `json:"deletable_at,omitzero"`
 }
 
 // IDs is the file with the ids of a part: 16 bytes for each, in rising order.
@@ -248,10 +250,13 @@ func (m *Manifest) setDay(d Day) {
 }
 
 // update changes the manifest of a month, from its newest state until nobody else changes it meanwhile.
-// It stores nothing if change returns false.
+// It stores nothing if change returns false. It returns errLost if there is no manifest.
 func update(ctx context.Context, blobs Blobs, tenant audit.TenantID, of month, now func() time.Time, change func(*Manifest) (bool, error)) (*Manifest, error) {
 	for range maxAttempts {
 		m, err := readManifest(ctx, blobs, tenant, of)
+		if err == nil && m.etag == "" {
+			err = errLost
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -103,7 +103,7 @@ func (r *planRun) check(ctx context.Context, tenant *audit.Tenant, day activity.
 	case len(missing) == 0 && more: // the time is up
 		return activity.Outcome{Claimed: true}, nil
 	case len(missing) == 0:
-		return r.expire(ctx, m, day)
+		return r.expireOrFail(ctx, m, day)
 	}
 	if over := settled(of.end()); now.Before(over) && archived == nil {
 		entries, err := r.Store.Count(ctx, r.tenant.ID, day.Day, day.Day.Add(oneDay))
@@ -113,6 +113,18 @@ func (r *planRun) check(ctx context.Context, tenant *audit.Tenant, day activity.
 		if entries < r.largeDay() {
 			return activity.Outcome{Due: over}, nil
 		}
+	}
+	r.wanted[of] = append(r.wanted[of], day.Day.Format(time.DateOnly))
+	return activity.Outcome{Claimed: true}, nil
+}
+
+// expireOrFail is expire for a tenant with an archive. If the manifest of the month is lost, a job is started
+// all the same: it fails, and says so.
+func (r *planRun) expireOrFail(ctx context.Context, m *Manifest, day activity.Day) (activity.Outcome, error) {
+	of := monthOf(day.Day)
+	is, err := isLost(ctx, r.Blobs, m, of, 0)
+	if err != nil || !is {
+		return r.expire(ctx, m, day)
 	}
 	r.wanted[of] = append(r.wanted[of], day.Day.Format(time.DateOnly))
 	return activity.Outcome{Claimed: true}, nil
@@ -144,10 +156,7 @@ func (r *planRun) expire(ctx context.Context, m *Manifest, day activity.Day) (ac
 // start starts a job for each month with days that are to be archived.
 func (r *planRun) start(ctx context.Context) error {
 	for of, days := range r.wanted {
-		running, err := jobs.Any(ctx, r.Jobs.Store, r.tenant.ID, jobs.Unfinished(jobs.KindArchive), func(j *jobs.Job) bool {
-			var at checkpoint
-			return json.Unmarshal(j.Checkpoint, &at) == nil && at.Month == of.String()
-		})
+		running, err := r.isRunning(ctx, of)
 		if err != nil {
 			return err
 		}
@@ -164,6 +173,14 @@ func (r *planRun) start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// isRunning reports whether a job of the month is not finished.
+func (r *planRun) isRunning(ctx context.Context, of month) (bool, error) {
+	return jobs.Any(ctx, r.Jobs.Store, r.tenant.ID, jobs.Unfinished(jobs.KindArchive), func(j *jobs.Job) bool {
+		var at checkpoint
+		return json.Unmarshal(j.Checkpoint, &at) == nil && at.Month == of.String()
+	})
 }
 
 // startJob starts a job. Its id follows from what it does, so that a task that is repeated starts no

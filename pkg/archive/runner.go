@@ -101,6 +101,11 @@ func (c *checkpoint) spans() (all []span, err error) {
 func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
 	run := &archiveRun{Runner: r, Slice: s}
 	result, err := run.all(ctx)
+	if errors.Is(err, errLost) {
+		if err = run.checkTenant(ctx); err == nil { // else its deletion has removed the manifest
+			err = lost(run.month)
+		}
+	}
 	if err != nil {
 		return jobs.Result{}, fmt.Errorf("archive %s of %s: %w", run.at.Month, s.Job.Tenant, err)
 	}
@@ -151,6 +156,9 @@ func (r *archiveRun) open(ctx context.Context) (err error) {
 	if err := r.checkTenant(ctx); err != nil {
 		return err
 	}
+	if err := r.ensureManifest(ctx); err != nil {
+		return err
+	}
 	if r.at.Begun {
 		return nil
 	}
@@ -197,7 +205,7 @@ func (r *archiveRun) checkTenant(ctx context.Context) error {
 	case r.at.Pending == nil:
 		return err
 	}
-	if giveUpErr := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, r.at.Pending.Number()); giveUpErr != nil {
+	if giveUpErr := giveUp(ctx, r.Blobs, r.Job.Tenant, r.month, r.Now, r.at.Pending.Number()); giveUpErr != nil && !errors.Is(giveUpErr, errLost) {
 		return giveUpErr
 	}
 	return err

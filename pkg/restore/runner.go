@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	// turnPause is the time between two looks at an earlier restore or cleanup of the tenant, and at an
-	// archive that is being written.
+	// turnPause is the time between two looks at an earlier restore or cleanup of the tenant.
 	turnPause = 5 * time.Second
 	// minLeft is how long before the end of its time a restore brings nothing back any more. A worker that
 	// writes late is done by then.
@@ -244,10 +243,7 @@ func (r *restoreRun) eachOfMonth(ctx context.Context, use func(ctx context.Conte
 
 // manifest returns the manifest of the current month. It is empty if nothing is archived.
 func (r *restoreRun) manifest(ctx context.Context) (*archive.Manifest, error) {
-	m, err := archive.ReadManifest(ctx, r.Archive, r.Job.Tenant, r.at.Month)
-	if errors.Is(err, export.ErrContent) {
-		return nil, &jobs.FailedError{Reason: fmt.Sprintf("the manifest of %s is damaged", archive.MonthName(r.at.Month))}
-	}
+	m, err := r.readManifest(ctx)
 	if err != nil || m.IsStored() {
 		return m, err
 	}
@@ -255,14 +251,18 @@ func (r *restoreRun) manifest(ctx context.Context) (*archive.Manifest, error) {
 	if err != nil || !parts {
 		return m, err
 	}
-	running, err := jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindArchive), func(*jobs.Job) bool { return true })
-	if err == nil && running { // it has not listed its first part yet
-		err = errWait
+	if m, err = r.readManifest(ctx); err != nil || m.IsStored() { // it is stored before the first part
+		return m, err
 	}
-	if err == nil {
-		err = &jobs.FailedError{Reason: fmt.Sprintf("the manifest of %s is missing", m.Month)}
+	return nil, &jobs.FailedError{Reason: fmt.Sprintf("the manifest of %s is missing", m.Month)}
+}
+
+func (r *restoreRun) readManifest(ctx context.Context) (*archive.Manifest, error) {
+	m, err := archive.ReadManifest(ctx, r.Archive, r.Job.Tenant, r.at.Month)
+	if errors.Is(err, export.ErrContent) {
+		err = &jobs.FailedError{Reason: fmt.Sprintf("the manifest of %s is damaged", archive.MonthName(r.at.Month))}
 	}
-	return nil, err
+	return m, err
 }
 
 // usePart calls use with a part. If the part is damaged or missing, it reads it again before the job
