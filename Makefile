@@ -37,7 +37,7 @@ run: build ## start the service with demo data on http://127.0.0.1:8080
 COVER_FLAGS = $(if $(COVER),-coverpkg=./... -coverprofile=bin/cover/$@.txt)
 
 test: $(if $(COVER),bin/cover) ## run every test that needs no outside engine
-	go test -timeout 30m -parallel 4 $(COVER_FLAGS) ./... # in parallel is what mainly waits
+	go test -timeout 40m -parallel 4 $(COVER_FLAGS) ./... # in parallel is what mainly waits
 
 # The packages whose suites run against real engines.
 ENGINE_TESTS := ./pkg/testkit/enginetest/... ./pkg/engine/mongostore ./pkg/engine/opensearchindex ./pkg/engine/sqsqueue ./pkg/engine/s3blob ./pkg/engine/kmskeys ./pkg/engine/secrets ./pkg/parquet ./pkg/wiring/... ./pkg/local/localcloud
@@ -57,7 +57,7 @@ engines: ## fetch the engines of test-engines ahead (Java 17, Maven, Python 3)
 EMBEDDED_WAYS := /^(in_process|lambda|embedded|with_a_log_in_the_folder)$$
 
 test-engines: engines $(if $(COVER),bin/cover) ## run the conformance, fault and end-to-end suites against real engines
-	OCELOT_TEST_ENGINES=1 go test -count=1 -timeout 30m -p 2 -parallel 3 -skip '$(EMBEDDED_WAYS)' $(COVER_FLAGS) $(ENGINE_TESTS)
+	OCELOT_TEST_ENGINES=1 go test -count=1 -timeout 40m -p 2 -parallel 3 -skip '$(EMBEDDED_WAYS)' $(COVER_FLAGS) $(ENGINE_TESTS)
 
 bin/cover:
 	mkdir -p $@

@@ -22,7 +22,7 @@ func TestEndToEndRestore(t *testing.T) {
 		r := newReconciled(t)
 		r.addMasterKey()
 		path := r.path
-		entriesComeBack(&retained{reconciled: r, admin: r.serve("acme"), pass: func(d time.Duration) { passInFile(t, path, d) }}, 100_000)
+		entriesComeBack(&retained{reconciled: r, admin: r.serve("acme"), pass: func(d time.Duration) { passInFile(t, path, d) }}, 20_000)
 	})
 	t.Run("servers", func(t *testing.T) {
 		var random [6]byte
@@ -32,7 +32,7 @@ func TestEndToEndRestore(t *testing.T) {
 		r.addMasterKey()
 		uri := enginetest.Mongo(t)
 		pass := func(d time.Duration) { passInMongo(t, uri, "ocelot_test_"+string(tenant), d) }
-		entriesComeBack(&retained{reconciled: r, admin: r.serve(tenant), pass: pass}, 10_000)
+		entriesComeBack(&retained{reconciled: r, admin: r.serve(tenant), pass: pass}, 3000)
 	})
 }
 

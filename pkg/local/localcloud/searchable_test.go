@@ -18,7 +18,7 @@ func TestEndToEndSearchableDays(t *testing.T) {
 	t.Run("embedded", func(t *testing.T) {
 		r := newReconciled(t)
 		path := r.path
-		entriesLeaveForTheArchive(&retained{reconciled: r, admin: r.serve("acme"), pass: func(d time.Duration) { passInFile(t, path, d) }}, 100_000)
+		entriesLeaveForTheArchive(&retained{reconciled: r, admin: r.serve("acme"), pass: func(d time.Duration) { passInFile(t, path, d) }}, 20_000)
 	})
 	t.Run("servers", func(t *testing.T) {
 		var random [6]byte
@@ -27,7 +27,7 @@ func TestEndToEndSearchableDays(t *testing.T) {
 		r := newReconciledOnServers(t, tenant)
 		uri := enginetest.Mongo(t)
 		pass := func(d time.Duration) { passInMongo(t, uri, "ocelot_test_"+string(tenant), d) }
-		entriesLeaveForTheArchive(&retained{reconciled: r, admin: r.serve(tenant), pass: pass}, 10_000)
+		entriesLeaveForTheArchive(&retained{reconciled: r, admin: r.serve(tenant), pass: pass}, 3000)
 	})
 }
 
