@@ -24,7 +24,7 @@ import (
 var holder = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsExport, access.HoldsRead}}}
 
 // heldEntries is how many entries a heldWorld has: one a minute, of ten users in turn.
-const heldEntries = 2000
+const heldEntries = 5000
 
 // newHeldWorld returns a world whose entries are stored and not indexed, as those that have expired are
 // at last. A hold covers those of u3.
