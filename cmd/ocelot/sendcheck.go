@@ -52,11 +52,11 @@ type sentEntry struct {
 	text   []byte // nil: it was left out
 }
 
-// isIn reports whether the entry of a quarantine item is this one. Values that the service removed or
+// isIn reports whether the entry of a quarantine item, which has a digest, is this one. Values that the service removed or
 // masked in it count as equal: own values are put in their places. Without them it cannot be known,
 // and then known is false.
-func (e *sentEntry) isIn(item []byte) (same, known bool) {
-	if _, digest := digestOf(item); digest == e.digest {
+func (e *sentEntry) isIn(item []byte, digest audit.Digest) (same, known bool) {
+	if digest == e.digest {
 		return true, true
 	}
 	var hidden struct{ Removed, Masked []jsontext.Pointer }
@@ -66,7 +66,7 @@ func (e *sentEntry) isIn(item []byte) (same, known bool) {
 	if e.text == nil {
 		return false, false
 	}
-	_, digest := digestOf(withValuesOf(item, e.text, append(hidden.Removed, hidden.Masked...)))
+	_, digest = digestOf(withValuesOf(item, e.text, append(hidden.Removed, hidden.Masked...)))
 	return digest == e.digest, true
 }
 
@@ -277,12 +277,12 @@ func (s *sending) reportConflicts(ctx context.Context, found map[string]bool) er
 		}
 		for _, item := range page.Items {
 			// An item of an earlier run has other content, unless this run sent it again.
-			id, _ := digestOf(item.Entry)
+			id, digest := digestOf(item.Entry)
 			entry, sent := s.sent.entries[id]
 			if !sent || found[item.ID] || item.Code != audit.CodeIdentityConflict {
 				continue
 			}
-			if same, known := entry.isIn(item.Entry); !same {
+			if same, known := entry.isIn(item.Entry, digest); !same {
 				if !known {
 					s.sent.markUnknown(item.ID)
 				}

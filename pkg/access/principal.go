@@ -153,6 +153,15 @@ func (p Principal) Has(tenant audit.TenantID, perm Permission) bool {
 	return !perm.Platform() && slices.Contains(p.Grants[tenant], perm)
 }
 
+// Unrestricted returns an audit.ErrForbidden if the credential is restricted to resources. It guards what is
+// about entries of any resource.
+func (p Principal) Unrestricted() error {
+	if len(p.Resources) > 0 {
+		return fmt.Errorf("a credential of some resources: %w", audit.ErrForbidden)
+	}
+	return nil
+}
+
 // IsOperator reports whether the principal runs the platform: it has a permission that only
 // platform operators can have.
 func (p Principal) IsOperator() bool {

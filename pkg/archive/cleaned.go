@@ -75,7 +75,7 @@ func (l *CleanedLog) note(ctx context.Context, tenant audit.TenantID, ids []audi
 
 // forgetCleaned removes what is noted of a month.
 func forgetCleaned(ctx context.Context, blobs Blobs, tenant audit.TenantID, of month) error {
-	return eachKey(ctx, blobs, tenant, cleanedFolder+of.String(), func(key string) error { return blobs.Delete(ctx, tenant, key) })
+	return export.EachListed(ctx, blobs.List, tenant, cleanedFolder+of.String(), func(file export.Listed) error { return blobs.Delete(ctx, tenant, file.Key) })
 }
 
 // CleanedReader tells which entries cleanups have removed. It is asked for ids in rising order, and not
@@ -135,8 +135,8 @@ func (c *CleanedReader) Has(ctx context.Context, id audit.EntryID) (bool, error)
 // list reads the names of the files of a day.
 func (c *CleanedReader) list(ctx context.Context, day string) error {
 	c.day, c.files, c.open = day, nil, nil
-	return eachKey(ctx, c.blobs, c.tenant, cleanedDay(day), func(key string) error {
-		f, err := parseCleaned(key)
+	return export.EachListed(ctx, c.blobs.List, c.tenant, cleanedDay(day), func(file export.Listed) error {
+		f, err := parseCleaned(file.Key)
 		c.files = append(c.files, f)
 		return err
 	})

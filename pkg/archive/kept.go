@@ -39,20 +39,15 @@ func (k *Keeper) Keep(ctx context.Context, job *jobs.Job) error {
 
 // Size counts the files of a tenant's archive and their bytes.
 func (k *Keeper) Size(ctx context.Context, tenant audit.TenantID) (size certificate.KeptArchive, err error) {
-	for after := ""; ; {
-		page, err := k.Blobs.List(ctx, tenant, "", after, export.MaxList)
-		if err != nil {
-			return size, fmt.Errorf("list the archive of %s: %w", tenant, err)
-		}
-		for i := range page {
-			size.Files++
-			size.Bytes += page[i].Size
-			after = page[i].Key
-		}
-		if len(page) < export.MaxList {
-			return size, nil
-		}
+	err = export.EachListed(ctx, k.Blobs.List, tenant, "", func(file export.Listed) error {
+		size.Files++
+		size.Bytes += file.Size
+		return nil
+	})
+	if err != nil {
+		return size, fmt.Errorf("measure the archive of %s: %w", tenant, err)
 	}
+	return size, nil
 }
 
 // isKept reports whether Keep was called for the tenant.

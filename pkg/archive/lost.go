@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 )
 
@@ -26,8 +27,8 @@ func isLost(ctx context.Context, blobs Blobs, m *Manifest, of month, own int) (i
 	if m.etag != "" {
 		return false, nil
 	}
-	err = eachKey(ctx, blobs, m.Tenant, of.folder()+partPrefix, func(key string) error {
-		n, isPart := numberOf(strings.TrimPrefix(key, of.folder()))
+	err = export.EachListed(ctx, blobs.List, m.Tenant, of.folder()+partPrefix, func(file export.Listed) error {
+		n, isPart := numberOf(strings.TrimPrefix(file.Key, of.folder()))
 		is = is || isPart && n != own
 		return nil
 	})

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/export"
 )
 
 // MonthName returns the month of a time as manifests spell it.
@@ -53,24 +52,4 @@ func (m *Manifest) PartAfter(number int, from, to time.Time) (next *File) {
 func (f *File) Number() int {
 	n, _ := numberOf(f.Name) // readManifest has checked it
 	return n
-}
-
-// eachKey calls use with the keys of a tenant's files that begin with a prefix, in their order.
-func eachKey(ctx context.Context, blobs Blobs, tenant audit.TenantID, prefix string, use func(key string) error) error {
-	after := ""
-	for {
-		page, err := blobs.List(ctx, tenant, prefix, after, export.MaxList)
-		if err != nil {
-			return fmt.Errorf("list %s of the archive of %s: %w", prefix, tenant, err)
-		}
-		for i := range page {
-			after = page[i].Key
-			if err := use(after); err != nil {
-				return err
-			}
-		}
-		if len(page) < export.MaxList {
-			return nil
-		}
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 )
 
@@ -120,11 +121,11 @@ func removeGivenUp(ctx context.Context, blobs Blobs, tenant audit.TenantID, of m
 	if err != nil || m.etag == "" {
 		return err
 	}
-	return eachKey(ctx, blobs, tenant, of.folder(), func(key string) error {
-		n, is := numberOf(strings.TrimPrefix(key, of.folder()))
+	return export.EachListed(ctx, blobs.List, tenant, of.folder(), func(file export.Listed) error {
+		n, is := numberOf(strings.TrimPrefix(file.Key, of.folder()))
 		if !is || n >= m.Next || m.file(partName(n)) != nil {
 			return nil
 		}
-		return blobs.Delete(ctx, tenant, key)
+		return blobs.Delete(ctx, tenant, file.Key)
 	})
 }

@@ -324,13 +324,8 @@ func (r *cleanupRun) finish(ctx context.Context) error {
 	if err := r.freeSpace(ctx, r.Job.Tenant, &r.at); err != nil {
 		return err
 	}
-	if r.at.EntryID.IsZero() {
-		var random [10]byte
-		r.Random(random[:])
-		r.at.EntryID = audit.NewEntryID(r.Now(), random)
-		if err := r.Commit(ctx, r.at); err != nil {
-			return err
-		}
+	if err := r.CommitEnd(ctx, &r.at, &r.at.EntryID, r.Now(), r.Random); err != nil {
+		return err
 	}
 	about, err := json.Marshal(struct {
 		Count int64 `json:"count"`

@@ -13,6 +13,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
 
 // Keys destroys keys of subjects; see protect.Keyring.
@@ -42,7 +43,7 @@ type Runner struct {
 	Entries    Entries         // the same
 	Index      Index
 	// Lag tells whether the index has what is stored; nil if entries are indexed as they are stored.
-	Lag      Lag
+	Lag      walk.Lag
 	Exports  Exports
 	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
 	Recorder audit.Recorder

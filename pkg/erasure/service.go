@@ -68,8 +68,8 @@ func (s *Service) check(ctx context.Context, by access.Principal, tenant audit.T
 	if subject == by.Subject || subject == by.Person() {
 		return ErrSelf
 	}
-	if len(by.Resources) > 0 { // the values of a subject are in entries of any resource
-		return audit.ErrForbidden
+	if err := by.Unrestricted(); err != nil { // the values of a subject are in entries of any resource
+		return err
 	}
 	standing, err := s.Holds.Standing(ctx, tenant)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/search"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
 
 // Entries is the system of record.
@@ -26,34 +27,12 @@ type Index interface {
 	retention.Index
 }
 
-// Lag tells whether the index has every entry that was received before a time; see search.Lag.
-type Lag interface {
-	Behind(ctx context.Context, tenant *audit.Tenant, received, from, to time.Time) (time.Time, error)
-}
-
-// indexPause is the time between two looks at an index that lacks entries.
-const indexPause = 5 * time.Second
-
 // awaitIndex returns how long to wait for the index, in which dropTokens finds the entries. Those that
 // are stored once no process can use the key are stored without its tokens.
 func (r *erasureRun) awaitIndex(ctx context.Context, tenant *audit.Tenant) (time.Duration, error) {
 	settled := r.at.ErasedAt.Add(r.SettleTime)
 	end := settled.Add(audit.MaxFutureTimestamp + audit.MaxClockError)
-	if r.Lag == nil || !r.at.Indexed.Before(end) {
-		return 0, nil
-	}
-	indexed, err := r.Lag.Behind(ctx, tenant, settled, r.at.Indexed, end)
-	if err != nil {
-		return 0, err
-	}
-	r.at.Indexed = indexed
-	if err := r.Save(ctx, r.at); err != nil {
-		return 0, err
-	}
-	if indexed.Before(end) {
-		return indexPause, nil
-	}
-	return 0, nil
+	return walk.AwaitIndex(ctx, r.Lag, tenant, settled, end, &r.at.Indexed, func() error { return r.Save(ctx, r.at) })
 }
 
 // dropTokens removes the tokens of the erased values. It reports false if the slice ended before that.

@@ -71,6 +71,28 @@ type Blobs interface {
 	Delete(ctx context.Context, tenant audit.TenantID, key string) error
 }
 
+// EachListed calls use with all blobs of a tenant whose keys begin with a prefix, in the byte order of their
+// keys. list is Blobs.List.
+func EachListed(ctx context.Context, list func(ctx context.Context, tenant audit.TenantID, prefix, after string, limit int) ([]Listed, error),
+	tenant audit.TenantID, prefix string, use func(Listed) error,
+) error {
+	for after := ""; ; {
+		page, err := list(ctx, tenant, prefix, after, MaxList)
+		if err != nil {
+			return fmt.Errorf("list the files %s of %s: %w", prefix, tenant, err)
+		}
+		for _, file := range page {
+			if err := use(file); err != nil {
+				return err
+			}
+			after = file.Key
+		}
+		if len(page) < MaxList {
+			return nil
+		}
+	}
+}
+
 // Presigner makes URLs with which anybody can download one blob for a limited time.
 type Presigner interface {
 	// Presign returns a URL that answers GET with the blob, as a download with the file

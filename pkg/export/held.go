@@ -54,7 +54,7 @@ func findHold(ctx context.Context, holds HoldReader, by access.Principal, tenant
 	if !by.Has(tenant, access.HoldsRead) {
 		return nil, &access.DeniedError{Tenant: tenant, Permission: access.HoldsRead}
 	}
-	if err := hold.Unrestricted(by); err != nil {
+	if err := by.Unrestricted(); err != nil {
 		return nil, err
 	}
 	h, err := holds.Hold(ctx, tenant, o.Hold)

@@ -268,25 +268,16 @@ func (r *Remover) update(ctx context.Context, job *jobs.Job) error {
 // removeOrphans removes files that no export has. The database was restored from before it was created, or
 // from before its file was complete.
 func (r *Remover) removeOrphans(ctx context.Context, tenant audit.TenantID) (removed int64, err error) {
-	after := ""
-	for {
-		list, err := r.Files.List(ctx, tenant, revealedPrefix, after, MaxList)
+	err = EachListed(ctx, r.Files.List, tenant, revealedPrefix, func(file Listed) error {
+		job, err := r.Jobs.Job(ctx, tenant, file.Key[len(revealedPrefix):])
+		if errors.Is(err, audit.ErrNotFound) || err == nil && job.State.Finished() && job.CleanAt.IsZero() {
+			err = r.Files.Erase(ctx, tenant, file.Key)
+			removed++
+		}
 		if err != nil {
-			return removed, fmt.Errorf("list the revealed exports of %s: %w", tenant, err)
+			return fmt.Errorf("remove revealed export %s of %s: %w", file.Key, tenant, err)
 		}
-		for _, file := range list {
-			job, err := r.Jobs.Job(ctx, tenant, file.Key[len(revealedPrefix):])
-			if errors.Is(err, audit.ErrNotFound) || err == nil && job.State.Finished() && job.CleanAt.IsZero() {
-				err = r.Files.Erase(ctx, tenant, file.Key)
-				removed++
-			}
-			if err != nil {
-				return removed, fmt.Errorf("remove revealed export %s of %s: %w", file.Key, tenant, err)
-			}
-			after = file.Key
-		}
-		if len(list) < MaxList {
-			return removed, nil
-		}
-	}
+		return nil
+	})
+	return removed, err
 }

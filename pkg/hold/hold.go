@@ -51,7 +51,7 @@ func (e *HeldError) For(by access.Principal, tenant audit.TenantID) Standing {
 // MayRead reports whether a caller may read the holds of a tenant. A caller whose credential is restricted
 // to resources may not.
 func MayRead(by access.Principal, tenant audit.TenantID) bool {
-	return Unrestricted(by) == nil && by.Has(tenant, access.HoldsRead)
+	return by.Unrestricted() == nil && by.Has(tenant, access.HoldsRead)
 }
 
 // Hold is a legal hold. Times have whole milliseconds. The JSON form is that of the embedded

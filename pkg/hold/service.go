@@ -80,7 +80,7 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 }
 
 func (s *Service) create(ctx context.Context, by access.Principal, tenant audit.Tenant, h Hold) error {
-	if err := Unrestricted(by); err != nil {
+	if err := by.Unrestricted(); err != nil {
 		return err
 	}
 	standing, err := s.Store.Standing(ctx, tenant.ID)
@@ -149,19 +149,10 @@ func (s *Service) record(ctx context.Context, tenant audit.Tenant, h *Hold, by, 
 	})
 }
 
-// Unrestricted returns audit.ErrForbidden if the caller's credential is restricted to resources: a hold
-// covers entries of any resource.
-func Unrestricted(by access.Principal) error {
-	if len(by.Resources) > 0 {
-		return fmt.Errorf("a credential of some resources: %w", audit.ErrForbidden)
-	}
-	return nil
-}
-
 // List returns up to limit holds of the tenant, the newest first, and whether more follow. It returns
 // audit.ErrForbidden if the caller's credential is restricted to resources.
 func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.TenantID, after *jobs.Position, limit int) ([]Hold, bool, error) {
-	if err := Unrestricted(by); err != nil {
+	if err := by.Unrestricted(); err != nil {
 		return nil, false, err
 	}
 	return s.Store.Holds(ctx, tenant, after, limit)
@@ -170,7 +161,7 @@ func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.Te
 // Hold returns a hold of the tenant. It returns audit.ErrNotFound if none exists, and
 // audit.ErrForbidden as List does.
 func (s *Service) Hold(ctx context.Context, by access.Principal, tenant audit.TenantID, id string) (Hold, error) {
-	if err := Unrestricted(by); err != nil {
+	if err := by.Unrestricted(); err != nil {
 		return Hold{}, err
 	}
 	return s.Store.Hold(ctx, tenant, id)
@@ -191,7 +182,7 @@ func (s *Service) Release(ctx context.Context, by access.Principal, tenant audit
 }
 
 func (s *Service) release(ctx context.Context, by access.Principal, tenant audit.Tenant, id, reason string) (Hold, error) {
-	if err := Unrestricted(by); err != nil {
+	if err := by.Unrestricted(); err != nil {
 		return Hold{}, err
 	}
 	for attempt := range maxAttempts {

@@ -136,16 +136,15 @@ type Filter struct {
 	States []State
 }
 
-// Unfinished selects the jobs of a kind that have not reached a final state.
-func Unfinished(kind Kind) Filter {
-	return Filter{Kinds: []Kind{kind}, States: []State{StateQueued, StateRunning}}
+// Unfinished selects the jobs of some kinds that have not reached a final state.
+func Unfinished(kinds ...Kind) Filter {
+	return Filter{Kinds: kinds, States: []State{StateQueued, StateRunning}}
 }
 
 // EarlierUnfinished reports whether an earlier job of the tenant that is of one of the kinds has not reached
 // a final state.
 func EarlierUnfinished(ctx context.Context, store Store, job *Job, kinds ...Kind) (bool, error) {
-	unfinished := Filter{Kinds: kinds, States: []State{StateQueued, StateRunning}}
-	return Any(ctx, store, job.Tenant, unfinished, func(j *Job) bool {
+	return Any(ctx, store, job.Tenant, Unfinished(kinds...), func(j *Job) bool {
 		order := j.CreatedAt.Compare(job.CreatedAt)
 		return order < 0 || order == 0 && j.ID < job.ID
 	})

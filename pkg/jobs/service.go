@@ -131,7 +131,7 @@ func (s *Service) visible(by access.Principal, tenant audit.TenantID) []Kind {
 	kinds := []Kind{}
 	all := by.Has(tenant, access.JobsRead)
 	for _, d := range s.definitions() {
-		if d.AnyResource && len(by.Resources) > 0 {
+		if d.AnyResource && by.Unrestricted() != nil {
 			continue
 		}
 		if all || by.Has(tenant, d.Permission) {

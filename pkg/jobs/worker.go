@@ -235,6 +235,18 @@ func (s *Slice) Commit(ctx context.Context, checkpoint any) error {
 	return s.store(ctx, read)
 }
 
+// CommitEnd is Commit of a job that has done its work. It gives the entry about the end, which is a part of the
+// checkpoint, a random id, so that no client can take it. It has no effect if the entry has one.
+func (s *Slice) CommitEnd(ctx context.Context, checkpoint any, entry *audit.EntryID, now time.Time, random func([]byte)) error {
+	if !entry.IsZero() {
+		return nil
+	}
+	var b [10]byte
+	random(b[:])
+	*entry = audit.NewEntryID(now, b)
+	return s.Commit(ctx, checkpoint)
+}
+
 // Unsaved returns how long ago the last save was.
 func (s *Slice) Unsaved() time.Duration { return s.worker.Now().Sub(s.savedAt) }
 

@@ -339,13 +339,8 @@ func (r *restoreRun) restore(ctx context.Context, m *archive.Manifest, f *archiv
 // finish records the end. From then on the job cannot be canceled.
 func (r *restoreRun) finish(ctx context.Context) error {
 	r.Job.Count = r.at.Count
-	if r.at.EntryID.IsZero() {
-		var random [10]byte
-		r.Random(random[:])
-		r.at.EntryID = audit.NewEntryID(r.Now(), random)
-		if err := r.Commit(ctx, r.at); err != nil {
-			return err
-		}
+	if err := r.CommitEnd(ctx, &r.at, &r.at.EntryID, r.Now(), r.Random); err != nil {
+		return err
 	}
 	about, err := json.Marshal(struct {
 		Count   int64 `json:"count"`

@@ -53,8 +53,8 @@ func wholeMillis(t time.Time) time.Time {
 
 // prepare returns the job of a restore that the caller may start.
 func (s *Service) prepare(ctx context.Context, by access.Principal, tenant audit.TenantID, r *Request) (jobs.Job, error) {
-	if len(by.Resources) > 0 { // a part has entries of any resource
-		return jobs.Job{}, audit.ErrForbidden
+	if err := by.Unrestricted(); err != nil { // a part has entries of any resource
+		return jobs.Job{}, err
 	}
 	full, err := s.Jobs.Full(ctx, tenant, jobs.KindRestore, MaxOpen)
 	if err == nil && full {

@@ -138,20 +138,7 @@ func TestMoreSearchableDaysWin(t *testing.T) {
 		for id := range w.stored {
 			w.archived[id] = true
 		}
-		w.until(t, day.AddDate(0, 0, days).Add(5*time.Minute))
-		w.tenant.Settings.SearchableDays, w.tenant.UpdatedAt = 300, w.now
-		found, err := w.check() // as retention.Again has it done
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.wantMarked(t, 0)
-		if want := w.now.Add(20 * time.Minute); !found.Due.Equal(want) {
-			t.Errorf("after the change the day is due at %v, want %v", found.Due, want)
-		}
-		w.until(t, day.AddDate(0, 0, 300))
-		w.wantStored(t, total)
-		w.until(t, day.AddDate(0, 0, 310))
-		w.wantStored(t, 0)
+		w.keptBy(t, days, 300, &w.tenant.Settings.SearchableDays)
 	}
 }
 

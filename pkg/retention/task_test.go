@@ -439,21 +439,27 @@ func TestEachRuleHasItsTime(t *testing.T) {
 func TestALongerRetentionWins(t *testing.T) {
 	for days := 31; days < 38; days++ {
 		w := newWorld(total, audit.Settings{RetentionDays: 30})
-		w.until(t, day.AddDate(0, 0, days).Add(5*time.Minute))
-		w.tenant.Settings.RetentionDays, w.tenant.UpdatedAt = 365, w.now
-		found, err := w.check() // as retention.Again has it done
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.wantMarked(t, 0)
-		if want := w.now.Add(20 * time.Minute); !found.Due.Equal(want) {
-			t.Errorf("after the change the day is due at %v, want %v", found.Due, want)
-		}
-		w.until(t, day.AddDate(0, 0, 365))
-		w.wantStored(t, total)
-		w.until(t, day.AddDate(0, 0, 375))
-		w.wantStored(t, 0)
+		w.keptBy(t, days, 365, &w.tenant.Settings.RetentionDays)
 	}
+}
+
+// keptBy raises a setting to more days, some days after the day. Its entries stay for as long.
+func (w *world) keptBy(t *testing.T, after, longer int, setting *int) {
+	t.Helper()
+	w.until(t, day.AddDate(0, 0, after).Add(5*time.Minute))
+	*setting, w.tenant.UpdatedAt = longer, w.now
+	found, err := w.check() // as retention.Again has it done
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wantMarked(t, 0)
+	if want := w.now.Add(20 * time.Minute); !found.Due.Equal(want) {
+		t.Errorf("after the change the day is due at %v, want %v", found.Due, want)
+	}
+	w.until(t, day.AddDate(0, 0, longer))
+	w.wantStored(t, total)
+	w.until(t, day.AddDate(0, 0, longer+10))
+	w.wantStored(t, 0)
 }
 
 // TestAStaleWorkerDoesNoHarm: it marks by the settings from before a change, after a worker has done

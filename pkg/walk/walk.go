@@ -156,21 +156,28 @@ func (r *Reader) Wait(ctx context.Context, job *jobs.Job, tenant *audit.Tenant, 
 	if end := job.CreatedAt.Add(audit.MaxFutureTimestamp + audit.MaxClockError); to.IsZero() || to.After(end) {
 		to = end
 	}
-	if r.Lag == nil || !at.Indexed.Before(to) {
+	if from.After(at.Indexed) {
+		at.Indexed = from
+	}
+	return AwaitIndex(ctx, r.Lag, tenant, job.CreatedAt, to, &at.Indexed, save)
+}
+
+// AwaitIndex returns how long to wait until the index may have every entry of the tenant that was received
+// before a time and has a timestamp before another. indexed is up to which timestamp it was seen to have
+// them; what is seen now is saved by save. A nil lag says that entries are indexed as they are stored.
+func AwaitIndex(ctx context.Context, lag Lag, tenant *audit.Tenant, received, to time.Time, indexed *time.Time, save func() error) (time.Duration, error) {
+	if lag == nil || !indexed.Before(to) {
 		return 0, nil
 	}
-	if at.Indexed.After(from) {
-		from = at.Indexed
-	}
-	indexed, err := r.Lag.Behind(ctx, tenant, job.CreatedAt, from, to)
+	seen, err := lag.Behind(ctx, tenant, received, *indexed, to)
 	if err != nil {
 		return 0, err
 	}
-	at.Indexed = indexed
+	*indexed = seen
 	if err := save(); err != nil {
 		return 0, err
 	}
-	if indexed.Before(to) {
+	if seen.Before(to) {
 		return lagPause, nil
 	}
 	return 0, nil

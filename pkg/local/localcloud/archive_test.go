@@ -1,8 +1,6 @@
 package localcloud_test
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,23 +13,15 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/search"
-	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
 func TestEndToEndArchive(t *testing.T) {
-	t.Run("embedded", func(t *testing.T) {
-		r := newReconciled(t)
-		path := r.path
-		entriesAreArchived(&retained{reconciled: r, admin: r.serve("acme"), pass: func(d time.Duration) { passInFile(t, path, d) }}, 120_000, archive.LargeDay)
-	})
-	t.Run("servers", func(t *testing.T) {
-		var random [6]byte
-		_, _ = rand.Read(random[:]) // never fails
-		tenant := audit.TenantID("archive-" + hex.EncodeToString(random[:]))
-		r := newReconciledOnServers(t, tenant)
-		uri := enginetest.Mongo(t)
-		pass := func(d time.Duration) { passInMongo(t, uri, "ocelot_test_"+string(tenant), d) }
-		entriesAreArchived(&retained{reconciled: r, admin: r.serve(tenant), pass: pass}, 12_000, 1000)
+	onBothEngines(t, "archive", 120_000, 12_000, func(r *retained, total int) {
+		largeDay := 1000
+		if total > archive.LargeDay {
+			largeDay = archive.LargeDay
+		}
+		entriesAreArchived(r, total, largeDay)
 	})
 }
 

@@ -1,8 +1,6 @@
 package localcloud_test
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,27 +12,9 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
-	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
-func TestEndToEndRestore(t *testing.T) {
-	t.Run("embedded", func(t *testing.T) {
-		r := newReconciled(t)
-		r.addMasterKey()
-		path := r.path
-		entriesComeBack(&retained{reconciled: r, admin: r.serve("acme"), pass: func(d time.Duration) { passInFile(t, path, d) }}, 20_000)
-	})
-	t.Run("servers", func(t *testing.T) {
-		var random [6]byte
-		_, _ = rand.Read(random[:]) // never fails
-		tenant := audit.TenantID("restore-" + hex.EncodeToString(random[:]))
-		r := newReconciledOnServers(t, tenant)
-		r.addMasterKey()
-		uri := enginetest.Mongo(t)
-		pass := func(d time.Duration) { passInMongo(t, uri, "ocelot_test_"+string(tenant), d) }
-		entriesComeBack(&retained{reconciled: r, admin: r.serve(tenant), pass: pass}, 3000)
-	})
-}
+func TestEndToEndRestore(t *testing.T) { onBothEngines(t, "restore", 20_000, 3000, entriesComeBack) }
 
 // addMasterKey adds what encrypts the filters of cleanups.
 func (r *reconciled) addMasterKey() {

@@ -1,8 +1,6 @@
 package localcloud_test
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -11,24 +9,10 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
-	"github.com/ocelot-audit/ocelot/pkg/testkit/enginetest"
 )
 
 func TestEndToEndSearchableDays(t *testing.T) {
-	t.Run("embedded", func(t *testing.T) {
-		r := newReconciled(t)
-		path := r.path
-		entriesLeaveForTheArchive(&retained{reconciled: r, admin: r.serve("acme"), pass: func(d time.Duration) { passInFile(t, path, d) }}, 20_000)
-	})
-	t.Run("servers", func(t *testing.T) {
-		var random [6]byte
-		_, _ = rand.Read(random[:]) // never fails
-		tenant := audit.TenantID("searchable-" + hex.EncodeToString(random[:]))
-		r := newReconciledOnServers(t, tenant)
-		uri := enginetest.Mongo(t)
-		pass := func(d time.Duration) { passInMongo(t, uri, "ocelot_test_"+string(tenant), d) }
-		entriesLeaveForTheArchive(&retained{reconciled: r, admin: r.serve(tenant), pass: pass}, 3000)
-	})
+	onBothEngines(t, "searchable", 20_000, 3000, entriesLeaveForTheArchive)
 }
 
 // entriesLeaveForTheArchive archives entries, and shortens and lengthens the time for which they are
