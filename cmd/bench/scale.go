@@ -92,8 +92,7 @@ func (m *scaleModel) bounds() []figure {
 		}
 	}
 	for _, v := range m.variant {
-		figures = append(figures, atMost("USD for a million entries: "+v.name, "%.2f", v.estimate.PerMillion(), maxUSDPerMillion,
-			map[bool]string{true: "what this version does", false: "a design that is not built yet"}[v.built]+"; see [cost](#cost)"))
+		figures = append(figures, atMost("USD for a million entries: "+v.name, "%.2f", v.estimate.PerMillion(), maxUSDPerMillion, "see [cost](#cost)"))
 	}
 	return figures
 }
@@ -286,10 +285,10 @@ Not included: %s.
 }
 
 const costVariants = `
-- **all in MongoDB** is what this version can do: nothing leaves MongoDB before its end. Months that
-  are not searchable any more are removed from OpenSearch by hand.
-- **archived** is the design, which is not built yet: entries leave both stores after the searchable
-  time and stay in S3.
+- **all in MongoDB** is a tenant without ` + "`archive`" + `: nothing leaves MongoDB before its end. Months
+  that are not searchable any more are removed from OpenSearch by hand.
+- **archived** is a tenant with ` + "`archive` and `searchable_days`" + `: entries leave both stores after the
+  searchable time and stay in S3. See [archive](archive.md).
 `
 
 func withoutStores(e *cost.Estimate) (usd float64) {

@@ -80,7 +80,6 @@ func newVolume(ctx context.Context, shares []float64, perSecond float64) (volume
 // costVariant is a way to keep the entries.
 type costVariant struct {
 	name     string
-	built    bool // this version can do it
 	estimate *cost.Estimate
 }
 
@@ -114,7 +113,7 @@ func newScaleModel(ctx context.Context) (*scaleModel, error) {
 		if err != nil {
 			return nil, err
 		}
-		m.variant = append(m.variant, costVariant{v.name, !v.archived, estimate})
+		m.variant = append(m.variant, costVariant{v.name, estimate})
 	}
 	for _, perSecond := range scaleVolumes {
 		v, err := newVolume(ctx, m.shares, perSecond)
