@@ -24,8 +24,9 @@ import (
 // environments is a log handler that keeps track of the functions' processes.
 type environments struct {
 	slog.Handler
-	mu   sync.Mutex
-	pids map[string][]int // by function
+	mu     sync.Mutex
+	pids   map[string][]int // by function
+	killed []int            // whose end the runner has not noticed yet
 }
 
 func (e *environments) Enabled(context.Context, slog.Level) bool { return true }
@@ -48,7 +49,9 @@ func (e *environments) Handle(_ context.Context, r slog.Record) error {
 	case "environment started":
 		e.pids[function] = append(e.pids[function], pid)
 	case "environment ended":
-		e.pids[function] = slices.DeleteFunc(e.pids[function], func(p int) bool { return p == pid })
+		ended := func(p int) bool { return p == pid }
+		e.pids[function] = slices.DeleteFunc(e.pids[function], ended)
+		e.killed = slices.DeleteFunc(e.killed, ended)
 	}
 	return nil
 }
@@ -62,11 +65,33 @@ func (e *environments) kill(t *testing.T, function string) bool {
 	if len(pids) == 0 {
 		return false
 	}
-	process, err := os.FindProcess(pids[len(pids)-1])
+	pid := pids[len(pids)-1]
+	process, err := os.FindProcess(pid)
 	if err == nil {
 		err = process.Kill()
 	}
-	return err == nil // otherwise it has just ended
+	if err != nil {
+		return false // it has just ended
+	}
+	e.killed = append(e.killed, pid)
+	return true
+}
+
+// settle waits until the runner has noticed the end of all that were killed. Until then, a request
+// may go to one of them and fail.
+func (e *environments) settle(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		e.mu.Lock()
+		left := len(e.killed)
+		e.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the end of %d killed processes was not noticed", left)
+		}
+	}
 }
 
 // alive returns the processes that run. It asks the system: the end of a process is logged a
@@ -154,6 +179,7 @@ func killedEnvironmentsLoseNothing(t *testing.T, data string, engines config.Eng
 	if killed < kills/2 {
 		t.Errorf("%d processes were killed, want at least %d", killed, kills/2)
 	}
+	processes.settle(t)
 	admin.eventually(total)
 	ids, _ := walk(t, admin, url.Values{"limit": {"1000"}}, "")
 	if n := len(slices.Compact(slices.Sorted(slices.Values(ids)))); len(ids) != total {
