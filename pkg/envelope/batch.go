@@ -41,11 +41,16 @@ var errUnhandled = errors.New("the handler set no outcome")
 // message of its batch. An unreadable body is not passed to handle: its error is
 // audit.ErrUnreadable or ErrVersion.
 func EachBatch(bodies []string, handle func(batch Batch, outcomes []error)) []error {
+	return (*Handoff)(nil).EachBatch(bodies, handle)
+}
+
+// EachBatch is the function EachBatch, which need not read the messages that h remembers.
+func (h *Handoff) EachBatch(bodies []string, handle func(batch Batch, outcomes []error)) []error {
 	outcomes := make([]error, len(bodies))
 	var batch Batch
 	size := 0
 	for i, body := range bodies {
-		contents, err := Unpack(body)
+		contents, err := h.unpack(body)
 		if err != nil {
 			outcomes[i] = fmt.Errorf("unpack: %w", err)
 			continue

@@ -88,9 +88,13 @@ type Packer struct {
 	Random func(b []byte)
 	// Traces are those of the entries that are added next. A message has those of its entries.
 	Traces []trace.Trace
-	lines  []byte
-	ends   []int // the end of each line in lines
-	traced []tracedRun
+	// Handoff remembers the entries of the messages, unless all lines have more than maxHandedOn
+	// bytes; nil: nothing does. Added entries must not be changed any more then.
+	Handoff *Handoff
+	lines   []byte
+	ends    []int         // the end of each line in lines
+	entries []audit.Entry // for Handoff
+	traced  []tracedRun
 }
 
 // tracedRun are the traces of the entries from an index up to the next run.
@@ -123,6 +127,9 @@ func (p *Packer) Grow(entries, size int) {
 	}
 	p.lines = slices.Grow(p.lines, size+entries*added)
 	p.ends = slices.Grow(p.ends, entries)
+	if p.Handoff != nil {
+		p.entries = slices.Grow(p.entries, entries)
+	}
 }
 
 // Release removes the entries and lets other packers use the memory. Calling it is optional.
@@ -130,7 +137,7 @@ func (p *Packer) Release() {
 	if cap(p.lines) <= maxPooled {
 		lineBuffers.Put(&lineBuffer{p.lines})
 	}
-	p.lines, p.ends, p.traced = nil, nil, nil
+	p.lines, p.ends, p.entries, p.traced = nil, nil, nil, nil
 }
 
 // lineBuffers are the lines of packers that were released.
@@ -138,13 +145,21 @@ var lineBuffers = sync.Pool{New: func() any { return new(lineBuffer) }}
 
 type lineBuffer struct{ lines []byte }
 
-// Add adds an entry. The packer has no reference to it afterwards.
+// Add adds an entry. Without Handoff, the packer has no reference to it afterwards.
 func (p *Packer) Add(e *audit.Entry) {
 	if n := len(p.traced); n == 0 && len(p.Traces) > 0 || n > 0 && !slices.Equal(p.traced[n-1].traces, p.Traces) {
 		p.traced = append(p.traced, tracedRun{len(p.ends), p.Traces})
 	}
 	p.lines = append(entryjson.AppendStored(p.lines, e), '\n')
 	p.ends = append(p.ends, len(p.lines))
+	if p.Handoff == nil {
+		return
+	}
+	if len(p.lines) > maxHandedOn {
+		p.Handoff, p.entries = nil, nil
+		return
+	}
+	p.entries = append(p.entries, *e)
 }
 
 // Len returns the number of added entries.
@@ -168,23 +183,33 @@ func (p *Packer) pack(messages []string, first, last int) ([]string, error) {
 	if size := p.ends[last-1] - start; size > maxLines && last-first > 1 {
 		return p.packParts(messages, first, last, size/maxLines+1)
 	}
-	body, err := encode(message{Tenant: p.Tenant, ID: p.newID(), Traces: p.tracesOf(first, last), Count: last - first}, p.lines[start:p.ends[last-1]])
+	id, traces, lines := p.newID(), p.tracesOf(first, last), p.lines[start:p.ends[last-1]]
+	body, err := encode(message{Tenant: p.Tenant, ID: textOf(id), Traces: traces, Count: last - first}, lines)
 	if err != nil {
 		return nil, err
 	}
 	if len(body) <= TargetBytes || last-first == 1 {
+		if p.Handoff != nil {
+			p.Handoff.put(body, Contents{Tenant: p.Tenant, ID: id, Traces: traces, Entries: p.entries[first:last:last], Size: len(lines)})
+		}
 		return append(messages, body), nil
 	}
 	return p.packParts(messages, first, last, len(body)/TargetBytes+1)
 }
 
-// newID returns the text of a new message id, "" without Random.
-func (p *Packer) newID() string {
-	if p.Random == nil {
+// newID returns a new message id, the zero id without Random.
+func (p *Packer) newID() (id audit.MessageID) {
+	if p.Random != nil {
+		p.Random(id[:])
+	}
+	return id
+}
+
+// textOf returns the text of a message id, "" for the zero id.
+func textOf(id audit.MessageID) string {
+	if id.IsZero() {
 		return ""
 	}
-	var id audit.MessageID
-	p.Random(id[:])
 	return messageIDEncoding.EncodeToString(id[:])
 }
 
@@ -351,7 +376,7 @@ func Unpack(body string) (Contents, error) {
 	return contents, nil
 }
 
-// parseMessageID reads what newID wrote. It returns the zero id for "".
+// parseMessageID reads what textOf returned. It returns the zero id for "".
 func parseMessageID(text string) (id audit.MessageID, err error) {
 	raw, err := messageIDEncoding.DecodeString(text)
 	if err != nil || len(raw) != 0 && len(raw) != len(id) {

@@ -48,6 +48,8 @@ type Persister struct {
 	// Keys tell whether two entries of one identity have the same content, if a rule of sensitive
 	// fields came between them.
 	Keys ExistingKeys
+	// Handoff has what a Service of the same process accepted; nil: all is read from the messages.
+	Handoff *envelope.Handoff
 }
 
 // maxOverdue is how long after its end an accepted entry is still stored. The end is that of
@@ -67,7 +69,7 @@ const MaxTenantsAtOnce = 10
 // deleted, the entries are dropped. So are entries that expired more than maxOverdue ago. A
 // message with an error must be delivered again.
 func (p *Persister) Persist(ctx context.Context, bodies []string) []error {
-	return envelope.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
+	return p.Handoff.EachBatch(bodies, func(batch envelope.Batch, outcomes []error) {
 		groups := batch.ByTenant()
 		if p.Committer != nil {
 			p.persistGroups(ctx, groups, outcomes)

@@ -28,6 +28,8 @@ type Service struct {
 	CheckSpace func(ctx context.Context) error
 	// Keys encrypt sensitive fields. The service's own records have none.
 	Keys Keys
+	// Handoff remembers what was accepted for a Persister of the same process; nil: nothing does.
+	Handoff *envelope.Handoff
 	// Unencrypted gets the number of entries of a request that were rejected because a key could not
 	// be had; nil: nobody counts them.
 	Unencrypted func(ctx context.Context, tenant audit.TenantID, entries int)
@@ -83,7 +85,7 @@ func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.E
 
 // packer returns a packer of ingest messages. They name the trace of the request.
 func (s *Service) packer(ctx context.Context, tenant audit.TenantID) envelope.Packer {
-	p := envelope.Packer{Tenant: tenant, Random: s.Random}
+	p := envelope.Packer{Tenant: tenant, Random: s.Random, Handoff: s.Handoff}
 	if t, has := trace.From(ctx); has {
 		p.Traces = []trace.Trace{t}
 	}

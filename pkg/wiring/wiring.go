@@ -27,6 +27,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/cursor"
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
 	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
@@ -176,7 +177,9 @@ type Stores struct {
 	// Partitions is nil if the system of record has nothing to prepare.
 	Partitions Partitions
 	// Committer stores, indexes and orders entries at once; nil: the functions of the queues do.
-	Committer  ingest.Committer
+	Committer ingest.Committer
+	// Handoff passes accepted entries on within a process that runs all functions; nil: none does.
+	Handoff    *envelope.Handoff
 	Quarantine Quarantine
 	Activity   Activity
 	Quotas     Quotas
@@ -326,7 +329,7 @@ func New(stores Stores, security Security, log *slog.Logger) *Services {
 		counts := metrics.New(s.Metrics, metrics.ServiceAccept, time.Now)
 		return &ingest.Service{
 			Standard: stores.Queue(manifest.QueueIngest), Priority: stores.Queue(manifest.QueueIngestPriority),
-			Now: time.Now, Random: random, CheckSpace: stores.CheckSpace, Keys: s.keyring(),
+			Now: time.Now, Random: random, CheckSpace: stores.CheckSpace, Keys: s.keyring(), Handoff: stores.Handoff,
 			Unencrypted: s.countEntries(counts, metrics.Unencrypted, "entries were rejected because a key for their values could not be had"),
 		}
 	})

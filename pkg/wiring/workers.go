@@ -62,7 +62,7 @@ func (s *Services) PersistLogs() lambdaedge.BatchHandler {
 		Arrivals:    s.Stores.Queue(manifest.QueueArrival),
 		DeadLetters: s.Stores.DeadLetters(manifest.QueueIngest), PriorityDeadLetters: s.Stores.DeadLetters(manifest.QueueIngestPriority),
 		Days: &ingest.ActiveDays{Register: s.Stores.Activity, Grace: s.Stores.Grace, Now: time.Now}, Now: time.Now,
-		Committer: s.Stores.Committer,
+		Committer: s.Stores.Committer, Handoff: s.Stores.Handoff,
 		Dropped:   s.countEntries(counts, metrics.Expired, "accepted entries had expired long ago and were not stored"),
 		Conflicts: s.countEntries(counts, metrics.IdentityConflicts, "entries with the identity and not the content of others went to the quarantine"),
 		Worked:    s.follow("entries stored"),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/edge/httpapi"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
+	"github.com/ocelot-audit/ocelot/pkg/envelope"
 	"github.com/ocelot-audit/ocelot/pkg/ingest"
 	"github.com/ocelot-audit/ocelot/pkg/manifest"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
@@ -18,11 +19,15 @@ const File = "ocelot.db"
 // deadLetterVisibility is how long a dead letter stays hidden after it was received.
 const deadLetterVisibility = time.Minute
 
+// handoffBytes bounds the lines of accepted entries that are kept until they are stored. That is several
+// times what ahead lets wait.
+const handoffBytes = 8 << 20
+
 // Stores returns every adapter of the engine, for a process that runs all functions. There
 // persist-logs does the work of index-logs and order-logs with its own.
 func Stores(db *sqlite.DB) wiring.Stores {
 	// One process has one cache of tenants, so no record is old.
-	stores := wiring.Stores{Committer: db.Committer(), DrainPeriod: wiring.DrainPeriodOf(0), Grace: wiring.DefaultGrace, Dependencies: []httpapi.Dependency{Health(db)}}
+	stores := wiring.Stores{Committer: db.Committer(), Handoff: envelope.NewHandoff(handoffBytes, time.Now), DrainPeriod: wiring.DrainPeriodOf(0), Grace: wiring.DefaultGrace, Dependencies: []httpapi.Dependency{Health(db)}}
 	UseRecords(&stores, db)
 	UseIndex(&stores, db)
 	UseQueues(&stores, db)
