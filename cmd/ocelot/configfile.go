@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -37,13 +36,7 @@ const (
 )
 
 // configPath returns the path of the user's configuration file.
-func configPath() (string, error) {
-	folder, err := os.UserConfigDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(folder, "ocelot", "config.yaml"), nil
-}
+func configPath() (string, error) { return userFile("config.yaml") }
 
 // readProfile returns the profile with the name. An empty name stands for the default one,
 // which may be missing.

@@ -310,7 +310,7 @@ func (s *documentShell) command(t *testing.T, b *block) *exec.Cmd {
 	}
 	shell := exec.Command("sh", "-eu", "-c", text)
 	shell.Dir = s.folder
-	shell.Env = os.Environ()
+	shell.Env = append(os.Environ(), "XDG_CONFIG_HOME="+filepath.Join(s.folder, ".config"))
 	for name, value := range s.service.settings {
 		shell.Env = append(shell.Env, name+"="+value)
 	}

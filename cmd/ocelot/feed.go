@@ -42,7 +42,8 @@ type feed struct {
 	arguments []string
 	stdin     io.Reader
 	format    importers.Format
-	identify  func(entry []byte) []byte
+	// identify gives an identity to entries that have none. After an error, nothing more is read.
+	identify func(entry []byte) ([]byte, error)
 	// progress gets the number of bytes read since the last call.
 	progress func(n int)
 
@@ -165,7 +166,12 @@ func (f *feed) one(path string, yield func(item, error) bool) bool {
 		if err != nil {
 			return yield(item{}, fmt.Errorf("%s: %w", place, err))
 		}
-		if !yield(f.item(place, &record), nil) {
+		it, err := f.item(place, &record)
+		if err != nil {
+			yield(item{}, fmt.Errorf("%s: %w", place, err))
+			return false
+		}
+		if !yield(it, nil) {
 			return false
 		}
 	}
@@ -173,8 +179,8 @@ func (f *feed) one(path string, yield func(item, error) bool) bool {
 }
 
 // item returns what is to be done with a record.
-func (f *feed) item(place string, record *importers.Record) item {
-	it := item{place: place, text: record.Entry, original: record.Original, note: record.Note}
+func (f *feed) item(place string, record *importers.Record) (it item, err error) {
+	it = item{place: place, text: record.Entry, original: record.Original, note: record.Note}
 	switch {
 	case record.Note != "":
 	case record.Err != nil:
@@ -184,9 +190,9 @@ func (f *feed) item(place string, record *importers.Record) item {
 	case !utf8.Valid(record.Entry):
 		it.reason = "has text that is neither valid UTF-8 nor valid UTF-16"
 	default:
-		it.text = f.identify(record.Entry)
+		it.text, err = f.identify(record.Entry)
 	}
-	return it
+	return it, err
 }
 
 // counter reports how much was read.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"hash"
 	"slices"
 	"strconv"
 	"time"
@@ -18,6 +20,9 @@ import (
 type identifier struct {
 	now    func() time.Time
 	random func(b []byte)
+	// key returns the key of the hashes of lines.
+	key func() ([]byte, error)
+	mac hash.Hash // under the key; nil until it is needed
 	// equal numbers the equal lines of a run.
 	equal occurrences
 }
@@ -29,32 +34,55 @@ type member struct {
 	start, end int
 }
 
+// lineKeyPrefix begins the idempotency keys that lines get.
+const lineKeyPrefix = "hmac-sha256:"
+
 // identify returns the line with an identity. One that has an id or an
-// idempotency key stays as it is. One with a timestamp gets a hash of the line
+// idempotency key stays as it is. One with a timestamp gets a keyed hash of the line
 // as its key, and its number if equal lines came before it in this run. So equal
-// lines are as many entries, and sending them again adds none. One without
+// lines are as many entries, and sending them again adds none. The hash is keyed
+// because everybody may read it: it must not tell whether a guess of a secret in
+// the line is right. One without a timestamp
 // gets the time and a random id: repeating a request stores it once, but sending
 // the file again stores it a second time. A line that is not a JSON object stays as
 // it is: the service refuses it.
-func (i *identifier) identify(line []byte) []byte {
+func (i *identifier) identify(line []byte) ([]byte, error) {
 	members, ok := topLevel(line)
 	if !ok || members["id"].given || members["idempotency_key"].given {
-		return line
+		return line, nil
 	}
 	if members["timestamp"].given {
-		sum := sha256.Sum256(line)
-		key := "sha256:" + hex.EncodeToString(sum[:])
+		sum, err := i.sum(line)
+		if err != nil {
+			return nil, err
+		}
+		key := lineKeyPrefix + hex.EncodeToString(sum[:])
 		if n := i.equal.next(sum); n > 1 {
 			key += ":" + strconv.FormatUint(uint64(n), 10)
 		}
-		return with(line, members, map[string]string{"idempotency_key": key})
+		return with(line, members, map[string]string{"idempotency_key": key}), nil
 	}
 	var bits [10]byte
 	i.random(bits[:])
 	now := i.now().UTC().Truncate(time.Millisecond)
 	return with(line, members, map[string]string{
 		"id": audit.NewEntryID(now, bits).String(), "timestamp": now.Format("2006-01-02T15:04:05.000Z"),
-	})
+	}), nil
+}
+
+// sum returns the keyed hash of a line.
+func (i *identifier) sum(line []byte) (sum [sha256.Size]byte, err error) {
+	if i.mac == nil {
+		key, err := i.key()
+		if err != nil {
+			return sum, err
+		}
+		i.mac = hmac.New(sha256.New, key)
+	}
+	i.mac.Reset()
+	i.mac.Write(line)
+	i.mac.Sum(sum[:0])
+	return sum, nil
 }
 
 // topLevel finds the members that make an identity; ok is false if the line

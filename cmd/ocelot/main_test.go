@@ -42,10 +42,10 @@ func command(ctx context.Context, stdin io.Reader, terminalWidth int, args ...st
 // unsetEnvironment keeps what the tester's shell has set out of a test.
 func unsetEnvironment(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"XDG_CONFIG_HOME", "AppData"} {
+	for _, name := range []string{"XDG_CONFIG_HOME", "AppData", "HOME"} {
 		t.Setenv(name, t.TempDir())
 	}
-	for _, name := range []string{"OCELOT_PROFILE", "OCELOT_URL", "OCELOT_TOKEN", "OCELOT_TENANT", "OCELOT_STREAM_URL", "NO_COLOR", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"} {
+	for _, name := range []string{"OCELOT_LINE_KEY", "OCELOT_PROFILE", "OCELOT_URL", "OCELOT_TOKEN", "OCELOT_TENANT", "OCELOT_STREAM_URL", "NO_COLOR", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"} {
 		t.Setenv(name, "")
 	}
 }

@@ -29,6 +29,7 @@ type sendCmd struct {
 	Rejects     string     `placeholder:"FILE" help:"A new file for rejected entries, to mend and send again."`
 	Batch       int        `default:"500" help:"Entries in one request, up to 1,000."`
 	Concurrency int        `default:"2" help:"Requests at the same time, up to 64."`
+	LineKey     string     `env:"OCELOT_LINE_KEY" placeholder:"KEY" help:"Key for lines without an identity, as 64 hexadecimal digits. By default that of the file line.key in the user's configuration folder. Prefer OCELOT_LINE_KEY: other users can see a command line."`
 	Files       []string   `arg:"" optional:"" name:"file" help:"Files, folders or patterns. Standard input if there is none, or for -."`
 }
 
@@ -49,9 +50,10 @@ lookup-events, events of EventBridge and subscriptions of CloudWatch Logs. The m
 
 ocelot repeats requests until the service answers, and sends entries again that the service rejects for now (status 503). After
 eight attempts these count as rejected. Nothing is stored twice. An entry without an id and an idempotency key gets
-one. With a timestamp, the key is a hash of the line and its number among equal lines: equal lines are as many entries, in one file
-or in several of one run, and you can send the same files again. After two million different lines without a key, the numbers also
-depend on the order of the lines. Without a timestamp, the entry gets the time and a random id, which prevents duplicates within
+one. With a timestamp, the idempotency key is an HMAC of the line and its number among equal lines: equal lines are as many entries, in
+one file or in several of one run, and you can send the same files again. After two million different lines without a key, the numbers
+also depend on the order of the lines. The HMAC's key is made at first use and kept in the file line.key of the user's configuration
+folder. To send the same files from another machine, give it with OCELOT_LINE_KEY. Without a timestamp, the entry gets the time and a random id, which prevents duplicates within
 this run only.
 
 The last line of standard output is one JSON object:
@@ -94,7 +96,7 @@ func (c *sendCmd) Run(ctx context.Context, con *console) error {
 	s := &sending{client: service, con: con, batch: c.Batch, bar: newProgress(con, paths), rejects: rejects}
 	f := &feed{
 		arguments: paths, stdin: con.in, format: c.Format.Format, progress: s.read,
-		identify: (&identifier{now: con.now, random: con.random}).identify,
+		identify: (&identifier{now: con.now, random: con.random, key: (&lineKey{c.LineKey, s.note}).key}).identify,
 	}
 	started := time.Now()
 	err = s.run(ctx, f.all(ctx), c.Concurrency)
@@ -323,6 +325,13 @@ func (s *sending) reportStop(rest []item) {
 		return
 	}
 	s.reportFailure(errors.New("stopped: the rest of the input was not sent"))
+}
+
+// note reports what is no failure.
+func (s *sending) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.report(format, args...)
 }
 
 // report writes a line in place of the progress bar, which comes back by

@@ -24,6 +24,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/keyfile"
 )
 
 // service is a strict stand-in for the bulk endpoint: it stores each identity
@@ -54,6 +55,7 @@ func newService(t *testing.T) *service {
 // command runs a command line that speaks to the service.
 func (s *service) command(stdin string, args ...string) result {
 	unsetEnvironment(s.t)
+	s.t.Setenv("OCELOT_LINE_KEY", testLineKey)
 	args = append([]string{args[0], "--url", s.url, "--token", "t", "--tenant", "acme"}, args[1:]...)
 	return command(s.t.Context(), strings.NewReader(stdin), 0, args...)
 }
@@ -500,8 +502,28 @@ func TestSendFollowsAStreamUntilInterrupted(t *testing.T) {
 	}
 }
 
+// testLineKey is the line key of commands that speak to a service.
+const testLineKey = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+
+// testIdentifier has a fixed clock, key and randomness.
+func testIdentifier() *identifier {
+	return &identifier{
+		now: func() time.Time { return testTime }, random: func(b []byte) { clear(b) },
+		key: func() ([]byte, error) { return bytes.Repeat([]byte{7}, keyfile.Size), nil },
+	}
+}
+
+// identified returns the line with its identity.
+func identified(t interface{ Fatal(args ...any) }, i *identifier, line string) string {
+	text, err := i.identify([]byte(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 func TestIdentify(t *testing.T) {
-	i := &identifier{now: func() time.Time { return testTime }, random: func(b []byte) { clear(b) }}
+	i := testIdentifier()
 	id := `"id":"` + audit.NewEntryID(testTime, [10]byte{}).String() + `"`
 	const now = `"timestamp":"2026-03-01T10:20:30.456Z"`
 	for _, c := range []struct{ line, want string }{
@@ -513,11 +535,11 @@ func TestIdentify(t *testing.T) {
 		{`{"id":null, "timestamp" : null }`, `{` + id + `, "timestamp" : "2026-03-01T10:20:30.456Z" }`},
 		{`{"idempotency_key":null}`, `{` + now + `,` + id + `,"idempotency_key":null}`},
 		{`{"timestamp":"t","idempotency_key": null,"b":1}`,
-			`{"timestamp":"t","idempotency_key": "sha256:6e41e8a9ff8c61d0f80ceb6e4b06d7d56c68ed8e3e4dda4b5bb3fb5bdb1cdcef","b":1}`},
+			`{"timestamp":"t","idempotency_key": "hmac-sha256:6e41e8a9ff8c61d0f80ceb6e4b06d7d56c68ed8e3e4dda4b5bb3fb5bdb1cdcef","b":1}`},
 		{`[1]`, `[1]`}, {`{"a":`, `{"a":`}, {`{"a":1`, `{"a":1`}, {`{"a" 1}`, `{"a" 1}`}, {`nonsense`, `nonsense`}, {``, ``},
 	} {
-		got := string(i.identify([]byte(c.line)))
-		if strings.Contains(c.want, "sha256:") { // the hash is checked for being one
+		got := identified(t, i, c.line)
+		if strings.Contains(c.want, lineKeyPrefix) { // the hash is checked for being one
 			got, c.want = cutHash(t, got), cutHash(t, c.want)
 		}
 		if got != c.want {
@@ -528,7 +550,7 @@ func TestIdentify(t *testing.T) {
 
 func cutHash(t *testing.T, text string) string {
 	t.Helper()
-	before, rest, ok := strings.Cut(text, "sha256:")
+	before, rest, ok := strings.Cut(text, lineKeyPrefix)
 	hash, after, closed := strings.Cut(rest, `"`)
 	if !ok {
 		t.Error("ok is false, want true")
@@ -544,7 +566,7 @@ func cutHash(t *testing.T, text string) string {
 
 // An identity adds to an entry and changes nothing else of it.
 func TestIdentifyKeepsTheEntry(t *testing.T) {
-	i := &identifier{now: time.Now, random: func(b []byte) { clear(b) }}
+	i := testIdentifier()
 	rapid.Check(t, func(t *rapid.T) {
 		entry := rapid.MapOf(rapid.SampledFrom([]string{"id", "timestamp", "idempotency_key", "action", "", `q"`, "metadata"}),
 			rapid.SampledFrom([]any{nil, "x", 1.5, `{"id":1}`, []any{nil}})).Draw(t, "entry")
@@ -553,7 +575,7 @@ func TestIdentifyKeepsTheEntry(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got map[string]any
-		text := i.identify(bytes.Clone(line))
+		text := []byte(identified(t, i, string(line)))
 		if err := json.Unmarshal(text, &got); err != nil {
 			t.Fatalf("%s becomes %s: %v", line, text, err)
 		}
@@ -569,7 +591,7 @@ func TestIdentifyKeepsTheEntry(t *testing.T) {
 				t.Fatalf("%s becomes %s: got %s %v, want %v", line, text, name, got[name], value)
 			}
 		}
-		if again := i.identify(bytes.Clone(text)); !bytes.Equal(text, again) {
+		if again := identified(t, i, string(text)); again != string(text) {
 			t.Fatalf("identified again: got %s, want %s", again, text)
 		}
 	})

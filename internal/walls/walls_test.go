@@ -55,6 +55,7 @@ var stackImports = []forbidden{
 var imports = []forbidden{
 	{"domain → use case", "pkg/audit", "pkg/leaf", "domain"},
 	{"delays → use case", "pkg/backoff", "pkg/leaf", "domain"},
+	{"keyfile → use case", "pkg/keyfile", "pkg/leaf", "domain"},
 	{"panics → use case", "pkg/panics", "pkg/leaf", "domain"},
 	{"traces → use case", "pkg/trace", "pkg/leaf", "domain"},
 	{"version → use case", "pkg/version", "pkg/leaf", "domain"},

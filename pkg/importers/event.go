@@ -63,7 +63,8 @@ func orUnknown(text string) string {
 	return text
 }
 
-// boundedKey returns the key, or its hash if it is too long.
+// boundedKey returns the key, or its hash if it is too long. The key is the record's id, which is
+// stored in plain if it is short. So the hash needs no key.
 func boundedKey(key string) string {
 	if len(key) <= audit.MaxIdempotencyKey {
 		return key

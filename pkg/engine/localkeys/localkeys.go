@@ -7,24 +7,19 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/keyfile"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 )
 
 const (
-	keyFile  = "master.key"
-	keyBytes = 32 // AES-256
-	version  = 1  // the first byte of a wrapped key; the nonce and the sealed key follow
+	keyFile = "master.key"
+	version = 1 // the first byte of a wrapped key; the nonce and the sealed key follow
 )
 
 // Wrapper is the master key of one data folder. It implements protect.KeyWrapper.
@@ -38,7 +33,7 @@ func Open(folder string) (*Wrapper, error) {
 	w := &Wrapper{path: filepath.Join(folder, keyFile)}
 	_, err := w.cipher()
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := w.create(); err != nil {
+		if _, err := keyfile.Make(w.path); err != nil {
 			return nil, fmt.Errorf("create the master key: %w", err)
 		}
 		_, err = w.cipher()
@@ -49,52 +44,12 @@ func Open(folder string) (*Wrapper, error) {
 	return w, nil
 }
 
-// create writes a temporary file and links it to the path. So no process reads a
-// partial key, and the first of two processes wins.
-func (w *Wrapper) create() error {
-	folder := filepath.Dir(w.path)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(folder, keyFile+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	key := make([]byte, keyBytes)
-	_, _ = rand.Read(key) // never fails
-	_, err = file.WriteString(hex.EncodeToString(key) + "\n")
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(file.Name(), w.path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncFolder(folder)
-}
-
-// syncFolder makes the entries of a folder durable. Windows has no such call.
-func syncFolder(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
-}
-
 // cipher reads the master key. It does not cache the key, so that removing the
 // file destroys the key at once.
 func (w *Wrapper) cipher() (cipher.AEAD, error) {
-	text, err := os.ReadFile(w.path)
+	key, err := keyfile.Read(w.path)
 	if err != nil {
 		return nil, fmt.Errorf("read the master key: %w", err)
-	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(key) != keyBytes {
-		return nil, fmt.Errorf("read the master key: %s does not have %d bytes as hexadecimal text", w.path, keyBytes)
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {

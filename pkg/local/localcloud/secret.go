@@ -1,7 +1,6 @@
 package localcloud
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,12 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/ocelot-audit/ocelot/pkg/keyfile"
 )
 
-const (
-	secretFile  = "jwt.key"
-	secretBytes = 32
-)
+const secretFile = "jwt.key"
 
 // DevSecret returns the key that signs development tokens of a data folder. The key is the
 // text of the file jwt.key without the line end, so that an environment variable can hold the
@@ -27,7 +25,7 @@ func DevSecret(dataDir string) ([]byte, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return secret, err
 	}
-	if err := makeSecret(dataDir, path); err != nil {
+	if _, err := keyfile.Make(path); err != nil {
 		return nil, fmt.Errorf("make the development key: %w", err)
 	}
 	return readSecret(path)
@@ -45,35 +43,10 @@ func readSecret(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read the development key: %w", err)
 	}
 	secret := strings.TrimSpace(string(text))
-	if random, err := hex.DecodeString(secret); err != nil || len(random) < secretBytes {
-		return nil, fmt.Errorf("read the development key: %s does not hold %d bytes as hexadecimal text; remove it to have a new one made", path, secretBytes)
+	if random, err := hex.DecodeString(secret); err != nil || len(random) < keyfile.Size {
+		return nil, fmt.Errorf("read the development key: %s does not hold %d bytes as hexadecimal text; remove it to have a new one made", path, keyfile.Size)
 	}
 	return []byte(secret), nil
-}
-
-// makeSecret writes a temporary file and links it to path. So no process reads a partial key,
-// and the first of two processes wins.
-func makeSecret(dataDir, path string) error {
-	if err := os.MkdirAll(dataDir, 0o700); err != nil {
-		return err
-	}
-	secret := make([]byte, secretBytes)
-	if _, err := rand.Read(secret); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(dataDir, secretFile+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	_, err = file.WriteString(hex.EncodeToString(secret) + "\n")
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(file.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
 }
 
 // cursorKey returns the key that signs the cursors of a data folder. It is a text too.
