@@ -169,7 +169,7 @@ func requests() map[string]map[string]request {
 		"export-logs": {
 			"as-csv":         {as: auditor, query: url.Values{"action": {"UPDATE"}, "format": {"csv"}, "fields": {"timestamp,user_id,metadata.plan"}}, status: 200},
 			"as-a-job":       {as: auditor, query: url.Values{"async": {"true"}}, status: 202},
-			"by-a-hold":      {as: auditor, query: url.Values{"hold": {holdID}, "format": {"csv"}, "fields": {"timestamp,user_id"}}, status: 200},
+			"by-a-hold":      {as: auditor, query: url.Values{"hold": {holdID}, "format": {"csv"}, "fields": {"timestamp,user_id"}}, status: 202},
 			"unknown-hold":   {as: auditor, query: url.Values{"hold": {"none"}}, status: 404},
 			"unknown-format": {as: auditor, query: url.Values{"format": {"xlsx"}}, status: 422},
 		},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -134,21 +135,35 @@ func ReadPart(ctx context.Context, blobs Getter, tenant audit.TenantID, monthNam
 }
 
 func readPart(ctx context.Context, blobs Getter, tenant audit.TenantID, of month, f *File, visit func(*audit.Entry) error) error {
-	text, _, err := readAll(ctx, blobs, tenant, of.folder()+f.Name, maxPart)
+	table, err := openPart(ctx, blobs, tenant, of, f)
 	if err != nil {
 		return err
 	}
+	return visitRows(table.All(), visit)
+}
+
+// openPart reads a whole part and compares it with its description.
+func openPart(ctx context.Context, blobs Getter, tenant audit.TenantID, of month, f *File) (*parquet.Reader, error) {
+	text, _, err := readAll(ctx, blobs, tenant, of.folder()+f.Name, maxPart)
+	if err != nil {
+		return nil, err
+	}
 	if int64(len(text)) != f.Bytes || hexSum(sha256.Sum256(text)) != f.SHA256 {
-		return fmt.Errorf("its bytes: %w", errDamaged)
+		return nil, fmt.Errorf("its bytes: %w", errDamaged)
 	}
 	table, err := parquet.Open(bytes.NewReader(text), f.Bytes)
 	if err == nil && (!slices.Equal(table.Columns(), Columns()) || table.Rows() != f.Rows) {
 		err = errors.New("its columns or rows are others")
 	}
 	if err != nil {
-		return errors.Join(err, errDamaged)
+		return nil, errors.Join(err, errDamaged)
 	}
-	for row, err := range table.All() {
+	return table, nil
+}
+
+// visitRows calls visit with the entry of each row.
+func visitRows(rows iter.Seq2[[]parquet.Value, error], visit func(*audit.Entry) error) error {
+	for row, err := range rows {
 		if err != nil {
 			return errors.Join(err, errDamaged)
 		}

@@ -86,6 +86,18 @@ type checkpoint struct {
 	// ids.
 	Checked audit.EntryID `json:"checked,omitzero"`
 	Holds   []string      `json:"holds,omitempty"`
+	// ArchiveChecked says that none of the holds covers an archived entry of the subject. Before, ArchivedUpTo is
+	// up to which entry none does.
+	ArchiveChecked bool          `json:"archive_checked,omitempty"`
+	ArchivedUpTo   audit.EntryID `json:"archived_up_to,omitzero"`
+}
+
+// concerns reports whether an entry has a value of the subject.
+func (c *checkpoint) concerns(e *audit.Entry) bool {
+	return slices.ContainsFunc(e.Encrypted, func(value audit.Encrypted) bool {
+		ref, err := protect.RefOf(&value)
+		return err == nil && ref.Subject == c.Subject
+	})
 }
 
 func (c *checkpoint) ref() protect.KeyRef {

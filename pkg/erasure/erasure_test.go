@@ -17,12 +17,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/certificate"
 	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
 	"github.com/ocelot-audit/ocelot/pkg/engine/localkeys"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/erasure"
+	"github.com/ocelot-audit/ocelot/pkg/export"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
@@ -56,6 +58,9 @@ type world struct {
 	noRecord   error
 	tenant     audit.Tenant
 	exports    exports
+
+	archive      *fileblob.Blobs
+	archiveCheck *erasure.ArchiveCheck
 }
 
 // exports counts how often revealed exports were to be removed.
@@ -103,17 +108,37 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	w.tombstones = &erasure.Tombstones{Blobs: blobs, Now: w.clock}
-	service := &jobs.Service{Store: w.db.Jobs(), Queue: w, Recorder: w, Now: w.clock}
+	service := &jobs.Service{Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Recorder: w, Now: w.clock}
 	w.Service = &erasure.Service{Jobs: service, Subjects: w.process(), Holds: w.db.Holds(), Recorder: w, Now: w.clock, Random: random}
 	w.runner = &erasure.Runner{
 		Keys: w.process(), Tombstones: w.tombstones, Holds: w.db.Holds(), Store: w.db.Entries(), Entries: w.db.Entries(), Index: w.db.Index(), Exports: &w.exports, Tenants: w, Recorder: w, FreeSpace: w.db.FreeSpace(), SettleTime: settleTime, Now: w.clock, Random: random,
 		Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: random}, BackupTime: 35 * 24 * time.Hour,
 	}
+	if w.archive, err = fileblob.OpenPlain(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.archive.Close() })
+	w.runner.Archive = &archive.Reader{Blobs: w.archive}
+	w.archiveCheck = &erasure.ArchiveCheck{
+		Holds: w.db.Holds(), Tenants: w, Archived: func(tenant audit.TenantID, from, to time.Time) export.ArchivedEntries {
+			return archive.NewEntries(w.archive, tenant, from, to)
+		},
+	}
 	w.worker = &jobs.Worker{
-		Store: w.db.Jobs(), Queue: w, Runners: map[jobs.Kind]jobs.Runner{jobs.KindErasure: w.runner}, Now: w.clock,
+		Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Runners: map[jobs.Kind]jobs.Runner{jobs.KindErasure: eitherRunner{w}}, Now: w.clock,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	return w
+}
+
+// eitherRunner is that of the workers of the archive for what they are to do.
+type eitherRunner struct{ *world }
+
+func (r eitherRunner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+	if s.Job.Archive {
+		return r.archiveCheck.Run(ctx, s)
+	}
+	return r.runner.Run(ctx, s)
 }
 
 func random(b []byte) { _, _ = rand.Read(b) }

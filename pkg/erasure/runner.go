@@ -32,6 +32,11 @@ type Exports interface {
 	RemoveRevealed(ctx context.Context, tenant audit.TenantID, erasure string, stop func() bool) (removed int64, done bool, err error)
 }
 
+// Archive tells whether a tenant has an archive; see archive.Reader.
+type Archive interface {
+	Has(ctx context.Context, tenant audit.TenantID) (bool, error)
+}
+
 // Runner is the jobs.Runner of jobs.KindErasure. It waits for the end of the delay, destroys the key,
 // and waits until no other process can use it. Then it removes the files that have values which the key
 // encrypted.
@@ -44,6 +49,7 @@ type Runner struct {
 	Index      Index
 	// Lag tells whether the index has what is stored; nil if entries are indexed as they are stored.
 	Lag      walk.Lag
+	Archive  Archive
 	Exports  Exports
 	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
 	Recorder audit.Recorder
@@ -66,6 +72,9 @@ func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
 	run := &erasureRun{Runner: r, Slice: s}
 	if err := s.Read(&run.at); err != nil {
 		return jobs.Result{}, err
+	}
+	if s.Job.Archive { // an old message: ArchiveCheck has the job
+		return jobs.Result{}, nil
 	}
 	result, err := run.all(ctx)
 	if err != nil {
@@ -140,7 +149,7 @@ func (r *erasureRun) checkHolds(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		if isNew {
-			r.at.Checked = audit.EntryID{}
+			r.at.Checked, r.at.ArchiveChecked, r.at.ArchivedUpTo = audit.EntryID{}, false, audit.EntryID{}
 		}
 		if len(standing) == 0 {
 			return true, nil
@@ -152,10 +161,10 @@ func (r *erasureRun) checkHolds(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		if len(entries) == 0 && !isNew {
-			return true, nil
+			return r.checkArchive(ctx)
 		}
 		for i := range entries {
-			if e := &entries[i].Entry; r.concerns(e) && standing.Cover(e) {
+			if e := &entries[i].Entry; r.at.concerns(e) && standing.Cover(e) {
 				return false, &jobs.FailedError{Reason: reasonHeld}
 			}
 			r.at.Checked = entries[i].ID
@@ -164,6 +173,19 @@ func (r *erasureRun) checkHolds(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
+}
+
+// checkArchive reports whether the archive has been checked as well. If not, it hands the job over to
+// ArchiveCheck: an entry that has left the system of record since the check of that is archived.
+func (r *erasureRun) checkArchive(ctx context.Context) (bool, error) {
+	if r.at.ArchiveChecked {
+		return true, nil
+	}
+	if has, err := r.Archive.Has(ctx, r.Job.Tenant); err != nil || !has {
+		return err == nil, err
+	}
+	r.Job.Archive = true
+	return false, r.Save(ctx, r.at)
 }
 
 // standing returns the holds that stand now, and whether one of them has not been checked.
@@ -176,14 +198,6 @@ func (r *erasureRun) standing(ctx context.Context) (standing hold.Standing, isNe
 	}
 	r.at.Holds = ids
 	return standing, isNew, err
-}
-
-// concerns reports whether the entry has a value of the subject.
-func (r *erasureRun) concerns(e *audit.Entry) bool {
-	return slices.ContainsFunc(e.Encrypted, func(value audit.Encrypted) bool {
-		ref, err := protect.RefOf(&value)
-		return err == nil && ref.Subject == r.at.Subject
-	})
 }
 
 // commit decides which generation to destroy. A slice that is repeated destroys the same one, and

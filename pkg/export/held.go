@@ -1,6 +1,7 @@
 package export
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,12 +16,8 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
-const (
-	// heldPage is how many entries of a legal hold are read at once. Each can have 384 KiB.
-	heldPage = 100
-	// maxLooked is how many entries of a hold's time an answer at once looks at. More is a job.
-	maxLooked = 10 * retention.MaxEntries
-)
+// heldPage is how many entries of a legal hold are read at once. Each can have 384 KiB.
+const heldPage = 100
 
 // The reasons of exports by a legal hold that fail, for callers.
 const (
@@ -44,29 +41,47 @@ type HeldStore interface {
 	search.EntryReader
 }
 
-// findHold returns the hold that the options name, nil if they name none. It returns an
-// *access.DeniedError or audit.ErrForbidden if the caller may not read holds, ErrNoHold, or
-// hold.ErrReleased.
-func findHold(ctx context.Context, holds HoldReader, by access.Principal, tenant audit.TenantID, o Options) (*hold.Hold, error) {
+// Archived is the place of an entry in the archive.
+type Archived struct {
+	ID        audit.EntryID
+	CreatedAt time.Time // of its part: before the first entry of that was read
+	Part      string
+	Row       int
+}
+
+// ArchivedEntries reads the archived entries of a time; see archive.Entries. The methods return a
+// *jobs.FailedError if the archive is damaged.
+type ArchivedEntries interface {
+	// IDs returns up to limit places in the order of their ids, which are greater than after and not greater
+	// than upTo, if that is not zero. Fewer mean that no others follow.
+	IDs(ctx context.Context, after, upTo audit.EntryID, limit int) ([]Archived, error)
+	// Read returns the entries at places that IDs has returned.
+	Read(ctx context.Context, places []Archived) ([]audit.Entry, error)
+}
+
+// checkHold returns why the caller may not export by the hold that the options name; nil: it may, or they name
+// none. The error is an *access.DeniedError or audit.ErrForbidden if the caller may not read holds, ErrNoHold,
+// or hold.ErrReleased.
+func checkHold(ctx context.Context, holds HoldReader, by access.Principal, tenant audit.TenantID, o Options) error {
 	if o.Hold == "" {
-		return nil, nil //nolint:nilnil // most exports are by no hold
+		return nil
 	}
 	if !by.Has(tenant, access.HoldsRead) {
-		return nil, &access.DeniedError{Tenant: tenant, Permission: access.HoldsRead}
+		return &access.DeniedError{Tenant: tenant, Permission: access.HoldsRead}
 	}
 	if err := by.Unrestricted(); err != nil {
-		return nil, err
+		return err
 	}
 	h, err := holds.Hold(ctx, tenant, o.Hold)
 	switch {
 	case errors.Is(err, audit.ErrNotFound):
-		return nil, ErrNoHold
+		return ErrNoHold
 	case err != nil:
-		return nil, err
+		return err
 	case !h.ReleasedAt.IsZero():
-		return nil, hold.ErrReleased
+		return hold.ErrReleased
 	}
-	return &h, nil
+	return nil
 }
 
 // source is where an export reads its entries.
@@ -105,10 +120,20 @@ func (s *ofHold) wait(context.Context) (time.Duration, error) { return s.Settle(
 
 func (s *ofHold) begin(ctx context.Context) error {
 	first, err := s.held.store.Retained(ctx, s.Job.Tenant, s.held.span(audit.EntryID{}), 1)
-	if err != nil || len(first) == 0 {
+	if err != nil {
 		return err
 	}
-	s.at.First, s.at.Last = first[0].Timestamp, s.Job.CreatedAt
+	archived, err := s.held.archive.IDs(ctx, audit.EntryID{}, audit.EntryID{}, 1)
+	if err != nil || len(first)+len(archived) == 0 {
+		return err
+	}
+	s.at.Last = s.Job.CreatedAt
+	if len(first) > 0 {
+		s.at.First = first[0].Timestamp
+	}
+	if len(archived) > 0 && (len(first) == 0 || archived[0].ID.Time().Before(s.at.First)) {
+		s.at.First = archived[0].ID.Time()
+	}
 	if to := s.held.span(audit.EntryID{}).To; !to.IsZero() && to.Before(s.at.Last) {
 		s.at.Last = to
 	}
@@ -131,20 +156,38 @@ func (r *exportRun) openHold(ctx context.Context) error {
 	case !h.ReleasedAt.IsZero():
 		return &jobs.FailedError{Reason: reasonReleased}
 	}
-	r.source = &ofHold{exportRun: r, held: held{store: r.Held, hold: h, selection: r.selection}}
+	if r.Archived == nil { // the workers of the archive do it
+		return nil
+	}
+	of := held{store: r.Held, hold: h, selection: r.selection}
+	span := of.span(audit.EntryID{})
+	of.archive = r.Archived(r.Job.Tenant, span.From, span.To)
+	r.source = &ofHold{exportRun: r, held: of}
 	return nil
 }
 
-// held reads those entries of a selection that a legal hold covers, in the order of their ids.
+// held reads those entries of a selection that a legal hold covers, in the order of their ids: those in the
+// system of record, and those that only the archive has. Each id is looked at in both at about the same time,
+// the system of record first. So an entry that is archived, restored or removed meanwhile is read once.
 type held struct {
 	store     HeldStore
+	archive   ArchivedEntries
 	hold      hold.Hold
 	selection search.Selection
 
-	ahead  []audit.EntryID // covered by the hold, after the last page
-	last   audit.EntryID   // up to which pages were returned
-	end    audit.EntryID   // up to which entries were looked at
-	looked int
+	ahead []heldEntry   // that the hold may cover, after the last page
+	last  audit.EntryID // up to which pages were returned
+	end   audit.EntryID // up to which entries were looked at
+}
+
+// heldEntry is an entry that is to be read.
+type heldEntry struct {
+	id       audit.EntryID
+	stored   bool      // the system of record had it, and the hold covers it
+	archived *Archived // where the archive has one with this id; nil: nowhere
+	// differs says that the archived one can have other content: it was archived before the stored one was
+	// received.
+	differs bool
 }
 
 // span returns what to read after an id: the times of both the hold and the selection.
@@ -169,12 +212,12 @@ func (h *held) page(ctx context.Context, from *audit.Position) (audit.Page, erro
 			return audit.Page{}, err
 		}
 	}
-	ids := h.ahead[:min(heldPage, len(h.ahead))]
-	h.ahead = h.ahead[len(ids):]
+	next := h.ahead[:min(heldPage, len(h.ahead))]
+	h.ahead = h.ahead[len(next):]
 	if h.last = h.end; len(h.ahead) > 0 {
-		h.last = ids[len(ids)-1]
+		h.last = next[len(next)-1].id
 	}
-	entries, err := h.read(ctx, ids)
+	entries, err := h.read(ctx, next)
 	return audit.Page{Entries: entries, Last: &audit.Position{Time: h.last.Time(), Tie: h.last.String()}, More: true}, err
 }
 
@@ -192,51 +235,102 @@ func (h *held) moveTo(from *audit.Position) (err error) {
 	return nil
 }
 
-// look finds the next entries that the hold covers. It reports false if nothing is left to look at.
+// look finds the next entries that the hold can cover. It reports false if nothing is left to look at.
 func (h *held) look(ctx context.Context) (bool, error) {
-	entries, err := h.store.Retained(ctx, h.hold.Tenant, h.span(h.end), retention.MaxEntries)
-	if err != nil || len(entries) == 0 {
+	stored, err := h.store.Retained(ctx, h.hold.Tenant, h.span(h.end), retention.MaxEntries)
+	if err != nil {
 		return false, err
 	}
-	for i := range entries {
-		if h.hold.Covers(&entries[i].Entry) {
-			h.ahead = append(h.ahead, entries[i].ID)
-		}
+	var end audit.EntryID
+	if len(stored) > 0 {
+		end = stored[len(stored)-1].ID
 	}
-	h.end = entries[len(entries)-1].ID
-	h.looked += len(entries)
+	archived, err := h.archive.IDs(ctx, h.end, end, retention.MaxEntries)
+	if err != nil || len(stored)+len(archived) == 0 {
+		return false, err
+	}
+	if n := len(archived); n == retention.MaxEntries || len(stored) == 0 { // others can follow
+		end = archived[n-1].ID
+		stored = slices.DeleteFunc(stored, func(e retention.Entry) bool { return bytes.Compare(e.ID[:], end[:]) > 0 })
+	}
+	h.end = end
+	h.merge(stored, archived)
 	return true, nil
 }
 
-// read returns those of the entries that are in the selection.
-func (h *held) read(ctx context.Context, ids []audit.EntryID) ([]audit.Entry, error) {
-	if len(ids) == 0 {
-		return nil, nil
+// merge adds entries to ahead. Of those that only the archive has, it is not known yet whether the hold covers
+// them.
+func (h *held) merge(stored []retention.Entry, archived []Archived) {
+	for len(stored) > 0 || len(archived) > 0 {
+		order := 0 // of the next stored one to the next archived one
+		switch {
+		case len(stored) == 0:
+			order = 1
+		case len(archived) == 0:
+			order = -1
+		default:
+			order = bytes.Compare(stored[0].ID[:], archived[0].ID[:])
+		}
+		var next heldEntry
+		if order >= 0 {
+			next = heldEntry{id: archived[0].ID, archived: &archived[0]}
+			archived = archived[1:]
+		}
+		if order <= 0 {
+			e := &stored[0].Entry
+			next.id, next.stored = e.ID, h.hold.Covers(e)
+			next.differs = e.RestoredUntil.IsZero() && next.archived != nil && next.archived.CreatedAt.Before(e.ReceivedAt)
+			stored = stored[1:]
+		}
+		if next.stored || next.differs || order > 0 {
+			h.ahead = append(h.ahead, next)
+		}
 	}
-	entries, err := h.store.EntriesByID(ctx, h.hold.Tenant, ids)
+}
+
+// read returns those of the entries that are in the selection.
+func (h *held) read(ctx context.Context, next []heldEntry) ([]audit.Entry, error) {
+	entries, err := h.readStored(ctx, next)
 	if err != nil {
 		return nil, err
 	}
+	stored := make(map[audit.EntryID]audit.Digest, len(entries))
+	for i := range entries {
+		stored[entries[i].ID] = entries[i].Digest
+	}
+	var places []Archived
+	for _, e := range next {
+		if _, is := stored[e.id]; e.archived != nil && (!is || e.differs) { // one that has just been removed too
+			places = append(places, *e.archived)
+		}
+	}
+	if len(places) > 0 {
+		archived, err := h.archive.Read(ctx, places)
+		if err != nil {
+			return nil, err
+		}
+		for i := range archived {
+			e := &archived[i]
+			if digest, is := stored[e.ID]; h.hold.Covers(e) && (!is || digest != e.Digest) {
+				entries = append(entries, *e)
+			}
+		}
+	}
 	entries = slices.DeleteFunc(entries, func(e audit.Entry) bool { return !h.selection.Has(e) })
-	slices.SortFunc(entries, func(a, b audit.Entry) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	slices.SortStableFunc(entries, func(a, b audit.Entry) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	return entries, nil
 }
 
-// each calls use with one page after the other, until there are no more or use returns false. It returns a
-// *TooLargeError if it would have to look at more than an answer at once has time for.
-func (h *held) each(ctx context.Context, use func(page []audit.Entry) (more bool, err error)) error {
-	var from *audit.Position
-	for {
-		page, err := h.page(ctx, from)
-		if err != nil || !page.More {
-			return err
+// readStored returns those of the entries that the system of record has.
+func (h *held) readStored(ctx context.Context, next []heldEntry) ([]audit.Entry, error) {
+	var ids []audit.EntryID
+	for _, e := range next {
+		if e.stored {
+			ids = append(ids, e.id)
 		}
-		if h.looked > maxLooked {
-			return &TooLargeError{}
-		}
-		if more, err := use(page.Entries); err != nil || !more {
-			return err
-		}
-		from = page.Last
 	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	return h.store.EntriesByID(ctx, h.hold.Tenant, ids)
 }

@@ -82,13 +82,6 @@ func (w *world) createHeld(scope access.Scope, query url.Values) export.Export {
 	return e
 }
 
-func (w *world) atOnce(scope access.Scope, query url.Values) (export.File, error) {
-	service := &export.Service{
-		Entries: &search.Service{Index: w.DB.Index(), Now: w.Clock}, Holds: w.DB.Holds(), Held: w.DB.Entries(), Recorder: w, Now: w.Clock,
-	}
-	return service.AtOnce(w.t.Context(), holder, w.Owner, scope, query)
-}
-
 // What is expired is in no list, and a legal hold exports it: all of what it covers, and nothing else.
 func TestAnExportByALegalHoldHasWhatItCovers(t *testing.T) {
 	w := newHeldWorld(t)
@@ -121,16 +114,6 @@ func TestAnExportByALegalHoldHasWhatItCovers(t *testing.T) {
 		if got := strings.Count(string(content), "\n"); got != test.want {
 			t.Errorf("%s: the file has %d lines, want %d", name, got, test.want)
 		}
-		file, err := w.atOnce(test.scope, test.query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(file.Content, content) {
-			t.Errorf("%s: the answer at once has %d bytes, want the %d of the job's file", name, len(file.Content), len(content))
-		}
-	}
-	if _, err := w.atOnce(access.Scope{}, url.Values{}); err != nil {
-		t.Error(err)
 	}
 	if w.Recorded[0].Action != "export.create" || !strings.Contains(string(w.Recorded[0].Metadata), `"hold":"`) {
 		t.Errorf("recorded %s with %s, want the hold", w.Recorded[0].Action, w.Recorded[0].Metadata)
@@ -142,9 +125,6 @@ func TestExportsByAHoldThatIsNone(t *testing.T) {
 	w.hold(hold.Hold{ID: "released", ReleasedAt: w.Time})
 	for id, want := range map[string]error{"none": export.ErrNoHold, "released": hold.ErrReleased} {
 		query := url.Values{"hold": {id}}
-		if _, err := w.atOnce(access.Scope{}, query); !errors.Is(err, want) {
-			t.Errorf("%s, at once: got error %v, want %v", id, err, want)
-		}
 		if _, err := w.Create(t.Context(), holder, w.Owner, access.Scope{}, query); !errors.Is(err, want) {
 			t.Errorf("%s: got error %v, want %v", id, err, want)
 		}
@@ -195,12 +175,9 @@ func TestAReleaseFailsTheExport(t *testing.T) {
 func TestAKilledExportByAHoldResumes(t *testing.T) {
 	w := newHeldWorld(t)
 	query := url.Values{"hold": {"h"}, "format": {"json"}}
-	w.createHeld(access.Scope{}, query)
+	first := w.createHeld(access.Scope{}, query)
 	w.Work()
-	file, err := w.atOnce(access.Scope{}, query)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, want := w.file(first.ID)
 	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond
 	w.Calls = 0
 	e := w.createHeld(access.Scope{}, query)
@@ -221,8 +198,8 @@ func TestAKilledExportByAHoldResumes(t *testing.T) {
 			if job.Count != heldEntries/10 {
 				t.Errorf("killed at call %d, after its effect %t: the job counts %d, want %d", at, after, job.Count, heldEntries/10)
 			}
-			if !bytes.Equal(content, file.Content) {
-				t.Errorf("killed at call %d, after its effect %t: the file has %d bytes of other content, want %d", at, after, len(content), len(file.Content))
+			if !bytes.Equal(content, want) {
+				t.Errorf("killed at call %d, after its effect %t: the file has %d bytes of other content, want %d", at, after, len(content), len(want))
 			}
 		}
 	}
@@ -252,19 +229,24 @@ func TestASlicedExportByAHoldIsWhole(t *testing.T) {
 	w.wantLines(content, entries)
 }
 
-// An answer at once looks at a bounded number of entries, however few of them the hold covers.
-func TestAnAnswerAtOnceLooksAtFewEntries(t *testing.T) {
-	w := newWorld(t)
-	w.storeHeld(21_000, 0)
-	w.hold(hold.Hold{ID: "nobody", UserIDs: []string{"nobody"}})
-	_, err := w.atOnce(access.Scope{}, url.Values{"hold": {"nobody"}})
+// An export by a hold reads the archive, so that it is always a job.
+func TestAnExportByAHoldIsAJob(t *testing.T) {
+	w := newHeldWorld(t)
+	service := &export.Service{Entries: &search.Service{Index: w.DB.Index(), Now: w.Clock}, Recorder: w, Now: w.Clock}
+	_, err := service.AtOnce(t.Context(), holder, w.Owner, access.Scope{}, url.Values{"hold": {"h"}})
 	if tooLarge := (*export.TooLargeError)(nil); !errors.As(err, &tooLarge) {
 		t.Errorf("got error %v, want that it takes a job", err)
 	}
-	e := w.createHeld(access.Scope{}, url.Values{"hold": {"nobody"}})
-	w.Time = w.Time.Add(time.Second)
+	archived := w.runner.Archived
+	w.runner.Archived = nil // as other workers
+	e := w.createHeld(access.Scope{}, url.Values{"hold": {"h"}})
+	w.Deliver(1)
+	if job := w.Job(e.ID); !job.Archive || job.State.Finished() {
+		t.Errorf("the job is %s, for the workers of the archive: %t, want it to wait for them", job.State, job.Archive)
+	}
+	w.runner.Archived = archived
 	w.Work()
-	w.WantJob(e.ID, jobs.StateSucceeded, 0)
+	w.WantJob(e.ID, jobs.StateSucceeded, heldEntries/10)
 }
 
 // readStore counts the entries that are read.

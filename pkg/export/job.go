@@ -95,7 +95,7 @@ func (s *Jobs) create(ctx context.Context, by access.Principal, tenant audit.Ten
 	if err != nil {
 		return Export{}, err
 	}
-	if _, err := findHold(ctx, s.Holds, by, tenant.ID, options); err != nil {
+	if err := checkHold(ctx, s.Holds, by, tenant.ID, options); err != nil {
 		return Export{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
 	}
 	var random [16]byte

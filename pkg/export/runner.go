@@ -48,8 +48,11 @@ type Files interface {
 // and at the end of each slice. A worker that is killed costs the work since then.
 type Runner struct {
 	walk.Reader
-	Holds    HoldReader
-	Held     HeldStore
+	Holds HoldReader
+	Held  HeldStore
+	// Archived reads what is archived of a tenant, with from ≤ timestamp < to; a zero bound is open. nil: the
+	// process cannot, and hands exports by a hold over to the workers of the archive.
+	Archived func(tenant audit.TenantID, from, to time.Time) ArchivedEntries
 	Revealer Revealer
 	Sealer   walk.Sealer // for what Reader.Texts opens
 	Files    Files
@@ -165,13 +168,17 @@ type exportRun struct {
 	tenant    audit.Tenant
 	options   Options
 	selection search.Selection
-	source    source
+	source    source // nil: this process cannot read it
 }
 
 // all does what is left of the export, or what the slice has time for.
 func (r *exportRun) all(ctx context.Context) (jobs.Result, error) {
 	if err := r.open(ctx); err != nil {
 		return jobs.Result{}, err
+	}
+	if r.source == nil {
+		r.Job.Archive = true
+		return jobs.Result{}, nil
 	}
 	wait, err := r.source.wait(ctx)
 	if err != nil || wait > 0 {

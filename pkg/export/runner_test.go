@@ -19,6 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
 	"github.com/ocelot-audit/ocelot/pkg/export"
@@ -42,6 +43,7 @@ type world struct {
 	parts   int  // that were stored
 	small   int  // of them, those that can only be the last of a file
 	erased  []string
+	archive *fileblob.Blobs
 }
 
 var admin = access.Principal{Subject: "ann", Grants: map[audit.TenantID][]access.Permission{"acme": {access.LogsExport}}}
@@ -67,6 +69,13 @@ func newWorld(t *testing.T) *world {
 		Sealer: jobtest.Texts{}, Files: mortalFiles{w.files, w}, Recorder: w, Random: jobtest.Random,
 	}
 	w.Worker.Runners[jobs.KindExport] = w.runner
+	if w.archive, err = fileblob.OpenPlain(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.archive.Close() })
+	w.runner.Archived = func(tenant audit.TenantID, from, to time.Time) export.ArchivedEntries {
+		return archive.NewEntries(w.archive, tenant, from, to)
+	}
 	return w
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
-	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
@@ -35,8 +34,6 @@ type Entries interface {
 // Service exports the entries of a tenant, whose record the caller has read for this request.
 type Service struct {
 	Entries  Entries
-	Holds    HoldReader
-	Held     HeldStore
 	Recorder audit.Recorder
 	Now      func() time.Time
 }
@@ -61,23 +58,21 @@ const (
 
 // AtOnce answers GET /logs/export: the entries that the parameters select, within the caller's
 // scope, as a file. It is recorded in the tenant's log first. More than MaxEntries or MaxBytes is a
-// *TooLargeError. Faulty parameters are an *audit.ValidationError. An export by a legal hold can also
-// return an *access.DeniedError, audit.ErrForbidden for a credential that is restricted to resources,
-// ErrNoHold, or hold.ErrReleased.
+// *TooLargeError, and so is an export by a legal hold: only a job can read the archive. Faulty parameters are
+// an *audit.ValidationError.
 func (s *Service) AtOnce(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (File, error) {
 	options, selection, err := parse(s.Entries, tenant, scope, query, nil)
 	if err != nil {
 		return File{}, err
 	}
-	of, err := findHold(ctx, s.Holds, by, tenant.ID, options)
-	if err != nil {
-		return File{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
+	if options.Hold != "" {
+		return File{}, &TooLargeError{ByHold: true}
 	}
 	w, err := NewWriter(options, &tenant.Settings)
 	if err != nil {
 		return File{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
 	}
-	content, degraded, err := s.write(ctx, w, selection, of)
+	content, degraded, err := s.write(ctx, w, selection)
 	if err != nil {
 		return File{}, err
 	}
@@ -101,15 +96,9 @@ func parse(entries Selector, tenant audit.Tenant, scope access.Scope, query url.
 	return options, selection, audit.MergeInvalid(selectErr, err)
 }
 
-// write writes the whole file: what the selection has, or what of it a legal hold covers.
-func (s *Service) write(ctx context.Context, w *Writer, selection search.Selection, of *hold.Hold) (content []byte, degraded bool, err error) {
-	if of == nil {
-		degraded, err = s.Entries.Each(ctx, selection, w.addPage)
-	} else {
-		covered := held{store: s.Held, hold: *of, selection: selection}
-		err = covered.each(ctx, w.addPage)
-	}
-	if err != nil {
+// write writes the whole file.
+func (s *Service) write(ctx context.Context, w *Writer, selection search.Selection) (content []byte, degraded bool, err error) {
+	if degraded, err = s.Entries.Each(ctx, selection, w.addPage); err != nil {
 		return nil, degraded, err
 	}
 	content, err = w.End(nil)
@@ -132,11 +121,16 @@ func (w *Writer) addPage(page []audit.Entry) (more bool, err error) {
 
 // TooLargeError says that an export is too large to be answered at once. Jobs can do it. It is an
 // *audit.ValidationError.
-type TooLargeError struct{}
+type TooLargeError struct {
+	ByHold bool // it is by a legal hold, whatever its size
+}
 
 func (*TooLargeError) Error() string { return "too large to be answered at once" }
 
-func (*TooLargeError) Unwrap() error {
+func (e *TooLargeError) Unwrap() error {
+	if e.ByHold {
+		return audit.Invalid("?"+ParamHold, "too_large", "an export by a legal hold reads the archive, and is not answered at once")
+	}
 	return audit.Invalid("?", "too_large", "must select at most %d entries, and %d MiB of them before compression, to be answered at once", MaxEntries, MaxBytes>>20)
 }
 

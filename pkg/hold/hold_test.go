@@ -56,12 +56,12 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	w.Service = &hold.Service{
-		Store: w.db.Holds(), Tenants: w, Jobs: &jobs.Service{Store: w.db.Jobs(), Queue: w, Recorder: w, Now: w.clock},
+		Store: w.db.Holds(), Tenants: w, Jobs: &jobs.Service{Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Recorder: w, Now: w.clock},
 		Recorder: w, Released: func(context.Context, audit.TenantID) error { w.released++; return nil }, Now: w.clock, Random: random,
 	}
 	runner := &hold.Runner{Holds: w.db.Holds(), Store: w.db.Entries(), Jobs: w.db.Jobs(), Tenants: w, Recorder: w, Now: w.clock, Random: random}
 	w.worker = &jobs.Worker{
-		Store: w.db.Jobs(), Queue: w, Runners: map[jobs.Kind]jobs.Runner{jobs.KindLegalHold: runner}, Now: w.clock,
+		Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Runners: map[jobs.Kind]jobs.Runner{jobs.KindLegalHold: runner}, Now: w.clock,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	return w

@@ -115,6 +115,8 @@ type Job struct {
 	Generation int64 `json:"generation"`
 	// Committed says that the job cannot be canceled any more; see Slice.Commit.
 	Committed bool `json:"committed,omitempty"`
+	// Archive says that the next slice reads the archive. The workers of the archive do it.
+	Archive bool `json:"archive,omitempty"`
 	// Failures counts the slices that failed since the last that did not.
 	Failures int `json:"failures,omitempty"`
 	// ResumeAt is when Plan sends the job's message again unless the job is saved before. By
@@ -203,6 +205,20 @@ func Any(ctx context.Context, store Store, tenant audit.TenantID, filter Filter,
 type Queue interface {
 	Send(ctx context.Context, tenant audit.TenantID, bodies []string) error
 	SendAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration, body string) error
+}
+
+// Queues are the queues of the workers. Those of the archive have one of their own: archiving takes long, and
+// only they can read what is archived.
+type Queues struct {
+	Jobs, Archive Queue
+}
+
+// of returns the queue of the job's next message. What a finished job left is removed by the other workers.
+func (q Queues) of(job *Job) Queue {
+	if job.Kind == KindArchive || job.Kind == KindRestore || job.Archive && !job.State.Finished() {
+		return q.Archive
+	}
+	return q.Jobs
 }
 
 // MaxDelay is the longest delay of a message. SQS allows no longer one.

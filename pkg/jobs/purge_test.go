@@ -132,7 +132,7 @@ func newPurge(t *testing.T) *purge {
 	})
 	p.db = db
 	log := slog.New(slog.NewTextHandler(&p.log, nil))
-	p.jobs = &jobs.Service{Store: db.Jobs(), Queue: p.queue, Now: clock}
+	p.jobs = &jobs.Service{Store: db.Jobs(), Queues: jobs.Queues{Jobs: p.queue, Archive: p.queue}, Now: clock}
 	p.service = &tenants.Service{
 		Tenants: db.Tenants(), Keys: db.Keys(), Jobs: p.jobs, Recorder: discard{},
 		Holds: db.Holds(), Now: clock, Random: func(b []byte) { copy(b, "not random") },
@@ -144,7 +144,7 @@ func newPurge(t *testing.T) *purge {
 		Random: func(b []byte) { copy(b, "not random") },
 	}
 	p.Worker = &jobs.Worker{
-		Store: db.Jobs(), Queue: p.queue, Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: p.TenantPurge}, Now: clock, Log: log,
+		Store: db.Jobs(), Queues: jobs.Queues{Jobs: p.queue, Archive: p.queue}, Runners: map[jobs.Kind]jobs.Runner{jobs.KindPurgeTenant: p.TenantPurge}, Now: clock, Log: log,
 	}
 	p.create(t, "acme")
 	if _, _, err := p.service.CreateKey(t.Context(), operator, tenants.Key{Tenant: "acme", Name: "k", Permissions: []string{"logs:write"}}); err != nil {

@@ -23,9 +23,7 @@ var ErrTooManyQueued = fmt.Errorf("the tenant has %d queued jobs: %w", MaxQueued
 // Service starts, shows and cancels jobs.
 type Service struct {
 	Store Store
-	// Queue takes the messages of jobs, but for the kinds that have a queue of their own in Queues.
-	Queue    Queue
-	Queues   map[Kind]Queue
+	Queues
 	Recorder audit.Recorder
 	Now      func() time.Time
 	// Definitions are the kinds of jobs; nil: those of Definitions.
@@ -34,11 +32,7 @@ type Service struct {
 
 // send sends the message that continues the job.
 func (s *Service) send(ctx context.Context, job *Job) error {
-	queue := s.Queue
-	if own := s.Queues[job.Kind]; own != nil {
-		queue = own
-	}
-	return send(ctx, queue, job, 0)
+	return send(ctx, s.of(job), job, 0)
 }
 
 func (s *Service) definitions() []Definition {

@@ -61,8 +61,8 @@ const (
 
 // Worker runs jobs, one slice for each message.
 type Worker struct {
-	Store   Store
-	Queue   Queue
+	Store Store
+	Queues
 	Runners map[Kind]Runner
 	Tasks   map[TaskName]Task
 	// SliceTime is how long a slice works; zero: the constant of this name.
@@ -306,7 +306,7 @@ func (s *Slice) requeue(ctx context.Context, wait time.Duration) error {
 	if err := s.store(ctx, s.Job.Generation); err != nil {
 		return err
 	}
-	return send(ctx, s.worker.Queue, &s.Job, s.wait)
+	return send(ctx, s.worker.of(&s.Job), &s.Job, s.wait)
 }
 
 // send sends the message that continues the job. wait is at most MaxDelay.

@@ -58,11 +58,11 @@ func newFixture(t *testing.T, run runnerFunc) *fixture {
 		}
 	})
 	f.Service = &jobs.Service{
-		Store: db.Jobs(), Queue: f.queue, Recorder: f, Now: clock,
+		Store: db.Jobs(), Queues: jobs.Queues{Jobs: f.queue, Archive: f.queue}, Recorder: f, Now: clock,
 		Definitions: append(jobs.Definitions(), jobs.Definition{Kind: kindExample, Permission: access.LogsExport, Cancelable: true}),
 	}
 	f.worker = &jobs.Worker{
-		Store: db.Jobs(), Queue: f.queue, Runners: map[jobs.Kind]jobs.Runner{kindExample: run}, Now: clock,
+		Store: db.Jobs(), Queues: jobs.Queues{Jobs: f.queue, Archive: f.queue}, Runners: map[jobs.Kind]jobs.Runner{kindExample: run}, Now: clock,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	return f
@@ -110,6 +110,49 @@ func steps(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
 	done++
 	s.Job.Count = int64(done)
 	return jobs.Result{Done: done == 3}, s.Save(ctx, done)
+}
+
+// A job reads the archive in its second slice. What it leaves is removed by the other workers.
+func TestAJobGoesToTheWorkersOfTheArchiveAndBack(t *testing.T) {
+	f := newFixture(t, runnerFunc(func(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+		var done int
+		if err := s.Read(&done); err != nil {
+			return jobs.Result{}, err
+		}
+		done++
+		s.Job.Archive = done == 1
+		return jobs.Result{Done: done == 3}, s.Save(ctx, done)
+	}))
+	archive := &queue{}
+	f.worker.Archive, f.Archive = archive, archive
+	f.start(t, "a")
+	f.handle(t, 0)
+	if len(archive.bodies) != 1 || len(f.queue.bodies) != 1 {
+		t.Fatalf("after the first slice there are %d messages for the workers of the archive and %d for the others, want 1 and 1", len(archive.bodies), len(f.queue.bodies))
+	}
+	f.now = f.now.Add(time.Hour)
+	if _, err := f.Plan(t.Context()); err != nil { // as if the message was lost
+		t.Fatal(err)
+	}
+	if len(archive.bodies) != 2 {
+		t.Fatalf("the archive's workers have %d messages after a lost one, want 2", len(archive.bodies))
+	}
+	for _, body := range archive.bodies {
+		if err := f.worker.Handle(t.Context(), body); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(archive.bodies) != 2 || len(f.queue.bodies) != 2 {
+		t.Fatalf("after the second slice there are %d messages for the workers of the archive and %d for the others, want 2 and 2", len(archive.bodies), len(f.queue.bodies))
+	}
+	f.handle(t, 1)
+	f.wantState(t, "a", jobs.StateSucceeded)
+	if _, err := f.Start(t.Context(), jobs.Job{ID: "r", Kind: jobs.KindRestore, Tenant: "acme", CreatedBy: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	if len(archive.bodies) != 3 {
+		t.Errorf("a restore sent %d messages to the workers of the archive, want 1", len(archive.bodies)-2)
+	}
 }
 
 func TestAJobContinuesInSlices(t *testing.T) {

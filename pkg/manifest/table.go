@@ -546,11 +546,11 @@ func table() []Function {
 			Grants:  slices.Concat(read(ResourceCursorKey), write(ResourceCursorKey)), MemoryMB: small, Timeout: 30 * time.Second,
 		},
 		{
-			Name: "run-archives", Summary: "Do a slice of a job that archives or restores entries, or find the days that are to be archived",
+			Name: "run-archives", Summary: "Do a slice of a job that reads or writes the archive, or find the days that are to be archived",
 			Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueArchive, BatchSize: 1, MaxConcurrency: 5}}},
 			Grants: slices.Concat(
 				read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceJobs, ResourceHolds, ResourceArchive, QueueResource(QueueArchive)),
-				write(ResourceEntries, ResourceTenants, ResourceJobs, ResourceArchive, QueueResource(QueueArchive), QueueResource(QueueIndex)), recording, deadLettering(QueueArchive)),
+				write(ResourceEntries, ResourceTenants, ResourceJobs, ResourceArchive, ResourceExports, QueueResource(QueueArchive), QueueResource(QueueJobs), QueueResource(QueueIndex)), revealing, deadLettering(QueueArchive)),
 			MemoryMB: large, Timeout: 15 * time.Minute,
 			Connections: 2, // one slice does one thing after the other
 		},
@@ -560,7 +560,7 @@ func table() []Function {
 			Grants: slices.Concat(
 				read(ResourceTenants, ResourceEntries, ResourceIndex, ResourceArrival, ResourceStream, ResourceQuarantine, ResourceJobs, ResourceHolds, ResourceTenantKeys, ResourceArchive, QueueResource(QueueJobs)),
 				write(ResourceExports, ResourceTombstones, ResourceArchive, ResourceTenants, ResourceEntries, ResourceIndex, ResourceQuarantine, ResourceKeys, ResourceTenantKeys, ResourceArrival, ResourceStream, ResourceConnections, ResourceQuotas, ResourceAttempts, ResourceJobs, ResourceHolds,
-					QueueResource(QueueJobs), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
+					QueueResource(QueueJobs), QueueResource(QueueArchive), QueueResource(QueueIndex)), recording, nudging, certifying, deadLettering(QueueJobs)),
 			MemoryMB: medium, Timeout: 10 * time.Minute,
 		},
 		{

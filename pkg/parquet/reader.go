@@ -57,6 +57,9 @@ func (r *Reader) Rows() int64 { return r.rows }
 // Groups returns the number of row groups.
 func (r *Reader) Groups() int { return len(r.groups) }
 
+// GroupRows returns the number of rows of a row group, which is below Groups.
+func (r *Reader) GroupRows(i int) int64 { return r.groups[i].rows }
+
 // All reads every row. A row has a value for each column, and is valid until the next one. After an
 // error there is no other row.
 func (r *Reader) All() iter.Seq2[[]Value, error] {

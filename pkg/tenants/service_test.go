@@ -115,7 +115,7 @@ func newFixture(t *testing.T) *fixture {
 	f.db, f.store = db, &store{Store: db.Tenants()}
 
 	f.Service = &tenants.Service{
-		Tenants: f.store, Keys: db.Keys(), Jobs: &jobs.Service{Store: db.Jobs(), Queue: f.queue, Now: f.clock}, Recorder: f.recorder,
+		Tenants: f.store, Keys: db.Keys(), Jobs: &jobs.Service{Store: db.Jobs(), Queues: jobs.Queues{Jobs: f.queue, Archive: f.queue}, Now: f.clock}, Recorder: f.recorder,
 		Holds: db.Holds(), Now: f.clock,
 		Random: func(b []byte) {
 			for i := range b {

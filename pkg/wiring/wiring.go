@@ -433,7 +433,7 @@ func (s *Services) Search() *search.Service {
 
 // Exports exports entries as files.
 func (s *Services) Exports() *export.Service {
-	return &export.Service{Entries: s.Search(), Holds: s.Stores.Holds, Held: s.Stores.Entries, Recorder: s.accept(), Now: time.Now}
+	return &export.Service{Entries: s.Search(), Recorder: s.accept(), Now: time.Now}
 }
 
 // ExportJobs starts and shows exports that are jobs.
@@ -508,9 +508,13 @@ func (s *Services) Quarantine() *quarantine.Service {
 // Jobs starts, shows and cancels jobs.
 func (s *Services) Jobs() *jobs.Service {
 	return &jobs.Service{
-		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Recorder: s.accept(), Now: time.Now,
-		Queues: map[jobs.Kind]jobs.Queue{jobs.KindArchive: s.Stores.Queue(manifest.QueueArchive), jobs.KindRestore: s.Stores.Queue(manifest.QueueArchive)},
+		Store: s.Stores.Jobs, Queues: s.jobQueues(), Recorder: s.accept(), Now: time.Now,
 	}
+}
+
+// jobQueues are the queues of the workers of jobs.
+func (s *Services) jobQueues() jobs.Queues {
+	return jobs.Queues{Jobs: s.Stores.Queue(manifest.QueueJobs), Archive: s.Stores.Queue(manifest.QueueArchive)}
 }
 
 // Erasures starts, shows and cancels erasures of subjects.

@@ -166,6 +166,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	}
 	erasures := &erasure.Runner{
 		Keys: s.keyring(), Tombstones: s.tombstones(), Holds: s.Stores.Holds, Store: s.Stores.Entries, Entries: s.Stores.Entries, Index: s.Stores.Index, Tenants: s.tenants().Fresh(), Recorder: s.accept(), FreeSpace: s.Stores.FreeSpace,
+		Archive:    &archive.Reader{Blobs: s.Stores.Archive},
 		Exports:    &export.Remover{Jobs: s.Stores.Jobs, Files: s.Stores.Exports, Now: time.Now},
 		SettleTime: keySettleTime, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
 	}
@@ -177,7 +178,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		Tenants: s.tenants().Fresh(), Recorder: s.accept(), Now: time.Now, Random: random,
 	}
 	worker := &jobs.Worker{
-		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueJobs), Now: time.Now, Log: s.Log,
+		Store: s.Stores.Jobs, Queues: s.jobQueues(), Now: time.Now, Log: s.Log,
 		Runners: map[jobs.Kind]jobs.Runner{
 			jobs.KindPurgeTenant: purge, jobs.KindErasure: erasures, jobs.KindLegalHold: holds, jobs.KindExport: s.exporter(), jobs.KindCleanup: s.cleaner(),
 		},
@@ -189,7 +190,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 	again := &retention.Again{Register: s.Stores.Activity, Plan: s.dayPlan(jobs.TaskRetain), Now: time.Now}
 	worker.Tasks[jobs.TaskRetainAgain] = again.Do
 	if s.Stores.FreeSpace != nil {
-		space := &jobs.FreeSpace{Space: s.Stores.FreeSpace, Queue: worker.Queue, Now: time.Now}
+		space := &jobs.FreeSpace{Space: s.Stores.FreeSpace, Queue: worker.Jobs, Now: time.Now}
 		worker.Tasks[jobs.TaskFreeSpace] = space.Do
 	}
 	return lambdaedge.EachMessage(worker.Handle)
@@ -204,9 +205,19 @@ func (s *Services) RunArchives() lambdaedge.BatchHandler {
 	runner := &archive.Runner{
 		Store: s.Stores.Entries, Blobs: s.Stores.Archive, Tenants: s.tenants().Fresh(), Places: s.Stores.Arrivals, Recorder: s.accept(), Now: time.Now, Random: random,
 	}
+	exporter := s.exporter()
+	exporter.Archived = func(tenant audit.TenantID, from, to time.Time) export.ArchivedEntries {
+		return archive.NewEntries(s.Stores.Archive, tenant, from, to)
+	}
+	erasures := &erasure.ArchiveCheck{
+		Holds: s.Stores.Holds, Tenants: s.tenants().Fresh(), Archived: exporter.Archived,
+	}
 	worker := &jobs.Worker{
-		Store: s.Stores.Jobs, Queue: s.Stores.Queue(manifest.QueueArchive), Now: time.Now, Log: s.Log,
-		Runners: map[jobs.Kind]jobs.Runner{jobs.KindArchive: runner, jobs.KindRestore: s.restorer()}, Tasks: map[jobs.TaskName]jobs.Task{jobs.TaskArchive: planner.Do},
+		Store: s.Stores.Jobs, Queues: s.jobQueues(), Now: time.Now, Log: s.Log,
+		Runners: map[jobs.Kind]jobs.Runner{
+			jobs.KindArchive: runner, jobs.KindRestore: s.restorer(), jobs.KindExport: exporter, jobs.KindErasure: erasures,
+		},
+		Tasks: map[jobs.TaskName]jobs.Task{jobs.TaskArchive: planner.Do},
 	}
 	return lambdaedge.EachMessage(worker.Handle)
 }

@@ -296,7 +296,7 @@ func exportParameters() []Parameter {
 			Schema: orEmpty(oneOf("", textsOf(export.TimeFormats()...)...).withDefault(string(export.RFC3339)))},
 		{Name: export.ParamCompress, In: InQuery, Description: "How the file is compressed. The default is not at all. A Parquet file is compressed by itself: the parameter must be left out.", Schema: orEmpty(oneOf("", textsOf(export.Compressions()...)...))},
 		{Name: export.ParamBOM, In: InQuery, Description: "Begin a CSV file with the byte order mark of UTF-8, which some spreadsheets need.", Schema: orEmpty(oneOf("", "true", "false").withDefault("false"))},
-		{Name: export.ParamHold, In: InQuery, Description: "The id of a legal hold: what it covers is exported, also what has expired and no list shows. The oldest entry is first. Needs `holds:read` too.",
+		{Name: export.ParamHold, In: InQuery, Description: "The id of a legal hold: what it covers is exported, also what has expired and no list shows, and what only the archive has. It is always a job. The oldest entry is first. Needs `holds:read` too.",
 			Schema: nonEmptyText(export.MaxHold, "")},
 	}
 }

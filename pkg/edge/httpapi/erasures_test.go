@@ -58,7 +58,7 @@ func (w *world) tombstones() *erasure.Tombstones {
 func (w *world) runJobs() {
 	w.t.Helper()
 	worker := &jobs.Worker{
-		Store: w.db.Jobs(), Queue: w.work, Now: w.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w.work, Archive: w.work}, Now: w.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Runners: map[jobs.Kind]jobs.Runner{jobs.KindErasure: &erasure.Runner{
 			Keys: w.keys, Tombstones: w.tombstones(), Holds: w.db.Holds(), Store: w.db.Entries(), Entries: w.db.Entries(), Index: w.db.Index(), Exports: &export.Remover{Jobs: w.db.Jobs(), Files: w.files, Now: w.clock}, Tenants: w.db.Tenants(), Recorder: w.ingest, SettleTime: protect.KeyTTL, Now: w.clock, Random: w.fill,
 			BackupTime: 35 * 24 * time.Hour, Certificates: &certificate.Issuer{Store: w.db.Certificates(), Wrapper: w.master, Random: w.fill},

@@ -237,7 +237,8 @@ func TestAnExportByALegalHold(t *testing.T) {
 		as, method, path, body string
 		status                 int
 	}{
-		"at once":                {"auditor", http.MethodGet, "/logs/export?hold=standing&sort=timestamp", "", 200},
+		"by a query":             {"auditor", http.MethodGet, "/logs/export?hold=standing&sort=timestamp", "", 202},
+		"a HEAD":                 {"auditor", http.MethodHead, "/logs/export?hold=standing", "", 422},
 		"async":                  {"auditor", http.MethodGet, "/logs/export?hold=standing&async=true", "", 202},
 		"by a body":              {"auditor", http.MethodPost, "/logs/exports", `{"hold":"standing"}`, 202},
 		"unknown":                {"auditor", http.MethodGet, "/logs/export?hold=none", "", 404},

@@ -36,7 +36,7 @@ var admins = [4]right{all, none, none, none}
 var encryptedMatrix = []encryptedRow{
 	{function: "get-log", member: "reveal", with: access.LogsReveal, roles: admins, target: "/logs/{id}?reveal=true&reason=x", reveals: true},
 	{function: "search-logs", member: "reveal", with: access.LogsReveal, roles: admins, target: "/logs/search", body: `{"reveal":true,"reason":"x"}`, reveals: true},
-	{function: "export-logs", member: "hold", with: access.HoldsRead, roles: readers, target: "/logs/export?hold=held", anyResource: true},
+	{function: "export-logs", member: "hold", with: access.HoldsRead, roles: readers, target: "/logs/export?hold=held", starts: true, anyResource: true},
 	{function: "create-export", member: "hold", with: access.HoldsRead, roles: readers, target: "/logs/exports", body: `{"hold":"held"}`, starts: true, anyResource: true},
 	{function: "create-export", member: "reveal", with: access.LogsReveal, roles: admins, target: "/logs/exports", body: `{"reveal":true,"reason":"x"}`, starts: true},
 	{function: "search-logs", member: "match_encrypted", with: access.LogsMatchEncrypted, roles: admins, target: "/logs/search", body: `{"match_encrypted":{"metadata.note":"{secret}"}}`},

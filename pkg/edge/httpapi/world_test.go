@@ -296,7 +296,7 @@ func (w *world) build() {
 	w.quarantine = &quarantine.Service{
 		Store: w.db.Quarantine(), Standard: w.standard, Priority: w.priority, Index: w.index, Recorder: w.ingest, Now: w.clock,
 	}
-	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queue: w.work, Recorder: w.ingest, Now: w.clock}
+	w.jobs = &jobs.Service{Store: w.db.Jobs(), Queues: jobs.Queues{Jobs: w.work, Archive: w.work}, Recorder: w.ingest, Now: w.clock}
 	w.exports = &export.Jobs{Jobs: w.jobs, Entries: w.search, Holds: w.db.Holds(), Files: w.files, Texts: w.keys, Recorder: w.ingest, Now: w.clock, Random: w.fill}
 	w.tenants = &tenants.Service{
 		Tenants: store, Keys: w.db.Keys(), Jobs: w.jobs, Holds: w.db.Holds(), Recorder: w.ingest, SettleTime: 45 * time.Second, Now: w.clock, Random: w.fill,
@@ -328,7 +328,7 @@ func (worldServices) Version() httpapi.Version { return testVersion }
 
 func (s worldServices) Dependencies() []httpapi.Dependency { return s.w.dependencies() }
 func (s worldServices) Exports() *export.Service {
-	return &export.Service{Entries: s.w.search, Holds: s.w.db.Holds(), Held: s.w.db.Entries(), Recorder: s.w.ingest, Now: s.w.clock}
+	return &export.Service{Entries: s.w.search, Recorder: s.w.ingest, Now: s.w.clock}
 }
 func (s worldServices) Certificates() certificate.Store { return s.w.db.Certificates() }
 func (s worldServices) Feed() *arrival.Feed             { return s.w.feed }

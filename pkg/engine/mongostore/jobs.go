@@ -49,6 +49,7 @@ type jobDocument struct {
 	Checkpoint  string     `bson:"checkpoint,omitempty"` // JSON
 	Generation  int64      `bson:"generation"`
 	Committed   bool       `bson:"committed,omitempty"`
+	Archive     bool       `bson:"archive,omitempty"`
 	Failures    int        `bson:"failures,omitempty"`
 	ResumeAt    *time.Time `bson:"resume_at,omitempty"`
 	Resent      int        `bson:"resent,omitempty"`
@@ -62,7 +63,7 @@ func newJobDocument(j *jobs.Job) (jobDocument, error) {
 	doc := jobDocument{
 		Key: keyOf(j.Tenant, j.ID), ID: j.ID, Tenant: string(j.Tenant), Kind: string(j.Kind), State: string(j.State),
 		Progress: j.Progress, Count: j.Count, CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, StartedAt: optional(j.StartedAt),
-		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Committed: j.Committed, Failures: j.Failures, Resent: j.Resent,
+		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Committed: j.Committed, Archive: j.Archive, Failures: j.Failures, Resent: j.Resent,
 		CleanAt: optional(j.CleanAt),
 	}
 	if j.Certificate != (certificate.ID{}) {
@@ -90,7 +91,7 @@ func readJob(raw bson.Raw) (jobs.Job, error) {
 		ID: doc.ID, Kind: jobs.Kind(doc.Kind), Tenant: audit.TenantID(doc.Tenant), State: jobs.State(doc.State),
 		Progress: doc.Progress, Count: doc.Count, CreatedBy: doc.CreatedBy, CreatedAt: doc.CreatedAt.UTC(),
 		StartedAt: required(doc.StartedAt), FinishedAt: required(doc.FinishedAt), Error: doc.Error,
-		Generation: doc.Generation, Committed: doc.Committed, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt), Resent: doc.Resent,
+		Generation: doc.Generation, Committed: doc.Committed, Archive: doc.Archive, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt), Resent: doc.Resent,
 		CleanAt: required(doc.CleanAt),
 	}
 	if doc.SweepAt != nil {

@@ -248,12 +248,12 @@ func entriesExpire(r *retained, total int) {
 func (r *retained) wantHeld(want int) {
 	r.t.Helper()
 	tenant := r.admin.tenant
-	h := hold.Hold{ID: "held", Tenant: tenant, To: today().AddDate(0, 0, -35), CreatedAt: time.Now().UTC().Truncate(time.Millisecond), Version: 1}
+	h := hold.Hold{ID: fmt.Sprintf("held-%d", time.Now().UnixNano()), Tenant: tenant, To: today().AddDate(0, 0, -35), CreatedAt: time.Now().UTC().Truncate(time.Millisecond), Version: 1}
 	if err := r.stores.Holds.CreateHold(r.t.Context(), h); err != nil {
 		r.t.Fatal(err)
 	}
 	var job exportAnswer
-	got := r.admin.do("POST", "/logs/exports", `{"hold":"held","fields":["id"]}`, nil)
+	got := r.admin.do("POST", "/logs/exports", fmt.Sprintf(`{"hold":%q,"fields":["id"]}`, h.ID), nil)
 	if got.status != http.StatusAccepted {
 		r.t.Fatalf("export by a hold: got status %d, want %d: %s", got.status, http.StatusAccepted, got.body)
 	}

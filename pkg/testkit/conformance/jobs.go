@@ -42,7 +42,7 @@ func jobsRoundTrip(t *testing.T, s jobs.Store) {
 	job.State, job.Progress, job.Count, job.Error, job.Failures = jobs.StateFailed, 0.25, 1<<40, `it's "broken"`, 7
 	job.StartedAt, job.FinishedAt, job.ResumeAt = job.CreatedAt.Add(time.Second), job.CreatedAt.Add(time.Hour), job.CreatedAt.Add(48*time.Hour)
 	job.CleanAt = job.CreatedAt.Add(24 * time.Hour)
-	job.Checkpoint, job.Generation, job.Committed, job.Resent = json.RawMessage(`{"pass":1,"name":"ü \"x\""}`), 3, true, 2
+	job.Checkpoint, job.Generation, job.Committed, job.Archive, job.Resent = json.RawMessage(`{"pass":1,"name":"ü \"x\""}`), 3, true, true, 2
 	job.Certificate = randomID()
 	noError(t, s.UpdateJob(t.Context(), job, 0))
 	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)

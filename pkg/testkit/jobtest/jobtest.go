@@ -63,9 +63,9 @@ func New(t testing.TB) *World {
 			t.Error(err)
 		}
 	})
-	w.Service = &jobs.Service{Store: w.DB.Jobs(), Queue: w, Recorder: w, Now: w.Clock}
+	w.Service = &jobs.Service{Store: w.DB.Jobs(), Queues: jobs.Queues{Jobs: w, Archive: w}, Recorder: w, Now: w.Clock}
 	w.Worker = &jobs.Worker{
-		Store: mortalJobs{w.DB.Jobs(), w}, Queue: w, Runners: map[jobs.Kind]jobs.Runner{}, Now: w.Clock, Log: slog.New(slog.DiscardHandler),
+		Store: mortalJobs{w.DB.Jobs(), w}, Queues: jobs.Queues{Jobs: w, Archive: w}, Runners: map[jobs.Kind]jobs.Runner{}, Now: w.Clock, Log: slog.New(slog.DiscardHandler),
 	}
 	return w
 }
