@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
@@ -39,6 +40,11 @@ type Task func(ctx context.Context, tenant audit.TenantID, input json.RawMessage
 
 // SendTask sends a task of a tenant to the workers. A nil input is none.
 func SendTask(ctx context.Context, q Queue, tenant audit.TenantID, name TaskName, input any) error {
+	return SendTaskAfter(ctx, q, tenant, 0, name, input)
+}
+
+// SendTaskAfter is SendTask with a delay of up to MaxDelay.
+func SendTaskAfter(ctx context.Context, q Queue, tenant audit.TenantID, delay time.Duration, name TaskName, input any) error {
 	m := Message{Tenant: tenant, Task: name}
 	if input != nil {
 		text, err := json.Marshal(input)
@@ -49,7 +55,7 @@ func SendTask(ctx context.Context, q Queue, tenant audit.TenantID, name TaskName
 	}
 	body, err := m.Encode()
 	if err == nil {
-		err = q.Send(ctx, tenant, []string{body})
+		err = deliver(ctx, q, tenant, delay, body)
 	}
 	if err != nil {
 		return fmt.Errorf("queue the task %s of %s: %w", name, tenant, err)

@@ -312,15 +312,21 @@ func (s *Slice) requeue(ctx context.Context, wait time.Duration) error {
 // send sends the message that continues the job. wait is at most MaxDelay.
 func send(ctx context.Context, q Queue, job *Job, wait time.Duration) error {
 	body, err := messageOf(job)
-	if err == nil && wait > 0 {
-		err = q.SendAfter(ctx, job.Tenant, wait, body)
-	} else if err == nil {
-		err = q.Send(ctx, job.Tenant, []string{body})
+	if err == nil {
+		err = deliver(ctx, q, job.Tenant, wait, body)
 	}
 	if err != nil {
 		return fmt.Errorf("queue job %s of %s: %w", job.ID, job.Tenant, err)
 	}
 	return nil
+}
+
+// deliver sends a message, with a delay unless that is 0.
+func deliver(ctx context.Context, q Queue, tenant audit.TenantID, delay time.Duration, body string) error {
+	if delay > 0 {
+		return q.SendAfter(ctx, tenant, delay, body)
+	}
+	return q.Send(ctx, tenant, []string{body})
 }
 
 // now returns the time as jobs have it.

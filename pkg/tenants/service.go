@@ -1,12 +1,14 @@
 package tenants
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -23,27 +25,27 @@ type Jobs interface {
 // Service administers tenants and keys. Its callers check permissions. Service
 // checks only what a new key may do.
 //
-// Service records every change of an existing tenant in the tenant's own log. A
-// change that cannot be recorded does not remain. A reversible change is made,
-// recorded, and undone if the recording failed. An irreversible change (revoking a
-// key, deleting a tenant) is recorded first. In both cases the error is an
-// *audit.UnavailableError, and the caller may retry. The log may then have a record
-// of a change that was not made.
+// Service records every change of an existing tenant in the tenant's own log, before
+// it makes the change. So no change stands unrecorded, also if the process is killed.
+// What cannot be recorded is not done: the error is an *audit.UnavailableError, and
+// the caller may retry. The log may have a record of a change that was not made.
 type Service struct {
 	Tenants  Store // Cache.Fresh, where the process has a Cache, so that it sees these changes at once
 	Keys     KeyStore
 	Jobs     Jobs
 	Holds    hold.Reader
 	Recorder audit.Recorder
-	// RetentionChanged is called after a tenant's settings have changed by which entries leave the stores;
-	// see audit.Settings.SameRetention. nil: nobody is told.
-	RetentionChanged func(ctx context.Context, tenant audit.TenantID) error
+	// RetentionChanged has the entries of a tenant looked at after a delay, because the settings change by
+	// which they leave the stores; see audit.Settings.SameRetention. It returns nil only if that happens
+	// also if this process is killed. nil: nobody is told.
+	RetentionChanged func(ctx context.Context, tenant audit.TenantID, delay time.Duration) error
 	// Placing decides where the search index has the entries of a new tenant.
 	Placing Placing
 	// SettleTime is how long after a change another process can accept entries by the earlier record.
 	SettleTime time.Duration
 	Now        func() time.Time
 	Random     func(b []byte)
+	Log        *slog.Logger
 }
 
 // The actions and resource types of the service's own entries.
@@ -59,8 +61,8 @@ const (
 // maxAttempts is how often a change is tried if others change the record at the same time.
 const maxAttempts = 8
 
-// undoTimeout bounds the undoing of a change, which continues if the request is canceled.
-const undoTimeout = 5 * time.Second
+// changeTime is longer than a request takes: a change is made by then, or its process is gone.
+const changeTime = time.Minute
 
 // Create adds an active tenant with Version 1. It returns audit.ErrConflict if the
 // id is or ever was taken. It is not recorded: a new tenant's log is empty.
@@ -113,7 +115,9 @@ type Change struct {
 // audit.ErrPrecondition if the record has changed since. A tenant that is being deleted can be
 // updated, but not its status: that is an audit.ErrConflict.
 func (s *Service) Update(ctx context.Context, by access.Principal, id audit.TenantID, to Change, ifVersion int64) (audit.Tenant, error) {
+	announced := announcement{Service: s, by: by}
 	before, after, err := s.change(ctx, id, func(t *audit.Tenant) error {
+		before := *t
 		if to.Settings.Isolation != t.Settings.Isolation {
 			return audit.Invalid("/settings/isolation", "immutable", "must stay %s: it decides where the tenant's entries lie", t.Settings.Isolation)
 		}
@@ -127,27 +131,51 @@ func (s *Service) Update(ctx context.Context, by access.Principal, id audit.Tena
 		if ifVersion != 0 && t.Version != ifVersion {
 			return audit.ErrPrecondition
 		}
-		return nil
+		return announced.announce(ctx, &before, t)
 	})
 	if err != nil {
 		return audit.Tenant{}, err
 	}
-	entry := audit.Entry{
-		UserID: by.Subject, Action: actionUpdate, ResourceType: resourceTenant, ResourceID: string(id),
-		Before: stateOf(before), After: stateOf(after),
-	}
-	err = s.tellRetention(ctx, before, after) // if recording fails, that does no harm
-	if err == nil {
-		err = audit.Record(ctx, s.Recorder, after, entry)
-	}
-	if err != nil {
-		return audit.Tenant{}, s.undo(ctx, err, func(ctx context.Context) error {
-			restored := before
-			restored.Version = after.Version + 1
-			return s.Tenants.Update(ctx, restored)
-		})
+	if s.changesRetention(&before, &after) {
+		if err := s.RetentionChanged(ctx, id, 0); err != nil { // it looks after changeTime anyway
+			s.Log.WarnContext(ctx, "retention could not be told at once of changed settings", "tenant", id, "error", err)
+		}
 	}
 	return after, nil
+}
+
+// announcement is what a change needs before it is made: a record, and somebody who looks at the entries
+// afterwards. It remembers what it has done, for a change that begins again.
+type announcement struct {
+	*Service
+	by            access.Principal
+	before, after audit.Object // as they were recorded
+	told          bool
+}
+
+func (a *announcement) announce(ctx context.Context, before, after *audit.Tenant) error {
+	if !a.told && a.changesRetention(before, after) {
+		if err := a.RetentionChanged(ctx, before.ID, changeTime); err != nil {
+			return &audit.UnavailableError{Err: err}
+		}
+		a.told = true
+	}
+	was, is := stateOf(*before), stateOf(*after)
+	if bytes.Equal(was, a.before) && bytes.Equal(is, a.after) {
+		return nil
+	}
+	err := audit.Record(ctx, a.Recorder, *before, audit.Entry{
+		UserID: a.by.Subject, Action: actionUpdate, ResourceType: resourceTenant, ResourceID: string(before.ID), Before: was, After: is,
+	})
+	if err == nil {
+		a.before, a.after = was, is
+	}
+	return err
+}
+
+// changesRetention reports whether somebody has to be told of a change.
+func (s *Service) changesRetention(before, after *audit.Tenant) bool {
+	return s.RetentionChanged != nil && !before.Settings.SameRetention(&after.Settings)
 }
 
 // InForceAt returns from when on every process protects new entries by the changed settings, which are
@@ -157,17 +185,6 @@ func (s *Service) InForceAt(before, changed *audit.Settings) time.Time {
 		return time.Time{}
 	}
 	return s.now().Add(s.SettleTime)
-}
-
-// tellRetention reports a change of the retention.
-func (s *Service) tellRetention(ctx context.Context, before, after audit.Tenant) error {
-	if s.RetentionChanged == nil || before.Settings.SameRetention(&after.Settings) {
-		return nil
-	}
-	if err := s.RetentionChanged(ctx, after.ID); err != nil {
-		return &audit.UnavailableError{Err: err}
-	}
-	return nil
 }
 
 // changeStatus suspends a tenant or ends its suspension. "" changes nothing.
@@ -222,16 +239,6 @@ func object(v any) audit.Object {
 		panic(fmt.Sprintf("tenants: %T as JSON: %v", v, err))
 	}
 	return text
-}
-
-// undo reverts a change that could not be recorded, even if the request is canceled.
-func (s *Service) undo(ctx context.Context, cause error, back func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-	defer cancel()
-	if err := back(ctx); err != nil {
-		return &audit.UnavailableError{Err: fmt.Errorf("%w; and the change stands unrecorded: %w", cause, err)}
-	}
-	return cause
 }
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
@@ -357,12 +364,12 @@ func (s *Service) CreateKey(ctx context.Context, by access.Principal, key Key) (
 	secret = access.NewSecret(s.Random)
 	key.ID, key.Hash = hex.EncodeToString(id[:]), access.HashSecret(secret)
 	key.CreatedAt, key.CreatedBy, key.LastUsedAt = now, by.Person(), time.Time{}
-	if err := s.Keys.CreateKey(ctx, key); err != nil {
-		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
-	}
 	entry := audit.Entry{UserID: by.Subject, Action: actionCreateKey, ResourceType: resourceKey, ResourceID: key.ID, After: key.state()}
 	if err := audit.Record(ctx, s.Recorder, tenant, entry); err != nil {
-		return Key{}, "", s.undo(ctx, err, func(ctx context.Context) error { return s.Keys.DeleteKey(ctx, key.Tenant, key.ID) })
+		return Key{}, "", err
+	}
+	if err := s.Keys.CreateKey(ctx, key); err != nil {
+		return Key{}, "", fmt.Errorf("create key of %s: %w", key.Tenant, err)
 	}
 	return key, secret, nil
 }

@@ -536,7 +536,11 @@ func (s *Services) LegalHolds() *hold.Service {
 
 // retainAgain has all days of a tenant looked at, because other entries may be removed now.
 func (s *Services) retainAgain(ctx context.Context, tenant audit.TenantID) error {
-	return jobs.SendTask(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, jobs.TaskRetainAgain, nil)
+	return s.retainAgainAfter(ctx, tenant, 0)
+}
+
+func (s *Services) retainAgainAfter(ctx context.Context, tenant audit.TenantID, delay time.Duration) error {
+	return jobs.SendTaskAfter(ctx, s.Stores.Queue(manifest.QueueJobs), tenant, delay, jobs.TaskRetainAgain, nil)
 }
 
 // Certificates has the certificates of erasures.
@@ -546,7 +550,7 @@ func (s *Services) Certificates() certificate.Store { return s.Stores.Certificat
 func (s *Services) Tenants() *tenants.Service {
 	return &tenants.Service{
 		Tenants: s.tenants().Fresh(), Keys: s.Stores.Keys, Jobs: s.Jobs(), Placing: s.Stores.Placing,
-		Recorder: s.accept(), Now: time.Now, Random: random, Holds: s.Stores.Holds, RetentionChanged: s.retainAgain,
+		Recorder: s.accept(), Now: time.Now, Random: random, Holds: s.Stores.Holds, RetentionChanged: s.retainAgainAfter, Log: s.Log,
 		SettleTime: TenantTTL + maxRequestTime + maxClockSkew,
 	}
 }
