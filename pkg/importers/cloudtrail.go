@@ -23,20 +23,20 @@ func isDigest(r fields) bool { return r.has("digestStartTime", "digestEndTime") 
 //	timestamp        eventTime
 //	idempotency_key  eventID
 //	action           eventName
-//	user_id          the first of userIdentity's arn, userName, principalId, invokedBy, type, accountId
+//	user_id          onBehalfOf.userId of an IdentityCenterUser, else the first of userIdentity's arn, userName, principalId, invokedBy, type, accountId
 //	session_id       userIdentity.accessKeyId, which is different for each session of temporary credentials
 //	request_id       requestID
 //	resource_type    the type of the first of resources, else the service ("s3" of s3.amazonaws.com)
 //	resource_id      the ARN of the first of resources, else the best name among requestParameters
 //	ip_address       sourceIPAddress if it is an address
 //	user_agent       userAgent
-//	severity         ERROR if the record has an errorCode, else INFO
+//	severity         ERROR if the record has an errorCode or is a failed sign-in, else INFO
 func cloudTrailEvent(r fields) event {
 	if isInsight(r) {
 		return insightEvent(r)
 	}
 	user := r.object("userIdentity")
-	actor := user.firstOf("arn", "userName", "principalId", "invokedBy", "type", "accountId")
+	actor := cloudTrailActor(user)
 	e := event{
 		time: r["eventTime"], key: r.text("eventID"), action: r.text("eventName"), user: actor,
 		session: user.text("accessKeyId"), request: r.text("requestID"),
@@ -44,10 +44,25 @@ func cloudTrailEvent(r fields) event {
 		address: r.text("sourceIPAddress"), agent: r.text("userAgent"),
 		message: sentence(r.text("eventName"), awsService(r), actor, r.text("errorCode"), r.text("errorMessage")),
 	}
-	if r.text("errorCode") != "" {
+	if r.text("errorCode") != "" || isFailedSignIn(r) {
 		e.severity = audit.SeverityError
 	}
 	return e
+}
+
+// cloudTrailActor returns who acted. A user of IAM Identity Center has no name in the record.
+func cloudTrailActor(user fields) string {
+	if user.text("type") == "IdentityCenterUser" {
+		if id := user.object("onBehalfOf").text("userId"); id != "" {
+			return id
+		}
+	}
+	return user.firstOf("arn", "userName", "principalId", "invokedBy", "type", "accountId")
+}
+
+// isFailedSignIn reports whether a record is a sign-in to the console that failed. It has no errorCode.
+func isFailedSignIn(r fields) bool {
+	return r.object("responseElements").text("ConsoleLogin") == "Failure"
 }
 
 // insightEvent reads a record of CloudTrail Insights. It is no call of somebody, so its action is not

@@ -88,6 +88,20 @@ var samples = []struct {
 		"ip_address": `"203.0.113.7"`, "user_agent": `"[aws-cli/2.15]"`, "severity": `"ERROR"`,
 		"message": `"GetObject on s3 by arn:aws:sts::111122223333:assumed-role/ci/deploy failed with AccessDenied: User is not \"authorized\""`,
 	}},
+	{importers.CloudTrail, `{"eventVersion":"1.08","userIdentity":{"type":"IAMUser","principalId":"AIDAEXAMPLE","arn":"arn:aws:iam::111122223333:user/ada",
+ "accountId":"111122223333","userName":"ada"},"eventTime":"2026-03-01T10:20:31Z","eventSource":"signin.amazonaws.com","eventName":"ConsoleLogin",
+ "sourceIPAddress":"203.0.113.7","errorMessage":"Failed authentication","requestParameters":null,"responseElements":{"ConsoleLogin":"Failure"},
+ "eventID":"e2"}`, map[string]string{
+		"timestamp": `"2026-03-01T10:20:31Z"`, "idempotency_key": `"e2"`, "action": `"ConsoleLogin"`, "user_id": `"arn:aws:iam::111122223333:user/ada"`,
+		"resource_type": `"signin"`, "ip_address": `"203.0.113.7"`, "severity": `"ERROR"`,
+		"message": `"ConsoleLogin on signin by arn:aws:iam::111122223333:user/ada: Failed authentication"`,
+	}},
+	{importers.CloudTrail, `{"eventVersion":"1.11","userIdentity":{"type":"IdentityCenterUser","accountId":"111122223333","credentialId":"c1",
+ "onBehalfOf":{"userId":"94482488-3041-7001-0000-000000000007","identityStoreArn":"arn:aws:identitystore::111122223333:identitystore/d-1"}},
+ "eventTime":"2026-03-01T10:20:32Z","eventSource":"sso.amazonaws.com","eventName":"Federate","responseElements":{"ConsoleLogin":"Success"},"eventID":"e3"}`, map[string]string{
+		"timestamp": `"2026-03-01T10:20:32Z"`, "idempotency_key": `"e3"`, "action": `"Federate"`, "user_id": `"94482488-3041-7001-0000-000000000007"`,
+		"resource_type": `"sso"`, "severity": `"INFO"`, "message": `"Federate on sso by 94482488-3041-7001-0000-000000000007"`,
+	}},
 	{importers.CloudTrail, `{"eventVersion":"1.09","eventTime":"2026-03-01T10:21:00Z","awsRegion":"eu-central-1","eventID":"e1","eventType":"AwsCloudTrailInsight",
  "recipientAccountId":"111122223333","sharedEventID":"s1","insightDetails":{"state":"Start","eventSource":"ssm.amazonaws.com","eventName":"GetParameter",
  "insightType":"ApiCallRateInsight","insightContext":{"statistics":{"baseline":{"average":0.02},"insight":{"average":61.5}}}},"eventCategory":"Insight"}`, map[string]string{

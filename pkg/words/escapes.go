@@ -5,14 +5,22 @@ import "strings"
 const (
 	escape = 0x1b
 	bell   = 0x07
-	// controls begins, in UTF-8, each character from U+0080 to U+009F. The second byte is 0x40 more
-	// than that which follows an escape to the same effect.
+	// controls begins, in UTF-8, each character from U+0080 to U+009F.
 	controls = 0xc2
+	// introducer is the second byte of U+009B, which has the effect of ESC [.
+	introducer = 0x9b
+	// maxControlString is the length of the longest control string, in bytes: a title of a window or
+	// a link. It bounds the search for an end that does not come.
+	maxControlString = 4 << 10
 )
 
 // withoutEscapes returns the text with a space in the place of each control sequence of a
 // terminal (ECMA-48): a color or a movement of the cursor is no word. A sequence without an end
 // loses its beginning only.
+//
+// Of the controls from U+0080 to U+009F only U+009B begins a longer sequence. Text that was encoded
+// in UTF-8 twice has such controls in the place of quotes and dashes. If they began strings, the
+// words between two quotes would not be found.
 func withoutEscapes(text string) string {
 	at := nextEscape(text)
 	if at < 0 {
@@ -42,18 +50,13 @@ func nextEscape(text string) int {
 // sequenceLength returns the length of the sequence with which the text begins. The text has at
 // least two bytes.
 func sequenceLength(text string) int {
-	second := text[1]
-	if text[0] == controls {
-		second -= 0x40
-	}
-	switch second {
-	case '[':
-		return controlSequence(text)
-	case ']', 'P', 'X', '^', '_':
-		return controlString(text)
-	}
-	if text[0] == controls {
+	switch {
+	case text[0] == controls && text[1] != introducer:
 		return 2
+	case text[0] == controls || text[1] == '[':
+		return controlSequence(text)
+	case strings.IndexByte("]PX^_", text[1]) >= 0:
+		return controlString(text)
 	}
 	return escapeSequence(text)
 }
@@ -86,8 +89,9 @@ func controlSequence(text string) int {
 }
 
 // controlString returns the length of a string up to its terminator: ESC \, U+009C or, as in xterm,
-// a bell.
+// a bell. An escape ends the search, so that strings without an end are each read once.
 func controlString(text string) int {
+	text = text[:min(len(text), maxControlString)]
 	for i := 2; i < len(text); i++ {
 		if text[i] == bell {
 			return i + 1

@@ -1,6 +1,7 @@
 package words_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,14 @@ func TestSplit(t *testing.T) {
 		{"reset of a terminal", "\x1b[31mbackup failed\x1b(B\x1b[m now", []string{"backup", "failed", "now"}},
 		{"several intermediate bytes", "\x1b$(Cdisk", []string{"disk"}},
 		{"intermediate byte at the end", "disk\x1b(", []string{"disk"}},
-		{"sequences of one character", "\u009b31mfull\u009b0m\u0085disk\u009d0;title\u009ctext", []string{"full", "disk", "text"}},
+		{"sequences of one character", "\u009b31mfull\u009b0m\u0085disk", []string{"full", "disk"}},
+		{"strings of one character", "\u009d0;title\u009ctext \u0090a\u0098b\u009ec\u009fd\u009c", []string{"0", "title", "text", "a", "b", "c", "d"}},
+		{"quotes encoded twice", "he said â\u0080\u009cstopâ\u0080\u009d then deleted the ledger â\u0080\u009cnowâ\u0080\u009d",
+			[]string{"he", "said", "â", "stopâ", "then", "deleted", "the", "ledger", "â", "nowâ"}},
+		{"string ended by a character", "\x1b]0;title\u009ctext", []string{"text"}},
+		{"string ended by an escape", "\x1b]0;title\x1b\\text", []string{"text"}},
+		{"string that is too long", "\x1b]" + strings.Repeat("a ", 2047) + "\atext", append(slices.Repeat([]string{"a"}, 2047), "text")},
+		{"longest string", "\x1b]" + strings.Repeat("a ", 2046) + "a\atext", []string{"text"}},
 		{"no control characters", "§ 5 é Â£9", []string{"5", "é", "â", "9"}},
 		{"nothing", " -- ", nil},
 	} {
@@ -97,4 +105,20 @@ func TestSplitFindsAnyPart(t *testing.T) {
 		}
 		t.Fatalf("words %q of %q are not in %q of the whole", part, string(text[from:to]), whole)
 	})
+}
+
+// The texts have sequences that do not end. Each benchmark must take as long for a byte of the
+// longer text as for one of the shorter.
+func BenchmarkSplitHostile(b *testing.B) {
+	for _, begin := range []string{"\u009d", "\u0090", "\u009b", "\u009b0", "\x1b]", "\x1bP0", "\x1b[", "\x1b[0", "\x1b(", "\x1b"} {
+		for _, size := range []int{8 << 10, 128 << 10} {
+			b.Run(fmt.Sprintf("%q/%d", begin, size), func(b *testing.B) {
+				text := strings.Repeat(begin, size/len(begin))
+				b.SetBytes(int64(len(text)))
+				for b.Loop() {
+					words.Split(text)
+				}
+			})
+		}
+	}
 }
