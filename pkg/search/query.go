@@ -26,6 +26,7 @@ const (
 //	action:DELETE             a field has exactly this value; = does the same
 //	user_id:"Ann Smith"       a value with any character
 //	resource_id:order-*       a value that begins with order-
+//	user_id:"Ann S"*          a value that begins with Ann S
 //	action:(login OR logout)  one of several values
 //	metadata.region:eu-west-1 a scalar leaf of the metadata; numbers by value
 //	metadata."a:b":x          a name with any character
@@ -196,6 +197,10 @@ func (p *parser) primary(depth int) (audit.Expr, error) {
 	case tokenOpen:
 		return p.parentheses(depth, p.values)
 	case tokenSymbols:
+		if p.values != nil && t.joined && strings.ContainsAny(t.operator, "<>=") {
+			return nil, invalidQuery("has an operator among the values of %s at byte %d; write %[1]s%[3]sVALUE outside of the parentheses, or put the value into quotes",
+				audit.BoundedName(p.values.field), t.offset+1, t.operator)
+		}
 		p.tokens = p.tokens[1:]
 		return nil, nil
 	case tokenTerm:

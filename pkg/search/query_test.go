@@ -121,32 +121,48 @@ func TestParseQuery(t *testing.T) {
 		`metadata."http://x/y?z":1`: equals("metadata.http://x/y?z", "1"),
 
 		// Symbols.
-		`deploy 🚀 done`:    audit.And{words("deploy"), words("done")},
-		`done - at last`:   audit.And{words("done"), words("at"), words("last")},
-		`error: disk`:      audit.And{words("error"), words("disk")},
-		`a = b`:            audit.And{words("a"), words("b")},
-		`:x`:               words("x"),
-		`a OR 🚀`:           words("a"),
-		`a -🚀`:             words("a"),
-		`a (🚀 !!)`:         words("a"),
-		`NOT 🚀 OR a AND !`: words("a"),
+		`deploy 🚀 done`:     audit.And{words("deploy"), words("done")},
+		`done - at last`:    audit.And{words("done"), words("at"), words("last")},
+		`error: disk`:       audit.And{words("error"), words("disk")},
+		`a = b`:             audit.And{words("a"), words("b")},
+		`:x`:                words("x"),
+		`action -> b`:       audit.And{words("action"), words("b")},
+		`action - b`:        audit.And{words("action"), words("b")},
+		`"action" = b`:      audit.And{words("action"), words("b")},
+		`wow != b`:          audit.And{words("wow"), words("b")},
+		`metadata.a:v1..v2`: equals("metadata.a", "v1..v2"),
+		`metadata.a:"1..2"`: equals("metadata.a", "1..2"),
+		`metadata.a:[x`:     equals("metadata.a", "[x"),
+		`metadata."a!"=1`:   equals("metadata.a!", "1"),
+		`metadata.a:">1"`:   equals("metadata.a", ">1"),
+		`user_id:<a@b>`:     equals(audit.FieldUserID, "<a@b>"),
+		`a OR 🚀`:            words("a"),
+		`a -🚀`:              words("a"),
+		`a (🚀 !!)`:          words("a"),
+		`NOT 🚀 OR a AND !`:  words("a"),
 
 		// Several values, beginnings, existence.
-		`action:(a OR "b c")`:    equals(audit.FieldAction, "a", "b c"),
-		`-action=(a OR x*) c`:    audit.And{audit.Not{Expr: audit.Or{equals(audit.FieldAction, "a"), audit.Prefix{Field: audit.FieldAction, Value: "x"}}}, words("c")},
-		`metadata.n:(1 OR 2.0)`:  audit.Or{equals("metadata.n", "1"), byValue("metadata.n", "2.0")},
-		`changed:(a -(b OR c))`:  audit.And{equals(audit.FieldChanged, "a"), audit.Not{Expr: equals(audit.FieldChanged, "b", "c")}},
-		`timestamp:(2026-01-31)`: audit.Time{From: day, To: day.AddDate(0, 0, 1)},
-		`user_id:ann*`:           audit.Prefix{Field: audit.FieldUserID, Value: "ann"},
-		`metadata.a:x*`:          audit.Prefix{Field: "metadata.a", Value: "x"},
-		`severity:err*`:          equals(audit.FieldSeverity, "ERROR"),
-		`severity:x*`:            audit.Or{},
-		`ip_address:2001:DB8*`:   audit.Prefix{Field: audit.FieldIPAddress, Value: "2001:db8"},
-		`resource_id:*`:          audit.Has{Field: audit.FieldResourceID},
-		`has:session_id`:         audit.Has{Field: audit.FieldSessionID},
-		`has:metadata.aws:x`:     audit.Has{Field: "metadata.aws:x"},
-		`has:metadata."a b"`:     audit.Has{Field: "metadata.a b"},
-		`has:"metadata.a b"`:     audit.Has{Field: "metadata.a b"},
+		`action:(a OR "b c")`:     equals(audit.FieldAction, "a", "b c"),
+		`-action=(a OR x*) c`:     audit.And{audit.Not{Expr: audit.Or{equals(audit.FieldAction, "a"), audit.Prefix{Field: audit.FieldAction, Value: "x"}}}, words("c")},
+		`metadata.n:(1 OR 2.0)`:   audit.Or{equals("metadata.n", "1"), byValue("metadata.n", "2.0")},
+		`changed:(a -(b OR c))`:   audit.And{equals(audit.FieldChanged, "a"), audit.Not{Expr: equals(audit.FieldChanged, "b", "c")}},
+		`timestamp:(2026-01-31)`:  audit.Time{From: day, To: day.AddDate(0, 0, 1)},
+		`user_id:ann*`:            audit.Prefix{Field: audit.FieldUserID, Value: "ann"},
+		`metadata.a:x*`:           audit.Prefix{Field: "metadata.a", Value: "x"},
+		`user_id:"Ann S"*`:        audit.Prefix{Field: audit.FieldUserID, Value: "Ann S"},
+		`user_id:("a b"* OR c)`:   audit.Or{audit.Prefix{Field: audit.FieldUserID, Value: "a b"}, equals(audit.FieldUserID, "c")},
+		`user_id:"a*\"("* b`:      audit.And{audit.Prefix{Field: audit.FieldUserID, Value: `a*"(`}, words("b")},
+		`(metadata."a b":"c d"*)`: audit.Prefix{Field: "metadata.a b", Value: "c d"},
+		`user_id:""*`:             audit.Has{Field: audit.FieldUserID},
+		`"payment fail"*`:         audit.Text{Words: []string{"payment", "fail"}, Prefix: true},
+		`severity:err*`:           equals(audit.FieldSeverity, "ERROR"),
+		`severity:x*`:             audit.Or{},
+		`ip_address:2001:DB8*`:    audit.Prefix{Field: audit.FieldIPAddress, Value: "2001:db8"},
+		`resource_id:*`:           audit.Has{Field: audit.FieldResourceID},
+		`has:session_id`:          audit.Has{Field: audit.FieldSessionID},
+		`has:metadata.aws:x`:      audit.Has{Field: "metadata.aws:x"},
+		`has:metadata."a b"`:      audit.Has{Field: "metadata.a b"},
+		`has:"metadata.a b"`:      audit.Has{Field: "metadata.a b"},
 
 		// Comparisons, addresses.
 		`metadata.amount>=100`:             audit.Number{Field: "metadata.amount", From: decimal.KeyOf("100")},
@@ -207,6 +223,53 @@ func TestParseQueryNamesThePlace(t *testing.T) {
 		`paid metadata.a:(-5)`: "byte 18; put a negative number into quotes",
 	} {
 		_, err := search.ParseQuery(text)
+		if got := wantFault(t, text, err, "?q").Detail; !strings.Contains(got, want) {
+			t.Errorf("%s: got detail %q, want it to contain %q", text, got, want)
+		}
+	}
+}
+
+// What would find other entries than its author expects is refused, with the right spelling.
+func TestParseQueryGivesTheRightSpelling(t *testing.T) {
+	for text, want := range map[string]string{
+		`severity >= ERROR`:                "white space before the operator of severity at byte 10; write severity>=VALUE",
+		`user_id = act`:                    "byte 9; write user_id=VALUE",
+		`user_id :act`:                     "byte 9; write user_id:VALUE",
+		`paid (metadata.amount  <-100)`:    "byte 24; write metadata.amount<VALUE",
+		`metadata."a b" > 1`:               "write metadata.a b>VALUE",
+		`has :session_id`:                  "write has:VALUE",
+		`timestamp <`:                      "write timestamp<VALUE",
+		`metadata.amount!=100`:             "has !=, which is no operator, at byte 16; write -metadata.amount:VALUE",
+		`user_id != act`:                   "at byte 9; write -user_id:VALUE",
+		`metadata.amount:>=100`:            "two operators for metadata.amount at byte 17; write metadata.amount>=VALUE",
+		`metadata.amount==100`:             "write metadata.amount=VALUE",
+		`metadata.amount=>100`:             "write metadata.amount>=VALUE",
+		`severity:>ERROR`:                  "write severity>VALUE",
+		`metadata.amount:(>=100)`:          "at byte 18; write metadata.amount>=VALUE outside of the parentheses",
+		`a metadata.amount:100..200`:       "range of metadata.amount at byte 3; write metadata.amount>=100 metadata.amount<=200",
+		`metadata.amount:(1..*)`:           "write metadata.amount>=1,",
+		`metadata.amount:[1 TO 200]`:       "write metadata.amount>=1 metadata.amount<=200",
+		`metadata.amount:{* TO 200}`:       "write metadata.amount<=200,",
+		`timestamp:2026-01-01..2026-02-01`: "write timestamp>=2026-01-01 timestamp<=2026-02-01",
+		`user_id:[a TO b]`:                 "range of user_id at byte 1, which has none",
+		`user_id:"Ann S"x`:                 "right after the closing quote of user_id at byte 1",
+		`user_id:"Ann S"*x`:                "right after the closing quote of user_id",
+		`user_id:"Ann" "S"y`:               "",
+		`user_id:("a""b")`:                 "right after the closing quote of user_id at byte 10",
+		`user_id:"a"(b)`:                   "right after the closing quote",
+		`metadata.n>"1"*`:                  "a * after the value of metadata.n at byte 1",
+		`timestamp:"2026"*`:                "a * after the value of timestamp",
+		`has:"user_id"*`:                   "a * after the value of has",
+		`color:red`:                        "there are user_id, session_id, request_id, action, resource_type, resource_id, severity, ip_address, changed, submitted_by, timestamp, received_at, has and metadata.<path>",
+		`has:color`:                        "there are user_id, session_id",
+	} {
+		_, err := search.ParseQuery(text)
+		if want == "" {
+			if err != nil {
+				t.Errorf("%s: got error %v, want none", text, err)
+			}
+			continue
+		}
 		if got := wantFault(t, text, err, "?q").Detail; !strings.Contains(got, want) {
 			t.Errorf("%s: got detail %q, want it to contain %q", text, got, want)
 		}

@@ -1,6 +1,8 @@
 package search
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -29,6 +31,8 @@ type token struct {
 	operator string // ":", "=", ">", ">=", "<", "<=", "" where no field is named
 	value    string
 	quoted   bool
+	prefix   bool // an asterisk follows the closing quote
+	joined   bool // another character follows the closing quote
 	open     bool
 }
 
@@ -73,7 +77,7 @@ func (s *scanner) next() error {
 	case r == ')':
 		s.add(tokenClose)
 	case strings.ContainsRune(symbols, r):
-		s.symbols()
+		return s.symbols()
 	default:
 		return s.term()
 	}
@@ -84,19 +88,42 @@ func (s *scanner) next() error {
 const symbols = "-:=<>"
 
 // symbols reads symbols in a row. Minus signs exclude what follows them. Other symbols, and those
-// with nothing after them, stand beside words.
-func (s *scanner) symbols() {
+// with nothing after them, stand beside words. An operator after the name of a field is a mistake:
+// without the space it means something else.
+func (s *scanner) symbols() error {
 	rest := strings.TrimLeft(s.rest(), symbols)
 	run := s.rest()[:len(s.rest())-len(rest)]
 	r, size := utf8.DecodeRuneInString(rest)
-	if strings.Trim(run, "-") != "" || size == 0 || unicode.IsSpace(r) || r == ')' {
-		s.tokens = append(s.tokens, token{kind: tokenSymbols, offset: s.at})
+	alone := size == 0 || unicode.IsSpace(r) || r == ')'
+	operator := strings.TrimRight(run, "-")
+	if operator != "" && !strings.Contains(operator, "-") && (operator == run || !alone) {
+		if err := s.checkNoField(operator); err != nil {
+			return err
+		}
+	}
+	if operator != "" || alone {
+		s.tokens = append(s.tokens, token{kind: tokenSymbols, offset: s.at, operator: operator, joined: !alone})
 		s.at += len(run)
-		return
+		return nil
 	}
 	for range run {
 		s.add(tokenNot)
 	}
+	return nil
+}
+
+// checkNoField refuses an operator that follows the name of a field and white space.
+func (s *scanner) checkNoField(operator string) error {
+	if len(s.tokens) == 0 {
+		return nil
+	}
+	last := s.tokens[len(s.tokens)-1]
+	if last.kind != tokenTerm || last.operator != "" || last.quoted || !isTermField(last.value) {
+		return nil
+	}
+	name := audit.BoundedName(last.value)
+	return invalidQuery("has white space before the operator of %[1]s at byte %[2]d; write %[1]s%[3]sVALUE, or put the word %[1]s into quotes",
+		name, s.at+1, operator)
 }
 
 // isBare reports whether a word or a value without quotes can contain the character.
@@ -119,6 +146,9 @@ func (s *scanner) term() error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkNotEqual(name, t.offset); err != nil {
+		return err
+	}
 	if operator := s.operator(); operator != "" {
 		if known := isTermField(name); known || !quoted && s.valueFollows() {
 			t.field, t.operator = name, operator
@@ -128,8 +158,39 @@ func (s *scanner) term() error {
 		t.kind = map[string]tokenKind{"OR": tokenOr, "AND": tokenAnd, "NOT": tokenNot}[name]
 	}
 	t.value, t.quoted = name, quoted
+	if quoted {
+		s.afterQuote(&t)
+	}
 	s.tokens = append(s.tokens, t)
 	return nil
+}
+
+// checkNotEqual refuses "!=" after a field: it is no operator. name was read up to there.
+func (s *scanner) checkNotEqual(name string, offset int) error {
+	if !strings.HasPrefix(s.rest(), "=") || s.text[s.at-1] != '!' {
+		return nil
+	}
+	field := strings.TrimSuffix(name, "!")
+	if field == "" && len(s.tokens) > 0 {
+		if last := s.tokens[len(s.tokens)-1]; last.kind == tokenTerm && last.operator == "" && !last.quoted {
+			field = last.value
+		}
+	}
+	if !isTermField(field) {
+		return nil
+	}
+	return invalidQuery("has !=, which is no operator, at byte %d; write -%s:VALUE", s.at, audit.BoundedName(field))
+}
+
+// afterQuote notes what follows a closing quote directly.
+func (s *scanner) afterQuote(t *token) {
+	rest, asterisk := strings.CutPrefix(s.rest(), "*")
+	if asterisk {
+		s.at++
+	}
+	r, size := utf8.DecodeRuneInString(rest)
+	t.prefix = asterisk
+	t.joined = size > 0 && !unicode.IsSpace(r) && r != ')'
 }
 
 // name reads a word, a text in quotes, or the name of a field in the metadata with parts in
@@ -172,9 +233,11 @@ func (s *scanner) valueFollows() bool {
 
 // value reads what stands after an operator.
 func (s *scanner) value(t token) error {
-	equality := t.operator == ":" || t.operator == "="
+	if err := s.checkSpelling(t); err != nil {
+		return err
+	}
 	switch {
-	case equality && t.field != fieldHas && strings.HasPrefix(s.rest(), "("):
+	case isEquality(t.operator) && t.field != fieldHas && strings.HasPrefix(s.rest(), "("):
 		t.open = true
 	case strings.HasPrefix(s.rest(), `"`):
 		var err error
@@ -182,6 +245,7 @@ func (s *scanner) value(t token) error {
 			return err
 		}
 		t.quoted = true
+		s.afterQuote(&t)
 	case !s.valueFollows():
 		return invalidQuery("has no value for %s at byte %d", audit.BoundedName(t.field), s.at+1)
 	case t.field == fieldHas:
@@ -195,6 +259,40 @@ func (s *scanner) value(t token) error {
 	}
 	s.tokens = append(s.tokens, t)
 	return nil
+}
+
+func isEquality(operator string) bool { return operator == ":" || operator == "=" }
+
+// bracketed is a range as other query languages spell it, such as [1 TO 200].
+var bracketed = regexp.MustCompile(`^[\[{]\s*(\S+)\s+TO\s+([^\s\]}]+)\s*[\]}]`)
+
+// checkSpelling refuses comparisons and ranges in the spelling of other query languages. Read as
+// a value, they would find nothing.
+func (s *scanner) checkSpelling(t token) error {
+	if !isEquality(t.operator) {
+		return nil
+	}
+	if ends := bracketed.FindStringSubmatch(s.rest()); ends != nil {
+		return invalidRange(t, ends[1], ends[2])
+	}
+	if !isComparable(t.field) {
+		return nil
+	}
+	rest := s.rest()
+	if value := strings.TrimLeft(rest, "=<>"); value != rest {
+		operator := strings.ReplaceAll(rest[:len(rest)-len(value)], "==", "=")
+		if t.operator == "=" && operator != "=" {
+			operator += "="
+		}
+		return invalidQuery("has two operators for %s at byte %d; write %s, or put a value with = < > into quotes",
+			audit.BoundedName(t.field), s.at+1, audit.BoundedName(t.field)+operator+"VALUE")
+	}
+	return nil
+}
+
+// isComparable reports whether a field can be compared with > and <.
+func isComparable(field string) bool {
+	return slices.Contains([]string{string(audit.FieldSeverity), fieldTimestamp, fieldReceivedAt}, field) || strings.HasPrefix(field, metadataPrefix)
 }
 
 // quote reads a text in quotes. In it, a backslash before a quote or a backslash stands for that

@@ -18,6 +18,9 @@ const (
 	fieldHas        = "has"
 )
 
+// queryFields are the fields that a term can name, for error messages.
+var queryFields = strings.Join([]string{fieldNames, fieldTimestamp, fieldReceivedAt, fieldHas}, ", ") + " and metadata.<path>"
+
 // isTermField reports whether a term can name the field.
 func isTermField(name string) bool {
 	_, err := parseField(name)
@@ -26,7 +29,7 @@ func isTermField(name string) bool {
 
 // textTerm returns the condition of a word or a phrase, nil if it has no word.
 func textTerm(t token) audit.Expr {
-	value, prefix := t.value, false
+	value, prefix := t.value, t.prefix
 	if !t.quoted {
 		value, prefix = strings.CutSuffix(value, "*")
 	}
@@ -39,16 +42,24 @@ func textTerm(t token) audit.Expr {
 
 // fieldTerm returns the condition of a term that names a field.
 func fieldTerm(t token) (audit.Expr, error) {
-	equality := t.operator == ":" || t.operator == "="
+	equality := isEquality(t.operator)
+	if err := checkRange(t); err != nil {
+		return nil, err
+	}
+	isTime := t.field == fieldTimestamp || t.field == fieldReceivedAt
 	switch {
-	case t.field == fieldTimestamp || t.field == fieldReceivedAt:
+	case t.joined:
+		return nil, invalidQuery("has a character right after the closing quote of %s at byte %d; only a * for a prefix may stand there", audit.BoundedName(t.field), t.offset+1)
+	case t.prefix && (!equality || isTime || t.field == fieldHas):
+		return nil, invalidQuery("has a * after the value of %s at byte %d, which is not compared by its beginning", audit.BoundedName(t.field), t.offset+1)
+	case isTime:
 		return timeTerm(t)
 	case t.field == fieldHas && equality:
 		return hasTerm(t)
 	}
 	field, err := parseField(t.field)
 	if err != nil {
-		return nil, invalidQuery("knows no field %q at byte %d; put text with : = < > into quotes", audit.BoundedName(t.field), t.offset+1)
+		return nil, invalidQuery("knows no field %q at byte %d; there are %s; put text with : = < > into quotes", audit.BoundedName(t.field), t.offset+1, queryFields)
 	}
 	if equality {
 		return equalityTerm(t, field)
@@ -63,17 +74,53 @@ func fieldTerm(t token) (audit.Expr, error) {
 	return nil, invalidQuery("can compare severity, timestamp, received_at and numbers of the metadata with %s, not %s", t.operator, audit.BoundedName(t.field))
 }
 
+// checkRange refuses a range in the spelling of other query languages, such as 100..200. Read as a
+// value, it would find nothing.
+func checkRange(t token) error {
+	from, to, isRange := strings.Cut(t.value, "..")
+	if t.quoted || !isEquality(t.operator) || !isRange || !isComparable(t.field) || from == "" || to == "" || from == to {
+		return nil
+	}
+	if strings.HasPrefix(t.field, metadataPrefix) {
+		for _, end := range []string{from, to} {
+			if end != "*" && decimal.KeyOf(end) == "" {
+				return nil
+			}
+		}
+	}
+	return invalidRange(t, from, to)
+}
+
+// invalidRange returns the error of a range of a field, with the right spelling.
+func invalidRange(t token, from, to string) error {
+	name := audit.BoundedName(t.field)
+	if !isComparable(t.field) {
+		return invalidQuery("has a range of %s at byte %d, which has none; put the value into quotes", name, t.offset+1)
+	}
+	var parts []string
+	if from != "*" {
+		parts = append(parts, name+">="+audit.BoundedName(from))
+	}
+	if to != "*" {
+		parts = append(parts, name+"<="+audit.BoundedName(to))
+	}
+	return invalidQuery("has a range of %s at byte %d; write %s, or put the value into quotes", name, t.offset+1, strings.Join(parts, " "))
+}
+
 // hasTerm returns the condition that a field has a value.
 func hasTerm(t token) (audit.Expr, error) {
 	field, err := parseField(t.value)
 	if err != nil {
-		return nil, invalidQuery("knows no field %q after has at byte %d", audit.BoundedName(t.value), t.offset+1)
+		return nil, invalidQuery("knows no field %q after has at byte %d; there are %s and metadata.<path>", audit.BoundedName(t.value), t.offset+1, fieldNames)
 	}
 	return audit.Has{Field: field}, nil
 }
 
 // equalityTerm returns the condition that a field has a value, or one that begins so.
 func equalityTerm(t token, field audit.Field) (audit.Expr, error) {
+	if t.prefix {
+		return prefixTerm(t, field, t.value)
+	}
 	if !t.quoted {
 		if value, wildcard := strings.CutSuffix(t.value, "*"); wildcard && !strings.Contains(value, "*") {
 			return prefixTerm(t, field, value)
