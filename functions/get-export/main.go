@@ -12,12 +12,13 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/edge/lambdaedge"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/exportfiles"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/fromenv"
+	"github.com/ocelot-audit/ocelot/pkg/wiring/masterkey"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/queues"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/records"
 )
 
 func main() {
-	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, exportfiles.FromEnv)
+	services, err := fromenv.Services(context.Background(), records.FromEnv, queues.FromEnv, masterkey.FromEnv, exportfiles.FromEnv)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -47,7 +47,8 @@ type Request struct {
 // Export is an export that is a job, as callers see it.
 type Export struct {
 	jobs.Job
-	// Bytes and SHA256 are those of the file, once it is complete. SHA256 is hexadecimal.
+	// Bytes and SHA256 are those of the file, once it is complete. SHA256 is hexadecimal. Those of a file
+	// with encrypted values have values only beside a URL: guesses of the values can be tested with them.
 	Bytes  int64
 	SHA256 string
 	// FileExpiresAt is when the file is removed, zero while it is not complete. Expired says that
@@ -69,13 +70,19 @@ type Export struct {
 	at      checkpoint
 }
 
+// Texts encrypts what the record of a job keeps, and decrypts it.
+type Texts interface {
+	walk.Sealer
+	walk.Opener
+}
+
 // Jobs starts, shows and cancels exports that are jobs.
 type Jobs struct {
 	Jobs     *jobs.Service
 	Entries  Selector
 	Holds    HoldReader
 	Files    Presigner
-	Texts    walk.Sealer
+	Texts    Texts
 	Recorder audit.Recorder
 	Now      func() time.Time
 	Random   func([]byte)
@@ -173,7 +180,9 @@ func (s *Jobs) ofJob(job jobs.Job) (Export, error) {
 	}
 	export := Export{Job: job, options: options, at: at, SearchableFrom: at.SearchableFrom, Reveals: at.Request.reveals(), Removed: at.RemovedBy != ""}
 	if job.State == jobs.StateSucceeded {
-		export.Bytes, export.SHA256 = at.Bytes, at.SHA256
+		if !export.Reveals {
+			export.Bytes, export.SHA256 = at.Bytes, at.SHA256
+		}
 		export.FileExpiresAt = job.FinishedAt.Add(FileAge)
 		export.Expired = !s.Now().Before(export.FileExpiresAt)
 	}
@@ -211,18 +220,31 @@ func (s *Jobs) Export(ctx context.Context, by access.Principal, tenant audit.Ten
 	if err != nil {
 		return Export{}, err
 	}
-	if export.SHA256 == "" || export.Expired || export.Removed {
+	if export.FileExpiresAt.IsZero() || export.Expired || export.Removed {
 		return export, nil
 	}
 	if export.Lacking = export.lacking(by); len(export.Lacking) > 0 {
 		return export, nil
 	}
 	if export.Reveals {
-		if err := s.recordURL(ctx, by, tenant, &export); err != nil {
+		if err := s.reveal(ctx, by, tenant, &export); err != nil {
 			return Export{}, err
 		}
 	}
 	return export, s.presign(ctx, &export)
+}
+
+// reveal shows the digests of a file with encrypted values in plain to a caller who gets a URL of it, which
+// it records first.
+func (s *Jobs) reveal(ctx context.Context, by access.Principal, tenant audit.Tenant, e *Export) error {
+	if err := e.at.openDigests(ctx, s.Texts, &e.Job); err != nil {
+		return fmt.Errorf("export %s of %s: %w", e.ID, tenant.ID, err)
+	}
+	if err := s.recordURL(ctx, by, tenant, e); err != nil {
+		return err
+	}
+	e.Bytes, e.SHA256 = e.at.Bytes, e.at.SHA256
+	return nil
 }
 
 // recordURL writes who gets a URL of a file with encrypted values in plain.

@@ -11,6 +11,7 @@ import (
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/parquet"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
+	"github.com/ocelot-audit/ocelot/pkg/walk"
 )
 
 // revealedPrefix begins the keys of files with encrypted values in plain.
@@ -69,9 +70,16 @@ func (c *checkpoint) state() []*[]byte { return []*[]byte{&c.Sum, &c.Table.Metad
 // forget removes what only the continuation of the file takes.
 func (c *checkpoint) forget() { c.Sum, c.Table, c.Rest = nil, parquet.State{}, nil }
 
-// end forgets it in the checkpoint of a job that is finished.
+// forgetDigests removes the digests.
+func (c *checkpoint) forgetDigests() { c.digests, c.Digests = digests{}, nil }
+
+// end forgets the state in the checkpoint of a job that is finished, and the digests of a revealed file,
+// which is removed.
 func (c *checkpoint) end(job *jobs.Job) error {
 	c.forget()
+	if c.Request.reveals() {
+		c.forgetDigests()
+	}
 	text, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode the checkpoint: %w", err)
@@ -117,6 +125,60 @@ func (r *exportRun) unsealed(ctx context.Context) (checkpoint, error) {
 		*text = opened
 	}
 	return at, nil
+}
+
+// digestsPlace names the digests of an export to a walk.Sealer.
+func digestsPlace(job *jobs.Job) string { return "export " + job.ID + " digests" }
+
+// save saves the checkpoint.
+func (r *exportRun) save(ctx context.Context) error {
+	sealed, err := r.sealed(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Save(ctx, sealed)
+}
+
+// sealed returns the checkpoint as the record of the job has it: without the digests of a revealed export
+// in plain.
+func (r *exportRun) sealed(ctx context.Context) (checkpoint, error) {
+	at := r.at
+	if !at.Request.reveals() || len(at.Parts) == 0 {
+		return at, nil
+	}
+	text, err := json.Marshal(at.digests)
+	if err == nil {
+		at.Digests, err = r.Sealer.SealText(ctx, r.Job.Tenant, digestsPlace(&r.Job), text)
+	}
+	if err != nil {
+		return checkpoint{}, fmt.Errorf("encrypt the checkpoint: %w", err)
+	}
+	at.digests = digests{}
+	return at, nil
+}
+
+// openDigests decrypts the digests of a revealed export. It returns ErrUploadLost if they are not readable.
+func (r *exportRun) openDigests(ctx context.Context) error {
+	err := r.at.openDigests(ctx, r.Texts, &r.Job)
+	if errors.Is(err, protect.ErrUnreadable) {
+		err = ErrUploadLost
+	}
+	return err
+}
+
+func (c *checkpoint) openDigests(ctx context.Context, texts walk.Opener, job *jobs.Job) error {
+	if len(c.Digests) == 0 {
+		return nil
+	}
+	text, err := texts.OpenText(ctx, job.Tenant, digestsPlace(job), c.Digests)
+	if err == nil {
+		err = json.Unmarshal(text, &c.digests)
+	}
+	if err != nil {
+		return fmt.Errorf("decrypt the digests: %w", err)
+	}
+	c.Digests = nil
+	return nil
 }
 
 // RevealedFiles are the files of exports, with what their removal by an erasure takes.

@@ -3,7 +3,10 @@ package export_test
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -440,12 +443,35 @@ func (w *revealedWorld) wantSealed(what string, record []byte) {
 	}
 }
 
+// wantNoDigest fails if a text has what follows from the content of a file: with it, guesses of a value can
+// be tested.
+func (w *revealedWorld) wantNoDigest(what string, text, content []byte) {
+	w.t.Helper()
+	sum, md := sha256.Sum256(content), md5.Sum(content)
+	for name, digest := range map[string]string{
+		"SHA-256":           hex.EncodeToString(sum[:]),
+		"SHA-256 in base64": base64.StdEncoding.EncodeToString(sum[:]),
+		"MD5":               hex.EncodeToString(md[:]),
+		"size":              fmt.Sprintf(`"bytes":%d`, len(content)),
+	} {
+		if bytes.Contains(text, []byte(digest)) {
+			w.t.Errorf("%s has the %s of the file: %.600s", what, name, text)
+		}
+	}
+	for _, member := range []string{`"parts"`, `"sha256"`, `"bytes"`, `"etag"`} {
+		if bytes.Contains(text, []byte(member)) {
+			w.t.Errorf("%s has the member %s in plain: %.600s", what, member, text)
+		}
+	}
+}
+
 // hasState reports whether the record of a job has what continues its file.
 func hasState(record []byte) bool {
 	return bytes.Contains(record, []byte(`"sum"`)) || bytes.Contains(record, []byte(`"rest"`)) || bytes.Contains(record, []byte(`"table"`))
 }
 
-// The record of an export that is being written has values encrypted alone, and none once it has ended.
+// The record of an export that is being written has values encrypted alone, and none once it has ended. It
+// never has a digest of the file in plain, and none at all once there is no file. Nor has the tenant's log.
 func TestTheRecordOfARevealedExportHasNoValue(t *testing.T) {
 	for what, end := range map[string]func(w *revealedWorld, id string){
 		"erased": func(w *revealedWorld, _ string) { w.erase("user-1") },
@@ -468,6 +494,7 @@ func TestTheRecordOfARevealedExportHasNoValue(t *testing.T) {
 			for range 2 {
 				w.Deliver(1)
 				record := w.Job(e.ID).Checkpoint
+				w.wantNoDigest(form, record, nil)
 				if w.wantSealed(form, record); !hasState(record) {
 					t.Fatalf("%s: the record has no state while the file is written: %s", form, record)
 				}
@@ -477,7 +504,97 @@ func TestTheRecordOfARevealedExportHasNoValue(t *testing.T) {
 			if job := w.Job(e.ID); !job.State.Finished() || hasState(job.Checkpoint) {
 				t.Errorf("%s, %s: the job is %s with %s, want it finished and without state", form, what, job.State, job.Checkpoint)
 			}
+			content := w.revealedFile(e.ID)
+			if exists := content != nil; exists != (what == "succeeded") {
+				t.Fatalf("%s, %s: there is a file: got %t, want %t", form, what, exists, !exists)
+			}
+			w.wantNoDigest(form+", "+what, w.Job(e.ID).Checkpoint, content)
+			for _, record := range w.Recorded {
+				w.wantNoDigest(form+", "+what+", "+record.Action, record.Metadata, content)
+			}
+			if content == nil {
+				w.wantDigests(e.ID, false)
+				continue
+			}
+			w.wantDigests(e.ID, true)
+			w.Time = w.Job(e.ID).FinishedAt.Add(export.FileAge)
+			w.plan(1)
+			w.wantDigests(e.ID, false)
 		}
+	}
+}
+
+// wantDigests checks whether the record of a job has digests of the file, sealed.
+func (w *revealedWorld) wantDigests(id string, want bool) {
+	w.t.Helper()
+	if record := w.Job(id).Checkpoint; bytes.Contains(record, []byte(`"digests"`)) != want {
+		w.t.Errorf("the record of the job is %s, want it with digests: %t", record, want)
+	}
+}
+
+// The digests of a file with encrypted values are for those who get the file, for as long as there is one.
+func TestDigestsOfARevealedExportAreForItsReaders(t *testing.T) {
+	w := newRevealedWorld(t, 150, 0)
+	w.Files = urls{}
+	e := w.reveal(nil)
+	w.Work()
+	content := w.revealedFile(e.ID)
+	sum := sha256.Sum256(content)
+	check := func(what string, got export.Export, err error, want bool) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if got.FileExpiresAt.IsZero() {
+			t.Errorf("%s: the file has no end, want one", what)
+		}
+		if want && (got.SHA256 != hex.EncodeToString(sum[:]) || got.Bytes != int64(len(content))) {
+			t.Errorf("%s: got %d bytes with the SHA-256 %q, want %d with %x", what, got.Bytes, got.SHA256, len(content), sum)
+		}
+		if !want && (got.SHA256 != "" || got.Bytes != 0) {
+			t.Errorf("%s: got %d bytes with the SHA-256 %q, want neither", what, got.Bytes, got.SHA256)
+		}
+	}
+	get := func(what string, by access.Principal, want bool) {
+		t.Helper()
+		got, err := w.Export(t.Context(), by, jobtest.Acme, e.ID)
+		check(what, got, err, want)
+		list, _, err := w.List(t.Context(), by, "acme", nil, 10)
+		if len(list) != 1 {
+			t.Fatalf("%s: the list has %d exports, error %v, want one", what, len(list), err)
+		}
+		check(what+", in a list", list[0], err, false)
+	}
+	get("who may reveal", revealer, true)
+	get("who may export alone", admin, false)
+	finished := w.Time
+	w.Time = finished.Add(export.FileAge)
+	get("after the end of the file", revealer, false)
+	w.Time = finished
+	if n := w.erase("user-2"); n != 1 {
+		t.Errorf("the erasure removed %d files, want 1", n)
+	}
+	get("after an erasure", revealer, false)
+}
+
+// An export of more than one part is as whole as one of masks, whatever slice writes the parts.
+func TestARevealedExportOfManyParts(t *testing.T) {
+	w := newRevealedWorld(t, 3000, 8<<10)
+	w.Tick, w.Worker.SliceTime = time.Microsecond, time.Nanosecond // each page is a slice
+	w.Files = urls{}
+	e := w.reveal(nil)
+	w.Work()
+	w.WantJob(e.ID, jobs.StateSucceeded, 3000)
+	content := w.revealedFile(e.ID)
+	if parts := len(content) / export.MinPart; parts < 2 {
+		t.Fatalf("the file has %d bytes, want several parts", len(content))
+	}
+	got, err := w.Export(t.Context(), revealer, jobtest.Acme, e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := sha256.Sum256(content); got.SHA256 != hex.EncodeToString(sum[:]) || got.Bytes != int64(len(content)) {
+		t.Errorf("got %d bytes with the SHA-256 %q, want %d with %x", got.Bytes, got.SHA256, len(content), sum)
 	}
 }
 

@@ -72,11 +72,12 @@ type checkpoint struct {
 	// Uploads counts the files that were begun.
 	Uploads int    `json:"uploads,omitempty"`
 	Upload  Upload `json:"upload,omitzero"`
-	Parts   []Part `json:"parts,omitempty"`
-	// Written counts the entries in the parts and in Rest. Bytes are those of the parts. Sum is the state
-	// of the SHA-256 of the parts and Rest, and has up to 63 of their last bytes.
+	digests
+	// Digests are the digests of a revealed export, sealed.
+	Digests []byte `json:"digests,omitempty"`
+	// Written counts the entries in the parts and in Rest. Sum is the state of the SHA-256 of the parts and
+	// Rest, and has up to 63 of their last bytes.
 	Written int64  `json:"written,omitempty"`
-	Bytes   int64  `json:"bytes,omitempty"`
 	Sum     []byte `json:"sum,omitempty"`
 	// Revealed is what was revealed in the parts.
 	Revealed protect.Revelation `json:"revealed,omitzero"`
@@ -84,11 +85,18 @@ type checkpoint struct {
 	RemovedBy string `json:"removed_by,omitempty"`
 	// Table is how far a Parquet file is. It has the lowest value of each column and the highest.
 	Table parquet.State `json:"table,omitzero"`
-	// SHA256 is set once every part is stored.
-	SHA256 string `json:"sha256,omitempty"`
 	// EntryID is that of the entry about the end. It is random, so that no client can take it.
 	EntryID audit.EntryID `json:"entry_id,omitzero"`
 	EndedAt time.Time     `json:"ended_at,omitzero"`
+}
+
+// digests are what follows from the content of the parts. With them, guesses of a value in a revealed file
+// can be tested.
+type digests struct {
+	Parts []Part `json:"parts,omitempty"`
+	Bytes int64  `json:"bytes,omitempty"` // of the parts
+	// SHA256 is set once every part is stored.
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // restart forgets the file that was begun.
@@ -122,7 +130,10 @@ func (r *Runner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
 // fail removes what the export has written, which can be a whole file: a worker was killed after it had
 // completed it. It saves first, so that a worker that slept removes nothing of another.
 func (r *exportRun) fail(ctx context.Context) error {
-	if err := r.Save(ctx, r.at); err != nil {
+	if r.at.Request.reveals() {
+		r.at.forgetDigests() // to seal them takes a key, which can be gone
+	}
+	if err := r.save(ctx); err != nil {
 		return err
 	}
 	return r.remove(ctx, &r.Job, &r.at)
@@ -183,6 +194,9 @@ func (r *exportRun) all(ctx context.Context) (jobs.Result, error) {
 	wait, err := r.source.wait(ctx)
 	if err != nil || wait > 0 {
 		return jobs.Result{Wait: wait}, err
+	}
+	if err := r.openDigests(ctx); err != nil {
+		return jobs.Result{}, err
 	}
 	if r.at.SHA256 == "" {
 		if done, err := r.write(ctx); err != nil || !done {
@@ -263,7 +277,7 @@ func (r *exportRun) begin(ctx context.Context) error {
 		return err
 	}
 	r.at.Uploads++
-	if err := r.Save(ctx, r.at); err != nil {
+	if err := r.save(ctx); err != nil {
 		return errors.Join(err, r.abort(ctx, r.Job.Tenant, r.at.Upload))
 	}
 	return nil
@@ -322,7 +336,7 @@ func (r *exportRun) writePart(ctx context.Context, f *file) (stored bool, err er
 			return r.pause(ctx, f, position)
 		}
 		if r.Unsaved() >= r.saveInterval() { // shows the progress, and notices a cancellation
-			if err := r.Save(ctx, r.at); err != nil {
+			if err := r.save(ctx); err != nil {
 				return false, err
 			}
 		}
@@ -354,7 +368,7 @@ func (r *exportRun) pause(ctx context.Context, f *file, position *audit.Position
 	if err := r.keep(ctx, f, position); err != nil {
 		return false, err
 	}
-	return false, r.Save(ctx, r.at)
+	return false, r.save(ctx)
 }
 
 // putPart stores the part.
@@ -378,7 +392,7 @@ func (r *exportRun) putPart(ctx context.Context, f *file, position *audit.Positi
 		return err
 	}
 	if r.at.Ended = ended; !ended {
-		return r.Save(ctx, r.at)
+		return r.save(ctx)
 	}
 	return r.seal(ctx, hex.EncodeToString(f.sum.Sum(nil)))
 }
@@ -416,7 +430,11 @@ func (r *exportRun) seal(ctx context.Context, sum string) error {
 	r.at.EndedAt = r.Now().UTC().Truncate(time.Millisecond)
 	r.at.EntryID = audit.NewEntryID(r.at.EndedAt, random)
 	r.Job.Count = r.at.Written
-	return r.Commit(ctx, r.at)
+	sealed, err := r.sealed(ctx)
+	if err != nil {
+		return err
+	}
+	return r.Commit(ctx, sealed)
 }
 
 // complete makes the parts one file, and records it.
@@ -431,11 +449,7 @@ func (r *exportRun) complete(ctx context.Context) error {
 	if err := r.Files.CompleteUpload(ctx, r.Job.Tenant, r.at.Upload, r.at.Parts, r.at.Bytes, [sha256.Size]byte(sum)); err != nil {
 		return err
 	}
-	about, err := json.Marshal(struct {
-		Count  int64  `json:"count"`
-		Bytes  int64  `json:"bytes"`
-		SHA256 string `json:"sha256"`
-	}{r.at.Written, r.at.Bytes, r.at.SHA256})
+	about, err := json.Marshal(r.at.result())
 	if err != nil {
 		return fmt.Errorf("record the end: %w", err)
 	}
@@ -443,6 +457,21 @@ func (r *exportRun) complete(ctx context.Context) error {
 		ID: r.at.EntryID, Timestamp: r.at.EndedAt, UserID: r.Job.CreatedBy, Action: actionFinish,
 		ResourceType: resourceExport, ResourceID: r.Job.ID, Metadata: about,
 	})
+}
+
+// finished is what the tenant's log has of a file.
+type finished struct {
+	Count  int64  `json:"count"`
+	Bytes  *int64 `json:"bytes,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+// result returns what may be recorded. The log outlives a revealed file and has none of its digests.
+func (c *checkpoint) result() finished {
+	if c.Request.reveals() {
+		return finished{Count: c.Written}
+	}
+	return finished{c.Written, &c.Bytes, c.SHA256}
 }
 
 // again begins the file again, because the store lost the upload.
@@ -454,7 +483,7 @@ func (r *exportRun) again(ctx context.Context) error {
 		return &jobs.FailedError{Reason: reasonLost}
 	}
 	r.at.restart()
-	return r.Save(ctx, r.at)
+	return r.save(ctx)
 }
 
 // file is a file that is being written: the part that is not stored yet.

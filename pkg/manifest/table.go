@@ -373,7 +373,7 @@ func table() []Function {
 		{
 			Name: "get-export", Summary: "Return the state of an export, with a URL of its file",
 			Trigger: route(http.MethodGet, "/logs/exports/{id}", access.LogsExport, TenantFromHeader),
-			Grants:  slices.Concat(read(ResourceTenants, ResourceJobs, ResourceExports), recording), MemoryMB: small, Timeout: 10 * time.Second,
+			Grants:  slices.Concat(read(ResourceTenants, ResourceJobs, ResourceExports), revealing), MemoryMB: small, Timeout: 10 * time.Second,
 		},
 		{
 			Name: "get-health", Summary: "Report the state of each dependency",

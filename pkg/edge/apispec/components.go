@@ -437,8 +437,8 @@ func holdSchema() *Schema {
 
 func exportJobSchema() *Schema {
 	return object(append(jobFields(),
-		optional("bytes", count("The size of the file. Left out while it is not complete.")),
-		optional("sha256", &Schema{Type: "string", Pattern: `^[0-9a-f]{64}$`, Description: "The SHA-256 of the file. Left out while it is not complete."}),
+		optional("bytes", count("The size of the file. Left out while it is not complete, and if `reveal` is true and there is no `url`.")),
+		optional("sha256", &Schema{Type: "string", Pattern: `^[0-9a-f]{64}$`, Description: "The SHA-256 of the file. Left out as `bytes` is."}),
 		optional("file_expires_at", timestamp("When the file is removed: 7 days after the export succeeded.")),
 		optional("expired", boolean("The file was removed.")),
 		optional("reveal", boolean("The file has encrypted values in plain.")),

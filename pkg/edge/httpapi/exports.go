@@ -144,7 +144,9 @@ func appendExport(w *writer, e *export.Export, address string) {
 	if e.SHA256 != "" {
 		w.integer("bytes", e.Bytes)
 		w.word("sha256", e.SHA256)
-		w.optionalTime("file_expires_at", e.FileExpiresAt)
+	}
+	if !e.FileExpiresAt.IsZero() {
+		w.time("file_expires_at", e.FileExpiresAt)
 		w.boolean("expired", e.Expired)
 	}
 	if e.Reveals {

@@ -31,9 +31,33 @@ func (w *world) addExport(tenant audit.TenantID, id string, scope access.Scope) 
 func (w *world) addExportOf(tenant audit.TenantID, id string, scope access.Scope, request map[string]any) {
 	w.t.Helper()
 	content := export.ContentOf([]byte(exportText), "application/x-ndjson")
-	checkpoint, err := json.Marshal(map[string]any{
-		"request": request, "bytes": content.Size, "sha256": strings.Repeat("ab", 32),
-	})
+	w.addExportJob(tenant, id, scope, map[string]any{"request": request, "bytes": content.Size, "sha256": strings.Repeat("ab", 32)})
+	if err := w.files.Put(w.t.Context(), tenant, "exports/"+id, content); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// revealedSum is the SHA-256 of the files of addRevealed.
+var revealedSum = strings.Repeat("cd", 32)
+
+// addRevealed adds an export of everything with encrypted values in plain that has succeeded. Its record has
+// the digests of the file as the runner leaves them.
+func (w *world) addRevealed(tenant audit.TenantID, id string) {
+	w.t.Helper()
+	digests, err := w.keys.SealText(w.t.Context(), tenant, "export "+id+" digests", []byte(`{"bytes":1234,"sha256":"`+revealedSum+`"}`))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.addExportJob(tenant, id, access.Scope{}, map[string]any{"request": map[string]any{"reason": "Case 17"}, "digests": digests})
+	if err := w.files.Put(w.t.Context(), tenant, "revealed/"+id, export.ContentOf([]byte(exportText), "application/x-ndjson")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// addExportJob adds an export that has succeeded, with its checkpoint.
+func (w *world) addExportJob(tenant audit.TenantID, id string, scope access.Scope, at map[string]any) {
+	w.t.Helper()
+	checkpoint, err := json.Marshal(at)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -42,9 +66,6 @@ func (w *world) addExportOf(tenant audit.TenantID, id string, scope access.Scope
 		FinishedAt: w.now, Scope: &scope, Checkpoint: checkpoint,
 	}
 	if err := w.db.Jobs().CreateJob(w.t.Context(), job); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := w.files.Put(w.t.Context(), tenant, "exports/"+id, content); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -301,7 +322,7 @@ func TestARevealedExportIsAskedForInABody(t *testing.T) {
 func TestTheURLOfARevealedExport(t *testing.T) {
 	w := newWorld(t)
 	w.now = time.Now().UTC().Truncate(time.Millisecond) // by which the files' URLs end
-	w.addExportOf("acme", "revealed", access.Scope{}, map[string]any{"reason": "Case 17"})
+	w.addRevealed("acme", "revealed")
 	e := w.export("auditor", "revealed")
 	if want := []string{"logs:reveal"}; e.URL != "" || !slices.Equal(e.URLRequires, want) {
 		t.Errorf("an auditor gets URL %q, lacking %q, want none, lacking %q", e.URL, e.URLRequires, want)

@@ -27,6 +27,7 @@ type encryptedRow struct {
 	reveals      bool // the answer has values in plain
 	starts       bool // the answer is a job, without entries
 	anyResource  bool // a credential that is restricted to resources may not ask
+	digests      bool // the answer is about a revealed export, with the digests of its file for those who may ask
 }
 
 var admins = [4]right{all, none, none, none}
@@ -39,6 +40,7 @@ var encryptedMatrix = []encryptedRow{
 	{function: "export-logs", member: "hold", with: access.HoldsRead, roles: readers, target: "/logs/export?hold=held", starts: true, anyResource: true},
 	{function: "create-export", member: "hold", with: access.HoldsRead, roles: readers, target: "/logs/exports", body: `{"hold":"held"}`, starts: true, anyResource: true},
 	{function: "create-export", member: "reveal", with: access.LogsReveal, roles: admins, target: "/logs/exports", body: `{"reveal":true,"reason":"x"}`, starts: true},
+	{function: "get-export", member: "reveal", with: access.LogsReveal, roles: admins, target: "/logs/exports/revealed", digests: true},
 	{function: "search-logs", member: "match_encrypted", with: access.LogsMatchEncrypted, roles: admins, target: "/logs/search", body: `{"match_encrypted":{"metadata.note":"{secret}"}}`},
 }
 
@@ -77,6 +79,9 @@ func TestEncryptedMatrix(t *testing.T) {
 		t.Run(row.function+" "+row.member, func(t *testing.T) {
 			w, _ := newMatrixWorld(t)
 			w.holdAll("acme", "globex")
+			for _, tenant := range []audit.TenantID{"acme", "globex"} {
+				w.addRevealed(tenant, "revealed")
+			}
 			stored := map[string]map[string]audit.Entry{"acme": w.stored("acme"), "globex": w.stored("globex")}
 			for _, c := range encryptedCallers(t, row) {
 				for tenant, entries := range stored {
@@ -85,6 +90,10 @@ func TestEncryptedMatrix(t *testing.T) {
 						may := c.may(accessMatrix[row.function])
 						if c.granted == "acme" && tenant == "globex" || row.anyResource && scope != nil {
 							may = none
+						}
+						if row.digests {
+							w.checkDigests(t, fmt.Sprintf("%s in %s, scope %v", c.name, tenant, scope), c.principal, row, tenant, may)
+							continue
 						}
 						for id, e := range entries {
 							w.checkEncrypted(t, fmt.Sprintf("%s in %s, scope %v, %s", c.name, tenant, scope, e.ResourceID), c.principal, row, tenant, may, id, &e)
@@ -122,6 +131,24 @@ func (w *world) checkEncrypted(t *testing.T, name string, by access.Principal, r
 	}
 	if plain := strings.Contains(got.body, secretOf(e)); plain != (inReach && row.reveals) {
 		t.Errorf("%s: shows the value: got %t, want %t", name, plain, inReach && row.reveals)
+	}
+}
+
+// checkDigests asks for a revealed export of everything. Whoever may not reveal sees the export, and neither
+// its URL nor what guesses of a value can be tested with. Lists never have these.
+func (w *world) checkDigests(t *testing.T, name string, by access.Principal, row encryptedRow, tenant string, may right) {
+	t.Helper()
+	w.t = t
+	for target, shows := range map[string]bool{row.target: may == all && by.Resources == nil, "/logs/exports": false} {
+		got := w.as(by, accessRow{target: target}, manifest.FunctionOf(row.function).Trigger.Route, tenant, "")
+		if shows && got.status != http.StatusOK {
+			t.Errorf("%s: %s: got %d %.300s, want %d", name, target, got.status, got.body, http.StatusOK)
+		}
+		for _, part := range []string{revealedSum, `"sha256"`, `"bytes"`, `"url"`} {
+			if shown := strings.Contains(got.body, part); shown != shows {
+				t.Errorf("%s: %s: shows %s: got %t, want %t: %s", name, target, part, shown, shows, got.body)
+			}
+		}
 	}
 }
 

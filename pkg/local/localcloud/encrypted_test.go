@@ -2,6 +2,9 @@ package localcloud_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"net/http"
 	"net/url"
 	"os"
@@ -91,9 +94,24 @@ func (c caller) revealInAFile(data string) {
 	answer := c.get("/logs/exports/"+e.ID, nil)
 	wantNoMark(c.t, "the export", answer.body)
 	decode(c.t, answer.body, &e)
-	wantParts(c.t, e.download(c.t), `"email":"`+mark+`@example.com"`, `"revealed":[`)
+	content := e.download(c.t)
+	wantParts(c.t, content, `"email":"`+mark+`@example.com"`, `"revealed":[`)
+	sum := sha256.Sum256([]byte(content))
+	if want := hex.EncodeToString(sum[:]); e.SHA256 != want {
+		c.t.Errorf("the export has the SHA-256 %q, want %q", e.SHA256, want)
+	}
+	// With a digest of the file, guesses of the values could be tested.
+	for _, path := range []string{"/logs/exports", "/jobs/" + e.ID, "/logs"} {
+		if body := c.get(path, nil).body; bytes.Contains([]byte(body), []byte(e.SHA256)) {
+			c.t.Errorf("%s has the SHA-256 of the file: %s", path, body)
+		}
+	}
 	var with []string
 	eachPath(c.t, data, func(path string, text []byte) {
+		digest := bytes.Contains(text, []byte(e.SHA256)) || bytes.Contains(text, []byte(base64.StdEncoding.EncodeToString(sum[:])))
+		if digest && !strings.Contains(path, e.ID) {
+			c.t.Errorf("%s has the SHA-256 of the file", path)
+		}
 		if bytes.Contains(text, []byte(mark)) {
 			with = append(with, path)
 		}
