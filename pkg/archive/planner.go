@@ -177,9 +177,16 @@ func (r *planRun) start(ctx context.Context) error {
 
 // isRunning reports whether a job of the month is not finished.
 func (r *planRun) isRunning(ctx context.Context, of month) (bool, error) {
-	return jobs.Any(ctx, r.Jobs.Store, r.tenant.ID, jobs.Unfinished(jobs.KindArchive), func(j *jobs.Job) bool {
+	return jobs.Any(ctx, r.Jobs.Store, r.tenant.ID, jobs.Unfinished(jobs.KindArchive), func(listed *jobs.Job) (bool, error) {
+		job, err := r.Jobs.Store.Job(ctx, listed.Tenant, listed.ID)
+		if errors.Is(err, audit.ErrNotFound) {
+			return false, nil
+		}
 		var at checkpoint
-		return json.Unmarshal(j.Checkpoint, &at) == nil && at.Month == of.String()
+		if err == nil {
+			err = json.Unmarshal(job.Checkpoint, &at)
+		}
+		return at.Month == of.String(), err
 	})
 }
 

@@ -124,6 +124,9 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 	if _, err := selects(s.Entries, s.Now(), tenant, scope, query); err != nil {
 		return jobs.Job{}, err
 	}
+	if err := walk.CheckSize(query); err != nil {
+		return jobs.Job{}, err
+	}
 	if err := s.checkOpen(ctx, tenant.ID); err != nil {
 		return jobs.Job{}, err
 	}

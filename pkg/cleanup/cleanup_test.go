@@ -552,6 +552,18 @@ func TestACleanupOfADeletedTenantFails(t *testing.T) {
 	w.WantJob(job.ID, jobs.StateFailed, 0)
 }
 
+func TestParametersOfACleanupAreBounded(t *testing.T) {
+	w := newWorld(t)
+	query := url.Values{"before": {"2026-03-02"}, "user_id": {strings.Repeat("x", 4000)}}
+	for range 16 {
+		query["resource_id"] = append(query["resource_id"], strings.Repeat("x", 4000))
+	}
+	_, err := w.service.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, query)
+	if invalid := (*audit.ValidationError)(nil); !errors.As(err, &invalid) {
+		t.Errorf("more than 64 KiB of parameters: got error %v, want a fault of the request", err)
+	}
+}
+
 func TestFaultyParameters(t *testing.T) {
 	w := newWorld(t)
 	for name, test := range map[string]struct {

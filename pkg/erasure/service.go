@@ -109,13 +109,8 @@ func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.Te
 	if err != nil {
 		return nil, false, err
 	}
-	erasures := make([]Erasure, len(list))
-	for i, job := range list {
-		if erasures[i], err = ofJob(job); err != nil {
-			return nil, false, err
-		}
-	}
-	return erasures, more, nil
+	erasures, err := jobs.WithCheckpoints(ctx, s.Jobs.Store, list, ofJob)
+	return erasures, more, err
 }
 
 // Erasure returns an erasure of the tenant. It returns audit.ErrNotFound if none exists or if the

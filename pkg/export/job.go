@@ -102,6 +102,9 @@ func (s *Jobs) create(ctx context.Context, by access.Principal, tenant audit.Ten
 	if err != nil {
 		return Export{}, err
 	}
+	if err := walk.CheckSize(query); err != nil {
+		return Export{}, err
+	}
 	if err := checkHold(ctx, s.Holds, by, tenant.ID, options); err != nil {
 		return Export{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
 	}
@@ -196,13 +199,12 @@ func (s *Jobs) List(ctx context.Context, by access.Principal, tenant audit.Tenan
 	if err != nil {
 		return nil, false, err
 	}
-	exports := make([]Export, len(list))
-	for i, job := range list {
-		if exports[i], err = s.ofJob(job); err != nil {
-			return nil, false, err
-		}
-	}
-	return exports, more, nil
+	exports, err := jobs.WithCheckpoints(ctx, s.Jobs.Store, list, func(job jobs.Job) (Export, error) {
+		export, err := s.ofJob(job)
+		export.at, export.Checkpoint = checkpoint{}, nil // a list of large ones would not fit into a process
+		return export, err
+	})
+	return exports, more, err
 }
 
 // Export returns an export of the tenant, with a new URL if there is a file and the caller could have made

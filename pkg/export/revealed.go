@@ -80,6 +80,13 @@ func (c *checkpoint) end(job *jobs.Job) error {
 	if c.Request.reveals() {
 		c.forgetDigests()
 	}
+	return c.keepIn(job)
+}
+
+// keepIn sets the checkpoint of a finished job. It has no filters: they can be large, and the record stays
+// for jobs.Retention.
+func (c *checkpoint) keepIn(job *jobs.Job) error {
+	c.Request.Filters = nil
 	text, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode the checkpoint: %w", err)
@@ -217,7 +224,7 @@ func (r *Remover) RemoveRevealed(ctx context.Context, tenant audit.TenantID, era
 			if stop() {
 				return removed, false, nil
 			}
-			by, err := r.remove(ctx, list[i], erasure)
+			by, err := r.remove(ctx, tenant, list[i].ID, erasure)
 			if err != nil {
 				return removed, false, fmt.Errorf("remove revealed export %s of %s: %w", list[i].ID, tenant, err)
 			}
@@ -236,8 +243,15 @@ const maxRemovals = 8
 
 // remove removes what a revealed export has written, and returns which erasure has done so; "": none has,
 // because there is no file.
-func (r *Remover) remove(ctx context.Context, job jobs.Job, erasure string) (by string, err error) {
+func (r *Remover) remove(ctx context.Context, tenant audit.TenantID, id, erasure string) (by string, err error) {
 	for range maxRemovals {
+		job, err := r.Jobs.Job(ctx, tenant, id)
+		if errors.Is(err, audit.ErrNotFound) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
 		var at checkpoint
 		if err := json.Unmarshal(job.Checkpoint, &at); err != nil {
 			return "", fmt.Errorf("read the checkpoint: %w", err)
@@ -245,14 +259,11 @@ func (r *Remover) remove(ctx context.Context, job jobs.Job, erasure string) (by 
 		if at.RemovedBy != "" || !hasRevealed(&job, &at) {
 			return at.RemovedBy, nil
 		}
-		err := r.removeFile(ctx, &job, &at, erasure)
+		err = r.removeFile(ctx, &job, &at, erasure)
 		if err == nil || errors.Is(err, audit.ErrNotFound) {
 			return erasure, nil
 		}
 		if !errors.Is(err, audit.ErrPrecondition) {
-			return "", err
-		}
-		if job, err = r.Jobs.Job(ctx, job.Tenant, job.ID); err != nil {
 			return "", err
 		}
 	}

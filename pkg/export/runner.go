@@ -206,7 +206,11 @@ func (r *exportRun) all(ctx context.Context) (jobs.Result, error) {
 	if err := r.complete(ctx); err != nil {
 		return jobs.Result{}, err
 	}
-	return jobs.Result{Done: true, KeepFor: FileAge}, nil
+	var stored checkpoint // its digests are sealed
+	if err := r.Read(&stored); err != nil {
+		return jobs.Result{}, err
+	}
+	return jobs.Result{Done: true, KeepFor: FileAge}, stored.keepIn(&r.Job)
 }
 
 // open reads the tenant and what the export selects.

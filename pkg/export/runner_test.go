@@ -370,6 +370,49 @@ func TestACanceledExportLeavesNothing(t *testing.T) {
 	w.wantNoUploads()
 }
 
+// TestAnEndedExportForgetsItsFilters: the record stays for 90 days, and the filters can be large.
+func TestAnEndedExportForgetsItsFilters(t *testing.T) {
+	for state, end := range map[jobs.State]func(w *world, id string){
+		jobs.StateSucceeded: func(*world, string) {},
+		jobs.StateFailed:    func(w *world, _ string) { w.Owner.Status = audit.TenantDeleting },
+		jobs.StateCanceled: func(w *world, id string) {
+			if _, err := w.Service.Cancel(w.t.Context(), admin, jobtest.Acme, id); err != nil {
+				w.t.Fatal(err)
+			}
+		},
+	} {
+		w := newWorld(t)
+		w.store(10)
+		w.Time = w.Time.Add(time.Second)
+		e := w.create(url.Values{"resource_type": {"order"}, "resource_id": {strings.Repeat("7", 200)}})
+		if size := len(w.Job(e.ID).Checkpoint); size < 200 {
+			t.Fatalf("the checkpoint has %d bytes at the beginning, want the filters in it", size)
+		}
+		end(w, e.ID)
+		w.Work()
+		job := w.Job(e.ID)
+		if job.State != state {
+			t.Errorf("the job is %s, want %s", job.State, state)
+		}
+		if text := string(job.Checkpoint); strings.Contains(text, `"filters"`) {
+			t.Errorf("%s: the checkpoint is %s, want it without the filters", state, text)
+		}
+	}
+}
+
+func TestParametersOfAJobAreBounded(t *testing.T) {
+	w := newWorld(t)
+	values := make([]string, 100)
+	for i := range values {
+		values[i] = fmt.Sprintf("%0655d", i)
+	}
+	_, err := w.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, url.Values{"user_id": values})
+	if invalid := (*audit.ValidationError)(nil); !errors.As(err, &invalid) {
+		t.Errorf("more than 64 KiB of filters: got error %v, want a fault of the request", err)
+	}
+	w.create(url.Values{"user_id": values[:97]})
+}
+
 // plan sends the messages of jobs that stand still, and has them handled.
 func (w *world) plan(want int) {
 	w.t.Helper()

@@ -104,7 +104,7 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 // erasing reports whether an erasure of the tenant has looked at the holds for the last time, and has
 // not destroyed its key for sure.
 func (r *holdRun) erasing(ctx context.Context) (bool, error) {
-	return jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindErasure), func(j *jobs.Job) bool { return j.Committed })
+	return jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindErasure), func(j *jobs.Job) (bool, error) { return j.Committed, nil })
 }
 
 // unmark keeps what the hold covers and was to be removed. It reports false if the slice ended first.

@@ -10,6 +10,7 @@ package jobs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
@@ -146,9 +147,9 @@ func Unfinished(kinds ...Kind) Filter {
 // EarlierUnfinished reports whether an earlier job of the tenant that is of one of the kinds has not reached
 // a final state.
 func EarlierUnfinished(ctx context.Context, store Store, job *Job, kinds ...Kind) (bool, error) {
-	return Any(ctx, store, job.Tenant, Unfinished(kinds...), func(j *Job) bool {
+	return Any(ctx, store, job.Tenant, Unfinished(kinds...), func(j *Job) (bool, error) {
 		order := j.CreatedAt.Compare(job.CreatedAt)
-		return order < 0 || order == 0 && j.ID < job.ID
+		return order < 0 || order == 0 && j.ID < job.ID, nil
 	})
 }
 
@@ -168,19 +169,20 @@ type Store interface {
 	// Job returns a job of the tenant. It returns audit.ErrNotFound if none exists.
 	Job(ctx context.Context, tenant audit.TenantID, id string) (Job, error)
 	// Jobs returns up to limit jobs of the tenant, the newest first, after a position
-	// (nil: from the newest), and whether more follow.
+	// (nil: from the newest), and whether more follow. They lack their Checkpoint, which can be large.
 	Jobs(ctx context.Context, tenant audit.TenantID, filter Filter, after *Position, limit int) (list []Job, more bool, err error)
 	// OverdueJobs returns up to limit jobs of all tenants whose ResumeAt is set and not after at.
 	// It also returns those that are not finished and whose ResumeAt is later than latest. Those
-	// that are not finished come first, and of them the earliest.
+	// that are not finished come first, and of them the earliest. They lack their Checkpoint.
 	OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]Job, error)
 }
 
 // searchPage is how many jobs Any reads at once.
 const searchPage = 100
 
-// Any reports whether a job of the tenant is one that is searched for.
-func Any(ctx context.Context, store Store, tenant audit.TenantID, filter Filter, is func(*Job) bool) (bool, error) {
+// Any reports whether a job of the tenant is one that is searched for. Like those of a list, it lacks its
+// Checkpoint.
+func Any(ctx context.Context, store Store, tenant audit.TenantID, filter Filter, is func(*Job) (bool, error)) (bool, error) {
 	var after *Position
 	for {
 		list, more, err := store.Jobs(ctx, tenant, filter, after, searchPage)
@@ -188,8 +190,8 @@ func Any(ctx context.Context, store Store, tenant audit.TenantID, filter Filter,
 			return false, err
 		}
 		for i := range list {
-			if is(&list[i]) {
-				return true, nil
+			if found, err := is(&list[i]); err != nil || found {
+				return found, err
 			}
 		}
 		if !more {
@@ -198,6 +200,28 @@ func Any(ctx context.Context, store Store, tenant audit.TenantID, filter Filter,
 		last := &list[len(list)-1]
 		after = &Position{CreatedAt: last.CreatedAt, ID: last.ID}
 	}
+}
+
+// WithCheckpoints returns what a function makes of listed jobs with their checkpoints. It reads one after
+// another, because the checkpoints of all could be too much for a process. It leaves out jobs that were
+// removed since they were listed.
+func WithCheckpoints[T any](ctx context.Context, store Store, list []Job, of func(Job) (T, error)) ([]T, error) {
+	made := make([]T, 0, len(list))
+	for i := range list {
+		job, err := store.Job(ctx, list[i].Tenant, list[i].ID)
+		if errors.Is(err, audit.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		one, err := of(job)
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, one)
+	}
+	return made, nil
 }
 
 // Queue sends messages to the workers. Both calls return nil only once the message is

@@ -37,6 +37,28 @@ func TestPlanTrustsNoWorkersClock(t *testing.T) {
 	f.wantState(t, "j", jobs.StateSucceeded)
 }
 
+// TestPlanKeepsTheCheckpoint: the store lists jobs without it.
+func TestPlanKeepsTheCheckpoint(t *testing.T) {
+	f := newFixture(t, steps)
+	f.start(t, "j")
+	f.handle(t, 0)
+	before, err := f.Store.Job(t.Context(), "acme", "j")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Checkpoint == nil {
+		t.Fatal("the job has no checkpoint after a slice, want one")
+	}
+	f.planAfter(t, time.Hour, 1)
+	after, err := f.Store.Job(t.Context(), "acme", "j")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(after.Checkpoint), string(before.Checkpoint); got != want {
+		t.Errorf("got the checkpoint %s after Plan, want %s", got, want)
+	}
+}
+
 // TestPlanSendsEverMoreRarely: a job waits in the queue for a day.
 func TestPlanSendsEverMoreRarely(t *testing.T) {
 	f := newFixture(t, steps)

@@ -136,7 +136,7 @@ func (s *Service) visible(by access.Principal, tenant audit.TenantID) []Kind {
 }
 
 // List returns up to limit jobs of the tenant that the caller may see, the newest first,
-// and whether more follow.
+// and whether more follow. They lack their Checkpoint.
 func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.TenantID, filter Filter, after *Position, limit int) (list []Job, more bool, err error) {
 	kinds := s.visible(by, tenant)
 	if len(filter.Kinds) > 0 {
@@ -307,17 +307,23 @@ func (s *Service) Plan(ctx context.Context) (sent int, err error) {
 	return sent, nil
 }
 
-// resume sends the job's message. It first moves ResumeAt, so that the next run of Plan
+// resume sends the message of a listed job. It first moves ResumeAt, so that the next run of Plan
 // does not send it again.
-func (s *Service) resume(ctx context.Context, job *Job) error {
-	job.Resent++
-	job.ResumeAt = now(s.Now).Add(resends.Delay(job.Resent))
-	err := s.Store.UpdateJob(ctx, *job, job.Generation)
+func (s *Service) resume(ctx context.Context, listed *Job) error {
+	job, err := s.Store.Job(ctx, listed.Tenant, listed.ID)
+	if err == nil && job.Generation != listed.Generation {
+		return nil // a worker has it
+	}
+	if err == nil {
+		job.Resent++
+		job.ResumeAt = now(s.Now).Add(resends.Delay(job.Resent))
+		err = s.Store.UpdateJob(ctx, job, job.Generation)
+	}
 	if errors.Is(err, audit.ErrPrecondition) || errors.Is(err, audit.ErrNotFound) {
 		return nil // a worker has it
 	}
 	if err != nil {
-		return fmt.Errorf("resume job %s of %s: %w", job.ID, job.Tenant, err)
+		return fmt.Errorf("resume job %s of %s: %w", listed.ID, listed.Tenant, err)
 	}
-	return s.send(ctx, job)
+	return s.send(ctx, &job)
 }

@@ -93,13 +93,8 @@ func (s *Service) List(ctx context.Context, by access.Principal, tenant audit.Te
 	if err != nil {
 		return nil, false, err
 	}
-	restores := make([]Restore, len(list))
-	for i, job := range list {
-		if restores[i], err = ofJob(job); err != nil {
-			return nil, false, err
-		}
-	}
-	return restores, more, nil
+	restores, err := jobs.WithCheckpoints(ctx, s.Jobs.Store, list, ofJob)
+	return restores, more, err
 }
 
 // Restore returns a restore of the tenant. It returns audit.ErrNotFound if none exists or if the caller may

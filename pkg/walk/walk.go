@@ -62,6 +62,24 @@ type Opener interface {
 // place names the record of a job to a Sealer.
 func place(job *jobs.Job) string { return string(job.Kind) + " " + job.ID }
 
+// MaxParameters is how large the names and values of a job's parameters may be together, in bytes. The
+// record of the job keeps them.
+const MaxParameters = 64 << 10
+
+// CheckSize returns an *audit.ValidationError if the parameters of a job are too large.
+func CheckSize(query url.Values) error {
+	size := 0
+	for name, values := range query {
+		for _, value := range values {
+			size += len(name) + len(value)
+		}
+	}
+	if size > MaxParameters {
+		return audit.Invalid("?", "too_large", "the parameters of a job must have at most %d KiB", MaxParameters>>10)
+	}
+	return nil
+}
+
 // SealFilters returns the parameters of a selection as the job keeps them: encrypted, because their
 // values can be those of encrypted fields.
 func SealFilters(ctx context.Context, texts Sealer, job *jobs.Job, filters url.Values) ([]byte, error) {

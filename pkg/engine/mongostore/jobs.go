@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -27,6 +28,7 @@ const (
 	fieldGeneration = "generation"
 	fieldResumeAt   = "resume_at"
 	fieldSweepAt    = "sweep_at"
+	fieldCheckpoint = "checkpoint"
 )
 
 // jobDocument is the stored form of a job. Its ResumeAt is resume_at while the job is not finished,
@@ -166,7 +168,7 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 	if len(filter.States) > 0 {
 		query = append(query, bson.E{Key: fieldState, Value: bson.D{{Key: "$in", Value: filter.States}}})
 	}
-	err = s.db.list(ctx, collectionJobs, indexCreated, newestFirst(), limit+1, query, func(doc bson.Raw) (bool, error) {
+	err = s.list(ctx, indexCreated, newestFirst(), limit+1, query, func(doc bson.Raw) (bool, error) {
 		if more = len(list) == limit; more {
 			return false, nil
 		}
@@ -178,6 +180,12 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 		return nil, false, fmt.Errorf("list jobs of %s: %w", tenant, err)
 	}
 	return list, more, nil
+}
+
+// list is that of DB, without the checkpoints.
+func (s *Jobs) list(ctx context.Context, index string, order bson.D, limit int, query bson.D, visit visitFunc) error {
+	o := options.Find().SetSort(order).SetHint(index).SetLimit(int64(limit)).SetProjection(bson.D{{Key: fieldCheckpoint, Value: 0}})
+	return s.db.find(ctx, collectionJobs, query, o, visit)
 }
 
 // newestFirst is the order of indexCreated.
@@ -205,10 +213,10 @@ func (s *Jobs) OverdueJobs(ctx context.Context, at, latest time.Time, limit int)
 	if err = s.db.ensureJobs(ctx); err != nil { // they are named below
 		return nil, fmt.Errorf("list overdue jobs: %w", err)
 	}
-	err = s.db.list(ctx, collectionJobs, indexJobsOverdue, ascending(fieldResumeAt), limit, query, add)
+	err = s.list(ctx, indexJobsOverdue, ascending(fieldResumeAt), limit, query, add)
 	if left := limit - len(list); err == nil && left > 0 {
 		due := bson.D{{Key: fieldSweepAt, Value: bson.D{{Key: "$lte", Value: at}}}}
-		err = s.db.list(ctx, collectionJobs, indexJobsSweep, ascending(fieldSweepAt), left, due, add)
+		err = s.list(ctx, indexJobsSweep, ascending(fieldSweepAt), left, due, add)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list overdue jobs: %w", err)

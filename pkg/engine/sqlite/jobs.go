@@ -99,7 +99,7 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 	kinds, kindsErr := json.Marshal(filter.Kinds) // null, the text of a nil list, has the length 0 too
 	states, statesErr := json.Marshal(filter.States)
 	if err = errors.Join(kindsErr, statesErr); err == nil {
-		list, err = readDocs[jobs.Job](ctx, s.db, `SELECT doc FROM jobs WHERE tenant = ?1 AND (created, id) < (?2, ?3)
+		list, err = readDocs[jobs.Job](ctx, s.db, `SELECT json_remove(doc, '$.checkpoint') FROM jobs WHERE tenant = ?1 AND (created, id) < (?2, ?3)
 			AND (json_array_length(?4) = 0 OR kind IN (SELECT value FROM json_each(?4)))
 			AND (json_array_length(?5) = 0 OR state IN (SELECT value FROM json_each(?5)))
 			ORDER BY created DESC, id DESC LIMIT ?6`, string(tenant), created, id, string(kinds), string(states), limit+1)
@@ -115,7 +115,7 @@ func (s *Jobs) Jobs(ctx context.Context, tenant audit.TenantID, filter jobs.Filt
 
 // OverdueJobs implements jobs.Store.
 func (s *Jobs) OverdueJobs(ctx context.Context, at, latest time.Time, limit int) ([]jobs.Job, error) {
-	list, err := readDocs[jobs.Job](ctx, s.db, `SELECT doc FROM jobs WHERE resume <= ? OR resume > ? AND finished IS NULL
+	list, err := readDocs[jobs.Job](ctx, s.db, `SELECT json_remove(doc, '$.checkpoint') FROM jobs WHERE resume <= ? OR resume > ? AND finished IS NULL
 		ORDER BY finished IS NOT NULL, resume LIMIT ?`, at.UnixMilli(), latest.UnixMilli(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list overdue jobs: %w", err)

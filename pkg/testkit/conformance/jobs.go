@@ -3,6 +3,7 @@ package conformance
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ func Jobs(t *testing.T, open func(t *testing.T) jobs.Store) {
 	t.Run("TenantsAreApart", func(t *testing.T) { jobsKeepTenantsApart(t, open(t)) })
 	t.Run("Pages", func(t *testing.T) { jobsPages(t, open(t)) })
 	t.Run("Filters", func(t *testing.T) { jobsFilters(t, open(t)) })
+	t.Run("ListsLackCheckpoints", func(t *testing.T) { jobsListsLackCheckpoints(t, open(t)) })
 	t.Run("Overdue", func(t *testing.T) { jobsOverdue(t, open(t)) })
 }
 
@@ -178,6 +180,21 @@ func jobsFilters(t *testing.T, s jobs.Store) {
 		}
 		for _, job := range got {
 			same(t, job, byState[job.State])
+		}
+	}
+}
+
+// jobsListsLackCheckpoints: a hundred large ones would not fit into a process.
+func jobsListsLackCheckpoints(t *testing.T, s jobs.Store) {
+	listed := newJob(newTenant(t))
+	stored := listed
+	stored.Checkpoint = json.RawMessage(`{"at":"` + strings.Repeat("x", 1<<20) + `"}`)
+	noError(t, s.CreateJob(t.Context(), stored))
+	same(t, must[jobs.Job](t)(s.Job(t.Context(), stored.Tenant, stored.ID)), stored)
+	same(t, listJobs(t, s, stored.Tenant, jobs.Filter{}, 10), []jobs.Job{listed})
+	for _, overdue := range must[[]jobs.Job](t)(s.OverdueJobs(t.Context(), listed.ResumeAt, listed.ResumeAt.AddDate(1, 0, 0), 1000)) {
+		if overdue.Checkpoint != nil {
+			t.Errorf("overdue job %s of %s has a checkpoint of %d bytes, want none", overdue.ID, overdue.Tenant, len(overdue.Checkpoint))
 		}
 	}
 }
