@@ -24,16 +24,24 @@ type Lag struct {
 	Now      func() time.Time
 }
 
-// lagWindow is how much time of timestamps Behind compares together.
-const lagWindow = 30 * oneDay
+const (
+	// lagTime bounds one call of Behind, so that its caller saves how far it is. The last window can exceed it.
+	lagTime = time.Minute
+	// A call compares a window of minLagWindow first. The windows grow up to maxLagWindow while each takes
+	// less than quickWindow, and become smaller if one takes longer.
+	minLagWindow = time.Hour
+	maxLagWindow = 30 * oneDay
+	quickWindow  = 2 * time.Second
+)
 
 // errBehind ends a comparison at the first entry that the index lacks.
 var errBehind = errors.New("the index lacks an entry")
 
 // Behind looks for entries of a tenant that were received before a time and that the index does not
 // have, among those with from ≤ timestamp < to. A zero from is open. It returns how far the index
-// has everything: to, or an earlier time from which to look again.
+// has everything: to, or an earlier time from which to look again. It returns after about a minute.
 func (l *Lag) Behind(ctx context.Context, tenant *audit.Tenant, received, from, to time.Time) (time.Time, error) {
+	started := l.Now()
 	first, err := l.Store.IDs(ctx, tenant.ID, from, to, audit.EntryID{}, 1)
 	if err != nil {
 		return from, fmt.Errorf("find the first entry of %s: %w", tenant.ID, err)
@@ -43,11 +51,16 @@ func (l *Lag) Behind(ctx context.Context, tenant *audit.Tenant, received, from, 
 	}
 	c := comparison{Store: l.Store, Index: l.Index, Reader: l.Reader, found: Reconciliation{Tenant: tenant.ID}}
 	c.use = func(ctx context.Context, entries []audit.Entry) error { return l.check(ctx, tenant, received, entries) }
-	for at := first[0].Time().UTC().Truncate(oneDay); at.Before(to); at = at.Add(lagWindow) {
-		begin, end := at, at.Add(lagWindow)
-		if begin.Before(from) {
-			begin = from
+	begin := first[0].Time().UTC()
+	if begin.Before(from) {
+		begin = from
+	}
+	for window := minLagWindow; begin.Before(to); {
+		windowStarted := l.Now()
+		if windowStarted.Sub(started) >= lagTime {
+			return begin, nil
 		}
+		end := begin.Add(window)
 		if end.After(to) {
 			end = to
 		}
@@ -56,6 +69,11 @@ func (l *Lag) Behind(ctx context.Context, tenant *audit.Tenant, received, from, 
 			return begin, nil
 		case err != nil:
 			return begin, fmt.Errorf("compare the index of %s: %w", tenant.ID, err)
+		}
+		if begin = end; l.Now().Sub(windowStarted) < quickWindow {
+			window = min(2*window, maxLagWindow)
+		} else {
+			window = max(window/2, minLagWindow)
 		}
 	}
 	return to, nil
