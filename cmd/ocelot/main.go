@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -134,10 +135,33 @@ func run(ctx context.Context, args []string, con *console) (code int) {
 	}
 	command, err := parser.Parse(withHelp(parser.Model.Node, args))
 	if err != nil {
-		return con.fail(&usageError{err})
+		return con.fail(&usageError{withQueryHint(err, args)})
 	}
 	return con.fail(command.Run())
 }
+
+// withQueryHint adds to the error of a command line what it may be about: a query such as
+// -action:VIEW looks like flags.
+func withQueryHint(err error, args []string) error {
+	var parsing *kong.ParseError
+	if !errors.As(err, &parsing) || slices.Contains(args, "--") {
+		return err
+	}
+	node := parsing.Context.Selected()
+	if node == nil || !slices.ContainsFunc(node.Positional, func(p *kong.Positional) bool { return p.Name == "query" }) {
+		return err
+	}
+	i := slices.IndexFunc(args, func(arg string) bool {
+		return excludes.MatchString(arg) && strings.HasPrefix(err.Error(), "unknown flag "+arg[:2])
+	})
+	if i < 0 {
+		return err
+	}
+	return fmt.Errorf("%w; put -- before a query that begins with a hyphen: %s -- %s", err, node.FullPath(), shellWord(args[i]))
+}
+
+// excludes matches a term of a query that excludes entries.
+var excludes = regexp.MustCompile(`^-["\w]{2}`)
 
 // withHelp returns the arguments with --help for the word help. It stands first, or among the
 // names of commands alone: elsewhere it is a word to search for, or the name of a file.

@@ -37,7 +37,7 @@ func (f *readFlags) open(con *console) (*client.Client, url.Values, error) {
 
 // queryFlags choose entries.
 type queryFlags struct {
-	Filter []string `sep:"none" short:"f" placeholder:"FIELD=VALUE" group:"Entries:" help:"Only entries whose field has the value; repeatable; an entry matches any of one field's values. Fields: user_id, session_id, request_id, action, resource_type, resource_id, severity, ip_address, changed, metadata.<path>."`
+	Filter []string `sep:"none" short:"f" placeholder:"FIELD=VALUE" group:"Entries:" help:"Only entries whose field has the value; repeatable; an entry matches any of one field's values. Fields: user_id, session_id, request_id, action, resource_type, resource_id, severity, ip_address, changed, submitted_by, metadata.<path>."`
 	Query  []string `arg:"" optional:"" help:"Full text and field operators, such as: login severity>=ERROR -test. Put -- before a query that begins with a hyphen."`
 }
 
@@ -51,11 +51,20 @@ func (f *queryFlags) params() (url.Values, error) {
 		field, value, ok := strings.Cut(filter, "=")
 		path, isMetadata := audit.Field(field).MetadataPath()
 		if !ok || !slices.Contains(audit.FilterFields(), audit.Field(field)) && (!isMetadata || path == "") {
-			return nil, usagef("--filter %s: must be FIELD=VALUE with a field that can be filtered on", filter)
+			return nil, usagef("--filter %s: must be FIELD=VALUE with one of the fields %s, metadata.<path>", filter, filterFields())
 		}
 		params.Add(field, value)
 	}
 	return params, nil
+}
+
+// filterFields lists the fields outside the metadata.
+func filterFields() string {
+	var names []string
+	for _, field := range audit.FilterFields() {
+		names = append(names, string(field))
+	}
+	return strings.Join(names, ", ")
 }
 
 // timeFlags choose entries by their timestamps.

@@ -142,12 +142,13 @@ func (s *Jobs) firstCheckpoint(ctx context.Context, job *jobs.Job, request Reque
 
 // CreateBy is Create with the parameters as the members of a JSON object, to which the pointers of
 // faults refer. bom may be true or false, and fields an array. reason is why the file is to have encrypted
-// values in plain, which the caller must be allowed to see; "": it has masks.
-func (s *Jobs) CreateBy(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value, reason string) (Export, error) {
+// values in plain, which the caller must be allowed to see; "": it has masks. The caller reads the members
+// with the other names.
+func (s *Jobs) CreateBy(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value, reason string, others ...string) (Export, error) {
 	if bom := members[ParamBOM]; bom.Kind() == jsontext.KindTrue || bom.Kind() == jsontext.KindFalse {
 		members[ParamBOM] = entryjson.Quote(string(bom))
 	}
-	query, err := search.QueryOf(members, Params()...)
+	query, err := search.QueryOf(members, append(Params(), others...)...)
 	if err != nil {
 		return Export{}, search.InBody(err)
 	}

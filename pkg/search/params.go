@@ -2,6 +2,7 @@ package search
 
 import (
 	"maps"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -117,7 +118,7 @@ func (p *params) filter() audit.Filter {
 			case !utf8.ValidString(value):
 				p.fault(name, "invalid_utf8", "must be valid UTF-8")
 			case err != nil:
-				p.fault(name, "invalid_value", err.Error())
+				p.fault(name, "invalid_value", err.Error()+networkHint(field, value))
 			}
 			values = append(values, normal)
 		}
@@ -137,6 +138,18 @@ func (p *params) filter() audit.Filter {
 	}
 	filter.Where = audit.All(append(conditions, query)...)
 	return filter
+}
+
+// networkHint says how to find the addresses of a network, if the value is one.
+func networkHint(field audit.Field, value string) string {
+	if field != audit.FieldIPAddress {
+		return ""
+	}
+	network, err := netip.ParsePrefix(value)
+	if err != nil {
+		return ""
+	}
+	return "; the addresses of a network are found by q=ip_address:" + network.String()
 }
 
 // add adds the faults that another parser returned.

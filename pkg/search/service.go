@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -68,9 +69,10 @@ var findParams = []string{ParamSort, ParamLimit, ParamCursor}
 
 // FindBy is Find with the parameters as the members of a JSON object, to which the pointers of
 // faults refer. A value is a string or an array of strings. The limit may be a number, and values
-// of the metadata numbers, true and false. The entries have all of the tokens.
-func (s *Service) FindBy(ctx context.Context, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value, tokens []audit.ValueToken) (List, error) {
-	list, err := s.findPage(ctx, tenant, scope, paramsIn(members, findParams...), tokens)
+// of the metadata numbers, true and false. The entries have all of the tokens. The caller reads the
+// members with the other names.
+func (s *Service) FindBy(ctx context.Context, tenant audit.Tenant, scope access.Scope, members map[string]jsontext.Value, tokens []audit.ValueToken, others ...string) (List, error) {
+	list, err := s.findPage(ctx, tenant, scope, paramsIn(members, append(slices.Clone(findParams), others...)...), tokens)
 	return list, inBody(err, "")
 }
 

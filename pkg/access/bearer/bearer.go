@@ -154,6 +154,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (access.Principal, 
 	if err = errors.Join(c.fault, err); err != nil {
 		return access.Principal{}, &access.RefusedError{Detail: badClaims, Err: err}
 	}
+	if len(p.Grants) == 0 {
+		return access.Principal{}, &access.RefusedError{Detail: grantsNothing(c.access()), Err: errNoGrants}
+	}
 	p.ExpiresAt = c.fields.ExpiresAt.date().Add(Leeway).UTC()
 	return p, nil
 }
@@ -187,6 +190,8 @@ func reason(err error, c *claims) string {
 	}
 	return badClaims
 }
+
+var errNoGrants = errors.New("the claims grant nothing")
 
 const badClaims = "The claims of the token are not those of a caller: it needs sub, tenants, and role or permissions."
 

@@ -49,6 +49,27 @@ func check(token Token) error {
 	return checkGrants(token)
 }
 
+// grantsNothing says why claims without faults grant nothing.
+func grantsNothing(c access.Claims) string {
+	isWellFormed := func(id string) bool { return checkTenant(id) == nil }
+	anyTenant := slices.Contains(c.Tenants, string(access.AnyTenant))
+	switch {
+	case len(c.Tenants) == 0:
+		return "The token lacks the claim tenants: the ids of tenants, or *. Have its issuer add it."
+	case !slices.ContainsFunc(c.Tenants, isWellFormed):
+		return "The claim tenants of the token must have ids of tenants, which match " + audit.TenantIDPattern + ", or *."
+	case c.Role == "" && len(c.Roles) == 0 && len(c.Permissions) == 0:
+		return "The token has neither the claim role nor permissions. Have its issuer add one of them."
+	case c.Role == access.RoleOperator && !anyTenant:
+		return "The claim role of the token is operator, which needs the tenant * in the claim tenants."
+	case c.Role != "":
+		return fmt.Sprintf("The claim role of the token must be one of %v.", access.Roles())
+	case len(c.Roles) > 0:
+		return fmt.Sprintf("The claim role of the token must give one of %v to a tenant that is in the claim tenants.", access.Roles())
+	}
+	return fmt.Sprintf("The claim permissions of the token must have some of %v.", access.Permissions())
+}
+
 func checkTenant(id string) error {
 	if id == string(access.AnyTenant) {
 		return nil

@@ -185,24 +185,43 @@ func (k *remoteKeys) fetch(ctx context.Context) (keys []verificationKey, err err
 	return keys, nil
 }
 
+// lenientKey is a JSON Web Key without its certificates. They are not used, so that a fault of
+// theirs does not make the key unusable.
+type lenientKey struct {
+	jwkset.JWKMarshal
+
+	X5C     json.RawMessage `json:"x5c"`
+	X5T     json.RawMessage `json:"x5t"`
+	X5TS256 json.RawMessage `json:"x5t#S256"`
+	X5U     json.RawMessage `json:"x5u"`
+}
+
+// isFor reports whether the alg of a key is the method's. Ed25519 is another name of EdDSA with a
+// key of that type (RFC 9864).
+func isFor(alg jwkset.ALG, method jwt.SigningMethod) bool {
+	return alg == "" || string(alg) == method.Alg() || alg == "Ed25519" && method == jwt.SigningMethodEdDSA
+}
+
 // parseKey parses a JSON Web Key (RFC 7517) that may verify signatures.
 func parseKey(text []byte) (verificationKey, error) {
-	var m jwkset.JWKMarshal
-	if err := json.Unmarshal(text, &m); err != nil {
+	var read lenientKey
+	if err := json.Unmarshal(text, &read); err != nil {
 		return verificationKey{}, errors.New("it has not the form of a key")
 	}
+	m := read.JWKMarshal
 	if m.USE != "" && m.USE != jwkset.UseSig {
 		return verificationKey{}, fmt.Errorf("its use is %.20q", m.USE)
 	}
 	if len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) {
 		return verificationKey{}, errors.New("its key_ops do not include verify")
 	}
+	m.KEYOPS = nil // other values may stand beside it (RFC 7517, section 4.3)
 	parsed, err := jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil {
 		return verificationKey{}, err
 	}
 	for _, method := range remoteMethods {
-		if checkKey(method, parsed.Key()) == nil && (m.ALG == "" || string(m.ALG) == method.Alg()) {
+		if checkKey(method, parsed.Key()) == nil && isFor(m.ALG, method) {
 			return verificationKey{id: m.KID, method: method, key: parsed.Key()}, nil
 		}
 	}

@@ -77,7 +77,7 @@ func CreateExport(gate *Gate, exports *export.Jobs) http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		started, err := exports.CreateBy(req.Context(), req.principal, req.tenant, req.scope, body.members, reveal.reason)
+		started, err := exports.CreateBy(req.Context(), req.principal, req.tenant, req.scope, body.members, reveal.reason, paramReveal, paramReason)
 		return exportStarted(&started, err)
 	})
 }

@@ -82,14 +82,20 @@ func refusedOutcome(o *ingest.Outcome) error {
 	return refused(o.Err)
 }
 
-// refused returns the problem of an entry that was sent alone. Text that is not JSON and
-// text that is too long are faults of the whole body.
-func refused(err *audit.ValidationError) error {
-	p := invalid(err, "The entry")
-	switch err.Fields[0].Code {
-	case "invalid_json":
+// refused returns the problem of an entry that was sent alone. Text that is not JSON is a fault
+// of the whole body.
+func refused(err *audit.ValidationError) *problem {
+	p := problemOfEntry(err)
+	if err.Fields[0].Code == "invalid_json" {
 		p.kind = ProblemMalformed
-	case "too_large":
+	}
+	return p
+}
+
+// problemOfEntry returns the problem of an entry, sent alone or with others.
+func problemOfEntry(err *audit.ValidationError) *problem {
+	p := invalid(err, "The entry")
+	if err.Fields[0].Code == "too_large" {
 		p.kind = ProblemTooLarge
 	}
 	return p
@@ -178,7 +184,7 @@ func problemOfOutcome(o *ingest.Outcome) *problem {
 	if o.Unavailable != nil {
 		return problemOf(o.Unavailable, access.LogsWrite)
 	}
-	return invalid(o.Err, "The entry")
+	return problemOfEntry(o.Err)
 }
 
 func countOutcomes(outcomes []ingest.Outcome) map[ingest.OutcomeStatus]int {

@@ -17,6 +17,9 @@ import (
 // memberMatch has the encrypted values that entries are to be found by.
 const memberMatch = "match_encrypted"
 
+// searchMembers are the members of a search that are no parameters of a list.
+var searchMembers = []string{paramReveal, paramReason, memberMatch}
+
 // matchLimits bound how many values a credential can try out. Each process counts on its own.
 var matchLimits = quota.Limits{Credential: quota.Limit{Rate: 1, Burst: 60}}
 
@@ -87,7 +90,7 @@ func (m *matching) take(req *request) error {
 // find returns a page of the entries that have the values. It is recorded then.
 func (m *matching) find(req *request, s *search.Service, members map[string]jsontext.Value, matches []protect.Match) (search.List, error) {
 	if len(matches) == 0 {
-		return s.FindBy(req.Context(), req.tenant, req.scope, members, nil)
+		return s.FindBy(req.Context(), req.tenant, req.scope, members, nil, searchMembers...)
 	}
 	if err := m.take(req); err != nil {
 		return search.List{}, err
@@ -96,7 +99,7 @@ func (m *matching) find(req *request, s *search.Service, members map[string]json
 	if err != nil {
 		return search.List{}, err
 	}
-	list, err := s.FindBy(req.Context(), req.tenant, req.scope, members, tokens)
+	list, err := s.FindBy(req.Context(), req.tenant, req.scope, members, tokens, searchMembers...)
 	if err != nil {
 		return list, err
 	}
