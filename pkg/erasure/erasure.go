@@ -16,11 +16,10 @@ import (
 
 // Limits of a request.
 const (
-	MaxSubject      = 8 << 10 // bytes; the values at a path can be long
-	MaxReason       = 1 << 10
-	MaxDelayHours   = 720 // 30 days
-	DefaultDelay    = 24  // hours
-	MaxOpen         = 500 // unfinished erasures of a tenant; each costs a slice every 15 minutes
+	MaxReason       = 1 << 10 // bytes
+	MaxDelayHours   = 720     // 30 days
+	DefaultDelay    = 24      // hours
+	MaxOpen         = 500     // unfinished erasures of a tenant; each costs a slice every 15 minutes
 	actionCreate    = "erasure.create"
 	actionFinish    = "erasure.finish"
 	resourceErasure = "erasure"
@@ -42,7 +41,7 @@ type Request struct {
 }
 
 func (r *Request) validate() error {
-	faults := slices.Concat(audit.TextFaults("/subject", r.Subject, MaxSubject), audit.TextFaults("/reason", r.Reason, MaxReason))
+	faults := slices.Concat(audit.TextFaults("/subject", r.Subject, protect.MaxSubject), audit.TextFaults("/reason", r.Reason, MaxReason))
 	if r.DelayHours < 0 || r.DelayHours > MaxDelayHours {
 		faults = append(faults, audit.FieldError{
 			Pointer: "/delay_hours", Code: "out_of_range", Detail: fmt.Sprintf("must be from 0 to %d", MaxDelayHours),

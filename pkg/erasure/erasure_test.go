@@ -632,7 +632,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"oneself":          {admin, erasure.Request{Subject: "ann", Reason: "r"}, erasure.ErrSelf, ""},
 		"restricted":       {restricted, erasure.Request{Subject: "user-42", Reason: "r"}, audit.ErrForbidden, ""},
 		"no subject":       {admin, erasure.Request{Reason: "r"}, nil, "/subject"},
-		"a long subject":   {admin, erasure.Request{Subject: strings.Repeat("x", erasure.MaxSubject+1), Reason: "r"}, nil, "/subject"},
+		"a long subject":   {admin, erasure.Request{Subject: strings.Repeat("x", protect.MaxSubject+1), Reason: "r"}, nil, "/subject"},
 		"no reason":        {admin, erasure.Request{Subject: "user-42"}, nil, "/reason"},
 		"a long reason":    {admin, erasure.Request{Subject: "user-42", Reason: strings.Repeat("x", erasure.MaxReason+1)}, nil, "/reason"},
 		"a negative delay": {admin, erasure.Request{Subject: "user-42", Reason: "r", DelayHours: -1}, nil, "/delay_hours"},

@@ -60,7 +60,8 @@ func (s *Service) SubmitKeyed(ctx context.Context, tenant audit.Tenant, origin O
 // Record writes an entry about an action of the service into the tenant's log.
 // The caller sets user, action, resource, states, metadata and message. Record
 // sets the rest. The tenant's log_levels and retention_rules do not apply. An entry with an id keeps it
-// and its timestamp, so that recording the same one again has no effect.
+// and its timestamp, so that recording the same one again has no effect. One that is too large for
+// queues and stores is an *audit.ValidationError.
 func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.Entry) error {
 	now := s.now()
 	entry.Tenant, entry.ReceivedAt = tenant.ID, now
@@ -73,7 +74,11 @@ func (s *Service) Record(ctx context.Context, tenant audit.Tenant, entry audit.E
 		return fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, err)
 	}
 	entry.Changed = changed
-	if invalid := protect.RemoveSecrets(&tenant.Settings, &entry); invalid != nil {
+	invalid := protect.RemoveSecrets(&tenant.Settings, &entry)
+	if invalid == nil {
+		invalid = protect.CheckStored(&entry)
+	}
+	if invalid != nil {
 		return fmt.Errorf("record %s in %s: %w", entry.Action, tenant.ID, invalid)
 	}
 	submitted := entryjson.Submitted{Entry: entry}

@@ -45,7 +45,8 @@ func (c *Covered) Encrypt(tenantKeys *TenantKeys, keys map[string]Key, e *audit.
 	return nil
 }
 
-// CheckStored returns an error if an entry with encrypted values is too large for queues and stores.
+// CheckStored returns an error if an entry, whose values are encrypted by now, is too large for queues and
+// stores.
 func CheckStored(e *audit.Entry) *audit.ValidationError {
 	size := len(e.Before) + len(e.After) + len(e.Metadata)
 	for i := range e.Encrypted {
@@ -56,7 +57,7 @@ func CheckStored(e *audit.Entry) *audit.ValidationError {
 		}
 	}
 	if size > MaxObjectBytes {
-		return audit.Invalid("", "too_large", "must have at most %d bytes once its sensitive fields are encrypted", MaxObjectBytes)
+		return audit.Invalid("", "too_large", "must have at most %d bytes in its objects once its sensitive fields are encrypted", MaxObjectBytes)
 	}
 	return nil
 }

@@ -373,6 +373,7 @@ func TestAFailingMasterKeyIsLeftAlone(t *testing.T) {
 		"throttled": {&audit.UnavailableError{Err: errors.New("throttled")}, 2},
 		"disabled":  {protect.ErrMasterKey, 2},
 		"too slow":  {context.DeadlineExceeded, 2},
+		"denied":    {errors.New("AccessDeniedException"), 2},
 		"an altered key, which is no failure of the master key": {protect.ErrWrapped, 400},
 	} {
 		t.Run(name, func(t *testing.T) {

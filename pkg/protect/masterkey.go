@@ -15,7 +15,7 @@ import (
 const MasterPause = 2 * time.Second
 
 // pausingMaster is a master key that is not called while it is known to fail. The key is the same for
-// all tenants, so its failure is too: throttling, no answer, a disabled key.
+// all tenants, so its failure is too: throttling, no answer, a disabled key, no permission to use it.
 type pausingMaster struct {
 	KeyWrapper
 	now func() time.Time
@@ -63,9 +63,10 @@ func (m *pausingMaster) end(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case audit.IsUnavailable(err), errors.Is(err, ErrMasterKey), errors.Is(err, context.DeadlineExceeded):
-		m.failed, m.since = err, m.now()
 	case err == nil, errors.Is(err, ErrWrapped): // the key answered
 		m.failed = nil
+	case errors.Is(err, context.Canceled): // the caller has gone, which tells nothing about the key
+	default:
+		m.failed, m.since = err, m.now()
 	}
 }

@@ -138,9 +138,13 @@ func (c *Covered) Subjects() []string {
 	return subjects
 }
 
+// MaxSubject is the length of the longest name of a subject, in bytes. The values at a path can be long. A
+// longer one could not be erased.
+const MaxSubject = 8 << 10
+
 // Mask puts masks in the places of the values that the rules cover. It does not change the bytes of
 // the entry's objects. It returns nil if no rule covers anything. The error is about an entry with
-// more than maxEncrypted such values.
+// more than maxEncrypted such values, or with a subject that is longer than MaxSubject.
 func (r *Rules) Mask(e *audit.Entry) (*Covered, *audit.ValidationError) {
 	if r == nil {
 		return nil, nil
@@ -165,6 +169,9 @@ func (r *Rules) Mask(e *audit.Entry) (*Covered, *audit.ValidationError) {
 			"must have at most %d values at the paths of sensitive_fields, whose places have at most %d bytes", maxEncrypted, maxPlaceBytes)
 	case len(m.values) == 0:
 		return nil, nil
+	}
+	if path := m.longSubject(); path != "" {
+		return nil, audit.Invalid("", "subject_too_long", "must have at most %d bytes at %s, which names a subject of sensitive_fields", MaxSubject, path)
 	}
 	e.Changed, e.Removed = m.cutChanged(e.Changed), m.cutRemoved(e.Removed)
 	return &Covered{values: m.values}, nil
@@ -378,6 +385,16 @@ func (m *masking) findSubjects() map[string]string {
 		})
 	}
 	return found
+}
+
+// longSubject returns the path of a subject that is longer than MaxSubject, "" if there is none.
+func (m *masking) longSubject() string {
+	for path, subject := range m.subjects {
+		if len(subject) > MaxSubject && slices.ContainsFunc(m.values, func(v covered) bool { return v.subject == subject }) {
+			return path
+		}
+	}
+	return ""
 }
 
 // cutChanged ends the paths of changes at the places that were masked as a whole.

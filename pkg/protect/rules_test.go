@@ -224,3 +224,27 @@ func TestMaskOf(t *testing.T) {
 		}
 	}
 }
+
+// A subject that is too long to be erased encrypts nothing.
+func TestALongSubjectIsRefused(t *testing.T) {
+	fields := []audit.SensitiveField{{Path: "metadata.a", Mask: audit.MaskFull, Subject: "metadata.customer"}}
+	for _, c := range []struct {
+		member string
+		length int
+		want   string // the code; "": it is taken
+	}{
+		{"a", protect.MaxSubject, ""},
+		{"a", protect.MaxSubject + 1, "subject_too_long"},
+		{"b", protect.MaxSubject + 1, ""}, // nothing is encrypted
+	} {
+		e := audit.Entry{Metadata: fmt.Appendf(nil, `{"%s":1,"customer":"%s"}`, c.member, strings.Repeat("x", c.length))}
+		_, invalid := protect.NewRules(fields).Mask(&e)
+		got := ""
+		if invalid != nil {
+			got = invalid.Fields[0].Code
+		}
+		if got != c.want {
+			t.Errorf("%s beside a subject of %d bytes: got the code %q, want %q", c.member, c.length, got, c.want)
+		}
+	}
+}

@@ -377,7 +377,7 @@ func newErasureSchema() *Schema {
 	delay := count("Until then it can be cancelled.").withDefault(erasure.DefaultDelay)
 	delay.Maximum = limitOf(erasure.MaxDelayHours)
 	return object(
-		required("subject", nonEmptyText(erasure.MaxSubject, "Whom the values are about, as the entries have it: a user_id, or what a rule of sensitive_fields takes as its subject.")),
+		required("subject", nonEmptyText(protect.MaxSubject, "Whom the values are about, as the entries have it: a user_id, or what a rule of sensitive_fields takes as its subject.")),
 		required("reason", nonEmptyText(erasure.MaxReason, "Why. It stands in the tenant's log.")),
 		optional("delay_hours", delay),
 	)

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/entryjson"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
 	"github.com/ocelot-audit/ocelot/pkg/quota"
 	"github.com/ocelot-audit/ocelot/pkg/search"
@@ -35,6 +36,12 @@ func (req *request) matchesIn(body *document) ([]protect.Match, error) {
 	if n := len(values.members); n == 0 || n > protect.MaxMatches {
 		body.fault(memberMatch, "out_of_range", "must have 1 to "+strconv.Itoa(protect.MaxMatches)+" paths")
 		return nil, nil
+	}
+	for path := range values.members {
+		if len(path) > entryjson.MaxLeafPath { // as no path of a search may be; it would be recorded
+			body.fault(memberMatch, "too_long", "must have paths of at most "+strconv.Itoa(entryjson.MaxLeafPath)+" bytes")
+			return nil, nil
+		}
 	}
 	rules := protect.NewRules(req.tenant.Settings.SensitiveFields)
 	var matches []protect.Match

@@ -116,6 +116,7 @@ func TestWhatCannotBeMatched(t *testing.T) {
 		`{"metadata.email":["x","y"]}`:      "/match_encrypted/metadata.email wrong_type",
 		`{"metadata.email":{"x":1}}`:        "/match_encrypted/metadata.email wrong_type",
 		`{"metadata.email":null}`:           "/match_encrypted/metadata.email wrong_type",
+		`{"metadata.` + strings.Repeat("x", 1016) + `":"x"}`:     "/match_encrypted too_long",
 		`{"metadata.email":"` + strings.Repeat("x", 4097) + `"}`: "/match_encrypted/metadata.email too_long",
 	} {
 		var answer struct {

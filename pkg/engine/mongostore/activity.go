@@ -82,13 +82,8 @@ func (a *Activity) touch(ctx context.Context, touches []mongo.WriteModel) error 
 	if len(touches) == 0 {
 		return nil
 	}
-	collection, err := a.db.collection(collectionActivity)
-	if err != nil {
-		return err
-	}
 	for range 2 {
-		_, err := collection.BulkWrite(ctx, touches, options.BulkWrite().SetOrdered(false))
-		faults, err := itemFaults(ctx, err)
+		faults, err := a.db.writeMany(ctx, collectionActivity, touches)
 		if err != nil || len(faults) == 0 {
 			return err
 		}

@@ -142,6 +142,17 @@ func (db *DB) insertMany(ctx context.Context, name string, docs []bson.Raw) (map
 	return itemFaults(ctx, err)
 }
 
+// writeMany writes the models independently of each other. It returns the faults of single models by their
+// index. After an error, any model may be written.
+func (db *DB) writeMany(ctx context.Context, name string, models []mongo.WriteModel) (map[int]mongo.WriteError, error) {
+	collection, err := db.collection(name)
+	if err != nil {
+		return nil, err
+	}
+	_, err = collection.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
+	return itemFaults(ctx, err)
+}
+
 // itemFaults returns the faults of single documents that an unordered write of many
 // reports, by the document's index. It returns an error if the error concerns the whole call.
 func itemFaults(ctx context.Context, err error) (map[int]mongo.WriteError, error) {

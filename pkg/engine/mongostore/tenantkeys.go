@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/protect"
@@ -83,42 +84,31 @@ func readTenantKey(doc bson.Raw) (protect.StoredKey, error) {
 	return key, nil
 }
 
-// CreateKeys implements protect.KeyStore. First generations are one command together.
+// CreateKeys implements protect.KeyStore. First generations are one command together, and so are all others.
 func (s *TenantKeys) CreateKeys(ctx context.Context, tenant audit.TenantID, keys []protect.StoredKey) error {
-	var first []bson.Raw
-	for _, k := range keys {
-		if !k.Ref.IsFirst() {
-			if err := s.createNext(ctx, tenant, k); err != nil {
-				return fmt.Errorf("create a key of %s: %w", tenant, err)
-			}
-			continue
-		}
-		doc, err := bson.Marshal(tenantKeyDocument(tenant, k))
-		if err != nil {
-			return fmt.Errorf("create a key of %s: %w", tenant, err)
-		}
-		first = append(first, doc)
-	}
-	if len(first) == 0 {
+	if len(keys) == 0 {
 		return nil
 	}
-	if _, err := s.db.insertMany(ctx, collectionTenantKeys, first); err != nil { // the faults are keys that exist
-		return fmt.Errorf("create %d keys of %s: %w", len(first), tenant, err)
+	writes := make([]mongo.WriteModel, len(keys))
+	for i, k := range keys {
+		if k.Ref.IsFirst() {
+			writes[i] = mongo.NewInsertOneModel().SetDocument(tenantKeyDocument(tenant, k))
+		} else {
+			writes[i] = nextTenantKey(tenant, k)
+		}
+	}
+	if _, err := s.db.writeMany(ctx, collectionTenantKeys, writes); err != nil { // the faults are keys that exist
+		return fmt.Errorf("create %d keys of %s: %w", len(keys), tenant, err)
 	}
 	return nil
 }
 
-// createNext stores a key after a destroyed one.
-func (s *TenantKeys) createNext(ctx context.Context, tenant audit.TenantID, k protect.StoredKey) error {
+// nextTenantKey stores a key after a destroyed one, unless another process was first.
+func nextTenantKey(tenant audit.TenantID, k protect.StoredKey) mongo.WriteModel {
 	query := append(tenantKeyQuery(tenant, k.Ref.Subject),
 		bson.E{Key: fieldGeneration, Value: int64(k.Ref.Generation) - 1}, bson.E{Key: fieldWrapped, Value: bson.D{{Key: "$exists", Value: false}}})
-	err := s.db.updateOne(ctx, collectionTenantKeys, query, bson.D{{Key: "$set", Value: bson.D{
-		{Key: fieldGeneration, Value: int64(k.Ref.Generation)}, {Key: fieldWrapped, Value: k.Wrapped},
-	}}})
-	if errors.Is(err, audit.ErrNotFound) {
-		return nil // another process was first
-	}
-	return err
+	return mongo.NewUpdateOneModel().SetFilter(query).SetUpdate(
+		set(bson.E{Key: fieldGeneration, Value: int64(k.Ref.Generation)}, bson.E{Key: fieldWrapped, Value: k.Wrapped}))
 }
 
 func tenantKeyQuery(tenant audit.TenantID, subject protect.SubjectID) bson.D {
