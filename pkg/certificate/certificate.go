@@ -56,8 +56,8 @@ type Statement struct {
 	RequestedAt time.Time      `json:"requested_at"`
 	*Erasure                   // of KindErasure; else nil
 	*Deletion                  // of KindDeletion; else nil
-	// DestroyedAt is when all of Destroyed was gone at the latest. From GoneAt on no process has the
-	// keys in memory.
+	// DestroyedAt is when all of Destroyed was gone at the latest. From GoneAt on no process uses the
+	// keys any more.
 	DestroyedAt time.Time `json:"destroyed_at"`
 	GoneAt      time.Time `json:"gone_from_memory_at"`
 	// BackupsUntil is until when backups of the keys may hold them.
