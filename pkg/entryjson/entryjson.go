@@ -58,11 +58,11 @@ var readers = sync.Pool{New: func() any { return &reader{decoder: new(jsontext.D
 // readObject calls member for each member of the JSON object in text, in the order of
 // the text. raw is valid only during the call. readObject returns syntax errors.
 // member records the faults that it finds itself.
-func readObject(text []byte, member func(r *reader, name string, raw jsontext.Value)) error {
+func readObject(text []byte, member func(r *reader, name string, raw jsontext.Value), options ...jsontext.Options) error {
 	r := readers.Get().(*reader)
 	defer readers.Put(r)
 	r.source = *bytes.NewBuffer(text)
-	r.decoder.Reset(&r.source)
+	r.decoder.Reset(&r.source, options...)
 	defer func() { r.source = bytes.Buffer{} }()
 	switch r.decoder.PeekKind() {
 	case jsontext.KindBeginObject:
@@ -126,7 +126,7 @@ var fieldNames = func() map[string]string {
 func (r *reader) text(raw jsontext.Value) string {
 	inner := raw[1 : len(raw)-1]
 	if bytes.IndexByte(inner, '\\') >= 0 {
-		r.scratch, _ = jsontext.AppendUnquote(r.scratch[:0], raw) // valid: the decoder checked it
+		r.scratch, _ = jsontext.AppendUnquote(r.scratch[:0], raw) // valid: the decoder checked it, or the fault is known
 		inner = r.scratch
 	}
 	if name, known := fieldNames[string(inner)]; known {

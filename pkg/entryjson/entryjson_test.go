@@ -79,6 +79,36 @@ func TestParseSubmittedFindsEveryFault(t *testing.T) {
 	}
 }
 
+// A name that is given twice and text that is not Unicode hide no other fault.
+func TestParseSubmittedReadsOnAfterFaultsOfSpelling(t *testing.T) {
+	got, invalid := entryjson.ParseSubmitted([]byte(`{"user_id":"u","metadata":{"a":1,"a":2,"b":[{"c":"\ud800","d":"\udead"},"\u0061"],"\u0061":3,"x":{"a":1}},` +
+		"\"message\":\"\xff\"," + `"after_state":{"k":{"z":1,"z":{}}},"user_id":"v","severity":"LOUD","color":1}`))
+	if invalid == nil {
+		t.Fatal("got no faults, want 9")
+	}
+	var faults []string
+	for _, f := range invalid.Fields {
+		faults = append(faults, f.Pointer+" "+f.Code)
+	}
+	want := []string{
+		"/metadata/a duplicate_key", "/metadata/b/0/c lone_surrogate", "/metadata/b/0/d lone_surrogate", "/metadata/a duplicate_key", "/message invalid_utf8",
+		"/after_state/k/z duplicate_key", "/user_id duplicate_key", "/severity invalid_severity", "/color unknown_field",
+	}
+	if diff := cmp.Diff(want, faults); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+	if got.Unreadable {
+		t.Error("unreadable is true, want false: every member was read")
+	}
+	got, invalid = entryjson.ParseSubmitted([]byte(`{"metadata":{"a":1,"a":2},"color":1,"message":nix`))
+	if invalid == nil || len(invalid.Fields) != 3 || invalid.Fields[2].Code != "invalid_json" {
+		t.Errorf("got %v, want a duplicate name, an unknown field and a syntax error", invalid)
+	}
+	if !got.Unreadable {
+		t.Error("unreadable is false, want true: a member could not be read")
+	}
+}
+
 func TestNullMeansAbsentAndKeepsNoDefault(t *testing.T) {
 	got, invalid := entryjson.ParseSubmitted([]byte(minimal(`"ip_address":null,"user_agent":null,"metadata":null,"message":null`)))
 	if invalid != nil {

@@ -48,7 +48,7 @@ var serviceFields = []string{
 }
 
 // ParseSubmitted parses one entry that a client sent. The error lists the faults, up to
-// the first syntax error. ParseSubmitted does not call audit.Entry.Validate. The result
+// the first syntax error. Names that are given twice and text that is not Unicode are no syntax errors. ParseSubmitted does not call audit.Entry.Validate. The result
 // has no reference to text. Beside an error it has the members that could be read. Unreadable
 // says that text is not a JSON object as a whole.
 func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
@@ -57,7 +57,14 @@ func ParseSubmitted(text []byte) (Submitted, *audit.ValidationError) {
 		return Submitted{Unreadable: true}, audit.Invalid("", "too_large", "must be at most %d bytes of JSON", audit.MaxEntryBytes)
 	}
 	p := submission{}
-	if err := readObject(text, p.member); err != nil {
+	err := readObject(text, p.member)
+	if syntactic := new(jsontext.SyntacticError); errors.As(err, &syntactic) {
+		if faults := spellingFaults(text); len(faults) > 0 {
+			p = submission{faults: faults}
+			err = readObject(text, p.member, lenient...)
+		}
+	}
+	if err != nil {
 		p.entry.Unreadable = true
 		p.add(syntaxFault(text, err))
 	}
@@ -235,11 +242,11 @@ func syntaxFault(text []byte, err error) audit.FieldError {
 	switch {
 	case errors.Is(syntactic.Err, jsontext.ErrDuplicateName):
 		fault.Code, fault.Detail = "duplicate_key", "must not be given twice in the same object"
-	case !utf8.Valid(text):
-		fault.Code, fault.Detail = "invalid_utf8", "must be valid UTF-8, at byte "+strconv.FormatInt(syntactic.ByteOffset, 10)
 	case len(at) > 2 && at[0] == '\\' && at[1] == 'u' && strings.IndexByte("dD", at[2]) >= 0:
 		fault.Code = "lone_surrogate"
 		fault.Detail = "must not hold half of a surrogate pair, at byte " + strconv.FormatInt(syntactic.ByteOffset, 10)
+	case !utf8.Valid(text):
+		fault.Code, fault.Detail = "invalid_utf8", "must be valid UTF-8, at byte "+strconv.FormatInt(syntactic.ByteOffset, 10)
 	}
 	return fault
 }
