@@ -290,23 +290,29 @@ func normalValue(field audit.Field, value string) (string, error) {
 
 // equality returns the condition that a field has one of the values, which are in normal form. A
 // number in the metadata is found by its value, and a text that is spelled like one by its
-// spelling alone.
+// spelling alone. A number has the key of others beyond decimal.MaxDigits, and the spelling of texts:
+// both together are it alone.
 func equality(field audit.Field, values ...string) audit.Expr {
 	var spelled audit.Expr = audit.Equals{Field: field, Values: values}
 	if _, ofMetadata := field.MetadataPath(); !ofMetadata {
 		return spelled
 	}
-	either := audit.Or{spelled}
+	var sameKey audit.Or
+	canonical := audit.Equals{Field: field}
 	for _, value := range values {
-		if decimal.Canonical(value) != value { // else spelled finds the number too
+		if usual := decimal.Canonical(value); usual != value { // else spelled finds the number too
 			key := decimal.KeyOf(value)
-			either = append(either, audit.Number{Field: field, From: key, To: decimal.After(key)})
+			sameKey = append(sameKey, audit.Number{Field: field, From: key, To: decimal.After(key)})
+			canonical.Values = append(canonical.Values, usual)
 		}
 	}
-	if len(either) == 1 {
+	switch len(sameKey) {
+	case 0:
 		return spelled
+	case 1:
+		return audit.Or{spelled, audit.And{sameKey[0], canonical}}
 	}
-	return either
+	return audit.Or{spelled, audit.And{sameKey, canonical}}
 }
 
 // parseTime reads an RFC 3339 time or a date, which means the beginning of that day in the zone. A

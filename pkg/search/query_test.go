@@ -37,7 +37,7 @@ func equals(field audit.Field, values ...string) audit.Equals {
 // byValue is the condition of a number that is not in its usual spelling.
 func byValue(field audit.Field, value string) audit.Expr {
 	key := decimal.KeyOf(value)
-	return audit.Or{equals(field, value), audit.Number{Field: field, From: key, To: decimal.After(key)}}
+	return audit.Or{equals(field, value), audit.And{audit.Number{Field: field, From: key, To: decimal.After(key)}, equals(field, decimal.Canonical(value))}}
 }
 
 func words(w ...string) audit.Text { return audit.Text{Words: w} }

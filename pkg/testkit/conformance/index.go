@@ -268,22 +268,27 @@ func indexKeepsRequestOrder(t *testing.T, x IndexUnderTest) {
 // indexFindsNumbersByValue: 1 and 1.0 are one number, "1" and "1.0" are two texts.
 func indexFindsNumbersByValue(t *testing.T, x IndexUnderTest) {
 	g := newGenerator(newTenant(t), 38)
+	const long = `12345678901234567890123` // more digits than comparisons take into account
 	var entries []audit.Entry
-	for i, value := range []string{`1`, `1.0`, `"1"`, `"1.0"`, `[2,"1.0"]`, `{"y":1}`, `1e0`, `true`} {
+	for i, value := range []string{`1`, `1.0`, `"1"`, `"1.0"`, `[2,"1.0"]`, `{"y":1}`, `1e0`, `true`, long + `4`, long + `5.0`, `1.0` + long} {
 		e := g.plain(epoch.Add(time.Duration(i) * time.Second)).Entry
 		e.RequestID, e.Metadata = value, []byte(`{"x":`+value+`}`)
 		entries = append(entries, e)
 	}
 	x.Put(t, g.tenant, entries)
 	x.findAsTheStream(t, g.tenant, entries, map[string][]string{
-		`metadata.x:1`:        {`1`, `1.0`, `"1"`, `1e0`},
-		`metadata.x:1.0`:      {`1`, `1.0`, `"1.0"`, `[2,"1.0"]`, `1e0`},
-		`metadata.x:"1.0"`:    {`1`, `1.0`, `"1.0"`, `[2,"1.0"]`, `1e0`},
-		`metadata.x:100e-2`:   {`1`, `1.0`, `1e0`},
-		`metadata.x:2.00`:     {`[2,"1.0"]`},
-		`-metadata.x:1.00`:    {`"1"`, `"1.0"`, `[2,"1.0"]`, `{"y":1}`, `true`},
-		`metadata.x:(2 OR 3)`: {`[2,"1.0"]`},
-		`metadata.x>=1`:       {`1`, `1.0`, `[2,"1.0"]`, `1e0`},
+		`metadata.x:1`:               {`1`, `1.0`, `"1"`, `1e0`},
+		`metadata.x:1.0`:             {`1`, `1.0`, `"1.0"`, `[2,"1.0"]`, `1e0`},
+		`metadata.x:"1.0"`:           {`1`, `1.0`, `"1.0"`, `[2,"1.0"]`, `1e0`},
+		`metadata.x:100e-2`:          {`1`, `1.0`, `1e0`},
+		`metadata.x:2.00`:            {`[2,"1.0"]`},
+		`-metadata.x:1.00`:           {`"1"`, `"1.0"`, `[2,"1.0"]`, `{"y":1}`, `true`, long + `4`, long + `5.0`, `1.0` + long},
+		`metadata.x:` + long + `4.0`: {long + `4`},
+		`metadata.x:` + long + `5`:   {long + `5.0`},
+		`metadata.x:(` + long + `4.0 OR 1.0` + long + `0)`: {long + `4`, `1.0` + long},
+		`metadata.x>=` + long + `4.5`:                      {long + `4`, long + `5.0`},
+		`metadata.x:(2 OR 3)`:                              {`[2,"1.0"]`},
+		`metadata.x>=1`:                                    {`1`, `1.0`, `[2,"1.0"]`, `1e0`, long + `4`, long + `5.0`, `1.0` + long},
 	})
 }
 
