@@ -17,9 +17,10 @@ import (
 // cleanupCmd removes entries before their end.
 type cleanupCmd struct {
 	readFlags
-	Before string `required:"" placeholder:"TIME" group:"Entries:" help:"Only entries before this time: RFC 3339, a date, or a duration before now."`
-	DryRun bool   `help:"Print how many entries would be removed, and remove none."`
-	Yes    bool   `help:"Remove them. Nothing brings them back."`
+	Before  string `required:"" placeholder:"TIME" group:"Entries:" help:"Only entries before this time: RFC 3339, a date, or a duration before now."`
+	Archive bool   `help:"Remove them from the archive, too, also what has left the database."`
+	DryRun  bool   `help:"Print how many entries would be removed, and remove none."`
+	Yes     bool   `help:"Remove them. Nothing brings them back."`
 }
 
 // cleanupPath is that of the API.
@@ -27,7 +28,7 @@ const cleanupPath = "logs/cleanup"
 
 // Help is what --help adds.
 func (*cleanupCmd) Help() string {
-	return `A cleanup is a job of the service. It removes the entries for ever, and passes over what a legal hold covers and over the service's own entries. What is received later stays. Without --yes the command says how many entries it would remove, and removes none. With --yes it waits for the job and prints it.`
+	return `A cleanup is a job of the service. It removes the entries for ever, and passes over what a legal hold covers and over the service's own entries. What is received later stays. With --archive it removes them from the archive, too. Without --yes the command says how many entries it would remove, and removes none. With --yes it waits for the job and prints it.`
 }
 
 // Validate refuses an empty time and an empty query. A script whose variable is empty would remove what
@@ -57,6 +58,9 @@ func (c *cleanupCmd) Run(ctx context.Context, con *console) error {
 		return usagef("--before %s: %w", c.Before, err)
 	}
 	params.Set("before", before)
+	if c.Archive {
+		params.Set("archive", "true")
+	}
 	if c.DryRun || !c.Yes {
 		return c.preview(ctx, con, service, params)
 	}
@@ -76,6 +80,9 @@ func (c *cleanupCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	con.report("Entries removed: %d.", job.Count)
+	if job.ArchiveCount != nil {
+		con.report("Entries removed from the archive: %d.", *job.ArchiveCount)
+	}
 	return printAnswer(con, answer, nil)
 }
 
@@ -90,5 +97,9 @@ func (c *cleanupCmd) preview(ctx context.Context, con *console, service *client.
 	if err := json.Unmarshal(answer, &preview); err != nil {
 		return fmt.Errorf("the service's preview is not as it should be: %w", err)
 	}
-	return usagef("this removes %d entries for ever, and keeps %d under legal holds: say so with --yes", preview.Count, preview.Held)
+	const message = "this removes %d entries for ever, and keeps %d under legal holds: say so with --yes"
+	if c.Archive {
+		return usagef("without those of the archive, which are not counted, "+message, preview.Count, preview.Held)
+	}
+	return usagef(message, preview.Count, preview.Held)
 }

@@ -25,6 +25,8 @@ import (
 const (
 	ParamBefore = "before"
 	ParamDryRun = "dry_run" // read by the caller of Service
+	// ParamArchive, read by the caller too, asks that the entries are removed from the archive as well.
+	ParamArchive = "archive"
 )
 
 // The service's own entries about cleanups.
@@ -69,7 +71,7 @@ type Preview struct {
 // left out without one. A script whose variable is empty would remove what it meant to keep.
 func CheckValues(query url.Values) error {
 	var faults []audit.FieldError
-	for _, name := range []string{search.ParamQuery, search.ParamFrom, search.ParamTo, ParamDryRun} {
+	for _, name := range []string{search.ParamQuery, search.ParamFrom, search.ParamTo, ParamDryRun, ParamArchive} {
 		if query.Has(name) && strings.TrimSpace(query.Get(name)) == "" {
 			faults = append(faults, audit.FieldError{Pointer: "?" + name, Code: "required", Detail: "must have a value, or be left out: a cleanup takes no empty one"})
 		}
@@ -77,9 +79,22 @@ func CheckValues(query url.Values) error {
 	return audit.InvalidFields(faults)
 }
 
-// selects reads the parameters of a cleanup, as of a time. Faulty ones are an *audit.ValidationError.
+// selects reads the parameters of a cleanup, as of a time. It selects what lists show. Faulty parameters are an
+// *audit.ValidationError.
 func selects(entries walk.Pages, at time.Time, tenant audit.Tenant, scope access.Scope, query url.Values) (search.Selection, error) {
-	selection, selectErr := entries.SelectAt(at, tenant, scope, query, ParamBefore, ParamDryRun)
+	selection, err := entries.SelectAt(at, tenant, scope, query, ParamBefore, ParamDryRun)
+	return narrow(selection, err, query)
+}
+
+// selectsStored is selects for a cleanup of the archive too. It also selects what no list shows any more, because
+// it has expired or is older than the searchable days: the database would have that archived again.
+func selectsStored(entries walk.Pages, tenant audit.Tenant, scope access.Scope, query url.Values) (search.Selection, error) {
+	selection, err := entries.SelectStored(tenant, scope, query, ParamBefore, ParamDryRun)
+	return narrow(selection, err, query)
+}
+
+// narrow restricts a selection to what a cleanup can remove.
+func narrow(selection search.Selection, selectErr error, query url.Values) (search.Selection, error) {
 	before, err := search.TimeParam(query, ParamBefore)
 	if err == nil && before.IsZero() {
 		err = audit.Invalid("?"+ParamBefore, "required", "must be given: entries with a timestamp before it are removed")
@@ -117,10 +132,10 @@ func (s *Service) Preview(ctx context.Context, tenant audit.Tenant, scope access
 	return p, err
 }
 
-// Create starts a cleanup with these parameters, within the caller's scope. It records it first, so the
-// log can have one that was not started. It returns an *audit.ValidationError, ErrTooManyOpen, or
-// jobs.ErrTooManyQueued.
-func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (jobs.Job, error) {
+// Create starts a cleanup with these parameters, within the caller's scope; inArchive says that it is one of the
+// archive too. It records it first, so the log can have one that was not started. It returns an
+// *audit.ValidationError, ErrTooManyOpen, or jobs.ErrTooManyQueued.
+func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values, inArchive bool) (jobs.Job, error) {
 	if _, err := selects(s.Entries, s.Now(), tenant, scope, query); err != nil {
 		return jobs.Job{}, err
 	}
@@ -133,14 +148,17 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 	var random [16]byte
 	s.Random(random[:])
 	job := jobs.Job{ID: hex.EncodeToString(random[:]), Kind: jobs.KindCleanup, Tenant: tenant.ID, CreatedBy: by.Subject, Scope: &scope}
+	if inArchive {
+		job.ArchiveCount = new(int64)
+	}
 	filters, err := walk.SealFilters(ctx, s.Texts, &job, query)
 	if err == nil {
-		job.Checkpoint, err = json.Marshal(checkpoint{Filters: filters})
+		job.Checkpoint, err = json.Marshal(checkpoint{Filters: filters, InArchive: inArchive})
 	}
 	if err != nil {
 		return jobs.Job{}, fmt.Errorf("clean up entries of %s: %w", tenant.ID, err)
 	}
-	if err := s.record(ctx, tenant, &job, query); err != nil {
+	if err := s.record(ctx, tenant, &job, query, inArchive); err != nil {
 		return jobs.Job{}, err
 	}
 	return s.Jobs.Start(ctx, job)
@@ -159,11 +177,12 @@ func (s *Service) checkOpen(ctx context.Context, tenant audit.TenantID) error {
 
 // record writes who cleans up. It names the parameters that narrow the cleanup, and not their values,
 // which can be personal data.
-func (s *Service) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, query url.Values) error {
+func (s *Service) record(ctx context.Context, tenant audit.Tenant, job *jobs.Job, query url.Values, inArchive bool) error {
 	about, err := json.Marshal(struct {
 		Before  string   `json:"before"`
 		Filters []string `json:"filters,omitempty"`
-	}{query.Get(ParamBefore), walk.FilterNames(query, ParamBefore)})
+		Archive bool     `json:"archive,omitempty"`
+	}{query.Get(ParamBefore), walk.FilterNames(query, ParamBefore), inArchive})
 	if err != nil {
 		return fmt.Errorf("record a cleanup of %s: %w", tenant.ID, err)
 	}

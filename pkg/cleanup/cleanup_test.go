@@ -14,8 +14,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/cleanup"
+	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
 	"github.com/ocelot-audit/ocelot/pkg/retention"
@@ -37,6 +39,9 @@ type world struct {
 	runner  *cleanup.Runner
 	freed   int                    // how often the space of removed entries was given back
 	noted   map[audit.EntryID]bool // for restores
+
+	blobs    *blobs // of the archive
+	archiver *cleanup.ArchiveRunner
 }
 
 func newWorld(t *testing.T) *world {
@@ -51,7 +56,15 @@ func newWorld(t *testing.T) *world {
 		Store:  &store{Store: w.DB.Entries(), w: w.World}, Index: mortalIndex{w.DB.Index(), w.World}, Holds: w.DB.Holds(), Jobs: w.DB.Jobs(), Cleaned: w,
 		Removed: func(context.Context, audit.TenantID) error { w.freed++; return nil }, Recorder: w, Random: jobtest.Random,
 	}
-	w.Worker.Runners[jobs.KindCleanup] = w.runner
+	files, err := fileblob.OpenPlain(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = files.Close() })
+	w.blobs = &blobs{Blobs: files, w: w.World}
+	w.runner.Archive = &archive.Rewriter{Blobs: w.blobs, Now: w.Clock}
+	w.archiver = &cleanup.ArchiveRunner{Reader: w.runner.Reader, Holds: w.DB.Holds(), Jobs: w.DB.Jobs(), Archive: w.runner.Archive}
+	w.Worker.Runners[jobs.KindCleanup] = eitherRunner{w.runner, w.archiver}
 	return w
 }
 
@@ -133,7 +146,7 @@ func (w *world) store(tenant audit.TenantID, from, to int) {
 
 func (w *world) create(query url.Values) jobs.Job {
 	w.T.Helper()
-	job, err := w.service.Create(w.T.Context(), admin, jobtest.Acme, access.Scope{}, query)
+	job, err := w.service.Create(w.T.Context(), admin, jobtest.Acme, access.Scope{}, query, false)
 	if err != nil {
 		w.T.Fatal(err)
 	}
@@ -265,7 +278,7 @@ func TestACleanupIsWithinTheScope(t *testing.T) {
 	if preview.Count != 10 {
 		t.Errorf("the preview counts %d, want 10", preview.Count)
 	}
-	job, err := w.service.Create(t.Context(), admin, jobtest.Acme, scope, before)
+	job, err := w.service.Create(t.Context(), admin, jobtest.Acme, scope, before, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -533,7 +546,7 @@ func TestUnfinishedCleanupsAreBounded(t *testing.T) {
 	}
 	w.Deliver(cleanup.MaxOpen) // one begins, the others wait: none is queued any more
 	recorded := len(w.Recorded)
-	if _, err := w.service.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, before); !errors.Is(err, cleanup.ErrTooManyOpen) {
+	if _, err := w.service.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, before, false); !errors.Is(err, cleanup.ErrTooManyOpen) {
 		t.Errorf("one more: got error %v, want ErrTooManyOpen", err)
 	}
 	if got := len(w.Recorded); got != recorded {
@@ -558,7 +571,7 @@ func TestParametersOfACleanupAreBounded(t *testing.T) {
 	for range 16 {
 		query["resource_id"] = append(query["resource_id"], strings.Repeat("x", 4000))
 	}
-	_, err := w.service.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, query)
+	_, err := w.service.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, query, false)
 	if invalid := (*audit.ValidationError)(nil); !errors.As(err, &invalid) {
 		t.Errorf("more than 64 KiB of parameters: got error %v, want a fault of the request", err)
 	}
@@ -579,7 +592,7 @@ func TestFaultyParameters(t *testing.T) {
 		"no bound, no query": {url.Values{"q": {"("}}, "?before required, ?q"},
 	} {
 		_, previewErr := w.service.Preview(t.Context(), jobtest.Acme, access.Scope{}, test.query)
-		_, createErr := w.service.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, test.query)
+		_, createErr := w.service.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, test.query, false)
 		for what, err := range map[string]error{"preview": previewErr, "create": createErr} {
 			var invalid *audit.ValidationError
 			if !errors.As(err, &invalid) {
@@ -601,7 +614,7 @@ func TestFaultyParameters(t *testing.T) {
 }
 
 func TestAnEmptyParameterIsNotAsGoodAsNone(t *testing.T) {
-	for name, want := range map[string]bool{"q": true, "from": true, "to": true, "dry_run": true, "user_id": false, "metadata.note": false} {
+	for name, want := range map[string]bool{"q": true, "from": true, "to": true, "dry_run": true, "archive": true, "user_id": false, "metadata.note": false} {
 		for _, empty := range []string{"", " "} {
 			err := cleanup.CheckValues(url.Values{"before": {"2026-03-02"}, name: {empty}})
 			var invalid *audit.ValidationError

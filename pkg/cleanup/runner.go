@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ocelot-audit/ocelot/pkg/archive"
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/hold"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
@@ -46,6 +47,8 @@ type Runner struct {
 	Jobs  jobs.Store
 	// Cleaned notes what was removed, for restores of the archive.
 	Cleaned CleanedLog
+	// Archive ends what a canceled cleanup of the archive has begun.
+	Archive *archive.Rewriter
 	// Removed is called after entries of a tenant were removed; nil: nothing is left to do then.
 	Removed  func(ctx context.Context, tenant audit.TenantID) error
 	Recorder audit.Recorder
@@ -62,6 +65,9 @@ type checkpoint struct {
 	Count   int64           `json:"count,omitempty"`
 	Held    int64           `json:"held,omitempty"`
 	Pending []audit.EntryID `json:"pending,omitempty"`
+	// InArchive says that the entries are removed from the archive too, once they are removed from the stores.
+	InArchive bool          `json:"in_archive,omitempty"`
+	Archive   *archivePlace `json:"archive,omitempty"`
 	// EntryID is that of the entry about the end. It is random, so that no client can take it.
 	EntryID audit.EntryID `json:"entry_id,omitzero"`
 }
@@ -89,6 +95,9 @@ func (r *Runner) Clean(ctx context.Context, job *jobs.Job) error {
 	}
 	if err == nil {
 		err = r.endPage(ctx, job)
+	}
+	if err == nil {
+		err = r.endReplacement(ctx, job)
 	}
 	if err != nil {
 		return fmt.Errorf("end cleanup %s of %s: %w", job.ID, job.Tenant, err)
@@ -155,11 +164,17 @@ func (r *cleanupRun) all(ctx context.Context) (jobs.Result, error) {
 			return jobs.Result{}, r.Save(ctx, r.at)
 		}
 	}
+	if r.at.InArchive && (r.at.Archive == nil || !r.at.Archive.Ended) {
+		return jobs.Result{}, r.handOver(ctx)
+	}
 	return jobs.Result{Done: true}, r.finish(ctx)
 }
 
 // prepare reads what the cleanup selects. It returns how long to wait before it can begin.
 func (r *cleanupRun) prepare(ctx context.Context) (time.Duration, error) {
+	if r.Job.Archive { // an old message: ArchiveRunner has the job
+		return turnPause, nil
+	}
 	if err := r.open(ctx); err != nil {
 		return 0, err
 	}
@@ -171,6 +186,9 @@ func (r *cleanupRun) prepare(ctx context.Context) (time.Duration, error) {
 	wait, err := r.Wait(ctx, &r.Job, &r.tenant, r.selection, &r.at.Place, func() error { return r.Save(ctx, r.at) })
 	if err != nil || wait > 0 || !r.at.First.IsZero() {
 		return wait, err
+	}
+	if r.at.InArchive {
+		return 0, r.beginStored(ctx)
 	}
 	return 0, r.Begin(ctx, r.selection, &r.at.Place)
 }
@@ -187,7 +205,11 @@ func (r *cleanupRun) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.selection, err = selects(r.Entries, r.Job.CreatedAt, r.tenant, *r.Job.Scope, query)
+	if r.at.InArchive {
+		r.selection, err = selectsStored(r.Entries, r.tenant, *r.Job.Scope, query)
+	} else {
+		r.selection, err = selects(r.Entries, r.Job.CreatedAt, r.tenant, *r.Job.Scope, query)
+	}
 	return walk.Unknown(err)
 }
 
@@ -197,7 +219,7 @@ func (r *cleanupRun) nextPage(ctx context.Context) ([]audit.Entry, error) {
 	if len(r.at.Pending) > 0 {
 		return r.Store.EntriesByID(ctx, r.Job.Tenant, r.at.Pending)
 	}
-	page, err := r.Entries.Page(ctx, r.selection, r.at.Position, audit.MaxPageLimit)
+	page, err := r.page(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -211,10 +233,32 @@ func (r *cleanupRun) nextPage(ctx context.Context) ([]audit.Entry, error) {
 	}
 	if page.Last != nil {
 		r.at.Position = page.Last
-		r.at.Show(&r.Job, page.Last.Time)
+		r.show(page.Last.Time)
 	}
-	r.at.Ended = !page.More || len(page.Entries) == 0
+	r.at.Ended = !page.More
 	return r.keepStored(ctx)
+}
+
+// show sets the job's progress.
+func (r *cleanupRun) show(at time.Time) {
+	if !r.at.InArchive {
+		r.at.Show(&r.Job, at)
+		return
+	}
+	stores := r.Job
+	stores.Progress = 0
+	r.at.Show(&stores, at)
+	r.Job.Progress = max(r.Job.Progress, storesShare*stores.Progress)
+}
+
+// page reads the next entries that are selected.
+func (r *cleanupRun) page(ctx context.Context) (audit.Page, error) {
+	if r.at.InArchive {
+		return r.storedPage(ctx)
+	}
+	page, err := r.Entries.Page(ctx, r.selection, r.at.Position, audit.MaxPageLimit)
+	page.More = page.More && len(page.Entries) > 0
+	return page, err
 }
 
 // keepStored saves those of the pending entries that are stored, and returns them. It removes the
@@ -328,9 +372,10 @@ func (r *cleanupRun) finish(ctx context.Context) error {
 		return err
 	}
 	about, err := json.Marshal(struct {
-		Count int64 `json:"count"`
-		Held  int64 `json:"held"`
-	}{r.at.Count, r.at.Held})
+		Count   int64  `json:"count"`
+		Held    int64  `json:"held"`
+		Archive *int64 `json:"archive_count,omitempty"`
+	}{r.at.Count, r.at.Held, r.Job.ArchiveCount})
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,9 @@ type Job struct {
 	State    string  `json:"state"`
 	Progress float64 `json:"progress"` // 0 to 1
 	Count    int64   `json:"count"`    // entries handled so far
-	Error    string  `json:"error"`    // why it failed
+	// ArchiveCount counts the entries that a cleanup has removed from the archive; nil: it was not to.
+	ArchiveCount *int64 `json:"archive_count"`
+	Error        string `json:"error"` // why it failed
 }
 
 // Finished reports whether the job does no more.

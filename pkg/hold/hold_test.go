@@ -269,24 +269,27 @@ func (w *world) wantRecorded(actions ...string) {
 	}
 }
 
-// TestAHoldWaitsForAnErasure: one that has looked at the holds for the last time can still destroy a key.
-func TestAHoldWaitsForAnErasure(t *testing.T) {
-	w := newWorld(t)
-	h := w.set(hold.Hold{})
-	erasure := jobs.Job{ID: "e", Kind: jobs.KindErasure, Tenant: "acme", State: jobs.StateRunning, CreatedAt: monday, ResumeAt: monday, Committed: true}
-	if err := w.db.Jobs().CreateJob(t.Context(), erasure); err != nil {
-		t.Fatal(err)
+// TestAHoldWaitsForRemovals: an erasure that has looked at the holds for the last time can still destroy a key, and a
+// cleanup in the archive replace a part.
+func TestAHoldWaitsForRemovals(t *testing.T) {
+	for _, removal := range []jobs.Job{{Kind: jobs.KindErasure, Committed: true}, {Kind: jobs.KindCleanup, Archive: true}} {
+		w := newWorld(t)
+		h := w.set(hold.Hold{})
+		removal.ID, removal.Tenant, removal.State, removal.CreatedAt, removal.ResumeAt = "r", "acme", jobs.StateRunning, monday, monday
+		if err := w.db.Jobs().CreateJob(t.Context(), removal); err != nil {
+			t.Fatal(err)
+		}
+		w.work(1)
+		w.now = w.now.Add(retention.SettleTime)
+		w.work(2)
+		w.wantJob(h.ID, jobs.StateRunning, "")
+		removal.State, removal.FinishedAt = jobs.StateSucceeded, w.now
+		if err := w.db.Jobs().UpdateJob(t.Context(), removal, 0); err != nil {
+			t.Fatal(err)
+		}
+		w.work(1)
+		w.wantJob(h.ID, jobs.StateSucceeded, "")
 	}
-	w.work(1)
-	w.now = w.now.Add(retention.SettleTime)
-	w.work(2)
-	w.wantJob(h.ID, jobs.StateRunning, "")
-	erasure.State, erasure.FinishedAt = jobs.StateSucceeded, w.now
-	if err := w.db.Jobs().UpdateJob(t.Context(), erasure, 0); err != nil {
-		t.Fatal(err)
-	}
-	w.work(1)
-	w.wantJob(h.ID, jobs.StateSucceeded, "")
 }
 
 // TestAWrongClockDoesNotShortenTheWait: the service's clock is a day behind the worker's.

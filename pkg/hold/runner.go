@@ -13,7 +13,7 @@ import (
 
 const (
 	storeWait   = 10 * time.Second // for a hold that is not stored yet
-	erasureWait = time.Minute      // for an erasure that is about to destroy its key
+	removalWait = time.Minute      // for an erasure that is about to destroy its key, or a cleanup of the archive
 )
 
 // Runner is the jobs.Runner of jobs.KindLegalHold. It unmarks what the hold covers, at once and again
@@ -95,16 +95,18 @@ func (r *holdRun) all(ctx context.Context) (jobs.Result, error) {
 	if done, err := r.unmark(ctx); err != nil || !done {
 		return jobs.Result{}, err
 	}
-	if erasing, err := r.erasing(ctx); err != nil || erasing {
-		return jobs.Result{Wait: erasureWait}, err
+	if removing, err := r.removing(ctx); err != nil || removing {
+		return jobs.Result{Wait: removalWait}, err
 	}
 	return r.bringIntoForce(ctx)
 }
 
-// erasing reports whether an erasure of the tenant has looked at the holds for the last time, and has
-// not destroyed its key for sure.
-func (r *holdRun) erasing(ctx context.Context) (bool, error) {
-	return jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindErasure), func(j *jobs.Job) (bool, error) { return j.Committed, nil })
+// removing reports whether an erasure of the tenant has looked at the holds for the last time, and has not
+// destroyed its key for sure, or whether a cleanup is in the archive, where nothing can be unmarked.
+func (r *holdRun) removing(ctx context.Context) (bool, error) {
+	return jobs.Any(ctx, r.Jobs, r.Job.Tenant, jobs.Unfinished(jobs.KindErasure, jobs.KindCleanup), func(j *jobs.Job) (bool, error) {
+		return j.Kind == jobs.KindErasure && j.Committed || j.Kind == jobs.KindCleanup && j.Archive, nil
+	})
 }
 
 // unmark keeps what the hold covers and was to be removed. It reports false if the slice ended first.

@@ -98,6 +98,8 @@ type Job struct {
 	Count     int64          `json:"count"`      // records handled so far
 	CreatedBy string         `json:"created_by"` // the subject of who started it
 	CreatedAt time.Time      `json:"created_at"`
+	// ArchiveCount counts the entries that a cleanup has removed from the archive; nil: it leaves that as it is.
+	ArchiveCount *int64 `json:"archive_count,omitempty"`
 	// Scope is set for a job that reads entries for who started it. Only callers whose own scope
 	// covers it see the job.
 	Scope *access.Scope `json:"scope,omitempty"`

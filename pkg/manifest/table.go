@@ -261,7 +261,7 @@ func table() []Function {
 		},
 		{
 			Name: "cleanup-logs", Summary: "Start the removal of entries before their end, or preview it",
-			Trigger: filtered(http.MethodDelete, "/logs/cleanup", access.LogsCleanup, "before", "dry_run"),
+			Trigger: filtered(http.MethodDelete, "/logs/cleanup", access.LogsCleanup, "archive", "before", "dry_run"),
 			Grants:  slices.Concat(read(ResourceTenants, ResourceIndex, ResourceHolds), walking), MemoryMB: medium, Timeout: 25 * time.Second,
 		},
 		{
@@ -550,7 +550,7 @@ func table() []Function {
 			Trigger: Trigger{Queues: []QueueTrigger{{Queue: QueueArchive, BatchSize: 1, MaxConcurrency: 5}}},
 			Grants: slices.Concat(
 				read(ResourceTenants, ResourceEntries, ResourceArrival, ResourceJobs, ResourceHolds, ResourceArchive, QueueResource(QueueArchive)),
-				write(ResourceEntries, ResourceTenants, ResourceJobs, ResourceArchive, ResourceExports, QueueResource(QueueArchive), QueueResource(QueueJobs), QueueResource(QueueIndex)), revealing, deadLettering(QueueArchive)),
+				write(ResourceEntries, ResourceTenants, ResourceJobs, ResourceArchive, ResourceExports, QueueResource(QueueArchive), QueueResource(QueueJobs), QueueResource(QueueIndex)), encrypting, recording, deadLettering(QueueArchive)),
 			MemoryMB: large, Timeout: 15 * time.Minute,
 			Connections: 2, // one slice does one thing after the other
 		},

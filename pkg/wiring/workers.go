@@ -212,10 +212,11 @@ func (s *Services) RunArchives() lambdaedge.BatchHandler {
 	erasures := &erasure.ArchiveCheck{
 		Holds: s.Stores.Holds, Tenants: s.tenants().Fresh(), Archived: exporter.Archived,
 	}
+	cleanups := &cleanup.ArchiveRunner{Reader: s.walker(), Holds: s.Stores.Holds, Jobs: s.Stores.Jobs, Archive: s.rewriter()}
 	worker := &jobs.Worker{
 		Store: s.Stores.Jobs, Queues: s.jobQueues(), Now: time.Now, Log: s.Log,
 		Runners: map[jobs.Kind]jobs.Runner{
-			jobs.KindArchive: runner, jobs.KindRestore: s.restorer(), jobs.KindExport: exporter, jobs.KindErasure: erasures,
+			jobs.KindArchive: runner, jobs.KindRestore: s.restorer(), jobs.KindExport: exporter, jobs.KindErasure: erasures, jobs.KindCleanup: cleanups,
 		},
 		Tasks: map[jobs.TaskName]jobs.Task{jobs.TaskArchive: planner.Do},
 	}
@@ -259,9 +260,14 @@ func (s *Services) exporter() *export.Runner {
 func (s *Services) cleaner() *cleanup.Runner {
 	return &cleanup.Runner{
 		Reader: s.walker(), Store: s.Stores.Entries, Index: s.Stores.Index, Holds: s.Stores.Holds, Jobs: s.Stores.Jobs,
-		Cleaned: &archive.CleanedLog{Blobs: s.Stores.Archive, Tenants: s.tenants().Fresh()},
+		Cleaned: &archive.CleanedLog{Blobs: s.Stores.Archive, Tenants: s.tenants().Fresh()}, Archive: s.rewriter(),
 		Removed: s.freeSpaceSoon(), Recorder: s.accept(), Random: random,
 	}
+}
+
+// rewriter removes entries from the archive.
+func (s *Services) rewriter() *archive.Rewriter {
+	return &archive.Rewriter{Blobs: s.Stores.Archive, Now: time.Now}
 }
 
 // walker reads entries for jobs.

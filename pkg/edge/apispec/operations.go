@@ -86,7 +86,8 @@ func logOperations() []Operation {
 				"DELETE /jobs/{id} cancels it: what was removed until then is gone. Start and end are recorded in the tenant's log. " + filterLimits,
 			Parameters: append(withValues(filterParameters()),
 				Parameter{Name: cleanup.ParamBefore, In: InQuery, Required: true, Description: "Only entries before this time are removed. With `to`, the earlier one counts.", Schema: timestamp("")},
-				Parameter{Name: cleanup.ParamDryRun, In: InQuery, Description: "`true` counts the entries and removes none.", Schema: oneOf("", "true", "false").withDefault("false")}),
+				Parameter{Name: cleanup.ParamDryRun, In: InQuery, Description: "`true` counts the entries and removes none.", Schema: oneOf("", "true", "false").withDefault("false")},
+				Parameter{Name: cleanup.ParamArchive, In: InQuery, Description: "`true` removes the entries from the archive as well, also those that no list shows any more. Parts that have some are replaced. A preview does not count them.", Schema: oneOf("", "true", "false").withDefault("false")}),
 			Responses: []Response{
 				jsonResponse(http.StatusOK, "CleanupPreview", "What would be removed now."),
 				jobStarted("The cleanup is a job."),

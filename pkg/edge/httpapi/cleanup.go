@@ -20,11 +20,15 @@ func CleanupLogs(gate *Gate, s *cleanup.Service) http.Handler {
 		if err != nil {
 			return nil, err
 		}
+		inArchive, err := req.takeFlag(cleanup.ParamArchive)
+		if err != nil {
+			return nil, err
+		}
 		if dry {
 			preview, err := s.Preview(req.Context(), req.tenant, req.scope, req.params)
-			return previewResponse(&preview, err)
+			return previewResponse(&preview, inArchive, err)
 		}
-		job, err := s.Create(req.Context(), req.principal, req.tenant, req.scope, req.params)
+		job, err := s.Create(req.Context(), req.principal, req.tenant, req.scope, req.params, inArchive)
 		if errors.Is(err, cleanup.ErrTooManyOpen) {
 			return nil, ProblemConflict.problem(fmt.Sprintf("The tenant has %d unfinished cleanups. Cancel one, or wait until one has finished.", cleanup.MaxOpen))
 		}
@@ -35,7 +39,7 @@ func CleanupLogs(gate *Gate, s *cleanup.Service) http.Handler {
 	})
 }
 
-func previewResponse(p *cleanup.Preview, err error) (*response, error) {
+func previewResponse(p *cleanup.Preview, inArchive bool, err error) (*response, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +49,9 @@ func previewResponse(p *cleanup.Preview, err error) (*response, error) {
 	w.timeOrNull("oldest", p.Oldest)
 	w.timeOrNull("newest", p.Newest)
 	w.integer("held", p.Held)
+	if inArchive {
+		w.boolean("archive_counted", false)
+	}
 	w.close('}')
 	return jsonResponse(http.StatusOK, &w), nil
 }

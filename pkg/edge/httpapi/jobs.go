@@ -140,6 +140,9 @@ func appendJobMembers(w *writer, j *jobs.Job) {
 	w.word("state", string(j.State))
 	w.number("progress", j.Progress)
 	w.integer("count", j.Count)
+	if j.ArchiveCount != nil {
+		w.integer("archive_count", *j.ArchiveCount)
+	}
 	w.text("created_by", j.CreatedBy)
 	w.time("created_at", j.CreatedAt)
 	w.optionalTime("started_at", j.StartedAt)

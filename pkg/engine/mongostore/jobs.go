@@ -35,36 +35,37 @@ const (
 // and sweep_at afterwards: of finished jobs, Plan reads those alone that left something. expires_at is
 // set once the job is finished.
 type jobDocument struct {
-	Key         string     `bson:"_id"`
-	ID          string     `bson:"id"`
-	Tenant      string     `bson:"tenant_id"`
-	Kind        string     `bson:"kind"`
-	State       string     `bson:"state"`
-	Progress    float64    `bson:"progress"`
-	Count       int64      `bson:"count"`
-	CreatedBy   string     `bson:"created_by"`
-	CreatedAt   time.Time  `bson:"created_at"`
-	StartedAt   *time.Time `bson:"started_at,omitempty"`
-	FinishedAt  *time.Time `bson:"finished_at,omitempty"`
-	Error       string     `bson:"error,omitempty"`
-	Certificate string     `bson:"certificate,omitempty"`
-	Checkpoint  string     `bson:"checkpoint,omitempty"` // JSON
-	Generation  int64      `bson:"generation"`
-	Committed   bool       `bson:"committed,omitempty"`
-	Archive     bool       `bson:"archive,omitempty"`
-	Failures    int        `bson:"failures,omitempty"`
-	ResumeAt    *time.Time `bson:"resume_at,omitempty"`
-	Resent      int        `bson:"resent,omitempty"`
-	SweepAt     *time.Time `bson:"sweep_at,omitempty"`
-	CleanAt     *time.Time `bson:"clean_at,omitempty"`
-	Scope       string     `bson:"scope,omitempty"` // JSON
-	ExpiresAt   *time.Time `bson:"expires_at,omitempty"`
+	Key          string     `bson:"_id"`
+	ID           string     `bson:"id"`
+	Tenant       string     `bson:"tenant_id"`
+	Kind         string     `bson:"kind"`
+	State        string     `bson:"state"`
+	Progress     float64    `bson:"progress"`
+	Count        int64      `bson:"count"`
+	ArchiveCount *int64     `bson:"archive_count,omitempty"`
+	CreatedBy    string     `bson:"created_by"`
+	CreatedAt    time.Time  `bson:"created_at"`
+	StartedAt    *time.Time `bson:"started_at,omitempty"`
+	FinishedAt   *time.Time `bson:"finished_at,omitempty"`
+	Error        string     `bson:"error,omitempty"`
+	Certificate  string     `bson:"certificate,omitempty"`
+	Checkpoint   string     `bson:"checkpoint,omitempty"` // JSON
+	Generation   int64      `bson:"generation"`
+	Committed    bool       `bson:"committed,omitempty"`
+	Archive      bool       `bson:"archive,omitempty"`
+	Failures     int        `bson:"failures,omitempty"`
+	ResumeAt     *time.Time `bson:"resume_at,omitempty"`
+	Resent       int        `bson:"resent,omitempty"`
+	SweepAt      *time.Time `bson:"sweep_at,omitempty"`
+	CleanAt      *time.Time `bson:"clean_at,omitempty"`
+	Scope        string     `bson:"scope,omitempty"` // JSON
+	ExpiresAt    *time.Time `bson:"expires_at,omitempty"`
 }
 
 func newJobDocument(j *jobs.Job) (jobDocument, error) {
 	doc := jobDocument{
 		Key: keyOf(j.Tenant, j.ID), ID: j.ID, Tenant: string(j.Tenant), Kind: string(j.Kind), State: string(j.State),
-		Progress: j.Progress, Count: j.Count, CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, StartedAt: optional(j.StartedAt),
+		Progress: j.Progress, Count: j.Count, ArchiveCount: j.ArchiveCount, CreatedBy: j.CreatedBy, CreatedAt: j.CreatedAt, StartedAt: optional(j.StartedAt),
 		FinishedAt: optional(j.FinishedAt), Error: j.Error, Checkpoint: string(j.Checkpoint), Generation: j.Generation, Committed: j.Committed, Archive: j.Archive, Failures: j.Failures, Resent: j.Resent,
 		CleanAt: optional(j.CleanAt),
 	}
@@ -91,7 +92,7 @@ func readJob(raw bson.Raw) (jobs.Job, error) {
 	}
 	job := jobs.Job{
 		ID: doc.ID, Kind: jobs.Kind(doc.Kind), Tenant: audit.TenantID(doc.Tenant), State: jobs.State(doc.State),
-		Progress: doc.Progress, Count: doc.Count, CreatedBy: doc.CreatedBy, CreatedAt: doc.CreatedAt.UTC(),
+		Progress: doc.Progress, Count: doc.Count, ArchiveCount: doc.ArchiveCount, CreatedBy: doc.CreatedBy, CreatedAt: doc.CreatedAt.UTC(),
 		StartedAt: required(doc.StartedAt), FinishedAt: required(doc.FinishedAt), Error: doc.Error,
 		Generation: doc.Generation, Committed: doc.Committed, Archive: doc.Archive, Failures: doc.Failures, ResumeAt: required(doc.ResumeAt), Resent: doc.Resent,
 		CleanAt: required(doc.CleanAt),

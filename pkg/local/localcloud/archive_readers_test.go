@@ -64,8 +64,9 @@ func TestTheDocumentedTableOfTheArchiveHasEveryColumn(t *testing.T) {
 // documentation tells them.
 func TestArchiveIsReadByOthers(t *testing.T) {
 	readers := enginetest.ParquetReaders(t)
-	r, path := newReconciled(t), ""
-	path = r.path
+	r := newReconciled(t)
+	r.addMasterKey()
+	path := r.path
 	world := &retained{reconciled: r, admin: r.serve("acme"), pass: func(d time.Duration) { passInFile(t, path, d) }}
 	world.admin.configure(`{"archive":true,"retention_days":0}`)
 	world.handle()
@@ -99,6 +100,19 @@ func TestArchiveIsReadByOthers(t *testing.T) {
 	program := strings.Replace(programs[0], "DELETE", "VIEW", 1)
 	if got, want := askReader(t, readers+"/python", program).Output, "2000\n"; got != want {
 		t.Errorf("the program\n%sprints %q, want %q", program, got, want)
+	}
+	checkParts(t, folder)
+
+	var job jobAnswer
+	decode(t, world.admin.do("DELETE", "/logs/cleanup?before=2026-01-01&user_id=u7&archive=true", "", nil).body, &job)
+	if job = world.finish(job.ID); job.State != "succeeded" {
+		t.Fatalf("the cleanup of the archive is %s (%s)", job.State, job.Error)
+	}
+	if got, want := string(askReader(t, readers+"/duckdb?sql="+url.QueryEscape(queries[2]), "").Rows), `[[1980]]`; got != want {
+		t.Errorf("after a cleanup of the archive, the query\n%sanswers %s, want %s", queries[2], got, want)
+	}
+	if got, want := askReader(t, readers+"/python", program).Output, "1980\n"; got != want {
+		t.Errorf("after a cleanup of the archive, the program\n%sprints %q, want %q", program, got, want)
 	}
 	checkParts(t, folder)
 }

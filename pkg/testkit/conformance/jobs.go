@@ -45,7 +45,7 @@ func jobsRoundTrip(t *testing.T, s jobs.Store) {
 	job.StartedAt, job.FinishedAt, job.ResumeAt = job.CreatedAt.Add(time.Second), job.CreatedAt.Add(time.Hour), job.CreatedAt.Add(48*time.Hour)
 	job.CleanAt = job.CreatedAt.Add(24 * time.Hour)
 	job.Checkpoint, job.Generation, job.Committed, job.Archive, job.Resent = json.RawMessage(`{"pass":1,"name":"ü \"x\""}`), 3, true, true, 2
-	job.Certificate = randomID()
+	job.Certificate, job.ArchiveCount = randomID(), new(int64)
 	noError(t, s.UpdateJob(t.Context(), job, 0))
 	same(t, must[jobs.Job](t)(s.Job(t.Context(), job.Tenant, job.ID)), job)
 	job.Scope, job.CleanAt, job.ResumeAt = &access.Scope{}, time.Time{}, time.Time{}

@@ -1,0 +1,436 @@
+package cleanup_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocelot-audit/ocelot/pkg/access"
+	"github.com/ocelot-audit/ocelot/pkg/archive"
+	"github.com/ocelot-audit/ocelot/pkg/arrival"
+	"github.com/ocelot-audit/ocelot/pkg/audit"
+	"github.com/ocelot-audit/ocelot/pkg/cleanup"
+	"github.com/ocelot-audit/ocelot/pkg/engine/fileblob"
+	"github.com/ocelot-audit/ocelot/pkg/export"
+	"github.com/ocelot-audit/ocelot/pkg/hold"
+	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/testkit/jobtest"
+)
+
+// month is that of all entries.
+const month = "month=2026-03/"
+
+// eitherRunner is that of the workers of the archive for what they are to do.
+type eitherRunner struct {
+	*cleanup.Runner
+	archive *cleanup.ArchiveRunner
+}
+
+func (r eitherRunner) Run(ctx context.Context, s *jobs.Slice) (jobs.Result, error) {
+	if s.Job.Archive {
+		return r.archive.Run(ctx, s)
+	}
+	return r.Runner.Run(ctx, s)
+}
+
+// blobs are the files of a worker that can be killed at each of its writes.
+type blobs struct {
+	*fileblob.Blobs
+	w *jobtest.World
+	// created, if it is set, is called after each file that is new.
+	created func(key string)
+}
+
+func (b *blobs) Create(ctx context.Context, tenant audit.TenantID, key string, c export.Content) error {
+	return b.w.Call(func() error {
+		err := b.Blobs.Create(ctx, tenant, key, c)
+		if err == nil && b.created != nil {
+			b.created(key)
+		}
+		return err
+	})
+}
+
+func (b *blobs) Replace(ctx context.Context, tenant audit.TenantID, key, etag string, c export.Content) error {
+	return b.w.Call(func() error { return b.Blobs.Replace(ctx, tenant, key, etag, c) })
+}
+
+func (b *blobs) Delete(ctx context.Context, tenant audit.TenantID, key string) error {
+	return b.w.Call(func() error { return b.Blobs.Delete(ctx, tenant, key) })
+}
+
+// Head implements archive.Places.
+func (w *world) Head(context.Context, audit.TenantID) (arrival.Head, error) {
+	return arrival.Head{}, nil
+}
+
+// archive archives what is stored and not archived yet, in parts of 100 entries.
+func (w *world) archive(id string) {
+	w.T.Helper()
+	w.Owner.Settings.Archive = true
+	w.Worker.Runners[jobs.KindArchive] = &archive.Runner{
+		Store: w.DB.Entries(), Blobs: w.blobs.Blobs, Tenants: w, Places: w, Recorder: w, Now: w.Clock, Random: jobtest.Random, MaxRows: 100,
+	}
+	job := jobs.Job{ID: id, Kind: jobs.KindArchive, Tenant: "acme", CreatedBy: "service", Checkpoint: json.RawMessage(`{"month":"2026-03"}`)}
+	if _, err := w.Service.Start(w.T.Context(), job); err != nil {
+		w.T.Fatal(err)
+	}
+	w.Work()
+	if job := w.Job(id); job.State != jobs.StateSucceeded {
+		w.T.Fatalf("the job that archives is %s (%s)", job.State, job.Error)
+	}
+}
+
+// leave removes the stored entries up to a number, as retention does.
+func (w *world) leave(to int) {
+	w.T.Helper()
+	var ids []audit.EntryID
+	for n := range to {
+		ids = append(ids, w.entry("acme", n).ID)
+	}
+	ctx := w.T.Context()
+	if err := w.DB.Entries().Mark(ctx, "acme", ids, -time.Second); err != nil {
+		w.T.Fatal(err)
+	}
+	if err := w.DB.Index().Remove(ctx, "acme", ids); err != nil {
+		w.T.Fatal(err)
+	}
+	if _, err := w.DB.Entries().RemoveDue(ctx, "acme", ids); err != nil {
+		w.T.Fatal(err)
+	}
+}
+
+func (w *world) createInArchive(query url.Values) jobs.Job {
+	w.T.Helper()
+	job, err := w.service.Create(w.T.Context(), admin, jobtest.Acme, access.Scope{}, query, true)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	return job
+}
+
+func (w *world) manifest() *archive.Manifest {
+	w.T.Helper()
+	m, err := archive.ReadManifest(w.T.Context(), w.blobs, "acme", time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	return m
+}
+
+// wantArchived checks that the archive has exactly the entries for whose numbers is is true, each once, with totals
+// that are right and no file that the manifest does not list.
+func (w *world) wantArchived(when string, total int, is func(n int) bool) {
+	w.T.Helper()
+	want := map[audit.EntryID]bool{}
+	for n := range total {
+		if is(n) {
+			want[w.entry("acme", n).ID] = true
+		}
+	}
+	m, names, rows := w.manifest(), []string{month + "_manifest.json"}, int64(0)
+	got := map[audit.EntryID]bool{}
+	for i := range m.Files {
+		f := &m.Files[i]
+		names, rows = append(names, month+f.Name, month+f.IDs.Name), rows+f.Rows
+		err := archive.ReadPart(w.T.Context(), w.blobs, "acme", "2026-03", f, func(e *audit.Entry) error {
+			if got[e.ID] {
+				w.T.Errorf("%s: entry %s is archived twice", when, e.ID)
+			}
+			if !want[e.ID] {
+				w.T.Errorf("%s: entry %s of %s is archived, want it removed", when, e.ID, e.UserID)
+			}
+			got[e.ID] = true
+			return nil
+		})
+		if err != nil {
+			w.T.Error(err)
+		}
+	}
+	if len(got) != len(want) || rows != int64(len(want)) {
+		w.T.Errorf("%s: %d entries are archived, %d by the manifest, want %d", when, len(got), rows, len(want))
+	}
+	var ofDays int64
+	for _, d := range m.Days {
+		ofDays += d.Rows.Rows
+	}
+	if ofDays != rows {
+		w.T.Errorf("%s: the days of the manifest have %d entries, want %d", when, ofDays, rows)
+	}
+	slices.Sort(names)
+	list, err := w.blobs.List(w.T.Context(), "acme", month, "", export.MaxList)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	var files []string
+	for _, file := range list {
+		files = append(files, file.Key)
+	}
+	if !slices.Equal(files, names) {
+		w.T.Errorf("%s: the files are %q, want %q", when, files, names)
+	}
+}
+
+func (w *world) wantArchiveCount(when, id string, want int64) {
+	w.T.Helper()
+	job := w.Job(id)
+	if job.ArchiveCount == nil || *job.ArchiveCount != want {
+		got := int64(-1)
+		if job.ArchiveCount != nil {
+			got = *job.ArchiveCount
+		}
+		w.T.Errorf("%s: the job counts %d entries of the archive, want %d", when, got, want)
+	}
+}
+
+// A cleanup of the archive removes what it selects there, whether the database has it or not, and all that the
+// database has of it, also what no list shows.
+func TestACleanupOfTheArchive(t *testing.T) {
+	const total = 1000
+	for name, test := range map[string]struct {
+		query url.Values
+		goes  func(n int) bool
+	}{
+		"a user":     {url.Values{"user_id": {"u3"}}, func(n int) bool { return n%10 == 3 }},
+		"everything": {url.Values{}, func(int) bool { return true }},
+		"a time":     {url.Values{"from": {"2026-03-01T00:01:00Z"}, "to": {"2026-03-01T00:07:00Z"}}, func(n int) bool { return n >= 60 && n < 420 }},
+		"a bound":    {url.Values{"before": {"2026-03-01T00:10:30Z"}}, func(n int) bool { return n < 630 }},
+		"a query":    {url.Values{"q": {"user_id:(u3 OR u4) -resource_id:13"}}, func(n int) bool { return (n%10 == 3 || n%10 == 4) && n%100 != 13 }},
+		"nothing":    {url.Values{"action": {"DELETE"}}, func(int) bool { return false }},
+	} {
+		for _, left := range []int{0, 450, total} { // in the archive alone
+			name := fmt.Sprintf("%s, %d have left", name, left)
+			w := newWorld(t)
+			w.store("acme", 0, total)
+			w.archive("a")
+			w.leave(left)
+			query := url.Values{"before": {"2026-03-02"}}
+			for name, values := range test.query {
+				query[name] = values
+			}
+			job := w.createInArchive(query)
+			w.Work()
+			var inArchive, stored, kept int64
+			for n := range total {
+				if test.goes(n) {
+					inArchive++
+				}
+				if n >= left {
+					if test.goes(n) {
+						stored++
+					} else {
+						kept++
+					}
+				}
+			}
+			w.WantJob(job.ID, jobs.StateSucceeded, stored)
+			w.wantArchiveCount(name, job.ID, inArchive)
+			w.wantLeft("acme", kept)
+			w.wantArchived(name, total, func(n int) bool { return !test.goes(n) })
+			last := w.Recorded[len(w.Recorded)-1]
+			if want := fmt.Sprintf(`{"count":%d,"held":0,"archive_count":%d}`, stored, inArchive); string(last.Metadata) != want {
+				t.Errorf("%s: recorded %s, want %s", name, last.Metadata, want)
+			}
+			w.archive("b")
+			w.wantArchived(name+", archived again", total, func(n int) bool { return !test.goes(n) })
+		}
+	}
+}
+
+// A credential that is restricted to resources removes those alone from the archive.
+func TestACleanupOfTheArchiveKeepsToItsScope(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 500)
+	w.archive("a")
+	w.leave(250)
+	scope := access.Scope{Resources: []access.Resource{{Type: "order", ID: "13"}, {Type: "user"}}}
+	job, err := w.service.Create(t.Context(), admin, jobtest.Acme, scope, before, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Work()
+	w.wantArchiveCount("within a scope", job.ID, 5)
+	w.wantArchived("within a scope", 500, func(n int) bool { return n%100 != 13 })
+	w.wantLeft("acme", 248)
+}
+
+// What has expired is in no list, and is archived again if the database keeps it.
+func TestACleanupOfTheArchiveRemovesWhatHasExpired(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 500)
+	w.archive("a")
+	w.Owner.Settings.RetentionRules = []audit.RetentionRule{{Action: "VIEW", Days: 1}}
+	w.Time = w.Time.AddDate(0, 0, 3)
+	job := w.createInArchive(url.Values{"before": {"2026-03-02"}, "user_id": {"u3"}})
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 50)
+	w.wantArchiveCount("expired", job.ID, 50)
+	w.archive("b")
+	w.wantArchived("expired", 500, func(n int) bool { return n%10 != 3 })
+}
+
+// Holds and the service's own entries stay, and what is received later.
+func TestACleanupOfTheArchiveKeepsWhatIsHeld(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 600)
+	own := w.entry("acme", 600)
+	own.SubmittedBy = audit.SubmittedByService
+	w.Put("acme", []audit.Entry{own})
+	w.archive("a")
+	w.leave(300)
+	w.hold(hold.Hold{ID: "h", UserIDs: []string{"u3", "u4"}})
+	job := w.createInArchive(before)
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 240)
+	w.wantArchiveCount("held", job.ID, 480)
+	w.wantArchived("held", 601, func(n int) bool { return n%10 == 3 || n%10 == 4 || n == 600 })
+}
+
+// A hold is set after a part was written that lacks what it covers, and before the manifest has it.
+func TestAHoldThatIsSetMeanwhileKeepsArchivedEntries(t *testing.T) {
+	for _, at := range []int{1, 3, 6} {
+		w := newWorld(t)
+		w.store("acme", 0, 300)
+		w.archive("a")
+		w.leave(300)
+		files := 0
+		w.blobs.created = func(string) {
+			if files++; files == at {
+				w.hold(hold.Hold{ID: "h", UserIDs: []string{"u3"}})
+			}
+		}
+		job := w.createInArchive(url.Values{"before": {"2026-03-02"}, "q": {"-user_id:u9"}})
+		w.Work()
+		w.WantJob(job.ID, jobs.StateSucceeded, 0)
+		done := (at - 1) / 2 // a part and its ids are two files
+		w.wantArchived(fmt.Sprintf("set at file %d", at), 300, func(n int) bool { return n%10 == 9 || n%10 == 3 && n >= 100*done })
+		w.wantArchiveCount(fmt.Sprintf("set at file %d", at), job.ID, int64(270-30+10*done))
+	}
+}
+
+// A worker is killed at each of its calls in turn, before its effect and after it. Nothing is lost or counted twice,
+// and no file is left.
+func TestAKilledCleanupOfTheArchiveResumes(t *testing.T) {
+	goes := func(n int) bool { return n%10 == 3 || n >= 100 && n < 200 } // a part goes as a whole
+	query := url.Values{"before": {"2026-03-02"}, "q": {"user_id:u3 OR (timestamp>=2026-03-01T00:01:40Z timestamp<2026-03-01T00:03:20Z)"}}
+	run := func(killAt int, after bool) (calls int) {
+		w := newWorld(t)
+		w.store("acme", 0, 350)
+		w.archive("a")
+		w.leave(150)
+		w.Calls, w.KillAt, w.After = 0, killAt, after
+		job := w.createInArchive(query)
+		w.Work()
+		calls = w.Calls
+		name := fmt.Sprintf("killed at call %d, after its effect %t", killAt, after)
+		if job := w.Job(job.ID); job.State != jobs.StateSucceeded {
+			t.Fatalf("%s: the job is %s (%s)", name, job.State, job.Error)
+		}
+		var inArchive int64
+		for n := range 350 {
+			if goes(n) {
+				inArchive++
+			}
+		}
+		w.wantArchiveCount(name, job.ID, inArchive)
+		w.wantArchived(name, 350, func(n int) bool { return !goes(n) })
+		return calls
+	}
+	total := run(0, false)
+	for at := 1; at <= total; at++ {
+		run(at, false)
+		run(at, true)
+	}
+}
+
+// A canceled cleanup leaves no file that the manifest does not list, and counts what is gone.
+func TestACanceledCleanupOfTheArchiveEndsItsPart(t *testing.T) {
+	for at := 1; at <= 14; at++ {
+		for _, after := range []bool{false, true} {
+			w := newWorld(t)
+			w.store("acme", 0, 250)
+			w.archive("a")
+			w.leave(250)
+			job := w.createInArchive(url.Values{"before": {"2026-03-02"}, "user_id": {"u3"}})
+			for w.Job(job.ID).ArchiveCount != nil && !w.Job(job.ID).Archive {
+				w.Deliver(1)
+			}
+			w.Calls, w.KillAt, w.After = 0, at, after
+			w.Deliver(1)
+			if w.Job(job.ID).State.Finished() {
+				continue
+			}
+			w.Messages, w.KillAt = nil, 0
+			if _, err := w.Service.Cancel(t.Context(), admin, w.Owner, job.ID); err != nil {
+				t.Fatal(err)
+			}
+			w.Work()
+			name := fmt.Sprintf("canceled at call %d, after its effect %t", at, after)
+			count := *w.Job(job.ID).ArchiveCount
+			var rows int64
+			m := w.manifest()
+			for i := range m.Files {
+				rows += m.Files[i].Rows
+			}
+			if rows+count != 250 {
+				t.Errorf("%s: %d entries are archived and %d counted as removed, want 250 together", name, rows, count)
+			}
+			w.wantArchived(name, 250, func(n int) bool { return n%10 != 3 || int64(n/100) >= count/10 })
+		}
+	}
+}
+
+// An archive job that has read entries before they were removed can still bring them into the archive: the cleanup
+// waits for it.
+func TestACleanupOfTheArchiveWaitsForJobsThatArchive(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 100)
+	w.Owner.Settings.Archive = true
+	running := jobs.Job{ID: "running", Kind: jobs.KindArchive, Tenant: "acme", State: jobs.StateRunning, CreatedAt: w.Time, Generation: 1}
+	if err := w.DB.Jobs().CreateJob(t.Context(), running); err != nil {
+		t.Fatal(err)
+	}
+	job := w.createInArchive(before)
+	for range 20 {
+		w.Deliver(1)
+	}
+	if got := w.Job(job.ID); !got.Archive || got.State.Finished() {
+		t.Errorf("the cleanup is %s, at the workers of the archive: %t, want it to wait there", got.State, got.Archive)
+	}
+	running.State = jobs.StateSucceeded
+	if err := w.DB.Jobs().UpdateJob(t.Context(), running, 1); err != nil {
+		t.Fatal(err)
+	}
+	w.Work()
+	w.WantJob(job.ID, jobs.StateSucceeded, 100)
+}
+
+// A damaged part fails the cleanup, which names it. The part stays as it is.
+func TestADamagedPartFailsACleanupOfTheArchive(t *testing.T) {
+	w := newWorld(t)
+	w.store("acme", 0, 300)
+	w.archive("a")
+	w.leave(300)
+	key := month + "part-000002.parquet"
+	err := w.blobs.Blobs.Delete(t.Context(), "acme", key)
+	if err == nil {
+		err = w.blobs.Blobs.Create(t.Context(), "acme", key, export.ContentOf([]byte("PAR1"), ""))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := w.createInArchive(before)
+	w.Work()
+	if got := w.Job(job.ID); got.State != jobs.StateFailed || !strings.Contains(got.Error, "part-000002.parquet of 2026-03 is damaged") {
+		t.Errorf("the job is %s (%s), want it failed by the part", got.State, got.Error)
+	}
+	w.wantArchiveCount("damaged", job.ID, 100)
+	if f := w.manifest().Part(2); f == nil {
+		t.Error("the manifest lacks the damaged part, want it as before")
+	}
+}
