@@ -35,6 +35,13 @@ const (
 	resourceExport = "export"
 )
 
+// MaxOpen is how many exports of a tenant may be unfinished. One that has begun is not queued any more, and
+// takes a worker in turn with those of others.
+const MaxOpen = jobs.MaxQueued
+
+// ErrTooManyOpen says that the tenant has MaxOpen unfinished exports. It is an audit.ErrConflict.
+var ErrTooManyOpen = fmt.Errorf("the tenant has %d unfinished exports: %w", MaxOpen, audit.ErrConflict)
+
 // Request is what a job exports. It is part of the job's checkpoint.
 type Request struct {
 	Options url.Values `json:"options,omitempty"` // the parameters of Params
@@ -89,7 +96,7 @@ type Jobs struct {
 }
 
 // Create starts the export that the parameters describe, within the caller's scope. It records it
-// first, so the log can have one that was not started. It returns an *audit.ValidationError, or
+// first, so the log can have one that was not started. It returns an *audit.ValidationError, ErrTooManyOpen, or
 // jobs.ErrTooManyQueued. An export by a legal hold can also return an *access.DeniedError, audit.ErrForbidden
 // for a credential that is restricted to resources, ErrNoHold, or hold.ErrReleased.
 func (s *Jobs) Create(ctx context.Context, by access.Principal, tenant audit.Tenant, scope access.Scope, query url.Values) (Export, error) {
@@ -106,6 +113,13 @@ func (s *Jobs) create(ctx context.Context, by access.Principal, tenant audit.Ten
 		return Export{}, err
 	}
 	if err := checkHold(ctx, s.Holds, by, tenant.ID, options); err != nil {
+		return Export{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
+	}
+	full, err := s.Jobs.Full(ctx, tenant.ID, jobs.KindExport, MaxOpen)
+	if err == nil && full {
+		err = ErrTooManyOpen
+	}
+	if err != nil {
 		return Export{}, fmt.Errorf("export entries of %s: %w", tenant.ID, err)
 	}
 	var random [16]byte

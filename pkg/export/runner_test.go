@@ -400,6 +400,22 @@ func TestAnEndedExportForgetsItsFilters(t *testing.T) {
 	}
 }
 
+func TestUnfinishedExportsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	first := w.createSliced()
+	for range export.MaxOpen - 1 {
+		w.create(url.Values{})
+	}
+	w.Deliver(export.MaxOpen) // they have begun: none is queued any more
+	if _, err := w.Create(t.Context(), admin, jobtest.Acme, access.Scope{}, url.Values{}); !errors.Is(err, export.ErrTooManyOpen) {
+		t.Errorf("one more: got error %v, want ErrTooManyOpen", err)
+	}
+	if _, err := w.Service.Cancel(t.Context(), admin, jobtest.Acme, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	w.create(url.Values{})
+}
+
 func TestParametersOfAJobAreBounded(t *testing.T) {
 	w := newWorld(t)
 	values := make([]string, 100)

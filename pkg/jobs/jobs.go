@@ -241,10 +241,15 @@ type Queues struct {
 
 // of returns the queue of the job's next message. What a finished job left is removed by the other workers.
 func (q Queues) of(job *Job) Queue {
-	if job.Kind == KindArchive || job.Kind == KindRestore || job.Archive && !job.State.Finished() {
+	if job.ofArchive() {
 		return q.Archive
 	}
 	return q.Jobs
+}
+
+// ofArchive reports whether the workers of the archive do the next slice.
+func (j *Job) ofArchive() bool {
+	return j.Kind == KindArchive || j.Kind == KindRestore || j.Archive && !j.State.Finished()
 }
 
 // MaxDelay is the longest delay of a message. SQS allows no longer one.

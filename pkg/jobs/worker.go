@@ -48,8 +48,12 @@ type FailedError struct{ Reason string }
 func (e *FailedError) Error() string { return e.Reason }
 
 const (
-	// SliceTime is how long a slice works. It is well below the worker's timeout.
-	SliceTime = 4 * time.Minute
+	// SliceTime is how long a slice works, and so how long the jobs of others wait while long ones have all
+	// workers. A save and a message for each slice are little work beside it.
+	SliceTime = 30 * time.Second
+	// archiveSliceTime is that of the workers of the archive. What they begin with, such as finding their
+	// place in its files, takes longer. It is well below the timeout of the workers.
+	archiveSliceTime = 4 * time.Minute
 	// saveInterval is the time between two saves of a slice that is asked to save more often.
 	saveInterval = time.Second
 	// finalTimeout bounds the calls at the end of a slice, also if its context has ended.
@@ -65,7 +69,7 @@ type Worker struct {
 	Queues
 	Runners map[Kind]Runner
 	Tasks   map[TaskName]Task
-	// SliceTime is how long a slice works; zero: the constant of this name.
+	// SliceTime is how long a slice works; zero: the constants decide.
 	SliceTime time.Duration
 	Now       func() time.Time
 	Log       *slog.Logger
@@ -98,7 +102,7 @@ func (w *Worker) Handle(ctx context.Context, body string) error {
 	if !known { // a later release wrote it
 		return fmt.Errorf("job %s of %s: no runner of kind %q", job.ID, job.Tenant, job.Kind)
 	}
-	s := &Slice{Job: job, worker: w, endsAt: w.Now().Add(w.sliceTime())}
+	s := &Slice{Job: job, worker: w, endsAt: w.Now().Add(w.sliceTime(&job))}
 	if err := s.claim(ctx); err != nil {
 		return ignoreStale(err)
 	}
@@ -133,9 +137,12 @@ func (w *Worker) do(ctx context.Context, m Message) error {
 	return nil
 }
 
-func (w *Worker) sliceTime() time.Duration {
-	if w.SliceTime > 0 {
+func (w *Worker) sliceTime(job *Job) time.Duration {
+	switch {
+	case w.SliceTime > 0:
 		return w.SliceTime
+	case job.ofArchive():
+		return archiveSliceTime
 	}
 	return SliceTime
 }

@@ -26,7 +26,7 @@ type Lag struct {
 
 const (
 	// lagTime bounds one call of Behind, so that its caller saves how far it is. The last window can exceed it.
-	lagTime = time.Minute
+	lagTime = 20 * time.Second
 	// A call compares a window of minLagWindow first. The windows grow up to maxLagWindow while each takes
 	// less than quickWindow, and become smaller if one takes longer.
 	minLagWindow = time.Hour
@@ -39,7 +39,7 @@ var errBehind = errors.New("the index lacks an entry")
 
 // Behind looks for entries of a tenant that were received before a time and that the index does not
 // have, among those with from ≤ timestamp < to. A zero from is open. It returns how far the index
-// has everything: to, or an earlier time from which to look again. It returns after about a minute.
+// has everything: to, or an earlier time from which to look again. It returns after about lagTime.
 func (l *Lag) Behind(ctx context.Context, tenant *audit.Tenant, received, from, to time.Time) (time.Time, error) {
 	started := l.Now()
 	first, err := l.Store.IDs(ctx, tenant.ID, from, to, audit.EntryID{}, 1)

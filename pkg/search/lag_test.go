@@ -51,7 +51,7 @@ func TestALagOfVeryManyEntriesIsFoundInSteps(t *testing.T) {
 	lag := &search.Lag{Store: store, Index: index, Now: func() time.Time { return now }}
 	at, calls := time.Time{}, 0
 	for at.Before(to) {
-		if calls++; calls > 30 {
+		if calls++; calls > 60 {
 			t.Fatalf("the index was seen to have everything up to %s after %d calls, want up to %s", at, calls, to)
 		}
 		began := now
@@ -59,15 +59,15 @@ func TestALagOfVeryManyEntriesIsFoundInSteps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if took := now.Sub(began); took > 2*time.Minute {
-			t.Errorf("a call took %s, want at most 2 minutes", took)
+		if took := now.Sub(began); took > time.Minute {
+			t.Errorf("a call took %s, want at most a minute", took)
 		}
 		if !seen.After(at) {
 			t.Fatalf("a call got from %s to %s, want further", at, seen)
 		}
 		at = seen
 	}
-	if most := 600; store.counts > most {
+	if most := 1000; store.counts > most {
 		t.Errorf("counted %d times, want at most %d", store.counts, most)
 	}
 }

@@ -129,7 +129,7 @@ func logOperations() []Operation {
 				exportStarted()},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemNotFound, "There is no legal hold with the id in `hold`."},
-				{httpapi.ProblemConflict, "The tenant has too many queued jobs, or the legal hold is released."},
+				{httpapi.ProblemConflict, "The tenant has too many queued jobs or unfinished exports, or the legal hold is released."},
 				{httpapi.ProblemInvalid, "A parameter is invalid, or a HEAD request selects more entries than are answered at once."},
 			},
 		},
@@ -141,7 +141,7 @@ func logOperations() []Operation {
 			Responses: []Response{exportStarted()},
 			ErrorResponses: []ErrorResponse{
 				{httpapi.ProblemNotFound, "There is no legal hold with the id in `hold`."},
-				{httpapi.ProblemConflict, "The tenant has too many queued jobs, or the legal hold is released."},
+				{httpapi.ProblemConflict, "The tenant has too many queued jobs or unfinished exports, or the legal hold is released."},
 				{httpapi.ProblemTooLarge, "The body is larger than 1 MiB."},
 				{httpapi.ProblemInvalid, "A parameter is invalid. `errors` names each."},
 			},

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"strings"
@@ -84,6 +85,7 @@ func CreateExport(gate *Gate, exports *export.Jobs) http.Handler {
 
 func exportStarted(e *export.Export, err error) (*response, error) {
 	if err != nil {
+		err = explain(err, export.ErrTooManyOpen, ProblemConflict, fmt.Sprintf("The tenant has %d unfinished exports. Cancel one, or wait until one has finished.", export.MaxOpen))
 		return nil, explain(explainHold(err), jobs.ErrTooManyQueued, ProblemConflict, tooManyQueued)
 	}
 	return jobStarted(&e.Job), nil
