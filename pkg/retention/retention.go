@@ -67,6 +67,13 @@ type Archived interface {
 	Cleaned(ctx context.Context, id audit.EntryID) (bool, error)
 }
 
+// Closings are what one run did to empty partitions of the system of record, by their names.
+type Closings struct {
+	Closed  []string // they are dropped later
+	Opened  []string // again: they were closed, and are not empty
+	Dropped []string
+}
+
 // Tenants finds tenants. It returns audit.ErrNotFound if none exists.
 type Tenants interface {
 	Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, error)

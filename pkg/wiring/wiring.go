@@ -140,10 +140,13 @@ type Connections interface {
 	jobs.Purger
 }
 
-// Partitions prepares the collections of the next month, so that the first writes of a
-// month need not create them. It reports whether more remain for the next call.
+// Partitions are the collections with entries of a month or a year.
 type Partitions interface {
+	// PreparePartitions creates those of the next month, so that the first writes of a month need
+	// not. It reports whether more remain for the next call.
 	PreparePartitions(ctx context.Context) (more bool, err error)
+	// ClosePartitions drops the empty ones of past months, in steps of several calls.
+	ClosePartitions(ctx context.Context) (retention.Closings, error)
 }
 
 // Queue is the sending side of a queue.
@@ -174,7 +177,7 @@ type Stores struct {
 	Sizes tenants.IndexSizes
 	// Placing decides where Index has the entries of tenants.
 	Placing tenants.Placing
-	// Partitions is nil if the system of record has nothing to prepare.
+	// Partitions is nil if the system of record has none.
 	Partitions Partitions
 	// Committer stores, indexes and orders entries at once; nil: the functions of the queues do.
 	Committer ingest.Committer

@@ -358,9 +358,38 @@ func (s *Services) ReconcileIndex() func(ctx context.Context) error {
 }
 
 // RetainLogs returns one run that shares out the days on which something is to be done about
-// expired entries: run-jobs marks and removes them.
+// expired entries: run-jobs marks and removes them. It also closes and drops empty partitions.
 func (s *Services) RetainLogs() func(ctx context.Context) error {
-	return s.dayPlan(jobs.TaskRetain).Run
+	counts := metrics.New(s.Metrics, "retain-logs", time.Now)
+	return func(ctx context.Context) error {
+		return errors.Join(s.dayPlan(jobs.TaskRetain).Run(ctx), s.closePartitions(ctx, counts))
+	}
+}
+
+// closePartitions closes and drops empty partitions, and logs and counts them.
+func (s *Services) closePartitions(ctx context.Context, counts *metrics.Writer) error {
+	if s.Stores.Partitions == nil {
+		return nil
+	}
+	done, err := s.Stores.Partitions.ClosePartitions(ctx)
+	var changes []metrics.Metric
+	for _, change := range []struct {
+		metric, message string
+		names           []string
+	}{
+		{"PartitionsClosed", "empty partitions were closed", done.Closed},
+		{"PartitionsOpened", "closed partitions are open again, because they have entries", done.Opened},
+		{"PartitionsDropped", "empty partitions were dropped", done.Dropped},
+	} {
+		if n := len(change.names); n > 0 {
+			s.Log.InfoContext(ctx, change.message, "partitions", change.names)
+			changes = append(changes, metrics.Metric{Name: change.metric, Unit: metrics.Count, Value: float64(n)})
+		}
+	}
+	if len(changes) == 0 {
+		return err
+	}
+	return errors.Join(err, counts.Write("", changes, nil))
 }
 
 // dayPlan returns what shares out the days of a task that are due.

@@ -2,17 +2,22 @@ package wiring_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/config"
 	"github.com/ocelot-audit/ocelot/pkg/engine/sqlite"
 	"github.com/ocelot-audit/ocelot/pkg/envelope"
+	"github.com/ocelot-audit/ocelot/pkg/retention"
 	"github.com/ocelot-audit/ocelot/pkg/wiring"
 	"github.com/ocelot-audit/ocelot/pkg/wiring/embedded"
 )
@@ -112,5 +117,57 @@ func TestUsageKeysFollowTheTier(t *testing.T) {
 	cold := wiring.New(stores, wiring.Security{}, slog.New(slog.DiscardHandler)).AuthorizeRequest()
 	if got := cold.UsageKey(t.Context(), "globex"); got != "standard" {
 		t.Errorf("while the store is down: got the key %q, want standard", got)
+	}
+}
+
+// emptyPlaces has empty partitions.
+type emptyPlaces struct{ err error }
+
+func (emptyPlaces) PreparePartitions(context.Context) (bool, error) { return false, nil }
+
+func (p emptyPlaces) ClosePartitions(context.Context) (retention.Closings, error) {
+	return retention.Closings{Closed: []string{"logs_2025_01", "logs_2025_02"}, Dropped: []string{"logs_2024_12"}}, p.err
+}
+
+// TestEmptyPlacesAreLoggedAndCounted: the operator sees what was closed and removed, also beside a failure.
+func TestEmptyPlacesAreLoggedAndCounted(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), embedded.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	failure := errors.New("one is stuck")
+	var log, metrics bytes.Buffer
+	stores := embedded.Stores(db)
+	stores.Partitions = emptyPlaces{failure}
+	services := wiring.New(stores, wiring.Security{}, slog.New(slog.NewTextHandler(&log, nil)))
+	services.Metrics = &metrics
+	if err := services.RetainLogs()(t.Context()); !errors.Is(err, failure) {
+		t.Errorf("retain-logs returns %v, want the failure", err)
+	}
+	counted := map[string]float64{}
+	for decoder := json.NewDecoder(&metrics); decoder.More(); {
+		var line map[string]any
+		if err := decoder.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range line {
+			if n, ok := value.(float64); ok {
+				counted[line["service"].(string)+" "+name] = n
+			}
+		}
+	}
+	want := map[string]float64{"retain-logs PartitionsClosed": 2, "retain-logs PartitionsDropped": 1}
+	if diff := cmp.Diff(want, counted); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"logs_2025_02", "logs_2024_12"} {
+		if !strings.Contains(log.String(), name) {
+			t.Errorf("the log says %q, want %s in it", log.String(), name)
+		}
 	}
 }

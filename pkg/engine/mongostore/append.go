@@ -155,11 +155,23 @@ func (b *batch) compare(entries []audit.Entry, appended *ingest.Appended) {
 
 // store inserts the records that the partition does not have: one command if all are
 // new, and one more if some exist. After nil each record is stored or refused. It may
-// be retried.
+// be retried. For a partition of a past period it asks afterwards whether it was still open.
 func (db *DB) store(ctx context.Context, tenant audit.TenantID, b *batch) error {
-	if err := db.ensurePartition(ctx, b.partition); err != nil {
+	opened, err := db.openPartition(ctx, b.partition)
+	if err != nil {
 		return err
 	}
+	if err = db.storePending(ctx, tenant, b); err == nil {
+		err = db.confirmOpen(ctx, opened)
+	}
+	if err != nil && opened.past {
+		b.forget()
+	}
+	return err
+}
+
+// storePending is store for a partition that is open.
+func (db *DB) storePending(ctx context.Context, tenant audit.TenantID, b *batch) error {
 	duplicates, err := db.insert(ctx, b.partition, b.pending())
 	if err != nil || len(duplicates) == 0 {
 		return err
@@ -215,6 +227,13 @@ func (b *batch) pending() []*record {
 		}
 	}
 	return pending
+}
+
+// forget makes the records pending again that are stored: the partition may have been dropped.
+func (b *batch) forget() {
+	for _, r := range b.records {
+		r.stored = nil
+	}
 }
 
 // lookUp sets the stored fingerprint of the records that a majority has in the partition.

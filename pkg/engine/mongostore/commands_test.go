@@ -40,8 +40,8 @@ func newPersisting(t *testing.T) *persisting {
 	t.Helper()
 	p := &persisting{now: march.Add(time.Hour)}
 	uri := enginetest.Mongo(t)
-	db := open(t, uri, newDatabase(t, uri), mongostore.WithMonitor(p.commands.monitor()))
 	clock := func() time.Time { return p.now }
+	db := open(t, uri, newDatabase(t, uri), mongostore.WithMonitor(p.commands.monitor()), mongostore.WithClock(clock))
 	tenant := audit.Tenant{ID: "acme", Name: "Acme", Status: audit.TenantActive, CreatedAt: march, UpdatedAt: march, Settings: audit.DefaultSettings()}
 	if err := db.Tenants().Create(t.Context(), tenant); err != nil {
 		t.Fatal(err)

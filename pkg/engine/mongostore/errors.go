@@ -46,6 +46,9 @@ const (
 	codeTooLarge              = 10334
 	codeLanguage              = 17262
 	codeKeyTooLong            = 17280
+	codeNamespaceNotFound     = 26
+	codeCollectionChanged     = 361   // CollectionUUIDMismatch
+	codeUnknownField          = 40415 // of a command
 )
 
 // transientCodes are the codes of states that end by themselves.

@@ -59,6 +59,7 @@ const (
 	indexJobsOverdue     = "resume"
 	indexJobsSweep       = "sweep"
 	indexActivityDue     = "work_due"
+	indexPartitionsDue   = "due"
 )
 
 // Indexes selects the indexes of partitions.
@@ -164,6 +165,11 @@ func (db *DB) ensureActivity(ctx context.Context) error {
 	return db.ensure(ctx, collectionActivity, func(view mongo.IndexView) error { return create(ctx, view, activityIndexes()) })
 }
 
+func (db *DB) ensurePartitions(ctx context.Context) error {
+	due := mongo.IndexModel{Keys: ascending(fieldDueAt), Options: options.Index().SetName(indexPartitionsDue)}
+	return db.ensure(ctx, collectionPartitions, func(view mongo.IndexView) error { return create(ctx, view, []mongo.IndexModel{due}) })
+}
+
 func createdIndex() mongo.IndexModel {
 	return mongo.IndexModel{Keys: append(ascending(fieldTenant), newestFirst()...), Options: options.Index().SetName(indexCreated)}
 }
@@ -235,29 +241,40 @@ type indexState struct {
 // ensure calls createIndexes unless it succeeded for this collection before. One
 // caller at a time calls it, and the others wait.
 func (db *DB) ensure(ctx context.Context, name string, createIndexes func(mongo.IndexView) error) error {
-	value, _ := db.catalog.states.LoadOrStore(name, &indexState{semaphore: make(chan struct{}, 1)})
-	state := value.(*indexState)
+	state := db.catalog.state(name)
 	if state.exist.Load() {
 		return nil
 	}
+	return state.alone(ctx, func() error {
+		if state.exist.Load() {
+			return nil
+		}
+		collection, err := db.collection(name)
+		if err != nil {
+			return err
+		}
+		if err := createIndexes(collection.Indexes()); err != nil {
+			return fmt.Errorf("create the indexes of %s: %w", name, err)
+		}
+		state.exist.Store(true)
+		return nil
+	})
+}
+
+func (c *catalog) state(name string) *indexState {
+	value, _ := c.states.LoadOrStore(name, &indexState{semaphore: make(chan struct{}, 1)})
+	return value.(*indexState)
+}
+
+// alone calls do while no other caller does.
+func (s *indexState) alone(ctx context.Context, do func() error) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case state.semaphore <- struct{}{}:
+	case s.semaphore <- struct{}{}:
 	}
-	defer func() { <-state.semaphore }()
-	if state.exist.Load() {
-		return nil
-	}
-	collection, err := db.collection(name)
-	if err != nil {
-		return err
-	}
-	if err := createIndexes(collection.Indexes()); err != nil {
-		return fmt.Errorf("create the indexes of %s: %w", name, err)
-	}
-	state.exist.Store(true)
-	return nil
+	defer func() { <-s.semaphore }()
+	return do()
 }
 
 // forget makes the next write to a collection create its indexes again.

@@ -144,6 +144,7 @@ func TestEnsureIndexesMakesCollectionsAndPartitions(t *testing.T) {
 		"streams":     {"_id_": "_id", "expiry": "expires_at expires after 0"},
 		"arrivals":    {"_id_": "_id", "tenant_messages": "tenant_id,messages unique", "tenant_days": "tenant_id,days,repair"},
 		"activity":    {"_id_": "_id", "work_due": "work,due_at", "tenant_item": "tenant_id,_id"},
+		"partitions":  {"_id_": "_id", "due": "due_at"},
 		"connections": {"_id_": "_id", "tenant_subscribed": "tenant_id,subscribed,_id", "expiry": "expires_at expires after 0"},
 	} {
 		if got := listed(t, client(t, uri).Database(name).Collection(collection)); !maps.Equal(got, want) {
@@ -162,7 +163,8 @@ func TestAppendMakesPartitionsWithIndexesOnce(t *testing.T) {
 func appendMakesPartitionsOnce(t *testing.T, uri string, indexes mongostore.Indexes, wantIndexes map[string]string) {
 	name := newDatabase(t, uri)
 	var sent commands
-	db := open(t, uri, name, mongostore.WithMonitor(sent.monitor()), mongostore.WithIndexes(indexes))
+	clock := mongostore.WithClock(func() time.Time { return march })
+	db := open(t, uri, name, clock, mongostore.WithMonitor(sent.monitor()), mongostore.WithIndexes(indexes))
 	appendBoth := func(db *mongostore.DB, n uint32) {
 		for tenant, isolation := range map[audit.TenantID]mongostore.IsolationFunc{"acme": shared, "own": dedicated} {
 			entries := []audit.Entry{newEntry(tenant, march, n), newEntry(tenant, march.AddDate(1, 0, 0), n)}

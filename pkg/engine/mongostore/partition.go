@@ -76,6 +76,17 @@ func nameOf(tenant audit.TenantID) string {
 // key returns the _id of the partition's record.
 func (p partition) key() string { return fmt.Sprintf("%s/%06d", p.tenant, p.period) }
 
+// end returns the end of the partition's period.
+func (p partition) end() time.Time {
+	if p.tenant == "" {
+		return time.Date(p.period/12, time.Month(p.period%12+2), 1, 0, 0, 0, 0, time.UTC)
+	}
+	return time.Date(p.period+1, 1, 1, 0, 0, 0, 0, time.UTC)
+}
+
+// hasEnded reports whether the partition's period was over at a time.
+func (p partition) hasEnded(at time.Time) bool { return !at.Before(p.end()) }
+
 // overlaps reports whether the time range has a part in the partition's period.
 func (p partition) overlaps(t audit.Time) bool {
 	periodOf := func(t time.Time) int {

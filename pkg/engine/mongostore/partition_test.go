@@ -114,7 +114,8 @@ func inRange(t *rapid.T, key [32]byte, condition bson.D) bool {
 func TestHotPathCountsItsCommands(t *testing.T) {
 	uri := enginetest.Mongo(t)
 	var sent commands
-	db := open(t, uri, newDatabase(t, uri), mongostore.WithMonitor(sent.monitor()))
+	now := march.Add(time.Hour)
+	db := open(t, uri, newDatabase(t, uri), mongostore.WithMonitor(sent.monitor()), mongostore.WithClock(func() time.Time { return now }))
 	store := db.Entries(shared)
 	bulk := func(from uint32) []audit.Entry {
 		entries := make([]audit.Entry, 100)
@@ -148,6 +149,14 @@ func TestHotPathCountsItsCommands(t *testing.T) {
 		}
 		if diff := cmp.Diff(test.want, names(sent.all()[before:])); diff != "" {
 			t.Errorf("%s: commands (-want +got):\n%s", test.what, diff)
+		}
+	}
+	now = now.AddDate(0, 1, 0) // the month is over: its partition can be closed
+	for _, want := range [][]string{{"find", "insert", "find"}, {"insert", "find"}} {
+		before := len(sent.all())
+		appendAll(t, store, "acme", bulk(uint32(1000+before*100))...)
+		if diff := cmp.Diff(want, names(sent.all()[before:])); diff != "" {
+			t.Errorf("append late entries: commands (-want +got):\n%s", diff)
 		}
 	}
 }

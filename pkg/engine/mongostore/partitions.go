@@ -26,10 +26,25 @@ type partitionDocument struct {
 	Period    int       `bson:"period"`
 	Indexes   Indexes   `bson:"indexes"` // that the partition has; "" if it was dropped
 	CreatedAt time.Time `bson:"created_at"`
+	// Epoch is another after each change of what follows. A record of an earlier version has none.
+	Epoch    bson.ObjectID `bson:"epoch,omitempty"`
+	ClosedAt time.Time     `bson:"closed_at,omitempty"` // by the server's clock; zero: the partition is open
+	Dropping bool          `bson:"dropping,omitempty"`  // the closed partition may be dropped at any moment
+	DueAt    time.Time     `bson:"due_at,omitempty"`    // when ClosePartitions looks at it again; zero: now
 }
 
+func (d *partitionDocument) partition() partition {
+	return partition{tenant: audit.TenantID(d.Tenant), period: d.Period}
+}
+
+func (d *partitionDocument) isClosed() bool { return !d.ClosedAt.IsZero() }
+
 const (
-	fieldIndexes = "indexes"
+	fieldIndexes  = "indexes"
+	fieldEpoch    = "epoch"
+	fieldClosedAt = "closed_at"
+	fieldDropping = "dropping"
+	fieldDueAt    = "due_at"
 	// registryTTL is how long a process uses the records that it read. A list may miss
 	// for that long the first entries of an old period.
 	registryTTL = time.Minute
@@ -45,10 +60,14 @@ const (
 // those of a dedicated tenant under its id.
 type registry struct {
 	families *ttlcache.Cache[audit.TenantID, []partition]
+	// epochs has the epochs of the partitions of past periods that this process writes into.
+	epochs *ttlcache.Cache[partition, bson.ObjectID]
 }
 
 func newRegistry() registry {
-	return registry{families: ttlcache.New[audit.TenantID, []partition](maxFamilies)}
+	return registry{
+		families: ttlcache.New[audit.TenantID, []partition](maxFamilies), epochs: ttlcache.New[partition, bson.ObjectID](maxFamilies),
+	}
 }
 
 // partitions returns the partitions that may have entries of the tenant in the time
@@ -122,49 +141,74 @@ func readPartition(doc bson.Raw) (p partitionDocument, err error) {
 	return p, nil
 }
 
-// ensurePartition makes sure that the partition has its indexes and its record. A
-// process looks once for each partition.
+// ensurePartition makes sure that the partition is open and has its indexes and its record. A
+// process looks once for each partition. For one of a past period see openPartition.
 func (db *DB) ensurePartition(ctx context.Context, p partition) error {
 	return db.ensure(ctx, p.String(), func(view mongo.IndexView) error {
-		doc, err := db.read(ctx, collectionPartitions, readpref.Primary(), p.key())
-		switch {
-		case errors.Is(err, audit.ErrNotFound):
-			return db.createPartition(ctx, view, p)
-		case err != nil:
-			return err
-		}
-		record, err := readPartition(doc)
-		if err != nil || record.Indexes.include(db.indexes) {
-			return err
-		}
-		if err := createEntryIndexes(ctx, view, db.indexes); err != nil {
-			return err
-		}
-		return db.setIndexes(ctx, p, db.indexes)
+		_, err := db.register(ctx, view, p)
+		return err
 	})
+}
+
+// register makes sure that the partition is open and has its indexes and its record, which it returns.
+func (db *DB) register(ctx context.Context, view mongo.IndexView, p partition) (partitionDocument, error) {
+	record, err := db.partitionRecord(ctx, p)
+	switch {
+	case errors.Is(err, audit.ErrNotFound):
+		return db.createPartition(ctx, view, p)
+	case err != nil:
+		return record, err
+	case record.isClosed():
+		return db.reopenIfDue(ctx, record)
+	case record.Indexes.include(db.indexes):
+		return record, nil
+	}
+	if err := createEntryIndexes(ctx, view, db.indexes); err != nil {
+		return record, err
+	}
+	record.Indexes = db.indexes
+	return record, db.setIndexes(ctx, &record)
+}
+
+// partitionRecord returns the record of the partition, as a majority has it.
+func (db *DB) partitionRecord(ctx context.Context, p partition) (partitionDocument, error) {
+	doc, err := db.read(ctx, collectionPartitions, readpref.Primary(), p.key())
+	if err != nil {
+		return partitionDocument{}, err
+	}
+	return readPartition(doc)
 }
 
 // createPartition creates the indexes of a partition, then its record.
-func (db *DB) createPartition(ctx context.Context, view mongo.IndexView, p partition) error {
+func (db *DB) createPartition(ctx context.Context, view mongo.IndexView, p partition) (partitionDocument, error) {
 	if err := createEntryIndexes(ctx, view, db.indexes); err != nil {
-		return err
+		return partitionDocument{}, err
 	}
-	err := retry(ctx, func() error {
-		err := db.insertOne(ctx, collectionPartitions, partitionDocument{
-			Key: p.key(), Name: p.String(), Tenant: string(p.tenant), Period: p.period, Indexes: db.indexes, CreatedAt: db.now(),
-		})
-		if errors.Is(err, audit.ErrConflict) { // another process created the record at the same time
-			return nil
+	record := partitionDocument{
+		Key: p.key(), Name: p.String(), Tenant: string(p.tenant), Period: p.period, Indexes: db.indexes, CreatedAt: db.now(), Epoch: bson.NewObjectID(),
+	}
+	err := retry(ctx, func() error { return db.insertOne(ctx, collectionPartitions, record) })
+	if errors.Is(err, audit.ErrConflict) { // another process created the record at the same time
+		record, err = db.partitionRecord(ctx, p)
+		if err == nil && record.isClosed() {
+			err = errClosedPartition(p)
 		}
-		return err
-	})
+	}
 	db.registry.families.Remove(p.tenant)
-	return err
+	if err != nil || !p.hasEnded(db.now()) {
+		return record, err
+	}
+	// Another process may have registered, closed and dropped it since the indexes were created. From now
+	// on that changes the epoch.
+	return record, createEntryIndexes(ctx, view, db.indexes)
 }
 
 // setIndexes records which indexes the partition has.
-func (db *DB) setIndexes(ctx context.Context, p partition, indexes Indexes) error {
-	return retry(ctx, func() error {
-		return db.updateOne(ctx, collectionPartitions, withKey(p.key()), set(bson.E{Key: fieldIndexes, Value: string(indexes)}))
-	})
+func (db *DB) setIndexes(ctx context.Context, record *partitionDocument) error {
+	update := set(bson.E{Key: fieldIndexes, Value: string(record.Indexes)})
+	err := retry(ctx, func() error { return db.updateOne(ctx, collectionPartitions, record.current(), update) })
+	if errors.Is(err, audit.ErrNotFound) {
+		return errClosedPartition(record.partition())
+	}
+	return err
 }

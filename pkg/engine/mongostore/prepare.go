@@ -119,7 +119,7 @@ func (db *DB) unprepared(ctx context.Context, tenants []audit.TenantID) ([]parti
 // by an index that does not exist fails.
 func (db *DB) EnsureIndexes(ctx context.Context) error {
 	for _, ensure := range []func(context.Context) error{
-		db.ensureTenants, db.ensureKeys, db.ensureQuarantine, db.ensureStreams, db.ensureConnections, db.ensureJobs, db.ensureHolds, db.ensureActivity, db.ensureArrivals, db.ensureQuotas, db.ensureAttempts,
+		db.ensureTenants, db.ensureKeys, db.ensureQuarantine, db.ensureStreams, db.ensureConnections, db.ensureJobs, db.ensureHolds, db.ensureActivity, db.ensureArrivals, db.ensureQuotas, db.ensureAttempts, db.ensurePartitions,
 	} {
 		if err := ensure(ctx); err != nil {
 			return err

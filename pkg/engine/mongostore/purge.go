@@ -83,7 +83,15 @@ func (db *DB) purgePartition(ctx context.Context, p partition) (int, error) {
 	if err != nil {
 		return 0, failure(ctx, err)
 	}
-	if err := db.setIndexes(ctx, p, ""); err != nil {
+	record, err := db.partitionRecord(ctx, p)
+	if errors.Is(err, audit.ErrNotFound) { // it was empty, and was dropped meanwhile
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	record.Indexes = ""
+	if err := db.setIndexes(ctx, &record); err != nil {
 		return 0, err
 	}
 	return int(n), db.drop(ctx, p.String())
