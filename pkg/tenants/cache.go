@@ -15,8 +15,12 @@ const (
 	maxCached = 4096
 	// maxStale is the highest age of a record that replaces an unavailable store.
 	maxStale = 15 * time.Minute
-	// staleTimeout bounds a read of the store for which a stale record can stand in.
-	staleTimeout = time.Second
+	// staleTimeout bounds a read of the store for which a stale record can stand in. A store that is
+	// merely slow answers within it, so that no change of settings is missed then.
+	staleTimeout = 5 * time.Second
+	// retryPause is how long a stale record is returned at once after a read failed or took too long.
+	// With staleTimeout it is shorter than the time until a change is in force, so that one such read delays no change of settings.
+	retryPause = 20 * time.Second
 )
 
 // Cache is a Store that caches the records that Tenant returns, up to a number
@@ -96,7 +100,7 @@ func (f fresh) Tenant(ctx context.Context, id audit.TenantID) (audit.Tenant, err
 }
 
 // StaleIfError returns a Store whose Tenant returns a record up to 15 minutes
-// old while the store is unavailable. It serves the acceptance of entries, which
+// old while the store is unavailable, or does not answer within five seconds. It serves the acceptance of entries, which
 // can wait in a queue until the store is back.
 func (c *Cache) StaleIfError() Store { return c.WithMaxAge(c.ttl).StaleIfError() }
 
@@ -109,15 +113,18 @@ func (s staleIfError) Tenant(ctx context.Context, id audit.TenantID) (audit.Tena
 	if !found || !stale.Fresh(now, maxStale) {
 		return s.Aged.Tenant(ctx, id)
 	}
-	if since := now.Sub(stale.Value.failedAt); since >= 0 && since < s.ttl {
+	if since := now.Sub(stale.Value.failedAt); since >= 0 && since < retryPause {
 		return stale.Value.tenant, nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, staleTimeout)
 	defer cancel()
 	tenant, err := s.Aged.Tenant(bounded, id)
 	if ctx.Err() == nil && (audit.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded)) {
-		s.markFailed(id, stale.ReadAt, now)
-		return stale.Value.tenant, nil
+		failedAt := s.now()
+		s.markFailed(id, stale.ReadAt, failedAt)
+		if stale.Fresh(failedAt, maxStale) {
+			return stale.Value.tenant, nil
+		}
 	}
 	return tenant, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
@@ -210,17 +211,66 @@ func TestCacheIsStaleIfError(t *testing.T) {
 			if _, err := f.Update(t.Context(), admin, "acme", tenants.Change{Name: "New", Settings: audit.DefaultSettings()}, 0); err != nil {
 				t.Fatal(err)
 			}
-			f.now = f.now.Add(5 * time.Second)
+			f.now = f.now.Add(tenants.RetryPause)
 			if tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil {
 				t.Error(err)
 			} else if tenant.Name != "New" {
 				t.Errorf("when the store is back: got name %q, want %q", tenant.Name, "New")
 			}
 			store.Store, store.err = nil, audit.ErrNotFound
-			f.now = f.now.Add(5 * time.Second)
+			f.now = f.now.Add(tenants.RetryPause)
 			if _, err := cache.StaleIfError().Tenant(t.Context(), "acme"); !errors.Is(err, audit.ErrNotFound) {
 				t.Errorf("a tenant that is gone: got error %v, want %v", err, audit.ErrNotFound)
 			}
+		})
+	}
+}
+
+// slow is a store of one tenant that answers after a time.
+type slow struct {
+	tenants.Store
+	tenant audit.Tenant
+	after  time.Duration
+}
+
+func (s *slow) Tenant(ctx context.Context, _ audit.TenantID) (audit.Tenant, error) {
+	select {
+	case <-time.After(s.after):
+		return s.tenant, nil
+	case <-ctx.Done():
+		return audit.Tenant{}, ctx.Err()
+	}
+}
+
+// A store that is merely slow hides no change. One that does not answer in time does, and no record is used
+// that is older than 15 minutes once it has been waited for.
+func TestASlowStoreHidesNoChange(t *testing.T) {
+	for name, c := range map[string]struct {
+		after, age time.Duration
+		want       string // the name; "": an error
+	}{
+		"slow":            {tenants.StaleTimeout - time.Second, time.Minute, "New"},
+		"too slow":        {tenants.StaleTimeout + time.Second, time.Minute, "Acme"},
+		"too slow, older": {tenants.StaleTimeout + time.Second, tenants.MaxStale - time.Second, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &slow{tenant: audit.Tenant{ID: "acme", Name: "Acme"}}
+				cache := tenants.NewCache(store, 5*time.Second, time.Now)
+				if _, err := cache.StaleIfError().Tenant(t.Context(), "acme"); err != nil {
+					t.Fatal(err)
+				}
+				store.tenant.Name = "New"
+				time.Sleep(c.age)
+				store.after = c.after
+				tenant, err := cache.StaleIfError().Tenant(t.Context(), "acme")
+				if got := err == nil; got != (c.want != "") {
+					t.Fatalf("got error %v, want one: %t", err, c.want == "")
+				}
+				if tenant.Name != c.want {
+					t.Errorf("got the name %q, want %q", tenant.Name, c.want)
+				}
+			})
 		})
 	}
 }

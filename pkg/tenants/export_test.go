@@ -2,6 +2,8 @@ package tenants
 
 // The limits of the cache, for the tests of package tenants_test.
 const (
-	MaxCached = maxCached
-	MaxStale  = maxStale
+	MaxCached    = maxCached
+	MaxStale     = maxStale
+	StaleTimeout = staleTimeout
+	RetryPause   = retryPause
 )
