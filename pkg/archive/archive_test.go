@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -428,6 +429,50 @@ func (w *world) removeStored(day time.Time) {
 	if err != nil {
 		w.T.Fatal(err)
 	}
+}
+
+// slowHolds are holds whose reader sleeps after it has read them.
+type slowHolds struct {
+	hold.Reader
+	sleep func()
+}
+
+func (s slowHolds) Standing(ctx context.Context, tenant audit.TenantID) (hold.Standing, error) {
+	standing, err := s.Reader.Standing(ctx, tenant)
+	s.sleep()
+	return standing, err
+}
+
+// TestAPlannerThatSleptRemovesNoHeldPart: a hold comes into force after the planner has read the holds.
+func TestAPlannerThatSleptRemovesNoHeldPart(t *testing.T) {
+	w := newWorld(t)
+	w.Owner.Settings.RetentionDays = 365
+	w.Time = date(3, 4, 12)
+	w.store(date(3, 4, 0), largeDay)
+	w.until(date(6, 1, 0))
+	w.removeStored(date(3, 4, 0))
+	lowered := w.Time
+	w.retain(30)
+	w.until(lowered.AddDate(0, 0, 6))
+	w.wantMarked("six days later", "2026-03", true)
+	set := false
+	w.planner.Holds = slowHolds{w.DB.Holds(), func() {
+		if set || w.Time.Before(lowered.AddDate(0, 0, 7)) {
+			return
+		}
+		set = true
+		h := hold.Hold{ID: "h", Tenant: acme, Matter: "m", Reason: "r", CreatedAt: w.Time, Version: 1}
+		if err := w.DB.Holds().CreateHold(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+		w.Time = w.Time.Add(30 * time.Minute)
+	}}
+	w.until(lowered.AddDate(0, 0, 9))
+	if !set {
+		t.Fatal("nobody has read the holds at the end of the part")
+	}
+	w.wantArchived("held", []string{"2026-03"}, all)
+	w.wantMarked("held", "2026-03", false)
 }
 
 func TestAHoldKeepsParts(t *testing.T) {

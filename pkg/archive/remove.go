@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,28 @@ import (
 // heldInterval is how long after a look a part is looked at again that a legal hold keeps.
 const heldInterval = 7 * oneDay
 
+// maxLookAge is how old settings and holds may be by which a part is removed. A hold comes into force, and
+// longer retention is settled, 20 minutes after it was set.
+const maxLookAge = 5 * time.Minute
+
+// timely are Blobs that replace nothing if the last look at settings and holds is too long ago: the worker
+// slept since then. That is an audit.ErrConflict, after which update looks again.
+type timely struct {
+	Blobs
+	now      func() time.Time
+	lookedAt time.Time
+}
+
+// look notes the time of a look, by the wall clock: the other one can stand still while a process sleeps.
+func (t *timely) look() { t.lookedAt = t.now().Round(0) }
+
+func (t *timely) Replace(ctx context.Context, tenant audit.TenantID, key, etag string, c export.Content) error {
+	if age := t.now().Round(0).Sub(t.lookedAt); age.Abs() > maxLookAge {
+		return fmt.Errorf("settings and holds were read %s ago: %w", age, audit.ErrConflict)
+	}
+	return t.Blobs.Replace(ctx, tenant, key, etag, c)
+}
+
 // removeEnded marks the parts of a month whose end is near and that no legal hold keeps, and removes those
 // that were marked before and have ended. It returns when the next part with entries of the day is due, zero
 // if none is known, and whether one was removed.
@@ -21,14 +44,20 @@ func (r *planRun) removeEnded(ctx context.Context, m *Manifest, day time.Time) (
 	if m.etag == "" {
 		return time.Time{}, false, nil
 	}
-	of, now := monthOf(day), r.Now()
-	standing, err := r.Holds.Standing(ctx, r.tenant.ID)
-	if err != nil {
-		return time.Time{}, false, err
-	}
+	of := monthOf(day)
+	var now time.Time
+	var standing hold.Standing
 	var ended []string
-	change := func(m *Manifest) (changed bool, err error) {
-		ended = nil
+	blobs := &timely{Blobs: r.Blobs, now: r.Now}
+	change := func(m *Manifest) (changed bool, err error) { // it looks again at each try
+		ended, now = nil, r.Now()
+		blobs.look()
+		if r.tenant, err = r.Tenants.Tenant(ctx, r.tenant.ID); err != nil {
+			return false, err
+		}
+		if standing, err = r.Holds.Standing(ctx, r.tenant.ID); err != nil {
+			return false, err
+		}
 		for i := range m.Files {
 			f := &m.Files[i]
 			marked, at := f.next(&r.tenant.Settings, &standing, now)
@@ -40,7 +69,7 @@ func (r *planRun) removeEnded(ctx context.Context, m *Manifest, day time.Time) (
 		}
 		return m.remove(ended) || changed, nil
 	}
-	if m, err = update(ctx, r.Blobs, r.tenant.ID, of, r.Now, change); err != nil {
+	if m, err = update(ctx, blobs, r.tenant.ID, of, r.Now, change); err != nil {
 		return time.Time{}, false, err
 	}
 	r.manifests[of] = m
