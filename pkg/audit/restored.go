@@ -13,8 +13,8 @@ const MaxRestored = 100
 // the entries that it brought back.
 const restoredTrace = 30 * oneDay
 
-// ErrTooManyRestored says that the tenant's record has MaxRestored restores. It is an ErrConflict.
-var ErrTooManyRestored = fmt.Errorf("the tenant has %d restores whose entries may not have left yet: %w", MaxRestored, ErrConflict)
+// ErrTooManyRestored says that the tenant has MaxRestored restores whose time is not over. It is an ErrConflict.
+var ErrTooManyRestored = fmt.Errorf("the tenant has %d restores whose time is not over: %w", MaxRestored, ErrConflict)
 
 // Restored says that entries of a time were brought back from the archive. Times have whole milliseconds.
 type Restored struct {
@@ -31,8 +31,9 @@ func (e *Entry) RestoreEnded(now time.Time) bool {
 	return !e.RestoredUntil.IsZero() && !now.Before(e.RestoredUntil)
 }
 
-// AddRestored adds a restore to the record, unless the record has it, and removes those that ended long ago. It
-// reports whether the record was changed. It returns ErrTooManyRestored if there is no room.
+// AddRestored adds a restore to the record, unless the record has it, and removes those that ended long ago. If
+// there is no room, it merges others that have ended. It reports whether the record was changed. It returns
+// ErrTooManyRestored if there is still no room.
 func (t *Tenant) AddRestored(r Restored, now time.Time) (bool, error) {
 	if slices.ContainsFunc(t.Restored, func(o Restored) bool {
 		return o.From.Equal(r.From) && o.To.Equal(r.To) && o.Until.Equal(r.Until)
@@ -41,10 +42,39 @@ func (t *Tenant) AddRestored(r Restored, now time.Time) (bool, error) {
 	}
 	left := slices.DeleteFunc(slices.Clone(t.Restored), func(o Restored) bool { return now.After(o.Until.Add(restoredTrace)) })
 	if len(left) >= MaxRestored {
+		left = mergeEnded(left, now)
+	}
+	if len(left) >= MaxRestored {
 		return false, ErrTooManyRestored
 	}
 	t.Restored = append(left, r)
 	return true, nil
+}
+
+// mergeEnded merges restores that have ended, the closest first, until there is room for one more. They only tell
+// in which times retention has to look for what they brought back: more of it does no harm.
+func mergeEnded(all []Restored, now time.Time) []Restored {
+	isEnded := func(r Restored) bool { return now.After(r.Until.Add(MaxClockError)) }
+	var ended []Restored
+	for _, r := range all {
+		if isEnded(r) {
+			ended = append(ended, r)
+		}
+	}
+	all = slices.DeleteFunc(all, isEnded)
+	slices.SortFunc(ended, func(a, b Restored) int { return a.From.Compare(b.From) })
+	for len(ended) > 1 && len(ended)+len(all) >= MaxRestored {
+		closest := 0
+		for i := 1; i+1 < len(ended); i++ {
+			if ended[i+1].From.Sub(ended[i].To) < ended[closest+1].From.Sub(ended[closest].To) {
+				closest = i
+			}
+		}
+		a, b := ended[closest], ended[closest+1]
+		a.To, a.Until = later(a.To, b.To), later(a.Until, b.Until)
+		ended = slices.Replace(ended, closest, closest+2, a)
+	}
+	return append(ended, all...)
 }
 
 // HasRestored reports whether the stores can have restored entries with from ≤ timestamp < to.

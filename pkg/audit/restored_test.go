@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,34 @@ import (
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 )
+
+// Restores that have ended make room for others. Retention still looks for what each of them brought back.
+func TestEndedRestoresMakeRoom(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Date(2026, 6, 15, 12, 0, 0, 0, time.UTC)
+	var tenant audit.Tenant
+	var all []audit.Restored
+	for n := range 3 * audit.MaxRestored {
+		from := now.Add(-time.Duration((n*7919)%1000) * day)
+		r := audit.Restored{From: from, To: from.Add(day), Until: now.Add(time.Duration(n) * day / 25)}
+		if _, err := tenant.AddRestored(r, r.Until.Add(-day/50)); err != nil {
+			t.Fatalf("restore %d: got error %v, want none", n, err)
+		}
+		all = append(all, r)
+	}
+	if got := len(tenant.Restored); got > audit.MaxRestored {
+		t.Errorf("the record has %d restores, want at most %d", got, audit.MaxRestored)
+	}
+	last := all[len(all)-1]
+	for _, r := range all {
+		if last.Until.Before(r.Until.Add(29*day)) && !tenant.HasRestored(r.From, r.To) {
+			t.Errorf("the restore of %v until %v is forgotten", r.From, r.Until)
+		}
+	}
+	if !slices.Contains(tenant.Restored, last) {
+		t.Errorf("the record lacks %v, which has not ended", last)
+	}
+}
 
 func TestRestoresOfATenantsRecord(t *testing.T) {
 	const day = 24 * time.Hour

@@ -153,7 +153,7 @@ func (r *restoreRun) announce(ctx context.Context) error {
 	for range maxAttempts {
 		changed, err := r.tenant.AddRestored(restored, r.Now())
 		if errors.Is(err, audit.ErrTooManyRestored) {
-			err = &jobs.FailedError{Reason: fmt.Sprintf("the tenant has %d restores whose entries may not have left yet", audit.MaxRestored)}
+			err = &jobs.FailedError{Reason: fmt.Sprintf("the tenant has %d restores whose time is not over: restore a longer time at once, or wait for the end of one", audit.MaxRestored)}
 		}
 		if err == nil && changed {
 			r.tenant.Version++
