@@ -48,11 +48,12 @@ type Runner struct {
 	Entries    Entries         // the same
 	Index      Index
 	// Lag tells whether the index has what is stored; nil if entries are indexed as they are stored.
-	Lag      walk.Lag
-	Archive  Archive
-	Exports  Exports
-	Tenants  jobs.Tenants // tenants.Cache.Fresh if the process has a cache
-	Recorder audit.Recorder
+	Lag        walk.Lag
+	Quarantine Quarantine
+	Archive    Archive
+	Exports    Exports
+	Tenants    jobs.Tenants // tenants.Cache.Fresh if the process has a cache
+	Recorder   audit.Recorder
 	// FreeSpace erases what the destroyed key left in a file; nil if the engines have none.
 	FreeSpace jobs.Purger
 	// SettleTime is how long after its destruction another process can use a key.

@@ -27,6 +27,11 @@ type Index interface {
 	retention.Index
 }
 
+// Quarantine changes entries in quarantine; see quarantine.Rewriter.
+type Quarantine interface {
+	Rewrite(ctx context.Context, tenant audit.TenantID, change func(context.Context, *audit.Entry) (changed bool, err error), stop func() bool) (done bool, err error)
+}
+
 // awaitIndex returns how long to wait for the index, in which dropTokens finds the entries. Those that
 // are stored once no process can use the key are stored without its tokens.
 func (r *erasureRun) awaitIndex(ctx context.Context, tenant *audit.Tenant) (time.Duration, error) {
@@ -50,10 +55,22 @@ func (r *erasureRun) dropTokens(ctx context.Context, tenant *audit.Tenant) (bool
 		}
 		request.From, more = page.Last, page.More
 	}
+	if dropped, err := r.Quarantine.Rewrite(ctx, tenant.ID, r.dropQuarantined, r.TimeUp); err != nil || !dropped {
+		return false, err
+	}
 	if r.FreeSpace == nil {
 		return true, nil
 	}
 	return jobs.Scrub(ctx, r.FreeSpace, tenant.ID, r.TimeUp)
+}
+
+// dropQuarantined removes the tokens from an entry in quarantine. The index can have refused it, so that it is
+// found nowhere else: it loses them in the system of record, too, and first, for a slice that is repeated.
+func (r *erasureRun) dropQuarantined(ctx context.Context, e *audit.Entry) (dropped bool, err error) {
+	if dropped = protect.DropTokens(e, r.at.ref()); dropped {
+		err = r.Entries.DropTokens(ctx, r.Job.Tenant, []audit.EntryID{e.ID}, r.at.ref())
+	}
+	return dropped, err
 }
 
 // dropTokensOf removes the tokens from the system of record first: a slice that is repeated finds an

@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/base32"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ocelot-audit/ocelot/pkg/audit"
 	"github.com/ocelot-audit/ocelot/pkg/jobs"
+	"github.com/ocelot-audit/ocelot/pkg/quarantine"
 	"github.com/ocelot-audit/ocelot/pkg/search"
 )
 
@@ -124,5 +126,66 @@ func TestAnErasureDropsTokens(t *testing.T) {
 	}
 	if found, err := w.db.Index().Contains(t.Context(), "acme", of); err != nil || !found {
 		t.Errorf("the index has the entry: %t with error %v, want it to", found, err)
+	}
+}
+
+// TestAnErasureDropsTokensInQuarantine: of entries that the index refused, and of those that no store has. The
+// items stay.
+func TestAnErasureDropsTokensInQuarantine(t *testing.T) {
+	w := newWorld(t)
+	first, second, kept := audit.ValueToken{1, 2, 3, 15: 4}, audit.ValueToken{2, 2, 3, 15: 4}, audit.ValueToken{3, 2, 3, 15: 4}
+	value := w.encrypt(w.process(), 1)
+	refused := w.storedOnly("ann", value, first)
+	unstored := refused
+	unstored.ID = audit.NewEntryID(w.now, [10]byte{9})
+	unstored.Encrypted = slices.Clone(refused.Encrypted)
+	unstored.Encrypted[0].Tokens = []audit.ValueToken{second}
+	other := unstored
+	other.ID = audit.NewEntryID(w.now, [10]byte{8})
+	other.Encrypted = slices.Clone(refused.Encrypted)
+	other.Encrypted[0].Generation, other.Encrypted[0].Tokens = value.element.Generation+1, []audit.ValueToken{kept}
+	service := &quarantine.Service{Store: w.db.Quarantine(), Now: w.clock}
+	add := func(step string, e audit.Entry) {
+		t.Helper()
+		if err := service.Add(t.Context(), "acme", step, []audit.Entry{e}, []audit.Rejection{{Code: "x", Reason: "x"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(audit.StepIndex, refused)
+	add(audit.StepPersist, unstored)
+	add(audit.StepPersist, other)
+	before, _, err := w.db.Quarantine().List(t.Context(), "acme", nil, "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := w.create(0)
+	w.work(1)
+	w.now = w.now.Add(settleTime)
+	w.work(1)
+	w.wantState(e.ID, jobs.StateSucceeded)
+	after, _, err := w.db.Quarantine().List(t.Context(), "acme", nil, "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(after) != len(before) {
+		t.Fatalf("the quarantine has %d items, want %d", len(after), len(before))
+	}
+	for i, item := range after {
+		if item.ID != before[i].ID {
+			t.Errorf("item %d has the id %s, want %s", i, item.ID, before[i].ID)
+		}
+		if got, want := len(item.Entry.Encrypted[0].Tokens) > 0, item.Entry.ID == other.ID; got != want {
+			t.Errorf("item %s has tokens: got %t, want %t", item.ID, got, want)
+		}
+		if got, want := item.Entry.Encrypted[0].Data, value.element.Data; !bytes.Equal(got, want) {
+			t.Errorf("item %s has the values %x, want %x", item.ID, got, want)
+		}
+	}
+	stored, err := w.db.Entries().Entry(t.Context(), "acme", refused.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stored.Encrypted[0].Tokens; len(got) > 0 {
+		t.Errorf("the stored entry has the tokens %x, want none", got)
 	}
 }

@@ -44,3 +44,45 @@ func RemoveIf(ctx context.Context, store Store, tenant audit.TenantID, begin fun
 	}
 	return removed, nil
 }
+
+// Rewriter changes the entries of items.
+type Rewriter struct{ Store Store }
+
+// Rewrite replaces the items of a tenant whose entries change reports to have changed. An item exists at any
+// time, after a crash perhaps under another id. It returns false if stop was true before the end.
+func (r *Rewriter) Rewrite(ctx context.Context, tenant audit.TenantID, change func(context.Context, *audit.Entry) (changed bool, err error), stop func() bool) (done bool, err error) {
+	for after, more := "", true; more; {
+		var items []Item
+		if items, more, err = r.Store.List(ctx, tenant, nil, after, removePage); err != nil {
+			return false, fmt.Errorf("look for items to change of %s: %w", tenant, err)
+		}
+		for i := range items {
+			if stop() {
+				return false, nil
+			}
+			item := items[i]
+			after = item.ID
+			changed, err := change(ctx, &item.Entry)
+			if err == nil && changed {
+				err = r.replace(ctx, tenant, item)
+			}
+			if err != nil {
+				return false, fmt.Errorf("change item %s of %s: %w", after, tenant, err)
+			}
+		}
+		if len(items) == 0 {
+			return true, nil
+		}
+	}
+	return true, nil
+}
+
+// replace replaces the item with its id. Put changes none that exists, so it first moves to another id.
+func (r *Rewriter) replace(ctx context.Context, tenant audit.TenantID, item Item) error {
+	moved := item
+	moved.ID = hashID([]byte("rewrite " + item.ID))
+	if err := move(ctx, r.Store, tenant, item, moved.ID); err != nil {
+		return err
+	}
+	return move(ctx, r.Store, tenant, moved, item.ID)
+}

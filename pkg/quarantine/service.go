@@ -112,7 +112,7 @@ func (s *Service) Retry(ctx context.Context, by access.Principal, tenant audit.T
 	// item first moves to an id of this retry. Only that item is removed at the end.
 	moved := item
 	moved.ID = retryID(item.ID, s.Now())
-	if err := s.move(ctx, tenant.ID, item, moved.ID); err != nil {
+	if err := move(ctx, s.Store, tenant.ID, item, moved.ID); err != nil {
 		return fmt.Errorf("retry quarantine item of %s: %w", tenant.ID, err)
 	}
 	err = s.send(ctx, tenant, &item)
@@ -122,27 +122,27 @@ func (s *Service) Retry(ctx context.Context, by access.Principal, tenant audit.T
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
 		defer cancel()
-		return errors.Join(err, s.move(ctx, tenant.ID, moved, item.ID))
+		return errors.Join(err, move(ctx, s.Store, tenant.ID, moved, item.ID))
 	}
-	if err := s.remove(ctx, tenant.ID, moved.ID); err != nil {
+	if err := remove(ctx, s.Store, tenant.ID, moved.ID); err != nil {
 		return fmt.Errorf("retry quarantine item of %s: %w", tenant.ID, err)
 	}
 	return nil
 }
 
 // move gives the item another id. It exists under at least one of the two at any time.
-func (s *Service) move(ctx context.Context, tenant audit.TenantID, item Item, id string) error {
+func move(ctx context.Context, store Store, tenant audit.TenantID, item Item, id string) error {
 	from := item.ID
 	item.ID = id
-	if err := s.Store.Put(ctx, tenant, []Item{item}); err != nil {
+	if err := store.Put(ctx, tenant, []Item{item}); err != nil {
 		return err
 	}
-	return s.remove(ctx, tenant, from)
+	return remove(ctx, store, tenant, from)
 }
 
 // remove deletes an item. It returns nil if the item does not exist.
-func (s *Service) remove(ctx context.Context, tenant audit.TenantID, id string) error {
-	if err := s.Store.Delete(ctx, tenant, id); err != nil && !errors.Is(err, audit.ErrNotFound) {
+func remove(ctx context.Context, store Store, tenant audit.TenantID, id string) error {
+	if err := store.Delete(ctx, tenant, id); err != nil && !errors.Is(err, audit.ErrNotFound) {
 		return err
 	}
 	return nil
