@@ -41,7 +41,8 @@ type TenantPurge struct {
 	MessageTime  time.Duration
 	BackupTime   time.Duration
 	Random       func([]byte) // fills its argument with random bytes
-	// DrainPeriod is how long after the deletion a consumer may still write for the tenant.
+	// DrainPeriod is how long after the deletion a consumer may still write for the tenant. The second pass
+	// begins so long after the first one, by the clock of the worker: that of the deletion can be wrong.
 	DrainPeriod time.Duration
 	// Held reports whether a legal hold stands in the tenant. It reads no older state than that of
 	// the call.
@@ -66,6 +67,8 @@ type purgeCheckpoint struct {
 	Pass  int  `json:"pass"`
 	Store int  `json:"store"` // its position in Stores
 	Dirty bool `json:"dirty"` // whether the pass has removed something
+	// PassedAt is when the first pass had ended, zero before.
+	PassedAt time.Time `json:"passed_at,omitzero"`
 	// Places has a record for each of Stores.
 	Places []purgedPlace `json:"places"`
 	// KeepArchive is that of the tenant, and KeptArchive what stays.
@@ -125,7 +128,7 @@ func (r *purgeRun) all(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	for again := true; again; {
-		if wait := r.drainTime(); r.at.Pass > 0 && wait > 0 {
+		if wait := r.drainTime(); wait > 0 {
 			return Result{Wait: wait}, r.save(ctx)
 		}
 		for ; r.at.Store < len(r.Stores); r.at.Store++ {
@@ -270,9 +273,17 @@ func (r *purgeRun) countIn(ctx context.Context, store *NamedPurger) int64 {
 	return n
 }
 
-// drainTime returns how long a consumer may still write for the tenant.
+// drainTime returns how long to wait before a pass after the first one, because a consumer may still write
+// for the tenant. It begins again if the clock of another worker was ahead.
 func (r *purgeRun) drainTime() time.Duration {
-	return r.Job.CreatedAt.Add(r.DrainPeriod).Sub(r.Now())
+	if r.at.Pass == 0 {
+		return 0
+	}
+	at := now(r.Now)
+	if r.at.PassedAt.IsZero() || at.Before(r.at.PassedAt) {
+		r.at.PassedAt = at
+	}
+	return r.at.PassedAt.Add(r.DrainPeriod).Sub(at)
 }
 
 // check returns the tenant's record. It returns audit.ErrNotFound if the tenant is

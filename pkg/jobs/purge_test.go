@@ -435,6 +435,23 @@ func TestPurgeWaitsForTheDrainPeriod(t *testing.T) {
 	p.checkPurged(t, 12_505)
 }
 
+// TestPurgeDrainsByTheClockOfItsWorker: the clock of the deletion was a day behind it. A consumer writes
+// after the first pass.
+func TestPurgeDrainsByTheClockOfItsWorker(t *testing.T) {
+	p := newPurge(t)
+	p.DrainPeriod = time.Minute
+	p.now = p.now.Add(24 * time.Hour)
+	p.handle(t)
+	p.checkJob(t, jobs.StateRunning, 12_500)
+	p.entries.byTenant["acme"] = 5
+	p.now = p.now.Add(-48 * time.Hour) // another worker's clock is a day behind
+	p.handle(t)
+	p.checkJob(t, jobs.StateRunning, 12_500)
+	p.now = p.now.Add(time.Minute)
+	p.finish(t)
+	p.checkPurged(t, 12_505)
+}
+
 // TestPurgeIsDoneInSlices: a slice ends when its time is up, and the next continues.
 func TestPurgeIsDoneInSlices(t *testing.T) {
 	p := newPurge(t)
