@@ -394,6 +394,27 @@ func TestAnErasureWaitsDestroysAndSettles(t *testing.T) {
 	w.wantOpens(w.process(), after, true)
 }
 
+// TestAnErasureWaitsByTheSharedClock: the clock of a worker is a day ahead. The erasure can be canceled.
+func TestAnErasureWaitsByTheSharedClock(t *testing.T) {
+	w := newWorld(t)
+	shared := w.now
+	clock := func(context.Context) (time.Time, error) { return shared, nil }
+	w.Clock, w.runner.Clock = clock, clock
+	before := w.encrypt(w.process(), 1)
+	w.now = w.now.Add(-24 * time.Hour)
+	e := w.create(24)
+	if want := shared.Add(24 * time.Hour); !e.ErasesAt.Equal(want) {
+		t.Errorf("it erases at %s, want %s", e.ErasesAt, want)
+	}
+	w.now = shared.Add(48 * time.Hour)
+	shared = shared.Add(24*time.Hour - time.Millisecond)
+	w.work(2)
+	w.wantOpens(w.process(), before, true)
+	shared = shared.Add(time.Millisecond)
+	w.work(1)
+	w.wantOpens(w.process(), before, false)
+}
+
 // An entry that was under way or a dead letter is stored later with its ciphertext, as it was.
 func TestWhatIsStoredLaterStaysErased(t *testing.T) {
 	w := newWorld(t)

@@ -61,6 +61,7 @@ type Runner struct {
 	// Certificates signs and keeps certificates. BackupTime is how long backups of the keys are kept.
 	Certificates jobs.Certificates
 	BackupTime   time.Duration
+	Clock        Clock
 	Now          func() time.Time
 	Random       func([]byte)
 }
@@ -91,14 +92,25 @@ type erasureRun struct {
 	at checkpoint
 }
 
+// delay returns how long to wait until the erasure may begin. It asks the shared clock only once the worker's
+// own has come so far.
+func (r *erasureRun) delay(ctx context.Context) (time.Duration, error) {
+	wait := r.at.ErasesAt.Sub(r.Now())
+	if wait > 0 || r.Clock == nil {
+		return wait, nil
+	}
+	now, err := r.Clock(ctx)
+	return r.at.ErasesAt.Sub(now), err
+}
+
 func (r *erasureRun) all(ctx context.Context) (jobs.Result, error) {
 	tenant, err := r.tenant(ctx)
 	if err != nil {
 		return jobs.Result{}, err
 	}
 	if !r.Job.Committed {
-		if wait := r.at.ErasesAt.Sub(r.Now()); wait > 0 {
-			return jobs.Result{Wait: wait}, nil
+		if wait, err := r.delay(ctx); err != nil || wait > 0 {
+			return jobs.Result{Wait: wait}, err
 		}
 		if free, err := r.checkHolds(ctx); err != nil || !free {
 			return jobs.Result{}, err

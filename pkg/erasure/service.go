@@ -26,9 +26,14 @@ type Service struct {
 	Subjects Subjects
 	Holds    hold.Reader
 	Recorder audit.Recorder
+	Clock    Clock
 	Now      func() time.Time
 	Random   func([]byte)
 }
+
+// Clock returns the time by a clock that all processes share. It decides when an erasure that can be canceled
+// begins, because the clock of one worker can be wrong. nil: there is one process.
+type Clock func(ctx context.Context) (time.Time, error)
 
 // Create starts an erasure. It records it first, so the log can have one that was not started. It
 // returns an *audit.ValidationError, ErrSelf, audit.ErrForbidden if the caller's credential is
@@ -48,7 +53,11 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 	var random [16]byte
 	s.Random(random[:])
 	job := jobs.Job{ID: hex.EncodeToString(random[:]), Kind: jobs.KindErasure, Tenant: tenant.ID, CreatedBy: by.Subject}
-	at := checkpoint{Subject: subject, ErasesAt: s.now().Add(time.Duration(r.DelayHours) * time.Hour)}
+	now, err := s.now(ctx)
+	if err != nil {
+		return Erasure{}, fmt.Errorf("erase a subject of %s: %w", tenant.ID, err)
+	}
+	at := checkpoint{Subject: subject, ErasesAt: now.Add(time.Duration(r.DelayHours) * time.Hour)}
 	if job.Checkpoint, err = json.Marshal(at); err != nil {
 		return Erasure{}, fmt.Errorf("erase a subject of %s: %w", tenant.ID, err)
 	}
@@ -61,7 +70,12 @@ func (s *Service) Create(ctx context.Context, by access.Principal, tenant audit.
 	return ofJob(job)
 }
 
-func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
+func (s *Service) now(ctx context.Context) (now time.Time, err error) {
+	if now = s.Now(); s.Clock != nil {
+		now, err = s.Clock(ctx)
+	}
+	return now.UTC().Truncate(time.Millisecond), err
+}
 
 // check returns why the caller may not erase the subject now.
 func (s *Service) check(ctx context.Context, by access.Principal, tenant audit.TenantID, subject string) error {

@@ -238,6 +238,8 @@ type Stores struct {
 	DrainPeriod time.Duration
 	// Grace is how long indexing a stored entry may take; see search.Reconciler.
 	Grace time.Duration
+	// Clock returns the time by the clock of the system of record; nil: it has the clock of this process.
+	Clock func(ctx context.Context) (time.Time, error)
 	// Dependencies are checked by the health endpoint.
 	Dependencies []httpapi.Dependency
 	// StreamURL is the public address of the WebSocket API.
@@ -522,7 +524,7 @@ func (s *Services) jobQueues() jobs.Queues {
 
 // Erasures starts, shows and cancels erasures of subjects.
 func (s *Services) Erasures() *erasure.Service {
-	return &erasure.Service{Jobs: s.Jobs(), Subjects: s.keyring(), Holds: s.Stores.Holds, Recorder: s.accept(), Now: time.Now, Random: random}
+	return &erasure.Service{Jobs: s.Jobs(), Subjects: s.keyring(), Holds: s.Stores.Holds, Recorder: s.accept(), Clock: s.Stores.Clock, Now: time.Now, Random: random}
 }
 
 // Restores starts, shows and cancels restores of archived entries.

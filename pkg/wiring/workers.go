@@ -169,7 +169,7 @@ func (s *Services) RunJobs() lambdaedge.BatchHandler {
 		Quarantine: &quarantine.Rewriter{Store: s.Stores.Quarantine},
 		Archive:    &archive.Reader{Blobs: s.Stores.Archive},
 		Exports:    &export.Remover{Jobs: s.Stores.Jobs, Files: s.Stores.Exports, Now: time.Now},
-		SettleTime: keySettleTime, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
+		SettleTime: keySettleTime, Clock: s.Stores.Clock, Now: time.Now, Random: random, BackupTime: s.Stores.KeyBackupTime, Certificates: certificates,
 	}
 	if lag := s.lag(); lag != nil {
 		erasures.Lag = lag

@@ -57,6 +57,12 @@ func (db *DB) serverNow(ctx context.Context) (now time.Time, skew time.Duration,
 	return db.wallClock().Add(skew), skew, err
 }
 
+// Time returns the time of the server's clock.
+func (db *DB) Time(ctx context.Context) (time.Time, error) {
+	now, _, err := db.serverNow(ctx)
+	return now, err
+}
+
 // handshakeTime reads the clock of the primary, or of the router before it. The driver sends the
 // same command when it connects, so every server knows it and every user may send it.
 func (db *DB) handshakeTime(ctx context.Context) (time.Time, error) {

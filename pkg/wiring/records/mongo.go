@@ -52,6 +52,7 @@ func Use(stores *wiring.Stores, engines config.Engines, more ...mongostore.Optio
 	stores.Quotas, stores.Attempts, stores.TenantKeys = mongo.Quotas(), mongo.Attempts(), mongo.TenantKeys()
 	stores.Certificates, stores.Holds = mongo.Certificates(), mongo.Holds()
 	stores.Placing = tenants.Placing{Separate: engines.SearchSeparateTenants, Pools: engines.SearchPools}
+	stores.Clock = mongo.Time
 	// Not essential: while MongoDB is down, accepted entries wait in the queue.
 	stores.Dependencies = append(stores.Dependencies, httpapi.Dependency{Name: "entries", Check: mongo.Ping})
 	return nil
